@@ -1,0 +1,1 @@
+//! What every component shares: the bindings of the ports, and the doors.

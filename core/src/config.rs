@@ -1,0 +1,288 @@
+//! What `tollgate.toml` says. Every setting has a default; unknown keys are refused.
+
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// The whole file.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// `[server]`
+    pub server: Server,
+    /// `[clients]`
+    pub clients: Clients,
+    /// `[users]`
+    pub users: Users,
+    /// `[store]`
+    pub store: StoreSettings,
+    /// `[links]`
+    pub links: Links,
+    /// `[[limits]]`
+    pub limits: Vec<Limit>,
+    /// `[[forward]]`
+    pub forward: Vec<Forward>,
+    /// `[topics.<name>]`
+    pub topics: BTreeMap<String, TopicSettings>,
+}
+
+/// `[server]`
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Server {
+    /// Address and port.
+    pub listen: String,
+    /// What short URLs begin with, without a trailing slash; its host counts as our own.
+    pub public_url: String,
+    /// CIDRs (or plain addresses) whose `Forwarded` / `X-Forwarded-For` is believed.
+    pub trusted_proxies: Vec<String>,
+}
+
+/// `[clients]`
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Clients {
+    /// The header that names a client; lower case.
+    pub header: String,
+}
+
+/// `[users]`
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Users {
+    /// The header that names a user; lower case.
+    pub header: String,
+}
+
+/// `[store]`
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct StoreSettings {
+    /// The embedded database's file.
+    pub path: String,
+}
+
+/// When a redirect's click becomes durable.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Clicks {
+    /// With the next group; the redirect does not wait.
+    #[default]
+    Submitted,
+    /// Before the redirect is answered.
+    Durable,
+    /// Not counted (except for links with `maxVisits`).
+    Off,
+}
+
+/// `[links]`
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Links {
+    /// The default status: 301, 302, 307 or 308.
+    pub redirect: u16,
+    /// The default length of generated codes, 4 to 32.
+    pub code_length: u8,
+    /// Whether callers without a key may create links.
+    pub anonymous: bool,
+    /// How clicks are recorded.
+    pub clicks: Clicks,
+}
+
+/// What a policy counts by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Per {
+    /// The client id.
+    Client,
+    /// The peer's address (IPv6 by /64).
+    Ip,
+    /// The path.
+    Path,
+    /// One bucket for everybody; the same as an empty list.
+    All,
+}
+
+/// What happens when the buckets cannot be asked.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnStoreFailure {
+    /// The request goes on.
+    #[default]
+    Allow,
+    /// 503.
+    Deny,
+}
+
+/// `[[limits]]`: a token bucket policy.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Limit {
+    /// Unique; visible in headers and problems.
+    pub name: String,
+    /// A route pattern; see [`crate::route`].
+    #[serde(default = "any_path")]
+    pub path: String,
+    /// Upper case methods, or `*`.
+    #[serde(default = "any_method")]
+    pub methods: Vec<String>,
+    /// What it counts by.
+    #[serde(default = "per_client")]
+    pub per: Vec<Per>,
+    /// Tokens a full bucket holds.
+    pub capacity: u64,
+    /// Tokens gained per interval.
+    pub refill: u64,
+    /// The interval.
+    #[serde(default = "one_second")]
+    pub interval: Span,
+    /// Tokens a request costs.
+    #[serde(default = "one")]
+    pub cost: u64,
+    /// Counted and reported, never refused.
+    #[serde(default)]
+    pub shadow: bool,
+    /// When the buckets cannot be asked.
+    #[serde(default)]
+    pub on_store_failure: OnStoreFailure,
+}
+
+/// `[[forward]]`: requests that become messages.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Forward {
+    /// A route pattern; see [`crate::route`].
+    pub path: String,
+    /// Upper case methods, or `*`.
+    #[serde(default = "post")]
+    pub methods: Vec<String>,
+    /// The topic that receives them.
+    pub topic: String,
+}
+
+/// `[topics.<name>]`
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct TopicSettings {
+    /// How long messages are kept; messages that a subscription still needs are kept longer.
+    pub retention: Option<Span>,
+    /// How many bytes of payload are kept.
+    pub max_bytes: Option<Bytes>,
+    /// Push subscriptions.
+    pub subscriptions: Vec<Subscription>,
+}
+
+/// `[[topics.<name>.subscriptions]]`
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Subscription {
+    /// Unique per topic.
+    pub name: String,
+    /// Where messages are posted to.
+    pub url: String,
+    /// A Standard Webhooks secret, `whsec_<base64>`.
+    #[serde(default)]
+    pub secret: Option<String>,
+    /// The most deliveries begun per second.
+    #[serde(default = "rate_per_second")]
+    pub rate_per_second: u32,
+    /// The most deliveries under way.
+    #[serde(default = "concurrency")]
+    pub concurrency: u32,
+    /// How long the origin may take to answer.
+    #[serde(default = "delivery_timeout")]
+    pub timeout: Span,
+    /// One message of a key at a time, in order.
+    #[serde(default = "yes")]
+    pub ordered: bool,
+    /// Whether loopback, private, link-local and other special addresses may be targets.
+    #[serde(default)]
+    pub allow_private_addresses: bool,
+    /// When to try again.
+    #[serde(default)]
+    pub retry: Retry,
+}
+
+/// `retry = { … }`
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Retry {
+    /// The first wait.
+    pub initial: Span,
+    /// What each wait is multiplied by.
+    pub factor: f64,
+    /// The longest wait.
+    pub cap: Span,
+    /// Attempts before the message becomes a dead letter.
+    pub max_attempts: u32,
+    /// Fixed waits instead of the exponential ones; its length plus one is the number of attempts.
+    pub schedule: Option<Vec<Span>>,
+}
+
+/// A duration, written as `"500ms"`, `"1s"`, `"10m"`, `"24h"`, `"7d"`; held in nanoseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Span(pub u64);
+
+/// A size, written as `"64KiB"`, `"1GiB"` or a number of bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Bytes(pub u64);
+
+impl Default for Server {
+    fn default() -> Self {
+        Self { listen: "127.0.0.1:3000".into(), public_url: "http://localhost:3000".into(), trusted_proxies: Vec::new() }
+    }
+}
+impl Default for Clients {
+    fn default() -> Self {
+        Self { header: "x-client-id".into() }
+    }
+}
+impl Default for Users {
+    fn default() -> Self {
+        Self { header: "x-user-id".into() }
+    }
+}
+impl Default for StoreSettings {
+    fn default() -> Self {
+        Self { path: "data/tollgate.db".into() }
+    }
+}
+impl Default for Links {
+    fn default() -> Self {
+        Self { redirect: 302, code_length: 7, anonymous: true, clicks: Clicks::Submitted }
+    }
+}
+impl Default for Retry {
+    fn default() -> Self {
+        Self { initial: Span(1_000_000_000), factor: 2.0, cap: Span(3_600_000_000_000), max_attempts: 12, schedule: None }
+    }
+}
+fn any_path() -> String {
+    "/...".into()
+}
+fn any_method() -> Vec<String> {
+    vec!["*".into()]
+}
+fn per_client() -> Vec<Per> {
+    vec![Per::Client]
+}
+fn one_second() -> Span {
+    Span(1_000_000_000)
+}
+fn one() -> u64 {
+    1
+}
+fn post() -> Vec<String> {
+    vec!["POST".into()]
+}
+fn rate_per_second() -> u32 {
+    500
+}
+fn concurrency() -> u32 {
+    8
+}
+fn delivery_timeout() -> Span {
+    Span(10_000_000_000)
+}
+fn yes() -> bool {
+    true
+}

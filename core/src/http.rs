@@ -1,0 +1,118 @@
+//! A request and a response as values. Doors turn HTTP into a [`Request`] and a [`Response`] back into HTTP.
+
+/// One header field. Names are lower case.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Header {
+    /// Lower case.
+    pub name: String,
+    /// As received; not necessarily UTF-8.
+    pub value: Vec<u8>,
+}
+
+impl Header {
+    /// A header of text.
+    pub fn new(name: impl Into<String>, value: impl Into<String>) -> Self {
+        Self { name: name.into(), value: value.into().into_bytes() }
+    }
+}
+
+/// A request as a door hands it over: bounded, already read, hop-by-hop headers removed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Request {
+    /// Upper case, e.g. `GET`.
+    pub method: String,
+    /// Begins with `/`; still percent-encoded.
+    pub path: String,
+    /// Without the `?`.
+    pub query: Option<String>,
+    /// The headers that the rules look at.
+    pub headers: Vec<Header>,
+    /// At most the door's body limit.
+    pub body: Vec<u8>,
+    /// The address of the TCP peer, without a port.
+    pub peer: String,
+}
+
+/// A response on its way to a door.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Response {
+    /// The HTTP status code.
+    pub status: u16,
+    /// In the order they are sent.
+    pub headers: Vec<Header>,
+    /// Empty for no body.
+    pub body: Vec<u8>,
+}
+
+/// The request headers that the rules look at, besides those named in the configuration. A door need not
+/// hand over any others.
+pub const SEEN_HEADERS: &[&str] = &[
+    "authorization",
+    "content-type",
+    "forwarded",
+    "host",
+    "idempotency-key",
+    "purpose",
+    "referer",
+    "sec-purpose",
+    "user-agent",
+    "x-forwarded-for",
+    "x-moz",
+    "x-partition-key",
+    "x-purpose",
+    "x-request-id",
+];
+
+impl Request {
+    /// The value of the only header called `name` (lower case), if it is text. A repeated header counts as the first.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        let found = self.headers.iter().find(|h| h.name == name)?;
+        std::str::from_utf8(&found.value).ok()
+    }
+
+    /// Every value of `name` (lower case) that is text, in order.
+    pub fn header_values<'a>(&'a self, name: &'a str) -> impl DoubleEndedIterator<Item = &'a str> {
+        self.headers.iter().filter(move |h| h.name == name).filter_map(|h| std::str::from_utf8(&h.value).ok())
+    }
+
+    /// The path's segments after the leading slash: `/api/links/x` gives `api`, `links`, `x`.
+    pub fn segments(&self) -> Vec<&str> {
+        self.path.trim_start_matches('/').split('/').collect()
+    }
+
+    /// The query's fields, percent-decoded.
+    pub fn query_fields(&self) -> Vec<(String, String)> {
+        let query = self.query.as_deref().unwrap_or("");
+        url::form_urlencoded::parse(query.as_bytes()).into_owned().collect()
+    }
+}
+
+impl Response {
+    /// No body, no headers.
+    pub fn empty(status: u16) -> Self {
+        Self { status, headers: Vec::new(), body: Vec::new() }
+    }
+
+    /// A JSON body.
+    pub fn json(status: u16, body: &impl serde::Serialize) -> Self {
+        let body = serde_json::to_vec(body).expect("our own types hold string keys only, so they serialise");
+        Self::json_bytes(status, body)
+    }
+
+    /// A body that is JSON already.
+    pub fn json_bytes(status: u16, body: Vec<u8>) -> Self {
+        Self { status, headers: vec![Header::new("content-type", "application/json")], body }
+    }
+
+    /// The same with one more header.
+    pub fn with(mut self, name: &str, value: impl Into<String>) -> Self {
+        self.headers.push(Header::new(name, value));
+        self
+    }
+
+    /// The text of the first header called `name` (lower case).
+    pub fn header(&self, name: &str) -> Option<&str> {
+        let found = self.headers.iter().find(|h| h.name == name)?;
+        std::str::from_utf8(&found.value).ok()
+    }
+}

@@ -1,0 +1,26 @@
+//! The rules of Tollgate: pure functions and state machines that take values and return values. No clock, no
+//! randomness, no I/O, no wasm: those come in as arguments or through [`ports`]. The same code runs inside the
+//! WebAssembly components, natively in the host, and in tests.
+
+pub mod admin;
+pub mod breaker;
+pub mod bucket;
+pub mod campaigns;
+pub mod codes;
+pub mod commit;
+pub mod config;
+pub mod forward;
+pub mod http;
+pub mod identity;
+pub mod json;
+pub mod keys;
+pub mod limiter;
+pub mod links;
+pub mod plan;
+pub mod ports;
+pub mod problem;
+pub mod retry;
+pub mod route;
+pub mod time;
+pub mod topics;
+pub mod webhook;

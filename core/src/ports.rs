@@ -1,0 +1,40 @@
+//! The ports as Rust traits, so that the same rules run in a component, natively, and in simulation.
+
+use crate::bucket::{Bucket, Level, TakeError};
+use crate::commit::{Commit, Entry, Item, Message, Outcome, StoreError, Topic};
+
+/// Durable keys and topics; see `interface store` in `wit/edge.wit`.
+#[allow(async_fn_in_trait, reason = "callers are generic and single-threaded; nothing needs Send")]
+pub trait Store {
+    /// Durable when it returns.
+    async fn commit(&self, commit: Commit) -> Result<Outcome, StoreError>;
+    /// Unconditional; durable with the next group; may be lost before it.
+    fn submit(&self, commit: Commit);
+    /// Entries in the order of `keys`, all of one partition.
+    async fn get(&self, partition: &str, keys: &[String]) -> Result<Vec<Option<Entry>>, StoreError>;
+    /// Entries by prefix, in byte order, after a key.
+    async fn scan(&self, prefix: &str, after: Option<&str>, limit: u32) -> Result<Vec<Item>, StoreError>;
+    /// Messages after a sequence; waits up to `wait` milliseconds for the first.
+    async fn read(&self, topic: &str, after: u64, limit: u32, wait: u32) -> Result<Vec<Message>, StoreError>;
+    /// The topics that ever had a message, by name.
+    async fn topics(&self, after: Option<&str>, limit: u32) -> Result<Vec<Topic>, StoreError>;
+}
+
+/// Token buckets; see `interface buckets` in `wit/edge.wit`.
+#[allow(async_fn_in_trait, reason = "callers are generic and single-threaded; nothing needs Send")]
+pub trait Buckets {
+    /// Takes every cost or none.
+    async fn take(&self, buckets: Vec<Bucket>) -> Result<Vec<Level>, TakeError>;
+}
+
+/// Everything a rule may know of the world: its ports, its settings, the time and fresh randomness, as values.
+pub struct World<'a, S> {
+    /// The store.
+    pub store: &'a S,
+    /// What is configured.
+    pub config: &'a crate::config::Config,
+    /// Unix milliseconds.
+    pub now: u64,
+    /// Sixteen unpredictable bytes, different on every call.
+    pub fresh: &'a dyn Fn() -> [u8; 16],
+}

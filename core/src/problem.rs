@@ -1,0 +1,221 @@
+//! The one table from errors to problem documents (RFC 9457).
+
+use serde::Serialize;
+use serde_json::{Map, Value};
+
+use crate::commit::StoreError;
+use crate::http::{Header, Response};
+
+/// Seconds a client is told to wait when the store cannot be reached.
+const STORE_RETRY_SECONDS: u64 = 1;
+
+macro_rules! kinds {
+    ($($(#[$doc:meta])* $name:ident = $status:literal, $slug:literal, $title:literal;)*) => {
+        /// Every problem that Tollgate can answer with.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum Kind { $($(#[$doc])* $name,)* }
+
+        impl Kind {
+            /// All of them, for the documentation.
+            pub const ALL: &'static [Kind] = &[$(Kind::$name,)*];
+
+            /// The HTTP status code.
+            pub const fn status(self) -> u16 { match self { $(Kind::$name => $status,)* } }
+            /// The last part of `urn:tollgate:problem:<slug>`, or a whole URI where one is registered.
+            pub const fn slug(self) -> &'static str { match self { $(Kind::$name => $slug,)* } }
+            /// The title, the same for every occurrence.
+            pub const fn title(self) -> &'static str { match self { $(Kind::$name => $title,)* } }
+        }
+    };
+}
+
+kinds! {
+    /// The body is not JSON of the right shape, or a field, header or query field breaks a rule.
+    InvalidRequest = 400, "invalid-request", "The request is not valid";
+    /// An anonymous caller must say who it is.
+    ClientIdRequired = 400, "client-id-required", "A client id is required";
+    /// No credential, or one that is not known.
+    Unauthorized = 401, "unauthorized", "A valid API key is required";
+    /// A claim without a user.
+    UserRequired = 401, "user-required", "A user is required";
+    /// The key lacks the scope, or the resource belongs to somebody else.
+    Forbidden = 403, "forbidden", "Not allowed";
+    /// The campaign has not begun.
+    NotStarted = 403, "not-started", "The campaign has not started";
+    /// The campaign is over or closed.
+    Ended = 403, "ended", "The campaign has ended";
+    /// Nothing there.
+    NotFound = 404, "not-found", "Not found";
+    /// The path exists, the method does not.
+    MethodNotAllowed = 405, "method-not-allowed", "The method is not allowed";
+    /// The name is taken, or a concurrent change won.
+    Conflict = 409, "conflict", "In conflict with what is there";
+    /// The user holds as many claims as the campaign allows.
+    AlreadyClaimed = 409, "already-claimed", "Already claimed";
+    /// It was there and is no more.
+    Gone = 410, "gone", "No longer available";
+    /// All units are taken.
+    SoldOut = 410, "sold-out", "Sold out";
+    /// The body is over the limit.
+    TooLarge = 413, "content-too-large", "The request is too large";
+    /// The `Content-Type` is not one that the call takes.
+    UnsupportedMediaType = 415, "unsupported-media-type", "The content type is not supported";
+    /// The same idempotency key with another payload.
+    IdempotencyMismatch = 422, "idempotency-key-reused", "The idempotency key was used with another request";
+    /// A rate limit.
+    QuotaExceeded = 429, "https://iana.org/assignments/http-problem-types#quota-exceeded", "Request quota exceeded";
+    /// The head of the request is over the limit.
+    HeadTooLarge = 431, "header-fields-too-large", "The request head is too large";
+    /// A defect on our side; nothing about it is told.
+    Internal = 500, "internal", "Something went wrong on our side";
+    /// The store cannot be asked, or a bound of the gateway is reached.
+    Unavailable = 503, "unavailable", "Temporarily unavailable";
+    /// The request took longer than the gateway allows.
+    Timeout = 504, "timeout", "The request took too long";
+}
+
+/// A field at fault.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct FieldError {
+    /// A JSON pointer as a URI fragment (`#/url`), `header:<name>` or `query:<name>`.
+    pub pointer: String,
+    /// What is wrong with it.
+    pub detail: String,
+}
+
+/// A problem document on its way to a client.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Problem {
+    /// Which problem.
+    pub kind: Kind,
+    /// This occurrence, in a sentence.
+    pub detail: String,
+    /// The fields at fault.
+    pub errors: Vec<FieldError>,
+    /// Further members of the document.
+    pub members: Map<String, Value>,
+    /// Further headers of the response.
+    pub headers: Vec<Header>,
+}
+
+impl Problem {
+    /// A problem with its detail.
+    pub fn new(kind: Kind, detail: impl Into<String>) -> Self {
+        Self { kind, detail: detail.into(), errors: Vec::new(), members: Map::new(), headers: Vec::new() }
+    }
+
+    /// A 400 for one field. `pointer`: `#/url`, `header:idempotency-key`, `query:limit`.
+    pub fn field(pointer: impl Into<String>, detail: impl Into<String>) -> Self {
+        let (pointer, detail) = (pointer.into(), detail.into());
+        let mut problem = Self::new(Kind::InvalidRequest, format!("{pointer}: {detail}"));
+        problem.errors.push(FieldError { pointer, detail });
+        problem
+    }
+
+    /// A 404.
+    pub fn not_found() -> Self {
+        Self::new(Kind::NotFound, "There is nothing at this address.")
+    }
+
+    /// A 405 with `Allow`.
+    pub fn method_not_allowed(allow: &str) -> Self {
+        Self::new(Kind::MethodNotAllowed, format!("This address takes {allow}.")).with_header("allow", allow)
+    }
+
+    /// A 401 with `WWW-Authenticate: Bearer`.
+    pub fn unauthorized(detail: impl Into<String>) -> Self {
+        Self::new(Kind::Unauthorized, detail).with_header("www-authenticate", "Bearer")
+    }
+
+    /// With one more header on the response.
+    pub fn with_header(mut self, name: &str, value: impl Into<String>) -> Self {
+        self.headers.push(Header::new(name, value));
+        self
+    }
+
+    /// With `Retry-After`, at least one second.
+    pub fn with_retry_after(self, seconds: u64) -> Self {
+        self.with_header("retry-after", seconds.max(1).to_string())
+    }
+
+    /// With one more member in the document.
+    pub fn with_member(mut self, name: &str, value: impl Into<Value>) -> Self {
+        self.members.insert(name.to_owned(), value.into());
+        self
+    }
+
+    /// The `type` member.
+    pub fn type_uri(&self) -> String {
+        let slug = self.kind.slug();
+        if slug.contains(':') { slug.to_owned() } else { format!("urn:tollgate:problem:{slug}") }
+    }
+
+    /// The response that carries this document.
+    pub fn into_response(self) -> Response {
+        #[derive(Serialize)]
+        struct Document<'a> {
+            r#type: String,
+            title: &'a str,
+            status: u16,
+            detail: &'a str,
+            #[serde(skip_serializing_if = "<[_]>::is_empty")]
+            errors: &'a [FieldError],
+            #[serde(flatten)]
+            members: &'a Map<String, Value>,
+        }
+        let document = Document {
+            r#type: self.type_uri(),
+            title: self.kind.title(),
+            status: self.kind.status(),
+            detail: &self.detail,
+            errors: &self.errors,
+            members: &self.members,
+        };
+        let mut response = Response::json(self.kind.status(), &document);
+        response.headers.clear();
+        response.headers.push(Header::new("content-type", "application/problem+json"));
+        response.headers.extend(self.headers);
+        response
+    }
+}
+
+impl From<StoreError> for Problem {
+    /// A store that fails closes the door (invariant 8); a call that breaks the port is our own defect.
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Invalid(_) => Problem::new(Kind::Internal, "The request could not be carried out."),
+            StoreError::Unavailable(_) => {
+                Problem::new(Kind::Unavailable, "The store cannot be reached; nothing was changed.")
+                    .with_retry_after(STORE_RETRY_SECONDS)
+            }
+            StoreError::Unknown(_) => Problem::new(
+                Kind::Unavailable,
+                "The store did not answer in time; repeat the request with the same Idempotency-Key.",
+            )
+            .with_retry_after(STORE_RETRY_SECONDS),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_field_problem_names_its_pointer() {
+        let response = Problem::field("#/url", "must be an http or https URL").into_response();
+        let body: Value = serde_json::from_slice(&response.body).unwrap();
+        assert_eq!(response.status, 400);
+        assert_eq!(response.header("content-type"), Some("application/problem+json"));
+        assert_eq!(body["type"], "urn:tollgate:problem:invalid-request");
+        assert_eq!(body["errors"][0]["pointer"], "#/url");
+    }
+
+    #[test]
+    fn every_kind_has_its_own_slug() {
+        let mut slugs: Vec<_> = Kind::ALL.iter().map(|k| k.slug()).collect();
+        slugs.sort_unstable();
+        slugs.dedup();
+        assert_eq!(slugs.len(), Kind::ALL.len());
+    }
+}
