@@ -92,8 +92,8 @@ fn engines<T: 'static>(accessor: &Accessor<T, Ports>) -> Engines {
 impl buckets::Host for Engines {}
 impl types::Host for Engines {}
 
-impl buckets::HostWithStore for Ports {
-    async fn take<T: Send>(
+impl<T: Send + 'static> buckets::HostWithStore<T> for Ports {
+    async fn take(
         accessor: &Accessor<T, Self>,
         wanted: Vec<buckets::Bucket>,
     ) -> Result<Vec<buckets::Level>, buckets::TakeError> {
@@ -107,21 +107,21 @@ impl buckets::HostWithStore for Ports {
 }
 
 impl store::Host for Engines {
-    fn submit(&mut self, commit: store::Commit) {
+    fn submit(&mut self, commit: store::Transaction) {
         self.store.submit(commit.into());
     }
 }
 
-impl store::HostWithStore for Ports {
-    async fn commit<T: Send>(
+impl<T: Send + 'static> store::HostWithStore<T> for Ports {
+    async fn commit(
         accessor: &Accessor<T, Self>,
-        commit: store::Commit,
+        commit: store::Transaction,
     ) -> Result<store::Outcome, store::StoreError> {
         let outcome = engines(accessor).store.commit(commit.into()).await?;
         Ok(outcome.into())
     }
 
-    async fn get<T: Send>(
+    async fn get(
         accessor: &Accessor<T, Self>,
         partition: String,
         keys: Vec<String>,
@@ -130,7 +130,7 @@ impl store::HostWithStore for Ports {
         Ok(entries.into_iter().map(|entry| entry.map(Into::into)).collect())
     }
 
-    async fn scan<T: Send>(
+    async fn scan(
         accessor: &Accessor<T, Self>,
         prefix: String,
         after: Option<String>,
@@ -140,7 +140,7 @@ impl store::HostWithStore for Ports {
         Ok(items.into_iter().map(|item| store::Item { key: item.key, entry: item.entry.into() }).collect())
     }
 
-    async fn read<T: Send>(
+    async fn read(
         accessor: &Accessor<T, Self>,
         topic: String,
         after: u64,
@@ -151,7 +151,7 @@ impl store::HostWithStore for Ports {
         Ok(messages.into_iter().map(Into::into).collect())
     }
 
-    async fn topics<T: Send>(
+    async fn topics(
         accessor: &Accessor<T, Self>,
         after: Option<String>,
         limit: u32,
@@ -171,8 +171,8 @@ fn template(parts: Vec<store::Part>) -> core::Template {
     parts.into_iter().map(part).collect()
 }
 
-impl From<store::Commit> for core::Commit {
-    fn from(commit: store::Commit) -> Self {
+impl From<store::Transaction> for core::Commit {
+    fn from(commit: store::Transaction) -> Self {
         Self {
             partition: commit.partition,
             idempotence: commit.idempotence.map(|i| core::Idempotence {
