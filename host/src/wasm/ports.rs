@@ -9,7 +9,6 @@ use tollgate_engine::{MemoryBuckets, SqliteStore};
 use wasmtime::component::{Accessor, HasData, Linker, ResourceTable};
 use wasmtime::{Engine, StoreLimits, StoreLimitsBuilder};
 use wasmtime_wasi::{WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
-use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
 /// The most resources (streams, fields, …) that one instance may hold.
 const MAX_RESOURCES: usize = 4_096;
@@ -31,7 +30,6 @@ pub struct Engines {
 pub struct Guest {
     engines: Engines,
     wasi: WasiCtx,
-    http: WasiHttpCtx,
     table: ResourceTable,
     /// Memory and table bounds.
     pub limits: StoreLimits,
@@ -51,7 +49,7 @@ impl Guest {
             .tables(MAX_PARTS)
             .memories(MAX_PARTS)
             .build();
-        Self { engines, wasi, http: WasiHttpCtx::new(), table, limits, busy_epochs: 0 }
+        Self { engines, wasi, table, limits, busy_epochs: 0 }
     }
 }
 
@@ -61,20 +59,13 @@ impl WasiView for Guest {
     }
 }
 
-impl WasiHttpView for Guest {
-    fn http(&mut self) -> WasiHttpCtxView<'_> {
-        WasiHttpCtxView { ctx: &mut self.http, table: &mut self.table, hooks: Default::default() }
-    }
-}
-
 /// Everything a component of ours may import.
 pub fn linker(engine: &Engine) -> anyhow::Result<Linker<Guest>> {
-    let mut linker = Linker::new(engine);
+    let mut linker = Linker::<Guest>::new(engine);
     wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
     wasmtime_wasi::p3::add_to_linker(&mut linker)?;
-    wasmtime_wasi_http::p3::add_to_linker(&mut linker)?;
-    buckets::add_to_linker::<_, Ports>(&mut linker, |guest| &mut guest.engines)?;
-    store::add_to_linker::<_, Ports>(&mut linker, |guest| &mut guest.engines)?;
+    buckets::add_to_linker::<_, Ports>(&mut linker, |guest: &mut Guest| &mut guest.engines)?;
+    store::add_to_linker::<_, Ports>(&mut linker, |guest: &mut Guest| &mut guest.engines)?;
     Ok(linker)
 }
 
