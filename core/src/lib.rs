@@ -22,6 +22,7 @@ pub mod ports;
 pub mod problem;
 pub mod retry;
 pub mod route;
+pub mod router;
 pub mod time;
 pub mod topics;
 pub mod webhook;
