@@ -13,6 +13,7 @@ pub mod forward;
 pub mod http;
 pub mod idempotency;
 pub mod identity;
+pub mod ids;
 pub mod json;
 pub mod keys;
 pub mod limiter;
