@@ -9,7 +9,7 @@
 
 use serde::Deserialize;
 
-use super::record::{Campaign, Claim, Codes, Live, Status, count, decode, escape, load};
+use super::record::{Campaign, Claim, Codes, Live, Status, count, decode, load, path_segment};
 use super::{claims, unknown};
 use crate::commit::{Append, Commit, Condition, Committed, Mutation, Outcome, Refusal, StoreError, Template};
 use crate::http::{Request, Response};
@@ -52,7 +52,7 @@ pub(super) async fn claim<S: Store>(world: &World<'_, S>, request: &Request, id:
         code: ids::token(&(world.fresh)(), CODE_LENGTH),
     };
     let response = attempt.run(world, id).await?;
-    Ok(response.with("location", format!("/api/campaigns/{id}/claims/{}", escape(user))))
+    Ok(response.with("location", format!("/api/campaigns/{id}/claims/{}", path_segment(user))))
 }
 
 /// One request's claim. Its ids stay the same however often the store is asked.

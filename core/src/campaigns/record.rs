@@ -301,6 +301,19 @@ pub fn escape(text: &str) -> String {
     escaped
 }
 
+/// A text as a path segment: all but RFC 3986's unreserved characters percent-encoded.
+pub fn path_segment(text: &str) -> String {
+    let mut segment = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            segment.push(char::from(byte));
+        } else {
+            segment.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    segment
+}
+
 /// A path segment, percent-decoded; `None` if it is no text.
 pub fn unescape(segment: &str) -> Option<String> {
     let mut bytes = Vec::with_capacity(segment.len());
