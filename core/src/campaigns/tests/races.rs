@@ -36,6 +36,8 @@ fn step() -> impl Strategy<Value = Step> {
 struct Stepping<'a> {
     store: &'a MemoryStore,
     losses: RefCell<Vec<bool>>,
+    /// Claims at the moment the campaign was closed.
+    at_close: Cell<Option<usize>>,
 }
 
 impl Stepping<'_> {
@@ -100,7 +102,14 @@ fn as_request(step: &Step, now: u64) -> Option<Request> {
 async fn run(gateway: &Gateway, store: &Stepping<'_>, step: &Step) -> Option<Response> {
     store.give_way().await;
     match (step, as_request(step, gateway.store.now())) {
-        (_, Some(request)) => Some(gateway.answer(store, &request).await),
+        (_, Some(request)) => {
+            let response = gateway.answer(store, &request).await;
+            // Nothing gives way between a commit and its response.
+            if matches!(step, Step::Close) && response.status == 200 && store.at_close.get().is_none() {
+                store.at_close.set(Some(stored_claims(gateway).len()));
+            }
+            Some(response)
+        }
         (Step::Advance(ms), None) => {
             gateway.store.set_now(gateway.store.now() + ms);
             None
@@ -173,11 +182,12 @@ proptest! {
         losses in proptest::collection::vec(proptest::bool::weighted(0.15), 0..40),
     ) {
         let gateway = Gateway::with(json!({"id": "c", "quantity": quantity, "perUser": per_user}));
-        let store = Stepping { store: &gateway.store, losses: RefCell::new(losses) };
+        let store = Stepping { store: &gateway.store, losses: RefCell::new(losses), at_close: Cell::new(None) };
         let responses = interleave(&gateway, &store, &steps, width, &schedule);
         check(&gateway, per_user);
 
         let known = stored_claims(&gateway);
+        prop_assert!(store.at_close.get().is_none_or(|claims| claims == known.len()), "admitted after closing");
         for response in &responses {
             let expected = [200, 201, 403, 409, 410, 422, 503].contains(&response.status);
             prop_assert!(expected, "{} {}", response.status, String::from_utf8_lossy(&response.body));
