@@ -25,6 +25,7 @@ pub mod problem;
 pub mod query;
 pub mod retry;
 pub mod route;
+pub mod router;
 pub mod template;
 pub mod time;
 pub mod topics;

@@ -1,0 +1,48 @@
+//! The limiter component: a typed `filter` for hosts that call it so, and HTTP middleware for Spin.
+
+use std::sync::OnceLock;
+use tollgate_guest::bindings::tollgate::edge::types;
+use tollgate_guest::core::http::Request;
+use tollgate_guest::core::limiter::{self, Policies, Verdict};
+use tollgate_guest::core::ports::World;
+use tollgate_guest::port::Port;
+use tollgate_guest::{request_from_wit, spin_sdk, verdict_into_wit};
+
+#[allow(missing_docs, clippy::all, unsafe_code, reason = "generated")]
+mod door {
+    tollgate_guest::wit_bindgen::generate!({
+        path: "../../wit",
+        world: "filter-door",
+        runtime_path: "::tollgate_guest::wit_bindgen::rt",
+        with: { "tollgate:edge/types@0.1.0": ::tollgate_guest::bindings::tollgate::edge::types },
+    });
+    export!(super::Limiter);
+}
+
+struct Limiter;
+
+/// Compiled once per instance.
+fn policies(world: &World<'static, Port>) -> &'static Policies {
+    static POLICIES: OnceLock<Policies> = OnceLock::new();
+    POLICIES.get_or_init(|| Policies::compile(world.config))
+}
+
+async fn check(world: &World<'static, Port>, request: &Request) -> Verdict {
+    limiter::check(world, policies(world), &Port, request).await
+}
+
+impl door::exports::tollgate::edge::filter::Guest for Limiter {
+    async fn check(request: types::Request) -> door::exports::tollgate::edge::filter::Verdict {
+        use door::exports::tollgate::edge::filter::Verdict as Wit;
+        let verdict = check(&tollgate_guest::world(), &request_from_wit(request)).await;
+        match verdict_into_wit(verdict) {
+            Ok(headers) => Wit::Admit(headers),
+            Err(response) => Wit::Answer(response),
+        }
+    }
+}
+
+#[spin_sdk::http_service]
+async fn serve(request: spin_sdk::http::Request) -> Result<tollgate_guest::spin::SpinResponse, spin_sdk::http::Error> {
+    tollgate_guest::spin::filter(request, check).await
+}
