@@ -16,6 +16,7 @@ pub mod json;
 pub mod keys;
 pub mod limiter;
 pub mod links;
+pub mod memory;
 pub mod plan;
 pub mod ports;
 pub mod problem;
