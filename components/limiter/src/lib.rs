@@ -25,7 +25,9 @@ struct Limiter;
 /// Compiled once per instance.
 fn policies(world: &World<'static, Port>) -> &'static Policies {
     static POLICIES: OnceLock<Policies> = OnceLock::new();
-    POLICIES.get_or_init(|| Policies::compile(world.config))
+    POLICIES.get_or_init(|| {
+        Policies::compile(world.config).unwrap_or_else(|error| tollgate_guest::settings::refuse(&error))
+    })
 }
 
 async fn check(world: &World<'static, Port>, request: &Request) -> Verdict {
