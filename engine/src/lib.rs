@@ -1,1 +1,3 @@
 //! Native engines behind the ports.
+
+pub mod buckets;
