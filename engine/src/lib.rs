@@ -1,1 +1,5 @@
 //! Native engines behind the ports.
+
+pub mod sqlite;
+
+pub use sqlite::{OpenError, Options, SqliteStore};
