@@ -82,18 +82,23 @@ pub fn explicit_user<'a>(config: &Config, request: &'a Request) -> Result<Option
     id_header(&config.users.header, request)
 }
 
-/// The caller's `x-request-id`, if it is 1 to 128 of `[A-Za-z0-9._-]`; else a new one of 32 hexadecimal digits.
+/// The caller's `x-request-id`, if [`is_request_id`]; else a new one.
 pub fn request_id(request: &Request, fresh: &dyn Fn() -> [u8; 16]) -> String {
-    let sane = |id: &&str| {
-        (1..=MAX_REQUEST_ID_CHARS).contains(&id.len())
-            && id
-                .bytes()
-                .all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte))
-    };
-    match request.header("x-request-id").filter(sane) {
+    match request.header("x-request-id").filter(|id| is_request_id(id.as_bytes())) {
         Some(id) => id.to_owned(),
-        None => format!("{:032x}", u128::from_be_bytes(fresh())),
+        None => new_request_id(fresh()),
     }
+}
+
+/// Whether a caller's `x-request-id` is kept: 1 to 128 of `[A-Za-z0-9._-]`.
+pub fn is_request_id(id: &[u8]) -> bool {
+    (1..=MAX_REQUEST_ID_CHARS).contains(&id.len())
+        && id.iter().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(byte))
+}
+
+/// A new request id: 32 hexadecimal digits.
+pub fn new_request_id(fresh: [u8; 16]) -> String {
+    format!("{:032x}", u128::from_be_bytes(fresh))
 }
 
 fn id_header<'a>(name: &str, request: &'a Request) -> Result<Option<&'a str>, Problem> {

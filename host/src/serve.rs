@@ -34,7 +34,7 @@ async fn serve(options: ServeOptions) -> Result<()> {
     let database = PathBuf::from(&config.store.path);
     let data = database.parent().filter(|d| !d.as_os_str().is_empty()).map_or_else(|| PathBuf::from("."), Path::to_path_buf);
     std::fs::create_dir_all(&data).with_context(|| format!("cannot create the data directory {}", data.display()))?;
-    let store = SqliteStore::open(engine_options(&config, database))?;
+    let store = SqliteStore::open(tollgate_engine::Options)?;
     admin_key(&store, options.admin_key, options.admin_key_file.as_deref()).await?;
     let engines = Engines {
         store: Arc::clone(&store),

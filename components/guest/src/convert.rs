@@ -85,7 +85,7 @@ impl From<core::Append> for wit::Append {
     }
 }
 
-impl From<core::Commit> for wit::Commit {
+impl From<core::Commit> for wit::Transaction {
     fn from(commit: core::Commit) -> Self {
         Self {
             partition: commit.partition,

@@ -46,7 +46,8 @@ macro_rules! gate {
                 runtime_path: "::tollgate_guest::wit_bindgen::rt",
                 with: { "tollgate:edge/types@0.1.0": ::tollgate_guest::bindings::tollgate::edge::types },
             });
-            export!(super::Component);
+            use super::Component;
+            export!(Component);
         }
 
         struct Component;

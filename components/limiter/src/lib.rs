@@ -16,7 +16,8 @@ mod door {
         runtime_path: "::tollgate_guest::wit_bindgen::rt",
         with: { "tollgate:edge/types@0.1.0": ::tollgate_guest::bindings::tollgate::edge::types },
     });
-    export!(super::Limiter);
+    use super::Limiter;
+    export!(Limiter);
 }
 
 struct Limiter;

@@ -3,7 +3,7 @@
 
 /// The limiter's world.
 pub mod filter {
-    wasmtime::component::bindgen!({ path: "../wit", world: "host-filter" });
+    wasmtime::component::bindgen!({ path: "../wit", world: "host-filter", require_store_data_send: true });
 }
 
 /// The world of shortener, coupon, forward and admin.
@@ -11,6 +11,7 @@ pub mod gate {
     wasmtime::component::bindgen!({
         path: "../wit",
         world: "host-gate",
+        require_store_data_send: true,
         with: {
             "tollgate:edge/types": super::filter::tollgate::edge::types,
             "tollgate:edge/buckets": super::filter::tollgate::edge::buckets,

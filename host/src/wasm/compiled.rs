@@ -64,7 +64,8 @@ impl Library {
             }
         }
         tracing::info!(component = name, "compiling (once; kept for the next start)");
-        let compiled = engine.precompile_component(&bytes).with_context(|| format!("compiling the component {name}"))?;
+        let compiled = engine.precompile_component(&bytes);
+        let compiled = compiled.map_err(|error| anyhow::anyhow!("compiling the component {name}: {error:#}"))?;
         write_whole(&path, &compiled).with_context(|| format!("writing {}", path.display()))?;
         deserialize(engine, &path)
     }

@@ -67,16 +67,11 @@ async fn serve<D: Door>(
     let mut under_way = FuturesUnordered::new();
     let mut open = true;
     while open || !under_way.is_empty() {
-        let next = async {
-            match open && under_way.len() < MAX_CALLS {
-                true => calls.recv().await,
-                false => std::future::pending().await,
-            }
-        };
+        let room = open && under_way.len() < MAX_CALLS;
         tokio::select! {
             biased;
             Some(ended) = under_way.next(), if !under_way.is_empty() => ended?,
-            call = next => match call {
+            call = calls.recv(), if room => match call {
                 Some(call) => under_way.push(one::<D>(accessor, instance, call)),
                 None => open = false,
             },

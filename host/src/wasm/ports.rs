@@ -9,7 +9,6 @@ use tollgate_engine::{MemoryBuckets, SqliteStore};
 use wasmtime::component::{Accessor, HasData, Linker, ResourceTable};
 use wasmtime::{Engine, StoreLimits, StoreLimitsBuilder};
 use wasmtime_wasi::{WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
-use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
 /// The most resources (streams, fields, …) that one instance may hold.
 const MAX_RESOURCES: usize = 4_096;
@@ -31,7 +30,6 @@ pub struct Engines {
 pub struct Guest {
     engines: Engines,
     wasi: WasiCtx,
-    http: WasiHttpCtx,
     table: ResourceTable,
     /// Memory and table bounds.
     pub limits: StoreLimits,
@@ -51,7 +49,7 @@ impl Guest {
             .tables(MAX_PARTS)
             .memories(MAX_PARTS)
             .build();
-        Self { engines, wasi, http: WasiHttpCtx::new(), table, limits, busy_epochs: 0 }
+        Self { engines, wasi, table, limits, busy_epochs: 0 }
     }
 }
 
@@ -61,20 +59,13 @@ impl WasiView for Guest {
     }
 }
 
-impl WasiHttpView for Guest {
-    fn http(&mut self) -> WasiHttpCtxView<'_> {
-        WasiHttpCtxView { ctx: &mut self.http, table: &mut self.table, hooks: Default::default() }
-    }
-}
-
 /// Everything a component of ours may import.
 pub fn linker(engine: &Engine) -> anyhow::Result<Linker<Guest>> {
-    let mut linker = Linker::new(engine);
+    let mut linker = Linker::<Guest>::new(engine);
     wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
     wasmtime_wasi::p3::add_to_linker(&mut linker)?;
-    wasmtime_wasi_http::p3::add_to_linker(&mut linker)?;
-    buckets::add_to_linker::<_, Ports>(&mut linker, |guest| &mut guest.engines)?;
-    store::add_to_linker::<_, Ports>(&mut linker, |guest| &mut guest.engines)?;
+    buckets::add_to_linker::<_, Ports>(&mut linker, |guest: &mut Guest| &mut guest.engines)?;
+    store::add_to_linker::<_, Ports>(&mut linker, |guest: &mut Guest| &mut guest.engines)?;
     Ok(linker)
 }
 
@@ -92,8 +83,8 @@ fn engines<T: 'static>(accessor: &Accessor<T, Ports>) -> Engines {
 impl buckets::Host for Engines {}
 impl types::Host for Engines {}
 
-impl buckets::HostWithStore for Ports {
-    async fn take<T: Send>(
+impl<T: Send + 'static> buckets::HostWithStore<T> for Ports {
+    async fn take(
         accessor: &Accessor<T, Self>,
         wanted: Vec<buckets::Bucket>,
     ) -> Result<Vec<buckets::Level>, buckets::TakeError> {
@@ -107,21 +98,21 @@ impl buckets::HostWithStore for Ports {
 }
 
 impl store::Host for Engines {
-    fn submit(&mut self, commit: store::Commit) {
+    fn submit(&mut self, commit: store::Transaction) {
         self.store.submit(commit.into());
     }
 }
 
-impl store::HostWithStore for Ports {
-    async fn commit<T: Send>(
+impl<T: Send + 'static> store::HostWithStore<T> for Ports {
+    async fn commit(
         accessor: &Accessor<T, Self>,
-        commit: store::Commit,
+        commit: store::Transaction,
     ) -> Result<store::Outcome, store::StoreError> {
         let outcome = engines(accessor).store.commit(commit.into()).await?;
         Ok(outcome.into())
     }
 
-    async fn get<T: Send>(
+    async fn get(
         accessor: &Accessor<T, Self>,
         partition: String,
         keys: Vec<String>,
@@ -130,7 +121,7 @@ impl store::HostWithStore for Ports {
         Ok(entries.into_iter().map(|entry| entry.map(Into::into)).collect())
     }
 
-    async fn scan<T: Send>(
+    async fn scan(
         accessor: &Accessor<T, Self>,
         prefix: String,
         after: Option<String>,
@@ -140,7 +131,7 @@ impl store::HostWithStore for Ports {
         Ok(items.into_iter().map(|item| store::Item { key: item.key, entry: item.entry.into() }).collect())
     }
 
-    async fn read<T: Send>(
+    async fn read(
         accessor: &Accessor<T, Self>,
         topic: String,
         after: u64,
@@ -151,7 +142,7 @@ impl store::HostWithStore for Ports {
         Ok(messages.into_iter().map(Into::into).collect())
     }
 
-    async fn topics<T: Send>(
+    async fn topics(
         accessor: &Accessor<T, Self>,
         after: Option<String>,
         limit: u32,
@@ -171,8 +162,8 @@ fn template(parts: Vec<store::Part>) -> core::Template {
     parts.into_iter().map(part).collect()
 }
 
-impl From<store::Commit> for core::Commit {
-    fn from(commit: store::Commit) -> Self {
+impl From<store::Transaction> for core::Commit {
+    fn from(commit: store::Transaction) -> Self {
         Self {
             partition: commit.partition,
             idempotence: commit.idempotence.map(|i| core::Idempotence {
