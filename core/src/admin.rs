@@ -4,6 +4,7 @@ use serde::Serialize;
 
 use crate::http::{Request, Response};
 use crate::keys;
+use crate::limiter;
 use crate::ports::{Store, World};
 use crate::problem::{Kind, Problem};
 
@@ -30,6 +31,7 @@ async fn route<S: Store>(world: &World<'_, S>, request: &Request) -> Result<Resp
     let get = matches!(request.method.as_str(), "GET" | "HEAD");
     match segments.as_slice() {
         ["api", "keys", ..] => Ok(keys::handle(world, request).await),
+        ["api", "limits", ..] => Ok(limiter::handle(world, request).await),
         ["health", "live" | "ready"] | ["robots.txt"] if !get => {
             Err(Problem::method_not_allowed("GET, HEAD"))
         }
