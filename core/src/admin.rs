@@ -101,6 +101,8 @@ mod tests {
     fn everything_else_is_a_problem() {
         let store = MemoryStore::new();
         assert_eq!(call(&store, "POST", "/health/live").status, 405);
+        assert_eq!(call(&store, "GET", "/api/keys").status, 401);
+        assert_eq!(call(&store, "GET", "/api/limits").status, 401);
         assert_eq!(call(&store, "GET", "/robots.txt").status, 200);
         for path in [
             "/",
