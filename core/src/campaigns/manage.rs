@@ -123,14 +123,13 @@ pub(super) async fn create<S: Store>(world: &World<'_, S>, request: &Request) ->
     if lost {
         outcome = world.store.commit(commit).await;
     }
-    let done = matches!(outcome?, Outcome::Committed(_));
-    // After a lost reply, the campaign that is there may be this very one.
-    if !done
-        && !(lost
-            && load(world.store, id)
-                .await?
-                .is_some_and(|live| live.campaign == campaign))
-    {
+    let mut ours = matches!(outcome?, Outcome::Committed(_));
+    if lost && !ours {
+        // The campaign that is there may be this very one.
+        let there = load(world.store, id).await?;
+        ours = there.is_some_and(|live| live.campaign == campaign);
+    }
+    if !ours {
         let mut problem = Problem::new(Kind::Conflict, format!("There is a campaign {id} already."));
         problem.errors.push(FieldError {
             pointer: "#/id".into(),
