@@ -3,6 +3,7 @@
 use std::sync::OnceLock;
 use tollgate_guest::bindings::tollgate::edge::types;
 use tollgate_guest::core::http::Request;
+use tollgate_guest::core::keys;
 use tollgate_guest::core::limiter::{self, Policies, Verdict};
 use tollgate_guest::core::ports::World;
 use tollgate_guest::port::Port;
@@ -45,7 +46,39 @@ impl door::exports::tollgate::edge::filter::Guest for Limiter {
     }
 }
 
+/// Under Spin nothing runs before the first request, so that request makes sure that there is an admin key: the one
+/// in the variable `tollgate_admin_key`, or one that is made now and shown once. Once per instance; a store that does
+/// not answer leaves it to the next request.
+async fn admin_key(world: &World<'static, Port>) {
+    use std::sync::atomic::{AtomicBool, Ordering};
+    static DONE: AtomicBool = AtomicBool::new(false);
+    if DONE.load(Ordering::Relaxed) {
+        return;
+    }
+    let given = spin_sdk::variables::get("tollgate_admin_key").await.unwrap_or_default();
+    let done = match given.trim() {
+        "" => match keys::bootstrap(world.store, world.now, world.fresh).await {
+            Ok(Some(key)) => {
+                eprintln!("\n  Admin key of this store, shown this once (only its hash is kept):\n\n      {key}\n");
+                true
+            }
+            Ok(None) => true,
+            Err(_) => false,
+        },
+        key => match keys::install_admin(world.store, key, world.now).await {
+            Ok(()) => true,
+            Err(keys::AdminKeyError::Store(_)) => false,
+            Err(error) => {
+                eprintln!("tollgate: the variable tollgate_admin_key: {error}");
+                true
+            }
+        },
+    };
+    DONE.store(done, Ordering::Relaxed);
+}
+
 #[spin_sdk::http_service]
 async fn serve(request: spin_sdk::http::Request) -> Result<tollgate_guest::spin::SpinResponse, spin_sdk::http::Error> {
+    admin_key(&tollgate_guest::world()).await;
     tollgate_guest::spin::filter(request, check).await
 }
