@@ -26,6 +26,7 @@ pub mod query;
 pub mod retry;
 pub mod route;
 pub mod router;
+pub mod schema;
 pub mod template;
 pub mod time;
 pub mod topics;
