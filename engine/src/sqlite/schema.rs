@@ -4,6 +4,7 @@ use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
 use super::options::{OpenError, Options};
@@ -84,6 +85,7 @@ pub fn open_reader(path: &Path) -> Result<Connection, OpenError> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags).map_err(sqlite)?;
     let prepare = || {
+        no_checkpoint_on_close(&connection)?;
         connection.busy_timeout(BUSY_TIMEOUT)?;
         connection.pragma_update(None, "query_only", true)?;
         connection.pragma_update(None, "cache_size", -READER_CACHE_KIB)?;
@@ -133,7 +135,14 @@ fn check_identity(connection: &Connection, path: &Path) -> Result<(), OpenError>
     Ok(())
 }
 
+/// The last connection to close would copy the log into the database, even after an fsync has failed and the log's
+/// pages can no longer be trusted. The writer does it, where all is well.
+fn no_checkpoint_on_close(connection: &Connection) -> rusqlite::Result<()> {
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true).map(|_| ())
+}
+
 fn prepare(connection: &Connection, options: &Options) -> rusqlite::Result<()> {
+    no_checkpoint_on_close(connection)?;
     connection.busy_timeout(BUSY_TIMEOUT)?;
     connection.set_prepared_statement_cache_capacity(STATEMENTS);
     connection.pragma_update(None, "journal_mode", "wal")?;

@@ -154,6 +154,7 @@ impl Writer {
         if group.is_dirty() {
             let written = group.write();
             self.or_undo(written)?;
+            self.shared.counts.groups.add(1);
         }
         self.commit()?;
         self.revision = group.revision();
@@ -188,7 +189,6 @@ impl Writer {
             .counts
             .sync_micros
             .add(u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX));
-        self.shared.counts.groups.add(1);
         if self.shared.faults.take_sync() {
             let error = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_IOERR_FSYNC);
             let error = rusqlite::Error::SqliteFailure(error, Some("a fault was asked for".into()));
