@@ -1,1 +1,121 @@
-//! To be written.
+//! What is left: keys, limits, health, robots, and the 404 for everything else.
+
+use serde::Serialize;
+
+use crate::http::{Request, Response};
+use crate::keys;
+use crate::limiter;
+use crate::ports::{Store, World};
+use crate::problem::{Kind, Problem};
+
+/// Crawlers may follow short links (previews of links read this too) but have no business in the API.
+const ROBOTS: &str =
+    "User-agent: *\nDisallow: /api/\nDisallow: /admin\nDisallow: /docs\nDisallow: /metrics\n";
+/// An entry that nobody writes, in a partition of its own: asking for it proves that the store answers.
+const PROBE: &str = "health";
+/// Seconds after which readiness may be asked again.
+const RETRY_SECONDS: u64 = 1;
+
+#[derive(Serialize)]
+struct Health {
+    status: &'static str,
+}
+
+/// The door: answers every request, with a problem document where it must.
+pub async fn handle<S: Store>(world: &World<'_, S>, request: &Request) -> Response {
+    route(world, request).await.unwrap_or_else(Problem::into_response)
+}
+
+async fn route<S: Store>(world: &World<'_, S>, request: &Request) -> Result<Response, Problem> {
+    let segments = request.segments();
+    let get = matches!(request.method.as_str(), "GET" | "HEAD");
+    match segments.as_slice() {
+        ["api", "keys", ..] => Ok(keys::handle(world, request).await),
+        ["api", "limits", ..] => Ok(limiter::handle(world, request).await),
+        ["health", "live" | "ready"] | ["robots.txt"] if !get => {
+            Err(Problem::method_not_allowed("GET, HEAD"))
+        }
+        ["health", "live"] => Ok(healthy("live")),
+        ["health", "ready"] => ready(world).await,
+        ["robots.txt"] => {
+            let mut response = Response::empty(200).with("content-type", "text/plain; charset=utf-8");
+            response.body = ROBOTS.into();
+            Ok(response)
+        }
+        _ => Err(Problem::not_found()),
+    }
+}
+
+fn healthy(status: &'static str) -> Response {
+    Response::json(200, &Health { status }).with("cache-control", "no-store")
+}
+
+/// 200 if the store answers, else 503.
+async fn ready<S: Store>(world: &World<'_, S>) -> Result<Response, Problem> {
+    match world.store.get(PROBE, &[PROBE.to_owned()]).await {
+        Ok(_) => Ok(healthy("ready")),
+        Err(_) => {
+            Err(Problem::new(Kind::Unavailable, "The store does not answer.").with_retry_after(RETRY_SECONDS))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::commit::StoreError;
+    use crate::config::Config;
+    use crate::memory::MemoryStore;
+    use futures::executor::block_on;
+
+    fn call(store: &MemoryStore, method: &str, path: &str) -> Response {
+        let (config, fresh) = (Config::default(), || [7; 16]);
+        let world = World {
+            store,
+            config: &config,
+            now: store.now(),
+            fresh: &fresh,
+        };
+        let request = Request {
+            method: method.into(),
+            path: path.into(),
+            query: None,
+            headers: Vec::new(),
+            body: Vec::new(),
+            peer: "127.0.0.1".into(),
+        };
+        block_on(handle(&world, &request))
+    }
+
+    #[test]
+    fn ready_asks_the_store_and_live_does_not() {
+        let store = MemoryStore::new();
+        assert_eq!(call(&store, "GET", "/health/ready").status, 200);
+        store.fail_next(StoreError::Unavailable("down".into()));
+        assert_eq!(call(&store, "GET", "/health/live").status, 200);
+        let refused = call(&store, "GET", "/health/ready");
+        assert_eq!((refused.status, refused.header("retry-after")), (503, Some("1")));
+    }
+
+    #[test]
+    fn everything_else_is_a_problem() {
+        let store = MemoryStore::new();
+        assert_eq!(call(&store, "POST", "/health/live").status, 405);
+        assert_eq!(call(&store, "GET", "/api/keys").status, 401);
+        assert_eq!(call(&store, "GET", "/api/limits").status, 401);
+        assert_eq!(call(&store, "GET", "/robots.txt").status, 200);
+        for path in [
+            "/",
+            "/health",
+            "/health/",
+            "/health/live/",
+            "/api",
+            "/api/nothing",
+            "/api/keys/a/b",
+        ] {
+            let response = call(&store, "GET", path);
+            assert_eq!(response.status, 404, "{path}");
+            assert_eq!(response.header("content-type"), Some("application/problem+json"));
+        }
+    }
+}

@@ -1,4 +1,27 @@
 //! Token buckets in exact integer arithmetic.
+//!
+//! A level is counted in *units* small enough that nothing is ever rounded: with `g = gcd(refill, interval)`
+//! a token is `interval / g` units, and every nanosecond adds `refill / g` of them. The units of a full
+//! bucket are at most [`MAX_UNITS`], so that a signed 64-bit integer holds every number on the way and the
+//! same arithmetic runs in SQL.
+//!
+//! What follows from it: over any window T a bucket admits at most `capacity + refill·T / interval` tokens; a
+//! refusal changes no level; a clock that steps back stands still instead.
+//!
+//! A full bucket and one that was never seen are the same thing: an engine may forget a bucket that is full.
+
+mod take;
+#[cfg(test)]
+mod tests;
+
+pub use take::{State, take_all, take_one};
+
+/// The most units of a full bucket, units per nanosecond, and nanoseconds of an interval.
+pub const MAX_UNITS: u64 = 1 << 62;
+/// The most buckets of one take.
+pub const MAX_BUCKETS: usize = 16;
+/// The longest key of a bucket, in bytes.
+pub const MAX_KEY_BYTES: usize = 512;
 
 /// A bucket to take from; see `bucket` in the WIT.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -13,6 +36,54 @@ pub struct Bucket {
     pub interval_ns: u64,
     /// Tokens to take; 0 reads the level.
     pub cost: u64,
+}
+
+/// A bucket's parameters in units; see the module.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Scale {
+    /// Units of one token.
+    pub token: u64,
+    /// Units gained every nanosecond.
+    pub rate: u64,
+    /// Units of a full bucket.
+    pub full: u64,
+    /// Units of the cost.
+    pub cost: u64,
+}
+
+impl Bucket {
+    /// Its parameters in units, or [`TakeError::Invalid`] where a bound is broken. A cost above the capacity
+    /// is invalid too: no waiting would ever help, so it must not look like a refusal that ends.
+    pub fn check(&self) -> Result<Scale, TakeError> {
+        let invalid = |why: &str| Err(TakeError::Invalid(why.to_owned()));
+        if self.capacity == 0 || self.refill == 0 || self.interval_ns == 0 {
+            return invalid("capacity, refill and interval must be at least 1");
+        }
+        if self.key.len() > MAX_KEY_BYTES {
+            return invalid("the key is longer than 512 bytes");
+        }
+        if self.cost > self.capacity {
+            return invalid("the cost exceeds the capacity, so it could never be taken");
+        }
+        let divisor = gcd(self.refill, self.interval_ns);
+        let (token, rate) = (self.interval_ns / divisor, self.refill / divisor);
+        match self.capacity.checked_mul(token) {
+            Some(full) if full <= MAX_UNITS && rate <= MAX_UNITS => Ok(Scale {
+                token,
+                rate,
+                full,
+                cost: self.cost * token,
+            }),
+            _ => invalid("capacity · interval / gcd(refill, interval) and refill / gcd must be at most 2^62"),
+        }
+    }
+}
+
+fn gcd(mut a: u64, mut b: u64) -> u64 {
+    while b != 0 {
+        (a, b) = (b, a % b);
+    }
+    a
 }
 
 /// What a bucket holds; see `level` in the WIT.

@@ -1,27 +1,53 @@
 //! What `tollgate.toml` says. Every setting has a default; unknown keys are refused.
+//!
+//! The sample file at the root of the repository *is* the default: what a gateway without a file does, and what a
+//! file that leaves a setting out gets. Lists (`[[limits]]`, `[[forward]]`, `[topics.…]`) are the exception: they are
+//! exactly what the file says, so that leaving one out means none.
 
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
+mod check;
+mod error;
+#[cfg(test)]
+mod tests;
+mod text;
+mod units;
+
+pub use check::{
+    MAX_CODE_LENGTH, MAX_FORWARDS, MAX_LIMITS, MAX_NAME, MAX_SUBSCRIPTIONS, MAX_TOPIC_NAME, MAX_TOPICS,
+    MIN_CODE_LENGTH, RESERVED_SEGMENTS, is_topic_name,
+};
+pub use error::ConfigError;
+pub use units::{Bytes, Span, UnitError};
+
 /// The whole file.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Config {
     /// `[server]`
+    #[serde(default)]
     pub server: Server,
     /// `[clients]`
+    #[serde(default)]
     pub clients: Clients,
     /// `[users]`
+    #[serde(default)]
     pub users: Users,
     /// `[store]`
+    #[serde(default)]
     pub store: StoreSettings,
     /// `[links]`
+    #[serde(default)]
     pub links: Links,
-    /// `[[limits]]`
+    /// `[[limits]]`, at most [`MAX_LIMITS`].
+    #[serde(default)]
     pub limits: Vec<Limit>,
-    /// `[[forward]]`
+    /// `[[forward]]`, at most [`MAX_FORWARDS`].
+    #[serde(default)]
     pub forward: Vec<Forward>,
-    /// `[topics.<name>]`
+    /// `[topics.<name>]`, at most [`MAX_TOPICS`].
+    #[serde(default)]
     pub topics: BTreeMap<String, TopicSettings>,
 }
 
@@ -35,6 +61,14 @@ pub struct Server {
     pub public_url: String,
     /// CIDRs (or plain addresses) whose `Forwarded` / `X-Forwarded-For` is believed.
     pub trusted_proxies: Vec<String>,
+    /// Open connections; more wait to be accepted.
+    pub max_connections: u32,
+    /// The largest request body (bulk calls have a bound of their own).
+    pub max_body: Bytes,
+    /// The longest a request may take, its body included.
+    pub request_timeout: Span,
+    /// Worker threads; 0 is one per core.
+    pub workers: u32,
 }
 
 /// `[clients]`
@@ -43,6 +77,8 @@ pub struct Server {
 pub struct Clients {
     /// The header that names a client; lower case.
     pub header: String,
+    /// Token buckets held in memory; beyond it the oldest idle bucket goes.
+    pub max_buckets: u64,
 }
 
 /// `[users]`
@@ -218,42 +254,61 @@ pub struct Retry {
     pub schedule: Option<Vec<Span>>,
 }
 
-/// A duration, written as `"500ms"`, `"1s"`, `"10m"`, `"24h"`, `"7d"`; held in nanoseconds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct Span(pub u64);
-
-/// A size, written as `"64KiB"`, `"1GiB"` or a number of bytes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct Bytes(pub u64);
-
 impl Default for Server {
     fn default() -> Self {
-        Self { listen: "127.0.0.1:3000".into(), public_url: "http://localhost:3000".into(), trusted_proxies: Vec::new() }
+        Self {
+            listen: "127.0.0.1:3000".into(),
+            public_url: "http://localhost:3000".into(),
+            trusted_proxies: Vec::new(),
+            max_connections: 10_000,
+            max_body: Bytes(64 << 10),
+            request_timeout: Span::from_secs(10),
+            workers: 0,
+        }
     }
 }
 impl Default for Clients {
     fn default() -> Self {
-        Self { header: "x-client-id".into() }
+        Self {
+            header: "x-client-id".into(),
+            max_buckets: 1_000_000,
+        }
     }
 }
 impl Default for Users {
     fn default() -> Self {
-        Self { header: "x-user-id".into() }
+        Self {
+            header: "x-user-id".into(),
+        }
     }
 }
 impl Default for StoreSettings {
     fn default() -> Self {
-        Self { path: "data/tollgate.db".into() }
+        Self {
+            path: "data/tollgate.db".into(),
+        }
     }
 }
 impl Default for Links {
     fn default() -> Self {
-        Self { redirect: 302, code_length: 7, anonymous: true, clicks: Clicks::Submitted }
+        Self {
+            redirect: 302,
+            code_length: 7,
+            anonymous: true,
+            clicks: Clicks::Submitted,
+        }
     }
 }
 impl Default for Retry {
     fn default() -> Self {
-        Self { initial: Span(1_000_000_000), factor: 2.0, cap: Span(3_600_000_000_000), max_attempts: 12, schedule: None }
+        let (initial, cap) = (Span::from_secs(1), Span::from_secs(3_600));
+        Self {
+            initial,
+            factor: 2.0,
+            cap,
+            max_attempts: 12,
+            schedule: None,
+        }
     }
 }
 fn any_path() -> String {
@@ -266,7 +321,7 @@ fn per_client() -> Vec<Per> {
     vec![Per::Client]
 }
 fn one_second() -> Span {
-    Span(1_000_000_000)
+    Span::from_secs(1)
 }
 fn one() -> u64 {
     1
@@ -281,7 +336,7 @@ fn concurrency() -> u32 {
     8
 }
 fn delivery_timeout() -> Span {
-    Span(10_000_000_000)
+    Span::from_secs(10)
 }
 fn yes() -> bool {
     true

@@ -1,1 +1,73 @@
-//! To be written.
+//! Requests that become messages, and what became of them: `/api/topics/…`, `/api/messages/…`, and the `[[forward]]`
+//! routes of the configuration.
+//!
+//! Strangers may post only to topics that the configuration names (`[topics.x]`, `[[forward]]`); the topic that
+//! campaigns announce claims in by default takes a configured route or the scope `topics`, so that nobody forges
+//! claims. Any other topic begins with the first message of a caller with the scope `topics`: the number of topics
+//! does not grow with the number of strangers.
+
+mod post;
+mod record;
+#[cfg(test)]
+mod tests;
+
+pub use post::{MAX_BODY, MESSAGE_TYPE};
+
+use crate::http::{Request, Response};
+use crate::ports::{Store, World};
+use crate::problem::Problem;
+use crate::route::{self, Route};
+use crate::topics;
+
+/// The door: answers every request, with a problem document where it must.
+pub async fn handle<S: Store>(world: &World<'_, S>, request: &Request) -> Response {
+    api(world, request).await.unwrap_or_else(Problem::into_response)
+}
+
+async fn api<S: Store>(world: &World<'_, S>, request: &Request) -> Result<Response, Problem> {
+    let segments = request.segments();
+    let method = request.method.as_str();
+    match (segments.as_slice(), method) {
+        (["api", "topics"], "GET" | "HEAD") => topics::list(world, request).await,
+        (["api", "topics"], _) => Err(Problem::method_not_allowed("GET, HEAD")),
+        (["api", "topics", name, ..], _) if !topics::is_name(name) => {
+            Err(Problem::field("path:topic", topics::NAME_RULE))
+        }
+        (["api", "topics", name], "GET" | "HEAD") => topics::read(world, request, name).await,
+        (["api", "topics", _], _) => Err(Problem::method_not_allowed("GET, HEAD")),
+        (["api", "topics", name, "messages"], "GET" | "HEAD") => topics::messages(world, request, name).await,
+        (["api", "topics", name, "messages"], "POST") => post::to_topic(world, request, name).await,
+        (["api", "topics", _, "messages"], _) => Err(Problem::method_not_allowed("GET, HEAD, POST")),
+        (["api", "messages", id], "GET" | "HEAD") => record::read(world, request, id).await,
+        (["api", "messages", _], _) => Err(Problem::method_not_allowed("GET, HEAD")),
+        (["api", ..], _) => Err(Problem::not_found()),
+        _ => routed(world, request).await,
+    }
+}
+
+/// The most specific configured route that matches path and method; 405 if only the path of some does.
+async fn routed<S: Store>(world: &World<'_, S>, request: &Request) -> Result<Response, Problem> {
+    let parsed = world
+        .config
+        .forward
+        .iter()
+        .filter_map(|entry| Some((Route::parse(&entry.path).ok()?, entry)));
+    let on_path: Vec<_> = parsed.filter(|(route, _)| route.matches(&request.path)).collect();
+    let taken = on_path
+        .iter()
+        .filter(|(_, entry)| route::takes_method(&entry.methods, &request.method));
+    if let Some((_, entry)) = taken.max_by(|a, b| a.0.cmp(&b.0)) {
+        return post::routed(world, request, &entry.topic).await;
+    }
+    if on_path.is_empty() {
+        return Err(Problem::not_found());
+    }
+    let mut allow: Vec<&str> = on_path
+        .iter()
+        .flat_map(|(_, entry)| &entry.methods)
+        .map(String::as_str)
+        .collect();
+    allow.sort_unstable();
+    allow.dedup();
+    Err(Problem::method_not_allowed(&allow.join(", ")))
+}

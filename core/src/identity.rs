@@ -1,12 +1,25 @@
 //! Who is calling: the client that limits count by, and the user that campaigns count by.
 
-use crate::commit::StoreError;
-use crate::http::Request;
-use crate::config::Config;
-use crate::ports::Store;
+mod address;
+#[cfg(test)]
+mod tests;
 
-/// A client id, namespaced by kind so that one kind cannot impersonate another: `key:<id>`, `id:<header value>`,
-/// `ip:<address or /64>`.
+pub use address::Proxies;
+
+use crate::commit::StoreError;
+use crate::config::Config;
+use crate::http::Request;
+use crate::keys;
+use crate::ports::Store;
+use crate::problem::Problem;
+
+/// The longest client or user id that a header may carry, in characters.
+pub const MAX_ID_CHARS: usize = 128;
+/// The longest `x-request-id` that is taken over, in characters.
+pub const MAX_REQUEST_ID_CHARS: usize = 128;
+
+/// A client id, namespaced by kind so that one kind cannot impersonate another: `key:<id>`,
+/// `id:<header value>`, `ip:<address or /64>`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct ClientId(String);
 
@@ -15,28 +28,93 @@ impl ClientId {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// Of the key with this id.
+    pub fn of_key(id: &str) -> Self {
+        Self(format!("key:{id}"))
+    }
+
+    /// Of a caller without a key: its header, else its address.
+    pub fn without_key(config: &Config, proxies: &Proxies, request: &Request) -> Self {
+        match named_client(config, request) {
+            Some(name) => Self(format!("id:{name}")),
+            None => Self(format!("ip:{}", proxies.client_ip(request))),
+        }
+    }
 }
 
-/// The address that the request came from, as a bucket key: trusted proxies resolved, IPv6 cut to its /64.
+/// The address that the request came from, as a bucket key: trusted proxies resolved, IPv6 cut to its /64. A
+/// caller on a hot path keeps a [`Proxies`] and asks that.
 pub fn client_ip(config: &Config, request: &Request) -> String {
-    let _ = config;
-    request.peer.clone() // HELPER: to be written
+    Proxies::of(config).client_ip(request)
 }
 
 /// The value of the configured client header, if it is 1 to 128 visible ASCII characters.
 pub fn named_client<'a>(config: &Config, request: &'a Request) -> Option<&'a str> {
-    let _ = (config, request);
-    None // HELPER: to be written
+    explicit_client(config, request).ok().flatten()
+}
+
+/// As [`named_client`], but a header that is there and breaks the rule is a 400 that names it.
+pub fn explicit_client<'a>(config: &Config, request: &'a Request) -> Result<Option<&'a str>, Problem> {
+    id_header(&config.clients.header, request)
 }
 
 /// What the limiter counts by: a valid API key, else the client header, else the address.
-pub async fn client<S: Store>(store: &S, config: &Config, request: &Request, now: u64) -> Result<ClientId, StoreError> {
-    let _ = (store, now);
-    Ok(ClientId(format!("ip:{}", client_ip(config, request)))) // HELPER: to be written
+pub async fn client<S: Store>(
+    store: &S,
+    config: &Config,
+    request: &Request,
+    now: u64,
+) -> Result<ClientId, StoreError> {
+    Ok(match keys::authenticate(store, request, now).await? {
+        Some(key) => ClientId::of_key(&key.id),
+        None => ClientId::without_key(config, &Proxies::of(config), request),
+    })
 }
 
 /// The user that a coupon counts by: the configured user header, 1 to 128 visible ASCII characters.
 pub fn user<'a>(config: &Config, request: &'a Request) -> Option<&'a str> {
-    let _ = (config, request);
-    None // HELPER: to be written
+    explicit_user(config, request).ok().flatten()
+}
+
+/// As [`user`], but a header that is there and breaks the rule is a 400 that names it.
+pub fn explicit_user<'a>(config: &Config, request: &'a Request) -> Result<Option<&'a str>, Problem> {
+    id_header(&config.users.header, request)
+}
+
+/// The caller's `x-request-id`, if [`is_request_id`]; else a new one.
+pub fn request_id(request: &Request, fresh: &dyn Fn() -> [u8; 16]) -> String {
+    match request.header("x-request-id").filter(|id| is_request_id(id.as_bytes())) {
+        Some(id) => id.to_owned(),
+        None => new_request_id(fresh()),
+    }
+}
+
+/// Whether a caller's `x-request-id` is kept: 1 to 128 of `[A-Za-z0-9._-]`.
+pub fn is_request_id(id: &[u8]) -> bool {
+    (1..=MAX_REQUEST_ID_CHARS).contains(&id.len())
+        && id.iter().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(byte))
+}
+
+/// A new request id: 32 hexadecimal digits.
+pub fn new_request_id(fresh: [u8; 16]) -> String {
+    format!("{:032x}", u128::from_be_bytes(fresh))
+}
+
+fn id_header<'a>(name: &str, request: &'a Request) -> Result<Option<&'a str>, Problem> {
+    let Some(header) = request.headers.iter().find(|header| header.name == name) else {
+        return Ok(None);
+    };
+    std::str::from_utf8(&header.value)
+        .ok()
+        .filter(|value| {
+            (1..=MAX_ID_CHARS).contains(&value.len()) && value.bytes().all(|b| b.is_ascii_graphic())
+        })
+        .map(Some)
+        .ok_or_else(|| {
+            Problem::field(
+                format!("header:{name}"),
+                "must be 1 to 128 visible ASCII characters",
+            )
+        })
 }

@@ -1,13 +1,47 @@
 //! API keys: `tg_<id>_<secret>`, stored as SHA-256 only.
 //!
-//! A key's record is the entry `key/<id>` of the partition `keys`; it holds the hash of the whole key.
+//! A key's record is the entry `key/<id>` of the partition `keys`; it holds the hash of the whole key. The
+//! admin key that an operator configures may be any string of [`MIN_TOKEN`] to [`MAX_TOKEN`] visible ASCII
+//! characters; its record always has the id [`CONFIGURED_ID`], so that a new one replaces the old one and its
+//! id tells nothing about it.
+
+mod bootstrap;
+mod handlers;
+#[cfg(test)]
+pub(crate) mod shelf;
+#[cfg(test)]
+mod tests;
 
 use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+use subtle::ConstantTimeEq as _;
 
-use crate::commit::StoreError;
+use crate::commit::{Commit, Condition, Mutation, StoreError, literal};
 use crate::http::Request;
 use crate::ports::Store;
-use crate::problem::Problem;
+use crate::problem::{Kind, Problem};
+
+pub use bootstrap::{AdminKeyError, admin_commit, bootstrap, install_admin};
+pub use handlers::handle;
+
+/// The partition of every key record.
+pub const PARTITION: &str = "keys";
+/// What the entries of key records begin with.
+pub const ENTRY_PREFIX: &str = "key/";
+/// The id of the admin key that the operator configured.
+pub const CONFIGURED_ID: &str = "configured";
+/// The shortest token that is looked up, in characters.
+pub const MIN_TOKEN: usize = 16;
+/// The longest token that is looked up, in characters.
+pub const MAX_TOKEN: usize = 256;
+/// What every key that was minted here begins with.
+const TOKEN_PREFIX: &str = "tg_";
+/// Base62 characters of a minted id: 71 bits.
+const ID_CHARS: usize = 12;
+/// The longest id that is accepted, in characters.
+const MAX_ID_CHARS: usize = 32;
+/// Base62 characters that hold 128 bits.
+const WORD_CHARS: usize = 22;
 
 /// What a key may do. `Admin` may do everything.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -32,14 +66,170 @@ pub struct ApiKey {
     pub scopes: Vec<Scope>,
 }
 
+impl ApiKey {
+    /// Whether it may do what `scope` stands for.
+    pub fn allows(&self, scope: Scope) -> bool {
+        self.scopes.contains(&Scope::Admin) || self.scopes.contains(&scope)
+    }
+}
+
+/// What the store holds about a key. Times are Unix milliseconds.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Record {
+    name: String,
+    scopes: Vec<Scope>,
+    /// Lower case hexadecimal, of the whole key.
+    sha256: String,
+    created_at: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    expires_at: Option<u64>,
+}
+
+/// The token of `Authorization: Bearer <token>` (RFC 6750; the scheme in any case), if there is one.
+pub fn bearer(request: &Request) -> Option<&str> {
+    let (scheme, token) = request.header("authorization")?.split_once(' ')?;
+    let token = token.trim();
+    (scheme.eq_ignore_ascii_case("bearer") && !token.is_empty()).then_some(token)
+}
+
 /// The key of the request's `Authorization: Bearer`, or `None` if there is none that is known and unexpired.
-pub async fn authenticate<S: Store>(store: &S, request: &Request, now: u64) -> Result<Option<ApiKey>, StoreError> {
-    let _ = (store, request, now);
-    Ok(None) // HELPER: to be written
+/// A token that cannot be a key is not looked up.
+pub async fn authenticate<S: Store>(
+    store: &S,
+    request: &Request,
+    now: u64,
+) -> Result<Option<ApiKey>, StoreError> {
+    let Some(token) = bearer(request) else {
+        return Ok(None);
+    };
+    let ids = candidates(token);
+    if ids.is_empty() {
+        return Ok(None);
+    }
+    let keys: Vec<String> = ids.iter().map(|id| entry_key(id)).collect();
+    let entries = store.get(PARTITION, &keys).await?;
+    let digest = digest(token);
+    for (id, entry) in ids.into_iter().zip(entries) {
+        // A record that cannot be read opens nothing.
+        let Some(record) = entry.and_then(|entry| serde_json::from_slice::<Record>(&entry.value).ok()) else {
+            continue;
+        };
+        let same = bool::from(record.sha256.as_bytes().ct_eq(digest.as_bytes()));
+        if same && record.expires_at.is_none_or(|at| now < at) {
+            return Ok(Some(ApiKey {
+                id: id.to_owned(),
+                scopes: record.scopes,
+            }));
+        }
+    }
+    Ok(None)
 }
 
 /// As [`authenticate`], and the key must have `scope`: otherwise 401 or 403.
-pub async fn require<S: Store>(store: &S, request: &Request, now: u64, scope: Scope) -> Result<ApiKey, Problem> {
-    let _ = (store, request, now, scope);
-    Err(Problem::unauthorized("Send an API key: Authorization: Bearer tg_…")) // HELPER: to be written
+pub async fn require<S: Store>(
+    store: &S,
+    request: &Request,
+    now: u64,
+    scope: Scope,
+) -> Result<ApiKey, Problem> {
+    let Some(key) = authenticate(store, request, now).await? else {
+        return Err(Problem::unauthorized(match request.header("authorization") {
+            None => "Send an API key: Authorization: Bearer tg_…",
+            Some(_) => "The credential is not a known, unexpired API key.",
+        }));
+    };
+    if key.allows(scope) {
+        return Ok(key);
+    }
+    let name = serde_json::to_value(scope).unwrap_or_default();
+    let name = name.as_str().unwrap_or_default();
+    Err(Problem::new(
+        Kind::Forbidden,
+        format!("This call needs an API key with the scope {name}."),
+    ))
+}
+
+/// A new key: its text, which is shown once and never stored, and the commit that makes it known. The commit
+/// is refused when the id exists already (2^-71 per existing key). `expires` and `now` are Unix milliseconds.
+pub fn mint(
+    name: &str,
+    scopes: &[Scope],
+    expires: Option<u64>,
+    now: u64,
+    fresh: &dyn Fn() -> [u8; 16],
+) -> (String, Commit) {
+    let mut id = word(fresh());
+    id.truncate(ID_CHARS);
+    // Two words are 256 random bits.
+    let text = format!("{TOKEN_PREFIX}{id}_{}{}", word(fresh()), word(fresh()));
+    let record = Record {
+        name: name.to_owned(),
+        scopes: scopes.to_vec(),
+        sha256: digest(&text),
+        created_at: now,
+        expires_at: expires,
+    };
+    let commit = Commit {
+        partition: PARTITION.to_owned(),
+        conditions: vec![Condition::Absent(entry_key(&id))],
+        mutations: vec![set(&id, &record)],
+        ..Commit::default()
+    };
+    (text, commit)
+}
+
+/// The ids under which `token` may be stored; none if it cannot be a key.
+fn candidates(token: &str) -> Vec<&str> {
+    if !plausible(token) {
+        return Vec::new();
+    }
+    match id_of(token) {
+        Some(id) => vec![id, CONFIGURED_ID],
+        None if token.starts_with(TOKEN_PREFIX) => Vec::new(),
+        None => vec![CONFIGURED_ID],
+    }
+}
+
+/// Whether a configured key may look like this.
+fn plausible(token: &str) -> bool {
+    (MIN_TOKEN..=MAX_TOKEN).contains(&token.len()) && token.bytes().all(|byte| byte.is_ascii_graphic())
+}
+
+/// The id within a key of our own format.
+fn id_of(token: &str) -> Option<&str> {
+    let (id, secret) = token.strip_prefix(TOKEN_PREFIX)?.split_once('_')?;
+    (is_id(id) && secret.len() == 2 * WORD_CHARS && secret.bytes().all(|b| b.is_ascii_alphanumeric()))
+        .then_some(id)
+}
+
+fn is_id(text: &str) -> bool {
+    (1..=MAX_ID_CHARS).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_alphanumeric())
+}
+
+fn entry_key(id: &str) -> String {
+    format!("{ENTRY_PREFIX}{id}")
+}
+
+fn set(id: &str, record: &Record) -> Mutation {
+    let value = serde_json::to_vec(record).expect("a record has string keys only, so it serialises");
+    Mutation::Set {
+        key: entry_key(id),
+        value: literal(value),
+        expires: record.expires_at,
+    }
+}
+
+fn digest(token: &str) -> String {
+    Sha256::digest(token.as_bytes())
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
+}
+
+/// 128 random bits in base62, least significant digit first, so that every prefix is (but for a bias below
+/// 2^-50) uniform.
+fn word(bits: [u8; 16]) -> String {
+    let digits = base62::encode(u128::from_be_bytes(bits));
+    format!("{digits:0>WORD_CHARS$}").chars().rev().collect()
 }

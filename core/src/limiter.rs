@@ -1,1 +1,159 @@
-//! To be written.
+//! The rate limiter: which policies a request falls under, and whether all of them have its cost.
+//!
+//! Every policy that matches is charged in one take, all or nothing. A shadow policy is charged with them but
+//! never refuses, and never keeps an enforced one from being charged.
+
+mod fields;
+mod handlers;
+mod policies;
+#[cfg(test)]
+mod tests;
+
+pub use handlers::handle;
+pub use policies::{CompileError, MAX_POLICIES, Policies};
+
+use policies::Policy;
+
+use crate::bucket::{Bucket, Level, TakeError};
+use crate::http::{Header, Request, Response};
+use crate::identity::ClientId;
+use crate::keys;
+use crate::ports::{Buckets, Store, World};
+use crate::problem::{Kind, Problem};
+
+/// What a client is told to wait when the buckets cannot be asked, seconds.
+const UNAVAILABLE_RETRY_SECONDS: u64 = 1;
+
+/// What becomes of a request; `verdict` in the WIT.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It goes on; these headers belong on its response.
+    Admit(Vec<Header>),
+    /// It ends here.
+    Answer(Response),
+}
+
+/// Charges the policies that match the request. Health checks are never limited. Where the store fails, the
+/// caller counts as if it had no key; where the buckets fail, the policies' `on_store_failure` decides.
+pub async fn check<S: Store, B: Buckets>(
+    world: &World<'_, S>,
+    policies: &Policies,
+    buckets: &B,
+    request: &Request,
+) -> Verdict {
+    if is_health(&request.path) {
+        return Verdict::Admit(Vec::new());
+    }
+    let matching: Vec<&Policy> = policies.matching(request).collect();
+    if matching.is_empty() {
+        return Verdict::Admit(Vec::new());
+    }
+    let client = match matching.iter().any(|policy| policy.per_client) {
+        true => Some(identify(world, policies, request).await),
+        false => None,
+    };
+    let asked = matching
+        .iter()
+        .map(|policy| policy.bucket(policies, request, client.as_ref()))
+        .collect();
+    charge(buckets, request, matching, asked).await
+}
+
+/// Takes from `asked`, the buckets of the policies `charged`.
+async fn charge<B: Buckets>(
+    buckets: &B,
+    request: &Request,
+    mut charged: Vec<&Policy>,
+    mut asked: Vec<Bucket>,
+) -> Verdict {
+    // Every round leaves out at least one shadow policy, so there are at most as many rounds as policies, and
+    // one.
+    while !charged.is_empty() {
+        let again = if charged.iter().any(|policy| policy.shadow) {
+            asked.clone()
+        } else {
+            Vec::new()
+        };
+        let levels = match buckets.take(asked).await {
+            Ok(levels) => return Verdict::Admit(answer_headers(request, &charged, &levels)),
+            Err(TakeError::Refused { levels, .. }) => levels,
+            Err(TakeError::Unavailable(_) | TakeError::Invalid(_)) => return without_buckets(&charged),
+        };
+        let keep: Vec<bool> = (0..charged.len())
+            .map(|index| levels.get(index).is_none_or(|level| level.next_ns == 0))
+            .collect();
+        let enforced_lack = charged
+            .iter()
+            .zip(&keep)
+            .any(|(policy, keep)| !policy.shadow && !keep);
+        if enforced_lack || keep.iter().all(|keep| *keep) {
+            return Verdict::Answer(refusal(&charged, &levels));
+        }
+        // Only shadow policies lack their cost: the others are charged without them.
+        let mut kept = keep.iter();
+        charged.retain(|_| kept.next().copied().unwrap_or(false));
+        asked = again
+            .into_iter()
+            .zip(keep)
+            .filter_map(|(bucket, keep)| keep.then_some(bucket))
+            .collect();
+    }
+    Verdict::Admit(Vec::new())
+}
+
+async fn identify<S: Store>(world: &World<'_, S>, policies: &Policies, request: &Request) -> ClientId {
+    match keys::authenticate(world.store, request, world.now).await {
+        Ok(Some(key)) => ClientId::of_key(&key.id),
+        Ok(None) | Err(_) => ClientId::without_key(world.config, policies.proxies(), request),
+    }
+}
+
+fn is_health(path: &str) -> bool {
+    path == "/health" || path.starts_with("/health/")
+}
+
+/// API answers tell their limits; a redirect does not need to.
+fn answer_headers(request: &Request, charged: &[&Policy], levels: &[Level]) -> Vec<Header> {
+    let api = request.path == "/api" || request.path.starts_with("/api/");
+    if api {
+        fields::headers(charged, levels)
+    } else {
+        Vec::new()
+    }
+}
+
+fn refusal(charged: &[&Policy], levels: &[Level]) -> Response {
+    let violated = || {
+        let both = charged.iter().zip(levels);
+        both.filter(|(policy, level)| !policy.shadow && level.next_ns > 0)
+    };
+    let names: Vec<&str> = violated().map(|(policy, _)| policy.name.as_str()).collect();
+    let wait = violated()
+        .map(|(_, level)| fields::seconds(level.next_ns))
+        .max()
+        .unwrap_or(1);
+    let detail = format!(
+        "Too many requests under {}; the next is possible in {wait} s.",
+        names.join(", ")
+    );
+    let mut problem = Problem::new(Kind::QuotaExceeded, detail)
+        .with_member("violated-policies", names)
+        .with_retry_after(wait);
+    problem.headers.extend(fields::headers(charged, levels));
+    problem.into_response()
+}
+
+fn without_buckets(charged: &[&Policy]) -> Verdict {
+    if !charged
+        .iter()
+        .any(|policy| policy.deny_on_failure && !policy.shadow)
+    {
+        return Verdict::Admit(Vec::new());
+    }
+    let problem = Problem::new(Kind::Unavailable, "The rate limiter cannot be reached.");
+    Verdict::Answer(
+        problem
+            .with_retry_after(UNAVAILABLE_RETRY_SECONDS)
+            .into_response(),
+    )
+}

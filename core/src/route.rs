@@ -1,1 +1,285 @@
-//! To be written.
+//! Route patterns in Spin's syntax: `/api/links` is that path, `:name` is any one segment, and `/...` at the
+//! end is any tail, also none. As in Spin, slashes at either end of a path do not count, so that `/signup/`
+//! is no way around a rule for `/signup`. A path is compared as it is, percent-encoded.
+
+use std::cmp::Ordering;
+use std::fmt;
+
+/// The longest pattern, in bytes.
+pub const MAX_PATTERN_BYTES: usize = 512;
+/// The tail of a pattern that matches whatever follows.
+const TAIL: &str = "...";
+
+/// A parsed pattern. Greater is more specific: of several routes that match a path, the greatest is the one
+/// that Spin would choose.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Route {
+    pattern: String,
+    segments: Vec<Segment>,
+    tail: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Segment {
+    Literal(String),
+    Any,
+}
+
+/// Why a text is not a route pattern.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RouteError {
+    /// It does not begin with a slash.
+    #[error("a route begins with /")]
+    NoSlash,
+    /// It is longer than [`MAX_PATTERN_BYTES`].
+    #[error("a route is at most 512 bytes")]
+    TooLong,
+    /// There is nothing between two slashes.
+    #[error("a route has no empty segments")]
+    Empty,
+    /// A `:` without a name of `[A-Za-z0-9_-]`.
+    #[error("a segment that begins with : needs a name of letters, digits, - and _")]
+    Name,
+    /// `...` or `*` somewhere else than in the last segment.
+    #[error("a wildcard is /... and stands at the end")]
+    Wildcard,
+    /// A character that a path cannot have.
+    #[error("{0:?} cannot be part of a path")]
+    Character(char),
+}
+
+impl Route {
+    /// Reads a pattern.
+    pub fn parse(pattern: &str) -> Result<Self, RouteError> {
+        let rest = pattern.strip_prefix('/').ok_or(RouteError::NoSlash)?;
+        if pattern.len() > MAX_PATTERN_BYTES {
+            return Err(RouteError::TooLong);
+        }
+        if let Some(bad) = rest
+            .chars()
+            .find(|c| !c.is_ascii_graphic() || "?#\"<>\\^`{|}".contains(*c))
+        {
+            return Err(RouteError::Character(bad));
+        }
+        let rest = rest.strip_suffix('/').unwrap_or(rest);
+        let mut route = Self {
+            pattern: pattern.to_owned(),
+            segments: Vec::new(),
+            tail: false,
+        };
+        let mut parts = rest.split('/').peekable();
+        if rest.is_empty() {
+            return Ok(route);
+        }
+        while let Some(part) = parts.next() {
+            let segment = match part.strip_prefix(':') {
+                _ if part.is_empty() => return Err(RouteError::Empty),
+                _ if part == TAIL && parts.peek().is_none() => {
+                    route.tail = true;
+                    break;
+                }
+                _ if part == TAIL || part.contains('*') => return Err(RouteError::Wildcard),
+                Some(name) if is_name(name) => Segment::Any,
+                Some(_) => return Err(RouteError::Name),
+                None => Segment::Literal(part.to_owned()),
+            };
+            route.segments.push(segment);
+        }
+        Ok(route)
+    }
+
+    /// The pattern as it was written.
+    pub fn pattern(&self) -> &str {
+        &self.pattern
+    }
+
+    /// Whether `path` (without a query) matches. Allocates nothing.
+    pub fn matches(&self, path: &str) -> bool {
+        let path = path.trim_matches('/');
+        let mut parts = path.split('/').filter(|_| !path.is_empty());
+        for segment in &self.segments {
+            match (segment, parts.next()) {
+                (Segment::Literal(text), Some(part)) if text == part => {}
+                (Segment::Any, Some(part)) if !part.is_empty() => {}
+                _ => return false,
+            }
+        }
+        self.tail || parts.next().is_none()
+    }
+
+    /// What stands at `index`: a literal is more specific than a parameter, that than the end, that than a
+    /// tail.
+    fn rank(&self, index: usize) -> u8 {
+        match self.segments.get(index) {
+            Some(Segment::Literal(_)) => 3,
+            Some(Segment::Any) => 2,
+            None if !self.tail => 1,
+            None => 0,
+        }
+    }
+}
+
+fn is_name(text: &str) -> bool {
+    !text.is_empty()
+        && text
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-')
+}
+
+/// Whether `method` is among `methods`, or `*` is.
+pub fn takes_method(methods: &[String], method: &str) -> bool {
+    methods.iter().any(|one| one == "*" || one == method)
+}
+
+impl Ord for Route {
+    fn cmp(&self, other: &Self) -> Ordering {
+        let longest = self.segments.len().max(other.segments.len());
+        (0..=longest)
+            .map(|index| self.rank(index).cmp(&other.rank(index)))
+            .find(|order| order.is_ne())
+            // No path tells them apart by rank: any order will do, if it is always the same.
+            .unwrap_or_else(|| self.pattern.cmp(&other.pattern))
+    }
+}
+
+impl PartialOrd for Route {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl fmt::Display for Route {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.pattern)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn matches(pattern: &str, path: &str) -> bool {
+        Route::parse(pattern).unwrap().matches(path)
+    }
+
+    #[test]
+    fn a_literal_matches_itself() {
+        assert!(matches("/api/links", "/api/links"));
+        assert!(matches("/", "/"));
+        for path in [
+            "/",
+            "/api",
+            "/api/link",
+            "/api/linkss",
+            "/api/links/x",
+            "/API/links",
+            "/api//links",
+        ] {
+            assert!(!matches("/api/links", path), "{path}");
+        }
+        assert!(!matches("/", "/x"));
+    }
+
+    #[test]
+    fn a_name_is_one_segment() {
+        assert!(matches("/api/links/:code", "/api/links/abc"));
+        assert!(matches("/:a/:b", "/x/y"));
+        for path in [
+            "/api/links",
+            "/api/links/",
+            "/api/links/abc/visits",
+            "/api/links//",
+        ] {
+            assert!(!matches("/api/links/:code", path), "{path}");
+        }
+        assert!(!matches("/:code", "/"));
+    }
+
+    #[test]
+    fn a_tail_matches_everything_below_and_the_bare_prefix() {
+        for path in ["/", "/x", "/x/y/", "//"] {
+            assert!(matches("/...", path), "{path}");
+        }
+        for path in ["/api", "/api/", "/api/links/x"] {
+            assert!(matches("/api/...", path), "{path}");
+        }
+        for path in ["/", "/apix", "/x/api"] {
+            assert!(!matches("/api/...", path), "{path}");
+        }
+        assert!(matches("/:tenant/api/...", "/a/api/x"));
+    }
+
+    #[test]
+    fn slashes_at_the_ends_do_not_count() {
+        for path in ["/signup/", "//signup", "/signup//"] {
+            assert!(matches("/signup", path), "{path}");
+        }
+        assert!(matches("/signup/", "/signup"));
+    }
+
+    #[test]
+    fn what_is_not_a_pattern_is_told() {
+        let error = |pattern: &str| Route::parse(pattern).unwrap_err();
+        assert_eq!(error("api"), RouteError::NoSlash);
+        assert_eq!(error(""), RouteError::NoSlash);
+        assert_eq!(error("/a//b"), RouteError::Empty);
+        assert_eq!(error("/:"), RouteError::Name);
+        assert_eq!(error("/:a.b"), RouteError::Name);
+        assert_eq!(error("/.../a"), RouteError::Wildcard);
+        assert_eq!(error("/a/*"), RouteError::Wildcard);
+        assert_eq!(error("/a?b"), RouteError::Character('?'));
+        assert_eq!(error("/ä"), RouteError::Character('ä'));
+        assert_eq!(
+            error(&format!("/{}", "x".repeat(MAX_PATTERN_BYTES))),
+            RouteError::TooLong
+        );
+    }
+
+    #[test]
+    fn the_more_specific_route_is_greater() {
+        let order = [
+            "/...",
+            "/:a",
+            "/:a/...",
+            "/:a/x",
+            "/api/...",
+            "/api",
+            "/api/:a/...",
+            "/api/:a",
+            "/api/x",
+        ];
+        let routes: Vec<Route> = order.iter().map(|p| Route::parse(p).unwrap()).collect();
+        let both_match = [
+            ("/...", "/:a"),
+            ("/:a/...", "/:a"),
+            ("/:a/x", "/api/x"),
+            ("/api/...", "/api"),
+            ("/api/:a/...", "/api/:a"),
+            ("/api/:a", "/api/x"),
+        ];
+        for (less, more) in both_match {
+            assert!(
+                Route::parse(less).unwrap() < Route::parse(more).unwrap(),
+                "{less} {more}"
+            );
+        }
+        let best = |path: &str| routes.iter().filter(|r| r.matches(path)).max().unwrap().pattern();
+        assert_eq!(best("/api"), "/api");
+        assert_eq!(best("/api/x"), "/api/x");
+        assert_eq!(best("/api/y"), "/api/:a");
+        assert_eq!(best("/api/y/z"), "/api/:a/...");
+        assert_eq!(best("/other"), "/:a");
+        assert_eq!(best("/other/x"), "/:a/x");
+        assert_eq!(best("/"), "/...");
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_text_and_no_path_breaks_it(pattern in ".{0,40}", path in ".{0,40}") {
+            if let Ok(route) = Route::parse(&pattern) {
+                route.matches(&path);
+                proptest::prop_assert_eq!(Route::parse(route.pattern()), Ok(route.clone()));
+            }
+        }
+    }
+}

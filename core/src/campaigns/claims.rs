@@ -1,0 +1,77 @@
+//! A user's claims, read.
+
+use serde::Serialize;
+
+use super::record::{Campaign, Claim, ClaimView, Live, decode, load, unescape};
+use super::unknown;
+use crate::commit::{MAX_PAGE, StoreError};
+use crate::http::{Request, Response};
+use crate::identity;
+use crate::keys::{self, Scope};
+use crate::ports::{Store, World};
+use crate::problem::{Kind, Problem};
+
+#[derive(Serialize)]
+struct Claims<'a> {
+    claims: Vec<ClaimView<'a>>,
+}
+
+/// `GET /api/campaigns/{id}/claims/{user}`: that user's claims in order of admission, for the user and for the scope
+/// `campaigns`. `segment` is the user, still percent-encoded.
+pub(super) async fn of_user<S: Store>(
+    world: &World<'_, S>,
+    request: &Request,
+    id: &str,
+    segment: &str,
+) -> Result<Response, Problem> {
+    let user = unescape(segment).ok_or_else(Problem::not_found)?;
+    match identity::explicit_user(world.config, request)? {
+        Some(caller) if caller == user => {}
+        Some(_) if request.header("authorization").is_none() => {
+            return Err(Problem::new(Kind::Forbidden, "These are another user's claims."));
+        }
+        _ => {
+            keys::require(world.store, request, world.now, Scope::Campaigns).await?;
+        }
+    }
+    if user.is_empty() || user.len() > identity::MAX_ID_CHARS {
+        return Err(Problem::not_found());
+    }
+    let live = load(world.store, id).await?.ok_or_else(|| unknown(id))?;
+    let claims = stored(world.store, &live, &user).await?;
+    Ok(Response::json(
+        200,
+        &Claims {
+            claims: claims.iter().map(Claim::view).collect(),
+        },
+    ))
+}
+
+/// A user's claims in order of admission; at most `perUser` of them.
+pub(super) async fn stored<S: Store>(store: &S, live: &Live, user: &str) -> Result<Vec<Claim>, StoreError> {
+    let campaign = &live.campaign;
+    if campaign.per_user == 1 {
+        let found = store
+            .get(
+                &Campaign::partition(&campaign.id),
+                &[campaign.claim_key(user, "")],
+            )
+            .await?;
+        return found.iter().flatten().map(decode).collect();
+    }
+    let prefix = Campaign::claims_prefix(&campaign.id, user);
+    let mut claims: Vec<Claim> = Vec::new();
+    let mut after: Option<String> = None;
+    // A page may be short of its limit, at its bound in bytes: only an empty one is the end. Each page holds at
+    // least one claim, and there are at most `perUser`.
+    for _ in 0..=campaign.per_user {
+        let items = store.scan(&prefix, after.as_deref(), MAX_PAGE).await?;
+        let Some(last) = items.last() else { break };
+        after = Some(last.key.clone());
+        for item in &items {
+            claims.push(decode(&item.entry)?);
+        }
+    }
+    claims.sort_by_key(|claim| claim.sequence.known());
+    Ok(claims)
+}

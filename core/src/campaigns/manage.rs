@@ -1,0 +1,315 @@
+//! Creating, listing, reading and changing campaigns.
+
+use serde::{Deserialize, Serialize};
+
+use super::record::{Campaign, Codes, DEFAULT_TOPIC, MAX_ID, MAX_PER_USER, MAX_QUANTITY, View};
+use super::record::{count, decode, is_id, load};
+use super::unknown;
+use crate::commit::{Commit, Condition, Mutation, Outcome, Refusal, StoreError, literal};
+use crate::http::{Request, Response};
+use crate::keys::{self, Scope};
+use crate::ports::{Store, World};
+use crate::problem::{FieldError, Kind, Problem};
+use crate::query::Query;
+use crate::{json, time, topics};
+
+/// Campaigns of a page unless the caller says otherwise.
+const DEFAULT_PAGE: u64 = 50;
+/// The most campaigns of a page; each costs a look at its counter.
+const MAX_PAGE: u64 = 100;
+/// How often a change is tried against concurrent changes of the same campaign.
+const PATCH_ATTEMPTS: usize = 8;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+struct Create {
+    id: String,
+    quantity: u64,
+    #[serde(default)]
+    per_user: Option<u64>,
+    #[serde(default, with = "time::rfc3339_option")]
+    starts_at: Option<u64>,
+    #[serde(default, with = "time::rfc3339_option")]
+    ends_at: Option<u64>,
+    #[serde(default)]
+    hold_seconds: Option<serde_json::Value>,
+    #[serde(default)]
+    codes: Option<Codes>,
+    #[serde(default)]
+    topic: Option<String>,
+}
+
+impl Create {
+    fn into_campaign(self, now: u64) -> Result<Campaign, Problem> {
+        if !is_id(&self.id) {
+            let rule = format!("must be 1 to {MAX_ID} of a-z, 0-9 and -, and not begin with -");
+            return Err(Problem::field("#/id", rule));
+        }
+        check_quantity(self.quantity)?;
+        let per_user = self.per_user.unwrap_or(1);
+        if !(1..=MAX_PER_USER).contains(&per_user) {
+            return Err(Problem::field(
+                "#/perUser",
+                format!("must be from 1 to {MAX_PER_USER}"),
+            ));
+        }
+        check_window(self.starts_at, self.ends_at)?;
+        if self.hold_seconds.is_some() {
+            let detail = "holds are not available: every claim is confirmed at once; leave holdSeconds out";
+            return Err(Problem::field("#/holdSeconds", detail));
+        }
+        let topic = self.topic.unwrap_or_else(|| DEFAULT_TOPIC.to_owned());
+        if !topics::is_name(&topic) {
+            return Err(Problem::field("#/topic", topics::NAME_RULE));
+        }
+        Ok(Campaign {
+            id: self.id,
+            quantity: self.quantity,
+            per_user,
+            starts_at: self.starts_at,
+            ends_at: self.ends_at,
+            codes: self.codes.unwrap_or_default(),
+            topic,
+            created_at: now,
+            closed: false,
+        })
+    }
+}
+
+fn check_quantity(quantity: u64) -> Result<(), Problem> {
+    if (1..=MAX_QUANTITY).contains(&quantity) {
+        return Ok(());
+    }
+    Err(Problem::field(
+        "#/quantity",
+        format!("must be from 1 to {MAX_QUANTITY}"),
+    ))
+}
+
+fn check_window(starts_at: Option<u64>, ends_at: Option<u64>) -> Result<(), Problem> {
+    match (starts_at, ends_at) {
+        (Some(start), Some(end)) if end <= start => Err(Problem::field("#/endsAt", "must be after startsAt")),
+        _ => Ok(()),
+    }
+}
+
+fn record(campaign: &Campaign) -> Mutation {
+    let value = serde_json::to_vec(campaign).expect("our own types hold string keys only, so they serialise");
+    Mutation::Set {
+        key: Campaign::partition(&campaign.id),
+        value: literal(value),
+        expires: None,
+    }
+}
+
+/// `POST /api/campaigns`: 201, or 409 if the id is taken.
+pub(super) async fn create<S: Store>(world: &World<'_, S>, request: &Request) -> Result<Response, Problem> {
+    keys::require(world.store, request, world.now, Scope::Campaigns).await?;
+    let campaign = json::body::<Create>(request)?.into_campaign(world.now)?;
+    let id = campaign.id.as_str();
+    let stock = Mutation::Set {
+        key: Campaign::remaining_key(id),
+        value: literal(campaign.quantity.to_string()),
+        expires: None,
+    };
+    let commit = Commit {
+        partition: Campaign::partition(id),
+        conditions: vec![Condition::Absent(Campaign::partition(id))],
+        mutations: vec![record(&campaign), stock],
+        ..Commit::default()
+    };
+    let mut outcome = world.store.commit(commit.clone()).await;
+    let lost = matches!(outcome, Err(StoreError::Unknown(_)));
+    if lost {
+        outcome = world.store.commit(commit).await;
+    }
+    let mut ours = matches!(outcome?, Outcome::Committed(_));
+    if lost && !ours {
+        // The campaign that is there may be this very one.
+        let there = load(world.store, id).await?;
+        ours = there.is_some_and(|live| live.campaign == campaign);
+    }
+    if !ours {
+        let mut problem = Problem::new(Kind::Conflict, format!("There is a campaign {id} already."));
+        problem.errors.push(FieldError {
+            pointer: "#/id".into(),
+            detail: "is taken".into(),
+        });
+        return Err(problem);
+    }
+    let view = View::new(&campaign, campaign.quantity, world.now);
+    Ok(Response::json(201, &view).with("location", format!("/api/campaigns/{id}")))
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Page<'a> {
+    campaigns: Vec<View<'a>>,
+    next_cursor: Option<&'a str>,
+}
+
+/// `GET /api/campaigns?limit=&cursor=`, by id. A cursor is the id of the last campaign seen.
+pub(super) async fn list<S: Store>(world: &World<'_, S>, request: &Request) -> Result<Response, Problem> {
+    keys::require(world.store, request, world.now, Scope::Campaigns).await?;
+    let query = Query::of(request, &["limit", "cursor"])?;
+    let limit = query.number("limit", 1..=MAX_PAGE, DEFAULT_PAGE)?;
+    let after = match query.text("cursor") {
+        Some(id) if is_id(id) => Some(Campaign::partition(id)),
+        Some(_) => return Err(Problem::field("query:cursor", "is not a cursor of this list")),
+        None => None,
+    };
+    // One more than asked for tells whether there is another page. Records are small: so many of them stay far below
+    // the bound in bytes of a scan.
+    let wanted = u32::try_from(limit).unwrap_or(u32::MAX).saturating_add(1);
+    let items = world
+        .store
+        .scan(&Campaign::partition(""), after.as_deref(), wanted)
+        .await?;
+    let shown = items.len().min(wanted as usize - 1);
+    let mut campaigns: Vec<(Campaign, u64)> = Vec::with_capacity(shown);
+    for item in &items[..shown] {
+        let campaign: Campaign = decode(&item.entry)?;
+        let keys = [Campaign::remaining_key(&campaign.id)];
+        let found = world.store.get(&Campaign::partition(&campaign.id), &keys).await?;
+        campaigns.push((campaign, count(found.first().and_then(Option::as_ref))));
+    }
+    let views = campaigns
+        .iter()
+        .map(|(campaign, remaining)| View::new(campaign, *remaining, world.now));
+    let more = items.len() > shown;
+    let next_cursor = campaigns
+        .last()
+        .filter(|_| more)
+        .map(|(campaign, _)| campaign.id.as_str());
+    Ok(Response::json(
+        200,
+        &Page {
+            campaigns: views.collect(),
+            next_cursor,
+        },
+    ))
+}
+
+/// `GET /api/campaigns/{id}`, open to anyone.
+pub(super) async fn read<S: Store>(world: &World<'_, S>, id: &str) -> Result<Response, Problem> {
+    let live = load(world.store, id).await?.ok_or_else(|| unknown(id))?;
+    Ok(Response::json(
+        200,
+        &View::new(&live.campaign, live.remaining, world.now),
+    ))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+struct Patch {
+    #[serde(default, deserialize_with = "json::patch")]
+    quantity: Option<Option<u64>>,
+    #[serde(default, deserialize_with = "ends_at")]
+    ends_at: Option<Option<u64>>,
+    #[serde(default, deserialize_with = "json::patch")]
+    state: Option<Option<String>>,
+}
+
+fn ends_at<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Option<u64>>, D::Error> {
+    time::rfc3339_option::deserialize(deserializer).map(Some)
+}
+
+impl Patch {
+    /// What does not depend on the campaign.
+    fn check(&self) -> Result<(), Problem> {
+        match self.quantity {
+            Some(None) => return Err(Problem::field("#/quantity", "cannot be cleared")),
+            Some(Some(quantity)) => check_quantity(quantity)?,
+            None => {}
+        }
+        match &self.state {
+            Some(state) if state.as_deref() != Some("closed") => Err(Problem::field(
+                "#/state",
+                "can only be set to \"closed\", and not back",
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    fn apply(&self, before: &Campaign) -> Result<Campaign, Problem> {
+        let mut after = before.clone();
+        if let Some(quantity) = self.quantity.flatten() {
+            after.quantity = quantity;
+        }
+        if let Some(ends_at) = self.ends_at {
+            check_window(before.starts_at, ends_at)?;
+            after.ends_at = ends_at;
+        }
+        after.closed |= self.state.is_some();
+        Ok(after)
+    }
+}
+
+/// `PATCH /api/campaigns/{id}`. The record and the units left change together; a quantity below what is admitted
+/// is a 409, decided in that same step.
+pub(super) async fn patch<S: Store>(
+    world: &World<'_, S>,
+    request: &Request,
+    id: &str,
+) -> Result<Response, Problem> {
+    keys::require(world.store, request, world.now, Scope::Campaigns).await?;
+    let patch: Patch = json::body(request)?;
+    patch.check()?;
+    for _ in 0..PATCH_ATTEMPTS {
+        let live = load(world.store, id).await?.ok_or_else(|| unknown(id))?;
+        let after = patch.apply(&live.campaign)?;
+        match world
+            .store
+            .commit(change(&live.campaign, live.version, &after))
+            .await?
+        {
+            Outcome::Committed(done) => {
+                let remaining = done
+                    .sums
+                    .get(STOCK)
+                    .and_then(|&n| u64::try_from(n).ok())
+                    .unwrap_or(0);
+                return Ok(Response::json(200, &View::new(&after, remaining, world.now)));
+            }
+            Outcome::Refused(Refusal::Mutation(_)) => return Err(below_admitted()),
+            _ => {} // changed in between
+        }
+    }
+    Err(Problem::new(
+        Kind::Conflict,
+        "The campaign is being changed by others; try again.",
+    ))
+}
+
+/// The index of the mutation that moves the units left.
+const STOCK: usize = 1;
+
+fn change(before: &Campaign, version: u64, after: &Campaign) -> Commit {
+    let signed = |quantity: u64| i64::try_from(quantity).unwrap_or(i64::MAX); // at most MAX_QUANTITY
+    let stock = Mutation::Add {
+        key: Campaign::remaining_key(&before.id),
+        delta: signed(after.quantity) - signed(before.quantity),
+        min: Some(0),
+        max: None,
+    };
+    let partition = Campaign::partition(&before.id);
+    Commit {
+        conditions: vec![Condition::Version {
+            key: partition.clone(),
+            version,
+        }],
+        partition,
+        mutations: vec![record(after), stock],
+        ..Commit::default()
+    }
+}
+
+fn below_admitted() -> Problem {
+    let detail = "must not be below what is admitted already";
+    let mut problem = Problem::new(Kind::Conflict, format!("#/quantity: {detail}"));
+    problem.errors.push(FieldError {
+        pointer: "#/quantity".into(),
+        detail: detail.into(),
+    });
+    problem
+}

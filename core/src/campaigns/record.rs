@@ -1,0 +1,344 @@
+//! What the store holds about a campaign and its claims, under which keys, and how answers show it.
+
+use serde::{Deserialize, Serialize};
+
+use crate::commit::{Entry, StoreError};
+use crate::plan;
+use crate::ports::Store;
+use crate::template::Number;
+use crate::time;
+
+/// The most units of a campaign.
+pub const MAX_QUANTITY: u64 = 1_000_000_000;
+/// The most claims of one user.
+pub const MAX_PER_USER: u64 = 1_000;
+/// The longest campaign id.
+pub const MAX_ID: usize = 64;
+/// Where claims are announced unless the campaign says otherwise.
+pub const DEFAULT_TOPIC: &str = "coupon";
+
+/// Whether a claim carries a code.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Codes {
+    /// It does not.
+    #[default]
+    None,
+    /// An unguessable one is made with each claim.
+    Generate,
+}
+
+/// A campaign as it is stored. Times are Unix milliseconds.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Campaign {
+    /// A slug; see [`is_id`].
+    pub id: String,
+    /// Units, 1 to [`MAX_QUANTITY`].
+    pub quantity: u64,
+    /// Claims of one user, 1 to [`MAX_PER_USER`]. Never changes: the layout of the claims' keys depends on it.
+    pub per_user: u64,
+    /// From when on it admits.
+    pub starts_at: Option<u64>,
+    /// From when on it admits no more.
+    pub ends_at: Option<u64>,
+    /// Whether claims carry a code.
+    pub codes: Codes,
+    /// Where claims are announced.
+    pub topic: String,
+    /// When it was made.
+    pub created_at: u64,
+    /// Closed for ever.
+    pub closed: bool,
+}
+
+/// What a campaign does at a given time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum State {
+    /// Before `startsAt`.
+    Scheduled,
+    /// Admits.
+    Open,
+    /// Nothing remains.
+    SoldOut,
+    /// From `endsAt` on.
+    Ended,
+    /// Closed by hand.
+    Closed,
+}
+
+impl Campaign {
+    /// The partition of all its keys; also the key of its record.
+    pub fn partition(id: &str) -> String {
+        format!("campaign/{id}")
+    }
+
+    /// The key of its counter of units left.
+    pub fn remaining_key(id: &str) -> String {
+        format!("remaining/{id}")
+    }
+
+    /// The key of its counter of claims admitted so far.
+    pub fn sequence_key(id: &str) -> String {
+        format!("sequence/{id}")
+    }
+
+    /// What all keys of a user's claims begin with.
+    pub fn claims_prefix(id: &str, user: &str) -> String {
+        format!("claim/{id}/{}/", escape(user))
+    }
+
+    /// The key of a user's counter of claims, where `perUser` is more than one.
+    pub fn count_key(id: &str, user: &str) -> String {
+        format!("claims/{id}/{}", escape(user))
+    }
+
+    /// The key of one claim. With `perUser` 1 there is a single place, whose absence is what a claim asks for.
+    pub fn claim_key(&self, user: &str, claim: &str) -> String {
+        let place = if self.per_user == 1 { "1" } else { claim };
+        format!("{}{place}", Self::claims_prefix(&self.id, user))
+    }
+
+    /// Its state at `now`, with so many units left.
+    pub fn state(&self, remaining: u64, now: u64) -> State {
+        if self.closed {
+            State::Closed
+        } else if self.ends_at.is_some_and(|end| end <= now) {
+            State::Ended
+        } else if self.starts_at.is_some_and(|start| now < start) {
+            State::Scheduled
+        } else if remaining == 0 {
+            State::SoldOut
+        } else {
+            State::Open
+        }
+    }
+}
+
+/// A campaign with its counter, as read together.
+#[derive(Clone, Debug)]
+pub struct Live {
+    /// The record.
+    pub campaign: Campaign,
+    /// The record's version.
+    pub version: u64,
+    /// Units left.
+    pub remaining: u64,
+}
+
+/// Reads a campaign; `None` if there is none.
+pub async fn load<S: Store>(store: &S, id: &str) -> Result<Option<Live>, StoreError> {
+    let partition = Campaign::partition(id);
+    let keys = [partition.clone(), Campaign::remaining_key(id)];
+    let mut found = store.get(&partition, &keys).await?.into_iter();
+    let Some(entry) = found.next().flatten() else {
+        return Ok(None);
+    };
+    let campaign = decode(&entry)?;
+    let remaining = count(found.next().flatten().as_ref());
+    Ok(Some(Live {
+        campaign,
+        version: entry.version,
+        remaining,
+    }))
+}
+
+/// A counter's value; a missing one counts as 0.
+pub fn count(entry: Option<&Entry>) -> u64 {
+    entry
+        .and_then(|e| plan::counter(&e.value))
+        .and_then(|n| u64::try_from(n).ok())
+        .unwrap_or(0)
+}
+
+/// A record that we wrote ourselves.
+pub fn decode<T: serde::de::DeserializeOwned>(entry: &Entry) -> Result<T, StoreError> {
+    serde_json::from_slice(&entry.value)
+        .map_err(|error| StoreError::Invalid(format!("a record cannot be read: {error}")))
+}
+
+/// A campaign as answers show it.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct View<'a> {
+    id: &'a str,
+    quantity: u64,
+    per_user: u64,
+    #[serde(with = "time::rfc3339_option")]
+    starts_at: Option<u64>,
+    #[serde(with = "time::rfc3339_option")]
+    ends_at: Option<u64>,
+    hold_seconds: Option<u64>,
+    codes: Codes,
+    topic: &'a str,
+    #[serde(with = "time::rfc3339")]
+    created_at: u64,
+    admitted: u64,
+    remaining: u64,
+    state: State,
+}
+
+impl<'a> View<'a> {
+    /// Of a campaign with so many units left.
+    pub fn new(campaign: &'a Campaign, remaining: u64, now: u64) -> Self {
+        Self {
+            id: &campaign.id,
+            quantity: campaign.quantity,
+            per_user: campaign.per_user,
+            starts_at: campaign.starts_at,
+            ends_at: campaign.ends_at,
+            hold_seconds: None,
+            codes: campaign.codes,
+            topic: &campaign.topic,
+            created_at: campaign.created_at,
+            admitted: campaign.quantity.saturating_sub(remaining),
+            remaining,
+            state: campaign.state(remaining, now),
+        }
+    }
+}
+
+/// How far a claim is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Status {
+    /// Final.
+    Confirmed,
+}
+
+/// A claim as it is stored.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Claim {
+    /// Unique; also the id of its message.
+    pub id: String,
+    /// The campaign's id.
+    pub campaign: String,
+    /// Whose it is.
+    pub user: String,
+    /// Dense per campaign from 1, in order of admission.
+    pub sequence: Number,
+    /// Where the campaign makes codes.
+    pub code: Option<String>,
+    /// How far it is.
+    pub status: Status,
+    /// When it was admitted, Unix milliseconds.
+    pub time: Number,
+}
+
+/// A claim as answers show it.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ClaimView<'a> {
+    id: &'a str,
+    campaign: &'a str,
+    user: &'a str,
+    sequence: Number,
+    code: Option<&'a str>,
+    status: Status,
+    expires_at: Option<&'a str>,
+    receipt: Option<&'a str>,
+}
+
+/// The answer to an admitted claim.
+#[derive(Debug, Serialize)]
+pub struct Admitted<'a> {
+    outcome: &'static str,
+    claim: ClaimView<'a>,
+}
+
+/// The data of the message that announces a claim.
+#[derive(Debug, Serialize)]
+pub struct Announcement<'a> {
+    campaign: &'a str,
+    user: &'a str,
+    claim: &'a str,
+    sequence: Number,
+    code: Option<&'a str>,
+    status: Status,
+}
+
+impl Claim {
+    /// As answers show it.
+    pub fn view(&self) -> ClaimView<'_> {
+        ClaimView {
+            id: &self.id,
+            campaign: &self.campaign,
+            user: &self.user,
+            sequence: self.sequence,
+            code: self.code.as_deref(),
+            status: self.status,
+            expires_at: None,
+            receipt: None,
+        }
+    }
+
+    /// The answer to it.
+    pub fn admitted(&self) -> Admitted<'_> {
+        Admitted {
+            outcome: "admitted",
+            claim: self.view(),
+        }
+    }
+
+    /// The data of its message.
+    pub fn announcement(&self) -> Announcement<'_> {
+        Announcement {
+            campaign: &self.campaign,
+            user: &self.user,
+            claim: &self.id,
+            sequence: self.sequence,
+            code: self.code.as_deref(),
+            status: self.status,
+        }
+    }
+}
+
+/// Whether this is a campaign's id: `[a-z0-9][a-z0-9-]{0,63}`.
+pub fn is_id(text: &str) -> bool {
+    let tail = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+    (1..=MAX_ID).contains(&text.len()) && !text.starts_with('-') && text.bytes().all(tail)
+}
+
+/// A caller's text as a part of a key: `/`, `%` and control characters percent-escaped, at most three times as long.
+pub fn escape(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for c in text.chars() {
+        if c == '/' || c == '%' || c.is_ascii_control() {
+            escaped.push_str(&format!("%{:02X}", u32::from(c)));
+        } else {
+            escaped.push(c);
+        }
+    }
+    escaped
+}
+
+/// A text as a path segment: all but RFC 3986's unreserved characters percent-encoded.
+pub fn path_segment(text: &str) -> String {
+    let mut segment = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            segment.push(char::from(byte));
+        } else {
+            segment.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    segment
+}
+
+/// A path segment, percent-decoded; `None` if it is no text.
+pub fn unescape(segment: &str) -> Option<String> {
+    let mut bytes = Vec::with_capacity(segment.len());
+    let mut rest = segment.bytes();
+    while let Some(byte) = rest.next() {
+        if byte == b'%' {
+            let high = char::from(rest.next()?).to_digit(16)?;
+            let low = char::from(rest.next()?).to_digit(16)?;
+            bytes.push(u8::try_from(high * 16 + low).ok()?);
+        } else {
+            bytes.push(byte);
+        }
+    }
+    String::from_utf8(bytes).ok()
+}

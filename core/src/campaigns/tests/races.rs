@@ -1,0 +1,242 @@
+//! Whatever the interleaving of claims, changes, closings, steps of the clock and lost replies: a campaign of N admits
+//! at most N, and exactly N when enough users ask; sequences are dense; a claim is there if and only if its message is.
+
+use futures::task::noop_waker;
+use proptest::prelude::*;
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, BTreeSet};
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use super::*;
+use crate::campaigns::record::Claim;
+use crate::commit::{Commit, Entry, Item, Outcome, Topic};
+
+#[derive(Clone, Debug)]
+enum Step {
+    Claim { user: u8, key: Option<u8> },
+    Quantity(u64),
+    Close,
+    EndIn(u64),
+    Advance(u64),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        20 => (0..6_u8, proptest::option::of(0..2_u8)).prop_map(|(user, key)| Step::Claim { user, key }),
+        3 => (1..8_u64).prop_map(Step::Quantity),
+        1 => Just(Step::Close),
+        1 => (1..30 * SECOND).prop_map(Step::EndIn),
+        2 => (1..10 * SECOND).prop_map(Step::Advance),
+    ]
+}
+
+/// Gives way before every call, so that a schedule decides who is next, and loses the replies of some commits.
+struct Stepping<'a> {
+    store: &'a MemoryStore,
+    losses: RefCell<Vec<bool>>,
+    /// Claims at the moment the campaign was closed.
+    at_close: Cell<Option<usize>>,
+}
+
+impl Stepping<'_> {
+    async fn give_way(&self) {
+        let waited = Cell::new(false);
+        poll_fn(|_| {
+            if waited.replace(true) {
+                Poll::Ready(())
+            } else {
+                Poll::Pending
+            }
+        })
+        .await;
+    }
+}
+
+impl Store for Stepping<'_> {
+    async fn commit(&self, commit: Commit) -> Result<Outcome, StoreError> {
+        self.give_way().await;
+        if self.losses.borrow_mut().pop() == Some(true) {
+            self.store.fail_next(StoreError::Unknown("lost".into()));
+        }
+        self.store.commit(commit).await
+    }
+    fn submit(&self, commit: Commit) {
+        self.store.submit(commit);
+    }
+    async fn get(&self, partition: &str, keys: &[String]) -> Result<Vec<Option<Entry>>, StoreError> {
+        self.give_way().await;
+        self.store.get(partition, keys).await
+    }
+    async fn scan(&self, prefix: &str, after: Option<&str>, limit: u32) -> Result<Vec<Item>, StoreError> {
+        self.give_way().await;
+        self.store.scan(prefix, after, limit).await
+    }
+    async fn read(&self, topic: &str, after: u64, limit: u32, wait: u32) -> Result<Vec<Message>, StoreError> {
+        self.give_way().await;
+        self.store.read(topic, after, limit, wait).await
+    }
+    async fn topics(&self, after: Option<&str>, limit: u32) -> Result<Vec<Topic>, StoreError> {
+        self.give_way().await;
+        self.store.topics(after, limit).await
+    }
+}
+
+fn user(number: u8) -> String {
+    format!("user/{number}%")
+}
+
+fn as_request(step: &Step, now: u64) -> Option<Request> {
+    let authorization = format!("Bearer {ADMIN}");
+    let patch = |body: Value| {
+        Some(request(
+            "PATCH",
+            "/api/campaigns/c",
+            &[("authorization", &authorization)],
+            &body.to_string(),
+        ))
+    };
+    match step {
+        Step::Claim { user: number, key } => {
+            let (user, key) = (user(*number), key.map(|key| format!("\"{key}\"")));
+            let mut headers = vec![("x-user-id", user.as_str())];
+            headers.extend(key.as_deref().map(|key| ("idempotency-key", key)));
+            Some(request("POST", "/api/campaigns/c/claims", &headers, ""))
+        }
+        Step::Quantity(quantity) => patch(json!({"quantity": quantity})),
+        Step::Close => patch(json!({"state": "closed"})),
+        Step::EndIn(ms) => patch(json!({"endsAt": time::format(now + ms)})),
+        Step::Advance(_) => None,
+    }
+}
+
+async fn run(gateway: &Gateway, store: &Stepping<'_>, step: &Step) -> Option<Response> {
+    store.give_way().await;
+    match (step, as_request(step, gateway.store.now())) {
+        (_, Some(request)) => {
+            let response = gateway.answer(store, &request).await;
+            // Nothing gives way between a commit and its response.
+            if matches!(step, Step::Close) && response.status == 200 && store.at_close.get().is_none() {
+                store.at_close.set(Some(stored_claims(gateway).len()));
+            }
+            Some(response)
+        }
+        (Step::Advance(ms), None) => {
+            gateway.store.set_now(gateway.store.now() + ms);
+            None
+        }
+        _ => None,
+    }
+}
+
+/// Polls the steps, at most `width` of them at once, in the order that `schedule` picks.
+fn interleave(
+    gateway: &Gateway,
+    store: &Stepping<'_>,
+    steps: &[Step],
+    width: usize,
+    schedule: &[usize],
+) -> Vec<Response> {
+    type Running<'a> = Pin<Box<dyn Future<Output = Option<Response>> + 'a>>;
+    let waker = noop_waker();
+    let mut context = Context::from_waker(&waker);
+    let (mut running, mut responses): (Vec<Running<'_>>, Vec<Response>) = (Vec::new(), Vec::new());
+    let (mut waiting, mut turns) = (steps.iter(), schedule.iter().cycle());
+    loop {
+        while running.len() < width {
+            let Some(step) = waiting.next() else { break };
+            running.push(Box::pin(run(gateway, store, step)));
+        }
+        if running.is_empty() {
+            return responses;
+        }
+        let turn = turns.next().copied().unwrap_or(0) % running.len();
+        if let Poll::Ready(response) = running[turn].as_mut().poll(&mut context) {
+            responses.extend(response);
+            drop(running.swap_remove(turn));
+        }
+    }
+}
+
+fn stored_claims(gateway: &Gateway) -> BTreeMap<String, Claim> {
+    let items = block_on(gateway.store.scan("claim/c/", None, 1_000)).unwrap();
+    let claims = items
+        .iter()
+        .map(|item| serde_json::from_slice(&item.entry.value).unwrap());
+    claims.map(|claim: Claim| (claim.id.clone(), claim)).collect()
+}
+
+fn check(gateway: &Gateway, per_user: usize) {
+    let (claims, messages, campaign) = (stored_claims(gateway), gateway.messages(), gateway.campaign());
+    let quantity = campaign["quantity"].as_u64().unwrap() as usize;
+    assert!(claims.len() <= quantity, "{} of {quantity}", claims.len());
+    assert_eq!(campaign["admitted"], claims.len());
+    assert_eq!(campaign["remaining"], quantity - claims.len());
+
+    let sequences: BTreeSet<u64> = claims
+        .values()
+        .filter_map(|claim| claim.sequence.known())
+        .collect();
+    assert_eq!(sequences, (1..=claims.len() as u64).collect());
+    let mut held: BTreeMap<&str, usize> = BTreeMap::new();
+    for claim in claims.values() {
+        *held.entry(&claim.user).or_default() += 1;
+    }
+    assert!(held.values().all(|&count| count <= per_user), "{held:?}");
+
+    assert_eq!(messages.len(), claims.len());
+    for (index, message) in messages.iter().enumerate() {
+        let data: Value = serde_json::from_slice(&message.payload).unwrap();
+        let claim = &claims[&message.id];
+        assert_eq!(
+            (&data["claim"], &data["user"]),
+            (&json!(claim.id), &json!(claim.user))
+        );
+        assert_eq!(
+            (&data["sequence"], claim.sequence.known()),
+            (&json!(index + 1), Some(index as u64 + 1))
+        );
+    }
+}
+
+proptest! {
+    #[test]
+    fn a_campaign_admits_exactly_n_whatever_happens(
+        quantity in 1..6_u64,
+        per_user in 1..4_usize,
+        steps in proptest::collection::vec(step(), 1..40),
+        width in 1..8_usize,
+        schedule in proptest::collection::vec(0..64_usize, 1..64),
+        losses in proptest::collection::vec(proptest::bool::weighted(0.15), 0..40),
+    ) {
+        let gateway = Gateway::with(json!({"id": "c", "quantity": quantity, "perUser": per_user}));
+        let store = Stepping { store: &gateway.store, losses: RefCell::new(losses), at_close: Cell::new(None) };
+        let responses = interleave(&gateway, &store, &steps, width, &schedule);
+        check(&gateway, per_user);
+
+        let known = stored_claims(&gateway);
+        prop_assert!(store.at_close.get().is_none_or(|claims| claims == known.len()), "admitted after closing");
+        for response in &responses {
+            let expected = [200, 201, 403, 409, 410, 422, 503].contains(&response.status);
+            prop_assert!(expected, "{} {}", response.status, String::from_utf8_lossy(&response.body));
+            if response.status == 201 {
+                // Whoever was told that it is admitted is.
+                let answer = body(response);
+                let claim = &known[answer["claim"]["id"].as_str().unwrap()];
+                prop_assert_eq!(&answer["claim"], &serde_json::to_value(claim.view()).unwrap());
+            }
+        }
+
+        // And when enough users ask, all of it goes.
+        let open = |gateway: &Gateway| gateway.campaign()["state"] == "open";
+        let left = gateway.campaign()["remaining"].as_u64().unwrap();
+        if open(&gateway) {
+            for number in 0..left {
+                prop_assert_eq!(gateway.claim(&format!("late-{number}")).status, 201);
+            }
+            prop_assert_eq!(gateway.claim("too-late").status, 410);
+            check(&gateway, per_user);
+        }
+    }
+}

@@ -1,0 +1,305 @@
+//! The rules that a configuration must keep beyond its types. Pure: a value goes in, the first fault comes out.
+
+use std::collections::BTreeSet;
+use std::net::{IpAddr, SocketAddr};
+
+use super::error::{Fault, Path};
+use super::{Bytes, Clients, Config, Forward, Limit, Links, Per, Server, Span};
+use crate::route::Route;
+
+mod topics;
+
+pub use topics::is_topic_name;
+
+/// The most `[[limits]]`.
+pub const MAX_LIMITS: usize = 64;
+/// The most `[[forward]]`.
+pub const MAX_FORWARDS: usize = 64;
+/// The most `[topics.<name>]`.
+pub const MAX_TOPICS: usize = 256;
+/// The most subscriptions of one topic.
+pub const MAX_SUBSCRIPTIONS: usize = 32;
+/// The longest name of a limit, in bytes.
+pub const MAX_NAME: usize = 64;
+/// The longest name of a topic or subscription, in bytes.
+pub const MAX_TOPIC_NAME: usize = 64;
+/// The shortest generated code.
+pub const MIN_CODE_LENGTH: u8 = 4;
+/// The longest generated code.
+pub const MAX_CODE_LENGTH: u8 = 32;
+/// First segments of paths that are the gateway's own; compared without regard to case.
+pub const RESERVED_SEGMENTS: &[&str] = &[
+    "api",
+    "health",
+    "metrics",
+    "openapi.json",
+    "docs",
+    "admin",
+    "robots.txt",
+    "favicon.ico",
+];
+
+const MAX_TRUSTED_PROXIES: usize = 256;
+const MAX_METHODS: usize = 16;
+const MAX_METHOD: usize = 32;
+const MAX_HEADER_NAME: usize = 64;
+const MAX_CONNECTIONS: u32 = 1_000_000;
+const MAX_WORKERS: u32 = 1_024;
+const MAX_BUCKETS: u64 = 100_000_000;
+/// A forwarded body is stored twice in one commit of 1 MiB: as a record and as a message.
+const BODY_BOUNDS: (Bytes, Bytes) = (Bytes(1 << 10), Bytes(256 << 10));
+const REQUEST_TIMEOUT_BOUNDS: (Span, Span) = (Span::from_millis(100), Span::from_secs(600));
+const INTERVAL_BOUNDS: (Span, Span) = (Span::from_millis(1), Span::from_secs(30 * 86_400));
+/// `capacity * interval / gcd(refill, interval)` must fit: the bucket counts in parts of a token this fine.
+const MAX_BUCKET_UNITS: u128 = 1 << 62;
+
+type Checked = Result<(), Fault>;
+
+pub(super) fn check(config: &Config) -> Checked {
+    let root = Path::default();
+    server(&config.server, &root.key("server"))?;
+    clients(&config.clients, &root.key("clients"))?;
+    header_name(&config.users.header, root.key("users").key("header"))?;
+    ensure(
+        !config.store.path.is_empty(),
+        root.key("store").key("path"),
+        "must not be empty",
+    )?;
+    links(&config.links, &root.key("links"))?;
+
+    let path = root.key("limits");
+    at_most(config.limits.len(), MAX_LIMITS, &path)?;
+    let mut names = BTreeSet::new();
+    for (index, policy) in config.limits.iter().enumerate() {
+        let path = path.index(index);
+        limit(policy, &path)?;
+        ensure(
+            names.insert(&policy.name),
+            path.key("name"),
+            "is used by an earlier limit",
+        )?;
+    }
+
+    let path = root.key("forward");
+    at_most(config.forward.len(), MAX_FORWARDS, &path)?;
+    for (index, rule) in config.forward.iter().enumerate() {
+        forward(rule, &path.index(index))?;
+    }
+    topics::check(&config.topics, &root.key("topics"))
+}
+
+fn server(server: &Server, path: &Path) -> Checked {
+    ensure(
+        is_listen_address(&server.listen),
+        path.key("listen"),
+        "must be an address and a port, e.g. 127.0.0.1:3000",
+    )?;
+    public_url(&server.public_url, path.key("public_url"))?;
+    let proxies = path.key("trusted_proxies");
+    at_most(server.trusted_proxies.len(), MAX_TRUSTED_PROXIES, &proxies)?;
+    for (index, cidr) in server.trusted_proxies.iter().enumerate() {
+        ensure(
+            is_cidr(cidr),
+            proxies.index(index),
+            "must be an address or a CIDR, e.g. 10.0.0.0/8",
+        )?;
+    }
+    within(
+        server.max_connections,
+        (1, MAX_CONNECTIONS),
+        path.key("max_connections"),
+    )?;
+    within(server.max_body, BODY_BOUNDS, path.key("max_body"))?;
+    within(
+        server.request_timeout,
+        REQUEST_TIMEOUT_BOUNDS,
+        path.key("request_timeout"),
+    )?;
+    within(server.workers, (0, MAX_WORKERS), path.key("workers"))
+}
+
+fn clients(clients: &Clients, path: &Path) -> Checked {
+    header_name(&clients.header, path.key("header"))?;
+    within(clients.max_buckets, (1, MAX_BUCKETS), path.key("max_buckets"))
+}
+
+fn links(links: &Links, path: &Path) -> Checked {
+    let redirect = path.key("redirect");
+    ensure(
+        matches!(links.redirect, 301 | 302 | 307 | 308),
+        redirect,
+        "must be 301, 302, 307 or 308",
+    )?;
+    within(
+        links.code_length,
+        (MIN_CODE_LENGTH, MAX_CODE_LENGTH),
+        path.key("code_length"),
+    )
+}
+
+fn limit(limit: &Limit, path: &Path) -> Checked {
+    let name_ok =
+        (1..=MAX_NAME).contains(&limit.name.len()) && limit.name.bytes().all(|b| b.is_ascii_graphic());
+    ensure(
+        name_ok,
+        path.key("name"),
+        "must be 1 to 64 visible ASCII characters",
+    )?;
+    pattern(&limit.path, path.key("path"))?;
+    methods(&limit.methods, &path.key("methods"))?;
+    per(&limit.per, path.key("per"))?;
+    ensure(limit.capacity >= 1, path.key("capacity"), "must be at least 1")?;
+    ensure(limit.refill >= 1, path.key("refill"), "must be at least 1")?;
+    within(limit.interval, INTERVAL_BOUNDS, path.key("interval"))?;
+    within(limit.cost, (1, limit.capacity), path.key("cost"))?;
+    let interval = limit.interval.as_nanos();
+    let units = u128::from(limit.capacity) * u128::from(interval / gcd(limit.refill, interval));
+    ensure(
+        units <= MAX_BUCKET_UNITS,
+        path.key("capacity"),
+        "is too large for this interval and refill: capacity × interval in nanoseconds / gcd(refill, interval) must \
+         be at most 2^62",
+    )
+}
+
+fn per(per: &[Per], path: Path) -> Checked {
+    let distinct = per.iter().collect::<BTreeSet<_>>().len();
+    ensure(distinct == per.len(), path.clone(), "must not repeat itself")?;
+    let alone = per.len() <= 1 || !per.contains(&Per::All);
+    ensure(alone, path, "must hold \"all\" alone")
+}
+
+fn forward(rule: &Forward, path: &Path) -> Checked {
+    pattern(&rule.path, path.key("path"))?;
+    methods(&rule.methods, &path.key("methods"))?;
+    ensure(is_topic_name(&rule.topic), path.key("topic"), topics::NAME_RULE)?;
+    let first = rule.path.trim_start_matches('/').split('/').next().unwrap_or("");
+    let literal = first != "..." && !first.starts_with(':');
+    ensure(
+        literal,
+        path.key("path"),
+        "must begin with a literal segment, or it would hide the short links",
+    )?;
+    let own = RESERVED_SEGMENTS
+        .iter()
+        .any(|reserved| reserved.eq_ignore_ascii_case(first));
+    ensure(
+        !own,
+        path.key("path"),
+        "must not begin with a segment of the gateway's own, such as /api or /health",
+    )
+}
+
+fn methods(methods: &[String], path: &Path) -> Checked {
+    ensure(
+        !methods.is_empty(),
+        path.clone(),
+        "must name at least one method, or \"*\"",
+    )?;
+    at_most(methods.len(), MAX_METHODS, path)?;
+    for (index, method) in methods.iter().enumerate() {
+        let token = (1..=MAX_METHOD).contains(&method.len())
+            && method
+                .bytes()
+                .all(|b| b.is_ascii_uppercase() || b == b'-' || b == b'_');
+        ensure(
+            token || method == "*",
+            path.index(index),
+            "must be an upper-case method such as \"POST\", or \"*\"",
+        )?;
+    }
+    Ok(())
+}
+
+/// See [`crate::route`] for the syntax.
+fn pattern(text: &str, path: Path) -> Checked {
+    Route::parse(text)
+        .map(|_| ())
+        .map_err(|error| Fault::new(path, error.to_string()))
+}
+
+fn is_listen_address(text: &str) -> bool {
+    if text.parse::<SocketAddr>().is_ok() {
+        return true;
+    }
+    let Some((host, port)) = text.rsplit_once(':') else {
+        return false;
+    };
+    let name = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'.';
+    // A name needs a letter: otherwise it is an address with a fault.
+    let named = host.bytes().all(name) && host.bytes().any(|b| b.is_ascii_alphabetic()) && host.len() <= 253;
+    named && port.parse::<u16>().is_ok()
+}
+
+fn public_url(text: &str, path: Path) -> Checked {
+    let Ok(url) = url::Url::parse(text) else {
+        return Err(Fault::new(path, "must be a URL, e.g. https://go.example.com"));
+    };
+    ensure(
+        matches!(url.scheme(), "http" | "https"),
+        path.clone(),
+        "must be an http or https URL",
+    )?;
+    let bare = url.query().is_none() && url.fragment().is_none();
+    ensure(bare, path.clone(), "must have neither a query nor a fragment")?;
+    let anonymous = url.username().is_empty() && url.password().is_none();
+    ensure(anonymous, path, "must not have a user name or password")
+}
+
+fn is_cidr(text: &str) -> bool {
+    let (address, prefix) = match text.split_once('/') {
+        Some((address, prefix)) => (address, Some(prefix)),
+        None => (text, None),
+    };
+    let Ok(address) = address.parse::<IpAddr>() else {
+        return false;
+    };
+    let most = if address.is_ipv4() { 32 } else { 128 };
+    prefix.is_none_or(|p| {
+        p.bytes().all(|b| b.is_ascii_digit()) && p.parse::<u8>().is_ok_and(|bits| bits <= most)
+    })
+}
+
+/// An RFC 9110 token in lower case, as every door hands header names over.
+fn header_name(name: &str, path: Path) -> Checked {
+    let token = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b"!#$%&'*+-.^_`|~".contains(&b);
+    let ok = (1..=MAX_HEADER_NAME).contains(&name.len()) && name.bytes().all(token);
+    ensure(ok, path, "must be a header name in lower case, e.g. x-client-id")
+}
+
+fn gcd(mut a: u64, mut b: u64) -> u64 {
+    while b != 0 {
+        (a, b) = (b, a % b);
+    }
+    a
+}
+
+pub(super) fn ensure(holds: bool, path: Path, message: &str) -> Checked {
+    if holds {
+        Ok(())
+    } else {
+        Err(Fault::new(path, message))
+    }
+}
+
+pub(super) fn within<T: PartialOrd + std::fmt::Display>(
+    value: T,
+    (least, most): (T, T),
+    path: Path,
+) -> Checked {
+    if least <= value && value <= most {
+        return Ok(());
+    }
+    Err(Fault::new(path, format!("must be from {least} to {most}")))
+}
+
+pub(super) fn at_most(count: usize, most: usize, path: &Path) -> Checked {
+    if count <= most {
+        Ok(())
+    } else {
+        Err(Fault::new(
+            path.clone(),
+            format!("must have at most {most} entries"),
+        ))
+    }
+}

@@ -1,0 +1,120 @@
+//! Rules of `[topics.<name>]` and their subscriptions.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use base64::Engine as _;
+
+use super::super::error::{Fault, Path};
+use super::super::{Bytes, Retry, Span, Subscription, TopicSettings};
+use super::{Checked, MAX_SUBSCRIPTIONS, MAX_TOPIC_NAME, MAX_TOPICS, at_most, ensure, within};
+
+pub(super) const NAME_RULE: &str =
+    "must be 1 to 64 of a-z, 0-9, dot, underscore and hyphen, and begin with a letter or digit";
+
+const SECRET_PREFIX: &str = "whsec_";
+/// Standard Webhooks: keys of 24 to 64 bytes.
+const SECRET_BYTES: (usize, usize) = (24, 64);
+const MAX_URL: usize = 2_048;
+const RETENTION_BOUNDS: (Span, Span) = (Span::from_secs(1), Span::from_secs(3_650 * 86_400));
+const MAX_BYTES_BOUNDS: (Bytes, Bytes) = (Bytes(1 << 10), Bytes(1 << 50));
+const RATE_BOUNDS: (u32, u32) = (1, 100_000);
+const CONCURRENCY_BOUNDS: (u32, u32) = (1, 256);
+const TIMEOUT_BOUNDS: (Span, Span) = (Span::from_millis(100), Span::from_secs(60));
+const MIN_WAIT: Span = Span::from_millis(10);
+const MAX_WAIT: Span = Span::from_secs(30 * 86_400);
+const FACTOR_BOUNDS: (f64, f64) = (1.0, 10.0);
+const ATTEMPTS_BOUNDS: (u32, u32) = (1, 100);
+const MAX_SCHEDULE: usize = 100;
+
+/// Whether a text may name a topic or a subscription: `[a-z0-9][a-z0-9._-]{0,63}`.
+pub fn is_topic_name(name: &str) -> bool {
+    let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
+    let first = name.bytes().next().is_some_and(plain);
+    first && name.len() <= MAX_TOPIC_NAME && name.bytes().all(|b| plain(b) || matches!(b, b'.' | b'_' | b'-'))
+}
+
+pub(super) fn check(topics: &BTreeMap<String, TopicSettings>, path: &Path) -> Checked {
+    at_most(topics.len(), MAX_TOPICS, path)?;
+    for (name, settings) in topics {
+        let path = path.key(name);
+        ensure(
+            is_topic_name(name),
+            path.clone(),
+            &format!("the name of a topic {NAME_RULE}"),
+        )?;
+        if let Some(retention) = settings.retention {
+            within(retention, RETENTION_BOUNDS, path.key("retention"))?;
+        }
+        if let Some(max_bytes) = settings.max_bytes {
+            within(max_bytes, MAX_BYTES_BOUNDS, path.key("max_bytes"))?;
+        }
+        let path = path.key("subscriptions");
+        at_most(settings.subscriptions.len(), MAX_SUBSCRIPTIONS, &path)?;
+        let mut names = BTreeSet::new();
+        for (index, one) in settings.subscriptions.iter().enumerate() {
+            let path = path.index(index);
+            subscription(one, &path)?;
+            ensure(
+                names.insert(&one.name),
+                path.key("name"),
+                "is used by an earlier subscription of this topic",
+            )?;
+        }
+    }
+    Ok(())
+}
+
+fn subscription(one: &Subscription, path: &Path) -> Checked {
+    ensure(is_topic_name(&one.name), path.key("name"), NAME_RULE)?;
+    target(&one.url, path.key("url"))?;
+    if let Some(text) = &one.secret {
+        secret(text, path.key("secret"))?;
+    }
+    within(one.rate_per_second, RATE_BOUNDS, path.key("rate_per_second"))?;
+    within(one.concurrency, CONCURRENCY_BOUNDS, path.key("concurrency"))?;
+    within(one.timeout, TIMEOUT_BOUNDS, path.key("timeout"))?;
+    retry(&one.retry, &path.key("retry"))
+}
+
+fn target(text: &str, path: Path) -> Checked {
+    let url = url::Url::parse(text).ok().filter(|_| text.len() <= MAX_URL);
+    let Some(url) = url.filter(|url| matches!(url.scheme(), "http" | "https")) else {
+        return Err(Fault::new(
+            path,
+            "must be an http or https URL of at most 2,048 bytes",
+        ));
+    };
+    let anonymous = url.username().is_empty() && url.password().is_none();
+    ensure(
+        anonymous,
+        path.clone(),
+        "must not have a user name or password; deliveries are signed with the secret",
+    )?;
+    ensure(url.fragment().is_none(), path, "must not have a fragment")
+}
+
+/// The message never repeats the secret, not even a broken one.
+fn secret(text: &str, path: Path) -> Checked {
+    let (least, most) = SECRET_BYTES;
+    let decoded = text
+        .strip_prefix(SECRET_PREFIX)
+        .and_then(|encoded| base64::engine::general_purpose::STANDARD.decode(encoded).ok());
+    let ok = decoded.is_some_and(|bytes| (least..=most).contains(&bytes.len()));
+    ensure(ok, path, "must be whsec_ and the base64 of 24 to 64 random bytes")
+}
+
+fn retry(retry: &Retry, path: &Path) -> Checked {
+    within(retry.initial, (MIN_WAIT, MAX_WAIT), path.key("initial"))?;
+    within(retry.factor, FACTOR_BOUNDS, path.key("factor"))?;
+    within(retry.cap, (retry.initial, MAX_WAIT), path.key("cap"))?;
+    within(retry.max_attempts, ATTEMPTS_BOUNDS, path.key("max_attempts"))?;
+    let Some(schedule) = &retry.schedule else {
+        return Ok(());
+    };
+    let path = path.key("schedule");
+    at_most(schedule.len(), MAX_SCHEDULE, &path)?;
+    for (index, wait) in schedule.iter().enumerate() {
+        within(*wait, (MIN_WAIT, MAX_WAIT), path.index(index))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,340 @@
+//! What a configuration says, and how its faults are told.
+
+use super::text::SAMPLE;
+use super::*;
+
+fn fault(text: &str) -> String {
+    Config::parse(text, "tollgate.toml").unwrap_err().to_string()
+}
+
+/// A limit with one line changed or added.
+fn limit_with(line: &str) -> String {
+    let key = line.split_once(' ').map_or("", |(key, _)| key);
+    let mut lines = vec!["[[limits]]"];
+    lines.extend(
+        ["name = \"a\"", "capacity = 5", "refill = 1"]
+            .iter()
+            .filter(|l| l.split(' ').next() != Some(key)),
+    );
+    lines.push(line);
+    lines.join("\n")
+}
+
+fn subscription_with(line: &str) -> String {
+    format!("[[topics.t.subscriptions]]\nname = \"s\"\nurl = \"http://origin/\"\n{line}\n")
+}
+
+#[test]
+fn the_sample_is_the_default_of_every_table() {
+    let sample = Config::parse(SAMPLE, "tollgate.toml").unwrap();
+    let empty = Config::parse("", "tollgate.toml").unwrap();
+    assert_eq!(sample, Config::default());
+    assert_eq!(sample.server, empty.server);
+    assert_eq!(sample.clients, empty.clients);
+    assert_eq!(sample.users, empty.users);
+    assert_eq!(sample.store, empty.store);
+    assert_eq!(sample.links, empty.links);
+    assert_eq!(sample.server, Server::default());
+    assert_eq!(sample.links, Links::default());
+    // The sample's limit writes out every default of a limit.
+    let short = "[[limits]]\nname = \"default\"\ncapacity = 100\nrefill = 10\n";
+    assert_eq!(Config::parse(short, "x").unwrap().limits, sample.limits);
+    assert!(empty.limits.is_empty() && empty.forward.is_empty() && empty.topics.is_empty());
+}
+
+#[test]
+fn the_commented_subscription_of_the_sample_is_valid_and_equals_the_defaults() {
+    let (_, rest) = SAMPLE.split_once("# [[topics.signup.subscriptions]]").unwrap();
+    let text: String = rest
+        .lines()
+        .map(|l| format!("{}\n", l.strip_prefix("# ").unwrap_or(l)))
+        .collect();
+    let secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+    let text = format!(
+        "[[topics.signup.subscriptions]]\n{}",
+        text.replace("whsec_…", secret)
+    );
+    let config = Config::parse(&text, "x").unwrap();
+    let given = &config.topics["signup"].subscriptions[0];
+    let short =
+        "[[topics.signup.subscriptions]]\nname = \"origin\"\nurl = \"http://127.0.0.1:9000/signup\"\n";
+    let mut expected = Config::parse(short, "x").unwrap().topics["signup"].subscriptions[0].clone();
+    expected.secret = Some(secret.into());
+    expected.allow_private_addresses = true;
+    assert_eq!(given, &expected);
+}
+
+#[test]
+fn a_syntax_error_names_its_line() {
+    assert!(
+        fault("[server]\nlisten = \n").starts_with("tollgate.toml:2: "),
+        "{}",
+        fault("[server]\nlisten = \n")
+    );
+    assert!(fault("[server]\n[server]\n").starts_with("tollgate.toml:2: "));
+}
+
+#[test]
+fn unknown_keys_and_wrong_types_name_line_and_key() {
+    let unknown = fault("[server]\nlisten = \"127.0.0.1:1\"\nlissten = 1\n");
+    assert!(
+        unknown.starts_with("tollgate.toml:3: server.lissten: unknown field `lissten`"),
+        "{unknown}"
+    );
+    let unknown = fault("\n[servers]\n");
+    assert!(
+        unknown.starts_with("tollgate.toml:2: servers: unknown field `servers`"),
+        "{unknown}"
+    );
+    let wrong = fault("[links]\nanonymous = true\ncode_length = \"7\"\n");
+    assert!(
+        wrong.starts_with("tollgate.toml:3: links.code_length: invalid type: string"),
+        "{wrong}"
+    );
+    let wrong = fault("[[limits]]\nname = \"a\"\ncapacity = 1\nrefill = -1\n");
+    assert!(
+        wrong.starts_with("tollgate.toml:4: limits[0].refill: "),
+        "{wrong}"
+    );
+    let wrong = fault("[[limits]]\nname = \"a\"\ncapacity = 1\nrefill = 1\ninterval = \"soon\"\n");
+    assert!(
+        wrong.starts_with("tollgate.toml:5: limits[0].interval: must be a duration"),
+        "{wrong}"
+    );
+    let wrong = fault("[links]\nclicks = \"sometimes\"\n");
+    assert!(
+        wrong.starts_with("tollgate.toml:2: links.clicks: unknown variant"),
+        "{wrong}"
+    );
+    let missing = fault("[links]\n\n[[limits]]\nname = \"a\"\nrefill = 1\n");
+    assert!(
+        missing.starts_with("tollgate.toml:3: limits[0].capacity: missing field"),
+        "{missing}"
+    );
+}
+
+#[test]
+fn a_broken_rule_names_line_and_key() {
+    assert_eq!(
+        fault(&limit_with("capacity = 0")),
+        "tollgate.toml:4: limits[0].capacity: must be at least 1"
+    );
+    // A default that conflicts with what is written is told at the table.
+    let text = "[topics.a]\n[[topics.a.subscriptions]]\nname = \"s\"\nurl = \"http://o/\"\nretry = { initial = \"2h\" }\n";
+    assert_eq!(
+        fault(text),
+        "tollgate.toml:5: topics.a.subscriptions[0].retry.cap: must be from 2h to 30d"
+    );
+    let dotted = "[topics.\"a.b\"]\nmax_bytes = 1\n";
+    assert_eq!(
+        fault(dotted),
+        "tollgate.toml:2: topics.\"a.b\".max_bytes: must be from 1KiB to 1024TiB"
+    );
+}
+
+/// Each line breaks one rule; the fault must name the key of that line.
+#[track_caller]
+fn refused(key: &str, text: &str) {
+    let error = Config::parse(text, "f").expect_err(text);
+    assert_eq!(error.key, key, "{text}\n{error}");
+}
+
+#[test]
+fn every_rule_of_the_plain_tables_is_checked() {
+    for (table, key, values) in [
+        (
+            "server",
+            "listen",
+            &[
+                "\"\"",
+                "\"3000\"",
+                "\"127.0.0.1\"",
+                "\"127.0.0.256:1\"",
+                "\"a b:1\"",
+                "\"h:70000\"",
+            ][..],
+        ),
+        (
+            "server",
+            "public_url",
+            &[
+                "\"ftp://a\"",
+                "\"a\"",
+                "\"http://a/?q\"",
+                "\"http://a/#f\"",
+                "\"http://u@a/\"",
+            ],
+        ),
+        ("server", "max_connections", &["0"]),
+        ("server", "max_body", &["0", "\"2GiB\""]),
+        ("server", "request_timeout", &["\"0s\"", "\"1d\""]),
+        ("server", "workers", &["100000"]),
+        (
+            "clients",
+            "header",
+            &["\"\"", "\"X-Client-Id\"", "\"a b\"", "\"a:\""],
+        ),
+        ("clients", "max_buckets", &["0"]),
+        ("users", "header", &["\"é\""]),
+        ("store", "path", &["\"\""]),
+        ("links", "redirect", &["303", "200"]),
+        ("links", "code_length", &["3", "33"]),
+    ] {
+        for value in values {
+            refused(
+                &format!("{table}.{key}"),
+                &format!("[{table}]\n{key} = {value}\n"),
+            );
+        }
+    }
+    for cidr in [
+        "10.0.0.0/33",
+        "::/129",
+        "10.0.0/8",
+        "x",
+        "10.0.0.0/",
+        "10.0.0.0/+8",
+    ] {
+        refused(
+            "server.trusted_proxies[1]",
+            &format!("[server]\ntrusted_proxies = [\"::1\", \"{cidr}\"]\n"),
+        );
+    }
+}
+
+#[test]
+fn every_rule_of_a_limit_is_checked() {
+    for (key, line) in [
+        ("name", "name = \"\""),
+        ("name", "name = \"a b\""),
+        ("path", "path = \"x\""),
+        ("path", "path = \"/a//b\""),
+        ("path", "path = \"/.../b\""),
+        ("path", "path = \"/:\""),
+        ("path", "path = \"/a?b\""),
+        ("methods", "methods = []"),
+        ("methods[1]", "methods = [\"GET\", \"post\"]"),
+        ("per", "per = [\"ip\", \"ip\"]"),
+        ("per", "per = [\"ip\", \"all\"]"),
+        ("refill", "refill = 0"),
+        ("interval", "interval = \"999us\""),
+        ("interval", "interval = \"31d\""),
+        ("cost", "cost = 0"),
+        ("cost", "cost = 6"),
+    ] {
+        refused(&format!("limits[0].{key}"), &limit_with(line));
+    }
+    let twice = format!("{}\n{}", limit_with("cost = 1"), limit_with("cost = 2"));
+    refused("limits[1].name", &twice);
+    let many: String = (0..=MAX_LIMITS)
+        .map(|n| limit_with(&format!("name = \"n{n}\"")) + "\n")
+        .collect();
+    refused("limits", &many);
+}
+
+#[test]
+fn a_bucket_counts_in_at_most_2_to_the_62_units() {
+    // 2^22 tokens over 2^40 ns and an odd refill: exactly at the bound; one more is over it.
+    let with = |capacity: u64| {
+        format!(
+            "[[limits]]\nname = \"a\"\ncapacity = {capacity}\nrefill = 3\ninterval = \"1099511627776ns\"\n"
+        )
+    };
+    assert!(Config::parse(&with(1 << 22), "f").is_ok());
+    refused("limits[0].capacity", &with((1 << 22) + 1));
+    // A refill that divides the interval makes the units coarser, and room for more.
+    let shared = with(1 << 40).replace("refill = 3", "refill = 1099511627776");
+    assert!(Config::parse(&shared, "f").is_ok());
+}
+
+#[test]
+fn patterns_of_the_route_syntax_are_taken() {
+    for path in [
+        "/",
+        "/...",
+        "/a",
+        "/a/...",
+        "/a/:id",
+        "/:any/b",
+        "/a%20b",
+        "/a.b-c_d~e",
+    ] {
+        let text = limit_with(&format!("path = \"{path}\""));
+        assert!(Config::parse(&text, "f").is_ok(), "{path}");
+    }
+}
+
+#[test]
+fn forwarded_paths_neither_hide_links_nor_the_gateways_own() {
+    let with = |path: &str, topic: &str| format!("[[forward]]\npath = \"{path}\"\ntopic = \"{topic}\"\n");
+    assert!(Config::parse(&with("/signup/:plan/...", "signup"), "f").is_ok());
+    for path in [
+        "/...",
+        "/:any",
+        "/api",
+        "/API/links",
+        "/health/live",
+        "/robots.txt",
+        "/docs/...",
+    ] {
+        refused("forward[0].path", &with(path, "signup"));
+    }
+    for topic in ["", "Signup", "-a", "a/b", &"a".repeat(65)] {
+        refused("forward[0].topic", &with("/signup", topic));
+    }
+}
+
+#[test]
+fn every_rule_of_a_subscription_is_checked() {
+    for (key, line) in [
+        ("secret", "secret = \"abc\""),
+        ("secret", "secret = \"whsec_c2hvcnQ=\""),
+        ("secret", "secret = \"whsec_!\""),
+        ("rate_per_second", "rate_per_second = 0"),
+        ("rate_per_second", "rate_per_second = 100001"),
+        ("concurrency", "concurrency = 257"),
+        ("timeout", "timeout = \"99ms\""),
+        ("timeout", "timeout = \"61s\""),
+        ("retry.initial", "retry = { initial = \"9ms\" }"),
+        ("retry.factor", "retry = { factor = 0.5 }"),
+        ("retry.factor", "retry = { factor = nan }"),
+        ("retry.cap", "retry = { cap = \"999ms\" }"),
+        ("retry.max_attempts", "retry = { max_attempts = 101 }"),
+        ("retry.schedule[1]", "retry = { schedule = [\"1s\", \"0s\"] }"),
+    ] {
+        refused(
+            &format!("topics.t.subscriptions[0].{key}"),
+            &subscription_with(line),
+        );
+    }
+    for url in ["origin", "ftp://a/", "http://u:p@a/", "http://a/#f"] {
+        let text = subscription_with("").replace("http://origin/", url);
+        refused("topics.t.subscriptions[0].url", &text);
+    }
+    refused("topics.t.subscriptions[1].name", &subscription_with("").repeat(2));
+    refused("topics.T", "[topics.T]\n");
+    refused("topics.t.retention", "[topics.t]\nretention = \"0s\"\n");
+}
+
+#[test]
+fn secrets_are_masked_in_print_and_absent_from_what_components_get() {
+    let secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+    let text = format!(
+        "{SAMPLE}\n{}",
+        subscription_with(&format!("secret = \"{secret}\""))
+    );
+    let config = Config::parse(&text, "f").unwrap();
+    assert!(!config.to_toml().contains("MfKQ"));
+    assert!(config.to_toml().contains("secret = \"********\""));
+    let bare = config.without_secrets();
+    assert_eq!(bare.topics["t"].subscriptions[0].secret, None);
+    assert_eq!(Config::parse(&bare.to_toml(), "f").unwrap(), bare);
+    let broken = fault(&subscription_with("secret = \"whsec_hunter2\""));
+    assert!(!broken.contains("hunter2"), "{broken}");
+}
+
+#[test]
+fn a_public_url_ends_without_a_slash() {
+    let config = Config::parse("[server]\npublic_url = \"https://go.example.com/s/\"\n", "f").unwrap();
+    assert_eq!(config.server.public_url, "https://go.example.com/s");
+}

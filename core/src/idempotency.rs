@@ -1,0 +1,220 @@
+//! The `Idempotency-Key` request header (draft-ietf-httpapi-idempotency-key-header).
+//!
+//! The key is an RFC 9651 String, in double quotes; anything else is a 400. The store remembers a key with the
+//! commit that it made, in one step, for [`TTL_MS`]. A request that changed nothing (a refusal) is not remembered
+//! and may be repeated with the same key. Keys are scoped by the call and by who calls, so that one caller can
+//! neither see nor block another's answers.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use sha2::{Digest, Sha256};
+
+use crate::commit::{Idempotence, Part, Template};
+use crate::http::{Request, Response};
+use crate::problem::{Kind, Problem};
+
+/// How long a key is remembered: 24 hours, in milliseconds.
+pub const TTL_MS: u64 = 24 * 60 * 60 * 1_000;
+/// The most characters of a key, after unescaping.
+pub const MAX_KEY: usize = 128;
+/// Set to `true` on an answer that was stored earlier.
+pub const REPLAYED: &str = "idempotency-replayed";
+
+const HEADER: &str = "idempotency-key";
+
+/// A caller's key, unescaped.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Key(String);
+
+/// The request's key, if it has one. A malformed or repeated header is a 400.
+pub fn key(request: &Request) -> Result<Option<Key>, Problem> {
+    let mut values = request.headers.iter().filter(|h| h.name == HEADER);
+    let Some(first) = values.next() else {
+        return Ok(None);
+    };
+    if values.next().is_some() {
+        return Err(malformed("must be sent once"));
+    }
+    let text = sf_string(&first.value)
+        .ok_or_else(|| malformed("must be a string in double quotes (RFC 9651), e.g. \"8e03978e-40d5\""))?;
+    if text.is_empty() || text.len() > MAX_KEY {
+        return Err(malformed(&format!("must hold 1 to {MAX_KEY} characters")));
+    }
+    Ok(Some(Key(text)))
+}
+
+fn malformed(detail: &str) -> Problem {
+    Problem::field(format!("header:{HEADER}"), detail)
+}
+
+/// RFC 9651, section 4.2.5, without parameters.
+fn sf_string(value: &[u8]) -> Option<String> {
+    let inner = value.trim_ascii().strip_prefix(b"\"")?.strip_suffix(b"\"")?;
+    let mut text = String::with_capacity(inner.len());
+    let mut bytes = inner.iter();
+    while let Some(&byte) = bytes.next() {
+        match byte {
+            b'\\' => match bytes.next()? {
+                escaped @ (b'"' | b'\\') => text.push(char::from(*escaped)),
+                _ => return None,
+            },
+            b'"' => return None,
+            0x20..=0x7e => text.push(char::from(byte)),
+            _ => return None,
+        }
+    }
+    Some(text)
+}
+
+impl Key {
+    /// What a commit carries to be repeatable. `call` names the kind of call, `scope` who makes it and on what;
+    /// `status` and `body` are the answer that a repetition gets.
+    pub fn idempotence(
+        &self,
+        call: &str,
+        scope: &[&str],
+        request: &Request,
+        status: u16,
+        body: &[Part],
+    ) -> Idempotence {
+        let parts = scope.iter().copied().chain([self.0.as_str()]).map(str::as_bytes);
+        // Hashed, so that the id's length is bounded and the store holds no caller's text.
+        let id = format!("{call}/{}", URL_SAFE_NO_PAD.encode(digest(parts)));
+        let fingerprint = digest([request.method.as_bytes(), request.path.as_bytes(), &request.body]);
+        Idempotence {
+            id,
+            fingerprint: fingerprint.to_vec(),
+            answer: stored(status, body),
+            ttl: TTL_MS,
+        }
+    }
+}
+
+/// SHA-256 over parts, each preceded by its length, so that no two lists of parts hash alike.
+fn digest<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> [u8; 32] {
+    let mut hash = Sha256::new();
+    for part in parts {
+        hash.update((part.len() as u64).to_be_bytes());
+        hash.update(part);
+    }
+    hash.finalize().into()
+}
+
+/// An answer as it is stored: the status, a space, the JSON body.
+fn stored(status: u16, body: &[Part]) -> Template {
+    let mut answer = vec![Part::Bytes(format!("{status} ").into_bytes())];
+    answer.extend_from_slice(body);
+    answer
+}
+
+/// The response of a stored answer, marked as a replay.
+pub fn replay(answer: &[u8]) -> Result<Response, Problem> {
+    let mut halves = answer.splitn(2, |&b| b == b' ');
+    let status = halves
+        .next()
+        .and_then(|s| std::str::from_utf8(s).ok())
+        .and_then(|s| s.parse().ok());
+    match (status, halves.next()) {
+        (Some(status), Some(body)) => Ok(Response::json_bytes(status, body.to_vec()).with(REPLAYED, "true")),
+        _ => Err(Problem::new(Kind::Internal, "The stored answer cannot be read.")),
+    }
+}
+
+/// The 422 for a key that was used with another request.
+pub fn mismatch() -> Problem {
+    Problem::new(
+        Kind::IdempotencyMismatch,
+        "This Idempotency-Key was used with another payload; send a new key for a new request.",
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::Header;
+
+    fn request(values: &[&[u8]], body: &str) -> Request {
+        Request {
+            method: "POST".into(),
+            path: "/x".into(),
+            query: None,
+            headers: values
+                .iter()
+                .map(|v| Header {
+                    name: HEADER.into(),
+                    value: v.to_vec(),
+                })
+                .collect(),
+            body: body.into(),
+            peer: "127.0.0.1".into(),
+        }
+    }
+
+    fn parsed(value: &[u8]) -> Option<String> {
+        key(&request(&[value], "")).ok().flatten().map(|k| k.0)
+    }
+
+    #[test]
+    fn a_quoted_string_is_the_only_syntax() {
+        assert_eq!(parsed(br#""abc""#).as_deref(), Some("abc"));
+        assert_eq!(parsed(br#" "a \"b\" \\ c" "#).as_deref(), Some(r#"a "b" \ c"#));
+        let long = format!("\"{}\"", "x".repeat(MAX_KEY));
+        assert_eq!(parsed(long.as_bytes()).map(|k| k.len()), Some(MAX_KEY));
+        let longer = format!("\"{}\"", "x".repeat(MAX_KEY + 1));
+        let bad: &[&[u8]] = &[
+            b"",
+            b"abc",
+            b"\"",
+            b"\"\"",
+            b"\"a",
+            b"a\"",
+            b"\"a\"b\"",
+            br#""a\b""#,
+            br#""a\""#,
+            b"\"\xc3\xa9\"",
+            b"\"a\tb\"",
+            b"\"a\";p=1",
+            b"\"a\", \"b\"",
+            b"\xff",
+            longer.as_bytes(),
+        ];
+        for value in bad {
+            let problem = key(&request(&[value], "")).unwrap_err();
+            assert_eq!(problem.errors[0].pointer, "header:idempotency-key", "{value:?}");
+        }
+        assert!(key(&request(&[b"\"a\"", b"\"a\""], "")).is_err());
+        assert_eq!(key(&request(&[], "")), Ok(None));
+    }
+
+    #[test]
+    fn ids_are_scoped_and_fingerprints_follow_the_payload() {
+        let one = request(&[br#""k""#], "1");
+        let two = request(&[br#""k""#], "2");
+        let made = |scope: &[&str], request: &Request| {
+            key(request)
+                .unwrap()
+                .unwrap()
+                .idempotence("call", scope, request, 200, &[])
+        };
+        assert_eq!(made(&["ann"], &one), made(&["ann"], &one));
+        assert_ne!(made(&["ann"], &one).id, made(&["bob"], &one).id);
+        assert_ne!(made(&["a", "nn"], &one).id, made(&["an", "n"], &one).id);
+        assert_eq!(made(&["ann"], &one).id, made(&["ann"], &two).id);
+        assert_ne!(made(&["ann"], &one).fingerprint, made(&["ann"], &two).fingerprint);
+    }
+
+    #[test]
+    fn a_stored_answer_comes_back_marked() {
+        let answer = stored(201, &[Part::Bytes(br#"{"a b":1}"#.to_vec())]);
+        let Part::Bytes(body) = &answer[1] else {
+            panic!("the body is literal")
+        };
+        let response = replay(&[b"201 ".as_slice(), body].concat()).unwrap();
+        assert_eq!(
+            (response.status, response.body.as_slice()),
+            (201, br#"{"a b":1}"#.as_slice())
+        );
+        assert_eq!(response.header(REPLAYED), Some("true"));
+        assert!(replay(b"").is_err());
+    }
+}

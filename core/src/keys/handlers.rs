@@ -1,0 +1,214 @@
+//! `/api/keys`: create, list and delete keys. Scope `admin`.
+
+use serde::{Deserialize, Serialize};
+
+use super::{CONFIGURED_ID, ENTRY_PREFIX, PARTITION, Record, Scope, entry_key, is_id, mint, require};
+use crate::commit::{Commit, Item, Mutation, Outcome};
+use crate::http::{Request, Response};
+use crate::ports::{Store, World};
+use crate::problem::{Kind, Problem};
+use crate::{json, time};
+
+/// The longest name of a key, in characters.
+const MAX_NAME_CHARS: usize = 100;
+/// Keys of a page unless the caller says otherwise.
+const DEFAULT_PAGE: u32 = 100;
+/// The most keys of a page.
+const MAX_PAGE: u32 = 500;
+/// How many ids are tried before a collision is taken for a defect.
+const MINT_ATTEMPTS: usize = 3;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+struct Create {
+    name: String,
+    scopes: Vec<Scope>,
+    #[serde(default, with = "time::rfc3339_option")]
+    expires_at: Option<u64>,
+}
+
+/// A key as answers show it: never its hash, and its text only when it is created.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct View<'a> {
+    id: &'a str,
+    name: &'a str,
+    scopes: &'a [Scope],
+    #[serde(with = "time::rfc3339")]
+    created_at: u64,
+    #[serde(with = "time::rfc3339_option")]
+    expires_at: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    key: Option<&'a str>,
+}
+
+/// Answers `/api/keys` and `/api/keys/{id}`; 404 for any other path.
+pub async fn handle<S: Store>(world: &World<'_, S>, request: &Request) -> Response {
+    route(world, request).await.unwrap_or_else(Problem::into_response)
+}
+
+async fn route<S: Store>(world: &World<'_, S>, request: &Request) -> Result<Response, Problem> {
+    match (request.segments().as_slice(), request.method.as_str()) {
+        (["api", "keys"], "GET") => list(world, request).await,
+        (["api", "keys"], "POST") => create(world, request).await,
+        (["api", "keys"], _) => Err(Problem::method_not_allowed("GET, POST")),
+        (["api", "keys", id], "DELETE") => delete(world, request, id).await,
+        (["api", "keys", _], _) => Err(Problem::method_not_allowed("DELETE")),
+        _ => Err(Problem::not_found()),
+    }
+}
+
+async fn create<S: Store>(world: &World<'_, S>, request: &Request) -> Result<Response, Problem> {
+    require(world.store, request, world.now, Scope::Admin).await?;
+    let Create {
+        name,
+        mut scopes,
+        expires_at,
+    } = json::body(request)?;
+    let chars = name.chars().count();
+    if chars > MAX_NAME_CHARS || name.trim().is_empty() || name.chars().any(char::is_control) {
+        return Err(Problem::field(
+            "#/name",
+            "must be 1 to 100 characters, none of them a control character",
+        ));
+    }
+    if scopes.is_empty() {
+        return Err(Problem::field("#/scopes", "must name at least one scope"));
+    }
+    let mut seen = Vec::new();
+    scopes.retain(|scope| {
+        !seen.contains(scope) && {
+            seen.push(*scope);
+            true
+        }
+    });
+    if expires_at.is_some_and(|at| at <= world.now) {
+        return Err(Problem::field("#/expiresAt", "must be in the future"));
+    }
+    for _ in 0..MINT_ATTEMPTS {
+        let (text, commit) = mint(&name, &scopes, expires_at, world.now, world.fresh);
+        let id = commit
+            .mutations
+            .first()
+            .map(Mutation::key)
+            .and_then(|key| key.strip_prefix(ENTRY_PREFIX));
+        let id = id.unwrap_or_default().to_owned();
+        if let Outcome::Committed(_) = world.store.commit(commit).await? {
+            let view = View {
+                id: &id,
+                name: &name,
+                scopes: &scopes,
+                created_at: world.now,
+                expires_at,
+                key: Some(&text),
+            };
+            return Ok(Response::json(201, &view).with("cache-control", "no-store"));
+        }
+    }
+    Err(Problem::new(Kind::Unavailable, "No free id was found; try again.").with_retry_after(1))
+}
+
+async fn list<S: Store>(world: &World<'_, S>, request: &Request) -> Result<Response, Problem> {
+    #[derive(Serialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Page<'a> {
+        keys: Vec<View<'a>>,
+        next_cursor: Option<&'a str>,
+    }
+    require(world.store, request, world.now, Scope::Admin).await?;
+    let (limit, cursor) = page(request)?;
+    let after = cursor.map(|id| entry_key(&id));
+    // One more than asked for tells whether there is another page.
+    let mut items = world
+        .store
+        .scan(ENTRY_PREFIX, after.as_deref(), limit + 1)
+        .await?;
+    let more = items.len() > limit as usize;
+    items.truncate(limit as usize);
+    let records: Vec<(&str, Option<Record>)> = items
+        .iter()
+        .map(|item| (id_of_entry(item), serde_json::from_slice(&item.entry.value).ok()))
+        .collect();
+    let keys = records
+        .iter()
+        .filter_map(|(id, record)| {
+            let record = record
+                .as_ref()
+                .filter(|r| r.expires_at.is_none_or(|at| world.now < at))?;
+            let Record {
+                name,
+                scopes,
+                created_at,
+                expires_at,
+                ..
+            } = record;
+            Some(View {
+                id,
+                name,
+                scopes,
+                created_at: *created_at,
+                expires_at: *expires_at,
+                key: None,
+            })
+        })
+        .collect();
+    let next_cursor = records.last().filter(|_| more).map(|(id, _)| *id);
+    Ok(Response::json(200, &Page { keys, next_cursor }))
+}
+
+async fn delete<S: Store>(world: &World<'_, S>, request: &Request, id: &str) -> Result<Response, Problem> {
+    require(world.store, request, world.now, Scope::Admin).await?;
+    if !is_id(id) {
+        return Err(Problem::not_found());
+    }
+    let key = entry_key(id);
+    if world
+        .store
+        .get(PARTITION, std::slice::from_ref(&key))
+        .await?
+        .into_iter()
+        .flatten()
+        .next()
+        .is_none()
+    {
+        return Err(Problem::not_found());
+    }
+    let commit = Commit {
+        partition: PARTITION.to_owned(),
+        mutations: vec![Mutation::Delete { key }],
+        ..Commit::default()
+    };
+    world.store.commit(commit).await?;
+    Ok(Response::empty(204))
+}
+
+/// `limit` and `cursor` of the query. A cursor is the id of the last key seen.
+fn page(request: &Request) -> Result<(u32, Option<String>), Problem> {
+    let (mut limit, mut cursor) = (DEFAULT_PAGE, None);
+    for (name, value) in request.query_fields() {
+        match name.as_str() {
+            "limit" => {
+                limit = value
+                    .parse()
+                    .ok()
+                    .filter(|n| (1..=MAX_PAGE).contains(n))
+                    .ok_or_else(|| {
+                        Problem::field("query:limit", format!("must be a number from 1 to {MAX_PAGE}"))
+                    })?;
+            }
+            "cursor" if is_id(&value) => cursor = Some(value),
+            "cursor" => return Err(Problem::field("query:cursor", "is not a cursor of this list")),
+            _ => {
+                return Err(Problem::field(
+                    format!("query:{name}"),
+                    "is not known here; this call takes limit, cursor",
+                ));
+            }
+        }
+    }
+    Ok((limit, cursor))
+}
+
+fn id_of_entry(item: &Item) -> &str {
+    item.key.strip_prefix(ENTRY_PREFIX).unwrap_or(CONFIGURED_ID)
+}

@@ -1,0 +1,55 @@
+//! `RateLimit-Policy` and `RateLimit` (draft-ietf-httpapi-ratelimit-headers-10), as structured fields (RFC
+//! 9651).
+
+use super::policies::Policy;
+use crate::bucket::{Bucket, Level};
+use crate::http::Header;
+
+/// The greatest integer of a structured field (RFC 9651, section 3.3.1).
+const MAX_INTEGER: u64 = 999_999_999_999_999;
+const NANOS_PER_SECOND: u64 = 1_000_000_000;
+
+/// Whole seconds, rounded up.
+pub(super) fn seconds(nanos: u64) -> u64 {
+    nanos.div_ceil(NANOS_PER_SECOND)
+}
+
+/// A printable ASCII text as a structured field string.
+pub(super) fn string(text: &str) -> String {
+    format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
+}
+
+/// A member of `RateLimit-Policy`: the quota is the capacity, the window the time to fill it from empty.
+pub(super) fn quota(quoted: &str, bucket: &Bucket) -> String {
+    let nanos =
+        (u128::from(bucket.capacity) * u128::from(bucket.interval_ns)).div_ceil(u128::from(bucket.refill));
+    let window = nanos
+        .div_ceil(u128::from(NANOS_PER_SECOND))
+        .min(u128::from(MAX_INTEGER));
+    format!("{quoted};q={};w={window}", bucket.capacity.min(MAX_INTEGER))
+}
+
+/// Both headers, for the enforced ones of the policies: a client need not heed the others. None where there
+/// are none.
+pub(super) fn headers(policies: &[&Policy], levels: &[Level]) -> Vec<Header> {
+    let (mut quotas, mut limits) = (String::new(), String::new());
+    for (policy, level) in policies.iter().zip(levels).filter(|(policy, _)| !policy.shadow) {
+        if !quotas.is_empty() {
+            quotas.push_str(", ");
+            limits.push_str(", ");
+        }
+        quotas.push_str(&policy.quota);
+        let (remaining, reset) = (
+            level.remaining.min(MAX_INTEGER),
+            seconds(level.full_ns).min(MAX_INTEGER),
+        );
+        limits.push_str(&format!("{};r={remaining};t={reset}", policy.quoted));
+    }
+    if quotas.is_empty() {
+        return Vec::new();
+    }
+    vec![
+        Header::new("ratelimit-policy", quotas),
+        Header::new("ratelimit", limits),
+    ]
+}

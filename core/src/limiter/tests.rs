@@ -1,0 +1,545 @@
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+
+use futures::executor::block_on;
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+use super::*;
+use crate::bucket::{State, take_all};
+use crate::config::{Config, Limit, OnStoreFailure, Per, Span};
+use crate::keys::shelf::{Shelf, fresh, request};
+use crate::keys::{Scope, mint};
+
+const SECOND: u64 = 1_000_000_000;
+
+/// Buckets by the rules, with a clock that the test sets.
+#[derive(Default)]
+struct Pails {
+    states: RefCell<HashMap<String, State>>,
+    now: Cell<u64>,
+    takes: Cell<u32>,
+    down: Cell<bool>,
+}
+
+impl Buckets for Pails {
+    async fn take(&self, buckets: Vec<Bucket>) -> Result<Vec<Level>, TakeError> {
+        self.takes.set(self.takes.get() + 1);
+        if self.down.get() {
+            return Err(TakeError::Unavailable("down".into()));
+        }
+        let mut all = self.states.borrow_mut();
+        let mut states: Vec<_> = buckets
+            .iter()
+            .map(|bucket| all.get(&bucket.key).copied())
+            .collect();
+        let levels = take_all(&mut states, &buckets, self.now.get())?;
+        all.extend(
+            buckets
+                .into_iter()
+                .map(|bucket| bucket.key)
+                .zip(states.into_iter().flatten()),
+        );
+        Ok(levels)
+    }
+}
+
+fn limit(name: &str, capacity: u64) -> Limit {
+    Limit {
+        name: name.into(),
+        path: "/...".into(),
+        methods: vec!["*".into()],
+        per: vec![Per::Client],
+        capacity,
+        refill: 1,
+        interval: Span(SECOND),
+        cost: 1,
+        shadow: false,
+        on_store_failure: OnStoreFailure::Allow,
+    }
+}
+
+/// A gateway with these limits.
+struct Gate {
+    config: Config,
+    policies: Policies,
+    store: Shelf,
+    buckets: Pails,
+}
+
+impl Gate {
+    fn new(limits: &[Limit]) -> Self {
+        let config = Config {
+            limits: limits.to_vec(),
+            ..Config::default()
+        };
+        let policies = Policies::compile(&config).unwrap();
+        Self {
+            config,
+            policies,
+            store: Shelf::default(),
+            buckets: Pails::default(),
+        }
+    }
+
+    fn check(&self, request: &Request) -> Verdict {
+        let world = World {
+            store: &self.store,
+            config: &self.config,
+            now: 1,
+            fresh: &fresh,
+        };
+        block_on(check(&world, &self.policies, &self.buckets, request))
+    }
+
+    fn get(&self, path: &str, client: &str) -> Verdict {
+        self.check(&request("GET", path, &[("x-client-id", client)]))
+    }
+
+    fn admits(&self, path: &str, client: &str) -> bool {
+        matches!(self.get(path, client), Verdict::Admit(_))
+    }
+
+    /// How many of ten requests are admitted.
+    fn admitted(&self, path: &str, client: &str) -> usize {
+        (0..10).filter(|_| self.admits(path, client)).count()
+    }
+}
+
+fn refused(verdict: Verdict) -> (Response, Value) {
+    let Verdict::Answer(response) = verdict else {
+        panic!("admitted")
+    };
+    let body = serde_json::from_slice(&response.body).unwrap();
+    (response, body)
+}
+
+fn field<'a>(headers: &'a [Header], name: &str) -> Option<&'a str> {
+    headers
+        .iter()
+        .find(|h| h.name == name)
+        .map(|h| std::str::from_utf8(&h.value).unwrap())
+}
+
+#[test]
+fn each_client_has_its_own_bucket() {
+    let gate = Gate::new(&[limit("default", 3)]);
+    assert_eq!(gate.admitted("/x", "a"), 3);
+    assert_eq!(gate.admitted("/x", "b"), 3);
+    gate.buckets.now.set(2 * SECOND);
+    assert_eq!(gate.admitted("/x", "a"), 2);
+}
+
+#[test]
+fn a_refusal_tells_which_policies_and_how_long() {
+    let slow = Limit {
+        refill: 2,
+        interval: Span(25 * SECOND),
+        ..limit("slow", 1)
+    };
+    let gate = Gate::new(&[limit("roomy", 100), limit("fast", 1), slow]);
+    gate.get("/x", "a");
+    let (response, body) = refused(gate.get("/x", "a"));
+    assert_eq!(response.status, 429);
+    assert_eq!(
+        response.header("retry-after"),
+        Some("13"),
+        "12.5 seconds, rounded up"
+    );
+    assert_eq!(response.header("content-type"), Some("application/problem+json"));
+    assert_eq!(
+        body["type"],
+        "https://iana.org/assignments/http-problem-types#quota-exceeded"
+    );
+    assert_eq!(body["violated-policies"], json!(["fast", "slow"]));
+    assert_eq!(
+        response.header("ratelimit"),
+        Some(r#""roomy";r=99;t=1, "fast";r=0;t=1, "slow";r=0;t=13"#)
+    );
+}
+
+#[test]
+fn a_wait_of_less_than_a_second_is_one() {
+    let gate = Gate::new(&[Limit {
+        refill: 1_000,
+        ..limit("fast", 1)
+    }]);
+    gate.get("/x", "a");
+    assert_eq!(refused(gate.get("/x", "a")).0.header("retry-after"), Some("1"));
+}
+
+#[test]
+fn a_refused_request_is_charged_to_no_policy() {
+    let gate = Gate::new(&[
+        limit("roomy", 5),
+        Limit {
+            path: "/api/...".into(),
+            ..limit("tight", 1)
+        },
+    ]);
+    assert_eq!(gate.admitted("/api/x", "a"), 1);
+    assert_eq!(gate.admitted("/x", "a"), 4);
+}
+
+#[test]
+fn api_answers_tell_their_limits_and_redirects_do_not() {
+    let gate = Gate::new(&[
+        Limit {
+            refill: 10,
+            ..limit("default", 100)
+        },
+        limit("a \"b\" \\", 5),
+    ]);
+    let Verdict::Admit(headers) = gate.get("/api/links", "a") else {
+        panic!("refused")
+    };
+    assert_eq!(
+        field(&headers, "ratelimit-policy"),
+        Some(r#""default";q=100;w=10, "a \"b\" \\";q=5;w=5"#)
+    );
+    assert_eq!(
+        field(&headers, "ratelimit"),
+        Some(r#""default";r=99;t=1, "a \"b\" \\";r=4;t=1"#)
+    );
+    assert_eq!(gate.get("/code", "a"), Verdict::Admit(Vec::new()));
+    assert_eq!(gate.get("/apix", "a"), Verdict::Admit(Vec::new()));
+}
+
+#[test]
+fn a_shadow_policy_never_refuses_and_never_shields_an_enforced_one() {
+    for order in [[0, 1], [1, 0]] {
+        let both = [
+            Limit {
+                shadow: true,
+                ..limit("shadow", 2)
+            },
+            limit("enforced", 4),
+        ];
+        let gate = Gate::new(&order.map(|index| both[index].clone()));
+        assert_eq!(gate.admitted("/api/x", "a"), 4, "the enforced one alone decides");
+        let (response, body) = refused(gate.get("/api/x", "a"));
+        assert_eq!(body["violated-policies"], json!(["enforced"]));
+        assert_eq!(response.header("ratelimit-policy"), Some(r#""enforced";q=4;w=4"#));
+    }
+    let gate = Gate::new(&[
+        Limit {
+            shadow: true,
+            ..limit("one", 1)
+        },
+        Limit {
+            shadow: true,
+            ..limit("two", 2)
+        },
+    ]);
+    assert_eq!(gate.admitted("/x", "a"), 10);
+}
+
+#[test]
+fn a_shadow_policy_is_charged_along() {
+    let gate = Gate::new(&[
+        Limit {
+            shadow: true,
+            ..limit("shadow", 5)
+        },
+        limit("enforced", 9),
+    ]);
+    gate.get("/x", "a");
+    let look = Bucket {
+        key: "shadow|id:a".into(),
+        capacity: 5,
+        refill: 1,
+        interval_ns: SECOND,
+        cost: 0,
+    };
+    assert_eq!(block_on(gate.buckets.take(vec![look])).unwrap()[0].remaining, 4);
+}
+
+#[test]
+fn a_policy_applies_to_its_path_and_methods() {
+    let posts = Limit {
+        path: "/api/links".into(),
+        methods: vec!["POST".into(), "PUT".into()],
+        ..limit("posts", 1)
+    };
+    let gate = Gate::new(&[posts]);
+    assert_eq!(gate.admitted("/api/links", "a"), 10);
+    assert_eq!(gate.buckets.takes.get(), 0);
+    let post = |path| {
+        matches!(
+            gate.check(&request("POST", path, &[("x-client-id", "a")])),
+            Verdict::Admit(_)
+        )
+    };
+    assert!(post("/api/links"));
+    assert!(!post("/api/links/"), "a slash at the end is no way around");
+    assert!(post("/api/other"));
+}
+
+#[test]
+fn health_is_never_limited() {
+    let gate = Gate::new(&[limit("default", 1)]);
+    assert_eq!(gate.admitted("/health/live", "a"), 10);
+    assert_eq!(gate.admitted("/healthy", "a"), 1);
+}
+
+#[test]
+fn a_policy_counts_by_what_it_says() {
+    let with = |per: &[Per]| {
+        Gate::new(&[Limit {
+            per: per.to_vec(),
+            ..limit("p", 1)
+        }])
+    };
+    for everybody in [with(&[]), with(&[Per::All])] {
+        assert!(everybody.admits("/x", "a") && !everybody.admits("/y", "b"));
+    }
+    let by_path = with(&[Per::Path]);
+    assert!(by_path.admits("/x", "a") && !by_path.admits("/x", "b") && by_path.admits("/y", "a"));
+    assert!(!by_path.admits("/x/", "c"));
+    let by_ip = with(&[Per::Ip]);
+    let from = |peer: &str| {
+        by_ip.check(&Request {
+            peer: peer.into(),
+            ..request("GET", "/", &[])
+        })
+    };
+    assert!(matches!(from("2001:db8::1"), Verdict::Admit(_)));
+    assert!(matches!(from("2001:db8::2"), Verdict::Answer(_)));
+    assert!(matches!(from("2001:db8:0:1::1"), Verdict::Admit(_)));
+    let by_both = with(&[Per::Client, Per::Path]);
+    assert!(by_both.admits("/x", "a") && by_both.admits("/x", "b") && by_both.admits("/y", "a"));
+    assert!(!by_both.admits("/x", "a"));
+}
+
+#[test]
+fn no_client_can_name_itself_into_the_bucket_of_another() {
+    let gate = Gate::new(&[Limit {
+        per: vec![Per::Client, Per::Path],
+        ..limit("p", 1)
+    }]);
+    assert!(gate.admits("/x|/y", "a"));
+    assert!(gate.admits("/y", "a|/x"));
+    assert!(gate.admits("/y", "a%7C/x"));
+}
+
+#[test]
+fn keys_of_buckets_are_bounded() {
+    let name = "n".repeat(64);
+    let everything = vec![Per::Client, Per::Ip, Per::Path];
+    let gate = Gate::new(&[Limit {
+        per: everything,
+        ..limit(&name, 1)
+    }]);
+    let long = format!("/{}", "p".repeat(60_000));
+    assert!(gate.admits(&long, &"|".repeat(128)));
+    assert!(
+        gate.admits(&format!("{long}x"), &"|".repeat(128)),
+        "long paths are told apart"
+    );
+    assert!(!gate.admits(&long, &"|".repeat(128)));
+    for key in gate.buckets.states.borrow().keys() {
+        assert!(key.len() <= crate::bucket::MAX_KEY_BYTES, "{}", key.len());
+    }
+}
+
+#[test]
+fn a_key_is_looked_up_only_for_a_policy_that_counts_by_client() {
+    let bearer = [("authorization", "Bearer some-key-or-other")];
+    let gate = Gate::new(&[Limit {
+        per: vec![Per::Ip],
+        ..limit("ip", 5)
+    }]);
+    gate.check(&request("GET", "/", &bearer));
+    assert_eq!(gate.store.gets.get(), 0);
+    let gate = Gate::new(&[limit("one", 5), limit("two", 5)]);
+    gate.check(&request("GET", "/", &bearer));
+    assert_eq!(gate.store.gets.get(), 1);
+}
+
+#[test]
+fn a_store_that_is_down_leaves_header_and_address_to_count_by() {
+    let gate = Gate::new(&[limit("default", 1)]);
+    let (key, commit) = mint("k", &[Scope::Links], None, 1, &fresh);
+    block_on(gate.store.commit(commit)).unwrap();
+    let bearer = format!("Bearer {key}");
+    let call = || {
+        gate.check(&request(
+            "GET",
+            "/",
+            &[("authorization", bearer.as_str()), ("x-client-id", "a")],
+        ))
+    };
+    assert!(matches!(call(), Verdict::Admit(_)));
+    assert!(matches!(call(), Verdict::Answer(_)));
+    gate.store.down.set(true);
+    assert!(matches!(call(), Verdict::Admit(_)), "counted as id:a now");
+    assert!(!gate.admits("/", "a"));
+}
+
+#[test]
+fn without_buckets_the_policies_decide() {
+    let deny = Limit {
+        on_store_failure: OnStoreFailure::Deny,
+        ..limit("deny", 5)
+    };
+    let shadow = Limit {
+        shadow: true,
+        ..deny.clone()
+    };
+    for (limits, admitted) in [
+        (vec![limit("allow", 5)], true),
+        (vec![limit("allow", 5), deny], false),
+        (vec![shadow], true),
+    ] {
+        let gate = Gate::new(&limits);
+        gate.buckets.down.set(true);
+        match gate.get("/api/x", "a") {
+            Verdict::Admit(headers) => assert!(admitted && headers.is_empty()),
+            Verdict::Answer(response) => {
+                assert!(!admitted);
+                assert_eq!(
+                    (response.status, response.header("retry-after")),
+                    (503, Some("1"))
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn limits_that_cannot_work_are_refused_with_their_name() {
+    let good = limit("p", 5);
+    let bad = [
+        Limit {
+            name: String::new(),
+            ..good.clone()
+        },
+        Limit {
+            name: "a|b".into(),
+            ..good.clone()
+        },
+        Limit {
+            name: "ä".into(),
+            ..good.clone()
+        },
+        Limit {
+            path: "x".into(),
+            ..good.clone()
+        },
+        Limit {
+            methods: vec![],
+            ..good.clone()
+        },
+        Limit {
+            methods: vec!["get".into()],
+            ..good.clone()
+        },
+        Limit {
+            per: vec![Per::All, Per::Ip],
+            ..good.clone()
+        },
+        Limit {
+            capacity: 0,
+            ..good.clone()
+        },
+        Limit {
+            refill: 0,
+            ..good.clone()
+        },
+        Limit {
+            interval: Span(0),
+            ..good.clone()
+        },
+        Limit {
+            cost: 0,
+            ..good.clone()
+        },
+        Limit {
+            cost: 6,
+            ..good.clone()
+        },
+    ];
+    let compile = |limits: Vec<Limit>| {
+        Policies::compile(&Config {
+            limits,
+            ..Config::default()
+        })
+        .map(|_| ())
+    };
+    for limit in bad {
+        let Err(CompileError::Policy { policy, .. }) = compile(vec![limit.clone()]) else {
+            panic!("{limit:?}")
+        };
+        assert_eq!(policy, limit.name);
+    }
+    assert!(
+        compile(vec![good.clone(), good.clone()]).is_err(),
+        "names are unique"
+    );
+    let many = |count: usize| {
+        (0..count)
+            .map(|index| limit(&index.to_string(), 1))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(compile(many(MAX_POLICIES)), Ok(()));
+    assert_eq!(compile(many(MAX_POLICIES + 1)), Err(CompileError::TooMany));
+    let mut config = Config::default();
+    config.server.trusted_proxies = vec!["nonsense".into()];
+    assert!(matches!(
+        Policies::compile(&config),
+        Err(CompileError::Proxies(_))
+    ));
+}
+
+#[test]
+fn an_admin_sees_the_policies() {
+    let half = Limit {
+        interval: Span(SECOND / 2),
+        ..limit("half", 5)
+    };
+    let gate = Gate::new(&[limit("whole", 5), half]);
+    let (key, commit) = mint("k", &[Scope::Admin], None, 1, &fresh);
+    block_on(gate.store.commit(commit)).unwrap();
+    let world = World {
+        store: &gate.store,
+        config: &gate.config,
+        now: 1,
+        fresh: &fresh,
+    };
+    let bearer = format!("Bearer {key}");
+    let ask = |method: &str, path: &str, headers: &[(&str, &str)]| {
+        block_on(handle(&world, &request(method, path, headers)))
+    };
+    let response = ask("GET", "/api/limits", &[("authorization", &bearer)]);
+    let body: Value = serde_json::from_slice(&response.body).unwrap();
+    let whole = json!({
+        "name": "whole", "path": "/...", "methods": ["*"], "per": ["client"], "capacity": 5, "refill": 1,
+        "interval": 1, "cost": 1, "shadow": false, "onStoreFailure": "allow",
+    });
+    assert_eq!((response.status, &body["limits"][0]), (200, &whole));
+    assert_eq!(body["limits"][1]["interval"], 0.5);
+    assert_eq!(ask("GET", "/api/limits", &[]).status, 401);
+    assert_eq!(ask("POST", "/api/limits", &[]).header("allow"), Some("GET"));
+    assert_eq!(ask("GET", "/api/limits/nothing", &[]).status, 404);
+}
+
+proptest! {
+    #[test]
+    fn whatever_the_shadows_the_enforced_policies_alone_decide(
+        shapes in proptest::collection::vec((1..6_u64, any::<bool>()), 1..6),
+        steps in proptest::collection::vec(0..2 * SECOND, 1..30),
+    ) {
+        let limits: Vec<Limit> = shapes
+            .iter()
+            .enumerate()
+            .map(|(i, &(capacity, shadow))| Limit { shadow, ..limit(&i.to_string(), capacity) })
+            .collect();
+        let with = Gate::new(&limits);
+        let without = Gate::new(&limits.iter().filter(|limit| !limit.shadow).cloned().collect::<Vec<_>>());
+        for step in steps {
+            with.buckets.now.set(with.buckets.now.get() + step);
+            without.buckets.now.set(with.buckets.now.get());
+            prop_assert_eq!(with.get("/api/x", "a"), without.get("/api/x", "a"));
+        }
+    }
+}

@@ -1,0 +1,108 @@
+//! Which component answers which path. The host's routing and the routes of `spin.toml` both come from here.
+
+use crate::config::Config;
+use crate::route::Route;
+
+/// The components that answer requests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Component {
+    /// Short links and their management.
+    Shortener,
+    /// Campaigns and claims.
+    Coupon,
+    /// Messages, topics, subscriptions, and the `[[forward]]` routes.
+    Forward,
+    /// Keys, limits, health, and every path that nobody else owns.
+    Admin,
+}
+
+impl Component {
+    /// All of them.
+    pub const ALL: [Component; 4] = [Self::Shortener, Self::Coupon, Self::Forward, Self::Admin];
+
+    /// The name of its file and of its Spin component.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Shortener => "shortener",
+            Self::Coupon => "coupon",
+            Self::Forward => "forward",
+            Self::Admin => "admin",
+        }
+    }
+
+    /// The routes it owns in every configuration, in Spin's syntax.
+    pub const fn routes(self) -> &'static [&'static str] {
+        match self {
+            Self::Shortener => &["/:code", "/api/links/..."],
+            Self::Coupon => &["/api/campaigns/...", "/api/receipts/..."],
+            Self::Forward => &["/api/topics/...", "/api/messages/..."],
+            Self::Admin => &["/api/...", "/health/...", "/robots.txt", "/..."],
+        }
+    }
+}
+
+/// The routes in force: those of every component, and those of the configuration.
+pub struct Router {
+    forward: Vec<Route>,
+}
+
+impl Router {
+    /// Patterns that do not parse were refused when the configuration was validated; here they match nothing.
+    pub fn new(config: &Config) -> Self {
+        Self { forward: config.forward.iter().filter_map(|route| Route::parse(&route.path).ok()).collect() }
+    }
+
+    /// The component that answers `path`.
+    pub fn component(&self, path: &str) -> Component {
+        let mut segments = path.trim_start_matches('/').split('/');
+        let first = segments.next().unwrap_or("");
+        let second = segments.next();
+        match (first, second) {
+            ("api", Some("links")) => return Component::Shortener,
+            ("api", Some("campaigns" | "receipts")) => return Component::Coupon,
+            ("api", Some("topics" | "messages")) => return Component::Forward,
+            ("api" | "health" | "metrics" | "openapi.json" | "docs" | "admin" | "robots.txt" | "favicon.ico", _) => {
+                return Component::Admin;
+            }
+            _ => {}
+        }
+        if self.forward.iter().any(|route| route.matches(path)) {
+            return Component::Forward;
+        }
+        match second {
+            None if !first.is_empty() => Component::Shortener,
+            _ => Component::Admin,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_path_has_one_component() {
+        let router = Router::new(&Config::default());
+        for (path, component) in [
+            ("/abc1234", Component::Shortener),
+            ("/abc1234+", Component::Shortener),
+            ("/api/links", Component::Shortener),
+            ("/api/links/x/extend", Component::Shortener),
+            ("/api/campaigns/spring/claims", Component::Coupon),
+            ("/api/topics/coupon/messages", Component::Forward),
+            ("/api/keys", Component::Admin),
+            ("/robots.txt", Component::Admin),
+            ("/", Component::Admin),
+            ("/a/b", Component::Admin),
+        ] {
+            assert_eq!(router.component(path), component, "{path}");
+        }
+    }
+
+    #[test]
+    fn a_forward_route_wins_over_a_short_link() {
+        let config = Config { forward: vec![crate::config::Forward {
+            path: "/signup".into(), methods: vec!["POST".into()], topic: "signup".into() }], ..Config::default() };
+        assert_eq!(Router::new(&config).component("/signup"), Component::Forward);
+    }
+}

@@ -1,0 +1,205 @@
+//! JSON whose numbers only the commit knows: a document is serialised once, with [`Number`]s standing in for the
+//! claim's sequence, a message's offset or the time, and split into the parts that every engine fills in.
+//!
+//! Strings are escaped by the serialiser and skipped by the splitter, so no text of a caller can pass for a number.
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::commit::{Committed, MAX_STEPS, Part, Template};
+
+/// A number of a JSON document: known already, or bound by the commit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Number {
+    /// Known already; below [`RESERVED`].
+    Known(u64),
+    /// The result of the `add` at this mutation index (below [`MAX_STEPS`]).
+    Sum(u32),
+    /// The sequence of the append at this index (below [`MAX_STEPS`]).
+    Sequence(u32),
+    /// The time of the commit, Unix milliseconds.
+    Time,
+}
+
+/// Numbers from here on stand for bound ones while a template is made. Quantities, sequences and times in
+/// milliseconds are all far below.
+pub const RESERVED: u64 = u64::MAX - 1_023;
+const SUMS: u64 = RESERVED;
+const SEQUENCES: u64 = SUMS + MAX_STEPS as u64;
+const TIME: u64 = SEQUENCES + MAX_STEPS as u64;
+
+impl Number {
+    /// The value, if it is known.
+    pub fn known(self) -> Option<u64> {
+        match self {
+            Self::Known(value) => Some(value),
+            Self::Sum(_) | Self::Sequence(_) | Self::Time => None,
+        }
+    }
+}
+
+impl Serialize for Number {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_u64(match *self {
+            Self::Known(value) => value,
+            Self::Sum(index) => SUMS + u64::from(index),
+            Self::Sequence(index) => SEQUENCES + u64::from(index),
+            Self::Time => TIME,
+        })
+    }
+}
+
+impl<'de> Deserialize<'de> for Number {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        u64::deserialize(deserializer).map(Self::Known)
+    }
+}
+
+/// The document as a template: its bound [`Number`]s become parts.
+pub fn json(document: &impl Serialize) -> Template {
+    let text = serde_json::to_vec(document).expect("our own types hold string keys only, so they serialise");
+    let mut parts = Vec::new();
+    let (mut start, mut at) = (0, 0);
+    while let Some(&byte) = text.get(at) {
+        match byte {
+            b'"' => at = after_string(&text, at),
+            b'0'..=b'9' => {
+                let digits = text[at..].iter().take_while(|b| b.is_ascii_digit()).count();
+                if let Some(part) = bound(&text[at..at + digits]) {
+                    parts.push(Part::Bytes(text[start..at].to_vec()));
+                    parts.push(part);
+                    start = at + digits;
+                }
+                at += digits;
+            }
+            _ => at += 1,
+        }
+    }
+    parts.push(Part::Bytes(text[start..].to_vec()));
+    parts
+}
+
+/// The index after the string that begins at `at`.
+fn after_string(text: &[u8], at: usize) -> usize {
+    let mut at = at + 1;
+    while let Some(&byte) = text.get(at) {
+        match byte {
+            b'\\' => at += 2,
+            b'"' => return at + 1,
+            _ => at += 1,
+        }
+    }
+    text.len()
+}
+
+/// The part that these digits stand for, if they stand for one.
+fn bound(digits: &[u8]) -> Option<Part> {
+    let number: u64 = std::str::from_utf8(digits).ok()?.parse().ok()?;
+    match number {
+        TIME => Some(Part::Time),
+        SEQUENCES..TIME => u32::try_from(number - SEQUENCES).ok().map(Part::Sequence),
+        SUMS..SEQUENCES => u32::try_from(number - SUMS).ok().map(Part::Sum),
+        _ => None,
+    }
+}
+
+/// The deepest nesting of arrays and objects in a JSON text that parses.
+pub fn depth(text: &[u8]) -> usize {
+    let (mut depth, mut deepest, mut at) = (0_usize, 0, 0);
+    while let Some(&byte) = text.get(at) {
+        match byte {
+            b'"' => {
+                at = after_string(text, at);
+                continue;
+            }
+            b'[' | b'{' => {
+                depth += 1;
+                deepest = deepest.max(depth);
+            }
+            b']' | b'}' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        at += 1;
+    }
+    deepest
+}
+
+/// The bytes that the store wrote for a template: what a commit that was just made answers with. Indices that the
+/// commit does not have become nothing.
+pub fn fill(template: &[Part], done: &Committed) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for part in template {
+        match *part {
+            Part::Bytes(ref literal) => bytes.extend_from_slice(literal),
+            Part::Sum(index) => extend(&mut bytes, done.sums.get(index as usize)),
+            Part::Sequence(index) => extend(&mut bytes, done.sequences.get(index as usize)),
+            Part::Time => extend(&mut bytes, Some(&done.time)),
+        }
+    }
+    bytes
+}
+
+fn extend(bytes: &mut Vec<u8>, number: Option<&impl ToString>) {
+    if let Some(number) = number {
+        bytes.extend_from_slice(number.to_string().as_bytes());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Serialize)]
+    struct Sample<'a> {
+        user: &'a str,
+        sequence: Number,
+        offset: Number,
+        time: Number,
+        known: Number,
+    }
+
+    fn sample(user: &str) -> Vec<u8> {
+        let sample = Sample {
+            user,
+            sequence: Number::Sum(1),
+            offset: Number::Sequence(0),
+            time: Number::Time,
+            known: Number::Known(10),
+        };
+        let done = Committed {
+            version: 1,
+            sums: vec![-5, 7],
+            sequences: vec![9],
+            time: 1234,
+        };
+        fill(&json(&sample), &done)
+    }
+
+    #[test]
+    fn bound_numbers_are_filled_in() {
+        assert_eq!(
+            String::from_utf8(sample("ann")).unwrap(),
+            r#"{"user":"ann","sequence":7,"offset":9,"time":1234,"known":10}"#
+        );
+    }
+
+    #[test]
+    fn text_of_a_caller_never_passes_for_a_number() {
+        for user in [
+            SUMS.to_string(),
+            format!("\"{}", SUMS + 1),
+            format!("\\\",\"x\":{TIME},\"y\":\"\\"),
+            "\\".into(),
+        ] {
+            let value: serde_json::Value = serde_json::from_slice(&sample(&user)).unwrap();
+            assert_eq!(value["user"], user);
+            assert_eq!(value["sequence"], 7);
+            assert_eq!(value.as_object().unwrap().len(), 5);
+        }
+    }
+
+    #[test]
+    fn depth_counts_brackets_outside_strings() {
+        assert_eq!(depth(b"1"), 0);
+        assert_eq!(depth(br#"{"a":[1,{"b":"[[[["}],"c":"\"[["}"#), 3);
+    }
+}

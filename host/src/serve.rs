@@ -1,0 +1,115 @@
+//! `tollgate serve`: open the store, make sure there is an admin key, start the relay and the server; and the other
+//! way round when told to stop.
+
+use crate::cli::{self, ServeOptions};
+use crate::server::{DRAIN, Server};
+use crate::wasm::compiled::Library;
+use crate::wasm::ports::Engines;
+use anyhow::{Context as _, Result, bail};
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use tollgate_core::config::Config;
+use tollgate_core::keys;
+use tollgate_engine::{MemoryBuckets, SqliteStore};
+use tollgate_relay::Relay;
+
+/// Runs the gateway until SIGTERM or SIGINT, then drains.
+pub fn run(options: Box<ServeOptions>) -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+    runtime.block_on(serve(*options))
+}
+
+async fn serve(options: ServeOptions) -> Result<()> {
+    let began = Instant::now();
+    let (mut config, source) = cli::load(&options.config)?;
+    if let Some(listen) = options.listen {
+        config.server.listen = listen;
+    }
+    if let Some(data) = &options.data {
+        config.store.path = data.join("tollgate.db").display().to_string();
+    }
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), configuration = source, store = config.store.path, "starting");
+    let database = PathBuf::from(&config.store.path);
+    let data = database.parent().filter(|d| !d.as_os_str().is_empty()).map_or_else(|| PathBuf::from("."), Path::to_path_buf);
+    std::fs::create_dir_all(&data).with_context(|| format!("cannot create the data directory {}", data.display()))?;
+    let store = SqliteStore::open(tollgate_engine::Options)?;
+    admin_key(&store, options.admin_key, options.admin_key_file.as_deref()).await?;
+    let engines = Engines {
+        store: Arc::clone(&store),
+        buckets: Arc::new(MemoryBuckets::new(config.clients.max_buckets as usize)),
+        settings: config.without_secrets().to_toml().into(),
+    };
+    let library = Library { components: options.components, cache: data.join("cache") };
+    let relay = Relay::start(Arc::clone(&store), &config)?;
+    let server = Server::start(config.clone(), engines, &library).await?;
+    ready(&server, began)?;
+    server.run(stop_signal()?).await?;
+    tracing::info!("finishing deliveries and closing the store");
+    relay.shutdown(DRAIN).await;
+    store.close();
+    tracing::info!("stopped");
+    Ok(())
+}
+
+/// The one line on stdout, which tells scripts and tests that requests are answered.
+#[allow(clippy::print_stdout, reason = "the contract: this one line goes to stdout")]
+fn ready(server: &Server, began: Instant) -> Result<()> {
+    let address = server.address()?;
+    println!("listening on http://{address}");
+    std::io::stdout().flush()?;
+    tracing::info!(%address, start_ms = began.elapsed().as_millis() as u64, "ready");
+    Ok(())
+}
+
+fn stop_signal() -> Result<impl Future<Output = ()>> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    })
+}
+
+/// Installs the configured admin key, or mints one on the first start: shown once, or written to the file.
+async fn admin_key(store: &SqliteStore, given: Option<String>, file: Option<&Path>) -> Result<()> {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let now = u64::try_from(since.as_millis()).unwrap_or(0);
+    let from_file = match file.filter(|path| path.exists()) {
+        Some(path) => Some(std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?),
+        None => None,
+    };
+    if let Some(key) = given.or(from_file) {
+        return Ok(keys::install_admin(store, key.trim(), now).await?);
+    }
+    let fresh = || {
+        let mut bytes = [0_u8; 16];
+        getrandom::fill(&mut bytes).map(|()| bytes)
+    };
+    // Checked once here: the closure that the rules take cannot fail.
+    if fresh().is_err() {
+        bail!("the system gives no random numbers, so no admin key can be made");
+    }
+    let Some(key) = keys::bootstrap(store, now, &|| fresh().unwrap_or_default()).await? else { return Ok(()) };
+    match file {
+        Some(path) => {
+            write_secret(path, &key).with_context(|| format!("cannot write the admin key to {}", path.display()))?;
+            eprintln!("tollgate: the admin key of this store is in {}", path.display());
+        }
+        None => eprintln!(
+            "\n  Admin key of this store, shown this once (only its hash is kept):\n\n      {key}\n"
+        ),
+    }
+    Ok(())
+}
+
+/// Writes a file that only its owner may read.
+fn write_secret(path: &Path, text: &str) -> Result<()> {
+    use std::os::unix::fs::OpenOptionsExt as _;
+    let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    writeln!(file, "{text}")?;
+    Ok(file.sync_all()?)
+}

@@ -1,0 +1,195 @@
+//! One request: read it within bounds, ask the limiter, hand it to its component, and answer.
+
+use super::Shared;
+use crate::wasm::bindings::{filter::exports::tollgate::edge::filter::Verdict, types};
+use crate::wasm::doors::{FilterDoor, GateDoor};
+use crate::wasm::pool::{CallError, Pool};
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, Full, Limited};
+use hyper::body::{Body as _, Incoming};
+use hyper::header::{HeaderName, HeaderValue};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+use tollgate_core::http::{Response, SEEN_HEADERS};
+use tollgate_core::problem::{Kind, Problem};
+use tollgate_core::router::{Component, Router};
+use tollgate_core::identity;
+
+/// How long a request's body may take to arrive.
+const BODY_TIMEOUT: Duration = Duration::from_secs(15);
+/// Seconds after which a client may try again when the gateway is full.
+const BUSY_RETRY_SECONDS: u64 = 1;
+
+type Answer = hyper::Response<Full<Bytes>>;
+
+/// What a worker answers requests with.
+pub struct Gateway {
+    shared: Arc<Shared>,
+    router: Router,
+    limiter: Rc<Pool<FilterDoor>>,
+    gates: Vec<(Component, Rc<Pool<GateDoor>>)>,
+    seen: Vec<HeaderName>,
+    max_body: usize,
+}
+
+impl Gateway {
+    /// The gateway of one worker.
+    pub fn new(
+        shared: Arc<Shared>,
+        router: Router,
+        limiter: Rc<Pool<FilterDoor>>,
+        gates: Vec<(Component, Rc<Pool<GateDoor>>)>,
+    ) -> Self {
+        let configured = [shared.config.clients.header.as_str(), shared.config.users.header.as_str()];
+        let names = SEEN_HEADERS.iter().copied().chain(configured);
+        let seen = names.filter_map(|name| HeaderName::try_from(name).ok()).collect();
+        let max_body = usize::try_from(shared.config.server.max_body.0).unwrap_or(usize::MAX);
+        Self { shared, router, limiter, gates, seen, max_body }
+    }
+
+    /// Answers one request. Never fails: what goes wrong becomes a problem document.
+    pub async fn answer(&self, request: hyper::Request<Incoming>, peer: &str) -> Answer {
+        let request_id = request_id(&request);
+        let mut answer = match self.decide(request, peer).await {
+            Ok(answer) => answer,
+            Err(problem) => from_core(problem.into_response()),
+        };
+        answer.headers_mut().insert(HeaderName::from_static("x-request-id"), request_id);
+        answer
+    }
+
+    async fn decide(&self, request: hyper::Request<Incoming>, peer: &str) -> Result<Answer, Problem> {
+        if let Some(answer) = self.health(&request) {
+            return answer;
+        }
+        let (head, body) = request.into_parts();
+        let mut request = self.head(&head, peer);
+        let verdict = self.limiter.call(request.clone()).await.map_err(problem)?;
+        let added = match verdict {
+            Verdict::Answer(response) => return Ok(from_wit(response)),
+            Verdict::Admit(added) => added,
+        };
+        if !body.is_end_stream() {
+            request.body = self.body(body).await?;
+        }
+        let component = self.router.component(&request.path);
+        let gate = self.gates.iter().find(|(name, _)| *name == component).map(|(_, pool)| pool);
+        let gate = gate.ok_or_else(|| Problem::new(Kind::Internal, "No component answers this address."))?;
+        let mut answer = from_wit(gate.call(request).await.map_err(problem)?);
+        for header in added {
+            append(answer.headers_mut(), &header.name, header.value);
+        }
+        Ok(answer)
+    }
+
+    fn head(&self, head: &http::request::Parts, peer: &str) -> types::Request {
+        let mut headers = Vec::with_capacity(8);
+        for name in &self.seen {
+            for value in head.headers.get_all(name) {
+                headers.push(types::Header { name: name.as_str().to_owned(), value: value.as_bytes().to_vec() });
+            }
+        }
+        // HTTP/2 carries the host in the target.
+        if let Some(authority) = head.uri.authority().filter(|_| !head.headers.contains_key(http::header::HOST)) {
+            headers.push(types::Header { name: "host".into(), value: authority.as_str().as_bytes().to_vec() });
+        }
+        types::Request {
+            method: head.method.as_str().to_owned(),
+            path: match head.uri.path() {
+                "" => "/".to_owned(),
+                path => path.to_owned(),
+            },
+            query: head.uri.query().map(str::to_owned),
+            headers,
+            body: Vec::new(),
+            peer: peer.to_owned(),
+        }
+    }
+
+    async fn body(&self, body: Incoming) -> Result<Vec<u8>, Problem> {
+        let too_large = || {
+            let detail = format!("A request body may have at most {} bytes.", self.max_body);
+            Problem::new(Kind::TooLarge, detail).with_header("connection", "close")
+        };
+        if body.size_hint().lower() > self.max_body as u64 {
+            return Err(too_large());
+        }
+        match tokio::time::timeout(BODY_TIMEOUT, Limited::new(body, self.max_body).collect()).await {
+            Ok(Ok(body)) => Ok(body.to_bytes().into()),
+            Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => Err(too_large()),
+            Ok(Err(_)) => Err(Problem::field("#", "the body did not arrive whole")),
+            Err(_) => {
+                Err(Problem::new(Kind::Timeout, "The body took too long to arrive.").with_header("connection", "close"))
+            }
+        }
+    }
+
+    /// The host knows best whether it is well: answered here, without a component, and never limited.
+    fn health(&self, request: &hyper::Request<Incoming>) -> Option<Result<Answer, Problem>> {
+        let path = request.uri().path();
+        if path != "/health/live" && path != "/health/ready" {
+            return None;
+        }
+        if !matches!(*request.method(), http::Method::GET | http::Method::HEAD) {
+            return Some(Err(Problem::method_not_allowed("GET, HEAD")));
+        }
+        let state = match path {
+            "/health/live" => Ok("live"),
+            _ if self.shared.draining.load(Ordering::Relaxed) => Err("The gateway is shutting down.".to_owned()),
+            _ => self.shared.engines.store.health().map(|()| "ready"),
+        };
+        Some(match state {
+            Ok(state) => Ok(from_core(Response::json(200, &serde_json::json!({ "status": state })))),
+            Err(why) => Err(Problem::new(Kind::Unavailable, why).with_retry_after(BUSY_RETRY_SECONDS)),
+        })
+    }
+}
+
+/// The caller's request id if it is a sane token, else a new one.
+fn request_id(request: &hyper::Request<Incoming>) -> HeaderValue {
+    let given = request.headers().get("x-request-id").filter(|value| identity::is_request_id(value.as_bytes()));
+    match given {
+        Some(value) => value.clone(),
+        None => {
+            let mut fresh = [0_u8; 16];
+            // Without randomness an id of zeros is still an id; nothing secret hangs on it.
+            let _ = getrandom::fill(&mut fresh);
+            HeaderValue::try_from(identity::new_request_id(fresh)).unwrap_or(HeaderValue::from_static("-"))
+        }
+    }
+}
+
+fn problem(error: CallError) -> Problem {
+    match error {
+        CallError::Busy => Problem::new(Kind::Unavailable, "The gateway has as many requests as it can hold.")
+            .with_retry_after(BUSY_RETRY_SECONDS),
+        CallError::Ended => Problem::new(Kind::Unavailable, "The request could not be finished; what it changed, if anything, is whole.")
+            .with_retry_after(BUSY_RETRY_SECONDS),
+        CallError::TimedOut => Problem::new(Kind::Timeout, "The request took longer than the gateway allows."),
+    }
+}
+
+fn append(headers: &mut http::HeaderMap, name: &str, value: Vec<u8>) {
+    if let (Ok(name), Ok(value)) = (HeaderName::try_from(name), HeaderValue::from_maybe_shared(Bytes::from(value))) {
+        headers.append(name, value);
+    }
+}
+
+fn answer(status: u16, headers: impl Iterator<Item = (String, Vec<u8>)>, body: Vec<u8>) -> Answer {
+    let mut answer = hyper::Response::new(Full::new(Bytes::from(body)));
+    *answer.status_mut() = http::StatusCode::from_u16(status).unwrap_or(http::StatusCode::INTERNAL_SERVER_ERROR);
+    for (name, value) in headers {
+        append(answer.headers_mut(), &name, value);
+    }
+    answer
+}
+
+fn from_wit(response: types::Response) -> Answer {
+    answer(response.status, response.headers.into_iter().map(|h| (h.name, h.value)), response.body)
+}
+
+fn from_core(response: Response) -> Answer {
+    answer(response.status, response.headers.into_iter().map(|h| (h.name, h.value)), response.body)
+}

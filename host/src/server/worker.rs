@@ -1,0 +1,137 @@
+//! A worker thread: a single-threaded runtime with its own connections and its own instances of every component.
+
+use super::Shared;
+use super::connection::{self, Accepted};
+use super::service::Gateway;
+use crate::wasm::compiled::Library;
+use crate::wasm::doors::{FilterDoor, GateDoor};
+use crate::wasm::{pool::Pool, ports};
+use anyhow::{Context as _, Result};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+use tokio::sync::{mpsc, watch};
+use tokio::task::LocalSet;
+use tollgate_core::router::{Component as Name, Router};
+use wasmtime::Engine;
+use wasmtime::component::Component;
+
+/// The compiled components.
+pub struct Components {
+    limiter: Component,
+    gates: Vec<(Name, Component)>,
+}
+
+impl Components {
+    /// Loads all of them; see [`Library::load`].
+    pub fn load(engine: &Engine, library: &Library) -> Result<Self> {
+        let gates = Name::ALL.iter().map(|name| Ok((*name, library.load(engine, name.name())?)));
+        Ok(Self { limiter: library.load(engine, "limiter")?, gates: gates.collect::<Result<_>>()? })
+    }
+}
+
+/// A handle to a worker thread.
+pub struct Worker {
+    incoming: mpsc::UnboundedSender<Accepted>,
+    load: Arc<AtomicUsize>,
+    stop: watch::Sender<bool>,
+    thread: JoinHandle<()>,
+}
+
+impl Worker {
+    /// Starts the thread and its instances.
+    pub fn start(index: usize, engine: &Engine, components: Arc<Components>, shared: Arc<Shared>) -> Result<Self> {
+        // Unbounded as a channel, bounded by the permit that every accepted connection holds.
+        let (incoming, accepted) = mpsc::unbounded_channel();
+        let (stop, stopped) = watch::channel(false);
+        let load = Arc::new(AtomicUsize::new(0));
+        let (engine, own_load) = (engine.clone(), Arc::clone(&load));
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let thread = std::thread::Builder::new().name(format!("worker-{index}")).spawn(move || {
+            LocalSet::new().block_on(&runtime, async move {
+                match gateway(&engine, &components, shared) {
+                    Ok(gateway) => serve(gateway, accepted, own_load, stopped).await,
+                    Err(error) => tracing::error!(error = format!("{error:#}"), "a worker could not start"),
+                }
+            });
+        });
+        let thread = thread.context("cannot start a worker thread")?;
+        Ok(Self { incoming, load, stop, thread })
+    }
+
+    /// Connections that this worker has.
+    pub fn load(&self) -> usize {
+        self.load.load(Ordering::Relaxed)
+    }
+
+    /// Gives it a connection.
+    pub fn take(&self, connection: Accepted) {
+        self.load.fetch_add(1, Ordering::Relaxed);
+        if self.incoming.send(connection).is_err() {
+            self.load.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Tells it to finish what it has.
+    pub fn drain(&self) {
+        self.stop.send_replace(true);
+    }
+
+    /// Waits until it has finished.
+    pub fn join(self) {
+        drop(self.incoming);
+        if self.thread.join().is_err() {
+            tracing::error!("a worker ended with a panic");
+        }
+    }
+}
+
+fn gateway(engine: &Engine, components: &Components, shared: Arc<Shared>) -> Result<Rc<Gateway>> {
+    let linker = ports::linker(engine)?;
+    let timeout = Duration::from_nanos(shared.config.server.request_timeout.0);
+    let start = |name: &'static str, door| Pool::new(engine.clone(), shared.engines.clone(), door, name, timeout);
+    let gates = components.gates.iter().map(|(name, component)| {
+        Ok((*name, start(name.name(), GateDoor::new(&linker, component)?)))
+    });
+    let gates = gates.collect::<Result<Vec<_>>>()?;
+    let door = FilterDoor::new(&linker, &components.limiter)?;
+    let limiter = Pool::new(engine.clone(), shared.engines.clone(), door, "limiter", timeout);
+    let router = Router::new(&shared.config);
+    Ok(Rc::new(Gateway::new(shared, router, limiter, gates)))
+}
+
+async fn serve(
+    gateway: Rc<Gateway>,
+    mut accepted: mpsc::UnboundedReceiver<Accepted>,
+    load: Arc<AtomicUsize>,
+    stopped: watch::Receiver<bool>,
+) {
+    let connections = tokio_util::task::TaskTracker::new();
+    let mut stop = stopped.clone();
+    loop {
+        tokio::select! {
+            next = accepted.recv() => match next {
+                Some(connection) => {
+                    let (gateway, load, stopped) = (Rc::clone(&gateway), Arc::clone(&load), stopped.clone());
+                    connections.spawn_local(async move {
+                        connection::serve(gateway, connection, stopped).await;
+                        load.fetch_sub(1, Ordering::Relaxed);
+                    });
+                }
+                None => break,
+            },
+            _ = stop.wait_for(|stopped| *stopped) => break,
+        }
+    }
+    // What the acceptor handed over before it stopped is answered too.
+    while let Ok(connection) = accepted.try_recv() {
+        let (gateway, stopped) = (Rc::clone(&gateway), stopped.clone());
+        connections.spawn_local(connection::serve(gateway, connection, stopped));
+    }
+    connections.close();
+    if tokio::time::timeout(super::DRAIN, connections.wait()).await.is_err() {
+        tracing::warn!(left = connections.len(), "the drain took too long; closing what is left");
+    }
+}

@@ -1,0 +1,111 @@
+//! Components, compiled ahead of time and cached on disk, so that a warm start compiles nothing.
+
+use anyhow::{Context as _, Result, bail};
+use sha2::{Digest as _, Sha256};
+use std::borrow::Cow;
+use std::fs;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use wasmtime::component::Component;
+use wasmtime::{Config, Engine, InstanceAllocationStrategy, PoolingAllocationConfig};
+
+include!(concat!(env!("OUT_DIR"), "/embedded.rs"));
+
+/// The most linear memory of one instance.
+pub const MAX_INSTANCE_MEMORY: usize = 64 << 20;
+/// How often a running guest is asked to let others run.
+pub const EPOCH: Duration = Duration::from_millis(10);
+
+/// The engine that all components share, with room for `instances` of them. A background thread advances its epoch
+/// for as long as it lives.
+pub fn engine(instances: u32) -> Result<Engine> {
+    let mut pool = PoolingAllocationConfig::default();
+    pool.total_component_instances(instances)
+        .total_core_instances(instances * 4)
+        .total_memories(instances * 2)
+        .total_tables(instances * 4)
+        .total_stacks(instances * 4)
+        .max_memory_size(MAX_INSTANCE_MEMORY);
+    let mut config = Config::new();
+    config
+        .wasm_component_model_async(true)
+        .epoch_interruption(true)
+        .allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
+    let engine = Engine::new(&config)?;
+    let weak = engine.weak();
+    std::thread::Builder::new().name("epoch".into()).spawn(move || {
+        while let Some(engine) = weak.upgrade() {
+            engine.increment_epoch();
+            drop(engine);
+            std::thread::sleep(EPOCH);
+        }
+    })?;
+    Ok(engine)
+}
+
+/// Where components come from and where their compiled form is kept.
+pub struct Library {
+    /// A directory of `<name>.wasm`; the embedded ones if `None`.
+    pub components: Option<PathBuf>,
+    /// A directory for compiled code.
+    pub cache: PathBuf,
+}
+
+impl Library {
+    /// The component called `name`: from the cache if it was compiled before by this very engine, else compiled now.
+    pub fn load(&self, engine: &Engine, name: &str) -> Result<Component> {
+        let bytes = self.bytes(name)?;
+        let path = self.cache.join(format!("{name}-{}.cwasm", fingerprint(engine, &bytes)));
+        if path.exists() {
+            match deserialize(engine, &path) {
+                Ok(component) => return Ok(component),
+                Err(error) => tracing::warn!(%error, path = %path.display(), "compiling anew: the cached code is not usable"),
+            }
+        }
+        tracing::info!(component = name, "compiling (once; kept for the next start)");
+        let compiled = engine.precompile_component(&bytes);
+        let compiled = compiled.map_err(|error| anyhow::anyhow!("compiling the component {name}: {error:#}"))?;
+        write_whole(&path, &compiled).with_context(|| format!("writing {}", path.display()))?;
+        deserialize(engine, &path)
+    }
+
+    fn bytes(&self, name: &str) -> Result<Cow<'static, [u8]>> {
+        if let Some(dir) = &self.components {
+            let path = dir.join(format!("{name}.wasm"));
+            return Ok(Cow::Owned(fs::read(&path).with_context(|| format!("reading the component {}", path.display()))?));
+        }
+        match EMBEDDED.iter().find(|(embedded, _)| *embedded == name) {
+            Some((_, bytes)) => Ok(Cow::Borrowed(bytes)),
+            None => bail!(
+                "this binary was built without its components: run `cargo xtask build`, or point --components at a directory that has {name}.wasm"
+            ),
+        }
+    }
+}
+
+/// What compiled code depends on: the component, and everything that wasmtime says matters (version, settings, CPU).
+fn fingerprint(engine: &Engine, bytes: &[u8]) -> String {
+    let mut hasher = DefaultHasher::new();
+    engine.precompile_compatibility_hash().hash(&mut hasher);
+    let digest = Sha256::new().chain_update(hasher.finish().to_le_bytes()).chain_update(bytes).finalize();
+    digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Loads code that this program compiled and wrote itself.
+#[allow(unsafe_code, reason = "the file is ours: written whole under a name bound to its contents' origin, in a directory only we write")]
+fn deserialize(engine: &Engine, path: &Path) -> Result<Component> {
+    // SAFETY: see the reason above; wasmtime checks version and settings itself.
+    Ok(unsafe { Component::deserialize_file(engine, path)? })
+}
+
+/// Writes a file so that a crash leaves either nothing or all of it under its name.
+fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
+    let dir = path.parent().context("the cache has a directory")?;
+    fs::create_dir_all(dir)?;
+    let draft = path.with_extension(format!("draft-{}", std::process::id()));
+    fs::write(&draft, bytes)?;
+    fs::File::open(&draft)?.sync_all()?;
+    fs::rename(&draft, path)?;
+    Ok(())
+}

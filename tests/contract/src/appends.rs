@@ -1,0 +1,120 @@
+//! Messages and topics.
+
+use tollgate_core::commit::{Append, Message, Outcome, Refusal, Topic, literal};
+use tollgate_core::ports::Store;
+
+use crate::StoreHarness;
+use crate::shapes::*;
+
+pub async fn sequences_are_dense_from_one_in_each_topic(harness: &impl StoreHarness) {
+    let store = harness.fresh().await;
+    for wanted in 1..=3 {
+        let step = commit().append(append("t", &format!("t{wanted}")));
+        assert_eq!(done(&store, step).await.sequences, [wanted]);
+    }
+    assert_eq!(
+        done(&store, commit().append(append("u", "u1"))).await.sequences,
+        [1]
+    );
+}
+
+pub async fn several_appends_of_one_commit_follow_each_other(harness: &impl StoreHarness) {
+    let store = harness.fresh().await;
+    let step = commit()
+        .append(append("t", "a"))
+        .append(append("u", "b"))
+        .append(append("t", "c"));
+    assert_eq!(done(&store, step).await.sequences, [1, 1, 2]);
+    let ids: Vec<_> = store
+        .read("t", 0, 10, 0)
+        .await
+        .unwrap()
+        .into_iter()
+        .map(|m| (m.sequence, m.id))
+        .collect();
+    assert_eq!(ids, [(1, "a".to_owned()), (2, "c".to_owned())]);
+    let mut many = commit();
+    for index in 0..64 {
+        many = many.append(append("t", &format!("m{index}")));
+    }
+    assert_eq!(done(&store, many).await.sequences, (3..67).collect::<Vec<_>>());
+}
+
+pub async fn a_refused_commit_leaves_no_gap(harness: &impl StoreHarness) {
+    let store = harness.fresh().await;
+    done(&store, commit().append(append("t", "a"))).await;
+    let refused = commit()
+        .then(bounded("n", -1, Some(0), None))
+        .append(append("t", "b"));
+    assert_eq!(
+        store.commit(refused).await,
+        Ok(Outcome::Refused(Refusal::Mutation(0)))
+    );
+    assert_eq!(
+        done(&store, commit().append(append("t", "c"))).await.sequences,
+        [2]
+    );
+}
+
+pub async fn a_message_holds_what_was_appended(harness: &impl StoreHarness) {
+    let store = harness.fresh().await;
+    let payload: Vec<u8> = (0..=255).collect();
+    let appended = Append {
+        topic: "orders.pläced".into(),
+        id: "id'1".into(),
+        key: String::new(),
+        kind: "order.placed".into(),
+        content_type: "application/json; charset=\"utf-8\"".into(),
+        payload: literal(payload.clone()),
+    };
+    let committed = done(&store, commit().append(appended)).await;
+    let wanted = Message {
+        topic: "orders.pläced".into(),
+        sequence: 1,
+        id: "id'1".into(),
+        key: String::new(),
+        kind: "order.placed".into(),
+        content_type: "application/json; charset=\"utf-8\"".into(),
+        time: committed.time,
+        payload,
+    };
+    assert_eq!(store.read("orders.pläced", 0, 10, 0).await.unwrap(), [wanted]);
+}
+
+pub async fn topics_are_listed_by_name(harness: &impl StoreHarness) {
+    let store = harness.fresh().await;
+    assert_eq!(store.topics(None, 10).await.unwrap(), []);
+    for name in ["b", "a", "c", "a.b"] {
+        done(&store, commit().append(append(name, "m"))).await;
+    }
+    let names = async |after, limit| -> Vec<String> {
+        store
+            .topics(after, limit)
+            .await
+            .unwrap()
+            .into_iter()
+            .map(|topic| topic.name)
+            .collect()
+    };
+    assert_eq!(names(None, 10).await, ["a", "a.b", "b", "c"]);
+    assert_eq!(names(None, 2).await, ["a", "a.b"]);
+    assert_eq!(names(Some("a.b"), 10).await, ["b", "c"]);
+    assert_eq!(names(Some("bb"), 10).await, ["c"]);
+    assert_eq!(names(Some("c"), 10).await, [""; 0]);
+}
+
+pub async fn a_topic_tells_its_extent(harness: &impl StoreHarness) {
+    let store = harness.fresh().await;
+    let first = done(&store, commit().append(append("t", "a"))).await.time;
+    harness.pass(&store, 5).await;
+    let last = done(&store, commit().append(append("t", "b"))).await.time;
+    assert!(last > first);
+    let wanted = Topic {
+        name: "t".into(),
+        first: 1,
+        last: 2,
+        first_time: Some(first),
+        last_time: Some(last),
+    };
+    assert_eq!(store.topics(None, 10).await.unwrap(), [wanted]);
+}

@@ -1,0 +1,51 @@
+//! Commits that nobody waits for.
+
+use tollgate_core::commit::literal;
+use tollgate_core::ports::Store;
+
+use crate::StoreHarness;
+use crate::shapes::*;
+
+/// Waits until what was submitted is there: a commit may overtake it where `submit` works beside the caller.
+async fn settled<S: Store>(harness: &impl StoreHarness<Store = S>, store: &S, key: &str, wanted: &str) {
+    for _ in 0..100 {
+        done(store, commit().then(add("flushed", 1))).await;
+        if value(store, key).await.as_deref() == Some(wanted) {
+            return;
+        }
+        harness.pass(store, 20).await;
+    }
+    panic!("{key} is {:?}, not {wanted:?}", value(store, key).await);
+}
+
+pub async fn a_submitted_commit_is_carried_out(harness: &impl StoreHarness) {
+    let store = harness.fresh().await;
+    store.submit(
+        commit()
+            .then(set("a", "1"))
+            .then(add("n", 2))
+            .append(append("t", "m")),
+    );
+    settled(harness, &store, "a", "1").await;
+    assert_eq!(value(&store, "n").await.as_deref(), Some("2"));
+    assert_eq!(store.read("t", 0, 10, 0).await.unwrap().len(), 1);
+}
+
+pub async fn submitted_additions_sum_up(harness: &impl StoreHarness) {
+    let store = harness.fresh().await;
+    for _ in 0..500 {
+        store.submit(commit().then(add("n", 1)));
+    }
+    settled(harness, &store, "n", "500").await;
+}
+
+pub async fn a_submitted_commit_with_conditions_does_nothing(harness: &impl StoreHarness) {
+    let store = harness.fresh().await;
+    store.submit(commit().when(absent("a")).then(set("a", "1")));
+    store.submit(commit().then(set("b", "1")).then(bounded("n", 1, Some(0), None)));
+    store.submit(commit().once("id", "f", literal(""), 1_000).then(set("c", "1")));
+    store.submit(commit().then(set("d", "1")).then(set("d", "2")));
+    store.submit(commit().then(set("last", "1")));
+    settled(harness, &store, "last", "1").await;
+    assert_untouched(&store, &["a", "b", "c", "d", "n"], &[]).await;
+}

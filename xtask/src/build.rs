@@ -1,0 +1,135 @@
+//! Building: the wasm target, the components, the gateway with the components inside it.
+
+use anyhow::{Context as _, Result, bail};
+use std::env;
+use std::ffi::OsStr;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// What components are compiled to.
+const WASM_TARGET: &str = "wasm32-wasip2";
+/// The components that the gateway embeds.
+pub const COMPONENTS: &[&str] = &["limiter", "shortener", "coupon", "forward", "admin"];
+/// The store that Spin runs them on.
+pub const SPIN_STORE: &str = "store-sqlite";
+
+/// The root of the workspace.
+pub fn root() -> PathBuf {
+    let manifest = Path::new(env!("CARGO_MANIFEST_DIR"));
+    manifest.parent().unwrap_or(manifest).to_path_buf()
+}
+
+/// Where the components are put.
+pub fn components_dir() -> PathBuf {
+    root().join("build/components")
+}
+
+/// Says what happens next, on stderr.
+pub fn say(what: &str) {
+    eprintln!("xtask: {what}");
+}
+
+/// A `cargo` command in the workspace.
+pub fn cargo() -> Command {
+    let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.current_dir(root());
+    command
+}
+
+/// Runs a command; a failure becomes a sentence.
+pub fn run(command: &mut Command, purpose: &str) -> Result<()> {
+    let status = command.status().with_context(|| format!("{purpose}: cannot run {:?}", command.get_program()))?;
+    if !status.success() {
+        let arguments: Vec<_> = command.get_args().map(OsStr::to_string_lossy).collect();
+        bail!("{purpose} failed ({status}): {} {}", command.get_program().to_string_lossy(), arguments.join(" "));
+    }
+    Ok(())
+}
+
+/// Cargo's target directory, wherever the user keeps it.
+fn target_dir() -> Result<PathBuf> {
+    let output = cargo().args(["metadata", "--format-version", "1", "--no-deps"]).output();
+    let output = output.context("cannot run cargo metadata")?;
+    let metadata: serde_json::Value = serde_json::from_slice(&output.stdout).context("cargo metadata is not JSON")?;
+    let directory = metadata["target_directory"].as_str().context("cargo metadata names no target directory")?;
+    Ok(directory.into())
+}
+
+/// Adds the wasm target to the toolchain in use, if it is not there.
+fn ensure_wasm_target() -> Result<()> {
+    let sysroot = Command::new("rustc").current_dir(root()).args(["--print", "sysroot"]).output();
+    let sysroot = sysroot.context("cannot run rustc: install Rust from https://rustup.rs")?;
+    let sysroot = PathBuf::from(String::from_utf8_lossy(&sysroot.stdout).trim());
+    if sysroot.join("lib/rustlib").join(WASM_TARGET).join("lib").is_dir() {
+        return Ok(());
+    }
+    say(&format!("adding the target {WASM_TARGET} to the toolchain (rustup target add {WASM_TARGET})"));
+    let added = Command::new("rustup").current_dir(root()).args(["target", "add", WASM_TARGET]).status();
+    match added {
+        Ok(status) if status.success() => Ok(()),
+        _ => bail!(
+            "cannot add the target {WASM_TARGET}: run `rustup target add {WASM_TARGET}` yourself, or install the rust-std of your distribution for it"
+        ),
+    }
+}
+
+/// Builds components, and copies those that changed to [`components_dir`].
+pub fn components(names: &[&str]) -> Result<PathBuf> {
+    ensure_wasm_target()?;
+    say(&format!("building the components ({})", names.join(", ")));
+    let mut command = cargo();
+    command.args(["build", "--profile", "wasm", "--target", WASM_TARGET]);
+    for name in names {
+        command.args(["--package", &format!("tollgate-{name}")]);
+    }
+    run(&mut command, "building the components")?;
+    let built = target_dir()?.join(WASM_TARGET).join("wasm");
+    let directory = components_dir();
+    fs::create_dir_all(&directory)?;
+    for name in names {
+        let from = built.join(format!("tollgate_{}.wasm", name.replace('-', "_")));
+        let bytes = fs::read(&from).with_context(|| format!("the build left no {}", from.display()))?;
+        write_if_changed(&directory.join(format!("{name}.wasm")), &bytes)?;
+    }
+    Ok(directory)
+}
+
+/// Leaves an unchanged file alone, so that nothing that depends on it is built again.
+pub fn write_if_changed(path: &Path, bytes: &[u8]) -> Result<()> {
+    if fs::read(path).is_ok_and(|there| there == bytes) {
+        return Ok(());
+    }
+    fs::write(path, bytes).with_context(|| format!("cannot write {}", path.display()))
+}
+
+/// Builds the gateway with its components inside, and gives its path.
+pub fn gateway() -> Result<PathBuf> {
+    let directory = components(COMPONENTS)?;
+    say("building the gateway (the first time, wasmtime takes several minutes)");
+    let mut command = cargo();
+    command.args(["build", "--release", "--package", "tollgate"]).env("TOLLGATE_COMPONENTS", directory);
+    run(&mut command, "building the gateway")?;
+    Ok(target_dir()?.join("release/tollgate"))
+}
+
+/// Builds and runs the gateway.
+pub fn serve(arguments: &[String]) -> Result<()> {
+    let gateway = gateway()?;
+    say("starting the gateway (Ctrl-C ends it)");
+    let mut command = Command::new(gateway);
+    command.arg("serve").args(arguments);
+    hand_over(command)
+}
+
+/// Becomes the gateway, so that signals reach it and its exit code is ours.
+#[cfg(unix)]
+fn hand_over(mut command: Command) -> Result<()> {
+    use std::os::unix::process::CommandExt as _;
+    Err(command.exec()).context("cannot start the gateway")
+}
+
+#[cfg(not(unix))]
+fn hand_over(mut command: Command) -> Result<()> {
+    run(&mut command, "running the gateway")
+}
