@@ -34,36 +34,26 @@ impl GateDoor {
 }
 
 impl FastDoor for FilterDoor {
-    type Output = Option<filter::exports::tollgate::edge::filter::Verdict>;
-    type Instance = filter::HostFilter;
+    type Verdict = filter::exports::tollgate::edge::filter::Verdict;
 
-    fn instantiate(&self, store: &mut Store<Guest>) -> wasmtime::Result<Self::Instance> {
-        self.0.instantiate(store)
-    }
-
-    fn call(
+    async fn call_now(
         instance: &Self::Instance,
         store: &mut Store<Guest>,
         input: &types::Request,
-    ) -> wasmtime::Result<Self::Output> {
-        instance.tollgate_edge_filter().call_check_now(store, input)
+    ) -> wasmtime::Result<Option<Self::Verdict>> {
+        instance.tollgate_edge_filter().call_check_now(store, input).await
     }
 }
 
 impl FastDoor for GateDoor {
-    type Output = Option<types::Response>;
-    type Instance = gate::HostGate;
+    type Verdict = types::Response;
 
-    fn instantiate(&self, store: &mut Store<Guest>) -> wasmtime::Result<Self::Instance> {
-        self.0.instantiate(store)
-    }
-
-    fn call(
+    async fn call_now(
         instance: &Self::Instance,
         store: &mut Store<Guest>,
         input: &types::Request,
-    ) -> wasmtime::Result<Self::Output> {
-        instance.tollgate_edge_gate().call_handle_now(store, input)
+    ) -> wasmtime::Result<Option<Self::Verdict>> {
+        instance.tollgate_edge_gate().call_handle_now(store, input).await
     }
 }
 

@@ -58,16 +58,6 @@ impl WasiView for Guest {
     }
 }
 
-/// What an instance may import that is only called without waiting (see [`super::fast`]): no host function in it suspends.
-pub fn sync_linker(engine: &Engine) -> anyhow::Result<Linker<Guest>> {
-    let mut linker = Linker::<Guest>::new(engine);
-    wasmtime_wasi::p2::add_to_linker_sync(&mut linker)?;
-    wasmtime_wasi::p3::add_to_linker(&mut linker)?;
-    buckets::add_to_linker::<_, Ports>(&mut linker, |guest: &mut Guest| &mut guest.engines)?;
-    store::add_to_linker::<_, Ports>(&mut linker, |guest: &mut Guest| &mut guest.engines)?;
-    Ok(linker)
-}
-
 /// Everything a component of ours may import.
 pub fn linker(engine: &Engine) -> anyhow::Result<Linker<Guest>> {
     let mut linker = Linker::<Guest>::new(engine);
