@@ -12,7 +12,7 @@ use crate::commit::{
 pub mod page;
 mod validate;
 
-pub use validate::{validate, validate_submitted};
+pub use validate::{measure, measure_submitted, validate};
 
 /// The latest time and the largest version a store holds: what a signed 64-bit column can.
 pub const MAX_STORED: u64 = i64::MAX as u64;

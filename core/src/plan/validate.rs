@@ -18,6 +18,11 @@ const NUMBER_BYTES: usize = 20;
 /// - no key mutated twice; every [`Part::Sum`] at an `Add`, every [`Part::Sequence`] at an append;
 /// - expiries a signed 64-bit integer can hold.
 pub fn validate(commit: &Commit) -> Result<(), StoreError> {
+    measure(commit).map(|_| ())
+}
+
+/// [`validate`], and the commit's size in bytes: at most [`MAX_COMMIT_BYTES`].
+pub fn measure(commit: &Commit) -> Result<usize, StoreError> {
     let counts = [
         ("conditions", commit.conditions.len()),
         ("mutations", commit.mutations.len()),
@@ -46,19 +51,21 @@ pub fn validate(commit: &Commit) -> Result<(), StoreError> {
     let bytes = check.bytes;
     ensure(bytes <= MAX_COMMIT_BYTES, || {
         format!("a commit takes at most {MAX_COMMIT_BYTES} bytes, not {bytes}")
-    })
+    })?;
+    Ok(bytes)
 }
 
 /// [`validate`], and no idempotence id, conditions or bounds: what `submit` takes. Nobody waits for its outcome, so
 /// nothing may depend on it.
-pub fn validate_submitted(commit: &Commit) -> Result<(), StoreError> {
-    validate(commit)?;
+pub fn measure_submitted(commit: &Commit) -> Result<usize, StoreError> {
+    let bytes = measure(commit)?;
     let bounded =
         |m: &Mutation| matches!(m, Mutation::Add { min, max, .. } if min.is_some() || max.is_some());
     let plain = commit.idempotence.is_none() && commit.conditions.is_empty();
     ensure(plain && !commit.mutations.iter().any(bounded), || {
         "a submitted commit has no idempotence id, no conditions and no bounds".to_owned()
-    })
+    })?;
+    Ok(bytes)
 }
 
 struct Check<'a> {

@@ -1,0 +1,404 @@
+//! The embedded store: one SQLite file in WAL mode, one writer thread with group commit, a cache that is never stale.
+//!
+//! A commit waits in a bounded [`queue`], is decided by `tollgate_core::plan` on top of its [`group`], and is answered
+//! once the group's fsync has returned; see [`writer`] for what happens when it does not. Reads come from the
+//! [`cache`], else from [`readers`].
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+use tollgate_core::commit::{Commit, Entry, Item, MAX_WAIT_MS, Message, Outcome, StoreError, Topic};
+use tollgate_core::plan::{self, page};
+use tollgate_core::ports::Store;
+
+mod cache;
+mod group;
+mod options;
+mod query;
+mod queue;
+mod readers;
+mod schema;
+mod stats;
+mod sweep;
+mod tails;
+mod writer;
+
+use cache::Cache;
+use queue::{Job, Queue, Refused};
+use readers::Readers;
+use stats::Counts;
+use sweep::Keeping;
+use tails::Tails;
+
+pub use options::{Clock, Faults, OpenError, Options};
+pub use schema::{APPLICATION_ID, SCHEMA, SCHEMA_VERSION};
+pub use stats::Stats;
+pub use sweep::Retention;
+pub use tails::Tail;
+
+/// Entries of one `get` that are read where it was asked; more go to a thread.
+const INLINE_READS: usize = 16;
+
+/// The store. Cheap to share; all methods take `&self`, and their futures are `Send`. They run on any executor, except
+/// that a `read` that waits needs a Tokio timer.
+#[derive(Debug)]
+pub struct SqliteStore {
+    shared: Arc<Shared>,
+    readers: Readers,
+    writer: Mutex<Option<JoinHandle<()>>>,
+    _lock: schema::Lock,
+}
+
+/// What the writer and the callers share.
+#[derive(Debug)]
+struct Shared {
+    path: PathBuf,
+    queue: Queue,
+    cache: Cache,
+    tails: Tails,
+    time: Time,
+    counts: Counts,
+    keeping: Mutex<Keeping>,
+    faults: Arc<Faults>,
+    poison: OnceLock<String>,
+}
+
+/// The store's clock: the wall clock, but never backwards, across restarts too.
+struct Time {
+    wall: Clock,
+    latest: AtomicU64,
+}
+
+impl std::fmt::Debug for Time {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Time").field(&self.latest).finish()
+    }
+}
+
+impl Time {
+    fn now(&self) -> u64 {
+        let wall = (self.wall)().min(plan::MAX_STORED);
+        let latest = self.latest.load(Ordering::Acquire);
+        // Most calls come within the same millisecond, and write nothing.
+        if wall <= latest {
+            latest
+        } else {
+            self.latest.fetch_max(wall, Ordering::AcqRel).max(wall)
+        }
+    }
+
+    fn not_before(&self, time: u64) {
+        self.latest.fetch_max(time, Ordering::AcqRel);
+    }
+}
+
+impl Shared {
+    fn keeping(&self) -> Keeping {
+        self.keeping_mut().clone()
+    }
+
+    fn keeping_mut(&self) -> MutexGuard<'_, Keeping> {
+        // No code that runs under the lock panics.
+        self.keeping.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Stops all writing for good.
+    fn poison(&self, why: &str) {
+        tracing::error!(path = %self.path.display(), error = why, "the store has stopped; restart the process");
+        _ = self.poison.set(why.to_owned());
+    }
+
+    /// Why nothing is taken any more.
+    fn closed(&self) -> StoreError {
+        StoreError::Unavailable(match self.poison.get() {
+            Some(why) => format!("the store has stopped: {why}"),
+            None => "the store is closed".into(),
+        })
+    }
+}
+
+impl SqliteStore {
+    /// Opens the database, creating it if it is not there (its directory must be), and starts the writer. Only one
+    /// process at a time can hold it.
+    pub fn open(options: Options) -> Result<Arc<Self>, OpenError> {
+        let path = options.path.clone();
+        let lock = schema::lock(&path)?;
+        let connection = schema::open_writer(&options)?;
+        let readers = Readers::open(&path, options.readers)?;
+        let shared = Arc::new(Shared {
+            path: path.clone(),
+            queue: Queue::new(options.queue_commits, options.queue_bytes, options.group_commits),
+            cache: Cache::new(options.cache_entries, options.cache_bytes),
+            tails: Tails::default(),
+            time: Time {
+                wall: options.clock,
+                latest: AtomicU64::new(0),
+            },
+            counts: Counts::default(),
+            keeping: Mutex::default(),
+            faults: options.faults,
+            poison: OnceLock::new(),
+        });
+        let writer = writer::Writer::new(Arc::clone(&shared), connection);
+        let writer = writer.map_err(|source| OpenError::from_sqlite(&path, source))?;
+        let thread = thread::Builder::new()
+            .name("store-write".into())
+            .spawn(|| writer.run());
+        let thread = thread.map_err(|source| OpenError::Io { path, source })?;
+        Ok(Arc::new(Self {
+            shared,
+            readers,
+            writer: Mutex::new(Some(thread)),
+            _lock: lock,
+        }))
+    }
+
+    /// See [`Store::commit`]. Goes on even if its future is dropped.
+    pub async fn commit(&self, commit: Commit) -> Result<Outcome, StoreError> {
+        let bytes = plan::measure(&commit)?;
+        let (reply, outcome) = oneshot::channel();
+        match self.shared.queue.push(Job {
+            commit,
+            bytes,
+            reply: Some(reply),
+        }) {
+            Ok(()) => {}
+            Err(Refused::Full) => {
+                self.shared.counts.overflowed.add(1);
+                return Err(StoreError::Unavailable(
+                    "too many commits are waiting for the disk".into(),
+                ));
+            }
+            Err(Refused::Closed) => return Err(self.shared.closed()),
+        }
+        outcome
+            .await
+            .unwrap_or_else(|_| Err(StoreError::Unknown("the writer has stopped".into())))
+    }
+
+    /// See [`Store::submit`]. What cannot be taken is counted in [`Stats::dropped`].
+    pub fn submit(&self, commit: Commit) {
+        let taken = plan::measure_submitted(&commit).is_ok_and(|bytes| {
+            self.shared
+                .queue
+                .push(Job {
+                    commit,
+                    bytes,
+                    reply: None,
+                })
+                .is_ok()
+        });
+        if !taken {
+            self.shared.counts.dropped.add(1);
+        }
+    }
+
+    /// What the key holds, if the cache knows: `Some(None)` is a key known to be absent, `None` would need the disk.
+    /// One lock of one shard, no waiting.
+    pub fn get_now(&self, key: &str) -> Option<Option<Arc<Entry>>> {
+        let found = self.shared.cache.get(key).ok()?;
+        self.shared.counts.cache_hits.add(1);
+        Some(found.filter(|entry| plan::is_live(entry, self.shared.time.now())))
+    }
+
+    /// See [`Store::get`]; the entries shared instead of copied.
+    pub async fn get_shared(&self, keys: &[String]) -> Result<Vec<Option<Arc<Entry>>>, StoreError> {
+        page::check_get(keys)?;
+        let mut entries = Vec::with_capacity(keys.len());
+        let mut missed = Vec::new();
+        for (index, key) in keys.iter().enumerate() {
+            entries.push(match self.shared.cache.get(key) {
+                Ok(found) => found,
+                Err(generation) => {
+                    missed.push((index, generation));
+                    None
+                }
+            });
+        }
+        self.shared
+            .counts
+            .cache_hits
+            .add((keys.len() - missed.len()) as u64);
+        self.shared.counts.cache_misses.add(missed.len() as u64);
+        if !missed.is_empty() {
+            let asked: Vec<&String> = missed.iter().map(|(index, _)| &keys[*index]).collect();
+            let read = self.read_entries(&asked).await?;
+            for ((index, generation), found) in missed.into_iter().zip(read) {
+                self.shared.cache.fill(&keys[index], found.clone(), generation);
+                entries[index] = found;
+            }
+        }
+        let now = self.shared.time.now();
+        Ok(entries
+            .into_iter()
+            .map(|found| found.filter(|entry| plan::is_live(entry, now)))
+            .collect())
+    }
+
+    async fn read_entries(&self, keys: &[&String]) -> Result<Vec<Option<Arc<Entry>>>, StoreError> {
+        if keys.len() <= INLINE_READS {
+            let connection = self.readers.point();
+            let read = keys
+                .iter()
+                .map(|key| Ok(query::entry(&connection, key)?.map(Arc::new)));
+            return read
+                .collect::<rusqlite::Result<_>>()
+                .map_err(readers::unavailable);
+        }
+        let keys: Vec<String> = keys.iter().map(|key| (*key).clone()).collect();
+        let read = move |connection: &rusqlite::Connection| {
+            keys.iter()
+                .map(|key| Ok(query::entry(connection, key)?.map(Arc::new)))
+                .collect()
+        };
+        self.readers.page(read).await
+    }
+
+    /// See [`Store::get`].
+    pub async fn get(&self, _partition: &str, keys: &[String]) -> Result<Vec<Option<Entry>>, StoreError> {
+        let entries = self.get_shared(keys).await?;
+        Ok(entries
+            .into_iter()
+            .map(|found| found.map(Arc::unwrap_or_clone))
+            .collect())
+    }
+
+    /// See [`Store::scan`].
+    pub async fn scan(&self, prefix: &str, after: Option<&str>, limit: u32) -> Result<Vec<Item>, StoreError> {
+        let (prefix, after) = (prefix.to_owned(), after.map(str::to_owned));
+        let now = self.shared.time.now();
+        self.readers
+            .page(move |connection| query::scan(connection, &prefix, after.as_deref(), limit, now))
+            .await
+    }
+
+    /// See [`Store::read`]. Woken by the writer; with a `wait`, it must run on Tokio.
+    pub async fn read(
+        &self,
+        topic: &str,
+        after: u64,
+        limit: u32,
+        wait: u32,
+    ) -> Result<Vec<Message>, StoreError> {
+        if wait == 0 {
+            return self.read_once(topic, after, limit).await;
+        }
+        let mut tail = self.subscribe(topic);
+        let first = async {
+            loop {
+                let messages = self.read_once(topic, after, limit).await?;
+                if !messages.is_empty() || !tail.moved().await {
+                    return Ok(messages);
+                }
+            }
+        };
+        let patience = Duration::from_millis(wait.min(MAX_WAIT_MS).into());
+        tokio::time::timeout(patience, first)
+            .await
+            .unwrap_or_else(|_| Ok(Vec::new()))
+    }
+
+    async fn read_once(&self, topic: &str, after: u64, limit: u32) -> Result<Vec<Message>, StoreError> {
+        let topic = topic.to_owned();
+        self.readers
+            .page(move |connection| query::read(connection, &topic, after, limit))
+            .await
+    }
+
+    /// See [`Store::topics`].
+    pub async fn topics(&self, after: Option<&str>, limit: u32) -> Result<Vec<Topic>, StoreError> {
+        let after = after.map(str::to_owned);
+        self.readers
+            .page(move |connection| query::topics(connection, after.as_deref(), limit))
+            .await
+    }
+
+    /// Follows the end of a topic: subscribe, read what is there, wait for [`Tail::moved`], read on.
+    pub fn subscribe(&self, topic: &str) -> Tail {
+        self.shared.tails.subscribe(topic)
+    }
+
+    /// Begins to remove old messages, by topic; before the first call, none is removed. Call it after
+    /// [`SqliteStore::set_low_water`] was called for every subscription.
+    pub fn set_retention(&self, retention: impl IntoIterator<Item = (String, Retention)>) {
+        self.shared.keeping_mut().retention = retention.into_iter().collect();
+    }
+
+    /// Keeps the topic's messages from `sequence` on, whatever its retention: a subscription still needs them. With
+    /// several subscriptions, the least of what they need.
+    pub fn set_low_water(&self, topic: &str, sequence: u64) {
+        self.shared
+            .keeping_mut()
+            .low_water
+            .insert(topic.to_owned(), sequence);
+    }
+
+    /// The store's time: Unix milliseconds, never running backwards.
+    pub fn now(&self) -> u64 {
+        self.shared.time.now()
+    }
+
+    /// `Err` with the reason once the store has stopped writing; only a restart helps then.
+    pub fn health(&self) -> Result<(), String> {
+        match self.shared.poison.get() {
+            Some(why) => Err(format!(
+                "{} has stopped: {why}; restart the process",
+                self.shared.path.display()
+            )),
+            None => Ok(()),
+        }
+    }
+
+    /// What was counted so far.
+    pub fn stats(&self) -> Stats {
+        self.shared.counts.read(self.shared.queue.waiting())
+    }
+
+    /// Takes no more commits, writes those that wait, empties the log into the database and stops the writer. Blocks
+    /// until that is done. Reads go on.
+    pub fn close(&self) {
+        self.shared.queue.close();
+        let thread = self.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(thread) = thread
+            && thread.join().is_err()
+        {
+            self.shared.poison("the writer has failed");
+        }
+    }
+}
+
+impl Drop for SqliteStore {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+impl Store for SqliteStore {
+    async fn commit(&self, commit: Commit) -> Result<Outcome, StoreError> {
+        Self::commit(self, commit).await
+    }
+
+    fn submit(&self, commit: Commit) {
+        Self::submit(self, commit);
+    }
+
+    async fn get(&self, partition: &str, keys: &[String]) -> Result<Vec<Option<Entry>>, StoreError> {
+        Self::get(self, partition, keys).await
+    }
+
+    async fn scan(&self, prefix: &str, after: Option<&str>, limit: u32) -> Result<Vec<Item>, StoreError> {
+        Self::scan(self, prefix, after, limit).await
+    }
+
+    async fn read(&self, topic: &str, after: u64, limit: u32, wait: u32) -> Result<Vec<Message>, StoreError> {
+        Self::read(self, topic, after, limit, wait).await
+    }
+
+    async fn topics(&self, after: Option<&str>, limit: u32) -> Result<Vec<Topic>, StoreError> {
+        Self::topics(self, after, limit).await
+    }
+}

@@ -1,0 +1,139 @@
+//! How a database is opened, and why it may not be.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// The wall clock: Unix milliseconds. It may step back; the store's own time does not follow it.
+pub type Clock = Arc<dyn Fn() -> u64 + Send + Sync>;
+
+/// Where the database is and what it may use. [`Options::new`] gives the defaults.
+#[derive(Clone)]
+pub struct Options {
+    /// The database file. `<path>-wal`, `<path>-shm` and `<path>.lock` lie beside it.
+    pub path: PathBuf,
+    /// The most commits that wait for the disk; beyond it they are refused as `Unavailable`. Default 65,536.
+    pub queue_commits: usize,
+    /// The most bytes of commits that wait for the disk. Default 256 MiB.
+    pub queue_bytes: usize,
+    /// The most commits that become durable together. Default 1,024.
+    pub group_commits: usize,
+    /// The most entries in the read cache, absent keys included. Default 262,144.
+    pub cache_entries: usize,
+    /// The most bytes of keys and values in the read cache. Default 128 MiB.
+    pub cache_bytes: usize,
+    /// Connections for reads that the cache cannot answer. Default 4.
+    pub readers: usize,
+    /// The most bytes of the database file; beyond it commits are refused as `Unavailable`. Default: no bound but the
+    /// disk.
+    pub max_bytes: Option<u64>,
+    /// The wall clock. Default: the system's.
+    pub clock: Clock,
+    /// For tests of what happens when the disk fails.
+    pub faults: Arc<Faults>,
+}
+
+impl Options {
+    /// The defaults for the database at `path`.
+    pub fn new(path: impl Into<PathBuf>) -> Self {
+        Self {
+            path: path.into(),
+            queue_commits: 65_536,
+            queue_bytes: 256 << 20,
+            group_commits: 1_024,
+            cache_entries: 262_144,
+            cache_bytes: 128 << 20,
+            readers: 4,
+            max_bytes: None,
+            clock: Arc::new(system_clock),
+            faults: Arc::default(),
+        }
+    }
+}
+
+fn system_clock() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Failures on demand.
+#[derive(Debug, Default)]
+pub struct Faults {
+    next_sync: AtomicBool,
+}
+
+impl Faults {
+    /// Makes the next COMMIT report that the disk did not confirm it.
+    pub fn fail_next_sync(&self) {
+        self.next_sync.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn take_sync(&self) -> bool {
+        self.next_sync.load(Ordering::Relaxed) && self.next_sync.swap(false, Ordering::Relaxed)
+    }
+}
+
+/// Why a database was not opened. Each says what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// Another process has it open.
+    #[error("{} is in use by another Tollgate; stop that one first, or configure another file", .0.display())]
+    Locked(PathBuf),
+    /// It holds something else.
+    #[error("{} is not a Tollgate database ({reason}); configure another file, or move this one away", .path.display())]
+    NotOurs {
+        /// The file.
+        path: PathBuf,
+        /// What it seems to be.
+        reason: String,
+    },
+    /// It was written by a newer Tollgate.
+    #[error("{} has schema version {found}, this Tollgate knows {known}; use the newer Tollgate", .path.display())]
+    Newer {
+        /// The file.
+        path: PathBuf,
+        /// Its version.
+        found: i64,
+        /// Ours.
+        known: i64,
+    },
+    /// It cannot be written.
+    #[error("{} cannot be written; give this user write access to the file and its directory", .0.display())]
+    ReadOnly(PathBuf),
+    /// The file, its directory or its lock file cannot be used.
+    #[error("{} cannot be used: {source}; check that the directory exists and can be written", .path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        source: std::io::Error,
+    },
+    /// Anything else that SQLite says.
+    #[error("{} cannot be opened: {source}", .path.display())]
+    Sqlite {
+        /// The file.
+        path: PathBuf,
+        /// What SQLite says.
+        source: rusqlite::Error,
+    },
+    /// The SQLite in this binary has a bug that can lose data.
+    #[error("this Tollgate was built with SQLite {0}; it needs 3.51.3 or newer")]
+    OldSqlite(String),
+}
+
+impl OpenError {
+    /// What SQLite's error means for the file.
+    pub(super) fn from_sqlite(path: &Path, source: rusqlite::Error) -> Self {
+        use rusqlite::ErrorCode;
+        let path = path.to_owned();
+        match source.sqlite_error_code() {
+            Some(ErrorCode::NotADatabase) => Self::NotOurs {
+                path,
+                reason: "no SQLite file".into(),
+            },
+            Some(ErrorCode::ReadOnly | ErrorCode::PermissionDenied | ErrorCode::CannotOpen) => Self::ReadOnly(path),
+            _ => Self::Sqlite { path, source },
+        }
+    }
+}

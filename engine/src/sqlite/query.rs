@@ -1,0 +1,150 @@
+//! Reads, in SQL. Each runs on any connection; a statement sees one state of the database.
+
+use rusqlite::{Connection, OptionalExtension, Row, params};
+use tollgate_core::commit::{Entry, Item, Message, Topic};
+use tollgate_core::plan::page::{self, Page};
+use tollgate_core::plan::{self, Record};
+
+/// The greatest integer of SQL, for bounds beyond it.
+pub fn integer(n: u64) -> i64 {
+    i64::try_from(n).unwrap_or(i64::MAX)
+}
+
+/// Our integers are never negative.
+fn unsigned(n: i64) -> u64 {
+    u64::try_from(n).unwrap_or(0)
+}
+
+/// The value of a row of `meta`.
+pub fn meta(connection: &Connection, name: &str) -> rusqlite::Result<u64> {
+    let sql = "SELECT value FROM meta WHERE name = ?1";
+    connection.query_row(sql, [name], |row| row.get(0).map(unsigned))
+}
+
+/// An entry, expired or not.
+pub fn entry(connection: &Connection, key: &str) -> rusqlite::Result<Option<Entry>> {
+    let sql = "SELECT value, version, expires FROM entries WHERE key = ?1";
+    connection
+        .prepare_cached(sql)?
+        .query_row([key], |row| read_entry(row, 0))
+        .optional()
+}
+
+fn read_entry(row: &Row<'_>, from: usize) -> rusqlite::Result<Entry> {
+    Ok(Entry {
+        value: row.get(from)?,
+        version: row.get(from + 1).map(unsigned)?,
+        expires: row.get::<_, Option<i64>>(from + 2)?.map(unsigned),
+    })
+}
+
+/// The record of an idempotence id, expired or not.
+pub fn record(connection: &Connection, id: &str) -> rusqlite::Result<Option<Record>> {
+    let sql = "SELECT fingerprint, answer, expires FROM idempotence WHERE id = ?1";
+    let read = |row: &Row<'_>| {
+        Ok(Record {
+            id: id.to_owned(),
+            fingerprint: row.get(0)?,
+            answer: row.get(1)?,
+            expires: row.get(2).map(unsigned)?,
+        })
+    };
+    connection.prepare_cached(sql)?.query_row([id], read).optional()
+}
+
+/// The newest sequence given out in a topic; 0 before the first.
+pub fn last_sequence(connection: &Connection, topic: &str) -> rusqlite::Result<u64> {
+    let sql = "SELECT last FROM topics WHERE name = ?1";
+    let last = connection
+        .prepare_cached(sql)?
+        .query_row([topic], |row| row.get(0))
+        .optional()?;
+    Ok(last.map_or(0, unsigned))
+}
+
+/// A page of live entries; see `scan` in the WIT.
+pub fn scan(
+    connection: &Connection,
+    prefix: &str,
+    after: Option<&str>,
+    limit: u32,
+    now: u64,
+) -> rusqlite::Result<Vec<Item>> {
+    // One bound per statement, so that SQLite starts at the right key; the end is seen here.
+    let (sql, start) = match after {
+        Some(after) if after >= prefix => (
+            "SELECT key, value, version, expires FROM entries WHERE key > ?1 ORDER BY key",
+            after,
+        ),
+        _ => (
+            "SELECT key, value, version, expires FROM entries WHERE key >= ?1 ORDER BY key",
+            prefix,
+        ),
+    };
+    let mut statement = connection.prepare_cached(sql)?;
+    let mut rows = statement.query([start])?;
+    let mut page = Page::new(limit);
+    while let Some(row) = rows.next()? {
+        if !row.get_ref(0)?.as_str()?.starts_with(prefix) {
+            break;
+        }
+        let item = Item {
+            key: row.get(0)?,
+            entry: read_entry(row, 1)?,
+        };
+        let bytes = page::item_bytes(&item);
+        if plan::is_live(&item.entry, now) && !page.push(item, bytes) {
+            break;
+        }
+    }
+    Ok(page.into_items())
+}
+
+/// A page of messages; see `read` in the WIT.
+pub fn read(connection: &Connection, topic: &str, after: u64, limit: u32) -> rusqlite::Result<Vec<Message>> {
+    let sql = "SELECT sequence, id, key, type, content_type, time, payload FROM messages
+               WHERE topic = ?1 AND sequence > ?2 ORDER BY sequence LIMIT ?3";
+    let mut statement = connection.prepare_cached(sql)?;
+    let mut rows = statement.query(params![topic, integer(after), page::limit(limit)])?;
+    let mut page = Page::new(limit);
+    while let Some(row) = rows.next()? {
+        let message = Message {
+            topic: topic.to_owned(),
+            sequence: row.get(0).map(unsigned)?,
+            id: row.get(1)?,
+            key: row.get(2)?,
+            kind: row.get(3)?,
+            content_type: row.get(4)?,
+            time: row.get(5).map(unsigned)?,
+            payload: row.get(6)?,
+        };
+        let bytes = page::message_bytes(&message);
+        if !page.push(message, bytes) {
+            break;
+        }
+    }
+    Ok(page.into_items())
+}
+
+/// A page of topics; see `topics` in the WIT.
+pub fn topics(connection: &Connection, after: Option<&str>, limit: u32) -> rusqlite::Result<Vec<Topic>> {
+    let sql = "SELECT name, last,
+                 (SELECT sequence FROM messages WHERE topic = name ORDER BY sequence LIMIT 1),
+                 (SELECT time FROM messages WHERE topic = name ORDER BY sequence LIMIT 1),
+                 (SELECT time FROM messages WHERE topic = name ORDER BY sequence DESC LIMIT 1)
+               FROM topics WHERE name > ?1 ORDER BY name LIMIT ?2";
+    let mut statement = connection.prepare_cached(sql)?;
+    // A topic's name is never empty: all come after the empty text.
+    let rows = statement.query_map(params![after.unwrap_or(""), page::limit(limit)], |row| {
+        let last = row.get(1).map(unsigned)?;
+        let optional = |column| row.get::<_, Option<i64>>(column).map(|n| n.map(unsigned));
+        Ok(Topic {
+            name: row.get(0)?,
+            first: optional(2)?.unwrap_or(last + 1),
+            last,
+            first_time: optional(3)?,
+            last_time: optional(4)?,
+        })
+    })?;
+    rows.collect()
+}

@@ -1,0 +1,170 @@
+//! Opening connections: pragmas, the schema and its version, and the lock that keeps other processes out.
+
+use std::fs::{File, TryLockError};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rusqlite::config::DbConfig;
+use rusqlite::{Connection, OpenFlags};
+
+use super::options::{OpenError, Options};
+
+/// The tables, in SQL. The store component for Spin creates the same ones.
+pub const SCHEMA: &str = include_str!("schema.sql");
+/// The schema's version, in `meta` and `PRAGMA user_version`.
+pub const SCHEMA_VERSION: i64 = 1;
+/// `PRAGMA application_id` of our files: "Toll".
+pub const APPLICATION_ID: i64 = 0x546f_6c6c;
+
+/// Before 3.51.3 a checkpoint could lose what a second connection had just committed to the WAL.
+const OLDEST_SQLITE: i32 = 3_051_003;
+/// How long a checkpoint waits for readers. Nothing else ever waits: there is one writer.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+/// Pages that the writer's connection keeps in memory, KiB.
+const WRITER_CACHE_KIB: i64 = 64 << 10;
+/// The same for each reader's.
+const READER_CACHE_KIB: i64 = 8 << 10;
+/// What is left of the WAL file once all of it was checkpointed and restarted.
+const WAL_KEPT_BYTES: i64 = 64 << 20;
+/// Prepared statements per connection.
+const STATEMENTS: usize = 32;
+
+/// Held as long as the database is in use. The operating system releases it when the process ends, however it ends.
+#[derive(Debug)]
+pub struct Lock(#[allow(dead_code, reason = "held, not used")] File);
+
+/// Takes `<path>.lock`.
+pub fn lock(path: &Path) -> Result<Lock, OpenError> {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".lock");
+    let lock_path = PathBuf::from(name);
+    let io = |source| OpenError::Io {
+        path: lock_path.clone(),
+        source,
+    };
+    let file = File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(&lock_path)
+        .map_err(io)?;
+    match file.try_lock() {
+        Ok(()) => Ok(Lock(file)),
+        Err(TryLockError::WouldBlock) => Err(OpenError::Locked(path.to_owned())),
+        Err(TryLockError::Error(source)) => Err(io(source)),
+    }
+}
+
+/// The writer's connection, on a database that has our schema.
+pub fn open_writer(options: &Options) -> Result<Connection, OpenError> {
+    if rusqlite::version_number() < OLDEST_SQLITE {
+        return Err(OpenError::OldSqlite(rusqlite::version().to_owned()));
+    }
+    let path = options.path.as_path();
+    if path.is_dir() {
+        return Err(OpenError::NotOurs {
+            path: path.to_owned(),
+            reason: "a directory".into(),
+        });
+    }
+    let flags =
+        OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let sqlite = |source| OpenError::from_sqlite(path, source);
+    let connection = Connection::open_with_flags(path, flags).map_err(sqlite)?;
+    if connection.is_readonly(rusqlite::MAIN_DB).map_err(sqlite)? {
+        return Err(OpenError::ReadOnly(path.to_owned()));
+    }
+    check_identity(&connection, path)?;
+    prepare(&connection, options).map_err(sqlite)?;
+    Ok(connection)
+}
+
+/// A connection that only reads.
+pub fn open_reader(path: &Path) -> Result<Connection, OpenError> {
+    let sqlite = |source| OpenError::from_sqlite(path, source);
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags).map_err(sqlite)?;
+    let prepare = || {
+        no_checkpoint_on_close(&connection)?;
+        connection.busy_timeout(BUSY_TIMEOUT)?;
+        connection.pragma_update(None, "query_only", true)?;
+        connection.pragma_update(None, "cache_size", -READER_CACHE_KIB)?;
+        connection.set_prepared_statement_cache_capacity(STATEMENTS);
+        Ok(())
+    };
+    prepare().map_err(sqlite)?;
+    Ok(connection)
+}
+
+/// Refuses databases of other programs and of newer versions before anything is written.
+fn check_identity(connection: &Connection, path: &Path) -> Result<(), OpenError> {
+    let sqlite = |source| OpenError::from_sqlite(path, source);
+    let pragma = |name| connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
+    let ours = |name| connection.table_exists(None, name);
+    let tables = "SELECT count(*) FROM sqlite_schema WHERE type = 'table'";
+    let tables: i64 = connection
+        .query_row(tables, [], |row| row.get(0))
+        .map_err(sqlite)?;
+    let application = pragma("application_id").map_err(sqlite)?;
+    let not_ours = |reason: &str| OpenError::NotOurs {
+        path: path.to_owned(),
+        reason: reason.to_owned(),
+    };
+    if application != APPLICATION_ID && application != 0 {
+        return Err(not_ours("a database of another application"));
+    }
+    let mut found = pragma("user_version").map_err(sqlite)?;
+    if tables > 0 {
+        // A component cannot always set pragmas: the table is what counts.
+        if !(ours("meta").map_err(sqlite)? && ours("entries").map_err(sqlite)?) {
+            return Err(not_ours("it has other tables"));
+        }
+        let schema = "SELECT coalesce(max(value), 0) FROM meta WHERE name = 'schema'";
+        let schema: i64 = connection
+            .query_row(schema, [], |row| row.get(0))
+            .map_err(sqlite)?;
+        found = found.max(schema);
+    }
+    if found > SCHEMA_VERSION {
+        return Err(OpenError::Newer {
+            path: path.to_owned(),
+            found,
+            known: SCHEMA_VERSION,
+        });
+    }
+    Ok(())
+}
+
+/// The last connection to close would copy the log into the database, even after an fsync has failed and the log's
+/// pages can no longer be trusted. The writer does it, where all is well.
+fn no_checkpoint_on_close(connection: &Connection) -> rusqlite::Result<()> {
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true).map(|_| ())
+}
+
+fn prepare(connection: &Connection, options: &Options) -> rusqlite::Result<()> {
+    no_checkpoint_on_close(connection)?;
+    connection.busy_timeout(BUSY_TIMEOUT)?;
+    connection.set_prepared_statement_cache_capacity(STATEMENTS);
+    connection.pragma_update(None, "journal_mode", "wal")?;
+    connection.pragma_update(None, "synchronous", "full")?;
+    connection.pragma_update(None, "fullfsync", true)?;
+    // We checkpoint ourselves: the automatic one keeps quiet about an fsync that failed.
+    connection.pragma_update(None, "wal_autocheckpoint", 0)?;
+    connection.pragma_update(None, "journal_size_limit", WAL_KEPT_BYTES)?;
+    connection.pragma_update(None, "cache_size", -WRITER_CACHE_KIB)?;
+    connection.execute_batch(&format!("BEGIN IMMEDIATE; {SCHEMA} COMMIT;"))?;
+    let pragma = |name| connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
+    if pragma("application_id")? != APPLICATION_ID || pragma("user_version")? != SCHEMA_VERSION {
+        connection.pragma_update(None, "application_id", APPLICATION_ID)?;
+        connection.pragma_update(None, "user_version", SCHEMA_VERSION)?;
+    }
+    if let Some(max_bytes) = options.max_bytes {
+        let pages = max_bytes / pragma("page_size")?.max(1).unsigned_abs();
+        connection.pragma_update(
+            None,
+            "max_page_count",
+            i64::try_from(pages.max(1)).unwrap_or(i64::MAX),
+        )?;
+    }
+    Ok(())
+}

@@ -1,0 +1,78 @@
+//! What the store counts.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+/// Counters since the start, and the queue's length now. For metrics.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// Commits decided, whatever the outcome; submitted ones too.
+    pub commits: u64,
+    /// Groups written to disk.
+    pub groups: u64,
+    /// The time spent in COMMIT: mostly the disk's.
+    pub sync_time: Duration,
+    /// Commits that wait for the disk now.
+    pub queued: u64,
+    /// Commits refused since the queue was full.
+    pub overflowed: u64,
+    /// Submitted commits that were dropped: invalid, not applicable, or the queue was full.
+    pub dropped: u64,
+    /// Entries that the cache answered for, absent ones too.
+    pub cache_hits: u64,
+    /// Entries that were read from the database.
+    pub cache_misses: u64,
+    /// Expired entries and ids, and messages past their retention, that were removed.
+    pub swept: u64,
+    /// Checkpoints of the write-ahead log.
+    pub checkpoints: u64,
+}
+
+/// A count that many threads raise. Relaxed: nothing is ordered by it.
+#[derive(Debug, Default)]
+pub struct Count(AtomicU64);
+
+impl Count {
+    /// Raises it.
+    pub fn add(&self, n: u64) {
+        self.0.fetch_add(n, Ordering::Relaxed);
+    }
+
+    /// Its value.
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// The counters behind [`Stats`].
+#[derive(Debug, Default)]
+#[allow(missing_docs, reason = "the same as in Stats")]
+pub struct Counts {
+    pub commits: Count,
+    pub groups: Count,
+    pub sync_micros: Count,
+    pub overflowed: Count,
+    pub dropped: Count,
+    pub cache_hits: Count,
+    pub cache_misses: Count,
+    pub swept: Count,
+    pub checkpoints: Count,
+}
+
+impl Counts {
+    /// All of them at about the same time.
+    pub fn read(&self, queued: usize) -> Stats {
+        Stats {
+            commits: self.commits.get(),
+            groups: self.groups.get(),
+            sync_time: Duration::from_micros(self.sync_micros.get()),
+            queued: queued as u64,
+            overflowed: self.overflowed.get(),
+            dropped: self.dropped.get(),
+            cache_hits: self.cache_hits.get(),
+            cache_misses: self.cache_misses.get(),
+            swept: self.swept.get(),
+            checkpoints: self.checkpoints.get(),
+        }
+    }
+}

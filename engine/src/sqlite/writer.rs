@@ -1,0 +1,258 @@
+//! The one thread that writes.
+//!
+//! What makes it fast: a group is whatever arrived while the disk was busy with the one before, and costs one fsync.
+//! What makes it safe: nothing is shown to readers or answered before that fsync has returned; and once it has failed,
+//! nothing is written any more, since the kernel may have dropped the pages and called them clean: only a restart
+//! from the file finds out what is there.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rusqlite::{Connection, ErrorCode};
+use tokio::sync::oneshot;
+use tollgate_core::commit::{Commit, Outcome, StoreError};
+
+use super::Shared;
+use super::group::Group;
+use super::query;
+use super::queue::{Job, Next};
+use super::sweep::{self, Swept};
+
+/// How often expired rows are looked for.
+const SWEEP_EVERY: Duration = Duration::from_secs(1);
+/// How long a sweep may be put off while commits keep coming.
+const SWEEP_AT_LEAST_EVERY: Duration = Duration::from_secs(10);
+/// The log is copied into the database when it has this many pages: 16 MiB.
+const CHECKPOINT_PAGES: i64 = 4_096;
+/// And when it has these, because readers were in the way each time, the writer waits for them: 256 MiB.
+const CHECKPOINT_WAITING_PAGES: i64 = 65_536;
+
+type Reply = oneshot::Sender<Result<Outcome, StoreError>>;
+
+/// See the module.
+pub struct Writer {
+    shared: Arc<Shared>,
+    connection: Connection,
+    revision: u64,
+    swept: Instant,
+    sweep_more: bool,
+}
+
+/// Why a group, a sweep or a checkpoint was not written.
+struct Failure {
+    error: rusqlite::Error,
+    /// COMMIT was begun, and it is not known what came of it.
+    unknown: bool,
+}
+
+impl Failure {
+    fn before_commit(error: rusqlite::Error) -> Self {
+        Self {
+            error,
+            unknown: false,
+        }
+    }
+
+    /// Whether the writer may go on: the disk (or the allowed size) was full, or somebody held a lock, and the
+    /// transaction was undone. SQLite says FULL only if a page could not be written, so that the record which ends
+    /// the transaction never was.
+    fn is_passing(&self) -> bool {
+        let code = self.error.sqlite_error_code();
+        !self.unknown && matches!(code, Some(ErrorCode::DiskFull | ErrorCode::DatabaseBusy))
+    }
+
+    fn told(&self) -> StoreError {
+        let why = self.error.to_string();
+        if self.unknown {
+            StoreError::Unknown(why)
+        } else {
+            StoreError::Unavailable(why)
+        }
+    }
+}
+
+impl Writer {
+    /// A writer that goes on from what the database holds.
+    pub fn new(shared: Arc<Shared>, connection: Connection) -> rusqlite::Result<Self> {
+        let revision = query::meta(&connection, "revision")?;
+        shared.time.not_before(query::meta(&connection, "now")?);
+        Ok(Self {
+            shared,
+            connection,
+            revision,
+            swept: Instant::now(),
+            sweep_more: false,
+        })
+    }
+
+    /// Writes until the queue is closed and empty, or the disk fails.
+    pub fn run(mut self) {
+        // However this thread ends, nobody is left waiting.
+        let _abandon = Abandon(Arc::clone(&self.shared));
+        loop {
+            let patience = if self.sweep_more {
+                Duration::ZERO
+            } else {
+                SWEEP_EVERY
+            };
+            let done = match self.shared.queue.take(patience) {
+                Next::Group(jobs) => {
+                    let written = self.group(jobs);
+                    let put_off = self.swept.elapsed() >= SWEEP_AT_LEAST_EVERY;
+                    written.and_then(|()| if put_off { self.sweep() } else { Ok(()) })
+                }
+                Next::Idle => self.sweep(),
+                Next::Closed => {
+                    if let Err(failure) = self.checkpoint("PRAGMA wal_checkpoint(TRUNCATE)") {
+                        tracing::warn!(error = %failure.error, "the log was not emptied on closing; it is kept");
+                    }
+                    return;
+                }
+            };
+            if let Err(failure) = done.and_then(|()| self.checkpoint_if_due())
+                && !failure.is_passing()
+            {
+                self.shared.poison(&failure.error.to_string());
+                return;
+            }
+        }
+    }
+
+    /// Decides, writes, publishes, answers: in this order.
+    fn group(&mut self, jobs: Vec<Job>) -> Result<(), Failure> {
+        let (commits, replies): (Vec<Commit>, Vec<Option<Reply>>) =
+            jobs.into_iter().map(|job| (job.commit, job.reply)).unzip();
+        self.shared.counts.commits.add(commits.len() as u64);
+        match self.write_group(commits) {
+            Ok(outcomes) => {
+                for (reply, outcome) in replies.into_iter().zip(outcomes) {
+                    match reply {
+                        // Who no longer waits needs no answer.
+                        Some(reply) => _ = reply.send(outcome),
+                        None if outcome.is_err() => self.shared.counts.dropped.add(1),
+                        None => {}
+                    }
+                }
+                Ok(())
+            }
+            Err(failure) => {
+                tracing::error!(error = %failure.error, unknown = failure.unknown, "a group was not written");
+                for reply in replies.into_iter().flatten() {
+                    _ = reply.send(Err(failure.told()));
+                }
+                Err(failure)
+            }
+        }
+    }
+
+    fn write_group(&mut self, commits: Vec<Commit>) -> Result<Vec<Result<Outcome, StoreError>>, Failure> {
+        let shared = Arc::clone(&self.shared);
+        self.begin()?;
+        let mut group = Group::new(&self.connection, &shared.cache, shared.time.now(), self.revision);
+        let decided = commits.into_iter().map(|commit| group.decide(commit)).collect();
+        let outcomes: Vec<_> = self.or_undo(decided)?;
+        if group.is_dirty() {
+            let written = group.write();
+            self.or_undo(written)?;
+            self.shared.counts.groups.add(1);
+        }
+        self.commit()?;
+        self.revision = group.revision();
+        group.publish(&shared.tails);
+        Ok(outcomes)
+    }
+
+    fn begin(&self) -> Result<(), Failure> {
+        self.connection
+            .execute_batch("BEGIN IMMEDIATE")
+            .map_err(Failure::before_commit)
+    }
+
+    /// Passes a result on; undoes the transaction if it is an error. COMMIT has not begun: nothing was done.
+    fn or_undo<T>(&self, result: rusqlite::Result<T>) -> Result<T, Failure> {
+        result.map_err(|error| {
+            self.undo();
+            Failure::before_commit(error)
+        })
+    }
+
+    /// Whether the transaction is over, with nothing done.
+    fn undo(&self) -> bool {
+        // SQLite undoes some transactions by itself when they fail.
+        self.connection.is_autocommit() || self.connection.execute_batch("ROLLBACK").is_ok()
+    }
+
+    fn commit(&self) -> Result<(), Failure> {
+        let started = Instant::now();
+        let committed = self.connection.execute_batch("COMMIT");
+        self.shared
+            .counts
+            .sync_micros
+            .add(u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX));
+        if self.shared.faults.take_sync() {
+            let error = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_IOERR_FSYNC);
+            let error = rusqlite::Error::SqliteFailure(error, Some("a fault was asked for".into()));
+            return Err(Failure { error, unknown: true });
+        }
+        committed.map_err(|error| {
+            let undone = self.undo();
+            let full = error.sqlite_error_code() == Some(ErrorCode::DiskFull);
+            Failure {
+                error,
+                unknown: !(full && undone),
+            }
+        })
+    }
+
+    fn sweep(&mut self) -> Result<(), Failure> {
+        self.swept = Instant::now();
+        self.sweep_more = false;
+        let (keeping, now) = (self.shared.keeping(), self.shared.time.now());
+        self.begin()?;
+        let swept = sweep::sweep(&self.connection, &keeping, now);
+        let Swept { rows, more } = self.or_undo(swept)?;
+        self.commit()?;
+        self.shared.counts.swept.add(rows);
+        self.sweep_more = more;
+        Ok(())
+    }
+
+    fn checkpoint_if_due(&mut self) -> Result<(), Failure> {
+        let pages = self.checkpoint("PRAGMA wal_checkpoint(NOOP)")?;
+        if pages >= CHECKPOINT_WAITING_PAGES {
+            self.shared.counts.checkpoints.add(1);
+            self.checkpoint("PRAGMA wal_checkpoint(RESTART)")?;
+        } else if pages >= CHECKPOINT_PAGES {
+            self.shared.counts.checkpoints.add(1);
+            self.checkpoint("PRAGMA wal_checkpoint(PASSIVE)")?;
+        }
+        Ok(())
+    }
+
+    /// Runs a checkpoint; answers how many pages of the log are not in the database yet. An fsync of the database that
+    /// failed is as bad as one of the log: it must not be tried again.
+    fn checkpoint(&self, pragma: &str) -> Result<i64, Failure> {
+        let mut statement = self
+            .connection
+            .prepare_cached(pragma)
+            .map_err(Failure::before_commit)?;
+        let pages = statement.query_row([], |row| {
+            let (logged, copied): (i64, i64) = (row.get(1)?, row.get(2)?);
+            Ok(logged - copied)
+        });
+        pages.map_err(Failure::before_commit)
+    }
+}
+
+/// Closes the queue and answers all who wait in it.
+struct Abandon(Arc<Shared>);
+
+impl Drop for Abandon {
+    fn drop(&mut self) {
+        for job in self.0.queue.abandon() {
+            if let Some(reply) = job.reply {
+                _ = reply.send(Err(self.0.closed()));
+            }
+        }
+    }
+}
