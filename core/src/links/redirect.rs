@@ -1,5 +1,8 @@
 //! `GET` and `HEAD /{code}`: the redirect. A plain link costs one read of one key and no random.
 //!
+//! Counting is the last thing done, and nothing waits after it: a door may run this rule without waiting and, where it
+//! would have to wait, drop it and run it anew, so nothing may have been counted by then.
+//!
 //! The race to win: a visitor of a link with `maxVisits` is let through by ONE commit that holds the very version of
 //! the link it read, the link's time window, and an addition that cannot pass the bound. Whoever is let through was
 //! counted, and whoever was not counted is not let through, whatever else happens to the link meanwhile.
