@@ -41,10 +41,11 @@ pub struct Restored {
 
 /// Reads the small entries. [`StoreError::Invalid`] if one is damaged.
 pub async fn poll<S: Store>(store: &S, keys: &Keys) -> Result<Polled, StoreError> {
-    Ok(small(store, keys).await?.0)
+    Ok(state(store, keys).await?.0)
 }
 
-async fn small<S: Store>(store: &S, keys: &Keys) -> Result<(Polled, Progress), StoreError> {
+/// The same, and the progress.
+pub async fn state<S: Store>(store: &S, keys: &Keys) -> Result<(Polled, Progress), StoreError> {
     let wanted = [keys.progress(), keys.control(), keys.redrives()];
     let found = store.get(keys.partition(), &wanted).await?;
     let [progress, control, redrives] = [0, 1, 2].map(|i| found.get(i).and_then(Option::as_ref));
@@ -67,7 +68,7 @@ fn decoded<T: serde::de::DeserializeOwned + Default>(entry: Option<&Entry>) -> R
 /// Reads everything. Bounded: beyond [`MAX_REDRIVEN`] redriven messages it says that there are more.
 pub async fn restore<S: Store>(store: &S, topic: &str, keys: &Keys) -> Result<Restored, StoreError> {
     // The counter of redrives is read before the entries: a redrive in between is seen by the next poll.
-    let (polled, progress) = small(store, keys).await?;
+    let (polled, progress) = state(store, keys).await?;
     let mut restored = Restored {
         polled,
         progress,
