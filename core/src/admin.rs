@@ -4,11 +4,13 @@ use serde::Serialize;
 
 use crate::http::{Request, Response};
 use crate::keys;
+use crate::limiter;
 use crate::ports::{Store, World};
 use crate::problem::{Kind, Problem};
 
 /// Crawlers may follow short links (previews of links read this too) but have no business in the API.
-const ROBOTS: &str = "User-agent: *\nDisallow: /api/\nDisallow: /admin\nDisallow: /docs\nDisallow: /metrics\n";
+const ROBOTS: &str =
+    "User-agent: *\nDisallow: /api/\nDisallow: /admin\nDisallow: /docs\nDisallow: /metrics\n";
 /// An entry that nobody writes, in a partition of its own: asking for it proves that the store answers.
 const PROBE: &str = "health";
 /// Seconds after which readiness may be asked again.
@@ -29,7 +31,10 @@ async fn route<S: Store>(world: &World<'_, S>, request: &Request) -> Result<Resp
     let get = matches!(request.method.as_str(), "GET" | "HEAD");
     match segments.as_slice() {
         ["api", "keys", ..] => Ok(keys::handle(world, request).await),
-        ["health", "live" | "ready"] | ["robots.txt"] if !get => Err(Problem::method_not_allowed("GET, HEAD")),
+        ["api", "limits", ..] => Ok(limiter::handle(world, request).await),
+        ["health", "live" | "ready"] | ["robots.txt"] if !get => {
+            Err(Problem::method_not_allowed("GET, HEAD"))
+        }
         ["health", "live"] => Ok(healthy("live")),
         ["health", "ready"] => ready(world).await,
         ["robots.txt"] => {
@@ -49,7 +54,9 @@ fn healthy(status: &'static str) -> Response {
 async fn ready<S: Store>(world: &World<'_, S>) -> Result<Response, Problem> {
     match world.store.get(PROBE, &[PROBE.to_owned()]).await {
         Ok(_) => Ok(healthy("ready")),
-        Err(_) => Err(Problem::new(Kind::Unavailable, "The store does not answer.").with_retry_after(RETRY_SECONDS)),
+        Err(_) => {
+            Err(Problem::new(Kind::Unavailable, "The store does not answer.").with_retry_after(RETRY_SECONDS))
+        }
     }
 }
 
@@ -63,7 +70,12 @@ mod tests {
 
     fn call(store: &MemoryStore, method: &str, path: &str) -> Response {
         let (config, fresh) = (Config::default(), || [7; 16]);
-        let world = World { store, config: &config, now: store.now(), fresh: &fresh };
+        let world = World {
+            store,
+            config: &config,
+            now: store.now(),
+            fresh: &fresh,
+        };
         let request = Request {
             method: method.into(),
             path: path.into(),
@@ -89,8 +101,18 @@ mod tests {
     fn everything_else_is_a_problem() {
         let store = MemoryStore::new();
         assert_eq!(call(&store, "POST", "/health/live").status, 405);
+        assert_eq!(call(&store, "GET", "/api/keys").status, 401);
+        assert_eq!(call(&store, "GET", "/api/limits").status, 401);
         assert_eq!(call(&store, "GET", "/robots.txt").status, 200);
-        for path in ["/", "/health", "/health/", "/health/live/", "/api", "/api/nothing", "/api/keys/a/b"] {
+        for path in [
+            "/",
+            "/health",
+            "/health/",
+            "/health/live/",
+            "/api",
+            "/api/nothing",
+            "/api/keys/a/b",
+        ] {
             let response = call(&store, "GET", path);
             assert_eq!(response.status, 404, "{path}");
             assert_eq!(response.header("content-type"), Some("application/problem+json"));

@@ -1,8 +1,9 @@
 //! Token buckets in exact integer arithmetic.
 //!
-//! A level is counted in *units* small enough that nothing is ever rounded: with `g = gcd(refill, interval)` a token
-//! is `interval / g` units, and every nanosecond adds `refill / g` of them. The units of a full bucket are at most
-//! [`MAX_UNITS`], so that a signed 64-bit integer holds every number on the way and the same arithmetic runs in SQL.
+//! A level is counted in *units* small enough that nothing is ever rounded: with `g = gcd(refill, interval)`
+//! a token is `interval / g` units, and every nanosecond adds `refill / g` of them. The units of a full
+//! bucket are at most [`MAX_UNITS`], so that a signed 64-bit integer holds every number on the way and the
+//! same arithmetic runs in SQL.
 //!
 //! What follows from it: over any window T a bucket admits at most `capacity + refill·T / interval` tokens; a
 //! refusal changes no level; a clock that steps back stands still instead.
@@ -51,8 +52,8 @@ pub struct Scale {
 }
 
 impl Bucket {
-    /// Its parameters in units, or [`TakeError::Invalid`] where a bound is broken. A cost above the capacity is invalid
-    /// too: no waiting would ever help, so it must not look like a refusal that ends.
+    /// Its parameters in units, or [`TakeError::Invalid`] where a bound is broken. A cost above the capacity
+    /// is invalid too: no waiting would ever help, so it must not look like a refusal that ends.
     pub fn check(&self) -> Result<Scale, TakeError> {
         let invalid = |why: &str| Err(TakeError::Invalid(why.to_owned()));
         if self.capacity == 0 || self.refill == 0 || self.interval_ns == 0 {

@@ -39,7 +39,9 @@ async fn route<S: Store>(world: &World<'_, S>, request: &Request) -> Result<Resp
         (["api", "campaigns", id, "claims", ..], _) if !record::is_id(id) => Err(unknown(id)),
         (["api", "campaigns", id, "claims"], "POST") => claim::claim(world, request, id).await,
         (["api", "campaigns", _, "claims"], _) => Err(Problem::method_not_allowed("POST")),
-        (["api", "campaigns", id, "claims", user], "GET" | "HEAD") => claims::of_user(world, request, id, user).await,
+        (["api", "campaigns", id, "claims", user], "GET" | "HEAD") => {
+            claims::of_user(world, request, id, user).await
+        }
         (["api", "campaigns", _, "claims", _], _) => Err(Problem::method_not_allowed("GET, HEAD")),
         _ => Err(Problem::not_found()),
     }

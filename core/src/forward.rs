@@ -47,16 +47,26 @@ async fn api<S: Store>(world: &World<'_, S>, request: &Request) -> Result<Respon
 
 /// The most specific configured route that matches path and method; 405 if only the path of some does.
 async fn routed<S: Store>(world: &World<'_, S>, request: &Request) -> Result<Response, Problem> {
-    let parsed = world.config.forward.iter().filter_map(|entry| Some((Route::parse(&entry.path).ok()?, entry)));
+    let parsed = world
+        .config
+        .forward
+        .iter()
+        .filter_map(|entry| Some((Route::parse(&entry.path).ok()?, entry)));
     let on_path: Vec<_> = parsed.filter(|(route, _)| route.matches(&request.path)).collect();
-    let taken = on_path.iter().filter(|(_, entry)| route::takes_method(&entry.methods, &request.method));
+    let taken = on_path
+        .iter()
+        .filter(|(_, entry)| route::takes_method(&entry.methods, &request.method));
     if let Some((_, entry)) = taken.max_by(|a, b| a.0.cmp(&b.0)) {
         return post::routed(world, request, &entry.topic).await;
     }
     if on_path.is_empty() {
         return Err(Problem::not_found());
     }
-    let mut allow: Vec<&str> = on_path.iter().flat_map(|(_, entry)| &entry.methods).map(String::as_str).collect();
+    let mut allow: Vec<&str> = on_path
+        .iter()
+        .flat_map(|(_, entry)| &entry.methods)
+        .map(String::as_str)
+        .collect();
     allow.sort_unstable();
     allow.dedup();
     Err(Problem::method_not_allowed(&allow.join(", ")))

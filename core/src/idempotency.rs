@@ -29,7 +29,9 @@ pub struct Key(String);
 /// The request's key, if it has one. A malformed or repeated header is a 400.
 pub fn key(request: &Request) -> Result<Option<Key>, Problem> {
     let mut values = request.headers.iter().filter(|h| h.name == HEADER);
-    let Some(first) = values.next() else { return Ok(None) };
+    let Some(first) = values.next() else {
+        return Ok(None);
+    };
     if values.next().is_some() {
         return Err(malformed("must be sent once"));
     }
@@ -79,7 +81,12 @@ impl Key {
         // Hashed, so that the id's length is bounded and the store holds no caller's text.
         let id = format!("{call}/{}", URL_SAFE_NO_PAD.encode(digest(parts)));
         let fingerprint = digest([request.method.as_bytes(), request.path.as_bytes(), &request.body]);
-        Idempotence { id, fingerprint: fingerprint.to_vec(), answer: stored(status, body), ttl: TTL_MS }
+        Idempotence {
+            id,
+            fingerprint: fingerprint.to_vec(),
+            answer: stored(status, body),
+            ttl: TTL_MS,
+        }
     }
 }
 
@@ -103,7 +110,10 @@ fn stored(status: u16, body: &[Part]) -> Template {
 /// The response of a stored answer, marked as a replay.
 pub fn replay(answer: &[u8]) -> Result<Response, Problem> {
     let mut halves = answer.splitn(2, |&b| b == b' ');
-    let status = halves.next().and_then(|s| std::str::from_utf8(s).ok()).and_then(|s| s.parse().ok());
+    let status = halves
+        .next()
+        .and_then(|s| std::str::from_utf8(s).ok())
+        .and_then(|s| s.parse().ok());
     match (status, halves.next()) {
         (Some(status), Some(body)) => Ok(Response::json_bytes(status, body.to_vec()).with(REPLAYED, "true")),
         _ => Err(Problem::new(Kind::Internal, "The stored answer cannot be read.")),
@@ -128,7 +138,13 @@ mod tests {
             method: "POST".into(),
             path: "/x".into(),
             query: None,
-            headers: values.iter().map(|v| Header { name: HEADER.into(), value: v.to_vec() }).collect(),
+            headers: values
+                .iter()
+                .map(|v| Header {
+                    name: HEADER.into(),
+                    value: v.to_vec(),
+                })
+                .collect(),
             body: body.into(),
             peer: "127.0.0.1".into(),
         }
@@ -146,8 +162,21 @@ mod tests {
         assert_eq!(parsed(long.as_bytes()).map(|k| k.len()), Some(MAX_KEY));
         let longer = format!("\"{}\"", "x".repeat(MAX_KEY + 1));
         let bad: &[&[u8]] = &[
-            b"", b"abc", b"\"", b"\"\"", b"\"a", b"a\"", b"\"a\"b\"", br#""a\b""#, br#""a\""#, b"\"\xc3\xa9\"",
-            b"\"a\tb\"", b"\"a\";p=1", b"\"a\", \"b\"", b"\xff", longer.as_bytes(),
+            b"",
+            b"abc",
+            b"\"",
+            b"\"\"",
+            b"\"a",
+            b"a\"",
+            b"\"a\"b\"",
+            br#""a\b""#,
+            br#""a\""#,
+            b"\"\xc3\xa9\"",
+            b"\"a\tb\"",
+            b"\"a\";p=1",
+            b"\"a\", \"b\"",
+            b"\xff",
+            longer.as_bytes(),
         ];
         for value in bad {
             let problem = key(&request(&[value], "")).unwrap_err();
@@ -162,7 +191,10 @@ mod tests {
         let one = request(&[br#""k""#], "1");
         let two = request(&[br#""k""#], "2");
         let made = |scope: &[&str], request: &Request| {
-            key(request).unwrap().unwrap().idempotence("call", scope, request, 200, &[])
+            key(request)
+                .unwrap()
+                .unwrap()
+                .idempotence("call", scope, request, 200, &[])
         };
         assert_eq!(made(&["ann"], &one), made(&["ann"], &one));
         assert_ne!(made(&["ann"], &one).id, made(&["bob"], &one).id);
@@ -174,9 +206,14 @@ mod tests {
     #[test]
     fn a_stored_answer_comes_back_marked() {
         let answer = stored(201, &[Part::Bytes(br#"{"a b":1}"#.to_vec())]);
-        let Part::Bytes(body) = &answer[1] else { panic!("the body is literal") };
+        let Part::Bytes(body) = &answer[1] else {
+            panic!("the body is literal")
+        };
         let response = replay(&[b"201 ".as_slice(), body].concat()).unwrap();
-        assert_eq!((response.status, response.body.as_slice()), (201, br#"{"a b":1}"#.as_slice()));
+        assert_eq!(
+            (response.status, response.body.as_slice()),
+            (201, br#"{"a b":1}"#.as_slice())
+        );
         assert_eq!(response.header(REPLAYED), Some("true"));
         assert!(replay(b"").is_err());
     }

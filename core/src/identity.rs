@@ -18,8 +18,8 @@ pub const MAX_ID_CHARS: usize = 128;
 /// The longest `x-request-id` that is taken over, in characters.
 pub const MAX_REQUEST_ID_CHARS: usize = 128;
 
-/// A client id, namespaced by kind so that one kind cannot impersonate another: `key:<id>`, `id:<header value>`,
-/// `ip:<address or /64>`.
+/// A client id, namespaced by kind so that one kind cannot impersonate another: `key:<id>`,
+/// `id:<header value>`, `ip:<address or /64>`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct ClientId(String);
 
@@ -43,8 +43,8 @@ impl ClientId {
     }
 }
 
-/// The address that the request came from, as a bucket key: trusted proxies resolved, IPv6 cut to its /64. A caller
-/// on a hot path keeps a [`Proxies`] and asks that.
+/// The address that the request came from, as a bucket key: trusted proxies resolved, IPv6 cut to its /64. A
+/// caller on a hot path keeps a [`Proxies`] and asks that.
 pub fn client_ip(config: &Config, request: &Request) -> String {
     Proxies::of(config).client_ip(request)
 }

@@ -28,7 +28,11 @@ mod tests {
     #[test]
     fn tokens_have_their_length_and_differ() {
         let tokens: Vec<_> = (0..200_u8).map(|n| token(&[n; 16], 10)).collect();
-        assert!(tokens.iter().all(|t| t.len() == 10 && t.bytes().all(|b| b.is_ascii_alphanumeric())));
+        assert!(
+            tokens
+                .iter()
+                .all(|t| t.len() == 10 && t.bytes().all(|b| b.is_ascii_alphanumeric()))
+        );
         let distinct: std::collections::HashSet<_> = tokens.iter().collect();
         assert_eq!(distinct.len(), tokens.len());
         assert_eq!(token(&[7; 16], 99).len(), ID_LENGTH);

@@ -1,14 +1,16 @@
 //! API keys: `tg_<id>_<secret>`, stored as SHA-256 only.
 //!
-//! A key's record is the entry `key/<id>` of the partition `keys`; it holds the hash of the whole key. The admin
-//! key that an operator configures may be any string of [`MIN_TOKEN`] to [`MAX_TOKEN`] visible ASCII characters; its
-//! record always has the id [`CONFIGURED_ID`], so that a new one replaces the old one and its id tells nothing
-//! about it.
+//! A key's record is the entry `key/<id>` of the partition `keys`; it holds the hash of the whole key. The
+//! admin key that an operator configures may be any string of [`MIN_TOKEN`] to [`MAX_TOKEN`] visible ASCII
+//! characters; its record always has the id [`CONFIGURED_ID`], so that a new one replaces the old one and its
+//! id tells nothing about it.
 
 mod bootstrap;
 mod handlers;
 #[cfg(test)]
-pub(crate) mod tests;
+pub(crate) mod shelf;
+#[cfg(test)]
+mod tests;
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
@@ -91,8 +93,8 @@ pub fn bearer(request: &Request) -> Option<&str> {
     (scheme.eq_ignore_ascii_case("bearer") && !token.is_empty()).then_some(token)
 }
 
-/// The key of the request's `Authorization: Bearer`, or `None` if there is none that is known and unexpired. A
-/// token that cannot be a key is not looked up.
+/// The key of the request's `Authorization: Bearer`, or `None` if there is none that is known and unexpired.
+/// A token that cannot be a key is not looked up.
 pub async fn authenticate<S: Store>(
     store: &S,
     request: &Request,
@@ -148,8 +150,8 @@ pub async fn require<S: Store>(
     ))
 }
 
-/// A new key: its text, which is shown once and never stored, and the commit that makes it known. The commit is
-/// refused when the id exists already (2^-71 per existing key). `expires` and `now` are Unix milliseconds.
+/// A new key: its text, which is shown once and never stored, and the commit that makes it known. The commit
+/// is refused when the id exists already (2^-71 per existing key). `expires` and `now` are Unix milliseconds.
 pub fn mint(
     name: &str,
     scopes: &[Scope],
@@ -225,8 +227,8 @@ fn digest(token: &str) -> String {
         .collect()
 }
 
-/// 128 random bits in base62, least significant digit first, so that every prefix is (but for a bias below 2^-50)
-/// uniform.
+/// 128 random bits in base62, least significant digit first, so that every prefix is (but for a bias below
+/// 2^-50) uniform.
 fn word(bits: [u8; 16]) -> String {
     let digits = base62::encode(u128::from_be_bytes(bits));
     format!("{digits:0>WORD_CHARS$}").chars().rev().collect()

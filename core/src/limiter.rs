@@ -1,7 +1,7 @@
 //! The rate limiter: which policies a request falls under, and whether all of them have its cost.
 //!
-//! Every policy that matches is charged in one take, all or nothing. A shadow policy is charged with them but never
-//! refuses, and never keeps an enforced one from being charged.
+//! Every policy that matches is charged in one take, all or nothing. A shadow policy is charged with them but
+//! never refuses, and never keeps an enforced one from being charged.
 
 mod fields;
 mod handlers;
@@ -33,8 +33,8 @@ pub enum Verdict {
     Answer(Response),
 }
 
-/// Charges the policies that match the request. Health checks are never limited. Where the store fails, the caller
-/// counts as if it had no key; where the buckets fail, the policies' `on_store_failure` decides.
+/// Charges the policies that match the request. Health checks are never limited. Where the store fails, the
+/// caller counts as if it had no key; where the buckets fail, the policies' `on_store_failure` decides.
 pub async fn check<S: Store, B: Buckets>(
     world: &World<'_, S>,
     policies: &Policies,
@@ -66,7 +66,8 @@ async fn charge<B: Buckets>(
     mut charged: Vec<&Policy>,
     mut asked: Vec<Bucket>,
 ) -> Verdict {
-    // Every round leaves out at least one shadow policy, so there are at most as many rounds as policies, and one.
+    // Every round leaves out at least one shadow policy, so there are at most as many rounds as policies, and
+    // one.
     while !charged.is_empty() {
         let again = if charged.iter().any(|policy| policy.shadow) {
             asked.clone()

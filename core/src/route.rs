@@ -1,6 +1,6 @@
-//! Route patterns in Spin's syntax: `/api/links` is that path, `:name` is any one segment, and `/...` at the end is any
-//! tail, also none. As in Spin, slashes at either end of a path do not count, so that `/signup/` is no way around a
-//! rule for `/signup`. A path is compared as it is, percent-encoded.
+//! Route patterns in Spin's syntax: `/api/links` is that path, `:name` is any one segment, and `/...` at the
+//! end is any tail, also none. As in Spin, slashes at either end of a path do not count, so that `/signup/`
+//! is no way around a rule for `/signup`. A path is compared as it is, percent-encoded.
 
 use std::cmp::Ordering;
 use std::fmt;
@@ -10,8 +10,8 @@ pub const MAX_PATTERN_BYTES: usize = 512;
 /// The tail of a pattern that matches whatever follows.
 const TAIL: &str = "...";
 
-/// A parsed pattern. Greater is more specific: of several routes that match a path, the greatest is the one that
-/// Spin would choose.
+/// A parsed pattern. Greater is more specific: of several routes that match a path, the greatest is the one
+/// that Spin would choose.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Route {
     pattern: String,
@@ -107,7 +107,8 @@ impl Route {
         self.tail || parts.next().is_none()
     }
 
-    /// What stands at `index`: a literal is more specific than a parameter, that than the end, that than a tail.
+    /// What stands at `index`: a literal is more specific than a parameter, that than the end, that than a
+    /// tail.
     fn rank(&self, index: usize) -> u8 {
         match self.segments.get(index) {
             Some(Segment::Literal(_)) => 3,

@@ -1,7 +1,7 @@
 //! Which component answers which path. The host's routing and the routes of `spin.toml` both come from here.
 
 use crate::config::Config;
-use crate::route::Pattern;
+use crate::route::Route;
 
 /// The components that answer requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -43,13 +43,13 @@ impl Component {
 
 /// The routes in force: those of every component, and those of the configuration.
 pub struct Router {
-    forward: Vec<Pattern>,
+    forward: Vec<Route>,
 }
 
 impl Router {
     /// Patterns that do not parse were refused when the configuration was validated; here they match nothing.
     pub fn new(config: &Config) -> Self {
-        Self { forward: config.forward.iter().filter_map(|route| Pattern::parse(&route.path).ok()).collect() }
+        Self { forward: config.forward.iter().filter_map(|route| Route::parse(&route.path).ok()).collect() }
     }
 
     /// The component that answers `path`.
@@ -66,7 +66,7 @@ impl Router {
             }
             _ => {}
         }
-        if self.forward.iter().any(|pattern| pattern.matches(path)) {
+        if self.forward.iter().any(|route| route.matches(path)) {
             return Component::Forward;
         }
         match second {

@@ -165,7 +165,12 @@ mod tests {
             time: Number::Time,
             known: Number::Known(10),
         };
-        let done = Committed { version: 1, sums: vec![-5, 7], sequences: vec![9], time: 1234 };
+        let done = Committed {
+            version: 1,
+            sums: vec![-5, 7],
+            sequences: vec![9],
+            time: 1234,
+        };
         fill(&json(&sample), &done)
     }
 
@@ -179,7 +184,12 @@ mod tests {
 
     #[test]
     fn text_of_a_caller_never_passes_for_a_number() {
-        for user in [SUMS.to_string(), format!("\"{}", SUMS + 1), format!("\\\",\"x\":{TIME},\"y\":\"\\"), "\\".into()] {
+        for user in [
+            SUMS.to_string(),
+            format!("\"{}", SUMS + 1),
+            format!("\\\",\"x\":{TIME},\"y\":\"\\"),
+            "\\".into(),
+        ] {
             let value: serde_json::Value = serde_json::from_slice(&sample(&user)).unwrap();
             assert_eq!(value["user"], user);
             assert_eq!(value["sequence"], 7);

@@ -75,13 +75,22 @@ impl View {
 }
 
 /// The topic's subscriptions with their lag.
-async fn subscriptions<S: Store>(world: &World<'_, S>, topic: &Topic) -> Result<Vec<serde_json::Value>, Problem> {
+async fn subscriptions<S: Store>(
+    world: &World<'_, S>,
+    topic: &Topic,
+) -> Result<Vec<serde_json::Value>, Problem> {
     let _ = (world, topic);
     Ok(Vec::new())
 }
 
 fn never_used(name: &str) -> Topic {
-    Topic { name: name.to_owned(), first: 1, last: 0, first_time: None, last_time: None }
+    Topic {
+        name: name.to_owned(),
+        first: 1,
+        last: 0,
+        first_time: None,
+        last_time: None,
+    }
 }
 
 /// The names that the configuration gives, in order.
@@ -108,10 +117,15 @@ pub async fn list<S: Store>(world: &World<'_, S>, request: &Request) -> Result<R
         return Err(Problem::field("query:cursor", "is not a cursor of this list"));
     }
     let wanted = u32::try_from(limit + 1).unwrap_or(MAX_PAGE);
-    let found = world.store.topics(Some(after).filter(|a| !a.is_empty()), wanted).await?;
+    let found = world
+        .store
+        .topics(Some(after).filter(|a| !a.is_empty()), wanted)
+        .await?;
     let mut named: BTreeMap<String, Topic> = found.into_iter().map(|t| (t.name.clone(), t)).collect();
     // Past the end of a full page it is not known which configured topics have messages: they come with a later page.
-    let end = (named.len() > limit).then(|| named.keys().next_back().cloned()).flatten();
+    let end = (named.len() > limit)
+        .then(|| named.keys().next_back().cloned())
+        .flatten();
     for name in configured(world.config) {
         if name > after && end.as_deref().is_none_or(|end| name < end) {
             named.entry(name.to_owned()).or_insert_with(|| never_used(name));
@@ -122,12 +136,19 @@ pub async fn list<S: Store>(world: &World<'_, S>, request: &Request) -> Result<R
     for (_, topic) in named.into_iter().take(limit) {
         topics.push(View::of(world, topic).await?);
     }
-    let next_cursor = topics.last().filter(|_| more).map(|topic: &View| topic.name.clone());
+    let next_cursor = topics
+        .last()
+        .filter(|_| more)
+        .map(|topic: &View| topic.name.clone());
     Ok(Response::json(200, &TopicPage { topics, next_cursor }))
 }
 
 /// `GET /api/topics/{topic}`: 404 for a topic that never had a message and is not configured.
-pub async fn read<S: Store>(world: &World<'_, S>, request: &Request, name: &str) -> Result<Response, Problem> {
+pub async fn read<S: Store>(
+    world: &World<'_, S>,
+    request: &Request,
+    name: &str,
+) -> Result<Response, Problem> {
     keys::require(world.store, request, world.now, Scope::Topics).await?;
     let topic = match find(world.store, name).await? {
         Some(topic) => topic,
@@ -163,7 +184,11 @@ struct MessagePage<'a> {
 /// `GET /api/topics/{topic}/messages?after=&limit=&wait=`: messages with a sequence greater than `after` (0), in
 /// order. `wait` seconds (0 to 30) for the first. A topic without messages is empty, not unknown: a consumer may wait
 /// for its first. `after` may lie before the oldest message kept.
-pub async fn messages<S: Store>(world: &World<'_, S>, request: &Request, name: &str) -> Result<Response, Problem> {
+pub async fn messages<S: Store>(
+    world: &World<'_, S>,
+    request: &Request,
+    name: &str,
+) -> Result<Response, Problem> {
     keys::require(world.store, request, world.now, Scope::Topics).await?;
     let query = Query::of(request, &["after", "limit", "wait"])?;
     let after = query.number("after", 0..=i64::MAX as u64, 0)?;
@@ -190,14 +215,27 @@ mod tests {
             assert!(is_name(good), "{good}");
         }
         let longer = "x".repeat(65);
-        for bad in ["", "-a", ".a", "_a", "A", "a/b", "a b", "ä", "a%", longer.as_str()] {
+        for bad in [
+            "",
+            "-a",
+            ".a",
+            "_a",
+            "A",
+            "a/b",
+            "a b",
+            "ä",
+            "a%",
+            longer.as_str(),
+        ] {
             assert!(!is_name(bad), "{bad}");
         }
     }
 
     #[test]
     fn just_before_lies_between_a_name_and_all_names_below_it() {
-        let mut names = vec!["a", "a-", "a-z", "a.", "a.b", "a0", "ab", "az", "az.z", "b", "b-", "0", "9z", "z"];
+        let mut names = vec![
+            "a", "a-", "a-z", "a.", "a.b", "a0", "ab", "az", "az.z", "b", "b-", "0", "9z", "z",
+        ];
         names.sort_unstable();
         for pair in names.windows(2) {
             let before = just_before(pair[1]).unwrap();

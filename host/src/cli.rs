@@ -74,6 +74,6 @@ pub fn load(options: &ConfigOptions) -> Result<(Config, String)> {
 pub fn check(options: &ConfigOptions) -> Result<()> {
     let (config, source) = load(options)?;
     println!("# in force, from {source}");
-    println!("{}", config.masked().to_toml());
+    println!("{}", config.to_toml());
     Ok(())
 }

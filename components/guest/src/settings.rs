@@ -4,8 +4,7 @@
 use std::sync::OnceLock;
 use tollgate_core::config::Config;
 
-/// Read once per instance. A text that does not validate falls back to nothing: the host checks it before it starts
-/// a component, and under Spin the component says so on stderr and refuses to run on guessed settings.
+/// Read once per instance. A text that does not validate ends the instance; see [`refuse`].
 pub fn config() -> &'static Config {
     static CONFIG: OnceLock<Config> = OnceLock::new();
     CONFIG.get_or_init(|| {
@@ -16,9 +15,13 @@ pub fn config() -> &'static Config {
         if text.is_empty() {
             return Config::default();
         }
-        Config::parse(&text, name).unwrap_or_else(|error| {
-            eprintln!("tollgate: {error}");
-            std::process::exit(1)
-        })
+        Config::parse(&text, name).unwrap_or_else(|error| refuse(&error))
     })
+}
+
+/// Ends this instance with a message: an instance never runs on guessed settings. (Our own host validates the
+/// configuration before it starts any; under Spin this is where a mistake shows.)
+pub fn refuse(error: &dyn std::fmt::Display) -> ! {
+    eprintln!("tollgate: {error}");
+    std::process::exit(1)
 }

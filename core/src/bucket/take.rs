@@ -36,8 +36,8 @@ impl State {
         let now = now.max(self.last);
         let mut units = self.units;
         if self.token != scale.token {
-            // The parameters changed: the bucket keeps its tokens and their fraction, up to its new capacity, and has
-            // gained at its new rate since. Rounding down can admit no more.
+            // The parameters changed: the bucket keeps its tokens and their fraction, up to its new capacity,
+            // and has gained at its new rate since. Rounding down can admit no more.
             let exact = u128::from(units) * u128::from(scale.token) / u128::from(self.token);
             units = u64::try_from(exact).unwrap_or(u64::MAX);
         }
@@ -77,11 +77,11 @@ pub fn take_one(state: &mut Option<State>, bucket: &Bucket, now: u64) -> Result<
     Ok(after.level(&scale, scale.cost))
 }
 
-/// Takes every cost, or none of them. `states` are those of `buckets`, in their order, `None` for a bucket that was
-/// never seen; they change only on success. `now` is in nanoseconds, of a clock that may step back.
+/// Takes every cost, or none of them. `states` are those of `buckets`, in their order, `None` for a bucket
+/// that was never seen; they change only on success. `now` is in nanoseconds, of a clock that may step back.
 ///
-/// A key that occurs more than once is one bucket, charged with the sum; its states must be given equal and are left
-/// equal, and its parameters must be the same each time.
+/// A key that occurs more than once is one bucket, charged with the sum; its states must be given equal and
+/// are left equal, and its parameters must be the same each time.
 pub fn take_all(states: &mut [Option<State>], buckets: &[Bucket], now: u64) -> Result<Vec<Level>, TakeError> {
     if let ([state], [bucket]) = (&mut *states, buckets) {
         return take_one(state, bucket, now).map(|level| vec![level]);

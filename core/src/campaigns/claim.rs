@@ -11,11 +11,11 @@ use serde::Deserialize;
 
 use super::record::{Campaign, Claim, Codes, Live, Status, count, decode, load, path_segment};
 use super::{claims, unknown};
-use crate::commit::{Append, Commit, Condition, Committed, Mutation, Outcome, Refusal, StoreError, Template};
+use crate::commit::{Append, Commit, Committed, Condition, Mutation, Outcome, Refusal, StoreError, Template};
 use crate::http::{Request, Response};
-use crate::ids;
 use crate::idempotency::{self, Key};
 use crate::identity;
+use crate::ids;
 use crate::json;
 use crate::ports::{Store, World};
 use crate::problem::{Kind, Problem};
@@ -36,13 +36,20 @@ const CODE_LENGTH: usize = 10;
 struct Body {}
 
 /// `POST /api/campaigns/{id}/claims`: 201 if admitted.
-pub(super) async fn claim<S: Store>(world: &World<'_, S>, request: &Request, id: &str) -> Result<Response, Problem> {
+pub(super) async fn claim<S: Store>(
+    world: &World<'_, S>,
+    request: &Request,
+    id: &str,
+) -> Result<Response, Problem> {
     if !request.body.is_empty() {
         json::body::<Body>(request)?;
     }
     let key = idempotency::key(request)?;
     let user = identity::explicit_user(world.config, request)?.ok_or_else(|| {
-        Problem::new(Kind::UserRequired, format!("Say who claims: the header {}.", world.config.users.header))
+        Problem::new(
+            Kind::UserRequired,
+            format!("Say who claims: the header {}.", world.config.users.header),
+        )
     })?;
     let attempt = Attempt {
         request,
@@ -52,7 +59,10 @@ pub(super) async fn claim<S: Store>(world: &World<'_, S>, request: &Request, id:
         code: ids::token(&(world.fresh)(), CODE_LENGTH),
     };
     let response = attempt.run(world, id).await?;
-    Ok(response.with("location", format!("/api/campaigns/{id}/claims/{}", path_segment(user))))
+    Ok(response.with(
+        "location",
+        format!("/api/campaigns/{id}/claims/{}", path_segment(user)),
+    ))
 }
 
 /// One request's claim. Its ids stay the same however often the store is asked.
@@ -137,7 +147,10 @@ impl Attempt<'_> {
             Some(Verdict::OutsideWindow) => Err(outside_window(&live.campaign, world.now)),
             Some(Verdict::SoldOut) => Err(sold_out(&live.campaign)),
             Some(Verdict::Changed) => Ok(None),
-            None => Err(Problem::new(Kind::Internal, "The store refused a step that cannot be refused.")),
+            None => Err(Problem::new(
+                Kind::Internal,
+                "The store refused a step that cannot be refused.",
+            )),
         }
     }
 
@@ -153,16 +166,25 @@ impl Attempt<'_> {
         }
         let mut response = idempotency::replay(answer)?;
         if serde_json::from_slice(&response.body).is_ok_and(|stored: Stored| stored.claim.id == self.claim) {
-            response.headers.retain(|header| header.name != idempotency::REPLAYED);
+            response
+                .headers
+                .retain(|header| header.name != idempotency::REPLAYED);
         }
         Ok(response)
     }
 
     /// The user holds what the campaign allows: our own claim after a lost reply, else a 409 with the first claim.
-    async fn already<S: Store>(&self, world: &World<'_, S>, live: &Live) -> Result<Option<Response>, Problem> {
+    async fn already<S: Store>(
+        &self,
+        world: &World<'_, S>,
+        live: &Live,
+    ) -> Result<Option<Response>, Problem> {
         let campaign = &live.campaign;
         let key = campaign.claim_key(self.user, &self.claim);
-        let found = world.store.get(&Campaign::partition(&campaign.id), &[key]).await?;
+        let found = world
+            .store
+            .get(&Campaign::partition(&campaign.id), &[key])
+            .await?;
         if let Some(entry) = found.first().and_then(Option::as_ref) {
             let claim: Claim = decode(entry)?;
             if claim.id == self.claim {
@@ -183,9 +205,15 @@ impl Attempt<'_> {
         live: &Live,
     ) -> Result<Option<Problem>, Problem> {
         let campaign = &live.campaign;
-        let problem = if campaign.starts_at.is_some_and(|at| world.now.saturating_add(CLOCK_MARGIN_MS) < at) {
+        let problem = if campaign
+            .starts_at
+            .is_some_and(|at| world.now.saturating_add(CLOCK_MARGIN_MS) < at)
+        {
             return Ok(Some(not_started(campaign, world.now)));
-        } else if campaign.closed || campaign.ends_at.is_some_and(|at| at.saturating_add(CLOCK_MARGIN_MS) <= world.now)
+        } else if campaign.closed
+            || campaign
+                .ends_at
+                .is_some_and(|at| at.saturating_add(CLOCK_MARGIN_MS) <= world.now)
         {
             ended(campaign)
         } else if live.remaining == 0 {
@@ -197,8 +225,13 @@ impl Attempt<'_> {
             1 => campaign.claim_key(self.user, &self.claim),
             _ => Campaign::count_key(&campaign.id, self.user),
         };
-        let found = world.store.get(&Campaign::partition(&campaign.id), &[place]).await?;
-        let Some(entry) = found.first().and_then(Option::as_ref) else { return Ok(Some(problem)) };
+        let found = world
+            .store
+            .get(&Campaign::partition(&campaign.id), &[place])
+            .await?;
+        let Some(entry) = found.first().and_then(Option::as_ref) else {
+            return Ok(Some(problem));
+        };
         if self.key.is_some() {
             return Ok(None);
         }
@@ -206,7 +239,11 @@ impl Attempt<'_> {
             return Ok(Some(problem));
         }
         let claims = claims::stored(world.store, live, self.user).await?;
-        Ok(Some(claims.first().map_or(problem, |first| already_claimed(campaign, first))))
+        Ok(Some(
+            claims
+                .first()
+                .map_or(problem, |first| already_claimed(campaign, first)),
+        ))
     }
 
     /// The claim as one commit.
@@ -225,15 +262,23 @@ impl Attempt<'_> {
         let key = campaign.claim_key(self.user, &self.claim);
         let partition = Campaign::partition(&campaign.id);
         let answer = template::json(&claim.admitted());
-        let set = Mutation::Set { key: key.clone(), value: template::json(&claim), expires: None };
-        let idempotence = self.key.as_ref().map(|given| {
-            given.idempotence("claim", &[&campaign.id, self.user], self.request, 201, &answer)
-        });
+        let set = Mutation::Set {
+            key: key.clone(),
+            value: template::json(&claim),
+            expires: None,
+        };
+        let idempotence = self
+            .key
+            .as_ref()
+            .map(|given| given.idempotence("claim", &[&campaign.id, self.user], self.request, 201, &answer));
         let commit = Commit {
             idempotence,
             conditions: vec![
                 Condition::Absent(key),
-                Condition::Version { key: partition.clone(), version: live.version },
+                Condition::Version {
+                    key: partition.clone(),
+                    version: live.version,
+                },
                 window(campaign),
             ],
             partition,
@@ -247,7 +292,11 @@ impl Attempt<'_> {
                 payload: template::json(&claim.announcement()),
             }],
         };
-        Plan { commit, answer, mutations: meanings }
+        Plan {
+            commit,
+            answer,
+            mutations: meanings,
+        }
     }
 
     /// The counters that a claim moves, what a refusal of each means, and the index of the sequence.
@@ -272,8 +321,14 @@ fn created(answer: &Template, done: &Committed) -> Response {
 /// When the campaign admits, by the store's clock. A closed one never does.
 fn window(campaign: &Campaign) -> Condition {
     match campaign.closed {
-        true => Condition::NowIn { start: None, end: Some(0) },
-        false => Condition::NowIn { start: campaign.starts_at, end: campaign.ends_at },
+        true => Condition::NowIn {
+            start: None,
+            end: Some(0),
+        },
+        false => Condition::NowIn {
+            start: campaign.starts_at,
+            end: campaign.ends_at,
+        },
     }
 }
 
@@ -285,13 +340,20 @@ fn outside_window(campaign: &Campaign, now: u64) -> Problem {
         (Some(_), None) => true,
         (None, _) => false,
     };
-    if early { not_started(campaign, now) } else { ended(campaign) }
+    if early {
+        not_started(campaign, now)
+    } else {
+        ended(campaign)
+    }
 }
 
 fn not_started(campaign: &Campaign, now: u64) -> Problem {
     let wait = campaign.starts_at.unwrap_or(0).saturating_sub(now);
-    Problem::new(Kind::NotStarted, format!("The campaign {} has not started.", campaign.id))
-        .with_retry_after(wait.div_ceil(1_000))
+    Problem::new(
+        Kind::NotStarted,
+        format!("The campaign {} has not started.", campaign.id),
+    )
+    .with_retry_after(wait.div_ceil(1_000))
 }
 
 fn ended(campaign: &Campaign) -> Problem {
@@ -299,7 +361,10 @@ fn ended(campaign: &Campaign) -> Problem {
 }
 
 fn sold_out(campaign: &Campaign) -> Problem {
-    Problem::new(Kind::SoldOut, format!("All units of the campaign {} are taken.", campaign.id))
+    Problem::new(
+        Kind::SoldOut,
+        format!("All units of the campaign {} are taken.", campaign.id),
+    )
 }
 
 fn already_claimed(campaign: &Campaign, first: &Claim) -> Problem {

@@ -39,14 +39,24 @@ pub(super) async fn of_user<S: Store>(
     }
     let live = load(world.store, id).await?.ok_or_else(|| unknown(id))?;
     let claims = stored(world.store, &live, &user).await?;
-    Ok(Response::json(200, &Claims { claims: claims.iter().map(Claim::view).collect() }))
+    Ok(Response::json(
+        200,
+        &Claims {
+            claims: claims.iter().map(Claim::view).collect(),
+        },
+    ))
 }
 
 /// A user's claims in order of admission; at most `perUser` of them.
 pub(super) async fn stored<S: Store>(store: &S, live: &Live, user: &str) -> Result<Vec<Claim>, StoreError> {
     let campaign = &live.campaign;
     if campaign.per_user == 1 {
-        let found = store.get(&Campaign::partition(&campaign.id), &[campaign.claim_key(user, "")]).await?;
+        let found = store
+            .get(
+                &Campaign::partition(&campaign.id),
+                &[campaign.claim_key(user, "")],
+            )
+            .await?;
         return found.iter().flatten().map(decode).collect();
     }
     let prefix = Campaign::claims_prefix(&campaign.id, user);

@@ -132,20 +132,30 @@ pub async fn load<S: Store>(store: &S, id: &str) -> Result<Option<Live>, StoreEr
     let partition = Campaign::partition(id);
     let keys = [partition.clone(), Campaign::remaining_key(id)];
     let mut found = store.get(&partition, &keys).await?.into_iter();
-    let Some(entry) = found.next().flatten() else { return Ok(None) };
+    let Some(entry) = found.next().flatten() else {
+        return Ok(None);
+    };
     let campaign = decode(&entry)?;
     let remaining = count(found.next().flatten().as_ref());
-    Ok(Some(Live { campaign, version: entry.version, remaining }))
+    Ok(Some(Live {
+        campaign,
+        version: entry.version,
+        remaining,
+    }))
 }
 
 /// A counter's value; a missing one counts as 0.
 pub fn count(entry: Option<&Entry>) -> u64 {
-    entry.and_then(|e| plan::counter(&e.value)).and_then(|n| u64::try_from(n).ok()).unwrap_or(0)
+    entry
+        .and_then(|e| plan::counter(&e.value))
+        .and_then(|n| u64::try_from(n).ok())
+        .unwrap_or(0)
 }
 
 /// A record that we wrote ourselves.
 pub fn decode<T: serde::de::DeserializeOwned>(entry: &Entry) -> Result<T, StoreError> {
-    serde_json::from_slice(&entry.value).map_err(|error| StoreError::Invalid(format!("a record cannot be read: {error}")))
+    serde_json::from_slice(&entry.value)
+        .map_err(|error| StoreError::Invalid(format!("a record cannot be read: {error}")))
 }
 
 /// A campaign as answers show it.
@@ -266,7 +276,10 @@ impl Claim {
 
     /// The answer to it.
     pub fn admitted(&self) -> Admitted<'_> {
-        Admitted { outcome: "admitted", claim: self.view() }
+        Admitted {
+            outcome: "admitted",
+            claim: self.view(),
+        }
     }
 
     /// The data of its message.

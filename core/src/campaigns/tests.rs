@@ -1,5 +1,6 @@
-//! Campaigns against the store in memory: verdicts and management here, interleavings in [`races`].
+//! Campaigns against the store in memory: verdicts here, management in [`manage`], interleavings in [`races`].
 
+mod manage;
 mod races;
 
 use futures::executor::block_on;
@@ -29,13 +30,22 @@ impl Gateway {
     fn new() -> Self {
         let store = MemoryStore::new();
         block_on(keys::install_admin(&store, ADMIN, START)).unwrap();
-        Self { store, config: Config::default(), count: Cell::new(0) }
+        Self {
+            store,
+            config: Config::default(),
+            count: Cell::new(0),
+        }
     }
 
     fn with(campaign: Value) -> Self {
         let gateway = Self::new();
         let response = gateway.create(campaign);
-        assert_eq!(response.status, 201, "{}", String::from_utf8_lossy(&response.body));
+        assert_eq!(
+            response.status,
+            201,
+            "{}",
+            String::from_utf8_lossy(&response.body)
+        );
         gateway
     }
 
@@ -44,7 +54,12 @@ impl Gateway {
             self.count.set(self.count.get() + 1);
             self.count.get().to_be_bytes()
         };
-        let world = World { store, config: &self.config, now: self.store.now(), fresh: &fresh };
+        let world = World {
+            store,
+            config: &self.config,
+            now: self.store.now(),
+            fresh: &fresh,
+        };
         handle(&world, request).await
     }
 
@@ -53,8 +68,17 @@ impl Gateway {
     }
 
     fn admin(&self, method: &str, path: &str, body: &Value) -> Response {
-        let body = if body.is_null() { String::new() } else { body.to_string() };
-        self.call(method, path, &[("authorization", &format!("Bearer {ADMIN}"))], &body)
+        let body = if body.is_null() {
+            String::new()
+        } else {
+            body.to_string()
+        };
+        self.call(
+            method,
+            path,
+            &[("authorization", &format!("Bearer {ADMIN}"))],
+            &body,
+        )
     }
 
     fn create(&self, campaign: Value) -> Response {
@@ -84,7 +108,10 @@ fn request(method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Re
         method: method.into(),
         path: path.into(),
         query: None,
-        headers: headers.iter().map(|(name, value)| Header::new(*name, *value)).collect(),
+        headers: headers
+            .iter()
+            .map(|(name, value)| Header::new(*name, *value))
+            .collect(),
         body: body.into(),
         peer: "192.0.2.1".into(),
     }
@@ -96,12 +123,24 @@ fn body(response: &Response) -> Value {
 
 fn slug(response: &Response) -> String {
     let document = body(response);
-    document["type"].as_str().unwrap().trim_start_matches("urn:tollgate:problem:").to_owned()
+    document["type"]
+        .as_str()
+        .unwrap()
+        .trim_start_matches("urn:tollgate:problem:")
+        .to_owned()
 }
 
 fn pointer(response: &Response) -> String {
-    assert_eq!(response.status, 400, "{}", String::from_utf8_lossy(&response.body));
-    body(response)["errors"][0]["pointer"].as_str().unwrap().to_owned()
+    assert_eq!(
+        response.status,
+        400,
+        "{}",
+        String::from_utf8_lossy(&response.body)
+    );
+    body(response)["errors"][0]["pointer"]
+        .as_str()
+        .unwrap()
+        .to_owned()
 }
 
 #[test]
@@ -111,7 +150,10 @@ fn a_claim_is_admitted_and_announced() {
     let answer = body(&response);
     let claim = &answer["claim"];
     assert_eq!((response.status, &answer["outcome"]), (201, &json!("admitted")));
-    assert_eq!(response.header("location"), Some("/api/campaigns/c/claims/a%2F%22"));
+    assert_eq!(
+        response.header("location"),
+        Some("/api/campaigns/c/claims/a%2F%22")
+    );
     assert_eq!(claim["sequence"], 1);
     assert_eq!(claim["user"], "a/\"");
     assert_eq!(claim["code"].as_str().unwrap().len(), 10);
@@ -124,24 +166,43 @@ fn a_claim_is_admitted_and_announced() {
 
     let messages = gateway.messages();
     let message = &messages[0];
-    assert_eq!((messages.len(), message.id.as_str(), message.key.as_str()), (1, id, "a/\""));
-    assert_eq!((message.kind.as_str(), message.content_type.as_str()), ("coupon.claimed", "application/json"));
+    assert_eq!(
+        (messages.len(), message.id.as_str(), message.key.as_str()),
+        (1, id, "a/\"")
+    );
+    assert_eq!(
+        (message.kind.as_str(), message.content_type.as_str()),
+        ("coupon.claimed", "application/json")
+    );
     let data: Value = serde_json::from_slice(&message.payload).unwrap();
     let expected = json!({
         "campaign": "c", "user": "a/\"", "claim": id, "sequence": 1, "code": claim["code"], "status": "confirmed",
     });
     assert_eq!(data, expected);
 
-    let own = gateway.call("GET", "/api/campaigns/c/claims/a%2F%22", &[("x-user-id", "a/\"")], "");
+    let own = gateway.call(
+        "GET",
+        "/api/campaigns/c/claims/a%2F%22",
+        &[("x-user-id", "a/\"")],
+        "",
+    );
     assert_eq!(body(&own), json!({"claims": [claim]}));
 }
 
 #[test]
 fn verdicts_are_told_apart() {
     let gateway = Gateway::with(json!({"id": "c", "quantity": 2}));
-    assert_eq!(slug(&gateway.call("POST", "/api/campaigns/c/claims", &[], "")), "user-required");
+    assert_eq!(
+        slug(&gateway.call("POST", "/api/campaigns/c/claims", &[], "")),
+        "user-required"
+    );
     assert_eq!(pointer(&gateway.claim("not visible")), "header:x-user-id");
-    assert_eq!(gateway.call("POST", "/api/campaigns/none/claims", &[("x-user-id", "a")], "").status, 404);
+    assert_eq!(
+        gateway
+            .call("POST", "/api/campaigns/none/claims", &[("x-user-id", "a")], "")
+            .status,
+        404
+    );
     let first = body(&gateway.claim("ann"));
     assert_eq!(first["claim"]["code"], Value::Null);
     let again = gateway.claim("ann");
@@ -163,11 +224,17 @@ fn the_window_is_by_the_clock_of_the_store() {
         "id": "c", "quantity": 9, "startsAt": time::format(start), "endsAt": time::format(end),
     }));
     let early = gateway.claim("ann");
-    assert_eq!((early.status, slug(&early).as_str(), early.header("retry-after")), (403, "not-started", Some("10")));
+    assert_eq!(
+        (early.status, slug(&early).as_str(), early.header("retry-after")),
+        (403, "not-started", Some("10"))
+    );
     assert_eq!(gateway.campaign()["state"], "scheduled");
     gateway.store.set_now(start - 1);
     let early = gateway.claim("ann");
-    assert_eq!((slug(&early).as_str(), early.header("retry-after")), ("not-started", Some("1")));
+    assert_eq!(
+        (slug(&early).as_str(), early.header("retry-after")),
+        ("not-started", Some("1"))
+    );
     gateway.store.set_now(start);
     assert_eq!(gateway.claim("ann").status, 201);
     assert_eq!(gateway.campaign()["state"], "open");
@@ -194,7 +261,12 @@ fn a_user_may_claim_as_often_as_the_campaign_says() {
     assert_eq!(gateway.claim("bob").status, 410);
     assert_eq!(gateway.claim("ann").status, 409);
     let own = body(&gateway.call("GET", "/api/campaigns/c/claims/ann", &[("x-user-id", "ann")], ""));
-    let sequences: Vec<_> = own["claims"].as_array().unwrap().iter().map(|c| c["sequence"].clone()).collect();
+    let sequences: Vec<_> = own["claims"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|c| c["sequence"].clone())
+        .collect();
     assert_eq!(sequences, [1, 2, 3]);
 }
 
@@ -205,13 +277,25 @@ fn an_idempotency_key_replays_the_answer() {
     assert_eq!((first.status, first.header("idempotency-replayed")), (201, None));
     // Sold out and taken by now, which a repetition must not be told.
     let again = gateway.claim_with_key("ann", "\"k\"", "{}");
-    assert_eq!((again.status, again.header("idempotency-replayed")), (201, Some("true")));
-    assert_eq!((&again.body, again.header("location")), (&first.body, first.header("location")));
+    assert_eq!(
+        (again.status, again.header("idempotency-replayed")),
+        (201, Some("true"))
+    );
+    assert_eq!(
+        (&again.body, again.header("location")),
+        (&first.body, first.header("location"))
+    );
     let other = gateway.claim_with_key("ann", "\"k\"", "");
-    assert_eq!((other.status, slug(&other).as_str()), (422, "idempotency-key-reused"));
+    assert_eq!(
+        (other.status, slug(&other).as_str()),
+        (422, "idempotency-key-reused")
+    );
     assert_eq!(gateway.claim_with_key("ann", "\"new\"", "{}").status, 409);
     assert_eq!(gateway.claim_with_key("bob", "\"k\"", "{}").status, 410);
-    assert_eq!(pointer(&gateway.claim_with_key("ann", "k", "{}")), "header:idempotency-key");
+    assert_eq!(
+        pointer(&gateway.claim_with_key("ann", "k", "{}")),
+        "header:idempotency-key"
+    );
     assert_eq!(gateway.messages().len(), 1);
     gateway.store.set_now(START + crate::idempotency::TTL_MS);
     assert_eq!(gateway.claim_with_key("ann", "\"k\"", "{}").status, 409);
@@ -224,11 +308,21 @@ fn a_lost_reply_neither_admits_twice_nor_hides_the_claim() {
         let mut headers = vec![("x-user-id", "ann")];
         headers.extend(key.map(|key| ("idempotency-key", key)));
         let request = request("POST", "/api/campaigns/c/claims", &headers, "");
-        let lossy = Lossy { store: &gateway.store, lose: Cell::new(1) };
+        let lossy = Lossy {
+            store: &gateway.store,
+            lose: Cell::new(1),
+        };
         let response = block_on(gateway.answer(&lossy, &request));
-        assert_eq!((response.status, response.header("idempotency-replayed")), (201, None), "{per_user} {key:?}");
+        assert_eq!(
+            (response.status, response.header("idempotency-replayed")),
+            (201, None),
+            "{per_user} {key:?}"
+        );
         assert_eq!(body(&response)["claim"]["sequence"], 1);
-        assert_eq!((gateway.messages().len(), &gateway.campaign()["admitted"]), (1, &json!(1)));
+        assert_eq!(
+            (gateway.messages().len(), &gateway.campaign()["admitted"]),
+            (1, &json!(1))
+        );
     }
 }
 
@@ -237,8 +331,14 @@ fn a_store_that_is_down_closes_the_door() {
     let gateway = Gateway::with(json!({"id": "c", "quantity": 1}));
     gateway.store.fail_next(StoreError::Unavailable("down".into()));
     let response = gateway.claim("ann");
-    assert_eq!((response.status, response.header("retry-after")), (503, Some("1")));
-    let never = Lossy { store: &gateway.store, lose: Cell::new(99) };
+    assert_eq!(
+        (response.status, response.header("retry-after")),
+        (503, Some("1"))
+    );
+    let never = Lossy {
+        store: &gateway.store,
+        lose: Cell::new(99),
+    };
     let request = request("POST", "/api/campaigns/c/claims", &[("x-user-id", "ann")], "");
     assert_eq!(block_on(gateway.answer(&never, &request)).status, 503);
     assert_eq!(gateway.messages().len(), 1);
@@ -262,118 +362,32 @@ fn a_users_claims_are_for_the_user_and_for_the_scope() {
     let path = "/api/campaigns/c/claims/ann";
     assert_eq!(gateway.call("GET", path, &[("x-user-id", "bob")], "").status, 403);
     assert_eq!(gateway.call("GET", path, &[], "").status, 401);
-    assert_eq!(gateway.call("GET", path, &[("authorization", "Bearer nonsense-nonsense")], "").status, 401);
-    assert_eq!(body(&gateway.admin("GET", path, &Value::Null))["claims"][0]["user"], "ann");
-    assert_eq!(body(&gateway.admin("GET", "/api/campaigns/c/claims/an", &Value::Null)), json!({"claims": []}));
-    assert_eq!(gateway.admin("GET", "/api/campaigns/none/claims/ann", &Value::Null).status, 404);
-    assert_eq!(gateway.admin("GET", "/api/campaigns/c/claims/%zz", &Value::Null).status, 404);
-}
-
-#[test]
-fn a_campaign_is_made_once_and_shown_to_anyone() {
-    let gateway = Gateway::new();
-    let response = gateway.create(json!({"id": "c", "quantity": 5}));
-    assert_eq!((response.status, response.header("location")), (201, Some("/api/campaigns/c")));
-    let expected = json!({
-        "id": "c", "quantity": 5, "perUser": 1, "startsAt": null, "endsAt": null, "holdSeconds": null, "codes": "none",
-        "topic": "coupon", "createdAt": time::format(START), "admitted": 0, "remaining": 5, "state": "open",
-    });
-    assert_eq!(body(&response), expected);
-    assert_eq!(gateway.campaign(), expected);
-    let again = gateway.create(json!({"id": "c", "quantity": 6}));
-    assert_eq!((again.status, &gateway.campaign()), (409, &expected));
-    assert_eq!(gateway.call("POST", "/api/campaigns", &[], r#"{"id":"d","quantity":1}"#).status, 401);
-    assert_eq!(gateway.call("GET", "/api/campaigns", &[], "").status, 401);
-    assert_eq!(gateway.call("PATCH", "/api/campaigns/c", &[], "{}").status, 401);
-    assert_eq!(gateway.call("DELETE", "/api/campaigns/c", &[], "").header("allow"), Some("GET, HEAD, PATCH"));
-    for path in ["/api/campaigns/", "/api/campaigns/none", "/api/campaigns/C", "/api/campaigns/c/x", "/api/receipts/verify"] {
-        assert_eq!(gateway.call("GET", path, &[], "").status, 404, "{path}");
-    }
-}
-
-#[test]
-fn bad_campaigns_name_their_field() {
-    let gateway = Gateway::new();
-    let cases = [
-        (json!({"quantity": 1}), "#/id"),
-        (json!({"id": "c"}), "#/quantity"),
-        (json!({"id": "", "quantity": 1}), "#/id"),
-        (json!({"id": "-c", "quantity": 1}), "#/id"),
-        (json!({"id": "a/b", "quantity": 1}), "#/id"),
-        (json!({"id": "x".repeat(65), "quantity": 1}), "#/id"),
-        (json!({"id": "c", "quantity": 0}), "#/quantity"),
-        (json!({"id": "c", "quantity": -1}), "#/quantity"),
-        (json!({"id": "c", "quantity": 1.5}), "#/quantity"),
-        (json!({"id": "c", "quantity": "1"}), "#/quantity"),
-        (json!({"id": "c", "quantity": 1_000_000_001_u64}), "#/quantity"),
-        (json!({"id": "c", "quantity": 1, "perUser": 0}), "#/perUser"),
-        (json!({"id": "c", "quantity": 1, "perUser": 1_001}), "#/perUser"),
-        (json!({"id": "c", "quantity": 1, "startsAt": "soon"}), "#/startsAt"),
-        (json!({"id": "c", "quantity": 1, "startsAt": "2027-01-02T00:00:00Z", "endsAt": "2027-01-02T00:00:00Z"}), "#/endsAt"),
-        (json!({"id": "c", "quantity": 1, "holdSeconds": 60}), "#/holdSeconds"),
-        (json!({"id": "c", "quantity": 1, "codes": "some"}), "#/codes"),
-        (json!({"id": "c", "quantity": 1, "topic": "A b"}), "#/topic"),
-        (json!({"id": "c", "quantity": 1, "nope": 1}), "#/nope"),
-    ];
-    for (campaign, expected) in cases {
-        assert_eq!(pointer(&gateway.create(campaign.clone())), expected, "{campaign}");
-    }
-    assert_eq!(body(&gateway.admin("GET", "/api/campaigns", &Value::Null)), json!({"campaigns": [], "nextCursor": null}));
-}
-
-#[test]
-fn a_change_moves_the_units_left_and_never_below_what_is_admitted() {
-    let gateway = Gateway::with(json!({"id": "c", "quantity": 2, "endsAt": time::format(START + SECOND)}));
-    gateway.claim("ann");
-    gateway.claim("bob");
-    let patch = |patch: Value| gateway.admin("PATCH", "/api/campaigns/c", &patch);
-    assert_eq!(gateway.claim("cleo").status, 410);
-    let more = body(&patch(json!({"quantity": 3})));
-    assert_eq!((&more["remaining"], &more["admitted"], &more["state"]), (&json!(1), &json!(2), &json!("open")));
-    assert_eq!(gateway.claim("cleo").status, 201);
-    let below = patch(json!({"quantity": 2}));
-    assert_eq!((below.status, &body(&below)["errors"][0]["pointer"]), (409, &json!("#/quantity")));
-    assert_eq!(gateway.campaign()["quantity"], 3);
-    assert_eq!(body(&patch(json!({"endsAt": null})))["endsAt"], Value::Null);
-    for (bad, at) in [
-        (json!({"quantity": null}), "#/quantity"),
-        (json!({"quantity": 0}), "#/quantity"),
-        (json!({"endsAt": "x"}), "#/endsAt"),
-        (json!({"state": "open"}), "#/state"),
-        (json!({"state": null}), "#/state"),
-        (json!({"perUser": 2}), "#/perUser"),
-    ] {
-        assert_eq!(pointer(&patch(bad.clone())), at, "{bad}");
-    }
-    assert_eq!(gateway.admin("PATCH", "/api/campaigns/none", &json!({})).status, 404);
-    assert_eq!(body(&patch(json!({"quantity": 4, "state": "closed"})))["state"], "closed");
-    assert_eq!(slug(&gateway.claim("dan")), "ended");
-    assert_eq!(slug(&gateway.claim("ann")), "already-claimed");
-    assert_eq!(body(&patch(json!({})))["state"], "closed");
-}
-
-#[test]
-fn campaigns_are_listed_page_by_page() {
-    let gateway = Gateway::new();
-    for id in ["b", "a", "a-b", "c"] {
-        gateway.create(json!({"id": id, "quantity": 1}));
-    }
-    gateway.claim("ann");
-    let mut seen = Vec::new();
-    let mut query = "limit=3".to_owned();
-    for _ in 0..3 {
-        let mut listed = request("GET", "/api/campaigns", &[("authorization", &format!("Bearer {ADMIN}"))], "");
-        listed.query = Some(query.clone());
-        let page = body(&block_on(gateway.answer(&gateway.store, &listed)));
-        let campaigns = page["campaigns"].as_array().unwrap();
-        seen.extend(campaigns.iter().map(|c| (c["id"].as_str().unwrap().to_owned(), c["remaining"].clone())));
-        match page["nextCursor"].as_str() {
-            Some(cursor) => query = format!("limit=3&cursor={cursor}"),
-            None => break,
-        }
-    }
-    let expected = [("a", 1), ("a-b", 1), ("b", 1), ("c", 0)].map(|(id, left)| (id.to_owned(), json!(left)));
-    assert_eq!(seen, expected);
+    assert_eq!(
+        gateway
+            .call("GET", path, &[("authorization", "Bearer nonsense-nonsense")], "")
+            .status,
+        401
+    );
+    assert_eq!(
+        body(&gateway.admin("GET", path, &Value::Null))["claims"][0]["user"],
+        "ann"
+    );
+    assert_eq!(
+        body(&gateway.admin("GET", "/api/campaigns/c/claims/an", &Value::Null)),
+        json!({"claims": []})
+    );
+    assert_eq!(
+        gateway
+            .admin("GET", "/api/campaigns/none/claims/ann", &Value::Null)
+            .status,
+        404
+    );
+    assert_eq!(
+        gateway
+            .admin("GET", "/api/campaigns/c/claims/%zz", &Value::Null)
+            .status,
+        404
+    );
 }
 
 /// Carries commits out and loses the first `lose` replies.
@@ -396,7 +410,12 @@ impl Store for Lossy<'_> {
     async fn get(&self, p: &str, keys: &[String]) -> Result<Vec<Option<crate::commit::Entry>>, StoreError> {
         self.store.get(p, keys).await
     }
-    async fn scan(&self, p: &str, after: Option<&str>, n: u32) -> Result<Vec<crate::commit::Item>, StoreError> {
+    async fn scan(
+        &self,
+        p: &str,
+        after: Option<&str>,
+        n: u32,
+    ) -> Result<Vec<crate::commit::Item>, StoreError> {
         self.store.scan(p, after, n).await
     }
     async fn read(&self, t: &str, after: u64, n: u32, wait: u32) -> Result<Vec<Message>, StoreError> {

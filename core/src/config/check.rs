@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use super::error::{Fault, Path};
 use super::{Bytes, Clients, Config, Forward, Limit, Links, Per, Server, Span};
+use crate::route::Route;
 
 mod topics;
 
@@ -41,7 +42,6 @@ pub const RESERVED_SEGMENTS: &[&str] = &[
 const MAX_TRUSTED_PROXIES: usize = 256;
 const MAX_METHODS: usize = 16;
 const MAX_METHOD: usize = 32;
-const MAX_PATTERN: usize = 1_024;
 const MAX_HEADER_NAME: usize = 64;
 const MAX_CONNECTIONS: u32 = 1_000_000;
 const MAX_WORKERS: u32 = 1_024;
@@ -211,53 +211,11 @@ fn methods(methods: &[String], path: &Path) -> Checked {
     Ok(())
 }
 
-/// Spin's route syntax: literal segments, `:name` for one segment, `...` last for any tail.
+/// See [`crate::route`] for the syntax.
 fn pattern(text: &str, path: Path) -> Checked {
-    ensure(
-        text.starts_with('/') && text.len() <= MAX_PATTERN,
-        path.clone(),
-        "must begin with / (at most 1,024 bytes)",
-    )?;
-    if text == "/" {
-        return Ok(());
-    }
-    let segments: Vec<&str> = text.trim_start_matches('/').split('/').collect();
-    ensure(
-        !text.starts_with("//"),
-        path.clone(),
-        "must not have empty segments",
-    )?;
-    for (index, segment) in segments.iter().enumerate() {
-        ensure(
-            !segment.is_empty(),
-            path.clone(),
-            "must not have empty segments, nor end with /",
-        )?;
-        if *segment == "..." {
-            let last = index + 1 == segments.len();
-            ensure(last, path.clone(), "must have the wildcard ... at the end only")?;
-        } else if let Some(name) = segment.strip_prefix(':') {
-            let word = !name.is_empty()
-                && name
-                    .bytes()
-                    .all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-');
-            ensure(
-                word,
-                path.clone(),
-                "must name a variable segment with letters, digits, - and _, e.g. /users/:id",
-            )?;
-        } else {
-            let plain = segment
-                .bytes()
-                .all(|b| b.is_ascii_graphic() && !matches!(b, b'?' | b'#' | b'*'));
-            ensure(
-                plain,
-                path.clone(),
-                "must be written as it is sent: visible ASCII without ?, # and *",
-            )?;
-        }
-    }
-    Ok(())
+    Route::parse(text)
+        .map(|_| ())
+        .map_err(|error| Fault::new(path, error.to_string()))
 }
 
 fn is_listen_address(text: &str) -> bool {

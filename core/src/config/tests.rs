@@ -209,7 +209,6 @@ fn every_rule_of_a_limit_is_checked() {
         ("name", "name = \"a b\""),
         ("path", "path = \"x\""),
         ("path", "path = \"/a//b\""),
-        ("path", "path = \"/a/\""),
         ("path", "path = \"/.../b\""),
         ("path", "path = \"/:\""),
         ("path", "path = \"/a?b\""),

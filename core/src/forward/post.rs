@@ -6,8 +6,8 @@ use super::record::{self, Record};
 use crate::campaigns::DEFAULT_TOPIC;
 use crate::commit::{Append, Commit, Condition, Mutation, Outcome, StoreError, literal};
 use crate::http::{Request, Response};
-use crate::identity::{self, ClientId};
 use crate::idempotency::{self, Key};
+use crate::identity::{self, ClientId};
 use crate::keys::{self, Scope};
 use crate::ports::{Store, World};
 use crate::problem::{Kind, Problem};
@@ -39,13 +39,17 @@ pub(super) async fn to_topic<S: Store>(
         }
         None => {
             let header = &world.config.clients.header;
-            return Err(Problem::new(Kind::ClientIdRequired, format!("Send an API key or the header {header}.")));
+            return Err(Problem::new(
+                Kind::ClientIdRequired,
+                format!("Send an API key or the header {header}."),
+            ));
         }
     };
     let open = topics::is_configured(world.config, topic) && !announces_claims(world, topic);
     if !open && !key.is_some_and(|key| key.allows(Scope::Topics)) {
         let mut problem = Problem::not_found();
-        problem.detail = format!("There is no topic {topic} to post to; a key with the scope topics may begin one.");
+        problem.detail =
+            format!("There is no topic {topic} to post to; a key with the scope topics may begin one.");
         return Err(problem);
     }
     Post::new(world, request, topic, client)?.run(world).await
@@ -82,17 +86,29 @@ struct Post<'a> {
 }
 
 impl<'a> Post<'a> {
-    fn new<S>(world: &World<'_, S>, request: &'a Request, topic: &str, client: ClientId) -> Result<Self, Problem> {
+    fn new<S>(
+        world: &World<'_, S>,
+        request: &'a Request,
+        topic: &str,
+        client: ClientId,
+    ) -> Result<Self, Problem> {
         if request.body.len() > MAX_BODY {
-            return Err(Problem::new(Kind::TooLarge, format!("A message takes at most {MAX_BODY} bytes.")));
+            return Err(Problem::new(
+                Kind::TooLarge,
+                format!("A message takes at most {MAX_BODY} bytes."),
+            ));
         }
         let idempotency_key = idempotency::key(request)?;
-        let key = match plain_header(request, "x-partition-key", MAX_PARTITION_KEY, |b| b.is_ascii_graphic())? {
+        let key = match plain_header(request, "x-partition-key", MAX_PARTITION_KEY, |b| {
+            b.is_ascii_graphic()
+        })? {
             Some(key) => key.to_owned(),
             None => client.as_str().to_owned(),
         };
-        let content_type = plain_header(request, "content-type", MAX_CONTENT_TYPE, |b| (0x20..=0x7e).contains(&b))?
-            .unwrap_or("application/octet-stream");
+        let content_type = plain_header(request, "content-type", MAX_CONTENT_TYPE, |b| {
+            (0x20..=0x7e).contains(&b)
+        })?
+        .unwrap_or("application/octet-stream");
         let id = record::id(client.as_str(), &ids::token(&(world.fresh)(), ids::ID_LENGTH));
         let record = Record {
             topic: topic.to_owned(),
@@ -104,7 +120,12 @@ impl<'a> Post<'a> {
             path: request.path.clone(),
             time: Number::Time,
         };
-        Ok(Self { request, idempotency_key, id, record })
+        Ok(Self {
+            request,
+            idempotency_key,
+            id,
+            record,
+        })
     }
 
     async fn run<S: Store>(&self, world: &World<'_, S>) -> Result<Response, Problem> {
@@ -113,7 +134,10 @@ impl<'a> Post<'a> {
         loop {
             match world.store.commit(self.commit(world, &answer)).await {
                 Ok(Outcome::Committed(done)) => {
-                    return Ok(located(Response::json_bytes(202, template::fill(&answer, &done)), &self.id));
+                    return Ok(located(
+                        Response::json_bytes(202, template::fill(&answer, &done)),
+                        &self.id,
+                    ));
                 }
                 Ok(Outcome::Replayed(stored)) => return self.replayed(&stored),
                 Ok(Outcome::Conflict) => return Err(idempotency::mismatch()),
@@ -126,13 +150,18 @@ impl<'a> Post<'a> {
     }
 
     fn accepted(&self, sequence: Number) -> Accepted<'_> {
-        Accepted { id: &self.id, topic: &self.record.topic, sequence }
+        Accepted {
+            id: &self.id,
+            topic: &self.record.topic,
+            sequence,
+        }
     }
 
     fn commit<S>(&self, world: &World<'_, S>, answer: &[crate::commit::Part]) -> Commit {
-        let idempotence = self.idempotency_key.as_ref().map(|key| {
-            key.idempotence("forward", &[&self.record.client], self.request, 202, answer)
-        });
+        let idempotence = self
+            .idempotency_key
+            .as_ref()
+            .map(|key| key.idempotence("forward", &[&self.record.client], self.request, 202, answer));
         let entry = record::entry_key(&self.id);
         let set = Mutation::Set {
             key: entry.clone(),
@@ -162,9 +191,13 @@ impl<'a> Post<'a> {
             id: String,
         }
         let mut response = idempotency::replay(stored)?;
-        let Ok(Stored { id }) = serde_json::from_slice(&response.body) else { return Ok(response) };
+        let Ok(Stored { id }) = serde_json::from_slice(&response.body) else {
+            return Ok(response);
+        };
         if id == self.id {
-            response.headers.retain(|header| header.name != idempotency::REPLAYED);
+            response
+                .headers
+                .retain(|header| header.name != idempotency::REPLAYED);
         }
         Ok(located(response, &id))
     }
@@ -172,7 +205,10 @@ impl<'a> Post<'a> {
     /// Our id is there: our own commit's reply was lost.
     async fn there_already<S: Store>(&self, world: &World<'_, S>) -> Result<Response, Problem> {
         match record::load(world.store, &self.id).await? {
-            Some(record) => Ok(located(Response::json(202, &self.accepted(record.sequence)), &self.id)),
+            Some(record) => Ok(located(
+                Response::json(202, &self.accepted(record.sequence)),
+                &self.id,
+            )),
             None => Err(Problem::new(Kind::Internal, "The record of the message is gone.")),
         }
     }
@@ -189,11 +225,16 @@ fn plain_header<'r>(
     most: usize,
     allowed: impl Fn(u8) -> bool,
 ) -> Result<Option<&'r str>, Problem> {
-    let Some(header) = request.headers.iter().find(|h| h.name == name) else { return Ok(None) };
+    let Some(header) = request.headers.iter().find(|h| h.name == name) else {
+        return Ok(None);
+    };
     let text = std::str::from_utf8(&header.value).ok();
     let sound = |text: &&str| (1..=most).contains(&text.len()) && text.bytes().all(&allowed);
     match text.filter(sound) {
         Some(text) => Ok(Some(text)),
-        None => Err(Problem::field(format!("header:{name}"), format!("must be 1 to {most} visible ASCII characters"))),
+        None => Err(Problem::field(
+            format!("header:{name}"),
+            format!("must be 1 to {most} visible ASCII characters"),
+        )),
     }
 }

@@ -49,7 +49,10 @@ pub(super) fn id(client: &str, token: &str) -> String {
 fn is_id(text: &str) -> bool {
     text.len() == SHARD_DIGITS + ids::ID_LENGTH
         && text.bytes().all(|b| b.is_ascii_alphanumeric())
-        && text.bytes().take(SHARD_DIGITS).all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
+        && text
+            .bytes()
+            .take(SHARD_DIGITS)
+            .all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
 }
 
 /// The partition of an id's record.
@@ -66,7 +69,9 @@ pub(super) fn entry_key(id: &str) -> String {
 pub(super) fn expiry(config: &Config, topic: &str, now: u64) -> u64 {
     let configured = config.topics.get(topic).and_then(|settings| settings.retention);
     let retention = configured.map_or(DEFAULT_RETENTION_MS, |span| span.0 / NS_PER_MS);
-    now.saturating_add(retention).saturating_add(GRACE_MS).min(time::MAX_TIME)
+    now.saturating_add(retention)
+        .saturating_add(GRACE_MS)
+        .min(time::MAX_TIME)
 }
 
 /// The record of a message, if it is there.
@@ -75,9 +80,13 @@ pub(super) async fn load<S: Store>(store: &S, id: &str) -> Result<Option<Record>
         return Ok(None);
     }
     let found = store.get(&partition(id), &[entry_key(id)]).await?;
-    let Some(entry) = found.into_iter().flatten().next() else { return Ok(None) };
+    let Some(entry) = found.into_iter().flatten().next() else {
+        return Ok(None);
+    };
     let decoded = serde_json::from_slice(&entry.value);
-    decoded.map(Some).map_err(|error| StoreError::Invalid(format!("a record cannot be read: {error}")))
+    decoded
+        .map(Some)
+        .map_err(|error| StoreError::Invalid(format!("a record cannot be read: {error}")))
 }
 
 #[derive(Serialize)]
@@ -97,12 +106,21 @@ struct View<'a> {
 }
 
 /// `GET /api/messages/{id}`: for the client that posted it, and for the scope `topics`.
-pub(super) async fn read<S: Store>(world: &World<'_, S>, request: &Request, id: &str) -> Result<Response, Problem> {
+pub(super) async fn read<S: Store>(
+    world: &World<'_, S>,
+    request: &Request,
+    id: &str,
+) -> Result<Response, Problem> {
     let record = load(world.store, id).await?.ok_or_else(Problem::not_found)?;
     let caller = identity::client(world.store, world.config, request, world.now).await?;
     if caller.as_str() != record.client {
-        if request.header("authorization").is_none() && identity::named_client(world.config, request).is_some() {
-            return Err(Problem::new(Kind::Forbidden, "This message was posted by another client."));
+        if request.header("authorization").is_none()
+            && identity::named_client(world.config, request).is_some()
+        {
+            return Err(Problem::new(
+                Kind::Forbidden,
+                "This message was posted by another client.",
+            ));
         }
         keys::require(world.store, request, world.now, Scope::Topics).await?;
     }
@@ -122,7 +140,10 @@ pub(super) async fn read<S: Store>(world: &World<'_, S>, request: &Request, id: 
 }
 
 /// What became of the message at each subscription of its topic.
-async fn deliveries<S: Store>(world: &World<'_, S>, record: &Record) -> Result<Vec<serde_json::Value>, Problem> {
+async fn deliveries<S: Store>(
+    world: &World<'_, S>,
+    record: &Record,
+) -> Result<Vec<serde_json::Value>, Problem> {
     let _ = (world, record);
     Ok(Vec::new())
 }

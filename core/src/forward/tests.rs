@@ -1,0 +1,414 @@
+//! Forwarded requests and topics against the store in memory.
+
+use futures::executor::block_on;
+use serde_json::{Value, json};
+use std::cell::Cell;
+
+use super::handle;
+use crate::commit::StoreError;
+use crate::config::{Config, Forward, TopicSettings};
+use crate::http::{Header, Request, Response};
+use crate::keys;
+use crate::memory::{MemoryStore, START};
+use crate::ports::{Store, World};
+
+const ADMIN: &str = "an-admin-key-for-tests";
+const ANN: (&str, &str) = ("x-client-id", "ann");
+
+struct Gateway {
+    store: MemoryStore,
+    config: Config,
+    count: Cell<u128>,
+}
+
+impl Gateway {
+    /// With the topics `orders` and `coupon`, and routes that feed `signup`.
+    fn new() -> Self {
+        let store = MemoryStore::new();
+        block_on(keys::install_admin(&store, ADMIN, START)).unwrap();
+        let route = |path: &str, methods: &[&str], topic: &str| Forward {
+            path: path.into(),
+            methods: methods.iter().map(|m| (*m).to_owned()).collect(),
+            topic: topic.into(),
+        };
+        let config = Config {
+            forward: vec![
+                route("/hooks/...", &["*"], "hooks"),
+                route("/signup", &["POST", "PUT"], "signup"),
+                route("/hooks/:name", &["POST"], "signup"),
+            ],
+            topics: ["orders", "coupon"]
+                .map(|name| (name.to_owned(), TopicSettings::default()))
+                .into(),
+            ..Config::default()
+        };
+        Self {
+            store,
+            config,
+            count: Cell::new(0),
+        }
+    }
+
+    fn send(&self, request: &Request) -> Response {
+        let fresh = || {
+            self.count.set(self.count.get() + 1);
+            self.count.get().to_be_bytes()
+        };
+        let world = World {
+            store: &self.store,
+            config: &self.config,
+            now: self.store.now(),
+            fresh: &fresh,
+        };
+        block_on(handle(&world, request))
+    }
+
+    fn call(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Response {
+        let (path, query) = match path.split_once('?') {
+            Some((path, query)) => (path, Some(query.to_owned())),
+            None => (path, None),
+        };
+        self.send(&Request {
+            method: method.into(),
+            path: path.into(),
+            query,
+            headers: headers
+                .iter()
+                .map(|(name, value)| Header::new(*name, *value))
+                .collect(),
+            body: body.into(),
+            peer: "192.0.2.1".into(),
+        })
+    }
+
+    fn admin(&self, method: &str, path: &str) -> Response {
+        self.call(
+            method,
+            path,
+            &[("authorization", &format!("Bearer {ADMIN}"))],
+            b"",
+        )
+    }
+
+    fn depth(&self, topic: &str) -> usize {
+        block_on(self.store.read(topic, 0, 1_000, 0)).unwrap().len()
+    }
+}
+
+fn body(response: &Response) -> Value {
+    serde_json::from_slice(&response.body).unwrap()
+}
+
+fn pointer(response: &Response) -> String {
+    assert_eq!(
+        response.status,
+        400,
+        "{}",
+        String::from_utf8_lossy(&response.body)
+    );
+    body(response)["errors"][0]["pointer"]
+        .as_str()
+        .unwrap()
+        .to_owned()
+}
+
+#[test]
+fn a_request_becomes_a_record_and_a_message() {
+    let gateway = Gateway::new();
+    let headers = [
+        ANN,
+        ("content-type", "application/json"),
+        ("x-partition-key", "p-1"),
+    ];
+    let response = gateway.call("POST", "/api/topics/orders/messages", &headers, br#"{"n":1.0}"#);
+    let answer = body(&response);
+    let id = answer["id"].as_str().unwrap();
+    assert_eq!(
+        (response.status, &answer),
+        (202, &json!({"id": id, "topic": "orders", "sequence": 1}))
+    );
+    let location = format!("/api/messages/{id}");
+    assert_eq!(response.header("location"), Some(location.as_str()));
+
+    let record = body(&gateway.call("GET", &location, &[ANN], b""));
+    let expected = json!({
+        "id": id, "topic": "orders", "sequence": 1, "key": "p-1", "contentType": "application/json", "method": "POST",
+        "path": "/api/topics/orders/messages", "time": "2027-01-15T08:00:00Z", "client": "id:ann", "deliveries": [],
+    });
+    assert_eq!(record, expected);
+
+    let read = body(&gateway.admin("GET", "/api/topics/orders/messages"));
+    let message = json!({
+        "id": id, "sequence": 1, "topic": "orders", "key": "p-1", "type": "http.request",
+        "time": "2027-01-15T08:00:00Z", "contentType": "application/json", "data": {"n": 1.0},
+    });
+    assert_eq!(read, json!({"messages": [message], "nextAfter": 1}));
+}
+
+#[test]
+fn the_client_is_the_key_of_a_message_that_names_none() {
+    let gateway = Gateway::new();
+    assert_eq!(
+        gateway
+            .call("POST", "/api/topics/orders/messages", &[ANN], b"\x00\xff")
+            .status,
+        202
+    );
+    let read = body(&gateway.admin("GET", "/api/topics/orders/messages"));
+    let message = &read["messages"][0];
+    assert_eq!(
+        (&message["key"], &message["dataBase64"]),
+        (&json!("id:ann"), &json!("AP8="))
+    );
+    assert_eq!(message["contentType"], "application/octet-stream");
+}
+
+#[test]
+fn a_record_is_for_its_sender_and_for_the_scope() {
+    let gateway = Gateway::new();
+    let sent = gateway.call("POST", "/api/topics/orders/messages", &[ANN], b"x");
+    let path = sent.header("location").unwrap();
+    assert_eq!(
+        gateway.call("GET", path, &[("x-client-id", "bob")], b"").status,
+        403
+    );
+    assert_eq!(gateway.call("GET", path, &[], b"").status, 401);
+    assert_eq!(gateway.admin("GET", path).status, 200);
+    for path in [
+        "/api/messages/",
+        "/api/messages/x",
+        "/api/messages/00aaaaaaaaaaaaaaaaaaaa",
+        "/api/messages/é",
+    ] {
+        assert_eq!(gateway.call("GET", path, &[ANN], b"").status, 404, "{path}");
+    }
+    assert_eq!(gateway.call("DELETE", path, &[ANN], b"").status, 405);
+    gateway.store.set_now(START + 15 * 24 * 60 * 60 * 1_000);
+    assert_eq!(gateway.call("GET", path, &[ANN], b"").status, 404);
+}
+
+#[test]
+fn bad_requests_name_their_field_and_append_nothing() {
+    let gateway = Gateway::new();
+    let post = |headers: &[(&str, &str)], body: &[u8]| {
+        gateway.call("POST", "/api/topics/orders/messages", headers, body)
+    };
+    let nobody = post(&[], b"x");
+    assert_eq!(
+        (nobody.status, &body(&nobody)["type"]),
+        (400, &json!("urn:tollgate:problem:client-id-required"))
+    );
+    assert_eq!(
+        pointer(&post(&[("x-client-id", "a b")], b"x")),
+        "header:x-client-id"
+    );
+    assert_eq!(
+        pointer(&post(&[ANN, ("x-partition-key", "")], b"x")),
+        "header:x-partition-key"
+    );
+    assert_eq!(
+        pointer(&post(&[ANN, ("x-partition-key", &"x".repeat(129))], b"x")),
+        "header:x-partition-key"
+    );
+    assert_eq!(
+        pointer(&post(&[ANN, ("content-type", "a\u{1}")], b"x")),
+        "header:content-type"
+    );
+    assert_eq!(
+        pointer(&post(&[ANN, ("idempotency-key", "k")], b"x")),
+        "header:idempotency-key"
+    );
+    assert_eq!(
+        pointer(&gateway.call("POST", "/api/topics/A%20b/messages", &[ANN], b"x")),
+        "path:topic"
+    );
+    assert_eq!(post(&[ANN], &vec![0; super::MAX_BODY + 1]).status, 413);
+    assert_eq!(gateway.depth("orders"), 0);
+    assert_eq!(post(&[ANN], &vec![0; super::MAX_BODY]).status, 202);
+    assert_eq!(post(&[ANN], b"").status, 202);
+}
+
+#[test]
+fn strangers_neither_begin_topics_nor_forge_claims() {
+    let gateway = Gateway::new();
+    let post = |topic: &str, headers: &[(&str, &str)]| {
+        gateway
+            .call("POST", &format!("/api/topics/{topic}/messages"), headers, b"x")
+            .status
+    };
+    assert_eq!(
+        (
+            post("signup", &[ANN]),
+            post("new", &[ANN]),
+            post("coupon", &[ANN])
+        ),
+        (202, 404, 404)
+    );
+    let admin = format!("Bearer {ADMIN}");
+    assert_eq!(
+        (
+            post("new", &[("authorization", &admin)]),
+            post("coupon", &[("authorization", &admin)])
+        ),
+        (202, 202)
+    );
+    assert_eq!(post("new", &[ANN]), 404);
+}
+
+#[test]
+fn an_idempotency_key_posts_once() {
+    let gateway = Gateway::new();
+    let post = |client: &str, body: &[u8]| {
+        let headers = [("x-client-id", client), ("idempotency-key", "\"k\"")];
+        gateway.call("POST", "/api/topics/orders/messages", &headers, body)
+    };
+    let first = post("ann", b"x");
+    let again = post("ann", b"x");
+    assert_eq!(
+        (again.status, &again.body, again.header("location")),
+        (202, &first.body, first.header("location"))
+    );
+    assert_eq!(
+        (
+            first.header("idempotency-replayed"),
+            again.header("idempotency-replayed")
+        ),
+        (None, Some("true"))
+    );
+    assert_eq!((post("ann", b"y").status, post("bob", b"y").status), (422, 202));
+    assert_eq!(gateway.depth("orders"), 2);
+}
+
+#[test]
+fn a_lost_reply_is_asked_for_again_and_appends_once() {
+    for key in [None, Some(("idempotency-key", "\"k\""))] {
+        let gateway = Gateway::new();
+        let headers: Vec<_> = [ANN].into_iter().chain(key).collect();
+        gateway.store.fail_next(StoreError::Unknown("lost".into()));
+        let response = gateway.call("POST", "/api/topics/orders/messages", &headers, b"x");
+        assert_eq!((response.status, &body(&response)["sequence"]), (202, &json!(1)));
+        assert_eq!(response.header("idempotency-replayed"), None);
+        assert_eq!(gateway.depth("orders"), 1);
+    }
+}
+
+#[test]
+fn configured_routes_take_plain_requests() {
+    let gateway = Gateway::new();
+    let form = [("content-type", "application/x-www-form-urlencoded")];
+    let response = gateway.call("POST", "/signup", &form, b"name=ann");
+    assert_eq!(
+        (response.status, &body(&response)["topic"]),
+        (202, &json!("signup"))
+    );
+    let record = body(&gateway.call("GET", response.header("location").unwrap(), &[], b""));
+    assert_eq!(
+        (&record["client"], &record["path"]),
+        (&json!("ip:192.0.2.1"), &json!("/signup"))
+    );
+
+    let wrong = gateway.call("GET", "/signup", &[], b"");
+    assert_eq!((wrong.status, wrong.header("allow")), (405, Some("POST, PUT")));
+    assert_eq!(gateway.call("POST", "/elsewhere", &[], b"").status, 404);
+    // The more specific route first, another where only that one takes the method.
+    assert_eq!(
+        body(&gateway.call("POST", "/hooks/a", &[], b""))["topic"],
+        "signup"
+    );
+    assert_eq!(body(&gateway.call("PUT", "/hooks/a", &[], b""))["topic"], "hooks");
+    assert_eq!(
+        body(&gateway.call("POST", "/hooks/a/b", &[], b""))["topic"],
+        "hooks"
+    );
+}
+
+#[test]
+fn topics_show_their_extent() {
+    let gateway = Gateway::new();
+    gateway.call("POST", "/api/topics/orders/messages", &[ANN], b"x");
+    gateway.store.set_now(START + 1_000);
+    gateway.call("POST", "/api/topics/orders/messages", &[ANN], b"x");
+    let orders = json!({
+        "name": "orders", "first": 1, "last": 2, "depth": 2, "oldestTime": "2027-01-15T08:00:00Z",
+        "newestTime": "2027-01-15T08:00:01Z", "subscriptions": [],
+    });
+    assert_eq!(body(&gateway.admin("GET", "/api/topics/orders")), orders);
+    let empty = body(&gateway.admin("GET", "/api/topics/signup"));
+    assert_eq!(
+        (&empty["depth"], &empty["first"], &empty["last"]),
+        (&json!(0), &json!(1), &json!(0))
+    );
+    assert_eq!(gateway.admin("GET", "/api/topics/none").status, 404);
+    assert_eq!(gateway.call("GET", "/api/topics", &[ANN], b"").status, 401);
+    assert_eq!(gateway.call("GET", "/api/topics/orders", &[ANN], b"").status, 401);
+    assert_eq!(
+        gateway
+            .call("GET", "/api/topics/orders/messages", &[ANN], b"")
+            .status,
+        401
+    );
+
+    let mut names = Vec::new();
+    let mut path = "/api/topics?limit=1".to_owned();
+    for _ in 0..9 {
+        let page = body(&gateway.admin("GET", &path));
+        names.extend(
+            page["topics"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .map(|topic| topic["name"].clone()),
+        );
+        match page["nextCursor"].as_str() {
+            Some(cursor) => path = format!("/api/topics?limit=1&cursor={cursor}"),
+            None => break,
+        }
+    }
+    assert_eq!(names, ["coupon", "hooks", "orders", "signup"]);
+}
+
+#[test]
+fn messages_are_read_from_where_one_was() {
+    let gateway = Gateway::new();
+    for n in 0..3 {
+        gateway.call(
+            "POST",
+            "/api/topics/orders/messages",
+            &[ANN, ("content-type", "text/plain")],
+            &[b'0' + n],
+        );
+    }
+    let read = |query: &str| gateway.admin("GET", &format!("/api/topics/orders/messages?{query}"));
+    let data = |query: &str| {
+        let page = body(&read(query));
+        let data: Vec<_> = page["messages"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|m| m["data"].clone())
+            .collect();
+        (data, page["nextAfter"].clone())
+    };
+    assert_eq!(data("limit=2"), (vec![json!("0"), json!("1")], json!(2)));
+    assert_eq!(data("after=2&wait=0"), (vec![json!("2")], json!(3)));
+    assert_eq!(data("after=9"), (vec![], json!(9)));
+    assert_eq!(
+        body(&gateway.admin("GET", "/api/topics/none/messages"))["messages"],
+        json!([])
+    );
+    for (bad, at) in [
+        ("after=-1", "after"),
+        ("limit=0", "limit"),
+        ("limit=1001", "limit"),
+        ("wait=31", "wait"),
+        ("x=1", "x"),
+    ] {
+        assert_eq!(pointer(&read(bad)), format!("query:{at}"));
+    }
+    assert_eq!(
+        gateway
+            .admin("DELETE", "/api/topics/orders/messages")
+            .header("allow"),
+        Some("GET, HEAD, POST")
+    );
+}

@@ -1,8 +1,8 @@
 //! The address behind trusted proxies.
 //!
-//! Only what a trusted proxy says is believed, and each says only who spoke to *it*: `Forwarded` (RFC 7239) and
-//! `X-Forwarded-For` are therefore read from the right, and the first address that is not a trusted proxy is the
-//! client. What is malformed or hidden (`unknown`, `_secret`) ends the walk at the hop that said so.
+//! Only what a trusted proxy says is believed, and each says only who spoke to *it*: `Forwarded` (RFC 7239)
+//! and `X-Forwarded-For` are therefore read from the right, and the first address that is not a trusted proxy
+//! is the client. What is malformed or hidden (`unknown`, `_secret`) ends the walk at the hop that said so.
 
 use std::net::{IpAddr, Ipv6Addr};
 
@@ -42,8 +42,8 @@ impl Proxies {
         )
     }
 
-    /// The address that the request came from, as a bucket key: an IPv4 address, an IPv6 /64 (`2001:db8::/64`), or
-    /// `unknown` where the door did not give an address.
+    /// The address that the request came from, as a bucket key: an IPv4 address, an IPv6 /64
+    /// (`2001:db8::/64`), or `unknown` where the door did not give an address.
     pub fn client_ip(&self, request: &Request) -> String {
         match self.resolve(request) {
             None => "unknown".to_owned(),
@@ -66,8 +66,8 @@ impl Proxies {
         let x_forwarded = field(request, "x-forwarded-for")
             .map(|value| self.walk(peer, value.rsplit(',').map(|text| node(text.trim()))));
         Some(match (forwarded, x_forwarded) {
-            // A proxy that writes one of them passes the other one on as the client wrote it: where they differ, one is
-            // forged, and there is no telling which.
+            // A proxy that writes one of them passes the other one on as the client wrote it: where they
+            // differ, one is forged, and there is no telling which.
             (Some(one), Some(other)) if one != other => peer,
             (Some(address), _) | (None, Some(address)) => address,
             (None, None) => peer,
@@ -91,8 +91,8 @@ impl Proxies {
     }
 }
 
-/// All lines of a list field as one value. What is not UTF-8 stays, as something malformed: were its line left out,
-/// the line before it, which the client wrote, would be believed instead.
+/// All lines of a list field as one value. What is not UTF-8 stays, as something malformed: were its line
+/// left out, the line before it, which the client wrote, would be believed instead.
 fn field(request: &Request, name: &str) -> Option<String> {
     let mut lines = request
         .headers
@@ -132,7 +132,8 @@ fn plain_address(text: &str) -> Option<IpAddr> {
     text.parse::<IpAddr>().ok().map(|address| address.to_canonical())
 }
 
-/// An address as proxies write it: `192.0.2.1`, `192.0.2.1:80`, `2001:db8::1`, `[2001:db8::1]`, `[2001:db8::1]:80`.
+/// An address as proxies write it: `192.0.2.1`, `192.0.2.1:80`, `2001:db8::1`, `[2001:db8::1]`,
+/// `[2001:db8::1]:80`.
 fn node(text: &str) -> Option<IpAddr> {
     if let Some(rest) = text.strip_prefix('[') {
         let (address, port) = rest.split_once(']')?;
@@ -153,8 +154,8 @@ fn is_port(text: &str) -> bool {
             .all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte))
 }
 
-/// The elements of a `Forwarded` value, from the right. It is split from the right too, so that nothing a client
-/// wrote on the left, an open quote say, changes how the last proxy's element reads.
+/// The elements of a `Forwarded` value, from the right. It is split from the right too, so that nothing a
+/// client wrote on the left, an open quote say, changes how the last proxy's element reads.
 struct Elements<'a>(&'a str);
 
 impl<'a> Iterator for Elements<'a> {
@@ -190,7 +191,8 @@ impl<'a> Iterator for Elements<'a> {
     }
 }
 
-/// The address in the one `for` of a forwarded-element; `None` if there is none, or more, or it is not an address.
+/// The address in the one `for` of a forwarded-element; `None` if there is none, or more, or it is not an
+/// address.
 fn forwarded_for(element: &str) -> Option<IpAddr> {
     let mut found = None;
     let mut rest = element.trim();

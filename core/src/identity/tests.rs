@@ -2,7 +2,7 @@ use futures::executor::block_on;
 
 use super::*;
 use crate::http::Header;
-use crate::keys::tests::{Shelf, fresh, request};
+use crate::keys::shelf::{Shelf, fresh, request};
 use crate::keys::{Scope, mint};
 
 fn config(proxies: &[&str]) -> Config {

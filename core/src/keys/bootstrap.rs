@@ -18,17 +18,15 @@ const REPEAT_TTL_MS: u64 = 3_600_000;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AdminKeyError {
     /// It is too short, too long, or has characters that a Bearer token cannot have.
-    #[error(
-        "the admin key must be 16 to 256 visible ASCII characters, and may begin with tg_ only if it was made by Tollgate"
-    )]
+    #[error("an admin key is 16 to 256 visible ASCII characters; tg_… only if Tollgate made it")]
     Malformed,
     /// The store did not take it.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
 
-/// The commit that makes `key` the configured admin key, in place of the one before. Repeating it changes nothing but
-/// the time of creation. `now` is Unix milliseconds.
+/// The commit that makes `key` the configured admin key, in place of the one before. Repeating it changes
+/// nothing but the time of creation. `now` is Unix milliseconds.
 pub fn admin_commit(key: &str, now: u64) -> Result<Commit, AdminKeyError> {
     if !plausible(key) || (key.starts_with(TOKEN_PREFIX) && id_of(key).is_none()) {
         return Err(AdminKeyError::Malformed);
@@ -60,8 +58,8 @@ pub async fn install_admin<S: Store>(store: &S, key: &str, now: u64) -> Result<(
     Ok(())
 }
 
-/// Mints the first admin key of a store that never had one, and returns its text, to be shown once. `None`: there
-/// was one before. Of several gateways that start at once on one store, one gets a key.
+/// Mints the first admin key of a store that never had one, and returns its text, to be shown once. `None`:
+/// there was one before. Of several gateways that start at once on one store, one gets a key.
 pub async fn bootstrap<S: Store>(
     store: &S,
     now: u64,
@@ -80,7 +78,8 @@ pub async fn bootstrap<S: Store>(
     let (text, mut commit) = mint("first admin key", &[Scope::Admin], None, now, fresh);
     commit.conditions.insert(0, Condition::Absent(MARKER.to_owned()));
     commit.mutations.push(marker());
-    // The marker makes this the only chance to learn the key: when the answer is lost, ask again under the same id.
+    // The marker makes this the only chance to learn the key: when the answer is lost, ask again under the
+    // same id.
     let id = commit
         .mutations
         .first()

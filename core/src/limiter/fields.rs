@@ -1,4 +1,5 @@
-//! `RateLimit-Policy` and `RateLimit` (draft-ietf-httpapi-ratelimit-headers-10), as structured fields (RFC 9651).
+//! `RateLimit-Policy` and `RateLimit` (draft-ietf-httpapi-ratelimit-headers-10), as structured fields (RFC
+//! 9651).
 
 use super::policies::Policy;
 use crate::bucket::{Bucket, Level};
@@ -28,7 +29,8 @@ pub(super) fn quota(quoted: &str, bucket: &Bucket) -> String {
     format!("{quoted};q={};w={window}", bucket.capacity.min(MAX_INTEGER))
 }
 
-/// Both headers, for the enforced ones of the policies: a client need not heed the others. None where there are none.
+/// Both headers, for the enforced ones of the policies: a client need not heed the others. None where there
+/// are none.
 pub(super) fn headers(policies: &[&Policy], levels: &[Level]) -> Vec<Header> {
     let (mut quotas, mut limits) = (String::new(), String::new());
     for (policy, level) in policies.iter().zip(levels).filter(|(policy, _)| !policy.shadow) {

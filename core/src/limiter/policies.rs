@@ -139,8 +139,8 @@ impl Policy {
         })
     }
 
-    /// The bucket that this request is charged to: `<policy>|<client>|<ip>|<path>`, with the parts it counts by.
-    /// An override of a client's capacity or refill would be put in here.
+    /// The bucket that this request is charged to: `<policy>|<client>|<ip>|<path>`, with the parts it counts
+    /// by. An override of a client's capacity or refill would be put in here.
     pub(super) fn bucket(&self, policies: &Policies, request: &Request, client: Option<&ClientId>) -> Bucket {
         let mut key = String::with_capacity(self.name.len() + 2 * MAX_PART_BYTES);
         key.push_str(&self.name);

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::bucket::{State, take_all};
 use crate::config::{Config, Limit, OnStoreFailure, Per, Span};
-use crate::keys::tests::{Shelf, fresh, request};
+use crate::keys::shelf::{Shelf, fresh, request};
 use crate::keys::{Scope, mint};
 
 const SECOND: u64 = 1_000_000_000;

@@ -70,15 +70,26 @@ impl<'a> MessageView<'a> {
 
 impl<'a> Data<'a> {
     fn of(content_type: &str, payload: &'a [u8]) -> Self {
-        let media = content_type.split(';').next().unwrap_or("").trim().to_ascii_lowercase();
-        let Ok(text) = std::str::from_utf8(payload) else { return Self::Bytes(payload) };
+        let media = content_type
+            .split(';')
+            .next()
+            .unwrap_or("")
+            .trim()
+            .to_ascii_lowercase();
+        let Ok(text) = std::str::from_utf8(payload) else {
+            return Self::Bytes(payload);
+        };
         if media == "application/json" || media.ends_with("+json") {
             return match serde_json::from_str(text) {
                 Ok(value) if template::depth(payload) <= MAX_DATA_DEPTH => Self::Json(value),
                 _ => Self::Bytes(payload),
             };
         }
-        if media.starts_with("text/") { Self::Text(text) } else { Self::Bytes(payload) }
+        if media.starts_with("text/") {
+            Self::Text(text)
+        } else {
+            Self::Bytes(payload)
+        }
     }
 }
 
@@ -103,7 +114,8 @@ mod tests {
     #[test]
     fn json_is_shown_as_it_is_text_as_a_string_and_the_rest_as_base64() {
         let exact = r#"{"b":12345678901234567890123,"a":1.0}"#;
-        let head = r#"{"id":"m","sequence":3,"topic":"t","key":"k","type":"x.y","time":"2027-01-15T08:00:00Z""#;
+        let head =
+            r#"{"id":"m","sequence":3,"topic":"t","key":"k","type":"x.y","time":"2027-01-15T08:00:00Z""#;
         assert_eq!(
             shown("application/json", exact.as_bytes()),
             format!(r#"{head},"contentType":"application/json","data":{exact}}}"#)
@@ -111,8 +123,15 @@ mod tests {
         assert!(shown("application/cloudevents+json; charset=utf-8", b"[1]").ends_with(r#""data":[1]}"#));
         assert!(shown("text/plain", "é\"".as_bytes()).ends_with(r#""data":"é\""}"#));
         assert!(shown("application/octet-stream", b"hi").ends_with(r#""dataBase64":"aGk="}"#));
-        for (content_type, payload) in [("application/json", b"{".as_slice()), ("application/json", b""), ("text/a", b"\xff")] {
-            assert!(shown(content_type, payload).contains("dataBase64"), "{content_type}");
+        for (content_type, payload) in [
+            ("application/json", b"{".as_slice()),
+            ("application/json", b""),
+            ("text/a", b"\xff"),
+        ] {
+            assert!(
+                shown(content_type, payload).contains("dataBase64"),
+                "{content_type}"
+            );
         }
     }
 

@@ -3,8 +3,8 @@
 use hashbrown::HashTable;
 use tollgate_core::bucket::State;
 
-/// Buckets looked at, for each newcomer, to be dropped if they are full. More than one, so that a table empties faster
-/// than it fills once its clients have gone.
+/// Buckets looked at, for each newcomer, to be dropped if they are full. More than one, so that a table
+/// empties faster than it fills once its clients have gone.
 const SWEPT: usize = 2;
 /// Buckets among which the fullest gives way when there is no room.
 const SAMPLE: usize = 16;

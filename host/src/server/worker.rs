@@ -2,10 +2,10 @@
 
 use super::Shared;
 use super::connection::{self, Accepted};
-use super::service::Gateway;
+use super::service::{FastPath, Gateway};
 use crate::wasm::compiled::Library;
 use crate::wasm::doors::{FilterDoor, GateDoor};
-use crate::wasm::{pool::Pool, ports};
+use crate::wasm::{fast::Fast, pool::Pool, ports};
 use anyhow::{Context as _, Result};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -98,8 +98,21 @@ fn gateway(engine: &Engine, components: &Components, shared: Arc<Shared>) -> Res
     let gates = gates.collect::<Result<Vec<_>>>()?;
     let door = FilterDoor::new(&linker, &components.limiter)?;
     let limiter = Pool::new(engine.clone(), shared.engines.clone(), door, "limiter", timeout);
+    let fast = fast(engine, components, &shared)?;
     let router = Router::new(&shared.config);
-    Ok(Rc::new(Gateway::new(shared, router, limiter, gates)))
+    Ok(Rc::new(Gateway::new(shared, router, limiter, gates, fast)))
+}
+
+/// Redirects and verdicts of the limiter, answered without waiting where they can be.
+fn fast(engine: &Engine, components: &Components, shared: &Shared) -> Result<FastPath> {
+    let linker = ports::sync_linker(engine)?;
+    let shortener = components.gates.iter().find(|(name, _)| *name == Name::Shortener);
+    let (_, shortener) = shortener.context("there is no shortener")?;
+    let (limiter, redirect) = (FilterDoor::new(&linker, &components.limiter)?, GateDoor::new(&linker, shortener)?);
+    Ok(FastPath {
+        limiter: Fast::new(engine.clone(), shared.engines.clone(), limiter, "limiter"),
+        redirect: Fast::new(engine.clone(), shared.engines.clone(), redirect, "shortener"),
+    })
 }
 
 async fn serve(

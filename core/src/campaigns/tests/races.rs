@@ -43,7 +43,14 @@ struct Stepping<'a> {
 impl Stepping<'_> {
     async fn give_way(&self) {
         let waited = Cell::new(false);
-        poll_fn(|_| if waited.replace(true) { Poll::Ready(()) } else { Poll::Pending }).await;
+        poll_fn(|_| {
+            if waited.replace(true) {
+                Poll::Ready(())
+            } else {
+                Poll::Pending
+            }
+        })
+        .await;
     }
 }
 
@@ -83,7 +90,12 @@ fn user(number: u8) -> String {
 fn as_request(step: &Step, now: u64) -> Option<Request> {
     let authorization = format!("Bearer {ADMIN}");
     let patch = |body: Value| {
-        Some(request("PATCH", "/api/campaigns/c", &[("authorization", &authorization)], &body.to_string()))
+        Some(request(
+            "PATCH",
+            "/api/campaigns/c",
+            &[("authorization", &authorization)],
+            &body.to_string(),
+        ))
     };
     match step {
         Step::Claim { user: number, key } => {
@@ -119,7 +131,13 @@ async fn run(gateway: &Gateway, store: &Stepping<'_>, step: &Step) -> Option<Res
 }
 
 /// Polls the steps, at most `width` of them at once, in the order that `schedule` picks.
-fn interleave(gateway: &Gateway, store: &Stepping<'_>, steps: &[Step], width: usize, schedule: &[usize]) -> Vec<Response> {
+fn interleave(
+    gateway: &Gateway,
+    store: &Stepping<'_>,
+    steps: &[Step],
+    width: usize,
+    schedule: &[usize],
+) -> Vec<Response> {
     type Running<'a> = Pin<Box<dyn Future<Output = Option<Response>> + 'a>>;
     let waker = noop_waker();
     let mut context = Context::from_waker(&waker);
@@ -143,7 +161,9 @@ fn interleave(gateway: &Gateway, store: &Stepping<'_>, steps: &[Step], width: us
 
 fn stored_claims(gateway: &Gateway) -> BTreeMap<String, Claim> {
     let items = block_on(gateway.store.scan("claim/c/", None, 1_000)).unwrap();
-    let claims = items.iter().map(|item| serde_json::from_slice(&item.entry.value).unwrap());
+    let claims = items
+        .iter()
+        .map(|item| serde_json::from_slice(&item.entry.value).unwrap());
     claims.map(|claim: Claim| (claim.id.clone(), claim)).collect()
 }
 
@@ -154,7 +174,10 @@ fn check(gateway: &Gateway, per_user: usize) {
     assert_eq!(campaign["admitted"], claims.len());
     assert_eq!(campaign["remaining"], quantity - claims.len());
 
-    let sequences: BTreeSet<u64> = claims.values().filter_map(|claim| claim.sequence.known()).collect();
+    let sequences: BTreeSet<u64> = claims
+        .values()
+        .filter_map(|claim| claim.sequence.known())
+        .collect();
     assert_eq!(sequences, (1..=claims.len() as u64).collect());
     let mut held: BTreeMap<&str, usize> = BTreeMap::new();
     for claim in claims.values() {
@@ -166,8 +189,14 @@ fn check(gateway: &Gateway, per_user: usize) {
     for (index, message) in messages.iter().enumerate() {
         let data: Value = serde_json::from_slice(&message.payload).unwrap();
         let claim = &claims[&message.id];
-        assert_eq!((&data["claim"], &data["user"]), (&json!(claim.id), &json!(claim.user)));
-        assert_eq!((&data["sequence"], claim.sequence.known()), (&json!(index + 1), Some(index as u64 + 1)));
+        assert_eq!(
+            (&data["claim"], &data["user"]),
+            (&json!(claim.id), &json!(claim.user))
+        );
+        assert_eq!(
+            (&data["sequence"], claim.sequence.known()),
+            (&json!(index + 1), Some(index as u64 + 1))
+        );
     }
 }
 
