@@ -167,13 +167,13 @@ impl SqliteStore {
             reply: Some(reply),
         }) {
             Ok(()) => {}
-            Err(Refused::Full(_)) => {
+            Err(Refused::Full) => {
                 self.shared.counts.overflowed.add(1);
                 return Err(StoreError::Unavailable(
                     "too many commits are waiting for the disk".into(),
                 ));
             }
-            Err(Refused::Closed(_)) => return Err(self.shared.closed()),
+            Err(Refused::Closed) => return Err(self.shared.closed()),
         }
         outcome
             .await
@@ -355,7 +355,7 @@ impl SqliteStore {
 
     /// What was counted so far.
     pub fn stats(&self) -> Stats {
-        self.shared.counts.read(self.shared.queue.len())
+        self.shared.counts.read(self.shared.queue.waiting())
     }
 
     /// Takes no more commits, writes those that wait, empties the log into the database and stops the writer. Blocks

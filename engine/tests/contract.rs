@@ -1,5 +1,7 @@
 //! The contract of the store, run against SQLite on a disk.
 
+#![allow(clippy::unwrap_used, reason = "test code")]
+
 use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -10,9 +10,9 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
-use tollgate_core::config::Config;
-use tollgate_core::keys;
-use tollgate_engine::{MemoryBuckets, SqliteStore};
+use tollgate_core::config::{Config, TopicSettings};
+use tollgate_core::{keys, subscriptions};
+use tollgate_engine::{MemoryBuckets, Options, Retention, SqliteStore};
 use tollgate_relay::Relay;
 
 /// Runs the gateway until SIGTERM or SIGINT, then drains.
@@ -34,7 +34,12 @@ async fn serve(options: ServeOptions) -> Result<()> {
     let database = PathBuf::from(&config.store.path);
     let data = database.parent().filter(|d| !d.as_os_str().is_empty()).map_or_else(|| PathBuf::from("."), Path::to_path_buf);
     std::fs::create_dir_all(&data).with_context(|| format!("cannot create the data directory {}", data.display()))?;
-    let store = SqliteStore::open(tollgate_engine::Options)?;
+    let store = SqliteStore::open(Options::new(database))?;
+    // First what subscriptions still need, then what may go: the sweep begins with the retention.
+    for (topic, sequence) in subscriptions::low_water(&*store, &config).await? {
+        store.set_low_water(&topic, sequence);
+    }
+    store.set_retention(retention(&config));
     admin_key(&store, options.admin_key, options.admin_key_file.as_deref()).await?;
     let engines = Engines {
         store: Arc::clone(&store),
@@ -42,7 +47,10 @@ async fn serve(options: ServeOptions) -> Result<()> {
         settings: config.without_secrets().to_toml().into(),
     };
     let library = Library { components: options.components, cache: data.join("cache") };
-    let relay = Relay::start(Arc::clone(&store), &config)?;
+    tollgate_core::limiter::Policies::compile(&config)?;
+    let kept = Arc::clone(&store);
+    let low_water = Box::new(move |topic: &str, sequence| kept.set_low_water(topic, sequence));
+    let relay = Relay::start_with(Arc::clone(&store), &config, low_water)?;
     let server = Server::start(config.clone(), engines, &library).await?;
     ready(&server, began)?;
     server.run(stop_signal()?).await?;
@@ -51,6 +59,16 @@ async fn serve(options: ServeOptions) -> Result<()> {
     store.close();
     tracing::info!("stopped");
     Ok(())
+}
+
+/// How long each topic is kept.
+fn retention(config: &Config) -> Vec<(String, Retention)> {
+    const NS_PER_MS: u64 = 1_000_000;
+    let of = |topic: &TopicSettings| Retention {
+        age_ms: topic.retention.map(|span| span.0 / NS_PER_MS),
+        max_bytes: topic.max_bytes.map(|bytes| bytes.0),
+    };
+    config.topics.iter().map(|(name, topic)| (name.clone(), of(topic))).collect()
 }
 
 /// The one line on stdout, which tells scripts and tests that requests are answered.

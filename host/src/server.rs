@@ -52,7 +52,7 @@ impl Server {
         let listener = bind(&config.server.listen)?;
         let workers = worker_count(&config);
         // Twice the pools' size, since a replaced instance may still finish its calls beside its successor.
-        let instances = workers * INSTANCES * (Component::ALL.len() + 1) * 2;
+        let instances = workers * (INSTANCES + 1) * (Component::ALL.len() + 1) * 2;
         let engine = compiled::engine(u32::try_from(instances).unwrap_or(u32::MAX))?;
         let components = Arc::new(Components::load(&engine, library)?);
         let connections = Arc::new(Semaphore::new(config.server.max_connections as usize));

@@ -35,13 +35,13 @@ pub enum Next {
     Closed,
 }
 
-/// Why a job was not taken; it comes back.
-#[derive(Debug)]
+/// Why a job was not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refused {
     /// It holds all it may.
-    Full(Job),
+    Full,
     /// The store is closing, or has failed.
-    Closed(Job),
+    Closed,
 }
 
 /// See the module.
@@ -79,11 +79,11 @@ impl Queue {
         let share = if job.reply.is_some() { 1 } else { SUBMITTED_SHARE };
         let mut state = self.state();
         if state.closed {
-            return Err(Refused::Closed(job));
+            return Err(Refused::Closed);
         }
         let bytes = state.bytes + job.bytes;
         if state.jobs.len() >= self.max_jobs / share || bytes > self.max_bytes / share {
-            return Err(Refused::Full(job));
+            return Err(Refused::Full);
         }
         state.bytes = bytes;
         state.jobs.push_back(job);
@@ -124,13 +124,8 @@ impl Queue {
     }
 
     /// How many wait.
-    pub fn len(&self) -> usize {
+    pub fn waiting(&self) -> usize {
         self.state().jobs.len()
-    }
-
-    /// Whether none waits.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
     }
 
     /// Takes no more jobs; those that wait are still taken out.
@@ -176,11 +171,11 @@ mod tests {
     fn it_is_bounded_by_count_and_bytes_and_keeps_room_for_those_who_wait() {
         let queue = Queue::new(4, 100, 1_024);
         assert!(queue.push(job(1, false)).is_ok() && queue.push(job(1, false)).is_ok());
-        assert!(matches!(queue.push(job(1, false)), Err(Refused::Full(_))));
+        assert!(matches!(queue.push(job(1, false)), Err(Refused::Full)));
         assert!(queue.push(job(1, true)).is_ok() && queue.push(job(1, true)).is_ok());
-        assert!(matches!(queue.push(job(1, true)), Err(Refused::Full(_))));
+        assert!(matches!(queue.push(job(1, true)), Err(Refused::Full)));
         assert_eq!(taken(&queue), 4);
-        assert!(matches!(queue.push(job(101, true)), Err(Refused::Full(_))));
+        assert!(matches!(queue.push(job(101, true)), Err(Refused::Full)));
         assert!(queue.push(job(100, true)).is_ok());
     }
 
@@ -201,7 +196,7 @@ mod tests {
         let queue = Queue::new(10, 100, 10);
         assert!(queue.push(job(1, true)).is_ok());
         queue.close();
-        assert!(matches!(queue.push(job(1, true)), Err(Refused::Closed(_))));
+        assert!(matches!(queue.push(job(1, true)), Err(Refused::Closed)));
         assert_eq!(taken(&queue), 1);
         assert!(matches!(queue.take(Duration::ZERO), Next::Closed));
     }

@@ -3,6 +3,7 @@
 use super::Shared;
 use crate::wasm::bindings::{filter::exports::tollgate::edge::filter::Verdict, types};
 use crate::wasm::doors::{FilterDoor, GateDoor};
+use crate::wasm::fast::{Ended, Fast};
 use crate::wasm::pool::{CallError, Pool};
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full, Limited};
@@ -24,12 +25,21 @@ const BUSY_RETRY_SECONDS: u64 = 1;
 
 type Answer = hyper::Response<Full<Bytes>>;
 
+/// The instances that answer without waiting.
+pub struct FastPath {
+    /// The limiter.
+    pub limiter: Fast<FilterDoor>,
+    /// The shortener, for redirects.
+    pub redirect: Fast<GateDoor>,
+}
+
 /// What a worker answers requests with.
 pub struct Gateway {
     shared: Arc<Shared>,
     router: Router,
     limiter: Rc<Pool<FilterDoor>>,
     gates: Vec<(Component, Rc<Pool<GateDoor>>)>,
+    fast: FastPath,
     seen: Vec<HeaderName>,
     max_body: usize,
 }
@@ -41,12 +51,13 @@ impl Gateway {
         router: Router,
         limiter: Rc<Pool<FilterDoor>>,
         gates: Vec<(Component, Rc<Pool<GateDoor>>)>,
+        fast: FastPath,
     ) -> Self {
         let configured = [shared.config.clients.header.as_str(), shared.config.users.header.as_str()];
         let names = SEEN_HEADERS.iter().copied().chain(configured);
         let seen = names.filter_map(|name| HeaderName::try_from(name).ok()).collect();
         let max_body = usize::try_from(shared.config.server.max_body.0).unwrap_or(usize::MAX);
-        Self { shared, router, limiter, gates, seen, max_body }
+        Self { shared, router, limiter, gates, fast, seen, max_body }
     }
 
     /// Answers one request. Never fails: what goes wrong becomes a problem document.
@@ -66,22 +77,40 @@ impl Gateway {
         }
         let (head, body) = request.into_parts();
         let mut request = self.head(&head, peer);
-        let verdict = self.limiter.call(request.clone()).await.map_err(problem)?;
-        let added = match verdict {
+        let added = match self.verdict(&request).await? {
             Verdict::Answer(response) => return Ok(from_wit(response)),
             Verdict::Admit(added) => added,
         };
         if !body.is_end_stream() {
             request.body = self.body(body).await?;
         }
-        let component = self.router.component(&request.path);
-        let gate = self.gates.iter().find(|(name, _)| *name == component).map(|(_, pool)| pool);
-        let gate = gate.ok_or_else(|| Problem::new(Kind::Internal, "No component answers this address."))?;
-        let mut answer = from_wit(gate.call(request).await.map_err(problem)?);
+        let mut answer = from_wit(self.handle(request).await?);
         for header in added {
             append(answer.headers_mut(), &header.name, header.value);
         }
         Ok(answer)
+    }
+
+    async fn verdict(&self, request: &types::Request) -> Result<Verdict, Problem> {
+        match self.fast.limiter.call(request) {
+            Ok(Some(verdict)) => Ok(verdict),
+            Ok(None) => self.limiter.call(request.clone()).await.map_err(problem),
+            Err(Ended) => Err(problem(CallError::Ended)),
+        }
+    }
+
+    async fn handle(&self, request: types::Request) -> Result<types::Response, Problem> {
+        let component = self.router.component(&request.path);
+        if component == Component::Shortener && request.method == "GET" {
+            match self.fast.redirect.call(&request) {
+                Ok(Some(response)) => return Ok(response),
+                Ok(None) => {}
+                Err(Ended) => return Err(problem(CallError::Ended)),
+            }
+        }
+        let gate = self.gates.iter().find(|(name, _)| *name == component).map(|(_, pool)| pool);
+        let gate = gate.ok_or_else(|| Problem::new(Kind::Internal, "No component answers this address."))?;
+        gate.call(request).await.map_err(problem)
     }
 
     fn head(&self, head: &http::request::Parts, peer: &str) -> types::Request {

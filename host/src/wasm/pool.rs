@@ -42,8 +42,8 @@ struct Slot<D: Door> {
 
 impl<D: Door> Pool<D> {
     /// A pool whose instances are started at once. `timeout`: how long one call may take.
-    pub fn new(engine: Engine, engines: Engines, door: D, name: &'static str, timeout: Duration) -> Rc<Self> {
-        let pool = Rc::new(Self { engine, engines, door: Rc::new(door), name, timeout, slots: RefCell::default() });
+    pub fn new(engine: Engine, engines: Engines, door: Rc<D>, name: &'static str, timeout: Duration) -> Rc<Self> {
+        let pool = Rc::new(Self { engine, engines, door, name, timeout, slots: RefCell::default() });
         for serial in 0..INSTANCES {
             let slot = pool.start(serial as u64);
             pool.slots.borrow_mut().push(slot);

@@ -4,7 +4,6 @@ use super::bindings::{buckets, store, types};
 use std::sync::Arc;
 use tollgate_core::bucket::{Bucket, Level, TakeError};
 use tollgate_core::commit as core;
-use tollgate_core::ports::Store as _;
 use tollgate_engine::{MemoryBuckets, SqliteStore};
 use wasmtime::component::{Accessor, HasData, Linker, ResourceTable};
 use wasmtime::{Engine, StoreLimits, StoreLimitsBuilder};
@@ -80,8 +79,27 @@ fn engines<T: 'static>(accessor: &Accessor<T, Ports>) -> Engines {
     accessor.with(|mut access| access.get().clone())
 }
 
-impl buckets::Host for Engines {}
 impl types::Host for Engines {}
+
+impl buckets::Host for Engines {
+    fn take_now(
+        &mut self,
+        wanted: Vec<buckets::Bucket>,
+    ) -> Option<Result<Vec<buckets::Level>, buckets::TakeError>> {
+        Some(take(&self.buckets, wanted))
+    }
+}
+
+fn take(
+    engine: &MemoryBuckets,
+    wanted: Vec<buckets::Bucket>,
+) -> Result<Vec<buckets::Level>, buckets::TakeError> {
+    let wanted: Vec<Bucket> = wanted.into_iter().map(Into::into).collect();
+    match engine.take_now(&wanted) {
+        Ok(levels) => Ok(levels.into_iter().map(Into::into).collect()),
+        Err(error) => Err(error.into()),
+    }
+}
 
 impl<T: Send + 'static> buckets::HostWithStore<T> for Ports {
     async fn take(
@@ -89,15 +107,19 @@ impl<T: Send + 'static> buckets::HostWithStore<T> for Ports {
         wanted: Vec<buckets::Bucket>,
     ) -> Result<Vec<buckets::Level>, buckets::TakeError> {
         let engine = accessor.with(|mut access| access.get().buckets.clone());
-        let wanted: Vec<Bucket> = wanted.into_iter().map(Into::into).collect();
-        match engine.take_now(&wanted) {
-            Ok(levels) => Ok(levels.into_iter().map(Into::into).collect()),
-            Err(error) => Err(error.into()),
-        }
+        take(&engine, wanted)
     }
 }
 
 impl store::Host for Engines {
+    fn get_now(&mut self, _partition: String, keys: Vec<String>) -> Option<Vec<Option<store::Entry>>> {
+        let entry = |key: &String| {
+            let entry = self.store.get_now(key)?;
+            Some(entry.map(|entry| core::Entry::clone(&entry).into()))
+        };
+        keys.iter().map(entry).collect()
+    }
+
     fn submit(&mut self, commit: store::Transaction) {
         self.store.submit(commit.into());
     }

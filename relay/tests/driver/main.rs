@@ -1,5 +1,6 @@
 //! The relay against a real HTTP origin on loopback, and a store in memory that outlives it.
 
+mod engine;
 mod origin;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -14,6 +15,7 @@ use tollgate_core::memory::MemoryStore;
 use tollgate_core::ports::Store;
 use tollgate_core::relay::record::{Control, DeadLetter, Keys, Waiting};
 use tollgate_core::relay::restore;
+use tollgate_core::subscriptions::{PREFIX, Stored};
 use tollgate_core::webhook::{Secret, verify};
 use tollgate_relay::Relay;
 
@@ -363,4 +365,67 @@ async fn a_shutdown_waits_for_the_delivery_under_way() {
     until("a delivery is under way", async || !origin.received().is_empty()).await;
     relay.shutdown(PATIENCE).await;
     assert_eq!((origin.received().len(), watermark(&store).await), (1, 1));
+}
+
+#[tokio::test]
+async fn a_stored_subscription_is_served_follows_its_changes_and_ends_with_its_record() {
+    let (origin, store) = (Origin::start().await, Arc::new(MemoryStore::new()));
+    let mut config = config(&origin, QUICK);
+    let settings = config
+        .topics
+        .remove("t")
+        .expect("configured")
+        .subscriptions
+        .remove(0);
+    append(&store, 1..=3, 3).await;
+    let relay = start(&store, &config);
+    let mut stored = Stored {
+        id: "first".into(),
+        settings,
+        created_at: 1,
+        updated_at: 1,
+    };
+    let key = format!("{PREFIX}t/s");
+    set(&store, key.clone(), &stored).await;
+    until("it is served", async || watermark(&store).await == 3).await;
+
+    stored.settings.url = format!("http://{}/other", origin.address);
+    set(&store, key.clone(), &stored).await;
+    sleep(Duration::from_millis(1_500)).await;
+    append(&store, 4..=4, 3).await;
+    until("the change is followed", async || watermark(&store).await == 4).await;
+    assert_eq!(
+        origin.received().last().map(|d| d.uri.clone()).as_deref(),
+        Some("/other")
+    );
+
+    // Removed, with its progress, and made anew under the same name: it begins with the first message again.
+    let keys = Keys::new("t", "s");
+    let mutations = vec![
+        Mutation::Delete { key: key.clone() },
+        Mutation::Delete { key: keys.progress() },
+    ];
+    store
+        .commit(Commit {
+            mutations,
+            ..Commit::default()
+        })
+        .await
+        .expect("removed");
+    until("it has ended", async || relay.status().is_empty()).await;
+    append(&store, 5..=5, 3).await;
+    sleep(Duration::from_millis(300)).await;
+    assert_eq!(origin.received().len(), 4);
+    set(
+        &store,
+        key,
+        &Stored {
+            id: "second".into(),
+            ..stored
+        },
+    )
+    .await;
+    until("the new one is served", async || watermark(&store).await == 5).await;
+    assert_eq!(origin.received().len(), 9);
+    relay.shutdown(PATIENCE).await;
 }
