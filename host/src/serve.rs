@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use tollgate_core::config::{Config, TopicSettings};
-use tollgate_core::keys;
+use tollgate_core::{keys, subscriptions};
 use tollgate_engine::{MemoryBuckets, Options, Retention, SqliteStore};
 use tollgate_relay::Relay;
 
@@ -35,6 +35,10 @@ async fn serve(options: ServeOptions) -> Result<()> {
     let data = database.parent().filter(|d| !d.as_os_str().is_empty()).map_or_else(|| PathBuf::from("."), Path::to_path_buf);
     std::fs::create_dir_all(&data).with_context(|| format!("cannot create the data directory {}", data.display()))?;
     let store = SqliteStore::open(Options::new(database))?;
+    // First what subscriptions still need, then what may go: the sweep begins with the retention.
+    for (topic, sequence) in subscriptions::low_water(&*store, &config).await? {
+        store.set_low_water(&topic, sequence);
+    }
     store.set_retention(retention(&config));
     admin_key(&store, options.admin_key, options.admin_key_file.as_deref()).await?;
     let engines = Engines {
@@ -44,7 +48,9 @@ async fn serve(options: ServeOptions) -> Result<()> {
     };
     let library = Library { components: options.components, cache: data.join("cache") };
     tollgate_core::limiter::Policies::compile(&config)?;
-    let relay = Relay::start(Arc::clone(&store), &config)?;
+    let kept = Arc::clone(&store);
+    let low_water = Box::new(move |topic: &str, sequence| kept.set_low_water(topic, sequence));
+    let relay = Relay::start_with(Arc::clone(&store), &config, low_water)?;
     let server = Server::start(config.clone(), engines, &library).await?;
     ready(&server, began)?;
     server.run(stop_signal()?).await?;
