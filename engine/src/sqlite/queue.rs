@@ -112,18 +112,31 @@ impl Submitted {
         let mut changes = self.changes.drain();
         let mut jobs = Vec::new();
         loop {
-            let mutations: Vec<Mutation> = changes.by_ref().take(MAX_STEPS).map(|(_, change)| change).collect();
+            let mutations: Vec<Mutation> = changes
+                .by_ref()
+                .take(MAX_STEPS)
+                .map(|(_, change)| change)
+                .collect();
             if mutations.is_empty() {
                 return jobs;
             }
-            let commit = Commit { partition: "submitted".to_owned(), mutations, ..Commit::default() };
-            jobs.push(Job { commit, bytes: 0, reply: None });
+            let commit = Commit {
+                partition: "submitted".to_owned(),
+                mutations,
+                ..Commit::default()
+            };
+            jobs.push(Job {
+                commit,
+                bytes: 0,
+                reply: None,
+            });
         }
     }
 
     /// How much longer they may wait; nothing if there are none.
     fn patience(&self) -> Option<Duration> {
-        self.since.map(|since| SUBMIT_PATIENCE.saturating_sub(since.elapsed()))
+        self.since
+            .map(|since| SUBMIT_PATIENCE.saturating_sub(since.elapsed()))
     }
 }
 
@@ -175,7 +188,10 @@ impl Queue {
         let mut state = self.state();
         while state.jobs.is_empty() && !state.closed {
             let patience = until.saturating_duration_since(Instant::now());
-            let patience = state.submitted.patience().map_or(patience, |submitted| submitted.min(patience));
+            let patience = state
+                .submitted
+                .patience()
+                .map_or(patience, |submitted| submitted.min(patience));
             if patience.is_zero() {
                 break;
             }
@@ -259,8 +275,20 @@ mod tests {
     }
 
     fn click(key: &str) -> Job {
-        let mutations = vec![Mutation::Add { key: key.to_owned(), delta: 1, min: None, max: None }];
-        Job { commit: Commit { mutations, ..Commit::default() }, bytes: 10, reply: None }
+        let mutations = vec![Mutation::Add {
+            key: key.to_owned(),
+            delta: 1,
+            min: None,
+            max: None,
+        }];
+        Job {
+            commit: Commit {
+                mutations,
+                ..Commit::default()
+            },
+            bytes: 10,
+            reply: None,
+        }
     }
 
     #[test]
@@ -272,7 +300,9 @@ mod tests {
         assert!(queue.push(click("visits/b")).is_ok());
         assert_eq!(taken(&queue), 0, "they wait for company");
         assert!(queue.push(job(1, true)).is_ok());
-        let Next::Group(group) = queue.take(Duration::ZERO) else { panic!("a group was due") };
+        let Next::Group(group) = queue.take(Duration::ZERO) else {
+            panic!("a group was due")
+        };
         let mut deltas: Vec<(&str, i64)> = group
             .iter()
             .flat_map(|job| &job.commit.mutations)
