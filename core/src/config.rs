@@ -16,7 +16,7 @@ mod units;
 
 pub use check::{
     MAX_CODE_LENGTH, MAX_FORWARDS, MAX_LIMITS, MAX_NAME, MAX_SUBSCRIPTIONS, MAX_TOPIC_NAME, MAX_TOPICS,
-    MIN_CODE_LENGTH, RESERVED_SEGMENTS, is_topic_name,
+    MIN_CODE_LENGTH, RESERVED_SEGMENTS, check_subscription, is_topic_name,
 };
 pub use error::ConfigError;
 pub use units::{Bytes, Span, UnitError};

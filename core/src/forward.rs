@@ -17,7 +17,7 @@ use crate::http::{Request, Response};
 use crate::ports::{Store, World};
 use crate::problem::Problem;
 use crate::route::{self, Route};
-use crate::topics;
+use crate::{subscriptions, topics};
 
 /// The door: answers every request, with a problem document where it must.
 pub async fn handle<S: Store>(world: &World<'_, S>, request: &Request) -> Response {
@@ -38,6 +38,9 @@ async fn api<S: Store>(world: &World<'_, S>, request: &Request) -> Result<Respon
         (["api", "topics", name, "messages"], "GET" | "HEAD") => topics::messages(world, request, name).await,
         (["api", "topics", name, "messages"], "POST") => post::to_topic(world, request, name).await,
         (["api", "topics", _, "messages"], _) => Err(Problem::method_not_allowed("GET, HEAD, POST")),
+        (["api", "topics", name, rest @ ..], _) if rest.first() == Some(&"subscriptions") => {
+            subscriptions::handle(world, request, name, rest).await
+        }
         (["api", "messages", id], "GET" | "HEAD") => record::read(world, request, id).await,
         (["api", "messages", _], _) => Err(Problem::method_not_allowed("GET, HEAD")),
         (["api", ..], _) => Err(Problem::not_found()),

@@ -12,7 +12,7 @@ pub fn body<T: DeserializeOwned>(request: &Request) -> Result<T, Problem> {
     if let Some(content_type) = request.header("content-type") {
         let media = content_type.split(';').next().unwrap_or("").trim().to_ascii_lowercase();
         if media != "application/json" && !media.ends_with("+json") {
-            return Err(Problem::new(Kind::UnsupportedMediaType, "This call takes application/json."));
+            return Err(Problem::new(Kind::UnsupportedMediaType, "This call takes application/json (with curl: --json, or -H 'content-type: application/json')."));
         }
     }
     decode(&request.body)

@@ -1,1 +1,79 @@
-//! To be written.
+//! Short links: the redirect, the preview, and `/api/links`. See `api.md`, "Short links".
+//!
+//! A link is one entry `link/<code>`, so that the redirect reads one key. Its counters are entries of their own,
+//! `visits/<code>` and `visited/<code>`, in the same partition: a visit never rewrites the link, an edit never loses a
+//! visit, and a commit can tie a visit to the very version of the link that it was granted by ([`redirect`]).
+//! Who owns what is found through an index in another partition ([`index`]).
+//!
+//! Invariants: a link with `maxVisits` = N redirects at most N visitors, whatever the concurrency; a code is never
+//! taken over from another link; what a link says is read by its owner, an admin, or the holder of its manage token.
+//!
+//! Deliberately absent so far: bulk creation, the visits log, stats, the ranking, QR codes, and claiming anonymous
+//! links. Their addresses answer 404 in [`route`].
+
+mod access;
+mod create;
+mod edit;
+mod fields;
+mod index;
+mod list;
+mod manage;
+mod preview;
+mod record;
+mod redirect;
+#[cfg(test)]
+mod tests;
+mod visitor;
+
+use crate::commit::StoreError;
+use crate::http::{Request, Response};
+use crate::ports::{Store, World};
+use crate::problem::Problem;
+
+pub use fields::{MAX_IDLE_SECONDS, MAX_TAGS, MAX_URL_BYTES, MAX_VISITS};
+pub use list::{DEFAULT_PAGE, MAX_PAGE};
+pub use record::{Facts, Limits, State, state};
+
+/// How often a change is tried again when the link changed under it, before the caller is told to.
+const MAX_RACES: usize = 8;
+
+/// Answers `/api/links…` and `/{code}`; 404 for any other path.
+pub async fn handle<S: Store>(world: &World<'_, S>, request: &Request) -> Response {
+    // The hot path first: a single segment is a code.
+    let answer = match request.path.strip_prefix('/') {
+        Some(segment) if !segment.is_empty() && !segment.contains('/') => {
+            redirect::answer(world, request, segment).await
+        }
+        _ => route(world, request).await.map(private),
+    };
+    answer.unwrap_or_else(|problem| private(problem.into_response()))
+}
+
+async fn route<S: Store>(world: &World<'_, S>, request: &Request) -> Result<Response, Problem> {
+    let segments = request.segments();
+    match (segments.as_slice(), request.method.as_str()) {
+        (["api", "links"], "POST") => create::post(world, request).await,
+        (["api", "links"], "GET") => list::get(world, request).await,
+        (["api", "links"], _) => Err(Problem::method_not_allowed("GET, POST")),
+        // Later: bulk creation, claiming, and the ranking. No link can have these codes.
+        (["api", "links", "bulk" | "claim" | "top"], _) => Err(Problem::not_found()),
+        (["api", "links", code], "GET") => manage::get(world, request, code).await,
+        (["api", "links", code], "PATCH") => edit::patch(world, request, code).await,
+        (["api", "links", code], "DELETE") => manage::delete(world, request, code).await,
+        (["api", "links", _], _) => Err(Problem::method_not_allowed("GET, PATCH, DELETE")),
+        (["api", "links", code, "extend"], "POST") => edit::extend(world, request, code).await,
+        (["api", "links", _, "extend"], _) => Err(Problem::method_not_allowed("POST")),
+        // Later: visits, stats and qr.
+        _ => Err(Problem::not_found()),
+    }
+}
+
+/// What depends on a credential, a clock or a counter is for this caller and this moment.
+fn private(response: Response) -> Response {
+    response.with("cache-control", "private, no-store")
+}
+
+/// A stored value that cannot be read is a defect of ours, not of the caller.
+fn unreadable(what: &str) -> StoreError {
+    StoreError::Invalid(format!("the {what} cannot be read"))
+}

@@ -4,10 +4,10 @@ use crate::config;
 
 /// The longest `Retry-After` that is honoured, milliseconds: an origin cannot park a message for longer.
 pub const MAX_RETRY_AFTER_MS: u64 = 3_600_000;
-/// The most attempts a schedule may allow.
-pub const MAX_ATTEMPTS: u32 = 100;
-/// The longest wait a schedule may hold, milliseconds (one week).
-pub const MAX_WAIT_MS: u64 = 7 * 24 * 3_600_000;
+/// The most attempts a schedule may allow (100 fixed waits, and one more).
+pub const MAX_ATTEMPTS: u32 = 101;
+/// The longest wait a schedule may hold, milliseconds (30 days).
+pub const MAX_WAIT_MS: u64 = 30 * 24 * 3_600_000;
 /// The shortest wait, milliseconds: a schedule cannot become a busy loop.
 pub const MIN_WAIT_MS: u64 = 10;
 

@@ -14,7 +14,7 @@ use crate::keys::{self, Scope};
 use crate::ports::{Store, World};
 use crate::problem::Problem;
 use crate::query::Query;
-use crate::time;
+use crate::{subscriptions, time};
 
 /// The longest name of a topic.
 pub const MAX_NAME: usize = 64;
@@ -56,12 +56,12 @@ struct View {
     #[serde(with = "time::rfc3339_option")]
     newest_time: Option<u64>,
     /// Each with its lag.
-    subscriptions: Vec<serde_json::Value>,
+    subscriptions: Vec<subscriptions::Lag>,
 }
 
 impl View {
     async fn of<S: Store>(world: &World<'_, S>, topic: Topic) -> Result<Self, Problem> {
-        let subscriptions = subscriptions(world, &topic).await?;
+        let subscriptions = subscriptions::lags(world, &topic).await?;
         Ok(Self {
             depth: (topic.last + 1).saturating_sub(topic.first),
             name: topic.name,
@@ -72,15 +72,6 @@ impl View {
             subscriptions,
         })
     }
-}
-
-/// The topic's subscriptions with their lag.
-async fn subscriptions<S: Store>(
-    world: &World<'_, S>,
-    topic: &Topic,
-) -> Result<Vec<serde_json::Value>, Problem> {
-    let _ = (world, topic);
-    Ok(Vec::new())
 }
 
 fn never_used(name: &str) -> Topic {

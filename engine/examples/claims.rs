@@ -3,7 +3,11 @@
 //! `cargo run --release -p tollgate-engine --example claims [directory]`: the directory is where the database is made,
 //! so that it says which disk is measured. The number to compare with is printed first: how often that disk can sync.
 
-#![allow(clippy::print_stdout, clippy::unwrap_used, reason = "a measurement that a person runs")]
+#![allow(
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    reason = "a measurement that a person runs"
+)]
 
 use std::fs::File;
 use std::io::Write;
@@ -17,7 +21,9 @@ use tollgate_engine::{Options, SqliteStore};
 const FOR: Duration = Duration::from_secs(4);
 
 fn main() {
-    let directory = std::env::args().nth(1).map_or_else(std::env::temp_dir, PathBuf::from);
+    let directory = std::env::args()
+        .nth(1)
+        .map_or_else(std::env::temp_dir, PathBuf::from);
     println!("SQLite {}, in {}", rusqlite::version(), directory.display());
     println!("bare fdatasync of 4 KiB appended: {:.0}/s", syncs(&directory));
     for waiting in [1, 64, 512, 2_048] {
@@ -40,22 +46,48 @@ fn syncs(directory: &std::path::Path) -> f64 {
 }
 
 fn claim(user: u64) -> Commit {
-    let key = format!("claim/summer/user-{:016x}", user.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+    let key = format!(
+        "claim/summer/user-{:016x}",
+        user.wrapping_mul(0x9e37_79b9_7f4a_7c15)
+    );
     let record = |rest: &str| {
         let head = format!(r#"{{"campaign":"summer","user":"{user}","number":"#);
-        vec![Part::Bytes(head.into()), Part::Sum(1), Part::Bytes(rest.into()), Part::Time, Part::Bytes("}".into())]
+        vec![
+            Part::Bytes(head.into()),
+            Part::Sum(1),
+            Part::Bytes(rest.into()),
+            Part::Time,
+            Part::Bytes("}".into()),
+        ]
     };
     Commit {
         partition: "campaign/summer".into(),
         idempotence: None,
         conditions: vec![
             Condition::Absent(key.clone()),
-            Condition::NowIn { start: Some(1), end: Some(u64::MAX) },
+            Condition::NowIn {
+                start: Some(1),
+                end: Some(u64::MAX),
+            },
         ],
         mutations: vec![
-            Mutation::Add { key: "remaining/summer".into(), delta: -1, min: Some(0), max: None },
-            Mutation::Add { key: "sequence/summer".into(), delta: 1, min: None, max: None },
-            Mutation::Set { key, value: record(r#","at":"#), expires: None },
+            Mutation::Add {
+                key: "remaining/summer".into(),
+                delta: -1,
+                min: Some(0),
+                max: None,
+            },
+            Mutation::Add {
+                key: "sequence/summer".into(),
+                delta: 1,
+                min: None,
+                max: None,
+            },
+            Mutation::Set {
+                key,
+                value: record(r#","at":"#),
+                expires: None,
+            },
         ],
         appends: vec![Append {
             topic: "coupon.claimed".into(),
@@ -71,9 +103,19 @@ fn claim(user: u64) -> Commit {
 fn measure(directory: &std::path::Path, waiting: u64) {
     let directory = tempfile::TempDir::new_in(directory).unwrap();
     let store = SqliteStore::open(Options::new(directory.path().join("claims.db"))).unwrap();
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
-    let stock = Mutation::Set { key: "remaining/summer".into(), value: literal("1000000000"), expires: None };
-    let setup = Commit { mutations: vec![stock], ..Commit::default() };
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .build()
+        .unwrap();
+    let stock = Mutation::Set {
+        key: "remaining/summer".into(),
+        value: literal("1000000000"),
+        expires: None,
+    };
+    let setup = Commit {
+        mutations: vec![stock],
+        ..Commit::default()
+    };
     runtime.block_on(store.commit(setup)).unwrap();
     let started = Instant::now();
     let tasks = async {

@@ -3,4 +3,5 @@
 pub mod buckets;
 pub mod sqlite;
 
-pub use sqlite::{OpenError, Options, SqliteStore};
+pub use buckets::MemoryBuckets;
+pub use sqlite::{OpenError, Options, Retention, SqliteStore};

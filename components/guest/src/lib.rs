@@ -15,7 +15,9 @@ pub mod bindings {
 pub use convert::{request_from_wit, response_into_wit, verdict_into_wit};
 pub use {spin_sdk, tollgate_core as core, wit_bindgen};
 
-use port::Port;
+use port::{NowPort, Port};
+use std::pin::pin;
+use std::task::{Context, Poll, Waker};
 use tollgate_core::ports::World;
 
 /// Sixteen bytes from the host's random source.
@@ -28,9 +30,34 @@ fn fresh() -> [u8; 16] {
 
 /// The world of this instance, at this moment.
 pub fn world() -> World<'static, Port> {
-    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    world_on(&Port)
+}
+
+/// The world of a rule that must not wait.
+pub fn world_now() -> World<'static, NowPort> {
+    world_on(&NowPort)
+}
+
+fn world_on<S>(store: &'static S) -> World<'static, S> {
+    let since = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .unwrap_or_default();
     let now = u64::try_from(since.as_millis()).unwrap_or(u64::MAX);
-    World { store: &Port, config: settings::config(), now, fresh: &fresh }
+    World {
+        store,
+        config: settings::config(),
+        now,
+        fresh: &fresh,
+    }
+}
+
+/// The result of a rule that runs on [`NowPort`], or `None` if it would have to wait.
+pub fn now<T>(rule: impl Future<Output = T>) -> Option<T> {
+    let mut context = Context::from_waker(Waker::noop());
+    match pin!(rule).poll(&mut context) {
+        Poll::Ready(result) => Some(result),
+        Poll::Pending => None,
+    }
 }
 
 /// Exports a rule `async fn(&World<Port>, &Request) -> Response` through both doors: `tollgate:edge/gate` for hosts
@@ -58,6 +85,13 @@ macro_rules! gate {
             ) -> $crate::bindings::tollgate::edge::types::Response {
                 let request = $crate::request_from_wit(request);
                 $crate::response_into_wit($rule(&$crate::world(), &request).await)
+            }
+
+            fn handle_now(
+                request: $crate::bindings::tollgate::edge::types::Request,
+            ) -> Option<$crate::bindings::tollgate::edge::types::Response> {
+                let request = $crate::request_from_wit(request);
+                $crate::now($rule(&$crate::world_now(), &request)).map($crate::response_into_wit)
             }
         }
 

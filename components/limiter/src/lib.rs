@@ -6,7 +6,7 @@ use tollgate_guest::core::http::Request;
 use tollgate_guest::core::keys;
 use tollgate_guest::core::limiter::{self, Policies, Verdict};
 use tollgate_guest::core::ports::World;
-use tollgate_guest::port::Port;
+use tollgate_guest::port::{NowPort, Port};
 use tollgate_guest::{request_from_wit, spin_sdk, verdict_into_wit};
 
 #[allow(missing_docs, clippy::all, unsafe_code, reason = "generated")]
@@ -21,10 +21,12 @@ mod door {
     export!(Limiter);
 }
 
+use door::exports::tollgate::edge::filter;
+
 struct Limiter;
 
 /// Compiled once per instance.
-fn policies(world: &World<'static, Port>) -> &'static Policies {
+fn policies<S>(world: &World<'static, S>) -> &'static Policies {
     static POLICIES: OnceLock<Policies> = OnceLock::new();
     POLICIES.get_or_init(|| {
         Policies::compile(world.config).unwrap_or_else(|error| tollgate_guest::settings::refuse(&error))
@@ -35,14 +37,23 @@ async fn check(world: &World<'static, Port>, request: &Request) -> Verdict {
     limiter::check(world, policies(world), &Port, request).await
 }
 
-impl door::exports::tollgate::edge::filter::Guest for Limiter {
-    async fn check(request: types::Request) -> door::exports::tollgate::edge::filter::Verdict {
-        use door::exports::tollgate::edge::filter::Verdict as Wit;
-        let verdict = check(&tollgate_guest::world(), &request_from_wit(request)).await;
-        match verdict_into_wit(verdict) {
-            Ok(headers) => Wit::Admit(headers),
-            Err(response) => Wit::Answer(response),
-        }
+fn into_wit(verdict: Verdict) -> filter::Verdict {
+    match verdict_into_wit(verdict) {
+        Ok(headers) => filter::Verdict::Admit(headers),
+        Err(response) => filter::Verdict::Answer(response),
+    }
+}
+
+impl filter::Guest for Limiter {
+    async fn check(request: types::Request) -> filter::Verdict {
+        into_wit(check(&tollgate_guest::world(), &request_from_wit(request)).await)
+    }
+
+    fn check_now(request: types::Request) -> Option<filter::Verdict> {
+        let world = tollgate_guest::world_now();
+        let request = request_from_wit(request);
+        let verdict = limiter::check(&world, policies(&world), &NowPort, &request);
+        tollgate_guest::now(verdict).map(into_wit)
     }
 }
 
@@ -55,11 +66,15 @@ async fn admin_key(world: &World<'static, Port>) {
     if DONE.load(Ordering::Relaxed) {
         return;
     }
-    let given = spin_sdk::variables::get("tollgate_admin_key").await.unwrap_or_default();
+    let given = spin_sdk::variables::get("tollgate_admin_key")
+        .await
+        .unwrap_or_default();
     let done = match given.trim() {
         "" => match keys::bootstrap(world.store, world.now, world.fresh).await {
             Ok(Some(key)) => {
-                eprintln!("\n  Admin key of this store, shown this once (only its hash is kept):\n\n      {key}\n");
+                eprintln!(
+                    "\n  Admin key of this store, shown this once (only its hash is kept):\n\n      {key}\n"
+                );
                 true
             }
             Ok(None) => true,
@@ -78,7 +93,9 @@ async fn admin_key(world: &World<'static, Port>) {
 }
 
 #[spin_sdk::http_service]
-async fn serve(request: spin_sdk::http::Request) -> Result<tollgate_guest::spin::SpinResponse, spin_sdk::http::Error> {
+async fn serve(
+    request: spin_sdk::http::Request,
+) -> Result<tollgate_guest::spin::SpinResponse, spin_sdk::http::Error> {
     admin_key(&tollgate_guest::world()).await;
     tollgate_guest::spin::filter(request, check).await
 }

@@ -9,7 +9,7 @@ use crate::route::Route;
 
 mod topics;
 
-pub use topics::is_topic_name;
+pub use topics::{check_subscription, is_topic_name};
 
 /// The most `[[limits]]`.
 pub const MAX_LIMITS: usize = 64;

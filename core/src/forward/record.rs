@@ -15,6 +15,7 @@ use crate::ids;
 use crate::keys::{self, Scope};
 use crate::ports::{Store, World};
 use crate::problem::{Kind, Problem};
+use crate::subscriptions;
 use crate::template::Number;
 use crate::time;
 
@@ -102,7 +103,8 @@ struct View<'a> {
     #[serde(with = "time::rfc3339_option")]
     time: Option<u64>,
     client: &'a str,
-    deliveries: Vec<serde_json::Value>,
+    /// At each subscription of the topic.
+    deliveries: Vec<subscriptions::MessageDelivery>,
 }
 
 /// `GET /api/messages/{id}`: for the client that posted it, and for the scope `topics`.
@@ -124,6 +126,10 @@ pub(super) async fn read<S: Store>(
         }
         keys::require(world.store, request, world.now, Scope::Topics).await?;
     }
+    let deliveries = match record.sequence.known() {
+        Some(sequence) => subscriptions::deliveries(world, &record.topic, sequence).await?,
+        None => Vec::new(),
+    };
     let view = View {
         id,
         topic: &record.topic,
@@ -134,16 +140,7 @@ pub(super) async fn read<S: Store>(
         path: &record.path,
         time: record.time.known(),
         client: &record.client,
-        deliveries: deliveries(world, &record).await?,
+        deliveries,
     };
     Ok(Response::json(200, &view))
-}
-
-/// What became of the message at each subscription of its topic.
-async fn deliveries<S: Store>(
-    world: &World<'_, S>,
-    record: &Record,
-) -> Result<Vec<serde_json::Value>, Problem> {
-    let _ = (world, record);
-    Ok(Vec::new())
 }

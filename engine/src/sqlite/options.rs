@@ -132,7 +132,9 @@ impl OpenError {
                 path,
                 reason: "no SQLite file".into(),
             },
-            Some(ErrorCode::ReadOnly | ErrorCode::PermissionDenied | ErrorCode::CannotOpen) => Self::ReadOnly(path),
+            Some(ErrorCode::ReadOnly | ErrorCode::PermissionDenied | ErrorCode::CannotOpen) => {
+                Self::ReadOnly(path)
+            }
             _ => Self::Sqlite { path, source },
         }
     }

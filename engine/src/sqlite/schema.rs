@@ -16,11 +16,11 @@ const OLDEST_SQLITE: i32 = 3_051_003;
 /// How long a checkpoint waits for readers. Nothing else ever waits: there is one writer.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// Pages that the writer's connection keeps in memory, KiB.
-const WRITER_CACHE_KIB: i64 = 64 << 10;
+const WRITER_CACHE_KIB: i64 = 128 << 10;
 /// The same for each reader's.
 const READER_CACHE_KIB: i64 = 8 << 10;
 /// What is left of the WAL file once all of it was checkpointed and restarted.
-const WAL_KEPT_BYTES: i64 = 64 << 20;
+const WAL_KEPT_BYTES: i64 = 128 << 20;
 /// Prepared statements per connection.
 const STATEMENTS: usize = 32;
 
@@ -133,7 +133,9 @@ fn check_identity(connection: &Connection, path: &Path) -> Result<(), OpenError>
 /// The last connection to close would copy the log into the database, even after an fsync has failed and the log's
 /// pages can no longer be trusted. The writer does it, where all is well.
 fn no_checkpoint_on_close(connection: &Connection) -> rusqlite::Result<()> {
-    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true).map(|_| ())
+    connection
+        .set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)
+        .map(|_| ())
 }
 
 fn prepare(connection: &Connection, options: &Options) -> rusqlite::Result<()> {

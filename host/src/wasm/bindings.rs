@@ -3,7 +3,13 @@
 
 /// The limiter's world.
 pub mod filter {
-    wasmtime::component::bindgen!({ path: "../wit", world: "host-filter", require_store_data_send: true });
+    wasmtime::component::bindgen!({
+        path: "../wit",
+        world: "host-filter",
+        require_store_data_send: true,
+        // On a fiber, since the store has async imports; nothing suspends in it.
+        exports: { "tollgate:edge/filter.check-now": async },
+    });
 }
 
 /// The world of shortener, coupon, forward and admin.
@@ -12,6 +18,7 @@ pub mod gate {
         path: "../wit",
         world: "host-gate",
         require_store_data_send: true,
+        exports: { "tollgate:edge/gate.handle-now": async },
         with: {
             "tollgate:edge/types": super::filter::tollgate::edge::types,
             "tollgate:edge/buckets": super::filter::tollgate::edge::buckets,

@@ -4,7 +4,6 @@ use super::bindings::{buckets, store, types};
 use std::sync::Arc;
 use tollgate_core::bucket::{Bucket, Level, TakeError};
 use tollgate_core::commit as core;
-use tollgate_core::ports::Store as _;
 use tollgate_engine::{MemoryBuckets, SqliteStore};
 use wasmtime::component::{Accessor, HasData, Linker, ResourceTable};
 use wasmtime::{Engine, StoreLimits, StoreLimitsBuilder};
@@ -40,7 +39,10 @@ pub struct Guest {
 impl Guest {
     /// State for a new instance. It gets the configuration, clocks, randomness and stderr; no files, no network.
     pub fn new(engines: Engines) -> Self {
-        let wasi = WasiCtxBuilder::new().env("TOLLGATE_CONFIG", &*engines.settings).inherit_stderr().build();
+        let wasi = WasiCtxBuilder::new()
+            .env("TOLLGATE_CONFIG", &*engines.settings)
+            .inherit_stderr()
+            .build();
         let mut table = ResourceTable::new();
         table.set_max_capacity(MAX_RESOURCES);
         let limits = StoreLimitsBuilder::new()
@@ -49,13 +51,22 @@ impl Guest {
             .tables(MAX_PARTS)
             .memories(MAX_PARTS)
             .build();
-        Self { engines, wasi, table, limits, busy_epochs: 0 }
+        Self {
+            engines,
+            wasi,
+            table,
+            limits,
+            busy_epochs: 0,
+        }
     }
 }
 
 impl WasiView for Guest {
     fn ctx(&mut self) -> WasiCtxView<'_> {
-        WasiCtxView { ctx: &mut self.wasi, table: &mut self.table }
+        WasiCtxView {
+            ctx: &mut self.wasi,
+            table: &mut self.table,
+        }
     }
 }
 
@@ -80,8 +91,27 @@ fn engines<T: 'static>(accessor: &Accessor<T, Ports>) -> Engines {
     accessor.with(|mut access| access.get().clone())
 }
 
-impl buckets::Host for Engines {}
 impl types::Host for Engines {}
+
+impl buckets::Host for Engines {
+    fn take_now(
+        &mut self,
+        wanted: Vec<buckets::Bucket>,
+    ) -> Option<Result<Vec<buckets::Level>, buckets::TakeError>> {
+        Some(take(&self.buckets, wanted))
+    }
+}
+
+fn take(
+    engine: &MemoryBuckets,
+    wanted: Vec<buckets::Bucket>,
+) -> Result<Vec<buckets::Level>, buckets::TakeError> {
+    let wanted: Vec<Bucket> = wanted.into_iter().map(Into::into).collect();
+    match engine.take_now(&wanted) {
+        Ok(levels) => Ok(levels.into_iter().map(Into::into).collect()),
+        Err(error) => Err(error.into()),
+    }
+}
 
 impl<T: Send + 'static> buckets::HostWithStore<T> for Ports {
     async fn take(
@@ -89,15 +119,19 @@ impl<T: Send + 'static> buckets::HostWithStore<T> for Ports {
         wanted: Vec<buckets::Bucket>,
     ) -> Result<Vec<buckets::Level>, buckets::TakeError> {
         let engine = accessor.with(|mut access| access.get().buckets.clone());
-        let wanted: Vec<Bucket> = wanted.into_iter().map(Into::into).collect();
-        match engine.take_now(&wanted) {
-            Ok(levels) => Ok(levels.into_iter().map(Into::into).collect()),
-            Err(error) => Err(error.into()),
-        }
+        take(&engine, wanted)
     }
 }
 
 impl store::Host for Engines {
+    fn get_now(&mut self, _partition: String, keys: Vec<String>) -> Option<Vec<Option<store::Entry>>> {
+        let entry = |key: &String| {
+            let entry = self.store.get_now(key)?;
+            Some(entry.map(|entry| core::Entry::clone(&entry).into()))
+        };
+        keys.iter().map(entry).collect()
+    }
+
     fn submit(&mut self, commit: store::Transaction) {
         self.store.submit(commit.into());
     }
@@ -127,8 +161,17 @@ impl<T: Send + 'static> store::HostWithStore<T> for Ports {
         after: Option<String>,
         limit: u32,
     ) -> Result<Vec<store::Item>, store::StoreError> {
-        let items = engines(accessor).store.scan(&prefix, after.as_deref(), limit).await?;
-        Ok(items.into_iter().map(|item| store::Item { key: item.key, entry: item.entry.into() }).collect())
+        let items = engines(accessor)
+            .store
+            .scan(&prefix, after.as_deref(), limit)
+            .await?;
+        Ok(items
+            .into_iter()
+            .map(|item| store::Item {
+                key: item.key,
+                entry: item.entry.into(),
+            })
+            .collect())
     }
 
     async fn read(
@@ -183,8 +226,14 @@ impl From<store::Condition> for core::Condition {
     fn from(condition: store::Condition) -> Self {
         match condition {
             store::Condition::Absent(key) => Self::Absent(key),
-            store::Condition::Version(v) => Self::Version { key: v.key, version: v.version },
-            store::Condition::NowIn(window) => Self::NowIn { start: window.start, end: window.end },
+            store::Condition::Version(v) => Self::Version {
+                key: v.key,
+                version: v.version,
+            },
+            store::Condition::NowIn(window) => Self::NowIn {
+                start: window.start,
+                end: window.end,
+            },
         }
     }
 }
@@ -192,11 +241,18 @@ impl From<store::Condition> for core::Condition {
 impl From<store::Mutation> for core::Mutation {
     fn from(mutation: store::Mutation) -> Self {
         match mutation {
-            store::Mutation::Set(set) => {
-                Self::Set { key: set.key, value: template(set.value), expires: set.expires }
-            }
+            store::Mutation::Set(set) => Self::Set {
+                key: set.key,
+                value: template(set.value),
+                expires: set.expires,
+            },
             store::Mutation::Delete(key) => Self::Delete { key },
-            store::Mutation::Add(add) => Self::Add { key: add.key, delta: add.delta, min: add.min, max: add.max },
+            store::Mutation::Add(add) => Self::Add {
+                key: add.key,
+                delta: add.delta,
+                min: add.min,
+                max: add.max,
+            },
         }
     }
 }
@@ -225,7 +281,9 @@ impl From<core::Outcome> for store::Outcome {
             }),
             core::Outcome::Replayed(answer) => Self::Replayed(answer),
             core::Outcome::Conflict => Self::Conflict,
-            core::Outcome::Refused(core::Refusal::Condition(i)) => Self::Refused(store::Refusal::Condition(i)),
+            core::Outcome::Refused(core::Refusal::Condition(i)) => {
+                Self::Refused(store::Refusal::Condition(i))
+            }
             core::Outcome::Refused(core::Refusal::Mutation(i)) => Self::Refused(store::Refusal::Mutation(i)),
         }
     }
@@ -243,7 +301,11 @@ impl From<core::StoreError> for store::StoreError {
 
 impl From<core::Entry> for store::Entry {
     fn from(entry: core::Entry) -> Self {
-        Self { value: entry.value, version: entry.version, expires: entry.expires }
+        Self {
+            value: entry.value,
+            version: entry.version,
+            expires: entry.expires,
+        }
     }
 }
 
@@ -288,7 +350,11 @@ impl From<buckets::Bucket> for Bucket {
 
 impl From<Level> for buckets::Level {
     fn from(level: Level) -> Self {
-        Self { remaining: level.remaining, next_ns: level.next_ns, full_ns: level.full_ns }
+        Self {
+            remaining: level.remaining,
+            next_ns: level.next_ns,
+            full_ns: level.full_ns,
+        }
     }
 }
 

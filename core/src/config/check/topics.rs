@@ -64,6 +64,11 @@ pub(super) fn check(topics: &BTreeMap<String, TopicSettings>, path: &Path) -> Ch
     Ok(())
 }
 
+/// The same rules for a subscription that is not from a file: what is wrong, and with which setting (`retry.cap`).
+pub fn check_subscription(one: &Subscription) -> Result<(), (String, String)> {
+    subscription(one, &Path::default()).map_err(|fault| (fault.path.to_string(), fault.message))
+}
+
 fn subscription(one: &Subscription, path: &Path) -> Checked {
     ensure(is_topic_name(&one.name), path.key("name"), NAME_RULE)?;
     target(&one.url, path.key("url"))?;

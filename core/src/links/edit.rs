@@ -1,0 +1,216 @@
+//! `PATCH /api/links/{code}` and `POST /api/links/{code}/extend`.
+
+use serde::Deserialize;
+
+use super::access::Credential;
+use super::manage::contended;
+use super::record::{Link, Record, link_key};
+use super::{MAX_RACES, fields, index};
+use crate::commit::{Commit, Condition, Mutation, Outcome, literal};
+use crate::config::Config;
+use crate::http::{Request, Response};
+use crate::ports::{Store, World};
+use crate::problem::Problem;
+use crate::{json, time};
+
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(transparent)]
+struct Time(#[serde(with = "time::rfc3339")] u64);
+
+/// A merge patch (RFC 7396): what is absent stays, null clears. What is not listed cannot be changed.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+struct Patch {
+    #[serde(default, deserialize_with = "json::patch")]
+    url: Option<Option<String>>,
+    #[serde(default, deserialize_with = "json::patch")]
+    redirect: Option<Option<u64>>,
+    #[serde(default, deserialize_with = "json::patch")]
+    valid_from: Option<Option<Time>>,
+    #[serde(default, deserialize_with = "json::patch")]
+    expires_at: Option<Option<Time>>,
+    #[serde(default, deserialize_with = "json::patch")]
+    expire_after_idle: Option<Option<u64>>,
+    #[serde(default, deserialize_with = "json::patch")]
+    max_visits: Option<Option<u64>>,
+    #[serde(default, deserialize_with = "json::patch")]
+    fallback_url: Option<Option<String>>,
+    #[serde(default, deserialize_with = "json::patch")]
+    forward_query: Option<Option<bool>>,
+    #[serde(default, deserialize_with = "json::patch")]
+    tags: Option<Option<Vec<String>>>,
+    #[serde(default, deserialize_with = "json::patch")]
+    title: Option<Option<String>>,
+    #[serde(default, deserialize_with = "json::patch")]
+    external_id: Option<Option<String>>,
+    #[serde(default, deserialize_with = "json::patch")]
+    archived: Option<Option<bool>>,
+}
+
+impl Patch {
+    fn apply(&self, record: &mut Record, config: &Config, now: u64) -> Result<(), Problem> {
+        if let Some(url) = &self.url {
+            let url = url
+                .as_deref()
+                .ok_or_else(|| Problem::field("#/url", "cannot be cleared"))?;
+            record.url = fields::target(config, url, "#/url")?;
+        }
+        if let Some(status) = self.redirect {
+            record.redirect = status.map_or(Ok(config.links.redirect), fields::redirect)?;
+        }
+        if let Some(url) = &self.fallback_url {
+            let url = url
+                .as_deref()
+                .map(|url| fields::target(config, url, "#/fallbackUrl"));
+            record.fallback_url = url.transpose()?;
+        }
+        if let Some(tags) = &self.tags {
+            record.tags = fields::tags(tags.clone().unwrap_or_default())?;
+        }
+        if let Some(title) = &self.title {
+            title.as_deref().map_or(Ok(()), fields::title)?;
+            record.title.clone_from(title);
+        }
+        if let Some(id) = &self.external_id {
+            id.as_deref().map_or(Ok(()), fields::external_id)?;
+            record.external_id.clone_from(id);
+        }
+        if let Some(forward) = self.forward_query {
+            record.forward_query = forward.unwrap_or(false);
+        }
+        self.apply_limits(record, now)
+    }
+
+    fn apply_limits(&self, record: &mut Record, now: u64) -> Result<(), Problem> {
+        let limits = &mut record.limits;
+        if let Some(from) = self.valid_from {
+            limits.valid_from = from.map(|Time(at)| at);
+        }
+        if let Some(at) = self.expires_at {
+            at.map_or(Ok(()), |Time(at)| fields::future(at, now))?;
+            limits.expires_at = at.map(|Time(at)| at);
+        }
+        limits.expire_after_idle = self.expire_after_idle.unwrap_or(limits.expire_after_idle);
+        limits.max_visits = self.max_visits.unwrap_or(limits.max_visits);
+        limits.archived = self
+            .archived
+            .map_or(limits.archived, |archived| archived.unwrap_or(false));
+        // The field that was sent is the one at fault.
+        fields::limits(
+            limits,
+            if self.valid_from.is_some() {
+                "#/validFrom"
+            } else {
+                "#/expiresAt"
+            },
+        )
+    }
+}
+
+/// Either a new end, or seconds from the present one (or from now, if that is over).
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+struct Extend {
+    #[serde(default, with = "time::rfc3339_option")]
+    expires_at: Option<u64>,
+    seconds: Option<u64>,
+}
+
+impl Extend {
+    fn apply(self, record: &mut Record, now: u64) -> Result<(), Problem> {
+        let present = record.limits.expires_at;
+        let end = match (self.expires_at, self.seconds) {
+            (Some(at), None) => {
+                fields::future(at, now)?;
+                if present.is_some_and(|present| at < present) {
+                    return Err(Problem::field(
+                        "#/expiresAt",
+                        "must not be before the present end",
+                    ));
+                }
+                at
+            }
+            (None, Some(0)) => return Err(Problem::field("#/seconds", "must be at least 1")),
+            (None, Some(seconds)) => match present {
+                Some(present) => fields::later(present.max(now), seconds, "#/seconds")?,
+                None => {
+                    return Err(Problem::field(
+                        "#/seconds",
+                        "the link has no end; send expiresAt to give it one",
+                    ));
+                }
+            },
+            _ => return Err(Problem::field("#", "send either expiresAt or seconds")),
+        };
+        record.limits.expires_at = Some(end);
+        fields::limits(&record.limits, "#/expiresAt")
+    }
+}
+
+pub(super) async fn patch<S: Store>(
+    world: &World<'_, S>,
+    request: &Request,
+    code: &str,
+) -> Result<Response, Problem> {
+    let credential = Credential::of(world, request).await?;
+    let patch: Patch = json::body(request)?;
+    change(world, &credential, code, |record| {
+        patch.apply(record, world.config, world.now)
+    })
+    .await
+}
+
+pub(super) async fn extend<S: Store>(
+    world: &World<'_, S>,
+    request: &Request,
+    code: &str,
+) -> Result<Response, Problem> {
+    let credential = Credential::of(world, request).await?;
+    let extend: Extend = json::body(request)?;
+    change(world, &credential, code, |record| extend.apply(record, world.now)).await
+}
+
+/// Reads, changes and writes a link, again if it changed meanwhile.
+async fn change<S: Store>(
+    world: &World<'_, S>,
+    credential: &Credential,
+    code: &str,
+    apply: impl Fn(&mut Record) -> Result<(), Problem>,
+) -> Result<Response, Problem> {
+    for _ in 0..MAX_RACES {
+        let mut link = credential.open(world, code).await?;
+        let before = link.record.clone();
+        apply(&mut link.record)?;
+        if link.record == before {
+            return Ok(Response::json(200, &link.view(world.config)));
+        }
+        link.record.updated_at = world.now.max(before.updated_at);
+        if link.record.url != before.url {
+            // Before the link, like every entry of the index; where the change fails, it leads to a link with
+            // another URL and is skipped.
+            index::point(world.store, &before.owner, &link.record.url, code).await?;
+        }
+        if let Outcome::Committed(_) = world.store.commit(replacement(&link)).await? {
+            return Ok(Response::json(200, &link.view(world.config)));
+        }
+    }
+    Err(contended())
+}
+
+fn replacement(link: &Link) -> Commit {
+    let key = link_key(&link.code);
+    let value = literal(link.record.to_bytes());
+    Commit {
+        conditions: vec![Condition::Version {
+            key: key.clone(),
+            version: link.version,
+        }],
+        mutations: vec![Mutation::Set {
+            key: key.clone(),
+            value,
+            expires: None,
+        }],
+        partition: key,
+        ..Commit::default()
+    }
+}

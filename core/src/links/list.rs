@@ -1,0 +1,237 @@
+//! `GET /api/links`. A member sees its own links, newest first; an admin sees those of every owner, by code, or those
+//! of one, newest first. The work of a page is bounded: a page may be short, even empty, while `nextCursor` leads on.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde::Serialize;
+
+use super::record::{Link, Record, View, counters, link_key, visited_key, visits_key};
+use super::{access, index};
+use crate::commit::{Item, MAX_KEY_BYTES, StoreError};
+use crate::http::{Request, Response};
+use crate::keys::{self, Scope};
+use crate::ports::{Store, World};
+use crate::problem::{Kind, Problem};
+use crate::query::Query;
+
+/// Links of a page unless the caller says otherwise.
+pub const DEFAULT_PAGE: u64 = 100;
+/// The most links of a page.
+pub const MAX_PAGE: u64 = 500;
+/// The most entries that a page looks at.
+const MAX_EXAMINED: usize = 1_000;
+/// The longest filter, in bytes.
+const MAX_FILTER: usize = 256;
+
+/// Whose links are listed.
+enum Source {
+    Owner(String),
+    Everybody,
+}
+
+impl Source {
+    fn prefix(&self) -> String {
+        match self {
+            Self::Owner(owner) => index::prefix(owner),
+            Self::Everybody => link_key(""),
+        }
+    }
+
+    /// The link behind an entry, or nothing if the entry is left over from another one or the filter drops it.
+    async fn link<S: Store>(
+        &self,
+        store: &S,
+        prefix: &str,
+        item: &Item,
+        filter: &Filter,
+    ) -> Result<Option<Link>, StoreError> {
+        let link = match self {
+            Self::Owner(owner) => {
+                let Some(code) = index::listed_code(&item.key, prefix) else {
+                    return Ok(None);
+                };
+                let link = Link::read(store, code).await?;
+                link.filter(|link| index::is_entry_of(&item.key, owner, link))
+            }
+            Self::Everybody => {
+                let code = item.key.strip_prefix(prefix).unwrap_or_default().to_owned();
+                let record = Record::of(&item.entry)?;
+                let mut link = Link {
+                    code,
+                    record,
+                    version: item.entry.version,
+                    visits: 0,
+                    visited_at: None,
+                };
+                if filter.takes(&link) {
+                    let keys = [visits_key(&link.code), visited_key(&link.code)];
+                    let entries = store.get(&item.key, &keys).await?;
+                    (link.visits, link.visited_at) = counters(entries.into_iter())?;
+                }
+                Some(link)
+            }
+        };
+        Ok(link.filter(|link| filter.takes(link)))
+    }
+}
+
+/// What a link must have.
+struct Filter {
+    tag: Option<String>,
+    /// Lower case.
+    search: Option<String>,
+}
+
+impl Filter {
+    fn of(query: &Query) -> Result<Self, Problem> {
+        let text = |name: &str| match query.text(name) {
+            Some(text) if text.len() > MAX_FILTER => Err(Problem::field(
+                format!("query:{name}"),
+                "must be at most 256 bytes",
+            )),
+            text => Ok(text.filter(|text| !text.is_empty()).map(str::to_owned)),
+        };
+        Ok(Self {
+            tag: text("tag")?,
+            search: text("search")?.map(|text| text.to_lowercase()),
+        })
+    }
+
+    fn takes(&self, link: &Link) -> bool {
+        let record = &link.record;
+        if self.tag.as_ref().is_some_and(|tag| !record.tags.contains(tag)) {
+            return false;
+        }
+        let Some(search) = &self.search else { return true };
+        let texts = [
+            Some(&link.code),
+            Some(&record.url),
+            record.title.as_ref(),
+            record.external_id.as_ref(),
+        ];
+        let texts = texts.into_iter().flatten().chain(&record.tags);
+        texts
+            .into_iter()
+            .any(|text| text.to_lowercase().contains(search.as_str()))
+    }
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Page<'a> {
+    links: Vec<View<'a>>,
+    next_cursor: Option<String>,
+}
+
+pub(super) async fn get<S: Store>(world: &World<'_, S>, request: &Request) -> Result<Response, Problem> {
+    let query = Query::of(request, &["tag", "search", "owner", "sort", "limit", "cursor"])?;
+    let source = source(world, request, &query).await?;
+    let filter = Filter::of(&query)?;
+    let limit = usize::try_from(query.number("limit", 1..=MAX_PAGE, DEFAULT_PAGE)?).unwrap_or(1);
+    let cursor = query.text("cursor");
+    let (links, next) = match query.text("sort") {
+        None => {
+            let prefix = source.prefix();
+            let after = cursor.map(|cursor| place(cursor, &prefix)).transpose()?;
+            natural(world.store, &source, &filter, limit, after).await?
+        }
+        Some("-visits") => by_visits(world.store, &source, &filter, limit, cursor).await?,
+        Some(_) => return Err(Problem::field("query:sort", "must be -visits, or left out")),
+    };
+    let next_cursor = next.map(|place| URL_SAFE_NO_PAD.encode(place));
+    let links = links.iter().map(|link| link.view(world.config)).collect();
+    Ok(Response::json(200, &Page { links, next_cursor }))
+}
+
+async fn source<S: Store>(world: &World<'_, S>, request: &Request, query: &Query) -> Result<Source, Problem> {
+    let key = keys::require(world.store, request, world.now, Scope::Links).await?;
+    let own = access::key_owner(&key);
+    match query.text("owner") {
+        Some(owner) if owner == own => Ok(Source::Owner(own)),
+        Some(_) if !key.allows(Scope::Admin) => Err(Problem::new(
+            Kind::Forbidden,
+            "Only an admin lists the links of others.",
+        )),
+        Some(owner) if owner.len() > MAX_FILTER => {
+            Err(Problem::field("query:owner", "must be at most 256 bytes"))
+        }
+        Some(owner) => Ok(Source::Owner(owner.to_owned())),
+        None if key.allows(Scope::Admin) => Ok(Source::Everybody),
+        None => Ok(Source::Owner(own)),
+    }
+}
+
+/// The key that a cursor stands for.
+fn place(cursor: &str, prefix: &str) -> Result<String, Problem> {
+    let bytes = URL_SAFE_NO_PAD
+        .decode(cursor)
+        .ok()
+        .filter(|bytes| bytes.len() <= MAX_KEY_BYTES);
+    let key = bytes
+        .and_then(|bytes| String::from_utf8(bytes).ok())
+        .filter(|key| key.starts_with(prefix));
+    key.ok_or_else(not_a_cursor)
+}
+
+fn not_a_cursor() -> Problem {
+    Problem::field("query:cursor", "is not a cursor of this list")
+}
+
+/// Links in the order of their entries after `after`, and the entry to go on from, if there may be more.
+async fn natural<S: Store>(
+    store: &S,
+    source: &Source,
+    filter: &Filter,
+    limit: usize,
+    mut after: Option<String>,
+) -> Result<(Vec<Link>, Option<String>), StoreError> {
+    let prefix = source.prefix();
+    let mut links = Vec::new();
+    let mut examined = 0;
+    loop {
+        // One more than is missing, so that a full page knows whether another follows.
+        let wanted = (limit - links.len() + 1).min(MAX_EXAMINED - examined);
+        let wanted = u32::try_from(wanted).unwrap_or(1);
+        let items = store.scan(&prefix, after.as_deref(), wanted).await?;
+        if items.is_empty() {
+            return Ok((links, None));
+        }
+        for item in items {
+            if links.len() == limit {
+                return Ok((links, after));
+            }
+            links.extend(source.link(store, &prefix, &item, filter).await?);
+            examined += 1;
+            after = Some(item.key);
+        }
+        if examined >= MAX_EXAMINED {
+            return Ok((links, after));
+        }
+    }
+}
+
+/// Links by visits, most first. All of them must be looked at for that, so there is a bound on how many there are. The
+/// cursor is the number of links passed.
+async fn by_visits<S: Store>(
+    store: &S,
+    source: &Source,
+    filter: &Filter,
+    limit: usize,
+    cursor: Option<&str>,
+) -> Result<(Vec<Link>, Option<String>), Problem> {
+    let passed: usize = match cursor {
+        None => 0,
+        Some(cursor) => place(cursor, "")?.parse().map_err(|_| not_a_cursor())?,
+    };
+    let (mut links, more) = natural(store, source, filter, MAX_EXAMINED, None).await?;
+    if more.is_some() && !store.scan(&source.prefix(), more.as_deref(), 1).await?.is_empty() {
+        return Err(Problem::field(
+            "query:sort",
+            "takes at most 1,000 links; list them without it, or those of one owner",
+        ));
+    }
+    links.sort_by(|a, b| b.visits.cmp(&a.visits).then_with(|| a.code.cmp(&b.code)));
+    let next = Some(passed.saturating_add(limit)).filter(|next| *next < links.len());
+    let links = links.into_iter().skip(passed).take(limit).collect();
+    Ok((links, next.map(|next| next.to_string())))
+}

@@ -1,0 +1,77 @@
+//! The page behind `GET /{code}+`, and what machines see of a link whose visits are numbered.
+
+use super::record::{Record, short_url};
+use crate::config::Config;
+use crate::http::Response;
+use crate::time;
+
+/// Nothing may be loaded, run, framed or sent from the page, whatever a target or title says.
+const CONTENT_SECURITY_POLICY: &str =
+    "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+
+/// Where a link leads, for people who want to know before they go.
+pub(super) fn page(config: &Config, code: &str, record: &Record) -> Response {
+    let url = escape(&record.url);
+    let mut body = String::from("<h1>Where this link leads</h1>\n");
+    if let Some(title) = record.title.as_deref().filter(|title| !title.is_empty()) {
+        body.push_str(&format!("<p><strong>{}</strong></p>\n", escape(title)));
+    }
+    body.push_str(&format!(
+        "<p><a href=\"{url}\" rel=\"noreferrer noopener nofollow\">{url}</a></p>\n"
+    ));
+    let short = escape(&short_url(config, code));
+    body.push_str(&format!(
+        "<p>Short link: {short}<br>Created: {}",
+        time::format(record.created_at)
+    ));
+    if let Some(at) = record.limits.expires_at {
+        body.push_str(&format!("<br>Ends: {}", time::format(at)));
+    }
+    body.push_str("</p>\n");
+    html("Where this link leads", &body)
+}
+
+/// For a machine that asks for a link with `maxVisits`: it gets neither a visit nor the target. A person whose
+/// browser fetched ahead is one click from the link.
+pub(super) fn withheld(config: &Config, code: &str) -> Response {
+    let short = escape(&short_url(config, code));
+    let body = format!(
+        "<h1>This link opens a limited number of times</h1>\n\
+         <p><a href=\"{short}\" rel=\"nofollow\">Open it</a>, or <a href=\"{short}+\" rel=\"nofollow\">see where it \
+         leads</a>.</p>\n"
+    );
+    html("A link", &body)
+}
+
+fn html(title: &str, body: &str) -> Response {
+    let page = format!(
+        "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
+         <meta name=\"viewport\" content=\"width=device-width\">\n<meta name=\"color-scheme\" content=\"light dark\">\n\
+         <title>{title}</title>\n</head>\n<body>\n{body}</body>\n</html>\n"
+    );
+    let mut response = Response::empty(200)
+        .with("content-type", "text/html; charset=utf-8")
+        .with("content-security-policy", CONTENT_SECURITY_POLICY)
+        .with("x-content-type-options", "nosniff")
+        .with("referrer-policy", "no-referrer")
+        .with("x-robots-tag", "noindex, nofollow")
+        .with("cache-control", "private, no-store");
+    response.body = page.into_bytes();
+    response
+}
+
+/// Text as HTML text or the value of a quoted attribute.
+fn escape(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '&' => escaped.push_str("&amp;"),
+            '<' => escaped.push_str("&lt;"),
+            '>' => escaped.push_str("&gt;"),
+            '"' => escaped.push_str("&quot;"),
+            '\'' => escaped.push_str("&#39;"),
+            c => escaped.push(c),
+        }
+    }
+    escaped
+}

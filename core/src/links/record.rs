@@ -1,0 +1,413 @@
+//! What is stored of a link, what is shown of it, and the state it is in.
+
+use std::borrow::Cow;
+
+use serde::{Deserialize, Serialize};
+
+use super::unreadable;
+use crate::commit::{Entry, StoreError};
+use crate::config::Config;
+use crate::ports::Store;
+use crate::{plan, time};
+
+/// The entry of a link, which is also the partition of everything about it.
+pub(super) fn link_key(code: &str) -> String {
+    format!("link/{code}")
+}
+
+/// The counter of a link's visits.
+pub(super) fn visits_key(code: &str) -> String {
+    format!("visits/{code}")
+}
+
+/// When a link was visited last, Unix milliseconds in decimal.
+pub(super) fn visited_key(code: &str) -> String {
+    format!("visited/{code}")
+}
+
+/// What decides whether a link redirects. Times are Unix milliseconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct Limits {
+    /// Not before this time.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub valid_from: Option<u64>,
+    /// Not from this time on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub expires_at: Option<u64>,
+    /// Seconds without a visit after which it ends.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub expire_after_idle: Option<u64>,
+    /// How many visits redirect.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_visits: Option<u64>,
+    /// Switched off by its owner.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub archived: bool,
+}
+
+impl Limits {
+    /// Whether the counters must be read to know the state.
+    pub(super) fn need_counters(&self) -> bool {
+        self.max_visits.is_some() || self.expire_after_idle.is_some()
+    }
+
+    /// Whether nothing but an edit can end the link.
+    pub(super) fn are_none(&self) -> bool {
+        !self.need_counters() && self.expires_at.is_none()
+    }
+}
+
+/// What has happened to a link so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Facts {
+    /// When it was created, Unix milliseconds.
+    pub created_at: u64,
+    /// Visits that were counted.
+    pub visits: u64,
+    /// When it was visited last, Unix milliseconds.
+    pub visited_at: Option<u64>,
+}
+
+/// Whether a link redirects, and if not, why.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// It redirects.
+    Live,
+    /// It will.
+    NotYetValid,
+    /// Its time is over.
+    Expired,
+    /// Nobody came for too long.
+    Idle,
+    /// All its visits are made.
+    Exhausted,
+    /// Its owner switched it off.
+    Archived,
+}
+
+/// The state of a link at `now`, Unix milliseconds. Idleness counts from the last visit, or from when the link first
+/// could be visited. What is final comes before what may pass.
+pub fn state(limits: &Limits, facts: &Facts, now: u64) -> State {
+    if limits.archived {
+        return State::Archived;
+    }
+    if limits.expires_at.is_some_and(|at| at <= now) {
+        return State::Expired;
+    }
+    if limits.max_visits.is_some_and(|most| facts.visits >= most) {
+        return State::Exhausted;
+    }
+    if limits.valid_from.is_some_and(|from| now < from) {
+        return State::NotYetValid;
+    }
+    if let Some(seconds) = limits.expire_after_idle {
+        let begun = facts
+            .created_at
+            .max(limits.valid_from.unwrap_or(0))
+            .max(facts.visited_at.unwrap_or(0));
+        if begun.saturating_add(seconds.saturating_mul(1_000)) <= now {
+            return State::Idle;
+        }
+    }
+    State::Live
+}
+
+/// The part of a link that a redirect needs, borrowed from the entry: the hot path copies nothing.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Target<'a> {
+    #[serde(borrow)]
+    pub(super) url: Cow<'a, str>,
+    pub(super) redirect: u16,
+    #[serde(default)]
+    pub(super) limits: Limits,
+    #[serde(default)]
+    pub(super) forward_query: bool,
+    #[serde(default)]
+    pub(super) fallback_url: Option<String>,
+    pub(super) created_at: u64,
+}
+
+impl<'a> Target<'a> {
+    pub(super) fn of(entry: &'a Entry) -> Result<Self, StoreError> {
+        serde_json::from_slice(&entry.value).map_err(|_| unreadable("link"))
+    }
+}
+
+/// The entry `link/<code>`. Its fields are ordered by how soon the redirect needs them, and absent values are left
+/// out: the entry is read on every redirect. Times are Unix milliseconds.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Record {
+    pub(super) url: String,
+    pub(super) redirect: u16,
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub(super) limits: Limits,
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub(super) forward_query: bool,
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub(super) fallback_url: Option<String>,
+    pub(super) created_at: u64,
+    pub(super) updated_at: u64,
+    pub(super) id: String,
+    pub(super) owner: String,
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub(super) title: Option<String>,
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub(super) tags: Vec<String>,
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub(super) external_id: Option<String>,
+    /// The SHA-256 of the manage token of an anonymous link, in base64url.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub(super) manage: Option<String>,
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}
+
+impl Record {
+    pub(super) fn of(entry: &Entry) -> Result<Self, StoreError> {
+        serde_json::from_slice(&entry.value).map_err(|_| unreadable("link"))
+    }
+
+    pub(super) fn to_bytes(&self) -> Vec<u8> {
+        serde_json::to_vec(self).expect("a record has string keys only, so it serialises")
+    }
+}
+
+/// A link with its counters, as one read found them.
+#[derive(Clone, Debug)]
+pub(super) struct Link {
+    pub(super) code: String,
+    pub(super) record: Record,
+    /// Of the entry `link/<code>`.
+    pub(super) version: u64,
+    pub(super) visits: u64,
+    pub(super) visited_at: Option<u64>,
+}
+
+impl Link {
+    /// Reads a link and its counters.
+    pub(super) async fn read<S: Store>(store: &S, code: &str) -> Result<Option<Self>, StoreError> {
+        let partition = link_key(code);
+        let keys = [partition.clone(), visits_key(code), visited_key(code)];
+        let mut entries = store.get(&partition, &keys).await?.into_iter();
+        let Some(Some(entry)) = entries.next() else {
+            return Ok(None);
+        };
+        let (visits, visited_at) = counters(entries)?;
+        let record = Record::of(&entry)?;
+        Ok(Some(Self {
+            code: code.to_owned(),
+            record,
+            version: entry.version,
+            visits,
+            visited_at,
+        }))
+    }
+
+    pub(super) fn facts(&self) -> Facts {
+        Facts {
+            created_at: self.record.created_at,
+            visits: self.visits,
+            visited_at: self.visited_at,
+        }
+    }
+
+    pub(super) fn state(&self, now: u64) -> State {
+        state(&self.record.limits, &self.facts(), now)
+    }
+
+    /// As answers show it.
+    pub(super) fn view<'a>(&'a self, config: &Config) -> View<'a> {
+        let Record {
+            url,
+            redirect,
+            limits,
+            fallback_url,
+            tags,
+            title,
+            external_id,
+            owner,
+            ..
+        } = &self.record;
+        View {
+            id: &self.record.id,
+            code: &self.code,
+            short_url: short_url(config, &self.code),
+            url,
+            redirect: *redirect,
+            created_at: self.record.created_at,
+            updated_at: self.record.updated_at,
+            valid_from: limits.valid_from,
+            expires_at: limits.expires_at,
+            expire_after_idle: limits.expire_after_idle,
+            last_visited_at: self.visited_at,
+            visits: self.visits,
+            max_visits: limits.max_visits,
+            fallback_url: fallback_url.as_deref(),
+            forward_query: self.record.forward_query,
+            tags,
+            title: title.as_deref(),
+            external_id: external_id.as_deref(),
+            owner,
+            archived: limits.archived,
+        }
+    }
+}
+
+/// The values of `visits/<code>` and `visited/<code>`, in that order.
+pub(super) fn counters(
+    mut entries: impl Iterator<Item = Option<Entry>>,
+) -> Result<(u64, Option<u64>), StoreError> {
+    let mut next = |what: &str| -> Result<Option<u64>, StoreError> {
+        let Some(entry) = entries.next().flatten() else {
+            return Ok(None);
+        };
+        let number = plan::counter(&entry.value).and_then(|n| u64::try_from(n).ok());
+        number.map(Some).ok_or_else(|| unreadable(what))
+    };
+    Ok((
+        next("visits of a link")?.unwrap_or(0),
+        next("last visit of a link")?,
+    ))
+}
+
+/// The address that people are given.
+pub(super) fn short_url(config: &Config, code: &str) -> String {
+    format!("{}/{code}", config.server.public_url)
+}
+
+/// A link in an answer.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct View<'a> {
+    id: &'a str,
+    code: &'a str,
+    short_url: String,
+    url: &'a str,
+    redirect: u16,
+    #[serde(with = "time::rfc3339")]
+    created_at: u64,
+    #[serde(with = "time::rfc3339")]
+    updated_at: u64,
+    #[serde(with = "time::rfc3339_option")]
+    valid_from: Option<u64>,
+    #[serde(with = "time::rfc3339_option")]
+    expires_at: Option<u64>,
+    expire_after_idle: Option<u64>,
+    #[serde(with = "time::rfc3339_option")]
+    last_visited_at: Option<u64>,
+    visits: u64,
+    max_visits: Option<u64>,
+    fallback_url: Option<&'a str>,
+    forward_query: bool,
+    tags: &'a [String],
+    title: Option<&'a str>,
+    external_id: Option<&'a str>,
+    owner: &'a str,
+    archived: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const NOW: u64 = 1_800_000_000_000;
+
+    fn facts(visits: u64, visited_at: Option<u64>) -> Facts {
+        Facts {
+            created_at: NOW - 10_000,
+            visits,
+            visited_at,
+        }
+    }
+
+    #[test]
+    fn times_are_a_half_open_window() {
+        let limits = Limits {
+            valid_from: Some(NOW),
+            expires_at: Some(NOW + 5),
+            ..Limits::default()
+        };
+        for (now, expected) in [
+            (NOW - 1, State::NotYetValid),
+            (NOW, State::Live),
+            (NOW + 4, State::Live),
+            (NOW + 5, State::Expired),
+        ] {
+            assert_eq!(state(&limits, &facts(0, None), now), expected);
+        }
+    }
+
+    #[test]
+    fn visits_up_to_the_most_are_live() {
+        let limits = Limits {
+            max_visits: Some(2),
+            ..Limits::default()
+        };
+        assert_eq!(state(&limits, &facts(1, None), NOW), State::Live);
+        assert_eq!(state(&limits, &facts(2, None), NOW), State::Exhausted);
+    }
+
+    #[test]
+    fn idleness_counts_from_the_last_visit_or_the_first_chance_of_one() {
+        let idle = Limits {
+            expire_after_idle: Some(10),
+            ..Limits::default()
+        };
+        assert_eq!(state(&idle, &facts(0, None), NOW - 1), State::Live);
+        assert_eq!(state(&idle, &facts(0, None), NOW), State::Idle);
+        assert_eq!(state(&idle, &facts(1, Some(NOW - 1)), NOW + 9_998), State::Live);
+        assert_eq!(state(&idle, &facts(1, Some(NOW - 1)), NOW + 9_999), State::Idle);
+        let later = Limits {
+            valid_from: Some(NOW + 50_000),
+            ..idle
+        };
+        assert_eq!(state(&later, &facts(0, None), NOW + 50_001), State::Live);
+    }
+
+    #[test]
+    fn archived_hides_every_other_state() {
+        let limits = Limits {
+            archived: true,
+            expires_at: Some(1),
+            max_visits: Some(1),
+            ..Limits::default()
+        };
+        assert_eq!(state(&limits, &facts(9, None), NOW), State::Archived);
+    }
+
+    proptest! {
+        #[test]
+        fn a_link_without_limits_is_live_at_all_times(created_at: u64, visits: u64, now: u64) {
+            let facts = Facts { created_at, visits, visited_at: None };
+            prop_assert_eq!(state(&Limits::default(), &facts, now), State::Live);
+        }
+
+        #[test]
+        fn what_has_expired_stays_expired(at: u64, now: u64, later: u64) {
+            let limits = Limits { expires_at: Some(at), ..Limits::default() };
+            let facts = Facts::default();
+            if state(&limits, &facts, now) == State::Expired {
+                prop_assert_eq!(state(&limits, &facts, now.max(later)), State::Expired);
+            }
+        }
+    }
+
+    #[test]
+    fn a_redirect_borrows_its_target_from_the_entry() {
+        let value = br#"{"url":"https://example.com/a","redirect":302,"createdAt":1,"updatedAt":1,"id":"x","owner":"o"}"#;
+        let entry = Entry {
+            value: value.to_vec(),
+            version: 1,
+            expires: None,
+        };
+        let target = Target::of(&entry).unwrap();
+        assert!(matches!(target.url, Cow::Borrowed("https://example.com/a")));
+        assert!(target.limits.are_none() && !target.forward_query);
+    }
+}

@@ -1,0 +1,308 @@
+//! `GET` and `HEAD /{code}`: the redirect. A plain link costs one read of one key and no random.
+//!
+//! Counting is the last thing done, and nothing waits after it: a door may run this rule without waiting and, where it
+//! would have to wait, drop it and run it anew, so nothing may have been counted by then.
+//!
+//! The race to win: a visitor of a link with `maxVisits` is let through by ONE commit that holds the very version of
+//! the link it read, the link's time window, and an addition that cannot pass the bound. Whoever is let through was
+//! counted, and whoever was not counted is not let through, whatever else happens to the link meanwhile.
+
+use std::borrow::Cow;
+
+use super::record::{
+    Facts, Limits, Record, State, Target, counters, link_key, state, visited_key, visits_key,
+};
+use super::visitor::{self, Visitor};
+use super::{MAX_RACES, preview, private};
+use crate::codes;
+use crate::commit::{Commit, Condition, Entry, Mutation, Outcome, Part, Refusal, StoreError};
+use crate::config::Clicks;
+use crate::http::{Request, Response};
+use crate::ports::{Store, World};
+use crate::problem::{Kind, Problem};
+
+const NO_STORE: &str = "private, no-store";
+/// A permanent link without limits may be kept this long: short enough that an edit shows soon, since a cached
+/// redirect cannot be called back.
+const PERMANENT: &str = "public, max-age=60";
+
+/// What became of a visit.
+enum Visit {
+    /// Counted, or not to be counted: redirect.
+    Granted,
+    /// The link ended between the read and the commit.
+    Ended(State),
+    /// The link changed between the read and the commit: read again.
+    Changed,
+}
+
+/// The answer to `/{segment}`.
+pub(super) async fn answer<S: Store>(
+    world: &World<'_, S>,
+    request: &Request,
+    segment: &str,
+) -> Result<Response, Problem> {
+    let (code, wants_preview) = split(segment);
+    if !codes::is_code(code) {
+        return Err(unknown());
+    }
+    if !matches!(request.method.as_str(), "GET" | "HEAD") {
+        return Err(Problem::method_not_allowed("GET, HEAD"));
+    }
+    let key = link_key(code);
+    for _ in 0..MAX_RACES {
+        let found = world.store.get(&key, std::slice::from_ref(&key)).await?;
+        let Some(entry) = found.into_iter().next().flatten() else {
+            return Err(unknown());
+        };
+        let target = Target::of(&entry)?;
+        let facts = facts(world, code, &key, &target).await?;
+        let state = state(&target.limits, &facts, world.now);
+        if wants_preview {
+            return match state {
+                State::Live => Ok(preview::page(world.config, code, &Record::of(&entry)?)),
+                state => Err(ended(state)),
+            };
+        }
+        if state != State::Live {
+            return end(state, &target);
+        }
+        match visitor::of(request) {
+            Visitor::Machine if target.limits.max_visits.is_some() => {
+                return Ok(preview::withheld(world.config, code));
+            }
+            Visitor::Machine | Visitor::Head => return Ok(redirect(request, &target)),
+            Visitor::Person => {}
+        }
+        match count(world, code, &key, &entry, &target.limits).await? {
+            Visit::Granted => return Ok(redirect(request, &target)),
+            Visit::Ended(state) => return end(state, &target),
+            Visit::Changed => {}
+        }
+    }
+    Err(Problem::new(Kind::Unavailable, "The link is changing too fast; try again.").with_retry_after(1))
+}
+
+/// The code, and whether its preview is asked for (`+`, also percent-encoded).
+fn split(segment: &str) -> (&str, bool) {
+    let plus = segment.strip_suffix('+').or_else(|| segment.strip_suffix("%2B"));
+    match plus.or_else(|| segment.strip_suffix("%2b")) {
+        Some(code) => (code, true),
+        None => (segment, false),
+    }
+}
+
+/// The counters are read only where they decide something.
+async fn facts<S: Store>(
+    world: &World<'_, S>,
+    code: &str,
+    partition: &str,
+    target: &Target<'_>,
+) -> Result<Facts, StoreError> {
+    let created_at = target.created_at;
+    if !target.limits.need_counters() {
+        return Ok(Facts {
+            created_at,
+            ..Facts::default()
+        });
+    }
+    let entries = world
+        .store
+        .get(partition, &[visits_key(code), visited_key(code)])
+        .await?;
+    let (visits, visited_at) = counters(entries.into_iter())?;
+    Ok(Facts {
+        created_at,
+        visits,
+        visited_at,
+    })
+}
+
+/// Records a visit the way the link and the configuration ask for.
+async fn count<S: Store>(
+    world: &World<'_, S>,
+    code: &str,
+    partition: &str,
+    entry: &Entry,
+    limits: &Limits,
+) -> Result<Visit, StoreError> {
+    let clicks = world.config.links.clicks;
+    let mut mutations = Vec::with_capacity(2);
+    // A link that ends by idleness needs its last visit even where clicks are off.
+    if clicks == Clicks::Off && limits.max_visits.is_none() {
+        if limits.expire_after_idle.is_none() {
+            return Ok(Visit::Granted);
+        }
+    } else {
+        let max = limits.max_visits.and_then(|most| i64::try_from(most).ok());
+        mutations.push(Mutation::Add {
+            key: visits_key(code),
+            delta: 1,
+            min: None,
+            max,
+        });
+    }
+    mutations.push(Mutation::Set {
+        key: visited_key(code),
+        value: vec![Part::Time],
+        expires: None,
+    });
+    let mut commit = Commit {
+        partition: partition.to_owned(),
+        mutations,
+        ..Commit::default()
+    };
+    if limits.max_visits.is_none() && clicks != Clicks::Durable {
+        world.store.submit(commit);
+        return Ok(Visit::Granted);
+    }
+    commit.conditions = vec![
+        Condition::Version {
+            key: partition.to_owned(),
+            version: entry.version,
+        },
+        Condition::NowIn {
+            start: limits.valid_from,
+            end: limits.expires_at,
+        },
+    ];
+    match world.store.commit(commit).await? {
+        Outcome::Committed(_) => Ok(Visit::Granted),
+        Outcome::Refused(Refusal::Condition(0)) => Ok(Visit::Changed),
+        Outcome::Refused(Refusal::Condition(_)) => Ok(Visit::Ended(outside(limits, world.now))),
+        Outcome::Refused(Refusal::Mutation(_)) => Ok(Visit::Ended(State::Exhausted)),
+        Outcome::Replayed(_) | Outcome::Conflict => {
+            Err(StoreError::Invalid("a visit is not repeatable".into()))
+        }
+    }
+}
+
+/// Which end of its window a link is beyond by the store's clock, which differs from ours by little.
+fn outside(limits: &Limits, now: u64) -> State {
+    match (limits.valid_from, limits.expires_at) {
+        (Some(from), None) if now >= from => State::NotYetValid,
+        (Some(from), Some(end)) if now.abs_diff(from) < now.abs_diff(end) => State::NotYetValid,
+        _ => State::Expired,
+    }
+}
+
+fn redirect(request: &Request, target: &Target<'_>) -> Response {
+    let location = match request.query.as_deref() {
+        Some(query) if target.forward_query && !query.is_empty() => Cow::Owned(merge(&target.url, query)),
+        _ => Cow::Borrowed(&*target.url),
+    };
+    let permanent = matches!(target.redirect, 301 | 308) && target.limits.are_none();
+    Response::empty(target.redirect)
+        .with("location", location)
+        .with("cache-control", if permanent { PERMANENT } else { NO_STORE })
+}
+
+/// The target with the request's query after its own, before its fragment. Nothing is decoded and encoded again, so
+/// that signed parameters survive.
+fn merge(target: &str, query: &str) -> String {
+    let (base, fragment) = match target.split_once('#') {
+        Some((base, fragment)) => (base, Some(fragment)),
+        None => (target, None),
+    };
+    let joint = match base.split_once('?') {
+        None => "?",
+        Some((_, own)) if own.is_empty() || own.ends_with('&') => "",
+        Some(_) => "&",
+    };
+    let mut merged = String::with_capacity(target.len() + query.len() + 1);
+    merged.push_str(base);
+    merged.push_str(joint);
+    for byte in query.bytes() {
+        // Whatever a door lets through, a header line and the fragment's mark are not to be had this way.
+        if byte.is_ascii_graphic() && byte != b'#' {
+            merged.push(char::from(byte));
+        } else {
+            merged.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    if let Some(fragment) = fragment {
+        merged.push('#');
+        merged.push_str(fragment);
+    }
+    merged
+}
+
+/// What a link that does not redirect answers: its fallback, if it has one.
+fn end(state: State, target: &Target<'_>) -> Result<Response, Problem> {
+    match &target.fallback_url {
+        Some(url) => Ok(private(Response::empty(302).with("location", url))),
+        None => Err(ended(state)),
+    }
+}
+
+fn ended(state: State) -> Problem {
+    let (kind, name, detail) = match state {
+        // A link that is not out yet looks like none.
+        State::NotYetValid | State::Live => return unknown(),
+        State::Expired => (Kind::Gone, "expired", "The link has expired."),
+        State::Idle => (Kind::Gone, "idle", "The link has expired because nobody used it."),
+        State::Exhausted => (
+            Kind::Gone,
+            "exhausted",
+            "The link was opened as often as it may be.",
+        ),
+        State::Archived => (Kind::Gone, "archived", "The link was switched off."),
+    };
+    Problem::new(kind, detail).with_member("state", name)
+}
+
+fn unknown() -> Problem {
+    Problem::new(Kind::NotFound, "There is no such link.")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_forwarded_query_goes_after_the_targets_own_and_before_its_fragment() {
+        for (target, query, merged) in [
+            ("https://a.example/", "x=1", "https://a.example/?x=1"),
+            ("https://a.example", "x=1", "https://a.example?x=1"),
+            (
+                "https://a.example/?a=b",
+                "x=1&y=2",
+                "https://a.example/?a=b&x=1&y=2",
+            ),
+            ("https://a.example/?a=b&", "x=1", "https://a.example/?a=b&x=1"),
+            ("https://a.example/?", "x=1", "https://a.example/?x=1"),
+            (
+                "https://a.example/?a#f?g",
+                "x=%2B",
+                "https://a.example/?a&x=%2B#f?g",
+            ),
+            (
+                "https://a.example/",
+                "x=\r\nset-cookie:#é",
+                "https://a.example/?x=%0D%0Aset-cookie:%23%C3%A9",
+            ),
+        ] {
+            assert_eq!(merge(target, query), merged);
+        }
+    }
+
+    #[test]
+    fn a_preview_is_asked_for_with_a_plus() {
+        assert_eq!(split("abc+"), ("abc", true));
+        assert_eq!(split("abc%2b"), ("abc", true));
+        assert_eq!(split("abc"), ("abc", false));
+    }
+
+    #[test]
+    fn a_clock_that_differs_a_little_is_beyond_the_nearer_end() {
+        let limits = |from, end| Limits {
+            valid_from: from,
+            expires_at: end,
+            ..Limits::default()
+        };
+        assert_eq!(outside(&limits(Some(100), None), 101), State::NotYetValid);
+        assert_eq!(outside(&limits(None, Some(100)), 99), State::Expired);
+        assert_eq!(outside(&limits(Some(100), Some(900)), 101), State::NotYetValid);
+        assert_eq!(outside(&limits(Some(100), Some(900)), 899), State::Expired);
+    }
+}

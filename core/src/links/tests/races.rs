@@ -1,0 +1,224 @@
+//! What happens between a read and a commit: other requests, run at every point where a handler waits.
+
+use std::cell::RefCell;
+
+use super::meddled::{Meddled, Meddler};
+use super::*;
+use crate::commit::StoreError;
+
+/// The answer to a call before whose commits to `partition` the meddlers run, last first.
+fn meddled<'a>(
+    gateway: &'a Gateway,
+    partition: &'static str,
+    meddlers: Vec<Meddler<'a>>,
+    request: &Request,
+) -> Response {
+    let store = Meddled::new(gateway, partition, meddlers);
+    let response = ready(gateway.answer(&store, request));
+    assert!(store.meddlers.borrow().is_empty(), "every meddler ran");
+    response
+}
+
+fn as_admin(method: &str, path: &str, body: &Value) -> Request {
+    request(
+        method,
+        path,
+        &[("authorization", &format!("Bearer {ADMIN}"))],
+        body,
+    )
+}
+
+fn get(path: &str) -> Request {
+    request("GET", path, &[], &Value::Null)
+}
+
+#[test]
+fn the_last_visit_goes_to_one_of_two() {
+    let gateway = Gateway::new();
+    gateway.link("abc", json!({"maxVisits": 1}));
+    let other = |gateway: &Gateway| assert_eq!(gateway.visit("/abc").status, 302);
+    let response = meddled(&gateway, "link/abc", vec![Box::new(other)], &get("/abc"));
+    assert_eq!((response.status, response.header("location")), (410, None));
+    assert_eq!(gateway.visits("abc"), 1);
+}
+
+#[test]
+fn a_visit_is_never_granted_by_what_a_link_said_before_an_edit() {
+    let gateway = Gateway::new();
+    gateway.link("abc", json!({"maxVisits": 5}));
+    let edit = |patch: Value| {
+        move |gateway: &Gateway| {
+            assert_eq!(gateway.admin("PATCH", "/api/links/abc", &patch).status, 200);
+        }
+    };
+    let moved = edit(json!({"url": "https://example.com/moved"}));
+    let response = meddled(&gateway, "link/abc", vec![Box::new(moved)], &get("/abc"));
+    assert_eq!(response.header("location"), Some("https://example.com/moved"));
+    let archived = edit(json!({"archived": true}));
+    assert_eq!(
+        meddled(&gateway, "link/abc", vec![Box::new(archived)], &get("/abc")).status,
+        410
+    );
+    assert_eq!(gateway.visits("abc"), 1);
+    edit(json!({"archived": false}))(&gateway);
+    let deleted = |gateway: &Gateway| drop(gateway.admin("DELETE", "/api/links/abc", &Value::Null));
+    assert_eq!(
+        meddled(&gateway, "link/abc", vec![Box::new(deleted)], &get("/abc")).status,
+        404
+    );
+    assert_eq!(
+        ready(gateway.store.get("", &["visits/abc".into()])).unwrap(),
+        [None]
+    );
+}
+
+#[test]
+fn the_stores_clock_decides_whether_a_numbered_link_is_over() {
+    let gateway = Gateway::new();
+    gateway.link("abc", json!({"maxVisits": 5, "expiresAt": at(SECOND)}));
+    let late = |gateway: &Gateway| gateway.pass(SECOND);
+    let response = meddled(&gateway, "link/abc", vec![Box::new(late)], &get("/abc"));
+    assert_eq!(
+        (response.status, json_of(&response)["state"].clone()),
+        (410, json!("expired"))
+    );
+}
+
+#[test]
+fn a_lost_answer_grants_no_visit() {
+    let gateway = Gateway::new();
+    gateway.link("abc", json!({"maxVisits": 1}));
+    let lose = |gateway: &Gateway| gateway.store.fail_next(StoreError::Unknown("lost".into()));
+    let response = meddled(&gateway, "link/abc", vec![Box::new(lose)], &get("/abc"));
+    assert_eq!((response.status, response.header("location")), (503, None));
+    assert_eq!(
+        gateway.visit("/abc").status,
+        410,
+        "a visit may be lost, never granted twice"
+    );
+}
+
+#[test]
+fn two_edits_at_once_both_happen() {
+    let gateway = Gateway::new();
+    gateway.link("abc", json!({}));
+    let other =
+        |gateway: &Gateway| drop(gateway.admin("PATCH", "/api/links/abc", &json!({"title": "theirs"})));
+    let request = as_admin("PATCH", "/api/links/abc", &json!({"externalId": "ours"}));
+    assert_eq!(
+        meddled(&gateway, "link/abc", vec![Box::new(other)], &request).status,
+        200
+    );
+    let link = gateway.read("abc");
+    assert_eq!(
+        (link["title"].as_str(), link["externalId"].as_str()),
+        (Some("theirs"), Some("ours"))
+    );
+}
+
+#[test]
+fn an_edit_that_always_loses_gives_up() {
+    let gateway = Gateway::new();
+    gateway.link("abc", json!({}));
+    let other = |n: usize| {
+        move |gateway: &Gateway| {
+            drop(gateway.admin("PATCH", "/api/links/abc", &json!({"title": n.to_string()})))
+        }
+    };
+    let meddlers: Vec<Meddler<'_>> = (0..super::super::MAX_RACES)
+        .map(|n| Box::new(other(n)) as Meddler<'_>)
+        .collect();
+    let request = as_admin("PATCH", "/api/links/abc", &json!({"externalId": "ours"}));
+    let response = meddled(&gateway, "link/abc", meddlers, &request);
+    assert_eq!((response.status, kind(&response).as_str()), (409, "conflict"));
+    assert_eq!(gateway.read("abc")["externalId"], Value::Null);
+}
+
+#[test]
+fn a_deletion_spares_a_link_that_somebody_else_made_meanwhile() {
+    let gateway = Gateway::new();
+    let member = gateway.member(Scope::Links);
+    let body = json!({"url": "https://example.com/a", "code": "abc"});
+    gateway.with(&member, "POST", "/api/links", &body);
+    let replaced = |gateway: &Gateway| {
+        gateway.admin("DELETE", "/api/links/abc", &Value::Null);
+        gateway.link("abc", json!({}));
+    };
+    let authorization = format!("Bearer {member}");
+    let request = request(
+        "DELETE",
+        "/api/links/abc",
+        &[("authorization", &authorization)],
+        &Value::Null,
+    );
+    assert_eq!(
+        meddled(&gateway, "link/abc", vec![Box::new(replaced)], &request).status,
+        403
+    );
+    assert_eq!(gateway.visit("/abc").status, 302);
+}
+
+#[test]
+fn a_custom_code_goes_to_one_of_two() {
+    let gateway = Gateway::new();
+    let other = |gateway: &Gateway| gateway.link("abc", json!({}));
+    let request = as_admin(
+        "POST",
+        "/api/links",
+        &json!({"url": "https://example.com/b", "code": "abc"}),
+    );
+    assert_eq!(
+        meddled(&gateway, "link/abc", vec![Box::new(other)], &request).status,
+        409
+    );
+    assert_eq!(gateway.read("abc")["url"], "https://example.com/landing");
+    let listed = json_of(&gateway.admin("GET", "/api/links", &Value::Null));
+    assert_eq!(listed["links"].as_array().unwrap().len(), 1);
+}
+
+#[test]
+fn two_who_ask_for_the_same_url_get_the_same_link() {
+    let gateway = Gateway::new();
+    let member = gateway.member(Scope::Links);
+    let owner = "owner/key:".to_owned() + member.split('_').nth(1).unwrap();
+    let owner: &'static str = owner.leak();
+    let body = json!({"url": "https://example.com/a", "ifExists": "return"});
+    let theirs = RefCell::new(Value::Null);
+    let authorization = format!("Bearer {member}");
+    let request = request("POST", "/api/links", &[("authorization", &authorization)], &body);
+    // The other one comes between the look at the index and the reservation.
+    let other = |gateway: &Gateway| {
+        let response = gateway.with(&member, "POST", "/api/links", &body);
+        assert_eq!(response.status, 201);
+        *theirs.borrow_mut() = json_of(&response);
+    };
+    let response = meddled(&gateway, owner, vec![Box::new(other)], &request);
+    assert_eq!(
+        (response.status, json_of(&response)),
+        (200, theirs.borrow().clone())
+    );
+    let links = ready(gateway.store.scan("link/", None, 10)).unwrap();
+    assert_eq!(links.len(), 1);
+}
+
+#[test]
+fn a_reservation_that_was_given_up_is_taken_up() {
+    let gateway = Gateway::new();
+    let body = json!({"url": "https://example.com/a", "ifExists": "return"});
+    // The first caller reserves, and its store fails before the link is there.
+    let fail = |gateway: &Gateway| gateway.store.fail_next(StoreError::Unavailable("down".into()));
+    let first = json!({"url": "https://example.com/a", "ifExists": "return", "code": "abc"});
+    let request = as_admin("POST", "/api/links", &first);
+    assert_eq!(
+        meddled(&gateway, "link/abc", vec![Box::new(fail)], &request).status,
+        503
+    );
+    let response = gateway.admin("POST", "/api/links", &body);
+    assert_eq!(
+        (response.status, json_of(&response)["code"].as_str()),
+        (201, Some("abc"))
+    );
+    assert_eq!(gateway.admin("POST", "/api/links", &body).status, 200);
+    let page = json_of(&gateway.admin("GET", "/api/links?owner=key:configured", &Value::Null));
+    assert_eq!(page["links"].as_array().unwrap().len(), 1);
+}

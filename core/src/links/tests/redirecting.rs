@@ -1,0 +1,262 @@
+use super::meddled::Meddled;
+use super::*;
+use crate::commit::StoreError;
+use crate::config::Clicks;
+
+#[test]
+fn a_link_redirects_and_counts() {
+    let gateway = Gateway::new();
+    gateway.link("abc", json!({}));
+    let response = gateway.visit("/abc");
+    assert_eq!(response.status, 302);
+    assert_eq!(response.header("location"), Some("https://example.com/landing"));
+    assert_eq!(response.header("cache-control"), Some("private, no-store"));
+    assert!(response.body.is_empty());
+    gateway.pass(5 * SECOND);
+    gateway.visit("/abc?x=1");
+    let link = gateway.read("abc");
+    assert_eq!(link["visits"], 2);
+    assert_eq!(link["lastVisitedAt"], at(5 * SECOND));
+}
+
+#[test]
+fn only_a_permanent_link_without_limits_may_be_kept_and_not_for_long() {
+    let gateway = Gateway::new();
+    for (code, fields, kept) in [
+        ("permanent", json!({"redirect": 308}), true),
+        ("moved", json!({"redirect": 301}), true),
+        ("temporary", json!({"redirect": 307}), false),
+        ("numbered", json!({"redirect": 301, "maxVisits": 3}), false),
+        ("ending", json!({"redirect": 301, "expiresAt": at(SECOND)}), false),
+        ("idling", json!({"redirect": 308, "expireAfterIdle": 9}), false),
+    ] {
+        gateway.link(code, fields.clone());
+        let response = gateway.visit(&format!("/{code}"));
+        assert_eq!(response.status, fields["redirect"], "{code}");
+        let expected = if kept {
+            "public, max-age=60"
+        } else {
+            "private, no-store"
+        };
+        assert_eq!(response.header("cache-control"), Some(expected), "{code}");
+    }
+}
+
+#[test]
+fn what_is_no_link_is_not_found() {
+    let gateway = Gateway::new();
+    gateway.link("abc", json!({}));
+    for path in [
+        "/nope",
+        "/ABC",
+        "/ab",
+        "/a.b",
+        "/abc++",
+        "/",
+        "/abc/",
+        "/abc/x",
+        "/api/links/abc/visits",
+        "/%61bc",
+    ] {
+        let response = gateway.visit(path);
+        assert_eq!(response.status, 404, "{path}");
+        assert_eq!(
+            response.header("cache-control"),
+            Some("private, no-store"),
+            "{path}"
+        );
+    }
+    let response = gateway.call("POST", "/abc", &[], &Value::Null);
+    assert_eq!(
+        (response.status, response.header("allow")),
+        (405, Some("GET, HEAD"))
+    );
+}
+
+#[test]
+fn a_link_that_does_not_redirect_says_why() {
+    let gateway = Gateway::new();
+    gateway.link("early", json!({"validFrom": at(60 * SECOND)}));
+    gateway.link("late", json!({"expiresAt": at(10 * SECOND)}));
+    gateway.link("idle", json!({"expireAfterIdle": 10}));
+    gateway.link("once", json!({"maxVisits": 1}));
+    gateway.link("off", json!({}));
+    gateway.admin("PATCH", "/api/links/off", &json!({"archived": true}));
+    assert_eq!(gateway.visit("/once").status, 302);
+    gateway.pass(10 * SECOND);
+    for (code, status, state) in [
+        ("early", 404, Value::Null),
+        ("late", 410, json!("expired")),
+        ("idle", 410, json!("idle")),
+        ("once", 410, json!("exhausted")),
+        ("off", 410, json!("archived")),
+    ] {
+        for path in [format!("/{code}"), format!("/{code}+")] {
+            let response = gateway.visit(&path);
+            assert_eq!(response.status, status, "{path}");
+            assert_eq!(json_of(&response)["state"], state, "{path}");
+            assert_eq!(response.header("location"), None);
+            assert_eq!(response.header("cache-control"), Some("private, no-store"));
+        }
+    }
+    gateway.pass(50 * SECOND);
+    assert_eq!(gateway.visit("/early").status, 302);
+}
+
+#[test]
+fn a_fallback_takes_over_when_a_link_has_ended() {
+    let gateway = Gateway::new();
+    let fallback = "https://example.org/over";
+    gateway.link(
+        "abc",
+        json!({"redirect": 301, "maxVisits": 1, "fallbackUrl": fallback}),
+    );
+    assert_eq!(
+        gateway.visit("/abc").header("location"),
+        Some("https://example.com/landing")
+    );
+    let response = gateway.visit("/abc");
+    assert_eq!(
+        (response.status, response.header("location")),
+        (302, Some(fallback))
+    );
+    assert_eq!(response.header("cache-control"), Some("private, no-store"));
+    assert_eq!(gateway.visits("abc"), 1);
+}
+
+#[test]
+fn a_visit_keeps_an_idle_link_alive_even_where_clicks_are_off() {
+    let mut gateway = Gateway::new();
+    gateway.config.links.clicks = Clicks::Off;
+    gateway.link("abc", json!({"expireAfterIdle": 10}));
+    for _ in 0..3 {
+        gateway.pass(9 * SECOND);
+        assert_eq!(gateway.visit("/abc").status, 302);
+    }
+    assert_eq!(gateway.visits("abc"), 0);
+    gateway.pass(10 * SECOND);
+    assert_eq!(gateway.visit("/abc").status, 410);
+}
+
+#[test]
+fn clicks_are_counted_as_configured() {
+    for (clicks, visits) in [(Clicks::Submitted, 1), (Clicks::Durable, 1), (Clicks::Off, 0)] {
+        let mut gateway = Gateway::new();
+        gateway.config.links.clicks = clicks;
+        gateway.link("abc", json!({}));
+        gateway.visit("/abc");
+        assert_eq!(gateway.visits("abc"), visits, "{clicks:?}");
+    }
+}
+
+#[test]
+fn neither_head_nor_machines_count() {
+    let gateway = Gateway::new();
+    gateway.link("abc", json!({}));
+    let head = gateway.call("HEAD", "/abc", &[("user-agent", BROWSER)], &Value::Null);
+    assert_eq!(head, gateway.call("HEAD", "/abc", &[], &Value::Null));
+    for header in [
+        ("user-agent", "Twitterbot/1.0"),
+        ("sec-purpose", "prefetch"),
+        ("x-moz", "prefetch"),
+    ] {
+        let response = gateway.call("GET", "/abc", &[header], &Value::Null);
+        assert_eq!(response, head, "{header:?}");
+    }
+    assert_eq!(gateway.visits("abc"), 0);
+    assert_eq!(gateway.read("abc")["lastVisitedAt"], Value::Null);
+    assert_eq!(gateway.visit("/abc"), head);
+    assert_eq!(gateway.visits("abc"), 1);
+}
+
+#[test]
+fn a_machine_neither_burns_nor_learns_a_numbered_link() {
+    let gateway = Gateway::new();
+    gateway.link("abc", json!({"maxVisits": 1}));
+    for header in [
+        ("user-agent", "Slackbot-LinkExpanding 1.0"),
+        ("sec-purpose", "prefetch;prerender"),
+    ] {
+        let response = gateway.call("GET", "/abc", &[header], &Value::Null);
+        assert_eq!((response.status, response.header("location")), (200, None));
+        assert!(!text(&response).contains("example.com"), "{}", text(&response));
+        assert!(text(&response).contains("href=\"http://localhost:3000/abc\""));
+    }
+    let head = gateway.call("HEAD", "/abc", &[("user-agent", BROWSER)], &Value::Null);
+    assert_eq!(
+        (head.status, head.header("location")),
+        (302, Some("https://example.com/landing"))
+    );
+    assert_eq!(gateway.visit("/abc").status, 302);
+    assert_eq!(gateway.visit("/abc").status, 410);
+    assert_eq!(gateway.call("HEAD", "/abc", &[], &Value::Null).status, 410);
+    assert_eq!(gateway.visits("abc"), 1);
+}
+
+#[test]
+fn a_query_is_forwarded_only_where_the_link_says_so() {
+    let gateway = Gateway::new();
+    gateway.create(&json!({"url": "https://example.com/?a=1#top", "code": "with", "forwardQuery": true}));
+    gateway.create(&json!({"url": "https://example.com/?a=1#top", "code": "without"}));
+    assert_eq!(
+        gateway.visit("/with?b=2").header("location"),
+        Some("https://example.com/?a=1&b=2#top")
+    );
+    assert_eq!(
+        gateway.visit("/with").header("location"),
+        Some("https://example.com/?a=1#top")
+    );
+    assert_eq!(
+        gateway.visit("/without?b=2").header("location"),
+        Some("https://example.com/?a=1#top")
+    );
+}
+
+#[test]
+fn a_preview_shows_the_target_as_text_and_counts_nothing() {
+    let gateway = Gateway::new();
+    gateway.create(&json!({
+        "url": "https://example.com/?q=\"><script>alert('x')</script>&y=1",
+        "code": "abc", "title": "<b>\"Tea\" & cake</b>", "maxVisits": 1
+    }));
+    for path in ["/abc+", "/abc%2B"] {
+        let response = gateway.visit(path);
+        assert_eq!((response.status, response.header("location")), (200, None));
+        assert_eq!(response.header("content-type"), Some("text/html; charset=utf-8"));
+        assert!(
+            response
+                .header("content-security-policy")
+                .unwrap()
+                .starts_with("default-src 'none'")
+        );
+        let page = text(&response);
+        assert!(!page.contains("<script") && !page.contains("<b>"), "{page}");
+        let url = "https://example.com/?q=&quot;&gt;&lt;script&gt;alert(&#39;x&#39;)&lt;/script&gt;&amp;y=1";
+        assert!(page.contains(&format!("href=\"{url}\"")), "{page}");
+        assert!(page.contains("&lt;b&gt;&quot;Tea&quot; &amp; cake&lt;/b&gt;"));
+    }
+    assert_eq!(gateway.visits("abc"), 0);
+}
+
+#[test]
+fn a_store_that_fails_closes_the_link() {
+    let gateway = Gateway::new();
+    gateway.link("abc", json!({}));
+    gateway.store.fail_next(StoreError::Unavailable("down".into()));
+    let response = gateway.visit("/abc");
+    assert_eq!((response.status, response.header("location")), (503, None));
+    assert!(response.header("retry-after").is_some());
+    assert_eq!(gateway.visit("/abc").status, 302);
+}
+
+#[test]
+fn a_plain_link_costs_one_read_of_one_key_and_no_random() {
+    let gateway = Gateway::new();
+    gateway.link("abc", json!({"expiresAt": at(SECOND)}));
+    let store = Meddled::new(&gateway, "", Vec::new());
+    let fresh = gateway.count.get();
+    let get = request("GET", "/abc", &[("user-agent", BROWSER)], &Value::Null);
+    assert_eq!(ready(gateway.answer(&store, &get)).status, 302);
+    assert_eq!(*store.reads.borrow(), [["link/abc"]]);
+    assert_eq!(gateway.count.get(), fresh);
+}

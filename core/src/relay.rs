@@ -1,0 +1,218 @@
+//! The relay of one subscription, as a pure state machine: it takes [`Event`]s with the time and gives [`Action`]s. A
+//! driver carries the actions out against a store and an origin; a simulation does the same with neither.
+//!
+//! * At most `rate_per_second` deliveries are begun per second, evenly, and at most `concurrency` are under way.
+//! * `ordered`: of the messages of one key, one is delivered at a time, in order; a failing message holds up its own
+//!   key and no other. A message with an empty key has no order.
+//! * A delivery is finished by a 2xx, or by a dead letter after its last attempt. 410 pauses the subscription and
+//!   costs no attempt. Any other answer, a time-out or a failed connection is a failed attempt.
+//! * Failed connections, time-outs, 5xx and 429 count against the circuit breaker. While it is open nothing is sent
+//!   and no attempt is spent.
+//! * At least once: the progress moves only over what was acknowledged or recorded as a dead letter, and a dead letter
+//!   becomes durable in the same commit as the progress over it. Commits follow the order in which messages finished,
+//!   so that after a crash a key is repeated from some point on and never out of order.
+//! * Bounded: at most [`WINDOW`] messages (or [`WINDOW_BYTES`]) are loaded and unfinished. When messages of failing
+//!   keys fill the window, loading stops until one of them is delivered or becomes a dead letter.
+//! * Two relays of one subscription on one store both deliver, but their progress stays right: a commit is made on
+//!   condition that the progress is the one last seen; whoever is refused looks again and merges.
+
+use std::sync::Arc;
+
+use crate::breaker;
+use crate::commit::{Commit, Message};
+use crate::config;
+use crate::retry::Schedule;
+
+pub mod address;
+pub mod delivery;
+mod journal;
+mod machine;
+mod pacer;
+pub mod progress;
+pub mod record;
+pub mod restore;
+#[cfg(test)]
+mod simulation;
+mod window;
+
+pub use machine::Machine;
+pub use pacer::MAX_RATE;
+
+use restore::{Polled, Restored};
+
+/// The most messages that are loaded and not finished.
+pub const WINDOW: usize = 1_024;
+/// The most bytes of their payloads; one load may exceed it.
+pub const WINDOW_BYTES: usize = 16 << 20;
+/// The most messages of one load.
+pub const MAX_LOAD: usize = 256;
+/// Messages are loaded while fewer than this are ready to be sent (or four times the concurrency, if that is more).
+pub const LOW_WATER: usize = 64;
+/// The most redriven messages that are worked on at a time.
+pub const MAX_REDRIVEN: usize = 256;
+/// The most deliveries under way.
+pub const MAX_CONCURRENCY: u32 = 1_024;
+/// Progress is made durable at most this often, milliseconds: a crash repeats what was delivered since.
+pub const PERSIST_INTERVAL_MS: u64 = 20;
+
+/// How one subscription is served.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Settings {
+    /// The topic.
+    pub topic: String,
+    /// The subscription's name.
+    pub name: String,
+    /// The most deliveries begun per second.
+    pub rate_per_second: u32,
+    /// The most deliveries under way.
+    pub concurrency: u32,
+    /// One message of a key at a time, in order.
+    pub ordered: bool,
+    /// When to try again.
+    pub schedule: Schedule,
+    /// When to leave the origin alone.
+    pub breaker: breaker::Settings,
+}
+
+impl Settings {
+    /// Of a configured subscription.
+    pub fn from_config(topic: &str, subscription: &config::Subscription) -> Self {
+        Self {
+            topic: topic.to_owned(),
+            name: subscription.name.clone(),
+            rate_per_second: subscription.rate_per_second.clamp(1, MAX_RATE),
+            concurrency: subscription.concurrency.clamp(1, MAX_CONCURRENCY),
+            ordered: subscription.ordered,
+            schedule: Schedule::from_config(&subscription.retry),
+            breaker: breaker::Settings::default(),
+        }
+    }
+}
+
+/// How an attempt ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// The origin answered. `retry_after_ms`: see [`crate::retry::retry_after_ms`].
+    Status {
+        /// The HTTP status code.
+        status: u16,
+        /// What a `Retry-After` asked for.
+        retry_after_ms: Option<u64>,
+    },
+    /// It did not answer in time.
+    Timeout,
+    /// There was no connection, or it broke; why.
+    Connect(String),
+}
+
+/// What the machine is told.
+#[derive(Debug)]
+pub enum Event {
+    /// Time has passed.
+    Tick,
+    /// [`Action::Restore`] was carried out.
+    Restored(Box<Restored>),
+    /// It could not be; the driver has waited a little.
+    RestoreFailed,
+    /// The small entries were read: to be done about every half second.
+    Polled(Polled),
+    /// [`Action::Load`] was carried out, with as many messages as there are.
+    Loaded(Vec<Message>),
+    /// It could not be; the driver has waited a little.
+    LoadFailed,
+    /// [`Action::Send`] was carried out.
+    Attempted {
+        /// Which message.
+        sequence: u64,
+        /// How it ended.
+        answer: Answer,
+    },
+    /// [`Action::Persist`] was committed with this version.
+    Persisted {
+        /// Of the entries it set.
+        version: u64,
+    },
+    /// It was refused, or failed, or its outcome is not known. The driver has waited a little unless it was refused.
+    PersistFailed,
+    /// Send and load no more; what is under way is seen through.
+    Stop,
+}
+
+/// What the machine wants done.
+#[derive(Debug)]
+pub enum Action {
+    /// Read the durable form ([`restore::restore`]).
+    Restore,
+    /// Read messages of the topic; wait for the first.
+    Load {
+        /// With a greater sequence than this.
+        after: u64,
+        /// At most so many.
+        limit: u32,
+    },
+    /// Deliver a message.
+    Send {
+        /// The message.
+        message: Arc<Message>,
+        /// 1 for the first attempt.
+        attempt: u32,
+    },
+    /// Commit; one at a time.
+    Persist(Commit),
+    /// Send [`Event::Tick`] at this time, Unix milliseconds. Takes the place of an earlier one.
+    Wake {
+        /// Unix milliseconds.
+        at: u64,
+    },
+    /// Something worth telling.
+    Note(Note),
+    /// The subscription's durable form was removed: end, and persist nothing.
+    Halt,
+}
+
+/// Something worth telling.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Note {
+    /// The breaker's state changed.
+    Breaker(breaker::Change),
+    /// A message was given up.
+    Dead {
+        /// Its sequence.
+        sequence: u64,
+        /// Its id.
+        id: String,
+        /// Attempts that failed.
+        attempts: u32,
+        /// The last failure.
+        error: String,
+    },
+    /// The origin answered 410.
+    Paused,
+    /// Retention removed these before they were delivered.
+    Skipped {
+        /// The first.
+        start: u64,
+        /// The last.
+        end: u64,
+    },
+    /// A redriven message is no longer there.
+    Lost {
+        /// Its sequence.
+        sequence: u64,
+    },
+}
+
+/// How things stand, for metrics and tests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Snapshot {
+    /// Deliveries under way.
+    pub under_way: usize,
+    /// Messages loaded and not finished.
+    pub window: usize,
+    /// Up to where all are finished and durable.
+    pub watermark: u64,
+    /// Nothing is sent.
+    pub paused: bool,
+    /// `closed`, `open` or `half-open`.
+    pub breaker: &'static str,
+}

@@ -1,0 +1,308 @@
+//! What happened and is not yet durable, in the order it happened. Commits take it from the front: as much as fits,
+//! one commit at a time, so that whatever finished meanwhile goes with the next.
+
+use std::collections::{BTreeMap, HashSet, VecDeque};
+
+use super::progress::Progress;
+use super::record::{Control, DeadLetter, Keys, Waiting};
+use crate::commit::{Commit, Condition, MAX_STEPS, Mutation, literal};
+
+/// Values that one commit may hold before it is full, bytes: the largest single one and the progress fit as well.
+const MAX_BATCH_BYTES: usize = 768 << 10;
+/// Mutations kept free for the progress and the control entry.
+const OWN_MUTATIONS: usize = 2;
+
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Change {
+    /// Acknowledged. `entry`: a retry entry may exist.
+    Delivered { sequence: u64, entry: bool },
+    /// Failed, and waits.
+    Retry { sequence: u64, waiting: Waiting },
+    /// Given up.
+    Dead { letter: DeadLetter, redriven: bool },
+    /// Removed by retention before it was delivered, or finished elsewhere.
+    Skipped { start: u64, end: u64 },
+    /// Paused.
+    Control(Control),
+}
+
+impl Change {
+    fn sequence(&self) -> Option<u64> {
+        match self {
+            Self::Delivered { sequence, .. } | Self::Retry { sequence, .. } => Some(*sequence),
+            Self::Dead { letter, .. } => Some(letter.sequence),
+            Self::Skipped { .. } | Self::Control(_) => None,
+        }
+    }
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Journal {
+    changes: VecDeque<Change>,
+}
+
+/// Changes on their way into the store.
+#[derive(Debug)]
+pub(super) struct Batch {
+    changes: Vec<Change>,
+    /// What is finished once the commit is done.
+    pub progress: Progress,
+}
+
+impl Batch {
+    pub fn sets_control(&self) -> bool {
+        self.changes.iter().any(|c| matches!(c, Change::Control(_)))
+    }
+}
+
+/// What a batch does to the entries of one sequence; the last change wins.
+#[derive(Default)]
+struct Effect {
+    /// `Some(None)` deletes.
+    retry: Option<Option<Vec<u8>>>,
+    dead: Option<Vec<u8>>,
+}
+
+impl Journal {
+    pub fn push(&mut self, change: Change) {
+        self.changes.push_back(change);
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.changes.is_empty()
+    }
+
+    pub fn sets_control(&self) -> bool {
+        self.changes.iter().any(|c| matches!(c, Change::Control(_)))
+    }
+
+    pub fn sequences(&self) -> HashSet<u64> {
+        self.changes.iter().filter_map(Change::sequence).collect()
+    }
+
+    /// After the store was read again: changes that somebody else (or a commit of ours whose answer was lost) has overtaken
+    /// are dropped, so that they bring back no entry of a finished message. `finished`: by the progress that was read;
+    /// `redriven`: whether a redriven message still has its entry; `entry`: whether there is a retry entry.
+    pub fn reconcile(
+        &mut self,
+        finished: impl Fn(u64) -> bool,
+        redriven: impl Fn(u64) -> bool,
+        entry: impl Fn(u64) -> bool,
+    ) {
+        self.changes.retain_mut(|change| match change {
+            Change::Retry { sequence, waiting } if waiting.redriven => redriven(*sequence),
+            Change::Retry { sequence, .. } => !finished(*sequence),
+            Change::Dead {
+                letter,
+                redriven: true,
+            } => redriven(letter.sequence),
+            Change::Dead { letter, .. } => !finished(letter.sequence),
+            Change::Delivered {
+                sequence,
+                entry: may_exist,
+            } => {
+                *may_exist |= entry(*sequence);
+                true
+            }
+            Change::Skipped { .. } | Change::Control(_) => true,
+        });
+    }
+
+    /// A commit that failed: its changes are to be made again, before the others. All of them are idempotent.
+    pub fn put_back(&mut self, batch: Batch) {
+        for change in batch.changes.into_iter().rev() {
+            self.changes.push_front(change);
+        }
+    }
+
+    /// The next commit, on top of `durable`, on condition that the progress still has `version`.
+    pub fn take(&mut self, keys: &Keys, durable: &Progress, version: Option<u64>) -> (Batch, Commit) {
+        let mut batch = Batch {
+            changes: Vec::new(),
+            progress: durable.clone(),
+        };
+        let mut effects: BTreeMap<u64, Effect> = BTreeMap::new();
+        let (mut control, mut mutations, mut bytes) = (None, OWN_MUTATIONS, 0);
+        while let Some(change) = self.changes.pop_front() {
+            let value = value_of(&change);
+            // A dead letter also deletes its retry entry.
+            let more = match &change {
+                Change::Dead { .. } => 2,
+                Change::Delivered { entry: false, .. } | Change::Skipped { .. } | Change::Control(_) => 0,
+                Change::Delivered { .. } | Change::Retry { .. } => 1,
+            };
+            let full = mutations + more > MAX_STEPS || bytes + value.len() > MAX_BATCH_BYTES;
+            if full && !batch.changes.is_empty() {
+                self.changes.push_front(change);
+                break;
+            }
+            mutations += more;
+            bytes += value.len();
+            match &change {
+                Change::Delivered { sequence, entry } => {
+                    batch.progress.finish(*sequence, *sequence);
+                    if *entry {
+                        effects.entry(*sequence).or_default().retry = Some(None);
+                    }
+                }
+                Change::Retry { sequence, .. } => {
+                    effects.entry(*sequence).or_default().retry = Some(Some(value));
+                }
+                Change::Dead { letter, .. } => {
+                    batch.progress.finish(letter.sequence, letter.sequence);
+                    let effect = effects.entry(letter.sequence).or_default();
+                    (effect.retry, effect.dead) = (Some(None), Some(value));
+                }
+                Change::Skipped { start, end } => batch.progress.finish(*start, *end),
+                Change::Control(_) => control = Some(value),
+            }
+            batch.changes.push(change);
+        }
+        let commit = commit(keys, &batch.progress, version, control, effects);
+        (batch, commit)
+    }
+}
+
+fn value_of(change: &Change) -> Vec<u8> {
+    match change {
+        Change::Delivered { .. } | Change::Skipped { .. } => Vec::new(),
+        Change::Retry { waiting, .. } => json(waiting),
+        Change::Dead { letter, .. } => json(letter),
+        Change::Control(control) => json(control),
+    }
+}
+
+fn json(value: &impl serde::Serialize) -> Vec<u8> {
+    serde_json::to_vec(value).expect("our own types hold string keys only, so they serialise")
+}
+
+fn commit(
+    keys: &Keys,
+    progress: &Progress,
+    version: Option<u64>,
+    control: Option<Vec<u8>>,
+    effects: BTreeMap<u64, Effect>,
+) -> Commit {
+    let key = keys.progress();
+    // Two relays on one store: the second to commit is refused and looks again.
+    let condition = match version {
+        Some(version) => Condition::Version {
+            key: key.clone(),
+            version,
+        },
+        None => Condition::Absent(key.clone()),
+    };
+    let set = |key: String, value: Vec<u8>| Mutation::Set {
+        key,
+        value: literal(value),
+        expires: None,
+    };
+    let mut mutations = vec![set(key, json(progress))];
+    mutations.extend(control.map(|value| set(keys.control(), value)));
+    for (sequence, effect) in effects {
+        match effect.retry {
+            Some(Some(value)) => mutations.push(set(keys.retry(sequence), value)),
+            Some(None) => mutations.push(Mutation::Delete {
+                key: keys.retry(sequence),
+            }),
+            None => {}
+        }
+        mutations.extend(effect.dead.map(|value| set(keys.dead(sequence), value)));
+    }
+    Commit {
+        partition: keys.partition().to_owned(),
+        conditions: vec![condition],
+        mutations,
+        ..Commit::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan;
+
+    fn dead(sequence: u64, error: &str) -> Change {
+        let letter = DeadLetter {
+            id: format!("m{sequence}"),
+            sequence,
+            attempts: 1,
+            last_error: error.into(),
+            first_at: 1,
+            died_at: 2,
+            message: None,
+        };
+        Change::Dead {
+            letter,
+            redriven: false,
+        }
+    }
+
+    #[test]
+    fn commits_stay_within_the_bounds_of_the_port_and_keep_the_order() {
+        let keys = Keys::new("t", "s");
+        let mut journal = Journal::default();
+        for sequence in 1..=100 {
+            journal.push(Change::Retry {
+                sequence,
+                waiting: Waiting::default(),
+            });
+            journal.push(dead(sequence, &"x".repeat(100_000)));
+            journal.push(Change::Delivered {
+                sequence: sequence + 1_000,
+                entry: false,
+            });
+        }
+        let (mut durable, mut commits) = (Progress::default(), 0);
+        while !journal.is_empty() {
+            let (batch, commit) = journal.take(&keys, &durable, Some(1));
+            plan::validate(&commit).unwrap();
+            let finished = batch.progress.watermark();
+            assert!(batch.progress.contains(1_000 + finished) || finished < 100 || journal.is_empty());
+            durable = batch.progress;
+            commits += 1;
+        }
+        assert_eq!(
+            (durable.watermark(), durable.ranges()),
+            (100, &[(1_001, 1_100)][..])
+        );
+        assert!(commits >= 13, "{commits}");
+    }
+
+    #[test]
+    fn acknowledgements_of_first_attempts_cost_one_mutation_together() {
+        let mut journal = Journal::default();
+        for sequence in 1..=5_000 {
+            journal.push(Change::Delivered {
+                sequence,
+                entry: false,
+            });
+        }
+        let (batch, commit) = journal.take(&Keys::new("t", "s"), &Progress::default(), None);
+        assert!(journal.is_empty());
+        assert_eq!(batch.progress, Progress::up_to(5_000));
+        assert_eq!(commit.mutations.len(), 1);
+    }
+
+    #[test]
+    fn a_failed_batch_comes_back_in_front() {
+        let mut journal = Journal::default();
+        journal.push(Change::Retry {
+            sequence: 1,
+            waiting: Waiting {
+                attempts: 1,
+                ..Waiting::default()
+            },
+        });
+        let (batch, _) = journal.take(&Keys::new("t", "s"), &Progress::default(), None);
+        journal.push(Change::Delivered {
+            sequence: 1,
+            entry: true,
+        });
+        journal.put_back(batch);
+        let (batch, commit) = journal.take(&Keys::new("t", "s"), &Progress::default(), None);
+        assert_eq!(batch.progress, Progress::up_to(1));
+        assert!(matches!(&commit.mutations[1], Mutation::Delete { key } if key.contains("/retry/")));
+        assert_eq!(commit.mutations.len(), 2);
+    }
+}

@@ -1,0 +1,267 @@
+//! The durable form of a relay: the entries of the partition `relay/<topic>/<name>`.
+//!
+//! | entry | holds | written by |
+//! |---|---|---|
+//! | `…/progress` | [`Progress`](super::progress::Progress) | the relay alone, guarded by its version |
+//! | `…/control` | [`Control`] | the API (pause, resume) and the relay (410) |
+//! | `…/redrives` | a counter that grows with each redrive, so that the relay looks again | the API |
+//! | `…/retry/<sequence>` | [`Waiting`]: attempts of a message that waits | the relay; the API when it redrives |
+//! | `…/dead/<sequence>` | [`DeadLetter`] | the relay; removed by the API when it redrives |
+//!
+//! Sequences are written in 20 digits, so that keys sort as numbers do.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde::{Deserialize, Serialize};
+
+use crate::commit::Message;
+
+/// The largest payload, bytes, that a dead letter carries with it; larger ones stay in the topic only, for as long as
+/// retention keeps them. Leaves room for base64 and the rest within one commit.
+pub const MAX_EMBEDDED_BYTES: usize = 512 << 10;
+/// The longest description of an error, bytes.
+pub const MAX_ERROR_BYTES: usize = 200;
+
+/// The keys of one subscription.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Keys {
+    partition: String,
+}
+
+impl Keys {
+    /// Of the subscription `name` of `topic`.
+    pub fn new(topic: &str, name: &str) -> Self {
+        Self {
+            partition: format!("relay/{}/{}", escape(topic), escape(name)),
+        }
+    }
+
+    /// What all its keys share.
+    pub fn partition(&self) -> &str {
+        &self.partition
+    }
+
+    /// Begins every key.
+    pub fn prefix(&self) -> String {
+        format!("{}/", self.partition)
+    }
+
+    /// The key of the progress.
+    pub fn progress(&self) -> String {
+        format!("{}/progress", self.partition)
+    }
+
+    /// The key of the control entry.
+    pub fn control(&self) -> String {
+        format!("{}/control", self.partition)
+    }
+
+    /// The key of the counter of redrives.
+    pub fn redrives(&self) -> String {
+        format!("{}/redrives", self.partition)
+    }
+
+    /// Begins the keys of waiting messages.
+    pub fn retry_prefix(&self) -> String {
+        format!("{}/retry/", self.partition)
+    }
+
+    /// The key of a waiting message.
+    pub fn retry(&self, sequence: u64) -> String {
+        format!("{}/retry/{sequence:020}", self.partition)
+    }
+
+    /// Begins the keys of dead letters.
+    pub fn dead_prefix(&self) -> String {
+        format!("{}/dead/", self.partition)
+    }
+
+    /// The key of a dead letter.
+    pub fn dead(&self, sequence: u64) -> String {
+        format!("{}/dead/{sequence:020}", self.partition)
+    }
+
+    /// The sequence that a retry or dead letter key ends with.
+    pub fn sequence_of(key: &str) -> Option<u64> {
+        key.rsplit('/').next()?.parse().ok()
+    }
+}
+
+/// A name as part of a key: `/`, `%` and control characters percent-escaped.
+pub fn escape(name: &str) -> String {
+    let mut escaped = String::with_capacity(name.len());
+    for character in name.chars() {
+        if matches!(character, '/' | '%') || character.is_control() {
+            let mut bytes = [0; 4];
+            character
+                .encode_utf8(&mut bytes)
+                .bytes()
+                .for_each(|b| escaped.push_str(&format!("%{b:02X}")));
+        } else {
+            escaped.push(character);
+        }
+    }
+    escaped
+}
+
+/// Why a subscription is paused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum PauseReason {
+    /// Through the API.
+    Requested,
+    /// The origin answered 410 Gone.
+    Gone,
+}
+
+/// Whether the relay may deliver.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Control {
+    /// Nothing is sent while it is set.
+    pub paused: bool,
+    /// Why, while it is paused.
+    pub reason: Option<PauseReason>,
+    /// Since when, Unix milliseconds.
+    pub since: Option<u64>,
+}
+
+impl Control {
+    /// Paused at `now`.
+    pub fn paused(reason: PauseReason, now: u64) -> Self {
+        Self {
+            paused: true,
+            reason: Some(reason),
+            since: Some(now),
+        }
+    }
+}
+
+/// A message that waits for its next attempt. Absent for one that was never tried.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Waiting {
+    /// Attempts that failed.
+    pub attempts: u32,
+    /// Not before, Unix milliseconds.
+    pub next_at: u64,
+    /// When the first attempt began, Unix milliseconds.
+    pub first_at: Option<u64>,
+    /// The last failure.
+    pub last_error: Option<String>,
+    /// It was a dead letter: to be delivered although its sequence is finished.
+    pub redriven: bool,
+    /// The message itself, where it came from a dead letter.
+    pub message: Option<StoredMessage>,
+}
+
+/// A message that was given up.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DeadLetter {
+    /// The message's id.
+    pub id: String,
+    /// Its sequence.
+    pub sequence: u64,
+    /// Attempts that failed.
+    pub attempts: u32,
+    /// The last failure.
+    pub last_error: String,
+    /// When the first attempt began, Unix milliseconds.
+    pub first_at: u64,
+    /// When the last attempt failed, Unix milliseconds.
+    pub died_at: u64,
+    /// The message itself, so that retention cannot take it; see [`MAX_EMBEDDED_BYTES`].
+    pub message: Option<StoredMessage>,
+}
+
+/// A message inside an entry.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct StoredMessage {
+    id: String,
+    key: String,
+    #[serde(rename = "type")]
+    kind: String,
+    content_type: String,
+    time: u64,
+    data_base64: String,
+}
+
+impl StoredMessage {
+    /// `None` if the payload is too large to be embedded.
+    pub fn of(message: &Message) -> Option<Self> {
+        (message.payload.len() <= MAX_EMBEDDED_BYTES).then(|| Self {
+            id: message.id.clone(),
+            key: message.key.clone(),
+            kind: message.kind.clone(),
+            content_type: message.content_type.clone(),
+            time: message.time,
+            data_base64: STANDARD.encode(&message.payload),
+        })
+    }
+
+    /// The message it was made of; `None` if the entry is damaged.
+    pub fn restore(&self, topic: &str, sequence: u64) -> Option<Message> {
+        Some(Message {
+            topic: topic.to_owned(),
+            sequence,
+            id: self.id.clone(),
+            key: self.key.clone(),
+            kind: self.kind.clone(),
+            content_type: self.content_type.clone(),
+            time: self.time,
+            payload: STANDARD.decode(&self.data_base64).ok()?,
+        })
+    }
+}
+
+/// An error's text cut to [`MAX_ERROR_BYTES`].
+pub fn bounded_error(text: &str) -> String {
+    let mut end = text.len().min(MAX_ERROR_BYTES);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    text.get(..end).unwrap_or("").to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_share_their_partition_and_names_cannot_leave_it() {
+        let keys = Keys::new("a/b", "c%\u{7}");
+        assert_eq!(keys.partition(), "relay/a%2Fb/c%25%07");
+        assert_eq!(keys.retry(7), "relay/a%2Fb/c%25%07/retry/00000000000000000007");
+        assert_eq!(Keys::sequence_of(&keys.dead(u64::MAX)), Some(u64::MAX));
+        assert!(keys.dead(9) < keys.dead(10));
+    }
+
+    #[test]
+    fn a_message_survives_in_a_dead_letter_and_a_huge_one_stays_in_its_topic() {
+        let mut message = Message {
+            topic: "t".into(),
+            sequence: 3,
+            id: "m".into(),
+            key: "k".into(),
+            kind: "x".into(),
+            content_type: "text/plain".into(),
+            time: 5,
+            payload: vec![0, 255, 10],
+        };
+        assert_eq!(
+            StoredMessage::of(&message).unwrap().restore("t", 3),
+            Some(message.clone())
+        );
+        message.payload = vec![0; MAX_EMBEDDED_BYTES + 1];
+        assert_eq!(StoredMessage::of(&message), None);
+    }
+
+    #[test]
+    fn errors_are_cut_between_characters() {
+        let text = "ä".repeat(MAX_ERROR_BYTES);
+        let cut = bounded_error(&format!("x{text}"));
+        assert!(cut.len() <= MAX_ERROR_BYTES && cut.ends_with('ä'));
+    }
+}

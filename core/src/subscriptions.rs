@@ -1,0 +1,148 @@
+//! Push subscriptions: `/api/topics/{topic}/subscriptions…`. Scope `topics`.
+//!
+//! Those of `tollgate.toml` are read-only here, except for pause, resume and redrive. Those made here are the entries
+//! `subscription/<topic>/<name>`. Their secret is stored as it is, because signing needs it; it is shown once, when it is
+//! made up, and is in no answer and no log after that.
+
+mod dead_letters;
+mod record;
+mod status;
+#[cfg(test)]
+mod tests;
+mod view;
+mod write;
+
+pub use record::{Defined, MAX_STORED, PARTITION, PREFIX, Source, Stored, all};
+pub use status::{Lag, MessageDelivery, deliveries, lags, low_water};
+
+use crate::commit::{Commit, Mutation, literal};
+use crate::http::{Request, Response};
+use crate::keys::{self, Scope};
+use crate::ports::{Store, World};
+use crate::problem::Problem;
+use crate::query::Query;
+use crate::relay::record::{Control, Keys, PauseReason};
+use crate::relay::restore;
+use crate::topics;
+use view::View;
+
+/// Answers a request below `/api/topics/{topic}/`; `rest` is `subscriptions` and what follows it, and `topic` a valid name.
+/// Checks the caller's key itself.
+pub async fn handle<S: Store>(
+    world: &World<'_, S>,
+    request: &Request,
+    topic: &str,
+    rest: &[&str],
+) -> Result<Response, Problem> {
+    let caller = keys::require(world.store, request, world.now, Scope::Topics).await?;
+    if let ["subscriptions", name, ..] = rest
+        && !topics::is_name(name)
+    {
+        return Err(Problem::field("path:name", topics::NAME_RULE));
+    }
+    match (rest, request.method.as_str()) {
+        (["subscriptions"], "GET" | "HEAD") => list(world, topic).await,
+        (["subscriptions"], _) => Err(Problem::method_not_allowed("GET, HEAD")),
+        (["subscriptions", name], "GET" | "HEAD") => read(world, topic, name).await,
+        (["subscriptions", name], "PUT") => write::put(world, request, &caller, topic, name).await,
+        (["subscriptions", name], "DELETE") => write::delete(world, topic, name).await,
+        (["subscriptions", _], _) => Err(Problem::method_not_allowed("GET, HEAD, PUT, DELETE")),
+        (["subscriptions", name, "pause"], "POST") => pause(world, topic, name, true).await,
+        (["subscriptions", name, "resume"], "POST") => pause(world, topic, name, false).await,
+        (["subscriptions", name, "dead-letters"], "GET" | "HEAD") => {
+            dead_letters::list(world, request, topic, name).await
+        }
+        (["subscriptions", _, "dead-letters"], _) => Err(Problem::method_not_allowed("GET, HEAD")),
+        (["subscriptions", name, "dead-letters", "redrive"], "POST") => {
+            dead_letters::redrive(world, request, topic, name).await
+        }
+        (["subscriptions", _, "pause" | "resume"] | ["subscriptions", _, "dead-letters", "redrive"], _) => {
+            Err(Problem::method_not_allowed("POST"))
+        }
+        _ => Err(Problem::not_found()),
+    }
+}
+
+/// All of a topic, by name: they are few enough for one answer ([`MAX_STORED`] and those of the file).
+async fn list<S: Store>(world: &World<'_, S>, topic: &str) -> Result<Response, Problem> {
+    #[derive(serde::Serialize)]
+    struct Page {
+        subscriptions: Vec<View>,
+    }
+    let extent = topics::find(world.store, topic).await?;
+    let mut subscriptions = Vec::new();
+    for defined in record::of_topic(world.store, world.config, topic).await? {
+        subscriptions.push(View::of(world.store, &defined, extent.as_ref()).await?);
+    }
+    Ok(Response::json(200, &Page { subscriptions }))
+}
+
+async fn read<S: Store>(world: &World<'_, S>, topic: &str, name: &str) -> Result<Response, Problem> {
+    let defined = record::find(world, topic, name)
+        .await?
+        .ok_or_else(Problem::not_found)?;
+    answer(world, &defined, 200, None).await
+}
+
+/// The subscription as an answer; `secret` is shown once, when it was made up.
+async fn answer<S: Store>(
+    world: &World<'_, S>,
+    defined: &Defined,
+    status: u16,
+    secret: Option<String>,
+) -> Result<Response, Problem> {
+    let extent = topics::find(world.store, &defined.topic).await?;
+    let mut view = View::of(world.store, defined, extent.as_ref()).await?;
+    if secret.is_some() {
+        view.secret = secret;
+    }
+    Ok(Response::json(status, &view))
+}
+
+/// Pauses or resumes, also a subscription of the file. Both are idempotent; the relay follows within a second.
+async fn pause<S: Store>(
+    world: &World<'_, S>,
+    topic: &str,
+    name: &str,
+    pause: bool,
+) -> Result<Response, Problem> {
+    let defined = record::find(world, topic, name)
+        .await?
+        .ok_or_else(Problem::not_found)?;
+    let keys = Keys::new(topic, name);
+    let (control, _) = restore::poll(world.store, &keys).await?.control;
+    if control.paused != pause {
+        let control = if pause {
+            Control::paused(PauseReason::Requested, world.now)
+        } else {
+            Control::default()
+        };
+        // Unconditional: of a pause and a resume at the same moment, the last one wins, as for two people at a switch.
+        let value = serde_json::to_vec(&control).expect("a struct of plain fields serialises");
+        let set = Mutation::Set {
+            key: keys.control(),
+            value: literal(value),
+            expires: None,
+        };
+        let partition = keys.partition().to_owned();
+        world
+            .store
+            .commit(Commit {
+                partition,
+                mutations: vec![set],
+                ..Commit::default()
+            })
+            .await?;
+    }
+    answer(world, &defined, 200, None).await
+}
+
+/// The sequence of a cursor of the dead letters: digits only.
+fn cursor(query: &Query) -> Result<Option<u64>, Problem> {
+    let Some(text) = query.text("cursor") else {
+        return Ok(None);
+    };
+    let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    let refused = || Problem::field("query:cursor", "is not a cursor of this list");
+    text.parse().ok().filter(|_| digits).map(Some).ok_or_else(refused)
+}

@@ -1,0 +1,163 @@
+//! Which subscriptions there are: those of the configuration, and those of the store.
+
+use serde::{Deserialize, Serialize};
+
+use crate::commit::{Entry, MAX_PAGE, StoreError};
+use crate::config::{Config, Subscription};
+use crate::ports::{Store, World};
+
+/// The partition of every stored subscription.
+pub const PARTITION: &str = "subscriptions";
+/// What their keys begin with.
+pub const PREFIX: &str = "subscription/";
+/// How many there are, as a counter of the same partition.
+pub(super) const COUNT: &str = "subscription-count";
+/// The most that are stored, over all topics.
+pub const MAX_STORED: i64 = 256;
+
+/// The record of a subscription that was made over HTTP. Times are Unix milliseconds.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Stored {
+    /// Different for each subscription, also for one that takes the name of a removed one.
+    pub id: String,
+    /// How it is served, with its secret.
+    pub settings: Subscription,
+    /// When it was made.
+    pub created_at: u64,
+    /// When it was changed last.
+    pub updated_at: u64,
+}
+
+/// Where a subscription is defined.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Source {
+    /// In `tollgate.toml`.
+    File,
+    /// In the store.
+    Api {
+        /// See [`Stored::id`].
+        id: String,
+        /// See [`Stored::created_at`].
+        created_at: u64,
+        /// See [`Stored::updated_at`].
+        updated_at: u64,
+        /// Of its entry.
+        version: u64,
+    },
+}
+
+/// A subscription that is in force.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Defined {
+    /// Its topic.
+    pub topic: String,
+    /// How it is served. The secret is missing where the configuration was given without secrets.
+    pub settings: Subscription,
+    /// Where it is defined.
+    pub source: Source,
+}
+
+pub(super) fn key(topic: &str, name: &str) -> String {
+    format!("{PREFIX}{topic}/{name}")
+}
+
+/// Every subscription in force, those of the file first. A stored one of the same topic and name gives way to the file's.
+/// [`StoreError::Invalid`] if a record is damaged.
+pub async fn all<S: Store>(store: &S, config: &Config) -> Result<Vec<Defined>, StoreError> {
+    below(store, config, None).await
+}
+
+/// Those of one topic, by name.
+pub(super) async fn of_topic<S: Store>(
+    store: &S,
+    config: &Config,
+    topic: &str,
+) -> Result<Vec<Defined>, StoreError> {
+    let mut found = below(store, config, Some(topic)).await?;
+    found.sort_by(|a, b| a.settings.name.cmp(&b.settings.name));
+    Ok(found)
+}
+
+async fn below<S: Store>(
+    store: &S,
+    config: &Config,
+    topic: Option<&str>,
+) -> Result<Vec<Defined>, StoreError> {
+    let mut found: Vec<Defined> = config
+        .topics
+        .iter()
+        .filter(|(name, _)| topic.is_none_or(|topic| topic == name.as_str()))
+        .flat_map(|(topic, settings)| settings.subscriptions.iter().map(move |one| of_file(topic, one)))
+        .collect();
+    let prefix = topic.map_or_else(|| PREFIX.to_owned(), |topic| key(topic, ""));
+    let mut after = None::<String>;
+    loop {
+        let page = store.scan(&prefix, after.as_deref(), MAX_PAGE).await?;
+        let Some(last) = page.last() else { return Ok(found) };
+        after = Some(last.key.clone());
+        for item in &page {
+            let topic = item
+                .key
+                .strip_prefix(PREFIX)
+                .and_then(|rest| rest.split('/').next())
+                .unwrap_or("");
+            let defined = of_entry(topic, &item.entry)?;
+            let taken =
+                |other: &Defined| other.topic == topic && other.settings.name == defined.settings.name;
+            if !found.iter().any(taken) {
+                found.push(defined);
+            }
+        }
+    }
+}
+
+fn of_file(topic: &str, settings: &Subscription) -> Defined {
+    Defined {
+        topic: topic.to_owned(),
+        settings: settings.clone(),
+        source: Source::File,
+    }
+}
+
+fn of_entry(topic: &str, entry: &Entry) -> Result<Defined, StoreError> {
+    let stored: Stored = serde_json::from_slice(&entry.value)
+        // The error says where, and quotes no value: the record holds a secret.
+        .map_err(|e| StoreError::Invalid(format!("a damaged subscription at column {}", e.column())))?;
+    let Stored {
+        id,
+        settings,
+        created_at,
+        updated_at,
+    } = stored;
+    let source = Source::Api {
+        id,
+        created_at,
+        updated_at,
+        version: entry.version,
+    };
+    Ok(Defined {
+        topic: topic.to_owned(),
+        settings,
+        source,
+    })
+}
+
+/// One subscription.
+pub(super) async fn find<S: Store>(
+    world: &World<'_, S>,
+    topic: &str,
+    name: &str,
+) -> Result<Option<Defined>, StoreError> {
+    let of_topic = world.config.topics.get(topic);
+    if let Some(settings) = of_topic.and_then(|t| t.subscriptions.iter().find(|one| one.name == name)) {
+        return Ok(Some(of_file(topic, settings)));
+    }
+    let found = world.store.get(PARTITION, &[key(topic, name)]).await?;
+    found
+        .into_iter()
+        .next()
+        .flatten()
+        .map(|entry| of_entry(topic, &entry))
+        .transpose()
+}

@@ -1,0 +1,94 @@
+//! What others want to know of subscriptions: how far behind they are, and what became of a message.
+
+use serde::Serialize;
+
+use super::record::{all, of_topic};
+use crate::commit::{StoreError, Topic};
+use crate::config::Config;
+use crate::ports::{Store, World};
+use crate::relay::delivery::{self, Delivery};
+use crate::relay::record::{DeadLetter, Keys, Waiting};
+use crate::relay::{progress::Progress, restore};
+
+/// How far behind a subscription is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Lag {
+    /// Its name.
+    pub name: String,
+    /// Messages that are kept and not finished.
+    pub lag: u64,
+    /// Whether it is paused.
+    pub paused: bool,
+}
+
+/// What became of a message at one subscription.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct MessageDelivery {
+    /// The subscription's name.
+    pub subscription: String,
+    /// What became of it.
+    #[serde(flatten)]
+    pub delivery: Delivery,
+}
+
+/// The lag of every subscription of `topic`, by name.
+pub async fn lags<S: Store>(world: &World<'_, S>, topic: &Topic) -> Result<Vec<Lag>, StoreError> {
+    let mut lags = Vec::new();
+    for defined in of_topic(world.store, world.config, &topic.name).await? {
+        let name = defined.settings.name;
+        let (polled, progress) = restore::state(world.store, &Keys::new(&topic.name, &name)).await?;
+        let lag = progress.lag(topic.first, topic.last);
+        lags.push(Lag {
+            name,
+            lag,
+            paused: polled.control.0.paused,
+        });
+    }
+    Ok(lags)
+}
+
+/// What became of the message with this sequence at every subscription of its topic, by name.
+pub async fn deliveries<S: Store>(
+    world: &World<'_, S>,
+    topic: &str,
+    sequence: u64,
+) -> Result<Vec<MessageDelivery>, StoreError> {
+    let mut deliveries = Vec::new();
+    for defined in of_topic(world.store, world.config, topic).await? {
+        let name = defined.settings.name;
+        let keys = Keys::new(topic, &name);
+        let wanted = [keys.progress(), keys.retry(sequence), keys.dead(sequence)];
+        let found = world.store.get(keys.partition(), &wanted).await?;
+        let [progress, waiting, dead] = [0, 1, 2].map(|i| found.get(i).and_then(Option::as_ref));
+        let progress: Option<Progress> = progress.and_then(|e| serde_json::from_slice(&e.value).ok());
+        let waiting: Option<Waiting> = waiting.and_then(|e| serde_json::from_slice(&e.value).ok());
+        let dead: Option<DeadLetter> = dead.and_then(|e| serde_json::from_slice(&e.value).ok());
+        let delivery = delivery::of(
+            &progress.unwrap_or_default(),
+            waiting.as_ref(),
+            dead.as_ref(),
+            sequence,
+        );
+        deliveries.push(MessageDelivery {
+            subscription: name,
+            delivery,
+        });
+    }
+    Ok(deliveries)
+}
+
+/// Per topic with a subscription, the oldest sequence that one of them still needs: retention must leave it. A dead letter
+/// carries its message and needs nothing.
+pub async fn low_water<S: Store>(store: &S, config: &Config) -> Result<Vec<(String, u64)>, StoreError> {
+    let mut needed = std::collections::BTreeMap::<String, u64>::new();
+    for defined in all(store, config).await? {
+        let keys = Keys::new(&defined.topic, &defined.settings.name);
+        let (_, progress) = restore::state(store, &keys).await?;
+        let from = progress.watermark().saturating_add(1);
+        needed
+            .entry(defined.topic)
+            .and_modify(|least| *least = from.min(*least))
+            .or_insert(from);
+    }
+    Ok(needed.into_iter().collect())
+}

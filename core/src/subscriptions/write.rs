@@ -1,0 +1,356 @@
+//! Making, changing and removing subscriptions.
+
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+use sha2::{Digest as _, Sha256};
+
+use super::record::{self, COUNT, Defined, MAX_STORED, PARTITION, Source, Stored, key};
+use super::{answer, record::find};
+use crate::commit::{Commit, Condition, MAX_STEPS, Mutation, Outcome, Refusal, StoreError, literal};
+use crate::config::{self, Retry, Span, Subscription};
+use crate::http::{Request, Response};
+use crate::keys::{ApiKey, Scope};
+use crate::ports::{Store, World};
+use crate::problem::{Kind, Problem};
+use crate::relay::address;
+use crate::relay::record::Keys;
+use crate::webhook::Secret;
+use crate::{ids, json};
+
+/// Commits that one removal makes to clear what the relay has stored; what is left is cleared by the next one.
+const MAX_PURGES: usize = 100;
+/// Seconds after which a new subscription may be tried again while the old one of its name is being cleared.
+const PURGE_RETRY_SECONDS: u64 = 1;
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+struct Body {
+    url: String,
+    secret: Option<String>,
+    rate_per_second: Option<u32>,
+    concurrency: Option<u32>,
+    /// Seconds.
+    timeout: Option<u32>,
+    ordered: Option<bool>,
+    allow_private_addresses: Option<bool>,
+    retry: Option<RetryBody>,
+    batch: Option<IgnoredAny>,
+    batch_interval: Option<IgnoredAny>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+struct RetryBody {
+    initial_seconds: Option<u32>,
+    factor: Option<f64>,
+    cap_seconds: Option<u32>,
+    max_attempts: Option<u32>,
+    schedule_seconds: Option<Vec<u32>>,
+}
+
+/// `PUT`: 201 with a new one, 200 with a changed one. What the body leaves out takes its default, except for the secret:
+/// a new subscription is given one, a changed one keeps its own.
+pub(super) async fn put<S: Store>(
+    world: &World<'_, S>,
+    request: &Request,
+    caller: &ApiKey,
+    topic: &str,
+    name: &str,
+) -> Result<Response, Problem> {
+    let body: Body = json::body(request)?;
+    let mut settings = settings(name, body)?;
+    if settings.allow_private_addresses && !caller.allows(Scope::Admin) {
+        let detail = "Only a key with the scope admin may set allowPrivateAddresses.";
+        return Err(Problem::new(Kind::Forbidden, detail));
+    }
+    let earlier = find(world, topic, name).await?;
+    let (version, id, created_at) = match earlier {
+        Some(Defined {
+            source: Source::File, ..
+        }) => return Err(read_only()),
+        Some(Defined {
+            source:
+                Source::Api {
+                    id,
+                    created_at,
+                    version,
+                    ..
+                },
+            settings: old,
+            ..
+        }) => {
+            settings.secret = settings.secret.or(old.secret);
+            (Some(version), id, created_at)
+        }
+        None => (None, ids::token(&(world.fresh)(), ids::ID_LENGTH), world.now),
+    };
+    let made_up = settings.secret.is_none().then(|| new_secret(world));
+    settings.secret = settings.secret.or_else(|| made_up.clone());
+    if version.is_none() && !purge(world.store, topic, name).await? {
+        let detail = "The subscription that had this name before is still being removed.";
+        return Err(Problem::new(Kind::Unavailable, detail).with_retry_after(PURGE_RETRY_SECONDS));
+    }
+    let stored = Stored {
+        id,
+        settings,
+        created_at,
+        updated_at: world.now,
+    };
+    let status = if version.is_none() { 201 } else { 200 };
+    let version = store(world, topic, name, &stored, version).await?;
+    let Stored {
+        id,
+        settings,
+        created_at,
+        updated_at,
+    } = stored;
+    let source = Source::Api {
+        id,
+        created_at,
+        updated_at,
+        version,
+    };
+    let defined = Defined {
+        topic: topic.to_owned(),
+        settings,
+        source,
+    };
+    answer(world, &defined, status, made_up).await
+}
+
+/// The version of the entry that was written.
+async fn store<S: Store>(
+    world: &World<'_, S>,
+    topic: &str,
+    name: &str,
+    stored: &Stored,
+    version: Option<u64>,
+) -> Result<u64, Problem> {
+    let key = key(topic, name);
+    let value = serde_json::to_vec(stored).expect("a struct of plain fields serialises");
+    let mut mutations = vec![Mutation::Set {
+        key: key.clone(),
+        value: literal(value),
+        expires: None,
+    }];
+    let condition = match version {
+        Some(version) => Condition::Version { key, version },
+        None => {
+            let (min, max) = (None, Some(MAX_STORED));
+            mutations.push(Mutation::Add {
+                key: COUNT.to_owned(),
+                delta: 1,
+                min,
+                max,
+            });
+            Condition::Absent(key)
+        }
+    };
+    let commit = Commit {
+        partition: PARTITION.to_owned(),
+        conditions: vec![condition],
+        mutations,
+        ..Commit::default()
+    };
+    match world.store.commit(commit).await? {
+        Outcome::Committed(done) => Ok(done.version),
+        Outcome::Refused(Refusal::Mutation(_)) => Err(Problem::new(
+            Kind::Conflict,
+            format!("There are {MAX_STORED} subscriptions, which is as many as there may be."),
+        )),
+        Outcome::Refused(Refusal::Condition(_)) | Outcome::Replayed(_) | Outcome::Conflict => Err(changed()),
+    }
+}
+
+/// `DELETE`: 204. What was not delivered is not delivered any more; dead letters go with it.
+pub(super) async fn delete<S: Store>(
+    world: &World<'_, S>,
+    topic: &str,
+    name: &str,
+) -> Result<Response, Problem> {
+    let defined = record::find(world, topic, name)
+        .await?
+        .ok_or_else(Problem::not_found)?;
+    let Source::Api { version, .. } = defined.source else {
+        return Err(read_only());
+    };
+    let key = key(topic, name);
+    let commit = Commit {
+        partition: PARTITION.to_owned(),
+        conditions: vec![Condition::Version {
+            key: key.clone(),
+            version,
+        }],
+        mutations: vec![
+            Mutation::Delete { key },
+            Mutation::Add {
+                key: COUNT.to_owned(),
+                delta: -1,
+                min: None,
+                max: None,
+            },
+        ],
+        ..Commit::default()
+    };
+    let Outcome::Committed(_) = world.store.commit(commit).await? else {
+        return Err(changed());
+    };
+    // It is removed. What cannot be cleared now is cleared when the name is used again.
+    let _ = purge(world.store, topic, name).await;
+    Ok(Response::empty(204))
+}
+
+/// Clears what the relay has stored, the progress first: without it the relay writes nothing more. `false` if there is
+/// more than one call clears.
+async fn purge<S: Store>(store: &S, topic: &str, name: &str) -> Result<bool, StoreError> {
+    let keys = Keys::new(topic, name);
+    let (prefix, progress) = (keys.prefix(), keys.progress());
+    for _ in 0..MAX_PURGES {
+        let limit = u32::try_from(MAX_STEPS - 1).unwrap_or(1);
+        let page = store.scan(&prefix, None, limit).await?;
+        if page.is_empty() {
+            return Ok(true);
+        }
+        let others = page
+            .into_iter()
+            .map(|item| item.key)
+            .filter(|key| *key != progress);
+        let mutations = std::iter::once(progress.clone())
+            .chain(others)
+            .map(|key| Mutation::Delete { key });
+        let partition = keys.partition().to_owned();
+        let mutations = mutations.collect();
+        store
+            .commit(Commit {
+                partition,
+                mutations,
+                ..Commit::default()
+            })
+            .await?;
+    }
+    Ok(false)
+}
+
+/// The settings that a body describes, checked by the same rules as those of the file.
+fn settings(name: &str, body: Body) -> Result<Subscription, Problem> {
+    let later = "is not offered yet: messages are pushed one by one";
+    if body.batch.is_some() {
+        return Err(Problem::field("#/batch", later));
+    }
+    if body.batch_interval.is_some() {
+        return Err(Problem::field("#/batchInterval", later));
+    }
+    let mut settings = defaults(name, body.url);
+    settings.secret = body.secret;
+    settings.rate_per_second = body.rate_per_second.unwrap_or(settings.rate_per_second);
+    settings.concurrency = body.concurrency.unwrap_or(settings.concurrency);
+    settings.timeout = body.timeout.map_or(settings.timeout, seconds);
+    settings.ordered = body.ordered.unwrap_or(settings.ordered);
+    settings.allow_private_addresses = body.allow_private_addresses.unwrap_or(false);
+    settings.retry = retry(body.retry.unwrap_or_default())?;
+    config::check_subscription(&settings)
+        .map_err(|(setting, detail)| Problem::field(pointer(&setting), detail))?;
+    if !settings.allow_private_addresses && is_plainly_private(&settings.url) {
+        let detail = "is not a public address; only allowPrivateAddresses (scope admin) lets it be one";
+        return Err(Problem::field("#/url", detail));
+    }
+    Ok(settings)
+}
+
+/// The same defaults as the file's.
+fn defaults(name: &str, url: String) -> Subscription {
+    #[derive(Deserialize)]
+    struct One {
+        one: Subscription,
+    }
+    let text = "one = { name = \"\", url = \"\" }";
+    let One { one } = toml::from_str(text).expect("a name and a URL are all that a subscription must say");
+    Subscription {
+        name: name.to_owned(),
+        url,
+        ..one
+    }
+}
+
+fn seconds(seconds: u32) -> Span {
+    Span::from_secs(u64::from(seconds))
+}
+
+fn retry(body: RetryBody) -> Result<Retry, Problem> {
+    let RetryBody {
+        initial_seconds,
+        factor,
+        cap_seconds,
+        max_attempts,
+        schedule_seconds,
+    } = body;
+    let growing = initial_seconds.is_some() || factor.is_some() || cap_seconds.is_some();
+    if schedule_seconds.is_some() && (growing || max_attempts.is_some()) {
+        let detail = "stands alone: its length plus one is the number of attempts";
+        return Err(Problem::field("#/retry/scheduleSeconds", detail));
+    }
+    let default = Retry::default();
+    let initial = initial_seconds.map_or(default.initial, seconds);
+    Ok(Retry {
+        initial,
+        factor: factor.unwrap_or(default.factor),
+        // A long first wait lengthens the default cap.
+        cap: cap_seconds.map_or(default.cap.max(initial), seconds),
+        max_attempts: max_attempts.unwrap_or(default.max_attempts),
+        schedule: schedule_seconds.map(|waits| waits.into_iter().map(seconds).collect()),
+    })
+}
+
+/// The field of the body that a setting's path comes from.
+fn pointer(setting: &str) -> String {
+    match setting {
+        "rate_per_second" => "#/ratePerSecond".to_owned(),
+        "retry.initial" => "#/retry/initialSeconds".to_owned(),
+        "retry.cap" => "#/retry/capSeconds".to_owned(),
+        "retry.max_attempts" => "#/retry/maxAttempts".to_owned(),
+        _ => match setting.strip_prefix("retry.schedule") {
+            Some(rest) => format!(
+                "#/retry/scheduleSeconds{}",
+                rest.replace('[', "/").replace(']', "")
+            ),
+            None => format!("#/{}", setting.replace('.', "/")),
+        },
+    }
+}
+
+/// What can be told without resolving a name; names are judged by what they resolve to, at each connection.
+fn is_plainly_private(url: &str) -> bool {
+    let Ok(url) = url::Url::parse(url) else {
+        return true;
+    };
+    match url.host() {
+        Some(url::Host::Ipv4(v4)) => !address::is_public(v4.into()),
+        Some(url::Host::Ipv6(v6)) => !address::is_public(v6.into()),
+        Some(url::Host::Domain(name)) => {
+            let name = name.trim_end_matches('.');
+            name == "localhost" || name.ends_with(".localhost")
+        }
+        None => true,
+    }
+}
+
+fn new_secret<S>(world: &World<'_, S>) -> String {
+    // Hashed, so that what is shown says nothing about the generator.
+    let mut hash = Sha256::new();
+    hash.update((world.fresh)());
+    hash.update((world.fresh)());
+    Secret::generate(hash.finalize().into())
+}
+
+fn read_only() -> Problem {
+    let detail = "This subscription is defined in tollgate.toml; change it there. Over HTTP it can be paused, resumed and \
+                  redriven.";
+    Problem::new(Kind::Conflict, detail)
+}
+
+fn changed() -> Problem {
+    Problem::new(
+        Kind::Conflict,
+        "The subscription was changed at the same time; read it and try again.",
+    )
+}

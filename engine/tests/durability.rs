@@ -1,0 +1,440 @@
+//! What is left after the process or the disk has failed.
+
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "test code")]
+
+use std::collections::BTreeSet;
+use std::io::{BufRead, BufReader, Write};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use tempfile::TempDir;
+use tollgate_core::commit::{
+    Append, Commit, Condition, Entry, Mutation, Outcome, Part, Refusal, StoreError, literal,
+};
+use tollgate_engine::{OpenError, Options, SqliteStore};
+
+const DATABASE: &str = "TOLLGATE_TEST_DATABASE";
+
+fn run<T>(future: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .build()
+        .unwrap()
+        .block_on(future)
+}
+
+fn open(directory: &Path) -> Arc<SqliteStore> {
+    SqliteStore::open(Options::new(directory.join("test.db"))).unwrap()
+}
+
+fn set(key: &str, bytes: usize) -> Commit {
+    let mutation = Mutation::Set {
+        key: key.into(),
+        value: literal(vec![b'x'; bytes]),
+        expires: None,
+    };
+    Commit {
+        mutations: vec![mutation],
+        ..Commit::default()
+    }
+}
+
+fn delete(key: &str) -> Commit {
+    Commit {
+        mutations: vec![Mutation::Delete { key: key.into() }],
+        ..Commit::default()
+    }
+}
+
+fn claim(user: &str) -> Commit {
+    Commit {
+        partition: "campaign".into(),
+        idempotence: None,
+        conditions: vec![Condition::Absent(format!("claim/{user}"))],
+        mutations: vec![
+            Mutation::Add {
+                key: "remaining".into(),
+                delta: -1,
+                min: Some(0),
+                max: None,
+            },
+            Mutation::Add {
+                key: "sequence".into(),
+                delta: 1,
+                min: None,
+                max: None,
+            },
+            Mutation::Set {
+                key: format!("claim/{user}"),
+                value: vec![Part::Sum(1)],
+                expires: None,
+            },
+        ],
+        appends: vec![Append {
+            topic: "claimed".into(),
+            id: user.into(),
+            key: user.into(),
+            kind: "claimed".into(),
+            content_type: "text/plain".into(),
+            payload: vec![Part::Sum(1)],
+        }],
+    }
+}
+
+fn stock(units: u64) -> Commit {
+    let value = literal(units.to_string());
+    let mutation = Mutation::Set {
+        key: "remaining".into(),
+        value,
+        expires: None,
+    };
+    Commit {
+        mutations: vec![mutation],
+        ..Commit::default()
+    }
+}
+
+fn get(store: &SqliteStore, key: &str) -> Option<Entry> {
+    run(store.get("", &[key.to_owned()])).unwrap().remove(0)
+}
+
+/// All messages of the topic of claims.
+fn claimed(store: &SqliteStore) -> Vec<String> {
+    let mut ids: Vec<String> = Vec::new();
+    loop {
+        let page = run(store.read("claimed", ids.len() as u64, 1_000, 0)).unwrap();
+        if page.is_empty() {
+            return ids;
+        }
+        for message in page {
+            ids.push(message.id);
+            assert_eq!(message.sequence, ids.len() as u64, "dense");
+        }
+    }
+}
+
+fn claim_keys(store: &SqliteStore) -> BTreeSet<String> {
+    let mut keys: Vec<String> = Vec::new();
+    loop {
+        let page = run(store.scan("claim/", keys.last().map(String::as_str), 1_000)).unwrap();
+        if page.is_empty() {
+            return keys.into_iter().collect();
+        }
+        keys.extend(page.into_iter().map(|item| item.key));
+    }
+}
+
+/// The part of the process that is killed: claims and says which claims were acknowledged.
+#[test]
+#[ignore = "run by what_was_acknowledged_survives_a_kill"]
+fn child_that_claims() {
+    let Ok(directory) = std::env::var(DATABASE) else {
+        return;
+    };
+    let store = open(Path::new(&directory));
+    run(async {
+        let tasks = (0..32u64).map(|task| {
+            let store = &store;
+            async move {
+                for round in 0..u64::MAX {
+                    let user = format!("{task}-{round}-{}", std::process::id());
+                    store.commit(claim(&user)).await.unwrap();
+                    let mut stdout = std::io::stdout().lock();
+                    writeln!(stdout, "claimed {user}").unwrap();
+                    stdout.flush().unwrap();
+                }
+            }
+        });
+        let mut tasks: Vec<_> = tasks.map(Box::pin).collect();
+        std::future::poll_fn(|context| {
+            for task in &mut tasks {
+                let _ = task.as_mut().poll(context);
+            }
+            std::task::Poll::<()>::Pending
+        })
+        .await;
+    });
+}
+
+#[test]
+fn what_was_acknowledged_survives_a_kill() {
+    let directory = TempDir::new().unwrap();
+    run(open(directory.path()).commit(stock(1_000_000))).unwrap();
+    let mut acknowledged = BTreeSet::new();
+    for kill_after in [50, 400, 1_500] {
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args(["child_that_claims", "--exact", "--ignored", "--nocapture"])
+            .env(DATABASE, directory.path())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap())
+            .lines()
+            .map_while(Result::ok);
+        let mut seen = 0;
+        for line in lines {
+            // The test harness writes its own words before the first.
+            if let Some((_, user)) = line.split_once("claimed ") {
+                acknowledged.insert(format!("claim/{user}"));
+                seen += 1;
+            }
+            if seen == kill_after {
+                child.kill().unwrap();
+            }
+        }
+        child.wait().unwrap();
+        assert!(seen >= kill_after, "the child stopped early, after {seen}");
+        let store = open(directory.path());
+        let kept = claim_keys(&store);
+        assert!(
+            acknowledged.is_subset(&kept),
+            "lost: {:?}",
+            acknowledged.difference(&kept).next()
+        );
+        let messages: BTreeSet<_> = claimed(&store)
+            .into_iter()
+            .map(|id| format!("claim/{id}"))
+            .collect();
+        assert_eq!(messages, kept, "a claim exists if and only if its message does");
+        let remaining = String::from_utf8(get(&store, "remaining").unwrap().value).unwrap();
+        assert_eq!(remaining, (1_000_000 - kept.len()).to_string());
+        assert_eq!(
+            get(&store, "sequence").unwrap().value,
+            kept.len().to_string().into_bytes()
+        );
+    }
+}
+
+#[test]
+fn a_hundred_threads_get_exactly_the_stock() {
+    let directory = TempDir::new().unwrap();
+    let store = open(directory.path());
+    run(store.commit(stock(50))).unwrap();
+    let claims: Vec<_> = (0..100)
+        .map(|user| {
+            let store = Arc::clone(&store);
+            std::thread::spawn(move || run(store.commit(claim(&user.to_string()))).unwrap())
+        })
+        .collect();
+    let outcomes: Vec<_> = claims.into_iter().map(|claim| claim.join().unwrap()).collect();
+    let admitted = outcomes
+        .iter()
+        .filter(|o| matches!(o, Outcome::Committed(_)))
+        .count();
+    let sold_out = outcomes
+        .iter()
+        .filter(|o| **o == Outcome::Refused(Refusal::Mutation(0)))
+        .count();
+    assert_eq!((admitted, sold_out), (50, 50));
+    drop(store);
+    let store = open(directory.path());
+    assert_eq!(claim_keys(&store).len(), 50);
+    assert_eq!(claimed(&store).len(), 50);
+}
+
+#[test]
+fn after_a_failed_sync_nothing_is_written_any_more() {
+    let directory = TempDir::new().unwrap();
+    let options = Options::new(directory.path().join("test.db"));
+    let faults = Arc::clone(&options.faults);
+    let store = SqliteStore::open(options).unwrap();
+    run(store.commit(set("a", 1))).unwrap();
+    assert_eq!(store.health(), Ok(()));
+    faults.fail_next_sync();
+    assert!(matches!(
+        run(store.commit(set("b", 1))),
+        Err(StoreError::Unknown(_))
+    ));
+    // What came of it is not shown to readers through the cache.
+    assert_eq!(store.get_now("a").unwrap().unwrap().value, b"x");
+    store.close();
+    assert!(matches!(
+        run(store.commit(set("c", 1))),
+        Err(StoreError::Unavailable(_))
+    ));
+    assert!(
+        store.health().unwrap_err().contains("restart"),
+        "{:?}",
+        store.health()
+    );
+    assert!(get(&store, "a").is_some(), "reads go on");
+    drop(store);
+    let store = open(directory.path());
+    assert_eq!(store.health(), Ok(()));
+    assert!(get(&store, "a").is_some() && get(&store, "c").is_none());
+    run(store.commit(set("d", 1))).unwrap();
+}
+
+#[test]
+fn a_full_disk_refuses_commits_until_there_is_room_again() {
+    let directory = TempDir::new().unwrap();
+    let mut options = Options::new(directory.path().join("test.db"));
+    options.max_bytes = Some(1 << 20);
+    let store = SqliteStore::open(options).unwrap();
+    let mut written = 0;
+    let refused = loop {
+        match run(store.commit(set(&format!("k{written}"), 60_000))) {
+            Ok(_) => written += 1,
+            Err(error) => break error,
+        }
+        assert!(written < 100, "never full");
+    };
+    assert!(matches!(refused, StoreError::Unavailable(_)), "{refused}");
+    assert!(written > 5, "{written}");
+    assert_eq!(store.health(), Ok(()));
+    assert_eq!(get(&store, &format!("k{written}")), None, "nothing was done");
+    run(store.commit(delete("k0"))).unwrap();
+    run(store.commit(set("again", 50_000))).unwrap();
+    assert!(get(&store, "again").is_some());
+}
+
+#[test]
+fn a_full_queue_refuses_and_counts() {
+    let directory = TempDir::new().unwrap();
+    let mut options = Options::new(directory.path().join("test.db"));
+    options.queue_commits = 0;
+    let store = SqliteStore::open(options).unwrap();
+    assert!(matches!(
+        run(store.commit(set("a", 1))),
+        Err(StoreError::Unavailable(_))
+    ));
+    store.submit(set("a", 1));
+    let stats = store.stats();
+    assert_eq!((stats.overflowed, stats.dropped, stats.commits), (1, 1, 0));
+}
+
+#[test]
+fn closing_writes_what_waits_and_then_refuses() {
+    let directory = TempDir::new().unwrap();
+    let store = open(directory.path());
+    for index in 0..100 {
+        store.submit(set(&format!("k{index}"), 1));
+    }
+    store.close();
+    assert!(matches!(
+        run(store.commit(set("late", 1))),
+        Err(StoreError::Unavailable(_))
+    ));
+    drop(store);
+    let log = std::fs::metadata(directory.path().join("test.db-wal")).map_or(0, |file| file.len());
+    assert_eq!(log, 0, "the log was emptied into the database");
+    let store = open(directory.path());
+    assert_eq!(run(store.scan("k", None, 1_000)).unwrap().len(), 100);
+}
+
+#[test]
+fn versions_sequences_and_ids_go_on_after_a_restart() {
+    let directory = TempDir::new().unwrap();
+    let step = || {
+        let mut step = claim("ann");
+        step.conditions.clear();
+        step.mutations[0] = Mutation::Delete {
+            key: "remaining".into(),
+        };
+        step
+    };
+    let Outcome::Committed(before) = run(open(directory.path()).commit(step())).unwrap() else {
+        unreachable!("nothing refuses it")
+    };
+    let Outcome::Committed(after) = run(open(directory.path()).commit(step())).unwrap() else {
+        unreachable!("nothing refuses it")
+    };
+    assert!(after.version > before.version);
+    assert_eq!((before.sequences, after.sequences), (vec![1], vec![2]));
+    assert_eq!((before.sums, after.sums), (vec![0, 1, 0], vec![0, 2, 0]));
+}
+
+#[test]
+fn time_never_runs_backwards_across_restarts_either() {
+    let directory = TempDir::new().unwrap();
+    let wall = Arc::new(AtomicU64::new(2_000_000));
+    let open = || {
+        let mut options = Options::new(directory.path().join("test.db"));
+        let wall = Arc::clone(&wall);
+        options.clock = Arc::new(move || wall.load(Ordering::Relaxed));
+        SqliteStore::open(options).unwrap()
+    };
+    let store = open();
+    run(store.commit(set("a", 1))).unwrap();
+    wall.store(1_000_000, Ordering::Relaxed);
+    assert_eq!(store.now(), 2_000_000);
+    drop(store);
+    let store = open();
+    assert_eq!(store.now(), 2_000_000);
+    wall.store(2_000_001, Ordering::Relaxed);
+    assert_eq!(store.now(), 2_000_001);
+}
+
+#[test]
+fn a_second_process_is_kept_out() {
+    let directory = TempDir::new().unwrap();
+    let store = open(directory.path());
+    let again = SqliteStore::open(Options::new(directory.path().join("test.db")));
+    assert!(matches!(&again, Err(OpenError::Locked(_))), "{again:?}");
+    drop(store);
+    open(directory.path());
+}
+
+#[test]
+fn other_files_are_refused_and_left_alone() {
+    let directory = TempDir::new().unwrap();
+    let at = |name: &str| directory.path().join(name);
+    let refused = |name: &str| SqliteStore::open(Options::new(at(name))).unwrap_err().to_string();
+    let sqlite = |name: &str, sql: &str| {
+        rusqlite::Connection::open(at(name))
+            .unwrap()
+            .execute_batch(sql)
+            .unwrap()
+    };
+
+    std::fs::write(
+        at("text"),
+        "this is no database, but long enough to be mistaken for one".repeat(20),
+    )
+    .unwrap();
+    assert!(
+        refused("text").contains("not a Tollgate database"),
+        "{}",
+        refused("text")
+    );
+    std::fs::create_dir(at("directory")).unwrap();
+    assert!(
+        refused("directory").contains("a directory"),
+        "{}",
+        refused("directory")
+    );
+    sqlite("other", "CREATE TABLE songs (title TEXT)");
+    assert!(refused("other").contains("other tables"), "{}", refused("other"));
+    sqlite(
+        "marked",
+        "PRAGMA application_id = 7; CREATE TABLE songs (title TEXT)",
+    );
+    assert!(
+        refused("marked").contains("another application"),
+        "{}",
+        refused("marked")
+    );
+    drop(SqliteStore::open(Options::new(at("newer"))).unwrap());
+    sqlite("newer", "PRAGMA user_version = 2");
+    assert!(
+        refused("newer").contains("newer Tollgate"),
+        "{}",
+        refused("newer")
+    );
+    sqlite(
+        "newer",
+        "PRAGMA user_version = 1; UPDATE meta SET value = 9 WHERE name = 'schema'",
+    );
+    assert!(
+        refused("newer").contains("schema version 9"),
+        "{}",
+        refused("newer")
+    );
+    assert!(
+        refused("nowhere/test.db").contains("directory exists"),
+        "{}",
+        refused("nowhere/test.db")
+    );
+}

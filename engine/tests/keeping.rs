@@ -1,0 +1,258 @@
+//! What is cached, awaited, kept and swept.
+
+#![allow(clippy::unwrap_used, reason = "test code")]
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+use tollgate_core::commit::{Append, Commit, Idempotence, Mutation, literal};
+use tollgate_engine::sqlite::Retention;
+use tollgate_engine::{Options, SqliteStore};
+
+struct Fixture {
+    store: Arc<SqliteStore>,
+    clock: Arc<AtomicU64>,
+    directory: TempDir,
+}
+
+fn fixture(change: impl FnOnce(&mut Options)) -> Fixture {
+    let directory = TempDir::new().unwrap();
+    let clock = Arc::new(AtomicU64::new(1_000_000));
+    let read = Arc::clone(&clock);
+    let mut options = Options::new(directory.path().join("test.db"));
+    options.clock = Arc::new(move || read.load(Ordering::Relaxed));
+    change(&mut options);
+    Fixture {
+        store: SqliteStore::open(options).unwrap(),
+        clock,
+        directory,
+    }
+}
+
+impl Fixture {
+    /// Rows of a table, seen from outside.
+    fn rows(&self, table: &str) -> i64 {
+        let connection = rusqlite::Connection::open(self.directory.path().join("test.db")).unwrap();
+        connection
+            .query_row(&format!("SELECT count(*) FROM {table}"), [], |row| row.get(0))
+            .unwrap()
+    }
+
+    fn sequences(&self) -> Vec<u64> {
+        run(self.store.read("t", 0, 1_000, 0))
+            .unwrap()
+            .into_iter()
+            .map(|message| message.sequence)
+            .collect()
+    }
+}
+
+fn run<T>(future: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .build()
+        .unwrap()
+        .block_on(future)
+}
+
+/// Sweeps come about once a second.
+fn eventually(what: &str, holds: impl Fn() -> bool) {
+    let started = Instant::now();
+    while !holds() {
+        assert!(started.elapsed() < Duration::from_secs(20), "never: {what}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+fn set(key: &str, value: &str, expires: Option<u64>) -> Commit {
+    let mutation = Mutation::Set {
+        key: key.into(),
+        value: literal(value),
+        expires,
+    };
+    Commit {
+        mutations: vec![mutation],
+        ..Commit::default()
+    }
+}
+
+fn append(payload: &[u8]) -> Commit {
+    let append = Append {
+        topic: "t".into(),
+        id: "m".into(),
+        key: String::new(),
+        kind: String::new(),
+        content_type: String::new(),
+        payload: literal(payload),
+    };
+    Commit {
+        appends: vec![append],
+        ..Commit::default()
+    }
+}
+
+#[test]
+fn a_commit_is_in_the_cache_when_it_is_answered() {
+    let Fixture { store, .. } = fixture(|_| {});
+    assert_eq!(store.get_now("a"), None, "nothing is known yet");
+    run(store.commit(set("a", "1", None))).unwrap();
+    assert_eq!(store.get_now("a").unwrap().unwrap().value, b"1");
+    run(store.commit(Commit {
+        mutations: vec![Mutation::Delete { key: "a".into() }],
+        ..Commit::default()
+    }))
+    .unwrap();
+    assert_eq!(store.get_now("a"), Some(None), "known to be absent");
+    assert_eq!(run(store.get("", &["b".into()])).unwrap(), [None]);
+    assert_eq!(store.get_now("b"), Some(None), "learnt by asking");
+}
+
+#[test]
+fn a_cached_entry_expires() {
+    let Fixture { store, clock, .. } = fixture(|_| {});
+    run(store.commit(set("a", "1", Some(1_000_010)))).unwrap();
+    clock.store(1_000_009, Ordering::Relaxed);
+    assert!(store.get_now("a").unwrap().is_some());
+    clock.store(1_000_010, Ordering::Relaxed);
+    assert_eq!(store.get_now("a"), Some(None));
+}
+
+#[test]
+fn readers_never_see_an_older_value_after_a_newer_one() {
+    // A cache so small that it forgets all the time: reads go to the database and come back.
+    let Fixture { store, .. } = fixture(|options| options.cache_entries = 1);
+    let done = Arc::new(AtomicU64::new(0));
+    let key = "n".to_owned();
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            let (store, done, key) = (Arc::clone(&store), Arc::clone(&done), key.clone());
+            scope.spawn(move || {
+                let mut newest = 0;
+                while done.load(Ordering::Acquire) < 300 {
+                    let acknowledged = done.load(Ordering::Acquire);
+                    let found = run(store.get_shared(std::slice::from_ref(&key)))
+                        .unwrap()
+                        .remove(0);
+                    let value =
+                        found.map_or(0, |entry| String::from_utf8_lossy(&entry.value).parse().unwrap());
+                    assert!(
+                        value >= newest && value >= acknowledged,
+                        "{value} after {newest}, {acknowledged}"
+                    );
+                    newest = value;
+                }
+            });
+        }
+        for round in 1..=300 {
+            let add = Mutation::Add {
+                key: key.clone(),
+                delta: 1,
+                min: None,
+                max: None,
+            };
+            let noise = Mutation::Set {
+                key: format!("noise {round}"),
+                value: literal("x"),
+                expires: None,
+            };
+            run(store.commit(Commit {
+                mutations: vec![add, noise],
+                ..Commit::default()
+            }))
+            .unwrap();
+            done.store(round, Ordering::Release);
+        }
+    });
+}
+
+#[test]
+fn a_tail_moves_when_a_message_can_be_read() {
+    let Fixture { store, .. } = fixture(|_| {});
+    run(async {
+        let mut tail = store.subscribe("t");
+        let quiet = tokio::time::timeout(Duration::from_millis(50), tail.moved()).await;
+        assert!(quiet.is_err(), "nothing was appended");
+        store.commit(append(b"x")).await.unwrap();
+        assert!(tail.moved().await);
+        assert_eq!(store.read("t", 0, 10, 0).await.unwrap().len(), 1);
+    });
+}
+
+#[test]
+fn what_has_expired_is_swept() {
+    let fixture = fixture(|_| {});
+    for index in 0..700 {
+        fixture
+            .store
+            .submit(set(&format!("e{index}"), "1", Some(1_000_100)));
+    }
+    run(fixture.store.commit(set("kept", "1", None))).unwrap();
+    let idempotence = Idempotence {
+        id: "i".into(),
+        fingerprint: vec![],
+        answer: vec![],
+        ttl: 100,
+    };
+    run(fixture.store.commit(Commit {
+        idempotence: Some(idempotence),
+        ..Commit::default()
+    }))
+    .unwrap();
+    assert_eq!((fixture.rows("entries"), fixture.rows("idempotence")), (701, 1));
+    fixture.clock.store(1_000_100, Ordering::Relaxed);
+    eventually("all expired rows are gone", || {
+        (fixture.rows("entries"), fixture.rows("idempotence")) == (1, 0)
+    });
+    assert_eq!(fixture.store.stats().swept, 701);
+}
+
+#[test]
+fn old_messages_go_unless_a_subscription_needs_them() {
+    let fixture = fixture(|_| {});
+    for _ in 0..3 {
+        run(fixture.store.commit(append(b"x"))).unwrap();
+    }
+    fixture.clock.store(1_005_000, Ordering::Relaxed);
+    run(fixture.store.commit(append(b"young"))).unwrap();
+    fixture.store.set_low_water("t", 3);
+    let retention = Retention {
+        age_ms: Some(5_000),
+        max_bytes: None,
+    };
+    fixture.store.set_retention([("t".to_owned(), retention)]);
+    eventually("the first two are gone", || fixture.sequences() == [3, 4]);
+    fixture.store.set_low_water("t", 5);
+    eventually("the third is gone", || fixture.sequences() == [4]);
+    let topic = run(fixture.store.topics(None, 1)).unwrap().remove(0);
+    assert_eq!(
+        (topic.first, topic.last, topic.first_time),
+        (4, 4, Some(1_005_000))
+    );
+    fixture.clock.store(2_000_000, Ordering::Relaxed);
+    eventually("all are gone", || fixture.sequences().is_empty());
+    let topic = run(fixture.store.topics(None, 1)).unwrap().remove(0);
+    assert_eq!(
+        (topic.first, topic.last, topic.first_time, topic.last_time),
+        (5, 4, None, None)
+    );
+    run(fixture.store.commit(append(b"next"))).unwrap();
+    assert_eq!(fixture.sequences(), [5], "the numbers go on");
+}
+
+#[test]
+fn a_topic_keeps_the_newest_messages_that_fit() {
+    let fixture = fixture(|_| {});
+    for _ in 0..10 {
+        run(fixture.store.commit(append(&[b'x'; 100]))).unwrap();
+    }
+    fixture.store.set_retention([(
+        "t".to_owned(),
+        Retention {
+            age_ms: None,
+            max_bytes: Some(350),
+        },
+    )]);
+    eventually("three are left", || fixture.sequences() == [8, 9, 10]);
+}
