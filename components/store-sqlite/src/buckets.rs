@@ -23,10 +23,18 @@ pub struct SqliteBuckets<D> {
 impl<D: Database> SqliteBuckets<D> {
     /// Buckets in the database.
     pub fn new(database: Rc<D>) -> Self {
-        Self { database, refused_at: Cell::new(None) }
+        Self {
+            database,
+            refused_at: Cell::new(None),
+        }
     }
 
-    /// Removes buckets, when it is this take's turn.
+    /// Whether it is this take's turn to [`SqliteBuckets::maintain`].
+    pub fn is_due(&self) -> bool {
+        maintain::is_due_after_take(&*self.database)
+    }
+
+    /// Removes buckets that are full, and those beyond the bound.
     pub async fn maintain(&self) {
         maintain::after_take(&*self.database).await;
     }
@@ -51,9 +59,15 @@ impl<D: Database> SqliteBuckets<D> {
             Ok(true)
         })
         .await?;
-        Ok(asked.lacking(&held).map_or_else(|| Ok(asked.levels(&held, false)), |index| {
-            Err(TakeError::Refused { index, levels: asked.levels(&held, true) })
-        }))
+        Ok(asked.lacking(&held).map_or_else(
+            || Ok(asked.levels(&held, false)),
+            |index| {
+                Err(TakeError::Refused {
+                    index,
+                    levels: asked.levels(&held, true),
+                })
+            },
+        ))
     }
 }
 
@@ -62,7 +76,10 @@ impl<D: Database> Buckets for SqliteBuckets<D> {
         let asked = Asked::check(&buckets)?;
         // The sum with a time to full, at most as long, stays within 64 bits.
         let now = self.database.now_ns().min(MAX_UNITS - 1);
-        let recently = self.refused_at.get().is_some_and(|at| now.saturating_sub(at) < LOOK_NS);
+        let recently = self
+            .refused_at
+            .get()
+            .is_some_and(|at| now.saturating_sub(at) < LOOK_NS);
         let reads = asked.plans.iter().all(|plan| plan.scale.cost == 0);
         if recently || reads {
             let seen = self.look(&asked, now).await?;
@@ -83,7 +100,10 @@ impl<D: Database> Buckets for SqliteBuckets<D> {
         }
         self.refused_at.set(Some(now));
         let index = asked.lacking(&held).unwrap_or(0);
-        Err(TakeError::Refused { index, levels: asked.levels(&held, true) })
+        Err(TakeError::Refused {
+            index,
+            levels: asked.levels(&held, true),
+        })
     }
 }
 
@@ -103,21 +123,31 @@ struct Asked {
 impl Asked {
     fn check(buckets: &[Bucket]) -> Result<Self, TakeError> {
         if buckets.len() > MAX_BUCKETS {
-            return Err(TakeError::Invalid(format!("a take has at most {MAX_BUCKETS} buckets")));
+            return Err(TakeError::Invalid(format!(
+                "a take has at most {MAX_BUCKETS} buckets"
+            )));
         }
         let mut plans: Vec<Plan> = Vec::with_capacity(buckets.len());
         for bucket in buckets {
             let scale = bucket.check()?;
             let mut needed = scale.cost;
             if let Some(before) = plans.iter().rev().find(|plan| plan.key == bucket.key) {
-                let same = Scale { cost: scale.cost, ..before.scale } == scale;
+                let same = Scale {
+                    cost: scale.cost,
+                    ..before.scale
+                } == scale;
                 needed = before.needed.saturating_add(scale.cost);
                 if !same || needed > scale.full {
-                    let why = "a key that occurs twice needs the same parameters, and costs within the capacity";
+                    let why =
+                        "a key that occurs twice needs the same parameters, and costs within the capacity";
                     return Err(TakeError::Invalid(why.to_owned()));
                 }
             }
-            plans.push(Plan { key: bucket.key.clone(), scale, needed });
+            plans.push(Plan {
+                key: bucket.key.clone(),
+                scale,
+                needed,
+            });
         }
         Ok(Self { plans })
     }
@@ -125,19 +155,34 @@ impl Asked {
     /// Each key once, with the sum of its costs: `?1` of the statements.
     fn distinct(&self) -> String {
         let last = |(index, plan): &(usize, &Plan)| {
-            !self.plans.iter().skip(index + 1).any(|later| later.key == plan.key)
+            !self
+                .plans
+                .iter()
+                .skip(index + 1)
+                .any(|later| later.key == plan.key)
         };
         let row = |(_, plan): (usize, &Plan)| {
-            let Scale { token, rate, full, .. } = plan.scale;
+            let Scale {
+                token, rate, full, ..
+            } = plan.scale;
             json!([plan.key, token, rate, full, plan.needed])
         };
-        self.plans.iter().enumerate().filter(last).map(row).collect::<serde_json::Value>().to_string()
+        self.plans
+            .iter()
+            .enumerate()
+            .filter(last)
+            .map(row)
+            .collect::<serde_json::Value>()
+            .to_string()
     }
 
     /// The first bucket that lacks its cost.
     fn lacking(&self, held: &HashMap<String, u64>) -> Option<u32> {
         let lacks = |plan: &Plan| held.get(&plan.key).is_some_and(|units| *units < plan.needed);
-        self.plans.iter().position(lacks).and_then(|index| u32::try_from(index).ok())
+        self.plans
+            .iter()
+            .position(lacks)
+            .and_then(|index| u32::try_from(index).ok())
     }
 
     /// `refused`: times are those to all costs of the key so far, else to the bucket's own.

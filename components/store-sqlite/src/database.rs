@@ -57,7 +57,11 @@ pub enum Failure {
 }
 
 /// What SQLite says when a statement did nothing because others hold the database.
-const BUSY: [&str; 3] = ["database is locked", "database table is locked", "database schema is locked"];
+const BUSY: [&str; 3] = [
+    "database is locked",
+    "database table is locked",
+    "database schema is locked",
+];
 /// What it says when it could do nothing for another reason.
 const NOT_DONE: [&str; 4] = [
     "database or disk is full",
@@ -127,7 +131,9 @@ impl Row {
 }
 
 fn unexpected(column: usize) -> Failure {
-    Failure::Failed(format!("the database answered something unexpected in column {column}"))
+    Failure::Failed(format!(
+        "the database answered something unexpected in column {column}"
+    ))
 }
 
 /// What is done with a row; `false` when no more are wanted.

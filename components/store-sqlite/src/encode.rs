@@ -22,16 +22,35 @@ use crate::database::{Value, integer};
 pub fn commit(commit: &Commit) -> Vec<Value> {
     let distances = distances(&commit.appends);
     // Not empty: `substr` of no bytes at all is NULL.
-    let mut encoder = Encoder { commit, distances: &distances, bytes: vec![0] };
+    let mut encoder = Encoder {
+        commit,
+        distances: &distances,
+        bytes: vec![0],
+    };
     let id = match &commit.idempotence {
         None => Json::Null,
         Some(wanted) => {
             let fingerprint = encoder.literal(&wanted.fingerprint);
-            json!([wanted.id, fingerprint.0, fingerprint.1, integer(wanted.ttl), encoder.template(&wanted.answer)])
+            json!([
+                wanted.id,
+                fingerprint.0,
+                fingerprint.1,
+                integer(wanted.ttl),
+                encoder.template(&wanted.answer)
+            ])
         }
     };
-    let mutations: Vec<_> = commit.mutations.iter().map(|mutation| encoder.mutation(mutation)).collect();
-    let appends: Vec<_> = commit.appends.iter().zip(&distances).map(|(a, d)| encoder.append(a, *d)).collect();
+    let mutations: Vec<_> = commit
+        .mutations
+        .iter()
+        .map(|mutation| encoder.mutation(mutation))
+        .collect();
+    let appends: Vec<_> = commit
+        .appends
+        .iter()
+        .zip(&distances)
+        .map(|(a, d)| encoder.append(a, *d))
+        .collect();
     let body = json!({
         "id": id,
         "conditions": commit.conditions.iter().map(condition).collect::<Vec<_>>(),
@@ -45,14 +64,21 @@ pub fn commit(commit: &Commit) -> Vec<Value> {
 /// Per append, how many of its topic come after it.
 fn distances(appends: &[Append]) -> Vec<usize> {
     let later = |(index, append): (usize, &Append)| {
-        appends.iter().skip(index + 1).filter(|later| later.topic == append.topic).count()
+        appends
+            .iter()
+            .skip(index + 1)
+            .filter(|later| later.topic == append.topic)
+            .count()
     };
     appends.iter().enumerate().map(later).collect()
 }
 
 /// Each topic once, with the number of its appends.
 fn topics(appends: &[Append], distances: &[usize]) -> Vec<Json> {
-    let last = appends.iter().zip(distances).filter(|(_, distance)| **distance == 0);
+    let last = appends
+        .iter()
+        .zip(distances)
+        .filter(|(_, distance)| **distance == 0);
     last.map(|(append, _)| {
         let count = appends.iter().filter(|other| other.topic == append.topic).count();
         json!([append.topic, count])
@@ -94,7 +120,10 @@ impl Encoder<'_> {
         match part {
             Part::Bytes(bytes) => json!(self.literal(bytes)),
             Part::Sum(index) => {
-                json!(["sum", self.commit.mutations.get(*index as usize).map(Mutation::key)])
+                json!([
+                    "sum",
+                    self.commit.mutations.get(*index as usize).map(Mutation::key)
+                ])
             }
             Part::Sequence(index) => {
                 let index = *index as usize;
@@ -117,6 +146,14 @@ impl Encoder<'_> {
 
     fn append(&mut self, append: &Append, distance: usize) -> Json {
         let payload = self.template(&append.payload);
-        json!([append.topic, distance, append.id, append.key, append.kind, append.content_type, payload])
+        json!([
+            append.topic,
+            distance,
+            append.id,
+            append.key,
+            append.kind,
+            append.content_type,
+            payload
+        ])
     }
 }

@@ -18,28 +18,56 @@ pub const MAX_BUCKETS: u32 = 100_000;
 /// The most buckets that one sweep removes: more than so many takes can add.
 const SWEEP_BUCKETS: u32 = 16_384;
 
-/// After the commit that was given this version.
+/// Whether anything is to be done after the commit that was given this version.
+pub fn is_due(version: u64) -> bool {
+    version.is_multiple_of(SWEEP_EVERY) || version.is_multiple_of(CHECKPOINT_EVERY)
+}
+
+/// What is to be done after it.
 pub async fn after_commit<D: Database>(database: &D, version: u64) {
-    if version % SWEEP_EVERY == 0 {
+    if version.is_multiple_of(SWEEP_EVERY) {
         for sql in [sql::SWEEP_ENTRIES, sql::SWEEP_IDS] {
-            let _ = run(database, Purpose::Relaxed, sql, vec![SWEEP_ROWS.into()], &mut |_| Ok(true)).await;
+            let _ = run(
+                database,
+                Purpose::Relaxed,
+                sql,
+                vec![SWEEP_ROWS.into()],
+                &mut |_| Ok(true),
+            )
+            .await;
         }
     }
-    if version % CHECKPOINT_EVERY == 0 {
+    if version.is_multiple_of(CHECKPOINT_EVERY) {
         checkpoint(database).await;
     }
 }
 
-/// After a take.
+/// Whether it is this take's turn to remove buckets.
+pub fn is_due_after_take<D: Database>(database: &D) -> bool {
+    database.random().is_multiple_of(BUCKETS_EVERY)
+}
+
+/// Removes buckets.
 pub async fn after_take<D: Database>(database: &D) {
-    if database.random() % BUCKETS_EVERY == 0 {
-        let parameters: Vec<Value> =
-            vec![SWEEP_BUCKETS.into(), database.now_ns().into(), MAX_BUCKETS.into()];
-        let _ = run(database, Purpose::Relaxed, sql::SWEEP_BUCKETS, parameters, &mut |_| Ok(true)).await;
-        checkpoint(database).await;
-    }
+    let parameters: Vec<Value> = vec![SWEEP_BUCKETS.into(), database.now_ns().into(), MAX_BUCKETS.into()];
+    let _ = run(
+        database,
+        Purpose::Relaxed,
+        sql::SWEEP_BUCKETS,
+        parameters,
+        &mut |_| Ok(true),
+    )
+    .await;
+    checkpoint(database).await;
 }
 
 async fn checkpoint<D: Database>(database: &D) {
-    let _ = run(database, Purpose::Relaxed, sql::CHECKPOINT, Vec::new(), &mut |_| Ok(true)).await;
+    let _ = run(
+        database,
+        Purpose::Relaxed,
+        sql::CHECKPOINT,
+        Vec::new(),
+        &mut |_| Ok(true),
+    )
+    .await;
 }

@@ -33,7 +33,6 @@ pub async fn prepare<C: Connection>(connection: &C, purpose: Purpose) -> Result<
     }
 }
 
-
 async fn number<C: Connection>(connection: &C, sql: &str) -> Result<Option<i64>, Failure> {
     let mut found = None;
     let mut keep = |row: Row| {

@@ -4,7 +4,8 @@ use tollgate_core::schema;
 
 /// What a commit is inserted into. The number grows with every change of the trigger, so that instances of an older
 /// version keep theirs.
-pub const COMMIT_VIEW: &str = "CREATE VIEW IF NOT EXISTS tollgate_commit_1 (body, bytes, now) AS SELECT NULL, NULL, NULL";
+pub const COMMIT_VIEW: &str =
+    "CREATE VIEW IF NOT EXISTS tollgate_commit_1 (body, bytes, now) AS SELECT NULL, NULL, NULL";
 
 const BUCKETS: &str = include_str!("sql/buckets.sql");
 const TRIGGER: &str = include_str!("sql/trigger.sql");
@@ -18,9 +19,14 @@ pub const SCHEMA_VERSION: &str = "SELECT value FROM meta WHERE name = 'schema'";
 
 /// The statements that make the tables, the view and, last, its trigger. Each may be repeated.
 pub fn creation() -> Vec<String> {
-    let tables = [schema::SQL, BUCKETS].into_iter().flat_map(|sql| sql.split(";\n"));
-    let mut statements: Vec<String> =
-        tables.map(str::trim).filter(|sql| !sql.is_empty()).map(str::to_owned).collect();
+    let tables = [schema::SQL, BUCKETS]
+        .into_iter()
+        .flat_map(|sql| sql.split(";\n"));
+    let mut statements: Vec<String> = tables
+        .map(str::trim)
+        .filter(|sql| !sql.is_empty())
+        .map(str::to_owned)
+        .collect();
     statements.push(format!("PRAGMA application_id = {}", schema::APPLICATION_ID));
     statements.push(format!("PRAGMA user_version = {}", schema::VERSION));
     statements.push(COMMIT_VIEW.to_owned());

@@ -27,7 +27,10 @@ pub struct SqliteStore<D> {
 impl<D: Database> SqliteStore<D> {
     /// A store on the database.
     pub fn new(database: Rc<D>) -> Self {
-        Self { database, submitted: RefCell::default() }
+        Self {
+            database,
+            submitted: RefCell::default(),
+        }
     }
 
     /// Whether there is work that a call should leave to [`SqliteStore::work`].
@@ -42,7 +45,14 @@ impl<D: Database> SqliteStore<D> {
             let next = self.submitted.borrow_mut().pop_front();
             let Some(parameters) = next else { return };
             // Nobody waits for the outcome.
-            let _ = run(&*self.database, Purpose::Relaxed, sql::COMMIT, parameters, &mut |_| Ok(true)).await;
+            let _ = run(
+                &*self.database,
+                Purpose::Relaxed,
+                sql::COMMIT,
+                parameters,
+                &mut |_| Ok(true),
+            )
+            .await;
         }
     }
 
@@ -116,7 +126,15 @@ impl<D: Database> Store for SqliteStore<D> {
             Ok(true)
         };
         let parameters = encode::commit(&commit);
-        match run(&*self.database, Purpose::Durable, sql::COMMIT, parameters, &mut keep).await {
+        match run(
+            &*self.database,
+            Purpose::Durable,
+            sql::COMMIT,
+            parameters,
+            &mut keep,
+        )
+        .await
+        {
             Ok(()) => answer
                 .map(Outcome::Committed)
                 .ok_or_else(|| StoreError::Unknown("the database answered nothing".to_owned())),
@@ -170,7 +188,10 @@ impl<D: Database> Store for SqliteStore<D> {
         let mut page = Page::new(limit);
         let parameters = vec![start.into(), end, page::limit(limit).into()];
         self.query(sql::SCAN, parameters, |mut row| {
-            let item = Item { key: row.text(0)?, entry: entry(&mut row, 1)? };
+            let item = Item {
+                key: row.text(0)?,
+                entry: entry(&mut row, 1)?,
+            };
             let bytes = page::item_bytes(&item);
             Ok(page.push(item, bytes))
         })

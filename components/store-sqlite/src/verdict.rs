@@ -23,7 +23,10 @@ pub fn committed(mut row: Row) -> Result<Committed, Failure> {
 pub fn failed(failure: Failure) -> Result<Outcome, StoreError> {
     match failure {
         Failure::Busy(message) | Failure::NotDone(message) => Err(StoreError::Unavailable(message)),
-        Failure::Failed(message) => match message.split_once(PREFIX).and_then(|(_, said)| spoken(said.trim())) {
+        Failure::Failed(message) => match message
+            .split_once(PREFIX)
+            .and_then(|(_, said)| spoken(said.trim()))
+        {
             Some(decided) => decided,
             None => Err(StoreError::Unknown(message)),
         },
@@ -40,9 +43,9 @@ fn spoken(said: &str) -> Option<Result<Outcome, StoreError>> {
         "replayed" => Ok(Outcome::Replayed(unhex(rest)?)),
         "refused:condition" => Ok(Outcome::Refused(Refusal::Condition(rest.parse().ok()?))),
         "refused:mutation" => Ok(Outcome::Refused(Refusal::Mutation(rest.parse().ok()?))),
-        "invalid:counter" => {
-            Err(StoreError::Invalid(format!("mutation {rest} adds to an entry that is not a counter")))
-        }
+        "invalid:counter" => Err(StoreError::Invalid(format!(
+            "mutation {rest} adds to an entry that is not a counter"
+        ))),
         _ => return None,
     })
 }
@@ -52,8 +55,15 @@ fn unhex(text: &str) -> Option<Vec<u8>> {
     if !rest.is_empty() {
         return None;
     }
-    let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
-    pairs.iter().map(|[high, low]| Some(digit(*high)? << 4 | digit(*low)?)).collect()
+    let digit = |byte: u8| {
+        char::from(byte)
+            .to_digit(16)
+            .and_then(|digit| u8::try_from(digit).ok())
+    };
+    pairs
+        .iter()
+        .map(|[high, low]| Some(digit(*high)? << 4 | digit(*low)?))
+        .collect()
 }
 
 #[cfg(test)]
@@ -67,20 +77,37 @@ mod tests {
     #[test]
     fn what_the_trigger_says_is_understood() {
         assert_eq!(said("tollgate:conflict"), Ok(Outcome::Conflict));
-        assert_eq!(said("tollgate:replayed:00FF7a"), Ok(Outcome::Replayed(vec![0, 255, 0x7a])));
+        assert_eq!(
+            said("tollgate:replayed:00FF7a"),
+            Ok(Outcome::Replayed(vec![0, 255, 0x7a]))
+        );
         assert_eq!(said("tollgate:replayed:"), Ok(Outcome::Replayed(Vec::new())));
         let refused = Ok(Outcome::Refused(Refusal::Condition(12)));
         assert_eq!(said("execution failed: tollgate:refused:condition:12"), refused);
-        assert_eq!(said("tollgate:refused:mutation:0"), Ok(Outcome::Refused(Refusal::Mutation(0))));
-        assert!(matches!(said("tollgate:invalid:counter:1"), Err(StoreError::Invalid(_))));
+        assert_eq!(
+            said("tollgate:refused:mutation:0"),
+            Ok(Outcome::Refused(Refusal::Mutation(0)))
+        );
+        assert!(matches!(
+            said("tollgate:invalid:counter:1"),
+            Err(StoreError::Invalid(_))
+        ));
     }
 
     #[test]
     fn a_failure_tells_whether_anything_may_have_been_done() {
         for message in ["database is locked", "database or disk is full"] {
-            assert!(matches!(said(message), Err(StoreError::Unavailable(_))), "{message}");
+            assert!(
+                matches!(said(message), Err(StoreError::Unavailable(_))),
+                "{message}"
+            );
         }
-        for message in ["disk I/O error", "tollgate:replayed:0", "tollgate:refused:condition:x", ""] {
+        for message in [
+            "disk I/O error",
+            "tollgate:replayed:0",
+            "tollgate:refused:condition:x",
+            "",
+        ] {
             assert!(matches!(said(message), Err(StoreError::Unknown(_))), "{message}");
         }
     }

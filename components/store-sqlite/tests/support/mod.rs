@@ -32,7 +32,9 @@ impl Connection for Link {
         });
         let mut statement = self.0.prepare_cached(sql).map_err(failure)?;
         let columns = statement.column_count();
-        let mut rows = statement.query(rusqlite::params_from_iter(parameters)).map_err(failure)?;
+        let mut rows = statement
+            .query(rusqlite::params_from_iter(parameters))
+            .map_err(failure)?;
         while let Some(row) = rows.next().map_err(failure)? {
             let value = |column| match row.get(column).unwrap() {
                 Sql::Null => Value::Null,
@@ -120,13 +122,19 @@ pub struct Fixture {
 
 impl Fixture {
     pub fn new() -> Self {
-        let native =
-            Native { directory: TempDir::new().unwrap(), connections: RefCell::default(), skew_ns: Cell::new(0) };
+        let native = Native {
+            directory: TempDir::new().unwrap(),
+            connections: RefCell::default(),
+            skew_ns: Cell::new(0),
+        };
         Self::on(Rc::new(native))
     }
 
     pub fn on(database: Rc<Native>) -> Self {
-        Self { store: SqliteStore::new(Rc::clone(&database)), database }
+        Self {
+            store: SqliteStore::new(Rc::clone(&database)),
+            database,
+        }
     }
 }
 
@@ -175,5 +183,9 @@ pub async fn sleep(ms: u64) {
 }
 
 pub fn run(case: impl Future<Output = ()>) {
-    tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(case);
+    tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .build()
+        .unwrap()
+        .block_on(case);
 }
