@@ -13,10 +13,10 @@ pub async fn prepare<C: Connection>(connection: &C, purpose: Purpose) -> Result<
         Purpose::Relaxed => sql::RELAXED,
     };
     for pragma in sql::PRAGMAS.into_iter().chain([synchronous]) {
-        match connection.execute(pragma, Vec::new(), &mut ignore).await {
-            Err(failure @ Failure::Busy(_)) => return Err(failure),
-            // A backend that has no such setting (libSQL) has its own durability, and SQLite's default is FULL.
-            Ok(()) | Err(_) => {}
+        let done = connection.execute(pragma, Vec::new(), &mut ignore).await;
+        // Other failures: a backend without such a setting (libSQL) has its own durability, and SQLite's default is FULL.
+        if let Err(failure @ Failure::Busy(_)) = done {
+            return Err(failure);
         }
     }
     if number(connection, sql::IS_READY).await? == Some(0) {

@@ -37,7 +37,7 @@ fn store() -> Rc<SqliteStore<Spin>> {
 
 /// Goes on after the call has returned: nobody waits for it.
 fn afterwards(store: &Rc<SqliteStore<Spin>>, version: Option<u64>) {
-    let due = version.filter(|version| crate::maintain::is_due(*version));
+    let due = version.filter(|version| store.is_due(*version));
     if due.is_none() && !store.has_work() {
         return;
     }

@@ -36,10 +36,10 @@ pub fn creation() -> Vec<String> {
 
 /// Per connection, before anything else. Spin cannot run two statements as one, so no transaction ever stays open.
 ///
-/// `wal_autocheckpoint` is off because of a defect of SQLite before 3.51.3 (Spin has 3.49): a checkpoint that runs
-/// while another connection commits can lose that commit. [`CHECKPOINT`] keeps writers out instead.
+/// `wal_autocheckpoint` is off because of a defect of SQLite before 3.51.3 (Spin has 3.49): two checkpoints, one right
+/// after the other, can lose what is committed during the second. [`CHECKPOINT`] is rarer, and keeps writers out.
 pub const PRAGMAS: [&str; 4] = [
-    "PRAGMA busy_timeout = 250",
+    "PRAGMA busy_timeout = 100",
     "PRAGMA journal_mode = WAL",
     "PRAGMA wal_autocheckpoint = 0",
     "PRAGMA journal_size_limit = 67108864",
@@ -48,7 +48,7 @@ pub const PRAGMAS: [&str; 4] = [
 pub const DURABLE: &str = "PRAGMA synchronous = FULL";
 /// It is there with the next durable one, or the next checkpoint. A process that dies loses nothing; a machine may.
 pub const RELAXED: &str = "PRAGMA synchronous = NORMAL";
-/// Copies the log into the database, with the write lock held.
+/// Copies the log into the database, with the write lock held; without it only where writers leave no gap.
 pub const CHECKPOINT: &str = "PRAGMA wal_checkpoint(FULL)";
 
 /// One commit: ?1 its body, ?2 its values. One row: version, time, sums, sequences (the last two as JSON).

@@ -56,7 +56,12 @@ impl<D: Database> SqliteStore<D> {
         }
     }
 
-    /// Removes what has expired, and copies the log into the database, when it is this commit's turn.
+    /// Whether it is this commit's turn to [`SqliteStore::maintain`].
+    pub fn is_due(&self, version: u64) -> bool {
+        maintain::is_due(version)
+    }
+
+    /// Removes what has expired, or copies the log into the database, as it is the turn of the commit with this version.
     pub async fn maintain(&self, version: u64) {
         maintain::after_commit(&*self.database, version).await;
     }
