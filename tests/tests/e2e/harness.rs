@@ -11,7 +11,7 @@ mod spin;
 
 pub use call::{Answer, Call};
 pub use gateway::{ADMIN_KEY, Gateway};
-pub use native::Serve;
+pub use native::{Serve, binary};
 pub use origin::{Delivery, Origin, Reply, SECRET};
 pub use poll::{crowd, eventually, in_seconds};
 
@@ -53,18 +53,18 @@ pub fn run<F: Future<Output = ()>>(host: Host, case: impl FnOnce(Host) -> F) {
     }
 }
 
-/// Makes a test of every case: `host::links::…` and `spin::links::…`; those after `native` run on the native host
+/// Makes a test of every case: `host::links::…` and `spin::links::…`; those under `native` run on the native host
 /// only, since they need its relay, its signals or its command line.
 macro_rules! cases {
-    ($($module:ident { $($case:ident),* $(,)? } $(native { $($native:ident),* $(,)? })?)*) => {
+    ($($module:ident { both { $($case:ident),* $(,)? } native { $($native:ident),* $(,)? } })*) => {
         mod host {
             $(mod $module {
                 $(#[test] fn $case() { crate::harness::run(crate::harness::Host::Native, crate::$module::$case); })*
-                $($(#[test] fn $native() { crate::harness::run(crate::harness::Host::Native, crate::$module::$native); })*)?
+                $(#[test] fn $native() { crate::harness::run(crate::harness::Host::Native, crate::$module::$native); })*
             })*
         }
         mod spin {
-            $(#[allow(unused, reason = "a module may have native cases only")] mod $module {
+            $(mod $module {
                 $(#[test] fn $case() { crate::harness::run(crate::harness::Host::Spin, crate::$module::$case); })*
             })*
         }

@@ -28,11 +28,10 @@ const IDLE: Duration = Duration::from_secs(5);
 /// The longest that an answer may take; a long poll waits 30 s.
 const ANSWER: Duration = Duration::from_secs(60);
 
+/// Ours, so that links to it are refused.
+const PUBLIC_URL: &str = "public_url = \"http://short.test\"\n";
 /// What every gateway is started with: nobody is limited but on addresses made for it, and sign-ups are forwarded.
 const SETTINGS: &str = r#"
-[server]
-public_url = "http://short.test"
-
 [[limits]]
 name = "everything"
 capacity = 1000000
@@ -124,9 +123,17 @@ impl Gateway {
         Self::begin(host, serve, settings, Some(room)).await
     }
 
+    /// A gateway of this case's own, behind a proxy with this network.
+    pub async fn start_trusting(host: Host, network: &str, settings: &str) -> Self {
+        let settings = format!("{settings}\n[server]\n{PUBLIC_URL}trusted_proxies = [\"{network}\"]");
+        let room = ROOM.acquire().await.expect("it is never closed");
+        Self::begin(host, Serve::with_key(ADMIN_KEY), &settings, Some(room)).await
+    }
+
     async fn begin(host: Host, serve: Serve, settings: &str, room: Option<SemaphorePermit<'static>>) -> Self {
+        let server = if settings.contains("[server]") { String::new() } else { format!("[server]\n{PUBLIC_URL}") };
         let directory = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("the directory is ours");
-        fs::write(directory.path().join("tollgate.toml"), format!("{SETTINGS}\n{settings}\n")).expect("it is ours");
+        fs::write(directory.path().join("tollgate.toml"), format!("{server}{SETTINGS}\n{settings}\n")).expect("it is ours");
         let client = reqwest::Client::builder()
             .redirect(reqwest::redirect::Policy::none())
             .no_proxy()

@@ -59,6 +59,7 @@ type Behaviour = Arc<dyn Fn(&Delivery) -> Reply + Send + Sync>;
 struct State {
     behaviour: Behaviour,
     deliveries: Vec<Delivery>,
+    under_way: usize,
 }
 
 /// An origin on a port of its own.
@@ -102,6 +103,7 @@ impl Origin {
             state: Arc::new(Mutex::new(State {
                 behaviour: Arc::new(|_| Reply::status(204)),
                 deliveries: Vec::new(),
+                under_way: 0,
             })),
             listener: Mutex::new(None),
         };
@@ -156,6 +158,11 @@ impl Origin {
         self.state.lock().unwrap().deliveries.clone()
     }
 
+    /// Requests that it has read and not answered.
+    pub fn under_way(&self) -> usize {
+        self.state.lock().unwrap().under_way
+    }
+
     /// What it took, in order.
     pub fn taken(&self) -> Vec<Delivery> {
         let mut deliveries = self.deliveries();
@@ -204,9 +211,14 @@ async fn answer(state: Arc<Mutex<State>>, request: Request<Incoming>) -> Result<
     };
     let behaviour = Arc::clone(&state.lock().unwrap().behaviour);
     let reply = behaviour(&delivery);
-    tokio::time::sleep(reply.delay).await;
     delivery.status = reply.status;
-    state.lock().unwrap().deliveries.push(delivery);
+    state.lock().unwrap().under_way += 1;
+    tokio::time::sleep(reply.delay).await;
+    {
+        let mut state = state.lock().unwrap();
+        state.under_way -= 1;
+        state.deliveries.push(delivery);
+    }
     let mut response = Response::new(Full::default());
     *response.status_mut() = http::StatusCode::from_u16(reply.status).expect("cases know the codes");
     if let Some(seconds) = reply.retry_after {
