@@ -1,5 +1,9 @@
 //! Embeds the components that `cargo xtask build` made, so that the released binary needs no other file.
-#![allow(missing_docs, clippy::print_stdout, reason = "a build script talks to cargo through stdout")]
+#![allow(
+    missing_docs,
+    clippy::print_stdout,
+    reason = "a build script talks to cargo through stdout"
+)]
 
 use std::path::{Path, PathBuf};
 use std::{env, fs};
@@ -16,7 +20,10 @@ fn main() {
         let path = Path::new(&dir).join(format!("{name}.wasm"));
         println!("cargo:rerun-if-changed={}", path.display());
         if let Ok(path) = fs::canonicalize(&path) {
-            source.push_str(&format!("    ({name:?}, include_bytes!({:?})),\n", path.display().to_string()));
+            source.push_str(&format!(
+                "    ({name:?}, include_bytes!({:?})),\n",
+                path.display().to_string()
+            ));
         }
     }
     source.push_str("];\n");

@@ -78,7 +78,9 @@ async fn list<S: Store>(world: &World<'_, S>, topic: &str) -> Result<Response, P
 }
 
 async fn read<S: Store>(world: &World<'_, S>, topic: &str, name: &str) -> Result<Response, Problem> {
-    let defined = record::find(world, topic, name).await?.ok_or_else(Problem::not_found)?;
+    let defined = record::find(world, topic, name)
+        .await?
+        .ok_or_else(Problem::not_found)?;
     answer(world, &defined, 200, None).await
 }
 
@@ -104,24 +106,42 @@ async fn pause<S: Store>(
     name: &str,
     pause: bool,
 ) -> Result<Response, Problem> {
-    let defined = record::find(world, topic, name).await?.ok_or_else(Problem::not_found)?;
+    let defined = record::find(world, topic, name)
+        .await?
+        .ok_or_else(Problem::not_found)?;
     let keys = Keys::new(topic, name);
     let (control, _) = restore::poll(world.store, &keys).await?.control;
     if control.paused != pause {
-        let control =
-            if pause { Control::paused(PauseReason::Requested, world.now) } else { Control::default() };
+        let control = if pause {
+            Control::paused(PauseReason::Requested, world.now)
+        } else {
+            Control::default()
+        };
         // Unconditional: of a pause and a resume at the same moment, the last one wins, as for two people at a switch.
         let value = serde_json::to_vec(&control).expect("a struct of plain fields serialises");
-        let set = Mutation::Set { key: keys.control(), value: literal(value), expires: None };
+        let set = Mutation::Set {
+            key: keys.control(),
+            value: literal(value),
+            expires: None,
+        };
         let partition = keys.partition().to_owned();
-        world.store.commit(Commit { partition, mutations: vec![set], ..Commit::default() }).await?;
+        world
+            .store
+            .commit(Commit {
+                partition,
+                mutations: vec![set],
+                ..Commit::default()
+            })
+            .await?;
     }
     answer(world, &defined, 200, None).await
 }
 
 /// The sequence of a cursor of the dead letters: digits only.
 fn cursor(query: &Query) -> Result<Option<u64>, Problem> {
-    let Some(text) = query.text("cursor") else { return Ok(None) };
+    let Some(text) = query.text("cursor") else {
+        return Ok(None);
+    };
     let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
     let refused = || Problem::field("query:cursor", "is not a cursor of this list");
     text.parse().ok().filter(|_| digits).map(Some).ok_or_else(refused)

@@ -10,7 +10,11 @@ const DEFAULT_FILE: &str = "tollgate.toml";
 
 /// `tollgate …`
 #[derive(Parser)]
-#[command(name = "tollgate", version, about = "An edge gateway: short links, rate limits, coupon claims, and a durable queue in front of your origin.")]
+#[command(
+    name = "tollgate",
+    version,
+    about = "An edge gateway: short links, rate limits, coupon claims, and a durable queue in front of your origin."
+)]
 pub struct Arguments {
     /// What to do.
     #[command(subcommand)]
@@ -50,7 +54,13 @@ pub struct ServeOptions {
     #[arg(long, value_name = "FILE")]
     pub admin_key_file: Option<PathBuf>,
     /// The admin key itself.
-    #[arg(long, env = "TOLLGATE_ADMIN_KEY", value_name = "KEY", hide = true, hide_env_values = true)]
+    #[arg(
+        long,
+        env = "TOLLGATE_ADMIN_KEY",
+        value_name = "KEY",
+        hide = true,
+        hide_env_values = true
+    )]
     pub admin_key: Option<String>,
     /// A directory of components to run instead of the built-in ones.
     #[arg(long, value_name = "DIR")]
@@ -70,7 +80,10 @@ pub fn load(options: &ConfigOptions) -> Result<(Config, String)> {
 }
 
 /// `tollgate check`
-#[allow(clippy::print_stdout, reason = "the configuration in force is this command's output")]
+#[allow(
+    clippy::print_stdout,
+    reason = "the configuration in force is this command's output"
+)]
 pub fn check(options: &ConfigOptions) -> Result<()> {
     let (config, source) = load(options)?;
     println!("# in force, from {source}");

@@ -9,7 +9,9 @@ const DEFAULT: &str = "info";
 /// Starts logging, once.
 pub fn start() {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(DEFAULT));
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
     match std::io::stderr().is_terminal() {
         true => builder.with_target(false).init(),
         false => builder.json().flatten_event(true).init(),

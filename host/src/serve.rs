@@ -11,13 +11,16 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use tollgate_core::config::{Config, TopicSettings};
-use tollgate_core::keys;
+use tollgate_core::{keys, subscriptions};
 use tollgate_engine::{MemoryBuckets, Options, Retention, SqliteStore};
 use tollgate_relay::Relay;
 
 /// Runs the gateway until SIGTERM or SIGINT, then drains.
 pub fn run(options: Box<ServeOptions>) -> Result<()> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()?;
     runtime.block_on(serve(*options))
 }
 
@@ -30,11 +33,24 @@ async fn serve(options: ServeOptions) -> Result<()> {
     if let Some(data) = &options.data {
         config.store.path = data.join("tollgate.db").display().to_string();
     }
-    tracing::info!(version = env!("CARGO_PKG_VERSION"), configuration = source, store = config.store.path, "starting");
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"),
+        configuration = source,
+        store = config.store.path,
+        "starting"
+    );
     let database = PathBuf::from(&config.store.path);
-    let data = database.parent().filter(|d| !d.as_os_str().is_empty()).map_or_else(|| PathBuf::from("."), Path::to_path_buf);
-    std::fs::create_dir_all(&data).with_context(|| format!("cannot create the data directory {}", data.display()))?;
+    let data = database
+        .parent()
+        .filter(|d| !d.as_os_str().is_empty())
+        .map_or_else(|| PathBuf::from("."), Path::to_path_buf);
+    std::fs::create_dir_all(&data)
+        .with_context(|| format!("cannot create the data directory {}", data.display()))?;
     let store = SqliteStore::open(Options::new(database))?;
+    // First what subscriptions still need, then what may go: the sweep begins with the retention.
+    for (topic, sequence) in subscriptions::low_water(&*store, &config).await? {
+        store.set_low_water(&topic, sequence);
+    }
     store.set_retention(retention(&config));
     admin_key(&store, options.admin_key, options.admin_key_file.as_deref()).await?;
     let engines = Engines {
@@ -42,9 +58,14 @@ async fn serve(options: ServeOptions) -> Result<()> {
         buckets: Arc::new(MemoryBuckets::new(config.clients.max_buckets as usize)),
         settings: config.without_secrets().to_toml().into(),
     };
-    let library = Library { components: options.components, cache: data.join("cache") };
+    let library = Library {
+        components: options.components,
+        cache: data.join("cache"),
+    };
     tollgate_core::limiter::Policies::compile(&config)?;
-    let relay = Relay::start(Arc::clone(&store), &config)?;
+    let kept = Arc::clone(&store);
+    let low_water = Box::new(move |topic: &str, sequence| kept.set_low_water(topic, sequence));
+    let relay = Relay::start_with(Arc::clone(&store), &config, low_water)?;
     let server = Server::start(config.clone(), engines, &library).await?;
     ready(&server, began)?;
     server.run(stop_signal()?).await?;
@@ -62,7 +83,11 @@ fn retention(config: &Config) -> Vec<(String, Retention)> {
         age_ms: topic.retention.map(|span| span.0 / NS_PER_MS),
         max_bytes: topic.max_bytes.map(|bytes| bytes.0),
     };
-    config.topics.iter().map(|(name, topic)| (name.clone(), of(topic))).collect()
+    config
+        .topics
+        .iter()
+        .map(|(name, topic)| (name.clone(), of(topic)))
+        .collect()
 }
 
 /// The one line on stdout, which tells scripts and tests that requests are answered.
@@ -91,7 +116,9 @@ async fn admin_key(store: &SqliteStore, given: Option<String>, file: Option<&Pat
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let now = u64::try_from(since.as_millis()).unwrap_or(0);
     let from_file = match file.filter(|path| path.exists()) {
-        Some(path) => Some(std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?),
+        Some(path) => {
+            Some(std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?)
+        }
         None => None,
     };
     if let Some(key) = given.or(from_file) {
@@ -105,10 +132,13 @@ async fn admin_key(store: &SqliteStore, given: Option<String>, file: Option<&Pat
     if fresh().is_err() {
         bail!("the system gives no random numbers, so no admin key can be made");
     }
-    let Some(key) = keys::bootstrap(store, now, &|| fresh().unwrap_or_default()).await? else { return Ok(()) };
+    let Some(key) = keys::bootstrap(store, now, &|| fresh().unwrap_or_default()).await? else {
+        return Ok(());
+    };
     match file {
         Some(path) => {
-            write_secret(path, &key).with_context(|| format!("cannot write the admin key to {}", path.display()))?;
+            write_secret(path, &key)
+                .with_context(|| format!("cannot write the admin key to {}", path.display()))?;
             eprintln!("tollgate: the admin key of this store is in {}", path.display());
         }
         None => eprintln!(
@@ -121,7 +151,11 @@ async fn admin_key(store: &SqliteStore, given: Option<String>, file: Option<&Pat
 /// Writes a file that only its owner may read.
 fn write_secret(path: &Path, text: &str) -> Result<()> {
     use std::os::unix::fs::OpenOptionsExt as _;
-    let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    let mut file = std::fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path)?;
     writeln!(file, "{text}")?;
     Ok(file.sync_all()?)
 }

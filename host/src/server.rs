@@ -56,11 +56,20 @@ impl Server {
         let engine = compiled::engine(u32::try_from(instances).unwrap_or(u32::MAX))?;
         let components = Arc::new(Components::load(&engine, library)?);
         let connections = Arc::new(Semaphore::new(config.server.max_connections as usize));
-        let shared = Arc::new(Shared { config, engines, connections, draining: AtomicBool::new(false) });
+        let shared = Arc::new(Shared {
+            config,
+            engines,
+            connections,
+            draining: AtomicBool::new(false),
+        });
         let workers = (0..workers)
             .map(|index| Worker::start(index, &engine, Arc::clone(&components), Arc::clone(&shared)))
             .collect::<Result<Vec<_>>>()?;
-        Ok(Self { listener, shared, workers })
+        Ok(Self {
+            listener,
+            shared,
+            workers,
+        })
     }
 
     /// The address it listens on (with the port that the system chose, for port 0).
@@ -70,7 +79,11 @@ impl Server {
 
     /// Accepts connections until `stop` ends, then drains: what was accepted is answered, idle connections close.
     pub async fn run(self, stop: impl Future<Output = ()>) -> Result<()> {
-        let Self { listener, shared, workers } = self;
+        let Self {
+            listener,
+            shared,
+            workers,
+        } = self;
         tokio::select! {
             () = accept(&listener, &shared, &workers) => {}
             () = stop => {}
@@ -97,11 +110,15 @@ pub fn worker_count(config: &Config) -> usize {
 }
 
 fn bind(listen: &str) -> Result<TcpListener> {
-    let address: SocketAddr = listen.parse().with_context(|| format!("{listen} is not an address and port"))?;
+    let address: SocketAddr = listen
+        .parse()
+        .with_context(|| format!("{listen} is not an address and port"))?;
     let socket = socket2::Socket::new(socket2::Domain::for_address(address), socket2::Type::STREAM, None)?;
     socket.set_reuse_address(true)?;
     socket.set_nonblocking(true)?;
-    socket.bind(&address.into()).with_context(|| format!("cannot listen on {address}: is another program there?"))?;
+    socket
+        .bind(&address.into())
+        .with_context(|| format!("cannot listen on {address}: is another program there?"))?;
     socket.listen(i32::try_from(BACKLOG).unwrap_or(i32::MAX))?;
     Ok(TcpListener::from_std(socket.into())?)
 }
@@ -110,7 +127,9 @@ fn bind(listen: &str) -> Result<TcpListener> {
 async fn accept(listener: &TcpListener, shared: &Shared, workers: &[Worker]) {
     loop {
         // At the bound the kernel's queue holds newcomers back; those beyond it are refused there.
-        let Ok(permit) = Arc::clone(&shared.connections).acquire_owned().await else { return };
+        let Ok(permit) = Arc::clone(&shared.connections).acquire_owned().await else {
+            return;
+        };
         match listener.accept().await {
             Ok((stream, peer)) => {
                 let worker = workers.iter().min_by_key(|worker| worker.load());

@@ -39,33 +39,52 @@ pub fn cargo() -> Command {
 
 /// Runs a command; a failure becomes a sentence.
 pub fn run(command: &mut Command, purpose: &str) -> Result<()> {
-    let status = command.status().with_context(|| format!("{purpose}: cannot run {:?}", command.get_program()))?;
+    let status = command
+        .status()
+        .with_context(|| format!("{purpose}: cannot run {:?}", command.get_program()))?;
     if !status.success() {
         let arguments: Vec<_> = command.get_args().map(OsStr::to_string_lossy).collect();
-        bail!("{purpose} failed ({status}): {} {}", command.get_program().to_string_lossy(), arguments.join(" "));
+        bail!(
+            "{purpose} failed ({status}): {} {}",
+            command.get_program().to_string_lossy(),
+            arguments.join(" ")
+        );
     }
     Ok(())
 }
 
 /// Cargo's target directory, wherever the user keeps it.
 fn target_dir() -> Result<PathBuf> {
-    let output = cargo().args(["metadata", "--format-version", "1", "--no-deps"]).output();
+    let output = cargo()
+        .args(["metadata", "--format-version", "1", "--no-deps"])
+        .output();
     let output = output.context("cannot run cargo metadata")?;
-    let metadata: serde_json::Value = serde_json::from_slice(&output.stdout).context("cargo metadata is not JSON")?;
-    let directory = metadata["target_directory"].as_str().context("cargo metadata names no target directory")?;
+    let metadata: serde_json::Value =
+        serde_json::from_slice(&output.stdout).context("cargo metadata is not JSON")?;
+    let directory = metadata["target_directory"]
+        .as_str()
+        .context("cargo metadata names no target directory")?;
     Ok(directory.into())
 }
 
 /// Adds the wasm target to the toolchain in use, if it is not there.
 fn ensure_wasm_target() -> Result<()> {
-    let sysroot = Command::new("rustc").current_dir(root()).args(["--print", "sysroot"]).output();
+    let sysroot = Command::new("rustc")
+        .current_dir(root())
+        .args(["--print", "sysroot"])
+        .output();
     let sysroot = sysroot.context("cannot run rustc: install Rust from https://rustup.rs")?;
     let sysroot = PathBuf::from(String::from_utf8_lossy(&sysroot.stdout).trim());
     if sysroot.join("lib/rustlib").join(WASM_TARGET).join("lib").is_dir() {
         return Ok(());
     }
-    say(&format!("adding the target {WASM_TARGET} to the toolchain (rustup target add {WASM_TARGET})"));
-    let added = Command::new("rustup").current_dir(root()).args(["target", "add", WASM_TARGET]).status();
+    say(&format!(
+        "adding the target {WASM_TARGET} to the toolchain (rustup target add {WASM_TARGET})"
+    ));
+    let added = Command::new("rustup")
+        .current_dir(root())
+        .args(["target", "add", WASM_TARGET])
+        .status();
     match added {
         Ok(status) if status.success() => Ok(()),
         _ => bail!(
@@ -108,7 +127,9 @@ pub fn gateway() -> Result<PathBuf> {
     let directory = components(COMPONENTS)?;
     say("building the gateway (the first time, wasmtime takes several minutes)");
     let mut command = cargo();
-    command.args(["build", "--release", "--package", "tollgate"]).env("TOLLGATE_COMPONENTS", directory);
+    command
+        .args(["build", "--release", "--package", "tollgate"])
+        .env("TOLLGATE_COMPONENTS", directory);
     run(&mut command, "building the gateway")?;
     Ok(target_dir()?.join("release/tollgate"))
 }

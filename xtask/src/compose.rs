@@ -47,8 +47,12 @@ fn routes(spin: &Path, config: &Path) -> Result<()> {
     let text = fs::read_to_string(config).with_context(|| format!("cannot read {}", config.display()))?;
     let config = Config::parse(&text, "tollgate.toml")?;
     let manifest = fs::read_to_string(spin).with_context(|| format!("cannot read {}", spin.display()))?;
-    let (before, rest) = manifest.split_once(BEGIN).context("spin.toml lacks the line that begins the forward routes")?;
-    let (_, after) = rest.split_once(END).context("spin.toml lacks the line that ends the forward routes")?;
+    let (before, rest) = manifest
+        .split_once(BEGIN)
+        .context("spin.toml lacks the line that begins the forward routes")?;
+    let (_, after) = rest
+        .split_once(END)
+        .context("spin.toml lacks the line that ends the forward routes")?;
     let mut triggers = String::new();
     for forward in &config.forward {
         triggers.push_str(&format!(
@@ -56,5 +60,8 @@ fn routes(spin: &Path, config: &Path) -> Result<()> {
             forward.path
         ));
     }
-    write_if_changed(spin, format!("{before}{BEGIN}\n{triggers}{END}{after}").as_bytes())
+    write_if_changed(
+        spin,
+        format!("{before}{BEGIN}\n{triggers}{END}{after}").as_bytes(),
+    )
 }

@@ -5,7 +5,14 @@ use anyhow::Result;
 use std::env;
 
 /// The crates whose tests need nothing but themselves.
-const UNIT: &[&str] = &["tollgate-core", "tollgate-contract", "tollgate-engine", "tollgate-relay", "xtask", "tollgate"];
+const UNIT: &[&str] = &[
+    "tollgate-core",
+    "tollgate-contract",
+    "tollgate-engine",
+    "tollgate-relay",
+    "xtask",
+    "tollgate",
+];
 
 /// Unit, property and contract tests, then the end-to-end tests against the real program.
 pub fn all(arguments: &[String]) -> Result<()> {
@@ -14,7 +21,9 @@ pub fn all(arguments: &[String]) -> Result<()> {
     if arguments.is_empty() {
         say("unit, property and contract tests");
         let mut command = cargo();
-        command.args(["test", "--release"]).env("TOLLGATE_COMPONENTS", components_dir());
+        command
+            .args(["test", "--release"])
+            .env("TOLLGATE_COMPONENTS", components_dir());
         for name in UNIT {
             command.args(["--package", name]);
         }
@@ -22,8 +31,12 @@ pub fn all(arguments: &[String]) -> Result<()> {
     }
     say("end-to-end tests");
     let mut command = cargo();
-    command.args(["test", "--release", "--package", "tollgate-tests", "--"]).args(arguments);
-    command.env("TOLLGATE_BIN", gateway).env("TOLLGATE_COMPONENTS", components_dir());
+    command
+        .args(["test", "--release", "--package", "tollgate-tests", "--"])
+        .args(arguments);
+    command
+        .env("TOLLGATE_BIN", gateway)
+        .env("TOLLGATE_COMPONENTS", components_dir());
     run(&mut command, "the end-to-end tests")
 }
 
@@ -33,14 +46,24 @@ pub fn lint() -> Result<()> {
     components(crate::build::COMPONENTS)?;
     let mut clippy = cargo();
     clippy.args(["clippy", "--release", "--all-targets", "--", "-D", "warnings"]);
-    run(clippy.env("TOLLGATE_COMPONENTS", components_dir()), "cargo clippy")?;
+    run(
+        clippy.env("TOLLGATE_COMPONENTS", components_dir()),
+        "cargo clippy",
+    )?;
     let mut wasm = cargo();
     wasm.args(["clippy", "--profile", "wasm", "--target", "wasm32-wasip2"]);
-    for name in crate::build::COMPONENTS.iter().chain([&crate::build::SPIN_STORE, &"guest"]) {
+    for name in crate::build::COMPONENTS
+        .iter()
+        .chain([&crate::build::SPIN_STORE, &"guest"])
+    {
         wasm.args(["--package", &format!("tollgate-{name}")]);
     }
-    run(wasm.args(["--", "-D", "warnings"]), "cargo clippy for the components")?;
-    let deny = env::var_os("PATH").is_some_and(|path| env::split_paths(&path).any(|p| p.join("cargo-deny").is_file()));
+    run(
+        wasm.args(["--", "-D", "warnings"]),
+        "cargo clippy for the components",
+    )?;
+    let deny = env::var_os("PATH")
+        .is_some_and(|path| env::split_paths(&path).any(|p| p.join("cargo-deny").is_file()));
     match deny {
         true => run(cargo().args(["deny", "check"]), "cargo deny"),
         false => {

@@ -11,14 +11,27 @@ pub fn request_from_wit(request: wit_http::Request) -> Request {
         method: request.method,
         path: request.path,
         query: request.query,
-        headers: request.headers.into_iter().map(|h| Header { name: h.name, value: h.value }).collect(),
+        headers: request
+            .headers
+            .into_iter()
+            .map(|h| Header {
+                name: h.name,
+                value: h.value,
+            })
+            .collect(),
         body: request.body,
         peer: request.peer,
     }
 }
 
 fn headers_into_wit(headers: Vec<Header>) -> Vec<wit_http::Header> {
-    headers.into_iter().map(|h| wit_http::Header { name: h.name, value: h.value }).collect()
+    headers
+        .into_iter()
+        .map(|h| wit_http::Header {
+            name: h.name,
+            value: h.value,
+        })
+        .collect()
 }
 
 /// A response for a typed door.
@@ -63,9 +76,11 @@ impl From<core::Condition> for wit::Condition {
 impl From<core::Mutation> for wit::Mutation {
     fn from(mutation: core::Mutation) -> Self {
         match mutation {
-            core::Mutation::Set { key, value, expires } => {
-                Self::Set(wit::Set { key, value: template(value), expires })
-            }
+            core::Mutation::Set { key, value, expires } => Self::Set(wit::Set {
+                key,
+                value: template(value),
+                expires,
+            }),
             core::Mutation::Delete { key } => Self::Delete(key),
             core::Mutation::Add { key, delta, min, max } => Self::Add(wit::Add { key, delta, min, max }),
         }
@@ -131,13 +146,20 @@ impl From<wit::StoreError> for core::StoreError {
 
 impl From<wit::Entry> for core::Entry {
     fn from(entry: wit::Entry) -> Self {
-        Self { value: entry.value, version: entry.version, expires: entry.expires }
+        Self {
+            value: entry.value,
+            version: entry.version,
+            expires: entry.expires,
+        }
     }
 }
 
 impl From<wit::Item> for core::Item {
     fn from(item: wit::Item) -> Self {
-        Self { key: item.key, entry: item.entry.into() }
+        Self {
+            key: item.key,
+            entry: item.entry.into(),
+        }
     }
 }
 
@@ -182,7 +204,11 @@ impl From<Bucket> for wit_buckets::Bucket {
 
 impl From<wit_buckets::Level> for Level {
     fn from(level: wit_buckets::Level) -> Self {
-        Self { remaining: level.remaining, next_ns: level.next_ns, full_ns: level.full_ns }
+        Self {
+            remaining: level.remaining,
+            next_ns: level.next_ns,
+            full_ns: level.full_ns,
+        }
     }
 }
 

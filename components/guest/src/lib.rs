@@ -39,9 +39,16 @@ pub fn world_now() -> World<'static, NowPort> {
 }
 
 fn world_on<S>(store: &'static S) -> World<'static, S> {
-    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    let since = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .unwrap_or_default();
     let now = u64::try_from(since.as_millis()).unwrap_or(u64::MAX);
-    World { store, config: settings::config(), now, fresh: &fresh }
+    World {
+        store,
+        config: settings::config(),
+        now,
+        fresh: &fresh,
+    }
 }
 
 /// The result of a rule that runs on [`NowPort`], or `None` if it would have to wait.

@@ -16,7 +16,10 @@ pub struct NowPort;
 
 impl Store for Port {
     async fn commit(&self, commit: Commit) -> Result<Outcome, StoreError> {
-        wit::commit(commit.into()).await.map(Into::into).map_err(Into::into)
+        wit::commit(commit.into())
+            .await
+            .map(Into::into)
+            .map_err(Into::into)
     }
 
     fn submit(&self, commit: Commit) {

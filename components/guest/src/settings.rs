@@ -10,7 +10,10 @@ pub fn config() -> &'static Config {
     CONFIG.get_or_init(|| {
         let (text, name) = match std::env::var("TOLLGATE_CONFIG") {
             Ok(text) => (text, "TOLLGATE_CONFIG"),
-            Err(_) => (std::fs::read_to_string("/tollgate.toml").unwrap_or_default(), "/tollgate.toml"),
+            Err(_) => (
+                std::fs::read_to_string("/tollgate.toml").unwrap_or_default(),
+                "/tollgate.toml",
+            ),
         };
         if text.is_empty() {
             return Config::default();

@@ -80,7 +80,11 @@ pub async fn filter(
 
 /// The head of a Spin request, without its body.
 fn head(method: &spin_sdk::http::Method, uri: &spin_sdk::http::Uri, headers: &HeaderMap) -> Request {
-    let peer = headers.get_all(SPIN_CLIENT_ADDR).iter().next_back().and_then(|v| v.to_str().ok());
+    let peer = headers
+        .get_all(SPIN_CLIENT_ADDR)
+        .iter()
+        .next_back()
+        .and_then(|v| v.to_str().ok());
     let peer = peer.map(|value| match value.parse::<std::net::SocketAddr>() {
         Ok(address) => address.ip().to_string(),
         Err(_) => value.to_owned(),
@@ -92,7 +96,10 @@ fn head(method: &spin_sdk::http::Method, uri: &spin_sdk::http::Uri, headers: &He
         headers: headers
             .iter()
             .filter(|(name, _)| *name != SPIN_CLIENT_ADDR)
-            .map(|(name, value)| Header { name: name.as_str().to_owned(), value: value.as_bytes().to_vec() })
+            .map(|(name, value)| Header {
+                name: name.as_str().to_owned(),
+                value: value.as_bytes().to_vec(),
+            })
             .collect(),
         body: Vec::new(),
         peer: peer.unwrap_or_default(),
@@ -106,7 +113,10 @@ fn set(headers: &mut HeaderMap, name: &'static str, value: &[u8]) {
 }
 
 fn append(headers: &mut HeaderMap, header: &Header) {
-    if let (Ok(name), Ok(value)) = (HeaderName::try_from(&header.name), HeaderValue::from_bytes(&header.value)) {
+    if let (Ok(name), Ok(value)) = (
+        HeaderName::try_from(&header.name),
+        HeaderValue::from_bytes(&header.value),
+    ) {
         headers.append(name, value);
     }
 }

@@ -66,11 +66,15 @@ async fn admin_key(world: &World<'static, Port>) {
     if DONE.load(Ordering::Relaxed) {
         return;
     }
-    let given = spin_sdk::variables::get("tollgate_admin_key").await.unwrap_or_default();
+    let given = spin_sdk::variables::get("tollgate_admin_key")
+        .await
+        .unwrap_or_default();
     let done = match given.trim() {
         "" => match keys::bootstrap(world.store, world.now, world.fresh).await {
             Ok(Some(key)) => {
-                eprintln!("\n  Admin key of this store, shown this once (only its hash is kept):\n\n      {key}\n");
+                eprintln!(
+                    "\n  Admin key of this store, shown this once (only its hash is kept):\n\n      {key}\n"
+                );
                 true
             }
             Ok(None) => true,
@@ -89,7 +93,9 @@ async fn admin_key(world: &World<'static, Port>) {
 }
 
 #[spin_sdk::http_service]
-async fn serve(request: spin_sdk::http::Request) -> Result<tollgate_guest::spin::SpinResponse, spin_sdk::http::Error> {
+async fn serve(
+    request: spin_sdk::http::Request,
+) -> Result<tollgate_guest::spin::SpinResponse, spin_sdk::http::Error> {
     admin_key(&tollgate_guest::world()).await;
     tollgate_guest::spin::filter(request, check).await
 }

@@ -58,7 +58,9 @@ pub(super) async fn list<S: Store>(
     let (most, default) = PAGE;
     let limit = u32::try_from(query.number("limit", 1..=most, default)?).unwrap_or(MAX_PAGE);
     let after = cursor(&query)?;
-    record::find(world, topic, name).await?.ok_or_else(Problem::not_found)?;
+    record::find(world, topic, name)
+        .await?
+        .ok_or_else(Problem::not_found)?;
     let keys = Keys::new(topic, name);
     let (prefix, after) = (keys.dead_prefix(), after.map(|sequence| keys.dead(sequence)));
     let found = world.store.scan(&prefix, after.as_deref(), limit).await?;
@@ -81,9 +83,14 @@ pub(super) async fn list<S: Store>(
         last_attempt_at: letter.died_at,
         message: message.as_ref().map(MessageView::new),
     });
-    let next_cursor = found.last().filter(|_| more).and_then(|last| Keys::sequence_of(&last.key));
-    let page =
-        Page { dead_letters: views.collect(), next_cursor: next_cursor.map(|sequence| sequence.to_string()) };
+    let next_cursor = found
+        .last()
+        .filter(|_| more)
+        .and_then(|last| Keys::sequence_of(&last.key));
+    let page = Page {
+        dead_letters: views.collect(),
+        next_cursor: next_cursor.map(|sequence| sequence.to_string()),
+    };
     Ok(Response::json(200, &page))
 }
 
@@ -96,11 +103,17 @@ async fn message_of<S: Store>(
     topic: &str,
     letter: &DeadLetter,
 ) -> Result<Option<Message>, StoreError> {
-    if let Some(message) = letter.message.as_ref().and_then(|m| m.restore(topic, letter.sequence)) {
+    if let Some(message) = letter
+        .message
+        .as_ref()
+        .and_then(|m| m.restore(topic, letter.sequence))
+    {
         return Ok(Some(message));
     }
     let found = store.read(topic, letter.sequence.saturating_sub(1), 1, 0).await?;
-    Ok(found.into_iter().find(|message| message.sequence == letter.sequence))
+    Ok(found
+        .into_iter()
+        .find(|message| message.sequence == letter.sequence))
 }
 
 #[derive(Debug, Deserialize)]
@@ -127,7 +140,9 @@ pub(super) async fn redrive<S: Store>(
 ) -> Result<Response, Problem> {
     let body: Body = json::body(request)?;
     let mut wanted = wanted(body)?;
-    record::find(world, topic, name).await?.ok_or_else(Problem::not_found)?;
+    record::find(world, topic, name)
+        .await?
+        .ok_or_else(Problem::not_found)?;
     let keys = Keys::new(topic, name);
     let prefix = keys.dead_prefix();
     let (mut after, mut redriven) = (None::<String>, 0);
@@ -135,7 +150,13 @@ pub(super) async fn redrive<S: Store>(
         let page = world.store.scan(&prefix, after.as_deref(), MAX_PAGE).await?;
         let exhausted = page.last().is_none() || wanted.as_ref().is_some_and(BTreeSet::is_empty);
         if exhausted {
-            return Ok(Response::json(200, &Redriven { redriven, more: false }));
+            return Ok(Response::json(
+                200,
+                &Redriven {
+                    redriven,
+                    more: false,
+                },
+            ));
         }
         after = page.last().map(|last| last.key.clone());
         let mut chosen = Vec::new();
@@ -160,7 +181,10 @@ pub(super) async fn redrive<S: Store>(
 fn wanted(body: Body) -> Result<Option<BTreeSet<String>>, Problem> {
     match (body.ids, body.all) {
         (Some(ids), None) if (1..=MAX_IDS).contains(&ids.len()) => Ok(Some(ids.into_iter().collect())),
-        (Some(_), None) => Err(Problem::field("#/ids", format!("must hold 1 to {MAX_IDS} ids of messages"))),
+        (Some(_), None) => Err(Problem::field(
+            "#/ids",
+            format!("must hold 1 to {MAX_IDS} ids of messages"),
+        )),
         (None, Some(true)) => Ok(None),
         (None, Some(false)) => Err(Problem::field("#/all", "must be true, or ids must be given")),
         (None, None) => Err(Problem::field("#/ids", "is missing: give ids, or all")),
@@ -198,17 +222,36 @@ async fn commit<S: Store>(
     batch: Vec<(Item, DeadLetter)>,
 ) -> Result<usize, StoreError> {
     let count = batch.len();
-    let mut commit = Commit { partition: keys.partition().to_owned(), ..Commit::default() };
+    let mut commit = Commit {
+        partition: keys.partition().to_owned(),
+        ..Commit::default()
+    };
     for (item, letter) in batch {
-        commit.conditions.push(Condition::Version { key: item.key.clone(), version: item.entry.version });
+        commit.conditions.push(Condition::Version {
+            key: item.key.clone(),
+            version: item.entry.version,
+        });
         commit.mutations.push(Mutation::Delete { key: item.key });
-        let waiting = Waiting { redriven: true, message: letter.message, ..Waiting::default() };
+        let waiting = Waiting {
+            redriven: true,
+            message: letter.message,
+            ..Waiting::default()
+        };
         let value = serde_json::to_vec(&waiting).expect("a struct of plain fields serialises");
         let key = keys.retry(letter.sequence);
-        commit.mutations.push(Mutation::Set { key, value: literal(value), expires: None });
+        commit.mutations.push(Mutation::Set {
+            key,
+            value: literal(value),
+            expires: None,
+        });
     }
     // What makes the relay look again.
-    commit.mutations.push(Mutation::Add { key: keys.redrives(), delta: 1, min: None, max: None });
+    commit.mutations.push(Mutation::Add {
+        key: keys.redrives(),
+        delta: 1,
+        min: None,
+        max: None,
+    });
     match store.commit(commit).await? {
         Outcome::Committed(_) => Ok(count),
         Outcome::Refused(_) | Outcome::Replayed(_) | Outcome::Conflict => Ok(0),

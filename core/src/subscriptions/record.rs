@@ -97,9 +97,14 @@ async fn below<S: Store>(
         let Some(last) = page.last() else { return Ok(found) };
         after = Some(last.key.clone());
         for item in &page {
-            let topic = item.key.strip_prefix(PREFIX).and_then(|rest| rest.split('/').next()).unwrap_or("");
+            let topic = item
+                .key
+                .strip_prefix(PREFIX)
+                .and_then(|rest| rest.split('/').next())
+                .unwrap_or("");
             let defined = of_entry(topic, &item.entry)?;
-            let taken = |other: &Defined| other.topic == topic && other.settings.name == defined.settings.name;
+            let taken =
+                |other: &Defined| other.topic == topic && other.settings.name == defined.settings.name;
             if !found.iter().any(taken) {
                 found.push(defined);
             }
@@ -108,16 +113,34 @@ async fn below<S: Store>(
 }
 
 fn of_file(topic: &str, settings: &Subscription) -> Defined {
-    Defined { topic: topic.to_owned(), settings: settings.clone(), source: Source::File }
+    Defined {
+        topic: topic.to_owned(),
+        settings: settings.clone(),
+        source: Source::File,
+    }
 }
 
 fn of_entry(topic: &str, entry: &Entry) -> Result<Defined, StoreError> {
     let stored: Stored = serde_json::from_slice(&entry.value)
         // The error says where, and quotes no value: the record holds a secret.
         .map_err(|e| StoreError::Invalid(format!("a damaged subscription at column {}", e.column())))?;
-    let Stored { id, settings, created_at, updated_at } = stored;
-    let source = Source::Api { id, created_at, updated_at, version: entry.version };
-    Ok(Defined { topic: topic.to_owned(), settings, source })
+    let Stored {
+        id,
+        settings,
+        created_at,
+        updated_at,
+    } = stored;
+    let source = Source::Api {
+        id,
+        created_at,
+        updated_at,
+        version: entry.version,
+    };
+    Ok(Defined {
+        topic: topic.to_owned(),
+        settings,
+        source,
+    })
 }
 
 /// One subscription.
@@ -131,5 +154,10 @@ pub(super) async fn find<S: Store>(
         return Ok(Some(of_file(topic, settings)));
     }
     let found = world.store.get(PARTITION, &[key(topic, name)]).await?;
-    found.into_iter().next().flatten().map(|entry| of_entry(topic, &entry)).transpose()
+    found
+        .into_iter()
+        .next()
+        .flatten()
+        .map(|entry| of_entry(topic, &entry))
+        .transpose()
 }

@@ -38,7 +38,11 @@ pub async fn lags<S: Store>(world: &World<'_, S>, topic: &Topic) -> Result<Vec<L
         let name = defined.settings.name;
         let (polled, progress) = restore::state(world.store, &Keys::new(&topic.name, &name)).await?;
         let lag = progress.lag(topic.first, topic.last);
-        lags.push(Lag { name, lag, paused: polled.control.0.paused });
+        lags.push(Lag {
+            name,
+            lag,
+            paused: polled.control.0.paused,
+        });
     }
     Ok(lags)
 }
@@ -59,9 +63,16 @@ pub async fn deliveries<S: Store>(
         let progress: Option<Progress> = progress.and_then(|e| serde_json::from_slice(&e.value).ok());
         let waiting: Option<Waiting> = waiting.and_then(|e| serde_json::from_slice(&e.value).ok());
         let dead: Option<DeadLetter> = dead.and_then(|e| serde_json::from_slice(&e.value).ok());
-        let delivery =
-            delivery::of(&progress.unwrap_or_default(), waiting.as_ref(), dead.as_ref(), sequence);
-        deliveries.push(MessageDelivery { subscription: name, delivery });
+        let delivery = delivery::of(
+            &progress.unwrap_or_default(),
+            waiting.as_ref(),
+            dead.as_ref(),
+            sequence,
+        );
+        deliveries.push(MessageDelivery {
+            subscription: name,
+            delivery,
+        });
     }
     Ok(deliveries)
 }
@@ -74,7 +85,10 @@ pub async fn low_water<S: Store>(store: &S, config: &Config) -> Result<Vec<(Stri
         let keys = Keys::new(&defined.topic, &defined.settings.name);
         let (_, progress) = restore::state(store, &keys).await?;
         let from = progress.watermark().saturating_add(1);
-        needed.entry(defined.topic).and_modify(|least| *least = from.min(*least)).or_insert(from);
+        needed
+            .entry(defined.topic)
+            .and_modify(|least| *least = from.min(*least))
+            .or_insert(from);
     }
     Ok(needed.into_iter().collect())
 }

@@ -32,24 +32,39 @@ impl Gateway {
     fn new() -> Self {
         let store = MemoryStore::new();
         block_on(keys::install_admin(&store, ADMIN, START)).unwrap();
-        Self { store, config: Config::parse(FILE, "tollgate.toml").unwrap(), count: Cell::new(0) }
+        Self {
+            store,
+            config: Config::parse(FILE, "tollgate.toml").unwrap(),
+            count: Cell::new(0),
+        }
     }
 
     fn call_as(&self, key: &str, method: &str, path: &str, body: Value) -> Response {
-        let (path, query) = path.split_once('?').map_or((path, None), |(p, q)| (p, Some(q.to_owned())));
+        let (path, query) = path
+            .split_once('?')
+            .map_or((path, None), |(p, q)| (p, Some(q.to_owned())));
         let request = Request {
             method: method.into(),
             path: format!("/api/topics/{path}"),
             query,
             headers: vec![Header::new("authorization", format!("Bearer {key}"))],
-            body: if body.is_null() { Vec::new() } else { body.to_string().into_bytes() },
+            body: if body.is_null() {
+                Vec::new()
+            } else {
+                body.to_string().into_bytes()
+            },
             peer: "192.0.2.1".into(),
         };
         let fresh = || {
             self.count.set(self.count.get() + 1);
             self.count.get().to_be_bytes()
         };
-        let world = World { store: &self.store, config: &self.config, now: self.store.now(), fresh: &fresh };
+        let world = World {
+            store: &self.store,
+            config: &self.config,
+            now: self.store.now(),
+            fresh: &fresh,
+        };
         block_on(forward::handle(&world, &request))
     }
 
@@ -74,8 +89,14 @@ impl Gateway {
             content_type: "text/plain".into(),
             payload: literal(payload),
         };
-        block_on(self.store.commit(Commit { appends: vec![append], ..Commit::default() })).unwrap();
-        let message = block_on(self.store.read(topic, sequence - 1, 1, 0)).unwrap().remove(0);
+        block_on(self.store.commit(Commit {
+            appends: vec![append],
+            ..Commit::default()
+        }))
+        .unwrap();
+        let message = block_on(self.store.read(topic, sequence - 1, 1, 0))
+            .unwrap()
+            .remove(0);
         let letter = DeadLetter {
             id: message.id.clone(),
             sequence,
@@ -87,8 +108,16 @@ impl Gateway {
         };
         let value = literal(serde_json::to_vec(&letter).unwrap());
         let key = Keys::new(topic, name).dead(sequence);
-        let set = Mutation::Set { key, value, expires: None };
-        block_on(self.store.commit(Commit { mutations: vec![set], ..Commit::default() })).unwrap();
+        let set = Mutation::Set {
+            key,
+            value,
+            expires: None,
+        };
+        block_on(self.store.commit(Commit {
+            mutations: vec![set],
+            ..Commit::default()
+        }))
+        .unwrap();
     }
 
     fn count(&self, prefix: &str) -> usize {
@@ -104,7 +133,10 @@ fn a_subscription_is_made_read_changed_listed_and_removed() {
     let (status, made) = gateway.call("PUT", "orders/subscriptions/hook", body.clone());
     assert_eq!(status, 201);
     let secret = made["secret"].as_str().unwrap();
-    assert!(crate::webhook::Secret::parse(secret).is_ok(), "shown once: {secret}");
+    assert!(
+        crate::webhook::Secret::parse(secret).is_ok(),
+        "shown once: {secret}"
+    );
     assert_eq!(made["retry"], json!({ "scheduleSeconds": [5, 300] }));
     let (_, read) = gateway.call("GET", "orders/subscriptions/hook", Value::Null);
     let expected = json!({
@@ -117,18 +149,37 @@ fn a_subscription_is_made_read_changed_listed_and_removed() {
     assert_eq!(read, expected);
 
     gateway.store.set_now(START + 1_000);
-    let (status, changed) =
-        gateway.call("PUT", "orders/subscriptions/hook", json!({ "url": "https://example.com/other" }));
+    let (status, changed) = gateway.call(
+        "PUT",
+        "orders/subscriptions/hook",
+        json!({ "url": "https://example.com/other" }),
+    );
     assert_eq!((status, &changed["secret"]), (200, &json!("whsec_********")));
-    assert_eq!(changed["ratePerSecond"], 500, "what is left out takes its default");
+    assert_eq!(
+        changed["ratePerSecond"], 500,
+        "what is left out takes its default"
+    );
     let known = block_on(all(&gateway.store, &gateway.config)).unwrap();
-    assert_eq!(known[1].settings.secret.as_deref(), Some(secret), "the secret stays");
+    assert_eq!(
+        known[1].settings.secret.as_deref(),
+        Some(secret),
+        "the secret stays"
+    );
 
     let (_, list) = gateway.call("GET", "orders/subscriptions", Value::Null);
     assert_eq!(list["subscriptions"].as_array().unwrap().len(), 1);
-    assert_eq!(gateway.call("DELETE", "orders/subscriptions/hook", Value::Null).0, 204);
-    assert_eq!(gateway.call("GET", "orders/subscriptions/hook", Value::Null).0, 404);
-    assert_eq!(gateway.call("DELETE", "orders/subscriptions/hook", Value::Null).0, 404);
+    assert_eq!(
+        gateway.call("DELETE", "orders/subscriptions/hook", Value::Null).0,
+        204
+    );
+    assert_eq!(
+        gateway.call("GET", "orders/subscriptions/hook", Value::Null).0,
+        404
+    );
+    assert_eq!(
+        gateway.call("DELETE", "orders/subscriptions/hook", Value::Null).0,
+        404
+    );
 }
 
 #[test]
@@ -149,19 +200,42 @@ fn every_fault_of_a_body_is_named() {
         (json!({ "url": url, "timeout": -1 }), "#/timeout"),
         (json!({ "url": url, "batch": 10 }), "#/batch"),
         (json!({ "url": url, "batchInterval": 10 }), "#/batchInterval"),
-        (json!({ "url": url, "retry": { "initialSeconds": 0 } }), "#/retry/initialSeconds"),
-        (json!({ "url": url, "retry": { "factor": 0.5 } }), "#/retry/factor"),
-        (json!({ "url": url, "retry": { "initialSeconds": 9, "capSeconds": 8 } }), "#/retry/capSeconds"),
-        (json!({ "url": url, "retry": { "maxAttempts": 0 } }), "#/retry/maxAttempts"),
-        (json!({ "url": url, "retry": { "scheduleSeconds": [1, 0] } }), "#/retry/scheduleSeconds/1"),
-        (json!({ "url": url, "retry": { "scheduleSeconds": [1], "factor": 2 } }), "#/retry/scheduleSeconds"),
+        (
+            json!({ "url": url, "retry": { "initialSeconds": 0 } }),
+            "#/retry/initialSeconds",
+        ),
+        (
+            json!({ "url": url, "retry": { "factor": 0.5 } }),
+            "#/retry/factor",
+        ),
+        (
+            json!({ "url": url, "retry": { "initialSeconds": 9, "capSeconds": 8 } }),
+            "#/retry/capSeconds",
+        ),
+        (
+            json!({ "url": url, "retry": { "maxAttempts": 0 } }),
+            "#/retry/maxAttempts",
+        ),
+        (
+            json!({ "url": url, "retry": { "scheduleSeconds": [1, 0] } }),
+            "#/retry/scheduleSeconds/1",
+        ),
+        (
+            json!({ "url": url, "retry": { "scheduleSeconds": [1], "factor": 2 } }),
+            "#/retry/scheduleSeconds",
+        ),
         (json!({ "url": url, "retry": { "nope": 1 } }), "#/retry/nope"),
         (json!({ "url": url, "nope": 1 }), "#/nope"),
     ] {
         let shown = body.to_string();
         assert_eq!(gateway.refused(body), pointer, "{shown}");
     }
-    assert_eq!(gateway.call("PUT", "t/subscriptions/Nope", json!({ "url": url })).0, 400);
+    assert_eq!(
+        gateway
+            .call("PUT", "t/subscriptions/Nope", json!({ "url": url }))
+            .0,
+        400
+    );
     assert_eq!(gateway.count(PREFIX), 0, "nothing was stored");
 }
 
@@ -179,15 +253,51 @@ fn private_targets_take_an_admin_and_calls_the_scope() {
     };
     let (topics, links) = (mint(Scope::Topics), mint(Scope::Links));
     let private = json!({ "url": "http://10.0.0.1/", "allowPrivateAddresses": true });
-    assert_eq!(gateway.call_as(&topics, "PUT", "t/subscriptions/s", private.clone()).status, 403);
-    assert_eq!(gateway.call_as(ADMIN, "PUT", "t/subscriptions/s", private).status, 201);
-    assert_eq!(gateway.call_as(&topics, "GET", "t/subscriptions/s", Value::Null).status, 200);
-    assert_eq!(gateway.call_as(&links, "GET", "t/subscriptions/s", Value::Null).status, 403);
-    assert_eq!(gateway.call_as("nobody-knows-this-one", "GET", "t/subscriptions", Value::Null).status, 401);
+    assert_eq!(
+        gateway
+            .call_as(&topics, "PUT", "t/subscriptions/s", private.clone())
+            .status,
+        403
+    );
+    assert_eq!(
+        gateway.call_as(ADMIN, "PUT", "t/subscriptions/s", private).status,
+        201
+    );
+    assert_eq!(
+        gateway
+            .call_as(&topics, "GET", "t/subscriptions/s", Value::Null)
+            .status,
+        200
+    );
+    assert_eq!(
+        gateway
+            .call_as(&links, "GET", "t/subscriptions/s", Value::Null)
+            .status,
+        403
+    );
+    assert_eq!(
+        gateway
+            .call_as("nobody-knows-this-one", "GET", "t/subscriptions", Value::Null)
+            .status,
+        401
+    );
     let wrong = gateway.call_as(ADMIN, "PATCH", "t/subscriptions/s", Value::Null);
-    assert_eq!((wrong.status, wrong.header("allow")), (405, Some("GET, HEAD, PUT, DELETE")));
-    assert_eq!(gateway.call_as(ADMIN, "GET", "t/subscriptions/s/pause", Value::Null).status, 405);
-    assert_eq!(gateway.call_as(ADMIN, "POST", "t/subscriptions/s/nope", Value::Null).status, 404);
+    assert_eq!(
+        (wrong.status, wrong.header("allow")),
+        (405, Some("GET, HEAD, PUT, DELETE"))
+    );
+    assert_eq!(
+        gateway
+            .call_as(ADMIN, "GET", "t/subscriptions/s/pause", Value::Null)
+            .status,
+        405
+    );
+    assert_eq!(
+        gateway
+            .call_as(ADMIN, "POST", "t/subscriptions/s/nope", Value::Null)
+            .status,
+        404
+    );
 }
 
 #[test]
@@ -195,22 +305,46 @@ fn a_subscription_of_the_file_can_be_paused_and_not_changed() {
     let gateway = Gateway::new();
     let path = "signup/subscriptions/origin";
     let (status, read) = gateway.call("GET", path, Value::Null);
-    assert_eq!((status, &read["source"], &read["secret"]), (200, &json!("file"), &json!("whsec_********")));
-    assert_eq!(gateway.call("PUT", path, json!({ "url": "https://example.com/" })).0, 409);
+    assert_eq!(
+        (status, &read["source"], &read["secret"]),
+        (200, &json!("file"), &json!("whsec_********"))
+    );
+    assert_eq!(
+        gateway
+            .call("PUT", path, json!({ "url": "https://example.com/" }))
+            .0,
+        409
+    );
     assert_eq!(gateway.call("DELETE", path, Value::Null).0, 409);
     let (status, paused) = gateway.call("POST", &format!("{path}/pause"), Value::Null);
-    assert_eq!((status, &paused["paused"], &paused["pauseReason"]), (200, &json!(true), &json!("requested")));
+    assert_eq!(
+        (status, &paused["paused"], &paused["pauseReason"]),
+        (200, &json!(true), &json!("requested"))
+    );
     assert_eq!(gateway.call("POST", &format!("{path}/pause"), Value::Null).0, 200);
     let (_, resumed) = gateway.call("POST", &format!("{path}/resume"), Value::Null);
-    assert_eq!((&resumed["paused"], &resumed["pausedAt"]), (&json!(false), &Value::Null));
-    assert_eq!(gateway.call("POST", "signup/subscriptions/none/pause", Value::Null).0, 404);
+    assert_eq!(
+        (&resumed["paused"], &resumed["pausedAt"]),
+        (&json!(false), &Value::Null)
+    );
+    assert_eq!(
+        gateway
+            .call("POST", "signup/subscriptions/none/pause", Value::Null)
+            .0,
+        404
+    );
 }
 
 #[test]
 fn dead_letters_are_listed_with_their_message_in_pages() {
     let gateway = Gateway::new();
     for sequence in 1..=5 {
-        gateway.bury("signup", "origin", sequence, format!("hello {sequence}").as_bytes());
+        gateway.bury(
+            "signup",
+            "origin",
+            sequence,
+            format!("hello {sequence}").as_bytes(),
+        );
     }
     let path = "signup/subscriptions/origin/dead-letters";
     let (_, page) = gateway.call("GET", &format!("{path}?limit=2"), Value::Null);
@@ -228,8 +362,14 @@ fn dead_letters_are_listed_with_their_message_in_pages() {
         cursor = page["nextCursor"].clone();
     }
     assert_eq!(seen, 5);
-    assert_eq!(gateway.call("GET", &format!("{path}?cursor=x"), Value::Null).0, 400);
-    assert_eq!(gateway.call("GET", &format!("{path}?limit=0"), Value::Null).0, 400);
+    assert_eq!(
+        gateway.call("GET", &format!("{path}?cursor=x"), Value::Null).0,
+        400
+    );
+    assert_eq!(
+        gateway.call("GET", &format!("{path}?limit=0"), Value::Null).0,
+        400
+    );
 }
 
 #[test]
@@ -242,8 +382,14 @@ fn a_redrive_moves_dead_letters_once_and_tells_the_relay() {
     }
     let path = "signup/subscriptions/origin/dead-letters/redrive";
     let ids = json!({ "ids": ["m7", "m59", "none"] });
-    assert_eq!(gateway.call("POST", path, ids.clone()), (200, json!({ "redriven": 2, "more": false })));
-    assert_eq!(gateway.call("POST", path, ids), (200, json!({ "redriven": 0, "more": false })));
+    assert_eq!(
+        gateway.call("POST", path, ids.clone()),
+        (200, json!({ "redriven": 2, "more": false }))
+    );
+    assert_eq!(
+        gateway.call("POST", path, ids),
+        (200, json!({ "redriven": 0, "more": false }))
+    );
     assert_eq!(gateway.count(&keys.retry_prefix()), 2);
     let (_, answer) = gateway.call("POST", path, json!({ "all": true }));
     assert_eq!(answer, json!({ "redriven": 58, "more": false }));
@@ -253,7 +399,12 @@ fn a_redrive_moves_dead_letters_once_and_tells_the_relay() {
     assert!(restored.redriven.iter().all(|(_, waiting, message)| {
         waiting.attempts == 0 && message.as_ref().is_some_and(|m| m.payload.len() == 60_000)
     }));
-    for bad in [json!({}), json!({ "all": false }), json!({ "ids": [] }), json!({ "ids": ["a"], "all": true })] {
+    for bad in [
+        json!({}),
+        json!({ "all": false }),
+        json!({ "ids": [] }),
+        json!({ "ids": ["a"], "all": true }),
+    ] {
         assert_eq!(gateway.call("POST", path, bad).0, 400);
     }
 }
@@ -271,7 +422,10 @@ fn a_removed_subscription_leaves_nothing_to_one_that_takes_its_name() {
     assert_eq!(gateway.count("relay/"), 0);
     gateway.bury("t", "s", 151, b"x");
     let (status, made) = gateway.call("PUT", "t/subscriptions/s", body);
-    assert_eq!((status, &made["paused"], &made["lag"]), (201, &json!(false), &json!(151)));
+    assert_eq!(
+        (status, &made["paused"], &made["lag"]),
+        (201, &json!(false), &json!(151))
+    );
     assert_eq!(gateway.count("relay/"), 0);
 }
 
@@ -280,10 +434,19 @@ fn the_number_of_subscriptions_is_bounded() {
     let gateway = Gateway::new();
     let body = json!({ "url": "https://example.com/" });
     for n in 0..MAX_STORED {
-        assert_eq!(gateway.call("PUT", &format!("t/subscriptions/s{n}"), body.clone()).0, 201);
+        assert_eq!(
+            gateway
+                .call("PUT", &format!("t/subscriptions/s{n}"), body.clone())
+                .0,
+            201
+        );
     }
     assert_eq!(gateway.call("PUT", "t/subscriptions/more", body.clone()).0, 409);
-    assert_eq!(gateway.call("PUT", "t/subscriptions/s7", body.clone()).0, 200, "a change is no more");
+    assert_eq!(
+        gateway.call("PUT", "t/subscriptions/s7", body.clone()).0,
+        200,
+        "a change is no more"
+    );
     assert_eq!(gateway.call("DELETE", "t/subscriptions/s7", Value::Null).0, 204);
     assert_eq!(gateway.call("PUT", "t/subscriptions/more", body).0, 201);
 }
@@ -293,8 +456,12 @@ fn a_message_and_its_topic_tell_how_the_delivery_stands() {
     let gateway = Gateway::new();
     gateway.bury("signup", "origin", 1, b"x");
     let fresh = || [0; 16];
-    let world =
-        World { store: &gateway.store, config: &gateway.config, now: START, fresh: &fresh };
+    let world = World {
+        store: &gateway.store,
+        config: &gateway.config,
+        now: START,
+        fresh: &fresh,
+    };
     let found = block_on(deliveries(&world, "signup", 1)).unwrap();
     assert_eq!(
         serde_json::to_value(&found).unwrap(),
@@ -302,6 +469,12 @@ fn a_message_and_its_topic_tell_how_the_delivery_stands() {
             "lastError": "the origin answered 500" }])
     );
     let (_, topic) = gateway.call("GET", "signup", Value::Null);
-    assert_eq!(topic["subscriptions"], json!([{ "name": "origin", "lag": 1, "paused": false }]));
-    assert_eq!(block_on(low_water(&gateway.store, &gateway.config)).unwrap(), [("signup".to_owned(), 1)]);
+    assert_eq!(
+        topic["subscriptions"],
+        json!([{ "name": "origin", "lag": 1, "paused": false }])
+    );
+    assert_eq!(
+        block_on(low_water(&gateway.store, &gateway.config)).unwrap(),
+        [("signup".to_owned(), 1)]
+    );
 }

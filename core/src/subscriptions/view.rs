@@ -51,7 +51,12 @@ pub(super) struct View {
 #[serde(untagged)]
 enum RetryView {
     #[serde(rename_all = "camelCase")]
-    Exponential { initial_seconds: Number, factor: f64, cap_seconds: Number, max_attempts: u32 },
+    Exponential {
+        initial_seconds: Number,
+        factor: f64,
+        cap_seconds: Number,
+        max_attempts: u32,
+    },
     #[serde(rename_all = "camelCase")]
     Fixed { schedule_seconds: Vec<Number> },
 }
@@ -63,12 +68,20 @@ impl View {
         defined: &Defined,
         extent: Option<&Topic>,
     ) -> Result<Self, Problem> {
-        let Defined { topic, settings, source } = defined;
+        let Defined {
+            topic,
+            settings,
+            source,
+        } = defined;
         let (polled, progress) = restore::state(store, &Keys::new(topic, &settings.name)).await?;
         let (control, _) = polled.control;
         let (name, created_at, updated_at) = match source {
             Source::File => ("file", None, None),
-            Source::Api { created_at, updated_at, .. } => ("api", Some(*created_at), Some(*updated_at)),
+            Source::Api {
+                created_at,
+                updated_at,
+                ..
+            } => ("api", Some(*created_at), Some(*updated_at)),
         };
         Ok(Self {
             topic: topic.clone(),

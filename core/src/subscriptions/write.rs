@@ -65,8 +65,20 @@ pub(super) async fn put<S: Store>(
     }
     let earlier = find(world, topic, name).await?;
     let (version, id, created_at) = match earlier {
-        Some(Defined { source: Source::File, .. }) => return Err(read_only()),
-        Some(Defined { source: Source::Api { id, created_at, version, .. }, settings: old, .. }) => {
+        Some(Defined {
+            source: Source::File, ..
+        }) => return Err(read_only()),
+        Some(Defined {
+            source:
+                Source::Api {
+                    id,
+                    created_at,
+                    version,
+                    ..
+                },
+            settings: old,
+            ..
+        }) => {
             settings.secret = settings.secret.or(old.secret);
             (Some(version), id, created_at)
         }
@@ -78,12 +90,31 @@ pub(super) async fn put<S: Store>(
         let detail = "The subscription that had this name before is still being removed.";
         return Err(Problem::new(Kind::Unavailable, detail).with_retry_after(PURGE_RETRY_SECONDS));
     }
-    let stored = Stored { id, settings, created_at, updated_at: world.now };
+    let stored = Stored {
+        id,
+        settings,
+        created_at,
+        updated_at: world.now,
+    };
     let status = if version.is_none() { 201 } else { 200 };
     let version = store(world, topic, name, &stored, version).await?;
-    let Stored { id, settings, created_at, updated_at } = stored;
-    let source = Source::Api { id, created_at, updated_at, version };
-    let defined = Defined { topic: topic.to_owned(), settings, source };
+    let Stored {
+        id,
+        settings,
+        created_at,
+        updated_at,
+    } = stored;
+    let source = Source::Api {
+        id,
+        created_at,
+        updated_at,
+        version,
+    };
+    let defined = Defined {
+        topic: topic.to_owned(),
+        settings,
+        source,
+    };
     answer(world, &defined, status, made_up).await
 }
 
@@ -97,12 +128,21 @@ async fn store<S: Store>(
 ) -> Result<u64, Problem> {
     let key = key(topic, name);
     let value = serde_json::to_vec(stored).expect("a struct of plain fields serialises");
-    let mut mutations = vec![Mutation::Set { key: key.clone(), value: literal(value), expires: None }];
+    let mut mutations = vec![Mutation::Set {
+        key: key.clone(),
+        value: literal(value),
+        expires: None,
+    }];
     let condition = match version {
         Some(version) => Condition::Version { key, version },
         None => {
             let (min, max) = (None, Some(MAX_STORED));
-            mutations.push(Mutation::Add { key: COUNT.to_owned(), delta: 1, min, max });
+            mutations.push(Mutation::Add {
+                key: COUNT.to_owned(),
+                delta: 1,
+                min,
+                max,
+            });
             Condition::Absent(key)
         }
     };
@@ -128,19 +168,33 @@ pub(super) async fn delete<S: Store>(
     topic: &str,
     name: &str,
 ) -> Result<Response, Problem> {
-    let defined = record::find(world, topic, name).await?.ok_or_else(Problem::not_found)?;
-    let Source::Api { version, .. } = defined.source else { return Err(read_only()) };
+    let defined = record::find(world, topic, name)
+        .await?
+        .ok_or_else(Problem::not_found)?;
+    let Source::Api { version, .. } = defined.source else {
+        return Err(read_only());
+    };
     let key = key(topic, name);
     let commit = Commit {
         partition: PARTITION.to_owned(),
-        conditions: vec![Condition::Version { key: key.clone(), version }],
+        conditions: vec![Condition::Version {
+            key: key.clone(),
+            version,
+        }],
         mutations: vec![
             Mutation::Delete { key },
-            Mutation::Add { key: COUNT.to_owned(), delta: -1, min: None, max: None },
+            Mutation::Add {
+                key: COUNT.to_owned(),
+                delta: -1,
+                min: None,
+                max: None,
+            },
         ],
         ..Commit::default()
     };
-    let Outcome::Committed(_) = world.store.commit(commit).await? else { return Err(changed()) };
+    let Outcome::Committed(_) = world.store.commit(commit).await? else {
+        return Err(changed());
+    };
     // It is removed. What cannot be cleared now is cleared when the name is used again.
     let _ = purge(world.store, topic, name).await;
     Ok(Response::empty(204))
@@ -157,11 +211,22 @@ async fn purge<S: Store>(store: &S, topic: &str, name: &str) -> Result<bool, Sto
         if page.is_empty() {
             return Ok(true);
         }
-        let others = page.into_iter().map(|item| item.key).filter(|key| *key != progress);
-        let mutations = std::iter::once(progress.clone()).chain(others).map(|key| Mutation::Delete { key });
+        let others = page
+            .into_iter()
+            .map(|item| item.key)
+            .filter(|key| *key != progress);
+        let mutations = std::iter::once(progress.clone())
+            .chain(others)
+            .map(|key| Mutation::Delete { key });
         let partition = keys.partition().to_owned();
         let mutations = mutations.collect();
-        store.commit(Commit { partition, mutations, ..Commit::default() }).await?;
+        store
+            .commit(Commit {
+                partition,
+                mutations,
+                ..Commit::default()
+            })
+            .await?;
     }
     Ok(false)
 }
@@ -200,7 +265,11 @@ fn defaults(name: &str, url: String) -> Subscription {
     }
     let text = "one = { name = \"\", url = \"\" }";
     let One { one } = toml::from_str(text).expect("a name and a URL are all that a subscription must say");
-    Subscription { name: name.to_owned(), url, ..one }
+    Subscription {
+        name: name.to_owned(),
+        url,
+        ..one
+    }
 }
 
 fn seconds(seconds: u32) -> Span {
@@ -208,7 +277,13 @@ fn seconds(seconds: u32) -> Span {
 }
 
 fn retry(body: RetryBody) -> Result<Retry, Problem> {
-    let RetryBody { initial_seconds, factor, cap_seconds, max_attempts, schedule_seconds } = body;
+    let RetryBody {
+        initial_seconds,
+        factor,
+        cap_seconds,
+        max_attempts,
+        schedule_seconds,
+    } = body;
     let growing = initial_seconds.is_some() || factor.is_some() || cap_seconds.is_some();
     if schedule_seconds.is_some() && (growing || max_attempts.is_some()) {
         let detail = "stands alone: its length plus one is the number of attempts";
@@ -234,7 +309,10 @@ fn pointer(setting: &str) -> String {
         "retry.cap" => "#/retry/capSeconds".to_owned(),
         "retry.max_attempts" => "#/retry/maxAttempts".to_owned(),
         _ => match setting.strip_prefix("retry.schedule") {
-            Some(rest) => format!("#/retry/scheduleSeconds{}", rest.replace('[', "/").replace(']', "")),
+            Some(rest) => format!(
+                "#/retry/scheduleSeconds{}",
+                rest.replace('[', "/").replace(']', "")
+            ),
             None => format!("#/{}", setting.replace('.', "/")),
         },
     }
@@ -242,7 +320,9 @@ fn pointer(setting: &str) -> String {
 
 /// What can be told without resolving a name; names are judged by what they resolve to, at each connection.
 fn is_plainly_private(url: &str) -> bool {
-    let Ok(url) = url::Url::parse(url) else { return true };
+    let Ok(url) = url::Url::parse(url) else {
+        return true;
+    };
     match url.host() {
         Some(url::Host::Ipv4(v4)) => !address::is_public(v4.into()),
         Some(url::Host::Ipv6(v6)) => !address::is_public(v6.into()),
@@ -269,5 +349,8 @@ fn read_only() -> Problem {
 }
 
 fn changed() -> Problem {
-    Problem::new(Kind::Conflict, "The subscription was changed at the same time; read it and try again.")
+    Problem::new(
+        Kind::Conflict,
+        "The subscription was changed at the same time; read it and try again.",
+    )
 }

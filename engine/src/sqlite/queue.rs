@@ -1,12 +1,19 @@
-//! The commits that wait for the writer. Bounded by count and bytes; there is no timer: a group is whatever arrived
-//! while the disk was busy with the one before.
+//! The commits that wait for the writer. Bounded by count and bytes; there is no timer for a commit that somebody
+//! waits for: a group is whatever arrived while the disk was busy with the one before.
+//!
+//! Submitted changes are another matter: nobody waits for them, and a thousand clicks on one link are one addition. They
+//! are combined by key in memory, and go with the next group, or alone after [`SUBMIT_PATIENCE`], so that clicks alone
+//! cost ten syncs a second and no more.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
-use tollgate_core::commit::{Commit, Outcome, StoreError};
+use tollgate_core::commit::{Commit, MAX_STEPS, Mutation, Outcome, StoreError};
+
+/// How long a submitted change may wait for company.
+pub const SUBMIT_PATIENCE: Duration = Duration::from_millis(100);
 
 /// Submitted commits may fill this part of the queue; the rest is for commits that somebody waits for.
 const SUBMITTED_SHARE: usize = 2;
@@ -58,8 +65,79 @@ pub struct Queue {
 struct State {
     jobs: VecDeque<Job>,
     bytes: usize,
+    submitted: Submitted,
     closed: bool,
     writer_waits: bool,
+}
+
+/// Submitted changes, combined by key.
+#[derive(Debug, Default)]
+struct Submitted {
+    changes: HashMap<String, Mutation>,
+    bytes: usize,
+    since: Option<Instant>,
+}
+
+impl Submitted {
+    /// Takes the changes of a commit, or gives the commit back where they cannot be combined with what is there.
+    fn combine(&mut self, job: Job) -> Result<(), Job> {
+        let plain = job.commit.appends.is_empty() && job.commit.conditions.is_empty();
+        let combines = |new: &Mutation| match self.changes.get(new.key()) {
+            None | Some(Mutation::Add { .. }) => true,
+            Some(Mutation::Set { .. } | Mutation::Delete { .. }) => !matches!(new, Mutation::Add { .. }),
+        };
+        if job.reply.is_some() || !plain || !job.commit.mutations.iter().all(combines) {
+            return Err(job);
+        }
+        self.since.get_or_insert_with(Instant::now);
+        for new in job.commit.mutations {
+            match (self.changes.get_mut(new.key()), &new) {
+                (Some(Mutation::Add { delta, .. }), Mutation::Add { delta: more, .. }) => {
+                    *delta = delta.saturating_add(*more);
+                }
+                (Some(there), _) => *there = new,
+                (None, _) => {
+                    self.bytes += job.bytes;
+                    self.changes.insert(new.key().to_owned(), new);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// All of it as commits, for the front of a group.
+    fn take(&mut self) -> Vec<Job> {
+        self.since = None;
+        self.bytes = 0;
+        let mut changes = self.changes.drain();
+        let mut jobs = Vec::new();
+        loop {
+            let mutations: Vec<Mutation> = changes
+                .by_ref()
+                .take(MAX_STEPS)
+                .map(|(_, change)| change)
+                .collect();
+            if mutations.is_empty() {
+                return jobs;
+            }
+            let commit = Commit {
+                partition: "submitted".to_owned(),
+                mutations,
+                ..Commit::default()
+            };
+            jobs.push(Job {
+                commit,
+                bytes: 0,
+                reply: None,
+            });
+        }
+    }
+
+    /// How much longer they may wait; nothing if there are none.
+    fn patience(&self) -> Option<Duration> {
+        self.since
+            .map(|since| SUBMIT_PATIENCE.saturating_sub(since.elapsed()))
+    }
 }
 
 impl Queue {
@@ -81,13 +159,22 @@ impl Queue {
         if state.closed {
             return Err(Refused::Closed);
         }
-        let bytes = state.bytes + job.bytes;
-        if state.jobs.len() >= self.max_jobs / share || bytes > self.max_bytes / share {
+        let bytes = state.bytes + state.submitted.bytes + job.bytes;
+        let jobs = state.jobs.len() + state.submitted.changes.len();
+        if jobs >= self.max_jobs / share || bytes > self.max_bytes / share {
             return Err(Refused::Full);
         }
-        state.bytes = bytes;
-        state.jobs.push_back(job);
-        if state.writer_waits {
+        let first = state.submitted.since.is_none();
+        let wake = match state.submitted.combine(job) {
+            // The first one starts the clock; the writer must know.
+            Ok(()) => first,
+            Err(job) => {
+                state.bytes += job.bytes;
+                state.jobs.push_back(job);
+                true
+            }
+        };
+        if wake && state.writer_waits {
             state.writer_waits = false;
             drop(state);
             self.arrived.notify_one();
@@ -97,23 +184,33 @@ impl Queue {
 
     /// Takes a group, waiting up to `patience` for the first job. A closed queue is emptied first.
     pub fn take(&self, patience: Duration) -> Next {
+        let until = Instant::now() + patience;
         let mut state = self.state();
-        if state.jobs.is_empty() && !state.closed {
+        while state.jobs.is_empty() && !state.closed {
+            let patience = until.saturating_duration_since(Instant::now());
+            let patience = state
+                .submitted
+                .patience()
+                .map_or(patience, |submitted| submitted.min(patience));
+            if patience.is_zero() {
+                break;
+            }
             state.writer_waits = true;
-            let waited = self
-                .arrived
-                .wait_timeout_while(state, patience, |s| s.jobs.is_empty() && !s.closed);
+            let waited = self.arrived.wait_timeout(state, patience);
             state = waited.unwrap_or_else(PoisonError::into_inner).0;
             state.writer_waits = false;
         }
-        if state.jobs.is_empty() {
+        let due = state.closed || state.submitted.patience().is_some_and(|left| left.is_zero());
+        if state.jobs.is_empty() && !(due && state.submitted.since.is_some()) {
             return if state.closed { Next::Closed } else { Next::Idle };
         }
-        let mut group = Vec::with_capacity(state.jobs.len().min(self.max_group));
+        let mut group = state.submitted.take();
+        group.reserve(state.jobs.len().min(self.max_group));
+        let limit = group.len() + self.max_group;
         let mut bytes = 0;
-        while group.len() < self.max_group
+        while group.len() < limit
             && let Some(job) = state.jobs.front()
-            && (group.is_empty() || bytes + job.bytes <= GROUP_BYTES)
+            && (bytes == 0 || bytes + job.bytes <= GROUP_BYTES)
             && let Some(job) = state.jobs.pop_front()
         {
             bytes += job.bytes;
@@ -125,7 +222,8 @@ impl Queue {
 
     /// How many wait.
     pub fn waiting(&self) -> usize {
-        self.state().jobs.len()
+        let state = self.state();
+        state.jobs.len() + state.submitted.changes.len()
     }
 
     /// Takes no more jobs; those that wait are still taken out.
@@ -139,7 +237,9 @@ impl Queue {
         let mut state = self.state();
         state.closed = true;
         state.bytes = 0;
-        std::mem::take(&mut state.jobs).into()
+        let mut jobs = state.submitted.take();
+        jobs.extend(std::mem::take(&mut state.jobs));
+        jobs
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -160,6 +260,78 @@ mod tests {
         }
     }
 
+    /// A submitted commit that cannot be combined with others.
+    fn event(bytes: usize) -> Job {
+        let mut job = job(bytes, false);
+        job.commit.appends.push(tollgate_core::commit::Append {
+            topic: "t".into(),
+            id: "i".into(),
+            key: "k".into(),
+            kind: "e".into(),
+            content_type: "text/plain".into(),
+            payload: Vec::new(),
+        });
+        job
+    }
+
+    fn click(key: &str) -> Job {
+        let mutations = vec![Mutation::Add {
+            key: key.to_owned(),
+            delta: 1,
+            min: None,
+            max: None,
+        }];
+        Job {
+            commit: Commit {
+                mutations,
+                ..Commit::default()
+            },
+            bytes: 10,
+            reply: None,
+        }
+    }
+
+    #[test]
+    fn submitted_changes_to_one_key_are_one_change_and_go_with_the_next_group() {
+        let queue = Queue::new(100, 1_000, 10);
+        for _ in 0..5_000 {
+            assert!(queue.push(click("visits/a")).is_ok());
+        }
+        assert!(queue.push(click("visits/b")).is_ok());
+        assert_eq!(taken(&queue), 0, "they wait for company");
+        assert!(queue.push(job(1, true)).is_ok());
+        let Next::Group(group) = queue.take(Duration::ZERO) else {
+            panic!("a group was due")
+        };
+        let mut deltas: Vec<(&str, i64)> = group
+            .iter()
+            .flat_map(|job| &job.commit.mutations)
+            .map(|change| match change {
+                Mutation::Add { key, delta, .. } => (key.as_str(), *delta),
+                other => panic!("{other:?}"),
+            })
+            .collect();
+        deltas.sort_unstable();
+        assert_eq!(deltas, [("visits/a", 5_000), ("visits/b", 1)]);
+        assert_eq!(taken(&queue), 0);
+    }
+
+    #[test]
+    fn submitted_changes_do_not_wait_for_company_for_ever() {
+        let queue = Queue::new(100, 1_000, 10);
+        assert!(queue.push(click("visits/a")).is_ok());
+        assert!(matches!(queue.take(SUBMIT_PATIENCE * 50), Next::Group(_)));
+    }
+
+    #[test]
+    fn submitted_changes_are_written_before_a_closed_queue_ends() {
+        let queue = Queue::new(100, 1_000, 10);
+        assert!(queue.push(click("visits/a")).is_ok());
+        queue.close();
+        assert_eq!(taken(&queue), 1);
+        assert!(matches!(queue.take(Duration::ZERO), Next::Closed));
+    }
+
     fn taken(queue: &Queue) -> usize {
         match queue.take(Duration::ZERO) {
             Next::Group(jobs) => jobs.len(),
@@ -170,8 +342,8 @@ mod tests {
     #[test]
     fn it_is_bounded_by_count_and_bytes_and_keeps_room_for_those_who_wait() {
         let queue = Queue::new(4, 100, 1_024);
-        assert!(queue.push(job(1, false)).is_ok() && queue.push(job(1, false)).is_ok());
-        assert!(matches!(queue.push(job(1, false)), Err(Refused::Full)));
+        assert!(queue.push(event(1)).is_ok() && queue.push(event(1)).is_ok());
+        assert!(matches!(queue.push(event(1)), Err(Refused::Full)));
         assert!(queue.push(job(1, true)).is_ok() && queue.push(job(1, true)).is_ok());
         assert!(matches!(queue.push(job(1, true)), Err(Refused::Full)));
         assert_eq!(taken(&queue), 4);

@@ -52,7 +52,9 @@ pub async fn serve(gateway: Rc<Gateway>, accepted: Accepted, mut stopped: watch:
     let Accepted { stream, peer, permit } = accepted;
     let _permit = permit;
     let _ = stream.set_nodelay(true);
-    let Ok(stream) = tokio::net::TcpStream::from_std(stream) else { return };
+    let Ok(stream) = tokio::net::TcpStream::from_std(stream) else {
+        return;
+    };
     let mut builder = auto::Builder::new(Local);
     builder
         .http1()

@@ -14,9 +14,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tollgate_core::http::{Response, SEEN_HEADERS};
+use tollgate_core::identity;
 use tollgate_core::problem::{Kind, Problem};
 use tollgate_core::router::{Component, Router};
-use tollgate_core::identity;
 
 /// How long a request's body may take to arrive.
 const BODY_TIMEOUT: Duration = Duration::from_secs(15);
@@ -53,11 +53,22 @@ impl Gateway {
         gates: Vec<(Component, Rc<Pool<GateDoor>>)>,
         fast: FastPath,
     ) -> Self {
-        let configured = [shared.config.clients.header.as_str(), shared.config.users.header.as_str()];
+        let configured = [
+            shared.config.clients.header.as_str(),
+            shared.config.users.header.as_str(),
+        ];
         let names = SEEN_HEADERS.iter().copied().chain(configured);
         let seen = names.filter_map(|name| HeaderName::try_from(name).ok()).collect();
         let max_body = usize::try_from(shared.config.server.max_body.0).unwrap_or(usize::MAX);
-        Self { shared, router, limiter, gates, fast, seen, max_body }
+        Self {
+            shared,
+            router,
+            limiter,
+            gates,
+            fast,
+            seen,
+            max_body,
+        }
     }
 
     /// Answers one request. Never fails: what goes wrong becomes a problem document.
@@ -67,7 +78,9 @@ impl Gateway {
             Ok(answer) => answer,
             Err(problem) => from_core(problem.into_response()),
         };
-        answer.headers_mut().insert(HeaderName::from_static("x-request-id"), request_id);
+        answer
+            .headers_mut()
+            .insert(HeaderName::from_static("x-request-id"), request_id);
         answer
     }
 
@@ -108,7 +121,11 @@ impl Gateway {
                 Err(Ended) => return Err(problem(CallError::Ended)),
             }
         }
-        let gate = self.gates.iter().find(|(name, _)| *name == component).map(|(_, pool)| pool);
+        let gate = self
+            .gates
+            .iter()
+            .find(|(name, _)| *name == component)
+            .map(|(_, pool)| pool);
         let gate = gate.ok_or_else(|| Problem::new(Kind::Internal, "No component answers this address."))?;
         gate.call(request).await.map_err(problem)
     }
@@ -117,12 +134,22 @@ impl Gateway {
         let mut headers = Vec::with_capacity(8);
         for name in &self.seen {
             for value in head.headers.get_all(name) {
-                headers.push(types::Header { name: name.as_str().to_owned(), value: value.as_bytes().to_vec() });
+                headers.push(types::Header {
+                    name: name.as_str().to_owned(),
+                    value: value.as_bytes().to_vec(),
+                });
             }
         }
         // HTTP/2 carries the host in the target.
-        if let Some(authority) = head.uri.authority().filter(|_| !head.headers.contains_key(http::header::HOST)) {
-            headers.push(types::Header { name: "host".into(), value: authority.as_str().as_bytes().to_vec() });
+        if let Some(authority) = head
+            .uri
+            .authority()
+            .filter(|_| !head.headers.contains_key(http::header::HOST))
+        {
+            headers.push(types::Header {
+                name: "host".into(),
+                value: authority.as_str().as_bytes().to_vec(),
+            });
         }
         types::Request {
             method: head.method.as_str().to_owned(),
@@ -149,9 +176,8 @@ impl Gateway {
             Ok(Ok(body)) => Ok(body.to_bytes().into()),
             Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => Err(too_large()),
             Ok(Err(_)) => Err(Problem::field("#", "the body did not arrive whole")),
-            Err(_) => {
-                Err(Problem::new(Kind::Timeout, "The body took too long to arrive.").with_header("connection", "close"))
-            }
+            Err(_) => Err(Problem::new(Kind::Timeout, "The body took too long to arrive.")
+                .with_header("connection", "close")),
         }
     }
 
@@ -166,11 +192,16 @@ impl Gateway {
         }
         let state = match path {
             "/health/live" => Ok("live"),
-            _ if self.shared.draining.load(Ordering::Relaxed) => Err("The gateway is shutting down.".to_owned()),
+            _ if self.shared.draining.load(Ordering::Relaxed) => {
+                Err("The gateway is shutting down.".to_owned())
+            }
             _ => self.shared.engines.store.health().map(|()| "ready"),
         };
         Some(match state {
-            Ok(state) => Ok(from_core(Response::json(200, &serde_json::json!({ "status": state })))),
+            Ok(state) => Ok(from_core(Response::json(
+                200,
+                &serde_json::json!({ "status": state }),
+            ))),
             Err(why) => Err(Problem::new(Kind::Unavailable, why).with_retry_after(BUSY_RETRY_SECONDS)),
         })
     }
@@ -178,7 +209,10 @@ impl Gateway {
 
 /// The caller's request id if it is a sane token, else a new one.
 fn request_id(request: &hyper::Request<Incoming>) -> HeaderValue {
-    let given = request.headers().get("x-request-id").filter(|value| identity::is_request_id(value.as_bytes()));
+    let given = request
+        .headers()
+        .get("x-request-id")
+        .filter(|value| identity::is_request_id(value.as_bytes()));
     match given {
         Some(value) => value.clone(),
         None => {
@@ -192,23 +226,35 @@ fn request_id(request: &hyper::Request<Incoming>) -> HeaderValue {
 
 fn problem(error: CallError) -> Problem {
     match error {
-        CallError::Busy => Problem::new(Kind::Unavailable, "The gateway has as many requests as it can hold.")
-            .with_retry_after(BUSY_RETRY_SECONDS),
-        CallError::Ended => Problem::new(Kind::Unavailable, "The request could not be finished; what it changed, if anything, is whole.")
-            .with_retry_after(BUSY_RETRY_SECONDS),
-        CallError::TimedOut => Problem::new(Kind::Timeout, "The request took longer than the gateway allows."),
+        CallError::Busy => Problem::new(
+            Kind::Unavailable,
+            "The gateway has as many requests as it can hold.",
+        )
+        .with_retry_after(BUSY_RETRY_SECONDS),
+        CallError::Ended => Problem::new(
+            Kind::Unavailable,
+            "The request could not be finished; what it changed, if anything, is whole.",
+        )
+        .with_retry_after(BUSY_RETRY_SECONDS),
+        CallError::TimedOut => {
+            Problem::new(Kind::Timeout, "The request took longer than the gateway allows.")
+        }
     }
 }
 
 fn append(headers: &mut http::HeaderMap, name: &str, value: Vec<u8>) {
-    if let (Ok(name), Ok(value)) = (HeaderName::try_from(name), HeaderValue::from_maybe_shared(Bytes::from(value))) {
+    if let (Ok(name), Ok(value)) = (
+        HeaderName::try_from(name),
+        HeaderValue::from_maybe_shared(Bytes::from(value)),
+    ) {
         headers.append(name, value);
     }
 }
 
 fn answer(status: u16, headers: impl Iterator<Item = (String, Vec<u8>)>, body: Vec<u8>) -> Answer {
     let mut answer = hyper::Response::new(Full::new(Bytes::from(body)));
-    *answer.status_mut() = http::StatusCode::from_u16(status).unwrap_or(http::StatusCode::INTERNAL_SERVER_ERROR);
+    *answer.status_mut() =
+        http::StatusCode::from_u16(status).unwrap_or(http::StatusCode::INTERNAL_SERVER_ERROR);
     for (name, value) in headers {
         append(answer.headers_mut(), &name, value);
     }
@@ -216,9 +262,17 @@ fn answer(status: u16, headers: impl Iterator<Item = (String, Vec<u8>)>, body: V
 }
 
 fn from_wit(response: types::Response) -> Answer {
-    answer(response.status, response.headers.into_iter().map(|h| (h.name, h.value)), response.body)
+    answer(
+        response.status,
+        response.headers.into_iter().map(|h| (h.name, h.value)),
+        response.body,
+    )
 }
 
 fn from_core(response: Response) -> Answer {
-    answer(response.status, response.headers.into_iter().map(|h| (h.name, h.value)), response.body)
+    answer(
+        response.status,
+        response.headers.into_iter().map(|h| (h.name, h.value)),
+        response.body,
+    )
 }

@@ -27,8 +27,13 @@ pub struct Components {
 impl Components {
     /// Loads all of them; see [`Library::load`].
     pub fn load(engine: &Engine, library: &Library) -> Result<Self> {
-        let gates = Name::ALL.iter().map(|name| Ok((*name, library.load(engine, name.name())?)));
-        Ok(Self { limiter: library.load(engine, "limiter")?, gates: gates.collect::<Result<_>>()? })
+        let gates = Name::ALL
+            .iter()
+            .map(|name| Ok((*name, library.load(engine, name.name())?)));
+        Ok(Self {
+            limiter: library.load(engine, "limiter")?,
+            gates: gates.collect::<Result<_>>()?,
+        })
     }
 }
 
@@ -42,28 +47,44 @@ pub struct Worker {
 
 impl Worker {
     /// Starts the thread and its instances.
-    pub fn start(index: usize, engine: &Engine, components: Arc<Components>, shared: Arc<Shared>) -> Result<Self> {
+    pub fn start(
+        index: usize,
+        engine: &Engine,
+        components: Arc<Components>,
+        shared: Arc<Shared>,
+    ) -> Result<Self> {
         // Unbounded as a channel, bounded by the permit that every accepted connection holds.
         let (incoming, accepted) = mpsc::unbounded_channel();
         let (stop, stopped) = watch::channel(false);
         let (started, starting) = std::sync::mpsc::sync_channel(1);
         let load = Arc::new(AtomicUsize::new(0));
         let (engine, own_load) = (engine.clone(), Arc::clone(&load));
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let thread = std::thread::Builder::new().name(format!("worker-{index}")).spawn(move || {
-            LocalSet::new().block_on(&runtime, async move {
-                match gateway(&engine, &components, shared) {
-                    Ok(gateway) => {
-                        let _ = started.send(Ok(()));
-                        serve(gateway, accepted, own_load, stopped).await;
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
+        let thread = std::thread::Builder::new()
+            .name(format!("worker-{index}"))
+            .spawn(move || {
+                LocalSet::new().block_on(&runtime, async move {
+                    match gateway(&engine, &components, shared) {
+                        Ok(gateway) => {
+                            let _ = started.send(Ok(()));
+                            serve(gateway, accepted, own_load, stopped).await;
+                        }
+                        Err(error) => drop(started.send(Err(error))),
                     }
-                    Err(error) => drop(started.send(Err(error))),
-                }
+                });
             });
-        });
         let thread = thread.context("cannot start a worker thread")?;
-        starting.recv().context("a worker ended before it had started")??;
-        Ok(Self { incoming, load, stop, thread })
+        starting
+            .recv()
+            .context("a worker ended before it had started")??;
+        Ok(Self {
+            incoming,
+            load,
+            stop,
+            thread,
+        })
     }
 
     /// Connections that this worker has.
@@ -102,9 +123,17 @@ fn gateway(engine: &Engine, components: &Components, shared: Arc<Shared>) -> Res
     for (name, component) in &components.gates {
         let door = Rc::new(GateDoor::new(&linker, component)?);
         if *name == Name::Shortener {
-            redirect = Some(Fast::new(new_engine(), new_engines(), Rc::clone(&door), name.name()));
+            redirect = Some(Fast::new(
+                new_engine(),
+                new_engines(),
+                Rc::clone(&door),
+                name.name(),
+            ));
         }
-        gates.push((*name, Pool::new(new_engine(), new_engines(), door, name.name(), timeout)));
+        gates.push((
+            *name,
+            Pool::new(new_engine(), new_engines(), door, name.name(), timeout),
+        ));
     }
     let door = Rc::new(FilterDoor::new(&linker, &components.limiter)?);
     let fast = FastPath {
@@ -145,7 +174,13 @@ async fn serve(
         connections.spawn_local(connection::serve(gateway, connection, stopped));
     }
     connections.close();
-    if tokio::time::timeout(super::DRAIN, connections.wait()).await.is_err() {
-        tracing::warn!(left = connections.len(), "the drain took too long; closing what is left");
+    if tokio::time::timeout(super::DRAIN, connections.wait())
+        .await
+        .is_err()
+    {
+        tracing::warn!(
+            left = connections.len(),
+            "the drain took too long; closing what is left"
+        );
     }
 }

@@ -56,16 +56,21 @@ impl Library {
     /// The component called `name`: from the cache if it was compiled before by this very engine, else compiled now.
     pub fn load(&self, engine: &Engine, name: &str) -> Result<Component> {
         let bytes = self.bytes(name)?;
-        let path = self.cache.join(format!("{name}-{}.cwasm", fingerprint(engine, &bytes)));
+        let path = self
+            .cache
+            .join(format!("{name}-{}.cwasm", fingerprint(engine, &bytes)));
         if path.exists() {
             match deserialize(engine, &path) {
                 Ok(component) => return Ok(component),
-                Err(error) => tracing::warn!(%error, path = %path.display(), "compiling anew: the cached code is not usable"),
+                Err(error) => {
+                    tracing::warn!(%error, path = %path.display(), "compiling anew: the cached code is not usable")
+                }
             }
         }
         tracing::info!(component = name, "compiling (once; kept for the next start)");
         let compiled = engine.precompile_component(&bytes);
-        let compiled = compiled.map_err(|error| anyhow::anyhow!("compiling the component {name}: {error:#}"))?;
+        let compiled =
+            compiled.map_err(|error| anyhow::anyhow!("compiling the component {name}: {error:#}"))?;
         write_whole(&path, &compiled).with_context(|| format!("writing {}", path.display()))?;
         deserialize(engine, &path)
     }
@@ -73,7 +78,9 @@ impl Library {
     fn bytes(&self, name: &str) -> Result<Cow<'static, [u8]>> {
         if let Some(dir) = &self.components {
             let path = dir.join(format!("{name}.wasm"));
-            return Ok(Cow::Owned(fs::read(&path).with_context(|| format!("reading the component {}", path.display()))?));
+            return Ok(Cow::Owned(
+                fs::read(&path).with_context(|| format!("reading the component {}", path.display()))?,
+            ));
         }
         match EMBEDDED.iter().find(|(embedded, _)| *embedded == name) {
             Some((_, bytes)) => Ok(Cow::Borrowed(bytes)),
@@ -88,12 +95,18 @@ impl Library {
 fn fingerprint(engine: &Engine, bytes: &[u8]) -> String {
     let mut hasher = DefaultHasher::new();
     engine.precompile_compatibility_hash().hash(&mut hasher);
-    let digest = Sha256::new().chain_update(hasher.finish().to_le_bytes()).chain_update(bytes).finalize();
+    let digest = Sha256::new()
+        .chain_update(hasher.finish().to_le_bytes())
+        .chain_update(bytes)
+        .finalize();
     digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Loads code that this program compiled and wrote itself.
-#[allow(unsafe_code, reason = "the file is ours: written whole under a name bound to its contents' origin, in a directory only we write")]
+#[allow(
+    unsafe_code,
+    reason = "the file is ours: written whole under a name bound to its contents' origin, in a directory only we write"
+)]
 fn deserialize(engine: &Engine, path: &Path) -> Result<Component> {
     // SAFETY: see the reason above; wasmtime checks version and settings itself.
     Ok(unsafe { Component::deserialize_file(engine, path)? })

@@ -21,7 +21,9 @@ impl FilterDoor {
     /// Typechecks the component against the world `host-filter`.
     pub fn new(linker: &Linker<Guest>, component: &Component) -> anyhow::Result<Self> {
         let linker = with_spin_door_shut(linker, component)?;
-        Ok(Self(filter::HostFilterPre::new(linker.instantiate_pre(component)?)?))
+        Ok(Self(filter::HostFilterPre::new(
+            linker.instantiate_pre(component)?,
+        )?))
     }
 }
 
@@ -100,7 +102,9 @@ fn with_spin_door_shut(linker: &Linker<Guest>, component: &Component) -> anyhow:
     let (engine, mut linker) = (component.engine(), linker.clone());
     let ty = component.component_type();
     for (interface, item) in ty.imports(engine) {
-        let ComponentItem::ComponentInstance(instance) = item.ty else { continue };
+        let ComponentItem::ComponentInstance(instance) = item.ty else {
+            continue;
+        };
         if !SPIN_DOOR.iter().any(|prefix| interface.starts_with(prefix)) {
             continue;
         }
@@ -111,7 +115,9 @@ fn with_spin_door_shut(linker: &Linker<Guest>, component: &Component) -> anyhow:
                     stub.func_new_concurrent(name, |_, _, _, _| Box::pin(async { Err(shut()) }))?;
                 }
                 ComponentItem::ComponentFunc(_) => stub.func_new(name, |_, _, _, _| Err(shut()))?,
-                ComponentItem::Resource(_) => stub.resource(name, ResourceType::host::<()>(), |_, _| Ok(()))?,
+                ComponentItem::Resource(_) => {
+                    stub.resource(name, ResourceType::host::<()>(), |_, _| Ok(()))?
+                }
                 _ => {}
             }
         }
@@ -120,5 +126,7 @@ fn with_spin_door_shut(linker: &Linker<Guest>, component: &Component) -> anyhow:
 }
 
 fn shut() -> wasmtime::Error {
-    wasmtime::format_err!("the Spin door is shut in this host: the component was called through its typed door")
+    wasmtime::format_err!(
+        "the Spin door is shut in this host: the component was called through its typed door"
+    )
 }

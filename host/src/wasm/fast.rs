@@ -41,7 +41,13 @@ pub struct Ended;
 impl<D: FastDoor> Fast<D> {
     /// Starts with the first call.
     pub fn new(engine: Engine, engines: Engines, door: Rc<D>, name: &'static str) -> Self {
-        Self { engine, engines, door, name, running: RefCell::new(None) }
+        Self {
+            engine,
+            engines,
+            door,
+            name,
+            running: RefCell::new(None),
+        }
     }
 
     /// Calls the instance, on this thread, now. `None`: it would have to wait, and nothing was done.
@@ -49,7 +55,11 @@ impl<D: FastDoor> Fast<D> {
         let mut running = self.running.borrow_mut();
         let result = self.call_running(&mut running, input);
         result.map_err(|error| {
-            tracing::error!(component = self.name, error = format!("{error:#}"), "an instance ended");
+            tracing::error!(
+                component = self.name,
+                error = format!("{error:#}"),
+                "an instance ended"
+            );
             *running = None;
             Ended
         })
@@ -79,5 +89,6 @@ impl<D: FastDoor> Fast<D> {
 
 /// The result of a call that must not suspend.
 fn at_once<T>(call: impl Future<Output = wasmtime::Result<T>>) -> wasmtime::Result<T> {
-    call.now_or_never().unwrap_or_else(|| Err(wasmtime::format_err!("a call that must not wait did")))
+    call.now_or_never()
+        .unwrap_or_else(|| Err(wasmtime::format_err!("a call that must not wait did")))
 }

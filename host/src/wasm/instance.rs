@@ -23,7 +23,8 @@ pub trait Door: 'static {
     type Instance: 'static;
 
     /// A new instance.
-    fn instantiate(&self, store: &mut Store<Guest>) -> impl Future<Output = wasmtime::Result<Self::Instance>>;
+    fn instantiate(&self, store: &mut Store<Guest>)
+    -> impl Future<Output = wasmtime::Result<Self::Instance>>;
     /// One call.
     fn call(
         instance: &Self::Instance,
@@ -41,7 +42,12 @@ pub struct Call<D: Door> {
 }
 
 /// Runs one instance until its channel closes (all calls are then finished first) or a call fails.
-pub async fn run<D: Door>(engine: &Engine, guest: Guest, door: &D, calls: mpsc::Receiver<Call<D>>) -> Result<()> {
+pub async fn run<D: Door>(
+    engine: &Engine,
+    guest: Guest,
+    door: &D,
+    calls: mpsc::Receiver<Call<D>>,
+) -> Result<()> {
     let mut store = Store::new(engine, guest);
     store.limiter(|guest| &mut guest.limits);
     store.set_epoch_deadline(1);
@@ -49,12 +55,16 @@ pub async fn run<D: Door>(engine: &Engine, guest: Guest, door: &D, calls: mpsc::
         let guest = store.data_mut();
         guest.busy_epochs += 1;
         if guest.busy_epochs > MAX_BUSY_EPOCHS {
-            return Err(wasmtime::format_err!("the component ran for too long without finishing a call"));
+            return Err(wasmtime::format_err!(
+                "the component ran for too long without finishing a call"
+            ));
         }
         Ok(UpdateDeadline::YieldCustom(1, Box::pin(tokio::task::yield_now())))
     });
     let instance = door.instantiate(&mut store).await?;
-    let failed = store.run_concurrent(async |accessor| serve::<D>(accessor, &instance, calls).await).await?;
+    let failed = store
+        .run_concurrent(async |accessor| serve::<D>(accessor, &instance, calls).await)
+        .await?;
     Ok(failed?)
 }
 
@@ -80,7 +90,11 @@ async fn serve<D: Door>(
     Ok(())
 }
 
-async fn one<D: Door>(accessor: &Accessor<Guest>, instance: &D::Instance, call: Call<D>) -> wasmtime::Result<()> {
+async fn one<D: Door>(
+    accessor: &Accessor<Guest>,
+    instance: &D::Instance,
+    call: Call<D>,
+) -> wasmtime::Result<()> {
     let output = D::call(instance, accessor, call.input).await?;
     accessor.with(|mut access| access.data_mut().busy_epochs = 0);
     // The caller may have given up; that is its right.

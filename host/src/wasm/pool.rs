@@ -42,8 +42,21 @@ struct Slot<D: Door> {
 
 impl<D: Door> Pool<D> {
     /// A pool whose instances are started at once. `timeout`: how long one call may take.
-    pub fn new(engine: Engine, engines: Engines, door: Rc<D>, name: &'static str, timeout: Duration) -> Rc<Self> {
-        let pool = Rc::new(Self { engine, engines, door, name, timeout, slots: RefCell::default() });
+    pub fn new(
+        engine: Engine,
+        engines: Engines,
+        door: Rc<D>,
+        name: &'static str,
+        timeout: Duration,
+    ) -> Rc<Self> {
+        let pool = Rc::new(Self {
+            engine,
+            engines,
+            door,
+            name,
+            timeout,
+            slots: RefCell::default(),
+        });
         for serial in 0..INSTANCES {
             let slot = pool.start(serial as u64);
             pool.slots.borrow_mut().push(slot);
@@ -73,10 +86,17 @@ impl<D: Door> Pool<D> {
         for (index, slot) in slots.iter_mut().enumerate() {
             if slot.calls.is_closed() {
                 *slot = self.start(slot.serial + 1);
-                tracing::warn!(component = self.name, index, "an instance had ended; started another");
+                tracing::warn!(
+                    component = self.name,
+                    index,
+                    "an instance had ended; started another"
+                );
             }
         }
-        let free = slots.iter().enumerate().max_by_key(|(_, slot)| slot.calls.capacity());
+        let free = slots
+            .iter()
+            .enumerate()
+            .max_by_key(|(_, slot)| slot.calls.capacity());
         let (index, slot) = free.ok_or(CallError::Busy)?;
         slot.calls.try_send(call).map_err(|_| CallError::Busy)?;
         Ok((index, slot.serial))
@@ -86,8 +106,14 @@ impl<D: Door> Pool<D> {
     /// long as a call may take.
     fn replace(&self, index: usize, serial: u64) {
         let mut slots = self.slots.borrow_mut();
-        let Some(slot) = slots.get_mut(index).filter(|slot| slot.serial == serial) else { return };
-        tracing::warn!(component = self.name, index, "replacing an instance that ended or did not answer");
+        let Some(slot) = slots.get_mut(index).filter(|slot| slot.serial == serial) else {
+            return;
+        };
+        tracing::warn!(
+            component = self.name,
+            index,
+            "replacing an instance that ended or did not answer"
+        );
         let old = std::mem::replace(slot, self.start(serial + 1));
         let grace = self.timeout;
         spawn_local(async move {
@@ -103,9 +129,17 @@ impl<D: Door> Pool<D> {
         let (door, name) = (Rc::clone(&self.door), self.name);
         let task = spawn_local(async move {
             if let Err(error) = instance::run(&engine, guest, &*door, incoming).await {
-                tracing::error!(component = name, error = format!("{error:#}"), "an instance ended");
+                tracing::error!(
+                    component = name,
+                    error = format!("{error:#}"),
+                    "an instance ended"
+                );
             }
         });
-        Slot { calls, task: task.abort_handle(), serial }
+        Slot {
+            calls,
+            task: task.abort_handle(),
+            serial,
+        }
     }
 }

@@ -39,7 +39,10 @@ pub struct Guest {
 impl Guest {
     /// State for a new instance. It gets the configuration, clocks, randomness and stderr; no files, no network.
     pub fn new(engines: Engines) -> Self {
-        let wasi = WasiCtxBuilder::new().env("TOLLGATE_CONFIG", &*engines.settings).inherit_stderr().build();
+        let wasi = WasiCtxBuilder::new()
+            .env("TOLLGATE_CONFIG", &*engines.settings)
+            .inherit_stderr()
+            .build();
         let mut table = ResourceTable::new();
         table.set_max_capacity(MAX_RESOURCES);
         let limits = StoreLimitsBuilder::new()
@@ -48,13 +51,22 @@ impl Guest {
             .tables(MAX_PARTS)
             .memories(MAX_PARTS)
             .build();
-        Self { engines, wasi, table, limits, busy_epochs: 0 }
+        Self {
+            engines,
+            wasi,
+            table,
+            limits,
+            busy_epochs: 0,
+        }
     }
 }
 
 impl WasiView for Guest {
     fn ctx(&mut self) -> WasiCtxView<'_> {
-        WasiCtxView { ctx: &mut self.wasi, table: &mut self.table }
+        WasiCtxView {
+            ctx: &mut self.wasi,
+            table: &mut self.table,
+        }
     }
 }
 
@@ -149,8 +161,17 @@ impl<T: Send + 'static> store::HostWithStore<T> for Ports {
         after: Option<String>,
         limit: u32,
     ) -> Result<Vec<store::Item>, store::StoreError> {
-        let items = engines(accessor).store.scan(&prefix, after.as_deref(), limit).await?;
-        Ok(items.into_iter().map(|item| store::Item { key: item.key, entry: item.entry.into() }).collect())
+        let items = engines(accessor)
+            .store
+            .scan(&prefix, after.as_deref(), limit)
+            .await?;
+        Ok(items
+            .into_iter()
+            .map(|item| store::Item {
+                key: item.key,
+                entry: item.entry.into(),
+            })
+            .collect())
     }
 
     async fn read(
@@ -205,8 +226,14 @@ impl From<store::Condition> for core::Condition {
     fn from(condition: store::Condition) -> Self {
         match condition {
             store::Condition::Absent(key) => Self::Absent(key),
-            store::Condition::Version(v) => Self::Version { key: v.key, version: v.version },
-            store::Condition::NowIn(window) => Self::NowIn { start: window.start, end: window.end },
+            store::Condition::Version(v) => Self::Version {
+                key: v.key,
+                version: v.version,
+            },
+            store::Condition::NowIn(window) => Self::NowIn {
+                start: window.start,
+                end: window.end,
+            },
         }
     }
 }
@@ -214,11 +241,18 @@ impl From<store::Condition> for core::Condition {
 impl From<store::Mutation> for core::Mutation {
     fn from(mutation: store::Mutation) -> Self {
         match mutation {
-            store::Mutation::Set(set) => {
-                Self::Set { key: set.key, value: template(set.value), expires: set.expires }
-            }
+            store::Mutation::Set(set) => Self::Set {
+                key: set.key,
+                value: template(set.value),
+                expires: set.expires,
+            },
             store::Mutation::Delete(key) => Self::Delete { key },
-            store::Mutation::Add(add) => Self::Add { key: add.key, delta: add.delta, min: add.min, max: add.max },
+            store::Mutation::Add(add) => Self::Add {
+                key: add.key,
+                delta: add.delta,
+                min: add.min,
+                max: add.max,
+            },
         }
     }
 }
@@ -247,7 +281,9 @@ impl From<core::Outcome> for store::Outcome {
             }),
             core::Outcome::Replayed(answer) => Self::Replayed(answer),
             core::Outcome::Conflict => Self::Conflict,
-            core::Outcome::Refused(core::Refusal::Condition(i)) => Self::Refused(store::Refusal::Condition(i)),
+            core::Outcome::Refused(core::Refusal::Condition(i)) => {
+                Self::Refused(store::Refusal::Condition(i))
+            }
             core::Outcome::Refused(core::Refusal::Mutation(i)) => Self::Refused(store::Refusal::Mutation(i)),
         }
     }
@@ -265,7 +301,11 @@ impl From<core::StoreError> for store::StoreError {
 
 impl From<core::Entry> for store::Entry {
     fn from(entry: core::Entry) -> Self {
-        Self { value: entry.value, version: entry.version, expires: entry.expires }
+        Self {
+            value: entry.value,
+            version: entry.version,
+            expires: entry.expires,
+        }
     }
 }
 
@@ -310,7 +350,11 @@ impl From<buckets::Bucket> for Bucket {
 
 impl From<Level> for buckets::Level {
     fn from(level: Level) -> Self {
-        Self { remaining: level.remaining, next_ns: level.next_ns, full_ns: level.full_ns }
+        Self {
+            remaining: level.remaining,
+            next_ns: level.next_ns,
+            full_ns: level.full_ns,
+        }
     }
 }
 

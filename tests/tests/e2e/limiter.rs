@@ -135,7 +135,7 @@ pub async fn forwarded_addresses_are_not_believed_from_strangers(host: Host) {
     for n in 0..3 {
         assert!(admitted(&ask(n).await));
     }
-    refused(&ask(4).await, &["by address"]);
+    refused(&ask(4).await, &["by-address"]);
 }
 
 pub async fn trusted_proxy_is_believed_and_ipv6_counts_by_its_64(host: Host) {

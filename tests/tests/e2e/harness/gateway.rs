@@ -74,7 +74,7 @@ interval = "1h"
 shadow = true
 
 [[limits]]
-name = "by address"
+name = "by-address"
 path = "/api/bounded/address/:case"
 per = ["ip", "path"]
 capacity = 3

@@ -1,6 +1,9 @@
 //! Single steps of the machine, one rule each. What holds in any course of events is in `simulation`.
 
 use super::*;
+use crate::breaker;
+use crate::relay::restore::{Polled, Restored};
+use crate::retry::Schedule;
 
 const NOW: u64 = 1_800_000_000_000;
 const NONE: [u64; 0] = [];

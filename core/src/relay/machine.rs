@@ -1,0 +1,367 @@
+//! The machine itself: what happened, and what may be done now.
+
+mod merge;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::journal::{Batch, Change, Journal};
+use super::pacer::Pacer;
+use super::progress::Progress;
+use super::record::{Control, DeadLetter, Keys, PauseReason, StoredMessage, Waiting, bounded_error};
+use super::window::Window;
+use super::{
+    Action, Answer, Event, LOW_WATER, MAX_LOAD, Note, PERSIST_INTERVAL_MS, Settings, Snapshot, WINDOW,
+    WINDOW_BYTES,
+};
+use crate::breaker::{Breaker, Permit, Verdict};
+use crate::commit::Message;
+
+/// See [`crate::relay`].
+#[derive(Debug)]
+pub struct Machine {
+    settings: Settings,
+    keys: Keys,
+    now: u64,
+    window: Window,
+    journal: Journal,
+    pacer: Pacer,
+    breaker: Breaker,
+    under_way: BTreeMap<u64, Permit>,
+    /// As it is in the store.
+    durable: Progress,
+    version: Option<u64>,
+    control: Control,
+    control_version: u64,
+    redrives: u64,
+    /// Attempts of messages that are not loaded yet.
+    counters: BTreeMap<u64, Waiting>,
+    /// The highest sequence that was loaded.
+    position: u64,
+    /// More redriven messages are to be loaded once fewer than this are left.
+    more_redriven_below: Option<usize>,
+    /// The durable form has been read at least once.
+    started: bool,
+    restoring: bool,
+    restore_wanted: bool,
+    loading: bool,
+    persisting: Option<Batch>,
+    persisted_at: u64,
+    stopping: bool,
+    halted: bool,
+}
+
+impl Machine {
+    /// Before anything is read. The first event, [`Event::Tick`], makes it begin.
+    pub fn new(settings: Settings) -> Self {
+        Self {
+            keys: Keys::new(&settings.topic, &settings.name),
+            now: 0,
+            window: Window::new(settings.ordered),
+            journal: Journal::default(),
+            pacer: Pacer::new(settings.rate_per_second),
+            breaker: Breaker::new(settings.breaker.clone()),
+            under_way: BTreeMap::new(),
+            durable: Progress::default(),
+            version: None,
+            control: Control::default(),
+            control_version: 0,
+            redrives: 0,
+            counters: BTreeMap::new(),
+            position: 0,
+            more_redriven_below: None,
+            started: false,
+            restoring: false,
+            restore_wanted: true,
+            loading: false,
+            persisting: None,
+            persisted_at: 0,
+            stopping: false,
+            halted: false,
+            settings,
+        }
+    }
+
+    /// One step. `now`: Unix milliseconds; an earlier time counts as the latest seen. `random`: 64 unpredictable bits.
+    pub fn handle(&mut self, now: u64, random: u64, event: Event) -> Vec<Action> {
+        self.now = self.now.max(now);
+        let mut actions = Vec::new();
+        match event {
+            Event::Tick => {}
+            Event::Restored(restored) => self.restored(*restored, &mut actions),
+            Event::RestoreFailed => (self.restoring, self.restore_wanted) = (false, true),
+            Event::Polled(polled) => self.polled(polled),
+            Event::Loaded(messages) => self.loaded(messages, &mut actions),
+            Event::LoadFailed => self.loading = false,
+            Event::Attempted { sequence, answer } => self.attempted(sequence, answer, random, &mut actions),
+            Event::Persisted { version } => self.persisted(version),
+            Event::PersistFailed => {
+                if let Some(batch) = self.persisting.take() {
+                    self.journal.put_back(batch);
+                }
+                self.restore_wanted = true;
+            }
+            Event::Stop => self.stopping = true,
+        }
+        if !self.halted {
+            self.advance(&mut actions);
+        }
+        actions
+    }
+
+    /// Whether everything that was under way is finished and durable, after [`Event::Stop`].
+    pub fn is_drained(&self) -> bool {
+        self.halted || (self.under_way.is_empty() && self.journal.is_empty() && self.persisting.is_none())
+    }
+
+    /// How things stand.
+    pub fn snapshot(&self) -> Snapshot {
+        Snapshot {
+            under_way: self.under_way.len(),
+            window: self.window.len(),
+            watermark: self.durable.watermark(),
+            paused: self.control.paused,
+            breaker: self.breaker.name(),
+        }
+    }
+
+    fn advance(&mut self, actions: &mut Vec<Action>) {
+        self.restore(actions);
+        if self.started {
+            self.window.wake(self.now);
+            self.send(actions);
+            self.load(actions);
+        }
+        self.persist(actions);
+        actions.extend(self.next_wake().map(|at| Action::Wake { at }));
+    }
+
+    fn load(&mut self, actions: &mut Vec<Action>) {
+        let low = LOW_WATER.max(4 * self.settings.concurrency as usize);
+        let limit = self.room().min(MAX_LOAD);
+        let idle = self.loading || self.stopping || self.control.paused;
+        if idle || limit == 0 || self.window.ready() >= low {
+            return;
+        }
+        self.loading = true;
+        let limit = u32::try_from(limit).unwrap_or(u32::MAX);
+        actions.push(Action::Load {
+            after: self.position,
+            limit,
+        });
+    }
+
+    /// How many more messages may be loaded.
+    fn room(&self) -> usize {
+        if self.window.bytes() >= WINDOW_BYTES {
+            0
+        } else {
+            WINDOW.saturating_sub(self.window.len())
+        }
+    }
+
+    fn loaded(&mut self, messages: Vec<Message>, actions: &mut Vec<Action>) {
+        self.loading = false;
+        for message in messages {
+            let sequence = message.sequence;
+            if sequence <= self.position {
+                continue;
+            }
+            // Sequences are dense: what is missing was removed by retention.
+            let (start, end) = (self.position + 1, sequence - 1);
+            if self.durable.lag(start, end) > 0 {
+                self.journal.push(Change::Skipped { start, end });
+                actions.push(Action::Note(Note::Skipped { start, end }));
+            }
+            self.position = sequence;
+            if !self.durable.contains(sequence) && !self.window.contains(sequence) {
+                let counter = self.counters.remove(&sequence);
+                self.window.insert(message, counter);
+            }
+        }
+    }
+
+    fn send(&mut self, actions: &mut Vec<Action>) {
+        let concurrency = self.settings.concurrency as usize;
+        while self.may_send() && self.under_way.len() < concurrency && self.pacer.next_at() <= self.now {
+            if self.window.ready() == 0 {
+                return;
+            }
+            let Some(permit) = self.breaker.begin(self.now) else {
+                return;
+            };
+            let Some((sequence, slot)) = self.window.begin(permit.probe, self.now) else {
+                return;
+            };
+            let (message, attempt) = (Arc::clone(&slot.message), slot.attempts.saturating_add(1));
+            self.pacer.take(self.now);
+            self.under_way.insert(sequence, permit);
+            actions.push(Action::Send { message, attempt });
+        }
+    }
+
+    fn may_send(&self) -> bool {
+        self.started && !self.stopping && !self.control.paused
+    }
+
+    fn attempted(&mut self, sequence: u64, answer: Answer, random: u64, actions: &mut Vec<Action>) {
+        let Some(permit) = self.under_way.remove(&sequence) else {
+            return;
+        };
+        let change = self.breaker.record(permit, verdict(&answer), self.now, random);
+        actions.extend(change.map(|change| Action::Note(Note::Breaker(change))));
+        if self.window.slot_mut(sequence).is_none_or(|slot| slot.obsolete) {
+            self.window.finish(sequence);
+            return;
+        }
+        match answer {
+            Answer::Status {
+                status: 200..=299, ..
+            } => {
+                let entry = self.window.finish(sequence).is_none_or(|slot| slot.entry);
+                self.journal.push(Change::Delivered { sequence, entry });
+            }
+            Answer::Status { status: 410, .. } => {
+                self.window.release(sequence);
+                if !self.control.paused {
+                    self.control = Control::paused(PauseReason::Gone, self.now);
+                    self.journal.push(Change::Control(self.control.clone()));
+                    actions.push(Action::Note(Note::Paused));
+                }
+            }
+            Answer::Status {
+                status,
+                retry_after_ms,
+            } => {
+                let asked = retry_after_ms.filter(|_| matches!(status, 429 | 503));
+                self.failed(
+                    sequence,
+                    &format!("the origin answered {status}"),
+                    asked,
+                    random,
+                    actions,
+                );
+            }
+            Answer::Timeout => self.failed(
+                sequence,
+                "the origin did not answer in time",
+                None,
+                random,
+                actions,
+            ),
+            Answer::Connect(why) => self.failed(sequence, &why, None, random, actions),
+        }
+    }
+
+    fn failed(
+        &mut self,
+        sequence: u64,
+        error: &str,
+        asked: Option<u64>,
+        random: u64,
+        actions: &mut Vec<Action>,
+    ) {
+        let Some(slot) = self.window.slot_mut(sequence) else {
+            return;
+        };
+        slot.attempts = slot.attempts.saturating_add(1);
+        slot.last_error = Some(bounded_error(error));
+        if let Some(wait) = self.settings.schedule.wait_ms(slot.attempts, random, asked) {
+            slot.next_at = self.now.saturating_add(wait);
+            slot.entry = true;
+            let waiting = slot.waiting();
+            self.window.wait(sequence);
+            self.journal.push(Change::Retry { sequence, waiting });
+            return;
+        }
+        let Some(slot) = self.window.finish(sequence) else {
+            return;
+        };
+        let letter = DeadLetter {
+            id: slot.message.id.clone(),
+            sequence,
+            attempts: slot.attempts,
+            last_error: slot.last_error.unwrap_or_default(),
+            first_at: slot.first_at.unwrap_or(self.now),
+            died_at: self.now,
+            message: StoredMessage::of(&slot.message),
+        };
+        actions.push(Action::Note(Note::Dead {
+            sequence,
+            id: letter.id.clone(),
+            attempts: letter.attempts,
+            error: letter.last_error.clone(),
+        }));
+        self.journal.push(Change::Dead {
+            letter,
+            redriven: slot.redriven,
+        });
+    }
+
+    fn persist(&mut self, actions: &mut Vec<Action>) {
+        if !self.may_persist() || self.now < self.persist_at() {
+            return;
+        }
+        let (batch, commit) = self.journal.take(&self.keys, &self.durable, self.version);
+        self.persisting = Some(batch);
+        self.persisted_at = self.now;
+        actions.push(Action::Persist(commit));
+    }
+
+    fn may_persist(&self) -> bool {
+        self.started && !self.restoring && self.persisting.is_none() && !self.journal.is_empty()
+    }
+
+    fn persist_at(&self) -> u64 {
+        if self.stopping {
+            0
+        } else {
+            self.persisted_at.saturating_add(PERSIST_INTERVAL_MS)
+        }
+    }
+
+    fn persisted(&mut self, version: u64) {
+        let Some(batch) = self.persisting.take() else {
+            return;
+        };
+        if batch.sets_control() {
+            self.control_version = version;
+        }
+        self.durable = batch.progress;
+        self.version = Some(version);
+    }
+
+    /// The next time at which something can be done that no event will announce.
+    fn next_wake(&self) -> Option<u64> {
+        let persist = self.may_persist().then(|| self.persist_at());
+        let (mut send, mut waiting) = (None, None);
+        if self.may_send() {
+            waiting = self.window.next_waiting();
+            if self.window.ready() > 0 && self.under_way.len() < self.settings.concurrency as usize {
+                send = Some(self.pacer.next_at().max(self.breaker.open_until().unwrap_or(0)));
+            }
+        }
+        [persist, send, waiting]
+            .into_iter()
+            .flatten()
+            .filter(|&at| at > self.now)
+            .min()
+    }
+}
+
+/// What an answer says about the origin, as distinct from the message.
+fn verdict(answer: &Answer) -> Verdict {
+    match answer {
+        Answer::Status { status: 410, .. } => Verdict::Neither,
+        Answer::Status {
+            status: 429 | 500..=599,
+            retry_after_ms,
+        } => Verdict::Failure {
+            retry_after_ms: *retry_after_ms,
+        },
+        Answer::Status { .. } => Verdict::Success,
+        Answer::Timeout | Answer::Connect(_) => Verdict::Failure { retry_after_ms: None },
+    }
+}
