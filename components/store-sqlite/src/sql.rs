@@ -98,5 +98,5 @@ DELETE FROM buckets WHERE key IN (
 
 /// What buckets hold, without taking: key, units.
 pub const LOOK: &str = concat!(include_str!("sql/levels.sql"), "SELECT key, units FROM levels");
-/// Takes: key, units afterwards, whether it was granted.
+/// Takes: key, units it holds now, whether all was granted; without buckets that are full where it was not.
 pub const TAKE: &str = concat!(include_str!("sql/levels.sql"), include_str!("sql/take.sql"));

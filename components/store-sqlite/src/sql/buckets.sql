@@ -5,7 +5,8 @@ CREATE TABLE IF NOT EXISTS buckets (
   last INTEGER NOT NULL,
   token INTEGER NOT NULL,          -- units of a token
   full_at INTEGER NOT NULL,
-  taken INTEGER NOT NULL           -- whether the last take of it was granted
+  level INTEGER NOT NULL,          -- what the last take of it found (refused) or left (granted)
+  taken INTEGER NOT NULL           -- whether it was granted
 ) STRICT, WITHOUT ROWID;
 
 CREATE INDEX IF NOT EXISTS buckets_by_full ON buckets (full_at);

@@ -2,7 +2,7 @@
 -- a list of [key, token, rate, full, cost], in units, each key once. A clock that stepped back stands still.
 WITH found AS MATERIALIZED (
   SELECT a.value ->> 0 AS key, a.value ->> 1 AS token, a.value ->> 2 AS rate, a.value ->> 3 AS full,
-    a.value ->> 4 AS cost,
+    a.value ->> 4 AS cost, b.units AS held, b.token AS held_token, b.last, b.full_at,
     max(coalesce(b.last, ?2), ?2) AS now,
     max(?2 - coalesce(b.last, ?2), 0) AS elapsed,
     CASE
@@ -19,7 +19,7 @@ WITH found AS MATERIALIZED (
   FROM json_each(?1) AS a LEFT JOIN buckets AS b ON b.key = a.value ->> 0
 ),
 levels AS MATERIALIZED (
-  SELECT key, token, rate, full, cost, now,
+  SELECT key, token, rate, full, cost, now, held, held_token, last, full_at,
     -- Elapsed time times rate may overflow, but not before the bucket is full.
     CASE WHEN elapsed >= (full - units + rate - 1) / rate THEN full ELSE units + elapsed * rate END AS units
   FROM found

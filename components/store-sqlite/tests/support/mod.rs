@@ -68,13 +68,22 @@ impl Connection for Link {
 pub struct Native {
     directory: TempDir,
     connections: RefCell<[Option<Rc<Link>>; 2]>,
-    /// Added to the wall clock, nanoseconds.
-    pub skew_ns: Cell<i64>,
+    /// Nanoseconds since 1970; the wall clock until it is set.
+    clock_ns: Cell<Option<u64>>,
 }
 
 impl Native {
     pub fn path(&self) -> std::path::PathBuf {
         self.directory.path().join("sqlite_db.db")
+    }
+
+    pub fn set_now_ns(&self, now: u64) {
+        self.clock_ns.set(Some(now));
+    }
+
+    /// As the end of an instance does.
+    pub fn close(&self) {
+        self.connections.take();
     }
 
     pub fn raw(&self) -> rusqlite::Connection {
@@ -105,8 +114,8 @@ impl Database for Native {
     }
 
     fn now_ns(&self) -> u64 {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos() as i64;
-        (now + self.skew_ns.get()) as u64
+        let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos() as u64;
+        self.clock_ns.get().unwrap_or(wall)
     }
 
     fn random(&self) -> u64 {
@@ -125,7 +134,7 @@ impl Fixture {
         let native = Native {
             directory: TempDir::new().unwrap(),
             connections: RefCell::default(),
-            skew_ns: Cell::new(0),
+            clock_ns: Cell::new(None),
         };
         Self::on(Rc::new(native))
     }
