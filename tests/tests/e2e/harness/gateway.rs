@@ -109,7 +109,10 @@ impl Gateway {
     /// The shared gateway of this host.
     pub async fn shared(host: Host) -> Shared {
         let cell = &SHARED[usize::from(host == Host::Spin)];
-        Shared(cell.get_or_init(|| Self::begin(host, Serve::with_key(ADMIN_KEY), "", None)).await)
+        Shared(
+            cell.get_or_init(|| Self::begin(host, Serve::with_key(ADMIN_KEY), "", None))
+                .await,
+        )
     }
 
     /// A gateway of this case's own. `settings` is TOML that is added to what all gateways have.
@@ -131,9 +134,17 @@ impl Gateway {
     }
 
     async fn begin(host: Host, serve: Serve, settings: &str, room: Option<SemaphorePermit<'static>>) -> Self {
-        let server = if settings.contains("[server]") { String::new() } else { format!("[server]\n{PUBLIC_URL}") };
+        let server = if settings.contains("[server]") {
+            String::new()
+        } else {
+            format!("[server]\n{PUBLIC_URL}")
+        };
         let directory = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("the directory is ours");
-        fs::write(directory.path().join("tollgate.toml"), format!("{server}{SETTINGS}\n{settings}\n")).expect("it is ours");
+        fs::write(
+            directory.path().join("tollgate.toml"),
+            format!("{server}{SETTINGS}\n{settings}\n"),
+        )
+        .expect("it is ours");
         let client = reqwest::Client::builder()
             .redirect(reqwest::redirect::Policy::none())
             .no_proxy()
@@ -193,7 +204,12 @@ impl Gateway {
 
     /// What it has written to stderr.
     pub fn stderr(&self) -> String {
-        self.program.lock().unwrap().as_ref().map(Program::stderr).unwrap_or_default()
+        self.program
+            .lock()
+            .unwrap()
+            .as_ref()
+            .map(Program::stderr)
+            .unwrap_or_default()
     }
 
     /// Where its settings and its store are.
@@ -249,8 +265,17 @@ impl Gateway {
     /// A new API key with these scopes.
     pub async fn key(&self, scopes: &[&str]) -> String {
         let body = json!({"name": "of a case", "scopes": scopes});
-        let made = self.post("/api/keys").key(ADMIN_KEY).json(&body).send().await.expect(201);
-        made.json()["key"].as_str().expect("a new key is shown").to_owned()
+        let made = self
+            .post("/api/keys")
+            .key(ADMIN_KEY)
+            .json(&body)
+            .send()
+            .await
+            .expect(201);
+        made.json()["key"]
+            .as_str()
+            .expect("a new key is shown")
+            .to_owned()
     }
 
     /// Every message of a topic, from the first.
@@ -283,7 +308,10 @@ impl Drop for Shared {
         if std::thread::panicking()
             && let Some(program) = &*self.0.program.lock().unwrap()
         {
-            eprintln!("--- the end of the shared gateway's stderr ---\n{}", program.tail());
+            eprintln!(
+                "--- the end of the shared gateway's stderr ---\n{}",
+                program.tail()
+            );
         }
     }
 }

@@ -15,7 +15,8 @@ const MAX_HEADERS: usize = 64;
 /// Sends bytes on a connection of their own and reads what is answered until the connection closes, or the answer is
 /// complete by its `Content-Length`.
 pub async fn exchange(address: &str, request: &[u8]) -> Answer {
-    let line = String::from_utf8_lossy(request.split(|b| *b == b'\r').next().unwrap_or_default()).into_owned();
+    let line =
+        String::from_utf8_lossy(request.split(|b| *b == b'\r').next().unwrap_or_default()).into_owned();
     let talk = async {
         let mut stream = TcpStream::connect(address).await.expect("the gateway listens");
         // The gateway may answer, and close, before it has read everything.
@@ -30,7 +31,9 @@ pub async fn exchange(address: &str, request: &[u8]) -> Answer {
         }
         received
     };
-    let received = tokio::time::timeout(TIMEOUT, talk).await.expect("an answer in time");
+    let received = tokio::time::timeout(TIMEOUT, talk)
+        .await
+        .expect("an answer in time");
     parse(&received, &line)
         .unwrap_or_else(|| panic!("{line}: no whole answer:\n{}", String::from_utf8_lossy(&received)))
 }
@@ -50,7 +53,9 @@ fn parse(received: &[u8], line: &str) -> Option<Answer> {
     let body = match value("transfer-encoding") {
         Some("chunked") => unchunk(&received[end..])?,
         _ => {
-            let length = value("content-length").and_then(|length| length.parse().ok()).unwrap_or(0);
+            let length = value("content-length")
+                .and_then(|length| length.parse().ok())
+                .unwrap_or(0);
             received.get(end..end + length)?.to_vec()
         }
     };
