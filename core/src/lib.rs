@@ -27,6 +27,7 @@ pub mod relay;
 pub mod retry;
 pub mod route;
 pub mod router;
+pub mod schema;
 pub mod subscriptions;
 pub mod template;
 pub mod time;

@@ -9,12 +9,7 @@ use rusqlite::{Connection, OpenFlags};
 
 use super::options::{OpenError, Options};
 
-/// The tables, in SQL. The store component for Spin creates the same ones.
-pub const SCHEMA: &str = include_str!("schema.sql");
-/// The schema's version, in `meta` and `PRAGMA user_version`.
-pub const SCHEMA_VERSION: i64 = 1;
-/// `PRAGMA application_id` of our files: "Toll".
-pub const APPLICATION_ID: i64 = 0x546f_6c6c;
+pub use tollgate_core::schema::{APPLICATION_ID, SQL as SCHEMA, VERSION as SCHEMA_VERSION};
 
 /// Before 3.51.3 a checkpoint could lose what a second connection had just committed to the WAL.
 const OLDEST_SQLITE: i32 = 3_051_003;

@@ -1,0 +1,46 @@
+//! What a new connection needs before it is used.
+
+use tollgate_core::schema;
+
+use crate::database::{Connection, Failure, Purpose, Row, Value};
+use crate::sql;
+
+/// Sets the connection up and makes the tables where they are missing. May be repeated, and be done by many at once.
+pub async fn prepare<C: Connection>(connection: &C, purpose: Purpose) -> Result<(), Failure> {
+    let mut ignore = |_: Row| Ok(true);
+    let synchronous = match purpose {
+        Purpose::Durable => sql::DURABLE,
+        Purpose::Relaxed => sql::RELAXED,
+    };
+    for pragma in sql::PRAGMAS.into_iter().chain([synchronous]) {
+        match connection.execute(pragma, Vec::new(), &mut ignore).await {
+            Err(failure @ Failure::Busy(_)) => return Err(failure),
+            // A backend that has no such setting (libSQL) has its own durability, and SQLite's default is FULL.
+            Ok(()) | Err(_) => {}
+        }
+    }
+    if number(connection, sql::IS_READY).await? == Some(0) {
+        for statement in sql::creation() {
+            connection.execute(&statement, Vec::new(), &mut ignore).await?;
+        }
+    }
+    match number(connection, sql::SCHEMA_VERSION).await? {
+        Some(schema::VERSION) => Ok(()),
+        found => Err(Failure::NotDone(format!(
+            "the database's tables have version {found:?}, this component knows {}",
+            schema::VERSION
+        ))),
+    }
+}
+
+async fn number<C: Connection>(connection: &C, sql: &str) -> Result<Option<i64>, Failure> {
+    let mut found = None;
+    let mut keep = |row: Row| {
+        if let Some(Value::Integer(number)) = row.0.first() {
+            found = Some(*number);
+        }
+        Ok(true)
+    };
+    connection.execute(sql, Vec::new(), &mut keep).await?;
+    Ok(found)
+}

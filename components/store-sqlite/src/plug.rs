@@ -1,0 +1,124 @@
+//! The component: the exports of `store-plug`, answered on `spin:sqlite`.
+
+mod convert;
+mod spin;
+
+use std::rc::Rc;
+
+use tollgate_core::commit as core;
+use tollgate_core::ports::{Buckets as _, Store as _};
+
+use crate::buckets::SqliteBuckets;
+use crate::store::SqliteStore;
+use spin::Spin;
+
+/// Generated from `wit/edge.wit`.
+#[allow(missing_docs, clippy::all, unsafe_code, reason = "generated")]
+mod bindings {
+    wit_bindgen::generate!({ path: "../../wit", world: "store-plug" });
+    use super::Plug;
+    export!(Plug);
+}
+
+use bindings::exports::tollgate::edge::{buckets as wit_buckets, store as wit};
+
+struct Plug;
+
+thread_local! {
+    // Kept for the life of the instance, with the connections.
+    static DATABASE: Rc<Spin> = Rc::default();
+    static STORE: Rc<SqliteStore<Spin>> = Rc::new(SqliteStore::new(DATABASE.with(Rc::clone)));
+    static BUCKETS: Rc<SqliteBuckets<Spin>> = Rc::new(SqliteBuckets::new(DATABASE.with(Rc::clone)));
+}
+
+fn store() -> Rc<SqliteStore<Spin>> {
+    STORE.with(Rc::clone)
+}
+
+/// Goes on after the call has returned: nobody waits for it.
+fn afterwards(store: &Rc<SqliteStore<Spin>>, version: Option<u64>) {
+    let due = version.filter(|version| crate::maintain::is_due(*version));
+    if due.is_none() && !store.has_work() {
+        return;
+    }
+    let store = Rc::clone(store);
+    wit_bindgen::spawn(async move {
+        store.work().await;
+        if let Some(version) = due {
+            store.maintain(version).await;
+        }
+    });
+}
+
+impl wit::Guest for Plug {
+    async fn commit(transaction: wit::Transaction) -> Result<wit::Outcome, wit::StoreError> {
+        let store = store();
+        let outcome = store.commit(transaction.into()).await;
+        let version = match &outcome {
+            Ok(core::Outcome::Committed(committed)) => Some(committed.version),
+            _ => None,
+        };
+        afterwards(&store, version);
+        Ok(outcome?.into())
+    }
+
+    fn submit(transaction: wit::Transaction) {
+        store().submit(transaction.into());
+    }
+
+    async fn get(partition: String, keys: Vec<String>) -> Result<Vec<Option<wit::Entry>>, wit::StoreError> {
+        let store = store();
+        let entries = store.get(&partition, &keys).await;
+        afterwards(&store, None);
+        Ok(entries?.into_iter().map(|entry| entry.map(Into::into)).collect())
+    }
+
+    /// Nothing is kept in memory: other instances write too.
+    fn get_now(_partition: String, _keys: Vec<String>) -> Option<Vec<Option<wit::Entry>>> {
+        None
+    }
+
+    async fn scan(
+        prefix: String,
+        after: Option<String>,
+        limit: u32,
+    ) -> Result<Vec<wit::Item>, wit::StoreError> {
+        let items = store().scan(&prefix, after.as_deref(), limit).await?;
+        Ok(items.into_iter().map(Into::into).collect())
+    }
+
+    async fn read(
+        topic: String,
+        after: u64,
+        limit: u32,
+        wait: u32,
+    ) -> Result<Vec<wit::Message>, wit::StoreError> {
+        let messages = store().read(&topic, after, limit, wait).await?;
+        Ok(messages.into_iter().map(Into::into).collect())
+    }
+
+    async fn topics(after: Option<String>, limit: u32) -> Result<Vec<wit::Topic>, wit::StoreError> {
+        let topics = store().topics(after.as_deref(), limit).await?;
+        Ok(topics.into_iter().map(Into::into).collect())
+    }
+}
+
+impl wit_buckets::Guest for Plug {
+    async fn take(
+        buckets: Vec<wit_buckets::Bucket>,
+    ) -> Result<Vec<wit_buckets::Level>, wit_buckets::TakeError> {
+        let engine = BUCKETS.with(Rc::clone);
+        let levels = engine.take(buckets.into_iter().map(Into::into).collect()).await;
+        if engine.is_due() {
+            wit_bindgen::spawn(async move { engine.maintain().await });
+        }
+        Ok(levels?.into_iter().map(Into::into).collect())
+    }
+
+    /// Nothing is kept in memory: other instances take too.
+    fn take_now(
+        _buckets: Vec<wit_buckets::Bucket>,
+    ) -> Option<Result<Vec<wit_buckets::Level>, wit_buckets::TakeError>> {
+        None
+    }
+}

@@ -1,0 +1,102 @@
+//! All SQL of the component. Each statement is complete in itself: Spin keeps nothing together but one `execute`.
+
+use tollgate_core::schema;
+
+/// What a commit is inserted into. The number grows with every change of the trigger, so that instances of an older
+/// version keep theirs.
+pub const COMMIT_VIEW: &str =
+    "CREATE VIEW IF NOT EXISTS tollgate_commit_1 (body, bytes, now) AS SELECT NULL, NULL, NULL";
+
+const BUCKETS: &str = include_str!("sql/buckets.sql");
+const TRIGGER: &str = include_str!("sql/trigger.sql");
+/// A value, from the column `template`: literal bytes, or parts put together.
+const RENDER: &str = include_str!("sql/render.sql");
+
+/// Whether everything that [`creation`] makes is there: its last object.
+pub const IS_READY: &str = "SELECT count(*) FROM sqlite_schema WHERE name = 'tollgate_commit_1_insert'";
+/// The version of the tables.
+pub const SCHEMA_VERSION: &str = "SELECT value FROM meta WHERE name = 'schema'";
+
+/// The statements that make the tables, the view and, last, its trigger. Each may be repeated.
+pub fn creation() -> Vec<String> {
+    let tables = [schema::SQL, BUCKETS]
+        .into_iter()
+        .flat_map(|sql| sql.split(";\n"));
+    let mut statements: Vec<String> = tables
+        .map(str::trim)
+        .filter(|sql| !sql.is_empty())
+        .map(str::to_owned)
+        .collect();
+    statements.push(format!("PRAGMA application_id = {}", schema::APPLICATION_ID));
+    statements.push(format!("PRAGMA user_version = {}", schema::VERSION));
+    statements.push(COMMIT_VIEW.to_owned());
+    statements.push(TRIGGER.replace("@render", RENDER));
+    statements
+}
+
+/// Per connection, before anything else. Spin cannot run two statements as one, so no transaction ever stays open.
+///
+/// `wal_autocheckpoint` is off because of a defect of SQLite before 3.51.3 (Spin has 3.49): a checkpoint that runs
+/// while another connection commits can lose that commit. [`CHECKPOINT`] keeps writers out instead.
+pub const PRAGMAS: [&str; 4] = [
+    "PRAGMA busy_timeout = 250",
+    "PRAGMA journal_mode = WAL",
+    "PRAGMA wal_autocheckpoint = 0",
+    "PRAGMA journal_size_limit = 67108864",
+];
+/// A commit is on the disk when it returns.
+pub const DURABLE: &str = "PRAGMA synchronous = FULL";
+/// It is there with the next durable one, or the next checkpoint. A process that dies loses nothing; a machine may.
+pub const RELAXED: &str = "PRAGMA synchronous = NORMAL";
+/// Copies the log into the database, with the write lock held.
+pub const CHECKPOINT: &str = "PRAGMA wal_checkpoint(FULL)";
+
+/// One commit: ?1 its body, ?2 its values. One row: version, time, sums, sequences (the last two as JSON).
+pub const COMMIT: &str = include_str!("sql/commit.sql");
+
+/// The entries of ?1, a list of keys, by their place in it.
+pub const GET: &str = "
+SELECT k.key, e.value, e.version, e.expires FROM json_each(?1) AS k JOIN entries AS e ON e.key = k.value
+WHERE e.expires IS NULL OR e.expires > max((SELECT value FROM meta WHERE name = 'now'),
+  CAST(round(unixepoch('subsec') * 1000) AS INTEGER))";
+
+/// Live entries from ?1 to before ?2 (to the end if null), ?3 of them.
+pub const SCAN: &str = "
+SELECT key, value, version, expires FROM entries
+WHERE key >= ?1 AND key < coalesce(?2, x'') AND (expires IS NULL OR expires > max(
+  (SELECT value FROM meta WHERE name = 'now'), CAST(round(unixepoch('subsec') * 1000) AS INTEGER)))
+ORDER BY key LIMIT ?3";
+
+/// Messages of ?1 after ?2, ?3 of them.
+pub const READ: &str = "
+SELECT sequence, id, key, type, content_type, time, payload FROM messages
+WHERE topic = ?1 AND sequence > ?2 ORDER BY sequence LIMIT ?3";
+
+/// Topics after ?1, ?2 of them.
+pub const TOPICS: &str = "
+SELECT name, last,
+  (SELECT sequence FROM messages WHERE topic = name ORDER BY sequence LIMIT 1),
+  (SELECT time FROM messages WHERE topic = name ORDER BY sequence LIMIT 1),
+  (SELECT time FROM messages WHERE topic = name ORDER BY sequence DESC LIMIT 1)
+FROM topics WHERE name > ?1 ORDER BY name LIMIT ?2";
+
+/// Removes ?1 entries that have expired.
+pub const SWEEP_ENTRIES: &str = "
+DELETE FROM entries WHERE key IN (SELECT key FROM entries WHERE expires <= max(
+  (SELECT value FROM meta WHERE name = 'now'), CAST(round(unixepoch('subsec') * 1000) AS INTEGER))
+ORDER BY expires LIMIT ?1)";
+/// Removes ?1 idempotence ids that are to be forgotten.
+pub const SWEEP_IDS: &str = "
+DELETE FROM idempotence WHERE id IN (SELECT id FROM idempotence WHERE expires <= max(
+  (SELECT value FROM meta WHERE name = 'now'), CAST(round(unixepoch('subsec') * 1000) AS INTEGER))
+ORDER BY expires LIMIT ?1)";
+/// Removes the ?1 buckets that are full soonest: those that are full already at ?2, and those beyond the ?3 that may
+/// be kept.
+pub const SWEEP_BUCKETS: &str = "
+DELETE FROM buckets WHERE key IN (
+  SELECT key FROM buckets WHERE full_at <= ?2 OR (SELECT count(*) FROM buckets) > ?3 ORDER BY full_at LIMIT ?1)";
+
+/// What buckets hold, without taking: key, units.
+pub const LOOK: &str = concat!(include_str!("sql/levels.sql"), "SELECT key, units FROM levels");
+/// Takes: key, units afterwards, whether it was granted.
+pub const TAKE: &str = concat!(include_str!("sql/levels.sql"), include_str!("sql/take.sql"));

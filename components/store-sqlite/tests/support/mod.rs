@@ -1,0 +1,191 @@
+//! A database for tests: what Spin offers, by rusqlite.
+
+#![allow(dead_code, reason = "each test binary uses its part")]
+
+use std::cell::{Cell, RefCell};
+use std::ops::Deref;
+use std::rc::Rc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use rusqlite::types::Value as Sql;
+use tempfile::TempDir;
+use tollgate_core::commit::{Commit, Entry, Item, Message, Outcome, StoreError, Topic};
+use tollgate_core::ports::Store;
+use tollgate_store_sqlite::database::{Connection, Database, Each, Failure, Purpose, Row, Value};
+use tollgate_store_sqlite::store::SqliteStore;
+
+pub struct Link(pub rusqlite::Connection);
+
+fn failure(error: rusqlite::Error) -> Failure {
+    Failure::from_message(error.to_string())
+}
+
+impl Connection for Link {
+    async fn execute(&self, sql: &str, parameters: Vec<Value>, each: Each<'_>) -> Result<(), Failure> {
+        // Lets others in between, as a call to Spin does.
+        tokio::task::yield_now().await;
+        let parameters = parameters.into_iter().map(|value| match value {
+            Value::Null => Sql::Null,
+            Value::Integer(n) => Sql::Integer(n),
+            Value::Text(text) => Sql::Text(text),
+            Value::Blob(bytes) => Sql::Blob(bytes),
+        });
+        let mut statement = self.0.prepare_cached(sql).map_err(failure)?;
+        let columns = statement.column_count();
+        let mut rows = statement
+            .query(rusqlite::params_from_iter(parameters))
+            .map_err(failure)?;
+        while let Some(row) = rows.next().map_err(failure)? {
+            let value = |column| match row.get(column).unwrap() {
+                Sql::Null => Value::Null,
+                Sql::Integer(n) => Value::Integer(n),
+                Sql::Text(text) => Value::Text(text),
+                Sql::Blob(bytes) => Value::Blob(bytes),
+                Sql::Real(real) => panic!("no column of ours is real: {real}"),
+            };
+            if !each(Row((0..columns).map(value).collect()))? {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn execute_now(&self, sql: &str, parameters: Vec<Value>) -> Result<(), Failure> {
+        futures::FutureExt::now_or_never(async {
+            // The one yield: nobody else runs.
+            let mut ignore = |_| Ok(true);
+            let mut run = std::pin::pin!(self.execute(sql, parameters, &mut ignore));
+            loop {
+                if let Some(done) = futures::FutureExt::now_or_never(run.as_mut()) {
+                    break done;
+                }
+            }
+        })
+        .unwrap()
+    }
+}
+
+pub struct Native {
+    directory: TempDir,
+    connections: RefCell<[Option<Rc<Link>>; 2]>,
+    /// Added to the wall clock, nanoseconds.
+    pub skew_ns: Cell<i64>,
+}
+
+impl Native {
+    pub fn path(&self) -> std::path::PathBuf {
+        self.directory.path().join("sqlite_db.db")
+    }
+
+    pub fn raw(&self) -> rusqlite::Connection {
+        rusqlite::Connection::open(self.path()).unwrap()
+    }
+}
+
+impl Database for Native {
+    type Connection = Link;
+
+    async fn connection(&self, purpose: Purpose) -> Result<Rc<Link>, Failure> {
+        if let Some(open) = self.opened(purpose) {
+            return Ok(open);
+        }
+        let link = Link(self.raw());
+        tollgate_store_sqlite::prepare(&link, purpose).await?;
+        let link = Rc::new(link);
+        self.connections.borrow_mut()[purpose as usize] = Some(Rc::clone(&link));
+        Ok(link)
+    }
+
+    fn opened(&self, purpose: Purpose) -> Option<Rc<Link>> {
+        self.connections.borrow()[purpose as usize].clone()
+    }
+
+    async fn pause(&self, ms: u64) {
+        sleep(ms).await;
+    }
+
+    fn now_ns(&self) -> u64 {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos() as i64;
+        (now + self.skew_ns.get()) as u64
+    }
+
+    fn random(&self) -> u64 {
+        self.now_ns() >> 3
+    }
+}
+
+/// A store in a directory of its own.
+pub struct Fixture {
+    pub database: Rc<Native>,
+    store: SqliteStore<Native>,
+}
+
+impl Fixture {
+    pub fn new() -> Self {
+        let native = Native {
+            directory: TempDir::new().unwrap(),
+            connections: RefCell::default(),
+            skew_ns: Cell::new(0),
+        };
+        Self::on(Rc::new(native))
+    }
+
+    pub fn on(database: Rc<Native>) -> Self {
+        Self {
+            store: SqliteStore::new(Rc::clone(&database)),
+            database,
+        }
+    }
+}
+
+impl Deref for Fixture {
+    type Target = SqliteStore<Native>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.store
+    }
+}
+
+/// As the component does around each call.
+impl Store for Fixture {
+    async fn commit(&self, commit: Commit) -> Result<Outcome, StoreError> {
+        let outcome = self.store.commit(commit).await;
+        self.store.work().await;
+        if let Ok(Outcome::Committed(committed)) = &outcome {
+            self.store.maintain(committed.version).await;
+        }
+        outcome
+    }
+
+    fn submit(&self, commit: Commit) {
+        self.store.submit(commit);
+    }
+
+    async fn get(&self, partition: &str, keys: &[String]) -> Result<Vec<Option<Entry>>, StoreError> {
+        self.store.get(partition, keys).await
+    }
+
+    async fn scan(&self, prefix: &str, after: Option<&str>, limit: u32) -> Result<Vec<Item>, StoreError> {
+        self.store.scan(prefix, after, limit).await
+    }
+
+    async fn read(&self, topic: &str, after: u64, limit: u32, wait: u32) -> Result<Vec<Message>, StoreError> {
+        self.store.read(topic, after, limit, wait).await
+    }
+
+    async fn topics(&self, after: Option<&str>, limit: u32) -> Result<Vec<Topic>, StoreError> {
+        self.store.topics(after, limit).await
+    }
+}
+
+pub async fn sleep(ms: u64) {
+    tokio::time::sleep(Duration::from_millis(ms)).await;
+}
+
+pub fn run(case: impl Future<Output = ()>) {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .build()
+        .unwrap()
+        .block_on(case);
+}
