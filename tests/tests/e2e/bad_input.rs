@@ -6,7 +6,13 @@ use crate::harness::{ADMIN_KEY, Answer, Gateway, Host, unique};
 
 /// What bad input must not change: everything of this caller that can be listed.
 async fn everything(gateway: &Gateway, key: &str, topic: &str) -> Value {
-    let links = gateway.get("/api/links?limit=500").key(key).send().await.expect(200).json();
+    let links = gateway
+        .get("/api/links?limit=500")
+        .key(key)
+        .send()
+        .await
+        .expect(200)
+        .json();
     let messages = gateway.messages(topic).await;
     json!({ "links": links, "messages": messages })
 }
@@ -21,7 +27,13 @@ fn link_with(member: &str, value: Value) -> Value {
 pub async fn bad_links_are_refused_by_field(host: Host) {
     let gateway = Gateway::shared(host).await;
     let (key, topic) = (gateway.key(&["links"]).await, unique("untouched"));
-    gateway.post("/api/links").key(&key).json(&link_with("title", json!("there before"))).send().await.expect(201);
+    gateway
+        .post("/api/links")
+        .key(&key)
+        .json(&link_with("title", json!("there before")))
+        .send()
+        .await
+        .expect(201);
     let before = everything(&gateway, &key, &topic).await;
     let url = |url: &str| json!({ "url": url });
     let long = format!("https://example.com/{}", "x".repeat(2_048));
@@ -59,9 +71,15 @@ pub async fn bad_links_are_refused_by_field(host: Host) {
         (link_with("maxVisits", json!(-5)), "#/maxVisits"),
         (link_with("maxVisits", json!(1.5)), "#/maxVisits"),
         (link_with("maxVisits", json!("5")), "#/maxVisits"),
-        (link_with("expiresAt", json!("2001-01-01T00:00:00Z")), "#/expiresAt"),
+        (
+            link_with("expiresAt", json!("2001-01-01T00:00:00Z")),
+            "#/expiresAt",
+        ),
         (link_with("expiresAt", json!("tomorrow")), "#/expiresAt"),
-        (link_with("expiresAt", json!("2027-02-30T00:00:00Z")), "#/expiresAt"),
+        (
+            link_with("expiresAt", json!("2027-02-30T00:00:00Z")),
+            "#/expiresAt",
+        ),
         (link_with("expiresAt", json!(1_800_000_000)), "#/expiresAt"),
         (link_with("expireAfterIdle", json!(0)), "#/expireAfterIdle"),
         (link_with("fallbackUrl", json!("javascript:1")), "#/fallbackUrl"),
@@ -103,20 +121,41 @@ pub async fn bad_campaigns_and_keys_are_refused_by_field(host: Host) {
         (with("topic", json!("No/Topic")), "#/topic"),
         (with("extra", json!({})), "#/extra"),
         (json!({ "id": id }), "#/quantity"),
-        (json!({ "id": id, "quantity": 1, "startsAt": "2030-01-02T00:00:00Z", "endsAt": "2030-01-01T00:00:00Z" }), "#/endsAt"),
+        (
+            json!({ "id": id, "quantity": 1, "startsAt": "2030-01-02T00:00:00Z", "endsAt": "2030-01-01T00:00:00Z" }),
+            "#/endsAt",
+        ),
     ] {
-        let answer = gateway.post("/api/campaigns").key(ADMIN_KEY).json(&body).send().await;
+        let answer = gateway
+            .post("/api/campaigns")
+            .key(ADMIN_KEY)
+            .json(&body)
+            .send()
+            .await;
         assert!(answer.status == 400, "{body}\n{}", answer.shown());
         answer.names(pointer);
     }
-    gateway.get(&format!("/api/campaigns/{id}")).send().await.problem(404, "not-found");
+    gateway
+        .get(&format!("/api/campaigns/{id}"))
+        .send()
+        .await
+        .problem(404, "not-found");
     for (body, pointer) in [
         (json!({ "name": "", "scopes": ["links"] }), "#/name"),
         (json!({ "name": "n", "scopes": [] }), "#/scopes"),
         (json!({ "name": "n", "scopes": ["root"] }), "#/scopes/0"),
-        (json!({ "name": "n", "scopes": ["links"], "expiresAt": "2001-01-01T00:00:00Z" }), "#/expiresAt"),
+        (
+            json!({ "name": "n", "scopes": ["links"], "expiresAt": "2001-01-01T00:00:00Z" }),
+            "#/expiresAt",
+        ),
     ] {
-        gateway.post("/api/keys").key(ADMIN_KEY).json(&body).send().await.names(pointer);
+        gateway
+            .post("/api/keys")
+            .key(ADMIN_KEY)
+            .json(&body)
+            .send()
+            .await
+            .names(pointer);
     }
 }
 
@@ -125,7 +164,11 @@ pub async fn bodies_that_are_no_json_are_refused(host: Host) {
     let (key, topic) = (gateway.key(&["links"]).await, unique("untouched"));
     let before = everything(&gateway, &key, &topic).await;
     let deep = format!("{{\"url\":{}{}}}", "[".repeat(20_000), "]".repeat(20_000));
-    let deep_unknown = format!("{{\"url\":\"https://example.com/\",\"x\":{}{}}}", "{\"a\":".repeat(5_000), "1}".repeat(5_000));
+    let deep_unknown = format!(
+        "{{\"url\":\"https://example.com/\",\"x\":{}{}}}",
+        "{\"a\":".repeat(5_000),
+        "1}".repeat(5_000)
+    );
     for body in [
         "".as_bytes(),
         b"{",
@@ -142,7 +185,10 @@ pub async fn bodies_that_are_no_json_are_refused(host: Host) {
         deep.as_bytes(),
         deep_unknown.as_bytes(),
     ] {
-        let call = gateway.post("/api/links").key(&key).header("content-type", "application/json");
+        let call = gateway
+            .post("/api/links")
+            .key(&key)
+            .header("content-type", "application/json");
         let answer = call.body(body.to_vec()).send().await;
         let start = String::from_utf8_lossy(&body[..body.len().min(80)]).into_owned();
         assert!(answer.status == 400, "{start}\n{}", answer.shown());
@@ -150,7 +196,12 @@ pub async fn bodies_that_are_no_json_are_refused(host: Host) {
         let pointer = errors[0]["pointer"].as_str().unwrap_or_default();
         assert!(pointer.starts_with('#'), "{start}\n{}", answer.shown());
     }
-    for media in ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x", "nonsense"] {
+    for media in [
+        "text/plain",
+        "application/x-www-form-urlencoded",
+        "multipart/form-data; boundary=x",
+        "nonsense",
+    ] {
         let call = gateway.post("/api/links").key(&key).header("content-type", media);
         let answer = call.body("{\"url\":\"https://example.com/\"}").send().await;
         answer.problem(415, "unsupported-media-type");
@@ -162,7 +213,11 @@ pub async fn huge_bodies_are_refused(host: Host) {
     let gateway = Gateway::shared(host).await;
     let (key, topic) = (gateway.key(&["links"]).await, unique("untouched"));
     let before = everything(&gateway, &key, &topic).await;
-    for (path, size) in [("/api/links", 10 << 20), ("/signup", 10 << 20), ("/signup", (64 << 10) + 1)] {
+    for (path, size) in [
+        ("/api/links", 10 << 20),
+        ("/signup", 10 << 20),
+        ("/signup", (64 << 10) + 1),
+    ] {
         let head = format!(
             "POST {path} HTTP/1.1\r\nhost: short.test\r\nconnection: close\r\nauthorization: Bearer {key}\r\n\
              content-type: application/json\r\ncontent-length: {size}\r\n\r\n"
@@ -180,7 +235,12 @@ pub async fn huge_bodies_are_refused(host: Host) {
         request.extend_from_slice(b"\r\n0\r\n\r\n");
         gateway.raw(&request).await.problem(413, "content-too-large");
     }
-    let just_fits = gateway.post("/signup").client("c").body(vec![b' '; 64 << 10]).send().await;
+    let just_fits = gateway
+        .post("/signup")
+        .client("c")
+        .body(vec![b' '; 64 << 10])
+        .send()
+        .await;
     just_fits.expect(202);
     assert_eq!(everything(&gateway, &key, &topic).await, before);
 }
@@ -192,7 +252,10 @@ pub async fn heads_that_are_too_large_are_refused(host: Host) {
         many.push_str(&format!("x-header-{n}: {n}\r\n"));
     }
     assert_eq!(gateway.raw(format!("{many}\r\n")).await.status, 431);
-    let long = format!("GET /health/live HTTP/1.1\r\nhost: short.test\r\nx-long: {}\r\n\r\n", "x".repeat(200_000));
+    let long = format!(
+        "GET /health/live HTTP/1.1\r\nhost: short.test\r\nx-long: {}\r\n\r\n",
+        "x".repeat(200_000)
+    );
     assert_eq!(gateway.raw(long).await.status, 431);
     gateway.get("/health/live").send().await.expect(200);
 }
@@ -209,7 +272,11 @@ pub async fn bytes_that_are_no_request_are_refused(host: Host) {
         format!("POST /api/links HTTP/1.1\r\ncontent-length: 5\r\ncontent-length: 6\r\n{host_line}"),
     ] {
         let answer = gateway.raw(&request).await;
-        assert!((400..500).contains(&answer.status), "{request:?}\n{}", answer.shown());
+        assert!(
+            (400..500).contains(&answer.status),
+            "{request:?}\n{}",
+            answer.shown()
+        );
     }
     gateway.get("/health/live").send().await.expect(200);
 }
@@ -235,7 +302,9 @@ pub async fn odd_paths_are_found_nowhere(host: Host) {
         "/api/messages/%2e%2e",
         "/api/links/x/unknown",
     ] {
-        let request = format!("GET {path} HTTP/1.1\r\nhost: short.test\r\nconnection: close\r\nauthorization: Bearer {ADMIN_KEY}\r\n\r\n");
+        let request = format!(
+            "GET {path} HTTP/1.1\r\nhost: short.test\r\nconnection: close\r\nauthorization: Bearer {ADMIN_KEY}\r\n\r\n"
+        );
         gateway.raw(request).await.problem(404, "not-found");
     }
     let long = format!("/{}", "x".repeat(4_000));
@@ -298,7 +367,11 @@ pub async fn wrong_methods_are_told_the_right_ones(host: Host) {
         let answer = gateway.call(method, path).key(ADMIN_KEY).send().await;
         let allowed = allow(&answer);
         for one in expected {
-            assert!(allowed.iter().any(|allowed| allowed == one), "{one}\n{}", answer.shown());
+            assert!(
+                allowed.iter().any(|allowed| allowed == one),
+                "{one}\n{}",
+                answer.shown()
+            );
         }
     }
 }
@@ -313,17 +386,52 @@ pub async fn bad_headers_are_refused_by_name(host: Host) {
         ("idempotency-key", "\"\""),
         ("idempotency-key", "\"open"),
     ] {
-        let answer = gateway.post("/signup").client("c").header(name, value).json(&json!({})).send().await;
+        let answer = gateway
+            .post("/signup")
+            .client("c")
+            .header(name, value)
+            .json(&json!({}))
+            .send()
+            .await;
         assert!(answer.status == 400, "{name}: {value}\n{}", answer.shown());
         answer.names(&format!("header:{name}"));
     }
     let campaign = unique("headers");
     let body = json!({ "id": campaign, "quantity": 5 });
-    gateway.post("/api/campaigns").key(ADMIN_KEY).json(&body).send().await.expect(201);
+    gateway
+        .post("/api/campaigns")
+        .key(ADMIN_KEY)
+        .json(&body)
+        .send()
+        .await
+        .expect(201);
     let path = format!("/api/campaigns/{campaign}/claims");
-    gateway.post(&path).user("two words").json(&json!({})).send().await.names("header:x-user-id");
-    gateway.post(&path).user(&long).json(&json!({})).send().await.names("header:x-user-id");
-    gateway.post(&path).user("u").json(&json!({ "x": 1 })).send().await.names("#/x");
-    let state = gateway.get(&format!("/api/campaigns/{campaign}")).send().await.expect(200).json();
+    gateway
+        .post(&path)
+        .user("two words")
+        .json(&json!({}))
+        .send()
+        .await
+        .names("header:x-user-id");
+    gateway
+        .post(&path)
+        .user(&long)
+        .json(&json!({}))
+        .send()
+        .await
+        .names("header:x-user-id");
+    gateway
+        .post(&path)
+        .user("u")
+        .json(&json!({ "x": 1 }))
+        .send()
+        .await
+        .names("#/x");
+    let state = gateway
+        .get(&format!("/api/campaigns/{campaign}"))
+        .send()
+        .await
+        .expect(200)
+        .json();
     assert_eq!(state["admitted"], 0);
 }

@@ -18,7 +18,13 @@ async fn campaign(gateway: &Gateway, quantity: u64, fields: Value) -> String {
     let mut body = json!({ "id": id, "quantity": quantity });
     let members = fields.as_object().expect("fields are an object").clone();
     body.as_object_mut().unwrap().extend(members);
-    gateway.post("/api/campaigns").key(ADMIN_KEY).json(&body).send().await.expect(201);
+    gateway
+        .post("/api/campaigns")
+        .key(ADMIN_KEY)
+        .json(&body)
+        .send()
+        .await
+        .expect(201);
     id
 }
 
@@ -27,11 +33,21 @@ fn claims(campaign: &str) -> String {
 }
 
 async fn claim(gateway: &Gateway, campaign: &str, user: &str) -> Answer {
-    gateway.post(&claims(campaign)).user(user).json(&json!({})).send().await
+    gateway
+        .post(&claims(campaign))
+        .user(user)
+        .json(&json!({}))
+        .send()
+        .await
 }
 
 async fn state(gateway: &Gateway, campaign: &str) -> Value {
-    gateway.get(&format!("/api/campaigns/{campaign}")).send().await.expect(200).json()
+    gateway
+        .get(&format!("/api/campaigns/{campaign}"))
+        .send()
+        .await
+        .expect(200)
+        .json()
 }
 
 /// The messages that announce a campaign's claims, in order.
@@ -43,10 +59,19 @@ async fn announced(gateway: &Gateway, topic: &str, campaign: &str) -> Vec<Value>
 
 /// Every user of a crowd claims once. Gives the admitted claims by user; whoever is not admitted must be told that
 /// all is sold out.
-async fn rush(gateway: &Gateway, campaign: &str, users: usize, connections: usize) -> BTreeMap<String, Value> {
+async fn rush(
+    gateway: &Gateway,
+    campaign: &str,
+    users: usize,
+    connections: usize,
+) -> BTreeMap<String, Value> {
     let path = claims(campaign);
     let answers = crowd(connections, 0..users, |n| {
-        gateway.post(&path).user(&format!("user-{n}")).json(&json!({})).send()
+        gateway
+            .post(&path)
+            .user(&format!("user-{n}"))
+            .json(&json!({}))
+            .send()
     })
     .await;
     let mut admitted = BTreeMap::new();
@@ -67,10 +92,16 @@ async fn rush(gateway: &Gateway, campaign: &str, users: usize, connections: usiz
 /// Sequences 1..=quantity without a gap, in claims or in announcements.
 #[track_caller]
 fn assert_dense<'a>(sequences: impl Iterator<Item = &'a Value>, quantity: u64) {
-    let sequences: Vec<u64> = sequences.map(|s| s.as_u64().expect("a sequence is a number")).collect();
+    let sequences: Vec<u64> = sequences
+        .map(|s| s.as_u64().expect("a sequence is a number"))
+        .collect();
     assert_eq!(sequences.len() as u64, quantity, "{sequences:?}");
     let distinct: BTreeSet<u64> = sequences.into_iter().collect();
-    assert_eq!(distinct, (1..=quantity).collect(), "sequences have gaps or repetitions");
+    assert_eq!(
+        distinct,
+        (1..=quantity).collect(),
+        "sequences have gaps or repetitions"
+    );
 }
 
 /// State and queue agree: the messages tell exactly the admitted claims, in order of admission.
@@ -81,7 +112,9 @@ fn assert_announced(messages: &[Value], admitted: &BTreeMap<String, Value>) {
     for message in messages {
         let data = &message["data"];
         let user = data["user"].as_str().expect("a claim has a user");
-        let claim = admitted.get(user).unwrap_or_else(|| panic!("nobody was admitted as {user}: {message}"));
+        let claim = admitted
+            .get(user)
+            .unwrap_or_else(|| panic!("nobody was admitted as {user}: {message}"));
         assert_eq!(message["type"], "coupon.claimed");
         assert_eq!(message["key"], user);
         assert_eq!(data["claim"], claim["id"]);
@@ -104,7 +137,10 @@ pub async fn exactly_n_of_a_crowd_are_admitted(host: Host) {
     assert_dense(admitted.values().map(|claim| &claim["sequence"]), quantity);
     assert_announced(&announced(&gateway, "coupon", &campaign).await, &admitted);
     let state = state(&gateway, &campaign).await;
-    assert_eq!((&state["admitted"], &state["remaining"]), (&json!(quantity), &json!(0)));
+    assert_eq!(
+        (&state["admitted"], &state["remaining"]),
+        (&json!(quantity), &json!(0))
+    );
     assert_eq!(state["state"], "soldOut");
 }
 
@@ -125,7 +161,10 @@ pub async fn ten_thousand_users_get_a_hundred_units_and_the_origin_hears_of_each
     assert_dense(admitted.values().map(|claim| &claim["sequence"]), QUANTITY);
     assert_announced(&announced(&gateway, "coupon", &campaign).await, &admitted);
     let delivered = eventually("a hundred messages reach the origin", async || {
-        let bodies = origin.taken().into_iter().map(|delivery| (delivery.id().to_owned(), delivery));
+        let bodies = origin
+            .taken()
+            .into_iter()
+            .map(|delivery| (delivery.id().to_owned(), delivery));
         let distinct: BTreeMap<_, _> = bodies.collect();
         (distinct.len() as u64 >= QUANTITY).then_some(distinct)
     })
@@ -133,7 +172,10 @@ pub async fn ten_thousand_users_get_a_hundred_units_and_the_origin_hears_of_each
     assert_eq!(delivered.len() as u64, QUANTITY);
     for delivery in delivered.values() {
         assert!(delivery.is_signed(), "{delivery:?}");
-        assert_eq!((delivery.path.as_str(), delivery.header("ce-type")), ("/coupons", "coupon.claimed"));
+        assert_eq!(
+            (delivery.path.as_str(), delivery.header("ce-type")),
+            ("/coupons", "coupon.claimed")
+        );
         let data: Value = serde_json::from_slice(&delivery.body).expect("a claim is announced in JSON");
         let user = data["user"].as_str().expect("a claim has a user");
         assert_eq!(admitted[user]["id"], data["claim"]);
@@ -144,14 +186,22 @@ pub async fn one_user_is_admitted_once_however_often_it_asks(host: Host) {
     let gateway = Gateway::shared(host).await;
     let campaign = campaign(&gateway, 10, json!({})).await;
     let path = claims(&campaign);
-    let answers = crowd(50, 0..50, |_| gateway.post(&path).user("the-same").json(&json!({})).send()).await;
+    let answers = crowd(50, 0..50, |_| {
+        gateway.post(&path).user("the-same").json(&json!({})).send()
+    })
+    .await;
     let (won, lost): (Vec<_>, Vec<_>) = answers.into_iter().partition(|answer| answer.status == 201);
     assert_eq!(won.len(), 1);
     let claim = won[0].json()["claim"].clone();
     for answer in lost {
         let problem = answer.problem(409, "already-claimed");
         assert_eq!(problem["claim"]["id"], claim["id"], "{}", answer.shown());
-        assert_eq!(problem["claim"]["sequence"], claim["sequence"], "{}", answer.shown());
+        assert_eq!(
+            problem["claim"]["sequence"],
+            claim["sequence"],
+            "{}",
+            answer.shown()
+        );
     }
     assert_eq!(state(&gateway, &campaign).await["admitted"], 1);
     assert_eq!(announced(&gateway, "coupon", &campaign).await.len(), 1);

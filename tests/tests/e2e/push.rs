@@ -51,8 +51,13 @@ async fn sign_up(gateway: &Arc<Gateway>, count: usize) -> BTreeMap<u64, String> 
 
 async fn one(gateway: &Gateway, key: usize, n: usize) -> (u64, String) {
     loop {
-        let call = gateway.post("/signup").client("shop").header("idempotency-key", &format!("\"n-{n}\""));
-        let call = call.header("x-partition-key", &format!("key-{key}")).json(&json!({ "n": n, "key": key }));
+        let call = gateway
+            .post("/signup")
+            .client("shop")
+            .header("idempotency-key", &format!("\"n-{n}\""));
+        let call = call
+            .header("x-partition-key", &format!("key-{key}"))
+            .json(&json!({ "n": n, "key": key }));
         match call.attempt().await {
             Ok(answer) if answer.status != 503 => {
                 let body = answer.expect(202).json();
@@ -75,19 +80,33 @@ async fn all_delivered(origin: &Origin, accepted: &BTreeMap<u64, String>) {
         ids.is_subset(&distinct).then_some(taken)
     })
     .await;
-    let sequences: BTreeMap<&str, u64> = accepted.iter().map(|(sequence, id)| (id.as_str(), *sequence)).collect();
+    let sequences: BTreeMap<&str, u64> = accepted
+        .iter()
+        .map(|(sequence, id)| (id.as_str(), *sequence))
+        .collect();
     let mut first_seen = BTreeSet::new();
     let mut last_of_key = BTreeMap::<u64, (u64, u64)>::new();
     for delivery in &taken {
-        let sequence = *sequences.get(delivery.id()).unwrap_or_else(|| panic!("nobody sent {delivery:?}"));
+        let sequence = *sequences
+            .get(delivery.id())
+            .unwrap_or_else(|| panic!("nobody sent {delivery:?}"));
         assert!(delivery.is_signed(), "{delivery:?}");
-        assert_eq!((delivery.header("ce-id"), delivery.header("ce-specversion")), (delivery.id(), "1.0"));
+        assert_eq!(
+            (delivery.header("ce-id"), delivery.header("ce-specversion")),
+            (delivery.id(), "1.0")
+        );
         let body: Value = serde_json::from_slice(&delivery.body).expect("the body as it was sent");
-        let (key, n) = (body["key"].as_u64().expect("a key"), body["n"].as_u64().expect("a number"));
+        let (key, n) = (
+            body["key"].as_u64().expect("a key"),
+            body["n"].as_u64().expect("a number"),
+        );
         if first_seen.insert(sequence)
             && let Some((before, n_before)) = last_of_key.insert(key, (sequence, n))
         {
-            assert!(sequence > before && n > n_before, "key {key}: {n} after {n_before}");
+            assert!(
+                sequence > before && n > n_before,
+                "key {key}: {n} after {n_before}"
+            );
         }
     }
 }
@@ -99,11 +118,20 @@ pub async fn every_sign_up_reaches_an_origin_that_refuses_a_third(host: Host) {
     let accepted = sign_up(&gateway, SIGN_UPS).await;
     assert_eq!(accepted.len(), SIGN_UPS);
     all_delivered(&origin, &accepted).await;
-    assert!(origin.deliveries().len() > SIGN_UPS, "some were refused, and sent again");
+    assert!(
+        origin.deliveries().len() > SIGN_UPS,
+        "some were refused, and sent again"
+    );
     // What became of each is on record.
     for id in accepted.values() {
         eventually("the record says delivered", async || {
-            let record = gateway.get(&format!("/api/messages/{id}")).client("shop").send().await.expect(200).json();
+            let record = gateway
+                .get(&format!("/api/messages/{id}"))
+                .client("shop")
+                .send()
+                .await
+                .expect(200)
+                .json();
             let delivery = &record["deliveries"][0];
             assert_eq!(delivery["subscription"], "origin", "{record}");
             (delivery["state"] == "delivered").then_some(())
@@ -115,7 +143,10 @@ pub async fn every_sign_up_reaches_an_origin_that_refuses_a_third(host: Host) {
 pub async fn slow_origin_gets_everything_and_no_more_at_once_than_it_takes(host: Host) {
     use std::sync::atomic::{AtomicUsize, Ordering};
     let origin = Origin::start().await;
-    origin.behave(|_| Reply { delay: Duration::from_millis(100), ..Reply::status(204) });
+    origin.behave(|_| Reply {
+        delay: Duration::from_millis(100),
+        ..Reply::status(204)
+    });
     let more = format!("concurrency = 5\n{PATIENT}");
     let gateway = Arc::new(Gateway::start(host, &subscribed(&origin, &more)).await);
     let accepted = sign_up(&gateway, 60).await;
@@ -130,8 +161,15 @@ pub async fn slow_origin_gets_everything_and_no_more_at_once_than_it_takes(host:
         () = all_delivered(&origin, &accepted) => {}
         () = watch => {}
     }
-    assert!((2..=5).contains(&most.into_inner()), "at most five at once, and not one by one");
-    assert_eq!(origin.deliveries().len(), 60, "slow is not failed: nothing is sent twice");
+    assert!(
+        (2..=5).contains(&most.into_inner()),
+        "at most five at once, and not one by one"
+    );
+    assert_eq!(
+        origin.deliveries().len(),
+        60,
+        "slow is not failed: nothing is sent twice"
+    );
 }
 
 pub async fn origin_that_goes_down_gets_the_rest_when_it_is_back(host: Host) {
@@ -143,12 +181,24 @@ pub async fn origin_that_goes_down_gets_the_rest_when_it_is_back(host: Host) {
     let while_down = sign_up_after(&gateway, 20, 120).await;
     accepted.extend(while_down);
     let lag = |view: Value| view["subscriptions"][0]["lag"].as_u64();
-    let view = gateway.get("/api/topics/signup").key(ADMIN_KEY).send().await.expect(200).json();
+    let view = gateway
+        .get("/api/topics/signup")
+        .key(ADMIN_KEY)
+        .send()
+        .await
+        .expect(200)
+        .json();
     assert!(lag(view.clone()).is_some_and(|lag| lag > 0), "{view}");
     origin.up();
     all_delivered(&origin, &accepted).await;
     eventually("nothing is left to do", async || {
-        let view = gateway.get("/api/topics/signup").key(ADMIN_KEY).send().await.expect(200).json();
+        let view = gateway
+            .get("/api/topics/signup")
+            .key(ADMIN_KEY)
+            .send()
+            .await
+            .expect(200)
+            .json();
         (lag(view) == Some(0)).then_some(())
     })
     .await;
@@ -194,7 +244,15 @@ async fn deliveries_go_on(host: Host, end: impl AsyncFn(&Gateway)) {
         .messages("signup")
         .await
         .iter()
-        .map(|m| (m["sequence"].as_u64().unwrap(), m["id"].as_str().unwrap().to_owned()))
+        .map(|m| {
+            (
+                m["sequence"].as_u64().unwrap(),
+                m["id"].as_str().unwrap().to_owned(),
+            )
+        })
         .collect();
-    assert_eq!(read, accepted, "the topic holds what was acknowledged, and nothing twice");
+    assert_eq!(
+        read, accepted,
+        "the topic holds what was acknowledged, and nothing twice"
+    );
 }

@@ -29,7 +29,12 @@ async fn insist(gateway: Arc<Gateway>, path: String, user: String, journal: Jour
             continue;
         };
         match answer.status {
-            201 => drop(journal.lock().unwrap().insert(user, answer.json()["claim"].clone())),
+            201 => drop(
+                journal
+                    .lock()
+                    .unwrap()
+                    .insert(user, answer.json()["claim"].clone()),
+            ),
             409 => {
                 let claim = answer.problem(409, "already-claimed")["claim"].clone();
                 journal.lock().unwrap().insert(user, claim);
@@ -61,7 +66,12 @@ pub async fn kill_nine_in_the_middle_of_ten_thousand_claims(host: Host) {
         }
     };
     let clients = crowd(CONNECTIONS, 0..USERS, |n| {
-        insist(Arc::clone(&gateway), path.clone(), format!("user-{n}"), Arc::clone(&journal))
+        insist(
+            Arc::clone(&gateway),
+            path.clone(),
+            format!("user-{n}"),
+            Arc::clone(&journal),
+        )
     });
     tokio::join!(killer, clients);
     assert_eq!(killed.load(Ordering::Relaxed), KILLS.len());
@@ -69,11 +79,18 @@ pub async fn kill_nine_in_the_middle_of_ten_thousand_claims(host: Host) {
     gateway.kill();
     gateway.restart().await;
     let journal = journal.lock().unwrap().clone();
-    assert_eq!(journal.len() as u64, QUANTITY, "everybody was answered, and N were admitted");
+    assert_eq!(
+        journal.len() as u64,
+        QUANTITY,
+        "everybody was answered, and N were admitted"
+    );
     assert_dense(journal.values().map(|claim| &claim["sequence"]), QUANTITY);
     assert_announced(&announced(&gateway, "coupon", &campaign).await, &journal);
     let state = state(&gateway, &campaign).await;
-    assert_eq!((&state["admitted"], &state["remaining"]), (&json!(QUANTITY), &json!(0)));
+    assert_eq!(
+        (&state["admitted"], &state["remaining"]),
+        (&json!(QUANTITY), &json!(0))
+    );
     let kept = crowd(CONNECTIONS, journal.keys().cloned(), |user| {
         gateway.get(&format!("{path}/{user}")).user(&user).send()
     })
@@ -81,6 +98,9 @@ pub async fn kill_nine_in_the_middle_of_ten_thousand_claims(host: Host) {
     for (answer, claim) in kept.into_iter().zip(journal.values()) {
         let claims = answer.expect(200).json()["claims"].clone();
         assert_eq!(claims.as_array().map(Vec::len), Some(1), "{claims}");
-        assert_eq!((&claims[0]["id"], &claims[0]["sequence"]), (&claim["id"], &claim["sequence"]));
+        assert_eq!(
+            (&claims[0]["id"], &claims[0]["sequence"]),
+            (&claim["id"], &claim["sequence"])
+        );
     }
 }

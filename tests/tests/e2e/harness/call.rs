@@ -36,7 +36,8 @@ impl Call {
     }
 
     pub fn json(self, body: &Value) -> Self {
-        self.header("content-type", "application/json").body(body.to_string())
+        self.header("content-type", "application/json")
+            .body(body.to_string())
     }
 
     pub fn body(mut self, body: impl Into<reqwest::Body>) -> Self {
@@ -111,7 +112,11 @@ impl Answer {
     /// It must be a complete problem document of this status and type (`urn:tollgate:problem:<slug>`, or a URI).
     #[track_caller]
     pub fn problem(&self, status: u16, slug: &str) -> Value {
-        assert!(self.status == status, "expected {status} {slug}\n{}", self.shown());
+        assert!(
+            self.status == status,
+            "expected {status} {slug}\n{}",
+            self.shown()
+        );
         assert!(
             self.maybe_header("content-type") == Some("application/problem+json"),
             "not a problem document\n{}",
@@ -124,9 +129,17 @@ impl Answer {
             false => format!("urn:tollgate:problem:{slug}"),
         };
         assert!(document["type"] == uri, "expected {uri}\n{}", self.shown());
-        assert!(document["status"] == status, "another status inside\n{}", self.shown());
+        assert!(
+            document["status"] == status,
+            "another status inside\n{}",
+            self.shown()
+        );
         let told = |member: &str| document[member].as_str().is_some_and(|text| !text.is_empty());
-        assert!(told("title") && told("detail"), "no title or detail\n{}", self.shown());
+        assert!(
+            told("title") && told("detail"),
+            "no title or detail\n{}",
+            self.shown()
+        );
         document
     }
 
@@ -142,7 +155,9 @@ impl Answer {
     pub fn points_at(&self, pointer: &str) {
         let document = self.json();
         let errors = document["errors"].as_array().cloned().unwrap_or_default();
-        let found = errors.iter().any(|error| error["pointer"] == pointer && error["detail"].is_string());
+        let found = errors
+            .iter()
+            .any(|error| error["pointer"] == pointer && error["detail"].is_string());
         assert!(found, "errors do not name {pointer}\n{}", self.shown());
     }
 

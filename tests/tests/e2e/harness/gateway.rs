@@ -87,8 +87,8 @@ topic = "signup"
 "#;
 
 static ROOM: Semaphore = Semaphore::const_new(GATEWAYS);
-/// One per host; they end with the tests.
-static SHARED: [OnceCell<Gateway>; 2] = [const { OnceCell::const_new() }; 2];
+/// One per host, or why there is none; they end with the tests.
+static SHARED: [OnceCell<Result<Gateway, String>>; 2] = [const { OnceCell::const_new() }; 2];
 
 /// A gateway with a store of its own.
 pub struct Gateway {
@@ -109,7 +109,11 @@ impl Gateway {
     /// The shared gateway of this host.
     pub async fn shared(host: Host) -> Shared {
         let cell = &SHARED[usize::from(host == Host::Spin)];
-        Shared(cell.get_or_init(|| Self::begin(host, Serve::with_key(ADMIN_KEY), "", None)).await)
+        let started = cell.get_or_init(|| Self::begin(host, Serve::with_key(ADMIN_KEY), "", None));
+        match started.await {
+            Ok(gateway) => Shared(gateway),
+            Err(why) => panic!("the shared gateway did not start: {why}"),
+        }
     }
 
     /// A gateway of this case's own. `settings` is TOML that is added to what all gateways have.
@@ -120,20 +124,33 @@ impl Gateway {
     /// The same, with a command line of the case's own.
     pub async fn start_as(host: Host, serve: Serve, settings: &str) -> Self {
         let room = ROOM.acquire().await.expect("it is never closed");
-        Self::begin(host, serve, settings, Some(room)).await
+        let started = Self::begin(host, serve, settings, Some(room)).await;
+        started.unwrap_or_else(|why| panic!("the gateway did not start: {why}"))
     }
 
     /// A gateway of this case's own, behind a proxy with this network.
     pub async fn start_trusting(host: Host, network: &str, settings: &str) -> Self {
         let settings = format!("{settings}\n[server]\n{PUBLIC_URL}trusted_proxies = [\"{network}\"]");
-        let room = ROOM.acquire().await.expect("it is never closed");
-        Self::begin(host, Serve::with_key(ADMIN_KEY), &settings, Some(room)).await
+        Self::start(host, &settings).await
     }
 
-    async fn begin(host: Host, serve: Serve, settings: &str, room: Option<SemaphorePermit<'static>>) -> Self {
-        let server = if settings.contains("[server]") { String::new() } else { format!("[server]\n{PUBLIC_URL}") };
+    async fn begin(
+        host: Host,
+        serve: Serve,
+        settings: &str,
+        room: Option<SemaphorePermit<'static>>,
+    ) -> Result<Self, String> {
+        let server = if settings.contains("[server]") {
+            String::new()
+        } else {
+            format!("[server]\n{PUBLIC_URL}")
+        };
         let directory = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("the directory is ours");
-        fs::write(directory.path().join("tollgate.toml"), format!("{server}{SETTINGS}\n{settings}\n")).expect("it is ours");
+        fs::write(
+            directory.path().join("tollgate.toml"),
+            format!("{server}{SETTINGS}\n{settings}\n"),
+        )
+        .expect("it is ours");
         let client = reqwest::Client::builder()
             .redirect(reqwest::redirect::Policy::none())
             .no_proxy()
@@ -150,12 +167,16 @@ impl Gateway {
             _room: room,
             directory,
         };
-        gateway.restart().await;
-        gateway
+        gateway.launch().await.map(|()| gateway)
     }
 
     /// Starts the program (again) on the same store. It may listen elsewhere than before.
     pub async fn restart(&self) {
+        let started = self.launch().await;
+        started.unwrap_or_else(|why| panic!("the gateway did not start again: {why}"));
+    }
+
+    async fn launch(&self) -> Result<(), String> {
         let directory = self.directory.path();
         let (program, base) = match self.host {
             Host::Native => {
@@ -170,9 +191,9 @@ impl Gateway {
                 (program, ready.map(|()| base))
             }
         };
-        let base = base.unwrap_or_else(|why| panic!("the gateway did not start: {why}"));
-        *self.base.lock().unwrap() = base;
+        *self.base.lock().unwrap() = base?;
         *self.program.lock().unwrap() = Some(program);
+        Ok(())
     }
 
     /// Ends it as a power cut would.
@@ -193,7 +214,12 @@ impl Gateway {
 
     /// What it has written to stderr.
     pub fn stderr(&self) -> String {
-        self.program.lock().unwrap().as_ref().map(Program::stderr).unwrap_or_default()
+        self.program
+            .lock()
+            .unwrap()
+            .as_ref()
+            .map(Program::stderr)
+            .unwrap_or_default()
     }
 
     /// Where its settings and its store are.
@@ -249,8 +275,17 @@ impl Gateway {
     /// A new API key with these scopes.
     pub async fn key(&self, scopes: &[&str]) -> String {
         let body = json!({"name": "of a case", "scopes": scopes});
-        let made = self.post("/api/keys").key(ADMIN_KEY).json(&body).send().await.expect(201);
-        made.json()["key"].as_str().expect("a new key is shown").to_owned()
+        let made = self
+            .post("/api/keys")
+            .key(ADMIN_KEY)
+            .json(&body)
+            .send()
+            .await
+            .expect(201);
+        made.json()["key"]
+            .as_str()
+            .expect("a new key is shown")
+            .to_owned()
     }
 
     /// Every message of a topic, from the first.
@@ -283,7 +318,10 @@ impl Drop for Shared {
         if std::thread::panicking()
             && let Some(program) = &*self.0.program.lock().unwrap()
         {
-            eprintln!("--- the end of the shared gateway's stderr ---\n{}", program.tail());
+            eprintln!(
+                "--- the end of the shared gateway's stderr ---\n{}",
+                program.tail()
+            );
         }
     }
 }

@@ -72,11 +72,16 @@ pub fn binary() -> PathBuf {
     }
     // …/release/deps/e2e-…
     let this = env::current_exe().unwrap_or_default();
-    let beside = this.ancestors().nth(2).map(|directory| directory.join("tollgate"));
+    let beside = this
+        .ancestors()
+        .nth(2)
+        .map(|directory| directory.join("tollgate"));
     let workspace = root().join("target/release/tollgate");
     let found = beside.into_iter().chain([workspace]).find(|path| path.is_file());
     found.unwrap_or_else(|| {
-        panic!("there is no gateway to test: run `cargo xtask test`, or set TOLLGATE_BIN to a tollgate binary")
+        panic!(
+            "there is no gateway to test: run `cargo xtask test`, or set TOLLGATE_BIN to a tollgate binary"
+        )
     })
 }
 

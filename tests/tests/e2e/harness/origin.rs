@@ -71,7 +71,10 @@ pub struct Origin {
 
 impl Delivery {
     pub fn header(&self, name: &str) -> &str {
-        self.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or("")
+        self.headers
+            .get(name)
+            .and_then(|value| value.to_str().ok())
+            .unwrap_or("")
     }
 
     /// The message's id, which stays the same however often it is delivered.
@@ -86,12 +89,16 @@ impl Delivery {
 
     /// Standard Webhooks: `v1,` and the base64 of HMAC-SHA-256 over `id.timestamp.body`, among others.
     pub fn is_signed(&self) -> bool {
-        let key = STANDARD.decode(SECRET.trim_start_matches("whsec_")).expect("the secret is base64");
+        let key = STANDARD
+            .decode(SECRET.trim_start_matches("whsec_"))
+            .expect("the secret is base64");
         let mut mac = Hmac::<Sha256>::new_from_slice(&key).expect("any length will do");
         mac.update(format!("{}.{}.", self.id(), self.header("webhook-timestamp")).as_bytes());
         mac.update(&self.body);
         let expected = format!("v1,{}", STANDARD.encode(mac.finalize().into_bytes()));
-        self.header("webhook-signature").split(' ').any(|signature| signature == expected)
+        self.header("webhook-signature")
+            .split(' ')
+            .any(|signature| signature == expected)
     }
 }
 
@@ -190,14 +197,18 @@ async fn serve(listener: TcpListener, state: Arc<Mutex<State>>) {
         let Ok((stream, _)) = accepted else { continue };
         let state = Arc::clone(&state);
         let service = hyper::service::service_fn(move |request| answer(Arc::clone(&state), request));
-        let connection = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service);
+        let connection =
+            hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service);
         connections.spawn(async move {
             let _ = connection.await;
         });
     }
 }
 
-async fn answer(state: Arc<Mutex<State>>, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
+async fn answer(
+    state: Arc<Mutex<State>>,
+    request: Request<Incoming>,
+) -> Result<Response<Full<Bytes>>, Infallible> {
     let (head, body) = request.into_parts();
     let Ok(body) = body.collect().await else {
         return Ok(Response::new(Full::default())); // nobody is there to read it

@@ -76,11 +76,7 @@ impl Program {
     }
 
     /// The first line on stdout that `pick` makes something of, or why there is none.
-    pub async fn line<T>(
-        &mut self,
-        pick: impl Fn(&str) -> Option<T>,
-        within: Duration,
-    ) -> Result<T, String> {
+    pub async fn line<T>(&mut self, pick: impl Fn(&str) -> Option<T>, within: Duration) -> Result<T, String> {
         let deadline = Instant::now() + within;
         loop {
             match tokio::time::timeout_at(deadline, self.lines.recv()).await {

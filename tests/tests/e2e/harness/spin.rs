@@ -61,7 +61,8 @@ fn install(directory: &Path) {
     fs::create_dir_all(&built).expect("the directory is ours");
     fs::copy(root.join("spin.toml"), directory.join("spin.toml")).expect("the workspace has a spin.toml");
     let composed = fs::read_dir(root.join("build/spin"));
-    let composed = composed.expect("build/spin is made by `cargo xtask compose`: run it, or `cargo xtask test`");
+    let composed =
+        composed.expect("build/spin is made by `cargo xtask compose`: run it, or `cargo xtask test`");
     for file in composed.flatten() {
         fs::copy(file.path(), built.join(file.file_name())).expect("the directory is ours");
     }
