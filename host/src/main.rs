@@ -13,7 +13,7 @@ fn main() -> ExitCode {
     let arguments = cli::Arguments::parse();
     logging::start();
     let done = match arguments.command {
-        cli::Command::Serve(options) => serve::run(options),
+        cli::Command::Serve(options) => serve::run(*options),
         cli::Command::Check(options) => cli::check(&options),
     };
     match done {

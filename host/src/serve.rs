@@ -16,12 +16,12 @@ use tollgate_engine::{MemoryBuckets, Options, Retention, SqliteStore};
 use tollgate_relay::Relay;
 
 /// Runs the gateway until SIGTERM or SIGINT, then drains.
-pub fn run(options: Box<ServeOptions>) -> Result<()> {
+pub fn run(options: ServeOptions) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
         .enable_all()
         .build()?;
-    runtime.block_on(serve(*options))
+    runtime.block_on(serve(options))
 }
 
 async fn serve(options: ServeOptions) -> Result<()> {

@@ -10,6 +10,7 @@ const UNIT: &[&str] = &[
     "tollgate-contract",
     "tollgate-engine",
     "tollgate-relay",
+    "tollgate-store-sqlite",
     "xtask",
     "tollgate",
 ];

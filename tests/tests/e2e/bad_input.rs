@@ -1,0 +1,437 @@
+//! Bad input: a problem document that names the field, no 5xx, and nothing changed.
+
+use serde_json::{Value, json};
+
+use crate::harness::{ADMIN_KEY, Answer, Gateway, Host, unique};
+
+/// What bad input must not change: everything of this caller that can be listed.
+async fn everything(gateway: &Gateway, key: &str, topic: &str) -> Value {
+    let links = gateway
+        .get("/api/links?limit=500")
+        .key(key)
+        .send()
+        .await
+        .expect(200)
+        .json();
+    let messages = gateway.messages(topic).await;
+    json!({ "links": links, "messages": messages })
+}
+
+/// `{"url": …}` with one more member.
+fn link_with(member: &str, value: Value) -> Value {
+    let mut body = json!({ "url": "https://example.com/" });
+    body[member] = value;
+    body
+}
+
+pub async fn bad_links_are_refused_by_field(host: Host) {
+    let gateway = Gateway::shared(host).await;
+    let (key, topic) = (gateway.key(&["links"]).await, unique("untouched"));
+    gateway
+        .post("/api/links")
+        .key(&key)
+        .json(&link_with("title", json!("there before")))
+        .send()
+        .await
+        .expect(201);
+    let before = everything(&gateway, &key, &topic).await;
+    let url = |url: &str| json!({ "url": url });
+    let long = format!("https://example.com/{}", "x".repeat(2_048));
+    for (body, pointer) in [
+        (url("javascript:alert(1)"), "#/url"),
+        (url("data:text/html,x"), "#/url"),
+        (url("ftp://example.com/"), "#/url"),
+        (url("//example.com/"), "#/url"),
+        (url("example.com"), "#/url"),
+        (url(""), "#/url"),
+        (url("http://"), "#/url"),
+        (url("http://short.test/x"), "#/url"),
+        (url("https://user:secret@example.com/"), "#/url"),
+        (url("https://example.com/\r\nset-cookie: a=b"), "#/url"),
+        (url("https://example.com/\u{0}"), "#/url"),
+        (url(&long), "#/url"),
+        (json!({ "url": 5 }), "#/url"),
+        (json!({ "url": null }), "#/url"),
+        (json!({ "url": ["https://example.com/"] }), "#/url"),
+        (json!({}), "#/url"),
+        (link_with("surprise", json!(1)), "#/surprise"),
+        (link_with("code", json!("api")), "#/code"),
+        (link_with("code", json!("health")), "#/code"),
+        (link_with("code", json!("signup")), "#/code"),
+        (link_with("code", json!("a b")), "#/code"),
+        (link_with("code", json!("../etc")), "#/code"),
+        (link_with("code", json!("x")), "#/code"),
+        (link_with("code", json!("y".repeat(65))), "#/code"),
+        (link_with("codeLength", json!(3)), "#/codeLength"),
+        (link_with("codeLength", json!(33)), "#/codeLength"),
+        (link_with("codeLength", json!(-1)), "#/codeLength"),
+        (link_with("codeLength", json!(1e300)), "#/codeLength"),
+        (link_with("redirect", json!(200)), "#/redirect"),
+        (link_with("maxVisits", json!(0)), "#/maxVisits"),
+        (link_with("maxVisits", json!(-5)), "#/maxVisits"),
+        (link_with("maxVisits", json!(1.5)), "#/maxVisits"),
+        (link_with("maxVisits", json!("5")), "#/maxVisits"),
+        (
+            link_with("expiresAt", json!("2001-01-01T00:00:00Z")),
+            "#/expiresAt",
+        ),
+        (link_with("expiresAt", json!("tomorrow")), "#/expiresAt"),
+        (
+            link_with("expiresAt", json!("2027-02-30T00:00:00Z")),
+            "#/expiresAt",
+        ),
+        (link_with("expiresAt", json!(1_800_000_000)), "#/expiresAt"),
+        (link_with("expireAfterIdle", json!(0)), "#/expireAfterIdle"),
+        (link_with("fallbackUrl", json!("javascript:1")), "#/fallbackUrl"),
+        (link_with("forwardQuery", json!("yes")), "#/forwardQuery"),
+        (link_with("tags", json!("one")), "#/tags"),
+        (link_with("tags", json!(vec!["t"; 11])), "#/tags"),
+        (link_with("tags", json!(["fine", ""])), "#/tags/1"),
+        (link_with("tags", json!(["fine", 7])), "#/tags/1"),
+        (link_with("title", json!("x".repeat(10_000))), "#/title"),
+        (link_with("ifExists", json!("maybe")), "#/ifExists"),
+    ] {
+        let answer = gateway.post("/api/links").key(&key).json(&body).send().await;
+        assert!(answer.status == 400, "{body}\n{}", answer.shown());
+        answer.names(pointer);
+    }
+    assert_eq!(everything(&gateway, &key, &topic).await, before);
+}
+
+pub async fn bad_campaigns_and_keys_are_refused_by_field(host: Host) {
+    let gateway = Gateway::shared(host).await;
+    let id = unique("never");
+    let with = |member: &str, value: Value| {
+        let mut body = json!({ "id": id, "quantity": 5 });
+        body[member] = value;
+        body
+    };
+    for (body, pointer) in [
+        (with("quantity", json!(-1)), "#/quantity"),
+        (with("quantity", json!(0)), "#/quantity"),
+        (with("quantity", json!(1e30)), "#/quantity"),
+        (with("quantity", json!(1.5)), "#/quantity"),
+        (with("quantity", json!("10")), "#/quantity"),
+        (with("perUser", json!(0)), "#/perUser"),
+        (with("id", json!("Not A Slug")), "#/id"),
+        (with("id", json!("")), "#/id"),
+        (with("id", json!("x".repeat(65))), "#/id"),
+        (with("startsAt", json!("soon")), "#/startsAt"),
+        (with("codes", json!("many")), "#/codes"),
+        (with("topic", json!("No/Topic")), "#/topic"),
+        (with("extra", json!({})), "#/extra"),
+        (json!({ "id": id }), "#/quantity"),
+        (
+            json!({ "id": id, "quantity": 1, "startsAt": "2030-01-02T00:00:00Z", "endsAt": "2030-01-01T00:00:00Z" }),
+            "#/endsAt",
+        ),
+    ] {
+        let answer = gateway
+            .post("/api/campaigns")
+            .key(ADMIN_KEY)
+            .json(&body)
+            .send()
+            .await;
+        assert!(answer.status == 400, "{body}\n{}", answer.shown());
+        answer.names(pointer);
+    }
+    gateway
+        .get(&format!("/api/campaigns/{id}"))
+        .send()
+        .await
+        .problem(404, "not-found");
+    for (body, pointer) in [
+        (json!({ "name": "", "scopes": ["links"] }), "#/name"),
+        (json!({ "name": "n", "scopes": [] }), "#/scopes"),
+        (json!({ "name": "n", "scopes": ["root"] }), "#/scopes/0"),
+        (
+            json!({ "name": "n", "scopes": ["links"], "expiresAt": "2001-01-01T00:00:00Z" }),
+            "#/expiresAt",
+        ),
+    ] {
+        gateway
+            .post("/api/keys")
+            .key(ADMIN_KEY)
+            .json(&body)
+            .send()
+            .await
+            .names(pointer);
+    }
+}
+
+pub async fn bodies_that_are_no_json_are_refused(host: Host) {
+    let gateway = Gateway::shared(host).await;
+    let (key, topic) = (gateway.key(&["links"]).await, unique("untouched"));
+    let before = everything(&gateway, &key, &topic).await;
+    let deep = format!("{{\"url\":{}{}}}", "[".repeat(20_000), "]".repeat(20_000));
+    let deep_unknown = format!(
+        "{{\"url\":\"https://example.com/\",\"x\":{}{}}}",
+        "{\"a\":".repeat(5_000),
+        "1}".repeat(5_000)
+    );
+    for body in [
+        "".as_bytes(),
+        b"{",
+        b"{\"url\": \"https://example.com/\"",
+        b"{\"url\": \"https://example.com/\"} trailing",
+        b"{\"url\": \"https://example.com/\", \"url\": \"https://example.com/2\"}",
+        b"[]",
+        b"null",
+        b"\"text\"",
+        b"\xff\xfe\x00",
+        b"{\"url\": \"https://example.com/\xff\"}",
+        b"{\"url\": \"\\ud800\"}",
+        b"{\"maxVisits\": 99999999999999999999999999999999, \"url\": \"https://example.com/\"}",
+        deep.as_bytes(),
+        deep_unknown.as_bytes(),
+    ] {
+        let call = gateway
+            .post("/api/links")
+            .key(&key)
+            .header("content-type", "application/json");
+        let answer = call.body(body.to_vec()).send().await;
+        let start = String::from_utf8_lossy(&body[..body.len().min(80)]).into_owned();
+        assert!(answer.status == 400, "{start}\n{}", answer.shown());
+        let errors = answer.problem(400, "invalid-request")["errors"].clone();
+        let pointer = errors[0]["pointer"].as_str().unwrap_or_default();
+        assert!(pointer.starts_with('#'), "{start}\n{}", answer.shown());
+    }
+    for media in [
+        "text/plain",
+        "application/x-www-form-urlencoded",
+        "multipart/form-data; boundary=x",
+        "nonsense",
+    ] {
+        let call = gateway.post("/api/links").key(&key).header("content-type", media);
+        let answer = call.body("{\"url\":\"https://example.com/\"}").send().await;
+        answer.problem(415, "unsupported-media-type");
+    }
+    assert_eq!(everything(&gateway, &key, &topic).await, before);
+}
+
+pub async fn huge_bodies_are_refused(host: Host) {
+    let gateway = Gateway::shared(host).await;
+    let (key, topic) = (gateway.key(&["links"]).await, unique("untouched"));
+    let before = everything(&gateway, &key, &topic).await;
+    for (path, size) in [
+        ("/api/links", 10 << 20),
+        ("/signup", 10 << 20),
+        ("/signup", (64 << 10) + 1),
+    ] {
+        let head = format!(
+            "POST {path} HTTP/1.1\r\nhost: short.test\r\nconnection: close\r\nauthorization: Bearer {key}\r\n\
+             content-type: application/json\r\ncontent-length: {size}\r\n\r\n"
+        );
+        let mut request = head.into_bytes();
+        request.resize(request.len() + size, b' ');
+        gateway.raw(&request).await.problem(413, "content-too-large");
+        // The same without saying how long it is.
+        let chunked = format!(
+            "POST {path} HTTP/1.1\r\nhost: short.test\r\nconnection: close\r\nauthorization: Bearer {key}\r\n\
+             content-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n{size:x}\r\n"
+        );
+        let mut request = chunked.into_bytes();
+        request.resize(request.len() + size, b' ');
+        request.extend_from_slice(b"\r\n0\r\n\r\n");
+        gateway.raw(&request).await.problem(413, "content-too-large");
+    }
+    let just_fits = gateway
+        .post("/signup")
+        .client("c")
+        .body(vec![b' '; 64 << 10])
+        .send()
+        .await;
+    just_fits.expect(202);
+    assert_eq!(everything(&gateway, &key, &topic).await, before);
+}
+
+pub async fn heads_that_are_too_large_are_refused(host: Host) {
+    let gateway = Gateway::start(host, "").await;
+    let mut many = "GET /health/live HTTP/1.1\r\nhost: short.test\r\n".to_owned();
+    for n in 0..1_000 {
+        many.push_str(&format!("x-header-{n}: {n}\r\n"));
+    }
+    assert_eq!(gateway.raw(format!("{many}\r\n")).await.status, 431);
+    let long = format!(
+        "GET /health/live HTTP/1.1\r\nhost: short.test\r\nx-long: {}\r\n\r\n",
+        "x".repeat(200_000)
+    );
+    assert_eq!(gateway.raw(long).await.status, 431);
+    gateway.get("/health/live").send().await.expect(200);
+}
+
+pub async fn bytes_that_are_no_request_are_refused(host: Host) {
+    let gateway = Gateway::start(host, "").await;
+    let host_line = "host: short.test\r\nconnection: close\r\n\r\n";
+    for request in [
+        "nonsense\r\n\r\n".to_owned(),
+        format!("GET /\u{0} HTTP/1.1\r\n{host_line}"),
+        format!("GET / HTTP/9.9\r\n{host_line}"),
+        "GET / HTTP/1.1\r\nbad header\r\n\r\n".to_owned(),
+        format!("POST /api/links HTTP/1.1\r\ncontent-length: -5\r\n{host_line}"),
+        format!("POST /api/links HTTP/1.1\r\ncontent-length: 5\r\ncontent-length: 6\r\n{host_line}"),
+    ] {
+        let answer = gateway.raw(&request).await;
+        assert!(
+            (400..500).contains(&answer.status),
+            "{request:?}\n{}",
+            answer.shown()
+        );
+    }
+    gateway.get("/health/live").send().await.expect(200);
+}
+
+pub async fn odd_paths_are_found_nowhere(host: Host) {
+    let gateway = Gateway::shared(host).await;
+    for path in [
+        "/%00",
+        "/%",
+        "/%zz",
+        "/%ff%fe",
+        "/..%2f..%2fetc%2fpasswd",
+        "/a/../b",
+        "//",
+        "/api//links",
+        "/api/links/%00",
+        "/api/links/%zz",
+        "/api/nothing",
+        "/api",
+        "/",
+        "/a/b/c",
+        "/api/campaigns/%00",
+        "/api/messages/%2e%2e",
+        "/api/links/x/unknown",
+    ] {
+        let request = format!(
+            "GET {path} HTTP/1.1\r\nhost: short.test\r\nconnection: close\r\nauthorization: Bearer {ADMIN_KEY}\r\n\r\n"
+        );
+        gateway.raw(request).await.problem(404, "not-found");
+    }
+    let long = format!("/{}", "x".repeat(4_000));
+    gateway.get(&long).send().await.problem(404, "not-found");
+}
+
+pub async fn absurd_queries_are_refused_by_field(host: Host) {
+    let gateway = Gateway::shared(host).await;
+    let get = |path: &str| gateway.get(path).key(ADMIN_KEY).send();
+    for (path, pointer) in [
+        ("/api/links?limit=0", "query:limit"),
+        ("/api/links?limit=-1", "query:limit"),
+        ("/api/links?limit=99999999999999999999999", "query:limit"),
+        ("/api/links?limit=ten", "query:limit"),
+        ("/api/links?limit=1&limit=2", "query:limit"),
+        ("/api/links?cursor=%00", "query:cursor"),
+        ("/api/links?cursor=!!!", "query:cursor"),
+        ("/api/links?cursor=bm90IGEga2V5", "query:cursor"),
+        ("/api/links?sort=sideways", "query:sort"),
+        ("/api/links?page=2", "query:page"),
+        ("/api/campaigns?limit=0", "query:limit"),
+        ("/api/campaigns?cursor=%2F%2F", "query:cursor"),
+        ("/api/keys?limit=501", "query:limit"),
+        ("/api/keys?cursor=%2e%2e", "query:cursor"),
+        ("/api/topics?limit=0", "query:limit"),
+        ("/api/topics?cursor=UP", "query:cursor"),
+        ("/api/topics/signup/messages?after=-1", "query:after"),
+        ("/api/topics/signup/messages?after=x", "query:after"),
+        ("/api/topics/signup/messages?limit=1001", "query:limit"),
+        ("/api/topics/signup/messages?wait=31", "query:wait"),
+        ("/api/topics/UPPER/messages", "path:topic"),
+    ] {
+        let answer = get(path).await;
+        assert!(answer.status == 400, "{path}\n{}", answer.shown());
+        answer.names(pointer);
+    }
+}
+
+pub async fn wrong_methods_are_told_the_right_ones(host: Host) {
+    let gateway = Gateway::shared(host).await;
+    let allow = |answer: &Answer| -> Vec<String> {
+        answer.problem(405, "method-not-allowed");
+        answer.header("allow").split(", ").map(str::to_owned).collect()
+    };
+    for (method, path, expected) in [
+        ("PUT", "/api/links", vec!["GET", "POST"]),
+        ("POST", "/api/links/abc", vec!["GET", "PATCH", "DELETE"]),
+        ("GET", "/api/links/abc/extend", vec!["POST"]),
+        ("POST", "/abcdefg", vec!["GET", "HEAD"]),
+        ("DELETE", "/api/campaigns", vec!["GET", "POST"]),
+        ("GET", "/api/campaigns/c/claims", vec!["POST"]),
+        ("PATCH", "/api/keys", vec!["GET", "POST"]),
+        ("GET", "/api/keys/abc", vec!["DELETE"]),
+        ("POST", "/api/topics", vec!["GET"]),
+        ("DELETE", "/api/topics/signup/messages", vec!["GET", "POST"]),
+        ("GET", "/signup", vec!["POST"]),
+        ("POST", "/health/live", vec!["GET", "HEAD"]),
+    ] {
+        let method = reqwest::Method::from_bytes(method.as_bytes()).expect("a method");
+        let answer = gateway.call(method, path).key(ADMIN_KEY).send().await;
+        let allowed = allow(&answer);
+        for one in expected {
+            assert!(
+                allowed.iter().any(|allowed| allowed == one),
+                "{one}\n{}",
+                answer.shown()
+            );
+        }
+    }
+}
+
+pub async fn bad_headers_are_refused_by_name(host: Host) {
+    let gateway = Gateway::shared(host).await;
+    let long = "x".repeat(200);
+    for (name, value) in [
+        ("x-partition-key", "two words"),
+        ("x-partition-key", long.as_str()),
+        ("idempotency-key", "unquoted"),
+        ("idempotency-key", "\"\""),
+        ("idempotency-key", "\"open"),
+    ] {
+        let answer = gateway
+            .post("/signup")
+            .client("c")
+            .header(name, value)
+            .json(&json!({}))
+            .send()
+            .await;
+        assert!(answer.status == 400, "{name}: {value}\n{}", answer.shown());
+        answer.names(&format!("header:{name}"));
+    }
+    let campaign = unique("headers");
+    let body = json!({ "id": campaign, "quantity": 5 });
+    gateway
+        .post("/api/campaigns")
+        .key(ADMIN_KEY)
+        .json(&body)
+        .send()
+        .await
+        .expect(201);
+    let path = format!("/api/campaigns/{campaign}/claims");
+    gateway
+        .post(&path)
+        .user("two words")
+        .json(&json!({}))
+        .send()
+        .await
+        .names("header:x-user-id");
+    gateway
+        .post(&path)
+        .user(&long)
+        .json(&json!({}))
+        .send()
+        .await
+        .names("header:x-user-id");
+    gateway
+        .post(&path)
+        .user("u")
+        .json(&json!({ "x": 1 }))
+        .send()
+        .await
+        .names("#/x");
+    let state = gateway
+        .get(&format!("/api/campaigns/{campaign}"))
+        .send()
+        .await
+        .expect(200)
+        .json();
+    assert_eq!(state["admitted"], 0);
+}

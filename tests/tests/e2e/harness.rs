@@ -1,0 +1,83 @@
+//! What every case is written with: hosts, gateways, requests, an origin, and waiting.
+
+mod call;
+mod gateway;
+mod native;
+mod origin;
+mod poll;
+mod process;
+mod raw;
+mod spin;
+
+pub use call::{Answer, Call};
+pub use gateway::{ADMIN_KEY, Gateway};
+pub use native::{Serve, binary};
+pub use origin::{Delivery, Origin, Reply, SECRET};
+pub use poll::{crowd, eventually, in_seconds};
+
+use std::sync::LazyLock;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+/// The longest a case may take, whatever it waits for.
+const CASE_LIMIT: Duration = Duration::from_secs(240);
+
+/// One runtime for all cases: connections of a shared client outlive the case that opened them.
+static RUNTIME: LazyLock<tokio::runtime::Runtime> = LazyLock::new(|| {
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    builder.enable_all().build().expect("the system gives threads")
+});
+
+/// What runs the components.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Host {
+    /// The `tollgate` binary.
+    Native,
+    /// `spin up`.
+    Spin,
+}
+
+impl Host {
+    /// Whether it is on this machine. The native one must be; a case without it fails and says what to do.
+    fn is_present(self) -> bool {
+        self == Host::Native || spin::is_present()
+    }
+}
+
+/// Runs a case over a host, if the host is there.
+pub fn run<F: Future<Output = ()>>(host: Host, case: impl FnOnce(Host) -> F) {
+    if host.is_present() {
+        let limited = async { tokio::time::timeout(CASE_LIMIT, Box::pin(case(host))).await };
+        let ended = RUNTIME.block_on(limited);
+        assert!(ended.is_ok(), "the case did not end within {CASE_LIMIT:?}");
+    }
+}
+
+/// Makes a test of every case: `host::links::…` and `spin::links::…`; those under `native` run on the native host
+/// only, since they need its relay, its signals or its command line.
+macro_rules! cases {
+    ($($module:ident { both { $($case:ident),* $(,)? } native { $($native:ident),* $(,)? } })*) => {
+        mod host {
+            $(mod $module {
+                $(#[test] fn $case() { crate::harness::run(crate::harness::Host::Native, crate::$module::$case); })*
+                $(#[test] fn $native() { crate::harness::run(crate::harness::Host::Native, crate::$module::$native); })*
+            })*
+        }
+        mod spin {
+            $(mod $module {
+                $(#[test] fn $case() { crate::harness::run(crate::harness::Host::Spin, crate::$module::$case); })*
+            })*
+        }
+    };
+}
+pub(crate) use cases;
+
+/// A word that no other case uses, and no other run on the same store.
+pub fn unique(stem: &str) -> String {
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    format!(
+        "{stem}-{:x}-{}",
+        std::process::id(),
+        NEXT.fetch_add(1, Ordering::Relaxed)
+    )
+}

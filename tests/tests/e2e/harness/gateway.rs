@@ -1,0 +1,327 @@
+//! A running gateway, on either host.
+
+use std::fs;
+use std::ops::Deref;
+use std::path::Path;
+use std::process::ExitStatus;
+use std::sync::Mutex;
+use std::time::Duration;
+
+use reqwest::Method;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::sync::{OnceCell, Semaphore, SemaphorePermit};
+
+use super::process::Program;
+use super::{Answer, Call, Host, Serve, native, raw, spin};
+
+/// The admin key of every gateway that is given one.
+pub const ADMIN_KEY: &str = "an-admin-key-for-the-tests";
+/// Gateways that run at once, besides the shared ones.
+const GATEWAYS: usize = 3;
+/// How long a start may take; compiling the components is part of the first.
+const START: Duration = Duration::from_secs(120);
+/// How long an orderly end may take.
+const STOP: Duration = Duration::from_secs(40);
+/// Idle connections are closed before the gateway closes them, so that no request is sent into a closing one.
+const IDLE: Duration = Duration::from_secs(5);
+/// The longest that an answer may take; a long poll waits 30 s.
+const ANSWER: Duration = Duration::from_secs(60);
+
+/// Ours, so that links to it are refused.
+const PUBLIC_URL: &str = "public_url = \"http://short.test\"\n";
+/// What every gateway is started with: nobody is limited but on addresses made for it, and sign-ups are forwarded.
+const SETTINGS: &str = r#"
+[[limits]]
+name = "everything"
+capacity = 1000000
+refill = 1000000
+
+[[limits]]
+name = "burst"
+path = "/api/bounded/burst/..."
+capacity = 5
+refill = 1
+interval = "1m"
+
+[[limits]]
+name = "steady"
+path = "/api/bounded/steady/..."
+capacity = 20
+refill = 10
+interval = "100ms"
+
+[[limits]]
+name = "wide"
+path = "/api/bounded/both/..."
+capacity = 5
+refill = 1
+interval = "1h"
+
+[[limits]]
+name = "narrow"
+path = "/api/bounded/both/narrow/..."
+capacity = 2
+refill = 1
+interval = "1h"
+
+[[limits]]
+name = "observed"
+path = "/api/bounded/shadow/..."
+capacity = 1
+refill = 1
+interval = "1h"
+shadow = true
+
+[[limits]]
+name = "by-address"
+path = "/api/bounded/address/:case"
+per = ["ip", "path"]
+capacity = 3
+refill = 1
+interval = "1h"
+
+[[forward]]
+path = "/signup"
+topic = "signup"
+"#;
+
+static ROOM: Semaphore = Semaphore::const_new(GATEWAYS);
+/// One per host, or why there is none; they end with the tests.
+static SHARED: [OnceCell<Result<Gateway, String>>; 2] = [const { OnceCell::const_new() }; 2];
+
+/// A gateway with a store of its own.
+pub struct Gateway {
+    pub host: Host,
+    serve: Serve,
+    program: Mutex<Option<Program>>,
+    base: Mutex<String>,
+    client: reqwest::Client,
+    _room: Option<SemaphorePermit<'static>>,
+    // After the program: it is removed when nobody uses it any more.
+    directory: TempDir,
+}
+
+/// The gateway of all cases that need nothing special: they keep apart by keys, ids and names of their own.
+pub struct Shared(&'static Gateway);
+
+impl Gateway {
+    /// The shared gateway of this host.
+    pub async fn shared(host: Host) -> Shared {
+        let cell = &SHARED[usize::from(host == Host::Spin)];
+        let started = cell.get_or_init(|| Self::begin(host, Serve::with_key(ADMIN_KEY), "", None));
+        match started.await {
+            Ok(gateway) => Shared(gateway),
+            Err(why) => panic!("the shared gateway did not start: {why}"),
+        }
+    }
+
+    /// A gateway of this case's own. `settings` is TOML that is added to what all gateways have.
+    pub async fn start(host: Host, settings: &str) -> Self {
+        Self::start_as(host, Serve::with_key(ADMIN_KEY), settings).await
+    }
+
+    /// The same, with a command line of the case's own.
+    pub async fn start_as(host: Host, serve: Serve, settings: &str) -> Self {
+        let room = ROOM.acquire().await.expect("it is never closed");
+        let started = Self::begin(host, serve, settings, Some(room)).await;
+        started.unwrap_or_else(|why| panic!("the gateway did not start: {why}"))
+    }
+
+    /// A gateway of this case's own, behind a proxy with this network.
+    pub async fn start_trusting(host: Host, network: &str, settings: &str) -> Self {
+        let settings = format!("{settings}\n[server]\n{PUBLIC_URL}trusted_proxies = [\"{network}\"]");
+        Self::start(host, &settings).await
+    }
+
+    async fn begin(
+        host: Host,
+        serve: Serve,
+        settings: &str,
+        room: Option<SemaphorePermit<'static>>,
+    ) -> Result<Self, String> {
+        let server = if settings.contains("[server]") {
+            String::new()
+        } else {
+            format!("[server]\n{PUBLIC_URL}")
+        };
+        let directory = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("the directory is ours");
+        fs::write(
+            directory.path().join("tollgate.toml"),
+            format!("{server}{SETTINGS}\n{settings}\n"),
+        )
+        .expect("it is ours");
+        let client = reqwest::Client::builder()
+            .redirect(reqwest::redirect::Policy::none())
+            .no_proxy()
+            .pool_idle_timeout(IDLE)
+            .timeout(ANSWER)
+            .build()
+            .expect("nothing in it can fail");
+        let gateway = Self {
+            host,
+            serve,
+            program: Mutex::new(None),
+            base: Mutex::default(),
+            client,
+            _room: room,
+            directory,
+        };
+        gateway.launch().await.map(|()| gateway)
+    }
+
+    /// Starts the program (again) on the same store. It may listen elsewhere than before.
+    pub async fn restart(&self) {
+        let started = self.launch().await;
+        started.unwrap_or_else(|why| panic!("the gateway did not start again: {why}"));
+    }
+
+    async fn launch(&self) -> Result<(), String> {
+        let directory = self.directory.path();
+        let (program, base) = match self.host {
+            Host::Native => {
+                let mut program = self.serve.start(directory);
+                let base = program.line(native::address, START).await;
+                native::keep_compiled_code(&directory.join("data"));
+                (program, base)
+            }
+            Host::Spin => {
+                let (mut program, base) = spin::start(directory, ADMIN_KEY);
+                let ready = program.line(spin::is_ready, START).await;
+                (program, ready.map(|()| base))
+            }
+        };
+        *self.base.lock().unwrap() = base?;
+        *self.program.lock().unwrap() = Some(program);
+        Ok(())
+    }
+
+    /// Ends it as a power cut would.
+    pub fn kill(&self) {
+        if let Some(mut program) = self.program.lock().unwrap().take() {
+            program.kill();
+        }
+    }
+
+    /// Asks it to end, and waits until it has.
+    pub async fn stop(&self) -> ExitStatus {
+        let program = self.program.lock().unwrap().take();
+        let mut program = program.expect("it runs");
+        program.terminate();
+        let status = program.exit(STOP).await;
+        status.unwrap_or_else(|| panic!("it still runs {STOP:?} after SIGTERM:\n{}", program.tail()))
+    }
+
+    /// What it has written to stderr.
+    pub fn stderr(&self) -> String {
+        self.program
+            .lock()
+            .unwrap()
+            .as_ref()
+            .map(Program::stderr)
+            .unwrap_or_default()
+    }
+
+    /// Where its settings and its store are.
+    pub fn directory(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// `127.0.0.1:…`
+    pub fn address(&self) -> String {
+        let base = self.base.lock().unwrap();
+        base.strip_prefix("http://").unwrap_or(&base).to_owned()
+    }
+
+    pub fn call(&self, method: Method, path: &str) -> Call {
+        self.call_through(&self.client, method, path)
+    }
+
+    /// With a client of the case's own.
+    pub fn call_through(&self, client: &reqwest::Client, method: Method, path: &str) -> Call {
+        let url = format!("{}{path}", self.base.lock().unwrap());
+        Call::new(client.request(method.clone(), url), format!("{method} {path}"))
+    }
+
+    pub fn get(&self, path: &str) -> Call {
+        self.call(Method::GET, path)
+    }
+
+    pub fn head(&self, path: &str) -> Call {
+        self.call(Method::HEAD, path)
+    }
+
+    pub fn post(&self, path: &str) -> Call {
+        self.call(Method::POST, path)
+    }
+
+    pub fn put(&self, path: &str) -> Call {
+        self.call(Method::PUT, path)
+    }
+
+    pub fn patch(&self, path: &str) -> Call {
+        self.call(Method::PATCH, path)
+    }
+
+    pub fn delete(&self, path: &str) -> Call {
+        self.call(Method::DELETE, path)
+    }
+
+    /// Sends bytes as they are.
+    pub async fn raw(&self, request: impl AsRef<[u8]>) -> Answer {
+        raw::exchange(&self.address(), request.as_ref()).await
+    }
+
+    /// A new API key with these scopes.
+    pub async fn key(&self, scopes: &[&str]) -> String {
+        let body = json!({"name": "of a case", "scopes": scopes});
+        let made = self
+            .post("/api/keys")
+            .key(ADMIN_KEY)
+            .json(&body)
+            .send()
+            .await
+            .expect(201);
+        made.json()["key"]
+            .as_str()
+            .expect("a new key is shown")
+            .to_owned()
+    }
+
+    /// Every message of a topic, from the first.
+    pub async fn messages(&self, topic: &str) -> Vec<Value> {
+        let mut all: Vec<Value> = Vec::new();
+        let mut after = 0;
+        loop {
+            let path = format!("/api/topics/{topic}/messages?limit=1000&after={after}");
+            let page = self.get(&path).key(ADMIN_KEY).send().await.expect(200).json();
+            let messages = page["messages"].as_array().expect("a page has messages");
+            if messages.is_empty() {
+                return all;
+            }
+            all.extend(messages.iter().cloned());
+            after = page["nextAfter"].as_u64().expect("a page says how to go on");
+        }
+    }
+}
+
+impl Deref for Shared {
+    type Target = Gateway;
+
+    fn deref(&self) -> &Gateway {
+        self.0
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        if std::thread::panicking()
+            && let Some(program) = &*self.0.program.lock().unwrap()
+        {
+            eprintln!(
+                "--- the end of the shared gateway's stderr ---\n{}",
+                program.tail()
+            );
+        }
+    }
+}

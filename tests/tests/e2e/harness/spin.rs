@@ -1,0 +1,86 @@
+//! The same components under `spin up`.
+
+use std::env;
+use std::fs;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::LazyLock;
+use std::sync::atomic::{AtomicU16, Ordering};
+
+use super::native::root;
+use super::process::Program;
+
+/// Ports below those that the system gives out by itself: no connection of another case takes one meanwhile.
+const FIRST_PORT: u16 = 20_000;
+const PORTS: u16 = 10_000;
+
+/// The `spin` program, if there is one.
+static SPIN: LazyLock<Option<PathBuf>> = LazyLock::new(|| {
+    let found = match env::var_os("SPIN") {
+        Some(path) => Some(PathBuf::from(path)).filter(|path| path.is_file()),
+        None => env::split_paths(&env::var_os("PATH").unwrap_or_default())
+            .map(|directory| directory.join("spin"))
+            .find(|path| path.is_file()),
+    };
+    if found.is_none() {
+        eprintln!("no `spin` in PATH (or SPIN): its cases are skipped");
+    }
+    found
+});
+
+pub fn is_present() -> bool {
+    SPIN.is_some()
+}
+
+/// Starts `spin up` on a copy of the application in `directory`, with `<directory>/tollgate.toml` as its settings.
+/// Gives the program and where it listens.
+pub fn start(directory: &Path, admin_key: &str) -> (Program, String) {
+    let spin = SPIN.as_ref().expect("cases for Spin run only where it is");
+    install(directory);
+    let address = format!("127.0.0.1:{}", free_port());
+    let mut command = Command::new(spin);
+    command
+        .arg("up")
+        .arg("--from")
+        .arg(directory.join("spin.toml"))
+        .args(["--listen", &address])
+        .arg("--state-dir")
+        .arg(directory.join("data"))
+        .current_dir(directory)
+        .env("SPIN_VARIABLE_TOLLGATE_ADMIN_KEY", admin_key);
+    (Program::start(command, directory), format!("http://{address}"))
+}
+
+/// `spin.toml` and the components, as `cargo xtask compose` left them.
+fn install(directory: &Path) {
+    let (root, built) = (root(), directory.join("build/spin"));
+    if built.exists() {
+        return; // a restart
+    }
+    fs::create_dir_all(&built).expect("the directory is ours");
+    fs::copy(root.join("spin.toml"), directory.join("spin.toml")).expect("the workspace has a spin.toml");
+    let composed = fs::read_dir(root.join("build/spin"));
+    let composed =
+        composed.expect("build/spin is made by `cargo xtask compose`: run it, or `cargo xtask test`");
+    for file in composed.flatten() {
+        fs::copy(file.path(), built.join(file.file_name())).expect("the directory is ours");
+    }
+}
+
+/// The line that says that requests are answered.
+pub fn is_ready(line: &str) -> Option<()> {
+    (line.starts_with("Serving http://") || line.starts_with("Available Routes")).then_some(())
+}
+
+/// A port that nobody listens on.
+pub fn free_port() -> u16 {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let start = u16::try_from(std::process::id() % u32::from(PORTS)).unwrap_or(0);
+    loop {
+        let offset = (start + NEXT.fetch_add(1, Ordering::Relaxed)) % PORTS;
+        if TcpListener::bind(("127.0.0.1", FIRST_PORT + offset)).is_ok() {
+            return FIRST_PORT + offset;
+        }
+    }
+}

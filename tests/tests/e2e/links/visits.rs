@@ -1,0 +1,93 @@
+//! Visits: counted exactly, by people only.
+
+use serde_json::{Value, json};
+
+use super::{leads_to, link, managed, short};
+use crate::harness::{Gateway, Host, crowd, eventually};
+
+pub async fn max_visits_redirects_exactly_that_many(host: Host) {
+    let gateway = Gateway::shared(host).await;
+    let key = gateway.key(&["links"]).await;
+    let link = link(&gateway, &key, "https://example.com/", json!({ "maxVisits": 5 })).await;
+    let path = short(&link);
+    let answers = crowd(200, 0..200, |_| gateway.get(&path).send()).await;
+    let redirects = answers.iter().filter(|answer| answer.status == 302).count();
+    assert_eq!(redirects, 5);
+    for answer in answers.iter().filter(|answer| answer.status != 302) {
+        answer.problem(410, "gone");
+    }
+    let after = gateway
+        .get(&managed(&link))
+        .key(&key)
+        .send()
+        .await
+        .expect(200)
+        .json();
+    assert_eq!(after["visits"], 5);
+}
+
+pub async fn raised_max_visits_admits_the_difference(host: Host) {
+    let gateway = Gateway::shared(host).await;
+    let key = gateway.key(&["links"]).await;
+    let link = link(&gateway, &key, "https://example.com/", json!({ "maxVisits": 1 })).await;
+    leads_to(gateway.get(&short(&link)).send().await, "https://example.com/");
+    gateway.get(&short(&link)).send().await.problem(410, "gone");
+    gateway
+        .patch(&managed(&link))
+        .key(&key)
+        .json(&json!({ "maxVisits": 3 }))
+        .send()
+        .await
+        .expect(200);
+    let path = short(&link);
+    let answers = crowd(20, 0..20, |_| gateway.get(&path).send()).await;
+    assert_eq!(answers.iter().filter(|answer| answer.status == 302).count(), 2);
+}
+
+pub async fn machines_and_heads_do_not_use_up_a_link(host: Host) {
+    let gateway = Gateway::shared(host).await;
+    let key = gateway.key(&["links"]).await;
+    let target = "https://example.com/secret";
+    let link = link(&gateway, &key, target, json!({ "maxVisits": 1 })).await;
+    let path = short(&link);
+    for (name, value) in [
+        (
+            "user-agent",
+            "Slackbot-LinkExpanding 1.0 (+https://api.slack.com/robots)",
+        ),
+        ("user-agent", "facebookexternalhit/1.1"),
+        ("sec-purpose", "prefetch;prerender"),
+        ("purpose", "prefetch"),
+        ("x-moz", "prefetch"),
+    ] {
+        let answer = gateway.get(&path).header(name, value).send().await;
+        assert!(
+            answer.maybe_header("location").is_none(),
+            "{name}: {value}\n{}",
+            answer.shown()
+        );
+    }
+    leads_to(gateway.head(&path).send().await, target);
+    leads_to(gateway.get(&path).send().await, target);
+    gateway.get(&path).send().await.problem(410, "gone");
+}
+
+pub async fn visits_of_a_plain_link_are_counted(host: Host) {
+    let gateway = Gateway::shared(host).await;
+    let key = gateway.key(&["links"]).await;
+    let link = link(&gateway, &key, "https://example.com/", json!({})).await;
+    let path = short(&link);
+    crowd(10, 0..30, |_| gateway.get(&path).send()).await;
+    gateway.head(&path).send().await.expect(302);
+    eventually("30 visits are counted", async || {
+        let now = gateway
+            .get(&managed(&link))
+            .key(&key)
+            .send()
+            .await
+            .expect(200)
+            .json();
+        (now["visits"] == 30 && now["lastVisitedAt"] != Value::Null).then_some(())
+    })
+    .await;
+}

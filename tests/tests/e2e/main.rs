@@ -1,0 +1,162 @@
+//! Tollgate, black box, over every host that is present. A case is written once, in the module of its subject, and
+//! listed here; `host::…` runs it on the `tollgate` binary, `spin::…` under `spin up`.
+//!
+//! `cargo xtask test` builds what the cases need. By hand: `cargo test --release -p tollgate-tests -- links`.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a case fails by panicking")]
+
+mod api_keys;
+mod bad_input;
+mod campaigns;
+mod durability;
+mod harness;
+mod limiter;
+mod links;
+mod operations;
+mod push;
+mod topics;
+
+harness::cases! {
+    links {
+        both {
+            a_member_sees_and_changes_only_its_own_links,
+            anonymous_caller_must_say_who_it_is,
+            anonymous_link_is_managed_with_its_token,
+            archived_link_is_gone_until_it_is_brought_back,
+            codes_are_as_asked_for,
+            created_link_redirects,
+            deleted_link_is_gone,
+            edited_link_leads_to_the_new_target_at_once,
+            ended_link_leads_to_its_fallback,
+            every_redirect_status_is_kept,
+            existing_link_is_returned_when_asked_for,
+            expired_link_is_gone,
+            extended_link_ends_later,
+            link_is_not_found_before_it_is_valid,
+            list_walks_every_link_exactly_once,
+            lists_are_filtered,
+            machines_and_heads_do_not_use_up_a_link,
+            max_visits_redirects_exactly_that_many,
+            null_clears_a_field_and_absence_keeps_it,
+            own_host_is_refused_as_a_target,
+            preview_shows_the_target_and_escapes_it,
+            query_is_forwarded_where_the_link_says_so,
+            raised_max_visits_admits_the_difference,
+            unknown_code_is_not_found,
+            visits_of_a_plain_link_are_counted,
+        }
+        native {}
+    }
+    campaigns {
+        both {
+            campaign_starts_by_itself,
+            campaigns_are_listed_and_their_ids_are_taken_once,
+            claim_before_the_start_is_told_when_to_come_back,
+            claims_are_for_their_user_and_for_the_scope,
+            ended_and_closed_campaigns_admit_nobody,
+            exactly_n_of_a_crowd_are_admitted,
+            generated_codes_differ,
+            one_user_is_admitted_once_however_often_it_asks,
+            parallel_repetitions_of_one_request_are_one_claim,
+            per_user_allows_that_many_claims,
+            quantity_goes_up_and_never_below_what_is_admitted,
+            repeated_idempotency_key_replays_the_first_answer,
+        }
+        native {
+            kill_nine_in_the_middle_of_ten_thousand_claims,
+            ten_thousand_users_get_a_hundred_units_and_the_origin_hears_of_each,
+        }
+    }
+    topics {
+        both {
+            a_form_and_plain_bytes_are_taken_as_they_are,
+            repeated_idempotency_key_is_one_message,
+            sequences_of_a_topic_are_dense_under_parallel_posts,
+            sign_up_becomes_a_message_and_a_record,
+            strangers_post_only_where_the_configuration_lets_them,
+            topic_is_read_from_any_place_in_pages,
+            topics_are_listed_with_their_extent,
+            waiting_reader_gets_the_message_when_it_arrives,
+        }
+        native {}
+    }
+    push {
+        both {
+            subscriptions_to_private_addresses_take_an_admin,
+        }
+        native {
+            deliveries_go_on_after_an_orderly_restart,
+            deliveries_go_on_after_kill_nine,
+            every_sign_up_reaches_an_origin_that_refuses_a_third,
+            failing_origin_ends_in_dead_letters_too,
+            gone_pauses_the_subscription_until_it_is_resumed,
+            origin_that_goes_down_gets_the_rest_when_it_is_back,
+            pause_over_http_holds_messages_back,
+            refused_messages_become_dead_letters_and_are_redriven,
+            retry_after_is_heeded,
+            slow_origin_gets_everything_and_no_more_at_once_than_it_takes,
+            subscription_made_over_http_is_served_like_one_of_the_file,
+            two_subscriptions_each_get_everything,
+        }
+    }
+    limiter {
+        both {
+            admissions_stay_within_capacity_and_refill,
+            client_over_its_limit_is_told_and_others_are_untouched,
+            forwarded_addresses_are_not_believed_from_strangers,
+            kinds_of_identity_have_buckets_of_their_own,
+            parallel_burst_admits_exactly_the_capacity,
+            policies_in_force_are_shown_to_admins,
+            shadow_policy_never_refuses,
+            trusted_proxy_is_believed_and_ipv6_counts_by_its_64,
+            two_policies_are_charged_together_or_not_at_all,
+        }
+        native {}
+    }
+    bad_input {
+        both {
+            absurd_queries_are_refused_by_field,
+            bad_campaigns_and_keys_are_refused_by_field,
+            bad_headers_are_refused_by_name,
+            bad_links_are_refused_by_field,
+            bodies_that_are_no_json_are_refused,
+            huge_bodies_are_refused,
+            odd_paths_are_found_nowhere,
+            wrong_methods_are_told_the_right_ones,
+        }
+        native {
+            bytes_that_are_no_request_are_refused,
+            heads_that_are_too_large_are_refused,
+        }
+    }
+    api_keys {
+        both {
+            expired_key_opens_nothing,
+            key_is_shown_once_and_works_until_it_is_deleted,
+            missing_and_wrong_credentials_are_told_apart_from_missing_scopes,
+        }
+        native {
+            first_run_prints_an_admin_key_once,
+            first_run_writes_the_admin_key_to_a_file,
+        }
+    }
+    operations {
+        both {
+            health_is_told,
+            sane_request_ids_are_kept_and_others_replaced,
+        }
+        native {
+            broken_settings_are_named_by_file_line_and_key,
+            check_prints_what_is_in_force,
+            http_2_is_spoken,
+            second_process_on_the_same_store_is_refused,
+            sigterm_under_load_answers_everything_it_accepted,
+            slow_request_is_answered_after_sigterm,
+        }
+    }
+    durability {
+        both {
+            acknowledged_links_messages_and_claims_survive_kill_nine,
+        }
+        native {}
+    }
+}

@@ -1,0 +1,258 @@
+//! Messages pushed to a real origin: every one, in order per key, whatever the origin and the gateway go through.
+
+mod dead_letters;
+mod subscriptions;
+
+pub use dead_letters::*;
+pub use subscriptions::*;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::harness::{ADMIN_KEY, Delivery, Gateway, Host, Origin, Reply, SECRET, crowd, eventually};
+
+const SIGN_UPS: usize = 200;
+/// Messages of one key are in order; there are so many keys.
+const KEYS: usize = 10;
+/// How long a client waits before it posts again, when nobody answered.
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// A subscription of the topic `signup` that tries again soon; `more` is TOML that is added.
+fn subscribed(origin: &Origin, more: &str) -> String {
+    format!(
+        "[[topics.signup.subscriptions]]\nname = \"origin\"\nurl = \"{}\"\nsecret = \"{SECRET}\"\n\
+         allow_private_addresses = true\nrate_per_second = 2000\n{more}\n",
+        origin.url("/signups")
+    )
+}
+
+/// Retries fast enough for a test, and often enough for a bad origin.
+const PATIENT: &str = "retry = { initial = \"50ms\", factor = 1.5, cap = \"500ms\", max_attempts = 100 }";
+
+/// Signs up `count` people, in order per key: each key's next sign-up begins when the one before is accepted. Asks
+/// again, under the same idempotency key, while nobody answers. Gives ids by sequence.
+async fn sign_up(gateway: &Arc<Gateway>, count: usize) -> BTreeMap<u64, String> {
+    let accepted = crowd(KEYS, 0..KEYS, |key| {
+        let gateway = Arc::clone(gateway);
+        async move {
+            let mut accepted = Vec::new();
+            for n in (key..count).step_by(KEYS) {
+                accepted.push(one(&gateway, key, n).await);
+            }
+            accepted
+        }
+    })
+    .await;
+    accepted.into_iter().flatten().collect()
+}
+
+async fn one(gateway: &Gateway, key: usize, n: usize) -> (u64, String) {
+    loop {
+        let call = gateway
+            .post("/signup")
+            .client("shop")
+            .header("idempotency-key", &format!("\"n-{n}\""));
+        let call = call
+            .header("x-partition-key", &format!("key-{key}"))
+            .json(&json!({ "n": n, "key": key }));
+        match call.attempt().await {
+            Ok(answer) if answer.status != 503 => {
+                let body = answer.expect(202).json();
+                let id = body["id"].as_str().expect("a message has an id").to_owned();
+                return (body["sequence"].as_u64().expect("a message has a sequence"), id);
+            }
+            _ => tokio::time::sleep(PAUSE).await,
+        }
+    }
+}
+
+/// Waits until the origin has taken every one of these, and looks at what it took: no other ids, sound signatures, the
+/// bodies as they were sent, and per key in order.
+async fn all_delivered(origin: &Origin, accepted: &BTreeMap<u64, String>) {
+    let ids: BTreeSet<&str> = accepted.values().map(String::as_str).collect();
+    assert_eq!(ids.len(), accepted.len(), "every message has an id of its own");
+    let taken = eventually("the origin takes every message", async || {
+        let taken = origin.taken();
+        let distinct: BTreeSet<&str> = taken.iter().map(Delivery::id).collect();
+        ids.is_subset(&distinct).then_some(taken)
+    })
+    .await;
+    let sequences: BTreeMap<&str, u64> = accepted
+        .iter()
+        .map(|(sequence, id)| (id.as_str(), *sequence))
+        .collect();
+    let mut first_seen = BTreeSet::new();
+    let mut last_of_key = BTreeMap::<u64, (u64, u64)>::new();
+    for delivery in &taken {
+        let sequence = *sequences
+            .get(delivery.id())
+            .unwrap_or_else(|| panic!("nobody sent {delivery:?}"));
+        assert!(delivery.is_signed(), "{delivery:?}");
+        assert_eq!(
+            (delivery.header("ce-id"), delivery.header("ce-specversion")),
+            (delivery.id(), "1.0")
+        );
+        let body: Value = serde_json::from_slice(&delivery.body).expect("the body as it was sent");
+        let (key, n) = (
+            body["key"].as_u64().expect("a key"),
+            body["n"].as_u64().expect("a number"),
+        );
+        if first_seen.insert(sequence)
+            && let Some((before, n_before)) = last_of_key.insert(key, (sequence, n))
+        {
+            assert!(
+                sequence > before && n > n_before,
+                "key {key}: {n} after {n_before}"
+            );
+        }
+    }
+}
+
+pub async fn every_sign_up_reaches_an_origin_that_refuses_a_third(host: Host) {
+    let origin = Origin::start().await;
+    origin.refuse(30);
+    let gateway = Arc::new(Gateway::start(host, &subscribed(&origin, PATIENT)).await);
+    let accepted = sign_up(&gateway, SIGN_UPS).await;
+    assert_eq!(accepted.len(), SIGN_UPS);
+    all_delivered(&origin, &accepted).await;
+    assert!(
+        origin.deliveries().len() > SIGN_UPS,
+        "some were refused, and sent again"
+    );
+    // What became of each is on record.
+    for id in accepted.values() {
+        eventually("the record says delivered", async || {
+            let record = gateway
+                .get(&format!("/api/messages/{id}"))
+                .client("shop")
+                .send()
+                .await
+                .expect(200)
+                .json();
+            let delivery = &record["deliveries"][0];
+            assert_eq!(delivery["subscription"], "origin", "{record}");
+            (delivery["state"] == "delivered").then_some(())
+        })
+        .await;
+    }
+}
+
+pub async fn slow_origin_gets_everything_and_no_more_at_once_than_it_takes(host: Host) {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    let origin = Origin::start().await;
+    origin.behave(|_| Reply {
+        delay: Duration::from_millis(100),
+        ..Reply::status(204)
+    });
+    let more = format!("concurrency = 5\n{PATIENT}");
+    let gateway = Arc::new(Gateway::start(host, &subscribed(&origin, &more)).await);
+    let accepted = sign_up(&gateway, 60).await;
+    let most = AtomicUsize::new(0);
+    let watch = async {
+        loop {
+            most.fetch_max(origin.under_way(), Ordering::Relaxed);
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    tokio::select! {
+        () = all_delivered(&origin, &accepted) => {}
+        () = watch => {}
+    }
+    assert!(
+        (2..=5).contains(&most.into_inner()),
+        "at most five at once, and not one by one"
+    );
+    assert_eq!(
+        origin.deliveries().len(),
+        60,
+        "slow is not failed: nothing is sent twice"
+    );
+}
+
+pub async fn origin_that_goes_down_gets_the_rest_when_it_is_back(host: Host) {
+    let origin = Origin::start().await;
+    let gateway = Arc::new(Gateway::start(host, &subscribed(&origin, PATIENT)).await);
+    let mut accepted = sign_up(&gateway, 20).await;
+    all_delivered(&origin, &accepted).await;
+    origin.down().await;
+    let while_down = sign_up_after(&gateway, 20, 120).await;
+    accepted.extend(while_down);
+    let lag = |view: Value| view["subscriptions"][0]["lag"].as_u64();
+    let view = gateway
+        .get("/api/topics/signup")
+        .key(ADMIN_KEY)
+        .send()
+        .await
+        .expect(200)
+        .json();
+    assert!(lag(view.clone()).is_some_and(|lag| lag > 0), "{view}");
+    origin.up();
+    all_delivered(&origin, &accepted).await;
+    eventually("nothing is left to do", async || {
+        let view = gateway
+            .get("/api/topics/signup")
+            .key(ADMIN_KEY)
+            .send()
+            .await
+            .expect(200)
+            .json();
+        (lag(view) == Some(0)).then_some(())
+    })
+    .await;
+}
+
+/// Sign-ups `from..to`, one after the other.
+async fn sign_up_after(gateway: &Gateway, from: usize, to: usize) -> BTreeMap<u64, String> {
+    let mut accepted = BTreeMap::new();
+    for n in from..to {
+        let (sequence, id) = one(gateway, n % KEYS, n).await;
+        accepted.insert(sequence, id);
+    }
+    accepted
+}
+
+pub async fn deliveries_go_on_after_an_orderly_restart(host: Host) {
+    deliveries_go_on(host, async |gateway| assert!(gateway.stop().await.success())).await;
+}
+
+pub async fn deliveries_go_on_after_kill_nine(host: Host) {
+    deliveries_go_on(host, async |gateway| gateway.kill()).await;
+}
+
+/// The gateway ends three times, in the middle of posts and deliveries; the ids stay the same.
+async fn deliveries_go_on(host: Host, end: impl AsyncFn(&Gateway)) {
+    let origin = Origin::start().await;
+    origin.refuse(30);
+    let gateway = Arc::new(Gateway::start(host, &subscribed(&origin, PATIENT)).await);
+    let restarts = async {
+        for threshold in [20, 80, 140] {
+            eventually("deliveries are under way", async || {
+                (origin.taken().len() >= threshold).then_some(())
+            })
+            .await;
+            end(&gateway).await;
+            gateway.restart().await;
+        }
+    };
+    let ((), accepted) = tokio::join!(restarts, sign_up(&gateway, SIGN_UPS));
+    assert_eq!(accepted.len(), SIGN_UPS);
+    all_delivered(&origin, &accepted).await;
+    let read: BTreeMap<u64, String> = gateway
+        .messages("signup")
+        .await
+        .iter()
+        .map(|m| {
+            (
+                m["sequence"].as_u64().unwrap(),
+                m["id"].as_str().unwrap().to_owned(),
+            )
+        })
+        .collect();
+    assert_eq!(
+        read, accepted,
+        "the topic holds what was acknowledged, and nothing twice"
+    );
+}

@@ -1,0 +1,202 @@
+//! Messages that the origin does not take.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use super::{PATIENT, all_delivered, sign_up_after, subscribed};
+use crate::harness::{ADMIN_KEY, Gateway, Host, Origin, Reply, eventually};
+
+const SUBSCRIPTION: &str = "/api/topics/signup/subscriptions/origin";
+
+async fn dead_letters(gateway: &Gateway) -> Vec<Value> {
+    let path = format!("{SUBSCRIPTION}/dead-letters");
+    let page = gateway.get(&path).key(ADMIN_KEY).send().await.expect(200).json();
+    page["deadLetters"]
+        .as_array()
+        .expect("a page has dead letters")
+        .clone()
+}
+
+async fn redrive(gateway: &Gateway, body: Value) -> Value {
+    let path = format!("{SUBSCRIPTION}/dead-letters/redrive");
+    gateway
+        .post(&path)
+        .key(ADMIN_KEY)
+        .json(&body)
+        .send()
+        .await
+        .expect(200)
+        .json()
+}
+
+pub async fn refused_messages_become_dead_letters_and_are_redriven(host: Host) {
+    let origin = Origin::start().await;
+    origin.answer(400);
+    let retry = "retry = { initial = \"50ms\", factor = 1.0, cap = \"50ms\", max_attempts = 2 }";
+    let gateway = Gateway::start(host, &subscribed(&origin, retry)).await;
+    let accepted = sign_up_after(&gateway, 0, 5).await;
+    let dead = eventually("all five are given up", async || {
+        Some(dead_letters(&gateway).await).filter(|dead| dead.len() == 5)
+    })
+    .await;
+    assert_eq!(origin.deliveries().len(), 10, "two attempts each");
+    for (letter, (sequence, id)) in dead.iter().zip(&accepted) {
+        assert_eq!(
+            (&letter["id"], &letter["sequence"]),
+            (&json!(id), &json!(sequence)),
+            "{letter}"
+        );
+        assert_eq!(
+            (&letter["attempts"], &letter["message"]["id"]),
+            (&json!(2), &json!(id)),
+            "{letter}"
+        );
+        assert!(
+            letter["lastError"]
+                .as_str()
+                .is_some_and(|error| error.contains("400")),
+            "{letter}"
+        );
+        let record = gateway
+            .get(&format!("/api/messages/{id}"))
+            .client("shop")
+            .send()
+            .await
+            .expect(200)
+            .json();
+        assert_eq!(record["deliveries"][0]["state"], "dead", "{record}");
+    }
+    // Repaired: first one by its id, then all that are left.
+    origin.answer(204);
+    let first = accepted.values().next().expect("five were accepted");
+    assert_eq!(redrive(&gateway, json!({ "ids": [first] })).await["redriven"], 1);
+    eventually("the one is delivered", async || {
+        (origin.taken().len() == 1).then_some(())
+    })
+    .await;
+    assert_eq!(origin.taken()[0].id(), first);
+    assert_eq!(redrive(&gateway, json!({ "all": true })).await["redriven"], 4);
+    all_delivered(&origin, &accepted).await;
+    assert!(dead_letters(&gateway).await.is_empty());
+    eventually("the record says delivered", async || {
+        let record = gateway
+            .get(&format!("/api/messages/{first}"))
+            .client("shop")
+            .send()
+            .await
+            .expect(200)
+            .json();
+        (record["deliveries"][0]["state"] == "delivered").then_some(())
+    })
+    .await;
+}
+
+pub async fn failing_origin_ends_in_dead_letters_too(host: Host) {
+    let origin = Origin::start().await;
+    origin.answer(500);
+    let retry = "retry = { schedule = [\"50ms\"] }";
+    let gateway = Gateway::start(host, &subscribed(&origin, retry)).await;
+    let accepted = sign_up_after(&gateway, 0, 2).await;
+    eventually("both are given up", async || {
+        (dead_letters(&gateway).await.len() == 2).then_some(())
+    })
+    .await;
+    gateway.kill();
+    gateway.restart().await;
+    assert_eq!(dead_letters(&gateway).await.len(), 2, "dead letters are durable");
+    origin.answer(204);
+    redrive(&gateway, json!({ "all": true })).await;
+    all_delivered(&origin, &accepted).await;
+}
+
+pub async fn gone_pauses_the_subscription_until_it_is_resumed(host: Host) {
+    let origin = Origin::start().await;
+    origin.answer(410);
+    let gateway = Gateway::start(host, &subscribed(&origin, PATIENT)).await;
+    let mut accepted = sign_up_after(&gateway, 0, 1).await;
+    eventually("the subscription pauses", async || {
+        let view = gateway
+            .get(SUBSCRIPTION)
+            .key(ADMIN_KEY)
+            .send()
+            .await
+            .expect(200)
+            .json();
+        (view["paused"] == true).then_some(())
+    })
+    .await;
+    origin.answer(204);
+    accepted.extend(sign_up_after(&gateway, 1, 10).await);
+    // The pause outlives the process.
+    assert!(gateway.stop().await.success());
+    gateway.restart().await;
+    let view = gateway
+        .get(SUBSCRIPTION)
+        .key(ADMIN_KEY)
+        .send()
+        .await
+        .expect(200)
+        .json();
+    assert_eq!((&view["paused"], &view["lag"]), (&json!(true), &json!(10)));
+    assert!(origin.taken().is_empty(), "nothing is sent while it is paused");
+    gateway
+        .post(&format!("{SUBSCRIPTION}/resume"))
+        .key(ADMIN_KEY)
+        .send()
+        .await
+        .expect(200);
+    all_delivered(&origin, &accepted).await;
+    assert!(dead_letters(&gateway).await.is_empty(), "410 costs no attempt");
+}
+
+pub async fn pause_over_http_holds_messages_back(host: Host) {
+    let origin = Origin::start().await;
+    let gateway = Arc::new(Gateway::start(host, &subscribed(&origin, PATIENT)).await);
+    let paused = gateway
+        .post(&format!("{SUBSCRIPTION}/pause"))
+        .key(ADMIN_KEY)
+        .send()
+        .await
+        .expect(200)
+        .json();
+    assert_eq!(paused["paused"], true);
+    // A restart reads it for certain; the running relay follows within a second.
+    assert!(gateway.stop().await.success());
+    gateway.restart().await;
+    let accepted = sign_up_after(&gateway, 0, 10).await;
+    assert!(origin.deliveries().is_empty());
+    gateway
+        .post(&format!("{SUBSCRIPTION}/resume"))
+        .key(ADMIN_KEY)
+        .send()
+        .await
+        .expect(200);
+    all_delivered(&origin, &accepted).await;
+}
+
+pub async fn retry_after_is_heeded(host: Host) {
+    const WAIT: u64 = 2;
+    let origin = Origin::start().await;
+    let asked = AtomicBool::new(false);
+    origin.behave(move |_| match asked.swap(true, Ordering::Relaxed) {
+        false => Reply {
+            retry_after: Some(WAIT),
+            ..Reply::status(429)
+        },
+        true => Reply::status(204),
+    });
+    let gateway = Gateway::start(host, &subscribed(&origin, PATIENT)).await;
+    let accepted = sign_up_after(&gateway, 0, 1).await;
+    all_delivered(&origin, &accepted).await;
+    let times: Vec<Instant> = origin.deliveries().iter().map(|delivery| delivery.at).collect();
+    assert_eq!(times.len(), 2);
+    // The gateway counts from when it read the answer, so the wait here cannot be shorter; clocks may differ a little.
+    let waited = times[1] - times[0];
+    assert!(
+        waited >= Duration::from_secs(WAIT) - Duration::from_millis(50),
+        "{waited:?}"
+    );
+}
