@@ -1,7 +1,7 @@
 //! What the contract does not see: the clock, the bounds of what is kept, other connections, and the arithmetic of
 //! buckets against core's.
 
-#![allow(clippy::unwrap_used, reason = "test code")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "test code")]
 
 mod support;
 

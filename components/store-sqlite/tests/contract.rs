@@ -1,6 +1,6 @@
 //! The contract of the ports, run against the component's SQL on a database in a file.
 
-#![allow(clippy::unwrap_used, reason = "test code")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "test code")]
 
 mod support;
 
