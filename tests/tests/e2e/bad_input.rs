@@ -1,8 +1,12 @@
 //! Bad input: a problem document that names the field, no 5xx, and nothing changed.
 
+mod http;
+
+pub use http::*;
+
 use serde_json::{Value, json};
 
-use crate::harness::{ADMIN_KEY, Answer, Gateway, Host, unique};
+use crate::harness::{ADMIN_KEY, Gateway, Host, unique};
 
 /// What bad input must not change: everything of this caller that can be listed.
 async fn everything(gateway: &Gateway, key: &str, topic: &str) -> Value {
@@ -209,108 +213,6 @@ pub async fn bodies_that_are_no_json_are_refused(host: Host) {
     assert_eq!(everything(&gateway, &key, &topic).await, before);
 }
 
-pub async fn huge_bodies_are_refused(host: Host) {
-    let gateway = Gateway::shared(host).await;
-    let (key, topic) = (gateway.key(&["links"]).await, unique("untouched"));
-    let before = everything(&gateway, &key, &topic).await;
-    for (path, size) in [
-        ("/api/links", 10 << 20),
-        ("/signup", 10 << 20),
-        ("/signup", (64 << 10) + 1),
-    ] {
-        let head = format!(
-            "POST {path} HTTP/1.1\r\nhost: short.test\r\nconnection: close\r\nauthorization: Bearer {key}\r\n\
-             content-type: application/json\r\ncontent-length: {size}\r\n\r\n"
-        );
-        let mut request = head.into_bytes();
-        request.resize(request.len() + size, b' ');
-        gateway.raw(&request).await.problem(413, "content-too-large");
-        // The same without saying how long it is.
-        let chunked = format!(
-            "POST {path} HTTP/1.1\r\nhost: short.test\r\nconnection: close\r\nauthorization: Bearer {key}\r\n\
-             content-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n{size:x}\r\n"
-        );
-        let mut request = chunked.into_bytes();
-        request.resize(request.len() + size, b' ');
-        request.extend_from_slice(b"\r\n0\r\n\r\n");
-        gateway.raw(&request).await.problem(413, "content-too-large");
-    }
-    let just_fits = gateway
-        .post("/signup")
-        .client("c")
-        .body(vec![b' '; 64 << 10])
-        .send()
-        .await;
-    just_fits.expect(202);
-    assert_eq!(everything(&gateway, &key, &topic).await, before);
-}
-
-pub async fn heads_that_are_too_large_are_refused(host: Host) {
-    let gateway = Gateway::start(host, "").await;
-    let mut many = "GET /health/live HTTP/1.1\r\nhost: short.test\r\n".to_owned();
-    for n in 0..1_000 {
-        many.push_str(&format!("x-header-{n}: {n}\r\n"));
-    }
-    assert_eq!(gateway.raw(format!("{many}\r\n")).await.status, 431);
-    let long = format!(
-        "GET /health/live HTTP/1.1\r\nhost: short.test\r\nx-long: {}\r\n\r\n",
-        "x".repeat(200_000)
-    );
-    assert_eq!(gateway.raw(long).await.status, 431);
-    gateway.get("/health/live").send().await.expect(200);
-}
-
-pub async fn bytes_that_are_no_request_are_refused(host: Host) {
-    let gateway = Gateway::start(host, "").await;
-    let host_line = "host: short.test\r\nconnection: close\r\n\r\n";
-    for request in [
-        "nonsense\r\n\r\n".to_owned(),
-        format!("GET /\u{0} HTTP/1.1\r\n{host_line}"),
-        format!("GET / HTTP/9.9\r\n{host_line}"),
-        "GET / HTTP/1.1\r\nbad header\r\n\r\n".to_owned(),
-        format!("POST /api/links HTTP/1.1\r\ncontent-length: -5\r\n{host_line}"),
-        format!("POST /api/links HTTP/1.1\r\ncontent-length: 5\r\ncontent-length: 6\r\n{host_line}"),
-    ] {
-        let answer = gateway.raw(&request).await;
-        assert!(
-            (400..500).contains(&answer.status),
-            "{request:?}\n{}",
-            answer.shown()
-        );
-    }
-    gateway.get("/health/live").send().await.expect(200);
-}
-
-pub async fn odd_paths_are_found_nowhere(host: Host) {
-    let gateway = Gateway::shared(host).await;
-    for path in [
-        "/%00",
-        "/%",
-        "/%zz",
-        "/%ff%fe",
-        "/..%2f..%2fetc%2fpasswd",
-        "/a/../b",
-        "//",
-        "/api//links",
-        "/api/links/%00",
-        "/api/links/%zz",
-        "/api/nothing",
-        "/api",
-        "/",
-        "/a/b/c",
-        "/api/campaigns/%00",
-        "/api/messages/%2e%2e",
-        "/api/links/x/unknown",
-    ] {
-        let request = format!(
-            "GET {path} HTTP/1.1\r\nhost: short.test\r\nconnection: close\r\nauthorization: Bearer {ADMIN_KEY}\r\n\r\n"
-        );
-        gateway.raw(request).await.problem(404, "not-found");
-    }
-    let long = format!("/{}", "x".repeat(4_000));
-    gateway.get(&long).send().await.problem(404, "not-found");
-}
-
 pub async fn absurd_queries_are_refused_by_field(host: Host) {
     let gateway = Gateway::shared(host).await;
     let get = |path: &str| gateway.get(path).key(ADMIN_KEY).send();
@@ -340,39 +242,6 @@ pub async fn absurd_queries_are_refused_by_field(host: Host) {
         let answer = get(path).await;
         assert!(answer.status == 400, "{path}\n{}", answer.shown());
         answer.names(pointer);
-    }
-}
-
-pub async fn wrong_methods_are_told_the_right_ones(host: Host) {
-    let gateway = Gateway::shared(host).await;
-    let allow = |answer: &Answer| -> Vec<String> {
-        answer.problem(405, "method-not-allowed");
-        answer.header("allow").split(", ").map(str::to_owned).collect()
-    };
-    for (method, path, expected) in [
-        ("PUT", "/api/links", vec!["GET", "POST"]),
-        ("POST", "/api/links/abc", vec!["GET", "PATCH", "DELETE"]),
-        ("GET", "/api/links/abc/extend", vec!["POST"]),
-        ("POST", "/abcdefg", vec!["GET", "HEAD"]),
-        ("DELETE", "/api/campaigns", vec!["GET", "POST"]),
-        ("GET", "/api/campaigns/c/claims", vec!["POST"]),
-        ("PATCH", "/api/keys", vec!["GET", "POST"]),
-        ("GET", "/api/keys/abc", vec!["DELETE"]),
-        ("POST", "/api/topics", vec!["GET"]),
-        ("DELETE", "/api/topics/signup/messages", vec!["GET", "POST"]),
-        ("GET", "/signup", vec!["POST"]),
-        ("POST", "/health/live", vec!["GET", "HEAD"]),
-    ] {
-        let method = reqwest::Method::from_bytes(method.as_bytes()).expect("a method");
-        let answer = gateway.call(method, path).key(ADMIN_KEY).send().await;
-        let allowed = allow(&answer);
-        for one in expected {
-            assert!(
-                allowed.iter().any(|allowed| allowed == one),
-                "{one}\n{}",
-                answer.shown()
-            );
-        }
     }
 }
 

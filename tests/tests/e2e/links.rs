@@ -1,16 +1,18 @@
 //! Short links: made, followed, changed, ended.
 
 mod anonymous;
+mod lifetime;
 mod listing;
 mod visits;
 
 pub use anonymous::*;
+pub use lifetime::*;
 pub use listing::*;
 pub use visits::*;
 
 use serde_json::{Value, json};
 
-use crate::harness::{Answer, Gateway, Host, eventually, in_seconds, unique};
+use crate::harness::{Answer, Gateway, Host, in_seconds, unique};
 
 /// A member's link, with whatever `fields` say besides its URL.
 async fn link(gateway: &Gateway, key: &str, url: &str, fields: Value) -> Value {
@@ -175,79 +177,6 @@ pub async fn unknown_code_is_not_found(host: Host) {
         .problem(404, "not-found");
 }
 
-pub async fn expired_link_is_gone(host: Host) {
-    let gateway = Gateway::shared(host).await;
-    let key = gateway.key(&["links"]).await;
-    let link = link(&gateway, &key, "https://example.com/", json!({})).await;
-    leads_to(gateway.get(&short(&link)).send().await, "https://example.com/");
-    let soon = json!({ "expiresAt": in_seconds(1) });
-    gateway
-        .patch(&managed(&link))
-        .key(&key)
-        .json(&soon)
-        .send()
-        .await
-        .expect(200);
-    let gone = eventually("the link expires", async || {
-        Some(gateway.get(&short(&link)).send().await).filter(|answer| answer.status != 302)
-    });
-    gone.await.problem(410, "gone");
-}
-
-pub async fn link_is_not_found_before_it_is_valid(host: Host) {
-    let gateway = Gateway::shared(host).await;
-    let key = gateway.key(&["links"]).await;
-    let later = json!({ "validFrom": in_seconds(3_600) });
-    let link = link(&gateway, &key, "https://example.com/", later).await;
-    gateway.get(&short(&link)).send().await.problem(404, "not-found");
-    let soon = json!({ "validFrom": in_seconds(1) });
-    gateway
-        .patch(&managed(&link))
-        .key(&key)
-        .json(&soon)
-        .send()
-        .await
-        .expect(200);
-    let valid = eventually("the link becomes valid", async || {
-        Some(gateway.get(&short(&link)).send().await).filter(|answer| answer.status != 404)
-    });
-    leads_to(valid.await, "https://example.com/");
-}
-
-pub async fn archived_link_is_gone_until_it_is_brought_back(host: Host) {
-    let gateway = Gateway::shared(host).await;
-    let key = gateway.key(&["links"]).await;
-    let link = link(&gateway, &key, "https://example.com/", json!({})).await;
-    gateway
-        .patch(&managed(&link))
-        .key(&key)
-        .json(&json!({ "archived": true }))
-        .send()
-        .await
-        .expect(200);
-    gateway.get(&short(&link)).send().await.problem(410, "gone");
-    gateway
-        .patch(&managed(&link))
-        .key(&key)
-        .json(&json!({ "archived": false }))
-        .send()
-        .await
-        .expect(200);
-    leads_to(gateway.get(&short(&link)).send().await, "https://example.com/");
-}
-
-pub async fn ended_link_leads_to_its_fallback(host: Host) {
-    let gateway = Gateway::shared(host).await;
-    let key = gateway.key(&["links"]).await;
-    let fields = json!({ "maxVisits": 1, "fallbackUrl": "https://example.com/over" });
-    let link = link(&gateway, &key, "https://example.com/", fields).await;
-    leads_to(gateway.get(&short(&link)).send().await, "https://example.com/");
-    leads_to(
-        gateway.get(&short(&link)).send().await,
-        "https://example.com/over",
-    );
-}
-
 pub async fn null_clears_a_field_and_absence_keeps_it(host: Host) {
     let gateway = Gateway::shared(host).await;
     let key = gateway.key(&["links"]).await;
@@ -288,39 +217,6 @@ pub async fn null_clears_a_field_and_absence_keeps_it(host: Host) {
         .send()
         .await;
     refused.names("#/url");
-}
-
-pub async fn extended_link_ends_later(host: Host) {
-    let gateway = Gateway::shared(host).await;
-    let key = gateway.key(&["links"]).await;
-    let fields = json!({ "expiresAt": "2099-01-01T00:00:00Z" });
-    let link = link(&gateway, &key, "https://example.com/", fields).await;
-    let extend = format!("{}/extend", managed(&link));
-    let by_seconds = gateway
-        .post(&extend)
-        .key(&key)
-        .json(&json!({ "seconds": 86_400 }))
-        .send()
-        .await;
-    assert_eq!(by_seconds.expect(200).json()["expiresAt"], "2099-01-02T00:00:00Z");
-    let to_a_time = json!({ "expiresAt": "2100-06-01T12:00:00Z" });
-    let to_a_time = gateway
-        .post(&extend)
-        .key(&key)
-        .json(&to_a_time)
-        .send()
-        .await
-        .expect(200)
-        .json();
-    assert_eq!(to_a_time["expiresAt"], "2100-06-01T12:00:00Z");
-    let past = json!({ "expiresAt": "2001-01-01T00:00:00Z" });
-    gateway
-        .post(&extend)
-        .key(&key)
-        .json(&past)
-        .send()
-        .await
-        .names("#/expiresAt");
 }
 
 pub async fn query_is_forwarded_where_the_link_says_so(host: Host) {

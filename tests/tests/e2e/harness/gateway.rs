@@ -89,6 +89,8 @@ topic = "signup"
 static ROOM: Semaphore = Semaphore::const_new(GATEWAYS);
 /// One per host, or why there is none; they end with the tests.
 static SHARED: [OnceCell<Result<Gateway, String>>; 2] = [const { OnceCell::const_new() }; 2];
+/// Whether a native gateway has compiled the components in this run.
+static COMPILED: tokio::sync::Mutex<bool> = tokio::sync::Mutex::const_new(false);
 
 /// A gateway with a store of its own.
 pub struct Gateway {
@@ -180,9 +182,15 @@ impl Gateway {
         let directory = self.directory.path();
         let (program, base) = match self.host {
             Host::Native => {
+                // Whoever is first compiles the components, and the others wait for that instead of doing it too.
+                let compiled = COMPILED.lock().await;
+                let first = (!*compiled).then_some(compiled);
                 let mut program = self.serve.start(directory);
                 let base = program.line(native::address, START).await;
-                native::keep_compiled_code(&directory.join("data"));
+                if let Some(mut compiled) = first {
+                    native::keep_compiled_code(&directory.join("data"));
+                    *compiled = base.is_ok();
+                }
                 (program, base)
             }
             Host::Spin => {

@@ -39,7 +39,10 @@ impl Program {
             .unwrap_or_else(|error| panic!("cannot start {:?}: {error}", command.get_program()));
         let group = Pid::from_child(&child);
         let watchdog = Command::new("sh")
-            .args(["-c", r#"read -r _; kill -9 -- "-$0" 2>/dev/null; rm -rf -- "$1""#])
+            .args([
+                "-c",
+                r#"read -r _; kill -s KILL -- "-$0" 2>/dev/null; rm -rf -- "$1""#,
+            ])
             .arg(group.as_raw_nonzero().to_string())
             .arg(scratch)
             .stdin(Stdio::piped())
