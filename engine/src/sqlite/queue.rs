@@ -80,7 +80,10 @@ struct Submitted {
 
 impl Submitted {
     /// Takes the changes of a commit, or gives the commit back where they cannot be combined with what is there.
-    #[allow(clippy::result_large_err, reason = "the error is the job itself, on its way to the other queue")]
+    #[allow(
+        clippy::result_large_err,
+        reason = "the error is the job itself, on its way to the other queue"
+    )]
     fn combine(&mut self, job: Job) -> Result<(), Job> {
         let plain = job.commit.appends.is_empty() && job.commit.conditions.is_empty();
         let combines = |new: &Mutation| match self.changes.get(new.key()) {
