@@ -12,7 +12,10 @@ pub struct Header {
 impl Header {
     /// A header of text.
     pub fn new(name: impl Into<String>, value: impl Into<String>) -> Self {
-        Self { name: name.into(), value: value.into().into_bytes() }
+        Self {
+            name: name.into(),
+            value: value.into().into_bytes(),
+        }
     }
 }
 
@@ -72,7 +75,10 @@ impl Request {
 
     /// Every value of `name` (lower case) that is text, in order.
     pub fn header_values<'a>(&'a self, name: &'a str) -> impl DoubleEndedIterator<Item = &'a str> {
-        self.headers.iter().filter(move |h| h.name == name).filter_map(|h| std::str::from_utf8(&h.value).ok())
+        self.headers
+            .iter()
+            .filter(move |h| h.name == name)
+            .filter_map(|h| std::str::from_utf8(&h.value).ok())
     }
 
     /// The path's segments after the leading slash: `/api/links/x` gives `api`, `links`, `x`.
@@ -83,14 +89,20 @@ impl Request {
     /// The query's fields, percent-decoded.
     pub fn query_fields(&self) -> Vec<(String, String)> {
         let query = self.query.as_deref().unwrap_or("");
-        url::form_urlencoded::parse(query.as_bytes()).into_owned().collect()
+        url::form_urlencoded::parse(query.as_bytes())
+            .into_owned()
+            .collect()
     }
 }
 
 impl Response {
     /// No body, no headers.
     pub fn empty(status: u16) -> Self {
-        Self { status, headers: Vec::new(), body: Vec::new() }
+        Self {
+            status,
+            headers: Vec::new(),
+            body: Vec::new(),
+        }
     }
 
     /// A JSON body.
@@ -101,7 +113,11 @@ impl Response {
 
     /// A body that is JSON already.
     pub fn json_bytes(status: u16, body: Vec<u8>) -> Self {
-        Self { status, headers: vec![Header::new("content-type", "application/json")], body }
+        Self {
+            status,
+            headers: vec![Header::new("content-type", "application/json")],
+            body,
+        }
     }
 
     /// The same with one more header.

@@ -84,7 +84,10 @@ pub fn explicit_user<'a>(config: &Config, request: &'a Request) -> Result<Option
 
 /// The caller's `x-request-id`, if [`is_request_id`]; else a new one.
 pub fn request_id(request: &Request, fresh: &dyn Fn() -> [u8; 16]) -> String {
-    match request.header("x-request-id").filter(|id| is_request_id(id.as_bytes())) {
+    match request
+        .header("x-request-id")
+        .filter(|id| is_request_id(id.as_bytes()))
+    {
         Some(id) => id.to_owned(),
         None => new_request_id(fresh()),
     }
@@ -93,7 +96,9 @@ pub fn request_id(request: &Request, fresh: &dyn Fn() -> [u8; 16]) -> String {
 /// Whether a caller's `x-request-id` is kept: 1 to 128 of `[A-Za-z0-9._-]`.
 pub fn is_request_id(id: &[u8]) -> bool {
     (1..=MAX_REQUEST_ID_CHARS).contains(&id.len())
-        && id.iter().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(byte))
+        && id
+            .iter()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(byte))
 }
 
 /// A new request id: 32 hexadecimal digits.

@@ -10,9 +10,17 @@ use crate::problem::{Kind, Problem};
 /// JSON becomes a 400 that names the field. A `Content-Type` other than JSON is a 415; a missing one is taken as JSON.
 pub fn body<T: DeserializeOwned>(request: &Request) -> Result<T, Problem> {
     if let Some(content_type) = request.header("content-type") {
-        let media = content_type.split(';').next().unwrap_or("").trim().to_ascii_lowercase();
+        let media = content_type
+            .split(';')
+            .next()
+            .unwrap_or("")
+            .trim()
+            .to_ascii_lowercase();
         if media != "application/json" && !media.ends_with("+json") {
-            return Err(Problem::new(Kind::UnsupportedMediaType, "This call takes application/json (with curl: --json, or -H 'content-type: application/json')."));
+            return Err(Problem::new(
+                Kind::UnsupportedMediaType,
+                "This call takes application/json (with curl: --json, or -H 'content-type: application/json').",
+            ));
         }
     }
     decode(&request.body)
@@ -28,7 +36,9 @@ pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
         let pointer = pointer(error.path(), error.inner());
         Problem::field(pointer, plain(&error.inner().to_string()))
     })?;
-    deserializer.end().map_err(|error| Problem::field("#", plain(&error.to_string())))?;
+    deserializer
+        .end()
+        .map_err(|error| Problem::field("#", plain(&error.to_string())))?;
     Ok(value)
 }
 
@@ -54,7 +64,11 @@ fn pointer(path: &serde_path_to_error::Path, error: &serde_json::Error) -> Strin
         }
     }
     // A missing field is reported at its parent: name the field itself.
-    if let Some(name) = error.to_string().strip_prefix("missing field `").and_then(|rest| rest.split('`').next()) {
+    if let Some(name) = error
+        .to_string()
+        .strip_prefix("missing field `")
+        .and_then(|rest| rest.split('`').next())
+    {
         pointer.push_str(&format!("/{}", escape(name)));
     }
     pointer
@@ -87,7 +101,9 @@ mod tests {
     }
 
     fn pointer_of(text: &str) -> String {
-        decode::<Sample>(text.as_bytes()).unwrap_err().errors[0].pointer.clone()
+        decode::<Sample>(text.as_bytes()).unwrap_err().errors[0]
+            .pointer
+            .clone()
     }
 
     #[test]

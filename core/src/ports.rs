@@ -4,7 +4,10 @@ use crate::bucket::{Bucket, Level, TakeError};
 use crate::commit::{Commit, Entry, Item, Message, Outcome, StoreError, Topic};
 
 /// Durable keys and topics; see `interface store` in `wit/edge.wit`.
-#[allow(async_fn_in_trait, reason = "callers are generic and single-threaded; nothing needs Send")]
+#[allow(
+    async_fn_in_trait,
+    reason = "callers are generic and single-threaded; nothing needs Send"
+)]
 pub trait Store {
     /// Durable when it returns.
     async fn commit(&self, commit: Commit) -> Result<Outcome, StoreError>;
@@ -21,7 +24,10 @@ pub trait Store {
 }
 
 /// Token buckets; see `interface buckets` in `wit/edge.wit`.
-#[allow(async_fn_in_trait, reason = "callers are generic and single-threaded; nothing needs Send")]
+#[allow(
+    async_fn_in_trait,
+    reason = "callers are generic and single-threaded; nothing needs Send"
+)]
 pub trait Buckets {
     /// Takes every cost or none.
     async fn take(&self, buckets: Vec<Bucket>) -> Result<Vec<Level>, TakeError>;

@@ -101,7 +101,13 @@ pub struct Problem {
 impl Problem {
     /// A problem with its detail.
     pub fn new(kind: Kind, detail: impl Into<String>) -> Self {
-        Self { kind, detail: detail.into(), errors: Vec::new(), members: Map::new(), headers: Vec::new() }
+        Self {
+            kind,
+            detail: detail.into(),
+            errors: Vec::new(),
+            members: Map::new(),
+            headers: Vec::new(),
+        }
     }
 
     /// A 400 for one field. `pointer`: `#/url`, `header:idempotency-key`, `query:limit`.
@@ -147,7 +153,11 @@ impl Problem {
     /// The `type` member.
     pub fn type_uri(&self) -> String {
         let slug = self.kind.slug();
-        if slug.contains(':') { slug.to_owned() } else { format!("urn:tollgate:problem:{slug}") }
+        if slug.contains(':') {
+            slug.to_owned()
+        } else {
+            format!("urn:tollgate:problem:{slug}")
+        }
     }
 
     /// The response that carries this document.
@@ -173,7 +183,9 @@ impl Problem {
         };
         let mut response = Response::json(self.kind.status(), &document);
         response.headers.clear();
-        response.headers.push(Header::new("content-type", "application/problem+json"));
+        response
+            .headers
+            .push(Header::new("content-type", "application/problem+json"));
         response.headers.extend(self.headers);
         response
     }
@@ -184,10 +196,11 @@ impl From<StoreError> for Problem {
     fn from(error: StoreError) -> Self {
         match error {
             StoreError::Invalid(_) => Problem::new(Kind::Internal, "The request could not be carried out."),
-            StoreError::Unavailable(_) => {
-                Problem::new(Kind::Unavailable, "The store cannot be reached; nothing was changed.")
-                    .with_retry_after(STORE_RETRY_SECONDS)
-            }
+            StoreError::Unavailable(_) => Problem::new(
+                Kind::Unavailable,
+                "The store cannot be reached; nothing was changed.",
+            )
+            .with_retry_after(STORE_RETRY_SECONDS),
             StoreError::Unknown(_) => Problem::new(
                 Kind::Unavailable,
                 "The store did not answer in time; repeat the request with the same Idempotency-Key.",

@@ -49,7 +49,13 @@ pub struct Router {
 impl Router {
     /// Patterns that do not parse were refused when the configuration was validated; here they match nothing.
     pub fn new(config: &Config) -> Self {
-        Self { forward: config.forward.iter().filter_map(|route| Route::parse(&route.path).ok()).collect() }
+        Self {
+            forward: config
+                .forward
+                .iter()
+                .filter_map(|route| Route::parse(&route.path).ok())
+                .collect(),
+        }
     }
 
     /// The component that answers `path`.
@@ -61,7 +67,11 @@ impl Router {
             ("api", Some("links")) => return Component::Shortener,
             ("api", Some("campaigns" | "receipts")) => return Component::Coupon,
             ("api", Some("topics" | "messages")) => return Component::Forward,
-            ("api" | "health" | "metrics" | "openapi.json" | "docs" | "admin" | "robots.txt" | "favicon.ico", _) => {
+            (
+                "api" | "health" | "metrics" | "openapi.json" | "docs" | "admin" | "robots.txt"
+                | "favicon.ico",
+                _,
+            ) => {
                 return Component::Admin;
             }
             _ => {}
@@ -101,8 +111,14 @@ mod tests {
 
     #[test]
     fn a_forward_route_wins_over_a_short_link() {
-        let config = Config { forward: vec![crate::config::Forward {
-            path: "/signup".into(), methods: vec!["POST".into()], topic: "signup".into() }], ..Config::default() };
+        let config = Config {
+            forward: vec![crate::config::Forward {
+                path: "/signup".into(),
+                methods: vec!["POST".into()],
+                topic: "signup".into(),
+            }],
+            ..Config::default()
+        };
         assert_eq!(Router::new(&config).component("/signup"), Component::Forward);
     }
 }
