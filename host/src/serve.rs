@@ -6,7 +6,7 @@ use crate::server::{DRAIN, Server};
 use crate::wasm::compiled::Library;
 use crate::wasm::ports::Engines;
 use anyhow::{Context as _, Result, bail};
-use std::io::Write as _;
+use std::io::{IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
@@ -52,7 +52,7 @@ async fn serve(options: ServeOptions) -> Result<()> {
         store.set_low_water(&topic, sequence);
     }
     store.set_retention(retention(&config));
-    admin_key(&store, options.admin_key, options.admin_key_file.as_deref()).await?;
+    let first_start = admin_key(&store, options.admin_key, options.admin_key_file.as_deref()).await?;
     let engines = Engines {
         store: Arc::clone(&store),
         buckets: Arc::new(MemoryBuckets::new(config.clients.max_buckets as usize)),
@@ -68,6 +68,7 @@ async fn serve(options: ServeOptions) -> Result<()> {
     let relay = Relay::start_with(Arc::clone(&store), &config, low_water)?;
     let server = Server::start(config.clone(), engines, &library).await?;
     ready(&server, began)?;
+    hints(&server, first_start)?;
     server.run(stop_signal()?).await?;
     tracing::info!("finishing deliveries and closing the store");
     relay.shutdown(DRAIN).await;
@@ -111,8 +112,9 @@ fn stop_signal() -> Result<impl Future<Output = ()>> {
     })
 }
 
-/// Installs the configured admin key, or mints one on the first start: shown once, or written to the file.
-async fn admin_key(store: &SqliteStore, given: Option<String>, file: Option<&Path>) -> Result<()> {
+/// Installs the configured admin key, or mints one on the first start: shown once, or written to the file. Whether one
+/// was minted.
+async fn admin_key(store: &SqliteStore, given: Option<String>, file: Option<&Path>) -> Result<bool> {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let now = u64::try_from(since.as_millis()).unwrap_or(0);
     let from_file = match file.filter(|path| path.exists()) {
@@ -122,7 +124,8 @@ async fn admin_key(store: &SqliteStore, given: Option<String>, file: Option<&Pat
         None => None,
     };
     if let Some(key) = given.or(from_file) {
-        return Ok(keys::install_admin(store, key.trim(), now).await?);
+        keys::install_admin(store, key.trim(), now).await?;
+        return Ok(false);
     }
     let fresh = || {
         let mut bytes = [0_u8; 16];
@@ -133,7 +136,7 @@ async fn admin_key(store: &SqliteStore, given: Option<String>, file: Option<&Pat
         bail!("the system gives no random numbers, so no admin key can be made");
     }
     let Some(key) = keys::bootstrap(store, now, &|| fresh().unwrap_or_default()).await? else {
-        return Ok(());
+        return Ok(false);
     };
     match file {
         Some(path) => {
@@ -145,6 +148,21 @@ async fn admin_key(store: &SqliteStore, given: Option<String>, file: Option<&Pat
             "\n  Admin key of this store, shown this once (only its hash is kept):\n\n      {key}\n"
         ),
     }
+    Ok(true)
+}
+
+/// What a person may try first: on the first start of a store, and whenever a person is looking.
+fn hints(server: &Server, first_start: bool) -> Result<()> {
+    if !first_start && !std::io::stderr().is_terminal() {
+        return Ok(());
+    }
+    let at = server.address()?;
+    eprintln!(
+        "  Try it (KEY is the admin key):\n
+      curl http://{at}/api/links -H \"authorization: Bearer $KEY\" --json '{{\"url\":\"https://example.com/\",\"code\":\"hello\"}}'
+      curl -i http://{at}/hello
+      curl http://{at}/api/links/hello -H \"authorization: Bearer $KEY\"\n"
+    );
     Ok(())
 }
 

@@ -93,20 +93,22 @@ fn ensure_wasm_target() -> Result<()> {
     }
 }
 
-/// Builds components, and copies those that changed to [`components_dir`].
-pub fn components(names: &[&str]) -> Result<PathBuf> {
+/// Builds all components, and copies those that changed to [`components_dir`]. Always all of them, in one call: cargo unifies
+/// the features of what is built together, so another selection would build everything again.
+pub fn components() -> Result<PathBuf> {
     ensure_wasm_target()?;
+    let names: Vec<&str> = COMPONENTS.iter().chain([&SPIN_STORE]).copied().collect();
     say(&format!("building the components ({})", names.join(", ")));
     let mut command = cargo();
     command.args(["build", "--profile", "wasm", "--target", WASM_TARGET]);
-    for name in names {
+    for name in &names {
         command.args(["--package", &format!("tollgate-{name}")]);
     }
     run(&mut command, "building the components")?;
     let built = target_dir()?.join(WASM_TARGET).join("wasm");
     let directory = components_dir();
     fs::create_dir_all(&directory)?;
-    for name in names {
+    for name in &names {
         let from = built.join(format!("tollgate_{}.wasm", name.replace('-', "_")));
         let bytes = fs::read(&from).with_context(|| format!("the build left no {}", from.display()))?;
         write_if_changed(&directory.join(format!("{name}.wasm")), &bytes)?;
@@ -124,7 +126,7 @@ pub fn write_if_changed(path: &Path, bytes: &[u8]) -> Result<()> {
 
 /// Builds the gateway with its components inside, and gives its path.
 pub fn gateway() -> Result<PathBuf> {
-    let directory = components(COMPONENTS)?;
+    let directory = components()?;
     say("building the gateway (the first time, wasmtime takes several minutes)");
     let mut command = cargo();
     command

@@ -15,8 +15,7 @@ const END: &str = "# </forward routes>";
 
 /// Composes into `build/spin` and brings `spin.toml` up to date.
 pub fn run() -> Result<()> {
-    let names: Vec<_> = COMPONENTS.iter().chain([&SPIN_STORE]).copied().collect();
-    let built = components(&names)?;
+    let built = components()?;
     let composed = root().join("build/spin");
     fs::create_dir_all(&composed)?;
     for name in COMPONENTS {

@@ -43,7 +43,7 @@ pub fn all(arguments: &[String]) -> Result<()> {
 /// Formatting, lints, documentation; dependencies too where `cargo deny` is installed.
 pub fn lint() -> Result<()> {
     run(cargo().args(["fmt", "--all", "--check"]), "cargo fmt")?;
-    components(crate::build::COMPONENTS)?;
+    components()?;
     let mut clippy = cargo();
     clippy.args(["clippy", "--release", "--all-targets", "--", "-D", "warnings"]);
     run(
