@@ -246,3 +246,16 @@ pub enum StoreError {
     #[error("not a valid call to the store: {0}")]
     Invalid(String),
 }
+
+/// A caller's text as a part of a key: `/`, `%` and control characters percent-escaped, at most three times as long.
+pub fn key_part(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for c in text.chars() {
+        if c == '/' || c == '%' || c.is_ascii_control() {
+            escaped.push_str(&format!("%{:02X}", u32::from(c)));
+        } else {
+            escaped.push(c);
+        }
+    }
+    escaped
+}

@@ -1,5 +1,5 @@
 //! What every component shares: the bindings of the ports ([`port`]), its settings ([`settings`]), and its two
-//! doors. A component crate is one line: [`gate!`] or [`filter!`] with a rule from `tollgate-core`.
+//! doors. A gate's crate is one line: [`gate!`] with a rule from `tollgate-core`.
 
 mod convert;
 pub mod port;

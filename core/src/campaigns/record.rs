@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::commit::{Entry, StoreError};
+use crate::commit::{Entry, StoreError, key_part};
 use crate::plan;
 use crate::ports::Store;
 use crate::template::Number;
@@ -86,12 +86,12 @@ impl Campaign {
 
     /// What all keys of a user's claims begin with.
     pub fn claims_prefix(id: &str, user: &str) -> String {
-        format!("claim/{id}/{}/", escape(user))
+        format!("claim/{id}/{}/", key_part(user))
     }
 
     /// The key of a user's counter of claims, where `perUser` is more than one.
     pub fn count_key(id: &str, user: &str) -> String {
-        format!("claims/{id}/{}", escape(user))
+        format!("claims/{id}/{}", key_part(user))
     }
 
     /// The key of one claim. With `perUser` 1 there is a single place, whose absence is what a claim asks for.
@@ -299,19 +299,6 @@ impl Claim {
 pub fn is_id(text: &str) -> bool {
     let tail = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
     (1..=MAX_ID).contains(&text.len()) && !text.starts_with('-') && text.bytes().all(tail)
-}
-
-/// A caller's text as a part of a key: `/`, `%` and control characters percent-escaped, at most three times as long.
-pub fn escape(text: &str) -> String {
-    let mut escaped = String::with_capacity(text.len());
-    for c in text.chars() {
-        if c == '/' || c == '%' || c.is_ascii_control() {
-            escaped.push_str(&format!("%{:02X}", u32::from(c)));
-        } else {
-            escaped.push(c);
-        }
-    }
-    escaped
 }
 
 /// A text as a path segment: all but RFC 3986's unreserved characters percent-encoded.

@@ -14,7 +14,7 @@ use sha2::{Digest as _, Sha256};
 use super::record::Link;
 use super::unreadable;
 use crate::codes;
-use crate::commit::{Commit, Condition, Mutation, Outcome, StoreError, literal};
+use crate::commit::{Commit, Condition, Mutation, Outcome, StoreError, key_part, literal};
 use crate::ports::Store;
 
 /// Hexadecimal digits of a time, which has 48 bits.
@@ -36,7 +36,7 @@ pub(super) enum Unless<'a> {
 }
 
 fn partition(owner: &str) -> String {
-    format!("owner/{}", escape(owner))
+    format!("owner/{}", key_part(owner))
 }
 
 /// What the listing of an owner begins with.
@@ -169,19 +169,6 @@ pub(super) async fn leave<S: Store>(store: &S, link: &Link) -> Result<(), StoreE
     }
     withdraw(store, owner, link.record.created_at, &link.code);
     Ok(())
-}
-
-/// A caller's text as a part of a key: `/`, `%` and control characters percent-escaped, at most three times as long.
-fn escape(text: &str) -> String {
-    let mut escaped = String::with_capacity(text.len());
-    for c in text.chars() {
-        if c == '/' || c == '%' || c.is_ascii_control() {
-            escaped.push_str(&format!("%{:02X}", u32::from(c)));
-        } else {
-            escaped.push(c);
-        }
-    }
-    escaped
 }
 
 #[cfg(test)]

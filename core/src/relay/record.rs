@@ -14,7 +14,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 
-use crate::commit::Message;
+use crate::commit::{Message, key_part};
 
 /// The largest payload, bytes, that a dead letter carries with it; larger ones stay in the topic only, for as long as
 /// retention keeps them. Leaves room for base64 and the rest within one commit.
@@ -32,7 +32,7 @@ impl Keys {
     /// Of the subscription `name` of `topic`.
     pub fn new(topic: &str, name: &str) -> Self {
         Self {
-            partition: format!("relay/{}/{}", escape(topic), escape(name)),
+            partition: format!("relay/{}/{}", key_part(topic), key_part(name)),
         }
     }
 
@@ -85,23 +85,6 @@ impl Keys {
     pub fn sequence_of(key: &str) -> Option<u64> {
         key.rsplit('/').next()?.parse().ok()
     }
-}
-
-/// A name as part of a key: `/`, `%` and control characters percent-escaped.
-pub fn escape(name: &str) -> String {
-    let mut escaped = String::with_capacity(name.len());
-    for character in name.chars() {
-        if matches!(character, '/' | '%') || character.is_control() {
-            let mut bytes = [0; 4];
-            character
-                .encode_utf8(&mut bytes)
-                .bytes()
-                .for_each(|b| escaped.push_str(&format!("%{b:02X}")));
-        } else {
-            escaped.push(character);
-        }
-    }
-    escaped
 }
 
 /// Why a subscription is paused.
