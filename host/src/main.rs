@@ -9,6 +9,10 @@ mod wasm;
 use clap::Parser as _;
 use std::process::ExitCode;
 
+/// Requests allocate small things by the dozen, on one thread each: this allocator costs half of the C library's.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     let arguments = cli::Arguments::parse();
     logging::start();

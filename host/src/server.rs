@@ -2,6 +2,7 @@
 //! a request never crosses threads on its way to a component.
 
 mod connection;
+pub mod fast;
 mod service;
 mod worker;
 
@@ -53,8 +54,9 @@ impl Server {
         let workers = worker_count(&config);
         // Twice the pools' size, since a replaced instance may still finish its calls beside its successor.
         let instances = workers * (INSTANCES + 1) * (Component::ALL.len() + 1) * 2;
-        let engine = compiled::engine(u32::try_from(instances).unwrap_or(u32::MAX))?;
-        let components = Arc::new(Components::load(&engine, library)?);
+        let room = |count| u32::try_from(count).unwrap_or(u32::MAX);
+        let wasm = compiled::Engines::new(room(instances), room(workers))?;
+        let components = Arc::new(Components::load(&wasm, library)?);
         let connections = Arc::new(Semaphore::new(config.server.max_connections as usize));
         let shared = Arc::new(Shared {
             config,
@@ -63,7 +65,7 @@ impl Server {
             draining: AtomicBool::new(false),
         });
         let workers = (0..workers)
-            .map(|index| Worker::start(index, &engine, Arc::clone(&components), Arc::clone(&shared)))
+            .map(|index| Worker::start(index, &wasm.waiting, Arc::clone(&components), Arc::clone(&shared)))
             .collect::<Result<Vec<_>>>()?;
         Ok(Self {
             listener,

@@ -11,6 +11,8 @@ use std::process::Command;
 const WASM_TARGET: &str = "wasm32-wasip2";
 /// The components that the gateway embeds.
 pub const COMPONENTS: &[&str] = &["limiter", "shortener", "coupon", "forward", "admin"];
+/// The component that only our own host runs; Spin has no use for it.
+pub const FAST_PATH: &str = "fast-path";
 /// The store that Spin runs them on.
 pub const SPIN_STORE: &str = "store-sqlite";
 
@@ -97,7 +99,11 @@ fn ensure_wasm_target() -> Result<()> {
 /// the features of what is built together, so another selection would build everything again.
 pub fn components() -> Result<PathBuf> {
     ensure_wasm_target()?;
-    let names: Vec<&str> = COMPONENTS.iter().chain([&SPIN_STORE]).copied().collect();
+    let names: Vec<&str> = COMPONENTS
+        .iter()
+        .chain([&FAST_PATH, &SPIN_STORE])
+        .copied()
+        .collect();
     say(&format!("building the components ({})", names.join(", ")));
     let mut command = cargo();
     command.args(["build", "--profile", "wasm", "--target", WASM_TARGET]);

@@ -52,9 +52,10 @@ pub fn lint() -> Result<()> {
     )?;
     let mut wasm = cargo();
     wasm.args(["clippy", "--profile", "wasm", "--target", "wasm32-wasip2"]);
-    for name in crate::build::COMPONENTS
-        .iter()
-        .chain([&crate::build::SPIN_STORE, &"guest"])
+    for name in
+        crate::build::COMPONENTS
+            .iter()
+            .chain([&crate::build::FAST_PATH, &crate::build::SPIN_STORE, &"guest"])
     {
         wasm.args(["--package", &format!("tollgate-{name}")]);
     }

@@ -1,7 +1,6 @@
 //! What every component shares: the bindings of the ports ([`port`]), its settings ([`settings`]), and its two
 //! doors. A gate's crate is one line: [`gate!`] with a rule from `tollgate-core`.
 
-mod convert;
 pub mod port;
 pub mod settings;
 pub mod spin;
@@ -12,12 +11,13 @@ pub mod bindings {
     wit_bindgen::generate!({ path: "../../wit", world: "guest", generate_all });
 }
 
-pub use convert::{request_from_wit, response_into_wit, verdict_into_wit};
+tollgate_core::wit_types!(crate::bindings::tollgate::edge::types);
+tollgate_core::wit_buckets!(crate::bindings::tollgate::edge::buckets);
+tollgate_core::wit_store!(crate::bindings::tollgate::edge::store);
+
 pub use {spin_sdk, tollgate_core as core, wit_bindgen};
 
-use port::{NowPort, Port};
-use std::pin::pin;
-use std::task::{Context, Poll, Waker};
+use port::Port;
 use tollgate_core::ports::World;
 
 /// Sixteen bytes from the host's random source.
@@ -30,33 +30,15 @@ fn fresh() -> [u8; 16] {
 
 /// The world of this instance, at this moment.
 pub fn world() -> World<'static, Port> {
-    world_on(&Port)
-}
-
-/// The world of a rule that must not wait.
-pub fn world_now() -> World<'static, NowPort> {
-    world_on(&NowPort)
-}
-
-fn world_on<S>(store: &'static S) -> World<'static, S> {
     let since = std::time::SystemTime::now()
         .duration_since(std::time::UNIX_EPOCH)
         .unwrap_or_default();
     let now = u64::try_from(since.as_millis()).unwrap_or(u64::MAX);
     World {
-        store,
+        store: &Port,
         config: settings::config(),
         now,
         fresh: &fresh,
-    }
-}
-
-/// The result of a rule that runs on [`NowPort`], or `None` if it would have to wait.
-pub fn now<T>(rule: impl Future<Output = T>) -> Option<T> {
-    let mut context = Context::from_waker(Waker::noop());
-    match pin!(rule).poll(&mut context) {
-        Poll::Ready(result) => Some(result),
-        Poll::Pending => None,
     }
 }
 
@@ -83,15 +65,7 @@ macro_rules! gate {
             async fn handle(
                 request: $crate::bindings::tollgate::edge::types::Request,
             ) -> $crate::bindings::tollgate::edge::types::Response {
-                let request = $crate::request_from_wit(request);
-                $crate::response_into_wit($rule(&$crate::world(), &request).await)
-            }
-
-            fn handle_now(
-                request: $crate::bindings::tollgate::edge::types::Request,
-            ) -> Option<$crate::bindings::tollgate::edge::types::Response> {
-                let request = $crate::request_from_wit(request);
-                $crate::now($rule(&$crate::world_now(), &request)).map($crate::response_into_wit)
+                $rule(&$crate::world(), &request.into()).await.into()
             }
         }
 

@@ -1,18 +1,12 @@
 //! The ports of `tollgate-core`, answered by whatever the component was linked with.
 
 use crate::bindings::tollgate::edge::{buckets as wit_buckets, store as wit};
-use std::future::pending;
 use tollgate_core::bucket::{Bucket, Level, TakeError};
 use tollgate_core::commit::{Commit, Entry, Item, Message, Outcome, StoreError, Topic};
 use tollgate_core::ports::{Buckets, Store};
 
 /// The imports `tollgate:edge/store` and `tollgate:edge/buckets`.
 pub struct Port;
-
-/// The same imports, for a rule that must not wait: what would have to wait never answers, so the rule does not finish
-/// (see [`crate::now`]). Rules have no effect before their first wait: a take, a commit or a submit is the last thing they
-/// do, so an unfinished one can be run again from its beginning.
-pub struct NowPort;
 
 impl Store for Port {
     async fn commit(&self, commit: Commit) -> Result<Outcome, StoreError> {
@@ -52,45 +46,5 @@ impl Buckets for Port {
         let buckets = buckets.into_iter().map(Into::into).collect();
         let levels = wit_buckets::take(buckets).await?;
         Ok(levels.into_iter().map(Into::into).collect())
-    }
-}
-
-impl Store for NowPort {
-    async fn commit(&self, _: Commit) -> Result<Outcome, StoreError> {
-        pending().await
-    }
-
-    fn submit(&self, commit: Commit) {
-        Port.submit(commit);
-    }
-
-    async fn get(&self, partition: &str, keys: &[String]) -> Result<Vec<Option<Entry>>, StoreError> {
-        match wit::get_now(partition, keys) {
-            Some(entries) => Ok(entries.into_iter().map(|entry| entry.map(Into::into)).collect()),
-            None => pending().await,
-        }
-    }
-
-    async fn scan(&self, _: &str, _: Option<&str>, _: u32) -> Result<Vec<Item>, StoreError> {
-        pending().await
-    }
-
-    async fn read(&self, _: &str, _: u64, _: u32, _: u32) -> Result<Vec<Message>, StoreError> {
-        pending().await
-    }
-
-    async fn topics(&self, _: Option<&str>, _: u32) -> Result<Vec<Topic>, StoreError> {
-        pending().await
-    }
-}
-
-impl Buckets for NowPort {
-    async fn take(&self, buckets: Vec<Bucket>) -> Result<Vec<Level>, TakeError> {
-        let buckets: Vec<_> = buckets.into_iter().map(Into::into).collect();
-        match wit_buckets::take_now(&buckets) {
-            Some(Ok(levels)) => Ok(levels.into_iter().map(Into::into).collect()),
-            Some(Err(error)) => Err(error.into()),
-            None => pending().await,
-        }
     }
 }

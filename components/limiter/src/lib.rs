@@ -6,8 +6,8 @@ use tollgate_guest::core::http::Request;
 use tollgate_guest::core::keys;
 use tollgate_guest::core::limiter::{self, Policies, Verdict};
 use tollgate_guest::core::ports::World;
-use tollgate_guest::port::{NowPort, Port};
-use tollgate_guest::{request_from_wit, spin_sdk, verdict_into_wit};
+use tollgate_guest::port::Port;
+use tollgate_guest::spin_sdk;
 
 #[allow(missing_docs, clippy::all, unsafe_code, reason = "generated")]
 mod door {
@@ -26,7 +26,7 @@ use door::exports::tollgate::edge::filter;
 struct Limiter;
 
 /// Compiled once per instance.
-fn policies<S>(world: &World<'static, S>) -> &'static Policies {
+fn policies(world: &World<'static, Port>) -> &'static Policies {
     static POLICIES: OnceLock<Policies> = OnceLock::new();
     POLICIES.get_or_init(|| {
         Policies::compile(world.config).unwrap_or_else(|error| tollgate_guest::settings::refuse(&error))
@@ -37,23 +37,12 @@ async fn check(world: &World<'static, Port>, request: &Request) -> Verdict {
     limiter::check(world, policies(world), &Port, request).await
 }
 
-fn into_wit(verdict: Verdict) -> filter::Verdict {
-    match verdict_into_wit(verdict) {
-        Ok(headers) => filter::Verdict::Admit(headers),
-        Err(response) => filter::Verdict::Answer(response),
-    }
-}
-
 impl filter::Guest for Limiter {
     async fn check(request: types::Request) -> filter::Verdict {
-        into_wit(check(&tollgate_guest::world(), &request_from_wit(request)).await)
-    }
-
-    fn check_now(request: types::Request) -> Option<filter::Verdict> {
-        let world = tollgate_guest::world_now();
-        let request = request_from_wit(request);
-        let verdict = limiter::check(&world, policies(&world), &NowPort, &request);
-        tollgate_guest::now(verdict).map(into_wit)
+        match check(&tollgate_guest::world(), &request.into()).await {
+            Verdict::Admit(headers) => filter::Verdict::Admit(headers.into_iter().map(Into::into).collect()),
+            Verdict::Answer(response) => filter::Verdict::Answer(response.into()),
+        }
     }
 }
 

@@ -1,6 +1,5 @@
 //! The component: the exports of `store-plug`, answered on `spin:sqlite`.
 
-mod convert;
 mod spin;
 
 use std::rc::Rc;
@@ -21,6 +20,9 @@ mod bindings {
 }
 
 use bindings::exports::tollgate::edge::{buckets as wit_buckets, store as wit};
+
+tollgate_core::wit_buckets!(crate::plug::bindings::exports::tollgate::edge::buckets);
+tollgate_core::wit_store!(crate::plug::bindings::exports::tollgate::edge::store);
 
 struct Plug;
 
@@ -73,11 +75,6 @@ impl wit::Guest for Plug {
         Ok(entries?.into_iter().map(|entry| entry.map(Into::into)).collect())
     }
 
-    /// Nothing is kept in memory: other instances write too.
-    fn get_now(_partition: String, _keys: Vec<String>) -> Option<Vec<Option<wit::Entry>>> {
-        None
-    }
-
     async fn scan(
         prefix: String,
         after: Option<String>,
@@ -113,12 +110,5 @@ impl wit_buckets::Guest for Plug {
             wit_bindgen::spawn(async move { engine.maintain().await });
         }
         Ok(levels?.into_iter().map(Into::into).collect())
-    }
-
-    /// Nothing is kept in memory: other instances take too.
-    fn take_now(
-        _buckets: Vec<wit_buckets::Bucket>,
-    ) -> Option<Result<Vec<wit_buckets::Level>, wit_buckets::TakeError>> {
-        None
     }
 }

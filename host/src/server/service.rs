@@ -1,9 +1,9 @@
 //! One request: read it within bounds, ask the limiter, hand it to its component, and answer.
 
 use super::Shared;
+use super::fast::{self, Fast};
 use crate::wasm::bindings::{filter::exports::tollgate::edge::filter::Verdict, types};
 use crate::wasm::doors::{FilterDoor, GateDoor};
-use crate::wasm::fast::{Ended, Fast};
 use crate::wasm::pool::{CallError, Pool};
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full, Limited};
@@ -12,8 +12,8 @@ use hyper::header::{HeaderName, HeaderValue};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
-use tollgate_core::http::{Response, SEEN_HEADERS};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use tollgate_core::http::{Header, Response, SEEN_HEADERS};
 use tollgate_core::identity;
 use tollgate_core::problem::{Kind, Problem};
 use tollgate_core::router::{Component, Router};
@@ -25,12 +25,17 @@ const BUSY_RETRY_SECONDS: u64 = 1;
 
 type Answer = hyper::Response<Full<Bytes>>;
 
-/// The instances that answer without waiting.
-pub struct FastPath {
-    /// The limiter.
-    pub limiter: Fast<FilterDoor>,
-    /// The shortener, for redirects.
-    pub redirect: Fast<GateDoor>,
+#[cfg(feature = "native-rules")]
+type Rules = super::fast::native::Native;
+#[cfg(not(feature = "native-rules"))]
+type Rules = crate::wasm::fast::Instance;
+
+/// What the limiter made of a request.
+enum Judged {
+    /// It is answered.
+    Answered(Answer),
+    /// It goes to its component; these headers are added to the response.
+    Admitted(Vec<Header>),
 }
 
 /// What a worker answers requests with.
@@ -39,7 +44,7 @@ pub struct Gateway {
     router: Router,
     limiter: Rc<Pool<FilterDoor>>,
     gates: Vec<(Component, Rc<Pool<GateDoor>>)>,
-    fast: FastPath,
+    fast: Option<Fast<Rules>>,
     seen: Vec<HeaderName>,
     max_body: usize,
 }
@@ -51,7 +56,7 @@ impl Gateway {
         router: Router,
         limiter: Rc<Pool<FilterDoor>>,
         gates: Vec<(Component, Rc<Pool<GateDoor>>)>,
-        fast: FastPath,
+        fast: Option<Fast<Rules>>,
     ) -> Self {
         let configured = [
             shared.config.clients.header.as_str(),
@@ -90,11 +95,12 @@ impl Gateway {
         }
         let (head, body) = request.into_parts();
         let mut request = self.head(&head, peer);
-        let added = match self.verdict(&request).await? {
-            Verdict::Answer(response) => return Ok(from_wit(response)),
-            Verdict::Admit(added) => added,
+        let mut body = Some(body).filter(|body| !body.is_end_stream());
+        let added = match self.verdict(&request, &mut body).await? {
+            Judged::Answered(answer) => return Ok(answer),
+            Judged::Admitted(added) => added,
         };
-        if !body.is_end_stream() {
+        if let Some(body) = body {
             request.body = self.body(body).await?;
         }
         let mut answer = from_wit(self.handle(request).await?);
@@ -104,30 +110,39 @@ impl Gateway {
         Ok(answer)
     }
 
-    async fn verdict(&self, request: &types::Request) -> Result<Verdict, Problem> {
-        match self.fast.limiter.call(request) {
-            Ok(Some(verdict)) => Ok(verdict),
-            Ok(None) => self.limiter.call(request.clone()).await.map_err(problem),
-            Err(Ended) => Err(problem(CallError::Ended)),
-        }
+    /// The limiter's verdict, or already the response where the fast path has it. `body` is read only where it is needed.
+    async fn verdict(
+        &self,
+        request: &types::Request,
+        body: &mut Option<Incoming>,
+    ) -> Result<Judged, Problem> {
+        let Some(fast) = &self.fast else {
+            return Ok(match self.limiter.call(request.clone()).await? {
+                Verdict::Answer(response) => Judged::Answered(from_wit(response)),
+                Verdict::Admit(added) => Judged::Admitted(added.into_iter().map(Into::into).collect()),
+            });
+        };
+        let read = match body {
+            Some(_) => Some(async {
+                match body.take() {
+                    Some(body) => self.body(body).await,
+                    None => Ok(Vec::new()),
+                }
+            }),
+            None => None,
+        };
+        Ok(match fast.answer(request, now(), read).await? {
+            fast::Answer::Done(response) => Judged::Answered(from_core(response)),
+            fast::Answer::Admitted(added) => Judged::Admitted(added),
+        })
     }
 
     async fn handle(&self, request: types::Request) -> Result<types::Response, Problem> {
         let component = self.router.component(&request.path);
-        if component == Component::Shortener && request.method == "GET" {
-            match self.fast.redirect.call(&request) {
-                Ok(Some(response)) => return Ok(response),
-                Ok(None) => {}
-                Err(Ended) => return Err(problem(CallError::Ended)),
-            }
-        }
-        let gate = self
-            .gates
-            .iter()
-            .find(|(name, _)| *name == component)
-            .map(|(_, pool)| pool);
-        let gate = gate.ok_or_else(|| Problem::new(Kind::Internal, "No component answers this address."))?;
-        gate.call(request).await.map_err(problem)
+        let gate = self.gates.iter().find(|(name, _)| *name == component);
+        let (_, gate) =
+            gate.ok_or_else(|| Problem::new(Kind::Internal, "No component answers this address."))?;
+        gate.call(request).await.map_err(Problem::from)
     }
 
     fn head(&self, head: &http::request::Parts, peer: &str) -> types::Request {
@@ -207,7 +222,14 @@ impl Gateway {
     }
 }
 
-/// The caller's request id if it is a sane token, else a new one.
+/// Unix milliseconds.
+fn now() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// The caller's request id if it is a sane token, else a new one. Ids tell requests apart, and are no secret: the
+/// thread's own generator, seeded by the operating system, is good enough.
 fn request_id(request: &hyper::Request<Incoming>) -> HeaderValue {
     let given = request
         .headers()
@@ -216,28 +238,28 @@ fn request_id(request: &hyper::Request<Incoming>) -> HeaderValue {
     match given {
         Some(value) => value.clone(),
         None => {
-            let mut fresh = [0_u8; 16];
-            // Without randomness an id of zeros is still an id; nothing secret hangs on it.
-            let _ = getrandom::fill(&mut fresh);
+            let fresh = fastrand::u128(..).to_le_bytes();
             HeaderValue::try_from(identity::new_request_id(fresh)).unwrap_or(HeaderValue::from_static("-"))
         }
     }
 }
 
-fn problem(error: CallError) -> Problem {
-    match error {
-        CallError::Busy => Problem::new(
-            Kind::Unavailable,
-            "The gateway has as many requests as it can hold.",
-        )
-        .with_retry_after(BUSY_RETRY_SECONDS),
-        CallError::Ended => Problem::new(
-            Kind::Unavailable,
-            "The request could not be finished; what it changed, if anything, is whole.",
-        )
-        .with_retry_after(BUSY_RETRY_SECONDS),
-        CallError::TimedOut => {
-            Problem::new(Kind::Timeout, "The request took longer than the gateway allows.")
+impl From<CallError> for Problem {
+    fn from(error: CallError) -> Self {
+        match error {
+            CallError::Busy => Problem::new(
+                Kind::Unavailable,
+                "The gateway has as many requests as it can hold.",
+            )
+            .with_retry_after(BUSY_RETRY_SECONDS),
+            CallError::Ended => Problem::new(
+                Kind::Unavailable,
+                "The request could not be finished; what it changed, if anything, is whole.",
+            )
+            .with_retry_after(BUSY_RETRY_SECONDS),
+            CallError::TimedOut => {
+                Problem::new(Kind::Timeout, "The request took longer than the gateway allows.")
+            }
         }
     }
 }

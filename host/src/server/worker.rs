@@ -2,10 +2,12 @@
 
 use super::Shared;
 use super::connection::{self, Accepted};
-use super::service::{FastPath, Gateway};
-use crate::wasm::compiled::Library;
+use super::fast::Fast;
+use super::service::Gateway;
+use crate::wasm::compiled::{self, Library};
 use crate::wasm::doors::{FilterDoor, GateDoor};
-use crate::wasm::{fast::Fast, pool::Pool, ports};
+use crate::wasm::fast;
+use crate::wasm::{pool::Pool, ports};
 use anyhow::{Context as _, Result};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -22,17 +24,22 @@ use wasmtime::component::Component;
 pub struct Components {
     limiter: Component,
     gates: Vec<(Name, Component)>,
+    fast: Option<Component>,
 }
 
 impl Components {
-    /// Loads all of them; see [`Library::load`].
-    pub fn load(engine: &Engine, library: &Library) -> Result<Self> {
-        let gates = Name::ALL
-            .iter()
-            .map(|name| Ok((*name, library.load(engine, name.name())?)));
+    /// Loads all of them; see [`Library::load`]. A directory of other components may leave the fast path out: then every
+    /// request takes the ordinary way, through them.
+    pub fn load(engines: &compiled::Engines, library: &Library) -> Result<Self> {
+        let load = |name| library.load(&engines.waiting, name);
+        let gates = Name::ALL.iter().map(|name| Ok((*name, load(name.name())?)));
         Ok(Self {
-            limiter: library.load(engine, "limiter")?,
+            limiter: load("limiter")?,
             gates: gates.collect::<Result<_>>()?,
+            fast: match library.components.is_none() || library.has(fast::NAME) {
+                true => Some(library.load(&engines.fast, fast::NAME)?),
+                false => None,
+            },
         })
     }
 }
@@ -119,28 +126,26 @@ fn gateway(engine: &Engine, components: &Components, shared: Arc<Shared>) -> Res
     let timeout = Duration::from_nanos(shared.config.server.request_timeout.0);
     let (new_engine, new_engines) = (|| engine.clone(), || shared.engines.clone());
     let mut gates = Vec::new();
-    let mut redirect = None;
     for (name, component) in &components.gates {
         let door = Rc::new(GateDoor::new(&linker, component)?);
-        if *name == Name::Shortener {
-            redirect = Some(Fast::new(
-                new_engine(),
-                new_engines(),
-                Rc::clone(&door),
-                name.name(),
-            ));
-        }
         gates.push((
             *name,
             Pool::new(new_engine(), new_engines(), door, name.name(), timeout),
         ));
     }
     let door = Rc::new(FilterDoor::new(&linker, &components.limiter)?);
-    let fast = FastPath {
-        limiter: Fast::new(new_engine(), new_engines(), Rc::clone(&door), "limiter"),
-        redirect: redirect.context("there is no shortener")?,
-    };
     let limiter = Pool::new(new_engine(), new_engines(), door, "limiter", timeout);
+    #[cfg(not(feature = "native-rules"))]
+    let steps = match &components.fast {
+        Some(component) => Some(fast::Instance::new(component, new_engines())?),
+        None => None,
+    };
+    #[cfg(feature = "native-rules")]
+    let steps = Some(super::fast::native::Native::new(
+        shared.config.clone(),
+        new_engines(),
+    )?);
+    let fast = steps.map(|steps| Fast::new(steps, new_engines(), timeout));
     let router = Router::new(&shared.config);
     Ok(Rc::new(Gateway::new(shared, router, limiter, gates, fast)))
 }

@@ -7,8 +7,6 @@ pub mod filter {
         path: "../wit",
         world: "host-filter",
         require_store_data_send: true,
-        // On a fiber, since the store has async imports; nothing suspends in it.
-        exports: { "tollgate:edge/filter.check-now": async },
     });
 }
 
@@ -18,7 +16,6 @@ pub mod gate {
         path: "../wit",
         world: "host-gate",
         require_store_data_send: true,
-        exports: { "tollgate:edge/gate.handle-now": async },
         with: {
             "tollgate:edge/types": super::filter::tollgate::edge::types,
             "tollgate:edge/buckets": super::filter::tollgate::edge::buckets,
@@ -27,4 +24,19 @@ pub mod gate {
     });
 }
 
+/// The world of the fast path.
+pub mod fast_path {
+    wasmtime::component::bindgen!({
+        path: "../wit",
+        world: "host-fast-path",
+        require_store_data_send: true,
+        with: {
+            "tollgate:edge/types": super::filter::tollgate::edge::types,
+            "tollgate:edge/buckets": super::filter::tollgate::edge::buckets,
+            "tollgate:edge/store": super::filter::tollgate::edge::store,
+        },
+    });
+}
+
+pub use fast_path::tollgate::edge::memory;
 pub use filter::tollgate::edge::{buckets, store, types};

@@ -8,7 +8,7 @@ use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use wasmtime::component::Component;
-use wasmtime::{Config, Engine, InstanceAllocationStrategy, PoolingAllocationConfig};
+use wasmtime::{Config, Engine, EngineWeak, InstanceAllocationStrategy, PoolingAllocationConfig};
 
 include!(concat!(env!("OUT_DIR"), "/embedded.rs"));
 
@@ -17,9 +17,38 @@ pub const MAX_INSTANCE_MEMORY: usize = 64 << 20;
 /// How often a running guest is asked to let others run.
 pub const EPOCH: Duration = Duration::from_millis(10);
 
-/// The engine that all components share, with room for `instances` of them. A background thread advances its epoch
-/// for as long as it lives.
-pub fn engine(instances: u32) -> Result<Engine> {
+/// The engines that components run on. A background thread advances their epochs for as long as they live.
+pub struct Engines {
+    /// For components whose calls may wait.
+    pub waiting: Engine,
+    /// For the fast path, whose calls never do. A store without the machinery for concurrent tasks costs a call far less.
+    pub fast: Engine,
+}
+
+impl Engines {
+    /// Engines with room for so many instances.
+    pub fn new(waiting: u32, fast: u32) -> Result<Self> {
+        let engines = Self {
+            waiting: engine(waiting, true)?,
+            fast: engine(fast, false)?,
+        };
+        let weak = [engines.waiting.weak(), engines.fast.weak()];
+        std::thread::Builder::new().name("epoch".into()).spawn(move || {
+            loop {
+                let live: Vec<Engine> = weak.iter().filter_map(EngineWeak::upgrade).collect();
+                if live.is_empty() {
+                    return;
+                }
+                live.iter().for_each(Engine::increment_epoch);
+                drop(live);
+                std::thread::sleep(EPOCH);
+            }
+        })?;
+        Ok(engines)
+    }
+}
+
+fn engine(instances: u32, concurrent: bool) -> Result<Engine> {
     let mut pool = PoolingAllocationConfig::default();
     pool.total_component_instances(instances)
         .total_core_instances(instances * 4)
@@ -29,19 +58,11 @@ pub fn engine(instances: u32) -> Result<Engine> {
         .max_memory_size(MAX_INSTANCE_MEMORY);
     let mut config = Config::new();
     config
-        .wasm_component_model_async(true)
+        .wasm_component_model_async(concurrent)
+        .concurrency_support(concurrent)
         .epoch_interruption(true)
         .allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
-    let engine = Engine::new(&config)?;
-    let weak = engine.weak();
-    std::thread::Builder::new().name("epoch".into()).spawn(move || {
-        while let Some(engine) = weak.upgrade() {
-            engine.increment_epoch();
-            drop(engine);
-            std::thread::sleep(EPOCH);
-        }
-    })?;
-    Ok(engine)
+    Ok(Engine::new(&config)?)
 }
 
 /// Where components come from and where their compiled form is kept.
@@ -73,6 +94,11 @@ impl Library {
             compiled.map_err(|error| anyhow::anyhow!("compiling the component {name}: {error:#}"))?;
         write_whole(&path, &compiled).with_context(|| format!("writing {}", path.display()))?;
         deserialize(engine, &path)
+    }
+
+    /// Whether there is such a component. A directory of components need not have every one that the program embeds.
+    pub fn has(&self, name: &str) -> bool {
+        self.bytes(name).is_ok()
     }
 
     fn bytes(&self, name: &str) -> Result<Cow<'static, [u8]>> {

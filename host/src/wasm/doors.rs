@@ -1,7 +1,6 @@
 //! How the two kinds of component are started and called.
 
 use super::bindings::{filter, gate, types};
-use super::fast::FastDoor;
 use super::instance::Door;
 use super::ports::Guest;
 use wasmtime::Store;
@@ -32,30 +31,6 @@ impl GateDoor {
     pub fn new(linker: &Linker<Guest>, component: &Component) -> anyhow::Result<Self> {
         let linker = with_spin_door_shut(linker, component)?;
         Ok(Self(gate::HostGatePre::new(linker.instantiate_pre(component)?)?))
-    }
-}
-
-impl FastDoor for FilterDoor {
-    type Verdict = filter::exports::tollgate::edge::filter::Verdict;
-
-    async fn call_now(
-        instance: &Self::Instance,
-        store: &mut Store<Guest>,
-        input: &types::Request,
-    ) -> wasmtime::Result<Option<Self::Verdict>> {
-        instance.tollgate_edge_filter().call_check_now(store, input).await
-    }
-}
-
-impl FastDoor for GateDoor {
-    type Verdict = types::Response;
-
-    async fn call_now(
-        instance: &Self::Instance,
-        store: &mut Store<Guest>,
-        input: &types::Request,
-    ) -> wasmtime::Result<Option<Self::Verdict>> {
-        instance.tollgate_edge_gate().call_handle_now(store, input).await
     }
 }
 

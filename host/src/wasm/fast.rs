@@ -1,94 +1,116 @@
-//! Calls that do not wait: a link in the cache and a bucket in memory need no task and no channel, only a call on this
-//! very thread. What would have to wait says so, and goes to the [`super::pool`].
+//! The component of the fast path, called as a plain function on the worker's own thread. No task, no channel, no fiber:
+//! it imports nothing async, so its engine and its stores need none of that machinery. See [`crate::server::fast`] for
+//! who waits where a rule has to.
 
-use super::bindings::types;
-use super::instance::Door;
-use super::ports::{Engines, Guest};
-use futures::FutureExt as _;
+use super::bindings::fast_path::{self, exports::tollgate::edge::fast_path as door};
+use super::bindings::{memory, types};
+use super::ports::{Engines, Guest, Ports};
+use crate::server::fast::Steps;
 use std::cell::RefCell;
-use std::rc::Rc;
+use tollgate_core::fast_path::{Memory, Reply, Step};
+use wasmtime::component::{Component, Linker};
 use wasmtime::{Engine, Store};
 
-/// Epochs after which such a call is ended: it has nothing to wait for, so it is stuck.
+/// The name of the component.
+pub const NAME: &str = "fast-path";
+/// Epochs after which a call is ended: it has nothing to wait for, so it is stuck.
 const MAX_EPOCHS: u64 = 20;
 
-/// A door that can be called without waiting.
-pub trait FastDoor: Door {
-    /// What a call gives, if it need not wait.
-    type Verdict;
+tollgate_core::wit_fast_path!(crate::wasm::bindings::fast_path::exports::tollgate::edge::fast_path);
 
-    /// One call. The future is ready when it is first polled: no import that such a call reaches suspends.
-    fn call_now(
-        instance: &Self::Instance,
-        store: &mut Store<Guest>,
-        input: &types::Request,
-    ) -> impl Future<Output = wasmtime::Result<Option<Self::Verdict>>>;
-}
-
-/// One instance of a component, for this thread's calls that do not wait.
-pub struct Fast<D: FastDoor> {
+/// One thread's instance of the component.
+pub struct Instance {
     engine: Engine,
     engines: Engines,
-    door: Rc<D>,
-    name: &'static str,
-    running: RefCell<Option<(Store<Guest>, D::Instance)>>,
+    component: fast_path::HostFastPathPre<Guest>,
+    running: RefCell<Option<(Store<Guest>, fast_path::HostFastPath)>>,
 }
 
-/// The instance trapped; it is replaced with the next call.
-#[derive(Clone, Copy, Debug)]
-pub struct Ended;
-
-impl<D: FastDoor> Fast<D> {
-    /// Starts with the first call.
-    pub fn new(engine: Engine, engines: Engines, door: Rc<D>, name: &'static str) -> Self {
-        Self {
+impl Instance {
+    /// Typechecks the component against the world `host-fast-path`; it starts with the first call.
+    pub fn new(component: &Component, engines: Engines) -> anyhow::Result<Self> {
+        let engine = component.engine().clone();
+        let mut linker = Linker::<Guest>::new(&engine);
+        wasmtime_wasi::p2::add_to_linker_sync(&mut linker)?;
+        memory::add_to_linker::<_, Ports>(&mut linker, |guest: &mut Guest| &mut guest.engines)?;
+        let component = fast_path::HostFastPathPre::new(linker.instantiate_pre(component)?)?;
+        Ok(Self {
             engine,
             engines,
-            door,
-            name,
-            running: RefCell::new(None),
-        }
-    }
-
-    /// Calls the instance, on this thread, now. `None`: it would have to wait, and nothing was done.
-    pub fn call(&self, input: &types::Request) -> Result<Option<D::Verdict>, Ended> {
-        let mut running = self.running.borrow_mut();
-        let result = self.call_running(&mut running, input);
-        result.map_err(|error| {
-            tracing::error!(
-                component = self.name,
-                error = format!("{error:#}"),
-                "an instance ended"
-            );
-            *running = None;
-            Ended
+            component,
+            running: RefCell::default(),
         })
     }
 
-    fn call_running(
+    /// Calls the instance, on this thread, now. One that traps is replaced with the next call.
+    fn call<T>(
         &self,
-        running: &mut Option<(Store<Guest>, D::Instance)>,
-        input: &types::Request,
-    ) -> wasmtime::Result<Option<D::Verdict>> {
-        let (store, instance) = match running {
-            Some(running) => running,
-            None => running.insert(self.start()?),
-        };
-        store.set_epoch_deadline(MAX_EPOCHS);
-        at_once(D::call_now(instance, store, input))
+        function: impl FnOnce(&mut Store<Guest>, &door::Guest) -> wasmtime::Result<T>,
+    ) -> Option<T> {
+        let mut running = self.running.borrow_mut();
+        match self.on(&mut running, function) {
+            Ok(result) => Some(result),
+            Err(error) => {
+                tracing::error!(
+                    component = NAME,
+                    error = format!("{error:#}"),
+                    "an instance ended"
+                );
+                *running = None;
+                None
+            }
+        }
     }
 
-    fn start(&self) -> wasmtime::Result<(Store<Guest>, D::Instance)> {
+    fn on<T>(
+        &self,
+        running: &mut Option<(Store<Guest>, fast_path::HostFastPath)>,
+        function: impl FnOnce(&mut Store<Guest>, &door::Guest) -> wasmtime::Result<T>,
+    ) -> wasmtime::Result<T> {
+        let (store, instance) = match running {
+            Some(running) => running,
+            None => running.insert(self.begin()?),
+        };
+        store.set_epoch_deadline(MAX_EPOCHS);
+        function(store, instance.tollgate_edge_fast_path())
+    }
+
+    fn begin(&self) -> wasmtime::Result<(Store<Guest>, fast_path::HostFastPath)> {
         let mut store = Store::new(&self.engine, Guest::new(self.engines.clone()));
         store.limiter(|guest| &mut guest.limits);
         store.set_epoch_deadline(MAX_EPOCHS);
-        let instance = at_once(self.door.instantiate(&mut store))?;
+        let instance = self.component.instantiate(&mut store)?;
         Ok((store, instance))
     }
 }
 
-/// The result of a call that must not suspend.
-fn at_once<T>(call: impl Future<Output = wasmtime::Result<T>>) -> wasmtime::Result<T> {
-    call.now_or_never()
-        .unwrap_or_else(|| Err(wasmtime::format_err!("a call that must not wait did")))
+impl Steps for Instance {
+    fn start(&self, request: &types::Request, now: u64, body_follows: bool) -> Option<Step> {
+        let step = self.call(|store, door| door.call_start(store, request, now, body_follows));
+        step.map(Into::into)
+    }
+
+    fn resume(&self, task: u32, reply: Reply) -> Option<Step> {
+        let step = self.call(|store, door| door.call_resume(store, task, &reply.into()));
+        step.map(Into::into)
+    }
+
+    fn cancel(&self, task: u32) -> Option<()> {
+        self.call(|store, door| door.call_cancel(store, task))
+    }
+}
+
+impl memory::Host for Engines {
+    fn take(&mut self, wanted: Vec<memory::Bucket>) -> Result<Vec<memory::Level>, memory::TakeError> {
+        let levels = Memory::take(self, wanted.into_iter().map(Into::into).collect())?;
+        Ok(levels.into_iter().map(Into::into).collect())
+    }
+
+    fn get(&mut self, key: String) -> Option<Option<memory::Entry>> {
+        Memory::get(self, &key).map(|found| found.map(Into::into))
+    }
+
+    fn submit(&mut self, commit: memory::Transaction) {
+        Memory::submit(self, commit.into());
+    }
 }

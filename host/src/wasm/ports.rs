@@ -2,8 +2,6 @@
 
 use super::bindings::{buckets, store, types};
 use std::sync::Arc;
-use tollgate_core::bucket::{Bucket, Level, TakeError};
-use tollgate_core::commit as core;
 use tollgate_engine::{MemoryBuckets, SqliteStore};
 use wasmtime::component::{Accessor, HasData, Linker, ResourceTable};
 use wasmtime::{Engine, StoreLimits, StoreLimitsBuilder};
@@ -27,7 +25,7 @@ pub struct Engines {
 
 /// The state of one instance.
 pub struct Guest {
-    engines: Engines,
+    pub(super) engines: Engines,
     wasi: WasiCtx,
     table: ResourceTable,
     /// Memory and table bounds.
@@ -93,45 +91,25 @@ fn engines<T: 'static>(accessor: &Accessor<T, Ports>) -> Engines {
 
 impl types::Host for Engines {}
 
-impl buckets::Host for Engines {
-    fn take_now(
-        &mut self,
-        wanted: Vec<buckets::Bucket>,
-    ) -> Option<Result<Vec<buckets::Level>, buckets::TakeError>> {
-        Some(take(&self.buckets, wanted))
-    }
-}
+tollgate_core::wit_types!(crate::wasm::bindings::types);
+tollgate_core::wit_buckets!(crate::wasm::bindings::buckets);
+tollgate_core::wit_store!(crate::wasm::bindings::store);
 
-fn take(
-    engine: &MemoryBuckets,
-    wanted: Vec<buckets::Bucket>,
-) -> Result<Vec<buckets::Level>, buckets::TakeError> {
-    let wanted: Vec<Bucket> = wanted.into_iter().map(Into::into).collect();
-    match engine.take_now(&wanted) {
-        Ok(levels) => Ok(levels.into_iter().map(Into::into).collect()),
-        Err(error) => Err(error.into()),
-    }
-}
+impl buckets::Host for Engines {}
 
 impl<T: Send + 'static> buckets::HostWithStore<T> for Ports {
     async fn take(
         accessor: &Accessor<T, Self>,
         wanted: Vec<buckets::Bucket>,
     ) -> Result<Vec<buckets::Level>, buckets::TakeError> {
-        let engine = accessor.with(|mut access| access.get().buckets.clone());
-        take(&engine, wanted)
+        let buckets = accessor.with(|mut access| access.get().buckets.clone());
+        let wanted: Vec<_> = wanted.into_iter().map(Into::into).collect();
+        let levels = buckets.take_now(&wanted)?;
+        Ok(levels.into_iter().map(Into::into).collect())
     }
 }
 
 impl store::Host for Engines {
-    fn get_now(&mut self, _partition: String, keys: Vec<String>) -> Option<Vec<Option<store::Entry>>> {
-        let entry = |key: &String| {
-            let entry = self.store.get_now(key)?;
-            Some(entry.map(|entry| core::Entry::clone(&entry).into()))
-        };
-        keys.iter().map(entry).collect()
-    }
-
     fn submit(&mut self, commit: store::Transaction) {
         self.store.submit(commit.into());
     }
@@ -192,181 +170,5 @@ impl<T: Send + 'static> store::HostWithStore<T> for Ports {
     ) -> Result<Vec<store::Topic>, store::StoreError> {
         let topics = engines(accessor).store.topics(after.as_deref(), limit).await?;
         Ok(topics.into_iter().map(Into::into).collect())
-    }
-}
-
-fn template(parts: Vec<store::Part>) -> core::Template {
-    let part = |part| match part {
-        store::Part::Bytes(bytes) => core::Part::Bytes(bytes),
-        store::Part::Sum(index) => core::Part::Sum(index),
-        store::Part::Sequence(index) => core::Part::Sequence(index),
-        store::Part::Time => core::Part::Time,
-    };
-    parts.into_iter().map(part).collect()
-}
-
-impl From<store::Transaction> for core::Commit {
-    fn from(commit: store::Transaction) -> Self {
-        Self {
-            partition: commit.partition,
-            idempotence: commit.idempotence.map(|i| core::Idempotence {
-                id: i.id,
-                fingerprint: i.fingerprint,
-                answer: template(i.answer),
-                ttl: i.ttl,
-            }),
-            conditions: commit.conditions.into_iter().map(Into::into).collect(),
-            mutations: commit.mutations.into_iter().map(Into::into).collect(),
-            appends: commit.appends.into_iter().map(Into::into).collect(),
-        }
-    }
-}
-
-impl From<store::Condition> for core::Condition {
-    fn from(condition: store::Condition) -> Self {
-        match condition {
-            store::Condition::Absent(key) => Self::Absent(key),
-            store::Condition::Version(v) => Self::Version {
-                key: v.key,
-                version: v.version,
-            },
-            store::Condition::NowIn(window) => Self::NowIn {
-                start: window.start,
-                end: window.end,
-            },
-        }
-    }
-}
-
-impl From<store::Mutation> for core::Mutation {
-    fn from(mutation: store::Mutation) -> Self {
-        match mutation {
-            store::Mutation::Set(set) => Self::Set {
-                key: set.key,
-                value: template(set.value),
-                expires: set.expires,
-            },
-            store::Mutation::Delete(key) => Self::Delete { key },
-            store::Mutation::Add(add) => Self::Add {
-                key: add.key,
-                delta: add.delta,
-                min: add.min,
-                max: add.max,
-            },
-        }
-    }
-}
-
-impl From<store::Append> for core::Append {
-    fn from(append: store::Append) -> Self {
-        Self {
-            topic: append.topic,
-            id: append.id,
-            key: append.key,
-            kind: append.type_,
-            content_type: append.content_type,
-            payload: template(append.payload),
-        }
-    }
-}
-
-impl From<core::Outcome> for store::Outcome {
-    fn from(outcome: core::Outcome) -> Self {
-        match outcome {
-            core::Outcome::Committed(c) => Self::Committed(store::Committed {
-                version: c.version,
-                sums: c.sums,
-                sequences: c.sequences,
-                time: c.time,
-            }),
-            core::Outcome::Replayed(answer) => Self::Replayed(answer),
-            core::Outcome::Conflict => Self::Conflict,
-            core::Outcome::Refused(core::Refusal::Condition(i)) => {
-                Self::Refused(store::Refusal::Condition(i))
-            }
-            core::Outcome::Refused(core::Refusal::Mutation(i)) => Self::Refused(store::Refusal::Mutation(i)),
-        }
-    }
-}
-
-impl From<core::StoreError> for store::StoreError {
-    fn from(error: core::StoreError) -> Self {
-        match error {
-            core::StoreError::Unavailable(why) => Self::Unavailable(why),
-            core::StoreError::Unknown(why) => Self::Unknown(why),
-            core::StoreError::Invalid(why) => Self::Invalid(why),
-        }
-    }
-}
-
-impl From<core::Entry> for store::Entry {
-    fn from(entry: core::Entry) -> Self {
-        Self {
-            value: entry.value,
-            version: entry.version,
-            expires: entry.expires,
-        }
-    }
-}
-
-impl From<core::Message> for store::Message {
-    fn from(message: core::Message) -> Self {
-        Self {
-            topic: message.topic,
-            sequence: message.sequence,
-            id: message.id,
-            key: message.key,
-            type_: message.kind,
-            content_type: message.content_type,
-            time: message.time,
-            payload: message.payload,
-        }
-    }
-}
-
-impl From<core::Topic> for store::Topic {
-    fn from(topic: core::Topic) -> Self {
-        Self {
-            name: topic.name,
-            first: topic.first,
-            last: topic.last,
-            first_time: topic.first_time,
-            last_time: topic.last_time,
-        }
-    }
-}
-
-impl From<buckets::Bucket> for Bucket {
-    fn from(bucket: buckets::Bucket) -> Self {
-        Self {
-            key: bucket.key,
-            capacity: bucket.capacity,
-            refill: bucket.refill,
-            interval_ns: bucket.interval_ns,
-            cost: bucket.cost,
-        }
-    }
-}
-
-impl From<Level> for buckets::Level {
-    fn from(level: Level) -> Self {
-        Self {
-            remaining: level.remaining,
-            next_ns: level.next_ns,
-            full_ns: level.full_ns,
-        }
-    }
-}
-
-impl From<TakeError> for buckets::TakeError {
-    fn from(error: TakeError) -> Self {
-        match error {
-            TakeError::Refused { index, levels } => Self::Refused(buckets::Refusal {
-                index,
-                levels: levels.into_iter().map(Into::into).collect(),
-            }),
-            TakeError::Unavailable(why) => Self::Unavailable(why),
-            TakeError::Invalid(why) => Self::Invalid(why),
-        }
     }
 }

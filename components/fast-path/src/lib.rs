@@ -1,0 +1,88 @@
+//! The fast path as a component: `tollgate_core::fast_path` on what the host has in memory. For hosts that call
+//! components typed; Spin has no use for it. It imports nothing async, so that a call is a plain function call.
+
+use std::cell::RefCell;
+
+use tollgate_core::bucket::{Bucket, Level, TakeError};
+use tollgate_core::commit::{Commit, Entry};
+use tollgate_core::config::Config;
+use tollgate_core::fast_path::{FastPath, Memory};
+
+#[allow(missing_docs, clippy::all, unsafe_code, reason = "generated")]
+mod bindings {
+    wit_bindgen::generate!({ path: "../../wit", world: "fast-path-door" });
+    use super::Component;
+    export!(Component);
+}
+
+use bindings::exports::tollgate::edge::fast_path as door;
+use bindings::tollgate::edge::{memory, types};
+
+tollgate_core::wit_types!(crate::bindings::tollgate::edge::types);
+tollgate_core::wit_buckets!(crate::bindings::tollgate::edge::buckets);
+tollgate_core::wit_store!(crate::bindings::tollgate::edge::store);
+tollgate_core::wit_fast_path!(crate::bindings::exports::tollgate::edge::fast_path);
+
+struct Component;
+
+/// The import `tollgate:edge/memory`.
+#[derive(Clone, Copy)]
+struct Imported;
+
+impl Memory for Imported {
+    fn take(&self, buckets: Vec<Bucket>) -> Result<Vec<Level>, TakeError> {
+        let buckets: Vec<_> = buckets.into_iter().map(Into::into).collect();
+        let levels = memory::take(&buckets)?;
+        Ok(levels.into_iter().map(Into::into).collect())
+    }
+
+    fn get(&self, key: &str) -> Option<Option<Entry>> {
+        memory::get(key).map(|found| found.map(Into::into))
+    }
+
+    fn submit(&self, commit: Commit) {
+        memory::submit(&commit.into());
+    }
+}
+
+fn fresh() -> [u8; 16] {
+    let mut fresh = [0; 16];
+    if getrandom::fill(&mut fresh).is_err() {
+        std::process::exit(1); // No rule may run on predictable "random" bytes.
+    }
+    fresh
+}
+
+thread_local! {
+    /// Compiled once per instance.
+    static FAST_PATH: RefCell<FastPath<Imported>> = RefCell::new(compile());
+}
+
+/// A text that does not validate ends the instance: it never runs on guessed settings.
+fn compile() -> FastPath<Imported> {
+    let refuse = |error: &dyn std::fmt::Display| -> ! {
+        eprintln!("tollgate: {error}");
+        std::process::exit(1)
+    };
+    let text = std::env::var("TOLLGATE_CONFIG").unwrap_or_default();
+    let config = Config::parse(&text, "TOLLGATE_CONFIG").unwrap_or_else(|error| refuse(&error));
+    FastPath::new(config, Imported, fresh).unwrap_or_else(|error| refuse(&error))
+}
+
+impl door::Guest for Component {
+    fn start(request: types::Request, now: u64, body_follows: bool) -> door::Step {
+        FAST_PATH
+            .with_borrow_mut(|fast| fast.start(request.into(), now, body_follows))
+            .into()
+    }
+
+    fn resume(task: u32, reply: door::Reply) -> door::Step {
+        FAST_PATH
+            .with_borrow_mut(|fast| fast.resume(task, reply.into()))
+            .into()
+    }
+
+    fn cancel(task: u32) {
+        FAST_PATH.with_borrow_mut(|fast| fast.cancel(task));
+    }
+}

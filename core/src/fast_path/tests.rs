@@ -1,0 +1,392 @@
+//! The fast path against the ordinary way: the same answers, the same effects, one charge.
+
+use std::cell::Cell;
+use std::collections::HashMap;
+
+use futures::executor::block_on;
+use serde_json::{Value, json};
+
+use super::*;
+use crate::bucket::{State, take_all};
+use crate::keys;
+use crate::memory::{MemoryStore, START};
+
+const ADMIN: &str = "an-admin-key-for-tests";
+const CONFIG: &str = r#"
+[[limits]]
+name = "each"
+capacity = 3
+refill = 1
+interval = "1h"
+
+[[forward]]
+path = "/signup"
+topic = "signups"
+"#;
+
+/// A store, whose entries are in memory or all have to be waited for, and buckets.
+struct Node {
+    store: MemoryStore,
+    warm: Cell<bool>,
+    buckets: RefCell<HashMap<String, State>>,
+    takes: Cell<u32>,
+}
+
+#[derive(Clone)]
+struct Shared(Rc<Node>);
+
+impl Memory for Shared {
+    fn take(&self, buckets: Vec<Bucket>) -> Result<Vec<Level>, TakeError> {
+        self.0.takes.set(self.0.takes.get() + 1);
+        let mut all = self.0.buckets.borrow_mut();
+        let mut states: Vec<_> = buckets
+            .iter()
+            .map(|bucket| all.get(&bucket.key).copied())
+            .collect();
+        let levels = take_all(&mut states, &buckets, 0)?;
+        all.extend(
+            buckets
+                .into_iter()
+                .zip(states)
+                .filter_map(|(bucket, state)| Some((bucket.key, state?))),
+        );
+        Ok(levels)
+    }
+
+    fn get(&self, key: &str) -> Option<Option<Entry>> {
+        let found = block_on(self.0.store.get("", &[key.to_owned()])).unwrap();
+        self.0.warm.get().then(|| found.into_iter().next().flatten())
+    }
+
+    fn submit(&self, commit: Commit) {
+        self.0.store.submit(commit);
+    }
+}
+
+fn fresh() -> [u8; 16] {
+    thread_local!(static COUNT: Cell<u128> = const { Cell::new(0) });
+    COUNT.with(|count| {
+        count.set(count.get() + 1);
+        count.get().to_be_bytes()
+    })
+}
+
+struct Gateway {
+    node: Rc<Node>,
+    fast: FastPath<Shared>,
+    config: Config,
+}
+
+impl Gateway {
+    fn new(warm: bool) -> Self {
+        let store = MemoryStore::new();
+        block_on(keys::install_admin(&store, ADMIN, START)).unwrap();
+        let node = Rc::new(Node {
+            store,
+            warm: Cell::new(warm),
+            buckets: RefCell::default(),
+            takes: Cell::new(0),
+        });
+        let config = Config::parse(CONFIG, "test").unwrap();
+        let fast = FastPath::new(config.clone(), Shared(Rc::clone(&node)), fresh).unwrap();
+        let gateway = Self { node, fast, config };
+        let link = json!({"url": "https://a.example/", "code": "hello"});
+        gateway.set_up("/api/links", &link);
+        let link = json!({"url": "https://a.example/", "code": "twice", "maxVisits": 2});
+        gateway.set_up("/api/links", &link);
+        gateway.set_up("/api/campaigns", &json!({"id": "sale", "quantity": 2}));
+        gateway
+    }
+
+    /// Creates something, by the component's own rule.
+    fn set_up(&self, path: &str, body: &Value) {
+        let bearer = format!("Bearer {ADMIN}");
+        let request = Request {
+            body: body.to_string().into_bytes(),
+            ..request(
+                "POST",
+                path,
+                &[("authorization", &bearer), ("content-type", "application/json")],
+            )
+        };
+        let world = World {
+            store: &self.node.store,
+            config: &self.config,
+            now: START,
+            fresh: &fresh,
+        };
+        let response = match path {
+            "/api/links" => block_on(links::handle(&world, &request)),
+            _ => block_on(campaigns::handle(&world, &request)),
+        };
+        assert_eq!(response.status, 201, "{response:?}");
+    }
+
+    fn start(&mut self, request: Request) -> Step {
+        self.fast.start(request, START, false)
+    }
+
+    /// What the store says to a call.
+    fn reply(&self, call: Call) -> Reply {
+        let store = &self.node.store;
+        match call {
+            Call::Commit(commit) => Reply::Commit(block_on(store.commit(commit))),
+            Call::Get(keys) => Reply::Get(block_on(store.get("", &keys))),
+            Call::Scan { prefix, after, limit } => {
+                Reply::Scan(block_on(store.scan(&prefix, after.as_deref(), limit)))
+            }
+            Call::Body => panic!("there is no body"),
+        }
+    }
+
+    /// Goes through all steps.
+    fn answer(&mut self, request: Request) -> Step {
+        let mut step = self.start(request);
+        while let Step::Waits(task, call) = step {
+            let reply = self.reply(call);
+            step = self.fast.resume(task, reply);
+        }
+        step
+    }
+
+    fn status(&mut self, request: Request) -> u16 {
+        match self.answer(request) {
+            Step::Done(response) => response.status,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn waiting(&self) -> usize {
+        self.fast.tasks.iter().flatten().count()
+    }
+}
+
+fn request(method: &str, path: &str, headers: &[(&str, &str)]) -> Request {
+    Request {
+        method: method.into(),
+        path: path.into(),
+        query: None,
+        headers: headers
+            .iter()
+            .map(|(name, value)| Header::new(*name, *value))
+            .collect(),
+        body: Vec::new(),
+        peer: "192.0.2.1".into(),
+    }
+}
+
+fn claim(user: &str, peer: &str) -> Request {
+    Request {
+        peer: peer.into(),
+        ..request("POST", "/api/campaigns/sale/claims", &[("x-user-id", user)])
+    }
+}
+
+#[test]
+fn a_redirect_from_memory_is_one_step_and_one_visit() {
+    let mut gateway = Gateway::new(true);
+    let Step::Done(response) = gateway.start(request("GET", "/hello", &[])) else {
+        panic!("it waited")
+    };
+    assert_eq!(response.status, 302);
+    assert_eq!(gateway.node.takes.get(), 1);
+    let visits = block_on(gateway.node.store.get("", &["visits/hello".into()])).unwrap();
+    assert_eq!(visits[0].as_ref().unwrap().value, b"1");
+}
+
+#[test]
+fn a_redirect_that_is_not_in_memory_is_waited_for_and_charged_and_counted_once() {
+    let mut gateway = Gateway::new(false);
+    let step = gateway.start(request("GET", "/hello", &[]));
+    let Step::Waits(task, call) = step else {
+        panic!("{step:?}")
+    };
+    assert_eq!(call, Call::Get(vec!["link/hello".into()]));
+    let reply = gateway.reply(call);
+    let step = gateway.fast.resume(task, reply);
+    assert!(
+        matches!(&step, Step::Done(response) if response.status == 302),
+        "{step:?}"
+    );
+    assert_eq!(gateway.node.takes.get(), 1);
+    let visits = block_on(gateway.node.store.get("", &["visits/hello".into()])).unwrap();
+    assert_eq!(visits[0].as_ref().unwrap().value, b"1");
+    assert_eq!(gateway.waiting(), 0);
+}
+
+#[test]
+fn claims_are_exact_and_the_verdicts_are_those_of_the_rule() {
+    for warm in [true, false] {
+        let mut gateway = Gateway::new(warm);
+        let statuses: Vec<u16> = [
+            ("ann", "192.0.2.1"),
+            ("ann", "192.0.2.2"),
+            ("bob", "192.0.2.3"),
+            ("eve", "192.0.2.4"),
+        ]
+        .map(|(user, peer)| gateway.status(claim(user, peer)))
+        .into();
+        assert_eq!(statuses, [201, 409, 201, 410], "warm: {warm}");
+        assert_eq!(gateway.waiting(), 0);
+    }
+}
+
+#[test]
+fn an_exact_link_redirects_as_often_as_it_may() {
+    let mut gateway = Gateway::new(true);
+    let visit = |peer: &str| Request {
+        peer: peer.into(),
+        ..request("GET", "/twice", &[])
+    };
+    let statuses = ["192.0.2.1", "192.0.2.2", "192.0.2.3"].map(|peer| gateway.status(visit(peer)));
+    assert_eq!(statuses, [302, 302, 410]);
+}
+
+#[test]
+fn the_limiter_comes_first_and_refuses_without_anything_else() {
+    let mut gateway = Gateway::new(true);
+    let statuses = [(); 4].map(|()| gateway.status(request("GET", "/hello", &[])));
+    assert_eq!(statuses, [302, 302, 302, 429]);
+    assert_eq!(gateway.status(claim("ann", "192.0.2.1")), 429);
+    let visits = block_on(gateway.node.store.get("", &["visits/hello".into()])).unwrap();
+    assert_eq!(visits[0].as_ref().unwrap().value, b"3");
+}
+
+#[test]
+fn what_is_not_for_the_fast_path_is_charged_and_admitted() {
+    for (method, path) in [
+        ("GET", "/api/links"),
+        ("POST", "/api/links"),
+        ("POST", "/hello"),
+        ("GET", "/api/campaigns/sale"),
+        ("POST", "/api/campaigns"),
+        ("GET", "/api/topics"),
+        ("GET", "/robots.txt"),
+    ] {
+        let mut gateway = Gateway::new(true);
+        let step = gateway.start(request(method, path, &[]));
+        assert!(matches!(step, Step::Admitted(_)), "{method} {path}: {step:?}");
+        assert_eq!(gateway.node.takes.get(), 1);
+    }
+}
+
+#[test]
+fn a_caller_whose_key_is_not_in_memory_is_waited_for() {
+    let mut gateway = Gateway::new(false);
+    let bearer = format!("Bearer {ADMIN}");
+    let request = || request("GET", "/api/links", &[("authorization", &bearer)]);
+    let step = gateway.start(request());
+    assert!(matches!(step, Step::Waits(_, Call::Get(_))), "{step:?}");
+    assert_eq!(
+        gateway.node.takes.get(),
+        0,
+        "nothing is charged before the client is known"
+    );
+    assert!(matches!(gateway.answer(request()), Step::Admitted(_)));
+    assert_eq!(gateway.node.takes.get(), 1);
+}
+
+#[test]
+fn a_body_is_asked_for_after_the_verdict_and_only_where_it_is_used() {
+    let mut gateway = Gateway::new(true);
+    let sign_up = request("POST", "/signup", &[("content-type", "text/plain")]);
+    let step = gateway.fast.start(sign_up, START, true);
+    let Step::Waits(task, Call::Body) = step else {
+        panic!("{step:?}")
+    };
+    let mut step = gateway
+        .fast
+        .resume(task, Reply::Body(b"ann@example.com".to_vec()));
+    while let Step::Waits(task, call) = step {
+        let reply = gateway.reply(call);
+        step = gateway.fast.resume(task, reply);
+    }
+    assert!(
+        matches!(&step, Step::Done(response) if response.status == 202),
+        "{step:?}"
+    );
+    let messages = block_on(gateway.node.store.read("signups", 0, 10, 0)).unwrap();
+    assert_eq!(messages[0].payload, b"ann@example.com");
+    assert_eq!(gateway.fast.bodies, 0);
+    let step = gateway.fast.start(request("GET", "/hello", &[]), START, true);
+    assert!(
+        matches!(step, Step::Done(_)),
+        "a redirect has no use for a body: {step:?}"
+    );
+}
+
+#[test]
+fn what_waits_is_bounded_and_given_up_when_its_caller_goes() {
+    let mut gateway = Gateway::new(true);
+    let mut tasks = Vec::new();
+    for number in 0..=MAX_TASKS {
+        let step = gateway.start(claim(
+            &format!("user{number}"),
+            &format!("10.0.{}.{}", number / 256, number % 256),
+        ));
+        match step {
+            Step::Waits(task, _) => tasks.push(task),
+            Step::Busy => assert_eq!(number, MAX_TASKS),
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(tasks.len(), MAX_TASKS);
+    for task in tasks {
+        gateway.fast.cancel(task);
+        gateway.fast.cancel(task);
+    }
+    assert_eq!(gateway.waiting(), 0);
+    assert_eq!(
+        gateway.status(claim("ann", "192.0.2.1")),
+        201,
+        "there is room again"
+    );
+    assert_eq!(gateway.fast.free.len(), MAX_TASKS, "each number is free once");
+}
+
+#[test]
+fn the_bodies_of_what_waits_are_bounded_together() {
+    let mut gateway = Gateway::new(true);
+    let large = MAX_BODIES / 4;
+    let mut send = |number: u32| {
+        let request = Request {
+            peer: format!("192.0.2.{number}"),
+            ..request("POST", "/signup", &[("content-type", "text/plain")])
+        };
+        let Step::Waits(task, Call::Body) = gateway.fast.start(request, START, true) else {
+            panic!("it did not ask for the body")
+        };
+        (task, gateway.fast.resume(task, Reply::Body(vec![b'x'; large])))
+    };
+    // A sign-up of that size is refused by its rule, or waits for its commit; four of them fill the room.
+    let steps: Vec<_> = (1..=5).map(&mut send).collect();
+    let waiting: Vec<u32> = steps
+        .iter()
+        .filter(|(_, step)| matches!(step, Step::Waits(..)))
+        .map(|(task, _)| *task)
+        .collect();
+    let held: usize = gateway.fast.tasks.iter().flatten().map(|task| task.body).sum();
+    assert_eq!(gateway.fast.bodies, held);
+    assert!(held <= MAX_BODIES);
+    assert_eq!(held, waiting.len() * large);
+}
+
+#[test]
+fn a_reply_to_nobody_and_a_reply_of_another_kind_do_no_harm() {
+    let mut gateway = Gateway::new(true);
+    assert_eq!(gateway.fast.resume(7, Reply::Body(Vec::new())), Step::Busy);
+    let step = gateway.start(claim("ann", "192.0.2.1"));
+    let Step::Waits(task, Call::Commit(_)) = step else {
+        panic!("{step:?}")
+    };
+    let mut step = gateway.fast.resume(task, Reply::Body(Vec::new()));
+    // The outcome counts as not known: the rule asks again, with the same ids.
+    while let Step::Waits(task, call) = step {
+        let reply = gateway.reply(call);
+        step = gateway.fast.resume(task, reply);
+    }
+    assert!(
+        matches!(&step, Step::Done(response) if response.status == 201),
+        "{step:?}"
+    );
+}

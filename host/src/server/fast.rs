@@ -1,0 +1,190 @@
+//! The fast path of a worker: rules that say what they wait for, and the request's own future, which waits for it.
+
+use crate::wasm::bindings::types;
+use crate::wasm::pool::CallError;
+use crate::wasm::ports::Engines;
+use std::cell::Cell;
+use std::time::Duration;
+use tollgate_core::bucket::{Bucket, Level, TakeError};
+use tollgate_core::commit::{Commit, Entry};
+use tollgate_core::fast_path::{Call, Memory, Reply, Step};
+use tollgate_core::http::{Header, Response};
+
+/// `tollgate_core::fast_path::FastPath`, wherever it runs. `None`: what ran it has ended, with all that waited in it, and
+/// the next call finds it new.
+pub trait Steps {
+    /// See `FastPath::start`.
+    fn start(&self, request: &types::Request, now: u64, body_follows: bool) -> Option<Step>;
+    /// See `FastPath::resume`.
+    fn resume(&self, task: u32, reply: Reply) -> Option<Step>;
+    /// See `FastPath::cancel`.
+    fn cancel(&self, task: u32) -> Option<()>;
+}
+
+/// What became of a request.
+pub enum Answer {
+    /// This is the response.
+    Done(Response),
+    /// It was charged and admitted, and goes to its component; these headers are added to the response.
+    Admitted(Vec<Header>),
+}
+
+/// One thread's fast path.
+pub struct Fast<S> {
+    steps: S,
+    engines: Engines,
+    timeout: Duration,
+    /// How often what runs the rules has ended: whatever waited before is gone.
+    ended: Cell<u64>,
+}
+
+/// A rule that waits; given up when this is dropped before the rule was resumed.
+struct Task<'a, S: Steps> {
+    fast: &'a Fast<S>,
+    number: u32,
+    ended: u64,
+    resumed: bool,
+}
+
+impl<S: Steps> Fast<S> {
+    /// `timeout`: how long a rule may wait for the store at a time.
+    pub fn new(steps: S, engines: Engines, timeout: Duration) -> Self {
+        Self {
+            steps,
+            engines,
+            timeout,
+            ended: Cell::new(0),
+        }
+    }
+
+    /// Charges a request, and answers it if it is one for the fast path. `now`: Unix milliseconds. `body`: reads the
+    /// request's body, if it has one; polled only where the rule asks for it.
+    pub async fn answer<E: From<CallError>>(
+        &self,
+        request: &types::Request,
+        now: u64,
+        mut body: Option<impl Future<Output = Result<Vec<u8>, E>>>,
+    ) -> Result<Answer, E> {
+        let mut step = self.checked(self.steps.start(request, now, body.is_some()))?;
+        loop {
+            let (number, call) = match step {
+                Step::Done(response) => return Ok(Answer::Done(response)),
+                Step::Admitted(added) => return Ok(Answer::Admitted(added)),
+                Step::Busy => return Err(CallError::Busy.into()),
+                Step::Waits(number, call) => (number, call),
+            };
+            let task = Task {
+                fast: self,
+                number,
+                ended: self.ended.get(),
+                resumed: false,
+            };
+            let reply = match (call, body.take()) {
+                (Call::Body, Some(body)) => Reply::Body(body.await?),
+                (Call::Body, None) => Reply::Body(Vec::new()),
+                (call, unread) => {
+                    body = unread;
+                    self.reply(call).await?
+                }
+            };
+            step = task.resume(reply)?;
+        }
+    }
+
+    /// The store's answer, for which a rule waits no longer than a component's call may take.
+    async fn reply(&self, call: Call) -> Result<Reply, CallError> {
+        let store = &self.engines.store;
+        let reply = async {
+            match call {
+                Call::Commit(commit) => Reply::Commit(store.commit(commit).await),
+                Call::Get(keys) => Reply::Get(store.get("", &keys).await),
+                Call::Scan { prefix, after, limit } => {
+                    Reply::Scan(store.scan(&prefix, after.as_deref(), limit).await)
+                }
+                Call::Body => Reply::Body(Vec::new()),
+            }
+        };
+        let reply = tokio::time::timeout(self.timeout, reply).await;
+        reply.map_err(|_| CallError::TimedOut)
+    }
+
+    fn checked<T>(&self, result: Option<T>) -> Result<T, CallError> {
+        result.ok_or_else(|| {
+            self.ended.set(self.ended.get() + 1);
+            CallError::Ended
+        })
+    }
+}
+
+impl<S: Steps> Task<'_, S> {
+    fn resume(mut self, reply: Reply) -> Result<Step, CallError> {
+        self.resumed = true;
+        match self.ended == self.fast.ended.get() {
+            true => self.fast.checked(self.fast.steps.resume(self.number, reply)),
+            false => Err(CallError::Ended),
+        }
+    }
+}
+
+impl<S: Steps> Drop for Task<'_, S> {
+    fn drop(&mut self) {
+        if !self.resumed && self.ended == self.fast.ended.get() {
+            // What ended just now was reported where it ran.
+            let _ = self.fast.checked(self.fast.steps.cancel(self.number));
+        }
+    }
+}
+
+impl Memory for Engines {
+    fn take(&self, buckets: Vec<Bucket>) -> Result<Vec<Level>, TakeError> {
+        self.buckets.take_now(&buckets)
+    }
+
+    fn get(&self, key: &str) -> Option<Option<Entry>> {
+        let found = self.store.get_now(key)?;
+        Some(found.map(|entry| Entry::clone(&entry)))
+    }
+
+    fn submit(&self, commit: Commit) {
+        self.store.submit(commit);
+    }
+}
+
+/// The fast path without WebAssembly: what a benchmark compares the component with.
+#[cfg(feature = "native-rules")]
+pub mod native {
+    use super::{Engines, Reply, Step, Steps, types};
+    use std::cell::RefCell;
+    use tollgate_core::config::Config;
+    use tollgate_core::fast_path::FastPath;
+
+    /// The rules, compiled into the program.
+    pub struct Native(RefCell<FastPath<Engines>>);
+
+    impl Native {
+        /// The rules of a configuration.
+        pub fn new(config: Config, engines: Engines) -> anyhow::Result<Self> {
+            let fresh = || fastrand::u128(..).to_le_bytes();
+            Ok(Self(RefCell::new(FastPath::new(config, engines, fresh)?)))
+        }
+    }
+
+    impl Steps for Native {
+        fn start(&self, request: &types::Request, now: u64, body_follows: bool) -> Option<Step> {
+            Some(
+                self.0
+                    .borrow_mut()
+                    .start(request.clone().into(), now, body_follows),
+            )
+        }
+
+        fn resume(&self, task: u32, reply: Reply) -> Option<Step> {
+            Some(self.0.borrow_mut().resume(task, reply))
+        }
+
+        fn cancel(&self, task: u32) -> Option<()> {
+            self.0.borrow_mut().cancel(task);
+            Some(())
+        }
+    }
+}
