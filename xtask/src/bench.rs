@@ -31,6 +31,10 @@ use report::Report;
 
 /// What a run may take beyond its minutes before it is ended from within.
 const GRACE: Duration = Duration::from_secs(60);
+/// A preparation that may take longer is not begun with fewer seconds left.
+const SHORTEST: u32 = 10;
+/// How often the progress bar shows that time passes.
+const TICK: Duration = Duration::from_millis(500);
 /// The target of every redirect of a peer.
 const TARGET: &str = "https://example.com/sale";
 
@@ -82,8 +86,8 @@ pub struct Options {
     /// One pair of one second each, and far fewer links and clients: whether everything works, not how fast.
     #[arg(long)]
     quick: bool,
-    /// Measuring stops after this many minutes; what is left is not measured.
-    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=120))]
+    /// After this many minutes nothing more is measured; a minute later, whatever still runs is ended.
+    #[arg(long, default_value_t = 9, value_parser = clap::value_parser!(u64).range(1..=120))]
     minutes: u64,
 }
 
@@ -146,6 +150,15 @@ impl Bench {
 
     fn time_left(&self) -> Duration {
         self.deadline.saturating_duration_since(Instant::now())
+    }
+
+    /// The time for something that takes at most `longest` seconds, within what is left of the run.
+    fn at_most(&self, longest: u32) -> Result<u32> {
+        let left = u32::try_from(self.time_left().as_secs()).unwrap_or(u32::MAX);
+        if left < longest.min(SHORTEST) {
+            bail!("no time was left");
+        }
+        Ok(longest.min(left))
     }
 
     fn say(&self, what: &str) {
@@ -212,6 +225,7 @@ pub fn run(options: Options) -> Result<()> {
         None => build::gateway()?,
     };
     let bench = prepare(options, gateway)?;
+    bench.bar.enable_steady_tick(TICK);
     let mut report = Report::new(machine::facts(&bench)?);
     rows::all(&bench, &mut report);
     bench.bar.finish_and_clear();

@@ -13,8 +13,8 @@ use std::time::{Duration, Instant};
 pub const ADMIN_KEY: &str = "an-admin-key-for-the-bench";
 /// How long a start may take; compiling the components is part of the first.
 const START: Duration = Duration::from_secs(120);
-/// How long making the links may take.
-const SEED: Duration = Duration::from_secs(120);
+/// How long making the links may take, seconds.
+const SEED: u32 = 120;
 /// How often a starting gateway is asked.
 const STEP: Duration = Duration::from_micros(500);
 /// The program that makes links, of the package `tollgate-bench`.
@@ -59,7 +59,8 @@ pub fn seed(bench: &Bench, directory: &Path, count: u64) -> Result<()> {
     command
         .arg(directory.join("data/tollgate.db"))
         .arg(count.to_string());
-    let (status, output) = Program::start(&bench.keeper, SEEDER, command)?.finish(SEED)?;
+    let within = Duration::from_secs(bench.at_most(SEED)?.into());
+    let (status, output) = Program::start(&bench.keeper, SEEDER, command)?.finish(within)?;
     if !status.success() {
         bail!("making links failed: {output}");
     }

@@ -63,7 +63,8 @@ impl Report {
         let by_cost = by == By::Cost && cost.is_finite() && (idle(ours) || idle(theirs));
         let judged = if by_cost { cost } else { rate };
         let shown = |ratio: f64, counts: bool| match counts {
-            _ if !ratio.is_finite() => "–".to_owned(),
+            // One of them has no server whose time could be taken.
+            _ if !ratio.is_finite() || ratio == 0.0 => "–".to_owned(),
             true => format!("**{}**", short(ratio)),
             false => short(ratio),
         };

@@ -46,6 +46,9 @@ pub(super) fn measure(bench: &Bench, report: &mut Report) -> Result<()> {
     };
     let (mut our, mut their) = (Vec::new(), Vec::new());
     for pair in 1..=bench.pairs {
+        if pair > 1 && bench.time_left().is_zero() {
+            break;
+        }
         bench.doing(format!("latency at half of peak ({pair} of {})", bench.pairs));
         our.push(paced(tollgate.port, ours)?);
         their.push(paced(nginx.port, theirs)?);

@@ -32,7 +32,11 @@ pub(super) fn measure(bench: &Bench, report: &mut Report) -> Result<()> {
 fn grown(bench: &Bench, gateway: &Gateway, load: &Load) -> Result<(u64, f64)> {
     Load::hot(gateway.port, "/sale").run(bench, WARM_UP, &[gateway.group()])?;
     let before = figures::resident(gateway.group())?;
-    let sample = load.run(bench, bench.sizes.fill_seconds, &[gateway.group()])?;
+    let sample = load.run(
+        bench,
+        bench.at_most(bench.sizes.fill_seconds)?,
+        &[gateway.group()],
+    )?;
     let after = figures::resident(gateway.group())?;
     let count = sample.count.min(bench.sizes.million);
     if count == 0 {

@@ -118,7 +118,7 @@ pub(super) fn measure(bench: &Bench, report: &mut Report) -> Result<()> {
         http::expect(tollgate.port, &format!("/{:07}", bench.sizes.links - 1), 302)?;
         each_link(tollgate.port, bench.sizes.links).run(
             bench,
-            bench.sizes.fill_seconds,
+            bench.at_most(bench.sizes.fill_seconds)?,
             &[tollgate.group()],
         )?;
     }
