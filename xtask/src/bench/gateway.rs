@@ -19,14 +19,14 @@ const SEED: u32 = 120;
 const STEP: Duration = Duration::from_micros(500);
 /// The program that makes links, of the package `tollgate-bench`.
 const SEEDER: &str = "seed-links";
-/// A bucket that no run uses up, in tokens; see `benches/load/tollgate.toml`.
-const NEVER: u64 = 1_000_000_000;
 
 /// What the limit of a gateway is for.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Limit {
-    /// It is never reached.
+    /// It is never reached: 10^9 tokens.
     Never,
+    /// Nor is this, and a bucket is not full again within the run after one request, so that all are kept.
+    Kept,
     /// Every request of a client but the first is refused.
     Always,
 }
@@ -77,7 +77,7 @@ impl Gateway {
         let mut program = launch(bench, binary, directory, port)?;
         program.ready(START, || http::status(port, "/health/ready") == Some(200))?;
         keep_compiled(directory)?;
-        if limit == Limit::Never {
+        if limit != Limit::Always {
             make_link(port)?;
             http::expect(port, "/sale", 302)?;
         }
@@ -133,9 +133,12 @@ pub fn make_link(port: u16) -> Result<()> {
 pub fn settings(bench: &Bench, directory: &Path, limit: Limit) -> Result<()> {
     fs::create_dir_all(directory)?;
     let (capacity, interval) = match limit {
-        Limit::Never => (NEVER, "1s"),
+        // `capacity · interval` in nanoseconds must be at most 2^62.
+        Limit::Never => (1_000_000_000, "1s"),
+        Limit::Kept => (1_000_000, "1h"),
         Limit::Always => (1, "24h"),
     };
+    let capacity: u32 = capacity;
     let values = [("CAPACITY", &*capacity.to_string()), ("INTERVAL", interval)];
     bench.template("tollgate.toml", directory, &values).map(drop)
 }

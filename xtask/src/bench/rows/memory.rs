@@ -1,8 +1,7 @@
 //! Memory per client id and per link, and whether a million links make a redirect dearer.
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 
-use super::redirect::each_link;
 use crate::bench::gateway::{self, Gateway, Limit};
 use crate::bench::report::{By, Floor, Report, short, thousands};
 use crate::bench::rounds::{self, Contender};
@@ -11,8 +10,9 @@ use crate::bench::{Bench, Row, figures, http};
 
 /// Links of the smaller side of `growth`.
 const FEW: u64 = 1_000;
-/// Seconds of load before memory is looked at first: buffers and allocators have grown by then.
-const WARM_UP: u32 = 2;
+/// The first of this many parts of the clients or links is not counted: buffers, allocators and SQLite's page cache grow
+/// with it, and do not grow on.
+const PARTS: u64 = 10;
 
 pub(super) fn measure(bench: &Bench, report: &mut Report) -> Result<()> {
     if bench.wants(Row::Memory) {
@@ -28,32 +28,31 @@ pub(super) fn measure(bench: &Bench, report: &mut Report) -> Result<()> {
     Ok(())
 }
 
-/// Requests that were sent once each, and the bytes that each left behind.
-fn grown(bench: &Bench, gateway: &Gateway, load: &Load) -> Result<(u64, f64)> {
-    Load::hot(gateway.port, "/sale").run(bench, WARM_UP, &[gateway.group()])?;
-    let before = figures::resident(gateway.group())?;
-    let sample = load.run(
-        bench,
-        bench.at_most(bench.sizes.fill_seconds)?,
-        &[gateway.group()],
-    )?;
-    let after = figures::resident(gateway.group())?;
-    let count = sample.count.min(bench.sizes.million);
-    if count == 0 {
-        bail!("nothing was sent");
-    }
-    Ok((count, after.saturating_sub(before) as f64 / count as f64))
+/// Sends what `script` has, each once; gives how many of them there were time for, and the bytes that each further one left
+/// behind.
+fn grown(bench: &Bench, gateway: &Gateway, script: &'static str) -> Result<(u64, f64)> {
+    let (group, all) = (gateway.group(), bench.sizes.million);
+    let send = |from: u64, count: u64| -> Result<u64> {
+        let load = Load {
+            script,
+            arguments: vec![from.to_string(), count.to_string()],
+            ..Load::hot(gateway.port, "/sale")
+        };
+        let seconds = bench.at_most(bench.sizes.fill_seconds)?;
+        Ok(load.run(bench, seconds, &[group])?.count.min(count))
+    };
+    let first = send(0, all / PARTS)?;
+    let before = figures::resident(group)?;
+    let further = send(first, all - first)?;
+    let after = figures::resident(group)?;
+    let bytes = after.saturating_sub(before) as f64 / further.max(1) as f64;
+    Ok((first + further, bytes))
 }
 
 fn clients(bench: &Bench, report: &mut Report) -> Result<()> {
-    let gateway = Gateway::start(bench, &bench.gateway, &bench.directory("clients")?, Limit::Never)?;
+    let gateway = Gateway::start(bench, &bench.gateway, &bench.directory("clients")?, Limit::Kept)?;
     bench.doing(format!("memory: {} clients", bench.sizes.million));
-    let load = Load {
-        script: "each-client",
-        arguments: vec!["0".into(), bench.sizes.million.to_string()],
-        ..Load::hot(gateway.port, "/sale")
-    };
-    let (count, bytes) = grown(bench, &gateway, &load)?;
+    let (count, bytes) = grown(bench, &gateway, "each-client")?;
     let what = "memory: bytes per further client id";
     line(report, what, count, bytes, 128.0);
     Ok(())
@@ -63,7 +62,7 @@ fn clients(bench: &Bench, report: &mut Report) -> Result<()> {
 fn links(bench: &Bench, report: &mut Report, gateway: &Gateway) -> Result<u64> {
     bench.doing(format!("memory: {} links", bench.sizes.million));
     http::expect(gateway.port, &format!("/{:07}", bench.sizes.million - 1), 302)?;
-    let (count, bytes) = grown(bench, gateway, &each_link(gateway.port, bench.sizes.million))?;
+    let (count, bytes) = grown(bench, gateway, "each-link")?;
     if bench.wants(Row::Memory) {
         line(
             report,

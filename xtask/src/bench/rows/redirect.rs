@@ -213,7 +213,7 @@ fn many(port: u16, links: u64) -> Load {
 }
 
 /// Every one of the first `links` links once, uncounted.
-pub(super) fn each_link(port: u16, links: u64) -> Load {
+fn each_link(port: u16, links: u64) -> Load {
     Load {
         script: "each-link",
         arguments: vec!["0".into(), links.to_string()],
