@@ -57,6 +57,13 @@ pub fn facts(bench: &Bench) -> Result<Vec<String>> {
         format!("Tollgate {}", commit()),
     ];
     facts.push(versions());
+    if bench.options.quick {
+        let sizes = &bench.sizes;
+        facts.push(format!(
+            "**--quick**: shows that everything works, not how fast; {} links instead of 100,000, {} instead of 1,000,000",
+            sizes.links, sizes.million
+        ));
+    }
     Ok(facts)
 }
 
