@@ -95,6 +95,10 @@ pub struct Users {
 pub struct StoreSettings {
     /// The embedded database's file.
     pub path: String,
+    /// Entries (links, counters, absent keys too) kept in memory; the least used give way.
+    pub cache_entries: u64,
+    /// The bytes of keys and values, and what their table needs, that those entries may take.
+    pub cache_bytes: Bytes,
 }
 
 /// When a redirect's click becomes durable.
@@ -286,6 +290,8 @@ impl Default for StoreSettings {
     fn default() -> Self {
         Self {
             path: "data/tollgate.db".into(),
+            cache_entries: 262_144,
+            cache_bytes: Bytes(128 << 20),
         }
     }
 }

@@ -46,7 +46,11 @@ async fn serve(options: ServeOptions) -> Result<()> {
         .map_or_else(|| PathBuf::from("."), Path::to_path_buf);
     std::fs::create_dir_all(&data)
         .with_context(|| format!("cannot create the data directory {}", data.display()))?;
-    let store = SqliteStore::open(Options::new(database))?;
+    let store = SqliteStore::open(Options {
+        cache_entries: usize::try_from(config.store.cache_entries)?,
+        cache_bytes: usize::try_from(config.store.cache_bytes.0)?,
+        ..Options::new(database)
+    })?;
     // First what subscriptions still need, then what may go: the sweep begins with the retention.
     for (topic, sequence) in subscriptions::low_water(&*store, &config).await? {
         store.set_low_water(&topic, sequence);

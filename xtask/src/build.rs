@@ -56,7 +56,7 @@ pub fn run(command: &mut Command, purpose: &str) -> Result<()> {
 }
 
 /// Cargo's target directory, wherever the user keeps it.
-fn target_dir() -> Result<PathBuf> {
+pub fn target_dir() -> Result<PathBuf> {
     let output = cargo()
         .args(["metadata", "--format-version", "1", "--no-deps"])
         .output();

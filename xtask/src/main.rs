@@ -1,5 +1,6 @@
 //! `cargo xtask …`: builds, runs and tests Tollgate on a fresh machine with rustup and a C compiler.
 
+mod bench;
 mod build;
 mod compose;
 mod test;
@@ -32,6 +33,8 @@ enum Task {
     Build,
     /// Build and compose what `spin up` runs, into build/spin, and bring the routes of spin.toml up to date.
     Compose,
+    /// Measure the gateway beside its peers, and print one table of ratios. At most ten minutes, loopback only.
+    Bench(bench::Options),
     /// Formatting, lints and documentation.
     Lint,
 }
@@ -42,6 +45,7 @@ fn main() -> Result<()> {
         Task::Test { arguments } => test::all(&arguments),
         Task::Build => build::gateway().map(drop),
         Task::Compose => compose::run(),
+        Task::Bench(options) => bench::run(options),
         Task::Lint => test::lint(),
     }
 }

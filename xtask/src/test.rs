@@ -28,6 +28,8 @@ pub fn all(arguments: &[String]) -> Result<()> {
             command.args(["--package", name]);
         }
         run(&mut command, "unit, property and contract tests")?;
+        // In the profile that this very program was built in.
+        run(cargo().args(["test", "--package", "xtask"]), "the tests of xtask")?;
     }
     say("end-to-end tests");
     let mut command = cargo();
@@ -50,6 +52,18 @@ pub fn lint() -> Result<()> {
         clippy.env("TOLLGATE_COMPONENTS", components_dir()),
         "cargo clippy",
     )?;
+    let mut benches = cargo();
+    benches.args([
+        "clippy",
+        "--release",
+        "--package",
+        "tollgate-bench",
+        "--all-targets",
+        "--",
+        "-D",
+        "warnings",
+    ]);
+    run(&mut benches, "cargo clippy for the benches")?;
     let mut wasm = cargo();
     wasm.args(["clippy", "--profile", "wasm", "--target", "wasm32-wasip2"]);
     for name in

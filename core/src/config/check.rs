@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 
 use super::error::{Fault, Path};
-use super::{Bytes, Clients, Config, Forward, Limit, Links, Per, Server, Span};
+use super::{Bytes, Clients, Config, Forward, Limit, Links, Per, Server, Span, StoreSettings};
 use crate::route::Route;
 
 mod topics;
@@ -46,6 +46,8 @@ const MAX_HEADER_NAME: usize = 64;
 const MAX_CONNECTIONS: u32 = 1_000_000;
 const MAX_WORKERS: u32 = 1_024;
 const MAX_BUCKETS: u64 = 100_000_000;
+const CACHE_ENTRIES_BOUNDS: (u64, u64) = (1 << 10, 1 << 30);
+const CACHE_BYTES_BOUNDS: (Bytes, Bytes) = (Bytes(1 << 20), Bytes(1 << 40));
 /// A forwarded body is stored twice in one commit of 1 MiB: as a record and as a message.
 const BODY_BOUNDS: (Bytes, Bytes) = (Bytes(1 << 10), Bytes(256 << 10));
 const REQUEST_TIMEOUT_BOUNDS: (Span, Span) = (Span::from_millis(100), Span::from_secs(600));
@@ -60,11 +62,7 @@ pub(super) fn check(config: &Config) -> Checked {
     server(&config.server, &root.key("server"))?;
     clients(&config.clients, &root.key("clients"))?;
     header_name(&config.users.header, root.key("users").key("header"))?;
-    ensure(
-        !config.store.path.is_empty(),
-        root.key("store").key("path"),
-        "must not be empty",
-    )?;
+    store(&config.store, &root.key("store"))?;
     links(&config.links, &root.key("links"))?;
 
     let path = root.key("limits");
@@ -86,6 +84,16 @@ pub(super) fn check(config: &Config) -> Checked {
         forward(rule, &path.index(index))?;
     }
     topics::check(&config.topics, &root.key("topics"))
+}
+
+fn store(store: &StoreSettings, path: &Path) -> Checked {
+    ensure(!store.path.is_empty(), path.key("path"), "must not be empty")?;
+    within(
+        store.cache_entries,
+        CACHE_ENTRIES_BOUNDS,
+        path.key("cache_entries"),
+    )?;
+    within(store.cache_bytes, CACHE_BYTES_BOUNDS, path.key("cache_bytes"))
 }
 
 fn server(server: &Server, path: &Path) -> Checked {

@@ -177,6 +177,8 @@ fn every_rule_of_the_plain_tables_is_checked() {
         ("clients", "max_buckets", &["0"]),
         ("users", "header", &["\"é\""]),
         ("store", "path", &["\"\""]),
+        ("store", "cache_entries", &["0"]),
+        ("store", "cache_bytes", &["\"1KiB\"", "\"9999TiB\""]),
         ("links", "redirect", &["303", "200"]),
         ("links", "code_length", &["3", "33"]),
     ] {

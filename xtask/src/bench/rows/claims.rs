@@ -1,0 +1,210 @@
+//! Durable claims: answered only when they are on disk. Every user is a new one.
+
+use std::cell::Cell;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::bench::gateway::{self, Gateway, Limit};
+use crate::bench::peers::{self, Peer, Redis};
+use crate::bench::program::Program;
+use crate::bench::report::{By, Floor, Report};
+use crate::bench::rounds::{self, Contender, Sample};
+use crate::bench::wrk::{Answers, Load};
+use crate::bench::{Bench, Row, Side, figures, machine};
+
+const CONNECTIONS: u32 = 512;
+/// How far the numbers of users of two figures are apart.
+const USERS: u64 = 10_000_000;
+/// Claims of the first run against Redis, which tells how many the next ones need.
+const FIRST: u64 = 20_000;
+/// How long a run against Redis may take beyond what was asked for.
+const MARGIN: Duration = Duration::from_secs(30);
+/// Users that redis-benchmark draws from; it takes at most 2^31.
+const RANDOM_USERS: &str = "1000000000";
+/// Users of a run against Redis are drawn at random: some few twice.
+const ADMITTED: f64 = 0.99;
+
+pub(super) fn measure(bench: &Bench, report: &mut Report) -> Result<()> {
+    let tollgate = Gateway::start(bench, &bench.gateway, &bench.directory("claims")?, Limit::Never)?;
+    gateway::call(
+        tollgate.port,
+        "/api/campaigns",
+        r#"{"id":"spring","quantity":1000000000}"#,
+        201,
+    )?;
+    let redis = peers::redis(bench);
+    let node = match &redis {
+        Ok(redis) => peers::node_claims(bench, redis),
+        Err(why) => Err(anyhow::anyhow!("{why:#}")),
+    };
+    let (users, next) = (Cell::new(0), Cell::new(FIRST));
+    let mut contenders = vec![
+        Contender::new("tollgate", || {
+            over_http(
+                bench,
+                tollgate.port,
+                "/api/campaigns/spring/claims",
+                &users,
+                &[tollgate.group()],
+            )
+        }),
+        Contender::new("disk", || disk(bench)),
+    ];
+    if let Ok(redis) = &redis {
+        contenders.push(Contender::new("redis", || bare(bench, redis, &next)));
+        if let Ok(node) = &node {
+            contenders.push(Contender::new("node", || behind_node(bench, node, redis, &users)));
+        }
+    }
+    let rounds = rounds::take(bench, "claims", contenders);
+    let what = "durable claims, 512 connections: bare Redis `appendfsync always` + Lua";
+    match &redis {
+        Ok(_) => report.pair(
+            Row::Claims,
+            what,
+            rounds.of("tollgate"),
+            rounds.of("redis"),
+            Floor::AtLeast(0.5),
+            By::Rate,
+        ),
+        Err(why) => report.skip(Row::Claims, what, &format!("{why:#}")),
+    }
+    let what = "the same: node's HTTP server in front of that Redis";
+    match &node {
+        Ok(_) => report.pair(
+            Row::Claims,
+            what,
+            rounds.of("tollgate"),
+            rounds.of("node"),
+            Floor::AtLeast(1.5),
+            By::Rate,
+        ),
+        Err(why) => report.skip(Row::Claims, what, &format!("{why:#}")),
+    }
+    let what = "durable claims per fdatasync of the disk in the same run";
+    report.pair(
+        Row::Claims,
+        what,
+        rounds.of("tollgate"),
+        rounds.of("disk"),
+        Floor::AtLeast(60.0),
+        By::Rate,
+    );
+    Ok(())
+}
+
+fn over_http(
+    bench: &Bench,
+    port: u16,
+    path: &'static str,
+    users: &Cell<u64>,
+    servers: &[i32],
+) -> Result<Sample> {
+    users.set(users.get() + USERS);
+    let load = Load {
+        script: "claims",
+        arguments: vec![users.get().to_string()],
+        port,
+        path,
+        connections: CONNECTIONS,
+        answers: Answers::Success,
+    };
+    load.run(bench, bench.seconds, servers)
+}
+
+fn behind_node(bench: &Bench, node: &Peer, redis: &Redis, users: &Cell<u64>) -> Result<Sample> {
+    over_http(
+        bench,
+        node.port,
+        "/claims",
+        users,
+        &[node.group(), redis.peer.group()],
+    )
+}
+
+/// As many claims over Redis's own protocol as `next` says; it then says how many fill the time.
+fn bare(bench: &Bench, redis: &Redis, next: &Cell<u64>) -> Result<Sample> {
+    let (count, port) = (next.get(), redis.peer.port);
+    let mut command = bench.cores.command(Side::Generator, Path::new(&redis.benchmark));
+    command.args([
+        "-h",
+        "127.0.0.1",
+        "-p",
+        &port.to_string(),
+        "-c",
+        &CONNECTIONS.to_string(),
+    ]);
+    command.args(["-n", &count.to_string(), "-r", RANDOM_USERS, "-q"]);
+    command.args([
+        "EVALSHA",
+        &redis.script,
+        "3",
+        "claimed",
+        "stock",
+        "claims",
+        "user:__rand_int__",
+    ]);
+    let before = admitted(port)?;
+    let (server, generator) = (figures::cpu_of(&[redis.peer.group()]), figures::cpu_of_children());
+    let program = Program::start(&bench.keeper, "redis-benchmark", command)?;
+    let (status, output) = program.finish(Duration::from_secs(bench.seconds.into()) + MARGIN)?;
+    let server = figures::cpu_of(&[redis.peer.group()]).saturating_sub(server);
+    let generator = figures::cpu_of_children().saturating_sub(generator);
+    if !status.success() {
+        bail!("redis-benchmark failed ({status}): {output}");
+    }
+    let admitted = admitted(port)? - before;
+    if (admitted as f64) < count as f64 * ADMITTED {
+        bail!("only {admitted} of {count} claims were admitted");
+    }
+    let rate = rate(&output).with_context(|| format!("redis-benchmark gave no figure: {output}"))?;
+    next.set(((rate * f64::from(bench.seconds)) as u64).max(FIRST));
+    Ok(Sample::new(
+        count,
+        Duration::from_secs_f64(count as f64 / rate),
+        server,
+        generator,
+    ))
+}
+
+/// How many claims there are.
+fn admitted(port: u16) -> Result<u64> {
+    let answer = peers::resp(port, &["XLEN", "claims"])?;
+    answer
+        .trim()
+        .trim_start_matches(':')
+        .parse()
+        .context("redis gave no length")
+}
+
+/// What `redis-benchmark -q` says at last.
+fn rate(output: &str) -> Option<f64> {
+    let (before, _) = output.rsplit_once(" requests per second")?;
+    before.rsplit(' ').next()?.parse().ok()
+}
+
+/// Syncs of the same disk.
+fn disk(bench: &Bench) -> Result<Sample> {
+    let time = Duration::from_secs(1);
+    let syncs = machine::syncs(bench.keeper.scratch(), time)?;
+    Ok(Sample::new(
+        syncs.len() as u64,
+        time,
+        Duration::ZERO,
+        Duration::ZERO,
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::rate;
+
+    #[test]
+    fn the_last_rate_of_redis_benchmark_counts() {
+        let output = "EVALSHA x: rps=0.0 (overall: 0.0) avg_msec=nan\rEVALSHA x: 71225.07 requests per second, p50=6.127 msec\n\n";
+        assert_eq!(rate(output), Some(71_225.07));
+        assert_eq!(rate("nothing"), None);
+    }
+}
