@@ -13,6 +13,8 @@ const WASM_TARGET: &str = "wasm32-wasip2";
 pub const COMPONENTS: &[&str] = &["limiter", "shortener", "coupon", "forward", "admin"];
 /// The store that Spin runs them on.
 pub const SPIN_STORE: &str = "store-sqlite";
+/// What the end-to-end tests run in place of a component, to see how the gateway bears it.
+pub const MISBEHAVING: &str = "misbehaving";
 
 /// The root of the workspace.
 pub fn root() -> PathBuf {
@@ -97,7 +99,11 @@ fn ensure_wasm_target() -> Result<()> {
 /// the features of what is built together, so another selection would build everything again.
 pub fn components() -> Result<PathBuf> {
     ensure_wasm_target()?;
-    let names: Vec<&str> = COMPONENTS.iter().chain([&SPIN_STORE]).copied().collect();
+    let names: Vec<&str> = COMPONENTS
+        .iter()
+        .chain([&SPIN_STORE, &MISBEHAVING])
+        .copied()
+        .collect();
     say(&format!("building the components ({})", names.join(", ")));
     let mut command = cargo();
     command.args(["build", "--profile", "wasm", "--target", WASM_TARGET]);

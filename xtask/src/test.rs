@@ -28,6 +28,21 @@ pub fn all(arguments: &[String]) -> Result<()> {
             command.args(["--package", name]);
         }
         run(&mut command, "unit, property and contract tests")?;
+        say("the contract, against the component store-sqlite in wasmtime");
+        let mut command = cargo();
+        // With the gateway's package, whose features wasmtime was built with; it has no test of this name.
+        command.args([
+            "test",
+            "--release",
+            "--package",
+            "tollgate",
+            "--package",
+            "tollgate-plug",
+        ]);
+        command
+            .args(["--test", "contract"])
+            .env("TOLLGATE_COMPONENTS", components_dir());
+        run(&mut command, "the contract of the component store-sqlite")?;
     }
     say("end-to-end tests");
     let mut command = cargo();
@@ -52,10 +67,11 @@ pub fn lint() -> Result<()> {
     )?;
     let mut wasm = cargo();
     wasm.args(["clippy", "--profile", "wasm", "--target", "wasm32-wasip2"]);
-    for name in crate::build::COMPONENTS
-        .iter()
-        .chain([&crate::build::SPIN_STORE, &"guest"])
-    {
+    for name in crate::build::COMPONENTS.iter().chain([
+        &crate::build::SPIN_STORE,
+        &crate::build::MISBEHAVING,
+        &"guest",
+    ]) {
         wasm.args(["--package", &format!("tollgate-{name}")]);
     }
     run(
