@@ -49,9 +49,9 @@ impl HostWallClock for ByHand {
     }
 }
 
-/// Compiled once for all tests of the process.
-static COMPONENT: LazyLock<HostStorePre<Guest>> =
-    LazyLock::new(|| compile().unwrap_or_else(|error| panic!("{error:#}")));
+/// Compiled once for all tests of the process; or why not.
+static COMPONENT: LazyLock<Result<HostStorePre<Guest>, String>> =
+    LazyLock::new(|| compile().map_err(|error| format!("{error:#}")));
 
 fn compile() -> wasmtime::Result<HostStorePre<Guest>> {
     let directory = match env::var_os(DIRECTORY) {
@@ -59,12 +59,12 @@ fn compile() -> wasmtime::Result<HostStorePre<Guest>> {
         None => PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../build/components")),
     };
     let path = directory.join("store-sqlite.wasm");
-    let bytes = fs::read(&path).unwrap_or_else(|error| {
-        panic!(
+    let bytes = fs::read(&path).map_err(|error| {
+        wasmtime::format_err!(
             "cannot read the component {}: {error}\nrun `cargo xtask build`, or set {DIRECTORY} to a directory that has it",
             path.display()
         )
-    });
+    })?;
     let engine = Engine::new(Config::new().wasm_component_model_async(true))?;
     let component = Component::new(&engine, bytes)?;
     let mut linker = Linker::<Guest>::new(&engine);
@@ -92,9 +92,10 @@ impl Instance {
             table: ResourceTable::new(),
             database,
         };
+        let component = COMPONENT.as_ref().unwrap_or_else(|why| panic!("{why}"));
         let (sender, jobs) = mpsc::unbounded_channel();
         spawn_local(async move {
-            if let Err(error) = serve(guest, jobs).await {
+            if let Err(error) = serve(component, guest, jobs).await {
                 eprintln!("the instance ended: {error:?}");
             }
         });
@@ -129,9 +130,13 @@ impl Instance {
     }
 }
 
-async fn serve(guest: Guest, mut jobs: mpsc::UnboundedReceiver<Job>) -> wasmtime::Result<()> {
-    let mut store = Store::new(COMPONENT.engine(), guest);
-    let instance = COMPONENT.instantiate_async(&mut store).await?;
+async fn serve(
+    component: &HostStorePre<Guest>,
+    guest: Guest,
+    mut jobs: mpsc::UnboundedReceiver<Job>,
+) -> wasmtime::Result<()> {
+    let mut store = Store::new(component.engine(), guest);
+    let instance = component.instantiate_async(&mut store).await?;
     store
         .run_concurrent(async |accessor| {
             let mut under_way = futures::stream::FuturesUnordered::new();

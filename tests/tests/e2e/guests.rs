@@ -198,13 +198,10 @@ pub async fn ten_thousand_leave_nothing_behind(host: Host) {
     assert!(served.into_inner() > 100, "its neighbours are served meanwhile");
     ask(&gateway, "behaves", "").await.expect(200);
     // Replaced instances may finish what they have.
-    eventually(
-        &format!("it holds no more than before, which was {before:?}"),
-        async || {
-            let now = Footprint::of(&gateway);
-            eprintln!("{now:?}");
-            now.is_within(before).then_some(())
-        },
-    )
+    let bound = format!("it holds no more than {before:?}");
+    let after = eventually(&bound, async || {
+        Some(Footprint::of(&gateway)).filter(|now| now.is_within(before))
+    })
     .await;
+    eprintln!("before {before:?}, after {after:?}");
 }
