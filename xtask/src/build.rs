@@ -15,6 +15,8 @@ pub const COMPONENTS: &[&str] = &["limiter", "shortener", "coupon", "forward", "
 pub const FAST_PATH: &str = "fast-path";
 /// The store that Spin runs them on.
 pub const SPIN_STORE: &str = "store-sqlite";
+/// What the end-to-end tests run in place of a component, to see how the gateway bears it.
+pub const MISBEHAVING: [&str; 2] = ["misbehaving", "misbehaving-fast"];
 
 /// The root of the workspace.
 pub fn root() -> PathBuf {
@@ -102,6 +104,7 @@ pub fn components() -> Result<PathBuf> {
     let names: Vec<&str> = COMPONENTS
         .iter()
         .chain([&FAST_PATH, &SPIN_STORE])
+        .chain(&MISBEHAVING)
         .copied()
         .collect();
     say(&format!("building the components ({})", names.join(", ")));

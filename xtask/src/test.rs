@@ -30,6 +30,21 @@ pub fn all(arguments: &[String]) -> Result<()> {
         run(&mut command, "unit, property and contract tests")?;
         // In the profile that this very program was built in.
         run(cargo().args(["test", "--package", "xtask"]), "the tests of xtask")?;
+        say("the contract, against the component store-sqlite in wasmtime");
+        let mut command = cargo();
+        // With the gateway's package, whose features wasmtime was built with; it has no test of this name.
+        command.args([
+            "test",
+            "--release",
+            "--package",
+            "tollgate",
+            "--package",
+            "tollgate-plug",
+        ]);
+        command
+            .args(["--test", "contract"])
+            .env("TOLLGATE_COMPONENTS", components_dir());
+        run(&mut command, "the contract of the component store-sqlite")?;
     }
     say("end-to-end tests");
     let mut command = cargo();
@@ -66,10 +81,11 @@ pub fn lint() -> Result<()> {
     run(&mut benches, "cargo clippy for the benches")?;
     let mut wasm = cargo();
     wasm.args(["clippy", "--profile", "wasm", "--target", "wasm32-wasip2"]);
-    for name in
-        crate::build::COMPONENTS
-            .iter()
-            .chain([&crate::build::FAST_PATH, &crate::build::SPIN_STORE, &"guest"])
+    let ours = [crate::build::FAST_PATH, crate::build::SPIN_STORE, "guest"];
+    for name in crate::build::COMPONENTS
+        .iter()
+        .chain(&ours)
+        .chain(&crate::build::MISBEHAVING)
     {
         wasm.args(["--package", &format!("tollgate-{name}")]);
     }

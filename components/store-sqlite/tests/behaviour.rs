@@ -12,7 +12,7 @@ use tollgate_core::bucket::{Bucket, State, take_all};
 use tollgate_core::commit::{Append, Commit, Idempotence, Mutation, Outcome, Part, StoreError, literal};
 use tollgate_core::ports::{Buckets as _, Store as _};
 use tollgate_store_sqlite::buckets::SqliteBuckets;
-use tollgate_store_sqlite::database::Value;
+use tollgate_store_sqlite::database::{Database as _, Value};
 use tollgate_store_sqlite::sql;
 
 const DAY_MS: u64 = 24 * 60 * 60 * 1000;
@@ -42,9 +42,16 @@ fn number(fixture: &Fixture, sql: &str) -> i64 {
 fn the_time_never_runs_backwards() {
     run(async {
         let store = Fixture::new();
+        let wall_ms = || store.database.now_ns() / 1_000_000;
+        let earliest = wall_ms();
         let Outcome::Committed(before) = store.commit(set("a", None)).await.unwrap() else {
             panic!()
         };
+        // To the millisecond, which SQLite rounds.
+        assert!(
+            (earliest..=wall_ms() + 1).contains(&before.time),
+            "the wall clock"
+        );
         // The machine's clock was a day ahead at the last commit.
         let ahead = before.time + DAY_MS;
         let sql = format!("UPDATE meta SET value = {ahead} WHERE name = 'now'");

@@ -4,9 +4,30 @@
 
 mod support;
 
-use support::{Fixture, run};
+use std::rc::Rc;
+
+use support::{Fixture, Native, run};
 use tollgate_contract::{BucketsHarness, StoreHarness};
+use tollgate_core::bucket::{Bucket, Level, TakeError};
+use tollgate_core::ports::Buckets;
 use tollgate_store_sqlite::buckets::SqliteBuckets;
+use tollgate_store_sqlite::database::Database as _;
+
+const NS_PER_MS: u64 = 1_000_000;
+/// 2027, nanoseconds since 1970.
+const START_NS: u64 = 1_800_000_000_000 * NS_PER_MS;
+
+/// Buckets whose clock is moved by hand.
+struct ByHand {
+    buckets: SqliteBuckets<Native>,
+    database: Rc<Native>,
+}
+
+impl Buckets for ByHand {
+    async fn take(&self, buckets: Vec<Bucket>) -> Result<Vec<Level>, TakeError> {
+        self.buckets.take(buckets).await
+    }
+}
 
 struct Sqlite;
 
@@ -14,23 +35,31 @@ impl StoreHarness for Sqlite {
     type Store = Fixture;
 
     async fn fresh(&self) -> Fixture {
-        Fixture::new()
+        let fixture = Fixture::new();
+        fixture.stop_clock().await;
+        fixture
     }
 
-    async fn pass(&self, _: &Fixture, ms: u64) {
-        support::sleep(ms).await;
+    async fn pass(&self, store: &Fixture, ms: u64) {
+        store.pass(ms);
     }
 }
 
 impl BucketsHarness for Sqlite {
-    type Buckets = SqliteBuckets<support::Native>;
+    type Buckets = ByHand;
 
-    async fn fresh(&self) -> Self::Buckets {
-        SqliteBuckets::new(Fixture::new().database)
+    async fn fresh(&self) -> ByHand {
+        let database = Fixture::new().database;
+        database.set_now_ns(START_NS);
+        ByHand {
+            buckets: SqliteBuckets::new(Rc::clone(&database)),
+            database,
+        }
     }
 
-    async fn pass(&self, _: &Self::Buckets, ms: u64) {
-        support::sleep(ms).await;
+    async fn pass(&self, buckets: &ByHand, ms: u64) {
+        let now = buckets.database.now_ns();
+        buckets.database.set_now_ns(now + ms * NS_PER_MS);
     }
 }
 

@@ -59,6 +59,8 @@ pub struct Queue {
     max_jobs: usize,
     max_bytes: usize,
     max_group: usize,
+    /// [`SUBMIT_PATIENCE`]; a test makes it longer than itself.
+    submit_patience: Duration,
 }
 
 #[derive(Debug, Default)]
@@ -137,10 +139,9 @@ impl Submitted {
         }
     }
 
-    /// How much longer they may wait; nothing if there are none.
-    fn patience(&self) -> Option<Duration> {
-        self.since
-            .map(|since| SUBMIT_PATIENCE.saturating_sub(since.elapsed()))
+    /// How much longer they may wait, of `patience` in all; nothing if there are none.
+    fn left(&self, patience: Duration) -> Option<Duration> {
+        self.since.map(|since| patience.saturating_sub(since.elapsed()))
     }
 }
 
@@ -153,6 +154,7 @@ impl Queue {
             max_jobs,
             max_bytes,
             max_group: max_group.max(1),
+            submit_patience: SUBMIT_PATIENCE,
         }
     }
 
@@ -194,7 +196,7 @@ impl Queue {
             let patience = until.saturating_duration_since(Instant::now());
             let patience = state
                 .submitted
-                .patience()
+                .left(self.submit_patience)
                 .map_or(patience, |submitted| submitted.min(patience));
             if patience.is_zero() {
                 break;
@@ -204,7 +206,8 @@ impl Queue {
             state = waited.unwrap_or_else(PoisonError::into_inner).0;
             state.writer_waits = false;
         }
-        let due = state.closed || state.submitted.patience().is_some_and(|left| left.is_zero());
+        let left = state.submitted.left(self.submit_patience);
+        let due = state.closed || left.is_some_and(|left| left.is_zero());
         if state.jobs.is_empty() && !(due && state.submitted.since.is_some()) {
             return if state.closed { Next::Closed } else { Next::Idle };
         }
@@ -297,7 +300,8 @@ mod tests {
 
     #[test]
     fn submitted_changes_to_one_key_are_one_change_and_go_with_the_next_group() {
-        let queue = Queue::new(100, 1_000, 10);
+        let mut queue = Queue::new(100, 1_000, 10);
+        queue.submit_patience = Duration::MAX;
         for _ in 0..5_000 {
             assert!(queue.push(click("visits/a")).is_ok());
         }

@@ -4,6 +4,8 @@
 use super::ports::Guest;
 use anyhow::Result;
 use futures::stream::{FuturesUnordered, StreamExt as _};
+use std::cell::Cell;
+use std::rc::Rc;
 use tokio::sync::{mpsc, oneshot};
 use wasmtime::component::Accessor;
 use wasmtime::{Engine, Store, StoreContextMut, UpdateDeadline};
@@ -39,6 +41,25 @@ pub struct Call<D: Door> {
     pub input: D::Input,
     /// Dropped without an answer when the instance ends first.
     pub reply: oneshot::Sender<D::Output>,
+    /// Given back when the call ends, however it does.
+    pub under_way: UnderWay,
+}
+
+/// One of the calls that a counter counts, for as long as it lives.
+pub struct UnderWay(Rc<Cell<usize>>);
+
+impl UnderWay {
+    /// One more.
+    pub fn new(count: &Rc<Cell<usize>>) -> Self {
+        count.set(count.get() + 1);
+        Self(Rc::clone(count))
+    }
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.0.set(self.0.get().saturating_sub(1));
+    }
 }
 
 /// Runs one instance until its channel closes (all calls are then finished first) or a call fails.
@@ -95,9 +116,16 @@ async fn one<D: Door>(
     instance: &D::Instance,
     call: Call<D>,
 ) -> wasmtime::Result<()> {
-    let output = D::call(instance, accessor, call.input).await?;
+    let Call {
+        input,
+        reply,
+        under_way,
+    } = call;
+    let output = D::call(instance, accessor, input).await?;
     accessor.with(|mut access| access.data_mut().busy_epochs = 0);
+    // Before the answer: who calls again at once finds it less busy.
+    drop(under_way);
     // The caller may have given up; that is its right.
-    let _ = call.reply.send(output);
+    let _ = reply.send(output);
     Ok(())
 }

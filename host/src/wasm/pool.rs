@@ -1,9 +1,9 @@
 //! Pools of instances: a few per component and worker thread. A call goes to the least busy one; an instance that
 //! ended, or whose call timed out, is replaced while its neighbours go on.
 
-use super::instance::{self, Call, Door, MAX_CALLS};
+use super::instance::{self, Call, Door, MAX_CALLS, UnderWay};
 use super::ports::{Engines, Guest};
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
@@ -36,6 +36,8 @@ pub struct Pool<D: Door> {
 
 struct Slot<D: Door> {
     calls: mpsc::Sender<Call<D>>,
+    /// Calls that it was given and has not ended. (The room in its channel says nothing about those it has taken out.)
+    load: Rc<Cell<usize>>,
     task: AbortHandle,
     serial: u64,
 }
@@ -67,7 +69,7 @@ impl<D: Door> Pool<D> {
     /// Calls the least busy instance.
     pub async fn call(&self, input: D::Input) -> Result<D::Output, CallError> {
         let (reply, answer) = oneshot::channel();
-        let (index, serial) = self.send(Call { input, reply })?;
+        let (index, serial) = self.send(input, reply)?;
         match tokio::time::timeout(self.timeout, answer).await {
             Ok(Ok(output)) => Ok(output),
             Ok(Err(_)) => {
@@ -81,7 +83,7 @@ impl<D: Door> Pool<D> {
         }
     }
 
-    fn send(&self, call: Call<D>) -> Result<(usize, u64), CallError> {
+    fn send(&self, input: D::Input, reply: oneshot::Sender<D::Output>) -> Result<(usize, u64), CallError> {
         let mut slots = self.slots.borrow_mut();
         for (index, slot) in slots.iter_mut().enumerate() {
             if slot.calls.is_closed() {
@@ -93,11 +95,14 @@ impl<D: Door> Pool<D> {
                 );
             }
         }
-        let free = slots
-            .iter()
-            .enumerate()
-            .max_by_key(|(_, slot)| slot.calls.capacity());
+        let free = slots.iter().enumerate().min_by_key(|(_, slot)| slot.load.get());
         let (index, slot) = free.ok_or(CallError::Busy)?;
+        let under_way = UnderWay::new(&slot.load);
+        let call = Call {
+            input,
+            reply,
+            under_way,
+        };
         slot.calls.try_send(call).map_err(|_| CallError::Busy)?;
         Ok((index, slot.serial))
     }
@@ -125,6 +130,7 @@ impl<D: Door> Pool<D> {
 
     fn start(&self, serial: u64) -> Slot<D> {
         let (calls, incoming) = mpsc::channel(MAX_CALLS);
+        let load = Rc::default();
         let (engine, guest) = (self.engine.clone(), Guest::new(self.engines.clone()));
         let (door, name) = (Rc::clone(&self.door), self.name);
         let task = spawn_local(async move {
@@ -138,6 +144,7 @@ impl<D: Door> Pool<D> {
         });
         Slot {
             calls,
+            load,
             task: task.abort_handle(),
             serial,
         }

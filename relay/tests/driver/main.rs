@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use origin::{Mood, Origin};
 use tokio::time::{Instant, sleep};
+use tollgate_core::breaker;
 use tollgate_core::commit::{Append, Commit, Mutation, literal};
 use tollgate_core::config::Config;
 use tollgate_core::memory::MemoryStore;
@@ -17,10 +18,12 @@ use tollgate_core::relay::record::{Control, DeadLetter, Keys, Waiting};
 use tollgate_core::relay::restore;
 use tollgate_core::subscriptions::{PREFIX, Stored};
 use tollgate_core::webhook::{Secret, verify};
-use tollgate_relay::Relay;
+use tollgate_relay::{Relay, SubscriptionStatus};
 
 const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 const PATIENCE: Duration = Duration::from_secs(30);
+/// Deliveries under way at once, where the configuration says nothing else.
+const CONCURRENCY: u64 = 8;
 
 fn config(origin: &Origin, more: &str) -> Config {
     let address = origin.address;
@@ -177,8 +180,13 @@ async fn an_origin_that_refuses_a_third_gets_everything_in_order_per_key() {
     }
     assert!(origin.most_at_once() <= 8, "{}", origin.most_at_once());
     assert_eq!(dead(&store).await.len(), 0);
-    let status = relay.status().remove(0);
-    assert!(status.attempts > 300 && status.dead == 0);
+    // The board is written a little later.
+    until("attempts are counted", async || {
+        let status = relay.status().remove(0);
+        assert_eq!(status.dead, 0);
+        status.attempts > 300 && status.delivered == 300
+    })
+    .await;
     relay.shutdown(PATIENCE).await;
 }
 
@@ -192,13 +200,30 @@ async fn an_origin_that_goes_down_is_left_alone_and_gets_the_rest_when_it_return
         watermark(&store).await >= 50
     })
     .await;
+    let down = Instant::now();
     origin.stop().await;
+    let reached = origin.received().len() as u64;
     append(&store, 51..=150, 50).await;
-    // The breaker opens after ten failures and lets through one probe a second or less: without it, this long an
-    // outage would use up every attempt.
-    sleep(Duration::from_secs(3)).await;
-    assert_eq!(relay.status().remove(0).machine.breaker, "open");
-    origin.restart().await;
+    let status = || relay.status().remove(0);
+    let is_open = |status: &SubscriptionStatus| status.machine.breaker != "closed";
+    until("the breaker opens", async || is_open(&status())).await;
+    // Long enough for two probes, each of which fails; without the breaker every attempt would be used up by then.
+    let opened = status();
+    let probed = opened.attempts + opened.machine.under_way as u64 + 2;
+    until("two probes have failed", async || {
+        let status = status();
+        assert!(is_open(&status), "it stays open: {status:?}");
+        status.attempts >= probed
+    })
+    .await;
+    // What opens it, what was under way beside that, and the probes that fit into the time: the wait for the next one
+    // doubles each time, and jitter halves it at most.
+    let attempts = status().attempts - reached;
+    let probes =
+        (2.0 * down.elapsed().as_millis() as f64 / breaker::OPEN_INITIAL_MS as f64 + 1.0).log2() as u64;
+    let most = u64::from(breaker::CONSECUTIVE_FAILURES) + CONCURRENCY - 1 + probes;
+    assert!(attempts <= most, "{attempts}, at most {most}");
+    origin.restart();
     until("the rest is delivered", async || watermark(&store).await == 150).await;
     assert_eq!(
         dead(&store).await.len(),
@@ -295,7 +320,8 @@ async fn slow_answers_time_out_and_redirects_are_not_followed() {
     let (origin, store) = (Origin::start().await, Arc::new(MemoryStore::new()));
     origin.set(Mood::Slow(Duration::from_secs(20)));
     append(&store, 1..=1, 1).await;
-    let settings = "timeout = \"200ms\"\nretry = { initial = \"100ms\", factor = 1.0, cap = \"100ms\" }";
+    // A busy machine may miss the time limit of a good answer, too.
+    let settings = "timeout = \"200ms\"\nretry = { initial = \"100ms\", factor = 1.0, cap = \"100ms\", max_attempts = 100 }";
     let relay = start(&store, &config(&origin, settings));
     until("two attempts", async || origin.received().len() >= 2).await;
     origin.set(Mood::Redirecting);
@@ -364,7 +390,10 @@ async fn a_shutdown_waits_for_the_delivery_under_way() {
     let relay = start(&store, &config(&origin, QUICK));
     until("a delivery is under way", async || !origin.received().is_empty()).await;
     relay.shutdown(PATIENCE).await;
-    assert_eq!((origin.received().len(), watermark(&store).await), (1, 1));
+    // One, or some more on a busy machine: the second begins when the first ends.
+    let received = origin.received().len() as u64;
+    assert!(received < 20, "the rest is left for the next start");
+    assert_eq!(watermark(&store).await, received);
 }
 
 #[tokio::test]
@@ -388,10 +417,15 @@ async fn a_stored_subscription_is_served_follows_its_changes_and_ends_with_its_r
     let key = format!("{PREFIX}t/s");
     set(&store, key.clone(), &stored).await;
     until("it is served", async || watermark(&store).await == 3).await;
+    let attempts = async |wanted| {
+        let status = relay.status();
+        status.first().is_some_and(|status| status.attempts == wanted)
+    };
+    until("its attempts are counted", async || attempts(3).await).await;
 
     stored.settings.url = format!("http://{}/other", origin.address);
     set(&store, key.clone(), &stored).await;
-    sleep(Duration::from_millis(1_500)).await;
+    until("another worker has taken over", async || attempts(0).await).await;
     append(&store, 4..=4, 3).await;
     until("the change is followed", async || watermark(&store).await == 4).await;
     assert_eq!(

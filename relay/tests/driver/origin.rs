@@ -11,7 +11,7 @@ use hyper::body::{Bytes, Incoming};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::task::JoinHandle;
 
 #[derive(Clone, Debug)]
@@ -60,6 +60,20 @@ pub struct Origin {
     pub address: SocketAddr,
     state: Shared,
     server: JoinHandle<()>,
+    /// Bound and never listening: nobody else gets the port while the origin is down.
+    _place: TcpSocket,
+}
+
+/// Connections that wait to be accepted.
+const BACKLOG: u32 = 128;
+
+/// A socket on a port that may be bound again.
+fn bound(address: SocketAddr) -> TcpSocket {
+    let socket = TcpSocket::new_v4().expect("a socket");
+    socket.set_reuseaddr(true).expect("a new socket takes options");
+    socket.set_reuseport(true).expect("a new socket takes options");
+    socket.bind(address).expect("the port is free, or ours");
+    socket
 }
 
 impl Origin {
@@ -72,13 +86,15 @@ impl Origin {
             most_at_once: 0,
         };
         let state = Arc::new(Mutex::new(state));
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
-        let address = listener.local_addr().expect("bound");
+        let place = bound(SocketAddr::from(([127, 0, 0, 1], 0)));
+        let address = place.local_addr().expect("bound");
+        let listener = bound(address).listen(BACKLOG).expect("the port is ours");
         let server = tokio::spawn(serve(listener, Arc::clone(&state)));
         Self {
             address,
             state,
             server,
+            _place: place,
         }
     }
 
@@ -102,10 +118,8 @@ impl Origin {
     }
 
     /// Listens on the same port again.
-    pub async fn restart(&mut self) {
-        let listener = TcpListener::bind(self.address)
-            .await
-            .expect("the port is still free");
+    pub fn restart(&mut self) {
+        let listener = bound(self.address).listen(BACKLOG).expect("the port is ours");
         self.server = tokio::spawn(serve(listener, Arc::clone(&self.state)));
     }
 

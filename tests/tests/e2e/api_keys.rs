@@ -130,7 +130,7 @@ pub async fn missing_and_wrong_credentials_are_told_apart_from_missing_scopes(ho
 
 pub async fn expired_key_opens_nothing(host: Host) {
     let gateway = Gateway::shared(host).await;
-    let body = json!({ "name": "short-lived", "scopes": ["links"], "expiresAt": in_seconds(2) });
+    let body = json!({ "name": "short-lived", "scopes": ["links"], "expiresAt": in_seconds(4) });
     let made = gateway
         .post("/api/keys")
         .key(ADMIN_KEY)

@@ -8,6 +8,7 @@ mod api_keys;
 mod bad_input;
 mod campaigns;
 mod durability;
+mod guests;
 mod harness;
 mod limiter;
 mod links;
@@ -158,5 +159,13 @@ harness::cases! {
             acknowledged_links_messages_and_claims_survive_kill_nine,
         }
         native {}
+    }
+    guests {
+        both {}
+        native {
+            each_gets_a_problem_and_a_successor,
+            neighbours_on_the_same_worker_are_served_meanwhile,
+            ten_thousand_leave_nothing_behind,
+        }
     }
 }

@@ -139,6 +139,23 @@ impl Fixture {
         Self::on(Rc::new(native))
     }
 
+    /// From now on the store's time stands still, but for [`Self::pass`]: it never runs backwards, so it stays where the
+    /// machine's clock will not be for a day.
+    pub async fn stop_clock(&self) {
+        self.store.get("", &[]).await.unwrap(); // makes the tables
+        self.set_now("CAST(unixepoch('subsec') * 1000 AS INTEGER) + 86400000");
+    }
+
+    /// Lets time pass, once the clock was stopped.
+    pub fn pass(&self, ms: u64) {
+        self.set_now(&format!("value + {ms}"));
+    }
+
+    fn set_now(&self, to: &str) {
+        let sql = format!("UPDATE meta SET value = {to} WHERE name = 'now'");
+        assert_eq!(self.database.raw().execute(&sql, []).unwrap(), 1);
+    }
+
     pub fn on(database: Rc<Native>) -> Self {
         Self {
             store: SqliteStore::new(Rc::clone(&database)),

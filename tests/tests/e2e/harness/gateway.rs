@@ -230,6 +230,11 @@ impl Gateway {
             .unwrap_or_default()
     }
 
+    /// The number of its process.
+    pub fn process_id(&self) -> u32 {
+        self.program.lock().unwrap().as_ref().expect("it runs").id()
+    }
+
     /// Where its settings and its store are.
     pub fn directory(&self) -> &Path {
         self.directory.path()

@@ -13,6 +13,8 @@ pub struct Serve {
     /// `TOLLGATE_ADMIN_KEY`; unset if `None`.
     pub admin_key: Option<String>,
     pub admin_key_file: Option<PathBuf>,
+    /// A directory of components instead of those inside the program.
+    pub components: Option<PathBuf>,
 }
 
 impl Serve {
@@ -22,6 +24,7 @@ impl Serve {
             listen: "127.0.0.1:0".into(),
             admin_key: Some(key.to_owned()),
             admin_key_file: None,
+            components: None,
         }
     }
 
@@ -55,6 +58,9 @@ impl Serve {
         }
         if let Some(file) = &self.admin_key_file {
             command.arg("--admin-key-file").arg(file);
+        }
+        if let Some(components) = &self.components {
+            command.arg("--components").arg(components);
         }
         Program::start(command, directory)
     }

@@ -108,6 +108,11 @@ impl Program {
         String::from_utf8_lossy(&all[all.len().saturating_sub(TAIL)..]).into_owned()
     }
 
+    /// The number of the process.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Asks it to end: SIGTERM to the program itself.
     pub fn terminate(&self) {
         let _ = rustix::process::kill_process(self.group, Signal::TERM);

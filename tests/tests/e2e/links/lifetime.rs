@@ -10,7 +10,7 @@ pub async fn expired_link_is_gone(host: Host) {
     let key = gateway.key(&["links"]).await;
     let link = link(&gateway, &key, "https://example.com/", json!({})).await;
     leads_to(gateway.get(&short(&link)).send().await, "https://example.com/");
-    let soon = json!({ "expiresAt": in_seconds(1) });
+    let soon = json!({ "expiresAt": in_seconds(3) });
     gateway
         .patch(&managed(&link))
         .key(&key)
@@ -30,7 +30,7 @@ pub async fn link_is_not_found_before_it_is_valid(host: Host) {
     let later = json!({ "validFrom": in_seconds(3_600) });
     let link = link(&gateway, &key, "https://example.com/", later).await;
     gateway.get(&short(&link)).send().await.problem(404, "not-found");
-    let soon = json!({ "validFrom": in_seconds(1) });
+    let soon = json!({ "validFrom": in_seconds(3) });
     gateway
         .patch(&managed(&link))
         .key(&key)

@@ -1,0 +1,208 @@
+//! A component that misbehaves: it loops, recurses, allocates, traps, ends or never answers. It stands in for the
+//! shortener (`tests/guests`) and for the fast path, and everything else is as ever.
+
+use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+use std::{env, fs};
+
+use crate::harness::{ADMIN_KEY, Answer, Gateway, Host, Serve, crowd, eventually, root};
+
+/// What ends an instance by itself.
+const ENDING: [&str; 3] = ["traps", "panics", "exits"];
+/// What is stopped at a bound of memory.
+const GREEDY: [&str; 2] = ["recurses", "allocates"];
+/// What is stopped by time.
+const STUCK: [&str; 3] = ["loops", "yields", "waits"];
+/// The call of the fast path, which may not wait, or the one of the shortener, which may.
+const CALLS: [&str; 2] = ["?now", ""];
+
+/// The longest a request may take.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(2);
+/// How many requests end an instance, for the sake of what they may leave behind.
+const MANY: usize = 10_000;
+/// How many of them are under way at once.
+const WIDTH: usize = 16;
+/// What may remain of all of them: less than 4 KiB each. An instance has more.
+const SLACK_KIB: u64 = 32 << 10;
+/// Connections of the clients come and go.
+const SLACK_DESCRIPTORS: usize = 2 * WIDTH;
+
+/// The components of the build, with the one that misbehaves in the shortener's place.
+static COMPONENTS: LazyLock<PathBuf> = LazyLock::new(|| {
+    let built =
+        env::var_os("TOLLGATE_COMPONENTS").map_or_else(|| root().join("build/components"), PathBuf::from);
+    let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join("misbehaving");
+    fs::create_dir_all(&directory).expect("the directory is ours");
+    let files = ["limiter", "coupon", "forward", "admin"].map(|name| (name, name));
+    let misbehaving = [("misbehaving", "shortener"), ("misbehaving-fast", "fast-path")];
+    for (from, to) in files.into_iter().chain(misbehaving) {
+        let from = built.join(format!("{from}.wasm"));
+        if let Err(error) = fs::copy(&from, directory.join(format!("{to}.wasm"))) {
+            panic!(
+                "cannot read {}: {error}; `cargo xtask build` makes it",
+                from.display()
+            );
+        }
+    }
+    directory
+});
+
+/// A gateway with so many workers (0: one per core).
+async fn gateway(host: Host, workers: u32) -> Gateway {
+    let serve = Serve {
+        components: Some(COMPONENTS.clone()),
+        ..Serve::with_key(ADMIN_KEY)
+    };
+    let timeout = REQUEST_TIMEOUT.as_secs();
+    let settings = format!("[server]\nworkers = {workers}\nrequest_timeout = \"{timeout}s\"");
+    Gateway::start_as(host, serve, &settings).await
+}
+
+fn ask(gateway: &Gateway, manner: &str, call: &str) -> impl Future<Output = Answer> + Send + 'static {
+    gateway.get(&format!("/api/links/{manner}{call}")).send()
+}
+
+/// The instance ended: what became of the request is told, and when to come again.
+#[track_caller]
+fn ended(answer: &Answer) {
+    answer.problem(503, "unavailable");
+    answer.header("retry-after");
+}
+
+/// The instance was stopped, or the request was given up.
+#[track_caller]
+fn stopped(answer: &Answer) {
+    match answer.status {
+        504 => drop(answer.problem(504, "timeout")),
+        _ => ended(answer),
+    }
+}
+
+pub async fn each_gets_a_problem_and_a_successor(host: Host) {
+    let gateway = gateway(host, 1).await;
+    let behaves = async |call| {
+        assert!(!ask(&gateway, "behaves", call).await.expect(200).body.is_empty());
+    };
+    behaves("").await;
+    for call in CALLS {
+        // More often than there are instances.
+        for manner in ENDING.into_iter().chain(GREEDY) {
+            for _ in 0..3 {
+                ended(&ask(&gateway, manner, call).await);
+                behaves(call).await;
+            }
+        }
+    }
+    for _ in 0..3 {
+        stopped(&ask(&gateway, "loops", "?now").await);
+        behaves("?now").await;
+        for manner in STUCK {
+            stopped(&ask(&gateway, manner, "").await);
+            behaves("").await;
+        }
+    }
+    ask(&gateway, "waits", "").await.problem(504, "timeout");
+}
+
+pub async fn neighbours_on_the_same_worker_are_served_meanwhile(host: Host) {
+    let gateway = gateway(host, 1).await;
+    for manner in STUCK {
+        let stuck = tokio::spawn(ask(&gateway, manner, ""));
+        // It is under way, and will be for a second at least.
+        tokio::time::sleep(REQUEST_TIMEOUT / 10).await;
+        let mut served = 0;
+        while !stuck.is_finished() {
+            let other = gateway.get("/api/campaigns/nothing").send().await;
+            let same = ask(&gateway, "behaves", "").await;
+            if !stuck.is_finished() {
+                other.problem(404, "not-found");
+                same.expect(200);
+                served += 1;
+            }
+        }
+        stopped(&stuck.await.expect("it was answered"));
+        assert!(served >= 3, "{manner}: {served} were served meanwhile");
+    }
+}
+
+/// What a process holds.
+#[derive(Clone, Copy, Debug)]
+struct Footprint {
+    resident_kib: u64,
+    threads: u64,
+    descriptors: usize,
+}
+
+impl Footprint {
+    fn of(gateway: &Gateway) -> Self {
+        let process = PathBuf::from(format!("/proc/{}", gateway.process_id()));
+        let status = fs::read_to_string(process.join("status")).expect("Linux tells how a process stands");
+        let number = |name: &str| {
+            let line = status.lines().find_map(|line| line.strip_prefix(name));
+            let number = line.and_then(|line| line.split_whitespace().next());
+            number.and_then(|number| number.parse().ok()).expect("a number")
+        };
+        Self {
+            resident_kib: number("VmRSS:"),
+            threads: number("Threads:"),
+            descriptors: fs::read_dir(process.join("fd")).expect("it runs").count(),
+        }
+    }
+
+    fn is_within(self, before: Self) -> bool {
+        self.resident_kib <= before.resident_kib + SLACK_KIB
+            && self.threads <= before.threads
+            && self.descriptors <= before.descriptors + SLACK_DESCRIPTORS
+    }
+}
+
+/// So many requests that end an instance, and some of each other kind.
+async fn misbehave(gateway: &Gateway, ending: usize) {
+    let answers = crowd(WIDTH, 0..ending, |n| {
+        ask(
+            gateway,
+            ENDING[n % ENDING.len()],
+            CALLS[n / ENDING.len() % CALLS.len()],
+        )
+    });
+    answers.await.iter().for_each(ended);
+    let greedy = crowd(WIDTH, 0..100, |n| {
+        ask(gateway, GREEDY[n % GREEDY.len()], CALLS[n / 2 % 2])
+    });
+    greedy.await.iter().for_each(ended);
+    let stuck = crowd(WIDTH, 0..48, |n| ask(gateway, STUCK[n % STUCK.len()], ""));
+    stuck.await.iter().for_each(stopped);
+}
+
+pub async fn ten_thousand_leave_nothing_behind(host: Host) {
+    let gateway = gateway(host, 0).await;
+    misbehave(&gateway, 500).await;
+    let before = Footprint::of(&gateway);
+    let (done, served) = (AtomicBool::new(false), AtomicUsize::new(0));
+    let neighbour = async {
+        while !done.load(Ordering::Relaxed) {
+            gateway
+                .get("/api/campaigns/nothing")
+                .send()
+                .await
+                .problem(404, "not-found");
+            served.fetch_add(1, Ordering::Relaxed);
+        }
+    };
+    let misbehaving = async {
+        misbehave(&gateway, MANY).await;
+        done.store(true, Ordering::Relaxed);
+    };
+    tokio::join!(misbehaving, neighbour);
+    assert!(served.into_inner() > 100, "its neighbours are served meanwhile");
+    ask(&gateway, "behaves", "").await.expect(200);
+    // Replaced instances may finish what they have.
+    let bound = format!("it holds no more than {before:?}");
+    let after = eventually(&bound, async || {
+        Some(Footprint::of(&gateway)).filter(|now| now.is_within(before))
+    })
+    .await;
+    eprintln!("before {before:?}, after {after:?}");
+}
