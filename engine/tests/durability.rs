@@ -346,6 +346,28 @@ fn versions_sequences_and_ids_go_on_after_a_restart() {
     assert_eq!((before.sums, after.sums), (vec![0, 1, 0], vec![0, 2, 0]));
 }
 
+/// A killed process may leave commits that are in the system's memory and not on disk. Whoever opens the file may answer
+/// from them (a repeated id is answered without a write), so they are made durable first.
+#[test]
+fn what_was_recovered_is_copied_into_the_database_before_anything_is_answered() {
+    let (before, after) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+    let store = open(before.path());
+    run(store.commit(set("a", 100))).unwrap();
+    // As after a kill: the files as they are, with everything still in the log.
+    for name in ["test.db", "test.db-wal"] {
+        std::fs::copy(before.path().join(name), after.path().join(name)).unwrap();
+    }
+    let log = after.path().join("test.db-wal");
+    assert!(std::fs::metadata(&log).unwrap().len() > 0);
+    let store = open(after.path());
+    assert_eq!(
+        std::fs::metadata(&log).unwrap().len(),
+        0,
+        "the log was checkpointed"
+    );
+    assert!(get(&store, "a").is_some());
+}
+
 #[test]
 fn time_never_runs_backwards_across_restarts_either() {
     let directory = TempDir::new().unwrap();
