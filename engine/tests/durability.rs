@@ -285,6 +285,14 @@ fn a_full_disk_refuses_commits_until_there_is_room_again() {
     assert!(written > 5, "{written}");
     assert_eq!(store.health(), Ok(()));
     assert_eq!(get(&store, &format!("k{written}")), None, "nothing was done");
+    let before = store.stats().dropped;
+    store.submit(set("submitted", 60_000));
+    assert!(run(store.commit(set("waited for", 60_000))).is_err());
+    assert_eq!(
+        store.stats().dropped,
+        before + 1,
+        "what nobody waits for is counted"
+    );
     run(store.commit(delete("k0"))).unwrap();
     run(store.commit(set("again", 50_000))).unwrap();
     assert!(get(&store, "again").is_some());

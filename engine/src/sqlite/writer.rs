@@ -138,8 +138,11 @@ impl Writer {
             }
             Err(failure) => {
                 tracing::error!(error = %failure.error, unknown = failure.unknown, "a group was not written");
-                for reply in replies.into_iter().flatten() {
-                    _ = reply.send(Err(failure.told()));
+                for reply in replies {
+                    match reply {
+                        Some(reply) => _ = reply.send(Err(failure.told())),
+                        None => self.shared.counts.dropped.add(1),
+                    }
                 }
                 Err(failure)
             }
