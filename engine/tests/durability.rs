@@ -285,6 +285,14 @@ fn a_full_disk_refuses_commits_until_there_is_room_again() {
     assert!(written > 5, "{written}");
     assert_eq!(store.health(), Ok(()));
     assert_eq!(get(&store, &format!("k{written}")), None, "nothing was done");
+    let before = store.stats().dropped;
+    store.submit(set("submitted", 60_000));
+    assert!(run(store.commit(set("waited for", 60_000))).is_err());
+    assert_eq!(
+        store.stats().dropped,
+        before + 1,
+        "what nobody waits for is counted"
+    );
     run(store.commit(delete("k0"))).unwrap();
     run(store.commit(set("again", 50_000))).unwrap();
     assert!(get(&store, "again").is_some());
@@ -344,6 +352,28 @@ fn versions_sequences_and_ids_go_on_after_a_restart() {
     assert!(after.version > before.version);
     assert_eq!((before.sequences, after.sequences), (vec![1], vec![2]));
     assert_eq!((before.sums, after.sums), (vec![0, 1, 0], vec![0, 2, 0]));
+}
+
+/// A killed process may leave commits that are in the system's memory and not on disk. Whoever opens the file may answer
+/// from them (a repeated id is answered without a write), so they are made durable first.
+#[test]
+fn what_was_recovered_is_copied_into_the_database_before_anything_is_answered() {
+    let (before, after) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+    let store = open(before.path());
+    run(store.commit(set("a", 100))).unwrap();
+    // As after a kill: the files as they are, with everything still in the log.
+    for name in ["test.db", "test.db-wal"] {
+        std::fs::copy(before.path().join(name), after.path().join(name)).unwrap();
+    }
+    let log = after.path().join("test.db-wal");
+    assert!(std::fs::metadata(&log).unwrap().len() > 0);
+    let store = open(after.path());
+    assert_eq!(
+        std::fs::metadata(&log).unwrap().len(),
+        0,
+        "the log was checkpointed"
+    );
+    assert!(get(&store, "a").is_some());
 }
 
 #[test]

@@ -6,12 +6,9 @@
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use tollgate_core::commit::Entry;
-
-/// What a key holds: an entry (expired or not), or none.
-pub type Found = Option<Arc<Entry>>;
+use tollgate_core::plan::group::Found;
 
 /// Enough that two threads seldom meet, few enough that the bound per shard stays useful.
 const SHARDS: usize = 64;
@@ -123,6 +120,10 @@ fn value_bytes(found: &Found) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use tollgate_core::commit::Entry;
+
     use super::*;
 
     fn entry(version: u64, bytes: usize) -> Found {

@@ -138,6 +138,14 @@ fn no_checkpoint_on_close(connection: &Connection) -> rusqlite::Result<()> {
         .map(|_| ())
 }
 
+/// Makes durable what recovery has read. A process that was killed between a write and its sync leaves a log that is
+/// whole in the system's memory and not on disk; nothing may be told from it (a repeated request gets its stored answer
+/// without a write, and so without a sync) before it is. After a sync that failed, Linux takes the log's pages for
+/// written: copying them into the database, and syncing that, is what helps in both cases.
+fn make_durable(connection: &Connection) -> rusqlite::Result<()> {
+    connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
+}
+
 fn prepare(connection: &Connection, options: &Options) -> rusqlite::Result<()> {
     no_checkpoint_on_close(connection)?;
     connection.busy_timeout(BUSY_TIMEOUT)?;
@@ -149,6 +157,7 @@ fn prepare(connection: &Connection, options: &Options) -> rusqlite::Result<()> {
     connection.pragma_update(None, "wal_autocheckpoint", 0)?;
     connection.pragma_update(None, "journal_size_limit", WAL_KEPT_BYTES)?;
     connection.pragma_update(None, "cache_size", -WRITER_CACHE_KIB)?;
+    make_durable(connection)?;
     connection.execute_batch(&format!("BEGIN IMMEDIATE; {SCHEMA} COMMIT;"))?;
     let pragma = |name| connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
     if pragma("application_id")? != APPLICATION_ID || pragma("user_version")? != SCHEMA_VERSION {

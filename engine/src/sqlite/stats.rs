@@ -16,7 +16,7 @@ pub struct Stats {
     pub queued: u64,
     /// Commits refused since the queue was full.
     pub overflowed: u64,
-    /// Submitted commits that were dropped: invalid, not applicable, or the queue was full.
+    /// Submitted commits that were dropped: invalid, not applicable, the queue or the disk was full, or the sync failed.
     pub dropped: u64,
     /// Entries that the cache answered for, absent ones too.
     pub cache_hits: u64,

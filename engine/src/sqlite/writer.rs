@@ -13,7 +13,7 @@ use tokio::sync::oneshot;
 use tollgate_core::commit::{Commit, Outcome, StoreError};
 
 use super::Shared;
-use super::group::Group;
+use super::group::{self, Group, Tables};
 use super::query;
 use super::queue::{Job, Next};
 use super::sweep::{self, Swept};
@@ -138,8 +138,11 @@ impl Writer {
             }
             Err(failure) => {
                 tracing::error!(error = %failure.error, unknown = failure.unknown, "a group was not written");
-                for reply in replies.into_iter().flatten() {
-                    _ = reply.send(Err(failure.told()));
+                for reply in replies {
+                    match reply {
+                        Some(reply) => _ = reply.send(Err(failure.told())),
+                        None => self.shared.counts.dropped.add(1),
+                    }
                 }
                 Err(failure)
             }
@@ -149,17 +152,21 @@ impl Writer {
     fn write_group(&mut self, commits: Vec<Commit>) -> Result<Vec<Result<Outcome, StoreError>>, Failure> {
         let shared = Arc::clone(&self.shared);
         self.begin()?;
-        let mut group = Group::new(&self.connection, &shared.cache, shared.time.now(), self.revision);
+        let tables = Tables {
+            connection: &self.connection,
+            cache: &shared.cache,
+        };
+        let mut group = Group::new(tables, shared.time.now(), self.revision);
         let decided = commits.into_iter().map(|commit| group.decide(commit)).collect();
         let outcomes: Vec<_> = self.or_undo(decided)?;
         if group.is_dirty() {
-            let written = group.write();
+            let written = group::write(&group, &self.connection);
             self.or_undo(written)?;
             self.shared.counts.groups.add(1);
         }
         self.commit()?;
         self.revision = group.revision();
-        group.publish(&shared.tails);
+        group::publish(group, &shared.cache, &shared.tails);
         Ok(outcomes)
     }
 

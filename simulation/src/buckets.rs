@@ -1,0 +1,143 @@
+//! The limiter's buckets: core's arithmetic, held against a second one that is as plain as can be.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+use tollgate_core::bucket::{Bucket, Level, State, TakeError, take_all};
+use tollgate_core::ports::Buckets;
+
+use crate::bug::Bug;
+use crate::coverage::Seen;
+use crate::world::Sim;
+
+/// Admissions of a bucket that are looked back upon.
+const REMEMBERED: usize = 48;
+
+/// The plain one: tokens times the interval, so that nothing is rounded.
+#[derive(Default)]
+struct Plain {
+    level: u128,
+    last: u64,
+    /// Time and tokens of what was admitted.
+    admitted: Vec<(u64, u64)>,
+}
+
+/// See the module.
+pub struct SimBuckets {
+    sim: Rc<Sim>,
+    states: RefCell<BTreeMap<String, State>>,
+    plain: RefCell<BTreeMap<String, Plain>>,
+    seen: Cell<u64>,
+    passed: Cell<u64>,
+}
+
+impl SimBuckets {
+    pub fn new(sim: Rc<Sim>) -> Self {
+        Self {
+            sim,
+            states: RefCell::default(),
+            plain: RefCell::default(),
+            seen: Cell::default(),
+            passed: Cell::default(),
+        }
+    }
+
+    fn take_now(&self, buckets: &[Bucket]) -> Result<Vec<Level>, TakeError> {
+        let now = self.sim.bucket_ns();
+        let mut held = self.states.borrow_mut();
+        let mut states: Vec<Option<State>> = buckets.iter().map(|b| held.get(&b.key).copied()).collect();
+        let taken = take_all(&mut states, buckets, self.clock(now));
+        if taken.is_err() {
+            match self.sim.bug {
+                Some(Bug::RefillOnRefusal) => states.iter_mut().for_each(|state| *state = None),
+                Some(Bug::TakeOnRefusal) => {
+                    for (state, bucket) in states.iter_mut().zip(buckets) {
+                        _ = take_all(std::slice::from_mut(state), std::slice::from_ref(bucket), now);
+                    }
+                }
+                _ => {}
+            }
+        }
+        for (bucket, state) in buckets.iter().zip(states) {
+            match state {
+                Some(state) => held.insert(bucket.key.clone(), state),
+                None => held.remove(&bucket.key),
+            };
+        }
+        drop(held);
+        self.compare(buckets, now, &taken);
+        taken
+    }
+
+    /// What core is given for the time: with a bug, one that counts a step back as a step forward.
+    fn clock(&self, now: u64) -> u64 {
+        if !self.sim.has(Bug::BucketTimeRunsBack) {
+            return now;
+        }
+        let passed = self.passed.get() + now.abs_diff(self.seen.replace(now));
+        self.passed.set(passed);
+        passed
+    }
+
+    fn compare(&self, buckets: &[Bucket], now: u64, taken: &Result<Vec<Level>, TakeError>) {
+        let mut plain = self.plain.borrow_mut();
+        let mut after = Vec::with_capacity(buckets.len());
+        let mut enough = true;
+        for bucket in buckets {
+            let full = u128::from(bucket.capacity) * u128::from(bucket.interval_ns);
+            let cost = u128::from(bucket.cost) * u128::from(bucket.interval_ns);
+            let (level, last) = plain.get(&bucket.key).map_or((full, now), |known| {
+                // Time never runs backwards; a clock that steps back stands still.
+                let elapsed = now.saturating_sub(known.last);
+                let gained = u128::from(elapsed) * u128::from(bucket.refill);
+                (full.min(known.level + gained), known.last + elapsed)
+            });
+            enough &= level >= cost;
+            after.push((level.saturating_sub(cost), last));
+        }
+        self.sim.ensure(taken.is_ok() == enough, || {
+            format!("a take was answered {taken:?}, and the buckets had enough: {enough}")
+        });
+        let Ok(levels) = taken else {
+            self.sim.saw(Seen::TakesRefused);
+            return;
+        };
+        for ((bucket, level), (left, now)) in buckets.iter().zip(levels).zip(after) {
+            let known = plain.entry(bucket.key.clone()).or_default();
+            (known.level, known.last) = (left, now);
+            let interval = u128::from(bucket.interval_ns);
+            self.sim
+                .ensure(left / interval == u128::from(level.remaining), || {
+                    format!(
+                        "{} has {} tokens, not {}",
+                        bucket.key,
+                        left / interval,
+                        level.remaining
+                    )
+                });
+            known.admitted.push((now, bucket.cost));
+            if known.admitted.len() > REMEMBERED {
+                known.admitted.remove(0);
+            }
+            let mut tokens = 0;
+            for (since, cost) in known.admitted.iter().rev() {
+                tokens += u128::from(*cost);
+                let gained = u128::from(bucket.refill) * u128::from(now - since);
+                let most = u128::from(bucket.capacity) * interval + gained;
+                self.sim.ensure(tokens * interval <= most, || {
+                    format!("{} admitted {tokens} tokens in {} ns", bucket.key, now - since)
+                });
+            }
+        }
+    }
+}
+
+impl Buckets for SimBuckets {
+    async fn take(&self, buckets: Vec<Bucket>) -> Result<Vec<Level>, TakeError> {
+        if self.sim.one_of(50) {
+            self.sim.executor.give_way().await;
+        }
+        self.take_now(&buckets)
+    }
+}

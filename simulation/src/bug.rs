@@ -1,0 +1,67 @@
+//! Deliberate bugs, to prove that the simulation bites: each is put into a layer of the simulation's own, never into the
+//! product, and a test asserts that each is found.
+
+/// A deliberate bug.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bug {
+    /// Commits lose their `absent` conditions.
+    DropAbsent,
+    /// Commits lose their `version` conditions.
+    DropVersion,
+    /// Additions lose their bounds.
+    DropBounds,
+    /// Commits lose their idempotence ids.
+    DropIdempotence,
+    /// Stock that is added is added twice.
+    ReturnStockTwice,
+    /// The messages of a commit go into the next group.
+    SplitCommit,
+    /// A group is answered when it is written, not when it is synced.
+    AcknowledgeBeforeSync,
+    /// A failed sync is taken for a good one.
+    IgnoreFailedSync,
+    /// Recovery takes a torn group for a whole one.
+    AcceptTornGroup,
+    /// Recovery does not make durable what it has read.
+    TrustPageCache,
+    /// The store's time follows the clock back.
+    TimeRunsBack,
+    /// Submitted changes are lost while all is well.
+    DropSubmitted,
+    /// A delivery counts as done when it begins.
+    AdvanceBeforeDelivery,
+    /// Messages of one key go out at the same time.
+    IgnoreOrder,
+    /// A dead letter is made after one attempt too few.
+    GiveUpEarly,
+    /// A refused request fills the bucket.
+    RefillOnRefusal,
+    /// A refused request takes from the buckets that had enough.
+    TakeOnRefusal,
+    /// A bucket gains for the time that the clock stepped back, too.
+    BucketTimeRunsBack,
+}
+
+impl Bug {
+    /// All of them.
+    pub const ALL: &'static [Bug] = &[
+        Bug::DropAbsent,
+        Bug::DropVersion,
+        Bug::DropBounds,
+        Bug::DropIdempotence,
+        Bug::ReturnStockTwice,
+        Bug::SplitCommit,
+        Bug::AcknowledgeBeforeSync,
+        Bug::IgnoreFailedSync,
+        Bug::AcceptTornGroup,
+        Bug::TrustPageCache,
+        Bug::TimeRunsBack,
+        Bug::DropSubmitted,
+        Bug::AdvanceBeforeDelivery,
+        Bug::IgnoreOrder,
+        Bug::GiveUpEarly,
+        Bug::RefillOnRefusal,
+        Bug::TakeOnRefusal,
+        Bug::BucketTimeRunsBack,
+    ];
+}

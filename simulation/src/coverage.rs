@@ -1,0 +1,110 @@
+//! What happened, counted: a fault that never happens proves nothing.
+
+macro_rules! seen {
+    ($($name:ident = $text:literal,)*) => {
+        /// Something that can happen in a simulated run.
+        #[allow(missing_docs, reason = "each is told by its text")]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+        pub enum Seen { $($name,)* }
+
+        impl Seen {
+            /// All of them.
+            pub const ALL: &'static [Seen] = &[$(Seen::$name,)*];
+
+            /// What happened.
+            pub const fn text(self) -> &'static str { match self { $(Seen::$name => $text,)* } }
+        }
+    };
+}
+
+seen! {
+    Requests = "requests sent",
+    Groups = "groups synced",
+    GroupsOfSeveral = "groups of several commits",
+    Crashes = "crashes: the process was killed",
+    PowerLosses = "crashes: the power failed",
+    CrashesDuringSync = "crashes between a write and its sync",
+    LostWrites = "unsynced groups lost",
+    TornWrites = "unsynced groups torn",
+    ReorderedWrites = "unsynced groups on disk out of order, with holes",
+    KeptWrites = "groups kept that nobody had been told of",
+    FailedSyncs = "syncs that failed",
+    FailedRecoveries = "restarts refused, since the disk failed again",
+    DiskFull = "groups refused by a full disk",
+    SlowSyncs = "slow syncs",
+    ClockForward = "clock steps forward",
+    ClockBack = "clock steps back",
+    BucketClockBack = "steps back of the limiter's clock",
+    StoreRepliesLost = "outcomes lost between the store and a rule",
+    StoreReadsFailed = "reads that failed",
+    QueueFull = "commits refused by a full queue",
+    RequestsLost = "requests lost",
+    RequestsDoubled = "requests delivered twice",
+    RepliesLost = "replies lost",
+    ClientTimeouts = "clients that gave up waiting",
+    Admitted = "claims admitted",
+    ClaimsReplayed = "claims replayed by their key",
+    AlreadyClaimed = "claims refused: already claimed",
+    SoldOut = "claims refused: sold out",
+    OutsideWindow = "claims refused: not started or ended",
+    StockRaised = "stock raised",
+    StockLowered = "stock lowered",
+    StockRefused = "stock refused: below what is admitted",
+    Closed = "campaigns closed",
+    KeyReused = "keys refused: reused with another payload",
+    SignedUp = "sign-ups accepted",
+    SignUpsReplayed = "sign-ups replayed by their key",
+    Visits = "redirects",
+    VisitsGranted = "redirects of a link with maxVisits",
+    VisitsExhausted = "redirects refused: exhausted",
+    ClicksLost = "submitted clicks lost in a crash",
+    TakesRefused = "takes refused by a bucket",
+    ClicksDropped = "submitted changes dropped with a group that was undone",
+    Limited = "requests refused by the limiter",
+    Unavailable = "requests answered 503",
+    Deliveries = "deliveries to the origin",
+    OriginRefused = "deliveries: connection refused",
+    OriginStalled = "deliveries: timed out",
+    OriginFailed = "deliveries: answered with an error",
+    OriginDied = "deliveries: taken, but the answer lost",
+    OriginTwice = "deliveries: answered twice",
+    OriginGone = "deliveries: answered 410",
+    Redelivered = "messages delivered more than once",
+    DeadLetters = "dead letters",
+    Redriven = "dead letters redriven",
+    BreakerOpened = "circuit breaker openings",
+    BreakerClosed = "circuit breaker closings",
+    Paused = "pauses of a subscription",
+    ProgressLost = "relay commits whose outcome was not known",
+}
+
+/// How often each happened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Coverage([u64; Seen::ALL.len()]);
+
+impl Default for Coverage {
+    fn default() -> Self {
+        Self([0; Seen::ALL.len()])
+    }
+}
+
+impl Coverage {
+    pub(crate) fn add(&mut self, seen: Seen, count: u64) {
+        self.0[seen as usize] += count;
+    }
+
+    /// How often it happened.
+    pub fn count(&self, seen: Seen) -> u64 {
+        self.0[seen as usize]
+    }
+
+    /// Adds what happened elsewhere.
+    pub fn merge(&mut self, other: &Self) {
+        self.0.iter_mut().zip(other.0).for_each(|(to, more)| *to += more);
+    }
+
+    /// Each with its count.
+    pub fn iter(&self) -> impl Iterator<Item = (Seen, u64)> {
+        Seen::ALL.iter().map(|&seen| (seen, self.count(seen)))
+    }
+}

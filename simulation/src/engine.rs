@@ -1,0 +1,478 @@
+//! The store of a simulated gateway: `tollgate_core::plan` decides (the very `Group` of the native engine), and what
+//! is around it follows `engine/src/sqlite`: a bounded queue, one writer, one sync per group, nothing shown or answered
+//! before it, and nothing written any more once it has failed.
+
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, VecDeque};
+use std::convert::Infallible;
+use std::future::poll_fn;
+use std::ops::Bound;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::Poll;
+
+use tollgate_core::commit::{
+    Commit, Condition, Entry, Item, MAX_STEPS, Message, Mutation, Outcome, StoreError, Topic,
+};
+use tollgate_core::plan::group::{Base, Found, Group};
+use tollgate_core::plan::page::{self, Page};
+use tollgate_core::plan::{self, Record};
+use tollgate_core::ports::Store;
+
+use crate::bug::Bug;
+use crate::coverage::Seen;
+use crate::disk::{GroupWrites, State};
+use crate::executor::{Home, Parcel, TaskId};
+use crate::world::Sim;
+
+/// The most commits that wait. Small, so that it happens.
+const QUEUE: usize = 10;
+/// The most commits that somebody waits for in one group.
+const GROUP: usize = 6;
+/// How long a submitted change may wait for company, microseconds.
+const SUBMIT_PATIENCE: u64 = 100_000;
+
+type Reply = Rc<Parcel<Result<Outcome, StoreError>>>;
+
+struct Job {
+    commit: Commit,
+    reply: Option<Reply>,
+}
+
+#[derive(Default)]
+struct Queue {
+    jobs: VecDeque<Job>,
+    /// Submitted changes, combined by key.
+    submitted: BTreeMap<String, Mutation>,
+    since: Option<u64>,
+}
+
+/// See the module.
+pub struct Engine {
+    sim: Rc<Sim>,
+    /// What readers see.
+    state: RefCell<State>,
+    queue: RefCell<Queue>,
+    writer: Cell<Option<TaskId>>,
+    tails: RefCell<Vec<TaskId>>,
+    poisoned: Cell<bool>,
+    /// The store's time, Unix milliseconds.
+    latest: Cell<u64>,
+}
+
+/// What is durable, for a group.
+struct Durable<'a>(&'a Engine);
+
+impl Base for Durable<'_> {
+    type Error = Infallible;
+
+    fn cached(&mut self, key: &str) -> Option<Found> {
+        // Some keys are in the cache and some are not; the answer is the same.
+        (key.len() % 2 == 0).then(|| self.0.state.borrow().entries.get(key).cloned())
+    }
+    fn entry(&mut self, key: &str) -> Result<Found, Infallible> {
+        Ok(self.0.state.borrow().entries.get(key).cloned())
+    }
+    fn last_sequence(&mut self, topic: &str) -> Result<u64, Infallible> {
+        Ok(self.0.state.borrow().last_sequence(topic))
+    }
+    fn record(&mut self, id: &str) -> Result<Option<Record>, Infallible> {
+        Ok(self.0.state.borrow().records.get(id).cloned())
+    }
+}
+
+fn unavailable(why: &str) -> StoreError {
+    StoreError::Unavailable(why.to_owned())
+}
+
+impl Engine {
+    /// Over what recovery has read.
+    pub fn new(sim: Rc<Sim>, state: State) -> Self {
+        Self {
+            sim,
+            latest: Cell::new(state.now),
+            state: RefCell::new(state),
+            queue: RefCell::default(),
+            writer: Cell::new(None),
+            tails: RefCell::default(),
+            poisoned: Cell::new(false),
+        }
+    }
+
+    pub fn is_poisoned(&self) -> bool {
+        self.poisoned.get()
+    }
+
+    /// The store's time: never backwards, across restarts too.
+    fn now(&self) -> u64 {
+        let wall = self.sim.wall_ms();
+        if self.sim.has(Bug::TimeRunsBack) {
+            return wall;
+        }
+        self.latest.set(self.latest.get().max(wall));
+        self.latest.get()
+    }
+
+    /// Writes groups until a sync fails.
+    pub async fn write(&self) {
+        loop {
+            let jobs = poll_fn(|_| self.take()).await;
+            if let Err(()) = self.write_group(jobs).await {
+                self.poisoned.set(true);
+                let waiting = std::mem::take(&mut self.queue.borrow_mut().jobs);
+                for reply in waiting.into_iter().filter_map(|job| job.reply) {
+                    reply.send(&self.sim.executor, Err(unavailable("the store has stopped")));
+                }
+                return;
+            }
+        }
+    }
+
+    fn take(&self) -> Poll<Vec<Job>> {
+        let mut queue = self.queue.borrow_mut();
+        let due = queue
+            .since
+            .is_some_and(|since| self.sim.executor.now() >= since + SUBMIT_PATIENCE);
+        if queue.jobs.is_empty() && !due {
+            self.writer.set(Some(self.sim.executor.current()));
+            if let Some(since) = queue.since {
+                self.sim.executor.wake_at(since + SUBMIT_PATIENCE);
+            }
+            return Poll::Pending;
+        }
+        queue.since = None;
+        let mut jobs = Vec::new();
+        let mut changes = std::mem::take(&mut queue.submitted).into_values();
+        loop {
+            let mutations: Vec<Mutation> = changes.by_ref().take(MAX_STEPS).collect();
+            if mutations.is_empty() {
+                break;
+            }
+            let commit = Commit {
+                partition: "submitted".into(),
+                mutations,
+                ..Commit::default()
+            };
+            jobs.push(Job { commit, reply: None });
+        }
+        let waited_for = queue.jobs.len().min(GROUP);
+        jobs.extend(queue.jobs.drain(..waited_for));
+        Poll::Ready(jobs)
+    }
+
+    async fn write_group(&self, jobs: Vec<Job>) -> Result<(), ()> {
+        let sim = &self.sim;
+        let (now, revision) = (self.now(), self.state.borrow().revision);
+        let mut group = Group::new(Durable(self), now, revision);
+        let several = jobs.len() > 1;
+        let mut replies = Vec::with_capacity(jobs.len());
+        let mut submitted = Vec::new();
+        for Job { commit, reply } in jobs {
+            if reply.is_none() {
+                submitted.extend(commit.mutations.iter().cloned());
+            }
+            let Ok(outcome) = group.decide(commit);
+            replies.push((reply, outcome));
+        }
+        if group.is_dirty() {
+            let writes = Rc::new(writes_of(&group));
+            drop(group);
+            match self.make_durable(&writes).await {
+                Ok(()) => {}
+                Err(error) => {
+                    let failed = matches!(error, StoreError::Unknown(_));
+                    // Nobody waits for them, and nobody is told.
+                    sim.saw_times(Seen::ClicksDropped, submitted.len() as u64);
+                    sim.model.borrow_mut().dropped(&submitted);
+                    for reply in replies.into_iter().filter_map(|(reply, _)| reply) {
+                        reply.send(&sim.executor, Err(error.clone()));
+                    }
+                    return if failed { Err(()) } else { Ok(()) };
+                }
+            }
+            if several {
+                sim.saw(Seen::GroupsOfSeveral);
+            }
+        }
+        for (reply, outcome) in replies {
+            if let Some(reply) = reply {
+                reply.send(&sim.executor, outcome);
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes, syncs, shows. `Unavailable`: nothing was done. `Unknown`: the sync has failed.
+    async fn make_durable(&self, writes: &Rc<GroupWrites>) -> Result<(), StoreError> {
+        let sim = &self.sim;
+        if sim.bug == Some(Bug::SplitCommit) && !writes.messages.is_empty() {
+            let entries_only = GroupWrites {
+                entries: writes.entries.clone(),
+                messages: Vec::new(),
+                records: writes.records.clone(),
+                ..**writes
+            };
+            sim.model.borrow_mut().in_doubt(Rc::clone(writes));
+            sim.disk.borrow_mut().write(Rc::new(entries_only));
+            sim.disk.borrow_mut().sync();
+            sim.executor.sleep(sim.between(200, 3_000)).await;
+            let messages_only = GroupWrites {
+                entries: Vec::new(),
+                messages: writes.messages.clone(),
+                records: Vec::new(),
+                ..**writes
+            };
+            sim.disk.borrow_mut().write(Rc::new(messages_only));
+            sim.disk.borrow_mut().sync();
+            self.publish(writes);
+            return Ok(());
+        }
+        if sim.is_on(&sim.weather.full_until) {
+            sim.saw(Seen::DiskFull);
+            sim.note(|| "disk full: the group is undone".into());
+            return Err(unavailable("the disk is full"));
+        }
+        sim.model.borrow_mut().in_doubt(Rc::clone(writes));
+        sim.disk.borrow_mut().write(Rc::clone(writes));
+        let early = sim.has(Bug::AcknowledgeBeforeSync);
+        if early {
+            self.publish(writes);
+        }
+        let slow = sim.is_on(&sim.weather.slow_until);
+        if slow {
+            sim.saw(Seen::SlowSyncs);
+        }
+        let micros = if slow {
+            sim.between(20_000, 400_000)
+        } else {
+            sim.between(250, 4_000)
+        };
+        if early {
+            // What the bug is: whoever waits is told before this is over.
+            let late = Rc::clone(sim);
+            sim.executor.spawn(Home::Process, async move {
+                late.executor.sleep(micros).await;
+                late.disk.borrow_mut().sync();
+            });
+            return Ok(());
+        }
+        sim.executor.sleep(micros).await;
+        if !sim.calm.get() && sim.weather.sync_fails.take() {
+            sim.saw(Seen::FailedSyncs);
+            sim.note(|| format!("sync of revision {} FAILED", writes.revision));
+            sim.disk.borrow_mut().fail_to_sync(&mut || sim.bits() as u8);
+            if !sim.has(Bug::IgnoreFailedSync) {
+                return Err(StoreError::Unknown("the sync has failed".into()));
+            }
+        }
+        sim.disk.borrow_mut().sync();
+        self.publish(writes);
+        Ok(())
+    }
+
+    fn publish(&self, writes: &Rc<GroupWrites>) {
+        let sim = &self.sim;
+        sim.saw(Seen::Groups);
+        sim.note(|| {
+            let keys: Vec<&str> = writes.entries.iter().map(|(key, _)| key.as_str()).collect();
+            format!("durable: revision {} {keys:?}", writes.revision)
+        });
+        self.state.borrow_mut().apply(writes);
+        let published = sim.model.borrow_mut().published(writes, sim.executor.now());
+        sim.check(published);
+        if !writes.messages.is_empty() {
+            for task in self.tails.take() {
+                sim.executor.wake(task);
+            }
+        }
+    }
+
+    fn wake_writer(&self) {
+        if let Some(writer) = self.writer.take() {
+            self.sim.executor.wake(writer);
+        }
+    }
+
+    fn is_full(&self) -> bool {
+        let queue = self.queue.borrow();
+        queue.jobs.len() + queue.submitted.len() >= QUEUE
+    }
+
+    /// What a deliberate bug makes of a commit.
+    fn distorted(&self, mut commit: Commit) -> Commit {
+        match self.sim.bug {
+            Some(Bug::DropAbsent) => commit.conditions.retain(|c| !matches!(c, Condition::Absent(_))),
+            Some(Bug::DropVersion) => commit
+                .conditions
+                .retain(|c| !matches!(c, Condition::Version { .. })),
+            Some(Bug::DropIdempotence) => commit.idempotence = None,
+            Some(Bug::DropBounds | Bug::ReturnStockTwice) => {
+                for mutation in &mut commit.mutations {
+                    let Mutation::Add { key, delta, min, max } = mutation else {
+                        continue;
+                    };
+                    if self.sim.has(Bug::DropBounds) {
+                        (*min, *max) = (None, None);
+                    } else if key.starts_with("remaining/") && *delta > 0 {
+                        *delta *= 2;
+                    }
+                }
+            }
+            _ => {}
+        }
+        commit
+    }
+
+    fn live(&self, key: &str) -> Option<Arc<Entry>> {
+        let now = self.now();
+        let found = self.state.borrow().entries.get(key).cloned();
+        found.filter(|entry| plan::is_live(entry, now))
+    }
+
+    /// A read gives way now and then, and may fail.
+    async fn reading(&self) -> Result<(), StoreError> {
+        if self.sim.one_of(150) {
+            self.sim.executor.sleep(self.sim.between(20, 2_000)).await;
+        }
+        if self.sim.is_on(&self.sim.weather.reads_until) && self.sim.one_of(300) {
+            self.sim.saw(Seen::StoreReadsFailed);
+            return Err(unavailable("the read failed"));
+        }
+        Ok(())
+    }
+}
+
+fn writes_of(group: &Group<Durable<'_>>) -> GroupWrites {
+    let entries = group.entries().into_iter();
+    GroupWrites {
+        entries: entries
+            .map(|(key, found)| (key.to_owned(), found.cloned()))
+            .collect(),
+        messages: group.messages().iter().cloned().map(Arc::new).collect(),
+        records: group.records().into_iter().cloned().collect(),
+        revision: group.revision(),
+        now: group.now(),
+    }
+}
+
+impl Store for Engine {
+    async fn commit(&self, commit: Commit) -> Result<Outcome, StoreError> {
+        let commit = self.distorted(commit);
+        plan::measure(&commit)?;
+        if self.poisoned.get() {
+            return Err(unavailable("the store has stopped"));
+        }
+        if self.is_full() {
+            self.sim.saw(Seen::QueueFull);
+            return Err(unavailable("too many commits are waiting"));
+        }
+        let reply = Parcel::new();
+        self.queue.borrow_mut().jobs.push_back(Job {
+            commit,
+            reply: Some(Rc::clone(&reply)),
+        });
+        self.wake_writer();
+        let outcome = reply.receive(&self.sim.executor).await;
+        if outcome.is_ok() && self.sim.fault(15) {
+            self.sim.saw(Seen::StoreRepliesLost);
+            return Err(StoreError::Unknown("the reply was lost".into()));
+        }
+        outcome
+    }
+
+    fn submit(&self, commit: Commit) {
+        if plan::measure_submitted(&commit).is_err() || self.poisoned.get() || self.is_full() {
+            return;
+        }
+        self.sim.model.borrow_mut().submitted(&commit);
+        if self.sim.has(Bug::DropSubmitted) && self.sim.one_of(100) {
+            return;
+        }
+        let mut queue = self.queue.borrow_mut();
+        for new in commit.mutations {
+            match (queue.submitted.get_mut(new.key()), &new) {
+                (Some(Mutation::Add { delta, .. }), Mutation::Add { delta: more, .. }) => *delta += more,
+                _ => drop(queue.submitted.insert(new.key().to_owned(), new)),
+            }
+        }
+        if queue.since.is_none() {
+            queue.since = Some(self.sim.executor.now());
+            drop(queue);
+            self.wake_writer();
+        }
+    }
+
+    /// Each key at a moment of its own: the port promises no snapshot.
+    async fn get(&self, _partition: &str, keys: &[String]) -> Result<Vec<Option<Entry>>, StoreError> {
+        page::check_get(keys)?;
+        let mut entries = Vec::with_capacity(keys.len());
+        for key in keys {
+            self.reading().await?;
+            entries.push(self.live(key).map(|entry| Entry::clone(&entry)));
+        }
+        Ok(entries)
+    }
+
+    async fn scan(&self, prefix: &str, after: Option<&str>, limit: u32) -> Result<Vec<Item>, StoreError> {
+        self.reading().await?;
+        let now = self.now();
+        let state = self.state.borrow();
+        let start = match after {
+            Some(after) if after >= prefix => Bound::Excluded(after),
+            _ => Bound::Included(prefix),
+        };
+        let mut page = Page::new(limit);
+        let from_start = state.entries.range::<str, _>((start, Bound::Unbounded));
+        let found = from_start
+            .take_while(|(key, _)| key.starts_with(prefix))
+            .filter(|(_, entry)| plan::is_live(entry, now));
+        for (key, entry) in found {
+            let (key, entry) = (key.clone(), Entry::clone(entry));
+            let item = Item { key, entry };
+            let bytes = page::item_bytes(&item);
+            if !page.push(item, bytes) {
+                break;
+            }
+        }
+        Ok(page.into_items())
+    }
+
+    async fn read(&self, topic: &str, after: u64, limit: u32, wait: u32) -> Result<Vec<Message>, StoreError> {
+        let until = self.sim.executor.now() + u64::from(wait) * 1_000;
+        self.sim.executor.wake_at(until);
+        poll_fn(|_| {
+            let there = self.state.borrow().last_sequence(topic) > after;
+            if there || self.sim.executor.now() >= until {
+                return Poll::Ready(());
+            }
+            self.tails.borrow_mut().push(self.sim.executor.current());
+            Poll::Pending
+        })
+        .await;
+        self.reading().await?;
+        let state = self.state.borrow();
+        let mut page = Page::new(limit);
+        let log = state.topics.get(topic).map_or(&[][..], Vec::as_slice);
+        for message in log.iter().skip(after as usize) {
+            if !page.push(Message::clone(message), page::message_bytes(message)) {
+                break;
+            }
+        }
+        Ok(page.into_items())
+    }
+
+    async fn topics(&self, after: Option<&str>, limit: u32) -> Result<Vec<Topic>, StoreError> {
+        self.reading().await?;
+        let state = self.state.borrow();
+        let start = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let named = state.topics.range::<str, _>((start, Bound::Unbounded));
+        let topics = named.take(page::limit(limit) as usize).map(|(name, log)| Topic {
+            name: name.clone(),
+            first: 1,
+            last: log.len() as u64,
+            first_time: log.first().map(|message| message.time),
+            last_time: log.last().map(|message| message.time),
+        });
+        Ok(topics.collect())
+    }
+}

@@ -1,0 +1,558 @@
+//! What must be true, in plain maps and counters. It is told what became durable and what was answered, and compares.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
+use std::sync::Arc;
+
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use tollgate_core::campaigns;
+use tollgate_core::commit::{Commit, Message, Mutation};
+use tollgate_core::plan;
+use tollgate_core::relay::progress::Progress;
+use tollgate_core::relay::record::{Control, Keys};
+
+use crate::disk::{GroupWrites, State};
+use crate::world::{SUBSCRIPTION, TOPICS};
+
+type Checked = Result<(), String>;
+
+fn ensure(holds: bool, what: impl FnOnce() -> String) -> Checked {
+    if holds { Ok(()) } else { Err(what()) }
+}
+
+#[derive(Debug, Default)]
+pub struct Campaign {
+    pub quantity: u64,
+    pub per_user: u64,
+    pub closed: bool,
+    /// Changed by the group that is being looked at.
+    changed: bool,
+    pub starts_at: Option<u64>,
+    /// By sequence: id and user.
+    pub claims: BTreeMap<u64, (String, String)>,
+    by_user: BTreeMap<String, u64>,
+    messages: u64,
+    /// When it was last sold out, or changed, microseconds.
+    full_at: u64,
+}
+
+impl Campaign {
+    pub fn is_sold_out(&self) -> bool {
+        self.claims.len() as u64 >= self.quantity
+    }
+}
+
+#[derive(Debug, Default)]
+pub struct Link {
+    pub max: Option<u64>,
+    pub visits: u64,
+    /// Redirects that were answered.
+    pub granted: u64,
+    /// Visits at the beginning of this life of the process, and submitted since.
+    base: u64,
+    submitted: u64,
+}
+
+/// The messages of one key, in order.
+#[derive(Debug, Default)]
+struct Lane {
+    sequences: Vec<u64>,
+    /// All before are finished.
+    first: usize,
+}
+
+/// What the origin of a topic has seen.
+#[derive(Debug, Default)]
+pub struct Ledger {
+    lanes: BTreeMap<String, Lane>,
+    /// Answered with a 2xx.
+    pub acknowledged: BTreeSet<u64>,
+    /// Taken, whatever was answered.
+    pub taken: BTreeSet<u64>,
+    /// Reported as dead letters.
+    pub dead: BTreeSet<u64>,
+    /// Attempts that did not end well.
+    pub failures: BTreeMap<u64, u32>,
+    watermark: u64,
+}
+
+impl Ledger {
+    fn is_finished(&self, sequence: u64) -> bool {
+        self.acknowledged.contains(&sequence) || self.dead.contains(&sequence)
+    }
+
+    /// How far the durable progress has come.
+    pub fn watermark(&self) -> u64 {
+        self.watermark
+    }
+
+    /// A delivery begins: everything before it of its key must be finished.
+    pub fn begin(&mut self, message: &Message) -> Checked {
+        let Some(mut lane) = self.lanes.remove(&message.key) else {
+            return Err(format!("{} was never appended", message.id));
+        };
+        while let Some(&first) = lane.sequences.get(lane.first)
+            && self.is_finished(first)
+        {
+            lane.first += 1;
+        }
+        let ahead = lane.sequences.get(lane.first).copied().unwrap_or(u64::MAX);
+        self.lanes.insert(message.key.clone(), lane);
+        ensure(message.sequence <= ahead, || {
+            format!("message {} overtook message {ahead} of its key", message.sequence)
+        })
+    }
+}
+
+/// See the module.
+#[derive(Default)]
+pub struct Model {
+    /// What is durable.
+    pub mirror: State,
+    in_doubt: Vec<Rc<GroupWrites>>,
+    pub campaigns: BTreeMap<String, Campaign>,
+    pub links: BTreeMap<String, Link>,
+    pub ledgers: [Ledger; 2],
+    ids: BTreeSet<String>,
+    /// Messages per sign-up.
+    pub sign_ups: BTreeMap<String, u32>,
+    /// The answer to each idempotency key.
+    answers: BTreeMap<String, Vec<u8>>,
+}
+
+/// What became of a group that was in doubt when the process ended.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Recovered {
+    pub kept: u64,
+    pub clicks_lost: u64,
+}
+
+fn read<T: DeserializeOwned>(key: &str, value: &[u8]) -> Result<T, String> {
+    serde_json::from_slice(value).map_err(|error| format!("{key} cannot be read: {error}"))
+}
+
+impl Model {
+    /// Written, not synced: it may be there after a crash, or not.
+    pub fn in_doubt(&mut self, writes: Rc<GroupWrites>) {
+        self.in_doubt.push(writes);
+    }
+
+    /// A submitted change was taken by the queue.
+    pub fn submitted(&mut self, commit: &Commit) {
+        for mutation in &commit.mutations {
+            if let Mutation::Add { key, .. } = mutation
+                && let Some(code) = key.strip_prefix("visits/")
+                && let Some(link) = self.links.get_mut(code)
+            {
+                link.submitted += 1;
+            }
+        }
+    }
+
+    /// Submitted changes were in a group that was not written.
+    pub fn dropped(&mut self, changes: &[Mutation]) {
+        for change in changes {
+            if let Mutation::Add { key, delta, .. } = change
+                && let Some(code) = key.strip_prefix("visits/")
+                && let Some(link) = self.links.get_mut(code)
+            {
+                link.submitted = link.submitted.saturating_sub(delta.unsigned_abs());
+            }
+        }
+    }
+
+    /// A group is durable, and shown.
+    pub fn published(&mut self, writes: &Rc<GroupWrites>, now: u64) -> Checked {
+        self.in_doubt.retain(|group| group.revision > writes.revision);
+        ensure(writes.revision > self.mirror.revision, || {
+            format!("revision {} follows {}", writes.revision, self.mirror.revision)
+        })?;
+        ensure(writes.now >= self.mirror.now, || {
+            format!(
+                "the store's time ran back from {} to {}",
+                self.mirror.now, writes.now
+            )
+        })?;
+        let mut new_claims = BTreeSet::new();
+        let mut touched = BTreeSet::new();
+        let mut records = 0;
+        for (key, entry) in &writes.entries {
+            let value = entry.as_ref().map(|entry| entry.value.as_slice());
+            let (kind, rest) = key.split_once('/').unwrap_or((key, ""));
+            match (kind, value) {
+                ("campaign", Some(value)) => {
+                    self.campaign_changed(key, value, now)?;
+                    touched.insert(rest.to_owned());
+                }
+                ("claim", Some(value)) => {
+                    let campaign = self.claimed(key, value, writes, &mut new_claims)?;
+                    touched.insert(campaign);
+                }
+                ("remaining" | "sequence", _) => _ = touched.insert(rest.to_owned()),
+                ("claim" | "campaign", None) => return Err(format!("{key} was removed")),
+                ("link", Some(value)) => {
+                    #[derive(Deserialize)]
+                    struct Record {
+                        #[serde(default)]
+                        limits: tollgate_core::links::Limits,
+                    }
+                    let record: Record = read(key, value)?;
+                    let link = self.links.entry(rest.to_owned()).or_default();
+                    link.max = record.limits.max_visits;
+                }
+                ("visits", Some(value)) => self.visited(rest, value)?,
+                ("message", Some(_)) => records += 1,
+                ("relay", Some(value)) if rest.ends_with("/progress") => self.progressed(key, value)?,
+                _ => {}
+            }
+        }
+        let before = self.mirror.now;
+        self.mirror.apply(writes);
+        let mut announced = 0;
+        for message in &writes.messages {
+            self.appended(message, before, &new_claims)?;
+            match message.topic == TOPICS[0] {
+                true => announced += 1,
+                false => records -= 1,
+            }
+        }
+        ensure(announced == new_claims.len() && records == 0, || {
+            format!(
+                "{announced} messages for {} claims; {records} records without a message",
+                new_claims.len()
+            )
+        })?;
+        touched.iter().try_for_each(|id| self.check_campaign(id, now))
+    }
+
+    fn campaign_changed(&mut self, key: &str, value: &[u8], now: u64) -> Checked {
+        let record: campaigns::Campaign = read(key, value)?;
+        let campaign = self.campaigns.entry(record.id.clone()).or_default();
+        ensure(record.closed || !campaign.closed, || {
+            format!("{key} was opened again")
+        })?;
+        (campaign.quantity, campaign.per_user) = (record.quantity, record.per_user);
+        (campaign.starts_at, campaign.closed) = (record.starts_at, record.closed);
+        campaign.changed = true;
+        campaign.full_at = now;
+        Ok(())
+    }
+
+    fn claimed(
+        &mut self,
+        key: &str,
+        value: &[u8],
+        writes: &GroupWrites,
+        new_claims: &mut BTreeSet<String>,
+    ) -> Result<String, String> {
+        ensure(!self.mirror.entries.contains_key(key), || {
+            format!("{key} was written twice")
+        })?;
+        let claim: campaigns::Claim = read(key, value)?;
+        let before = self.mirror.entries.get(&format!("campaign/{}", claim.campaign));
+        let before = before
+            .map(|entry| read::<campaigns::Campaign>(key, &entry.value))
+            .transpose()?;
+        let (closed, end) = before.map_or((false, None), |before| (before.closed, before.ends_at));
+        ensure(!closed, || format!("{key} was admitted after closing"))?;
+        let campaign = self.campaigns.entry(claim.campaign.clone()).or_default();
+        let (sequence, time) = (
+            claim.sequence.known().unwrap_or(0),
+            claim.time.known().unwrap_or(0),
+        );
+        ensure(time == writes.now, || {
+            format!("{key} has the time {time}, not {}", writes.now)
+        })?;
+        let open = campaign.starts_at.is_none_or(|start| start <= time)
+            && (campaign.changed || end.is_none_or(|end| time < end));
+        ensure(open, || format!("{key} was admitted outside its window"))?;
+        let named = (claim.id.clone(), claim.user.clone());
+        ensure(campaign.claims.insert(sequence, named).is_none(), || {
+            format!("{key} has a sequence that was given out: {sequence}")
+        })?;
+        let held = campaign.by_user.entry(claim.user).or_default();
+        *held += 1;
+        ensure(*held <= campaign.per_user, || {
+            format!("{key}: {held} claims of one user")
+        })?;
+        new_claims.insert(claim.id);
+        Ok(claim.campaign)
+    }
+
+    fn visited(&mut self, code: &str, value: &[u8]) -> Checked {
+        let visits = plan::counter(value)
+            .and_then(|n| u64::try_from(n).ok())
+            .unwrap_or(0);
+        let link = self.links.entry(code.to_owned()).or_default();
+        ensure(visits >= link.visits, || {
+            format!("visits/{code} went from {} to {visits}", link.visits)
+        })?;
+        link.visits = visits;
+        ensure(link.max.is_none_or(|max| visits <= max), || {
+            format!("{visits} visits of {code}, which allows {:?}", link.max)
+        })
+    }
+
+    /// The progress moves over what the origin has acknowledged, or what is a dead letter, and over nothing else.
+    fn progressed(&mut self, key: &str, value: &[u8]) -> Checked {
+        let Some(index) = TOPICS
+            .iter()
+            .position(|topic| key.split('/').nth(1) == Some(topic))
+        else {
+            return Err(format!("{key} belongs to no topic"));
+        };
+        let (progress, ledger): (Progress, _) = (read(key, value)?, &mut self.ledgers[index]);
+        ensure(progress.watermark() >= ledger.watermark, || {
+            format!(
+                "{key} went back from {} to {}",
+                ledger.watermark,
+                progress.watermark()
+            )
+        })?;
+        let ranges = progress.ranges().iter().flat_map(|&(start, end)| start..=end);
+        let missing = (ledger.watermark + 1..=progress.watermark())
+            .chain(ranges)
+            .find(|&sequence| !ledger.is_finished(sequence));
+        ledger.watermark = progress.watermark();
+        match missing {
+            Some(sequence) => Err(format!(
+                "{key} passed message {sequence}, which was not delivered"
+            )),
+            None => Ok(()),
+        }
+    }
+
+    fn appended(&mut self, message: &Arc<Message>, earliest: u64, new_claims: &BTreeSet<String>) -> Checked {
+        let Some(index) = TOPICS.iter().position(|topic| *topic == message.topic) else {
+            return Err(format!("a message in the topic {}", message.topic));
+        };
+        let there = self
+            .mirror
+            .topics
+            .get(&message.topic)
+            .and_then(|log| log.get(message.sequence as usize - 1));
+        ensure(
+            there.is_some_and(|there| there.sequence == message.sequence),
+            || format!("{} {} is not dense", message.topic, message.sequence),
+        )?;
+        ensure(message.time >= earliest, || {
+            format!("{} is older than the one before", message.id)
+        })?;
+        ensure(self.ids.insert(message.id.clone()), || {
+            format!("the id {} came twice", message.id)
+        })?;
+        let lane = self.ledgers[index].lanes.entry(message.key.clone()).or_default();
+        lane.sequences.push(message.sequence);
+        if index == 1 {
+            ensure(
+                self.mirror
+                    .entries
+                    .contains_key(&format!("message/{}", message.id)),
+                || format!("the message {} has no record", message.id),
+            )?;
+            let body = String::from_utf8_lossy(&message.payload).into_owned();
+            *self.sign_ups.entry(body).or_default() += 1;
+            return Ok(());
+        }
+        #[derive(Deserialize)]
+        struct Announcement {
+            campaign: String,
+            claim: String,
+            user: String,
+            sequence: u64,
+        }
+        let data: Announcement = read(&message.id, &message.payload)?;
+        ensure(
+            new_claims.contains(&data.claim) && data.claim == message.id,
+            || format!("the message {} has no claim", message.id),
+        )?;
+        let campaign = self.campaigns.entry(data.campaign).or_default();
+        campaign.messages += 1;
+        let claim = campaign.claims.get(&data.sequence);
+        ensure(
+            claim.is_some_and(|(id, user)| *id == data.claim && *user == data.user),
+            || format!("the message {} differs from its claim", message.id),
+        )
+    }
+
+    fn check_campaign(&mut self, id: &str, now: u64) -> Checked {
+        let number = |kind: &str| {
+            let entry = self.mirror.entries.get(&format!("{kind}/{id}"));
+            entry.map_or(Some(0), |entry| plan::counter(&entry.value))
+        };
+        let (remaining, sequence) = (number("remaining"), number("sequence"));
+        let Some(campaign) = self.campaigns.get_mut(id) else {
+            return Err(format!("stock of {id}, which does not exist"));
+        };
+        let claims = campaign.claims.len() as u64;
+        ensure(claims <= campaign.quantity, || {
+            format!("{id} admitted {claims} of {}", campaign.quantity)
+        })?;
+        let left = i64::try_from(campaign.quantity - claims).ok();
+        ensure(remaining == left, || {
+            format!("{id} has {remaining:?} units left, not {left:?}")
+        })?;
+        let last = campaign.claims.last_key_value().map_or(0, |(last, _)| *last);
+        ensure(
+            sequence == i64::try_from(claims).ok() && last == claims && campaign.messages == claims,
+            || {
+                format!(
+                    "{id}: {claims} claims, {} messages, sequence {sequence:?}, last {last}",
+                    campaign.messages
+                )
+            },
+        )?;
+        campaign.changed = false;
+        if campaign.is_sold_out() {
+            campaign.full_at = now;
+        }
+        Ok(())
+    }
+
+    /// A process has read what is on the disk: all that was durable, and at most what was in doubt.
+    pub fn recovered(&mut self, state: &State, now: u64) -> Result<Recovered, String> {
+        let mut recovered = Recovered::default();
+        for group in std::mem::take(&mut self.in_doubt) {
+            if group.revision > self.mirror.revision && group.revision <= state.revision {
+                self.published(&group, now)?;
+                recovered.kept += 1;
+            }
+        }
+        for link in self.links.values_mut() {
+            let expected = link.base + link.submitted;
+            if link.max.is_none() {
+                recovered.clicks_lost += expected.saturating_sub(link.visits);
+            }
+            (link.base, link.submitted) = (link.visits, 0);
+        }
+        ensure(state.revision == self.mirror.revision, || {
+            format!(
+                "revision {} was durable, and {} is there",
+                self.mirror.revision, state.revision
+            )
+        })?;
+        self.same_as(state)?;
+        Ok(recovered)
+    }
+
+    /// What is there is what must be there, entry by entry.
+    pub fn same_as(&self, state: &State) -> Checked {
+        ensure(state.entries.len() == self.mirror.entries.len(), || {
+            "entries are missing, or too many".into()
+        })?;
+        for ((key, there), (wanted, entry)) in state.entries.iter().zip(&self.mirror.entries) {
+            let same = key == wanted && (Arc::ptr_eq(there, entry) || there == entry);
+            ensure(same, || format!("{wanted} is not what was durable"))?;
+        }
+        let lengths = |state: &State| state.topics.values().map(Vec::len).collect::<Vec<_>>();
+        ensure(lengths(state) == lengths(&self.mirror), || {
+            "messages are missing, or too many".into()
+        })?;
+        let messages = state
+            .topics
+            .values()
+            .flatten()
+            .zip(self.mirror.topics.values().flatten());
+        for (there, message) in messages {
+            let same = Arc::ptr_eq(there, message) || there == message;
+            ensure(same, || {
+                format!("the message {} is not what was durable", message.id)
+            })?;
+        }
+        ensure(state.records == self.mirror.records, || {
+            "idempotence records differ".into()
+        })
+    }
+
+    /// A claim was answered with 201.
+    pub fn admitted(&self, campaign: &str, user: &str, id: &str, sequence: u64) -> Checked {
+        let claim = self.campaigns.get(campaign).and_then(|c| c.claims.get(&sequence));
+        ensure(
+            claim.is_some_and(|(known, whose)| known == id && whose == user),
+            || format!("{user} was told of the claim {id} of {campaign}, which is not durable"),
+        )
+    }
+
+    /// "Sold out" was answered to a request that began then.
+    pub fn refused_as_sold_out(&self, campaign: &str, began: u64) -> Checked {
+        let known = self.campaigns.get(campaign);
+        ensure(
+            known.is_some_and(|c| c.is_sold_out() || c.full_at >= began),
+            || format!("{campaign} was said to be sold out, and was not"),
+        )
+    }
+
+    /// A sign-up was answered with 202.
+    pub fn signed_up(&self, id: &str, sequence: u64, body: &[u8]) -> Checked {
+        let log = self.mirror.topics.get(TOPICS[1]);
+        let message = log.and_then(|log| log.get(usize::try_from(sequence).ok()?.checked_sub(1)?));
+        ensure(message.is_some_and(|m| m.id == id && m.payload == body), || {
+            format!("the message {id} was accepted, and is not durable")
+        })
+    }
+
+    /// The answer to a request with this key: always the same.
+    pub fn answered(&mut self, key: String, body: &[u8]) -> Checked {
+        match self.answers.get(&key) {
+            Some(before) => ensure(before == body, || format!("two answers to {key}")),
+            None => {
+                self.answers.insert(key, body.to_vec());
+                Ok(())
+            }
+        }
+    }
+
+    /// The origin is sent this.
+    pub fn sent(&self, message: &Message) -> Checked {
+        let log = self.mirror.topics.get(&message.topic);
+        let durable = log.and_then(|log| log.get(message.sequence as usize - 1));
+        ensure(durable.is_some_and(|durable| **durable == *message), || {
+            format!("{} was sent, and is not what is durable", message.id)
+        })
+    }
+
+    pub fn dead_letters(&self, index: usize) -> BTreeSet<u64> {
+        let prefix = Keys::new(TOPICS[index], SUBSCRIPTION).dead_prefix();
+        let from = self.mirror.entries.range(prefix.clone()..);
+        let keys = from
+            .map(|(key, _)| key)
+            .take_while(|key| key.starts_with(&prefix));
+        keys.filter_map(|key| Keys::sequence_of(key)).collect()
+    }
+
+    /// Whether the subscription of the topic at `index` is paused, durably.
+    pub fn is_paused(&self, index: usize) -> bool {
+        let key = Keys::new(TOPICS[index], SUBSCRIPTION).control();
+        let entry = self.mirror.entries.get(&key);
+        entry.is_some_and(|entry| read(&key, &entry.value).is_ok_and(|control: Control| control.paused))
+    }
+
+    /// Nothing is under way any more: each message was delivered, or is a dead letter; every click was counted.
+    pub fn check_end(&self) -> Checked {
+        for (index, ledger) in self.ledgers.iter().enumerate() {
+            let (last, dead) = (self.mirror.last_sequence(TOPICS[index]), self.dead_letters(index));
+            ensure(ledger.watermark == last, || {
+                format!(
+                    "{}: the progress stands at {} of {last}",
+                    TOPICS[index], ledger.watermark
+                )
+            })?;
+            let lost = (1..=last).find(|s| !ledger.acknowledged.contains(s) && !dead.contains(s));
+            ensure(lost.is_none(), || format!("{} {lost:?} was lost", TOPICS[index]))?;
+        }
+        for (code, link) in self.links.iter().filter(|(_, link)| link.max.is_none()) {
+            let expected = link.base + link.submitted;
+            ensure(link.visits == expected, || {
+                format!("{} clicks on {code} are counted, not {expected}", link.visits)
+            })?;
+        }
+        let doubled = self
+            .sign_ups
+            .iter()
+            .find(|(body, count)| body.contains("with-key") && **count > 1);
+        ensure(doubled.is_none(), || {
+            format!("one key, several messages: {doubled:?}")
+        })
+    }
+}

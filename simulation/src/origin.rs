@@ -1,0 +1,113 @@
+//! The origin that the relay delivers to: it refuses, stalls, fails, answers twice, or dies after it has taken a message.
+
+use std::rc::Rc;
+
+use tollgate_core::commit::Message;
+use tollgate_core::relay::Answer;
+
+use crate::coverage::Seen;
+use crate::world::Sim;
+
+/// How long the relay waits for an answer, microseconds.
+const TIMEOUT: u64 = 300_000;
+/// One in so many messages is refused until all is calm.
+const POISON: u64 = 24;
+
+/// How the origin is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Mode {
+    #[default]
+    Well,
+    Refusing,
+    Stalling,
+    Failing,
+    Gone,
+}
+
+impl Mode {
+    pub const BAD: [Mode; 4] = [Mode::Refusing, Mode::Stalling, Mode::Failing, Mode::Gone];
+}
+
+fn status(status: u16) -> Answer {
+    Answer::Status {
+        status,
+        retry_after_ms: None,
+    }
+}
+
+/// One attempt to deliver to the origin of the topic at `index`.
+pub async fn attempt(sim: &Rc<Sim>, index: usize, message: &Message) -> Answer {
+    sim.saw(Seen::Deliveries);
+    let (mode, until) = sim.weather.origins[index].get();
+    let mode = if !sim.calm.get() && sim.executor.now() < until {
+        mode
+    } else {
+        Mode::Well
+    };
+    sim.executor.sleep(sim.between(300, 15_000)).await;
+    let answer = match mode {
+        Mode::Refusing => {
+            sim.saw(Seen::OriginRefused);
+            Answer::Connect("refused".into())
+        }
+        Mode::Stalling => {
+            sim.saw(Seen::OriginStalled);
+            if sim.one_of(300) {
+                take(sim, index, message);
+            }
+            sim.executor.sleep(TIMEOUT).await;
+            Answer::Timeout
+        }
+        Mode::Failing if sim.one_of(700) => {
+            sim.saw(Seen::OriginFailed);
+            failure(sim)
+        }
+        Mode::Gone if sim.one_of(300) => {
+            sim.saw(Seen::OriginGone);
+            status(410)
+        }
+        _ if !sim.calm.get() && message.sequence.is_multiple_of(POISON) => {
+            sim.saw(Seen::OriginFailed);
+            status(422)
+        }
+        _ => {
+            take(sim, index, message);
+            if sim.fault(20) {
+                sim.saw(Seen::OriginDied);
+                Answer::Connect("the connection was reset".into())
+            } else {
+                sim.model.borrow_mut().ledgers[index]
+                    .acknowledged
+                    .insert(message.sequence);
+                return status(200 + (sim.below(5) as u16));
+            }
+        }
+    };
+    let mut model = sim.model.borrow_mut();
+    *model.ledgers[index].failures.entry(message.sequence).or_default() += 1;
+    answer
+}
+
+fn take(sim: &Rc<Sim>, index: usize, message: &Message) {
+    let mut model = sim.model.borrow_mut();
+    sim.check(model.sent(message));
+    if !model.ledgers[index].taken.insert(message.sequence) {
+        sim.saw(Seen::Redelivered);
+    }
+}
+
+fn failure(sim: &Rc<Sim>) -> Answer {
+    match sim.below(5) {
+        0 => status(404),
+        1 => status(302),
+        2 => Answer::Status {
+            status: 429,
+            retry_after_ms: Some(sim.between(1, 400)),
+        },
+        3 => Answer::Status {
+            status: 503,
+            retry_after_ms: Some(sim.between(1, 900)),
+        },
+        _ => status(500),
+    }
+}

@@ -1,0 +1,261 @@
+//! Drives `tollgate_core::relay` as `relay/src/worker.rs` does: events in, actions out, each action a task of its own.
+
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, VecDeque};
+use std::future::poll_fn;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::Poll;
+
+use tollgate_core::breaker::Change;
+use tollgate_core::commit::{MAX_WAIT_MS, Message, Outcome, StoreError};
+use tollgate_core::ports::Store as _;
+use tollgate_core::relay::record::Keys;
+use tollgate_core::relay::{Action, Answer, Event, Machine, Note, Settings, restore};
+use tollgate_core::retry::Schedule;
+
+use crate::bug::Bug;
+use crate::coverage::Seen;
+use crate::executor::{Home, TaskId};
+use crate::origin;
+use crate::server::Server;
+use crate::world::{SUBSCRIPTION, Sim, TOPICS};
+
+/// How often the small entries are looked at, microseconds.
+const POLL: u64 = 1_000_000;
+/// How long to wait after the store has failed, microseconds.
+const STORE_RETRY: u64 = 60_000;
+/// How long an empty read takes at least, microseconds.
+const IDLE: u64 = 200_000;
+
+#[derive(Default)]
+struct Mailbox {
+    events: RefCell<VecDeque<Event>>,
+    driver: Cell<Option<TaskId>>,
+}
+
+/// What must hold of what the machine does in one life of the process.
+#[derive(Default)]
+struct Watch {
+    under_way: BTreeMap<u64, String>,
+    open_until: u64,
+}
+
+struct Driver {
+    server: Rc<Server>,
+    sim: Rc<Sim>,
+    index: usize,
+    keys: Keys,
+    mailbox: Mailbox,
+    /// Unix milliseconds and microseconds at the start: the machine's clock does not jump.
+    start: (u64, u64),
+}
+
+/// The relay of the topic at `index`, until the process ends.
+pub async fn run(server: Rc<Server>, index: usize) {
+    let sim = Rc::clone(&server.sim);
+    let driver = Rc::new(Driver {
+        keys: Keys::new(TOPICS[index], SUBSCRIPTION),
+        mailbox: Mailbox::default(),
+        start: (sim.wall_ms(), sim.executor.now()),
+        index,
+        server,
+        sim,
+    });
+    let poller = Rc::clone(&driver);
+    driver.sim.executor.spawn(Home::Process, async move {
+        loop {
+            poller.sim.executor.sleep(POLL).await;
+            if let Ok(polled) = restore::poll(&poller.server.engine, &poller.keys).await {
+                poller.tell(Event::Polled(polled));
+            }
+        }
+    });
+    driver.drive().await;
+}
+
+impl Driver {
+    fn now(&self) -> u64 {
+        self.start.0 + (self.sim.executor.now() - self.start.1) / 1_000
+    }
+
+    fn tell(&self, event: Event) {
+        self.mailbox.events.borrow_mut().push_back(event);
+        if let Some(driver) = self.mailbox.driver.take() {
+            self.sim.executor.wake(driver);
+        }
+    }
+
+    /// The settings under test; with a bug, others than those that are expected.
+    fn settings(&self) -> Settings {
+        let mut settings = self.sim.setup.relays[self.index].clone();
+        match self.sim.bug {
+            Some(Bug::IgnoreOrder) => settings.ordered = false,
+            Some(Bug::GiveUpEarly) => match &mut settings.schedule {
+                Schedule::Exponential { max_attempts, .. } => *max_attempts -= 1,
+                Schedule::Fixed(waits) => drop(waits.pop()),
+            },
+            _ => {}
+        }
+        settings
+    }
+
+    async fn drive(self: Rc<Self>) {
+        let mut machine = Machine::new(self.settings());
+        let mut watch = Watch::default();
+        let (mut wake, mut event) = (u64::MAX, Event::Tick);
+        loop {
+            if let Event::Attempted { sequence, .. } = &event {
+                watch.under_way.remove(sequence);
+            }
+            wake = if wake <= self.now() { u64::MAX } else { wake };
+            for action in machine.handle(self.now(), self.sim.bits(), event) {
+                match action {
+                    Action::Wake { at } => {
+                        wake = at;
+                        let wait = at.saturating_sub(self.now()) * 1_000;
+                        self.sim.executor.wake_at(self.sim.executor.now() + wait);
+                    }
+                    Action::Note(note) => self.noted(&note, &mut watch),
+                    Action::Halt => self.sim.violated(|| "the relay ended by itself".into()),
+                    action => {
+                        if let Action::Send { message, attempt } = &action {
+                            self.sending(message, *attempt, &mut watch);
+                        }
+                        let driver = Rc::clone(&self);
+                        self.sim
+                            .executor
+                            .spawn(Home::Process, async move { driver.carry_out(action).await });
+                    }
+                }
+            }
+            event = poll_fn(|_| {
+                if let Some(event) = self.mailbox.events.borrow_mut().pop_front() {
+                    return Poll::Ready(event);
+                }
+                if wake <= self.now() {
+                    return Poll::Ready(Event::Tick);
+                }
+                self.mailbox.driver.set(Some(self.sim.executor.current()));
+                Poll::Pending
+            })
+            .await;
+        }
+    }
+
+    async fn carry_out(&self, action: Action) {
+        let engine = &self.server.engine;
+        let event = match action {
+            Action::Restore => match restore::restore(engine, TOPICS[self.index], &self.keys).await {
+                Ok(restored) => Event::Restored(Box::new(restored)),
+                Err(_) => self.later(Event::RestoreFailed).await,
+            },
+            Action::Load { after, limit } => {
+                match engine.read(TOPICS[self.index], after, limit, MAX_WAIT_MS).await {
+                    Ok(messages) => {
+                        if messages.is_empty() {
+                            self.sim.executor.sleep(IDLE).await;
+                        }
+                        Event::Loaded(messages)
+                    }
+                    Err(_) => self.later(Event::LoadFailed).await,
+                }
+            }
+            Action::Persist(commit) => match engine.commit(commit).await {
+                Ok(Outcome::Committed(done)) => Event::Persisted {
+                    version: done.version,
+                },
+                Ok(_) => Event::PersistFailed,
+                Err(error) => {
+                    if matches!(error, StoreError::Unknown(_)) {
+                        self.sim.saw(Seen::ProgressLost);
+                    }
+                    self.later(Event::PersistFailed).await
+                }
+            },
+            Action::Send { message, .. } => return self.send(&message).await,
+            Action::Wake { .. } | Action::Note(_) | Action::Halt => return,
+        };
+        self.tell(event);
+    }
+
+    async fn later(&self, event: Event) -> Event {
+        self.sim.executor.sleep(STORE_RETRY).await;
+        event
+    }
+
+    async fn send(&self, message: &Arc<Message>) {
+        let sequence = message.sequence;
+        if self.sim.has(Bug::AdvanceBeforeDelivery) {
+            let answer = Answer::Status {
+                status: 200,
+                retry_after_ms: None,
+            };
+            self.tell(Event::Attempted { sequence, answer });
+            origin::attempt(&self.sim, self.index, message).await;
+            return;
+        }
+        let answer = origin::attempt(&self.sim, self.index, message).await;
+        self.sim
+            .note(|| format!("{} {sequence} ({}): {answer:?}", TOPICS[self.index], message.key));
+        if self.sim.fault(10) {
+            self.sim.saw(Seen::OriginTwice);
+            let answer = answer.clone();
+            self.tell(Event::Attempted { sequence, answer });
+        }
+        self.tell(Event::Attempted { sequence, answer });
+    }
+
+    fn sending(&self, message: &Arc<Message>, attempt: u32, watch: &mut Watch) {
+        let (sim, expected) = (&self.sim, &self.sim.setup.relays[self.index]);
+        let sequence = message.sequence;
+        sim.ensure(self.now() >= watch.open_until, || {
+            "sent while the breaker is open".into()
+        });
+        sim.ensure(attempt <= expected.schedule.max_attempts(), || {
+            format!("attempt {attempt} of {sequence}")
+        });
+        sim.ensure(!watch.under_way.values().any(|key| *key == message.key), || {
+            format!("two messages of {} at a time", message.key)
+        });
+        let earlier = watch.under_way.insert(sequence, message.key.clone());
+        sim.ensure(
+            earlier.is_none() && watch.under_way.len() <= expected.concurrency as usize,
+            || format!("{} deliveries are under way", watch.under_way.len()),
+        );
+        let mut model = sim.model.borrow_mut();
+        sim.check(model.sent(message));
+        sim.check(model.ledgers[self.index].begin(message));
+    }
+
+    fn noted(&self, note: &Note, watch: &mut Watch) {
+        let sim = &self.sim;
+        sim.note(|| format!("{}: {note:?}", TOPICS[self.index]));
+        match note {
+            Note::Breaker(Change::Opened { until }) => {
+                watch.open_until = *until;
+                sim.saw(Seen::BreakerOpened);
+            }
+            Note::Breaker(Change::Closed) => {
+                watch.open_until = 0;
+                sim.saw(Seen::BreakerClosed);
+            }
+            Note::Dead {
+                sequence, attempts, ..
+            } => {
+                sim.saw(Seen::DeadLetters);
+                let most = sim.setup.relays[self.index].schedule.max_attempts();
+                let ledger = &mut sim.model.borrow_mut().ledgers[self.index];
+                ledger.dead.insert(*sequence);
+                let failed = ledger.failures.get(sequence).copied().unwrap_or(0);
+                sim.ensure(*attempts == most && failed >= most, || {
+                    format!("message {sequence} was given up after {attempts} attempts ({failed} failed), not {most}")
+                });
+            }
+            Note::Paused => sim.saw(Seen::Paused),
+            Note::Skipped { .. } | Note::Lost { .. } => {
+                sim.violated(|| format!("nothing is removed here: {note:?}"))
+            }
+        }
+    }
+}

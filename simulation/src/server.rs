@@ -1,0 +1,158 @@
+//! The gateway's process: recovery, the writer, the relays, and requests that pass the limiter and reach their rule. All
+//! of it ends in a crash, and none of it but the disk is left.
+
+use std::rc::Rc;
+
+use tollgate_core::commit::StoreError;
+use tollgate_core::http::{Request, Response};
+use tollgate_core::limiter::{self, Verdict};
+use tollgate_core::ports::World;
+use tollgate_core::problem::Problem;
+use tollgate_core::router::Component;
+use tollgate_core::{campaigns, forward, keys, links};
+
+use crate::buckets::SimBuckets;
+use crate::bug::Bug;
+use crate::coverage::Seen;
+use crate::engine::Engine;
+use crate::executor::Home;
+use crate::relay;
+use crate::world::{ADMIN, Sim, TOPICS};
+
+/// The path of the request that installs the admin key, which the real process does when it starts.
+pub const INSTALL: &str = "/install";
+
+/// See the module.
+pub struct Server {
+    pub sim: Rc<Sim>,
+    pub engine: Engine,
+    buckets: SimBuckets,
+}
+
+impl Server {
+    pub async fn answer(&self, request: &Request) -> Response {
+        let (sim, fresh) = (&self.sim, || self.sim.fresh());
+        let world = World {
+            store: &self.engine,
+            config: &sim.setup.config,
+            now: sim.wall_ms(),
+            fresh: &fresh,
+        };
+        if request.path == INSTALL {
+            return match keys::install_admin(&self.engine, ADMIN, world.now).await {
+                Ok(()) => Response::empty(204),
+                Err(_) => Problem::from(StoreError::Unavailable("not installed".into())).into_response(),
+            };
+        }
+        match limiter::check(&world, &sim.setup.policies, &self.buckets, request).await {
+            Verdict::Answer(response) => return response,
+            Verdict::Admit(_) => {}
+        }
+        match sim.setup.router.component(&request.path) {
+            Component::Shortener => links::handle(&world, request).await,
+            Component::Coupon => campaigns::handle(&world, request).await,
+            Component::Forward => forward::handle(&world, request).await,
+            Component::Admin => Problem::not_found().into_response(),
+        }
+    }
+}
+
+/// Reads the disk and goes on from there; `false` if the disk failed again.
+pub fn start(sim: &Rc<Sim>) -> bool {
+    let mut disk = sim.disk.borrow_mut();
+    if !sim.has(Bug::TrustPageCache) {
+        disk.rewrite();
+        if disk.is_dirty() && sim.fault(100) {
+            disk.fail_to_sync(&mut || sim.bits() as u8);
+            sim.saw(Seen::FailedRecoveries);
+            return false;
+        }
+        disk.sync();
+    }
+    let state = disk.read();
+    drop(disk);
+    let recovered = sim.model.borrow_mut().recovered(&state, sim.executor.now());
+    sim.note(|| format!("recovered revision {}: {recovered:?}", state.revision));
+    match recovered {
+        Ok(recovered) => {
+            sim.saw_times(Seen::KeptWrites, recovered.kept);
+            sim.saw_times(Seen::ClicksLost, recovered.clicks_lost);
+        }
+        Err(what) => sim.violated(|| what),
+    }
+    let server = Rc::new(Server {
+        sim: Rc::clone(sim),
+        engine: Engine::new(Rc::clone(sim), state),
+        buckets: SimBuckets::new(Rc::clone(sim)),
+    });
+    let writer = Rc::clone(&server);
+    sim.executor
+        .spawn(Home::Process, async move { write(writer).await });
+    for index in 0..TOPICS.len() {
+        sim.executor
+            .spawn(Home::Process, relay::run(Rc::clone(&server), index));
+    }
+    *sim.server.borrow_mut() = Some(server);
+    true
+}
+
+/// Writes until a sync fails; then somebody restarts the process.
+async fn write(server: Rc<Server>) {
+    server.engine.write().await;
+    let sim = Rc::clone(&server.sim);
+    let failed = Rc::downgrade(&server);
+    drop(server);
+    let operator = Rc::clone(&sim);
+    sim.executor.spawn(Home::World, async move {
+        operator.executor.sleep(operator.between(1_000, 150_000)).await;
+        if failed.upgrade().is_some_and(|server| server.engine.is_poisoned()) {
+            let power = operator.one_of(400);
+            crash(&operator, power);
+        }
+    });
+}
+
+/// The process ends where it stands; with `power`, the machine does.
+pub fn crash(sim: &Rc<Sim>, power: bool) {
+    sim.note(|| {
+        if power {
+            "the power fails".into()
+        } else {
+            "the process is killed".into()
+        }
+    });
+    sim.server.borrow_mut().take();
+    sim.executor.kill(Home::Process);
+    if sim.disk.borrow().is_dirty() {
+        sim.saw(Seen::CrashesDuringSync);
+    }
+    sim.saw(Seen::Crashes);
+    if power {
+        lose_power(sim);
+    }
+    let operator = Rc::clone(sim);
+    sim.executor.spawn(Home::World, async move {
+        loop {
+            operator.executor.sleep(operator.between(500, 60_000)).await;
+            if operator.fault(60) {
+                lose_power(&operator);
+            }
+            if start(&operator) {
+                return;
+            }
+        }
+    });
+}
+
+fn lose_power(sim: &Rc<Sim>) {
+    sim.saw(Seen::PowerLosses);
+    let accept_torn = sim.has(Bug::AcceptTornGroup);
+    let damage = sim
+        .disk
+        .borrow_mut()
+        .lose_power(accept_torn, &mut || sim.bits() as u8);
+    sim.note(|| format!("{damage:?}"));
+    sim.saw_times(Seen::LostWrites, damage.lost);
+    sim.saw_times(Seen::TornWrites, damage.torn);
+    sim.saw_times(Seen::ReorderedWrites, damage.reordered);
+}

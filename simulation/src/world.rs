@@ -1,0 +1,259 @@
+//! What the tasks of one run share: the seed's random numbers, the clocks, the weather (which faults are on), and what
+//! was found.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+
+use tollgate_core::breaker;
+use tollgate_core::config::Config;
+use tollgate_core::limiter::Policies;
+use tollgate_core::memory::START;
+use tollgate_core::relay::Settings;
+use tollgate_core::router::Router;
+
+use crate::bug::Bug;
+use crate::coverage::{Coverage, Seen};
+use crate::disk::Disk;
+use crate::executor::Executor;
+use crate::model::Model;
+use crate::origin::Mode;
+use crate::server::Server;
+
+/// The admin key that every seed installs.
+pub const ADMIN: &str = "an-admin-key-for-simulation";
+/// The topics that the origin is sent.
+pub const TOPICS: [&str; 2] = ["coupon", "orders"];
+/// The name of each topic's subscription.
+pub const SUBSCRIPTION: &str = "shop";
+
+/// The same in every seed; made once per thread.
+pub struct Setup {
+    pub config: Config,
+    pub policies: Policies,
+    pub router: Router,
+    pub relays: [Settings; 2],
+}
+
+const CONFIG: &str = r#"
+[[limits]]
+name = "client"
+capacity = 12
+refill = 30
+
+[[limits]]
+name = "everybody"
+per = ["all"]
+capacity = 60
+refill = 150
+
+[[limits]]
+name = "claims"
+path = "/api/campaigns/..."
+methods = ["POST"]
+cost = 3
+capacity = 18
+refill = 40
+
+[[limits]]
+name = "watched"
+capacity = 4
+refill = 5
+interval = "3s"
+shadow = true
+
+[[forward]]
+path = "/signup"
+topic = "orders"
+
+[[topics.coupon.subscriptions]]
+name = "shop"
+url = "http://origin.example/coupon"
+rate_per_second = 400
+concurrency = 3
+retry = { initial = "50ms", factor = 2.0, cap = "400ms", max_attempts = 4 }
+
+[[topics.orders.subscriptions]]
+name = "shop"
+url = "http://origin.example/orders"
+rate_per_second = 150
+concurrency = 4
+retry = { schedule = ["40ms", "200ms"] }
+"#;
+
+impl Setup {
+    pub fn new() -> Rc<Self> {
+        let config = Config::parse(CONFIG, "simulation").expect("the text above is valid");
+        let relays = TOPICS.map(|topic| {
+            let subscription = &config.topics[topic].subscriptions[0];
+            Settings {
+                breaker: breaker::Settings {
+                    consecutive_failures: 6,
+                    open_initial_ms: 100,
+                    open_cap_ms: 1_000,
+                    ..breaker::Settings::default()
+                },
+                ..Settings::from_config(topic, subscription)
+            }
+        });
+        Rc::new(Self {
+            policies: Policies::compile(&config).expect("the limits above are valid"),
+            router: Router::new(&config),
+            relays,
+            config,
+        })
+    }
+}
+
+/// Which faults are on. Times are microseconds since the beginning.
+#[derive(Default)]
+pub struct Weather {
+    /// The wall clock, milliseconds ahead of true time.
+    pub wall_ms: Cell<i64>,
+    /// The limiter's clock, nanoseconds ahead of true time.
+    pub bucket_ns: Cell<i64>,
+    pub slow_until: Cell<u64>,
+    pub full_until: Cell<u64>,
+    pub network_until: Cell<u64>,
+    pub reads_until: Cell<u64>,
+    pub sync_fails: Cell<bool>,
+    pub origins: [Cell<(Mode, u64)>; 2],
+}
+
+/// See the module.
+pub struct Sim {
+    pub executor: Executor,
+    pub setup: Rc<Setup>,
+    pub bug: Option<Bug>,
+    pub model: RefCell<Model>,
+    pub disk: RefCell<Disk>,
+    pub server: RefCell<Option<Rc<Server>>>,
+    pub weather: Weather,
+    /// No more faults.
+    pub calm: Cell<bool>,
+    pub done: Cell<bool>,
+    pub coverage: RefCell<Coverage>,
+    random: RefCell<fastrand::Rng>,
+    violation: RefCell<Option<String>>,
+    trace: Option<RefCell<Vec<String>>>,
+}
+
+impl Sim {
+    pub fn new(seed: u64, setup: Rc<Setup>, bug: Option<Bug>, trace: bool) -> Rc<Self> {
+        Rc::new(Self {
+            executor: Executor::new(),
+            setup,
+            bug,
+            model: RefCell::default(),
+            disk: RefCell::default(),
+            server: RefCell::default(),
+            weather: Weather::default(),
+            calm: Cell::new(false),
+            done: Cell::new(false),
+            coverage: RefCell::default(),
+            random: RefCell::new(fastrand::Rng::with_seed(seed)),
+            violation: RefCell::default(),
+            trace: trace.then(RefCell::default),
+        })
+    }
+
+    pub fn has(&self, bug: Bug) -> bool {
+        self.bug == Some(bug)
+    }
+
+    /// A number below `bound`, which is at least 1.
+    pub fn below(&self, bound: u64) -> u64 {
+        self.random.borrow_mut().u64(0..bound.max(1))
+    }
+
+    pub fn pick(&self, bound: usize) -> usize {
+        self.random.borrow_mut().usize(0..bound.max(1))
+    }
+
+    pub fn between(&self, least: u64, most: u64) -> u64 {
+        least + self.below(most - least + 1)
+    }
+
+    pub fn bits(&self) -> u64 {
+        self.random.borrow_mut().u64(..)
+    }
+
+    /// With a probability of `n` in a thousand; also when all is calm.
+    pub fn one_of(&self, n: u64) -> bool {
+        self.below(1_000) < n
+    }
+
+    /// The same for a fault: never when all is calm.
+    pub fn fault(&self, n: u64) -> bool {
+        !self.calm.get() && self.one_of(n)
+    }
+
+    /// Whether a period of faults is on.
+    pub fn is_on(&self, until: &Cell<u64>) -> bool {
+        !self.calm.get() && self.executor.now() < until.get()
+    }
+
+    pub fn fresh(&self) -> [u8; 16] {
+        (u128::from(self.bits()) << 64 | u128::from(self.bits())).to_be_bytes()
+    }
+
+    /// The machine's wall clock: Unix milliseconds, and it may step back.
+    pub fn wall_ms(&self) -> u64 {
+        (START + self.executor.now() / 1_000).saturating_add_signed(self.weather.wall_ms.get())
+    }
+
+    /// The limiter's clock: nanoseconds, and it may step back.
+    pub fn bucket_ns(&self) -> u64 {
+        (START * 1_000_000 + self.executor.now() * 1_000).saturating_add_signed(self.weather.bucket_ns.get())
+    }
+
+    pub fn saw(&self, seen: Seen) {
+        self.saw_times(seen, 1);
+    }
+
+    pub fn saw_times(&self, seen: Seen, count: u64) {
+        self.coverage.borrow_mut().add(seen, count);
+    }
+
+    pub fn note(&self, event: impl FnOnce() -> String) {
+        if let Some(trace) = &self.trace {
+            let now = self.executor.now();
+            let line = format!("{:>6}.{:03} ms  {}", now / 1_000, now % 1_000, event());
+            trace.borrow_mut().push(line);
+        }
+    }
+
+    /// An invariant is broken. The first one ends the run.
+    pub fn violated(&self, what: impl FnOnce() -> String) {
+        let mut violation = self.violation.borrow_mut();
+        if violation.is_none() {
+            let what = what();
+            self.note(|| format!("VIOLATION: {what}"));
+            *violation = Some(what);
+        }
+    }
+
+    pub fn ensure(&self, holds: bool, what: impl FnOnce() -> String) {
+        if !holds {
+            self.violated(what);
+        }
+    }
+
+    /// Reports what the model found.
+    pub fn check(&self, result: Result<(), String>) {
+        if let Err(what) = result {
+            self.violated(|| what);
+        }
+    }
+
+    pub fn is_violated(&self) -> bool {
+        self.violation.borrow().is_some()
+    }
+
+    pub fn take_violation(&self) -> Option<String> {
+        self.violation.borrow_mut().take()
+    }
+
+    pub fn take_trace(&self) -> Vec<String> {
+        self.trace.as_ref().map(RefCell::take).unwrap_or_default()
+    }
+}
