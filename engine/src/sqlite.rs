@@ -34,7 +34,7 @@ use stats::Counts;
 use sweep::Keeping;
 use tails::Tails;
 
-pub use options::{Clock, Faults, OpenError, Options};
+pub use options::{Clock, OpenError, Options};
 pub use schema::{APPLICATION_ID, SCHEMA, SCHEMA_VERSION};
 pub use stats::Stats;
 pub use sweep::Retention;
@@ -63,7 +63,7 @@ struct Shared {
     time: Time,
     counts: Counts,
     keeping: Mutex<Keeping>,
-    faults: Arc<Faults>,
+    checkpoint_pages: i64,
     poison: OnceLock<String>,
 }
 
@@ -128,7 +128,7 @@ impl SqliteStore {
         let path = options.path.clone();
         let lock = schema::lock(&path)?;
         let connection = schema::open_writer(&options)?;
-        let readers = Readers::open(&path, options.readers)?;
+        let readers = Readers::open(&options)?;
         let shared = Arc::new(Shared {
             path: path.clone(),
             queue: Queue::new(options.queue_commits, options.queue_bytes, options.group_commits),
@@ -140,7 +140,7 @@ impl SqliteStore {
             },
             counts: Counts::default(),
             keeping: Mutex::default(),
-            faults: options.faults,
+            checkpoint_pages: options.checkpoint_pages.max(1).into(),
             poison: OnceLock::new(),
         });
         let writer = writer::Writer::new(Arc::clone(&shared), connection);

@@ -65,7 +65,7 @@ pub fn open_writer(options: &Options) -> Result<Connection, OpenError> {
     let flags =
         OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let sqlite = |source| OpenError::from_sqlite(path, source);
-    let connection = Connection::open_with_flags(path, flags).map_err(sqlite)?;
+    let connection = connect(options, flags).map_err(sqlite)?;
     if connection.is_readonly(rusqlite::MAIN_DB).map_err(sqlite)? {
         return Err(OpenError::ReadOnly(path.to_owned()));
     }
@@ -75,10 +75,10 @@ pub fn open_writer(options: &Options) -> Result<Connection, OpenError> {
 }
 
 /// A connection that only reads.
-pub fn open_reader(path: &Path) -> Result<Connection, OpenError> {
-    let sqlite = |source| OpenError::from_sqlite(path, source);
+pub fn open_reader(options: &Options) -> Result<Connection, OpenError> {
+    let sqlite = |source| OpenError::from_sqlite(&options.path, source);
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let connection = Connection::open_with_flags(path, flags).map_err(sqlite)?;
+    let connection = connect(options, flags).map_err(sqlite)?;
     let prepare = || {
         no_checkpoint_on_close(&connection)?;
         connection.busy_timeout(BUSY_TIMEOUT)?;
@@ -89,6 +89,13 @@ pub fn open_reader(path: &Path) -> Result<Connection, OpenError> {
     };
     prepare().map_err(sqlite)?;
     Ok(connection)
+}
+
+fn connect(options: &Options, flags: OpenFlags) -> rusqlite::Result<Connection> {
+    match &options.vfs {
+        Some(vfs) => Connection::open_with_flags_and_vfs(&options.path, flags, vfs.as_str()),
+        None => Connection::open_with_flags(&options.path, flags),
+    }
 }
 
 /// Refuses databases of other programs and of newer versions before anything is written.
@@ -138,6 +145,22 @@ fn no_checkpoint_on_close(connection: &Connection) -> rusqlite::Result<()> {
         .map(|_| ())
 }
 
+/// Copies the log into the database and begins it anew. After an fsync has failed, the system may show pages of the log
+/// that the disk does not hold, and no later fsync of the log writes them: commits acknowledged behind them would end
+/// with the first power cut. Copied, they are written once more.
+fn empty_log(connection: &Connection) -> rusqlite::Result<()> {
+    connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| {
+        let busy: i64 = row.get(0)?;
+        match busy {
+            0 => Ok(()),
+            _ => Err(rusqlite::Error::SqliteFailure(
+                rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_BUSY),
+                Some("another program has it open".into()),
+            )),
+        }
+    })
+}
+
 fn prepare(connection: &Connection, options: &Options) -> rusqlite::Result<()> {
     no_checkpoint_on_close(connection)?;
     connection.busy_timeout(BUSY_TIMEOUT)?;
@@ -149,6 +172,7 @@ fn prepare(connection: &Connection, options: &Options) -> rusqlite::Result<()> {
     connection.pragma_update(None, "wal_autocheckpoint", 0)?;
     connection.pragma_update(None, "journal_size_limit", WAL_KEPT_BYTES)?;
     connection.pragma_update(None, "cache_size", -WRITER_CACHE_KIB)?;
+    empty_log(connection)?;
     connection.execute_batch(&format!("BEGIN IMMEDIATE; {SCHEMA} COMMIT;"))?;
     let pragma = |name| connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
     if pragma("application_id")? != APPLICATION_ID || pragma("user_version")? != SCHEMA_VERSION {
