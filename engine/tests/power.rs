@@ -10,14 +10,13 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use futures::future::join_all;
-use support::{STOCK, check_claims, claim, get, run, set, stock};
-use tempfile::TempDir;
+use support::{STOCK, check_claims, claim, get, run, scratch, set, stock};
 use tollgate_core::commit::{Commit, Idempotence, Mutation, Outcome, Part, StoreError, literal};
 use tollgate_engine::{Options, SqliteStore};
 use tollgate_vfs::{Disk, Fault, Loss};
 
 /// Histories of one run; `TOLLGATE_POWER_SEEDS` sets another number.
-const SEEDS: u64 = 400;
+const SEEDS: u64 = 200;
 /// Power cuts of one history, each during the recovery from, or the work after, the one before.
 const LIVES: usize = 3;
 /// Who writes at once.
@@ -84,8 +83,12 @@ async fn write(store: &SqliteStore, life: usize, writer: usize, sizes: Vec<usize
     let first = before.map_or(1, |round| round + 2);
     for (round, bytes) in sizes.into_iter().enumerate() {
         let user = format!("{life}-{writer}-{round}");
-        let Ok(outcome) = store.commit(once(&user)).await else { return };
-        let Outcome::Committed(committed) = outcome else { panic!("{user}: {outcome:?}") };
+        let Ok(outcome) = store.commit(once(&user)).await else {
+            return;
+        };
+        let Outcome::Committed(committed) = outcome else {
+            panic!("{user}: {outcome:?}")
+        };
         journal.lock().unwrap().claims.insert(user, committed.sums[1]);
         let round = first + round;
         if store.commit(pair(writer, round, bytes)).await.is_err() {
@@ -97,7 +100,9 @@ async fn write(store: &SqliteStore, life: usize, writer: usize, sizes: Vec<usize
 
 /// Everybody writes until the power goes, or all is written.
 fn live(options: Options, life: usize, random: &mut fastrand::Rng, journal: &Mutex<Journal>) {
-    let Ok(store) = SqliteStore::open(options) else { return };
+    let Ok(store) = SqliteStore::open(options) else {
+        return;
+    };
     let stocked = journal.lock().unwrap().stocked;
     if !stocked {
         if get(&store, "remaining").is_none() && run(store.commit(stock(STOCK as u64))).is_err() {
@@ -135,13 +140,20 @@ fn check(directory: &Path, journal: &Journal) {
     }
     let kept = check_claims(&store);
     for (user, sequence) in &journal.claims {
-        assert!(kept.contains(&format!("claim/{user}")), "lost: the claim of {user}");
+        assert!(
+            kept.contains(&format!("claim/{user}")),
+            "lost: the claim of {user}"
+        );
         let entry = get(&store, &format!("claim/{user}")).unwrap();
         assert_eq!(entry.value, sequence.to_string().into_bytes(), "{user}");
     }
     if let Some((user, sequence)) = journal.claims.last_key_value() {
         let again = run(store.commit(once(user))).unwrap();
-        assert_eq!(again, Outcome::Replayed(sequence.to_string().into_bytes()), "{user}");
+        assert_eq!(
+            again,
+            Outcome::Replayed(sequence.to_string().into_bytes()),
+            "{user}"
+        );
     }
     for writer in 0..WRITERS {
         let half = |half: &str| get(&store, &format!("pair/{writer}/{half}")).map(|entry| entry.value);
@@ -153,7 +165,10 @@ fn check(directory: &Path, journal: &Journal) {
                 let text = String::from_utf8(value).unwrap();
                 let round: usize = text.split(' ').next().unwrap().parse().unwrap();
                 let next = acknowledged + 1..=acknowledged + 2;
-                assert!(round == acknowledged || next.contains(&round), "{round}, not {acknowledged}");
+                assert!(
+                    round == acknowledged || next.contains(&round),
+                    "{round}, not {acknowledged}"
+                );
             }
             None => assert!(
                 acknowledged == 0 || (acknowledged..=acknowledged + 2).any(|round| round % 5 == 4),
@@ -167,18 +182,23 @@ fn check(directory: &Path, journal: &Journal) {
 fn history(seed: u64, lying: bool) {
     let mut random = fastrand::Rng::with_seed(seed);
     let journal = Mutex::new(Journal::default());
-    let mut directory = TempDir::new().unwrap();
+    let mut directory = scratch();
     for life in 0..LIVES {
         let disk = Disk::new(seed ^ (life as u64) << 40);
         disk.set_lying(lying);
         let longest = random.choice([20, 200, 2_000]).unwrap_or(200);
         disk.cut_power_at(random.u64(1..=longest));
-        live(options(directory.path(), &disk, &mut random), life, &mut random, &journal);
+        live(
+            options(directory.path(), &disk, &mut random),
+            life,
+            &mut random,
+            &journal,
+        );
         let loss = random.choice([Loss::All, Loss::None, Loss::Tail, Loss::Sectors, Loss::Sectors]);
-        let left = TempDir::new().unwrap();
+        let left = scratch();
         disk.image(left.path(), loss.unwrap_or(Loss::All)).unwrap();
         // A look changes the files: it is taken at a copy.
-        let looked_at = TempDir::new().unwrap();
+        let looked_at = scratch();
         for file in std::fs::read_dir(left.path()).unwrap() {
             let file = file.unwrap();
             std::fs::copy(file.path(), looked_at.path().join(file.file_name())).unwrap();
@@ -222,7 +242,7 @@ fn begin(directory: &Path, disk: &Disk) -> Arc<SqliteStore> {
 #[test]
 fn after_a_failed_sync_nothing_is_acknowledged_until_a_restart_which_keeps_all_that_was() {
     for seed in 0..60 {
-        let directory = TempDir::new().unwrap();
+        let directory = scratch();
         let disk = Disk::new(seed);
         let store = begin(directory.path(), &disk);
         run(store.commit(stock(STOCK as u64))).unwrap();
@@ -238,9 +258,15 @@ fn after_a_failed_sync_nothing_is_acknowledged_until_a_restart_which_keeps_all_t
         };
         // Unknown if it was the commit's own sync, unavailable if a checkpoint's had failed before it.
         assert!(!matches!(refused, StoreError::Invalid(_)), "{refused}");
-        assert!(matches!(run(store.commit(set("late", 1))), Err(StoreError::Unavailable(_))));
+        assert!(matches!(
+            run(store.commit(set("late", 1))),
+            Err(StoreError::Unavailable(_))
+        ));
         let health = store.health().unwrap_err();
-        assert!(health.contains("disk I/O error") && health.contains("restart"), "{health}");
+        assert!(
+            health.contains("disk I/O error") && health.contains("restart"),
+            "{health}"
+        );
         // What may not be on the disk is not shown from memory; reads go on.
         assert!(get(&store, "claim/before-0").is_some() || acknowledged.is_empty());
         drop(store);
@@ -253,13 +279,15 @@ fn after_a_failed_sync_nothing_is_acknowledged_until_a_restart_which_keeps_all_t
             run(store.commit(claim(&user))).unwrap();
             acknowledged.push(user);
         }
-        let left = TempDir::new().unwrap();
+        let left = scratch();
         disk.image(left.path(), Loss::All).unwrap();
         drop(store);
         let disk = Disk::new(0);
         let store = begin(left.path(), &disk);
         let kept = check_claims(&store);
-        let lost = acknowledged.iter().find(|user| !kept.contains(&format!("claim/{user}")));
+        let lost = acknowledged
+            .iter()
+            .find(|user| !kept.contains(&format!("claim/{user}")));
         assert_eq!(lost, None, "seed {seed}");
     }
 }
@@ -267,7 +295,7 @@ fn after_a_failed_sync_nothing_is_acknowledged_until_a_restart_which_keeps_all_t
 #[test]
 fn a_failed_write_stops_the_store_and_loses_nothing() {
     for seed in 0..40 {
-        let directory = TempDir::new().unwrap();
+        let directory = scratch();
         let disk = Disk::new(seed);
         let store = begin(directory.path(), &disk);
         run(store.commit(stock(STOCK as u64))).unwrap();
@@ -277,21 +305,27 @@ fn a_failed_write_stops_the_store_and_loses_nothing() {
             acknowledged += 1;
             assert!(acknowledged < 1_000, "no write failed");
         }
-        assert!(matches!(run(store.commit(set("late", 1))), Err(StoreError::Unavailable(_))));
+        assert!(matches!(
+            run(store.commit(set("late", 1))),
+            Err(StoreError::Unavailable(_))
+        ));
         let health = store.health().unwrap_err();
         assert!(health.contains("disk I/O error"), "{health}");
         drop(store);
-        let left = TempDir::new().unwrap();
+        let left = scratch();
         disk.image(left.path(), Loss::Sectors).unwrap();
         let kept = check_claims(&begin(left.path(), &Disk::new(0)));
-        assert!((0..acknowledged).all(|user| kept.contains(&format!("claim/{user}"))), "seed {seed}");
+        assert!(
+            (0..acknowledged).all(|user| kept.contains(&format!("claim/{user}"))),
+            "seed {seed}"
+        );
     }
 }
 
 #[test]
 fn a_full_disk_refuses_commits_whole_until_there_is_room_again() {
     for seed in 0..40 {
-        let directory = TempDir::new().unwrap();
+        let directory = scratch();
         let disk = Disk::new(seed);
         let store = begin(directory.path(), &disk);
         run(store.commit(stock(STOCK as u64))).unwrap();
@@ -315,7 +349,11 @@ fn a_full_disk_refuses_commits_whole_until_there_is_room_again() {
                     }
                     Err(error) => {
                         assert!(matches!(error, StoreError::Unavailable(_)), "{error}");
-                        assert_eq!(get(&store, &format!("claim/{acknowledged}")), None, "nothing was done");
+                        assert_eq!(
+                            get(&store, &format!("claim/{acknowledged}")),
+                            None,
+                            "nothing was done"
+                        );
                         refused += 1;
                     }
                 }
@@ -328,8 +366,12 @@ fn a_full_disk_refuses_commits_whole_until_there_is_room_again() {
         }
         assert_eq!(check_claims(&store).len(), acknowledged);
         drop(store);
-        let left = TempDir::new().unwrap();
+        let left = scratch();
         disk.image(left.path(), Loss::All).unwrap();
-        assert_eq!(check_claims(&begin(left.path(), &Disk::new(0))).len(), acknowledged, "seed {seed}");
+        assert_eq!(
+            check_claims(&begin(left.path(), &Disk::new(0))).len(),
+            acknowledged,
+            "seed {seed}"
+        );
     }
 }

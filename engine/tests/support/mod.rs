@@ -6,8 +6,19 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 
+use tempfile::TempDir;
 use tollgate_core::commit::{Append, Commit, Condition, Entry, Mutation, Part, literal};
 use tollgate_engine::{Options, SqliteStore};
+
+/// A directory of the test's own; in memory where the system has a place for that, since what is tested about disks is
+/// simulated.
+pub fn scratch() -> TempDir {
+    let memory = Path::new("/dev/shm");
+    match memory.is_dir() {
+        true => TempDir::new_in(memory).unwrap(),
+        false => TempDir::new().unwrap(),
+    }
+}
 
 /// What the tests begin with.
 pub const STOCK: usize = 1_000_000;
@@ -120,9 +131,11 @@ pub fn check_claims(store: &SqliteStore) -> BTreeSet<String> {
     let messages = claimed(store).into_iter();
     let messages: BTreeSet<String> = messages.map(|id| format!("claim/{id}")).collect();
     assert_eq!(messages, kept, "a claim exists if and only if its message does");
-    let number = |key: &str| get(store, key).map_or(0, |entry| {
-        String::from_utf8(entry.value).unwrap().parse::<usize>().unwrap()
-    });
+    let number = |key: &str| {
+        get(store, key).map_or(0, |entry| {
+            String::from_utf8(entry.value).unwrap().parse::<usize>().unwrap()
+        })
+    };
     assert_eq!(number("sequence"), kept.len(), "every claim counts");
     assert_eq!(number("remaining"), STOCK - kept.len(), "every claim took a unit");
     kept

@@ -5,7 +5,8 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use rusqlite::ffi::{
-    SQLITE_FULL, SQLITE_IOERR_DELETE, SQLITE_IOERR_FSYNC, SQLITE_IOERR_TRUNCATE, SQLITE_IOERR_WRITE, SQLITE_OK,
+    SQLITE_FULL, SQLITE_IOERR_DELETE, SQLITE_IOERR_FSYNC, SQLITE_IOERR_TRUNCATE, SQLITE_IOERR_WRITE,
+    SQLITE_OK,
 };
 
 /// Bytes that are written whole or not at all.
@@ -147,7 +148,10 @@ impl State {
             return nothing(SQLITE_IOERR_WRITE);
         }
         let short = self.is_due(Fault::ShortWrite);
-        let grows = self.files.get(path).is_none_or(|file| at + bytes.len() > file.length);
+        let grows = self
+            .files
+            .get(path)
+            .is_none_or(|file| at + bytes.len() > file.length);
         if self.is_due(Fault::Full) || (self.full && grows) {
             return nothing(SQLITE_FULL);
         }
@@ -209,7 +213,9 @@ impl State {
     pub(crate) fn image(&mut self, loss: Loss) -> Vec<(PathBuf, Vec<u8>)> {
         let random = &mut self.random;
         let files = self.files.iter();
-        files.map(|(path, file)| (path.clone(), left(file, loss, random))).collect()
+        files
+            .map(|(path, file)| (path.clone(), left(file, loss, random)))
+            .collect()
     }
 
     fn is_due(&mut self, fault: Fault) -> bool {
@@ -236,7 +242,10 @@ fn left(file: &File, loss: Loss, random: &mut fastrand::Rng) -> Vec<u8> {
     let mut content = file.durable.clone();
     match loss {
         Loss::All => {}
-        Loss::None => file.pending.iter().for_each(|operation| operation.apply(&mut content)),
+        Loss::None => file
+            .pending
+            .iter()
+            .for_each(|operation| operation.apply(&mut content)),
         Loss::Tail => {
             let kept = random.usize(..=file.pending.len());
             let (kept, lost) = file.pending.split_at(kept);
@@ -251,7 +260,10 @@ fn left(file: &File, loss: Loss, random: &mut fastrand::Rng) -> Vec<u8> {
         }
         Loss::Sectors => {
             // A truncation is a change of the directory: what came before it is not mixed with what came after.
-            let truncated = file.pending.iter().rposition(|o| matches!(o, Operation::Truncate(_)));
+            let truncated = file
+                .pending
+                .iter()
+                .rposition(|o| matches!(o, Operation::Truncate(_)));
             let pending = match truncated {
                 Some(at) if random.bool() => {
                     let (before, after) = file.pending.split_at(at + 1);
@@ -284,7 +296,10 @@ fn scatter(content: &mut Vec<u8>, pending: &[Operation], random: &mut fastrand::
         true => random.usize(..=written),
         false => 0,
     };
-    let chosen: BTreeMap<usize, usize> = versions.into_iter().map(|(sector, n)| (sector, choose(n))).collect();
+    let chosen: BTreeMap<usize, usize> = versions
+        .into_iter()
+        .map(|(sector, n)| (sector, choose(n)))
+        .collect();
     let durable_length = content.len();
     let mut lengths = vec![durable_length];
     let mut shown = content.clone();
