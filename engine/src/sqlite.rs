@@ -126,8 +126,10 @@ impl SqliteStore {
     /// process at a time can hold it.
     pub fn open(options: Options) -> Result<Arc<Self>, OpenError> {
         let path = options.path.clone();
-        let lock = schema::lock(&path)?;
+        let mut lock = schema::lock(&path)?;
+        lock.check(&path)?;
         let connection = schema::open_writer(&options)?;
+        lock.remember()?;
         let readers = Readers::open(&options)?;
         let shared = Arc::new(Shared {
             path: path.clone(),

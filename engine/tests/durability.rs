@@ -233,6 +233,30 @@ fn a_second_process_is_kept_out() {
 }
 
 #[test]
+fn a_store_that_is_gone_or_damaged_is_not_begun_anew() {
+    let directory = TempDir::new().unwrap();
+    let file = directory.path().join("test.db");
+    let refused = || SqliteStore::open(Options::new(&file)).unwrap_err().to_string();
+    run(open(directory.path()).commit(set("a", 60_000))).unwrap();
+    let whole = std::fs::read(&file).unwrap();
+    for length in [0, 1, 100, 4_096, whole.len() / 2, whole.len() - 4_096] {
+        std::fs::write(&file, &whole[..length]).unwrap();
+        let told = refused();
+        assert!(
+            ["missing or empty", "damaged", "not a Tollgate"]
+                .iter()
+                .any(|words| told.contains(words)),
+            "{told}"
+        );
+        assert_eq!(std::fs::read(&file).unwrap(), whole[..length], "left alone");
+    }
+    std::fs::remove_file(&file).unwrap();
+    assert!(refused().contains("missing or empty"), "{}", refused());
+    std::fs::write(&file, &whole).unwrap();
+    assert!(get(&open(directory.path()), "a").is_some());
+}
+
+#[test]
 fn other_files_are_refused_and_left_alone() {
     let directory = TempDir::new().unwrap();
     let at = |name: &str| directory.path().join(name);

@@ -6,8 +6,9 @@
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
 
+use crate::sync::{Mutex, MutexGuard};
 use tollgate_core::commit::Entry;
 
 /// What a key holds: an entry (expired or not), or none.
@@ -120,6 +121,9 @@ fn weight(key: &str, found: &Found) -> usize {
 fn value_bytes(found: &Found) -> usize {
     found.as_ref().map_or(0, |entry| entry.value.len())
 }
+
+#[cfg(all(test, feature = "shuttle"))]
+mod models;
 
 #[cfg(test)]
 mod tests {

@@ -85,6 +85,20 @@ pub enum OpenError {
         /// Ours.
         known: i64,
     },
+    /// Another program has it locked.
+    #[error("{} is in use by another program; close it there, or configure another file", .0.display())]
+    Busy(PathBuf),
+    /// SQLite finds it broken.
+    #[error("{} is damaged ({reason}); restore it from a backup", .path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What SQLite says.
+        reason: String,
+    },
+    /// It is not there, or empty, but it was.
+    #[error("{} is missing or empty, but it held a store; restore it from a backup, or remove {}.lock to begin with an empty one", .0.display(), .0.display())]
+    Lost(PathBuf),
     /// It cannot be written.
     #[error("{} cannot be written; give this user write access to the file and its directory", .0.display())]
     ReadOnly(PathBuf),
@@ -118,6 +132,11 @@ impl OpenError {
             Some(ErrorCode::NotADatabase) => Self::NotOurs {
                 path,
                 reason: "no SQLite file".into(),
+            },
+            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Self::Busy(path),
+            Some(ErrorCode::DatabaseCorrupt) => Self::Damaged {
+                path,
+                reason: source.to_string(),
             },
             Some(ErrorCode::ReadOnly | ErrorCode::PermissionDenied | ErrorCode::CannotOpen) => {
                 Self::ReadOnly(path)

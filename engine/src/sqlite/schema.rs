@@ -1,6 +1,7 @@
 //! Opening connections: pragmas, the schema and its version, and the lock that keeps other processes out.
 
 use std::fs::{File, TryLockError};
+use std::io::{ErrorKind, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -25,17 +26,51 @@ const WAL_KEPT_BYTES: i64 = 128 << 20;
 const STATEMENTS: usize = 32;
 
 /// Held as long as the database is in use. The operating system releases it when the process ends, however it ends.
+/// The file is empty until there is a database.
 #[derive(Debug)]
-pub struct Lock(#[allow(dead_code, reason = "held, not used")] File);
+pub struct Lock {
+    file: File,
+    path: PathBuf,
+}
+
+/// What the lock file holds once there is a database.
+const PRESENT: &[u8] = b"There is a store beside this file.\n";
+
+impl Lock {
+    /// Refuses to begin anew where there was a database before: SQLite takes an empty file for a new one.
+    pub fn check(&self, database: &Path) -> Result<(), OpenError> {
+        let empty = std::fs::metadata(database).map_or(true, |file| file.len() == 0);
+        let had_one = self.file.metadata().is_ok_and(|file| file.len() > 0);
+        match empty && had_one {
+            true => Err(OpenError::Lost(database.to_owned())),
+            false => Ok(()),
+        }
+    }
+
+    /// There is a database now.
+    pub fn remember(&mut self) -> Result<(), OpenError> {
+        let mut remember = || match self.file.metadata()?.len() {
+            0 => self.file.write_all(PRESENT),
+            _ => Ok(()),
+        };
+        remember().map_err(|source| OpenError::Io {
+            path: self.path.clone(),
+            source,
+        })
+    }
+}
 
 /// Takes `<path>.lock`.
 pub fn lock(path: &Path) -> Result<Lock, OpenError> {
     let mut name = path.as_os_str().to_owned();
     name.push(".lock");
     let lock_path = PathBuf::from(name);
-    let io = |source| OpenError::Io {
-        path: lock_path.clone(),
-        source,
+    let io = |source: std::io::Error| match source.kind() {
+        ErrorKind::ReadOnlyFilesystem | ErrorKind::PermissionDenied => OpenError::ReadOnly(path.to_owned()),
+        _ => OpenError::Io {
+            path: lock_path.clone(),
+            source,
+        },
     };
     let file = File::options()
         .create(true)
@@ -44,7 +79,10 @@ pub fn lock(path: &Path) -> Result<Lock, OpenError> {
         .open(&lock_path)
         .map_err(io)?;
     match file.try_lock() {
-        Ok(()) => Ok(Lock(file)),
+        Ok(()) => Ok(Lock {
+            file,
+            path: lock_path,
+        }),
         Err(TryLockError::WouldBlock) => Err(OpenError::Locked(path.to_owned())),
         Err(TryLockError::Error(source)) => Err(io(source)),
     }
@@ -155,7 +193,7 @@ fn empty_log(connection: &Connection) -> rusqlite::Result<()> {
             0 => Ok(()),
             _ => Err(rusqlite::Error::SqliteFailure(
                 rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_BUSY),
-                Some("another program has it open".into()),
+                None,
             )),
         }
     })

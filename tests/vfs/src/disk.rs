@@ -329,3 +329,96 @@ fn scatter(content: &mut Vec<u8>, pending: &[Operation], random: &mut fastrand::
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LOSSES: [Loss; 4] = [Loss::All, Loss::None, Loss::Tail, Loss::Sectors];
+
+    fn path() -> PathBuf {
+        PathBuf::from("/nowhere/file")
+    }
+
+    fn disk(seed: u64) -> State {
+        let mut disk = State::new(seed);
+        disk.open(&path());
+        disk
+    }
+
+    fn left(disk: &mut State, loss: Loss) -> Vec<u8> {
+        disk.image(loss).remove(0).1
+    }
+
+    #[test]
+    fn what_was_synced_is_kept_and_what_was_not_may_be_lost() {
+        for loss in LOSSES {
+            let mut disk = disk(1);
+            disk.write(&path(), 0, &[1; 1_000]);
+            assert_eq!(disk.sync(&path()), SQLITE_OK);
+            assert_eq!(left(&mut disk, loss), [1; 1_000]);
+            disk.write(&path(), 500, &[2; 1_000]);
+            assert_eq!(left(&mut disk, loss)[..500], [1; 500], "{loss:?}");
+        }
+        let mut disk = disk(1);
+        disk.write(&path(), 0, &[1; 10]);
+        assert!(left(&mut disk, Loss::All).is_empty());
+        assert_eq!(left(&mut disk, Loss::None), [1; 10]);
+    }
+
+    #[test]
+    fn every_sector_holds_one_of_its_contents_and_all_mixtures_occur() {
+        let mut mixtures = std::collections::BTreeSet::new();
+        for seed in 0..500 {
+            let mut disk = disk(seed);
+            disk.write(&path(), 0, &[1; 3 * SECTOR]);
+            disk.sync(&path());
+            disk.write(&path(), 0, &[2; 2 * SECTOR]);
+            disk.write(&path(), SECTOR, &[3; 2 * SECTOR]);
+            let content = left(&mut disk, Loss::Sectors);
+            let sectors: Vec<u8> = content.chunks(SECTOR).map(|sector| sector[0]).collect();
+            assert!(
+                content
+                    .chunks(SECTOR)
+                    .all(|sector| sector.iter().all(|byte| *byte == sector[0]))
+            );
+            mixtures.insert(sectors);
+        }
+        // The first sector has two contents, the second three, the third two.
+        assert_eq!(mixtures.len(), 12, "{mixtures:?}");
+    }
+
+    #[test]
+    fn a_failed_sync_is_not_made_good_by_the_next() {
+        let lost = (0..50).filter(|seed| {
+            let mut disk = disk(*seed);
+            disk.write(&path(), 0, &[1; 2 * SECTOR]);
+            disk.fail(Fault::Sync, 1);
+            assert_eq!(disk.sync(&path()), SQLITE_IOERR_FSYNC);
+            assert_eq!(disk.sync(&path()), SQLITE_OK);
+            left(&mut disk, Loss::None) != [1; 2 * SECTOR]
+        });
+        assert!(lost.count() > 10);
+    }
+
+    #[test]
+    fn after_the_power_is_gone_nothing_works() {
+        let mut disk = disk(1);
+        disk.cut_power_at(2);
+        assert_eq!(disk.write(&path(), 0, &[1; 10]).result, SQLITE_OK);
+        assert_ne!(disk.sync(&path()), SQLITE_OK);
+        assert!(disk.is_cut());
+        assert_ne!(disk.write(&path(), 0, &[1; 10]).result, SQLITE_OK);
+        assert_ne!(disk.truncate(&path(), 0), SQLITE_OK);
+        assert_ne!(disk.delete(&path()), SQLITE_OK);
+    }
+
+    #[test]
+    fn a_full_disk_takes_what_needs_no_room() {
+        let mut disk = disk(1);
+        disk.write(&path(), 0, &[1; 10]);
+        disk.full = true;
+        assert_eq!(disk.write(&path(), 5, &[1; 10]).result, SQLITE_FULL);
+        assert_eq!(disk.write(&path(), 0, &[1; 10]).result, SQLITE_OK);
+    }
+}

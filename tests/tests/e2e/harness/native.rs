@@ -13,6 +13,10 @@ pub struct Serve {
     /// `TOLLGATE_ADMIN_KEY`; unset if `None`.
     pub admin_key: Option<String>,
     pub admin_key_file: Option<PathBuf>,
+    /// Where its data is; `<directory>/data` if `None`.
+    pub data: Option<PathBuf>,
+    /// More of the environment.
+    pub environment: Vec<(&'static str, PathBuf)>,
 }
 
 impl Serve {
@@ -22,6 +26,8 @@ impl Serve {
             listen: "127.0.0.1:0".into(),
             admin_key: Some(key.to_owned()),
             admin_key_file: None,
+            data: None,
+            environment: Vec::new(),
         }
     }
 
@@ -35,7 +41,7 @@ impl Serve {
 
     /// Starts the program on `<directory>/tollgate.toml` and `<directory>/data`.
     pub fn start(&self, directory: &Path) -> Program {
-        let data = directory.join("data");
+        let data = self.data.clone().unwrap_or_else(|| directory.join("data"));
         lend_compiled_code(&data);
         let mut command = Command::new(binary());
         command
@@ -53,6 +59,7 @@ impl Serve {
         if let Some(key) = &self.admin_key {
             command.env("TOLLGATE_ADMIN_KEY", key);
         }
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         if let Some(file) = &self.admin_key_file {
             command.arg("--admin-key-file").arg(file);
         }

@@ -108,9 +108,9 @@ impl Program {
         String::from_utf8_lossy(&all[all.len().saturating_sub(TAIL)..]).into_owned()
     }
 
-    /// Asks it to end: SIGTERM to the program itself.
-    pub fn terminate(&self) {
-        let _ = rustix::process::kill_process(self.group, Signal::TERM);
+    /// A signal to the program itself.
+    pub fn signal(&self, signal: Signal) {
+        let _ = rustix::process::kill_process(self.group, signal);
     }
 
     /// Ends it at once: SIGKILL to the whole group.
