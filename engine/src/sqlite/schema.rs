@@ -37,9 +37,10 @@ pub struct Lock {
 const PRESENT: &[u8] = b"There is a store beside this file.\n";
 
 impl Lock {
-    /// Refuses to begin anew where there was a database before: SQLite takes an empty file for a new one.
+    /// Refuses to begin anew where there was a database before: SQLite takes an empty file for a new one, and a file of
+    /// one byte for an empty one.
     pub fn check(&self, database: &Path) -> Result<(), OpenError> {
-        let empty = std::fs::metadata(database).map_or(true, |file| file.len() == 0);
+        let empty = std::fs::metadata(database).map_or(true, |file| file.len() <= 1);
         let had_one = self.file.metadata().is_ok_and(|file| file.len() > 0);
         match empty && had_one {
             true => Err(OpenError::Lost(database.to_owned())),

@@ -307,7 +307,7 @@ pub async fn databases_that_cannot_be_trusted_are_refused_and_left_alone(host: H
         (
             "cut in its header",
             Box::new(|| fs::write(&file, &whole[..60]).unwrap()),
-            "not a Tollgate database",
+            "damaged",
         ),
     ];
     for (what, damage, words) in &damage {

@@ -110,8 +110,14 @@ async fn claim_on_connections(address: String, client: usize, stopping: Arc<Atom
             // From here on, the gateway's system has all of it.
             let in_time = sent.is_ok() && !stopping.load(Ordering::SeqCst);
             match connection.answer(line).await {
-                Ok(answer) if answer.status == 201 => admitted += 1,
-                Ok(answer) => drop(answer.problem(503, "unavailable")),
+                Ok(answer) => {
+                    let last = answer.maybe_header("connection") == Some("close");
+                    answer.expect(201);
+                    admitted += 1;
+                    if last {
+                        break;
+                    }
+                }
                 Err(part) => {
                     assert!(
                         !in_time,

@@ -189,7 +189,7 @@ impl Gateway {
                 let mut program = self.serve.start(directory);
                 let base = program.line(native::address, START).await;
                 if let Some(mut compiled) = first {
-                    native::keep_compiled_code(&directory.join("data"));
+                    native::keep_compiled_code(&self.serve.data(directory));
                     *compiled = base.is_ok();
                 }
                 (program, base)

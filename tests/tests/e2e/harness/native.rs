@@ -39,9 +39,14 @@ impl Serve {
         }
     }
 
+    /// Where its data is, if it is started in `directory`.
+    pub fn data(&self, directory: &Path) -> PathBuf {
+        self.data.clone().unwrap_or_else(|| directory.join("data"))
+    }
+
     /// Starts the program on `<directory>/tollgate.toml` and `<directory>/data`.
     pub fn start(&self, directory: &Path) -> Program {
-        let data = self.data.clone().unwrap_or_else(|| directory.join("data"));
+        let data = self.data(directory);
         lend_compiled_code(&data);
         let mut command = Command::new(binary());
         command
