@@ -230,8 +230,7 @@ impl SqliteStore {
             let asked: Vec<&String> = missed.iter().map(|(index, _)| &keys[*index]).collect();
             let read = self.read_entries(&asked).await?;
             for ((index, generation), found) in missed.into_iter().zip(read) {
-                self.shared.cache.fill(&keys[index], found.clone(), generation);
-                entries[index] = found;
+                entries[index] = self.shared.cache.fill(&keys[index], found, generation);
             }
         }
         let now = self.shared.time.now();

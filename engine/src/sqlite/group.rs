@@ -184,6 +184,13 @@ impl<'a> Group<'a> {
         Ok(())
     }
 
+    /// Before COMMIT: from here on the database may show what the cache does not yet.
+    pub fn announce(&self) {
+        for (key, _) in self.entries.iter().filter(|(_, slot)| slot.dirty) {
+            self.cache.announce(key);
+        }
+    }
+
     /// Shows what is now durable to all readers, and wakes those who wait for it.
     pub fn publish(self, tails: &Tails) {
         for (key, slot) in self.entries {

@@ -155,7 +155,13 @@ impl Writer {
             self.or_undo(written)?;
             self.shared.counts.groups.add(1);
         }
-        self.commit()?;
+        group.announce();
+        if let Err(failure) = self.commit() {
+            if !failure.unknown {
+                shared.cache.retract();
+            }
+            return Err(failure);
+        }
         self.revision = group.revision();
         group.publish(&shared.tails);
         Ok(outcomes)

@@ -44,6 +44,7 @@ fn a_reader_never_sees_less_than_was_acknowledged_nor_than_it_saw() {
             let acknowledged = Arc::clone(&acknowledged);
             thread::spawn(move || {
                 for version in 1..=COMMITS {
+                    cache.announce(KEY);
                     *database.lock().unwrap() = version;
                     cache.publish(KEY.into(), entry(version));
                     acknowledged.store(version, Ordering::SeqCst);
@@ -65,8 +66,7 @@ fn a_reader_never_sees_less_than_was_acknowledged_nor_than_it_saw() {
                         Ok(found) => version(found),
                         Err(generation) => {
                             let read = *database.lock().unwrap();
-                            cache.fill(KEY, entry(read), generation);
-                            read
+                            version(cache.fill(KEY, entry(read), generation))
                         }
                     };
                     assert!(seen >= least, "{seen} after {least}");
