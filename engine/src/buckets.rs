@@ -9,6 +9,8 @@
 //! the newcomer: a client that is being refused stays refused, unless the buckets around it are drained
 //! deeper than its own.
 
+#[cfg(all(test, feature = "shuttle"))]
+mod models;
 mod shard;
 #[cfg(test)]
 mod tests;
@@ -16,11 +18,11 @@ mod tests;
 use std::hash::{BuildHasher as _, RandomState};
 use std::time::Instant;
 
-use parking_lot::{Mutex, MutexGuard};
 use siphasher::sip128::SipHasher13;
 use tollgate_core::bucket::{Bucket, Level, MAX_BUCKETS, State, TakeError, take_all, take_one};
 use tollgate_core::ports::Buckets;
 
+use crate::sync::plain::{Mutex, MutexGuard};
 use shard::Shard;
 
 /// How many buckets are kept unless the caller says otherwise.

@@ -2,6 +2,7 @@
 
 pub mod buckets;
 pub mod sqlite;
+mod sync;
 
 pub use buckets::MemoryBuckets;
 pub use sqlite::{OpenError, Options, Retention, SqliteStore};

@@ -34,7 +34,7 @@ use stats::Counts;
 use sweep::Keeping;
 use tails::Tails;
 
-pub use options::{Clock, Faults, OpenError, Options};
+pub use options::{Clock, OpenError, Options};
 pub use schema::{APPLICATION_ID, SCHEMA, SCHEMA_VERSION};
 pub use stats::Stats;
 pub use sweep::Retention;
@@ -63,7 +63,7 @@ struct Shared {
     time: Time,
     counts: Counts,
     keeping: Mutex<Keeping>,
-    faults: Arc<Faults>,
+    checkpoint_pages: i64,
     poison: OnceLock<String>,
 }
 
@@ -126,9 +126,11 @@ impl SqliteStore {
     /// process at a time can hold it.
     pub fn open(options: Options) -> Result<Arc<Self>, OpenError> {
         let path = options.path.clone();
-        let lock = schema::lock(&path)?;
+        let mut lock = schema::lock(&path)?;
+        lock.check(&path)?;
         let connection = schema::open_writer(&options)?;
-        let readers = Readers::open(&path, options.readers)?;
+        lock.remember()?;
+        let readers = Readers::open(&options)?;
         let shared = Arc::new(Shared {
             path: path.clone(),
             queue: Queue::new(options.queue_commits, options.queue_bytes, options.group_commits),
@@ -140,7 +142,7 @@ impl SqliteStore {
             },
             counts: Counts::default(),
             keeping: Mutex::default(),
-            faults: options.faults,
+            checkpoint_pages: options.checkpoint_pages.max(1).into(),
             poison: OnceLock::new(),
         });
         let writer = writer::Writer::new(Arc::clone(&shared), connection);
@@ -228,8 +230,7 @@ impl SqliteStore {
             let asked: Vec<&String> = missed.iter().map(|(index, _)| &keys[*index]).collect();
             let read = self.read_entries(&asked).await?;
             for ((index, generation), found) in missed.into_iter().zip(read) {
-                self.shared.cache.fill(&keys[index], found.clone(), generation);
-                entries[index] = found;
+                entries[index] = self.shared.cache.fill(&keys[index], found, generation);
             }
         }
         let now = self.shared.time.now();

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "test code")]
 
+mod support;
+
 use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
@@ -9,120 +11,17 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use support::{STOCK, check_claims, claim, claim_keys, claimed, get, open, run, set, stock};
 use tempfile::TempDir;
-use tollgate_core::commit::{
-    Append, Commit, Condition, Entry, Mutation, Outcome, Part, Refusal, StoreError, literal,
-};
+use tollgate_core::commit::{Commit, Mutation, Outcome, Refusal, StoreError};
 use tollgate_engine::{OpenError, Options, SqliteStore};
 
 const DATABASE: &str = "TOLLGATE_TEST_DATABASE";
-
-fn run<T>(future: impl Future<Output = T>) -> T {
-    tokio::runtime::Builder::new_current_thread()
-        .enable_time()
-        .build()
-        .unwrap()
-        .block_on(future)
-}
-
-fn open(directory: &Path) -> Arc<SqliteStore> {
-    SqliteStore::open(Options::new(directory.join("test.db"))).unwrap()
-}
-
-fn set(key: &str, bytes: usize) -> Commit {
-    let mutation = Mutation::Set {
-        key: key.into(),
-        value: literal(vec![b'x'; bytes]),
-        expires: None,
-    };
-    Commit {
-        mutations: vec![mutation],
-        ..Commit::default()
-    }
-}
 
 fn delete(key: &str) -> Commit {
     Commit {
         mutations: vec![Mutation::Delete { key: key.into() }],
         ..Commit::default()
-    }
-}
-
-fn claim(user: &str) -> Commit {
-    Commit {
-        partition: "campaign".into(),
-        idempotence: None,
-        conditions: vec![Condition::Absent(format!("claim/{user}"))],
-        mutations: vec![
-            Mutation::Add {
-                key: "remaining".into(),
-                delta: -1,
-                min: Some(0),
-                max: None,
-            },
-            Mutation::Add {
-                key: "sequence".into(),
-                delta: 1,
-                min: None,
-                max: None,
-            },
-            Mutation::Set {
-                key: format!("claim/{user}"),
-                value: vec![Part::Sum(1)],
-                expires: None,
-            },
-        ],
-        appends: vec![Append {
-            topic: "claimed".into(),
-            id: user.into(),
-            key: user.into(),
-            kind: "claimed".into(),
-            content_type: "text/plain".into(),
-            payload: vec![Part::Sum(1)],
-        }],
-    }
-}
-
-fn stock(units: u64) -> Commit {
-    let value = literal(units.to_string());
-    let mutation = Mutation::Set {
-        key: "remaining".into(),
-        value,
-        expires: None,
-    };
-    Commit {
-        mutations: vec![mutation],
-        ..Commit::default()
-    }
-}
-
-fn get(store: &SqliteStore, key: &str) -> Option<Entry> {
-    run(store.get("", &[key.to_owned()])).unwrap().remove(0)
-}
-
-/// All messages of the topic of claims.
-fn claimed(store: &SqliteStore) -> Vec<String> {
-    let mut ids: Vec<String> = Vec::new();
-    loop {
-        let page = run(store.read("claimed", ids.len() as u64, 1_000, 0)).unwrap();
-        if page.is_empty() {
-            return ids;
-        }
-        for message in page {
-            ids.push(message.id);
-            assert_eq!(message.sequence, ids.len() as u64, "dense");
-        }
-    }
-}
-
-fn claim_keys(store: &SqliteStore) -> BTreeSet<String> {
-    let mut keys: Vec<String> = Vec::new();
-    loop {
-        let page = run(store.scan("claim/", keys.last().map(String::as_str), 1_000)).unwrap();
-        if page.is_empty() {
-            return keys.into_iter().collect();
-        }
-        keys.extend(page.into_iter().map(|item| item.key));
     }
 }
 
@@ -161,7 +60,7 @@ fn child_that_claims() {
 #[test]
 fn what_was_acknowledged_survives_a_kill() {
     let directory = TempDir::new().unwrap();
-    run(open(directory.path()).commit(stock(1_000_000))).unwrap();
+    run(open(directory.path()).commit(stock(STOCK as u64))).unwrap();
     let mut acknowledged = BTreeSet::new();
     for kill_after in [50, 400, 1_500] {
         let mut child = Command::new(std::env::current_exe().unwrap())
@@ -187,22 +86,11 @@ fn what_was_acknowledged_survives_a_kill() {
         child.wait().unwrap();
         assert!(seen >= kill_after, "the child stopped early, after {seen}");
         let store = open(directory.path());
-        let kept = claim_keys(&store);
+        let kept = check_claims(&store);
         assert!(
             acknowledged.is_subset(&kept),
             "lost: {:?}",
             acknowledged.difference(&kept).next()
-        );
-        let messages: BTreeSet<_> = claimed(&store)
-            .into_iter()
-            .map(|id| format!("claim/{id}"))
-            .collect();
-        assert_eq!(messages, kept, "a claim exists if and only if its message does");
-        let remaining = String::from_utf8(get(&store, "remaining").unwrap().value).unwrap();
-        assert_eq!(remaining, (1_000_000 - kept.len()).to_string());
-        assert_eq!(
-            get(&store, "sequence").unwrap().value,
-            kept.len().to_string().into_bytes()
         );
     }
 }
@@ -232,39 +120,6 @@ fn a_hundred_threads_get_exactly_the_stock() {
     let store = open(directory.path());
     assert_eq!(claim_keys(&store).len(), 50);
     assert_eq!(claimed(&store).len(), 50);
-}
-
-#[test]
-fn after_a_failed_sync_nothing_is_written_any_more() {
-    let directory = TempDir::new().unwrap();
-    let options = Options::new(directory.path().join("test.db"));
-    let faults = Arc::clone(&options.faults);
-    let store = SqliteStore::open(options).unwrap();
-    run(store.commit(set("a", 1))).unwrap();
-    assert_eq!(store.health(), Ok(()));
-    faults.fail_next_sync();
-    assert!(matches!(
-        run(store.commit(set("b", 1))),
-        Err(StoreError::Unknown(_))
-    ));
-    // What came of it is not shown to readers through the cache.
-    assert_eq!(store.get_now("a").unwrap().unwrap().value, b"x");
-    store.close();
-    assert!(matches!(
-        run(store.commit(set("c", 1))),
-        Err(StoreError::Unavailable(_))
-    ));
-    assert!(
-        store.health().unwrap_err().contains("restart"),
-        "{:?}",
-        store.health()
-    );
-    assert!(get(&store, "a").is_some(), "reads go on");
-    drop(store);
-    let store = open(directory.path());
-    assert_eq!(store.health(), Ok(()));
-    assert!(get(&store, "a").is_some() && get(&store, "c").is_none());
-    run(store.commit(set("d", 1))).unwrap();
 }
 
 #[test]
@@ -405,6 +260,33 @@ fn a_second_process_is_kept_out() {
     assert!(matches!(&again, Err(OpenError::Locked(_))), "{again:?}");
     drop(store);
     open(directory.path());
+}
+
+#[test]
+fn a_store_that_is_gone_or_damaged_is_not_begun_anew() {
+    let directory = TempDir::new().unwrap();
+    let file = directory.path().join("test.db");
+    let refused = || match SqliteStore::open(Options::new(&file)) {
+        Ok(_) => "it was opened".to_owned(),
+        Err(error) => error.to_string(),
+    };
+    run(open(directory.path()).commit(set("a", 60_000))).unwrap();
+    let whole = std::fs::read(&file).unwrap();
+    for length in [0, 1, 100, 4_096, whole.len() / 2, whole.len() - 4_096] {
+        std::fs::write(&file, &whole[..length]).unwrap();
+        let told = refused();
+        assert!(
+            ["missing or empty", "damaged", "not a Tollgate"]
+                .iter()
+                .any(|words| told.contains(words)),
+            "{told}"
+        );
+        assert_eq!(std::fs::read(&file).unwrap(), whole[..length], "left alone");
+    }
+    std::fs::remove_file(&file).unwrap();
+    assert!(refused().contains("missing or empty"), "{}", refused());
+    std::fs::write(&file, &whole).unwrap();
+    assert!(get(&open(directory.path()), "a").is_some());
 }
 
 #[test]

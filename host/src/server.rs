@@ -23,6 +23,9 @@ pub use worker::{Components, Worker};
 
 /// How long connections may go on after the signal to stop.
 pub const DRAIN: Duration = Duration::from_secs(25);
+/// How long connections are still taken after that signal, and answered with `Connection: close`: what was sent before it
+/// has arrived by then, and who goes on asking has been told to go elsewhere.
+const LINGER: Duration = Duration::from_millis(200);
 /// Connections that the kernel queues before we accept them.
 const BACKLOG: u32 = 4_096;
 /// How long to wait after the process ran out of file descriptors.
@@ -90,8 +93,10 @@ impl Server {
             () = accept(&listener, &shared, &workers) => {}
             () = stop => {}
         }
-        tracing::info!("draining: no new connections");
+        tracing::info!("draining: connections end with their next answer");
         shared.draining.store(true, Ordering::Relaxed);
+        // The kernel resets what it has queued when the listener closes.
+        let _ = tokio::time::timeout(LINGER, accept(&listener, &shared, &workers)).await;
         drop(listener);
         for worker in &workers {
             worker.drain();

@@ -29,6 +29,12 @@ enum Task {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
+    /// Kill the real gateway under load, again and again, and compare what is left with what was acknowledged.
+    Crash {
+        /// How often.
+        #[arg(long, default_value_t = 500)]
+        cycles: u64,
+    },
     /// Build the components and the gateway.
     Build,
     /// Build and compose what `spin up` runs, into build/spin, and bring the routes of spin.toml up to date.
@@ -43,6 +49,7 @@ fn main() -> Result<()> {
     match Arguments::parse().task {
         Task::Serve { arguments } => build::serve(&arguments),
         Task::Test { arguments } => test::all(&arguments),
+        Task::Crash { cycles } => test::crash(cycles),
         Task::Build => build::gateway().map(drop),
         Task::Compose => compose::run(),
         Task::Bench(options) => bench::run(options),

@@ -3,16 +3,22 @@
 use crate::build::{cargo, components, components_dir, gateway, run, say};
 use anyhow::Result;
 use std::env;
+use std::path::Path;
+use std::process::Command;
 
 /// The crates whose tests need nothing but themselves. (The host has none of its own: it is what the end-to-end tests
 /// run.)
 const UNIT: &[&str] = &[
     "tollgate-core",
     "tollgate-contract",
+    "tollgate-vfs",
     "tollgate-engine",
     "tollgate-relay",
     "tollgate-store-sqlite",
 ];
+
+/// The case that `cargo xtask crash` runs for longer.
+const CRASH_LOOP: &str = "host::crash::what_was_acknowledged_survives_kill_nine_at_any_moment";
 
 /// Unit, property and contract tests, then the end-to-end tests against the real program.
 pub fn all(arguments: &[String]) -> Result<()> {
@@ -46,15 +52,36 @@ pub fn all(arguments: &[String]) -> Result<()> {
             .env("TOLLGATE_COMPONENTS", components_dir());
         run(&mut command, "the contract of the component store-sqlite")?;
     }
+    if arguments.is_empty() {
+        say("models of what threads share, under many schedules");
+        let mut models = cargo();
+        models.args(["test", "--release", "--package", "tollgate-engine", "--lib"]);
+        models.args(["--features", "shuttle", "--", "models"]);
+        run(&mut models, "the models")?;
+    }
     say("end-to-end tests");
+    run(end_to_end(&gateway).args(arguments), "the end-to-end tests")
+}
+
+/// The end-to-end tests, to be told which.
+fn end_to_end(gateway: &Path) -> Command {
     let mut command = cargo();
     command
         .args(["test", "--release", "--package", "tollgate-tests", "--"])
-        .args(arguments);
-    command
         .env("TOLLGATE_BIN", gateway)
         .env("TOLLGATE_COMPONENTS", components_dir());
-    run(&mut command, "the end-to-end tests")
+    command
+}
+
+/// The crash loop of the end-to-end tests, for so many cycles.
+pub fn crash(cycles: u64) -> Result<()> {
+    let gateway = gateway()?;
+    say(&format!("{cycles} cycles of load and kill -9"));
+    let mut command = end_to_end(&gateway);
+    command
+        .args(["--exact", CRASH_LOOP, "--nocapture"])
+        .env("TOLLGATE_CRASH_CYCLES", cycles.to_string());
+    run(&mut command, "the crash loop")
 }
 
 /// Formatting, lints, documentation; dependencies too where `cargo deny` is installed.

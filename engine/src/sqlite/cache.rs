@@ -2,12 +2,15 @@
 //!
 //! The writer puts what it committed into the cache before it answers the commit, and raises the shard's generation as
 //! it does. A reader that found nothing notes the generation, reads the database, and keeps what it read only if the
-//! generation is still the same: it cannot put an older entry over a newer one.
+//! generation is still the same: it cannot put an older entry over a newer one. A commit shows in the database a moment
+//! before it is published: while the writer commits a key, no reader may keep it, or one that read before the commit could
+//! hide it from one that read after.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::PoisonError;
 
+use crate::sync::{Mutex, MutexGuard};
 use tollgate_core::plan::group::Found;
 
 /// Enough that two threads seldom meet, few enough that the bound per shard stays useful.
@@ -34,6 +37,8 @@ struct Shard {
     young: HashMap<String, Found>,
     old: HashMap<String, Found>,
     young_bytes: usize,
+    /// The hashes of the keys that the writer is about to publish.
+    announced: Vec<u64>,
 }
 
 /// Where a shard stood when a key was not found in it.
@@ -66,17 +71,37 @@ impl Cache {
         }
     }
 
-    /// Keeps what was read from the database, unless the shard has changed since `generation`.
-    pub fn fill(&self, key: &str, found: Found, generation: Generation) {
-        let mut shard = self.shard(key);
-        if shard.generation == generation.0 {
-            self.insert(&mut shard, key.to_owned(), found);
+    /// Keeps what was read from the database, unless the shard has changed since `generation`. Gives what the reader is
+    /// to believe: what is kept by now comes first, since what was read may not be published yet.
+    pub fn fill(&self, key: &str, found: Found, generation: Generation) -> Found {
+        let (hash, mut shard) = self.locate(key);
+        if let Some(kept) = shard.young.get(key).or_else(|| shard.old.get(key)) {
+            return kept.clone();
+        }
+        if shard.generation == generation.0 && !shard.announced.contains(&hash) {
+            self.insert(&mut shard, key.to_owned(), found.clone());
+        }
+        found
+    }
+
+    /// The writer is about to commit the key; readers do not keep it until it is published.
+    pub fn announce(&self, key: &str) {
+        let (hash, mut shard) = self.locate(key);
+        shard.announced.push(hash);
+    }
+
+    /// Nothing came of what was announced.
+    pub fn retract(&self) {
+        for shard in &self.shards {
+            let mut shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
+            shard.announced.clear();
         }
     }
 
     /// Keeps what the writer has committed.
     pub fn publish(&self, key: String, found: Found) {
-        let mut shard = self.shard(&key);
+        let (hash, mut shard) = self.locate(&key);
+        shard.announced.retain(|announced| *announced != hash);
         shard.generation += 1;
         shard.old.remove(&key);
         self.insert(&mut shard, key, found);
@@ -104,9 +129,15 @@ impl Cache {
     }
 
     fn shard(&self, key: &str) -> MutexGuard<'_, Shard> {
-        let index = self.hasher.hash_one(key) as usize % SHARDS;
+        self.locate(key).1
+    }
+
+    /// The key's hash and shard.
+    fn locate(&self, key: &str) -> (u64, MutexGuard<'_, Shard>) {
+        let hash = self.hasher.hash_one(key);
+        let shard = &self.shards[hash as usize % SHARDS];
         // No code that runs under the lock panics.
-        self.shards[index].lock().unwrap_or_else(PoisonError::into_inner)
+        (hash, shard.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
@@ -117,6 +148,9 @@ fn weight(key: &str, found: &Found) -> usize {
 fn value_bytes(found: &Found) -> usize {
     found.as_ref().map_or(0, |entry| entry.value.len())
 }
+
+#[cfg(all(test, feature = "shuttle"))]
+mod models;
 
 #[cfg(test)]
 mod tests {

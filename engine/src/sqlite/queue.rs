@@ -6,9 +6,10 @@
 //! cost ten syncs a second and no more.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::PoisonError;
 use std::time::{Duration, Instant};
 
+use crate::sync::{Condvar, Mutex, MutexGuard};
 use tokio::sync::oneshot;
 use tollgate_core::commit::{Commit, MAX_STEPS, Mutation, Outcome, StoreError};
 
@@ -254,6 +255,9 @@ impl Queue {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(all(test, feature = "shuttle"))]
+mod models;
 
 #[cfg(test)]
 mod tests {

@@ -1,7 +1,6 @@
 //! Reads that the cache cannot answer. Point reads run where they are asked (a few microseconds); pages run on threads
 //! of their own, so that they never hold up the runtime that polls them.
 
-use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
@@ -11,7 +10,7 @@ use rusqlite::Connection;
 use tokio::sync::oneshot;
 use tollgate_core::commit::StoreError;
 
-use super::options::OpenError;
+use super::options::{OpenError, Options};
 use super::schema;
 
 /// Threads for pages.
@@ -31,18 +30,18 @@ pub struct Readers {
 
 impl Readers {
     /// Opens the connections and starts the threads, which end when this is dropped.
-    pub fn open(path: &Path, points: usize) -> Result<Self, OpenError> {
-        let connections = (0..points.max(1)).map(|_| schema::open_reader(path).map(Mutex::new));
+    pub fn open(options: &Options) -> Result<Self, OpenError> {
+        let connections = (0..options.readers.max(1)).map(|_| schema::open_reader(options).map(Mutex::new));
         let points = connections.collect::<Result<_, _>>()?;
         let (pages, work) = sync_channel::<Work>(WAITING_PAGES);
         let work = Arc::new(Mutex::new(work));
         for index in 0..PAGE_THREADS {
-            let (connection, work) = (schema::open_reader(path)?, Arc::clone(&work));
+            let (connection, work) = (schema::open_reader(options)?, Arc::clone(&work));
             thread::Builder::new()
                 .name(format!("store-read-{index}"))
                 .spawn(move || run(&connection, &work))
                 .map_err(|source| OpenError::Io {
-                    path: path.to_owned(),
+                    path: options.path.clone(),
                     source,
                 })?;
         }

@@ -1,6 +1,7 @@
 //! Opening connections: pragmas, the schema and its version, and the lock that keeps other processes out.
 
 use std::fs::{File, TryLockError};
+use std::io::{ErrorKind, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -25,17 +26,52 @@ const WAL_KEPT_BYTES: i64 = 128 << 20;
 const STATEMENTS: usize = 32;
 
 /// Held as long as the database is in use. The operating system releases it when the process ends, however it ends.
+/// The file is empty until there is a database.
 #[derive(Debug)]
-pub struct Lock(#[allow(dead_code, reason = "held, not used")] File);
+pub struct Lock {
+    file: File,
+    path: PathBuf,
+}
+
+/// What the lock file holds once there is a database.
+const PRESENT: &[u8] = b"There is a store beside this file.\n";
+
+impl Lock {
+    /// Refuses to begin anew where there was a database before: SQLite takes an empty file for a new one, and a file of
+    /// one byte for an empty one.
+    pub fn check(&self, database: &Path) -> Result<(), OpenError> {
+        let empty = std::fs::metadata(database).map_or(true, |file| file.len() <= 1);
+        let had_one = self.file.metadata().is_ok_and(|file| file.len() > 0);
+        match empty && had_one {
+            true => Err(OpenError::Lost(database.to_owned())),
+            false => Ok(()),
+        }
+    }
+
+    /// There is a database now.
+    pub fn remember(&mut self) -> Result<(), OpenError> {
+        let mut remember = || match self.file.metadata()?.len() {
+            0 => self.file.write_all(PRESENT),
+            _ => Ok(()),
+        };
+        remember().map_err(|source| OpenError::Io {
+            path: self.path.clone(),
+            source,
+        })
+    }
+}
 
 /// Takes `<path>.lock`.
 pub fn lock(path: &Path) -> Result<Lock, OpenError> {
     let mut name = path.as_os_str().to_owned();
     name.push(".lock");
     let lock_path = PathBuf::from(name);
-    let io = |source| OpenError::Io {
-        path: lock_path.clone(),
-        source,
+    let io = |source: std::io::Error| match source.kind() {
+        ErrorKind::ReadOnlyFilesystem | ErrorKind::PermissionDenied => OpenError::ReadOnly(path.to_owned()),
+        _ => OpenError::Io {
+            path: lock_path.clone(),
+            source,
+        },
     };
     let file = File::options()
         .create(true)
@@ -44,7 +80,10 @@ pub fn lock(path: &Path) -> Result<Lock, OpenError> {
         .open(&lock_path)
         .map_err(io)?;
     match file.try_lock() {
-        Ok(()) => Ok(Lock(file)),
+        Ok(()) => Ok(Lock {
+            file,
+            path: lock_path,
+        }),
         Err(TryLockError::WouldBlock) => Err(OpenError::Locked(path.to_owned())),
         Err(TryLockError::Error(source)) => Err(io(source)),
     }
@@ -65,7 +104,7 @@ pub fn open_writer(options: &Options) -> Result<Connection, OpenError> {
     let flags =
         OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let sqlite = |source| OpenError::from_sqlite(path, source);
-    let connection = Connection::open_with_flags(path, flags).map_err(sqlite)?;
+    let connection = connect(options, flags).map_err(sqlite)?;
     if connection.is_readonly(rusqlite::MAIN_DB).map_err(sqlite)? {
         return Err(OpenError::ReadOnly(path.to_owned()));
     }
@@ -75,10 +114,10 @@ pub fn open_writer(options: &Options) -> Result<Connection, OpenError> {
 }
 
 /// A connection that only reads.
-pub fn open_reader(path: &Path) -> Result<Connection, OpenError> {
-    let sqlite = |source| OpenError::from_sqlite(path, source);
+pub fn open_reader(options: &Options) -> Result<Connection, OpenError> {
+    let sqlite = |source| OpenError::from_sqlite(&options.path, source);
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let connection = Connection::open_with_flags(path, flags).map_err(sqlite)?;
+    let connection = connect(options, flags).map_err(sqlite)?;
     let prepare = || {
         no_checkpoint_on_close(&connection)?;
         connection.busy_timeout(BUSY_TIMEOUT)?;
@@ -89,6 +128,13 @@ pub fn open_reader(path: &Path) -> Result<Connection, OpenError> {
     };
     prepare().map_err(sqlite)?;
     Ok(connection)
+}
+
+fn connect(options: &Options, flags: OpenFlags) -> rusqlite::Result<Connection> {
+    match &options.vfs {
+        Some(vfs) => Connection::open_with_flags_and_vfs(&options.path, flags, vfs.as_str()),
+        None => Connection::open_with_flags(&options.path, flags),
+    }
 }
 
 /// Refuses databases of other programs and of newer versions before anything is written.
@@ -138,12 +184,22 @@ fn no_checkpoint_on_close(connection: &Connection) -> rusqlite::Result<()> {
         .map(|_| ())
 }
 
-/// Makes durable what recovery has read. A process that was killed between a write and its sync leaves a log that is
-/// whole in the system's memory and not on disk; nothing may be told from it (a repeated request gets its stored answer
-/// without a write, and so without a sync) before it is. After a sync that failed, Linux takes the log's pages for
-/// written: copying them into the database, and syncing that, is what helps in both cases.
-fn make_durable(connection: &Connection) -> rusqlite::Result<()> {
-    connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
+/// Makes durable what recovery has read: copies the log into the database, and begins it anew. A process that was killed
+/// between a write and its sync leaves a log that is whole in the system's memory and not on disk; nothing may be told
+/// from it (a repeated request gets its stored answer without a write, and so without a sync) before it is. After a sync
+/// that failed, Linux takes the log's pages for written, and no later fsync of the log writes them: copied, they are
+/// written once more.
+fn empty_log(connection: &Connection) -> rusqlite::Result<()> {
+    connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| {
+        let busy: i64 = row.get(0)?;
+        match busy {
+            0 => Ok(()),
+            _ => Err(rusqlite::Error::SqliteFailure(
+                rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_BUSY),
+                None,
+            )),
+        }
+    })
 }
 
 fn prepare(connection: &Connection, options: &Options) -> rusqlite::Result<()> {
@@ -157,7 +213,7 @@ fn prepare(connection: &Connection, options: &Options) -> rusqlite::Result<()> {
     connection.pragma_update(None, "wal_autocheckpoint", 0)?;
     connection.pragma_update(None, "journal_size_limit", WAL_KEPT_BYTES)?;
     connection.pragma_update(None, "cache_size", -WRITER_CACHE_KIB)?;
-    make_durable(connection)?;
+    empty_log(connection)?;
     connection.execute_batch(&format!("BEGIN IMMEDIATE; {SCHEMA} COMMIT;"))?;
     let pragma = |name| connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
     if pragma("application_id")? != APPLICATION_ID || pragma("user_version")? != SCHEMA_VERSION {

@@ -22,11 +22,9 @@ use super::sweep::{self, Swept};
 const SWEEP_EVERY: Duration = Duration::from_secs(1);
 /// How long a sweep may be put off while commits keep coming.
 const SWEEP_AT_LEAST_EVERY: Duration = Duration::from_secs(10);
-/// The log is copied into the database when it has this many pages: 64 MiB. A page that many groups wrote is copied
-/// once; measured, a quarter of this costs three times as much per commit.
-const CHECKPOINT_PAGES: i64 = 16_384;
-/// And when it has these, because readers were in the way each time, the writer waits for them: 512 MiB.
-const CHECKPOINT_WAITING_PAGES: i64 = 131_072;
+/// The log may have this many times the pages of [`super::Options::checkpoint_pages`], because readers were in the
+/// way each time; then the writer waits for them.
+const CHECKPOINT_WAITING: i64 = 8;
 
 type Reply = oneshot::Sender<Result<Outcome, StoreError>>;
 
@@ -164,7 +162,13 @@ impl Writer {
             self.or_undo(written)?;
             self.shared.counts.groups.add(1);
         }
-        self.commit()?;
+        group::announce(&group, &shared.cache);
+        if let Err(failure) = self.commit() {
+            if !failure.unknown {
+                shared.cache.retract();
+            }
+            return Err(failure);
+        }
         self.revision = group.revision();
         group::publish(group, &shared.cache, &shared.tails);
         Ok(outcomes)
@@ -197,11 +201,6 @@ impl Writer {
             .counts
             .sync_micros
             .add(u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX));
-        if self.shared.faults.take_sync() {
-            let error = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_IOERR_FSYNC);
-            let error = rusqlite::Error::SqliteFailure(error, Some("a fault was asked for".into()));
-            return Err(Failure { error, unknown: true });
-        }
         committed.map_err(|error| {
             let undone = self.undo();
             let full = error.sqlite_error_code() == Some(ErrorCode::DiskFull);
@@ -227,10 +226,11 @@ impl Writer {
 
     fn checkpoint_if_due(&mut self) -> Result<(), Failure> {
         let pages = self.checkpoint("PRAGMA wal_checkpoint(NOOP)")?;
-        if pages >= CHECKPOINT_WAITING_PAGES {
+        let due = self.shared.checkpoint_pages;
+        if pages >= due.saturating_mul(CHECKPOINT_WAITING) {
             self.shared.counts.checkpoints.add(1);
             self.checkpoint("PRAGMA wal_checkpoint(RESTART)")?;
-        } else if pages >= CHECKPOINT_PAGES {
+        } else if pages >= due {
             self.shared.counts.checkpoints.add(1);
             self.checkpoint("PRAGMA wal_checkpoint(PASSIVE)")?;
         }

@@ -78,6 +78,8 @@ pub async fn serve(gateway: Rc<Gateway>, accepted: Accepted, mut stopped: watch:
     });
     let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
     let ended = tokio::select! {
+        // First what has arrived: a connection that is told to shut down drops what it has not read.
+        biased;
         ended = connection.as_mut() => ended,
         _ = stopped.wait_for(|stopped| *stopped) => {
             connection.as_mut().graceful_shutdown();

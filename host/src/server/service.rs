@@ -79,6 +79,8 @@ impl Gateway {
     /// Answers one request. Never fails: what goes wrong becomes a problem document.
     pub async fn answer(&self, request: hyper::Request<Incoming>, peer: &str) -> Answer {
         let request_id = request_id(&request);
+        // HTTP/2 has a frame for that, which the connection sends.
+        let last = request.version() < http::Version::HTTP_2 && self.shared.draining.load(Ordering::Relaxed);
         let mut answer = match self.decide(request, peer).await {
             Ok(answer) => answer,
             Err(problem) => from_core(problem.into_response()),
@@ -86,6 +88,10 @@ impl Gateway {
         answer
             .headers_mut()
             .insert(HeaderName::from_static("x-request-id"), request_id);
+        if last {
+            let close = HeaderValue::from_static("close");
+            answer.headers_mut().insert(http::header::CONNECTION, close);
+        }
         answer
     }
 

@@ -1,9 +1,7 @@
 //! Campaigns: N units, one claim per user, each announced.
 
-mod crash;
 mod rules;
 
-pub use crash::*;
 pub use rules::*;
 
 use std::collections::{BTreeMap, BTreeSet};

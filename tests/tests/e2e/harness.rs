@@ -14,6 +14,8 @@ pub use gateway::{ADMIN_KEY, Gateway};
 pub use native::{Serve, binary, root};
 pub use origin::{Delivery, Origin, Reply, SECRET};
 pub use poll::{crowd, eventually, in_seconds};
+pub use process::Program;
+pub use raw::Connection;
 
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -21,6 +23,8 @@ use std::time::Duration;
 
 /// The longest a case may take, whatever it waits for.
 const CASE_LIMIT: Duration = Duration::from_secs(240);
+/// How much longer it may take for each cycle of a crash loop that was asked for.
+const CYCLE_LIMIT: Duration = Duration::from_secs(10);
 
 /// One runtime for all cases: connections of a shared client outlive the case that opened them.
 static RUNTIME: LazyLock<tokio::runtime::Runtime> = LazyLock::new(|| {
@@ -47,10 +51,17 @@ impl Host {
 /// Runs a case over a host, if the host is there.
 pub fn run<F: Future<Output = ()>>(host: Host, case: impl FnOnce(Host) -> F) {
     if host.is_present() {
-        let limited = async { tokio::time::timeout(CASE_LIMIT, Box::pin(case(host))).await };
+        let cycles = u32::try_from(crash_cycles().unwrap_or(0)).unwrap_or(u32::MAX);
+        let limit = CASE_LIMIT + CYCLE_LIMIT.saturating_mul(cycles);
+        let limited = async { tokio::time::timeout(limit, Box::pin(case(host))).await };
         let ended = RUNTIME.block_on(limited);
-        assert!(ended.is_ok(), "the case did not end within {CASE_LIMIT:?}");
+        assert!(ended.is_ok(), "the case did not end within {limit:?}");
     }
+}
+
+/// How many cycles `cargo xtask crash` asks for.
+pub fn crash_cycles() -> Option<u64> {
+    std::env::var("TOLLGATE_CRASH_CYCLES").ok()?.parse().ok()
 }
 
 /// Makes a test of every case: `host::links::…` and `spin::links::…`; those under `native` run on the native host

@@ -9,6 +9,8 @@ mod bad_input;
 mod campaigns;
 mod durability;
 mod guests;
+mod crash;
+mod failures;
 mod harness;
 mod limiter;
 mod links;
@@ -63,7 +65,6 @@ harness::cases! {
             repeated_idempotency_key_replays_the_first_answer,
         }
         native {
-            kill_nine_in_the_middle_of_ten_thousand_claims,
             ten_thousand_users_get_a_hundred_units_and_the_origin_hears_of_each,
         }
     }
@@ -150,13 +151,24 @@ harness::cases! {
             check_prints_what_is_in_force,
             http_2_is_spoken,
             second_process_on_the_same_store_is_refused,
-            sigterm_under_load_answers_everything_it_accepted,
+            sigterm_under_load_cuts_nothing_that_was_sent,
             slow_request_is_answered_after_sigterm,
         }
     }
-    durability {
+    failures {
+        both {}
+        native {
+            a_failed_sync_stops_the_writes_and_is_told,
+            a_full_disk_refuses_writes_until_there_is_room,
+            a_process_that_was_stopped_goes_on_where_it_was,
+            databases_that_cannot_be_trusted_are_refused_and_left_alone,
+            read_only_directories_are_refused,
+            writes_wait_for_a_program_that_locks_the_database_and_then_are_refused,
+        }
+    }
+    crash {
         both {
-            acknowledged_links_messages_and_claims_survive_kill_nine,
+            what_was_acknowledged_survives_kill_nine_at_any_moment,
         }
         native {}
     }

@@ -8,6 +8,7 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use reqwest::Method;
+use rustix::process::Signal;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::sync::{OnceCell, Semaphore, SemaphorePermit};
@@ -188,7 +189,7 @@ impl Gateway {
                 let mut program = self.serve.start(directory);
                 let base = program.line(native::address, START).await;
                 if let Some(mut compiled) = first {
-                    native::keep_compiled_code(&directory.join("data"));
+                    native::keep_compiled_code(&self.serve.data(directory));
                     *compiled = base.is_ok();
                 }
                 (program, base)
@@ -211,11 +212,25 @@ impl Gateway {
         }
     }
 
+    /// A signal to the program.
+    pub fn signal(&self, signal: Signal) {
+        if let Some(program) = &*self.program.lock().unwrap() {
+            program.signal(signal);
+        }
+    }
+
+    /// Starts it (on the native host) and ends it as a power cut would, ready or not.
+    pub async fn start_and_kill(&self, after: Duration) {
+        let mut program = self.serve.start(self.directory.path());
+        tokio::time::sleep(after).await;
+        program.kill();
+    }
+
     /// Asks it to end, and waits until it has.
     pub async fn stop(&self) -> ExitStatus {
         let program = self.program.lock().unwrap().take();
         let mut program = program.expect("it runs");
-        program.terminate();
+        program.signal(Signal::TERM);
         let status = program.exit(STOP).await;
         status.unwrap_or_else(|| panic!("it still runs {STOP:?} after SIGTERM:\n{}", program.tail()))
     }
@@ -303,8 +318,12 @@ impl Gateway {
 
     /// Every message of a topic, from the first.
     pub async fn messages(&self, topic: &str) -> Vec<Value> {
+        self.messages_after(topic, 0).await
+    }
+
+    /// Every message of a topic after a sequence.
+    pub async fn messages_after(&self, topic: &str, mut after: u64) -> Vec<Value> {
         let mut all: Vec<Value> = Vec::new();
-        let mut after = 0;
         loop {
             let path = format!("/api/topics/{topic}/messages?limit=1000&after={after}");
             let page = self.get(&path).key(ADMIN_KEY).send().await.expect(200).json();

@@ -15,6 +15,10 @@ pub struct Serve {
     pub admin_key_file: Option<PathBuf>,
     /// A directory of components instead of those inside the program.
     pub components: Option<PathBuf>,
+    /// Where its data is; `<directory>/data` if `None`.
+    pub data: Option<PathBuf>,
+    /// More of the environment.
+    pub environment: Vec<(&'static str, PathBuf)>,
 }
 
 impl Serve {
@@ -25,6 +29,8 @@ impl Serve {
             admin_key: Some(key.to_owned()),
             admin_key_file: None,
             components: None,
+            data: None,
+            environment: Vec::new(),
         }
     }
 
@@ -36,9 +42,14 @@ impl Serve {
         }
     }
 
+    /// Where its data is, if it is started in `directory`.
+    pub fn data(&self, directory: &Path) -> PathBuf {
+        self.data.clone().unwrap_or_else(|| directory.join("data"))
+    }
+
     /// Starts the program on `<directory>/tollgate.toml` and `<directory>/data`.
     pub fn start(&self, directory: &Path) -> Program {
-        let data = directory.join("data");
+        let data = self.data(directory);
         lend_compiled_code(&data);
         let mut command = Command::new(binary());
         command
@@ -56,6 +67,7 @@ impl Serve {
         if let Some(key) = &self.admin_key {
             command.env("TOLLGATE_ADMIN_KEY", key);
         }
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         if let Some(file) = &self.admin_key_file {
             command.arg("--admin-key-file").arg(file);
         }

@@ -113,9 +113,9 @@ impl Program {
         self.child.id()
     }
 
-    /// Asks it to end: SIGTERM to the program itself.
-    pub fn terminate(&self) {
-        let _ = rustix::process::kill_process(self.group, Signal::TERM);
+    /// A signal to the program itself.
+    pub fn signal(&self, signal: Signal) {
+        let _ = rustix::process::kill_process(self.group, signal);
     }
 
     /// Ends it at once: SIGKILL to the whole group.

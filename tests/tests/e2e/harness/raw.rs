@@ -1,5 +1,6 @@
 //! Requests that no sound client sends, byte by byte.
 
+use std::io;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -42,6 +43,39 @@ pub async fn exchange(address: &str, request: &[u8]) -> Answer {
         .expect("an answer in time");
     parse(&received, &line, true)
         .unwrap_or_else(|| panic!("{line}: no whole answer:\n{}", String::from_utf8_lossy(&received)))
+}
+
+/// A connection that is kept, and on which it is known how far a request came.
+pub struct Connection {
+    stream: TcpStream,
+}
+
+impl Connection {
+    /// Connects, if somebody listens.
+    pub async fn open(address: &str) -> io::Result<Self> {
+        let stream = TcpStream::connect(address).await?;
+        Ok(Self { stream })
+    }
+
+    /// Sends a request. Once this is done, the system has all of it.
+    pub async fn send(&mut self, request: &[u8]) -> io::Result<()> {
+        self.stream.write_all(request).await
+    }
+
+    /// The answer, or what came of it before the connection ended.
+    pub async fn answer(&mut self, line: &str) -> Result<Answer, Vec<u8>> {
+        let mut received = Vec::new();
+        let mut buffer = [0; 8_192];
+        loop {
+            if let Some(answer) = parse(&received, line, false) {
+                return Ok(answer);
+            }
+            match tokio::time::timeout(TIMEOUT, self.stream.read(&mut buffer)).await {
+                Ok(Ok(read @ 1..)) => received.extend_from_slice(&buffer[..read]),
+                Ok(Ok(0) | Err(_)) | Err(_) => return Err(received),
+            }
+        }
+    }
 }
 
 /// The answer in `received`, if all of it is there. Spin closes some connections whose request it did not read to the
