@@ -1,6 +1,8 @@
 //! The buckets under many schedules: takes of several shards at once neither wait for each other for ever nor take a
 //! part, and admit what they must.
 
+#![allow(clippy::unwrap_used, reason = "test code")]
+
 use std::sync::Arc;
 
 use shuttle::sync::Mutex as ModelMutex;

@@ -72,7 +72,7 @@ pub async fn what_was_acknowledged_survives_kill_nine_at_any_moment(host: Host) 
 /// For a person who waits.
 fn progress(cycle: u64, cycles: u64, checked: u64, began: Instant) {
     const WIDTH: u64 = 40;
-    if std::io::stderr().is_terminal() || (crash_cycles().is_some() && cycle % 10 == 0) {
+    if std::io::stderr().is_terminal() || (crash_cycles().is_some() && cycle.is_multiple_of(10)) {
         let done = usize::try_from(cycle * WIDTH / cycles).unwrap_or(0);
         let bar = format!("{:<width$}", "#".repeat(done), width = WIDTH as usize);
         let seconds = began.elapsed().as_secs();

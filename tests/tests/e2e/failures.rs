@@ -268,6 +268,9 @@ async fn assert_refused(what: &str, program: &mut Program, words: &str) {
     );
 }
 
+/// What is done to the file.
+type Damage<'a> = Box<dyn Fn() + 'a>;
+
 pub async fn databases_that_cannot_be_trusted_are_refused_and_left_alone(host: Host) {
     let gateway = Gateway::start(host, "").await;
     for n in 0..20 {
@@ -282,7 +285,7 @@ pub async fn databases_that_cannot_be_trusted_are_refused_and_left_alone(host: H
             .execute_batch("PRAGMA user_version = 99; PRAGMA wal_checkpoint(TRUNCATE)")
             .expect("it is ours");
     };
-    let damage: [(&str, Box<dyn Fn()>, &str); 6] = [
+    let damage: [(&str, Damage<'_>, &str); 6] = [
         (
             "truncated",
             Box::new(|| fs::write(&file, &whole[..whole.len() / 2]).unwrap()),

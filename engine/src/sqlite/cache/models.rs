@@ -1,6 +1,8 @@
 //! The cache under many schedules: a writer that commits and then publishes, readers that fill it from the database,
 //! and others that push entries out.
 
+#![allow(clippy::unwrap_used, reason = "test code")]
+
 use shuttle::sync::Mutex;
 use shuttle::sync::atomic::{AtomicU64, Ordering};
 use shuttle::thread;

@@ -1,5 +1,7 @@
 //! The queue under many schedules. A wait never times out here: whoever is not woken waits for ever, and is found.
 
+#![allow(clippy::unwrap_used, reason = "test code")]
+
 use std::sync::Arc;
 
 use shuttle::sync::Mutex;

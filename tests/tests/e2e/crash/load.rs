@@ -242,7 +242,10 @@ impl Load {
         // The first ones are kept, to be counted for as long as this lasts.
         let (kept, known) = {
             let journal = self.journal.lock().unwrap();
-            (journal.links.len() % 2 == 0, journal.links.contains_key(code))
+            (
+                journal.links.len().is_multiple_of(2),
+                journal.links.contains_key(code),
+            )
         };
         match known && !kept {
             true => self.delete(code.to_owned()).await,
