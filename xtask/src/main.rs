@@ -2,6 +2,7 @@
 
 mod build;
 mod compose;
+mod simulate;
 mod test;
 
 use anyhow::Result;
@@ -28,6 +29,12 @@ enum Task {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
+    /// Run the rules in simulated worlds, one per seed.
+    Simulate {
+        /// `--seeds 10000 --from 0 --jobs 1`; `--trace` shows every event, for a seed that failed.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
     /// Build the components and the gateway.
     Build,
     /// Build and compose what `spin up` runs, into build/spin, and bring the routes of spin.toml up to date.
@@ -40,6 +47,7 @@ fn main() -> Result<()> {
     match Arguments::parse().task {
         Task::Serve { arguments } => build::serve(&arguments),
         Task::Test { arguments } => test::all(&arguments),
+        Task::Simulate { arguments } => simulate::simulate(&arguments),
         Task::Build => build::gateway().map(drop),
         Task::Compose => compose::run(),
         Task::Lint => test::lint(),

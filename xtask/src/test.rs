@@ -11,6 +11,7 @@ const UNIT: &[&str] = &[
     "tollgate-contract",
     "tollgate-engine",
     "tollgate-relay",
+    "tollgate-simulation",
     "tollgate-store-sqlite",
 ];
 
