@@ -14,9 +14,9 @@ use tollgate_core::plan::Record as Idempotence;
 /// All that a group changes.
 #[derive(Debug)]
 pub struct GroupWrites {
-    pub entries: Vec<(String, Option<Arc<Entry>>)>,
+    pub entries: Vec<(Arc<str>, Option<Arc<Entry>>)>,
     pub messages: Vec<Arc<Message>>,
-    pub records: Vec<Idempotence>,
+    pub records: Vec<Arc<Idempotence>>,
     pub revision: u64,
     pub now: u64,
 }
@@ -31,10 +31,10 @@ impl GroupWrites {
 /// What a store holds.
 #[derive(Clone, Debug, Default)]
 pub struct State {
-    pub entries: BTreeMap<String, Arc<Entry>>,
+    pub entries: BTreeMap<Arc<str>, Arc<Entry>>,
     /// Sequences are dense from 1: nothing is removed in a simulated run.
     pub topics: BTreeMap<String, Vec<Arc<Message>>>,
-    pub records: BTreeMap<String, Idempotence>,
+    pub records: BTreeMap<String, Arc<Idempotence>>,
     pub revision: u64,
     pub now: u64,
 }
@@ -43,19 +43,24 @@ impl State {
     pub fn apply(&mut self, writes: &GroupWrites) {
         self.apply_entries(&writes.entries);
         for message in &writes.messages {
-            let log = self.topics.entry(message.topic.clone()).or_default();
-            log.push(Arc::clone(message));
+            match self.topics.get_mut(&message.topic) {
+                Some(log) => log.push(Arc::clone(message)),
+                None => drop(
+                    self.topics
+                        .insert(message.topic.clone(), vec![Arc::clone(message)]),
+                ),
+            }
         }
         for record in &writes.records {
-            self.records.insert(record.id.clone(), record.clone());
+            self.records.insert(record.id.clone(), Arc::clone(record));
         }
         (self.revision, self.now) = (writes.revision, writes.now);
     }
 
-    fn apply_entries(&mut self, entries: &[(String, Option<Arc<Entry>>)]) {
+    fn apply_entries(&mut self, entries: &[(Arc<str>, Option<Arc<Entry>>)]) {
         for (key, entry) in entries {
             match entry {
-                Some(entry) => self.entries.insert(key.clone(), Arc::clone(entry)),
+                Some(entry) => self.entries.insert(Arc::clone(key), Arc::clone(entry)),
                 None => self.entries.remove(key),
             };
         }

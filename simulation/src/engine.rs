@@ -6,24 +6,21 @@ use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, VecDeque};
 use std::convert::Infallible;
 use std::future::poll_fn;
-use std::ops::Bound;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
 
-use tollgate_core::commit::{
-    Commit, Condition, Entry, Item, MAX_STEPS, Message, Mutation, Outcome, StoreError, Topic,
-};
+use tollgate_core::commit::{Commit, Condition, Entry, MAX_STEPS, Mutation, Outcome, StoreError};
 use tollgate_core::plan::group::{Base, Found, Group};
-use tollgate_core::plan::page::{self, Page};
 use tollgate_core::plan::{self, Record};
-use tollgate_core::ports::Store;
 
 use crate::bug::Bug;
 use crate::coverage::Seen;
 use crate::disk::{GroupWrites, State};
 use crate::executor::{Home, Parcel, TaskId};
 use crate::world::Sim;
+
+mod port;
 
 /// The most commits that wait. Small, so that it happens.
 const QUEUE: usize = 10;
@@ -68,7 +65,9 @@ impl Base for Durable<'_> {
 
     fn cached(&mut self, key: &str) -> Option<Found> {
         // Some keys are in the cache and some are not; the answer is the same.
-        (key.len() % 2 == 0).then(|| self.0.state.borrow().entries.get(key).cloned())
+        key.len()
+            .is_multiple_of(2)
+            .then(|| self.0.state.borrow().entries.get(key).cloned())
     }
     fn entry(&mut self, key: &str) -> Result<Found, Infallible> {
         Ok(self.0.state.borrow().entries.get(key).cloned())
@@ -77,7 +76,13 @@ impl Base for Durable<'_> {
         Ok(self.0.state.borrow().last_sequence(topic))
     }
     fn record(&mut self, id: &str) -> Result<Option<Record>, Infallible> {
-        Ok(self.0.state.borrow().records.get(id).cloned())
+        Ok(self
+            .0
+            .state
+            .borrow()
+            .records
+            .get(id)
+            .map(|record| Record::clone(record)))
     }
 }
 
@@ -274,7 +279,7 @@ impl Engine {
         let sim = &self.sim;
         sim.saw(Seen::Groups);
         sim.note(|| {
-            let keys: Vec<&str> = writes.entries.iter().map(|(key, _)| key.as_str()).collect();
+            let keys: Vec<&str> = writes.entries.iter().map(|(key, _)| &**key).collect();
             format!("durable: revision {} {keys:?}", writes.revision)
         });
         self.state.borrow_mut().apply(writes);
@@ -345,134 +350,10 @@ impl Engine {
 fn writes_of(group: &Group<Durable<'_>>) -> GroupWrites {
     let entries = group.entries().into_iter();
     GroupWrites {
-        entries: entries
-            .map(|(key, found)| (key.to_owned(), found.cloned()))
-            .collect(),
+        entries: entries.map(|(key, found)| (key.into(), found.cloned())).collect(),
         messages: group.messages().iter().cloned().map(Arc::new).collect(),
-        records: group.records().into_iter().cloned().collect(),
+        records: group.records().into_iter().cloned().map(Arc::new).collect(),
         revision: group.revision(),
         now: group.now(),
-    }
-}
-
-impl Store for Engine {
-    async fn commit(&self, commit: Commit) -> Result<Outcome, StoreError> {
-        let commit = self.distorted(commit);
-        plan::measure(&commit)?;
-        if self.poisoned.get() {
-            return Err(unavailable("the store has stopped"));
-        }
-        if self.is_full() {
-            self.sim.saw(Seen::QueueFull);
-            return Err(unavailable("too many commits are waiting"));
-        }
-        let reply = Parcel::new();
-        self.queue.borrow_mut().jobs.push_back(Job {
-            commit,
-            reply: Some(Rc::clone(&reply)),
-        });
-        self.wake_writer();
-        let outcome = reply.receive(&self.sim.executor).await;
-        if outcome.is_ok() && self.sim.fault(15) {
-            self.sim.saw(Seen::StoreRepliesLost);
-            return Err(StoreError::Unknown("the reply was lost".into()));
-        }
-        outcome
-    }
-
-    fn submit(&self, commit: Commit) {
-        if plan::measure_submitted(&commit).is_err() || self.poisoned.get() || self.is_full() {
-            return;
-        }
-        self.sim.model.borrow_mut().submitted(&commit);
-        if self.sim.has(Bug::DropSubmitted) && self.sim.one_of(100) {
-            return;
-        }
-        let mut queue = self.queue.borrow_mut();
-        for new in commit.mutations {
-            match (queue.submitted.get_mut(new.key()), &new) {
-                (Some(Mutation::Add { delta, .. }), Mutation::Add { delta: more, .. }) => *delta += more,
-                _ => drop(queue.submitted.insert(new.key().to_owned(), new)),
-            }
-        }
-        if queue.since.is_none() {
-            queue.since = Some(self.sim.executor.now());
-            drop(queue);
-            self.wake_writer();
-        }
-    }
-
-    /// Each key at a moment of its own: the port promises no snapshot.
-    async fn get(&self, _partition: &str, keys: &[String]) -> Result<Vec<Option<Entry>>, StoreError> {
-        page::check_get(keys)?;
-        let mut entries = Vec::with_capacity(keys.len());
-        for key in keys {
-            self.reading().await?;
-            entries.push(self.live(key).map(|entry| Entry::clone(&entry)));
-        }
-        Ok(entries)
-    }
-
-    async fn scan(&self, prefix: &str, after: Option<&str>, limit: u32) -> Result<Vec<Item>, StoreError> {
-        self.reading().await?;
-        let now = self.now();
-        let state = self.state.borrow();
-        let start = match after {
-            Some(after) if after >= prefix => Bound::Excluded(after),
-            _ => Bound::Included(prefix),
-        };
-        let mut page = Page::new(limit);
-        let from_start = state.entries.range::<str, _>((start, Bound::Unbounded));
-        let found = from_start
-            .take_while(|(key, _)| key.starts_with(prefix))
-            .filter(|(_, entry)| plan::is_live(entry, now));
-        for (key, entry) in found {
-            let (key, entry) = (key.clone(), Entry::clone(entry));
-            let item = Item { key, entry };
-            let bytes = page::item_bytes(&item);
-            if !page.push(item, bytes) {
-                break;
-            }
-        }
-        Ok(page.into_items())
-    }
-
-    async fn read(&self, topic: &str, after: u64, limit: u32, wait: u32) -> Result<Vec<Message>, StoreError> {
-        let until = self.sim.executor.now() + u64::from(wait) * 1_000;
-        self.sim.executor.wake_at(until);
-        poll_fn(|_| {
-            let there = self.state.borrow().last_sequence(topic) > after;
-            if there || self.sim.executor.now() >= until {
-                return Poll::Ready(());
-            }
-            self.tails.borrow_mut().push(self.sim.executor.current());
-            Poll::Pending
-        })
-        .await;
-        self.reading().await?;
-        let state = self.state.borrow();
-        let mut page = Page::new(limit);
-        let log = state.topics.get(topic).map_or(&[][..], Vec::as_slice);
-        for message in log.iter().skip(after as usize) {
-            if !page.push(Message::clone(message), page::message_bytes(message)) {
-                break;
-            }
-        }
-        Ok(page.into_items())
-    }
-
-    async fn topics(&self, after: Option<&str>, limit: u32) -> Result<Vec<Topic>, StoreError> {
-        self.reading().await?;
-        let state = self.state.borrow();
-        let start = after.map_or(Bound::Unbounded, Bound::Excluded);
-        let named = state.topics.range::<str, _>((start, Bound::Unbounded));
-        let topics = named.take(page::limit(limit) as usize).map(|(name, log)| Topic {
-            name: name.clone(),
-            first: 1,
-            last: log.len() as u64,
-            first_time: log.first().map(|message| message.time),
-            last_time: log.last().map(|message| message.time),
-        });
-        Ok(topics.collect())
     }
 }

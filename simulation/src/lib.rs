@@ -103,9 +103,9 @@ async fn play(sim: Rc<Sim>) {
     let large = sim.one_of(10);
     let crowd = Rc::new(Crowd {
         users: sim.between(2, 7),
-        operations: if large { 25 } else { sim.between(2, 7) },
+        operations: if large { 25 } else { sim.between(2, 6) },
     });
-    let clients = if large { 10 } else { sim.between(2, 5) };
+    let clients = if large { 10 } else { sim.between(2, 4) };
     let left = Rc::new(Cell::new(clients));
     for number in 0..clients {
         let (sim, crowd, left) = (Rc::clone(&sim), Rc::clone(&crowd), Rc::clone(&left));

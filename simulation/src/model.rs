@@ -10,14 +10,20 @@ use tollgate_core::campaigns;
 use tollgate_core::commit::{Commit, Message, Mutation};
 use tollgate_core::plan;
 use tollgate_core::relay::progress::Progress;
-use tollgate_core::relay::record::{Control, Keys};
 
 use crate::disk::{GroupWrites, State};
-use crate::world::{SUBSCRIPTION, TOPICS};
+use crate::world::TOPICS;
 
-type Checked = Result<(), String>;
+mod after;
+mod answers;
+mod ledger;
 
-fn ensure(holds: bool, what: impl FnOnce() -> String) -> Checked {
+pub use ledger::Ledger;
+
+/// What is broken, if anything.
+pub type Checked = Result<(), String>;
+
+pub fn ensure(holds: bool, what: impl FnOnce() -> String) -> Checked {
     if holds { Ok(()) } else { Err(what()) }
 }
 
@@ -54,57 +60,6 @@ pub struct Link {
     submitted: u64,
 }
 
-/// The messages of one key, in order.
-#[derive(Debug, Default)]
-struct Lane {
-    sequences: Vec<u64>,
-    /// All before are finished.
-    first: usize,
-}
-
-/// What the origin of a topic has seen.
-#[derive(Debug, Default)]
-pub struct Ledger {
-    lanes: BTreeMap<String, Lane>,
-    /// Answered with a 2xx.
-    pub acknowledged: BTreeSet<u64>,
-    /// Taken, whatever was answered.
-    pub taken: BTreeSet<u64>,
-    /// Reported as dead letters.
-    pub dead: BTreeSet<u64>,
-    /// Attempts that did not end well.
-    pub failures: BTreeMap<u64, u32>,
-    watermark: u64,
-}
-
-impl Ledger {
-    fn is_finished(&self, sequence: u64) -> bool {
-        self.acknowledged.contains(&sequence) || self.dead.contains(&sequence)
-    }
-
-    /// How far the durable progress has come.
-    pub fn watermark(&self) -> u64 {
-        self.watermark
-    }
-
-    /// A delivery begins: everything before it of its key must be finished.
-    pub fn begin(&mut self, message: &Message) -> Checked {
-        let Some(mut lane) = self.lanes.remove(&message.key) else {
-            return Err(format!("{} was never appended", message.id));
-        };
-        while let Some(&first) = lane.sequences.get(lane.first)
-            && self.is_finished(first)
-        {
-            lane.first += 1;
-        }
-        let ahead = lane.sequences.get(lane.first).copied().unwrap_or(u64::MAX);
-        self.lanes.insert(message.key.clone(), lane);
-        ensure(message.sequence <= ahead, || {
-            format!("message {} overtook message {ahead} of its key", message.sequence)
-        })
-    }
-}
-
 /// See the module.
 #[derive(Default)]
 pub struct Model {
@@ -119,13 +74,6 @@ pub struct Model {
     pub sign_ups: BTreeMap<String, u32>,
     /// The answer to each idempotency key.
     answers: BTreeMap<String, Vec<u8>>,
-}
-
-/// What became of a group that was in doubt when the process ended.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Recovered {
-    pub kept: u64,
-    pub clicks_lost: u64,
 }
 
 fn read<T: DeserializeOwned>(key: &str, value: &[u8]) -> Result<T, String> {
@@ -179,6 +127,7 @@ impl Model {
         let mut records = 0;
         for (key, entry) in &writes.entries {
             let value = entry.as_ref().map(|entry| entry.value.as_slice());
+            let key: &str = key;
             let (kind, rest) = key.split_once('/').unwrap_or((key, ""));
             match (kind, value) {
                 ("campaign", Some(value)) => {
@@ -250,7 +199,10 @@ impl Model {
             format!("{key} was written twice")
         })?;
         let claim: campaigns::Claim = read(key, value)?;
-        let before = self.mirror.entries.get(&format!("campaign/{}", claim.campaign));
+        let before = self
+            .mirror
+            .entries
+            .get(format!("campaign/{}", claim.campaign).as_str());
         let before = before
             .map(|entry| read::<campaigns::Campaign>(key, &entry.value))
             .transpose()?;
@@ -348,7 +300,7 @@ impl Model {
             ensure(
                 self.mirror
                     .entries
-                    .contains_key(&format!("message/{}", message.id)),
+                    .contains_key(format!("message/{}", message.id).as_str()),
                 || format!("the message {} has no record", message.id),
             )?;
             let body = String::from_utf8_lossy(&message.payload).into_owned();
@@ -378,7 +330,7 @@ impl Model {
 
     fn check_campaign(&mut self, id: &str, now: u64) -> Checked {
         let number = |kind: &str| {
-            let entry = self.mirror.entries.get(&format!("{kind}/{id}"));
+            let entry = self.mirror.entries.get(format!("{kind}/{id}").as_str());
             entry.map_or(Some(0), |entry| plan::counter(&entry.value))
         };
         let (remaining, sequence) = (number("remaining"), number("sequence"));
@@ -408,151 +360,5 @@ impl Model {
             campaign.full_at = now;
         }
         Ok(())
-    }
-
-    /// A process has read what is on the disk: all that was durable, and at most what was in doubt.
-    pub fn recovered(&mut self, state: &State, now: u64) -> Result<Recovered, String> {
-        let mut recovered = Recovered::default();
-        for group in std::mem::take(&mut self.in_doubt) {
-            if group.revision > self.mirror.revision && group.revision <= state.revision {
-                self.published(&group, now)?;
-                recovered.kept += 1;
-            }
-        }
-        for link in self.links.values_mut() {
-            let expected = link.base + link.submitted;
-            if link.max.is_none() {
-                recovered.clicks_lost += expected.saturating_sub(link.visits);
-            }
-            (link.base, link.submitted) = (link.visits, 0);
-        }
-        ensure(state.revision == self.mirror.revision, || {
-            format!(
-                "revision {} was durable, and {} is there",
-                self.mirror.revision, state.revision
-            )
-        })?;
-        self.same_as(state)?;
-        Ok(recovered)
-    }
-
-    /// What is there is what must be there, entry by entry.
-    pub fn same_as(&self, state: &State) -> Checked {
-        ensure(state.entries.len() == self.mirror.entries.len(), || {
-            "entries are missing, or too many".into()
-        })?;
-        for ((key, there), (wanted, entry)) in state.entries.iter().zip(&self.mirror.entries) {
-            let same = key == wanted && (Arc::ptr_eq(there, entry) || there == entry);
-            ensure(same, || format!("{wanted} is not what was durable"))?;
-        }
-        let lengths = |state: &State| state.topics.values().map(Vec::len).collect::<Vec<_>>();
-        ensure(lengths(state) == lengths(&self.mirror), || {
-            "messages are missing, or too many".into()
-        })?;
-        let messages = state
-            .topics
-            .values()
-            .flatten()
-            .zip(self.mirror.topics.values().flatten());
-        for (there, message) in messages {
-            let same = Arc::ptr_eq(there, message) || there == message;
-            ensure(same, || {
-                format!("the message {} is not what was durable", message.id)
-            })?;
-        }
-        ensure(state.records == self.mirror.records, || {
-            "idempotence records differ".into()
-        })
-    }
-
-    /// A claim was answered with 201.
-    pub fn admitted(&self, campaign: &str, user: &str, id: &str, sequence: u64) -> Checked {
-        let claim = self.campaigns.get(campaign).and_then(|c| c.claims.get(&sequence));
-        ensure(
-            claim.is_some_and(|(known, whose)| known == id && whose == user),
-            || format!("{user} was told of the claim {id} of {campaign}, which is not durable"),
-        )
-    }
-
-    /// "Sold out" was answered to a request that began then.
-    pub fn refused_as_sold_out(&self, campaign: &str, began: u64) -> Checked {
-        let known = self.campaigns.get(campaign);
-        ensure(
-            known.is_some_and(|c| c.is_sold_out() || c.full_at >= began),
-            || format!("{campaign} was said to be sold out, and was not"),
-        )
-    }
-
-    /// A sign-up was answered with 202.
-    pub fn signed_up(&self, id: &str, sequence: u64, body: &[u8]) -> Checked {
-        let log = self.mirror.topics.get(TOPICS[1]);
-        let message = log.and_then(|log| log.get(usize::try_from(sequence).ok()?.checked_sub(1)?));
-        ensure(message.is_some_and(|m| m.id == id && m.payload == body), || {
-            format!("the message {id} was accepted, and is not durable")
-        })
-    }
-
-    /// The answer to a request with this key: always the same.
-    pub fn answered(&mut self, key: String, body: &[u8]) -> Checked {
-        match self.answers.get(&key) {
-            Some(before) => ensure(before == body, || format!("two answers to {key}")),
-            None => {
-                self.answers.insert(key, body.to_vec());
-                Ok(())
-            }
-        }
-    }
-
-    /// The origin is sent this.
-    pub fn sent(&self, message: &Message) -> Checked {
-        let log = self.mirror.topics.get(&message.topic);
-        let durable = log.and_then(|log| log.get(message.sequence as usize - 1));
-        ensure(durable.is_some_and(|durable| **durable == *message), || {
-            format!("{} was sent, and is not what is durable", message.id)
-        })
-    }
-
-    pub fn dead_letters(&self, index: usize) -> BTreeSet<u64> {
-        let prefix = Keys::new(TOPICS[index], SUBSCRIPTION).dead_prefix();
-        let from = self.mirror.entries.range(prefix.clone()..);
-        let keys = from
-            .map(|(key, _)| key)
-            .take_while(|key| key.starts_with(&prefix));
-        keys.filter_map(|key| Keys::sequence_of(key)).collect()
-    }
-
-    /// Whether the subscription of the topic at `index` is paused, durably.
-    pub fn is_paused(&self, index: usize) -> bool {
-        let key = Keys::new(TOPICS[index], SUBSCRIPTION).control();
-        let entry = self.mirror.entries.get(&key);
-        entry.is_some_and(|entry| read(&key, &entry.value).is_ok_and(|control: Control| control.paused))
-    }
-
-    /// Nothing is under way any more: each message was delivered, or is a dead letter; every click was counted.
-    pub fn check_end(&self) -> Checked {
-        for (index, ledger) in self.ledgers.iter().enumerate() {
-            let (last, dead) = (self.mirror.last_sequence(TOPICS[index]), self.dead_letters(index));
-            ensure(ledger.watermark == last, || {
-                format!(
-                    "{}: the progress stands at {} of {last}",
-                    TOPICS[index], ledger.watermark
-                )
-            })?;
-            let lost = (1..=last).find(|s| !ledger.acknowledged.contains(s) && !dead.contains(s));
-            ensure(lost.is_none(), || format!("{} {lost:?} was lost", TOPICS[index]))?;
-        }
-        for (code, link) in self.links.iter().filter(|(_, link)| link.max.is_none()) {
-            let expected = link.base + link.submitted;
-            ensure(link.visits == expected, || {
-                format!("{} clicks on {code} are counted, not {expected}", link.visits)
-            })?;
-        }
-        let doubled = self
-            .sign_ups
-            .iter()
-            .find(|(body, count)| body.contains("with-key") && **count > 1);
-        ensure(doubled.is_none(), || {
-            format!("one key, several messages: {doubled:?}")
-        })
     }
 }

@@ -56,8 +56,8 @@ refill = 40
 
 [[limits]]
 name = "watched"
-capacity = 4
-refill = 5
+capacity = 6
+refill = 10
 interval = "3s"
 shadow = true
 

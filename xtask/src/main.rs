@@ -3,6 +3,7 @@
 mod bench;
 mod build;
 mod compose;
+mod simulate;
 mod test;
 
 use anyhow::Result;
@@ -35,6 +36,12 @@ enum Task {
         #[arg(long, default_value_t = 500)]
         cycles: u64,
     },
+    /// Run the rules in simulated worlds, one per seed.
+    Simulate {
+        /// `--seeds 10000 --from 0 --jobs 1`; `--trace` shows every event, for a seed that failed.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
     /// Build the components and the gateway.
     Build,
     /// Build and compose what `spin up` runs, into build/spin, and bring the routes of spin.toml up to date.
@@ -50,6 +57,7 @@ fn main() -> Result<()> {
         Task::Serve { arguments } => build::serve(&arguments),
         Task::Test { arguments } => test::all(&arguments),
         Task::Crash { cycles } => test::crash(cycles),
+        Task::Simulate { arguments } => simulate::simulate(&arguments),
         Task::Build => build::gateway().map(drop),
         Task::Compose => compose::run(),
         Task::Bench(options) => bench::run(options),

@@ -14,6 +14,7 @@ const UNIT: &[&str] = &[
     "tollgate-vfs",
     "tollgate-engine",
     "tollgate-relay",
+    "tollgate-simulation",
     "tollgate-store-sqlite",
 ];
 

@@ -1,0 +1,173 @@
+//! Whether an answer is true.
+
+use serde::Deserialize;
+use serde_json::Value;
+use tollgate_core::http::Response;
+
+use super::request::Wish;
+use crate::coverage::Seen;
+use crate::model::{Checked, Model, ensure};
+use crate::world::Sim;
+
+#[derive(Deserialize)]
+struct Told {
+    claim: ToldClaim,
+}
+
+#[derive(Deserialize)]
+struct ToldClaim {
+    id: String,
+    sequence: u64,
+}
+
+#[derive(Deserialize)]
+struct Accepted {
+    id: String,
+    sequence: u64,
+}
+
+#[derive(Deserialize)]
+struct Redriven {
+    redriven: u64,
+}
+
+fn decoded<'a, T: Deserialize<'a>>(response: &'a Response) -> Result<T, String> {
+    serde_json::from_slice(&response.body).map_err(|error| format!("an answer cannot be read: {error}"))
+}
+
+/// Compares an answer with what is durable. The request began at `began`, microseconds since the beginning.
+pub fn judge(sim: &Sim, wish: &Wish, response: &Response, began: u64) -> Checked {
+    let answer = Answer { sim, response, began };
+    match response.status {
+        503 => sim.saw(Seen::Unavailable),
+        429 => sim.saw(Seen::Limited),
+        status => {
+            let mut model = sim.model.borrow_mut();
+            return match wish {
+                Wish::Claim {
+                    campaign,
+                    user,
+                    key,
+                    body,
+                } => {
+                    let key = key.as_ref().map(|key| format!("{campaign} {user} {key} {body}"));
+                    answer.to_claim(&mut model, campaign, user, key)
+                }
+                Wish::SignUp { client, key, body } => {
+                    let key = key.as_ref().map(|key| format!("{client} {key}"));
+                    answer.to_sign_up(&mut model, body, key)
+                }
+                Wish::Visit(code) => answer.to_visit(&mut model, code),
+                Wish::Admin { method, path, body } => answer.to_admin(&model, method, path, body),
+                Wish::Install => ensure(status == 204, || format!("{status} to the admin key")),
+            };
+        }
+    }
+    Ok(())
+}
+
+struct Answer<'a> {
+    sim: &'a Sim,
+    response: &'a Response,
+    began: u64,
+}
+
+impl Answer<'_> {
+    fn is_replayed(&self) -> bool {
+        self.response.header("idempotency-replayed").is_some()
+    }
+
+    fn saw(&self, seen: Seen) -> Checked {
+        self.sim.saw(seen);
+        Ok(())
+    }
+
+    fn unexpected(&self, to: &str) -> Checked {
+        Err(format!("{} to {to}", self.response.status))
+    }
+
+    fn to_claim(&self, model: &mut Model, campaign: &str, user: &str, key: Option<String>) -> Checked {
+        match self.response.status {
+            201 | 409 => {
+                let ToldClaim { id, sequence } = decoded::<Told>(self.response)?.claim;
+                model.admitted(campaign, user, &id, sequence)?;
+            }
+            410 => {
+                model.refused_as_sold_out(campaign, self.began)?;
+                return self.saw(Seen::SoldOut);
+            }
+            403 => return self.saw(Seen::OutsideWindow),
+            422 => return self.saw(Seen::KeyReused),
+            _ => return self.unexpected("a claim"),
+        }
+        if self.response.status == 409 {
+            return self.saw(Seen::AlreadyClaimed);
+        }
+        self.sim.saw(if self.is_replayed() {
+            Seen::ClaimsReplayed
+        } else {
+            Seen::Admitted
+        });
+        key.map_or(Ok(()), |key| model.answered(key, &self.response.body))
+    }
+
+    fn to_sign_up(&self, model: &mut Model, body: &str, key: Option<String>) -> Checked {
+        if self.response.status != 202 {
+            return self.unexpected("a sign-up");
+        }
+        let Accepted { id, sequence } = decoded(self.response)?;
+        self.sim.saw(if self.is_replayed() {
+            Seen::SignUpsReplayed
+        } else {
+            Seen::SignedUp
+        });
+        model.signed_up(&id, sequence, body.as_bytes())?;
+        key.map_or(Ok(()), |key| model.answered(key, &self.response.body))
+    }
+
+    fn to_visit(&self, model: &mut Model, code: &str) -> Checked {
+        let link = model.links.entry(code.to_owned()).or_default();
+        match (self.response.status, link.max) {
+            (302, None) => self.saw(Seen::Visits),
+            (302, Some(max)) => {
+                link.granted += 1;
+                self.sim.saw(Seen::Visits);
+                self.sim.saw(Seen::VisitsGranted);
+                ensure(link.granted <= link.visits && link.visits <= max, || {
+                    format!(
+                        "{} redirects of {code}, {} counted, of {max}",
+                        link.granted, link.visits
+                    )
+                })
+            }
+            (410, max) => {
+                self.sim.saw(Seen::VisitsExhausted);
+                ensure(max == Some(link.visits), || {
+                    format!("{code} was said to be exhausted, and was not")
+                })
+            }
+            _ => self.unexpected("a visit"),
+        }
+    }
+
+    fn to_admin(&self, model: &Model, method: &str, path: &str, body: &Value) -> Checked {
+        match (method, self.response.status) {
+            ("PATCH", 200) if body.get("state").is_some() => {
+                let campaign = path.rsplit('/').next().unwrap_or("");
+                let closed = model.campaigns.get(campaign).is_some_and(|known| known.closed);
+                ensure(closed, || format!("{campaign} was closed, which is not durable"))?;
+                self.saw(Seen::Closed)
+            }
+            ("PATCH", 409) => self.saw(Seen::StockRefused),
+            // An end that lies before the start.
+            ("PATCH", 400) => Ok(()),
+            ("POST", 200) if path.ends_with("/redrive") => {
+                let Redriven { redriven } = decoded(self.response)?;
+                self.sim.saw_times(Seen::Redriven, redriven);
+                Ok(())
+            }
+            (_, 200 | 201 | 409) => Ok(()),
+            _ => self.unexpected(path),
+        }
+    }
+}

@@ -1,0 +1,89 @@
+//! What clients want, as requests.
+
+use serde_json::Value;
+use tollgate_core::http::{Header, Request};
+
+use crate::server::INSTALL;
+use crate::world::ADMIN;
+
+/// What a client wants.
+#[derive(Clone, Debug)]
+pub enum Wish {
+    Claim {
+        campaign: &'static str,
+        user: String,
+        key: Option<String>,
+        body: &'static str,
+    },
+    SignUp {
+        client: u64,
+        key: Option<String>,
+        body: String,
+    },
+    Visit(&'static str),
+    Admin {
+        method: &'static str,
+        path: String,
+        body: Value,
+    },
+    Install,
+}
+
+impl Wish {
+    pub fn admin(method: &'static str, path: impl Into<String>, body: Value) -> Self {
+        let path = path.into();
+        Self::Admin { method, path, body }
+    }
+
+    pub fn request(&self) -> Request {
+        let mut headers = Vec::new();
+        let (method, path, body) = match self {
+            Self::Claim {
+                campaign,
+                user,
+                key,
+                body,
+            } => {
+                headers.push(Header::new("x-user-id", user));
+                headers.push(Header::new("x-client-id", user));
+                headers.extend(
+                    key.as_ref()
+                        .map(|key| Header::new("idempotency-key", format!("\"{key}\""))),
+                );
+                (
+                    "POST",
+                    format!("/api/campaigns/{campaign}/claims"),
+                    (*body).to_owned(),
+                )
+            }
+            Self::SignUp { client, key, body } => {
+                headers.push(Header::new("x-client-id", format!("client-{client}")));
+                headers.push(Header::new("content-type", "text/plain"));
+                headers.extend(
+                    key.as_ref()
+                        .map(|key| Header::new("idempotency-key", format!("\"{key}\""))),
+                );
+                ("POST", "/signup".to_owned(), body.clone())
+            }
+            Self::Visit(code) => ("GET", format!("/{code}"), String::new()),
+            Self::Admin { method, path, body } => {
+                headers.push(Header::new("authorization", format!("Bearer {ADMIN}")));
+                let body = if body.is_null() {
+                    String::new()
+                } else {
+                    body.to_string()
+                };
+                (*method, path.clone(), body)
+            }
+            Self::Install => ("POST", INSTALL.to_owned(), String::new()),
+        };
+        Request {
+            method: method.to_owned(),
+            path,
+            query: None,
+            headers,
+            body: body.into_bytes(),
+            peer: "192.0.2.1".to_owned(),
+        }
+    }
+}

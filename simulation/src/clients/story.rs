@@ -1,0 +1,150 @@
+//! How a seed begins, and how it must end.
+
+use std::ops::Bound;
+use std::rc::Rc;
+
+use serde_json::{Value, json};
+use tollgate_core::memory::START;
+use tollgate_core::time;
+
+use super::request::Wish;
+use super::sending::ask;
+use super::{FLASH, LIMITED, MULTI, PLAIN};
+use crate::world::{SUBSCRIPTION, Sim, TOPICS};
+
+/// The admin key, the campaigns and the links; each is asked for until it is there.
+pub async fn prepare(sim: &Rc<Sim>) {
+    insist(sim, Wish::Install, 204).await;
+    let flash = json!({"id": FLASH, "quantity": sim.between(1, 5)});
+    insist(sim, Wish::admin("POST", "/api/campaigns", flash), 201).await;
+    let mut multi = json!({
+        "id": MULTI, "quantity": sim.between(2, 6), "perUser": sim.between(2, 3), "codes": "generate",
+    });
+    if sim.one_of(300) {
+        multi["startsAt"] = time::format(START + sim.between(0, 200)).into();
+        multi["endsAt"] = time::format(START + sim.between(201, 120_000)).into();
+    }
+    insist(sim, Wish::admin("POST", "/api/campaigns", multi), 201).await;
+    let limited = json!({"url": "https://shop.example/", "code": LIMITED, "maxVisits": sim.between(1, 4)});
+    insist(sim, Wish::admin("POST", "/api/links", limited), 201).await;
+    let plain = json!({"url": "https://shop.example/plain", "code": PLAIN});
+    insist(sim, Wish::admin("POST", "/api/links", plain), 201).await;
+}
+
+async fn insist(sim: &Rc<Sim>, wish: Wish, status: u16) {
+    while !sim.is_violated() {
+        if let Some(response) = ask(sim, wish.clone()).await {
+            let there = response.status == status || response.status == 409;
+            sim.ensure(there, || format!("{} to {wish:?}", response.status));
+            return;
+        }
+    }
+}
+
+/// All is calm: whatever is left can be had, and no more; everything is delivered.
+pub async fn finish(sim: &Rc<Sim>) {
+    sell_out(sim, FLASH, 1).await;
+    let per_user = sim
+        .model
+        .borrow()
+        .campaigns
+        .get(MULTI)
+        .map_or(1, |campaign| campaign.per_user);
+    sell_out(sim, MULTI, per_user).await;
+    ask(sim, Wish::Visit(PLAIN)).await;
+    while ask(sim, Wish::Visit(LIMITED))
+        .await
+        .is_some_and(|response| response.status == 302)
+    {}
+    ask(sim, Wish::Visit(PLAIN)).await;
+    let exhausted = sim
+        .model
+        .borrow()
+        .links
+        .get(LIMITED)
+        .is_some_and(|link| link.max == Some(link.visits));
+    sim.ensure(exhausted, || "the link with maxVisits has visits left".into());
+    drained(sim).await;
+    sim.check(sim.model.borrow().check_end());
+    for (index, topic) in TOPICS.into_iter().enumerate() {
+        if sim.model.borrow().dead_letters(index).is_empty() {
+            continue;
+        }
+        let redrive = format!("/api/topics/{topic}/subscriptions/{SUBSCRIPTION}/dead-letters/redrive");
+        insist(sim, Wish::admin("POST", redrive, json!({"all": true})), 200).await;
+    }
+    drained(sim).await;
+    let model = sim.model.borrow();
+    for (index, topic) in TOPICS.into_iter().enumerate() {
+        let (last, ledger) = (model.mirror.last_sequence(topic), &model.ledgers[index]);
+        let missing = (1..=last).find(|sequence| !ledger.acknowledged.contains(sequence));
+        sim.ensure(missing.is_none(), || {
+            format!("{topic} {missing:?} was redriven and not delivered")
+        });
+    }
+    sim.check(model.check_end());
+    drop(model);
+    sim.check(sim.model.borrow().same_as(&sim.disk.borrow().read()));
+}
+
+/// Every unit that is left is claimed by somebody new, if the campaign is open.
+async fn sell_out(sim: &Rc<Sim>, campaign: &'static str, per_user: u64) {
+    for number in 0..40 {
+        let wish = Wish::Claim {
+            campaign,
+            user: format!("late-{}", number / per_user),
+            key: None,
+            body: "",
+        };
+        let status = ask(sim, wish).await.map(|response| response.status);
+        match status {
+            Some(201) => {}
+            Some(410) => {
+                let full = sim
+                    .model
+                    .borrow()
+                    .campaigns
+                    .get(campaign)
+                    .is_some_and(|c| c.is_sold_out());
+                return sim.ensure(full, || format!("{campaign} refuses with units left"));
+            }
+            // Closed, or outside its window.
+            Some(403) if campaign == MULTI => return,
+            status => {
+                return sim.violated(|| format!("{status:?} to a claim of {campaign} when all is calm"));
+            }
+        }
+    }
+    sim.violated(|| format!("{campaign} does not sell out"));
+}
+
+/// Until the relays have nothing left to do, at most some minutes, and clicks are written.
+async fn drained(sim: &Rc<Sim>) {
+    for waited in 0..1_500 {
+        sim.executor.sleep(250_000).await;
+        // A pause that the origin asked for may become durable only now.
+        for (index, topic) in TOPICS.into_iter().enumerate() {
+            if sim.model.borrow().is_paused(index) {
+                let resume = format!("/api/topics/{topic}/subscriptions/{SUBSCRIPTION}/resume");
+                insist(sim, Wish::admin("POST", resume, Value::Null), 200).await;
+            }
+        }
+        let model = sim.model.borrow();
+        let at_end = TOPICS.iter().enumerate().all(|(index, topic)| {
+            let prefix = format!("relay/{topic}/{SUBSCRIPTION}/retry/");
+            let waiting = model
+                .mirror
+                .entries
+                .range::<str, _>((Bound::Included(prefix.as_str()), Bound::Unbounded))
+                .next();
+            model.ledgers[index].watermark == model.mirror.last_sequence(topic)
+                && waiting.is_none_or(|(key, _)| !key.starts_with(&prefix))
+        });
+        // A sync that was slow before all was calm may still be under way.
+        let counted = waited >= 8 || model.clicks_are_counted();
+        if at_end && counted || sim.is_violated() {
+            return;
+        }
+    }
+    sim.violated(|| "the relays do not come to an end".into());
+}

@@ -1,0 +1,130 @@
+//! What must be there after a restart, and at the end.
+
+use std::collections::BTreeSet;
+use std::ops::Bound;
+use std::sync::Arc;
+
+use tollgate_core::relay::record::{Control, Keys};
+
+use super::{Checked, Model, ensure, read};
+use crate::disk::State;
+use crate::world::{SUBSCRIPTION, TOPICS};
+
+/// What became of what was in doubt when the process ended.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Recovered {
+    /// Groups that nobody was told of, and that are there.
+    pub kept: u64,
+    /// Submitted clicks that are not.
+    pub clicks_lost: u64,
+}
+
+impl Model {
+    /// A process has read what is on the disk: all that was durable, and at most what was in doubt.
+    pub fn recovered(&mut self, state: &State, now: u64) -> Result<Recovered, String> {
+        let mut recovered = Recovered::default();
+        for group in std::mem::take(&mut self.in_doubt) {
+            if group.revision > self.mirror.revision && group.revision <= state.revision {
+                self.published(&group, now)?;
+                recovered.kept += 1;
+            }
+        }
+        for link in self.links.values_mut() {
+            let expected = link.base + link.submitted;
+            if link.max.is_none() {
+                recovered.clicks_lost += expected.saturating_sub(link.visits);
+            }
+            (link.base, link.submitted) = (link.visits, 0);
+        }
+        ensure(state.revision == self.mirror.revision, || {
+            format!(
+                "revision {} was durable, and {} is there",
+                self.mirror.revision, state.revision
+            )
+        })?;
+        self.same_as(state)?;
+        Ok(recovered)
+    }
+
+    /// What is there is what must be there, entry by entry.
+    pub fn same_as(&self, state: &State) -> Checked {
+        ensure(state.entries.len() == self.mirror.entries.len(), || {
+            "entries are missing, or too many".into()
+        })?;
+        for ((key, there), (wanted, entry)) in state.entries.iter().zip(&self.mirror.entries) {
+            let same = key == wanted && (Arc::ptr_eq(there, entry) || there == entry);
+            ensure(same, || format!("{wanted} is not what was durable"))?;
+        }
+        let lengths = |state: &State| state.topics.values().map(Vec::len).collect::<Vec<_>>();
+        ensure(lengths(state) == lengths(&self.mirror), || {
+            "messages are missing, or too many".into()
+        })?;
+        let messages = state
+            .topics
+            .values()
+            .flatten()
+            .zip(self.mirror.topics.values().flatten());
+        for (there, message) in messages {
+            let same = Arc::ptr_eq(there, message) || there == message;
+            ensure(same, || {
+                format!("the message {} is not what was durable", message.id)
+            })?;
+        }
+        ensure(state.records == self.mirror.records, || {
+            "idempotence records differ".into()
+        })
+    }
+
+    pub fn dead_letters(&self, index: usize) -> BTreeSet<u64> {
+        let prefix = Keys::new(TOPICS[index], SUBSCRIPTION).dead_prefix();
+        let from = self
+            .mirror
+            .entries
+            .range::<str, _>((Bound::Included(prefix.as_str()), Bound::Unbounded));
+        let keys = from
+            .map(|(key, _)| key)
+            .take_while(|key| key.starts_with(&prefix));
+        keys.filter_map(|key| Keys::sequence_of(key)).collect()
+    }
+
+    /// Whether the subscription of the topic at `index` is paused, durably.
+    pub fn is_paused(&self, index: usize) -> bool {
+        let key = Keys::new(TOPICS[index], SUBSCRIPTION).control();
+        let entry = self.mirror.entries.get(key.as_str());
+        entry.is_some_and(|entry| read(&key, &entry.value).is_ok_and(|control: Control| control.paused))
+    }
+
+    /// Whether every click that was taken is durable.
+    pub fn clicks_are_counted(&self) -> bool {
+        let mut links = self.links.values().filter(|link| link.max.is_none());
+        links.all(|link| link.visits == link.base + link.submitted)
+    }
+
+    /// Nothing is under way any more: each message was delivered, or is a dead letter; every click was counted.
+    pub fn check_end(&self) -> Checked {
+        for (index, ledger) in self.ledgers.iter().enumerate() {
+            let (last, dead) = (self.mirror.last_sequence(TOPICS[index]), self.dead_letters(index));
+            ensure(ledger.watermark == last, || {
+                format!(
+                    "{}: the progress stands at {} of {last}",
+                    TOPICS[index], ledger.watermark
+                )
+            })?;
+            let lost = (1..=last).find(|s| !ledger.acknowledged.contains(s) && !dead.contains(s));
+            ensure(lost.is_none(), || format!("{} {lost:?} was lost", TOPICS[index]))?;
+        }
+        for (code, link) in self.links.iter().filter(|(_, link)| link.max.is_none()) {
+            let expected = link.base + link.submitted;
+            ensure(link.visits == expected, || {
+                format!("{} clicks on {code} are counted, not {expected}", link.visits)
+            })?;
+        }
+        let doubled = self
+            .sign_ups
+            .iter()
+            .find(|(body, count)| body.contains("with-key") && **count > 1);
+        ensure(doubled.is_none(), || {
+            format!("one key, several messages: {doubled:?}")
+        })
+    }
+}
