@@ -152,15 +152,13 @@ impl Gateway {
     }
 
     fn head(&self, head: &http::request::Parts, peer: &str) -> types::Request {
-        let mut headers = Vec::with_capacity(8);
-        for name in &self.seen {
-            for value in head.headers.get_all(name) {
-                headers.push(types::Header {
-                    name: name.as_str().to_owned(),
-                    value: value.as_bytes().to_vec(),
-                });
-            }
-        }
+        let seen = head.headers.iter().filter(|(name, _)| self.seen.contains(name));
+        let mut headers: Vec<types::Header> = seen
+            .map(|(name, value)| types::Header {
+                name: name.as_str().to_owned(),
+                value: value.as_bytes().to_vec(),
+            })
+            .collect();
         // HTTP/2 carries the host in the target.
         if let Some(authority) = head
             .uri
