@@ -40,7 +40,7 @@ impl Connection {
     ) -> Result<(), Error> {
         let connection = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let mut statement = connection.prepare_cached(sql).map_err(failure)?;
-        let names: Vec<String> = statement.column_names().into_iter().map(str::to_owned).collect();
+        let names: Vec<String> = statement.column_names().map(str::to_owned).collect();
         let count = names.len();
         columns(names);
         let parameters = parameters.into_iter().map(parameter);
