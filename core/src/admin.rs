@@ -7,6 +7,8 @@ use crate::keys;
 use crate::limiter;
 use crate::ports::{Store, World};
 use crate::problem::{Kind, Problem};
+use crate::router::Component;
+use crate::routes::{self, Call};
 
 /// Crawlers may follow short links (previews of links read this too) but have no business in the API.
 const ROBOTS: &str =
@@ -27,17 +29,13 @@ pub async fn handle<S: Store>(world: &World<'_, S>, request: &Request) -> Respon
 }
 
 async fn route<S: Store>(world: &World<'_, S>, request: &Request) -> Result<Response, Problem> {
-    let segments = request.segments();
-    let get = matches!(request.method.as_str(), "GET" | "HEAD");
-    match segments.as_slice() {
-        ["api", "keys", ..] => Ok(keys::handle(world, request).await),
-        ["api", "limits", ..] => Ok(limiter::handle(world, request).await),
-        ["health", "live" | "ready"] | ["robots.txt"] if !get => {
-            Err(Problem::method_not_allowed("GET, HEAD"))
-        }
-        ["health", "live"] => Ok(healthy("live")),
-        ["health", "ready"] => ready(world).await,
-        ["robots.txt"] => {
+    let (call, [id, _]) = routes::find(Component::Admin, request)?;
+    match call {
+        Call::ListKeys | Call::CreateKey | Call::DeleteKey => keys::handle(world, request, call, id).await,
+        Call::ListLimits => limiter::list(world, request).await,
+        Call::HealthLive => Ok(healthy("live")),
+        Call::HealthReady => ready(world).await,
+        Call::Robots => {
             let mut response = Response::empty(200).with("content-type", "text/plain; charset=utf-8");
             response.body = ROBOTS.into();
             Ok(response)

@@ -19,6 +19,8 @@ pub use record::{Campaign, Claim, Codes, DEFAULT_TOPIC, MAX_PER_USER, MAX_QUANTI
 use crate::http::{Request, Response};
 use crate::ports::{Store, World};
 use crate::problem::Problem;
+use crate::router::Component;
+use crate::routes::{self, Call};
 
 /// The door of `/api/campaigns…`: answers every request, with a problem document where it must.
 pub async fn handle<S: Store>(world: &World<'_, S>, request: &Request) -> Response {
@@ -26,23 +28,17 @@ pub async fn handle<S: Store>(world: &World<'_, S>, request: &Request) -> Respon
 }
 
 async fn route<S: Store>(world: &World<'_, S>, request: &Request) -> Result<Response, Problem> {
-    let segments = request.segments();
-    let method = request.method.as_str();
-    match (segments.as_slice(), method) {
-        (["api", "campaigns"], "GET" | "HEAD") => manage::list(world, request).await,
-        (["api", "campaigns"], "POST") => manage::create(world, request).await,
-        (["api", "campaigns"], _) => Err(Problem::method_not_allowed("GET, HEAD, POST")),
-        (["api", "campaigns", id], _) if !record::is_id(id) => Err(unknown(id)),
-        (["api", "campaigns", id], "GET" | "HEAD") => manage::read(world, id).await,
-        (["api", "campaigns", id], "PATCH") => manage::patch(world, request, id).await,
-        (["api", "campaigns", _], _) => Err(Problem::method_not_allowed("GET, HEAD, PATCH")),
-        (["api", "campaigns", id, "claims", ..], _) if !record::is_id(id) => Err(unknown(id)),
-        (["api", "campaigns", id, "claims"], "POST") => claim::claim(world, request, id).await,
-        (["api", "campaigns", _, "claims"], _) => Err(Problem::method_not_allowed("POST")),
-        (["api", "campaigns", id, "claims", user], "GET" | "HEAD") => {
-            claims::of_user(world, request, id, user).await
-        }
-        (["api", "campaigns", _, "claims", _], _) => Err(Problem::method_not_allowed("GET, HEAD")),
+    let (call, [id, user]) = routes::find(Component::Coupon, request)?;
+    if !id.is_empty() && !record::is_id(id) {
+        return Err(unknown(id));
+    }
+    match call {
+        Call::ListCampaigns => manage::list(world, request).await,
+        Call::CreateCampaign => manage::create(world, request).await,
+        Call::ReadCampaign => manage::read(world, id).await,
+        Call::EditCampaign => manage::patch(world, request, id).await,
+        Call::Claim => claim::claim(world, request, id).await,
+        Call::ReadClaims => claims::of_user(world, request, id, user).await,
         _ => Err(Problem::not_found()),
     }
 }

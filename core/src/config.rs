@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 
 mod check;
 mod error;
+mod secret;
 #[cfg(test)]
 mod tests;
 mod text;
@@ -19,6 +20,7 @@ pub use check::{
     MIN_CODE_LENGTH, RESERVED_SEGMENTS, check_subscription, is_topic_name,
 };
 pub use error::ConfigError;
+pub use secret::SecretText;
 pub use units::{Bytes, Span, UnitError};
 
 /// The whole file.
@@ -221,7 +223,7 @@ pub struct Subscription {
     pub url: String,
     /// A Standard Webhooks secret, `whsec_<base64>`.
     #[serde(default)]
-    pub secret: Option<String>,
+    pub secret: Option<SecretText>,
     /// The most deliveries begun per second.
     #[serde(default = "rate_per_second")]
     pub rate_per_second: u32,

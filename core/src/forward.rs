@@ -17,6 +17,8 @@ use crate::http::{Request, Response};
 use crate::ports::{Store, World};
 use crate::problem::Problem;
 use crate::route::{self, Route};
+use crate::router::Component;
+use crate::routes::{self, Call};
 use crate::{subscriptions, topics};
 
 /// The door: answers every request, with a problem document where it must.
@@ -25,26 +27,21 @@ pub async fn handle<S: Store>(world: &World<'_, S>, request: &Request) -> Respon
 }
 
 async fn api<S: Store>(world: &World<'_, S>, request: &Request) -> Result<Response, Problem> {
-    let segments = request.segments();
-    let method = request.method.as_str();
-    match (segments.as_slice(), method) {
-        (["api", "topics"], "GET" | "HEAD") => topics::list(world, request).await,
-        (["api", "topics"], _) => Err(Problem::method_not_allowed("GET, HEAD")),
-        (["api", "topics", name, ..], _) if !topics::is_name(name) => {
-            Err(Problem::field("path:topic", topics::NAME_RULE))
-        }
-        (["api", "topics", name], "GET" | "HEAD") => topics::read(world, request, name).await,
-        (["api", "topics", _], _) => Err(Problem::method_not_allowed("GET, HEAD")),
-        (["api", "topics", name, "messages"], "GET" | "HEAD") => topics::messages(world, request, name).await,
-        (["api", "topics", name, "messages"], "POST") => post::to_topic(world, request, name).await,
-        (["api", "topics", _, "messages"], _) => Err(Problem::method_not_allowed("GET, HEAD, POST")),
-        (["api", "topics", name, rest @ ..], _) if rest.first() == Some(&"subscriptions") => {
-            subscriptions::handle(world, request, name, rest).await
-        }
-        (["api", "messages", id], "GET" | "HEAD") => record::read(world, request, id).await,
-        (["api", "messages", _], _) => Err(Problem::method_not_allowed("GET, HEAD")),
-        (["api", ..], _) => Err(Problem::not_found()),
-        _ => routed(world, request).await,
+    if !request.path.starts_with("/api/") {
+        return routed(world, request).await;
+    }
+    let (call, [name, subscription]) = routes::find(Component::Forward, request)?;
+    match call {
+        Call::ReadMessage => return record::read(world, request, name).await,
+        Call::ListTopics => return topics::list(world, request).await,
+        _ if !topics::is_name(name) => return Err(Problem::field("path:topic", topics::NAME_RULE)),
+        _ => {}
+    }
+    match call {
+        Call::ReadTopic => topics::read(world, request, name).await,
+        Call::ReadMessages => topics::messages(world, request, name).await,
+        Call::PostMessage => post::to_topic(world, request, name).await,
+        _ => subscriptions::handle(world, request, call, name, subscription).await,
     }
 }
 

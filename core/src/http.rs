@@ -1,12 +1,28 @@
 //! A request and a response as values. Doors turn HTTP into a [`Request`] and a [`Response`] back into HTTP.
 
-/// One header field. Names are lower case.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// One header field. Names are lower case. Its `Debug` leaves out what only the gateway and its caller should know.
+#[derive(Clone, PartialEq, Eq)]
 pub struct Header {
     /// Lower case.
     pub name: String,
     /// As received; not necessarily UTF-8.
     pub value: Vec<u8>,
+}
+
+/// Headers whose values are credentials.
+const SECRET_HEADERS: &[&str] = &["authorization", "cookie", "proxy-authorization", "set-cookie"];
+
+impl std::fmt::Debug for Header {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let value: &dyn std::fmt::Debug = match SECRET_HEADERS.contains(&self.name.as_str()) {
+            true => &"…",
+            false => &String::from_utf8_lossy(&self.value),
+        };
+        f.debug_struct("Header")
+            .field("name", &self.name)
+            .field("value", value)
+            .finish()
+    }
 }
 
 impl Header {
@@ -130,5 +146,22 @@ impl Response {
     pub fn header(&self, name: &str) -> Option<&str> {
         let found = self.headers.iter().find(|h| h.name == name)?;
         std::str::from_utf8(&found.value).ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn credentials_do_not_show() {
+        let shown = format!(
+            "{:?}",
+            [
+                Header::new("authorization", "Bearer k3y"),
+                Header::new("host", "a.example")
+            ]
+        );
+        assert!(!shown.contains("k3y") && shown.contains("a.example"), "{shown}");
     }
 }

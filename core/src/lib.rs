@@ -28,6 +28,7 @@ pub mod relay;
 pub mod retry;
 pub mod route;
 pub mod router;
+pub mod routes;
 pub mod schema;
 pub mod subscriptions;
 pub mod template;

@@ -9,7 +9,7 @@ mod policies;
 #[cfg(test)]
 mod tests;
 
-pub use handlers::handle;
+pub use handlers::list;
 pub use policies::{CompileError, MAX_POLICIES, Policies};
 
 use policies::Policy;

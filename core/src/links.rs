@@ -29,6 +29,8 @@ use crate::commit::StoreError;
 use crate::http::{Request, Response};
 use crate::ports::{Store, World};
 use crate::problem::Problem;
+use crate::router::Component;
+use crate::routes::{self, Call};
 
 pub use fields::{MAX_IDLE_SECONDS, MAX_TAGS, MAX_URL_BYTES, MAX_VISITS};
 pub use list::{DEFAULT_PAGE, MAX_PAGE};
@@ -50,19 +52,18 @@ pub async fn handle<S: Store>(world: &World<'_, S>, request: &Request) -> Respon
 }
 
 async fn route<S: Store>(world: &World<'_, S>, request: &Request) -> Result<Response, Problem> {
-    let segments = request.segments();
-    match (segments.as_slice(), request.method.as_str()) {
-        (["api", "links"], "POST") => create::post(world, request).await,
-        (["api", "links"], "GET") => list::get(world, request).await,
-        (["api", "links"], _) => Err(Problem::method_not_allowed("GET, POST")),
-        // Later: bulk creation, claiming, and the ranking. No link can have these codes.
-        (["api", "links", "bulk" | "claim" | "top"], _) => Err(Problem::not_found()),
-        (["api", "links", code], "GET") => manage::get(world, request, code).await,
-        (["api", "links", code], "PATCH") => edit::patch(world, request, code).await,
-        (["api", "links", code], "DELETE") => manage::delete(world, request, code).await,
-        (["api", "links", _], _) => Err(Problem::method_not_allowed("GET, PATCH, DELETE")),
-        (["api", "links", code, "extend"], "POST") => edit::extend(world, request, code).await,
-        (["api", "links", _, "extend"], _) => Err(Problem::method_not_allowed("POST")),
+    // Later: bulk creation, claiming, and the ranking. No link can have these codes.
+    if let Some("bulk" | "claim" | "top") = request.path.strip_prefix("/api/links/") {
+        return Err(Problem::not_found());
+    }
+    let (call, [code, _]) = routes::find(Component::Shortener, request)?;
+    match call {
+        Call::CreateLink => create::post(world, request).await,
+        Call::ListLinks => list::get(world, request).await,
+        Call::ReadLink => manage::get(world, request, code).await,
+        Call::EditLink => edit::patch(world, request, code).await,
+        Call::DeleteLink => manage::delete(world, request, code).await,
+        Call::ExtendLink => edit::extend(world, request, code).await,
         // Later: visits, stats and qr.
         _ => Err(Problem::not_found()),
     }

@@ -23,42 +23,32 @@ use crate::problem::Problem;
 use crate::query::Query;
 use crate::relay::record::{Control, Keys, PauseReason};
 use crate::relay::restore;
+use crate::routes::Call;
 use crate::topics;
 use view::View;
 
-/// Answers a request below `/api/topics/{topic}/`; `rest` is `subscriptions` and what follows it, and `topic` a valid name.
-/// Checks the caller's key itself.
+/// Answers a call that is about subscriptions; 404 for any other. `topic` is a valid name; `name` is what stands in the
+/// path, `""` for the list. Checks the caller's key itself.
 pub async fn handle<S: Store>(
     world: &World<'_, S>,
     request: &Request,
+    call: Call,
     topic: &str,
-    rest: &[&str],
+    name: &str,
 ) -> Result<Response, Problem> {
     let caller = keys::require(world.store, request, world.now, Scope::Topics).await?;
-    if let ["subscriptions", name, ..] = rest
-        && !topics::is_name(name)
-    {
+    if !name.is_empty() && !topics::is_name(name) {
         return Err(Problem::field("path:name", topics::NAME_RULE));
     }
-    match (rest, request.method.as_str()) {
-        (["subscriptions"], "GET" | "HEAD") => list(world, topic).await,
-        (["subscriptions"], _) => Err(Problem::method_not_allowed("GET, HEAD")),
-        (["subscriptions", name], "GET" | "HEAD") => read(world, topic, name).await,
-        (["subscriptions", name], "PUT") => write::put(world, request, &caller, topic, name).await,
-        (["subscriptions", name], "DELETE") => write::delete(world, topic, name).await,
-        (["subscriptions", _], _) => Err(Problem::method_not_allowed("GET, HEAD, PUT, DELETE")),
-        (["subscriptions", name, "pause"], "POST") => pause(world, topic, name, true).await,
-        (["subscriptions", name, "resume"], "POST") => pause(world, topic, name, false).await,
-        (["subscriptions", name, "dead-letters"], "GET" | "HEAD") => {
-            dead_letters::list(world, request, topic, name).await
-        }
-        (["subscriptions", _, "dead-letters"], _) => Err(Problem::method_not_allowed("GET, HEAD")),
-        (["subscriptions", name, "dead-letters", "redrive"], "POST") => {
-            dead_letters::redrive(world, request, topic, name).await
-        }
-        (["subscriptions", _, "pause" | "resume"] | ["subscriptions", _, "dead-letters", "redrive"], _) => {
-            Err(Problem::method_not_allowed("POST"))
-        }
+    match call {
+        Call::ListSubscriptions => list(world, topic).await,
+        Call::ReadSubscription => read(world, topic, name).await,
+        Call::PutSubscription => write::put(world, request, &caller, topic, name).await,
+        Call::DeleteSubscription => write::delete(world, topic, name).await,
+        Call::PauseSubscription => pause(world, topic, name, true).await,
+        Call::ResumeSubscription => pause(world, topic, name, false).await,
+        Call::ListDeadLetters => dead_letters::list(world, request, topic, name).await,
+        Call::Redrive => dead_letters::redrive(world, request, topic, name).await,
         _ => Err(Problem::not_found()),
     }
 }

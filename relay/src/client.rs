@@ -56,7 +56,11 @@ impl Clients {
         // The URL as a browser would read it: odd spellings of addresses become plain ones, which are judged.
         let url = url::Url::parse(&settings.url).map_err(|error| format!("url: {error}"))?;
         let uri = url.as_str().parse().map_err(|error| format!("url: {error}"))?;
-        let secret = settings.secret.as_deref().map(Secret::parse).transpose();
+        let secret = settings
+            .secret
+            .as_ref()
+            .map(|text| Secret::parse(text.expose()))
+            .transpose();
         Ok(Target {
             http: if settings.allow_private_addresses {
                 self.any.clone()

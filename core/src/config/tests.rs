@@ -59,7 +59,7 @@ fn the_commented_subscription_of_the_sample_is_valid_and_equals_the_defaults() {
     let short =
         "[[topics.signup.subscriptions]]\nname = \"origin\"\nurl = \"http://127.0.0.1:9000/signup\"\n";
     let mut expected = Config::parse(short, "x").unwrap().topics["signup"].subscriptions[0].clone();
-    expected.secret = Some(secret.into());
+    expected.secret = Some(secret.to_owned().into());
     expected.allow_private_addresses = true;
     assert_eq!(given, &expected);
 }
@@ -328,6 +328,7 @@ fn secrets_are_masked_in_print_and_absent_from_what_components_get() {
     let config = Config::parse(&text, "f").unwrap();
     assert!(!config.to_toml().contains("MfKQ"));
     assert!(config.to_toml().contains("secret = \"********\""));
+    assert!(!format!("{config:?}").contains(&secret[6..]));
     let bare = config.without_secrets();
     assert_eq!(bare.topics["t"].subscriptions[0].secret, None);
     assert_eq!(Config::parse(&bare.to_toml(), "f").unwrap(), bare);

@@ -72,7 +72,7 @@ impl Config {
             .values_mut()
             .flat_map(|topic| &mut topic.subscriptions)
         {
-            subscription.secret = subscription.secret.as_ref().map(|_| MASK.to_owned());
+            subscription.secret = subscription.secret.as_ref().map(|_| MASK.to_owned().into());
         }
         toml::to_string(&shown).expect("tables, lists, strings, numbers and flags are all TOML has")
     }

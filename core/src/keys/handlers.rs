@@ -7,6 +7,7 @@ use crate::commit::{Commit, Item, Mutation, Outcome};
 use crate::http::{Request, Response};
 use crate::ports::{Store, World};
 use crate::problem::{Kind, Problem};
+use crate::routes::Call;
 use crate::{json, time};
 
 /// The longest name of a key, in characters.
@@ -42,18 +43,17 @@ struct View<'a> {
     key: Option<&'a str>,
 }
 
-/// Answers `/api/keys` and `/api/keys/{id}`; 404 for any other path.
-pub async fn handle<S: Store>(world: &World<'_, S>, request: &Request) -> Response {
-    route(world, request).await.unwrap_or_else(Problem::into_response)
-}
-
-async fn route<S: Store>(world: &World<'_, S>, request: &Request) -> Result<Response, Problem> {
-    match (request.segments().as_slice(), request.method.as_str()) {
-        (["api", "keys"], "GET") => list(world, request).await,
-        (["api", "keys"], "POST") => create(world, request).await,
-        (["api", "keys"], _) => Err(Problem::method_not_allowed("GET, POST")),
-        (["api", "keys", id], "DELETE") => delete(world, request, id).await,
-        (["api", "keys", _], _) => Err(Problem::method_not_allowed("DELETE")),
+/// Answers a call that is about keys; 404 for any other. `id` is what stands in the path.
+pub async fn handle<S: Store>(
+    world: &World<'_, S>,
+    request: &Request,
+    call: Call,
+    id: &str,
+) -> Result<Response, Problem> {
+    match call {
+        Call::ListKeys => list(world, request).await,
+        Call::CreateKey => create(world, request).await,
+        Call::DeleteKey => delete(world, request, id).await,
         _ => Err(Problem::not_found()),
     }
 }

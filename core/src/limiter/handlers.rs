@@ -39,21 +39,11 @@ enum Seconds {
     Fraction(f64),
 }
 
-/// Answers `/api/limits`; 404 for any other path.
-pub async fn handle<S: Store>(world: &World<'_, S>, request: &Request) -> Response {
-    route(world, request).await.unwrap_or_else(Problem::into_response)
-}
-
-async fn route<S: Store>(world: &World<'_, S>, request: &Request) -> Result<Response, Problem> {
-    match (request.segments().as_slice(), request.method.as_str()) {
-        (["api", "limits"], "GET") => {
-            keys::require(world.store, request, world.now, Scope::Admin).await?;
-            let limits = world.config.limits.iter().map(view).collect();
-            Ok(Response::json(200, &Answer { limits }))
-        }
-        (["api", "limits"], _) => Err(Problem::method_not_allowed("GET")),
-        _ => Err(Problem::not_found()),
-    }
+/// `GET /api/limits`.
+pub async fn list<S: Store>(world: &World<'_, S>, request: &Request) -> Result<Response, Problem> {
+    keys::require(world.store, request, world.now, Scope::Admin).await?;
+    let limits = world.config.limits.iter().map(view).collect();
+    Ok(Response::json(200, &Answer { limits }))
 }
 
 fn view(limit: &Limit) -> View<'_> {

@@ -3,6 +3,9 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+/// Looks public, but answers virtual machines of Azure with what only they should know, as 169.254.169.254 does elsewhere.
+const AZURE_PLATFORM: Ipv4Addr = Ipv4Addr::new(168, 63, 129, 16);
+
 /// Whether `address` is an ordinary one of the public internet: not loopback, private, shared (CGNAT), link-local (which
 /// holds the metadata services of clouds), unique-local, multicast, unspecified, reserved, or an IPv6 form that carries
 /// such an IPv4 address. After the IANA special-purpose registries (RFC 6890).
@@ -25,7 +28,7 @@ fn is_public_v4(address: Ipv4Addr) -> bool {
             | (198, 18..=19, _) | (198, 51, 100) | (203, 0, 113) // benchmarks, documentation
             | (224.., _, _) // multicast, reserved, broadcast
     );
-    !special
+    !special && address != AZURE_PLATFORM
 }
 
 fn is_public_v6(address: Ipv6Addr) -> bool {

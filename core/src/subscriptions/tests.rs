@@ -161,7 +161,7 @@ fn a_subscription_is_made_read_changed_listed_and_removed() {
     );
     let known = block_on(all(&gateway.store, &gateway.config)).unwrap();
     assert_eq!(
-        known[1].settings.secret.as_deref(),
+        known[1].settings.secret.as_ref().map(|secret| secret.expose()),
         Some(secret),
         "the secret stays"
     );

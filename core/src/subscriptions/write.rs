@@ -7,7 +7,7 @@ use sha2::{Digest as _, Sha256};
 use super::record::{self, COUNT, Defined, MAX_STORED, PARTITION, Source, Stored, key};
 use super::{answer, record::find};
 use crate::commit::{Commit, Condition, MAX_STEPS, Mutation, Outcome, Refusal, StoreError, literal};
-use crate::config::{self, Retry, Span, Subscription};
+use crate::config::{self, Retry, SecretText, Span, Subscription};
 use crate::http::{Request, Response};
 use crate::keys::{ApiKey, Scope};
 use crate::ports::{Store, World};
@@ -26,7 +26,7 @@ const PURGE_RETRY_SECONDS: u64 = 1;
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 struct Body {
     url: String,
-    secret: Option<String>,
+    secret: Option<SecretText>,
     rate_per_second: Option<u32>,
     concurrency: Option<u32>,
     /// Seconds.
@@ -85,7 +85,7 @@ pub(super) async fn put<S: Store>(
         None => (None, ids::token(&(world.fresh)(), ids::ID_LENGTH), world.now),
     };
     let made_up = settings.secret.is_none().then(|| new_secret(world));
-    settings.secret = settings.secret.or_else(|| made_up.clone());
+    settings.secret = settings.secret.or_else(|| made_up.clone().map(SecretText::from));
     if version.is_none() && !purge(world.store, topic, name).await? {
         let detail = "The subscription that had this name before is still being removed.";
         return Err(Problem::new(Kind::Unavailable, detail).with_retry_after(PURGE_RETRY_SECONDS));

@@ -3,6 +3,7 @@
 use super::service::Gateway;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
+use std::cell::Cell;
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::pin::pin;
@@ -10,7 +11,8 @@ use std::rc::Rc;
 use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, watch};
 
-/// How long the head of a request may take to arrive, and a connection may idle.
+/// How long the head of a request may take to arrive, and a connection may idle. A new connection must make its first
+/// request within it, whatever version of HTTP it turns out to speak.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(15);
 /// The most bytes of a request's head.
 const MAX_HEAD: usize = 32 << 10;
@@ -72,15 +74,26 @@ pub async fn serve(gateway: Rc<Gateway>, accepted: Accepted, mut stopped: watch:
         .keep_alive_interval(PING)
         .keep_alive_timeout(PING);
     let peer: Rc<str> = peer.ip().to_canonical().to_string().into();
+    let begun = Rc::new(Cell::new(false));
+    let first = Rc::clone(&begun);
     let service = hyper::service::service_fn(move |request| {
+        first.set(true);
         let (gateway, peer) = (Rc::clone(&gateway), Rc::clone(&peer));
         async move { Ok::<_, Infallible>(gateway.answer(request, &peer).await) }
     });
+    // hyper does not limit how long a peer may keep silent before it shows its version of HTTP.
+    let silent = async {
+        tokio::time::sleep(HEAD_TIMEOUT).await;
+        if begun.get() {
+            std::future::pending::<()>().await;
+        }
+    };
     let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
     let ended = tokio::select! {
         // First what has arrived: a connection that is told to shut down drops what it has not read.
         biased;
         ended = connection.as_mut() => ended,
+        () = silent => return,
         _ = stopped.wait_for(|stopped| *stopped) => {
             connection.as_mut().graceful_shutdown();
             connection.await

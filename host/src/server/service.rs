@@ -96,6 +96,7 @@ impl Gateway {
     }
 
     async fn decide(&self, request: hyper::Request<Incoming>, peer: &str) -> Result<Answer, Problem> {
+        one_host(&request)?;
         if let Some(answer) = self.health(&request) {
             return answer;
         }
@@ -223,6 +224,17 @@ impl Gateway {
             ))),
             Err(why) => Err(Problem::new(Kind::Unavailable, why).with_retry_after(BUSY_RETRY_SECONDS)),
         })
+    }
+}
+
+/// HTTP/1.1 takes exactly one `Host` (RFC 9112, section 3.2): with two, a proxy and we could mean different ones.
+fn one_host(request: &hyper::Request<Incoming>) -> Result<(), Problem> {
+    let hosts = request.headers().get_all(http::header::HOST).iter().count();
+    match request.version() {
+        http::Version::HTTP_11 if hosts != 1 => {
+            Err(Problem::field("header:host", "must be there exactly once"))
+        }
+        _ => Ok(()),
     }
 }
 

@@ -73,7 +73,7 @@ fn subscription(one: &Subscription, path: &Path) -> Checked {
     ensure(is_topic_name(&one.name), path.key("name"), NAME_RULE)?;
     target(&one.url, path.key("url"))?;
     if let Some(text) = &one.secret {
-        secret(text, path.key("secret"))?;
+        secret(text.expose(), path.key("secret"))?;
     }
     within(one.rate_per_second, RATE_BOUNDS, path.key("rate_per_second"))?;
     within(one.concurrency, CONCURRENCY_BOUNDS, path.key("concurrency"))?;

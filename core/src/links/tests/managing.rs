@@ -224,8 +224,8 @@ fn methods_and_addresses_are_told_apart() {
     let gateway = Gateway::new();
     gateway.link("abc", json!({}));
     for (method, path, allow) in [
-        ("PUT", "/api/links", "GET, POST"),
-        ("POST", "/api/links/abc", "GET, PATCH, DELETE"),
+        ("PUT", "/api/links", "GET, HEAD, POST"),
+        ("POST", "/api/links/abc", "GET, HEAD, PATCH, DELETE"),
         ("GET", "/api/links/abc/extend", "POST"),
     ] {
         let response = gateway.admin(method, path, &Value::Null);

@@ -1,0 +1,157 @@
+//! The calls that the gateway answers, in one list. A component's door finds its call here, so that no call can be
+//! answered that is not listed; `SECURITY.md` says for each who may make it, and a test holds it to that.
+//!
+//! Not listed: the paths that `[[forward]]` adds (see [`crate::forward`]), and those that only the native host answers
+//! by itself. `HEAD` goes wherever `GET` does.
+
+#[cfg(test)]
+mod tests;
+
+use crate::http::Request;
+use crate::problem::Problem;
+use crate::router::Component;
+
+/// The most parameters of a path.
+pub const MAX_PARAMETERS: usize = 2;
+
+/// What stands in a path's parameters, in order, still percent-encoded and never empty; `""` beyond their number.
+pub type Parameters<'r> = [&'r str; MAX_PARAMETERS];
+
+macro_rules! calls {
+    ($($(#[$doc:meta])* $name:ident = $component:ident $method:literal $path:literal,)*) => {
+        /// A call of the HTTP contract.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        pub enum Call { $($(#[$doc])* $name,)* }
+
+        impl Call {
+            /// All of them, in the order of the documentation.
+            pub const ALL: &'static [Call] = &[$(Call::$name,)*];
+
+            /// The component that answers it.
+            pub const fn component(self) -> Component { match self { $(Call::$name => Component::$component,)* } }
+            /// Its method; `GET` stands for `HEAD` too.
+            pub const fn method(self) -> &'static str { match self { $(Call::$name => $method,)* } }
+            /// Its path; a segment `:name` is a parameter.
+            pub const fn path(self) -> &'static str { match self { $(Call::$name => $path,)* } }
+        }
+    };
+}
+
+calls! {
+    /// The redirect, and with a `+` behind the code the page that shows where it leads.
+    FollowLink = Shortener "GET" "/:code",
+    /// The caller's links; an admin sees all.
+    ListLinks = Shortener "GET" "/api/links",
+    /// A new link.
+    CreateLink = Shortener "POST" "/api/links",
+    /// One link.
+    ReadLink = Shortener "GET" "/api/links/:code",
+    /// Changes a link.
+    EditLink = Shortener "PATCH" "/api/links/:code",
+    /// Removes a link.
+    DeleteLink = Shortener "DELETE" "/api/links/:code",
+    /// Moves a link's end.
+    ExtendLink = Shortener "POST" "/api/links/:code/extend",
+    /// All campaigns.
+    ListCampaigns = Coupon "GET" "/api/campaigns",
+    /// A new campaign.
+    CreateCampaign = Coupon "POST" "/api/campaigns",
+    /// One campaign with its counters.
+    ReadCampaign = Coupon "GET" "/api/campaigns/:id",
+    /// Changes or closes a campaign.
+    EditCampaign = Coupon "PATCH" "/api/campaigns/:id",
+    /// The user's claim.
+    Claim = Coupon "POST" "/api/campaigns/:id/claims",
+    /// A user's claims.
+    ReadClaims = Coupon "GET" "/api/campaigns/:id/claims/:user",
+    /// All topics.
+    ListTopics = Forward "GET" "/api/topics",
+    /// One topic.
+    ReadTopic = Forward "GET" "/api/topics/:topic",
+    /// A topic's messages.
+    ReadMessages = Forward "GET" "/api/topics/:topic/messages",
+    /// A request as a message.
+    PostMessage = Forward "POST" "/api/topics/:topic/messages",
+    /// What became of a message.
+    ReadMessage = Forward "GET" "/api/messages/:id",
+    /// A topic's push subscriptions.
+    ListSubscriptions = Forward "GET" "/api/topics/:topic/subscriptions",
+    /// One of them.
+    ReadSubscription = Forward "GET" "/api/topics/:topic/subscriptions/:name",
+    /// Makes or changes one.
+    PutSubscription = Forward "PUT" "/api/topics/:topic/subscriptions/:name",
+    /// Removes one.
+    DeleteSubscription = Forward "DELETE" "/api/topics/:topic/subscriptions/:name",
+    /// Stops deliveries.
+    PauseSubscription = Forward "POST" "/api/topics/:topic/subscriptions/:name/pause",
+    /// Goes on with them.
+    ResumeSubscription = Forward "POST" "/api/topics/:topic/subscriptions/:name/resume",
+    /// What an origin did not take.
+    ListDeadLetters = Forward "GET" "/api/topics/:topic/subscriptions/:name/dead-letters",
+    /// Delivers dead letters again.
+    Redrive = Forward "POST" "/api/topics/:topic/subscriptions/:name/dead-letters/redrive",
+    /// All API keys, without their text.
+    ListKeys = Admin "GET" "/api/keys",
+    /// A new API key.
+    CreateKey = Admin "POST" "/api/keys",
+    /// Removes an API key.
+    DeleteKey = Admin "DELETE" "/api/keys/:id",
+    /// The rate limits in force.
+    ListLimits = Admin "GET" "/api/limits",
+    /// Whether the process runs.
+    HealthLive = Admin "GET" "/health/live",
+    /// Whether requests can be answered.
+    HealthReady = Admin "GET" "/health/ready",
+    /// What crawlers should know.
+    Robots = Admin "GET" "/robots.txt",
+}
+
+impl Call {
+    fn takes(self, method: &str) -> bool {
+        self.method() == method || (self.method() == "GET" && method == "HEAD")
+    }
+
+    /// The parameters of `path`, if it is this call's.
+    fn parameters(self, path: &str) -> Option<Parameters<'_>> {
+        let mut found = [""; MAX_PARAMETERS];
+        let mut free = found.iter_mut();
+        let mut segments = path.split('/');
+        for expected in self.path().split('/') {
+            let segment = segments.next()?;
+            if !expected.starts_with(':') {
+                if segment != expected {
+                    return None;
+                }
+            } else if segment.is_empty() {
+                return None;
+            } else {
+                *free.next()? = segment;
+            }
+        }
+        segments.next().is_none().then_some(found)
+    }
+}
+
+/// The call of `component` that the request makes, and its parameters.
+///
+/// # Errors
+/// 404 for a path that no call has; 405 with `Allow` for a method that none of the path's calls has.
+pub fn find(component: Component, request: &Request) -> Result<(Call, Parameters<'_>), Problem> {
+    let mut allowed: Vec<&str> = Vec::new();
+    for call in Call::ALL.iter().filter(|call| call.component() == component) {
+        let Some(parameters) = call.parameters(&request.path) else {
+            continue;
+        };
+        if call.takes(&request.method) {
+            return Ok((*call, parameters));
+        }
+        allowed.push(call.method());
+    }
+    if allowed.is_empty() {
+        return Err(Problem::not_found());
+    }
+    if let Some(at) = allowed.iter().position(|method| *method == "GET") {
+        allowed.insert(at + 1, "HEAD");
+    }
+    Err(Problem::method_not_allowed(&allowed.join(", ")))
+}
