@@ -68,6 +68,16 @@ impl Schedule {
         }
     }
 
+    /// The longest wait that [`Self::wait_ms`] gives, milliseconds: a stored time further ahead was made by a clock
+    /// that has been set back since.
+    pub fn longest_wait_ms(&self) -> u64 {
+        let scheduled = match self {
+            Self::Fixed(waits) => waits.iter().copied().max().unwrap_or(0),
+            Self::Exponential { cap_ms, .. } => *cap_ms,
+        };
+        scheduled.max(MAX_RETRY_AFTER_MS).max(MIN_WAIT_MS)
+    }
+
     /// Milliseconds to wait after `failed` attempts have failed (1 after the first); `None` when the attempts are used
     /// up. `random` is any 64 unpredictable bits. `retry_after` is what the origin asked for ([`retry_after_ms`]): the
     /// wait is never shorter than it, up to [`MAX_RETRY_AFTER_MS`].

@@ -132,7 +132,13 @@ async fn change_weather(sim: &Sim) {
         let until = sim.executor.now() + sim.between(2_000, 120_000);
         match sim.below(12) {
             0 | 1 => {
-                let (most, forward) = (if sim.one_of(200) { 60_000 } else { 500 }, sim.one_of(500));
+                let most = if sim.one_of(200) { 60_000 } else { 500 };
+                // Not ever further off: what waits by the wall clock would wait for as long after a restart.
+                let forward = match weather.wall_ms.get() {
+                    120_000.. => false,
+                    ..-120_000 => true,
+                    _ => sim.one_of(500),
+                };
                 let step = i64::try_from(sim.between(1, most)).unwrap_or(0);
                 sim.saw(if forward {
                     Seen::ClockForward

@@ -25,8 +25,9 @@ impl Machine {
         }
     }
 
-    pub(super) fn restored(&mut self, restored: Restored, actions: &mut Vec<Action>) {
+    pub(super) fn restored(&mut self, mut restored: Restored, actions: &mut Vec<Action>) {
         self.restoring = false;
+        self.bring_near(&mut restored);
         if restored.polled.progress.is_none() && self.version.is_some() {
             self.halted = true;
             actions.push(Action::Halt);
@@ -40,6 +41,16 @@ impl Machine {
         self.reconcile(&restored);
         self.take_redriven(restored.redriven, restored.more, actions);
         self.started = true;
+    }
+
+    /// The clock that wrote these times may have been set back since, by any amount: no message waits longer than its
+    /// schedule says, counted from now.
+    fn bring_near(&self, restored: &mut Restored) {
+        let latest = self.now.saturating_add(self.settings.schedule.longest_wait_ms());
+        let redriven = restored.redriven.iter_mut().map(|(_, waiting, _)| waiting);
+        for waiting in restored.waiting.values_mut().chain(redriven) {
+            waiting.next_at = waiting.next_at.min(latest);
+        }
     }
 
     /// Lets go of what was finished by another relay, or by a commit of ours whose answer was lost.

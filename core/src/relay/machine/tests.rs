@@ -268,3 +268,33 @@ fn attempts_survive_a_restart() {
     let actions = machine.handle(NOW + 500, 0, Event::Tick);
     assert!(matches!(actions[..], [Action::Send { attempt: 2, .. }, ..]));
 }
+
+/// Found by simulation: the clock stood ahead when the message failed, and was set back before the restart.
+#[test]
+fn a_clock_that_was_set_back_delays_no_message_for_longer_than_its_schedule() {
+    let mut machine = Machine::new(settings());
+    machine.handle(NOW, 0, Event::Tick);
+    let waiting = |next_at| Waiting {
+        attempts: 1,
+        next_at,
+        ..Waiting::default()
+    };
+    let ten_years = 10 * 365 * 86_400_000;
+    let (ahead, soon) = (waiting(NOW + ten_years), waiting(NOW + 5));
+    let again = Waiting {
+        redriven: true,
+        ..ahead.clone()
+    };
+    let restored = Restored {
+        waiting: [(1, ahead), (2, soon)].into(),
+        redriven: vec![(9, again, Some(message(9, "c")))],
+        ..Restored::default()
+    };
+    machine.handle(NOW, 0, Event::Restored(Box::new(restored)));
+    machine.handle(NOW, 0, Event::Loaded(vec![message(1, "a"), message(2, "b")]));
+    let soon = machine.handle(NOW + 5, 0, Event::Tick);
+    assert_eq!(sent(&soon), [2], "a time that can be is kept");
+    let latest = NOW + settings().schedule.longest_wait_ms();
+    assert_eq!(sent(&machine.handle(latest - 1, 0, Event::Tick)), NONE);
+    assert_eq!(sent(&machine.handle(latest, 0, Event::Tick)), [1, 9]);
+}
