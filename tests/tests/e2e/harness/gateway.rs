@@ -230,6 +230,12 @@ impl Gateway {
             .unwrap_or_default()
     }
 
+    /// The memory that the native host holds (resident), in bytes.
+    pub fn memory(&self) -> u64 {
+        let program = self.program.lock().unwrap();
+        program.as_ref().map(Program::memory).expect("it runs")
+    }
+
     /// Where its settings and its store are.
     pub fn directory(&self) -> &Path {
         self.directory.path()

@@ -13,6 +13,8 @@ pub struct Serve {
     /// `TOLLGATE_ADMIN_KEY`; unset if `None`.
     pub admin_key: Option<String>,
     pub admin_key_file: Option<PathBuf>,
+    /// `RUST_LOG`.
+    pub log: String,
 }
 
 impl Serve {
@@ -22,6 +24,7 @@ impl Serve {
             listen: "127.0.0.1:0".into(),
             admin_key: Some(key.to_owned()),
             admin_key_file: None,
+            log: env::var("RUST_LOG").unwrap_or_else(|_| "info".into()),
         }
     }
 
@@ -49,7 +52,7 @@ impl Serve {
             .env_remove("TOLLGATE_ADMIN_KEY")
             .env_remove("TOLLGATE_LISTEN")
             .env_remove("TOLLGATE_DATA")
-            .env("RUST_LOG", env::var("RUST_LOG").unwrap_or_else(|_| "info".into()));
+            .env("RUST_LOG", &self.log);
         if let Some(key) = &self.admin_key {
             command.env("TOLLGATE_ADMIN_KEY", key);
         }
