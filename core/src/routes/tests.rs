@@ -398,7 +398,7 @@ fn neighbours(path: &str) -> Vec<String> {
 #[test]
 fn whatever_is_no_call_is_answered_404_or_405() {
     let site = Site::new();
-    let key = vec![("authorization", format!("Bearer {ADMIN}"))];
+    let key = [("authorization", format!("Bearer {ADMIN}"))];
     let configured = crate::route::Route::parse("/signup").unwrap();
     let examples: Vec<String> = Row::all()
         .into_iter()

@@ -12,10 +12,12 @@ mod guests;
 mod crash;
 mod failures;
 mod harness;
+mod hostile;
 mod limiter;
 mod links;
 mod operations;
 mod push;
+mod secrets;
 mod topics;
 
 harness::cases! {
@@ -128,6 +130,28 @@ harness::cases! {
         native {
             bytes_that_are_no_request_are_refused,
             heads_that_are_too_large_are_refused,
+        }
+    }
+    hostile {
+        both {
+            encoded_paths_are_no_way_around,
+            every_call_asks_for_its_credential,
+        }
+        native {
+            a_hundred_thousand_client_ids_take_no_more_memory_than_their_bound,
+            continuation_without_end_ends_the_connection,
+            heads_without_end_are_cut_off,
+            idle_connections_keep_nobody_out,
+            json_made_to_hurt_is_refused,
+            one_request_never_gets_two_answers,
+            rapid_resets_end_the_connection,
+            slow_and_silent_clients_are_cut_off,
+        }
+    }
+    secrets {
+        both {}
+        native {
+            secrets_are_in_no_log_no_problem_and_no_file,
         }
     }
     api_keys {

@@ -250,6 +250,12 @@ impl Gateway {
         self.program.lock().unwrap().as_ref().expect("it runs").id()
     }
 
+    /// The memory that the native host holds (resident), in bytes.
+    pub fn memory(&self) -> u64 {
+        let program = self.program.lock().unwrap();
+        program.as_ref().map(Program::memory).expect("it runs")
+    }
+
     /// Where its settings and its store are.
     pub fn directory(&self) -> &Path {
         self.directory.path()

@@ -19,6 +19,8 @@ pub struct Serve {
     pub data: Option<PathBuf>,
     /// More of the environment.
     pub environment: Vec<(&'static str, PathBuf)>,
+    /// `RUST_LOG`.
+    pub log: String,
 }
 
 impl Serve {
@@ -31,6 +33,7 @@ impl Serve {
             components: None,
             data: None,
             environment: Vec::new(),
+            log: env::var("RUST_LOG").unwrap_or_else(|_| "info".into()),
         }
     }
 
@@ -63,7 +66,7 @@ impl Serve {
             .env_remove("TOLLGATE_ADMIN_KEY")
             .env_remove("TOLLGATE_LISTEN")
             .env_remove("TOLLGATE_DATA")
-            .env("RUST_LOG", env::var("RUST_LOG").unwrap_or_else(|_| "info".into()));
+            .env("RUST_LOG", &self.log);
         if let Some(key) = &self.admin_key {
             command.env("TOLLGATE_ADMIN_KEY", key);
         }
