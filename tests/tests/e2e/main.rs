@@ -7,10 +7,9 @@
 mod api_keys;
 mod bad_input;
 mod campaigns;
-mod durability;
-mod guests;
 mod crash;
 mod failures;
+mod guests;
 mod harness;
 mod hostile;
 mod limiter;
