@@ -3,9 +3,12 @@
 
 #![allow(clippy::unwrap_used, reason = "test code")]
 
+use std::sync::Arc;
+
 use shuttle::sync::Mutex;
 use shuttle::sync::atomic::{AtomicU64, Ordering};
 use shuttle::thread;
+use tollgate_core::commit::Entry;
 
 use super::*;
 use crate::sync::explore;
