@@ -7,6 +7,7 @@ use super::bindings::{memory, types};
 use super::ports::{Engines, Guest, Ports};
 use crate::server::fast::Steps;
 use std::cell::RefCell;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use tollgate_core::fast_path::{Memory, Reply, Step};
 use wasmtime::component::{Component, Linker};
 use wasmtime::{Engine, Store};
@@ -48,18 +49,17 @@ impl Instance {
         function: impl FnOnce(&mut Store<Guest>, &door::Guest) -> wasmtime::Result<T>,
     ) -> Option<T> {
         let mut running = self.running.borrow_mut();
-        match self.on(&mut running, function) {
-            Ok(result) => Some(result),
-            Err(error) => {
-                tracing::error!(
-                    component = NAME,
-                    error = format!("{error:#}"),
-                    "an instance ended"
-                );
-                *running = None;
-                None
-            }
-        }
+        // WASI's own functions panic where they would have to wait for the runtime that this thread drives; a guest that
+        // writes to stderr as it dies gets there. That ends the instance, not the thread.
+        let called = catch_unwind(AssertUnwindSafe(|| self.on(&mut running, function)));
+        let error = match called {
+            Ok(Ok(result)) => return Some(result),
+            Ok(Err(error)) => format!("{error:#}"),
+            Err(_) => "it called what would have to wait".to_owned(),
+        };
+        tracing::error!(component = NAME, error, "an instance ended");
+        *running = None;
+        None
     }
 
     fn on<T>(
