@@ -8,6 +8,7 @@ use crate::wasm::ports::Engines;
 use anyhow::{Context as _, Result, bail};
 use std::io::{IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use tollgate_core::config::{Config, TopicSettings};
@@ -15,17 +16,22 @@ use tollgate_core::{keys, subscriptions};
 use tollgate_engine::{MemoryBuckets, Options, Retention, SqliteStore};
 use tollgate_relay::Relay;
 
-/// Runs the gateway until SIGTERM or SIGINT, then drains.
+/// Runs the gateway until SIGTERM or SIGINT, then drains. Told to stop while it still starts, it ends in order too.
 pub fn run(options: ServeOptions) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
         .enable_all()
         .build()?;
-    runtime.block_on(serve(options))
+    let done = runtime.block_on(serve(options));
+    // Components that are still being compiled are not waited for.
+    runtime.shutdown_background();
+    done
 }
 
 async fn serve(options: ServeOptions) -> Result<()> {
     let began = Instant::now();
+    // Before anything else: from here on a signal is kept until somebody looks.
+    let mut stop = pin!(stop_signal()?);
     let (mut config, source) = cli::load(&options.config)?;
     if let Some(listen) = options.listen {
         config.server.listen = listen;
@@ -70,10 +76,16 @@ async fn serve(options: ServeOptions) -> Result<()> {
     let kept = Arc::clone(&store);
     let low_water = Box::new(move |topic: &str, sequence| kept.set_low_water(topic, sequence));
     let relay = Relay::start_with(Arc::clone(&store), &config, low_water)?;
-    let server = Server::start(config.clone(), engines, &library).await?;
-    ready(&server, began)?;
-    hints(&server, first_start)?;
-    server.run(stop_signal()?).await?;
+    let server = tokio::select! {
+        biased;
+        () = &mut stop => None,
+        server = Server::start(config.clone(), engines, library) => Some(server?),
+    };
+    if let Some(server) = server {
+        ready(&server, began)?;
+        hints(&server, first_start)?;
+        server.run(stop).await?;
+    }
     tracing::info!("finishing deliveries and closing the store");
     relay.shutdown(DRAIN).await;
     store.close();

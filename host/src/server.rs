@@ -52,14 +52,19 @@ pub struct Server {
 
 impl Server {
     /// Loads the components, starts the workers and binds the address. Requests are answered once [`Server::run`] runs.
-    pub async fn start(config: Config, engines: ports::Engines, library: &Library) -> Result<Self> {
+    pub async fn start(config: Config, engines: ports::Engines, library: Library) -> Result<Self> {
         let listener = bind(&config.server.listen)?;
         let workers = worker_count(&config);
         // Twice the pools' size, since a replaced instance may still finish its calls beside its successor.
         let instances = workers * (INSTANCES + 1) * (Component::ALL.len() + 1) * 2;
         let room = |count| u32::try_from(count).unwrap_or(u32::MAX);
         let wasm = compiled::Engines::new(room(instances), room(workers))?;
-        let components = Arc::new(Components::load(&wasm, library)?);
+        // Beside the runtime: compiling takes seconds on the first start.
+        let components = tokio::task::spawn_blocking({
+            let wasm = wasm.clone();
+            move || Components::load(&wasm, &library)
+        });
+        let components = Arc::new(components.await??);
         let connections = Arc::new(Semaphore::new(config.server.max_connections as usize));
         let shared = Arc::new(Shared {
             config,

@@ -18,6 +18,7 @@ pub const MAX_INSTANCE_MEMORY: usize = 64 << 20;
 pub const EPOCH: Duration = Duration::from_millis(10);
 
 /// The engines that components run on. A background thread advances their epochs for as long as they live.
+#[derive(Clone)]
 pub struct Engines {
     /// For components whose calls may wait.
     pub waiting: Engine,

@@ -175,6 +175,7 @@ harness::cases! {
             http_2_is_spoken,
             second_process_on_the_same_store_is_refused,
             sigterm_under_load_cuts_nothing_that_was_sent,
+            sigterm_while_it_starts_ends_it_in_order,
             slow_request_is_answered_after_sigterm,
         }
     }

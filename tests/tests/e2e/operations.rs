@@ -7,9 +7,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use rustix::process::Signal;
 use serde_json::json;
 
-use crate::harness::{ADMIN_KEY, Connection, Gateway, Host, Serve, binary, crowd, unique};
+use crate::harness::{
+    ADMIN_KEY, Connection, Gateway, Host, Serve, address, binary, crowd, eventually, unique,
+};
 
 const END: Duration = Duration::from_secs(30);
 /// How often it is stopped under load.
@@ -180,6 +183,30 @@ pub async fn slow_request_is_answered_after_sigterm(host: Host) {
         .await
         .expect("the request was accepted, so it is answered");
     assert!(answer.status == 200 || answer.status == 503, "{}", answer.shown());
+}
+
+/// A supervisor may stop it at any moment: as soon as it says that it starts, or that it listens.
+pub async fn sigterm_while_it_starts_ends_it_in_order(host: Host) {
+    assert_eq!(host, Host::Native);
+    let directory = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("the directory is ours");
+    fs::write(directory.path().join("tollgate.toml"), "").expect("it is ours");
+    let serve = Serve::with_key(ADMIN_KEY);
+    for round in 0..2 * SIGTERMS {
+        let mut program = serve.start(directory.path());
+        if round % 2 == 0 {
+            eventually("it says that it starts", async || {
+                program.stderr().contains("starting").then_some(())
+            })
+            .await;
+        } else {
+            let listening = program.line(address, END).await;
+            listening.unwrap_or_else(|why| panic!("it did not start: {why}"));
+        }
+        program.signal(Signal::TERM);
+        let status = program.exit(END).await.expect("it ends by itself");
+        assert_eq!(status.code(), Some(0), "{status}:\n{}", program.tail());
+        assert!(program.stderr().contains("stopped"), "{}", program.tail());
+    }
 }
 
 pub async fn second_process_on_the_same_store_is_refused(host: Host) {
