@@ -18,9 +18,12 @@ use std::task::{Context, Poll, Waker};
 use crate::bucket::{Bucket, Level, TakeError};
 use crate::commit::{Commit, Entry, Item, Message, Outcome, StoreError, Topic};
 use crate::config::Config;
-use crate::http::{Header, Request, Response};
+use crate::http::{Header, Request};
 use crate::limiter::{self, CompileError, Policies, Verdict};
+use crate::packed;
+use crate::plan::combined::Combined;
 use crate::ports::{Buckets, Store, World};
+use crate::problem::{Kind, Problem};
 use crate::router::{Component, Router};
 use crate::{campaigns, forward, links};
 
@@ -38,8 +41,8 @@ pub trait Memory {
     fn take(&self, buckets: Vec<Bucket>) -> Result<Vec<Level>, TakeError>;
     /// What the key holds (`Some(None)`: nothing), or `None` where that is not in memory.
     fn get(&self, key: &str) -> Option<Option<Entry>>;
-    /// See [`Store::submit`].
-    fn submit(&self, commit: Commit);
+    /// See [`Store::submit`], for each.
+    fn submit(&self, commits: Vec<Commit>);
 }
 
 /// What a rule waits for.
@@ -79,9 +82,10 @@ pub enum Reply {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Step {
     /// This is the response.
-    Done(Response),
-    /// It was charged and admitted, and goes to its component; these headers belong on its response.
-    Admitted(Vec<Header>),
+    Done(packed::Response),
+    /// It was charged and admitted, and goes to its component; these headers (see [`packed::headers`]) belong on its
+    /// response.
+    Admitted(Vec<u8>),
     /// The rule waits, under this number. The caller owes it a reply, or its end ([`FastPath::cancel`]).
     Waits(u32, Call),
     /// As many rules wait as may. Nothing was done but the charge.
@@ -104,10 +108,26 @@ struct Rules {
     fresh: fn() -> [u8; 16],
 }
 
+/// A [`Memory`], and what was submitted to it and is still combined.
+#[derive(Clone)]
+struct Near<M> {
+    memory: M,
+    submitted: Rc<RefCell<Combined>>,
+}
+
+impl<M: Memory> Near<M> {
+    fn submit(&self, commit: Commit) {
+        let handed_on = self.submitted.borrow_mut().add(commit);
+        if !handed_on.is_empty() {
+            self.memory.submit(handed_on);
+        }
+    }
+}
+
 /// The rules on a [`Memory`], and those that wait.
 pub struct FastPath<M> {
     rules: Rc<Rules>,
-    memory: M,
+    near: Near<M>,
     tasks: Vec<Option<Task>>,
     free: Vec<u32>,
     bodies: usize,
@@ -143,30 +163,38 @@ impl<M: Memory + Clone + 'static> FastPath<M> {
         };
         Ok(Self {
             rules: Rc::new(rules),
-            memory,
+            near: Near {
+                memory,
+                submitted: Rc::default(),
+            },
             tasks: Vec::new(),
             free: Vec::new(),
             bodies: 0,
         })
     }
 
-    /// Charges a request, and answers it as far as that needs no waiting. `request` comes without its body; `body_follows`
-    /// says that there is one. `now`: Unix milliseconds.
-    pub fn start(&mut self, request: Request, now: u64, body_follows: bool) -> Step {
+    /// Charges a request, and answers it as far as that needs no waiting. `head`: see [`packed::head`]; `body_follows`
+    /// says that there is a body. `now`: Unix milliseconds.
+    pub fn start(&mut self, head: &[u8], now: u64, body_follows: bool) -> Step {
+        let Some(request) = packed::request(head) else {
+            let problem = Problem::new(Kind::Internal, "The request did not arrive whole.");
+            return Step::Done(problem.into_response().into());
+        };
         let rules = Rc::clone(&self.rules);
-        let port = AtOnce(self.memory.clone());
+        let port = AtOnce(self.near.clone());
         let world = rules.world(&port, now);
         let added = match at_once(limiter::check(&world, &rules.policies, &port, &request)) {
             Some(Verdict::Admit(added)) => Some(added),
-            Some(Verdict::Answer(response)) => return Step::Done(response),
+            Some(Verdict::Answer(response)) => return Step::Done(response.into()),
             None => None,
         };
         if let Some(added) = &added {
             match rules.rule(&request) {
-                None => return Step::Admitted(added.clone()),
+                None => return Step::Admitted(packed::headers(added)),
                 Some(Rule::Redirect) => {
-                    if let Some(response) = at_once(links::handle(&world, &request)) {
-                        return Step::Done(with(response, added.clone()));
+                    if let Some(mut response) = at_once(links::handle(&world, &request)) {
+                        response.headers.extend_from_slice(added);
+                        return Step::Done(response.into());
                     }
                 }
                 Some(Rule::Claim | Rule::SignUp) => {}
@@ -198,6 +226,14 @@ impl<M: Memory + Clone + 'static> FastPath<M> {
         }
     }
 
+    /// Hands on what was submitted so far; to be called soon after any other call.
+    pub fn flush(&mut self) {
+        let submitted = self.near.submitted.take().take();
+        if !submitted.is_empty() {
+            self.near.memory.submit(submitted);
+        }
+    }
+
     fn spawn(&mut self, request: Request, now: u64, body_follows: bool, added: Option<Vec<Header>>) -> Step {
         let number = match self.free.pop() {
             Some(number) => number,
@@ -209,7 +245,7 @@ impl<M: Memory + Clone + 'static> FastPath<M> {
         };
         let exchange = Rc::new(RefCell::default());
         let port = Waiting {
-            memory: self.memory.clone(),
+            near: self.near.clone(),
             exchange: Rc::clone(&exchange),
         };
         let rules = Rc::clone(&self.rules);
@@ -287,11 +323,11 @@ impl Rules {
             Some(added) => added,
             None => match limiter::check(&world, &self.policies, port, &request).await {
                 Verdict::Admit(added) => added,
-                Verdict::Answer(response) => return Step::Done(response),
+                Verdict::Answer(response) => return Step::Done(response.into()),
             },
         };
         let Some(rule) = self.rule(&request) else {
-            return Step::Admitted(added);
+            return Step::Admitted(packed::headers(&added));
         };
         if body_follows
             && rule != Rule::Redirect
@@ -299,18 +335,14 @@ impl Rules {
         {
             request.body = body;
         }
-        let response = match rule {
+        let mut response = match rule {
             Rule::Redirect => links::handle(&world, &request).await,
             Rule::Claim => campaigns::handle(&world, &request).await,
             Rule::SignUp => forward::handle(&world, &request).await,
         };
-        Step::Done(with(response, added))
+        response.headers.extend(added);
+        Step::Done(response.into())
     }
-}
-
-fn with(mut response: Response, added: Vec<Header>) -> Response {
-    response.headers.extend(added);
-    response
 }
 
 /// The result of a rule if it needs no waiting.
@@ -323,7 +355,7 @@ fn at_once<T>(rule: impl Future<Output = T>) -> Option<T> {
 }
 
 /// The ports on a [`Memory`]: what would have to wait never answers.
-struct AtOnce<M>(M);
+struct AtOnce<M>(Near<M>);
 
 impl<M: Memory> Store for AtOnce<M> {
     async fn commit(&self, _: Commit) -> Result<Outcome, StoreError> {
@@ -335,7 +367,7 @@ impl<M: Memory> Store for AtOnce<M> {
     }
 
     async fn get(&self, _: &str, keys: &[String]) -> Result<Vec<Option<Entry>>, StoreError> {
-        match keys.iter().map(|key| self.0.get(key)).collect() {
+        match keys.iter().map(|key| self.0.memory.get(key)).collect() {
             Some(entries) => Ok(entries),
             None => pending().await,
         }
@@ -356,13 +388,13 @@ impl<M: Memory> Store for AtOnce<M> {
 
 impl<M: Memory> Buckets for AtOnce<M> {
     async fn take(&self, buckets: Vec<Bucket>) -> Result<Vec<Level>, TakeError> {
-        self.0.take(buckets)
+        self.0.memory.take(buckets)
     }
 }
 
 /// The ports on a [`Memory`]: what has to wait is asked of the caller.
 struct Waiting<M> {
-    memory: M,
+    near: Near<M>,
     exchange: Rc<RefCell<Exchange>>,
 }
 
@@ -394,11 +426,11 @@ impl<M: Memory> Store for Waiting<M> {
     }
 
     fn submit(&self, commit: Commit) {
-        self.memory.submit(commit);
+        self.near.submit(commit);
     }
 
     async fn get(&self, _: &str, keys: &[String]) -> Result<Vec<Option<Entry>>, StoreError> {
-        if let Some(entries) = keys.iter().map(|key| self.memory.get(key)).collect() {
+        if let Some(entries) = keys.iter().map(|key| self.near.memory.get(key)).collect() {
             return Ok(entries);
         }
         match self.ask(Call::Get(keys.to_vec())).await {
@@ -428,6 +460,6 @@ impl<M: Memory> Store for Waiting<M> {
 
 impl<M: Memory> Buckets for Waiting<M> {
     async fn take(&self, buckets: Vec<Bucket>) -> Result<Vec<Level>, TakeError> {
-        self.memory.take(buckets)
+        self.near.memory.take(buckets)
     }
 }

@@ -31,14 +31,14 @@ impl ClientId {
 
     /// Of the key with this id.
     pub fn of_key(id: &str) -> Self {
-        Self(format!("key:{id}"))
+        Self(["key:", id].concat())
     }
 
     /// Of a caller without a key: its header, else its address.
     pub fn without_key(config: &Config, proxies: &Proxies, request: &Request) -> Self {
         match named_client(config, request) {
-            Some(name) => Self(format!("id:{name}")),
-            None => Self(format!("ip:{}", proxies.client_ip(request))),
+            Some(name) => Self(["id:", name].concat()),
+            None => Self(["ip:", &proxies.client_ip(request)].concat()),
         }
     }
 }
@@ -46,7 +46,7 @@ impl ClientId {
 /// The address that the request came from, as a bucket key: trusted proxies resolved, IPv6 cut to its /64. A
 /// caller on a hot path keeps a [`Proxies`] and asks that.
 pub fn client_ip(config: &Config, request: &Request) -> String {
-    Proxies::of(config).client_ip(request)
+    Proxies::of(config).client_ip(request).into_owned()
 }
 
 /// The value of the configured client header, if it is 1 to 128 visible ASCII characters.

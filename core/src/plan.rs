@@ -9,6 +9,7 @@ use crate::commit::{
     StoreError, Template,
 };
 
+pub mod combined;
 pub mod group;
 pub mod page;
 mod validate;

@@ -411,7 +411,7 @@ macro_rules! wit_store {
     };
 }
 
-/// Conversions of `interface fast-path`, whose generated module is at the given path. Needs those of `types` and `store`.
+/// Conversions of `interface fast-path`, whose generated module is at the given path. Needs those of `store`.
 #[macro_export]
 macro_rules! wit_fast_path {
     ($($wit:tt)+) => {
@@ -423,11 +423,25 @@ macro_rules! wit_fast_path {
                 list.into_iter().map(Into::into).collect()
             }
 
+            impl From<$crate::packed::Response> for wit::Response {
+                fn from(response: $crate::packed::Response) -> Self {
+                    let $crate::packed::Response { status, headers, body } = response;
+                    Self { status, headers, body }
+                }
+            }
+
+            impl From<wit::Response> for $crate::packed::Response {
+                fn from(response: wit::Response) -> Self {
+                    let wit::Response { status, headers, body } = response;
+                    Self { status, headers, body }
+                }
+            }
+
             impl From<core::Step> for wit::Step {
                 fn from(step: core::Step) -> Self {
                     match step {
                         core::Step::Done(response) => Self::Done(response.into()),
-                        core::Step::Admitted(added) => Self::Admitted(list(added)),
+                        core::Step::Admitted(added) => Self::Admitted(added),
                         core::Step::Waits(task, call) => {
                             let call = match call {
                                 core::Call::Commit(commit) => wit::Call::Commit(commit.into()),
@@ -448,7 +462,7 @@ macro_rules! wit_fast_path {
                 fn from(step: wit::Step) -> Self {
                     match step {
                         wit::Step::Done(response) => Self::Done(response.into()),
-                        wit::Step::Admitted(added) => Self::Admitted(list(added)),
+                        wit::Step::Admitted(added) => Self::Admitted(added),
                         wit::Step::Waits(waiting) => {
                             let call = match waiting.call {
                                 wit::Call::Commit(transaction) => core::Call::Commit(transaction.into()),

@@ -1,13 +1,8 @@
 //! `tollgate`: the gateway. The command line, and the order in which things start and stop.
 
-mod cli;
-mod logging;
-mod serve;
-mod server;
-mod wasm;
-
 use clap::Parser as _;
 use std::process::ExitCode;
+use tollgate_host::{cli, logging, serve};
 
 /// Requests allocate small things by the dozen, on one thread each: this allocator costs half of the C library's.
 #[global_allocator]

@@ -16,9 +16,8 @@ mod bindings {
 }
 
 use bindings::exports::tollgate::edge::fast_path as door;
-use bindings::tollgate::edge::{memory, types};
+use bindings::tollgate::edge::memory;
 
-tollgate_core::wit_types!(crate::bindings::tollgate::edge::types);
 tollgate_core::wit_buckets!(crate::bindings::tollgate::edge::buckets);
 tollgate_core::wit_store!(crate::bindings::tollgate::edge::store);
 tollgate_core::wit_fast_path!(crate::bindings::exports::tollgate::edge::fast_path);
@@ -40,8 +39,9 @@ impl Memory for Imported {
         memory::get(key).map(|found| found.map(Into::into))
     }
 
-    fn submit(&self, commit: Commit) {
-        memory::submit(&commit.into());
+    fn submit(&self, commits: Vec<Commit>) {
+        let transactions: Vec<_> = commits.into_iter().map(Into::into).collect();
+        memory::submit(&transactions);
     }
 }
 
@@ -70,9 +70,9 @@ fn compile() -> FastPath<Imported> {
 }
 
 impl door::Guest for Component {
-    fn start(request: types::Request, now: u64, body_follows: bool) -> door::Step {
+    fn start(head: Vec<u8>, now: u64, body_follows: bool) -> door::Step {
         FAST_PATH
-            .with_borrow_mut(|fast| fast.start(request.into(), now, body_follows))
+            .with_borrow_mut(|fast| fast.start(&head, now, body_follows))
             .into()
     }
 
@@ -84,5 +84,9 @@ impl door::Guest for Component {
 
     fn cancel(task: u32) {
         FAST_PATH.with_borrow_mut(|fast| fast.cancel(task));
+    }
+
+    fn flush() {
+        FAST_PATH.with_borrow_mut(FastPath::flush);
     }
 }

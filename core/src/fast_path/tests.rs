@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::bucket::{State, take_all};
+use crate::commit::Mutation;
 use crate::keys;
 use crate::memory::{MemoryStore, START};
 
@@ -58,8 +59,10 @@ impl Memory for Shared {
         self.0.warm.get().then(|| found.into_iter().next().flatten())
     }
 
-    fn submit(&self, commit: Commit) {
-        self.0.store.submit(commit);
+    fn submit(&self, commits: Vec<Commit>) {
+        for commit in commits {
+            self.0.store.submit(commit);
+        }
     }
 }
 
@@ -123,7 +126,23 @@ impl Gateway {
     }
 
     fn start(&mut self, request: Request) -> Step {
-        self.fast.start(request, START, false)
+        self.start_with(&request, false)
+    }
+
+    fn start_with(&mut self, request: &Request, body_follows: bool) -> Step {
+        let headers = request.headers.iter();
+        let headers = headers.map(|header| (header.name.as_str(), header.value.as_slice()));
+        let strings = [&*request.method, &*request.path, &*request.peer];
+        let head = packed::head(strings, request.query.as_deref(), headers);
+        self.fast.start(&head, START, body_follows)
+    }
+
+    /// What the store has counted for a link, with all that was submitted.
+    fn visits(&mut self, code: &str) -> String {
+        self.fast.flush();
+        let found = block_on(self.node.store.get("", &[format!("visits/{code}")])).unwrap();
+        let value = found.into_iter().flatten().next().map(|entry| entry.value);
+        String::from_utf8(value.unwrap_or_default()).unwrap()
     }
 
     /// What the store says to a call.
@@ -190,8 +209,7 @@ fn a_redirect_from_memory_is_one_step_and_one_visit() {
     };
     assert_eq!(response.status, 302);
     assert_eq!(gateway.node.takes.get(), 1);
-    let visits = block_on(gateway.node.store.get("", &["visits/hello".into()])).unwrap();
-    assert_eq!(visits[0].as_ref().unwrap().value, b"1");
+    assert_eq!(gateway.visits("hello"), "1");
 }
 
 #[test]
@@ -209,8 +227,7 @@ fn a_redirect_that_is_not_in_memory_is_waited_for_and_charged_and_counted_once()
         "{step:?}"
     );
     assert_eq!(gateway.node.takes.get(), 1);
-    let visits = block_on(gateway.node.store.get("", &["visits/hello".into()])).unwrap();
-    assert_eq!(visits[0].as_ref().unwrap().value, b"1");
+    assert_eq!(gateway.visits("hello"), "1");
     assert_eq!(gateway.waiting(), 0);
 }
 
@@ -248,8 +265,7 @@ fn the_limiter_comes_first_and_refuses_without_anything_else() {
     let statuses = [(); 4].map(|()| gateway.status(request("GET", "/hello", &[])));
     assert_eq!(statuses, [302, 302, 302, 429]);
     assert_eq!(gateway.status(claim("ann", "192.0.2.1")), 429);
-    let visits = block_on(gateway.node.store.get("", &["visits/hello".into()])).unwrap();
-    assert_eq!(visits[0].as_ref().unwrap().value, b"3");
+    assert_eq!(gateway.visits("hello"), "3");
 }
 
 #[test]
@@ -290,7 +306,7 @@ fn a_caller_whose_key_is_not_in_memory_is_waited_for() {
 fn a_body_is_asked_for_after_the_verdict_and_only_where_it_is_used() {
     let mut gateway = Gateway::new(true);
     let sign_up = request("POST", "/signup", &[("content-type", "text/plain")]);
-    let step = gateway.fast.start(sign_up, START, true);
+    let step = gateway.start_with(&sign_up, true);
     let Step::Waits(task, Call::Body) = step else {
         panic!("{step:?}")
     };
@@ -308,7 +324,7 @@ fn a_body_is_asked_for_after_the_verdict_and_only_where_it_is_used() {
     let messages = block_on(gateway.node.store.read("signups", 0, 10, 0)).unwrap();
     assert_eq!(messages[0].payload, b"ann@example.com");
     assert_eq!(gateway.fast.bodies, 0);
-    let step = gateway.fast.start(request("GET", "/hello", &[]), START, true);
+    let step = gateway.start_with(&request("GET", "/hello", &[]), true);
     assert!(
         matches!(step, Step::Done(_)),
         "a redirect has no use for a body: {step:?}"
@@ -353,7 +369,7 @@ fn the_bodies_of_what_waits_are_bounded_together() {
             peer: format!("192.0.2.{number}"),
             ..request("POST", "/signup", &[("content-type", "text/plain")])
         };
-        let Step::Waits(task, Call::Body) = gateway.fast.start(request, START, true) else {
+        let Step::Waits(task, Call::Body) = gateway.start_with(&request, true) else {
             panic!("it did not ask for the body")
         };
         (task, gateway.fast.resume(task, Reply::Body(vec![b'x'; large])))
@@ -389,4 +405,36 @@ fn a_reply_to_nobody_and_a_reply_of_another_kind_do_no_harm() {
         matches!(&step, Step::Done(response) if response.status == 201),
         "{step:?}"
     );
+}
+
+#[test]
+fn clicks_are_combined_until_they_are_flushed() {
+    let mut gateway = Gateway::new(true);
+    for last in 1..=3 {
+        let visit = Request {
+            peer: format!("192.0.2.{last}"),
+            ..request("GET", "/hello", &[])
+        };
+        assert!(matches!(gateway.start(visit), Step::Done(_)));
+    }
+    let submitted = gateway.fast.near.submitted.take().take();
+    let [Commit { mutations, .. }] = &submitted[..] else {
+        panic!("{submitted:?}")
+    };
+    assert!(
+        matches!(&mutations[0], Mutation::Add { delta: 3, .. }),
+        "{mutations:?}"
+    );
+    assert_eq!(gateway.visits("hello"), "");
+}
+
+#[test]
+fn a_head_that_is_none_is_a_problem() {
+    let mut gateway = Gateway::new(true);
+    let step = gateway.fast.start(b"GET / HTTP/1.1", START, false);
+    assert!(
+        matches!(&step, Step::Done(response) if response.status == 500),
+        "{step:?}"
+    );
+    assert_eq!(gateway.node.takes.get(), 0);
 }

@@ -4,7 +4,8 @@
 //! and `X-Forwarded-For` are therefore read from the right, and the first address that is not a trusted proxy
 //! is the client. What is malformed or hidden (`unknown`, `_secret`) ends the walk at the hop that said so.
 
-use std::net::{IpAddr, Ipv6Addr};
+use std::borrow::Cow;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::{IpNet, Ipv4Net};
 
@@ -44,13 +45,17 @@ impl Proxies {
 
     /// The address that the request came from, as a bucket key: an IPv4 address, an IPv6 /64
     /// (`2001:db8::/64`), or `unknown` where the door did not give an address.
-    pub fn client_ip(&self, request: &Request) -> String {
+    pub fn client_ip<'a>(&self, request: &'a Request) -> Cow<'a, str> {
         match self.resolve(request) {
-            None => "unknown".to_owned(),
-            Some(IpAddr::V4(address)) => address.to_string(),
+            None => Cow::Borrowed("unknown"),
+            // An IPv4 address has one way to be written, so the peer's own text will do.
+            Some(IpAddr::V4(address)) => match request.peer.parse::<Ipv4Addr>() {
+                Ok(peer) if address == peer => Cow::Borrowed(request.peer.as_str()),
+                _ => Cow::Owned(address.to_string()),
+            },
             Some(IpAddr::V6(address)) => {
                 let prefix = u128::from(address) >> IPV6_CLIENT_BITS << IPV6_CLIENT_BITS;
-                format!("{}/{IPV6_CLIENT_BITS}", Ipv6Addr::from(prefix))
+                Cow::Owned(format!("{}/{IPV6_CLIENT_BITS}", Ipv6Addr::from(prefix)))
             }
         }
     }

@@ -1,6 +1,10 @@
 //! Whether a visit counts. Machines that look at links for people (previews, crawlers) and browsers that fetch ahead
 //! must neither be counted nor use up a link. What a user agent says is believed: whoever lies gains nothing.
 
+use std::sync::LazyLock;
+
+use aho_corasick::{AhoCorasick, AhoCorasickKind, MatchKind};
+
 use crate::http::Request;
 
 /// How much of a `User-Agent` is looked at, in bytes.
@@ -62,7 +66,7 @@ pub(super) fn of(request: &Request) -> Visitor {
 
 fn is_ahead(request: &Request) -> bool {
     AHEAD_HEADERS.iter().any(|name| {
-        let says = |value: &str| AHEAD.iter().any(|word| finds(value.as_bytes(), word).is_some());
+        let says = |value: &str| AHEAD_WORDS.as_ref().is_some_and(|words| words.is_match(value));
         request.header(name).is_some_and(says)
     })
 }
@@ -70,26 +74,25 @@ fn is_ahead(request: &Request) -> bool {
 fn is_machine(agent: &str) -> bool {
     let agent = agent.as_bytes();
     let agent = &agent[..agent.len().min(MAX_USER_AGENT)];
-    MACHINES.iter().any(|word| match finds(agent, word) {
-        Some(at) if *word == "bot" => {
-            // `CUBOT_X18` is a telephone. Whatever else the agent holds must then speak for itself.
-            let start = (at + word.len()).checked_sub(CUBOT.len());
-            let telephone = start
-                .is_some_and(|start| agent[start..at + word.len()].eq_ignore_ascii_case(CUBOT.as_bytes()));
-            !telephone || finds(&agent[at + word.len()..], word).is_some()
-        }
-        found => found.is_some(),
+    let mut found = MACHINE_WORDS.iter().flat_map(|words| words.find_iter(agent));
+    // `CUBOT_X18` is a telephone. Whatever else the agent holds must then speak for itself.
+    found.any(|word| {
+        let start = word.end().checked_sub(CUBOT.len());
+        !start.is_some_and(|start| agent[start..word.end()].eq_ignore_ascii_case(CUBOT.as_bytes()))
     })
 }
 
-/// Where `word` (lower case) begins in `text`, whatever its case. Allocates nothing: this is on the redirect's path.
-fn finds(text: &[u8], word: &str) -> Option<usize> {
-    let word = word.as_bytes();
-    let (first, rest) = word.split_first()?;
-    let last = text.len().checked_sub(word.len())?;
-    (0..=last).find(|&at| {
-        text[at] | 0x20 == *first | 0x20 && text[at + 1..at + word.len()].eq_ignore_ascii_case(rest)
-    })
+/// What is looked for, in one pass over the text, whatever its case. None of our words is too long for the search.
+static MACHINE_WORDS: LazyLock<Option<AhoCorasick>> = LazyLock::new(|| words(MACHINES));
+static AHEAD_WORDS: LazyLock<Option<AhoCorasick>> = LazyLock::new(|| words(AHEAD));
+
+fn words(words: &[&str]) -> Option<AhoCorasick> {
+    AhoCorasick::builder()
+        .ascii_case_insensitive(true)
+        .match_kind(MatchKind::Standard)
+        .kind(Some(AhoCorasickKind::DFA))
+        .build(words)
+        .ok()
 }
 
 #[cfg(test)]
@@ -120,6 +123,17 @@ mod tests {
             assert_eq!(with("user-agent", agent), Visitor::Person, "{agent}");
         }
         assert_eq!(with("sec-purpose", "navigate"), Visitor::Person);
+    }
+
+    #[test]
+    fn every_word_is_found_in_any_case() {
+        for word in MACHINES {
+            assert_eq!(
+                with("user-agent", &format!("Some{}/1", word.to_uppercase())),
+                Visitor::Machine,
+                "{word}"
+            );
+        }
     }
 
     #[test]

@@ -1,32 +1,37 @@
 //! The fast path of a worker: rules that say what they wait for, and the request's own future, which waits for it.
 
-use crate::wasm::bindings::types;
 use crate::wasm::pool::CallError;
 use crate::wasm::ports::Engines;
 use std::cell::Cell;
 use std::time::Duration;
+use tokio::sync::Notify;
 use tollgate_core::bucket::{Bucket, Level, TakeError};
 use tollgate_core::commit::{Commit, Entry};
 use tollgate_core::fast_path::{Call, Memory, Reply, Step};
-use tollgate_core::http::{Header, Response};
+use tollgate_core::packed;
+
+/// How long what was submitted is combined where it arose, before the store hears of it.
+const FLUSH: Duration = Duration::from_millis(20);
 
 /// `tollgate_core::fast_path::FastPath`, wherever it runs. `None`: what ran it has ended, with all that waited in it, and
 /// the next call finds it new.
 pub trait Steps {
     /// See `FastPath::start`.
-    fn start(&self, request: &types::Request, now: u64, body_follows: bool) -> Option<Step>;
+    fn start(&self, head: &[u8], now: u64, body_follows: bool) -> Option<Step>;
     /// See `FastPath::resume`.
     fn resume(&self, task: u32, reply: Reply) -> Option<Step>;
     /// See `FastPath::cancel`.
     fn cancel(&self, task: u32) -> Option<()>;
+    /// See `FastPath::flush`.
+    fn flush(&self) -> Option<()>;
 }
 
 /// What became of a request.
 pub enum Answer {
     /// This is the response.
-    Done(Response),
-    /// It was charged and admitted, and goes to its component; these headers are added to the response.
-    Admitted(Vec<Header>),
+    Done(packed::Response),
+    /// It was charged and admitted, and goes to its component; these headers ([`packed::pairs`]) are added to the response.
+    Admitted(Vec<u8>),
 }
 
 /// One thread's fast path.
@@ -36,6 +41,8 @@ pub struct Fast<S> {
     timeout: Duration,
     /// How often what runs the rules has ended: whatever waited before is gone.
     ended: Cell<u64>,
+    /// Told of every call, so that what it submitted is flushed.
+    called: Notify,
 }
 
 /// A rule that waits; given up when this is dropped before the rule was resumed.
@@ -54,18 +61,35 @@ impl<S: Steps> Fast<S> {
             engines,
             timeout,
             ended: Cell::new(0),
+            called: Notify::new(),
         }
     }
 
-    /// Charges a request, and answers it if it is one for the fast path. `now`: Unix milliseconds. `body`: reads the
-    /// request's body, if it has one; polled only where the rule asks for it.
+    /// Flushes what calls submit, a moment later, for as long as it is polled.
+    pub async fn keep_flushing(&self) {
+        loop {
+            self.called.notified().await;
+            tokio::time::sleep(FLUSH).await;
+            self.flush();
+        }
+    }
+
+    /// Flushes what calls have submitted so far.
+    pub fn flush(&self) {
+        // What ended just now was reported where it ran.
+        let _ = self.checked(self.steps.flush());
+    }
+
+    /// Charges a request, and answers it if it is one for the fast path. `head`: see [`packed::head`]. `now`: Unix
+    /// milliseconds. `body`: reads the request's body, if it has one; polled only where the rule asks for it.
     pub async fn answer<E: From<CallError>>(
         &self,
-        request: &types::Request,
+        head: &[u8],
         now: u64,
         mut body: Option<impl Future<Output = Result<Vec<u8>, E>>>,
     ) -> Result<Answer, E> {
-        let mut step = self.checked(self.steps.start(request, now, body.is_some()))?;
+        self.called.notify_one();
+        let mut step = self.checked(self.steps.start(head, now, body.is_some()))?;
         loop {
             let (number, call) = match step {
                 Step::Done(response) => return Ok(Answer::Done(response)),
@@ -119,6 +143,7 @@ impl<S: Steps> Fast<S> {
 impl<S: Steps> Task<'_, S> {
     fn resume(mut self, reply: Reply) -> Result<Step, CallError> {
         self.resumed = true;
+        self.fast.called.notify_one();
         match self.ended == self.fast.ended.get() {
             true => self.fast.checked(self.fast.steps.resume(self.number, reply)),
             false => Err(CallError::Ended),
@@ -145,15 +170,17 @@ impl Memory for Engines {
         Some(found.map(|entry| Entry::clone(&entry)))
     }
 
-    fn submit(&self, commit: Commit) {
-        self.store.submit(commit);
+    fn submit(&self, commits: Vec<Commit>) {
+        for commit in commits {
+            self.store.submit(commit);
+        }
     }
 }
 
 /// The fast path without WebAssembly: what a benchmark compares the component with.
 #[cfg(feature = "native-rules")]
 pub mod native {
-    use super::{Engines, Reply, Step, Steps, types};
+    use super::{Engines, Reply, Step, Steps};
     use std::cell::RefCell;
     use tollgate_core::config::Config;
     use tollgate_core::fast_path::FastPath;
@@ -170,12 +197,8 @@ pub mod native {
     }
 
     impl Steps for Native {
-        fn start(&self, request: &types::Request, now: u64, body_follows: bool) -> Option<Step> {
-            Some(
-                self.0
-                    .borrow_mut()
-                    .start(request.clone().into(), now, body_follows),
-            )
+        fn start(&self, head: &[u8], now: u64, body_follows: bool) -> Option<Step> {
+            Some(self.0.borrow_mut().start(head, now, body_follows))
         }
 
         fn resume(&self, task: u32, reply: Reply) -> Option<Step> {
@@ -184,6 +207,11 @@ pub mod native {
 
         fn cancel(&self, task: u32) -> Option<()> {
             self.0.borrow_mut().cancel(task);
+            Some(())
+        }
+
+        fn flush(&self) -> Option<()> {
+            self.0.borrow_mut().flush();
             Some(())
         }
     }

@@ -13,10 +13,10 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
-use tollgate_core::http::{Header, Response, SEEN_HEADERS};
-use tollgate_core::identity;
+use tollgate_core::http::{Response, SEEN_HEADERS};
 use tollgate_core::problem::{Kind, Problem};
 use tollgate_core::router::{Component, Router};
+use tollgate_core::{identity, packed};
 
 /// How long a request's body may take to arrive.
 const BODY_TIMEOUT: Duration = Duration::from_secs(15);
@@ -35,7 +35,7 @@ enum Judged {
     /// It is answered.
     Answered(Answer),
     /// It goes to its component; these headers are added to the response.
-    Admitted(Vec<Header>),
+    Admitted(http::HeaderMap),
 }
 
 /// What a worker answers requests with.
@@ -101,18 +101,18 @@ impl Gateway {
             return answer;
         }
         let (head, body) = request.into_parts();
-        let mut request = self.head(&head, peer);
         let mut body = Some(body).filter(|body| !body.is_end_stream());
-        let added = match self.verdict(&request, &mut body).await? {
+        let added = match self.verdict(&head, peer, &mut body).await? {
             Judged::Answered(answer) => return Ok(answer),
             Judged::Admitted(added) => added,
         };
+        let mut request = self.head(&head, peer);
         if let Some(body) = body {
             request.body = self.body(body).await?;
         }
         let mut answer = from_wit(self.handle(request).await?);
-        for header in added {
-            append(answer.headers_mut(), &header.name, header.value);
+        for (name, value) in &added {
+            answer.headers_mut().append(name, value.clone());
         }
         Ok(answer)
     }
@@ -120,13 +120,18 @@ impl Gateway {
     /// The limiter's verdict, or already the response where the fast path has it. `body` is read only where it is needed.
     async fn verdict(
         &self,
-        request: &types::Request,
+        head: &http::request::Parts,
+        peer: &str,
         body: &mut Option<Incoming>,
     ) -> Result<Judged, Problem> {
         let Some(fast) = &self.fast else {
-            return Ok(match self.limiter.call(request.clone()).await? {
+            return Ok(match self.limiter.call(self.head(head, peer)).await? {
                 Verdict::Answer(response) => Judged::Answered(from_wit(response)),
-                Verdict::Admit(added) => Judged::Admitted(added.into_iter().map(Into::into).collect()),
+                Verdict::Admit(added) => Judged::Admitted(fields(
+                    added
+                        .iter()
+                        .map(|header| (header.name.as_bytes(), &*header.value)),
+                )),
             });
         };
         let read = match body {
@@ -138,10 +143,29 @@ impl Gateway {
             }),
             None => None,
         };
-        Ok(match fast.answer(request, now(), read).await? {
-            fast::Answer::Done(response) => Judged::Answered(from_core(response)),
-            fast::Answer::Admitted(added) => Judged::Admitted(added),
+        let strings = [head.method.as_str(), path(head), peer];
+        let packed = packed::head(strings, head.uri.query(), self.seen(head));
+        Ok(match fast.answer(&packed, now(), read).await? {
+            fast::Answer::Done(response) => {
+                let headers = fields(packed::pairs(&response.headers));
+                Judged::Answered(answer(response.status, headers, response.body))
+            }
+            fast::Answer::Admitted(added) => Judged::Admitted(fields(packed::pairs(&added))),
         })
+    }
+
+    /// Hands on what the fast path's rules have submitted, now and then, for as long as it is polled.
+    pub async fn keep_flushing(&self) {
+        if let Some(fast) = &self.fast {
+            fast.keep_flushing().await;
+        }
+    }
+
+    /// The same once.
+    pub fn flush(&self) {
+        if let Some(fast) = &self.fast {
+            fast.flush();
+        }
     }
 
     async fn handle(&self, request: types::Request) -> Result<types::Response, Problem> {
@@ -152,33 +176,26 @@ impl Gateway {
         gate.call(request).await.map_err(Problem::from)
     }
 
-    fn head(&self, head: &http::request::Parts, peer: &str) -> types::Request {
+    /// The headers that the rules look at.
+    fn seen<'a>(&'a self, head: &'a http::request::Parts) -> impl Iterator<Item = (&'a str, &'a [u8])> {
         let seen = head.headers.iter().filter(|(name, _)| self.seen.contains(name));
-        let mut headers: Vec<types::Header> = seen
-            .map(|(name, value)| types::Header {
-                name: name.as_str().to_owned(),
-                value: value.as_bytes().to_vec(),
-            })
-            .collect();
         // HTTP/2 carries the host in the target.
-        if let Some(authority) = head
-            .uri
-            .authority()
-            .filter(|_| !head.headers.contains_key(http::header::HOST))
-        {
-            headers.push(types::Header {
-                name: "host".into(),
-                value: authority.as_str().as_bytes().to_vec(),
-            });
-        }
+        let authority = head.uri.authority();
+        let target = authority.filter(|_| !head.headers.contains_key(http::header::HOST));
+        seen.map(|(name, value)| (name.as_str(), value.as_bytes()))
+            .chain(target.map(|authority| ("host", authority.as_str().as_bytes())))
+    }
+
+    fn head(&self, head: &http::request::Parts, peer: &str) -> types::Request {
+        let headers = self.seen(head).map(|(name, value)| types::Header {
+            name: name.to_owned(),
+            value: value.to_owned(),
+        });
         types::Request {
             method: head.method.as_str().to_owned(),
-            path: match head.uri.path() {
-                "" => "/".to_owned(),
-                path => path.to_owned(),
-            },
+            path: path(head).to_owned(),
             query: head.uri.query().map(str::to_owned),
-            headers,
+            headers: headers.collect(),
             body: Vec::new(),
             peer: peer.to_owned(),
         }
@@ -280,37 +297,38 @@ impl From<CallError> for Problem {
     }
 }
 
-fn append(headers: &mut http::HeaderMap, name: &str, value: Vec<u8>) {
-    if let (Ok(name), Ok(value)) = (
-        HeaderName::try_from(name),
-        HeaderValue::from_maybe_shared(Bytes::from(value)),
-    ) {
-        headers.append(name, value);
+fn path(head: &http::request::Parts) -> &str {
+    match head.uri.path() {
+        "" => "/",
+        path => path,
     }
 }
 
-fn answer(status: u16, headers: impl Iterator<Item = (String, Vec<u8>)>, body: Vec<u8>) -> Answer {
+/// Header fields as hyper wants them; one that HTTP does not allow is left out.
+fn fields<'a>(pairs: impl Iterator<Item = (&'a [u8], &'a [u8])>) -> http::HeaderMap {
+    let mut fields = http::HeaderMap::new();
+    for (name, value) in pairs {
+        if let (Ok(name), Ok(value)) = (HeaderName::from_bytes(name), HeaderValue::from_bytes(value)) {
+            fields.append(name, value);
+        }
+    }
+    fields
+}
+
+fn answer(status: u16, headers: http::HeaderMap, body: Vec<u8>) -> Answer {
     let mut answer = hyper::Response::new(Full::new(Bytes::from(body)));
     *answer.status_mut() =
         http::StatusCode::from_u16(status).unwrap_or(http::StatusCode::INTERNAL_SERVER_ERROR);
-    for (name, value) in headers {
-        append(answer.headers_mut(), &name, value);
-    }
+    *answer.headers_mut() = headers;
     answer
 }
 
 fn from_wit(response: types::Response) -> Answer {
-    answer(
-        response.status,
-        response.headers.into_iter().map(|h| (h.name, h.value)),
-        response.body,
-    )
+    let headers = response.headers.iter().map(|h| (h.name.as_bytes(), &*h.value));
+    answer(response.status, fields(headers), response.body)
 }
 
 fn from_core(response: Response) -> Answer {
-    answer(
-        response.status,
-        response.headers.into_iter().map(|h| (h.name, h.value)),
-        response.body,
-    )
+    let headers = response.headers.iter().map(|h| (h.name.as_bytes(), &*h.value));
+    answer(response.status, fields(headers), response.body)
 }

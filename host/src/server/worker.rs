@@ -157,6 +157,10 @@ async fn serve(
     stopped: watch::Receiver<bool>,
 ) {
     let connections = tokio_util::task::TaskTracker::new();
+    let flusher = tokio::task::spawn_local({
+        let gateway = Rc::clone(&gateway);
+        async move { gateway.keep_flushing().await }
+    });
     let mut stop = stopped.clone();
     loop {
         tokio::select! {
@@ -188,4 +192,6 @@ async fn serve(
             "the drain took too long; closing what is left"
         );
     }
+    flusher.abort();
+    gateway.flush();
 }

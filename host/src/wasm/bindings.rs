@@ -31,7 +31,6 @@ pub mod fast_path {
         world: "host-fast-path",
         require_store_data_send: true,
         with: {
-            "tollgate:edge/types": super::filter::tollgate::edge::types,
             "tollgate:edge/buckets": super::filter::tollgate::edge::buckets,
             "tollgate:edge/store": super::filter::tollgate::edge::store,
         },

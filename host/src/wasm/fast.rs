@@ -3,7 +3,7 @@
 //! who waits where a rule has to.
 
 use super::bindings::fast_path::{self, exports::tollgate::edge::fast_path as door};
-use super::bindings::{memory, types};
+use super::bindings::memory;
 use super::ports::{Engines, Guest, Ports};
 use crate::server::fast::Steps;
 use std::cell::RefCell;
@@ -85,8 +85,8 @@ impl Instance {
 }
 
 impl Steps for Instance {
-    fn start(&self, request: &types::Request, now: u64, body_follows: bool) -> Option<Step> {
-        let step = self.call(|store, door| door.call_start(store, request, now, body_follows));
+    fn start(&self, head: &[u8], now: u64, body_follows: bool) -> Option<Step> {
+        let step = self.call(|store, door| door.call_start(store, head, now, body_follows));
         step.map(Into::into)
     }
 
@@ -97,6 +97,10 @@ impl Steps for Instance {
 
     fn cancel(&self, task: u32) -> Option<()> {
         self.call(|store, door| door.call_cancel(store, task))
+    }
+
+    fn flush(&self) -> Option<()> {
+        self.call(|store, door| door.call_flush(store))
     }
 }
 
@@ -110,7 +114,7 @@ impl memory::Host for Engines {
         Memory::get(self, &key).map(|found| found.map(Into::into))
     }
 
-    fn submit(&mut self, commit: memory::Transaction) {
-        Memory::submit(self, commit.into());
+    fn submit(&mut self, commits: Vec<memory::Transaction>) {
+        Memory::submit(self, commits.into_iter().map(Into::into).collect());
     }
 }

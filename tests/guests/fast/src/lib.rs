@@ -17,17 +17,24 @@ mod bindings {
 #[path = "../../src/misbehaviour.rs"]
 mod misbehaviour;
 
-use bindings::exports::tollgate::edge::fast_path::{Guest, Reply, Request, Response, Step};
+use bindings::exports::tollgate::edge::fast_path::{Guest, Reply, Response, Step};
 use misbehaviour::{manner, misbehave};
 
 struct Misbehaving;
 
 impl Guest for Misbehaving {
-    fn start(request: Request, _now: u64, _body_follows: bool) -> Step {
-        if request.query.as_deref() != Some("now") {
+    fn start(head: Vec<u8>, _now: u64, _body_follows: bool) -> Step {
+        let mut rest = head.as_slice();
+        let mut field = || {
+            let (length, after) = rest.split_first_chunk()?;
+            let (field, after) = after.split_at_checked(u32::from_le_bytes(*length) as usize)?;
+            rest = after;
+            std::str::from_utf8(field).ok()
+        };
+        let (Some(_method), Some(path), Some("?now")) = (field(), field(), field()) else {
             return Step::Admitted(Vec::new());
-        }
-        misbehave(manner(&request.path));
+        };
+        misbehave(manner(path));
         Step::Done(Response {
             status: 200,
             headers: Vec::new(),
@@ -40,4 +47,6 @@ impl Guest for Misbehaving {
     }
 
     fn cancel(_task: u32) {}
+
+    fn flush() {}
 }

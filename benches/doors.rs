@@ -1,0 +1,165 @@
+//! What a request costs behind HTTP: the doors of the components, and the ports under them, on the embedded store.
+//! `cargo bench -p tollgate-bench --bench doors`; needs the components (`cargo xtask build`, or a directory of them in
+//! `TOLLGATE_COMPONENTS`).
+
+use criterion::{Criterion, criterion_group, criterion_main};
+use futures::executor::block_on;
+use std::hint::black_box;
+use std::sync::Arc;
+use tollgate_core::bucket::Bucket;
+use tollgate_core::commit::{Commit, Mutation, Part};
+use tollgate_core::config::Config;
+use tollgate_core::fast_path::Step;
+use tollgate_core::http::{Header, Request};
+use tollgate_core::memory::START;
+use tollgate_core::ports::World;
+use tollgate_core::{keys, links, packed};
+use tollgate_engine::{MemoryBuckets, Options, SqliteStore};
+use tollgate_host::server::fast::Steps;
+use tollgate_host::wasm::compiled::{self, Library};
+use tollgate_host::wasm::fast;
+use tollgate_host::wasm::ports::Engines;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+const KEY: &str = "an-admin-key-for-the-bench";
+const MAX_BUCKETS: usize = 1_000;
+/// As a browser's request line and the headers that the rules look at.
+const HEADERS: [(&str, &str); 2] = [("host", "127.0.0.1:3000"), ("user-agent", "wrk/4.1.0")];
+
+fn config() -> Config {
+    let text = "[[limits]]\nname = \"default\"\ncapacity = 1000000000\nrefill = 1000000\n\
+                [[limits]]\nname = \"none\"\npath = \"/api/refused\"\ncapacity = 1\nrefill = 1\ninterval = \"24h\"\n";
+    Config::parse(text, "bench").expect("it is valid")
+}
+
+/// A store with the link `/hot`.
+fn engines(directory: &std::path::Path, config: &Config) -> Engines {
+    let store = SqliteStore::open(Options::new(directory.join("bench.db"))).expect("the directory is ours");
+    let fresh = || fastrand::u128(..).to_le_bytes();
+    let world = World {
+        store: &*store,
+        config,
+        now: START,
+        fresh: &fresh,
+    };
+    block_on(keys::install_admin(&*store, KEY, START)).expect("the store takes it");
+    let key = format!("Bearer {KEY}");
+    let headers = [("authorization", &*key), ("content-type", "application/json")];
+    let link = Request {
+        method: "POST".into(),
+        path: "/api/links".into(),
+        query: None,
+        headers: headers
+            .iter()
+            .map(|(name, value)| Header::new(*name, *value))
+            .collect(),
+        body: r#"{"url":"https://example.com/a/b?c=d","code":"hot"}"#.into(),
+        peer: "192.0.2.1".into(),
+    };
+    assert_eq!(block_on(links::handle(&world, &link)).status, 201);
+    Engines {
+        store,
+        buckets: Arc::new(MemoryBuckets::new(MAX_BUCKETS)),
+        settings: config.without_secrets().to_toml().into(),
+    }
+}
+
+fn get(path: &str) -> Vec<u8> {
+    let headers = HEADERS.iter().map(|(name, value)| (*name, value.as_bytes()));
+    packed::head(["GET", path, "127.0.0.1"], None, headers)
+}
+
+fn status(step: Option<Step>) -> u16 {
+    match step {
+        Some(Step::Done(response)) => response.status,
+        other => unreachable!("it is answered at once: {other:?}"),
+    }
+}
+
+fn doors(c: &mut Criterion) {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let config = config();
+    let engines = engines(directory.path(), &config);
+    #[cfg(not(feature = "native-rules"))]
+    let steps = {
+        let library = Library {
+            components: std::env::var_os("TOLLGATE_COMPONENTS").map(Into::into),
+            cache: std::env::temp_dir().join("tollgate-bench-cache"),
+        };
+        let wasm = compiled::Engines::new(64, 4).expect("wasmtime starts");
+        let component = library
+            .load(&wasm.fast, fast::NAME)
+            .expect("the component is there");
+        std::mem::forget(wasm);
+        fast::Instance::new(&component, engines.clone()).expect("the component fits")
+    };
+    #[cfg(feature = "native-rules")]
+    let steps =
+        tollgate_host::server::fast::native::Native::new(config, engines.clone()).expect("it is valid");
+    let hot = get("/hot");
+    assert_eq!(status(steps.start(&hot, START, false)), 302);
+    c.bench_function("fast path: redirect", |b| {
+        b.iter(|| black_box(steps.start(black_box(&hot), START, false)))
+    });
+    let refused = get("/api/refused");
+    let _ = steps.start(&refused, START, false);
+    assert_eq!(status(steps.start(&refused, START, false)), 429);
+    c.bench_function("fast path: refusal", |b| {
+        b.iter(|| black_box(steps.start(black_box(&refused), START, false)))
+    });
+    let unknown = get("/no--such--code");
+    // Once from the database; then it is known.
+    assert_eq!(
+        block_on(engines.store.get("", &["link/no--such--code".into()])),
+        Ok(vec![None])
+    );
+    assert_eq!(status(steps.start(&unknown, START, false)), 404);
+    c.bench_function("fast path: no such code", |b| {
+        b.iter(|| black_box(steps.start(black_box(&unknown), START, false)))
+    });
+    ports(c, &engines);
+    engines.store.close();
+}
+
+fn ports(c: &mut Criterion, engines: &Engines) {
+    c.bench_function("port: take one", |b| {
+        b.iter(|| {
+            black_box(engines.buckets.take_now(&[Bucket {
+                key: "default/client/id:client-1".into(),
+                capacity: 1_000_000_000,
+                refill: 1,
+                interval_ns: 1_000_000_000,
+                cost: 1,
+            }]))
+        })
+    });
+    c.bench_function("port: get from memory", |b| {
+        b.iter(|| black_box(engines.store.get_now("link/hot")))
+    });
+    c.bench_function("port: submit a click", |b| {
+        b.iter(|| {
+            engines.store.submit(Commit {
+                partition: "link/hot".into(),
+                mutations: vec![
+                    Mutation::Add {
+                        key: "visits/hot".into(),
+                        delta: 1,
+                        min: None,
+                        max: None,
+                    },
+                    Mutation::Set {
+                        key: "visited/hot".into(),
+                        value: vec![Part::Time],
+                        expires: None,
+                    },
+                ],
+                ..Commit::default()
+            })
+        })
+    });
+}
+
+criterion_group!(benches, doors);
+criterion_main!(benches);

@@ -1,0 +1,160 @@
+//! Submitted commits, combined: a thousand clicks on one link are one addition. Who submits often keeps them here for a
+//! moment, and hands on what became of them.
+
+use std::collections::BTreeMap;
+
+use crate::commit::{Commit, MAX_STEPS, Mutation};
+
+/// The most partitions whose changes are kept.
+pub const MAX_PARTITIONS: usize = 1_024;
+
+/// What was submitted and not handed on yet, by partition.
+#[derive(Debug, Default)]
+pub struct Combined(BTreeMap<String, Commit>);
+
+impl Combined {
+    /// Takes a commit in, and gives out what is to be handed on now, in this order: everything so far where there is no
+    /// room or where the two do not combine, and the commit itself where it is not one to be combined.
+    pub fn add(&mut self, commit: Commit) -> Vec<Commit> {
+        let plain = commit.idempotence.is_none() && commit.conditions.is_empty() && commit.appends.is_empty();
+        let there = self.0.get_mut(&commit.partition);
+        if plain && let Some(there) = there {
+            return match combine(&mut there.mutations, commit.mutations) {
+                Ok(()) => Vec::new(),
+                Err(mutations) => {
+                    let handed_on = self.take();
+                    self.keep(Commit { mutations, ..commit });
+                    handed_on
+                }
+            };
+        }
+        let mut handed_on = Vec::new();
+        if !plain || self.0.len() >= MAX_PARTITIONS {
+            handed_on = self.take();
+        }
+        match plain {
+            true => self.keep(commit),
+            false => handed_on.push(commit),
+        }
+        handed_on
+    }
+
+    /// Gives everything out.
+    pub fn take(&mut self) -> Vec<Commit> {
+        std::mem::take(&mut self.0).into_values().collect()
+    }
+
+    fn keep(&mut self, commit: Commit) {
+        self.0.insert(commit.partition.clone(), commit);
+    }
+}
+
+/// Adds `new` to what is there, or gives it back: a number cannot be added to a value that is set, and a commit has
+/// room for so many changes.
+fn combine(there: &mut Vec<Mutation>, new: Vec<Mutation>) -> Result<(), Vec<Mutation>> {
+    let fits = |mutation: &Mutation| match there.iter().find(|old| old.key() == mutation.key()) {
+        None => true,
+        Some(Mutation::Add { .. }) => matches!(
+            mutation,
+            Mutation::Add {
+                min: None,
+                max: None,
+                ..
+            }
+        ),
+        Some(Mutation::Set { .. } | Mutation::Delete { .. }) => !matches!(mutation, Mutation::Add { .. }),
+    };
+    if there.len() + new.len() > MAX_STEPS || !new.iter().all(fits) {
+        return Err(new);
+    }
+    for mutation in new {
+        match (there.iter_mut().find(|old| old.key() == mutation.key()), mutation) {
+            (Some(Mutation::Add { delta, .. }), Mutation::Add { delta: more, .. }) => {
+                *delta = delta.saturating_add(more);
+            }
+            (Some(old), mutation) => *old = mutation,
+            (None, mutation) => there.push(mutation),
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::commit::{Condition, literal};
+
+    fn add(key: &str, delta: i64) -> Mutation {
+        Mutation::Add {
+            key: key.into(),
+            delta,
+            min: None,
+            max: None,
+        }
+    }
+
+    fn set(key: &str, value: &str) -> Mutation {
+        Mutation::Set {
+            key: key.into(),
+            value: literal(value),
+            expires: None,
+        }
+    }
+
+    fn commit(partition: &str, mutations: Vec<Mutation>) -> Commit {
+        Commit {
+            partition: partition.into(),
+            mutations,
+            ..Commit::default()
+        }
+    }
+
+    #[test]
+    fn additions_are_summed_and_the_last_value_counts() {
+        let mut combined = Combined::default();
+        for n in 1..=1_000 {
+            let click = vec![add("visits/a", 1), set("visited/a", &n.to_string())];
+            assert!(combined.add(commit("link/a", click)).is_empty());
+        }
+        assert!(
+            combined
+                .add(commit("link/b", vec![add("visits/b", 1)]))
+                .is_empty()
+        );
+        let a = commit("link/a", vec![add("visits/a", 1_000), set("visited/a", "1000")]);
+        assert_eq!(combined.take(), [a, commit("link/b", vec![add("visits/b", 1)])]);
+        assert!(combined.take().is_empty());
+    }
+
+    #[test]
+    fn what_does_not_combine_goes_after_what_was_there() {
+        let mut combined = Combined::default();
+        let first = commit("p", vec![set("k", "1")]);
+        assert!(combined.add(first.clone()).is_empty());
+        let second = commit("p", vec![add("k", 1)]);
+        assert_eq!(combined.add(second.clone()), [first]);
+        let conditional = Commit {
+            conditions: vec![Condition::Absent("k".into())],
+            ..commit("p", vec![set("k", "2")])
+        };
+        assert_eq!(combined.add(conditional.clone()), [second, conditional]);
+        assert!(combined.take().is_empty());
+    }
+
+    #[test]
+    fn it_is_bounded_by_partitions_and_by_changes() {
+        let mut combined = Combined::default();
+        for n in 0..MAX_PARTITIONS {
+            assert!(combined.add(commit(&n.to_string(), vec![add("k", 1)])).is_empty());
+        }
+        assert_eq!(
+            combined.add(commit("more", vec![add("k", 1)])).len(),
+            MAX_PARTITIONS
+        );
+        assert_eq!(combined.take().len(), 1);
+        for n in 0..MAX_STEPS {
+            assert!(combined.add(commit("p", vec![add(&n.to_string(), 1)])).is_empty());
+        }
+        assert_eq!(combined.add(commit("p", vec![add("more", 1)])).len(), 1);
+    }
+}

@@ -1,0 +1,7 @@
+//! The gateway as a library, for its program and for benchmarks. Nothing here is an interface for others.
+
+pub mod cli;
+pub mod logging;
+pub mod serve;
+pub mod server;
+pub mod wasm;
