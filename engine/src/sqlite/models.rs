@@ -26,7 +26,7 @@ use tollgate_core::plan::{self, Lookup as _, Record};
 use tollgate_core::ports::{Store, World};
 use tollgate_core::{keys, time};
 
-use super::cache::Cache;
+use super::cache::{Cache, models::neighbour};
 use super::group;
 use super::queue::{Job, Next, Queue};
 use super::tails::Tails;
@@ -345,6 +345,14 @@ fn no_claim_is_refused_by_what_was_so_before_units_were_added_or_the_end_moved()
             let model = Arc::clone(&model);
             thread::spawn(move || model.write())
         };
+        // Whoever pushes the counter out of the cache, so that it is read from the database again.
+        let evictor = {
+            let model = Arc::clone(&model);
+            thread::spawn(move || {
+                let mut others = (0..4).map(|nth| neighbour(&model.cache, REMAINING, nth));
+                others.for_each(|other| model.cache.publish(other, None));
+            })
+        };
         let claimers = [(0, false), (1, true), (2, false)].map(|(number, by_fast_path)| {
             let model = Arc::clone(&model);
             thread::spawn(move || {
@@ -377,5 +385,6 @@ fn no_claim_is_refused_by_what_was_so_before_units_were_added_or_the_end_moved()
         }
         model.queue.close();
         writer.join().unwrap();
+        evictor.join().unwrap();
     });
 }
