@@ -135,7 +135,7 @@ impl<D: Door> Pool<D> {
     fn start(&self, serial: u64) -> Slot<D> {
         let (calls, incoming) = mpsc::channel(MAX_CALLS);
         let load = Rc::default();
-        let (engine, guest) = (self.engine.clone(), Guest::new(self.engines.clone()));
+        let (engine, guest) = (self.engine.clone(), Guest::new(self.engines.clone(), self.name));
         let (door, name) = (Rc::clone(&self.door), self.name);
         let task = spawn_local(async move {
             if let Err(error) = instance::run(&engine, guest, &*door, incoming).await {
