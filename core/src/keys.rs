@@ -21,7 +21,7 @@ use crate::http::Request;
 use crate::ports::Store;
 use crate::problem::{Kind, Problem};
 
-pub use bootstrap::{AdminKeyError, admin_commit, bootstrap, install_admin};
+pub use bootstrap::{AdminKeyError, FirstKey, admin_commit, bootstrap, install_admin};
 pub use handlers::handle;
 
 /// The partition of every key record.
@@ -126,18 +126,30 @@ pub async fn authenticate<S: Store>(
     Ok(None)
 }
 
-/// As [`authenticate`], and the key must have `scope`: otherwise 401 or 403.
+/// As [`authenticate`], but a credential that is sent must be good: otherwise 401. It is never quietly ignored.
+pub async fn shown<S: Store>(store: &S, request: &Request, now: u64) -> Result<Option<ApiKey>, Problem> {
+    if request.header("authorization").is_none() {
+        return Ok(None);
+    }
+    match authenticate(store, request, now).await? {
+        Some(key) => Ok(Some(key)),
+        None => Err(Problem::unauthorized(
+            "The credential is not a known, unexpired API key.",
+        )),
+    }
+}
+
+/// As [`shown`], and there must be a key that has `scope`: otherwise 401 or 403.
 pub async fn require<S: Store>(
     store: &S,
     request: &Request,
     now: u64,
     scope: Scope,
 ) -> Result<ApiKey, Problem> {
-    let Some(key) = authenticate(store, request, now).await? else {
-        return Err(Problem::unauthorized(match request.header("authorization") {
-            None => "Send an API key: Authorization: Bearer tg_…",
-            Some(_) => "The credential is not a known, unexpired API key.",
-        }));
+    let Some(key) = shown(store, request, now).await? else {
+        return Err(Problem::unauthorized(
+            "Send an API key: Authorization: Bearer tg_…",
+        ));
     };
     if key.allows(scope) {
         return Ok(key);

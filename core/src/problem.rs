@@ -68,6 +68,8 @@ kinds! {
     HeadTooLarge = 431, "header-fields-too-large", "The request head is too large";
     /// A defect on our side; nothing about it is told.
     Internal = 500, "internal", "Something went wrong on our side";
+    /// The request's transfer coding is none that we understand (RFC 9112, section 6.1).
+    NotImplemented = 501, "not-implemented", "Not implemented";
     /// The store cannot be asked, or a bound of the gateway is reached.
     Unavailable = 503, "unavailable", "Temporarily unavailable";
     /// The request took longer than the gateway allows.
@@ -128,9 +130,9 @@ impl Problem {
         Self::new(Kind::MethodNotAllowed, format!("This address takes {allow}.")).with_header("allow", allow)
     }
 
-    /// A 401 with `WWW-Authenticate: Bearer`.
+    /// A 401.
     pub fn unauthorized(detail: impl Into<String>) -> Self {
-        Self::new(Kind::Unauthorized, detail).with_header("www-authenticate", "Bearer")
+        Self::new(Kind::Unauthorized, detail)
     }
 
     /// With one more header on the response.
@@ -187,6 +189,10 @@ impl Problem {
             .headers
             .push(Header::new("content-type", "application/problem+json"));
         response.headers.extend(self.headers);
+        // RFC 9110, section 11.6.1: every 401 has it.
+        if response.status == 401 {
+            response.headers.push(Header::new("www-authenticate", "Bearer"));
+        }
         response
     }
 }
@@ -222,6 +228,20 @@ mod tests {
         assert_eq!(response.header("content-type"), Some("application/problem+json"));
         assert_eq!(body["type"], "urn:tollgate:problem:invalid-request");
         assert_eq!(body["errors"][0]["pointer"], "#/url");
+    }
+
+    #[test]
+    fn a_401_and_nothing_else_asks_for_a_key() {
+        for kind in Kind::ALL {
+            let response = Problem::new(*kind, "of this kind").into_response();
+            let asks = response
+                .headers
+                .iter()
+                .filter(|header| header.name == "www-authenticate");
+            let asks: Vec<_> = asks.map(|header| header.value.as_slice()).collect();
+            let expected: &[&[u8]] = if kind.status() == 401 { &[b"Bearer"] } else { &[] };
+            assert_eq!(asks, expected, "{kind:?}");
+        }
     }
 
     #[test]

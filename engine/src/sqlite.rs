@@ -17,6 +17,8 @@ use tollgate_core::ports::Store;
 
 mod cache;
 mod group;
+#[cfg(all(test, feature = "shuttle"))]
+mod models;
 mod options;
 mod query;
 mod queue;

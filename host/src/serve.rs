@@ -11,8 +11,10 @@ use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use tollgate_core::commit::StoreError;
 use tollgate_core::config::{Config, TopicSettings};
-use tollgate_core::{keys, subscriptions};
+use tollgate_core::keys::{self, FirstKey};
+use tollgate_core::subscriptions;
 use tollgate_engine::{MemoryBuckets, Options, Retention, SqliteStore};
 use tollgate_relay::Relay;
 
@@ -151,17 +153,29 @@ async fn admin_key(store: &SqliteStore, given: Option<String>, file: Option<&Pat
     if fresh().is_err() {
         bail!("the system gives no random numbers, so no admin key can be made");
     }
-    let Some(key) = keys::bootstrap(store, now, &|| fresh().unwrap_or_default()).await? else {
+    let Some(key) = FirstKey::mint(store, now, &|| fresh().unwrap_or_default()).await? else {
         return Ok(false);
     };
+    // Written before it is installed: a key that nobody can read would be the only one.
+    if let Some(path) = file {
+        write_secret(path, key.text())
+            .with_context(|| format!("cannot write the admin key to {}", path.display()))?;
+    }
+    let installed = key.install(store).await;
+    if let Some(path) = file
+        && !matches!(installed, Ok(true) | Err(StoreError::Unknown(_)))
+    {
+        // It opens nothing. (Where that is not known, it stays: the next start installs what is in the file.)
+        std::fs::remove_file(path).with_context(|| format!("cannot remove {}", path.display()))?;
+    }
+    if !installed? {
+        return Ok(false);
+    }
     match file {
-        Some(path) => {
-            write_secret(path, &key)
-                .with_context(|| format!("cannot write the admin key to {}", path.display()))?;
-            eprintln!("tollgate: the admin key of this store is in {}", path.display());
-        }
+        Some(path) => eprintln!("tollgate: the admin key of this store is in {}", path.display()),
         None => eprintln!(
-            "\n  Admin key of this store, shown this once (only its hash is kept):\n\n      {key}\n"
+            "\n  Admin key of this store, shown this once (only its hash is kept):\n\n      {}\n",
+            key.text()
         ),
     }
     Ok(true)
@@ -182,14 +196,22 @@ fn hints(server: &Server, first_start: bool) -> Result<()> {
     Ok(())
 }
 
-/// Writes a file that only its owner may read.
-fn write_secret(path: &Path, text: &str) -> Result<()> {
+/// Writes a new file that only its owner may read; whole and durable, or not at all.
+fn write_secret(path: &Path, text: &str) -> std::io::Result<()> {
     use std::os::unix::fs::OpenOptionsExt as _;
     let mut file = std::fs::OpenOptions::new()
         .write(true)
         .create_new(true)
         .mode(0o600)
         .open(path)?;
-    writeln!(file, "{text}")?;
-    Ok(file.sync_all()?)
+    let directory = path
+        .parent()
+        .filter(|directory| !directory.as_os_str().is_empty());
+    let written = writeln!(file, "{text}")
+        .and_then(|()| file.sync_all())
+        .and_then(|()| std::fs::File::open(directory.unwrap_or(Path::new(".")))?.sync_all());
+    if written.is_err() {
+        _ = std::fs::remove_file(path);
+    }
+    written
 }

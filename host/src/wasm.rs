@@ -1,6 +1,8 @@
 //! The wasmtime side of the host: compiling components ahead of time ([`compiled`]), the ports they import
-//! ([`ports`]), the typed doors ([`doors`]), calls that do not wait ([`fast`]), one running instance ([`instance`]) and pools of them ([`pool`]).
+//! ([`ports`]), the typed doors ([`doors`]), calls that do not wait ([`fast`], [`at_once`]), one running instance ([`instance`]), what
+//! it says ([`said`]), and pools of them ([`pool`]).
 
+pub mod at_once;
 pub mod bindings;
 pub mod compiled;
 pub mod doors;
@@ -8,3 +10,4 @@ pub mod fast;
 pub mod instance;
 pub mod pool;
 pub mod ports;
+pub mod said;

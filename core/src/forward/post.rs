@@ -7,7 +7,7 @@ use crate::campaigns::DEFAULT_TOPIC;
 use crate::commit::{Append, Commit, Condition, Mutation, Outcome, StoreError, literal};
 use crate::http::{Request, Response};
 use crate::idempotency::{self, Key};
-use crate::identity::{self, ClientId};
+use crate::identity::{self, ClientId, Proxies};
 use crate::keys::{self, Scope};
 use crate::ports::{Store, World};
 use crate::problem::{Kind, Problem};
@@ -25,17 +25,17 @@ const MAX_CONTENT_TYPE: usize = 255;
 /// How many lost replies are asked for again.
 const LOST_REPLIES: usize = 2;
 
-/// `POST /api/topics/{topic}/messages`: 202. Takes an API key or the client header.
+/// `POST /api/topics/{topic}/messages`: 202. Takes an API key or the client header; a key that is sent must be good.
 pub(super) async fn to_topic<S: Store>(
     world: &World<'_, S>,
     request: &Request,
     topic: &str,
 ) -> Result<Response, Problem> {
-    let key = keys::authenticate(world.store, request, world.now).await?;
+    let key = keys::shown(world.store, request, world.now).await?;
     let client = match &key {
         Some(key) => ClientId::of_key(&key.id),
         None if identity::explicit_client(world.config, request)?.is_some() => {
-            identity::client(world.store, world.config, request, world.now).await?
+            ClientId::without_key(world.config, &Proxies::of(world.config), request)
         }
         None => {
             let header = &world.config.clients.header;
@@ -55,7 +55,8 @@ pub(super) async fn to_topic<S: Store>(
     Post::new(world, request, topic, client)?.run(world).await
 }
 
-/// A configured `[[forward]]` route: 202. A browser's form sends no key and no client header: its address will do.
+/// A configured `[[forward]]` route: 202. A browser's form sends no key and no client header: its address will do. An
+/// `Authorization` that is no key of ours may be the site's own.
 pub(super) async fn routed<S: Store>(
     world: &World<'_, S>,
     request: &Request,

@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 use crate::commit::StoreError;
 use crate::config::Config;
 use crate::http::{Request, Response};
-use crate::identity;
+use crate::identity::{self, ClientId, Proxies};
 use crate::ids;
 use crate::keys::{self, Scope};
 use crate::ports::{Store, World};
@@ -114,11 +114,13 @@ pub(super) async fn read<S: Store>(
     id: &str,
 ) -> Result<Response, Problem> {
     let record = load(world.store, id).await?.ok_or_else(Problem::not_found)?;
-    let caller = identity::client(world.store, world.config, request, world.now).await?;
+    let key = keys::shown(world.store, request, world.now).await?;
+    let caller = match &key {
+        Some(key) => ClientId::of_key(&key.id),
+        None => ClientId::without_key(world.config, &Proxies::of(world.config), request),
+    };
     if caller.as_str() != record.client {
-        if request.header("authorization").is_none()
-            && identity::named_client(world.config, request).is_some()
-        {
+        if key.is_none() && identity::named_client(world.config, request).is_some() {
             return Err(Problem::new(
                 Kind::Forbidden,
                 "This message was posted by another client.",

@@ -256,6 +256,33 @@ fn strangers_neither_begin_topics_nor_forge_claims() {
 }
 
 #[test]
+fn a_credential_that_is_sent_is_never_ignored() {
+    let gateway = Gateway::new();
+    let sent = gateway.call("POST", "/api/topics/orders/messages", &[ANN], b"x");
+    let record = sent.header("location").unwrap();
+    for bad in [
+        "Bearer nobody-has-ever-seen-this-key",
+        "Basic YW5uOmFubg==",
+        "Bearer",
+    ] {
+        let headers = [ANN, ("authorization", bad)];
+        let calls = [
+            gateway.call("POST", "/api/topics/orders/messages", &headers, b"x"),
+            gateway.call("POST", "/api/topics/orders/messages", &headers[1..], b"x"),
+            gateway.call("GET", record, &headers, b""),
+        ];
+        for answer in calls {
+            let asks = answer.header("www-authenticate");
+            assert_eq!((answer.status, asks), (401, Some("Bearer")), "{bad}");
+        }
+    }
+    assert_eq!(gateway.depth("orders"), 1);
+    // A route of the configuration may be the site's own, with its own credentials.
+    let foreign = [("authorization", "Bearer of-the-site-behind-us")];
+    assert_eq!(gateway.call("POST", "/signup", &foreign, b"x").status, 202);
+}
+
+#[test]
 fn an_idempotency_key_posts_once() {
     let gateway = Gateway::new();
     let post = |client: &str, body: &[u8]| {

@@ -58,49 +58,79 @@ pub async fn install_admin<S: Store>(store: &S, key: &str, now: u64) -> Result<(
     Ok(())
 }
 
-/// Mints the first admin key of a store that never had one, and returns its text, to be shown once. `None`:
-/// there was one before. Of several gateways that start at once on one store, one gets a key.
+/// The first admin key of a store, which is not installed yet.
+pub struct FirstKey {
+    text: String,
+    commit: Commit,
+}
+
+impl FirstKey {
+    /// Mints one for a store that never had an admin key; `None`: there was one before.
+    ///
+    /// # Errors
+    /// The store could not be read.
+    pub async fn mint<S: Store>(
+        store: &S,
+        now: u64,
+        fresh: &dyn Fn() -> [u8; 16],
+    ) -> Result<Option<Self>, StoreError> {
+        let marked = store.get(PARTITION, &[MARKER.to_owned()]).await?;
+        if marked.into_iter().flatten().next().is_some() {
+            return Ok(None);
+        }
+        let (text, mut commit) = mint("first admin key", &[Scope::Admin], None, now, fresh);
+        commit.conditions.insert(0, Condition::Absent(MARKER.to_owned()));
+        commit.mutations.push(marker());
+        // The marker makes this the only chance to learn the key: when the answer is lost, ask again under the
+        // same id.
+        let id = commit
+            .mutations
+            .first()
+            .map(|m| m.key().replace(ENTRY_PREFIX, "bootstrap/"))
+            .unwrap_or_default();
+        commit.idempotence = Some(Idempotence {
+            id,
+            fingerprint: digest(&text).into_bytes(),
+            answer: Vec::new(),
+            ttl: REPEAT_TTL_MS,
+        });
+        Ok(Some(Self { text, commit }))
+    }
+
+    /// Its text: to be kept before it is installed, since only its hash is stored.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// Makes it known to the store. `false`: another gateway was first, and this key opens nothing.
+    ///
+    /// # Errors
+    /// The store did not take it; with [`StoreError::Unknown`], it may have.
+    pub async fn install<S: Store>(&self, store: &S) -> Result<bool, StoreError> {
+        let mut attempts = ATTEMPTS;
+        loop {
+            attempts -= 1;
+            match store.commit(self.commit.clone()).await {
+                Ok(Outcome::Committed(_) | Outcome::Replayed(_)) => return Ok(true),
+                Ok(Outcome::Refused(_) | Outcome::Conflict) => return Ok(false),
+                Err(StoreError::Unknown(_)) if attempts > 0 => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+}
+
+/// Mints and installs the first admin key of a store that never had one, and returns its text, to be shown once.
+/// `None`: there was one before. Of several gateways that start at once on one store, one gets a key.
 pub async fn bootstrap<S: Store>(
     store: &S,
     now: u64,
     fresh: &dyn Fn() -> [u8; 16],
 ) -> Result<Option<String>, StoreError> {
-    if store
-        .get(PARTITION, &[MARKER.to_owned()])
-        .await?
-        .into_iter()
-        .flatten()
-        .next()
-        .is_some()
-    {
+    let Some(key) = FirstKey::mint(store, now, fresh).await? else {
         return Ok(None);
-    }
-    let (text, mut commit) = mint("first admin key", &[Scope::Admin], None, now, fresh);
-    commit.conditions.insert(0, Condition::Absent(MARKER.to_owned()));
-    commit.mutations.push(marker());
-    // The marker makes this the only chance to learn the key: when the answer is lost, ask again under the
-    // same id.
-    let id = commit
-        .mutations
-        .first()
-        .map(|m| m.key().replace(ENTRY_PREFIX, "bootstrap/"))
-        .unwrap_or_default();
-    commit.idempotence = Some(Idempotence {
-        id,
-        fingerprint: digest(&text).into_bytes(),
-        answer: Vec::new(),
-        ttl: REPEAT_TTL_MS,
-    });
-    let mut attempts = ATTEMPTS;
-    loop {
-        attempts -= 1;
-        match store.commit(commit.clone()).await {
-            Ok(Outcome::Committed(_) | Outcome::Replayed(_)) => return Ok(Some(text)),
-            Ok(Outcome::Refused(_) | Outcome::Conflict) => return Ok(None),
-            Err(StoreError::Unknown(_)) if attempts > 0 => {}
-            Err(error) => return Err(error),
-        }
-    }
+    };
+    Ok(key.install(store).await?.then_some(key.text))
 }
 
 fn marker() -> Mutation {

@@ -150,7 +150,7 @@ fn value_bytes(found: &Found) -> usize {
 }
 
 #[cfg(all(test, feature = "shuttle"))]
-mod models;
+pub mod models;
 
 #[cfg(test)]
 mod tests {

@@ -112,14 +112,14 @@ fn write_messages(group: &Group<'_>, connection: &Connection) -> rusqlite::Resul
 }
 
 /// Before COMMIT: from here on the database may show what the cache does not yet.
-pub fn announce(group: &Group<'_>, cache: &Cache) {
+pub fn announce<B: Base>(group: &group::Group<B>, cache: &Cache) {
     for (key, _) in group.entries() {
         cache.announce(key);
     }
 }
 
 /// Shows what is now durable to all readers, and wakes those who wait for it.
-pub fn publish(group: Group<'_>, cache: &Cache, tails: &Tails) {
+pub fn publish<B: Base>(group: group::Group<B>, cache: &Cache, tails: &Tails) {
     let appended: Vec<(String, u64)> = group
         .topics()
         .into_iter()

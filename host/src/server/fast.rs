@@ -103,12 +103,16 @@ impl<S: Steps> Fast<S> {
                 ended: self.ended.get(),
                 resumed: false,
             };
-            let reply = match (call, body.take()) {
-                (Call::Body, Some(body)) => Reply::Body(body.await?),
-                (Call::Body, None) => Reply::Body(Vec::new()),
-                (call, unread) => {
-                    body = unread;
-                    self.reply(call).await?
+            let store = &self.engines.store;
+            let reply = match call {
+                Call::Body => Reply::Body(match body.take() {
+                    Some(body) => body.await?,
+                    None => Vec::new(),
+                }),
+                Call::Commit(commit) => Reply::Commit(self.in_time(store.commit(commit)).await?),
+                Call::Get(keys) => Reply::Get(self.in_time(store.get("", &keys)).await?),
+                Call::Scan { prefix, after, limit } => {
+                    Reply::Scan(self.in_time(store.scan(&prefix, after.as_deref(), limit)).await?)
                 }
             };
             step = task.resume(reply)?;
@@ -116,20 +120,9 @@ impl<S: Steps> Fast<S> {
     }
 
     /// The store's answer, for which a rule waits no longer than a component's call may take.
-    async fn reply(&self, call: Call) -> Result<Reply, CallError> {
-        let store = &self.engines.store;
-        let reply = async {
-            match call {
-                Call::Commit(commit) => Reply::Commit(store.commit(commit).await),
-                Call::Get(keys) => Reply::Get(store.get("", &keys).await),
-                Call::Scan { prefix, after, limit } => {
-                    Reply::Scan(store.scan(&prefix, after.as_deref(), limit).await)
-                }
-                Call::Body => Reply::Body(Vec::new()),
-            }
-        };
-        let reply = tokio::time::timeout(self.timeout, reply).await;
-        reply.map_err(|_| CallError::TimedOut)
+    async fn in_time<T>(&self, answer: impl Future<Output = T>) -> Result<T, CallError> {
+        let answer = tokio::time::timeout(self.timeout, answer).await;
+        answer.map_err(|_| CallError::TimedOut)
     }
 
     fn checked<T>(&self, result: Option<T>) -> Result<T, CallError> {

@@ -97,6 +97,7 @@ impl Gateway {
 
     async fn decide(&self, request: hyper::Request<Incoming>, peer: &str) -> Result<Answer, Problem> {
         one_host(&request)?;
+        known_coding(&request)?;
         if let Some(answer) = self.health(&request) {
             return answer;
         }
@@ -252,6 +253,21 @@ fn one_host(request: &hyper::Request<Incoming>) -> Result<(), Problem> {
             Err(Problem::field("header:host", "must be there exactly once"))
         }
         _ => Ok(()),
+    }
+}
+
+/// Chunks are the only transfer coding that is undone here; with another one beneath them (`gzip, chunked`), the body
+/// would be taken as it is coded (RFC 9112, section 6.1).
+fn known_coding<B>(request: &hyper::Request<B>) -> Result<(), Problem> {
+    let mut codings = request.headers().get_all(http::header::TRANSFER_ENCODING).iter();
+    match (codings.next(), codings.next()) {
+        (None, _) => Ok(()),
+        (Some(coding), None) if coding.as_bytes().eq_ignore_ascii_case(b"chunked") => Ok(()),
+        _ => Err(Problem::new(
+            Kind::NotImplemented,
+            "The only transfer coding that is taken is chunked.",
+        )
+        .with_header("connection", "close")),
     }
 }
 

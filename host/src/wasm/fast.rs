@@ -2,6 +2,7 @@
 //! it imports nothing async, so its engine and its stores need none of that machinery. See [`crate::server::fast`] for
 //! who waits where a rule has to.
 
+use super::at_once;
 use super::bindings::fast_path::{self, exports::tollgate::edge::fast_path as door};
 use super::bindings::memory;
 use super::ports::{Engines, Guest, Ports};
@@ -33,6 +34,7 @@ impl Instance {
         let engine = component.engine().clone();
         let mut linker = Linker::<Guest>::new(&engine);
         wasmtime_wasi::p2::add_to_linker_sync(&mut linker)?;
+        at_once::replace_streams(&mut linker)?;
         memory::add_to_linker::<_, Ports>(&mut linker, |guest: &mut Guest| &mut guest.engines)?;
         let component = fast_path::HostFastPathPre::new(linker.instantiate_pre(component)?)?;
         Ok(Self {
@@ -49,8 +51,8 @@ impl Instance {
         function: impl FnOnce(&mut Store<Guest>, &door::Guest) -> wasmtime::Result<T>,
     ) -> Option<T> {
         let mut running = self.running.borrow_mut();
-        // WASI's own functions panic where they would have to wait for the runtime that this thread drives; a guest that
-        // writes to stderr as it dies gets there. That ends the instance, not the thread.
+        // What of WASI is not in `at_once` (sockets, files, polling) panics where it would have to wait for the runtime that
+        // this thread drives. A guest that gets there has ended, not the thread.
         let called = catch_unwind(AssertUnwindSafe(|| self.on(&mut running, function)));
         let error = match called {
             Ok(Ok(result)) => return Some(result),
@@ -76,7 +78,7 @@ impl Instance {
     }
 
     fn begin(&self) -> wasmtime::Result<(Store<Guest>, fast_path::HostFastPath)> {
-        let mut store = Store::new(&self.engine, Guest::new(self.engines.clone()));
+        let mut store = Store::new(&self.engine, Guest::new(self.engines.clone(), NAME));
         store.limiter(|guest| &mut guest.limits);
         store.set_epoch_deadline(MAX_EPOCHS);
         let instance = self.component.instantiate(&mut store)?;

@@ -1,11 +1,14 @@
 //! One running instance: a task that owns its store and lets calls overlap. A trap, or a call that never ends,
 //! ends the instance; its pool starts another.
 
+use super::pool::runtime::Instant;
 use super::ports::Guest;
 use anyhow::Result;
 use futures::stream::{FuturesUnordered, StreamExt as _};
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
 use std::rc::Rc;
+use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use wasmtime::component::Accessor;
 use wasmtime::{Engine, Store, StoreContextMut, UpdateDeadline};
@@ -45,20 +48,48 @@ pub struct Call<D: Door> {
     pub under_way: UnderWay,
 }
 
-/// One of the calls that a counter counts, for as long as it lives.
-pub struct UnderWay(Rc<Cell<usize>>);
+/// The calls that an instance was given and has not ended, by when each was given. (The room in its channel says nothing
+/// about those it has taken out.)
+#[derive(Default)]
+pub struct Load {
+    calls: RefCell<BTreeMap<u64, Instant>>,
+    given: Cell<u64>,
+}
+
+impl Load {
+    /// How many there are.
+    pub fn calls(&self) -> usize {
+        self.calls.borrow().len()
+    }
+
+    /// How long the oldest has taken so far; zero if there is none.
+    pub fn oldest(&self) -> Duration {
+        let calls = self.calls.borrow();
+        calls.values().next().map_or(Duration::ZERO, Instant::elapsed)
+    }
+}
+
+/// One of the calls of a [`Load`], for as long as it lives.
+pub struct UnderWay {
+    load: Rc<Load>,
+    number: u64,
+}
 
 impl UnderWay {
     /// One more.
-    pub fn new(count: &Rc<Cell<usize>>) -> Self {
-        count.set(count.get() + 1);
-        Self(Rc::clone(count))
+    pub fn new(load: &Rc<Load>) -> Self {
+        let number = load.given.replace(load.given.get() + 1);
+        load.calls.borrow_mut().insert(number, Instant::now());
+        Self {
+            load: Rc::clone(load),
+            number,
+        }
     }
 }
 
 impl Drop for UnderWay {
     fn drop(&mut self) {
-        self.0.set(self.0.get().saturating_sub(1));
+        self.load.calls.borrow_mut().remove(&self.number);
     }
 }
 

@@ -1,13 +1,18 @@
 //! Pools of instances: a few per component and worker thread. A call goes to the least busy one; an instance that
 //! ended, or whose call timed out, is replaced while its neighbours go on.
 
-use super::instance::{self, Call, Door, MAX_CALLS, UnderWay};
+pub mod runtime;
+
+#[cfg(test)]
+mod models;
+
+use super::instance::{self, Call, Door, Load, MAX_CALLS, UnderWay};
 use super::ports::{Engines, Guest};
-use std::cell::{Cell, RefCell};
+use runtime::{AbortHandle, sleep, spawn_local, timeout};
+use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
-use tokio::task::{AbortHandle, spawn_local};
 use wasmtime::Engine;
 
 /// Instances per component and worker thread.
@@ -36,8 +41,7 @@ pub struct Pool<D: Door> {
 
 struct Slot<D: Door> {
     calls: mpsc::Sender<Call<D>>,
-    /// Calls that it was given and has not ended. (The room in its channel says nothing about those it has taken out.)
-    load: Rc<Cell<usize>>,
+    load: Rc<Load>,
     task: AbortHandle,
     serial: u64,
 }
@@ -66,11 +70,11 @@ impl<D: Door> Pool<D> {
         pool
     }
 
-    /// Calls the least busy instance.
+    /// Calls the least busy instance. Whoever drops the future leaves the call to itself.
     pub async fn call(&self, input: D::Input) -> Result<D::Output, CallError> {
         let (reply, answer) = oneshot::channel();
         let (index, serial) = self.send(input, reply)?;
-        match tokio::time::timeout(self.timeout, answer).await {
+        match timeout(self.timeout, answer).await {
             Ok(Ok(output)) => Ok(output),
             Ok(Err(_)) => {
                 self.replace(index, serial);
@@ -86,16 +90,13 @@ impl<D: Door> Pool<D> {
     fn send(&self, input: D::Input, reply: oneshot::Sender<D::Output>) -> Result<(usize, u64), CallError> {
         let mut slots = self.slots.borrow_mut();
         for (index, slot) in slots.iter_mut().enumerate() {
-            if slot.calls.is_closed() {
-                *slot = self.start(slot.serial + 1);
-                tracing::warn!(
-                    component = self.name,
-                    index,
-                    "an instance had ended; started another"
-                );
+            // Whoever waits for a call sees that it takes too long. A caller that has gone does not: its call would keep
+            // its place in the instance for ever.
+            if slot.calls.is_closed() || slot.load.oldest() > self.timeout {
+                self.replace_in(index, slot);
             }
         }
-        let free = slots.iter().enumerate().min_by_key(|(_, slot)| slot.load.get());
+        let free = slots.iter().enumerate().min_by_key(|(_, slot)| slot.load.calls());
         let (index, slot) = free.ok_or(CallError::Busy)?;
         let under_way = UnderWay::new(&slot.load);
         let call = Call {
@@ -107,23 +108,26 @@ impl<D: Door> Pool<D> {
         Ok((index, slot.serial))
     }
 
-    /// Replaces the instance in a slot, unless somebody did so already. The old one may finish the calls it has, for as
-    /// long as a call may take.
+    /// Replaces the instance in a slot, unless somebody did so already.
     fn replace(&self, index: usize, serial: u64) {
         let mut slots = self.slots.borrow_mut();
-        let Some(slot) = slots.get_mut(index).filter(|slot| slot.serial == serial) else {
-            return;
-        };
+        if let Some(slot) = slots.get_mut(index).filter(|slot| slot.serial == serial) {
+            self.replace_in(index, slot);
+        }
+    }
+
+    /// The old instance may finish the calls it has, for as long as a call may take.
+    fn replace_in(&self, index: usize, slot: &mut Slot<D>) {
         tracing::warn!(
             component = self.name,
             index,
             "replacing an instance that ended or did not answer"
         );
-        let old = std::mem::replace(slot, self.start(serial + 1));
-        let grace = self.timeout;
+        let old = std::mem::replace(slot, self.start(slot.serial + 1));
+        let grace = sleep(self.timeout);
         spawn_local(async move {
             drop(old.calls);
-            tokio::time::sleep(grace).await;
+            grace.await;
             old.task.abort();
         });
     }
@@ -131,7 +135,7 @@ impl<D: Door> Pool<D> {
     fn start(&self, serial: u64) -> Slot<D> {
         let (calls, incoming) = mpsc::channel(MAX_CALLS);
         let load = Rc::default();
-        let (engine, guest) = (self.engine.clone(), Guest::new(self.engines.clone()));
+        let (engine, guest) = (self.engine.clone(), Guest::new(self.engines.clone(), self.name));
         let (door, name) = (Rc::clone(&self.door), self.name);
         let task = spawn_local(async move {
             if let Err(error) = instance::run(&engine, guest, &*door, incoming).await {

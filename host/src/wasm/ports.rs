@@ -1,6 +1,7 @@
 //! The ports of `wit/edge.wit`, answered by the native engines. Glue only: shapes in, shapes out.
 
 use super::bindings::{buckets, store, types};
+use super::said::Said;
 use std::sync::Arc;
 use tollgate_engine::{MemoryBuckets, SqliteStore};
 use wasmtime::component::{Accessor, HasData, Linker, ResourceTable};
@@ -35,11 +36,14 @@ pub struct Guest {
 }
 
 impl Guest {
-    /// State for a new instance. It gets the configuration, clocks, randomness and stderr; no files, no network.
-    pub fn new(engines: Engines) -> Self {
+    /// State for a new instance of the component. It gets the configuration, clocks, randomness and our log; no files,
+    /// no network.
+    pub fn new(engines: Engines, component: &'static str) -> Self {
+        let said = Said::by(component);
         let wasi = WasiCtxBuilder::new()
             .env("TOLLGATE_CONFIG", &*engines.settings)
-            .inherit_stderr()
+            .stdout(said.clone())
+            .stderr(said)
             .build();
         let mut table = ResourceTable::new();
         table.set_max_capacity(MAX_RESOURCES);

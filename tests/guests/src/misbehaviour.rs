@@ -5,6 +5,9 @@ use std::hint::black_box;
 /// Bytes that are allocated and written at a time.
 const CHUNK: usize = 1 << 20;
 
+/// What it says over and over again.
+const WORDS: &str = "words, words, words";
+
 /// The last segment of a path: what a request asks for.
 pub fn manner(path: &str) -> &str {
     path.rsplit('/').next().unwrap_or_default()
@@ -21,6 +24,7 @@ pub fn misbehave(manner: &str) {
         "traps" => core::arch::wasm32::unreachable(),
         "panics" => panic!("as asked for"),
         "exits" => std::process::exit(3),
+        "talks" => (0..10_000).for_each(|_| eprintln!("{WORDS}")),
         _ => {}
     }
 }

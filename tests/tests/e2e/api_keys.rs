@@ -1,5 +1,7 @@
 //! API keys: who may do what.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
 use crate::harness::{ADMIN_KEY, Gateway, Host, Serve, eventually, in_seconds, unique};
@@ -200,4 +202,29 @@ pub async fn first_run_writes_the_admin_key_to_a_file(host: Host) {
         .send()
         .await
         .expect(200);
+}
+
+pub async fn first_run_that_cannot_write_the_admin_key_leaves_it_to_the_next(host: Host) {
+    let directory = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("the directory is ours");
+    let file = directory.path().join("secrets/admin.key");
+    let data = directory.path().join("data");
+    let serve = || Serve {
+        admin_key_file: Some(file.clone()),
+        data: Some(data.clone()),
+        ..Serve::without_key()
+    };
+    // There is no such directory yet.
+    std::fs::write(directory.path().join("tollgate.toml"), "").expect("the directory is ours");
+    let mut program = serve().start(directory.path());
+    let status = program.exit(Duration::from_secs(20)).await;
+    assert!(
+        status.is_some_and(|status| !status.success()),
+        "{}",
+        program.stderr()
+    );
+    assert!(program.stderr().contains("admin.key"), "{}", program.stderr());
+    std::fs::create_dir(directory.path().join("secrets")).expect("the directory is ours");
+    let gateway = Gateway::start_as(host, serve(), "").await;
+    let key = std::fs::read_to_string(&file).expect("the key is in the file");
+    gateway.get("/api/keys").key(key.trim()).send().await.expect(200);
 }

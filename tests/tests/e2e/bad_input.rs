@@ -265,15 +265,7 @@ pub async fn bad_headers_are_refused_by_name(host: Host) {
         assert!(answer.status == 400, "{name}: {value}\n{}", answer.shown());
         answer.names(&format!("header:{name}"));
     }
-    let campaign = unique("headers");
-    let body = json!({ "id": campaign, "quantity": 5 });
-    gateway
-        .post("/api/campaigns")
-        .key(ADMIN_KEY)
-        .json(&body)
-        .send()
-        .await
-        .expect(201);
+    let campaign = gateway.campaign(5, json!({})).await;
     let path = format!("/api/campaigns/{campaign}/claims");
     gateway
         .post(&path)

@@ -10,22 +10,6 @@ use serde_json::{Value, json};
 
 use crate::harness::{ADMIN_KEY, Answer, Gateway, Host, Origin, SECRET, crowd, eventually, unique};
 
-/// A campaign; `fields` say what is special about it.
-async fn campaign(gateway: &Gateway, quantity: u64, fields: Value) -> String {
-    let id = unique("campaign");
-    let mut body = json!({ "id": id, "quantity": quantity });
-    let members = fields.as_object().expect("fields are an object").clone();
-    body.as_object_mut().unwrap().extend(members);
-    gateway
-        .post("/api/campaigns")
-        .key(ADMIN_KEY)
-        .json(&body)
-        .send()
-        .await
-        .expect(201);
-    id
-}
-
 fn claims(campaign: &str) -> String {
     format!("/api/campaigns/{campaign}/claims")
 }
@@ -129,7 +113,7 @@ pub async fn exactly_n_of_a_crowd_are_admitted(host: Host) {
         Host::Native => (2_000, 50, 64),
         Host::Spin => (300, 20, 32),
     };
-    let campaign = campaign(&gateway, quantity, json!({})).await;
+    let campaign = gateway.campaign(quantity, json!({})).await;
     let admitted = rush(&gateway, &campaign, users, connections).await;
     assert_eq!(admitted.len() as u64, quantity);
     assert_dense(admitted.values().map(|claim| &claim["sequence"]), quantity);
@@ -153,7 +137,7 @@ pub async fn ten_thousand_users_get_a_hundred_units_and_the_origin_hears_of_each
         origin.url("/coupons")
     );
     let gateway = Gateway::start(host, &settings).await;
-    let campaign = campaign(&gateway, QUANTITY, json!({})).await;
+    let campaign = gateway.campaign(QUANTITY, json!({})).await;
     let admitted = rush(&gateway, &campaign, USERS, CONNECTIONS).await;
     assert_eq!(admitted.len() as u64, QUANTITY);
     assert_dense(admitted.values().map(|claim| &claim["sequence"]), QUANTITY);
@@ -182,7 +166,7 @@ pub async fn ten_thousand_users_get_a_hundred_units_and_the_origin_hears_of_each
 
 pub async fn one_user_is_admitted_once_however_often_it_asks(host: Host) {
     let gateway = Gateway::shared(host).await;
-    let campaign = campaign(&gateway, 10, json!({})).await;
+    let campaign = gateway.campaign(10, json!({})).await;
     let path = claims(&campaign);
     let answers = crowd(50, 0..50, |_| {
         gateway.post(&path).user("the-same").json(&json!({})).send()

@@ -199,14 +199,7 @@ pub async fn a_failed_sync_stops_the_writes_and_is_told(host: Host) {
 pub async fn a_process_that_was_stopped_goes_on_where_it_was(host: Host) {
     const CLAIMS: usize = 3_000;
     let gateway = Arc::new(Gateway::start(host, "").await);
-    let body = json!({ "id": "still", "quantity": CLAIMS / 2 });
-    gateway
-        .post("/api/campaigns")
-        .key(ADMIN_KEY)
-        .json(&body)
-        .send()
-        .await
-        .expect(201);
+    gateway.campaign(CLAIMS / 2, json!({ "id": "still" })).await;
     let claims = crowd(32, 0..CLAIMS, |n| {
         let call = gateway
             .post("/api/campaigns/still/claims")

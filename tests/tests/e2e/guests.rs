@@ -132,6 +132,35 @@ pub async fn neighbours_on_the_same_worker_are_served_meanwhile(host: Host) {
     }
 }
 
+pub async fn what_they_say_is_in_the_log_up_to_a_bound(host: Host) {
+    const WORDS: &str = "words, words, words";
+    let gateway = gateway(host, 1).await;
+    for (call, component) in [("?now", "fast-path"), ("", "shortener")] {
+        let said = |words: &str| {
+            let log = gateway.stderr();
+            let by = format!("\"component\":\"{component}\"");
+            log.lines()
+                .filter(|line| line.contains(words) && line.contains(&by))
+                .count()
+        };
+        ended(&ask(&gateway, "panics", call).await);
+        eventually("its last words", async || {
+            (said("as asked for") > 0).then_some(())
+        })
+        .await;
+        ask(&gateway, "talks", call).await.expect(200);
+        eventually("it is stopped", async || (said("says no more") > 0).then_some(())).await;
+        let bytes = said(WORDS) * WORDS.len();
+        assert!((1..=4 << 10).contains(&bytes), "{component}: {bytes}");
+        ask(&gateway, "behaves", call).await.expect(200);
+    }
+    let log = gateway.stderr();
+    assert!(
+        !log.contains("panicked at /") && !log.contains("runtime"),
+        "{log}"
+    );
+}
+
 /// What a process holds.
 #[derive(Clone, Copy, Debug)]
 struct Footprint {

@@ -13,7 +13,7 @@ use tokio::net::TcpStream;
 
 use crate::harness::{ADMIN_KEY, Gateway, Host, crowd, unique};
 
-pub use framing::one_request_never_gets_two_answers;
+pub use framing::{one_request_never_gets_two_answers, transfer_codings_that_are_not_understood_are_told};
 pub use http2::{continuation_without_end_ends_the_connection, rapid_resets_end_the_connection};
 pub use slow::{idle_connections_keep_nobody_out, slow_and_silent_clients_are_cut_off};
 

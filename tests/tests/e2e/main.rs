@@ -145,6 +145,7 @@ harness::cases! {
             one_request_never_gets_two_answers,
             rapid_resets_end_the_connection,
             slow_and_silent_clients_are_cut_off,
+            transfer_codings_that_are_not_understood_are_told,
         }
     }
     secrets {
@@ -160,6 +161,7 @@ harness::cases! {
             missing_and_wrong_credentials_are_told_apart_from_missing_scopes,
         }
         native {
+            first_run_that_cannot_write_the_admin_key_leaves_it_to_the_next,
             first_run_prints_an_admin_key_once,
             first_run_writes_the_admin_key_to_a_file,
         }
@@ -202,6 +204,7 @@ harness::cases! {
             each_gets_a_problem_and_a_successor,
             neighbours_on_the_same_worker_are_served_meanwhile,
             ten_thousand_leave_nothing_behind,
+            what_they_say_is_in_the_log_up_to_a_bound,
         }
     }
 }

@@ -137,14 +137,7 @@ async fn claim_on_connections(address: String, client: usize, stopping: Arc<Atom
 
 pub async fn sigterm_under_load_cuts_nothing_that_was_sent(host: Host) {
     let gateway = Gateway::start(host, "").await;
-    let body = json!({ "id": "load", "quantity": 1_000_000 });
-    gateway
-        .post("/api/campaigns")
-        .key(ADMIN_KEY)
-        .json(&body)
-        .send()
-        .await
-        .expect(201);
+    gateway.campaign(1_000_000, json!({ "id": "load" })).await;
     let mut heard = 0;
     for _ in 0..SIGTERMS {
         let stopping = Arc::new(AtomicBool::new(false));

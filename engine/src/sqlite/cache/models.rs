@@ -28,12 +28,12 @@ fn version(found: Found) -> u64 {
     found.map_or(0, |entry| entry.version)
 }
 
-/// Another key of the same shard.
-fn neighbour(cache: &Cache, nth: usize) -> String {
+/// Another key of the same shard as `key`.
+pub fn neighbour(cache: &Cache, key: &str, nth: usize) -> String {
     let shard = |key: &str| cache.hasher.hash_one(key) as usize % SHARDS;
     let mut others = (0..)
         .map(|n| format!("other {n}"))
-        .filter(|other| shard(other) == shard(KEY));
+        .filter(|other| shard(other) == shard(key));
     others.nth(nth).unwrap()
 }
 
@@ -58,7 +58,7 @@ fn a_reader_never_sees_less_than_was_acknowledged_nor_than_it_saw() {
         };
         let evictor = {
             let cache = Arc::clone(&cache);
-            thread::spawn(move || (0..3).for_each(|nth| cache.publish(neighbour(&cache, nth), None)))
+            thread::spawn(move || (0..3).for_each(|nth| cache.publish(neighbour(&cache, KEY, nth), None)))
         };
         let readers = (0..2).map(|_| {
             let (cache, database) = (Arc::clone(&cache), Arc::clone(&database));

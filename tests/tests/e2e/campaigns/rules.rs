@@ -9,7 +9,7 @@ use crate::harness::{ADMIN_KEY, Gateway, Host, crowd, in_seconds, unique};
 
 pub async fn repeated_idempotency_key_replays_the_first_answer(host: Host) {
     let gateway = Gateway::shared(host).await;
-    let campaign = campaign(&gateway, 5, json!({})).await;
+    let campaign = gateway.campaign(5, json!({})).await;
     let send = |key: &str| {
         let call = gateway
             .post(&claims(&campaign))
@@ -43,7 +43,7 @@ pub async fn repeated_idempotency_key_replays_the_first_answer(host: Host) {
 
 pub async fn parallel_repetitions_of_one_request_are_one_claim(host: Host) {
     let gateway = Gateway::shared(host).await;
-    let campaign = campaign(&gateway, 5, json!({ "perUser": 5 })).await;
+    let campaign = gateway.campaign(5, json!({ "perUser": 5 })).await;
     let path = claims(&campaign);
     let answers = crowd(20, 0..20, |_| {
         let call = gateway
@@ -63,7 +63,9 @@ pub async fn parallel_repetitions_of_one_request_are_one_claim(host: Host) {
 
 pub async fn claim_before_the_start_is_told_when_to_come_back(host: Host) {
     let gateway = Gateway::shared(host).await;
-    let campaign = campaign(&gateway, 5, json!({ "startsAt": in_seconds(3_600) })).await;
+    let campaign = gateway
+        .campaign(5, json!({ "startsAt": in_seconds(3_600) }))
+        .await;
     let early = claim(&gateway, &campaign, "u").await;
     early.problem(403, "not-started");
     let wait: u64 = early.header("retry-after").parse().expect("seconds");
@@ -77,7 +79,7 @@ pub async fn claim_before_the_start_is_told_when_to_come_back(host: Host) {
 
 pub async fn campaign_starts_by_itself(host: Host) {
     let gateway = Gateway::shared(host).await;
-    let campaign = campaign(&gateway, 5, json!({ "startsAt": in_seconds(2) })).await;
+    let campaign = gateway.campaign(5, json!({ "startsAt": in_seconds(2) })).await;
     let admitted = crate::harness::eventually("the campaign starts", async || {
         let answer = claim(&gateway, &campaign, "u").await;
         if answer.status == 403 {
@@ -92,11 +94,11 @@ pub async fn campaign_starts_by_itself(host: Host) {
 pub async fn ended_and_closed_campaigns_admit_nobody(host: Host) {
     let gateway = Gateway::shared(host).await;
     let over = json!({ "startsAt": in_seconds(-7_200), "endsAt": in_seconds(-3_600) });
-    let ended = campaign(&gateway, 5, over).await;
+    let ended = gateway.campaign(5, over).await;
     claim(&gateway, &ended, "u").await.problem(403, "ended");
     assert_eq!(state(&gateway, &ended).await["state"], "ended");
 
-    let closed = campaign(&gateway, 5, json!({})).await;
+    let closed = gateway.campaign(5, json!({})).await;
     let first = claim(&gateway, &closed, "early").await.expect(201).json();
     let path = format!("/api/campaigns/{closed}");
     let close = json!({ "state": "closed" });
@@ -119,7 +121,7 @@ pub async fn ended_and_closed_campaigns_admit_nobody(host: Host) {
 
 pub async fn quantity_goes_up_and_never_below_what_is_admitted(host: Host) {
     let gateway = Gateway::shared(host).await;
-    let campaign = campaign(&gateway, 2, json!({})).await;
+    let campaign = gateway.campaign(2, json!({})).await;
     let path = format!("/api/campaigns/{campaign}");
     let set = |quantity: u64| {
         gateway
@@ -152,7 +154,7 @@ pub async fn quantity_goes_up_and_never_below_what_is_admitted(host: Host) {
 
 pub async fn per_user_allows_that_many_claims(host: Host) {
     let gateway = Gateway::shared(host).await;
-    let campaign = campaign(&gateway, 10, json!({ "perUser": 3 })).await;
+    let campaign = gateway.campaign(10, json!({ "perUser": 3 })).await;
     let path = claims(&campaign);
     let answers = crowd(20, 0..20, |_| {
         gateway.post(&path).user("u").json(&json!({})).send()
@@ -181,7 +183,7 @@ pub async fn per_user_allows_that_many_claims(host: Host) {
 
 pub async fn claims_are_for_their_user_and_for_the_scope(host: Host) {
     let gateway = Gateway::shared(host).await;
-    let campaign = campaign(&gateway, 5, json!({})).await;
+    let campaign = gateway.campaign(5, json!({})).await;
     gateway
         .post(&claims(&campaign))
         .json(&json!({}))
@@ -212,7 +214,7 @@ pub async fn claims_are_for_their_user_and_for_the_scope(host: Host) {
 
 pub async fn generated_codes_differ(host: Host) {
     let gateway = Gateway::shared(host).await;
-    let campaign = campaign(&gateway, 10, json!({ "codes": "generate" })).await;
+    let campaign = gateway.campaign(10, json!({ "codes": "generate" })).await;
     let mut codes = BTreeSet::new();
     for n in 0..10 {
         let body = claim(&gateway, &campaign, &format!("u{n}"))
@@ -233,7 +235,7 @@ pub async fn generated_codes_differ(host: Host) {
 pub async fn campaigns_are_listed_and_their_ids_are_taken_once(host: Host) {
     let gateway = Gateway::shared(host).await;
     let key = gateway.key(&["campaigns"]).await;
-    let id = campaign(&gateway, 7, json!({})).await;
+    let id = gateway.campaign(7, json!({})).await;
     let again = json!({ "id": id, "quantity": 1 });
     let taken = gateway.post("/api/campaigns").key(&key).json(&again).send().await;
     taken.problem(409, "conflict");

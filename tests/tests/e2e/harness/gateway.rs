@@ -322,6 +322,19 @@ impl Gateway {
             .to_owned()
     }
 
+    /// A new campaign of so many units; `fields` say what else is special about it. Its id.
+    pub async fn campaign(&self, quantity: usize, fields: Value) -> String {
+        let mut body = json!({ "id": super::unique("campaign"), "quantity": quantity });
+        let fields = fields.as_object().expect("fields are an object").clone();
+        body.as_object_mut().expect("so is this").extend(fields);
+        let call = self.post("/api/campaigns").key(ADMIN_KEY).json(&body);
+        let made = call.send().await.expect(201);
+        made.json()["id"]
+            .as_str()
+            .expect("a campaign has an id")
+            .to_owned()
+    }
+
     /// Every message of a topic, from the first.
     pub async fn messages(&self, topic: &str) -> Vec<Value> {
         self.messages_after(topic, 0).await

@@ -112,6 +112,22 @@ const HANDLED: &[(&str, &str, &[u16])] = &[
     ),
 ];
 
+/// Chunks around what is coded once more: answered 501 once, and closed (RFC 9112, section 6.1).
+const CODED: &[(&str, &str)] = &[
+    (
+        "a coding beneath chunks",
+        "transfer-encoding: gzip, chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
+    ),
+    (
+        "a coding in a field of its own",
+        "transfer-encoding: gzip\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
+    ),
+    (
+        "an unknown coding beneath chunks, and no body",
+        "transfer-encoding: made-up , chunked\r\n\r\n0\r\n\r\n",
+    ),
+];
+
 /// The statuses of the whole answers in `received`, one after the other.
 pub fn statuses(mut received: &[u8]) -> Vec<u16> {
     let mut found = Vec::new();
@@ -219,4 +235,25 @@ pub async fn one_request_never_gets_two_answers(host: Host) {
     }
     assert_eq!(gateway.messages("signup").await.len(), taken);
     serves_others(&gateway).await;
+}
+
+pub async fn transfer_codings_that_are_not_understood_are_told(host: Host) {
+    let gateway = Gateway::start(host, "").await;
+    for (what, rest) in CODED {
+        let request = format!("{TO_SIGN_UP}{rest}");
+        gateway.raw(&request).await.problem(501, "not-implemented");
+        let found = answers(&gateway, &format!("{request}{NEXT}"), false).await;
+        assert_eq!(found, [501], "{what}");
+    }
+    let found = answers(
+        &gateway,
+        &format!("{TO_SIGN_UP}transfer-encoding: CHUNKED\r\n\r\n5\r\nhello\r\n0\r\n\r\n{NEXT}"),
+        false,
+    );
+    assert_eq!(found.await, [202, 200]);
+    assert_eq!(
+        gateway.messages("signup").await.len(),
+        1,
+        "nothing else was taken"
+    );
 }

@@ -1,0 +1,128 @@
+//! What an instance says on stdout and stderr: lines of our own log, as many as its bound allows.
+
+use bytes::Bytes;
+use std::io;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+use tokio::io::AsyncWrite;
+use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
+use wasmtime_wasi::p2::{OutputStream, Pollable, StreamResult};
+
+/// How much one instance may say in its life, in bytes. What is beyond is left out.
+const MAX_SAID: usize = 4 << 10;
+
+/// Where an instance writes to. Nothing that is written ever waits.
+#[derive(Clone)]
+pub struct Said(Arc<Mutex<Text>>);
+
+struct Text {
+    component: &'static str,
+    line: Vec<u8>,
+    left: usize,
+}
+
+impl Said {
+    /// For one instance of the component.
+    pub fn by(component: &'static str) -> Self {
+        Self(Arc::new(Mutex::new(Text {
+            component,
+            line: Vec::new(),
+            left: MAX_SAID,
+        })))
+    }
+
+    fn take(&self, bytes: &[u8]) {
+        // No code that runs under the lock panics.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take(bytes);
+    }
+}
+
+impl Text {
+    fn take(&mut self, bytes: &[u8]) {
+        if self.left == 0 {
+            return;
+        }
+        let kept = bytes.get(..self.left).unwrap_or(bytes);
+        for part in kept.split_inclusive(|byte| *byte == b'\n') {
+            self.line.extend_from_slice(part);
+            if part.ends_with(b"\n") {
+                self.tell();
+            }
+        }
+        self.left -= kept.len();
+        if self.left == 0 {
+            self.tell();
+            tracing::warn!(
+                component = self.component,
+                "an instance says no more: it has said enough"
+            );
+        }
+    }
+
+    fn tell(&mut self) {
+        let line = std::mem::take(&mut self.line);
+        let said = String::from_utf8_lossy(&line);
+        let said = said.trim();
+        if !said.is_empty() {
+            tracing::warn!(component = self.component, said, "an instance says");
+        }
+    }
+}
+
+impl Drop for Text {
+    fn drop(&mut self) {
+        self.tell();
+    }
+}
+
+impl IsTerminal for Said {
+    fn is_terminal(&self) -> bool {
+        false
+    }
+}
+
+impl StdoutStream for Said {
+    fn p2_stream(&self) -> Box<dyn OutputStream> {
+        Box::new(self.clone())
+    }
+
+    fn async_stream(&self) -> Box<dyn AsyncWrite + Send + Sync> {
+        Box::new(self.clone())
+    }
+}
+
+#[wasmtime_wasi::async_trait]
+impl Pollable for Said {
+    async fn ready(&mut self) {}
+}
+
+impl OutputStream for Said {
+    fn write(&mut self, bytes: Bytes) -> StreamResult<()> {
+        self.take(&bytes);
+        Ok(())
+    }
+
+    fn flush(&mut self) -> StreamResult<()> {
+        Ok(())
+    }
+
+    fn check_write(&mut self) -> StreamResult<usize> {
+        Ok(MAX_SAID)
+    }
+}
+
+impl AsyncWrite for Said {
+    fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.take(bytes);
+        Poll::Ready(Ok(bytes.len()))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
