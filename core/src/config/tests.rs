@@ -209,6 +209,7 @@ fn every_rule_of_a_limit_is_checked() {
     for (key, line) in [
         ("name", "name = \"\""),
         ("name", "name = \"a b\""),
+        ("name", "name = \"a|b\""),
         ("path", "path = \"x\""),
         ("path", "path = \"/a//b\""),
         ("path", "path = \"/.../b\""),
