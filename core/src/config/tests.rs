@@ -236,6 +236,15 @@ fn every_rule_of_a_limit_is_checked() {
 }
 
 #[test]
+fn as_many_limits_as_may_be_written_can_be_put_in_force() {
+    let most: String = (0..MAX_LIMITS)
+        .map(|n| limit_with(&format!("name = \"n{n}\"")) + "\n")
+        .collect();
+    let config = Config::parse(&most, "f").unwrap();
+    assert!(crate::limiter::Policies::compile(&config).is_ok());
+}
+
+#[test]
 fn a_bucket_counts_in_at_most_2_to_the_62_units() {
     // 2^22 tokens over 2^40 ns and an odd refill: exactly at the bound; one more is over it.
     let with = |capacity: u64| {

@@ -56,6 +56,8 @@ pub(crate) struct Watched {
     pub(crate) inner: MemoryStore,
     pub(crate) calls: Cell<u32>,
     pub(crate) changes: Cell<u32>,
+    /// What was committed, while that is written down.
+    log: RefCell<Option<Vec<Commit>>>,
 }
 
 impl Watched {
@@ -70,6 +72,9 @@ impl Watched {
 
 impl Store for Watched {
     async fn commit(&self, commit: Commit) -> Result<Outcome, StoreError> {
+        if let Some(log) = &mut *self.log.borrow_mut() {
+            log.push(commit.clone());
+        }
         let outcome = self.called(self.inner.commit(commit).await);
         if matches!(outcome, Ok(Outcome::Committed(_))) {
             self.changes.set(self.changes.get() + 1);
@@ -108,20 +113,47 @@ pub(crate) struct Gateway {
     count: Cell<u64>,
 }
 
+/// What stands in every gateway at first, made once by requests.
+struct Furniture {
+    commits: Vec<Commit>,
+    keys: Vec<(&'static str, String)>,
+    count: u64,
+}
+
+static FURNITURE: LazyLock<Furniture> = LazyLock::new(|| {
+    let gateway = Gateway::empty();
+    *gateway.store.log.borrow_mut() = Some(Vec::new());
+    gateway.furnish();
+    Furniture {
+        commits: gateway.store.log.take().unwrap_or_default(),
+        keys: gateway.keys.take(),
+        count: gateway.count.get(),
+    }
+});
+
 impl Gateway {
     pub(crate) fn new() -> Self {
-        let gateway = Self {
+        let gateway = Self::empty();
+        for commit in &FURNITURE.commits {
+            block_on(gateway.store.commit(commit.clone())).unwrap();
+        }
+        gateway.keys.borrow_mut().clone_from(&FURNITURE.keys);
+        gateway.count.set(FURNITURE.count);
+        gateway
+    }
+
+    fn empty() -> Self {
+        Self {
             store: Watched {
                 inner: MemoryStore::new(),
                 calls: Cell::new(0),
                 changes: Cell::new(0),
+                log: RefCell::new(None),
             },
             router: Router::new(&CONFIG),
             keys: RefCell::default(),
             count: Cell::new(0),
-        };
-        gateway.furnish();
-        gateway
+        }
     }
 
     fn furnish(&self) {
