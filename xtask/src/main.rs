@@ -3,6 +3,7 @@
 mod bench;
 mod build;
 mod compose;
+mod fuzz;
 mod simulate;
 mod test;
 
@@ -42,6 +43,8 @@ enum Task {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
+    /// Feed the parsers and rules with inputs made up by libFuzzer. Needs cargo-fuzz and nightly Rust.
+    Fuzz(fuzz::Options),
     /// Build the components and the gateway.
     Build,
     /// Build and compose what `spin up` runs, into build/spin, and bring the routes of spin.toml up to date.
@@ -58,6 +61,7 @@ fn main() -> Result<()> {
         Task::Test { arguments } => test::all(&arguments),
         Task::Crash { cycles } => test::crash(cycles),
         Task::Simulate { arguments } => simulate::simulate(&arguments),
+        Task::Fuzz(options) => fuzz::fuzz(&options),
         Task::Build => build::gateway().map(drop),
         Task::Compose => compose::run(),
         Task::Bench(options) => bench::run(options),

@@ -10,6 +10,7 @@ use std::process::Command;
 const UNIT: &[&str] = &[
     "tollgate-core",
     "tollgate-contract",
+    "tollgate-fuzz",
     "tollgate-vfs",
     "tollgate-engine",
     "tollgate-relay",

@@ -11,8 +11,8 @@ mod topics;
 
 pub use topics::{check_subscription, is_topic_name};
 
-/// The most `[[limits]]`.
-pub const MAX_LIMITS: usize = 64;
+/// The most `[[limits]]`: all of them may match one request.
+pub const MAX_LIMITS: usize = crate::limiter::MAX_POLICIES;
 /// The most `[[forward]]`.
 pub const MAX_FORWARDS: usize = 64;
 /// The most `[topics.<name>]`.
@@ -146,12 +146,13 @@ fn links(links: &Links, path: &Path) -> Checked {
 }
 
 fn limit(limit: &Limit, path: &Path) -> Checked {
-    let name_ok =
-        (1..=MAX_NAME).contains(&limit.name.len()) && limit.name.bytes().all(|b| b.is_ascii_graphic());
+    // A bar separates the parts of a bucket's key.
+    let name_ok = (1..=MAX_NAME).contains(&limit.name.len())
+        && limit.name.bytes().all(|b| b.is_ascii_graphic() && b != b'|');
     ensure(
         name_ok,
         path.key("name"),
-        "must be 1 to 64 visible ASCII characters",
+        "must be 1 to 64 visible ASCII characters other than |",
     )?;
     pattern(&limit.path, path.key("path"))?;
     methods(&limit.methods, &path.key("methods"))?;

@@ -209,6 +209,7 @@ fn every_rule_of_a_limit_is_checked() {
     for (key, line) in [
         ("name", "name = \"\""),
         ("name", "name = \"a b\""),
+        ("name", "name = \"a|b\""),
         ("path", "path = \"x\""),
         ("path", "path = \"/a//b\""),
         ("path", "path = \"/.../b\""),
@@ -232,6 +233,15 @@ fn every_rule_of_a_limit_is_checked() {
         .map(|n| limit_with(&format!("name = \"n{n}\"")) + "\n")
         .collect();
     refused("limits", &many);
+}
+
+#[test]
+fn as_many_limits_as_may_be_written_can_be_put_in_force() {
+    let most: String = (0..MAX_LIMITS)
+        .map(|n| limit_with(&format!("name = \"n{n}\"")) + "\n")
+        .collect();
+    let config = Config::parse(&most, "f").unwrap();
+    assert!(crate::limiter::Policies::compile(&config).is_ok());
 }
 
 #[test]

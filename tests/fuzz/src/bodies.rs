@@ -1,0 +1,158 @@
+//! JSON bodies, queries and headers of whole requests, by every rule: no answer is a 5xx, a refusal is a problem document
+//! and changes nothing, and whatever was taken in can be read, listed and followed afterwards.
+
+use serde_json::Value;
+use tollgate_core::http::{Request, Response};
+use tollgate_core::idempotency::REPLAYED;
+use tollgate_core::router::Component;
+
+use crate::gateway::{Gateway, SECRET};
+use crate::text;
+
+/// What an admin can list.
+const LISTS: [&str; 7] = [
+    "/api/links?limit=500",
+    "/api/links?sort=-visits",
+    "/api/campaigns",
+    "/api/topics",
+    "/api/topics/signup/messages",
+    "/api/topics/signup/subscriptions",
+    "/api/keys",
+];
+
+/// Any bytes, as requests one after another.
+pub fn bodies(data: &[u8]) {
+    let gateway = Gateway::new();
+    let inputs = text::requests(data);
+    if inputs.is_empty() {
+        return;
+    }
+    let mut changed = 0;
+    for input in &inputs {
+        let request = gateway.prepare(input);
+        let (response, changes) = gateway.checked(&request);
+        tells_no_secret(&gateway, data, &response);
+        leads_somewhere(&gateway, &request, &response);
+        if request.path.starts_with("/api/links") {
+            links_lead_out(&response);
+        }
+        repeats(&gateway, &request, &response, changes);
+        changed += changes;
+    }
+    if changed == 0 {
+        return;
+    }
+    for path in LISTS {
+        read(&gateway, path);
+    }
+}
+
+fn read(gateway: &Gateway, path: &str) {
+    // An admin may have removed its own key.
+    gateway.install_admin();
+    let mut request = gateway.request("GET", path, Vec::new());
+    gateway.authorize(&mut request, "admin");
+    let (response, _) = gateway.checked(&request);
+    assert_eq!(
+        response.status,
+        200,
+        "{path}: {}",
+        String::from_utf8_lossy(&response.body)
+    );
+}
+
+/// A credential in an answer came with the input.
+fn tells_no_secret(gateway: &Gateway, data: &[u8], response: &Response) {
+    let holds = |text: &[u8], part: &str| text.windows(part.len()).any(|window| window == part.as_bytes());
+    for secret in gateway.credentials().iter().map(String::as_str).chain([SECRET]) {
+        assert!(
+            !holds(&response.body, secret) || holds(data, secret),
+            "a secret in an answer"
+        );
+    }
+}
+
+/// A link to the gateway itself would lead round in circles.
+fn is_own(target: &url::Url) -> bool {
+    target
+        .host_str()
+        .is_some_and(|host| host.trim_end_matches('.') == "go.example")
+}
+
+/// No link that an answer shows leads to the gateway.
+fn links_lead_out(response: &Response) {
+    let Ok(body) = serde_json::from_slice::<Value>(&response.body) else {
+        return;
+    };
+    let listed = body["links"].as_array().into_iter().flatten();
+    for link in listed.chain([&body]) {
+        for field in ["url", "fallbackUrl"] {
+            let Some(target) = link[field].as_str() else {
+                continue;
+            };
+            let target = url::Url::parse(target).expect("a link leads to a URL");
+            assert!(
+                matches!(target.scheme(), "http" | "https") && !is_own(&target),
+                "{target}"
+            );
+        }
+    }
+}
+
+/// What was made can be read where the answer says it is; a redirect leads to the web.
+fn leads_somewhere(gateway: &Gateway, request: &Request, response: &Response) {
+    let Some(location) = response.header("location") else {
+        let link = response.status == 201 && request.path == "/api/links";
+        assert!(
+            !link && response.status / 100 != 3,
+            "{} without Location",
+            response.status
+        );
+        return;
+    };
+    if response.status / 100 == 3 {
+        let target = url::Url::parse(location).expect("a redirect leads to a URL");
+        assert!(
+            matches!(target.scheme(), "http" | "https") && !is_own(&target),
+            "{location}"
+        );
+        return;
+    }
+    assert_eq!(
+        gateway.router.component(location),
+        gateway.router.component(&request.path_of_api())
+    );
+    if !location.contains("/claims/") {
+        read(gateway, location);
+    }
+}
+
+trait Api {
+    /// The path, or that of the API where it is a configured route.
+    fn path_of_api(&self) -> String;
+}
+
+impl Api for Request {
+    fn path_of_api(&self) -> String {
+        match self.path.starts_with("/api/") {
+            true => self.path.clone(),
+            false => "/api/messages/".to_owned(),
+        }
+    }
+}
+
+/// The same request with the same `Idempotency-Key` gets the same answer and changes nothing more.
+fn repeats(gateway: &Gateway, request: &Request, response: &Response, changes: u32) {
+    let keyed = request.header("idempotency-key").is_some();
+    let forwarded = gateway.router.component(&request.path) == Component::Forward && response.status == 202;
+    let claimed = request.path.ends_with("/claims") && response.status == 201;
+    if !keyed || !(forwarded || claimed) {
+        return;
+    }
+    assert!(changes <= 1, "{changes} commits for one request");
+    let (again, changes) = gateway.checked(request);
+    assert_eq!(changes, 0, "a repetition changed something");
+    assert_eq!(again.header(REPLAYED), Some("true"));
+    let value = |response: &Response| serde_json::from_slice::<Value>(&response.body).unwrap();
+    assert_eq!((again.status, value(&again)), (response.status, value(response)));
+}

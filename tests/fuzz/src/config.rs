@@ -1,0 +1,102 @@
+//! `tollgate.toml`: a text is refused with the place of its fault, or understood: then what is printed of it reads back as the
+//! same, no secret is printed, and everything that is made from it can be made.
+
+use tollgate_core::config::{
+    Bytes, Config, MAX_FORWARDS, MAX_LIMITS, MAX_SUBSCRIPTIONS, MAX_TOPICS, RESERVED_SEGMENTS, Span,
+};
+use tollgate_core::identity::Proxies;
+use tollgate_core::limiter::Policies;
+use tollgate_core::retry::{MAX_ATTEMPTS, Schedule};
+use tollgate_core::route::Route;
+use tollgate_core::router::{Component, Router};
+use tollgate_core::webhook::Secret;
+
+/// Any text as a file.
+pub fn config(data: &[u8]) {
+    let text = String::from_utf8_lossy(data);
+    units(&text);
+    match Config::parse(&text, "f.toml") {
+        Ok(config) => taken(&config),
+        Err(error) => {
+            let lines = text.lines().count().max(1) + usize::from(text.ends_with('\n'));
+            assert!(
+                (1..=lines).contains(&error.line),
+                "line {} of {lines}: {error}",
+                error.line
+            );
+            assert!(
+                !error.message.is_empty() && !error.message.contains('\n'),
+                "{error}"
+            );
+            assert!(error.to_string().starts_with("f.toml:"));
+        }
+    }
+}
+
+/// Every line as a duration and a size.
+fn units(text: &str) {
+    for line in text.lines().take(32) {
+        let word = line.rsplit('=').next().unwrap_or(line).trim().trim_matches('"');
+        if let Ok(span) = word.parse::<Span>() {
+            assert_eq!(span.to_string().parse(), Ok(span), "{word}");
+        }
+        if let Ok(bytes) = word.parse::<Bytes>() {
+            assert_eq!(bytes.to_string().parse(), Ok(bytes), "{word}");
+        }
+    }
+}
+
+fn taken(config: &Config) {
+    let open = config.without_secrets();
+    let shown = open.to_toml();
+    match Config::parse(&shown, "shown.toml") {
+        Ok(again) => assert_eq!(again, open, "{shown}"),
+        Err(error) => panic!("what is printed cannot be read: {error}\n{shown}"),
+    }
+    let masked = config.to_toml();
+    assert_eq!(open.to_toml().lines().count() <= masked.lines().count(), true);
+    let subscriptions = config.topics.values().flat_map(|topic| &topic.subscriptions);
+    for subscription in subscriptions {
+        assert!(url::Url::parse(&subscription.url).is_ok());
+        if let Some(secret) = &subscription.secret {
+            assert!(
+                Secret::parse(secret.expose()).is_ok(),
+                "a secret that cannot sign"
+            );
+            assert!(!masked.contains(secret.expose()) && !format!("{config:?}").contains(secret.expose()));
+        }
+        let schedule = Schedule::from_config(&subscription.retry);
+        assert!((1..=MAX_ATTEMPTS).contains(&schedule.max_attempts()));
+        assert!(schedule.wait_ms(1, 7, None).is_some() || schedule.max_attempts() == 1);
+    }
+    bounded(config);
+    // What was understood can be put in force.
+    if let Err(error) = Policies::compile(config) {
+        panic!("checked, and cannot be put in force: {error}\n{masked}");
+    }
+    assert!(Proxies::parse(&config.server.trusted_proxies).is_ok());
+    let router = Router::new(config);
+    for rule in &config.forward {
+        let route = Route::parse(&rule.path).expect("a checked pattern is one");
+        // Its own path belongs to it, and no path of ours does.
+        let path = route.pattern().trim_end_matches("...");
+        if route.matches(path) {
+            assert_eq!(router.component(path), Component::Forward, "{path}");
+        }
+        for own in RESERVED_SEGMENTS {
+            assert!(!route.matches(&format!("/{own}")) && !route.matches(&format!("/{own}/x")));
+        }
+    }
+}
+
+fn bounded(config: &Config) {
+    assert!(config.limits.len() <= MAX_LIMITS && config.forward.len() <= MAX_FORWARDS);
+    assert!(config.topics.len() <= MAX_TOPICS);
+    assert!(
+        config
+            .topics
+            .values()
+            .all(|topic| topic.subscriptions.len() <= MAX_SUBSCRIPTIONS)
+    );
+    assert!(!config.server.public_url.ends_with('/'));
+}

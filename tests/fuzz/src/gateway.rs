@@ -1,0 +1,392 @@
+//! The rules behind their doors, on core's store in memory, with something there to be found and to be broken.
+
+use std::cell::{Cell, RefCell};
+use std::sync::LazyLock;
+
+use futures::executor::block_on;
+use serde_json::{Value, json};
+use tollgate_core::commit::{Append, Commit, Entry, Item, Message, Outcome, StoreError, Topic, literal};
+use tollgate_core::config::Config;
+use tollgate_core::http::{Header, Request, Response};
+use tollgate_core::keys::{self, Scope};
+use tollgate_core::memory::MemoryStore;
+use tollgate_core::plan;
+use tollgate_core::ports::{Store, World};
+use tollgate_core::router::{Component, Router};
+use tollgate_core::{admin, campaigns, forward, links};
+
+use crate::text::Input;
+
+/// What no stranger may see.
+pub(crate) const CANARY: &str = "cAnArY";
+/// The key of the operator.
+pub(crate) const ADMIN: &str = "an-admin-key-of-the-fuzz-targets";
+/// A secret that only the configuration holds.
+pub(crate) const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+/// The most calls of the store that one request makes here, where there is little to be listed.
+const MAX_CALLS: u32 = 400;
+
+const FILE: &str = r#"
+[server]
+public_url = "https://go.example"
+trusted_proxies = ["10.0.0.0/8"]
+
+[[forward]]
+path = "/signup"
+topic = "signup"
+
+[[forward]]
+path = "/hooks/:source/..."
+methods = ["POST", "PUT"]
+topic = "hooks"
+
+[[topics.signup.subscriptions]]
+name = "origin"
+url = "https://origin.example/cAnArY"
+secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+
+[topics.hooks]
+retention = "1h"
+"#;
+
+pub(crate) static CONFIG: LazyLock<Config> = LazyLock::new(|| Config::parse(FILE, "tollgate.toml").unwrap());
+
+/// The store in memory; counts what it is asked and what it changes, and knows a call that breaks the port.
+pub(crate) struct Watched {
+    pub(crate) inner: MemoryStore,
+    pub(crate) calls: Cell<u32>,
+    pub(crate) changes: Cell<u32>,
+    /// What was committed, while that is written down.
+    log: RefCell<Option<Vec<Commit>>>,
+}
+
+impl Watched {
+    fn called<T>(&self, answer: Result<T, StoreError>) -> Result<T, StoreError> {
+        self.calls.set(self.calls.get() + 1);
+        if let Err(StoreError::Invalid(why)) = &answer {
+            panic!("a rule broke the port: {why}");
+        }
+        answer
+    }
+}
+
+impl Store for Watched {
+    async fn commit(&self, commit: Commit) -> Result<Outcome, StoreError> {
+        if let Some(log) = &mut *self.log.borrow_mut() {
+            log.push(commit.clone());
+        }
+        let outcome = self.called(self.inner.commit(commit).await);
+        if matches!(outcome, Ok(Outcome::Committed(_))) {
+            self.changes.set(self.changes.get() + 1);
+        }
+        outcome
+    }
+
+    fn submit(&self, commit: Commit) {
+        plan::measure_submitted(&commit).expect("what is submitted keeps the rules of the port");
+        self.changes.set(self.changes.get() + 1);
+        self.inner.submit(commit);
+    }
+
+    async fn get(&self, partition: &str, keys: &[String]) -> Result<Vec<Option<Entry>>, StoreError> {
+        self.called(self.inner.get(partition, keys).await)
+    }
+
+    async fn scan(&self, prefix: &str, after: Option<&str>, limit: u32) -> Result<Vec<Item>, StoreError> {
+        self.called(self.inner.scan(prefix, after, limit).await)
+    }
+
+    async fn read(&self, topic: &str, after: u64, limit: u32, wait: u32) -> Result<Vec<Message>, StoreError> {
+        self.called(self.inner.read(topic, after, limit, wait).await)
+    }
+
+    async fn topics(&self, after: Option<&str>, limit: u32) -> Result<Vec<Topic>, StoreError> {
+        self.called(self.inner.topics(after, limit).await)
+    }
+}
+
+/// A gateway with a link, a campaign, a claim, messages and keys in it.
+pub(crate) struct Gateway {
+    pub(crate) store: Watched,
+    pub(crate) router: Router,
+    keys: RefCell<Vec<(&'static str, String)>>,
+    count: Cell<u64>,
+}
+
+/// What stands in every gateway at first, made once by requests.
+struct Furniture {
+    commits: Vec<Commit>,
+    keys: Vec<(&'static str, String)>,
+    count: u64,
+}
+
+static FURNITURE: LazyLock<Furniture> = LazyLock::new(|| {
+    let gateway = Gateway::empty();
+    *gateway.store.log.borrow_mut() = Some(Vec::new());
+    gateway.furnish();
+    Furniture {
+        commits: gateway.store.log.take().unwrap_or_default(),
+        keys: gateway.keys.take(),
+        count: gateway.count.get(),
+    }
+});
+
+impl Gateway {
+    pub(crate) fn new() -> Self {
+        let gateway = Self::empty();
+        for commit in &FURNITURE.commits {
+            block_on(gateway.store.commit(commit.clone())).unwrap();
+        }
+        gateway.keys.borrow_mut().clone_from(&FURNITURE.keys);
+        gateway.count.set(FURNITURE.count);
+        gateway
+    }
+
+    fn empty() -> Self {
+        Self {
+            store: Watched {
+                inner: MemoryStore::new(),
+                calls: Cell::new(0),
+                changes: Cell::new(0),
+                log: RefCell::new(None),
+            },
+            router: Router::new(&CONFIG),
+            keys: RefCell::default(),
+            count: Cell::new(0),
+        }
+    }
+
+    fn furnish(&self) {
+        let now = self.store.inner.now();
+        self.install_admin();
+        let scoped = [
+            ("links", Scope::Links),
+            ("campaigns", Scope::Campaigns),
+            ("topics", Scope::Topics),
+        ];
+        self.keys.borrow_mut().push(("admin", ADMIN.to_owned()));
+        for (name, scope) in scoped {
+            let (text, commit) =
+                keys::mint(&format!("{CANARY} {name}"), &[scope], None, now, &|| self.fresh());
+            block_on(self.store.commit(commit)).unwrap();
+            self.keys.borrow_mut().push((name, text));
+        }
+        let link = json!({"url": "https://example.com/landing?a=b#c", "code": "abc", "externalId": CANARY,
+            "tags": ["one"], "forwardQuery": true});
+        self.made("links", "POST", "/api/links", &link);
+        let limited = json!({"url": "https://example.com/once", "code": "once", "maxVisits": 1,
+            "fallbackUrl": "https://example.com/gone"});
+        self.made("links", "POST", "/api/links", &limited);
+        self.made(
+            "campaigns",
+            "POST",
+            "/api/campaigns",
+            &json!({"id": "spring", "quantity": 2}),
+        );
+        let mut claim = self.request("POST", "/api/campaigns/spring/claims", Vec::new());
+        claim.headers.push(Header::new("x-user-id", CANARY));
+        assert_eq!(self.answer(&claim).status, 201);
+        let hook = json!({"url": "https://origin.example/", "secret": SECRET});
+        self.made("topics", "PUT", "/api/topics/signup/subscriptions/extra", &hook);
+        let append = Append {
+            topic: "signup".into(),
+            id: "message-1".into(),
+            key: CANARY.into(),
+            kind: "http.request".into(),
+            content_type: "text/plain".into(),
+            payload: literal(CANARY),
+        };
+        let commit = Commit {
+            appends: vec![append],
+            ..Commit::default()
+        };
+        block_on(self.store.commit(commit)).unwrap();
+    }
+
+    /// As every start with a configured key does.
+    pub(crate) fn install_admin(&self) {
+        block_on(keys::install_admin(&self.store, ADMIN, self.store.inner.now())).unwrap();
+    }
+
+    fn made(&self, key: &str, method: &str, path: &str, body: &Value) {
+        let mut request = self.request(method, path, serde_json::to_vec(body).unwrap());
+        self.authorize(&mut request, key);
+        let response = self.answer(&request);
+        assert!(
+            response.status < 300,
+            "{path}: {}",
+            String::from_utf8_lossy(&response.body)
+        );
+    }
+
+    pub(crate) fn request(&self, method: &str, path: &str, body: Vec<u8>) -> Request {
+        let (path, query) = path
+            .split_once('?')
+            .map_or((path, None), |(p, q)| (p, Some(q.to_owned())));
+        Request {
+            method: method.into(),
+            path: path.into(),
+            query,
+            headers: Vec::new(),
+            body,
+            peer: "192.0.2.1".into(),
+        }
+    }
+
+    /// Sends the key of this name with the request.
+    pub(crate) fn authorize(&self, request: &mut Request, name: &str) {
+        let keys = self.keys.borrow();
+        if let Some((_, text)) = keys.iter().find(|(known, _)| *known == name) {
+            let header = Header::new("authorization", format!("Bearer {text}"));
+            request.headers.insert(0, header);
+        }
+    }
+
+    /// Everything that may open a door here.
+    pub(crate) fn credentials(&self) -> Vec<String> {
+        self.keys.borrow().iter().map(|(_, text)| text.clone()).collect()
+    }
+
+    /// Different on every call, the same in every run.
+    fn fresh(&self) -> [u8; 16] {
+        self.count.set(self.count.get() + 1);
+        let spread = self.count.get().wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        let mut bytes = [0; 16];
+        bytes[..8].copy_from_slice(&spread.to_be_bytes());
+        bytes[8..].copy_from_slice(
+            &spread
+                .rotate_left(32)
+                .wrapping_mul(0xD6E8_FEB8_6659_FD93)
+                .to_be_bytes(),
+        );
+        bytes
+    }
+
+    /// As a door answers it: by the component that its path belongs to.
+    pub(crate) fn answer(&self, request: &Request) -> Response {
+        self.answer_by(self.router.component(&request.path), request)
+    }
+
+    fn answer_by(&self, component: Component, request: &Request) -> Response {
+        let fresh = || self.fresh();
+        let world = World {
+            store: &self.store,
+            config: &*CONFIG,
+            now: self.store.inner.now(),
+            fresh: &fresh,
+        };
+        block_on(async {
+            match component {
+                Component::Shortener => links::handle(&world, request).await,
+                Component::Coupon => campaigns::handle(&world, request).await,
+                Component::Forward => forward::handle(&world, request).await,
+                Component::Admin => admin::handle(&world, request).await,
+            }
+        })
+    }
+
+    /// The request of an input, with the key it asks for, after the time it asks for.
+    pub(crate) fn prepare(&self, input: &Input) -> Request {
+        if let Some(seconds) = input.notes("later").find_map(|text| text.parse::<u32>().ok()) {
+            self.store
+                .inner
+                .set_now(self.store.inner.now() + u64::from(seconds) * 1_000);
+        }
+        let mut request = input.request.clone();
+        for name in input.notes("as").take(1) {
+            self.authorize(&mut request, name);
+        }
+        request
+    }
+
+    /// Answers, and asserts what every answer must keep; gives the number of changes it made.
+    pub(crate) fn checked(&self, request: &Request) -> (Response, u32) {
+        self.store.calls.set(0);
+        self.store.changes.set(0);
+        let response = self.answer(request);
+        let changes = self.store.changes.get();
+        let shown = || {
+            format!(
+                "{} {} -> {} {}",
+                request.method,
+                request.path,
+                response.status,
+                String::from_utf8_lossy(&response.body)
+            )
+        };
+        assert!(
+            self.store.calls.get() <= MAX_CALLS,
+            "{} calls of the store: {}",
+            self.store.calls.get(),
+            shown()
+        );
+        assert!((200..500).contains(&response.status), "{}", shown());
+        for header in &response.headers {
+            assert_eq!(header.name, header.name.to_ascii_lowercase());
+            assert!(
+                http::HeaderName::from_bytes(header.name.as_bytes()).is_ok(),
+                "{}",
+                header.name
+            );
+            let printable = header.value.iter().all(|byte| (0x20..=0x7e).contains(byte));
+            assert!(
+                printable,
+                "{}: {:?}",
+                header.name,
+                String::from_utf8_lossy(&header.value)
+            );
+        }
+        if response.status >= 400 {
+            assert_eq!(changes, 0, "refused, and changed something: {}", shown());
+            is_problem(&response);
+        } else if response.header("content-type") == Some("application/json") {
+            let body: Result<Value, _> = serde_json::from_slice(&response.body);
+            assert!(body.is_ok(), "no JSON: {}", shown());
+        }
+        if matches!(request.method.as_str(), "GET" | "HEAD") && request.path.starts_with("/api/") {
+            assert_eq!(changes, 0, "a safe method changed something: {}", shown());
+        }
+        if request.method == "HEAD" {
+            assert_eq!(changes, 0, "HEAD changed something: {}", shown());
+        }
+        (response, changes)
+    }
+}
+
+/// RFC 9457, and our own rules about it.
+fn is_problem(response: &Response) {
+    let text = String::from_utf8_lossy(&response.body);
+    assert_eq!(
+        response.header("content-type"),
+        Some("application/problem+json"),
+        "{text}"
+    );
+    let body: Value = serde_json::from_slice(&response.body).expect("a problem is JSON");
+    for member in ["type", "title", "detail"] {
+        assert!(
+            body[member].as_str().is_some_and(|t| !t.is_empty()),
+            "{member}: {text}"
+        );
+    }
+    assert_eq!(body["status"], response.status, "{text}");
+    match response.status {
+        400 if body["type"] == "urn:tollgate:problem:invalid-request" => {
+            let pointer = body["errors"][0]["pointer"].as_str().unwrap_or("");
+            let named = ["#", "header:", "query:", "path:"]
+                .iter()
+                .any(|p| pointer.starts_with(p));
+            assert!(named, "names no field: {text}");
+        }
+        401 if body["type"] == "urn:tollgate:problem:unauthorized" => {
+            assert!(response.header("www-authenticate").is_some(), "{text}");
+        }
+        405 => assert!(response.header("allow").is_some(), "{text}"),
+        429 | 503 => assert!(response.header("retry-after").is_some(), "{text}"),
+        _ => {}
+    }
+    assert!(
+        response.body.len() < 16 << 10,
+        "a problem echoes too much: {} bytes",
+        response.body.len()
+    );
+}

@@ -1,0 +1,301 @@
+//! Which rule answers a path, and who gets in without a credential. Every method and path has one answer; no way of writing a
+//! path leads past a credential; and patterns match as a second reading of Spin's syntax does.
+
+use std::cell::RefCell;
+
+use futures::executor::block_on;
+use tollgate_core::bucket::{Bucket, Level, TakeError};
+use tollgate_core::config::{Config, Limit, OnStoreFailure, Per, Span};
+use tollgate_core::http::Request;
+use tollgate_core::limiter::{self, Policies};
+use tollgate_core::ports::{Buckets, World};
+use tollgate_core::route::Route;
+use tollgate_core::router::Component;
+use tollgate_core::routes::{self, Call};
+
+use crate::gateway::{CANARY, CONFIG, Gateway, SECRET};
+use crate::text;
+
+const METHODS: [&str; 9] = [
+    "GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "PROPFIND",
+];
+/// The most patterns of one input.
+const MAX_PATTERNS: usize = 4;
+/// What a stranger may change something by; see `SECURITY.md`.
+const OPEN: [Call; 4] = [Call::FollowLink, Call::CreateLink, Call::Claim, Call::PostMessage];
+
+/// A request of a stranger, and patterns of routes.
+pub fn routing(data: &[u8]) {
+    let gateway = Gateway::new();
+    for input in text::requests(data) {
+        let mut request = gateway.prepare(&input);
+        request.headers.retain(|header| header.name != "authorization");
+        one_answer(&gateway, &request);
+        stranger(&gateway, data, &request);
+        let patterns: Vec<Route> = input
+            .notes("route")
+            .take(MAX_PATTERNS)
+            .filter_map(pattern)
+            .collect();
+        order(&patterns, &request.path);
+        limits(&gateway, &patterns, &request);
+    }
+}
+
+/// The call of a request, as each component would find it.
+fn calls(request: &Request) -> Vec<(Component, Call)> {
+    let found = |component| {
+        let call = routes::find(component, request).ok().map(|(call, _)| call);
+        call.map(|call| (component, call))
+    };
+    Component::ALL.into_iter().filter_map(found).collect()
+}
+
+/// The call that a door finds.
+fn routed(gateway: &Gateway, request: &Request) -> Option<Call> {
+    let component = gateway.router.component(&request.path);
+    routes::find(component, request).ok().map(|(call, _)| call)
+}
+
+/// At most one call; it belongs to the component that the path leads to; `Allow` tells the truth.
+fn one_answer(gateway: &Gateway, request: &Request) {
+    // Any one segment reads as a code; those of the gateway's own, and configured ones, never get that far.
+    let mut named = calls(request);
+    named.retain(|(_, call)| *call != Call::FollowLink);
+    assert!(named.len() <= 1, "{named:?}");
+    let component = gateway.router.component(&request.path);
+    if let [(owner, call)] = named[..] {
+        assert_eq!((owner, component), (call.component(), owner));
+        let (_, parameters) = routes::find(owner, request).unwrap();
+        assert!(parameters.iter().all(|part| !part.contains('/')));
+    }
+    let mut other = request.clone();
+    match routes::find(component, request) {
+        Ok(_) => {}
+        Err(problem) if problem.kind.status() == 405 => {
+            let allow = problem
+                .headers
+                .iter()
+                .find(|header| header.name == "allow")
+                .expect("405 has Allow");
+            let allow = std::str::from_utf8(&allow.value).unwrap();
+            for method in METHODS {
+                method.clone_into(&mut other.method);
+                let takes = allow.split(", ").any(|one| one == method);
+                assert_eq!(
+                    routes::find(component, &other).is_ok(),
+                    takes,
+                    "{method} {}",
+                    request.path
+                );
+            }
+        }
+        Err(problem) => {
+            assert_eq!(problem.kind.status(), 404);
+            for method in METHODS {
+                method.clone_into(&mut other.method);
+                assert!(
+                    routes::find(component, &other).is_err(),
+                    "{method} {}",
+                    request.path
+                );
+            }
+        }
+    }
+}
+
+/// What a stranger is answered holds nothing of others, and changes only what strangers may.
+fn stranger(gateway: &Gateway, data: &[u8], request: &Request) {
+    let (response, changes) = gateway.checked(request);
+    let holds = |bytes: &[u8], part: &str| bytes.windows(part.len()).any(|window| window == part.as_bytes());
+    let own = holds(data, CANARY) || holds(data, SECRET);
+    let mut told = response
+        .headers
+        .iter()
+        .map(|header| header.value.as_slice())
+        .chain([response.body.as_slice()]);
+    assert!(
+        own || !told.any(|bytes| holds(bytes, CANARY) || holds(bytes, SECRET)),
+        "{} tells",
+        request.path
+    );
+    let configured =
+        gateway.router.component(&request.path) == Component::Forward && !request.path.starts_with("/api/");
+    let call = routed(gateway, request);
+    let open = configured || call.is_some_and(|call| OPEN.contains(&call));
+    assert!(
+        open || changes == 0,
+        "{} {} changed something",
+        request.method,
+        request.path
+    );
+    // A path that reads as another one, once decoded and its dots resolved, does not lead there.
+    let plain = normal(&request.path);
+    if plain != request.path && !configured {
+        let mut straight = request.clone();
+        straight.path = plain;
+        let leads = straight.path.starts_with("/api/") && routed(gateway, &straight).is_some();
+        assert!(
+            !leads || call.is_some() || response.status >= 400,
+            "{} {}",
+            request.path,
+            response.status
+        );
+    }
+}
+
+/// Percent-decoded until nothing changes, backslashes turned, empty and dot segments resolved.
+fn normal(path: &str) -> String {
+    let mut text = path.as_bytes().to_vec();
+    loop {
+        let mut decoded = Vec::with_capacity(text.len());
+        let mut rest = text.as_slice();
+        while let [byte, after @ ..] = rest {
+            let hex = after.get(..2).and_then(|two| std::str::from_utf8(two).ok());
+            match hex.and_then(|two| u8::from_str_radix(two, 16).ok()) {
+                Some(value) if *byte == b'%' => {
+                    decoded.push(value);
+                    rest = &after[2..];
+                }
+                _ => {
+                    decoded.push(if *byte == b'\\' { b'/' } else { *byte });
+                    rest = after;
+                }
+            }
+        }
+        if decoded == text {
+            break;
+        }
+        text = decoded;
+    }
+    let text = String::from_utf8_lossy(&text);
+    let mut segments: Vec<&str> = Vec::new();
+    for segment in text.split('/') {
+        match segment.split(';').next().unwrap_or("") {
+            "" | "." => {}
+            ".." => drop(segments.pop()),
+            plain => segments.push(plain),
+        }
+    }
+    format!("/{}", segments.join("/"))
+}
+
+fn pattern(text: &str) -> Option<Route> {
+    let route = Route::parse(text).ok()?;
+    assert_eq!(route.pattern(), text);
+    assert_eq!(Route::parse(route.pattern()).as_ref(), Ok(&route));
+    Some(route)
+}
+
+/// Matching agrees with a second reading of the syntax, and the order is one.
+fn order(patterns: &[Route], path: &str) {
+    for a in patterns {
+        assert_eq!(a.matches(path), reads(a.pattern(), path), "{a} {path}");
+        for ends in [
+            format!("{path}/"),
+            format!("/{path}"),
+            format!("//{}//", path.trim_matches('/')),
+        ] {
+            assert_eq!(a.matches(&ends), a.matches(path), "{a} {ends}");
+        }
+        for b in patterns {
+            assert_eq!(a.cmp(b), b.cmp(a).reverse(), "{a} {b}");
+            assert_eq!(a.cmp(b).is_eq(), a == b, "{a} {b}");
+            for c in patterns {
+                assert!(!(a < b && b < c) || a < c, "{a} {b} {c}");
+            }
+        }
+    }
+}
+
+/// Spin's route syntax, read a second time.
+fn reads(pattern: &str, path: &str) -> bool {
+    let parts = |text: &str| -> Vec<String> {
+        let text = text.trim_matches('/');
+        let parts = if text.is_empty() {
+            None
+        } else {
+            Some(text.split('/'))
+        };
+        parts.into_iter().flatten().map(str::to_owned).collect()
+    };
+    let (mut wanted, mut given) = (parts(pattern), parts(path));
+    if wanted.last().is_some_and(|last| last == "...") {
+        wanted.pop();
+        if given.len() < wanted.len() {
+            return false;
+        }
+        given.truncate(wanted.len());
+    }
+    let fits = |(want, have): (&String, &String)| match want.starts_with(':') {
+        true => !have.is_empty(),
+        false => want == have,
+    };
+    wanted.len() == given.len() && wanted.iter().zip(&given).all(fits)
+}
+
+/// Buckets that are always full, and remember which ones were asked.
+#[derive(Default)]
+struct Asked(RefCell<Vec<String>>);
+
+impl Buckets for Asked {
+    async fn take(&self, buckets: Vec<Bucket>) -> Result<Vec<Level>, TakeError> {
+        let full = |bucket: &Bucket| Level {
+            remaining: bucket.capacity - bucket.cost,
+            next_ns: 0,
+            full_ns: 0,
+        };
+        let levels = buckets.iter().map(full).collect();
+        self.0
+            .borrow_mut()
+            .extend(buckets.into_iter().map(|bucket| bucket.key));
+        Ok(levels)
+    }
+}
+
+/// Exactly the policies whose pattern matches are charged; slashes at the ends of a path are no way to another bucket.
+fn limits(gateway: &Gateway, patterns: &[Route], request: &Request) {
+    let limit = |(index, route): (usize, &Route)| Limit {
+        name: format!("l{index}"),
+        path: route.pattern().to_owned(),
+        methods: vec![["*", "GET"][index % 2].to_owned()],
+        per: vec![Per::Path, Per::Ip],
+        capacity: 10,
+        refill: 1,
+        interval: Span::from_secs(1),
+        cost: 1,
+        shadow: false,
+        on_store_failure: OnStoreFailure::Allow,
+    };
+    let config = Config {
+        limits: patterns.iter().enumerate().map(limit).collect(),
+        ..CONFIG.clone()
+    };
+    let policies = Policies::compile(&config).expect("what was parsed compiles");
+    let world = World {
+        store: &gateway.store,
+        config: &config,
+        now: gateway.store.inner.now(),
+        fresh: &|| [7; 16],
+    };
+    let charged = |path: &str| {
+        let mut request = request.clone();
+        path.clone_into(&mut request.path);
+        let asked = Asked::default();
+        block_on(limiter::check(&world, &policies, &asked, &request));
+        asked.0.into_inner()
+    };
+    let found = charged(&request.path);
+    let path = &request.path;
+    let health = path == "/health" || path.starts_with("/health/");
+    let expected = patterns.iter().enumerate().filter(|(index, route)| {
+        !health && reads(route.pattern(), path) && (index % 2 == 0 || request.method == "GET")
+    });
+    let names: Vec<String> = expected.map(|(index, _)| format!("l{index}")).collect();
+    let keys: Vec<&str> = found.iter().filter_map(|key| key.split('|').next()).collect();
+    assert_eq!(keys, names, "{path}");
+    if !path.trim_matches('/').starts_with("health") {
+        assert_eq!(charged(&format!("{path}/")), found);
+        assert_eq!(charged(&format!("/{path}")), found);
+    }
+}
