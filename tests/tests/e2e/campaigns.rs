@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
 
-use crate::harness::{ADMIN_KEY, Answer, Gateway, Host, Origin, SECRET, crowd, eventually, unique};
+use crate::harness::{Answer, Gateway, Host, Origin, SECRET, crowd, eventually};
 
 fn claims(campaign: &str) -> String {
     format!("/api/campaigns/{campaign}/claims")

@@ -199,7 +199,9 @@ pub async fn a_failed_sync_stops_the_writes_and_is_told(host: Host) {
 pub async fn a_process_that_was_stopped_goes_on_where_it_was(host: Host) {
     const CLAIMS: usize = 3_000;
     let gateway = Arc::new(Gateway::start(host, "").await);
-    gateway.campaign(CLAIMS / 2, json!({ "id": "still" })).await;
+    gateway
+        .campaign(CLAIMS as u64 / 2, json!({ "id": "still" }))
+        .await;
     let claims = crowd(32, 0..CLAIMS, |n| {
         let call = gateway
             .post("/api/campaigns/still/claims")

@@ -33,6 +33,9 @@ enum Fate {
     },
 }
 
+/// The pool, and what it calls.
+type Guests = Pool<Rc<World>>;
+
 struct Request {
     number: usize,
     fate: Fate,
@@ -176,7 +179,7 @@ impl World {
     }
 
     /// One call, from its beginning to its only outcome. `patience`: when the caller gives up by itself.
-    async fn call(&self, pool: &Pool<Rc<Self>>, fate: Fate, patience: Option<u64>) {
+    async fn call(&self, pool: &Guests, fate: Fate, patience: Option<u64>) {
         let number = self.calls.borrow().len();
         let begun = thread().now();
         self.calls.borrow_mut().push(Known {
@@ -289,7 +292,7 @@ impl Drop for Running {
 
 /// Runs a story with a pool of its own, under many seeds.
 fn explore<F: Future<Output = ()> + 'static>(
-    story: fn(Rc<World>, Rc<Pool<Rc<World>>>) -> F,
+    story: fn(Rc<World>, Rc<Guests>) -> F,
 ) -> BTreeMap<&'static str, u64> {
     let (engine, engines, _directory) = engines();
     let seen: Rc<RefCell<BTreeMap<&str, u64>>> = Rc::default();
@@ -311,7 +314,7 @@ fn explore<F: Future<Output = ()> + 'static>(
 }
 
 /// Spawns a caller.
-fn caller(world: &Rc<World>, pool: &Rc<Pool<Rc<World>>>, fate: Fate, patience: Option<u64>) {
+fn caller(world: &Rc<World>, pool: &Rc<Guests>, fate: Fate, patience: Option<u64>) {
     let (world, pool) = (Rc::clone(world), Rc::clone(pool));
     spawn_local(async move { world.call(&pool, fate, patience).await });
 }

@@ -154,12 +154,8 @@ pub mod seeded {
             }
             let Some(mut job) = job else { return };
             self.current.set(number);
-            let mut context = self.waker(number);
-            let done = ends
-                || job
-                    .as_mut()
-                    .poll(&mut Context::from_waker(&mut context))
-                    .is_ready();
+            let waker = self.waker(number);
+            let done = ends || job.as_mut().poll(&mut Context::from_waker(&waker)).is_ready();
             let mut tasks = self.tasks.borrow_mut();
             match tasks.get_mut(&number) {
                 Some(task) if !done => task.job = Some(job),

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::json;
 
-use super::{announced, campaign, claim, claims, state};
+use super::{announced, claim, claims, state};
 use crate::harness::{ADMIN_KEY, Gateway, Host, crowd, in_seconds, unique};
 
 pub async fn repeated_idempotency_key_replays_the_first_answer(host: Host) {

@@ -323,7 +323,7 @@ impl Gateway {
     }
 
     /// A new campaign of so many units; `fields` say what else is special about it. Its id.
-    pub async fn campaign(&self, quantity: usize, fields: Value) -> String {
+    pub async fn campaign(&self, quantity: u64, fields: Value) -> String {
         let mut body = json!({ "id": super::unique("campaign"), "quantity": quantity });
         let fields = fields.as_object().expect("fields are an object").clone();
         body.as_object_mut().expect("so is this").extend(fields);
