@@ -127,6 +127,9 @@ fn behind_node(bench: &Bench, node: &Peer, redis: &Redis, users: &Cell<u64>) -> 
 /// As many claims over Redis's own protocol as `next` says; it then says how many fill the time.
 fn bare(bench: &Bench, redis: &Redis, next: &Cell<u64>) -> Result<Sample> {
     let (count, port) = (next.get(), redis.peer.port);
+    let before = admitted(port)?;
+    // Every run of redis-benchmark draws the same numbers, so each run is a campaign of its own.
+    let claimed = format!("claimed-{before}");
     let mut command = bench.cores.command(Side::Generator, Path::new(&redis.benchmark));
     command.args([
         "-h",
@@ -141,12 +144,11 @@ fn bare(bench: &Bench, redis: &Redis, next: &Cell<u64>) -> Result<Sample> {
         "EVALSHA",
         &redis.script,
         "3",
-        "claimed",
+        &claimed,
         "stock",
         "claims",
         "user:__rand_int__",
     ]);
-    let before = admitted(port)?;
     let (server, generator) = (figures::cpu_of(&[redis.peer.group()]), figures::cpu_of_children());
     let program = Program::start(&bench.keeper, "redis-benchmark", command)?;
     let (status, output) = program.finish(Duration::from_secs(bench.seconds.into()) + MARGIN)?;
