@@ -222,7 +222,7 @@ pub fn run(mut options: Options) -> Result<()> {
     }
     let gateway = match &options.gateway {
         Some(path) => absolute(path)?,
-        None => build::gateway()?,
+        None => build::gateway(build::DIST)?,
     };
     if let Some(path) = &mut options.native_gateway {
         *path = absolute(path)?;

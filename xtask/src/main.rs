@@ -46,7 +46,11 @@ enum Task {
     /// Feed the parsers and rules with inputs made up by libFuzzer. Needs cargo-fuzz and nightly Rust.
     Fuzz(fuzz::Options),
     /// Build the components and the gateway.
-    Build,
+    Build {
+        /// Let the optimiser see all of the gateway: some ten minutes of CPU, for what is shipped and measured.
+        #[arg(long)]
+        dist: bool,
+    },
     /// Build and compose what `spin up` runs, into build/spin, and bring the routes of spin.toml up to date.
     Compose,
     /// Measure the gateway beside its peers, and print one table of ratios. At most ten minutes, loopback only.
@@ -62,7 +66,11 @@ fn main() -> Result<()> {
         Task::Crash { cycles } => test::crash(cycles),
         Task::Simulate { arguments } => simulate::simulate(&arguments),
         Task::Fuzz(options) => fuzz::fuzz(&options),
-        Task::Build => build::gateway().map(drop),
+        Task::Build { dist } => {
+            let gateway = build::gateway(if dist { build::DIST } else { build::RELEASE })?;
+            build::say(&format!("the gateway is {}", gateway.display()));
+            Ok(())
+        }
         Task::Compose => compose::run(),
         Task::Bench(options) => bench::run(options),
         Task::Lint => test::lint(),

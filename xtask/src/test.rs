@@ -1,6 +1,6 @@
 //! All tests, with everything they need built first.
 
-use crate::build::{cargo, components, components_dir, gateway, run, say};
+use crate::build::{RELEASE, cargo, components, components_dir, gateway, run, say};
 use anyhow::Result;
 use std::env;
 use std::path::Path;
@@ -23,7 +23,7 @@ const CRASH_LOOP: &str = "host::crash::what_was_acknowledged_survives_kill_nine_
 
 /// Unit, property and contract tests, then the end-to-end tests against the real program.
 pub fn all(arguments: &[String]) -> Result<()> {
-    let gateway = gateway()?;
+    let gateway = gateway(RELEASE)?;
     crate::compose::run()?;
     if arguments.is_empty() {
         say("unit, property and contract tests");
@@ -75,7 +75,7 @@ fn end_to_end(gateway: &Path) -> Command {
 
 /// The crash loop of the end-to-end tests, for so many cycles.
 pub fn crash(cycles: u64) -> Result<()> {
-    let gateway = gateway()?;
+    let gateway = gateway(RELEASE)?;
     say(&format!("{cycles} cycles of load and kill -9"));
     let mut command = end_to_end(&gateway);
     command

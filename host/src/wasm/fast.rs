@@ -11,12 +11,12 @@ use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use tollgate_core::fast_path::{Memory, Reply, Step};
 use wasmtime::component::{Component, Linker};
-use wasmtime::{Engine, Store};
+use wasmtime::{Engine, Store, UpdateDeadline};
 
 /// The name of the component.
 pub const NAME: &str = "fast-path";
-/// Epochs after which a call is ended: it has nothing to wait for, so it is stuck.
-const MAX_EPOCHS: u64 = 20;
+/// Epochs in which a call may run: it has nothing to wait for, so beyond them it is stuck.
+const MAX_EPOCHS: u32 = 20;
 
 tollgate_core::wit_fast_path!(crate::wasm::bindings::fast_path::exports::tollgate::edge::fast_path);
 
@@ -73,14 +73,24 @@ impl Instance {
             Some(running) => running,
             None => running.insert(self.begin()?),
         };
-        store.set_epoch_deadline(MAX_EPOCHS);
+        store.data_mut().busy_epochs = 0;
+        store.set_epoch_deadline(1);
         function(store, instance.tollgate_edge_fast_path())
     }
 
     fn begin(&self) -> wasmtime::Result<(Store<Guest>, fast_path::HostFastPath)> {
         let mut store = Store::new(&self.engine, Guest::new(self.engines.clone(), NAME));
         store.limiter(|guest| &mut guest.limits);
-        store.set_epoch_deadline(MAX_EPOCHS);
+        store.set_epoch_deadline(1);
+        // One by one: while this thread waits for a core, epochs pass that the guest has not run in.
+        store.epoch_deadline_callback(|mut store| {
+            let guest = store.data_mut();
+            guest.busy_epochs += 1;
+            match guest.busy_epochs > MAX_EPOCHS {
+                true => Err(wasmtime::format_err!("the call ran for too long")),
+                false => Ok(UpdateDeadline::Continue(1)),
+            }
+        });
         let instance = self.component.instantiate(&mut store)?;
         Ok((store, instance))
     }
