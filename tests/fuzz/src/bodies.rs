@@ -5,6 +5,7 @@ use serde_json::Value;
 use tollgate_core::http::{Request, Response};
 use tollgate_core::idempotency::REPLAYED;
 use tollgate_core::router::Component;
+use tollgate_core::routes::{self, Call};
 
 use crate::gateway::{Gateway, SECRET};
 use crate::text;
@@ -36,7 +37,7 @@ pub fn bodies(data: &[u8]) {
         if request.path.starts_with("/api/links") {
             links_lead_out(&response);
         }
-        pages(&request, &response);
+        pages(&gateway, &request, &response);
         repeats(&gateway, &request, &response, changes);
         belongs(&request, &response, &earlier);
         earlier.push(request);
@@ -145,25 +146,33 @@ impl Api for Request {
 }
 
 /// A page is as long as was asked for, at most; and what was asked for is within bounds.
-fn pages(request: &Request, response: &Response) {
+fn pages(gateway: &Gateway, request: &Request, response: &Response) {
     /// No list gives more at once.
     const MOST: usize = 1_000;
+    const LISTS: [Call; 6] = [
+        Call::ListLinks,
+        Call::ListCampaigns,
+        Call::ListTopics,
+        Call::ReadMessages,
+        Call::ListDeadLetters,
+        Call::ListKeys,
+    ];
+    let found = routes::find(gateway.router.component(&request.path), request);
+    let lists = found.is_ok_and(|(call, _)| LISTS.contains(&call)) && response.status == 200;
     let fields = request.query_fields();
-    let Some((_, limit)) = fields.iter().find(|(name, _)| name == "limit") else {
+    let limit = fields.iter().find(|(name, _)| name == "limit");
+    let (true, Some((_, limit))) = (lists, limit) else {
         return;
     };
-    let Ok(Value::Object(body)) = serde_json::from_slice(&response.body) else {
-        return;
-    };
-    if request.method == "GET" && response.status == 200 && request.path.starts_with("/api/") {
-        let limit: usize = limit.parse().expect("a limit that was taken is a number");
-        assert!((1..=MOST).contains(&limit), "{limit}");
-        let longest = body.values().filter_map(Value::as_array).map(Vec::len).max();
-        assert!(
-            longest.is_none_or(|length| length <= limit),
-            "{longest:?} of {limit}"
-        );
-    }
+    let body: Value = serde_json::from_slice(&response.body).unwrap();
+    let limit: usize = limit.parse().expect("a limit that was taken is a number");
+    assert!((1..=MOST).contains(&limit), "{limit}");
+    let members = body.as_object().expect("a page is an object").values();
+    let longest = members.filter_map(Value::as_array).map(Vec::len).max();
+    assert!(
+        longest.is_some_and(|length| length <= limit),
+        "{longest:?} of {limit}"
+    );
 }
 
 /// An answer is about who asks: a claim is the user's own, and what is replayed was sent before by the same caller.
