@@ -5,6 +5,7 @@ use serde_json::Value;
 use tollgate_core::http::{Request, Response};
 use tollgate_core::idempotency::REPLAYED;
 use tollgate_core::router::Component;
+use tollgate_core::routes::{self, Call};
 
 use crate::gateway::{Gateway, SECRET};
 use crate::text;
@@ -27,7 +28,7 @@ pub fn bodies(data: &[u8]) {
     if inputs.is_empty() {
         return;
     }
-    let mut changed = 0;
+    let (mut changed, mut earlier) = (0, Vec::new());
     for input in &inputs {
         let request = gateway.prepare(input);
         let (response, changes) = gateway.checked(&request);
@@ -36,7 +37,10 @@ pub fn bodies(data: &[u8]) {
         if request.path.starts_with("/api/links") {
             links_lead_out(&response);
         }
+        pages(&gateway, &request, &response);
         repeats(&gateway, &request, &response, changes);
+        belongs(&request, &response, &earlier);
+        earlier.push(request);
         changed += changes;
     }
     if changed == 0 {
@@ -138,6 +142,58 @@ impl Api for Request {
             true => self.path.clone(),
             false => "/api/messages/".to_owned(),
         }
+    }
+}
+
+/// A page is as long as was asked for, at most; and what was asked for is within bounds.
+fn pages(gateway: &Gateway, request: &Request, response: &Response) {
+    /// No list gives more at once.
+    const MOST: usize = 1_000;
+    const LISTS: [Call; 6] = [
+        Call::ListLinks,
+        Call::ListCampaigns,
+        Call::ListTopics,
+        Call::ReadMessages,
+        Call::ListDeadLetters,
+        Call::ListKeys,
+    ];
+    let found = routes::find(gateway.router.component(&request.path), request);
+    let lists = found.is_ok_and(|(call, _)| LISTS.contains(&call)) && response.status == 200;
+    let fields = request.query_fields();
+    let limit = fields.iter().find(|(name, _)| name == "limit");
+    let (true, Some((_, limit))) = (lists, limit) else {
+        return;
+    };
+    let body: Value = serde_json::from_slice(&response.body).unwrap();
+    let limit: usize = limit.parse().expect("a limit that was taken is a number");
+    assert!((1..=MOST).contains(&limit), "{limit}");
+    let members = body.as_object().expect("a page is an object").values();
+    let longest = members.filter_map(Value::as_array).map(Vec::len).max();
+    assert!(
+        longest.is_some_and(|length| length <= limit),
+        "{longest:?} of {limit}"
+    );
+}
+
+/// An answer is about who asks: a claim is the user's own, and what is replayed was sent before by the same caller.
+fn belongs(request: &Request, response: &Response, earlier: &[Request]) {
+    if request.path.ends_with("/claims") && response.status == 201 {
+        let body: Value = serde_json::from_slice(&response.body).unwrap();
+        assert_eq!(body["claim"]["user"].as_str(), request.header("x-user-id"));
+    }
+    if response.header(REPLAYED).is_some() {
+        let same = |other: &&Request| {
+            let both = |name| other.header(name) == request.header(name);
+            other.path == request.path
+                && other.body == request.body
+                && ["idempotency-key", "x-user-id", "x-client-id", "authorization"]
+                    .into_iter()
+                    .all(both)
+        };
+        assert!(
+            earlier.iter().any(|other| same(&other)),
+            "an answer to another request"
+        );
     }
 }
 

@@ -54,7 +54,7 @@ fn taken(config: &Config) {
         Err(error) => panic!("what is printed cannot be read: {error}\n{shown}"),
     }
     let masked = config.to_toml();
-    assert_eq!(open.to_toml().lines().count() <= masked.lines().count(), true);
+    assert!(open.to_toml().lines().count() <= masked.lines().count());
     let subscriptions = config.topics.values().flat_map(|topic| &topic.subscriptions);
     for subscription in subscriptions {
         assert!(url::Url::parse(&subscription.url).is_ok());

@@ -271,7 +271,7 @@ impl Gateway {
         let fresh = || self.fresh();
         let world = World {
             store: &self.store,
-            config: &*CONFIG,
+            config: &CONFIG,
             now: self.store.inner.now(),
             fresh: &fresh,
         };
