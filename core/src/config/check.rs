@@ -249,6 +249,16 @@ fn public_url(text: &str, path: Path) -> Checked {
         path.clone(),
         "must be an http or https URL",
     )?;
+    // A parser mends these and drops those; short URLs begin with the text as it is.
+    let plain = !text.contains(|c: char| c.is_control() || c.is_whitespace() || c == '\\');
+    let absolute = text
+        .get(url.scheme().len()..)
+        .is_some_and(|rest| rest.starts_with("://"));
+    ensure(
+        plain && absolute,
+        path.clone(),
+        "must be a URL as it is written, without spaces and backslashes, e.g. https://go.example.com",
+    )?;
     let bare = url.query().is_none() && url.fragment().is_none();
     ensure(bare, path.clone(), "must have neither a query nor a fragment")?;
     let anonymous = url.username().is_empty() && url.password().is_none();

@@ -163,6 +163,10 @@ fn every_rule_of_the_plain_tables_is_checked() {
                 "\"http://a/?q\"",
                 "\"http://a/#f\"",
                 "\"http://u@a/\"",
+                "\" http://a/\"",
+                "\"http://a/\\tb\"",
+                "\"http:a\"",
+                "'http:\\\\a'",
             ],
         ),
         ("server", "max_connections", &["0"]),
@@ -319,7 +323,13 @@ fn every_rule_of_a_subscription_is_checked() {
             &subscription_with(line),
         );
     }
-    for url in ["origin", "ftp://a/", "http://u:p@a/", "http://a/#f"] {
+    for url in [
+        "origin",
+        "ftp://a/",
+        "http://u:p@a/",
+        "http://a/#f",
+        "http://a`b/",
+    ] {
         let text = subscription_with("").replace("http://origin/", url);
         refused("topics.t.subscriptions[0].url", &text);
     }

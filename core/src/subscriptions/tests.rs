@@ -189,6 +189,7 @@ fn every_fault_of_a_body_is_named() {
     for (body, pointer) in [
         (json!({}), "#/url"),
         (json!({ "url": "ftp://example.com/" }), "#/url"),
+        (json!({ "url": "https://o{}.example/" }), "#/url"),
         (json!({ "url": "http://127.0.0.1/" }), "#/url"),
         (json!({ "url": "http://0x7f.1/" }), "#/url"),
         (json!({ "url": "http://[::ffff:10.0.0.1]/" }), "#/url"),

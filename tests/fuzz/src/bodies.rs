@@ -7,17 +7,17 @@ use tollgate_core::idempotency::REPLAYED;
 use tollgate_core::router::Component;
 use tollgate_core::routes::{self, Call};
 
+use crate::config::can_be_sent_to;
 use crate::gateway::{Gateway, SECRET};
 use crate::text;
 
 /// What an admin can list.
-const LISTS: [&str; 7] = [
+const LISTS: [&str; 6] = [
     "/api/links?limit=500",
     "/api/links?sort=-visits",
     "/api/campaigns",
     "/api/topics",
     "/api/topics/signup/messages",
-    "/api/topics/signup/subscriptions",
     "/api/keys",
 ];
 
@@ -49,9 +49,14 @@ pub fn bodies(data: &[u8]) {
     for path in LISTS {
         read(&gateway, path);
     }
+    let subscriptions = read(&gateway, "/api/topics/signup/subscriptions");
+    for one in subscriptions["subscriptions"].as_array().expect("a list") {
+        let url = one["url"].as_str().expect("a text");
+        assert!(can_be_sent_to(url), "{url}");
+    }
 }
 
-fn read(gateway: &Gateway, path: &str) {
+fn read(gateway: &Gateway, path: &str) -> Value {
     // An admin may have removed its own key.
     gateway.install_admin();
     let mut request = gateway.request("GET", path, Vec::new());
@@ -63,6 +68,7 @@ fn read(gateway: &Gateway, path: &str) {
         "{path}: {}",
         String::from_utf8_lossy(&response.body)
     );
+    serde_json::from_slice(&response.body).expect("what is listed is JSON")
 }
 
 /// A credential in an answer came with the input.

@@ -57,7 +57,7 @@ fn taken(config: &Config) {
     assert!(open.to_toml().lines().count() <= masked.lines().count());
     let subscriptions = config.topics.values().flat_map(|topic| &topic.subscriptions);
     for subscription in subscriptions {
-        assert!(url::Url::parse(&subscription.url).is_ok());
+        assert!(can_be_sent_to(&subscription.url), "{}", subscription.url);
         if let Some(secret) = &subscription.secret {
             assert!(
                 Secret::parse(secret.expose()).is_ok(),
@@ -70,6 +70,13 @@ fn taken(config: &Config) {
         assert!(schedule.wait_ms(1, 7, None).is_some() || schedule.max_attempts() == 1);
     }
     bounded(config);
+    short_urls(&config.server.public_url);
+    for name in [&config.clients.header, &config.users.header] {
+        assert!(
+            http::HeaderName::from_lowercase(name.as_bytes()).is_ok(),
+            "{name}"
+        );
+    }
     // What was understood can be put in force.
     if let Err(error) = Policies::compile(config) {
         panic!("checked, and cannot be put in force: {error}\n{masked}");
@@ -87,6 +94,27 @@ fn taken(config: &Config) {
             assert!(!route.matches(&format!("/{own}")) && !route.matches(&format!("/{own}/x")));
         }
     }
+}
+
+/// Whether the relay's HTTP client can send to it.
+pub(crate) fn can_be_sent_to(text: &str) -> bool {
+    url::Url::parse(text).is_ok_and(|url| url.as_str().parse::<http::Uri>().is_ok())
+}
+
+/// What is put before a code reads as it is meant, and needs no browser to mend it.
+fn short_urls(public_url: &str) {
+    let base = url::Url::parse(public_url).expect("a public URL is one");
+    let short = url::Url::parse(&format!("{public_url}/abc")).expect("a short URL is one");
+    assert_eq!(
+        (short.scheme(), short.host(), short.port()),
+        (base.scheme(), base.host(), base.port())
+    );
+    assert!(short.path().ends_with("/abc"), "{short}");
+    let scheme = public_url.get(..base.scheme().len()).unwrap_or("");
+    assert!(scheme.eq_ignore_ascii_case(base.scheme()), "{public_url:?}");
+    assert!(public_url[scheme.len()..].starts_with("://"), "{public_url:?}");
+    let mended = |c: char| c.is_control() || c.is_whitespace() || c == '\\';
+    assert!(!public_url.contains(mended), "{public_url:?}");
 }
 
 fn bounded(config: &Config) {

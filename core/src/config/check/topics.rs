@@ -89,6 +89,12 @@ fn target(text: &str, path: Path) -> Checked {
             "must be an http or https URL of at most 2,048 bytes",
         ));
     };
+    // The relay's client knows fewer characters in a host's name than a browser does.
+    ensure(
+        url.as_str().parse::<http::Uri>().is_ok(),
+        path.clone(),
+        "must have a host's name, or an address, that a request can be sent to",
+    )?;
     let anonymous = url.username().is_empty() && url.password().is_none();
     ensure(
         anonymous,
