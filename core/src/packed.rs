@@ -47,6 +47,14 @@ pub fn head<'a>(
     packed
 }
 
+/// [`head`] of a request.
+pub fn head_of(request: &Request) -> Vec<u8> {
+    let headers = request.headers.iter();
+    let headers = headers.map(|header| (header.name.as_str(), header.value.as_slice()));
+    let strings = [&*request.method, &*request.path, &*request.peer];
+    head(strings, request.query.as_deref(), headers)
+}
+
 /// The request that [`head`] packed, without a body; `None` if it is none.
 pub fn request(head: &[u8]) -> Option<Request> {
     let mut fields = fields(head);
@@ -113,13 +121,6 @@ mod tests {
 
     use super::*;
 
-    fn pack(request: &Request) -> Vec<u8> {
-        let all = request.headers.iter();
-        let headers = all.map(|header| (header.name.as_str(), header.value.as_slice()));
-        let strings = [&*request.method, &*request.path, &*request.peer];
-        head(strings, request.query.as_deref(), headers)
-    }
-
     fn any_headers() -> impl Strategy<Value = Vec<Header>> {
         let header = ("[a-z-]{0,12}", proptest::collection::vec(any::<u8>(), 0..20));
         proptest::collection::vec(header.prop_map(|(name, value)| Header { name, value }), 0..6)
@@ -134,7 +135,7 @@ mod tests {
         ) {
             let (method, path, peer) = strings;
             let request = Request { method, path, query, headers, body: Vec::new(), peer };
-            prop_assert_eq!(super::request(&pack(&request)), Some(request));
+            prop_assert_eq!(super::request(&head_of(&request)), Some(request));
         }
 
         #[test]

@@ -130,10 +130,7 @@ impl Gateway {
     }
 
     fn start_with(&mut self, request: &Request, body_follows: bool) -> Step {
-        let headers = request.headers.iter();
-        let headers = headers.map(|header| (header.name.as_str(), header.value.as_slice()));
-        let strings = [&*request.method, &*request.path, &*request.peer];
-        let head = packed::head(strings, request.query.as_deref(), headers);
+        let head = packed::head_of(request);
         self.fast.start(&head, START, body_follows)
     }
 

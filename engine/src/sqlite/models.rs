@@ -241,7 +241,7 @@ impl Memory for Handle {
         let found = self.0.cache.get(key).ok()?;
         Some(found.map(Arc::unwrap_or_clone))
     }
-    fn submit(&self, _: Commit) {}
+    fn submit(&self, _: Vec<Commit>) {}
 }
 
 fn fresh() -> [u8; 16] {
@@ -275,12 +275,12 @@ async fn ordinary<S: Store>(store: &S, request: &Request) -> Response {
 }
 
 /// The fast path, and its host, which waits for the store.
-fn fast(model: &Arc<Model>, request: Request) -> Response {
+fn fast(model: &Arc<Model>, request: Request) -> (u16, Vec<u8>) {
     let mut rules = FastPath::new(Config::default(), Handle(Arc::clone(model)), fresh).unwrap();
-    let mut step = rules.start(request, START, false);
+    let mut step = rules.start(&packed::head_of(&request), START, false);
     loop {
         let (task, call) = match step {
-            Step::Done(response) => return response,
+            Step::Done(response) => return (response.status, response.body),
             Step::Waits(task, call) => (task, call),
             Step::Admitted(_) | Step::Busy => panic!("a claim is one for the fast path"),
         };
@@ -298,15 +298,18 @@ fn fast(model: &Arc<Model>, request: Request) -> Response {
 fn claim(model: &Arc<Model>, user: &str, by_fast_path: bool) -> bool {
     let told = model.told.load(Ordering::SeqCst);
     let request = request("POST", "/api/campaigns/c/claims", ("x-user-id", user), "");
-    let response = match by_fast_path {
+    let (status, body) = match by_fast_path {
         true => fast(model, request),
-        false => block_on(ordinary(&**model, &request)),
+        false => {
+            let response = block_on(ordinary(&**model, &request));
+            (response.status, response.body)
+        }
     };
     let moments = model.moments();
     let was = |is: fn(&Moment) -> bool| moments[told..].iter().any(is);
-    let true_then = match response.status {
+    let true_then = match status {
         201 => {
-            let answer: serde_json::Value = serde_json::from_slice(&response.body).unwrap();
+            let answer: serde_json::Value = serde_json::from_slice(&body).unwrap();
             let sequence = answer["claim"]["sequence"].as_u64().unwrap();
             model.tell(|moment| moment.claims == sequence);
             return true;
@@ -315,13 +318,8 @@ fn claim(model: &Arc<Model>, user: &str, by_fast_path: bool) -> bool {
         403 => was(|moment| moment.over),
         _ => false,
     };
-    let said = String::from_utf8_lossy(&response.body);
-    assert!(
-        true_then,
-        "{} {said}, after {:?}",
-        response.status,
-        &moments[told..]
-    );
+    let said = String::from_utf8_lossy(&body);
+    assert!(true_then, "{status} {said}, after {:?}", &moments[told..]);
     false
 }
 
@@ -349,7 +347,7 @@ fn no_claim_is_refused_by_what_was_so_before_units_were_added_or_the_end_moved()
         let evictor = {
             let model = Arc::clone(&model);
             thread::spawn(move || {
-                let mut others = (0..4).map(|nth| neighbour(&model.cache, REMAINING, nth));
+                let others = (0..4).map(|nth| neighbour(&model.cache, REMAINING, nth));
                 others.for_each(|other| model.cache.publish(other, None));
             })
         };
