@@ -24,7 +24,7 @@ use tollgate_core::memory::{MemoryStore, START};
 use tollgate_core::plan::group::{Base, Found, Group};
 use tollgate_core::plan::{self, Lookup as _, Record};
 use tollgate_core::ports::{Store, World};
-use tollgate_core::{keys, time};
+use tollgate_core::{keys, packed, time};
 
 use super::cache::{Cache, models::neighbour};
 use super::group;
