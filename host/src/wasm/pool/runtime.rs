@@ -216,10 +216,12 @@ pub mod seeded {
     pub struct Instant(u64);
 
     impl Instant {
+        /// The virtual time.
         pub fn now() -> Self {
             Self(thread().now())
         }
 
+        /// The virtual time since then.
         pub fn elapsed(&self) -> Duration {
             Duration::from_millis(thread().now() - self.0)
         }
