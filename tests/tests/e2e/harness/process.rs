@@ -5,6 +5,7 @@ use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process_group};
@@ -24,6 +25,8 @@ pub struct Program {
     watchdog: Child,
     lines: UnboundedReceiver<String>,
     stderr: Arc<Mutex<Vec<u8>>>,
+    /// Ends with the last byte of stderr.
+    reader: Option<JoinHandle<()>>,
 }
 
 impl Program {
@@ -60,21 +63,22 @@ impl Program {
             });
         }
         let stderr = Arc::new(Mutex::new(Vec::new()));
-        if let Some(mut pipe) = child.stderr.take() {
+        let reader = child.stderr.take().map(|mut pipe| {
             let kept = Arc::clone(&stderr);
             std::thread::spawn(move || {
                 let mut buffer = [0; 4_096];
                 while let Ok(read @ 1..) = pipe.read(&mut buffer) {
                     kept.lock().unwrap().extend_from_slice(&buffer[..read]);
                 }
-            });
-        }
+            })
+        });
         Self {
             child,
             group,
             watchdog,
             lines,
             stderr,
+            reader,
         }
     }
 
@@ -133,12 +137,13 @@ impl Program {
         let _ = self.child.wait();
     }
 
-    /// How it ended; `None` if it still runs after `within`.
+    /// How it ended, once all that it wrote to stderr has been read; `None` if it still runs after `within`.
     pub async fn exit(&mut self, within: Duration) -> Option<ExitStatus> {
         let deadline = Instant::now() + within;
         loop {
+            let read = self.reader.as_ref().is_none_or(JoinHandle::is_finished);
             match self.child.try_wait() {
-                Ok(Some(status)) => return Some(status),
+                Ok(Some(status)) if read || Instant::now() >= deadline => return Some(status),
                 _ if Instant::now() >= deadline => return None,
                 _ => tokio::time::sleep(STEP).await,
             }
