@@ -1,6 +1,9 @@
 //! Commits: any sequence of them, with odd keys and values, is decided by the SQL of the Spin engine and by the native engine
 //! as it is by core's store in memory, and leaves the same behind.
 
+#[path = "../../../components/store-sqlite/tests/support/statement.rs"]
+mod statement;
+
 use std::cell::RefCell;
 use std::path::Path;
 use std::rc::Rc;
@@ -8,9 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use arbitrary::Unstructured;
-use futures::FutureExt as _;
 use futures::executor::block_on;
-use rusqlite::types::Value as Sql;
 use tempfile::TempDir;
 use tollgate_core::commit::{
     Append, Commit, Condition, Entry, Idempotence, Item, Message, Mutation, Outcome, Part, StoreError, Topic,
@@ -19,7 +20,7 @@ use tollgate_core::memory::{MemoryStore, START};
 use tollgate_core::plan;
 use tollgate_core::ports::Store;
 use tollgate_engine::{Options, SqliteStore};
-use tollgate_store_sqlite::database::{Connection, Database, Each, Failure, Purpose, Row, Value};
+use tollgate_store_sqlite::database::{Connection, Database, Each, Failure, Purpose, Value};
 
 /// The most steps of one input.
 const MAX_STEPS: usize = 24;
@@ -417,42 +418,13 @@ fn open(directory: &Path, clock: &Arc<AtomicU64>) -> Arc<SqliteStore> {
 
 struct Link(rusqlite::Connection);
 
-fn failure(error: rusqlite::Error) -> Failure {
-    Failure::from_message(error.to_string())
-}
-
 impl Connection for Link {
     async fn execute(&self, sql: &str, parameters: Vec<Value>, each: Each<'_>) -> Result<(), Failure> {
-        let parameters = parameters.into_iter().map(|value| match value {
-            Value::Null => Sql::Null,
-            Value::Integer(number) => Sql::Integer(number),
-            Value::Text(text) => Sql::Text(text),
-            Value::Blob(bytes) => Sql::Blob(bytes),
-        });
-        let mut statement = self.0.prepare_cached(sql).map_err(failure)?;
-        let columns = statement.column_count();
-        let mut rows = statement
-            .query(rusqlite::params_from_iter(parameters))
-            .map_err(failure)?;
-        while let Some(row) = rows.next().map_err(failure)? {
-            let value = |column| match row.get(column).unwrap() {
-                Sql::Null => Value::Null,
-                Sql::Integer(number) => Value::Integer(number),
-                Sql::Text(text) => Value::Text(text),
-                Sql::Blob(bytes) => Value::Blob(bytes),
-                Sql::Real(real) => panic!("no column of ours is real: {real}"),
-            };
-            if !each(Row((0..columns).map(value).collect()))? {
-                break;
-            }
-        }
-        Ok(())
+        statement::execute(&self.0, sql, parameters, each)
     }
 
     fn execute_now(&self, sql: &str, parameters: Vec<Value>) -> Result<(), Failure> {
-        let mut ignore = |_| Ok(true);
-        let done = self.execute(sql, parameters, &mut ignore).now_or_never();
-        done.expect("nothing here waits")
+        statement::execute(&self.0, sql, parameters, &mut |_| Ok(true))
     }
 }
 

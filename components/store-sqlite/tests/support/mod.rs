@@ -2,66 +2,30 @@
 
 #![allow(dead_code, reason = "each test binary uses its part")]
 
+mod statement;
+
 use std::cell::{Cell, RefCell};
 use std::ops::Deref;
 use std::rc::Rc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use rusqlite::types::Value as Sql;
 use tempfile::TempDir;
 use tollgate_core::commit::{Commit, Entry, Item, Message, Outcome, StoreError, Topic};
 use tollgate_core::ports::Store;
-use tollgate_store_sqlite::database::{Connection, Database, Each, Failure, Purpose, Row, Value};
+use tollgate_store_sqlite::database::{Connection, Database, Each, Failure, Purpose, Value};
 use tollgate_store_sqlite::store::SqliteStore;
 
 pub struct Link(pub rusqlite::Connection);
-
-fn failure(error: rusqlite::Error) -> Failure {
-    Failure::from_message(error.to_string())
-}
 
 impl Connection for Link {
     async fn execute(&self, sql: &str, parameters: Vec<Value>, each: Each<'_>) -> Result<(), Failure> {
         // Lets others in between, as a call to Spin does.
         tokio::task::yield_now().await;
-        let parameters = parameters.into_iter().map(|value| match value {
-            Value::Null => Sql::Null,
-            Value::Integer(n) => Sql::Integer(n),
-            Value::Text(text) => Sql::Text(text),
-            Value::Blob(bytes) => Sql::Blob(bytes),
-        });
-        let mut statement = self.0.prepare_cached(sql).map_err(failure)?;
-        let columns = statement.column_count();
-        let mut rows = statement
-            .query(rusqlite::params_from_iter(parameters))
-            .map_err(failure)?;
-        while let Some(row) = rows.next().map_err(failure)? {
-            let value = |column| match row.get(column).unwrap() {
-                Sql::Null => Value::Null,
-                Sql::Integer(n) => Value::Integer(n),
-                Sql::Text(text) => Value::Text(text),
-                Sql::Blob(bytes) => Value::Blob(bytes),
-                Sql::Real(real) => panic!("no column of ours is real: {real}"),
-            };
-            if !each(Row((0..columns).map(value).collect()))? {
-                break;
-            }
-        }
-        Ok(())
+        statement::execute(&self.0, sql, parameters, each)
     }
 
     fn execute_now(&self, sql: &str, parameters: Vec<Value>) -> Result<(), Failure> {
-        futures::FutureExt::now_or_never(async {
-            // The one yield: nobody else runs.
-            let mut ignore = |_| Ok(true);
-            let mut run = std::pin::pin!(self.execute(sql, parameters, &mut ignore));
-            loop {
-                if let Some(done) = futures::FutureExt::now_or_never(run.as_mut()) {
-                    break done;
-                }
-            }
-        })
-        .unwrap()
+        statement::execute(&self.0, sql, parameters, &mut |_| Ok(true))
     }
 }
 
