@@ -5,4 +5,4 @@ pub mod sqlite;
 mod sync;
 
 pub use buckets::MemoryBuckets;
-pub use sqlite::{OpenError, Options, Retention, SqliteStore};
+pub use sqlite::{OpenError, Options, Outbox, Retention, SqliteStore};

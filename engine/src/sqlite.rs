@@ -20,6 +20,7 @@ mod group;
 #[cfg(all(test, feature = "shuttle"))]
 mod models;
 mod options;
+mod outbox;
 mod query;
 mod queue;
 mod readers;
@@ -30,6 +31,7 @@ mod tails;
 mod writer;
 
 use cache::Cache;
+use outbox::Reply;
 use queue::{Job, Queue, Refused};
 use readers::Readers;
 use stats::Counts;
@@ -37,6 +39,7 @@ use sweep::Keeping;
 use tails::Tails;
 
 pub use options::{Clock, OpenError, Options};
+pub use outbox::Outbox;
 pub use schema::{APPLICATION_ID, SCHEMA, SCHEMA_VERSION};
 pub use stats::Stats;
 pub use sweep::Retention;
@@ -114,6 +117,17 @@ impl Shared {
         _ = self.poison.set(why.to_owned());
     }
 
+    /// What the caller of a commit that was not taken is told; counted.
+    fn refused(&self, refused: Refused) -> StoreError {
+        match refused {
+            Refused::Full => {
+                self.counts.overflowed.add(1);
+                StoreError::Unavailable("too many commits are waiting for the disk".into())
+            }
+            Refused::Closed => self.closed(),
+        }
+    }
+
     /// Why nothing is taken any more.
     fn closed(&self) -> StoreError {
         StoreError::Unavailable(match self.poison.get() {
@@ -165,20 +179,12 @@ impl SqliteStore {
     pub async fn commit(&self, commit: Commit) -> Result<Outcome, StoreError> {
         let bytes = plan::measure(&commit)?;
         let (reply, outcome) = oneshot::channel();
-        match self.shared.queue.push(Job {
+        let pushed = self.shared.queue.push(Job {
             commit,
             bytes,
-            reply: Some(reply),
-        }) {
-            Ok(()) => {}
-            Err(Refused::Full) => {
-                self.shared.counts.overflowed.add(1);
-                return Err(StoreError::Unavailable(
-                    "too many commits are waiting for the disk".into(),
-                ));
-            }
-            Err(Refused::Closed) => return Err(self.shared.closed()),
-        }
+            reply: Some(Reply::Alone(reply)),
+        });
+        pushed.map_err(|refused| self.shared.refused(refused))?;
         outcome
             .await
             .unwrap_or_else(|_| Err(StoreError::Unknown("the writer has stopped".into())))

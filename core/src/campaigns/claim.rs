@@ -7,6 +7,8 @@
 //!
 //! A lost reply is asked for again with the same claim id: if that id is found stored, it is ours.
 
+use std::cell::OnceCell;
+
 use serde::Deserialize;
 
 use super::record::{Campaign, Claim, Codes, Live, Status, count, decode, load, path_segment};
@@ -56,7 +58,7 @@ pub(super) async fn claim<S: Store>(
         user,
         key,
         claim: ids::token(&(world.fresh)(), ids::ID_LENGTH),
-        code: ids::token(&(world.fresh)(), CODE_LENGTH),
+        code: OnceCell::new(),
     };
     let response = attempt.run(world, id).await?;
     Ok(response.with(
@@ -71,7 +73,8 @@ struct Attempt<'a> {
     user: &'a str,
     key: Option<Key>,
     claim: String,
-    code: String,
+    /// Made when the campaign has codes.
+    code: OnceCell<String>,
 }
 
 /// Why a claim was not admitted, as the commit tells it.
@@ -83,9 +86,8 @@ enum Verdict {
     SoldOut,
 }
 
-/// A claim as one commit, and what its refusals mean.
+/// What a claim's commit answers, and what its refusals mean.
 struct Plan {
-    commit: Commit,
     answer: Template,
     mutations: Vec<Option<Verdict>>,
 }
@@ -112,8 +114,8 @@ impl Attempt<'_> {
             {
                 return Err(problem);
             }
-            let plan = self.plan(&live);
-            let outcome = match world.store.commit(plan.commit.clone()).await {
+            let (commit, plan) = self.plan(world, &live);
+            let outcome = match world.store.commit(commit).await {
                 Ok(outcome) => outcome,
                 Err(StoreError::Unknown(_)) if lost < LOST_REPLIES => {
                     lost += 1;
@@ -247,7 +249,7 @@ impl Attempt<'_> {
     }
 
     /// The claim as one commit.
-    fn plan(&self, live: &Live) -> Plan {
+    fn plan<S>(&self, world: &World<'_, S>, live: &Live) -> (Commit, Plan) {
         let campaign = &live.campaign;
         let (mutations, meanings, sequence) = self.counters(campaign);
         let claim = Claim {
@@ -255,7 +257,10 @@ impl Attempt<'_> {
             campaign: campaign.id.clone(),
             user: self.user.to_owned(),
             sequence: Number::Sum(sequence),
-            code: (campaign.codes == Codes::Generate).then(|| self.code.clone()),
+            code: (campaign.codes == Codes::Generate).then(|| {
+                let fresh = || ids::token(&(world.fresh)(), CODE_LENGTH);
+                self.code.get_or_init(fresh).clone()
+            }),
             status: Status::Confirmed,
             time: Number::Time,
         };
@@ -292,11 +297,11 @@ impl Attempt<'_> {
                 payload: template::json(&claim.announcement()),
             }],
         };
-        Plan {
-            commit,
+        let plan = Plan {
             answer,
             mutations: meanings,
-        }
+        };
+        (commit, plan)
     }
 
     /// The counters that a claim moves, what a refusal of each means, and the index of the sequence.

@@ -28,6 +28,7 @@ use tollgate_core::{keys, packed, time};
 
 use super::cache::{Cache, models::neighbour};
 use super::group;
+use super::outbox::{Post, Reply};
 use super::queue::{Job, Next, Queue};
 use super::tails::Tails;
 use crate::sync::explore;
@@ -162,9 +163,11 @@ impl Model {
             database.moments.extend(moments);
             drop(database);
             group::publish(group, &self.cache, &self.tails);
+            let mut post = Post::default();
             for (reply, outcome) in answers {
-                _ = reply.map(|reply| reply.send(outcome));
+                post.answer(reply.unwrap(), outcome);
             }
+            post.deliver();
         }
     }
 
@@ -198,7 +201,7 @@ impl Store for Model {
     async fn commit(&self, commit: Commit) -> Result<Outcome, StoreError> {
         let bytes = plan::measure(&commit)?;
         let (reply, outcome) = oneshot::channel();
-        let reply = Some(reply);
+        let reply = Some(Reply::Alone(reply));
         let job = Job { commit, bytes, reply };
         assert!(self.queue.push(job).is_ok());
         outcome.await.unwrap()

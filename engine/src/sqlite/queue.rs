@@ -10,8 +10,9 @@ use std::sync::PoisonError;
 use std::time::{Duration, Instant};
 
 use crate::sync::{Condvar, Mutex, MutexGuard};
-use tokio::sync::oneshot;
-use tollgate_core::commit::{Commit, MAX_STEPS, Mutation, Outcome, StoreError};
+use tollgate_core::commit::{Commit, MAX_STEPS, Mutation};
+
+use super::outbox::Reply;
 
 /// How long a submitted change may wait for company.
 pub const SUBMIT_PATIENCE: Duration = Duration::from_millis(100);
@@ -29,7 +30,7 @@ pub struct Job {
     /// Its size.
     pub bytes: usize,
     /// Who waits for the outcome; nobody if it was submitted.
-    pub reply: Option<oneshot::Sender<Result<Outcome, StoreError>>>,
+    pub reply: Option<Reply>,
 }
 
 /// What the writer is to do next.
@@ -161,32 +162,58 @@ impl Queue {
 
     /// Adds a job.
     pub fn push(&self, job: Job) -> Result<(), Refused> {
-        let share = if job.reply.is_some() { 1 } else { SUBMITTED_SHARE };
         let mut state = self.state();
+        let (refused, wake) = self.add(&mut state, job);
+        self.wake(state, wake);
+        refused.map_or(Ok(()), |(refused, _)| Err(refused))
+    }
+
+    /// Adds jobs in their order, and gives back those from the first on that was not taken.
+    pub fn push_all(&self, jobs: Vec<Job>) -> Result<(), (Refused, Vec<Job>)> {
+        let mut state = self.state();
+        let mut jobs = jobs.into_iter();
+        let mut wake = false;
+        while let Some(job) = jobs.next() {
+            let (refused, woken) = self.add(&mut state, job);
+            wake |= woken;
+            if let Some((refused, job)) = refused {
+                self.wake(state, wake);
+                return Err((refused, std::iter::once(job).chain(jobs).collect()));
+            }
+        }
+        self.wake(state, wake);
+        Ok(())
+    }
+
+    /// Gives back a job that is not taken, and says whether the writer must know.
+    fn add(&self, state: &mut State, job: Job) -> (Option<(Refused, Job)>, bool) {
+        let share = if job.reply.is_some() { 1 } else { SUBMITTED_SHARE };
         if state.closed {
-            return Err(Refused::Closed);
+            return (Some((Refused::Closed, job)), false);
         }
         let bytes = state.bytes + state.submitted.bytes + job.bytes;
         let jobs = state.jobs.len() + state.submitted.changes.len();
         if jobs >= self.max_jobs / share || bytes > self.max_bytes / share {
-            return Err(Refused::Full);
+            return (Some((Refused::Full, job)), false);
         }
         let first = state.submitted.since.is_none();
-        let wake = match state.submitted.combine(job) {
+        match state.submitted.combine(job) {
             // The first one starts the clock; the writer must know.
-            Ok(()) => first,
+            Ok(()) => (None, first),
             Err(job) => {
                 state.bytes += job.bytes;
                 state.jobs.push_back(job);
-                true
+                (None, true)
             }
-        };
+        }
+    }
+
+    fn wake(&self, mut state: MutexGuard<'_, State>, wake: bool) {
         if wake && state.writer_waits {
             state.writer_waits = false;
             drop(state);
             self.arrived.notify_one();
         }
-        Ok(())
     }
 
     /// Takes a group, waiting up to `patience` for the first job. A closed queue is emptied first.
@@ -261,13 +288,15 @@ mod models;
 
 #[cfg(test)]
 mod tests {
+    use tokio::sync::oneshot;
+
     use super::*;
 
     fn job(bytes: usize, waits: bool) -> Job {
         Job {
             commit: Commit::default(),
             bytes,
-            reply: waits.then(|| oneshot::channel().0),
+            reply: waits.then(|| Reply::Alone(oneshot::channel().0)),
         }
     }
 
@@ -361,6 +390,21 @@ mod tests {
         assert_eq!(taken(&queue), 4);
         assert!(matches!(queue.push(job(101, true)), Err(Refused::Full)));
         assert!(queue.push(job(100, true)).is_ok());
+    }
+
+    #[test]
+    fn those_that_come_together_are_taken_as_far_as_there_is_room() {
+        let queue = Queue::new(3, 100, 1_024);
+        let jobs = (1..=5).map(|bytes| job(bytes, true)).collect();
+        let Err((Refused::Full, left)) = queue.push_all(jobs) else {
+            panic!("there is room for three")
+        };
+        assert_eq!(left.iter().map(|job| job.bytes).collect::<Vec<_>>(), [4, 5]);
+        assert_eq!(taken(&queue), 3);
+        assert!(queue.push_all(left).is_ok());
+        queue.close();
+        assert_eq!(taken(&queue), 2);
+        assert!(matches!(queue.push_all(vec![job(1, true)]), Err((Refused::Closed, left)) if left.len() == 1));
     }
 
     #[test]

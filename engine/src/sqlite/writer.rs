@@ -9,11 +9,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, ErrorCode};
-use tokio::sync::oneshot;
 use tollgate_core::commit::{Commit, Outcome, StoreError};
 
 use super::Shared;
 use super::group::{self, Group, Tables};
+use super::outbox::{Post, Reply};
 use super::query;
 use super::queue::{Job, Next};
 use super::sweep::{self, Swept};
@@ -25,8 +25,6 @@ const SWEEP_AT_LEAST_EVERY: Duration = Duration::from_secs(10);
 /// The log may have this many times the pages of [`super::Options::checkpoint_pages`], because readers were in the
 /// way each time; then the writer waits for them.
 const CHECKPOINT_WAITING: i64 = 8;
-
-type Reply = oneshot::Sender<Result<Outcome, StoreError>>;
 
 /// See the module.
 pub struct Writer {
@@ -122,26 +120,28 @@ impl Writer {
         let (commits, replies): (Vec<Commit>, Vec<Option<Reply>>) =
             jobs.into_iter().map(|job| (job.commit, job.reply)).unzip();
         self.shared.counts.commits.add(commits.len() as u64);
+        let mut post = Post::default();
         match self.write_group(commits) {
             Ok(outcomes) => {
                 for (reply, outcome) in replies.into_iter().zip(outcomes) {
                     match reply {
-                        // Who no longer waits needs no answer.
-                        Some(reply) => _ = reply.send(outcome),
+                        Some(reply) => post.answer(reply, outcome),
                         None if outcome.is_err() => self.shared.counts.dropped.add(1),
                         None => {}
                     }
                 }
+                post.deliver();
                 Ok(())
             }
             Err(failure) => {
                 tracing::error!(error = %failure.error, unknown = failure.unknown, "a group was not written");
                 for reply in replies {
                     match reply {
-                        Some(reply) => _ = reply.send(Err(failure.told())),
+                        Some(reply) => post.answer(reply, Err(failure.told())),
                         None => self.shared.counts.dropped.add(1),
                     }
                 }
+                post.deliver();
                 Err(failure)
             }
         }
@@ -257,10 +257,12 @@ struct Abandon(Arc<Shared>);
 
 impl Drop for Abandon {
     fn drop(&mut self) {
+        let mut post = Post::default();
         for job in self.0.queue.abandon() {
             if let Some(reply) = job.reply {
-                _ = reply.send(Err(self.0.closed()));
+                post.answer(reply, Err(self.0.closed()));
             }
         }
+        post.deliver();
     }
 }

@@ -3,12 +3,14 @@
 use crate::wasm::pool::CallError;
 use crate::wasm::ports::Engines;
 use std::cell::Cell;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Notify;
 use tollgate_core::bucket::{Bucket, Level, TakeError};
 use tollgate_core::commit::{Commit, Entry};
 use tollgate_core::fast_path::{Call, Memory, Reply, Step};
 use tollgate_core::packed;
+use tollgate_engine::Outbox;
 
 /// How long what was submitted is combined where it arose, before the store hears of it.
 const FLUSH: Duration = Duration::from_millis(20);
@@ -38,6 +40,8 @@ pub enum Answer {
 pub struct Fast<S> {
     steps: S,
     engines: Engines,
+    /// Where this thread's commits go.
+    outbox: Outbox,
     timeout: Duration,
     /// How often what runs the rules has ended: whatever waited before is gone.
     ended: Cell<u64>,
@@ -58,6 +62,7 @@ impl<S: Steps> Fast<S> {
     pub fn new(steps: S, engines: Engines, timeout: Duration) -> Self {
         Self {
             steps,
+            outbox: Outbox::new(Arc::clone(&engines.store)),
             engines,
             timeout,
             ended: Cell::new(0),
@@ -65,13 +70,16 @@ impl<S: Steps> Fast<S> {
         }
     }
 
-    /// Flushes what calls submit, a moment later, for as long as it is polled.
-    pub async fn keep_flushing(&self) {
-        loop {
-            self.called.notified().await;
-            tokio::time::sleep(FLUSH).await;
-            self.flush();
-        }
+    /// Flushes what calls submit, a moment later, and sends their commits, for as long as it is polled.
+    pub async fn run(&self) {
+        let flush = async {
+            loop {
+                self.called.notified().await;
+                tokio::time::sleep(FLUSH).await;
+                self.flush();
+            }
+        };
+        tokio::join!(self.outbox.run(), flush);
     }
 
     /// Flushes what calls have submitted so far.
@@ -109,7 +117,7 @@ impl<S: Steps> Fast<S> {
                     Some(body) => body.await?,
                     None => Vec::new(),
                 }),
-                Call::Commit(commit) => Reply::Commit(self.in_time(store.commit(commit)).await?),
+                Call::Commit(commit) => Reply::Commit(self.in_time(self.outbox.commit(commit)).await?),
                 Call::Get(keys) => Reply::Get(self.in_time(store.get("", &keys)).await?),
                 Call::Scan { prefix, after, limit } => {
                     Reply::Scan(self.in_time(store.scan(&prefix, after.as_deref(), limit)).await?)

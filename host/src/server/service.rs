@@ -155,14 +155,14 @@ impl Gateway {
         })
     }
 
-    /// Hands on what the fast path's rules have submitted, now and then, for as long as it is polled.
-    pub async fn keep_flushing(&self) {
+    /// Hands on what the fast path's rules submit and commit, for as long as it is polled.
+    pub async fn run(&self) {
         if let Some(fast) = &self.fast {
-            fast.keep_flushing().await;
+            fast.run().await;
         }
     }
 
-    /// The same once.
+    /// Hands on what they have submitted.
     pub fn flush(&self) {
         if let Some(fast) = &self.fast {
             fast.flush();

@@ -157,9 +157,9 @@ async fn serve(
     stopped: watch::Receiver<bool>,
 ) {
     let connections = tokio_util::task::TaskTracker::new();
-    let flusher = tokio::task::spawn_local({
+    let running = tokio::task::spawn_local({
         let gateway = Rc::clone(&gateway);
-        async move { gateway.keep_flushing().await }
+        async move { gateway.run().await }
     });
     let mut stop = stopped.clone();
     loop {
@@ -192,6 +192,6 @@ async fn serve(
             "the drain took too long; closing what is left"
         );
     }
-    flusher.abort();
+    running.abort();
     gateway.flush();
 }

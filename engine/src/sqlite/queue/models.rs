@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use shuttle::sync::Mutex;
 use shuttle::thread;
+use tokio::sync::oneshot;
 
 use super::*;
 use crate::sync::explore;
@@ -21,7 +22,7 @@ fn job(name: String) -> Job {
             ..Commit::default()
         },
         bytes: 1,
-        reply: Some(oneshot::channel().0),
+        reply: Some(Reply::Alone(oneshot::channel().0)),
     }
 }
 
