@@ -69,12 +69,12 @@ fn config() -> Config {
 
 fn request(method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Request {
     Request {
-        method: method.into(),
+        method: http::method(method),
         path: path.into(),
         query: None,
         headers: headers
             .iter()
-            .map(|(name, value)| Header::new(*name, *value))
+            .map(|(name, value)| Header::new((*name).to_owned(), *value))
             .collect(),
         body: body.into(),
         peer: "192.0.2.1".into(),

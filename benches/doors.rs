@@ -7,13 +7,13 @@ use futures::executor::block_on;
 use std::hint::black_box;
 use std::sync::Arc;
 use tollgate_core::bucket::Bucket;
-use tollgate_core::commit::{Commit, Mutation, Part};
+use tollgate_core::commit::{Commit, Committed, Mutation, Outcome, Part};
 use tollgate_core::config::Config;
-use tollgate_core::fast_path::Step;
+use tollgate_core::fast_path::{Call, Reply, Step};
 use tollgate_core::http::{Header, Request};
 use tollgate_core::memory::START;
 use tollgate_core::ports::World;
-use tollgate_core::{keys, links, packed};
+use tollgate_core::{campaigns, keys, links, packed};
 use tollgate_engine::{MemoryBuckets, Options, SqliteStore};
 use tollgate_host::server::fast::Steps;
 use tollgate_host::wasm::compiled::{self, Library};
@@ -45,24 +45,31 @@ fn engines(directory: &std::path::Path, config: &Config) -> Engines {
         fresh: &fresh,
     };
     block_on(keys::install_admin(&*store, KEY, START)).expect("the store takes it");
-    let key = format!("Bearer {KEY}");
-    let headers = [("authorization", &*key), ("content-type", "application/json")];
-    let link = Request {
-        method: "POST".into(),
-        path: "/api/links".into(),
-        query: None,
-        headers: headers
-            .iter()
-            .map(|(name, value)| Header::new(*name, *value))
-            .collect(),
-        body: r#"{"url":"https://example.com/a/b?c=d","code":"hot"}"#.into(),
-        peer: "192.0.2.1".into(),
-    };
+    let link = admin(
+        "/api/links",
+        r#"{"url":"https://example.com/a/b?c=d","code":"hot"}"#,
+    );
     assert_eq!(block_on(links::handle(&world, &link)).status, 201);
     Engines {
         store,
         buckets: Arc::new(MemoryBuckets::new(MAX_BUCKETS)),
         settings: config.without_secrets().to_toml().into(),
+    }
+}
+
+fn admin(path: &str, body: &str) -> Request {
+    let key = format!("Bearer {KEY}");
+    let headers = [("authorization", &*key), ("content-type", "application/json")];
+    Request {
+        method: "POST".into(),
+        path: path.into(),
+        query: None,
+        headers: headers
+            .iter()
+            .map(|(name, value)| Header::new((*name).to_owned(), *value))
+            .collect(),
+        body: body.into(),
+        peer: "192.0.2.1".into(),
     }
 }
 
@@ -97,7 +104,7 @@ fn doors(c: &mut Criterion) {
     };
     #[cfg(feature = "native-rules")]
     let steps =
-        tollgate_host::server::fast::native::Native::new(config, engines.clone()).expect("it is valid");
+        tollgate_host::server::fast::native::Native::new(config.clone(), engines.clone()).expect("it is valid");
     let hot = get("/hot");
     assert_eq!(status(steps.start(&hot, START, false)), 302);
     c.bench_function("fast path: redirect", |b| {
@@ -119,8 +126,47 @@ fn doors(c: &mut Criterion) {
     c.bench_function("fast path: no such code", |b| {
         b.iter(|| black_box(steps.start(black_box(&unknown), START, false)))
     });
+    claim(c, &steps, &engines, &config);
     ports(c, &engines);
     engines.store.close();
+}
+
+/// A claim but for its commit, which a reply stands in for: to what it waits for, and from there to the answer.
+fn claim(c: &mut Criterion, steps: &impl Steps, engines: &Engines, config: &Config) {
+    let campaign = admin("/api/campaigns", r#"{"id":"spring","quantity":1000000000}"#);
+    let fresh = || fastrand::u128(..).to_le_bytes();
+    let world = World {
+        store: &*engines.store,
+        config,
+        now: START,
+        fresh: &fresh,
+    };
+    assert_eq!(block_on(campaigns::handle(&world, &campaign)).status, 201);
+    let headers = [("host", "127.0.0.1:3000"), ("x-user-id", "u10000001")];
+    let headers = headers.iter().map(|(name, value)| (*name, value.as_bytes()));
+    let path = "/api/campaigns/spring/claims";
+    let head = packed::head(["POST", path, "127.0.0.1"], None, headers);
+    let begin = || match steps.start(&head, START, false) {
+        Some(Step::Waits(task, Call::Commit(commit))) => (task, commit),
+        other => unreachable!("it waits for its commit: {other:?}"),
+    };
+    let end = |task| {
+        let done = Committed {
+            version: 7,
+            sums: vec![999, 1, 0],
+            sequences: vec![1],
+            time: START,
+        };
+        steps.resume(task, Reply::Commit(Ok(Outcome::Committed(done))))
+    };
+    assert_eq!(status(end(begin().0)), 201);
+    c.bench_function("fast path: claim without its commit", |b| {
+        b.iter(|| {
+            let (task, commit) = begin();
+            drop(black_box(commit));
+            black_box(end(task))
+        })
+    });
 }
 
 fn ports(c: &mut Criterion, engines: &Engines) {

@@ -75,7 +75,7 @@ mod tests {
             fresh: &fresh,
         };
         let request = Request {
-            method: method.into(),
+            method: crate::http::method(method),
             path: path.into(),
             query: None,
             headers: Vec::new(),

@@ -39,6 +39,12 @@ pub const MAX_BODIES: usize = 16 << 20;
 pub trait Memory {
     /// Takes every cost or none.
     fn take(&self, buckets: Vec<Bucket>) -> Result<Vec<Level>, TakeError>;
+    /// The same of one bucket; refused, it has one level.
+    fn take_one(&self, bucket: Bucket) -> Result<Level, TakeError> {
+        let levels = self.take(vec![bucket])?;
+        let missing = || TakeError::Unavailable("no level was told".to_owned());
+        levels.first().copied().ok_or_else(missing)
+    }
     /// What the key holds (`Some(None)`: nothing), or `None` where that is not in memory.
     fn get(&self, key: &str) -> Option<Option<Entry>>;
     /// See [`Store::submit`], for each.
@@ -116,6 +122,17 @@ struct Near<M> {
 }
 
 impl<M: Memory> Near<M> {
+    fn take(&self, buckets: Vec<Bucket>) -> Result<Vec<Level>, TakeError> {
+        match <[Bucket; 1]>::try_from(buckets) {
+            Ok([bucket]) => Ok(vec![self.memory.take_one(bucket)?]),
+            Err(buckets) => self.memory.take(buckets),
+        }
+    }
+
+    fn submit_again(&self, partition: &str) -> bool {
+        self.submitted.borrow_mut().again(partition)
+    }
+
     fn submit(&self, commit: Commit) {
         let handed_on = self.submitted.borrow_mut().add(commit);
         if !handed_on.is_empty() {
@@ -298,7 +315,7 @@ impl Rules {
     }
 
     fn rule(&self, request: &Request) -> Option<Rule> {
-        let (method, path) = (request.method.as_str(), request.path.as_str());
+        let (method, path) = (&*request.method, request.path.as_str());
         match self.router.component(path) {
             Component::Shortener if !path.starts_with("/api/") => {
                 matches!(method, "GET" | "HEAD").then_some(Rule::Redirect)
@@ -366,6 +383,10 @@ impl<M: Memory> Store for AtOnce<M> {
         self.0.submit(commit);
     }
 
+    fn submit_again(&self, partition: &str) -> bool {
+        self.0.submit_again(partition)
+    }
+
     async fn get(&self, _: &str, keys: &[String]) -> Result<Vec<Option<Entry>>, StoreError> {
         match keys.iter().map(|key| self.0.memory.get(key)).collect() {
             Some(entries) => Ok(entries),
@@ -388,7 +409,7 @@ impl<M: Memory> Store for AtOnce<M> {
 
 impl<M: Memory> Buckets for AtOnce<M> {
     async fn take(&self, buckets: Vec<Bucket>) -> Result<Vec<Level>, TakeError> {
-        self.0.memory.take(buckets)
+        self.0.take(buckets)
     }
 }
 
@@ -429,6 +450,10 @@ impl<M: Memory> Store for Waiting<M> {
         self.near.submit(commit);
     }
 
+    fn submit_again(&self, partition: &str) -> bool {
+        self.near.submit_again(partition)
+    }
+
     async fn get(&self, _: &str, keys: &[String]) -> Result<Vec<Option<Entry>>, StoreError> {
         if let Some(entries) = keys.iter().map(|key| self.near.memory.get(key)).collect() {
             return Ok(entries);
@@ -460,6 +485,6 @@ impl<M: Memory> Store for Waiting<M> {
 
 impl<M: Memory> Buckets for Waiting<M> {
     async fn take(&self, buckets: Vec<Bucket>) -> Result<Vec<Level>, TakeError> {
-        self.near.memory.take(buckets)
+        self.near.take(buckets)
     }
 }

@@ -1,10 +1,12 @@
 //! A request and a response as values. Doors turn HTTP into a [`Request`] and a [`Response`] back into HTTP.
 
+use std::borrow::Cow;
+
 /// One header field. Names are lower case. Its `Debug` leaves out what only the gateway and its caller should know.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Header {
-    /// Lower case.
-    pub name: String,
+    /// Lower case. Borrowed where it is one that the program knows.
+    pub name: Cow<'static, str>,
     /// As received; not necessarily UTF-8.
     pub value: Vec<u8>,
 }
@@ -14,7 +16,7 @@ const SECRET_HEADERS: &[&str] = &["authorization", "cookie", "proxy-authorizatio
 
 impl std::fmt::Debug for Header {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let value: &dyn std::fmt::Debug = match SECRET_HEADERS.contains(&self.name.as_str()) {
+        let value: &dyn std::fmt::Debug = match SECRET_HEADERS.contains(&&*self.name) {
             true => &"…",
             false => &String::from_utf8_lossy(&self.value),
         };
@@ -27,7 +29,7 @@ impl std::fmt::Debug for Header {
 
 impl Header {
     /// A header of text.
-    pub fn new(name: impl Into<String>, value: impl Into<String>) -> Self {
+    pub fn new(name: impl Into<Cow<'static, str>>, value: impl Into<String>) -> Self {
         Self {
             name: name.into(),
             value: value.into().into_bytes(),
@@ -38,8 +40,8 @@ impl Header {
 /// A request as a door hands it over: bounded, already read, hop-by-hop headers removed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Request {
-    /// Upper case, e.g. `GET`.
-    pub method: String,
+    /// Upper case, e.g. `GET`. Borrowed where it is one that the program knows.
+    pub method: Cow<'static, str>,
     /// Begins with `/`; still percent-encoded.
     pub path: String,
     /// Without the `?`.
@@ -81,6 +83,26 @@ pub const SEEN_HEADERS: &[&str] = &[
     "x-purpose",
     "x-request-id",
 ];
+
+/// The methods that calls take.
+const METHODS: &[&str] = &["GET", "POST", "HEAD", "PUT", "PATCH", "DELETE"];
+
+/// A method, without a copy if it is one that calls take.
+pub fn method(method: &str) -> Cow<'static, str> {
+    known(METHODS, method)
+}
+
+/// The name of a request header, without a copy if it is one of [`SEEN_HEADERS`].
+pub fn seen_header(name: &str) -> Cow<'static, str> {
+    known(SEEN_HEADERS, name)
+}
+
+fn known(texts: &[&'static str], text: &str) -> Cow<'static, str> {
+    match texts.iter().find(|known| **known == text) {
+        Some(known) => Cow::Borrowed(known),
+        None => Cow::Owned(text.to_owned()),
+    }
+}
 
 impl Request {
     /// The value of the only header called `name` (lower case), if it is text. A repeated header counts as the first.
@@ -137,7 +159,7 @@ impl Response {
     }
 
     /// The same with one more header.
-    pub fn with(mut self, name: &str, value: impl Into<String>) -> Self {
+    pub fn with(mut self, name: &'static str, value: impl Into<String>) -> Self {
         self.headers.push(Header::new(name, value));
         self
     }

@@ -103,7 +103,13 @@ pub fn is_request_id(id: &[u8]) -> bool {
 
 /// A new request id: 32 hexadecimal digits.
 pub fn new_request_id(fresh: [u8; 16]) -> String {
-    format!("{:032x}", u128::from_be_bytes(fresh))
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let mut id = String::with_capacity(2 * fresh.len());
+    for byte in fresh {
+        id.push(char::from(DIGITS[usize::from(byte >> 4)]));
+        id.push(char::from(DIGITS[usize::from(byte & 15)]));
+    }
+    id
 }
 
 fn id_header<'a>(name: &str, request: &'a Request) -> Result<Option<&'a str>, Problem> {

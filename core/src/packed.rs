@@ -8,7 +8,7 @@ use crate::http::{self, Header, Request};
 fn push(packed: &mut Vec<u8>, field: &[u8]) {
     let length = u32::try_from(field.len()).unwrap_or(u32::MAX);
     packed.extend_from_slice(&length.to_le_bytes());
-    packed.extend(field.iter().take(length as usize));
+    packed.extend_from_slice(field.get(..length as usize).unwrap_or(field));
 }
 
 /// The fields of a packed piece, which end where a length does not fit.
@@ -36,7 +36,7 @@ pub fn head<'a>(
             let length = u32::try_from(query.len()).unwrap_or(u32::MAX - 1);
             packed.extend_from_slice(&(length + 1).to_le_bytes());
             packed.push(b'?');
-            packed.extend(query.bytes().take(length as usize));
+            packed.extend_from_slice(query.as_bytes().get(..length as usize).unwrap_or_default());
         }
     }
     push(&mut packed, peer.as_bytes());
@@ -50,7 +50,7 @@ pub fn head<'a>(
 /// [`head`] of a request.
 pub fn head_of(request: &Request) -> Vec<u8> {
     let headers = request.headers.iter();
-    let headers = headers.map(|header| (header.name.as_str(), header.value.as_slice()));
+    let headers = headers.map(|header| (&*header.name, header.value.as_slice()));
     let strings = [&*request.method, &*request.path, &*request.peer];
     head(strings, request.query.as_deref(), headers)
 }
@@ -58,22 +58,22 @@ pub fn head_of(request: &Request) -> Vec<u8> {
 /// The request that [`head`] packed, without a body; `None` if it is none.
 pub fn request(head: &[u8]) -> Option<Request> {
     let mut fields = fields(head);
-    let mut text = || String::from_utf8(fields.next()?.to_vec()).ok();
+    let mut text = || std::str::from_utf8(fields.next()?).ok();
     let (method, path, query, peer) = (text()?, text()?, text()?, text()?);
-    let mut headers = Vec::with_capacity(4);
+    let mut headers = Vec::with_capacity(8);
     while let Some(name) = fields.next() {
         headers.push(Header {
-            name: std::str::from_utf8(name).ok()?.to_owned(),
+            name: http::seen_header(std::str::from_utf8(name).ok()?),
             value: fields.next()?.to_vec(),
         });
     }
     Some(Request {
-        method,
-        path,
+        method: http::method(method),
+        path: path.to_owned(),
         query: query.strip_prefix('?').map(str::to_owned),
         headers,
         body: Vec::new(),
-        peer,
+        peer: peer.to_owned(),
     })
 }
 
@@ -123,7 +123,7 @@ mod tests {
 
     fn any_headers() -> impl Strategy<Value = Vec<Header>> {
         let header = ("[a-z-]{0,12}", proptest::collection::vec(any::<u8>(), 0..20));
-        proptest::collection::vec(header.prop_map(|(name, value)| Header { name, value }), 0..6)
+        proptest::collection::vec(header.prop_map(|(name, value)| Header { name: name.into(), value }), 0..6)
     }
 
     proptest! {
@@ -134,6 +134,7 @@ mod tests {
             headers in any_headers(),
         ) {
             let (method, path, peer) = strings;
+            let method = method.into();
             let request = Request { method, path, query, headers, body: Vec::new(), peer };
             prop_assert_eq!(super::request(&head_of(&request)), Some(request));
         }

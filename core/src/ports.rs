@@ -13,6 +13,11 @@ pub trait Store {
     async fn commit(&self, commit: Commit) -> Result<Outcome, StoreError>;
     /// Unconditional; durable with the next group; may be lost before it.
     fn submit(&self, commit: Commit);
+    /// Submits once more what was submitted for the partition last, if that is remembered; else does nothing and says
+    /// `false`. For who always submits the same for a partition, such as clicks on a link.
+    fn submit_again(&self, _partition: &str) -> bool {
+        false
+    }
     /// Entries in the order of `keys`, all of one partition.
     async fn get(&self, partition: &str, keys: &[String]) -> Result<Vec<Option<Entry>>, StoreError>;
     /// Entries by prefix, in byte order, after a key.

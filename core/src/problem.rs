@@ -136,7 +136,7 @@ impl Problem {
     }
 
     /// With one more header on the response.
-    pub fn with_header(mut self, name: &str, value: impl Into<String>) -> Self {
+    pub fn with_header(mut self, name: &'static str, value: impl Into<String>) -> Self {
         self.headers.push(Header::new(name, value));
         self
     }

@@ -12,20 +12,20 @@ macro_rules! wit_types {
 
             impl From<wit::Header> for core::Header {
                 fn from(header: wit::Header) -> Self {
-                    Self { name: header.name, value: header.value }
+                    Self { name: header.name.into(), value: header.value }
                 }
             }
 
             impl From<core::Header> for wit::Header {
                 fn from(header: core::Header) -> Self {
-                    Self { name: header.name, value: header.value }
+                    Self { name: header.name.into(), value: header.value }
                 }
             }
 
             impl From<wit::Request> for core::Request {
                 fn from(request: wit::Request) -> Self {
                     Self {
-                        method: request.method,
+                        method: request.method.into(),
                         path: request.path,
                         query: request.query,
                         headers: request.headers.into_iter().map(Into::into).collect(),
@@ -38,7 +38,7 @@ macro_rules! wit_types {
             impl From<core::Request> for wit::Request {
                 fn from(request: core::Request) -> Self {
                     Self {
-                        method: request.method,
+                        method: request.method.into(),
                         path: request.path,
                         query: request.query,
                         headers: request.headers.into_iter().map(Into::into).collect(),

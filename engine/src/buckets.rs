@@ -75,16 +75,21 @@ impl MemoryBuckets {
 
     /// Takes every cost or none; see [`take_all`]. Never waits for anything but other takes.
     pub fn take_now(&self, buckets: &[Bucket]) -> Result<Vec<Level>, TakeError> {
-        let [bucket] = buckets else {
-            return self.take_several(buckets);
-        };
+        match buckets {
+            [bucket] => Ok(vec![self.take_one_now(bucket)?]),
+            several => self.take_several(several),
+        }
+    }
+
+    /// The same of one bucket.
+    pub fn take_one_now(&self, bucket: &Bucket) -> Result<Level, TakeError> {
         let id = self.id(&bucket.key);
         let mut shard = self.shard(id).lock();
         let now = (self.clock)();
         let mut state = shard.get(id);
         let level = take_one(&mut state, bucket, now)?;
         shard.put(id, state, now);
-        Ok(vec![level])
+        Ok(level)
     }
 
     /// How many buckets are kept.

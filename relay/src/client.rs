@@ -118,7 +118,7 @@ impl Target {
         let mut headers = HeaderMap::new();
         headers.insert(USER_AGENT, HeaderValue::from_static(AGENT));
         for header in delivery_headers(message, &self.source, self.secret.as_ref(), now) {
-            let name = HeaderName::try_from(header.name);
+            let name = HeaderName::try_from(&*header.name);
             if let (Ok(name), Ok(value)) = (name, HeaderValue::try_from(header.value)) {
                 headers.insert(name, value);
             }

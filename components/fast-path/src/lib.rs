@@ -40,6 +40,17 @@ impl Memory for Imported {
         Ok(levels.into_iter().map(Into::into).collect())
     }
 
+    fn take_one(&self, bucket: Bucket) -> Result<Level, TakeError> {
+        match memory::take_one(&bucket.into()) {
+            memory::Taken::Taken(level) => Ok(level.into()),
+            memory::Taken::Refused(level) => Err(TakeError::Refused {
+                index: 0,
+                levels: vec![level.into()],
+            }),
+            memory::Taken::Failed(error) => Err(error.into()),
+        }
+    }
+
     fn get(&self, key: &str) -> Option<Option<Entry>> {
         memory::get(key).map(|found| found.map(Into::into))
     }

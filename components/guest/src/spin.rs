@@ -90,14 +90,14 @@ fn head(method: &spin_sdk::http::Method, uri: &spin_sdk::http::Uri, headers: &He
         Err(_) => value.to_owned(),
     });
     Request {
-        method: method.as_str().to_owned(),
+        method: tollgate_core::http::method(method.as_str()),
         path: uri.path().to_owned(),
         query: uri.query().map(str::to_owned),
         headers: headers
             .iter()
             .filter(|(name, _)| *name != SPIN_CLIENT_ADDR)
             .map(|(name, value)| Header {
-                name: name.as_str().to_owned(),
+                name: tollgate_core::http::seen_header(name.as_str()),
                 value: value.as_bytes().to_vec(),
             })
             .collect(),
@@ -114,7 +114,7 @@ fn set(headers: &mut HeaderMap, name: &'static str, value: &[u8]) {
 
 fn append(headers: &mut HeaderMap, header: &Header) {
     if let (Ok(name), Ok(value)) = (
-        HeaderName::try_from(&header.name),
+        HeaderName::try_from(&*header.name),
         HeaderValue::from_bytes(&header.value),
     ) {
         headers.append(name, value);

@@ -179,12 +179,12 @@ impl Gateway {
 
 fn request(method: &str, path: &str, headers: &[(&str, &str)]) -> Request {
     Request {
-        method: method.into(),
+        method: crate::http::method(method),
         path: path.into(),
         query: None,
         headers: headers
             .iter()
-            .map(|(name, value)| Header::new(*name, *value))
+            .map(|(name, value)| Header::new((*name).to_owned(), *value))
             .collect(),
         body: Vec::new(),
         peer: "192.0.2.1".into(),

@@ -117,7 +117,7 @@ impl<'a> Post<'a> {
             key,
             client: client.as_str().to_owned(),
             content_type: content_type.to_owned(),
-            method: request.method.clone(),
+            method: request.method.to_string(),
             path: request.path.clone(),
             time: Number::Time,
         };

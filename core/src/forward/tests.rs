@@ -69,12 +69,12 @@ impl Gateway {
             None => (path, None),
         };
         self.send(&Request {
-            method: method.into(),
+            method: crate::http::method(method),
             path: path.into(),
             query,
             headers: headers
                 .iter()
-                .map(|(name, value)| Header::new(*name, *value))
+                .map(|(name, value)| Header::new((*name).to_owned(), *value))
                 .collect(),
             body: body.into(),
             peer: "192.0.2.1".into(),

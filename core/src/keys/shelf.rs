@@ -137,12 +137,12 @@ pub(crate) fn request(method: &str, path: &str, headers: &[(&str, &str)]) -> Req
         .split_once('?')
         .map_or((path, None), |(path, query)| (path, Some(query.to_owned())));
     Request {
-        method: method.into(),
+        method: crate::http::method(method),
         path: path.into(),
         query,
         headers: headers
             .iter()
-            .map(|(name, value)| Header::new(*name, *value))
+            .map(|(name, value)| Header::new((*name).to_owned(), *value))
             .collect(),
         body: Vec::new(),
         peer: "192.0.2.1".into(),

@@ -114,7 +114,7 @@ pub fn state(limits: &Limits, facts: &Facts, now: u64) -> State {
 }
 
 /// The part of a link that a redirect needs, borrowed from the entry: the hot path copies nothing.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Target<'a> {
     #[serde(borrow)]
@@ -131,8 +131,45 @@ pub(super) struct Target<'a> {
 
 impl<'a> Target<'a> {
     pub(super) fn of(entry: &'a Entry) -> Result<Self, StoreError> {
-        serde_json::from_slice(&entry.value).map_err(|_| unreadable("link"))
+        match Self::plain(&entry.value) {
+            Some(target) => Ok(target),
+            None => serde_json::from_slice(&entry.value).map_err(|_| unreadable("link")),
+        }
     }
+
+    /// The target of a link that has a URL and nothing else, which most have, read off the beginning of the entry as
+    /// [`Record::to_bytes`] writes it: the time of creation comes right after the status only where no limit, fallback
+    /// or query to forward stands between them. `None` for every other text: whoever asks then reads it as JSON.
+    fn plain(value: &'a [u8]) -> Option<Self> {
+        let rest = value.strip_prefix(br#"{"url":""#)?;
+        let end = rest.iter().position(|byte| matches!(byte, b'"' | b'\\' | ..=b' '))?;
+        let (url, rest) = rest.split_at_checked(end)?;
+        let rest = rest.strip_prefix(br#"","redirect":"#)?;
+        let (redirect, rest) = digits(rest)?;
+        let rest = rest.strip_prefix(br#","createdAt":"#)?;
+        let (created_at, rest) = digits(rest)?;
+        rest.strip_prefix(br#","updatedAt":"#)?;
+        Some(Self {
+            url: Cow::Borrowed(std::str::from_utf8(url).ok()?),
+            redirect: u16::try_from(redirect).ok()?,
+            limits: Limits::default(),
+            forward_query: false,
+            fallback_url: None,
+            created_at,
+        })
+    }
+}
+
+/// The number that a text begins with, of at most 19 digits, and what follows it.
+fn digits(text: &[u8]) -> Option<(u64, &[u8])> {
+    let end = text.iter().position(|byte| !byte.is_ascii_digit())?;
+    let (digits, rest) = text.split_at_checked(end)?;
+    let canonical = (1..20).contains(&end) && (end == 1 || !digits.starts_with(b"0"));
+    if !canonical {
+        return None;
+    }
+    let number = digits.iter().fold(0_u64, |n, digit| n * 10 + u64::from(digit - b'0'));
+    Some((number, rest))
 }
 
 /// The entry `link/<code>`. Its fields are ordered by how soon the redirect needs them, and absent values are left
@@ -395,6 +432,70 @@ mod tests {
             if state(&limits, &facts, now) == State::Expired {
                 prop_assert_eq!(state(&limits, &facts, now.max(later)), State::Expired);
             }
+        }
+    }
+
+    fn any_record() -> impl Strategy<Value = Record> {
+        let limits = prop_oneof![
+            Just(Limits::default()),
+            (any::<Option<u64>>(), any::<bool>()).prop_map(|(expires_at, archived)| Limits {
+                expires_at,
+                archived,
+                ..Limits::default()
+            }),
+        ];
+        let urls = prop_oneof!["https://[a-z]{1,8}\\.example/[ -~é]{0,20}", ".*"];
+        let rest = (any::<bool>(), proptest::option::of(".*"), any::<u64>(), proptest::option::of(".*"));
+        (urls, any::<u16>(), limits, rest).prop_map(|(url, redirect, limits, rest)| {
+            let (forward_query, fallback_url, created_at, title) = rest;
+            Record {
+                url,
+                redirect,
+                limits,
+                forward_query,
+                fallback_url,
+                created_at,
+                updated_at: created_at,
+                id: "x".into(),
+                owner: "o".into(),
+                title,
+                tags: Vec::new(),
+                external_id: None,
+                manage: None,
+            }
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn a_target_read_at_a_glance_is_the_one_read_as_json(record in any_record()) {
+            let value = record.to_bytes();
+            let glance = Target::plain(&value);
+            let whole: Target<'_> = serde_json::from_slice(&value).unwrap();
+            let plain = record.limits == Limits::default() && !record.forward_query && record.fallback_url.is_none();
+            if !plain {
+                prop_assert_eq!(&glance, &None);
+            }
+            if let Some(glance) = glance {
+                prop_assert_eq!(glance, whole);
+            }
+        }
+
+        #[test]
+        fn what_is_no_record_is_not_read_at_a_glance_otherwise_than_as_json(value in "\\{\"url\":\"[a-z\"\\\\]{0,4}\",\"redirect\":[0-9]{0,4},\"createdAt\":[0-9]{0,21},\"updatedAt\":1\\}") {
+            if let Some(glance) = Target::plain(value.as_bytes()) {
+                prop_assert_eq!(glance, serde_json::from_str(&value).unwrap());
+            }
+        }
+    }
+
+    #[test]
+    fn a_link_that_is_only_a_url_is_read_at_a_glance() {
+        let value = br#"{"url":"https://example.com/a","redirect":302,"createdAt":1,"updatedAt":1,"id":"x","owner":"o"}"#;
+        assert!(Target::plain(value).is_some());
+        for cut in 0..value.len() {
+            let glance = Target::plain(&value[..cut]);
+            assert!(glance.is_none() || cut > 60, "{cut}");
         }
     }
 

@@ -46,7 +46,7 @@ pub(super) async fn answer<S: Store>(
     if !codes::is_code(code) {
         return Err(unknown());
     }
-    if !matches!(request.method.as_str(), "GET" | "HEAD") {
+    if !matches!(&*request.method, "GET" | "HEAD") {
         return Err(Problem::method_not_allowed("GET, HEAD"));
     }
     let key = link_key(code);
@@ -127,6 +127,11 @@ async fn count<S: Store>(
     limits: &Limits,
 ) -> Result<Visit, StoreError> {
     let clicks = world.config.links.clicks;
+    let submitted = limits.max_visits.is_none() && clicks != Clicks::Durable;
+    // What is submitted for a link depends on the settings and on whether it ends by idleness, and on nothing else.
+    if submitted && limits.expire_after_idle.is_none() && world.store.submit_again(partition) {
+        return Ok(Visit::Granted);
+    }
     let mut mutations = Vec::with_capacity(2);
     // A link that ends by idleness needs its last visit even where clicks are off.
     if clicks == Clicks::Off && limits.max_visits.is_none() {
@@ -152,7 +157,7 @@ async fn count<S: Store>(
         mutations,
         ..Commit::default()
     };
-    if limits.max_visits.is_none() && clicks != Clicks::Durable {
+    if submitted {
         world.store.submit(commit);
         return Ok(Visit::Granted);
     }

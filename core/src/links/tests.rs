@@ -131,12 +131,12 @@ fn request(method: &str, path: &str, headers: &[(&str, &str)], body: &Value) -> 
         None => (path, None),
     };
     Request {
-        method: method.into(),
+        method: crate::http::method(method),
         path: path.into(),
         query,
         headers: headers
             .iter()
-            .map(|(name, value)| Header::new(*name, *value))
+            .map(|(name, value)| Header::new((*name).to_owned(), *value))
             .collect(),
         body: if body.is_null() {
             Vec::new()

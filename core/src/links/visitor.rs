@@ -105,7 +105,7 @@ mod tests {
             method: "GET".into(),
             path: "/abc".into(),
             query: None,
-            headers: vec![Header::new(name, value)],
+            headers: vec![Header::new(name.to_owned(), value)],
             body: Vec::new(),
             peer: "192.0.2.1".into(),
         })

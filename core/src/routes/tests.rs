@@ -223,12 +223,12 @@ impl Site {
     /// What the component that the path is routed to answers.
     fn answer(&self, method: &str, path: &str, headers: &[(&str, String)], body: &Value) -> Response {
         let request = Request {
-            method: method.into(),
+            method: crate::http::method(method),
             path: path.into(),
             query: None,
             headers: headers
                 .iter()
-                .map(|(name, value)| Header::new(*name, value.as_str()))
+                .map(|(name, value)| Header::new((*name).to_owned(), value.as_str()))
                 .collect(),
             body: match body {
                 Value::Null => Vec::new(),

@@ -44,7 +44,7 @@ impl Gateway {
             .split_once('?')
             .map_or((path, None), |(p, q)| (p, Some(q.to_owned())));
         let request = Request {
-            method: method.into(),
+            method: crate::http::method(method),
             path: format!("/api/topics/{path}"),
             query,
             headers: vec![Header::new("authorization", format!("Bearer {key}"))],

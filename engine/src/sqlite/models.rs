@@ -254,10 +254,10 @@ fn fresh() -> [u8; 16] {
 
 fn request(method: &str, path: &str, header: (&str, &str), body: &str) -> Request {
     Request {
-        method: method.into(),
+        method: tollgate_core::http::method(method),
         path: path.into(),
         query: None,
-        headers: vec![Header::new(header.0, header.1)],
+        headers: vec![Header::new(header.0.to_owned(), header.1)],
         body: body.into(),
         peer: "192.0.2.1".into(),
     }

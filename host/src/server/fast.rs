@@ -166,6 +166,10 @@ impl Memory for Engines {
         self.buckets.take_now(&buckets)
     }
 
+    fn take_one(&self, bucket: Bucket) -> Result<Level, TakeError> {
+        self.buckets.take_one_now(&bucket)
+    }
+
     fn get(&self, key: &str) -> Option<Option<Entry>> {
         let found = self.store.get_now(key)?;
         Some(found.map(|entry| Entry::clone(&entry)))

@@ -148,10 +148,10 @@ impl Gateway {
         let packed = packed::head(strings, head.uri.query(), self.seen(head));
         Ok(match fast.answer(&packed, now(), read).await? {
             fast::Answer::Done(response) => {
-                let headers = fields(packed::pairs(&response.headers));
+                let headers = unpacked(response.headers);
                 Judged::Answered(answer(response.status, headers, response.body))
             }
-            fast::Answer::Admitted(added) => Judged::Admitted(fields(packed::pairs(&added))),
+            fast::Answer::Admitted(added) => Judged::Admitted(unpacked(added)),
         })
     }
 
@@ -318,6 +318,33 @@ fn path(head: &http::request::Parts) -> &str {
         "" => "/",
         path => path,
     }
+}
+
+/// The names that answers of the fast path have: found without being parsed.
+static USUAL: [HeaderName; 8] = [
+    http::header::LOCATION,
+    http::header::CACHE_CONTROL,
+    http::header::CONTENT_TYPE,
+    http::header::RETRY_AFTER,
+    HeaderName::from_static("ratelimit-policy"),
+    HeaderName::from_static("ratelimit"),
+    http::header::WWW_AUTHENTICATE,
+    HeaderName::from_static("idempotency-replayed"),
+];
+
+/// Packed header fields as hyper wants them, in the piece that they came in; one that HTTP does not allow is left out.
+fn unpacked(packed: Vec<u8>) -> http::HeaderMap {
+    let packed = Bytes::from(packed);
+    // With room for those that the door adds.
+    let mut fields = http::HeaderMap::with_capacity(USUAL.len());
+    for (name, value) in packed::pairs(&packed) {
+        let usual = USUAL.iter().find(|usual| usual.as_str().as_bytes() == name);
+        let name = usual.map_or_else(|| HeaderName::from_bytes(name), |usual| Ok(usual.clone()));
+        if let (Ok(name), Ok(value)) = (name, HeaderValue::from_maybe_shared(packed.slice_ref(value))) {
+            fields.append(name, value);
+        }
+    }
+    fields
 }
 
 /// Header fields as hyper wants them; one that HTTP does not allow is left out.

@@ -9,6 +9,7 @@ use super::ports::{Engines, Guest, Ports};
 use crate::server::fast::Steps;
 use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use tollgate_core::bucket::TakeError;
 use tollgate_core::fast_path::{Memory, Reply, Step};
 use wasmtime::component::{Component, Linker};
 use wasmtime::{Engine, Store, UpdateDeadline};
@@ -120,6 +121,14 @@ impl memory::Host for Engines {
     fn take(&mut self, wanted: Vec<memory::Bucket>) -> Result<Vec<memory::Level>, memory::TakeError> {
         let levels = Memory::take(self, wanted.into_iter().map(Into::into).collect())?;
         Ok(levels.into_iter().map(Into::into).collect())
+    }
+
+    fn take_one(&mut self, wanted: memory::Bucket) -> memory::Taken {
+        match Memory::take_one(self, wanted.into()) {
+            Ok(level) => memory::Taken::Taken(level.into()),
+            Err(TakeError::Refused { levels, .. }) if levels.len() == 1 => memory::Taken::Refused(levels[0].into()),
+            Err(error) => memory::Taken::Failed(error.into()),
+        }
     }
 
     fn get(&mut self, key: String) -> Option<Option<memory::Entry>> {

@@ -224,7 +224,7 @@ impl Gateway {
             .split_once('?')
             .map_or((path, None), |(p, q)| (p, Some(q.to_owned())));
         Request {
-            method: method.into(),
+            method: tollgate_core::http::method(method),
             path: path.into(),
             query,
             headers: Vec::new(),
