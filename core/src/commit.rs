@@ -1,6 +1,8 @@
 //! A commit: conditions, mutations and appends that happen together or not at all. The same shapes as
 //! `tollgate:edge/store` in `wit/edge.wit`, where each is documented.
 
+use serde::{Deserialize, Serialize};
+
 /// The most conditions, mutations or appends (each) of one commit.
 pub const MAX_STEPS: usize = 64;
 /// The most bytes of keys, values and payloads in one commit.
@@ -17,10 +19,10 @@ pub const MAX_PAGE_BYTES: usize = 1 << 20;
 pub const MAX_WAIT_MS: u32 = 30_000;
 
 /// A piece of a value; see `part` in the WIT.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Part {
     /// Literal bytes.
-    Bytes(Vec<u8>),
+    Bytes(#[serde(with = "serde_bytes")] Vec<u8>),
     /// The result of the `add` at this mutation index, in decimal.
     Sum(u32),
     /// The sequence of the append at this index, in decimal.
@@ -38,7 +40,7 @@ pub fn literal(bytes: impl Into<Vec<u8>>) -> Template {
 }
 
 /// What must hold for a commit to happen.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Condition {
     /// The key has no live entry.
     Absent(String),
@@ -59,7 +61,7 @@ pub enum Condition {
 }
 
 /// One change to one key.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Mutation {
     /// Writes an entry.
     Set {
@@ -98,7 +100,7 @@ impl Mutation {
 }
 
 /// A message for the end of a topic.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Append {
     /// The topic; see [`crate::topics`] for its syntax.
     pub topic: String,
@@ -115,11 +117,12 @@ pub struct Append {
 }
 
 /// Makes a commit repeatable.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Idempotence {
     /// Unique per intention; the caller scopes it (by user, by client).
     pub id: String,
     /// What must be the same on a repetition.
+    #[serde(with = "serde_bytes")]
     pub fingerprint: Vec<u8>,
     /// Given back on a repetition.
     pub answer: Template,
@@ -128,7 +131,7 @@ pub struct Idempotence {
 }
 
 /// One atomic step.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Commit {
     /// What all keys of the commit share.
     pub partition: String,
@@ -143,7 +146,7 @@ pub struct Commit {
 }
 
 /// What a commit did.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Committed {
     /// The version that entries set by this commit now have.
     pub version: u64,
@@ -156,7 +159,7 @@ pub struct Committed {
 }
 
 /// Why nothing was done.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Refusal {
     /// The condition at this index did not hold.
     Condition(u32),
@@ -165,12 +168,12 @@ pub enum Refusal {
 }
 
 /// The result of a commit that was decided.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Outcome {
     /// Done and durable.
     Committed(Committed),
     /// Done before; the stored answer.
-    Replayed(Vec<u8>),
+    Replayed(#[serde(with = "serde_bytes")] Vec<u8>),
     /// The id was used before with another fingerprint.
     Conflict,
     /// Nothing was done.
@@ -249,6 +252,10 @@ pub enum StoreError {
 
 /// A caller's text as a part of a key: `/`, `%` and control characters percent-escaped, at most three times as long.
 pub fn key_part(text: &str) -> String {
+    let plain = |byte: u8| byte != b'/' && byte != b'%' && !byte.is_ascii_control();
+    if text.bytes().all(plain) {
+        return text.to_owned();
+    }
     let mut escaped = String::with_capacity(text.len());
     for c in text.chars() {
         if c == '/' || c == '%' || c.is_ascii_control() {

@@ -7,27 +7,22 @@ pub const ID_LENGTH: usize = 20;
 
 const ALPHABET: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
 
-/// Digits of a chunk that 64 bits hold.
-const CHUNK_DIGITS: u32 = 10;
-const CHUNK: u128 = 62_u128.pow(CHUNK_DIGITS);
-
 /// `length` (at most [`ID_LENGTH`]) base62 characters out of the SHA-256 of `fresh`. Hashed, so that what is shown
-/// says nothing about the generator.
+/// says nothing about the generator. Six bits of each byte are a digit, or none if they stand for 62 or 63, so that all
+/// digits are equally likely.
 pub fn token(fresh: &[u8; 16], length: usize) -> String {
-    let mut half = [0; 16];
-    half.copy_from_slice(&Sha256::digest(fresh)[..16]);
-    let rest = u128::from_be_bytes(half);
-    // Ten digits at a time: a division of 128 bits costs a component more than all those of 64 bits together.
-    let mut chunks = [(rest % CHUNK) as u64, (rest / CHUNK % CHUNK) as u64];
+    let length = length.min(ID_LENGTH);
     let mut token = String::with_capacity(ID_LENGTH);
-    for chunk in &mut chunks {
-        for _ in 0..CHUNK_DIGITS {
-            token.push(char::from(ALPHABET[(*chunk % 62) as usize]));
-            *chunk /= 62;
+    let mut hash = Sha256::digest(fresh);
+    loop {
+        let digits = hash.iter().filter_map(|byte| ALPHABET.get(usize::from(byte & 63)));
+        token.extend(digits.take(length - token.len()).map(|digit| char::from(*digit)));
+        if token.len() == length {
+            return token;
         }
+        // Fewer than 20 digits of 32 bytes: once in 10^11 times.
+        hash = Sha256::digest(hash);
     }
-    token.truncate(length);
-    token
 }
 
 #[cfg(test)]

@@ -158,7 +158,7 @@ impl Problem {
         if slug.contains(':') {
             slug.to_owned()
         } else {
-            format!("urn:tollgate:problem:{slug}")
+            ["urn:tollgate:problem:", slug].concat()
         }
     }
 

@@ -7,6 +7,8 @@
 #[cfg(test)]
 mod tests;
 
+use std::sync::LazyLock;
+
 use crate::http::Request;
 use crate::problem::Problem;
 use crate::router::Component;
@@ -111,15 +113,16 @@ impl Call {
         self.method() == method || (self.method() == "GET" && method == "HEAD")
     }
 
-    /// The parameters of `path`, if it is this call's.
-    fn parameters(self, path: &str) -> Option<Parameters<'_>> {
+    /// The parameters of a path of these segments, if it is this call's.
+    fn parameters<'r>(expected: &[&str], segments: &[&'r str]) -> Option<Parameters<'r>> {
+        if expected.len() != segments.len() {
+            return None;
+        }
         let mut found = [""; MAX_PARAMETERS];
         let mut free = found.iter_mut();
-        let mut segments = path.split('/');
-        for expected in self.path().split('/') {
-            let segment = segments.next()?;
+        for (expected, &segment) in expected.iter().zip(segments) {
             if !expected.starts_with(':') {
-                if segment != expected {
+                if segment != *expected {
                     return None;
                 }
             } else if segment.is_empty() {
@@ -128,18 +131,34 @@ impl Call {
                 *free.next()? = segment;
             }
         }
-        segments.next().is_none().then_some(found)
+        Some(found)
     }
 }
+
+/// The most segments of a call's path, the empty one before the first slash included.
+const MAX_SEGMENTS: usize = 8;
+
+/// Every call with the segments of its path, taken apart once.
+static CALLS: LazyLock<Vec<(Call, Vec<&'static str>)>> = LazyLock::new(|| {
+    let calls = Call::ALL.iter();
+    calls.map(|call| (*call, call.path().split('/').collect())).collect()
+});
 
 /// The call of `component` that the request makes, and its parameters.
 ///
 /// # Errors
 /// 404 for a path that no call has; 405 with `Allow` for a method that none of the path's calls has.
 pub fn find(component: Component, request: &Request) -> Result<(Call, Parameters<'_>), Problem> {
+    let mut segments = [""; MAX_SEGMENTS];
+    let mut count = 0;
+    for segment in request.path.split('/') {
+        *segments.get_mut(count).ok_or_else(Problem::not_found)? = segment;
+        count += 1;
+    }
+    let segments = segments.get(..count).unwrap_or_default();
     let mut allowed: Vec<&str> = Vec::new();
-    for call in Call::ALL.iter().filter(|call| call.component() == component) {
-        let Some(parameters) = call.parameters(&request.path) else {
+    for (call, expected) in CALLS.iter().filter(|(call, _)| call.component() == component) {
+        let Some(parameters) = Call::parameters(expected, segments) else {
             continue;
         };
         if call.takes(&request.method) {

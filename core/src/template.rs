@@ -23,6 +23,8 @@ pub enum Number {
 /// Numbers from here on stand for bound ones while a template is made. Quantities, sequences and times in
 /// milliseconds are all far below.
 pub const RESERVED: u64 = u64::MAX - 1_023;
+/// The decimal digits of each.
+const RESERVED_DIGITS: usize = u64::MAX.ilog10() as usize + 1;
 const SUMS: u64 = RESERVED;
 const SEQUENCES: u64 = SUMS + MAX_STEPS as u64;
 const TIME: u64 = SEQUENCES + MAX_STEPS as u64;
@@ -93,6 +95,9 @@ fn after_string(text: &[u8], at: usize) -> usize {
 
 /// The part that these digits stand for, if they stand for one.
 fn bound(digits: &[u8]) -> Option<Part> {
+    if digits.len() != RESERVED_DIGITS {
+        return None;
+    }
     let number: u64 = std::str::from_utf8(digits).ok()?.parse().ok()?;
     match number {
         TIME => Some(Part::Time),

@@ -444,7 +444,9 @@ macro_rules! wit_fast_path {
                         core::Step::Admitted(added) => Self::Admitted(added),
                         core::Step::Waits(task, call) => {
                             let call = match call {
-                                core::Call::Commit(commit) => wit::Call::Commit(commit.into()),
+                                core::Call::Commit(commit) => {
+                                    wit::Call::Commit($crate::packed::pack(&commit))
+                                }
                                 core::Call::Get(keys) => wit::Call::Get(keys),
                                 core::Call::Scan { prefix, after, limit } => {
                                     wit::Call::Scan(wit::Range { prefix, after, limit })
@@ -458,14 +460,18 @@ macro_rules! wit_fast_path {
                 }
             }
 
-            impl From<wit::Step> for core::Step {
-                fn from(step: wit::Step) -> Self {
-                    match step {
+            impl TryFrom<wit::Step> for core::Step {
+                type Error = &'static str;
+
+                fn try_from(step: wit::Step) -> Result<Self, Self::Error> {
+                    Ok(match step {
                         wit::Step::Done(response) => Self::Done(response.into()),
                         wit::Step::Admitted(added) => Self::Admitted(added),
                         wit::Step::Waits(waiting) => {
                             let call = match waiting.call {
-                                wit::Call::Commit(transaction) => core::Call::Commit(transaction.into()),
+                                wit::Call::Commit(packed) => core::Call::Commit(
+                                    $crate::packed::unpack(&packed).ok_or("what it commits is not a commit")?,
+                                ),
                                 wit::Call::Get(keys) => core::Call::Get(keys),
                                 wit::Call::Scan(wit::Range { prefix, after, limit }) => {
                                     core::Call::Scan { prefix, after, limit }
@@ -475,16 +481,16 @@ macro_rules! wit_fast_path {
                             Self::Waits(waiting.task, call)
                         }
                         wit::Step::Busy => Self::Busy,
-                    }
+                    })
                 }
             }
 
             impl From<core::Reply> for wit::Reply {
                 fn from(reply: core::Reply) -> Self {
                     match reply {
-                        core::Reply::Commit(outcome) => {
-                            Self::Commit(outcome.map(Into::into).map_err(Into::into))
-                        }
+                        core::Reply::Commit(outcome) => Self::Commit(
+                            outcome.map(|outcome| $crate::packed::pack(&outcome)).map_err(Into::into),
+                        ),
                         core::Reply::Get(entries) => Self::Get(
                             entries
                                 .map(|entries| {
@@ -502,7 +508,12 @@ macro_rules! wit_fast_path {
                 fn from(reply: wit::Reply) -> Self {
                     match reply {
                         wit::Reply::Commit(outcome) => {
-                            Self::Commit(outcome.map(Into::into).map_err(Into::into))
+                            let lost = || {
+                                let why = "the outcome did not arrive whole".to_owned();
+                                $crate::commit::StoreError::Unknown(why)
+                            };
+                            let unpack = |packed: Vec<u8>| $crate::packed::unpack(&packed).ok_or_else(lost);
+                            Self::Commit(outcome.map_err(Into::into).and_then(unpack))
                         }
                         wit::Reply::Get(entries) => Self::Get(
                             entries

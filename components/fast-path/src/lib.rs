@@ -7,6 +7,7 @@ use tollgate_core::bucket::{Bucket, Level, TakeError};
 use tollgate_core::commit::{Commit, Entry};
 use tollgate_core::config::Config;
 use tollgate_core::fast_path::{FastPath, Memory};
+use tollgate_core::packed;
 
 #[allow(missing_docs, clippy::all, unsafe_code, reason = "generated")]
 mod bindings {
@@ -56,8 +57,7 @@ impl Memory for Imported {
     }
 
     fn submit(&self, commits: Vec<Commit>) {
-        let transactions: Vec<_> = commits.into_iter().map(Into::into).collect();
-        memory::submit(&transactions);
+        memory::submit(&packed::pack(&commits));
     }
 }
 

@@ -63,7 +63,7 @@ pub(super) async fn claim<S: Store>(
     let response = attempt.run(world, id).await?;
     Ok(response.with(
         "location",
-        format!("/api/campaigns/{id}/claims/{}", path_segment(user)),
+        ["/api/campaigns/", id, "/claims/", &path_segment(user)].concat(),
     ))
 }
 

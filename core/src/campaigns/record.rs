@@ -71,33 +71,33 @@ pub enum State {
 impl Campaign {
     /// The partition of all its keys; also the key of its record.
     pub fn partition(id: &str) -> String {
-        format!("campaign/{id}")
+        ["campaign/", id].concat()
     }
 
     /// The key of its counter of units left.
     pub fn remaining_key(id: &str) -> String {
-        format!("remaining/{id}")
+        ["remaining/", id].concat()
     }
 
     /// The key of its counter of claims admitted so far.
     pub fn sequence_key(id: &str) -> String {
-        format!("sequence/{id}")
+        ["sequence/", id].concat()
     }
 
     /// What all keys of a user's claims begin with.
     pub fn claims_prefix(id: &str, user: &str) -> String {
-        format!("claim/{id}/{}/", key_part(user))
+        ["claim/", id, "/", &key_part(user), "/"].concat()
     }
 
     /// The key of a user's counter of claims, where `perUser` is more than one.
     pub fn count_key(id: &str, user: &str) -> String {
-        format!("claims/{id}/{}", key_part(user))
+        ["claims/", id, "/", &key_part(user)].concat()
     }
 
     /// The key of one claim. With `perUser` 1 there is a single place, whose absence is what a claim asks for.
     pub fn claim_key(&self, user: &str, claim: &str) -> String {
         let place = if self.per_user == 1 { "1" } else { claim };
-        format!("{}{place}", Self::claims_prefix(&self.id, user))
+        Self::claims_prefix(&self.id, user) + place
     }
 
     /// Its state at `now`, with so many units left.

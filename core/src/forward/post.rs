@@ -216,7 +216,7 @@ impl<'a> Post<'a> {
 }
 
 fn located(response: Response, id: &str) -> Response {
-    response.with("location", format!("/api/messages/{id}"))
+    response.with("location", ["/api/messages/", id].concat())
 }
 
 /// A header of 1 to `most` characters that `allowed` lets pass, or a 400 that names it.

@@ -63,7 +63,7 @@ pub(super) fn partition(id: &str) -> String {
 
 /// The key of an id's record.
 pub(super) fn entry_key(id: &str) -> String {
-    format!("message/{id}")
+    ["message/", id].concat()
 }
 
 /// When a record made now may go, Unix milliseconds.

@@ -412,7 +412,7 @@ fn whatever_is_no_call_is_answered_404_or_405() {
             .iter()
             .copied()
             .filter(|call| {
-                call.parameters(path).is_some()
+                Call::parameters(&segments(call.path()), &segments(path)).is_some()
                     && Router::new(&site.config).component(path) == call.component()
             })
             .collect();
@@ -473,4 +473,14 @@ fn every_call_is_found_where_its_path_is_routed() {
             .any(|other| other.path() == call.path() && other.method() == "GET");
         assert_eq!(head, get, "{path}");
     }
+}
+
+fn segments(path: &str) -> Vec<&str> {
+    path.split('/').collect()
+}
+
+#[test]
+fn no_path_has_more_segments_than_are_looked_at() {
+    let longest = Call::ALL.iter().map(|call| segments(call.path()).len()).max();
+    assert_eq!(longest, Some(MAX_SEGMENTS));
 }

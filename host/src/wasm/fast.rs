@@ -11,6 +11,7 @@ use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use tollgate_core::bucket::TakeError;
 use tollgate_core::fast_path::{Memory, Reply, Step};
+use tollgate_core::packed;
 use wasmtime::component::{Component, Linker};
 use wasmtime::{Engine, Store, UpdateDeadline};
 
@@ -97,15 +98,18 @@ impl Instance {
     }
 }
 
+/// An instance that answers something else than a step is none that can go on.
+fn step(called: wasmtime::Result<door::Step>) -> wasmtime::Result<Step> {
+    Step::try_from(called?).map_err(wasmtime::Error::msg)
+}
+
 impl Steps for Instance {
     fn start(&self, head: &[u8], now: u64, body_follows: bool) -> Option<Step> {
-        let step = self.call(|store, door| door.call_start(store, head, now, body_follows));
-        step.map(Into::into)
+        self.call(|store, door| step(door.call_start(store, head, now, body_follows)))
     }
 
     fn resume(&self, task: u32, reply: Reply) -> Option<Step> {
-        let step = self.call(|store, door| door.call_resume(store, task, &reply.into()));
-        step.map(Into::into)
+        self.call(|store, door| step(door.call_resume(store, task, &reply.into())))
     }
 
     fn cancel(&self, task: u32) -> Option<()> {
@@ -135,7 +139,10 @@ impl memory::Host for Engines {
         Memory::get(self, &key).map(|found| found.map(Into::into))
     }
 
-    fn submit(&mut self, commits: Vec<memory::Transaction>) {
-        Memory::submit(self, commits.into_iter().map(Into::into).collect());
+    fn submit(&mut self, packed: Vec<u8>) {
+        match packed::unpack(&packed) {
+            Some(commits) => Memory::submit(self, commits),
+            None => tracing::error!(component = NAME, "what it submitted is not a list of commits"),
+        }
     }
 }
