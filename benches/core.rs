@@ -8,7 +8,7 @@ use tollgate_core::bucket::{Bucket, Level, State, TakeError, take_all, take_one}
 use tollgate_core::codes;
 use tollgate_core::commit::{Append, Commit, Condition, Entry, Mutation, Part, StoreError};
 use tollgate_core::config::Config;
-use tollgate_core::http::{Header, Request};
+use tollgate_core::http::{self, Header, Request};
 use tollgate_core::limiter::{self, Policies};
 use tollgate_core::links;
 use tollgate_core::memory::{MemoryStore, START};

@@ -147,7 +147,7 @@ fn claim(c: &mut Criterion, steps: &impl Steps, engines: &Engines, config: &Conf
     let path = "/api/campaigns/spring/claims";
     let head = packed::head(["POST", path, "127.0.0.1"], None, headers);
     let begin = || match steps.start(&head, START, false) {
-        Some(Step::Waits(task, Call::Commit(commit))) => (task, commit),
+        Some(Step::Waits(task, call @ (Call::Commit(_) | Call::Packed(_)))) => (task, call),
         other => unreachable!("it waits for its commit: {other:?}"),
     };
     let end = |task| {

@@ -56,6 +56,8 @@ pub trait Memory {
 pub enum Call {
     /// [`Store::commit`].
     Commit(Commit),
+    /// The same, by [`packed::pack`]: for whoever hands it on to where it is decided.
+    Packed(Vec<u8>),
     /// [`Store::get`] of these keys, all of one partition.
     Get(Vec<String>),
     /// [`Store::scan`].
@@ -74,7 +76,7 @@ pub enum Call {
 /// The answer to a [`Call`], of the same kind.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Reply {
-    /// To [`Call::Commit`].
+    /// To [`Call::Commit`] or [`Call::Packed`].
     Commit(Result<Outcome, StoreError>),
     /// To [`Call::Get`].
     Get(Result<Vec<Option<Entry>>, StoreError>),

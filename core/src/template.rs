@@ -10,7 +10,7 @@ use crate::commit::{Committed, MAX_STEPS, Part, Template};
 /// A number of a JSON document: known already, or bound by the commit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Number {
-    /// Known already; below [`RESERVED`].
+    /// Known already.
     Known(u64),
     /// The result of the `add` at this mutation index (below [`MAX_STEPS`]).
     Sum(u32),
@@ -20,14 +20,10 @@ pub enum Number {
     Time,
 }
 
-/// Numbers from here on stand for bound ones while a template is made. Quantities, sequences and times in
-/// milliseconds are all far below.
-pub const RESERVED: u64 = u64::MAX - 1_023;
-/// The decimal digits of each.
-const RESERVED_DIGITS: usize = u64::MAX.ilog10() as usize + 1;
-const SUMS: u64 = RESERVED;
-const SEQUENCES: u64 = SUMS + MAX_STEPS as u64;
-const TIME: u64 = SEQUENCES + MAX_STEPS as u64;
+/// Bound numbers are negative while a template is made; known ones never are.
+const SUMS: i64 = -1;
+const SEQUENCES: i64 = SUMS - MAX_STEPS as i64;
+const TIME: i64 = SEQUENCES - MAX_STEPS as i64;
 
 impl Number {
     /// The value, if it is known.
@@ -41,12 +37,13 @@ impl Number {
 
 impl Serialize for Number {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_u64(match *self {
-            Self::Known(value) => value,
-            Self::Sum(index) => SUMS + u64::from(index),
-            Self::Sequence(index) => SEQUENCES + u64::from(index),
+        let bound = match *self {
+            Self::Known(value) => return serializer.serialize_u64(value),
+            Self::Sum(index) => SUMS - i64::from(index),
+            Self::Sequence(index) => SEQUENCES - i64::from(index),
             Self::Time => TIME,
-        })
+        };
+        serializer.serialize_i64(bound)
     }
 }
 
@@ -64,14 +61,15 @@ pub fn json(document: &impl Serialize) -> Template {
     while let Some(&byte) = text.get(at) {
         match byte {
             b'"' => at = after_string(&text, at),
-            b'0'..=b'9' => {
-                let digits = text[at..].iter().take_while(|b| b.is_ascii_digit()).count();
-                if let Some(part) = bound(&text[at..at + digits]) {
+            b'-' => {
+                let digits = text[at + 1..].iter().take_while(|b| b.is_ascii_digit()).count();
+                let end = at + 1 + digits;
+                if let Some(part) = bound(&text[at..end]) {
                     parts.push(Part::Bytes(text[start..at].to_vec()));
                     parts.push(part);
-                    start = at + digits;
+                    start = end;
                 }
-                at += digits;
+                at = end;
             }
             _ => at += 1,
         }
@@ -93,18 +91,16 @@ fn after_string(text: &[u8], at: usize) -> usize {
     text.len()
 }
 
-/// The part that these digits stand for, if they stand for one.
-fn bound(digits: &[u8]) -> Option<Part> {
-    if digits.len() != RESERVED_DIGITS {
-        return None;
+/// The part that a negative number stands for, if it stands for one.
+fn bound(number: &[u8]) -> Option<Part> {
+    let number: i64 = std::str::from_utf8(number).ok()?.parse().ok()?;
+    if number == TIME {
+        return Some(Part::Time);
     }
-    let number: u64 = std::str::from_utf8(digits).ok()?.parse().ok()?;
-    match number {
-        TIME => Some(Part::Time),
-        SEQUENCES..TIME => u32::try_from(number - SEQUENCES).ok().map(Part::Sequence),
-        SUMS..SEQUENCES => u32::try_from(number - SUMS).ok().map(Part::Sum),
-        _ => None,
-    }
+    let part: fn(u32) -> Part = if number > SEQUENCES { Part::Sum } else { Part::Sequence };
+    let first = if number > SEQUENCES { SUMS } else { SEQUENCES };
+    let index = u32::try_from(first - number).ok()?;
+    ((index as usize) < MAX_STEPS).then(|| part(index))
 }
 
 /// The deepest nesting of arrays and objects in a JSON text that parses.
@@ -191,7 +187,7 @@ mod tests {
     fn text_of_a_caller_never_passes_for_a_number() {
         for user in [
             SUMS.to_string(),
-            format!("\"{}", SUMS + 1),
+            format!("\"{}", SUMS - 1),
             format!("\\\",\"x\":{TIME},\"y\":\"\\"),
             "\\".into(),
         ] {

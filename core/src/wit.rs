@@ -447,6 +447,7 @@ macro_rules! wit_fast_path {
                                 core::Call::Commit(commit) => {
                                     wit::Call::Commit($crate::packed::pack(&commit))
                                 }
+                                core::Call::Packed(packed) => wit::Call::Commit(packed),
                                 core::Call::Get(keys) => wit::Call::Get(keys),
                                 core::Call::Scan { prefix, after, limit } => {
                                     wit::Call::Scan(wit::Range { prefix, after, limit })
@@ -460,18 +461,14 @@ macro_rules! wit_fast_path {
                 }
             }
 
-            impl TryFrom<wit::Step> for core::Step {
-                type Error = &'static str;
-
-                fn try_from(step: wit::Step) -> Result<Self, Self::Error> {
-                    Ok(match step {
+            impl From<wit::Step> for core::Step {
+                fn from(step: wit::Step) -> Self {
+                    match step {
                         wit::Step::Done(response) => Self::Done(response.into()),
                         wit::Step::Admitted(added) => Self::Admitted(added),
                         wit::Step::Waits(waiting) => {
                             let call = match waiting.call {
-                                wit::Call::Commit(packed) => core::Call::Commit(
-                                    $crate::packed::unpack(&packed).ok_or("what it commits is not a commit")?,
-                                ),
+                                wit::Call::Commit(packed) => core::Call::Packed(packed),
                                 wit::Call::Get(keys) => core::Call::Get(keys),
                                 wit::Call::Scan(wit::Range { prefix, after, limit }) => {
                                     core::Call::Scan { prefix, after, limit }
@@ -481,7 +478,7 @@ macro_rules! wit_fast_path {
                             Self::Waits(waiting.task, call)
                         }
                         wit::Step::Busy => Self::Busy,
-                    })
+                    }
                 }
             }
 

@@ -32,7 +32,7 @@ mod writer;
 
 use cache::Cache;
 use outbox::Reply;
-use queue::{Job, Queue, Refused};
+use queue::{Asked, Job, Queue, Refused};
 use readers::Readers;
 use stats::Counts;
 use sweep::Keeping;
@@ -180,7 +180,7 @@ impl SqliteStore {
         let bytes = plan::measure(&commit)?;
         let (reply, outcome) = oneshot::channel();
         let pushed = self.shared.queue.push(Job {
-            commit,
+            asked: Asked::Commit(commit),
             bytes,
             reply: Some(Reply::Alone(reply)),
         });
@@ -196,7 +196,7 @@ impl SqliteStore {
             self.shared
                 .queue
                 .push(Job {
-                    commit,
+                    asked: Asked::Commit(commit),
                     bytes,
                     reply: None,
                 })

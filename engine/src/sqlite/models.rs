@@ -29,7 +29,7 @@ use tollgate_core::{keys, packed, time};
 use super::cache::{Cache, models::neighbour};
 use super::group;
 use super::outbox::{Post, Reply};
-use super::queue::{Job, Next, Queue};
+use super::queue::{Asked, Job, Next, Queue};
 use super::tails::Tails;
 use crate::sync::explore;
 
@@ -145,7 +145,7 @@ impl Model {
             let (mut moments, mut answers) = (Vec::new(), Vec::new());
             for job in jobs {
                 let revision = group.revision();
-                let outcome = group.decide(job.commit).unwrap();
+                let outcome = group.decide(job.asked.commit().unwrap()).unwrap();
                 if group.revision() > revision {
                     moments.push(moment(&mut group));
                 }
@@ -202,7 +202,8 @@ impl Store for Model {
         let bytes = plan::measure(&commit)?;
         let (reply, outcome) = oneshot::channel();
         let reply = Some(Reply::Alone(reply));
-        let job = Job { commit, bytes, reply };
+        let asked = Asked::Commit(commit);
+        let job = Job { asked, bytes, reply };
         assert!(self.queue.push(job).is_ok());
         outcome.await.unwrap()
     }

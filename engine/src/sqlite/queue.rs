@@ -10,7 +10,8 @@ use std::sync::PoisonError;
 use std::time::{Duration, Instant};
 
 use crate::sync::{Condvar, Mutex, MutexGuard};
-use tollgate_core::commit::{Commit, MAX_STEPS, Mutation};
+use tollgate_core::commit::{Commit, MAX_STEPS, Mutation, StoreError};
+use tollgate_core::{packed, plan};
 
 use super::outbox::Reply;
 
@@ -22,11 +23,34 @@ const SUBMITTED_SHARE: usize = 2;
 /// The most bytes of commits in one group (one commit may exceed it).
 const GROUP_BYTES: usize = 8 << 20;
 
+/// What is asked of the writer.
+#[derive(Debug)]
+pub enum Asked {
+    /// A commit that was validated.
+    Commit(Commit),
+    /// One by [`packed::pack`], which was not looked at: the writer takes it apart, on the thread that also disposes of it.
+    Packed(Vec<u8>),
+}
+
+impl Asked {
+    /// The commit, valid.
+    pub fn commit(self) -> Result<Commit, StoreError> {
+        let packed = match self {
+            Self::Commit(commit) => return Ok(commit),
+            Self::Packed(packed) => packed,
+        };
+        let commit = packed::unpack(&packed);
+        let commit: Commit = commit.ok_or_else(|| StoreError::Invalid("this is not a commit".into()))?;
+        plan::measure(&commit)?;
+        Ok(commit)
+    }
+}
+
 /// A commit on its way to the writer.
 #[derive(Debug)]
 pub struct Job {
-    /// Has been validated.
-    pub commit: Commit,
+    /// The commit.
+    pub asked: Asked,
     /// Its size.
     pub bytes: usize,
     /// Who waits for the outcome; nobody if it was submitted.
@@ -89,23 +113,33 @@ impl Submitted {
         reason = "the error is the job itself, on its way to the other queue"
     )]
     fn combine(&mut self, job: Job) -> Result<(), Job> {
-        let plain = job.commit.appends.is_empty() && job.commit.conditions.is_empty();
+        let Job {
+            asked: Asked::Commit(commit),
+            bytes,
+            reply: None,
+        } = job
+        else {
+            return Err(job);
+        };
+        let plain = commit.appends.is_empty() && commit.conditions.is_empty();
         let combines = |new: &Mutation| match self.changes.get(new.key()) {
             None | Some(Mutation::Add { .. }) => true,
             Some(Mutation::Set { .. } | Mutation::Delete { .. }) => !matches!(new, Mutation::Add { .. }),
         };
-        if job.reply.is_some() || !plain || !job.commit.mutations.iter().all(combines) {
-            return Err(job);
+        if !plain || !commit.mutations.iter().all(combines) {
+            let asked = Asked::Commit(commit);
+            let reply = None;
+            return Err(Job { asked, bytes, reply });
         }
         self.since.get_or_insert_with(Instant::now);
-        for new in job.commit.mutations {
+        for new in commit.mutations {
             match (self.changes.get_mut(new.key()), &new) {
                 (Some(Mutation::Add { delta, .. }), Mutation::Add { delta: more, .. }) => {
                     *delta = delta.saturating_add(*more);
                 }
                 (Some(there), _) => *there = new,
                 (None, _) => {
-                    self.bytes += job.bytes;
+                    self.bytes += bytes;
                     self.changes.insert(new.key().to_owned(), new);
                 }
             }
@@ -134,7 +168,7 @@ impl Submitted {
                 ..Commit::default()
             };
             jobs.push(Job {
-                commit,
+                asked: Asked::Commit(commit),
                 bytes: 0,
                 reply: None,
             });
@@ -294,7 +328,7 @@ mod tests {
 
     fn job(bytes: usize, waits: bool) -> Job {
         Job {
-            commit: Commit::default(),
+            asked: Asked::Commit(Commit::default()),
             bytes,
             reply: waits.then(|| Reply::Alone(oneshot::channel().0)),
         }
@@ -302,16 +336,21 @@ mod tests {
 
     /// A submitted commit that cannot be combined with others.
     fn event(bytes: usize) -> Job {
-        let mut job = job(bytes, false);
-        job.commit.appends.push(tollgate_core::commit::Append {
+        let append = tollgate_core::commit::Append {
             topic: "t".into(),
             id: "i".into(),
             key: "k".into(),
             kind: "e".into(),
             content_type: "text/plain".into(),
             payload: Vec::new(),
-        });
-        job
+        };
+        Job {
+            asked: Asked::Commit(Commit {
+                appends: vec![append],
+                ..Commit::default()
+            }),
+            ..job(bytes, false)
+        }
     }
 
     fn click(key: &str) -> Job {
@@ -322,10 +361,10 @@ mod tests {
             max: None,
         }];
         Job {
-            commit: Commit {
+            asked: Asked::Commit(Commit {
                 mutations,
                 ..Commit::default()
-            },
+            }),
             bytes: 10,
             reply: None,
         }
@@ -344,16 +383,16 @@ mod tests {
         let Next::Group(group) = queue.take(Duration::ZERO) else {
             panic!("a group was due")
         };
-        let mut deltas: Vec<(&str, i64)> = group
-            .iter()
-            .flat_map(|job| &job.commit.mutations)
+        let mut deltas: Vec<(String, i64)> = group
+            .into_iter()
+            .flat_map(|job| job.asked.commit().unwrap().mutations)
             .map(|change| match change {
-                Mutation::Add { key, delta, .. } => (key.as_str(), *delta),
+                Mutation::Add { key, delta, .. } => (key, delta),
                 other => panic!("{other:?}"),
             })
             .collect();
         deltas.sort_unstable();
-        assert_eq!(deltas, [("visits/a", 5_000), ("visits/b", 1)]);
+        assert_eq!(deltas, [("visits/a".to_owned(), 5_000), ("visits/b".to_owned(), 1)]);
         assert_eq!(taken(&queue), 0);
     }
 
@@ -405,6 +444,20 @@ mod tests {
         queue.close();
         assert_eq!(taken(&queue), 2);
         assert!(matches!(queue.push_all(vec![job(1, true)]), Err((Refused::Closed, left)) if left.len() == 1));
+    }
+
+    #[test]
+    fn what_comes_packed_is_held_to_the_same_rules() {
+        let commit = |key: &str| Commit {
+            partition: "p".into(),
+            mutations: vec![Mutation::Delete { key: key.into() }],
+            ..Commit::default()
+        };
+        let good = packed::pack(&commit("k"));
+        assert_eq!(Asked::Packed(good.clone()).commit(), Ok(commit("k")));
+        let invalid = |packed| matches!(Asked::Packed(packed).commit(), Err(StoreError::Invalid(_)));
+        assert!(invalid(good[1..].to_vec()));
+        assert!(invalid(packed::pack(&commit(""))), "no key is empty");
     }
 
     #[test]

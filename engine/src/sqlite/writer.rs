@@ -9,13 +9,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, ErrorCode};
-use tollgate_core::commit::{Commit, Outcome, StoreError};
+use tollgate_core::commit::{Outcome, StoreError};
 
 use super::Shared;
 use super::group::{self, Group, Tables};
 use super::outbox::{Post, Reply};
 use super::query;
-use super::queue::{Job, Next};
+use super::queue::{Asked, Job, Next};
 use super::sweep::{self, Swept};
 
 /// How often expired rows are looked for.
@@ -117,11 +117,11 @@ impl Writer {
 
     /// Decides, writes, publishes, answers: in this order.
     fn group(&mut self, jobs: Vec<Job>) -> Result<(), Failure> {
-        let (commits, replies): (Vec<Commit>, Vec<Option<Reply>>) =
-            jobs.into_iter().map(|job| (job.commit, job.reply)).unzip();
-        self.shared.counts.commits.add(commits.len() as u64);
+        let (asked, replies): (Vec<Asked>, Vec<Option<Reply>>) =
+            jobs.into_iter().map(|job| (job.asked, job.reply)).unzip();
+        self.shared.counts.commits.add(asked.len() as u64);
         let mut post = Post::default();
-        match self.write_group(commits) {
+        match self.write_group(asked) {
             Ok(outcomes) => {
                 for (reply, outcome) in replies.into_iter().zip(outcomes) {
                     match reply {
@@ -147,7 +147,7 @@ impl Writer {
         }
     }
 
-    fn write_group(&mut self, commits: Vec<Commit>) -> Result<Vec<Result<Outcome, StoreError>>, Failure> {
+    fn write_group(&mut self, asked: Vec<Asked>) -> Result<Vec<Result<Outcome, StoreError>>, Failure> {
         let shared = Arc::clone(&self.shared);
         self.begin()?;
         let tables = Tables {
@@ -155,7 +155,11 @@ impl Writer {
             cache: &shared.cache,
         };
         let mut group = Group::new(tables, shared.time.now(), self.revision);
-        let decided = commits.into_iter().map(|commit| group.decide(commit)).collect();
+        let decide = |asked: Asked| match asked.commit() {
+            Ok(commit) => group.decide(commit),
+            Err(invalid) => Ok(Err(invalid)),
+        };
+        let decided = asked.into_iter().map(decide).collect();
         let outcomes: Vec<_> = self.or_undo(decided)?;
         if group.is_dirty() {
             let written = group::write(&group, &self.connection);

@@ -1,6 +1,7 @@
 //! One connection: HTTP/1.1 with keep-alive, or HTTP/2, with bounds on heads, streams and silence.
 
 use super::service::Gateway;
+use futures::FutureExt as _;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use std::cell::Cell;
@@ -78,8 +79,7 @@ pub async fn serve(gateway: Rc<Gateway>, accepted: Accepted, mut stopped: watch:
     let first = Rc::clone(&begun);
     let service = hyper::service::service_fn(move |request| {
         first.set(true);
-        let (gateway, peer) = (Rc::clone(&gateway), Rc::clone(&peer));
-        async move { Ok::<_, Infallible>(gateway.answer(request, &peer).await) }
+        gateway.answer(request, &peer).map(Ok::<_, Infallible>)
     });
     // hyper does not limit how long a peer may keep silent before it shows its version of HTTP.
     let silent = async {

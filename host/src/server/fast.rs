@@ -3,6 +3,7 @@
 use crate::wasm::pool::CallError;
 use crate::wasm::ports::Engines;
 use std::cell::Cell;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Notify;
@@ -49,9 +50,23 @@ pub struct Fast<S> {
     called: Notify,
 }
 
+/// What became of a request at once.
+pub enum Begun<S: Steps> {
+    /// See [`Answer`].
+    Ended(Answer),
+    /// Its rule waits.
+    Waits(Waiting<S>),
+}
+
+/// A rule that waits, and for what.
+pub struct Waiting<S: Steps> {
+    task: Task<S>,
+    call: Call,
+}
+
 /// A rule that waits; given up when this is dropped before the rule was resumed.
-struct Task<'a, S: Steps> {
-    fast: &'a Fast<S>,
+struct Task<S: Steps> {
+    fast: Rc<Fast<S>>,
     number: u32,
     ended: u64,
     resumed: bool,
@@ -62,7 +77,7 @@ impl<S: Steps> Fast<S> {
     pub fn new(steps: S, engines: Engines, timeout: Duration) -> Self {
         Self {
             steps,
-            outbox: Outbox::new(Arc::clone(&engines.store)),
+            outbox: Outbox::new(Arc::clone(&engines.store), timeout),
             engines,
             timeout,
             ended: Cell::new(0),
@@ -88,43 +103,29 @@ impl<S: Steps> Fast<S> {
         let _ = self.checked(self.steps.flush());
     }
 
-    /// Charges a request, and answers it if it is one for the fast path. `head`: see [`packed::head`]. `now`: Unix
-    /// milliseconds. `body`: reads the request's body, if it has one; polled only where the rule asks for it.
-    pub async fn answer<E: From<CallError>>(
-        &self,
-        head: &[u8],
-        now: u64,
-        mut body: Option<impl Future<Output = Result<Vec<u8>, E>>>,
-    ) -> Result<Answer, E> {
+    /// Charges a request, and answers it as far as that needs no waiting. `head`: see [`packed::head`]. `now`: Unix
+    /// milliseconds.
+    pub fn begin(self: &Rc<Self>, head: &[u8], now: u64, body_follows: bool) -> Result<Begun<S>, CallError> {
         self.called.notify_one();
-        let mut step = self.checked(self.steps.start(head, now, body.is_some()))?;
-        loop {
-            let (number, call) = match step {
-                Step::Done(response) => return Ok(Answer::Done(response)),
-                Step::Admitted(added) => return Ok(Answer::Admitted(added)),
-                Step::Busy => return Err(CallError::Busy.into()),
-                Step::Waits(number, call) => (number, call),
-            };
-            let task = Task {
-                fast: self,
-                number,
-                ended: self.ended.get(),
-                resumed: false,
-            };
-            let store = &self.engines.store;
-            let reply = match call {
-                Call::Body => Reply::Body(match body.take() {
-                    Some(body) => body.await?,
-                    None => Vec::new(),
-                }),
-                Call::Commit(commit) => Reply::Commit(self.in_time(self.outbox.commit(commit)).await?),
-                Call::Get(keys) => Reply::Get(self.in_time(store.get("", &keys)).await?),
-                Call::Scan { prefix, after, limit } => {
-                    Reply::Scan(self.in_time(store.scan(&prefix, after.as_deref(), limit)).await?)
-                }
-            };
-            step = task.resume(reply)?;
-        }
+        let step = self.checked(self.steps.start(head, now, body_follows))?;
+        self.begun(step)
+    }
+
+    fn begun(self: &Rc<Self>, step: Step) -> Result<Begun<S>, CallError> {
+        Ok(match step {
+            Step::Done(response) => Begun::Ended(Answer::Done(response)),
+            Step::Admitted(added) => Begun::Ended(Answer::Admitted(added)),
+            Step::Busy => return Err(CallError::Busy),
+            Step::Waits(number, call) => {
+                let task = Task {
+                    fast: Rc::clone(self),
+                    number,
+                    ended: self.ended.get(),
+                    resumed: false,
+                };
+                Begun::Waits(Waiting { task, call })
+            }
+        })
     }
 
     /// The store's answer, for which a rule waits no longer than a component's call may take.
@@ -141,18 +142,54 @@ impl<S: Steps> Fast<S> {
     }
 }
 
-impl<S: Steps> Task<'_, S> {
-    fn resume(mut self, reply: Reply) -> Result<Step, CallError> {
+impl<S: Steps> Waiting<S> {
+    /// Goes on until the request is answered. `body`: reads the request's body, if it has one; polled only where the rule
+    /// asks for it.
+    pub async fn finish<E: From<CallError>>(
+        self,
+        mut body: Option<impl Future<Output = Result<Vec<u8>, E>>>,
+    ) -> Result<Answer, E> {
+        let Self { mut task, mut call } = self;
+        loop {
+            let fast = Rc::clone(&task.fast);
+            let store = &fast.engines.store;
+            let reply = match call {
+                Call::Body => Reply::Body(match body.take() {
+                    Some(body) => body.await?,
+                    None => Vec::new(),
+                }),
+                Call::Commit(commit) => Reply::Commit(told(fast.outbox.commit(commit).await)?),
+                Call::Packed(packed) => Reply::Commit(told(fast.outbox.commit_packed(packed).await)?),
+                Call::Get(keys) => Reply::Get(fast.in_time(store.get("", &keys)).await?),
+                Call::Scan { prefix, after, limit } => {
+                    Reply::Scan(fast.in_time(store.scan(&prefix, after.as_deref(), limit)).await?)
+                }
+            };
+            match task.resume(reply)? {
+                Begun::Ended(answer) => return Ok(answer),
+                Begun::Waits(waiting) => Self { task, call } = waiting,
+            }
+        }
+    }
+}
+
+fn told<T>(answer: Option<T>) -> Result<T, CallError> {
+    answer.ok_or(CallError::TimedOut)
+}
+
+impl<S: Steps> Task<S> {
+    fn resume(mut self, reply: Reply) -> Result<Begun<S>, CallError> {
         self.resumed = true;
-        self.fast.called.notify_one();
-        match self.ended == self.fast.ended.get() {
-            true => self.fast.checked(self.fast.steps.resume(self.number, reply)),
+        let fast = &self.fast;
+        fast.called.notify_one();
+        match self.ended == fast.ended.get() {
+            true => fast.begun(fast.checked(fast.steps.resume(self.number, reply))?),
             false => Err(CallError::Ended),
         }
     }
 }
 
-impl<S: Steps> Drop for Task<'_, S> {
+impl<S: Steps> Drop for Task<S> {
     fn drop(&mut self) {
         if !self.resumed && self.ended == self.fast.ended.get() {
             // What ended just now was reported where it ran.

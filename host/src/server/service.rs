@@ -6,6 +6,7 @@ use crate::wasm::bindings::{filter::exports::tollgate::edge::filter::Verdict, ty
 use crate::wasm::doors::{FilterDoor, GateDoor};
 use crate::wasm::pool::{CallError, Pool};
 use bytes::Bytes;
+use futures::future::{Either, ready};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::{Body as _, Incoming};
 use hyper::header::{HeaderName, HeaderValue};
@@ -30,12 +31,41 @@ type Rules = super::fast::native::Native;
 #[cfg(not(feature = "native-rules"))]
 type Rules = crate::wasm::fast::Instance;
 
-/// What the limiter made of a request.
-enum Judged {
-    /// It is answered.
+/// What became of a request at once.
+enum Begun {
     Answered(Answer),
-    /// It goes to its component; these headers are added to the response.
-    Admitted(http::HeaderMap),
+    GoesOn(Box<Rest>),
+}
+
+/// What is left of a request that goes on: its head, its body if it has one and that was not read, and where it goes.
+type Rest = (http::request::Parts, Option<Incoming>, Next);
+
+/// Where a request goes.
+enum Next {
+    /// To the limiter, by the ordinary way.
+    Limiter,
+    /// On with its rule on the fast path.
+    Rule(fast::Waiting<Rules>),
+    /// To its component; these headers are added to the response.
+    Gate(http::HeaderMap),
+}
+
+/// What every response gets.
+struct Marks {
+    request_id: HeaderValue,
+    /// Of the connection.
+    last: bool,
+}
+
+impl Marks {
+    fn put_on(self, mut answer: Answer) -> Answer {
+        let headers = answer.headers_mut();
+        headers.insert(HeaderName::from_static("x-request-id"), self.request_id);
+        if self.last {
+            headers.insert(http::header::CONNECTION, HeaderValue::from_static("close"));
+        }
+        answer
+    }
 }
 
 /// What a worker answers requests with.
@@ -44,7 +74,7 @@ pub struct Gateway {
     router: Router,
     limiter: Rc<Pool<FilterDoor>>,
     gates: Vec<(Component, Rc<Pool<GateDoor>>)>,
-    fast: Option<Fast<Rules>>,
+    fast: Option<Rc<Fast<Rules>>>,
     seen: Vec<HeaderName>,
     max_body: usize,
 }
@@ -70,42 +100,85 @@ impl Gateway {
             router,
             limiter,
             gates,
-            fast,
+            fast: fast.map(Rc::new),
             seen,
             max_body,
         }
     }
 
-    /// Answers one request. Never fails: what goes wrong becomes a problem document.
-    pub async fn answer(&self, request: hyper::Request<Incoming>, peer: &str) -> Answer {
-        let request_id = request_id(&request);
-        // HTTP/2 has a frame for that, which the connection sends.
-        let last = request.version() < http::Version::HTTP_2 && self.shared.draining.load(Ordering::Relaxed);
-        let mut answer = match self.decide(request, peer).await {
-            Ok(answer) => answer,
-            Err(problem) => from_core(problem.into_response()),
+    /// Answers one request. Never fails: what goes wrong becomes a problem document. What needs no waiting (most of what a
+    /// crowd asks) is answered before this returns, without the room that a request which waits takes.
+    pub fn answer(
+        self: &Rc<Self>,
+        request: hyper::Request<Incoming>,
+        peer: &Rc<str>,
+    ) -> impl Future<Output = Answer> + use<> {
+        let marks = Marks {
+            request_id: request_id(&request),
+            // HTTP/2 has a frame for that, which the connection sends.
+            last: request.version() < http::Version::HTTP_2 && self.shared.draining.load(Ordering::Relaxed),
         };
-        answer
-            .headers_mut()
-            .insert(HeaderName::from_static("x-request-id"), request_id);
-        if last {
-            let close = HeaderValue::from_static("close");
-            answer.headers_mut().insert(http::header::CONNECTION, close);
+        match self.begin(request, peer) {
+            Ok(Begun::Answered(answer)) => Either::Left(ready(marks.put_on(answer))),
+            Err(problem) => Either::Left(ready(marks.put_on(from_core(problem.into_response())))),
+            Ok(Begun::GoesOn(request)) => {
+                let (gateway, peer) = (Rc::clone(self), Rc::clone(peer));
+                Either::Right(Box::pin(async move {
+                    let answer = gateway.go_on(*request, &peer).await;
+                    marks.put_on(answer.unwrap_or_else(|problem| from_core(problem.into_response())))
+                }))
+            }
         }
-        answer
     }
 
-    async fn decide(&self, request: hyper::Request<Incoming>, peer: &str) -> Result<Answer, Problem> {
+    fn begin(&self, request: hyper::Request<Incoming>, peer: &str) -> Result<Begun, Problem> {
         one_host(&request)?;
         known_coding(&request)?;
         if let Some(answer) = self.health(&request) {
-            return answer;
+            return answer.map(Begun::Answered);
         }
         let (head, body) = request.into_parts();
-        let mut body = Some(body).filter(|body| !body.is_end_stream());
-        let added = match self.verdict(&head, peer, &mut body).await? {
-            Judged::Answered(answer) => return Ok(answer),
-            Judged::Admitted(added) => added,
+        let body = Some(body).filter(|body| !body.is_end_stream());
+        let Some(fast) = &self.fast else {
+            return Ok(Begun::GoesOn(Box::new((head, body, Next::Limiter))));
+        };
+        let strings = [head.method.as_str(), path(&head), peer];
+        let packed = packed::head(strings, head.uri.query(), self.seen(&head));
+        let next = match fast.begin(&packed, now(), body.is_some())? {
+            fast::Begun::Ended(fast::Answer::Done(response)) => {
+                return Ok(Begun::Answered(from_packed(response)));
+            }
+            fast::Begun::Ended(fast::Answer::Admitted(added)) => Next::Gate(unpacked(added)),
+            fast::Begun::Waits(waiting) => Next::Rule(waiting),
+        };
+        Ok(Begun::GoesOn(Box::new((head, body, next))))
+    }
+
+    async fn go_on(&self, (head, body, next): Rest, peer: &str) -> Result<Answer, Problem> {
+        let mut body = body;
+        let added = match next {
+            Next::Gate(added) => added,
+            Next::Limiter => match self.limiter.call(self.head(&head, peer)).await? {
+                Verdict::Answer(response) => return Ok(from_wit(response)),
+                Verdict::Admit(added) => {
+                    fields(added.iter().map(|header| (header.name.as_bytes(), &*header.value)))
+                }
+            },
+            Next::Rule(waiting) => {
+                let read = match body {
+                    Some(_) => Some(async {
+                        match body.take() {
+                            Some(body) => self.body(body).await,
+                            None => Ok(Vec::new()),
+                        }
+                    }),
+                    None => None,
+                };
+                match waiting.finish(read).await? {
+                    fast::Answer::Done(response) => return Ok(from_packed(response)),
+                    fast::Answer::Admitted(added) => unpacked(added),
+                }
+            }
         };
         let mut request = self.head(&head, peer);
         if let Some(body) = body {
@@ -116,43 +189,6 @@ impl Gateway {
             answer.headers_mut().append(name, value.clone());
         }
         Ok(answer)
-    }
-
-    /// The limiter's verdict, or already the response where the fast path has it. `body` is read only where it is needed.
-    async fn verdict(
-        &self,
-        head: &http::request::Parts,
-        peer: &str,
-        body: &mut Option<Incoming>,
-    ) -> Result<Judged, Problem> {
-        let Some(fast) = &self.fast else {
-            return Ok(match self.limiter.call(self.head(head, peer)).await? {
-                Verdict::Answer(response) => Judged::Answered(from_wit(response)),
-                Verdict::Admit(added) => Judged::Admitted(fields(
-                    added
-                        .iter()
-                        .map(|header| (header.name.as_bytes(), &*header.value)),
-                )),
-            });
-        };
-        let read = match body {
-            Some(_) => Some(async {
-                match body.take() {
-                    Some(body) => self.body(body).await,
-                    None => Ok(Vec::new()),
-                }
-            }),
-            None => None,
-        };
-        let strings = [head.method.as_str(), path(head), peer];
-        let packed = packed::head(strings, head.uri.query(), self.seen(head));
-        Ok(match fast.answer(&packed, now(), read).await? {
-            fast::Answer::Done(response) => {
-                let headers = unpacked(response.headers);
-                Judged::Answered(answer(response.status, headers, response.body))
-            }
-            fast::Answer::Admitted(added) => Judged::Admitted(unpacked(added)),
-        })
     }
 
     /// Hands on what the fast path's rules submit and commit, for as long as it is polled.
@@ -364,6 +400,11 @@ fn answer(status: u16, headers: http::HeaderMap, body: Vec<u8>) -> Answer {
         http::StatusCode::from_u16(status).unwrap_or(http::StatusCode::INTERNAL_SERVER_ERROR);
     *answer.headers_mut() = headers;
     answer
+}
+
+fn from_packed(response: packed::Response) -> Answer {
+    let headers = unpacked(response.headers);
+    answer(response.status, headers, response.body)
 }
 
 fn from_wit(response: types::Response) -> Answer {

@@ -98,18 +98,15 @@ impl Instance {
     }
 }
 
-/// An instance that answers something else than a step is none that can go on.
-fn step(called: wasmtime::Result<door::Step>) -> wasmtime::Result<Step> {
-    Step::try_from(called?).map_err(wasmtime::Error::msg)
-}
-
 impl Steps for Instance {
     fn start(&self, head: &[u8], now: u64, body_follows: bool) -> Option<Step> {
-        self.call(|store, door| step(door.call_start(store, head, now, body_follows)))
+        let step = self.call(|store, door| door.call_start(store, head, now, body_follows));
+        step.map(Into::into)
     }
 
     fn resume(&self, task: u32, reply: Reply) -> Option<Step> {
-        self.call(|store, door| step(door.call_resume(store, task, &reply.into())))
+        let step = self.call(|store, door| door.call_resume(store, task, &reply.into()));
+        step.map(Into::into)
     }
 
     fn cancel(&self, task: u32) -> Option<()> {

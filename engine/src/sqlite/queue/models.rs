@@ -1,6 +1,6 @@
 //! The queue under many schedules. A wait never times out here: whoever is not woken waits for ever, and is found.
 
-#![allow(clippy::unwrap_used, reason = "test code")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "test code")]
 
 use std::sync::Arc;
 
@@ -17,10 +17,10 @@ const JOBS: usize = 2;
 
 fn job(name: String) -> Job {
     Job {
-        commit: Commit {
+        asked: Asked::Commit(Commit {
             partition: name,
             ..Commit::default()
-        },
+        }),
         bytes: 1,
         reply: Some(Reply::Alone(oneshot::channel().0)),
     }
@@ -34,10 +34,10 @@ fn click() -> Job {
         max: None,
     }];
     Job {
-        commit: Commit {
+        asked: Asked::Commit(Commit {
             mutations,
             ..Commit::default()
-        },
+        }),
         bytes: 1,
         reply: None,
     }
@@ -46,9 +46,12 @@ fn click() -> Job {
 /// What came out: the names of commits in order, and the clicks.
 fn count(group: Vec<Job>, names: &mut Vec<String>, clicks: &mut i64) {
     for job in group {
-        match job.commit.mutations.first() {
+        let Asked::Commit(commit) = job.asked else {
+            panic!("nothing was packed")
+        };
+        match commit.mutations.first() {
             Some(Mutation::Add { delta, .. }) => *clicks += delta,
-            _ => names.push(job.commit.partition),
+            _ => names.push(commit.partition),
         }
     }
 }
