@@ -1,7 +1,10 @@
 //! JSON whose numbers only the commit knows: a document is serialised once, with [`Number`]s standing in for the
-//! claim's sequence, a message's offset or the time, and split into the parts that every engine fills in.
+//! claim's sequence, a message's offset or the time, and cut there into the parts that every engine fills in.
 //!
-//! Strings are escaped by the serialiser and skipped by the splitter, so no text of a caller can pass for a number.
+//! It is cut as it is written, number by number, so no text of a caller can pass for one.
+
+use std::cell::RefCell;
+use std::io;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -55,27 +58,68 @@ impl<'de> Deserialize<'de> for Number {
 
 /// The document as a template: its bound [`Number`]s become parts.
 pub fn json(document: &impl Serialize) -> Template {
-    let text = serde_json::to_vec(document).expect("our own types hold string keys only, so they serialise");
-    let mut parts = Vec::new();
-    let (mut start, mut at) = (0, 0);
-    while let Some(&byte) = text.get(at) {
-        match byte {
-            b'"' => at = after_string(&text, at),
-            b'-' => {
-                let digits = text[at + 1..].iter().take_while(|b| b.is_ascii_digit()).count();
-                let end = at + 1 + digits;
-                if let Some(part) = bound(&text[at..end]) {
-                    parts.push(Part::Bytes(text[start..at].to_vec()));
-                    parts.push(part);
-                    start = end;
-                }
-                at = end;
-            }
-            _ => at += 1,
-        }
+    let pieces = RefCell::new(Pieces {
+        text: Vec::with_capacity(TEXT_BYTES),
+        cuts: Vec::with_capacity(CUTS),
+    });
+    let mut serializer = serde_json::Serializer::with_formatter(Text(&pieces), Binder(&pieces));
+    let written = document.serialize(&mut serializer);
+    written.expect("our own types hold string keys only, so they serialise");
+    let Pieces { text, cuts } = pieces.into_inner();
+    let mut parts = Vec::with_capacity(2 * cuts.len() + 1);
+    let mut rest = text.as_slice();
+    let mut start = 0;
+    for (at, part) in cuts {
+        let (before, after) = rest.split_at(at - start);
+        parts.extend([Part::Bytes(before.to_vec()), part]);
+        (rest, start) = (after, at);
     }
-    parts.push(Part::Bytes(text[start..].to_vec()));
+    parts.push(Part::Bytes(rest.to_vec()));
     parts
+}
+
+/// Room for a document of the usual size, bytes.
+const TEXT_BYTES: usize = 256;
+/// Room for the bound numbers of a usual document.
+const CUTS: usize = 4;
+
+/// What a document has come to so far: its text without the bound numbers, and where they belong.
+struct Pieces {
+    text: Vec<u8>,
+    cuts: Vec<(usize, Part)>,
+}
+
+/// Where the serialiser writes.
+struct Text<'a>(&'a RefCell<Pieces>);
+
+impl io::Write for Text<'_> {
+    fn write(&mut self, text: &[u8]) -> io::Result<usize> {
+        self.write_all(text).map(|()| text.len())
+    }
+
+    fn write_all(&mut self, text: &[u8]) -> io::Result<()> {
+        self.0.borrow_mut().text.extend_from_slice(text);
+        Ok(())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// How the serialiser writes: as always, but for bound numbers.
+struct Binder<'a>(&'a RefCell<Pieces>);
+
+impl serde_json::ser::Formatter for Binder<'_> {
+    fn write_i64<W: ?Sized + io::Write>(&mut self, writer: &mut W, value: i64) -> io::Result<()> {
+        let Some(part) = bound(value) else {
+            return write!(writer, "{value}");
+        };
+        let mut pieces = self.0.borrow_mut();
+        let at = pieces.text.len();
+        pieces.cuts.push((at, part));
+        Ok(())
+    }
 }
 
 /// The index after the string that begins at `at`.
@@ -91,16 +135,15 @@ fn after_string(text: &[u8], at: usize) -> usize {
     text.len()
 }
 
-/// The part that a negative number stands for, if it stands for one.
-fn bound(number: &[u8]) -> Option<Part> {
-    let number: i64 = std::str::from_utf8(number).ok()?.parse().ok()?;
-    if number == TIME {
-        return Some(Part::Time);
+/// The part that a number stands for, if it stands for one.
+fn bound(number: i64) -> Option<Part> {
+    let index = |first: i64| u32::try_from(first - number).ok();
+    match number {
+        TIME => Some(Part::Time),
+        TIME..=SEQUENCES => index(SEQUENCES).map(Part::Sequence),
+        ..=SUMS if number > SEQUENCES => index(SUMS).map(Part::Sum),
+        _ => None,
     }
-    let part: fn(u32) -> Part = if number > SEQUENCES { Part::Sum } else { Part::Sequence };
-    let first = if number > SEQUENCES { SUMS } else { SEQUENCES };
-    let index = u32::try_from(first - number).ok()?;
-    ((index as usize) < MAX_STEPS).then(|| part(index))
 }
 
 /// The deepest nesting of arrays and objects in a JSON text that parses.

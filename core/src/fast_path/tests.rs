@@ -146,6 +146,7 @@ impl Gateway {
     fn reply(&self, call: Call) -> Reply {
         let store = &self.node.store;
         match call {
+            Call::Packed(_) => panic!("the rules themselves pack nothing"),
             Call::Commit(commit) => Reply::Commit(block_on(store.commit(commit))),
             Call::Get(keys) => Reply::Get(block_on(store.get("", &keys))),
             Call::Scan { prefix, after, limit } => {
