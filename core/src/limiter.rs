@@ -132,10 +132,15 @@ fn refusal(charged: &[&Policy], levels: &[Level]) -> Response {
         .map(|(_, level)| fields::seconds(level.next_ns))
         .max()
         .unwrap_or(1);
-    let detail = format!(
-        "Too many requests under {}; the next is possible in {wait} s.",
-        names.join(", ")
-    );
+    let (names_list, seconds) = (names.join(", "), wait.to_string());
+    let detail = [
+        "Too many requests under ",
+        &names_list,
+        "; the next is possible in ",
+        &seconds,
+        " s.",
+    ]
+    .concat();
     let mut problem = Problem::new(Kind::QuotaExceeded, detail)
         .with_member("violated-policies", names)
         .with_retry_after(wait);

@@ -91,7 +91,13 @@ async fn serve(options: ServeOptions) -> Result<()> {
     tracing::info!("finishing deliveries and closing the store");
     relay.shutdown(DRAIN).await;
     store.close();
-    tracing::info!("stopped");
+    let stats = store.stats();
+    tracing::info!(
+        commits = stats.commits,
+        groups = stats.groups,
+        sync_ms = stats.sync_time.as_millis() as u64,
+        "stopped"
+    );
     Ok(())
 }
 

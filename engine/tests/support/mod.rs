@@ -5,10 +5,11 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 use tollgate_core::commit::{Append, Commit, Condition, Entry, Mutation, Part, literal};
-use tollgate_engine::{Options, SqliteStore};
+use tollgate_engine::{OpenError, Options, SqliteStore};
 
 /// A directory of the test's own; in memory where the system has a place for that, since what is tested about disks is
 /// simulated.
@@ -31,8 +32,19 @@ pub fn run<T>(future: impl Future<Output = T>) -> T {
         .block_on(future)
 }
 
+/// How long a child of another test may hold what this one has closed.
+const BORROWED: Duration = Duration::from_secs(10);
+
+/// The test's store. A lock is held by the descriptor, and a child that another test starts has a copy of every descriptor
+/// until it runs its own program: then the store that was closed a moment ago still counts as open.
 pub fn open(directory: &Path) -> Arc<SqliteStore> {
-    SqliteStore::open(Options::new(directory.join("test.db"))).unwrap()
+    let until = Instant::now() + BORROWED;
+    loop {
+        match SqliteStore::open(Options::new(directory.join("test.db"))) {
+            Err(OpenError::Locked(_)) if Instant::now() < until => std::thread::sleep(Duration::from_millis(1)),
+            opened => return opened.unwrap(),
+        }
+    }
 }
 
 pub fn set(key: &str, bytes: usize) -> Commit {

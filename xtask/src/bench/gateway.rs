@@ -13,6 +13,8 @@ use std::time::{Duration, Instant};
 pub const ADMIN_KEY: &str = "an-admin-key-for-the-bench";
 /// How long a start may take; compiling the components is part of the first.
 const START: Duration = Duration::from_secs(120);
+/// How long a gateway may take to end.
+const STOP: Duration = Duration::from_secs(30);
 /// How long making the links may take, seconds.
 const SEED: u32 = 120;
 /// How often a starting gateway is asked.
@@ -29,6 +31,22 @@ pub enum Limit {
     Kept,
     /// Every request of a client but the first is refused.
     Always,
+}
+
+/// Whether a gateway records clicks.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Clicks {
+    /// It does not, as its peers write no access log.
+    Off,
+    /// With the next group of commits: the default of the product.
+    Submitted,
+}
+
+/// What a gateway's store has done in its life.
+pub struct Stored {
+    pub commits: u64,
+    /// Each of them took one fdatasync.
+    pub groups: u64,
 }
 
 /// A running gateway with a store of its own.
@@ -69,8 +87,14 @@ pub fn seed(bench: &Bench, directory: &Path, count: u64) -> Result<()> {
 
 impl Gateway {
     /// Starts `binary` on the store in `directory`, and makes the link `/sale` if it is not there.
-    pub fn start(bench: &Bench, binary: &Path, directory: &Path, limit: Limit) -> Result<Self> {
-        settings(bench, directory, limit)?;
+    pub fn start(
+        bench: &Bench,
+        binary: &Path,
+        directory: &Path,
+        limit: Limit,
+        clicks: Clicks,
+    ) -> Result<Self> {
+        settings(bench, directory, limit, clicks)?;
         lend_compiled(directory)?;
         let port = free_port()?;
         bench.doing("starting the gateway (the first time, it compiles its components)");
@@ -87,6 +111,20 @@ impl Gateway {
     /// Its process group.
     pub fn group(&self) -> i32 {
         self.program.group()
+    }
+
+    /// Ends it in order; it says what its store has done.
+    pub fn stop(self) -> Result<Stored> {
+        let output = self.program.stop(STOP)?;
+        let lines = output.lines().rev();
+        let stored = |line: &str| -> Option<Stored> {
+            let line: serde_json::Value = serde_json::from_str(line).ok()?;
+            let of = |name: &str| line[name].as_u64();
+            let (commits, groups) = (of("commits")?, of("groups")?);
+            Some(Stored { commits, groups })
+        };
+        let mut lines = lines.filter_map(stored);
+        lines.next().context("the gateway did not say what its store has done")
     }
 }
 
@@ -130,7 +168,7 @@ pub fn make_link(port: u16) -> Result<()> {
 }
 
 /// Writes `tollgate.toml` into `directory`.
-pub fn settings(bench: &Bench, directory: &Path, limit: Limit) -> Result<()> {
+pub fn settings(bench: &Bench, directory: &Path, limit: Limit, clicks: Clicks) -> Result<()> {
     fs::create_dir_all(directory)?;
     let (capacity, interval) = match limit {
         // `capacity · interval` in nanoseconds must be at most 2^62.
@@ -139,7 +177,15 @@ pub fn settings(bench: &Bench, directory: &Path, limit: Limit) -> Result<()> {
         Limit::Always => (1, "24h"),
     };
     let capacity: u32 = capacity;
-    let values = [("CAPACITY", &*capacity.to_string()), ("INTERVAL", interval)];
+    let clicks = match clicks {
+        Clicks::Off => "off",
+        Clicks::Submitted => "submitted",
+    };
+    let values = [
+        ("CAPACITY", &*capacity.to_string()),
+        ("INTERVAL", interval),
+        ("CLICKS", clicks),
+    ];
     bench.template("tollgate.toml", directory, &values).map(drop)
 }
 
@@ -152,7 +198,7 @@ fn launch(bench: &Bench, binary: &Path, directory: &Path, port: u16) -> Result<P
         .env_remove("TOLLGATE_LISTEN")
         .env_remove("TOLLGATE_DATA")
         .env("TOLLGATE_ADMIN_KEY", ADMIN_KEY)
-        .env("RUST_LOG", "warn");
+        .env("RUST_LOG", "warn,tollgate_host::serve=info");
     let name = directory
         .file_name()
         .map_or_else(|| "gateway".into(), |name| name.to_string_lossy());

@@ -142,6 +142,16 @@ impl Program {
         }
     }
 
+    /// Asks it to end in order (SIGTERM), and gives what it has written.
+    pub fn stop(self, within: Duration) -> Result<String> {
+        kill_process_group(self.group, Signal::TERM).context("it cannot be told to end")?;
+        let (status, output) = self.finish(within)?;
+        match status.success() {
+            true => Ok(output),
+            false => bail!("it ended with {status}: {output}"),
+        }
+    }
+
     fn output(&self) -> String {
         let bytes = fs::read(&self.log).unwrap_or_default();
         String::from_utf8_lossy(&bytes).into_owned()

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 
-use crate::bench::gateway::{Gateway, Limit};
+use crate::bench::gateway::{Clicks, Gateway, Limit};
 use crate::bench::paced::{Latency, Pace};
 use crate::bench::report::{Floor, Report, short, thousands};
 use crate::bench::wrk::Load;
@@ -20,7 +20,7 @@ pub(super) fn measure(bench: &Bench, report: &mut Report) -> Result<()> {
             return Ok(());
         }
     };
-    let tollgate = Gateway::start(bench, &bench.gateway, &bench.directory("latency")?, Limit::Never)?;
+    let tollgate = Gateway::start(bench, &bench.gateway, &bench.directory("latency")?, Limit::Never, Clicks::Off)?;
     bench.doing("latency: finding the peaks");
     let peak = |port, group| {
         Load::hot(port, "/sale")

@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 
-use crate::bench::gateway::{self, Gateway, Limit};
+use crate::bench::gateway::{self, Clicks, Gateway, Limit};
 use crate::bench::report::{By, Floor, Report, short, thousands};
 use crate::bench::rounds::{self, Contender};
 use crate::bench::wrk::Load;
@@ -20,7 +20,7 @@ pub(super) fn measure(bench: &Bench, report: &mut Report) -> Result<()> {
     }
     let directory = bench.directory("million")?;
     gateway::seed(bench, &directory, bench.sizes.million)?;
-    let large = Gateway::start(bench, &bench.gateway, &directory, Limit::Never)?;
+    let large = Gateway::start(bench, &bench.gateway, &directory, Limit::Never, Clicks::Off)?;
     let links = links(bench, report, &large)?;
     if bench.wants(Row::Growth) {
         growth(bench, report, &large, links)?;
@@ -50,7 +50,7 @@ fn grown(bench: &Bench, gateway: &Gateway, script: &'static str) -> Result<(u64,
 }
 
 fn clients(bench: &Bench, report: &mut Report) -> Result<()> {
-    let gateway = Gateway::start(bench, &bench.gateway, &bench.directory("clients")?, Limit::Kept)?;
+    let gateway = Gateway::start(bench, &bench.gateway, &bench.directory("clients")?, Limit::Kept, Clicks::Off)?;
     bench.doing(format!("memory: {} clients", bench.sizes.million));
     let (count, bytes) = grown(bench, &gateway, "each-client")?;
     let what = "memory: bytes per further client id";
@@ -83,7 +83,7 @@ fn line(report: &mut Report, what: &str, count: u64, bytes: f64, most: f64) {
 fn growth(bench: &Bench, report: &mut Report, large: &Gateway, links: u64) -> Result<()> {
     let directory = bench.directory("thousand")?;
     gateway::seed(bench, &directory, FEW)?;
-    let small = Gateway::start(bench, &bench.gateway, &directory, Limit::Never)?;
+    let small = Gateway::start(bench, &bench.gateway, &directory, Limit::Never, Clicks::Off)?;
     let random = |gateway: &Gateway, links: u64| Load {
         script: "random",
         arguments: vec![links.to_string()],

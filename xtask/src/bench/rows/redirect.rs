@@ -3,7 +3,7 @@
 
 use anyhow::Result;
 
-use crate::bench::gateway::{self, Gateway, Limit};
+use crate::bench::gateway::{self, Clicks, Gateway, Limit};
 use crate::bench::peers::{self, Peer};
 use crate::bench::report::{By, Floor, Report};
 use crate::bench::rounds::{self, Contender};
@@ -61,6 +61,13 @@ const LINES: &[Line] = &[
         floor: Floor::AtLeast(0.9),
     },
     Line {
+        row: Row::Many,
+        what: "the same, both with click recording (each click is two rows of the database)",
+        ours: "many clicks",
+        theirs: "clicks",
+        floor: Floor::None,
+    },
+    Line {
         row: Row::Native,
         what: "the rules in WebAssembly: compiled into the host",
         ours: "tollgate",
@@ -69,15 +76,15 @@ const LINES: &[Line] = &[
     },
     Line {
         row: Row::Spin,
-        what: "the same components: `spin up`, SQLite store",
-        ours: "tollgate",
+        what: "the same components: `spin up`, SQLite store; both with click recording",
+        ours: "clicks",
         theirs: "spin",
         floor: Floor::AtLeast(10.0),
     },
     Line {
         row: Row::Clicks,
         what: "redirects with click recording: nginx with `access_log`",
-        ours: "tollgate",
+        ours: "clicks",
         theirs: "nginx-logged",
         floor: Floor::AtLeast(0.5),
     },
@@ -107,21 +114,31 @@ impl Peers {
     }
 }
 
-pub(super) fn measure(bench: &Bench, report: &mut Report) -> Result<()> {
-    let directory = bench.directory("tollgate")?;
+/// A gateway with the links of the row `many`, if that is wanted, all of them read once.
+fn start(bench: &Bench, name: &str, clicks: Clicks) -> Result<Gateway> {
+    let directory = bench.directory(name)?;
+    let links = bench.sizes.links;
     if bench.wants(Row::Many) {
-        gateway::seed(bench, &directory, bench.sizes.links)?;
+        gateway::seed(bench, &directory, links)?;
     }
-    let tollgate = Gateway::start(bench, &bench.gateway, &directory, Limit::Never)?;
+    let gateway = Gateway::start(bench, &bench.gateway, &directory, Limit::Never, clicks)?;
     if bench.wants(Row::Many) {
         bench.doing("reading every link once");
-        http::expect(tollgate.port, &format!("/{:07}", bench.sizes.links - 1), 302)?;
-        each_link(tollgate.port, bench.sizes.links).run(
-            bench,
-            bench.at_most(bench.sizes.fill_seconds)?,
-            &[tollgate.group()],
-        )?;
+        http::expect(gateway.port, &format!("/{:07}", links - 1), 302)?;
+        let seconds = bench.at_most(bench.sizes.fill_seconds)?;
+        each_link(gateway.port, links).run(bench, seconds, &[gateway.group()])?;
     }
+    Ok(gateway)
+}
+
+pub(super) fn measure(bench: &Bench, report: &mut Report) -> Result<()> {
+    // What is compared with peers that write no log writes none either.
+    let tollgate = start(bench, "tollgate", Clicks::Off)?;
+    let recorded = [Row::Clicks, Row::Spin, Row::Many];
+    let clicking = match recorded.into_iter().any(|row| bench.wants(row)) {
+        true => Some(start(bench, "clicks", Clicks::Submitted)?),
+        false => None,
+    };
     let mut peers = start_peers(bench);
     let native = match &bench.options.native_gateway {
         Some(binary) if bench.wants(Row::Native) => Some(Gateway::start(
@@ -129,6 +146,7 @@ pub(super) fn measure(bench: &Bench, report: &mut Report) -> Result<()> {
             binary,
             &bench.directory("native")?,
             Limit::Never,
+            Clicks::Off,
         )?),
         _ => None,
     };
@@ -145,6 +163,14 @@ pub(super) fn measure(bench: &Bench, report: &mut Report) -> Result<()> {
     if bench.wants(Row::Many) {
         let load = many(tollgate.port, bench.sizes.links);
         contenders.push(contender(bench, "many", load, tollgate.group()));
+    }
+    if let Some(clicking) = &clicking {
+        let load = Load::hot(clicking.port, HOT);
+        contenders.push(contender(bench, "clicks", load, clicking.group()));
+        if bench.wants(Row::Many) {
+            let load = many(clicking.port, bench.sizes.links);
+            contenders.push(contender(bench, "many clicks", load, clicking.group()));
+        }
     }
     if let Some(native) = &native {
         contenders.push(contender(

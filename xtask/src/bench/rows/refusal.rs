@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 
-use crate::bench::gateway::{Gateway, Limit};
+use crate::bench::gateway::{Clicks, Gateway, Limit};
 use crate::bench::report::{By, Floor, Report};
 use crate::bench::rounds::{self, Contender};
 use crate::bench::wrk::{Answers, Load};
@@ -23,6 +23,7 @@ pub(super) fn measure(bench: &Bench, report: &mut Report) -> Result<()> {
         &bench.gateway,
         &bench.directory("refusing")?,
         Limit::Always,
+        Clicks::Off,
     )?;
     let load = |port, path| Load {
         answers: Answers::Refusal,

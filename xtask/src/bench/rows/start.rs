@@ -2,13 +2,13 @@
 
 use anyhow::Result;
 
-use crate::bench::gateway::{Gateway, Limit, time_to_first_redirect};
+use crate::bench::gateway::{Clicks, Gateway, Limit, time_to_first_redirect};
 use crate::bench::report::{Floor, Report, short};
 use crate::bench::{Bench, Row, figures};
 
 pub(super) fn measure(bench: &Bench, report: &mut Report) -> Result<()> {
     let directory = bench.directory("start")?;
-    drop(Gateway::start(bench, &bench.gateway, &directory, Limit::Never)?);
+    drop(Gateway::start(bench, &bench.gateway, &directory, Limit::Never, Clicks::Off)?);
     let mut took = Vec::new();
     for start in 1..=bench.pairs {
         bench.doing(format!("start ({start} of {})", bench.pairs));
