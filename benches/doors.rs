@@ -5,7 +5,10 @@
 use criterion::{Criterion, criterion_group, criterion_main};
 use futures::executor::block_on;
 use std::hint::black_box;
+use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
+use tokio::task::LocalSet;
 use tollgate_core::bucket::Bucket;
 use tollgate_core::commit::{Commit, Committed, Mutation, Outcome, Part};
 use tollgate_core::config::Config;
@@ -16,9 +19,13 @@ use tollgate_core::ports::World;
 use tollgate_core::{campaigns, keys, links, packed};
 use tollgate_engine::{MemoryBuckets, Options, SqliteStore};
 use tollgate_host::server::fast::Steps;
+use tollgate_host::wasm::bindings::{filter::exports::tollgate::edge::filter::Verdict, types};
 use tollgate_host::wasm::compiled::{self, Library};
+use tollgate_host::wasm::doors::{FilterDoor, GateDoor};
+#[cfg(not(feature = "native-rules"))]
 use tollgate_host::wasm::fast;
-use tollgate_host::wasm::ports::Engines;
+use tollgate_host::wasm::pool::Pool;
+use tollgate_host::wasm::ports::{self, Engines};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -89,18 +96,16 @@ fn doors(c: &mut Criterion) {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let config = config();
     let engines = engines(directory.path(), &config);
+    let library = Library {
+        components: std::env::var_os("TOLLGATE_COMPONENTS").map(Into::into),
+        cache: std::env::temp_dir().join("tollgate-bench-cache"),
+    };
+    let wasm = compiled::Engines::new(64, 4).expect("wasmtime starts");
     #[cfg(not(feature = "native-rules"))]
     let steps = {
-        let library = Library {
-            components: std::env::var_os("TOLLGATE_COMPONENTS").map(Into::into),
-            cache: std::env::temp_dir().join("tollgate-bench-cache"),
-        };
-        let wasm = compiled::Engines::new(64, 4).expect("wasmtime starts");
-        let component = library
-            .load(&wasm.fast, fast::NAME)
-            .expect("the component is there");
-        std::mem::forget(wasm);
-        fast::Instance::new(&component, engines.clone()).expect("the component fits")
+        let component = library.load(&wasm.fast, fast::NAME);
+        fast::Instance::new(&component.expect("the component is there"), engines.clone())
+            .expect("the component fits")
     };
     #[cfg(feature = "native-rules")]
     let steps =
@@ -127,8 +132,50 @@ fn doors(c: &mut Criterion) {
         b.iter(|| black_box(steps.start(black_box(&unknown), START, false)))
     });
     claim(c, &steps, &engines, &config);
+    waiting_doors(c, &library, &wasm, &engines);
     ports(c, &engines);
     engines.store.close();
+}
+
+/// The same redirect by the ordinary way: the typed doors of the limiter and of the shortener, whose calls may wait.
+fn waiting_doors(c: &mut Criterion, library: &Library, wasm: &compiled::Engines, engines: &Engines) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let (runtime, local) = (runtime.expect("a runtime"), LocalSet::new());
+    let load = |name| library.load(&wasm.waiting, name).expect("the component is there");
+    let linker = ports::linker(&wasm.waiting).expect("the ports fit");
+    let timeout = Duration::from_secs(10);
+    let (limiter, shortener) = local.block_on(&runtime, async {
+        let filter = FilterDoor::new(&linker, &load("limiter")).expect("the component fits");
+        let gate = GateDoor::new(&linker, &load("shortener")).expect("the component fits");
+        let of = || (wasm.waiting.clone(), engines.clone());
+        let ((engine, own), (other, others)) = (of(), of());
+        (
+            Pool::new(engine, own, Rc::new(filter), "limiter", timeout),
+            Pool::new(other, others, Rc::new(gate), "shortener", timeout),
+        )
+    });
+    let headers = HEADERS.iter().map(|(name, value)| types::Header {
+        name: (*name).to_owned(),
+        value: value.as_bytes().to_vec(),
+    });
+    let request = types::Request {
+        method: "GET".into(),
+        path: "/hot".into(),
+        query: None,
+        headers: headers.collect(),
+        body: Vec::new(),
+        peer: "127.0.0.1".into(),
+    };
+    let redirect = async || {
+        let verdict = limiter.call(request.clone()).await;
+        assert!(matches!(verdict, Ok(Verdict::Admit(_))));
+        shortener.call(request.clone()).await
+    };
+    let response = local.block_on(&runtime, redirect());
+    assert!(response.is_ok_and(|response| response.status == 302));
+    c.bench_function("ordinary way, typed and async: redirect", |b| {
+        b.iter(|| local.block_on(&runtime, redirect()).is_ok())
+    });
 }
 
 /// A claim but for its commit, which a reply stands in for: to what it waits for, and from there to the answer.

@@ -22,7 +22,7 @@ use crate::http::{Header, Request};
 use crate::limiter::{self, CompileError, Policies, Verdict};
 use crate::packed;
 use crate::plan::combined::Combined;
-use crate::ports::{Buckets, Store, World};
+use crate::ports::{Buckets, Store, World, one_level};
 use crate::problem::{Kind, Problem};
 use crate::router::{Component, Router};
 use crate::{campaigns, forward, links};
@@ -41,9 +41,7 @@ pub trait Memory {
     fn take(&self, buckets: Vec<Bucket>) -> Result<Vec<Level>, TakeError>;
     /// The same of one bucket; refused, it has one level.
     fn take_one(&self, bucket: Bucket) -> Result<Level, TakeError> {
-        let levels = self.take(vec![bucket])?;
-        let missing = || TakeError::Unavailable("no level was told".to_owned());
-        levels.first().copied().ok_or_else(missing)
+        one_level(&self.take(vec![bucket])?)
     }
     /// What the key holds (`Some(None)`: nothing), or `None` where that is not in memory.
     fn get(&self, key: &str) -> Option<Option<Entry>>;
@@ -124,13 +122,6 @@ struct Near<M> {
 }
 
 impl<M: Memory> Near<M> {
-    fn take(&self, buckets: Vec<Bucket>) -> Result<Vec<Level>, TakeError> {
-        match <[Bucket; 1]>::try_from(buckets) {
-            Ok([bucket]) => Ok(vec![self.memory.take_one(bucket)?]),
-            Err(buckets) => self.memory.take(buckets),
-        }
-    }
-
     fn submit_again(&self, partition: &str) -> bool {
         self.submitted.borrow_mut().again(partition)
     }
@@ -411,7 +402,11 @@ impl<M: Memory> Store for AtOnce<M> {
 
 impl<M: Memory> Buckets for AtOnce<M> {
     async fn take(&self, buckets: Vec<Bucket>) -> Result<Vec<Level>, TakeError> {
-        self.0.take(buckets)
+        self.0.memory.take(buckets)
+    }
+
+    async fn take_one(&self, bucket: Bucket) -> Result<Level, TakeError> {
+        self.0.memory.take_one(bucket)
     }
 }
 
@@ -487,6 +482,10 @@ impl<M: Memory> Store for Waiting<M> {
 
 impl<M: Memory> Buckets for Waiting<M> {
     async fn take(&self, buckets: Vec<Bucket>) -> Result<Vec<Level>, TakeError> {
-        self.near.take(buckets)
+        self.near.memory.take(buckets)
+    }
+
+    async fn take_one(&self, bucket: Bucket) -> Result<Level, TakeError> {
+        self.near.memory.take_one(bucket)
     }
 }

@@ -44,10 +44,19 @@ pub async fn check<S: Store, B: Buckets>(
     if is_health(&request.path) {
         return Verdict::Admit(Vec::new());
     }
-    let matching: Vec<&Policy> = policies.matching(request).collect();
-    if matching.is_empty() {
+    let mut matching = policies.matching(request);
+    let Some(first) = matching.next() else {
         return Verdict::Admit(Vec::new());
-    }
+    };
+    let Some(second) = matching.next() else {
+        let client = match first.per_client {
+            true => Some(identify(world, policies, request).await),
+            false => None,
+        };
+        let asked = first.bucket(policies, request, client.as_ref());
+        return charge_one(buckets, request, first, asked).await;
+    };
+    let matching: Vec<&Policy> = [first, second].into_iter().chain(matching).collect();
     let client = match matching.iter().any(|policy| policy.per_client) {
         true => Some(identify(world, policies, request).await),
         false => None,
@@ -57,6 +66,16 @@ pub async fn check<S: Store, B: Buckets>(
         .map(|policy| policy.bucket(policies, request, client.as_ref()))
         .collect();
     charge(buckets, request, matching, asked).await
+}
+
+/// As [`charge`], of one policy, under which most requests fall: nothing is kept in lists.
+async fn charge_one<B: Buckets>(buckets: &B, request: &Request, policy: &Policy, asked: Bucket) -> Verdict {
+    match buckets.take_one(asked).await {
+        Ok(level) => Verdict::Admit(answer_headers(request, &[policy], &[level])),
+        Err(TakeError::Refused { .. }) if policy.shadow => Verdict::Admit(Vec::new()),
+        Err(TakeError::Refused { levels, .. }) => Verdict::Answer(refusal(&[policy], &levels)),
+        Err(TakeError::Unavailable(_) | TakeError::Invalid(_)) => without_buckets(&[policy]),
+    }
 }
 
 /// Takes from `asked`, the buckets of the policies `charged`.

@@ -36,6 +36,16 @@ pub trait Store {
 pub trait Buckets {
     /// Takes every cost or none.
     async fn take(&self, buckets: Vec<Bucket>) -> Result<Vec<Level>, TakeError>;
+    /// The same of one bucket; refused, it has one level.
+    async fn take_one(&self, bucket: Bucket) -> Result<Level, TakeError> {
+        one_level(&self.take(vec![bucket]).await?)
+    }
+}
+
+/// The level of the one bucket that was asked for.
+pub(crate) fn one_level(levels: &[Level]) -> Result<Level, TakeError> {
+    let missing = || TakeError::Unavailable("no level was told".to_owned());
+    levels.first().copied().ok_or_else(missing)
 }
 
 /// Everything a rule may know of the world: its ports, its settings, the time and fresh randomness, as values.

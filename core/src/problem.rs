@@ -1,7 +1,10 @@
 //! The one table from errors to problem documents (RFC 9457).
 
-use serde::Serialize;
-use serde_json::{Map, Value};
+use std::borrow::Cow;
+
+use serde::ser::SerializeMap as _;
+use serde::{Serialize, Serializer};
+use serde_json::Value;
 
 use crate::commit::StoreError;
 use crate::http::{Header, Response};
@@ -95,7 +98,7 @@ pub struct Problem {
     /// The fields at fault.
     pub errors: Vec<FieldError>,
     /// Further members of the document.
-    pub members: Map<String, Value>,
+    pub members: Vec<(&'static str, Value)>,
     /// Further headers of the response.
     pub headers: Vec<Header>,
 }
@@ -107,7 +110,7 @@ impl Problem {
             kind,
             detail: detail.into(),
             errors: Vec::new(),
-            members: Map::new(),
+            members: Vec::new(),
             headers: Vec::new(),
         }
     }
@@ -147,42 +150,49 @@ impl Problem {
     }
 
     /// With one more member in the document.
-    pub fn with_member(mut self, name: &str, value: impl Into<Value>) -> Self {
-        self.members.insert(name.to_owned(), value.into());
+    pub fn with_member(mut self, name: &'static str, value: impl Into<Value>) -> Self {
+        self.members.push((name, value.into()));
         self
     }
 
     /// The `type` member.
-    pub fn type_uri(&self) -> String {
+    pub fn type_uri(&self) -> Cow<'static, str> {
         let slug = self.kind.slug();
-        if slug.contains(':') {
-            slug.to_owned()
-        } else {
-            ["urn:tollgate:problem:", slug].concat()
+        match slug.contains(':') {
+            true => Cow::Borrowed(slug),
+            false => Cow::Owned(["urn:tollgate:problem:", slug].concat()),
         }
     }
 
     /// The response that carries this document.
     pub fn into_response(self) -> Response {
-        #[derive(Serialize)]
-        struct Document<'a> {
-            r#type: String,
-            title: &'a str,
-            status: u16,
-            detail: &'a str,
-            #[serde(skip_serializing_if = "<[_]>::is_empty")]
-            errors: &'a [FieldError],
-            #[serde(flatten)]
-            members: &'a Map<String, Value>,
+        struct Document<'a>(&'a Problem);
+
+        impl Serialize for Document<'_> {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                let Problem {
+                    kind,
+                    detail,
+                    errors,
+                    members,
+                    ..
+                } = self.0;
+                let mut map = serializer.serialize_map(None)?;
+                map.serialize_entry("type", &self.0.type_uri())?;
+                map.serialize_entry("title", kind.title())?;
+                map.serialize_entry("status", &kind.status())?;
+                map.serialize_entry("detail", detail)?;
+                if !errors.is_empty() {
+                    map.serialize_entry("errors", errors)?;
+                }
+                for (name, value) in members {
+                    map.serialize_entry(name, value)?;
+                }
+                map.end()
+            }
         }
-        let document = Document {
-            r#type: self.type_uri(),
-            title: self.kind.title(),
-            status: self.kind.status(),
-            detail: &self.detail,
-            errors: &self.errors,
-            members: &self.members,
-        };
+
+        let document = Document(&self);
         let mut response = Response::json(self.kind.status(), &document);
         response.headers.clear();
         response

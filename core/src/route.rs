@@ -95,6 +95,9 @@ impl Route {
 
     /// Whether `path` (without a query) matches. Allocates nothing.
     pub fn matches(&self, path: &str) -> bool {
+        if self.tail && self.segments.is_empty() {
+            return true;
+        }
         let path = path.trim_matches('/');
         let mut parts = path.split('/').filter(|_| !path.is_empty());
         for segment in &self.segments {
