@@ -108,8 +108,8 @@ fn doors(c: &mut Criterion) {
             .expect("the component fits")
     };
     #[cfg(feature = "native-rules")]
-    let steps =
-        tollgate_host::server::fast::native::Native::new(config.clone(), engines.clone()).expect("it is valid");
+    let steps = tollgate_host::server::fast::native::Native::new(config.clone(), engines.clone())
+        .expect("it is valid");
     let hot = get("/hot");
     assert_eq!(status(steps.start(&hot, START, false)), 302);
     c.bench_function("fast path: redirect", |b| {

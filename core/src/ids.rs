@@ -15,7 +15,9 @@ pub fn token(fresh: &[u8; 16], length: usize) -> String {
     let mut token = String::with_capacity(ID_LENGTH);
     let mut hash = Sha256::digest(fresh);
     loop {
-        let digits = hash.iter().filter_map(|byte| ALPHABET.get(usize::from(byte & 63)));
+        let digits = hash
+            .iter()
+            .filter_map(|byte| ALPHABET.get(usize::from(byte & 63)));
         token.extend(digits.take(length - token.len()).map(|digit| char::from(*digit)));
         if token.len() == length {
             return token;

@@ -141,7 +141,13 @@ mod tests {
 
     fn any_headers() -> impl Strategy<Value = Vec<Header>> {
         let header = ("[a-z-]{0,12}", proptest::collection::vec(any::<u8>(), 0..20));
-        proptest::collection::vec(header.prop_map(|(name, value)| Header { name: name.into(), value }), 0..6)
+        proptest::collection::vec(
+            header.prop_map(|(name, value)| Header {
+                name: name.into(),
+                value,
+            }),
+            0..6,
+        )
     }
 
     proptest! {
@@ -183,7 +189,14 @@ mod tests {
 
     #[test]
     fn a_commit_and_its_outcome_are_unpacked_as_they_were() {
-        let parts = || vec![Part::Bytes(b"a\xff".into()), Part::Sum(1), Part::Sequence(0), Part::Time];
+        let parts = || {
+            vec![
+                Part::Bytes(b"a\xff".into()),
+                Part::Sum(1),
+                Part::Sequence(0),
+                Part::Time,
+            ]
+        };
         let commit = Commit {
             partition: "p".into(),
             idempotence: Some(Idempotence {

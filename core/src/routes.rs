@@ -141,7 +141,9 @@ const MAX_SEGMENTS: usize = 8;
 /// Every call with the segments of its path, taken apart once.
 static CALLS: LazyLock<Vec<(Call, Vec<&'static str>)>> = LazyLock::new(|| {
     let calls = Call::ALL.iter();
-    calls.map(|call| (*call, call.path().split('/').collect())).collect()
+    calls
+        .map(|call| (*call, call.path().split('/').collect()))
+        .collect()
 });
 
 /// The call of `component` that the request makes, and its parameters.

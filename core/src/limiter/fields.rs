@@ -44,7 +44,13 @@ pub(super) fn headers(policies: &[&Policy], levels: &[Level]) -> Vec<Header> {
             seconds(level.full_ns).min(MAX_INTEGER),
         );
         // Without a formatter, which costs a component more than all the rest of this.
-        for part in [&*policy.quoted, ";r=", &remaining.to_string(), ";t=", &reset.to_string()] {
+        for part in [
+            &*policy.quoted,
+            ";r=",
+            &remaining.to_string(),
+            ";t=",
+            &reset.to_string(),
+        ] {
             limits.push_str(part);
         }
     }

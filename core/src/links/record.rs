@@ -142,7 +142,9 @@ impl<'a> Target<'a> {
     /// or query to forward stands between them. `None` for every other text: whoever asks then reads it as JSON.
     fn plain(value: &'a [u8]) -> Option<Self> {
         let rest = value.strip_prefix(br#"{"url":""#)?;
-        let end = rest.iter().position(|byte| matches!(byte, b'"' | b'\\' | ..=b' '))?;
+        let end = rest
+            .iter()
+            .position(|byte| matches!(byte, b'"' | b'\\' | ..=b' '))?;
         let (url, rest) = rest.split_at_checked(end)?;
         let rest = rest.strip_prefix(br#"","redirect":"#)?;
         let (redirect, rest) = digits(rest)?;
@@ -168,7 +170,9 @@ fn digits(text: &[u8]) -> Option<(u64, &[u8])> {
     if !canonical {
         return None;
     }
-    let number = digits.iter().fold(0_u64, |n, digit| n * 10 + u64::from(digit - b'0'));
+    let number = digits
+        .iter()
+        .fold(0_u64, |n, digit| n * 10 + u64::from(digit - b'0'));
     Some((number, rest))
 }
 
@@ -445,7 +449,12 @@ mod tests {
             }),
         ];
         let urls = prop_oneof!["https://[a-z]{1,8}\\.example/[ -~é]{0,20}", ".*"];
-        let rest = (any::<bool>(), proptest::option::of(".*"), any::<u64>(), proptest::option::of(".*"));
+        let rest = (
+            any::<bool>(),
+            proptest::option::of(".*"),
+            any::<u64>(),
+            proptest::option::of(".*"),
+        );
         (urls, any::<u16>(), limits, rest).prop_map(|(url, redirect, limits, rest)| {
             let (forward_query, fallback_url, created_at, title) = rest;
             Record {

@@ -173,7 +173,11 @@ mod tests {
             assert!(combined.again("link/a"));
         }
         assert!(!combined.again("link/b"));
-        assert!(combined.add(commit("link/a", vec![add("visits/a", 7)])).is_empty());
+        assert!(
+            combined
+                .add(commit("link/a", vec![add("visits/a", 7)]))
+                .is_empty()
+        );
         assert!(!combined.again("link/a"), "which of the two?");
         let all = commit("link/a", vec![add("visits/a", 17), set("visited/a", "now")]);
         assert_eq!(combined.take(), [all]);

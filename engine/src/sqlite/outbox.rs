@@ -275,7 +275,9 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let store = SqliteStore::open(Options::new(directory.path().join("t.db"))).unwrap();
         let outbox = Outbox::new(Arc::clone(&store), patience);
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .build();
         runtime.unwrap().block_on(async {
             tokio::select! {
                 () = outbox.run() => unreachable!("it runs for ever"),
@@ -315,7 +317,10 @@ mod tests {
         beside(Duration::from_secs(60), async |outbox, store| {
             store.close();
             let answer = outbox.commit(set("k")).await;
-            assert!(matches!(answer, Some(Err(StoreError::Unavailable(_)))), "{answer:?}");
+            assert!(
+                matches!(answer, Some(Err(StoreError::Unavailable(_)))),
+                "{answer:?}"
+            );
         });
     }
 

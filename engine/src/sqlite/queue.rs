@@ -392,7 +392,10 @@ mod tests {
             })
             .collect();
         deltas.sort_unstable();
-        assert_eq!(deltas, [("visits/a".to_owned(), 5_000), ("visits/b".to_owned(), 1)]);
+        assert_eq!(
+            deltas,
+            [("visits/a".to_owned(), 5_000), ("visits/b".to_owned(), 1)]
+        );
         assert_eq!(taken(&queue), 0);
     }
 
@@ -443,7 +446,9 @@ mod tests {
         assert!(queue.push_all(left).is_ok());
         queue.close();
         assert_eq!(taken(&queue), 2);
-        assert!(matches!(queue.push_all(vec![job(1, true)]), Err((Refused::Closed, left)) if left.len() == 1));
+        assert!(
+            matches!(queue.push_all(vec![job(1, true)]), Err((Refused::Closed, left)) if left.len() == 1)
+        );
     }
 
     #[test]

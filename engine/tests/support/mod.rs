@@ -41,7 +41,9 @@ pub fn open(directory: &Path) -> Arc<SqliteStore> {
     let until = Instant::now() + BORROWED;
     loop {
         match SqliteStore::open(Options::new(directory.join("test.db"))) {
-            Err(OpenError::Locked(_)) if Instant::now() < until => std::thread::sleep(Duration::from_millis(1)),
+            Err(OpenError::Locked(_)) if Instant::now() < until => {
+                std::thread::sleep(Duration::from_millis(1))
+            }
             opened => return opened.unwrap(),
         }
     }

@@ -160,9 +160,11 @@ impl Gateway {
             Next::Gate(added) => added,
             Next::Limiter => match self.limiter.call(self.head(&head, peer)).await? {
                 Verdict::Answer(response) => return Ok(from_wit(response)),
-                Verdict::Admit(added) => {
-                    fields(added.iter().map(|header| (header.name.as_bytes(), &*header.value)))
-                }
+                Verdict::Admit(added) => fields(
+                    added
+                        .iter()
+                        .map(|header| (header.name.as_bytes(), &*header.value)),
+                ),
             },
             Next::Rule(waiting) => {
                 let read = match body {

@@ -127,7 +127,9 @@ impl memory::Host for Engines {
     fn take_one(&mut self, wanted: memory::Bucket) -> memory::Taken {
         match Memory::take_one(self, wanted.into()) {
             Ok(level) => memory::Taken::Taken(level.into()),
-            Err(TakeError::Refused { levels, .. }) if levels.len() == 1 => memory::Taken::Refused(levels[0].into()),
+            Err(TakeError::Refused { levels, .. }) if levels.len() == 1 => {
+                memory::Taken::Refused(levels[0].into())
+            }
             Err(error) => memory::Taken::Failed(error.into()),
         }
     }

@@ -124,7 +124,9 @@ impl Gateway {
             Some(Stored { commits, groups })
         };
         let mut lines = lines.filter_map(stored);
-        lines.next().context("the gateway did not say what its store has done")
+        lines
+            .next()
+            .context("the gateway did not say what its store has done")
     }
 }
 

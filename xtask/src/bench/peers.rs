@@ -264,7 +264,12 @@ pub fn spin() -> Result<PathBuf> {
 pub fn start_spin(bench: &Bench) -> Result<Peer> {
     let binary = spin()?;
     let (directory, port) = (bench.directory("spin")?, free_port()?);
-    gateway::settings(bench, &directory, gateway::Limit::Never, gateway::Clicks::Submitted)?;
+    gateway::settings(
+        bench,
+        &directory,
+        gateway::Limit::Never,
+        gateway::Clicks::Submitted,
+    )?;
     let root = build::root();
     fs::copy(root.join("spin.toml"), directory.join("spin.toml"))?;
     copy_all(&root.join("build/spin"), &directory.join("build/spin"))?;

@@ -27,7 +27,13 @@ const RANDOM_USERS: &str = "1000000000";
 const ADMITTED: f64 = 0.99;
 
 pub(super) fn measure(bench: &Bench, report: &mut Report) -> Result<()> {
-    let tollgate = Gateway::start(bench, &bench.gateway, &bench.directory("claims")?, Limit::Never, Clicks::Submitted)?;
+    let tollgate = Gateway::start(
+        bench,
+        &bench.gateway,
+        &bench.directory("claims")?,
+        Limit::Never,
+        Clicks::Submitted,
+    )?;
     gateway::call(
         tollgate.port,
         "/api/campaigns",

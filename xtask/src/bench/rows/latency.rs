@@ -20,7 +20,13 @@ pub(super) fn measure(bench: &Bench, report: &mut Report) -> Result<()> {
             return Ok(());
         }
     };
-    let tollgate = Gateway::start(bench, &bench.gateway, &bench.directory("latency")?, Limit::Never, Clicks::Off)?;
+    let tollgate = Gateway::start(
+        bench,
+        &bench.gateway,
+        &bench.directory("latency")?,
+        Limit::Never,
+        Clicks::Off,
+    )?;
     bench.doing("latency: finding the peaks");
     let peak = |port, group| {
         Load::hot(port, "/sale")

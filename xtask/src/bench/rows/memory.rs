@@ -50,7 +50,13 @@ fn grown(bench: &Bench, gateway: &Gateway, script: &'static str) -> Result<(u64,
 }
 
 fn clients(bench: &Bench, report: &mut Report) -> Result<()> {
-    let gateway = Gateway::start(bench, &bench.gateway, &bench.directory("clients")?, Limit::Kept, Clicks::Off)?;
+    let gateway = Gateway::start(
+        bench,
+        &bench.gateway,
+        &bench.directory("clients")?,
+        Limit::Kept,
+        Clicks::Off,
+    )?;
     bench.doing(format!("memory: {} clients", bench.sizes.million));
     let (count, bytes) = grown(bench, &gateway, "each-client")?;
     let what = "memory: bytes per further client id";

@@ -8,7 +8,13 @@ use crate::bench::{Bench, Row, figures};
 
 pub(super) fn measure(bench: &Bench, report: &mut Report) -> Result<()> {
     let directory = bench.directory("start")?;
-    drop(Gateway::start(bench, &bench.gateway, &directory, Limit::Never, Clicks::Off)?);
+    drop(Gateway::start(
+        bench,
+        &bench.gateway,
+        &directory,
+        Limit::Never,
+        Clicks::Off,
+    )?);
     let mut took = Vec::new();
     for start in 1..=bench.pairs {
         bench.doing(format!("start ({start} of {})", bench.pairs));
