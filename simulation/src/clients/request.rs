@@ -78,7 +78,7 @@ impl Wish {
             Self::Install => ("POST", INSTALL.to_owned(), String::new()),
         };
         Request {
-            method: method.to_owned(),
+            method: tollgate_core::http::method(method),
             path,
             query: None,
             headers,

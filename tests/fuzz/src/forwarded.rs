@@ -157,7 +157,7 @@ fn lines(text: &[u8]) -> Vec<Vec<u8>> {
 
 fn header(name: &str, value: &[u8]) -> Header {
     Header {
-        name: name.into(),
+        name: name.to_owned().into(),
         value: value.to_vec(),
     }
 }

@@ -68,7 +68,7 @@ fn request(data: &[u8]) -> Option<Input> {
     }
     let mut input = Input {
         request: Request {
-            method: method.as_str().to_owned(),
+            method: tollgate_core::http::method(method.as_str()),
             path: path.to_owned(),
             query: target.query().map(str::to_owned),
             headers: Vec::new(),
@@ -103,7 +103,7 @@ fn request(data: &[u8]) -> Option<Input> {
                 input.notes.push(((*note).to_owned(), text));
             }
             None => input.request.headers.push(Header {
-                name: name.as_str().to_owned(),
+                name: tollgate_core::http::seen_header(name.as_str()),
                 value: value.to_vec(),
             }),
         }

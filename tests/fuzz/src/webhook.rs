@@ -145,7 +145,7 @@ fn message(secret: &Secret, any: &str, id: &str, at: u64, body: &[u8]) {
         assert!(http::HeaderName::from_bytes(header.name.as_bytes()).is_ok());
         let text = String::from_utf8(header.value.clone()).unwrap();
         assert!(
-            values.insert(header.name.as_str(), text).is_none(),
+            values.insert(&*header.name, text).is_none(),
             "{} comes twice",
             header.name
         );
