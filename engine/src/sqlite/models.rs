@@ -28,7 +28,7 @@ use tollgate_core::{keys, packed, time};
 
 use super::cache::{Cache, models::neighbour};
 use super::group;
-use super::outbox::{Post, Reply};
+use super::outbox::{self, Post};
 use super::queue::{Asked, Job, Next, Queue};
 use super::tails::Tails;
 use crate::sync::explore;
@@ -201,7 +201,7 @@ impl Store for Model {
     async fn commit(&self, commit: Commit) -> Result<Outcome, StoreError> {
         let bytes = plan::measure(&commit)?;
         let (reply, outcome) = oneshot::channel();
-        let reply = Some(Reply::Alone(reply));
+        let reply = Some(outbox::Reply::Alone(reply));
         let asked = Asked::Commit(commit);
         let job = Job { asked, bytes, reply };
         assert!(self.queue.push(job).is_ok());
@@ -291,6 +291,7 @@ fn fast(model: &Arc<Model>, request: Request) -> (u16, Vec<u8>) {
         let reply = match call {
             Call::Commit(commit) => Reply::Commit(block_on(model.commit(commit))),
             Call::Get(keys) => Reply::Get(block_on(model.get("", &keys))),
+            Call::Packed(_) => panic!("the rules themselves pack nothing"),
             Call::Scan { .. } | Call::Body => panic!("this claim needs neither"),
         };
         step = rules.resume(task, reply);
