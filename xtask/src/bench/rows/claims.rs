@@ -27,19 +27,7 @@ const RANDOM_USERS: &str = "1000000000";
 const ADMITTED: f64 = 0.99;
 
 pub(super) fn measure(bench: &Bench, report: &mut Report) -> Result<()> {
-    let tollgate = Gateway::start(
-        bench,
-        &bench.gateway,
-        &bench.directory("claims")?,
-        Limit::Never,
-        Clicks::Submitted,
-    )?;
-    gateway::call(
-        tollgate.port,
-        "/api/campaigns",
-        r#"{"id":"spring","quantity":1000000000}"#,
-        201,
-    )?;
+    let tollgate = campaign(bench, "claims")?;
     let redis = peers::redis(bench);
     let node = match &redis {
         Ok(redis) => peers::node_claims(bench, redis),
@@ -102,16 +90,18 @@ pub(super) fn measure(bench: &Bench, report: &mut Report) -> Result<()> {
     per_sync(bench, report)
 }
 
+/// A gateway with a campaign that no run uses up.
+fn campaign(bench: &Bench, name: &str) -> Result<Gateway> {
+    let directory = bench.directory(name)?;
+    let gateway = Gateway::start(bench, &bench.gateway, &directory, Limit::Never, Clicks::Submitted)?;
+    let campaign = r#"{"id":"spring","quantity":1000000000}"#;
+    gateway::call(gateway.port, "/api/campaigns", campaign, 201)?;
+    Ok(gateway)
+}
+
 /// A gateway of its own, so that its syncs are those of this load: how many claims share one.
 fn per_sync(bench: &Bench, report: &mut Report) -> Result<()> {
-    let directory = bench.directory("syncs")?;
-    let tollgate = Gateway::start(bench, &bench.gateway, &directory, Limit::Never, Clicks::Submitted)?;
-    gateway::call(
-        tollgate.port,
-        "/api/campaigns",
-        r#"{"id":"spring","quantity":1000000000}"#,
-        201,
-    )?;
+    let tollgate = campaign(bench, "syncs")?;
     bench.doing("claims: how many share an fdatasync");
     let users = Cell::new(0);
     let path = "/api/campaigns/spring/claims";
