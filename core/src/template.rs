@@ -139,9 +139,10 @@ fn after_string(text: &[u8], at: usize) -> usize {
 fn bound(number: i64) -> Option<Part> {
     let index = |first: i64| u32::try_from(first - number).ok();
     match number {
+        0.. => None,
+        _ if number > SEQUENCES => index(SUMS).map(Part::Sum),
+        _ if number > TIME => index(SEQUENCES).map(Part::Sequence),
         TIME => Some(Part::Time),
-        TIME..=SEQUENCES => index(SEQUENCES).map(Part::Sequence),
-        ..=SUMS if number > SEQUENCES => index(SUMS).map(Part::Sum),
         _ => None,
     }
 }

@@ -60,9 +60,12 @@ fn stopped() -> StoreError {
     StoreError::Unknown("the writer has stopped".into())
 }
 
+/// An answer with whose it is.
+type Addressed = (Address, Answer);
+
 /// Answers that are delivered together.
 #[derive(Debug, Default)]
-pub struct Post(Vec<(Arc<Mailbox>, Vec<(Address, Answer)>)>);
+pub struct Post(Vec<(Arc<Mailbox>, Vec<Addressed>)>);
 
 impl Post {
     /// Takes an answer; one that goes alone is delivered at once. Who no longer waits needs none.
@@ -95,17 +98,17 @@ impl Post {
 /// Where the answers to one thread's commits arrive.
 #[derive(Debug, Default)]
 struct Mailbox {
-    answers: Mutex<Vec<(Address, Answer)>>,
+    answers: Mutex<Vec<Addressed>>,
     arrived: Notify,
 }
 
 impl Mailbox {
-    fn answers(&self) -> MutexGuard<'_, Vec<(Address, Answer)>> {
+    fn answers(&self) -> MutexGuard<'_, Vec<Addressed>> {
         // No code that runs under the lock panics.
         self.answers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn put(&self, answers: impl IntoIterator<Item = (Address, Answer)>) {
+    fn put(&self, answers: impl IntoIterator<Item = Addressed>) {
         self.answers().extend(answers);
         self.arrived.notify_one();
     }

@@ -167,16 +167,14 @@ impl Gateway {
                 ),
             },
             Next::Rule(waiting) => {
-                let read = match body {
-                    Some(_) => Some(async {
-                        match body.take() {
-                            Some(body) => self.body(body).await,
-                            None => Ok(Vec::new()),
-                        }
-                    }),
-                    None => None,
+                let follows = body.is_some();
+                let read = async {
+                    match body.take() {
+                        Some(body) => self.body(body).await,
+                        None => Ok(Vec::new()),
+                    }
                 };
-                match waiting.finish(read).await? {
+                match waiting.finish(follows.then_some(read)).await? {
                     fast::Answer::Done(response) => return Ok(from_packed(response)),
                     fast::Answer::Admitted(added) => unpacked(added),
                 }
