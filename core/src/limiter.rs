@@ -49,18 +49,13 @@ pub async fn check<S: Store, B: Buckets>(
         return Verdict::Admit(Vec::new());
     };
     let Some(second) = matching.next() else {
-        let client = match first.per_client {
-            true => Some(identify(world, policies, request).await),
-            false => None,
-        };
+        let client = identify(world, policies, request, first.per_client).await;
         let asked = first.bucket(policies, request, client.as_ref());
         return charge_one(buckets, request, first, asked).await;
     };
     let matching: Vec<&Policy> = [first, second].into_iter().chain(matching).collect();
-    let client = match matching.iter().any(|policy| policy.per_client) {
-        true => Some(identify(world, policies, request).await),
-        false => None,
-    };
+    let wanted = matching.iter().any(|policy| policy.per_client);
+    let client = identify(world, policies, request, wanted).await;
     let asked = matching
         .iter()
         .map(|policy| policy.bucket(policies, request, client.as_ref()))
@@ -120,11 +115,20 @@ async fn charge<B: Buckets>(
     Verdict::Admit(Vec::new())
 }
 
-async fn identify<S: Store>(world: &World<'_, S>, policies: &Policies, request: &Request) -> ClientId {
-    match keys::authenticate(world.store, request, world.now).await {
+/// Who asks, if some policy counts by that.
+async fn identify<S: Store>(
+    world: &World<'_, S>,
+    policies: &Policies,
+    request: &Request,
+    wanted: bool,
+) -> Option<ClientId> {
+    if !wanted {
+        return None;
+    }
+    Some(match keys::authenticate(world.store, request, world.now).await {
         Ok(Some(key)) => ClientId::of_key(&key.id),
         Ok(None) | Err(_) => ClientId::without_key(world.config, policies.proxies(), request),
-    }
+    })
 }
 
 fn is_health(path: &str) -> bool {
