@@ -1,6 +1,8 @@
 //! A commit: conditions, mutations and appends that happen together or not at all. The same shapes as
 //! `tollgate:edge/store` in `wit/edge.wit`, where each is documented.
 
+use std::borrow::Cow;
+
 use serde::{Deserialize, Serialize};
 
 /// The most conditions, mutations or appends (each) of one commit.
@@ -251,10 +253,10 @@ pub enum StoreError {
 }
 
 /// A caller's text as a part of a key: `/`, `%` and control characters percent-escaped, at most three times as long.
-pub fn key_part(text: &str) -> String {
+pub fn key_part(text: &str) -> Cow<'_, str> {
     let plain = |byte: u8| byte != b'/' && byte != b'%' && !byte.is_ascii_control();
     if text.bytes().all(plain) {
-        return text.to_owned();
+        return Cow::Borrowed(text);
     }
     let mut escaped = String::with_capacity(text.len());
     for c in text.chars() {
@@ -264,5 +266,5 @@ pub fn key_part(text: &str) -> String {
             escaped.push(c);
         }
     }
-    escaped
+    Cow::Owned(escaped)
 }

@@ -2,6 +2,9 @@
 //! claim's sequence, a message's offset or the time, and cut there into the parts that every engine fills in.
 //!
 //! It is cut as it is written, number by number, so no text of a caller can pass for one.
+//!
+//! Documents that differ in a few texts only (the claims of a crowd) are serialised once for all of them, as a [`Form`] with
+//! [`Blank`]s.
 
 use std::cell::RefCell;
 use std::io;
@@ -23,10 +26,15 @@ pub enum Number {
     Time,
 }
 
-/// Bound numbers are negative while a template is made; known ones never are.
+/// A text of a document that differs each time: the one at this index of what [`Form::fill`] is given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Blank(pub u32);
+
+/// Bound numbers and blanks are negative numbers while a form is made; known numbers never are.
 const SUMS: i64 = -1;
 const SEQUENCES: i64 = SUMS - MAX_STEPS as i64;
 const TIME: i64 = SEQUENCES - MAX_STEPS as i64;
+const BLANKS: i64 = TIME - 1;
 
 impl Number {
     /// The value, if it is known.
@@ -56,41 +64,92 @@ impl<'de> Deserialize<'de> for Number {
     }
 }
 
+impl Serialize for Blank {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_i64(BLANKS - i64::from(self.0))
+    }
+}
+
 /// The document as a template: its bound [`Number`]s become parts.
 pub fn json(document: &impl Serialize) -> Template {
-    let pieces = RefCell::new(Pieces {
-        text: Vec::with_capacity(TEXT_BYTES),
-        cuts: Vec::with_capacity(CUTS),
-    });
-    let mut serializer = serde_json::Serializer::with_formatter(Text(&pieces), Binder(&pieces));
-    let written = document.serialize(&mut serializer);
-    written.expect("our own types hold string keys only, so they serialise");
-    let Pieces { text, cuts } = pieces.into_inner();
-    let mut parts = Vec::with_capacity(2 * cuts.len() + 1);
-    let mut rest = text.as_slice();
-    let mut start = 0;
-    for (at, part) in cuts {
-        let (before, after) = rest.split_at(at - start);
-        parts.extend([Part::Bytes(before.to_vec()), part]);
-        (rest, start) = (after, at);
-    }
-    parts.push(Part::Bytes(rest.to_vec()));
-    parts
+    Form::of(document).fill(&[])
 }
 
 /// Room for a document of the usual size, bytes.
 const TEXT_BYTES: usize = 256;
 /// Room for the bound numbers of a usual document.
-const CUTS: usize = 4;
+const MARKS: usize = 4;
 
-/// What a document has come to so far: its text without the bound numbers, and where they belong.
-struct Pieces {
+/// A document with blanks: its text without them and the bound numbers, and where each belongs.
+#[derive(Clone, Debug)]
+pub struct Form {
     text: Vec<u8>,
-    cuts: Vec<(usize, Part)>,
+    marks: Vec<(usize, Mark)>,
+}
+
+/// What belongs between two pieces of text.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Mark {
+    Number(Part),
+    Blank(u32),
+}
+
+impl Form {
+    /// The document, serialised.
+    pub fn of(document: &impl Serialize) -> Self {
+        let form = RefCell::new(Self {
+            text: Vec::with_capacity(TEXT_BYTES),
+            marks: Vec::with_capacity(MARKS),
+        });
+        let mut serializer = serde_json::Serializer::with_formatter(Text(&form), Binder(&form));
+        let written = document.serialize(&mut serializer);
+        written.expect("our own types hold string keys only, so they serialise");
+        form.into_inner()
+    }
+
+    /// The template of the document with these texts in its blanks. A blank that has no text here is an empty string.
+    pub fn fill(&self, texts: &[&str]) -> Template {
+        let room = self.text.len() + texts.iter().map(|text| text.len() + 2).sum::<usize>();
+        let mut parts = Vec::with_capacity(2 * self.marks.len() + 1);
+        let mut literal = Vec::with_capacity(room);
+        let mut start = 0;
+        for (at, mark) in &self.marks {
+            literal.extend_from_slice(&self.text[start..*at]);
+            start = *at;
+            match mark {
+                Mark::Blank(index) => {
+                    push_string(
+                        &mut literal,
+                        texts.get(*index as usize).copied().unwrap_or_default(),
+                    );
+                }
+                Mark::Number(part) => {
+                    let rest = Vec::with_capacity(room - literal.len().min(room));
+                    parts.push(Part::Bytes(std::mem::replace(&mut literal, rest)));
+                    parts.push(part.clone());
+                }
+            }
+        }
+        literal.extend_from_slice(&self.text[start..]);
+        parts.push(Part::Bytes(literal));
+        parts
+    }
+}
+
+/// Appends a JSON string.
+fn push_string(json: &mut Vec<u8>, text: &str) {
+    let plain = |byte| byte >= 0x20 && byte != b'"' && byte != b'\\';
+    if text.bytes().all(plain) {
+        json.push(b'"');
+        json.extend_from_slice(text.as_bytes());
+        json.push(b'"');
+    } else {
+        serde_json::to_writer(json, text).expect("a string serialises, and a vector takes it");
+    }
 }
 
 /// Where the serialiser writes.
-struct Text<'a>(&'a RefCell<Pieces>);
+struct Text<'a>(&'a RefCell<Form>);
 
 impl io::Write for Text<'_> {
     fn write(&mut self, text: &[u8]) -> io::Result<usize> {
@@ -107,17 +166,17 @@ impl io::Write for Text<'_> {
     }
 }
 
-/// How the serialiser writes: as always, but for bound numbers.
-struct Binder<'a>(&'a RefCell<Pieces>);
+/// How the serialiser writes: as always, but for bound numbers and blanks.
+struct Binder<'a>(&'a RefCell<Form>);
 
 impl serde_json::ser::Formatter for Binder<'_> {
     fn write_i64<W: ?Sized + io::Write>(&mut self, writer: &mut W, value: i64) -> io::Result<()> {
-        let Some(part) = bound(value) else {
+        let Some(mark) = mark(value) else {
             return write!(writer, "{value}");
         };
-        let mut pieces = self.0.borrow_mut();
-        let at = pieces.text.len();
-        pieces.cuts.push((at, part));
+        let mut form = self.0.borrow_mut();
+        let at = form.text.len();
+        form.marks.push((at, mark));
         Ok(())
     }
 }
@@ -135,15 +194,15 @@ fn after_string(text: &[u8], at: usize) -> usize {
     text.len()
 }
 
-/// The part that a number stands for, if it stands for one.
-fn bound(number: i64) -> Option<Part> {
+/// What a number stands for, if it stands for something.
+fn mark(number: i64) -> Option<Mark> {
     let index = |first: i64| u32::try_from(first - number).ok();
     match number {
         0.. => None,
-        _ if number > SEQUENCES => index(SUMS).map(Part::Sum),
-        _ if number > TIME => index(SEQUENCES).map(Part::Sequence),
-        TIME => Some(Part::Time),
-        _ => None,
+        _ if number > SEQUENCES => index(SUMS).map(Part::Sum).map(Mark::Number),
+        _ if number > TIME => index(SEQUENCES).map(Part::Sequence).map(Mark::Number),
+        TIME => Some(Mark::Number(Part::Time)),
+        _ => index(BLANKS).map(Mark::Blank),
     }
 }
 
@@ -171,7 +230,12 @@ pub fn depth(text: &[u8]) -> usize {
 /// The bytes that the store wrote for a template: what a commit that was just made answers with. Indices that the
 /// commit does not have become nothing.
 pub fn fill(template: &[Part], done: &Committed) -> Vec<u8> {
-    let mut bytes = Vec::new();
+    const DIGITS: usize = 20; // of the largest number
+    let room = template.iter().map(|part| match part {
+        Part::Bytes(literal) => literal.len(),
+        Part::Sum(_) | Part::Sequence(_) | Part::Time => DIGITS,
+    });
+    let mut bytes = Vec::with_capacity(room.sum());
     for part in template {
         match *part {
             Part::Bytes(ref literal) => bytes.extend_from_slice(literal),
@@ -240,6 +304,50 @@ mod tests {
             assert_eq!(value["sequence"], 7);
             assert_eq!(value.as_object().unwrap().len(), 5);
         }
+    }
+
+    /// What a caller's text and number are, filled into a form, and serialised as always.
+    #[test]
+    fn a_form_filled_in_is_the_document_serialised() {
+        #[derive(Serialize)]
+        struct Document<T> {
+            first: T,
+            number: Number,
+            again: T,
+            missing: Option<T>,
+            second: T,
+        }
+        fn document<T: Copy + Serialize>(first: T, second: T) -> Form {
+            Form::of(&Document {
+                first,
+                number: Number::Sequence(3),
+                again: first,
+                missing: None,
+                second,
+            })
+        }
+        let form = document(Blank(0), Blank(1));
+        for first in [
+            "",
+            "ann",
+            "\"",
+            "a\\\"b",
+            "\u{1}\n",
+            "é\u{7f}\u{2028}",
+            "-1",
+            "]}",
+        ] {
+            for second in ["x", "\\"] {
+                let expected = document(first, second).fill(&[]);
+                assert_eq!(form.fill(&[first, second]), expected, "{first:?} {second:?}");
+            }
+        }
+        let empty = form.fill(&[]);
+        assert_eq!(
+            empty,
+            form.fill(&["", ""]),
+            "what is not given is an empty string"
+        );
     }
 
     #[test]

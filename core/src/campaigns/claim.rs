@@ -1,13 +1,14 @@
 //! A user's claim: one commit whose refusal is the verdict.
 //!
 //! In order: the claim is not there yet · the campaign is the one that was read, so that a concurrent change or
-//! closing counts · the store's clock is inside its window · a unit is left · the next sequence is taken · the claim is
+//! closing counts · the store's clock is inside its window · the next sequence is taken · a unit is left · the claim is
 //! written · its message is appended. No lock, and no retry loop but for a campaign that changed in between and for
 //! a reply that was lost.
 //!
 //! A lost reply is asked for again with the same claim id: if that id is found stored, it is ours.
 
 use std::cell::OnceCell;
+use std::sync::LazyLock;
 
 use serde::Deserialize;
 
@@ -21,7 +22,7 @@ use crate::ids;
 use crate::json;
 use crate::ports::{Store, World};
 use crate::problem::{Kind, Problem};
-use crate::template::{self, Number};
+use crate::template::{self, Blank, Form, Number};
 
 /// How often a claim is tried: again when its campaign changed in between, or when a reply was lost.
 const ATTEMPTS: usize = 6;
@@ -89,7 +90,7 @@ enum Verdict {
 /// What a claim's commit answers, and what its refusals mean.
 struct Plan {
     answer: Template,
-    mutations: Vec<Option<Verdict>>,
+    mutations: &'static [Option<Verdict>],
 }
 
 impl Plan {
@@ -250,28 +251,25 @@ impl Attempt<'_> {
 
     /// The claim as one commit.
     fn plan<S>(&self, world: &World<'_, S>, live: &Live) -> (Commit, Plan) {
-        let campaign = &live.campaign;
-        let (mutations, meanings, sequence) = self.counters(campaign);
-        let claim = Claim {
-            id: self.claim.clone(),
-            campaign: campaign.id.clone(),
-            user: self.user.to_owned(),
-            sequence: Number::Sum(sequence),
-            code: (campaign.codes == Codes::Generate).then(|| {
+        let campaign = &*live.campaign;
+        let mut mutations = Vec::with_capacity(4);
+        let meanings = self.count(campaign, &mut mutations);
+        let (forms, code) = match campaign.codes {
+            Codes::None => (&FORMS.plain, ""),
+            Codes::Generate => {
                 let fresh = || ids::token(&(world.fresh)(), CODE_LENGTH);
-                self.code.get_or_init(fresh).clone()
-            }),
-            status: Status::Confirmed,
-            time: Number::Time,
+                (&FORMS.with_code, self.code.get_or_init(fresh).as_str())
+            }
         };
+        let texts = [self.claim.as_str(), &campaign.id, self.user, code];
         let key = campaign.claim_key(self.user, &self.claim);
         let partition = Campaign::partition(&campaign.id);
-        let answer = template::json(&claim.admitted());
-        let set = Mutation::Set {
+        let answer = forms.answer.fill(&texts);
+        mutations.push(Mutation::Set {
             key: key.clone(),
-            value: template::json(&claim),
+            value: forms.claim.fill(&texts),
             expires: None,
-        };
+        });
         let idempotence = self
             .key
             .as_ref()
@@ -287,14 +285,14 @@ impl Attempt<'_> {
                 window(campaign),
             ],
             partition,
-            mutations: mutations.into_iter().chain([set]).collect(),
+            mutations,
             appends: vec![Append {
                 topic: campaign.topic.clone(),
-                id: claim.id.clone(),
-                key: claim.user.clone(),
+                id: self.claim.clone(),
+                key: self.user.to_owned(),
                 kind: "coupon.claimed".into(),
                 content_type: "application/json".into(),
-                payload: template::json(&claim.announcement()),
+                payload: forms.announcement.fill(&texts),
             }],
         };
         let plan = Plan {
@@ -304,20 +302,61 @@ impl Attempt<'_> {
         (commit, plan)
     }
 
-    /// The counters that a claim moves, what a refusal of each means, and the index of the sequence.
-    fn counters(&self, campaign: &Campaign) -> (Vec<Mutation>, Vec<Option<Verdict>>, u32) {
-        let add = |key, delta, min, max| Mutation::Add { key, delta, min, max };
-        let stock = add(Campaign::remaining_key(&campaign.id), -1, Some(0), None);
-        let sequence = add(Campaign::sequence_key(&campaign.id), 1, None, None);
-        if campaign.per_user == 1 {
-            return (vec![stock, sequence], vec![Some(Verdict::SoldOut), None], 1);
+    /// Moves a claim's counters, the [`SEQUENCE`] first; says what a refusal of each means.
+    fn count(&self, campaign: &Campaign, mutations: &mut Vec<Mutation>) -> &'static [Option<Verdict>] {
+        let mut add = |key, delta, min, max| mutations.push(Mutation::Add { key, delta, min, max });
+        add(Campaign::sequence_key(&campaign.id), 1, None, None);
+        if campaign.per_user > 1 {
+            let most = i64::try_from(campaign.per_user).unwrap_or(i64::MAX); // at most MAX_PER_USER
+            add(Campaign::count_key(&campaign.id, self.user), 1, None, Some(most));
         }
-        let most = i64::try_from(campaign.per_user).unwrap_or(i64::MAX); // at most MAX_PER_USER
-        let held = add(Campaign::count_key(&campaign.id, self.user), 1, None, Some(most));
-        let meanings = vec![Some(Verdict::AlreadyClaimed), Some(Verdict::SoldOut), None];
-        (vec![held, stock, sequence], meanings, 2)
+        add(Campaign::remaining_key(&campaign.id), -1, Some(0), None);
+        match campaign.per_user {
+            1 => &[None, Some(Verdict::SoldOut)],
+            _ => &[None, Some(Verdict::AlreadyClaimed), Some(Verdict::SoldOut)],
+        }
     }
 }
+
+/// The index of the mutation that counts claims.
+const SEQUENCE: u32 = 0;
+
+/// A claim's documents, with blanks for its texts: its id, its campaign, its user and its code.
+struct Forms {
+    answer: Form,
+    claim: Form,
+    announcement: Form,
+}
+
+impl Forms {
+    fn of(code: Option<Blank>) -> Self {
+        let claim = Claim {
+            id: Blank(0),
+            campaign: Blank(1),
+            user: Blank(2),
+            sequence: Number::Sum(SEQUENCE),
+            code,
+            status: Status::Confirmed,
+            time: Number::Time,
+        };
+        Self {
+            answer: Form::of(&claim.admitted()),
+            claim: Form::of(&claim),
+            announcement: Form::of(&claim.announcement()),
+        }
+    }
+}
+
+/// The documents of claims without and with codes.
+struct BothForms {
+    plain: Forms,
+    with_code: Forms,
+}
+
+static FORMS: LazyLock<BothForms> = LazyLock::new(|| BothForms {
+    plain: Forms::of(None),
+    with_code: Forms::of(Some(Blank(3))),
+});
 
 fn created(answer: &Template, done: &Committed) -> Response {
     Response::json_bytes(201, template::fill(answer, done))

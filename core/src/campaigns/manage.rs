@@ -127,7 +127,7 @@ pub(super) async fn create<S: Store>(world: &World<'_, S>, request: &Request) ->
     if lost && !ours {
         // The campaign that is there may be this very one.
         let there = load(world.store, id).await?;
-        ours = there.is_some_and(|live| live.campaign == campaign);
+        ours = there.is_some_and(|live| *live.campaign == campaign);
     }
     if !ours {
         let mut problem = Problem::new(Kind::Conflict, format!("There is a campaign {id} already."));

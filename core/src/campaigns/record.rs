@@ -1,5 +1,10 @@
 //! What the store holds about a campaign and its claims, under which keys, and how answers show it.
 
+use std::borrow::Cow;
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::rc::Rc;
+
 use serde::{Deserialize, Serialize};
 
 use crate::commit::{Entry, StoreError, key_part};
@@ -97,7 +102,7 @@ impl Campaign {
     /// The key of one claim. With `perUser` 1 there is a single place, whose absence is what a claim asks for.
     pub fn claim_key(&self, user: &str, claim: &str) -> String {
         let place = if self.per_user == 1 { "1" } else { claim };
-        Self::claims_prefix(&self.id, user) + place
+        ["claim/", &self.id, "/", &key_part(user), "/", place].concat()
     }
 
     /// Its state at `now`, with so many units left.
@@ -120,7 +125,7 @@ impl Campaign {
 #[derive(Clone, Debug)]
 pub struct Live {
     /// The record.
-    pub campaign: Campaign,
+    pub campaign: Rc<Campaign>,
     /// The record's version.
     pub version: u64,
     /// Units left.
@@ -135,13 +140,38 @@ pub async fn load<S: Store>(store: &S, id: &str) -> Result<Option<Live>, StoreEr
     let Some(entry) = found.next().flatten() else {
         return Ok(None);
     };
-    let campaign = decode(&entry)?;
     let remaining = count(found.next().flatten().as_ref());
     Ok(Some(Live {
-        campaign,
         version: entry.version,
+        campaign: campaign(entry)?,
         remaining,
     }))
+}
+
+/// Campaigns whose meaning is remembered.
+const REMEMBERED: usize = 16;
+
+/// What a campaign's record says. A crowd asks for the same few again and again: what their bytes mean is remembered.
+fn campaign(entry: Entry) -> Result<Rc<Campaign>, StoreError> {
+    thread_local! {
+        static READ: RefCell<VecDeque<(Vec<u8>, Rc<Campaign>)>> = const { RefCell::new(VecDeque::new()) };
+    }
+    READ.with_borrow_mut(|read| {
+        if let Some((_, campaign)) = read.iter().find(|(bytes, _)| same(bytes, &entry.value)) {
+            return Ok(Rc::clone(campaign));
+        }
+        let campaign: Rc<Campaign> = Rc::new(decode(&entry)?);
+        read.truncate(REMEMBERED - 1);
+        read.push_front((entry.value, Rc::clone(&campaign)));
+        Ok(campaign)
+    })
+}
+
+/// Whether these are the same bytes. `==` looks at them one by one where there is no better `memcmp`: in WebAssembly.
+fn same(a: &[u8], b: &[u8]) -> bool {
+    let ((eights, rest), (others, other)) = (a.as_chunks(), b.as_chunks());
+    let equal = |(a, b): (&[u8; 8], &[u8; 8])| u64::from_ne_bytes(*a) == u64::from_ne_bytes(*b);
+    a.len() == b.len() && eights.iter().zip(others).all(equal) && rest == other
 }
 
 /// A counter's value; a missing one counts as 0.
@@ -207,20 +237,20 @@ pub enum Status {
     Confirmed,
 }
 
-/// A claim as it is stored.
+/// A claim as it is stored. `T`: its texts, which are blanks where what claims have in common is made.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Claim {
+pub struct Claim<T = String> {
     /// Unique; also the id of its message.
-    pub id: String,
+    pub id: T,
     /// The campaign's id.
-    pub campaign: String,
+    pub campaign: T,
     /// Whose it is.
-    pub user: String,
+    pub user: T,
     /// Dense per campaign from 1, in order of admission.
     pub sequence: Number,
     /// Where the campaign makes codes.
-    pub code: Option<String>,
+    pub code: Option<T>,
     /// How far it is.
     pub status: Status,
     /// When it was admitted, Unix milliseconds.
@@ -230,12 +260,12 @@ pub struct Claim {
 /// A claim as answers show it.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct ClaimView<'a> {
-    id: &'a str,
-    campaign: &'a str,
-    user: &'a str,
+pub struct ClaimView<'a, T = String> {
+    id: &'a T,
+    campaign: &'a T,
+    user: &'a T,
     sequence: Number,
-    code: Option<&'a str>,
+    code: Option<&'a T>,
     status: Status,
     expires_at: Option<&'a str>,
     receipt: Option<&'a str>,
@@ -243,31 +273,31 @@ pub struct ClaimView<'a> {
 
 /// The answer to an admitted claim.
 #[derive(Debug, Serialize)]
-pub struct Admitted<'a> {
+pub struct Admitted<'a, T = String> {
     outcome: &'static str,
-    claim: ClaimView<'a>,
+    claim: ClaimView<'a, T>,
 }
 
 /// The data of the message that announces a claim.
 #[derive(Debug, Serialize)]
-pub struct Announcement<'a> {
-    campaign: &'a str,
-    user: &'a str,
-    claim: &'a str,
+pub struct Announcement<'a, T = String> {
+    campaign: &'a T,
+    user: &'a T,
+    claim: &'a T,
     sequence: Number,
-    code: Option<&'a str>,
+    code: Option<&'a T>,
     status: Status,
 }
 
-impl Claim {
+impl<T> Claim<T> {
     /// As answers show it.
-    pub fn view(&self) -> ClaimView<'_> {
+    pub fn view(&self) -> ClaimView<'_, T> {
         ClaimView {
             id: &self.id,
             campaign: &self.campaign,
             user: &self.user,
             sequence: self.sequence,
-            code: self.code.as_deref(),
+            code: self.code.as_ref(),
             status: self.status,
             expires_at: None,
             receipt: None,
@@ -275,7 +305,7 @@ impl Claim {
     }
 
     /// The answer to it.
-    pub fn admitted(&self) -> Admitted<'_> {
+    pub fn admitted(&self) -> Admitted<'_, T> {
         Admitted {
             outcome: "admitted",
             claim: self.view(),
@@ -283,13 +313,13 @@ impl Claim {
     }
 
     /// The data of its message.
-    pub fn announcement(&self) -> Announcement<'_> {
+    pub fn announcement(&self) -> Announcement<'_, T> {
         Announcement {
             campaign: &self.campaign,
             user: &self.user,
             claim: &self.id,
             sequence: self.sequence,
-            code: self.code.as_deref(),
+            code: self.code.as_ref(),
             status: self.status,
         }
     }
@@ -302,16 +332,20 @@ pub fn is_id(text: &str) -> bool {
 }
 
 /// A text as a path segment: all but RFC 3986's unreserved characters percent-encoded.
-pub fn path_segment(text: &str) -> String {
-    let mut segment = String::with_capacity(text.len());
+pub fn path_segment(text: &str) -> Cow<'_, str> {
+    let unreserved = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
+    if text.bytes().all(unreserved) {
+        return Cow::Borrowed(text);
+    }
+    let mut segment = String::with_capacity(3 * text.len());
     for byte in text.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+        if unreserved(byte) {
             segment.push(char::from(byte));
         } else {
             segment.push_str(&format!("%{byte:02X}"));
         }
     }
-    segment
+    Cow::Owned(segment)
 }
 
 /// A path segment, percent-decoded; `None` if it is no text.
