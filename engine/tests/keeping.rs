@@ -94,9 +94,12 @@ fn append(payload: &[u8]) -> Commit {
 }
 
 #[test]
-fn a_commit_is_in_the_cache_when_it_is_answered() {
+fn a_commit_is_in_the_cache_when_it_is_answered_if_its_key_was_ever_asked_for() {
     let Fixture { store, .. } = fixture(|_| {});
+    run(store.commit(set("claim", "1", None))).unwrap();
+    assert_eq!(store.get_now("claim"), None, "new, and nobody asked for it");
     assert_eq!(store.get_now("a"), None, "nothing is known yet");
+    assert_eq!(run(store.get("", &["a".into()])).unwrap(), [None]);
     run(store.commit(set("a", "1", None))).unwrap();
     assert_eq!(store.get_now("a").unwrap().unwrap().value, b"1");
     run(store.commit(Commit {
@@ -114,6 +117,7 @@ fn a_cached_entry_expires() {
     let Fixture { store, clock, .. } = fixture(|_| {});
     run(store.commit(set("a", "1", Some(1_000_010)))).unwrap();
     clock.store(1_000_009, Ordering::Relaxed);
+    assert!(run(store.get("", &["a".into()])).unwrap()[0].is_some());
     assert!(store.get_now("a").unwrap().is_some());
     clock.store(1_000_010, Ordering::Relaxed);
     assert_eq!(store.get_now("a"), Some(None));

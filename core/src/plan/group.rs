@@ -1,8 +1,10 @@
 //! A group of commits that become durable together: each is decided on top of those before it, and each changed key is
 //! written once. Pure, so that the native engine and the simulation share it; what lies beneath is a [`Base`].
 
-use std::collections::HashMap;
 use std::sync::Arc;
+
+use hashbrown::HashMap;
+use hashbrown::hash_map::Entry as MapEntry;
 
 use super::{Lookup, Plan, Record, Writes, plan};
 use crate::commit::{Commit, Entry, Message, Outcome, StoreError};
@@ -29,6 +31,8 @@ pub trait Base {
 struct Slot {
     found: Found,
     dirty: bool,
+    /// Whether the base had an entry for it, as far as it was asked.
+    in_base: bool,
 }
 
 /// What the group does to a topic.
@@ -48,6 +52,8 @@ pub struct Known {
     pub found: Found,
     /// Whether the group wrote it; otherwise it was read from the base.
     pub written: bool,
+    /// Whether the base was asked for it and had an entry.
+    pub in_base: bool,
 }
 
 /// See the module. It reads its own writes first, then what is cached, then the base.
@@ -99,8 +105,20 @@ impl<B: Base> Group<B> {
     fn keep(&mut self, writes: Writes) {
         self.revision += 1;
         for (key, entry) in writes.entries {
-            let (found, dirty) = (entry.map(Arc::new), true);
-            self.entries.insert(key, Slot { found, dirty });
+            let found = entry.map(Arc::new);
+            match self.entries.entry(key) {
+                MapEntry::Occupied(mut known) => {
+                    let slot = known.get_mut();
+                    (slot.found, slot.dirty) = (found, true);
+                }
+                MapEntry::Vacant(unknown) => {
+                    unknown.insert(Slot {
+                        found,
+                        dirty: true,
+                        in_base: false,
+                    });
+                }
+            }
         }
         for message in &writes.messages {
             // The planner has just asked for its last sequence.
@@ -164,8 +182,20 @@ impl<B: Base> Group<B> {
     /// All that it knows of keys, once it is durable; in no order.
     pub fn into_known(self) -> impl Iterator<Item = (String, Known)> {
         self.entries.into_iter().map(|(key, slot)| {
-            let (found, written) = (slot.found, slot.dirty);
-            (key, Known { found, written })
+            let Slot {
+                found,
+                dirty,
+                in_base,
+            } = slot;
+            let written = dirty;
+            (
+                key,
+                Known {
+                    found,
+                    written,
+                    in_base,
+                },
+            )
         })
     }
 
@@ -194,6 +224,7 @@ impl<B: Base> Lookup for Group<B> {
         let slot = Slot {
             found: found.clone(),
             dirty: false,
+            in_base: found.is_some(),
         };
         self.entries.insert(key.to_owned(), slot);
         Ok(found)

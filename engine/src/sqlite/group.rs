@@ -127,8 +127,10 @@ pub fn publish<B: Base>(group: group::Group<B>, cache: &Cache, tails: &Tails) {
         .collect();
     for (key, known) in group.into_known() {
         if known.written {
-            cache.publish(key, known.found);
-        } else if let Err(generation) = cache.get(&key) {
+            cache.publish(key, known.found, known.in_base);
+        } else if known.in_base
+            && let Err(generation) = cache.get(&key)
+        {
             // Read from the database by this group: nobody but us could have changed it since.
             cache.fill(&key, known.found, generation);
         }

@@ -353,7 +353,7 @@ fn no_claim_is_refused_by_what_was_so_before_units_were_added_or_the_end_moved()
             let model = Arc::clone(&model);
             thread::spawn(move || {
                 let others = (0..4).map(|nth| neighbour(&model.cache, REMAINING, nth));
-                others.for_each(|other| model.cache.publish(other, None));
+                others.for_each(|other| model.cache.publish(other, None, true));
             })
         };
         let claimers = [(0, false), (1, true), (2, false)].map(|(number, by_fast_path)| {

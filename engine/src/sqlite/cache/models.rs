@@ -30,7 +30,7 @@ fn version(found: Found) -> u64 {
 
 /// Another key of the same shard as `key`.
 pub fn neighbour(cache: &Cache, key: &str, nth: usize) -> String {
-    let shard = |key: &str| cache.hasher.hash_one(key) as usize % SHARDS;
+    let shard = |key: &str| shard(cache.hasher.hash_one(key));
     let mut others = (0..)
         .map(|n| format!("other {n}"))
         .filter(|other| shard(other) == shard(key));
@@ -51,14 +51,16 @@ fn a_reader_never_sees_less_than_was_acknowledged_nor_than_it_saw() {
                 for version in 1..=COMMITS {
                     cache.announce(KEY);
                     *database.lock().unwrap() = version;
-                    cache.publish(KEY.into(), entry(version));
+                    cache.publish(KEY.into(), entry(version), version != 2);
                     acknowledged.store(version, Ordering::SeqCst);
                 }
             })
         };
         let evictor = {
             let cache = Arc::clone(&cache);
-            thread::spawn(move || (0..3).for_each(|nth| cache.publish(neighbour(&cache, KEY, nth), None)))
+            thread::spawn(move || {
+                (0..3).for_each(|nth| cache.publish(neighbour(&cache, KEY, nth), None, true))
+            })
         };
         let readers = (0..2).map(|_| {
             let (cache, database) = (Arc::clone(&cache), Arc::clone(&database));
