@@ -4,6 +4,7 @@
 mod connection;
 pub mod fast;
 mod service;
+mod watch;
 mod worker;
 
 use crate::wasm::compiled::Library;

@@ -1,20 +1,19 @@
 //! One connection: HTTP/1.1 with keep-alive, or HTTP/2, with bounds on heads, streams and silence.
 
 use super::service::Gateway;
+use super::watch::{HEAD_TIMEOUT, Watched};
 use futures::FutureExt as _;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
-use std::cell::Cell;
 use std::convert::Infallible;
+use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::rc::Rc;
+use std::task::Poll;
 use std::time::Duration;
-use tokio::sync::{OwnedSemaphorePermit, watch};
+use tokio::sync::OwnedSemaphorePermit;
 
-/// How long the head of a request may take to arrive, and a connection may idle. A new connection must make its first
-/// request within it, whatever version of HTTP it turns out to speak.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(15);
 /// The most bytes of a request's head.
 const MAX_HEAD: usize = 32 << 10;
 /// The most header fields of a request.
@@ -50,8 +49,8 @@ impl<F: Future + 'static> hyper::rt::Executor<F> for Local {
     }
 }
 
-/// Serves a connection until it closes, or until `stopped`, when it finishes its requests and closes.
-pub async fn serve(gateway: Rc<Gateway>, accepted: Accepted, mut stopped: watch::Receiver<bool>) {
+/// Serves a connection until it closes, or until the worker stops, when it finishes its requests and closes.
+pub async fn serve(gateway: Rc<Gateway>, accepted: Accepted, watched: Watched) {
     let Accepted { stream, peer, permit } = accepted;
     let _permit = permit;
     let _ = stream.set_nodelay(true);
@@ -61,7 +60,7 @@ pub async fn serve(gateway: Rc<Gateway>, accepted: Accepted, mut stopped: watch:
     let mut builder = auto::Builder::new(Local);
     builder
         .http1()
-        .timer(TokioTimer::new())
+        .timer(watched.heads())
         .header_read_timeout(HEAD_TIMEOUT)
         // Answers are small: copied behind their heads, they go out with a plain `write`, which costs less.
         .writev(false)
@@ -77,30 +76,30 @@ pub async fn serve(gateway: Rc<Gateway>, accepted: Accepted, mut stopped: watch:
         .keep_alive_interval(PING)
         .keep_alive_timeout(PING);
     let peer: Rc<str> = peer.ip().to_canonical().to_string().into();
-    let begun = Rc::new(Cell::new(false));
-    let first = Rc::clone(&begun);
+    let heads = watched.heads();
     let service = hyper::service::service_fn(move |request| {
-        first.set(true);
+        heads.came();
         gateway.answer(request, &peer).map(Ok::<_, Infallible>)
     });
-    // hyper does not limit how long a peer may keep silent before it shows its version of HTTP.
-    let silent = async {
-        tokio::time::sleep(HEAD_TIMEOUT).await;
-        if begun.get() {
-            std::future::pending::<()>().await;
-        }
-    };
     let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
-    let ended = tokio::select! {
+    let mut told = false;
+    let ended = poll_fn(|context| {
+        watched.wakes(context);
         // First what has arrived: a connection that is told to shut down drops what it has not read.
-        biased;
-        ended = connection.as_mut() => ended,
-        () = silent => return,
-        _ = stopped.wait_for(|stopped| *stopped) => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
+        if let Poll::Ready(ended) = connection.as_mut().poll(context) {
+            return Poll::Ready(ended);
         }
-    };
+        // hyper does not limit how long a peer may keep silent before it shows its version of HTTP.
+        if watched.is_late() {
+            return Poll::Ready(Ok(()));
+        }
+        if watched.is_stopping() && !std::mem::replace(&mut told, true) {
+            connection.as_mut().graceful_shutdown();
+            return connection.as_mut().poll(context);
+        }
+        Poll::Pending
+    })
+    .await;
     if let Err(error) = ended {
         tracing::debug!(%error, "a connection ended early");
     }

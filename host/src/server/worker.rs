@@ -4,6 +4,7 @@ use super::Shared;
 use super::connection::{self, Accepted};
 use super::fast::Fast;
 use super::service::Gateway;
+use super::watch::Watch;
 use crate::wasm::compiled::{self, Library};
 use crate::wasm::doors::{FilterDoor, GateDoor};
 use crate::wasm::fast;
@@ -154,34 +155,34 @@ async fn serve(
     gateway: Rc<Gateway>,
     mut accepted: mpsc::UnboundedReceiver<Accepted>,
     load: Arc<AtomicUsize>,
-    stopped: watch::Receiver<bool>,
+    mut stopped: watch::Receiver<bool>,
 ) {
     let connections = tokio_util::task::TaskTracker::new();
+    let watch = Rc::new(Watch::default());
     let running = tokio::task::spawn_local({
-        let gateway = Rc::clone(&gateway);
-        async move { gateway.run().await }
+        let (gateway, watch) = (Rc::clone(&gateway), Rc::clone(&watch));
+        async move { tokio::join!(gateway.run(), watch.run()) }
     });
-    let mut stop = stopped.clone();
     loop {
         tokio::select! {
             next = accepted.recv() => match next {
                 Some(connection) => {
-                    let (gateway, load, stopped) = (Rc::clone(&gateway), Arc::clone(&load), stopped.clone());
+                    let (gateway, load, watched) = (Rc::clone(&gateway), Arc::clone(&load), watch.enter());
                     connections.spawn_local(async move {
-                        connection::serve(gateway, connection, stopped).await;
+                        connection::serve(gateway, connection, watched).await;
                         load.fetch_sub(1, Ordering::Relaxed);
                     });
                 }
                 None => break,
             },
-            _ = stop.wait_for(|stopped| *stopped) => break,
+            _ = stopped.wait_for(|stopped| *stopped) => break,
         }
     }
     // What the acceptor handed over before it stopped is answered too.
     while let Ok(connection) = accepted.try_recv() {
-        let (gateway, stopped) = (Rc::clone(&gateway), stopped.clone());
-        connections.spawn_local(connection::serve(gateway, connection, stopped));
+        connections.spawn_local(connection::serve(Rc::clone(&gateway), connection, watch.enter()));
     }
+    watch.stop();
     connections.close();
     if tokio::time::timeout(super::DRAIN, connections.wait())
         .await
