@@ -155,7 +155,7 @@ impl Outbox {
     /// once it was polled.
     pub async fn commit(&self, commit: Commit) -> Option<Answer> {
         match plan::measure(&commit) {
-            Ok(bytes) => self.ask(Asked::Commit(commit), bytes).await,
+            Ok(bytes) => self.ask(Asked::Commit(commit), bytes).await.ok(),
             Err(invalid) => Some(Err(invalid)),
         }
     }
@@ -163,10 +163,10 @@ impl Outbox {
     /// The same for a commit that is packed ([`tollgate_core::packed::pack`]).
     pub async fn commit_packed(&self, packed: Vec<u8>) -> Option<Answer> {
         let bytes = packed.len();
-        self.ask(Asked::Packed(packed), bytes).await
+        self.ask(Asked::Packed(packed), bytes).await.ok()
     }
 
-    async fn ask(&self, asked: Asked, bytes: usize) -> Option<Answer> {
+    fn ask(&self, asked: Asked, bytes: usize) -> oneshot::Receiver<Answer> {
         let (sender, answer) = oneshot::channel();
         let number = self.asked.replace(self.asked.get() + 1);
         let caller = Caller {
@@ -193,7 +193,7 @@ impl Outbox {
             MAX_BATCH.. => self.send(),
             _ => {}
         }
-        answer.await.ok()
+        answer
     }
 
     /// Sends commits and delivers answers, for as long as it is polled. Woken by the first commit, it runs after whatever

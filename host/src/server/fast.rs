@@ -143,31 +143,28 @@ impl<S: Steps> Fast<S> {
 }
 
 impl<S: Steps> Waiting<S> {
-    /// Goes on until the request is answered. `body`: reads the request's body, if it has one; polled only where the rule
-    /// asks for it.
+    /// Goes on until the request is answered. `body`: reads the request's body, where the rule asks for it.
     pub async fn finish<E: From<CallError>>(
-        self,
-        mut body: Option<impl Future<Output = Result<Vec<u8>, E>>>,
+        &mut self,
+        mut body: impl AsyncFnMut() -> Result<Vec<u8>, E>,
     ) -> Result<Answer, E> {
-        let Self { mut task, mut call } = self;
         loop {
-            let fast = Rc::clone(&task.fast);
+            let fast = &self.task.fast;
             let store = &fast.engines.store;
-            let reply = match call {
-                Call::Body => Reply::Body(match body.take() {
-                    Some(body) => body.await?,
-                    None => Vec::new(),
-                }),
-                Call::Commit(commit) => Reply::Commit(told(fast.outbox.commit(commit).await)?),
+            // In boxes is what few wait for: a claim that waits for its commit should not take the room of all of these.
+            let reply = match std::mem::replace(&mut self.call, Call::Body) {
+                Call::Body => Reply::Body(Box::pin(body()).await?),
+                Call::Commit(commit) => Reply::Commit(told(Box::pin(fast.outbox.commit(commit)).await)?),
                 Call::Packed(packed) => Reply::Commit(told(fast.outbox.commit_packed(packed).await)?),
-                Call::Get(keys) => Reply::Get(fast.in_time(store.get("", &keys)).await?),
+                Call::Get(keys) => Reply::Get(Box::pin(fast.in_time(store.get("", &keys))).await?),
                 Call::Scan { prefix, after, limit } => {
-                    Reply::Scan(fast.in_time(store.scan(&prefix, after.as_deref(), limit)).await?)
+                    let page = store.scan(&prefix, after.as_deref(), limit);
+                    Reply::Scan(Box::pin(fast.in_time(page)).await?)
                 }
             };
-            match task.resume(reply)? {
+            match self.task.resume(reply)? {
                 Begun::Ended(answer) => return Ok(answer),
-                Begun::Waits(waiting) => Self { task, call } = waiting,
+                Begun::Waits(waiting) => *self = waiting,
             }
         }
     }
@@ -178,7 +175,7 @@ fn told<T>(answer: Option<T>) -> Result<T, CallError> {
 }
 
 impl<S: Steps> Task<S> {
-    fn resume(mut self, reply: Reply) -> Result<Begun<S>, CallError> {
+    fn resume(&mut self, reply: Reply) -> Result<Begun<S>, CallError> {
         self.resumed = true;
         let fast = &self.fast;
         fast.called.notify_one();

@@ -37,8 +37,14 @@ enum Begun {
     GoesOn(Box<Rest>),
 }
 
-/// What is left of a request that goes on: its head, its body if it has one and that was not read, and where it goes.
-type Rest = (http::request::Parts, Option<Incoming>, Next);
+/// What is left of a request that goes on.
+struct Rest {
+    head: http::request::Parts,
+    /// If it has one that was not read.
+    body: Option<Incoming>,
+    /// Where it goes.
+    next: Next,
+}
 
 /// Where a request goes.
 enum Next {
@@ -121,10 +127,10 @@ impl Gateway {
         match self.begin(request, peer) {
             Ok(Begun::Answered(answer)) => Either::Left(ready(marks.put_on(answer))),
             Err(problem) => Either::Left(ready(marks.put_on(from_core(problem.into_response())))),
-            Ok(Begun::GoesOn(request)) => {
+            Ok(Begun::GoesOn(mut request)) => {
                 let (gateway, peer) = (Rc::clone(self), Rc::clone(peer));
                 Either::Right(Box::pin(async move {
-                    let answer = gateway.go_on(*request, &peer).await;
+                    let answer = gateway.go_on(&mut request, &peer).await;
                     marks.put_on(answer.unwrap_or_else(|problem| from_core(problem.into_response())))
                 }))
             }
@@ -140,7 +146,8 @@ impl Gateway {
         let (head, body) = request.into_parts();
         let body = Some(body).filter(|body| !body.is_end_stream());
         let Some(fast) = &self.fast else {
-            return Ok(Begun::GoesOn(Box::new((head, body, Next::Limiter))));
+            let next = Next::Limiter;
+            return Ok(Begun::GoesOn(Box::new(Rest { head, body, next })));
         };
         let strings = [head.method.as_str(), path(&head), peer];
         let packed = packed::head(strings, head.uri.query(), self.seen(&head));
@@ -151,14 +158,15 @@ impl Gateway {
             fast::Begun::Ended(fast::Answer::Admitted(added)) => Next::Gate(unpacked(added)),
             fast::Begun::Waits(waiting) => Next::Rule(waiting),
         };
-        Ok(Begun::GoesOn(Box::new((head, body, next))))
+        Ok(Begun::GoesOn(Box::new(Rest { head, body, next })))
     }
 
-    async fn go_on(&self, (head, body, next): Rest, peer: &str) -> Result<Answer, Problem> {
-        let mut body = body;
+    /// What few requests wait for is in boxes, so that the many that wait for a commit alone take little room.
+    async fn go_on(&self, rest: &mut Rest, peer: &str) -> Result<Answer, Problem> {
+        let Rest { head, body, next } = rest;
         let added = match next {
-            Next::Gate(added) => added,
-            Next::Limiter => match self.limiter.call(self.head(&head, peer)).await? {
+            Next::Gate(added) => std::mem::take(added),
+            Next::Limiter => match Box::pin(self.limiter.call(self.head(head, peer))).await? {
                 Verdict::Answer(response) => return Ok(from_wit(response)),
                 Verdict::Admit(added) => fields(
                     added
@@ -166,25 +174,14 @@ impl Gateway {
                         .map(|header| (header.name.as_bytes(), &*header.value)),
                 ),
             },
-            Next::Rule(waiting) => {
-                let follows = body.is_some();
-                let read = async {
-                    match body.take() {
-                        Some(body) => self.body(body).await,
-                        None => Ok(Vec::new()),
-                    }
-                };
-                match waiting.finish(follows.then_some(read)).await? {
-                    fast::Answer::Done(response) => return Ok(from_packed(response)),
-                    fast::Answer::Admitted(added) => unpacked(added),
-                }
-            }
+            Next::Rule(waiting) => match waiting.finish(async || self.body(body).await).await? {
+                fast::Answer::Done(response) => return Ok(from_packed(response)),
+                fast::Answer::Admitted(added) => unpacked(added),
+            },
         };
-        let mut request = self.head(&head, peer);
-        if let Some(body) = body {
-            request.body = self.body(body).await?;
-        }
-        let mut answer = from_wit(self.handle(request).await?);
+        let mut request = self.head(head, peer);
+        request.body = Box::pin(self.body(body)).await?;
+        let mut answer = from_wit(Box::pin(self.handle(request)).await?);
         for (name, value) in &added {
             answer.headers_mut().append(name, value.clone());
         }
@@ -238,7 +235,11 @@ impl Gateway {
         }
     }
 
-    async fn body(&self, body: Incoming) -> Result<Vec<u8>, Problem> {
+    /// Reads the body of a request, if it has one.
+    async fn body(&self, body: &mut Option<Incoming>) -> Result<Vec<u8>, Problem> {
+        let Some(body) = body.take() else {
+            return Ok(Vec::new());
+        };
         let too_large = || {
             let detail = format!("A request body may have at most {} bytes.", self.max_body);
             Problem::new(Kind::TooLarge, detail).with_header("connection", "close")
