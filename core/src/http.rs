@@ -87,6 +87,9 @@ pub const SEEN_HEADERS: &[&str] = &[
 /// The methods that calls take.
 const METHODS: &[&str] = &["GET", "POST", "HEAD", "PUT", "PATCH", "DELETE"];
 
+/// Room for the headers of a usual response: its own and the limiter's.
+const USUAL_HEADERS: usize = 4;
+
 /// A method, without a copy if it is one that calls take.
 pub fn method(method: &str) -> Cow<'static, str> {
     known(METHODS, method)
@@ -151,9 +154,11 @@ impl Response {
 
     /// A body that is JSON already.
     pub fn json_bytes(status: u16, body: Vec<u8>) -> Self {
+        let mut headers = Vec::with_capacity(USUAL_HEADERS);
+        headers.push(Header::new("content-type", "application/json"));
         Self {
             status,
-            headers: vec![Header::new("content-type", "application/json")],
+            headers,
             body,
         }
     }

@@ -8,6 +8,7 @@ use crate::commit::{
     Append, Commit, Committed, Condition, Entry, Idempotence, Message, Mutation, Outcome, Part, Refusal,
     StoreError, Template,
 };
+use crate::template;
 
 pub mod combined;
 pub mod group;
@@ -236,7 +237,10 @@ fn write(
             ),
             Mutation::Delete { key } => (key, None),
             Mutation::Add { key, .. } => {
-                let value = numbers.sums[index].to_string().into_bytes();
+                let value = itoa::Buffer::new()
+                    .format(numbers.sums[index])
+                    .as_bytes()
+                    .to_vec();
                 (
                     key,
                     Some(Entry {
@@ -276,36 +280,10 @@ fn write(
 }
 
 /// Fills the numbers in. An index that [`validate`] would have refused renders as nothing.
-fn render(template: Template, numbers: &Committed) -> Vec<u8> {
-    let mut parts = template.into_iter();
-    let mut value = match parts.next() {
-        Some(Part::Bytes(bytes)) => bytes,
-        Some(part) => number(&part, numbers).into_bytes(),
-        None => Vec::new(),
-    };
-    for part in parts {
-        match part {
-            Part::Bytes(bytes) => value.extend_from_slice(&bytes),
-            part => value.extend_from_slice(number(&part, numbers).as_bytes()),
-        }
-    }
-    value
-}
-
-fn number(part: &Part, numbers: &Committed) -> String {
-    match *part {
-        Part::Bytes(_) => String::new(),
-        Part::Sum(index) => numbers
-            .sums
-            .get(index as usize)
-            .map(i64::to_string)
-            .unwrap_or_default(),
-        Part::Sequence(index) => numbers
-            .sequences
-            .get(index as usize)
-            .map(u64::to_string)
-            .unwrap_or_default(),
-        Part::Time => numbers.time.to_string(),
+fn render(mut template: Template, numbers: &Committed) -> Vec<u8> {
+    match template.as_mut_slice() {
+        [Part::Bytes(whole)] => std::mem::take(whole),
+        parts => template::fill(parts, numbers),
     }
 }
 

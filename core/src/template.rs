@@ -239,17 +239,17 @@ pub fn fill(template: &[Part], done: &Committed) -> Vec<u8> {
     for part in template {
         match *part {
             Part::Bytes(ref literal) => bytes.extend_from_slice(literal),
-            Part::Sum(index) => extend(&mut bytes, done.sums.get(index as usize)),
-            Part::Sequence(index) => extend(&mut bytes, done.sequences.get(index as usize)),
-            Part::Time => extend(&mut bytes, Some(&done.time)),
+            Part::Sum(index) => extend(&mut bytes, done.sums.get(index as usize).copied()),
+            Part::Sequence(index) => extend(&mut bytes, done.sequences.get(index as usize).copied()),
+            Part::Time => extend(&mut bytes, Some(done.time)),
         }
     }
     bytes
 }
 
-fn extend(bytes: &mut Vec<u8>, number: Option<&impl ToString>) {
+fn extend(bytes: &mut Vec<u8>, number: Option<impl itoa::Integer>) {
     if let Some(number) = number {
-        bytes.extend_from_slice(number.to_string().as_bytes());
+        bytes.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
     }
 }
 

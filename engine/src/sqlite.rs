@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use rusqlite::Connection;
 use tokio::sync::oneshot;
 use tollgate_core::commit::{Commit, Entry, Item, MAX_WAIT_MS, Message, Outcome, StoreError, Topic};
 use tollgate_core::plan::{self, page};
@@ -32,6 +33,7 @@ mod writer;
 
 use cache::Cache;
 use outbox::Reply;
+use query::Entries;
 use queue::{Asked, Job, Queue, Refused};
 use readers::Readers;
 use stats::Counts;
@@ -250,20 +252,10 @@ impl SqliteStore {
 
     async fn read_entries(&self, keys: &[&String]) -> Result<Vec<Option<Arc<Entry>>>, StoreError> {
         if keys.len() <= INLINE_READS {
-            let connection = self.readers.point();
-            let read = keys
-                .iter()
-                .map(|key| Ok(query::entry(&connection, key)?.map(Arc::new)));
-            return read
-                .collect::<rusqlite::Result<_>>()
-                .map_err(readers::unavailable);
+            return read_entries(&self.readers.point(), keys).map_err(readers::unavailable);
         }
         let keys: Vec<String> = keys.iter().map(|key| (*key).clone()).collect();
-        let read = move |connection: &rusqlite::Connection| {
-            keys.iter()
-                .map(|key| Ok(query::entry(connection, key)?.map(Arc::new)))
-                .collect()
-        };
+        let read = move |connection: &Connection| read_entries(connection, &keys);
         self.readers.page(read).await
     }
 
@@ -378,6 +370,16 @@ impl SqliteStore {
             self.shared.poison("the writer has failed");
         }
     }
+}
+
+fn read_entries(
+    connection: &Connection,
+    keys: &[impl AsRef<str>],
+) -> rusqlite::Result<Vec<Option<Arc<Entry>>>> {
+    let mut entries = Entries::prepare(connection)?;
+    keys.iter()
+        .map(|key| Ok(entries.get(key.as_ref())?.map(Arc::new)))
+        .collect()
 }
 
 impl Drop for SqliteStore {

@@ -7,6 +7,8 @@ use crate::http::Header;
 
 /// The greatest integer of a structured field (RFC 9651, section 3.3.1).
 const MAX_INTEGER: u64 = 999_999_999_999_999;
+/// Characters of a member of `RateLimit` behind its name, at most: `;r=` and `;t=`, each with an integer.
+const LIMIT_CHARS: usize = 2 * (3 + 15);
 const NANOS_PER_SECOND: u64 = 1_000_000_000;
 
 /// Whole seconds, rounded up.
@@ -33,8 +35,11 @@ pub(super) fn quota(quoted: &str, bucket: &Bucket) -> String {
 /// are none.
 pub(super) fn headers(policies: &[&Policy], levels: &[Level]) -> Vec<Header> {
     let (mut quotas, mut limits) = (String::new(), String::new());
+    let mut digits = itoa::Buffer::new();
     for (policy, level) in policies.iter().zip(levels).filter(|(policy, _)| !policy.shadow) {
-        if !quotas.is_empty() {
+        if quotas.is_empty() {
+            limits.reserve(policy.quoted.len() + LIMIT_CHARS);
+        } else {
             quotas.push_str(", ");
             limits.push_str(", ");
         }
@@ -44,15 +49,11 @@ pub(super) fn headers(policies: &[&Policy], levels: &[Level]) -> Vec<Header> {
             seconds(level.full_ns).min(MAX_INTEGER),
         );
         // Without a formatter, which costs a component more than all the rest of this.
-        for part in [
-            &*policy.quoted,
-            ";r=",
-            &remaining.to_string(),
-            ";t=",
-            &reset.to_string(),
-        ] {
-            limits.push_str(part);
-        }
+        limits.push_str(&policy.quoted);
+        limits.push_str(";r=");
+        limits.push_str(digits.format(remaining));
+        limits.push_str(";t=");
+        limits.push_str(digits.format(reset));
     }
     if quotas.is_empty() {
         return Vec::new();

@@ -165,7 +165,7 @@ impl Policy {
 /// Appends `|` and a part in which no `|` is left, so that no two lists of parts make the same key.
 fn push_part(key: &mut String, part: &str) {
     key.push('|');
-    if part.contains(['|', '%']) {
+    if part.bytes().any(|byte| matches!(byte, b'|' | b'%')) {
         push_bounded(key, &part.replace('%', "%25").replace('|', "%7C"));
     } else {
         push_bounded(key, part);

@@ -6,7 +6,7 @@ use tollgate_core::plan::Record;
 use tollgate_core::plan::group::{self, Base, Found};
 
 use super::cache::Cache;
-use super::query::{self, integer};
+use super::query::{self, Entries, integer};
 use super::tails::Tails;
 
 /// The group of the writer.
@@ -14,12 +14,21 @@ pub type Group<'a> = group::Group<Tables<'a>>;
 
 /// What is durable: the cache (which holds nothing older than what is committed), then the writer's connection, inside
 /// the group's transaction.
-#[derive(Clone, Copy)]
 pub struct Tables<'a> {
-    /// The writer's.
-    pub connection: &'a Connection,
-    /// Shared with the readers.
-    pub cache: &'a Cache,
+    connection: &'a Connection,
+    entries: Entries<'a>,
+    cache: &'a Cache,
+}
+
+impl<'a> Tables<'a> {
+    /// The writer's connection, and the cache that it shares with the readers.
+    pub fn new(connection: &'a Connection, cache: &'a Cache) -> rusqlite::Result<Self> {
+        Ok(Self {
+            connection,
+            entries: Entries::prepare(connection)?,
+            cache,
+        })
+    }
 }
 
 impl Base for Tables<'_> {
@@ -30,7 +39,7 @@ impl Base for Tables<'_> {
     }
 
     fn entry(&mut self, key: &str) -> rusqlite::Result<Found> {
-        Ok(query::entry(self.connection, key)?.map(Into::into))
+        Ok(self.entries.get(key)?.map(Into::into))
     }
 
     fn last_sequence(&mut self, topic: &str) -> rusqlite::Result<u64> {

@@ -1,6 +1,6 @@
 //! Reads, in SQL. Each runs on any connection; a statement sees one state of the database.
 
-use rusqlite::{Connection, OptionalExtension, Row, params};
+use rusqlite::{CachedStatement, Connection, OptionalExtension, Row, params};
 use tollgate_core::commit::{Entry, Item, Message, Topic};
 use tollgate_core::plan::page::{self, Page};
 use tollgate_core::plan::{self, Record};
@@ -21,13 +21,20 @@ pub fn meta(connection: &Connection, name: &str) -> rusqlite::Result<u64> {
     connection.query_row(sql, [name], |row| row.get(0).map(unsigned))
 }
 
-/// An entry, expired or not.
-pub fn entry(connection: &Connection, key: &str) -> rusqlite::Result<Option<Entry>> {
-    let sql = "SELECT value, version, expires FROM entries WHERE key = ?1";
-    connection
-        .prepare_cached(sql)?
-        .query_row([key], |row| read_entry(row, 0))
-        .optional()
+/// The question for entries, prepared once for many keys.
+pub struct Entries<'c>(CachedStatement<'c>);
+
+impl<'c> Entries<'c> {
+    /// Of a connection.
+    pub fn prepare(connection: &'c Connection) -> rusqlite::Result<Self> {
+        let sql = "SELECT value, version, expires FROM entries WHERE key = ?1";
+        connection.prepare_cached(sql).map(Self)
+    }
+
+    /// An entry, expired or not.
+    pub fn get(&mut self, key: &str) -> rusqlite::Result<Option<Entry>> {
+        self.0.query_row([key], |row| read_entry(row, 0)).optional()
+    }
 }
 
 fn read_entry(row: &Row<'_>, from: usize) -> rusqlite::Result<Entry> {

@@ -150,10 +150,7 @@ impl Writer {
     fn write_group(&mut self, asked: Vec<Asked>) -> Result<Vec<Result<Outcome, StoreError>>, Failure> {
         let shared = Arc::clone(&self.shared);
         self.begin()?;
-        let tables = Tables {
-            connection: &self.connection,
-            cache: &shared.cache,
-        };
+        let tables = self.or_undo(Tables::new(&self.connection, &shared.cache))?;
         let mut group = Group::new(tables, shared.time.now(), self.revision);
         let decide = |asked: Asked| match asked.commit() {
             Ok(commit) => group.decide(commit),
