@@ -4,8 +4,10 @@
 
 use crate::http::{self, Header, Request};
 
-/// Room for a packed commit of the usual size, bytes.
-const PACKED_BYTES: usize = 1_024;
+/// Room for packed commits of the usual size, bytes.
+pub const COMMIT_BYTES: usize = 1_024;
+/// Room for a packed outcome of the usual size, bytes.
+pub const OUTCOME_BYTES: usize = 64;
 
 /// Appends a field. One of 4 GiB or more, which no door lets through, is cut.
 fn push(packed: &mut Vec<u8>, field: &[u8]) {
@@ -97,9 +99,10 @@ pub fn pairs(packed: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
     std::iter::from_fn(move || Some((fields.next()?, fields.next()?)))
 }
 
-/// A commit or its outcome in one piece, in the format of postcard (<https://postcard.jamesmunns.com/wire-format>).
-pub fn pack(value: &impl serde::Serialize) -> Vec<u8> {
-    let room = Vec::with_capacity(PACKED_BYTES);
+/// A commit or its outcome in one piece, in the format of postcard (<https://postcard.jamesmunns.com/wire-format>). `room`:
+/// bytes that it usually takes.
+pub fn pack(value: &impl serde::Serialize, room: usize) -> Vec<u8> {
+    let room = Vec::with_capacity(room);
     postcard::to_extend(value, room).expect("our own types have no part that cannot be serialised")
 }
 
@@ -175,7 +178,7 @@ mod tests {
         #[test]
         fn what_was_never_a_commit_is_none(bytes in proptest::collection::vec(any::<u8>(), 0..64)) {
             if let Some(commit) = unpack::<Commit>(&bytes) {
-                prop_assert_eq!(unpack::<Commit>(&pack(&commit)), Some(commit));
+                prop_assert_eq!(unpack::<Commit>(&pack(&commit, COMMIT_BYTES)), Some(commit));
             }
             let _ = unpack::<Outcome>(&bytes);
         }
@@ -239,7 +242,7 @@ mod tests {
                 payload: parts(),
             }],
         };
-        let packed = pack(&commit);
+        let packed = pack(&commit, COMMIT_BYTES);
         assert_eq!(unpack(&packed), Some(commit));
         assert_eq!(unpack::<Commit>(&packed[..packed.len() - 1]), None);
         assert_eq!(unpack::<Commit>(&[&*packed, &[0]].concat()), None);
@@ -254,7 +257,7 @@ mod tests {
             Outcome::Conflict,
             Outcome::Refused(Refusal::Mutation(7)),
         ] {
-            assert_eq!(unpack(&pack(&outcome)), Some(outcome));
+            assert_eq!(unpack(&pack(&outcome, OUTCOME_BYTES)), Some(outcome));
         }
     }
 

@@ -445,7 +445,7 @@ macro_rules! wit_fast_path {
                         core::Step::Waits(task, call) => {
                             let call = match call {
                                 core::Call::Commit(commit) => {
-                                    wit::Call::Commit($crate::packed::pack(&commit))
+                                    wit::Call::Commit($crate::packed::pack(&commit, $crate::packed::COMMIT_BYTES))
                                 }
                                 core::Call::Packed(packed) => wit::Call::Commit(packed),
                                 core::Call::Get(keys) => wit::Call::Get(keys),
@@ -486,7 +486,7 @@ macro_rules! wit_fast_path {
                 fn from(reply: core::Reply) -> Self {
                     match reply {
                         core::Reply::Commit(outcome) => Self::Commit(
-                            outcome.map(|outcome| $crate::packed::pack(&outcome)).map_err(Into::into),
+                            outcome.map(|outcome| $crate::packed::pack(&outcome, $crate::packed::OUTCOME_BYTES)).map_err(Into::into),
                         ),
                         core::Reply::Get(entries) => Self::Get(
                             entries

@@ -57,7 +57,7 @@ impl Memory for Imported {
     }
 
     fn submit(&self, commits: Vec<Commit>) {
-        memory::submit(&packed::pack(&commits));
+        memory::submit(&packed::pack(&commits, packed::COMMIT_BYTES));
     }
 }
 

@@ -297,7 +297,11 @@ mod tests {
                 let key = format!("k{n}");
                 let answer = match n % 3 {
                     0 => outbox.commit(set(&key)).await,
-                    1 => outbox.commit_packed(packed::pack(&set(&key))).await,
+                    1 => {
+                        outbox
+                            .commit_packed(packed::pack(&set(&key), packed::COMMIT_BYTES))
+                            .await
+                    }
                     _ => outbox.commit(set("")).await,
                 };
                 (n, key, answer.expect("nothing takes a minute"))

@@ -458,11 +458,14 @@ mod tests {
             mutations: vec![Mutation::Delete { key: key.into() }],
             ..Commit::default()
         };
-        let good = packed::pack(&commit("k"));
+        let good = packed::pack(&commit("k"), packed::COMMIT_BYTES);
         assert_eq!(Asked::Packed(good.clone()).commit(), Ok(commit("k")));
         let invalid = |packed| matches!(Asked::Packed(packed).commit(), Err(StoreError::Invalid(_)));
         assert!(invalid(good[1..].to_vec()));
-        assert!(invalid(packed::pack(&commit(""))), "no key is empty");
+        assert!(
+            invalid(packed::pack(&commit(""), packed::COMMIT_BYTES)),
+            "no key is empty"
+        );
     }
 
     #[test]
