@@ -30,6 +30,8 @@ use tollgate_host::wasm::ports::{self, Engines};
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
+mod wasi_http;
+
 const KEY: &str = "an-admin-key-for-the-bench";
 const MAX_BUCKETS: usize = 1_000;
 /// As a browser's request line and the headers that the rules look at.
@@ -133,6 +135,7 @@ fn doors(c: &mut Criterion) {
     });
     claim(c, &steps, &engines, &config);
     waiting_doors(c, &library, &wasm, &engines);
+    wasi_http::redirect(c, &library, &wasm, &engines);
     ports(c, &engines);
     engines.store.close();
 }
@@ -176,6 +179,10 @@ fn waiting_doors(c: &mut Criterion, library: &Library, wasm: &compiled::Engines,
     c.bench_function("ordinary way, typed and async: redirect", |b| {
         b.iter(|| local.block_on(&runtime, redirect()).is_ok())
     });
+    c.bench_function(
+        "ordinary way, typed and async: redirect, by the shortener alone",
+        |b| b.iter(|| local.block_on(&runtime, shortener.call(request.clone())).is_ok()),
+    );
 }
 
 /// A claim but for its commit, which a reply stands in for: to what it waits for, and from there to the answer.

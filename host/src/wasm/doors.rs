@@ -8,7 +8,9 @@ use wasmtime::component::types::ComponentItem;
 use wasmtime::component::{Accessor, Component, Linker, ResourceType};
 
 /// The interfaces that only the Spin door uses. No typed call reaches them.
-const SPIN_DOOR: &[&str] = &["wasi:http/", "spin:", "fermyon:"];
+const SPIN_DOOR: &[&str] = &[WASI_HTTP, "spin:", "fermyon:"];
+/// That part of them which other hosts know as well.
+pub const WASI_HTTP: &str = "wasi:http/";
 
 /// The limiter's typed door.
 pub struct FilterDoor(filter::HostFilterPre<Guest>);
@@ -70,17 +72,28 @@ impl Door for GateDoor {
     }
 }
 
-/// The linker with traps in place of what only the Spin door imports. (wasmtime's own
-/// `define_unknown_imports_as_traps` compares exact names, and so would hide WASI 0.2.x interfaces that the linker
-/// has under a later patch version.)
 fn with_spin_door_shut(linker: &Linker<Guest>, component: &Component) -> anyhow::Result<Linker<Guest>> {
-    let (engine, mut linker) = (component.engine(), linker.clone());
+    let mut linker = linker.clone();
+    shut_spin_door(&mut linker, component, &[])?;
+    Ok(linker)
+}
+
+/// Puts traps in place of what only the Spin door imports, but for the `open` interfaces (by how their names begin).
+/// (wasmtime's own `define_unknown_imports_as_traps` compares exact names, and so would hide WASI 0.2.x interfaces that the
+/// linker has under a later patch version.)
+pub fn shut_spin_door<T: 'static>(
+    linker: &mut Linker<T>,
+    component: &Component,
+    open: &[&str],
+) -> anyhow::Result<()> {
+    let engine = component.engine();
     let ty = component.component_type();
     for (interface, item) in ty.imports(engine) {
         let ComponentItem::ComponentInstance(instance) = item.ty else {
             continue;
         };
-        if !SPIN_DOOR.iter().any(|prefix| interface.starts_with(prefix)) {
+        let is_of = |interfaces: &[&str]| interfaces.iter().any(|prefix| interface.starts_with(prefix));
+        if !is_of(SPIN_DOOR) || is_of(open) {
             continue;
         }
         let mut stub = linker.instance(interface)?;
@@ -97,7 +110,7 @@ fn with_spin_door_shut(linker: &Linker<Guest>, component: &Component) -> anyhow:
             }
         }
     }
-    Ok(linker)
+    Ok(())
 }
 
 fn shut() -> wasmtime::Error {

@@ -26,6 +26,13 @@ const RANDOM_USERS: &str = "1000000000";
 /// Users of a run against Redis are drawn at random: some few twice.
 const ADMITTED: f64 = 0.99;
 
+/// In which order users come. Next to each other in a sorted file, their claims share its pages.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Order {
+    Ascending,
+    Scattered,
+}
+
 pub(super) fn measure(bench: &Bench, report: &mut Report) -> Result<()> {
     let tollgate = campaign(bench, "claims")?;
     let redis = peers::redis(bench);
@@ -33,17 +40,15 @@ pub(super) fn measure(bench: &Bench, report: &mut Report) -> Result<()> {
         Ok(redis) => peers::node_claims(bench, redis),
         Err(why) => Err(anyhow::anyhow!("{why:#}")),
     };
+    let scattered = campaign(bench, "scattered")?;
     let (users, next) = (Cell::new(0), Cell::new(FIRST));
+    let claims = |gateway: &Gateway, order| {
+        let path = "/api/campaigns/spring/claims";
+        over_http(bench, gateway.port, path, &users, order, &[gateway.group()])
+    };
     let mut contenders = vec![
-        Contender::new("tollgate", || {
-            over_http(
-                bench,
-                tollgate.port,
-                "/api/campaigns/spring/claims",
-                &users,
-                &[tollgate.group()],
-            )
-        }),
+        Contender::new("tollgate", || claims(&tollgate, Order::Ascending)),
+        Contender::new("scattered", || claims(&scattered, Order::Scattered)),
         Contender::new("disk", || disk(bench)),
     ];
     if let Ok(redis) = &redis {
@@ -78,6 +83,16 @@ pub(super) fn measure(bench: &Bench, report: &mut Report) -> Result<()> {
         Err(why) => report.skip(Row::Claims, what, &format!("{why:#}")),
     }
     drop(node);
+    let what = "durable claims by users in no order: by users in the order of their ids";
+    report.pair(
+        Row::Claims,
+        what,
+        rounds.of("scattered"),
+        rounds.of("tollgate"),
+        Floor::None,
+        By::Rate,
+    );
+    drop(scattered);
     let what = "durable claims per second, over fdatasyncs per second of the bare disk";
     report.pair(
         Row::Claims,
@@ -105,7 +120,14 @@ fn per_sync(bench: &Bench, report: &mut Report) -> Result<()> {
     bench.doing("claims: how many share an fdatasync");
     let users = Cell::new(0);
     let path = "/api/campaigns/spring/claims";
-    over_http(bench, tollgate.port, path, &users, &[tollgate.group()])?;
+    over_http(
+        bench,
+        tollgate.port,
+        path,
+        &users,
+        Order::Ascending,
+        &[tollgate.group()],
+    )?;
     let Stored { commits, groups } = tollgate.stop()?;
     let each = commits as f64 / groups.max(1) as f64;
     report.number(
@@ -124,12 +146,17 @@ fn over_http(
     port: u16,
     path: &'static str,
     users: &Cell<u64>,
+    order: Order,
     servers: &[i32],
 ) -> Result<Sample> {
     users.set(users.get() + USERS);
+    let mut arguments = vec![users.get().to_string()];
+    if order == Order::Scattered {
+        arguments.push("scattered".to_owned());
+    }
     let load = Load {
         script: "claims",
-        arguments: vec![users.get().to_string()],
+        arguments,
         port,
         path,
         connections: CONNECTIONS,
@@ -144,6 +171,7 @@ fn behind_node(bench: &Bench, node: &Peer, redis: &Redis, users: &Cell<u64>) -> 
         node.port,
         "/claims",
         users,
+        Order::Ascending,
         &[node.group(), redis.peer.group()],
     )
 }
