@@ -196,6 +196,9 @@ fn claim(c: &mut Criterion, steps: &impl Steps, engines: &Engines, config: &Conf
         fresh: &fresh,
     };
     assert_eq!(block_on(campaigns::handle(&world, &campaign)).status, 201);
+    // Once from the database; then they are known.
+    let keys = ["campaign/spring".to_owned(), "remaining/spring".to_owned()];
+    assert!(block_on(engines.store.get("", &keys)).is_ok());
     let headers = [("host", "127.0.0.1:3000"), ("x-user-id", "u10000001")];
     let headers = headers.iter().map(|(name, value)| (*name, value.as_bytes()));
     let path = "/api/campaigns/spring/claims";
