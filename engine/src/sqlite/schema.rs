@@ -17,7 +17,7 @@ const OLDEST_SQLITE: i32 = 3_051_003;
 /// How long a checkpoint waits for readers. Nothing else ever waits: there is one writer.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// Pages that the writer's connection keeps in memory, KiB.
-const WRITER_CACHE_KIB: i64 = 128 << 10;
+const WRITER_CACHE_KIB: i64 = 32 << 10;
 /// The same for each reader's.
 const READER_CACHE_KIB: i64 = 8 << 10;
 /// What is left of the WAL file once all of it was checkpointed and restarted.
