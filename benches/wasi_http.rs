@@ -1,7 +1,7 @@
 //! The door that Spin and other hosts use: `wasi:http/handler`, called by wasmtime's own implementation of it.
 
-use criterion::Criterion;
 use bytes::Bytes;
+use criterion::Criterion;
 use http_body_util::{BodyExt as _, Empty};
 use tollgate_host::wasm::bindings::{buckets, store};
 use tollgate_host::wasm::compiled::{self, Library};
