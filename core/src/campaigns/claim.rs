@@ -255,10 +255,10 @@ impl Attempt<'_> {
         let mut mutations = Vec::with_capacity(4);
         let meanings = self.count(campaign, &mut mutations);
         let (forms, code) = match campaign.codes {
-            Codes::None => (&FORMS.plain, ""),
+            Codes::None => (&*PLAIN, ""),
             Codes::Generate => {
                 let fresh = || ids::token(&(world.fresh)(), CODE_LENGTH);
-                (&FORMS.with_code, self.code.get_or_init(fresh).as_str())
+                (&*WITH_CODE, self.code.get_or_init(fresh).as_str())
             }
         };
         let texts = [self.claim.as_str(), &campaign.id, self.user, code];
@@ -347,16 +347,10 @@ impl Forms {
     }
 }
 
-/// The documents of claims without and with codes.
-struct BothForms {
-    plain: Forms,
-    with_code: Forms,
-}
-
-static FORMS: LazyLock<BothForms> = LazyLock::new(|| BothForms {
-    plain: Forms::of(None),
-    with_code: Forms::of(Some(Blank(3))),
-});
+/// The documents of claims without codes.
+static PLAIN: LazyLock<Forms> = LazyLock::new(|| Forms::of(None));
+/// Those of claims with codes.
+static WITH_CODE: LazyLock<Forms> = LazyLock::new(|| Forms::of(Some(Blank(3))));
 
 fn created(answer: &Template, done: &Committed) -> Response {
     Response::json_bytes(201, template::fill(answer, done))

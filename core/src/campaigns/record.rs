@@ -91,7 +91,7 @@ impl Campaign {
 
     /// What all keys of a user's claims begin with.
     pub fn claims_prefix(id: &str, user: &str) -> String {
-        ["claim/", id, "/", &key_part(user), "/"].concat()
+        Self::claim_at(id, user, "")
     }
 
     /// The key of a user's counter of claims, where `perUser` is more than one.
@@ -102,7 +102,11 @@ impl Campaign {
     /// The key of one claim. With `perUser` 1 there is a single place, whose absence is what a claim asks for.
     pub fn claim_key(&self, user: &str, claim: &str) -> String {
         let place = if self.per_user == 1 { "1" } else { claim };
-        ["claim/", &self.id, "/", &key_part(user), "/", place].concat()
+        Self::claim_at(&self.id, user, place)
+    }
+
+    fn claim_at(id: &str, user: &str, place: &str) -> String {
+        ["claim/", id, "/", &key_part(user), "/", place].concat()
     }
 
     /// Its state at `now`, with so many units left.

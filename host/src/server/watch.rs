@@ -163,7 +163,8 @@ impl Heads {
     }
 
     fn is_late(&self) -> bool {
-        self.is_waiting() && self.0.turn.load(Ordering::Relaxed) == self.0.late.load(Ordering::Relaxed)
+        let turn = self.0.turn.load(Ordering::Relaxed);
+        is_waiting(turn) && turn == self.0.late.load(Ordering::Relaxed)
     }
 
     /// A head has come. HTTP/2 says so with its first request only, and has pings after it.

@@ -42,13 +42,11 @@ pub(super) fn measure(bench: &Bench, report: &mut Report) -> Result<()> {
     };
     let scattered = campaign(bench, "scattered")?;
     let (users, next) = (Cell::new(0), Cell::new(FIRST));
-    let claims = |gateway: &Gateway, order| {
-        let path = "/api/campaigns/spring/claims";
-        over_http(bench, gateway.port, path, &users, order, &[gateway.group()])
-    };
     let mut contenders = vec![
-        Contender::new("tollgate", || claims(&tollgate, Order::Ascending)),
-        Contender::new("scattered", || claims(&scattered, Order::Scattered)),
+        Contender::new("tollgate", || claims(bench, &tollgate, &users, Order::Ascending)),
+        Contender::new("scattered", || {
+            claims(bench, &scattered, &users, Order::Scattered)
+        }),
         Contender::new("disk", || disk(bench)),
     ];
     if let Ok(redis) = &redis {
@@ -118,16 +116,7 @@ fn campaign(bench: &Bench, name: &str) -> Result<Gateway> {
 fn per_sync(bench: &Bench, report: &mut Report) -> Result<()> {
     let tollgate = campaign(bench, "syncs")?;
     bench.doing("claims: how many share an fdatasync");
-    let users = Cell::new(0);
-    let path = "/api/campaigns/spring/claims";
-    over_http(
-        bench,
-        tollgate.port,
-        path,
-        &users,
-        Order::Ascending,
-        &[tollgate.group()],
-    )?;
+    claims(bench, &tollgate, &Cell::new(0), Order::Ascending)?;
     let Stored { commits, groups } = tollgate.stop()?;
     let each = commits as f64 / groups.max(1) as f64;
     report.number(
@@ -139,6 +128,11 @@ fn per_sync(bench: &Bench, report: &mut Report) -> Result<()> {
         Floor::AtLeast(60.0),
     );
     Ok(())
+}
+
+fn claims(bench: &Bench, gateway: &Gateway, users: &Cell<u64>, order: Order) -> Result<Sample> {
+    let path = "/api/campaigns/spring/claims";
+    over_http(bench, gateway.port, path, users, order, &[gateway.group()])
 }
 
 fn over_http(
