@@ -5,5 +5,8 @@
 pub const SQL: &str = include_str!("schema.sql");
 /// The schema's version, in `meta` and `PRAGMA user_version`.
 pub const VERSION: i64 = 1;
+/// The same while the table `journal` holds anything, which only the native engine reads. It sets it back when it has
+/// written all of it into `entries`: when nothing is asked of it for a second, and when it is closed.
+pub const WITH_JOURNAL: i64 = 2;
 /// `PRAGMA application_id` of our files: "Toll".
 pub const APPLICATION_ID: i64 = 0x546f_6c6c;

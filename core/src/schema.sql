@@ -2,7 +2,7 @@
 -- same ones, so that a file moves between the two. Times are Unix milliseconds.
 
 CREATE TABLE IF NOT EXISTS meta (
-  name TEXT NOT NULL PRIMARY KEY,  -- schema, revision (of the last commit), now (the store's clock at it)
+  name TEXT NOT NULL PRIMARY KEY,  -- schema (2 while there is a journal), revision (of the last commit), now (the store's clock at it)
   value INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 
@@ -14,6 +14,13 @@ CREATE TABLE IF NOT EXISTS entries (
 ) STRICT, WITHOUT ROWID;
 
 CREATE INDEX IF NOT EXISTS entries_by_expiry ON entries (expires) WHERE expires IS NOT NULL;
+
+-- What the native engine has not written into `entries` yet: the keys that a group of commits changed, and what they then
+-- hold, packed. Newer than `entries`, and in the order of revisions. Empty whenever `meta` says schema 1.
+CREATE TABLE IF NOT EXISTS journal (
+  revision INTEGER NOT NULL PRIMARY KEY,  -- of the group's last commit
+  changes BLOB NOT NULL
+) STRICT;
 
 CREATE TABLE IF NOT EXISTS topics (
   name TEXT NOT NULL PRIMARY KEY,

@@ -1,8 +1,9 @@
 //! The embedded store: one SQLite file in WAL mode, one writer thread with group commit, a cache that is never stale.
 //!
 //! A commit waits in a bounded [`queue`], is decided by `tollgate_core::plan` on top of its [`group`], and is answered
-//! once the group's fsync has returned; see [`writer`] for what happens when it does not. Reads come from the
-//! [`cache`], else from [`readers`].
+//! once the group's fsync has returned; see [`writer`] for what happens when it does not. What it changed goes to the
+//! [`journal`] first, and into its table in bulk later. Reads come from the [`cache`], else from the [`memtable`], else
+//! from [`readers`].
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -18,6 +19,8 @@ use tollgate_core::ports::Store;
 
 mod cache;
 mod group;
+mod journal;
+mod memtable;
 #[cfg(all(test, feature = "shuttle"))]
 mod models;
 mod options;
@@ -32,6 +35,7 @@ mod tails;
 mod writer;
 
 use cache::Cache;
+use memtable::{From, Memtable};
 use outbox::Reply;
 use query::Entries;
 use queue::{Asked, Job, Queue, Refused};
@@ -66,6 +70,7 @@ struct Shared {
     path: PathBuf,
     queue: Queue,
     cache: Cache,
+    memtable: Memtable,
     tails: Tails,
     time: Time,
     counts: Counts,
@@ -148,11 +153,14 @@ impl SqliteStore {
         lock.check(&path)?;
         let connection = schema::open_writer(&options)?;
         lock.remember()?;
+        let memtable = Memtable::new(options.memtable_entries, options.memtable_bytes);
+        journal::load(&connection, &memtable).map_err(|source| OpenError::from_sqlite(&path, source))?;
         let readers = Readers::open(&options)?;
         let shared = Arc::new(Shared {
             path: path.clone(),
             queue: Queue::new(options.queue_commits, options.queue_bytes, options.group_commits),
             cache: Cache::new(options.cache_entries, options.cache_bytes),
+            memtable,
             tails: Tails::default(),
             time: Time {
                 wall: options.clock,
@@ -226,10 +234,13 @@ impl SqliteStore {
         for (index, key) in keys.iter().enumerate() {
             entries.push(match self.shared.cache.get(key) {
                 Ok(found) => found,
-                Err(generation) => {
-                    missed.push((index, generation));
-                    None
-                }
+                Err(generation) => match self.shared.memtable.get(key) {
+                    Some(found) => self.shared.cache.fill(key, found, generation),
+                    None => {
+                        missed.push((index, generation));
+                        None
+                    }
+                },
             });
         }
         self.shared
@@ -272,9 +283,13 @@ impl SqliteStore {
     /// See [`Store::scan`].
     pub async fn scan(&self, prefix: &str, after: Option<&str>, limit: u32) -> Result<Vec<Item>, StoreError> {
         let (prefix, after) = (prefix.to_owned(), after.map(str::to_owned));
-        let now = self.shared.time.now();
+        let shared = Arc::clone(&self.shared);
+        let now = shared.time.now();
         self.readers
-            .page(move |connection| query::scan(connection, &prefix, after.as_deref(), limit, now))
+            .page(move |connection| {
+                let (prefix, after) = (prefix.as_str(), after.as_deref());
+                query::scan(connection, &shared.memtable, From { prefix, after }, limit, now)
+            })
             .await
     }
 
@@ -357,10 +372,12 @@ impl SqliteStore {
 
     /// What was counted so far.
     pub fn stats(&self) -> Stats {
-        self.shared.counts.read(self.shared.queue.waiting())
+        self.shared
+            .counts
+            .read(self.shared.queue.waiting(), self.shared.memtable.len())
     }
 
-    /// Takes no more commits, writes those that wait, empties the log into the database and stops the writer. Blocks
+    /// Takes no more commits, writes those that wait, empties the journal and the log into the database and stops the writer. Blocks
     /// until that is done. Reads go on.
     pub fn close(&self) {
         self.shared.queue.close();

@@ -37,6 +37,8 @@ impl StoreHarness for Sqlite {
         let clock = Arc::new(AtomicU64::new(tollgate_core::memory::START));
         let read = Arc::clone(&clock);
         let mut options = Options::new(directory.path().join("tollgate.db"));
+        // Few enough that entries are in the journal and in their table.
+        options.memtable_entries = 3;
         options.clock = Arc::new(move || read.load(Ordering::Relaxed));
         Temporary {
             store: SqliteStore::open(options).unwrap(),

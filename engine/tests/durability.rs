@@ -329,7 +329,7 @@ fn other_files_are_refused_and_left_alone() {
         refused("marked")
     );
     drop(SqliteStore::open(Options::new(at("newer"))).unwrap());
-    sqlite("newer", "PRAGMA user_version = 2");
+    sqlite("newer", "PRAGMA user_version = 3");
     assert!(
         refused("newer").contains("newer Tollgate"),
         "{}",

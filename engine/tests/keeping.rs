@@ -204,7 +204,10 @@ fn what_has_expired_is_swept() {
         ..Commit::default()
     }))
     .unwrap();
-    assert_eq!((fixture.rows("entries"), fixture.rows("idempotence")), (701, 1));
+    eventually("all are flushed", || {
+        (fixture.rows("entries"), fixture.rows("idempotence")) == (701, 1)
+    });
+    assert_eq!((fixture.rows("journal"), fixture.store.stats().flushed), (0, 701));
     fixture.clock.store(1_000_100, Ordering::Relaxed);
     eventually("all expired rows are gone", || {
         (fixture.rows("entries"), fixture.rows("idempotence")) == (1, 0)

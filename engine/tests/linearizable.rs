@@ -282,6 +282,7 @@ fn store(cache_entries: usize) -> (Arc<SqliteStore>, tempfile::TempDir) {
     let directory = scratch();
     let mut options = Options::new(directory.path().join("test.db"));
     options.cache_entries = cache_entries;
+    options.memtable_entries = 4;
     options.group_commits = 3;
     (SqliteStore::open(options).unwrap(), directory)
 }

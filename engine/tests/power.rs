@@ -42,6 +42,7 @@ fn options(directory: &Path, disk: &Disk, random: &mut fastrand::Rng) -> Options
     options.readers = 1;
     options.checkpoint_pages = random.u32(4..120);
     options.group_commits = random.usize(1..20);
+    options.memtable_entries = random.usize(1..200);
     options
 }
 
@@ -236,6 +237,7 @@ fn begin(directory: &Path, disk: &Disk) -> Arc<SqliteStore> {
     let mut options = Options::new(directory.join("test.db"));
     options.vfs = Some(disk.name().to_owned());
     options.checkpoint_pages = 40;
+    options.memtable_entries = 50;
     SqliteStore::open(options).unwrap()
 }
 

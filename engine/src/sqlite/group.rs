@@ -1,32 +1,43 @@
 //! A group of commits in one transaction: `tollgate_core::plan::group` decides, this writes.
 
 use rusqlite::{Connection, params};
+use std::sync::Arc;
+
 use tollgate_core::commit::Entry;
 use tollgate_core::plan::Record;
 use tollgate_core::plan::group::{self, Base, Found};
 
 use super::cache::Cache;
+use super::journal;
+use super::memtable::{Flushed, Memtable};
 use super::query::{self, Entries, integer};
 use super::tails::Tails;
+
+/// A flush writes so many entries for each that its group brings,
+const FLUSH_SHARE: usize = 2;
+/// and so many besides.
+const FLUSH_AT_LEAST: usize = 64;
 
 /// The group of the writer.
 pub type Group<'a> = group::Group<Tables<'a>>;
 
-/// What is durable: the cache (which holds nothing older than what is committed), then the writer's connection, inside
-/// the group's transaction.
+/// What is durable: the cache (which holds nothing older than what is committed), then the memtable, then the writer's
+/// connection, inside the group's transaction.
 pub struct Tables<'a> {
     connection: &'a Connection,
     entries: Entries<'a>,
     cache: &'a Cache,
+    memtable: &'a Memtable,
 }
 
 impl<'a> Tables<'a> {
-    /// The writer's connection, and the cache that it shares with the readers.
-    pub fn new(connection: &'a Connection, cache: &'a Cache) -> rusqlite::Result<Self> {
+    /// The writer's connection, and what it shares with the readers.
+    pub fn new(connection: &'a Connection, cache: &'a Cache, memtable: &'a Memtable) -> rusqlite::Result<Self> {
         Ok(Self {
             connection,
             entries: Entries::prepare(connection)?,
             cache,
+            memtable,
         })
     }
 }
@@ -39,7 +50,10 @@ impl Base for Tables<'_> {
     }
 
     fn entry(&mut self, key: &str) -> rusqlite::Result<Found> {
-        Ok(self.entries.get(key)?.map(Into::into))
+        match self.memtable.get(key) {
+            Some(found) => Ok(found),
+            None => Ok(self.entries.get(key)?.map(Into::into)),
+        }
     }
 
     fn last_sequence(&mut self, topic: &str) -> rusqlite::Result<u64> {
@@ -51,9 +65,24 @@ impl Base for Tables<'_> {
     }
 }
 
-/// Writes all of it, each key once, into the open transaction.
-pub fn write(group: &Group<'_>, connection: &Connection) -> rusqlite::Result<()> {
-    write_entries(group, connection)?;
+/// Writes all of it into the open transaction, each key once, into the journal; and beside it the next slice of a flush
+/// that is under way.
+pub fn write(
+    group: &Group<'_>,
+    entries: &[(&str, Option<&Arc<Entry>>)],
+    connection: &Connection,
+    memtable: &Memtable,
+) -> rusqlite::Result<Option<Flushed>> {
+    let mut flushed = None;
+    if !entries.is_empty() {
+        if memtable.is_empty() {
+            journal::mark(connection, true)?;
+        }
+        // More than it brings, so that the flush ends before the next must begin.
+        let most = FLUSH_SHARE * entries.len() + FLUSH_AT_LEAST;
+        flushed = journal::flush(connection, memtable, most, group.now())?;
+        journal::append(connection, entries, group.revision())?;
+    }
     write_messages(group, connection)?;
     let mut upsert = connection.prepare_cached(
         "INSERT INTO idempotence (id, fingerprint, answer, expires) VALUES (?1, ?2, ?3, ?4)
@@ -70,26 +99,7 @@ pub fn write(group: &Group<'_>, connection: &Connection) -> rusqlite::Result<()>
     let mut meta = connection.prepare_cached("UPDATE meta SET value = ?2 WHERE name = ?1")?;
     meta.execute(params!["revision", integer(group.revision())])?;
     meta.execute(params!["now", integer(group.now())])?;
-    Ok(())
-}
-
-fn write_entries(group: &Group<'_>, connection: &Connection) -> rusqlite::Result<()> {
-    let mut upsert = connection.prepare_cached(
-        "INSERT INTO entries (key, value, version, expires) VALUES (?1, ?2, ?3, ?4)
-         ON CONFLICT (key) DO UPDATE SET value = ?2, version = ?3, expires = ?4",
-    )?;
-    let mut delete = connection.prepare_cached("DELETE FROM entries WHERE key = ?1")?;
-    for (key, found) in group.entries() {
-        match found.map(|entry| &**entry) {
-            Some(Entry {
-                value,
-                version,
-                expires,
-            }) => upsert.execute(params![key, value, integer(*version), expires.map(integer)])?,
-            None => delete.execute([key])?,
-        };
-    }
-    Ok(())
+    Ok(flushed)
 }
 
 fn write_messages(group: &Group<'_>, connection: &Connection) -> rusqlite::Result<()> {
@@ -120,9 +130,9 @@ fn write_messages(group: &Group<'_>, connection: &Connection) -> rusqlite::Resul
     Ok(())
 }
 
-/// Before COMMIT: from here on the database may show what the cache does not yet.
-pub fn announce<B: Base>(group: &group::Group<B>, cache: &Cache) {
-    for (key, _) in group.entries() {
+/// Before COMMIT: from here on the memtable may show what the cache does not yet.
+pub fn announce(entries: &[(&str, Option<&Arc<Entry>>)], cache: &Cache) {
+    for (key, _) in entries {
         cache.announce(key);
     }
 }

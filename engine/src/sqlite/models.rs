@@ -1,6 +1,6 @@
 //! What is answered from memory, under many schedules: claims meet a cache that says "sold out" or "ended" while units
 //! are claimed, more are added, and the campaign ends and is opened again. The rules, by both their doors, the queue, the
-//! decisions of a group, the cache, and the order of announcing and publishing are the real ones; the database is a map.
+//! decisions of a group, the cache, the memtable, and the order of announcing and publishing are the real ones; the database is a map.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "test code")]
 
@@ -28,6 +28,7 @@ use tollgate_core::{keys, packed, time};
 
 use super::cache::{Cache, models::neighbour};
 use super::group;
+use super::memtable::Memtable;
 use super::outbox::{self, Post};
 use super::queue::{Asked, Job, Next, Queue};
 use super::tails::Tails;
@@ -65,6 +66,7 @@ struct Database {
 struct Model {
     queue: Queue,
     cache: Cache,
+    memtable: Memtable,
     tails: Tails,
     database: Mutex<Database>,
     /// The last moment that somebody was told of.
@@ -126,6 +128,7 @@ impl Model {
             queue: Queue::new(100, 1 << 20, 2),
             // Each shard keeps one entry, and one that is about to be forgotten.
             cache: Cache::new(1, 1 << 20),
+            memtable: Memtable::new(2, 1 << 20),
             tails: Tails::default(),
             database: Mutex::new(database),
             told: AtomicUsize::new(0),
@@ -133,11 +136,14 @@ impl Model {
     }
 
     fn read(&self, key: &str) -> Found {
+        if let Some(found) = self.memtable.get(key) {
+            return found;
+        }
         let database = self.database.lock().unwrap();
         database.entries.get(key).cloned().flatten()
     }
 
-    /// The writer, in the engine's order: decide, announce, make durable, publish, answer.
+    /// The writer, in the engine's order: decide, announce, make durable (and flush some), publish, answer.
     fn write(&self) {
         while let Next::Group(jobs) = self.queue.take(PATIENCE) {
             let revision = self.database.lock().unwrap().revision;
@@ -151,17 +157,27 @@ impl Model {
                 }
                 answers.push((job.reply, outcome));
             }
-            group::announce(&group, &self.cache);
+            let entries = group.entries();
+            group::announce(&entries, &self.cache);
             let mut database = self.database.lock().unwrap();
-            for (key, found) in group.entries() {
-                database.entries.insert(key.to_owned(), found.cloned());
-            }
+            let flushed = self.memtable.flush(1, START, |key, entry| {
+                let found = entry.cloned().map(Arc::new);
+                database.entries.insert(key.to_owned(), found);
+                Ok::<_, Infallible>(())
+            });
             for (topic, tail) in group.topics() {
                 database.last.insert(topic.to_owned(), tail.last);
             }
             database.revision = group.revision();
             database.moments.extend(moments);
             drop(database);
+            let changed = entries.iter().map(|(key, found)| (*key, found.cloned()));
+            self.memtable.insert(changed, group.revision());
+            if let Some(flushed) = flushed.unwrap() {
+                self.memtable.forget(flushed);
+            }
+            self.memtable.begin_flush(false);
+            drop(entries);
             group::publish(group, &self.cache, &self.tails);
             let mut post = Post::default();
             for (reply, outcome) in answers {

@@ -22,6 +22,12 @@ pub struct Options {
     pub cache_entries: usize,
     /// The most bytes of keys and values in the read cache. Default 128 MiB.
     pub cache_bytes: usize,
+    /// The most entries that are durable in the journal before they are flushed into their table; as many again while a
+    /// flush is under way. The more, the fewer pages a flush writes for each; after a crash they are read when the store
+    /// is opened. Default 131,072.
+    pub memtable_entries: usize,
+    /// The most bytes of those. Default 32 MiB.
+    pub memtable_bytes: usize,
     /// Connections for reads that the cache cannot answer. Default 4.
     pub readers: usize,
     /// The most bytes of the database file; beyond it commits are refused as `Unavailable`. Default: no bound but the
@@ -47,6 +53,8 @@ impl Options {
             group_commits: 1_024,
             cache_entries: 262_144,
             cache_bytes: 128 << 20,
+            memtable_entries: 131_072,
+            memtable_bytes: 32 << 20,
             readers: 4,
             max_bytes: None,
             clock: Arc::new(system_clock),

@@ -1,9 +1,17 @@
 //! Reads, in SQL. Each runs on any connection; a statement sees one state of the database.
 
+use std::cmp::Ordering;
+use std::ops::Bound;
+
 use rusqlite::{CachedStatement, Connection, OptionalExtension, Row, params};
 use tollgate_core::commit::{Entry, Item, Message, Topic};
 use tollgate_core::plan::page::{self, Page};
 use tollgate_core::plan::{self, Record};
+
+use super::memtable::{From, Memtable, Segment};
+
+/// How many more of the memtable's entries a page looks at than it may hold: some are absent.
+const SPARE_ENTRIES: usize = 64;
 
 /// The greatest integer of SQL, for bounds beyond it.
 pub fn integer(n: u64) -> i64 {
@@ -11,7 +19,7 @@ pub fn integer(n: u64) -> i64 {
 }
 
 /// Our integers are never negative.
-fn unsigned(n: i64) -> u64 {
+pub fn unsigned(n: i64) -> u64 {
     u64::try_from(n).unwrap_or(0)
 }
 
@@ -69,42 +77,95 @@ pub fn last_sequence(connection: &Connection, topic: &str) -> rusqlite::Result<u
     Ok(last.map_or(0, unsigned))
 }
 
-/// A page of live entries; see `scan` in the WIT.
+/// A page of live entries; see `scan` in the WIT. What the memtable says comes before what the database does. They are
+/// seen in one state, unless so many of the memtable's are absent that the page takes more than one look.
 pub fn scan(
     connection: &Connection,
-    prefix: &str,
-    after: Option<&str>,
+    memtable: &Memtable,
+    from: From<'_>,
     limit: u32,
     now: u64,
 ) -> rusqlite::Result<Vec<Item>> {
+    let mut page = Page::new(limit);
+    let most = page::limit(limit) as usize + SPARE_ENTRIES;
+    let mut after = from.after.map(str::to_owned);
+    loop {
+        let from = From {
+            prefix: from.prefix,
+            after: after.as_deref(),
+        };
+        match scan_segment(connection, memtable, from, most, now, &mut page)? {
+            Some(last) => after = Some(last),
+            None => return Ok(page.into_items()),
+        }
+    }
+}
+
+/// Adds to the page; answers the key after which more is to be looked for.
+fn scan_segment(
+    connection: &Connection,
+    memtable: &Memtable,
+    from: From<'_>,
+    most: usize,
+    now: u64,
+    page: &mut Page<Item>,
+) -> rusqlite::Result<Option<String>> {
     // One bound per statement, so that SQLite starts at the right key; the end is seen here.
-    let (sql, start) = match after {
-        Some(after) if after >= prefix => (
+    let (sql, start) = match from.start() {
+        Bound::Excluded(after) => (
             "SELECT key, value, version, expires FROM entries WHERE key > ?1 ORDER BY key",
             after,
         ),
         _ => (
             "SELECT key, value, version, expires FROM entries WHERE key >= ?1 ORDER BY key",
-            prefix,
+            from.prefix,
         ),
     };
     let mut statement = connection.prepare_cached(sql)?;
     let mut rows = statement.query([start])?;
-    let mut page = Page::new(limit);
-    while let Some(row) = rows.next()? {
-        if !row.get_ref(0)?.as_str()?.starts_with(prefix) {
-            break;
-        }
-        let item = Item {
-            key: row.get(0)?,
-            entry: read_entry(row, 1)?,
+    let (Segment { entries, is_cut }, unchanged) = memtable.segment(from, most);
+    let end = entries.last().filter(|_| is_cut).map(|(key, _)| key.to_string());
+    let mut newer = entries.into_iter().peekable();
+    // The first row fixes the state of the database that the statement sees.
+    let mut row = rows.next()?;
+    drop(unchanged);
+    loop {
+        let stored = match row {
+            Some(row) => Some(row.get_ref(0)?.as_str()?).filter(|key| key.starts_with(from.prefix)),
+            None => None,
         };
-        let bytes = page::item_bytes(&item);
-        if plan::is_live(&item.entry, now) && !page.push(item, bytes) {
-            break;
+        let stored = stored.filter(|key| end.as_deref().is_none_or(|end| *key <= end));
+        let order = match (newer.peek(), stored) {
+            (None, None) => return Ok(end),
+            (None, Some(_)) => Ordering::Greater,
+            (Some(_), None) => Ordering::Less,
+            (Some((key, _)), Some(stored)) => (**key).cmp(stored),
+        };
+        let item = match order {
+            Ordering::Greater => match row {
+                Some(row) => Some(Item {
+                    key: row.get(0)?,
+                    entry: read_entry(row, 1)?,
+                }),
+                None => None,
+            },
+            Ordering::Less | Ordering::Equal => newer.next().and_then(|(key, found)| {
+                Some(Item {
+                    key: key.into(),
+                    entry: Entry::clone(&*found?),
+                })
+            }),
+        };
+        if order.is_ge() {
+            row = rows.next()?;
+        }
+        if let Some(item) = item {
+            let bytes = page::item_bytes(&item);
+            if plan::is_live(&item.entry, now) && !page.push(item, bytes) {
+                return Ok(None);
+            }
         }
     }
-    Ok(page.into_items())
 }
 
 /// A page of messages; see `read` in the WIT.

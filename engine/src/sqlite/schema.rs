@@ -10,7 +10,7 @@ use rusqlite::{Connection, OpenFlags};
 
 use super::options::{OpenError, Options};
 
-pub use tollgate_core::schema::{APPLICATION_ID, SQL as SCHEMA, VERSION as SCHEMA_VERSION};
+pub use tollgate_core::schema::{APPLICATION_ID, SQL as SCHEMA, VERSION as SCHEMA_VERSION, WITH_JOURNAL};
 
 /// Before 3.51.3 a checkpoint could lose what a second connection had just committed to the WAL.
 const OLDEST_SQLITE: i32 = 3_051_003;
@@ -166,11 +166,11 @@ fn check_identity(connection: &Connection, path: &Path) -> Result<(), OpenError>
             .map_err(sqlite)?;
         found = found.max(schema);
     }
-    if found > SCHEMA_VERSION {
+    if found > WITH_JOURNAL {
         return Err(OpenError::Newer {
             path: path.to_owned(),
             found,
-            known: SCHEMA_VERSION,
+            known: WITH_JOURNAL,
         });
     }
     Ok(())

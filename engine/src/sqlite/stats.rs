@@ -26,6 +26,10 @@ pub struct Stats {
     pub swept: u64,
     /// Checkpoints of the write-ahead log.
     pub checkpoints: u64,
+    /// Entries in the journal now, not in their table yet.
+    pub journaled: u64,
+    /// Entries that were flushed from the journal into their table.
+    pub flushed: u64,
 }
 
 /// A count that many threads raise. Relaxed: nothing is ordered by it.
@@ -57,11 +61,12 @@ pub struct Counts {
     pub cache_misses: Count,
     pub swept: Count,
     pub checkpoints: Count,
+    pub flushed: Count,
 }
 
 impl Counts {
     /// All of them at about the same time.
-    pub fn read(&self, queued: usize) -> Stats {
+    pub fn read(&self, queued: usize, journaled: usize) -> Stats {
         Stats {
             commits: self.commits.get(),
             groups: self.groups.get(),
@@ -73,6 +78,8 @@ impl Counts {
             cache_misses: self.cache_misses.get(),
             swept: self.swept.get(),
             checkpoints: self.checkpoints.get(),
+            journaled: journaled as u64,
+            flushed: self.flushed.get(),
         }
     }
 }

@@ -1,6 +1,7 @@
 //! The one thread that writes.
 //!
 //! What makes it fast: a group is whatever arrived while the disk was busy with the one before, and costs one fsync.
+//! What a group changed is one row of the [`journal`], and is [flushed](super::memtable) beside later groups.
 //! What makes it safe: nothing is shown to readers or answered before that fsync has returned; and once it has failed,
 //! nothing is written any more, since the kernel may have dropped the pages and called them clean: only a restart
 //! from the file finds out what is there.
@@ -9,10 +10,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, ErrorCode};
-use tollgate_core::commit::{Outcome, StoreError};
+use tollgate_core::commit::{Entry, Outcome, StoreError};
 
 use super::Shared;
 use super::group::{self, Group, Tables};
+use super::journal;
+use super::memtable::Flushed;
 use super::outbox::{Post, Reply};
 use super::query;
 use super::queue::{Asked, Job, Next};
@@ -22,6 +25,8 @@ use super::sweep::{self, Swept};
 const SWEEP_EVERY: Duration = Duration::from_secs(1);
 /// How long a sweep may be put off while commits keep coming.
 const SWEEP_AT_LEAST_EVERY: Duration = Duration::from_secs(10);
+/// The most entries that a sweep writes into their table.
+const FLUSHED_AT_ONCE: usize = 4_096;
 /// The log may have this many times the pages of [`super::Options::checkpoint_pages`], because readers were in the
 /// way each time; then the writer waits for them.
 const CHECKPOINT_WAITING: i64 = 8;
@@ -55,7 +60,12 @@ impl Failure {
     /// the transaction never was.
     fn is_passing(&self) -> bool {
         let code = self.error.sqlite_error_code();
-        !self.unknown && matches!(code, Some(ErrorCode::DiskFull | ErrorCode::DatabaseBusy))
+        self.is_full() || (!self.unknown && code == Some(ErrorCode::DatabaseBusy))
+    }
+
+    /// Whether the disk (or the allowed size) was full, and nothing was done.
+    fn is_full(&self) -> bool {
+        !self.unknown && self.error.sqlite_error_code() == Some(ErrorCode::DiskFull)
     }
 
     fn told(&self) -> StoreError {
@@ -96,10 +106,11 @@ impl Writer {
                 Next::Group(jobs) => {
                     let written = self.group(jobs);
                     let put_off = self.swept.elapsed() >= SWEEP_AT_LEAST_EVERY;
-                    written.and_then(|()| if put_off { self.sweep() } else { Ok(()) })
+                    written.and_then(|()| if put_off { self.sweep(false) } else { Ok(()) })
                 }
-                Next::Idle => self.sweep(),
+                Next::Idle => self.sweep(true),
                 Next::Closed => {
+                    self.empty_journal();
                     if let Err(failure) = self.checkpoint("PRAGMA wal_checkpoint(TRUNCATE)") {
                         tracing::warn!(error = %failure.error, "the log was not emptied on closing; it is kept");
                     }
@@ -150,7 +161,8 @@ impl Writer {
     fn write_group(&mut self, asked: Vec<Asked>) -> Result<Vec<Result<Outcome, StoreError>>, Failure> {
         let shared = Arc::clone(&self.shared);
         self.begin()?;
-        let tables = self.or_undo(Tables::new(&self.connection, &shared.cache))?;
+        let tables = Tables::new(&self.connection, &shared.cache, &shared.memtable);
+        let tables = self.or_undo(tables)?;
         let mut group = Group::new(tables, shared.time.now(), self.revision);
         let decide = |asked: Asked| match asked.commit() {
             Ok(commit) => group.decide(commit),
@@ -158,21 +170,75 @@ impl Writer {
         };
         let decided = asked.into_iter().map(decide).collect();
         let outcomes: Vec<_> = self.or_undo(decided)?;
-        if group.is_dirty() {
-            let written = group::write(&group, &self.connection);
-            self.or_undo(written)?;
-            self.shared.counts.groups.add(1);
+        if !group.is_dirty() {
+            self.commit()?;
+            group::publish(group, &shared.cache, &shared.tails);
+            return Ok(outcomes);
         }
-        group::announce(&group, &shared.cache);
-        if let Err(failure) = self.commit() {
+        let entries = group.entries();
+        group::announce(&entries, &shared.cache);
+        let mut written = self.write(&group, &entries);
+        if written.as_ref().is_err_and(Failure::is_full) && !shared.memtable.is_empty() {
+            // What is in the journal takes room twice, or keeps what was deleted. Nothing else has changed since the
+            // group was decided.
+            written = self.flush_all().and_then(|()| {
+                self.begin()?;
+                self.write(&group, &entries)
+            });
+        }
+        let flushed = written.inspect_err(|failure| {
             if !failure.unknown {
                 shared.cache.retract();
             }
-            return Err(failure);
-        }
+        })?;
+        shared.counts.groups.add(1);
         self.revision = group.revision();
+        let changed = entries.iter().map(|(key, found)| (*key, found.cloned()));
+        shared.memtable.insert(changed, self.revision);
+        self.forget(flushed);
+        shared.memtable.begin_flush(false);
+        drop(entries);
         group::publish(group, &shared.cache, &shared.tails);
         Ok(outcomes)
+    }
+
+    /// Writes a group into the open transaction, and ends it.
+    fn write(
+        &self,
+        group: &Group<'_>,
+        entries: &[(&str, Option<&Arc<Entry>>)],
+    ) -> Result<Option<Flushed>, Failure> {
+        let written = group::write(group, entries, &self.connection, &self.shared.memtable);
+        let flushed = self.or_undo(written)?;
+        self.commit()?;
+        Ok(flushed)
+    }
+
+    /// What was flushed is durable.
+    fn forget(&self, flushed: Option<Flushed>) {
+        if let Some(flushed) = flushed {
+            self.shared.counts.flushed.add(flushed.entries as u64);
+            self.shared.memtable.forget(flushed);
+        }
+    }
+
+    /// Flushes the whole memtable, in one transaction.
+    fn flush_all(&self) -> Result<(), Failure> {
+        let (memtable, now) = (&self.shared.memtable, self.shared.time.now());
+        self.begin()?;
+        let flushed = self.or_undo(journal::flush_all(&self.connection, memtable, now))?;
+        self.commit()?;
+        memtable.clear();
+        self.shared.counts.flushed.add(flushed as u64);
+        Ok(())
+    }
+
+    fn empty_journal(&self) {
+        if !self.shared.memtable.is_empty()
+            && let Err(failure) = self.flush_all()
+        {
+            tracing::warn!(error = %failure.error, "the journal was not emptied on closing; it is kept");
+        }
     }
 
     fn begin(&self) -> Result<(), Failure> {
@@ -212,17 +278,36 @@ impl Writer {
         })
     }
 
-    fn sweep(&mut self) -> Result<(), Failure> {
+    /// Removes what has expired; if nothing else is to do, also flushes some of the memtable.
+    fn sweep(&mut self, is_idle: bool) -> Result<(), Failure> {
         self.swept = Instant::now();
         self.sweep_more = false;
+        let flushing = is_idle && self.shared.memtable.begin_flush(true);
         let (keeping, now) = (self.shared.keeping(), self.shared.time.now());
         self.begin()?;
         let swept = sweep::sweep(&self.connection, &keeping, now);
         let Swept { rows, more } = self.or_undo(swept)?;
+        let flushed = match flushing {
+            true => {
+                let flushed = self.flush(now);
+                self.or_undo(flushed)?
+            }
+            false => None,
+        };
         self.commit()?;
         self.shared.counts.swept.add(rows);
-        self.sweep_more = more;
+        self.forget(flushed);
+        self.sweep_more = more || (is_idle && !self.shared.memtable.is_empty());
         Ok(())
+    }
+
+    /// A slice of a flush, in the open transaction.
+    fn flush(&self, now: u64) -> rusqlite::Result<Option<Flushed>> {
+        let flushed = journal::flush(&self.connection, &self.shared.memtable, FLUSHED_AT_ONCE, now)?;
+        if flushed.as_ref().is_some_and(|flushed| flushed.is_all) {
+            journal::mark(&self.connection, false)?;
+        }
+        Ok(flushed)
     }
 
     fn checkpoint_if_due(&mut self) -> Result<(), Failure> {

@@ -411,6 +411,7 @@ fn open(directory: &Path, clock: &Arc<AtomicU64>) -> Arc<SqliteStore> {
         readers: 1,
         // Few enough that entries are read from the file too.
         cache_entries: 2,
+        memtable_entries: 3,
         ..Options::new(directory.join("fuzz.db"))
     })
     .unwrap()

@@ -1,0 +1,132 @@
+//! The table `journal`: what groups changed and `entries` does not hold yet, one row for each group. Its rows are read
+//! when the store is opened; until then the [`Memtable`] answers for them. As long as there are any, `meta` says so
+//! ([`schema::WITH_JOURNAL`]), and who knows nothing of it refuses the file instead of missing entries.
+
+use std::sync::Arc;
+
+use rusqlite::{Connection, ffi, params};
+use serde_bytes::{ByteBuf, Bytes};
+use tollgate_core::commit::Entry;
+use tollgate_core::{packed, schema};
+
+use super::memtable::{Flushed, Memtable};
+use super::query::{integer, unsigned};
+
+/// A key and what it holds: value, version, expiry. Nothing if it is absent.
+type Change<'a> = (&'a str, Option<(&'a Bytes, u64, Option<u64>)>);
+/// [`Change`], read again.
+type Changed = (String, Option<(ByteBuf, u64, Option<u64>)>);
+
+/// What one change takes besides its key and value, bytes, roughly.
+const CHANGE_BYTES: usize = 24;
+
+/// Fills the memtable with what the journal holds.
+pub fn load(connection: &Connection, memtable: &Memtable) -> rusqlite::Result<()> {
+    let mut statement = connection.prepare("SELECT revision, changes FROM journal ORDER BY revision")?;
+    let mut rows = statement.query([])?;
+    while let Some(row) = rows.next()? {
+        let changes: Vec<Changed> = packed::unpack(row.get_ref(1)?.as_blob()?).ok_or_else(damaged)?;
+        let entries: Vec<_> = changes
+            .into_iter()
+            .map(|(key, held)| {
+                let entry = held.map(|(value, version, expires)| Entry {
+                    value: value.into_vec(),
+                    version,
+                    expires,
+                });
+                (key, entry.map(Arc::new))
+            })
+            .collect();
+        let entries = entries.iter().map(|(key, found)| (key.as_str(), found.clone()));
+        memtable.insert(entries, row.get(0).map(unsigned)?);
+    }
+    Ok(())
+}
+
+fn damaged() -> rusqlite::Error {
+    let code = ffi::Error::new(ffi::SQLITE_CORRUPT);
+    rusqlite::Error::SqliteFailure(code, Some("a row of its journal cannot be read".into()))
+}
+
+/// Writes what a group changed, into the open transaction.
+pub fn append(
+    connection: &Connection,
+    entries: &[(&str, Option<&Arc<Entry>>)],
+    revision: u64,
+) -> rusqlite::Result<()> {
+    let mut room = CHANGE_BYTES;
+    let change = |(key, found): &(&'_ str, Option<&'_ Arc<Entry>>)| {
+        room += CHANGE_BYTES + key.len() + found.map_or(0, |entry| entry.value.len());
+    };
+    entries.iter().for_each(change);
+    let changes: Vec<Change<'_>> = entries
+        .iter()
+        .map(|(key, found)| {
+            let held = found.map(|entry| (Bytes::new(&entry.value), entry.version, entry.expires));
+            (*key, held)
+        })
+        .collect();
+    connection
+        .prepare_cached("INSERT INTO journal (revision, changes) VALUES (?1, ?2)")?
+        .execute(params![integer(revision), packed::pack(&changes, room)])?;
+    Ok(())
+}
+
+/// Writes the next slice of a flush, into the open transaction; with the last, its rows of the journal go.
+pub fn flush(
+    connection: &Connection,
+    memtable: &Memtable,
+    most: usize,
+    now: u64,
+) -> rusqlite::Result<Option<Flushed>> {
+    let flushed = memtable.flush(most, now, put(connection)?)?;
+    if let Some(revision) = flushed.as_ref().and_then(|flushed| flushed.revision) {
+        connection
+            .prepare_cached("DELETE FROM journal WHERE revision <= ?1")?
+            .execute([integer(revision)])?;
+    }
+    Ok(flushed)
+}
+
+/// Writes all of the memtable, into the open transaction. The journal is emptied first: in a file that may not grow, its
+/// pages are what the entries need.
+pub fn flush_all(connection: &Connection, memtable: &Memtable, now: u64) -> rusqlite::Result<usize> {
+    connection.execute("DELETE FROM journal", [])?;
+    let count = memtable.flush_all(now, put(connection)?)?;
+    mark(connection, false)?;
+    Ok(count)
+}
+
+/// Says in the database whether the journal holds anything.
+pub fn mark(connection: &Connection, holds_some: bool) -> rusqlite::Result<()> {
+    let version = match holds_some {
+        true => schema::WITH_JOURNAL,
+        false => schema::VERSION,
+    };
+    connection
+        .prepare_cached("UPDATE meta SET value = ?1 WHERE name = 'schema'")?
+        .execute([version])?;
+    Ok(())
+}
+
+/// Writes one key of `entries`.
+fn put<'c>(
+    connection: &'c Connection,
+) -> rusqlite::Result<impl FnMut(&str, Option<&Entry>) -> rusqlite::Result<()> + 'c> {
+    let mut upsert = connection.prepare_cached(
+        "INSERT INTO entries (key, value, version, expires) VALUES (?1, ?2, ?3, ?4)
+         ON CONFLICT (key) DO UPDATE SET value = ?2, version = ?3, expires = ?4",
+    )?;
+    let mut delete = connection.prepare_cached("DELETE FROM entries WHERE key = ?1")?;
+    Ok(move |key: &str, entry: Option<&Entry>| {
+        match entry {
+            Some(Entry {
+                value,
+                version,
+                expires,
+            }) => upsert.execute(params![key, value, integer(*version), expires.map(integer)])?,
+            None => delete.execute([key])?,
+        };
+        Ok(())
+    })
+}
