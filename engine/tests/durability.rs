@@ -231,6 +231,44 @@ fn what_was_recovered_is_copied_into_the_database_before_anything_is_answered() 
     assert!(get(&store, "a").is_some());
 }
 
+/// The component for Spin cannot read the journal: the file says when it must not be used there.
+#[test]
+fn the_journal_is_read_after_a_kill_and_empty_after_a_stop() {
+    let number = |directory: &Path, sql: &str| {
+        let connection = rusqlite::Connection::open(directory.join("test.db")).unwrap();
+        connection.query_row(sql, [], |row| row.get::<_, i64>(0)).unwrap()
+    };
+    let schema = "SELECT value FROM meta WHERE name = 'schema'";
+    let (before, after) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+    let store = open(before.path());
+    run(store.commit(set("old", 1))).unwrap();
+    drop(store);
+    let store = open(before.path());
+    run(store.commit(set("a", 100))).unwrap();
+    run(store.commit(set("b", 1))).unwrap();
+    run(store.commit(delete("b"))).unwrap();
+    run(store.commit(delete("old"))).unwrap();
+    for name in ["test.db", "test.db-wal"] {
+        std::fs::copy(before.path().join(name), after.path().join(name)).unwrap();
+    }
+    let killed = after.path();
+    assert_eq!(number(killed, schema), 2);
+    assert_eq!(number(killed, "SELECT count(*) FROM journal"), 4);
+    assert_eq!(number(killed, "SELECT count(*) FROM entries"), 1);
+    for _ in 0..2 {
+        let store = open(killed);
+        let keys = run(store.scan("", None, 10)).unwrap();
+        let keys: Vec<_> = keys.iter().map(|item| item.key.as_str()).collect();
+        assert_eq!(keys, ["a"]);
+        assert_eq!(get(&store, "a").unwrap().value.len(), 100);
+        assert_eq!((get(&store, "b"), get(&store, "old")), (None, None));
+        drop(store);
+        assert_eq!(number(killed, schema), 1);
+        assert_eq!(number(killed, "SELECT count(*) FROM journal"), 0);
+        assert_eq!(number(killed, "SELECT count(*) FROM entries"), 1);
+    }
+}
+
 #[test]
 fn time_never_runs_backwards_across_restarts_either() {
     let directory = TempDir::new().unwrap();

@@ -237,7 +237,7 @@ fn begin(directory: &Path, disk: &Disk) -> Arc<SqliteStore> {
     let mut options = Options::new(directory.join("test.db"));
     options.vfs = Some(disk.name().to_owned());
     options.checkpoint_pages = 40;
-    options.memtable_entries = 50;
+    options.memtable_entries = 3;
     SqliteStore::open(options).unwrap()
 }
 

@@ -26,6 +26,11 @@ pub async fn prepare<C: Connection>(connection: &C, purpose: Purpose) -> Result<
     }
     match number(connection, sql::SCHEMA_VERSION).await? {
         Some(schema::VERSION) => Ok(()),
+        Some(schema::WITH_JOURNAL) => Err(Failure::NotDone(
+            "the gateway that used this database was not stopped in order, and its journal holds what the tables do not; \
+             start it there once more and stop it"
+                .to_owned(),
+        )),
         found => Err(Failure::NotDone(format!(
             "the database's tables have version {found:?}, this component knows {}",
             schema::VERSION

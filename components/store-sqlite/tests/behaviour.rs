@@ -196,18 +196,22 @@ fn a_submitted_commit_waits_for_a_writer() {
 }
 
 #[test]
-fn a_database_of_a_newer_version_is_refused() {
+fn a_database_of_a_newer_version_or_with_a_journal_is_refused() {
     run(async {
-        let store = Fixture::new();
-        store.commit(set("a", None)).await.unwrap();
-        store
-            .database
-            .raw()
-            .execute("UPDATE meta SET value = 2 WHERE name = 'schema'", [])
-            .unwrap();
-        store.database.close();
-        let outcome = store.commit(set("a", None)).await;
-        assert!(matches!(outcome, Err(StoreError::Unavailable(_))), "{outcome:?}");
+        for (version, says) in [(3, "this component knows 1"), (2, "start it there once more")] {
+            let store = Fixture::new();
+            store.commit(set("a", None)).await.unwrap();
+            store
+                .database
+                .raw()
+                .execute("UPDATE meta SET value = ?1 WHERE name = 'schema'", [version])
+                .unwrap();
+            store.database.close();
+            match store.commit(set("a", None)).await {
+                Err(StoreError::Unavailable(told)) => assert!(told.contains(says), "{told}"),
+                other => panic!("{other:?}"),
+            }
+        }
     });
 }
 

@@ -32,7 +32,11 @@ pub struct Tables<'a> {
 
 impl<'a> Tables<'a> {
     /// The writer's connection, and what it shares with the readers.
-    pub fn new(connection: &'a Connection, cache: &'a Cache, memtable: &'a Memtable) -> rusqlite::Result<Self> {
+    pub fn new(
+        connection: &'a Connection,
+        cache: &'a Cache,
+        memtable: &'a Memtable,
+    ) -> rusqlite::Result<Self> {
         Ok(Self {
             connection,
             entries: Entries::prepare(connection)?,

@@ -14,7 +14,7 @@ use std::sync::PoisonError;
 use tollgate_core::commit::Entry;
 use tollgate_core::plan::group::Found;
 
-use crate::sync::{RwLock, RwLockReadGuard};
+use crate::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 /// What the map needs for one entry besides its key and value, roughly.
 const OVERHEAD_BYTES: usize = 128;
@@ -61,8 +61,8 @@ impl Table {
         }
     }
 
-    fn after(&self, key: Option<&str>) -> impl Iterator<Item = (&str, &Found)> {
-        let start = key.map_or(Bound::Unbounded, Bound::Excluded);
+    /// In the order of the keys.
+    fn range(&self, start: Bound<&str>) -> impl Iterator<Item = (&str, &Found)> {
         let range = self.entries.range::<str, _>((start, Bound::Unbounded));
         range.map(|(key, found)| (&**key, found))
     }
@@ -171,8 +171,16 @@ impl Memtable {
         mut write: impl FnMut(&str, Option<&Entry>) -> Result<(), E>,
     ) -> Result<Option<Flushed>, E> {
         let tables = self.read();
-        let most = if self.is_full(&tables.active) { usize::MAX } else { most };
-        let mut left = tables.flushing.after(tables.flushed.as_deref()).peekable();
+        let most = if self.is_full(&tables.active) {
+            usize::MAX
+        } else {
+            most
+        };
+        let start = tables
+            .flushed
+            .as_deref()
+            .map_or(Bound::Unbounded, Bound::Excluded);
+        let mut left = tables.flushing.range(start).peekable();
         let (mut last, mut entries) = (None, 0);
         for (key, found) in left.by_ref().take(most.max(1)) {
             write(key, alive(found, now))?;
@@ -208,7 +216,8 @@ impl Memtable {
         mut write: impl FnMut(&str, Option<&Entry>) -> Result<(), E>,
     ) -> Result<usize, E> {
         let tables = self.read();
-        let entries = tables.flushing.after(None).chain(tables.active.after(None));
+        let entries = [&tables.flushing, &tables.active].into_iter();
+        let entries = entries.flat_map(|table| table.range(Bound::Unbounded));
         let mut count = 0;
         for (key, found) in entries {
             write(key, alive(found, now))?;
@@ -228,16 +237,19 @@ impl Memtable {
     pub fn segment(&self, from: From<'_>, most: usize) -> (Segment, impl Sized + '_) {
         let tables = self.read();
         let range = |table: &Table| {
-            let range = table.entries.range::<str, _>((from.start(), Bound::Unbounded));
-            let begins = move |(key, _): &(&Box<str>, &Found)| key.starts_with(from.prefix);
-            let clone = |(key, found): (&Box<str>, &Found)| (key.clone(), found.clone());
-            range.take_while(begins).take(most).map(clone).collect::<Vec<_>>()
+            let range = table.range(from.start());
+            let range = range.take_while(|(key, _)| key.starts_with(from.prefix));
+            let clone = |(key, found): (&str, &Found)| (Box::<str>::from(key), found.clone());
+            range.take(most).map(clone).collect::<Vec<_>>()
         };
         let (active, flushing) = (range(&tables.active), range(&tables.flushing));
         let is_cut = active.len() == most || flushing.len() == most;
         // Beyond where one of them was cut, nothing is known of it.
         let end = [&active, &flushing].into_iter().filter(|part| part.len() == most);
-        let end = end.filter_map(|part| part.last()).map(|(key, _)| key.clone()).min();
+        let end = end
+            .filter_map(|part| part.last())
+            .map(|(key, _)| key.clone())
+            .min();
         let mut entries: BTreeMap<Box<str>, Found> = flushing.into_iter().collect();
         entries.extend(active);
         let known = |key: &str| end.as_deref().is_none_or(|end| key <= end);
@@ -250,7 +262,7 @@ impl Memtable {
         self.tables.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn write(&self) -> crate::sync::RwLockWriteGuard<'_, Tables> {
+    fn write(&self) -> RwLockWriteGuard<'_, Tables> {
         self.tables.write().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -112,7 +112,7 @@ proptest! {
                         memtable.forget(flushed);
                     }
                 }
-                Step::Early => prop_assert_eq!(memtable.begin_flush(true), memtable.len() > 0),
+                Step::Early => prop_assert_eq!(memtable.begin_flush(true), !memtable.is_empty()),
                 Step::All => {
                     let write = |key: &str, entry: Option<&Entry>| {
                         put(&mut database, key, entry);
