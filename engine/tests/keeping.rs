@@ -218,6 +218,22 @@ fn what_has_expired_is_swept() {
 }
 
 #[test]
+fn what_expires_makes_room_where_there_is_none() {
+    let fixture = fixture(|options| options.max_bytes = Some(1 << 20));
+    let value = "x".repeat(60_000);
+    let commit = |key: &str, expires| run(fixture.store.commit(set(key, &value, expires)));
+    let written = (0..100).take_while(|n| commit(&format!("e{n}"), Some(1_000_100)).is_ok());
+    let written = written.count();
+    assert!((5..100).contains(&written), "{written}");
+    // Those that are idle flush what they can.
+    std::thread::sleep(Duration::from_millis(2_500));
+    assert!(commit("late", None).is_err());
+    fixture.clock.store(1_000_100, Ordering::Relaxed);
+    eventually("there is room", || commit("late", None).is_ok());
+    assert_eq!(run(fixture.store.scan("", None, 10)).unwrap().len(), 1);
+}
+
+#[test]
 fn old_messages_go_unless_a_subscription_needs_them() {
     let fixture = fixture(|_| {});
     for _ in 0..3 {

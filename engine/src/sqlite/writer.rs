@@ -105,10 +105,16 @@ impl Writer {
             let done = match self.shared.queue.take(patience) {
                 Next::Group(jobs) => {
                     let written = self.group(jobs);
-                    let put_off = self.swept.elapsed() >= SWEEP_AT_LEAST_EVERY;
-                    written.and_then(|()| if put_off { self.sweep(false) } else { Ok(()) })
+                    // Where there is no room, what has expired may make some.
+                    let patience = match &written {
+                        Ok(()) => Some(SWEEP_AT_LEAST_EVERY),
+                        Err(failure) => failure.is_passing().then_some(SWEEP_EVERY),
+                    };
+                    let due = patience.is_some_and(|patience| self.swept.elapsed() >= patience);
+                    let swept = if due { self.sweep() } else { Ok(()) };
+                    swept.and(written)
                 }
-                Next::Idle => self.sweep(true),
+                Next::Idle => self.sweep().and_then(|()| self.flush_some()),
                 Next::Closed => {
                     self.empty_journal();
                     if let Err(failure) = self.checkpoint("PRAGMA wal_checkpoint(TRUNCATE)") {
@@ -278,35 +284,42 @@ impl Writer {
         })
     }
 
-    /// Removes what has expired; if nothing else is to do, also flushes some of the memtable.
-    fn sweep(&mut self, is_idle: bool) -> Result<(), Failure> {
+    fn sweep(&mut self) -> Result<(), Failure> {
         self.swept = Instant::now();
         self.sweep_more = false;
-        let flushing = is_idle && self.shared.memtable.begin_flush(true);
         let (keeping, now) = (self.shared.keeping(), self.shared.time.now());
         self.begin()?;
         let swept = sweep::sweep(&self.connection, &keeping, now);
         let Swept { rows, more } = self.or_undo(swept)?;
-        let flushed = match flushing {
-            true => {
-                let flushed = self.flush(now);
-                self.or_undo(flushed)?
-            }
-            false => None,
-        };
         self.commit()?;
         self.shared.counts.swept.add(rows);
-        self.forget(flushed);
-        self.sweep_more = more || (is_idle && !self.shared.memtable.is_empty());
+        self.sweep_more = more;
         Ok(())
     }
 
-    /// A slice of a flush, in the open transaction.
-    fn flush(&self, now: u64) -> rusqlite::Result<Option<Flushed>> {
-        let flushed = journal::flush(&self.connection, &self.shared.memtable, FLUSHED_AT_ONCE, now)?;
-        if flushed.as_ref().is_some_and(|flushed| flushed.is_all) {
-            journal::mark(&self.connection, false)?;
+    /// Flushes some of the memtable, while nothing else is to do; all of it, where a part has no room beside its journal.
+    fn flush_some(&mut self) -> Result<(), Failure> {
+        if !self.shared.memtable.begin_flush(true) {
+            return Ok(());
         }
+        match self.flush_slice() {
+            Ok(flushed) => self.forget(flushed),
+            Err(failure) if failure.is_full() => self.flush_all()?,
+            Err(failure) => return Err(failure),
+        }
+        self.sweep_more |= !self.shared.memtable.is_empty();
+        Ok(())
+    }
+
+    fn flush_slice(&self) -> Result<Option<Flushed>, Failure> {
+        let (memtable, now) = (&self.shared.memtable, self.shared.time.now());
+        self.begin()?;
+        let slice = journal::flush(&self.connection, memtable, FLUSHED_AT_ONCE, now);
+        let flushed = self.or_undo(slice)?;
+        if flushed.as_ref().is_some_and(|flushed| flushed.is_all) {
+            self.or_undo(journal::mark(&self.connection, false))?;
+        }
+        self.commit()?;
         Ok(flushed)
     }
 
