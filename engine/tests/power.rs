@@ -295,6 +295,30 @@ fn after_a_failed_sync_nothing_is_acknowledged_until_a_restart_which_keeps_all_t
 }
 
 #[test]
+fn a_sync_that_fails_while_the_store_is_closed_loses_nothing() {
+    for seed in 0..40 {
+        let directory = scratch();
+        let disk = Disk::new(seed);
+        let mut options = Options::new(directory.path().join("test.db"));
+        options.vfs = Some(disk.name().to_owned());
+        let store = SqliteStore::open(options).unwrap();
+        run(store.commit(stock(STOCK as u64))).unwrap();
+        (0..30).for_each(|n| assert!(run(store.commit(claim(&n.to_string()))).is_ok()));
+        disk.fail(Fault::Sync, 1 + seed % 4);
+        drop(store);
+        let left = scratch();
+        disk.image(left.path(), Loss::All).unwrap();
+        for directory in [directory.path(), left.path()] {
+            assert_eq!(
+                check_claims(&begin(directory, &Disk::new(0))).len(),
+                30,
+                "seed {seed}"
+            );
+        }
+    }
+}
+
+#[test]
 fn a_failed_write_stops_the_store_and_loses_nothing() {
     for seed in 0..40 {
         let directory = scratch();

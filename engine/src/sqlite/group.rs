@@ -1,8 +1,8 @@
 //! A group of commits in one transaction: `tollgate_core::plan::group` decides, this writes.
 
-use rusqlite::{Connection, params};
 use std::sync::Arc;
 
+use rusqlite::{Connection, params};
 use tollgate_core::commit::Entry;
 use tollgate_core::plan::Record;
 use tollgate_core::plan::group::{self, Base, Found};

@@ -25,7 +25,7 @@ use super::sweep::{self, Swept};
 const SWEEP_EVERY: Duration = Duration::from_secs(1);
 /// How long a sweep may be put off while commits keep coming.
 const SWEEP_AT_LEAST_EVERY: Duration = Duration::from_secs(10);
-/// The most entries that a sweep writes into their table.
+/// The most entries that are written into their table at once while nothing else is to do.
 const FLUSHED_AT_ONCE: usize = 4_096;
 /// The log may have this many times the pages of [`super::Options::checkpoint_pages`], because readers were in the
 /// way each time; then the writer waits for them.
@@ -116,10 +116,7 @@ impl Writer {
                 }
                 Next::Idle => self.sweep().and_then(|()| self.flush_some()),
                 Next::Closed => {
-                    self.empty_journal();
-                    if let Err(failure) = self.checkpoint("PRAGMA wal_checkpoint(TRUNCATE)") {
-                        tracing::warn!(error = %failure.error, "the log was not emptied on closing; it is kept");
-                    }
+                    self.close();
                     return;
                 }
             };
@@ -239,11 +236,22 @@ impl Writer {
         Ok(())
     }
 
-    fn empty_journal(&self) {
-        if !self.shared.memtable.is_empty()
-            && let Err(failure) = self.flush_all()
-        {
+    /// Empties the journal into the tables, and the log into the database.
+    fn close(&self) {
+        let journal = match self.shared.memtable.is_empty() {
+            true => Ok(()),
+            false => self.flush_all(),
+        };
+        if let Err(failure) = journal {
             tracing::warn!(error = %failure.error, "the journal was not emptied on closing; it is kept");
+            if !failure.is_passing() {
+                // What the log holds is not known: it must not be copied.
+                self.shared.poison(&failure.error.to_string());
+                return;
+            }
+        }
+        if let Err(failure) = self.checkpoint("PRAGMA wal_checkpoint(TRUNCATE)") {
+            tracing::warn!(error = %failure.error, "the log was not emptied on closing; it is kept");
         }
     }
 
