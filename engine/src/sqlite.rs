@@ -35,7 +35,7 @@ mod tails;
 mod writer;
 
 use cache::Cache;
-use memtable::{From, Memtable};
+use memtable::{Memtable, Range};
 use outbox::Reply;
 use query::Entries;
 use queue::{Asked, Job, Queue, Refused};
@@ -288,7 +288,7 @@ impl SqliteStore {
         self.readers
             .page(move |connection| {
                 let (prefix, after) = (prefix.as_str(), after.as_deref());
-                query::scan(connection, &shared.memtable, From { prefix, after }, limit, now)
+                query::scan(connection, &shared.memtable, Range { prefix, after }, limit, now)
             })
             .await
     }
@@ -377,8 +377,8 @@ impl SqliteStore {
             .read(self.shared.queue.waiting(), self.shared.memtable.len())
     }
 
-    /// Takes no more commits, writes those that wait, empties the journal and the log into the database and stops the writer. Blocks
-    /// until that is done. Reads go on.
+    /// Takes no more commits, writes those that wait, empties the journal and the log into the database and stops the
+    /// writer. Blocks until that is done. Reads go on.
     pub fn close(&self) {
         self.shared.queue.close();
         let thread = self.writer.lock().unwrap_or_else(PoisonError::into_inner).take();

@@ -1,5 +1,5 @@
 //! The table `journal`: what groups changed and `entries` does not hold yet, one row for each group. Its rows are read
-//! when the store is opened; until then the [`Memtable`] answers for them. As long as there are any, `meta` says so
+//! when the store is opened, and only then: the [`Memtable`] answers for them. As long as there are any, `meta` says so
 //! ([`schema::WITH_JOURNAL`]), and who knows nothing of it refuses the file instead of missing entries.
 
 use std::sync::Arc;
@@ -54,11 +54,10 @@ pub fn append(
     entries: &[(&str, Option<&Arc<Entry>>)],
     revision: u64,
 ) -> rusqlite::Result<()> {
-    let mut room = CHANGE_BYTES;
-    let change = |(key, found): &(&'_ str, Option<&'_ Arc<Entry>>)| {
-        room += CHANGE_BYTES + key.len() + found.map_or(0, |entry| entry.value.len());
-    };
-    entries.iter().for_each(change);
+    let room = entries
+        .iter()
+        .map(|(key, found)| CHANGE_BYTES + key.len() + found.map_or(0, |entry| entry.value.len()))
+        .sum();
     let changes: Vec<Change<'_>> = entries
         .iter()
         .map(|(key, found)| {

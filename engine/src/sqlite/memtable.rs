@@ -81,16 +81,16 @@ pub struct Flushed {
     pub entries: usize,
 }
 
-/// Where a scan goes on.
+/// The keys that a scan has yet to see.
 #[derive(Clone, Copy, Debug)]
-pub struct From<'a> {
+pub struct Range<'a> {
     /// What all keys begin with.
     pub prefix: &'a str,
     /// The last key before; otherwise the prefix itself is the first.
     pub after: Option<&'a str>,
 }
 
-impl From<'_> {
+impl Range<'_> {
     /// The bound at which keys begin.
     pub fn start(&self) -> Bound<&str> {
         match self.after {
@@ -105,8 +105,8 @@ impl From<'_> {
 pub struct Segment {
     /// Absent keys included.
     pub entries: Vec<(Box<str>, Found)>,
-    /// Beyond its last key there may be more of them.
-    pub is_cut: bool,
+    /// Beyond this key, which is its last, there may be more of them.
+    pub end: Option<Box<str>>,
 }
 
 impl Memtable {
@@ -234,7 +234,7 @@ impl Memtable {
 
     /// The next entries of a scan, at most that many. Nothing changes here, and so nothing is flushed, until the guard is
     /// dropped: until then the reader begins to look at the database.
-    pub fn segment(&self, from: From<'_>, most: usize) -> (Segment, impl Sized + '_) {
+    pub fn segment(&self, from: Range<'_>, most: usize) -> (Segment, impl Sized + '_) {
         let tables = self.read();
         let range = |table: &Table| {
             let range = table.range(from.start());
@@ -243,7 +243,6 @@ impl Memtable {
             range.take(most).map(clone).collect::<Vec<_>>()
         };
         let (active, flushing) = (range(&tables.active), range(&tables.flushing));
-        let is_cut = active.len() == most || flushing.len() == most;
         // Beyond where one of them was cut, nothing is known of it.
         let end = [&active, &flushing].into_iter().filter(|part| part.len() == most);
         let end = end
@@ -254,7 +253,7 @@ impl Memtable {
         entries.extend(active);
         let known = |key: &str| end.as_deref().is_none_or(|end| key <= end);
         let entries = entries.into_iter().take_while(|(key, _)| known(key)).collect();
-        (Segment { entries, is_cut }, tables)
+        (Segment { entries, end }, tables)
     }
 
     fn read(&self) -> RwLockReadGuard<'_, Tables> {

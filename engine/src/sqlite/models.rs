@@ -177,7 +177,6 @@ impl Model {
                 self.memtable.forget(flushed);
             }
             self.memtable.begin_flush(false);
-            drop(entries);
             group::publish(group, &self.cache, &self.tails);
             let mut post = Post::default();
             for (reply, outcome) in answers {

@@ -2,13 +2,14 @@
 
 use std::cmp::Ordering;
 use std::ops::Bound;
+use std::sync::Arc;
 
 use rusqlite::{CachedStatement, Connection, OptionalExtension, Row, params};
 use tollgate_core::commit::{Entry, Item, Message, Topic};
 use tollgate_core::plan::page::{self, Page};
 use tollgate_core::plan::{self, Record};
 
-use super::memtable::{From, Memtable, Segment};
+use super::memtable::{Memtable, Range, Segment};
 
 /// How many more of the memtable's entries a page looks at than it may hold: some are absent.
 const SPARE_ENTRIES: usize = 64;
@@ -82,7 +83,7 @@ pub fn last_sequence(connection: &Connection, topic: &str) -> rusqlite::Result<u
 pub fn scan(
     connection: &Connection,
     memtable: &Memtable,
-    from: From<'_>,
+    from: Range<'_>,
     limit: u32,
     now: u64,
 ) -> rusqlite::Result<Vec<Item>> {
@@ -90,7 +91,7 @@ pub fn scan(
     let most = page::limit(limit) as usize + SPARE_ENTRIES;
     let mut after = from.after.map(str::to_owned);
     loop {
-        let from = From {
+        let from = Range {
             prefix: from.prefix,
             after: after.as_deref(),
         };
@@ -105,7 +106,7 @@ pub fn scan(
 fn scan_segment(
     connection: &Connection,
     memtable: &Memtable,
-    from: From<'_>,
+    from: Range<'_>,
     most: usize,
     now: u64,
     page: &mut Page<Item>,
@@ -123,8 +124,7 @@ fn scan_segment(
     };
     let mut statement = connection.prepare_cached(sql)?;
     let mut rows = statement.query([start])?;
-    let (Segment { entries, is_cut }, unchanged) = memtable.segment(from, most);
-    let end = entries.last().filter(|_| is_cut).map(|(key, _)| key.to_string());
+    let (Segment { entries, end }, unchanged) = memtable.segment(from, most);
     let mut newer = entries.into_iter().peekable();
     // The first row fixes the state of the database that the statement sees.
     let mut row = rows.next()?;
@@ -136,7 +136,7 @@ fn scan_segment(
         };
         let stored = stored.filter(|key| end.as_deref().is_none_or(|end| *key <= end));
         let order = match (newer.peek(), stored) {
-            (None, None) => return Ok(end),
+            (None, None) => return Ok(end.map(String::from)),
             (None, Some(_)) => Ordering::Greater,
             (Some(_), None) => Ordering::Less,
             (Some((key, _)), Some(stored)) => (**key).cmp(stored),
@@ -152,7 +152,7 @@ fn scan_segment(
             Ordering::Less | Ordering::Equal => newer.next().and_then(|(key, found)| {
                 Some(Item {
                     key: key.into(),
-                    entry: Entry::clone(&*found?),
+                    entry: Arc::unwrap_or_clone(found?),
                 })
             }),
         };

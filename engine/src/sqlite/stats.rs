@@ -18,7 +18,7 @@ pub struct Stats {
     pub overflowed: u64,
     /// Submitted commits that were dropped: invalid, not applicable, the queue or the disk was full, or the sync failed.
     pub dropped: u64,
-    /// Entries that the cache answered for, absent ones too.
+    /// Entries that the cache or the memtable answered for, absent ones too.
     pub cache_hits: u64,
     /// Entries that were read from the database.
     pub cache_misses: u64,

@@ -200,7 +200,6 @@ impl Writer {
         shared.memtable.insert(changed, self.revision);
         self.forget(flushed);
         shared.memtable.begin_flush(false);
-        drop(entries);
         group::publish(group, &shared.cache, &shared.tails);
         Ok(outcomes)
     }

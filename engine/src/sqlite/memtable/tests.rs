@@ -49,22 +49,23 @@ fn put(map: &mut Map, key: &str, entry: Option<&Entry>) {
 fn scan(memtable: &Memtable, database: &Map, prefix: &str, most: usize) -> Vec<(String, u64)> {
     let (mut items, mut after) = (BTreeMap::new(), None::<String>);
     loop {
-        let from = From {
+        let from = Range {
             prefix,
             after: after.as_deref(),
         };
-        let (Segment { entries, is_cut }, unchanged) = memtable.segment(from, most);
+        let (Segment { entries, end }, unchanged) = memtable.segment(from, most);
         drop(unchanged);
-        let end = entries.last().filter(|_| is_cut).map(|(key, _)| key.to_string());
+        assert!(end.is_none() || end.as_ref() == entries.last().map(|(key, _)| key));
         let stored = database.range::<str, _>((from.start(), Bound::Unbounded));
-        let stored = stored
-            .take_while(|(key, _)| key.starts_with(prefix) && end.as_ref().is_none_or(|end| *key <= end));
+        let stored = stored.take_while(|(key, _)| {
+            key.starts_with(prefix) && end.as_ref().is_none_or(|end| key.as_str() <= &**end)
+        });
         items.extend(stored.map(|(key, entry)| (key.clone(), Some(Arc::clone(entry)))));
         items.extend(entries.into_iter().map(|(key, found)| (key.to_string(), found)));
         if end.is_none() {
             break;
         }
-        after = end;
+        after = end.map(String::from);
     }
     let live = items.into_iter().filter_map(|(key, found)| {
         let entry = found.filter(|entry| tollgate_core::plan::is_live(entry, NOW))?;
