@@ -18,6 +18,7 @@ use tollgate_core::plan::{self, page};
 use tollgate_core::ports::Store;
 
 mod cache;
+mod filter;
 mod group;
 mod journal;
 mod memtable;
@@ -35,6 +36,7 @@ mod tails;
 mod writer;
 
 use cache::Cache;
+use filter::{Filter, Reading};
 use memtable::{Memtable, Range};
 use outbox::Reply;
 use query::Entries;
@@ -153,8 +155,11 @@ impl SqliteStore {
         lock.check(&path)?;
         let connection = schema::open_writer(&options)?;
         lock.remember()?;
-        let memtable = Memtable::new(options.memtable_entries, options.memtable_bytes);
-        journal::load(&connection, &memtable).map_err(|source| OpenError::from_sqlite(&path, source))?;
+        let filter = Filter::new(options.filter_bytes);
+        let memtable = Memtable::new(options.memtable_entries, options.memtable_bytes, filter);
+        let sqlite = |source| OpenError::from_sqlite(&path, source);
+        journal::load(&connection, &memtable).map_err(sqlite)?;
+        let keys = Reading::begin(&connection, memtable.filter(), options.clone()).map_err(sqlite)?;
         let readers = Readers::open(&options)?;
         let shared = Arc::new(Shared {
             path: path.clone(),
@@ -171,7 +176,7 @@ impl SqliteStore {
             checkpoint_pages: options.checkpoint_pages.max(1).into(),
             poison: OnceLock::new(),
         });
-        let writer = writer::Writer::new(Arc::clone(&shared), connection);
+        let writer = writer::Writer::new(Arc::clone(&shared), connection, keys);
         let writer = writer.map_err(|source| OpenError::from_sqlite(&path, source))?;
         let thread = thread::Builder::new()
             .name("store-write".into())
@@ -252,6 +257,9 @@ impl SqliteStore {
             let asked: Vec<&String> = missed.iter().map(|(index, _)| &keys[*index]).collect();
             let read = self.read_entries(&asked).await?;
             for ((index, generation), found) in missed.into_iter().zip(read) {
+                if found.is_none() {
+                    self.shared.memtable.filter().looked_in_vain();
+                }
                 entries[index] = self.shared.cache.fill(&keys[index], found, generation);
             }
         }
@@ -374,7 +382,7 @@ impl SqliteStore {
     pub fn stats(&self) -> Stats {
         self.shared
             .counts
-            .read(self.shared.queue.waiting(), self.shared.memtable.len())
+            .read(self.shared.queue.waiting(), &self.shared.memtable)
     }
 
     /// Takes no more commits, writes those that wait, empties the journal and the log into the database and stops the

@@ -56,7 +56,13 @@ impl Base for Tables<'_> {
     fn entry(&mut self, key: &str) -> rusqlite::Result<Found> {
         match self.memtable.get(key) {
             Some(found) => Ok(found),
-            None => Ok(self.entries.get(key)?.map(Into::into)),
+            None => {
+                let found = self.entries.get(key)?;
+                if found.is_none() {
+                    self.memtable.filter().looked_in_vain();
+                }
+                Ok(found.map(Into::into))
+            }
         }
     }
 

@@ -5,7 +5,7 @@
 //! the memtable answers for it. When it is full it is flushed: written into `entries` in the order of its keys, where
 //! neighbours share pages, a slice beside each group, while a second table takes what is new. Only then do its rows leave
 //! the journal. A read asks the cache, then the memtable, then the database: in this order, or it could miss an entry that
-//! is flushed meanwhile.
+//! is flushed meanwhile. Of most keys that are held nowhere the memtable's [`Filter`] knows it.
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
@@ -14,6 +14,7 @@ use std::sync::PoisonError;
 use tollgate_core::commit::Entry;
 use tollgate_core::plan::group::Found;
 
+use super::filter::Filter;
 use crate::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 /// What the map needs for one entry besides its key and value, roughly.
@@ -23,6 +24,7 @@ const OVERHEAD_BYTES: usize = 128;
 #[derive(Debug)]
 pub struct Memtable {
     tables: RwLock<Tables>,
+    filter: Filter,
     max_entries: usize,
     max_bytes: usize,
 }
@@ -111,16 +113,25 @@ pub struct Segment {
 
 impl Memtable {
     /// A flush begins at that many entries or bytes. It holds about twice as much until the flush has ended.
-    pub fn new(max_entries: usize, max_bytes: usize) -> Self {
+    pub fn new(max_entries: usize, max_bytes: usize, filter: Filter) -> Self {
         Self {
             tables: RwLock::default(),
+            filter,
             max_entries: max_entries.max(1),
             max_bytes: max_bytes.max(1),
         }
     }
 
-    /// What the key holds, if it is here: `Some(None)` is one that was deleted.
+    /// What it tells of keys: whoever looks into the database in vain lets it know.
+    pub fn filter(&self) -> &Filter {
+        &self.filter
+    }
+
+    /// What the key holds, if that is known without the database: `Some(None)` is one that was deleted, or never was.
     pub fn get(&self, key: &str) -> Option<Found> {
+        if self.filter.rules_out(key) {
+            return Some(None);
+        }
         let tables = self.read();
         let found = tables.active.entries.get(key);
         found.or_else(|| tables.flushing.entries.get(key)).cloned()
@@ -142,6 +153,7 @@ impl Memtable {
     pub fn insert<'k>(&self, entries: impl IntoIterator<Item = (&'k str, Found)>, revision: u64) {
         let mut tables = self.write();
         for (key, found) in entries {
+            self.filter.insert(key);
             tables.active.insert(key, found);
         }
         tables.active.revision = revision;

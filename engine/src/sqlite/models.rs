@@ -27,6 +27,7 @@ use tollgate_core::ports::{Store, World};
 use tollgate_core::{keys, packed, time};
 
 use super::cache::{Cache, models::neighbour};
+use super::filter::Filter;
 use super::group;
 use super::memtable::Memtable;
 use super::outbox::{self, Post};
@@ -124,11 +125,14 @@ impl Model {
             }],
             ..Database::default()
         };
+        let filter = Filter::new(1 << 10);
+        database.entries.keys().for_each(|key| filter.insert(key));
+        filter.complete();
         Arc::new(Self {
             queue: Queue::new(100, 1 << 20, 2),
             // Each shard keeps one entry, and one that is about to be forgotten.
             cache: Cache::new(1, 1 << 20),
-            memtable: Memtable::new(2, 1 << 20),
+            memtable: Memtable::new(2, 1 << 20, filter),
             tails: Tails::default(),
             database: Mutex::new(database),
             told: AtomicUsize::new(0),

@@ -28,6 +28,9 @@ pub struct Options {
     pub memtable_entries: usize,
     /// The most bytes of those. Default 32 MiB.
     pub memtable_bytes: usize,
+    /// Bytes of the filter that tells, without a look into the database, of most keys that they are not there. Good for
+    /// two keys for each byte; beyond that the database is asked. Default 8 MiB.
+    pub filter_bytes: usize,
     /// Connections for reads that the cache cannot answer. Default 4.
     pub readers: usize,
     /// The most bytes of the database file; beyond it commits are refused as `Unavailable`. Default: no bound but the
@@ -55,6 +58,7 @@ impl Options {
             cache_bytes: 128 << 20,
             memtable_entries: 131_072,
             memtable_bytes: 32 << 20,
+            filter_bytes: 8 << 20,
             readers: 4,
             max_bytes: None,
             clock: Arc::new(system_clock),

@@ -54,6 +54,28 @@ fn read_entry(row: &Row<'_>, from: usize) -> rusqlite::Result<Entry> {
     })
 }
 
+/// Gives the keys after that one to `each`, in their order, at most so many; answers the last if there may be more.
+pub fn keys(
+    connection: &Connection,
+    after: &str,
+    most: u32,
+    mut each: impl FnMut(&str),
+) -> rusqlite::Result<Option<String>> {
+    let sql = "SELECT key FROM entries WHERE key > ?1 ORDER BY key LIMIT ?2";
+    let mut statement = connection.prepare_cached(sql)?;
+    let mut rows = statement.query(params![after, most])?;
+    let (mut last, mut count) = (None, 0);
+    while let Some(row) = rows.next()? {
+        let key = row.get_ref(0)?.as_str()?;
+        each(key);
+        count += 1;
+        if count == most {
+            last = Some(key.to_owned());
+        }
+    }
+    Ok(last)
+}
+
 /// The record of an idempotence id, expired or not.
 pub fn record(connection: &Connection, id: &str) -> rusqlite::Result<Option<Record>> {
     let sql = "SELECT fingerprint, answer, expires FROM idempotence WHERE id = ?1";

@@ -295,6 +295,11 @@ impl Queue {
         state.jobs.len() + state.submitted.changes.len()
     }
 
+    /// Whether it takes no more jobs.
+    pub fn is_closed(&self) -> bool {
+        self.state().closed
+    }
+
     /// Takes no more jobs; those that wait are still taken out.
     pub fn close(&self) {
         self.state().closed = true;

@@ -3,6 +3,8 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use super::memtable::Memtable;
+
 /// Counters since the start, and the queue's length now. For metrics.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Stats {
@@ -30,6 +32,8 @@ pub struct Stats {
     pub journaled: u64,
     /// Entries that were flushed from the journal into their table.
     pub flushed: u64,
+    /// Whether the filter of keys is in use: it has all that the database held when the store was opened.
+    pub filters: bool,
 }
 
 /// A count that many threads raise. Relaxed: nothing is ordered by it.
@@ -66,7 +70,7 @@ pub struct Counts {
 
 impl Counts {
     /// All of them at about the same time.
-    pub fn read(&self, queued: usize, journaled: usize) -> Stats {
+    pub fn read(&self, queued: usize, memtable: &Memtable) -> Stats {
         Stats {
             commits: self.commits.get(),
             groups: self.groups.get(),
@@ -78,8 +82,9 @@ impl Counts {
             cache_misses: self.cache_misses.get(),
             swept: self.swept.get(),
             checkpoints: self.checkpoints.get(),
-            journaled: journaled as u64,
+            journaled: memtable.len() as u64,
             flushed: self.flushed.get(),
+            filters: memtable.filter().is_complete(),
         }
     }
 }

@@ -13,6 +13,7 @@ use rusqlite::{Connection, ErrorCode};
 use tollgate_core::commit::{Entry, Outcome, StoreError};
 
 use super::Shared;
+use super::filter::Reading;
 use super::group::{self, Group, Tables};
 use super::journal;
 use super::memtable::Flushed;
@@ -38,6 +39,7 @@ pub struct Writer {
     revision: u64,
     swept: Instant,
     sweep_more: bool,
+    keys: Reading,
 }
 
 /// Why a group, a sweep or a checkpoint was not written.
@@ -80,7 +82,7 @@ impl Failure {
 
 impl Writer {
     /// A writer that goes on from what the database holds.
-    pub fn new(shared: Arc<Shared>, connection: Connection) -> rusqlite::Result<Self> {
+    pub fn new(shared: Arc<Shared>, connection: Connection, keys: Reading) -> rusqlite::Result<Self> {
         let revision = query::meta(&connection, "revision")?;
         shared.time.not_before(query::meta(&connection, "now")?);
         Ok(Self {
@@ -89,6 +91,7 @@ impl Writer {
             revision,
             swept: Instant::now(),
             sweep_more: false,
+            keys,
         })
     }
 
@@ -97,6 +100,7 @@ impl Writer {
         // However this thread ends, nobody is left waiting.
         let _abandon = Abandon(Arc::clone(&self.shared));
         loop {
+            self.keys.go_on(&self.shared);
             let patience = if self.sweep_more {
                 Duration::ZERO
             } else {

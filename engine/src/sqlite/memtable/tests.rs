@@ -76,8 +76,11 @@ fn scan(memtable: &Memtable, database: &Map, prefix: &str, most: usize) -> Vec<(
 
 proptest! {
     #[test]
-    fn it_and_the_database_hold_what_was_committed(steps in steps(), most in 1..9usize) {
-        let memtable = Memtable::new(6, 1 << 20);
+    fn it_and_the_database_hold_what_was_committed(steps in steps(), most in 1..9usize, filters in any::<bool>()) {
+        let memtable = Memtable::new(6, 1 << 20, Filter::new(64));
+        if filters {
+            memtable.filter().complete();
+        }
         let (mut database, mut journal, mut expected) = (Map::new(), Vec::new(), Map::new());
         let mut revision = 0;
         for step in steps {
@@ -147,7 +150,7 @@ proptest! {
 
 #[test]
 fn it_holds_at_most_twice_its_bound_and_a_group() {
-    let memtable = Memtable::new(100, 100 * (8 + OVERHEAD_BYTES));
+    let memtable = Memtable::new(100, 100 * (8 + OVERHEAD_BYTES), Filter::new(64));
     let mut database = Map::new();
     for group in 0..1_000u64 {
         let keys: Vec<_> = (0..10).map(|nth| format!("{:08}", group * 10 + nth)).collect();

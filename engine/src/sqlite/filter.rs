@@ -1,0 +1,212 @@
+//! A Bloom filter of the keys that may be held: what it rules out is held nowhere, and neither the memtable nor a page of
+//! the database need be looked at. A claim asks for what its user has claimed before, which is nothing for nearly all of
+//! them, and for each on a page of its own.
+//!
+//! It rules nothing out before it has every key that the database held when the store was opened. The first are read then,
+//! which may be all; the others by a thread of its own beside the work, and only once enough keys were looked for in vain.
+//! Keys are never taken out of it: one that was deleted costs a look, as all do without it.
+
+use std::hash::RandomState;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use fastbloom::AtomicBloomFilter;
+use rusqlite::Connection;
+
+use super::options::{OpenError, Options};
+use super::{Shared, query, schema};
+
+/// Bits that are set for each key: three lines of the processor's cache, and one in a thousand keys ruled in wrongly as
+/// long as there are 27 bits for each key.
+const HASHES: u32 = 3;
+/// With fewer bits for each key it would rule one in seven in wrongly, and more: then the database's keys are not read.
+const BITS_PER_KEY: usize = 4;
+/// So many keys are read while the store is opened, and each time that the thread reads some.
+const KEYS_AT_ONCE: u32 = 4_096;
+/// After so many looks in vain the other keys are read.
+const LOOKS_IN_VAIN: usize = 1_000;
+/// After each read the thread rests, for so many times as long as the read took.
+const REST: u32 = 4;
+
+/// See the module.
+#[derive(Debug)]
+pub struct Filter {
+    bits: AtomicBloomFilter<RandomState>,
+    /// How many keys it has, about.
+    keys: AtomicUsize,
+    looks_in_vain: AtomicUsize,
+    is_complete: AtomicBool,
+}
+
+impl Filter {
+    /// An empty one of that many bytes, which is not complete.
+    pub fn new(bytes: usize) -> Self {
+        let bits = bytes.max(8).saturating_mul(8);
+        Self {
+            bits: AtomicBloomFilter::with_num_bits(bits)
+                .hasher(RandomState::new())
+                .hashes(HASHES),
+            keys: AtomicUsize::new(0),
+            looks_in_vain: AtomicUsize::new(0),
+            is_complete: AtomicBool::new(false),
+        }
+    }
+
+    /// Takes a key in. Whoever adds a key to the store tells it before anybody is told of that.
+    pub fn insert(&self, key: &str) {
+        if !self.bits.insert(key) {
+            self.keys.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether the key is held nowhere, for certain.
+    pub fn rules_out(&self, key: &str) -> bool {
+        // Acquire: who sees that it is complete sees all its keys.
+        self.is_complete.load(Ordering::Acquire) && !self.bits.contains(key)
+    }
+
+    /// Somebody looked for a key in the database, and it was not there.
+    pub fn looked_in_vain(&self) {
+        self.looks_in_vain.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// All keys that the database held when the store was opened are in it.
+    pub fn complete(&self) {
+        self.is_complete.store(true, Ordering::Release);
+    }
+
+    /// Whether it rules anything out.
+    pub fn is_complete(&self) -> bool {
+        self.is_complete.load(Ordering::Relaxed)
+    }
+
+    /// Whether it is worth reading the keys of the database.
+    fn is_wanted(&self) -> bool {
+        self.looks_in_vain.load(Ordering::Relaxed) >= LOOKS_IN_VAIN
+    }
+
+    /// Whether more keys would make it useless.
+    fn is_full(&self) -> bool {
+        self.keys.load(Ordering::Relaxed) > self.bits.num_bits() / BITS_PER_KEY
+    }
+}
+
+/// Reads the keys of the database into the filter.
+pub struct Reading {
+    options: Options,
+    /// The last key that was read; nothing if the thread has begun, or there are no more.
+    after: Option<String>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Reading {
+    /// Reads the first keys.
+    pub fn begin(connection: &Connection, filter: &Filter, options: Options) -> rusqlite::Result<Self> {
+        let after = read(connection, filter, "")?;
+        if after.is_none() {
+            filter.complete();
+        }
+        Ok(Self {
+            options,
+            after,
+            thread: None,
+        })
+    }
+
+    /// Begins to read the others, if that is wanted and was not begun.
+    pub fn go_on(&mut self, shared: &Arc<Shared>) {
+        if !shared.memtable.filter().is_wanted() {
+            return;
+        }
+        let Some(after) = self.after.take() else {
+            return;
+        };
+        let (shared, options) = (Arc::clone(shared), self.options.clone());
+        let thread = thread::Builder::new()
+            .name("store-keys".into())
+            .spawn(move || {
+                if let Err(error) = read_all(&shared, &options, after) {
+                    tracing::warn!(%error, "the keys of the database were not read; claims go on without their filter");
+                }
+            });
+        match thread {
+            Ok(thread) => self.thread = Some(thread),
+            Err(error) => tracing::warn!(%error, "no thread to read the keys of the database"),
+        }
+    }
+}
+
+impl Drop for Reading {
+    /// Waits for the thread, which ends once the store's queue is closed.
+    fn drop(&mut self) {
+        if let Some(thread) = self.thread.take() {
+            thread.thread().unpark();
+            // If it has panicked, the filter stays as it is.
+            _ = thread.join();
+        }
+    }
+}
+
+fn read_all(shared: &Shared, options: &Options, mut after: String) -> Result<(), OpenError> {
+    let filter = shared.memtable.filter();
+    let connection = schema::open_reader(options)?;
+    while !shared.queue.is_closed() && !filter.is_full() {
+        let started = Instant::now();
+        let read = read(&connection, filter, &after);
+        match read.map_err(|source| OpenError::from_sqlite(&options.path, source))? {
+            Some(last) => after = last,
+            None => {
+                filter.complete();
+                return Ok(());
+            }
+        }
+        rest(started.elapsed().saturating_mul(REST));
+    }
+    Ok(())
+}
+
+/// Whoever waits for this thread wakes it.
+fn rest(duration: Duration) {
+    thread::park_timeout(duration);
+}
+
+/// The next keys after that one; answers the last, if there may be more.
+fn read(connection: &Connection, filter: &Filter, after: &str) -> rusqlite::Result<Option<String>> {
+    query::keys(connection, after, KEYS_AT_ONCE, |key| filter.insert(key))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_rules_out_what_it_was_not_told_of_and_nothing_else() {
+        let filter = Filter::new(1 << 16);
+        let key = |number: usize| format!("claim/spring/{number}/1");
+        for number in 0..10_000 {
+            filter.insert(&key(number));
+        }
+        assert!(!filter.rules_out("claim/autumn/1/1"), "it is not complete");
+        filter.complete();
+        assert!((0..10_000).all(|number| !filter.rules_out(&key(number))));
+        let ruled_out = (10_000..20_000).filter(|&number| filter.rules_out(&key(number)));
+        assert!(ruled_out.count() > 9_900);
+    }
+
+    #[test]
+    fn it_knows_when_it_is_of_no_more_use() {
+        let filter = Filter::new(1_000);
+        let keys = 8 * 1_000 / BITS_PER_KEY;
+        for number in 0..keys / 2 {
+            filter.insert(&number.to_string());
+            filter.insert(&number.to_string());
+        }
+        assert!(!filter.is_full(), "a key counts once");
+        for number in 0..3 * keys {
+            filter.insert(&number.to_string());
+        }
+        assert!(filter.is_full());
+    }
+}
