@@ -195,7 +195,7 @@ impl SqliteStore {
         let bytes = plan::measure(&commit)?;
         let (reply, outcome) = oneshot::channel();
         let pushed = self.shared.queue.push(Job {
-            asked: Asked::Commit(commit),
+            asked: Asked::Commit(commit.into()),
             bytes,
             reply: Some(Reply::Alone(reply)),
         });
@@ -211,7 +211,7 @@ impl SqliteStore {
             self.shared
                 .queue
                 .push(Job {
-                    asked: Asked::Commit(commit),
+                    asked: Asked::Commit(commit.into()),
                     bytes,
                     reply: None,
                 })

@@ -221,7 +221,7 @@ impl Store for Model {
         let bytes = plan::measure(&commit)?;
         let (reply, outcome) = oneshot::channel();
         let reply = Some(outbox::Reply::Alone(reply));
-        let asked = Asked::Commit(commit);
+        let asked = Asked::Commit(commit.into());
         let job = Job { asked, bytes, reply };
         assert!(self.queue.push(job).is_ok());
         outcome.await.unwrap()

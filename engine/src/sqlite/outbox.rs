@@ -155,7 +155,7 @@ impl Outbox {
     /// once it was polled.
     pub async fn commit(&self, commit: Commit) -> Option<Answer> {
         match plan::measure(&commit) {
-            Ok(bytes) => self.ask(Asked::Commit(commit), bytes).await.ok(),
+            Ok(bytes) => self.ask(Asked::Commit(commit.into()), bytes).await.ok(),
             Err(invalid) => Some(Err(invalid)),
         }
     }

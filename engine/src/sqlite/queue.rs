@@ -26,8 +26,8 @@ const GROUP_BYTES: usize = 8 << 20;
 /// What is asked of the writer.
 #[derive(Debug)]
 pub enum Asked {
-    /// A commit that was validated.
-    Commit(Commit),
+    /// A commit that was validated. In a box, so that a job is small: groups of them are moved.
+    Commit(Box<Commit>),
     /// One by [`packed::pack`], which was not looked at: the writer takes it apart, on the thread that also disposes of it.
     Packed(Vec<u8>),
 }
@@ -36,7 +36,7 @@ impl Asked {
     /// The commit, valid.
     pub fn commit(self) -> Result<Commit, StoreError> {
         let packed = match self {
-            Self::Commit(commit) => return Ok(commit),
+            Self::Commit(commit) => return Ok(*commit),
             Self::Packed(packed) => packed,
         };
         let commit = packed::unpack(&packed);
@@ -108,10 +108,6 @@ struct Submitted {
 
 impl Submitted {
     /// Takes the changes of a commit, or gives the commit back where they cannot be combined with what is there.
-    #[allow(
-        clippy::result_large_err,
-        reason = "the error is the job itself, on its way to the other queue"
-    )]
     fn combine(&mut self, job: Job) -> Result<(), Job> {
         let Job {
             asked: Asked::Commit(commit),
@@ -168,7 +164,7 @@ impl Submitted {
                 ..Commit::default()
             };
             jobs.push(Job {
-                asked: Asked::Commit(commit),
+                asked: Asked::Commit(commit.into()),
                 bytes: 0,
                 reply: None,
             });
@@ -333,7 +329,7 @@ mod tests {
 
     fn job(bytes: usize, waits: bool) -> Job {
         Job {
-            asked: Asked::Commit(Commit::default()),
+            asked: Asked::Commit(Box::default()),
             bytes,
             reply: waits.then(|| Reply::Alone(oneshot::channel().0)),
         }
@@ -350,10 +346,10 @@ mod tests {
             payload: Vec::new(),
         };
         Job {
-            asked: Asked::Commit(Commit {
+            asked: Asked::Commit(Box::new(Commit {
                 appends: vec![append],
                 ..Commit::default()
-            }),
+            })),
             ..job(bytes, false)
         }
     }
@@ -366,10 +362,10 @@ mod tests {
             max: None,
         }];
         Job {
-            asked: Asked::Commit(Commit {
+            asked: Asked::Commit(Box::new(Commit {
                 mutations,
                 ..Commit::default()
-            }),
+            })),
             bytes: 10,
             reply: None,
         }

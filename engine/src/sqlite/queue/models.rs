@@ -17,10 +17,10 @@ const JOBS: usize = 2;
 
 fn job(name: String) -> Job {
     Job {
-        asked: Asked::Commit(Commit {
+        asked: Asked::Commit(Box::new(Commit {
             partition: name,
             ..Commit::default()
-        }),
+        })),
         bytes: 1,
         reply: Some(Reply::Alone(oneshot::channel().0)),
     }
@@ -34,10 +34,10 @@ fn click() -> Job {
         max: None,
     }];
     Job {
-        asked: Asked::Commit(Commit {
+        asked: Asked::Commit(Box::new(Commit {
             mutations,
             ..Commit::default()
-        }),
+        })),
         bytes: 1,
         reply: None,
     }
