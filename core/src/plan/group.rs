@@ -12,6 +12,9 @@ use crate::commit::{Commit, Entry, Message, Outcome, StoreError};
 /// What a key holds: an entry (expired or not), or none. Shared, since a cache keeps it as well.
 pub type Found = Option<Arc<Entry>>;
 
+/// A key, and what it then holds.
+pub type Change<'a> = (&'a str, Option<&'a Arc<Entry>>);
+
 /// What is durable, as the group's own transaction sees it.
 pub trait Base {
     /// Why it could not be read.
@@ -150,7 +153,7 @@ impl<B: Base> Group<B> {
     }
 
     /// The keys to write with what they then hold, in order: neighbours in a tree share pages.
-    pub fn entries(&self) -> Vec<(&str, Option<&Arc<Entry>>)> {
+    pub fn entries(&self) -> Vec<Change<'_>> {
         let dirty = self.entries.iter().filter(|(_, slot)| slot.dirty);
         let mut entries: Vec<_> = dirty
             .map(|(key, slot)| (key.as_str(), slot.found.as_ref()))

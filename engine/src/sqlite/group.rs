@@ -1,11 +1,8 @@
 //! A group of commits in one transaction: `tollgate_core::plan::group` decides, this writes.
 
-use std::sync::Arc;
-
 use rusqlite::{Connection, params};
-use tollgate_core::commit::Entry;
 use tollgate_core::plan::Record;
-use tollgate_core::plan::group::{self, Base, Found};
+use tollgate_core::plan::group::{self, Base, Change, Found};
 
 use super::cache::Cache;
 use super::journal;
@@ -79,7 +76,7 @@ impl Base for Tables<'_> {
 /// that is under way.
 pub fn write(
     group: &Group<'_>,
-    entries: &[(&str, Option<&Arc<Entry>>)],
+    entries: &[Change<'_>],
     connection: &Connection,
     memtable: &Memtable,
 ) -> rusqlite::Result<Option<Flushed>> {
@@ -141,7 +138,7 @@ fn write_messages(group: &Group<'_>, connection: &Connection) -> rusqlite::Resul
 }
 
 /// Before COMMIT: from here on the memtable may show what the cache does not yet.
-pub fn announce(entries: &[(&str, Option<&Arc<Entry>>)], cache: &Cache) {
+pub fn announce(entries: &[Change<'_>], cache: &Cache) {
     for (key, _) in entries {
         cache.announce(key);
     }

@@ -7,15 +7,16 @@ use std::sync::Arc;
 use rusqlite::{Connection, ffi, params};
 use serde_bytes::{ByteBuf, Bytes};
 use tollgate_core::commit::Entry;
+use tollgate_core::plan::group::Change;
 use tollgate_core::{packed, schema};
 
 use super::memtable::{Flushed, Memtable};
 use super::query::{integer, unsigned};
 
-/// A key and what it holds: value, version, expiry. Nothing if it is absent.
-type Change<'a> = (&'a str, Option<(&'a Bytes, u64, Option<u64>)>);
-/// [`Change`], read again.
-type Changed = (String, Option<(ByteBuf, u64, Option<u64>)>);
+/// [`Change`], as it is written: value, version, expiry. Nothing if the key is absent.
+type Written<'a> = (&'a str, Option<(&'a Bytes, u64, Option<u64>)>);
+/// [`Written`], read again.
+type Read = (String, Option<(ByteBuf, u64, Option<u64>)>);
 
 /// What one change takes besides its key and value, bytes, roughly.
 const CHANGE_BYTES: usize = 24;
@@ -25,7 +26,7 @@ pub fn load(connection: &Connection, memtable: &Memtable) -> rusqlite::Result<()
     let mut statement = connection.prepare("SELECT revision, changes FROM journal ORDER BY revision")?;
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
-        let changes: Vec<Changed> = packed::unpack(row.get_ref(1)?.as_blob()?).ok_or_else(damaged)?;
+        let changes: Vec<Read> = packed::unpack(row.get_ref(1)?.as_blob()?).ok_or_else(damaged)?;
         let entries: Vec<_> = changes
             .into_iter()
             .map(|(key, held)| {
@@ -49,16 +50,12 @@ fn damaged() -> rusqlite::Error {
 }
 
 /// Writes what a group changed, into the open transaction.
-pub fn append(
-    connection: &Connection,
-    entries: &[(&str, Option<&Arc<Entry>>)],
-    revision: u64,
-) -> rusqlite::Result<()> {
+pub fn append(connection: &Connection, entries: &[Change<'_>], revision: u64) -> rusqlite::Result<()> {
     let room = entries
         .iter()
         .map(|(key, found)| CHANGE_BYTES + key.len() + found.map_or(0, |entry| entry.value.len()))
         .sum();
-    let changes: Vec<Change<'_>> = entries
+    let changes: Vec<Written<'_>> = entries
         .iter()
         .map(|(key, found)| {
             let held = found.map(|entry| (Bytes::new(&entry.value), entry.version, entry.expires));

@@ -8,6 +8,7 @@
 //! is flushed meanwhile. Of most keys that are held nowhere the memtable's [`Filter`] knows it.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry as MapEntry;
 use std::ops::Bound;
 use std::sync::PoisonError;
 
@@ -51,14 +52,12 @@ impl Table {
     fn insert(&mut self, key: &str, found: Found) {
         let weight = |found: &Found| found.as_ref().map_or(0, |entry| entry.value.len());
         self.bytes += weight(&found);
-        match self.entries.get_mut(key) {
-            Some(before) => {
-                self.bytes -= weight(before);
-                *before = found;
-            }
-            None => {
+        // One search: most keys are new.
+        match self.entries.entry(key.into()) {
+            MapEntry::Occupied(before) => self.bytes -= weight(&std::mem::replace(before.into_mut(), found)),
+            MapEntry::Vacant(new) => {
                 self.bytes += key.len() + OVERHEAD_BYTES;
-                self.entries.insert(key.into(), found);
+                new.insert(found);
             }
         }
     }

@@ -10,7 +10,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, ErrorCode};
-use tollgate_core::commit::{Entry, Outcome, StoreError};
+use tollgate_core::commit::{Outcome, StoreError};
+use tollgate_core::plan::group::Change;
 
 use super::Shared;
 use super::filter::Reading;
@@ -209,11 +210,7 @@ impl Writer {
     }
 
     /// Writes a group into the open transaction, and ends it.
-    fn write(
-        &self,
-        group: &Group<'_>,
-        entries: &[(&str, Option<&Arc<Entry>>)],
-    ) -> Result<Option<Flushed>, Failure> {
+    fn write(&self, group: &Group<'_>, entries: &[Change<'_>]) -> Result<Option<Flushed>, Failure> {
         let written = group::write(group, entries, &self.connection, &self.shared.memtable);
         let flushed = self.or_undo(written)?;
         self.commit()?;

@@ -56,29 +56,28 @@ pub(super) fn measure(bench: &Bench, report: &mut Report) -> Result<()> {
         }
     }
     let rounds = rounds::take(bench, "claims", contenders);
-    let what = "durable claims, 512 connections: bare Redis `appendfsync always` + Lua";
-    match &redis {
-        Ok(_) => report.pair(
-            Row::Claims,
-            what,
-            rounds.of("tollgate"),
-            rounds.of("redis"),
-            Floor::AtLeast(0.5),
-            By::Rate,
-        ),
-        Err(why) => report.skip(Row::Claims, what, &format!("{why:#}")),
+    let ours = ["tollgate", "scattered"];
+    let against_redis = [
+        "durable claims, 512 connections: bare Redis `appendfsync always` + Lua",
+        "the same, by users in no order: bare Redis",
+    ];
+    for (mine, what) in ours.into_iter().zip(against_redis) {
+        let (mine, floor) = (rounds.of(mine), Floor::AtLeast(0.5));
+        match &redis {
+            Ok(_) => report.pair(Row::Claims, what, mine, rounds.of("redis"), floor, By::Rate),
+            Err(why) => report.skip(Row::Claims, what, &format!("{why:#}")),
+        }
     }
-    let what = "the same: node's HTTP server in front of that Redis";
-    match &node {
-        Ok(_) => report.pair(
-            Row::Claims,
-            what,
-            rounds.of("tollgate"),
-            rounds.of("node"),
-            Floor::AtLeast(1.5),
-            By::Rate,
-        ),
-        Err(why) => report.skip(Row::Claims, what, &format!("{why:#}")),
+    let against_node = [
+        "durable claims: node's HTTP server in front of that Redis",
+        "the same, by users in no order: node",
+    ];
+    for (mine, what) in ours.into_iter().zip(against_node) {
+        let (mine, floor) = (rounds.of(mine), Floor::AtLeast(1.5));
+        match &node {
+            Ok(_) => report.pair(Row::Claims, what, mine, rounds.of("node"), floor, By::Rate),
+            Err(why) => report.skip(Row::Claims, what, &format!("{why:#}")),
+        }
     }
     drop(node);
     let what = "durable claims by users in no order: by users in the order of their ids";
