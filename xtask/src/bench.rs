@@ -11,6 +11,7 @@ mod program;
 mod report;
 mod rounds;
 mod rows;
+mod train;
 mod wrk;
 
 use anyhow::{Context as _, Result, bail};
@@ -33,6 +34,8 @@ use report::Report;
 const GRACE: Duration = Duration::from_secs(60);
 /// A preparation that may take longer is not begun with fewer seconds left.
 const SHORTEST: u32 = 10;
+/// What the load that builds learn from may take.
+const TRAINING: Duration = Duration::from_secs(300);
 /// How often the progress bar shows that time passes.
 const TICK: Duration = Duration::from_millis(500);
 /// The target of every redirect of a peer.
@@ -100,6 +103,13 @@ struct Sizes {
     /// Seconds that reading all of them once may take; fewer are read if it is not enough.
     fill_seconds: u32,
 }
+
+/// Enough to see that everything works.
+const QUICK: Sizes = Sizes {
+    million: 20_000,
+    links: 5_000,
+    fill_seconds: 5,
+};
 
 /// A run: its options, tools and time.
 struct Bench {
@@ -222,7 +232,7 @@ pub fn run(mut options: Options) -> Result<()> {
     }
     let gateway = match &options.gateway {
         Some(path) => absolute(path)?,
-        None => build::gateway(build::DIST)?,
+        None => build::gateway(build::DIST, None)?,
     };
     if let Some(path) = &mut options.native_gateway {
         *path = absolute(path)?;
@@ -248,7 +258,7 @@ fn prepare(options: Options, gateway: PathBuf) -> Result<Bench> {
     if cores < 2 {
         build::say("there is one core only: servers and generators share it, and nothing is pinned");
     }
-    let scratch = build::target_dir()?.join(format!("bench/run-{}", std::process::id()));
+    let keeper = Rc::new(Keeper::start(scratch()?)?);
     let length = Duration::from_secs(options.minutes * 60);
     end_after(length + GRACE);
     let style = ProgressStyle::with_template("{elapsed_precise} [{bar:30}] {msg}")?.progress_chars("=> ");
@@ -257,11 +267,7 @@ fn prepare(options: Options, gateway: PathBuf) -> Result<Bench> {
         pairs: if quick { 1 } else { options.pairs },
         seconds: if quick { 1 } else { options.seconds },
         sizes: match quick {
-            true => Sizes {
-                million: 20_000,
-                links: 5_000,
-                fill_seconds: 5,
-            },
+            true => QUICK,
             false => Sizes {
                 million: 1_000_000,
                 links: 100_000,
@@ -269,7 +275,7 @@ fn prepare(options: Options, gateway: PathBuf) -> Result<Bench> {
             },
         },
         gateway,
-        keeper: Rc::new(Keeper::start(scratch)?),
+        keeper,
         cores: Cores {
             pinned: (cores > 1).then_some(("0", "1")),
         },
@@ -277,6 +283,38 @@ fn prepare(options: Options, gateway: PathBuf) -> Result<Bench> {
         deadline: Instant::now() + length,
         options,
     })
+}
+
+/// Where this process puts what it needs for a while.
+fn scratch() -> Result<PathBuf> {
+    Ok(build::target_dir()?.join(format!("bench/run-{}", std::process::id())))
+}
+
+/// Puts the load on a gateway that profile-guided builds learn from; see [`train`].
+pub fn train(gateway: &Path) -> Result<()> {
+    let bench = Bench {
+        options: Options {
+            gateway: None,
+            native_gateway: None,
+            pairs: 1,
+            seconds: 1,
+            only: Vec::new(),
+            quick: true,
+            minutes: 1,
+        },
+        pairs: 1,
+        seconds: 1,
+        sizes: QUICK,
+        gateway: absolute(gateway)?,
+        keeper: Rc::new(Keeper::start(scratch()?)?),
+        cores: Cores { pinned: None },
+        bar: ProgressBar::new_spinner(),
+        deadline: Instant::now() + TRAINING,
+    };
+    bench.bar.enable_steady_tick(TICK);
+    let trained = train::run(&bench);
+    bench.bar.finish_and_clear();
+    trained
 }
 
 /// Ends this process, and with it everything that it has started, if it hangs.

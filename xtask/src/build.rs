@@ -73,27 +73,39 @@ pub fn target_dir() -> Result<PathBuf> {
 
 /// Adds the wasm target to the toolchain in use, if it is not there.
 fn ensure_wasm_target() -> Result<()> {
-    let sysroot = Command::new("rustc")
-        .current_dir(root())
-        .args(["--print", "sysroot"])
-        .output();
-    let sysroot = sysroot.context("cannot run rustc: install Rust from https://rustup.rs")?;
-    let sysroot = PathBuf::from(String::from_utf8_lossy(&sysroot.stdout).trim());
-    if sysroot.join("lib/rustlib").join(WASM_TARGET).join("lib").is_dir() {
+    if rustlib()?.join(WASM_TARGET).join("lib").is_dir() {
         return Ok(());
     }
-    say(&format!(
-        "adding the target {WASM_TARGET} to the toolchain (rustup target add {WASM_TARGET})"
-    ));
+    rustup(
+        ["target", "add", WASM_TARGET],
+        "the rust-std of your distribution for it",
+    )
+}
+
+/// What rustc says of itself.
+pub fn rustc(arguments: &[&str]) -> Result<String> {
+    let output = Command::new("rustc").current_dir(root()).args(arguments).output();
+    let output = output.context("cannot run rustc: install Rust from https://rustup.rs")?;
+    Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+}
+
+/// Where the toolchain in use keeps what belongs to one target.
+pub fn rustlib() -> Result<PathBuf> {
+    let sysroot = rustc(&["--print", "sysroot"])?;
+    Ok(Path::new(&sysroot).join("lib/rustlib"))
+}
+
+/// Adds a part to the toolchain in use.
+pub fn rustup(arguments: [&str; 3], otherwise: &str) -> Result<()> {
+    let command = format!("rustup {}", arguments.join(" "));
+    say(&format!("adding to the toolchain: {command}"));
     let added = Command::new("rustup")
         .current_dir(root())
-        .args(["target", "add", WASM_TARGET])
+        .args(arguments)
         .status();
     match added {
         Ok(status) if status.success() => Ok(()),
-        _ => bail!(
-            "cannot add the target {WASM_TARGET}: run `rustup target add {WASM_TARGET}` yourself, or install the rust-std of your distribution for it"
-        ),
+        _ => bail!("that failed: run `{command}` yourself, or install {otherwise}"),
     }
 }
 
@@ -139,20 +151,26 @@ pub const RELEASE: &str = "release";
 pub const DIST: &str = "dist";
 
 /// Builds the gateway in a profile, with its components inside, and gives its path.
-pub fn gateway(profile: &str) -> Result<PathBuf> {
-    let directory = components()?;
+pub fn gateway(profile: &str, features: Option<&str>) -> Result<PathBuf> {
+    components()?;
     say("building the gateway (the first time, wasmtime takes several minutes)");
+    run(&mut cargo_gateway(profile, features), "building the gateway")?;
+    Ok(target_dir()?.join(profile).join("tollgate"))
+}
+
+/// The command that builds the gateway, once the components are there.
+pub fn cargo_gateway(profile: &str, features: Option<&str>) -> Command {
     let mut command = cargo();
     command
         .args(["build", "--profile", profile, "--package", "tollgate"])
-        .env("TOLLGATE_COMPONENTS", directory);
-    run(&mut command, "building the gateway")?;
-    Ok(target_dir()?.join(profile).join("tollgate"))
+        .args(features.map(|features| format!("--features={features}")))
+        .env("TOLLGATE_COMPONENTS", components_dir());
+    command
 }
 
 /// Builds and runs the gateway.
 pub fn serve(arguments: &[String]) -> Result<()> {
-    let gateway = gateway(RELEASE)?;
+    let gateway = gateway(RELEASE, None)?;
     say("starting the gateway (Ctrl-C ends it)");
     let mut command = Command::new(gateway);
     command.arg("serve").args(arguments);

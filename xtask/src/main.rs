@@ -4,6 +4,7 @@ mod bench;
 mod build;
 mod compose;
 mod fuzz;
+mod pgo;
 mod simulate;
 mod test;
 
@@ -50,6 +51,12 @@ enum Task {
         /// Let the optimiser see all of the gateway: some ten minutes of CPU, for what is shipped and measured.
         #[arg(long)]
         dist: bool,
+        /// The same, and let it learn from a load first what is hot: built twice, some twenty minutes of CPU.
+        #[arg(long)]
+        pgo: bool,
+        /// Compile the rules into the gateway, for `cargo xtask bench --native-gateway`.
+        #[arg(long)]
+        native: bool,
     },
     /// Build and compose what `spin up` runs, into build/spin, and bring the routes of spin.toml up to date.
     Compose,
@@ -66,8 +73,13 @@ fn main() -> Result<()> {
         Task::Crash { cycles } => test::crash(cycles),
         Task::Simulate { arguments } => simulate::simulate(&arguments),
         Task::Fuzz(options) => fuzz::fuzz(&options),
-        Task::Build { dist } => {
-            let gateway = build::gateway(if dist { build::DIST } else { build::RELEASE })?;
+        Task::Build { dist, pgo, native } => {
+            let features = native.then_some("native-rules");
+            let gateway = match (pgo, dist) {
+                (true, _) => pgo::gateway(features)?,
+                (false, true) => build::gateway(build::DIST, features)?,
+                (false, false) => build::gateway(build::RELEASE, features)?,
+            };
             build::say(&format!("the gateway is {}", gateway.display()));
             Ok(())
         }

@@ -23,7 +23,7 @@ const CRASH_LOOP: &str = "host::crash::what_was_acknowledged_survives_kill_nine_
 
 /// Unit, property and contract tests, then the end-to-end tests against the real program.
 pub fn all(arguments: &[String]) -> Result<()> {
-    let gateway = gateway(RELEASE)?;
+    let gateway = gateway(RELEASE, None)?;
     crate::compose::run()?;
     if arguments.is_empty() {
         say("unit, property and contract tests");
@@ -58,6 +58,8 @@ pub fn all(arguments: &[String]) -> Result<()> {
         models.args(["test", "--release", "--package", "tollgate-engine", "--lib"]);
         models.args(["--features", "shuttle", "--", "models"]);
         run(&mut models, "the models")?;
+        say("the load that profile-guided builds learn from");
+        crate::bench::train(&gateway)?;
     }
     say("end-to-end tests");
     run(end_to_end(&gateway).args(arguments), "the end-to-end tests")
@@ -75,7 +77,7 @@ fn end_to_end(gateway: &Path) -> Command {
 
 /// The crash loop of the end-to-end tests, for so many cycles.
 pub fn crash(cycles: u64) -> Result<()> {
-    let gateway = gateway(RELEASE)?;
+    let gateway = gateway(RELEASE, None)?;
     say(&format!("{cycles} cycles of load and kill -9"));
     let mut command = end_to_end(&gateway);
     command

@@ -191,7 +191,7 @@ impl Connection {
 }
 
 /// Whether an answer has its head and all of its body.
-fn is_whole(answer: &[u8], status: u16) -> Result<bool> {
+pub(super) fn is_whole(answer: &[u8], status: u16) -> Result<bool> {
     const END: &[u8] = b"\r\n\r\n";
     if answer.len() > MAX_ANSWER {
         bail!("an answer is longer than {MAX_ANSWER} bytes");
