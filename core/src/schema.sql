@@ -15,8 +15,8 @@ CREATE TABLE IF NOT EXISTS entries (
 
 CREATE INDEX IF NOT EXISTS entries_by_expiry ON entries (expires) WHERE expires IS NOT NULL;
 
--- What the native engine has not written into `entries` yet: the keys that a group of commits changed, and what they then
--- hold, packed. Newer than `entries`, and in the order of revisions. Empty whenever `meta` says schema 1.
+-- What the native engine has not written into `entries` and `idempotence` yet: the keys (and ids, after a NUL) that a group
+-- of commits changed, and what they then hold, packed. Newer than those, and in the order of revisions. Empty whenever `meta` says schema 1.
 CREATE TABLE IF NOT EXISTS journal (
   revision INTEGER NOT NULL PRIMARY KEY,  -- of the group's last commit
   changes BLOB NOT NULL

@@ -29,6 +29,7 @@ mod outbox;
 mod query;
 mod queue;
 mod readers;
+mod records;
 mod schema;
 mod stats;
 mod sweep;

@@ -16,7 +16,7 @@ use fastbloom::AtomicBloomFilter;
 use rusqlite::Connection;
 
 use super::options::{OpenError, Options};
-use super::{Shared, query, schema};
+use super::{Shared, query, records, schema};
 
 /// Bits that are set for each key: three lines of the processor's cache, and one in a thousand keys ruled in wrongly as
 /// long as there are 27 bits for each key.
@@ -104,7 +104,7 @@ pub struct Reading {
 impl Reading {
     /// Reads the first keys.
     pub fn begin(connection: &Connection, filter: &Filter, options: Options) -> rusqlite::Result<Self> {
-        let after = read(connection, filter, "")?;
+        let after = read(connection, filter, &records::key(""))?;
         if after.is_none() {
             filter.complete();
         }
@@ -172,8 +172,17 @@ fn rest(duration: Duration) {
     thread::park_timeout(duration);
 }
 
-/// The next keys after that one; answers the last, if there may be more.
+/// The next keys after that one, those of records first; answers the last, if there may be more.
 fn read(connection: &Connection, filter: &Filter, after: &str) -> rusqlite::Result<Option<String>> {
+    let mut after = after;
+    if let Some(id) = records::id(after) {
+        let take = |id: &str| filter.insert(&records::key(id));
+        let last = query::ids(connection, id, KEYS_AT_ONCE, take)?;
+        if let Some(id) = last {
+            return Ok(Some(records::key(&id)));
+        }
+        after = "";
+    }
     query::keys(connection, after, KEYS_AT_ONCE, |key| filter.insert(key))
 }
 

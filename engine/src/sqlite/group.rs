@@ -1,6 +1,9 @@
 //! A group of commits in one transaction: `tollgate_core::plan::group` decides, this writes.
 
+use std::sync::Arc;
+
 use rusqlite::{Connection, params};
+use tollgate_core::commit::Entry;
 use tollgate_core::plan::Record;
 use tollgate_core::plan::group::{self, Base, Change, Found};
 
@@ -8,6 +11,7 @@ use super::cache::Cache;
 use super::journal;
 use super::memtable::{Flushed, Memtable};
 use super::query::{self, Entries, integer};
+use super::records;
 use super::tails::Tails;
 
 /// A flush writes so many entries for each that its group brings,
@@ -68,7 +72,15 @@ impl Base for Tables<'_> {
     }
 
     fn record(&mut self, id: &str) -> rusqlite::Result<Option<Record>> {
-        query::record(self.connection, id)
+        let Some(found) = self.memtable.get(&records::key(id)) else {
+            let found = query::record(self.connection, id)?;
+            if found.is_none() {
+                self.memtable.filter().looked_in_vain();
+            }
+            return Ok(found);
+        };
+        let read = |entry: Arc<Entry>| records::record(id, &entry).ok_or_else(journal::damaged);
+        found.map(read).transpose()
     }
 }
 
@@ -76,33 +88,21 @@ impl Base for Tables<'_> {
 /// that is under way.
 pub fn write(
     group: &Group<'_>,
-    entries: &[Change<'_>],
+    changes: &[Change<'_>],
     connection: &Connection,
     memtable: &Memtable,
 ) -> rusqlite::Result<Option<Flushed>> {
     let mut flushed = None;
-    if !entries.is_empty() {
+    if !changes.is_empty() {
         if memtable.is_empty() {
             journal::mark(connection, true)?;
         }
         // More than it brings, so that the flush ends before the next must begin.
-        let most = FLUSH_SHARE * entries.len() + FLUSH_AT_LEAST;
+        let most = FLUSH_SHARE * changes.len() + FLUSH_AT_LEAST;
         flushed = journal::flush(connection, memtable, most, group.now())?;
-        journal::append(connection, entries, group.revision())?;
+        journal::append(connection, changes, group.revision())?;
     }
     write_messages(group, connection)?;
-    let mut upsert = connection.prepare_cached(
-        "INSERT INTO idempotence (id, fingerprint, answer, expires) VALUES (?1, ?2, ?3, ?4)
-         ON CONFLICT (id) DO UPDATE SET fingerprint = ?2, answer = ?3, expires = ?4",
-    )?;
-    for record in group.records() {
-        upsert.execute(params![
-            record.id,
-            record.fingerprint,
-            record.answer,
-            integer(record.expires)
-        ])?;
-    }
     let mut meta = connection.prepare_cached("UPDATE meta SET value = ?2 WHERE name = ?1")?;
     meta.execute(params!["revision", integer(group.revision())])?;
     meta.execute(params!["now", integer(group.now())])?;

@@ -1,4 +1,4 @@
-//! The table `journal`: what groups changed and `entries` does not hold yet, one row for each group. Its rows are read
+//! The table `journal`: what groups changed and `entries` and `idempotence` do not hold yet, one row for each group. Its rows are read
 //! when the store is opened, and only then: the [`Memtable`] answers for them. As long as there are any, `meta` says so
 //! ([`schema::WITH_JOURNAL`]), and who knows nothing of it refuses the file instead of missing entries.
 
@@ -7,11 +7,13 @@ use std::sync::Arc;
 use rusqlite::{Connection, ffi, params};
 use serde_bytes::{ByteBuf, Bytes};
 use tollgate_core::commit::Entry;
+use tollgate_core::plan::Record;
 use tollgate_core::plan::group::Change;
 use tollgate_core::{packed, schema};
 
 use super::memtable::{Flushed, Memtable};
 use super::query::{integer, unsigned};
+use super::records;
 
 /// [`Change`], as it is written: value, version, expiry. Nothing if the key is absent.
 type Written<'a> = (&'a str, Option<(&'a Bytes, u64, Option<u64>)>);
@@ -44,7 +46,8 @@ pub fn load(connection: &Connection, memtable: &Memtable) -> rusqlite::Result<()
     Ok(())
 }
 
-fn damaged() -> rusqlite::Error {
+/// What was read is not what was written.
+pub fn damaged() -> rusqlite::Error {
     let code = ffi::Error::new(ffi::SQLITE_CORRUPT);
     rusqlite::Error::SqliteFailure(code, Some("a row of its journal cannot be read".into()))
 }
@@ -105,7 +108,7 @@ pub fn mark(connection: &Connection, holds_some: bool) -> rusqlite::Result<()> {
     Ok(())
 }
 
-/// Writes one key of `entries`.
+/// Writes one key into its table.
 fn put<'c>(
     connection: &'c Connection,
 ) -> rusqlite::Result<impl FnMut(&str, Option<&Entry>) -> rusqlite::Result<()> + 'c> {
@@ -114,14 +117,32 @@ fn put<'c>(
          ON CONFLICT (key) DO UPDATE SET value = ?2, version = ?3, expires = ?4",
     )?;
     let mut delete = connection.prepare_cached("DELETE FROM entries WHERE key = ?1")?;
+    let mut remember = connection.prepare_cached(
+        "INSERT INTO idempotence (id, fingerprint, answer, expires) VALUES (?1, ?2, ?3, ?4)
+         ON CONFLICT (id) DO UPDATE SET fingerprint = ?2, answer = ?3, expires = ?4",
+    )?;
+    let mut forget = connection.prepare_cached("DELETE FROM idempotence WHERE id = ?1")?;
     Ok(move |key: &str, entry: Option<&Entry>| {
-        match entry {
-            Some(Entry {
-                value,
-                version,
-                expires,
-            }) => upsert.execute(params![key, value, integer(*version), expires.map(integer)])?,
-            None => delete.execute([key])?,
+        match (records::id(key), entry) {
+            (
+                None,
+                Some(Entry {
+                    value,
+                    version,
+                    expires,
+                }),
+            ) => upsert.execute(params![key, value, integer(*version), expires.map(integer)])?,
+            (None, None) => delete.execute([key])?,
+            (Some(id), Some(entry)) => {
+                let Record {
+                    fingerprint,
+                    answer,
+                    expires,
+                    ..
+                } = records::record(id, entry).ok_or_else(damaged)?;
+                remember.execute(params![id, fingerprint, answer, integer(expires)])?
+            }
+            (Some(id), None) => forget.execute([id])?,
         };
         Ok(())
     })

@@ -1,4 +1,5 @@
-//! The memtable: entries that are durable in the [`journal`](super::journal) and not in the table `entries` yet, by key.
+//! The memtable: entries (and [`records`] as entries) that are durable in the [`journal`](super::journal) and not in their
+//! table yet, by key.
 //!
 //! Claims come in no order of their users. In `entries` each would dirty a page of its own: 4 KiB into the log and 4 KiB
 //! into the database, for 100 bytes. So a group writes what it changed as one row of the journal, a few pages in a row, and
@@ -16,6 +17,7 @@ use tollgate_core::commit::Entry;
 use tollgate_core::plan::group::Found;
 
 use super::filter::Filter;
+use super::records;
 use crate::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 /// What the map needs for one entry besides its key and value, roughly.
@@ -96,6 +98,8 @@ impl Range<'_> {
     pub fn start(&self) -> Bound<&str> {
         match self.after {
             Some(after) if after >= self.prefix => Bound::Excluded(after),
+            // Records are nothing that a scan may find.
+            _ if self.prefix.is_empty() => Bound::Included(records::FIRST_KEY),
             _ => Bound::Included(self.prefix),
         }
     }

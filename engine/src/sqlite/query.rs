@@ -59,18 +59,39 @@ pub fn keys(
     connection: &Connection,
     after: &str,
     most: u32,
-    mut each: impl FnMut(&str),
+    each: impl FnMut(&str),
 ) -> rusqlite::Result<Option<String>> {
     let sql = "SELECT key FROM entries WHERE key > ?1 ORDER BY key LIMIT ?2";
+    texts(connection, sql, after, most, each)
+}
+
+/// [`keys`], for the ids of idempotence.
+pub fn ids(
+    connection: &Connection,
+    after: &str,
+    most: u32,
+    each: impl FnMut(&str),
+) -> rusqlite::Result<Option<String>> {
+    let sql = "SELECT id FROM idempotence WHERE id > ?1 ORDER BY id LIMIT ?2";
+    texts(connection, sql, after, most, each)
+}
+
+fn texts(
+    connection: &Connection,
+    sql: &str,
+    after: &str,
+    most: u32,
+    mut each: impl FnMut(&str),
+) -> rusqlite::Result<Option<String>> {
     let mut statement = connection.prepare_cached(sql)?;
     let mut rows = statement.query(params![after, most])?;
     let (mut last, mut count) = (None, 0);
     while let Some(row) = rows.next()? {
-        let key = row.get_ref(0)?.as_str()?;
-        each(key);
+        let text = row.get_ref(0)?.as_str()?;
+        each(text);
         count += 1;
         if count == most {
-            last = Some(key.to_owned());
+            last = Some(text.to_owned());
         }
     }
     Ok(last)

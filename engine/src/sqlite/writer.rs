@@ -21,6 +21,7 @@ use super::memtable::Flushed;
 use super::outbox::{Post, Reply};
 use super::query;
 use super::queue::{Asked, Job, Next};
+use super::records;
 use super::sweep::{self, Swept};
 
 /// How often expired rows are looked for.
@@ -185,13 +186,17 @@ impl Writer {
         }
         let entries = group.entries();
         group::announce(&entries, &shared.cache);
-        let mut written = self.write(&group, &entries);
+        let records: Vec<_> = group.records().into_iter().map(records::entry).collect();
+        // In the order of their keys.
+        let changes = records.iter().map(|(key, entry)| (key.as_str(), Some(entry)));
+        let changes: Vec<Change<'_>> = changes.chain(entries).collect();
+        let mut written = self.write(&group, &changes);
         if written.as_ref().is_err_and(Failure::is_full) && !shared.memtable.is_empty() {
             // What is in the journal takes room twice, or keeps what was deleted. Nothing else has changed since the
             // group was decided.
             written = self.flush_all().and_then(|()| {
                 self.begin()?;
-                self.write(&group, &entries)
+                self.write(&group, &changes)
             });
         }
         let flushed = written.inspect_err(|failure| {
@@ -201,7 +206,7 @@ impl Writer {
         })?;
         shared.counts.groups.add(1);
         self.revision = group.revision();
-        let changed = entries.iter().map(|(key, found)| (*key, found.cloned()));
+        let changed = changes.iter().map(|(key, found)| (*key, found.cloned()));
         shared.memtable.insert(changed, self.revision);
         self.forget(flushed);
         shared.memtable.begin_flush(false);
@@ -210,8 +215,8 @@ impl Writer {
     }
 
     /// Writes a group into the open transaction, and ends it.
-    fn write(&self, group: &Group<'_>, entries: &[Change<'_>]) -> Result<Option<Flushed>, Failure> {
-        let written = group::write(group, entries, &self.connection, &self.shared.memtable);
+    fn write(&self, group: &Group<'_>, changes: &[Change<'_>]) -> Result<Option<Flushed>, Failure> {
+        let written = group::write(group, changes, &self.connection, &self.shared.memtable);
         let flushed = self.or_undo(written)?;
         self.commit()?;
         Ok(flushed)
