@@ -25,6 +25,10 @@ use wasmtime::component::Component;
 pub struct Components {
     limiter: Component,
     gates: Vec<(Name, Component)>,
+    #[cfg_attr(
+        feature = "native-rules",
+        allow(dead_code, reason = "the rules are compiled in")
+    )]
     fast: Option<Component>,
 }
 
