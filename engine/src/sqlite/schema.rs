@@ -16,8 +16,9 @@ pub use tollgate_core::schema::{APPLICATION_ID, SQL as SCHEMA, VERSION as SCHEMA
 const OLDEST_SQLITE: i32 = 3_051_003;
 /// How long a checkpoint waits for readers. Nothing else ever waits: there is one writer.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
-/// Pages that the writer's connection keeps in memory, KiB.
-const WRITER_CACHE_KIB: i64 = 32 << 10;
+/// Pages that the writer's connection keeps in memory, KiB. It reads few (the filter of keys), and writes neighbours together; and whenever
+/// it gave out page numbers in another order than that of its keys, SQLite looks at all of them after the commit.
+const WRITER_CACHE_KIB: i64 = 4 << 10;
 /// The same for each reader's.
 const READER_CACHE_KIB: i64 = 8 << 10;
 /// What is left of the WAL file once all of it was checkpointed and restarted.

@@ -34,6 +34,19 @@ impl Sample {
             refused: 0.0,
         }
     }
+
+    /// The same, if the server had done within the run what it has done for it later, at that cost.
+    pub fn with_later(self, cost: Duration) -> Self {
+        let before = self.count as f64 / self.rate.max(f64::MIN_POSITIVE);
+        let (later, after) = (cost.as_secs_f64(), before + cost.as_secs_f64());
+        Self {
+            rate: self.count as f64 / after,
+            cpu: self.cpu + later * 1e6 / self.count.max(1) as f64,
+            server: (self.server * before + later) / after,
+            generator: self.generator * before / after,
+            ..self
+        }
+    }
 }
 
 /// What takes its turn.
