@@ -1,6 +1,6 @@
 //! Profile-guided optimisation: the gateway is built so that it counts what it does, is put under the load of
 //! [`bench::train`], and is built once more by what it has counted: what is hot lies together, and calls and branches are
-//! laid out for how they go. Worth a twelfth of a redirect's CPU (`benches/RESULTS.md`).
+//! laid out for how they go. Worth a fifteenth of a redirect's CPU (`benches/RESULTS.md`).
 //! <https://doc.rust-lang.org/rustc/profile-guided-optimization.html>
 
 use std::fs;
