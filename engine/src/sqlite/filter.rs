@@ -10,7 +10,7 @@ use std::hash::RandomState;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use fastbloom::AtomicBloomFilter;
 use rusqlite::Connection;
@@ -23,7 +23,7 @@ use super::{Shared, query, records, schema};
 const HASHES: u32 = 3;
 /// With fewer bits for each key it would rule one in seven in wrongly, and more: then the database's keys are not read.
 const BITS_PER_KEY: usize = 4;
-/// So many keys are read while the store is opened, and each time that the thread reads some.
+/// So many keys, of entries and of records each, are read while the store is opened, and each time that the thread reads some.
 const KEYS_AT_ONCE: u32 = 4_096;
 /// After so many looks in vain the other keys are read.
 const LOOKS_IN_VAIN: usize = 1_000;
@@ -162,14 +162,10 @@ fn read_all(shared: &Shared, options: &Options, mut after: String) -> Result<(),
                 return Ok(());
             }
         }
-        rest(started.elapsed().saturating_mul(REST));
+        // Whoever waits for this thread wakes it.
+        thread::park_timeout(started.elapsed().saturating_mul(REST));
     }
     Ok(())
-}
-
-/// Whoever waits for this thread wakes it.
-fn rest(duration: Duration) {
-    thread::park_timeout(duration);
 }
 
 /// The next keys after that one, those of records first; answers the last, if there may be more.
@@ -177,13 +173,15 @@ fn read(connection: &Connection, filter: &Filter, after: &str) -> rusqlite::Resu
     let mut after = after;
     if let Some(id) = records::id(after) {
         let take = |id: &str| filter.insert(&records::key(id));
-        let last = query::ids(connection, id, KEYS_AT_ONCE, take)?;
+        let last = query::keys(connection, query::IDS, id, KEYS_AT_ONCE, take)?;
         if let Some(id) = last {
             return Ok(Some(records::key(&id)));
         }
         after = "";
     }
-    query::keys(connection, after, KEYS_AT_ONCE, |key| filter.insert(key))
+    query::keys(connection, query::ENTRIES, after, KEYS_AT_ONCE, |key| {
+        filter.insert(key);
+    })
 }
 
 #[cfg(test)]

@@ -54,29 +54,14 @@ fn read_entry(row: &Row<'_>, from: usize) -> rusqlite::Result<Entry> {
     })
 }
 
-/// Gives the keys after that one to `each`, in their order, at most so many; answers the last if there may be more.
+/// [`keys`] of `entries`.
+pub const ENTRIES: &str = "SELECT key FROM entries WHERE key > ?1 ORDER BY key LIMIT ?2";
+/// [`keys`] of `idempotence`.
+pub const IDS: &str = "SELECT id FROM idempotence WHERE id > ?1 ORDER BY id LIMIT ?2";
+
+/// Gives the keys of a table after that one to `each`, in their order, at most so many; answers the last if there may be
+/// more. `sql`: [`ENTRIES`] or [`IDS`].
 pub fn keys(
-    connection: &Connection,
-    after: &str,
-    most: u32,
-    each: impl FnMut(&str),
-) -> rusqlite::Result<Option<String>> {
-    let sql = "SELECT key FROM entries WHERE key > ?1 ORDER BY key LIMIT ?2";
-    texts(connection, sql, after, most, each)
-}
-
-/// [`keys`], for the ids of idempotence.
-pub fn ids(
-    connection: &Connection,
-    after: &str,
-    most: u32,
-    each: impl FnMut(&str),
-) -> rusqlite::Result<Option<String>> {
-    let sql = "SELECT id FROM idempotence WHERE id > ?1 ORDER BY id LIMIT ?2";
-    texts(connection, sql, after, most, each)
-}
-
-fn texts(
     connection: &Connection,
     sql: &str,
     after: &str,
@@ -87,11 +72,11 @@ fn texts(
     let mut rows = statement.query(params![after, most])?;
     let (mut last, mut count) = (None, 0);
     while let Some(row) = rows.next()? {
-        let text = row.get_ref(0)?.as_str()?;
-        each(text);
+        let key = row.get_ref(0)?.as_str()?;
+        each(key);
         count += 1;
         if count == most {
-            last = Some(text.to_owned());
+            last = Some(key.to_owned());
         }
     }
     Ok(last)

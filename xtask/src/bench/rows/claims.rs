@@ -62,27 +62,29 @@ pub(super) fn measure(bench: &Bench, report: &mut Report) -> Result<()> {
         }
     }
     let rounds = rounds::take(bench, "claims", contenders);
-    let ours = ["tollgate", "scattered"];
+    let skipped = |error: &anyhow::Error| format!("{error:#}");
+    let (no_redis, no_node) = (
+        redis.as_ref().err().map(skipped),
+        node.as_ref().err().map(skipped),
+    );
     let against_redis = [
         "durable claims, 512 connections: bare Redis `appendfsync always` + Lua",
         "the same, by users in no order: bare Redis",
     ];
-    for (mine, what) in ours.into_iter().zip(against_redis) {
-        let (mine, floor) = (rounds.of(mine), Floor::AtLeast(0.5));
-        match &redis {
-            Ok(_) => report.pair(Row::Claims, what, mine, rounds.of("redis"), floor, By::Rate),
-            Err(why) => report.skip(Row::Claims, what, &format!("{why:#}")),
-        }
-    }
     let against_node = [
         "durable claims: node's HTTP server in front of that Redis",
         "the same, by users in no order: node",
     ];
-    for (mine, what) in ours.into_iter().zip(against_node) {
-        let (mine, floor) = (rounds.of(mine), Floor::AtLeast(1.5));
-        match &node {
-            Ok(_) => report.pair(Row::Claims, what, mine, rounds.of("node"), floor, By::Rate),
-            Err(why) => report.skip(Row::Claims, what, &format!("{why:#}")),
+    for (peer, missing, floor, what) in [
+        ("redis", no_redis, 0.5, against_redis),
+        ("node", no_node, 1.5, against_node),
+    ] {
+        for (mine, what) in ["tollgate", "scattered"].into_iter().zip(what) {
+            let (mine, theirs) = (rounds.of(mine), rounds.of(peer));
+            match &missing {
+                None => report.pair(Row::Claims, what, mine, theirs, Floor::AtLeast(floor), By::Rate),
+                Some(why) => report.skip(Row::Claims, what, why),
+            }
         }
     }
     drop(node);
