@@ -66,6 +66,8 @@ pub enum Row {
     Growth,
     /// From the start, with a warm cache, to the first redirect.
     Start,
+    /// Redirects, refusals, claims and start against an earlier build (`--earlier-gateway`).
+    Earlier,
 }
 
 /// The command line of `cargo xtask bench`.
@@ -77,6 +79,9 @@ pub struct Options {
     /// A `tollgate` that calls the rules natively, without WebAssembly.
     #[arg(long)]
     native_gateway: Option<PathBuf>,
+    /// An earlier build of `tollgate`, to be measured against by turns. Then nothing else is, unless `--only` says so.
+    #[arg(long)]
+    earlier_gateway: Option<PathBuf>,
     /// How often each pair is measured, by turns. The table shows medians.
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=50))]
     pairs: u32,
@@ -92,6 +97,15 @@ pub struct Options {
     /// After this many minutes nothing more is measured; a minute later, whatever still runs is ended.
     #[arg(long, default_value_t = 9, value_parser = clap::value_parser!(u64).range(1..=120))]
     minutes: u64,
+}
+
+impl Options {
+    fn wants(&self, row: Row) -> bool {
+        match self.only.is_empty() {
+            false => self.only.contains(&row),
+            true => self.earlier_gateway.is_some() == (row == Row::Earlier),
+        }
+    }
 }
 
 /// How much is asked of the rows about many links and clients.
@@ -155,7 +169,7 @@ impl Cores {
 
 impl Bench {
     fn wants(&self, row: Row) -> bool {
-        self.options.only.is_empty() || self.options.only.contains(&row)
+        self.options.wants(row)
     }
 
     fn time_left(&self) -> Duration {
@@ -234,7 +248,10 @@ pub fn run(mut options: Options) -> Result<()> {
         Some(path) => absolute(path)?,
         None => build::gateway(build::DIST, None)?,
     };
-    if let Some(path) = &mut options.native_gateway {
+    for path in [&mut options.native_gateway, &mut options.earlier_gateway]
+        .into_iter()
+        .flatten()
+    {
         *path = absolute(path)?;
     }
     let bench = prepare(options, gateway)?;
@@ -247,7 +264,7 @@ pub fn run(mut options: Options) -> Result<()> {
 }
 
 fn prepare(options: Options, gateway: PathBuf) -> Result<Bench> {
-    let wants = |row| options.only.is_empty() || options.only.contains(&row);
+    let wants = |row| options.wants(row);
     if wants(Row::Memory) || wants(Row::Growth) || wants(Row::Many) {
         gateway::build_seeder()?;
     }
@@ -296,6 +313,7 @@ pub fn train(gateway: &Path) -> Result<()> {
         options: Options {
             gateway: None,
             native_gateway: None,
+            earlier_gateway: None,
             pairs: 1,
             seconds: 1,
             only: Vec::new(),

@@ -1,6 +1,7 @@
 //! The rows of the table, in groups that share their servers.
 
 mod claims;
+mod earlier;
 mod latency;
 mod memory;
 mod redirect;
@@ -41,6 +42,10 @@ const GROUPS: &[Group] = &[
     Group {
         rows: &[Row::Memory, Row::Growth],
         measure: memory::measure,
+    },
+    Group {
+        rows: &[Row::Earlier],
+        measure: earlier::measure,
     },
 ];
 

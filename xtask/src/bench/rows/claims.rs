@@ -34,8 +34,10 @@ const SETTLED: Duration = Duration::from_secs(20);
 
 /// In which order users come. Next to each other in a sorted file, their claims share its pages.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Order {
+pub(super) enum Order {
+    /// In the order of their ids.
     Ascending,
+    /// In none, as in a sale.
     Scattered,
 }
 
@@ -114,9 +116,14 @@ pub(super) fn measure(bench: &Bench, report: &mut Report) -> Result<()> {
 fn campaign(bench: &Bench, name: &str) -> Result<Gateway> {
     let directory = bench.directory(name)?;
     let gateway = Gateway::start(bench, &bench.gateway, &directory, Limit::Never, Clicks::Submitted)?;
-    let campaign = r#"{"id":"spring","quantity":1000000000}"#;
-    gateway::call(gateway.port, "/api/campaigns", campaign, 201)?;
+    open(&gateway)?;
     Ok(gateway)
+}
+
+/// Opens the campaign that [`claims`] claims from.
+pub(super) fn open(gateway: &Gateway) -> Result<()> {
+    let campaign = r#"{"id":"spring","quantity":1000000000}"#;
+    gateway::call(gateway.port, "/api/campaigns", campaign, 201)
 }
 
 /// A gateway of its own, so that its syncs are those of this load: how many claims share one.
@@ -137,7 +144,8 @@ fn per_sync(bench: &Bench, report: &mut Report) -> Result<()> {
     Ok(())
 }
 
-fn claims(bench: &Bench, gateway: &Gateway, users: &Cell<u64>, order: Order) -> Result<Sample> {
+/// Claims by new users, with what is flushed for them later; `users` is where their numbers begin.
+pub(super) fn claims(bench: &Bench, gateway: &Gateway, users: &Cell<u64>, order: Order) -> Result<Sample> {
     let path = "/api/campaigns/spring/claims";
     let sample = over_http(bench, gateway.port, path, users, order, &[gateway.group()])?;
     bench.doing("claims: what is flushed later");
