@@ -2,7 +2,7 @@
 -- same ones, so that a file moves between the two. Times are Unix milliseconds.
 
 CREATE TABLE IF NOT EXISTS meta (
-  name TEXT NOT NULL PRIMARY KEY,  -- schema (2 while there is a journal), revision (of the last commit), now (the store's clock at it)
+  name TEXT NOT NULL PRIMARY KEY,  -- schema (2 while the native engine has the database, or was killed), revision (of the last commit), now (the store's clock at it)
   value INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 

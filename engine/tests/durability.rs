@@ -269,6 +269,66 @@ fn the_journal_is_read_after_a_kill_and_empty_after_a_stop() {
     }
 }
 
+/// From the first moment on: an instance on Spin that has the file open looks at each commit.
+#[test]
+fn the_file_says_that_it_is_in_use_from_opening_to_closing() {
+    let directory = TempDir::new().unwrap();
+    let schema = || {
+        let connection = rusqlite::Connection::open(directory.path().join("test.db")).unwrap();
+        let sql = "SELECT value FROM meta WHERE name = 'schema'";
+        connection.query_row(sql, [], |row| row.get::<_, i64>(0)).unwrap()
+    };
+    for _ in 0..2 {
+        let store = open(directory.path());
+        assert_eq!(schema(), 2);
+        run(store.commit(set("a", 1))).unwrap();
+        // All is flushed when nothing is asked of it for a second; it stays ours.
+        std::thread::sleep(std::time::Duration::from_millis(2_500));
+        assert_eq!(schema(), 2);
+        store.close();
+        assert_eq!(schema(), 1);
+    }
+}
+
+#[test]
+fn another_writer_stops_the_store_before_it_answers_from_what_is_old() {
+    for is_idle in [false, true] {
+        let directory = TempDir::new().unwrap();
+        let store = open(directory.path());
+        run(store.commit(stock(10))).unwrap();
+        run(store.commit(claim("ann"))).unwrap();
+        let other = rusqlite::Connection::open(directory.path().join("test.db")).unwrap();
+        // As a component for Spin of a version before does, which does not look whether it may.
+        other
+            .execute_batch("UPDATE meta SET value = value + 1 WHERE name = 'revision'")
+            .unwrap();
+        let until = std::time::Instant::now() + std::time::Duration::from_secs(20);
+        while is_idle && store.health().is_ok() {
+            assert!(
+                std::time::Instant::now() < until,
+                "it is noticed while nothing is asked, too"
+            );
+            std::thread::sleep(std::time::Duration::from_millis(20));
+        }
+        for user in ["bob", "ann"] {
+            match run(store.commit(claim(user))) {
+                Err(StoreError::Unavailable(told)) => assert!(told.contains("another program"), "{told}"),
+                other => panic!("{other:?}"),
+            }
+        }
+        let why = store.health().unwrap_err();
+        assert!(
+            why.contains("another program") && why.contains("restart"),
+            "{why}"
+        );
+        drop(store);
+        // What it was when it stopped is there, and a restart goes on from what the other wrote.
+        let store = open(directory.path());
+        run(store.commit(claim("bob"))).unwrap();
+        assert_eq!(claimed(&store), ["ann", "bob"]);
+    }
+}
+
 #[test]
 fn time_never_runs_backwards_across_restarts_either() {
     let directory = TempDir::new().unwrap();

@@ -5,6 +5,11 @@ use tollgate_core::schema;
 use crate::database::{Connection, Failure, Purpose, Row, Value};
 use crate::sql;
 
+/// What the native gateway has, or had when it was killed, is not for us: it keeps in memory and in its journal what the
+/// tables do not hold.
+pub const IN_USE: &str = "the gateway `tollgate serve` uses this database: stop it there; or it was not stopped in order: \
+                          start it there once more and stop it";
+
 /// Sets the connection up and makes the tables where they are missing. May be repeated, and be done by many at once.
 pub async fn prepare<C: Connection>(connection: &C, purpose: Purpose) -> Result<(), Failure> {
     let mut ignore = |_: Row| Ok(true);
@@ -26,11 +31,7 @@ pub async fn prepare<C: Connection>(connection: &C, purpose: Purpose) -> Result<
     }
     match number(connection, sql::SCHEMA_VERSION).await? {
         Some(schema::VERSION) => Ok(()),
-        Some(schema::WITH_JOURNAL) => Err(Failure::NotDone(
-            "the gateway that used this database was not stopped in order, and its journal holds what the tables do not; \
-             start it there once more and stop it"
-                .to_owned(),
-        )),
+        Some(schema::IN_USE) => Err(Failure::NotDone(IN_USE.to_owned())),
         found => Err(Failure::NotDone(format!(
             "the database's tables have version {found:?}, this component knows {}",
             schema::VERSION

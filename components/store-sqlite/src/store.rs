@@ -10,7 +10,7 @@ use tollgate_core::plan::{self};
 use tollgate_core::ports::Store;
 
 use crate::database::{Connection as _, Database, Failure, Purpose, Row, Value, run};
-use crate::{encode, maintain, sql, verdict};
+use crate::{encode, maintain, open, sql, verdict};
 
 /// The most submitted commits that wait for a database which is busy or not open yet. Beyond it they are lost.
 const MAX_SUBMITTED: usize = 1_024;
@@ -142,7 +142,7 @@ impl<D: Database> Store for SqliteStore<D> {
         {
             Ok(()) => answer
                 .map(Outcome::Committed)
-                .ok_or_else(|| StoreError::Unknown("the database answered nothing".to_owned())),
+                .ok_or_else(|| StoreError::Unavailable(open::IN_USE.to_owned())),
             Err(failure) => verdict::failed(failure),
         }
     }

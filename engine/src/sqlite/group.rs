@@ -94,9 +94,6 @@ pub fn write(
 ) -> rusqlite::Result<Option<Flushed>> {
     let mut flushed = None;
     if !changes.is_empty() {
-        if memtable.is_empty() {
-            journal::mark(connection, true)?;
-        }
         // More than it brings, so that the flush ends before the next must begin.
         let most = FLUSH_SHARE * changes.len() + FLUSH_AT_LEAST;
         flushed = journal::flush(connection, memtable, most, group.now())?;

@@ -1,15 +1,15 @@
 //! The table `journal`: what groups changed and `entries` and `idempotence` do not hold yet, one row for each group. Its rows are read
-//! when the store is opened, and only then: the [`Memtable`] answers for them. As long as there are any, `meta` says so
-//! ([`schema::WITH_JOURNAL`]), and who knows nothing of it refuses the file instead of missing entries.
+//! when the store is opened, and only then: the [`Memtable`] answers for them. As long as there may be any, `meta` says so
+//! ([`schema::IN_USE`](super::schema::IN_USE)), and who knows nothing of it refuses the file instead of missing entries.
 
 use std::sync::Arc;
 
 use rusqlite::{Connection, ffi, params};
 use serde_bytes::{ByteBuf, Bytes};
 use tollgate_core::commit::Entry;
+use tollgate_core::packed;
 use tollgate_core::plan::Record;
 use tollgate_core::plan::group::Change;
-use tollgate_core::{packed, schema};
 
 use super::memtable::{Flushed, Memtable};
 use super::query::{integer, unsigned};
@@ -91,21 +91,7 @@ pub fn flush(
 /// pages are what the entries need.
 pub fn flush_all(connection: &Connection, memtable: &Memtable, now: u64) -> rusqlite::Result<usize> {
     connection.execute("DELETE FROM journal", [])?;
-    let count = memtable.flush_all(now, put(connection)?)?;
-    mark(connection, false)?;
-    Ok(count)
-}
-
-/// Says in the database whether the journal holds anything.
-pub fn mark(connection: &Connection, holds_some: bool) -> rusqlite::Result<()> {
-    let version = match holds_some {
-        true => schema::WITH_JOURNAL,
-        false => schema::VERSION,
-    };
-    connection
-        .prepare_cached("UPDATE meta SET value = ?1 WHERE name = 'schema'")?
-        .execute([version])?;
-    Ok(())
+    memtable.flush_all(now, put(connection)?)
 }
 
 /// Writes one key into its table.

@@ -78,8 +78,6 @@ pub struct Flushed {
     upto: Box<str>,
     /// If it is the last slice, the revision up to which nothing is needed of the journal any more.
     pub revision: Option<u64>,
-    /// Whether nothing is needed of the journal then.
-    pub is_all: bool,
     /// How many entries it has.
     pub entries: usize,
 }
@@ -205,7 +203,6 @@ impl Memtable {
         Ok(last.map(|key| Flushed {
             upto: key.into(),
             revision: is_last.then_some(tables.flushing.revision),
-            is_all: is_last && tables.active.entries.is_empty(),
             entries,
         }))
     }

@@ -30,6 +30,13 @@ pub fn meta(connection: &Connection, name: &str) -> rusqlite::Result<u64> {
     connection.query_row(sql, [name], |row| row.get(0).map(unsigned))
 }
 
+/// The revision of the last commit; asked with every group.
+pub fn revision(connection: &Connection) -> rusqlite::Result<u64> {
+    connection
+        .prepare_cached("SELECT value FROM meta WHERE name = 'revision'")?
+        .query_row([], |row| row.get(0).map(unsigned))
+}
+
 /// The question for entries, prepared once for many keys.
 pub struct Entries<'c>(CachedStatement<'c>);
 

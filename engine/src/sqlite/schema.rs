@@ -10,7 +10,7 @@ use rusqlite::{Connection, OpenFlags};
 
 use super::options::{OpenError, Options};
 
-pub use tollgate_core::schema::{APPLICATION_ID, SQL as SCHEMA, VERSION as SCHEMA_VERSION, WITH_JOURNAL};
+pub use tollgate_core::schema::{APPLICATION_ID, IN_USE, SQL as SCHEMA, VERSION as SCHEMA_VERSION};
 
 /// Before 3.51.3 a checkpoint could lose what a second connection had just committed to the WAL.
 const OLDEST_SQLITE: i32 = 3_051_003;
@@ -167,11 +167,11 @@ fn check_identity(connection: &Connection, path: &Path) -> Result<(), OpenError>
             .map_err(sqlite)?;
         found = found.max(schema);
     }
-    if found > WITH_JOURNAL {
+    if found > IN_USE {
         return Err(OpenError::Newer {
             path: path.to_owned(),
             found,
-            known: WITH_JOURNAL,
+            known: IN_USE,
         });
     }
     Ok(())
@@ -203,6 +203,16 @@ fn empty_log(connection: &Connection) -> rusqlite::Result<()> {
     })
 }
 
+/// Leaves the database to others, in the open transaction: there is no journal any more.
+pub fn release(connection: &Connection) -> rusqlite::Result<()> {
+    connection
+        .execute(
+            "UPDATE meta SET value = ?1 WHERE name = 'schema'",
+            [SCHEMA_VERSION],
+        )
+        .map(|_| ())
+}
+
 fn prepare(connection: &Connection, options: &Options) -> rusqlite::Result<()> {
     no_checkpoint_on_close(connection)?;
     connection.busy_timeout(BUSY_TIMEOUT)?;
@@ -215,7 +225,9 @@ fn prepare(connection: &Connection, options: &Options) -> rusqlite::Result<()> {
     connection.pragma_update(None, "journal_size_limit", WAL_KEPT_BYTES)?;
     connection.pragma_update(None, "cache_size", -WRITER_CACHE_KIB)?;
     empty_log(connection)?;
-    connection.execute_batch(&format!("BEGIN IMMEDIATE; {SCHEMA} COMMIT;"))?;
+    // From this commit on nobody else's is accepted: what the database holds is read after it.
+    let ours = format!("UPDATE meta SET value = {IN_USE} WHERE name = 'schema';");
+    connection.execute_batch(&format!("BEGIN IMMEDIATE; {SCHEMA} {ours} COMMIT;"))?;
     let pragma = |name| connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
     if pragma("application_id")? != APPLICATION_ID || pragma("user_version")? != SCHEMA_VERSION {
         connection.pragma_update(None, "application_id", APPLICATION_ID)?;

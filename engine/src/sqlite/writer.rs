@@ -22,6 +22,7 @@ use super::outbox::{Post, Reply};
 use super::query;
 use super::queue::{Asked, Job, Next};
 use super::records;
+use super::schema;
 use super::sweep::{self, Swept};
 
 /// How often expired rows are looked for.
@@ -232,22 +233,24 @@ impl Writer {
 
     /// Flushes the whole memtable, in one transaction.
     fn flush_all(&self) -> Result<(), Failure> {
+        self.flush_all_and(|_| Ok(()))
+    }
+
+    /// The same, with something besides.
+    fn flush_all_and(&self, also: impl Fn(&Connection) -> rusqlite::Result<()>) -> Result<(), Failure> {
         let (memtable, now) = (&self.shared.memtable, self.shared.time.now());
         self.begin()?;
-        let flushed = self.or_undo(journal::flush_all(&self.connection, memtable, now))?;
+        let flushed = journal::flush_all(&self.connection, memtable, now);
+        let flushed = self.or_undo(flushed.and_then(|flushed| also(&self.connection).map(|()| flushed)))?;
         self.commit()?;
         memtable.clear();
         self.shared.counts.flushed.add(flushed as u64);
         Ok(())
     }
 
-    /// Empties the journal into the tables, and the log into the database.
+    /// Empties the journal into the tables, leaves the database to others, and empties the log into it.
     fn close(&self) {
-        let journal = match self.shared.memtable.is_empty() {
-            true => Ok(()),
-            false => self.flush_all(),
-        };
-        if let Err(failure) = journal {
+        if let Err(failure) = self.flush_all_and(schema::release) {
             tracing::warn!(error = %failure.error, "the journal was not emptied on closing; it is kept");
             if !failure.is_passing() {
                 // What the log holds is not known: it must not be copied.
@@ -260,10 +263,16 @@ impl Writer {
         }
     }
 
+    /// Begins to write, if the database is still as this writer left it.
     fn begin(&self) -> Result<(), Failure> {
         self.connection
             .execute_batch("BEGIN IMMEDIATE")
-            .map_err(Failure::before_commit)
+            .map_err(Failure::before_commit)?;
+        let found = self.or_undo(query::revision(&self.connection))?;
+        self.or_undo(match found == self.revision {
+            true => Ok(()),
+            false => Err(foreign(self.revision, found)),
+        })
     }
 
     /// Passes a result on; undoes the transaction if it is an error. COMMIT has not begun: nothing was done.
@@ -329,9 +338,6 @@ impl Writer {
         self.begin()?;
         let slice = journal::flush(&self.connection, memtable, FLUSHED_AT_ONCE, now);
         let flushed = self.or_undo(slice)?;
-        if flushed.as_ref().is_some_and(|flushed| flushed.is_all) {
-            self.or_undo(journal::mark(&self.connection, false))?;
-        }
         self.commit()?;
         Ok(flushed)
     }
@@ -362,6 +368,13 @@ impl Writer {
         });
         pages.map_err(Failure::before_commit)
     }
+}
+
+/// Somebody else has committed. What is in memory is older than the database now, and may admit what is gone.
+fn foreign(ours: u64, found: u64) -> rusqlite::Error {
+    let code = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_ABORT);
+    let told = format!("another program has written to it (revision {found}, not {ours}): stop that program");
+    rusqlite::Error::SqliteFailure(code, Some(told))
 }
 
 /// Closes the queue and answers all who wait in it.
