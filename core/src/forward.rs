@@ -67,6 +67,9 @@ async fn routed<S: Store>(world: &World<'_, S>, request: &Request) -> Result<Res
         .flat_map(|(_, entry)| &entry.methods)
         .map(String::as_str)
         .collect();
+    if allow.contains(&"GET") {
+        allow.push("HEAD");
+    }
     allow.sort_unstable();
     allow.dedup();
     Err(Problem::method_not_allowed(&allow.join(", ")))

@@ -8,7 +8,7 @@ pub use address::Proxies;
 
 use crate::commit::StoreError;
 use crate::config::Config;
-use crate::http::Request;
+use crate::http::{self, Request};
 use crate::keys;
 use crate::ports::Store;
 use crate::problem::Problem;
@@ -57,6 +57,24 @@ pub fn named_client<'a>(config: &Config, request: &'a Request) -> Option<&'a str
 /// As [`named_client`], but a header that is there and breaks the rule is a 400 that names it.
 pub fn explicit_client<'a>(config: &Config, request: &'a Request) -> Result<Option<&'a str>, Problem> {
     id_header(&config.clients.header, request)
+}
+
+/// A header that says who somebody is may be sent once: of two, a proxy in front and we could believe different ones.
+/// Asked by the limiter, before anything is charged.
+///
+/// # Errors
+/// A 400 that names the header.
+pub fn unambiguous(config: &Config, request: &Request) -> Result<(), Problem> {
+    let names = [keys::HEADER, &config.clients.header, &config.users.header, "host"];
+    let mut seen = [false; 4];
+    for header in &request.headers {
+        for (name, seen) in names.iter().zip(&mut seen) {
+            if header.name == *name && std::mem::replace(seen, true) {
+                return Err(http::sent_twice(name));
+            }
+        }
+    }
+    Ok(())
 }
 
 /// What the limiter counts by: a valid API key, else the client header, else the address.
@@ -113,10 +131,10 @@ pub fn new_request_id(fresh: [u8; 16]) -> String {
 }
 
 fn id_header<'a>(name: &str, request: &'a Request) -> Result<Option<&'a str>, Problem> {
-    let Some(header) = request.headers.iter().find(|header| header.name == name) else {
+    let Some(value) = request.single(name)? else {
         return Ok(None);
     };
-    std::str::from_utf8(&header.value)
+    std::str::from_utf8(value)
         .ok()
         .filter(|value| {
             (1..=MAX_ID_CHARS).contains(&value.len()) && value.bytes().all(|b| b.is_ascii_graphic())

@@ -9,8 +9,8 @@ use crate::problem::{Kind, Problem};
 /// Decodes a JSON body. Types must carry `#[serde(deny_unknown_fields)]`; an unknown field, a wrong type or broken
 /// JSON becomes a 400 that names the field. A `Content-Type` other than JSON is a 415; a missing one is taken as JSON.
 pub fn body<T: DeserializeOwned>(request: &Request) -> Result<T, Problem> {
-    if let Some(content_type) = request.header("content-type") {
-        let media = content_type
+    if let Some(content_type) = request.single("content-type")? {
+        let media = String::from_utf8_lossy(content_type)
             .split(';')
             .next()
             .unwrap_or("")

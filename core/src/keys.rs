@@ -24,6 +24,8 @@ use crate::problem::{Kind, Problem};
 pub use bootstrap::{AdminKeyError, FirstKey, admin_commit, bootstrap, install_admin};
 pub use handlers::handle;
 
+/// The header that a key is sent in, lower case.
+pub const HEADER: &str = "authorization";
 /// The partition of every key record.
 pub const PARTITION: &str = "keys";
 /// What the entries of key records begin with.
@@ -86,9 +88,18 @@ struct Record {
     expires_at: Option<u64>,
 }
 
-/// The token of `Authorization: Bearer <token>` (RFC 6750; the scheme in any case), if there is one.
+/// Whether a credential is sent, whatever it is: text or not, of our scheme or not.
+///
+/// # Errors
+/// A 400 for two of them.
+pub fn is_sent(request: &Request) -> Result<bool, Problem> {
+    request.single(HEADER).map(|value| value.is_some())
+}
+
+/// The token of `Authorization: Bearer <token>` (RFC 6750; the scheme in any case), if there is one, and only one.
 pub fn bearer(request: &Request) -> Option<&str> {
-    let (scheme, token) = request.header("authorization")?.split_once(' ')?;
+    let value = std::str::from_utf8(request.single(HEADER).ok()??).ok()?;
+    let (scheme, token) = value.split_once(' ')?;
     let token = token.trim();
     (scheme.eq_ignore_ascii_case("bearer") && !token.is_empty()).then_some(token)
 }
@@ -128,7 +139,7 @@ pub async fn authenticate<S: Store>(
 
 /// As [`authenticate`], but a credential that is sent must be good: otherwise 401. It is never quietly ignored.
 pub async fn shown<S: Store>(store: &S, request: &Request, now: u64) -> Result<Option<ApiKey>, Problem> {
-    if request.header("authorization").is_none() {
+    if !is_sent(request)? {
         return Ok(None);
     }
     match authenticate(store, request, now).await? {

@@ -16,7 +16,7 @@ use policies::Policy;
 
 use crate::bucket::{Bucket, Level, TakeError};
 use crate::http::{Header, Request, Response};
-use crate::identity::ClientId;
+use crate::identity::{self, ClientId};
 use crate::keys;
 use crate::ports::{Buckets, Store, World};
 use crate::problem::{Kind, Problem};
@@ -43,6 +43,9 @@ pub async fn check<S: Store, B: Buckets>(
 ) -> Verdict {
     if is_health(&request.path) {
         return Verdict::Admit(Vec::new());
+    }
+    if let Err(problem) = identity::unambiguous(world.config, request) {
+        return Verdict::Answer(problem.into_response());
     }
     let mut matching = policies.matching(request);
     let Some(first) = matching.next() else {

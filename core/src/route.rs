@@ -129,9 +129,11 @@ fn is_name(text: &str) -> bool {
             .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-')
 }
 
-/// Whether `method` is among `methods`, or `*` is.
+/// Whether `method` is among `methods`, or `*` is. `GET` stands for `HEAD` too (RFC 9110, section 9.3.2): limits and routes
+/// read a method the same way, so that none of them is a way around another.
 pub fn takes_method(methods: &[String], method: &str) -> bool {
-    methods.iter().any(|one| one == "*" || one == method)
+    let takes = |one: &String| one == "*" || one == method || (one == "GET" && method == "HEAD");
+    methods.iter().any(takes)
 }
 
 impl Ord for Route {
@@ -274,6 +276,17 @@ mod tests {
         assert_eq!(best("/other"), "/:a");
         assert_eq!(best("/other/x"), "/:a/x");
         assert_eq!(best("/"), "/...");
+    }
+
+    #[test]
+    fn get_stands_for_head_and_not_the_other_way_round() {
+        let takes = |methods: &[&str], method| {
+            let methods: Vec<String> = methods.iter().map(|one| (*one).to_owned()).collect();
+            takes_method(&methods, method)
+        };
+        assert!(takes(&["GET"], "GET") && takes(&["GET"], "HEAD") && takes(&["*"], "HEAD"));
+        assert!(takes(&["POST", "GET"], "HEAD") && takes(&["HEAD"], "HEAD"));
+        assert!(!takes(&["HEAD"], "GET") && !takes(&["POST"], "HEAD") && !takes(&["GET"], "get"));
     }
 
     proptest::proptest! {

@@ -59,7 +59,13 @@ pub async fn filter(
     let (mut parts, body) = request.into_parts();
     let seen = head(&parts.method, &parts.uri, &parts.headers);
     let request_id = tollgate_core::identity::request_id(&seen, world.fresh);
-    let mut response = match check(&world, &seen).await {
+    let hosts = parts.headers.get_all("host").iter().map(HeaderValue::as_bytes);
+    let target = parts.uri.authority().map(|target| target.as_str().as_bytes());
+    let verdict = match tollgate_core::http::check_hosts(hosts.chain(target)) {
+        Ok(()) => check(&world, &seen).await,
+        Err(problem) => Verdict::Answer(problem.into_response()),
+    };
+    let mut response = match verdict {
         Verdict::Answer(response) => into_spin(response),
         Verdict::Admit(added) => {
             for name in HOP_BY_HOP {

@@ -226,10 +226,10 @@ fn plain_header<'r>(
     most: usize,
     allowed: impl Fn(u8) -> bool,
 ) -> Result<Option<&'r str>, Problem> {
-    let Some(header) = request.headers.iter().find(|h| h.name == name) else {
+    let Some(value) = request.single(name)? else {
         return Ok(None);
     };
-    let text = std::str::from_utf8(&header.value).ok();
+    let text = std::str::from_utf8(value).ok();
     let sound = |text: &&str| (1..=most).contains(&text.len()) && text.bytes().all(&allowed);
     match text.filter(sound) {
         Some(text) => Ok(Some(text)),

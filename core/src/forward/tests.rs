@@ -334,6 +334,14 @@ fn configured_routes_take_plain_requests() {
         (&json!("ip:192.0.2.1"), &json!("/signup"))
     );
 
+    for twice in ["x-partition-key", "content-type"] {
+        let refused = gateway.call("POST", "/signup", &[(twice, "a"), (twice, "b")], b"");
+        assert_eq!(
+            (refused.status, pointer(&refused)),
+            (400, format!("header:{twice}"))
+        );
+    }
+
     let wrong = gateway.call("GET", "/signup", &[], b"");
     assert_eq!((wrong.status, wrong.header("allow")), (405, Some("POST, PUT")));
     assert_eq!(gateway.call("POST", "/elsewhere", &[], b"").status, 404);

@@ -104,6 +104,31 @@ fn what_cannot_be_a_key_costs_no_lookup() {
 }
 
 #[test]
+fn a_credential_that_is_no_text_or_sent_twice_is_never_none() {
+    let store = Shelf::default();
+    let key = add(&store, &[Scope::Links], None);
+    let of = |values: &[&[u8]]| {
+        let mut request = request("GET", "/", &[]);
+        request.headers = values
+            .iter()
+            .map(|value| crate::http::Header {
+                name: HEADER.into(),
+                value: value.to_vec(),
+            })
+            .collect();
+        block_on(shown(&store, &request, NOW)).map_err(|problem| problem.kind.status())
+    };
+    assert_eq!(of(&[]), Ok(None));
+    for no_text in [&b"Bearer \xff\xfe"[..], b"\xff", b"Bearer caf\xe9"] {
+        assert_eq!(of(&[no_text]), Err(401));
+    }
+    let good = format!("Bearer {key}");
+    assert!(of(&[good.as_bytes()]).is_ok_and(|key| key.is_some()));
+    assert_eq!(of(&[good.as_bytes(), good.as_bytes()]), Err(400));
+    assert_eq!(of(&[good.as_bytes(), b"\xff"]), Err(400));
+}
+
+#[test]
 fn scopes_are_asked_for() {
     let store = Shelf::default();
     let links = add(&store, &[Scope::Links], None);

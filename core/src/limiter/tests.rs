@@ -131,6 +131,39 @@ fn each_client_has_its_own_bucket() {
 }
 
 #[test]
+fn a_doubled_identity_is_refused_before_anything_is_charged() {
+    let gate = Gate::new(&[limit("default", 3)]);
+    for name in ["x-client-id", "x-user-id", "authorization", "host"] {
+        for values in [["me", "victim"], ["me", "me"]] {
+            let twice = request("GET", "/x", &values.map(|value| (name, value)));
+            let (response, body) = refused(gate.check(&twice));
+            assert_eq!(response.status, 400, "{name}");
+            assert_eq!(body["errors"][0]["pointer"], format!("header:{name}"));
+        }
+    }
+    assert_eq!(gate.buckets.takes.get(), 0);
+    // Also where no policy matches, and under the names of the configuration.
+    let mut gate = Gate::new(&[]);
+    gate.config.users.header = "x-subject".into();
+    let twice = |name: &str| request("GET", "/x", &[(name, "a"), (name, "b")]);
+    refused(gate.check(&twice("x-subject")));
+    assert!(matches!(gate.check(&twice("x-user-id")), Verdict::Admit(_)));
+}
+
+#[test]
+fn a_policy_for_get_counts_head() {
+    let get = Limit {
+        methods: vec!["GET".into()],
+        ..limit("get", 3)
+    };
+    let gate = Gate::new(&[get]);
+    let ask = |method| matches!(gate.check(&request(method, "/x", &[])), Verdict::Admit(_));
+    assert!(ask("HEAD") && ask("GET") && ask("HEAD"));
+    assert!(!ask("HEAD") && !ask("GET"));
+    assert!((0..9).all(|_| ask("POST") && ask("head")));
+}
+
+#[test]
 fn a_refusal_tells_which_policies_and_how_long() {
     let slow = Limit {
         refill: 2,

@@ -14,7 +14,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
-use tollgate_core::http::{Response, SEEN_HEADERS};
+use tollgate_core::http::{Response, SEEN_HEADERS, check_hosts};
 use tollgate_core::problem::{Kind, Problem};
 use tollgate_core::router::{Component, Router};
 use tollgate_core::{identity, packed};
@@ -282,15 +282,21 @@ impl Gateway {
     }
 }
 
-/// HTTP/1.1 takes exactly one `Host` (RFC 9112, section 3.2): with two, a proxy and we could mean different ones.
-fn one_host(request: &hyper::Request<Incoming>) -> Result<(), Problem> {
-    let hosts = request.headers().get_all(http::header::HOST).iter().count();
-    match request.version() {
-        http::Version::HTTP_11 if hosts != 1 => {
-            Err(Problem::field("header:host", "must be there exactly once"))
-        }
-        _ => Ok(()),
+/// HTTP/1.1 takes exactly one `Host`, and nobody takes an invalid one (RFC 9112, section 3.2): with two, a proxy and we
+/// could mean different ones.
+fn one_host<B>(request: &hyper::Request<B>) -> Result<(), Problem> {
+    let mut hosts = request.headers().get_all(http::header::HOST).iter();
+    let (host, another) = (hosts.next(), hosts.next());
+    let none_is_fine = request.version() != http::Version::HTTP_11;
+    if another.is_some() || (host.is_none() && !none_is_fine) {
+        return Err(Problem::field("header:host", "must be there exactly once"));
     }
+    // The target may hold it too: always in HTTP/2.
+    let target = request
+        .uri()
+        .authority()
+        .map(|authority| authority.as_str().as_bytes());
+    check_hosts(target.into_iter().chain(host.map(HeaderValue::as_bytes)))
 }
 
 /// Chunks are the only transfer coding that is undone here; with another one beneath them (`gzip, chunked`), the body

@@ -267,6 +267,47 @@ pub async fn bad_headers_are_refused_by_name(host: Host) {
     }
     let campaign = gateway.campaign(5, json!({})).await;
     let path = format!("/api/campaigns/{campaign}/claims");
+    for (name, values) in [
+        ("x-user-id", ["victim", "me"]),
+        ("x-client-id", ["victim", "me"]),
+        ("authorization", ["Bearer a", "Bearer b"]),
+        ("x-user-id", ["me", "me"]),
+    ] {
+        for (method, path) in [
+            ("POST", path.as_str()),
+            ("GET", "/nothing"),
+            ("POST", "/signup"),
+            ("GET", "/api/keys"),
+        ] {
+            let mut request =
+                format!("{method} {path} HTTP/1.1\r\nhost: short.test\r\nconnection: close\r\n");
+            for value in values {
+                request.push_str(&format!("{name}: {value}\r\n"));
+            }
+            let answer = gateway.raw(format!("{request}content-length: 0\r\n\r\n")).await;
+            assert!(
+                answer.status == 400,
+                "{method} {path}, {name} twice\n{}",
+                answer.shown()
+            );
+            answer.names(&format!("header:{name}"));
+        }
+    }
+    let mut not_text =
+        b"GET /api/keys HTTP/1.1\r\nhost: short.test\r\nconnection: close\r\nauthorization: Bearer ".to_vec();
+    not_text.extend_from_slice(b"\xff\xfe\r\n\r\n");
+    gateway.raw(&not_text).await.problem(401, "unauthorized");
+    for bad in [
+        "",
+        "user@short.test",
+        "short.test:65536",
+        "short test",
+        "a/b",
+        "[::1",
+    ] {
+        let request = format!("GET /nothing HTTP/1.1\r\nhost: {bad}\r\nconnection: close\r\n\r\n");
+        assert_eq!(gateway.raw(request).await.status, 400, "host: {bad}");
+    }
     gateway
         .post(&path)
         .user("two words")

@@ -135,6 +135,20 @@ pub async fn parallel_burst_admits_exactly_the_capacity(host: Host) {
     assert!((5..=5 + refilled).contains(&granted), "{granted}");
 }
 
+pub async fn head_counts_where_get_does(host: Host) {
+    let gateway = Gateway::shared(host).await;
+    let client = unique("head");
+    let ask = |method: &str| {
+        let method = reqwest::Method::from_bytes(method.as_bytes()).expect("a method");
+        gateway.call(method, "/api/bounded/get/x").client(&client).send()
+    };
+    for method in ["HEAD", "GET", "HEAD"] {
+        assert!(admitted(&ask(method).await));
+    }
+    assert_eq!(ask("HEAD").await.status, 429);
+    refused(&ask("GET").await, &["get-only"]);
+}
+
 pub async fn shadow_policy_never_refuses(host: Host) {
     let gateway = Gateway::shared(host).await;
     let client = unique("shadow");
