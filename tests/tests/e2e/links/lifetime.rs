@@ -5,6 +5,28 @@ use serde_json::json;
 use super::{leads_to, link, managed, short};
 use crate::harness::{Gateway, Host, eventually, in_seconds};
 
+pub async fn times_to_the_end_of_the_year_9999_are_told_in_utc(host: Host) {
+    let gateway = Gateway::shared(host).await;
+    let key = gateway.key(&["links"]).await;
+    for (sent, told) in [
+        ("9999-12-31T23:59:59Z", "9999-12-31T23:59:59Z"),
+        ("9999-12-31T23:59:59.999+01:00", "9999-12-31T22:59:59.999Z"),
+        ("9999-12-30T21:59:59-02:30", "9999-12-31T00:29:59Z"),
+    ] {
+        let fields = json!({ "expiresAt": sent, "validFrom": "0001-01-01T00:00:00Z" });
+        let link = link(&gateway, &key, "https://example.com/", fields).await;
+        assert_eq!(
+            (&link["expiresAt"], &link["validFrom"]),
+            (&json!(told), &json!("1970-01-01T00:00:00Z"))
+        );
+        let beyond = gateway.post(&format!("{}/extend", managed(&link))).key(&key);
+        let beyond = beyond.json(&json!({ "seconds": 172_800 })).send().await;
+        assert_eq!(beyond.status, 400, "{}", beyond.shown());
+        beyond.names("#/seconds");
+        leads_to(gateway.get(&short(&link)).send().await, "https://example.com/");
+    }
+}
+
 pub async fn expired_link_is_gone(host: Host) {
     let gateway = Gateway::shared(host).await;
     let key = gateway.key(&["links"]).await;
