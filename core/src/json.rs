@@ -1,5 +1,9 @@
 //! JSON bodies: decoded with bounded work, and errors that name the field (RFC 6901 pointers).
 
+mod strict;
+
+pub use strict::Strict;
+
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
@@ -32,7 +36,7 @@ pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
         return Err(Problem::field("#", "the body is not valid UTF-8"));
     }
     let mut deserializer = serde_json::Deserializer::from_slice(bytes);
-    let value = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
+    let value = serde_path_to_error::deserialize(Strict(&mut deserializer)).map_err(|error| {
         let pointer = pointer(error.path(), error.inner());
         Problem::field(pointer, plain(&error.inner().to_string()))
     })?;
@@ -78,13 +82,62 @@ fn escape(segment: &str) -> String {
     segment.replace('~', "~0").replace('/', "~1")
 }
 
+/// serde's words for what is there and for what should be, and ours: none of a caller's business is how we hold a value.
+const WORDS: &[(&str, &str)] = &[
+    ("map", "an object"),
+    ("sequence", "an array"),
+    ("a sequence", "an array"),
+    ("a map", "an object"),
+    ("unit", "nothing"),
+    ("option", "a value or null"),
+    ("u8", "a whole number from 0 to 255"),
+    ("u16", "a whole number from 0 to 65535"),
+    ("u32", "a whole number from 0 to 4294967295"),
+    ("u64", "a whole number from 0 to 18446744073709551615"),
+    ("i8", "a whole number"),
+    ("i16", "a whole number"),
+    ("i32", "a whole number"),
+    ("i64", "a whole number"),
+    ("usize", "a whole number"),
+    ("f32", "a number"),
+    ("f64", "a number"),
+];
+
+/// A message of serde's in the words of whoever wrote the document: without the names of our types.
+pub(crate) fn reworded(message: &str) -> String {
+    let word = |text: &str| -> Option<&'static str> {
+        if text.starts_with("struct ") || text.starts_with("a struct") {
+            return Some("an object");
+        }
+        WORDS
+            .iter()
+            .find(|(theirs, _)| *theirs == text)
+            .map(|(_, ours)| *ours)
+    };
+    let Some((found, expected)) = message.rsplit_once(", expected ") else {
+        return message.to_owned();
+    };
+    let Some((kind, what)) = found
+        .split_once(": ")
+        .filter(|(kind, _)| kind.starts_with("invalid "))
+    else {
+        return message.to_owned();
+    };
+    let (what, expected) = (word(what).unwrap_or(what), word(expected).unwrap_or(expected));
+    format!("{kind}: {what}, expected {expected}")
+}
+
 /// serde's message without line and column (the pointer says where), and bounded, since it may quote the input.
 fn plain(message: &str) -> String {
     const MAX: usize = 200;
-    let message = message.split(" at line ").next().unwrap_or(message);
+    let message = &reworded(
+        message
+            .rsplit_once(" at line ")
+            .map_or(message, |(before, _)| before),
+    );
     match message.char_indices().nth(MAX) {
         Some((end, _)) => format!("{}…", &message[..end]),
-        None => message.to_owned(),
+        None => message.clone(),
     }
 }
 
@@ -115,6 +168,109 @@ mod tests {
         assert_eq!(pointer_of(r#"{}"#), "#/maxVisits");
         assert_eq!(pointer_of(r#"{"maxVisits":1} x"#), "#");
         assert_eq!(pointer_of("{"), "#");
+    }
+
+    #[derive(Debug, Deserialize)]
+    #[serde(rename_all = "lowercase")]
+    #[allow(dead_code, reason = "only its decoding is looked at")]
+    enum Kind {
+        One,
+    }
+
+    #[derive(Debug, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    #[allow(dead_code, reason = "only its decoding is looked at")]
+    struct Nested {
+        inner: Option<Sample>,
+        list: Option<Vec<Sample>>,
+        kind: Option<Kind>,
+        kinds: Option<Vec<Kind>>,
+        #[serde(default, deserialize_with = "patch")]
+        patched: Option<Option<Sample>>,
+    }
+
+    fn refused(text: &str) -> (String, String) {
+        let problem = decode::<Nested>(text.as_bytes()).unwrap_err();
+        (
+            problem.errors[0].pointer.clone(),
+            problem.errors[0].detail.clone(),
+        )
+    }
+
+    #[test]
+    fn an_array_is_no_object_wherever_it_stands() {
+        for (text, pointer) in [
+            ("[]", "#"),
+            ("[null, null, null, null, null]", "#"),
+            (r#"{"inner":[1,null]}"#, "#/inner"),
+            (r#"{"list":[{"maxVisits":1},[1,null]]}"#, "#/list/1"),
+            (r#"{"patched":[1,null]}"#, "#/patched"),
+        ] {
+            let (at, detail) = refused(text);
+            assert_eq!(
+                (at.as_str(), detail.as_str()),
+                (pointer, "invalid type: an array, expected an object"),
+                "{text}"
+            );
+        }
+        for (text, pointer) in [
+            (r#"{"kind":{"one":null}}"#, "#/kind"),
+            (r#"{"kinds":["one",{"one":null}]}"#, "#/kinds/1"),
+        ] {
+            let (at, detail) = refused(text);
+            assert_eq!(
+                (at.as_str(), detail.as_str()),
+                (pointer, "invalid type: an object, expected a string"),
+                "{text}"
+            );
+        }
+        let sound = r#"{"inner":{"maxVisits":1},"list":[{"maxVisits":1}],"kind":"one","kinds":["one"],"patched":null}"#;
+        assert!(decode::<Nested>(sound.as_bytes()).is_ok());
+    }
+
+    #[test]
+    fn messages_do_not_name_our_types() {
+        for text in [
+            "5",
+            "null",
+            "\"x\"",
+            "true",
+            "[]",
+            "{}",
+            "1.5",
+            "-1",
+            "1e99",
+            r#"{"inner":5}"#,
+            r#"{"inner":{"maxVisits":"x"}}"#,
+            r#"{"inner":{"maxVisits":{}}}"#,
+            r#"{"inner":{"maxVisits":[]}}"#,
+            r#"{"inner":{"maxVisits":-1}}"#,
+            r#"{"inner":{"maxVisits":1.5}}"#,
+            r#"{"inner":{"maxVisits":5000000000}}"#,
+            r#"{"inner":{"maxVisits":null}}"#,
+            r#"{"inner":{"maxVisits":1,"tags":{}}}"#,
+            r#"{"inner":{"maxVisits":1,"tags":5}}"#,
+            r#"{"list":{}}"#,
+            r#"{"kind":5}"#,
+            r#"{"kind":"two"}"#,
+            r#"{"kind":[]}"#,
+        ] {
+            let Err(problem) = decode::<Nested>(text.as_bytes()) else {
+                assert_eq!(text, "{}");
+                continue;
+            };
+            let detail = &problem.errors[0].detail;
+            for ours in [
+                "struct", "u32", "u64", "i64", "Sample", "Nested", "Kind", "enum", "map", "sequence", "unit",
+            ] {
+                assert!(!detail.contains(ours), "{text}: {detail}");
+            }
+        }
+        let (_, detail) = refused(r#"{"inner":{"maxVisits":"u32, expected struct Body"}}"#);
+        assert!(
+            detail.ends_with("expected a whole number from 0 to 4294967295"),
+            "{detail}"
+        );
     }
 
     #[test]

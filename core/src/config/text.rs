@@ -2,6 +2,7 @@
 
 use super::error::{ConfigError, Fault, Path, line_of};
 use super::{Config, check};
+use crate::json::{Strict, reworded};
 
 /// What is in force without a file.
 pub(super) const SAMPLE: &str = include_str!("../../../tollgate.toml");
@@ -30,13 +31,13 @@ impl Config {
             message: one_line(error.message()),
         };
         let document = toml::Deserializer::parse(text).map_err(syntax)?;
-        let mut config: Self = serde_path_to_error::deserialize(document).map_err(|error| {
+        let mut config: Self = serde_path_to_error::deserialize(Strict(document)).map_err(|error| {
             let mut path = Path::from(error.path());
             let inner = error.into_inner();
             if let Some(missing) = missing_field(inner.message()) {
                 path = path.key(missing);
             }
-            let located = Fault::new(path, one_line(inner.message())).located(text, file_name);
+            let located = Fault::new(path, one_line(&reworded(inner.message()))).located(text, file_name);
             // An unknown key has a span of its own; a path leads only to what was understood.
             let line = inner
                 .span()
