@@ -1,6 +1,7 @@
 //! The `Idempotency-Key` request header (draft-ietf-httpapi-idempotency-key-header).
 //!
-//! The key is an RFC 9651 String, in double quotes; anything else is a 400. The store remembers a key with the
+//! The key is an RFC 9651 String, in double quotes, or the same text bare, as many clients send it; anything else is a 400.
+//! The store remembers a key with the
 //! commit that it made, in one step, for [`TTL_MS`]. A request that changed nothing (a refusal) is not remembered
 //! and may be repeated with the same key. Keys are scoped by the call and by who calls, so that one caller can
 //! neither see nor block another's answers.
@@ -10,7 +11,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use sha2::{Digest, Sha256};
 
 use crate::commit::{Idempotence, Part, Template};
-use crate::http::{Request, Response};
+use crate::http::{Request, Response, sent_twice};
 use crate::problem::{Kind, Problem};
 
 /// How long a key is remembered: 24 hours, in milliseconds.
@@ -33,10 +34,11 @@ pub fn key(request: &Request) -> Result<Option<Key>, Problem> {
         return Ok(None);
     };
     if values.next().is_some() {
-        return Err(malformed("must be sent once"));
+        return Err(sent_twice(HEADER));
     }
-    let text = sf_string(&first.value)
-        .ok_or_else(|| malformed("must be a string in double quotes (RFC 9651), e.g. \"8e03978e-40d5\""))?;
+    let text = sf_string(&first.value).or_else(|| bare(&first.value)).ok_or_else(|| {
+        malformed("must be a string in double quotes (RFC 9651) or a word, e.g. \"8e03978e-40d5\" or 8e03978e-40d5")
+    })?;
     if text.is_empty() || text.len() > MAX_KEY {
         return Err(malformed(&format!("must hold 1 to {MAX_KEY} characters")));
     }
@@ -66,6 +68,39 @@ fn sf_string(value: &[u8]) -> Option<String> {
     Some(text)
 }
 
+/// A key without its quotes: visible ASCII, but for what would make it two values, parameters or a broken string.
+fn bare(value: &[u8]) -> Option<String> {
+    let value = value.trim_ascii();
+    let plain = |byte: &u8| byte.is_ascii_graphic() && !b"\"\\,;".contains(byte);
+    let text = std::str::from_utf8(value).ok()?;
+    (!value.is_empty() && value.iter().all(plain)).then(|| text.to_owned())
+}
+
+/// What tells one request from another under the same key: method, path, query, body, content type and ordering key. Those
+/// that a request does not send, and the content type of JSON, add nothing, so that what an earlier version stored for such
+/// a request is still known.
+fn fingerprint(request: &Request) -> [u8; 32] {
+    const JSON: &[u8] = b"application/json";
+    let sent = |name: &str| {
+        let header = request.headers.iter().find(|header| header.name == name);
+        header.map(|header| header.value.as_slice())
+    };
+    let mut parts = vec![request.method.as_bytes(), request.path.as_bytes(), &request.body];
+    if let Some(query) = &request.query {
+        parts.extend([b"query", query.as_bytes()]);
+    }
+    match sent("content-type") {
+        Some(JSON) => {}
+        Some(content_type) => parts.extend([b"content-type", content_type]),
+        None if request.body.is_empty() => {}
+        None => parts.push(b"no content-type"),
+    }
+    if let Some(key) = sent("x-partition-key") {
+        parts.extend([b"key", key]);
+    }
+    digest(parts)
+}
+
 impl Key {
     /// What a commit carries to be repeatable. `call` names the kind of call, `scope` who makes it and on what;
     /// `status` and `body` are the answer that a repetition gets.
@@ -80,10 +115,9 @@ impl Key {
         let parts = scope.iter().copied().chain([self.0.as_str()]).map(str::as_bytes);
         // Hashed, so that the id's length is bounded and the store holds no caller's text.
         let id = format!("{call}/{}", URL_SAFE_NO_PAD.encode(digest(parts)));
-        let fingerprint = digest([request.method.as_bytes(), request.path.as_bytes(), &request.body]);
         Idempotence {
             id,
-            fingerprint: fingerprint.to_vec(),
+            fingerprint: fingerprint(request).to_vec(),
             answer: stored(status, body),
             ttl: TTL_MS,
         }
@@ -124,7 +158,7 @@ pub fn replay(answer: &[u8]) -> Result<Response, Problem> {
 pub fn mismatch() -> Problem {
     Problem::new(
         Kind::IdempotencyMismatch,
-        "This Idempotency-Key was used with another payload; send a new key for a new request.",
+        "This Idempotency-Key was used with another request; send a new key for a new one.",
     )
 }
 
@@ -155,15 +189,30 @@ mod tests {
     }
 
     #[test]
-    fn a_quoted_string_is_the_only_syntax() {
+    fn a_key_is_a_quoted_string_or_a_word() {
         assert_eq!(parsed(br#""abc""#).as_deref(), Some("abc"));
+        assert_eq!(parsed(b"abc").as_deref(), Some("abc"));
+        assert_eq!(
+            parsed(b" 8e03978e-40d5:1/x= ").as_deref(),
+            Some("8e03978e-40d5:1/x=")
+        );
+        assert_eq!(
+            parsed("x".repeat(MAX_KEY).as_bytes()).map(|k| k.len()),
+            Some(MAX_KEY)
+        );
+        let long_word = "x".repeat(MAX_KEY + 1);
         assert_eq!(parsed(br#" "a \"b\" \\ c" "#).as_deref(), Some(r#"a "b" \ c"#));
         let long = format!("\"{}\"", "x".repeat(MAX_KEY));
         assert_eq!(parsed(long.as_bytes()).map(|k| k.len()), Some(MAX_KEY));
         let longer = format!("\"{}\"", "x".repeat(MAX_KEY + 1));
         let bad: &[&[u8]] = &[
             b"",
-            b"abc",
+            b"two words",
+            b"a,b",
+            b"a;p=1",
+            b"a\\b",
+            b"caf\xc3\xa9",
+            long_word.as_bytes(),
             b"\"",
             b"\"\"",
             b"\"a",
@@ -201,6 +250,53 @@ mod tests {
         assert_ne!(made(&["a", "nn"], &one).id, made(&["an", "n"], &one).id);
         assert_eq!(made(&["ann"], &one).id, made(&["ann"], &two).id);
         assert_ne!(made(&["ann"], &one).fingerprint, made(&["ann"], &two).fingerprint);
+    }
+
+    #[test]
+    fn a_fingerprint_is_of_everything_that_makes_a_request() {
+        let with = |change: fn(&mut Request)| {
+            let mut request = request(&[b"k"], "1");
+            request.headers.push(Header::new("content-type", "text/plain"));
+            change(&mut request);
+            fingerprint(&request)
+        };
+        let all = [
+            with(|_| {}),
+            with(|request| request.method = "PUT".into()),
+            with(|request| request.path = "/y".into()),
+            with(|request| request.query = Some(String::new())),
+            with(|request| request.query = Some("a=1".into())),
+            with(|request| request.query = Some("a=2".into())),
+            with(|request| request.body = b"2".to_vec()),
+            with(|request| request.headers[1].value = b"text/html".to_vec()),
+            with(|request| request.headers[1].value = b"application/json".to_vec()),
+            with(|request| request.headers.truncate(1)),
+            with(|request| request.headers.push(Header::new("x-partition-key", "a"))),
+            with(|request| request.headers.push(Header::new("x-partition-key", "b"))),
+        ];
+        for (at, one) in all.iter().enumerate() {
+            assert!(!all[..at].contains(one), "{at}");
+        }
+        // What tells nobody apart.
+        assert_eq!(
+            with(|request| request.headers.push(Header::new("user-agent", "x"))),
+            all[0]
+        );
+        assert_eq!(
+            with(|request| request.headers[0].value = b"\"other\"".to_vec()),
+            all[0]
+        );
+    }
+
+    #[test]
+    fn what_an_earlier_version_stored_for_a_plain_request_is_still_known() {
+        let earlier =
+            |request: &Request| digest([request.method.as_bytes(), request.path.as_bytes(), &request.body]);
+        let mut json = request(&[br#""k""#], "{}");
+        json.headers.push(Header::new("content-type", "application/json"));
+        assert_eq!(fingerprint(&json), earlier(&json));
+        let empty = request(&[br#""k""#], "");
+        assert_eq!(fingerprint(&empty), earlier(&empty));
     }
 
     #[test]

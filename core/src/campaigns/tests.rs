@@ -293,7 +293,7 @@ fn an_idempotency_key_replays_the_answer() {
     assert_eq!(gateway.claim_with_key("ann", "\"new\"", "{}").status, 409);
     assert_eq!(gateway.claim_with_key("bob", "\"k\"", "{}").status, 410);
     assert_eq!(
-        pointer(&gateway.claim_with_key("ann", "k", "{}")),
+        pointer(&gateway.claim_with_key("ann", "k k", "{}")),
         "header:idempotency-key"
     );
     assert_eq!(gateway.messages().len(), 1);

@@ -189,7 +189,8 @@ fn members(field: &str, keys: [&str; 2]) -> Vec<(String, [i64; 2])> {
     list.iter().map(member).collect()
 }
 
-/// Ours takes a text if and only if the other parser reads a string without parameters there, of 1 to 128 characters.
+/// Ours takes a text if and only if the other parser reads a string without parameters there, of 1 to 128 characters; or the
+/// text is a word, which stands for the string that holds it.
 fn idempotency_key(text: &[u8]) {
     // A door hands fields over without spaces at their ends.
     let value = text.trim_ascii();
@@ -207,6 +208,9 @@ fn idempotency_key(text: &[u8]) {
     let item: Result<Item, _> = Parser::new(value).parse();
     let theirs = item.ok().filter(|item| item.params.is_empty());
     let theirs = theirs.and_then(|item| Some(item.bare_item.as_string()?.as_str().to_owned()));
+    let word = |byte: &u8| byte.is_ascii_graphic() && !b"\"\\,;".contains(byte);
+    let is_word = !value.is_empty() && value.iter().all(word);
+    let theirs = theirs.or_else(|| is_word.then(|| String::from_utf8_lossy(value).into_owned()));
     let Some(theirs) = theirs.filter(|key| (1..=MAX_KEY).contains(&key.len())) else {
         assert_eq!(
             ours.unwrap_err().kind.status(),

@@ -119,7 +119,7 @@ pub async fn secrets_are_in_no_log_no_problem_and_no_file(host: Host) {
     let again = gateway
         .post("/signup")
         .client("other")
-        .header("idempotency-key", IDEMPOTENCY);
+        .header("idempotency-key", &format!("\"{IDEMPOTENCY}"));
     problems.push(again.json(&json!({ "other": true })).send().await.expect(400));
     for path in ["/api/topics/signup/subscriptions", "/api/keys"] {
         problems.push(gateway.get(path).key(ADMIN).send().await.expect(200));

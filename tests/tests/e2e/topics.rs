@@ -212,6 +212,27 @@ pub async fn repeated_idempotency_key_is_one_message(host: Host) {
     send(&client, json!({ "n": 2 }))
         .await
         .problem(422, "idempotency-key-reused");
+    // The key may come bare; and it is another request where anything but the key's quotes differs.
+    for (path, name, value, replayed) in [
+        ("/signup", "x-unseen", "1", true),
+        ("/signup?from=ad", "x-unseen", "1", false),
+        ("/signup", "x-partition-key", "p", false),
+        ("/signup", "content-type", "text/plain", false),
+    ] {
+        let call = gateway
+            .post(path)
+            .client(&client)
+            .header("idempotency-key", "k-1");
+        let call = match name {
+            "content-type" => call.header(name, value).body("{\"n\":1}"),
+            _ => call.header(name, value).json(&json!({ "n": 1 })),
+        };
+        let answer = call.send().await;
+        match replayed {
+            true => assert_eq!(answer.expect(202).header("idempotency-replayed"), "true"),
+            false => drop(answer.problem(422, "idempotency-key-reused")),
+        }
+    }
     let other = send(&unique("client"), json!({ "n": 2 })).await.expect(202);
     assert_ne!(
         other.json()["id"],
