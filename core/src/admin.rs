@@ -31,8 +31,10 @@ pub async fn handle<S: Store>(world: &World<'_, S>, request: &Request) -> Respon
 async fn route<S: Store>(world: &World<'_, S>, request: &Request) -> Result<Response, Problem> {
     let (call, [id, _]) = routes::find(Component::Admin, request)?;
     match call {
-        Call::ListKeys | Call::CreateKey | Call::DeleteKey => keys::handle(world, request, call, id).await,
-        Call::ListLimits => limiter::list(world, request).await,
+        Call::ListKeys | Call::CreateKey | Call::DeleteKey => {
+            Ok(private(keys::handle(world, request, call, id).await))
+        }
+        Call::ListLimits => Ok(private(limiter::list(world, request).await)),
         Call::HealthLive => Ok(healthy("live")),
         Call::HealthReady => ready(world).await,
         Call::Robots => {
@@ -42,6 +44,12 @@ async fn route<S: Store>(world: &World<'_, S>, request: &Request) -> Result<Resp
         }
         _ => Err(Problem::not_found()),
     }
+}
+
+/// An answer for its caller alone, a refusal too.
+fn private(answer: Result<Response, Problem>) -> Response {
+    let answer = answer.unwrap_or_else(Problem::into_response);
+    answer.with("cache-control", "no-store")
 }
 
 fn healthy(status: &'static str) -> Response {

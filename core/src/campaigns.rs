@@ -20,15 +20,31 @@ use crate::http::{Request, Response};
 use crate::ports::{Store, World};
 use crate::problem::Problem;
 use crate::router::Component;
-use crate::routes::{self, Call};
+use crate::routes::{self, Call, Parameters};
 
-/// The door of `/api/campaigns…`: answers every request, with a problem document where it must.
+/// The door of `/api/campaigns…`: answers every request, with a problem document where it must. All but what anybody may
+/// read is for its caller alone, and no cache keeps it.
 pub async fn handle<S: Store>(world: &World<'_, S>, request: &Request) -> Response {
-    route(world, request).await.unwrap_or_else(Problem::into_response)
+    let (answer, public) = match routes::find(Component::Coupon, request) {
+        Ok((call, parameters)) => (
+            route(world, request, call, parameters).await,
+            call == Call::ReadCampaign,
+        ),
+        Err(problem) => (Err(problem), true),
+    };
+    let answer = answer.unwrap_or_else(Problem::into_response);
+    match public {
+        true => answer,
+        false => answer.with("cache-control", "no-store"),
+    }
 }
 
-async fn route<S: Store>(world: &World<'_, S>, request: &Request) -> Result<Response, Problem> {
-    let (call, [id, user]) = routes::find(Component::Coupon, request)?;
+async fn route<S: Store>(
+    world: &World<'_, S>,
+    request: &Request,
+    call: Call,
+    [id, user]: Parameters<'_>,
+) -> Result<Response, Problem> {
     if !id.is_empty() && !record::is_id(id) {
         return Err(unknown(id));
     }

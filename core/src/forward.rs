@@ -21,9 +21,12 @@ use crate::router::Component;
 use crate::routes::{self, Call};
 use crate::{subscriptions, topics};
 
-/// The door: answers every request, with a problem document where it must.
+/// The door: answers every request, with a problem document where it must. All of it is for its caller alone.
 pub async fn handle<S: Store>(world: &World<'_, S>, request: &Request) -> Response {
-    api(world, request).await.unwrap_or_else(Problem::into_response)
+    let answer = api(world, request).await;
+    answer
+        .unwrap_or_else(Problem::into_response)
+        .with("cache-control", "no-store")
 }
 
 async fn api<S: Store>(world: &World<'_, S>, request: &Request) -> Result<Response, Problem> {

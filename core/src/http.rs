@@ -91,7 +91,7 @@ pub const SEEN_HEADERS: &[&str] = &[
 const METHODS: &[&str] = &["GET", "POST", "HEAD", "PUT", "PATCH", "DELETE"];
 
 /// Room for the headers of a usual response: its own and the limiter's.
-const USUAL_HEADERS: usize = 4;
+const USUAL_HEADERS: usize = 6;
 
 /// A method, without a copy if it is one that calls take.
 pub fn method(method: &str) -> Cow<'static, str> {

@@ -102,7 +102,7 @@ async fn create<S: Store>(world: &World<'_, S>, request: &Request) -> Result<Res
                 expires_at,
                 key: Some(&text),
             };
-            return Ok(Response::json(201, &view).with("cache-control", "no-store"));
+            return Ok(Response::json(201, &view));
         }
     }
     Err(Problem::new(Kind::Unavailable, "No free id was found; try again.").with_retry_after(1))
