@@ -61,6 +61,9 @@ pub struct Server {
     pub listen: String,
     /// What short URLs begin with, without a trailing slash; its host counts as our own.
     pub public_url: String,
+    /// Addresses of this machine, for `listen` on all of them; see [`crate::own_address`]. The host finds them at start.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub own_addresses: Vec<std::net::IpAddr>,
     /// CIDRs (or plain addresses) whose `Forwarded` / `X-Forwarded-For` is believed.
     pub trusted_proxies: Vec<String>,
     /// Open connections; more wait to be accepted.
@@ -265,6 +268,7 @@ impl Default for Server {
         Self {
             listen: "127.0.0.1:3000".into(),
             public_url: "http://localhost:3000".into(),
+            own_addresses: Vec::new(),
             trusted_proxies: Vec::new(),
             max_connections: 10_000,
             max_body: Bytes(64 << 10),

@@ -20,6 +20,7 @@ pub mod keys;
 pub mod limiter;
 pub mod links;
 pub mod memory;
+pub mod own_address;
 pub mod packed;
 pub mod plan;
 pub mod ports;

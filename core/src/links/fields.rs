@@ -1,11 +1,10 @@
 //! The rules of a link's fields, the same for creation and change. Each breach names its field.
 
-use std::borrow::Cow;
-
-use url::{Host, Url};
+use url::Url;
 
 use super::record::Limits;
 use crate::config::Config;
+use crate::own_address::is_own_url;
 use crate::problem::Problem;
 use crate::{codes, time};
 
@@ -22,12 +21,10 @@ const MAX_TITLE_CHARS: usize = 200;
 const MAX_EXTERNAL_ID_CHARS: usize = 128;
 
 /// Where a link may lead: http or https, with a host that is not our own. The text is kept as it was sent if it can
-/// stand in a `Location` header as it is; else it becomes the URL that a browser would make of it.
+/// stand in a `Location` header as it is, and names its host as everybody reads it; else it becomes the URL that a browser
+/// would make of it. What is kept is at most [`MAX_URL_BYTES`] long.
 pub(super) fn target(config: &Config, text: &str, pointer: &str) -> Result<String, Problem> {
     let refuse = |detail: &str| Err(Problem::field(pointer, detail));
-    if text.len() > MAX_URL_BYTES {
-        return refuse("must be at most 2,048 bytes");
-    }
     // A parser drops line breaks and surrounding space; what is stored must be what was checked.
     if text.chars().any(|c| c.is_control() || c.is_whitespace()) {
         return refuse("must be a URL without spaces or control characters");
@@ -41,30 +38,28 @@ pub(super) fn target(config: &Config, text: &str, pointer: &str) -> Result<Strin
     if !url.username().is_empty() || url.password().is_some() {
         return refuse("must not hold a user name or password");
     }
-    if is_own_host(config, &url) {
+    if is_own_url(config, &url) {
         return refuse("must not lead back to this service");
     }
-    let plain = text.bytes().all(|b| b.is_ascii_graphic() && b != b'\\');
-    let absolute = text
-        .get(..url.scheme().len() + 3)
-        .is_some_and(|head| head.ends_with("://"));
-    let kept = if plain && absolute {
-        Cow::Borrowed(text)
-    } else {
-        Cow::Owned(url.into())
+    let kept = match is_unambiguous(text, &url) {
+        true => text.to_owned(),
+        false => url.into(),
     };
-    Ok(kept.into_owned())
+    if kept.len() > MAX_URL_BYTES {
+        return refuse("must be at most 2,048 bytes, as a browser would send it");
+    }
+    Ok(kept)
 }
 
-/// The host of `server.public_url`, on any port.
-fn is_own_host(config: &Config, url: &Url) -> bool {
-    let own = Url::parse(&config.server.public_url).ok();
-    match (own.as_ref().and_then(Url::host), url.host()) {
-        (Some(Host::Domain(own)), Some(Host::Domain(theirs))) => {
-            own.trim_end_matches('.') == theirs.trim_end_matches('.')
-        }
-        (own, theirs) => own.is_some() && own == theirs,
-    }
+/// Whether every reader of `text` finds the host that we found: it stands right behind `://`, as it is compared, and nothing
+/// in the text needs to be encoded.
+fn is_unambiguous(text: &str, url: &Url) -> bool {
+    let head = [url.scheme(), "://", url.host_str().unwrap_or_default()].concat();
+    let written = text.get(..head.len());
+    let rest = text.get(head.len()..).unwrap_or_default();
+    text.bytes().all(|b| b.is_ascii_graphic() && b != b'\\')
+        && written.is_some_and(|written| written.eq_ignore_ascii_case(&head))
+        && (rest.is_empty() || rest.starts_with([':', '/', '?', '#']))
 }
 
 pub(super) fn custom_code(config: &Config, code: &str) -> Result<(), Problem> {
@@ -206,9 +201,35 @@ mod tests {
             ),
             (r"https:\\example.com\a", "https://example.com/a"),
             ("https:example.com", "https://example.com/"),
+            ("http:///example.com/a", "http://example.com/a"),
+            ("http:////example.com", "http://example.com/"),
+            ("http:/example.com", "http://example.com/"),
+            ("http://0xc0.0.2.1/a", "http://192.0.2.1/a"),
+            ("http://3221225985", "http://192.0.2.1/"),
+            ("http://ex%61mple.com/", "http://example.com/"),
+            ("http://[2001:DB8:0:0::1]/", "http://[2001:db8::1]/"),
         ] {
             assert_eq!(target(&config(), sent, "#/url").as_deref(), Ok(kept), "{sent}");
         }
+    }
+
+    #[test]
+    fn the_bound_holds_for_what_is_kept() {
+        let of = |count| format!("https://example.com/{}", "\u{fc}".repeat(count));
+        let most = (MAX_URL_BYTES - 20) / 6;
+        let kept = target(&config(), &of(most), "#/url").unwrap();
+        assert!(kept.len() <= MAX_URL_BYTES && kept.len() > MAX_URL_BYTES - 6);
+        let longer = of(most + 1);
+        assert!(longer.len() < MAX_URL_BYTES);
+        assert!(target(&config(), &longer, "#/url").is_err());
+        // A host in other letters is longer as it is stored, too; and what is shorter as it is stored may be long as sent.
+        let letters = format!("https://\u{fc}.example/{}", "a".repeat(MAX_URL_BYTES - 19));
+        assert!(letters.len() <= MAX_URL_BYTES && target(&config(), &letters, "#/url").is_err());
+        let dots = format!(r"https:\\example.com/{}a", "../".repeat(MAX_URL_BYTES));
+        assert_eq!(
+            target(&config(), &dots, "#/url").as_deref(),
+            Ok("https://example.com/a")
+        );
     }
 
     #[test]
@@ -223,6 +244,12 @@ mod tests {
             "data:text/html,x",
             "https://",
             "https:///",
+            "http:///go.example.com/x",
+            "http://127.0.0.1:3000/x",
+            "http://localhost:3000/",
+            "http://0x7f.1:3000/",
+            "http://[::ffff:7f00:1]:3000/",
+            "http://0:3000/",
             "https://u:p@example.com/",
             "https://go.example.com@evil.example/",
             " https://example.com",
