@@ -141,6 +141,8 @@ pub struct FastPath<M> {
     tasks: Vec<Option<Task>>,
     free: Vec<u32>,
     bodies: usize,
+    /// When the last request began, Unix milliseconds.
+    now: u64,
 }
 
 /// A rule that waits.
@@ -180,12 +182,14 @@ impl<M: Memory + Clone + 'static> FastPath<M> {
             tasks: Vec::new(),
             free: Vec::new(),
             bodies: 0,
+            now: 0,
         })
     }
 
     /// Charges a request, and answers it as far as that needs no waiting. `head`: see [`packed::head`]; `body_follows`
     /// says that there is a body. `now`: Unix milliseconds.
     pub fn start(&mut self, head: &[u8], now: u64, body_follows: bool) -> Step {
+        self.now = now;
         let Some(request) = packed::request(head) else {
             let problem = Problem::new(Kind::Internal, "The request did not arrive whole.");
             return Step::Done(problem.into_response().into());
@@ -242,6 +246,11 @@ impl<M: Memory + Clone + 'static> FastPath<M> {
         if !submitted.is_empty() {
             self.near.memory.submit(submitted);
         }
+    }
+
+    /// A line for the log, if there is something to say; see [`Policies::shadow_report`].
+    pub fn report(&self) -> Option<String> {
+        self.rules.policies.shadow_report(self.now, u64::MAX)
     }
 
     fn spawn(&mut self, request: Request, now: u64, body_follows: bool, added: Option<Vec<Header>>) -> Step {

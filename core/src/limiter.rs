@@ -6,11 +6,13 @@
 mod fields;
 mod handlers;
 mod policies;
+mod shadow;
 #[cfg(test)]
 mod tests;
 
 pub use handlers::list;
 pub use policies::{CompileError, MAX_POLICIES, Policies};
+pub use shadow::REPORT_MS;
 
 use policies::Policy;
 
@@ -20,6 +22,7 @@ use crate::identity::{self, ClientId};
 use crate::keys;
 use crate::ports::{Buckets, Store, World};
 use crate::problem::{Kind, Problem};
+use crate::route::unreserved;
 
 /// What a client is told to wait when the buckets cannot be asked, seconds.
 const UNAVAILABLE_RETRY_SECONDS: u64 = 1;
@@ -44,16 +47,18 @@ pub async fn check<S: Store, B: Buckets>(
     if is_health(&request.path) {
         return Verdict::Admit(Vec::new());
     }
+    // As every text of an address leads to the same place, it counts in the same place.
+    let path = &*unreserved(&request.path);
     if let Err(problem) = identity::unambiguous(world.config, request) {
         return Verdict::Answer(problem.into_response());
     }
-    let mut matching = policies.matching(request);
+    let mut matching = policies.matching(&request.method, path);
     let Some(first) = matching.next() else {
         return Verdict::Admit(Vec::new());
     };
     let Some(second) = matching.next() else {
         let client = identify(world, policies, request, first.per_client).await;
-        let asked = first.bucket(policies, request, client.as_ref());
+        let asked = first.bucket(policies, request, path, client.as_ref());
         return charge_one(buckets, request, first, asked).await;
     };
     let matching: Vec<&Policy> = [first, second].into_iter().chain(matching).collect();
@@ -61,7 +66,7 @@ pub async fn check<S: Store, B: Buckets>(
     let client = identify(world, policies, request, wanted).await;
     let asked = matching
         .iter()
-        .map(|policy| policy.bucket(policies, request, client.as_ref()))
+        .map(|policy| policy.bucket(policies, request, path, client.as_ref()))
         .collect();
     charge(buckets, request, matching, asked).await
 }
@@ -70,7 +75,10 @@ pub async fn check<S: Store, B: Buckets>(
 async fn charge_one<B: Buckets>(buckets: &B, request: &Request, policy: &Policy, asked: Bucket) -> Verdict {
     match buckets.take_one(asked).await {
         Ok(level) => Verdict::Admit(answer_headers(request, &[policy], &[level])),
-        Err(TakeError::Refused { .. }) if policy.shadow => Verdict::Admit(Vec::new()),
+        Err(TakeError::Refused { .. }) if policy.shadow => {
+            policy.would_refuse.add();
+            Verdict::Admit(Vec::new())
+        }
         Err(TakeError::Refused { levels, .. }) => Verdict::Answer(refusal(&[policy], &levels)),
         Err(TakeError::Unavailable(_) | TakeError::Invalid(_)) => without_buckets(&[policy]),
     }
@@ -99,6 +107,10 @@ async fn charge<B: Buckets>(
         let keep: Vec<bool> = (0..charged.len())
             .map(|index| levels.get(index).is_none_or(|level| level.next_ns == 0))
             .collect();
+        let lacking = charged.iter().zip(&keep).filter(|(_, keep)| !**keep);
+        for (policy, _) in lacking.filter(|(policy, _)| policy.shadow) {
+            policy.would_refuse.add();
+        }
         let enforced_lack = charged
             .iter()
             .zip(&keep)

@@ -114,6 +114,12 @@ impl door::Guest for Component {
     }
 
     fn flush() {
-        FAST_PATH.with_borrow_mut(FastPath::flush);
+        let report = FAST_PATH.with_borrow_mut(|fast| {
+            fast.flush();
+            fast.report()
+        });
+        if let Some(report) = report {
+            eprintln!("{report}");
+        }
     }
 }

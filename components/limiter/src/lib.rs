@@ -33,8 +33,15 @@ fn policies(world: &World<'static, Port>) -> &'static Policies {
     })
 }
 
+/// Spin gives an instance so few requests that it may not live until the next report is due.
+const ENOUGH_TO_REPORT: u64 = 100;
+
 async fn check(world: &World<'static, Port>, request: &Request) -> Verdict {
-    limiter::check(world, policies(world), &Port, request).await
+    let verdict = limiter::check(world, policies(world), &Port, request).await;
+    if let Some(report) = policies(world).shadow_report(world.now, ENOUGH_TO_REPORT) {
+        eprintln!("tollgate: {report}");
+    }
+    verdict
 }
 
 impl filter::Guest for Limiter {

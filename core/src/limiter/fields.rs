@@ -21,14 +21,16 @@ pub(super) fn string(text: &str) -> String {
     format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
 }
 
-/// A member of `RateLimit-Policy`: the quota is the capacity, the window the time to fill it from empty.
+/// A member of `RateLimit-Policy`: the quota is how many requests of this cost a full bucket admits, the window the time to
+/// fill it from empty.
 pub(super) fn quota(quoted: &str, bucket: &Bucket) -> String {
     let nanos =
         (u128::from(bucket.capacity) * u128::from(bucket.interval_ns)).div_ceil(u128::from(bucket.refill));
     let window = nanos
         .div_ceil(u128::from(NANOS_PER_SECOND))
         .min(u128::from(MAX_INTEGER));
-    format!("{quoted};q={};w={window}", bucket.capacity.min(MAX_INTEGER))
+    let requests = bucket.capacity / bucket.cost.max(1);
+    format!("{quoted};q={};w={window}", requests.min(MAX_INTEGER))
 }
 
 /// Both headers, for the enforced ones of the policies: a client need not heed the others. None where there
@@ -45,7 +47,8 @@ pub(super) fn headers(policies: &[&Policy], levels: &[Level]) -> Vec<Header> {
         }
         quotas.push_str(&policy.quota);
         let (remaining, reset) = (
-            level.remaining.min(MAX_INTEGER),
+            // Requests, as in the quota.
+            (level.remaining / policy.cost()).min(MAX_INTEGER),
             seconds(level.full_ns).min(MAX_INTEGER),
         );
         // Without a formatter, which costs a component more than all the rest of this.

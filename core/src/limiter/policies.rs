@@ -1,13 +1,17 @@
 //! Policies, compiled from the configuration once.
 
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
 use sha2::{Digest as _, Sha256};
 
 use super::fields;
+use super::shadow::Count;
 use crate::bucket::{Bucket, MAX_BUCKETS};
 use crate::config::{Config, Limit, OnStoreFailure, Per};
 use crate::http::Request;
 use crate::identity::{ClientId, Proxies};
-use crate::route::{Route, takes_method};
+use crate::route::{Route, takes_method, unreserved};
 
 /// The most policies: all of them may match one request, and one take has so many buckets.
 pub const MAX_POLICIES: usize = MAX_BUCKETS;
@@ -42,6 +46,8 @@ pub enum CompileError {
 pub struct Policies {
     all: Vec<Policy>,
     proxies: Proxies,
+    /// When shadow policies were reported last, Unix milliseconds.
+    pub(super) reported: Arc<AtomicU64>,
 }
 
 /// A policy, with everything worked out that does not depend on the request.
@@ -49,6 +55,7 @@ pub struct Policies {
 pub(super) struct Policy {
     pub(super) name: String,
     pub(super) shadow: bool,
+    pub(super) would_refuse: Count,
     pub(super) deny_on_failure: bool,
     pub(super) per_client: bool,
     /// The name as a structured field string (RFC 9651).
@@ -81,17 +88,28 @@ impl Policies {
             all.push(Policy::compile(limit).map_err(fail)?);
         }
         let proxies = Proxies::parse(&config.server.trusted_proxies).map_err(CompileError::Proxies)?;
-        Ok(Self { all, proxies })
+        Ok(Self {
+            all,
+            proxies,
+            reported: Arc::default(),
+        })
+    }
+
+    /// The names of the shadow policies, as structured field strings, and what they would have refused.
+    pub(super) fn shadow_counts(&self) -> impl Iterator<Item = (&str, &Count)> {
+        let shadow = self.all.iter().filter(|policy| policy.shadow);
+        shadow.map(|policy| (policy.quoted.as_str(), &policy.would_refuse))
     }
 
     pub(super) fn proxies(&self) -> &Proxies {
         &self.proxies
     }
 
-    pub(super) fn matching<'a>(&'a self, request: &'a Request) -> impl Iterator<Item = &'a Policy> {
-        self.all.iter().filter(|policy| {
-            takes_method(&policy.methods, &request.method) && policy.route.matches(&request.path)
-        })
+    /// The policies for a request of this method and path, as [`unreserved`] writes it.
+    pub(super) fn matching<'a>(&'a self, method: &'a str, path: &'a str) -> impl Iterator<Item = &'a Policy> {
+        let falls_under =
+            move |policy: &&Policy| takes_method(&policy.methods, method) && policy.route.matches(path);
+        self.all.iter().filter(falls_under)
     }
 }
 
@@ -127,21 +145,33 @@ impl Policy {
         Ok(Self {
             name: limit.name.clone(),
             shadow: limit.shadow,
+            would_refuse: Count::default(),
             deny_on_failure: limit.on_store_failure == OnStoreFailure::Deny,
             per_client: limit.per.contains(&Per::Client),
             quota: fields::quota(&quoted, &bucket),
             quoted,
             per_ip: limit.per.contains(&Per::Ip),
             per_path: limit.per.contains(&Per::Path),
-            route: Route::parse(&limit.path).map_err(|error| format!("path: {error}"))?,
+            route: Route::parse(&unreserved(&limit.path)).map_err(|error| format!("path: {error}"))?,
             methods: limit.methods.clone(),
             bucket,
         })
     }
 
+    /// Tokens that a request takes; at least 1.
+    pub(super) fn cost(&self) -> u64 {
+        self.bucket.cost.max(1)
+    }
+
     /// The bucket that this request is charged to: `<policy>|<client>|<ip>|<path>`, with the parts it counts
-    /// by. An override of a client's capacity or refill would be put in here.
-    pub(super) fn bucket(&self, policies: &Policies, request: &Request, client: Option<&ClientId>) -> Bucket {
+    /// by; `path` as [`unreserved`] writes it. An override of a client's capacity or refill would be put in here.
+    pub(super) fn bucket(
+        &self,
+        policies: &Policies,
+        request: &Request,
+        path: &str,
+        client: Option<&ClientId>,
+    ) -> Bucket {
         let mut key = String::with_capacity(self.name.len() + 2 * MAX_PART_BYTES);
         key.push_str(&self.name);
         if let Some(client) = client.filter(|_| self.per_client) {
@@ -153,7 +183,7 @@ impl Policy {
         if self.per_path {
             // As in routes: slashes at the ends are no way to another bucket.
             key.push_str("|/");
-            push_bounded(&mut key, request.path.trim_matches('/'));
+            push_bounded(&mut key, path.trim_matches('/'));
         }
         Bucket {
             key,

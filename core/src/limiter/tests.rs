@@ -10,6 +10,7 @@ use crate::bucket::{State, take_all};
 use crate::config::{Config, Limit, OnStoreFailure, Per, Span};
 use crate::keys::shelf::{Shelf, fresh, request};
 use crate::keys::{Scope, mint};
+use crate::memory::START;
 
 const SECOND: u64 = 1_000_000_000;
 
@@ -148,6 +149,100 @@ fn a_doubled_identity_is_refused_before_anything_is_charged() {
     let twice = |name: &str| request("GET", "/x", &[(name, "a"), (name, "b")]);
     refused(gate.check(&twice("x-subject")));
     assert!(matches!(gate.check(&twice("x-user-id")), Verdict::Admit(_)));
+}
+
+#[test]
+fn every_text_of_a_path_counts_in_one_place() {
+    let sale = Limit {
+        path: "/sale".into(),
+        ..limit("sale", 3)
+    };
+    let by_path = Limit {
+        per: vec![Per::Path],
+        path: "/p/...".into(),
+        ..limit("by-path", 2)
+    };
+    let gate = Gate::new(&[sale, by_path]);
+    for path in ["/sale", "/%73ale", "/sale/"] {
+        assert!(gate.admits(path, "a"), "{path}");
+    }
+    for path in ["/sale", "/%73ale", "/s%61le/", "/sal%65", "//sale//"] {
+        assert!(!gate.admits(path, "a"), "{path}");
+    }
+    assert!(gate.admits("/p/a%2fb", "a") && gate.admits("/p/%61%2Fb", "a"));
+    assert!(!gate.admits("/p/a%2Fb/", "a"));
+    // The pattern, too, is read as what it stands for.
+    let encoded = Limit {
+        path: "/caf%c3%a9/%6denu".into(),
+        ..limit("cafe", 1)
+    };
+    let gate = Gate::new(&[encoded]);
+    assert!(gate.admits("/caf%C3%A9/menu", "a") && !gate.admits("/caf%c3%a9/m%65nu", "a"));
+}
+
+#[test]
+fn the_fields_count_requests_of_the_policys_cost() {
+    let costly = Limit {
+        cost: 10,
+        refill: 5,
+        ..limit("costly", 105)
+    };
+    let gate = Gate::new(&[costly]);
+    let told = || match gate.get("/api/x", "a") {
+        Verdict::Admit(headers) => {
+            let of = |name| field(&headers, name).unwrap_or_default().to_owned();
+            (of("ratelimit-policy"), of("ratelimit"))
+        }
+        Verdict::Answer(response) => {
+            let of = |name| field(&response.headers, name).unwrap_or_default().to_owned();
+            (of("ratelimit-policy"), of("ratelimit"))
+        }
+    };
+    // Ten requests of 10 out of 105; 21 s to fill 105 at 5 a second.
+    for left in (0..10).rev() {
+        let (policy, level) = told();
+        assert_eq!(policy, "\"costly\";q=10;w=21");
+        assert!(level.starts_with(&format!("\"costly\";r={left};t=")), "{level}");
+    }
+    assert!(told().1.starts_with("\"costly\";r=0;t="));
+    gate.buckets.now.set(3 * SECOND);
+    assert!(
+        told().1.starts_with("\"costly\";r=1;t="),
+        "20 tokens, 10 of them taken"
+    );
+}
+
+#[test]
+fn what_a_shadow_would_have_refused_is_reported_now_and_then() {
+    let shadow = |name: &str, capacity| Limit {
+        shadow: true,
+        ..limit(name, capacity)
+    };
+    let report = |gate: &Gate, now| gate.policies.shadow_report(now, u64::MAX);
+    // Alone, and with others.
+    let alone = Gate::new(&[shadow("observed", 2)]);
+    assert_eq!(alone.admitted("/x", "a"), 10);
+    let line = "limits in shadow would have refused requests:";
+    assert_eq!(report(&alone, START), Some(format!("{line} \"observed\" 8")));
+    let many = Gate::new(&[shadow("first", 2), limit("enforced", 6), shadow("second", 4)]);
+    assert_eq!(many.admitted("/x", "a"), 6);
+    assert_eq!(
+        report(&many, START),
+        Some(format!("{line} \"first\" 8 \"second\" 6"))
+    );
+    // Not again so soon, and then what has come together; nothing where there is nothing.
+    assert_eq!(alone.admitted("/x", "a"), 10);
+    assert_eq!(report(&alone, START + REPORT_MS - 1), None);
+    assert_eq!(alone.admitted("/x", "a"), 10);
+    assert_eq!(
+        report(&alone, START + REPORT_MS),
+        Some(format!("{line} \"observed\" 20"))
+    );
+    assert_eq!(report(&alone, START + 9 * REPORT_MS), None);
+    assert_eq!(report(&Gate::new(&[limit("enforced", 1)]), START), None);
+    // Sooner where so many are enough.
+    assert_eq!(alone.admitted("/x", "a"), 10);
+    assert!(alone.policies.shadow_report(START + REPORT_MS + 1, 10).is_some());
 }
 
 #[test]

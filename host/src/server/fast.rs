@@ -250,7 +250,11 @@ pub mod native {
         }
 
         fn flush(&self) -> Option<()> {
-            self.0.borrow_mut().flush();
+            let mut rules = self.0.borrow_mut();
+            rules.flush();
+            if let Some(report) = rules.report() {
+                tracing::warn!("{report}");
+            }
             Some(())
         }
     }

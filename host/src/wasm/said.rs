@@ -5,12 +5,14 @@ use std::io;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
 use tokio::io::AsyncWrite;
 use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
 use wasmtime_wasi::p2::{OutputStream, Pollable, StreamResult};
 
-/// How much one instance may say in its life, in bytes. What is beyond is left out.
+/// How much one instance may say in a minute, in bytes. What is beyond is left out.
 const MAX_SAID: usize = 4 << 10;
+const MINUTE: Duration = Duration::from_secs(60);
 
 /// Where an instance writes to. Nothing that is written ever waits.
 #[derive(Clone)]
@@ -20,6 +22,8 @@ struct Text {
     component: &'static str,
     line: Vec<u8>,
     left: usize,
+    /// When the minute began.
+    since: Instant,
 }
 
 impl Said {
@@ -29,6 +33,7 @@ impl Said {
             component,
             line: Vec::new(),
             left: MAX_SAID,
+            since: Instant::now(),
         })))
     }
 
@@ -40,6 +45,9 @@ impl Said {
 
 impl Text {
     fn take(&mut self, bytes: &[u8]) {
+        if self.since.elapsed() >= MINUTE {
+            (self.left, self.since) = (MAX_SAID, Instant::now());
+        }
         if self.left == 0 {
             return;
         }
@@ -55,7 +63,7 @@ impl Text {
             self.tell();
             tracing::warn!(
                 component = self.component,
-                "an instance says no more: it has said enough"
+                "an instance says no more for a minute: it has said enough"
             );
         }
     }

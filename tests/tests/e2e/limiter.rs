@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::harness::{Answer, Gateway, Host, crowd, unique};
+use crate::harness::{Answer, Gateway, Host, crowd, eventually, unique};
 
 const QUOTA_EXCEEDED: &str = "https://iana.org/assignments/http-problem-types#quota-exceeded";
 
@@ -163,6 +163,31 @@ pub async fn shadow_policy_never_refuses(host: Host) {
     }
 }
 
+pub async fn what_a_shadow_policy_would_have_refused_is_in_the_log_now_and_then(host: Host) {
+    let limits = "[[limits]]\nname = \"watched\"\nshadow = true\ncapacity = 1\nrefill = 1\ninterval = \"1h\"";
+    let gateway = Gateway::start(
+        host,
+        &format!("{limits}\n[server]\npublic_url = \"http://short.test\"\nworkers = 1"),
+    )
+    .await;
+    let began = Instant::now();
+    for _ in 0..300 {
+        assert!(admitted(&gateway.get("/api/nothing").client("c").send().await));
+    }
+    eventually("the log tells", async || {
+        let log = gateway.stderr();
+        log.contains("limits in shadow would have refused requests: ")
+            .then_some(())
+    })
+    .await;
+    let lines = gateway.stderr().matches("limits in shadow").count() as u64;
+    assert!(
+        lines <= 1 + began.elapsed().as_secs() / 10,
+        "{lines}\n{}",
+        gateway.stderr()
+    );
+}
+
 pub async fn two_policies_are_charged_together_or_not_at_all(host: Host) {
     let gateway = Gateway::shared(host).await;
     let client = unique("both");
@@ -302,4 +327,71 @@ pub async fn policies_in_force_are_shown_to_admins(host: Host) {
         .send()
         .await
         .problem(401, "unauthorized");
+}
+
+pub async fn what_is_one_callers_is_kept_by_no_cache(host: Host) {
+    let gateway = Gateway::shared(host).await;
+    let key = crate::harness::ADMIN_KEY;
+    let campaign = gateway.campaign(5, json!({})).await;
+    let claims = format!("/api/campaigns/{campaign}/claims");
+    let posted = gateway
+        .post("/signup")
+        .client("c")
+        .json(&json!({}))
+        .send()
+        .await
+        .expect(202);
+    let message = format!("/api/messages/{}", posted.json()["id"].as_str().expect("an id"));
+    let claim = || gateway.post(&claims).user("u").json(&json!({})).send();
+    for answer in [
+        posted,
+        claim().await.expect(201),
+        claim().await.expect(409),
+        gateway
+            .get(&format!("{claims}/u"))
+            .user("u")
+            .send()
+            .await
+            .expect(200),
+        gateway
+            .get(&format!("{claims}/u"))
+            .user("v")
+            .send()
+            .await
+            .expect(403),
+        gateway.get("/api/campaigns").key(key).send().await.expect(200),
+        gateway.get("/api/campaigns").send().await.expect(401),
+        gateway.get(&message).client("c").send().await.expect(200),
+        gateway.get(&message).client("d").send().await.expect(403),
+        gateway.get("/api/topics").key(key).send().await.expect(200),
+        gateway
+            .get("/api/topics/signup/messages")
+            .key(key)
+            .send()
+            .await
+            .expect(200),
+        gateway
+            .get("/api/topics/signup/subscriptions")
+            .key(key)
+            .send()
+            .await
+            .expect(200),
+        gateway.get("/api/keys").key(key).send().await.expect(200),
+        gateway.get("/api/keys").send().await.expect(401),
+        gateway.get("/api/limits").key(key).send().await.expect(200),
+        gateway.get("/api/links").key(key).send().await.expect(200),
+        gateway
+            .get("/api/links/nothing-here")
+            .key(key)
+            .send()
+            .await
+            .expect(404),
+    ] {
+        let kept = answer.header("cache-control");
+        assert!(
+            kept.split(", ").any(|directive| directive == "no-store"),
+            "{}",
+            answer.shown()
+        );
+    }
 }

@@ -67,6 +67,14 @@ refill = 1
 interval = "1h"
 
 [[limits]]
+name = "get-only"
+path = "/api/bounded/get/..."
+methods = ["GET"]
+capacity = 3
+refill = 1
+interval = "1h"
+
+[[limits]]
 name = "observed"
 path = "/api/bounded/shadow/..."
 capacity = 1
