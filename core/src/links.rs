@@ -29,6 +29,7 @@ use crate::commit::StoreError;
 use crate::http::{Request, Response};
 use crate::ports::{Store, World};
 use crate::problem::Problem;
+use crate::route::unreserved;
 use crate::router::Component;
 use crate::routes::{self, Call};
 
@@ -42,10 +43,8 @@ const MAX_RACES: usize = 8;
 /// Answers `/api/links…` and `/{code}`; 404 for any other path.
 pub async fn handle<S: Store>(world: &World<'_, S>, request: &Request) -> Response {
     // The hot path first: a single segment is a code.
-    let answer = match request.path.strip_prefix('/') {
-        Some(segment) if !segment.is_empty() && !segment.contains('/') => {
-            redirect::answer(world, request, segment).await
-        }
+    let answer = match routes::one_segment(&request.path) {
+        Some(segment) => redirect::answer(world, request, segment).await,
         _ => route(world, request).await.map(private),
     };
     answer.unwrap_or_else(|problem| private(problem.into_response()))
@@ -57,6 +56,7 @@ async fn route<S: Store>(world: &World<'_, S>, request: &Request) -> Result<Resp
         return Err(Problem::not_found());
     }
     let (call, [code, _]) = routes::find(Component::Shortener, request)?;
+    let code = &*unreserved(code);
     match call {
         Call::CreateLink => create::post(world, request).await,
         Call::ListLinks => list::get(world, request).await,

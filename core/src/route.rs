@@ -2,6 +2,7 @@
 //! end is any tail, also none. As in Spin, slashes at either end of a path do not count, so that `/signup/`
 //! is no way around a rule for `/signup`. A path is compared as it is, percent-encoded.
 
+use std::borrow::Cow;
 use std::cmp::Ordering;
 use std::fmt;
 
@@ -127,6 +128,40 @@ fn is_name(text: &str) -> bool {
         && text
             .bytes()
             .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-')
+}
+
+/// A path in which no character is percent-encoded that need not be (RFC 3986, section 6.2.2.2), and hexadecimal digits are
+/// in upper case: two texts of one address become the same.
+pub fn unreserved(path: &str) -> Cow<'_, str> {
+    if !path.bytes().any(|byte| byte == b'%') {
+        return Cow::Borrowed(path);
+    }
+    let mut plain = String::with_capacity(path.len());
+    let mut rest = path;
+    while let Some(at) = rest.find('%') {
+        let (before, encoded) = rest.split_at(at);
+        plain.push_str(before);
+        let digits = encoded
+            .get(1..3)
+            .filter(|text| text.bytes().all(|byte| byte.is_ascii_hexdigit()));
+        let Some(digits) = digits else {
+            plain.push('%');
+            rest = encoded.get(1..).unwrap_or_default();
+            continue;
+        };
+        match u8::from_str_radix(digits, 16) {
+            Ok(byte) if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) => {
+                plain.push(char::from(byte))
+            }
+            _ => {
+                plain.push('%');
+                plain.push_str(&digits.to_ascii_uppercase());
+            }
+        }
+        rest = encoded.get(3..).unwrap_or_default();
+    }
+    plain.push_str(rest);
+    Cow::Owned(plain)
 }
 
 /// Whether `method` is among `methods`, or `*` is. `GET` stands for `HEAD` too (RFC 9110, section 9.3.2): limits and routes
@@ -279,6 +314,23 @@ mod tests {
     }
 
     #[test]
+    fn what_need_not_be_encoded_is_not() {
+        for (path, plain) in [
+            ("/sale", "/sale"),
+            ("/%73al%65", "/sale"),
+            ("/%7Euser%2d1%5F%2E", "/~user-1_."),
+            ("/a%2fb%2B%c3%a9", "/a%2Fb%2B%C3%A9"),
+            ("/%", "/%"),
+            ("/%7", "/%7"),
+            ("/%zz%41", "/%zzA"),
+            ("/%%41", "/%A"),
+            ("/%2541", "/%2541"),
+        ] {
+            assert_eq!(unreserved(path), plain, "{path}");
+        }
+    }
+
+    #[test]
     fn get_stands_for_head_and_not_the_other_way_round() {
         let takes = |methods: &[&str], method| {
             let methods: Vec<String> = methods.iter().map(|one| (*one).to_owned()).collect();
@@ -292,6 +344,8 @@ mod tests {
     proptest::proptest! {
         #[test]
         fn no_text_and_no_path_breaks_it(pattern in ".{0,40}", path in ".{0,40}") {
+            let plain = unreserved(&path);
+            proptest::prop_assert!(plain.len() <= path.len() && (plain == path || path.contains('%')));
             if let Ok(route) = Route::parse(&pattern) {
                 route.matches(&path);
                 proptest::prop_assert_eq!(Route::parse(route.pattern()), Ok(route.clone()));

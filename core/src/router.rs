@@ -2,6 +2,7 @@
 
 use crate::config::Config;
 use crate::route::Route;
+use crate::routes;
 
 /// The components that answer requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -79,9 +80,9 @@ impl Router {
         if self.forward.iter().any(|route| route.matches(path)) {
             return Component::Forward;
         }
-        match second {
-            None if !first.is_empty() => Component::Shortener,
-            _ => Component::Admin,
+        match routes::one_segment(path) {
+            Some(_) => Component::Shortener,
+            None => Component::Admin,
         }
     }
 }
@@ -96,6 +97,11 @@ mod tests {
         for (path, component) in [
             ("/abc1234", Component::Shortener),
             ("/abc1234+", Component::Shortener),
+            ("/abc1234/", Component::Shortener),
+            ("/%61bc1234", Component::Shortener),
+            ("/abc1234//", Component::Admin),
+            ("/abc1234//x", Component::Admin),
+            ("//", Component::Admin),
             ("/api/links", Component::Shortener),
             ("/api/links/x/extend", Component::Shortener),
             ("/api/campaigns/spring/claims", Component::Coupon),

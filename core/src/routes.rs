@@ -42,6 +42,8 @@ macro_rules! calls {
 calls! {
     /// The redirect, and with a `+` behind the code the page that shows where it leads.
     FollowLink = Shortener "GET" "/:code",
+    /// The button of the page that machines get instead of a numbered link: a visit, and the redirect.
+    OpenLink = Shortener "POST" "/:code",
     /// The caller's links; an admin sees all.
     ListLinks = Shortener "GET" "/api/links",
     /// A new link.
@@ -146,19 +148,34 @@ static CALLS: LazyLock<Vec<(Call, Vec<&'static str>)>> = LazyLock::new(|| {
         .collect()
 });
 
+/// What stands between the first slash of a path and its end, if that is one segment: a code. One slash behind it does not
+/// count.
+pub fn one_segment(path: &str) -> Option<&str> {
+    let rest = path.strip_prefix('/')?;
+    // By bytes: a path is short, and to look for a character takes longer to begin with.
+    match rest.bytes().position(|byte| byte == b'/') {
+        None => Some(rest).filter(|segment| !segment.is_empty()),
+        Some(slash) if slash > 0 && slash + 1 == rest.len() => rest.get(..slash),
+        Some(_) => None,
+    }
+}
+
 /// The call of `component` that the request makes, and its parameters.
 ///
 /// # Errors
 /// 404 for a path that no call has; 405 with `Allow` for a method that none of the path's calls has.
 pub fn find(component: Component, request: &Request) -> Result<(Call, Parameters<'_>), Problem> {
+    let path = match one_segment(&request.path).filter(|_| component == Component::Shortener) {
+        Some(code) => request.path.get(..=code.len()).unwrap_or_default(),
+        None => &*request.path,
+    };
     let mut segments = [""; MAX_SEGMENTS];
     let mut count = 0;
-    // By bytes: a path is short, and to look for a character takes longer to begin with.
-    let slashes = request.path.bytes().enumerate().filter(|(_, byte)| *byte == b'/');
-    let ends = slashes.map(|(at, _)| at).chain([request.path.len()]);
+    let slashes = path.bytes().enumerate().filter(|(_, byte)| *byte == b'/');
+    let ends = slashes.map(|(at, _)| at).chain([path.len()]);
     let mut start = 0;
     for end in ends {
-        *segments.get_mut(count).ok_or_else(Problem::not_found)? = &request.path[start..end];
+        *segments.get_mut(count).ok_or_else(Problem::not_found)? = &path[start..end];
         (start, count) = (end + 1, count + 1);
     }
     let segments = segments.get(..count).unwrap_or_default();

@@ -1,5 +1,7 @@
 //! The page behind `GET /{code}+`, and what machines see of a link whose visits are numbered.
 
+use url::Url;
+
 use super::record::{Record, short_url};
 use crate::config::Config;
 use crate::http::Response;
@@ -8,17 +10,35 @@ use crate::time;
 /// Nothing may be loaded, run, framed or sent from the page, whatever a target or title says.
 const CONTENT_SECURITY_POLICY: &str =
     "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+/// The same for a page with the button. Some browsers ask the policy also about where a form's answer redirects to, which
+/// may be any http or https address.
+const WITH_BUTTON: &str =
+    "default-src 'none'; base-uri 'none'; form-action http: https:; frame-ancestors 'none'";
+/// The field that the button sends, and its value.
+pub(super) const BUTTON: (&str, &str) = ("open", "1");
+/// Counts as a visit and redirects. It sends to the page's own address, its query included. Machines follow links and send
+/// no forms; a person who was taken for one gets through by it.
+const FORM: &str =
+    "<form method=\"post\"><p><button name=\"open\" value=\"1\">Open the link</button></p></form>\n";
 
-/// Where a link leads, for people who want to know before they go.
+/// Where a link leads, for people who want to know before they go. Of a link whose visits are numbered only the host is
+/// told: the rest takes a visit.
 pub(super) fn page(config: &Config, code: &str, record: &Record) -> Response {
     let url = escape(&record.url);
+    let numbered = record.limits.max_visits.is_some();
     let mut body = String::from("<h1>Where this link leads</h1>\n");
     if let Some(title) = record.title.as_deref().filter(|title| !title.is_empty()) {
         body.push_str(&format!("<p><strong>{}</strong></p>\n", escape(title)));
     }
-    body.push_str(&format!(
-        "<p><a href=\"{url}\" rel=\"noreferrer noopener nofollow\">{url}</a></p>\n"
-    ));
+    if numbered {
+        let parsed = Url::parse(&record.url).ok();
+        let host = parsed.as_ref().and_then(Url::host_str).unwrap_or_default();
+        body.push_str(&format!("<p>To {}</p>\n{FORM}", escape(host)));
+    } else {
+        body.push_str(&format!(
+            "<p><a href=\"{url}\" rel=\"noreferrer noopener nofollow\">{url}</a></p>\n"
+        ));
+    }
     let short = escape(&short_url(config, code));
     body.push_str(&format!(
         "<p>Short link: {short}<br>Created: {}",
@@ -28,22 +48,17 @@ pub(super) fn page(config: &Config, code: &str, record: &Record) -> Response {
         body.push_str(&format!("<br>Ends: {}", time::format(at)));
     }
     body.push_str("</p>\n");
-    html("Where this link leads", &body)
+    html("Where this link leads", &body, numbered)
 }
 
-/// For a machine that asks for a link with `maxVisits`: it gets neither a visit nor the target. A person whose
-/// browser fetched ahead is one click from the link.
-pub(super) fn withheld(config: &Config, code: &str) -> Response {
-    let short = escape(&short_url(config, code));
-    let body = format!(
-        "<h1>This link opens a limited number of times</h1>\n\
-         <p><a href=\"{short}\" rel=\"nofollow\">Open it</a>, or <a href=\"{short}+\" rel=\"nofollow\">see where it \
-         leads</a>.</p>\n"
-    );
-    html("A link", &body)
+/// For a machine that asks for a link with `maxVisits`: it gets neither a visit nor the target. A person taken for one, or
+/// whose browser fetched ahead, is one click from the link.
+pub(super) fn withheld() -> Response {
+    let body = format!("<h1>This link opens a limited number of times</h1>\n{FORM}");
+    html("A link", &body, true)
 }
 
-fn html(title: &str, body: &str) -> Response {
+fn html(title: &str, body: &str, with_button: bool) -> Response {
     let page = format!(
         "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
          <meta name=\"viewport\" content=\"width=device-width\">\n<meta name=\"color-scheme\" content=\"light dark\">\n\
@@ -51,7 +66,14 @@ fn html(title: &str, body: &str) -> Response {
     );
     let mut response = Response::empty(200)
         .with("content-type", "text/html; charset=utf-8")
-        .with("content-security-policy", CONTENT_SECURITY_POLICY)
+        .with(
+            "content-security-policy",
+            if with_button {
+                WITH_BUTTON
+            } else {
+                CONTENT_SECURITY_POLICY
+            },
+        )
         .with("x-content-type-options", "nosniff")
         .with("referrer-policy", "no-referrer")
         .with("x-robots-tag", "noindex, nofollow")

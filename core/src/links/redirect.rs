@@ -1,4 +1,4 @@
-//! `GET` and `HEAD /{code}`: the redirect. A plain link costs one read of one key and no random.
+//! `GET` and `HEAD /{code}`: the redirect; and `POST`, which the button for people taken for machines sends. A plain link costs one read of one key and no random.
 //!
 //! Counting is the last thing done, and nothing waits after it: a door may run this rule without waiting and, where it
 //! would have to wait, drop it and run it anew, so nothing may have been counted by then.
@@ -20,6 +20,7 @@ use crate::config::Clicks;
 use crate::http::{Request, Response};
 use crate::ports::{Store, World};
 use crate::problem::{Kind, Problem};
+use crate::route::unreserved;
 
 const NO_STORE: &str = "private, no-store";
 /// A permanent link without limits may be kept this long: short enough that an edit shows soon, since a cached
@@ -42,13 +43,19 @@ pub(super) async fn answer<S: Store>(
     request: &Request,
     segment: &str,
 ) -> Result<Response, Problem> {
-    let (code, wants_preview) = split(segment);
+    // Percent-encoding that it does not need does not make another code.
+    let segment = unreserved(segment);
+    let (code, wants_preview) = split(&segment);
     if !codes::is_code(code) {
         return Err(unknown());
     }
-    if !matches!(&*request.method, "GET" | "HEAD") {
-        return Err(Problem::method_not_allowed("GET, HEAD"));
-    }
+    let button = match &*request.method {
+        "GET" | "HEAD" => false,
+        "POST" if is_button(request) => true,
+        "POST" => return Err(Problem::method_not_allowed("GET, HEAD")),
+        _ => return Err(Problem::method_not_allowed("GET, HEAD, POST")),
+    };
+    let wants_preview = wants_preview && !button;
     let key = link_key(code);
     for _ in 0..MAX_RACES {
         let found = world.store.get(&key, std::slice::from_ref(&key)).await?;
@@ -67,10 +74,12 @@ pub(super) async fn answer<S: Store>(
         if state != State::Live {
             return end(state, &target);
         }
-        match visitor::of(request) {
-            Visitor::Machine if target.limits.max_visits.is_some() => {
-                return Ok(preview::withheld(world.config, code));
-            }
+        let visitor = match button {
+            true => Visitor::Person,
+            false => visitor::of(request),
+        };
+        match visitor {
+            Visitor::Machine if target.limits.max_visits.is_some() => return Ok(preview::withheld()),
             Visitor::Machine | Visitor::Head => return Ok(redirect(request, &target)),
             Visitor::Person => {}
         }
@@ -81,6 +90,12 @@ pub(super) async fn answer<S: Store>(
         }
     }
     Err(Problem::new(Kind::Unavailable, "The link is changing too fast; try again.").with_retry_after(1))
+}
+
+/// Whether the button of [`preview`] was pressed: its field, as a form sends it.
+fn is_button(request: &Request) -> bool {
+    let (name, value) = preview::BUTTON;
+    url::form_urlencoded::parse(&request.body).any(|(sent, with)| sent == name && with == value)
 }
 
 /// The code, and whether its preview is asked for (`+`, also percent-encoded).
@@ -197,9 +212,14 @@ fn redirect(request: &Request, target: &Target<'_>) -> Response {
         _ => Cow::Borrowed(&*target.url),
     };
     let permanent = matches!(target.redirect, 301 | 308) && target.limits.are_none();
-    Response::empty(target.redirect)
+    let (status, kept) = match &*request.method {
+        // What the button sent is for us, and goes no further: the browser asks the target with GET.
+        "POST" => (303, NO_STORE),
+        _ => (target.redirect, if permanent { PERMANENT } else { NO_STORE }),
+    };
+    Response::empty(status)
         .with("location", location)
-        .with("cache-control", if permanent { PERMANENT } else { NO_STORE })
+        .with("cache-control", kept)
 }
 
 /// The target with the request's query after its own, before its fragment. Nothing is decoded and encoded again, so

@@ -7,9 +7,10 @@ use futures::executor::block_on;
 use tollgate_core::bucket::{Bucket, Level, TakeError};
 use tollgate_core::config::{Config, Limit, OnStoreFailure, Per, Span};
 use tollgate_core::http::Request;
+use tollgate_core::identity;
 use tollgate_core::limiter::{self, Policies};
 use tollgate_core::ports::{Buckets, World};
-use tollgate_core::route::Route;
+use tollgate_core::route::{Route, unreserved};
 use tollgate_core::router::Component;
 use tollgate_core::routes::{self, Call};
 
@@ -22,7 +23,13 @@ const METHODS: [&str; 9] = [
 /// The most patterns of one input.
 const MAX_PATTERNS: usize = 4;
 /// What a stranger may change something by; see `SECURITY.md`.
-const OPEN: [Call; 4] = [Call::FollowLink, Call::CreateLink, Call::Claim, Call::PostMessage];
+const OPEN: [Call; 5] = [
+    Call::FollowLink,
+    Call::OpenLink,
+    Call::CreateLink,
+    Call::Claim,
+    Call::PostMessage,
+];
 
 /// A request of a stranger, and patterns of routes.
 pub fn routing(data: &[u8]) {
@@ -61,7 +68,7 @@ fn routed(gateway: &Gateway, request: &Request) -> Option<Call> {
 fn one_answer(gateway: &Gateway, request: &Request) {
     // Any one segment reads as a code; those of the gateway's own, and configured ones, never get that far.
     let mut named = calls(request);
-    named.retain(|(_, call)| *call != Call::FollowLink);
+    named.retain(|(_, call)| !matches!(call, Call::FollowLink | Call::OpenLink));
     assert!(named.len() <= 1, "{named:?}");
     let component = gateway.router.component(&request.path);
     if let [(owner, call)] = named[..] {
@@ -288,8 +295,13 @@ fn limits(gateway: &Gateway, patterns: &[Route], request: &Request) {
     let found = charged(&request.path);
     let path = &request.path;
     let health = path == "/health" || path.starts_with("/health/");
-    let expected = patterns.iter().enumerate().filter(|(index, route)| {
-        !health && reads(route.pattern(), path) && (index % 2 == 0 || request.method == "GET")
+    let read = matches!(&*request.method, "GET" | "HEAD");
+    // Who says twice who it is, is charged nothing.
+    let nobody = identity::unambiguous(&config, request).is_err();
+    let (plain, patterns) = (unreserved(path), patterns.iter().enumerate());
+    let expected = patterns.filter(|(index, route)| {
+        let matches = reads(&unreserved(route.pattern()), &plain);
+        !health && !nobody && matches && (index % 2 == 0 || read)
     });
     let names: Vec<String> = expected.map(|(index, _)| format!("l{index}")).collect();
     let keys: Vec<&str> = found.iter().filter_map(|key| key.split('|').next()).collect();

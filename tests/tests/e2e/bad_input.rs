@@ -84,6 +84,37 @@ pub async fn bad_links_are_refused_by_field(host: Host) {
             link_with("expiresAt", json!("2027-02-30T00:00:00Z")),
             "#/expiresAt",
         ),
+        (link_with("expiresAt", json!("20300115T080000Z")), "#/expiresAt"),
+        (
+            link_with("expiresAt", json!("2030-01-15T08:00:00+01:00[Europe/Berlin]")),
+            "#/expiresAt",
+        ),
+        (
+            link_with("expiresAt", json!("2030-01-15T08:00:00+25:59")),
+            "#/expiresAt",
+        ),
+        (
+            link_with("expiresAt", json!("2030-01-15T23:59:60Z")),
+            "#/expiresAt",
+        ),
+        (
+            link_with("expiresAt", json!("9999-12-31T23:59:59-01:00")),
+            "#/expiresAt",
+        ),
+        (
+            link_with("expiresAt", json!("1960-01-01T00:00:00Z")),
+            "#/expiresAt",
+        ),
+        (
+            link_with("expiresAt", json!(["2030-01-15T08:00:00Z"])),
+            "#/expiresAt",
+        ),
+        (json!(["https://example.com/", null]), "#"),
+        (link_with("ifExists", json!({ "new": null })), "#/ifExists"),
+        (
+            url(&format!("https://example.com/{}", "\u{fc}".repeat(400))),
+            "#/url",
+        ),
         (link_with("expiresAt", json!(1_800_000_000)), "#/expiresAt"),
         (link_with("expireAfterIdle", json!(0)), "#/expireAfterIdle"),
         (link_with("fallbackUrl", json!("javascript:1")), "#/fallbackUrl"),
@@ -148,6 +179,11 @@ pub async fn bad_campaigns_and_keys_are_refused_by_field(host: Host) {
         (json!({ "name": "", "scopes": ["links"] }), "#/name"),
         (json!({ "name": "n", "scopes": [] }), "#/scopes"),
         (json!({ "name": "n", "scopes": ["root"] }), "#/scopes/0"),
+        (json!(["arr", ["topics"], null]), "#"),
+        (
+            json!({ "name": "n", "scopes": [{ "links": null }] }),
+            "#/scopes/0",
+        ),
         (
             json!({ "name": "n", "scopes": ["links"], "expiresAt": "2001-01-01T00:00:00Z" }),
             "#/expiresAt",
@@ -251,7 +287,8 @@ pub async fn bad_headers_are_refused_by_name(host: Host) {
     for (name, value) in [
         ("x-partition-key", "two words"),
         ("x-partition-key", long.as_str()),
-        ("idempotency-key", "unquoted"),
+        ("idempotency-key", "two words"),
+        ("idempotency-key", "a, b"),
         ("idempotency-key", "\"\""),
         ("idempotency-key", "\"open"),
     ] {

@@ -42,9 +42,12 @@ harness::cases! {
             max_visits_redirects_exactly_that_many,
             null_clears_a_field_and_absence_keeps_it,
             own_host_is_refused_as_a_target,
+            person_taken_for_a_machine_gets_through_by_the_button,
             preview_shows_the_target_and_escapes_it,
             query_is_forwarded_where_the_link_says_so,
             raised_max_visits_admits_the_difference,
+            slash_and_needless_encoding_lead_to_the_same_link,
+            times_to_the_end_of_the_year_9999_are_told_in_utc,
             unknown_code_is_not_found,
             visits_of_a_plain_link_are_counted,
         }
@@ -106,14 +109,18 @@ harness::cases! {
             admissions_stay_within_capacity_and_refill,
             client_over_its_limit_is_told_and_others_are_untouched,
             forwarded_addresses_are_not_believed_from_strangers,
+            head_counts_where_get_does,
             kinds_of_identity_have_buckets_of_their_own,
             parallel_burst_admits_exactly_the_capacity,
             policies_in_force_are_shown_to_admins,
             shadow_policy_never_refuses,
             trusted_proxy_is_believed_and_ipv6_counts_by_its_64,
             two_policies_are_charged_together_or_not_at_all,
+            what_is_one_callers_is_kept_by_no_cache,
         }
-        native {}
+        native {
+            what_a_shadow_policy_would_have_refused_is_in_the_log_now_and_then,
+        }
     }
     bad_input {
         both {

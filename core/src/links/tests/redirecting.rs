@@ -53,10 +53,14 @@ fn what_is_no_link_is_not_found() {
         "/a.b",
         "/abc++",
         "/",
-        "/abc/",
+        "/abc//",
         "/abc/x",
+        "/abc/x/",
+        "/ab%2f",
+        "/%61%62%63%2B%2B",
+        "/abc%00",
+        "/%2561bc",
         "/api/links/abc/visits",
-        "/%61bc",
     ] {
         let response = gateway.visit(path);
         assert_eq!(response.status, 404, "{path}");
@@ -180,7 +184,7 @@ fn a_machine_neither_burns_nor_learns_a_numbered_link() {
         let response = gateway.call("GET", "/abc", &[header], &Value::Null);
         assert_eq!((response.status, response.header("location")), (200, None));
         assert!(!text(&response).contains("example.com"), "{}", text(&response));
-        assert!(text(&response).contains("href=\"http://localhost:3000/abc\""));
+        assert!(text(&response).contains("<form method=\"post\">"));
     }
     let head = gateway.call("HEAD", "/abc", &[("user-agent", BROWSER)], &Value::Null);
     assert_eq!(
@@ -217,7 +221,7 @@ fn a_preview_shows_the_target_as_text_and_counts_nothing() {
     let gateway = Gateway::new();
     gateway.create(&json!({
         "url": "https://example.com/?q=\"><script>alert('x')</script>&y=1",
-        "code": "abc", "title": "<b>\"Tea\" & cake</b>", "maxVisits": 1
+        "code": "abc", "title": "<b>\"Tea\" & cake</b>"
     }));
     for path in ["/abc+", "/abc%2B"] {
         let response = gateway.visit(path);
@@ -236,6 +240,92 @@ fn a_preview_shows_the_target_as_text_and_counts_nothing() {
         assert!(page.contains("&lt;b&gt;&quot;Tea&quot; &amp; cake&lt;/b&gt;"));
     }
     assert_eq!(gateway.visits("abc"), 0);
+}
+
+#[test]
+fn a_preview_of_a_numbered_link_tells_its_host_only() {
+    let gateway = Gateway::new();
+    let url = "https://user.example.com:8443/secret/path?token=t";
+    gateway.create(&json!({"url": url, "code": "abc", "maxVisits": 1}));
+    let page = text(&gateway.visit("/abc+"));
+    assert!(
+        page.contains("user.example.com") && page.contains("<form method=\"post\">"),
+        "{page}"
+    );
+    assert!(!page.contains("secret") && !page.contains("token"), "{page}");
+    assert_eq!(gateway.visits("abc"), 0);
+}
+
+#[test]
+fn a_person_taken_for_a_machine_gets_through_by_the_button() {
+    let gateway = Gateway::new();
+    gateway.link("abc", json!({"maxVisits": 2, "redirect": 308}));
+    gateway.create(
+        &json!({"url": "https://example.com/?a=1", "code": "with", "maxVisits": 1, "forwardQuery": true}),
+    );
+    let machine = ("user-agent", "Slackbot-LinkExpanding 1.0");
+    let press = |path: &str, body: &str| {
+        let mut request = request("POST", path, &[machine], &Value::Null);
+        request.body = body.as_bytes().to_vec();
+        ready(gateway.answer(&gateway.store, &request))
+    };
+    let page = gateway.call("GET", "/abc", &[machine], &Value::Null);
+    assert!(text(&page).contains("name=\"open\" value=\"1\""));
+    // Some browsers ask the policy where the answer to a form leads, too.
+    let policy = page.header("content-security-policy").unwrap();
+    assert!(policy.contains("form-action http: https:") && policy.starts_with("default-src 'none'"));
+    // A form without the button, and one that is none, count nothing.
+    for body in ["", "open", "open=0", "close=1", "{\"open\":1}"] {
+        let response = press("/abc", body);
+        assert_eq!(
+            (response.status, response.header("allow")),
+            (405, Some("GET, HEAD")),
+            "{body}"
+        );
+    }
+    assert_eq!(gateway.visits("abc"), 0);
+    // The browser goes on with GET, whatever the link's own status: the form's body is for us.
+    let opened = press("/abc", "open=1");
+    assert_eq!(
+        (opened.status, opened.header("location")),
+        (303, Some("https://example.com/landing"))
+    );
+    assert_eq!(opened.header("cache-control"), Some("private, no-store"));
+    assert_eq!(gateway.visits("abc"), 1);
+    // From the page behind the plus, with a slash and encoded too.
+    assert_eq!(press("/%61bc+", "x=2&open=1").status, 303);
+    assert_eq!((press("/abc/", "open=1").status, gateway.visits("abc")), (410, 2));
+    assert_eq!(
+        press("/with?b=2", "open=1").header("location"),
+        Some("https://example.com/?a=1&b=2")
+    );
+    assert_eq!(press("/nothing", "open=1").status, 404);
+}
+
+#[test]
+fn a_slash_behind_and_encoding_without_need_lead_to_the_same_link() {
+    let gateway = Gateway::new();
+    gateway.link("sale-1_x", json!({}));
+    for path in [
+        "/sale-1_x",
+        "/sale-1_x/",
+        "/%73al%65%2D1%5f%78",
+        "/%73ale-1_x/?q=1",
+    ] {
+        assert_eq!(gateway.visit(path).status, 302, "{path}");
+    }
+    for path in ["/sale-1_x+", "/sale-1_x+/", "/sale%2d1_x%2b"] {
+        assert_eq!(gateway.visit(path).status, 200, "{path}");
+    }
+    assert_eq!(gateway.visits("sale-1_x"), 4);
+    let read = gateway.admin("GET", "/api/links/%73ale%2D1_x", &Value::Null);
+    assert_eq!((read.status, &json_of(&read)["code"]), (200, &json!("sale-1_x")));
+    assert_eq!(
+        gateway
+            .admin("DELETE", "/api/links/%73ale-1_x", &Value::Null)
+            .status,
+        204
+    );
 }
 
 #[test]

@@ -72,6 +72,66 @@ pub async fn machines_and_heads_do_not_use_up_a_link(host: Host) {
     gateway.get(&path).send().await.problem(410, "gone");
 }
 
+pub async fn person_taken_for_a_machine_gets_through_by_the_button(host: Host) {
+    let gateway = Gateway::shared(host).await;
+    let key = gateway.key(&["links"]).await;
+    let target = "https://example.com/secret";
+    let link = link(&gateway, &key, target, json!({ "maxVisits": 1 })).await;
+    let path = short(&link);
+    let machine = "Mozilla/5.0 (compatible; Bluesky Cardyb/1.1; +mailto:support@bsky.app)";
+    let page = gateway
+        .get(&path)
+        .header("user-agent", machine)
+        .send()
+        .await
+        .expect(200);
+    assert!(
+        page.text().contains("<form method=\"post\">") && !page.text().contains("secret"),
+        "{}",
+        page.shown()
+    );
+    let form = "application/x-www-form-urlencoded";
+    let press = |body: &'static str| {
+        let call = gateway
+            .post(&path)
+            .header("user-agent", machine)
+            .header("content-type", form);
+        call.body(body).send()
+    };
+    press("").await.problem(405, "method-not-allowed");
+    let opened = press("open=1").await.expect(303);
+    assert_eq!(opened.header("location"), target);
+    press("open=1").await.problem(410, "gone");
+    gateway.get(&path).send().await.problem(410, "gone");
+}
+
+pub async fn slash_and_needless_encoding_lead_to_the_same_link(host: Host) {
+    let gateway = Gateway::shared(host).await;
+    let key = gateway.key(&["links"]).await;
+    let code = crate::harness::unique("sale");
+    let link = link(&gateway, &key, "https://example.com/", json!({ "code": code })).await;
+    let encoded = format!("/%{:02X}{}", code.as_bytes()[0], &code[1..]);
+    for path in [
+        format!("{}/", short(&link)),
+        encoded.clone(),
+        format!("{encoded}/"),
+    ] {
+        leads_to(gateway.get(&path).send().await, "https://example.com/");
+    }
+    gateway
+        .get(&format!("{}//", short(&link)))
+        .send()
+        .await
+        .problem(404, "not-found");
+    let read = gateway
+        .get(&format!("/api/links{encoded}"))
+        .key(&key)
+        .send()
+        .await
+        .expect(200);
+    assert_eq!(read.json()["code"], code.as_str());
+}
+
 pub async fn visits_of_a_plain_link_are_counted(host: Host) {
     let gateway = Gateway::shared(host).await;
     let key = gateway.key(&["links"]).await;
