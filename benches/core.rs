@@ -12,7 +12,7 @@ use tollgate_core::http::{self, Header, Request};
 use tollgate_core::limiter::{self, Policies};
 use tollgate_core::links;
 use tollgate_core::memory::{MemoryStore, START};
-use tollgate_core::plan::{self, Lookup, Record};
+use tollgate_core::plan::{self, Extent, Lookup, Record};
 use tollgate_core::ports::{Buckets, World};
 
 /// Buckets of one client that always have enough.
@@ -43,8 +43,8 @@ impl Lookup for FirstClaim {
             .map(|(_, entry)| entry.clone()))
     }
 
-    fn last_sequence(&mut self, _topic: &str) -> Result<u64, StoreError> {
-        Ok(41)
+    fn topic(&mut self, _topic: &str) -> Result<Extent, StoreError> {
+        Ok(Extent { last: 41, bytes: 0 })
     }
 
     fn idempotence(&mut self, _id: &str) -> Result<Option<Record>, StoreError> {
@@ -229,6 +229,7 @@ fn claim_commit() -> Commit {
             key: "u1".into(),
             kind: "coupon.claimed".into(),
             content_type: "application/json".into(),
+            attributes: Vec::new(),
             payload: with_sequence(),
         }],
     }

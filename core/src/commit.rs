@@ -60,6 +60,13 @@ pub enum Condition {
         /// Open if missing.
         end: Option<u64>,
     },
+    /// The messages that the topic keeps weigh less than so many bytes; see [`weight`].
+    TopicBelow {
+        /// The topic.
+        topic: String,
+        /// The bytes.
+        bytes: u64,
+    },
 }
 
 /// One change to one key.
@@ -114,6 +121,9 @@ pub struct Append {
     pub kind: String,
     /// Media type of the payload.
     pub content_type: String,
+    /// What else belongs to the message, in the rules' own format; empty for nothing.
+    #[serde(with = "serde_bytes")]
+    pub attributes: Vec<u8>,
     /// The payload.
     pub payload: Template,
 }
@@ -219,9 +229,37 @@ pub struct Message {
     pub content_type: String,
     /// When it was committed, Unix milliseconds.
     pub time: u64,
+    /// What else belongs to the message, in the rules' own format; empty for nothing.
+    pub attributes: Vec<u8>,
     /// The payload.
     pub payload: Vec<u8>,
 }
+
+/// What a message takes on disk besides its parts, bytes: its row, the half-empty pages of a tree, and its
+/// [`record_key`]'s entry. Measured: 20,000 posts without a body, a query or a header take 480 bytes each.
+pub const MESSAGE_OVERHEAD: u64 = 512;
+
+/// What a message takes on disk, bytes, roughly: what `max_bytes` counts. SQL engines say the same by
+/// [`crate::schema::WEIGHT`].
+pub fn weight(message: &Message) -> u64 {
+    let texts = [
+        &message.topic,
+        &message.id,
+        &message.key,
+        &message.kind,
+        &message.content_type,
+    ];
+    let parts = texts.iter().map(|text| text.len()).sum::<usize>();
+    MESSAGE_OVERHEAD + (parts + message.attributes.len() + message.payload.len()) as u64
+}
+
+/// The key of the entry that goes with a message: an engine that removes the message removes it too.
+pub fn record_key(id: &str) -> String {
+    [RECORD_PREFIX, id].concat()
+}
+
+/// What a [`record_key`] begins with.
+pub const RECORD_PREFIX: &str = "message/";
 
 /// A topic's extent.
 #[derive(Clone, Debug, PartialEq, Eq)]

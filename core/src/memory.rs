@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use crate::commit::{Commit, Entry, Item, Message, Outcome, StoreError, Topic};
+use crate::commit::{self, Commit, Entry, Item, Message, Outcome, StoreError, Topic};
 use crate::plan::page::{self, Page};
-use crate::plan::{self, Lookup, Plan, Record, Writes};
+use crate::plan::{self, Extent, Lookup, Plan, Record, Writes};
 use crate::ports::Store;
 
 /// Where the clock of a new store stands: 2027-01-15T08:00:00Z.
@@ -32,6 +32,7 @@ struct State {
 #[derive(Debug, Default)]
 struct Log {
     last: u64,
+    bytes: u64,
     messages: BTreeMap<u64, Message>,
 }
 
@@ -109,6 +110,7 @@ impl State {
         for message in writes.messages {
             let log = self.topics.entry(message.topic.clone()).or_default();
             log.last = message.sequence;
+            log.bytes += commit::weight(&message);
             log.messages.insert(message.sequence, message);
         }
         if let Some(record) = writes.record {
@@ -131,8 +133,11 @@ impl Lookup for State {
         Ok(self.entries.get(key).cloned())
     }
 
-    fn last_sequence(&mut self, topic: &str) -> Result<u64, StoreError> {
-        Ok(self.topics.get(topic).map_or(0, |log| log.last))
+    fn topic(&mut self, topic: &str) -> Result<Extent, StoreError> {
+        Ok(self.topics.get(topic).map_or_else(Extent::default, |log| Extent {
+            last: log.last,
+            bytes: log.bytes,
+        }))
     }
 
     fn idempotence(&mut self, id: &str) -> Result<Option<Record>, StoreError> {

@@ -239,6 +239,7 @@ mod tests {
                 key: "k".into(),
                 kind: "e".into(),
                 content_type: "text/plain".into(),
+                attributes: Vec::new(),
                 payload: parts(),
             }],
         };

@@ -27,10 +27,19 @@ pub trait Lookup {
 
     /// The key's entry, expired or not: the planner looks at the time itself.
     fn entry(&mut self, key: &str) -> Result<Option<Self::Found>, StoreError>;
-    /// The newest sequence given out in the topic; 0 before the first.
-    fn last_sequence(&mut self, topic: &str) -> Result<u64, StoreError>;
+    /// How far the topic goes.
+    fn topic(&mut self, topic: &str) -> Result<Extent, StoreError>;
     /// The record kept for an idempotence id, expired or not.
     fn idempotence(&mut self, id: &str) -> Result<Option<Record>, StoreError>;
+}
+
+/// How far a topic goes. Nothing before its first message.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Extent {
+    /// The newest sequence given out.
+    pub last: u64,
+    /// What the messages that are kept weigh, bytes; see [`crate::commit::weight`].
+    pub bytes: u64,
 }
 
 /// What is remembered of a repeatable commit.
@@ -164,6 +173,7 @@ fn holds<L: Lookup>(condition: &Condition, now: u64, lookup: &mut L) -> Result<b
         Condition::NowIn { start, end } => {
             start.is_none_or(|start| start <= now) && end.is_none_or(|end| now < end)
         }
+        Condition::TopicBelow { topic, bytes } => lookup.topic(topic)?.bytes < *bytes,
     })
 }
 
@@ -208,7 +218,7 @@ fn number_appends<L: Lookup>(
             .rposition(|earlier| earlier.topic == append.topic)
         {
             Some(earlier) => sequences[earlier],
-            None => lookup.last_sequence(&append.topic)?,
+            None => lookup.topic(&append.topic)?.last,
         };
         sequences.push(before + 1);
     }
@@ -263,6 +273,7 @@ fn write(
             kind: append.kind,
             content_type: append.content_type,
             time: numbers.time,
+            attributes: append.attributes,
             payload: render(append.payload, numbers),
         });
     let messages = messages.collect();

@@ -2,7 +2,7 @@
 -- same ones, so that a file moves between the two. Times are Unix milliseconds.
 
 CREATE TABLE IF NOT EXISTS meta (
-  name TEXT NOT NULL PRIMARY KEY,  -- schema (2 while the native engine has the database, or was killed), revision (of the last commit), now (the store's clock at it)
+  name TEXT NOT NULL PRIMARY KEY,  -- schema (2 while the native engine has the database, or was killed), revision (of the last commit), now (the store's clock at it), weighed
   value INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 
@@ -25,7 +25,7 @@ CREATE TABLE IF NOT EXISTS journal (
 CREATE TABLE IF NOT EXISTS topics (
   name TEXT NOT NULL PRIMARY KEY,
   last INTEGER NOT NULL,           -- the newest sequence given out
-  bytes INTEGER NOT NULL           -- of the payloads that are kept
+  bytes INTEGER NOT NULL           -- what the messages that are kept weigh (`WEIGHT` in schema.rs), once `meta` says `weighed`
 ) STRICT, WITHOUT ROWID;
 
 CREATE TABLE IF NOT EXISTS messages (
@@ -37,6 +37,7 @@ CREATE TABLE IF NOT EXISTS messages (
   content_type TEXT NOT NULL,
   time INTEGER NOT NULL,
   payload BLOB NOT NULL,
+  attributes BLOB NOT NULL DEFAULT x'',  -- databases of the version before get it when they are opened
   PRIMARY KEY (topic, sequence)
 ) STRICT, WITHOUT ROWID;
 

@@ -178,6 +178,9 @@ macro_rules! wit_store {
                             Self::Version(wit::KeyVersion { key, version })
                         }
                         core::Condition::NowIn { start, end } => Self::NowIn(wit::Window { start, end }),
+                        core::Condition::TopicBelow { topic, bytes } => {
+                            Self::TopicBelow(wit::TopicSize { topic, bytes })
+                        }
                     }
                 }
             }
@@ -190,6 +193,9 @@ macro_rules! wit_store {
                             Self::Version { key, version }
                         }
                         wit::Condition::NowIn(wit::Window { start, end }) => Self::NowIn { start, end },
+                        wit::Condition::TopicBelow(wit::TopicSize { topic, bytes }) => {
+                            Self::TopicBelow { topic, bytes }
+                        }
                     }
                 }
             }
@@ -230,6 +236,7 @@ macro_rules! wit_store {
                         key: append.key,
                         type_: append.kind,
                         content_type: append.content_type,
+                        attributes: append.attributes,
                         payload: list(append.payload),
                     }
                 }
@@ -243,6 +250,7 @@ macro_rules! wit_store {
                         key: append.key,
                         kind: append.type_,
                         content_type: append.content_type,
+                        attributes: append.attributes,
                         payload: list(append.payload),
                     }
                 }
@@ -374,6 +382,7 @@ macro_rules! wit_store {
                         type_: message.kind,
                         content_type: message.content_type,
                         time: message.time,
+                        attributes: message.attributes,
                         payload: message.payload,
                     }
                 }
@@ -389,6 +398,7 @@ macro_rules! wit_store {
                         kind: message.type_,
                         content_type: message.content_type,
                         time: message.time,
+                        attributes: message.attributes,
                         payload: message.payload,
                     }
                 }

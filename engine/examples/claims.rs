@@ -95,6 +95,7 @@ fn claim(user: u64) -> Commit {
             key: user.to_string(),
             kind: "coupon.claimed".into(),
             content_type: "application/json".into(),
+            attributes: Vec::new(),
             payload: record(r#","at":"#),
         }],
     }

@@ -3,10 +3,11 @@
 //!
 //! ```text
 //! { "id": [id, fingerprint offset, length, ttl, template] or null,
-//!   "conditions": [["absent", key] | ["version", key, version] | ["now", start, end]],
+//!   "conditions": [["absent", key] | ["version", key, version] | ["now", start, end] | ["topic", topic, bytes]],
 //!   "mutations": [["set", key, template, expires] | ["delete", key] | ["add", key, delta, min, max]],
 //!   "topics": [[topic, its appends]],
-//!   "appends": [[topic, later appends of the topic, id, key, type, content type, template]] }
+//!   "appends": [[topic, later appends of the topic, id, key, type, content type, attributes, template]] }
+//! attributes: [offset, length]
 //! template: [offset, length] | [[offset, length] | ["sum", key] | ["sequence", topic, later appends] | ["time"]]
 //! ```
 //!
@@ -92,6 +93,7 @@ fn condition(condition: &Condition) -> Json {
         // No entry has a version beyond the integers of SQL, nor a negative one.
         Condition::Version { key, version } => json!(["version", key, i64::try_from(*version).unwrap_or(-1)]),
         Condition::NowIn { start, end } => json!(["now", start.map(integer), end.map(integer)]),
+        Condition::TopicBelow { topic, bytes } => json!(["topic", topic, integer(*bytes)]),
     }
 }
 
@@ -145,6 +147,7 @@ impl Encoder<'_> {
     }
 
     fn append(&mut self, append: &Append, distance: usize) -> Json {
+        let attributes = self.literal(&append.attributes);
         let payload = self.template(&append.payload);
         json!([
             append.topic,
@@ -153,6 +156,7 @@ impl Encoder<'_> {
             append.key,
             append.kind,
             append.content_type,
+            attributes,
             payload
         ])
     }

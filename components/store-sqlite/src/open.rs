@@ -25,6 +25,19 @@ pub async fn prepare<C: Connection>(connection: &C, purpose: Purpose) -> Result<
         }
     }
     if number(connection, sql::IS_READY).await? == Some(0) {
+        // The tables first, then what the version before did not have of them, then what needs it.
+        for statement in sql::tables() {
+            connection.execute(&statement, Vec::new(), &mut ignore).await?;
+        }
+        if number(connection, schema::HAS_ATTRIBUTES).await? == Some(0) {
+            let added = connection
+                .execute(schema::ADD_ATTRIBUTES, Vec::new(), &mut ignore)
+                .await;
+            // Another instance may have been faster.
+            if number(connection, schema::HAS_ATTRIBUTES).await? == Some(0) {
+                added?;
+            }
+        }
         for statement in sql::creation() {
             connection.execute(&statement, Vec::new(), &mut ignore).await?;
         }

@@ -5,7 +5,7 @@ use tollgate_core::schema;
 /// What a commit is inserted into. The number grows with every change of the trigger, so that instances of an older
 /// version keep theirs.
 pub const COMMIT_VIEW: &str =
-    "CREATE VIEW IF NOT EXISTS tollgate_commit_1 (body, bytes, now) AS SELECT NULL, NULL, NULL";
+    "CREATE VIEW IF NOT EXISTS tollgate_commit_2 (body, bytes, now) AS SELECT NULL, NULL, NULL";
 
 const BUCKETS: &str = include_str!("sql/buckets.sql");
 const TRIGGER: &str = include_str!("sql/trigger.sql");
@@ -13,24 +13,33 @@ const TRIGGER: &str = include_str!("sql/trigger.sql");
 const RENDER: &str = include_str!("sql/render.sql");
 
 /// Whether everything that [`creation`] makes is there: its last object.
-pub const IS_READY: &str = "SELECT count(*) FROM sqlite_schema WHERE name = 'tollgate_commit_1_insert'";
+pub const IS_READY: &str = "SELECT count(*) FROM sqlite_schema WHERE name = 'tollgate_commit_2_insert'";
 /// The version of the tables.
 pub const SCHEMA_VERSION: &str = "SELECT value FROM meta WHERE name = 'schema'";
 
-/// The statements that make the tables, the view and, last, its trigger. Each may be repeated.
-pub fn creation() -> Vec<String> {
+/// The statements that make the tables. Each may be repeated.
+pub fn tables() -> Vec<String> {
     let tables = [schema::SQL, BUCKETS]
         .into_iter()
         .flat_map(|sql| sql.split(";\n"));
-    let mut statements: Vec<String> = tables
+    tables
         .map(str::trim)
         .filter(|sql| !sql.is_empty())
         .map(str::to_owned)
-        .collect();
+        .collect()
+}
+
+/// The statements that make the rest: the view and, last, its trigger. Each may be repeated.
+pub fn creation() -> Vec<String> {
+    let mut statements = vec![schema::weigh(), schema::WEIGHED.to_owned()];
     statements.push(format!("PRAGMA application_id = {}", schema::APPLICATION_ID));
     statements.push(format!("PRAGMA user_version = {}", schema::VERSION));
     statements.push(COMMIT_VIEW.to_owned());
-    statements.push(TRIGGER.replace("@render", RENDER));
+    statements.push(
+        TRIGGER
+            .replace("@render", RENDER)
+            .replace("@weight", schema::WEIGHT),
+    );
     statements
 }
 
@@ -69,7 +78,7 @@ ORDER BY key LIMIT ?3";
 
 /// Messages of ?1 after ?2, ?3 of them.
 pub const READ: &str = "
-SELECT sequence, id, key, type, content_type, time, payload FROM messages
+SELECT sequence, id, key, type, content_type, time, attributes, payload FROM messages
 WHERE topic = ?1 AND sequence > ?2 ORDER BY sequence LIMIT ?3";
 
 /// Topics after ?1, ?2 of them.

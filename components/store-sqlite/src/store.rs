@@ -107,7 +107,8 @@ fn message(topic: &str, mut row: Row) -> Result<Message, Failure> {
         kind: row.text(3)?,
         content_type: row.text(4)?,
         time: row.number(5)?,
-        payload: row.bytes(6)?,
+        attributes: row.bytes(6)?,
+        payload: row.bytes(7)?,
     })
 }
 

@@ -9,7 +9,9 @@ use std::rc::Rc;
 
 use support::{Fixture, run};
 use tollgate_core::bucket::{Bucket, State, take_all};
-use tollgate_core::commit::{Append, Commit, Idempotence, Mutation, Outcome, Part, StoreError, literal};
+use tollgate_core::commit::{
+    Append, Commit, Idempotence, MESSAGE_OVERHEAD, Mutation, Outcome, Part, StoreError, literal,
+};
 use tollgate_core::ports::{Buckets as _, Store as _};
 use tollgate_store_sqlite::buckets::SqliteBuckets;
 use tollgate_store_sqlite::database::{Database as _, Value};
@@ -105,7 +107,7 @@ fn the_log_is_copied_into_the_database() {
 }
 
 #[test]
-fn topics_count_the_bytes_of_their_payloads() {
+fn topics_count_what_their_messages_take() {
     run(async {
         let store = Fixture::new();
         let append = |payload| Append {
@@ -114,6 +116,7 @@ fn topics_count_the_bytes_of_their_payloads() {
             key: String::new(),
             kind: String::new(),
             content_type: String::new(),
+            attributes: Vec::new(),
             payload,
         };
         let three = vec![Part::Bytes(b"ab".to_vec()), Part::Sequence(0)];
@@ -123,7 +126,9 @@ fn topics_count_the_bytes_of_their_payloads() {
         };
         store.commit(commit.clone()).await.unwrap();
         store.commit(commit).await.unwrap();
-        assert_eq!(number(&store, "SELECT bytes FROM topics WHERE name = 't'"), 16);
+        let each = i64::try_from(MESSAGE_OVERHEAD).unwrap() + 1 + 1;
+        let bytes = number(&store, "SELECT bytes FROM topics WHERE name = 't'");
+        assert_eq!(bytes, 4 * each + 5 + 3 + 5 + 3);
     });
 }
 

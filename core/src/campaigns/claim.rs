@@ -292,6 +292,7 @@ impl Attempt<'_> {
                 key: self.user.to_owned(),
                 kind: "coupon.claimed".into(),
                 content_type: "application/json".into(),
+                attributes: Vec::new(),
                 payload: forms.announcement.fill(&texts),
             }],
         };

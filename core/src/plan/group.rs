@@ -6,8 +6,8 @@ use std::sync::Arc;
 use hashbrown::HashMap;
 use hashbrown::hash_map::Entry as MapEntry;
 
-use super::{Lookup, Plan, Record, Writes, plan};
-use crate::commit::{Commit, Entry, Message, Outcome, StoreError};
+use super::{Extent, Lookup, Plan, Record, Writes, plan};
+use crate::commit::{self, Commit, Entry, Message, Outcome, StoreError};
 
 /// What a key holds: an entry (expired or not), or none. Shared, since a cache keeps it as well.
 pub type Found = Option<Arc<Entry>>;
@@ -24,8 +24,8 @@ pub trait Base {
     fn cached(&mut self, key: &str) -> Option<Found>;
     /// The key's entry.
     fn entry(&mut self, key: &str) -> Result<Found, Self::Error>;
-    /// The newest sequence given out in the topic; 0 before the first.
-    fn last_sequence(&mut self, topic: &str) -> Result<u64, Self::Error>;
+    /// How far the topic goes.
+    fn topic(&mut self, topic: &str) -> Result<Extent, Self::Error>;
     /// The record kept for an idempotence id.
     fn record(&mut self, id: &str) -> Result<Option<Record>, Self::Error>;
 }
@@ -43,7 +43,9 @@ struct Slot {
 pub struct Tail {
     /// The newest sequence given out.
     pub last: u64,
-    /// Bytes of the payloads that it appends.
+    /// What the messages weighed that were there before.
+    base_bytes: u64,
+    /// What those weigh that it appends.
     pub added_bytes: u64,
     dirty: bool,
 }
@@ -127,7 +129,7 @@ impl<B: Base> Group<B> {
             // The planner has just asked for its last sequence.
             if let Some(topic) = self.topics.get_mut(&message.topic) {
                 topic.last = message.sequence;
-                topic.added_bytes += message.payload.len() as u64;
+                topic.added_bytes += commit::weight(message);
                 topic.dirty = true;
             }
         }
@@ -233,19 +235,23 @@ impl<B: Base> Lookup for Group<B> {
         Ok(found)
     }
 
-    fn last_sequence(&mut self, topic: &str) -> Result<u64, StoreError> {
+    fn topic(&mut self, topic: &str) -> Result<Extent, StoreError> {
         if let Some(known) = self.topics.get(topic) {
-            return Ok(known.last);
+            return Ok(Extent {
+                last: known.last,
+                bytes: known.base_bytes + known.added_bytes,
+            });
         }
-        let last = self.base.last_sequence(topic);
-        let last = self.readable(last)?;
+        let found = self.base.topic(topic);
+        let extent = self.readable(found)?;
         let tail = Tail {
-            last,
+            last: extent.last,
+            base_bytes: extent.bytes,
             added_bytes: 0,
             dirty: false,
         };
         self.topics.insert(topic.to_owned(), tail);
-        Ok(last)
+        Ok(extent)
     }
 
     fn idempotence(&mut self, id: &str) -> Result<Option<Record>, StoreError> {
@@ -284,8 +290,8 @@ mod tests {
                 Ok(None)
             }
         }
-        fn last_sequence(&mut self, _: &str) -> Result<u64, String> {
-            Ok(4)
+        fn topic(&mut self, _: &str) -> Result<Extent, String> {
+            Ok(Extent { last: 4, bytes: 7 })
         }
         fn record(&mut self, _: &str) -> Result<Option<Record>, String> {
             Ok(None)
@@ -308,6 +314,7 @@ mod tests {
             key: String::new(),
             kind: String::new(),
             content_type: String::new(),
+            attributes: Vec::new(),
             payload: vec![Part::Sum(0)],
         };
         let idempotence = id.map(|id| Idempotence {
@@ -354,7 +361,8 @@ mod tests {
         let [("t", tail)] = group.topics()[..] else {
             panic!("one topic")
         };
-        assert_eq!((tail.last, tail.added_bytes), (7, 3));
+        let each = commit::MESSAGE_OVERHEAD + 2 + 1;
+        assert_eq!((tail.last, tail.added_bytes), (7, 3 * each));
         assert_eq!((group.messages().len(), group.records().len()), (3, 1));
         assert!(group.into_known().all(|(_, known)| known.written));
     }

@@ -30,6 +30,7 @@ pub fn message_bytes(message: &Message) -> usize {
         + message.key.len()
         + message.kind.len()
         + message.content_type.len()
+        + message.attributes.len()
         + message.payload.len()
 }
 

@@ -42,6 +42,7 @@ pub fn measure(commit: &Commit) -> Result<usize, StoreError> {
         match condition {
             Condition::Absent(key) | Condition::Version { key, .. } => check.name("a key", key)?,
             Condition::NowIn { .. } => {}
+            Condition::TopicBelow { topic, .. } => check.name("a topic", topic)?,
         }
     }
     check.mutations()?;
@@ -140,6 +141,7 @@ impl Check<'_> {
         self.text("a message key", &append.key)?;
         self.text("a message type", &append.kind)?;
         self.text("a content type", &append.content_type)?;
+        self.bytes += append.attributes.len();
         self.template(&append.payload)
     }
 }

@@ -168,6 +168,9 @@ pub struct StoredMessage {
     kind: String,
     content_type: String,
     time: u64,
+    /// Missing in letters of the version before.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    attributes_base64: String,
     data_base64: String,
 }
 
@@ -180,6 +183,7 @@ impl StoredMessage {
             kind: message.kind.clone(),
             content_type: message.content_type.clone(),
             time: message.time,
+            attributes_base64: STANDARD.encode(&message.attributes),
             data_base64: STANDARD.encode(&message.payload),
         })
     }
@@ -194,6 +198,7 @@ impl StoredMessage {
             kind: self.kind.clone(),
             content_type: self.content_type.clone(),
             time: self.time,
+            attributes: STANDARD.decode(&self.attributes_base64).ok()?,
             payload: STANDARD.decode(&self.data_base64).ok()?,
         })
     }
@@ -231,6 +236,7 @@ mod tests {
             kind: "x".into(),
             content_type: "text/plain".into(),
             time: 5,
+            attributes: b"{}".into(),
             payload: vec![0, 255, 10],
         };
         assert_eq!(

@@ -172,6 +172,7 @@ impl Simulation {
             key: format!("k{}", n % self.scenario.keys),
             kind: "test".into(),
             content_type: "text/plain".into(),
+            attributes: Vec::new(),
             payload: literal(n.to_string()),
         };
         block_on(self.store.commit(Commit {

@@ -87,6 +87,7 @@ impl Gateway {
             key: "k".into(),
             kind: "test".into(),
             content_type: "text/plain".into(),
+            attributes: Vec::new(),
             payload: literal(payload),
         };
         block_on(self.store.commit(Commit {

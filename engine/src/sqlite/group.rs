@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use rusqlite::{Connection, params};
 use tollgate_core::commit::Entry;
-use tollgate_core::plan::Record;
 use tollgate_core::plan::group::{self, Base, Change, Found};
+use tollgate_core::plan::{Extent, Record};
 
 use super::cache::Cache;
 use super::journal;
@@ -67,8 +67,8 @@ impl Base for Tables<'_> {
         }
     }
 
-    fn last_sequence(&mut self, topic: &str) -> rusqlite::Result<u64> {
-        query::last_sequence(self.connection, topic)
+    fn topic(&mut self, topic: &str) -> rusqlite::Result<Extent> {
+        query::extent(self.connection, topic)
     }
 
     fn record(&mut self, id: &str) -> rusqlite::Result<Option<Record>> {
@@ -92,24 +92,35 @@ pub fn write(
     connection: &Connection,
     memtable: &Memtable,
 ) -> rusqlite::Result<Option<Flushed>> {
+    write_messages(group, connection)?;
+    write_changes(changes, connection, memtable, group.revision(), group.now())
+}
+
+/// The same of changes alone: what keys then hold, at a revision and time of the store.
+pub fn write_changes(
+    changes: &[Change<'_>],
+    connection: &Connection,
+    memtable: &Memtable,
+    revision: u64,
+    now: u64,
+) -> rusqlite::Result<Option<Flushed>> {
     let mut flushed = None;
     if !changes.is_empty() {
         // More than it brings, so that the flush ends before the next must begin.
         let most = FLUSH_SHARE * changes.len() + FLUSH_AT_LEAST;
-        flushed = journal::flush(connection, memtable, most, group.now())?;
-        journal::append(connection, changes, group.revision())?;
+        flushed = journal::flush(connection, memtable, most, now)?;
+        journal::append(connection, changes, revision)?;
     }
-    write_messages(group, connection)?;
     let mut meta = connection.prepare_cached("UPDATE meta SET value = ?2 WHERE name = ?1")?;
-    meta.execute(params!["revision", integer(group.revision())])?;
-    meta.execute(params!["now", integer(group.now())])?;
+    meta.execute(params!["revision", integer(revision)])?;
+    meta.execute(params!["now", integer(now)])?;
     Ok(flushed)
 }
 
 fn write_messages(group: &Group<'_>, connection: &Connection) -> rusqlite::Result<()> {
     let mut insert = connection.prepare_cached(
-        "INSERT INTO messages (topic, sequence, id, key, type, content_type, time, payload)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+        "INSERT INTO messages (topic, sequence, id, key, type, content_type, time, attributes, payload)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
     )?;
     for m in group.messages() {
         let (sequence, time) = (integer(m.sequence), integer(m.time));
@@ -121,6 +132,7 @@ fn write_messages(group: &Group<'_>, connection: &Connection) -> rusqlite::Resul
             m.kind,
             m.content_type,
             time,
+            m.attributes,
             m.payload
         ])?;
     }

@@ -22,7 +22,7 @@ use tollgate_core::fast_path::{Call, FastPath, Memory, Reply, Step};
 use tollgate_core::http::{Header, Request, Response};
 use tollgate_core::memory::{MemoryStore, START};
 use tollgate_core::plan::group::{Base, Found, Group};
-use tollgate_core::plan::{self, Lookup as _, Record};
+use tollgate_core::plan::{self, Extent, Lookup as _, Record};
 use tollgate_core::ports::{Store, World};
 use tollgate_core::{keys, packed, time};
 
@@ -86,9 +86,12 @@ impl Base for Tables<'_> {
     fn entry(&mut self, key: &str) -> Result<Found, Infallible> {
         Ok(self.0.read(key))
     }
-    fn last_sequence(&mut self, topic: &str) -> Result<u64, Infallible> {
+    fn topic(&mut self, topic: &str) -> Result<Extent, Infallible> {
         let database = self.0.database.lock().unwrap();
-        Ok(database.last.get(topic).copied().unwrap_or(0))
+        Ok(Extent {
+            last: database.last.get(topic).copied().unwrap_or(0),
+            bytes: 0,
+        })
     }
     fn record(&mut self, _: &str) -> Result<Option<Record>, Infallible> {
         Ok(None)

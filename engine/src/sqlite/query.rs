@@ -7,7 +7,7 @@ use std::sync::Arc;
 use rusqlite::{CachedStatement, Connection, OptionalExtension, Row, params};
 use tollgate_core::commit::{Entry, Item, Message, Topic};
 use tollgate_core::plan::page::{self, Page};
-use tollgate_core::plan::{self, Record};
+use tollgate_core::plan::{self, Extent, Record};
 
 use super::memtable::{Memtable, Range, Segment};
 
@@ -27,7 +27,9 @@ pub fn unsigned(n: i64) -> u64 {
 /// The value of a row of `meta`.
 pub fn meta(connection: &Connection, name: &str) -> rusqlite::Result<u64> {
     let sql = "SELECT value FROM meta WHERE name = ?1";
-    connection.query_row(sql, [name], |row| row.get(0).map(unsigned))
+    connection
+        .prepare_cached(sql)?
+        .query_row([name], |row| row.get(0).map(unsigned))
 }
 
 /// The revision of the last commit; asked with every group.
@@ -103,14 +105,17 @@ pub fn record(connection: &Connection, id: &str) -> rusqlite::Result<Option<Reco
     connection.prepare_cached(sql)?.query_row([id], read).optional()
 }
 
-/// The newest sequence given out in a topic; 0 before the first.
-pub fn last_sequence(connection: &Connection, topic: &str) -> rusqlite::Result<u64> {
-    let sql = "SELECT last FROM topics WHERE name = ?1";
-    let last = connection
-        .prepare_cached(sql)?
-        .query_row([topic], |row| row.get(0))
-        .optional()?;
-    Ok(last.map_or(0, unsigned))
+/// How far a topic goes.
+pub fn extent(connection: &Connection, topic: &str) -> rusqlite::Result<Extent> {
+    let sql = "SELECT last, bytes FROM topics WHERE name = ?1";
+    let read = |row: &Row<'_>| {
+        Ok(Extent {
+            last: row.get(0).map(unsigned)?,
+            bytes: row.get(1).map(unsigned)?,
+        })
+    };
+    let found = connection.prepare_cached(sql)?.query_row([topic], read);
+    Ok(found.optional()?.unwrap_or_default())
 }
 
 /// A page of live entries; see `scan` in the WIT. What the memtable says comes before what the database does. They are
@@ -205,7 +210,7 @@ fn scan_segment(
 
 /// A page of messages; see `read` in the WIT.
 pub fn read(connection: &Connection, topic: &str, after: u64, limit: u32) -> rusqlite::Result<Vec<Message>> {
-    let sql = "SELECT sequence, id, key, type, content_type, time, payload FROM messages
+    let sql = "SELECT sequence, id, key, type, content_type, time, attributes, payload FROM messages
                WHERE topic = ?1 AND sequence > ?2 ORDER BY sequence LIMIT ?3";
     let mut statement = connection.prepare_cached(sql)?;
     let mut rows = statement.query(params![topic, integer(after), page::limit(limit)])?;
@@ -219,7 +224,8 @@ pub fn read(connection: &Connection, topic: &str, after: u64, limit: u32) -> rus
             kind: row.get(3)?,
             content_type: row.get(4)?,
             time: row.get(5).map(unsigned)?,
-            payload: row.get(6)?,
+            attributes: row.get(6)?,
+            payload: row.get(7)?,
         };
         let bytes = page::message_bytes(&message);
         if !page.push(message, bytes) {

@@ -343,6 +343,7 @@ mod tests {
             key: "k".into(),
             kind: "e".into(),
             content_type: "text/plain".into(),
+            attributes: Vec::new(),
             payload: Vec::new(),
         };
         Job {

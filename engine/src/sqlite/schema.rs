@@ -8,6 +8,8 @@ use std::time::Duration;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
+use tollgate_core::schema;
+
 use super::options::{OpenError, Options};
 
 pub use tollgate_core::schema::{APPLICATION_ID, IN_USE, SQL as SCHEMA, VERSION as SCHEMA_VERSION};
@@ -213,6 +215,17 @@ pub fn release(connection: &Connection) -> rusqlite::Result<()> {
         .map(|_| ())
 }
 
+/// Brings a database of the version before up to date, in the open transaction.
+fn migrate(connection: &Connection) -> rusqlite::Result<()> {
+    let has_attributes = connection.query_row(schema::HAS_ATTRIBUTES, [], |row| row.get::<_, i64>(0))?;
+    if has_attributes == 0 {
+        connection.execute_batch(schema::ADD_ATTRIBUTES)?;
+    }
+    connection.execute(&schema::weigh(), [])?;
+    connection.execute(schema::WEIGHED, [])?;
+    Ok(())
+}
+
 fn prepare(connection: &Connection, options: &Options) -> rusqlite::Result<()> {
     no_checkpoint_on_close(connection)?;
     connection.busy_timeout(BUSY_TIMEOUT)?;
@@ -226,8 +239,11 @@ fn prepare(connection: &Connection, options: &Options) -> rusqlite::Result<()> {
     connection.pragma_update(None, "cache_size", -WRITER_CACHE_KIB)?;
     empty_log(connection)?;
     // From this commit on nobody else's is accepted: what the database holds is read after it.
-    let ours = format!("UPDATE meta SET value = {IN_USE} WHERE name = 'schema';");
-    connection.execute_batch(&format!("BEGIN IMMEDIATE; {SCHEMA} {ours} COMMIT;"))?;
+    connection.execute_batch(&format!("BEGIN IMMEDIATE; {SCHEMA}"))?;
+    migrate(connection)?;
+    connection.execute_batch(&format!(
+        "UPDATE meta SET value = {IN_USE} WHERE name = 'schema'; COMMIT;"
+    ))?;
     let pragma = |name| connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
     if pragma("application_id")? != APPLICATION_ID || pragma("user_version")? != SCHEMA_VERSION {
         connection.pragma_update(None, "application_id", APPLICATION_ID)?;

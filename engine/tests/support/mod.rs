@@ -91,6 +91,7 @@ pub fn claim(user: &str) -> Commit {
             key: user.into(),
             kind: "claimed".into(),
             content_type: "text/plain".into(),
+            attributes: Vec::new(),
             payload: vec![Part::Sum(1)],
         }],
     }

@@ -22,6 +22,7 @@ async fn append(store: &SqliteStore, n: u64) {
         key: format!("k{}", n % 10),
         kind: "test.made".into(),
         content_type: "text/plain".into(),
+        attributes: Vec::new(),
         payload: literal(format!("payload {n}")),
     };
     store

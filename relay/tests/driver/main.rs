@@ -52,6 +52,7 @@ async fn append(store: &MemoryStore, range: std::ops::RangeInclusive<u64>, keys:
             key: format!("k{}", n % keys),
             kind: "test.made".into(),
             content_type: "text/plain".into(),
+            attributes: Vec::new(),
             payload: literal(format!("payload {n}")),
         };
         store

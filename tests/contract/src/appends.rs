@@ -1,9 +1,10 @@
 //! Messages and topics.
 
-use tollgate_core::commit::{Append, Message, Outcome, Refusal, Topic, literal};
+use tollgate_core::commit::{Append, Condition, MESSAGE_OVERHEAD, Message, Outcome, Refusal, Topic, literal};
 use tollgate_core::ports::Store;
 
 use crate::StoreHarness;
+use crate::conditions::refused_at;
 use crate::shapes::*;
 
 pub async fn sequences_are_dense_from_one_in_each_topic(harness: &impl StoreHarness) {
@@ -65,6 +66,7 @@ pub async fn a_message_holds_what_was_appended(harness: &impl StoreHarness) {
         key: String::new(),
         kind: "order.placed".into(),
         content_type: "application/json; charset=\"utf-8\"".into(),
+        attributes: b"{\"any\":\"bytes\"}\0".into(),
         payload: literal(payload.clone()),
     };
     let committed = done(&store, commit().append(appended)).await;
@@ -76,6 +78,7 @@ pub async fn a_message_holds_what_was_appended(harness: &impl StoreHarness) {
         kind: "order.placed".into(),
         content_type: "application/json; charset=\"utf-8\"".into(),
         time: committed.time,
+        attributes: b"{\"any\":\"bytes\"}\0".into(),
         payload,
     };
     assert_eq!(store.read("orders.pläced", 0, 10, 0).await.unwrap(), [wanted]);
@@ -117,4 +120,35 @@ pub async fn a_topic_tells_its_extent(harness: &impl StoreHarness) {
         last_time: Some(last),
     };
     assert_eq!(store.topics(None, 10).await.unwrap(), [wanted]);
+}
+
+pub async fn a_topic_is_as_heavy_as_its_messages(harness: &impl StoreHarness) {
+    let store = harness.fresh().await;
+    let below = |bytes| {
+        commit().when(Condition::TopicBelow {
+            topic: "tópic".into(),
+            bytes,
+        })
+    };
+    refused_at(&store, below(0), 0).await;
+    done(&store, below(1)).await;
+    let mut heavy = append("tópic", "id-1");
+    heavy.key = "ké".into();
+    heavy.kind = "kind".into();
+    heavy.content_type = "text/plain".into();
+    heavy.attributes = vec![0; 7];
+    let mut weight = 0;
+    let mut appended = commit();
+    // Several of one commit, and of several.
+    for payload in ["", "pay", "load"] {
+        let mut one = heavy.clone();
+        one.payload = literal(payload);
+        weight += MESSAGE_OVERHEAD + (6 + 4 + 3 + 4 + 10 + 7 + payload.len()) as u64;
+        appended = appended.append(one);
+    }
+    done(&store, appended.clone()).await;
+    done(&store, appended.append(append("other", "m"))).await;
+    refused_at(&store, below(2 * weight), 0).await;
+    done(&store, below(2 * weight + 1)).await;
+    done(&store, below(u64::MAX)).await;
 }

@@ -6,7 +6,7 @@ use tollgate_core::ports::Store;
 use crate::StoreHarness;
 use crate::shapes::*;
 
-async fn refused_at<S: Store>(store: &S, commit: Commit, index: u32) {
+pub(crate) async fn refused_at<S: Store>(store: &S, commit: Commit, index: u32) {
     let outcome = store.commit(commit).await;
     assert_eq!(outcome, Ok(Outcome::Refused(Refusal::Condition(index))));
 }

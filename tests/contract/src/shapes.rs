@@ -114,6 +114,7 @@ pub fn append_parts(topic: &str, id: &str, payload: Template) -> Append {
         key: "some key".into(),
         kind: "test.happened".into(),
         content_type: "text/plain".into(),
+        attributes: Vec::new(),
         payload,
     }
 }

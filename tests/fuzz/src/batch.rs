@@ -237,7 +237,11 @@ fn template(input: &mut Unstructured<'_>) -> arbitrary::Result<Vec<Part>> {
 }
 
 fn condition(input: &mut Unstructured<'_>) -> arbitrary::Result<Condition> {
-    Ok(match input.arbitrary::<u8>()? % 4 {
+    Ok(match input.arbitrary::<u8>()? % 5 {
+        4 => Condition::TopicBelow {
+            topic: name(input)?,
+            bytes: u64::from(input.arbitrary::<u16>()?),
+        },
         0 | 1 => Condition::Absent(name(input)?),
         2 => Condition::Version {
             key: name(input)?,
@@ -278,6 +282,7 @@ fn append(input: &mut Unstructured<'_>) -> arbitrary::Result<Append> {
         key: name(input)?,
         kind: name(input)?,
         content_type: name(input)?,
+        attributes: Vec::new(),
         payload: template(input)?,
     })
 }

@@ -194,6 +194,7 @@ impl Gateway {
             key: CANARY.into(),
             kind: "http.request".into(),
             content_type: "text/plain".into(),
+            attributes: Vec::new(),
             payload: literal(CANARY),
         };
         let commit = Commit {

@@ -135,6 +135,7 @@ fn message(secret: &Secret, any: &str, id: &str, at: u64, body: &[u8]) {
         kind: part(1),
         content_type: part(2),
         time: at,
+        attributes: Vec::new(),
         payload: body.to_vec(),
     };
     let headers = delivery_headers(&message, &part(3), Some(secret), at);

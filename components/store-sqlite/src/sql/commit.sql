@@ -1,5 +1,5 @@
 -- One commit; nothing at all (no row) while another host has the database: that may begin at any moment. What RETURNING reads, it reads after the trigger, in the same transaction.
-INSERT INTO tollgate_commit_1 (body, bytes, now)
+INSERT INTO tollgate_commit_2 (body, bytes, now)
 SELECT jsonb(?1), ?2,
   max((SELECT value FROM meta WHERE name = 'now'), CAST(round(unixepoch('subsec') * 1000) AS INTEGER))
 WHERE (SELECT value FROM meta WHERE name = 'schema') = 1

@@ -1,7 +1,7 @@
 -- Decides and applies one commit: the rules of `interface store`, in its order. NEW.body is the commit (see encode.rs),
 -- NEW.bytes all of its values end to end, NEW.now the store's time. A commit that is not carried out aborts the whole
 -- statement with a message that says why. Needs SQLite 3.47 (RAISE with an expression).
-CREATE TRIGGER IF NOT EXISTS tollgate_commit_1_insert INSTEAD OF INSERT ON tollgate_commit_1 BEGIN
+CREATE TRIGGER IF NOT EXISTS tollgate_commit_2_insert INSTEAD OF INSERT ON tollgate_commit_2 BEGIN
 
   SELECT RAISE(ABORT, CASE
       WHEN fingerprint = substr(NEW.bytes, NEW.body ->> '$.id[1]', NEW.body ->> '$.id[2]')
@@ -21,6 +21,8 @@ CREATE TRIGGER IF NOT EXISTS tollgate_commit_1_insert INSTEAD OF INSERT ON tollg
         SELECT 1 FROM entries AS e
         WHERE e.key = c.value ->> 1 AND (e.expires IS NULL OR e.expires > NEW.now)
           AND e.version = c.value ->> 2)
+      WHEN 'topic' THEN
+        coalesce((SELECT t.bytes FROM topics AS t WHERE t.name = c.value ->> 1), 0) < c.value ->> 2
       ELSE NEW.now >= coalesce(c.value ->> 1, NEW.now) AND NEW.now < coalesce(c.value ->> 2, NEW.now + 1)
     END)
   WHERE failed IS NOT NULL;
@@ -74,16 +76,17 @@ CREATE TRIGGER IF NOT EXISTS tollgate_commit_1_insert INSTEAD OF INSERT ON tollg
   DELETE FROM entries WHERE key IN (
     SELECT m.value ->> 1 FROM json_each(NEW.body, '$.mutations') AS m WHERE m.value ->> 0 = 'delete');
 
-  INSERT INTO messages (topic, sequence, id, key, type, content_type, time, payload)
+  INSERT INTO messages (topic, sequence, id, key, type, content_type, time, attributes, payload)
   SELECT topic, (SELECT last FROM topics WHERE name = topic) - before_last, id, key, type, content_type, NEW.now,
-    @render
+    attributes, @render
   FROM (
     SELECT a.value ->> 0 AS topic, a.value ->> 1 AS before_last, a.value ->> 2 AS id, a.value ->> 3 AS key,
-      a.value ->> 4 AS type, a.value ->> 5 AS content_type, a.value -> 6 AS template
+      a.value ->> 4 AS type, a.value ->> 5 AS content_type,
+      substr(NEW.bytes, a.value ->> '$[6][0]', a.value ->> '$[6][1]') AS attributes, a.value -> 7 AS template
     FROM json_each(NEW.body, '$.appends') AS a);
 
   UPDATE topics SET bytes = bytes + (
-    SELECT sum(length(m.payload)) FROM json_each(NEW.body, '$.appends') AS a
+    SELECT sum(@weight) FROM json_each(NEW.body, '$.appends') AS a
     JOIN messages AS m ON m.topic = topics.name AND m.sequence = topics.last - (a.value ->> 1)
     WHERE a.value ->> 0 = topics.name)
   WHERE name IN (SELECT t.value ->> 0 FROM json_each(NEW.body, '$.topics') AS t);

@@ -17,6 +17,7 @@ fn message(sequence: u64, key: &str) -> Message {
         kind: "test".into(),
         content_type: "text/plain".into(),
         time: NOW,
+        attributes: Vec::new(),
         payload: b"x".to_vec(),
     }
 }
