@@ -7,7 +7,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
-use tollgate_core::commit::{Append, Commit, Idempotence, Mutation, literal};
+use tollgate_core::commit::{
+    Append, Commit, Condition, Idempotence, MESSAGE_OVERHEAD, Mutation, Outcome, literal, record_key,
+};
 use tollgate_engine::sqlite::Retention;
 use tollgate_engine::{Options, SqliteStore};
 
@@ -85,6 +87,7 @@ fn append(payload: &[u8]) -> Commit {
         key: String::new(),
         kind: String::new(),
         content_type: String::new(),
+        attributes: Vec::new(),
         payload: literal(payload),
     };
     Commit {
@@ -249,7 +252,9 @@ fn old_messages_go_unless_a_subscription_needs_them() {
         age_ms: Some(5_000),
         max_bytes: None,
     };
-    fixture.store.set_retention([("t".to_owned(), retention)]);
+    fixture
+        .store
+        .set_retention(Retention::default(), [("t".to_owned(), retention)]);
     eventually("the first two are gone", || fixture.sequences() == [3, 4]);
     fixture.store.set_low_water("t", 5);
     eventually("the third is gone", || fixture.sequences() == [4]);
@@ -275,12 +280,113 @@ fn a_topic_keeps_the_newest_messages_that_fit() {
     for _ in 0..10 {
         run(fixture.store.commit(append(&[b'x'; 100]))).unwrap();
     }
-    fixture.store.set_retention([(
-        "t".to_owned(),
-        Retention {
-            age_ms: None,
-            max_bytes: Some(350),
-        },
-    )]);
+    let each = MESSAGE_OVERHEAD + 1 + 1 + 100;
+    let retention = Retention {
+        age_ms: None,
+        max_bytes: Some(3 * each + 50),
+    };
+    fixture.store.set_retention(retention, []);
     eventually("three are left", || fixture.sequences() == [8, 9, 10]);
+}
+
+/// A message of the topic `t`, and the entry that goes with it.
+fn posted(n: u64) -> Commit {
+    let id = format!("id{n}");
+    let mut commit = append(b"");
+    commit.appends[0].id.clone_from(&id);
+    commit.mutations = set(&record_key(&id), "what became of it", None).mutations;
+    commit
+}
+
+#[test]
+fn messages_without_a_body_weigh_too_and_their_entries_go_with_them() {
+    let fixture = fixture(|_| {});
+    let keep = MESSAGE_OVERHEAD * 50;
+    let retention = Retention {
+        age_ms: None,
+        max_bytes: Some(keep),
+    };
+    fixture.store.set_retention(retention, []);
+    // So many that some entries are in their table, some in the journal, and some in the cache.
+    for n in 0..3_000 {
+        run(fixture.store.commit(posted(n))).unwrap();
+        if n % 100 == 0 {
+            run(fixture.store.get("", &[record_key(&format!("id{n}"))])).unwrap();
+        }
+        if n == 1_500 {
+            std::thread::sleep(Duration::from_millis(1_500));
+        }
+    }
+    eventually("most have gone", || fixture.sequences().len() <= 50);
+    let kept = fixture.sequences();
+    assert!(kept.len() >= 45, "{kept:?}");
+    let entries = run(fixture.store.scan("message/", None, 1_000)).unwrap();
+    assert_eq!(entries.len(), kept.len(), "an entry for each that is kept");
+    for n in 0..3_000 {
+        let key = record_key(&format!("id{n}"));
+        let found = run(fixture.store.get("", &[key])).unwrap().remove(0);
+        assert_eq!(found.is_some(), kept.contains(&(n + 1)), "{n}");
+    }
+    eventually("the table too", || fixture.rows("entries") == kept.len() as i64);
+}
+
+#[test]
+fn a_database_of_the_version_before_is_weighed_and_gets_its_column() {
+    let Fixture {
+        store,
+        directory,
+        clock,
+    } = fixture(|_| {});
+    for n in 0..10 {
+        run(store.commit(posted(n))).unwrap();
+    }
+    store.close();
+    drop(store);
+    let path = directory.path().join("test.db");
+    let connection = rusqlite::Connection::open(&path).unwrap();
+    let before = "ALTER TABLE messages DROP COLUMN attributes; DELETE FROM meta WHERE name = 'weighed';
+        UPDATE topics SET bytes = 0;";
+    connection.execute_batch(before).unwrap();
+    drop(connection);
+    let mut options = Options::new(path);
+    options.clock = Arc::new(move || clock.load(Ordering::Relaxed));
+    let store = SqliteStore::open(options).unwrap();
+    let below = |bytes| {
+        let condition = Condition::TopicBelow {
+            topic: "t".into(),
+            bytes,
+        };
+        let commit = Commit {
+            conditions: vec![condition],
+            ..Commit::default()
+        };
+        matches!(run(store.commit(commit)).unwrap(), Outcome::Committed(_))
+    };
+    let weight = 10 * (MESSAGE_OVERHEAD + 1 + 3);
+    assert!(below(weight + 1) && !below(weight));
+    assert_eq!(run(store.read("t", 0, 1, 0)).unwrap()[0].attributes, b"");
+}
+
+#[test]
+fn a_sweep_keeps_pace_with_commits_that_never_stop() {
+    let fixture = fixture(|_| {});
+    let retention = Retention {
+        age_ms: None,
+        max_bytes: Some(MESSAGE_OVERHEAD * 100),
+    };
+    fixture.store.set_retention(retention, []);
+    let started = Instant::now();
+    let mut most = 0;
+    let mut posted_so_far = 0;
+    while started.elapsed() < Duration::from_secs(4) {
+        let group = (0..64).map(|n| fixture.store.commit(posted(posted_so_far + n)));
+        run(futures::future::join_all(group));
+        posted_so_far += 64;
+        let topic = run(fixture.store.topics(None, 1)).unwrap().remove(0);
+        most = most.max(topic.last + 1 - topic.first);
+    }
+    assert!(
+        most < posted_so_far / 2,
+        "{most} of {posted_so_far} were kept at once"
+    );
 }

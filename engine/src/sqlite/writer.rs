@@ -23,12 +23,14 @@ use super::query;
 use super::queue::{Asked, Job, Next};
 use super::records;
 use super::schema;
-use super::sweep::{self, Swept};
+use super::sweep;
 
 /// How often expired rows are looked for.
 const SWEEP_EVERY: Duration = Duration::from_secs(1);
-/// How long a sweep may be put off while commits keep coming.
-const SWEEP_AT_LEAST_EVERY: Duration = Duration::from_secs(10);
+/// The same while commits keep coming and there is more than one sweep takes.
+const SWEEP_ON_EVERY: Duration = Duration::from_millis(100);
+/// A sweep removes so many rows of a kind for each commit since the one before, so that it keeps pace.
+const SWEPT_PER_COMMIT: u32 = 2;
 /// The most entries that are written into their table at once while nothing else is to do.
 const FLUSHED_AT_ONCE: usize = 4_096;
 /// The log may have this many times the pages of [`super::Options::checkpoint_pages`], because readers were in the
@@ -42,6 +44,10 @@ pub struct Writer {
     revision: u64,
     swept: Instant,
     sweep_more: bool,
+    /// The topic after which the next sweep begins.
+    sweep_after: String,
+    /// Commits since the last sweep.
+    unswept: u32,
     keys: Reading,
 }
 
@@ -88,12 +94,15 @@ impl Writer {
     pub fn new(shared: Arc<Shared>, connection: Connection, keys: Reading) -> rusqlite::Result<Self> {
         let revision = query::meta(&connection, "revision")?;
         shared.time.not_before(query::meta(&connection, "now")?);
+        *shared.shown.change() = revision;
         Ok(Self {
             shared,
             connection,
             revision,
             swept: Instant::now(),
             sweep_more: false,
+            sweep_after: String::new(),
+            unswept: 0,
             keys,
         })
     }
@@ -114,7 +123,8 @@ impl Writer {
                     let written = self.group(jobs);
                     // Where there is no room, what has expired may make some.
                     let patience = match &written {
-                        Ok(()) => Some(SWEEP_AT_LEAST_EVERY),
+                        Ok(()) if self.sweep_more => Some(SWEEP_ON_EVERY),
+                        Ok(()) => Some(SWEEP_EVERY),
                         Err(failure) => failure.is_passing().then_some(SWEEP_EVERY),
                     };
                     let due = patience.is_some_and(|patience| self.swept.elapsed() >= patience);
@@ -141,6 +151,9 @@ impl Writer {
         let (asked, replies): (Vec<Asked>, Vec<Option<Reply>>) =
             jobs.into_iter().map(|job| (job.asked, job.reply)).unzip();
         self.shared.counts.commits.add(asked.len() as u64);
+        self.unswept = self
+            .unswept
+            .saturating_add(u32::try_from(asked.len()).unwrap_or(u32::MAX));
         let mut post = Post::default();
         match self.write_group(asked) {
             Ok(outcomes) => {
@@ -207,11 +220,13 @@ impl Writer {
         })?;
         shared.counts.groups.add(1);
         self.revision = group.revision();
+        let mut shown = shared.shown.change();
         let changed = changes.iter().map(|(key, found)| (*key, found.cloned()));
         shared.memtable.insert(changed, self.revision);
         self.forget(flushed);
         shared.memtable.begin_flush(false);
         group::publish(group, &shared.cache, &shared.tails);
+        *shown = self.revision;
         Ok(outcomes)
     }
 
@@ -309,13 +324,58 @@ impl Writer {
     fn sweep(&mut self) -> Result<(), Failure> {
         self.swept = Instant::now();
         self.sweep_more = false;
-        let (keeping, now) = (self.shared.keeping(), self.shared.time.now());
+        let shared = Arc::clone(&self.shared);
+        let (keeping, now) = (shared.keeping(), shared.time.now());
+        let unswept = std::mem::take(&mut self.unswept);
+        let batch = unswept
+            .saturating_mul(SWEPT_PER_COMMIT)
+            .clamp(sweep::BATCH, sweep::MAX_BATCH);
+        let after = std::mem::take(&mut self.sweep_after);
         self.begin()?;
-        let swept = sweep::sweep(&self.connection, &keeping, now);
-        let Swept { rows, more } = self.or_undo(swept)?;
-        self.commit()?;
-        self.shared.counts.swept.add(rows);
-        self.sweep_more = more;
+        let swept = sweep::sweep(&self.connection, &shared.memtable, &keeping, now, batch, &after);
+        let swept = self.or_undo(swept)?;
+        self.remove(&swept.records)?;
+        shared.counts.swept.add(swept.rows);
+        self.sweep_more = swept.more;
+        self.sweep_after = swept.after;
+        Ok(())
+    }
+
+    /// Removes entries, in their order, as a commit of a group would, and ends the open transaction.
+    fn remove(&mut self, keys: &[String]) -> Result<(), Failure> {
+        if keys.is_empty() {
+            return self.commit();
+        }
+        let shared = Arc::clone(&self.shared);
+        let changes: Vec<Change<'_>> = keys.iter().map(|key| (key.as_str(), None)).collect();
+        group::announce(&changes, &shared.cache);
+        let revision = self.revision + 1;
+        let written = group::write_changes(
+            &changes,
+            &self.connection,
+            &shared.memtable,
+            revision,
+            shared.time.now(),
+        );
+        let written = self
+            .or_undo(written)
+            .and_then(|flushed| self.commit().map(|()| flushed));
+        let flushed = written.inspect_err(|failure| {
+            if !failure.unknown {
+                shared.cache.retract();
+            }
+        })?;
+        self.revision = revision;
+        let mut shown = shared.shown.change();
+        shared
+            .memtable
+            .insert(keys.iter().map(|key| (key.as_str(), None)), revision);
+        self.forget(flushed);
+        shared.memtable.begin_flush(false);
+        for key in keys {
+            shared.cache.publish(key.clone(), None, false);
+        }
+        *shown = revision;
         Ok(())
     }
 
