@@ -45,6 +45,8 @@ pub trait Memory {
     }
     /// What the key holds (`Some(None)`: nothing), or `None` where that is not in memory.
     fn get(&self, key: &str) -> Option<Option<Entry>>;
+    /// What several keys hold, at one moment, or `None` where any of that is not in memory.
+    fn get_all(&self, keys: &[String]) -> Option<Vec<Option<Entry>>>;
     /// See [`Store::submit`], for each.
     fn submit(&self, commits: Vec<Commit>);
 }
@@ -122,6 +124,13 @@ struct Near<M> {
 }
 
 impl<M: Memory> Near<M> {
+    fn get(&self, keys: &[String]) -> Option<Vec<Option<Entry>>> {
+        match keys {
+            [key] => self.memory.get(key).map(|found| vec![found]),
+            _ => self.memory.get_all(keys),
+        }
+    }
+
     fn submit_again(&self, partition: &str) -> bool {
         self.submitted.borrow_mut().again(partition)
     }
@@ -390,7 +399,7 @@ impl<M: Memory> Store for AtOnce<M> {
     }
 
     async fn get(&self, _: &str, keys: &[String]) -> Result<Vec<Option<Entry>>, StoreError> {
-        match keys.iter().map(|key| self.0.memory.get(key)).collect() {
+        match self.0.get(keys) {
             Some(entries) => Ok(entries),
             None => pending().await,
         }
@@ -461,7 +470,7 @@ impl<M: Memory> Store for Waiting<M> {
     }
 
     async fn get(&self, _: &str, keys: &[String]) -> Result<Vec<Option<Entry>>, StoreError> {
-        if let Some(entries) = keys.iter().map(|key| self.near.memory.get(key)).collect() {
+        if let Some(entries) = self.near.get(keys) {
             return Ok(entries);
         }
         match self.ask(Call::Get(keys.to_vec())).await {

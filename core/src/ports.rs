@@ -18,7 +18,7 @@ pub trait Store {
     fn submit_again(&self, _partition: &str) -> bool {
         false
     }
-    /// Entries in the order of `keys`, all of one partition.
+    /// Entries in the order of `keys`, all of one partition, and all at one moment.
     async fn get(&self, partition: &str, keys: &[String]) -> Result<Vec<Option<Entry>>, StoreError>;
     /// Entries by prefix, in byte order, after a key.
     async fn scan(&self, prefix: &str, after: Option<&str>, limit: u32) -> Result<Vec<Item>, StoreError>;

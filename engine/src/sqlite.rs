@@ -24,6 +24,7 @@ mod journal;
 mod memtable;
 #[cfg(all(test, feature = "shuttle"))]
 mod models;
+mod moment;
 mod options;
 mod outbox;
 mod query;
@@ -39,6 +40,7 @@ mod writer;
 use cache::Cache;
 use filter::{Filter, Reading};
 use memtable::{Memtable, Range};
+use moment::Shown;
 use outbox::Reply;
 use query::Entries;
 use queue::{Asked, Job, Queue, Refused};
@@ -74,6 +76,7 @@ struct Shared {
     queue: Queue,
     cache: Cache,
     memtable: Memtable,
+    shown: Shown,
     tails: Tails,
     time: Time,
     counts: Counts,
@@ -167,6 +170,7 @@ impl SqliteStore {
             queue: Queue::new(options.queue_commits, options.queue_bytes, options.group_commits),
             cache: Cache::new(options.cache_entries, options.cache_bytes),
             memtable,
+            shown: Shown::default(),
             tails: Tails::default(),
             time: Time {
                 wall: options.clock,
@@ -232,52 +236,57 @@ impl SqliteStore {
         Some(found.filter(|entry| entry.expires.is_none() || plan::is_live(entry, self.shared.time.now())))
     }
 
+    /// The same of several keys, at one moment; `None` if the cache lacks any of them.
+    pub fn get_all_now(&self, keys: &[impl AsRef<str>]) -> Option<Vec<Option<Arc<Entry>>>> {
+        let shown = self.shared.shown.hold();
+        let found = keys.iter().map(|key| self.shared.cache.get(key.as_ref()).ok());
+        let found: Vec<_> = found.collect::<Option<_>>()?;
+        drop(shown);
+        self.shared.counts.cache_hits.add(keys.len() as u64);
+        Some(self.living(found))
+    }
+
+    /// Without those that have expired.
+    fn living(&self, found: Vec<Option<Arc<Entry>>>) -> Vec<Option<Arc<Entry>>> {
+        let now = self.shared.time.now();
+        let living = found
+            .into_iter()
+            .map(|found| found.filter(|entry| plan::is_live(entry, now)));
+        living.collect()
+    }
+
     /// See [`Store::get`]; the entries shared instead of copied.
     pub async fn get_shared(&self, keys: &[String]) -> Result<Vec<Option<Arc<Entry>>>, StoreError> {
         page::check_get(keys)?;
-        let mut entries = Vec::with_capacity(keys.len());
-        let mut missed = Vec::new();
-        for (index, key) in keys.iter().enumerate() {
-            entries.push(match self.shared.cache.get(key) {
-                Ok(found) => found,
-                Err(generation) => match self.shared.memtable.get(key) {
-                    Some(found) => self.shared.cache.fill(key, found, generation),
-                    None => {
-                        missed.push((index, generation));
-                        None
-                    }
-                },
-            });
-        }
+        // One key needs no moment.
+        let shown = (keys.len() > 1).then(|| self.shared.shown.hold());
+        let (mut entries, missed) = moment::near(&self.shared.cache, &self.shared.memtable, keys);
+        drop(shown);
         self.shared
             .counts
             .cache_hits
             .add((keys.len() - missed.len()) as u64);
         self.shared.counts.cache_misses.add(missed.len() as u64);
-        if !missed.is_empty() {
-            let asked: Vec<&String> = missed.iter().map(|(index, _)| &keys[*index]).collect();
-            let read = self.read_entries(&asked).await?;
-            for ((index, generation), found) in missed.into_iter().zip(read) {
+        match (keys, missed.as_slice()) {
+            (_, []) => {}
+            ([key], [(_, generation)]) => {
+                let read = read_entries(&self.readers.point(), keys).map_err(readers::unavailable)?;
+                let found = read.into_iter().next().flatten();
                 if found.is_none() {
                     self.shared.memtable.filter().looked_in_vain();
                 }
-                entries[index] = self.shared.cache.fill(&keys[index], found, generation);
+                entries = vec![self.shared.cache.fill(key, found, *generation)];
+            }
+            (_, missed) if missed.len() <= INLINE_READS => {
+                entries = self.shared.at_one_moment(&self.readers.point(), keys)?;
+            }
+            _ => {
+                let (shared, keys) = (Arc::clone(&self.shared), keys.to_vec());
+                let read = move |connection: &Connection| Ok(shared.at_one_moment(connection, &keys));
+                entries = self.readers.page(read).await??;
             }
         }
-        let now = self.shared.time.now();
-        Ok(entries
-            .into_iter()
-            .map(|found| found.filter(|entry| plan::is_live(entry, now)))
-            .collect())
-    }
-
-    async fn read_entries(&self, keys: &[&String]) -> Result<Vec<Option<Arc<Entry>>>, StoreError> {
-        if keys.len() <= INLINE_READS {
-            return read_entries(&self.readers.point(), keys).map_err(readers::unavailable);
-        }
-        let keys: Vec<String> = keys.iter().map(|key| (*key).clone()).collect();
-        let read = move |connection: &Connection| read_entries(connection, &keys);
-        self.readers.page(read).await
+        Ok(self.living(entries))
     }
 
     /// See [`Store::get`].
@@ -348,10 +357,12 @@ impl SqliteStore {
         self.shared.tails.subscribe(topic)
     }
 
-    /// Begins to remove old messages, by topic; before the first call, none is removed. Call it after
-    /// [`SqliteStore::set_low_water`] was called for every subscription.
-    pub fn set_retention(&self, retention: impl IntoIterator<Item = (String, Retention)>) {
-        self.shared.keeping_mut().retention = retention.into_iter().collect();
+    /// Begins to remove old messages: of the topics that are named, as said there, and of all others by `default`. Before
+    /// the first call, none is removed. Call it after [`SqliteStore::set_low_water`] was called for every subscription.
+    pub fn set_retention(&self, default: Retention, named: impl IntoIterator<Item = (String, Retention)>) {
+        let mut keeping = self.shared.keeping_mut();
+        keeping.default = Some(default);
+        keeping.retention = named.into_iter().collect();
     }
 
     /// Keeps the topic's messages from `sequence` on, whatever its retention: a subscription still needs them. With

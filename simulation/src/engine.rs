@@ -10,9 +10,9 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
 
-use tollgate_core::commit::{Commit, Condition, Entry, MAX_STEPS, Mutation, Outcome, StoreError};
+use tollgate_core::commit::{self, Commit, Condition, Entry, MAX_STEPS, Mutation, Outcome, StoreError};
 use tollgate_core::plan::group::{Base, Found, Group};
-use tollgate_core::plan::{self, Record};
+use tollgate_core::plan::{self, Extent, Record};
 
 use crate::bug::Bug;
 use crate::coverage::Seen;
@@ -72,8 +72,13 @@ impl Base for Durable<'_> {
     fn entry(&mut self, key: &str) -> Result<Found, Infallible> {
         Ok(self.0.state.borrow().entries.get(key).cloned())
     }
-    fn last_sequence(&mut self, topic: &str) -> Result<u64, Infallible> {
-        Ok(self.0.state.borrow().last_sequence(topic))
+    fn topic(&mut self, topic: &str) -> Result<Extent, Infallible> {
+        let state = self.0.state.borrow();
+        let log = state.topics.get(topic).map_or(&[][..], Vec::as_slice);
+        Ok(Extent {
+            last: log.len() as u64,
+            bytes: log.iter().map(|message| commit::weight(message)).sum(),
+        })
     }
     fn record(&mut self, id: &str) -> Result<Option<Record>, Infallible> {
         Ok(self

@@ -64,6 +64,7 @@ shadow = true
 [[forward]]
 path = "/signup"
 topic = "orders"
+ordering = "client"
 
 [[topics.coupon.subscriptions]]
 name = "shop"

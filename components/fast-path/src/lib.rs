@@ -56,6 +56,11 @@ impl Memory for Imported {
         memory::get(key).map(|found| found.map(Into::into))
     }
 
+    fn get_all(&self, keys: &[String]) -> Option<Vec<Option<Entry>>> {
+        let found = memory::get_all(keys)?;
+        Some(found.into_iter().map(|entry| entry.map(Into::into)).collect())
+    }
+
     fn submit(&self, commits: Vec<Commit>) {
         memory::submit(&packed::pack(&commits, packed::COMMIT_BYTES));
     }

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::record::{Campaign, Codes, DEFAULT_TOPIC, MAX_ID, MAX_PER_USER, MAX_QUANTITY, View};
-use super::record::{count, decode, is_id, load};
+use super::record::{is_id, load};
 use super::unknown;
 use crate::commit::{Commit, Condition, Mutation, Outcome, Refusal, StoreError, literal};
 use crate::http::{Request, Response};
@@ -158,29 +158,26 @@ pub(super) async fn list<S: Store>(world: &World<'_, S>, request: &Request) -> R
         Some(_) => return Err(Problem::field("query:cursor", "is not a cursor of this list")),
         None => None,
     };
+    let prefix = Campaign::partition("");
     // One more than asked for tells whether there is another page. Records are small: so many of them stay far below
     // the bound in bytes of a scan.
     let wanted = u32::try_from(limit).unwrap_or(u32::MAX).saturating_add(1);
-    let items = world
-        .store
-        .scan(&Campaign::partition(""), after.as_deref(), wanted)
-        .await?;
+    let items = world.store.scan(&prefix, after.as_deref(), wanted).await?;
     let shown = items.len().min(wanted as usize - 1);
-    let mut campaigns: Vec<(Campaign, u64)> = Vec::with_capacity(shown);
+    let mut campaigns = Vec::with_capacity(shown);
     for item in &items[..shown] {
-        let campaign: Campaign = decode(&item.entry)?;
-        let keys = [Campaign::remaining_key(&campaign.id)];
-        let found = world.store.get(&Campaign::partition(&campaign.id), &keys).await?;
-        campaigns.push((campaign, count(found.first().and_then(Option::as_ref))));
+        // The record and the units left at one moment: the scan's is another.
+        let id = item.key.strip_prefix(&*prefix).unwrap_or_default();
+        campaigns.extend(load(world.store, id).await?);
     }
     let views = campaigns
         .iter()
-        .map(|(campaign, remaining)| View::new(campaign, *remaining, world.now));
+        .map(|live| View::new(&live.campaign, live.remaining, world.now));
     let more = items.len() > shown;
     let next_cursor = campaigns
         .last()
         .filter(|_| more)
-        .map(|(campaign, _)| campaign.id.as_str());
+        .map(|live| live.campaign.id.as_str());
     Ok(Response::json(
         200,
         &Page {

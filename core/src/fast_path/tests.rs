@@ -59,6 +59,11 @@ impl Memory for Shared {
         self.0.warm.get().then(|| found.into_iter().next().flatten())
     }
 
+    fn get_all(&self, keys: &[String]) -> Option<Vec<Option<Entry>>> {
+        let found = block_on(self.0.store.get("", keys)).unwrap();
+        self.0.warm.get().then_some(found)
+    }
+
     fn submit(&self, commits: Vec<Commit>) {
         for commit in commits {
             self.0.store.submit(commit);

@@ -209,6 +209,14 @@ impl Memory for Engines {
         Some(found.map(|entry| Entry::clone(&entry)))
     }
 
+    fn get_all(&self, keys: &[String]) -> Option<Vec<Option<Entry>>> {
+        let found = self.store.get_all_now(keys)?;
+        let copied = found
+            .into_iter()
+            .map(|entry| entry.map(|entry| Entry::clone(&entry)));
+        Some(copied.collect())
+    }
+
     fn submit(&self, commits: Vec<Commit>) {
         for commit in commits {
             self.store.submit(commit);

@@ -138,6 +138,11 @@ impl memory::Host for Engines {
         Memory::get(self, &key).map(|found| found.map(Into::into))
     }
 
+    fn get_all(&mut self, keys: Vec<String>) -> Option<Vec<Option<memory::Entry>>> {
+        let found = Memory::get_all(self, &keys)?;
+        Some(found.into_iter().map(|entry| entry.map(Into::into)).collect())
+    }
+
     fn submit(&mut self, packed: Vec<u8>) {
         match packed::unpack(&packed) {
             Some(commits) => Memory::submit(self, commits),

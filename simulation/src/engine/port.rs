@@ -62,15 +62,11 @@ impl Store for Engine {
         }
     }
 
-    /// Each key at a moment of its own: the port promises no snapshot.
     async fn get(&self, _partition: &str, keys: &[String]) -> Result<Vec<Option<Entry>>, StoreError> {
         page::check_get(keys)?;
-        let mut entries = Vec::with_capacity(keys.len());
-        for key in keys {
-            self.reading().await?;
-            entries.push(self.live(key).map(|entry| Entry::clone(&entry)));
-        }
-        Ok(entries)
+        self.reading().await?;
+        let entry = |key: &String| self.live(key).map(|entry| Entry::clone(&entry));
+        Ok(keys.iter().map(entry).collect())
     }
 
     async fn scan(&self, prefix: &str, after: Option<&str>, limit: u32) -> Result<Vec<Item>, StoreError> {

@@ -1,7 +1,7 @@
 //! Many callers at once.
 
 use futures::future::join_all;
-use tollgate_core::commit::{Outcome, Part, Refusal, literal};
+use tollgate_core::commit::{Entry, Outcome, Part, Refusal, literal};
 use tollgate_core::ports::Store;
 
 use crate::StoreHarness;
@@ -116,4 +116,74 @@ pub async fn one_id_is_carried_out_once(harness: &impl StoreHarness) {
     assert_eq!((first, replayed), (1, CALLERS - 1));
     let conflict = store.commit(commit().once("id", "g", literal(""), 1)).await;
     assert_eq!(conflict, Ok(Outcome::Conflict));
+}
+
+pub async fn several_keys_are_read_at_one_moment(harness: &impl StoreHarness) {
+    const READS: usize = 400;
+    let store = harness.fresh().await;
+    let ending = std::cell::Cell::new(false);
+    let write = async {
+        let mut n = 0_u64;
+        while !ending.get() {
+            // Two counters that are always alike, a pair of keys of which each commit has its own, and one that comes and
+            // goes; several commits at once, so that the engine may take them together.
+            let commits = (0..4).map(|_| {
+                n += 1;
+                let flag = if n.is_multiple_of(2) {
+                    set("flag", "")
+                } else {
+                    delete("flag")
+                };
+                let text = n.to_string();
+                commit()
+                    .then(add("a", 1))
+                    .then(set(&format!("new/{n}/1"), &text))
+                    .then(add("z", 1))
+                    .then(set(&format!("new/{n}/2"), &text))
+                    .then(flag)
+            });
+            let commits: Vec<_> = commits.collect();
+            join_all(commits.into_iter().map(|commit| done(&store, commit))).await;
+            give_way().await;
+        }
+    };
+    let read = async {
+        for _ in 0..READS {
+            give_way().await;
+            let n = value(&store, "a").await.map_or(0, |n| n.parse::<u64>().unwrap());
+            // What is about to be written, so that it is in no cache.
+            let mut keys = vec!["a".to_owned(), "z".to_owned(), "flag".to_owned()];
+            keys.extend((n + 1..n + 6).flat_map(|n| [format!("new/{n}/1"), format!("new/{n}/2")]));
+            let found = store.get("", &keys).await.unwrap();
+            let count = |index: usize| {
+                let entry: Option<&Entry> = found[index].as_ref();
+                entry.map_or(0, |entry| {
+                    String::from_utf8_lossy(&entry.value).parse::<u64>().unwrap()
+                })
+            };
+            assert_eq!(count(0), count(1), "two counters of the same commits");
+            for (index, pair) in found[3..].chunks(2).enumerate() {
+                assert_eq!(pair[0].is_some(), pair[1].is_some(), "both of a commit, or none");
+                let number = n + 1 + index as u64;
+                assert_eq!(pair[0].is_some(), number <= count(0), "{number} at {}", count(0));
+            }
+            let wanted = count(0) > 0 && count(0).is_multiple_of(2);
+            assert_eq!(found[2].is_some(), wanted, "of the newest commit");
+        }
+        ending.set(true);
+    };
+    futures::future::join(write, read).await;
+}
+
+/// Lets the other one go on, also where the store never waits.
+async fn give_way() {
+    let mut waited = false;
+    std::future::poll_fn(|context| {
+        if std::mem::replace(&mut waited, true) {
+            return std::task::Poll::Ready(());
+        }
+        context.waker().wake_by_ref();
+        std::task::Poll::Pending
+    })
+    .await;
 }
