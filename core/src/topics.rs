@@ -6,6 +6,9 @@ pub use message::{MAX_DATA_DEPTH, MessageView};
 
 use serde::Serialize;
 use std::collections::BTreeMap;
+use std::time::Duration;
+
+use url::form_urlencoded;
 
 use crate::commit::{MAX_PAGE, MAX_WAIT_MS, Topic};
 use crate::config::Config;
@@ -195,9 +198,101 @@ pub async fn messages<S: Store>(
     Ok(Response::json(200, &page))
 }
 
+/// A `GET /api/topics/{topic}/messages` that asks to wait, as a host sees it that waits itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LongPoll {
+    /// The topic.
+    pub topic: String,
+    /// How long; at most [`MAX_WAIT_MS`].
+    pub wait: Duration,
+    /// The query of the same call without a wait.
+    pub at_once: String,
+}
+
+impl LongPoll {
+    /// `None` for any other call, and for one that [`messages`] refuses.
+    pub fn of(method: &str, path: &str, query: Option<&str>) -> Option<Self> {
+        let topic = path.strip_prefix("/api/topics/")?.strip_suffix("/messages")?;
+        let query = query.filter(|_| matches!(method, "GET" | "HEAD") && is_name(topic))?;
+        let (mut wait, mut rest) = (None, form_urlencoded::Serializer::new(String::new()));
+        for (name, value) in form_urlencoded::parse(query.as_bytes()) {
+            match &*name {
+                "wait" if wait.is_some() => return None,
+                "wait" => wait = Some(value.parse::<u32>().ok()?),
+                _ => drop(rest.append_pair(&name, &value)),
+            }
+        }
+        let wait_ms = wait?.checked_mul(1_000)?;
+        (1..=MAX_WAIT_MS).contains(&wait_ms).then(|| Self {
+            topic: topic.to_owned(),
+            wait: Duration::from_millis(wait_ms.into()),
+            at_once: rest.finish(),
+        })
+    }
+}
+
+/// Whether the body is a page of [`messages`] without any.
+pub fn is_empty_page(body: &[u8]) -> bool {
+    body.starts_with(br#"{"messages":[],"#)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_call_that_waits_is_told_from_others() {
+        let of = |query| LongPoll::of("GET", "/api/topics/a.b/messages", Some(query));
+        let poll = of("after=7&wait=30&limit=2").unwrap();
+        assert_eq!((poll.topic.as_str(), poll.wait.as_secs()), ("a.b", 30));
+        assert_eq!(poll.at_once, "after=7&limit=2");
+        assert_eq!(of("wait=1").unwrap().at_once, "");
+        assert_eq!(of("w%61it=1&x=%26").unwrap().at_once, "x=%26");
+        for other in [
+            "",
+            "wait=0",
+            "wait=31",
+            "wait=-1",
+            "wait=1&wait=1",
+            "wait=99999999",
+            "after=1",
+        ] {
+            assert_eq!(of(other), None, "{other}");
+        }
+        assert_eq!(
+            LongPoll::of("POST", "/api/topics/a/messages", Some("wait=1")),
+            None
+        );
+        assert_eq!(
+            LongPoll::of("GET", "/api/topics/A/messages", Some("wait=1")),
+            None
+        );
+        assert_eq!(LongPoll::of("GET", "/api/topics/a", Some("wait=1")), None);
+    }
+
+    #[test]
+    fn a_page_without_messages_is_told_from_others() {
+        let page = |messages| {
+            serde_json::to_vec(&MessagePage {
+                messages,
+                next_after: 0,
+            })
+            .unwrap()
+        };
+        assert!(is_empty_page(&page(Vec::new())));
+        let message = crate::commit::Message {
+            topic: "t".into(),
+            sequence: 1,
+            id: String::new(),
+            key: String::new(),
+            kind: String::new(),
+            content_type: String::new(),
+            time: 0,
+            attributes: Vec::new(),
+            payload: Vec::new(),
+        };
+        assert!(!is_empty_page(&page(vec![MessageView::new(&message)])));
+    }
 
     #[test]
     fn names_are_lower_case_words() {

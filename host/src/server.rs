@@ -3,6 +3,7 @@
 
 mod connection;
 pub mod fast;
+mod long_poll;
 mod service;
 mod watch;
 mod worker;
@@ -40,6 +41,8 @@ pub struct Shared {
     pub engines: ports::Engines,
     /// Connections that may still be opened.
     pub connections: Arc<Semaphore>,
+    /// Calls that may still wait for messages.
+    pub long_polls: Semaphore,
     /// Set when the gateway drains: not ready any more.
     pub draining: AtomicBool,
 }
@@ -71,6 +74,7 @@ impl Server {
             config,
             engines,
             connections,
+            long_polls: Semaphore::new(long_poll::MAX_LONG_POLLS),
             draining: AtomicBool::new(false),
         });
         let workers = (0..workers)
