@@ -153,6 +153,8 @@ mod tests {
             path: format!("/{}/...", free.to_ascii_lowercase()),
             methods: vec!["POST".into()],
             topic: "t".into(),
+            headers: Vec::new(),
+            ordering: crate::config::Ordering::None,
         };
         let config = Config {
             forward: vec![rule],

@@ -16,8 +16,8 @@ mod text;
 mod units;
 
 pub use check::{
-    MAX_CODE_LENGTH, MAX_FORWARDS, MAX_LIMITS, MAX_NAME, MAX_SUBSCRIPTIONS, MAX_TOPIC_NAME, MAX_TOPICS,
-    MIN_CODE_LENGTH, RESERVED_SEGMENTS, check_subscription, is_topic_name,
+    MAX_CODE_LENGTH, MAX_FORWARDS, MAX_KEPT_HEADERS, MAX_LIMITS, MAX_NAME, MAX_SUBSCRIPTIONS, MAX_TOPIC_NAME,
+    MAX_TOPICS, MIN_CODE_LENGTH, RESERVED_SEGMENTS, check_subscription, is_topic_name,
 };
 pub use error::ConfigError;
 pub use secret::SecretText;
@@ -202,16 +202,65 @@ pub struct Forward {
     pub methods: Vec<String>,
     /// The topic that receives them.
     pub topic: String,
+    /// Headers that are kept with the message besides `content-encoding`: names, or what they begin with and a `*`; at
+    /// most [`MAX_KEPT_HEADERS`].
+    #[serde(default)]
+    pub headers: Vec<String>,
+    /// Which of them are delivered in order.
+    #[serde(default)]
+    pub ordering: Ordering,
+}
+
+/// Which messages of a route are delivered in order, where the request has no ordering key of its own: `none`,
+/// `client`, `header:<name>`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum Ordering {
+    /// Each goes its own way.
+    #[default]
+    None,
+    /// Those of one client.
+    Client,
+    /// Those that have the same value in this header (lower case), whoever sent them.
+    Header(String),
+}
+
+impl TryFrom<String> for Ordering {
+    type Error = &'static str;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        match text.as_str() {
+            "none" => Ok(Self::None),
+            "client" => Ok(Self::Client),
+            _ => match text.strip_prefix("header:") {
+                Some(name) => Ok(Self::Header(name.to_owned())),
+                None => Err("must be \"none\", \"client\" or \"header:<name>\""),
+            },
+        }
+    }
+}
+
+impl From<Ordering> for String {
+    fn from(ordering: Ordering) -> Self {
+        match ordering {
+            Ordering::None => "none".into(),
+            Ordering::Client => "client".into(),
+            Ordering::Header(name) => ["header:", &name].concat(),
+        }
+    }
 }
 
 /// `[topics.<name>]`
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct TopicSettings {
     /// How long messages are kept; messages that a subscription still needs are kept longer.
-    pub retention: Option<Span>,
-    /// How many bytes of payload are kept.
-    pub max_bytes: Option<Bytes>,
+    pub retention: Span,
+    /// How many bytes they may take on disk.
+    pub max_bytes: Bytes,
+    /// How many bytes those may take that a subscription still needs: beyond it, requests are refused. At least
+    /// `max_bytes`; where it is missing, see [`TopicSettings::backlog`].
+    pub max_backlog: Option<Bytes>,
     /// Push subscriptions.
     pub subscriptions: Vec<Subscription>,
 }
@@ -261,6 +310,38 @@ pub struct Retry {
     pub max_attempts: u32,
     /// Fixed waits instead of the exponential ones; its length plus one is the number of attempts.
     pub schedule: Option<Vec<Span>>,
+}
+
+impl Default for TopicSettings {
+    fn default() -> Self {
+        Self {
+            retention: Span::from_secs(7 * 86_400),
+            max_bytes: Bytes(1 << 30),
+            max_backlog: None,
+            subscriptions: Vec::new(),
+        }
+    }
+}
+
+impl TopicSettings {
+    /// What the messages of the topic may take on disk, bytes, before requests are refused: `max_backlog`, else four
+    /// times `max_bytes`, but at least 64 MiB, so that a topic which keeps little is not full before it is swept.
+    pub fn backlog(&self) -> u64 {
+        const TIMES: u64 = 4;
+        const AT_LEAST: u64 = 64 << 20;
+        let default = self.max_bytes.0.saturating_mul(TIMES).max(AT_LEAST);
+        self.max_backlog.map_or(default, |bytes| bytes.0)
+    }
+}
+
+impl Config {
+    /// What is in force for a topic, whether the file names it or not.
+    pub fn topic(&self, name: &str) -> std::borrow::Cow<'_, TopicSettings> {
+        use std::borrow::Cow;
+        self.topics
+            .get(name)
+            .map_or_else(|| Cow::Owned(TopicSettings::default()), Cow::Borrowed)
+    }
 }
 
 impl Default for Server {

@@ -11,7 +11,7 @@ mod record;
 #[cfg(test)]
 mod tests;
 
-pub use post::{MAX_BODY, MESSAGE_TYPE};
+pub use post::MESSAGE_TYPE;
 
 use crate::http::{Request, Response};
 use crate::ports::{Store, World};
@@ -60,7 +60,7 @@ async fn routed<S: Store>(world: &World<'_, S>, request: &Request) -> Result<Res
         .iter()
         .filter(|(_, entry)| route::takes_method(&entry.methods, &request.method));
     if let Some((_, entry)) = taken.max_by(|a, b| a.0.cmp(&b.0)) {
-        return post::routed(world, request, &entry.topic).await;
+        return post::routed(world, request, entry).await;
     }
     if on_path.is_empty() {
         return Err(Problem::not_found());

@@ -72,6 +72,7 @@ pub struct Response {
 /// hand over any others.
 pub const SEEN_HEADERS: &[&str] = &[
     "authorization",
+    "content-encoding",
     "content-type",
     "forwarded",
     "host",

@@ -3,6 +3,7 @@
 //! WebAssembly components, natively in the host, and in tests.
 
 pub mod admin;
+pub mod attributes;
 pub mod breaker;
 pub mod bucket;
 pub mod campaigns;

@@ -73,6 +73,8 @@ kinds! {
     Internal = 500, "internal", "Something went wrong on our side";
     /// The request's transfer coding is none that we understand (RFC 9112, section 6.1).
     NotImplemented = 501, "not-implemented", "Not implemented";
+    /// The topic holds as much as it may that subscriptions still need.
+    BacklogFull = 503, "backlog-full", "The topic is full";
     /// The store cannot be asked, or a bound of the gateway is reached.
     Unavailable = 503, "unavailable", "Temporarily unavailable";
     /// The request took longer than the gateway allows.

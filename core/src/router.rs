@@ -122,6 +122,8 @@ mod tests {
                 path: "/signup".into(),
                 methods: vec!["POST".into()],
                 topic: "signup".into(),
+                headers: Vec::new(),
+                ordering: crate::config::Ordering::None,
             }],
             ..Config::default()
         };

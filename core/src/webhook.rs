@@ -6,6 +6,7 @@ use hmac::{Hmac, Mac as _};
 use sha2::Sha256;
 use subtle::ConstantTimeEq as _;
 
+use crate::attributes::Attributes;
 use crate::commit::Message;
 use crate::http::Header;
 
@@ -141,6 +142,16 @@ pub fn delivery_headers(message: &Message, source: &str, secret: Option<&Secret>
     if !message.key.is_empty() {
         headers.push(Header::new("ce-partitionkey", attribute(&message.key)));
     }
+    if let Some(request) = Attributes::read(message) {
+        headers.push(Header::new("ce-method", attribute(&request.method)));
+        headers.push(Header::new("ce-path", attribute(&request.path)));
+        if let Some(query) = request.query.filter(|query| !query.is_empty()) {
+            headers.push(Header::new("ce-query", attribute(&query)));
+        }
+        for (name, value) in request.headers {
+            headers.push(Header::new(name, value));
+        }
+    }
     headers.push(Header::new("webhook-id", attribute(&message.id)));
     headers.push(Header::new("webhook-timestamp", timestamp.to_string()));
     if let Some(secret) = secret {
@@ -254,6 +265,7 @@ mod tests {
             kind: "coupon.claimed".into(),
             content_type: "text/plain\r\nx: 1".into(),
             time: 1_800_000_000_000,
+            attributes: Vec::new(),
             payload: b"hi".to_vec(),
         };
         let headers = delivery_headers(&message, "/api/topics/signup", Some(&secret()), 1_800_000_005_999);

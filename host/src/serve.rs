@@ -63,7 +63,8 @@ async fn serve(options: ServeOptions) -> Result<()> {
     for (topic, sequence) in subscriptions::low_water(&*store, &config).await? {
         store.set_low_water(&topic, sequence);
     }
-    store.set_retention(retention(&config));
+    let (default, named) = retention(&config);
+    store.set_retention(default, named);
     let first_start = admin_key(&store, options.admin_key, options.admin_key_file.as_deref()).await?;
     let engines = Engines {
         store: Arc::clone(&store),
@@ -101,18 +102,18 @@ async fn serve(options: ServeOptions) -> Result<()> {
     Ok(())
 }
 
-/// How long each topic is kept.
-fn retention(config: &Config) -> Vec<(String, Retention)> {
+/// How long topics are kept: those that the configuration does not name, and those that it does.
+fn retention(config: &Config) -> (Retention, Vec<(String, Retention)>) {
     const NS_PER_MS: u64 = 1_000_000;
     let of = |topic: &TopicSettings| Retention {
-        age_ms: topic.retention.map(|span| span.0 / NS_PER_MS),
-        max_bytes: topic.max_bytes.map(|bytes| bytes.0),
+        age_ms: Some(topic.retention.0 / NS_PER_MS),
+        max_bytes: Some(topic.max_bytes.0),
     };
-    config
+    let named = config
         .topics
         .iter()
-        .map(|(name, topic)| (name.clone(), of(topic)))
-        .collect()
+        .map(|(name, topic)| (name.clone(), of(topic)));
+    (of(&TopicSettings::default()), named.collect())
 }
 
 /// The one line on stdout, which tells scripts and tests that requests are answered.

@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 
 use super::error::{Fault, Path};
-use super::{Bytes, Clients, Config, Forward, Limit, Links, Per, Server, Span, StoreSettings};
+use super::{Bytes, Clients, Config, Forward, Limit, Links, Ordering, Per, Server, Span, StoreSettings};
+use crate::attributes;
 use crate::route::Route;
 
 mod topics;
@@ -15,6 +16,8 @@ pub use topics::{check_subscription, is_topic_name};
 pub const MAX_LIMITS: usize = crate::limiter::MAX_POLICIES;
 /// The most `[[forward]]`.
 pub const MAX_FORWARDS: usize = 64;
+/// The most names or patterns of a route's `headers`.
+pub const MAX_KEPT_HEADERS: usize = 32;
 /// The most `[topics.<name>]`.
 pub const MAX_TOPICS: usize = 256;
 /// The most subscriptions of one topic.
@@ -182,6 +185,15 @@ fn forward(rule: &Forward, path: &Path) -> Checked {
     pattern(&rule.path, path.key("path"))?;
     methods(&rule.methods, &path.key("methods"))?;
     ensure(is_topic_name(&rule.topic), path.key("topic"), topics::NAME_RULE)?;
+    let headers = path.key("headers");
+    at_most(rule.headers.len(), MAX_KEPT_HEADERS, &headers)?;
+    for (index, name) in rule.headers.iter().enumerate() {
+        ensure(name.len() <= MAX_HEADER_NAME, headers.index(index), "is too long")?;
+        attributes::pattern_rule(name).map_err(|rule| Fault::new(headers.index(index), rule))?;
+    }
+    if let Ordering::Header(name) = &rule.ordering {
+        header_name(name, path.key("ordering"))?;
+    }
     let first = rule.path.trim_start_matches('/').split('/').next().unwrap_or("");
     let literal = first != "..." && !first.starts_with(':');
     ensure(

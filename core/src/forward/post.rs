@@ -1,12 +1,19 @@
 //! A request becomes a record and a message, together.
 
-use serde::{Deserialize, Serialize};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde::Serialize;
+use sha2::{Digest as _, Sha256};
 
 use super::record::{self, Record};
+use crate::attributes::Attributes;
 use crate::campaigns::DEFAULT_TOPIC;
-use crate::commit::{Append, Commit, Condition, Mutation, Outcome, StoreError, literal};
+use crate::commit::{
+    Append, Commit, Condition, Mutation, Outcome, Part, Refusal, StoreError, literal, record_key,
+};
+use crate::config::{Forward, Ordering};
 use crate::http::{Request, Response};
-use crate::idempotency::{self, Key};
+use crate::idempotency;
 use crate::identity::{self, ClientId, Proxies};
 use crate::keys::{self, Scope};
 use crate::ports::{Store, World};
@@ -14,16 +21,20 @@ use crate::problem::{Kind, Problem};
 use crate::template::{self, Number};
 use crate::{ids, topics};
 
-/// The most bytes of a body.
-pub const MAX_BODY: usize = 64 * 1_024;
 /// The type of the messages.
 pub const MESSAGE_TYPE: &str = "http.request";
-/// The most characters of `x-partition-key`.
-const MAX_PARTITION_KEY: usize = 128;
+/// The header that names an ordering key.
+const ORDERING_KEY: &str = "x-partition-key";
+/// The most characters of an ordering key.
+const MAX_ORDERING_KEY: usize = 128;
+/// The same of who may name any: a whole one, with its namespace.
+const MAX_TRUSTED_KEY: usize = 384;
 /// The longest `Content-Type`.
 const MAX_CONTENT_TYPE: usize = 255;
 /// How many lost replies are asked for again.
 const LOST_REPLIES: usize = 2;
+/// Seconds after which a client may try again when the topic is full.
+const FULL_RETRY_SECONDS: u64 = 30;
 
 /// `POST /api/topics/{topic}/messages`: 202. Takes an API key or the client header; a key that is sent must be good.
 pub(super) async fn to_topic<S: Store>(
@@ -46,13 +57,17 @@ pub(super) async fn to_topic<S: Store>(
         }
     };
     let open = topics::is_configured(world.config, topic) && !announces_claims(world, topic);
-    if !open && !key.is_some_and(|key| key.allows(Scope::Topics)) {
+    let trusted = key.is_some_and(|key| key.allows(Scope::Topics));
+    if !open && !trusted {
         let mut problem = Problem::not_found();
         problem.detail =
             format!("There is no topic {topic} to post to; a key with the scope topics may begin one.");
         return Err(problem);
     }
-    Post::new(world, request, topic, client)?.run(world).await
+    let sender = Sender { client, trusted };
+    Post::new(world, request, topic, &sender, &Route::default())?
+        .run(world)
+        .await
 }
 
 /// A configured `[[forward]]` route: 202. A browser's form sends no key and no client header: its address will do. An
@@ -60,10 +75,44 @@ pub(super) async fn to_topic<S: Store>(
 pub(super) async fn routed<S: Store>(
     world: &World<'_, S>,
     request: &Request,
-    topic: &str,
+    route: &Forward,
 ) -> Result<Response, Problem> {
     let client = identity::client(world.store, world.config, request, world.now).await?;
-    Post::new(world, request, topic, client)?.run(world).await
+    let trusted = match request.header(ORDERING_KEY) {
+        Some(_) => keys::authenticate(world.store, request, world.now)
+            .await?
+            .is_some_and(|key| key.allows(Scope::Topics)),
+        None => false,
+    };
+    let sender = Sender { client, trusted };
+    let settings = Route {
+        headers: &route.headers,
+        ordering: &route.ordering,
+    };
+    Post::new(world, request, &route.topic, &sender, &settings)?
+        .run(world)
+        .await
+}
+
+/// Who sends a message, and whether its key has the scope `topics`.
+struct Sender {
+    client: ClientId,
+    trusted: bool,
+}
+
+/// What a `[[forward]]` says of its messages.
+struct Route<'a> {
+    headers: &'a [String],
+    ordering: &'a Ordering,
+}
+
+impl Default for Route<'_> {
+    fn default() -> Self {
+        Self {
+            headers: &[],
+            ordering: &Ordering::None,
+        }
+    }
 }
 
 /// Whether strangers must keep out, since consumers take what is in the topic for claims.
@@ -81,8 +130,10 @@ struct Accepted<'a> {
 /// One request on its way into a topic. Its id stays the same however often the store is asked.
 struct Post<'a> {
     request: &'a Request,
-    idempotency_key: Option<Key>,
     id: String,
+    key: String,
+    content_type: &'a str,
+    attributes: Attributes,
     record: Record,
 }
 
@@ -91,41 +142,41 @@ impl<'a> Post<'a> {
         world: &World<'_, S>,
         request: &'a Request,
         topic: &str,
-        client: ClientId,
+        sender: &Sender,
+        route: &Route<'_>,
     ) -> Result<Self, Problem> {
-        if request.body.len() > MAX_BODY {
-            return Err(Problem::new(
-                Kind::TooLarge,
-                format!("A message takes at most {MAX_BODY} bytes."),
-            ));
+        let most = usize::try_from(world.config.server.max_body.0).unwrap_or(usize::MAX);
+        if request.body.len() > most {
+            let detail = format!("A message takes at most {most} bytes.");
+            return Err(Problem::new(Kind::TooLarge, detail));
         }
-        let idempotency_key = idempotency::key(request)?;
-        let key = match plain_header(request, "x-partition-key", MAX_PARTITION_KEY, |b| {
-            b.is_ascii_graphic()
-        })? {
-            Some(key) => key.to_owned(),
-            None => client.as_str().to_owned(),
+        let client = sender.client.as_str();
+        // The key, its caller and call are in the id, so that a repetition meets the record of the first; what must be
+        // the same of both is in the record. So a key takes no room that its message does not, and goes with it.
+        let repeatable =
+            idempotency::key(request)?.map(|key| key.idempotence("forward", &[client], request, 202, &[]));
+        let token = match &repeatable {
+            Some(wanted) => token_of(&wanted.id),
+            None => ids::token(&(world.fresh)(), ids::ID_LENGTH),
         };
         let content_type = plain_header(request, "content-type", MAX_CONTENT_TYPE, |b| {
             (0x20..=0x7e).contains(&b)
         })?
         .unwrap_or("application/octet-stream");
-        let id = record::id(client.as_str(), &ids::token(&(world.fresh)(), ids::ID_LENGTH));
-        let record = Record {
-            topic: topic.to_owned(),
-            sequence: Number::Sequence(0),
-            key,
-            client: client.as_str().to_owned(),
-            content_type: content_type.to_owned(),
-            method: request.method.to_string(),
-            path: request.path.clone(),
-            time: Number::Time,
-        };
         Ok(Self {
             request,
-            idempotency_key,
-            id,
-            record,
+            id: record::id(client, &token),
+            key: ordering_key(request, sender, route.ordering)?,
+            content_type,
+            attributes: Attributes::of(request, route.headers)?,
+            record: Record {
+                topic: topic.to_owned(),
+                sequence: Number::Sequence(0),
+                client: client.to_owned(),
+                time: Number::Time,
+                fingerprint: repeatable.map(|wanted| URL_SAFE_NO_PAD.encode(wanted.fingerprint)),
+                before: None,
+            },
         })
     }
 
@@ -133,16 +184,21 @@ impl<'a> Post<'a> {
         let answer = template::json(&self.accepted(self.record.sequence));
         let mut lost = 0;
         loop {
-            match world.store.commit(self.commit(world, &answer)).await {
+            match world.store.commit(self.commit(world)).await {
                 Ok(Outcome::Committed(done)) => {
-                    return Ok(located(
-                        Response::json_bytes(202, template::fill(&answer, &done)),
-                        &self.id,
-                    ));
+                    let response = Response::json_bytes(202, template::fill(&answer, &done));
+                    return Ok(self.located(response));
                 }
-                Ok(Outcome::Replayed(stored)) => return self.replayed(&stored),
-                Ok(Outcome::Conflict) => return Err(idempotency::mismatch()),
-                Ok(Outcome::Refused(_)) => return self.there_already(world).await,
+                Ok(Outcome::Refused(Refusal::Condition(IS_NEW))) => {
+                    return self.there_already(world, lost > 0).await;
+                }
+                Ok(_) => {
+                    let detail = format!(
+                        "The topic {} holds as much as it may that is still to be delivered.",
+                        self.record.topic
+                    );
+                    return Err(Problem::new(Kind::BacklogFull, detail).with_retry_after(FULL_RETRY_SECONDS));
+                }
                 // The id tells a repetition from a second message: see the condition.
                 Err(StoreError::Unknown(_)) if lost < LOST_REPLIES => lost += 1,
                 Err(error) => return Err(error.into()),
@@ -158,65 +214,107 @@ impl<'a> Post<'a> {
         }
     }
 
-    fn commit<S>(&self, world: &World<'_, S>, answer: &[crate::commit::Part]) -> Commit {
-        let idempotence = self
-            .idempotency_key
-            .as_ref()
-            .map(|key| key.idempotence("forward", &[&self.record.client], self.request, 202, answer));
-        let entry = record::entry_key(&self.id);
+    fn commit<S>(&self, world: &World<'_, S>) -> Commit {
+        let topic = &self.record.topic;
+        let entry = record_key(&self.id);
+        let room = Condition::TopicBelow {
+            topic: topic.clone(),
+            bytes: world.config.topic(topic).backlog(),
+        };
         let set = Mutation::Set {
             key: entry.clone(),
-            value: template::json(&self.record),
-            expires: Some(record::expiry(world.config, &self.record.topic, world.now)),
+            value: self.stored(),
+            expires: Some(record::expiry(world.config, topic, world.now)),
         };
         Commit {
             partition: record::partition(&self.id),
-            idempotence,
-            conditions: vec![Condition::Absent(entry)],
+            idempotence: None,
+            conditions: vec![Condition::Absent(entry), room],
             mutations: vec![set],
             appends: vec![Append {
-                topic: self.record.topic.clone(),
+                topic: topic.clone(),
                 id: self.id.clone(),
-                key: self.record.key.clone(),
+                key: self.key.clone(),
                 kind: MESSAGE_TYPE.into(),
-                content_type: self.record.content_type.clone(),
+                content_type: self.content_type.to_owned(),
+                attributes: self.attributes.write(),
                 payload: literal(self.request.body.as_slice()),
             }],
         }
     }
 
-    /// A stored answer. If it holds our own id, our own commit's reply was lost: it is no replay.
-    fn replayed(&self, stored: &[u8]) -> Result<Response, Problem> {
-        #[derive(Deserialize)]
-        struct Stored {
-            id: String,
-        }
-        let mut response = idempotency::replay(stored)?;
-        let Ok(Stored { id }) = serde_json::from_slice(&response.body) else {
-            return Ok(response);
-        };
-        if id == self.id {
-            response
-                .headers
-                .retain(|header| header.name != idempotency::REPLAYED);
-        }
-        Ok(located(response, &id))
+    fn stored(&self) -> Vec<Part> {
+        template::json(&self.record)
     }
 
-    /// Our id is there: our own commit's reply was lost.
-    async fn there_already<S: Store>(&self, world: &World<'_, S>) -> Result<Response, Problem> {
-        match record::load(world.store, &self.id).await? {
-            Some(record) => Ok(located(
-                Response::json(202, &self.accepted(record.sequence)),
-                &self.id,
-            )),
-            None => Err(Problem::new(Kind::Internal, "The record of the message is gone.")),
+    /// Our id is there: an earlier request had the same idempotency key, or our own commit's reply was lost.
+    async fn there_already<S: Store>(
+        &self,
+        world: &World<'_, S>,
+        reply_was_lost: bool,
+    ) -> Result<Response, Problem> {
+        let Some(there) = record::load(world.store, &self.id).await? else {
+            return Err(Problem::new(Kind::Internal, "The record of the message is gone."));
+        };
+        if there.fingerprint != self.record.fingerprint {
+            return Err(idempotency::mismatch());
         }
+        let accepted = Accepted {
+            id: &self.id,
+            topic: &there.topic,
+            sequence: there.sequence,
+        };
+        let response = self.located(Response::json(202, &accepted));
+        Ok(match reply_was_lost {
+            true => response,
+            false => response.with(idempotency::REPLAYED, "true"),
+        })
+    }
+
+    fn located(&self, response: Response) -> Response {
+        response.with("location", ["/api/messages/", &self.id].concat())
     }
 }
 
-fn located(response: Response, id: &str) -> Response {
-    response.with("location", ["/api/messages/", id].concat())
+/// The index of the condition that no request had this id before.
+const IS_NEW: u32 = 0;
+
+/// The part of a message's id that an idempotency key decides.
+fn token_of(idempotence: &str) -> String {
+    let mut seed = [0; 16];
+    seed.iter_mut()
+        .zip(Sha256::digest(idempotence))
+        .for_each(|(byte, hashed)| *byte = hashed);
+    ids::token(&seed, ids::ID_LENGTH)
+}
+
+/// What the message is delivered in order with; empty for nothing.
+///
+/// A caller's own key is in the caller's namespace (`id:ann order-7`), so that nobody holds up another's messages with one
+/// that the origin refuses. No client id holds a space, and neither may a caller's key: no two namespaces meet. A key with
+/// the scope `topics` may name any. The value of a route's header is in the header's namespace (`x-order order-7`).
+fn ordering_key(request: &Request, sender: &Sender, ordering: &Ordering) -> Result<String, Problem> {
+    let client = sender.client.as_str();
+    let visible = |b: u8| b.is_ascii_graphic();
+    let any = |b: u8| (0x20..=0x7e).contains(&b);
+    let named = match sender.trusted {
+        true => plain_header(request, ORDERING_KEY, MAX_TRUSTED_KEY, any)?,
+        false => plain_header(request, ORDERING_KEY, MAX_ORDERING_KEY, visible)?,
+    };
+    if let Some(key) = named {
+        return Ok(match sender.trusted {
+            true => key.to_owned(),
+            false => [client, " ", key].concat(),
+        });
+    }
+    Ok(match ordering {
+        Ordering::None => String::new(),
+        Ordering::Client => client.to_owned(),
+        Ordering::Header(name) => match plain_header(request, name, MAX_ORDERING_KEY, any)? {
+            Some(value) => [name, " ", value].concat(),
+            None => String::new(),
+        },
+    })
 }
 
 /// A header of 1 to `most` characters that `allowed` lets pass, or a 400 that names it.

@@ -1,4 +1,4 @@
-//! The durable record of a forwarded request: `message/<id>`.
+//! The durable record of a forwarded request: `message/<id>`. It goes with its message, which tells the rest.
 //!
 //! An id begins with two hexadecimal digits that spread clients over 256 partitions, `messages/<digits>`: a record is
 //! found by its id alone, and all requests of a client share a partition, so that a store which shards by partition
@@ -7,7 +7,8 @@
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::commit::StoreError;
+use crate::attributes::Attributes;
+use crate::commit::{Message, StoreError, record_key};
 use crate::config::Config;
 use crate::http::{Request, Response};
 use crate::identity::{self, ClientId, Proxies};
@@ -20,10 +21,8 @@ use crate::template::Number;
 use crate::time;
 
 const DAY_MS: u64 = 24 * 60 * 60 * 1_000;
-/// How long messages are kept where the configuration does not say, in milliseconds.
-const DEFAULT_RETENTION_MS: u64 = 7 * DAY_MS;
-/// A record outlives its message's retention by this, in milliseconds: one that a subscription still needs is kept
-/// longer, and its sender may ask what became of it.
+/// A record goes with its message, and at the latest so long after its retention, in milliseconds: one that a subscription
+/// still needs is kept longer, and its sender may ask what became of it.
 const GRACE_MS: u64 = 7 * DAY_MS;
 const NS_PER_MS: u64 = 1_000_000;
 const SHARD_DIGITS: usize = 2;
@@ -34,12 +33,24 @@ const SHARD_DIGITS: usize = 2;
 pub(super) struct Record {
     pub(super) topic: String,
     pub(super) sequence: Number,
-    pub(super) key: String,
     pub(super) client: String,
-    pub(super) content_type: String,
-    pub(super) method: String,
-    pub(super) path: String,
     pub(super) time: Number,
+    /// What a repetition with the same idempotency key must match, in base64.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) fingerprint: Option<String>,
+    /// What records of the version before say themselves.
+    #[serde(flatten, skip_serializing)]
+    pub(super) before: Option<Before>,
+}
+
+/// Of the message.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Before {
+    key: String,
+    content_type: String,
+    method: String,
+    path: String,
 }
 
 /// A message's id: the client's partition, then a fresh token.
@@ -61,15 +72,9 @@ pub(super) fn partition(id: &str) -> String {
     format!("messages/{}", id.get(..SHARD_DIGITS).unwrap_or_default())
 }
 
-/// The key of an id's record.
-pub(super) fn entry_key(id: &str) -> String {
-    ["message/", id].concat()
-}
-
 /// When a record made now may go, Unix milliseconds.
 pub(super) fn expiry(config: &Config, topic: &str, now: u64) -> u64 {
-    let configured = config.topics.get(topic).and_then(|settings| settings.retention);
-    let retention = configured.map_or(DEFAULT_RETENTION_MS, |span| span.0 / NS_PER_MS);
+    let retention = config.topic(topic).retention.0 / NS_PER_MS;
     now.saturating_add(retention)
         .saturating_add(GRACE_MS)
         .min(time::MAX_TIME)
@@ -80,7 +85,7 @@ pub(super) async fn load<S: Store>(store: &S, id: &str) -> Result<Option<Record>
     if !is_id(id) {
         return Ok(None);
     }
-    let found = store.get(&partition(id), &[entry_key(id)]).await?;
+    let found = store.get(&partition(id), &[record_key(id)]).await?;
     let Some(entry) = found.into_iter().flatten().next() else {
         return Ok(None);
     };
@@ -96,15 +101,28 @@ struct View<'a> {
     id: &'a str,
     topic: &'a str,
     sequence: Number,
-    key: &'a str,
+    key: Option<&'a str>,
     content_type: &'a str,
     method: &'a str,
     path: &'a str,
     #[serde(with = "time::rfc3339_option")]
     time: Option<u64>,
     client: &'a str,
+    /// Null for one that was sent to the version before.
+    request: Option<&'a Attributes>,
     /// At each subscription of the topic.
     deliveries: Vec<subscriptions::MessageDelivery>,
+}
+
+/// The record's message, if it is still kept.
+async fn message<S: Store>(store: &S, id: &str, record: &Record) -> Result<Option<Message>, StoreError> {
+    let Some(sequence) = record.sequence.known() else {
+        return Ok(None);
+    };
+    let found = store
+        .read(&record.topic, sequence.saturating_sub(1), 1, 0)
+        .await?;
+    Ok(found.into_iter().next().filter(|message| message.id == id))
 }
 
 /// `GET /api/messages/{id}`: for the client that posted it, and for the scope `topics`.
@@ -132,16 +150,44 @@ pub(super) async fn read<S: Store>(
         Some(sequence) => subscriptions::deliveries(world, &record.topic, sequence).await?,
         None => Vec::new(),
     };
+    let message = message(world.store, id, &record).await?;
+    let request = message.as_ref().and_then(Attributes::read);
+    let (key, content_type, method, path) = match (&message, &request, &record.before) {
+        (Some(message), Some(request), _) => (
+            message.key.as_str(),
+            message.content_type.as_str(),
+            request.method.as_str(),
+            request.path.as_str(),
+        ),
+        (
+            _,
+            _,
+            Some(Before {
+                key,
+                content_type,
+                method,
+                path,
+            }),
+        ) => (
+            key.as_str(),
+            content_type.as_str(),
+            method.as_str(),
+            path.as_str(),
+        ),
+        // It has gone since, and its record with it.
+        _ => return Err(Problem::not_found()),
+    };
     let view = View {
         id,
         topic: &record.topic,
         sequence: record.sequence,
-        key: &record.key,
-        content_type: &record.content_type,
-        method: &record.method,
-        path: &record.path,
+        key: Some(key).filter(|key| !key.is_empty()),
+        content_type,
+        method,
+        path,
         time: record.time.known(),
         client: &record.client,
+        request: request.as_ref(),
         deliveries,
     };
     Ok(Response::json(200, &view))

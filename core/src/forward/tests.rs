@@ -3,10 +3,11 @@
 use futures::executor::block_on;
 use serde_json::{Value, json};
 use std::cell::Cell;
+use std::collections::BTreeMap;
 
 use super::handle;
 use crate::commit::StoreError;
-use crate::config::{Config, Forward, TopicSettings};
+use crate::config::{Config, Forward, Ordering, TopicSettings};
 use crate::http::{Header, Request, Response};
 use crate::keys;
 use crate::memory::{MemoryStore, START};
@@ -30,6 +31,8 @@ impl Gateway {
             path: path.into(),
             methods: methods.iter().map(|m| (*m).to_owned()).collect(),
             topic: topic.into(),
+            headers: Vec::new(),
+            ordering: Ordering::None,
         };
         let config = Config {
             forward: vec![
@@ -130,23 +133,27 @@ fn a_request_becomes_a_record_and_a_message() {
     let location = format!("/api/messages/{id}");
     assert_eq!(response.header("location"), Some(location.as_str()));
 
+    let request = json!({
+        "method": "POST", "path": "/api/topics/orders/messages", "query": null, "headers": {},
+    });
     let record = body(&gateway.call("GET", &location, &[ANN], b""));
     let expected = json!({
-        "id": id, "topic": "orders", "sequence": 1, "key": "p-1", "contentType": "application/json", "method": "POST",
-        "path": "/api/topics/orders/messages", "time": "2027-01-15T08:00:00Z", "client": "id:ann", "deliveries": [],
+        "id": id, "topic": "orders", "sequence": 1, "key": "id:ann p-1", "contentType": "application/json",
+        "method": "POST", "path": "/api/topics/orders/messages", "time": "2027-01-15T08:00:00Z", "client": "id:ann",
+        "request": request, "deliveries": [],
     });
     assert_eq!(record, expected);
 
     let read = body(&gateway.admin("GET", "/api/topics/orders/messages"));
     let message = json!({
-        "id": id, "sequence": 1, "topic": "orders", "key": "p-1", "type": "http.request",
-        "time": "2027-01-15T08:00:00Z", "contentType": "application/json", "data": {"n": 1.0},
+        "id": id, "sequence": 1, "topic": "orders", "key": "id:ann p-1", "type": "http.request",
+        "time": "2027-01-15T08:00:00Z", "contentType": "application/json", "data": {"n": 1.0}, "request": request,
     });
     assert_eq!(read, json!({"messages": [message], "nextAfter": 1}));
 }
 
 #[test]
-fn the_client_is_the_key_of_a_message_that_names_none() {
+fn a_message_that_names_no_key_has_none() {
     let gateway = Gateway::new();
     assert_eq!(
         gateway
@@ -158,7 +165,7 @@ fn the_client_is_the_key_of_a_message_that_names_none() {
     let message = &read["messages"][0];
     assert_eq!(
         (&message["key"], &message["dataBase64"]),
-        (&json!("id:ann"), &json!("AP8="))
+        (&Value::Null, &json!("AP8="))
     );
     assert_eq!(message["contentType"], "application/octet-stream");
 }
@@ -222,9 +229,21 @@ fn bad_requests_name_their_field_and_append_nothing() {
         pointer(&gateway.call("POST", "/api/topics/A%20b/messages", &[ANN], b"x")),
         "path:topic"
     );
-    assert_eq!(post(&[ANN], &vec![0; super::MAX_BODY + 1]).status, 413);
+    assert_eq!(
+        pointer(&post(&[ANN, ("x-partition-key", "a b")], b"x")),
+        "header:x-partition-key"
+    );
+    assert_eq!(
+        pointer(&post(
+            &[ANN, ("x-partition-key", "a"), ("x-partition-key", "b")],
+            b"x"
+        )),
+        "header:x-partition-key"
+    );
+    let most = usize::try_from(gateway.config.server.max_body.0).unwrap();
+    assert_eq!(post(&[ANN], &vec![0; most + 1]).status, 413);
     assert_eq!(gateway.depth("orders"), 0);
-    assert_eq!(post(&[ANN], &vec![0; super::MAX_BODY]).status, 202);
+    assert_eq!(post(&[ANN], &vec![0; most]).status, 202);
     assert_eq!(post(&[ANN], b"").status, 202);
 }
 
@@ -445,5 +464,147 @@ fn messages_are_read_from_where_one_was() {
             .admin("DELETE", "/api/topics/orders/messages")
             .header("allow"),
         Some("GET, HEAD, POST")
+    );
+}
+
+/// The key, the request, and the delivery's headers of the only message of a topic.
+fn kept(gateway: &Gateway, topic: &str) -> (String, Value, BTreeMap<String, String>) {
+    let message = block_on(gateway.store.read(topic, 0, 1_000, 0))
+        .unwrap()
+        .remove(0);
+    let headers = crate::webhook::delivery_headers(&message, "/", None, START);
+    let headers = headers
+        .into_iter()
+        .map(|header| (header.name.into_owned(), String::from_utf8(header.value).unwrap()));
+    let read = body(&gateway.admin("GET", &format!("/api/topics/{topic}/messages")));
+    (
+        message.key,
+        read["messages"][0]["request"].clone(),
+        headers.collect(),
+    )
+}
+
+#[test]
+fn a_forwarded_request_keeps_all_that_was_accepted() {
+    let mut gateway = Gateway::new();
+    gateway.config.forward[1].headers = vec!["stripe-signature".into(), "x-github-*".into()];
+    let headers = [
+        ("content-encoding", "gzip"),
+        ("content-type", "application/json"),
+        ("stripe-signature", "t=1,v1=abc"),
+        ("x-github-event", "push"),
+        ("x-github-event", "again"),
+        ("x-other", "no"),
+        ("authorization", "Basic of-the-site"),
+    ];
+    let response = gateway.call("PUT", "/signup?plan=pro&ref=%22a", &headers, b"\x1f\x8b");
+    assert_eq!(response.status, 202, "{:?}", response.body);
+    let (_, request, delivered) = kept(&gateway, "signup");
+    let expected = json!({
+        "method": "PUT", "path": "/signup", "query": "plan=pro&ref=%22a",
+        "headers": {
+            "content-encoding": "gzip", "stripe-signature": "t=1,v1=abc", "x-github-event": "push, again",
+        },
+    });
+    assert_eq!(request, expected);
+    for (name, value) in [
+        ("ce-method", "PUT"),
+        ("ce-path", "/signup"),
+        ("ce-query", "plan=pro&ref=%2522a"),
+        ("content-encoding", "gzip"),
+        ("stripe-signature", "t=1,v1=abc"),
+        ("x-github-event", "push, again"),
+    ] {
+        assert_eq!(delivered.get(name).map(String::as_str), Some(value), "{name}");
+    }
+    assert!(!delivered.contains_key("x-other") && !delivered.contains_key("authorization"));
+    let record = body(&gateway.call("GET", response.header("location").unwrap(), &[], b""));
+    assert_eq!(
+        (&record["method"], &record["request"]),
+        (&json!("PUT"), &expected)
+    );
+}
+
+#[test]
+fn a_callers_ordering_key_is_in_the_callers_own_namespace() {
+    let key = |headers: &[(&str, &str)], ordering: Ordering| {
+        let mut gateway = Gateway::new();
+        gateway.config.forward[1].ordering = ordering;
+        assert_eq!(gateway.call("POST", "/signup", headers, b"x").status, 202);
+        kept(&gateway, "signup").0
+    };
+    let victim = ("x-partition-key", "ip:127.0.0.1");
+    assert_eq!(key(&[victim], Ordering::None), "ip:192.0.2.1 ip:127.0.0.1");
+    assert_eq!(key(&[ANN, victim], Ordering::Client), "id:ann ip:127.0.0.1");
+    assert_eq!(key(&[ANN], Ordering::Client), "id:ann");
+    assert_eq!(key(&[ANN], Ordering::None), "");
+    let header = || Ordering::Header("x-order".into());
+    assert_eq!(key(&[ANN, ("x-order", "7")], header()), "x-order 7");
+    assert_eq!(key(&[ANN], header()), "");
+    assert_eq!(
+        key(&[ANN, ("x-order", "7"), victim], header()),
+        "id:ann ip:127.0.0.1"
+    );
+    let admin = format!("Bearer {ADMIN}");
+    let trusted = [
+        ("authorization", admin.as_str()),
+        ("x-partition-key", "id:ann p-1"),
+    ];
+    assert_eq!(
+        key(&trusted, Ordering::None),
+        "id:ann p-1",
+        "the scope may name any"
+    );
+    // No way out of one's own: a space is refused, and no client id holds one.
+    let gateway = Gateway::new();
+    let tricky = [("x-client-id", "a b"), ("x-partition-key", "c")];
+    let sent = gateway.call("POST", "/api/topics/orders/messages", &tricky, b"x");
+    assert_eq!(sent.status, 400);
+}
+
+#[test]
+fn a_topic_takes_no_more_than_its_backlog() {
+    let mut gateway = Gateway::new();
+    let each = crate::commit::MESSAGE_OVERHEAD;
+    let orders = gateway.config.topics.get_mut("orders").unwrap();
+    orders.max_backlog = Some(crate::config::Bytes(5 * each));
+    let post = || gateway.call("POST", "/api/topics/orders/messages", &[ANN], b"");
+    let taken = (0..10).take_while(|_| post().status == 202).count();
+    assert_eq!(taken, 4, "what each weighs besides its overhead counts too");
+    let full = post();
+    assert_eq!(
+        (full.status, &body(&full)["type"], full.header("retry-after")),
+        (503, &json!("urn:tollgate:problem:backlog-full"), Some("30"))
+    );
+    let other = gateway.call("POST", "/api/topics/signup/messages", &[ANN], b"");
+    assert_eq!(other.status, 202, "another topic");
+}
+
+#[test]
+fn a_record_of_the_version_before_is_read() {
+    let gateway = Gateway::new();
+    let id = "0aaaaaaaaaaaaaaaaaaaaa".to_owned();
+    let value = r#"{"topic":"orders","sequence":3,"key":"id:ann","client":"id:ann","contentType":"text/plain","method":"POST","path":"/p","time":1800000000000}"#;
+    let set = crate::commit::Mutation::Set {
+        key: format!("message/{id}"),
+        value: crate::commit::literal(value),
+        expires: None,
+    };
+    let commit = crate::commit::Commit {
+        mutations: vec![set],
+        ..crate::commit::Commit::default()
+    };
+    block_on(gateway.store.commit(commit)).unwrap();
+    let record = gateway.call("GET", &format!("/api/messages/{id}"), &[ANN], b"");
+    assert_eq!(record.status, 200, "{:?}", String::from_utf8_lossy(&record.body));
+    let record = body(&record);
+    assert_eq!(
+        (
+            &record["key"],
+            &record["path"],
+            &record["contentType"],
+            &record["request"]
+        ),
+        (&json!("id:ann"), &json!("/p"), &json!("text/plain"), &Value::Null)
     );
 }

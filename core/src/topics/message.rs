@@ -5,6 +5,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
+use crate::attributes::Attributes;
 use crate::commit::Message;
 use crate::{template, time};
 
@@ -12,7 +13,8 @@ use crate::{template, time};
 /// must not make the whole page, or batch, unreadable.
 pub const MAX_DATA_DEPTH: usize = 64;
 
-/// `{id, sequence, topic, key, type, time, contentType, data or dataBase64}`.
+/// `{id, sequence, topic, key, type, time, contentType, data or dataBase64, request?}`. `key` is null for a message that is
+/// delivered in no order.
 ///
 /// A payload of a JSON media type that is JSON is `data`, as it is, to the digit. One of `text/…` that is UTF-8 is
 /// `data`, a string. Any other is `dataBase64`.
@@ -22,13 +24,15 @@ pub struct MessageView<'a> {
     id: &'a str,
     sequence: u64,
     topic: &'a str,
-    key: &'a str,
+    key: Option<&'a str>,
     r#type: &'a str,
     #[serde(with = "time::rfc3339")]
     time: u64,
     content_type: &'a str,
     #[serde(flatten)]
     data: Data<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    request: Option<Attributes>,
 }
 
 /// What `#[serde(flatten)]` writes: one field or the other.
@@ -59,11 +63,12 @@ impl<'a> MessageView<'a> {
             id: &message.id,
             sequence: message.sequence,
             topic: &message.topic,
-            key: &message.key,
+            key: Some(message.key.as_str()).filter(|key| !key.is_empty()),
             r#type: &message.kind,
             time: message.time,
             content_type: &message.content_type,
             data: Data::of(&message.content_type, &message.payload),
+            request: Attributes::read(message),
         }
     }
 }
@@ -106,6 +111,7 @@ mod tests {
             kind: "x.y".into(),
             content_type: content_type.into(),
             time: 1_800_000_000_000,
+            attributes: Vec::new(),
             payload: payload.to_vec(),
         };
         serde_json::to_string(&MessageView::new(&message)).unwrap()

@@ -2,6 +2,7 @@
 
 use super::Shared;
 use super::fast::{self, Fast};
+use super::long_poll::Waiting;
 use crate::wasm::bindings::{filter::exports::tollgate::edge::filter::Verdict, types};
 use crate::wasm::doors::{FilterDoor, GateDoor};
 use crate::wasm::pool::{CallError, Pool};
@@ -14,10 +15,11 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use tollgate_core::config::Ordering as OrderedBy;
 use tollgate_core::http::{Response, SEEN_HEADERS, check_hosts};
 use tollgate_core::problem::{Kind, Problem};
 use tollgate_core::router::{Component, Router};
-use tollgate_core::{identity, packed};
+use tollgate_core::{attributes, identity, packed};
 
 /// How long a request's body may take to arrive.
 const BODY_TIMEOUT: Duration = Duration::from_secs(15);
@@ -82,6 +84,8 @@ pub struct Gateway {
     gates: Vec<(Component, Rc<Pool<GateDoor>>)>,
     fast: Option<Rc<Fast<Rules>>>,
     seen: Vec<HeaderName>,
+    /// Names and patterns of those that are kept with a forwarded request.
+    kept: Vec<String>,
     max_body: usize,
 }
 
@@ -98,7 +102,13 @@ impl Gateway {
             shared.config.clients.header.as_str(),
             shared.config.users.header.as_str(),
         ];
-        let names = SEEN_HEADERS.iter().copied().chain(configured);
+        let routes = &shared.config.forward;
+        let ordering = routes.iter().filter_map(|route| match &route.ordering {
+            OrderedBy::Header(name) => Some(name.as_str()),
+            _ => None,
+        });
+        let names = SEEN_HEADERS.iter().copied().chain(configured).chain(ordering);
+        let kept = routes.iter().flat_map(|route| route.headers.clone()).collect();
         let seen = names.filter_map(|name| HeaderName::try_from(name).ok()).collect();
         let max_body = usize::try_from(shared.config.server.max_body.0).unwrap_or(usize::MAX);
         Self {
@@ -108,6 +118,7 @@ impl Gateway {
             gates,
             fast: fast.map(Rc::new),
             seen,
+            kept,
             max_body,
         }
     }
@@ -202,17 +213,28 @@ impl Gateway {
         }
     }
 
-    async fn handle(&self, request: types::Request) -> Result<types::Response, Problem> {
+    async fn handle(&self, mut request: types::Request) -> Result<types::Response, Problem> {
         let component = self.router.component(&request.path);
         let gate = self.gates.iter().find(|(name, _)| *name == component);
         let (_, gate) =
             gate.ok_or_else(|| Problem::new(Kind::Internal, "No component answers this address."))?;
-        gate.call(request).await.map_err(Problem::from)
+        let ask = async |request| gate.call(request).await.map_err(Problem::from);
+        if component == Component::Forward
+            && let Some(waiting) = Waiting::of(&self.shared, &mut request)?
+        {
+            return waiting.answer(&request, ask).await;
+        }
+        ask(request).await
     }
 
     /// The headers that the rules look at.
     fn seen<'a>(&'a self, head: &'a http::request::Parts) -> impl Iterator<Item = (&'a str, &'a [u8])> {
-        let seen = head.headers.iter().filter(|(name, _)| self.seen.contains(name));
+        let kept =
+            |name: &HeaderName| !self.kept.is_empty() && attributes::is_kept(&self.kept, name.as_str());
+        let seen = head
+            .headers
+            .iter()
+            .filter(move |(name, _)| self.seen.contains(name) || kept(name));
         // HTTP/2 carries the host in the target.
         let authority = head.uri.authority();
         let target = authority.filter(|_| !head.headers.contains_key(http::header::HOST));

@@ -74,7 +74,9 @@ harness::cases! {
     }
     topics {
         both {
+            a_body_as_large_as_the_settings_allow_is_taken,
             a_form_and_plain_bytes_are_taken_as_they_are,
+            a_long_poll_outlasts_the_time_that_a_request_may_take,
             repeated_idempotency_key_is_one_message,
             sequences_of_a_topic_are_dense_under_parallel_posts,
             sign_up_becomes_a_message_and_a_record,
@@ -90,6 +92,7 @@ harness::cases! {
             subscriptions_to_private_addresses_take_an_admin,
         }
         native {
+            a_request_reaches_the_origin_with_its_query_coding_and_headers,
             deliveries_go_on_after_an_orderly_restart,
             deliveries_go_on_after_kill_nine,
             every_sign_up_reaches_an_origin_that_refuses_a_third,

@@ -49,6 +49,36 @@ async fn sign_up(gateway: &Arc<Gateway>, count: usize) -> BTreeMap<u64, String> 
     accepted.into_iter().flatten().collect()
 }
 
+/// What a gateway is asked for is told to the origin whole.
+pub async fn a_request_reaches_the_origin_with_its_query_coding_and_headers(host: Host) {
+    let origin = Origin::start().await;
+    let route = "[[forward]]\npath = \"/hooks/...\"\nmethods = [\"*\"]\ntopic = \"signup\"\nheaders = [\"x-github-*\"]\n";
+    let gateway = Gateway::start(host, &format!("{route}{}", subscribed(&origin, ""))).await;
+    let zipped: &[u8] = b"\x1f\x8b\x08 not really";
+    let call = gateway
+        .put("/hooks/push?a=1&b=%20")
+        .header("content-encoding", "gzip")
+        .header("content-type", "application/json")
+        .header("x-github-event", "push")
+        .header("x-other", "no");
+    call.body(zipped).send().await.expect(202);
+    let taken = eventually("it is delivered", async || origin.taken().into_iter().next()).await;
+    assert_eq!(taken.body, zipped);
+    for (name, value) in [
+        ("ce-method", "PUT"),
+        ("ce-path", "/hooks/push"),
+        ("ce-query", "a=1&b=%2520"),
+        ("content-encoding", "gzip"),
+        ("x-github-event", "push"),
+    ] {
+        assert_eq!(taken.header(name), value, "{name}");
+    }
+    let read = gateway.messages("signup").await.remove(0);
+    assert_eq!(read["request"]["query"], "a=1&b=%20");
+    assert_eq!(read["request"]["headers"]["x-github-event"], "push");
+    assert!(read["key"].is_null());
+}
+
 async fn one(gateway: &Gateway, key: usize, n: usize) -> (u64, String) {
     loop {
         let call = gateway

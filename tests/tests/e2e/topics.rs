@@ -38,12 +38,14 @@ pub async fn sign_up_becomes_a_message_and_a_record(host: Host) {
     assert_eq!(accepted.json()["topic"], "signup");
     let path = accepted.header("location").to_owned();
     assert_eq!(path, format!("/api/messages/{}", id.as_str().unwrap()));
+    // A caller's ordering key is in the caller's own namespace.
+    let key = json!(format!("id:{client} ada"));
     let record = gateway.get(&path).client(&client).send().await.expect(200).json();
     for (member, expected) in [
         ("id", id.clone()),
         ("sequence", sequence.clone()),
         ("topic", json!("signup")),
-        ("key", json!("ada")),
+        ("key", key.clone()),
         ("method", json!("POST")),
         ("path", json!("/signup")),
         ("contentType", json!("application/json")),
@@ -62,7 +64,7 @@ pub async fn sign_up_becomes_a_message_and_a_record(host: Host) {
     assert_eq!(found.len(), 1);
     assert_eq!(
         (&found[0]["sequence"], &found[0]["data"], &found[0]["key"]),
-        (&sequence, &body, &json!("ada"))
+        (&sequence, &body, &key)
     );
 }
 
@@ -316,4 +318,32 @@ pub async fn topics_are_listed_with_their_extent(host: Host) {
         (&found["first"], &found["last"], &found["depth"]),
         (&json!(1), &json!(1), &json!(1))
     );
+}
+
+pub async fn a_long_poll_outlasts_the_time_that_a_request_may_take(host: Host) {
+    let settings = "[server]\npublic_url = \"http://short.test\"\nrequest_timeout = \"1s\"";
+    let gateway = Gateway::start(host, settings).await;
+    let waiting = async {
+        let path = "/api/topics/signup/messages?wait=20";
+        gateway.get(path).key(ADMIN_KEY).send().await
+    };
+    let posting = async {
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        gateway.post("/signup").json(&json!({})).send().await.expect(202);
+    };
+    let (found, ()) = tokio::join!(waiting, posting);
+    let found = found.expect(200).json();
+    assert_eq!(found["messages"].as_array().map(Vec::len), Some(1), "{found}");
+    // And where nothing comes, it says so in the end.
+    let path = "/api/topics/signup/messages?after=1&wait=3";
+    let nothing = gateway.get(path).key(ADMIN_KEY).send().await.expect(200).json();
+    assert_eq!(nothing["messages"], json!([]));
+}
+
+pub async fn a_body_as_large_as_the_settings_allow_is_taken(host: Host) {
+    let settings = "[server]\npublic_url = \"http://short.test\"\nmax_body = \"128KiB\"";
+    let gateway = Gateway::start(host, settings).await;
+    let post = |bytes: usize| gateway.post("/signup").body(vec![b'x'; bytes]).send();
+    post(128 << 10).await.expect(202);
+    post((128 << 10) + 1).await.problem(413, "content-too-large");
 }

@@ -42,11 +42,11 @@ pub(super) fn check(topics: &BTreeMap<String, TopicSettings>, path: &Path) -> Ch
             path.clone(),
             &format!("the name of a topic {NAME_RULE}"),
         )?;
-        if let Some(retention) = settings.retention {
-            within(retention, RETENTION_BOUNDS, path.key("retention"))?;
-        }
-        if let Some(max_bytes) = settings.max_bytes {
-            within(max_bytes, MAX_BYTES_BOUNDS, path.key("max_bytes"))?;
+        within(settings.retention, RETENTION_BOUNDS, path.key("retention"))?;
+        within(settings.max_bytes, MAX_BYTES_BOUNDS, path.key("max_bytes"))?;
+        if let Some(max_backlog) = settings.max_backlog {
+            let bounds = (settings.max_bytes, MAX_BYTES_BOUNDS.1);
+            within(max_backlog, bounds, path.key("max_backlog"))?;
         }
         let path = path.key("subscriptions");
         at_most(settings.subscriptions.len(), MAX_SUBSCRIPTIONS, &path)?;
