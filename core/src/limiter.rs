@@ -36,7 +36,7 @@ pub enum Verdict {
     Answer(Response),
 }
 
-/// Charges the policies that match the request. Health checks are never limited. Where the store fails, the
+/// Charges the policies that match the request. Health checks are never limited: the two calls, and no other path. Where the store fails, the
 /// caller counts as if it had no key; where the buckets fail, the policies' `on_store_failure` decides.
 pub async fn check<S: Store, B: Buckets>(
     world: &World<'_, S>,
@@ -147,7 +147,7 @@ async fn identify<S: Store>(
 }
 
 fn is_health(path: &str) -> bool {
-    path == "/health" || path.starts_with("/health/")
+    matches!(path, "/health/live" | "/health/ready")
 }
 
 /// API answers tell their limits; a redirect does not need to.

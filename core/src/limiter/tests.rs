@@ -407,7 +407,23 @@ fn a_policy_applies_to_its_path_and_methods() {
 fn health_is_never_limited() {
     let gate = Gate::new(&[limit("default", 1)]);
     assert_eq!(gate.admitted("/health/live", "a"), 10);
-    assert_eq!(gate.admitted("/healthy", "a"), 1);
+    assert_eq!(gate.admitted("/health/ready", "a"), 10);
+    for (client, path) in [
+        "/healthy",
+        "/health",
+        "/health/",
+        "/health/anything",
+        "/health/live/",
+        "/health/live/more",
+        "/health//ready",
+        "/Health/ready",
+        "/health/%72eady",
+    ]
+    .iter()
+    .enumerate()
+    {
+        assert_eq!(gate.admitted(path, &format!("c{client}")), 1, "{path}");
+    }
 }
 
 #[test]
