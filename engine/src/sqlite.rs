@@ -83,6 +83,8 @@ struct Shared {
     keeping: Mutex<Keeping>,
     checkpoint_pages: i64,
     poison: OnceLock<String>,
+    /// Why the last group was not written, while nothing has been written since.
+    refusing: Mutex<Option<String>>,
 }
 
 /// The store's clock: the wall clock, but never backwards, across restarts too.
@@ -128,6 +130,12 @@ impl Shared {
     fn poison(&self, why: &str) {
         tracing::error!(path = %self.path.display(), error = why, "the store has stopped; restart the process");
         _ = self.poison.set(why.to_owned());
+    }
+
+    /// Says why no group can be written now; `None` once one was.
+    fn set_refusing(&self, why: Option<String>) {
+        // No code that runs under the lock panics.
+        *self.refusing.lock().unwrap_or_else(PoisonError::into_inner) = why;
     }
 
     /// What the caller of a commit that was not taken is told; counted.
@@ -180,6 +188,7 @@ impl SqliteStore {
             keeping: Mutex::default(),
             checkpoint_pages: options.checkpoint_pages.max(1).into(),
             poison: OnceLock::new(),
+            refusing: Mutex::default(),
         });
         let writer = writer::Writer::new(Arc::clone(&shared), connection, keys);
         let writer = writer.map_err(|source| OpenError::from_sqlite(&path, source))?;
@@ -379,13 +388,16 @@ impl SqliteStore {
         self.shared.time.now()
     }
 
-    /// `Err` with the reason once the store has stopped writing; only a restart helps then.
+    /// `Err` with the reason once the store has stopped writing, when only a restart helps; and while it cannot write
+    /// (the disk is full), until it could again, which it tries by itself every second.
     pub fn health(&self) -> Result<(), String> {
-        match self.shared.poison.get() {
-            Some(why) => Err(format!(
-                "{} has stopped: {why}; restart the process",
-                self.shared.path.display()
-            )),
+        let (shared, path) = (&self.shared, self.shared.path.display());
+        if let Some(why) = shared.poison.get() {
+            return Err(format!("{path} has stopped: {why}; restart the process"));
+        }
+        let refusing = shared.refusing.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*refusing {
+            Some(why) => Err(format!("{path} cannot be written: {why}")),
             None => Ok(()),
         }
     }

@@ -8,6 +8,7 @@ mod support;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use futures::future::join_all;
 use support::{STOCK, check_claims, claim, get, run, scratch, set, stock};
@@ -385,9 +386,9 @@ fn a_full_disk_refuses_commits_whole_until_there_is_room_again() {
                 }
             }
             assert!(refused > 0 || phase != 1, "it was never full");
-            assert_eq!(store.health(), Ok(()), "a full disk passes");
             disk.set_full(false);
             run(store.commit(claim(&acknowledged.to_string()))).unwrap();
+            assert_eq!(store.health(), Ok(()), "a full disk passes");
             acknowledged += 1;
         }
         assert_eq!(check_claims(&store).len(), acknowledged);
@@ -399,5 +400,34 @@ fn a_full_disk_refuses_commits_whole_until_there_is_room_again() {
             acknowledged,
             "seed {seed}"
         );
+    }
+}
+
+#[test]
+fn a_store_that_cannot_write_is_not_ready_until_it_can_again() {
+    let directory = scratch();
+    let disk = Disk::new(7);
+    let store = begin(directory.path(), &disk);
+    for by_itself in [true, false, true] {
+        run(store.commit(set("before", 1))).unwrap();
+        assert_eq!(store.health(), Ok(()));
+        disk.set_full(true);
+        let refused = (0..100).find_map(|n| run(store.commit(set(&format!("ballast {n}"), 6_000))).err());
+        assert!(refused.is_some(), "it was never full");
+        let why = store.health().unwrap_err();
+        assert!(why.contains("full") && !why.contains("restart"), "{why}");
+        // Reads prove nothing.
+        assert!(get(&store, "before").is_some());
+        assert!(store.health().is_err());
+        disk.set_full(false);
+        if !by_itself {
+            run(store.commit(set("after", 1))).unwrap();
+            assert_eq!(store.health(), Ok(()), "a commit was written");
+        }
+        let patience = Instant::now() + Duration::from_secs(10);
+        while let Err(why) = store.health() {
+            assert!(Instant::now() < patience, "it never tried again: {why}");
+            std::thread::sleep(Duration::from_millis(50));
+        }
     }
 }

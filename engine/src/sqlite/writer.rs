@@ -9,7 +9,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rusqlite::{Connection, ErrorCode};
+use rusqlite::{Connection, ErrorCode, params};
 use tollgate_core::commit::{Outcome, StoreError};
 use tollgate_core::plan::group::Change;
 
@@ -33,6 +33,9 @@ const SWEEP_ON_EVERY: Duration = Duration::from_millis(100);
 const SWEPT_PER_COMMIT: u32 = 2;
 /// The most entries that are written into their table at once while nothing else is to do.
 const FLUSHED_AT_ONCE: usize = 4_096;
+/// What is written to find out whether the disk has room again, and its bytes.
+const PROBE: &str = "health";
+const PROBE_BYTES: u32 = 64 << 10;
 /// The log may have this many times the pages of [`super::Options::checkpoint_pages`], because readers were in the
 /// way each time; then the writer waits for them.
 const CHECKPOINT_WAITING: i64 = 8;
@@ -49,6 +52,8 @@ pub struct Writer {
     /// Commits since the last sweep.
     unswept: u32,
     keys: Reading,
+    /// Whether the last group could not be written: [`super::SqliteStore::health`] says so.
+    refusing: bool,
 }
 
 /// Why a group, a sweep or a checkpoint was not written.
@@ -104,6 +109,7 @@ impl Writer {
             sweep_after: String::new(),
             unswept: 0,
             keys,
+            refusing: false,
         })
     }
 
@@ -131,7 +137,11 @@ impl Writer {
                     let swept = if due { self.sweep() } else { Ok(()) };
                     swept.and(written)
                 }
-                Next::Idle => self.sweep().and_then(|()| self.flush_some()),
+                Next::Idle => {
+                    let swept = self.sweep().and_then(|()| self.flush_some());
+                    let tried = if self.refusing { self.try_again() } else { Ok(()) };
+                    swept.and(tried)
+                }
                 Next::Closed => {
                     self.close();
                     return;
@@ -169,6 +179,9 @@ impl Writer {
             }
             Err(failure) => {
                 tracing::error!(error = %failure.error, unknown = failure.unknown, "a group was not written");
+                // Before anybody is answered: who was refused finds the store not ready.
+                self.refusing = true;
+                self.shared.set_refusing(Some(failure.error.to_string()));
                 for reply in replies {
                     match reply {
                         Some(reply) => post.answer(reply, Err(failure.told())),
@@ -227,7 +240,28 @@ impl Writer {
         shared.memtable.begin_flush(false);
         group::publish(group, &shared.cache, &shared.tails);
         *shown = self.revision;
+        self.has_written();
         Ok(outcomes)
+    }
+
+    /// After a group was refused, while nobody commits: writes as much as a group may well have. The entry has expired, so
+    /// that nobody sees it and the next sweep removes it.
+    fn try_again(&mut self) -> Result<(), Failure> {
+        self.begin()?;
+        let entry =
+            "INSERT OR REPLACE INTO entries (key, value, version, expires) VALUES (?1, zeroblob(?2), 0, 0)";
+        let tried = self.connection.execute(entry, params![PROBE, PROBE_BYTES]);
+        self.or_undo(tried)?;
+        self.commit()?;
+        self.has_written();
+        Ok(())
+    }
+
+    fn has_written(&mut self) {
+        if std::mem::take(&mut self.refusing) {
+            tracing::info!("the store can be written again");
+            self.shared.set_refusing(None);
+        }
     }
 
     /// Writes a group into the open transaction, and ends it.
