@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use crate::commit::{Commit, Mutation, Part, StoreError};
 use crate::http::{Request, Response};
 use crate::keys;
 use crate::limiter;
@@ -13,8 +14,10 @@ use crate::routes::{self, Call};
 /// Crawlers may follow short links (previews of links read this too) but have no business in the API.
 const ROBOTS: &str =
     "User-agent: *\nDisallow: /api/\nDisallow: /admin\nDisallow: /docs\nDisallow: /metrics\n";
-/// An entry that nobody writes, in a partition of its own: asking for it proves that the store answers.
+/// An entry in a partition of its own: when the store was last written for the question whether it can be.
 const PROBE: &str = "health";
+/// How long that answer counts, in milliseconds: so often at most is the store written, however often it is asked.
+const PROBE_MS: u64 = 5_000;
 /// Seconds after which readiness may be asked again.
 const RETRY_SECONDS: u64 = 1;
 
@@ -56,20 +59,43 @@ fn healthy(status: &'static str) -> Response {
     Response::json(200, &Health { status }).with("cache-control", "no-store")
 }
 
-/// 200 if the store answers, else 503.
+/// 200 if the store can be read and written, else 503.
 async fn ready<S: Store>(world: &World<'_, S>) -> Result<Response, Problem> {
-    match world.store.get(PROBE, &[PROBE.to_owned()]).await {
-        Ok(_) => Ok(healthy("ready")),
-        Err(_) => {
-            Err(Problem::new(Kind::Unavailable, "The store does not answer.").with_retry_after(RETRY_SECONDS))
-        }
+    match probe(world).await {
+        Ok(()) => Ok(healthy("ready")),
+        Err(_) => Err(Problem::new(
+            Kind::Unavailable,
+            "The store does not answer, or takes no writes.",
+        )
+        .with_retry_after(RETRY_SECONDS)),
     }
+}
+
+/// A full disk is still read: only a write tells that it has room.
+async fn probe<S: Store>(world: &World<'_, S>) -> Result<(), StoreError> {
+    let found = world.store.get(PROBE, &[PROBE.to_owned()]).await?;
+    let written = found.into_iter().flatten().next();
+    let written: Option<u64> = written.and_then(|entry| str::from_utf8(&entry.value).ok()?.parse().ok());
+    // Also if the clock was set back.
+    if written.is_some_and(|written| written.abs_diff(world.now) < PROBE_MS) {
+        return Ok(());
+    }
+    let now = Mutation::Set {
+        key: PROBE.to_owned(),
+        value: vec![Part::Time],
+        expires: None,
+    };
+    let commit = Commit {
+        partition: PROBE.to_owned(),
+        mutations: vec![now],
+        ..Commit::default()
+    };
+    world.store.commit(commit).await.map(|_| ())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::commit::StoreError;
     use crate::config::Config;
     use crate::memory::MemoryStore;
     use futures::executor::block_on;
@@ -101,6 +127,31 @@ mod tests {
         assert_eq!(call(&store, "GET", "/health/live").status, 200);
         let refused = call(&store, "GET", "/health/ready");
         assert_eq!((refused.status, refused.header("retry-after")), (503, Some("1")));
+    }
+
+    #[test]
+    fn ready_writes_at_most_every_few_seconds_and_tells_of_a_full_disk() {
+        let store = MemoryStore::new();
+        let start = store.now();
+        let version = || {
+            let found = block_on(store.get(PROBE, &[PROBE.to_owned()])).unwrap();
+            found[0].as_ref().map(|entry| entry.version)
+        };
+        assert_eq!(call(&store, "GET", "/health/ready").status, 200);
+        let first = version();
+        assert!(first.is_some(), "a full disk is still read: only a write tells");
+        store.set_now(start + PROBE_MS - 1);
+        assert_eq!(call(&store, "GET", "/health/ready").status, 200);
+        assert_eq!(version(), first, "it was written just now");
+        store.set_now(start + 2 * PROBE_MS);
+        store.refuse_commits(true);
+        for _ in 0..2 {
+            assert_eq!(call(&store, "GET", "/health/ready").status, 503);
+            assert_eq!(call(&store, "GET", "/health/live").status, 200);
+        }
+        store.refuse_commits(false);
+        assert_eq!(call(&store, "GET", "/health/ready").status, 200);
+        assert_ne!(version(), first);
     }
 
     #[test]

@@ -27,6 +27,7 @@ struct State {
     topics: BTreeMap<String, Log>,
     records: BTreeMap<String, Record>,
     next_failure: Option<StoreError>,
+    refuses: bool,
 }
 
 #[derive(Debug, Default)]
@@ -53,6 +54,7 @@ impl MemoryStore {
                 topics: BTreeMap::new(),
                 records: BTreeMap::new(),
                 next_failure: None,
+                refuses: false,
             }),
         }
     }
@@ -74,6 +76,11 @@ impl MemoryStore {
         self.state().next_failure = Some(error);
     }
 
+    /// Whether commits are refused, as by a full disk; reads go on.
+    pub fn refuse_commits(&self, refuses: bool) {
+        self.state().refuses = refuses;
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         // Whoever panicked while holding it did so between whole steps: a failed assertion of a test.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
@@ -91,6 +98,9 @@ impl MemoryStore {
 
 impl State {
     fn commit(&mut self, commit: Commit) -> Result<Outcome, StoreError> {
+        if self.refuses {
+            return Err(StoreError::Unavailable("the disk is full".into()));
+        }
         plan::validate(&commit)?;
         let Plan { outcome, writes } = plan::plan(commit, self.now, self.revision + 1, self)?;
         if let Some(writes) = writes {
