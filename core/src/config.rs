@@ -66,14 +66,29 @@ pub struct Server {
     pub own_addresses: Vec<std::net::IpAddr>,
     /// CIDRs (or plain addresses) whose `Forwarded` / `X-Forwarded-For` is believed.
     pub trusted_proxies: Vec<String>,
-    /// Open connections; more wait to be accepted.
+    /// Open connections. Beyond them a few more are told the gateway's health, and anything else 503.
     pub max_connections: u32,
+    /// Of those, connections from one address (IPv6: one /64), unless it is a trusted proxy; 0: see
+    /// [`Server::connections_per_address`].
+    pub max_connections_per_address: u32,
     /// The largest request body (bulk calls have a bound of their own).
     pub max_body: Bytes,
     /// The longest a request may take, its body included.
     pub request_timeout: Span,
     /// Worker threads; 0 is one per core.
     pub workers: u32,
+}
+
+impl Server {
+    /// The most connections from one address: what is configured, or a tenth of all, but at least 16. Never 0.
+    pub fn connections_per_address(&self) -> u32 {
+        const LEAST: u32 = 16;
+        const SHARE: u32 = 10;
+        match self.max_connections_per_address {
+            0 => (self.max_connections / SHARE).max(LEAST),
+            most => most,
+        }
+    }
 }
 
 /// `[clients]`
@@ -352,6 +367,7 @@ impl Default for Server {
             own_addresses: Vec::new(),
             trusted_proxies: Vec::new(),
             max_connections: 10_000,
+            max_connections_per_address: 0,
             max_body: Bytes(64 << 10),
             request_timeout: Span::from_secs(10),
             workers: 0,

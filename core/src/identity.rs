@@ -4,7 +4,7 @@ mod address;
 #[cfg(test)]
 mod tests;
 
-pub use address::Proxies;
+pub use address::{Proxies, subscriber};
 
 use crate::commit::StoreError;
 use crate::config::Config;

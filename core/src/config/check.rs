@@ -120,6 +120,11 @@ fn server(server: &Server, path: &Path) -> Checked {
         (1, MAX_CONNECTIONS),
         path.key("max_connections"),
     )?;
+    within(
+        server.max_connections_per_address,
+        (0, MAX_CONNECTIONS),
+        path.key("max_connections_per_address"),
+    )?;
     within(server.max_body, BODY_BOUNDS, path.key("max_body"))?;
     within(
         server.request_timeout,

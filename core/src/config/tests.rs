@@ -170,6 +170,11 @@ fn every_rule_of_the_plain_tables_is_checked() {
             ],
         ),
         ("server", "max_connections", &["0"]),
+        (
+            "server",
+            "max_connections_per_address",
+            &["1000001", "-1", "\"many\""],
+        ),
         ("server", "max_body", &["0", "\"2GiB\""]),
         ("server", "request_timeout", &["\"0s\"", "\"1d\""]),
         ("server", "workers", &["100000"]),
@@ -360,4 +365,21 @@ fn secrets_are_masked_in_print_and_absent_from_what_components_get() {
 fn a_public_url_ends_without_a_slash() {
     let config = Config::parse("[server]\npublic_url = \"https://go.example.com/s/\"\n", "f").unwrap();
     assert_eq!(config.server.public_url, "https://go.example.com/s");
+}
+
+#[test]
+fn one_address_has_a_tenth_of_the_connections_unless_told_otherwise() {
+    let most = |all, one| {
+        Server {
+            max_connections: all,
+            max_connections_per_address: one,
+            ..Server::default()
+        }
+        .connections_per_address()
+    };
+    assert_eq!(Server::default().connections_per_address(), 1_000);
+    assert_eq!(most(40, 0), 16);
+    assert_eq!(most(1, 0), 16);
+    assert_eq!(most(40, 40), 40);
+    assert_eq!(most(10_000, 1), 1);
 }

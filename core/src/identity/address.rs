@@ -53,10 +53,7 @@ impl Proxies {
                 Ok(peer) if address == peer => Cow::Borrowed(request.peer.as_str()),
                 _ => Cow::Owned(address.to_string()),
             },
-            Some(IpAddr::V6(address)) => {
-                let prefix = u128::from(address) >> IPV6_CLIENT_BITS << IPV6_CLIENT_BITS;
-                Cow::Owned(format!("{}/{IPV6_CLIENT_BITS}", Ipv6Addr::from(prefix)))
-            }
+            Some(IpAddr::V6(address)) => Cow::Owned(format!("{}/{IPV6_CLIENT_BITS}", prefix(address))),
         }
     }
 
@@ -91,9 +88,22 @@ impl Proxies {
         last
     }
 
-    fn trust(&self, address: IpAddr) -> bool {
+    /// Whether this is a trusted proxy.
+    pub fn trust(&self, address: IpAddr) -> bool {
         self.0.iter().any(|net| net.contains(&address))
     }
+}
+
+/// Who shares an address: an IPv4 address stands for itself, an IPv6 address for its /64.
+pub fn subscriber(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V4(address) => address.into(),
+        IpAddr::V6(address) => prefix(address).into(),
+    }
+}
+
+fn prefix(address: Ipv6Addr) -> Ipv6Addr {
+    Ipv6Addr::from(u128::from(address) >> IPV6_CLIENT_BITS << IPV6_CLIENT_BITS)
 }
 
 /// All lines of a list field as one value. What is not UTF-8 stays, as something malformed: were its line
