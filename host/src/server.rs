@@ -1,24 +1,32 @@
 //! The HTTP server: one acceptor, and one worker thread per core that owns its connections and its instances, so that
 //! a request never crosses threads on its way to a component.
 
+mod body;
 mod connection;
 pub mod fast;
+mod files;
+mod head;
 mod long_poll;
+mod places;
 mod service;
+mod traffic;
 mod watch;
+mod wire;
 mod worker;
 
 use crate::wasm::compiled::Library;
 use crate::wasm::pool::INSTANCES;
 use crate::wasm::{compiled, ports};
 use anyhow::{Context as _, Result};
+use places::Places;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tollgate_core::config::Config;
+use tollgate_core::identity::Proxies;
 use tollgate_core::router::Component;
 
 pub use worker::{Components, Worker};
@@ -30,8 +38,10 @@ pub const DRAIN: Duration = Duration::from_secs(25);
 const LINGER: Duration = Duration::from_millis(200);
 /// Connections that the kernel queues before we accept them.
 const BACKLOG: u32 = 4_096;
-/// How long to wait after the process ran out of file descriptors.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
+/// How long to wait after a connection could not be accepted: the process or the system has no file descriptor left.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// How often the log tells at most that connections are turned away.
+const TOLD_EVERY: Duration = Duration::from_secs(10);
 
 /// What all workers share.
 pub struct Shared {
@@ -39,8 +49,6 @@ pub struct Shared {
     pub config: Config,
     /// The engines behind the ports.
     pub engines: ports::Engines,
-    /// Connections that may still be opened.
-    pub connections: Arc<Semaphore>,
     /// Calls that may still wait for messages.
     pub long_polls: Semaphore,
     /// Set when the gateway drains: not ready any more.
@@ -51,6 +59,7 @@ pub struct Shared {
 pub struct Server {
     listener: TcpListener,
     shared: Arc<Shared>,
+    places: Arc<Places>,
     workers: Vec<Worker>,
 }
 
@@ -69,11 +78,14 @@ impl Server {
             move || Components::load(&wasm, &library)
         });
         let components = Arc::new(components.await??);
-        let connections = Arc::new(Semaphore::new(config.server.max_connections as usize));
+        let places = Places::new(
+            files::connections(config.server.max_connections),
+            config.server.connections_per_address(),
+            Proxies::of(&config),
+        );
         let shared = Arc::new(Shared {
             config,
             engines,
-            connections,
             long_polls: Semaphore::new(long_poll::MAX_LONG_POLLS),
             draining: AtomicBool::new(false),
         });
@@ -83,6 +95,7 @@ impl Server {
         Ok(Self {
             listener,
             shared,
+            places,
             workers,
         })
     }
@@ -97,16 +110,17 @@ impl Server {
         let Self {
             listener,
             shared,
+            places,
             workers,
         } = self;
         tokio::select! {
-            () = accept(&listener, &shared, &workers) => {}
+            () = accept(&listener, &places, &workers) => {}
             () = stop => {}
         }
         tracing::info!("draining: connections end with their next answer");
         shared.draining.store(true, Ordering::Relaxed);
         // The kernel resets what it has queued when the listener closes.
-        let _ = tokio::time::timeout(LINGER, accept(&listener, &shared, &workers)).await;
+        let _ = tokio::time::timeout(LINGER, accept(&listener, &places, &workers)).await;
         drop(listener);
         for worker in &workers {
             worker.drain();
@@ -141,23 +155,53 @@ fn bind(listen: &str) -> Result<TcpListener> {
 }
 
 /// Hands each connection to the worker that has the fewest.
-async fn accept(listener: &TcpListener, shared: &Shared, workers: &[Worker]) {
-    loop {
-        // At the bound the kernel's queue holds newcomers back; those beyond it are refused there.
-        let Ok(permit) = Arc::clone(&shared.connections).acquire_owned().await else {
-            return;
-        };
+async fn accept(listener: &TcpListener, places: &Arc<Places>, workers: &[Worker]) {
+    let (mut turned_away, mut failed) = (Seldom::default(), Seldom::default());
+    // Without a place the kernel's queue holds newcomers back; those beyond it are refused there.
+    while let Some(free) = places.next().await {
+        if free.is_spare() {
+            let most = workers.iter().max_by_key(|worker| worker.load());
+            most.into_iter().for_each(Worker::make_room);
+        }
         match listener.accept().await {
             Ok((stream, peer)) => {
+                let Some(place) = places.take(peer.ip(), free) else {
+                    if let Some(count) = turned_away.again() {
+                        let address = peer.ip();
+                        tracing::warn!(count, %address, "closed at once: an address has all the connections that one may have");
+                    }
+                    continue;
+                };
                 let worker = workers.iter().min_by_key(|worker| worker.load());
                 if let (Some(worker), Ok(stream)) = (worker, stream.into_std()) {
-                    worker.take(connection::Accepted { stream, peer, permit });
+                    worker.take(connection::Accepted { stream, peer, place });
                 }
             }
             Err(error) => {
-                tracing::warn!(%error, "cannot accept a connection");
+                if let Some(count) = failed.again() {
+                    tracing::warn!(count, %error, "connections cannot be accepted");
+                }
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }
+    }
+}
+
+/// Something that is told at most once in [`TOLD_EVERY`], however often it happens.
+#[derive(Default)]
+struct Seldom {
+    told: Option<Instant>,
+    count: u64,
+}
+
+impl Seldom {
+    /// It happened; how often since it was told last, if it is to be told now.
+    fn again(&mut self) -> Option<u64> {
+        self.count += 1;
+        if self.told.is_some_and(|told| told.elapsed() < TOLD_EVERY) {
+            return None;
+        }
+        self.told = Some(Instant::now());
+        Some(std::mem::take(&mut self.count))
     }
 }

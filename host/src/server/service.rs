@@ -1,16 +1,20 @@
 //! One request: read it within bounds, ask the limiter, hand it to its component, and answer.
 
 use super::Shared;
+use super::body::{self, Upload};
 use super::fast::{self, Fast};
+use super::head;
 use super::long_poll::Waiting;
+use super::traffic::Traffic;
 use crate::wasm::bindings::{filter::exports::tollgate::edge::filter::Verdict, types};
 use crate::wasm::doors::{FilterDoor, GateDoor};
 use crate::wasm::pool::{CallError, Pool};
 use bytes::Bytes;
 use futures::future::{Either, ready};
-use http_body_util::{BodyExt as _, Full, Limited};
-use hyper::body::{Body as _, Incoming};
+use http_body_util::Full;
+use hyper::body::Incoming;
 use hyper::header::{HeaderName, HeaderValue};
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -21,8 +25,6 @@ use tollgate_core::problem::{Kind, Problem};
 use tollgate_core::router::{Component, Router};
 use tollgate_core::{attributes, identity, packed};
 
-/// How long a request's body may take to arrive.
-const BODY_TIMEOUT: Duration = Duration::from_secs(15);
 /// Seconds after which a client may try again when the gateway is full.
 const BUSY_RETRY_SECONDS: u64 = 1;
 
@@ -32,6 +34,18 @@ type Answer = hyper::Response<Full<Bytes>>;
 type Rules = super::fast::native::Native;
 #[cfg(not(feature = "native-rules"))]
 type Rules = crate::wasm::fast::Instance;
+
+/// Who is at the other end of a connection, and what it is doing.
+pub struct Caller {
+    /// Canonical.
+    pub address: IpAddr,
+    /// The same as text.
+    pub name: String,
+    /// Whether its place is one that is kept for questions after the gateway's health.
+    pub is_spare: bool,
+    /// The connection's requests.
+    pub traffic: Rc<Traffic>,
+}
 
 /// What became of a request at once.
 enum Begun {
@@ -43,7 +57,7 @@ enum Begun {
 struct Rest {
     head: http::request::Parts,
     /// If it has one that was not read.
-    body: Option<Incoming>,
+    body: Option<Upload>,
     /// Where it goes.
     next: Next,
 }
@@ -63,13 +77,15 @@ struct Marks {
     request_id: HeaderValue,
     /// Of the connection.
     last: bool,
+    /// Of the connection, if the body was not read to its end.
+    last_if_unread: bool,
 }
 
 impl Marks {
-    fn put_on(self, mut answer: Answer) -> Answer {
+    fn put_on(self, mut answer: Answer, caller: &Caller) -> Answer {
         let headers = answer.headers_mut();
         headers.insert(HeaderName::from_static("x-request-id"), self.request_id);
-        if self.last {
+        if self.last || (self.last_if_unread && caller.traffic.is_unread()) {
             headers.insert(http::header::CONNECTION, HeaderValue::from_static("close"));
         }
         answer
@@ -128,34 +144,44 @@ impl Gateway {
     pub fn answer(
         self: &Rc<Self>,
         request: hyper::Request<Incoming>,
-        peer: &Rc<str>,
+        caller: &Rc<Caller>,
     ) -> impl Future<Output = Answer> + use<> {
+        // HTTP/2 has a frame for that, which the connection sends.
+        let http1 = request.version() < http::Version::HTTP_2;
         let marks = Marks {
             request_id: request_id(&request),
-            // HTTP/2 has a frame for that, which the connection sends.
-            last: request.version() < http::Version::HTTP_2 && self.shared.draining.load(Ordering::Relaxed),
+            last: http1 && (caller.is_spare || self.shared.draining.load(Ordering::Relaxed)),
+            last_if_unread: http1 && body::ends_if_unread(&request),
         };
-        match self.begin(request, peer) {
-            Ok(Begun::Answered(answer)) => Either::Left(ready(marks.put_on(answer))),
-            Err(problem) => Either::Left(ready(marks.put_on(from_core(problem.into_response())))),
+        match self.begin(request, caller) {
+            Ok(Begun::Answered(answer)) => Either::Left(ready(marks.put_on(answer, caller))),
+            Err(problem) => Either::Left(ready(marks.put_on(from_core(problem.into_response()), caller))),
             Ok(Begun::GoesOn(mut request)) => {
-                let (gateway, peer) = (Rc::clone(self), Rc::clone(peer));
+                let (gateway, caller) = (Rc::clone(self), Rc::clone(caller));
                 Either::Right(Box::pin(async move {
-                    let answer = gateway.go_on(&mut request, &peer).await;
-                    marks.put_on(answer.unwrap_or_else(|problem| from_core(problem.into_response())))
+                    let answer = gateway.go_on(&mut request, &caller.name).await;
+                    let answer = answer.unwrap_or_else(|problem| from_core(problem.into_response()));
+                    // Before it is decided how the connection ends.
+                    drop(request);
+                    marks.put_on(answer, &caller)
                 }))
             }
         }
     }
 
-    fn begin(&self, request: hyper::Request<Incoming>, peer: &str) -> Result<Begun, Problem> {
+    fn begin(&self, request: hyper::Request<Incoming>, caller: &Caller) -> Result<Begun, Problem> {
+        head::within_bounds(&request)?;
         one_host(&request)?;
         known_coding(&request)?;
         if let Some(answer) = self.health(&request) {
             return answer.map(Begun::Answered);
         }
+        if caller.is_spare && !is_operator(&request, caller) {
+            return Err(full());
+        }
+        let peer = caller.name.as_str();
         let (head, body) = request.into_parts();
-        let body = Some(body).filter(|body| !body.is_end_stream());
+        let body = Upload::new(body, &caller.traffic);
         let Some(fast) = &self.fast else {
             let next = Next::Limiter;
             return Ok(Begun::GoesOn(Box::new(Rest { head, body, next })));
@@ -258,23 +284,10 @@ impl Gateway {
     }
 
     /// Reads the body of a request, if it has one.
-    async fn body(&self, body: &mut Option<Incoming>) -> Result<Vec<u8>, Problem> {
-        let Some(body) = body.take() else {
-            return Ok(Vec::new());
-        };
-        let too_large = || {
-            let detail = format!("A request body may have at most {} bytes.", self.max_body);
-            Problem::new(Kind::TooLarge, detail).with_header("connection", "close")
-        };
-        if body.size_hint().lower() > self.max_body as u64 {
-            return Err(too_large());
-        }
-        match tokio::time::timeout(BODY_TIMEOUT, Limited::new(body, self.max_body).collect()).await {
-            Ok(Ok(body)) => Ok(body.to_bytes().into()),
-            Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => Err(too_large()),
-            Ok(Err(_)) => Err(Problem::field("#", "the body did not arrive whole")),
-            Err(_) => Err(Problem::new(Kind::Timeout, "The body took too long to arrive.")
-                .with_header("connection", "close")),
+    async fn body(&self, body: &mut Option<Upload>) -> Result<Vec<u8>, Problem> {
+        match body.take() {
+            Some(body) => body.read(self.max_body).await,
+            None => Ok(Vec::new()),
         }
     }
 
@@ -302,6 +315,20 @@ impl Gateway {
             Err(why) => Err(Problem::new(Kind::Unavailable, why).with_retry_after(BUSY_RETRY_SECONDS)),
         })
     }
+}
+
+/// Whether who asks in a spare place is on this machine and sends a credential: where all places are taken, somebody must
+/// be able to look into it.
+fn is_operator<B>(request: &hyper::Request<B>, caller: &Caller) -> bool {
+    caller.address.is_loopback() && request.headers().contains_key(http::header::AUTHORIZATION)
+}
+
+fn full() -> Problem {
+    Problem::new(
+        Kind::Unavailable,
+        "The gateway has as many connections as it can hold, or as one address may have.",
+    )
+    .with_retry_after(BUSY_RETRY_SECONDS)
 }
 
 /// HTTP/1.1 takes exactly one `Host`, and nobody takes an invalid one (RFC 9112, section 3.2): with two, a proxy and we
@@ -351,11 +378,13 @@ fn request_id(request: &hyper::Request<Incoming>) -> HeaderValue {
         .filter(|value| identity::is_request_id(value.as_bytes()));
     match given {
         Some(value) => value.clone(),
-        None => {
-            let fresh = fastrand::u128(..).to_le_bytes();
-            HeaderValue::try_from(identity::new_request_id(fresh)).unwrap_or(HeaderValue::from_static("-"))
-        }
+        None => HeaderValue::try_from(new_request_id()).unwrap_or(HeaderValue::from_static("-")),
     }
+}
+
+/// One that nobody has yet.
+pub fn new_request_id() -> String {
+    identity::new_request_id(fastrand::u128(..).to_le_bytes())
 }
 
 impl From<CallError> for Problem {

@@ -1,9 +1,10 @@
-//! The connections of a worker, watched together: which of them has kept the worker waiting for a request's head for too
-//! long, and that all must end when it stops.
+//! The connections of a worker, watched together: which of them has kept the worker waiting for too long (for the head of a
+//! request, or to take an answer), which may give way to a newcomer, and that all must end when it stops.
 //!
 //! One clock serves all of them. A timer for each head would be set and cancelled with every request, and a channel that
 //! tells of the stop would be asked with every wake: together they cost as much as taking the head apart.
 
+use super::traffic::Traffic;
 use hyper::rt::{Sleep, Timer};
 use slab::Slab;
 use std::cell::{Cell, RefCell};
@@ -12,24 +13,33 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::task::{Context, Poll, Waker};
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use tokio::sync::Notify;
+use tokio::time::Instant;
 
-/// How long the head of a request may take to arrive, and a connection may idle, at least; at most a [`TICK`] more. A new
-/// connection must make its first request within it, whatever version of HTTP it turns out to speak.
+/// How long a connection may make us wait while no request is being answered, at least; at most a [`TICK`] more: for the
+/// head of its first request or of the next one, whatever version of HTTP it speaks, or until it takes more of an answer. A
+/// connection of HTTP/2 is then asked to end, and has one more [`TICK`] for that.
 pub const HEAD_TIMEOUT: Duration = Duration::from_secs(15);
 /// How often the connections are looked at.
 const TICK: Duration = Duration::from_secs(5);
+/// Where newcomers find no place, one connection in so many ends at once, and one more.
+const GIVE_WAY_OF: usize = 64;
+/// How often, at most.
+const GIVE_WAY_EVERY: Duration = Duration::from_millis(100);
 
 /// All connections of one worker.
 #[derive(Debug, Default)]
 pub struct Watch {
     connections: RefCell<Slab<Connection>>,
     stopping: Cell<bool>,
+    lingering: Rc<Cell<u32>>,
 }
 
 #[derive(Debug)]
 struct Connection {
     heads: Heads,
+    traffic: Rc<Traffic>,
     waker: Waker,
     /// The turn that was last seen, and how often since.
     seen: u32,
@@ -37,27 +47,48 @@ struct Connection {
 }
 
 impl Watch {
-    /// Looks at the connections, for as long as it is polled.
-    pub async fn run(&self) {
+    /// Looks at the connections, for as long as it is polled; `crowded`: newcomers find no place.
+    pub async fn run(&self, crowded: &Notify) {
+        let mut ticks = tokio::time::interval_at(Instant::now() + TICK, TICK);
         loop {
-            tokio::time::sleep(TICK).await;
-            self.tick();
+            tokio::select! {
+                _ = ticks.tick() => self.tick(),
+                () = crowded.notified() => {
+                    self.give_way();
+                    // Another call meanwhile is kept.
+                    tokio::time::sleep(GIVE_WAY_EVERY).await;
+                }
+            }
         }
     }
 
     fn tick(&self) {
         for (_, connection) in &mut *self.connections.borrow_mut() {
             let turn = connection.heads.0.turn.load(Ordering::Relaxed);
-            if turn != connection.seen {
+            if turn != connection.seen || !connection.traffic.is_idle() {
                 (connection.seen, connection.ticks) = (turn, 0);
                 continue;
             }
-            connection.ticks += 1;
-            if is_waiting(turn) && TICK * connection.ticks >= HEAD_TIMEOUT {
-                connection.heads.0.late.store(turn, Ordering::Relaxed);
-                connection.waker.wake_by_ref();
+            connection.ticks = connection.ticks.saturating_add(1);
+            if TICK * connection.ticks >= HEAD_TIMEOUT {
+                connection.end(TICK * connection.ticks > HEAD_TIMEOUT);
             }
         }
+    }
+
+    /// Ends the connections that have been idle for longest, at least since the last tick.
+    fn give_way(&self) {
+        let connections = self.connections.borrow();
+        let idle = connections.iter().filter(|(_, connection)| {
+            let turn = connection.heads.0.turn.load(Ordering::Relaxed);
+            connection.ticks > 0 && turn == connection.seen && connection.traffic.is_idle()
+        });
+        let mut idle: Vec<&Connection> = idle.map(|(_, connection)| connection).collect();
+        idle.sort_unstable_by_key(|connection| std::cmp::Reverse(connection.ticks));
+        let count = 1 + connections.len() / GIVE_WAY_OF;
+        idle.iter()
+            .take(count)
+            .for_each(|connection| connection.end(true));
     }
 
     /// Tells all connections, also those to come, to finish what they do.
@@ -70,9 +101,10 @@ impl Watch {
 
     /// Watches one more connection.
     pub fn enter(self: &Rc<Self>) -> Watched {
-        let heads = Heads(Arc::default());
+        let (heads, traffic) = (Heads(Arc::default()), Rc::<Traffic>::default());
         let connection = Connection {
             heads: heads.clone(),
+            traffic: Rc::clone(&traffic),
             waker: Waker::noop().clone(),
             seen: 0,
             ticks: 0,
@@ -81,7 +113,20 @@ impl Watch {
             place: self.connections.borrow_mut().insert(connection),
             watch: Rc::clone(self),
             heads,
+            traffic,
         }
+    }
+}
+
+impl Connection {
+    /// Tells it that it has taken too long; `now`: that it is over.
+    fn end(&self, now: bool) {
+        let turn = self.heads.0.turn.load(Ordering::Relaxed);
+        self.heads.0.late.store(turn, Ordering::Relaxed);
+        if now {
+            self.heads.0.over.store(turn, Ordering::Relaxed);
+        }
+        self.waker.wake_by_ref();
     }
 }
 
@@ -91,6 +136,7 @@ pub struct Watched {
     watch: Rc<Watch>,
     place: usize,
     heads: Heads,
+    traffic: Rc<Traffic>,
 }
 
 impl Watched {
@@ -101,9 +147,25 @@ impl Watched {
         }
     }
 
-    /// Whether the head that is waited for has taken too long.
+    /// Whether what is waited for has taken too long.
     pub fn is_late(&self) -> bool {
         self.heads.is_late()
+    }
+
+    /// Whether it had the time to end after that, too.
+    pub fn is_over(&self) -> bool {
+        let turn = self.heads.0.turn.load(Ordering::Relaxed);
+        turn == self.heads.0.over.load(Ordering::Relaxed)
+    }
+
+    /// The connection's requests.
+    pub fn traffic(&self) -> &Rc<Traffic> {
+        &self.traffic
+    }
+
+    /// How many connections of this worker linger.
+    pub fn lingering(&self) -> Rc<Cell<u32>> {
+        Rc::clone(&self.watch.lingering)
     }
 
     /// Whether the worker stops.
@@ -135,7 +197,9 @@ struct State {
     turn: AtomicU32,
     /// The turn that took too long; 0 before there is one.
     late: AtomicU32,
-    since: Instant,
+    /// The same, and the connection is over.
+    over: AtomicU32,
+    since: std::time::Instant,
 }
 
 impl Default for State {
@@ -143,7 +207,8 @@ impl Default for State {
         Self {
             turn: AtomicU32::new(1),
             late: AtomicU32::new(0),
-            since: Instant::now(),
+            over: AtomicU32::new(0),
+            since: std::time::Instant::now(),
         }
     }
 }
@@ -158,20 +223,24 @@ impl Heads {
         self.0.turn.store(turn.wrapping_add(on), Ordering::Relaxed);
     }
 
-    fn is_waiting(&self) -> bool {
+    /// Whether a head is waited for.
+    pub fn is_waiting(&self) -> bool {
         is_waiting(self.0.turn.load(Ordering::Relaxed))
     }
 
     fn is_late(&self) -> bool {
         let turn = self.0.turn.load(Ordering::Relaxed);
-        is_waiting(turn) && turn == self.0.late.load(Ordering::Relaxed)
+        turn == self.0.late.load(Ordering::Relaxed)
     }
 
-    /// A head has come. HTTP/2 says so with its first request only, and has pings after it.
+    /// A head has come.
     pub fn came(&self) {
-        if self.is_waiting() {
-            self.count(1);
-        }
+        self.count(if self.is_waiting() { 1 } else { 2 });
+    }
+
+    /// The peer has taken more of an answer.
+    pub fn moved(&self) {
+        self.count(2);
     }
 }
 
@@ -180,7 +249,7 @@ impl Timer for Heads {
         self.sleep_until(self.now())
     }
 
-    fn sleep_until(&self, _: Instant) -> Pin<Box<dyn Sleep>> {
+    fn sleep_until(&self, _: std::time::Instant) -> Pin<Box<dyn Sleep>> {
         if !self.is_waiting() {
             self.count(1);
         }
@@ -188,11 +257,11 @@ impl Timer for Heads {
     }
 
     /// No deadline is looked at: the clock of [`Watch`] counts.
-    fn now(&self) -> Instant {
+    fn now(&self) -> std::time::Instant {
         self.0.since
     }
 
-    fn reset(&self, _: &mut Pin<Box<dyn Sleep>>, _: Instant) {
+    fn reset(&self, _: &mut Pin<Box<dyn Sleep>>, _: std::time::Instant) {
         self.count(2);
     }
 }
@@ -217,7 +286,9 @@ impl Sleep for Overdue {}
 
 impl Drop for Overdue {
     fn drop(&mut self) {
-        self.0.came();
+        if self.0.is_waiting() {
+            self.0.count(1);
+        }
     }
 }
 
@@ -252,8 +323,11 @@ mod tests {
             ticks(&watch, TIMEOUT - 1);
             assert!(!connection.is_late());
             drop(head);
+            let under_way = connection.traffic().under_way();
             ticks(&watch, 10 * TIMEOUT);
             assert!(!connection.is_late(), "it has come, and is answered");
+            drop(under_way);
+            assert!(!connection.is_late());
         }
         let mut head = heads.sleep(HEAD_TIMEOUT);
         let mut poll = || head.as_mut().poll(&mut Context::from_waker(Waker::noop()));
@@ -266,13 +340,59 @@ mod tests {
     }
 
     #[test]
-    fn http_2_is_watched_until_its_first_request() {
+    fn http_2_may_idle_as_long_and_has_a_little_more_to_end() {
         let watch = Rc::new(Watch::default());
         let connection = watch.enter();
+        for _ in 0..3 {
+            connection.heads().came();
+            ticks(&watch, TIMEOUT - 1);
+            assert!(!connection.is_late());
+        }
         connection.heads().came();
-        ticks(&watch, 10 * TIMEOUT);
+        ticks(&watch, TIMEOUT);
+        assert!(connection.is_late() && !connection.is_over());
+        watch.tick();
+        assert!(connection.is_over());
         connection.heads().came();
-        assert!(!connection.is_late());
+        assert!(
+            !connection.is_late() && !connection.is_over(),
+            "a request came after all"
+        );
+    }
+
+    #[test]
+    fn an_answer_that_is_not_taken_ends_the_connection_and_one_that_is_does_not() {
+        let watch = Rc::new(Watch::default());
+        let connection = watch.enter();
+        let head = connection.heads().sleep(HEAD_TIMEOUT);
+        drop(head);
+        for _ in 0..5 {
+            connection.heads().moved();
+            ticks(&watch, TIMEOUT - 1);
+            assert!(!connection.is_late());
+        }
+        watch.tick();
+        assert!(connection.is_late());
+    }
+
+    #[test]
+    fn who_idles_longest_gives_way_and_who_just_came_does_not() {
+        let watch = Rc::new(Watch::default());
+        let first = watch.enter();
+        ticks(&watch, 2);
+        let (second, busy) = (watch.enter(), watch.enter());
+        let _under_way = busy.traffic().under_way();
+        ticks(&watch, 2);
+        let third = watch.enter();
+        watch.give_way();
+        assert!(first.is_over());
+        assert!(!second.is_over() && !third.is_over());
+        drop(first);
+        watch.give_way();
+        assert!(second.is_over() && !third.is_over());
+        drop(second);
+        watch.give_way();
+        assert!(!busy.is_over() && !third.is_over());
     }
 
     #[test]

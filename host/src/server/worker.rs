@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::LocalSet;
 use tollgate_core::router::{Component as Name, Router};
 use wasmtime::Engine;
@@ -53,6 +53,7 @@ impl Components {
 pub struct Worker {
     incoming: mpsc::UnboundedSender<Accepted>,
     load: Arc<AtomicUsize>,
+    crowded: Arc<Notify>,
     stop: watch::Sender<bool>,
     thread: JoinHandle<()>,
 }
@@ -65,12 +66,13 @@ impl Worker {
         components: Arc<Components>,
         shared: Arc<Shared>,
     ) -> Result<Self> {
-        // Unbounded as a channel, bounded by the permit that every accepted connection holds.
+        // Unbounded as a channel, bounded by the place that every accepted connection holds.
         let (incoming, accepted) = mpsc::unbounded_channel();
         let (stop, stopped) = watch::channel(false);
         let (started, starting) = std::sync::mpsc::sync_channel(1);
         let load = Arc::new(AtomicUsize::new(0));
-        let (engine, own_load) = (engine.clone(), Arc::clone(&load));
+        let crowded = Arc::<Notify>::default();
+        let (engine, own_load, own_crowded) = (engine.clone(), Arc::clone(&load), Arc::clone(&crowded));
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()?;
@@ -81,7 +83,7 @@ impl Worker {
                     match gateway(&engine, &components, shared) {
                         Ok(gateway) => {
                             let _ = started.send(Ok(()));
-                            serve(gateway, accepted, own_load, stopped).await;
+                            serve(gateway, accepted, own_load, own_crowded, stopped).await;
                         }
                         Err(error) => drop(started.send(Err(error))),
                     }
@@ -94,6 +96,7 @@ impl Worker {
         Ok(Self {
             incoming,
             load,
+            crowded,
             stop,
             thread,
         })
@@ -110,6 +113,11 @@ impl Worker {
         if self.incoming.send(connection).is_err() {
             self.load.fetch_sub(1, Ordering::Relaxed);
         }
+    }
+
+    /// Ends connections that idle: newcomers find no place.
+    pub fn make_room(&self) {
+        self.crowded.notify_one();
     }
 
     /// Tells it to finish what it has.
@@ -159,13 +167,14 @@ async fn serve(
     gateway: Rc<Gateway>,
     mut accepted: mpsc::UnboundedReceiver<Accepted>,
     load: Arc<AtomicUsize>,
+    crowded: Arc<Notify>,
     mut stopped: watch::Receiver<bool>,
 ) {
     let connections = tokio_util::task::TaskTracker::new();
     let watch = Rc::new(Watch::default());
     let running = tokio::task::spawn_local({
         let (gateway, watch) = (Rc::clone(&gateway), Rc::clone(&watch));
-        async move { tokio::join!(gateway.run(), watch.run()) }
+        async move { tokio::join!(gateway.run(), watch.run(&crowded)) }
     });
     loop {
         tokio::select! {

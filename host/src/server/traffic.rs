@@ -1,0 +1,69 @@
+//! What a connection is doing, as far as its requests tell: known to who answers them, who watches it, and its wire.
+
+use hyper::body::{Body as _, Incoming};
+use std::cell::Cell;
+use std::rc::Rc;
+
+/// The requests of one connection.
+#[derive(Debug, Default)]
+pub struct Traffic {
+    http2: Cell<bool>,
+    under_way: Cell<u32>,
+    unread: Cell<bool>,
+    over: Cell<bool>,
+}
+
+/// A request that is being answered, until this is dropped.
+#[derive(Debug)]
+pub struct UnderWay(Rc<Traffic>);
+
+impl Traffic {
+    /// A request has come.
+    pub fn begin(self: &Rc<Self>, request: &hyper::Request<Incoming>) -> UnderWay {
+        self.http2.set(request.version() == http::Version::HTTP_2);
+        self.unread.set(!request.body().is_end_stream());
+        self.under_way()
+    }
+
+    /// One more request is being answered.
+    pub fn under_way(self: &Rc<Self>) -> UnderWay {
+        self.under_way.set(self.under_way.get().saturating_add(1));
+        UnderWay(Rc::clone(self))
+    }
+
+    /// Whether it has shown that it speaks HTTP/2.
+    pub fn is_http2(&self) -> bool {
+        self.http2.get()
+    }
+
+    /// Whether no request is being answered.
+    pub fn is_idle(&self) -> bool {
+        self.under_way.get() == 0
+    }
+
+    /// Whether there is more to read of what was answered: with HTTP/1, more of the request's body.
+    pub fn is_unread(&self) -> bool {
+        self.unread.get()
+    }
+
+    /// There is, or there is not.
+    pub fn set_unread(&self, unread: bool) {
+        self.unread.set(unread);
+    }
+
+    /// Whether our side of the connection was closed.
+    pub fn is_over(&self) -> bool {
+        self.over.get()
+    }
+
+    /// It was.
+    pub fn set_over(&self) {
+        self.over.set(true);
+    }
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.0.under_way.set(self.0.under_way.get().saturating_sub(1));
+    }
+}
