@@ -109,6 +109,9 @@ pub async fn a_full_disk_refuses_writes_until_there_is_room(host: Host) {
             if answer.status != 202 {
                 answer.problem(503, "unavailable");
                 answer.header("retry-after");
+                let ready = gateway.get("/health/ready").send().await;
+                let why = ready.problem(503, "unavailable")["detail"].to_string();
+                assert!(why.contains("full"), "{why}");
                 break;
             }
             acknowledged.push(n);
@@ -125,6 +128,9 @@ pub async fn a_full_disk_refuses_writes_until_there_is_room(host: Host) {
         gateway.get("/health/live").send().await.expect(200);
         assert_signed_up(&gateway, &acknowledged).await;
         fs::remove_file(&ballast).expect("it is there");
+        // It finds out by itself, without a request that writes.
+        let is_ready = async || (gateway.get("/health/ready").send().await.status == 200).then_some(());
+        eventually("the store is ready again", is_ready).await;
         for _ in 0..5 {
             n += 1;
             sign_up(&gateway, n).await.expect(202);

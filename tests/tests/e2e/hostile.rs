@@ -3,7 +3,9 @@
 
 mod framing;
 mod http2;
+mod places;
 mod slow;
+mod uploads;
 
 use std::sync::Arc;
 
@@ -13,9 +15,24 @@ use tokio::net::TcpStream;
 
 use crate::harness::{ADMIN_KEY, Gateway, Host, crowd, unique};
 
-pub use framing::{one_request_never_gets_two_answers, transfer_codings_that_are_not_understood_are_told};
-pub use http2::{continuation_without_end_ends_the_connection, rapid_resets_end_the_connection};
+pub use framing::{
+    one_request_never_gets_two_answers, the_parsers_refusals_are_problems_like_all_others,
+    transfer_codings_that_are_not_understood_are_told,
+};
+pub use http2::{
+    continuation_without_end_ends_the_connection, one_bad_stream_ends_alone, rapid_resets_end_the_connection,
+};
+pub use places::{
+    answers_that_nobody_takes_end_their_connection, as_many_files_are_opened_as_the_system_allows,
+    connections_that_only_answer_pings_keep_nobody_out,
+    health_and_operators_get_through_while_all_places_are_busy,
+    one_address_holds_its_share_of_connections_and_no_more,
+};
 pub use slow::{idle_connections_keep_nobody_out, slow_and_silent_clients_are_cut_off};
+pub use uploads::{
+    a_refused_upload_over_http_2_ends_its_stream_alone, a_refused_upload_without_end_is_cut_off,
+    refused_uploads_get_their_answer, who_waits_to_be_told_to_send_is_answered_at_once,
+};
 
 /// By how much the memory of the gateway may grow, whatever a case does to it, in bytes. It holds what a hundred
 /// thousand strangers may leave behind (buckets, cached absences), the buffers of ten thousand connections, and the

@@ -148,14 +148,25 @@ harness::cases! {
         }
         native {
             a_hundred_thousand_client_ids_take_no_more_memory_than_their_bound,
+            a_refused_upload_over_http_2_ends_its_stream_alone,
+            a_refused_upload_without_end_is_cut_off,
+            answers_that_nobody_takes_end_their_connection,
+            as_many_files_are_opened_as_the_system_allows,
+            connections_that_only_answer_pings_keep_nobody_out,
             continuation_without_end_ends_the_connection,
             heads_without_end_are_cut_off,
+            health_and_operators_get_through_while_all_places_are_busy,
             idle_connections_keep_nobody_out,
             json_made_to_hurt_is_refused,
+            one_address_holds_its_share_of_connections_and_no_more,
+            one_bad_stream_ends_alone,
             one_request_never_gets_two_answers,
             rapid_resets_end_the_connection,
+            refused_uploads_get_their_answer,
             slow_and_silent_clients_are_cut_off,
+            the_parsers_refusals_are_problems_like_all_others,
             transfer_codings_that_are_not_understood_are_told,
+            who_waits_to_be_told_to_send_is_answered_at_once,
         }
     }
     secrets {

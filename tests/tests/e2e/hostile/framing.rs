@@ -253,3 +253,58 @@ pub async fn transfer_codings_that_are_not_understood_are_told(host: Host) {
         "nothing else was taken"
     );
 }
+
+/// What hyper's parser answers by itself, before a request is one.
+pub async fn the_parsers_refusals_are_problems_like_all_others(host: Host) {
+    let gateway = Gateway::start(host, "").await;
+    let host_line = "host: a\r\n";
+    let mut ids = std::collections::BTreeSet::new();
+    for (start, status, slug) in [
+        ("no request\r\n\r\n".to_owned(), 400, "invalid-request"),
+        (
+            format!("GET / HTTP/9.9\r\n{host_line}\r\n"),
+            400,
+            "invalid-request",
+        ),
+        (
+            format!("GET / HTTP/1.1\r\n{host_line}a b: c\r\n\r\n"),
+            400,
+            "invalid-request",
+        ),
+        (
+            format!("G\u{0}T / HTTP/1.1\r\n{host_line}\r\n"),
+            400,
+            "invalid-request",
+        ),
+        (
+            format!("{TO_SIGN_UP}content-length: 5, 6\r\n\r\nhello"),
+            400,
+            "invalid-request",
+        ),
+        (
+            format!("GET / HTTP/1.1\r\n{host_line}{}\r\n", "x: y\r\n".repeat(200)),
+            431,
+            "header-fields-too-large",
+        ),
+        (
+            format!("GET /{} HTTP/1.1\r\n{host_line}\r\n", "x".repeat(40_000)),
+            431,
+            "header-fields-too-large",
+        ),
+    ] {
+        let answer = gateway.raw(&start).await;
+        answer.problem(status, slug);
+        assert_eq!(answer.header("connection"), "close");
+        answer.header("date");
+        assert!(
+            ids.insert(answer.header("x-request-id").to_owned()),
+            "each has its own"
+        );
+        // Behind others on the same connection: these are as they were.
+        let good = "GET /robots.txt HTTP/1.1\r\nhost: a\r\n\r\n";
+        let post = "POST /health/live HTTP/1.1\r\nhost: a\r\ncontent-length: 5\r\n\r\nhello";
+        let found = answers(&gateway, &format!("{good}{post}{good}{start}{NEXT}"), false).await;
+        assert_eq!(found, [200, 405, 200, status], "{start:.60}");
+    }
+    serves_others(&gateway).await;
+}

@@ -6,21 +6,22 @@ use tokio::net::TcpStream;
 use super::{assert_bounded, serves_others};
 use crate::harness::{Gateway, Host, crowd};
 
-const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-const HEADERS: u8 = 1;
-const RESET: u8 = 3;
-const SETTINGS: u8 = 4;
+pub const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+pub const DATA: u8 = 0;
+pub const HEADERS: u8 = 1;
+pub const RESET: u8 = 3;
+pub const SETTINGS: u8 = 4;
 const GOAWAY: u8 = 7;
 const CONTINUATION: u8 = 9;
-const END_STREAM: u8 = 1;
-const END_HEADERS: u8 = 4;
+pub const END_STREAM: u8 = 1;
+pub const END_HEADERS: u8 = 4;
 /// `GET http://a/`, in fields of HPACK's static table (RFC 7541, appendix A).
-const GET: &[u8] = &[0x82, 0x86, 0x84, 0x41, 1, b'a'];
+pub const GET: &[u8] = &[0x82, 0x86, 0x84, 0x41, 1, b'a'];
 const CLIENTS: usize = 8;
 /// Frames that a client may send at most; each case ends far before it.
 const ENOUGH: u32 = 200_000;
 
-fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+pub fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     let length = u32::try_from(payload.len()).expect("it is short");
     let mut frame = length.to_be_bytes()[1..].to_vec();
     frame.extend([kind, flags]);
@@ -58,20 +59,50 @@ async fn flood(address: String, next: impl Fn(u32) -> Vec<u8>) -> (bool, Option<
     (ended, reading.await.expect("it does not panic"))
 }
 
-/// The error code of the last GOAWAY.
-fn goaway(mut received: &[u8]) -> Option<u32> {
-    let mut code = None;
+/// A field that is not indexed, with a name of the static table.
+pub fn literal(name: u8, value: &[u8]) -> Vec<u8> {
+    // A prefix of four bits (RFC 7541, section 5.1).
+    let mut field = if name < 15 {
+        vec![name]
+    } else {
+        vec![15, name - 15]
+    };
+    field.push(u8::try_from(value.len()).expect("it is short"));
+    field.extend_from_slice(value);
+    field
+}
+
+/// A frame that was received.
+pub struct Frame {
+    pub kind: u8,
+    pub stream: u32,
+    pub payload: Vec<u8>,
+}
+
+/// The whole frames of what was received.
+pub fn frames(mut received: &[u8]) -> Vec<Frame> {
+    let mut frames = Vec::new();
     while let Some((head, rest)) = received.split_first_chunk::<9>() {
         let length = u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize;
-        let payload = rest.get(..length)?;
-        if head[3] == GOAWAY {
-            code = payload
-                .get(4..8)
-                .map(|code| u32::from_be_bytes([code[0], code[1], code[2], code[3]]));
-        }
+        let Some(payload) = rest.get(..length) else {
+            break;
+        };
+        frames.push(Frame {
+            kind: head[3],
+            stream: u32::from_be_bytes([head[5], head[6], head[7], head[8]]),
+            payload: payload.to_vec(),
+        });
         received = &rest[length..];
     }
-    code
+    frames
+}
+
+/// The error code of the last GOAWAY.
+fn goaway(received: &[u8]) -> Option<u32> {
+    let frames = frames(received);
+    let last = frames.iter().rfind(|frame| frame.kind == GOAWAY)?;
+    let code = last.payload.get(4..8)?;
+    Some(u32::from_be_bytes([code[0], code[1], code[2], code[3]]))
 }
 
 /// CVE-2023-44487: streams that are reset as soon as they are opened.
@@ -119,5 +150,88 @@ pub async fn continuation_without_end_ends_the_connection(host: Host) {
         );
     }
     assert_bounded(&gateway, before);
+    serves_others(&gateway).await;
+}
+
+/// One request's fault is answered on its own stream: a `CONNECT` that has a body, more fields than are taken, a head that
+/// is too large.
+pub async fn one_bad_stream_ends_alone(host: Host) {
+    const METHOD: u8 = 2;
+    const AUTHORITY: u8 = 1;
+    const CONTENT_LENGTH: u8 = 28;
+    let gateway = Gateway::start(host, "").await;
+    let connect = [
+        literal(METHOD, b"CONNECT"),
+        literal(AUTHORITY, b"a:1"),
+        literal(CONTENT_LENGTH, b"5"),
+    ]
+    .concat();
+    let field = |length| [&[0, 1, b'x', length][..], &vec![b'y'; length.into()]].concat();
+    let many = [GET, &field(1).repeat(100)].concat();
+    let most = [GET, &field(1).repeat(90)].concat();
+    let large = [GET, &field(120).repeat(300)].concat();
+    for bad_first in [true, false] {
+        let stream = TcpStream::connect(gateway.address())
+            .await
+            .expect("the gateway listens");
+        let (mut reader, mut writer) = stream.into_split();
+        let mut sent = PREFACE.to_vec();
+        sent.extend(frame(SETTINGS, 0, 0, &[]));
+        let mut next = if bad_first { 1 } else { 3 };
+        if !bad_first {
+            sent.extend(frame(HEADERS, END_HEADERS | END_STREAM, 1, GET));
+        }
+        let mut bad = Vec::new();
+        let mut good = Vec::new();
+        for _ in 0..20 {
+            for (fields, is_good, flags) in [
+                (&connect, false, END_HEADERS),
+                (&most, true, END_HEADERS | END_STREAM),
+                (&many, false, END_HEADERS | END_STREAM),
+                (&GET.to_vec(), true, END_HEADERS | END_STREAM),
+                (&large, false, END_STREAM),
+            ] {
+                let mut pieces = fields.chunks(16_000);
+                let first = pieces.next().unwrap_or_default();
+                sent.extend(frame(HEADERS, flags, next, first));
+                for piece in pieces {
+                    sent.extend(frame(CONTINUATION, 0, next, piece));
+                }
+                if flags & END_HEADERS == 0 {
+                    sent.extend(frame(CONTINUATION, END_HEADERS, next, &[]));
+                }
+                if is_good { &mut good } else { &mut bad }.push(next);
+                next += 2;
+            }
+        }
+        writer.write_all(&sent).await.expect("it is open");
+        let mut received = Vec::new();
+        let mut buffer = [0; 16_384];
+        let patience = std::time::Duration::from_secs(2);
+        while let Ok(Ok(read @ 1..)) = tokio::time::timeout(patience, reader.read(&mut buffer)).await {
+            received.extend_from_slice(&buffer[..read]);
+        }
+        assert_eq!(goaway(&received), None, "the connection goes on");
+        let frames = frames(&received);
+        let told = |stream, text: &str| {
+            let body = frames
+                .iter()
+                .filter(|frame| frame.kind == DATA && frame.stream == stream);
+            let body: Vec<u8> = body.flat_map(|frame| frame.payload.clone()).collect();
+            String::from_utf8_lossy(&body).contains(text)
+        };
+        for stream in good {
+            assert!(told(stream, "\"status\":404"), "stream {stream} is answered");
+        }
+        for stream in bad {
+            let ended = frames
+                .iter()
+                .any(|frame| frame.kind == RESET && frame.stream == stream);
+            assert!(
+                ended || told(stream, "\"status\":431"),
+                "stream {stream} is refused"
+            );
+        }
+    }
     serves_others(&gateway).await;
 }

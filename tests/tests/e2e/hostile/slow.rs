@@ -113,7 +113,7 @@ pub async fn idle_connections_keep_nobody_out(host: Host) {
     let gateway = Gateway::start(
         host,
         &format!(
-            "[server]\npublic_url = \"http://short.test\"\nmax_connections = {}\n",
+            "[server]\npublic_url = \"http://short.test\"\nmax_connections = {0}\nmax_connections_per_address = {0}\n",
             count + 100
         ),
     )
