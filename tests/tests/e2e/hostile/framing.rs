@@ -287,7 +287,7 @@ pub async fn the_parsers_refusals_are_problems_like_all_others(host: Host) {
             "header-fields-too-large",
         ),
         (
-            format!("GET /{} HTTP/1.1\r\n{host_line}\r\n", "x".repeat(40_000)),
+            format!("GET /{} HTTP/1.1\r\n{host_line}\r\n", "x".repeat(100_000)),
             431,
             "header-fields-too-large",
         ),

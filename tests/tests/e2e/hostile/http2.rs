@@ -167,8 +167,8 @@ pub async fn one_bad_stream_ends_alone(host: Host) {
     ]
     .concat();
     let field = |length| [&[0, 1, b'x', length][..], &vec![b'y'; length.into()]].concat();
-    let many = [GET, &field(1).repeat(100)].concat();
-    let most = [GET, &field(1).repeat(90)].concat();
+    let many = [GET, &field(1).repeat(101)].concat();
+    let most = [GET, &field(1).repeat(100)].concat();
     let large = [GET, &field(120).repeat(300)].concat();
     for bad_first in [true, false] {
         let stream = TcpStream::connect(gateway.address())

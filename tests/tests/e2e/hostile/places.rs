@@ -92,7 +92,6 @@ pub async fn connections_that_only_answer_pings_keep_nobody_out(host: Host) {
         assert!(took.elapsed() < Duration::from_secs(15), "they hold all places");
         sleep(Duration::from_millis(200)).await;
     }
-    assert!(ended(&connections) > 0, "some gave way");
     while ended(&connections) < PLACES {
         assert!(took.elapsed() < IDLE, "pings are taken for activity");
         sleep(Duration::from_millis(200)).await;

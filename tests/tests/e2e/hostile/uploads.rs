@@ -66,7 +66,7 @@ pub async fn refused_uploads_get_their_answer(host: Host) {
         (413, chunked("POST /signup", "x-client-id: c\r\n"), true),
         (405, sized("POST /health/live"), false),
         (404, sized("GET /nobody-made-this"), false),
-        (401, sized("POST /api/campaigns/none/claims"), false),
+        (413, sized("POST /api/campaigns/none/claims"), false),
         (400, sized("POST /signup").replace("host: a\r\n", ""), false),
         (501, chunked("POST /signup", "transfer-encoding: gzip\r\n"), true),
         (
