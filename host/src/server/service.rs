@@ -18,7 +18,7 @@ use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 use tollgate_core::config::Ordering as OrderedBy;
 use tollgate_core::http::{Response, SEEN_HEADERS, check_hosts};
 use tollgate_core::problem::{Kind, Problem};
