@@ -390,3 +390,47 @@ fn a_sweep_keeps_pace_with_commits_that_never_stop() {
         "{most} of {posted_so_far} were kept at once"
     );
 }
+
+#[test]
+fn several_keys_are_read_at_one_moment_by_many_threads() {
+    // All of them are raised by the same commits; so many that showing a commit takes a while.
+    let keys: Vec<String> = (0..60).map(|n| format!("counter {n}")).collect();
+    // One that keeps them in the cache, and one that keeps next to nothing anywhere but in the database.
+    for small in [false, true] {
+        let Fixture { store, directory, .. } = fixture(|options| {
+            if small {
+                (options.cache_entries, options.memtable_entries) = (1, 16);
+            }
+        });
+        let raise = || Commit {
+            mutations: keys
+                .iter()
+                .map(|key| Mutation::Add {
+                    key: key.clone(),
+                    delta: 1,
+                    min: None,
+                    max: None,
+                })
+                .collect(),
+            ..Commit::default()
+        };
+        let until = Instant::now() + Duration::from_millis(1_500);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while Instant::now() < until {
+                    run(store.commit(raise())).unwrap();
+                }
+            });
+            for _ in 0..3 {
+                scope.spawn(|| {
+                    while Instant::now() < until {
+                        let found = run(store.get("", &keys)).unwrap();
+                        let values: Vec<_> = found.into_iter().map(|entry| entry.map(|e| e.value)).collect();
+                        assert!(values.iter().all(|value| *value == values[0]), "{values:?}");
+                    }
+                });
+            }
+        });
+        drop((store, directory));
+    }
+}
