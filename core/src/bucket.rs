@@ -111,6 +111,9 @@ pub enum TakeError {
     /// The engine could not be asked.
     #[error("the buckets are unavailable: {0}")]
     Unavailable(String),
+    /// The engine works, and others kept it all the time that a take may wait: never a reason to admit.
+    #[error("the buckets are busy: {0}")]
+    Busy(String),
     /// A bucket is out of bounds.
     #[error("not a valid bucket: {0}")]
     Invalid(String),

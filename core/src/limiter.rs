@@ -36,8 +36,9 @@ pub enum Verdict {
     Answer(Response),
 }
 
-/// Charges the policies that match the request. Health checks are never limited: the two calls, and no other path. Where the store fails, the
-/// caller counts as if it had no key; where the buckets fail, the policies' `on_store_failure` decides.
+/// Charges the policies that match the request. Health checks are never limited: the two calls, and no other path. Where
+/// the store fails, the caller counts as if it had no key; where the buckets fail, the policies' `on_store_failure`
+/// decides, and where they are only busy, nobody is let through.
 pub async fn check<S: Store, B: Buckets>(
     world: &World<'_, S>,
     policies: &Policies,
@@ -80,7 +81,7 @@ async fn charge_one<B: Buckets>(buckets: &B, request: &Request, policy: &Policy,
             Verdict::Admit(Vec::new())
         }
         Err(TakeError::Refused { levels, .. }) => Verdict::Answer(refusal(&[policy], &levels)),
-        Err(TakeError::Unavailable(_) | TakeError::Invalid(_)) => without_buckets(&[policy]),
+        Err(error) => without_buckets(&[policy], &error),
     }
 }
 
@@ -102,7 +103,7 @@ async fn charge<B: Buckets>(
         let levels = match buckets.take(asked).await {
             Ok(levels) => return Verdict::Admit(answer_headers(request, &charged, &levels)),
             Err(TakeError::Refused { levels, .. }) => levels,
-            Err(TakeError::Unavailable(_) | TakeError::Invalid(_)) => return without_buckets(&charged),
+            Err(error) => return without_buckets(&charged, &error),
         };
         let keep: Vec<bool> = (0..charged.len())
             .map(|index| levels.get(index).is_none_or(|level| level.next_ns == 0))
@@ -186,14 +187,21 @@ fn refusal(charged: &[&Policy], levels: &[Level]) -> Response {
     problem.into_response()
 }
 
-fn without_buckets(charged: &[&Policy]) -> Verdict {
+/// Nothing could be taken. Where the buckets are busy, load alone must not open the gate: the failure mode is for engines
+/// that cannot be asked.
+fn without_buckets(charged: &[&Policy], error: &TakeError) -> Verdict {
+    let busy = matches!(error, TakeError::Busy(_));
     if !charged
         .iter()
-        .any(|policy| policy.deny_on_failure && !policy.shadow)
+        .any(|policy| (policy.deny_on_failure || busy) && !policy.shadow)
     {
         return Verdict::Admit(Vec::new());
     }
-    let problem = Problem::new(Kind::Unavailable, "The rate limiter cannot be reached.");
+    let detail = match busy {
+        true => "The rate limiter is busy.",
+        false => "The rate limiter cannot be reached.",
+    };
+    let problem = Problem::new(Kind::Unavailable, detail);
     Verdict::Answer(
         problem
             .with_retry_after(UNAVAILABLE_RETRY_SECONDS)

@@ -115,6 +115,7 @@ macro_rules! wit_buckets {
                             levels: levels.into_iter().map(Into::into).collect(),
                         }),
                         core::TakeError::Unavailable(why) => Self::Unavailable(why),
+                        core::TakeError::Busy(why) => Self::Busy(why),
                         core::TakeError::Invalid(why) => Self::Invalid(why),
                     }
                 }
@@ -128,6 +129,7 @@ macro_rules! wit_buckets {
                             levels: refusal.levels.into_iter().map(Into::into).collect(),
                         },
                         wit::TakeError::Unavailable(why) => Self::Unavailable(why),
+                        wit::TakeError::Busy(why) => Self::Busy(why),
                         wit::TakeError::Invalid(why) => Self::Invalid(why),
                     }
                 }

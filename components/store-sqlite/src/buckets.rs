@@ -8,11 +8,18 @@ use serde_json::json;
 use tollgate_core::bucket::{Bucket, Level, MAX_BUCKETS, MAX_UNITS, Scale, TakeError};
 use tollgate_core::ports::Buckets;
 
-use crate::database::{Database, Failure, Purpose, Row, Value, run};
+use crate::database::{Database, Failure, Purpose, Row, Value, once, run};
 use crate::{maintain, sql};
 
 /// For so long after a refusal an instance looks before it takes: whoever is refused again then waits for no writer.
 const LOOK_NS: u64 = 1_000_000_000;
+
+/// How often a statement is tried that finds the database busy.
+#[derive(Clone, Copy)]
+enum Attempts {
+    One,
+    All,
+}
 
 /// See the module.
 pub struct SqliteBuckets<D> {
@@ -41,20 +48,43 @@ impl<D: Database> SqliteBuckets<D> {
 
     async fn query(
         &self,
+        attempts: Attempts,
         sql: &str,
         asked: &Asked,
         now: u64,
         mut each: impl FnMut(Row) -> Result<bool, Failure>,
     ) -> Result<(), TakeError> {
         let parameters = vec![asked.distinct().into(), Value::from(now)];
-        run(&*self.database, Purpose::Relaxed, sql, parameters, &mut each)
-            .await
-            .map_err(|failure| TakeError::Unavailable(failure.into_message()))
+        let done = match attempts {
+            Attempts::One => once(&*self.database, Purpose::Relaxed, sql, parameters, &mut each).await,
+            Attempts::All => run(&*self.database, Purpose::Relaxed, sql, parameters, &mut each).await,
+        };
+        done.map_err(|failure| match failure {
+            Failure::Busy(message) => TakeError::Busy(message),
+            other => TakeError::Unavailable(other.into_message()),
+        })
+    }
+
+    /// What the buckets hold now, and whether all was granted.
+    async fn try_take(
+        &self,
+        attempts: Attempts,
+        asked: &Asked,
+        now: u64,
+    ) -> Result<(HashMap<String, u64>, bool), TakeError> {
+        let (mut held, mut granted) = (HashMap::new(), true);
+        self.query(attempts, sql::TAKE, asked, now, |mut row| {
+            held.insert(row.text(0)?, row.number(1)?);
+            granted &= row.number(2)? == 1;
+            Ok(true)
+        })
+        .await?;
+        Ok((held, granted))
     }
 
     async fn look(&self, asked: &Asked, now: u64) -> Result<Result<Vec<Level>, TakeError>, TakeError> {
         let mut held = HashMap::new();
-        self.query(sql::LOOK, asked, now, |mut row| {
+        self.query(Attempts::All, sql::LOOK, asked, now, |mut row| {
             held.insert(row.text(0)?, row.number(1)?);
             Ok(true)
         })
@@ -87,14 +117,16 @@ impl<D: Database> Buckets for SqliteBuckets<D> {
                 return seen;
             }
         }
-        let mut held = HashMap::new();
-        let mut granted = true;
-        self.query(sql::TAKE, &asked, now, |mut row| {
-            held.insert(row.text(0)?, row.number(1)?);
-            granted &= row.number(2)? == 1;
-            Ok(true)
-        })
-        .await?;
+        let mut taken = self.try_take(Attempts::One, &asked, now).await;
+        if matches!(taken, Err(TakeError::Busy(_))) {
+            // Looking waits for no writer: whoever lacks the cost is refused at once, and only the others wait.
+            if let Ok(Err(refused)) = self.look(&asked, now).await {
+                self.refused_at.set(Some(now));
+                return Err(refused);
+            }
+            taken = self.try_take(Attempts::All, &asked, now).await;
+        }
+        let (held, granted) = taken?;
         if granted {
             return Ok(asked.levels(&held, false));
         }

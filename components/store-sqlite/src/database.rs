@@ -183,6 +183,18 @@ const ATTEMPTS: u32 = 20;
 /// The longest pause between two tries, milliseconds; on average half of it.
 const PAUSE_MS: u64 = 20;
 
+/// Runs a statement, once.
+pub async fn once<D: Database>(
+    database: &D,
+    purpose: Purpose,
+    sql: &str,
+    parameters: Vec<Value>,
+    each: Each<'_>,
+) -> Result<(), Failure> {
+    let connection = database.connection(purpose).await?;
+    connection.execute(sql, parameters, each).await
+}
+
 /// Runs a statement, again while the database is busy.
 pub async fn run<D: Database>(
     database: &D,
@@ -193,11 +205,7 @@ pub async fn run<D: Database>(
 ) -> Result<(), Failure> {
     let mut attempt = 1;
     loop {
-        let tried = match database.connection(purpose).await {
-            Ok(connection) => connection.execute(sql, parameters.clone(), each).await,
-            Err(failure) => Err(failure),
-        };
-        match tried {
+        match once(database, purpose, sql, parameters.clone(), each).await {
             Err(Failure::Busy(_)) if attempt < ATTEMPTS => {
                 attempt += 1;
                 database.pause(1 + database.random() % PAUSE_MS).await;

@@ -8,7 +8,7 @@ mod support;
 use std::rc::Rc;
 
 use support::{Fixture, run};
-use tollgate_core::bucket::{Bucket, State, take_all};
+use tollgate_core::bucket::{Bucket, State, TakeError, take_all};
 use tollgate_core::commit::{
     Append, Commit, Idempotence, MESSAGE_OVERHEAD, Mutation, Outcome, Part, StoreError, literal,
 };
@@ -319,5 +319,36 @@ fn buckets_are_forgotten_once_they_are_full_and_beyond_the_bound() {
             1
         );
         assert_eq!(number(&fixture, "SELECT count(*) FROM buckets"), 1);
+    });
+}
+
+#[test]
+fn while_others_write_who_lacks_the_cost_is_refused_at_once_and_who_has_it_waits() {
+    run(async {
+        let store = Fixture::new();
+        let bucket = |key: &str| Bucket {
+            key: key.into(),
+            capacity: 1,
+            refill: 1,
+            interval_ns: 3_600 * SECOND_NS,
+            cost: 1,
+        };
+        let buckets = SqliteBuckets::new(Rc::clone(&store.database));
+        buckets.take(vec![bucket("emptied")]).await.unwrap();
+        let writer = store.database.raw();
+        writer.execute_batch("BEGIN IMMEDIATE").unwrap();
+        let began = std::time::Instant::now();
+        // Another instance: it remembers no refusal.
+        let another = SqliteBuckets::new(Rc::clone(&store.database));
+        let refused = another.take(vec![bucket("emptied")]).await;
+        assert!(
+            matches!(refused, Err(TakeError::Refused { index: 0, .. })),
+            "{refused:?}"
+        );
+        assert!(began.elapsed() < std::time::Duration::from_secs(1));
+        let waited = buckets.take(vec![bucket("full")]).await;
+        assert!(matches!(waited, Err(TakeError::Busy(_))), "{waited:?}");
+        writer.execute_batch("COMMIT").unwrap();
+        assert!(buckets.take(vec![bucket("full")]).await.is_ok());
     });
 }

@@ -21,6 +21,7 @@ struct Pails {
     now: Cell<u64>,
     takes: Cell<u32>,
     down: Cell<bool>,
+    busy: Cell<bool>,
 }
 
 impl Buckets for Pails {
@@ -28,6 +29,9 @@ impl Buckets for Pails {
         self.takes.set(self.takes.get() + 1);
         if self.down.get() {
             return Err(TakeError::Unavailable("down".into()));
+        }
+        if self.busy.get() {
+            return Err(TakeError::Busy("others write".into()));
         }
         let mut all = self.states.borrow_mut();
         let mut states: Vec<_> = buckets
@@ -545,6 +549,35 @@ fn without_buckets_the_policies_decide() {
                     (response.status, response.header("retry-after")),
                     (503, Some("1"))
                 );
+            }
+        }
+    }
+}
+
+#[test]
+fn busy_buckets_let_nobody_through_whatever_the_failure_mode() {
+    let deny = Limit {
+        on_store_failure: OnStoreFailure::Deny,
+        ..limit("deny", 5)
+    };
+    let shadow = Limit {
+        shadow: true,
+        ..limit("shadow", 5)
+    };
+    for (limits, admitted) in [
+        (vec![limit("allow", 5)], false),
+        (vec![limit("allow", 5), shadow.clone()], false),
+        (vec![limit("allow", 5), deny], false),
+        (vec![shadow], true),
+    ] {
+        let gate = Gate::new(&limits);
+        gate.buckets.busy.set(true);
+        match gate.get("/api/x", "a") {
+            Verdict::Admit(headers) => assert!(admitted && headers.is_empty()),
+            Verdict::Answer(response) => {
+                let answer = (response.status, response.header("retry-after"));
+                assert!(!admitted, "{limits:?}");
+                assert_eq!(answer, (503, Some("1")));
             }
         }
     }
