@@ -21,7 +21,7 @@ use crate::http::Request;
 use crate::ports::Store;
 use crate::problem::{Kind, Problem};
 
-pub use bootstrap::{AdminKeyError, FirstKey, admin_commit, bootstrap, install_admin};
+pub use bootstrap::{AdminKeyError, FirstKey, admin_commit, has_admin, install_admin};
 pub use handlers::handle;
 
 /// The header that a key is sent in, lower case.

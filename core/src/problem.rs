@@ -81,6 +81,14 @@ kinds! {
     Timeout = 504, "timeout", "The request took too long";
 }
 
+impl Kind {
+    /// Whether `response` carries a problem document of this kind, as [`Problem::into_response`] writes it.
+    pub fn is_of(self, response: &Response) -> bool {
+        let begins = ["{\"type\":\"", &Problem::new(self, "").type_uri(), "\""].concat();
+        response.status == self.status() && response.body.starts_with(begins.as_bytes())
+    }
+}
+
 /// A field at fault.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct FieldError {
@@ -254,6 +262,16 @@ mod tests {
             let expected: &[&[u8]] = if kind.status() == 401 { &[b"Bearer"] } else { &[] };
             assert_eq!(asks, expected, "{kind:?}");
         }
+    }
+
+    #[test]
+    fn a_response_tells_its_kind() {
+        for kind in Kind::ALL {
+            let response = Problem::new(*kind, "of this kind").into_response();
+            let of: Vec<_> = Kind::ALL.iter().filter(|kind| kind.is_of(&response)).collect();
+            assert_eq!(of, [kind]);
+        }
+        assert!(!Kind::Unauthorized.is_of(&Response::empty(401)));
     }
 
     #[test]

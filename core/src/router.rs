@@ -1,5 +1,9 @@
 //! Which component answers which path. The host's routing and the routes of `spin.toml` both come from here.
 
+mod spin;
+
+pub use spin::{StaleRoutes, built_forwards, spin_routes};
+
 use crate::config::Config;
 use crate::route::Route;
 use crate::routes;
@@ -37,7 +41,17 @@ impl Component {
             Self::Shortener => &["/:code", "/api/links/..."],
             Self::Coupon => &["/api/campaigns/...", "/api/receipts/..."],
             Self::Forward => &["/api/topics/...", "/api/messages/..."],
-            Self::Admin => &["/api/...", "/health/...", "/robots.txt", "/..."],
+            Self::Admin => &[
+                "/api/...",
+                "/health/...",
+                "/metrics/...",
+                "/openapi.json/...",
+                "/docs/...",
+                "/admin/...",
+                "/robots.txt/...",
+                "/favicon.ico/...",
+                "/...",
+            ],
         }
     }
 }

@@ -1,28 +1,50 @@
-//! What Spin needs: every component plugged with the SQLite store, and routes in `spin.toml` for the `[[forward]]`
-//! routes of `tollgate.toml`.
+//! What Spin needs: every component plugged with the SQLite store, and `spin.toml` with the routes of the gateway and
+//! those that `tollgate.toml` adds.
 
 use crate::build::{COMPONENTS, SPIN_STORE, components, root, say, write_if_changed};
 use anyhow::{Context as _, Result};
 use std::fs;
 use std::path::Path;
 use tollgate_core::config::Config;
+use tollgate_core::router::{built_forwards, spin_routes};
 use wac_graph::types::Package;
 use wac_graph::{CompositionGraph, EncodeOptions};
 
 /// The lines of `spin.toml` between which routes are written.
-const BEGIN: &str = "# <forward routes of tollgate.toml, written by `cargo xtask compose`>";
-const END: &str = "# </forward routes>";
+const BEGIN: &str = "# <routes, written by `cargo xtask compose`>\n";
+const END: &str = "# </routes>";
+/// Under Spin every component runs the limiter's rule itself: the component is not composed.
+const LIMITER: &str = "limiter";
+/// What tells the components which routes `spin.toml` has.
+const FORWARDS: &str = "forward-routes";
 
 /// Composes into `build/spin` and brings `spin.toml` up to date.
+///
+/// # Errors
+/// A sentence that names line and key where `tollgate.toml` is not valid, before anything is built.
 pub fn run() -> Result<()> {
+    let file = root().join("tollgate.toml");
+    let text = fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;
+    let config = Config::parse(&text, "tollgate.toml")?;
+    let unused = without_effect(&config);
+    if !unused.is_empty() {
+        say(&format!(
+            "under Spin these settings of tollgate.toml have no effect: {}",
+            unused.join(", ")
+        ));
+    }
     let built = components()?;
     let composed = root().join("build/spin");
     fs::create_dir_all(&composed)?;
-    for name in COMPONENTS {
+    for name in COMPONENTS.iter().filter(|name| **name != LIMITER) {
         let bytes = plug(&built, name).with_context(|| format!("composing {name} with {SPIN_STORE}"))?;
         write_if_changed(&composed.join(format!("{name}.wasm")), &bytes)?;
     }
-    routes(&root().join("spin.toml"), &root().join("tollgate.toml"))?;
+    write_if_changed(&composed.join(FORWARDS), built_forwards(&config).as_bytes())?;
+    let manifest = root().join("spin.toml");
+    let text =
+        fs::read_to_string(&manifest).with_context(|| format!("cannot read {}", manifest.display()))?;
+    write_if_changed(&manifest, with_routes(&text, &config)?.as_bytes())?;
     say("build/spin and spin.toml are up to date: `spin up` runs them");
     Ok(())
 }
@@ -41,26 +63,85 @@ fn plug(directory: &Path, name: &str) -> Result<Vec<u8>> {
     Ok(graph.encode(EncodeOptions::default())?)
 }
 
-/// Writes one Spin trigger per `[[forward]]` route.
-fn routes(spin: &Path, config: &Path) -> Result<()> {
-    let text = fs::read_to_string(config).with_context(|| format!("cannot read {}", config.display()))?;
-    let config = Config::parse(&text, "tollgate.toml")?;
-    let manifest = fs::read_to_string(spin).with_context(|| format!("cannot read {}", spin.display()))?;
+/// The manifest with one trigger per route of the configuration.
+fn with_routes(manifest: &str, config: &Config) -> Result<String> {
     let (before, rest) = manifest
         .split_once(BEGIN)
-        .context("spin.toml lacks the line that begins the forward routes")?;
+        .context("spin.toml lacks the line that begins the routes")?;
     let (_, after) = rest
         .split_once(END)
-        .context("spin.toml lacks the line that ends the forward routes")?;
-    let mut triggers = String::new();
-    for forward in &config.forward {
-        triggers.push_str(&format!(
-            "[[trigger.http]]\nroute = \"{}\"\ncomponent = \"forward\"\ndependencies.middleware = [{{ component = \"limiter\", inherit_configuration = true }}]\n\n",
-            forward.path
-        ));
+        .context("spin.toml lacks the line that ends the routes")?;
+    let trigger = |(route, component): (String, tollgate_core::router::Component)| {
+        let name = component.name();
+        format!("[[trigger.http]]\nroute = \"{route}\"\ncomponent = \"{name}\"\n\n")
+    };
+    let triggers: String = spin_routes(config).into_iter().map(trigger).collect();
+    Ok(format!("{before}{BEGIN}{triggers}{END}{after}"))
+}
+
+/// The settings that say something other than the defaults, and that only our own host heeds: Spin listens by itself, has a
+/// database of its own, and nothing delivers there.
+fn without_effect(config: &Config) -> Vec<&'static str> {
+    let default = Config::default();
+    let (server, usual) = (&config.server, &default.server);
+    let pushed = config
+        .topics
+        .values()
+        .any(|topic| !topic.subscriptions.is_empty());
+    let kept = config
+        .topics
+        .values()
+        .any(|topic| topic.retention.is_some() || topic.max_bytes.is_some());
+    let differ = [
+        ("server.listen", server.listen != usual.listen),
+        (
+            "server.max_connections",
+            server.max_connections != usual.max_connections,
+        ),
+        (
+            "server.request_timeout",
+            server.request_timeout != usual.request_timeout,
+        ),
+        ("server.workers", server.workers != usual.workers),
+        (
+            "clients.max_buckets",
+            config.clients.max_buckets != default.clients.max_buckets,
+        ),
+        ("[store]", config.store != default.store),
+        ("topics.….retention and max_bytes", kept),
+        ("topics.….subscriptions", pushed),
+    ];
+    let differing = differ.into_iter().filter(|(_, differs)| *differs);
+    differing.map(|(name, _)| name).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sample() -> Config {
+        let text = fs::read_to_string(root().join("tollgate.toml")).unwrap();
+        Config::parse(&text, "tollgate.toml").unwrap()
     }
-    write_if_changed(
-        spin,
-        format!("{before}{BEGIN}\n{triggers}{END}{after}").as_bytes(),
-    )
+
+    #[test]
+    fn the_manifest_has_the_routes_of_the_gateway() {
+        let manifest = fs::read_to_string(root().join("spin.toml")).unwrap();
+        assert_eq!(
+            with_routes(&manifest, &sample()).unwrap(),
+            manifest,
+            "run `cargo xtask compose`"
+        );
+    }
+
+    #[test]
+    fn settings_without_effect_under_spin_are_named() {
+        assert!(without_effect(&Config::default()).is_empty());
+        let text = "[server]\nlisten = \"0.0.0.0:80\"\nmax_body = \"1KiB\"\n[topics.t]\nretention = \"1d\"\n";
+        let config = Config::parse(text, "t").unwrap();
+        assert_eq!(
+            without_effect(&config),
+            ["server.listen", "topics.….retention and max_bytes"]
+        );
+    }
 }

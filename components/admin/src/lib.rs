@@ -1,3 +1,3 @@
 //! The admin component: the rule `tollgate_core::admin::handle` behind both doors.
 
-tollgate_guest::gate!(tollgate_guest::core::admin::handle);
+tollgate_guest::gate!(Admin, tollgate_guest::core::admin::handle);

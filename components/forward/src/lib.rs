@@ -1,3 +1,3 @@
 //! The forward component: the rule `tollgate_core::forward::handle` behind both doors.
 
-tollgate_guest::gate!(tollgate_guest::core::forward::handle);
+tollgate_guest::gate!(Forward, tollgate_guest::core::forward::handle);

@@ -18,6 +18,10 @@ tollgate_core::wit_store!(crate::bindings::tollgate::edge::store);
 pub use {spin_sdk, tollgate_core as core, wit_bindgen};
 
 use port::Port;
+use settings::Settings;
+use tollgate_core::config::Config;
+use tollgate_core::http::Request;
+use tollgate_core::limiter::{self, Verdict};
 use tollgate_core::ports::World;
 
 /// Sixteen bytes from the host's random source.
@@ -28,25 +32,41 @@ fn fresh() -> [u8; 16] {
     fresh
 }
 
-/// The world of this instance, at this moment.
-pub fn world() -> World<'static, Port> {
+/// The wall clock, Unix milliseconds.
+fn now() -> u64 {
     let since = std::time::SystemTime::now()
         .duration_since(std::time::UNIX_EPOCH)
         .unwrap_or_default();
-    let now = u64::try_from(since.as_millis()).unwrap_or(u64::MAX);
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// The world of this instance, at this moment.
+pub fn world(config: &'static Config) -> World<'static, Port> {
     World {
         store: &Port,
-        config: settings::config(),
-        now,
+        config,
+        now: now(),
         fresh: &fresh,
     }
 }
 
-/// Exports a rule `async fn(&World<Port>, &Request) -> Response` through both doors: `tollgate:edge/gate` for hosts
-/// that call it typed, and `wasi:http/handler` for Spin.
+/// Spin gives an instance so few requests that it may not live until the next report is due.
+const ENOUGH_TO_REPORT: u64 = 100;
+
+/// What the limiter makes of a request.
+pub async fn judge(settings: &Settings, world: &World<'static, Port>, request: &Request) -> Verdict {
+    let verdict = limiter::check(world, &settings.policies, &Port, request).await;
+    if let Some(report) = settings.policies.shadow_report(world.now, ENOUGH_TO_REPORT) {
+        eprintln!("tollgate: {report}");
+    }
+    verdict
+}
+
+/// Exports a rule `async fn(&World<Port>, &Request) -> Response` of a component through both doors: `tollgate:edge/gate`
+/// for hosts that call it typed, and `wasi:http/handler` for Spin.
 #[macro_export]
 macro_rules! gate {
-    ($rule:path) => {
+    ($component:ident, $rule:path) => {
         #[allow(missing_docs, clippy::all, unsafe_code, reason = "generated")]
         mod door {
             $crate::wit_bindgen::generate!({
@@ -65,13 +85,15 @@ macro_rules! gate {
             async fn handle(
                 request: $crate::bindings::tollgate::edge::types::Request,
             ) -> $crate::bindings::tollgate::edge::types::Response {
-                $rule(&$crate::world(), &request.into()).await.into()
+                let world = $crate::world(&$crate::settings::settings().config);
+                $rule(&world, &request.into()).await.into()
             }
         }
 
         #[$crate::spin_sdk::http_service]
         async fn serve(request: $crate::spin_sdk::http::Request) -> impl $crate::spin_sdk::http::IntoResponse {
-            $crate::spin::gate(request, async |world, request| $rule(world, request).await).await
+            let component = $crate::core::router::Component::$component;
+            $crate::spin::answer(component, request, async |world, request| $rule(world, request).await).await
         }
     };
 }

@@ -3,28 +3,72 @@
 
 use std::sync::OnceLock;
 use tollgate_core::config::Config;
+use tollgate_core::limiter::Policies;
+use tollgate_core::router::StaleRoutes;
 
-/// Read once per instance. A text that does not validate ends the instance; see [`refuse`].
-pub fn config() -> &'static Config {
-    static CONFIG: OnceLock<Config> = OnceLock::new();
-    CONFIG.get_or_init(|| {
-        let (text, name) = match std::env::var("TOLLGATE_CONFIG") {
-            Ok(text) => (text, "TOLLGATE_CONFIG"),
-            Err(_) => (
-                std::fs::read_to_string("/tollgate.toml").unwrap_or_default(),
-                "/tollgate.toml",
-            ),
-        };
-        if text.is_empty() {
-            return Config::default();
-        }
-        Config::parse(&text, name).unwrap_or_else(|error| refuse(&error))
+/// The longest sentence about a configuration, in bytes.
+const MAX_WHY: usize = 300;
+
+/// A configuration that is valid, and what is made of it.
+pub struct Settings {
+    /// All settings.
+    pub config: Config,
+    /// The limits, compiled.
+    pub policies: Policies,
+    /// Which `[[forward]]` routes of it Spin does not know.
+    pub stale: StaleRoutes,
+}
+
+/// Read once per instance: the settings, or what is wrong with them.
+pub fn load() -> Result<&'static Settings, &'static str> {
+    static SETTINGS: OnceLock<Result<Settings, String>> = OnceLock::new();
+    SETTINGS.get_or_init(read).as_ref().map_err(String::as_str)
+}
+
+/// The settings of an instance that a host calls typed. Our own host has validated them before it starts any.
+pub fn settings() -> &'static Settings {
+    load().unwrap_or_else(|why| refuse(why))
+}
+
+fn read() -> Result<Settings, String> {
+    let (text, name) = match std::env::var("TOLLGATE_CONFIG") {
+        Ok(text) => (text, "TOLLGATE_CONFIG"),
+        Err(_) => (mounted("/tollgate.toml")?.unwrap_or_default(), "tollgate.toml"),
+    };
+    let config = match text.is_empty() {
+        true => Config::default(),
+        false => Config::parse(&text, name).map_err(|error| sentence(&error))?,
+    };
+    let policies = Policies::compile(&config).map_err(|error| sentence(&error))?;
+    let stale = match mounted("/forward-routes")? {
+        Some(built) => StaleRoutes::new(&config, &built),
+        None => StaleRoutes::default(),
+    };
+    Ok(Settings {
+        config,
+        policies,
+        stale,
     })
 }
 
-/// Ends this instance with a message: an instance never runs on guessed settings. (Our own host validates the
-/// configuration before it starts any; under Spin this is where a mistake shows.)
-pub fn refuse(error: &dyn std::fmt::Display) -> ! {
-    eprintln!("tollgate: {error}");
+/// A file that Spin mounts, if it does.
+fn mounted(path: &str) -> Result<Option<String>, String> {
+    match std::fs::read_to_string(path) {
+        Ok(text) => Ok(Some(text)),
+        Err(error) if error.kind() == std::io::ErrorKind::InvalidData => Err(format!("{path} is not UTF-8")),
+        Err(_) => Ok(None),
+    }
+}
+
+/// One line, bounded: what is wrong may quote the file.
+fn sentence(error: &dyn std::fmt::Display) -> String {
+    let line = error.to_string().replace(char::is_control, " ");
+    let end = line.floor_char_boundary(MAX_WHY);
+    line.get(..end).unwrap_or_default().to_owned()
+}
+
+/// Ends this instance with a message: an instance never runs on guessed settings.
+fn refuse(why: &str) -> ! {
+    eprintln!("tollgate: {why}");
     std::process::exit(1)
 }

@@ -1,87 +1,122 @@
 //! The door to Spin: `wasi:http/handler` through spin-sdk. Turns a Spin request into a `Request` value and a
-//! `Response` back, and bounds what is read.
+//! `Response` back. The limiter judges here, before the body is read: as a component of its own in front of this one
+//! (Spin's middleware) it would cost more than the whole request, and its place would not be freed when a client ends
+//! an upload.
+
+mod admin_key;
+mod body;
+mod notice;
 
 use crate::port::Port;
+use crate::settings::{self, Settings};
+use admin_key::AdminKey;
 use bytes::Bytes;
-use http_body_util::{BodyExt as _, Limited};
 use spin_sdk::http::{BoxBody, EmptyBody, FullBody, HeaderMap, HeaderName, HeaderValue, box_body};
 use tollgate_core::http::{Header, Request, Response};
 use tollgate_core::limiter::Verdict;
 use tollgate_core::ports::World;
 use tollgate_core::problem::{Kind, Problem};
+use tollgate_core::router::Component;
 
 /// Spin appends the peer's address and port under this name; earlier values came from the client.
 const SPIN_CLIENT_ADDR: &str = "spin-client-addr";
 
-/// Headers that belong to one hop (RFC 9110 §7.6.1); `wasi:http` refuses to pass them on.
-const HOP_BY_HOP: &[&str] = &[
-    "connection",
-    "host",
-    "http2-settings",
-    "keep-alive",
-    "proxy-connection",
-    "proxy-authenticate",
-    "te",
-    "trailer",
-    "transfer-encoding",
-    "upgrade",
-];
-
 /// What a component answers Spin with.
 pub type SpinResponse = spin_sdk::http::Response<BoxBody>;
 
-/// Answers a Spin request with a gate's rule.
-pub async fn gate(
+/// Answers a Spin request: what the limiter lets through, by the component's rule. Every response leaves with an
+/// `x-request-id`.
+pub async fn answer(
+    component: Component,
     request: spin_sdk::http::Request,
     rule: impl AsyncFnOnce(&World<'static, Port>, &Request) -> Response,
 ) -> SpinResponse {
-    let world = crate::world();
     let (parts, body) = request.into_parts();
-    let limit = usize::try_from(world.config.server.max_body.0).unwrap_or(usize::MAX);
-    let mut request = head(&parts.method, &parts.uri, &parts.headers);
-    match Limited::new(body, limit).collect().await {
-        Ok(body) => request.body = body.to_bytes().to_vec(),
-        Err(_) => {
-            let detail = format!("A request body may have at most {limit} bytes.");
-            return into_spin(Problem::new(Kind::TooLarge, detail).into_response());
+    let mut seen = head(&parts.method, &parts.uri, &parts.headers);
+    let request_id = tollgate_core::identity::request_id(&seen, &crate::fresh);
+    let answered = async {
+        known_hosts(&parts.headers, &parts.uri)?;
+        let settings = configured().await?;
+        let world = crate::world(&settings.config);
+        let key = usable_key(&world).await?;
+        known_route(settings, component, &world, &seen).await?;
+        let added = match crate::judge(settings, &world, &seen).await {
+            Verdict::Answer(response) => return Ok(response),
+            Verdict::Admit(added) => added,
+        };
+        seen.body = body::read(&parts.headers, body, settings.config.server.max_body.0).await?;
+        let mut response = rule(&world, &seen).await;
+        if key == Some(AdminKey::Missing) && Kind::Unauthorized.is_of(&response) {
+            response = admin_key::missing(&world).await.into_response();
         }
-    }
-    into_spin(rule(&world, &request).await)
+        response.headers.extend(added);
+        Ok(response)
+    };
+    let response = answered.await.unwrap_or_else(Problem::into_response);
+    let mut response = into_spin(response);
+    set(response.headers_mut(), "x-request-id", request_id.as_bytes());
+    response
 }
 
-/// Lets a Spin request through to the next component of the chain, or answers it. Every response leaves with an
-/// `x-request-id`, and the component behind sees the same one.
-pub async fn filter(
-    request: spin_sdk::http::Request,
-    check: impl AsyncFnOnce(&World<'static, Port>, &Request) -> Verdict,
-) -> Result<SpinResponse, spin_sdk::http::Error> {
-    let world = crate::world();
-    let (mut parts, body) = request.into_parts();
-    let seen = head(&parts.method, &parts.uri, &parts.headers);
-    let request_id = tollgate_core::identity::request_id(&seen, world.fresh);
-    let hosts = parts.headers.get_all("host").iter().map(HeaderValue::as_bytes);
-    let target = parts.uri.authority().map(|target| target.as_str().as_bytes());
-    let verdict = match tollgate_core::http::check_hosts(hosts.chain(target)) {
-        Ok(()) => check(&world, &seen).await,
-        Err(problem) => Verdict::Answer(problem.into_response()),
-    };
-    let mut response = match verdict {
-        Verdict::Answer(response) => into_spin(response),
-        Verdict::Admit(added) => {
-            for name in HOP_BY_HOP {
-                parts.headers.remove(*name);
-            }
-            set(&mut parts.headers, "x-request-id", request_id.as_bytes());
-            let next = spin_sdk::http::next(spin_sdk::http::Request::from_parts(parts, body)).await?;
-            let mut response = next.map(box_body);
-            for header in added {
-                append(response.headers_mut(), &header);
-            }
-            response
-        }
-    };
-    set(response.headers_mut(), "x-request-id", request_id.as_bytes());
-    Ok(response)
+/// The settings. Nothing is answered on guessed ones, and nothing about them is told but to the log.
+async fn configured() -> Result<&'static Settings, Problem> {
+    match settings::load() {
+        Ok(settings) => Ok(settings),
+        Err(why) => Err(invalid_configuration(why).await),
+    }
+}
+
+/// What every call is answered with while a setting is not valid.
+async fn invalid_configuration(why: &str) -> Problem {
+    notice::tell(&format!(
+        "the configuration is not valid, so no request is answered: {why}"
+    ))
+    .await;
+    Problem::new(
+        Kind::Internal,
+        "The gateway's configuration is not valid; its log says why.",
+    )
+}
+
+/// What is known of the admin key, if the store answers. An invalid one ends the request, as our own host would not start.
+async fn usable_key(world: &World<'static, Port>) -> Result<Option<AdminKey>, Problem> {
+    match admin_key::check(world).await {
+        Some(AdminKey::Invalid(why)) => Err(invalid_configuration(why).await),
+        known => Ok(known),
+    }
+}
+
+/// Spin's routes are those of the last build. A `[[forward]]` that came or went since then must not look like a short link
+/// that does not exist, and readiness tells of it.
+async fn known_route(
+    settings: &Settings,
+    component: Component,
+    world: &World<'static, Port>,
+    request: &Request,
+) -> Result<(), Problem> {
+    let stale = &settings.stale;
+    if stale.is_empty() || component == Component::Admin && request.path == "/health/live" {
+        return Ok(());
+    }
+    let line = format!(
+        "spin.toml lacks the changes of [[forward]] in tollgate.toml ({stale}): run `spin build`, and start again"
+    );
+    notice::tell_at(world.now, &line).await;
+    let ready = component == Component::Admin && request.path == "/health/ready";
+    match ready || stale.concerns(&request.path) {
+        true => Err(Problem::new(
+            Kind::Unavailable,
+            "The gateway's routes are older than its configuration: `spin build` brings them up to date.",
+        )),
+        false => Ok(()),
+    }
+}
+
+/// Whether every `Host` is one, and the target too.
+fn known_hosts(headers: &HeaderMap, target: &spin_sdk::http::Uri) -> Result<(), Problem> {
+    let hosts = headers.get_all("host").iter().map(HeaderValue::as_bytes);
+    let target = target.authority().map(|target| target.as_str().as_bytes());
+    tollgate_core::http::check_hosts(hosts.chain(target))
 }
 
 /// The head of a Spin request, without its body.

@@ -58,6 +58,15 @@ pub async fn install_admin<S: Store>(store: &S, key: &str, now: u64) -> Result<(
     Ok(())
 }
 
+/// Whether the store ever had an admin key.
+///
+/// # Errors
+/// The store could not be read.
+pub async fn has_admin<S: Store>(store: &S) -> Result<bool, StoreError> {
+    let marked = store.get(PARTITION, &[MARKER.to_owned()]).await?;
+    Ok(marked.iter().any(Option::is_some))
+}
+
 /// The first admin key of a store, which is not installed yet.
 pub struct FirstKey {
     text: String,
@@ -74,8 +83,7 @@ impl FirstKey {
         now: u64,
         fresh: &dyn Fn() -> [u8; 16],
     ) -> Result<Option<Self>, StoreError> {
-        let marked = store.get(PARTITION, &[MARKER.to_owned()]).await?;
-        if marked.into_iter().flatten().next().is_some() {
+        if has_admin(store).await? {
             return Ok(None);
         }
         let (text, mut commit) = mint("first admin key", &[Scope::Admin], None, now, fresh);
@@ -118,19 +126,6 @@ impl FirstKey {
             }
         }
     }
-}
-
-/// Mints and installs the first admin key of a store that never had one, and returns its text, to be shown once.
-/// `None`: there was one before. Of several gateways that start at once on one store, one gets a key.
-pub async fn bootstrap<S: Store>(
-    store: &S,
-    now: u64,
-    fresh: &dyn Fn() -> [u8; 16],
-) -> Result<Option<String>, StoreError> {
-    let Some(key) = FirstKey::mint(store, now, fresh).await? else {
-        return Ok(None);
-    };
-    Ok(key.install(store).await?.then_some(key.text))
 }
 
 fn marker() -> Mutation {

@@ -204,6 +204,28 @@ fn a_configured_admin_key_that_could_not_be_sent_is_refused() {
     }
 }
 
+/// Mints the first admin key and installs it.
+async fn bootstrap(
+    store: &Shelf,
+    now: u64,
+    fresh: &dyn Fn() -> [u8; 16],
+) -> Result<Option<String>, StoreError> {
+    let Some(key) = FirstKey::mint(store, now, fresh).await? else {
+        return Ok(None);
+    };
+    Ok(key.install(store).await?.then(|| key.text().to_owned()))
+}
+
+#[test]
+fn a_store_knows_whether_it_ever_had_an_admin_key() {
+    let store = Shelf::default();
+    assert_eq!(block_on(has_admin(&store)), Ok(false));
+    add(&store, &[Scope::Links], None);
+    assert_eq!(block_on(has_admin(&store)), Ok(false));
+    block_on(install_admin(&store, "correct-horse-battery", NOW)).unwrap();
+    assert_eq!(block_on(has_admin(&store)), Ok(true));
+}
+
 #[test]
 fn the_first_key_is_minted_once() {
     let store = Shelf::default();

@@ -1,0 +1,55 @@
+//! Lines for the operator. Spin keeps what a component writes to stderr for ever, and there are many instances: so a line is
+//! written at most once a minute, whoever asks how often. The store keeps count for all instances.
+
+use crate::port::Port;
+use std::cell::Cell;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use tollgate_core::commit::{Commit, Condition, Mutation, Outcome, literal};
+use tollgate_core::ports::Store as _;
+
+/// How long a line is not repeated, milliseconds.
+const QUIET_MS: u64 = 60_000;
+/// Entries that say which lines were written belong to this partition, and begin with its name.
+const PARTITION: &str = "notice";
+
+thread_local! {
+    /// Until when this instance need not ask the store, Unix milliseconds. An instance has at most one thing to say.
+    static QUIET_UNTIL: Cell<u64> = const { Cell::new(0) };
+}
+
+/// Writes a line, unless it was written a moment ago.
+pub async fn tell(line: &str) {
+    tell_at(crate::now(), line).await;
+}
+
+/// As [`tell`], `now` in Unix milliseconds.
+pub async fn tell_at(now: u64, line: &str) {
+    if now < QUIET_UNTIL.get() {
+        return;
+    }
+    QUIET_UNTIL.set(now.saturating_add(QUIET_MS));
+    // The same in every instance: not seeded.
+    let mut hasher = DefaultHasher::new();
+    line.hash(&mut hasher);
+    let key = format!("{PARTITION}/{:016x}", hasher.finish());
+    let known = Port.get(PARTITION, std::slice::from_ref(&key)).await;
+    if known.is_ok_and(|entries| entries.iter().any(Option::is_some)) {
+        return;
+    }
+    let told = Commit {
+        partition: PARTITION.to_owned(),
+        conditions: vec![Condition::Absent(key.clone())],
+        mutations: vec![Mutation::Set {
+            key,
+            value: literal("1"),
+            expires: Some(now.saturating_add(QUIET_MS)),
+        }],
+        ..Commit::default()
+    };
+    match Port.commit(told).await {
+        Ok(Outcome::Committed(_)) => eprintln!("tollgate: {line}"),
+        Ok(_) => {}
+        // Not told yet: at the next request.
+        Err(_) => QUIET_UNTIL.set(0),
+    }
+}

@@ -1,0 +1,160 @@
+//! Routing under Spin, where the manifest says once and for all, when it is built, which component gets which path.
+
+use std::collections::BTreeSet;
+use std::fmt;
+
+use super::Component;
+use crate::config::Config;
+use crate::route::Route;
+
+/// Every route of a manifest and the component that it leads to: those of all components, then the `[[forward]]` routes.
+/// Spin chooses the most specific one ([`Route`]'s order), and so ends up where [`super::Router`] does.
+pub fn spin_routes(config: &Config) -> Vec<(String, Component)> {
+    let own = Component::ALL.iter().flat_map(|component| {
+        component
+            .routes()
+            .iter()
+            .map(|route| ((*route).to_owned(), *component))
+    });
+    let forward = forwards(config)
+        .into_iter()
+        .map(|path| (path, Component::Forward));
+    own.chain(forward).collect()
+}
+
+/// What a build leaves for its components: the `[[forward]]` routes that its manifest has, one a line.
+pub fn built_forwards(config: &Config) -> String {
+    forwards(config).into_iter().map(|path| path + "\n").collect()
+}
+
+fn forwards(config: &Config) -> BTreeSet<String> {
+    config.forward.iter().map(|route| route.path.clone()).collect()
+}
+
+/// The `[[forward]]` routes that came or went since the manifest was built: requests to them reach a component that cannot
+/// answer them.
+#[derive(Clone, Debug, Default)]
+pub struct StaleRoutes {
+    added: Vec<Route>,
+    removed: Vec<Route>,
+}
+
+impl StaleRoutes {
+    /// What of `config` differs from `built`, which [`built_forwards`] made.
+    pub fn new(config: &Config, built: &str) -> Self {
+        let now = forwards(config);
+        let built: BTreeSet<String> = built.lines().map(str::to_owned).collect();
+        let parsed = |paths: Vec<&String>| {
+            paths
+                .into_iter()
+                .filter_map(|path| Route::parse(path).ok())
+                .collect()
+        };
+        Self {
+            added: parsed(now.difference(&built).collect()),
+            removed: parsed(built.difference(&now).collect()),
+        }
+    }
+
+    /// Whether the manifest is as the configuration wants it.
+    pub fn is_empty(&self) -> bool {
+        self.added.is_empty() && self.removed.is_empty()
+    }
+
+    /// Whether a path belongs to one of them.
+    pub fn concerns(&self, path: &str) -> bool {
+        self.added
+            .iter()
+            .chain(&self.removed)
+            .any(|route| route.matches(path))
+    }
+}
+
+/// `+/orders -/signup`
+impl fmt::Display for StaleRoutes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let signs = [(&self.added, '+'), (&self.removed, '-')];
+        let all = signs
+            .iter()
+            .flat_map(|(routes, sign)| routes.iter().map(move |route| (sign, route)));
+        for (index, (sign, route)) in all.enumerate() {
+            let space = if index > 0 { " " } else { "" };
+            write!(f, "{space}{sign}{route}")?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::Router;
+    use super::*;
+    use crate::config::{Forward, RESERVED_SEGMENTS};
+
+    fn config(paths: &[&str]) -> Config {
+        let forward = |path: &&str| Forward {
+            path: (*path).to_owned(),
+            methods: vec!["POST".into()],
+            topic: "t".into(),
+        };
+        Config {
+            forward: paths.iter().map(forward).collect(),
+            ..Config::default()
+        }
+    }
+
+    /// Where Spin sends a path.
+    fn spin(config: &Config, path: &str) -> Component {
+        let routes = spin_routes(config).into_iter();
+        let parsed = routes.map(|(route, component)| (Route::parse(&route).unwrap(), component));
+        let matching = parsed.filter(|(route, _)| route.matches(path));
+        matching.max_by(|a, b| a.0.cmp(&b.0)).unwrap().1
+    }
+
+    #[test]
+    fn what_is_ours_is_no_short_link() {
+        let config = config(&["/signup"]);
+        for segment in RESERVED_SEGMENTS {
+            assert_ne!(
+                spin(&config, &format!("/{segment}")),
+                Component::Shortener,
+                "{segment}"
+            );
+        }
+        assert_eq!(spin(&config, "/abc1234"), Component::Shortener);
+        assert_eq!(spin(&config, "/signup"), Component::Forward);
+    }
+
+    #[test]
+    fn a_route_that_came_or_went_is_told() {
+        let built = built_forwards(&config(&["/signup", "/orders/..."]));
+        assert!(StaleRoutes::new(&config(&["/orders/...", "/signup"]), &built).is_empty());
+        let stale = StaleRoutes::new(&config(&["/signup", "/contact"]), &built);
+        assert_eq!(stale.to_string(), "+/contact -/orders/...");
+        for (path, concerns) in [
+            ("/contact", true),
+            ("/contact/", true),
+            ("/orders/7", true),
+            ("/signup", false),
+            ("/abc1234", false),
+        ] {
+            assert_eq!(stale.concerns(path), concerns, "{path}");
+        }
+        assert!(!StaleRoutes::default().concerns("/"));
+    }
+
+    proptest! {
+        #[test]
+        fn spin_and_the_host_route_alike(
+            forwards in proptest::collection::vec("/(signup|orders|a)(/(:x|b|[.]{3}))?", 0..4),
+            path in "/{1,2}(api|health|metrics|docs|admin|robots[.]txt|signup|orders|a|sale[+]?)?\
+                     (/(links|campaigns|receipts|topics|messages|keys|live|b|c)){0,3}",
+        ) {
+            let forwards: Vec<&str> = forwards.iter().map(String::as_str).collect();
+            let config = config(&forwards);
+            prop_assert_eq!(spin(&config, &path), Router::new(&config).component(&path), "{}", path);
+        }
+    }
+}
