@@ -65,9 +65,13 @@ pub fn crash_cycles() -> Option<u64> {
 }
 
 /// Makes a test of every case: `host::links::…` and `spin::links::…`; those under `native` run on the native host
-/// only, since they need its relay, its signals or its command line.
+/// only, since they need its relay, its signals or its command line; those under `spin` are about what Spin does its own way.
 macro_rules! cases {
-    ($($module:ident { both { $($case:ident),* $(,)? } native { $($native:ident),* $(,)? } })*) => {
+    ($($module:ident {
+        both { $($case:ident),* $(,)? }
+        native { $($native:ident),* $(,)? }
+        $(spin { $($spin:ident),* $(,)? })?
+    })*) => {
         mod host {
             $(mod $module {
                 $(#[test] fn $case() { crate::harness::run(crate::harness::Host::Native, crate::$module::$case); })*
@@ -77,6 +81,7 @@ macro_rules! cases {
         mod spin {
             $(mod $module {
                 $(#[test] fn $case() { crate::harness::run(crate::harness::Host::Spin, crate::$module::$case); })*
+                $($(#[test] fn $spin() { crate::harness::run(crate::harness::Host::Spin, crate::$module::$spin); })*)?
             })*
         }
     };

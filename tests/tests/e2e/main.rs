@@ -18,6 +18,7 @@ mod operations;
 mod push;
 mod secrets;
 mod topics;
+mod under_spin;
 
 harness::cases! {
     links {
@@ -218,6 +219,21 @@ harness::cases! {
             what_was_acknowledged_survives_kill_nine_at_any_moment,
         }
         native {}
+    }
+    under_spin {
+        both {
+            paths_of_our_own_are_no_short_links,
+        }
+        native {}
+        spin {
+            aborted_uploads_take_nobodys_place,
+            an_admin_key_is_asked_for_and_never_made,
+            emptied_bucket_admits_nobody_however_busy_the_store,
+            routes_that_came_without_a_build_are_told,
+            settings_that_are_not_valid_are_told,
+            two_gateways_on_one_state_directory_are_exact,
+            uploads_that_stall_are_given_up,
+        }
     }
     guests {
         both {}

@@ -203,7 +203,7 @@ impl Gateway {
                 (program, base)
             }
             Host::Spin => {
-                let (mut program, base) = spin::start(directory, ADMIN_KEY);
+                let (mut program, base) = spin::start(directory, self.serve.admin_key.as_deref());
                 let ready = program.line(spin::is_ready, START).await;
                 (program, ready.map(|()| base))
             }
@@ -211,6 +211,14 @@ impl Gateway {
         *self.base.lock().unwrap() = base?;
         *self.program.lock().unwrap() = Some(program);
         Ok(())
+    }
+
+    /// Another `spin up` on the same directory; gives it and where it listens.
+    pub async fn twin(&self) -> (Program, String) {
+        let (mut program, base) = spin::start(self.directory.path(), self.serve.admin_key.as_deref());
+        let ready = program.line(spin::is_ready, START).await;
+        ready.unwrap_or_else(|why| panic!("the second gateway did not start: {why}"));
+        (program, base)
     }
 
     /// Ends it as a power cut would.

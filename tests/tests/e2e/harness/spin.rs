@@ -34,8 +34,8 @@ pub fn is_present() -> bool {
 }
 
 /// Starts `spin up` on a copy of the application in `directory`, with `<directory>/tollgate.toml` as its settings.
-/// Gives the program and where it listens.
-pub fn start(directory: &Path, admin_key: &str) -> (Program, String) {
+/// Gives the program and where it listens. Several may be started on one directory.
+pub fn start(directory: &Path, admin_key: Option<&str>) -> (Program, String) {
     let spin = SPIN.as_ref().expect("cases for Spin run only where it is");
     install(directory);
     let address = format!("127.0.0.1:{}", free_port());
@@ -48,7 +48,10 @@ pub fn start(directory: &Path, admin_key: &str) -> (Program, String) {
         .arg("--state-dir")
         .arg(directory.join("data"))
         .current_dir(directory)
-        .env("SPIN_VARIABLE_TOLLGATE_ADMIN_KEY", admin_key);
+        .env_remove("SPIN_VARIABLE_TOLLGATE_ADMIN_KEY");
+    if let Some(key) = admin_key {
+        command.env("SPIN_VARIABLE_TOLLGATE_ADMIN_KEY", key);
+    }
     (Program::start(command, directory), format!("http://{address}"))
 }
 
