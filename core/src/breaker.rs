@@ -18,6 +18,8 @@ pub const FAILURE_PERCENT: u32 = 50;
 pub const OPEN_INITIAL_MS: u64 = 1_000;
 /// The longest it stays open by itself, milliseconds.
 pub const OPEN_CAP_MS: u64 = 60_000;
+/// The longest it stays open because the origin asked for it (`Retry-After`), milliseconds: after that a probe finds out.
+pub const OPEN_ASKED_MS: u64 = 300_000;
 /// Calls under way at once while half-open, and successes in a row that close it.
 pub const PROBES: u32 = 1;
 
@@ -87,7 +89,7 @@ pub enum Verdict {
     Success,
     /// The origin does not work; it may have said how long, in milliseconds.
     Failure {
-        /// The bounded `Retry-After`.
+        /// What a `Retry-After` asked for; at most [`OPEN_ASKED_MS`] is granted.
         retry_after_ms: Option<u64>,
     },
     /// Says nothing about the origin.
@@ -222,6 +224,19 @@ impl Breaker {
         }
     }
 
+    /// Closed, whatever was before: calls go through again. Results of those under way do not count.
+    pub fn reset(&mut self) -> Option<Change> {
+        let closed = matches!(self.state, State::Closed { .. });
+        self.openings = 0;
+        self.enter(State::Closed {
+            consecutive: 0,
+            since: self.latest,
+            results: 0,
+            failures: 0,
+        });
+        (!closed).then_some(Change::Closed)
+    }
+
     /// When the next probe may go, if it is open.
     pub fn open_until(&self) -> Option<u64> {
         match self.state {
@@ -246,7 +261,7 @@ impl Breaker {
             .open_initial_ms
             .saturating_mul(1 << doublings)
             .min(self.settings.open_cap_ms);
-        let asked = retry_after_ms.unwrap_or(0).min(crate::retry::MAX_RETRY_AFTER_MS);
+        let asked = retry_after_ms.unwrap_or(0).min(OPEN_ASKED_MS);
         let until = now.saturating_add(jitter(full, random).max(asked));
         self.openings = self.openings.saturating_add(1);
         self.enter(State::Open { until });
@@ -374,6 +389,27 @@ mod tests {
             breaker.record(permit, asked, 0, 0),
             Some(Change::Opened { until: 90_000 })
         );
+    }
+
+    #[test]
+    fn what_an_origin_asks_for_is_bounded_and_a_reset_ends_it() {
+        let mut breaker = Breaker::new(Settings::default());
+        let asked = Verdict::Failure {
+            retry_after_ms: Some(3_600_000),
+        };
+        let permits: Vec<_> = (0..CONSECUTIVE_FAILURES)
+            .map(|_| breaker.begin(5).expect("closed"))
+            .collect();
+        let changes: Vec<_> = permits
+            .into_iter()
+            .filter_map(|permit| breaker.record(permit, asked, 5, 0))
+            .collect();
+        let until = 5 + OPEN_ASKED_MS;
+        assert_eq!(changes, [Change::Opened { until }]);
+        assert_eq!(breaker.begin(until - 1), None);
+        assert_eq!(breaker.reset(), Some(Change::Closed));
+        assert!(breaker.begin(6).is_some_and(|permit| !permit.probe));
+        assert_eq!(breaker.reset(), None);
     }
 
     #[test]

@@ -17,7 +17,7 @@ mod units;
 
 pub use check::{
     MAX_CODE_LENGTH, MAX_FORWARDS, MAX_KEPT_HEADERS, MAX_LIMITS, MAX_NAME, MAX_SUBSCRIPTIONS, MAX_TOPIC_NAME,
-    MAX_TOPICS, MIN_CODE_LENGTH, RESERVED_SEGMENTS, check_subscription, is_topic_name,
+    MAX_TOPICS, MIN_CODE_LENGTH, OWN_TARGET, RESERVED_SEGMENTS, check_subscription, is_topic_name,
 };
 pub use error::ConfigError;
 pub use secret::SecretText;
@@ -42,6 +42,9 @@ pub struct Config {
     /// `[links]`
     #[serde(default)]
     pub links: Links,
+    /// `[relay]`
+    #[serde(default)]
+    pub relay: Relay,
     /// `[[limits]]`, at most [`MAX_LIMITS`].
     #[serde(default)]
     pub limits: Vec<Limit>,
@@ -146,6 +149,14 @@ pub struct Links {
     pub anonymous: bool,
     /// How clicks are recorded.
     pub clicks: Clicks,
+}
+
+/// `[relay]`
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Relay {
+    /// How long a connection to an origin is kept for the next delivery.
+    pub idle_timeout: Span,
 }
 
 /// What a policy counts by.
@@ -325,6 +336,9 @@ pub struct Retry {
     pub max_attempts: u32,
     /// Fixed waits instead of the exponential ones; its length plus one is the number of attempts.
     pub schedule: Option<Vec<Span>>,
+    /// Statuses that make a dead letter at once, 400 to 599.
+    #[serde(rename = "final", skip_serializing_if = "Vec::is_empty")]
+    pub finals: Vec<u16>,
 }
 
 impl Default for TopicSettings {
@@ -408,6 +422,13 @@ impl Default for Links {
         }
     }
 }
+impl Default for Relay {
+    fn default() -> Self {
+        Self {
+            idle_timeout: Span::from_secs(4),
+        }
+    }
+}
 impl Default for Retry {
     fn default() -> Self {
         let (initial, cap) = (Span::from_secs(1), Span::from_secs(3_600));
@@ -417,6 +438,7 @@ impl Default for Retry {
             cap,
             max_attempts: 12,
             schedule: None,
+            finals: Vec::new(),
         }
     }
 }

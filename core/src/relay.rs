@@ -11,8 +11,13 @@
 //! * At least once: the progress moves only over what was acknowledged or recorded as a dead letter, and a dead letter
 //!   becomes durable in the same commit as the progress over it. Commits follow the order in which messages finished,
 //!   so that after a crash a key is repeated from some point on and never out of order.
-//! * Bounded: at most [`WINDOW`] messages (or [`WINDOW_BYTES`]) are loaded and unfinished. When messages of failing
-//!   keys fill the window, loading stops until one of them is delivered or becomes a dead letter.
+//! * Bounded, and a refused message holds up its own key only, however many are refused: at most [`WINDOW`] messages (or
+//!   [`WINDOW_BYTES`]) are in memory. When it is half full, those that wait, and those that stand behind them, are parked:
+//!   each becomes durable in an entry of its own, the progress passes over it, and its message is read again when its turn
+//!   comes. Of a parked message some 200 bytes are remembered, of at most [`MAX_HELD`] in all; beyond that, those that
+//!   would wait longest become dead letters early. New messages and repeated ones take turns.
+//! * What is parked of a key is always older than what is not, in memory and in every commit: so after a crash, too,
+//!   nothing overtakes.
 //! * Two relays of one subscription on one store both deliver, but their progress stays right: a commit is made on
 //!   condition that the progress is the one last seen; whoever is refused looks again and merges.
 
@@ -38,11 +43,15 @@ mod window;
 pub use machine::Machine;
 pub use pacer::MAX_RATE;
 
-use restore::{Polled, Restored};
+use restore::{Found, Polled, Restored};
 
-/// The most messages that are loaded and not finished.
+/// The most messages that are loaded and not finished: in memory, that is.
 pub const WINDOW: usize = 1_024;
-/// The most bytes of their payloads; one load may exceed it.
+/// The most messages that are known and not finished, parked ones included; one load may exceed it. (About 200 bytes each.)
+pub const MAX_HELD: usize = 65_536;
+/// The most parked messages that are read at a time.
+pub const MAX_FETCH: usize = 64;
+/// The most bytes of the messages of [`WINDOW`]; one load may exceed it.
 pub const WINDOW_BYTES: usize = 16 << 20;
 /// The most messages of one load.
 pub const MAX_LOAD: usize = 256;
@@ -62,6 +71,8 @@ pub struct Settings {
     pub topic: String,
     /// The subscription's name.
     pub name: String,
+    /// Where its durable form is.
+    pub keys: record::Keys,
     /// The most deliveries begun per second.
     pub rate_per_second: u32,
     /// The most deliveries under way.
@@ -70,20 +81,36 @@ pub struct Settings {
     pub ordered: bool,
     /// When to try again.
     pub schedule: Schedule,
+    /// Statuses that make a dead letter at once.
+    pub finals: Vec<u16>,
+    /// See [`WINDOW`].
+    pub window: usize,
+    /// See [`MAX_HELD`].
+    pub held: usize,
     /// When to leave the origin alone.
     pub breaker: breaker::Settings,
 }
 
 impl Settings {
-    /// Of a configured subscription.
+    /// Of a subscription of the file.
     pub fn from_config(topic: &str, subscription: &config::Subscription) -> Self {
+        let keys = record::Keys::new(topic, &subscription.name);
+        Self::new(topic, keys, subscription)
+    }
+
+    /// Of a subscription whose durable form is at `keys`.
+    pub fn new(topic: &str, keys: record::Keys, subscription: &config::Subscription) -> Self {
         Self {
             topic: topic.to_owned(),
             name: subscription.name.clone(),
+            keys,
             rate_per_second: subscription.rate_per_second.clamp(1, MAX_RATE),
             concurrency: subscription.concurrency.clamp(1, MAX_CONCURRENCY),
             ordered: subscription.ordered,
             schedule: Schedule::from_config(&subscription.retry),
+            finals: subscription.retry.finals.clone(),
+            window: WINDOW,
+            held: MAX_HELD,
             breaker: breaker::Settings::default(),
         }
     }
@@ -120,12 +147,28 @@ pub enum Event {
     Loaded(Vec<Message>),
     /// It could not be; the driver has waited a little.
     LoadFailed,
+    /// [`Action::Fetch`] was carried out.
+    Fetched(Vec<Found>),
+    /// It could not be; the driver has waited a little.
+    FetchFailed,
     /// [`Action::Send`] was carried out.
     Attempted {
         /// Which message.
         sequence: u64,
         /// How it ended.
         answer: Answer,
+    },
+    /// [`Action::Send`] was not carried out, and costs nothing. The small entries, if they say why: it was paused.
+    Withheld {
+        /// Which message.
+        sequence: u64,
+        /// As of then. `None`: they could not be read; the driver has waited a little.
+        polled: Option<Polled>,
+    },
+    /// The same, because the subscription was changed or removed: nothing more is sent.
+    Superseded {
+        /// Which message.
+        sequence: u64,
     },
     /// [`Action::Persist`] was committed with this version.
     Persisted {
@@ -149,6 +192,11 @@ pub enum Action {
         after: u64,
         /// At most so many.
         limit: u32,
+    },
+    /// Read messages that wait ([`restore::fetch`]).
+    Fetch {
+        /// Which, at most [`MAX_FETCH`].
+        sequences: Vec<u64>,
     },
     /// Deliver a message.
     Send {
@@ -207,9 +255,11 @@ pub enum Note {
 pub struct Snapshot {
     /// Deliveries under way.
     pub under_way: usize,
-    /// Messages loaded and not finished.
+    /// Messages in memory.
     pub window: usize,
-    /// Up to where all are finished and durable.
+    /// Messages that are known and not finished, parked ones included.
+    pub held: usize,
+    /// Up to where all are finished and durable, or parked.
     pub watermark: u64,
     /// Nothing is sent.
     pub paused: bool,

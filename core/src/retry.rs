@@ -216,6 +216,7 @@ mod tests {
             cap: config::Span(u64::MAX),
             max_attempts: 0,
             schedule: None,
+            finals: Vec::new(),
         };
         let schedule = Schedule::from_config(&retry);
         assert_eq!(schedule.max_attempts(), 1);

@@ -90,6 +90,8 @@ calls! {
     PauseSubscription = Forward "POST" "/api/topics/:topic/subscriptions/:name/pause",
     /// Goes on with them.
     ResumeSubscription = Forward "POST" "/api/topics/:topic/subscriptions/:name/resume",
+    /// Sends again to an origin that was left alone.
+    ResetBreaker = Forward "POST" "/api/topics/:topic/subscriptions/:name/reset-breaker",
     /// What an origin did not take.
     ListDeadLetters = Forward "GET" "/api/topics/:topic/subscriptions/:name/dead-letters",
     /// Delivers dead letters again.

@@ -1,6 +1,6 @@
 //! Push subscriptions: `/api/topics/{topic}/subscriptions…`. Scope `topics`.
 //!
-//! Those of `tollgate.toml` are read-only here, except for pause, resume and redrive. Those made here are the entries
+//! Those of `tollgate.toml` are read-only here, except for pause, resume, reset-breaker and redrive. Those made here are the entries
 //! `subscription/<topic>/<name>`. Their secret is stored as it is, because signing needs it; it is shown once, when it is
 //! made up, and is in no answer and no log after that.
 
@@ -12,10 +12,10 @@ mod tests;
 mod view;
 mod write;
 
-pub use record::{Defined, MAX_STORED, PARTITION, PREFIX, Source, Stored, all};
+pub use record::{Defined, MAX_STORED, PARTITION, PREFIX, Source, Standing, Stored, all, standing};
 pub use status::{Lag, MessageDelivery, deliveries, lags, low_water};
 
-use crate::commit::{Commit, Mutation, literal};
+use crate::commit::{Commit, Mutation, StoreError, literal};
 use crate::http::{Request, Response};
 use crate::keys::{self, Scope};
 use crate::ports::{Store, World};
@@ -47,6 +47,7 @@ pub async fn handle<S: Store>(
         Call::DeleteSubscription => write::delete(world, topic, name).await,
         Call::PauseSubscription => pause(world, topic, name, true).await,
         Call::ResumeSubscription => pause(world, topic, name, false).await,
+        Call::ResetBreaker => reset_breaker(world, topic, name).await,
         Call::ListDeadLetters => dead_letters::list(world, request, topic, name).await,
         Call::Redrive => dead_letters::redrive(world, request, topic, name).await,
         _ => Err(Problem::not_found()),
@@ -62,7 +63,7 @@ async fn list<S: Store>(world: &World<'_, S>, topic: &str) -> Result<Response, P
     let extent = topics::find(world.store, topic).await?;
     let mut subscriptions = Vec::new();
     for defined in record::of_topic(world.store, world.config, topic).await? {
-        subscriptions.push(View::of(world.store, &defined, extent.as_ref()).await?);
+        subscriptions.push(View::of(world.store, &defined, extent.as_ref(), world.now).await?);
     }
     Ok(Response::json(200, &Page { subscriptions }))
 }
@@ -82,14 +83,15 @@ async fn answer<S: Store>(
     secret: Option<String>,
 ) -> Result<Response, Problem> {
     let extent = topics::find(world.store, &defined.topic).await?;
-    let mut view = View::of(world.store, defined, extent.as_ref()).await?;
+    let mut view = View::of(world.store, defined, extent.as_ref(), world.now).await?;
     if secret.is_some() {
         view.secret = secret;
     }
     Ok(Response::json(status, &view))
 }
 
-/// Pauses or resumes, also a subscription of the file. Both are idempotent; the relay follows within a second.
+/// Pauses or resumes, also a subscription of the file. Both are idempotent. After the answer to a pause no delivery begins:
+/// the relay looks before each. A resume also resets the circuit breaker.
 async fn pause<S: Store>(
     world: &World<'_, S>,
     topic: &str,
@@ -99,8 +101,9 @@ async fn pause<S: Store>(
     let defined = record::find(world, topic, name)
         .await?
         .ok_or_else(Problem::not_found)?;
-    let keys = Keys::new(topic, name);
+    let keys = defined.keys();
     let (control, _) = restore::poll(world.store, &keys).await?.control;
+    let mut mutations = if pause { Vec::new() } else { reset(&keys) };
     if control.paused != pause {
         let control = if pause {
             Control::paused(PauseReason::Requested, world.now)
@@ -109,22 +112,52 @@ async fn pause<S: Store>(
         };
         // Unconditional: of a pause and a resume at the same moment, the last one wins, as for two people at a switch.
         let value = serde_json::to_vec(&control).expect("a struct of plain fields serialises");
-        let set = Mutation::Set {
+        mutations.push(Mutation::Set {
             key: keys.control(),
             value: literal(value),
             expires: None,
-        };
-        let partition = keys.partition().to_owned();
-        world
-            .store
-            .commit(Commit {
-                partition,
-                mutations: vec![set],
-                ..Commit::default()
-            })
-            .await?;
+        });
     }
+    change(world, &keys, mutations).await?;
     answer(world, &defined, 200, None).await
+}
+
+/// Closes the circuit breaker, also of a subscription of the file: the relay follows within a second.
+async fn reset_breaker<S: Store>(world: &World<'_, S>, topic: &str, name: &str) -> Result<Response, Problem> {
+    let defined = record::find(world, topic, name)
+        .await?
+        .ok_or_else(Problem::not_found)?;
+    let keys = defined.keys();
+    change(world, &keys, reset(&keys)).await?;
+    answer(world, &defined, 200, None).await
+}
+
+/// What makes the relay reset its breaker, and shows it at once.
+fn reset(keys: &Keys) -> Vec<Mutation> {
+    let counted = Mutation::Add {
+        key: keys.resets(),
+        delta: 1,
+        min: None,
+        max: None,
+    };
+    let closed = Mutation::Delete { key: keys.breaker() };
+    vec![counted, closed]
+}
+
+async fn change<S: Store>(
+    world: &World<'_, S>,
+    keys: &Keys,
+    mutations: Vec<Mutation>,
+) -> Result<(), StoreError> {
+    if mutations.is_empty() {
+        return Ok(());
+    }
+    let commit = Commit {
+        partition: keys.partition().to_owned(),
+        mutations,
+        ..Commit::default()
+    };
+    world.store.commit(commit).await.map(drop)
 }
 
 /// The sequence of a cursor of the dead letters: digits only.

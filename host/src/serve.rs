@@ -85,6 +85,7 @@ async fn serve(options: ServeOptions) -> Result<()> {
         server = Server::start(config.clone(), engines, library) => Some(server?),
     };
     if let Some(server) = server {
+        relay.listens_on(server.address()?);
         ready(&server, began)?;
         hints(&server, first_start)?;
         server.run(stop).await?;

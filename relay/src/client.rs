@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{HeaderMap, HeaderName, HeaderValue, RETRY_AFTER, USER_AGENT};
-use http::{Method, Request, Uri};
+use http::{Method, Request, Response, Uri};
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
-use hyper_util::client::legacy::Client as HyperClient;
+use hyper_util::client::legacy::{Client as HyperClient, Error};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use tollgate_core::commit::Message;
 use tollgate_core::config::Subscription;
@@ -18,14 +18,15 @@ use tollgate_core::retry::retry_after_ms;
 use tollgate_core::webhook::{Secret, delivery_headers};
 
 use crate::clock::wall_ms;
-use crate::connector::{Connector, connector};
+use crate::connector::{Connector, OwnAddress, connector};
+use crate::stream::{answered, was_reused};
 
 /// What is read of an answer's body, so that its connection can be used again; nothing looks at it.
 const MAX_DRAINED: usize = 64 << 10;
 /// How long that may take.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
-/// How long an idle connection is kept. Shorter than what common servers keep, so that few are closed under a request.
-const IDLE: Duration = Duration::from_secs(30);
+/// The most header lines of an answer; nothing but `Retry-After` is looked at.
+const MAX_HEADERS: usize = 1_024;
 const AGENT: &str = concat!("tollgate/", env!("CARGO_PKG_VERSION"));
 
 type Http = HyperClient<Connector, Full<Bytes>>;
@@ -33,21 +34,34 @@ type Http = HyperClient<Connector, Full<Bytes>>;
 /// The connections of all subscriptions; those that may reach private addresses have a pool of their own.
 #[derive(Clone)]
 pub(crate) struct Clients {
-    public: Http,
-    any: Http,
+    public: Pools,
+    any: Pools,
+}
+
+/// The connections that are used again, and those that never are.
+#[derive(Clone)]
+struct Pools {
+    kept: Http,
+    fresh: Http,
 }
 
 impl Clients {
-    pub fn new() -> Self {
-        let client = |allow_private| {
-            HyperClient::builder(TokioExecutor::new())
+    /// `idle`: how long a connection is kept for the next delivery; should be shorter than what servers keep.
+    pub fn new(idle: Duration, own: Arc<OwnAddress>) -> Self {
+        let pools = |allow_private| {
+            let connector = connector(allow_private, Arc::clone(&own));
+            let mut builder = HyperClient::builder(TokioExecutor::new());
+            builder
                 .pool_timer(TokioTimer::new())
-                .pool_idle_timeout(IDLE)
-                .build(connector(allow_private))
+                .pool_idle_timeout(idle)
+                .http1_max_headers(MAX_HEADERS);
+            let kept = builder.build(connector.clone());
+            let fresh = builder.pool_max_idle_per_host(0).build(connector);
+            Pools { kept, fresh }
         };
         Self {
-            public: client(false),
-            any: client(true),
+            public: pools(false),
+            any: pools(true),
         }
     }
 
@@ -78,7 +92,7 @@ impl Clients {
 /// Where one subscription's messages go.
 #[derive(Clone)]
 pub(crate) struct Target {
-    http: Http,
+    http: Pools,
     uri: Uri,
     secret: Option<Secret>,
     timeout: Duration,
@@ -88,16 +102,11 @@ pub(crate) struct Target {
 impl Target {
     /// Delivers once. Redirects are not followed: they are an answer like any other that is not 2xx.
     pub async fn deliver(&self, message: Arc<Message>) -> Answer {
-        let now = wall_ms();
-        let mut request = Request::new(Full::new(Bytes::new()));
-        *request.method_mut() = Method::POST;
-        *request.uri_mut() = self.uri.clone();
-        *request.headers_mut() = self.headers(&message, now);
-        *request.body_mut() = Full::new(Bytes::from_owner(Payload(message)));
-        match tokio::time::timeout(self.timeout, self.http.request(request)).await {
+        match tokio::time::timeout(self.timeout, self.attempt(message)).await {
             Err(_) => Answer::Timeout,
             Ok(Err(error)) => Answer::Connect(describe(&error)),
             Ok(Ok(response)) => {
+                answered(response.extensions());
                 let asked = response
                     .headers()
                     .get(RETRY_AFTER)
@@ -112,6 +121,24 @@ impl Target {
                 }
             }
         }
+    }
+
+    /// One request; a second one, on a new connection, if the first was sent on a connection that the origin had closed while
+    /// it was idle (RFC 9112, section 9.3.1; every delivery may be repeated).
+    async fn attempt(&self, message: Arc<Message>) -> Result<Response<Incoming>, Error> {
+        match self.http.kept.request(self.request(Arc::clone(&message))).await {
+            Err(error) if is_stale(&error) => self.http.fresh.request(self.request(message)).await,
+            done => done,
+        }
+    }
+
+    fn request(&self, message: Arc<Message>) -> Request<Full<Bytes>> {
+        let mut request = Request::new(Full::new(Bytes::new()));
+        *request.method_mut() = Method::POST;
+        *request.uri_mut() = self.uri.clone();
+        *request.headers_mut() = self.headers(&message, wall_ms());
+        *request.body_mut() = Full::new(Bytes::from_owner(Payload(message)));
+        request
     }
 
     fn headers(&self, message: &Message, now: u64) -> HeaderMap {
@@ -150,8 +177,37 @@ async fn drain(mut body: Incoming) {
     let _ = tokio::time::timeout(DRAIN_TIMEOUT, whole).await;
 }
 
+/// A connection that was used before ended before any answer: the origin closed it while it was idle.
+fn is_stale(error: &Error) -> bool {
+    let ended = error.source().is_some_and(|source| {
+        if let Some(error) = source.downcast_ref::<hyper::Error>() {
+            return error.is_incomplete_message()
+                || error.is_closed()
+                || error.is_canceled()
+                || error
+                    .source()
+                    .and_then(|source| source.downcast_ref())
+                    .is_some_and(is_closed);
+        }
+        source.downcast_ref().is_some_and(is_closed)
+    });
+    ended && !error.is_connect() && error.connect_info().is_some_and(was_reused)
+}
+
+fn is_closed(error: &std::io::Error) -> bool {
+    use std::io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, NotConnected, UnexpectedEof};
+    let kinds = [
+        BrokenPipe,
+        ConnectionAborted,
+        ConnectionReset,
+        NotConnected,
+        UnexpectedEof,
+    ];
+    kinds.contains(&error.kind())
+}
+
 /// The innermost cause, which says most: "Connection refused", not "client error".
-fn describe(error: &hyper_util::client::legacy::Error) -> String {
+fn describe(error: &Error) -> String {
     let mut cause: &dyn std::error::Error = error;
     while let Some(source) = cause.source() {
         cause = source;

@@ -8,9 +8,11 @@ mod client;
 mod clock;
 mod connector;
 mod status;
+mod stream;
 mod supervisor;
 mod worker;
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,6 +20,7 @@ use tokio::sync::{oneshot, watch};
 use tollgate_core::config::Config;
 use tollgate_core::ports::Store;
 
+use connector::OwnAddress;
 use status::Board;
 pub use status::SubscriptionStatus;
 
@@ -36,6 +39,7 @@ pub struct Relay {
     order: watch::Sender<Order>,
     ended: oneshot::Receiver<()>,
     board: Arc<Board>,
+    own: Arc<OwnAddress>,
 }
 
 impl Relay {
@@ -59,7 +63,14 @@ impl Relay {
         let (order, orders) = watch::channel(Order::Run);
         let (end, ended) = oneshot::channel();
         let board = Arc::new(Board::default());
-        let supervisor = supervisor::Supervisor::new(store, config.clone(), Arc::clone(&board), low_water);
+        let own = Arc::new(OwnAddress::new(&config.server.public_url));
+        let supervisor = supervisor::Supervisor::new(
+            store,
+            config.clone(),
+            Arc::clone(&board),
+            Arc::clone(&own),
+            low_water,
+        );
         std::thread::Builder::new().name("relay".into()).spawn(move || {
             let local = tokio::task::LocalSet::new();
             local.block_on(&runtime, supervisor.run(orders));
@@ -67,7 +78,17 @@ impl Relay {
             runtime.shutdown_background();
             let _ = end.send(());
         })?;
-        Ok(Self { order, ended, board })
+        Ok(Self {
+            order,
+            ended,
+            board,
+            own,
+        })
+    }
+
+    /// The gateway listens there: no delivery is connected to it, by whatever name. Told again, the last one counts.
+    pub fn listens_on(&self, address: SocketAddr) {
+        self.own.set(address);
     }
 
     /// How every subscription stands, by topic and name.

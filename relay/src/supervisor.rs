@@ -9,11 +9,11 @@ use tokio::task::{JoinHandle, spawn_local};
 use tokio::time::{Instant, MissedTickBehavior};
 use tollgate_core::config::Config;
 use tollgate_core::ports::Store;
-use tollgate_core::relay::Settings;
 use tollgate_core::subscriptions::{self, Defined, Source};
 
 use crate::LowWater;
 use crate::client::Clients;
+use crate::connector::OwnAddress;
 use crate::status::Board;
 use crate::worker::{Order, Worker};
 
@@ -44,13 +44,19 @@ pub(crate) struct Supervisor<S> {
 }
 
 impl<S: Store + 'static> Supervisor<S> {
-    pub fn new(store: Arc<S>, config: Config, board: Arc<Board>, low_water: LowWater) -> Self {
+    pub fn new(
+        store: Arc<S>,
+        config: Config,
+        board: Arc<Board>,
+        own: Arc<OwnAddress>,
+        low_water: LowWater,
+    ) -> Self {
         Self {
             store,
-            config,
             board,
             low_water,
-            clients: Clients::new(),
+            clients: Clients::new(config.relay.idle_timeout.into(), own),
+            config,
             running: BTreeMap::new(),
             faulty: BTreeMap::new(),
             told: BTreeMap::new(),
@@ -105,7 +111,7 @@ impl<S: Store + 'static> Supervisor<S> {
         for (name, running) in &self.running {
             let order = match wanted.get(name) {
                 Some(now) if identity(now) != identity(&running.defined) => Order::Abandon,
-                Some(now) if now.settings != running.defined.settings => Order::Drain,
+                Some(now) if !now.is_served_as(&running.defined) => Order::Drain,
                 Some(_) => continue,
                 None => Order::Abandon,
             };
@@ -147,7 +153,7 @@ impl<S: Store + 'static> Supervisor<S> {
         let worker = Worker {
             store: Arc::clone(&self.store),
             target,
-            settings: Settings::from_config(topic, &defined.settings),
+            defined: defined.clone(),
             board: Arc::clone(&self.board),
             orders,
         };

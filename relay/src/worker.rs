@@ -15,6 +15,7 @@ use tollgate_core::commit::{Commit, MAX_WAIT_MS, Message, Outcome};
 use tollgate_core::ports::Store;
 use tollgate_core::relay::record::Keys;
 use tollgate_core::relay::{Action, Answer, Event, Machine, Note, Settings, restore};
+use tollgate_core::subscriptions::{Defined, Standing, standing};
 
 use crate::client::Target;
 use crate::clock::{Clock, random};
@@ -42,7 +43,7 @@ pub(crate) enum Order {
 pub(crate) struct Worker<S> {
     pub store: Arc<S>,
     pub target: Target,
-    pub settings: Settings,
+    pub defined: Defined,
     pub board: Arc<Board>,
     pub orders: watch::Receiver<Order>,
 }
@@ -55,16 +56,18 @@ impl<S: Store> Worker<S> {
         let Self {
             store,
             target,
-            settings,
+            defined,
             board,
             mut orders,
         } = self;
-        let (topic, name) = (settings.topic.clone(), settings.name.clone());
-        let keys = Keys::new(&topic, &name);
+        let keys = defined.keys();
+        let (topic, name) = (defined.topic.clone(), defined.settings.name.clone());
+        let settings = Settings::new(&topic, keys.clone(), &defined.settings);
         let mut machine = Machine::new(settings);
         let hands = Hands {
             store,
             target,
+            defined,
             topic: topic.clone(),
             name: name.clone(),
             keys,
@@ -118,6 +121,7 @@ impl<S: Store> Worker<S> {
 struct Hands<S> {
     store: Arc<S>,
     target: Target,
+    defined: Defined,
     topic: String,
     name: String,
     keys: Keys,
@@ -129,6 +133,7 @@ impl<S: Store> Hands<S> {
             match action {
                 Action::Restore => Some(self.restore().await),
                 Action::Load { after, limit } => Some(self.load(after, limit).await),
+                Action::Fetch { sequences } => Some(self.fetch(&sequences).await),
                 Action::Send { message, attempt } => Some(self.send(message, attempt).await),
                 Action::Persist(commit) => Some(self.persist(commit).await),
                 Action::Wake { .. } | Action::Note(_) | Action::Halt => None,
@@ -162,6 +167,16 @@ impl<S: Store> Hands<S> {
         }
     }
 
+    async fn fetch(&self, sequences: &[u64]) -> Event {
+        match restore::fetch(&*self.store, &self.topic, &self.keys, sequences).await {
+            Ok(found) => Event::Fetched(found),
+            Err(error) => {
+                self.store_failed("read messages that wait", &error).await;
+                Event::FetchFailed
+            }
+        }
+    }
+
     async fn persist(&self, commit: Commit) -> Event {
         match self.store.commit(commit).await {
             Ok(Outcome::Committed(done)) => Event::Persisted {
@@ -184,7 +199,23 @@ impl<S: Store> Hands<S> {
     }
 
     async fn send(&self, message: Arc<Message>, attempt: u32) -> Event {
-        let (began, sequence) = (Instant::now(), message.sequence);
+        let sequence = message.sequence;
+        match standing(&*self.store, &self.defined).await {
+            Ok(Standing { in_force: false, .. }) => return Event::Superseded { sequence },
+            Ok(Standing { polled, .. }) if polled.control.0.paused => {
+                let polled = Some(polled);
+                return Event::Withheld { sequence, polled };
+            }
+            Ok(_) => {}
+            Err(error) => {
+                self.store_failed("see whether it is in force", &error).await;
+                return Event::Withheld {
+                    sequence,
+                    polled: None,
+                };
+            }
+        }
+        let began = Instant::now();
         let answer = self.target.deliver(message).await;
         let ms = began.elapsed().as_millis() as u64;
         let Self { topic, name, .. } = self;
@@ -302,7 +333,7 @@ impl Tally {
                     topic,
                     subscription = name,
                     sequence,
-                    "a redriven message is no longer there"
+                    "a message that waited is no longer there"
                 );
             }
         }

@@ -32,6 +32,8 @@ pub enum Bug {
     AdvanceBeforeDelivery,
     /// Messages of one key go out at the same time.
     IgnoreOrder,
+    /// The entry of a parked message is lost, while the progress passes over it.
+    ForgetParked,
     /// A dead letter is made after one attempt too few.
     GiveUpEarly,
     /// A refused request fills the bucket.
@@ -59,6 +61,7 @@ impl Bug {
         Bug::DropSubmitted,
         Bug::AdvanceBeforeDelivery,
         Bug::IgnoreOrder,
+        Bug::ForgetParked,
         Bug::GiveUpEarly,
         Bug::RefillOnRefusal,
         Bug::TakeOnRefusal,

@@ -70,6 +70,7 @@ seen! {
     OriginTwice = "deliveries: answered twice",
     OriginGone = "deliveries: answered 410",
     Redelivered = "messages delivered more than once",
+    Parked = "messages read again that were parked",
     DeadLetters = "dead letters",
     Redriven = "dead letters redriven",
     BreakerOpened = "circuit breaker openings",

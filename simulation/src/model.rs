@@ -10,6 +10,7 @@ use tollgate_core::campaigns;
 use tollgate_core::commit::{Commit, Message, Mutation};
 use tollgate_core::plan;
 use tollgate_core::relay::progress::Progress;
+use tollgate_core::relay::record::{Keys, Waiting};
 
 use crate::disk::{GroupWrites, State};
 use crate::world::TOPICS;
@@ -125,6 +126,7 @@ impl Model {
         let mut new_claims = BTreeSet::new();
         let mut touched = BTreeSet::new();
         let mut records = 0;
+        let mut progressed = Vec::new();
         for (key, entry) in &writes.entries {
             let value = entry.as_ref().map(|entry| entry.value.as_slice());
             let key: &str = key;
@@ -152,9 +154,13 @@ impl Model {
                 }
                 ("visits", Some(value)) => self.visited(rest, value)?,
                 ("message", Some(_)) => records += 1,
-                ("relay", Some(value)) if rest.ends_with("/progress") => self.progressed(key, value)?,
+                ("relay", Some(value)) if rest.ends_with("/progress") => progressed.push((key, value)),
+                ("relay", value) if rest.contains("/retry/") => self.waits(key, value)?,
                 _ => {}
             }
+        }
+        for (key, value) in progressed {
+            self.progressed(key, value)?;
         }
         let before = self.mirror.now;
         self.mirror.apply(writes);
@@ -246,15 +252,35 @@ impl Model {
         })
     }
 
-    /// The progress moves over what the origin has acknowledged, or what is a dead letter, and over nothing else.
+    fn ledger(&mut self, key: &str) -> Result<&mut Ledger, String> {
+        let topic = key.split('/').nth(1);
+        let index = TOPICS.iter().position(|name| topic == Some(name));
+        let ledger = index.and_then(|index| self.ledgers.get_mut(index));
+        ledger.ok_or_else(|| format!("{key} belongs to no topic"))
+    }
+
+    /// A message waits, or does no more: then it is finished.
+    fn waits(&mut self, key: &str, value: Option<&[u8]>) -> Checked {
+        let ledger = self.ledger(key)?;
+        let sequence = Keys::sequence_of(key).unwrap_or(0);
+        if let Some(value) = value {
+            let waiting: Waiting = read(key, value)?;
+            if waiting.parked {
+                ledger.parked.insert(sequence);
+            }
+            return Ok(());
+        }
+        let gone = ledger.parked.remove(&sequence);
+        ensure(!gone || ledger.is_finished(sequence), || {
+            format!("{key} is gone, and its message was not delivered")
+        })
+    }
+
+    /// The progress moves over what the origin has acknowledged, what is a dead letter, or what is parked, and over nothing
+    /// else.
     fn progressed(&mut self, key: &str, value: &[u8]) -> Checked {
-        let Some(index) = TOPICS
-            .iter()
-            .position(|topic| key.split('/').nth(1) == Some(topic))
-        else {
-            return Err(format!("{key} belongs to no topic"));
-        };
-        let (progress, ledger): (Progress, _) = (read(key, value)?, &mut self.ledgers[index]);
+        let progress: Progress = read(key, value)?;
+        let ledger = self.ledger(key)?;
         ensure(progress.watermark() >= ledger.watermark, || {
             format!(
                 "{key} went back from {} to {}",
@@ -265,7 +291,7 @@ impl Model {
         let ranges = progress.ranges().iter().flat_map(|&(start, end)| start..=end);
         let missing = (ledger.watermark + 1..=progress.watermark())
             .chain(ranges)
-            .find(|&sequence| !ledger.is_finished(sequence));
+            .find(|&sequence| !ledger.is_finished(sequence) && !ledger.parked.contains(&sequence));
         ledger.watermark = progress.watermark();
         match missing {
             Some(sequence) => Err(format!(

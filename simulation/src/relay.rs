@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::task::Poll;
 
 use tollgate_core::breaker::Change;
-use tollgate_core::commit::{MAX_WAIT_MS, Message, Outcome, StoreError};
+use tollgate_core::commit::{Commit, MAX_WAIT_MS, Message, Mutation, Outcome, Part, StoreError};
 use tollgate_core::ports::Store as _;
 use tollgate_core::relay::record::Keys;
 use tollgate_core::relay::{Action, Answer, Event, Machine, Note, Settings, restore};
@@ -161,7 +161,16 @@ impl Driver {
                     Err(_) => self.later(Event::LoadFailed).await,
                 }
             }
-            Action::Persist(commit) => match engine.commit(commit).await {
+            Action::Fetch { sequences } => {
+                match restore::fetch(engine, TOPICS[self.index], &self.keys, &sequences).await {
+                    Ok(found) => {
+                        self.sim.saw_times(Seen::Parked, found.len() as u64);
+                        Event::Fetched(found)
+                    }
+                    Err(_) => self.later(Event::FetchFailed).await,
+                }
+            }
+            Action::Persist(commit) => match engine.commit(self.persisted(commit)).await {
                 Ok(Outcome::Committed(done)) => Event::Persisted {
                     version: done.version,
                 },
@@ -177,6 +186,17 @@ impl Driver {
             Action::Wake { .. } | Action::Note(_) | Action::Halt => return,
         };
         self.tell(event);
+    }
+
+    /// What is committed; with a bug, less.
+    fn persisted(&self, mut commit: Commit) -> Commit {
+        if self.sim.has(Bug::ForgetParked) {
+            let parks = |value: &[Part]| matches!(value, [Part::Bytes(value)] if String::from_utf8_lossy(value).contains("\"parked\":true"));
+            commit
+                .mutations
+                .retain(|change| !matches!(change, Mutation::Set { value, .. } if parks(value)));
+        }
+        commit
     }
 
     async fn later(&self, event: Event) -> Event {

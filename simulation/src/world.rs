@@ -26,6 +26,9 @@ pub const TOPICS: [&str; 2] = ["coupon", "orders"];
 /// The name of each topic's subscription.
 pub const SUBSCRIPTION: &str = "shop";
 
+/// Messages in the memory of a relay: few, so that those that wait are parked.
+const WINDOW: usize = 4;
+
 /// The same in every seed; made once per thread.
 pub struct Setup {
     pub config: Config,
@@ -93,6 +96,7 @@ impl Setup {
                     open_cap_ms: 1_000,
                     ..breaker::Settings::default()
                 },
+                window: WINDOW,
                 ..Settings::from_config(topic, subscription)
             }
         });

@@ -10,7 +10,7 @@ use crate::route::Route;
 
 mod topics;
 
-pub use topics::{check_subscription, is_topic_name};
+pub use topics::{OWN_TARGET, check_subscription, is_topic_name};
 
 /// The most `[[limits]]`: all of them may match one request.
 pub const MAX_LIMITS: usize = crate::limiter::MAX_POLICIES;
@@ -54,6 +54,7 @@ const CACHE_BYTES_BOUNDS: (Bytes, Bytes) = (Bytes(1 << 20), Bytes(1 << 40));
 /// A forwarded body is stored twice in one commit of 1 MiB: as a record and as a message.
 const BODY_BOUNDS: (Bytes, Bytes) = (Bytes(1 << 10), Bytes(256 << 10));
 const REQUEST_TIMEOUT_BOUNDS: (Span, Span) = (Span::from_millis(100), Span::from_secs(600));
+const IDLE_TIMEOUT_BOUNDS: (Span, Span) = (Span::from_secs(0), Span::from_secs(600));
 const INTERVAL_BOUNDS: (Span, Span) = (Span::from_millis(1), Span::from_secs(30 * 86_400));
 /// `capacity * interval / gcd(refill, interval)` must fit: the bucket counts in parts of a token this fine.
 const MAX_BUCKET_UNITS: u128 = 1 << 62;
@@ -86,7 +87,12 @@ pub(super) fn check(config: &Config) -> Checked {
     for (index, rule) in config.forward.iter().enumerate() {
         forward(rule, &path.index(index))?;
     }
-    topics::check(&config.topics, &root.key("topics"))
+    within(
+        config.relay.idle_timeout,
+        IDLE_TIMEOUT_BOUNDS,
+        root.key("relay").key("idle_timeout"),
+    )?;
+    topics::check(&config.topics, &config.server, &root.key("topics"))
 }
 
 fn store(store: &StoreSettings, path: &Path) -> Checked {

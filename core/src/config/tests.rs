@@ -56,8 +56,7 @@ fn the_commented_subscription_of_the_sample_is_valid_and_equals_the_defaults() {
     );
     let config = Config::parse(&text, "x").unwrap();
     let given = &config.topics["signup"].subscriptions[0];
-    let short =
-        "[[topics.signup.subscriptions]]\nname = \"origin\"\nurl = \"http://127.0.0.1:9000/signup\"\n";
+    let short = "[[topics.signup.subscriptions]]\nname = \"origin\"\nurl = \"http://127.0.0.1:9000/signup\"\nallow_private_addresses = true\n";
     let mut expected = Config::parse(short, "x").unwrap().topics["signup"].subscriptions[0].clone();
     expected.secret = Some(secret.to_owned().into());
     expected.allow_private_addresses = true;
@@ -382,4 +381,44 @@ fn one_address_has_a_tenth_of_the_connections_unless_told_otherwise() {
     assert_eq!(most(1, 0), 16);
     assert_eq!(most(40, 40), 40);
     assert_eq!(most(10_000, 1), 1);
+}
+
+#[test]
+fn a_subscription_to_a_private_address_or_to_the_gateway_is_refused_as_over_http() {
+    let of = |url: &str, more: &str| {
+        let text = format!("[[topics.t.subscriptions]]\nname = \"s\"\nurl = \"{url}\"\n{more}");
+        Config::parse(&text, "t.toml")
+            .map(drop)
+            .map_err(|error| error.to_string())
+    };
+    let allowed = "allow_private_addresses = true";
+    for url in [
+        "http://127.0.0.1:9000/",
+        "http://localhost/",
+        "http://[::1]/",
+        "http://0x7f.1/",
+    ] {
+        let error = of(url, "").unwrap_err();
+        assert!(
+            error.contains("url") && error.contains("is not a public address"),
+            "{error}"
+        );
+        assert_eq!(of(url, allowed), Ok(()));
+    }
+    for url in ["http://127.0.0.1:3000/signup", "http://localhost:3000/"] {
+        let error = of(url, allowed).unwrap_err();
+        assert!(error.contains("is the gateway itself"), "{error}");
+    }
+}
+
+#[test]
+fn final_statuses_are_bounded() {
+    let of = |list: &str| {
+        let text = format!(
+            "[[topics.t.subscriptions]]\nname = \"s\"\nurl = \"https://example.com/\"\nretry = {{ final = {list} }}"
+        );
+        Config::parse(&text, "t.toml").is_ok()
+    };
+    assert!(of("[]") && of("[400, 413, 422, 599]"));
+    assert!(!of("[399]") && !of("[600]") && !of("[410]") && !of("[422, 422]") && !of("422"));
 }

@@ -1,37 +1,61 @@
 //! What happened and is not yet durable, in the order it happened. Commits take it from the front: as much as fits,
 //! one commit at a time, so that whatever finished meanwhile goes with the next.
 
-use std::collections::{BTreeMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 
 use super::progress::Progress;
-use super::record::{Control, DeadLetter, Keys, Waiting};
+use super::record::{BreakerRecord, Control, DeadLetter, Keys, Waiting};
 use crate::commit::{Commit, Condition, MAX_STEPS, Mutation, literal};
 
 /// Values that one commit may hold before it is full, bytes: the largest single one and the progress fit as well.
 const MAX_BATCH_BYTES: usize = 768 << 10;
-/// Mutations kept free for the progress and the control entry.
-const OWN_MUTATIONS: usize = 2;
+/// Mutations kept free for the progress, the control entry and the breaker's.
+const OWN_MUTATIONS: usize = 3;
 
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Change {
-    /// Acknowledged. `entry`: a retry entry may exist.
-    Delivered { sequence: u64, entry: bool },
-    /// Failed, and waits.
-    Retry { sequence: u64, waiting: Waiting },
-    /// Given up.
-    Dead { letter: DeadLetter, redriven: bool },
+    /// Acknowledged. `entry`: a retry entry may exist; `parked`: one that counts in [`Progress::parked`].
+    Delivered {
+        sequence: u64,
+        entry: bool,
+        parked: bool,
+    },
+    /// Failed, and waits; or waits behind one that has. `parks`: it is the first change that parks it.
+    Retry {
+        sequence: u64,
+        waiting: Waiting,
+        parks: bool,
+    },
+    /// Given up. `redriven`: once more; `parked`: as above.
+    Dead {
+        letter: DeadLetter,
+        redriven: bool,
+        parked: bool,
+    },
     /// Removed by retention before it was delivered, or finished elsewhere.
     Skipped { start: u64, end: u64 },
     /// Paused.
     Control(Control),
+    /// The circuit breaker opened or closed.
+    Breaker(BreakerRecord),
 }
 
 impl Change {
+    /// Mutations of its own; the progress comes with every commit.
+    fn steps(&self) -> usize {
+        match self {
+            // A dead letter also deletes its retry entry.
+            Self::Dead { .. } => 2,
+            Self::Delivered { entry: true, .. } | Self::Retry { .. } => 1,
+            Self::Delivered { .. } | Self::Skipped { .. } | Self::Control(_) | Self::Breaker(_) => 0,
+        }
+    }
+
     fn sequence(&self) -> Option<u64> {
         match self {
             Self::Delivered { sequence, .. } | Self::Retry { sequence, .. } => Some(*sequence),
             Self::Dead { letter, .. } => Some(letter.sequence),
-            Self::Skipped { .. } | Self::Control(_) => None,
+            Self::Skipped { .. } | Self::Control(_) | Self::Breaker(_) => None,
         }
     }
 }
@@ -39,6 +63,8 @@ impl Change {
 #[derive(Debug, Default)]
 pub(super) struct Journal {
     changes: VecDeque<Change>,
+    /// Mutations that they take.
+    steps: usize,
 }
 
 /// Changes on their way into the store.
@@ -50,6 +76,16 @@ pub(super) struct Batch {
 }
 
 impl Batch {
+    /// The entries of messages that wait, as they are once the commit is done; several of one message in order.
+    pub fn waiting(&self) -> impl Iterator<Item = (u64, &Waiting)> {
+        self.changes.iter().filter_map(|change| match change {
+            Change::Retry {
+                sequence, waiting, ..
+            } => Some((*sequence, waiting)),
+            _ => None,
+        })
+    }
+
     pub fn sets_control(&self) -> bool {
         self.changes.iter().any(|c| matches!(c, Change::Control(_)))
     }
@@ -64,7 +100,13 @@ struct Effect {
 }
 
 impl Journal {
+    /// There is more than one commit takes.
+    pub fn is_long(&self) -> bool {
+        self.steps > MAX_STEPS
+    }
+
     pub fn push(&mut self, change: Change) {
+        self.steps += change.steps();
         self.changes.push_back(change);
     }
 
@@ -81,36 +123,44 @@ impl Journal {
     }
 
     /// After the store was read again: changes that somebody else (or a commit of ours whose answer was lost) has overtaken
-    /// are dropped, so that they bring back no entry of a finished message. `finished`: by the progress that was read;
-    /// `redriven`: whether a redriven message still has its entry; `entry`: whether there is a retry entry.
-    pub fn reconcile(
-        &mut self,
-        finished: impl Fn(u64) -> bool,
-        redriven: impl Fn(u64) -> bool,
-        entry: impl Fn(u64) -> bool,
-    ) {
-        self.changes.retain_mut(|change| match change {
-            Change::Retry { sequence, waiting } if waiting.redriven => redriven(*sequence),
-            Change::Retry { sequence, .. } => !finished(*sequence),
-            Change::Dead {
-                letter,
-                redriven: true,
-            } => redriven(letter.sequence),
-            Change::Dead { letter, .. } => !finished(letter.sequence),
-            Change::Delivered {
-                sequence,
-                entry: may_exist,
-            } => {
-                *may_exist |= entry(*sequence);
-                true
+    /// are dropped, so that they bring back no entry of a finished message. `finished`: whether a message, redriven or not,
+    /// is; `entry`: whether there is a retry entry, and whether it parks its message.
+    pub fn reconcile(&mut self, finished: impl Fn(u64, bool) -> bool, entry: impl Fn(u64) -> Option<bool>) {
+        // Whether the message is parked once the changes so far are made.
+        let mut now_parked = HashMap::new();
+        self.changes.retain_mut(|change| {
+            let Some(sequence) = change.sequence() else {
+                return true;
+            };
+            let found = entry(sequence);
+            let is_parked = now_parked.entry(sequence).or_insert(found == Some(true));
+            match change {
+                Change::Retry { waiting, parks, .. } => {
+                    // Another relay may have parked it.
+                    waiting.parked |= *is_parked;
+                    *parks = waiting.parked && !*is_parked;
+                    *is_parked |= waiting.parked;
+                    !finished(sequence, waiting.redriven)
+                }
+                Change::Dead { redriven, parked, .. } => {
+                    *parked = std::mem::take(is_parked);
+                    !finished(sequence, *redriven)
+                }
+                Change::Delivered { entry, parked, .. } => {
+                    *entry |= found.is_some();
+                    *parked = std::mem::take(is_parked);
+                    true
+                }
+                Change::Skipped { .. } | Change::Control(_) | Change::Breaker(_) => true,
             }
-            Change::Skipped { .. } | Change::Control(_) => true,
         });
+        self.steps = self.changes.iter().map(Change::steps).sum();
     }
 
     /// A commit that failed: its changes are to be made again, before the others. All of them are idempotent.
     pub fn put_back(&mut self, batch: Batch) {
         for change in batch.changes.into_iter().rev() {
+            self.steps += change.steps();
             self.changes.push_front(change);
         }
     }
@@ -122,43 +172,58 @@ impl Journal {
             progress: durable.clone(),
         };
         let mut effects: BTreeMap<u64, Effect> = BTreeMap::new();
-        let (mut control, mut mutations, mut bytes) = (None, OWN_MUTATIONS, 0);
+        let (mut control, mut breaker) = (None, None);
+        let (mut mutations, mut bytes, mut parked_now) = (OWN_MUTATIONS, 0, 0_i64);
         while let Some(change) = self.changes.pop_front() {
             let value = value_of(&change);
-            // A dead letter also deletes its retry entry.
-            let more = match &change {
-                Change::Dead { .. } => 2,
-                Change::Delivered { entry: false, .. } | Change::Skipped { .. } | Change::Control(_) => 0,
-                Change::Delivered { .. } | Change::Retry { .. } => 1,
-            };
+            let more = change.steps();
             let full = mutations + more > MAX_STEPS || bytes + value.len() > MAX_BATCH_BYTES;
             if full && !batch.changes.is_empty() {
                 self.changes.push_front(change);
                 break;
             }
+            self.steps = self.steps.saturating_sub(more);
             mutations += more;
             bytes += value.len();
             match &change {
-                Change::Delivered { sequence, entry } => {
+                Change::Delivered {
+                    sequence,
+                    entry,
+                    parked,
+                } => {
                     batch.progress.finish(*sequence, *sequence);
+                    parked_now -= i64::from(*parked);
                     if *entry {
                         effects.entry(*sequence).or_default().retry = Some(None);
                     }
                 }
-                Change::Retry { sequence, .. } => {
+                Change::Retry {
+                    sequence,
+                    waiting,
+                    parks,
+                } => {
+                    if waiting.parked {
+                        batch.progress.finish(*sequence, *sequence);
+                    }
+                    parked_now += i64::from(*parks);
                     effects.entry(*sequence).or_default().retry = Some(Some(value));
                 }
-                Change::Dead { letter, .. } => {
+                Change::Dead { letter, parked, .. } => {
+                    parked_now -= i64::from(*parked);
                     batch.progress.finish(letter.sequence, letter.sequence);
                     let effect = effects.entry(letter.sequence).or_default();
                     (effect.retry, effect.dead) = (Some(None), Some(value));
                 }
                 Change::Skipped { start, end } => batch.progress.finish(*start, *end),
                 Change::Control(_) => control = Some(value),
+                Change::Breaker(_) => breaker = Some(value),
             }
             batch.changes.push(change);
         }
-        let commit = commit(keys, &batch.progress, version, control, effects);
+        let parked = batch.progress.parked().saturating_add_signed(parked_now);
+        batch.progress.set_parked(parked);
+        let own = [(keys.control(), control), (keys.breaker(), breaker)];
+        let commit = commit(keys, &batch.progress, version, own, effects);
         (batch, commit)
     }
 }
@@ -169,6 +234,7 @@ fn value_of(change: &Change) -> Vec<u8> {
         Change::Retry { waiting, .. } => json(waiting),
         Change::Dead { letter, .. } => json(letter),
         Change::Control(control) => json(control),
+        Change::Breaker(breaker) => json(breaker),
     }
 }
 
@@ -180,7 +246,7 @@ fn commit(
     keys: &Keys,
     progress: &Progress,
     version: Option<u64>,
-    control: Option<Vec<u8>>,
+    own: [(String, Option<Vec<u8>>); 2],
     effects: BTreeMap<u64, Effect>,
 ) -> Commit {
     let key = keys.progress();
@@ -198,7 +264,9 @@ fn commit(
         expires: None,
     };
     let mut mutations = vec![set(key, json(progress))];
-    mutations.extend(control.map(|value| set(keys.control(), value)));
+    for (key, value) in own {
+        mutations.extend(value.map(|value| set(key, value)));
+    }
     for (sequence, effect) in effects {
         match effect.retry {
             Some(Some(value)) => mutations.push(set(keys.retry(sequence), value)),
@@ -235,6 +303,7 @@ mod tests {
         Change::Dead {
             letter,
             redriven: false,
+            parked: false,
         }
     }
 
@@ -246,11 +315,13 @@ mod tests {
             journal.push(Change::Retry {
                 sequence,
                 waiting: Waiting::default(),
+                parks: false,
             });
             journal.push(dead(sequence, &"x".repeat(100_000)));
             journal.push(Change::Delivered {
                 sequence: sequence + 1_000,
                 entry: false,
+                parked: false,
             });
         }
         let (mut durable, mut commits) = (Progress::default(), 0);
@@ -276,6 +347,7 @@ mod tests {
             journal.push(Change::Delivered {
                 sequence,
                 entry: false,
+                parked: false,
             });
         }
         let (batch, commit) = journal.take(&Keys::new("t", "s"), &Progress::default(), None);
@@ -293,11 +365,13 @@ mod tests {
                 attempts: 1,
                 ..Waiting::default()
             },
+            parks: false,
         });
         let (batch, _) = journal.take(&Keys::new("t", "s"), &Progress::default(), None);
         journal.push(Change::Delivered {
             sequence: 1,
             entry: true,
+            parked: false,
         });
         journal.put_back(batch);
         let (batch, commit) = journal.take(&Keys::new("t", "s"), &Progress::default(), None);

@@ -10,13 +10,16 @@ use std::sync::Arc;
 use super::journal::{Batch, Change, Journal};
 use super::pacer::Pacer;
 use super::progress::Progress;
-use super::record::{Control, DeadLetter, Keys, PauseReason, StoredMessage, Waiting, bounded_error};
+use super::record::{
+    BreakerRecord, Control, DeadLetter, Keys, PauseReason, StoredMessage, Waiting, bounded_error,
+};
+use super::restore::Polled;
 use super::window::Window;
 use super::{
-    Action, Answer, Event, LOW_WATER, MAX_LOAD, Note, PERSIST_INTERVAL_MS, Settings, Snapshot, WINDOW,
+    Action, Answer, Event, LOW_WATER, MAX_FETCH, MAX_LOAD, Note, PERSIST_INTERVAL_MS, Settings, Snapshot,
     WINDOW_BYTES,
 };
-use crate::breaker::{Breaker, Permit, Verdict};
+use crate::breaker::{self, Breaker, Permit, Verdict};
 use crate::commit::Message;
 
 /// See [`crate::relay`].
@@ -36,6 +39,7 @@ pub struct Machine {
     control: Control,
     control_version: u64,
     redrives: u64,
+    resets: u64,
     /// Attempts of messages that are not loaded yet.
     counters: BTreeMap<u64, Waiting>,
     /// The highest sequence that was loaded.
@@ -47,6 +51,7 @@ pub struct Machine {
     restoring: bool,
     restore_wanted: bool,
     loading: bool,
+    fetching: bool,
     persisting: Option<Batch>,
     persisted_at: u64,
     stopping: bool,
@@ -57,7 +62,7 @@ impl Machine {
     /// Before anything is read. The first event, [`Event::Tick`], makes it begin.
     pub fn new(settings: Settings) -> Self {
         Self {
-            keys: Keys::new(&settings.topic, &settings.name),
+            keys: settings.keys.clone(),
             now: 0,
             window: Window::new(settings.ordered),
             journal: Journal::default(),
@@ -69,6 +74,7 @@ impl Machine {
             control: Control::default(),
             control_version: 0,
             redrives: 0,
+            resets: 0,
             counters: BTreeMap::new(),
             position: 0,
             more_redriven_below: None,
@@ -76,6 +82,7 @@ impl Machine {
             restoring: false,
             restore_wanted: true,
             loading: false,
+            fetching: false,
             persisting: None,
             persisted_at: 0,
             stopping: false,
@@ -92,10 +99,20 @@ impl Machine {
             Event::Tick => {}
             Event::Restored(restored) => self.restored(*restored, &mut actions),
             Event::RestoreFailed => (self.restoring, self.restore_wanted) = (false, true),
-            Event::Polled(polled) => self.polled(polled),
+            Event::Polled(polled) => self.polled(polled, &mut actions),
             Event::Loaded(messages) => self.loaded(messages, &mut actions),
             Event::LoadFailed => self.loading = false,
+            Event::Fetched(found) => self.fetched(found, &mut actions),
+            Event::FetchFailed => {
+                self.fetching = false;
+                self.window.not_fetched();
+            }
             Event::Attempted { sequence, answer } => self.attempted(sequence, answer, random, &mut actions),
+            Event::Withheld { sequence, polled } => self.withheld(sequence, polled, random, &mut actions),
+            Event::Superseded { sequence } => {
+                self.stopping = true;
+                self.withheld(sequence, None, random, &mut actions);
+            }
             Event::Persisted { version } => self.persisted(version),
             Event::PersistFailed => {
                 if let Some(batch) = self.persisting.take() {
@@ -120,7 +137,8 @@ impl Machine {
     pub fn snapshot(&self) -> Snapshot {
         Snapshot {
             under_way: self.under_way.len(),
-            window: self.window.len(),
+            window: self.window.loaded(),
+            held: self.window.len(),
             watermark: self.durable.watermark(),
             paused: self.control.paused,
             breaker: self.breaker.name(),
@@ -131,18 +149,55 @@ impl Machine {
         self.restore(actions);
         if self.started {
             self.window.wake(self.now);
+            self.relieve(actions);
             self.send(actions);
+            self.fetch(actions);
             self.load(actions);
         }
         self.persist(actions);
         actions.extend(self.next_wake().map(|at| Action::Wake { at }));
     }
 
+    /// Messages that wait give way to those that can be sent: out of memory, and beyond a bound to the dead letters.
+    fn relieve(&mut self, actions: &mut Vec<Action>) {
+        let spilled = self.window.spill(self.settings.window / 2, WINDOW_BYTES / 2);
+        for (sequence, waiting) in spilled {
+            let parks = waiting.parked;
+            self.journal.push(Change::Retry {
+                sequence,
+                waiting,
+                parks,
+            });
+        }
+        self.window.give_up_beyond(self.settings.held);
+        while let Some(sequence) = self.window.next_given_up() {
+            self.bury(sequence, Some("given up early, since too many wait"), actions);
+        }
+    }
+
+    fn low_water(&self) -> usize {
+        LOW_WATER.max(4 * self.settings.concurrency as usize)
+    }
+
+    fn fetch(&mut self, actions: &mut Vec<Action>) {
+        let enough = self.window.ready() >= 2 * self.low_water();
+        if self.fetching || enough || !self.may_send() {
+            return;
+        }
+        // One also where there is no room: what is in memory may stand behind it.
+        let limit = if self.room() == 0 { 1 } else { MAX_FETCH };
+        let sequences = self.window.take_due(limit);
+        if !sequences.is_empty() {
+            self.fetching = true;
+            actions.push(Action::Fetch { sequences });
+        }
+    }
+
     fn load(&mut self, actions: &mut Vec<Action>) {
-        let low = LOW_WATER.max(4 * self.settings.concurrency as usize);
         let limit = self.room().min(MAX_LOAD);
         let idle = self.loading || self.stopping || self.control.paused;
-        if idle || limit == 0 || self.window.ready() >= low {
+        let crowded = self.window.len() > self.settings.held;
+        if idle || crowded || limit == 0 || self.window.fresh() >= self.low_water() {
             return;
         }
         self.loading = true;
@@ -158,7 +213,7 @@ impl Machine {
         if self.window.bytes() >= WINDOW_BYTES {
             0
         } else {
-            WINDOW.saturating_sub(self.window.len())
+            self.settings.window.saturating_sub(self.window.loaded())
         }
     }
 
@@ -171,7 +226,7 @@ impl Machine {
             }
             // Sequences are dense: what is missing was removed by retention.
             let (start, end) = (self.position + 1, sequence - 1);
-            if self.durable.lag(start, end) > 0 {
+            if self.durable.unfinished(start, end) > 0 {
                 self.journal.push(Change::Skipped { start, end });
                 actions.push(Action::Note(Note::Skipped { start, end }));
             }
@@ -195,7 +250,10 @@ impl Machine {
             let Some((sequence, slot)) = self.window.begin(permit.probe, self.now) else {
                 return;
             };
-            let (message, attempt) = (Arc::clone(&slot.message), slot.attempts.saturating_add(1));
+            let Some(message) = slot.message.as_ref().map(Arc::clone) else {
+                return;
+            };
+            let attempt = slot.attempts.saturating_add(1);
             self.pacer.take(self.now);
             self.under_way.insert(sequence, permit);
             actions.push(Action::Send { message, attempt });
@@ -211,17 +269,26 @@ impl Machine {
             return;
         };
         let change = self.breaker.record(permit, verdict(&answer), self.now, random);
-        actions.extend(change.map(|change| Action::Note(Note::Breaker(change))));
+        if let Some(change) = change {
+            self.breaker_changed(change, &answer, actions);
+        }
         if self.window.slot_mut(sequence).is_none_or(|slot| slot.obsolete) {
-            self.window.finish(sequence);
+            // What it is now is looked up.
+            self.restore_wanted |= self.window.finish(sequence).is_some();
             return;
         }
         match answer {
             Answer::Status {
                 status: 200..=299, ..
             } => {
-                let entry = self.window.finish(sequence).is_none_or(|slot| slot.entry);
-                self.journal.push(Change::Delivered { sequence, entry });
+                let slot = self.window.finish(sequence);
+                let entry = slot.as_ref().is_none_or(|slot| slot.entry);
+                let parked = slot.is_some_and(|slot| slot.is_parked());
+                self.journal.push(Change::Delivered {
+                    sequence,
+                    entry,
+                    parked,
+                });
             }
             Answer::Status { status: 410, .. } => {
                 self.window.release(sequence);
@@ -235,23 +302,44 @@ impl Machine {
                 status,
                 retry_after_ms,
             } => {
-                let asked = retry_after_ms.filter(|_| matches!(status, 429 | 503));
-                self.failed(
-                    sequence,
-                    &format!("the origin answered {status}"),
-                    asked,
-                    random,
-                    actions,
-                );
+                let asked = retry_after_ms.filter(|_| honours_retry_after(status));
+                let error = format!("the origin answered {status}");
+                if self.settings.finals.contains(&status) {
+                    self.refused(sequence, &error, actions);
+                } else {
+                    self.failed(sequence, &error, asked, random, actions);
+                }
             }
-            Answer::Timeout => self.failed(
-                sequence,
-                "the origin did not answer in time",
-                None,
-                random,
-                actions,
-            ),
+            Answer::Timeout => self.failed(sequence, TIMED_OUT, None, random, actions),
             Answer::Connect(why) => self.failed(sequence, &why, None, random, actions),
+        }
+    }
+
+    /// What is told and kept of the breaker: one small entry for each change.
+    fn breaker_changed(&mut self, change: breaker::Change, answer: &Answer, actions: &mut Vec<Action>) {
+        let record = match change {
+            breaker::Change::Opened { until } => BreakerRecord {
+                until: Some(until),
+                why: Some(bounded_error(&why(answer))),
+            },
+            breaker::Change::Closed => BreakerRecord::default(),
+        };
+        self.journal.push(Change::Breaker(record));
+        actions.push(Action::Note(Note::Breaker(change)));
+    }
+
+    /// A start was refused: the subscription is paused, or others take over. See [`Event::Withheld`].
+    fn withheld(&mut self, sequence: u64, polled: Option<Polled>, random: u64, actions: &mut Vec<Action>) {
+        let Some(permit) = self.under_way.remove(&sequence) else {
+            return;
+        };
+        _ = self.breaker.record(permit, Verdict::Neither, self.now, random);
+        match self.window.slot_mut(sequence) {
+            Some(slot) if !slot.obsolete => self.window.release(sequence),
+            _ => _ = self.window.finish(sequence),
+        }
+        if let Some(polled) = polled {
+            self.polled(polled, actions);
         }
     }
 
@@ -266,27 +354,55 @@ impl Machine {
         let Some(slot) = self.window.slot_mut(sequence) else {
             return;
         };
+        let Some(wait) = self
+            .settings
+            .schedule
+            .wait_ms(slot.attempts.saturating_add(1), random, asked)
+        else {
+            return self.refused(sequence, error, actions);
+        };
         slot.attempts = slot.attempts.saturating_add(1);
         slot.last_error = Some(bounded_error(error));
-        if let Some(wait) = self.settings.schedule.wait_ms(slot.attempts, random, asked) {
-            slot.next_at = self.now.saturating_add(wait);
-            slot.entry = true;
-            let waiting = slot.waiting();
-            self.window.wait(sequence);
-            self.journal.push(Change::Retry { sequence, waiting });
-            return;
+        slot.next_at = self.now.saturating_add(wait);
+        (slot.entry, slot.saved) = (true, false);
+        let waiting = slot.waiting();
+        self.window.wait(sequence);
+        self.journal.push(Change::Retry {
+            sequence,
+            waiting,
+            parks: false,
+        });
+    }
+
+    /// The last attempt has failed.
+    fn refused(&mut self, sequence: u64, error: &str, actions: &mut Vec<Action>) {
+        if let Some(slot) = self.window.slot_mut(sequence) {
+            slot.attempts = slot.attempts.saturating_add(1);
+            slot.last_error = Some(bounded_error(error));
         }
+        self.bury(sequence, None, actions);
+    }
+
+    /// Makes a dead letter; `early`: why, if not for its attempts.
+    fn bury(&mut self, sequence: u64, early: Option<&str>, actions: &mut Vec<Action>) {
         let Some(slot) = self.window.finish(sequence) else {
             return;
         };
+        let parked = slot.is_parked();
+        let mut last_error = slot.last_error.unwrap_or_default();
+        if let Some(early) = early {
+            let separator = if last_error.is_empty() { "" } else { "; " };
+            last_error = format!("{last_error}{separator}{early}");
+        }
+        let message = slot.message.as_deref();
         let letter = DeadLetter {
-            id: slot.message.id.clone(),
+            id: message.map(|message| message.id.clone()).unwrap_or_default(),
             sequence,
             attempts: slot.attempts,
-            last_error: slot.last_error.unwrap_or_default(),
+            last_error,
             first_at: slot.first_at.unwrap_or(self.now),
             died_at: self.now,
-            message: StoredMessage::of(&slot.message),
+            message: message.and_then(StoredMessage::of),
         };
         actions.push(Action::Note(Note::Dead {
             sequence,
@@ -297,6 +413,7 @@ impl Machine {
         self.journal.push(Change::Dead {
             letter,
             redriven: slot.redriven,
+            parked,
         });
     }
 
@@ -315,7 +432,7 @@ impl Machine {
     }
 
     fn persist_at(&self) -> u64 {
-        if self.stopping {
+        if self.stopping || self.journal.is_long() {
             0
         } else {
             self.persisted_at.saturating_add(PERSIST_INTERVAL_MS)
@@ -328,6 +445,9 @@ impl Machine {
         };
         if batch.sets_control() {
             self.control_version = version;
+        }
+        for (sequence, waiting) in batch.waiting() {
+            self.window.saved(sequence, waiting);
         }
         self.durable = batch.progress;
         self.version = Some(version);
@@ -351,17 +471,42 @@ impl Machine {
     }
 }
 
+const TIMED_OUT: &str = "the origin did not answer in time";
+
+/// Only these say that the origin wants to be asked later (RFC 9110, section 10.2.3; RFC 6585, section 4).
+fn honours_retry_after(status: u16) -> bool {
+    matches!(status, 429 | 503)
+}
+
 /// What an answer says about the origin, as distinct from the message.
 fn verdict(answer: &Answer) -> Verdict {
     match answer {
         Answer::Status { status: 410, .. } => Verdict::Neither,
         Answer::Status {
-            status: 429 | 500..=599,
+            status: status @ (429 | 500..=599),
             retry_after_ms,
         } => Verdict::Failure {
-            retry_after_ms: *retry_after_ms,
+            retry_after_ms: retry_after_ms.filter(|_| honours_retry_after(*status)),
         },
         Answer::Status { .. } => Verdict::Success,
         Answer::Timeout | Answer::Connect(_) => Verdict::Failure { retry_after_ms: None },
+    }
+}
+
+/// An answer that opened the breaker, for people.
+fn why(answer: &Answer) -> String {
+    match answer {
+        Answer::Status {
+            status,
+            retry_after_ms: Some(asked),
+        } if honours_retry_after(*status) => {
+            format!(
+                "the origin answered {status} with Retry-After {} s",
+                asked / 1_000
+            )
+        }
+        Answer::Status { status, .. } => format!("the origin answered {status}"),
+        Answer::Timeout => TIMED_OUT.to_owned(),
+        Answer::Connect(why) => why.clone(),
     }
 }

@@ -1,4 +1,5 @@
-//! How far a subscription has come: a watermark, and what is finished above it.
+//! How far a subscription has come: a watermark, and what is finished above it. Messages that wait apart (see
+//! [`super::record::Waiting::parked`]) count as finished here.
 
 use serde::{Deserialize, Serialize};
 
@@ -11,6 +12,9 @@ pub struct Progress {
     /// Inclusive, ascending, with an unfinished sequence before each of them.
     #[serde(default)]
     ranges: Vec<(u64, u64)>,
+    /// How many of them are parked.
+    #[serde(default)]
+    parked: u64,
 }
 
 impl Progress {
@@ -19,7 +23,18 @@ impl Progress {
         Self {
             watermark,
             ranges: Vec::new(),
+            parked: 0,
         }
+    }
+
+    /// How many messages wait apart, although their sequences count as finished.
+    pub fn parked(&self) -> u64 {
+        self.parked
+    }
+
+    /// Corrects [`Self::parked`].
+    pub fn set_parked(&mut self, parked: u64) {
+        self.parked = parked;
     }
 
     /// The highest sequence up to which all are finished.
@@ -80,8 +95,13 @@ impl Progress {
         }
     }
 
-    /// How many of `first..=last` (a topic's extent) are not finished.
+    /// How many messages of `first..=last` (a topic's extent) are not finished, those that wait apart included.
     pub fn lag(&self, first: u64, last: u64) -> u64 {
+        self.unfinished(first, last).saturating_add(self.parked)
+    }
+
+    /// How many of `first..=last` are not finished here.
+    pub fn unfinished(&self, first: u64, last: u64) -> u64 {
         let from = first.max(self.watermark.saturating_add(1));
         if from > last {
             return 0;

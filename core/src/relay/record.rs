@@ -1,10 +1,13 @@
-//! The durable form of a relay: the entries of the partition `relay/<topic>/<name>`.
+//! The durable form of a relay: the entries of the partition `relay/<topic>/<name>` (for a subscription of the file) or
+//! `relay/<topic>/~<id>` (for one that was made over HTTP).
 //!
 //! | entry | holds | written by |
 //! |---|---|---|
 //! | `…/progress` | [`Progress`](super::progress::Progress) | the relay alone, guarded by its version |
 //! | `…/control` | [`Control`] | the API (pause, resume) and the relay (410) |
 //! | `…/redrives` | a counter that grows with each redrive, so that the relay looks again | the API |
+//! | `…/breaker` | [`BreakerRecord`]; absent is closed | the relay when it changes; the API when it resets it |
+//! | `…/resets` | a counter that grows with each reset of the breaker | the API |
 //! | `…/retry/<sequence>` | [`Waiting`]: attempts of a message that waits | the relay; the API when it redrives |
 //! | `…/dead/<sequence>` | [`DeadLetter`] | the relay; removed by the API when it redrives |
 //!
@@ -13,6 +16,7 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
 
 use crate::commit::{Message, key_part};
 
@@ -33,6 +37,14 @@ impl Keys {
     pub fn new(topic: &str, name: &str) -> Self {
         Self {
             partition: format!("relay/{}/{}", key_part(topic), key_part(name)),
+        }
+    }
+
+    /// Of the subscription with this id, which nothing else ever has, whatever its name: names are used again.
+    pub fn of_id(topic: &str, id: &str) -> Self {
+        Self {
+            // No name begins with a tilde.
+            partition: format!("relay/{}/~{}", key_part(topic), key_part(id)),
         }
     }
 
@@ -59,6 +71,16 @@ impl Keys {
     /// The key of the counter of redrives.
     pub fn redrives(&self) -> String {
         format!("{}/redrives", self.partition)
+    }
+
+    /// The key of the breaker's state.
+    pub fn breaker(&self) -> String {
+        format!("{}/breaker", self.partition)
+    }
+
+    /// The key of the counter of resets.
+    pub fn resets(&self) -> String {
+        format!("{}/resets", self.partition)
     }
 
     /// Begins the keys of waiting messages.
@@ -120,6 +142,16 @@ impl Control {
     }
 }
 
+/// What the circuit breaker of a subscription last did. The default: closed.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct BreakerRecord {
+    /// Nothing is sent until then, Unix milliseconds; after it, a probe at a time. `None`: closed.
+    pub until: Option<u64>,
+    /// The failure that opened it.
+    pub why: Option<String>,
+}
+
 /// A message that waits for its next attempt. Absent for one that was never tried.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
@@ -134,8 +166,29 @@ pub struct Waiting {
     pub last_error: Option<String>,
     /// It was a dead letter: to be delivered although its sequence is finished.
     pub redriven: bool,
+    /// The progress has passed over it: to be delivered although its sequence counts as finished there.
+    pub parked: bool,
+    /// See [`lane_of`]; 0 also where it was not written down.
+    pub lane: u64,
     /// The message itself, where it came from a dead letter.
     pub message: Option<StoredMessage>,
+}
+
+impl Waiting {
+    /// Its sequence counts as finished in the progress, and only this entry says otherwise.
+    pub fn is_apart(&self) -> bool {
+        self.parked || self.redriven
+    }
+}
+
+/// What stands for an ordering key where many are remembered: 64 bits of its SHA-256, so that nobody finds a key that
+/// falls together with another's. 0 for the empty key, which has no order.
+pub fn lane_of(key: &str) -> u64 {
+    if key.is_empty() {
+        return 0;
+    }
+    let [a, b, c, d, e, f, g, h, ..] = <[u8; 32]>::from(Sha256::digest(key));
+    u64::from_be_bytes([a, b, c, d, e, f, g, h]).max(1)
 }
 
 /// A message that was given up.
@@ -175,6 +228,11 @@ pub struct StoredMessage {
 }
 
 impl StoredMessage {
+    /// See [`lane_of`].
+    pub fn lane(&self) -> u64 {
+        lane_of(&self.key)
+    }
+
     /// `None` if the payload is too large to be embedded.
     pub fn of(message: &Message) -> Option<Self> {
         (message.payload.len() <= MAX_EMBEDDED_BYTES).then(|| Self {

@@ -4,14 +4,12 @@ use std::collections::BTreeMap;
 
 use super::MAX_REDRIVEN;
 use super::progress::Progress;
-use super::record::{Control, Keys, Waiting};
+use super::record::{BreakerRecord, Control, Keys, StoredMessage, Waiting, lane_of};
 use crate::commit::{Entry, MAX_PAGE, Message, StoreError};
 use crate::ports::Store;
 
-/// The most attempt counters that are taken over; those of messages beyond start anew.
+/// The most attempt counters of messages that are not parked that are taken over; those of messages beyond start anew.
 const MAX_COUNTERS: usize = 4 * super::WINDOW;
-/// Redriven messages that are held at once, bytes.
-const MAX_REDRIVEN_BYTES: usize = super::WINDOW_BYTES / 2;
 
 /// A small part of the durable form, cheap enough to be looked at often.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -22,6 +20,10 @@ pub struct Polled {
     pub control: (Control, u64),
     /// Grows with each redrive.
     pub redrives: u64,
+    /// Grows with each reset of the breaker.
+    pub resets: u64,
+    /// What was last made durable of the breaker.
+    pub breaker: BreakerRecord,
 }
 
 /// The durable form.
@@ -31,12 +33,19 @@ pub struct Restored {
     pub polled: Polled,
     /// What is finished.
     pub progress: Progress,
-    /// Attempts of messages that are not finished.
+    /// What is known of messages that are not finished: of those that the progress has not passed over, of those that are
+    /// parked, and of those that were dead letters. Without what they said last, and without the messages.
     pub waiting: BTreeMap<u64, Waiting>,
-    /// Messages that were dead letters; `None` where retention has taken the message.
-    pub redriven: Vec<(u64, Waiting, Option<Message>)>,
-    /// There are more of those.
+    /// There are more that were dead letters.
     pub more: bool,
+}
+
+impl Restored {
+    /// Whether the message is finished, by what was read. `redriven`: it was a dead letter.
+    pub(super) fn is_finished(&self, sequence: u64, redriven: bool) -> bool {
+        let left = self.waiting.get(&sequence).is_some_and(Waiting::is_apart);
+        self.progress.contains(sequence) && !left && !(redriven && self.more)
+    }
 }
 
 /// Reads the small entries. [`StoreError::Invalid`] if one is damaged.
@@ -46,13 +55,22 @@ pub async fn poll<S: Store>(store: &S, keys: &Keys) -> Result<Polled, StoreError
 
 /// The same, and the progress.
 pub async fn state<S: Store>(store: &S, keys: &Keys) -> Result<(Polled, Progress), StoreError> {
-    let wanted = [keys.progress(), keys.control(), keys.redrives()];
+    let wanted = [
+        keys.progress(),
+        keys.control(),
+        keys.redrives(),
+        keys.resets(),
+        keys.breaker(),
+    ];
     let found = store.get(keys.partition(), &wanted).await?;
-    let [progress, control, redrives] = [0, 1, 2].map(|i| found.get(i).and_then(Option::as_ref));
+    let [progress, control, redrives, resets, breaker] =
+        [0, 1, 2, 3, 4].map(|i| found.get(i).and_then(Option::as_ref));
     let polled = Polled {
         progress: progress.map(|entry| entry.version),
         control: (decoded(control)?, control.map_or(0, |entry| entry.version)),
         redrives: decoded(redrives)?,
+        resets: decoded(resets)?,
+        breaker: decoded(breaker)?,
     };
     Ok((polled, decoded(progress)?))
 }
@@ -75,53 +93,106 @@ pub async fn restore<S: Store>(store: &S, topic: &str, keys: &Keys) -> Result<Re
         ..Restored::default()
     };
     let prefix = keys.retry_prefix();
-    let (mut after, mut bytes) = (None::<String>, 0);
+    let (mut after, mut counters, mut redriven, mut parked) = (None::<String>, 0, 0, 0);
     loop {
         let page = store.scan(&prefix, after.as_deref(), MAX_PAGE).await?;
         let Some(last) = page.last() else {
+            restored.progress.set_parked(parked);
             return Ok(restored);
         };
         after = Some(last.key.clone());
         for item in &page {
-            let (Some(sequence), Ok(waiting)) = (
+            let (Some(sequence), Ok(mut waiting)) = (
                 Keys::sequence_of(&item.key),
                 serde_json::from_slice::<Waiting>(&item.entry.value),
             ) else {
                 continue; // a damaged counter: the message starts anew
             };
-            if !waiting.redriven {
-                if restored.waiting.len() < MAX_COUNTERS {
-                    restored.waiting.insert(sequence, waiting);
-                }
-                continue;
-            }
-            if restored.redriven.len() >= MAX_REDRIVEN || bytes >= MAX_REDRIVEN_BYTES {
+            if waiting.parked {
+                parked += 1;
+            } else if waiting.redriven && redriven >= MAX_REDRIVEN {
                 restored.more = true;
                 continue;
+            } else if waiting.redriven {
+                redriven += 1;
+                if waiting.lane == 0 {
+                    let message = message_of(store, topic, sequence, waiting.message.as_ref()).await?;
+                    waiting.lane = message.map_or(0, |message| lane_of(&message.key));
+                }
+            } else if counters >= MAX_COUNTERS {
+                continue;
+            } else {
+                counters += 1;
             }
-            let message = message_of(store, topic, sequence, &waiting).await?;
-            bytes += message.as_ref().map_or(0, |m| m.payload.len());
-            restored.redriven.push((
-                sequence,
-                Waiting {
-                    message: None,
-                    ..waiting
-                },
-                message,
-            ));
+            (waiting.message, waiting.last_error) = (None, None);
+            restored.waiting.insert(sequence, waiting);
         }
     }
+}
+
+/// A message that waits, as it was found.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Found {
+    /// Its sequence.
+    pub sequence: u64,
+    /// `None` where retention has taken it.
+    pub message: Option<Message>,
+    /// Why it failed last.
+    pub last_error: Option<String>,
+}
+
+/// Reads messages that wait, in the order of `sequences` (at most [`crate::commit::MAX_GET_KEYS`]): from their entries, or
+/// from the topic.
+pub async fn fetch<S: Store>(
+    store: &S,
+    topic: &str,
+    keys: &Keys,
+    sequences: &[u64],
+) -> Result<Vec<Found>, StoreError> {
+    let wanted: Vec<String> = sequences.iter().map(|sequence| keys.retry(*sequence)).collect();
+    let entries = store.get(keys.partition(), &wanted).await?;
+    let mut found = Vec::with_capacity(sequences.len());
+    for (&sequence, entry) in sequences.iter().zip(entries) {
+        let waiting: Waiting = entry
+            .and_then(|entry| serde_json::from_slice(&entry.value).ok())
+            .unwrap_or_default();
+        found.push(Found {
+            sequence,
+            message: message_of(store, topic, sequence, waiting.message.as_ref()).await?,
+            last_error: waiting.last_error,
+        });
+    }
+    Ok(found)
 }
 
 async fn message_of<S: Store>(
     store: &S,
     topic: &str,
     sequence: u64,
-    waiting: &Waiting,
+    stored: Option<&StoredMessage>,
 ) -> Result<Option<Message>, StoreError> {
-    if let Some(message) = waiting.message.as_ref().and_then(|m| m.restore(topic, sequence)) {
+    if let Some(message) = stored.and_then(|m| m.restore(topic, sequence)) {
         return Ok(Some(message));
     }
     let found = store.read(topic, sequence.saturating_sub(1), 1, 0).await?;
     Ok(found.into_iter().find(|m| m.sequence == sequence))
+}
+
+/// The oldest sequence whose message is still needed in the topic; every earlier one is finished, or carried by its entry.
+pub async fn oldest_needed<S: Store>(store: &S, keys: &Keys, progress: &Progress) -> Result<u64, StoreError> {
+    let next = progress.watermark().saturating_add(1);
+    let page = store.scan(&keys.retry_prefix(), None, MAX_PAGE).await?;
+    let carried = |value: &[u8]| serde_json::from_slice::<Waiting>(value).is_ok_and(|w| w.message.is_some());
+    let mut last = None;
+    for item in &page {
+        let Some(sequence) = Keys::sequence_of(&item.key) else {
+            continue;
+        };
+        if !carried(&item.entry.value) {
+            return Ok(next.min(sequence));
+        }
+        last = Some(sequence);
+    }
+    // There may be more than this page; they are newer than what it held.
+    Ok(last.map_or(next, |last| next.min(last.saturating_add(1))))
 }

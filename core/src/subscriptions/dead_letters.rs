@@ -10,7 +10,7 @@ use crate::http::{Request, Response};
 use crate::ports::{Store, World};
 use crate::problem::Problem;
 use crate::query::Query;
-use crate::relay::record::{DeadLetter, Keys, Waiting};
+use crate::relay::record::{DeadLetter, Keys, StoredMessage, Waiting};
 use crate::topics::MessageView;
 use crate::{json, time};
 
@@ -58,10 +58,10 @@ pub(super) async fn list<S: Store>(
     let (most, default) = PAGE;
     let limit = u32::try_from(query.number("limit", 1..=most, default)?).unwrap_or(MAX_PAGE);
     let after = cursor(&query)?;
-    record::find(world, topic, name)
+    let defined = record::find(world, topic, name)
         .await?
         .ok_or_else(Problem::not_found)?;
-    let keys = Keys::new(topic, name);
+    let keys = defined.keys();
     let (prefix, after) = (keys.dead_prefix(), after.map(|sequence| keys.dead(sequence)));
     let found = world.store.scan(&prefix, after.as_deref(), limit).await?;
     // A page may also end where it has bytes enough: whether there is more is asked for.
@@ -140,10 +140,10 @@ pub(super) async fn redrive<S: Store>(
 ) -> Result<Response, Problem> {
     let body: Body = json::body(request)?;
     let mut wanted = wanted(body)?;
-    record::find(world, topic, name)
+    let defined = record::find(world, topic, name)
         .await?
         .ok_or_else(Problem::not_found)?;
-    let keys = Keys::new(topic, name);
+    let keys = defined.keys();
     let prefix = keys.dead_prefix();
     let (mut after, mut redriven) = (None::<String>, 0);
     for _ in 0..MAX_PAGES {
@@ -234,6 +234,7 @@ async fn commit<S: Store>(
         commit.mutations.push(Mutation::Delete { key: item.key });
         let waiting = Waiting {
             redriven: true,
+            lane: letter.message.as_ref().map_or(0, StoredMessage::lane),
             message: letter.message,
             ..Waiting::default()
         };

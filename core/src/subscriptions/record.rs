@@ -5,6 +5,8 @@ use serde::{Deserialize, Serialize};
 use crate::commit::{Entry, MAX_PAGE, StoreError};
 use crate::config::{Config, Subscription};
 use crate::ports::{Store, World};
+use crate::relay::record::Keys;
+use crate::relay::restore::{self, Polled};
 
 /// The partition of every stored subscription.
 pub const PARTITION: &str = "subscriptions";
@@ -21,6 +23,9 @@ pub const MAX_STORED: i64 = 256;
 pub struct Stored {
     /// Different for each subscription, also for one that takes the name of a removed one.
     pub id: String,
+    /// Its durable state is kept by its id; else by its name, as the version did that made it.
+    #[serde(default)]
+    pub by_id: bool,
     /// How it is served, with its secret.
     pub settings: Subscription,
     /// When it was made.
@@ -38,6 +43,8 @@ pub enum Source {
     Api {
         /// See [`Stored::id`].
         id: String,
+        /// See [`Stored::by_id`].
+        by_id: bool,
         /// See [`Stored::created_at`].
         created_at: u64,
         /// See [`Stored::updated_at`].
@@ -56,6 +63,56 @@ pub struct Defined {
     pub settings: Subscription,
     /// Where it is defined.
     pub source: Source,
+}
+
+impl Defined {
+    /// Where its progress, its dead letters and whatever else the relay keeps of it are. By its id, so that nothing of it
+    /// is ever taken for that of another subscription with its name.
+    pub fn keys(&self) -> Keys {
+        match &self.source {
+            Source::Api { id, by_id: true, .. } => Keys::of_id(&self.topic, id),
+            Source::Api { .. } | Source::File => Keys::new(&self.topic, &self.settings.name),
+        }
+    }
+
+    /// Whether `other` is the same subscription, served in the same way.
+    pub fn is_served_as(&self, other: &Self) -> bool {
+        self.keys() == other.keys()
+            && self.settings == other.settings
+            && self.is_of_file() == other.is_of_file()
+    }
+
+    fn is_of_file(&self) -> bool {
+        matches!(self.source, Source::File)
+    }
+}
+
+/// What the store says of a subscription at this moment.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Standing {
+    /// Its entry still is what it was, or says the same. Always so for one of the file.
+    pub in_force: bool,
+    /// The small entries of its relay.
+    pub polled: Polled,
+}
+
+/// Looks before each delivery: the last word of a caller counts from its answer on, however late the relay hears of it.
+/// Two reads of entries that are cached.
+pub async fn standing<S: Store>(store: &S, defined: &Defined) -> Result<Standing, StoreError> {
+    let in_force = match &defined.source {
+        Source::File => true,
+        Source::Api { version, .. } => {
+            let key = key(&defined.topic, &defined.settings.name);
+            let found = store.get(PARTITION, &[key]).await?.into_iter().next().flatten();
+            match found {
+                Some(entry) if entry.version == *version => true,
+                Some(entry) => of_entry(&defined.topic, &entry)?.is_served_as(defined),
+                None => false,
+            }
+        }
+    };
+    let polled = restore::poll(store, &defined.keys()).await?;
+    Ok(Standing { in_force, polled })
 }
 
 pub(super) fn key(topic: &str, name: &str) -> String {
@@ -126,12 +183,14 @@ fn of_entry(topic: &str, entry: &Entry) -> Result<Defined, StoreError> {
         .map_err(|e| StoreError::Invalid(format!("a damaged subscription at column {}", e.column())))?;
     let Stored {
         id,
+        by_id,
         settings,
         created_at,
         updated_at,
     } = stored;
     let source = Source::Api {
         id,
+        by_id,
         created_at,
         updated_at,
         version: entry.version,

@@ -7,7 +7,7 @@ use crate::commit::{StoreError, Topic};
 use crate::config::Config;
 use crate::ports::{Store, World};
 use crate::relay::delivery::{self, Delivery};
-use crate::relay::record::{DeadLetter, Keys, Waiting};
+use crate::relay::record::{DeadLetter, Waiting};
 use crate::relay::{progress::Progress, restore};
 
 /// How far behind a subscription is.
@@ -35,8 +35,8 @@ pub struct MessageDelivery {
 pub async fn lags<S: Store>(world: &World<'_, S>, topic: &Topic) -> Result<Vec<Lag>, StoreError> {
     let mut lags = Vec::new();
     for defined in of_topic(world.store, world.config, &topic.name).await? {
+        let (polled, progress) = restore::state(world.store, &defined.keys()).await?;
         let name = defined.settings.name;
-        let (polled, progress) = restore::state(world.store, &Keys::new(&topic.name, &name)).await?;
         let lag = progress.lag(topic.first, topic.last);
         lags.push(Lag {
             name,
@@ -55,8 +55,8 @@ pub async fn deliveries<S: Store>(
 ) -> Result<Vec<MessageDelivery>, StoreError> {
     let mut deliveries = Vec::new();
     for defined in of_topic(world.store, world.config, topic).await? {
+        let keys = defined.keys();
         let name = defined.settings.name;
-        let keys = Keys::new(topic, &name);
         let wanted = [keys.progress(), keys.retry(sequence), keys.dead(sequence)];
         let found = world.store.get(keys.partition(), &wanted).await?;
         let [progress, waiting, dead] = [0, 1, 2].map(|i| found.get(i).and_then(Option::as_ref));
@@ -82,9 +82,9 @@ pub async fn deliveries<S: Store>(
 pub async fn low_water<S: Store>(store: &S, config: &Config) -> Result<Vec<(String, u64)>, StoreError> {
     let mut needed = std::collections::BTreeMap::<String, u64>::new();
     for defined in all(store, config).await? {
-        let keys = Keys::new(&defined.topic, &defined.settings.name);
+        let keys = defined.keys();
         let (_, progress) = restore::state(store, &keys).await?;
-        let from = progress.watermark().saturating_add(1);
+        let from = restore::oldest_needed(store, &keys, &progress).await?;
         needed
             .entry(defined.topic)
             .and_modify(|least| *least = from.min(*least))

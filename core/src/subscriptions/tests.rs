@@ -11,7 +11,8 @@ use crate::config::Config;
 use crate::forward;
 use crate::http::Header;
 use crate::memory::{MemoryStore, START};
-use crate::relay::record::{DeadLetter, StoredMessage};
+use crate::relay::progress::Progress;
+use crate::relay::record::{BreakerRecord, DeadLetter, StoredMessage};
 
 const ADMIN: &str = "an-admin-key-of-these-tests";
 const FILE: &str = r#"
@@ -108,7 +109,7 @@ impl Gateway {
             message: StoredMessage::of(&message),
         };
         let value = literal(serde_json::to_vec(&letter).unwrap());
-        let key = Keys::new(topic, name).dead(sequence);
+        let key = self.keys(topic, name).dead(sequence);
         let set = Mutation::Set {
             key,
             value,
@@ -121,6 +122,26 @@ impl Gateway {
         .unwrap();
     }
 
+    /// Where the relay keeps its state of a subscription that there is.
+    fn keys(&self, topic: &str, name: &str) -> Keys {
+        let defined = block_on(record::of_topic(&self.store, &self.config, topic)).unwrap();
+        let found = defined.into_iter().find(|one| one.settings.name == name);
+        found.expect("there is one").keys()
+    }
+
+    fn set(&self, key: String, value: &impl serde::Serialize) {
+        let set = Mutation::Set {
+            key,
+            value: literal(serde_json::to_vec(value).unwrap()),
+            expires: None,
+        };
+        let commit = Commit {
+            mutations: vec![set],
+            ..Commit::default()
+        };
+        block_on(self.store.commit(commit)).unwrap();
+    }
+
     fn count(&self, prefix: &str) -> usize {
         block_on(self.store.scan(prefix, None, 1_000)).unwrap().len()
     }
@@ -130,7 +151,7 @@ impl Gateway {
 fn a_subscription_is_made_read_changed_listed_and_removed() {
     let gateway = Gateway::new();
     let body = json!({ "url": "https://example.com/hook", "ratePerSecond": 50, "timeout": 5,
-        "retry": { "scheduleSeconds": [5, 300] } });
+        "retry": { "scheduleSeconds": [5, 300], "final": [422] } });
     let (status, made) = gateway.call("PUT", "orders/subscriptions/hook", body.clone());
     assert_eq!(status, 201);
     let secret = made["secret"].as_str().unwrap();
@@ -138,13 +159,16 @@ fn a_subscription_is_made_read_changed_listed_and_removed() {
         crate::webhook::Secret::parse(secret).is_ok(),
         "shown once: {secret}"
     );
-    assert_eq!(made["retry"], json!({ "scheduleSeconds": [5, 300] }));
+    assert_eq!(
+        made["retry"],
+        json!({ "scheduleSeconds": [5, 300], "final": [422] })
+    );
     let (_, read) = gateway.call("GET", "orders/subscriptions/hook", Value::Null);
     let expected = json!({
         "topic": "orders", "name": "hook", "url": "https://example.com/hook", "secret": "whsec_********",
         "ratePerSecond": 50, "concurrency": 8, "timeout": 5, "ordered": true, "allowPrivateAddresses": false,
-        "retry": { "scheduleSeconds": [5, 300] }, "source": "api", "paused": false, "pauseReason": null,
-        "pausedAt": null, "watermark": 0, "lag": 0, "createdAt": "2027-01-15T08:00:00Z",
+        "retry": { "scheduleSeconds": [5, 300], "final": [422] }, "source": "api", "paused": false, "pauseReason": null,
+        "pausedAt": null, "breaker": { "state": "closed", "until": null, "why": null }, "watermark": 0, "lag": 0, "createdAt": "2027-01-15T08:00:00Z",
         "updatedAt": "2027-01-15T08:00:00Z",
     });
     assert_eq!(read, expected);
@@ -225,6 +249,30 @@ fn every_fault_of_a_body_is_named() {
         (
             json!({ "url": url, "retry": { "scheduleSeconds": [1], "factor": 2 } }),
             "#/retry/scheduleSeconds",
+        ),
+        (
+            json!({ "url": "http://localhost:3000/signup", "allowPrivateAddresses": true }),
+            "#/url",
+        ),
+        (
+            json!({ "url": "http://127.0.0.1:3000/", "allowPrivateAddresses": true }),
+            "#/url",
+        ),
+        (
+            json!({ "url": url, "retry": { "final": [422, 200] } }),
+            "#/retry/final/1",
+        ),
+        (
+            json!({ "url": url, "retry": { "final": [410] } }),
+            "#/retry/final/0",
+        ),
+        (
+            json!({ "url": url, "retry": { "final": [400, 400] } }),
+            "#/retry/final/1",
+        ),
+        (
+            json!({ "url": url, "retry": { "final": (400..440).collect::<Vec<_>>() } }),
+            "#/retry/final",
         ),
         (json!({ "url": url, "retry": { "nope": 1 } }), "#/retry/nope"),
         (json!({ "url": url, "nope": 1 }), "#/nope"),
@@ -398,9 +446,21 @@ fn a_redrive_moves_dead_letters_once_and_tells_the_relay() {
     assert_eq!(gateway.count(&keys.dead_prefix()), 0);
     let restored = block_on(restore::restore(&gateway.store, "signup", &keys)).unwrap();
     assert!(restored.polled.redrives > 0);
-    assert!(restored.redriven.iter().all(|(_, waiting, message)| {
-        waiting.attempts == 0 && message.as_ref().is_some_and(|m| m.payload.len() == 60_000)
-    }));
+    assert!(
+        restored
+            .waiting
+            .values()
+            .all(|w| w.redriven && w.attempts == 0 && w.lane != 0)
+    );
+    let sequences: Vec<u64> = restored.waiting.keys().copied().collect();
+    let found = block_on(restore::fetch(&gateway.store, "signup", &keys, &sequences)).unwrap();
+    assert_eq!(found.len(), 60);
+    let whole = |m: &crate::commit::Message| m.payload.len() == 60_000;
+    assert!(
+        found
+            .iter()
+            .all(|found| found.message.as_ref().is_some_and(whole))
+    );
     for bad in [
         json!({}),
         json!({ "all": false }),
@@ -419,16 +479,128 @@ fn a_removed_subscription_leaves_nothing_to_one_that_takes_its_name() {
     for sequence in 1..=150 {
         gateway.bury("t", "s", sequence, b"x");
     }
+    let old = gateway.keys("t", "s");
     gateway.call("POST", "t/subscriptions/s/pause", Value::Null);
     assert_eq!(gateway.call("DELETE", "t/subscriptions/s", Value::Null).0, 204);
     assert_eq!(gateway.count("relay/"), 0);
-    gateway.bury("t", "s", 151, b"x");
+    // The old one's relay has not heard of it, and makes its progress durable.
+    gateway.set(old.progress(), &Progress::up_to(150));
     let (status, made) = gateway.call("PUT", "t/subscriptions/s", body);
     assert_eq!(
-        (status, &made["paused"], &made["lag"]),
-        (201, &json!(false), &json!(151))
+        (status, &made["paused"], &made["lag"], &made["watermark"]),
+        (201, &json!(false), &json!(150), &json!(0))
     );
-    assert_eq!(gateway.count("relay/"), 0);
+    assert_ne!(gateway.keys("t", "s"), old);
+    let world = World {
+        store: &gateway.store,
+        config: &gateway.config,
+        now: START,
+        fresh: &|| [0; 16],
+    };
+    let found = block_on(deliveries(&world, "t", 150)).unwrap();
+    assert_eq!(serde_json::to_value(&found).unwrap()[0]["state"], "pending");
+}
+
+#[test]
+fn what_a_removal_could_not_clear_is_cleared_by_the_next_call() {
+    let gateway = Gateway::new();
+    let body = json!({ "url": "https://example.com/" });
+    assert_eq!(gateway.call("PUT", "t/subscriptions/s", body.clone()).0, 201);
+    let keys = gateway.keys("t", "s");
+    for sequence in 1..=6_400 {
+        gateway.set(keys.dead(sequence), &0);
+    }
+    assert_eq!(gateway.call("DELETE", "t/subscriptions/s", Value::Null).0, 204);
+    assert_eq!(
+        (gateway.count("relay/"), gateway.count("subscription-removed/")),
+        (100, 1)
+    );
+    assert_eq!(gateway.call("PUT", "t/subscriptions/s", body).0, 201);
+    assert_eq!(
+        (gateway.count("relay/"), gateway.count("subscription-removed/")),
+        (0, 0)
+    );
+}
+
+#[test]
+fn a_subscription_of_the_version_before_keeps_its_state_by_its_name() {
+    let gateway = Gateway::new();
+    let stored = json!({ "id": "x", "createdAt": START, "updatedAt": START,
+        "settings": { "name": "s", "url": "https://example.com/", "retry": { "max_attempts": 3 } } });
+    gateway.set(format!("{PREFIX}t/s"), &stored);
+    assert_eq!(gateway.keys("t", "s"), Keys::new("t", "s"));
+    let body = json!({ "url": "https://example.com/other" });
+    assert_eq!(gateway.call("PUT", "t/subscriptions/s", body.clone()).0, 200);
+    assert_eq!(gateway.keys("t", "s"), Keys::new("t", "s"), "a change keeps it");
+    assert_eq!(gateway.call("DELETE", "t/subscriptions/s", Value::Null).0, 204);
+    assert_eq!(gateway.call("PUT", "t/subscriptions/s", body).0, 201);
+    assert_ne!(gateway.keys("t", "s"), Keys::new("t", "s"));
+}
+
+#[test]
+fn a_relay_that_has_not_heard_of_a_change_begins_nothing_more() {
+    let gateway = Gateway::new();
+    let body = json!({ "url": "https://example.com/" });
+    let defined = || {
+        let all = block_on(all(&gateway.store, &gateway.config)).unwrap();
+        all.into_iter().find(|one| one.topic == "t").unwrap()
+    };
+    let stands = |defined: &Defined| block_on(standing(&gateway.store, defined)).unwrap();
+    gateway.call("PUT", "t/subscriptions/s", body.clone());
+    let first = defined();
+    assert!(stands(&first).in_force && !stands(&first).polled.control.0.paused);
+    gateway.call("POST", "t/subscriptions/s/pause", Value::Null);
+    assert!(stands(&first).polled.control.0.paused);
+    assert_eq!(gateway.call("PUT", "t/subscriptions/s", body.clone()).0, 200);
+    assert!(stands(&first).in_force, "nothing has changed");
+    gateway.call(
+        "PUT",
+        "t/subscriptions/s",
+        json!({ "url": "https://example.com/other" }),
+    );
+    assert!(!stands(&first).in_force);
+    let second = defined();
+    gateway.call("DELETE", "t/subscriptions/s", Value::Null);
+    assert!(!stands(&second).in_force);
+    gateway.call(
+        "PUT",
+        "t/subscriptions/s",
+        json!({ "url": "https://example.com/other" }),
+    );
+    assert!(!stands(&second).in_force, "another one with its name");
+}
+
+#[test]
+fn the_breaker_is_shown_and_reset_also_by_a_resume() {
+    let gateway = Gateway::new();
+    let path = "signup/subscriptions/origin";
+    let keys = gateway.keys("signup", "origin");
+    let open = BreakerRecord {
+        until: Some(START + 60_000),
+        why: Some("the origin answered 503".into()),
+    };
+    for (call, resets) in [("reset-breaker", 1), ("resume", 2)] {
+        gateway.set(keys.breaker(), &open);
+        let (_, read) = gateway.call("GET", path, Value::Null);
+        let shown =
+            json!({ "state": "open", "until": "2027-01-15T08:01:00Z", "why": "the origin answered 503" });
+        assert_eq!(read["breaker"], shown);
+        let (status, reset) = gateway.call("POST", &format!("{path}/{call}"), Value::Null);
+        let closed = json!({ "state": "closed", "until": null, "why": null });
+        assert_eq!((status, &reset["breaker"]), (200, &closed));
+        assert_eq!(
+            block_on(restore::poll(&gateway.store, &keys)).unwrap().resets,
+            resets
+        );
+    }
+    gateway.set(keys.breaker(), &open);
+    gateway.store.set_now(START + 60_000);
+    assert_eq!(
+        gateway.call("GET", path, Value::Null).1["breaker"]["state"],
+        "half-open"
+    );
+    let none = "signup/subscriptions/none/reset-breaker";
+    assert_eq!(gateway.call("POST", none, Value::Null).0, 404);
 }
 
 #[test]

@@ -8,7 +8,7 @@ use crate::commit::Topic;
 use crate::config::Retry;
 use crate::ports::Store;
 use crate::problem::Problem;
-use crate::relay::record::{Keys, PauseReason};
+use crate::relay::record::{BreakerRecord, PauseReason};
 use crate::relay::restore;
 use crate::time;
 
@@ -37,6 +37,7 @@ pub(super) struct View {
     pause_reason: Option<PauseReason>,
     #[serde(with = "time::rfc3339_option")]
     paused_at: Option<u64>,
+    breaker: BreakerView,
     /// All messages up to here are finished.
     watermark: u64,
     /// Messages that are not finished.
@@ -48,6 +49,30 @@ pub(super) struct View {
 }
 
 #[derive(Debug, Serialize)]
+struct BreakerView {
+    /// `closed`, `open`, or `half-open` where one message at a time finds out whether the origin works again.
+    state: &'static str,
+    #[serde(with = "time::rfc3339_option")]
+    until: Option<u64>,
+    why: Option<String>,
+}
+
+impl BreakerView {
+    fn of(record: BreakerRecord, now: u64) -> Self {
+        let state = match record.until {
+            None => "closed",
+            Some(until) if until > now => "open",
+            Some(_) => "half-open",
+        };
+        Self {
+            state,
+            until: record.until.filter(|until| *until > now),
+            why: record.why,
+        }
+    }
+}
+
+#[derive(Debug, Serialize)]
 #[serde(untagged)]
 enum RetryView {
     #[serde(rename_all = "camelCase")]
@@ -56,9 +81,15 @@ enum RetryView {
         factor: f64,
         cap_seconds: Number,
         max_attempts: u32,
+        #[serde(rename = "final")]
+        finals: Vec<u16>,
     },
     #[serde(rename_all = "camelCase")]
-    Fixed { schedule_seconds: Vec<Number> },
+    Fixed {
+        schedule_seconds: Vec<Number>,
+        #[serde(rename = "final")]
+        finals: Vec<u16>,
+    },
 }
 
 impl View {
@@ -67,13 +98,16 @@ impl View {
         store: &S,
         defined: &Defined,
         extent: Option<&Topic>,
+        now: u64,
     ) -> Result<Self, Problem> {
         let Defined {
             topic,
             settings,
             source,
         } = defined;
-        let (polled, progress) = restore::state(store, &Keys::new(topic, &settings.name)).await?;
+        let keys = defined.keys();
+        let (polled, progress) = restore::state(store, &keys).await?;
+        let oldest = restore::oldest_needed(store, &keys, &progress).await?;
         let (control, _) = polled.control;
         let (name, created_at, updated_at) = match source {
             Source::File => ("file", None, None),
@@ -98,7 +132,8 @@ impl View {
             paused: control.paused,
             pause_reason: control.reason,
             paused_at: control.since,
-            watermark: progress.watermark(),
+            breaker: BreakerView::of(polled.breaker, now),
+            watermark: oldest.saturating_sub(1),
             lag: extent.map_or(0, |extent| progress.lag(extent.first, extent.last)),
             created_at,
             updated_at,
@@ -111,12 +146,14 @@ impl RetryView {
         match &retry.schedule {
             Some(waits) => Self::Fixed {
                 schedule_seconds: waits.iter().map(|wait| seconds(wait.as_millis())).collect(),
+                finals: retry.finals.clone(),
             },
             None => Self::Exponential {
                 initial_seconds: seconds(retry.initial.as_millis()),
                 factor: retry.factor,
                 cap_seconds: seconds(retry.cap.as_millis()),
                 max_attempts: retry.max_attempts,
+                finals: retry.finals.clone(),
             },
         }
     }

@@ -13,14 +13,15 @@ use crate::keys::{ApiKey, Scope};
 use crate::ports::{Store, World};
 use crate::problem::{Kind, Problem};
 use crate::relay::address;
-use crate::relay::record::Keys;
 use crate::webhook::Secret;
 use crate::{ids, json};
 
-/// Commits that one removal makes to clear what the relay has stored; what is left is cleared by the next one.
+/// Commits that one call makes to clear what the relay has stored of removed subscriptions; the next one goes on.
 const MAX_PURGES: usize = 100;
-/// Seconds after which a new subscription may be tried again while the old one of its name is being cleared.
-const PURGE_RETRY_SECONDS: u64 = 1;
+/// Removed subscriptions that one call clears.
+const MAX_CLEARED: u32 = 16;
+/// Begins the keys that say what is to be cleared.
+const REMOVED: &str = "subscription-removed/";
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
@@ -46,6 +47,8 @@ struct RetryBody {
     cap_seconds: Option<u32>,
     max_attempts: Option<u32>,
     schedule_seconds: Option<Vec<u32>>,
+    #[serde(rename = "final")]
+    finals: Option<Vec<u16>>,
 }
 
 /// `PUT`: 201 with a new one, 200 with a changed one. What the body leaves out takes its default, except for the secret:
@@ -59,12 +62,15 @@ pub(super) async fn put<S: Store>(
 ) -> Result<Response, Problem> {
     let body: Body = json::body(request)?;
     let mut settings = settings(name, body)?;
+    if address::is_plainly_own(&settings.url, &world.config.server) {
+        return Err(Problem::field("#/url", config::OWN_TARGET));
+    }
     if settings.allow_private_addresses && !caller.allows(Scope::Admin) {
         let detail = "Only a key with the scope admin may set allowPrivateAddresses.";
         return Err(Problem::new(Kind::Forbidden, detail));
     }
     let earlier = find(world, topic, name).await?;
-    let (version, id, created_at) = match earlier {
+    let (version, id, by_id, created_at) = match earlier {
         Some(Defined {
             source: Source::File, ..
         }) => return Err(read_only()),
@@ -72,6 +78,7 @@ pub(super) async fn put<S: Store>(
             source:
                 Source::Api {
                     id,
+                    by_id,
                     created_at,
                     version,
                     ..
@@ -80,18 +87,23 @@ pub(super) async fn put<S: Store>(
             ..
         }) => {
             settings.secret = settings.secret.or(old.secret);
-            (Some(version), id, created_at)
+            (Some(version), id, by_id, created_at)
         }
-        None => (None, ids::token(&(world.fresh)(), ids::ID_LENGTH), world.now),
+        None => (
+            None,
+            ids::token(&(world.fresh)(), ids::ID_LENGTH),
+            true,
+            world.now,
+        ),
     };
     let made_up = settings.secret.is_none().then(|| new_secret(world));
     settings.secret = settings.secret.or_else(|| made_up.clone().map(SecretText::from));
-    if version.is_none() && !purge(world.store, topic, name).await? {
-        let detail = "The subscription that had this name before is still being removed.";
-        return Err(Problem::new(Kind::Unavailable, detail).with_retry_after(PURGE_RETRY_SECONDS));
+    if version.is_none() {
+        clear_removed(world.store).await?;
     }
     let stored = Stored {
         id,
+        by_id,
         settings,
         created_at,
         updated_at: world.now,
@@ -100,12 +112,14 @@ pub(super) async fn put<S: Store>(
     let version = store(world, topic, name, &stored, version).await?;
     let Stored {
         id,
+        by_id,
         settings,
         created_at,
         updated_at,
     } = stored;
     let source = Source::Api {
         id,
+        by_id,
         created_at,
         updated_at,
         version,
@@ -174,7 +188,7 @@ pub(super) async fn delete<S: Store>(
     let Source::Api { version, .. } = defined.source else {
         return Err(read_only());
     };
-    let key = key(topic, name);
+    let (key, keys) = (key(topic, name), defined.keys());
     let commit = Commit {
         partition: PARTITION.to_owned(),
         conditions: vec![Condition::Version {
@@ -189,23 +203,47 @@ pub(super) async fn delete<S: Store>(
                 min: None,
                 max: None,
             },
+            // What is left to be cleared, whatever happens from here on.
+            Mutation::Set {
+                key: format!("{REMOVED}{}", keys.partition()),
+                value: literal(Vec::new()),
+                expires: None,
+            },
         ],
         ..Commit::default()
     };
     let Outcome::Committed(_) = world.store.commit(commit).await? else {
         return Err(changed());
     };
-    // It is removed. What cannot be cleared now is cleared when the name is used again.
-    let _ = purge(world.store, topic, name).await;
+    // It is removed. What cannot be cleared now is cleared when another one is made or removed.
+    let _ = clear_removed(world.store).await;
     Ok(Response::empty(204))
 }
 
-/// Clears what the relay has stored, the progress first: without it the relay writes nothing more. `false` if there is
-/// more than one call clears.
-async fn purge<S: Store>(store: &S, topic: &str, name: &str) -> Result<bool, StoreError> {
-    let keys = Keys::new(topic, name);
-    let (prefix, progress) = (keys.prefix(), keys.progress());
-    for _ in 0..MAX_PURGES {
+/// Clears what the relay has stored of subscriptions that were removed, at most [`MAX_PURGES`] commits' worth.
+async fn clear_removed<S: Store>(store: &S) -> Result<(), StoreError> {
+    let mut left = MAX_PURGES;
+    for item in store.scan(REMOVED, None, MAX_CLEARED).await? {
+        let partition = item.key.strip_prefix(REMOVED).unwrap_or_default();
+        if !purge(store, partition, &mut left).await? {
+            return Ok(());
+        }
+        let forget = Commit {
+            partition: PARTITION.to_owned(),
+            mutations: vec![Mutation::Delete { key: item.key }],
+            ..Commit::default()
+        };
+        store.commit(forget).await?;
+    }
+    Ok(())
+}
+
+/// Clears a partition of the relay, the progress first: without it the relay writes nothing more. `false` if there is
+/// more than `left` commits clear.
+async fn purge<S: Store>(store: &S, partition: &str, left: &mut usize) -> Result<bool, StoreError> {
+    let (prefix, progress) = (format!("{partition}/"), format!("{partition}/progress"));
+    while *left > 0 {
+        *left -= 1;
         let limit = u32::try_from(MAX_STEPS - 1).unwrap_or(1);
         let page = store.scan(&prefix, None, limit).await?;
         if page.is_empty() {
@@ -218,11 +256,10 @@ async fn purge<S: Store>(store: &S, topic: &str, name: &str) -> Result<bool, Sto
         let mutations = std::iter::once(progress.clone())
             .chain(others)
             .map(|key| Mutation::Delete { key });
-        let partition = keys.partition().to_owned();
         let mutations = mutations.collect();
         store
             .commit(Commit {
-                partition,
+                partition: partition.to_owned(),
                 mutations,
                 ..Commit::default()
             })
@@ -250,7 +287,7 @@ fn settings(name: &str, body: Body) -> Result<Subscription, Problem> {
     settings.retry = retry(body.retry.unwrap_or_default())?;
     config::check_subscription(&settings)
         .map_err(|(setting, detail)| Problem::field(pointer(&setting), detail))?;
-    if !settings.allow_private_addresses && is_plainly_private(&settings.url) {
+    if !settings.allow_private_addresses && address::is_plainly_private(&settings.url) {
         let detail = "is not a public address; only allowPrivateAddresses (scope admin) lets it be one";
         return Err(Problem::field("#/url", detail));
     }
@@ -283,6 +320,7 @@ fn retry(body: RetryBody) -> Result<Retry, Problem> {
         cap_seconds,
         max_attempts,
         schedule_seconds,
+        finals,
     } = body;
     let growing = initial_seconds.is_some() || factor.is_some() || cap_seconds.is_some();
     if schedule_seconds.is_some() && (growing || max_attempts.is_some()) {
@@ -298,6 +336,7 @@ fn retry(body: RetryBody) -> Result<Retry, Problem> {
         cap: cap_seconds.map_or(default.cap.max(initial), seconds),
         max_attempts: max_attempts.unwrap_or(default.max_attempts),
         schedule: schedule_seconds.map(|waits| waits.into_iter().map(seconds).collect()),
+        finals: finals.unwrap_or_default(),
     })
 }
 
@@ -308,29 +347,13 @@ fn pointer(setting: &str) -> String {
         "retry.initial" => "#/retry/initialSeconds".to_owned(),
         "retry.cap" => "#/retry/capSeconds".to_owned(),
         "retry.max_attempts" => "#/retry/maxAttempts".to_owned(),
-        _ => match setting.strip_prefix("retry.schedule") {
-            Some(rest) => format!(
-                "#/retry/scheduleSeconds{}",
-                rest.replace('[', "/").replace(']', "")
-            ),
-            None => format!("#/{}", setting.replace('.', "/")),
-        },
-    }
-}
-
-/// What can be told without resolving a name; names are judged by what they resolve to, at each connection.
-fn is_plainly_private(url: &str) -> bool {
-    let Ok(url) = url::Url::parse(url) else {
-        return true;
-    };
-    match url.host() {
-        Some(url::Host::Ipv4(v4)) => !address::is_public(v4.into()),
-        Some(url::Host::Ipv6(v6)) => !address::is_public(v6.into()),
-        Some(url::Host::Domain(name)) => {
-            let name = name.trim_end_matches('.');
-            name == "localhost" || name.ends_with(".localhost")
+        _ => {
+            let index = |rest: &str| rest.replace('[', "/").replace(']', "");
+            match setting.strip_prefix("retry.schedule") {
+                Some(rest) => format!("#/retry/scheduleSeconds{}", index(rest)),
+                None => format!("#/{}", index(&setting.replace('.', "/"))),
+            }
         }
-        None => true,
     }
 }
 

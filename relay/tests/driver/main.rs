@@ -4,17 +4,18 @@ mod engine;
 mod origin;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use origin::{Mood, Origin};
+use origin::{Closing, Mood, Origin};
 use tokio::time::{Instant, sleep};
 use tollgate_core::breaker;
 use tollgate_core::commit::{Append, Commit, Mutation, literal};
 use tollgate_core::config::Config;
 use tollgate_core::memory::MemoryStore;
 use tollgate_core::ports::Store;
-use tollgate_core::relay::record::{Control, DeadLetter, Keys, Waiting};
+use tollgate_core::relay::record::{Control, DeadLetter, Keys, PauseReason, Waiting};
 use tollgate_core::relay::restore;
 use tollgate_core::subscriptions::{PREFIX, Stored};
 use tollgate_core::webhook::{Secret, verify};
@@ -366,12 +367,17 @@ async fn private_addresses_are_not_connected_to_unless_allowed() {
     append(&store, 1..=1, 1).await;
     for host in ["127.0.0.1", "localhost", "[::ffff:127.0.0.1]", "0x7f.1"] {
         let text = format!(
-            "[[topics.t.subscriptions]]\nname = \"s\"\nurl = \"http://{host}:{}/\"\nretry = {{ max_attempts = 1 }}",
+            "[[topics.t.subscriptions]]\nname = \"s\"\nurl = \"http://{host}:{}/\"\n\
+             allow_private_addresses = true\nretry = {{ max_attempts = 1 }}",
             origin.address.port()
         );
+        // The file may not say so; a name that resolves to such an address may stand in it.
+        let mut config = Config::parse(&text, "tollgate.toml").expect("valid");
+        let topic = config.topics.get_mut("t").expect("configured");
+        topic.subscriptions[0].allow_private_addresses = false;
         let store = Arc::new(MemoryStore::new());
         append(&store, 1..=1, 1).await;
-        let relay = start(&store, &Config::parse(&text, "tollgate.toml").expect("valid"));
+        let relay = start(&store, &config);
         until("it is given up", async || dead(&store).await.len() == 1).await;
         assert_eq!(
             dead(&store).await[0].last_error,
@@ -411,6 +417,7 @@ async fn a_stored_subscription_is_served_follows_its_changes_and_ends_with_its_r
     let relay = start(&store, &config);
     let mut stored = Stored {
         id: "first".into(),
+        by_id: false,
         settings,
         created_at: 1,
         updated_at: 1,
@@ -434,7 +441,7 @@ async fn a_stored_subscription_is_served_follows_its_changes_and_ends_with_its_r
         Some("/other")
     );
 
-    // Removed, with its progress, and made anew under the same name: it begins with the first message again.
+    // Removed, and made anew under the same name: it begins with the first message again.
     let keys = Keys::new("t", "s");
     let mutations = vec![
         Mutation::Delete { key: key.clone() },
@@ -462,5 +469,171 @@ async fn a_stored_subscription_is_served_follows_its_changes_and_ends_with_its_r
     .await;
     until("the new one is served", async || watermark(&store).await == 5).await;
     assert_eq!(origin.received().len(), 9);
+    relay.shutdown(PATIENCE).await;
+}
+
+#[tokio::test]
+async fn a_thousand_refused_messages_hold_up_nobody_and_are_delivered_later() {
+    let (origin, store) = (Origin::start().await, Arc::new(MemoryStore::new()));
+    origin.set(Mood::RefusingBelow(1_101));
+    append(&store, 1..=1_110, 2_000).await;
+    let patient = r#"
+rate_per_second = 5000
+retry = { schedule = ["4s", "2s", "2s", "2s", "2s"] }
+"#;
+    let relay = start(&store, &config(&origin, patient));
+    until("those behind are delivered", async || by_key(&origin).len() == 10).await;
+    origin.set(Mood::Well);
+    let none_waits = async || {
+        let left = store.scan(&Keys::new("t", "s").retry_prefix(), None, 1).await;
+        left.expect("readable").is_empty() && watermark(&store).await == 1_110
+    };
+    until("all are delivered", none_waits).await;
+    assert_eq!(by_key(&origin).len(), 1_110);
+    relay.shutdown(PATIENCE).await;
+}
+
+#[tokio::test]
+async fn a_final_status_makes_a_dead_letter_at_once() {
+    let (origin, store) = (Origin::start().await, Arc::new(MemoryStore::new()));
+    origin.set(Mood::RefusingId("m2".into()));
+    append(&store, 1..=3, 1).await;
+    let relay = start(&store, &config(&origin, "retry = { final = [422, 500] }"));
+    until("all is finished", async || watermark(&store).await == 3).await;
+    let letters = dead(&store).await;
+    assert_eq!(
+        (letters.len(), letters[0].sequence, letters[0].attempts),
+        (1, 2, 1)
+    );
+    relay.shutdown(PATIENCE).await;
+}
+
+#[tokio::test]
+async fn connections_that_the_origin_closed_while_idle_cost_no_attempt() {
+    for closing in [
+        Closing::WhenIdle(Duration::from_millis(40)),
+        Closing::OnTheSecondRequest,
+    ] {
+        let (address, taken) = origin::closing(closing);
+        let store = Arc::new(MemoryStore::new());
+        let text = format!(
+            "[[topics.t.subscriptions]]\nname = \"s\"\nurl = \"http://{address}/\"\n\
+             allow_private_addresses = true\nretry = {{ max_attempts = 1 }}"
+        );
+        let relay = start(&store, &Config::parse(&text, "t.toml").expect("valid"));
+        for n in 1..=12 {
+            append(&store, n..=n, 1).await;
+            until("it is finished", async || watermark(&store).await == n).await;
+            sleep(Duration::from_millis(36 + n)).await;
+        }
+        assert_eq!(dead(&store).await, [], "{closing:?}");
+        assert_eq!(
+            taken.load(std::sync::atomic::Ordering::Relaxed),
+            12,
+            "{closing:?}"
+        );
+        relay.shutdown(PATIENCE).await;
+    }
+}
+
+#[tokio::test]
+async fn an_answer_with_many_headers_is_an_answer() {
+    let (origin, store) = (Origin::start().await, Arc::new(MemoryStore::new()));
+    origin.set(Mood::Talkative(1_000));
+    append(&store, 1..=1, 1).await;
+    let relay = start(&store, &config(&origin, "retry = { max_attempts = 1 }"));
+    until("it is finished", async || watermark(&store).await == 1).await;
+    assert_eq!(dead(&store).await, []);
+    relay.shutdown(PATIENCE).await;
+}
+
+#[tokio::test]
+async fn the_gateway_itself_is_no_target_by_whatever_name() {
+    let origin = Origin::start().await;
+    let port = origin.address.port();
+    for host in ["127.0.0.1", "localhost", "0.0.0.0"] {
+        let store = Arc::new(MemoryStore::new());
+        append(&store, 1..=1, 1).await;
+        let text = format!(
+            "[[topics.t.subscriptions]]\nname = \"s\"\nurl = \"http://{host}:{port}/\"\n\
+             allow_private_addresses = true\nretry = {{ max_attempts = 1 }}"
+        );
+        let config = Config::parse(&text, "tollgate.toml").expect("valid");
+        let relay = start(&store, &config);
+        relay.listens_on(SocketAddr::from(([0, 0, 0, 0], port)));
+        until("it is given up", async || dead(&store).await.len() == 1).await;
+        let error = dead(&store).await.remove(0).last_error;
+        assert_eq!(error, "the target is the gateway itself", "{host}");
+        relay.shutdown(PATIENCE).await;
+    }
+    assert_eq!(origin.received().len(), 0);
+}
+
+/// The supervisor looks once a second; the word of a caller counts at once.
+#[tokio::test]
+async fn nothing_starts_after_a_subscription_was_removed_or_changed_or_paused() {
+    let (origin, store) = (Origin::start().await, Arc::new(MemoryStore::new()));
+    let mut config = config(&origin, QUICK);
+    let settings = config
+        .topics
+        .remove("t")
+        .expect("configured")
+        .subscriptions
+        .remove(0);
+    let relay = start(&store, &config);
+    let key = format!("{PREFIX}t/s");
+    let stored = |id: &str, path: &str| Stored {
+        id: id.into(),
+        by_id: true,
+        settings: tollgate_core::config::Subscription {
+            url: format!("http://{}/{path}", origin.address),
+            ..settings.clone()
+        },
+        created_at: 1,
+        updated_at: 1,
+    };
+    let reached = |path: &str| origin.received().iter().filter(|d| d.uri == path).count();
+    let mut next = 1;
+    for round in 1..=3 {
+        set(&store, key.clone(), &stored(&format!("a{round}"), "a")).await;
+        append(&store, next..=next, 3).await;
+        let before = reached("/a");
+        until("it is served", async || reached("/a") > before).await;
+        until("all that was there", async || {
+            reached("/a") >= before + next as usize
+        })
+        .await;
+        // Changed, removed, or paused; and at once messages come.
+        match round {
+            1 => set(&store, key.clone(), &stored("a1", "b")).await,
+            2 => {
+                let delete = Mutation::Delete { key: key.clone() };
+                let commit = Commit {
+                    mutations: vec![delete],
+                    ..Commit::default()
+                };
+                store.commit(commit).await.expect("removed");
+                set(&store, key.clone(), &stored("b2", "b")).await;
+            }
+            _ => {
+                let control = Keys::of_id("t", "a3").control();
+                set(&store, control, &Control::paused(PauseReason::Requested, 1)).await;
+            }
+        }
+        let stopped = reached("/a");
+        append(&store, next + 1..=next + 5, 3).await;
+        if round == 3 {
+            sleep(Duration::from_secs(2)).await;
+        } else {
+            let wanted = if round == 1 { 5 } else { next as usize + 5 };
+            let before = reached("/b");
+            until("the new target has them", async || {
+                reached("/b") >= before + wanted
+            })
+            .await;
+        }
+        assert_eq!(reached("/a"), stopped, "round {round}");
+        next += 6;
+    }
     relay.shutdown(PATIENCE).await;
 }

@@ -1,7 +1,9 @@
 //! An origin whose mood can be set.
 
 use std::convert::Infallible;
+use std::io::{Read as _, Write as _};
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -22,6 +24,10 @@ pub enum Mood {
         percent: u64,
     },
     RefusingId(String),
+    /// 422 for messages with a lower number.
+    RefusingBelow(u64),
+    /// An answer with so many headers.
+    Talkative(usize),
     Slow(Duration),
     Redirecting,
     Gone,
@@ -149,7 +155,7 @@ async fn answer(request: Request<Incoming>, state: Shared) -> Result<Response<Fu
         .await
         .map(|b| b.to_bytes().to_vec())
         .unwrap_or_default();
-    let (status, delay) = {
+    let (status, delay, headers) = {
         let mut state = state.lock().expect("no test panics while it holds it");
         state.counter += 1;
         let draw = state.counter.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
@@ -157,7 +163,11 @@ async fn answer(request: Request<Incoming>, state: Shared) -> Result<Response<Fu
         let (status, delay) = match &state.mood {
             Mood::Well => (200, Duration::from_millis(1)),
             Mood::Refusing { percent } if draw % 100 < *percent => (500, Duration::from_millis(1)),
-            Mood::RefusingId(refused) if id.is_some_and(|id| id == refused.as_str()) => (500, Duration::ZERO),
+            Mood::RefusingId(refused) if id.as_ref().is_some_and(|id| id == refused.as_str()) => {
+                (500, Duration::ZERO)
+            }
+            Mood::RefusingBelow(least) if number(id.as_ref()) < *least => (422, Duration::ZERO),
+            Mood::Talkative(_) | Mood::RefusingBelow(_) => (200, Duration::ZERO),
             Mood::Refusing { .. } | Mood::RefusingId(_) => (200, Duration::from_millis(1)),
             Mood::Slow(delay) => (200, *delay),
             Mood::Redirecting => (302, Duration::ZERO),
@@ -172,7 +182,11 @@ async fn answer(request: Request<Incoming>, state: Shared) -> Result<Response<Fu
             body,
             status,
         });
-        (status, delay)
+        let headers = match state.mood {
+            Mood::Talkative(headers) => headers,
+            _ => 0,
+        };
+        (status, delay, headers)
     };
     tokio::time::sleep(delay).await;
     state.lock().expect("no test panics while it holds it").at_once -= 1;
@@ -182,7 +196,57 @@ async fn answer(request: Request<Incoming>, state: Shared) -> Result<Response<Fu
     } else {
         response
     };
+    let response = (0..headers).fold(response, |response, n| response.header(format!("x-{n}"), "y"));
     Ok(response
         .body(Full::new(Bytes::from_static(b"thanks")))
         .expect("valid"))
+}
+
+/// The number in an id like `m7`.
+fn number(id: Option<&http::HeaderValue>) -> u64 {
+    let text = id.and_then(|id| id.to_str().ok()).unwrap_or("");
+    text.trim_start_matches('m').parse().unwrap_or(0)
+}
+
+/// When an origin closes a connection that it has answered on.
+#[derive(Clone, Copy, Debug)]
+pub enum Closing {
+    WhenIdle(Duration),
+    /// It takes the request and says nothing.
+    OnTheSecondRequest,
+}
+
+/// An origin on plain TCP, for as long as the process runs; how many requests it has answered.
+pub fn closing(closing: Closing) -> (SocketAddr, Arc<AtomicU64>) {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let (address, taken) = (listener.local_addr().expect("bound"), Arc::new(AtomicU64::new(0)));
+    let counter = Arc::clone(&taken);
+    std::thread::spawn(move || {
+        while let Ok((stream, _)) = listener.accept() {
+            let counter = Arc::clone(&counter);
+            std::thread::spawn(move || serve_and_close(stream, closing, &counter));
+        }
+    });
+    (address, taken)
+}
+
+fn serve_and_close(mut stream: std::net::TcpStream, closing: Closing, taken: &AtomicU64) {
+    let mut buffer = vec![0; 16 << 10];
+    for request in 0.. {
+        let idle = match closing {
+            Closing::WhenIdle(idle) if request > 0 => Some(idle),
+            _ => None,
+        };
+        stream.set_read_timeout(idle).expect("not zero");
+        // One read is one request: they are small.
+        let Ok(1..) = stream.read(&mut buffer) else { return };
+        if request > 0 && matches!(closing, Closing::OnTheSecondRequest) {
+            return;
+        }
+        taken.fetch_add(1, Ordering::Relaxed);
+        let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
+        if stream.write_all(answer).is_err() {
+            return;
+        }
+    }
 }

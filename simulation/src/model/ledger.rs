@@ -24,6 +24,8 @@ pub struct Ledger {
     pub taken: BTreeSet<u64>,
     /// Reported as dead letters.
     pub dead: BTreeSet<u64>,
+    /// Waiting in an entry of their own, durably.
+    pub parked: BTreeSet<u64>,
     /// Attempts that did not end well.
     pub failures: BTreeMap<u64, u32>,
     /// How far the durable progress has come.

@@ -5,7 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use base64::Engine as _;
 
 use super::super::error::{Fault, Path};
-use super::super::{Bytes, Retry, Span, Subscription, TopicSettings};
+use super::super::{Bytes, Retry, Server, Span, Subscription, TopicSettings};
+use crate::relay::address;
+
 use super::{Checked, MAX_SUBSCRIPTIONS, MAX_TOPIC_NAME, MAX_TOPICS, at_most, ensure, within};
 
 pub(super) const NAME_RULE: &str =
@@ -25,6 +27,10 @@ const MAX_WAIT: Span = Span::from_secs(30 * 86_400);
 const FACTOR_BOUNDS: (f64, f64) = (1.0, 10.0);
 const ATTEMPTS_BOUNDS: (u32, u32) = (1, 100);
 const MAX_SCHEDULE: usize = 100;
+const FINAL_BOUNDS: (u16, u16) = (400, 599);
+const MAX_FINALS: usize = 32;
+/// Pauses a subscription, whatever else is said.
+const GONE: u16 = 410;
 
 /// Whether a text may name a topic or a subscription: `[a-z0-9][a-z0-9._-]{0,63}`.
 pub fn is_topic_name(name: &str) -> bool {
@@ -33,7 +39,10 @@ pub fn is_topic_name(name: &str) -> bool {
     first && name.len() <= MAX_TOPIC_NAME && name.bytes().all(|b| plain(b) || matches!(b, b'.' | b'_' | b'-'))
 }
 
-pub(super) fn check(topics: &BTreeMap<String, TopicSettings>, path: &Path) -> Checked {
+/// Why the gateway itself is no target.
+pub const OWN_TARGET: &str = "is the gateway itself: each message would make another one, without end";
+
+pub(super) fn check(topics: &BTreeMap<String, TopicSettings>, server: &Server, path: &Path) -> Checked {
     at_most(topics.len(), MAX_TOPICS, path)?;
     for (name, settings) in topics {
         let path = path.key(name);
@@ -54,6 +63,16 @@ pub(super) fn check(topics: &BTreeMap<String, TopicSettings>, path: &Path) -> Ch
         for (index, one) in settings.subscriptions.iter().enumerate() {
             let path = path.index(index);
             subscription(one, &path)?;
+            ensure(
+                one.allow_private_addresses || !address::is_plainly_private(&one.url),
+                path.key("url"),
+                "is not a public address; only allow_private_addresses = true lets it be one",
+            )?;
+            ensure(
+                !address::is_plainly_own(&one.url, server),
+                path.key("url"),
+                OWN_TARGET,
+            )?;
             ensure(
                 names.insert(&one.name),
                 path.key("name"),
@@ -119,6 +138,7 @@ fn retry(retry: &Retry, path: &Path) -> Checked {
     within(retry.factor, FACTOR_BOUNDS, path.key("factor"))?;
     within(retry.cap, (retry.initial, MAX_WAIT), path.key("cap"))?;
     within(retry.max_attempts, ATTEMPTS_BOUNDS, path.key("max_attempts"))?;
+    finals(&retry.finals, &path.key("final"))?;
     let Some(schedule) = &retry.schedule else {
         return Ok(());
     };
@@ -126,6 +146,22 @@ fn retry(retry: &Retry, path: &Path) -> Checked {
     at_most(schedule.len(), MAX_SCHEDULE, &path)?;
     for (index, wait) in schedule.iter().enumerate() {
         within(*wait, (MIN_WAIT, MAX_WAIT), path.index(index))?;
+    }
+    Ok(())
+}
+
+fn finals(finals: &[u16], path: &Path) -> Checked {
+    at_most(finals.len(), MAX_FINALS, path)?;
+    for (index, status) in finals.iter().enumerate() {
+        let path = path.index(index);
+        within(*status, FINAL_BOUNDS, path.clone())?;
+        ensure(
+            *status != GONE,
+            path.clone(),
+            "cannot be 410, which pauses the subscription",
+        )?;
+        let first = finals.iter().position(|other| other == status);
+        ensure(first == Some(index), path, "is there twice")?;
     }
     Ok(())
 }

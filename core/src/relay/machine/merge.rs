@@ -1,19 +1,15 @@
 //! What the store says, set against what the machine remembers.
 
-use std::collections::BTreeSet;
-
 use super::super::journal::{Batch, Change};
-use super::super::record::{Control, Waiting};
-use super::super::restore::{Polled, Restored};
+use super::super::record::{BreakerRecord, Control};
+use super::super::restore::{Found, Polled, Restored};
 use super::super::{Action, Note};
 use super::Machine;
-use crate::commit::Message;
 
 impl Machine {
     pub(super) fn restore(&mut self, actions: &mut Vec<Action>) {
         if let Some(below) = self.more_redriven_below
             && self.window.redriven() < below
-            && self.room() > 0
             && self.journal.is_empty()
         {
             self.restore_wanted = true;
@@ -35,11 +31,20 @@ impl Machine {
         }
         self.version = restored.polled.progress;
         self.durable.merge(&restored.progress);
+        self.durable.set_parked(restored.progress.parked());
         self.position = self.position.max(self.durable.watermark());
         self.redrives = restored.polled.redrives;
+        if !self.started {
+            self.resets = restored.polled.resets;
+            if restored.polled.breaker != BreakerRecord::default() {
+                // Another process has left it open; ours begins closed.
+                self.journal.push(Change::Breaker(BreakerRecord::default()));
+            }
+        }
+        self.reset_breaker(restored.polled.resets, actions);
         self.take_control(restored.polled.control.clone());
         self.reconcile(&restored);
-        self.take_redriven(restored.redriven, restored.more, actions);
+        self.take_waiting(&restored);
         self.started = true;
     }
 
@@ -47,86 +52,105 @@ impl Machine {
     /// schedule says, counted from now.
     fn bring_near(&self, restored: &mut Restored) {
         let latest = self.now.saturating_add(self.settings.schedule.longest_wait_ms());
-        let redriven = restored.redriven.iter_mut().map(|(_, waiting, _)| waiting);
-        for waiting in restored.waiting.values_mut().chain(redriven) {
+        for waiting in restored.waiting.values_mut() {
             waiting.next_at = waiting.next_at.min(latest);
         }
     }
 
     /// Lets go of what was finished by another relay, or by a commit of ours whose answer was lost.
     fn reconcile(&mut self, restored: &Restored) {
-        let redriven: BTreeSet<u64> = restored.redriven.iter().map(|(sequence, ..)| *sequence).collect();
-        let still_redriven = |sequence: u64| restored.more || redriven.contains(&sequence);
-        let durable = &self.durable;
         self.journal.reconcile(
-            |sequence| durable.contains(sequence),
-            still_redriven,
-            |sequence| restored.waiting.contains_key(&sequence) || redriven.contains(&sequence),
+            |sequence, redriven| restored.is_finished(sequence, redriven),
+            |sequence| restored.waiting.get(&sequence).map(|waiting| waiting.parked),
         );
+        // One that somebody else gave up and a caller has redriven begins anew.
+        let anew = |sequence: u64, redriven: bool| {
+            !redriven
+                && restored
+                    .waiting
+                    .get(&sequence)
+                    .is_some_and(|waiting| waiting.redriven)
+        };
         let overtaken: Vec<u64> = self
             .window
             .sequences()
-            .filter(|&(sequence, is_redriven)| {
-                if is_redriven {
-                    !still_redriven(sequence)
-                } else {
-                    durable.contains(sequence)
-                }
+            .filter(|&(sequence, redriven)| {
+                restored.is_finished(sequence, redriven) || anew(sequence, redriven)
             })
             .map(|(sequence, _)| sequence)
             .collect();
         overtaken
             .into_iter()
             .for_each(|sequence| self.window.forget(sequence));
+    }
 
+    /// Takes over what waits and is not known here.
+    fn take_waiting(&mut self, restored: &Restored) {
         let pending = self.journal.sequences();
         self.counters.clear();
         for (&sequence, waiting) in &restored.waiting {
             if let Some(slot) = self.window.slot_mut(sequence) {
                 slot.entry = true;
-            } else if self.durable.contains(sequence) && !pending.contains(&sequence) {
+                slot.apart |= waiting.is_apart();
+            } else if pending.contains(&sequence) {
+                // Finished here, and not yet durable.
+            } else if waiting.is_apart() {
+                self.window.insert_parked(sequence, waiting);
+            } else if self.durable.contains(sequence) {
                 // Left over; its message is finished.
                 self.journal.push(Change::Delivered {
                     sequence,
                     entry: true,
+                    parked: false,
                 });
             } else if sequence > self.position {
                 self.counters.insert(sequence, waiting.clone());
             }
         }
+        self.more_redriven_below = restored.more.then(|| self.window.redriven() / 2 + 1);
     }
 
-    fn take_redriven(
-        &mut self,
-        redriven: Vec<(u64, Waiting, Option<Message>)>,
-        more: bool,
-        actions: &mut Vec<Action>,
-    ) {
-        let pending = self.journal.sequences();
-        let mut more = more;
-        for (sequence, waiting, message) in redriven {
-            if self.window.contains(sequence) || pending.contains(&sequence) {
-                continue;
-            }
-            match message {
-                Some(_) if self.room() == 0 => more = true,
-                Some(message) => self.window.insert(message, Some(waiting)),
-                None => {
-                    actions.push(Action::Note(Note::Lost { sequence }));
-                    self.journal.push(Change::Delivered {
-                        sequence,
-                        entry: true,
-                    });
-                }
+    /// Messages whose turn has come.
+    pub(super) fn fetched(&mut self, found: Vec<Found>, actions: &mut Vec<Action>) {
+        self.fetching = false;
+        for Found {
+            sequence,
+            message,
+            last_error,
+        } in found
+        {
+            if let Some(message) = message {
+                self.window.fetched(message, last_error);
+            } else if self.window.is_fetching(sequence)
+                && let Some(slot) = self.window.finish(sequence)
+            {
+                actions.push(Action::Note(Note::Lost { sequence }));
+                self.journal.push(Change::Delivered {
+                    sequence,
+                    entry: true,
+                    parked: slot.is_parked(),
+                });
             }
         }
-        self.more_redriven_below = more.then(|| self.window.redriven() / 2 + 1);
     }
 
-    pub(super) fn polled(&mut self, polled: Polled) {
+    /// Somebody has asked for it since.
+    fn reset_breaker(&mut self, resets: u64, actions: &mut Vec<Action>) {
+        if resets == self.resets {
+            return;
+        }
+        self.resets = resets;
+        if let Some(change) = self.breaker.reset() {
+            self.journal.push(Change::Breaker(BreakerRecord::default()));
+            actions.push(Action::Note(Note::Breaker(change)));
+        }
+    }
+
+    pub(super) fn polled(&mut self, polled: Polled, actions: &mut Vec<Action>) {
         if !self.started {
             return;
         }
+        self.reset_breaker(polled.resets, actions);
         let moved = polled.redrives != self.redrives;
         // While a commit is under way, another version is most likely our own.
         let other_writer = self.persisting.is_none()

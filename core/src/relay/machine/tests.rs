@@ -2,7 +2,8 @@
 
 use super::*;
 use crate::breaker;
-use crate::relay::restore::{Polled, Restored};
+use crate::relay::restore::{Found, Polled, Restored};
+use crate::relay::{MAX_HELD, WINDOW};
 use crate::retry::Schedule;
 
 const NOW: u64 = 1_800_000_000_000;
@@ -26,10 +27,14 @@ fn settings() -> Settings {
     Settings {
         topic: "t".into(),
         name: "s".into(),
+        keys: Keys::new("t", "s"),
         rate_per_second: 100_000,
         concurrency: 4,
         ordered: true,
         schedule: Schedule::Fixed(vec![1_000]),
+        finals: vec![422],
+        window: WINDOW,
+        held: MAX_HELD,
         breaker: breaker::Settings::default(),
     }
 }
@@ -130,7 +135,7 @@ fn gone_pauses_without_costing_an_attempt_and_resuming_goes_on() {
         Event::Polled(Polled {
             progress: Some(7),
             control: (control, version),
-            redrives: 0,
+            ..Polled::default()
         })
     };
     assert_eq!(
@@ -176,27 +181,140 @@ fn an_origin_that_is_down_costs_no_attempts_while_the_breaker_is_open() {
     );
 }
 
-#[test]
-fn failing_keys_fill_the_window_and_no_further() {
-    let (mut machine, _) = started(settings(), Vec::new());
-    let mut loaded = 0;
+/// Answers every message with the status that `answer` has for it, makes everything durable, and reads what is asked for,
+/// until nothing is left to do at this time. `topic` holds the messages from 1 on.
+fn settle(machine: &mut Machine, mut now: u64, topic: &[Message], answer: impl Fn(u64) -> u16) -> Vec<u64> {
+    let (mut order, mut version, end) = (Vec::new(), machine.version.unwrap_or(0), now + 500);
+    let (mut events, mut wake) = (std::collections::VecDeque::from([Event::Tick]), u64::MAX);
     loop {
-        let messages = (loaded + 1..=loaded + 256).map(|n| message(n, "stuck")).collect();
-        let actions = machine.handle(NOW, 0, Event::Loaded(messages));
-        loaded += 256;
-        if !actions.iter().any(|a| matches!(a, Action::Load { .. })) {
-            break;
+        let Some(event) = events.pop_front() else {
+            if wake > end {
+                return order;
+            }
+            (now, wake) = (wake, u64::MAX);
+            events.push_back(Event::Tick);
+            continue;
+        };
+        for action in machine.handle(now, 0, event) {
+            match action {
+                Action::Load { after, limit } => {
+                    let after = usize::try_from(after).unwrap();
+                    let next: Vec<_> = topic.iter().skip(after).take(limit as usize).cloned().collect();
+                    if !next.is_empty() {
+                        events.push_back(Event::Loaded(next));
+                    }
+                }
+                Action::Send { message, .. } => {
+                    order.push(message.sequence);
+                    events.push_back(answered(message.sequence, answer(message.sequence)));
+                }
+                Action::Fetch { sequences } => {
+                    let found = |sequence: u64| Found {
+                        sequence,
+                        message: topic.get(usize::try_from(sequence).unwrap() - 1).cloned(),
+                        last_error: Some("the origin answered 500".into()),
+                    };
+                    events.push_back(Event::Fetched(sequences.into_iter().map(found).collect()));
+                }
+                Action::Persist(commit) => {
+                    crate::plan::validate(&commit).unwrap();
+                    version += 1;
+                    events.push_back(Event::Persisted { version });
+                }
+                Action::Wake { at } => wake = at,
+                _ => {}
+            }
         }
+        assert!(machine.window.loaded() <= machine.settings.window + MAX_LOAD);
     }
-    assert_eq!(machine.snapshot().window, WINDOW);
-    let actions = machine.handle(NOW, 0, answered(1, 200));
+}
+
+/// Issue: 1,030 messages that the origin refused stopped everything behind them.
+#[test]
+fn refused_messages_take_no_place_from_others_however_many_they_are() {
+    let topic: Vec<_> = (1..=3_005).map(|n| message(n, &format!("k{n}"))).collect();
+    let settings = Settings {
+        breaker: never_open(),
+        ..settings()
+    };
+    let (mut machine, _) = started(settings, Vec::new());
+    machine.loading = false;
+    let order = settle(&mut machine, NOW, &topic, |n| if n <= 3_000 { 500 } else { 200 });
+    assert_eq!(order.len(), 3_005, "all were tried once");
+    assert_eq!(machine.snapshot().held, 3_000);
+    assert_eq!(machine.durable.lag(1, 3_005), 3_000);
+    assert!(
+        machine.window.loaded() <= WINDOW / 2 + MAX_LOAD,
+        "{:?}",
+        machine.snapshot()
+    );
+    let again = settle(&mut machine, NOW + 2_000, &topic, |_| 200);
+    assert_eq!(
+        again.iter().collect::<std::collections::BTreeSet<_>>().len(),
+        3_000
+    );
+    assert_eq!(
+        (machine.durable.watermark(), machine.durable.lag(1, 3_005)),
+        (3_005, 0)
+    );
+}
+
+fn never_open() -> breaker::Settings {
+    breaker::Settings {
+        consecutive_failures: u32::MAX,
+        min_results: u32::MAX,
+        ..breaker::Settings::default()
+    }
+}
+
+#[test]
+fn messages_behind_a_refused_one_hold_up_no_other_key_and_keep_their_order() {
+    let key = |n: u64| {
+        if n <= 1_500 {
+            "stuck".to_owned()
+        } else {
+            format!("k{n}")
+        }
+    };
+    let topic: Vec<_> = (1..=1_600).map(|n| message(n, &key(n))).collect();
+    let (mut machine, _) = started(settings(), Vec::new());
+    machine.loading = false;
+    let order = settle(&mut machine, NOW, &topic, |n| if n == 1 { 500 } else { 200 });
+    assert_eq!(order.len(), 101, "the first of the key, and all others");
+    let order = settle(&mut machine, NOW + 2_000, &topic, |_| 200);
+    assert_eq!(order, (1..=1_500).collect::<Vec<_>>());
+    assert_eq!(
+        (machine.durable.watermark(), machine.durable.lag(1, 1_600)),
+        (1_600, 0)
+    );
+}
+
+#[test]
+fn beyond_what_is_remembered_those_that_would_wait_longest_are_given_up() {
+    let topic: Vec<_> = (1..=1_000).map(|n| message(n, &format!("k{n}"))).collect();
+    let settings = Settings {
+        held: 300,
+        window: 64,
+        breaker: never_open(),
+        ..settings()
+    };
+    let (mut machine, _) = started(settings, Vec::new());
+    machine.loading = false;
+    let order = settle(&mut machine, NOW, &topic, |n| if n <= 990 { 500 } else { 200 });
+    assert_eq!(order.len(), 1_000);
+    assert!(machine.snapshot().held <= 300, "{:?}", machine.snapshot());
+    assert_eq!(machine.durable.lag(1, 1_000), machine.snapshot().held as u64);
+}
+
+#[test]
+fn a_final_status_makes_a_dead_letter_at_once() {
+    let (mut machine, _) = started(settings(), vec![message(1, "a"), message(2, "a")]);
+    let actions = machine.handle(NOW, 0, answered(1, 422));
     assert!(actions.iter().any(|a| matches!(
         a,
-        Action::Load {
-            after: 1_024,
-            limit: 1
-        }
+        Action::Note(Note::Dead { sequence: 1, attempts: 1, error, .. }) if error == "the origin answered 422"
     )));
+    assert_eq!(sent(&actions), [2]);
 }
 
 #[test]
@@ -287,8 +405,7 @@ fn a_clock_that_was_set_back_delays_no_message_for_longer_than_its_schedule() {
         ..ahead.clone()
     };
     let restored = Restored {
-        waiting: [(1, ahead), (2, soon)].into(),
-        redriven: vec![(9, again, Some(message(9, "c")))],
+        waiting: [(1, ahead), (2, soon), (9, again)].into(),
         ..Restored::default()
     };
     machine.handle(NOW, 0, Event::Restored(Box::new(restored)));
@@ -297,5 +414,101 @@ fn a_clock_that_was_set_back_delays_no_message_for_longer_than_its_schedule() {
     assert_eq!(sent(&soon), [2], "a time that can be is kept");
     let latest = NOW + settings().schedule.longest_wait_ms();
     assert_eq!(sent(&machine.handle(latest - 1, 0, Event::Tick)), NONE);
-    assert_eq!(sent(&machine.handle(latest, 0, Event::Tick)), [1, 9]);
+    let actions = machine.handle(latest, 0, Event::Tick);
+    assert_eq!(sent(&actions), [1]);
+    assert!(
+        actions
+            .iter()
+            .any(|a| matches!(a, Action::Fetch { sequences } if *sequences == [9]))
+    );
+}
+
+#[test]
+fn retry_after_counts_on_429_and_503_only_and_the_breaker_is_durable_until_it_is_reset() {
+    let asking = |sequence, status| Event::Attempted {
+        sequence,
+        answer: Answer::Status {
+            status,
+            retry_after_ms: Some(3_600_000),
+        },
+    };
+    for (status, waits) in [(500, breaker::OPEN_INITIAL_MS), (503, breaker::OPEN_ASKED_MS)] {
+        let messages: Vec<_> = (1..=40).map(|n| message(n, &n.to_string())).collect();
+        let one = Settings {
+            concurrency: 1,
+            ..settings()
+        };
+        let (mut machine, actions) = started(one, messages);
+        let (mut next, mut opened, mut persisted) = (sent(&actions), None, String::new());
+        while let Some(sequence) = next.pop() {
+            let actions = machine.handle(NOW, 0, asking(sequence, status));
+            next = sent(&actions);
+            for action in &actions {
+                match action {
+                    Action::Note(Note::Breaker(breaker::Change::Opened { until })) => opened = Some(*until),
+                    _ => {}
+                }
+            }
+        }
+        let until = opened.expect("opened");
+        assert!(
+            until <= NOW + waits && until >= NOW + waits / 2,
+            "{status}: {}",
+            until - NOW
+        );
+        machine.handle(NOW, 0, Event::Persisted { version: 1 });
+        for action in machine.handle(NOW + PERSIST_INTERVAL_MS, 0, Event::Tick) {
+            if let Action::Persist(commit) = action {
+                persisted = format!(
+                    "{:?}",
+                    commit
+                        .mutations
+                        .iter()
+                        .map(|m| m.key().to_owned())
+                        .collect::<Vec<_>>()
+                );
+            }
+        }
+        assert!(persisted.contains("relay/t/s/breaker"), "{persisted}");
+        let reset = Polled {
+            progress: Some(1),
+            resets: 1,
+            ..Polled::default()
+        };
+        let actions = machine.handle(NOW + PERSIST_INTERVAL_MS, 0, Event::Polled(reset));
+        assert!(
+            actions
+                .iter()
+                .any(|a| matches!(a, Action::Note(Note::Breaker(breaker::Change::Closed))))
+        );
+        assert_eq!(sent(&actions).len(), 1);
+    }
+}
+
+#[test]
+fn a_start_that_is_withheld_costs_nothing() {
+    let (mut machine, actions) = started(settings(), vec![message(1, "a"), message(2, "b")]);
+    assert_eq!(sent(&actions), [1, 2]);
+    let polled = Polled {
+        control: (Control::paused(PauseReason::Requested, NOW), 9),
+        ..Polled::default()
+    };
+    let withheld = Event::Withheld {
+        sequence: 1,
+        polled: Some(polled.clone()),
+    };
+    assert_eq!(sent(&machine.handle(NOW, 0, withheld)), NONE);
+    let resumed = Polled {
+        control: (Control::default(), 10),
+        ..Polled::default()
+    };
+    let actions = machine.handle(NOW, 0, Event::Polled(resumed));
+    assert!(matches!(&actions[0], Action::Send { message, attempt: 1 } if message.sequence == 1));
+    assert_eq!(
+        sent(&machine.handle(NOW, 0, Event::Superseded { sequence: 1 })),
+        NONE
+    );
+    machine.handle(NOW, 0, answered(2, 200));
+    machine.handle(NOW, 0, Event::Persisted { version: 1 });
+    assert!(machine.is_drained());
 }
