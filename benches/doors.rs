@@ -63,6 +63,7 @@ fn engines(directory: &std::path::Path, config: &Config) -> Engines {
         store,
         buckets: Arc::new(MemoryBuckets::new(MAX_BUCKETS)),
         settings: config.without_secrets().to_toml().into(),
+        settling: Default::default(),
     }
 }
 

@@ -147,6 +147,14 @@ pub struct Links {
     pub code_length: u8,
     /// Whether callers without a key may create links.
     pub anonymous: bool,
+    /// After how long without a visit their links end, at the latest.
+    pub anonymous_idle: Span,
+    /// How many of them an address (IPv6 by /64) may create in a day (UTC).
+    pub anonymous_per_day: u64,
+    /// How many of them the store may hold.
+    pub anonymous_max: u64,
+    /// How long a link that has ended by time is kept and answers 410, before its code is free.
+    pub keep_expired: Span,
     /// How clicks are recorded.
     pub clicks: Clicks,
 }
@@ -418,6 +426,10 @@ impl Default for Links {
             redirect: 302,
             code_length: 7,
             anonymous: true,
+            anonymous_idle: Span::from_secs(30 * 86_400),
+            anonymous_per_day: 100,
+            anonymous_max: 100_000,
+            keep_expired: Span::from_secs(30 * 86_400),
             clicks: Clicks::Submitted,
         }
     }

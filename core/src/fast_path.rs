@@ -131,12 +131,12 @@ impl<M: Memory> Near<M> {
         }
     }
 
-    fn submit_again(&self, partition: &str) -> bool {
-        self.submitted.borrow_mut().again(partition)
+    fn submit_again(&self, partition: &str, mark: u64) -> bool {
+        self.submitted.borrow_mut().again(partition, mark)
     }
 
-    fn submit(&self, commit: Commit) {
-        let handed_on = self.submitted.borrow_mut().add(commit);
+    fn submit(&self, commit: Commit, mark: Option<u64>) {
+        let handed_on = self.submitted.borrow_mut().add(commit, mark);
         if !handed_on.is_empty() {
             self.memory.submit(handed_on);
         }
@@ -391,11 +391,19 @@ impl<M: Memory> Store for AtOnce<M> {
     }
 
     fn submit(&self, commit: Commit) {
-        self.0.submit(commit);
+        self.0.submit(commit, None);
     }
 
-    fn submit_again(&self, partition: &str) -> bool {
-        self.0.submit_again(partition)
+    fn submit_repeatable(&self, commit: Commit, mark: u64) {
+        self.0.submit(commit, Some(mark));
+    }
+
+    fn submit_again(&self, partition: &str, mark: u64) -> bool {
+        self.0.submit_again(partition, mark)
+    }
+
+    async fn settle(&self) -> Result<(), StoreError> {
+        pending().await
     }
 
     async fn get(&self, _: &str, keys: &[String]) -> Result<Vec<Option<Entry>>, StoreError> {
@@ -462,11 +470,20 @@ impl<M: Memory> Store for Waiting<M> {
     }
 
     fn submit(&self, commit: Commit) {
-        self.near.submit(commit);
+        self.near.submit(commit, None);
     }
 
-    fn submit_again(&self, partition: &str) -> bool {
-        self.near.submit_again(partition)
+    fn submit_repeatable(&self, commit: Commit, mark: u64) {
+        self.near.submit(commit, Some(mark));
+    }
+
+    /// No rule of the fast path waits for what was submitted, and one that did would wait for itself.
+    async fn settle(&self) -> Result<(), StoreError> {
+        Err(StoreError::Invalid("nothing is settled on the fast path".into()))
+    }
+
+    fn submit_again(&self, partition: &str, mark: u64) -> bool {
+        self.near.submit_again(partition, mark)
     }
 
     async fn get(&self, _: &str, keys: &[String]) -> Result<Vec<Option<Entry>>, StoreError> {

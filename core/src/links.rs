@@ -1,9 +1,10 @@
 //! Short links: the redirect, the preview, and `/api/links`. See `api.md`, "Short links".
 //!
 //! A link is one entry `link/<code>`, so that the redirect reads one key. Its counters are entries of their own,
-//! `visits/<code>` and `visited/<code>`, in the same partition: a visit never rewrites the link, an edit never loses a
-//! visit, and a commit can tie a visit to the very version of the link that it was granted by ([`redirect`]).
-//! Who owns what is found through an index in another partition ([`index`]).
+//! `visits/<code>/<id>` and `visited/<code>/<id>`, in the same partition: a visit never rewrites the link, an edit never
+//! loses a visit, a late one never counts for another link, and a commit can tie a visit to the very version of the link
+//! that it was granted by ([`redirect`]). Who owns what is found through an index in another partition ([`index`]).
+//! What ends by time is removed by and by ([`sweep`]), and what strangers may hold is bounded ([`strangers`]).
 //!
 //! Invariants: a link with `maxVisits` = N redirects at most N visitors, whatever the concurrency; a code is never
 //! taken over from another link; what a link says is read by its owner, an admin, or the holder of its manage token.
@@ -21,6 +22,9 @@ mod manage;
 mod preview;
 mod record;
 mod redirect;
+mod repair;
+mod strangers;
+mod sweep;
 #[cfg(test)]
 mod tests;
 mod visitor;
@@ -36,6 +40,7 @@ use crate::routes::{self, Call};
 pub use fields::{MAX_IDLE_SECONDS, MAX_TAGS, MAX_URL_BYTES, MAX_VISITS};
 pub use list::{DEFAULT_PAGE, MAX_PAGE};
 pub use record::{Facts, Limits, State, state};
+pub use sweep::maintain;
 
 /// How often a change is tried again when the link changed under it, before the caller is told to.
 const MAX_RACES: usize = 8;

@@ -13,10 +13,21 @@ pub trait Store {
     async fn commit(&self, commit: Commit) -> Result<Outcome, StoreError>;
     /// Unconditional; durable with the next group; may be lost before it.
     fn submit(&self, commit: Commit);
-    /// Submits once more what was submitted for the partition last, if that is remembered; else does nothing and says
-    /// `false`. For who always submits the same for a partition, such as clicks on a link.
-    fn submit_again(&self, _partition: &str) -> bool {
+    /// The same, for who submits the same for a partition again and again, such as clicks on a link. `mark` tells what
+    /// it is the same of.
+    fn submit_repeatable(&self, commit: Commit, _mark: u64) {
+        self.submit(commit);
+    }
+    /// Submits once more what was submitted for the partition with that mark, if nothing else was since, and it is
+    /// remembered; else does nothing and says `false`.
+    fn submit_again(&self, _partition: &str, _mark: u64) -> bool {
         false
+    }
+    /// Returns when every commit from now on is decided after all that was submitted so far, by whomever, and after all
+    /// that is yet to be submitted by requests that were under way when it was called. The default is for a store that
+    /// decides what is submitted before `submit` returns, or in the order of the calls.
+    async fn settle(&self) -> Result<(), StoreError> {
+        Ok(())
     }
     /// Entries in the order of `keys`, all of one partition, and all at one moment.
     async fn get(&self, partition: &str, keys: &[String]) -> Result<Vec<Option<Entry>>, StoreError>;

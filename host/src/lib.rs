@@ -4,4 +4,5 @@ pub mod cli;
 pub mod logging;
 pub mod serve;
 pub mod server;
+mod upkeep;
 pub mod wasm;

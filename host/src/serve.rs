@@ -2,7 +2,9 @@
 //! way round when told to stop.
 
 use crate::cli::{self, ServeOptions};
+use crate::server::settle::Settling;
 use crate::server::{DRAIN, Server};
+use crate::upkeep;
 use crate::wasm::compiled::Library;
 use crate::wasm::ports::Engines;
 use anyhow::{Context as _, Result, bail};
@@ -70,6 +72,7 @@ async fn serve(options: ServeOptions) -> Result<()> {
         store: Arc::clone(&store),
         buckets: Arc::new(MemoryBuckets::new(config.clients.max_buckets as usize)),
         settings: config.without_secrets().to_toml().into(),
+        settling: Settling::default(),
     };
     let library = Library {
         components: options.components,
@@ -88,7 +91,10 @@ async fn serve(options: ServeOptions) -> Result<()> {
         relay.listens_on(server.address()?);
         ready(&server, began)?;
         hints(&server, first_start)?;
-        server.run(stop).await?;
+        let upkeep = tokio::spawn(upkeep::run(Arc::clone(&store), config.clone()));
+        let ran = server.run(stop).await;
+        upkeep.abort();
+        ran?;
     }
     tracing::info!("finishing deliveries and closing the store");
     relay.shutdown(DRAIN).await;

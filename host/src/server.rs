@@ -9,6 +9,7 @@ mod head;
 mod long_poll;
 mod places;
 mod service;
+pub mod settle;
 mod traffic;
 mod watch;
 mod wire;

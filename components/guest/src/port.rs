@@ -20,6 +20,10 @@ impl Store for Port {
         wit::submit(&commit.into());
     }
 
+    async fn settle(&self) -> Result<(), StoreError> {
+        Ok(wit::settle().await?)
+    }
+
     async fn get(&self, partition: &str, keys: &[String]) -> Result<Vec<Option<Entry>>, StoreError> {
         let entries = wit::get(partition.to_owned(), keys.to_vec()).await?;
         Ok(entries.into_iter().map(|entry| entry.map(Into::into)).collect())

@@ -68,6 +68,10 @@ impl wit::Guest for Plug {
         store().submit(transaction.into());
     }
 
+    async fn settle() -> Result<(), wit::StoreError> {
+        Ok(store().settle().await?)
+    }
+
     async fn get(partition: String, keys: Vec<String>) -> Result<Vec<Option<wit::Entry>>, wit::StoreError> {
         let store = store();
         let entries = store.get(&partition, &keys).await;

@@ -14,6 +14,9 @@ use crate::{encode, maintain, open, sql, verdict};
 
 /// The most submitted commits that wait for a database which is busy or not open yet. Beyond it they are lost.
 const MAX_SUBMITTED: usize = 1_024;
+/// How long other instances are given to submit what they are about to, milliseconds: many times what it takes, but
+/// no bound that Spin would keep.
+const SETTLE_MS: u64 = 500;
 /// The first and the longest pause of a `read` that waits, milliseconds. Other instances write too, so there is
 /// nothing to be woken by.
 const POLL_MS: (u64, u64) = (50, 250);
@@ -164,6 +167,14 @@ impl<D: Database> Store for SqliteStore<D> {
         if matches!(tried, Err(Failure::Busy(_))) && waiting.len() < MAX_SUBMITTED {
             waiting.push_back(parameters);
         }
+    }
+
+    /// What this instance keeps is carried out now. Others cannot be asked: they are given [`SETTLE_MS`], in which an
+    /// instance that has read a link submits its click.
+    async fn settle(&self) -> Result<(), StoreError> {
+        self.work().await;
+        self.database.pause(SETTLE_MS).await;
+        Ok(())
     }
 
     async fn get(&self, _partition: &str, keys: &[String]) -> Result<Vec<Option<Entry>>, StoreError> {

@@ -56,6 +56,15 @@ const BODY_BOUNDS: (Bytes, Bytes) = (Bytes(1 << 10), Bytes(256 << 10));
 const REQUEST_TIMEOUT_BOUNDS: (Span, Span) = (Span::from_millis(100), Span::from_secs(600));
 const IDLE_TIMEOUT_BOUNDS: (Span, Span) = (Span::from_secs(0), Span::from_secs(600));
 const INTERVAL_BOUNDS: (Span, Span) = (Span::from_millis(1), Span::from_secs(30 * 86_400));
+const IDLE_BOUNDS: (Span, Span) = (
+    Span::from_secs(1),
+    Span::from_secs(crate::links::MAX_IDLE_SECONDS),
+);
+const KEEP_BOUNDS: (Span, Span) = (
+    Span::from_secs(0),
+    Span::from_secs(crate::links::MAX_IDLE_SECONDS),
+);
+const MAX_ANONYMOUS: u64 = 1_000_000_000;
 /// `capacity * interval / gcd(refill, interval)` must fit: the bucket counts in parts of a token this fine.
 const MAX_BUCKET_UNITS: u128 = 1 << 62;
 
@@ -156,7 +165,15 @@ fn links(links: &Links, path: &Path) -> Checked {
         links.code_length,
         (MIN_CODE_LENGTH, MAX_CODE_LENGTH),
         path.key("code_length"),
-    )
+    )?;
+    within(links.anonymous_idle, IDLE_BOUNDS, path.key("anonymous_idle"))?;
+    within(
+        links.anonymous_per_day,
+        (1, MAX_ANONYMOUS),
+        path.key("anonymous_per_day"),
+    )?;
+    within(links.anonymous_max, (1, MAX_ANONYMOUS), path.key("anonymous_max"))?;
+    within(links.keep_expired, KEEP_BOUNDS, path.key("keep_expired"))
 }
 
 fn limit(limit: &Limit, path: &Path) -> Checked {

@@ -189,6 +189,10 @@ fn every_rule_of_the_plain_tables_is_checked() {
         ("store", "cache_bytes", &["\"1KiB\"", "\"9999TiB\""]),
         ("links", "redirect", &["303", "200"]),
         ("links", "code_length", &["3", "33"]),
+        ("links", "anonymous_idle", &["\"0s\"", "\"4000d\""]),
+        ("links", "anonymous_per_day", &["0"]),
+        ("links", "anonymous_max", &["0"]),
+        ("links", "keep_expired", &["\"4000d\""]),
     ] {
         for value in values {
             refused(

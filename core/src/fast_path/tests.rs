@@ -142,8 +142,9 @@ impl Gateway {
     /// What the store has counted for a link, with all that was submitted.
     fn visits(&mut self, code: &str) -> String {
         self.fast.flush();
-        let found = block_on(self.node.store.get("", &[format!("visits/{code}")])).unwrap();
-        let value = found.into_iter().flatten().next().map(|entry| entry.value);
+        let found = block_on(self.node.store.scan(&format!("visits/{code}/"), None, 2)).unwrap();
+        assert!(found.len() < 2, "one link, one counter");
+        let value = found.into_iter().next().map(|item| item.entry.value);
         String::from_utf8(value.unwrap_or_default()).unwrap()
     }
 

@@ -3,9 +3,9 @@
 use serde::{Deserialize, Serialize};
 
 use super::access::{self, Creator};
-use super::index::{self, Unless};
-use super::record::{Limits, Link, Record, State, View, link_key, visited_key, visits_key};
-use super::{MAX_RACES, fields};
+use super::index::{self, Reserve};
+use super::record::{Limits, Link, Record, State, View, link_key};
+use super::{MAX_RACES, fields, strangers, sweep};
 use crate::codes;
 use crate::commit::{Commit, Condition, Mutation, Outcome, StoreError, literal};
 use crate::config::Config;
@@ -51,10 +51,45 @@ struct Draft {
     custom: Option<String>,
     code_length: u8,
     if_exists: IfExists,
+    given: Given,
+    /// Whether it was counted among what strangers may create.
+    charged: bool,
+}
+
+/// Which fields were sent. What was not is no reason to make another link.
+struct Given {
+    code_length: bool,
+    redirect: bool,
+    expires_at: bool,
+    valid_from: bool,
+    expire_after_idle: bool,
+    max_visits: bool,
+    fallback_url: bool,
+    forward_query: bool,
+    tags: bool,
+    title: bool,
+    external_id: bool,
 }
 
 impl Body {
+    fn given(&self) -> Given {
+        Given {
+            code_length: self.code_length.is_some(),
+            redirect: self.redirect.is_some(),
+            expires_at: self.expires_at.is_some(),
+            valid_from: self.valid_from.is_some(),
+            expire_after_idle: self.expire_after_idle.is_some(),
+            max_visits: self.max_visits.is_some(),
+            fallback_url: self.fallback_url.is_some(),
+            forward_query: self.forward_query.is_some(),
+            tags: self.tags.is_some(),
+            title: self.title.is_some(),
+            external_id: self.external_id.is_some(),
+        }
+    }
+
     fn check(self, config: &Config, now: u64) -> Result<Draft, Problem> {
+        let given = self.given();
         let url = fields::target(config, &self.url, "#/url")?;
         if let Some(code) = &self.code {
             fields::custom_code(config, code)?;
@@ -73,7 +108,7 @@ impl Body {
             expires_at: self.expires_at,
             expire_after_idle: self.expire_after_idle,
             max_visits: self.max_visits,
-            archived: false,
+            ..Limits::default()
         };
         fields::limits(&limits, "#/validFrom")?;
         let fallback = self
@@ -96,6 +131,8 @@ impl Body {
             tags,
             external_id: self.external_id,
             manage: None,
+            by_id: true,
+            due: None,
         };
         let if_exists = self.if_exists.unwrap_or_default();
         Ok(Draft {
@@ -103,8 +140,52 @@ impl Body {
             custom: self.code,
             code_length,
             if_exists,
+            given,
+            charged: false,
         })
     }
+}
+
+impl Draft {
+    /// Whether a link is what the caller asks for: live, and every field that was sent is as it was sent.
+    fn fits(&self, link: &Link, now: u64) -> bool {
+        let (wanted, given, there) = (&self.record, &self.given, &link.record);
+        let (ours, theirs) = (&wanted.limits, &there.limits);
+        let state = match link.state(now) {
+            State::Live => true,
+            State::NotYetValid => given.valid_from,
+            _ => false,
+        };
+        let same = [
+            (given.redirect, wanted.redirect == there.redirect),
+            (given.expires_at, ours.expires_at == theirs.expires_at),
+            (given.valid_from, ours.valid_from == theirs.valid_from),
+            (
+                given.expire_after_idle,
+                ours.expire_after_idle == theirs.expire_after_idle,
+            ),
+            (given.max_visits, ours.max_visits == theirs.max_visits),
+            (given.fallback_url, wanted.fallback_url == there.fallback_url),
+            (given.forward_query, wanted.forward_query == there.forward_query),
+            (given.title, wanted.title == there.title),
+            (given.external_id, wanted.external_id == there.external_id),
+            (given.tags, same_tags(&wanted.tags, &there.tags)),
+            (
+                given.code_length,
+                link.code.len() == usize::from(self.code_length),
+            ),
+        ];
+        state
+            && wanted.owner == there.owner
+            && wanted.url == there.url
+            && self.custom.as_ref().is_none_or(|code| *code == link.code)
+            && same.into_iter().all(|(given, same)| !given || same)
+    }
+}
+
+/// Neither list repeats a tag.
+fn same_tags(a: &[String], b: &[String]) -> bool {
+    a.len() == b.len() && a.iter().all(|tag| b.contains(tag))
 }
 
 #[derive(Serialize)]
@@ -120,28 +201,63 @@ pub(super) async fn post<S: Store>(world: &World<'_, S>, request: &Request) -> R
     let Creator { owner, anonymous } = access::creator(world, request).await?;
     let mut draft = json::body::<Body>(request)?.check(world.config, world.now)?;
     draft.record.owner = owner;
-    draft.record.id = codes::id(world.now, (world.fresh)());
     let manage_token = anonymous.then(|| access::mint(world));
     draft.record.manage = manage_token.as_deref().map(access::digest);
-    for _ in 0..MAX_RACES {
-        let step = match draft.if_exists {
-            IfExists::New => try_new(world, &draft).await?,
-            IfExists::Return => try_return(world, &draft).await?,
-        };
-        match step {
-            Step::Created(link) => {
-                let body = Created {
-                    link: link.view(world.config),
-                    manage_token: manage_token.as_deref(),
-                };
-                let location = format!("/api/links/{}", link.code);
-                return Ok(Response::json(201, &body).with("location", location));
-            }
-            Step::Found(link) => return Ok(Response::json(200, &link.view(world.config))),
-            Step::Again => {}
+    if anonymous {
+        strangers::limit_idleness(world.config, &mut draft.record.limits)?;
+    }
+    draft.record.due = sweep::due(world.config, &draft.record, None);
+    let step = create(world, request, &mut draft).await;
+    if draft.charged && !matches!(step, Ok(Step::Created(_)) | Err(Failed::Unknown(_))) {
+        strangers::refund(world, request).await;
+    }
+    let response = match step? {
+        Step::Created(link) => {
+            let body = Created {
+                link: link.view(world.config),
+                manage_token: manage_token.as_deref(),
+            };
+            let location = format!("/api/links/{}", link.code);
+            Response::json(201, &body).with("location", location)
+        }
+        Step::Found(link) => Response::json(200, &link.view(world.config)),
+        Step::Again => {
+            let problem = Problem::new(Kind::Unavailable, "No free code was found; try again.");
+            return Err(problem.with_retry_after(1));
+        }
+    };
+    sweep::now_and_then(world).await;
+    Ok(response)
+}
+
+/// Why there is no answer.
+enum Failed {
+    Refused(Problem),
+    /// The link may be there, or not.
+    Unknown(Problem),
+}
+
+impl From<Problem> for Failed {
+    fn from(problem: Problem) -> Self {
+        Self::Refused(problem)
+    }
+}
+
+impl From<StoreError> for Failed {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Unknown(_) => Self::Unknown(error.into()),
+            _ => Self::Refused(error.into()),
         }
     }
-    Err(Problem::new(Kind::Unavailable, "No free code was found; try again.").with_retry_after(1))
+}
+
+impl From<Failed> for Problem {
+    fn from(failed: Failed) -> Self {
+        match failed {
+            Failed::Refused(problem) | Failed::Unknown(problem) => problem,
+        }
+    }
 }
 
 /// What one try came to.
@@ -153,77 +269,101 @@ enum Step {
     Again,
 }
 
-async fn try_new<S: Store>(world: &World<'_, S>, draft: &Draft) -> Result<Step, Problem> {
+async fn create<S: Store>(
+    world: &World<'_, S>,
+    request: &Request,
+    draft: &mut Draft,
+) -> Result<Step, Failed> {
+    for _ in 0..MAX_RACES {
+        // Fresh with every try: what a try takes back is its own, whenever that is carried out.
+        draft.record.id = codes::id(world.now, (world.fresh)());
+        let step = match draft.if_exists {
+            IfExists::New => try_new(world, request, draft).await?,
+            IfExists::Return => try_return(world, request, draft).await?,
+        };
+        if !matches!(step, Step::Again) {
+            return Ok(step);
+        }
+    }
+    Ok(Step::Again)
+}
+
+async fn try_new<S: Store>(
+    world: &World<'_, S>,
+    request: &Request,
+    draft: &mut Draft,
+) -> Result<Step, Failed> {
     let store = world.store;
     if let Some(code) = &draft.custom
         && Link::read(store, code).await?.is_some()
     {
-        return Err(taken(code));
+        return Err(taken(code).into());
     }
     let code = draft.custom.clone().unwrap_or_else(|| fresh_code(world, draft));
-    let Record {
-        owner,
-        url,
-        created_at,
-        ..
-    } = &draft.record;
-    index::enter(store, (owner, url), (*created_at, &code), Unless::Never).await?;
+    charge(world, request, draft).await?;
+    index::enter(store, &draft.record, &code, Reserve::Disturb, world.now).await?;
     if let Some(link) = insert(store, &draft.record, &code).await? {
         return Ok(Step::Created(link));
     }
-    index::withdraw(store, owner, *created_at, &code);
+    index::withdraw(store, &draft.record, &code);
     if draft.custom.is_some() {
-        Err(taken(&code))
+        Err(taken(&code).into())
     } else {
         Ok(Step::Again)
     }
 }
 
-/// As [`try_new`], unless the caller has a link to the URL. See [`index`] for why two callers at once get one link.
-async fn try_return<S: Store>(world: &World<'_, S>, draft: &Draft) -> Result<Step, Problem> {
+/// As [`try_new`], unless the caller has a link that fits. See [`index`] for why two callers at once get one link.
+async fn try_return<S: Store>(
+    world: &World<'_, S>,
+    request: &Request,
+    draft: &mut Draft,
+) -> Result<Step, Failed> {
     let store = world.store;
-    let Record {
-        owner,
-        url,
-        created_at,
-        ..
-    } = &draft.record;
-    let known = index::find(store, owner, url).await?;
-    let mut reserved = None;
-    if let Some(known) = &known {
-        match Link::read(store, &known.code).await? {
-            Some(link) if is_same(&link, draft, world.now) => return Ok(Step::Found(link)),
+    let (owner, url) = (&draft.record.owner, &draft.record.url);
+    let known = index::reserved(store, owner, url).await?;
+    let mut codes = match &draft.custom {
+        Some(code) => vec![code.clone()],
+        None => index::candidates(store, owner, url).await?,
+    };
+    let reserved = known.as_ref().and_then(|known| known.code.clone());
+    codes.extend(reserved.clone().filter(|code| !codes.contains(code)));
+    let mut free = None;
+    for code in codes {
+        match Link::read(store, &code).await? {
+            Some(link) if draft.fits(&link, world.now) => return Ok(Step::Found(link)),
+            Some(_) if draft.custom.as_ref() == Some(&code) => return Err(taken(&code).into()),
             Some(_) => {}
             // Somebody is creating it at this moment, or gave up: this code is as good as any.
-            None => reserved = Some(&known.code),
+            None if reserved.as_ref() == Some(&code) => free = Some(code),
+            None => {}
         }
     }
-    if let Some(code) = &draft.custom
-        && Link::read(store, code).await?.is_some()
-    {
-        return Err(taken(code));
-    }
-    let code = draft.custom.as_ref().or(reserved).cloned();
+    let free = free.filter(|code| !draft.given.code_length || code.len() == usize::from(draft.code_length));
+    let code = draft.custom.clone().or(free);
     let code = code.unwrap_or_else(|| fresh_code(world, draft));
-    let unless = Unless::Changed(known.as_ref());
-    if !index::enter(store, (owner, url), (*created_at, &code), unless).await? {
+    charge(world, request, draft).await?;
+    let reserve = Reserve::If(known.as_ref());
+    if !index::enter(store, &draft.record, &code, reserve, world.now).await? {
         return Ok(Step::Again);
     }
     match insert(store, &draft.record, &code).await? {
         Some(link) => Ok(Step::Created(link)),
         // Taken since: by the same URL, then the next try finds it; by another, then the next try says so.
         None => {
-            index::withdraw(store, owner, *created_at, &code);
+            index::withdraw(store, &draft.record, &code);
             Ok(Step::Again)
         }
     }
 }
 
-/// Whether a link is what the caller asks for, and of use.
-fn is_same(link: &Link, draft: &Draft, now: u64) -> bool {
-    link.record.owner == draft.record.owner
-        && link.record.url == draft.record.url
-        && matches!(link.state(now), State::Live | State::NotYetValid)
+/// Counts an anonymous link among what strangers may create, once for all tries.
+async fn charge<S: Store>(world: &World<'_, S>, request: &Request, draft: &mut Draft) -> Result<(), Problem> {
+    if draft.record.is_anonymous() && !draft.charged {
+        strangers::charge(world, request).await?;
+        draft.charged = true;
+    }
+    Ok(())
 }
 
 fn fresh_code<S>(world: &World<'_, S>, draft: &Draft) -> String {
@@ -233,23 +373,15 @@ fn fresh_code<S>(world: &World<'_, S>, draft: &Draft) -> String {
 /// Creates the link, or nothing if the code is taken.
 async fn insert<S: Store>(store: &S, record: &Record, code: &str) -> Result<Option<Link>, StoreError> {
     let partition = link_key(code);
-    let value = literal(record.to_bytes());
+    let mut mutations = vec![Mutation::Set {
+        key: partition.clone(),
+        value: literal(record.to_bytes()),
+        expires: None,
+    }];
+    mutations.extend(sweep::entry(record, code));
     let commit = Commit {
         conditions: vec![Condition::Absent(partition.clone())],
-        // A visit that was under way when an earlier link of this code was deleted may have left a counter.
-        mutations: vec![
-            Mutation::Set {
-                key: partition.clone(),
-                value,
-                expires: None,
-            },
-            Mutation::Delete {
-                key: visits_key(code),
-            },
-            Mutation::Delete {
-                key: visited_key(code),
-            },
-        ],
+        mutations,
         partition,
         ..Commit::default()
     };

@@ -5,8 +5,8 @@ use serde::Deserialize;
 use super::access::Credential;
 use super::manage::contended;
 use super::record::{Link, Record, link_key};
-use super::{MAX_RACES, fields, index};
-use crate::commit::{Commit, Condition, Mutation, Outcome, literal};
+use super::{MAX_RACES, fields, index, strangers, sweep};
+use crate::commit::{Commit, Condition, Mutation, Outcome, StoreError, literal};
 use crate::config::Config;
 use crate::http::{Request, Response};
 use crate::ports::{Store, World};
@@ -177,39 +177,95 @@ async fn change<S: Store>(
     code: &str,
     apply: impl Fn(&mut Record) -> Result<(), Problem>,
 ) -> Result<Response, Problem> {
+    let store = world.store;
     for _ in 0..MAX_RACES {
         let mut link = credential.open(world, code).await?;
         let before = link.record.clone();
         apply(&mut link.record)?;
+        let idle = |record: &Record| record.limits.expire_after_idle;
+        if before.is_anonymous() && idle(&link.record) != idle(&before) {
+            strangers::limit_idleness(world.config, &mut link.record.limits)?;
+        }
+        // A step that was not followed by the bound it was for ends with the next change.
+        link.record.limits.exact = false;
         if link.record == before {
             return Ok(Response::json(200, &link.view(world.config)));
         }
+        if before.limits.max_visits.is_none() && link.record.limits.max_visits.is_some() {
+            match count_exactly(store, code, &before, link.version).await? {
+                Some(version) => link.version = version,
+                None => continue,
+            }
+        }
         link.record.updated_at = world.now.max(before.updated_at);
-        if link.record.url != before.url {
+        link.record.due = sweep::due(world.config, &link.record, link.visited_at);
+        let moved = link.record.url != before.url;
+        if moved {
             // Before the link, like every entry of the index; where the change fails, it leads to a link with
             // another URL and is skipped.
-            index::point(world.store, &before.owner, &link.record.url, code).await?;
+            index::point(store, &link.record, code).await?;
         }
-        if let Outcome::Committed(_) = world.store.commit(replacement(&link)).await? {
+        if let Outcome::Committed(_) = store.commit(replacement(&link, &before)).await? {
+            if moved {
+                index::unpoint(store, &before);
+            }
             return Ok(Response::json(200, &link.view(world.config)));
         }
     }
     Err(contended())
 }
 
-fn replacement(link: &Link) -> Commit {
+/// The step before a bound on a link in use: from here on every visit is counted before it is answered, as with a bound;
+/// and what was answered before is in the counter when this returns. The commit that then sets the bound is tied to the
+/// version that this gives, so from that commit on the counter holds every visit that ever was, and the bound is exact.
+/// Nothing if the link has changed.
+async fn count_exactly<S: Store>(
+    store: &S,
+    code: &str,
+    before: &Record,
+    version: u64,
+) -> Result<Option<u64>, StoreError> {
+    let mut exact = version;
+    if !before.limits.exact {
+        let mut record = before.clone();
+        record.limits.exact = true;
+        let key = link_key(code);
+        let commit = Commit {
+            conditions: vec![Condition::Version {
+                key: key.clone(),
+                version,
+            }],
+            mutations: vec![Mutation::Set {
+                key: key.clone(),
+                value: literal(record.to_bytes()),
+                expires: None,
+            }],
+            partition: key,
+            ..Commit::default()
+        };
+        match store.commit(commit).await? {
+            Outcome::Committed(done) => exact = done.version,
+            _ => return Ok(None),
+        }
+    }
+    store.settle().await?;
+    Ok(Some(exact))
+}
+
+fn replacement(link: &Link, before: &Record) -> Commit {
     let key = link_key(&link.code);
-    let value = literal(link.record.to_bytes());
+    let mut mutations = vec![Mutation::Set {
+        key: key.clone(),
+        value: literal(link.record.to_bytes()),
+        expires: None,
+    }];
+    mutations.extend(sweep::moved(before, &link.record, &link.code));
     Commit {
         conditions: vec![Condition::Version {
             key: key.clone(),
             version: link.version,
         }],
-        mutations: vec![Mutation::Set {
-            key: key.clone(),
-            value,
-            expires: None,
-        }],
+        mutations,
         partition: key,
         ..Commit::default()
     }

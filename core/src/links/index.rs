@@ -1,17 +1,19 @@
 //! Which links an owner has. The index lives in the partition `owner/<owner>`, the links in partitions of their own, so
 //! one commit cannot change both. The order makes that harmless: entries are written BEFORE their link and removed
 //! after it, so that no link is ever missing from the index; an entry whose link is not there, or is another one, is
-//! skipped by every reader.
+//! skipped by every reader. Each entry names the link's id: whoever takes an entry back takes back its own, never that of
+//! another who asked for the same code in the same millisecond.
 //!
-//! `owner/<owner>/t/<inverted time><code>` lists links newest first. `owner/<owner>/u/<hash of the url>` holds the code
-//! of the link with that URL, for `ifExists: "return"`; it is also a reservation: whoever asks for the same URL at the
-//! same time reads the same code, and the commit of the link itself decides who creates it.
+//! `owner/<owner>/t/<inverted time><code>/<id>` lists links newest first (without the id where an earlier version wrote
+//! it). `owner/<owner>/u/<hash of the url>/<inverted time><id>` holds the code of a link with that URL, newest first, for
+//! `ifExists: "return"`. `owner/<owner>/u/<hash of the url>` is the reservation of whoever asked so last: whoever asks for
+//! the same URL at the same time reads the same code, and the commit of the link itself decides who creates it.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use sha2::{Digest as _, Sha256};
 
-use super::record::Link;
+use super::record::{Link, Record};
 use super::unreadable;
 use crate::codes;
 use crate::commit::{Commit, Condition, Mutation, Outcome, StoreError, key_part, literal};
@@ -20,19 +22,26 @@ use crate::ports::Store;
 /// Hexadecimal digits of a time, which has 48 bits.
 const TIME_DIGITS: usize = 12;
 const LAST_TIME: u64 = (1 << 48) - 1;
+/// How long a reservation lasts, in milliseconds: longer than any request.
+const RESERVED_MS: u64 = 3_600_000;
+/// The most links with one URL that are looked at for `ifExists: "return"`, newest first.
+const MAX_CANDIDATES: u32 = 32;
 
-/// The code that an owner's URL has, and the version of that entry.
-pub(super) struct Known {
-    pub(super) code: String,
-    pub(super) version: u64,
+/// The reservation of an owner's URL.
+pub(super) struct Reserved {
+    /// What whoever came last was about to create or, where an earlier version wrote it, the newest link's code.
+    pub(super) code: Option<String>,
+    version: u64,
+    /// Of the link that it was made for, if that is known.
+    id: Option<String>,
 }
 
-/// What must hold of the URL's entry for it to be written.
-pub(super) enum Unless<'a> {
-    /// Nothing: the newest link wins.
-    Never,
-    /// It is still as it was read.
-    Changed(Option<&'a Known>),
+/// What is done about the URL's reservation.
+pub(super) enum Reserve<'a> {
+    /// A link is created in any case: whoever reserves at this moment must look again.
+    Disturb,
+    /// It is taken over, if it is still as it was read.
+    If(Option<&'a Reserved>),
 }
 
 fn partition(owner: &str) -> String {
@@ -44,9 +53,17 @@ pub(super) fn prefix(owner: &str) -> String {
     format!("{}/t/", partition(owner))
 }
 
-fn listing_key(owner: &str, created_at: u64, code: &str) -> String {
-    let inverted = LAST_TIME - created_at.min(LAST_TIME);
-    format!("{}{inverted:0TIME_DIGITS$x}{code}", prefix(owner))
+fn inverted(time: u64) -> String {
+    format!("{:0TIME_DIGITS$x}", LAST_TIME - time.min(LAST_TIME))
+}
+
+fn listing_key(record: &Record, code: &str) -> String {
+    format!("{}/{}", old_listing_key(record, code), record.id)
+}
+
+/// As earlier versions wrote it.
+fn old_listing_key(record: &Record, code: &str) -> String {
+    format!("{}{}{code}", prefix(&record.owner), inverted(record.created_at))
 }
 
 fn url_key(owner: &str, url: &str) -> String {
@@ -54,65 +71,105 @@ fn url_key(owner: &str, url: &str) -> String {
     format!("{}/u/{hash}", partition(owner))
 }
 
+fn url_entry_key(record: &Record) -> String {
+    let Record {
+        owner,
+        url,
+        created_at,
+        id,
+        ..
+    } = record;
+    format!("{}/{}{id}", url_key(owner, url), inverted(*created_at))
+}
+
 /// The code in a key of a listing.
 pub(super) fn listed_code<'a>(key: &'a str, prefix: &str) -> Option<&'a str> {
-    key.strip_prefix(prefix)?
-        .get(TIME_DIGITS..)
-        .filter(|code| codes::is_code(code))
+    let named = key.strip_prefix(prefix)?.get(TIME_DIGITS..)?;
+    let code = named.split_once('/').map_or(named, |(code, _)| code);
+    Some(code).filter(|code| codes::is_code(code))
 }
 
 /// Whether a key of a listing is that link's own, not left over from another one of the same code.
 pub(super) fn is_entry_of(key: &str, owner: &str, link: &Link) -> bool {
-    link.record.owner == owner && listing_key(owner, link.record.created_at, &link.code) == key
+    let Link { record, code, .. } = link;
+    record.owner == owner && (listing_key(record, code) == key || old_listing_key(record, code) == key)
 }
 
-/// The code that the owner's link to `url` has or is about to have.
-pub(super) async fn find<S: Store>(store: &S, owner: &str, url: &str) -> Result<Option<Known>, StoreError> {
+/// The reservation of the owner's URL.
+pub(super) async fn reserved<S: Store>(
+    store: &S,
+    owner: &str,
+    url: &str,
+) -> Result<Option<Reserved>, StoreError> {
     let entries = store.get(&partition(owner), &[url_key(owner, url)]).await?;
     let Some(entry) = entries.into_iter().next().flatten() else {
         return Ok(None);
     };
-    let code = String::from_utf8(entry.value)
-        .ok()
-        .filter(|code| codes::is_code(code));
-    let code = code.ok_or_else(|| unreadable("index of links"))?;
-    Ok(Some(Known {
-        code,
+    let text = String::from_utf8(entry.value).map_err(|_| unreadable("index of links"))?;
+    let (code, id) = match text.split_once('/') {
+        Some((code, id)) => (code, Some(id.to_owned())),
+        None => (&*text, None),
+    };
+    Ok(Some(Reserved {
+        code: Some(code.to_owned()).filter(|code| codes::is_code(code)),
         version: entry.version,
+        id,
     }))
 }
 
-/// Enters a link that is about to be created. False if the URL's entry has changed.
+/// The codes that links of the owner to `url` have, or had: newest first, at most [`MAX_CANDIDATES`].
+pub(super) async fn candidates<S: Store>(
+    store: &S,
+    owner: &str,
+    url: &str,
+) -> Result<Vec<String>, StoreError> {
+    let prefix = format!("{}/", url_key(owner, url));
+    let items = store.scan(&prefix, None, MAX_CANDIDATES).await?;
+    let codes = items.into_iter().map(|item| String::from_utf8(item.entry.value));
+    Ok(codes
+        .filter_map(Result::ok)
+        .filter(|code| codes::is_code(code))
+        .collect())
+}
+
+fn set(key: String, value: &str, expires: Option<u64>) -> Mutation {
+    let value = literal(value);
+    Mutation::Set { key, value, expires }
+}
+
+fn entries(record: &Record, code: &str) -> Vec<Mutation> {
+    vec![
+        set(listing_key(record, code), "", None),
+        set(url_entry_key(record), code, None),
+    ]
+}
+
+/// Enters a link that is about to be created. False if the URL's reservation has changed. `now`: Unix milliseconds.
 pub(super) async fn enter<S: Store>(
     store: &S,
-    (owner, url): (&str, &str),
-    (created_at, code): (u64, &str),
-    unless: Unless<'_>,
+    record: &Record,
+    code: &str,
+    reserve: Reserve<'_>,
+    now: u64,
 ) -> Result<bool, StoreError> {
-    let key = url_key(owner, url);
-    let conditions = match unless {
-        Unless::Never => Vec::new(),
-        Unless::Changed(None) => vec![Condition::Absent(key.clone())],
-        Unless::Changed(Some(known)) => vec![Condition::Version {
-            key: key.clone(),
-            version: known.version,
-        }],
+    let key = url_key(&record.owner, &record.url);
+    let (conditions, value) = match reserve {
+        Reserve::Disturb => (Vec::new(), "-".to_owned()),
+        Reserve::If(known) => {
+            let condition = match known {
+                None => Condition::Absent(key.clone()),
+                Some(known) => Condition::Version {
+                    key: key.clone(),
+                    version: known.version,
+                },
+            };
+            (vec![condition], format!("{code}/{}", record.id))
+        }
     };
-    let listing = listing_key(owner, created_at, code);
-    let mutations = vec![
-        Mutation::Set {
-            key: listing,
-            value: literal(Vec::new()),
-            expires: None,
-        },
-        Mutation::Set {
-            key,
-            value: literal(code),
-            expires: None,
-        },
-    ];
+    let mut mutations = entries(record, code);
+    mutations.push(set(key, &value, Some(now.saturating_add(RESERVED_MS))));
     let commit = Commit {
-        partition: partition(owner),
+        partition: partition(&record.owner),
         conditions,
         mutations,
         ..Commit::default()
@@ -120,43 +177,65 @@ pub(super) async fn enter<S: Store>(
     Ok(matches!(store.commit(commit).await?, Outcome::Committed(_)))
 }
 
-/// Points an owner's new URL of a link at its code.
-pub(super) async fn point<S: Store>(store: &S, owner: &str, url: &str, code: &str) -> Result<(), StoreError> {
-    let set = Mutation::Set {
-        key: url_key(owner, url),
-        value: literal(code),
-        expires: None,
-    };
+/// Enters a link under the URL that it is about to have.
+pub(super) async fn point<S: Store>(store: &S, record: &Record, code: &str) -> Result<(), StoreError> {
     let commit = Commit {
-        partition: partition(owner),
-        mutations: vec![set],
+        partition: partition(&record.owner),
+        mutations: vec![set(url_entry_key(record), code, None)],
         ..Commit::default()
     };
     store.commit(commit).await.map(drop)
 }
 
-/// Removes the listing of a link that did not come to be. What is left behind is skipped by every reader, so nobody
+/// Removes the entry under a URL that the link no longer has. Nobody waits for it: what is left is skipped.
+pub(super) fn unpoint<S: Store>(store: &S, before: &Record) {
+    remove(store, &before.owner, vec![url_entry_key(before)]);
+}
+
+/// Removes the entries of a link that did not come to be. What is left behind is skipped by every reader, so nobody
 /// waits for it.
-pub(super) fn withdraw<S: Store>(store: &S, owner: &str, created_at: u64, code: &str) {
-    let mutations = vec![Mutation::Delete {
-        key: listing_key(owner, created_at, code),
-    }];
+pub(super) fn withdraw<S: Store>(store: &S, record: &Record, code: &str) {
+    remove(
+        store,
+        &record.owner,
+        vec![listing_key(record, code), url_entry_key(record)],
+    );
+}
+
+fn remove<S: Store>(store: &S, owner: &str, keys: Vec<String>) {
     store.submit(Commit {
         partition: partition(owner),
-        mutations,
+        mutations: keys.into_iter().map(|key| Mutation::Delete { key }).collect(),
         ..Commit::default()
     });
 }
 
-/// Removes the entries of a link that was deleted: its listing, and its URL if that still leads to it.
+/// Removes the entries of a link that was deleted, and the reservation of its URL if that was its own.
 pub(super) async fn leave<S: Store>(store: &S, link: &Link) -> Result<(), StoreError> {
-    let (owner, url) = (&link.record.owner, &link.record.url);
-    if let Some(known) = find(store, owner, url).await?
-        && known.code == link.code
-    {
-        let key = url_key(owner, url);
+    let Link { record, code, .. } = link;
+    let mut keys = vec![listing_key(record, code), url_entry_key(record)];
+    if !record.by_id {
+        // Only links of earlier versions are listed so, and no new one ever is.
+        keys.push(old_listing_key(record, code));
+    }
+    let mutations = keys.into_iter().map(|key| Mutation::Delete { key }).collect();
+    let commit = Commit {
+        partition: partition(&record.owner),
+        mutations,
+        ..Commit::default()
+    };
+    store.commit(commit).await?;
+    let Some(known) = reserved(store, &record.owner, &record.url).await? else {
+        return Ok(());
+    };
+    let own = match &known.id {
+        Some(id) => *id == record.id,
+        None => known.code.as_ref() == Some(code) && !record.by_id,
+    };
+    if own {
+        let key = url_key(&record.owner, &record.url);
         let commit = Commit {
-            partition: partition(owner),
+            partition: partition(&record.owner),
             conditions: vec![Condition::Version {
                 key: key.clone(),
                 version: known.version,
@@ -164,34 +243,72 @@ pub(super) async fn leave<S: Store>(store: &S, link: &Link) -> Result<(), StoreE
             mutations: vec![Mutation::Delete { key }],
             ..Commit::default()
         };
-        // Refused: the URL has found another link meanwhile.
+        // Refused: somebody has reserved it meanwhile.
         store.commit(commit).await?;
     }
-    withdraw(store, owner, link.record.created_at, &link.code);
     Ok(())
+}
+
+/// Enters a link where an earlier version has not: into the listing if it is missing there, and under its URL.
+pub(super) async fn mend<S: Store>(store: &S, record: &Record, code: &str) -> Result<(), StoreError> {
+    let partition = partition(&record.owner);
+    let keys = [
+        listing_key(record, code),
+        url_entry_key(record),
+        old_listing_key(record, code),
+    ];
+    let found = store.get(&partition, &keys).await?;
+    let there = |index: usize| found.get(index).is_some_and(Option::is_some);
+    let mut mutations = entries(record, code);
+    if there(1) {
+        mutations.truncate(1);
+    }
+    if there(0) || there(2) {
+        mutations.remove(0);
+    }
+    if mutations.is_empty() {
+        return Ok(());
+    }
+    let commit = Commit {
+        partition,
+        mutations,
+        ..Commit::default()
+    };
+    store.commit(commit).await.map(drop)
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::record::tests::record;
     use super::*;
     use crate::commit::MAX_KEY_BYTES;
 
+    fn owned(owner: &str, created_at: u64) -> Record {
+        Record {
+            owner: owner.into(),
+            created_at,
+            id: codes::id(created_at, [7; 16]),
+            ..record()
+        }
+    }
+
     #[test]
     fn newer_links_come_first_and_owners_do_not_mix() {
-        let key = |owner, time, code| listing_key(owner, time, code);
+        let key = |owner, time, code| listing_key(&owned(owner, time), code);
         assert!(key("key:a", 2_000, "zzz") < key("key:a", 1_999, "aaa"));
         assert!(!key("key:a/b", 1, "abc").starts_with(&prefix("key:a")));
         assert!(!key("key:ab", 1, "abc").starts_with(&prefix("key:a")));
-        assert_eq!(
-            listed_code(&key("key:a", 1, "abc"), &prefix("key:a")),
-            Some("abc")
-        );
+        let old = old_listing_key(&owned("key:a", 1), "abc");
+        for key in [key("key:a", 1, "abc"), old] {
+            assert_eq!(listed_code(&key, &prefix("key:a")), Some("abc"));
+        }
     }
 
     #[test]
     fn the_longest_owner_and_code_fit_into_a_key() {
         let owner = format!("client:{}", "/".repeat(crate::identity::MAX_ID_CHARS));
-        assert!(listing_key(&owner, 0, &"c".repeat(codes::MAX_CUSTOM)).len() <= MAX_KEY_BYTES);
-        assert!(url_key(&owner, "https://example.com").len() <= MAX_KEY_BYTES);
+        let record = owned(&owner, 0);
+        assert!(listing_key(&record, &"c".repeat(codes::MAX_CUSTOM)).len() <= MAX_KEY_BYTES);
+        assert!(url_entry_key(&record).len() <= MAX_KEY_BYTES);
     }
 }

@@ -1,11 +1,13 @@
 //! `GET /api/links`. A member sees its own links, newest first; an admin sees those of every owner, by code, or those
 //! of one, newest first. The work of a page is bounded: a page may be short, even empty, while `nextCursor` leads on.
 
+use std::cmp::Reverse;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::Serialize;
 
-use super::record::{Link, Record, View, counters, link_key, visited_key, visits_key};
+use super::record::{Link, Record, View, link_key};
 use super::{access, index};
 use crate::commit::{Item, MAX_KEY_BYTES, StoreError};
 use crate::http::{Request, Response};
@@ -54,24 +56,14 @@ impl Source {
                 link.filter(|link| index::is_entry_of(&item.key, owner, link))
             }
             Self::Everybody => {
-                let code = item.key.strip_prefix(prefix).unwrap_or_default().to_owned();
-                let record = Record::of(&item.entry)?;
-                let mut link = Link {
-                    code,
-                    record,
-                    version: item.entry.version,
-                    visits: 0,
-                    visited_at: None,
-                };
-                if filter.takes(&link) {
-                    let keys = [visits_key(&link.code), visited_key(&link.code)];
-                    let entries = store.get(&item.key, &keys).await?;
-                    (link.visits, link.visited_at) = counters(entries.into_iter())?;
+                let code = item.key.strip_prefix(prefix).unwrap_or_default();
+                match filter.takes(code, &Record::of(&item.entry)?) {
+                    true => Link::counted(store, code, item.entry.clone()).await?,
+                    false => None,
                 }
-                Some(link)
             }
         };
-        Ok(link.filter(|link| filter.takes(link)))
+        Ok(link.filter(|link| filter.takes(&link.code, &link.record)))
     }
 }
 
@@ -97,19 +89,19 @@ impl Filter {
         })
     }
 
-    fn takes(&self, link: &Link) -> bool {
-        let record = &link.record;
+    fn takes(&self, code: &str, record: &Record) -> bool {
         if self.tag.as_ref().is_some_and(|tag| !record.tags.contains(tag)) {
             return false;
         }
         let Some(search) = &self.search else { return true };
         let texts = [
-            Some(&link.code),
-            Some(&record.url),
-            record.title.as_ref(),
-            record.external_id.as_ref(),
+            Some(code),
+            Some(record.url.as_str()),
+            record.title.as_deref(),
+            record.external_id.as_deref(),
         ];
-        let texts = texts.into_iter().flatten().chain(&record.tags);
+        let tags = record.tags.iter().map(String::as_str);
+        let texts = texts.into_iter().flatten().chain(tags);
         texts
             .into_iter()
             .any(|text| text.to_lowercase().contains(search.as_str()))
@@ -211,7 +203,7 @@ async fn natural<S: Store>(
 }
 
 /// Links by visits, most first. All of them must be looked at for that, so there is a bound on how many there are. The
-/// cursor is the number of links passed.
+/// cursor is the last link's place, visits and code: a link that was not visited meanwhile stays on its side of it.
 async fn by_visits<S: Store>(
     store: &S,
     source: &Source,
@@ -219,9 +211,14 @@ async fn by_visits<S: Store>(
     limit: usize,
     cursor: Option<&str>,
 ) -> Result<(Vec<Link>, Option<String>), Problem> {
-    let passed: usize = match cursor {
-        None => 0,
-        Some(cursor) => place(cursor, "")?.parse().map_err(|_| not_a_cursor())?,
+    let passed = match cursor {
+        None => None,
+        Some(cursor) => {
+            let place = place(cursor, "")?;
+            let (visits, code) = place.split_once('/').ok_or_else(not_a_cursor)?;
+            let visits: u64 = visits.parse().map_err(|_| not_a_cursor())?;
+            Some((Reverse(visits), code.to_owned()))
+        }
     };
     let (mut links, more) = natural(store, source, filter, MAX_EXAMINED, None).await?;
     if more.is_some() && !store.scan(&source.prefix(), more.as_deref(), 1).await?.is_empty() {
@@ -230,8 +227,12 @@ async fn by_visits<S: Store>(
             "takes at most 1,000 links; list them without it, or those of one owner",
         ));
     }
-    links.sort_by(|a, b| b.visits.cmp(&a.visits).then_with(|| a.code.cmp(&b.code)));
-    let next = Some(passed.saturating_add(limit)).filter(|next| *next < links.len());
-    let links = links.into_iter().skip(passed).take(limit).collect();
-    Ok((links, next.map(|next| next.to_string())))
+    let place_of = |link: &Link| (Reverse(link.visits), link.code.clone());
+    links.retain(|link| passed.as_ref().is_none_or(|passed| place_of(link) > *passed));
+    links.sort_by_cached_key(place_of);
+    let more = links.len() > limit;
+    links.truncate(limit);
+    let last = links.last().filter(|_| more);
+    let next = last.map(|link| format!("{}/{}", link.visits, link.code));
+    Ok((links, next))
 }

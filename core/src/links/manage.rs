@@ -1,9 +1,7 @@
 //! `GET` and `DELETE /api/links/{code}`.
 
 use super::access::Credential;
-use super::record::{Link, link_key, visited_key, visits_key};
-use super::{MAX_RACES, index};
-use crate::commit::{Commit, Condition, Mutation, Outcome};
+use super::{MAX_RACES, sweep};
 use crate::http::{Request, Response};
 use crate::ports::{Store, World};
 use crate::problem::{Kind, Problem};
@@ -26,27 +24,11 @@ pub(super) async fn delete<S: Store>(
     let credential = Credential::of(world, request).await?;
     for _ in 0..MAX_RACES {
         let link = credential.open(world, code).await?;
-        if let Outcome::Committed(_) = world.store.commit(removal(&link)).await? {
-            // The link is gone for good, whatever becomes of its entries in the index: they are skipped.
-            let _ = index::leave(world.store, &link).await;
+        if sweep::remove(world.store, &link, world.now).await? {
             return Ok(Response::empty(204));
         }
     }
     Err(contended())
-}
-
-fn removal(link: &Link) -> Commit {
-    let key = link_key(&link.code);
-    let keys = [key.clone(), visits_key(&link.code), visited_key(&link.code)];
-    Commit {
-        conditions: vec![Condition::Version {
-            key: key.clone(),
-            version: link.version,
-        }],
-        mutations: keys.into_iter().map(|key| Mutation::Delete { key }).collect(),
-        partition: key,
-        ..Commit::default()
-    }
 }
 
 /// The link changed on every try.

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use serde::{Deserialize, Serialize};
 
-use super::unreadable;
+use super::{MAX_RACES, unreadable};
 use crate::commit::{Entry, StoreError};
 use crate::config::Config;
 use crate::ports::Store;
@@ -15,14 +15,15 @@ pub(super) fn link_key(code: &str) -> String {
     ["link/", code].concat()
 }
 
-/// The counter of a link's visits.
-pub(super) fn visits_key(code: &str) -> String {
-    ["visits/", code].concat()
-}
-
-/// When a link was visited last, Unix milliseconds in decimal.
-pub(super) fn visited_key(code: &str) -> String {
-    ["visited/", code].concat()
+/// The counter of a link's visits, and when it was visited last (Unix milliseconds in decimal). `id`: the link's, if its
+/// counters are under it; those of a link that an earlier version made are under its code alone. What arrives late for a
+/// deleted link can so never count for the next one with its code.
+pub(super) fn counter_keys(code: &str, id: Option<&str>) -> [String; 2] {
+    let key = |kind: &str| match id {
+        Some(id) => [kind, code, "/", id].concat(),
+        None => [kind, code].concat(),
+    };
+    [key("visits/"), key("visited/")]
 }
 
 /// What decides whether a link redirects. Times are Unix milliseconds.
@@ -44,12 +45,30 @@ pub struct Limits {
     /// Switched off by its owner.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub archived: bool,
+    /// Every visit is counted before it is answered, as with `max_visits`: the step before a bound is turned on.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub exact: bool,
 }
 
 impl Limits {
     /// Whether the counters must be read to know the state.
     pub(super) fn need_counters(&self) -> bool {
         self.max_visits.is_some() || self.expire_after_idle.is_some()
+    }
+
+    /// Whether a visit must be durable before it is answered.
+    pub(super) fn are_exact(&self) -> bool {
+        self.max_visits.is_some() || self.exact
+    }
+
+    /// When the link ends by time, Unix milliseconds, as far as that is known now: it expires, or nobody comes.
+    pub(super) fn end(&self, created_at: u64, visited_at: Option<u64>) -> Option<u64> {
+        let idle = self.expire_after_idle.map(|seconds| {
+            let begun = created_at.max(self.valid_from.unwrap_or(0));
+            let begun = begun.max(visited_at.unwrap_or(0));
+            begun.saturating_add(seconds.saturating_mul(1_000))
+        });
+        self.expires_at.into_iter().chain(idle).min()
     }
 
     /// Whether nothing but an edit can end the link.
@@ -101,14 +120,10 @@ pub fn state(limits: &Limits, facts: &Facts, now: u64) -> State {
     if limits.valid_from.is_some_and(|from| now < from) {
         return State::NotYetValid;
     }
-    if let Some(seconds) = limits.expire_after_idle {
-        let begun = facts
-            .created_at
-            .max(limits.valid_from.unwrap_or(0))
-            .max(facts.visited_at.unwrap_or(0));
-        if begun.saturating_add(seconds.saturating_mul(1_000)) <= now {
-            return State::Idle;
-        }
+    // That it has not expired was seen above.
+    let end = limits.end(facts.created_at, facts.visited_at);
+    if end.is_some_and(|end| end <= now) {
+        return State::Idle;
     }
     State::Live
 }
@@ -202,6 +217,12 @@ pub(super) struct Record {
     /// The SHA-256 of the manage token of an anonymous link, in base64url.
     #[serde(default, skip_serializing_if = "is_default")]
     pub(super) manage: Option<String>,
+    /// Whether its counters are under its id; see [`counter_keys`].
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub(super) by_id: bool,
+    /// Under which time the sweep finds it; see [`super::sweep`].
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub(super) due: Option<u64>,
 }
 
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {
@@ -216,6 +237,29 @@ impl Record {
     pub(super) fn to_bytes(&self) -> Vec<u8> {
         serde_json::to_vec(self).expect("a record has string keys only, so it serialises")
     }
+
+    pub(super) fn counter_keys(&self, code: &str) -> [String; 2] {
+        counter_keys(code, self.by_id.then_some(self.id.as_str()))
+    }
+
+    /// Whether somebody without a key made it.
+    pub(super) fn is_anonymous(&self) -> bool {
+        self.manage.is_some()
+    }
+}
+
+/// [`Record::counter_keys`] of an entry.
+pub(super) fn counter_keys_of(entry: &Entry, code: &str) -> Result<[String; 2], StoreError> {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Named<'a> {
+        #[serde(borrow)]
+        id: Cow<'a, str>,
+        #[serde(default)]
+        by_id: bool,
+    }
+    let Named { id, by_id } = serde_json::from_slice(&entry.value).map_err(|_| unreadable("link"))?;
+    Ok(counter_keys(code, by_id.then_some(&*id)))
 }
 
 /// A link with its counters, as one read found them.
@@ -233,20 +277,48 @@ impl Link {
     /// Reads a link and its counters.
     pub(super) async fn read<S: Store>(store: &S, code: &str) -> Result<Option<Self>, StoreError> {
         let partition = link_key(code);
-        let keys = [partition.clone(), visits_key(code), visited_key(code)];
-        let mut entries = store.get(&partition, &keys).await?.into_iter();
-        let Some(Some(entry)) = entries.next() else {
-            return Ok(None);
-        };
-        let (visits, visited_at) = counters(entries)?;
-        let record = Record::of(&entry)?;
-        Ok(Some(Self {
-            code: code.to_owned(),
-            record,
-            version: entry.version,
-            visits,
-            visited_at,
-        }))
+        let found = store.get(&partition, std::slice::from_ref(&partition)).await?;
+        match found.into_iter().next().flatten() {
+            Some(entry) => Self::counted(store, code, entry).await,
+            None => Ok(None),
+        }
+    }
+
+    /// A link whose entry was read, with its counters, all of one moment; as it is by now, if it has changed meanwhile.
+    pub(super) async fn counted<S: Store>(
+        store: &S,
+        code: &str,
+        mut entry: Entry,
+    ) -> Result<Option<Self>, StoreError> {
+        for _ in 0..MAX_RACES {
+            let partition = link_key(code);
+            let mut record = Record::of(&entry)?;
+            let [visits, visited] = record.counter_keys(code);
+            let keys = [partition, visits, visited];
+            let mut found = store.get(&keys[0], &keys).await?.into_iter();
+            let Some(Some(now)) = found.next() else {
+                return Ok(None);
+            };
+            if now.version != entry.version {
+                let changed = Record::of(&now)?;
+                if (&changed.id, changed.by_id) != (&record.id, record.by_id) {
+                    entry = now;
+                    continue;
+                }
+                record = changed;
+            }
+            let (visits, visited_at) = counters(found)?;
+            return Ok(Some(Self {
+                code: code.to_owned(),
+                record,
+                version: now.version,
+                visits,
+                visited_at,
+            }));
+        }
+        Err(StoreError::Unavailable(
+            "the link is being replaced again and again".into(),
+        ))
     }
 
     pub(super) fn facts(&self) -> Facts {
@@ -299,7 +371,7 @@ impl Link {
     }
 }
 
-/// The values of `visits/<code>` and `visited/<code>`, in that order.
+/// The values of [`counter_keys`], in that order.
 pub(super) fn counters(
     mut entries: impl Iterator<Item = Option<Entry>>,
 ) -> Result<(u64, Option<u64>), StoreError> {
@@ -353,7 +425,7 @@ pub(super) struct View<'a> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use proptest::prelude::*;
 
@@ -439,6 +511,27 @@ mod tests {
         }
     }
 
+    /// A link without anything special.
+    pub(in super::super) fn record() -> Record {
+        Record {
+            url: "https://example.com/".into(),
+            redirect: 302,
+            limits: Limits::default(),
+            forward_query: false,
+            fallback_url: None,
+            created_at: NOW,
+            updated_at: NOW,
+            id: "x".into(),
+            owner: "o".into(),
+            title: None,
+            tags: Vec::new(),
+            external_id: None,
+            manage: None,
+            by_id: true,
+            due: None,
+        }
+    }
+
     fn any_record() -> impl Strategy<Value = Record> {
         let limits = prop_oneof![
             Just(Limits::default()),
@@ -465,12 +558,8 @@ mod tests {
                 fallback_url,
                 created_at,
                 updated_at: created_at,
-                id: "x".into(),
-                owner: "o".into(),
                 title,
-                tags: Vec::new(),
-                external_id: None,
-                manage: None,
+                ..record()
             }
         })
     }

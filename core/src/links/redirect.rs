@@ -9,9 +9,7 @@
 
 use std::borrow::Cow;
 
-use super::record::{
-    Facts, Limits, Record, State, Target, counters, link_key, state, visited_key, visits_key,
-};
+use super::record::{Facts, Limits, Record, State, Target, counter_keys_of, counters, link_key, state};
 use super::visitor::{self, Visitor};
 use super::{MAX_RACES, preview, private};
 use crate::codes;
@@ -63,7 +61,7 @@ pub(super) async fn answer<S: Store>(
             return Err(unknown());
         };
         let target = Target::of(&entry)?;
-        let facts = facts(world, code, &key, &target).await?;
+        let facts = facts(world, code, &key, &entry, &target).await?;
         let state = state(&target.limits, &facts, world.now);
         if wants_preview {
             return match state {
@@ -112,6 +110,7 @@ async fn facts<S: Store>(
     world: &World<'_, S>,
     code: &str,
     partition: &str,
+    entry: &Entry,
     target: &Target<'_>,
 ) -> Result<Facts, StoreError> {
     let created_at = target.created_at;
@@ -121,10 +120,8 @@ async fn facts<S: Store>(
             ..Facts::default()
         });
     }
-    let entries = world
-        .store
-        .get(partition, &[visits_key(code), visited_key(code)])
-        .await?;
+    let keys = counter_keys_of(entry, code)?;
+    let entries = world.store.get(partition, &keys).await?;
     let (visits, visited_at) = counters(entries.into_iter())?;
     Ok(Facts {
         created_at,
@@ -142,28 +139,29 @@ async fn count<S: Store>(
     limits: &Limits,
 ) -> Result<Visit, StoreError> {
     let clicks = world.config.links.clicks;
-    let submitted = limits.max_visits.is_none() && clicks != Clicks::Durable;
-    // What is submitted for a link depends on the settings and on whether it ends by idleness, and on nothing else.
-    if submitted && limits.expire_after_idle.is_none() && world.store.submit_again(partition) {
+    let submitted = !limits.are_exact() && clicks != Clicks::Durable;
+    // A link that ends by idleness needs its last visit even where clicks are off.
+    let counted = clicks != Clicks::Off || limits.are_exact();
+    if !counted && limits.expire_after_idle.is_none() {
         return Ok(Visit::Granted);
     }
+    // What is submitted depends on the settings and on the link, and on nothing else.
+    if submitted && world.store.submit_again(partition, entry.version) {
+        return Ok(Visit::Granted);
+    }
+    let [visits, visited] = counter_keys_of(entry, code)?;
     let mut mutations = Vec::with_capacity(2);
-    // A link that ends by idleness needs its last visit even where clicks are off.
-    if clicks == Clicks::Off && limits.max_visits.is_none() {
-        if limits.expire_after_idle.is_none() {
-            return Ok(Visit::Granted);
-        }
-    } else {
+    if counted {
         let max = limits.max_visits.and_then(|most| i64::try_from(most).ok());
         mutations.push(Mutation::Add {
-            key: visits_key(code),
+            key: visits,
             delta: 1,
             min: None,
             max,
         });
     }
     mutations.push(Mutation::Set {
-        key: visited_key(code),
+        key: visited,
         value: vec![Part::Time],
         expires: None,
     });
@@ -173,7 +171,7 @@ async fn count<S: Store>(
         ..Commit::default()
     };
     if submitted {
-        world.store.submit(commit);
+        world.store.submit_repeatable(commit, entry.version);
         return Ok(Visit::Granted);
     }
     commit.conditions = vec![

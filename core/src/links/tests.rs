@@ -1,11 +1,14 @@
 //! Links against the store in memory: redirects and creation here, the rest by subject.
 
+mod counting;
 mod creating;
 mod listing;
 mod managing;
 mod meddled;
 mod races;
 mod redirecting;
+mod strangers;
+mod sweeping;
 
 use std::cell::Cell;
 

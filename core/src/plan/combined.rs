@@ -15,19 +15,15 @@ pub struct Combined(BTreeMap<String, Kept>);
 #[derive(Debug)]
 struct Kept {
     commit: Commit,
-    /// How often just this was submitted; nothing once something else of its partition was combined with it.
-    times: Option<u32>,
+    /// Its mark, and how often just this was submitted; nothing where it is none that can be repeated, or once
+    /// something else of its partition was combined with it.
+    repeated: Option<(u64, u32)>,
 }
 
 impl Kept {
-    fn once(commit: Commit) -> Self {
-        let times = Some(1);
-        Self { commit, times }
-    }
-
     /// The commit that all of it amounts to; from then on it is none that can be repeated.
     fn settle(&mut self) -> &mut Commit {
-        let times = self.times.take().unwrap_or(1);
+        let times = self.repeated.take().map_or(1, |(_, times)| times);
         for mutation in &mut self.commit.mutations {
             if let Mutation::Add { delta, .. } = mutation {
                 *delta = delta.saturating_mul(times.into());
@@ -38,20 +34,23 @@ impl Kept {
 }
 
 impl Combined {
-    /// Takes in once more what was submitted for a partition before. `false` if that is not known (any more): then
-    /// nothing was done. The thousandth click on a link in a moment costs a search and no allocation.
-    pub fn again(&mut self, partition: &str) -> bool {
-        let kept = self.0.get_mut(partition).and_then(|kept| kept.times.as_mut());
-        let Some((times, more)) = kept.and_then(|times| Some((times.checked_add(1)?, times))) else {
-            return false;
-        };
-        *more = times;
-        true
+    /// Takes in once more what was submitted for a partition before, with this mark. `false` if that is not known (any
+    /// more): then nothing was done. The thousandth click on a link in a moment costs a search and no allocation.
+    pub fn again(&mut self, partition: &str, mark: u64) -> bool {
+        let kept = self.0.get_mut(partition).and_then(|kept| kept.repeated.as_mut());
+        match kept {
+            Some((same, times)) if *same == mark && *times < u32::MAX => {
+                *times += 1;
+                true
+            }
+            _ => false,
+        }
     }
 
     /// Takes a commit in, and gives out what is to be handed on now, in this order: everything so far where there is no
-    /// room or where the two do not combine, and the commit itself where it is not one to be combined.
-    pub fn add(&mut self, commit: Commit) -> Vec<Commit> {
+    /// room or where the two do not combine, and the commit itself where it is not one to be combined. `mark`: see
+    /// [`Combined::again`].
+    pub fn add(&mut self, commit: Commit, mark: Option<u64>) -> Vec<Commit> {
         let plain = commit.idempotence.is_none() && commit.conditions.is_empty() && commit.appends.is_empty();
         let there = self.0.get_mut(&commit.partition);
         if plain && let Some(there) = there {
@@ -59,7 +58,7 @@ impl Combined {
                 Ok(()) => Vec::new(),
                 Err(mutations) => {
                     let handed_on = self.take();
-                    self.keep(Commit { mutations, ..commit });
+                    self.keep(Commit { mutations, ..commit }, mark);
                     handed_on
                 }
             };
@@ -69,7 +68,7 @@ impl Combined {
             handed_on = self.take();
         }
         match plain {
-            true => self.keep(commit),
+            true => self.keep(commit, mark),
             false => handed_on.push(commit),
         }
         handed_on
@@ -81,8 +80,10 @@ impl Combined {
         all.map(|mut kept| std::mem::take(kept.settle())).collect()
     }
 
-    fn keep(&mut self, commit: Commit) {
-        self.0.insert(commit.partition.clone(), Kept::once(commit));
+    fn keep(&mut self, commit: Commit, mark: Option<u64>) {
+        let repeated = mark.map(|mark| (mark, 1));
+        let kept = Kept { commit, repeated };
+        self.0.insert(kept.commit.partition.clone(), kept);
     }
 }
 
@@ -151,11 +152,11 @@ mod tests {
         let mut combined = Combined::default();
         for n in 1..=1_000 {
             let click = vec![add("visits/a", 1), set("visited/a", &n.to_string())];
-            assert!(combined.add(commit("link/a", click)).is_empty());
+            assert!(combined.add(commit("link/a", click), Some(7)).is_empty());
         }
         assert!(
             combined
-                .add(commit("link/b", vec![add("visits/b", 1)]))
+                .add(commit("link/b", vec![add("visits/b", 1)]), Some(7))
                 .is_empty()
         );
         let a = commit("link/a", vec![add("visits/a", 1_000), set("visited/a", "1000")]);
@@ -166,36 +167,37 @@ mod tests {
     #[test]
     fn what_is_repeated_counts_as_often_as_it_was_said() {
         let mut combined = Combined::default();
-        assert!(!combined.again("link/a"), "nothing is known of it");
+        assert!(!combined.again("link/a", 7), "nothing is known of it");
         let click = vec![add("visits/a", 2), set("visited/a", "now")];
-        assert!(combined.add(commit("link/a", click)).is_empty());
+        assert!(combined.add(commit("link/a", click), Some(7)).is_empty());
         for _ in 0..4 {
-            assert!(combined.again("link/a"));
+            assert!(combined.again("link/a", 7));
         }
-        assert!(!combined.again("link/b"));
+        assert!(!combined.again("link/b", 7));
+        assert!(!combined.again("link/a", 8), "another link has the code");
         assert!(
             combined
-                .add(commit("link/a", vec![add("visits/a", 7)]))
+                .add(commit("link/a", vec![add("visits/a", 7)]), Some(7))
                 .is_empty()
         );
-        assert!(!combined.again("link/a"), "which of the two?");
+        assert!(!combined.again("link/a", 7), "which of the two?");
         let all = commit("link/a", vec![add("visits/a", 17), set("visited/a", "now")]);
         assert_eq!(combined.take(), [all]);
-        assert!(!combined.again("link/a"), "it was handed on");
+        assert!(!combined.again("link/a", 7), "it was handed on");
     }
 
     #[test]
     fn what_does_not_combine_goes_after_what_was_there() {
         let mut combined = Combined::default();
         let first = commit("p", vec![set("k", "1")]);
-        assert!(combined.add(first.clone()).is_empty());
+        assert!(combined.add(first.clone(), None).is_empty());
         let second = commit("p", vec![add("k", 1)]);
-        assert_eq!(combined.add(second.clone()), [first]);
+        assert_eq!(combined.add(second.clone(), None), [first]);
         let conditional = Commit {
             conditions: vec![Condition::Absent("k".into())],
             ..commit("p", vec![set("k", "2")])
         };
-        assert_eq!(combined.add(conditional.clone()), [second, conditional]);
+        assert_eq!(combined.add(conditional.clone(), None), [second, conditional]);
         assert!(combined.take().is_empty());
     }
 
@@ -203,16 +205,24 @@ mod tests {
     fn it_is_bounded_by_partitions_and_by_changes() {
         let mut combined = Combined::default();
         for n in 0..MAX_PARTITIONS {
-            assert!(combined.add(commit(&n.to_string(), vec![add("k", 1)])).is_empty());
+            assert!(
+                combined
+                    .add(commit(&n.to_string(), vec![add("k", 1)]), None)
+                    .is_empty()
+            );
         }
         assert_eq!(
-            combined.add(commit("more", vec![add("k", 1)])).len(),
+            combined.add(commit("more", vec![add("k", 1)]), None).len(),
             MAX_PARTITIONS
         );
         assert_eq!(combined.take().len(), 1);
         for n in 0..MAX_STEPS {
-            assert!(combined.add(commit("p", vec![add(&n.to_string(), 1)])).is_empty());
+            assert!(
+                combined
+                    .add(commit("p", vec![add(&n.to_string(), 1)]), None)
+                    .is_empty()
+            );
         }
-        assert_eq!(combined.add(commit("p", vec![add("more", 1)])).len(), 1);
+        assert_eq!(combined.add(commit("p", vec![add("more", 1)]), None).len(), 1);
     }
 }

@@ -5,6 +5,7 @@ use super::body::{self, Upload};
 use super::fast::{self, Fast};
 use super::head;
 use super::long_poll::Waiting;
+use super::settle::{Asked, Visit, Visits};
 use super::traffic::Traffic;
 use crate::wasm::bindings::{filter::exports::tollgate::edge::filter::Verdict, types};
 use crate::wasm::doors::{FilterDoor, GateDoor};
@@ -14,11 +15,13 @@ use futures::future::{Either, ready};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::header::{HeaderName, HeaderValue};
+use std::cell::Cell;
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{SystemTime, UNIX_EPOCH};
+use tokio::sync::mpsc::UnboundedReceiver;
 use tollgate_core::config::Ordering as OrderedBy;
 use tollgate_core::http::{Response, SEEN_HEADERS, check_hosts};
 use tollgate_core::problem::{Kind, Problem};
@@ -60,6 +63,8 @@ struct Rest {
     body: Option<Upload>,
     /// Where it goes.
     next: Next,
+    /// If it is a redirect that may have read its link by now.
+    visit: Option<Visit>,
 }
 
 /// Where a request goes.
@@ -103,6 +108,9 @@ pub struct Gateway {
     /// Names and patterns of those that are kept with a forwarded request.
     kept: Vec<String>,
     max_body: usize,
+    visits: Rc<Visits>,
+    /// Taken by [`Gateway::run`].
+    asked: Cell<Option<UnboundedReceiver<Asked>>>,
 }
 
 impl Gateway {
@@ -126,6 +134,7 @@ impl Gateway {
         let names = SEEN_HEADERS.iter().copied().chain(configured).chain(ordering);
         let kept = routes.iter().flat_map(|route| route.headers.clone()).collect();
         let seen = names.filter_map(|name| HeaderName::try_from(name).ok()).collect();
+        let asked = Cell::new(Some(shared.engines.settling.register()));
         let max_body = usize::try_from(shared.config.server.max_body.0).unwrap_or(usize::MAX);
         Self {
             shared,
@@ -136,6 +145,8 @@ impl Gateway {
             seen,
             kept,
             max_body,
+            visits: Rc::default(),
+            asked,
         }
     }
 
@@ -184,7 +195,7 @@ impl Gateway {
         let body = Upload::new(body, &caller.traffic);
         let Some(fast) = &self.fast else {
             let next = Next::Limiter;
-            return Ok(Begun::GoesOn(Box::new(Rest { head, body, next })));
+            return Ok(self.rest(head, body, next));
         };
         let strings = [head.method.as_str(), path(&head), peer];
         let packed = packed::head(strings, head.uri.query(), self.seen(&head));
@@ -195,12 +206,17 @@ impl Gateway {
             fast::Begun::Ended(fast::Answer::Admitted(added)) => Next::Gate(unpacked(added)),
             fast::Begun::Waits(waiting) => Next::Rule(waiting),
         };
-        Ok(Begun::GoesOn(Box::new(Rest { head, body, next })))
+        Ok(self.rest(head, body, next))
     }
 
     /// What few requests wait for is in boxes, so that the many that wait for a commit alone take little room.
     async fn go_on(&self, rest: &mut Rest, peer: &str) -> Result<Answer, Problem> {
-        let Rest { head, body, next } = rest;
+        let Rest {
+            head,
+            body,
+            next,
+            visit,
+        } = rest;
         let added = match next {
             Next::Gate(added) => std::mem::take(added),
             Next::Limiter => match Box::pin(self.limiter.call(self.head(head, peer))).await? {
@@ -216,8 +232,11 @@ impl Gateway {
                 fast::Answer::Admitted(added) => unpacked(added),
             },
         };
+        // Nothing was read of a link so far, and a body may take its time.
+        drop(visit.take());
         let mut request = self.head(head, peer);
         request.body = Box::pin(self.body(body)).await?;
+        *visit = self.visit(&request.path);
         let mut answer = from_wit(Box::pin(self.handle(request)).await?);
         for (name, value) in &added {
             answer.headers_mut().append(name, value.clone());
@@ -225,11 +244,44 @@ impl Gateway {
         Ok(answer)
     }
 
+    fn rest(&self, head: http::request::Parts, body: Option<Upload>, next: Next) -> Begun {
+        // What its rule may have read so far, it has read on this thread just now.
+        let visit = match next {
+            Next::Rule(_) => self.visit(path(&head)),
+            Next::Limiter | Next::Gate(_) => None,
+        };
+        Begun::GoesOn(Box::new(Rest {
+            head,
+            body,
+            next,
+            visit,
+        }))
+    }
+
+    /// A place among those under way, for what may be a redirect.
+    fn visit(&self, path: &str) -> Option<Visit> {
+        let may_be = !path.starts_with("/api/") && self.router.component(path) == Component::Shortener;
+        may_be.then(|| self.visits.enter())
+    }
+
     /// Hands on what the fast path's rules submit and commit, for as long as it is polled.
     pub async fn run(&self) {
-        if let Some(fast) = &self.fast {
-            fast.run().await;
-        }
+        let settle = async {
+            let Some(mut asked) = self.asked.take() else {
+                return;
+            };
+            while let Some(done) = asked.recv().await {
+                self.visits.have_gone().await;
+                self.flush();
+                let _ = done.send(());
+            }
+        };
+        let fast = async {
+            if let Some(fast) = &self.fast {
+                fast.run().await;
+            }
+        };
+        tokio::join!(fast, settle);
     }
 
     /// Hands on what they have submitted.

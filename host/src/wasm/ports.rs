@@ -2,6 +2,7 @@
 
 use super::bindings::{buckets, store, types};
 use super::said::Said;
+use crate::server::settle::Settling;
 use std::sync::Arc;
 use tollgate_engine::{MemoryBuckets, SqliteStore};
 use wasmtime::component::{Accessor, HasData, Linker, ResourceTable};
@@ -22,6 +23,8 @@ pub struct Engines {
     pub buckets: Arc<MemoryBuckets>,
     /// The text of the configuration, without secrets.
     pub settings: Arc<str>,
+    /// The workers, for clicks that they hold back.
+    pub settling: Settling,
 }
 
 /// The state of one instance.
@@ -126,6 +129,11 @@ impl<T: Send + 'static> store::HostWithStore<T> for Ports {
     ) -> Result<store::Outcome, store::StoreError> {
         let outcome = engines(accessor).store.commit(commit.into()).await?;
         Ok(outcome.into())
+    }
+
+    async fn settle(accessor: &Accessor<T, Self>) -> Result<(), store::StoreError> {
+        engines(accessor).settling.settle().await;
+        Ok(())
     }
 
     async fn get(

@@ -99,6 +99,13 @@ impl Store for Plug {
         }));
     }
 
+    async fn settle(&self) -> Result<(), StoreError> {
+        let call = self
+            .instance()
+            .call(move |accessor, instance| Box::pin(instance.tollgate_edge_store().call_settle(accessor)));
+        Ok(call.await?)
+    }
+
     async fn get(&self, partition: &str, keys: &[String]) -> Result<Vec<Option<Entry>>, StoreError> {
         let (partition, keys) = (partition.to_owned(), keys.to_vec());
         let call = self.instance().call(move |accessor, instance| {

@@ -168,7 +168,7 @@ fn a_code_that_is_taken_is_never_taken_over() {
 fn a_generated_code_that_is_taken_is_tried_again() {
     let gateway = Gateway::new();
     gateway.create(&json!({"url": URL, "codeLength": 12}));
-    // The next fresh values are: the link's id, then its code.
+    // The next fresh values are: the link's id, its code, and, once it is there, the chance of a sweep.
     let next = (gateway.count.get() + 2).to_be_bytes();
     let taken = codes::generate(next, 12, &gateway.config);
     gateway.count.set(gateway.count.get() + 100);
@@ -182,8 +182,8 @@ fn a_generated_code_that_is_taken_is_tried_again() {
     );
     assert_eq!(
         gateway.count.get(),
-        u128::from_be_bytes(next) + 1,
-        "the collision was met"
+        u128::from_be_bytes(next) + 3,
+        "the collision was met: another id and code, and the chance of a sweep"
     );
 }
 
@@ -302,4 +302,60 @@ fn a_visit_that_outlives_its_link_does_not_count_for_the_next_one_of_that_code()
     });
     gateway.link("abc", json!({}));
     assert_eq!(gateway.visits("abc"), 0);
+}
+
+#[test]
+fn the_newest_live_link_that_fits_is_returned_also_after_a_newer_one_is_gone() {
+    let gateway = Gateway::new();
+    let post = |body: &Value| gateway.admin("POST", "/api/links", body);
+    let older = json_of(&post(&json!({"url": URL, "code": "older"})));
+    gateway.pass(SECOND);
+    post(&json!({"url": URL, "code": "newer"}));
+    let asked = json!({"url": URL, "ifExists": "return"});
+    assert_eq!(json_of(&post(&asked))["code"], "newer");
+    gateway.admin("DELETE", "/api/links/newer", &Value::Null);
+    let found = post(&asked);
+    assert_eq!((found.status, json_of(&found)), (200, older));
+    gateway.pass(SECOND);
+    post(&json!({"url": URL, "code": "archive"}));
+    gateway.admin("PATCH", "/api/links/archive", &json!({"archived": true}));
+    assert_eq!(json_of(&post(&asked))["code"], "older");
+}
+
+#[test]
+fn a_link_is_returned_only_where_every_field_that_was_sent_fits_it() {
+    let gateway = Gateway::new();
+    let post = |body: &Value| gateway.admin("POST", "/api/links", body);
+    let end = at(1_000 * SECOND);
+    post(&json!({"url": URL, "code": "plain"}));
+    for (n, wish) in [
+        json!({"code": "mine"}),
+        json!({"maxVisits": 3}),
+        json!({"expiresAt": end}),
+        json!({"expireAfterIdle": 60}),
+        json!({"redirect": 308}),
+        json!({"fallbackUrl": "https://example.com/fallback"}),
+        json!({"forwardQuery": true}),
+        json!({"tags": ["a", "b"]}),
+        json!({"title": "A title"}),
+        json!({"externalId": "7"}),
+        json!({"codeLength": 9}),
+        json!({"validFrom": at(SECOND)}),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let mut body = json!({"url": format!("{URL}?{n}"), "ifExists": "return"});
+        gateway.create(&json!({"url": body["url"], "code": format!("plain-{n}")}));
+        let wished = wish.as_object().unwrap().clone();
+        body.as_object_mut().unwrap().extend(wished);
+        let (made, found) = (post(&body), post(&body));
+        assert_eq!((made.status, found.status), (201, 200), "{wish}");
+        assert_eq!(json_of(&made), json_of(&found), "{wish}");
+        // Who does not say is content with either.
+        let any = json!({"url": body["url"], "ifExists": "return"});
+        assert_eq!(post(&any).status, 200);
+    }
+    let reordered = json!({"url": format!("{URL}?7"), "tags": ["b", "a"], "ifExists": "return"});
+    assert_eq!(post(&reordered).status, 200);
 }

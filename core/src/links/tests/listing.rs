@@ -145,6 +145,43 @@ fn a_list_is_for_keys_and_its_fields_are_checked() {
     }
 }
 
+#[test]
+fn a_page_by_visits_neither_repeats_nor_skips_what_did_not_change() {
+    let (gateway, member) = filled(9);
+    for (n, code) in (0..9).map(|n| (n, format!("/l{n:02}"))) {
+        for _ in 0..n / 2 {
+            gateway.visit(&code);
+        }
+    }
+    let page = |cursor: &str| {
+        let path = format!("/api/links?sort=-visits&limit=3{cursor}");
+        let page = json_of(&gateway.with(&member, "GET", &path, &Value::Null));
+        let cursor = page["nextCursor"].as_str().map(|next| format!("&cursor={next}"));
+        let codes: Vec<String> = codes(&page).into_iter().map(str::to_owned).collect();
+        (codes, cursor)
+    };
+    let (first, cursor) = page("");
+    assert_eq!(first, ["l08", "l06", "l07"]);
+    // One that was still to come is now the first; one that was there is deleted; a new one has no visits.
+    for _ in 0..9 {
+        gateway.visit("/l00");
+    }
+    gateway.with(&member, "DELETE", "/api/links/l08", &Value::Null);
+    gateway.with(
+        &member,
+        "POST",
+        "/api/links",
+        &json!({"url": "https://example.com/n", "code": "new"}),
+    );
+    let (mut rest, mut next) = (Vec::new(), cursor);
+    while let Some(cursor) = next {
+        let (codes, cursor) = page(&cursor);
+        rest.extend(codes);
+        next = cursor;
+    }
+    assert_eq!(rest, ["l04", "l05", "l02", "l03", "l01", "new"]);
+}
+
 fn base64_of(text: &str) -> String {
     use base64::Engine as _;
     base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(text)

@@ -66,10 +66,7 @@ fn a_visit_is_never_granted_by_what_a_link_said_before_an_edit() {
         meddled(&gateway, "link/abc", vec![Box::new(deleted)], &get("/abc")).status,
         404
     );
-    assert_eq!(
-        ready(gateway.store.get("", &["visits/abc".into()])).unwrap(),
-        [None]
-    );
+    assert_eq!(ready(gateway.store.scan("visits/", None, 10)).unwrap(), []);
 }
 
 #[test]
@@ -221,4 +218,77 @@ fn a_reservation_that_was_given_up_is_taken_up() {
     assert_eq!(gateway.admin("POST", "/api/links", &body).status, 200);
     let page = json_of(&gateway.admin("GET", "/api/links?owner=key:configured", &Value::Null));
     assert_eq!(page["links"].as_array().unwrap().len(), 1);
+}
+
+/// What `GET /api/links` shows a member.
+fn listed(gateway: &Gateway, member: &str) -> Vec<String> {
+    let page = json_of(&gateway.with(member, "GET", "/api/links", &Value::Null));
+    let links = page["links"].as_array().unwrap();
+    let code = |link: &Value| link["code"].as_str().unwrap().to_owned();
+    links.iter().map(code).collect()
+}
+
+#[test]
+fn who_loses_a_code_to_itself_in_the_same_millisecond_takes_nothing_back_from_the_winner() {
+    for if_exists in ["new", "return"] {
+        let gateway = Gateway::new();
+        let member = gateway.member(Scope::Links);
+        let body = json!({"url": "https://example.com/a", "code": "abc", "ifExists": if_exists});
+        let winner = |gateway: &Gateway| {
+            assert_eq!(gateway.with(&member, "POST", "/api/links", &body).status, 201);
+        };
+        let authorization = format!("Bearer {member}");
+        let loser = request("POST", "/api/links", &[("authorization", &authorization)], &body);
+        let lost = meddled(&gateway, "link/abc", vec![Box::new(winner)], &loser).status;
+        assert_eq!(lost, if if_exists == "new" { 409 } else { 200 });
+        assert_eq!(listed(&gateway, &member), ["abc"], "{if_exists}");
+        let again = json!({"url": "https://example.com/a", "ifExists": "return"});
+        let again = gateway.with(&member, "POST", "/api/links", &again);
+        assert_eq!(
+            (again.status, json_of(&again)["code"].as_str()),
+            (200, Some("abc"))
+        );
+    }
+}
+
+#[test]
+fn a_deletion_takes_no_entry_of_a_link_that_its_owner_made_again() {
+    let gateway = Gateway::new();
+    let member = gateway.member(Scope::Links);
+    let owner = "owner/key:".to_owned() + member.split('_').nth(1).unwrap();
+    let body = json!({"url": "https://example.com/a", "code": "abc", "ifExists": "return"});
+    gateway.with(&member, "POST", "/api/links", &body);
+    let again = |gateway: &Gateway| {
+        assert_eq!(gateway.with(&member, "POST", "/api/links", &body).status, 201);
+    };
+    let authorization = format!("Bearer {member}");
+    let delete = request(
+        "DELETE",
+        "/api/links/abc",
+        &[("authorization", &authorization)],
+        &Value::Null,
+    );
+    // The link is deleted, and its entries are not yet.
+    let deleted = meddled(&gateway, owner.leak(), vec![Box::new(again)], &delete);
+    assert_eq!(deleted.status, 204);
+    assert_eq!(listed(&gateway, &member), ["abc"]);
+    assert_eq!(gateway.with(&member, "POST", "/api/links", &body).status, 200);
+}
+
+#[test]
+fn a_bound_is_set_on_what_the_link_says_by_then() {
+    let gateway = Gateway::new();
+    gateway.link("abc", json!({}));
+    let other = |gateway: &Gateway| {
+        gateway.admin("PATCH", "/api/links/abc", &json!({"title": "theirs"}));
+    };
+    // Before each of the two steps.
+    let request = as_admin("PATCH", "/api/links/abc", &json!({"maxVisits": 2}));
+    let meddlers: Vec<Meddler<'_>> = vec![Box::new(other), Box::new(|_: &Gateway| {}), Box::new(other)];
+    assert_eq!(meddled(&gateway, "link/abc", meddlers, &request).status, 200);
+    let link = gateway.read("abc");
+    assert_eq!(
+        (link["title"].as_str(), link["maxVisits"].as_u64()),
+        (Some("theirs"), Some(2))
+    );
 }

@@ -274,6 +274,7 @@ fn engines() -> (Engine, Engines, tempfile::TempDir) {
         store: SqliteStore::open(Options::new(directory.path().join("tollgate.db"))).unwrap(),
         buckets: Arc::new(MemoryBuckets::new(10)),
         settings: "".into(),
+        settling: Default::default(),
     };
     let engine = crate::wasm::compiled::Engines::new(1, 1).unwrap().waiting;
     (engine, engines, directory)

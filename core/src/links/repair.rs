@@ -1,0 +1,114 @@
+//! Once per store: what earlier versions left undone. A link that is missing from its owner's list is entered, links are
+//! entered under their URLs, anonymous links are counted, and those that end by time get their entry for the sweep.
+//!
+//! Links are gone through by code, a batch at a time; how far it has come is in the store, and so is that it is done.
+//! A batch may be done twice; what it counts is committed together with how far it has come.
+
+use super::record::{Link, Record, link_key};
+use super::{MAX_IDLE_SECONDS, index, strangers, sweep};
+use crate::commit::{Commit, Condition, Item, Mutation, Outcome, StoreError, literal};
+use crate::config::Config;
+use crate::ports::Store;
+
+/// The most links of one batch.
+const BATCH: u32 = 64;
+/// How far it has come: the key of the last link, or [`DONE`]. The number grows with what there is to repair.
+const PROGRESS: &str = "links/repair/1";
+const DONE: &str = "done";
+
+/// Does a batch. `true`: there is more.
+pub(super) async fn step<S: Store>(store: &S, config: &Config, now: u64) -> Result<bool, StoreError> {
+    let found = store.get(strangers::PARTITION, &[PROGRESS.to_owned()]).await?;
+    let progress = found.into_iter().next().flatten();
+    let come = progress
+        .as_ref()
+        .map(|entry| String::from_utf8_lossy(&entry.value).into_owned());
+    if come.as_deref() == Some(DONE) {
+        return Ok(false);
+    }
+    let items = store.scan(&link_key(""), come.as_deref(), BATCH).await?;
+    let mut anonymous = 0;
+    for item in &items {
+        match mend(store, config, item, now).await {
+            Ok(counted) => anonymous += i64::from(counted),
+            // What cannot be read cannot be repaired.
+            Err(StoreError::Invalid(_)) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    let last = items.last().map_or(DONE, |item| item.key.as_str());
+    let condition = match &progress {
+        None => Condition::Absent(PROGRESS.to_owned()),
+        Some(entry) => Condition::Version {
+            key: PROGRESS.to_owned(),
+            version: entry.version,
+        },
+    };
+    let mut mutations = vec![Mutation::Set {
+        key: PROGRESS.to_owned(),
+        value: literal(last),
+        expires: None,
+    }];
+    if anonymous > 0 {
+        mutations.push(strangers::add(anonymous));
+    }
+    let commit = Commit {
+        partition: strangers::PARTITION.to_owned(),
+        conditions: vec![condition],
+        mutations,
+        ..Commit::default()
+    };
+    // Refused: another is at it.
+    store.commit(commit).await?;
+    Ok(last != DONE)
+}
+
+/// Repairs one link. Whether it is to be counted as an anonymous one.
+async fn mend<S: Store>(store: &S, config: &Config, item: &Item, now: u64) -> Result<bool, StoreError> {
+    let code = item.key.strip_prefix("link/").unwrap_or_default();
+    if Record::of(&item.entry)?.by_id {
+        return Ok(false);
+    }
+    let Some(mut link) = Link::counted(store, code, item.entry.clone()).await? else {
+        return Ok(false);
+    };
+    if link.record.by_id {
+        return Ok(false);
+    }
+    index::mend(store, &link.record, code).await?;
+    let before = link.record.clone();
+    let record = &mut link.record;
+    if before.is_anonymous() && before.limits.expire_after_idle.is_none() {
+        // Its time begins now.
+        let unused = now.saturating_sub(before.created_at.max(link.visited_at.unwrap_or(0)));
+        let seconds = unused / 1_000 + config.links.anonymous_idle.as_millis() / 1_000;
+        record.limits.expire_after_idle = Some(seconds.min(MAX_IDLE_SECONDS));
+    }
+    if before.due.is_none() {
+        record.due = sweep::due(config, record, link.visited_at);
+    }
+    if *record != before {
+        let key = link_key(code);
+        let mut mutations = vec![Mutation::Set {
+            key: key.clone(),
+            value: literal(record.to_bytes()),
+            expires: None,
+        }];
+        mutations.extend(sweep::moved(&before, record, code));
+        let commit = Commit {
+            conditions: vec![Condition::Version {
+                key: key.clone(),
+                version: link.version,
+            }],
+            mutations,
+            partition: key,
+            ..Commit::default()
+        };
+        if !matches!(store.commit(commit).await?, Outcome::Committed(_)) {
+            return Err(StoreError::Unavailable(
+                "a link was changed during its repair".into(),
+            ));
+        }
+    }
+    Ok(before.is_anonymous())
+}

@@ -1,0 +1,164 @@
+//! What callers without a key may leave in the store. Their links end by idleness, one address (IPv6 by /64) creates so
+//! many in a day (UTC), and all of them together hold so many. A client id counts for nothing here: anybody can make up
+//! another one.
+//!
+//! `links/anonymous` counts the links, `links/day/<day>/<address>` the creations; one commit charges both. A creation
+//! that failed is given back at once, a link that was removed by the sweep, once. What a crash between two commits loses
+//! is counted too much, never too little.
+
+use super::MAX_RACES;
+use super::record::Limits;
+use crate::commit::{
+    Commit, Condition, Idempotence, Mutation, Outcome, Refusal, StoreError, key_part, literal,
+};
+use crate::config::Config;
+use crate::http::Request;
+use crate::identity;
+use crate::ports::{Store, World};
+use crate::problem::{Kind, Problem};
+
+/// What all keys here share.
+pub(super) const PARTITION: &str = "links/anonymous";
+/// The number of anonymous links in the store.
+const TOTAL: &str = "links/anonymous";
+const DAY_MS: u64 = 86_400_000;
+/// How long it is remembered that a link was given back: longer than the sweep may take to notice that.
+const GIVEN_BACK_MS: u64 = 7 * DAY_MS;
+/// Seconds after which trying again may help where all places are taken.
+const FULL_RETRY_SECONDS: u64 = 3_600;
+
+fn most(number: u64) -> Option<i64> {
+    Some(i64::try_from(number).unwrap_or(i64::MAX))
+}
+
+/// Adds to the number of anonymous links in the store.
+pub(super) fn add(delta: i64) -> Mutation {
+    Mutation::Add {
+        key: TOTAL.to_owned(),
+        delta,
+        min: Some(0),
+        max: None,
+    }
+}
+
+fn day_key(world_now: u64, config: &Config, request: &Request) -> String {
+    let address = identity::client_ip(config, request);
+    format!("links/day/{}/{}", world_now / DAY_MS, key_part(&address))
+}
+
+/// An anonymous link ends after so long without a visit, at the latest.
+pub(super) fn limit_idleness(config: &Config, limits: &mut Limits) -> Result<(), Problem> {
+    let longest = config.links.anonymous_idle.as_millis() / 1_000;
+    match limits.expire_after_idle {
+        Some(seconds) if seconds > longest => Err(Problem::field(
+            "#/expireAfterIdle",
+            format!("must be at most {longest} seconds for a link without an API key"),
+        )),
+        Some(_) => Ok(()),
+        None => {
+            limits.expire_after_idle = Some(longest);
+            Ok(())
+        }
+    }
+}
+
+/// Counts a link that is about to be created. 429 beyond what the address may create, 503 beyond what all may hold.
+pub(super) async fn charge<S: Store>(world: &World<'_, S>, request: &Request) -> Result<(), Problem> {
+    let settings = &world.config.links;
+    let day = day_key(world.now, world.config, request);
+    let total = Mutation::Add {
+        key: TOTAL.to_owned(),
+        delta: 1,
+        min: None,
+        max: most(settings.anonymous_max),
+    };
+    for _ in 0..MAX_RACES {
+        let found = world.store.get(PARTITION, std::slice::from_ref(&day)).await?;
+        let (conditions, daily) = match found.first() {
+            Some(Some(_)) => {
+                let add = Mutation::Add {
+                    key: day.clone(),
+                    delta: 1,
+                    min: None,
+                    max: most(settings.anonymous_per_day),
+                };
+                (Vec::new(), add)
+            }
+            _ => {
+                let first = Mutation::Set {
+                    key: day.clone(),
+                    value: literal("1"),
+                    // A clock of ours and the store's may differ.
+                    expires: Some(world.now.saturating_add(2 * DAY_MS)),
+                };
+                (vec![Condition::Absent(day.clone())], first)
+            }
+        };
+        let commit = Commit {
+            partition: PARTITION.to_owned(),
+            conditions,
+            mutations: vec![daily, total.clone()],
+            ..Commit::default()
+        };
+        match world.store.commit(commit).await? {
+            Outcome::Committed(_) => return Ok(()),
+            Outcome::Refused(Refusal::Mutation(0)) => return Err(too_many(world)),
+            Outcome::Refused(Refusal::Mutation(_)) => return Err(full(settings.anonymous_max)),
+            Outcome::Refused(Refusal::Condition(_)) | Outcome::Replayed(_) | Outcome::Conflict => {}
+        }
+    }
+    Err(Problem::new(
+        Kind::Unavailable,
+        "Too many create links at this moment; try again.",
+    )
+    .with_retry_after(1))
+}
+
+fn too_many<S>(world: &World<'_, S>) -> Problem {
+    let detail = format!(
+        "An address may create {} links a day without an API key.",
+        world.config.links.anonymous_per_day
+    );
+    let left = DAY_MS - world.now % DAY_MS;
+    Problem::new(Kind::QuotaExceeded, detail)
+        .with_member("violated-policies", serde_json::json!(["anonymous-links"]))
+        .with_retry_after(left.div_ceil(1_000))
+}
+
+fn full(most: u64) -> Problem {
+    let detail = format!("The gateway holds {most} links without an API key, and may not hold more.");
+    Problem::new(Kind::Unavailable, detail).with_retry_after(FULL_RETRY_SECONDS)
+}
+
+/// Gives back what was charged for a link that did not come to be. What cannot be given back stays counted.
+pub(super) async fn refund<S: Store>(world: &World<'_, S>, request: &Request) {
+    let daily = Mutation::Add {
+        key: day_key(world.now, world.config, request),
+        delta: -1,
+        min: Some(0),
+        max: None,
+    };
+    let commit = Commit {
+        partition: PARTITION.to_owned(),
+        mutations: vec![daily, add(-1)],
+        ..Commit::default()
+    };
+    let _ = world.store.commit(commit).await;
+}
+
+/// Gives the place of a link back that was removed, however often it is called.
+pub(super) async fn release<S: Store>(store: &S, id: &str) -> Result<(), StoreError> {
+    let commit = Commit {
+        partition: PARTITION.to_owned(),
+        idempotence: Some(Idempotence {
+            id: format!("{TOTAL}/{id}"),
+            fingerprint: Vec::new(),
+            answer: Vec::new(),
+            ttl: GIVEN_BACK_MS,
+        }),
+        mutations: vec![add(-1)],
+        ..Commit::default()
+    };
+    // Refused: none is counted, which a link of an earlier version may be before the repair has come to it.
+    store.commit(commit).await.map(drop)
+}

@@ -1,0 +1,264 @@
+//! Links that have ended are removed by and by, and what deleted ones leave behind.
+//!
+//! `due/<time>/<code>/<id>`, in the link's partition and written in the same commit as the link, says when to look at it:
+//! when it will have been over for `links.keep_expired`, as far as that is known. Whoever looks removes it, or moves the
+//! entry on (a link that ends by idleness was visited meanwhile). A deletion leaves such an entry with the link's record,
+//! for a time by which no click on it can be under way any more: then its counters go, whatever arrived late.
+//!
+//! Everything is done by entries that stay until it is done, in an order that may be repeated. A batch is bounded, and its
+//! commits follow one another, so that the writer is never busy with them alone.
+
+use super::record::{Link, Record, link_key};
+use super::{index, repair, strangers};
+use crate::codes;
+use crate::commit::{Commit, Condition, Item, Mutation, Outcome, StoreError, literal};
+use crate::config::Config;
+use crate::ports::{Store, World};
+
+/// The most entries that one batch looks at.
+const BATCH: u32 = 64;
+/// One creation in so many does a batch: so links go also where no host does it in the background.
+const EVERY: u8 = 16;
+/// How long after its end what a link leaves behind is kept, in milliseconds: longer than a click may take to be counted.
+const LEFTOVERS_MS: u64 = 3_600_000;
+/// What cannot be read is looked at again after so long.
+const PUT_OFF_MS: u64 = 86_400_000;
+const PREFIX: &str = "due/";
+const TIME_DIGITS: usize = 12;
+const LAST_TIME: u64 = (1 << 48) - 1;
+
+/// An entry's key, taken apart.
+#[derive(Debug, PartialEq, Eq)]
+struct Due<'a> {
+    at: u64,
+    code: &'a str,
+    id: &'a str,
+}
+
+impl<'a> Due<'a> {
+    fn of(key: &'a str) -> Option<Self> {
+        let (time, named) = key.strip_prefix(PREFIX)?.split_once('/')?;
+        let (code, id) = named.split_once('/')?;
+        let at = u64::from_str_radix(time, 16).ok()?;
+        codes::is_code(code).then_some(Self { at, code, id })
+    }
+}
+
+fn key(at: u64, code: &str, id: &str) -> String {
+    format!("{PREFIX}{:0TIME_DIGITS$x}/{code}/{id}", at.min(LAST_TIME))
+}
+
+/// When a link is to be looked at, Unix milliseconds; never, if it does not end by time.
+pub(super) fn due(config: &Config, record: &Record, visited_at: Option<u64>) -> Option<u64> {
+    let end = record.limits.end(record.created_at, visited_at)?;
+    Some(
+        end.saturating_add(config.links.keep_expired.as_millis())
+            .min(LAST_TIME),
+    )
+}
+
+fn set(key: String, value: Vec<u8>) -> Mutation {
+    let value = literal(value);
+    Mutation::Set {
+        key,
+        value,
+        expires: None,
+    }
+}
+
+/// The entry of a link, to be written with it.
+pub(super) fn entry(record: &Record, code: &str) -> Option<Mutation> {
+    record.due.map(|at| set(key(at, code, &record.id), Vec::new()))
+}
+
+/// What brings the entry of a changed link up to date.
+pub(super) fn moved(before: &Record, after: &Record, code: &str) -> Vec<Mutation> {
+    if before.due == after.due {
+        return Vec::new();
+    }
+    let old = before.due.map(|at| Mutation::Delete {
+        key: key(at, code, &before.id),
+    });
+    old.into_iter().chain(entry(after, code)).collect()
+}
+
+/// Deletes a link with its counters, if it is still the one that was read.
+pub(super) async fn remove<S: Store>(store: &S, link: &Link, now: u64) -> Result<bool, StoreError> {
+    let removed = remove_if(store, link, now, None).await?;
+    if removed {
+        // The link is gone for good, whatever becomes of its entries in the index: they are skipped, and the sweep
+        // removes what is left of them.
+        let _ = index::leave(store, link).await;
+    }
+    Ok(removed)
+}
+
+async fn remove_if<S: Store>(
+    store: &S,
+    link: &Link,
+    now: u64,
+    condition: Option<Condition>,
+) -> Result<bool, StoreError> {
+    let Link { code, record, .. } = link;
+    let partition = link_key(code);
+    let later = key(now.saturating_add(LEFTOVERS_MS), code, &record.id);
+    let due = record.due.map(|at| key(at, code, &record.id));
+    let keys = [partition.clone()]
+        .into_iter()
+        .chain(record.counter_keys(code))
+        .chain(due.filter(|due| *due != later));
+    let mut mutations: Vec<_> = keys.map(|key| Mutation::Delete { key }).collect();
+    mutations.push(set(later, record.to_bytes()));
+    let version = Condition::Version {
+        key: partition.clone(),
+        version: link.version,
+    };
+    let commit = Commit {
+        conditions: [version].into_iter().chain(condition).collect(),
+        mutations,
+        partition,
+        ..Commit::default()
+    };
+    Ok(matches!(store.commit(commit).await?, Outcome::Committed(_)))
+}
+
+/// Does a bounded part of what is to be done in the background: removes links that have ended, and what deleted links
+/// left; once, enters links where an earlier version has not. `true`: there is more. To be called again after an error.
+///
+/// # Errors
+/// Those of the store.
+pub async fn maintain<S: Store>(store: &S, config: &Config, now: u64) -> Result<bool, StoreError> {
+    let swept = sweep(store, config, now).await?;
+    Ok(repair::step(store, config, now).await? || swept)
+}
+
+/// [`maintain`] after some creations. Its failure is no business of who created a link.
+pub(super) async fn now_and_then<S: Store>(world: &World<'_, S>) {
+    if (world.fresh)()[15].is_multiple_of(EVERY) {
+        let _ = maintain(world.store, world.config, world.now).await;
+    }
+}
+
+async fn sweep<S: Store>(store: &S, config: &Config, now: u64) -> Result<bool, StoreError> {
+    let items = store.scan(PREFIX, None, BATCH).await?;
+    let full = items.len() == BATCH as usize;
+    for item in items {
+        let Some(due) = Due::of(&item.key) else {
+            continue;
+        };
+        if due.at > now {
+            return Ok(false);
+        }
+        match look(store, config, &due, &item, now).await {
+            Err(StoreError::Invalid(_)) => put_off(store, &due, &item, now).await?,
+            done => done?,
+        }
+    }
+    Ok(full)
+}
+
+/// Does what an entry is for.
+async fn look<S: Store>(
+    store: &S,
+    config: &Config,
+    due: &Due<'_>,
+    item: &Item,
+    now: u64,
+) -> Result<(), StoreError> {
+    if !item.entry.value.is_empty() {
+        let record = Record::of(&item.entry)?;
+        return clear(store, due, item, record).await;
+    }
+    let link = Link::read(store, due.code).await?;
+    let Some(mut link) = link.filter(|link| link.record.id == due.id && link.record.due == Some(due.at))
+    else {
+        return forget(store, due, &item.key, Vec::new()).await;
+    };
+    let next = self::due(config, &link.record, link.visited_at);
+    if next.is_some_and(|next| next <= now) {
+        // The store's clock has the last word.
+        let late = Condition::NowIn {
+            start: Some(due.at),
+            end: None,
+        };
+        if remove_if(store, &link, now, Some(late)).await? {
+            index::leave(store, &link).await?;
+        }
+        return Ok(());
+    }
+    let before = link.record.clone();
+    link.record.due = next;
+    let partition = link_key(due.code);
+    let mut mutations = vec![set(partition.clone(), link.record.to_bytes())];
+    mutations.extend(moved(&before, &link.record, due.code));
+    let commit = Commit {
+        conditions: vec![Condition::Version {
+            key: partition.clone(),
+            version: link.version,
+        }],
+        mutations,
+        partition,
+        ..Commit::default()
+    };
+    // Refused: it has changed, and the entry with it.
+    store.commit(commit).await.map(drop)
+}
+
+/// Removes what a deleted link left behind.
+async fn clear<S: Store>(store: &S, due: &Due<'_>, item: &Item, record: Record) -> Result<(), StoreError> {
+    let keys = record.counter_keys(due.code);
+    let link = Link {
+        code: due.code.to_owned(),
+        record,
+        version: 0,
+        visits: 0,
+        visited_at: None,
+    };
+    index::leave(store, &link).await?;
+    if link.record.is_anonymous() {
+        strangers::release(store, &link.record.id).await?;
+    }
+    let counters = keys.into_iter().map(|key| Mutation::Delete { key });
+    forget(store, due, &item.key, counters.collect()).await
+}
+
+/// Removes an entry, and what else there is to remove.
+async fn forget<S: Store>(
+    store: &S,
+    due: &Due<'_>,
+    key: &str,
+    mut mutations: Vec<Mutation>,
+) -> Result<(), StoreError> {
+    mutations.push(Mutation::Delete { key: key.to_owned() });
+    let commit = Commit {
+        partition: link_key(due.code),
+        mutations,
+        ..Commit::default()
+    };
+    store.commit(commit).await.map(drop)
+}
+
+/// Moves an entry on that nothing can be done for, so that it is in nobody's way.
+async fn put_off<S: Store>(store: &S, due: &Due<'_>, item: &Item, now: u64) -> Result<(), StoreError> {
+    let later = key(now.saturating_add(PUT_OFF_MS), due.code, due.id);
+    forget(store, due, &item.key, vec![set(later, item.entry.value.clone())]).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn entries_sort_by_their_time_and_read_back() {
+        let first = key(9, "abc", "id");
+        assert!(first < key(10, "abc", "id") && key(10, "abc", "id") < key(LAST_TIME, "abc", "id"));
+        let due = Due {
+            at: 9,
+            code: "abc",
+            id: "id",
+        };
+        assert_eq!(Due::of(&first), Some(due));
+        assert_eq!(Due::of("due/x/abc/id"), None);
+        assert_eq!(Due::of("due/9/abc"), None);
+    }
+}

@@ -1,0 +1,119 @@
+//! Waits for clicks that are counted a moment later than their redirects are answered. A link that gets a bound while it
+//! is in use must know of all of them: see `store.settle` in `wit/edge.wit`.
+//!
+//! A redirect reads its link and submits its click either within one call of the fast path, on the worker's thread, or
+//! while the request is [`Visits`]' guest. So a worker that has seen off the guests it had, and then flushes its fast path,
+//! holds back nothing that was decided on what links said before. What it has handed on goes, in the store's queue, before
+//! every commit from then on.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeSet;
+use std::rc::Rc;
+use std::sync::{Arc, Mutex, PoisonError};
+use tokio::sync::{Notify, mpsc, oneshot};
+
+/// What a worker answers once it holds nothing back.
+pub type Asked = oneshot::Sender<()>;
+
+/// The workers, who can all be asked. As many ask at once as calls of components may be under way.
+#[derive(Clone, Debug, Default)]
+pub struct Settling(Arc<Mutex<Vec<mpsc::UnboundedSender<Asked>>>>);
+
+impl Settling {
+    /// One worker more; what it is asked comes out here.
+    pub fn register(&self) -> mpsc::UnboundedReceiver<Asked> {
+        let (sender, asked) = mpsc::unbounded_channel();
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(sender);
+        asked
+    }
+
+    /// Returns when every worker has handed on what it held back when this was called. One that has ended did so then.
+    pub async fn settle(&self) {
+        let answers: Vec<_> = {
+            let workers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            let ask = |worker: &mpsc::UnboundedSender<Asked>| {
+                let (sender, answer) = oneshot::channel();
+                worker.send(sender).is_ok().then_some(answer)
+            };
+            workers.iter().filter_map(ask).collect()
+        };
+        for answer in answers {
+            let _ = answer.await;
+        }
+    }
+}
+
+/// The redirects of one worker that wait for something.
+#[derive(Debug, Default)]
+pub struct Visits {
+    under_way: RefCell<BTreeSet<u64>>,
+    next: Cell<u64>,
+    left: Notify,
+}
+
+/// One of [`Visits`], for as long as it lives.
+#[derive(Debug)]
+pub struct Visit {
+    visits: Rc<Visits>,
+    number: u64,
+}
+
+impl Visits {
+    /// One more.
+    pub fn enter(self: &Rc<Self>) -> Visit {
+        let number = self.next.replace(self.next.get() + 1);
+        self.under_way.borrow_mut().insert(number);
+        Visit {
+            visits: Rc::clone(self),
+            number,
+        }
+    }
+
+    /// Returns when all that are there now have gone.
+    pub async fn have_gone(&self) {
+        let next = self.next.get();
+        let is_old = |first: Option<&u64>| first.is_some_and(|first| *first < next);
+        while is_old(self.under_way.borrow().first()) {
+            self.left.notified().await;
+        }
+    }
+}
+
+impl Drop for Visit {
+    fn drop(&mut self) {
+        self.visits.under_way.borrow_mut().remove(&self.number);
+        self.visits.left.notify_one();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures::FutureExt as _;
+
+    #[test]
+    fn those_that_came_later_are_not_waited_for() {
+        let visits = Rc::new(Visits::default());
+        assert_eq!(visits.have_gone().now_or_never(), Some(()));
+        let (first, second) = (visits.enter(), visits.enter());
+        let mut waiting = Box::pin(visits.have_gone());
+        assert_eq!(waiting.as_mut().now_or_never(), None);
+        let _later = visits.enter();
+        drop(second);
+        assert_eq!(waiting.as_mut().now_or_never(), None);
+        drop(first);
+        assert_eq!(waiting.now_or_never(), Some(()));
+    }
+
+    #[test]
+    fn every_worker_is_asked_and_one_that_has_ended_is_not_waited_for() {
+        let settling = Settling::default();
+        let (mut one, other) = (settling.register(), settling.register());
+        let mut settled = Box::pin(settling.settle());
+        assert_eq!(settled.as_mut().now_or_never(), None);
+        drop(other);
+        assert_eq!(settled.as_mut().now_or_never(), None);
+        one.try_recv().unwrap().send(()).unwrap();
+        assert_eq!(settled.now_or_never(), Some(()));
+    }
+}
