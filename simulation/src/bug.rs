@@ -42,6 +42,12 @@ pub enum Bug {
     TakeOnRefusal,
     /// A bucket gains for the time that the clock stepped back, too.
     BucketTimeRunsBack,
+    /// List entries of an owner do not name their link's id, so that two links may share one.
+    ListByCode,
+    /// A click counts for whatever link has the code when it is written.
+    CountByCode,
+    /// A bound is set without waiting for the clicks that are on their way.
+    SkipSettle,
 }
 
 impl Bug {
@@ -66,5 +72,8 @@ impl Bug {
         Bug::RefillOnRefusal,
         Bug::TakeOnRefusal,
         Bug::BucketTimeRunsBack,
+        Bug::ListByCode,
+        Bug::CountByCode,
+        Bug::SkipSettle,
     ];
 }

@@ -27,16 +27,22 @@ pub const LIMITED: &str = "limited";
 /// A link without limits, whose clicks are submitted.
 pub const PLAIN: &str = "plain";
 
+/// A link that is deleted, made again, and given a bound while it is in use.
+pub const CHANGING: &str = "changing";
+
 /// What a seed's clients have in common.
 pub struct Crowd {
     pub users: u64,
     pub operations: u64,
+    /// Whether most of what they want is about links.
+    pub links: bool,
 }
 
 /// One client: does some things, one after the other.
 pub async fn client(sim: &Rc<Sim>, number: u64, crowd: &Crowd) {
     for operation in 0..crowd.operations {
-        sim.executor.sleep(sim.below(25_000)).await;
+        let pause = if crowd.links { 2_500 } else { 25_000 };
+        sim.executor.sleep(sim.below(pause)).await;
         let wish = wish(sim, number, operation, crowd);
         if let Wish::Claim { campaign, .. } = &wish
             && sim.one_of(60)
@@ -48,10 +54,57 @@ pub async fn client(sim: &Rc<Sim>, number: u64, crowd: &Crowd) {
             .await;
         }
         ask(sim, wish).await;
+        if crowd.links && sim.one_of(200) {
+            replace(sim, number, operation).await;
+        }
+    }
+}
+
+/// Makes the link anew while the last visit may still be on its way to its counter.
+async fn replace(sim: &Rc<Sim>, number: u64, operation: u64) {
+    ask(sim, Wish::VisitBy(CHANGING, number * 100 + operation)).await;
+    let path = format!("/api/links/{CHANGING}");
+    ask(sim, Wish::admin("DELETE", path, Value::Null)).await;
+    ask(
+        sim,
+        Wish::admin("POST", "/api/links", changing(sim, number, operation)),
+    )
+    .await;
+}
+
+fn changing(sim: &Sim, number: u64, operation: u64) -> Value {
+    let url = format!(
+        "https://shop.example/{CHANGING}/{number}/{operation}/{}",
+        sim.bits()
+    );
+    let mut link = json!({"url": url, "code": CHANGING});
+    if sim.one_of(400) {
+        link["maxVisits"] = sim.between(1, 4).into();
+    }
+    link
+}
+
+/// Something about links that change.
+fn link_wish(sim: &Sim, number: u64, operation: u64) -> Wish {
+    let path = format!("/api/links/{CHANGING}");
+    let visits = sim.model.borrow().called(CHANGING).map_or(0, |link| link.visits);
+    match sim.below(20) {
+        0..11 => Wish::VisitBy(CHANGING, number * 100 + operation),
+        11..13 => Wish::admin("DELETE", path, Value::Null),
+        13..15 => Wish::admin("POST", "/api/links", changing(sim, number, operation)),
+        15..18 => Wish::admin("PATCH", path, json!({"maxVisits": visits + sim.between(1, 4)})),
+        18 => Wish::admin("PATCH", path, json!({"maxVisits": null})),
+        _ => {
+            let shared = json!({"url": "https://shop.example/shared", "ifExists": "return"});
+            Wish::admin("POST", "/api/links", shared)
+        }
     }
 }
 
 fn wish(sim: &Sim, number: u64, operation: u64, crowd: &Crowd) -> Wish {
+    if sim.one_of(if crowd.links { 700 } else { 30 }) {
+        return link_wish(sim, number, operation);
+    }
     let user = || format!("user-{}", sim.below(crowd.users));
     match sim.below(100) {
         0..45 => {

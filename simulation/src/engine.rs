@@ -3,7 +3,7 @@
 //! before it, and nothing written any more once it has failed.
 
 use std::cell::{Cell, RefCell};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::convert::Infallible;
 use std::future::poll_fn;
 use std::rc::Rc;
@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::task::Poll;
 
 use tollgate_core::commit::{self, Commit, Condition, Entry, MAX_STEPS, Mutation, Outcome, StoreError};
+use tollgate_core::plan::combined::Combined;
 use tollgate_core::plan::group::{Base, Found, Group};
 use tollgate_core::plan::{self, Extent, Record};
 
@@ -28,6 +29,8 @@ const QUEUE: usize = 10;
 const GROUP: usize = 6;
 /// How long a submitted change may wait for company, microseconds.
 const SUBMIT_PATIENCE: u64 = 100_000;
+/// How long it may be combined where it arose before that, as in the fast path, microseconds.
+const FLUSH: u64 = 20_000;
 
 type Reply = Rc<Parcel<Result<Outcome, StoreError>>>;
 
@@ -50,6 +53,13 @@ pub struct Engine {
     /// What readers see.
     state: RefCell<State>,
     queue: RefCell<Queue>,
+    /// What was submitted and not handed on yet.
+    near: RefCell<Combined>,
+    /// Whether somebody will hand it on.
+    flushing: Cell<bool>,
+    /// Requests that may be redirects.
+    visits: RefCell<BTreeSet<u64>>,
+    next_visit: Cell<u64>,
     writer: Cell<Option<TaskId>>,
     tails: RefCell<Vec<TaskId>>,
     poisoned: Cell<bool>,
@@ -103,6 +113,10 @@ impl Engine {
             latest: Cell::new(state.now),
             state: RefCell::new(state),
             queue: RefCell::default(),
+            near: RefCell::default(),
+            flushing: Cell::new(false),
+            visits: RefCell::default(),
+            next_visit: Cell::new(0),
             writer: Cell::new(None),
             tails: RefCell::default(),
             poisoned: Cell::new(false),
@@ -177,9 +191,10 @@ impl Engine {
         let several = jobs.len() > 1;
         let mut replies = Vec::with_capacity(jobs.len());
         let mut submitted = Vec::new();
-        for Job { commit, reply } in jobs {
+        for Job { mut commit, reply } in jobs {
             if reply.is_none() {
                 submitted.extend(commit.mutations.iter().cloned());
+                self.count_by_code(&mut commit);
             }
             let Ok(outcome) = group.decide(commit);
             replies.push((reply, outcome));
@@ -200,6 +215,7 @@ impl Engine {
                     return if failed { Err(()) } else { Ok(()) };
                 }
             }
+            sim.model.borrow_mut().counted(&submitted);
             if several {
                 sim.saw(Seen::GroupsOfSeveral);
             }
@@ -328,9 +344,86 @@ impl Engine {
                     }
                 }
             }
+            Some(Bug::ListByCode) => {
+                for mutation in &mut commit.mutations {
+                    let (Mutation::Set { key, .. } | Mutation::Delete { key }) = mutation else {
+                        continue;
+                    };
+                    if key.starts_with("owner/") && key.contains("/t/") {
+                        key.truncate(key.rfind('/').unwrap_or(0));
+                    }
+                }
+            }
             _ => {}
         }
         commit
+    }
+
+    /// Where that is the bug, clicks on a link go to the one that has its code by now.
+    fn count_by_code(&self, commit: &mut Commit) {
+        if !self.sim.has(Bug::CountByCode) {
+            return;
+        }
+        #[derive(serde::Deserialize)]
+        struct Named {
+            id: String,
+        }
+        for mutation in &mut commit.mutations {
+            let Mutation::Add { key, .. } = mutation else {
+                continue;
+            };
+            let code = key.strip_prefix("visits/").and_then(|rest| rest.split_once('/'));
+            let Some((code, _)) = code else { continue };
+            let entry = self
+                .state
+                .borrow()
+                .entries
+                .get(format!("link/{code}").as_str())
+                .cloned();
+            let named = entry.and_then(|entry| serde_json::from_slice::<Named>(&entry.value).ok());
+            if let Some(Named { id }) = named {
+                *key = format!("visits/{code}/{id}");
+            }
+        }
+    }
+
+    /// A request that may be a redirect comes in; see [`Engine::leave`].
+    pub fn enter(&self) -> u64 {
+        let number = self.next_visit.replace(self.next_visit.get() + 1);
+        self.visits.borrow_mut().insert(number);
+        number
+    }
+
+    /// It was answered.
+    pub fn leave(&self, number: u64) {
+        self.visits.borrow_mut().remove(&number);
+    }
+
+    /// Hands on what was combined.
+    fn flush(&self) {
+        let submitted = self.near.take().take();
+        self.hand_on(submitted);
+    }
+
+    fn hand_on(&self, commits: Vec<Commit>) {
+        for commit in commits {
+            if self.poisoned.get() || self.is_full() {
+                self.sim.model.borrow_mut().dropped(&commit.mutations);
+                continue;
+            }
+            let mut queue = self.queue.borrow_mut();
+            for new in commit.mutations {
+                match (queue.submitted.get_mut(new.key()), &new) {
+                    (Some(Mutation::Add { delta, .. }), Mutation::Add { delta: more, .. }) => *delta += more,
+                    _ => drop(queue.submitted.insert(new.key().to_owned(), new)),
+                }
+            }
+            if queue.since.is_none() {
+                queue.since = Some(self.sim.executor.now());
+                drop(queue);
+                self.wake_writer();
+            }
+        }
     }
 
     fn live(&self, key: &str) -> Option<Arc<Entry>> {

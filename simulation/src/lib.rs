@@ -101,9 +101,17 @@ async fn play(sim: Rc<Sim>) {
     clients::prepare(&sim).await;
     // Most seeds are small, since many small ones find more than few large ones.
     let large = sim.one_of(10);
+    // Some are about links that change under their visitors: within moments, so that clicks are on their way.
+    let links = sim.one_of(150);
+    let few = if links {
+        sim.between(8, 20)
+    } else {
+        sim.between(2, 6)
+    };
     let crowd = Rc::new(Crowd {
         users: sim.between(2, 7),
-        operations: if large { 25 } else { sim.between(2, 6) },
+        operations: if large { 25 } else { few },
+        links,
     });
     let clients = if large { 10 } else { sim.between(2, 4) };
     let left = Rc::new(Cell::new(clients));

@@ -59,6 +59,29 @@ pub struct Link {
     /// Visits at the beginning of this life of the process, and submitted since.
     base: u64,
     submitted: u64,
+    /// Clicks that the store was ever told of.
+    clicks: u64,
+    /// Submitted, and neither written nor lost.
+    pending: u64,
+    /// Submitted, and perhaps lost.
+    lost: u64,
+    /// Visits when its bound was set.
+    at_bound: u64,
+    /// The bound before the group that is being looked at, if that changes it.
+    before: Option<Option<u64>>,
+    /// Whether visits were ever counted before they were answered.
+    exact: bool,
+    deleted: bool,
+}
+
+/// What is known of a code.
+#[derive(Debug, Default)]
+pub struct Code {
+    /// The id of the link that has it.
+    pub link: Option<String>,
+    /// When a link with it was last exhausted, or no link had it, microseconds.
+    full_at: u64,
+    free_at: u64,
 }
 
 /// See the module.
@@ -68,7 +91,13 @@ pub struct Model {
     pub mirror: State,
     in_doubt: Vec<Rc<GroupWrites>>,
     pub campaigns: BTreeMap<String, Campaign>,
+    /// By id.
     pub links: BTreeMap<String, Link>,
+    pub codes: BTreeMap<String, Code>,
+    /// The ids of links, by where they lead.
+    urls: BTreeMap<String, String>,
+    /// The code that everybody gets who asks for the same URL.
+    pub shared: Option<String>,
     pub ledgers: [Ledger; 2],
     ids: BTreeSet<String>,
     /// Messages per sign-up.
@@ -87,28 +116,70 @@ impl Model {
         self.in_doubt.push(writes);
     }
 
-    /// A submitted change was taken by the queue.
-    pub fn submitted(&mut self, commit: &Commit) {
-        for mutation in &commit.mutations {
-            if let Mutation::Add { key, .. } = mutation
-                && let Some(code) = key.strip_prefix("visits/")
-                && let Some(link) = self.links.get_mut(code)
-            {
-                link.submitted += 1;
-            }
+    /// The store is asked to count a click.
+    pub fn clicked(&mut self, commit: &Commit) {
+        self.each_click(&commit.mutations, |link, count| link.clicks += count);
+    }
+
+    /// The same once more, for the link that has the code.
+    pub fn clicked_again(&mut self, code: &str) {
+        let id = self.codes.get(code).and_then(|code| code.link.as_ref());
+        if let Some(link) = id.and_then(|id| self.links.get_mut(id)) {
+            link.clicks += 1;
+            link.submitted += 1;
+            link.pending += 1;
         }
+    }
+
+    /// A submitted change was taken.
+    pub fn submitted(&mut self, commit: &Commit) {
+        self.each_click(&commit.mutations, |link, count| {
+            link.submitted += count;
+            link.pending += count;
+        });
+    }
+
+    /// A submitted change found no room.
+    pub fn not_taken(&mut self, commit: &Commit) {
+        self.each_click(&commit.mutations, |link, count| link.lost += count);
+    }
+
+    /// Submitted changes were in a group that was written.
+    pub fn counted(&mut self, changes: &[Mutation]) {
+        self.each_click(changes, |link, count| {
+            link.pending = link.pending.saturating_sub(count);
+        });
     }
 
     /// Submitted changes were in a group that was not written.
     pub fn dropped(&mut self, changes: &[Mutation]) {
+        self.each_click(changes, |link, count| {
+            link.submitted = link.submitted.saturating_sub(count);
+            link.pending = link.pending.saturating_sub(count);
+            link.lost += count;
+        });
+    }
+
+    fn each_click(&mut self, changes: &[Mutation], mut each: impl FnMut(&mut Link, u64)) {
         for change in changes {
             if let Mutation::Add { key, delta, .. } = change
-                && let Some(code) = key.strip_prefix("visits/")
-                && let Some(link) = self.links.get_mut(code)
+                && let Some((_, id)) = key.strip_prefix("visits/").and_then(|rest| rest.split_once('/'))
+                && let Some(link) = self.links.get_mut(id)
             {
-                link.submitted = link.submitted.saturating_sub(delta.unsigned_abs());
+                each(link, delta.unsigned_abs());
             }
         }
+    }
+
+    /// The link that leads to a URL; each has another.
+    pub fn leading_to(&mut self, url: &str) -> Option<&mut Link> {
+        self.urls.get(url).and_then(|id| self.links.get_mut(id))
+    }
+
+    /// The link that has a code.
+    pub fn called(&self, code: &str) -> Option<&Link> {
+        let id = self.codes.get(code)?.link.as_ref()?;
+        self.links.get(id)
     }
 
     /// A group is durable, and shown.
@@ -127,6 +198,7 @@ impl Model {
         let mut touched = BTreeSet::new();
         let mut records = 0;
         let mut progressed = Vec::new();
+        let mut visits = Vec::new();
         for (key, entry) in &writes.entries {
             let value = entry.as_ref().map(|entry| entry.value.as_slice());
             let key: &str = key;
@@ -142,17 +214,8 @@ impl Model {
                 }
                 ("remaining" | "sequence", _) => _ = touched.insert(rest.to_owned()),
                 ("claim" | "campaign", None) => return Err(format!("{key} was removed")),
-                ("link", Some(value)) => {
-                    #[derive(Deserialize)]
-                    struct Record {
-                        #[serde(default)]
-                        limits: tollgate_core::links::Limits,
-                    }
-                    let record: Record = read(key, value)?;
-                    let link = self.links.entry(rest.to_owned()).or_default();
-                    link.max = record.limits.max_visits;
-                }
-                ("visits", Some(value)) => self.visited(rest, value)?,
+                ("link", value) => self.link_changed(key, rest, value, now)?,
+                ("visits", Some(value)) => visits.push((rest, value)),
                 ("message", Some(_)) => records += 1,
                 ("relay", Some(value)) if rest.ends_with("/progress") => progressed.push((key, value)),
                 ("relay", value) if rest.contains("/retry/") => self.waits(key, value)?,
@@ -161,6 +224,13 @@ impl Model {
         }
         for (key, value) in progressed {
             self.progressed(key, value)?;
+        }
+        // In the order of their keys, links come before their counters; the bounds are those that hold after the group.
+        for (rest, value) in visits {
+            self.visited(rest, value, now)?;
+        }
+        for link in self.links.values_mut() {
+            link.before = None;
         }
         let before = self.mirror.now;
         self.mirror.apply(writes);
@@ -238,18 +308,84 @@ impl Model {
         Ok(claim.campaign)
     }
 
-    fn visited(&mut self, code: &str, value: &[u8]) -> Checked {
+    fn link_changed(&mut self, key: &str, code: &str, value: Option<&[u8]>, now: u64) -> Checked {
+        #[derive(Deserialize)]
+        struct Record {
+            id: String,
+            url: String,
+            #[serde(default)]
+            limits: tollgate_core::links::Limits,
+        }
+        let known = self.codes.entry(code.to_owned()).or_default();
+        match &known.link {
+            None => known.free_at = now,
+            Some(id) => {
+                let link = self.links.entry(id.clone()).or_default();
+                if link.max.is_some_and(|max| link.visits >= max) {
+                    known.full_at = now;
+                }
+            }
+        }
+        let Some(value) = value else {
+            known.free_at = now;
+            let id = known.link.take();
+            if let Some(link) = id.and_then(|id| self.links.get_mut(&id)) {
+                link.deleted = true;
+            }
+            return Ok(());
+        };
+        let record: Record = read(key, value)?;
+        if let Some(before) = known.link.replace(record.id.clone())
+            && before != record.id
+            && let Some(link) = self.links.get_mut(&before)
+        {
+            // Deleted and made again in one group.
+            link.deleted = true;
+            known.free_at = now;
+        }
+        self.urls.insert(record.url, record.id.clone());
+        let link = self.links.entry(record.id).or_default();
+        if record.limits.max_visits != link.max {
+            (link.before, link.at_bound) = (Some(link.max), link.visits);
+        }
+        link.exact |= record.limits.exact || record.limits.max_visits.is_some();
+        link.max = record.limits.max_visits;
+        Ok(())
+    }
+
+    fn visited(&mut self, rest: &str, value: &[u8], now: u64) -> Checked {
         let visits = plan::counter(value)
             .and_then(|n| u64::try_from(n).ok())
             .unwrap_or(0);
-        let link = self.links.entry(code.to_owned()).or_default();
+        let (code, id) = rest
+            .split_once('/')
+            .ok_or_else(|| format!("visits/{rest} names no link"))?;
+        let link = self.links.entry(id.to_owned()).or_default();
+        if link.deleted {
+            return Ok(());
+        }
         ensure(visits >= link.visits, || {
-            format!("visits/{code} went from {} to {visits}", link.visits)
+            format!("visits/{rest} went from {} to {visits}", link.visits)
+        })?;
+        ensure(visits <= link.clicks, || {
+            format!("{visits} visits of {rest}, on which were {} clicks", link.clicks)
         })?;
         link.visits = visits;
-        ensure(link.max.is_none_or(|max| visits <= max), || {
-            format!("{visits} visits of {code}, which allows {:?}", link.max)
-        })
+        if link.max.is_some_and(|max| visits >= max) {
+            self.codes.entry(code.to_owned()).or_default().full_at = now;
+        }
+        // Which of its visits came before the bound that a group sets, only the group knows.
+        let most = match (link.max, link.before) {
+            (None, _) | (_, Some(None)) => u64::MAX,
+            (Some(max), before) => max.max(before.flatten().unwrap_or(0)).max(link.at_bound),
+        };
+        ensure(visits <= most, || {
+            format!("{visits} visits of {rest}, which allows {:?}", link.max)
+        })?;
+        if link.before.is_some() {
+            link.at_bound = visits;
+        }
+        Ok(())
     }
 
     fn ledger(&mut self, key: &str) -> Result<&mut Ledger, String> {

@@ -49,7 +49,13 @@ impl Server {
             Verdict::Admit(_) => {}
         }
         match sim.setup.router.component(&request.path) {
-            Component::Shortener => links::handle(&world, request).await,
+            Component::Shortener if request.path.starts_with("/api/") => links::handle(&world, request).await,
+            Component::Shortener => {
+                let visit = self.engine.enter();
+                let response = links::handle(&world, request).await;
+                self.engine.leave(visit);
+                response
+            }
             Component::Coupon => campaigns::handle(&world, request).await,
             Component::Forward => forward::handle(&world, request).await,
             Component::Admin => Problem::not_found().into_response(),

@@ -57,7 +57,10 @@ pub fn judge(sim: &Sim, wish: &Wish, response: &Response, began: u64) -> Checked
                     let key = key.as_ref().map(|key| format!("{client} {key}"));
                     answer.to_sign_up(&mut model, body, key)
                 }
-                Wish::Visit(code) => answer.to_visit(&mut model, code),
+                Wish::Visit(code) | Wish::VisitBy(code, _) => answer.to_visit(&mut model, code),
+                Wish::Admin { method, path, body } if path.starts_with("/api/links") => {
+                    answer.to_link(&mut model, method, body)
+                }
                 Wish::Admin { method, path, body } => answer.to_admin(&model, method, path, body),
                 Wish::Install => ensure(status == 204, || format!("{status} to the admin key")),
             };
@@ -126,27 +129,48 @@ impl Answer<'_> {
     }
 
     fn to_visit(&self, model: &mut Model, code: &str) -> Checked {
-        let link = model.links.entry(code.to_owned()).or_default();
-        match (self.response.status, link.max) {
-            (302, None) => self.saw(Seen::Visits),
-            (302, Some(max)) => {
-                link.granted += 1;
+        match self.response.status {
+            302 => {
                 self.sim.saw(Seen::Visits);
-                self.sim.saw(Seen::VisitsGranted);
-                ensure(link.granted <= link.visits && link.visits <= max, || {
-                    format!(
-                        "{} redirects of {code}, {} counted, of {max}",
-                        link.granted, link.visits
-                    )
-                })
+                if model.redirected(self.response.header("location").unwrap_or(""))? {
+                    self.sim.saw(Seen::VisitsGranted);
+                }
+                Ok(())
             }
-            (410, max) => {
+            410 => {
                 self.sim.saw(Seen::VisitsExhausted);
-                ensure(max == Some(link.visits), || {
-                    format!("{code} was said to be exhausted, and was not")
-                })
+                model.refused_as_exhausted(code, self.began)
+            }
+            404 => {
+                self.sim.saw(Seen::LinksGone);
+                model.refused_as_unknown(code, self.began)
             }
             _ => self.unexpected("a visit"),
+        }
+    }
+
+    fn to_link(&self, model: &mut Model, method: &str, body: &Value) -> Checked {
+        match (method, self.response.status) {
+            ("POST", 200 | 201) if body.get("ifExists").is_some() => {
+                let link: Value = decoded(self.response)?;
+                model.shares(link["code"].as_str().unwrap_or(""))
+            }
+            ("POST", 201) => self.saw(Seen::LinksMadeAgain),
+            ("POST", 409) => self.saw(Seen::CodesTaken),
+            ("PATCH", 200) if body["maxVisits"].is_number() => self.saw(Seen::BoundsSet),
+            ("DELETE", 204) => self.saw(Seen::LinksDeleted),
+            ("PATCH" | "DELETE", 200 | 404 | 409) => Ok(()),
+            ("GET", 200) => {
+                let page: Value = decoded(self.response)?;
+                let links = page["links"].as_array().into_iter().flatten();
+                let codes = links.map(|link| link["code"].as_str().unwrap_or("").to_owned());
+                // Before, links may come and go during the list.
+                match self.sim.calm.get() {
+                    true => model.listed(&codes.collect::<Vec<_>>()),
+                    false => Ok(()),
+                }
+            }
+            _ => self.unexpected("a link"),
         }
     }
 

@@ -21,6 +21,8 @@ pub enum Wish {
         body: String,
     },
     Visit(&'static str),
+    /// The same, by a client of that number.
+    VisitBy(&'static str, u64),
     Admin {
         method: &'static str,
         path: String,
@@ -66,6 +68,10 @@ impl Wish {
                 ("POST", "/signup".to_owned(), body.clone())
             }
             Self::Visit(code) => ("GET", format!("/{code}"), String::new()),
+            Self::VisitBy(code, client) => {
+                headers.push(Header::new("x-client-id", format!("visitor-{client}")));
+                ("GET", format!("/{code}"), String::new())
+            }
             Self::Admin { method, path, body } => {
                 headers.push(Header::new("authorization", format!("Bearer {ADMIN}")));
                 let body = if body.is_null() {
@@ -77,10 +83,14 @@ impl Wish {
             }
             Self::Install => ("POST", INSTALL.to_owned(), String::new()),
         };
+        let (path, query) = match path.split_once('?') {
+            Some((path, query)) => (path.to_owned(), Some(query.to_owned())),
+            None => (path, None),
+        };
         Request {
             method: tollgate_core::http::method(method),
             path,
-            query: None,
+            query,
             headers,
             body: body.into_bytes(),
             peer: "192.0.2.1".to_owned(),

@@ -9,7 +9,7 @@ use tollgate_core::time;
 
 use super::request::Wish;
 use super::sending::ask;
-use super::{FLASH, LIMITED, MULTI, PLAIN};
+use super::{CHANGING, FLASH, LIMITED, MULTI, PLAIN};
 use crate::world::{SUBSCRIPTION, Sim, TOPICS};
 
 /// The admin key, the campaigns and the links; each is asked for until it is there.
@@ -29,6 +29,8 @@ pub async fn prepare(sim: &Rc<Sim>) {
     insist(sim, Wish::admin("POST", "/api/links", limited), 201).await;
     let plain = json!({"url": "https://shop.example/plain", "code": PLAIN});
     insist(sim, Wish::admin("POST", "/api/links", plain), 201).await;
+    let changing = json!({"url": "https://shop.example/changing", "code": CHANGING});
+    insist(sim, Wish::admin("POST", "/api/links", changing), 201).await;
 }
 
 async fn insist(sim: &Rc<Sim>, wish: Wish, status: u16) {
@@ -60,10 +62,15 @@ pub async fn finish(sim: &Rc<Sim>) {
     let exhausted = sim
         .model
         .borrow()
-        .links
-        .get(LIMITED)
+        .called(LIMITED)
         .is_some_and(|link| link.max == Some(link.visits));
     sim.ensure(exhausted, || "the link with maxVisits has visits left".into());
+    insist(
+        sim,
+        Wish::admin("GET", "/api/links?owner=key:configured&limit=500", Value::Null),
+        200,
+    )
+    .await;
     drained(sim).await;
     sim.check(sim.model.borrow().check_end());
     for (index, topic) in TOPICS.into_iter().enumerate() {

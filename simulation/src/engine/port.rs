@@ -5,18 +5,47 @@ use std::ops::Bound;
 use std::rc::Rc;
 use std::task::Poll;
 
-use tollgate_core::commit::{Commit, Entry, Item, Message, Mutation, Outcome, StoreError, Topic};
+use tollgate_core::commit::{Commit, Entry, Item, Message, Outcome, StoreError, Topic};
 use tollgate_core::plan;
 use tollgate_core::plan::page::{self, Page};
 use tollgate_core::ports::Store;
 
-use super::{Engine, Job, unavailable};
+use super::{Engine, FLUSH, Job, unavailable};
 use crate::bug::Bug;
 use crate::coverage::Seen;
-use crate::executor::Parcel;
+use crate::executor::{Home, Parcel};
+
+impl Engine {
+    fn submit_marked(&self, commit: Commit, mark: Option<u64>) {
+        if plan::measure_submitted(&commit).is_err() || self.poisoned.get() || self.is_full() {
+            self.sim.model.borrow_mut().not_taken(&commit);
+            return;
+        }
+        self.sim.model.borrow_mut().clicked(&commit);
+        self.sim.model.borrow_mut().submitted(&commit);
+        if self.sim.has(Bug::DropSubmitted) && self.sim.one_of(100) {
+            return;
+        }
+        let handed_on = self.near.borrow_mut().add(self.distorted(commit), mark);
+        self.hand_on(handed_on);
+        if !self.flushing.replace(true) {
+            let (sim, micros) = (Rc::clone(&self.sim), self.sim.between(1, FLUSH));
+            self.sim.executor.spawn(Home::Process, async move {
+                sim.executor.sleep(micros).await;
+                // The process is this one: others' tasks have ended with them.
+                let server = sim.server.borrow().clone();
+                if let Some(server) = server {
+                    server.engine.flushing.set(false);
+                    server.engine.flush();
+                }
+            });
+        }
+    }
+}
 
 impl Store for Engine {
     async fn commit(&self, commit: Commit) -> Result<Outcome, StoreError> {
+        self.sim.model.borrow_mut().clicked(&commit);
         let commit = self.distorted(commit);
         plan::measure(&commit)?;
         if self.poisoned.get() {
@@ -41,32 +70,45 @@ impl Store for Engine {
     }
 
     fn submit(&self, commit: Commit) {
-        if plan::measure_submitted(&commit).is_err() || self.poisoned.get() || self.is_full() {
-            return;
+        self.submit_marked(commit, None);
+    }
+
+    fn submit_repeatable(&self, commit: Commit, mark: u64) {
+        self.submit_marked(commit, Some(mark));
+    }
+
+    fn submit_again(&self, partition: &str, mark: u64) -> bool {
+        let again = self.near.borrow_mut().again(partition, mark);
+        if again {
+            let code = partition.trim_start_matches("link/");
+            self.sim.model.borrow_mut().clicked_again(code);
         }
-        self.sim.model.borrow_mut().submitted(&commit);
-        if self.sim.has(Bug::DropSubmitted) && self.sim.one_of(100) {
-            return;
+        again
+    }
+
+    /// As the host does: redirects that are under way are seen off, then what was combined is handed on.
+    async fn settle(&self) -> Result<(), StoreError> {
+        if self.sim.has(Bug::SkipSettle) {
+            return Ok(());
         }
-        let mut queue = self.queue.borrow_mut();
-        for new in commit.mutations {
-            match (queue.submitted.get_mut(new.key()), &new) {
-                (Some(Mutation::Add { delta, .. }), Mutation::Add { delta: more, .. }) => *delta += more,
-                _ => drop(queue.submitted.insert(new.key().to_owned(), new)),
-            }
+        let next = self.next_visit.get();
+        while self.visits.borrow().first().is_some_and(|first| *first < next) {
+            self.sim.executor.sleep(200).await;
         }
-        if queue.since.is_none() {
-            queue.since = Some(self.sim.executor.now());
-            drop(queue);
-            self.wake_writer();
-        }
+        self.flush();
+        Ok(())
     }
 
     async fn get(&self, _partition: &str, keys: &[String]) -> Result<Vec<Option<Entry>>, StoreError> {
         page::check_get(keys)?;
         self.reading().await?;
         let entry = |key: &String| self.live(key).map(|entry| Entry::clone(&entry));
-        Ok(keys.iter().map(entry).collect())
+        let entries = keys.iter().map(entry).collect();
+        // The answer is on its way.
+        if self.sim.one_of(30) {
+            self.sim.executor.sleep(self.sim.between(20, 2_000)).await;
+        }
+        Ok(entries)
     }
 
     async fn scan(&self, prefix: &str, after: Option<&str>, limit: u32) -> Result<Vec<Item>, StoreError> {

@@ -31,7 +31,8 @@ impl Model {
         }
         for link in self.links.values_mut() {
             let expected = link.base + link.submitted;
-            if link.max.is_none() {
+            link.lost += std::mem::take(&mut link.pending);
+            if !link.exact && !link.deleted {
                 recovered.clicks_lost += expected.saturating_sub(link.visits);
             }
             (link.base, link.submitted) = (link.visits, 0);
@@ -96,7 +97,7 @@ impl Model {
 
     /// Whether every click that was taken is durable.
     pub fn clicks_are_counted(&self) -> bool {
-        let mut links = self.links.values().filter(|link| link.max.is_none());
+        let mut links = self.links.values().filter(|link| !link.exact && !link.deleted);
         links.all(|link| link.visits == link.base + link.submitted)
     }
 
@@ -113,10 +114,11 @@ impl Model {
             let lost = (1..=last).find(|s| !ledger.acknowledged.contains(s) && !dead.contains(s));
             ensure(lost.is_none(), || format!("{} {lost:?} was lost", TOPICS[index]))?;
         }
-        for (code, link) in self.links.iter().filter(|(_, link)| link.max.is_none()) {
+        for (id, link) in &self.links {
             let expected = link.base + link.submitted;
-            ensure(link.visits == expected, || {
-                format!("{} clicks on {code} are counted, not {expected}", link.visits)
+            let simple = !link.exact && !link.deleted;
+            ensure(!simple || link.visits == expected, || {
+                format!("{} clicks on {id} are counted, not {expected}", link.visits)
             })?;
         }
         let doubled = self

@@ -24,6 +24,64 @@ impl Model {
         )
     }
 
+    /// A visit was answered with a redirect.
+    pub fn redirected(&mut self, url: &str) -> Result<bool, String> {
+        let Some(link) = self.leading_to(url) else {
+            return Err(format!("no link leads to {url}"));
+        };
+        link.granted += 1;
+        let (granted, counted) = (link.granted, link.visits + link.lost);
+        let Some(max) = link.max.filter(|_| !link.deleted) else {
+            return Ok(false);
+        };
+        ensure(
+            granted <= counted && link.visits <= max.max(link.at_bound),
+            || format!("{granted} redirects to {url}, {counted} counted, of {max}"),
+        )?;
+        Ok(true)
+    }
+
+    /// "Exhausted" was answered to a visit that began then.
+    pub fn refused_as_exhausted(&self, code: &str, began: u64) -> Checked {
+        let link = self.called(code);
+        let full = link.is_some_and(|link| link.max.is_some_and(|max| link.visits >= max));
+        let was_full = self.codes.get(code).is_some_and(|code| code.full_at >= began);
+        ensure(full || was_full, || {
+            format!("{code} was said to be exhausted, and was not")
+        })
+    }
+
+    /// "Not found" was answered to a visit that began then.
+    pub fn refused_as_unknown(&self, code: &str, began: u64) -> Checked {
+        let known = self.codes.get(code);
+        let was_free = known.is_none_or(|code| code.link.is_none() || code.free_at >= began);
+        ensure(was_free, || format!("{code} was said to be unknown, and was not"))
+    }
+
+    /// Who asks for a link to the one URL gets the one link.
+    pub fn shares(&mut self, code: &str) -> Checked {
+        let shared = self.shared.get_or_insert_with(|| code.to_owned());
+        ensure(shared == code, || {
+            format!("two links to one URL: {shared} and {code}")
+        })
+    }
+
+    /// A list of all links of the administrator.
+    pub fn listed(&self, listed: &[String]) -> Checked {
+        let mut known: Vec<&String> = self
+            .codes
+            .iter()
+            .filter(|(_, code)| code.link.is_some())
+            .map(|(name, _)| name)
+            .collect();
+        let mut listed: Vec<&String> = listed.iter().collect();
+        known.sort_unstable();
+        listed.sort_unstable();
+        ensure(known == listed, || {
+            format!("the links {known:?} are listed as {listed:?}")
+        })
+    }
+
     /// A sign-up was answered with 202.
     pub fn signed_up(&self, id: &str, sequence: u64, body: &[u8]) -> Checked {
         let log = self.mirror.topics.get(TOPICS[1]);
