@@ -120,10 +120,12 @@ pub fn state(limits: &Limits, facts: &Facts, now: u64) -> State {
     if limits.valid_from.is_some_and(|from| now < from) {
         return State::NotYetValid;
     }
-    // That it has not expired was seen above.
-    let end = limits.end(facts.created_at, facts.visited_at);
-    if end.is_some_and(|end| end <= now) {
-        return State::Idle;
+    if limits.expire_after_idle.is_some() {
+        // That it has not expired was seen above.
+        let end = limits.end(facts.created_at, facts.visited_at);
+        if end.is_some_and(|end| end <= now) {
+            return State::Idle;
+        }
     }
     State::Live
 }

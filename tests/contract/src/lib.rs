@@ -128,6 +128,7 @@ macro_rules! store_contract {
             submitted::a_submitted_commit_is_carried_out,
             submitted::submitted_additions_sum_up,
             submitted::a_submitted_commit_with_conditions_does_nothing,
+            submitted::a_commit_knows_what_was_submitted_before_it_was_settled,
             templates::a_sum_is_filled_in,
             templates::a_sum_of_a_later_mutation_is_filled_in,
             templates::a_sequence_is_filled_in,

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use tollgate_core::commit::literal;
+use tollgate_core::commit::{Outcome, Refusal, literal};
 use tollgate_core::ports::Store;
 
 use crate::StoreHarness;
@@ -55,4 +55,15 @@ pub async fn a_submitted_commit_with_conditions_does_nothing(harness: &impl Stor
     store.submit(commit().then(set("last", "1")));
     settled(harness, &store, "last", "1").await;
     assert_untouched(&store, &["a", "b", "c", "d", "n"], &[]).await;
+}
+
+pub async fn a_commit_knows_what_was_submitted_before_it_was_settled(harness: &impl StoreHarness) {
+    let store = harness.fresh().await;
+    for _ in 0..20 {
+        store.submit(commit().then(add("n", 1)));
+    }
+    store.settle().await.unwrap();
+    let one_more = commit().then(bounded("n", 1, None, Some(20)));
+    let outcome = store.commit(one_more).await.unwrap();
+    assert_eq!(outcome, Outcome::Refused(Refusal::Mutation(0)));
 }

@@ -27,10 +27,12 @@ harness::cases! {
             anonymous_caller_must_say_who_it_is,
             anonymous_link_is_managed_with_its_token,
             archived_link_is_gone_until_it_is_brought_back,
+            clicks_on_a_deleted_link_do_not_count_for_the_next_one,
             codes_are_as_asked_for,
             created_link_redirects,
             deleted_link_is_gone,
             edited_link_leads_to_the_new_target_at_once,
+            every_link_is_in_its_owners_list_whoever_lost_its_code,
             ended_link_leads_to_its_fallback,
             every_redirect_status_is_kept,
             existing_link_is_returned_when_asked_for,
@@ -48,11 +50,15 @@ harness::cases! {
             query_is_forwarded_where_the_link_says_so,
             raised_max_visits_admits_the_difference,
             slash_and_needless_encoding_lead_to_the_same_link,
+            strangers_create_a_bounded_number_of_links,
             times_to_the_end_of_the_year_9999_are_told_in_utc,
             unknown_code_is_not_found,
             visits_of_a_plain_link_are_counted,
         }
-        native {}
+        native {
+            code_of_an_ended_link_becomes_free,
+            max_visits_set_on_a_link_in_use_holds_from_the_answer_on,
+        }
     }
     campaigns {
         both {

@@ -151,6 +151,10 @@ impl Store for Fixture {
         self.store.submit(commit);
     }
 
+    async fn settle(&self) -> Result<(), StoreError> {
+        self.store.settle().await
+    }
+
     async fn get(&self, partition: &str, keys: &[String]) -> Result<Vec<Option<Entry>>, StoreError> {
         self.store.get(partition, keys).await
     }

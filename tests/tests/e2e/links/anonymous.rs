@@ -103,3 +103,34 @@ pub async fn anonymous_caller_must_say_who_it_is(host: Host) {
         .await;
     wrong.problem(401, "unauthorized");
 }
+
+pub async fn strangers_create_a_bounded_number_of_links(host: Host) {
+    let settings = "[links]\nanonymous_per_day = 3\nanonymous_max = 5";
+    let gateway = Gateway::start_trusting(host, "127.0.0.1", settings).await;
+    let body = json!({ "url": "https://example.com/" });
+    let post = async |address: &str| {
+        let call = gateway.post("/api/links").client(&unique("stranger"));
+        call.header("x-forwarded-for", address).json(&body).send().await
+    };
+    for _ in 0..3 {
+        let link = post("192.0.2.1").await.expect(201).json();
+        assert_eq!(link["expireAfterIdle"], 30 * 86_400);
+    }
+    let refused = post("192.0.2.1").await;
+    assert_eq!(refused.status, 429, "{}", refused.shown());
+    assert!(refused.header("retry-after").parse::<u32>().is_ok());
+    for _ in 0..2 {
+        post("192.0.2.2").await.expect(201);
+    }
+    let full = post("192.0.2.3").await;
+    full.problem(503, "unavailable");
+    assert!(full.maybe_header("retry-after").is_some());
+    let key = gateway.key(&["links"]).await;
+    gateway
+        .post("/api/links")
+        .key(&key)
+        .json(&body)
+        .send()
+        .await
+        .expect(201);
+}

@@ -132,3 +132,17 @@ pub async fn extended_link_ends_later(host: Host) {
         .await
         .names("#/expiresAt");
 }
+
+pub async fn code_of_an_ended_link_becomes_free(host: Host) {
+    let gateway = Gateway::start(host, "[links]\nkeep_expired = \"0s\"").await;
+    let key = gateway.key(&["links"]).await;
+    let soon = json!({ "expiresAt": in_seconds(2) });
+    let first = link(&gateway, &key, "https://example.com/", soon).await;
+    let body = json!({ "url": "https://example.com/next", "code": first["code"] });
+    let post = async || gateway.post("/api/links").key(&key).json(&body).send().await;
+    post().await.problem(409, "conflict");
+    let again = eventually("the code is free", async || {
+        Some(post().await).filter(|answer| answer.status == 201)
+    });
+    assert_eq!(again.await.json()["visits"], 0);
+}

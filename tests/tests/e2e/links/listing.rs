@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use serde_json::{Value, json};
 
 use super::{code, link};
-use crate::harness::{Gateway, Host};
+use crate::harness::{Gateway, Host, crowd, unique};
 
 /// Every code of a list, page by page.
 async fn walk(gateway: &Gateway, key: &str, query: &str) -> Vec<String> {
@@ -99,4 +99,32 @@ pub async fn a_member_sees_and_changes_only_its_own_links(host: Host) {
         walk(&gateway, crate::harness::ADMIN_KEY, &format!("owner={owner}")).await,
         [code(&link)]
     );
+}
+
+pub async fn every_link_is_in_its_owners_list_whoever_lost_its_code(host: Host) {
+    let gateway = Gateway::shared(host).await;
+    let key = gateway.key(&["links"]).await;
+    let mut codes: Vec<String> = (0..30).map(|_| unique("dc")).collect();
+    for code in &codes {
+        let body = json!({ "url": format!("https://example.com/{code}"), "code": code });
+        let answers = crowd(2, 0..2, |_| {
+            gateway.post("/api/links").key(&key).json(&body).send()
+        })
+        .await;
+        let mut statuses: Vec<u16> = answers.iter().map(|answer| answer.status).collect();
+        statuses.sort_unstable();
+        assert_eq!(statuses, [201, 409], "{code}");
+    }
+    let page = gateway
+        .get("/api/links?limit=500")
+        .key(&key)
+        .send()
+        .await
+        .expect(200)
+        .json();
+    let links = page["links"].as_array().expect("a list");
+    let mut listed: Vec<&str> = links.iter().filter_map(|link| link["code"].as_str()).collect();
+    listed.sort_unstable();
+    codes.sort_unstable();
+    assert_eq!(listed, codes);
 }

@@ -151,3 +151,50 @@ pub async fn visits_of_a_plain_link_are_counted(host: Host) {
     })
     .await;
 }
+
+pub async fn clicks_on_a_deleted_link_do_not_count_for_the_next_one(host: Host) {
+    let gateway = Gateway::shared(host).await;
+    let key = gateway.key(&["links"]).await;
+    let first = link(&gateway, &key, "https://example.com/", json!({})).await;
+    let path = short(&first);
+    for _ in 0..10 {
+        leads_to(gateway.get(&path).send().await, "https://example.com/");
+    }
+    gateway
+        .delete(&managed(&first))
+        .key(&key)
+        .send()
+        .await
+        .expect(204);
+    let fields = json!({ "code": first["code"], "maxVisits": 3 });
+    let second = link(&gateway, &key, "https://example.com/next", fields).await;
+    // By now whatever was on its way has arrived.
+    tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+    let answers = crowd(9, 0..9, |_| gateway.get(&path).send()).await;
+    assert_eq!(answers.iter().filter(|answer| answer.status == 302).count(), 3);
+    let after = gateway.get(&managed(&second)).key(&key).send().await.expect(200);
+    assert_eq!(after.json()["visits"], 3);
+}
+
+pub async fn max_visits_set_on_a_link_in_use_holds_from_the_answer_on(host: Host) {
+    let gateway = Gateway::shared(host).await;
+    let key = gateway.key(&["links"]).await;
+    for _ in 0..5 {
+        let link = link(&gateway, &key, "https://example.com/", json!({})).await;
+        let path = short(&link);
+        let (gateway, key, link, path) = (&gateway, &key, &link, &path);
+        // The bound comes while some 64 ask at a time, after the first fifty or so.
+        let answers = crowd(64, 0..1_000, |n| async move {
+            if n == 50 {
+                let bound = json!({ "maxVisits": 400 });
+                let patch = gateway.patch(&managed(link)).key(key).json(&bound);
+                patch.send().await.expect(200);
+                return None;
+            }
+            Some(gateway.get(path).send().await.status)
+        })
+        .await;
+        let redirects = answers.iter().filter(|status| **status == Some(302)).count();
+        assert_eq!(redirects, 400);
+    }
+}
