@@ -98,6 +98,8 @@ mod tests {
             path: (*path).to_owned(),
             methods: vec!["POST".into()],
             topic: "t".into(),
+            headers: Vec::new(),
+            ordering: crate::config::Ordering::None,
         };
         Config {
             forward: paths.iter().map(forward).collect(),
