@@ -248,6 +248,7 @@ fn retry_after(text: &str, random: u64, times: &[u32]) {
         factor: f64::from(factor) / 1_000.0,
         cap: Span::from_millis(u64::from(cap)),
         max_attempts: attempts,
+        finals: Vec::new(),
         schedule: random
             .is_multiple_of(3)
             .then(|| times.iter().map(|ms| Span::from_millis(u64::from(*ms))).collect()),
