@@ -10,7 +10,7 @@ use tollgate_core::identity::{self, Proxies};
 /// Places beside the others.
 const SPARE: usize = 16;
 /// Of those, for one address.
-const SPARE_OF_ADDRESS: u32 = 2;
+const SPARE_OF_ADDRESS: u32 = 4;
 
 /// See the module.
 #[derive(Debug)]
