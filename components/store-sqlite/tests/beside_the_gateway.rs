@@ -4,8 +4,6 @@
 
 mod support;
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use support::{Fixture, run, sleep};
@@ -77,8 +75,6 @@ fn stock_is_given_out_once_while_the_gateway_comes_and_goes() {
         let spin = Fixture::new();
         spin.commit(stock(STOCK)).await.unwrap();
         let path = spin.database.path();
-        let has_ended = Arc::new(AtomicBool::new(false));
-        let ended = Arc::clone(&has_ended);
         let native = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread()
                 .enable_time()
@@ -95,16 +91,15 @@ fn stock_is_given_out_once_while_the_gateway_comes_and_goes() {
                 drop(store);
                 std::thread::sleep(Duration::from_millis(20));
             }
-            ended.store(true, Ordering::SeqCst);
             given
         });
         let (mut given, mut refused) = (Vec::new(), 0);
         loop {
-            let was_ended = has_ended.load(Ordering::SeqCst);
+            let has_ended = native.is_finished();
             match spin.commit(claim()).await {
                 Ok(outcome) => match sequence(outcome) {
                     Some(number) => given.push(number),
-                    None if was_ended => break,
+                    None if has_ended => break,
                     None => {}
                 },
                 Err(StoreError::Unavailable(_)) => refused += 1,
