@@ -1,9 +1,10 @@
-//! The wasmtime side of the host: compiling components ahead of time ([`compiled`]), the ports they import
+//! The wasmtime side of the host: compiling components ahead of time ([`compiled`], kept in a [`cache`]), the ports they import
 //! ([`ports`]), the typed doors ([`doors`]), calls that do not wait ([`fast`], [`at_once`]), one running instance ([`instance`]), what
 //! it says ([`said`]), and pools of them ([`pool`]).
 
 pub mod at_once;
 pub mod bindings;
+mod cache;
 pub mod compiled;
 pub mod doors;
 pub mod fast;

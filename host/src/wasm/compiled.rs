@@ -1,11 +1,12 @@
 //! Components, compiled ahead of time and cached on disk, so that a warm start compiles nothing.
 
+use super::cache::Place;
 use anyhow::{Context as _, Result, bail};
 use sha2::{Digest as _, Sha256};
 use std::borrow::Cow;
 use std::fs;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 use wasmtime::component::Component;
 use wasmtime::{Config, Engine, EngineWeak, InstanceAllocationStrategy, PoolingAllocationConfig};
@@ -75,26 +76,31 @@ pub struct Library {
 }
 
 impl Library {
-    /// The component called `name`: from the cache if it was compiled before by this very engine, else compiled now.
+    /// The component called `name`: from the cache if it was compiled before by this very engine, else compiled now. A cache
+    /// that cannot be used costs time, and nothing else.
     pub fn load(&self, engine: &Engine, name: &str) -> Result<Component> {
         let bytes = self.bytes(name)?;
-        let path = self
-            .cache
-            .join(format!("{name}-{}.cwasm", fingerprint(engine, &bytes)));
-        if path.exists() {
-            match deserialize(engine, &path) {
-                Ok(component) => return Ok(component),
-                Err(error) => {
-                    tracing::warn!(%error, path = %path.display(), "compiling anew: the cached code is not usable")
-                }
+        let place = Place::new(&self.cache, name, fingerprint(engine, &bytes));
+        let path = place.path();
+        let found = place.read().and_then(|code| {
+            let component = code.map(|code| deserialize(engine, &code));
+            component.transpose()
+        });
+        match found {
+            Ok(Some(component)) => return Ok(component),
+            Ok(None) => {}
+            Err(error) => {
+                tracing::warn!(error = format!("{error:#}"), path = %path.display(), "compiling anew: the cached code is not usable");
             }
         }
         tracing::info!(component = name, "compiling (once; kept for the next start)");
         let compiled = engine.precompile_component(&bytes);
         let compiled =
             compiled.map_err(|error| anyhow::anyhow!("compiling the component {name}: {error:#}"))?;
-        write_whole(&path, &compiled).with_context(|| format!("writing {}", path.display()))?;
-        deserialize(engine, &path)
+        if let Err(error) = place.write(&compiled) {
+            tracing::warn!(error = format!("{error:#}"), path = %path.display(), "the next start compiles again: the code cannot be kept");
+        }
+        deserialize(engine, &compiled)
     }
 
     /// Whether there is such a component. A directory of components need not have every one that the program embeds.
@@ -129,23 +135,58 @@ fn fingerprint(engine: &Engine, bytes: &[u8]) -> String {
     digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Loads code that this program compiled and wrote itself.
+/// Loads code that this program compiled.
 #[allow(
     unsafe_code,
-    reason = "the file is ours: written whole under a name bound to its contents' origin, in a directory only we write"
+    reason = "it was compiled just now, or by this program before: the cache vouches for each byte"
 )]
-fn deserialize(engine: &Engine, path: &Path) -> Result<Component> {
+fn deserialize(engine: &Engine, code: &[u8]) -> Result<Component> {
     // SAFETY: see the reason above; wasmtime checks version and settings itself.
-    Ok(unsafe { Component::deserialize_file(engine, path)? })
+    Ok(unsafe { Component::deserialize(engine, code)? })
 }
 
-/// Writes a file so that a crash leaves either nothing or all of it under its name.
-fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
-    let dir = path.parent().context("the cache has a directory")?;
-    fs::create_dir_all(dir)?;
-    let draft = path.with_extension(format!("draft-{}", std::process::id()));
-    fs::write(&draft, bytes)?;
-    fs::File::open(&draft)?.sync_all()?;
-    fs::rename(&draft, path)?;
-    Ok(())
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The smallest component there is: nothing but its header.
+    const EMPTY: &[u8] = b"\0asm\x0d\0\x01\0";
+
+    #[test]
+    fn damaged_code_is_compiled_anew_and_a_cache_is_not_needed() {
+        let directory = tempfile::tempdir().expect("a directory");
+        fs::write(directory.path().join("limiter.wasm"), EMPTY).expect("it is ours");
+        let engine = Engine::default();
+        let library = |cache: &str| Library {
+            components: Some(directory.path().to_owned()),
+            cache: directory.path().join(cache),
+        };
+        let library_here = library("cache");
+        library_here.load(&engine, "limiter").expect("it is compiled");
+        let files = || fs::read_dir(directory.path().join("cache")).expect("it is there");
+        let file = files()
+            .next()
+            .expect("the code is kept")
+            .expect("it is there")
+            .path();
+        let whole = fs::read(&file).expect("it is there");
+        // As a disk leaves it that lost some blocks: machine code, and the tables that lead into it.
+        for start in (0..whole.len()).step_by(1 << 10) {
+            let mut damaged = whole.clone();
+            damaged
+                .iter_mut()
+                .skip(start)
+                .take(1 << 10)
+                .for_each(|byte| *byte = !*byte);
+            fs::write(&file, &damaged).expect("it is ours");
+            library_here
+                .load(&engine, "limiter")
+                .expect("it is compiled anew");
+            assert_eq!(fs::read(&file).expect("it is there"), whole, "and kept");
+        }
+        fs::write(directory.path().join("no-directory"), "").expect("it is ours");
+        library("no-directory")
+            .load(&engine, "limiter")
+            .expect("it is compiled");
+    }
 }
