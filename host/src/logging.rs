@@ -1,19 +1,171 @@
 //! Logs go to stderr: for people on a terminal, as JSON lines otherwise. `RUST_LOG` is honoured.
+//!
+//! Nothing that logs ever waits for who reads: lines go to a bounded [`queue`], and a thread of its own writes them.
+//! What a stranger can make repeat itself is [folded](fold).
 
+mod fold;
+mod queue;
+
+use fold::{Fold, Repeated};
+use queue::{Lines, Queue};
+use serde_json::Value;
+use std::fs::File;
 use std::io::IsTerminal as _;
-use tracing_subscriber::EnvFilter;
+use std::os::fd::AsFd as _;
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
+use tracing::Level;
+use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::fmt::time::{FormatTime as _, SystemTime};
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{EnvFilter, Layer, Registry};
 
-/// What is logged when `RUST_LOG` does not say.
-const DEFAULT: &str = "info";
+/// What is logged when `RUST_LOG` does not say: our own crates from INFO on, libraries only their errors. Much of what
+/// they warn of is what strangers send.
+const DEFAULT: &str = "error,tollgate=info";
+/// How long the end of the process waits for the last lines to be read.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+static LOG: OnceLock<Log> = OnceLock::new();
+
+struct Log {
+    queue: &'static Queue,
+    is_terminal: bool,
+}
 
 /// Starts logging, once.
-pub fn start() {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(DEFAULT));
-    let builder = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr);
-    match std::io::stderr().is_terminal() {
-        true => builder.with_target(false).init(),
-        false => builder.json().flatten_event(true).init(),
+///
+/// # Errors
+/// No thread, or no duplicate of stderr.
+pub fn start() -> std::io::Result<()> {
+    let is_terminal = std::io::stderr().is_terminal();
+    // Not Rust's handle: who is stuck in a write to that holds its lock.
+    let stderr = File::from(std::io::stderr().as_fd().try_clone_to_owned()?);
+    let queue: &'static Queue = Box::leak(Box::default());
+    let fold: &'static Fold = Box::leak(Box::default());
+    std::thread::Builder::new()
+        .name("log-write".into())
+        .spawn(move || {
+            queue.write(stderr, |dropped, is_last| {
+                report(fold, is_terminal, dropped, is_last)
+            })
+        })?;
+    if LOG.set(Log { queue, is_terminal }).is_err() {
+        return Ok(());
+    }
+    let asked = std::env::var(EnvFilter::DEFAULT_ENV)
+        .ok()
+        .filter(|asked| !asked.is_empty());
+    let filter = asked.as_deref().map(EnvFilter::try_new);
+    let (filter, fault) = match filter {
+        None => (EnvFilter::new(DEFAULT), None),
+        Some(Ok(filter)) => (filter, None),
+        Some(Err(fault)) => (EnvFilter::new(DEFAULT), Some(fault)),
+    };
+    let lines = tracing_subscriber::fmt::layer().with_writer(move || Lines(queue));
+    let lines: Box<dyn Layer<Registry> + Send + Sync> = match is_terminal {
+        true => Box::new(lines.with_target(false)),
+        false => Box::new(lines.json().flatten_event(true)),
+    };
+    tracing_subscriber::registry()
+        .with(lines)
+        .with(fold::Folding(fold))
+        .with(filter)
+        .init();
+    std::panic::set_hook(Box::new(panicked));
+    if let Some(fault) = fault {
+        tracing::warn!(%fault, "RUST_LOG is not understood; logging as without it");
+    }
+    Ok(())
+}
+
+/// Writes what is left; waits for that, but not long.
+pub fn finish() {
+    if let Some(log) = LOG.get() {
+        log.queue.finish(PATIENCE);
+    }
+}
+
+/// Whether a person is looking.
+pub fn is_terminal() -> bool {
+    LOG.get().is_some_and(|log| log.is_terminal)
+}
+
+/// Says something whatever `RUST_LOG` is: the text to a person on a terminal, else a JSON line with its fields.
+/// Whether it has been written; it is not waited for long.
+pub fn say(text: &str, level: Level, message: &str, fields: &[(&str, Value)]) -> bool {
+    let Some(log) = LOG.get() else {
+        eprintln!("{text}");
+        return true;
+    };
+    let line = match log.is_terminal {
+        true => format!("{text}\n"),
+        false => json(level, message, fields),
+    };
+    log.queue.push_always(line.as_bytes());
+    log.queue.wait_until_written(PATIENCE)
+}
+
+/// What the log says of itself: what it dropped and what it left out.
+fn report(fold: &Fold, is_terminal: bool, dropped: u64, is_last: bool) -> String {
+    let line = |level: Level, message: &str, field: (&str, u64)| match is_terminal {
+        true => format!("{} {level:>5} {message}\n", now()),
+        false => json(level, message, &[(field.0, field.1.into())]),
+    };
+    let mut lines = String::new();
+    if dropped > 0 {
+        let message = format!("{dropped} log lines were dropped: they came faster than they were read");
+        lines += &line(Level::WARN, &message, ("dropped", dropped));
+    }
+    for Repeated {
+        level,
+        message,
+        times,
+    } in fold.repeated(Instant::now(), is_last)
+    {
+        let message = format!(
+            "{message} … {times} more times within {} s",
+            fold::INTERVAL.as_secs()
+        );
+        lines += &line(level, &message, ("repeated", times));
+    }
+    lines
+}
+
+fn json(level: Level, message: &str, fields: &[(&str, Value)]) -> String {
+    let mut line = serde_json::Map::new();
+    line.insert("timestamp".into(), now().into());
+    line.insert("level".into(), level.as_str().into());
+    line.insert("message".into(), message.into());
+    for (name, value) in fields {
+        line.insert((*name).into(), value.clone());
+    }
+    line.insert("target".into(), "tollgate".into());
+    format!("{}\n", Value::Object(line))
+}
+
+/// As the lines have it that `tracing` makes.
+fn now() -> String {
+    let mut time = String::new();
+    // Into a string it cannot fail; without a time a line is still a line.
+    let _ = SystemTime.format_time(&mut Writer::new(&mut time));
+    time
+}
+
+/// As a line like any other: the standard library's hook writes to stderr itself, and would wait.
+fn panicked(panic: &std::panic::PanicHookInfo<'_>) {
+    let thread = std::thread::current();
+    let backtrace = std::backtrace::Backtrace::capture();
+    let backtrace = (backtrace.status() == std::backtrace::BacktraceStatus::Captured).then_some(backtrace);
+    tracing::error!(
+        thread = thread.name(),
+        location = panic.location().map(tracing::field::display),
+        backtrace = backtrace.as_ref().map(tracing::field::display),
+        "panicked: {}",
+        panic.payload_as_str().unwrap_or("(no text)"),
+    );
+    if thread.name() == Some("main") {
+        finish();
     }
 }
