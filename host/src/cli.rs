@@ -1,12 +1,22 @@
-//! The command line. Settings: flag, then environment, then file.
+//! The command line. Settings: flag, then environment, then file. What `check` finds sound is what `serve` runs: both
+//! read them here.
 
-use anyhow::{Context as _, Result};
+use crate::server::listen;
+use anyhow::{Context as _, Result, anyhow, bail};
 use clap::{Args, Parser, Subcommand};
+use std::fs;
+use std::io::{ErrorKind, Write as _};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use tollgate_core::config::Config;
+use tollgate_core::{keys, limiter};
 
 /// The file that is read when no flag names one, if it is there.
 const DEFAULT_FILE: &str = "tollgate.toml";
+/// The database's file in the directory that a flag or the environment names.
+const DATABASE: &str = "tollgate.db";
+/// Where the admin key may be. Not an argument's: a flag for a file of it comes before it.
+const ADMIN_KEY: &str = "TOLLGATE_ADMIN_KEY";
 
 /// `tollgate …`
 #[derive(Parser)]
@@ -26,67 +36,148 @@ pub struct Arguments {
 pub enum Command {
     /// Run the gateway.
     Serve(Box<ServeOptions>),
-    /// Validate the configuration and print what is in force.
-    Check(ConfigOptions),
+    /// Validate the settings as `serve` would with the same flags and environment, and print what is in force.
+    Check(Box<Settings>),
 }
 
-/// Where the configuration is.
+/// Where the settings come from.
 #[derive(Args)]
-pub struct ConfigOptions {
+pub struct Settings {
     /// The configuration [default: ./tollgate.toml if it is there, else the built-in defaults].
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
+    /// The directory for the database and compiled code [default: that of `store.path`, ./data].
+    #[arg(long, env = "TOLLGATE_DATA", value_name = "DIR")]
+    pub data: Option<PathBuf>,
+    /// Address (or name) and port [default: `server.listen`, 127.0.0.1:3000].
+    #[arg(long, env = "TOLLGATE_LISTEN", value_name = "ADDR")]
+    pub listen: Option<String>,
+    /// A file with the admin key; it comes before TOLLGATE_ADMIN_KEY. If it is not there, no other key is given and this is
+    /// the first run, the new key is written to it.
+    #[arg(long, value_name = "FILE")]
+    pub admin_key_file: Option<PathBuf>,
+    /// The admin key itself.
+    #[arg(long, value_name = "KEY", hide = true)]
+    pub admin_key: Option<String>,
 }
 
 /// `tollgate serve …`
 #[derive(Args)]
 pub struct ServeOptions {
-    /// Where the configuration is.
+    /// Where the settings come from.
     #[command(flatten)]
-    pub config: ConfigOptions,
-    /// The directory for the database and compiled code [default: that of `store.path`, ./data].
-    #[arg(long, env = "TOLLGATE_DATA", value_name = "DIR")]
-    pub data: Option<PathBuf>,
-    /// Address and port [default: `server.listen`, 127.0.0.1:3000].
-    #[arg(long, env = "TOLLGATE_LISTEN", value_name = "ADDR")]
-    pub listen: Option<String>,
-    /// A file with the admin key. If it is not there and this is the first run, the new key is written to it.
-    #[arg(long, value_name = "FILE")]
-    pub admin_key_file: Option<PathBuf>,
-    /// The admin key itself.
-    #[arg(
-        long,
-        env = "TOLLGATE_ADMIN_KEY",
-        value_name = "KEY",
-        hide = true,
-        hide_env_values = true
-    )]
-    pub admin_key: Option<String>,
+    pub settings: Settings,
     /// A directory of components to run instead of the built-in ones.
     #[arg(long, value_name = "DIR")]
     pub components: Option<PathBuf>,
 }
 
-/// Reads and validates the configuration; says where it came from.
-pub fn load(options: &ConfigOptions) -> Result<(Config, String)> {
-    let path = match &options.config {
-        Some(path) => path.clone(),
-        None if Path::new(DEFAULT_FILE).exists() => DEFAULT_FILE.into(),
+/// The settings in force, all of them checked.
+pub struct InForce {
+    /// The file's, with those of flags and environment in their places.
+    pub config: Config,
+    /// Where the configuration came from.
+    pub source: String,
+    /// The database's file; absolute, so that SQLite takes no name for anything else (`:memory:`, `file:…`).
+    pub database: PathBuf,
+    /// Where to listen: the first that can be had.
+    pub listen: Vec<SocketAddr>,
+    /// The admin key that was given.
+    pub admin_key: Option<String>,
+}
+
+/// Reads and checks all settings. Neither opens the store nor listens; may wait for a name server.
+///
+/// # Errors
+/// The first setting that cannot be used, and where it is.
+pub fn in_force(settings: &Settings) -> Result<InForce> {
+    let (mut config, source) = load(settings.config.as_deref())?;
+    // An empty variable counts as none, as most programs have it.
+    if let Some(listen) = settings.listen.as_ref().filter(|listen| !listen.is_empty()) {
+        config.server.listen.clone_from(listen);
+    }
+    let mut database = PathBuf::from(&config.store.path);
+    if let Some(data) = settings.data.as_ref().filter(|data| !data.as_os_str().is_empty()) {
+        database = data.join(DATABASE);
+        config.store.path = database.display().to_string();
+    }
+    limiter::Policies::compile(&config)?;
+    Ok(InForce {
+        listen: listen::resolve(&config.server.listen)?,
+        database: std::path::absolute(&database)
+            .with_context(|| format!("store.path: {} cannot be used", database.display()))?,
+        admin_key: admin_key(settings)?,
+        config,
+        source,
+    })
+}
+
+fn load(file: Option<&Path>) -> Result<(Config, String)> {
+    let path = match file {
+        Some(path) => path,
+        None if Path::new(DEFAULT_FILE).exists() => Path::new(DEFAULT_FILE),
         None => return Ok((Config::default(), "the built-in defaults".to_owned())),
     };
-    let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+    let text = fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
     let name = path.display().to_string();
     Ok((Config::parse(&text, &name)?, name))
 }
 
+/// The admin key that was given, and sound: by flag, by the file that a flag names, or by the environment.
+fn admin_key(settings: &Settings) -> Result<Option<String>> {
+    let from_flag = settings
+        .admin_key
+        .as_ref()
+        .map(|key| ("--admin-key".to_owned(), key.clone()));
+    let given = match from_flag {
+        Some(given) => Some(given),
+        None => match from_file(settings.admin_key_file.as_deref())? {
+            Some(given) => Some(given),
+            None => from_environment()?,
+        },
+    };
+    let Some((source, text)) = given else {
+        return Ok(None);
+    };
+    let key = text.trim();
+    if key.is_empty() {
+        bail!("{source} is empty: it should hold the admin key");
+    }
+    keys::admin_commit(key, 0).map_err(|error| anyhow!("{source}: {error}"))?;
+    Ok(Some(key.to_owned()))
+}
+
+fn from_file(path: Option<&Path>) -> Result<Option<(String, String)>> {
+    let Some(path) = path else { return Ok(None) };
+    match fs::read_to_string(path) {
+        Ok(text) => Ok(Some((path.display().to_string(), text))),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error).with_context(|| format!("cannot read {}", path.display())),
+    }
+}
+
+fn from_environment() -> Result<Option<(String, String)>> {
+    let Some(text) = std::env::var_os(ADMIN_KEY).filter(|text| !text.is_empty()) else {
+        return Ok(None);
+    };
+    // The error must not show it.
+    let text = text
+        .into_string()
+        .map_err(|_| anyhow!("{ADMIN_KEY} is not UTF-8"))?;
+    Ok(Some((ADMIN_KEY.to_owned(), text)))
+}
+
 /// `tollgate check`
-#[allow(
-    clippy::print_stdout,
-    reason = "the configuration in force is this command's output"
-)]
-pub fn check(options: &ConfigOptions) -> Result<()> {
-    let (config, source) = load(options)?;
-    println!("# in force, from {source}");
-    println!("{}", config.to_toml());
-    Ok(())
+///
+/// # Errors
+/// What `serve` would refuse; or stdout cannot be written.
+pub fn check(settings: &Settings) -> Result<()> {
+    let InForce { config, source, .. } = in_force(settings)?;
+    let text = format!("# in force, from {source}\n{}\n", config.to_toml());
+    let mut stdout = std::io::stdout().lock();
+    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        // Who reads has seen enough (`tollgate check | head`).
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
+        done => done.context("cannot print the settings"),
+    }
 }

@@ -1,8 +1,9 @@
-//! `tollgate`: the gateway. The command line, and the order in which things start and stop.
+//! `tollgate`: the gateway. The command line, and what is told when it does not work out.
 
 use clap::Parser as _;
 use std::process::ExitCode;
 use tollgate_host::{cli, logging, serve};
+use tracing::Level;
 
 /// Requests allocate small things by the dozen, on one thread each: this allocator costs half of the C library's.
 #[global_allocator]
@@ -10,16 +11,30 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
     let arguments = cli::Arguments::parse();
-    logging::start();
     let done = match arguments.command {
-        cli::Command::Serve(options) => serve::run(*options),
-        cli::Command::Check(options) => cli::check(&options),
+        cli::Command::Serve(options) => {
+            let done = logging::start()
+                .map_err(anyhow::Error::from)
+                .and_then(|()| serve::run(*options));
+            if let Err(error) = &done {
+                let error = format!("{error:#}");
+                let line = [("error", error.as_str().into())];
+                logging::say(
+                    &format!("tollgate: {error}"),
+                    Level::ERROR,
+                    "the gateway has ended",
+                    &line,
+                );
+            }
+            logging::finish();
+            done
+        }
+        cli::Command::Check(settings) => {
+            cli::check(&settings).inspect_err(|error| eprintln!("tollgate: {error:#}"))
+        }
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("tollgate: {error:#}");
-            ExitCode::FAILURE
-        }
+        Err(_) => ExitCode::FAILURE,
     }
 }

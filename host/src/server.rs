@@ -6,6 +6,7 @@ mod connection;
 pub mod fast;
 mod files;
 mod head;
+pub mod listen;
 mod long_poll;
 mod places;
 mod service;
@@ -18,7 +19,7 @@ mod worker;
 use crate::wasm::compiled::Library;
 use crate::wasm::pool::INSTANCES;
 use crate::wasm::{compiled, ports};
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use places::Places;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -26,7 +27,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
-use tollgate_core::config::Config;
+use tollgate_core::config::{Config, MAX_WORKERS};
 use tollgate_core::identity::Proxies;
 use tollgate_core::router::Component;
 
@@ -37,8 +38,6 @@ pub const DRAIN: Duration = Duration::from_secs(25);
 /// How long connections are still taken after that signal, and answered with `Connection: close`: what was sent before it
 /// has arrived by then, and who goes on asking has been told to go elsewhere.
 const LINGER: Duration = Duration::from_millis(200);
-/// Connections that the kernel queues before we accept them.
-const BACKLOG: u32 = 4_096;
 /// How long to wait after a connection could not be accepted: the process or the system has no file descriptor left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// How often the log tells at most that connections are turned away.
@@ -65,9 +64,14 @@ pub struct Server {
 }
 
 impl Server {
-    /// Loads the components, starts the workers and binds the address. Requests are answered once [`Server::run`] runs.
-    pub async fn start(config: Config, engines: ports::Engines, library: Library) -> Result<Self> {
-        let listener = bind(&config.server.listen)?;
+    /// Loads the components and starts the workers. Requests are answered once [`Server::run`] runs.
+    pub async fn start(
+        listener: std::net::TcpListener,
+        config: Config,
+        engines: ports::Engines,
+        library: Library,
+    ) -> Result<Self> {
+        let listener = TcpListener::from_std(listener)?;
         let workers = worker_count(&config);
         // Twice the pools' size, since a replaced instance may still finish its calls beside its successor.
         let instances = workers * (INSTANCES + 1) * (Component::ALL.len() + 1) * 2;
@@ -133,26 +137,14 @@ impl Server {
     }
 }
 
-/// One worker per core unless the configuration says otherwise.
+/// One worker per core, up to [`MAX_WORKERS`], unless the configuration says otherwise.
 pub fn worker_count(config: &Config) -> usize {
     match config.server.workers {
-        0 => std::thread::available_parallelism().map_or(1, usize::from),
+        0 => std::thread::available_parallelism()
+            .map_or(1, usize::from)
+            .min(MAX_WORKERS as usize),
         count => count as usize,
     }
-}
-
-fn bind(listen: &str) -> Result<TcpListener> {
-    let address: SocketAddr = listen
-        .parse()
-        .with_context(|| format!("{listen} is not an address and port"))?;
-    let socket = socket2::Socket::new(socket2::Domain::for_address(address), socket2::Type::STREAM, None)?;
-    socket.set_reuse_address(true)?;
-    socket.set_nonblocking(true)?;
-    socket
-        .bind(&address.into())
-        .with_context(|| format!("cannot listen on {address}: is another program there?"))?;
-    socket.listen(i32::try_from(BACKLOG).unwrap_or(i32::MAX))?;
-    Ok(TcpListener::from_std(socket.into())?)
 }
 
 /// Hands each connection to the worker that has the fewest.

@@ -22,6 +22,9 @@ pub const MAX_KEPT_HEADERS: usize = 32;
 pub const MAX_TOPICS: usize = 256;
 /// The most subscriptions of one topic.
 pub const MAX_SUBSCRIPTIONS: usize = 32;
+/// The most worker threads. Each takes room for its instances, some 300 GiB of addresses (not of memory), and a process has
+/// 128 TiB of those.
+pub const MAX_WORKERS: u32 = 128;
 /// The longest name of a limit, in bytes.
 pub const MAX_NAME: usize = 64;
 /// The longest name of a topic or subscription, in bytes.
@@ -47,7 +50,6 @@ const MAX_METHODS: usize = 16;
 const MAX_METHOD: usize = 32;
 const MAX_HEADER_NAME: usize = 64;
 const MAX_CONNECTIONS: u32 = 1_000_000;
-const MAX_WORKERS: u32 = 1_024;
 const MAX_BUCKETS: u64 = 100_000_000;
 const CACHE_ENTRIES_BOUNDS: (u64, u64) = (1 << 10, 1 << 30);
 const CACHE_BYTES_BOUNDS: (Bytes, Bytes) = (Bytes(1 << 20), Bytes(1 << 40));
@@ -105,7 +107,11 @@ pub(super) fn check(config: &Config) -> Checked {
 }
 
 fn store(store: &StoreSettings, path: &Path) -> Checked {
-    ensure(!store.path.is_empty(), path.key("path"), "must not be empty")?;
+    let file = !store.path.is_empty()
+        && !store.path.contains('\0')
+        && !store.path.ends_with('/')
+        && std::path::Path::new(&store.path).file_name().is_some();
+    ensure(file, path.key("path"), "must be the name of a file")?;
     within(
         store.cache_entries,
         CACHE_ENTRIES_BOUNDS,
@@ -305,18 +311,9 @@ fn public_url(text: &str, path: Path) -> Checked {
     ensure(anonymous, path, "must not have a user name or password")
 }
 
+/// As [`crate::identity`] reads it.
 fn is_cidr(text: &str) -> bool {
-    let (address, prefix) = match text.split_once('/') {
-        Some((address, prefix)) => (address, Some(prefix)),
-        None => (text, None),
-    };
-    let Ok(address) = address.parse::<IpAddr>() else {
-        return false;
-    };
-    let most = if address.is_ipv4() { 32 } else { 128 };
-    prefix.is_none_or(|p| {
-        p.bytes().all(|b| b.is_ascii_digit()) && p.parse::<u8>().is_ok_and(|bits| bits <= most)
-    })
+    text.parse::<ipnet::IpNet>().is_ok() || text.parse::<IpAddr>().is_ok()
 }
 
 /// An RFC 9110 token in lower case, as every door hands header names over.

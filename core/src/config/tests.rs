@@ -176,7 +176,7 @@ fn every_rule_of_the_plain_tables_is_checked() {
         ),
         ("server", "max_body", &["0", "\"2GiB\""]),
         ("server", "request_timeout", &["\"0s\"", "\"1d\""]),
-        ("server", "workers", &["100000"]),
+        ("server", "workers", &["129", "100000"]),
         (
             "clients",
             "header",
@@ -184,7 +184,18 @@ fn every_rule_of_the_plain_tables_is_checked() {
         ),
         ("clients", "max_buckets", &["0"]),
         ("users", "header", &["\"é\""]),
-        ("store", "path", &["\"\""]),
+        (
+            "store",
+            "path",
+            &[
+                "\"\"",
+                "\"data/\"",
+                "\"..\"",
+                "\"data/..\"",
+                "\"/\"",
+                "\"a\\u0000b\"",
+            ],
+        ),
         ("store", "cache_entries", &["0"]),
         ("store", "cache_bytes", &["\"1KiB\"", "\"9999TiB\""]),
         ("links", "redirect", &["303", "200"]),

@@ -73,12 +73,15 @@ impl Worker {
         let load = Arc::new(AtomicUsize::new(0));
         let crowded = Arc::<Notify>::default();
         let (engine, own_load, own_crowded) = (engine.clone(), Arc::clone(&load), Arc::clone(&crowded));
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()?;
         let thread = std::thread::Builder::new()
             .name(format!("worker-{index}"))
             .spawn(move || {
+                // Made here: a runtime may not be dropped in another, as it would be where there is no thread.
+                let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+                let runtime = match runtime {
+                    Ok(runtime) => runtime,
+                    Err(error) => return drop(started.send(Err(error.into()))),
+                };
                 LocalSet::new().block_on(&runtime, async move {
                     match gateway(&engine, &components, shared) {
                         Ok(gateway) => {

@@ -1,0 +1,79 @@
+//! Who may read what the gateway keeps: its owner, and nobody else. The store holds the secrets that sign deliveries.
+
+use anyhow::{Context as _, Result};
+use std::fs::{self, DirBuilder, OpenOptions, Permissions};
+use std::io::Write as _;
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+
+/// What others may do with a file.
+const OTHERS: u32 = 0o077;
+
+/// From here on, files that the process makes are its user's own: also those that SQLite makes.
+pub fn make_private() {
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(OTHERS));
+}
+
+/// Makes the directory, for its owner alone; one that is there is left as it is.
+///
+/// # Errors
+/// It cannot be made.
+pub fn make_directory(directory: &Path) -> Result<()> {
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(directory)
+        .with_context(|| format!("cannot create the data directory {}", directory.display()))
+}
+
+/// Takes away what others may do with a database that an earlier version made, where it is ours.
+pub fn tighten(database: &Path) {
+    for suffix in ["", "-wal", "-shm", ".lock"] {
+        let mut path = database.as_os_str().to_owned();
+        path.push(suffix);
+        let path = PathBuf::from(path);
+        let Ok(metadata) = fs::metadata(&path) else {
+            continue;
+        };
+        let mode = metadata.mode() & 0o777;
+        let is_ours = metadata.is_file() && metadata.uid() == rustix::process::geteuid().as_raw();
+        if !is_ours || mode & OTHERS == 0 {
+            continue;
+        }
+        match fs::set_permissions(&path, Permissions::from_mode(mode & !OTHERS)) {
+            Ok(()) => {
+                tracing::warn!(path = %path.display(), "others could read this file; now its owner alone can")
+            }
+            Err(error) => tracing::warn!(path = %path.display(), %error, "others can read this file"),
+        }
+    }
+}
+
+/// Says so, if others can read a secret.
+pub fn warn_if_shared(secret: &Path) {
+    if fs::metadata(secret).is_ok_and(|metadata| metadata.mode() & OTHERS != 0) {
+        tracing::warn!(path = %secret.display(), "others can read the admin key in this file: chmod 600 it");
+    }
+}
+
+/// Writes a new file that only its owner may read; whole and durable, or not at all.
+///
+/// # Errors
+/// It is there already, or cannot be written.
+pub fn write_secret(path: &Path, text: &str) -> std::io::Result<()> {
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path)?;
+    let directory = path
+        .parent()
+        .filter(|directory| !directory.as_os_str().is_empty());
+    let written = writeln!(file, "{text}")
+        .and_then(|()| file.sync_all())
+        .and_then(|()| fs::File::open(directory.unwrap_or(Path::new(".")))?.sync_all());
+    if written.is_err() {
+        _ = fs::remove_file(path);
+    }
+    written
+}

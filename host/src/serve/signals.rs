@@ -1,0 +1,73 @@
+//! Signals. The first that says so stops the gateway in order, the second at once; the others do nothing.
+
+use crate::logging;
+use anyhow::Result;
+use std::time::{Duration, Instant};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::oneshot;
+
+/// A terminal and a supervisor may both pass on one Ctrl-C: what follows so closely is no second one.
+const SAME: Duration = Duration::from_millis(500);
+
+/// Ends with SIGTERM, SIGINT or SIGQUIT. From this call on, no signal but SIGKILL ends the process by itself.
+///
+/// # Errors
+/// The system takes no handlers.
+pub fn stop() -> Result<impl Future<Output = ()>> {
+    let mut stops = Stops {
+        terminate: signal(SignalKind::terminate())?,
+        interrupt: signal(SignalKind::interrupt())?,
+        quit: signal(SignalKind::quit())?,
+    };
+    let (first, told) = oneshot::channel();
+    // A task, so that it is heard even while the main one waits for the disk.
+    tokio::spawn(async move {
+        let _ = stops.next().await;
+        let since = Instant::now();
+        let _ = first.send(());
+        loop {
+            let number = stops.next().await;
+            if since.elapsed() >= SAME {
+                tracing::warn!("told to stop again: ending at once; what was acknowledged is durable");
+                logging::finish();
+                std::process::exit(128 + number);
+            }
+        }
+    });
+    for kind in [
+        SignalKind::hangup(),
+        SignalKind::user_defined1(),
+        SignalKind::user_defined2(),
+    ] {
+        tokio::spawn(ignore(signal(kind)?, kind.as_raw_value()));
+    }
+    Ok(async {
+        let _ = told.await;
+    })
+}
+
+struct Stops {
+    terminate: Signal,
+    interrupt: Signal,
+    quit: Signal,
+}
+
+impl Stops {
+    async fn next(&mut self) -> i32 {
+        let kind = tokio::select! {
+            _ = self.terminate.recv() => SignalKind::terminate(),
+            _ = self.interrupt.recv() => SignalKind::interrupt(),
+            _ = self.quit.recv() => SignalKind::quit(),
+        };
+        kind.as_raw_value()
+    }
+}
+
+async fn ignore(mut signal: Signal, number: i32) {
+    while signal.recv().await.is_some() {
+        tracing::warn!(
+            signal = number,
+            "this signal does nothing: settings are read at the start, so restart to change them"
+        );
+    }
+}
