@@ -149,13 +149,17 @@ pub async fn expired_key_opens_nothing(host: Host) {
     assert!(keys(&gateway).await.iter().all(|one| one["id"] != made["id"]));
 }
 
-/// The key that a first run prints on a line of its own.
+/// The keys that a first run prints, each in a line of the log of its own; no other line holds one.
 fn printed(stderr: &str) -> Vec<String> {
-    let words = stderr.split_whitespace().map(|word| word.trim_matches('"'));
-    words
-        .filter(|word| word.starts_with("tg_"))
-        .map(str::to_owned)
-        .collect()
+    let keys: Vec<String> = stderr
+        .lines()
+        .filter_map(|line| {
+            let line: Value = serde_json::from_str(line).unwrap_or_else(|_| panic!("no JSON: {line}"));
+            line["admin_key"].as_str().map(str::to_owned)
+        })
+        .collect();
+    assert_eq!(stderr.matches("tg_").count(), keys.len(), "{stderr}");
+    keys
 }
 
 pub async fn first_run_prints_an_admin_key_once(host: Host) {

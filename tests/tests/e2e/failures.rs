@@ -202,6 +202,48 @@ pub async fn a_failed_sync_stops_the_writes_and_is_told(host: Host) {
     sign_up(&gateway, 6).await.expect(202);
 }
 
+/// As Spin would, with components of a version that does not look whether it may.
+pub async fn another_writer_stops_the_writes_and_is_told(host: Host) {
+    let gateway = Gateway::start(host, "").await;
+    link(&gateway, "before").await;
+    gateway.campaign(10, json!({ "id": "foreign" })).await;
+    let claim = |user: &str| {
+        gateway
+            .post("/api/campaigns/foreign/claims")
+            .user(user)
+            .json(&json!({}))
+    };
+    claim("ann").send().await.expect(201);
+    let file = gateway.directory().join("data/tollgate.db");
+    let other = rusqlite::Connection::open(&file).expect("it is SQLite's");
+    other
+        .busy_timeout(Duration::from_secs(10))
+        .expect("it is a number");
+    other
+        .execute_batch("UPDATE meta SET value = value + 1 WHERE name = 'revision'")
+        .expect("nobody keeps it from that");
+    for user in ["bob", "carol"] {
+        claim(user).send().await.problem(503, "unavailable");
+    }
+    let ready = gateway.get("/health/ready").send().await;
+    let why = ready.problem(503, "unavailable")["detail"].to_string();
+    assert!(
+        why.contains("another program") && why.contains("restart"),
+        "{why}"
+    );
+    gateway.get("/before").send().await.expect(302);
+    gateway.stop().await;
+    gateway.restart().await;
+    claim("bob").send().await.expect(201);
+    let state = gateway
+        .get("/api/campaigns/foreign")
+        .send()
+        .await
+        .expect(200)
+        .json();
+    assert_eq!(state["admitted"], 2);
+}
+
 pub async fn a_process_that_was_stopped_goes_on_where_it_was(host: Host) {
     const CLAIMS: usize = 3_000;
     let gateway = Arc::new(Gateway::start(host, "").await);
@@ -258,10 +300,9 @@ async fn assert_refused(what: &str, program: &mut Program, words: &str) {
         status.code().is_some_and(|code| code != 0),
         "{what}: {status:?}\n{told}"
     );
-    let sentence = told
-        .lines()
-        .rfind(|line| line.starts_with("tollgate: "))
-        .unwrap_or_default();
+    let line = told.lines().last().unwrap_or_default();
+    let line: Value = serde_json::from_str(line).unwrap_or_else(|_| panic!("{what}: no JSON: {line}"));
+    let sentence = line["error"].as_str().unwrap_or_default();
     assert!(sentence.contains(words), "{what}: expected {words:?}\n{told}");
     assert!(
         sentence.contains("tollgate.db"),

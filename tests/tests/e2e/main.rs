@@ -14,9 +14,11 @@ mod harness;
 mod hostile;
 mod limiter;
 mod links;
+mod logs;
 mod operations;
 mod push;
 mod secrets;
+mod starting;
 mod topics;
 mod under_spin;
 
@@ -209,12 +211,33 @@ harness::cases! {
             slow_request_is_answered_after_sigterm,
         }
     }
+    logs {
+        both {}
+        native {
+            a_reader_of_the_log_that_is_stuck_holds_up_nothing,
+            strangers_do_not_fill_the_log,
+        }
+    }
+    starting {
+        both {}
+        native {
+            a_key_file_comes_before_the_environment,
+            a_reader_that_has_seen_enough_is_no_fault,
+            a_start_that_fails_makes_no_key,
+            check_and_serve_agree,
+            damaged_compiled_code_is_compiled_anew,
+            files_are_their_owners_alone,
+            signals_that_say_nothing_are_survived,
+            told_twice_it_ends_at_once_and_loses_nothing,
+        }
+    }
     failures {
         both {}
         native {
             a_failed_sync_stops_the_writes_and_is_told,
             a_full_disk_refuses_writes_until_there_is_room,
             a_process_that_was_stopped_goes_on_where_it_was,
+            another_writer_stops_the_writes_and_is_told,
             databases_that_cannot_be_trusted_are_refused_and_left_alone,
             read_only_directories_are_refused,
             writes_wait_for_a_program_that_locks_the_database_and_then_are_refused,
