@@ -17,7 +17,8 @@ mod units;
 
 pub use check::{
     MAX_CODE_LENGTH, MAX_FORWARDS, MAX_KEPT_HEADERS, MAX_LIMITS, MAX_NAME, MAX_SUBSCRIPTIONS, MAX_TOPIC_NAME,
-    MAX_TOPICS, MAX_WORKERS, MIN_CODE_LENGTH, OWN_TARGET, RESERVED_SEGMENTS, check_subscription, is_topic_name,
+    MAX_TOPICS, MAX_WORKERS, MIN_CODE_LENGTH, OWN_TARGET, RESERVED_SEGMENTS, check_subscription,
+    is_topic_name,
 };
 pub use error::ConfigError;
 pub use secret::SecretText;

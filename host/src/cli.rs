@@ -3,6 +3,7 @@
 
 use crate::server::listen;
 use anyhow::{Context as _, Result, anyhow, bail};
+use clap::builder::{OsStringValueParser, TypedValueParser as _};
 use clap::{Args, Parser, Subcommand};
 use std::fs;
 use std::io::{ErrorKind, Write as _};
@@ -47,7 +48,7 @@ pub struct Settings {
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
     /// The directory for the database and compiled code [default: that of `store.path`, ./data].
-    #[arg(long, env = "TOLLGATE_DATA", value_name = "DIR")]
+    #[arg(long, env = "TOLLGATE_DATA", value_name = "DIR", value_parser = OsStringValueParser::new().map(PathBuf::from))]
     pub data: Option<PathBuf>,
     /// Address (or name) and port [default: `server.listen`, 127.0.0.1:3000].
     #[arg(long, env = "TOLLGATE_LISTEN", value_name = "ADDR")]
