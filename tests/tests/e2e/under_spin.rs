@@ -179,7 +179,7 @@ pub async fn two_gateways_on_one_state_directory_are_exact(host: Host) {
         .collect();
     let sequences: BTreeSet<u64> = admitted
         .iter()
-        .filter_map(|claim| claim["sequence"].as_u64())
+        .filter_map(|claim| claim["claim"]["sequence"].as_u64())
         .collect();
     let expected: BTreeSet<u64> = (1..=QUANTITY).collect();
     assert_eq!((admitted.len() as u64, sequences), (QUANTITY, expected));
