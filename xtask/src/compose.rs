@@ -5,7 +5,7 @@ use crate::build::{COMPONENTS, SPIN_STORE, components, root, say, write_if_chang
 use anyhow::{Context as _, Result};
 use std::fs;
 use std::path::Path;
-use tollgate_core::config::Config;
+use tollgate_core::config::{Config, TopicSettings};
 use tollgate_core::router::{built_forwards, spin_routes};
 use wac_graph::types::Package;
 use wac_graph::{CompositionGraph, EncodeOptions};
@@ -88,15 +88,21 @@ fn without_effect(config: &Config) -> Vec<&'static str> {
         .topics
         .values()
         .any(|topic| !topic.subscriptions.is_empty());
+    let forgotten = TopicSettings::default();
+    let kept = |topic: &TopicSettings| (topic.retention, topic.max_bytes);
     let kept = config
         .topics
         .values()
-        .any(|topic| topic.retention.is_some() || topic.max_bytes.is_some());
+        .any(|topic| kept(topic) != kept(&forgotten));
     let differ = [
         ("server.listen", server.listen != usual.listen),
         (
             "server.max_connections",
             server.max_connections != usual.max_connections,
+        ),
+        (
+            "server.max_connections_per_address",
+            server.max_connections_per_address != usual.max_connections_per_address,
         ),
         (
             "server.request_timeout",
