@@ -89,7 +89,7 @@ fn without_effect(config: &Config) -> Vec<&'static str> {
         .values()
         .any(|topic| !topic.subscriptions.is_empty());
     let forgotten = TopicSettings::default();
-    let kept = |topic: &TopicSettings| (topic.retention, topic.max_bytes);
+    let kept = |topic: &TopicSettings| (topic.retention, topic.max_bytes, topic.max_backlog);
     let kept = config
         .topics
         .values()
@@ -114,7 +114,7 @@ fn without_effect(config: &Config) -> Vec<&'static str> {
             config.clients.max_buckets != default.clients.max_buckets,
         ),
         ("[store]", config.store != default.store),
-        ("topics.….retention and max_bytes", kept),
+        ("topics.….retention, max_bytes and max_backlog", kept),
         ("topics.….subscriptions", pushed),
     ];
     let differing = differ.into_iter().filter(|(_, differs)| *differs);
@@ -147,7 +147,7 @@ mod tests {
         let config = Config::parse(text, "t").unwrap();
         assert_eq!(
             without_effect(&config),
-            ["server.listen", "topics.….retention and max_bytes"]
+            ["server.listen", "topics.….retention, max_bytes and max_backlog"]
         );
     }
 }
