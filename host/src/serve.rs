@@ -1,6 +1,7 @@
 //! `tollgate serve`: what can fail comes first (settings, address, store, components), then what happens once (an admin key is
 //! made and shown), then requests are answered; and the other way round when told to stop.
 
+mod addresses;
 mod admin_key;
 mod files;
 mod signals;
@@ -102,7 +103,13 @@ struct Gateway {
 
 impl Gateway {
     async fn run(self, listener: TcpListener, mut stop: Pin<&mut impl Future<Output = ()>>) -> Result<()> {
-        let (store, config) = (self.store, self.in_force.config);
+        let (store, mut config) = (self.store, self.in_force.config);
+        // The rules must know where they are reached: links and subscriptions may not lead there.
+        let bound = listener.local_addr()?;
+        config.server.listen = bound.to_string();
+        if bound.ip().is_unspecified() {
+            config.server.own_addresses = addresses::outgoing();
+        }
         // First what subscriptions still need, then what may go: the sweep begins with the retention.
         for (topic, sequence) in subscriptions::low_water(&*store, &config).await? {
             store.set_low_water(&topic, sequence);
