@@ -9,8 +9,9 @@ use std::time::Duration;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use tokio::io::AsyncWriteExt as _;
 
-use crate::harness::{ADMIN_KEY, Gateway, Host, Serve, address, binary, eventually};
+use crate::harness::{Gateway, Host, Serve, address, binary, eventually};
 
 const END: Duration = Duration::from_secs(60);
 
@@ -358,17 +359,18 @@ pub async fn told_twice_it_ends_at_once_and_loses_nothing(host: Host) {
     gateway.campaign(10, json!({ "id": "twice" })).await;
     let claim = gateway.post("/api/campaigns/twice/claims").user("ann");
     claim.json(&json!({})).send().await.expect(201);
-    // A request that is waited for.
-    let waiting = gateway.get("/api/topics/twice/messages?wait=30").key(ADMIN_KEY);
-    let waiting = tokio::spawn(waiting.attempt());
-    tokio::time::sleep(Duration::from_secs(2)).await;
+    // A request that is waited for: its body takes its time.
+    let mut waiting = tokio::net::TcpStream::connect(gateway.address()).await.unwrap();
+    let head = "POST /api/campaigns/twice/claims HTTP/1.1\r\nhost: short.test\r\nx-user-id: bob\r\ncontent-length: 9\r\n\r\n{";
+    waiting.write_all(head.as_bytes()).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(1)).await;
     gateway.signal(Signal::TERM);
     tokio::time::sleep(Duration::from_millis(1_500)).await;
     let told = std::time::Instant::now();
     let status = gateway.stop().await;
     assert_eq!(status.code(), Some(143), "128 and the number of SIGTERM");
     assert!(told.elapsed() < Duration::from_secs(3), "{:?}", told.elapsed());
-    waiting.abort();
+    drop(waiting);
     gateway.restart().await;
     let state = gateway
         .get("/api/campaigns/twice")
