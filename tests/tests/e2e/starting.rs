@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::io::AsyncWriteExt as _;
 
-use crate::harness::{Gateway, Host, Serve, address, binary, eventually};
+use crate::harness::{ADMIN_KEY, Gateway, Host, Serve, address, binary, eventually};
 
 const END: Duration = Duration::from_secs(60);
 
