@@ -444,9 +444,8 @@ fn retry_after_counts_on_429_and_503_only_and_the_breaker_is_durable_until_it_is
             let actions = machine.handle(NOW, 0, asking(sequence, status));
             next = sent(&actions);
             for action in &actions {
-                match action {
-                    Action::Note(Note::Breaker(breaker::Change::Opened { until })) => opened = Some(*until),
-                    _ => {}
+                if let Action::Note(Note::Breaker(breaker::Change::Opened { until })) = action {
+                    opened = Some(*until);
                 }
             }
         }
