@@ -333,7 +333,12 @@ pub async fn bad_headers_are_refused_by_name(host: Host) {
     let mut not_text =
         b"GET /api/keys HTTP/1.1\r\nhost: short.test\r\nconnection: close\r\nauthorization: Bearer ".to_vec();
     not_text.extend_from_slice(b"\xff\xfe\r\n\r\n");
-    gateway.raw(&not_text).await.problem(401, "unauthorized");
+    let answer = gateway.raw(&not_text).await;
+    match host {
+        Host::Native => drop(answer.problem(401, "unauthorized")),
+        // Spin's own answer: it takes no header for its guests that is not text.
+        Host::Spin => assert_eq!(answer.status, 500, "{}", answer.shown()),
+    }
     for bad in [
         "",
         "user@short.test",
