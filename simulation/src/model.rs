@@ -321,7 +321,8 @@ impl Model {
             None => known.free_at = now,
             Some(id) => {
                 let link = self.links.entry(id.clone()).or_default();
-                if link.max.is_some_and(|max| link.visits >= max) {
+                // The last visits may be in this very group, before the change: how many, only the group knows.
+                if link.max.is_some_and(|max| link.clicks >= max) {
                     known.full_at = now;
                 }
             }
