@@ -32,6 +32,9 @@ pub trait StoreHarness {
     type Store: Store;
     /// Whether a `read` that finds nothing waits for the first message.
     const WAITS: bool = true;
+    /// Whether one process holds the whole store. If not, several instances share it: commits that are asked for at once
+    /// happen in any order, and `settle` knows of its own instance's submissions only.
+    const ALONE: bool = true;
     /// A store with nothing in it.
     fn fresh(&self) -> impl Future<Output = Self::Store>;
     /// Lets at least `ms` milliseconds of the store's time pass: sets its clock, or sleeps.

@@ -57,7 +57,7 @@ pub async fn a_submitted_commit_with_conditions_does_nothing(harness: &impl Stor
     assert_untouched(&store, &["a", "b", "c", "d", "n"], &[]).await;
 }
 
-pub async fn a_commit_knows_what_was_submitted_before_it_was_settled(harness: &impl StoreHarness) {
+pub async fn a_commit_knows_what_was_submitted_before_it_was_settled<H: StoreHarness>(harness: &H) {
     let store = harness.fresh().await;
     for _ in 0..20 {
         store.submit(commit().then(add("n", 1)));
@@ -65,5 +65,7 @@ pub async fn a_commit_knows_what_was_submitted_before_it_was_settled(harness: &i
     store.settle().await.unwrap();
     let one_more = commit().then(bounded("n", 1, None, Some(20)));
     let outcome = store.commit(one_more).await.unwrap();
-    assert_eq!(outcome, Outcome::Refused(Refusal::Mutation(0)));
+    if H::ALONE {
+        assert_eq!(outcome, Outcome::Refused(Refusal::Mutation(0)));
+    }
 }

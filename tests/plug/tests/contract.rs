@@ -13,6 +13,7 @@ struct Component;
 
 impl StoreHarness for Component {
     type Store = Plug;
+    const ALONE: bool = false;
 
     async fn fresh(&self) -> Plug {
         Plug::with_stopped_clock().await
