@@ -267,6 +267,10 @@ impl Memory for Handle {
         let found = self.0.cache.get(key).ok()?;
         Some(found.map(Arc::unwrap_or_clone))
     }
+    /// Key by key: the moment's own lock is not modelled.
+    fn get_all(&self, keys: &[String]) -> Option<Vec<Option<Entry>>> {
+        keys.iter().map(|key| self.get(key)).collect()
+    }
     fn submit(&self, _: Vec<Commit>) {}
 }
 
