@@ -378,7 +378,8 @@ fn a_store_that_is_gone_or_damaged_is_not_begun_anew() {
             ["missing or empty", "damaged", "not a Tollgate"]
                 .iter()
                 .any(|words| told.contains(words)),
-            "{told}"
+            "{length} of {}: {told}",
+            whole.len()
         );
         assert_eq!(std::fs::read(&file).unwrap(), whole[..length], "left alone");
     }

@@ -4,7 +4,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
-use std::thread;
+use std::thread::{self, JoinHandle};
 
 use rusqlite::Connection;
 use tokio::sync::oneshot;
@@ -25,30 +25,35 @@ type Work = Box<dyn FnOnce(&Connection) + Send>;
 pub struct Readers {
     points: Vec<Mutex<Connection>>,
     next: AtomicUsize,
-    pages: SyncSender<Work>,
+    /// `None` once they are to end.
+    pages: Option<SyncSender<Work>>,
+    threads: Vec<JoinHandle<()>>,
 }
 
 impl Readers {
-    /// Opens the connections and starts the threads, which end when this is dropped.
+    /// Opens the connections and starts the threads. All are closed and over once this is dropped.
     pub fn open(options: &Options) -> Result<Self, OpenError> {
         let connections = (0..options.readers.max(1)).map(|_| schema::open_reader(options).map(Mutex::new));
         let points = connections.collect::<Result<_, _>>()?;
         let (pages, work) = sync_channel::<Work>(WAITING_PAGES);
         let work = Arc::new(Mutex::new(work));
+        let mut threads = Vec::with_capacity(PAGE_THREADS);
         for index in 0..PAGE_THREADS {
             let (connection, work) = (schema::open_reader(options)?, Arc::clone(&work));
-            thread::Builder::new()
+            let thread = thread::Builder::new()
                 .name(format!("store-read-{index}"))
                 .spawn(move || run(&connection, &work))
                 .map_err(|source| OpenError::Io {
                     path: options.path.clone(),
                     source,
                 })?;
+            threads.push(thread);
         }
         Ok(Self {
             points,
             next: AtomicUsize::new(0),
-            pages,
+            pages: Some(pages),
+            threads,
         })
     }
 
@@ -77,13 +82,26 @@ impl Readers {
             // Who no longer waits needs no answer.
             let _ = reply.send(read(connection));
         });
-        self.pages.try_send(work).map_err(|error| match error {
+        let stopped = || StoreError::Unavailable("the readers have stopped".into());
+        let pages = self.pages.as_ref().ok_or_else(stopped)?;
+        pages.try_send(work).map_err(|error| match error {
             TrySendError::Full(_) => StoreError::Unavailable("too many reads are waiting".into()),
-            TrySendError::Disconnected(_) => StoreError::Unavailable("the readers have stopped".into()),
+            TrySendError::Disconnected(_) => stopped(),
         })?;
         match answer.await {
             Ok(read) => read.map_err(unavailable),
             Err(_) => Err(StoreError::Unavailable("the reader has stopped".into())),
+        }
+    }
+}
+
+impl Drop for Readers {
+    /// Waits for the threads: while a connection is open, SQLite goes by what it knows of the file, whoever opens it next.
+    fn drop(&mut self) {
+        self.pages = None;
+        for thread in self.threads.drain(..) {
+            // What a read that panicked had to say, it has said.
+            _ = thread.join();
         }
     }
 }
