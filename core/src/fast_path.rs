@@ -131,6 +131,10 @@ impl<M: Memory> Near<M> {
         }
     }
 
+    fn get_each(&self, keys: &[String]) -> Option<Vec<Option<Entry>>> {
+        keys.iter().map(|key| self.memory.get(key)).collect()
+    }
+
     fn submit_again(&self, partition: &str, mark: u64) -> bool {
         self.submitted.borrow_mut().again(partition, mark)
     }
@@ -493,6 +497,13 @@ impl<M: Memory> Store for Waiting<M> {
         match self.ask(Call::Get(keys.to_vec())).await {
             Reply::Get(entries) => entries,
             _ => mismatch(),
+        }
+    }
+
+    async fn get_each(&self, partition: &str, keys: &[String]) -> Result<Vec<Option<Entry>>, StoreError> {
+        match self.near.get_each(keys) {
+            Some(entries) => Ok(entries),
+            None => self.get(partition, keys).await,
         }
     }
 

@@ -31,6 +31,10 @@ pub trait Store {
     }
     /// Entries in the order of `keys`, all of one partition, and all at one moment.
     async fn get(&self, partition: &str, keys: &[String]) -> Result<Vec<Option<Entry>>, StoreError>;
+    /// The same, but each entry at a moment of its own. Cheaper where entries are in memory: nothing that is being written is waited for.
+    async fn get_each(&self, partition: &str, keys: &[String]) -> Result<Vec<Option<Entry>>, StoreError> {
+        self.get(partition, keys).await
+    }
     /// Entries by prefix, in byte order, after a key.
     async fn scan(&self, prefix: &str, after: Option<&str>, limit: u32) -> Result<Vec<Item>, StoreError>;
     /// Messages after a sequence; waits up to `wait` milliseconds for the first.

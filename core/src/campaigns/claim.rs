@@ -12,7 +12,7 @@ use std::sync::LazyLock;
 
 use serde::Deserialize;
 
-use super::record::{Campaign, Claim, Codes, Live, Status, count, decode, load, path_segment};
+use super::record::{Campaign, Claim, Codes, Live, Status, count, decode, load_for_claim, path_segment};
 use super::{claims, unknown};
 use crate::commit::{Append, Commit, Committed, Condition, Mutation, Outcome, Refusal, StoreError, Template};
 use crate::http::{Request, Response};
@@ -108,7 +108,9 @@ impl Attempt<'_> {
     async fn run<S: Store>(&self, world: &World<'_, S>, id: &str) -> Result<Response, Problem> {
         let mut lost = 0;
         for _ in 0..ATTEMPTS {
-            let live = load(world.store, id).await?.ok_or_else(|| unknown(id))?;
+            let live = load_for_claim(world.store, id)
+                .await?
+                .ok_or_else(|| unknown(id))?;
             // After a lost reply only a commit tells: it comes after the one whose reply was lost, a read may not.
             if lost == 0
                 && let Some(problem) = self.refused_from_memory(world, &live).await?

@@ -138,9 +138,23 @@ pub struct Live {
 
 /// Reads a campaign; `None` if there is none.
 pub async fn load<S: Store>(store: &S, id: &str) -> Result<Option<Live>, StoreError> {
+    let (partition, keys) = keys(id);
+    live(store.get(&partition, &keys).await?)
+}
+
+/// The same for a claim, whose commit decides: the units left need not be of the record's moment.
+pub async fn load_for_claim<S: Store>(store: &S, id: &str) -> Result<Option<Live>, StoreError> {
+    let (partition, keys) = keys(id);
+    live(store.get_each(&partition, &keys).await?)
+}
+
+fn keys(id: &str) -> (String, [String; 2]) {
     let partition = Campaign::partition(id);
-    let keys = [partition.clone(), Campaign::remaining_key(id)];
-    let mut found = store.get(&partition, &keys).await?.into_iter();
+    (partition.clone(), [partition, Campaign::remaining_key(id)])
+}
+
+fn live(found: Vec<Option<Entry>>) -> Result<Option<Live>, StoreError> {
+    let mut found = found.into_iter();
     let Some(entry) = found.next().flatten() else {
         return Ok(None);
     };
