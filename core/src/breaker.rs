@@ -84,7 +84,7 @@ pub struct Permit {
 
 /// How a call went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub enum CallResult {
     /// The origin works (it may still have refused this one call).
     Success,
     /// The origin does not work; it may have said how long, in milliseconds.
@@ -167,12 +167,12 @@ impl Breaker {
     }
 
     /// Gives a permit back. `random`: 64 unpredictable bits, for the jitter of the open time.
-    pub fn record(&mut self, permit: Permit, verdict: Verdict, now: u64, random: u64) -> Option<Change> {
+    pub fn record(&mut self, permit: Permit, result: CallResult, now: u64, random: u64) -> Option<Change> {
         let now = self.tick(now);
         if permit.generation != self.generation {
             return None;
         }
-        match (&mut self.state, verdict) {
+        match (&mut self.state, result) {
             (
                 State::Closed {
                     consecutive,
@@ -180,13 +180,13 @@ impl Breaker {
                     results,
                     failures,
                 },
-                Verdict::Success | Verdict::Failure { .. },
+                CallResult::Success | CallResult::Failure { .. },
             ) => {
                 if now.saturating_sub(*since) >= self.settings.window_ms {
                     (*since, *results, *failures) = (now, 0, 0);
                 }
                 *results = results.saturating_add(1);
-                let Verdict::Failure { retry_after_ms } = verdict else {
+                let CallResult::Failure { retry_after_ms } = result else {
                     *consecutive = 0;
                     return None;
                 };
@@ -198,10 +198,10 @@ impl Breaker {
                 let reached = *consecutive >= self.settings.consecutive_failures || ratio_reached;
                 reached.then(|| self.open(now, random, retry_after_ms))
             }
-            (State::HalfOpen { .. }, Verdict::Failure { retry_after_ms }) => {
+            (State::HalfOpen { .. }, CallResult::Failure { retry_after_ms }) => {
                 Some(self.open(now, random, retry_after_ms))
             }
-            (State::HalfOpen { under_way, successes }, Verdict::Success) => {
+            (State::HalfOpen { under_way, successes }, CallResult::Success) => {
                 *under_way = under_way.saturating_sub(1);
                 *successes += 1;
                 if *successes < self.settings.probes {
@@ -216,11 +216,11 @@ impl Breaker {
                 });
                 Some(Change::Closed)
             }
-            (State::HalfOpen { under_way, .. }, Verdict::Neither) => {
+            (State::HalfOpen { under_way, .. }, CallResult::Neither) => {
                 *under_way = under_way.saturating_sub(1);
                 None
             }
-            (State::Closed { .. }, Verdict::Neither) | (State::Open { .. }, _) => None,
+            (State::Closed { .. }, CallResult::Neither) | (State::Open { .. }, _) => None,
         }
     }
 
@@ -284,7 +284,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    const FAILURE: Verdict = Verdict::Failure { retry_after_ms: None };
+    const FAILURE: CallResult = CallResult::Failure { retry_after_ms: None };
     const FULL: u64 = u64::MAX;
 
     fn fail_until_open(breaker: &mut Breaker, now: u64) -> u64 {
@@ -316,8 +316,8 @@ mod tests {
         for round in 0..100 {
             for n in 0..CONSECUTIVE_FAILURES {
                 let permit = breaker.begin(round).expect("closed");
-                let verdict = if n == 0 { Verdict::Success } else { FAILURE };
-                assert_eq!(breaker.record(permit, verdict, round, 0), None);
+                let result = if n == 0 { CallResult::Success } else { FAILURE };
+                assert_eq!(breaker.record(permit, result, round, 0), None);
             }
         }
     }
@@ -328,8 +328,12 @@ mod tests {
             let mut breaker = Breaker::new(Settings::default());
             let opened = (0..200u32).any(|n| {
                 let permit = breaker.begin(5).expect("closed");
-                let verdict = if n % every == 0 { FAILURE } else { Verdict::Success };
-                breaker.record(permit, verdict, 5, 0).is_some()
+                let result = if n % every == 0 {
+                    FAILURE
+                } else {
+                    CallResult::Success
+                };
+                breaker.record(permit, result, 5, 0).is_some()
             });
             assert_eq!(opened, opens, "one in {every}");
         }
@@ -353,7 +357,7 @@ mod tests {
         assert!(longest >= OPEN_CAP_MS / 2);
         let probe = breaker.begin(until).expect("half-open");
         assert_eq!(
-            breaker.record(probe, Verdict::Success, until, 0),
+            breaker.record(probe, CallResult::Success, until, 0),
             Some(Change::Closed)
         );
         let again = fail_until_open(&mut breaker, until);
@@ -365,12 +369,12 @@ mod tests {
         let mut breaker = Breaker::new(Settings::default());
         let late = breaker.begin(0).expect("closed");
         let until = fail_until_open(&mut breaker, 0);
-        assert_eq!(breaker.record(late, Verdict::Success, 1, 0), None);
+        assert_eq!(breaker.record(late, CallResult::Success, 1, 0), None);
         assert_eq!(breaker.begin(1), None);
         let probe = breaker.begin(until).expect("half-open");
         assert_eq!(breaker.record(late, FAILURE, until, 0), None);
         assert_eq!(
-            breaker.record(probe, Verdict::Success, until, 0),
+            breaker.record(probe, CallResult::Success, until, 0),
             Some(Change::Closed)
         );
     }
@@ -382,7 +386,7 @@ mod tests {
             ..Settings::default()
         });
         let permit = breaker.begin(0).expect("closed");
-        let asked = Verdict::Failure {
+        let asked = CallResult::Failure {
             retry_after_ms: Some(90_000),
         };
         assert_eq!(
@@ -394,7 +398,7 @@ mod tests {
     #[test]
     fn what_an_origin_asks_for_is_bounded_and_a_reset_ends_it() {
         let mut breaker = Breaker::new(Settings::default());
-        let asked = Verdict::Failure {
+        let asked = CallResult::Failure {
             retry_after_ms: Some(3_600_000),
         };
         let permits: Vec<_> = (0..CONSECUTIVE_FAILURES)
@@ -413,11 +417,11 @@ mod tests {
     }
 
     #[test]
-    fn a_probe_without_a_verdict_makes_room_for_the_next() {
+    fn a_probe_without_a_result_makes_room_for_the_next() {
         let mut breaker = Breaker::new(Settings::default());
         let until = fail_until_open(&mut breaker, 0);
         let probe = breaker.begin(until).expect("half-open");
-        assert_eq!(breaker.record(probe, Verdict::Neither, until, 0), None);
+        assert_eq!(breaker.record(probe, CallResult::Neither, until, 0), None);
         assert!(breaker.begin(until).is_some());
     }
 
@@ -437,8 +441,8 @@ mod tests {
                     prop_assert!(until <= now + OPEN_CAP_MS);
                 }
                 if let Some(permit) = permit {
-                    let verdict = [Verdict::Success, FAILURE, Verdict::Neither][result as usize];
-                    let _ = breaker.record(permit, verdict, now, random);
+                    let result = [CallResult::Success, FAILURE, CallResult::Neither][result as usize];
+                    let _ = breaker.record(permit, result, now, random);
                 }
             }
             let later = breaker.open_until().unwrap_or(now);

@@ -306,6 +306,9 @@ pub struct TopicSettings {
 pub struct Subscription {
     /// Unique per topic.
     pub name: String,
+    /// What takes its messages. Records of the version before do not say.
+    #[serde(rename = "type", default)]
+    pub kind: SinkKind,
     /// Where messages are posted to.
     pub url: String,
     /// A Standard Webhooks secret, `whsec_<base64>`.
@@ -329,6 +332,15 @@ pub struct Subscription {
     /// When to try again.
     #[serde(default)]
     pub retry: Retry,
+}
+
+/// What takes a subscription's messages: a row for each kind of sink.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SinkKind {
+    /// A POST for each message.
+    #[default]
+    Http,
 }
 
 /// `retry = { … }`

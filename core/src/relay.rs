@@ -4,10 +4,10 @@
 //! * At most `rate_per_second` deliveries are begun per second, evenly, and at most `concurrency` are under way.
 //! * `ordered`: of the messages of one key, one is delivered at a time, in order; a failing message holds up its own
 //!   key and no other. A message with an empty key has no order.
-//! * A delivery is finished by a 2xx, or by a dead letter after its last attempt. 410 pauses the subscription and
-//!   costs no attempt. Any other answer, a time-out or a failed connection is a failed attempt.
-//! * Failed connections, time-outs, 5xx and 429 count against the circuit breaker. While it is open nothing is sent
-//!   and no attempt is spent.
+//! * A delivery is finished when its sink says that it was accepted, or by a dead letter after its last attempt. A
+//!   receiver that wants no more pauses the subscription, which costs no attempt. A refusal is a failed attempt.
+//! * Refusals that are the origin's fault count against the circuit breaker. While it is open nothing is sent and no
+//!   attempt is spent.
 //! * At least once: the progress moves only over what was acknowledged or recorded as a dead letter, and a dead letter
 //!   becomes durable in the same commit as the progress over it. Commits follow the order in which messages finished,
 //!   so that after a crash a key is repeated from some point on and never out of order.
@@ -29,6 +29,7 @@ use crate::config;
 use crate::retry::Schedule;
 
 pub mod address;
+mod delivered;
 pub mod delivery;
 mod journal;
 mod machine;
@@ -40,6 +41,7 @@ pub mod restore;
 mod simulation;
 mod window;
 
+pub use delivered::{Blame, Delivered};
 pub use machine::Machine;
 pub use pacer::MAX_RATE;
 
@@ -81,8 +83,6 @@ pub struct Settings {
     pub ordered: bool,
     /// When to try again.
     pub schedule: Schedule,
-    /// Statuses that make a dead letter at once.
-    pub finals: Vec<u16>,
     /// See [`WINDOW`].
     pub window: usize,
     /// See [`MAX_HELD`].
@@ -108,28 +108,11 @@ impl Settings {
             concurrency: subscription.concurrency.clamp(1, MAX_CONCURRENCY),
             ordered: subscription.ordered,
             schedule: Schedule::from_config(&subscription.retry),
-            finals: subscription.retry.finals.clone(),
             window: WINDOW,
             held: MAX_HELD,
             breaker: breaker::Settings::default(),
         }
     }
-}
-
-/// How an attempt ended.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Answer {
-    /// The origin answered. `retry_after_ms`: see [`crate::retry::retry_after_ms`].
-    Status {
-        /// The HTTP status code.
-        status: u16,
-        /// What a `Retry-After` asked for.
-        retry_after_ms: Option<u64>,
-    },
-    /// It did not answer in time.
-    Timeout,
-    /// There was no connection, or it broke; why.
-    Connect(String),
 }
 
 /// What the machine is told.
@@ -156,7 +139,7 @@ pub enum Event {
         /// Which message.
         sequence: u64,
         /// How it ended.
-        answer: Answer,
+        delivered: Delivered,
     },
     /// [`Action::Send`] was not carried out, and costs nothing. The small entries, if they say why: it was paused.
     Withheld {
@@ -234,7 +217,7 @@ pub enum Note {
         /// The last failure.
         error: String,
     },
-    /// The origin answered 410.
+    /// The receiver wants no more: the subscription is paused.
     Paused,
     /// Retention removed these before they were delivered.
     Skipped {

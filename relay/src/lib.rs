@@ -4,11 +4,9 @@
 //! Everything runs on one thread of its own with a `current_thread` runtime: deliveries are network waits, the decisions
 //! cost microseconds, and a store's futures need not be `Send`. The gateway's threads are not disturbed by it.
 
-mod client;
 mod clock;
-mod connector;
+mod sinks;
 mod status;
-mod stream;
 mod supervisor;
 mod worker;
 
@@ -20,7 +18,7 @@ use tokio::sync::{oneshot, watch};
 use tollgate_core::config::Config;
 use tollgate_core::ports::Store;
 
-use connector::OwnAddress;
+use sinks::http::OwnAddress;
 use status::Board;
 pub use status::SubscriptionStatus;
 

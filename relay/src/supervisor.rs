@@ -12,8 +12,8 @@ use tollgate_core::ports::Store;
 use tollgate_core::subscriptions::{self, Defined, Source};
 
 use crate::LowWater;
-use crate::client::Clients;
-use crate::connector::OwnAddress;
+use crate::sinks::Sinks;
+use crate::sinks::http::OwnAddress;
 use crate::status::Board;
 use crate::worker::{Order, Worker};
 
@@ -35,7 +35,7 @@ pub(crate) struct Supervisor<S> {
     config: Config,
     board: Arc<Board>,
     low_water: LowWater,
-    clients: Clients,
+    sinks: Sinks,
     running: BTreeMap<Name, Running>,
     /// What cannot be started, so that it is told once.
     faulty: BTreeMap<Name, Defined>,
@@ -55,7 +55,7 @@ impl<S: Store + 'static> Supervisor<S> {
             store,
             board,
             low_water,
-            clients: Clients::new(config.relay.idle_timeout.into(), own),
+            sinks: Sinks::new(config.relay.idle_timeout.into(), own),
             config,
             running: BTreeMap::new(),
             faulty: BTreeMap::new(),
@@ -137,11 +137,9 @@ impl<S: Store + 'static> Supervisor<S> {
 
     fn start(&mut self, name: Name, defined: Defined) {
         let (topic, subscription) = (&name.0, &name.1);
-        let target = self
-            .clients
-            .target(topic, &defined.settings, &self.config.server.public_url);
-        let target = match target {
-            Ok(target) => target,
+        let source = format!("{}/api/topics/{topic}", self.config.server.public_url);
+        let sink = match self.sinks.open(&defined.settings, source) {
+            Ok(sink) => sink,
             Err(fault) => {
                 tracing::error!(topic, subscription, fault, "the subscription cannot be served");
                 self.faulty.insert(name, defined);
@@ -152,7 +150,7 @@ impl<S: Store + 'static> Supervisor<S> {
         let (order, orders) = watch::channel(Order::Run);
         let worker = Worker {
             store: Arc::clone(&self.store),
-            target,
+            sink,
             defined: defined.clone(),
             board: Arc::clone(&self.board),
             orders,

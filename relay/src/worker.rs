@@ -14,11 +14,11 @@ use tollgate_core::breaker::Change;
 use tollgate_core::commit::{Commit, MAX_WAIT_MS, Message, Outcome};
 use tollgate_core::ports::Store;
 use tollgate_core::relay::record::Keys;
-use tollgate_core::relay::{Action, Answer, Event, Machine, Note, Settings, restore};
+use tollgate_core::relay::{Action, Delivered, Event, Machine, Note, Settings, restore};
 use tollgate_core::subscriptions::{Defined, Standing, standing};
 
-use crate::client::Target;
 use crate::clock::{Clock, random};
+use crate::sinks::{AnySink, Sink as _};
 use crate::status::{Board, SubscriptionStatus};
 
 /// How often the small entries are looked at: how late a pause, resume or redrive is seen.
@@ -42,7 +42,7 @@ pub(crate) enum Order {
 
 pub(crate) struct Worker<S> {
     pub store: Arc<S>,
-    pub target: Target,
+    pub sink: AnySink,
     pub defined: Defined,
     pub board: Arc<Board>,
     pub orders: watch::Receiver<Order>,
@@ -55,7 +55,7 @@ impl<S: Store> Worker<S> {
     pub async fn run(self) {
         let Self {
             store,
-            target,
+            sink,
             defined,
             board,
             mut orders,
@@ -64,9 +64,9 @@ impl<S: Store> Worker<S> {
         let (topic, name) = (defined.topic.clone(), defined.settings.name.clone());
         let settings = Settings::new(&topic, keys.clone(), &defined.settings);
         let mut machine = Machine::new(settings);
-        let hands = Hands {
+        let driver = Driver {
             store,
-            target,
+            sink,
             defined,
             topic: topic.clone(),
             name: name.clone(),
@@ -87,8 +87,8 @@ impl<S: Store> Worker<S> {
                     match action {
                         Action::Wake { at } => wake = Some(clock.instant(at)),
                         Action::Note(note) => tally.note(&note),
-                        Action::Halt => return hands.log_removed(),
-                        action => jobs.push(hands.carry_out(action)),
+                        Action::Halt => return driver.log_removed(),
+                        action => jobs.push(driver.carry_out(action)),
                     }
                 }
                 tally.publish(&machine, &board);
@@ -102,7 +102,7 @@ impl<S: Store> Worker<S> {
                 () = sleep_until(wake.unwrap_or_else(Instant::now)), if wake.is_some() => Some(Event::Tick),
                 _ = poll.tick() => {
                     if !polling.replace(true) {
-                        jobs.push(hands.poll(Rc::clone(&polling)));
+                        jobs.push(driver.poll(Rc::clone(&polling)));
                     }
                     tally.publish(&machine, &board);
                     None
@@ -118,16 +118,16 @@ impl<S: Store> Worker<S> {
 }
 
 /// Carries actions out.
-struct Hands<S> {
+struct Driver<S> {
     store: Arc<S>,
-    target: Target,
+    sink: AnySink,
     defined: Defined,
     topic: String,
     name: String,
     keys: Keys,
 }
 
-impl<S: Store> Hands<S> {
+impl<S: Store> Driver<S> {
     fn carry_out(&self, action: Action) -> LocalBoxFuture<'_, Option<Event>> {
         Box::pin(async move {
             match action {
@@ -216,11 +216,11 @@ impl<S: Store> Hands<S> {
             }
         }
         let began = Instant::now();
-        let answer = self.target.deliver(message).await;
+        let delivered = self.sink.deliver(message).await;
         let ms = began.elapsed().as_millis() as u64;
         let Self { topic, name, .. } = self;
-        tracing::debug!(topic, subscription = name, sequence, attempt, ms, outcome = ?answer, "attempt");
-        Event::Attempted { sequence, answer }
+        tracing::debug!(topic, subscription = name, sequence, attempt, ms, outcome = ?delivered, "attempt");
+        Event::Attempted { sequence, delivered }
     }
 
     fn poll(&self, polling: Rc<RefCell<bool>>) -> LocalBoxFuture<'_, Option<Event>> {
@@ -268,15 +268,9 @@ impl Tally {
     }
 
     fn count(&mut self, event: &Event) {
-        if let Event::Attempted { answer, .. } = event {
+        if let Event::Attempted { delivered, .. } = event {
             self.status.attempts += 1;
-            self.status.delivered += u64::from(matches!(
-                answer,
-                Answer::Status {
-                    status: 200..=299,
-                    ..
-                }
-            ));
+            self.status.delivered += u64::from(*delivered == Delivered::Accepted);
         }
     }
 
@@ -317,7 +311,11 @@ impl Tally {
                 self.status.dead += 1;
             }
             Note::Paused => {
-                tracing::warn!(topic, subscription = name, "paused: the origin answered 410 Gone");
+                tracing::warn!(
+                    topic,
+                    subscription = name,
+                    "paused: the origin wants no more messages"
+                );
             }
             Note::Skipped { start, end } => {
                 tracing::warn!(

@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use tollgate_core::commit::Message;
-use tollgate_core::relay::Answer;
+use tollgate_core::relay::{Blame, Delivered};
 
 use crate::coverage::Seen;
 use crate::world::Sim;
@@ -28,15 +28,8 @@ impl Mode {
     pub const BAD: [Mode; 4] = [Mode::Refusing, Mode::Stalling, Mode::Failing, Mode::Gone];
 }
 
-fn status(status: u16) -> Answer {
-    Answer::Status {
-        status,
-        retry_after_ms: None,
-    }
-}
-
 /// One attempt to deliver to the origin of the topic at `index`.
-pub async fn attempt(sim: &Rc<Sim>, index: usize, message: &Message) -> Answer {
+pub async fn attempt(sim: &Rc<Sim>, index: usize, message: &Message) -> Delivered {
     sim.saw(Seen::Deliveries);
     let (mode, until) = sim.weather.origins[index].get();
     let mode = if !sim.calm.get() && sim.executor.now() < until {
@@ -45,10 +38,10 @@ pub async fn attempt(sim: &Rc<Sim>, index: usize, message: &Message) -> Answer {
         Mode::Well
     };
     sim.executor.sleep(sim.between(300, 15_000)).await;
-    let answer = match mode {
+    let delivered = match mode {
         Mode::Refusing => {
             sim.saw(Seen::OriginRefused);
-            Answer::Connect("refused".into())
+            Delivered::refused(Blame::Origin, "refused")
         }
         Mode::Stalling => {
             sim.saw(Seen::OriginStalled);
@@ -56,7 +49,7 @@ pub async fn attempt(sim: &Rc<Sim>, index: usize, message: &Message) -> Answer {
                 take(sim, index, message);
             }
             sim.executor.sleep(TIMEOUT).await;
-            Answer::Timeout
+            Delivered::refused(Blame::Origin, "no answer in time")
         }
         Mode::Failing if sim.one_of(700) => {
             sim.saw(Seen::OriginFailed);
@@ -64,28 +57,28 @@ pub async fn attempt(sim: &Rc<Sim>, index: usize, message: &Message) -> Answer {
         }
         Mode::Gone if sim.one_of(300) => {
             sim.saw(Seen::OriginGone);
-            status(410)
+            Delivered::Unwanted
         }
         _ if !sim.calm.get() && message.sequence.is_multiple_of(POISON) => {
             sim.saw(Seen::OriginFailed);
-            status(422)
+            Delivered::refused(Blame::Message, "poisoned")
         }
         _ => {
             take(sim, index, message);
             if sim.fault(20) {
                 sim.saw(Seen::OriginDied);
-                Answer::Connect("the connection was reset".into())
+                Delivered::refused(Blame::Origin, "the connection was reset")
             } else {
                 sim.model.borrow_mut().ledgers[index]
                     .acknowledged
                     .insert(message.sequence);
-                return status(200 + (sim.below(5) as u16));
+                return Delivered::Accepted;
             }
         }
     };
     let mut model = sim.model.borrow_mut();
     *model.ledgers[index].failures.entry(message.sequence).or_default() += 1;
-    answer
+    delivered
 }
 
 fn take(sim: &Rc<Sim>, index: usize, message: &Message) {
@@ -96,18 +89,17 @@ fn take(sim: &Rc<Sim>, index: usize, message: &Message) {
     }
 }
 
-fn failure(sim: &Rc<Sim>) -> Answer {
+fn failure(sim: &Rc<Sim>) -> Delivered {
+    let asking = |retry_after_ms| Delivered::Refused {
+        why: "too much".into(),
+        blame: Blame::Origin,
+        is_final: false,
+        retry_after_ms: Some(retry_after_ms),
+    };
     match sim.below(5) {
-        0 => status(404),
-        1 => status(302),
-        2 => Answer::Status {
-            status: 429,
-            retry_after_ms: Some(sim.between(1, 400)),
-        },
-        3 => Answer::Status {
-            status: 503,
-            retry_after_ms: Some(sim.between(1, 900)),
-        },
-        _ => status(500),
+        0 | 1 => Delivered::refused(Blame::Message, "not for me"),
+        2 => asking(sim.between(1, 400)),
+        3 => asking(sim.between(1, 900)),
+        _ => Delivered::refused(Blame::Origin, "broken"),
     }
 }

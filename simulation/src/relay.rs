@@ -11,7 +11,7 @@ use tollgate_core::breaker::Change;
 use tollgate_core::commit::{Commit, MAX_WAIT_MS, Message, Mutation, Outcome, Part, StoreError};
 use tollgate_core::ports::Store as _;
 use tollgate_core::relay::record::Keys;
-use tollgate_core::relay::{Action, Answer, Event, Machine, Note, Settings, restore};
+use tollgate_core::relay::{Action, Delivered, Event, Machine, Note, Settings, restore};
 use tollgate_core::retry::Schedule;
 
 use crate::bug::Bug;
@@ -207,23 +207,24 @@ impl Driver {
     async fn send(&self, message: &Arc<Message>) {
         let sequence = message.sequence;
         if self.sim.has(Bug::AdvanceBeforeDelivery) {
-            let answer = Answer::Status {
-                status: 200,
-                retry_after_ms: None,
-            };
-            self.tell(Event::Attempted { sequence, answer });
+            let delivered = Delivered::Accepted;
+            self.tell(Event::Attempted { sequence, delivered });
             origin::attempt(&self.sim, self.index, message).await;
             return;
         }
-        let answer = origin::attempt(&self.sim, self.index, message).await;
-        self.sim
-            .note(|| format!("{} {sequence} ({}): {answer:?}", TOPICS[self.index], message.key));
+        let delivered = origin::attempt(&self.sim, self.index, message).await;
+        self.sim.note(|| {
+            format!(
+                "{} {sequence} ({}): {delivered:?}",
+                TOPICS[self.index], message.key
+            )
+        });
         if self.sim.fault(10) {
             self.sim.saw(Seen::OriginTwice);
-            let answer = answer.clone();
-            self.tell(Event::Attempted { sequence, answer });
+            let delivered = delivered.clone();
+            self.tell(Event::Attempted { sequence, delivered });
         }
-        self.tell(Event::Attempted { sequence, answer });
+        self.tell(Event::Attempted { sequence, delivered });
     }
 
     fn sending(&self, message: &Arc<Message>, attempt: u32, watch: &mut Watch) {

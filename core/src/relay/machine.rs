@@ -16,10 +16,10 @@ use super::record::{
 use super::restore::Polled;
 use super::window::Window;
 use super::{
-    Action, Answer, Event, LOW_WATER, MAX_FETCH, MAX_LOAD, Note, PERSIST_INTERVAL_MS, Settings, Snapshot,
-    WINDOW_BYTES,
+    Action, Blame, Delivered, Event, LOW_WATER, MAX_FETCH, MAX_LOAD, Note, PERSIST_INTERVAL_MS, Settings,
+    Snapshot, WINDOW_BYTES,
 };
-use crate::breaker::{self, Breaker, Permit, Verdict};
+use crate::breaker::{self, Breaker, CallResult, Permit};
 use crate::commit::Message;
 
 /// See [`crate::relay`].
@@ -107,7 +107,9 @@ impl Machine {
                 self.fetching = false;
                 self.window.not_fetched();
             }
-            Event::Attempted { sequence, answer } => self.attempted(sequence, answer, random, &mut actions),
+            Event::Attempted { sequence, delivered } => {
+                self.attempted(sequence, delivered, random, &mut actions)
+            }
             Event::Withheld { sequence, polled } => self.withheld(sequence, polled, random, &mut actions),
             Event::Superseded { sequence } => {
                 self.stopping = true;
@@ -264,23 +266,23 @@ impl Machine {
         self.started && !self.stopping && !self.control.paused
     }
 
-    fn attempted(&mut self, sequence: u64, answer: Answer, random: u64, actions: &mut Vec<Action>) {
+    fn attempted(&mut self, sequence: u64, delivered: Delivered, random: u64, actions: &mut Vec<Action>) {
         let Some(permit) = self.under_way.remove(&sequence) else {
             return;
         };
-        let change = self.breaker.record(permit, verdict(&answer), self.now, random);
+        let change = self
+            .breaker
+            .record(permit, call_result(&delivered), self.now, random);
         if let Some(change) = change {
-            self.breaker_changed(change, &answer, actions);
+            self.breaker_changed(change, &delivered, actions);
         }
         if self.window.slot_mut(sequence).is_none_or(|slot| slot.obsolete) {
             // What it is now is looked up.
             self.restore_wanted |= self.window.finish(sequence).is_some();
             return;
         }
-        match answer {
-            Answer::Status {
-                status: 200..=299, ..
-            } => {
+        match delivered {
+            Delivered::Accepted => {
                 let slot = self.window.finish(sequence);
                 let entry = slot.as_ref().is_none_or(|slot| slot.entry);
                 let parked = slot.is_some_and(|slot| slot.is_parked());
@@ -290,7 +292,7 @@ impl Machine {
                     parked,
                 });
             }
-            Answer::Status { status: 410, .. } => {
+            Delivered::Unwanted => {
                 self.window.release(sequence);
                 if !self.control.paused {
                     self.control = Control::paused(PauseReason::Gone, self.now);
@@ -298,29 +300,21 @@ impl Machine {
                     actions.push(Action::Note(Note::Paused));
                 }
             }
-            Answer::Status {
-                status,
-                retry_after_ms,
-            } => {
-                let asked = retry_after_ms.filter(|_| honours_retry_after(status));
-                let error = format!("the origin answered {status}");
-                if self.settings.finals.contains(&status) {
-                    self.refused(sequence, &error, actions);
-                } else {
-                    self.failed(sequence, &error, asked, random, actions);
-                }
-            }
-            Answer::Timeout => self.failed(sequence, TIMED_OUT, None, random, actions),
-            Answer::Connect(why) => self.failed(sequence, &why, None, random, actions),
+            Delivered::Refused {
+                why, is_final: true, ..
+            } => self.given_up(sequence, &why, actions),
+            Delivered::Refused {
+                why, retry_after_ms, ..
+            } => self.failed(sequence, &why, retry_after_ms, random, actions),
         }
     }
 
     /// What is told and kept of the breaker: one small entry for each change.
-    fn breaker_changed(&mut self, change: breaker::Change, answer: &Answer, actions: &mut Vec<Action>) {
+    fn breaker_changed(&mut self, change: breaker::Change, delivered: &Delivered, actions: &mut Vec<Action>) {
         let record = match change {
             breaker::Change::Opened { until } => BreakerRecord {
                 until: Some(until),
-                why: Some(bounded_error(&why(answer))),
+                why: Some(bounded_error(&reason(delivered))),
             },
             breaker::Change::Closed => BreakerRecord::default(),
         };
@@ -333,7 +327,7 @@ impl Machine {
         let Some(permit) = self.under_way.remove(&sequence) else {
             return;
         };
-        _ = self.breaker.record(permit, Verdict::Neither, self.now, random);
+        _ = self.breaker.record(permit, CallResult::Neither, self.now, random);
         match self.window.slot_mut(sequence) {
             Some(slot) if !slot.obsolete => self.window.release(sequence),
             _ => _ = self.window.finish(sequence),
@@ -359,7 +353,7 @@ impl Machine {
             .schedule
             .wait_ms(slot.attempts.saturating_add(1), random, asked)
         else {
-            return self.refused(sequence, error, actions);
+            return self.given_up(sequence, error, actions);
         };
         slot.attempts = slot.attempts.saturating_add(1);
         slot.last_error = Some(bounded_error(error));
@@ -375,7 +369,7 @@ impl Machine {
     }
 
     /// The last attempt has failed.
-    fn refused(&mut self, sequence: u64, error: &str, actions: &mut Vec<Action>) {
+    fn given_up(&mut self, sequence: u64, error: &str, actions: &mut Vec<Action>) {
         if let Some(slot) = self.window.slot_mut(sequence) {
             slot.attempts = slot.attempts.saturating_add(1);
             slot.last_error = Some(bounded_error(error));
@@ -471,42 +465,33 @@ impl Machine {
     }
 }
 
-const TIMED_OUT: &str = "the origin did not answer in time";
-
-/// Only these say that the origin wants to be asked later (RFC 9110, section 10.2.3; RFC 6585, section 4).
-fn honours_retry_after(status: u16) -> bool {
-    matches!(status, 429 | 503)
-}
-
-/// What an answer says about the origin, as distinct from the message.
-fn verdict(answer: &Answer) -> Verdict {
-    match answer {
-        Answer::Status { status: 410, .. } => Verdict::Neither,
-        Answer::Status {
-            status: status @ (429 | 500..=599),
+/// What an attempt says about the origin, as distinct from the message.
+fn call_result(delivered: &Delivered) -> CallResult {
+    match delivered {
+        Delivered::Accepted => CallResult::Success,
+        Delivered::Unwanted => CallResult::Neither,
+        Delivered::Refused {
+            blame,
             retry_after_ms,
-        } => Verdict::Failure {
-            retry_after_ms: retry_after_ms.filter(|_| honours_retry_after(*status)),
+            ..
+        } => match blame {
+            Blame::Message => CallResult::Success,
+            Blame::Origin => CallResult::Failure {
+                retry_after_ms: *retry_after_ms,
+            },
         },
-        Answer::Status { .. } => Verdict::Success,
-        Answer::Timeout | Answer::Connect(_) => Verdict::Failure { retry_after_ms: None },
     }
 }
 
-/// An answer that opened the breaker, for people.
-fn why(answer: &Answer) -> String {
-    match answer {
-        Answer::Status {
-            status,
+/// The refusal that opened the breaker, for people.
+fn reason(delivered: &Delivered) -> String {
+    match delivered {
+        Delivered::Refused {
+            why,
             retry_after_ms: Some(asked),
-        } if honours_retry_after(*status) => {
-            format!(
-                "the origin answered {status} with Retry-After {} s",
-                asked / 1_000
-            )
-        }
-        Answer::Status { status, .. } => format!("the origin answered {status}"),
-        Answer::Timeout => TIMED_OUT.to_owned(),
-        Answer::Connect(why) => why.clone(),
+            ..
+        } => format!("{why} with Retry-After {} s", asked / 1_000),
+        Delivered::Refused { why, .. } => why.clone(),
+        Delivered::Accepted | Delivered::Unwanted => String::new(),
     }
 }

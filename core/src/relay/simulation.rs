@@ -142,7 +142,6 @@ fn settings(scenario: &Scenario) -> Settings {
                 max_attempts: 4,
             }
         },
-        finals: Vec::new(),
         window: scenario.window,
         held: scenario.held,
         breaker: breaker::Settings {
@@ -420,26 +419,23 @@ impl Simulation {
                 }
             }
             Step::Arrive(message) => {
-                let answer = self.answer(message.sequence);
-                if matches!(answer, Answer::Status { status: 200, .. }) {
+                let delivered = self.deliver(message.sequence);
+                if delivered == Delivered::Accepted {
                     self.delivered.insert(message.sequence);
                 }
                 Event::Attempted {
                     sequence: message.sequence,
-                    answer,
+                    delivered,
                 }
             }
         };
         self.later(relay, delay, Step::Tell(event));
     }
 
-    fn answer(&mut self, sequence: u64) -> Answer {
-        let status = |status| Answer::Status {
-            status,
-            retry_after_ms: None,
-        };
+    fn deliver(&mut self, sequence: u64) -> Delivered {
+        let refused = |blame| Delivered::refused(blame, "refused");
         if self.healthy {
-            return status(200);
+            return Delivered::Accepted;
         }
         let since = self.now - START;
         if self
@@ -447,24 +443,28 @@ impl Simulation {
             .down
             .is_some_and(|(from, length)| (from..from + length).contains(&since))
         {
-            return Answer::Connect("refused".into());
+            return refused(Blame::Origin);
         }
         let poisoned = sequence.is_multiple_of(self.scenario.poison);
         if self.scenario.patient {
-            return status(if poisoned { 422 } else { 200 });
+            return if poisoned {
+                refused(Blame::Message)
+            } else {
+                Delivered::Accepted
+            };
         }
         if !poisoned && self.below(100) >= self.scenario.failing {
-            return status(200);
+            return Delivered::Accepted;
         }
         match self.below(5) {
-            0 => status(404),
-            1 => Answer::Timeout,
-            2 => Answer::Status {
-                status: 429,
+            0 | 3 => refused(Blame::Message),
+            2 => Delivered::Refused {
+                why: "too much".into(),
+                blame: Blame::Origin,
+                is_final: false,
                 retry_after_ms: Some(700),
             },
-            3 => status(302),
-            _ => status(500),
+            _ => refused(Blame::Origin),
         }
     }
 

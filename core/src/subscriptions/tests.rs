@@ -652,3 +652,38 @@ fn a_message_and_its_topic_tell_how_the_delivery_stands() {
         [("signup".to_owned(), 1)]
     );
 }
+
+#[test]
+fn a_target_says_what_it_is_and_one_that_was_stored_without_is_http() {
+    let gateway = Gateway::new();
+    let body = json!({"type": "http", "url": "https://origin.example/"});
+    assert_eq!(gateway.call("PUT", "t/subscriptions/s", body.clone()).0, 201);
+    let key = "subscription/t/s".to_owned();
+    let stored = |gateway: &Gateway| {
+        let found = block_on(gateway.store.get(PARTITION, std::slice::from_ref(&key))).unwrap();
+        serde_json::from_slice::<Value>(&found[0].as_ref().unwrap().value).unwrap()
+    };
+    let mut record = stored(&gateway);
+    assert_eq!(record["settings"]["type"], "http");
+    record["settings"].as_object_mut().unwrap().remove("type");
+    let rewrite = Mutation::Set {
+        key: key.clone(),
+        value: literal(record.to_string()),
+        expires: None,
+    };
+    let commit = Commit {
+        partition: PARTITION.to_owned(),
+        mutations: vec![rewrite],
+        ..Commit::default()
+    };
+    block_on(gateway.store.commit(commit)).unwrap();
+    let (status, document) = gateway.call("GET", "t/subscriptions/s", Value::Null);
+    assert_eq!(
+        (status, &document["url"]),
+        (200, &json!("https://origin.example/"))
+    );
+    assert_eq!(
+        gateway.refused(json!({"type": "pigeon", "url": "https://origin.example/"})),
+        "#/type"
+    );
+}

@@ -7,7 +7,7 @@ use sha2::{Digest as _, Sha256};
 use super::record::{self, COUNT, Defined, MAX_STORED, PARTITION, Source, Stored, key};
 use super::{answer, record::find};
 use crate::commit::{Commit, Condition, MAX_STEPS, Mutation, Outcome, Refusal, StoreError, literal};
-use crate::config::{self, Retry, SecretText, Span, Subscription};
+use crate::config::{self, Retry, SecretText, SinkKind, Span, Subscription};
 use crate::http::{Request, Response};
 use crate::keys::{ApiKey, Scope};
 use crate::ports::{Store, World};
@@ -26,6 +26,8 @@ const REMOVED: &str = "subscription-removed/";
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 struct Body {
+    #[serde(rename = "type")]
+    kind: Option<SinkKind>,
     url: String,
     secret: Option<SecretText>,
     rate_per_second: Option<u32>,
@@ -278,6 +280,7 @@ fn settings(name: &str, body: Body) -> Result<Subscription, Problem> {
         return Err(Problem::field("#/batchInterval", later));
     }
     let mut settings = defaults(name, body.url);
+    settings.kind = body.kind.unwrap_or_default();
     settings.secret = body.secret;
     settings.rate_per_second = body.rate_per_second.unwrap_or(settings.rate_per_second);
     settings.concurrency = body.concurrency.unwrap_or(settings.concurrency);

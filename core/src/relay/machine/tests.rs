@@ -32,7 +32,6 @@ fn settings() -> Settings {
         concurrency: 4,
         ordered: true,
         schedule: Schedule::Fixed(vec![1_000]),
-        finals: vec![422],
         window: WINDOW,
         held: MAX_HELD,
         breaker: breaker::Settings::default(),
@@ -59,14 +58,12 @@ fn sent(actions: &[Action]) -> Vec<u64> {
     actions.iter().filter_map(sequence).collect()
 }
 
-fn answered(sequence: u64, status: u16) -> Event {
-    Event::Attempted {
-        sequence,
-        answer: Answer::Status {
-            status,
-            retry_after_ms: None,
-        },
-    }
+fn attempted(sequence: u64, delivered: Delivered) -> Event {
+    Event::Attempted { sequence, delivered }
+}
+
+fn failed() -> Delivered {
+    Delivered::refused(Blame::Origin, "the origin answered 500")
 }
 
 #[test]
@@ -80,12 +77,15 @@ fn a_failing_message_holds_up_its_own_key_only() {
     ];
     let (mut machine, actions) = started(settings(), messages);
     assert_eq!(sent(&actions), [1, 3, 5]);
-    let actions = machine.handle(NOW, 0, answered(1, 500));
+    let actions = machine.handle(NOW, 0, attempted(1, failed()));
     assert_eq!(sent(&actions), NONE);
-    assert_eq!(sent(&machine.handle(NOW, 0, answered(3, 200))), [4]);
+    assert_eq!(
+        sent(&machine.handle(NOW, 0, attempted(3, Delivered::Accepted))),
+        [4]
+    );
     assert_eq!(sent(&machine.handle(NOW + 999, 0, Event::Tick)), NONE);
     assert_eq!(sent(&machine.handle(NOW + 1_000, 0, Event::Tick)), [1]);
-    let actions = machine.handle(NOW + 1_000, 0, answered(1, 500));
+    let actions = machine.handle(NOW + 1_000, 0, attempted(1, failed()));
     assert!(actions.iter().any(|a| matches!(
         a,
         Action::Note(Note::Dead {
@@ -113,7 +113,7 @@ fn unordered_messages_of_a_key_go_side_by_side() {
 #[test]
 fn gone_pauses_without_costing_an_attempt_and_resuming_goes_on() {
     let (mut machine, _) = started(settings(), vec![message(1, "a"), message(2, "b")]);
-    let actions = machine.handle(NOW, 0, answered(1, 410));
+    let actions = machine.handle(NOW, 0, attempted(1, Delivered::Unwanted));
     assert!(actions.iter().any(|a| matches!(a, Action::Note(Note::Paused))));
     let commit = actions.iter().find_map(|a| {
         if let Action::Persist(commit) = a {
@@ -161,8 +161,7 @@ fn an_origin_that_is_down_costs_no_attempts_while_the_breaker_is_open() {
     let (mut next, mut attempts, mut until) = (sent(&actions), 0, None);
     while let Some(sequence) = next.pop() {
         attempts += 1;
-        let answer = Answer::Connect("connection refused".into());
-        let actions = machine.handle(NOW, 0, Event::Attempted { sequence, answer });
+        let actions = machine.handle(NOW, 0, attempted(sequence, failed()));
         next = sent(&actions);
         until = until.or(actions.iter().find_map(|a| match a {
             Action::Note(Note::Breaker(breaker::Change::Opened { until })) => Some(*until),
@@ -181,9 +180,14 @@ fn an_origin_that_is_down_costs_no_attempts_while_the_breaker_is_open() {
     );
 }
 
-/// Answers every message with the status that `answer` has for it, makes everything durable, and reads what is asked for,
+/// Ends every attempt as `outcome` says, makes everything durable, and reads what is asked for,
 /// until nothing is left to do at this time. `topic` holds the messages from 1 on.
-fn settle(machine: &mut Machine, mut now: u64, topic: &[Message], answer: impl Fn(u64) -> u16) -> Vec<u64> {
+fn settle(
+    machine: &mut Machine,
+    mut now: u64,
+    topic: &[Message],
+    outcome: impl Fn(u64) -> Delivered,
+) -> Vec<u64> {
     let (mut order, mut version, end) = (Vec::new(), machine.version.unwrap_or(0), now + 500);
     let (mut events, mut wake) = (std::collections::VecDeque::from([Event::Tick]), u64::MAX);
     loop {
@@ -206,7 +210,7 @@ fn settle(machine: &mut Machine, mut now: u64, topic: &[Message], answer: impl F
                 }
                 Action::Send { message, .. } => {
                     order.push(message.sequence);
-                    events.push_back(answered(message.sequence, answer(message.sequence)));
+                    events.push_back(attempted(message.sequence, outcome(message.sequence)));
                 }
                 Action::Fetch { sequences } => {
                     let found = |sequence: u64| Found {
@@ -239,7 +243,9 @@ fn refused_messages_take_no_place_from_others_however_many_they_are() {
     };
     let (mut machine, _) = started(settings, Vec::new());
     machine.loading = false;
-    let order = settle(&mut machine, NOW, &topic, |n| if n <= 3_000 { 500 } else { 200 });
+    let order = settle(&mut machine, NOW, &topic, |n| {
+        if n <= 3_000 { failed() } else { Delivered::Accepted }
+    });
     assert_eq!(order.len(), 3_005, "all were tried once");
     assert_eq!(machine.snapshot().held, 3_000);
     assert_eq!(machine.durable.lag(1, 3_005), 3_000);
@@ -248,7 +254,7 @@ fn refused_messages_take_no_place_from_others_however_many_they_are() {
         "{:?}",
         machine.snapshot()
     );
-    let again = settle(&mut machine, NOW + 2_000, &topic, |_| 200);
+    let again = settle(&mut machine, NOW + 2_000, &topic, |_| Delivered::Accepted);
     assert_eq!(
         again.iter().collect::<std::collections::BTreeSet<_>>().len(),
         3_000
@@ -279,9 +285,11 @@ fn messages_behind_a_refused_one_hold_up_no_other_key_and_keep_their_order() {
     let topic: Vec<_> = (1..=1_600).map(|n| message(n, &key(n))).collect();
     let (mut machine, _) = started(settings(), Vec::new());
     machine.loading = false;
-    let order = settle(&mut machine, NOW, &topic, |n| if n == 1 { 500 } else { 200 });
+    let order = settle(&mut machine, NOW, &topic, |n| {
+        if n == 1 { failed() } else { Delivered::Accepted }
+    });
     assert_eq!(order.len(), 101, "the first of the key, and all others");
-    let order = settle(&mut machine, NOW + 2_000, &topic, |_| 200);
+    let order = settle(&mut machine, NOW + 2_000, &topic, |_| Delivered::Accepted);
     assert_eq!(order, (1..=1_500).collect::<Vec<_>>());
     assert_eq!(
         (machine.durable.watermark(), machine.durable.lag(1, 1_600)),
@@ -300,16 +308,24 @@ fn beyond_what_is_remembered_those_that_would_wait_longest_are_given_up() {
     };
     let (mut machine, _) = started(settings, Vec::new());
     machine.loading = false;
-    let order = settle(&mut machine, NOW, &topic, |n| if n <= 990 { 500 } else { 200 });
+    let order = settle(&mut machine, NOW, &topic, |n| {
+        if n <= 990 { failed() } else { Delivered::Accepted }
+    });
     assert_eq!(order.len(), 1_000);
     assert!(machine.snapshot().held <= 300, "{:?}", machine.snapshot());
     assert_eq!(machine.durable.lag(1, 1_000), machine.snapshot().held as u64);
 }
 
 #[test]
-fn a_final_status_makes_a_dead_letter_at_once() {
+fn a_final_refusal_makes_a_dead_letter_at_once() {
     let (mut machine, _) = started(settings(), vec![message(1, "a"), message(2, "a")]);
-    let actions = machine.handle(NOW, 0, answered(1, 422));
+    let refused = Delivered::Refused {
+        why: "the origin answered 422".into(),
+        blame: Blame::Message,
+        is_final: true,
+        retry_after_ms: None,
+    };
+    let actions = machine.handle(NOW, 0, attempted(1, refused));
     assert!(actions.iter().any(|a| matches!(
         a,
         Action::Note(Note::Dead { sequence: 1, attempts: 1, error, .. }) if error == "the origin answered 422"
@@ -344,9 +360,9 @@ fn what_retention_has_removed_is_passed_over_and_told() {
 #[test]
 fn a_removed_subscription_ends_without_writing_anything() {
     let (mut machine, _) = started(settings(), vec![message(1, "a"), message(2, "b")]);
-    machine.handle(NOW, 0, answered(1, 200));
+    machine.handle(NOW, 0, attempted(1, Delivered::Accepted));
     machine.handle(NOW, 0, Event::Persisted { version: 3 });
-    machine.handle(NOW + 100, 0, answered(2, 200));
+    machine.handle(NOW + 100, 0, attempted(2, Delivered::Accepted));
     machine.handle(NOW + 100, 0, Event::PersistFailed);
     let actions = machine.handle(NOW + 100, 0, Event::Restored(Box::default()));
     assert!(matches!(actions[..], [Action::Halt]));
@@ -358,7 +374,7 @@ fn stopping_sees_through_what_is_under_way_and_persists_it() {
     let (mut machine, _) = started(settings(), vec![message(1, "a"), message(2, "a")]);
     assert_eq!(sent(&machine.handle(NOW, 0, Event::Stop)), NONE);
     assert!(!machine.is_drained());
-    let actions = machine.handle(NOW, 0, answered(1, 200));
+    let actions = machine.handle(NOW, 0, attempted(1, Delivered::Accepted));
     assert_eq!(sent(&actions), NONE);
     assert!(!machine.is_drained());
     assert!(actions.iter().any(|a| matches!(a, Action::Persist(_))));
@@ -424,15 +440,17 @@ fn a_clock_that_was_set_back_delays_no_message_for_longer_than_its_schedule() {
 }
 
 #[test]
-fn retry_after_counts_on_429_and_503_only_and_the_breaker_is_durable_until_it_is_reset() {
-    let asking = |sequence, status| Event::Attempted {
-        sequence,
-        answer: Answer::Status {
-            status,
-            retry_after_ms: Some(3_600_000),
-        },
-    };
-    for (status, waits) in [(500, breaker::OPEN_INITIAL_MS), (503, breaker::OPEN_ASKED_MS)] {
+fn a_wait_that_is_asked_for_counts_and_the_breaker_is_durable_until_it_is_reset() {
+    for (retry_after_ms, waits) in [
+        (None, breaker::OPEN_INITIAL_MS),
+        (Some(3_600_000), breaker::OPEN_ASKED_MS),
+    ] {
+        let refused = Delivered::Refused {
+            why: "the origin answered 503".into(),
+            blame: Blame::Origin,
+            is_final: false,
+            retry_after_ms,
+        };
         let messages: Vec<_> = (1..=40).map(|n| message(n, &n.to_string())).collect();
         let one = Settings {
             concurrency: 1,
@@ -441,7 +459,7 @@ fn retry_after_counts_on_429_and_503_only_and_the_breaker_is_durable_until_it_is
         let (mut machine, actions) = started(one, messages);
         let (mut next, mut opened, mut persisted) = (sent(&actions), None, String::new());
         while let Some(sequence) = next.pop() {
-            let actions = machine.handle(NOW, 0, asking(sequence, status));
+            let actions = machine.handle(NOW, 0, attempted(sequence, refused.clone()));
             next = sent(&actions);
             for action in &actions {
                 if let Action::Note(Note::Breaker(breaker::Change::Opened { until })) = action {
@@ -452,7 +470,7 @@ fn retry_after_counts_on_429_and_503_only_and_the_breaker_is_durable_until_it_is
         let until = opened.expect("opened");
         assert!(
             until <= NOW + waits && until >= NOW + waits / 2,
-            "{status}: {}",
+            "{retry_after_ms:?}: {}",
             until - NOW
         );
         machine.handle(NOW, 0, Event::Persisted { version: 1 });
@@ -507,7 +525,7 @@ fn a_start_that_is_withheld_costs_nothing() {
         sent(&machine.handle(NOW, 0, Event::Superseded { sequence: 1 })),
         NONE
     );
-    machine.handle(NOW, 0, answered(2, 200));
+    machine.handle(NOW, 0, attempted(2, Delivered::Accepted));
     machine.handle(NOW, 0, Event::Persisted { version: 1 });
     assert!(machine.is_drained());
 }

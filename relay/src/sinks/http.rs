@@ -1,4 +1,8 @@
-//! One delivery: a POST, and what became of it.
+//! Delivery by HTTP: a POST, and what became of it.
+
+mod connector;
+mod judge;
+mod stream;
 
 use std::error::Error as _;
 use std::sync::Arc;
@@ -13,13 +17,16 @@ use hyper_util::client::legacy::{Client as HyperClient, Error};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use tollgate_core::commit::Message;
 use tollgate_core::config::Subscription;
-use tollgate_core::relay::Answer;
+use tollgate_core::relay::Delivered;
 use tollgate_core::retry::retry_after_ms;
 use tollgate_core::webhook::{Secret, delivery_headers};
 
+use super::Sink;
 use crate::clock::wall_ms;
-use crate::connector::{Connector, OwnAddress, connector};
-use crate::stream::{answered, was_reused};
+use connector::{Connector, connector};
+use stream::{answered, was_reused};
+
+pub(crate) use connector::OwnAddress;
 
 /// What is read of an answer's body, so that its connection can be used again; nothing looks at it.
 const MAX_DRAINED: usize = 64 << 10;
@@ -29,11 +36,11 @@ const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
 const MAX_HEADERS: usize = 1_024;
 const AGENT: &str = concat!("tollgate/", env!("CARGO_PKG_VERSION"));
 
-type Http = HyperClient<Connector, Full<Bytes>>;
+type Client = HyperClient<Connector, Full<Bytes>>;
 
 /// The connections of all subscriptions; those that may reach private addresses have a pool of their own.
 #[derive(Clone)]
-pub(crate) struct Clients {
+pub(crate) struct HttpClients {
     public: Pools,
     any: Pools,
 }
@@ -41,12 +48,12 @@ pub(crate) struct Clients {
 /// The connections that are used again, and those that never are.
 #[derive(Clone)]
 struct Pools {
-    kept: Http,
-    fresh: Http,
+    kept: Client,
+    fresh: Client,
 }
 
-impl Clients {
-    /// `idle`: how long a connection is kept for the next delivery; should be shorter than what servers keep.
+impl HttpClients {
+    /// See [`Sinks::new`](super::Sinks::new).
     pub fn new(idle: Duration, own: Arc<OwnAddress>) -> Self {
         let pools = |allow_private| {
             let connector = connector(allow_private, Arc::clone(&own));
@@ -64,9 +71,43 @@ impl Clients {
             any: pools(true),
         }
     }
+}
 
-    /// For one subscription. The error says which setting is at fault, and quotes no secret.
-    pub fn target(&self, topic: &str, settings: &Subscription, public_url: &str) -> Result<Target, String> {
+/// The origin of one subscription.
+pub(crate) struct HttpSink {
+    pools: Pools,
+    uri: Uri,
+    secret: Option<Secret>,
+    timeout: Duration,
+    /// Statuses that make a dead letter at once.
+    finals: Vec<u16>,
+    source: String,
+}
+
+impl Sink for HttpSink {
+    async fn deliver(&self, message: Arc<Message>) -> Delivered {
+        match tokio::time::timeout(self.timeout, self.attempt(message)).await {
+            Err(_) => judge::timed_out(),
+            Ok(Err(error)) => judge::disconnected(describe(&error)),
+            Ok(Ok(response)) => {
+                answered(response.extensions());
+                let asked = response
+                    .headers()
+                    .get(RETRY_AFTER)
+                    .and_then(|value| value.to_str().ok());
+                let asked = asked.and_then(|value| retry_after_ms(value, wall_ms()));
+                let status = response.status().as_u16();
+                // Apart, so that a slow body holds up no acknowledgement.
+                tokio::task::spawn_local(drain(response.into_body()));
+                judge::status(status, &self.finals, asked)
+            }
+        }
+    }
+}
+
+impl HttpSink {
+    /// See [`Sinks::open`](super::Sinks::open).
+    pub fn open(clients: &HttpClients, settings: &Subscription, source: String) -> Result<Self, String> {
         // The URL as a browser would read it: odd spellings of addresses become plain ones, which are judged.
         let url = url::Url::parse(&settings.url).map_err(|error| format!("url: {error}"))?;
         let uri = url.as_str().parse().map_err(|error| format!("url: {error}"))?;
@@ -75,59 +116,25 @@ impl Clients {
             .as_ref()
             .map(|text| Secret::parse(text.expose()))
             .transpose();
-        Ok(Target {
-            http: if settings.allow_private_addresses {
-                self.any.clone()
-            } else {
-                self.public.clone()
-            },
+        let pools = match settings.allow_private_addresses {
+            true => &clients.any,
+            false => &clients.public,
+        };
+        Ok(Self {
+            pools: pools.clone(),
             uri,
             secret: secret.map_err(|error| format!("secret: {error}"))?,
             timeout: settings.timeout.into(),
-            source: format!("{public_url}/api/topics/{topic}"),
+            finals: settings.retry.finals.clone(),
+            source,
         })
-    }
-}
-
-/// Where one subscription's messages go.
-#[derive(Clone)]
-pub(crate) struct Target {
-    http: Pools,
-    uri: Uri,
-    secret: Option<Secret>,
-    timeout: Duration,
-    source: String,
-}
-
-impl Target {
-    /// Delivers once. Redirects are not followed: they are an answer like any other that is not 2xx.
-    pub async fn deliver(&self, message: Arc<Message>) -> Answer {
-        match tokio::time::timeout(self.timeout, self.attempt(message)).await {
-            Err(_) => Answer::Timeout,
-            Ok(Err(error)) => Answer::Connect(describe(&error)),
-            Ok(Ok(response)) => {
-                answered(response.extensions());
-                let asked = response
-                    .headers()
-                    .get(RETRY_AFTER)
-                    .and_then(|value| value.to_str().ok());
-                let retry_after_ms = asked.and_then(|value| retry_after_ms(value, wall_ms()));
-                let status = response.status().as_u16();
-                // Apart, so that a slow body holds up no acknowledgement.
-                tokio::task::spawn_local(drain(response.into_body()));
-                Answer::Status {
-                    status,
-                    retry_after_ms,
-                }
-            }
-        }
     }
 
     /// One request; a second one, on a new connection, if the first was sent on a connection that the origin had closed while
     /// it was idle (RFC 9112, section 9.3.1; every delivery may be repeated).
     async fn attempt(&self, message: Arc<Message>) -> Result<Response<Incoming>, Error> {
-        match self.http.kept.request(self.request(Arc::clone(&message))).await {
-            Err(error) if is_stale(&error) => self.http.fresh.request(self.request(message)).await,
+        match self.pools.kept.request(self.request(Arc::clone(&message))).await {
+            Err(error) if is_stale(&error) => self.pools.fresh.request(self.request(message)).await,
             done => done,
         }
     }

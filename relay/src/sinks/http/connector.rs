@@ -18,7 +18,7 @@ use rustls::crypto::ring::default_provider;
 use tollgate_core::relay::address::is_public;
 use tower_service::Service;
 
-use crate::stream::Stream;
+use super::stream::Stream;
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 type BoxFuture<T, E> = Pin<Box<dyn Future<Output = Result<T, E>> + Send>>;
@@ -28,11 +28,11 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const KEEPALIVE: Duration = Duration::from_secs(60);
 
 /// Over TLS for `https`, plain for `http`.
-pub(crate) type Connector = HttpsConnector<Guard>;
+pub(super) type Connector = HttpsConnector<Guard>;
 
 /// A connector; `allow_private` lets it reach any address. Certificates are checked against those of the system, or,
 /// where it has none, against Mozilla's.
-pub(crate) fn connector(allow_private: bool, own: Arc<OwnAddress>) -> Connector {
+pub(super) fn connector(allow_private: bool, own: Arc<OwnAddress>) -> Connector {
     let mut http = HttpConnector::new_with_resolver(Resolver { allow_private });
     http.enforce_http(false);
     http.set_connect_timeout(Some(CONNECT_TIMEOUT));
@@ -122,7 +122,7 @@ fn refused() -> io::Error {
 
 /// Judges addresses that stand in the URL itself, which no resolver sees.
 #[derive(Clone)]
-pub(crate) struct Guard {
+pub(super) struct Guard {
     http: HttpConnector<Resolver>,
     allow_private: bool,
     own: Arc<OwnAddress>,
@@ -160,7 +160,7 @@ impl Service<Uri> for Guard {
 
 /// Resolves names, and leaves out what may not be targeted.
 #[derive(Clone, Debug)]
-pub(crate) struct Resolver {
+pub(super) struct Resolver {
     allow_private: bool,
 }
 

@@ -17,9 +17,9 @@ use tokio::net::TcpStream;
 #[derive(Clone, Debug, Default)]
 struct Answered(Arc<AtomicBool>);
 
-/// See the module.
+/// A connection to an origin.
 #[derive(Debug)]
-pub(crate) struct Stream {
+pub(super) struct Stream {
     inner: TokioIo<TcpStream>,
     answered: Answered,
 }
@@ -34,14 +34,14 @@ impl Stream {
 }
 
 /// An answer came over the connection that its extensions tell of.
-pub(crate) fn answered(extensions: &Extensions) {
+pub(super) fn answered(extensions: &Extensions) {
     if let Some(Answered(answered)) = extensions.get() {
         answered.store(true, Ordering::Relaxed);
     }
 }
 
 /// Whether the connection had been answered on before.
-pub(crate) fn was_reused(connection: &Connected) -> bool {
+pub(super) fn was_reused(connection: &Connected) -> bool {
     let mut extensions = Extensions::new();
     connection.get_extras(&mut extensions);
     let answered = extensions.get::<Answered>();
