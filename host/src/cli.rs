@@ -39,6 +39,19 @@ pub enum Command {
     Serve(Box<ServeOptions>),
     /// Validate the settings as `serve` would with the same flags and environment, and print what is in force.
     Check(Box<Settings>),
+    /// Write this program with its components compiled for this machine, so that its first start there is as fast as any.
+    Precompile(PrecompileOptions),
+}
+
+/// `tollgate precompile …`
+#[derive(Args)]
+pub struct PrecompileOptions {
+    /// The program's file; may be this program's own.
+    #[arg(long, value_name = "FILE")]
+    pub output: PathBuf,
+    /// A directory that keeps compiled code for the next time.
+    #[arg(long, value_name = "DIR")]
+    pub cache: PathBuf,
 }
 
 /// Where the settings come from.

@@ -2,7 +2,7 @@
 
 use clap::Parser as _;
 use std::process::ExitCode;
-use tollgate_host::{cli, logging, serve};
+use tollgate_host::{cli, logging, serve, wasm};
 use tracing::Level;
 
 /// Requests allocate small things by the dozen, on one thread each: this allocator costs half of the C library's.
@@ -32,6 +32,8 @@ fn main() -> ExitCode {
         cli::Command::Check(settings) => {
             cli::check(&settings).inspect_err(|error| eprintln!("tollgate: {error:#}"))
         }
+        cli::Command::Precompile(options) => wasm::compiled::precompile(&options.cache, &options.output)
+            .inspect_err(|error| eprintln!("tollgate: {error:#}")),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

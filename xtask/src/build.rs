@@ -155,7 +155,21 @@ pub fn gateway(profile: &str, features: Option<&str>) -> Result<PathBuf> {
     components()?;
     say("building the gateway (the first time, wasmtime takes several minutes)");
     run(&mut cargo_gateway(profile, features), "building the gateway")?;
-    Ok(target_dir()?.join(profile).join("tollgate"))
+    let gateway = target_dir()?.join(profile).join("tollgate");
+    precompile(&gateway)?;
+    Ok(gateway)
+}
+
+/// Puts the components' native code into the gateway, so that its first start on this machine compiles nothing.
+pub fn precompile(gateway: &Path) -> Result<()> {
+    say("compiling the components for this machine");
+    let mut command = Command::new(gateway);
+    command
+        .args(["precompile", "--output"])
+        .arg(gateway)
+        .arg("--cache")
+        .arg(root().join("build/native"));
+    run(&mut command, "compiling the components for this machine")
 }
 
 /// The command that builds the gateway, once the components are there.

@@ -31,7 +31,9 @@ pub fn gateway(features: Option<&str>) -> Result<PathBuf> {
     command.arg("merge").arg("-o").arg(&profile).arg(&counts);
     run(&mut command, "merging what it has counted")?;
     say("building the gateway by what was counted");
-    build_with(&directory.join("optimised"), &host, "use", &profile, features)
+    let gateway = build_with(&directory.join("optimised"), &host, "use", &profile, features)?;
+    build::precompile(&gateway)?;
+    Ok(gateway)
 }
 
 /// Builds the gateway with one of rustc's two flags. For a target that is named, so that cargo does not give the flag to

@@ -1,12 +1,13 @@
-//! Components, compiled ahead of time and cached on disk, so that a warm start compiles nothing.
+//! Components, compiled ahead of time: carried by the program, or cached on disk.
 
 use super::cache::Place;
+use super::carried::{self, Carried};
 use anyhow::{Context as _, Result, bail};
 use sha2::{Digest as _, Sha256};
 use std::borrow::Cow;
 use std::fs;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 use wasmtime::component::Component;
 use wasmtime::{Config, Engine, EngineWeak, InstanceAllocationStrategy, PoolingAllocationConfig};
@@ -71,36 +72,69 @@ fn engine(instances: u32, concurrent: bool) -> Result<Engine> {
 pub struct Library {
     /// A directory of `<name>.wasm`; the embedded ones if `None`.
     pub components: Option<PathBuf>,
-    /// A directory for compiled code.
+    /// A directory for compiled code, for what the program does not carry for this machine.
     pub cache: PathBuf,
 }
 
+/// Writes this program to `output`, with the native code of its components for this machine. `cache`: where code is kept for
+/// the next time.
+///
+/// # Errors
+/// A component cannot be compiled, or a file not be written.
+pub fn precompile(cache: &Path, output: &Path) -> Result<()> {
+    let (library, engines) = (
+        Library {
+            components: None,
+            cache: cache.to_owned(),
+        },
+        Engines::new(1, 1)?,
+    );
+    let code = EMBEDDED.iter().map(|(name, bytes)| {
+        let engine = match *name == super::fast::NAME {
+            true => &engines.fast,
+            false => &engines.waiting,
+        };
+        Ok((*name, library.code(engine, name, bytes)?))
+    });
+    let code: Vec<_> = code.collect::<Result<_>>()?;
+    carried::write(&std::env::current_exe()?, &code, output)
+}
+
 impl Library {
-    /// The component called `name`: from the cache if it was compiled before by this very engine, else compiled now. A cache
-    /// that cannot be used costs time, and nothing else.
+    /// The component called `name`: from the program, else from the cache if it was compiled before by this very engine, else
+    /// compiled now. A cache that cannot be used costs time, and nothing else.
     pub fn load(&self, engine: &Engine, name: &str) -> Result<Component> {
-        let bytes = self.bytes(name)?;
-        let place = Place::new(&self.cache, name, fingerprint(engine, &bytes));
-        let path = place.path();
-        let found = place.read().and_then(|code| {
-            let component = code.map(|code| deserialize(engine, &code));
-            component.transpose()
-        });
-        match found {
-            Ok(Some(component)) => return Ok(component),
-            Ok(None) => {}
-            Err(error) => {
-                tracing::warn!(error = format!("{error:#}"), path = %path.display(), "compiling anew: the cached code is not usable");
+        if self.components.is_none() {
+            match carried_code(engine, name) {
+                Ok(Some(component)) => return Ok(component),
+                Ok(None) => {}
+                Err(error) => {
+                    tracing::warn!(
+                        component = name,
+                        error = format!("{error:#}"),
+                        "the native code in this program is not for this machine"
+                    );
+                }
             }
         }
-        tracing::info!(component = name, "compiling (once; kept for the next start)");
-        let compiled = engine.precompile_component(&bytes);
-        let compiled =
-            compiled.map_err(|error| anyhow::anyhow!("compiling the component {name}: {error:#}"))?;
-        if let Err(error) = place.write(&compiled) {
-            tracing::warn!(error = format!("{error:#}"), path = %path.display(), "the next start compiles again: the code cannot be kept");
+        let bytes = self.bytes(name)?;
+        let place = Place::new(&self.cache, name, fingerprint(engine, &bytes));
+        let found = cached(&place).map(|code| deserialize(engine, &code));
+        match found {
+            Some(Ok(component)) => return Ok(component),
+            Some(Err(error)) => not_usable(&place, &error),
+            None => {}
         }
-        deserialize(engine, &compiled)
+        deserialize(engine, &compile(engine, name, &bytes, &place)?)
+    }
+
+    /// The native code of a component: from the cache, else compiled now.
+    fn code(&self, engine: &Engine, name: &str, bytes: &[u8]) -> Result<Vec<u8>> {
+        let place = Place::new(&self.cache, name, fingerprint(engine, bytes));
+        match cached(&place) {
+            Some(code) => Ok(code),
+            None => compile(engine, name, bytes, &place),
+        }
     }
 
     /// Whether there is such a component. A directory of components need not have every one that the program embeds.
@@ -122,6 +156,36 @@ impl Library {
             ),
         }
     }
+}
+
+fn carried_code(engine: &Engine, name: &str) -> Result<Option<Component>> {
+    let Some(carried) = Carried::by_this_program() else {
+        return Ok(None);
+    };
+    let code = carried.code(name)?;
+    code.map(|code| deserialize(engine, &code)).transpose()
+}
+
+fn cached(place: &Place) -> Option<Vec<u8>> {
+    place.read().unwrap_or_else(|error| {
+        not_usable(place, &error);
+        None
+    })
+}
+
+fn not_usable(place: &Place, error: &anyhow::Error) {
+    tracing::warn!(error = format!("{error:#}"), path = %place.path().display(), "compiling anew: the cached code is not usable");
+}
+
+/// Compiles a component, and keeps the code.
+fn compile(engine: &Engine, name: &str, bytes: &[u8], place: &Place) -> Result<Vec<u8>> {
+    tracing::info!(component = name, "compiling (once; kept for the next start)");
+    let compiled = engine.precompile_component(bytes);
+    let compiled = compiled.map_err(|error| anyhow::anyhow!("compiling the component {name}: {error:#}"))?;
+    if let Err(error) = place.write(&compiled) {
+        tracing::warn!(error = format!("{error:#}"), path = %place.path().display(), "the next start compiles again: the code cannot be kept");
+    }
+    Ok(compiled)
 }
 
 /// What compiled code depends on: the component, and everything that wasmtime says matters (version, settings, CPU).

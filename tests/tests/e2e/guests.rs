@@ -1,13 +1,13 @@
 //! A component that misbehaves: it loops, recurses, allocates, traps, ends or never answers. It stands in for the
 //! shortener (`tests/guests`) and for the fast path, and everything else is as ever.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
-use std::{env, fs};
 
-use crate::harness::{ADMIN_KEY, Answer, Gateway, Host, Serve, crowd, eventually, root};
+use crate::harness::{ADMIN_KEY, Answer, Gateway, Host, Serve, built_components, crowd, eventually};
 
 /// What ends an instance by itself.
 const ENDING: [&str; 3] = ["traps", "panics", "exits"];
@@ -31,8 +31,7 @@ const SLACK_DESCRIPTORS: usize = 2 * WIDTH;
 
 /// The components of the build, with the one that misbehaves in the shortener's place.
 static COMPONENTS: LazyLock<PathBuf> = LazyLock::new(|| {
-    let built =
-        env::var_os("TOLLGATE_COMPONENTS").map_or_else(|| root().join("build/components"), PathBuf::from);
+    let built = built_components();
     let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join("misbehaving");
     fs::create_dir_all(&directory).expect("the directory is ours");
     let files = ["limiter", "coupon", "forward", "admin"].map(|name| (name, name));

@@ -11,7 +11,7 @@ mod spin;
 
 pub use call::{Answer, Call};
 pub use gateway::{ADMIN_KEY, Gateway};
-pub use native::{Serve, address, binary, root};
+pub use native::{Serve, address, binary, built_components};
 pub use origin::{Delivery, Origin, Reply, SECRET};
 pub use poll::{crowd, eventually, in_seconds};
 pub use process::Program;

@@ -74,7 +74,7 @@ pub async fn strangers_do_not_fill_the_log(host: Host) {
 }
 
 pub async fn a_reader_of_the_log_that_is_stuck_holds_up_nothing(host: Host) {
-    // With its code compiled, and nothing to clean up.
+    // With nothing to clean up.
     let gateway = Gateway::start(host, "").await;
     assert!(gateway.stop().await.success());
     let directory = gateway.directory();

@@ -225,6 +225,7 @@ harness::cases! {
             a_reader_that_has_seen_enough_is_no_fault,
             a_start_that_fails_makes_no_key,
             check_and_serve_agree,
+            a_first_start_compiles_nothing,
             damaged_compiled_code_is_compiled_anew,
             files_are_their_owners_alone,
             signals_that_say_nothing_are_survived,

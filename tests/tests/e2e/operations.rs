@@ -180,7 +180,6 @@ pub async fn slow_request_is_answered_after_sigterm(host: Host) {
 
 /// A supervisor may stop it at any moment: as soon as it says that it starts, or that it listens.
 pub async fn sigterm_while_it_starts_ends_it_in_order(host: Host) {
-    // A first start, which compiles the components if nobody has.
     let gateway = Gateway::start(host, "").await;
     assert!(gateway.stop().await.success());
     let serve = Serve::with_key(ADMIN_KEY);

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::io::AsyncWriteExt as _;
 
-use crate::harness::{ADMIN_KEY, Gateway, Host, Serve, address, binary, eventually};
+use crate::harness::{ADMIN_KEY, Gateway, Host, Serve, address, binary, built_components, eventually};
 
 const END: Duration = Duration::from_secs(60);
 
@@ -306,8 +306,19 @@ pub async fn files_are_their_owners_alone(host: Host) {
     );
 }
 
-pub async fn damaged_compiled_code_is_compiled_anew(host: Host) {
+pub async fn a_first_start_compiles_nothing(host: Host) {
     let gateway = Gateway::start(host, "").await;
+    gateway.get("/api/campaigns/nothing").send().await.expect(404);
+    assert!(!gateway.stderr().contains("compiling"), "{}", gateway.stderr());
+    assert!(!gateway.directory().join("data/cache").exists());
+}
+
+pub async fn damaged_compiled_code_is_compiled_anew(host: Host) {
+    let serve = Serve {
+        components: Some(built_components()),
+        ..Serve::with_key(ADMIN_KEY)
+    };
+    let gateway = Gateway::start_as(host, serve, "").await;
     assert!(gateway.stop().await.success());
     let cache = gateway.directory().join("data/cache");
     let files = || {

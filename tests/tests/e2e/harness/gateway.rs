@@ -20,7 +20,7 @@ use super::{Answer, Call, Host, Serve, native, raw, spin};
 pub const ADMIN_KEY: &str = "an-admin-key-for-the-tests";
 /// Gateways that run at once, besides the shared ones.
 const GATEWAYS: usize = 3;
-/// How long a start may take; compiling the components is part of the first.
+/// How long a start may take; a directory of components is compiled first.
 const START: Duration = Duration::from_secs(120);
 /// How long an orderly end may take.
 const STOP: Duration = Duration::from_secs(40);
@@ -98,8 +98,6 @@ topic = "signup"
 static ROOM: Semaphore = Semaphore::const_new(GATEWAYS);
 /// One per host, or why there is none; they end with the tests.
 static SHARED: [OnceCell<Result<Gateway, String>>; 2] = [const { OnceCell::const_new() }; 2];
-/// Whether a native gateway has compiled the components in this run.
-static COMPILED: tokio::sync::Mutex<bool> = tokio::sync::Mutex::const_new(false);
 
 /// A gateway with a store of its own.
 pub struct Gateway {
@@ -191,15 +189,9 @@ impl Gateway {
         let directory = self.directory.path();
         let (program, base) = match self.host {
             Host::Native => {
-                // Whoever is first compiles the components, and the others wait for that instead of doing it too.
-                let compiled = COMPILED.lock().await;
-                let first = (!*compiled).then_some(compiled);
                 let mut program = self.serve.start(directory);
                 let base = program.line(native::address, START).await;
-                if let Some(mut compiled) = first {
-                    native::keep_compiled_code(&self.serve.data(directory));
-                    *compiled = base.is_ok();
-                }
+                self.serve.keep_compiled_code(directory);
                 (program, base)
             }
             Host::Spin => {

@@ -50,10 +50,19 @@ impl Serve {
         self.data.clone().unwrap_or_else(|| directory.join("data"))
     }
 
+    /// Keeps what a gateway in `directory` has compiled for those that start later.
+    pub fn keep_compiled_code(&self, directory: &Path) {
+        if self.components.is_some() {
+            copy(&self.data(directory).join("cache"), &shelf());
+        }
+    }
+
     /// Starts the program on `<directory>/tollgate.toml` and `<directory>/data`.
     pub fn start(&self, directory: &Path) -> Program {
         let data = self.data(directory);
-        lend_compiled_code(&data);
+        if self.components.is_some() {
+            copy(&shelf(), &data.join("cache"));
+        }
         let mut command = Command::new(binary());
         command
             .arg("serve")
@@ -106,24 +115,20 @@ pub fn binary() -> PathBuf {
     })
 }
 
+/// Where the build has put the components.
+pub fn built_components() -> PathBuf {
+    env::var_os("TOLLGATE_COMPONENTS").map_or_else(|| root().join("build/components"), PathBuf::from)
+}
+
 /// The root of the workspace.
 pub fn root() -> PathBuf {
     let manifest = Path::new(env!("CARGO_MANIFEST_DIR"));
     manifest.parent().unwrap_or(manifest).to_path_buf()
 }
 
-/// Compiled components by the hash of what they depend on: every gateway of a run starts from the first one's.
+/// Code of directories of components, by the hash of what it depends on: compiled once in a run.
 fn shelf() -> PathBuf {
     Path::new(env!("CARGO_TARGET_TMPDIR")).join("compiled")
-}
-
-fn lend_compiled_code(data: &Path) {
-    copy(&shelf(), &data.join("cache"));
-}
-
-/// Keeps what a gateway compiled for those that start later.
-pub fn keep_compiled_code(data: &Path) {
-    copy(&data.join("cache"), &shelf());
 }
 
 /// Best effort: without it a gateway compiles for itself.
