@@ -101,6 +101,9 @@ harness::cases! {
             subscriptions_to_private_addresses_take_an_admin,
         }
         native {
+            a_final_status_is_a_dead_letter_at_once,
+            an_old_name_made_anew_gets_its_own_messages,
+            an_open_breaker_is_shown_and_reset_over_http,
             a_request_reaches_the_origin_with_its_query_coding_and_headers,
             deliveries_go_on_after_an_orderly_restart,
             deliveries_go_on_after_kill_nine,

@@ -1,5 +1,6 @@
 //! Messages that the origin does not take.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -199,4 +200,84 @@ pub async fn retry_after_is_heeded(host: Host) {
         waited >= Duration::from_secs(WAIT) - Duration::from_millis(50),
         "{waited:?}"
     );
+}
+
+pub async fn a_final_status_is_a_dead_letter_at_once(host: Host) {
+    let origin = Origin::start().await;
+    origin.answer(422);
+    let retry =
+        "retry = { initial = \"50ms\", factor = 1.0, cap = \"50ms\", max_attempts = 100, final = [422] }";
+    let gateway = Gateway::start(host, &subscribed(&origin, retry)).await;
+    let accepted = sign_up_after(&gateway, 0, 3).await;
+    let dead = eventually("all three are given up", async || {
+        Some(dead_letters(&gateway).await).filter(|dead| dead.len() == 3)
+    })
+    .await;
+    assert!(dead.iter().all(|letter| letter["attempts"] == 1), "{dead:?}");
+    assert_eq!(origin.deliveries().len(), 3);
+    origin.answer(204);
+    redrive(&gateway, json!({ "all": true })).await;
+    all_delivered(&origin, &accepted).await;
+}
+
+pub async fn an_open_breaker_is_shown_and_reset_over_http(host: Host) {
+    let origin = Origin::start().await;
+    origin.behave(|_| Reply {
+        retry_after: Some(3_600),
+        ..Reply::status(503)
+    });
+    let gateway = Gateway::start(host, &subscribed(&origin, PATIENT)).await;
+    let accepted = sign_up_after(&gateway, 0, 20).await;
+    let view = eventually("the breaker opens", async || {
+        let view = gateway.get(SUBSCRIPTION).key(ADMIN_KEY).send().await;
+        Some(view.expect(200).json()["breaker"].clone()).filter(|breaker| breaker["state"] == "open")
+    })
+    .await;
+    assert!(
+        view["until"].is_string() && view["why"].as_str().is_some_and(|why| why.contains("503")),
+        "{view}"
+    );
+    let reset = format!("{SUBSCRIPTION}/reset-breaker");
+    gateway.post(&reset).send().await.problem(401, "unauthorized");
+    let links = gateway.key(&["links"]).await;
+    gateway
+        .post(&reset)
+        .key(&links)
+        .send()
+        .await
+        .problem(403, "forbidden");
+    gateway
+        .get(&reset)
+        .key(ADMIN_KEY)
+        .send()
+        .await
+        .problem(405, "method-not-allowed");
+    let other = "/api/topics/signup/subscriptions/other/reset-breaker";
+    gateway
+        .post(other)
+        .key(ADMIN_KEY)
+        .send()
+        .await
+        .problem(404, "not-found");
+    let shown = gateway
+        .post(&reset)
+        .key(ADMIN_KEY)
+        .send()
+        .await
+        .expect(200)
+        .json();
+    assert_eq!(shown["breaker"]["state"], "closed");
+    // Those that were refused wait for as long as the origin asked; the others go out.
+    eventually("the others are delivered", async || {
+        let taken: BTreeSet<_> = origin
+            .taken()
+            .iter()
+            .map(|delivery| delivery.id().to_owned())
+            .collect();
+        accepted
+            .values()
+            .all(|id| taken.contains(id) || refused.contains(id))
+            .then_some(())
+    })
+    .await;
 }

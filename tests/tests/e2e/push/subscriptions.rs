@@ -130,3 +130,38 @@ pub async fn subscriptions_to_private_addresses_take_an_admin(host: Host) {
         .await
         .problem(404, "not-found");
 }
+
+pub async fn an_old_name_made_anew_gets_its_own_messages(host: Host) {
+    let (one, two) = (Origin::start().await, Origin::start().await);
+    let gateway = Gateway::start(host, "").await;
+    let put = async |origin: &Origin| {
+        let body = json!({
+            "url": origin.url("/signups"), "secret": SECRET, "allowPrivateAddresses": true, "ratePerSecond": 2_000,
+        });
+        gateway
+            .put(MADE)
+            .key(ADMIN_KEY)
+            .json(&body)
+            .send()
+            .await
+            .expect(201);
+    };
+    put(&one).await;
+    let first = sign_up_after(&gateway, 0, 3).await;
+    all_delivered(&one, &first).await;
+    gateway.delete(MADE).key(ADMIN_KEY).send().await.expect(204);
+    let between = sign_up_after(&gateway, 3, 4).await;
+    put(&two).await;
+    let then = sign_up_after(&gateway, 4, 7).await;
+    eventually("the new one gets what came after it", async || {
+        let taken = two.taken();
+        let has = |id: &String| taken.iter().any(|delivery| delivery.id() == id);
+        then.values().all(has).then_some(())
+    })
+    .await;
+    let stray = |id: &String| one.deliveries().iter().any(|delivery| delivery.id() == id);
+    assert!(
+        !between.values().chain(then.values()).any(stray),
+        "nothing starts after the 204"
+    );
+}
