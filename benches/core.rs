@@ -7,13 +7,13 @@ use std::hint::black_box;
 use tollgate_core::bucket::{Bucket, Level, State, TakeError, take_all, take_one};
 use tollgate_core::codes;
 use tollgate_core::commit::{Append, Commit, Condition, Entry, Mutation, Part, StoreError};
-use tollgate_core::config::Config;
 use tollgate_core::http::{self, Header, Request};
-use tollgate_core::limiter::{self, Policies};
+use tollgate_core::limiter;
 use tollgate_core::links;
 use tollgate_core::memory::{MemoryStore, START};
 use tollgate_core::plan::{self, Extent, Lookup, Record};
 use tollgate_core::ports::{Buckets, World};
+use tollgate_core::settings::Settings;
 
 /// Buckets of one client that always have enough.
 struct Plenty(Cell<Option<State>>);
@@ -62,9 +62,9 @@ fn plenty() -> Bucket {
     }
 }
 
-fn config() -> Config {
+fn settings() -> Settings {
     let text = "[[limits]]\nname = \"default\"\ncapacity = 1000000000\nrefill = 1\n";
-    Config::parse(text, "bench").expect("it is valid")
+    Settings::parse(text, "bench").expect("it is valid")
 }
 
 fn request(method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Request {
@@ -83,14 +83,14 @@ fn request(method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Re
 
 /// Runs `rule` in a world whose store holds the link `/sale`.
 fn in_a_world<T>(rule: impl FnOnce(&World<'_, MemoryStore>) -> T) -> T {
-    let (store, config, count) = (MemoryStore::new(), config(), Cell::new(0_u128));
+    let (store, settings, count) = (MemoryStore::new(), settings(), Cell::new(0_u128));
     let fresh = || {
         count.set(count.get() + 1);
         count.get().to_be_bytes()
     };
     let world = World {
         store: &store,
-        config: &config,
+        settings: &settings,
         now: START,
         fresh: &fresh,
     };
@@ -130,8 +130,6 @@ fn bucket(c: &mut Criterion) {
 }
 
 fn limiter_check(c: &mut Criterion) {
-    let config = config();
-    let policies = Policies::compile(&config).expect("it is valid");
     let request = request(
         "GET",
         "/sale",
@@ -141,7 +139,7 @@ fn limiter_check(c: &mut Criterion) {
     in_a_world(|world| {
         let buckets = Plenty(Cell::new(None));
         c.bench_function("limiter: admit one policy", |b| {
-            b.iter(|| block_on(limiter::check(world, &policies, &buckets, black_box(&request))));
+            b.iter(|| block_on(limiter::check(world, &buckets, black_box(&request))));
         });
     });
 }
@@ -236,12 +234,12 @@ fn claim_commit() -> Commit {
 }
 
 fn codes_and_ids(c: &mut Criterion) {
-    let config = config();
+    let settings = settings();
     let mut fresh = 0_u128;
     c.bench_function("code: generate", |b| {
         b.iter(|| {
             fresh += 1;
-            codes::generate(black_box(fresh.to_be_bytes()), 7, &config)
+            codes::generate(black_box(fresh.to_be_bytes()), 7, &settings.config)
         });
     });
 }

@@ -11,11 +11,11 @@ use std::time::Duration;
 use tokio::task::LocalSet;
 use tollgate_core::bucket::Bucket;
 use tollgate_core::commit::{Commit, Committed, Mutation, Outcome, Part};
-use tollgate_core::config::Config;
 use tollgate_core::fast_path::{Call, Reply, Step};
 use tollgate_core::http::{Header, Request};
 use tollgate_core::memory::START;
 use tollgate_core::ports::World;
+use tollgate_core::settings::Settings;
 use tollgate_core::{campaigns, keys, links, packed};
 use tollgate_engine::{MemoryBuckets, Options, SqliteStore};
 use tollgate_host::server::fast::Steps;
@@ -37,19 +37,19 @@ const MAX_BUCKETS: usize = 1_000;
 /// As a browser's request line and the headers that the rules look at.
 const HEADERS: [(&str, &str); 2] = [("host", "127.0.0.1:3000"), ("user-agent", "wrk/4.1.0")];
 
-fn config() -> Config {
+fn settings() -> Settings {
     let text = "[[limits]]\nname = \"default\"\ncapacity = 1000000000\nrefill = 1000000\n\
                 [[limits]]\nname = \"none\"\npath = \"/api/refused\"\ncapacity = 1\nrefill = 1\ninterval = \"24h\"\n";
-    Config::parse(text, "bench").expect("it is valid")
+    Settings::parse(text, "bench").expect("it is valid")
 }
 
 /// A store with the link `/hot`.
-fn engines(directory: &std::path::Path, config: &Config) -> Engines {
+fn engines(directory: &std::path::Path, settings: &Settings) -> Engines {
     let store = SqliteStore::open(Options::new(directory.join("bench.db"))).expect("the directory is ours");
     let fresh = || fastrand::u128(..).to_le_bytes();
     let world = World {
         store: &*store,
-        config,
+        settings,
         now: START,
         fresh: &fresh,
     };
@@ -62,7 +62,7 @@ fn engines(directory: &std::path::Path, config: &Config) -> Engines {
     Engines {
         store,
         buckets: Arc::new(MemoryBuckets::new(MAX_BUCKETS)),
-        settings: config.without_secrets().to_toml().into(),
+        settings: settings.config.without_secrets().to_toml().into(),
         settling: Default::default(),
     }
 }
@@ -97,8 +97,8 @@ fn status(step: Option<Step>) -> u16 {
 
 fn doors(c: &mut Criterion) {
     let directory = tempfile::tempdir().expect("a temporary directory");
-    let config = config();
-    let engines = engines(directory.path(), &config);
+    let settings = settings();
+    let engines = engines(directory.path(), &settings);
     let library = Library {
         components: std::env::var_os("TOLLGATE_COMPONENTS").map(Into::into),
         cache: std::env::temp_dir().join("tollgate-bench-cache"),
@@ -111,8 +111,7 @@ fn doors(c: &mut Criterion) {
             .expect("the component fits")
     };
     #[cfg(feature = "native-rules")]
-    let steps = tollgate_host::server::fast::native::Native::new(config.clone(), engines.clone())
-        .expect("it is valid");
+    let steps = tollgate_host::server::fast::native::Native::new(settings.clone(), engines.clone());
     let hot = get("/hot");
     assert_eq!(status(steps.start(&hot, START, false)), 302);
     c.bench_function("fast path: redirect", |b| {
@@ -134,7 +133,7 @@ fn doors(c: &mut Criterion) {
     c.bench_function("fast path: no such code", |b| {
         b.iter(|| black_box(steps.start(black_box(&unknown), START, false)))
     });
-    claim(c, &steps, &engines, &config);
+    claim(c, &steps, &engines, &settings);
     waiting_doors(c, &library, &wasm, &engines);
     wasi_http::redirect(c, &library, &wasm, &engines);
     ports(c, &engines);
@@ -187,12 +186,12 @@ fn waiting_doors(c: &mut Criterion, library: &Library, wasm: &compiled::Engines,
 }
 
 /// A claim but for its commit, which a reply stands in for: to what it waits for, and from there to the answer.
-fn claim(c: &mut Criterion, steps: &impl Steps, engines: &Engines, config: &Config) {
+fn claim(c: &mut Criterion, steps: &impl Steps, engines: &Engines, settings: &Settings) {
     let campaign = admin("/api/campaigns", r#"{"id":"spring","quantity":1000000000}"#);
     let fresh = || fastrand::u128(..).to_le_bytes();
     let world = World {
         store: &*engines.store,
-        config,
+        settings,
         now: START,
         fresh: &fresh,
     };

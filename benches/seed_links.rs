@@ -9,10 +9,10 @@ use futures::executor::block_on;
 use std::env;
 use std::path::PathBuf;
 use tollgate_core::commit::{Commit, MAX_STEPS, Mutation, Outcome, literal};
-use tollgate_core::config::Config;
 use tollgate_core::http::{Header, Request};
 use tollgate_core::links;
 use tollgate_core::ports::World;
+use tollgate_core::settings::Settings;
 use tollgate_engine::{Options, SqliteStore};
 
 /// Commits under way at once: enough to fill the groups.
@@ -59,10 +59,10 @@ async fn seed(store: &SqliteStore, count: u64) -> Result<()> {
 
 /// Makes the first link by the rule, and gives what was stored of it.
 async fn first(store: &SqliteStore) -> Result<String> {
-    let config = Config::default();
+    let settings = Settings::default();
     let world = World {
         store,
-        config: &config,
+        settings: &settings,
         now: store.now(),
         fresh: &|| [7; 16],
     };

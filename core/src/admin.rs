@@ -96,15 +96,15 @@ async fn probe<S: Store>(world: &World<'_, S>) -> Result<(), StoreError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Config;
     use crate::memory::MemoryStore;
+    use crate::settings::Settings;
     use futures::executor::block_on;
 
     fn call(store: &MemoryStore, method: &str, path: &str) -> Response {
-        let (config, fresh) = (Config::default(), || [7; 16]);
+        let (settings, fresh) = (Settings::default(), || [7; 16]);
         let world = World {
             store,
-            config: &config,
+            settings: &settings,
             now: store.now(),
             fresh: &fresh,
         };

@@ -1,4 +1,5 @@
-//! What `tollgate.toml` says. Every setting has a default; unknown keys are refused.
+//! What `tollgate.toml` says, as it is written: [`crate::settings`] checks it. Every setting has a default; unknown keys are
+//! refused.
 //!
 //! The sample file at the root of the repository *is* the default: what a gateway without a file does, and what a
 //! file that leaves a setting out gets. Lists (`[[limits]]`, `[[forward]]`, `[topics.…]`) are the exception: they are
@@ -7,21 +8,18 @@
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-mod check;
+mod bounds;
 mod error;
 mod secret;
-#[cfg(test)]
-mod tests;
 mod text;
 mod units;
 
-pub use check::{
-    MAX_CODE_LENGTH, MAX_FORWARDS, MAX_KEPT_HEADERS, MAX_LIMITS, MAX_NAME, MAX_SUBSCRIPTIONS, MAX_TOPIC_NAME,
-    MAX_TOPICS, MAX_WORKERS, MIN_CODE_LENGTH, OWN_TARGET, RESERVED_SEGMENTS, check_subscription,
-    is_topic_name,
-};
-pub use error::ConfigError;
+pub use bounds::*;
+pub(crate) use error::Path;
+pub use error::{ConfigError, Fault};
 pub use secret::SecretText;
+#[cfg(test)]
+pub(crate) use text::SAMPLE;
 pub use units::{Bytes, Span, UnitError};
 
 /// The whole file.

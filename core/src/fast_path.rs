@@ -17,14 +17,14 @@ use std::task::{Context, Poll, Waker};
 
 use crate::bucket::{Bucket, Level, TakeError};
 use crate::commit::{Commit, Entry, Item, Message, Outcome, StoreError, Topic};
-use crate::config::Config;
 use crate::http::{Header, Request};
-use crate::limiter::{self, CompileError, Policies, Verdict};
+use crate::limiter::{self, Verdict};
 use crate::packed;
 use crate::plan::combined::Combined;
 use crate::ports::{Buckets, Store, World, one_level};
 use crate::problem::{Kind, Problem};
-use crate::router::{Component, Router};
+use crate::router::Component;
+use crate::settings::Settings;
 use crate::{campaigns, forward, links};
 
 #[cfg(test)]
@@ -110,9 +110,7 @@ enum Rule {
 
 /// What requests are judged by.
 struct Rules {
-    config: Config,
-    policies: Policies,
-    router: Router,
+    settings: Settings,
     fresh: fn() -> [u8; 16],
 }
 
@@ -175,19 +173,10 @@ enum Exchange {
 }
 
 impl<M: Memory + Clone + 'static> FastPath<M> {
-    /// The rules of a configuration. `fresh`: sixteen unpredictable bytes, different on every call.
-    ///
-    /// # Errors
-    /// A policy that the limiter cannot use.
-    pub fn new(config: Config, memory: M, fresh: fn() -> [u8; 16]) -> Result<Self, CompileError> {
-        let rules = Rules {
-            policies: Policies::compile(&config)?,
-            router: Router::new(&config),
-            config,
-            fresh,
-        };
-        Ok(Self {
-            rules: Rc::new(rules),
+    /// The rules under these settings. `fresh`: sixteen unpredictable bytes, different on every call.
+    pub fn new(settings: Settings, memory: M, fresh: fn() -> [u8; 16]) -> Self {
+        Self {
+            rules: Rc::new(Rules { settings, fresh }),
             near: Near {
                 memory,
                 submitted: Rc::default(),
@@ -196,7 +185,7 @@ impl<M: Memory + Clone + 'static> FastPath<M> {
             free: Vec::new(),
             bodies: 0,
             now: 0,
-        })
+        }
     }
 
     /// Charges a request, and answers it as far as that needs no waiting. `head`: see [`packed::head`]; `body_follows`
@@ -210,7 +199,7 @@ impl<M: Memory + Clone + 'static> FastPath<M> {
         let rules = Rc::clone(&self.rules);
         let port = AtOnce(self.near.clone());
         let world = rules.world(&port, now);
-        let added = match at_once(limiter::check(&world, &rules.policies, &port, &request)) {
+        let added = match at_once(limiter::check(&world, &port, &request)) {
             Some(Verdict::Admit(added)) => Some(added),
             Some(Verdict::Answer(response)) => return Step::Done(response.into()),
             None => None,
@@ -261,9 +250,9 @@ impl<M: Memory + Clone + 'static> FastPath<M> {
         }
     }
 
-    /// A line for the log, if there is something to say; see [`Policies::shadow_report`].
+    /// A line for the log, if there is something to say; see [`limiter::Policies::shadow_report`].
     pub fn report(&self) -> Option<String> {
-        self.rules.policies.shadow_report(self.now, u64::MAX)
+        self.rules.settings.policies.shadow_report(self.now, u64::MAX)
     }
 
     fn spawn(&mut self, request: Request, now: u64, body_follows: bool, added: Option<Vec<Header>>) -> Step {
@@ -323,7 +312,7 @@ impl Rules {
     fn world<'a, S>(&'a self, store: &'a S, now: u64) -> World<'a, S> {
         World {
             store,
-            config: &self.config,
+            settings: &self.settings,
             now,
             fresh: &self.fresh,
         }
@@ -331,7 +320,7 @@ impl Rules {
 
     fn rule(&self, request: &Request) -> Option<Rule> {
         let (method, path) = (&*request.method, request.path.as_str());
-        match self.router.component(path) {
+        match self.settings.component(path) {
             Component::Shortener if !path.starts_with("/api/") => {
                 matches!(method, "GET" | "HEAD").then_some(Rule::Redirect)
             }
@@ -353,7 +342,7 @@ impl Rules {
         let world = self.world(port, now);
         let added = match added {
             Some(added) => added,
-            None => match limiter::check(&world, &self.policies, port, &request).await {
+            None => match limiter::check(&world, port, &request).await {
                 Verdict::Admit(added) => added,
                 Verdict::Answer(response) => return Step::Done(response.into()),
             },

@@ -13,10 +13,11 @@ mod tests;
 
 pub use post::MESSAGE_TYPE;
 
+use crate::config::{TOPIC_NAME_RULE, is_topic_name};
 use crate::http::{Request, Response};
 use crate::ports::{Store, World};
 use crate::problem::Problem;
-use crate::route::{self, Route};
+use crate::route;
 use crate::router::Component;
 use crate::routes::{self, Call};
 use crate::{subscriptions, topics};
@@ -37,7 +38,7 @@ async fn api<S: Store>(world: &World<'_, S>, request: &Request) -> Result<Respon
     match call {
         Call::ReadMessage => return record::read(world, request, name).await,
         Call::ListTopics => return topics::list(world, request).await,
-        _ if !topics::is_name(name) => return Err(Problem::field("path:topic", topics::NAME_RULE)),
+        _ if !is_topic_name(name) => return Err(Problem::field("path:topic", TOPIC_NAME_RULE)),
         _ => {}
     }
     match call {
@@ -50,16 +51,14 @@ async fn api<S: Store>(world: &World<'_, S>, request: &Request) -> Result<Respon
 
 /// The most specific configured route that matches path and method; 405 if only the path of some does.
 async fn routed<S: Store>(world: &World<'_, S>, request: &Request) -> Result<Response, Problem> {
-    let parsed = world
-        .config
-        .forward
-        .iter()
-        .filter_map(|entry| Some((Route::parse(&entry.path).ok()?, entry)));
-    let on_path: Vec<_> = parsed.filter(|(route, _)| route.matches(&request.path)).collect();
+    let forwards = world.settings.forwards();
+    let on_path: Vec<_> = forwards
+        .filter(|(route, _)| route.matches(&request.path))
+        .collect();
     let taken = on_path
         .iter()
         .filter(|(_, entry)| route::takes_method(&entry.methods, &request.method));
-    if let Some((_, entry)) = taken.max_by(|a, b| a.0.cmp(&b.0)) {
+    if let Some((_, entry)) = taken.max_by(|a, b| a.0.cmp(b.0)) {
         return post::routed(world, request, entry).await;
     }
     if on_path.is_empty() {

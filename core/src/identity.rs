@@ -43,12 +43,6 @@ impl ClientId {
     }
 }
 
-/// The address that the request came from, as a bucket key: trusted proxies resolved, IPv6 cut to its /64. A
-/// caller on a hot path keeps a [`Proxies`] and asks that.
-pub fn client_ip(config: &Config, request: &Request) -> String {
-    Proxies::of(config).client_ip(request).into_owned()
-}
-
 /// The value of the configured client header, if it is 1 to 128 visible ASCII characters.
 pub fn named_client<'a>(config: &Config, request: &'a Request) -> Option<&'a str> {
     explicit_client(config, request).ok().flatten()
@@ -81,12 +75,13 @@ pub fn unambiguous(config: &Config, request: &Request) -> Result<(), Problem> {
 pub async fn client<S: Store>(
     store: &S,
     config: &Config,
+    proxies: &Proxies,
     request: &Request,
     now: u64,
 ) -> Result<ClientId, StoreError> {
     Ok(match keys::authenticate(store, request, now).await? {
         Some(key) => ClientId::of_key(&key.id),
-        None => ClientId::without_key(config, &Proxies::of(config), request),
+        None => ClientId::without_key(config, proxies, request),
     })
 }
 

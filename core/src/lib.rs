@@ -33,6 +33,7 @@ pub mod route;
 pub mod router;
 pub mod routes;
 pub mod schema;
+pub mod settings;
 pub mod subscriptions;
 pub mod template;
 pub mod time;

@@ -11,10 +11,10 @@ mod shadow;
 mod tests;
 
 pub use handlers::list;
-pub use policies::{CompileError, MAX_POLICIES, Policies};
+pub use policies::Policies;
 pub use shadow::REPORT_MS;
 
-use policies::Policy;
+pub(crate) use policies::Policy;
 
 use crate::bucket::{Bucket, Level, TakeError};
 use crate::http::{Header, Request, Response};
@@ -39,35 +39,31 @@ pub enum Verdict {
 /// Charges the policies that match the request. Health checks are never limited: the two calls, and no other path. Where
 /// the store fails, the caller counts as if it had no key; where the buckets fail, the policies' `on_store_failure`
 /// decides, and where they are only busy, nobody is let through.
-pub async fn check<S: Store, B: Buckets>(
-    world: &World<'_, S>,
-    policies: &Policies,
-    buckets: &B,
-    request: &Request,
-) -> Verdict {
+pub async fn check<S: Store, B: Buckets>(world: &World<'_, S>, buckets: &B, request: &Request) -> Verdict {
     if is_health(&request.path) {
         return Verdict::Admit(Vec::new());
     }
     // As every text of an address leads to the same place, it counts in the same place.
     let path = &*unreserved(&request.path);
-    if let Err(problem) = identity::unambiguous(world.config, request) {
+    if let Err(problem) = identity::unambiguous(&world.settings.config, request) {
         return Verdict::Answer(problem.into_response());
     }
-    let mut matching = policies.matching(&request.method, path);
+    let proxies = &world.settings.proxies;
+    let mut matching = world.settings.policies.matching(&request.method, path);
     let Some(first) = matching.next() else {
         return Verdict::Admit(Vec::new());
     };
     let Some(second) = matching.next() else {
-        let client = identify(world, policies, request, first.per_client).await;
-        let asked = first.bucket(policies, request, path, client.as_ref());
+        let client = identify(world, request, first.per_client).await;
+        let asked = first.bucket(proxies, request, path, client.as_ref());
         return charge_one(buckets, request, first, asked).await;
     };
     let matching: Vec<&Policy> = [first, second].into_iter().chain(matching).collect();
     let wanted = matching.iter().any(|policy| policy.per_client);
-    let client = identify(world, policies, request, wanted).await;
+    let client = identify(world, request, wanted).await;
     let asked = matching
         .iter()
-        .map(|policy| policy.bucket(policies, request, path, client.as_ref()))
+        .map(|policy| policy.bucket(proxies, request, path, client.as_ref()))
         .collect();
     charge(buckets, request, matching, asked).await
 }
@@ -132,18 +128,13 @@ async fn charge<B: Buckets>(
 }
 
 /// Who asks, if some policy counts by that.
-async fn identify<S: Store>(
-    world: &World<'_, S>,
-    policies: &Policies,
-    request: &Request,
-    wanted: bool,
-) -> Option<ClientId> {
+async fn identify<S: Store>(world: &World<'_, S>, request: &Request, wanted: bool) -> Option<ClientId> {
     if !wanted {
         return None;
     }
     Some(match keys::authenticate(world.store, request, world.now).await {
         Ok(Some(key)) => ClientId::of_key(&key.id),
-        Ok(None) | Err(_) => ClientId::without_key(world.config, policies.proxies(), request),
+        Ok(None) | Err(_) => ClientId::without_key(&world.settings.config, &world.settings.proxies, request),
     })
 }
 

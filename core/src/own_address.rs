@@ -1,49 +1,154 @@
 //! Which addresses lead back to the gateway itself: links to them would make visitors go round in circles, and messages to
 //! them would come back as new ones.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
+use std::str::FromStr;
 
 use url::{Host, Url};
 
-use crate::config::Config;
-
-/// Whether a URL's host and port are our own: the host of `server.public_url` on any port, since a proxy may listen on
-/// several; and at the port of `server.listen` every name and address that reaches it. `host` as [`Url`] reads it, so that
-/// no notation of an address (`0x7f.1`, `2130706433`) is a way around.
-pub fn is_own_address(config: &Config, host: &Host<&str>, port: u16) -> bool {
-    let public = Url::parse(&config.server.public_url).ok();
-    if let Some(own) = public.as_ref().and_then(Url::host)
-        && is_same(&own, host)
-    {
-        return true;
-    }
-    let Some((listen, own_port)) = config.server.listen.rsplit_once(':') else {
-        return false;
-    };
-    own_port.parse() == Ok(port) && listens_on(config, listen, host)
+/// `server.listen`, read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Listen {
+    /// An address and a port.
+    Address(SocketAddr),
+    /// A name, which the host resolves, and a port.
+    Name(String, u16),
 }
 
-/// As [`is_own_address`], of a whole URL. One without a host or a known port is none of ours.
-pub fn is_own_url(config: &Config, url: &Url) -> bool {
-    match (url.host(), url.port_or_known_default()) {
-        (Some(host), Some(port)) => is_own_address(config, &host, port),
-        _ => false,
-    }
-}
-
-fn listens_on(config: &Config, listen: &str, host: &Host<&str>) -> bool {
-    let listen = listen.trim_start_matches('[').trim_end_matches(']');
-    let Ok(own) = listen.parse::<IpAddr>() else {
-        let by_name = is_same(&Host::Domain(listen), host);
-        return by_name || (is_local_name(listen) && is_here(host));
-    };
-    let own = own.to_canonical();
-    match own.is_unspecified() {
-        true => {
-            is_here(host) || address(host).is_some_and(|theirs| config.server.own_addresses.contains(&theirs))
+impl Listen {
+    /// The port; 0 is one that the system chooses.
+    pub fn port(&self) -> u16 {
+        match self {
+            Self::Address(address) => address.port(),
+            Self::Name(_, port) => *port,
         }
-        false => address(host) == Some(own) || (own.is_loopback() && is_here(host)),
     }
+}
+
+/// A text that is no place to listen.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} must be an address and a port, e.g. 127.0.0.1:3000")]
+pub struct NoListen(String);
+
+impl FromStr for Listen {
+    type Err = NoListen;
+
+    fn from_str(text: &str) -> Result<Self, NoListen> {
+        const MAX_NAME: usize = 253;
+        let wrong = || NoListen(text.to_owned());
+        if let Ok(address) = text.parse() {
+            return Ok(Self::Address(address));
+        }
+        let (host, port) = text.rsplit_once(':').ok_or_else(wrong)?;
+        let name = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'.';
+        // A name needs a letter: otherwise it is an address with a fault.
+        let letter = host.bytes().any(|b| b.is_ascii_alphabetic());
+        match port.parse() {
+            Ok(port) if letter && host.len() <= MAX_NAME && host.bytes().all(name) => {
+                Ok(Self::Name(host.to_owned(), port))
+            }
+            _ => Err(wrong()),
+        }
+    }
+}
+
+/// Where the gateway is reached, as far as its settings tell.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OwnAddresses {
+    /// Of `server.public_url`, with its port.
+    public: Option<(Host<String>, u16)>,
+    listen: Listen,
+    /// Of this machine.
+    machine: Vec<IpAddr>,
+}
+
+impl OwnAddresses {
+    /// `public`: `server.public_url`; `machine`: the addresses of this machine, for `listen` on all of them.
+    pub fn new(public: &Url, listen: Listen, machine: &[IpAddr]) -> Self {
+        Self {
+            public: host_of(public).map(|(host, port)| (host.to_owned(), port)),
+            listen,
+            machine: machine.to_vec(),
+        }
+    }
+
+    /// `server.listen`.
+    pub fn listen(&self) -> &Listen {
+        &self.listen
+    }
+
+    /// Whether a link to `url` would come back to us: the host of `server.public_url` on any port, since a proxy may listen
+    /// on several; and at the port of `server.listen` every name and address that reaches it. No notation of an address
+    /// (`0x7f.1`, `2130706433`) is a way around, since [`Url`] reads them all. A URL without a host or a known port is none of
+    /// ours.
+    pub fn lead_back(&self, url: &Url) -> bool {
+        let Some((host, port)) = host_of(url) else {
+            return false;
+        };
+        let public = self.public.as_ref();
+        public.is_some_and(|(own, _)| is_same(&borrowed(own), &host))
+            || (self.listen.port() == port && self.listens_on(&host))
+    }
+
+    fn listens_on(&self, host: &Host<&str>) -> bool {
+        let own = match &self.listen {
+            Listen::Name(name, _) => {
+                return is_same(&Host::Domain(name), host) || (is_local_name(name) && is_here(host));
+            }
+            Listen::Address(own) => own.ip().to_canonical(),
+        };
+        match own.is_unspecified() {
+            true => is_here(host) || address(host).is_some_and(|theirs| self.machine.contains(&theirs)),
+            false => address(host) == Some(own) || (own.is_loopback() && is_here(host)),
+        }
+    }
+
+    /// Whether a subscription to `url` plainly posts to the gateway: to its public URL, or to where it listens. Other names and
+    /// addresses for it are found when a connection is made.
+    pub fn are_target(&self, url: &str) -> bool {
+        let Ok(url) = Url::parse(url) else { return false };
+        let Some((host, port)) = host_of(&url) else {
+            return false;
+        };
+        let public = self.public.as_ref();
+        public.is_some_and(|(own, at)| *at == port && is_same_or_local(&borrowed(own), &host))
+            || (self.listen.port() == port && self.plainly_listens_on(&host))
+    }
+
+    fn plainly_listens_on(&self, host: &Host<&str>) -> bool {
+        let own = match &self.listen {
+            Listen::Name(name, _) => return is_same_or_local(&Host::Domain(name), host),
+            Listen::Address(own) => own.ip().to_canonical(),
+        };
+        let here = own.is_unspecified() || own.is_loopback();
+        match address(host) {
+            Some(theirs) => {
+                theirs == own
+                    || (here && theirs.is_unspecified())
+                    || (own.is_unspecified() && theirs.is_loopback())
+            }
+            None => here && is_here(host),
+        }
+    }
+}
+
+/// The host of a URL, and its port if that is written or known.
+fn host_of(url: &Url) -> Option<(Host<&str>, u16)> {
+    Some((url.host()?, url.port_or_known_default()?))
+}
+
+fn borrowed(host: &Host<String>) -> Host<&str> {
+    match host {
+        Host::Domain(name) => Host::Domain(name),
+        Host::Ipv4(address) => Host::Ipv4(*address),
+        Host::Ipv6(address) => Host::Ipv6(*address),
+    }
+}
+
+/// Also where both are names of this machine.
+fn is_same_or_local(own: &Host<&str>, theirs: &Host<&str>) -> bool {
+    let local = |host: &Host<&str>| matches!(host, Host::Domain(name) if is_local_name(name));
+    is_same(own, theirs) || (local(own) && local(theirs))
 }
 
 /// Whether whoever connects to it reaches this machine, whatever addresses it has.
@@ -55,7 +160,7 @@ fn is_here(host: &Host<&str>) -> bool {
 }
 
 /// RFC 6761, section 6.3.
-fn is_local_name(name: &str) -> bool {
+pub(crate) fn is_local_name(name: &str) -> bool {
     let name = name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase();
     name == "localhost" || name.ends_with(".localhost")
 }
@@ -82,12 +187,35 @@ fn is_same(own: &Host<&str>, theirs: &Host<&str>) -> bool {
 mod tests {
     use super::*;
 
+    fn of(public: &str, listen: &str) -> OwnAddresses {
+        let machine = ["192.0.2.7".parse().unwrap(), "2001:db8::7".parse().unwrap()];
+        OwnAddresses::new(&Url::parse(public).unwrap(), listen.parse().unwrap(), &machine)
+    }
+
     fn own(listen: &str, url: &str) -> bool {
-        let mut config = Config::default();
-        config.server.public_url = "https://go.example.com".into();
-        config.server.listen = listen.into();
-        config.server.own_addresses = vec!["192.0.2.7".parse().unwrap(), "2001:db8::7".parse().unwrap()];
-        is_own_url(&config, &Url::parse(url).unwrap())
+        of("https://go.example.com", listen).lead_back(&Url::parse(url).unwrap())
+    }
+
+    #[test]
+    fn a_place_to_listen_is_an_address_or_a_name_and_a_port() {
+        assert_eq!(
+            "[::1]:80".parse(),
+            Ok(Listen::Address("[::1]:80".parse().unwrap()))
+        );
+        assert_eq!("a-b.c:0".parse(), Ok(Listen::Name("a-b.c".into(), 0)));
+        for wrong in [
+            "",
+            ":3000",
+            "localhost",
+            "localhost:",
+            "localhost:x",
+            "localhost:70000",
+            "127.0.0.1",
+            "127.0.0.256:1",
+            "a b:1",
+        ] {
+            assert!(wrong.parse::<Listen>().is_err(), "{wrong}");
+        }
     }
 
     #[test]
@@ -156,5 +284,39 @@ mod tests {
             assert!(!own("127.0.0.1:80", url), "{url}");
         }
         assert!(own("192.0.2.1:80", "http://3221225985/") && !own("192.0.2.1:80", "http://127.0.0.1/"));
+    }
+
+    #[test]
+    fn a_subscription_to_the_gateway_is_known() {
+        const LISTEN: &str = "127.0.0.1:3000";
+        let is = |url: &str, listen: &str| of("https://go.example", listen).are_target(url);
+        for own in [
+            "http://127.0.0.1:3000/api/topics/t/messages",
+            "http://localhost:3000/",
+            "http://0.0.0.0:3000/",
+            "http://2130706433:3000/",
+            "http://[::ffff:127.0.0.1]:3000/",
+            "https://go.example/signup",
+            "https://GO.example.:443/signup",
+        ] {
+            assert!(is(own, LISTEN), "{own}");
+        }
+        for other in [
+            "http://127.0.0.1:3001/",
+            "http://192.0.2.7:3000/",
+            "http://go.example/",
+            "https://other.example/",
+        ] {
+            assert!(!is(other, LISTEN), "{other}");
+        }
+        for own in [
+            "http://127.9.9.9:3000/",
+            "http://[::1]:3000/",
+            "http://a.localhost:3000/",
+        ] {
+            assert!(is(own, "[::]:3000"), "{own}");
+        }
+        assert!(is("http://localhost:3000/", "localhost:3000") && is("http://Shop.:80/", "shop:80"));
+        assert!(!is("http://localhost:3001/", "localhost:3000") && !is("http://192.0.2.7:80/", "shop:80"));
     }
 }

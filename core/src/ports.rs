@@ -68,7 +68,7 @@ pub struct World<'a, S> {
     /// The store.
     pub store: &'a S,
     /// What is configured.
-    pub config: &'a crate::config::Config,
+    pub settings: &'a crate::settings::Settings,
     /// Unix milliseconds.
     pub now: u64,
     /// Sixteen unpredictable bytes, different on every call.

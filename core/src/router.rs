@@ -4,7 +4,6 @@ mod spin;
 
 pub use spin::{StaleRoutes, built_forwards, spin_routes};
 
-use crate::config::Config;
 use crate::route::Route;
 use crate::routes;
 
@@ -56,58 +55,41 @@ impl Component {
     }
 }
 
-/// The routes in force: those of every component, and those of the configuration.
-pub struct Router {
-    forward: Vec<Route>,
-}
-
-impl Router {
-    /// Patterns that do not parse were refused when the configuration was validated; here they match nothing.
-    pub fn new(config: &Config) -> Self {
-        Self {
-            forward: config
-                .forward
-                .iter()
-                .filter_map(|route| Route::parse(&route.path).ok())
-                .collect(),
+/// The component that answers `path`, where these are the patterns of the `[[forward]]` routes.
+pub(crate) fn component(path: &str, forward: &[Route]) -> Component {
+    let mut segments = path.trim_start_matches('/').split('/');
+    let first = segments.next().unwrap_or("");
+    let second = segments.next();
+    match (first, second) {
+        ("api", Some("links")) => return Component::Shortener,
+        ("api", Some("campaigns" | "receipts")) => return Component::Coupon,
+        ("api", Some("topics" | "messages")) => return Component::Forward,
+        (
+            "api" | "health" | "metrics" | "openapi.json" | "docs" | "admin" | "robots.txt" | "favicon.ico",
+            _,
+        ) => {
+            return Component::Admin;
         }
+        _ => {}
     }
-
-    /// The component that answers `path`.
-    pub fn component(&self, path: &str) -> Component {
-        let mut segments = path.trim_start_matches('/').split('/');
-        let first = segments.next().unwrap_or("");
-        let second = segments.next();
-        match (first, second) {
-            ("api", Some("links")) => return Component::Shortener,
-            ("api", Some("campaigns" | "receipts")) => return Component::Coupon,
-            ("api", Some("topics" | "messages")) => return Component::Forward,
-            (
-                "api" | "health" | "metrics" | "openapi.json" | "docs" | "admin" | "robots.txt"
-                | "favicon.ico",
-                _,
-            ) => {
-                return Component::Admin;
-            }
-            _ => {}
-        }
-        if self.forward.iter().any(|route| route.matches(path)) {
-            return Component::Forward;
-        }
-        match routes::one_segment(path) {
-            Some(_) => Component::Shortener,
-            None => Component::Admin,
-        }
+    if forward.iter().any(|route| route.matches(path)) {
+        return Component::Forward;
+    }
+    match routes::one_segment(path) {
+        Some(_) => Component::Shortener,
+        None => Component::Admin,
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Config;
+    use crate::settings::Settings;
 
     #[test]
     fn every_path_has_one_component() {
-        let router = Router::new(&Config::default());
+        let settings = Settings::default();
         for (path, component) in [
             ("/abc1234", Component::Shortener),
             ("/abc1234+", Component::Shortener),
@@ -125,7 +107,7 @@ mod tests {
             ("/", Component::Admin),
             ("/a/b", Component::Admin),
         ] {
-            assert_eq!(router.component(path), component, "{path}");
+            assert_eq!(settings.component(path), component, "{path}");
         }
     }
 
@@ -141,6 +123,9 @@ mod tests {
             }],
             ..Config::default()
         };
-        assert_eq!(Router::new(&config).component("/signup"), Component::Forward);
+        assert_eq!(
+            Settings::compile(config).unwrap().component("/signup"),
+            Component::Forward
+        );
     }
 }

@@ -16,6 +16,7 @@ pub use record::{Defined, MAX_STORED, PARTITION, PREFIX, Source, Standing, Store
 pub use status::{Lag, MessageDelivery, deliveries, lags, low_water};
 
 use crate::commit::{Commit, Mutation, StoreError, literal};
+use crate::config::{TOPIC_NAME_RULE, is_topic_name};
 use crate::http::{Request, Response};
 use crate::keys::{self, Scope};
 use crate::ports::{Store, World};
@@ -37,8 +38,8 @@ pub async fn handle<S: Store>(
     name: &str,
 ) -> Result<Response, Problem> {
     let caller = keys::require(world.store, request, world.now, Scope::Topics).await?;
-    if !name.is_empty() && !topics::is_name(name) {
-        return Err(Problem::field("path:name", topics::NAME_RULE));
+    if !name.is_empty() && !is_topic_name(name) {
+        return Err(Problem::field("path:name", TOPIC_NAME_RULE));
     }
     match call {
         Call::ListSubscriptions => list(world, topic).await,
@@ -62,7 +63,7 @@ async fn list<S: Store>(world: &World<'_, S>, topic: &str) -> Result<Response, P
     }
     let extent = topics::find(world.store, topic).await?;
     let mut subscriptions = Vec::new();
-    for defined in record::of_topic(world.store, world.config, topic).await? {
+    for defined in record::of_topic(world.store, &world.settings.config, topic).await? {
         subscriptions.push(View::of(world.store, &defined, extent.as_ref(), world.now).await?);
     }
     Ok(Response::json(200, &Page { subscriptions }))

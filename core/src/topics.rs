@@ -11,7 +11,7 @@ use std::time::Duration;
 use url::form_urlencoded;
 
 use crate::commit::{MAX_PAGE, MAX_WAIT_MS, Topic};
-use crate::config::Config;
+use crate::config::{Config, is_topic_name};
 use crate::http::{Request, Response};
 use crate::keys::{self, Scope};
 use crate::ports::{Store, World};
@@ -19,24 +19,12 @@ use crate::problem::Problem;
 use crate::query::Query;
 use crate::{subscriptions, time};
 
-/// The longest name of a topic.
-pub const MAX_NAME: usize = 64;
-/// [`is_name`], in words.
-pub const NAME_RULE: &str = "must be 1 to 64 of a-z, 0-9, '.', '_' and '-', and begin with a letter or digit";
-
 /// Messages of a page unless the caller says otherwise.
 const DEFAULT_MESSAGES: u64 = 100;
 /// Topics of a page unless the caller says otherwise.
 const DEFAULT_TOPICS: u64 = 100;
 /// The most topics of a page; each costs a look at its subscriptions.
 const MAX_TOPICS: u64 = 500;
-
-/// Whether this is a topic's name: `[a-z0-9][a-z0-9._-]{0,63}`.
-pub fn is_name(text: &str) -> bool {
-    let head = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
-    let mut bytes = text.bytes();
-    text.len() <= MAX_NAME && bytes.next().is_some_and(head) && bytes.all(|b| head(b) || b"._-".contains(&b))
-}
 
 /// Whether the configuration names the topic, by itself or as the target of a route.
 pub fn is_configured(config: &Config, topic: &str) -> bool {
@@ -107,7 +95,7 @@ pub async fn list<S: Store>(world: &World<'_, S>, request: &Request) -> Result<R
     let query = Query::of(request, &["limit", "cursor"])?;
     let limit = query.number("limit", 1..=MAX_TOPICS, DEFAULT_TOPICS)? as usize;
     let after = query.text("cursor").unwrap_or("");
-    if !after.is_empty() && !is_name(after) {
+    if !after.is_empty() && !is_topic_name(after) {
         return Err(Problem::field("query:cursor", "is not a cursor of this list"));
     }
     let wanted = u32::try_from(limit + 1).unwrap_or(MAX_PAGE);
@@ -120,7 +108,7 @@ pub async fn list<S: Store>(world: &World<'_, S>, request: &Request) -> Result<R
     let end = (named.len() > limit)
         .then(|| named.keys().next_back().cloned())
         .flatten();
-    for name in configured(world.config) {
+    for name in configured(&world.settings.config) {
         if name > after && end.as_deref().is_none_or(|end| name < end) {
             named.entry(name.to_owned()).or_insert_with(|| never_used(name));
         }
@@ -146,7 +134,7 @@ pub async fn read<S: Store>(
     keys::require(world.store, request, world.now, Scope::Topics).await?;
     let topic = match find(world.store, name).await? {
         Some(topic) => topic,
-        None if is_configured(world.config, name) => never_used(name),
+        None if is_configured(&world.settings.config, name) => never_used(name),
         None => return Err(Problem::not_found()),
     };
     Ok(Response::json(200, &View::of(world, topic).await?))
@@ -213,7 +201,7 @@ impl LongPoll {
     /// `None` for any other call, and for one that [`messages`] refuses.
     pub fn of(method: &str, path: &str, query: Option<&str>) -> Option<Self> {
         let topic = path.strip_prefix("/api/topics/")?.strip_suffix("/messages")?;
-        let query = query.filter(|_| matches!(method, "GET" | "HEAD") && is_name(topic))?;
+        let query = query.filter(|_| matches!(method, "GET" | "HEAD") && is_topic_name(topic))?;
         let (mut wait, mut rest) = (None, form_urlencoded::Serializer::new(String::new()));
         for (name, value) in form_urlencoded::parse(query.as_bytes()) {
             match &*name {
@@ -298,7 +286,7 @@ mod tests {
     fn names_are_lower_case_words() {
         let long = "x".repeat(64);
         for good in ["a", "0", "coupon", "a.b_c-d", long.as_str()] {
-            assert!(is_name(good), "{good}");
+            assert!(is_topic_name(good), "{good}");
         }
         let longer = "x".repeat(65);
         for bad in [
@@ -313,7 +301,7 @@ mod tests {
             "a%",
             longer.as_str(),
         ] {
-            assert!(!is_name(bad), "{bad}");
+            assert!(!is_topic_name(bad), "{bad}");
         }
     }
 

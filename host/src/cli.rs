@@ -9,8 +9,8 @@ use std::fs;
 use std::io::{ErrorKind, Write as _};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use tollgate_core::config::Config;
-use tollgate_core::{keys, limiter};
+use tollgate_core::keys;
+use tollgate_core::settings::Settings;
 
 /// The file that is read when no flag names one, if it is there.
 const DEFAULT_FILE: &str = "tollgate.toml";
@@ -38,7 +38,7 @@ pub enum Command {
     /// Run the gateway.
     Serve(Box<ServeOptions>),
     /// Validate the settings as `serve` would with the same flags and environment, and print what is in force.
-    Check(Box<Settings>),
+    Check(Box<Sources>),
     /// Write this program with its components compiled for this machine, so that its first start there is as fast as any.
     Precompile(PrecompileOptions),
 }
@@ -56,7 +56,7 @@ pub struct PrecompileOptions {
 
 /// Where the settings come from.
 #[derive(Args)]
-pub struct Settings {
+pub struct Sources {
     /// The configuration [default: ./tollgate.toml if it is there, else the built-in defaults].
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
@@ -80,7 +80,7 @@ pub struct Settings {
 pub struct ServeOptions {
     /// Where the settings come from.
     #[command(flatten)]
-    pub settings: Settings,
+    pub sources: Sources,
     /// A directory of components to run instead of the built-in ones.
     #[arg(long, value_name = "DIR")]
     pub components: Option<PathBuf>,
@@ -89,7 +89,7 @@ pub struct ServeOptions {
 /// The settings in force, all of them checked.
 pub struct InForce {
     /// The file's, with those of flags and environment in their places.
-    pub config: Config,
+    pub settings: Settings,
     /// Where the configuration came from.
     pub source: String,
     /// The database's file; absolute, so that SQLite takes no name for anything else (`:memory:`, `file:…`).
@@ -104,48 +104,48 @@ pub struct InForce {
 ///
 /// # Errors
 /// The first setting that cannot be used, and where it is.
-pub fn in_force(settings: &Settings) -> Result<InForce> {
-    let (mut config, source) = load(settings.config.as_deref())?;
+pub fn in_force(sources: &Sources) -> Result<InForce> {
+    let (Settings { mut config, .. }, source) = load(sources.config.as_deref())?;
     // An empty variable counts as none, as most programs have it.
-    if let Some(listen) = settings.listen.as_ref().filter(|listen| !listen.is_empty()) {
+    if let Some(listen) = sources.listen.as_ref().filter(|listen| !listen.is_empty()) {
         config.server.listen.clone_from(listen);
     }
     let mut database = PathBuf::from(&config.store.path);
-    if let Some(data) = settings.data.as_ref().filter(|data| !data.as_os_str().is_empty()) {
+    if let Some(data) = sources.data.as_ref().filter(|data| !data.as_os_str().is_empty()) {
         database = data.join(DATABASE);
         config.store.path = database.display().to_string();
     }
-    limiter::Policies::compile(&config)?;
+    let settings = Settings::compile(config)?;
     Ok(InForce {
-        listen: listen::resolve(&config.server.listen)?,
+        listen: listen::resolve(settings.listen())?,
         database: std::path::absolute(&database)
             .with_context(|| format!("store.path: {} cannot be used", database.display()))?,
-        admin_key: admin_key(settings)?,
-        config,
+        admin_key: admin_key(sources)?,
+        settings,
         source,
     })
 }
 
-fn load(file: Option<&Path>) -> Result<(Config, String)> {
+fn load(file: Option<&Path>) -> Result<(Settings, String)> {
     let path = match file {
         Some(path) => path,
         None if Path::new(DEFAULT_FILE).exists() => Path::new(DEFAULT_FILE),
-        None => return Ok((Config::default(), "the built-in defaults".to_owned())),
+        None => return Ok((Settings::default(), "the built-in defaults".to_owned())),
     };
     let text = fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
     let name = path.display().to_string();
-    Ok((Config::parse(&text, &name)?, name))
+    Ok((Settings::parse(&text, &name)?, name))
 }
 
 /// The admin key that was given, and sound: by flag, by the file that a flag names, or by the environment.
-fn admin_key(settings: &Settings) -> Result<Option<String>> {
-    let from_flag = settings
+fn admin_key(sources: &Sources) -> Result<Option<String>> {
+    let from_flag = sources
         .admin_key
         .as_ref()
         .map(|key| ("--admin-key".to_owned(), key.clone()));
     let given = match from_flag {
         Some(given) => Some(given),
-        None => match from_file(settings.admin_key_file.as_deref())? {
+        None => match from_file(sources.admin_key_file.as_deref())? {
             Some(given) => Some(given),
             None => from_environment()?,
         },
@@ -185,9 +185,9 @@ fn from_environment() -> Result<Option<(String, String)>> {
 ///
 /// # Errors
 /// What `serve` would refuse; or stdout cannot be written.
-pub fn check(settings: &Settings) -> Result<()> {
-    let InForce { config, source, .. } = in_force(settings)?;
-    let text = format!("# in force, from {source}\n{}\n", config.to_toml());
+pub fn check(sources: &Sources) -> Result<()> {
+    let InForce { settings, source, .. } = in_force(sources)?;
+    let text = format!("# in force, from {source}\n{}\n", settings.config.to_toml());
     let mut stdout = std::io::stdout().lock();
     match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
         // Who reads has seen enough (`tollgate check | head`).

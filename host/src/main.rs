@@ -29,8 +29,8 @@ fn main() -> ExitCode {
             logging::finish();
             done
         }
-        cli::Command::Check(settings) => {
-            cli::check(&settings).inspect_err(|error| eprintln!("tollgate: {error:#}"))
+        cli::Command::Check(sources) => {
+            cli::check(&sources).inspect_err(|error| eprintln!("tollgate: {error:#}"))
         }
         cli::Command::Precompile(options) => wasm::compiled::precompile(&options.cache, &options.output)
             .inspect_err(|error| eprintln!("tollgate: {error:#}")),

@@ -21,6 +21,7 @@ use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Instant;
 use tollgate_core::config::{Config, TopicSettings};
+use tollgate_core::settings::Settings;
 use tollgate_core::subscriptions;
 use tollgate_engine::{MemoryBuckets, Options, Retention, SqliteStore};
 use tollgate_relay::Relay;
@@ -43,10 +44,10 @@ async fn serve(options: ServeOptions) -> Result<()> {
     let began = Instant::now();
     // Before anything else: from here on a signal is kept until somebody looks.
     let mut stop = pin!(signals::stop()?);
-    let ServeOptions { settings, components } = options;
-    let key_file = settings.admin_key_file.clone();
+    let ServeOptions { sources, components } = options;
+    let key_file = sources.admin_key_file.clone();
     // Beside the runtime: a name server may let us wait.
-    let reading = tokio::task::spawn_blocking(move || cli::in_force(&settings));
+    let reading = tokio::task::spawn_blocking(move || cli::in_force(&sources));
     let in_force = tokio::select! {
         biased;
         () = &mut stop => return Ok(()),
@@ -55,7 +56,7 @@ async fn serve(options: ServeOptions) -> Result<()> {
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         configuration = in_force.source,
-        store = in_force.config.store.path,
+        store = in_force.settings.config.store.path,
         "starting"
     );
     if let Some(file) = &key_file {
@@ -66,8 +67,8 @@ async fn serve(options: ServeOptions) -> Result<()> {
     files::make_directory(&data)?;
     files::tighten(&in_force.database);
     let store = SqliteStore::open(Options {
-        cache_entries: usize::try_from(in_force.config.store.cache_entries)?,
-        cache_bytes: usize::try_from(in_force.config.store.cache_bytes.0)?,
+        cache_entries: usize::try_from(in_force.settings.config.store.cache_entries)?,
+        cache_bytes: usize::try_from(in_force.settings.config.store.cache_bytes.0)?,
         ..Options::new(&in_force.database)
     })?;
     let gateway = Gateway {
@@ -103,18 +104,20 @@ struct Gateway {
 
 impl Gateway {
     async fn run(self, listener: TcpListener, mut stop: Pin<&mut impl Future<Output = ()>>) -> Result<()> {
-        let (store, mut config) = (self.store, self.in_force.config);
+        let (store, mut config) = (self.store, self.in_force.settings.config);
         // The rules must know where they are reached: links and subscriptions may not lead there.
         let bound = listener.local_addr()?;
         config.server.listen = bound.to_string();
         if bound.ip().is_unspecified() {
             config.server.own_addresses = addresses::outgoing();
         }
+        let settings = Settings::compile(config)?;
+        let config = &settings.config;
         // First what subscriptions still need, then what may go: the sweep begins with the retention.
-        for (topic, sequence) in subscriptions::low_water(&*store, &config).await? {
+        for (topic, sequence) in subscriptions::low_water(&*store, config).await? {
             store.set_low_water(&topic, sequence);
         }
-        let (default, named) = retention(&config);
+        let (default, named) = retention(config);
         store.set_retention(default, named);
         let engines = Engines {
             store: Arc::clone(&store),
@@ -125,12 +128,12 @@ impl Gateway {
         let server = tokio::select! {
             biased;
             () = &mut stop => return Ok(()),
-            server = Server::start(listener, config.clone(), engines, self.library) => server?,
+            server = Server::start(listener, settings.clone(), engines, self.library) => server?,
         };
         let address = server.address()?;
         let kept = Arc::clone(&store);
         let low_water = Box::new(move |topic: &str, sequence| kept.set_low_water(topic, sequence));
-        let relay = Relay::start_with(Arc::clone(&store), &config, low_water)?;
+        let relay = Relay::start_with(Arc::clone(&store), config, low_water)?;
         relay.listens_on(address);
         let given = self.in_force.admin_key.as_deref();
         let key = admin_key::install(&store, given, self.key_file.as_deref()).await;

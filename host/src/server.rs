@@ -28,8 +28,8 @@ use std::time::{Duration, Instant};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tollgate_core::config::{Config, MAX_WORKERS};
-use tollgate_core::identity::Proxies;
 use tollgate_core::router::Component;
+use tollgate_core::settings::Settings;
 
 pub use worker::{Components, Worker};
 
@@ -45,8 +45,8 @@ const TOLD_EVERY: Duration = Duration::from_secs(10);
 
 /// What all workers share.
 pub struct Shared {
-    /// The configuration in force.
-    pub config: Config,
+    /// The settings in force.
+    pub settings: Settings,
     /// The engines behind the ports.
     pub engines: ports::Engines,
     /// Calls that may still wait for messages.
@@ -67,12 +67,13 @@ impl Server {
     /// Loads the components and starts the workers. Requests are answered once [`Server::run`] runs.
     pub async fn start(
         listener: std::net::TcpListener,
-        config: Config,
+        settings: Settings,
         engines: ports::Engines,
         library: Library,
     ) -> Result<Self> {
         let listener = TcpListener::from_std(listener)?;
-        let workers = worker_count(&config);
+        let config = &settings.config;
+        let workers = worker_count(config);
         // Twice the pools' size, since a replaced instance may still finish its calls beside its successor.
         let instances = workers * (INSTANCES + 1) * (Component::ALL.len() + 1) * 2;
         let room = |count| u32::try_from(count).unwrap_or(u32::MAX);
@@ -86,10 +87,10 @@ impl Server {
         let places = Places::new(
             files::connections(config.server.max_connections),
             config.server.connections_per_address(),
-            Proxies::of(&config),
+            settings.proxies.clone(),
         );
         let shared = Arc::new(Shared {
-            config,
+            settings,
             engines,
             long_polls: Semaphore::new(long_poll::MAX_LONG_POLLS),
             draining: AtomicBool::new(false),

@@ -34,7 +34,7 @@ impl Server {
         let (sim, fresh) = (&self.sim, || self.sim.fresh());
         let world = World {
             store: &self.engine,
-            config: &sim.setup.config,
+            settings: &sim.setup.settings,
             now: sim.wall_ms(),
             fresh: &fresh,
         };
@@ -44,11 +44,11 @@ impl Server {
                 Err(_) => Problem::from(StoreError::Unavailable("not installed".into())).into_response(),
             };
         }
-        match limiter::check(&world, &sim.setup.policies, &self.buckets, request).await {
+        match limiter::check(&world, &self.buckets, request).await {
             Verdict::Answer(response) => return response,
             Verdict::Admit(_) => {}
         }
-        match sim.setup.router.component(&request.path) {
+        match sim.setup.settings.component(&request.path) {
             Component::Shortener if request.path.starts_with("/api/") => links::handle(&world, request).await,
             Component::Shortener => {
                 let visit = self.engine.enter();

@@ -5,11 +5,9 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
 use tollgate_core::breaker;
-use tollgate_core::config::Config;
-use tollgate_core::limiter::Policies;
 use tollgate_core::memory::START;
-use tollgate_core::relay::Settings;
-use tollgate_core::router::Router;
+use tollgate_core::relay;
+use tollgate_core::settings::Settings;
 
 use crate::bug::Bug;
 use crate::coverage::{Coverage, Seen};
@@ -31,10 +29,8 @@ const WINDOW: usize = 4;
 
 /// The same in every seed; made once per thread.
 pub struct Setup {
-    pub config: Config,
-    pub policies: Policies,
-    pub router: Router,
-    pub relays: [Settings; 2],
+    pub settings: Settings,
+    pub relays: [relay::Settings; 2],
 }
 
 const CONFIG: &str = r#"
@@ -86,10 +82,10 @@ retry = { schedule = ["40ms", "200ms"] }
 
 impl Setup {
     pub fn new() -> Rc<Self> {
-        let config = Config::parse(CONFIG, "simulation").expect("the text above is valid");
+        let settings = Settings::parse(CONFIG, "simulation").expect("the text above is valid");
         let relays = TOPICS.map(|topic| {
-            let subscription = &config.topics[topic].subscriptions[0];
-            Settings {
+            let subscription = &settings.config.topics[topic].subscriptions[0];
+            relay::Settings {
                 breaker: breaker::Settings {
                     consecutive_failures: 6,
                     open_initial_ms: 100,
@@ -97,15 +93,10 @@ impl Setup {
                     ..breaker::Settings::default()
                 },
                 window: WINDOW,
-                ..Settings::from_config(topic, subscription)
+                ..relay::Settings::from_config(topic, subscription)
             }
         });
-        Rc::new(Self {
-            policies: Policies::compile(&config).expect("the limits above are valid"),
-            router: Router::new(&config),
-            relays,
-            config,
-        })
+        Rc::new(Self { settings, relays })
     }
 }
 

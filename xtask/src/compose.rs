@@ -7,6 +7,7 @@ use std::fs;
 use std::path::Path;
 use tollgate_core::config::{Config, TopicSettings};
 use tollgate_core::router::{built_forwards, spin_routes};
+use tollgate_core::settings::Settings;
 use wac_graph::types::Package;
 use wac_graph::{CompositionGraph, EncodeOptions};
 
@@ -25,7 +26,7 @@ const FORWARDS: &str = "forward-routes";
 pub fn run() -> Result<()> {
     let file = root().join("tollgate.toml");
     let text = fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;
-    let config = Config::parse(&text, "tollgate.toml")?;
+    let config = Settings::parse(&text, "tollgate.toml")?.config;
     let unused = without_effect(&config);
     if !unused.is_empty() {
         say(&format!(
@@ -127,7 +128,7 @@ mod tests {
 
     fn sample() -> Config {
         let text = fs::read_to_string(root().join("tollgate.toml")).unwrap();
-        Config::parse(&text, "tollgate.toml").unwrap()
+        Settings::parse(&text, "tollgate.toml").unwrap().config
     }
 
     #[test]
@@ -144,7 +145,7 @@ mod tests {
     fn settings_without_effect_under_spin_are_named() {
         assert!(without_effect(&Config::default()).is_empty());
         let text = "[server]\nlisten = \"0.0.0.0:80\"\nmax_body = \"1KiB\"\n[topics.t]\nretention = \"1d\"\n";
-        let config = Config::parse(text, "t").unwrap();
+        let config = Settings::parse(text, "t").unwrap().config;
         assert_eq!(
             without_effect(&config),
             ["server.listen", "topics.….retention, max_bytes and max_backlog"]

@@ -5,9 +5,9 @@ use std::cell::RefCell;
 
 use tollgate_core::bucket::{Bucket, Level, TakeError};
 use tollgate_core::commit::{Commit, Entry};
-use tollgate_core::config::Config;
 use tollgate_core::fast_path::{FastPath, Memory};
 use tollgate_core::packed;
+use tollgate_core::settings::Settings;
 
 #[allow(missing_docs, clippy::all, unsafe_code, reason = "generated")]
 mod bindings {
@@ -92,13 +92,14 @@ thread_local! {
 
 /// A text that does not validate ends the instance: it never runs on guessed settings.
 fn compile() -> FastPath<Imported> {
-    let refuse = |error: &dyn std::fmt::Display| -> ! {
-        eprintln!("tollgate: {error}");
-        std::process::exit(1)
-    };
     let text = std::env::var("TOLLGATE_CONFIG").unwrap_or_default();
-    let config = Config::parse(&text, "TOLLGATE_CONFIG").unwrap_or_else(|error| refuse(&error));
-    FastPath::new(config, Imported, fresh).unwrap_or_else(|error| refuse(&error))
+    match Settings::parse(&text, "TOLLGATE_CONFIG") {
+        Ok(settings) => FastPath::new(settings, Imported, fresh),
+        Err(error) => {
+            eprintln!("tollgate: {error}");
+            std::process::exit(1)
+        }
+    }
 }
 
 impl door::Guest for Component {

@@ -18,11 +18,10 @@ tollgate_core::wit_store!(crate::bindings::tollgate::edge::store);
 pub use {spin_sdk, tollgate_core as core, wit_bindgen};
 
 use port::Port;
-use settings::Settings;
-use tollgate_core::config::Config;
 use tollgate_core::http::Request;
 use tollgate_core::limiter::{self, Verdict};
 use tollgate_core::ports::World;
+use tollgate_core::settings::Settings;
 
 /// Sixteen bytes from the host's random source.
 fn fresh() -> [u8; 16] {
@@ -41,10 +40,10 @@ fn now() -> u64 {
 }
 
 /// The world of this instance, at this moment.
-pub fn world(config: &'static Config) -> World<'static, Port> {
+pub fn world(settings: &'static Settings) -> World<'static, Port> {
     World {
         store: &Port,
-        config,
+        settings,
         now: now(),
         fresh: &fresh,
     }
@@ -54,9 +53,9 @@ pub fn world(config: &'static Config) -> World<'static, Port> {
 const ENOUGH_TO_REPORT: u64 = 100;
 
 /// What the limiter makes of a request.
-pub async fn judge(settings: &Settings, world: &World<'static, Port>, request: &Request) -> Verdict {
-    let verdict = limiter::check(world, &settings.policies, &Port, request).await;
-    if let Some(report) = settings.policies.shadow_report(world.now, ENOUGH_TO_REPORT) {
+pub async fn judge(world: &World<'static, Port>, request: &Request) -> Verdict {
+    let verdict = limiter::check(world, &Port, request).await;
+    if let Some(report) = world.settings.policies.shadow_report(world.now, ENOUGH_TO_REPORT) {
         eprintln!("tollgate: {report}");
     }
     verdict
@@ -85,7 +84,7 @@ macro_rules! gate {
             async fn handle(
                 request: $crate::bindings::tollgate::edge::types::Request,
             ) -> $crate::bindings::tollgate::edge::types::Response {
-                let world = $crate::world(&$crate::settings::settings().config);
+                let world = $crate::world($crate::settings::settings());
                 $rule(&world, &request.into()).await.into()
             }
         }

@@ -2,53 +2,45 @@
 //! from the file `/tollgate.toml` (mounted by Spin), else the built-in defaults.
 
 use std::sync::OnceLock;
-use tollgate_core::config::Config;
-use tollgate_core::limiter::Policies;
 use tollgate_core::router::StaleRoutes;
+use tollgate_core::settings::Settings;
 
 /// The longest sentence about a configuration, in bytes.
 const MAX_WHY: usize = 300;
 
-/// A configuration that is valid, and what is made of it.
-pub struct Settings {
-    /// All settings.
-    pub config: Config,
-    /// The limits, compiled.
-    pub policies: Policies,
-    /// Which `[[forward]]` routes of it Spin does not know.
+/// What this instance runs on.
+pub struct InForce {
+    /// The settings.
+    pub settings: Settings,
+    /// Which `[[forward]]` routes of them Spin does not know.
     pub stale: StaleRoutes,
 }
 
 /// Read once per instance: the settings, or what is wrong with them.
-pub fn load() -> Result<&'static Settings, &'static str> {
-    static SETTINGS: OnceLock<Result<Settings, String>> = OnceLock::new();
+pub fn load() -> Result<&'static InForce, &'static str> {
+    static SETTINGS: OnceLock<Result<InForce, String>> = OnceLock::new();
     SETTINGS.get_or_init(read).as_ref().map_err(String::as_str)
 }
 
 /// The settings of an instance that a host calls typed. Our own host has validated them before it starts any.
 pub fn settings() -> &'static Settings {
-    load().unwrap_or_else(|why| refuse(why))
+    &load().unwrap_or_else(|why| refuse(why)).settings
 }
 
-fn read() -> Result<Settings, String> {
+fn read() -> Result<InForce, String> {
     let (text, name) = match std::env::var("TOLLGATE_CONFIG") {
         Ok(text) => (text, "TOLLGATE_CONFIG"),
         Err(_) => (mounted("/tollgate.toml")?.unwrap_or_default(), "tollgate.toml"),
     };
-    let config = match text.is_empty() {
-        true => Config::default(),
-        false => Config::parse(&text, name).map_err(|error| sentence(&error))?,
+    let settings = match text.is_empty() {
+        true => Settings::default(),
+        false => Settings::parse(&text, name).map_err(|error| sentence(&error))?,
     };
-    let policies = Policies::compile(&config).map_err(|error| sentence(&error))?;
     let stale = match mounted("/forward-routes")? {
-        Some(built) => StaleRoutes::new(&config, &built),
+        Some(built) => StaleRoutes::new(&settings.config, &built),
         None => StaleRoutes::default(),
     };
-    Ok(Settings {
-        config,
-        policies,
-        stale,
-    })
+    Ok(InForce { settings, stale })
 }
 
 /// A file that Spin mounts, if it does.

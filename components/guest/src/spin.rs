@@ -8,7 +8,7 @@ mod body;
 mod notice;
 
 use crate::port::Port;
-use crate::settings::{self, Settings};
+use crate::settings::{self, InForce};
 use admin_key::AdminKey;
 use bytes::Bytes;
 use spin_sdk::http::{BoxBody, EmptyBody, FullBody, HeaderMap, HeaderName, HeaderValue, box_body};
@@ -16,7 +16,7 @@ use tollgate_core::http::{Header, Request, Response};
 use tollgate_core::limiter::Verdict;
 use tollgate_core::ports::World;
 use tollgate_core::problem::{Kind, Problem};
-use tollgate_core::router::Component;
+use tollgate_core::router::{Component, StaleRoutes};
 
 /// Spin appends the peer's address and port under this name; earlier values came from the client.
 const SPIN_CLIENT_ADDR: &str = "spin-client-addr";
@@ -36,11 +36,11 @@ pub async fn answer(
     let request_id = tollgate_core::identity::request_id(&seen, &crate::fresh);
     let answered = async {
         known_hosts(&parts.headers, &parts.uri)?;
-        let settings = configured().await?;
-        let world = crate::world(&settings.config);
+        let InForce { settings, stale } = configured().await?;
+        let world = crate::world(settings);
         let key = usable_key(&world).await?;
-        known_route(settings, component, &world, &seen).await?;
-        let added = match crate::judge(settings, &world, &seen).await {
+        known_route(stale, component, &world, &seen).await?;
+        let added = match crate::judge(&world, &seen).await {
             Verdict::Answer(response) => return Ok(response),
             Verdict::Admit(added) => added,
         };
@@ -58,10 +58,10 @@ pub async fn answer(
     response
 }
 
-/// The settings. Nothing is answered on guessed ones, and nothing about them is told but to the log.
-async fn configured() -> Result<&'static Settings, Problem> {
+/// What is in force. Nothing is answered on guessed ones, and nothing about them is told but to the log.
+async fn configured() -> Result<&'static InForce, Problem> {
     match settings::load() {
-        Ok(settings) => Ok(settings),
+        Ok(in_force) => Ok(in_force),
         Err(why) => Err(invalid_configuration(why).await),
     }
 }
@@ -89,12 +89,11 @@ async fn usable_key(world: &World<'static, Port>) -> Result<Option<AdminKey>, Pr
 /// Spin's routes are those of the last build. A `[[forward]]` that came or went since then must not look like a short link
 /// that does not exist, and readiness tells of it.
 async fn known_route(
-    settings: &Settings,
+    stale: &StaleRoutes,
     component: Component,
     world: &World<'static, Port>,
     request: &Request,
 ) -> Result<(), Problem> {
-    let stale = &settings.stale;
     if stale.is_empty() || component == Component::Admin && request.path == "/health/live" {
         return Ok(());
     }

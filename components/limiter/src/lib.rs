@@ -22,9 +22,8 @@ struct Limiter;
 
 impl filter::Guest for Limiter {
     async fn check(request: types::Request) -> filter::Verdict {
-        let settings = tollgate_guest::settings::settings();
-        let world = tollgate_guest::world(&settings.config);
-        match tollgate_guest::judge(settings, &world, &request.into()).await {
+        let world = tollgate_guest::world(tollgate_guest::settings::settings());
+        match tollgate_guest::judge(&world, &request.into()).await {
             Verdict::Admit(headers) => filter::Verdict::Admit(headers.into_iter().map(Into::into).collect()),
             Verdict::Answer(response) => filter::Verdict::Answer(response.into()),
         }

@@ -48,10 +48,13 @@ pub(super) async fn claim<S: Store>(
         json::body::<Body>(request)?;
     }
     let key = idempotency::key(request)?;
-    let user = identity::explicit_user(world.config, request)?.ok_or_else(|| {
+    let user = identity::explicit_user(&world.settings.config, request)?.ok_or_else(|| {
         Problem::new(
             Kind::UserRequired,
-            format!("Say who claims: the header {}.", world.config.users.header),
+            format!(
+                "Say who claims: the header {}.",
+                world.settings.config.users.header
+            ),
         )
     })?;
     let attempt = Attempt {

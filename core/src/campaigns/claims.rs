@@ -26,7 +26,7 @@ pub(super) async fn of_user<S: Store>(
 ) -> Result<Response, Problem> {
     let user = unescape(segment).ok_or_else(Problem::not_found)?;
     let with_key = keys::is_sent(request)?;
-    match identity::explicit_user(world.config, request)? {
+    match identity::explicit_user(&world.settings.config, request)? {
         Some(caller) if caller == user => {}
         Some(_) if !with_key => {
             return Err(Problem::new(Kind::Forbidden, "These are another user's claims."));

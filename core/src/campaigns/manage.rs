@@ -6,12 +6,13 @@ use super::record::{Campaign, Codes, DEFAULT_TOPIC, MAX_ID, MAX_PER_USER, MAX_QU
 use super::record::{is_id, load};
 use super::unknown;
 use crate::commit::{Commit, Condition, Mutation, Outcome, Refusal, StoreError, literal};
+use crate::config::{TOPIC_NAME_RULE, is_topic_name};
 use crate::http::{Request, Response};
 use crate::keys::{self, Scope};
 use crate::ports::{Store, World};
 use crate::problem::{FieldError, Kind, Problem};
 use crate::query::Query;
-use crate::{json, time, topics};
+use crate::{json, time};
 
 /// Campaigns of a page unless the caller says otherwise.
 const DEFAULT_PAGE: u64 = 50;
@@ -59,8 +60,8 @@ impl Create {
             return Err(Problem::field("#/holdSeconds", detail));
         }
         let topic = self.topic.unwrap_or_else(|| DEFAULT_TOPIC.to_owned());
-        if !topics::is_name(&topic) {
-            return Err(Problem::field("#/topic", topics::NAME_RULE));
+        if !is_topic_name(&topic) {
+            return Err(Problem::field("#/topic", TOPIC_NAME_RULE));
         }
         Ok(Campaign {
             id: self.id,

@@ -9,11 +9,11 @@ use std::cell::Cell;
 
 use super::handle;
 use crate::commit::{Message, StoreError};
-use crate::config::Config;
 use crate::http::{Header, Request, Response};
 use crate::keys;
 use crate::memory::{MemoryStore, START};
 use crate::ports::{Store, World};
+use crate::settings::Settings;
 use crate::time;
 
 const ADMIN: &str = "an-admin-key-for-tests";
@@ -22,7 +22,7 @@ const SECOND: u64 = 1_000;
 /// A gateway: a store, its configuration and a source of different bytes.
 struct Gateway {
     store: MemoryStore,
-    config: Config,
+    settings: Settings,
     count: Cell<u128>,
 }
 
@@ -32,7 +32,7 @@ impl Gateway {
         block_on(keys::install_admin(&store, ADMIN, START)).unwrap();
         Self {
             store,
-            config: Config::default(),
+            settings: Settings::default(),
             count: Cell::new(0),
         }
     }
@@ -56,7 +56,7 @@ impl Gateway {
         };
         let world = World {
             store,
-            config: &self.config,
+            settings: &self.settings,
             now: self.store.now(),
             fresh: &fresh,
         };

@@ -7,7 +7,7 @@ use toml::de::{DeTable, DeValue};
 /// A configuration that cannot be used. Displays as `tollgate.toml:12: limits[0].capacity: must be at least 1`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfigError {
-    /// The file's name, as given to [`super::Config::parse`].
+    /// The file's name, as given to [`super::Config::read`].
     pub file: String,
     /// Counted from 1.
     pub line: usize,
@@ -34,21 +34,21 @@ impl std::error::Error for ConfigError {}
 
 /// One step of the way to a value.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Step {
+enum Step {
     Key(String),
     Index(usize),
 }
 
 /// The way to a value from the root of the file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Path(Vec<Step>);
+pub struct Path(Vec<Step>);
 
 impl Path {
-    pub(super) fn key(&self, key: &str) -> Self {
+    pub(crate) fn key(&self, key: &str) -> Self {
         self.with(Step::Key(key.to_owned()))
     }
 
-    pub(super) fn index(&self, index: usize) -> Self {
+    pub(crate) fn index(&self, index: usize) -> Self {
         self.with(Step::Index(index))
     }
 
@@ -91,15 +91,16 @@ impl fmt::Display for Path {
     }
 }
 
-/// A rule that a value breaks.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Fault {
-    pub(super) path: Path,
-    pub(super) message: String,
+/// A rule that a value breaks. Displays as `limits[0].capacity: must be at least 1`.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{path}: {message}")]
+pub struct Fault {
+    pub(crate) path: Path,
+    pub(crate) message: String,
 }
 
 impl Fault {
-    pub(super) fn new(path: Path, message: impl Into<String>) -> Self {
+    pub(crate) fn new(path: Path, message: impl Into<String>) -> Self {
         Self {
             path,
             message: message.into(),
@@ -107,7 +108,7 @@ impl Fault {
     }
 
     /// With the line of the value at fault, or of the nearest thing around it that the file says.
-    pub(super) fn located(self, text: &str, file: &str) -> ConfigError {
+    pub(crate) fn located(self, text: &str, file: &str) -> ConfigError {
         let line = line_of(text, offset_of(text, &self.path).unwrap_or(0));
         ConfigError {
             file: file.to_owned(),

@@ -1,11 +1,11 @@
-//! From text to a checked configuration, and back.
+//! From text to a configuration, and back.
 
+use super::Config;
 use super::error::{ConfigError, Fault, Path, line_of};
-use super::{Config, check};
 use crate::json::{Strict, reworded};
 
 /// What is in force without a file.
-pub(super) const SAMPLE: &str = include_str!("../../../tollgate.toml");
+pub(crate) const SAMPLE: &str = include_str!("../../../tollgate.toml");
 
 /// Stands for a secret where the configuration is shown.
 const MASK: &str = "********";
@@ -13,17 +13,17 @@ const MASK: &str = "********";
 impl Default for Config {
     /// What the sample file says.
     fn default() -> Self {
-        Self::parse(SAMPLE, "tollgate.toml").expect("the sample is part of this crate, and a test parses it")
+        Self::read(SAMPLE, "tollgate.toml").expect("the sample is part of this crate, and a test parses it")
     }
 }
 
 impl Config {
-    /// Reads and checks the text of a `tollgate.toml`. `file_name` is what errors call it.
+    /// Reads the text of a `tollgate.toml`. `file_name` is what errors call it. Whether values keep their bounds is for
+    /// [`crate::settings`] to say.
     ///
     /// # Errors
-    /// The first fault, with file, line and key: a syntax error, an unknown key, a wrong type, or a value out of
-    /// its bounds.
-    pub fn parse(text: &str, file_name: &str) -> Result<Self, ConfigError> {
+    /// The first fault, with file, line and key: a syntax error, an unknown key, or a wrong type.
+    pub fn read(text: &str, file_name: &str) -> Result<Self, ConfigError> {
         let syntax = |error: toml::de::Error| ConfigError {
             file: file_name.to_owned(),
             line: line_of(text, error.span().map_or(0, |span| span.start)),
@@ -31,7 +31,7 @@ impl Config {
             message: one_line(error.message()),
         };
         let document = toml::Deserializer::parse(text).map_err(syntax)?;
-        let mut config: Self = serde_path_to_error::deserialize(Strict(document)).map_err(|error| {
+        serde_path_to_error::deserialize(Strict(document)).map_err(|error| {
             let mut path = Path::from(error.path());
             let inner = error.into_inner();
             if let Some(missing) = missing_field(inner.message()) {
@@ -43,13 +43,7 @@ impl Config {
                 .span()
                 .map_or(located.line, |span| line_of(text, span.start));
             ConfigError { line, ..located }
-        })?;
-        check::check(&config).map_err(|fault| fault.located(text, file_name))?;
-        config
-            .server
-            .public_url
-            .truncate(config.server.public_url.trim_end_matches('/').len());
-        Ok(config)
+        })
     }
 
     /// The same without the secrets of its subscriptions: what components may know.

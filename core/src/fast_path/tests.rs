@@ -82,7 +82,7 @@ fn fresh() -> [u8; 16] {
 struct Gateway {
     node: Rc<Node>,
     fast: FastPath<Shared>,
-    config: Config,
+    settings: Settings,
 }
 
 impl Gateway {
@@ -95,9 +95,9 @@ impl Gateway {
             buckets: RefCell::default(),
             takes: Cell::new(0),
         });
-        let config = Config::parse(CONFIG, "test").unwrap();
-        let fast = FastPath::new(config.clone(), Shared(Rc::clone(&node)), fresh).unwrap();
-        let gateway = Self { node, fast, config };
+        let settings = Settings::parse(CONFIG, "test").unwrap();
+        let fast = FastPath::new(settings.clone(), Shared(Rc::clone(&node)), fresh);
+        let gateway = Self { node, fast, settings };
         let link = json!({"url": "https://a.example/", "code": "hello"});
         gateway.set_up("/api/links", &link);
         let link = json!({"url": "https://a.example/", "code": "twice", "maxVisits": 2});
@@ -119,7 +119,7 @@ impl Gateway {
         };
         let world = World {
             store: &self.node.store,
-            config: &self.config,
+            settings: &self.settings,
             now: START,
             fresh: &fresh,
         };

@@ -14,7 +14,7 @@ use crate::commit::{
 use crate::config::{Forward, Ordering};
 use crate::http::{Request, Response};
 use crate::idempotency;
-use crate::identity::{self, ClientId, Proxies};
+use crate::identity::{self, ClientId};
 use crate::keys::{self, Scope};
 use crate::ports::{Store, World};
 use crate::problem::{Kind, Problem};
@@ -45,18 +45,18 @@ pub(super) async fn to_topic<S: Store>(
     let key = keys::shown(world.store, request, world.now).await?;
     let client = match &key {
         Some(key) => ClientId::of_key(&key.id),
-        None if identity::explicit_client(world.config, request)?.is_some() => {
-            ClientId::without_key(world.config, &Proxies::of(world.config), request)
+        None if identity::explicit_client(&world.settings.config, request)?.is_some() => {
+            ClientId::without_key(&world.settings.config, &world.settings.proxies, request)
         }
         None => {
-            let header = &world.config.clients.header;
+            let header = &world.settings.config.clients.header;
             return Err(Problem::new(
                 Kind::ClientIdRequired,
                 format!("Send an API key or the header {header}."),
             ));
         }
     };
-    let open = topics::is_configured(world.config, topic) && !announces_claims(world, topic);
+    let open = topics::is_configured(&world.settings.config, topic) && !announces_claims(world, topic);
     let trusted = key.is_some_and(|key| key.allows(Scope::Topics));
     if !open && !trusted {
         let mut problem = Problem::not_found();
@@ -77,7 +77,14 @@ pub(super) async fn routed<S: Store>(
     request: &Request,
     route: &Forward,
 ) -> Result<Response, Problem> {
-    let client = identity::client(world.store, world.config, request, world.now).await?;
+    let client = identity::client(
+        world.store,
+        &world.settings.config,
+        &world.settings.proxies,
+        request,
+        world.now,
+    )
+    .await?;
     let trusted = match request.header(ORDERING_KEY) {
         Some(_) => keys::authenticate(world.store, request, world.now)
             .await?
@@ -117,7 +124,13 @@ impl Default for Route<'_> {
 
 /// Whether strangers must keep out, since consumers take what is in the topic for claims.
 fn announces_claims<S>(world: &World<'_, S>, topic: &str) -> bool {
-    topic == DEFAULT_TOPIC && !world.config.forward.iter().any(|route| route.topic == topic)
+    topic == DEFAULT_TOPIC
+        && !world
+            .settings
+            .config
+            .forward
+            .iter()
+            .any(|route| route.topic == topic)
 }
 
 #[derive(Serialize)]
@@ -145,7 +158,7 @@ impl<'a> Post<'a> {
         sender: &Sender,
         route: &Route<'_>,
     ) -> Result<Self, Problem> {
-        let most = usize::try_from(world.config.server.max_body.0).unwrap_or(usize::MAX);
+        let most = usize::try_from(world.settings.config.server.max_body.0).unwrap_or(usize::MAX);
         if request.body.len() > most {
             let detail = format!("A message takes at most {most} bytes.");
             return Err(Problem::new(Kind::TooLarge, detail));
@@ -219,12 +232,12 @@ impl<'a> Post<'a> {
         let entry = record_key(&self.id);
         let room = Condition::TopicBelow {
             topic: topic.clone(),
-            bytes: world.config.topic(topic).backlog(),
+            bytes: world.settings.config.topic(topic).backlog(),
         };
         let set = Mutation::Set {
             key: entry.clone(),
             value: self.stored(),
-            expires: Some(record::expiry(world.config, topic, world.now)),
+            expires: Some(record::expiry(&world.settings.config, topic, world.now)),
         };
         Commit {
             partition: record::partition(&self.id),

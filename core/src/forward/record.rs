@@ -11,7 +11,7 @@ use crate::attributes::Attributes;
 use crate::commit::{Message, StoreError, record_key};
 use crate::config::Config;
 use crate::http::{Request, Response};
-use crate::identity::{self, ClientId, Proxies};
+use crate::identity::{self, ClientId};
 use crate::ids;
 use crate::keys::{self, Scope};
 use crate::ports::{Store, World};
@@ -135,10 +135,10 @@ pub(super) async fn read<S: Store>(
     let key = keys::shown(world.store, request, world.now).await?;
     let caller = match &key {
         Some(key) => ClientId::of_key(&key.id),
-        None => ClientId::without_key(world.config, &Proxies::of(world.config), request),
+        None => ClientId::without_key(&world.settings.config, &world.settings.proxies, request),
     };
     if caller.as_str() != record.client {
-        if key.is_none() && identity::named_client(world.config, request).is_some() {
+        if key.is_none() && identity::named_client(&world.settings.config, request).is_some() {
             return Err(Problem::new(
                 Kind::Forbidden,
                 "This message was posted by another client.",

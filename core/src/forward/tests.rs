@@ -12,13 +12,14 @@ use crate::http::{Header, Request, Response};
 use crate::keys;
 use crate::memory::{MemoryStore, START};
 use crate::ports::{Store, World};
+use crate::settings::Settings;
 
 const ADMIN: &str = "an-admin-key-for-tests";
 const ANN: (&str, &str) = ("x-client-id", "ann");
 
 struct Gateway {
     store: MemoryStore,
-    config: Config,
+    settings: Settings,
     count: Cell<u128>,
 }
 
@@ -47,7 +48,7 @@ impl Gateway {
         };
         Self {
             store,
-            config,
+            settings: Settings::compile(config).unwrap(),
             count: Cell::new(0),
         }
     }
@@ -59,7 +60,7 @@ impl Gateway {
         };
         let world = World {
             store: &self.store,
-            config: &self.config,
+            settings: &self.settings,
             now: self.store.now(),
             fresh: &fresh,
         };
@@ -240,7 +241,7 @@ fn bad_requests_name_their_field_and_append_nothing() {
         )),
         "header:x-partition-key"
     );
-    let most = usize::try_from(gateway.config.server.max_body.0).unwrap();
+    let most = usize::try_from(gateway.settings.config.server.max_body.0).unwrap();
     assert_eq!(post(&[ANN], &vec![0; most + 1]).status, 413);
     assert_eq!(gateway.depth("orders"), 0);
     assert_eq!(post(&[ANN], &vec![0; most]).status, 202);
@@ -487,7 +488,7 @@ fn kept(gateway: &Gateway, topic: &str) -> (String, Value, BTreeMap<String, Stri
 #[test]
 fn a_forwarded_request_keeps_all_that_was_accepted() {
     let mut gateway = Gateway::new();
-    gateway.config.forward[1].headers = vec!["stripe-signature".into(), "x-github-*".into()];
+    gateway.settings.config.forward[1].headers = vec!["stripe-signature".into(), "x-github-*".into()];
     let headers = [
         ("content-encoding", "gzip"),
         ("content-type", "application/json"),
@@ -529,7 +530,7 @@ fn a_forwarded_request_keeps_all_that_was_accepted() {
 fn a_callers_ordering_key_is_in_the_callers_own_namespace() {
     let key = |headers: &[(&str, &str)], ordering: Ordering| {
         let mut gateway = Gateway::new();
-        gateway.config.forward[1].ordering = ordering;
+        gateway.settings.config.forward[1].ordering = ordering;
         assert_eq!(gateway.call("POST", "/signup", headers, b"x").status, 202);
         kept(&gateway, "signup").0
     };
@@ -566,7 +567,7 @@ fn a_callers_ordering_key_is_in_the_callers_own_namespace() {
 fn a_topic_takes_no_more_than_its_backlog() {
     let mut gateway = Gateway::new();
     let each = crate::commit::MESSAGE_OVERHEAD;
-    let orders = gateway.config.topics.get_mut("orders").unwrap();
+    let orders = gateway.settings.config.topics.get_mut("orders").unwrap();
     orders.max_backlog = Some(crate::config::Bytes(5 * each));
     let post = || gateway.call("POST", "/api/topics/orders/messages", &[ANN], b"");
     let taken = (0..10).take_while(|_| post().status == 202).count();

@@ -9,7 +9,6 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::{IpNet, Ipv4Net};
 
-use crate::config::Config;
 use crate::http::Request;
 
 /// The most hops that are walked back.
@@ -24,23 +23,14 @@ const MAPPED_BITS: u8 = 96;
 pub struct Proxies(Vec<IpNet>);
 
 impl Proxies {
-    /// From CIDRs or plain addresses. The error names the first entry that is neither.
-    pub fn parse(entries: &[String]) -> Result<Self, String> {
-        let net =
-            |entry: &String| network(entry).ok_or_else(|| format!("{entry:?} is not an address or a CIDR"));
-        entries.iter().map(net).collect::<Result<_, _>>().map(Self)
-    }
-
-    /// Those of a configuration. An entry that cannot be read is trusted with nothing.
-    pub fn of(config: &Config) -> Self {
-        Self(
-            config
-                .server
-                .trusted_proxies
-                .iter()
-                .filter_map(|entry| network(entry))
-                .collect(),
-        )
+    /// From CIDRs or plain addresses.
+    ///
+    /// # Errors
+    /// The index of the first entry that is neither.
+    pub fn parse(entries: &[String]) -> Result<Self, usize> {
+        let net = |(index, entry): (usize, &String)| network(entry).ok_or(index);
+        let networks = entries.iter().enumerate().map(net);
+        networks.collect::<Result<_, _>>().map(Self)
     }
 
     /// The address that the request came from, as a bucket key: an IPv4 address, an IPv6 /64
@@ -124,7 +114,6 @@ fn field(request: &Request, name: &str) -> Option<String> {
 }
 
 fn network(entry: &str) -> Option<IpNet> {
-    let entry = entry.trim();
     let net = entry
         .parse()
         .ok()

@@ -4,9 +4,9 @@ use serde_json::{Value, json};
 use super::shelf::{Shelf, fresh, request};
 use super::*;
 use crate::commit::{Outcome, Refusal};
-use crate::config::Config;
 use crate::http::Response;
 use crate::ports::World;
+use crate::settings::Settings;
 
 const NOW: u64 = 1_800_000_000_000;
 
@@ -21,10 +21,10 @@ fn add(store: &Shelf, scopes: &[Scope], expires: Option<u64>) -> String {
 }
 
 fn call(store: &Shelf, key: &str, method: &str, path: &str, body: &Value) -> (Response, Value) {
-    let config = Config::default();
+    let settings = Settings::default();
     let world = World {
         store,
-        config: &config,
+        settings: &settings,
         now: NOW,
         fresh: &fresh,
     };

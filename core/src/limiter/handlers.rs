@@ -42,7 +42,7 @@ enum Seconds {
 /// `GET /api/limits`.
 pub async fn list<S: Store>(world: &World<'_, S>, request: &Request) -> Result<Response, Problem> {
     keys::require(world.store, request, world.now, Scope::Admin).await?;
-    let limits = world.config.limits.iter().map(view).collect();
+    let limits = world.settings.config.limits.iter().map(view).collect();
     Ok(Response::json(200, &Answer { limits }))
 }
 

@@ -7,52 +7,28 @@ use sha2::{Digest as _, Sha256};
 
 use super::fields;
 use super::shadow::Count;
-use crate::bucket::{Bucket, MAX_BUCKETS};
-use crate::config::{Config, Limit, OnStoreFailure, Per};
+use crate::bucket::Bucket;
+use crate::config::{Limit, OnStoreFailure, Per};
 use crate::http::Request;
 use crate::identity::{ClientId, Proxies};
-use crate::route::{Route, takes_method, unreserved};
+use crate::route::{Route, takes_method};
 
-/// The most policies: all of them may match one request, and one take has so many buckets.
-pub const MAX_POLICIES: usize = MAX_BUCKETS;
-/// The longest name of a policy, in characters.
-const MAX_NAME_CHARS: usize = 64;
 /// The longest part of a bucket's key that is not hashed, in bytes. A client id with its namespace fits.
 const MAX_PART_BYTES: usize = 136;
 /// Bytes of SHA-256 that stand for a longer part.
 const PART_HASH_BYTES: usize = 16;
 
-/// Why the configured limits cannot be put in force.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum CompileError {
-    /// A policy breaks a rule.
-    #[error("limits: the policy {policy:?}: {reason}")]
-    Policy {
-        /// Its name.
-        policy: String,
-        /// The rule.
-        reason: String,
-    },
-    /// More than [`MAX_POLICIES`].
-    #[error("limits: there can be at most 16 policies")]
-    TooMany,
-    /// An entry of `server.trusted_proxies` is not a network.
-    #[error("server.trusted_proxies: {0}")]
-    Proxies(String),
-}
-
 /// Every policy in force, ready to match.
 #[derive(Clone, Debug, Default)]
 pub struct Policies {
     all: Vec<Policy>,
-    proxies: Proxies,
     /// When shadow policies were reported last, Unix milliseconds.
     pub(super) reported: Arc<AtomicU64>,
 }
 
 /// A policy, with everything worked out that does not depend on the request.
 #[derive(Clone, Debug)]
-pub(super) struct Policy {
+pub(crate) struct Policy {
     pub(super) name: String,
     pub(super) shadow: bool,
     pub(super) would_refuse: Count,
@@ -67,32 +43,16 @@ pub(super) struct Policy {
     route: Route,
     methods: Vec<String>,
     /// All but the key.
-    bucket: Bucket,
+    pub(crate) bucket: Bucket,
 }
 
 impl Policies {
-    /// Checks and compiles `[[limits]]` and `server.trusted_proxies`.
-    pub fn compile(config: &Config) -> Result<Self, CompileError> {
-        if config.limits.len() > MAX_POLICIES {
-            return Err(CompileError::TooMany);
-        }
-        let mut all: Vec<Policy> = Vec::with_capacity(config.limits.len());
-        for limit in &config.limits {
-            let fail = |reason| CompileError::Policy {
-                policy: limit.name.clone(),
-                reason,
-            };
-            if all.iter().any(|before| before.name == limit.name) {
-                return Err(fail("the name is taken by another policy".to_owned()));
-            }
-            all.push(Policy::compile(limit).map_err(fail)?);
-        }
-        let proxies = Proxies::parse(&config.server.trusted_proxies).map_err(CompileError::Proxies)?;
-        Ok(Self {
+    /// Those of `[[limits]]`, in its order.
+    pub(crate) fn new(all: Vec<Policy>) -> Self {
+        Self {
             all,
-            proxies,
             reported: Arc::default(),
-        })
+        }
     }
 
     /// The names of the shadow policies, as structured field strings, and what they would have refused.
@@ -101,11 +61,7 @@ impl Policies {
         shadow.map(|policy| (policy.quoted.as_str(), &policy.would_refuse))
     }
 
-    pub(super) fn proxies(&self) -> &Proxies {
-        &self.proxies
-    }
-
-    /// The policies for a request of this method and path, as [`unreserved`] writes it.
+    /// The policies for a request of this method and path, as [`crate::route::unreserved`] writes it.
     pub(super) fn matching<'a>(&'a self, method: &'a str, path: &'a str) -> impl Iterator<Item = &'a Policy> {
         let falls_under =
             move |policy: &&Policy| takes_method(&policy.methods, method) && policy.route.matches(path);
@@ -114,25 +70,8 @@ impl Policies {
 }
 
 impl Policy {
-    fn compile(limit: &Limit) -> Result<Self, String> {
-        let name_is_fine = (1..=MAX_NAME_CHARS).contains(&limit.name.len())
-            && limit
-                .name
-                .bytes()
-                .all(|byte| (b' '..=b'~').contains(&byte) && byte != b'|');
-        if !name_is_fine {
-            return Err("a name is 1 to 64 printable ASCII characters other than |".to_owned());
-        }
-        let upper = |method: &String| !method.is_empty() && !method.bytes().any(|b| b.is_ascii_lowercase());
-        if limit.methods.is_empty() || !limit.methods.iter().all(upper) {
-            return Err("methods are upper case names, or \"*\"".to_owned());
-        }
-        if limit.per.contains(&Per::All) && limit.per.iter().any(|per| *per != Per::All) {
-            return Err("per: \"all\" stands alone".to_owned());
-        }
-        if limit.cost == 0 {
-            return Err("a cost is at least 1".to_owned());
-        }
+    /// Of a limit, with its path read. Whether it keeps the rules is for [`crate::settings`] to say.
+    pub(crate) fn new(limit: &Limit, route: Route) -> Self {
         let bucket = Bucket {
             key: String::new(),
             capacity: limit.capacity,
@@ -140,9 +79,8 @@ impl Policy {
             interval_ns: limit.interval.0,
             cost: limit.cost,
         };
-        bucket.check().map_err(|error| error.to_string())?;
         let quoted = fields::string(&limit.name);
-        Ok(Self {
+        Self {
             name: limit.name.clone(),
             shadow: limit.shadow,
             would_refuse: Count::default(),
@@ -152,10 +90,10 @@ impl Policy {
             quoted,
             per_ip: limit.per.contains(&Per::Ip),
             per_path: limit.per.contains(&Per::Path),
-            route: Route::parse(&unreserved(&limit.path)).map_err(|error| format!("path: {error}"))?,
+            route,
             methods: limit.methods.clone(),
             bucket,
-        })
+        }
     }
 
     /// Tokens that a request takes; at least 1.
@@ -164,10 +102,10 @@ impl Policy {
     }
 
     /// The bucket that this request is charged to: `<policy>|<client>|<ip>|<path>`, with the parts it counts
-    /// by; `path` as [`unreserved`] writes it. An override of a client's capacity or refill would be put in here.
+    /// by; `path` as [`crate::route::unreserved`] writes it. An override of a client's capacity or refill would be put in here.
     pub(super) fn bucket(
         &self,
-        policies: &Policies,
+        proxies: &Proxies,
         request: &Request,
         path: &str,
         client: Option<&ClientId>,
@@ -178,7 +116,7 @@ impl Policy {
             push_part(&mut key, client.as_str());
         }
         if self.per_ip {
-            push_part(&mut key, &policies.proxies.client_ip(request));
+            push_part(&mut key, &proxies.client_ip(request));
         }
         if self.per_path {
             // As in routes: slashes at the ends are no way to another bucket.

@@ -32,7 +32,7 @@ pub(super) fn key_owner(key: &ApiKey) -> String {
 /// The caller as a creator: a key with the scope `links`, else a named client where that is allowed. A credential
 /// that is sent must be good; it is never quietly ignored.
 pub(super) async fn creator<S: Store>(world: &World<'_, S>, request: &Request) -> Result<Creator, Problem> {
-    let settings = &world.config.links;
+    let settings = &world.settings.config.links;
     if keys::is_sent(request)? || !settings.anonymous {
         let key = keys::require(world.store, request, world.now, Scope::Links).await?;
         return Ok(Creator {
@@ -40,7 +40,7 @@ pub(super) async fn creator<S: Store>(world: &World<'_, S>, request: &Request) -
             anonymous: false,
         });
     }
-    match identity::explicit_client(world.config, request)? {
+    match identity::explicit_client(&world.settings.config, request)? {
         Some(client) => Ok(Creator {
             owner: format!("client:{client}"),
             anonymous: true,
@@ -49,7 +49,7 @@ pub(super) async fn creator<S: Store>(world: &World<'_, S>, request: &Request) -
             Kind::ClientIdRequired,
             format!(
                 "Send an API key, or a client id in the header {}.",
-                world.config.clients.header
+                world.settings.config.clients.header
             ),
         )),
     }
@@ -59,7 +59,7 @@ pub(super) async fn creator<S: Store>(world: &World<'_, S>, request: &Request) -
 pub(super) fn mint<S>(world: &World<'_, S>) -> String {
     format!(
         "{TOKEN_PREFIX}{}",
-        codes::generate((world.fresh)(), TOKEN_CHARS, world.config)
+        codes::generate((world.fresh)(), TOKEN_CHARS, &world.settings.config)
     )
 }
 

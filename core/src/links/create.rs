@@ -8,10 +8,10 @@ use super::record::{Limits, Link, Record, State, View, link_key};
 use super::{MAX_RACES, fields, strangers, sweep};
 use crate::codes;
 use crate::commit::{Commit, Condition, Mutation, Outcome, StoreError, literal};
-use crate::config::Config;
 use crate::http::{Request, Response};
 use crate::ports::{Store, World};
 use crate::problem::{Kind, Problem};
+use crate::settings::Settings;
 use crate::{json, time};
 
 /// What to do when the caller already has a link to the URL.
@@ -88,18 +88,18 @@ impl Body {
         }
     }
 
-    fn check(self, config: &Config, now: u64) -> Result<Draft, Problem> {
+    fn check(self, settings: &Settings, now: u64) -> Result<Draft, Problem> {
         let given = self.given();
-        let url = fields::target(config, &self.url, "#/url")?;
+        let url = fields::target(&settings.own, &self.url, "#/url")?;
         if let Some(code) = &self.code {
-            fields::custom_code(config, code)?;
+            fields::custom_code(&settings.config, code)?;
         }
         let code_length = self
             .code_length
-            .map_or(Ok(config.links.code_length), fields::code_length)?;
+            .map_or(Ok(settings.config.links.code_length), fields::code_length)?;
         let redirect = self
             .redirect
-            .map_or(Ok(config.links.redirect), fields::redirect)?;
+            .map_or(Ok(settings.config.links.redirect), fields::redirect)?;
         if let Some(at) = self.expires_at {
             fields::future(at, now)?;
         }
@@ -113,7 +113,7 @@ impl Body {
         fields::limits(&limits, "#/validFrom")?;
         let fallback = self
             .fallback_url
-            .map(|url| fields::target(config, &url, "#/fallbackUrl"));
+            .map(|url| fields::target(&settings.own, &url, "#/fallbackUrl"));
         let tags = fields::tags(self.tags.unwrap_or_default())?;
         self.title.as_deref().map_or(Ok(()), fields::title)?;
         self.external_id.as_deref().map_or(Ok(()), fields::external_id)?;
@@ -199,14 +199,14 @@ struct Created<'a> {
 
 pub(super) async fn post<S: Store>(world: &World<'_, S>, request: &Request) -> Result<Response, Problem> {
     let Creator { owner, anonymous } = access::creator(world, request).await?;
-    let mut draft = json::body::<Body>(request)?.check(world.config, world.now)?;
+    let mut draft = json::body::<Body>(request)?.check(world.settings, world.now)?;
     draft.record.owner = owner;
     let manage_token = anonymous.then(|| access::mint(world));
     draft.record.manage = manage_token.as_deref().map(access::digest);
     if anonymous {
-        strangers::limit_idleness(world.config, &mut draft.record.limits)?;
+        strangers::limit_idleness(&world.settings.config, &mut draft.record.limits)?;
     }
-    draft.record.due = sweep::due(world.config, &draft.record, None);
+    draft.record.due = sweep::due(&world.settings.config, &draft.record, None);
     let step = create(world, request, &mut draft).await;
     if draft.charged && !matches!(step, Ok(Step::Created(_)) | Err(Failed::Unknown(_))) {
         strangers::refund(world, request).await;
@@ -214,13 +214,13 @@ pub(super) async fn post<S: Store>(world: &World<'_, S>, request: &Request) -> R
     let response = match step? {
         Step::Created(link) => {
             let body = Created {
-                link: link.view(world.config),
+                link: link.view(&world.settings.config),
                 manage_token: manage_token.as_deref(),
             };
             let location = format!("/api/links/{}", link.code);
             Response::json(201, &body).with("location", location)
         }
-        Step::Found(link) => Response::json(200, &link.view(world.config)),
+        Step::Found(link) => Response::json(200, &link.view(&world.settings.config)),
         Step::Again => {
             let problem = Problem::new(Kind::Unavailable, "No free code was found; try again.");
             return Err(problem.with_retry_after(1));
@@ -367,7 +367,7 @@ async fn charge<S: Store>(world: &World<'_, S>, request: &Request, draft: &mut D
 }
 
 fn fresh_code<S>(world: &World<'_, S>, draft: &Draft) -> String {
-    codes::generate((world.fresh)(), draft.code_length, world.config)
+    codes::generate((world.fresh)(), draft.code_length, &world.settings.config)
 }
 
 /// Creates the link, or nothing if the code is taken.

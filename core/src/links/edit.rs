@@ -7,10 +7,10 @@ use super::manage::contended;
 use super::record::{Link, Record, link_key};
 use super::{MAX_RACES, fields, index, strangers, sweep};
 use crate::commit::{Commit, Condition, Mutation, Outcome, StoreError, literal};
-use crate::config::Config;
 use crate::http::{Request, Response};
 use crate::ports::{Store, World};
 use crate::problem::Problem;
+use crate::settings::Settings;
 use crate::{json, time};
 
 #[derive(Clone, Copy, Debug, Deserialize)]
@@ -48,20 +48,20 @@ struct Patch {
 }
 
 impl Patch {
-    fn apply(&self, record: &mut Record, config: &Config, now: u64) -> Result<(), Problem> {
+    fn apply(&self, record: &mut Record, settings: &Settings, now: u64) -> Result<(), Problem> {
         if let Some(url) = &self.url {
             let url = url
                 .as_deref()
                 .ok_or_else(|| Problem::field("#/url", "cannot be cleared"))?;
-            record.url = fields::target(config, url, "#/url")?;
+            record.url = fields::target(&settings.own, url, "#/url")?;
         }
         if let Some(status) = self.redirect {
-            record.redirect = status.map_or(Ok(config.links.redirect), fields::redirect)?;
+            record.redirect = status.map_or(Ok(settings.config.links.redirect), fields::redirect)?;
         }
         if let Some(url) = &self.fallback_url {
             let url = url
                 .as_deref()
-                .map(|url| fields::target(config, url, "#/fallbackUrl"));
+                .map(|url| fields::target(&settings.own, url, "#/fallbackUrl"));
             record.fallback_url = url.transpose()?;
         }
         if let Some(tags) = &self.tags {
@@ -155,7 +155,7 @@ pub(super) async fn patch<S: Store>(
     let credential = Credential::of(world, request).await?;
     let patch: Patch = json::body(request)?;
     change(world, &credential, code, |record| {
-        patch.apply(record, world.config, world.now)
+        patch.apply(record, world.settings, world.now)
     })
     .await
 }
@@ -184,12 +184,12 @@ async fn change<S: Store>(
         apply(&mut link.record)?;
         let idle = |record: &Record| record.limits.expire_after_idle;
         if before.is_anonymous() && idle(&link.record) != idle(&before) {
-            strangers::limit_idleness(world.config, &mut link.record.limits)?;
+            strangers::limit_idleness(&world.settings.config, &mut link.record.limits)?;
         }
         // A step that was not followed by the bound it was for ends with the next change.
         link.record.limits.exact = false;
         if link.record == before {
-            return Ok(Response::json(200, &link.view(world.config)));
+            return Ok(Response::json(200, &link.view(&world.settings.config)));
         }
         if before.limits.max_visits.is_none() && link.record.limits.max_visits.is_some() {
             match count_exactly(store, code, &before, link.version).await? {
@@ -198,7 +198,7 @@ async fn change<S: Store>(
             }
         }
         link.record.updated_at = world.now.max(before.updated_at);
-        link.record.due = sweep::due(world.config, &link.record, link.visited_at);
+        link.record.due = sweep::due(&world.settings.config, &link.record, link.visited_at);
         let moved = link.record.url != before.url;
         if moved {
             // Before the link, like every entry of the index; where the change fails, it leads to a link with
@@ -209,7 +209,7 @@ async fn change<S: Store>(
             if moved {
                 index::unpoint(store, &before);
             }
-            return Ok(Response::json(200, &link.view(world.config)));
+            return Ok(Response::json(200, &link.view(&world.settings.config)));
         }
     }
     Err(contended())

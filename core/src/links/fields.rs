@@ -4,7 +4,7 @@ use url::Url;
 
 use super::record::Limits;
 use crate::config::Config;
-use crate::own_address::is_own_url;
+use crate::own_address::OwnAddresses;
 use crate::problem::Problem;
 use crate::{codes, time};
 
@@ -23,7 +23,7 @@ const MAX_EXTERNAL_ID_CHARS: usize = 128;
 /// Where a link may lead: http or https, with a host that is not our own. The text is kept as it was sent if it can
 /// stand in a `Location` header as it is, and names its host as everybody reads it; else it becomes the URL that a browser
 /// would make of it. What is kept is at most [`MAX_URL_BYTES`] long.
-pub(super) fn target(config: &Config, text: &str, pointer: &str) -> Result<String, Problem> {
+pub(super) fn target(own: &OwnAddresses, text: &str, pointer: &str) -> Result<String, Problem> {
     let refuse = |detail: &str| Err(Problem::field(pointer, detail));
     // A parser drops line breaks and surrounding space; what is stored must be what was checked.
     if text.chars().any(|c| c.is_control() || c.is_whitespace()) {
@@ -38,7 +38,7 @@ pub(super) fn target(config: &Config, text: &str, pointer: &str) -> Result<Strin
     if !url.username().is_empty() || url.password().is_some() {
         return refuse("must not hold a user name or password");
     }
-    if is_own_url(config, &url) {
+    if own.lead_back(&url) {
         return refuse("must not lead back to this service");
     }
     let kept = match is_unambiguous(text, &url) {
@@ -172,10 +172,13 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn config() -> Config {
-        let mut config = Config::default();
-        config.server.public_url = "https://go.example.com:8443/s".into();
-        config
+    fn at(public_url: &str) -> OwnAddresses {
+        let listen = "127.0.0.1:3000".parse().unwrap();
+        OwnAddresses::new(&Url::parse(public_url).unwrap(), listen, &[])
+    }
+
+    fn own() -> OwnAddresses {
+        at("https://go.example.com:8443/s")
     }
 
     #[test]
@@ -186,10 +189,10 @@ mod tests {
             "https://[2001:db8::1]:8080/",
             "http://127.0.0.1:9/x",
         ] {
-            assert_eq!(target(&config(), url, "#/url").as_deref(), Ok(url));
+            assert_eq!(target(&own(), url, "#/url").as_deref(), Ok(url));
         }
         let longest = format!("https://example.com/{}", "a".repeat(MAX_URL_BYTES - 20));
-        assert_eq!(target(&config(), &longest, "#/url"), Ok(longest));
+        assert_eq!(target(&own(), &longest, "#/url"), Ok(longest));
     }
 
     #[test]
@@ -209,7 +212,7 @@ mod tests {
             ("http://ex%61mple.com/", "http://example.com/"),
             ("http://[2001:DB8:0:0::1]/", "http://[2001:db8::1]/"),
         ] {
-            assert_eq!(target(&config(), sent, "#/url").as_deref(), Ok(kept), "{sent}");
+            assert_eq!(target(&own(), sent, "#/url").as_deref(), Ok(kept), "{sent}");
         }
     }
 
@@ -217,17 +220,17 @@ mod tests {
     fn the_bound_holds_for_what_is_kept() {
         let of = |count| format!("https://example.com/{}", "\u{fc}".repeat(count));
         let most = (MAX_URL_BYTES - 20) / 6;
-        let kept = target(&config(), &of(most), "#/url").unwrap();
+        let kept = target(&own(), &of(most), "#/url").unwrap();
         assert!(kept.len() <= MAX_URL_BYTES && kept.len() > MAX_URL_BYTES - 6);
         let longer = of(most + 1);
         assert!(longer.len() < MAX_URL_BYTES);
-        assert!(target(&config(), &longer, "#/url").is_err());
+        assert!(target(&own(), &longer, "#/url").is_err());
         // A host in other letters is longer as it is stored, too; and what is shorter as it is stored may be long as sent.
         let letters = format!("https://\u{fc}.example/{}", "a".repeat(MAX_URL_BYTES - 19));
-        assert!(letters.len() <= MAX_URL_BYTES && target(&config(), &letters, "#/url").is_err());
+        assert!(letters.len() <= MAX_URL_BYTES && target(&own(), &letters, "#/url").is_err());
         let dots = format!(r"https:\\example.com/{}a", "../".repeat(MAX_URL_BYTES));
         assert_eq!(
-            target(&config(), &dots, "#/url").as_deref(),
+            target(&own(), &dots, "#/url").as_deref(),
             Ok("https://example.com/a")
         );
     }
@@ -261,19 +264,18 @@ mod tests {
             r"https:\\go.example.com",
             &long,
         ] {
-            let problem = target(&config(), bad, "#/url").unwrap_err();
+            let problem = target(&own(), bad, "#/url").unwrap_err();
             assert_eq!(problem.errors[0].pointer, "#/url", "{bad}");
         }
     }
 
     #[test]
     fn an_address_is_our_own_host_in_every_notation() {
-        let mut config = config();
-        config.server.public_url = "http://127.0.0.1:3000".into();
-        for own in ["http://127.0.0.1/", "http://2130706433/", "http://0x7f.1:99/"] {
-            assert!(target(&config, own, "#/url").is_err(), "{own}");
+        let own = at("http://127.0.0.1:3000");
+        for url in ["http://127.0.0.1/", "http://2130706433/", "http://0x7f.1:99/"] {
+            assert!(target(&own, url, "#/url").is_err(), "{url}");
         }
-        assert!(target(&config, "http://127.0.0.2/", "#/url").is_ok());
+        assert!(target(&own, "http://127.0.0.2/", "#/url").is_ok());
     }
 
     #[test]
@@ -315,7 +317,7 @@ mod tests {
     proptest! {
         #[test]
         fn what_is_kept_can_stand_in_a_header_and_leads_to_the_same_place(text in "https?:[/\\\\]{0,3}\\PC{0,40}") {
-            if let Ok(kept) = target(&config(), &text, "#/url") {
+            if let Ok(kept) = target(&own(), &text, "#/url") {
                 prop_assert!(kept.bytes().all(|b| b.is_ascii_graphic()));
                 prop_assert_eq!(Url::parse(&kept).unwrap(), Url::parse(&text).unwrap());
                 prop_assert!(kept.to_ascii_lowercase().starts_with("http"));

@@ -12,7 +12,7 @@ pub(super) async fn get<S: Store>(
     code: &str,
 ) -> Result<Response, Problem> {
     let link = Credential::of(world, request).await?.open(world, code).await?;
-    Ok(Response::json(200, &link.view(world.config)))
+    Ok(Response::json(200, &link.view(&world.settings.config)))
 }
 
 /// Deletes the link with its counters. It must still be the link that the caller was let at.

@@ -65,7 +65,7 @@ pub(super) async fn answer<S: Store>(
         let state = state(&target.limits, &facts, world.now);
         if wants_preview {
             return match state {
-                State::Live => Ok(preview::page(world.config, code, &Record::of(&entry)?)),
+                State::Live => Ok(preview::page(&world.settings.config, code, &Record::of(&entry)?)),
                 state => Err(ended(state)),
             };
         }
@@ -138,7 +138,7 @@ async fn count<S: Store>(
     entry: &Entry,
     limits: &Limits,
 ) -> Result<Visit, StoreError> {
-    let clicks = world.config.links.clicks;
+    let clicks = world.settings.config.links.clicks;
     let submitted = !limits.are_exact() && clicks != Clicks::Durable;
     // A link that ends by idleness needs its last visit even where clicks are off.
     let counted = clicks != Clicks::Off || limits.are_exact();

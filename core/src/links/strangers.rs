@@ -13,7 +13,6 @@ use crate::commit::{
 };
 use crate::config::Config;
 use crate::http::Request;
-use crate::identity;
 use crate::ports::{Store, World};
 use crate::problem::{Kind, Problem};
 
@@ -41,9 +40,9 @@ pub(super) fn add(delta: i64) -> Mutation {
     }
 }
 
-fn day_key(world_now: u64, config: &Config, request: &Request) -> String {
-    let address = identity::client_ip(config, request);
-    format!("links/day/{}/{}", world_now / DAY_MS, key_part(&address))
+fn day_key<S>(world: &World<'_, S>, request: &Request) -> String {
+    let address = world.settings.proxies.client_ip(request);
+    format!("links/day/{}/{}", world.now / DAY_MS, key_part(&address))
 }
 
 /// An anonymous link ends after so long without a visit, at the latest.
@@ -64,8 +63,8 @@ pub(super) fn limit_idleness(config: &Config, limits: &mut Limits) -> Result<(),
 
 /// Counts a link that is about to be created. 429 beyond what the address may create, 503 beyond what all may hold.
 pub(super) async fn charge<S: Store>(world: &World<'_, S>, request: &Request) -> Result<(), Problem> {
-    let settings = &world.config.links;
-    let day = day_key(world.now, world.config, request);
+    let settings = &world.settings.config.links;
+    let day = day_key(world, request);
     let total = Mutation::Add {
         key: TOTAL.to_owned(),
         delta: 1,
@@ -117,7 +116,7 @@ pub(super) async fn charge<S: Store>(world: &World<'_, S>, request: &Request) ->
 fn too_many<S>(world: &World<'_, S>) -> Problem {
     let detail = format!(
         "An address may create {} links a day without an API key.",
-        world.config.links.anonymous_per_day
+        world.settings.config.links.anonymous_per_day
     );
     let left = DAY_MS - world.now % DAY_MS;
     Problem::new(Kind::QuotaExceeded, detail)
@@ -133,7 +132,7 @@ fn full(most: u64) -> Problem {
 /// Gives back what was charged for a link that did not come to be. What cannot be given back stays counted.
 pub(super) async fn refund<S: Store>(world: &World<'_, S>, request: &Request) {
     let daily = Mutation::Add {
-        key: day_key(world.now, world.config, request),
+        key: day_key(world, request),
         delta: -1,
         min: Some(0),
         max: None,

@@ -135,7 +135,7 @@ pub async fn maintain<S: Store>(store: &S, config: &Config, now: u64) -> Result<
 /// [`maintain`] after some creations. Its failure is no business of who created a link.
 pub(super) async fn now_and_then<S: Store>(world: &World<'_, S>) {
     if (world.fresh)()[15].is_multiple_of(EVERY) {
-        let _ = maintain(world.store, world.config, world.now).await;
+        let _ = maintain(world.store, &world.settings.config, world.now).await;
     }
 }
 

@@ -16,11 +16,11 @@ use futures::FutureExt as _;
 use serde_json::{Value, json};
 
 use super::handle;
-use crate::config::Config;
 use crate::http::{Header, Request, Response};
 use crate::keys::{self, Scope};
 use crate::memory::{MemoryStore, START};
 use crate::ports::{Store, World};
+use crate::settings::Settings;
 use crate::time;
 
 const ADMIN: &str = "an-admin-key-for-tests";
@@ -30,7 +30,7 @@ const BROWSER: &str = "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 
 /// A gateway: a store, its configuration and a source of different bytes.
 struct Gateway {
     store: MemoryStore,
-    config: Config,
+    settings: Settings,
     count: Cell<u128>,
 }
 
@@ -40,7 +40,7 @@ impl Gateway {
         ready(keys::install_admin(&store, ADMIN, START)).unwrap();
         Self {
             store,
-            config: Config::default(),
+            settings: Settings::default(),
             count: Cell::new(0),
         }
     }
@@ -54,7 +54,7 @@ impl Gateway {
         let fresh = || self.fresh();
         let world = World {
             store,
-            config: &self.config,
+            settings: &self.settings,
             now: self.store.now(),
             fresh: &fresh,
         };

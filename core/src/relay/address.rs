@@ -1,9 +1,9 @@
 //! Which addresses a subscription may target: the public ones, unless it says otherwise. Looked at after names are
 //! resolved, when a connection is made, so that a name cannot be pointed elsewhere after it was checked.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use crate::config::Server;
+use crate::own_address::is_local_name;
 
 /// Looks public, but answers virtual machines of Azure with what only they should know, as 169.254.169.254 does elsewhere.
 const AZURE_PLATFORM: Ipv4Addr = Ipv4Addr::new(168, 63, 129, 16);
@@ -21,58 +21,13 @@ pub fn is_public(address: IpAddr) -> bool {
 /// What can be told of a URL's host without resolving a name: names are judged by what they resolve to, at each
 /// connection.
 pub fn is_plainly_private(url: &str) -> bool {
-    match host(url) {
-        Some((Host::Address(address), _)) => !is_public(address),
-        Some((Host::Localhost, _)) | None => true,
-        Some((Host::Name(_), _)) => false,
+    let url = url::Url::parse(url).ok();
+    match url.as_ref().and_then(url::Url::host) {
+        Some(url::Host::Ipv4(address)) => !is_public_v4(address),
+        Some(url::Host::Ipv6(address)) => !is_public_v6(address),
+        Some(url::Host::Domain(name)) => is_local_name(name),
+        None => true,
     }
-}
-
-/// Whether a URL plainly leads to the gateway: to where it listens, or to its public URL. Other names and addresses for it are
-/// found when a connection is made.
-pub fn is_plainly_own(url: &str, server: &Server) -> bool {
-    let Some((target, port)) = host(url) else {
-        return false;
-    };
-    if host(&server.public_url).is_some_and(|(own, at)| own == target && at == port) {
-        return true;
-    }
-    let Ok(listen) = server.listen.parse::<SocketAddr>() else {
-        return false;
-    };
-    let own = listen.ip().to_canonical();
-    let here = own.is_unspecified() || own.is_loopback();
-    let leads_here = match target {
-        Host::Address(address) => {
-            let address = address.to_canonical();
-            address == own
-                || here && (address.is_loopback() && own.is_unspecified() || address.is_unspecified())
-        }
-        Host::Localhost => here,
-        Host::Name(_) => false,
-    };
-    leads_here && port == listen.port()
-}
-
-#[derive(PartialEq)]
-enum Host {
-    Address(IpAddr),
-    Localhost,
-    Name(String),
-}
-
-fn host(url: &str) -> Option<(Host, u16)> {
-    let url = url::Url::parse(url).ok()?;
-    let host = match url.host()? {
-        url::Host::Ipv4(v4) => Host::Address(v4.into()),
-        url::Host::Ipv6(v6) => Host::Address(v6.into()),
-        url::Host::Domain(name) => match name.trim_end_matches('.') {
-            "localhost" => Host::Localhost,
-            name if name.ends_with(".localhost") => Host::Localhost,
-            name => Host::Name(name.to_owned()),
-        },
-    };
-    Some((host, url.port_or_known_default()?))
 }
 
 fn is_public_v4(address: Ipv4Addr) -> bool {
@@ -236,42 +191,6 @@ mod tests {
             "3fff:1000::1",
         ] {
             assert!(is_public(text.parse().unwrap()), "{text}");
-        }
-    }
-
-    #[test]
-    fn the_gateways_own_addresses_are_known() {
-        let mut server = Server {
-            public_url: "https://go.example".into(),
-            ..Server::default()
-        };
-        let is = |url: &str, server: &Server| is_plainly_own(url, server);
-        for own in [
-            "http://127.0.0.1:3000/api/topics/t/messages",
-            "http://localhost:3000/",
-            "http://0.0.0.0:3000/",
-            "http://2130706433:3000/",
-            "http://[::ffff:127.0.0.1]:3000/",
-            "https://go.example/signup",
-            "https://GO.example.:443/signup",
-        ] {
-            assert!(is(own, &server), "{own}");
-        }
-        for other in [
-            "http://127.0.0.1:3001/",
-            "http://192.0.2.7:3000/",
-            "http://go.example/",
-            "https://other.example/",
-        ] {
-            assert!(!is(other, &server), "{other}");
-        }
-        server.listen = "[::]:3000".into();
-        for own in [
-            "http://127.9.9.9:3000/",
-            "http://[::1]:3000/",
-            "http://a.localhost:3000/",
-        ] {
-            assert!(is(own, &server), "{own}");
         }
     }
 }

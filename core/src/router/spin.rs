@@ -8,7 +8,7 @@ use crate::config::Config;
 use crate::route::Route;
 
 /// Every route of a manifest and the component that it leads to: those of all components, then the `[[forward]]` routes.
-/// Spin chooses the most specific one ([`Route`]'s order), and so ends up where [`super::Router`] does.
+/// Spin chooses the most specific one ([`Route`]'s order), and so ends up where [`super::component`] does.
 pub fn spin_routes(config: &Config) -> Vec<(String, Component)> {
     let own = Component::ALL.iter().flat_map(|component| {
         component
@@ -89,9 +89,9 @@ impl fmt::Display for StaleRoutes {
 mod tests {
     use proptest::prelude::*;
 
-    use super::super::Router;
     use super::*;
     use crate::config::{Forward, RESERVED_SEGMENTS};
+    use crate::settings::Settings;
 
     fn config(paths: &[&str]) -> Config {
         let forward = |path: &&str| Forward {
@@ -156,7 +156,8 @@ mod tests {
         ) {
             let forwards: Vec<&str> = forwards.iter().map(String::as_str).collect();
             let config = config(&forwards);
-            prop_assert_eq!(spin(&config, &path), Router::new(&config).component(&path), "{}", path);
+            let routed = spin(&config, &path);
+            prop_assert_eq!(routed, Settings::compile(config).unwrap().component(&path), "{}", path);
         }
     }
 }

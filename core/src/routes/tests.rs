@@ -7,12 +7,11 @@ use futures::executor::block_on;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::config::Config;
 use crate::http::{Header, Response};
 use crate::keys::{self, Scope};
 use crate::memory::{MemoryStore, START};
 use crate::ports::{Store as _, World};
-use crate::router::Router;
+use crate::settings::Settings;
 use crate::{admin, campaigns, forward, links};
 
 const DOCUMENT: &str = include_str!("../../../SECURITY.md");
@@ -146,7 +145,7 @@ impl Row {
 /// A gateway with one of everything.
 struct Site {
     store: MemoryStore,
-    config: Config,
+    settings: Settings,
     count: Cell<u128>,
     keys: BTreeMap<&'static str, String>,
     own_token: String,
@@ -159,7 +158,7 @@ impl Site {
     fn new() -> Self {
         let mut site = Self {
             store: MemoryStore::new(),
-            config: Config::parse(SETTINGS, "tollgate.toml").unwrap(),
+            settings: Settings::parse(SETTINGS, "tollgate.toml").unwrap(),
             count: Cell::new(0),
             keys: BTreeMap::new(),
             own_token: String::new(),
@@ -245,11 +244,11 @@ impl Site {
         let fresh = || self.fresh();
         let world = World {
             store: &self.store,
-            config: &self.config,
+            settings: &self.settings,
             now: self.store.now(),
             fresh: &fresh,
         };
-        match Router::new(&self.config).component(path) {
+        match self.settings.component(path) {
             Component::Shortener => block_on(links::handle(&world, &request)),
             Component::Coupon => block_on(campaigns::handle(&world, &request)),
             Component::Forward => block_on(forward::handle(&world, &request)),
@@ -424,7 +423,7 @@ fn whatever_is_no_call_is_answered_404_or_405() {
             .copied()
             .filter(|call| {
                 Call::parameters(&segments(call.path()), &segments(read)).is_some()
-                    && Router::new(&site.config).component(path) == call.component()
+                    && site.settings.component(path) == call.component()
             })
             .collect();
         for method in METHODS {
@@ -461,10 +460,10 @@ fn whatever_is_no_call_is_answered_404_or_405() {
 
 #[test]
 fn every_call_is_found_where_its_path_is_routed() {
-    let router = Router::new(&Config::default());
+    let settings = Settings::default();
     for call in Call::ALL {
         let path = call.path().replace(':', "a-");
-        assert_eq!(router.component(&path), call.component(), "{path}");
+        assert_eq!(settings.component(&path), call.component(), "{path}");
         let mut request = Request {
             method: call.method().into(),
             path: path.clone(),

@@ -208,7 +208,7 @@ pub(super) async fn find<S: Store>(
     topic: &str,
     name: &str,
 ) -> Result<Option<Defined>, StoreError> {
-    let of_topic = world.config.topics.get(topic);
+    let of_topic = world.settings.config.topics.get(topic);
     if let Some(settings) = of_topic.and_then(|t| t.subscriptions.iter().find(|one| one.name == name)) {
         return Ok(Some(of_file(topic, settings)));
     }

@@ -34,7 +34,7 @@ pub struct MessageDelivery {
 /// The lag of every subscription of `topic`, by name.
 pub async fn lags<S: Store>(world: &World<'_, S>, topic: &Topic) -> Result<Vec<Lag>, StoreError> {
     let mut lags = Vec::new();
-    for defined in of_topic(world.store, world.config, &topic.name).await? {
+    for defined in of_topic(world.store, &world.settings.config, &topic.name).await? {
         let (polled, progress) = restore::state(world.store, &defined.keys()).await?;
         let name = defined.settings.name;
         let lag = progress.lag(topic.first, topic.last);
@@ -54,7 +54,7 @@ pub async fn deliveries<S: Store>(
     sequence: u64,
 ) -> Result<Vec<MessageDelivery>, StoreError> {
     let mut deliveries = Vec::new();
-    for defined in of_topic(world.store, world.config, topic).await? {
+    for defined in of_topic(world.store, &world.settings.config, topic).await? {
         let keys = defined.keys();
         let name = defined.settings.name;
         let wanted = [keys.progress(), keys.retry(sequence), keys.dead(sequence)];

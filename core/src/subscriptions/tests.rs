@@ -7,12 +7,12 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::commit::Append;
-use crate::config::Config;
 use crate::forward;
 use crate::http::Header;
 use crate::memory::{MemoryStore, START};
 use crate::relay::progress::Progress;
 use crate::relay::record::{BreakerRecord, DeadLetter, StoredMessage};
+use crate::settings::Settings;
 
 const ADMIN: &str = "an-admin-key-of-these-tests";
 const FILE: &str = r#"
@@ -25,7 +25,7 @@ allow_private_addresses = true
 
 struct Gateway {
     store: MemoryStore,
-    config: Config,
+    settings: Settings,
     count: Cell<u128>,
 }
 
@@ -35,7 +35,7 @@ impl Gateway {
         block_on(keys::install_admin(&store, ADMIN, START)).unwrap();
         Self {
             store,
-            config: Config::parse(FILE, "tollgate.toml").unwrap(),
+            settings: Settings::parse(FILE, "tollgate.toml").unwrap(),
             count: Cell::new(0),
         }
     }
@@ -62,7 +62,7 @@ impl Gateway {
         };
         let world = World {
             store: &self.store,
-            config: &self.config,
+            settings: &self.settings,
             now: self.store.now(),
             fresh: &fresh,
         };
@@ -124,7 +124,7 @@ impl Gateway {
 
     /// Where the relay keeps its state of a subscription that there is.
     fn keys(&self, topic: &str, name: &str) -> Keys {
-        let defined = block_on(record::of_topic(&self.store, &self.config, topic)).unwrap();
+        let defined = block_on(record::of_topic(&self.store, &self.settings.config, topic)).unwrap();
         let found = defined.into_iter().find(|one| one.settings.name == name);
         found.expect("there is one").keys()
     }
@@ -184,7 +184,7 @@ fn a_subscription_is_made_read_changed_listed_and_removed() {
         changed["ratePerSecond"], 500,
         "what is left out takes its default"
     );
-    let known = block_on(all(&gateway.store, &gateway.config)).unwrap();
+    let known = block_on(all(&gateway.store, &gateway.settings.config)).unwrap();
     assert_eq!(
         known[1].settings.secret.as_ref().map(|secret| secret.expose()),
         Some(secret),
@@ -493,7 +493,7 @@ fn a_removed_subscription_leaves_nothing_to_one_that_takes_its_name() {
     assert_ne!(gateway.keys("t", "s"), old);
     let world = World {
         store: &gateway.store,
-        config: &gateway.config,
+        settings: &gateway.settings,
         now: START,
         fresh: &|| [0; 16],
     };
@@ -542,7 +542,7 @@ fn a_relay_that_has_not_heard_of_a_change_begins_nothing_more() {
     let gateway = Gateway::new();
     let body = json!({ "url": "https://example.com/" });
     let defined = || {
-        let all = block_on(all(&gateway.store, &gateway.config)).unwrap();
+        let all = block_on(all(&gateway.store, &gateway.settings.config)).unwrap();
         all.into_iter().find(|one| one.topic == "t").unwrap()
     };
     let stands = |defined: &Defined| block_on(standing(&gateway.store, defined)).unwrap();
@@ -632,7 +632,7 @@ fn a_message_and_its_topic_tell_how_the_delivery_stands() {
     let fresh = || [0; 16];
     let world = World {
         store: &gateway.store,
-        config: &gateway.config,
+        settings: &gateway.settings,
         now: START,
         fresh: &fresh,
     };
@@ -648,7 +648,7 @@ fn a_message_and_its_topic_tell_how_the_delivery_stands() {
         json!([{ "name": "origin", "lag": 1, "paused": false }])
     );
     assert_eq!(
-        block_on(low_water(&gateway.store, &gateway.config)).unwrap(),
+        block_on(low_water(&gateway.store, &gateway.settings.config)).unwrap(),
         [("signup".to_owned(), 1)]
     );
 }

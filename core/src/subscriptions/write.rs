@@ -7,7 +7,7 @@ use sha2::{Digest as _, Sha256};
 use super::record::{self, COUNT, Defined, MAX_STORED, PARTITION, Source, Stored, key};
 use super::{answer, record::find};
 use crate::commit::{Commit, Condition, MAX_STEPS, Mutation, Outcome, Refusal, StoreError, literal};
-use crate::config::{self, Retry, SecretText, SinkKind, Span, Subscription};
+use crate::config::{Retry, SecretText, SinkKind, Span, Subscription};
 use crate::http::{Request, Response};
 use crate::keys::{ApiKey, Scope};
 use crate::ports::{Store, World};
@@ -64,8 +64,8 @@ pub(super) async fn put<S: Store>(
 ) -> Result<Response, Problem> {
     let body: Body = json::body(request)?;
     let mut settings = settings(name, body)?;
-    if address::is_plainly_own(&settings.url, &world.config.server) {
-        return Err(Problem::field("#/url", config::OWN_TARGET));
+    if world.settings.own.are_target(&settings.url) {
+        return Err(Problem::field("#/url", crate::settings::OWN_TARGET));
     }
     if settings.allow_private_addresses && !caller.allows(Scope::Admin) {
         let detail = "Only a key with the scope admin may set allowPrivateAddresses.";
@@ -288,7 +288,7 @@ fn settings(name: &str, body: Body) -> Result<Subscription, Problem> {
     settings.ordered = body.ordered.unwrap_or(settings.ordered);
     settings.allow_private_addresses = body.allow_private_addresses.unwrap_or(false);
     settings.retry = retry(body.retry.unwrap_or_default())?;
-    config::check_subscription(&settings)
+    crate::settings::check_subscription(&settings)
         .map_err(|(setting, detail)| Problem::field(pointer(&setting), detail))?;
     if !settings.allow_private_addresses && address::is_plainly_private(&settings.url) {
         let detail = "is not a public address; only allowPrivateAddresses (scope admin) lets it be one";

@@ -17,13 +17,13 @@ use tokio::sync::oneshot;
 use tollgate_core::bucket::{Bucket, Level, TakeError};
 use tollgate_core::campaigns::{self, Campaign};
 use tollgate_core::commit::{Commit, Entry, Item, Message, Outcome, StoreError, Topic};
-use tollgate_core::config::Config;
 use tollgate_core::fast_path::{Call, FastPath, Memory, Reply, Step};
 use tollgate_core::http::{Header, Request, Response};
 use tollgate_core::memory::{MemoryStore, START};
 use tollgate_core::plan::group::{Base, Found, Group};
 use tollgate_core::plan::{self, Extent, Lookup as _, Record};
 use tollgate_core::ports::{Store, World};
+use tollgate_core::settings::Settings;
 use tollgate_core::{keys, packed, time};
 
 use super::cache::{Cache, models::neighbour};
@@ -297,7 +297,7 @@ fn as_admin(method: &str, path: &str, body: &str) -> Request {
 async fn ordinary<S: Store>(store: &S, request: &Request) -> Response {
     let world = World {
         store,
-        config: &Config::default(),
+        settings: &Settings::default(),
         now: START,
         fresh: &fresh,
     };
@@ -306,7 +306,7 @@ async fn ordinary<S: Store>(store: &S, request: &Request) -> Response {
 
 /// The fast path, and its host, which waits for the store.
 fn fast(model: &Arc<Model>, request: Request) -> (u16, Vec<u8>) {
-    let mut rules = FastPath::new(Config::default(), Handle(Arc::clone(model)), fresh).unwrap();
+    let mut rules = FastPath::new(Settings::default(), Handle(Arc::clone(model)), fresh);
     let mut step = rules.start(&packed::head_of(&request), START, false);
     loop {
         let (task, call) = match step {

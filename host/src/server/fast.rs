@@ -229,17 +229,17 @@ impl Memory for Engines {
 pub mod native {
     use super::{Engines, Reply, Step, Steps};
     use std::cell::RefCell;
-    use tollgate_core::config::Config;
     use tollgate_core::fast_path::FastPath;
+    use tollgate_core::settings::Settings;
 
     /// The rules, compiled into the program.
     pub struct Native(RefCell<FastPath<Engines>>);
 
     impl Native {
-        /// The rules of a configuration.
-        pub fn new(config: Config, engines: Engines) -> anyhow::Result<Self> {
+        /// The rules under these settings.
+        pub fn new(settings: Settings, engines: Engines) -> Self {
             let fresh = || fastrand::u128(..).to_le_bytes();
-            Ok(Self(RefCell::new(FastPath::new(config, engines, fresh)?)))
+            Self(RefCell::new(FastPath::new(settings, engines, fresh)))
         }
     }
 

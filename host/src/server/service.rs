@@ -25,7 +25,7 @@ use tokio::sync::mpsc::UnboundedReceiver;
 use tollgate_core::config::Ordering as OrderedBy;
 use tollgate_core::http::{Response, SEEN_HEADERS, check_hosts};
 use tollgate_core::problem::{Kind, Problem};
-use tollgate_core::router::{Component, Router};
+use tollgate_core::router::Component;
 use tollgate_core::{attributes, identity, packed};
 
 /// Seconds after which a client may try again when the gateway is full.
@@ -100,7 +100,6 @@ impl Marks {
 /// What a worker answers requests with.
 pub struct Gateway {
     shared: Arc<Shared>,
-    router: Router,
     limiter: Rc<Pool<FilterDoor>>,
     gates: Vec<(Component, Rc<Pool<GateDoor>>)>,
     fast: Option<Rc<Fast<Rules>>>,
@@ -117,16 +116,15 @@ impl Gateway {
     /// The gateway of one worker.
     pub fn new(
         shared: Arc<Shared>,
-        router: Router,
         limiter: Rc<Pool<FilterDoor>>,
         gates: Vec<(Component, Rc<Pool<GateDoor>>)>,
         fast: Option<Fast<Rules>>,
     ) -> Self {
         let configured = [
-            shared.config.clients.header.as_str(),
-            shared.config.users.header.as_str(),
+            shared.settings.config.clients.header.as_str(),
+            shared.settings.config.users.header.as_str(),
         ];
-        let routes = &shared.config.forward;
+        let routes = &shared.settings.config.forward;
         let ordering = routes.iter().filter_map(|route| match &route.ordering {
             OrderedBy::Header(name) => Some(name.as_str()),
             _ => None,
@@ -135,10 +133,9 @@ impl Gateway {
         let kept = routes.iter().flat_map(|route| route.headers.clone()).collect();
         let seen = names.filter_map(|name| HeaderName::try_from(name).ok()).collect();
         let asked = Cell::new(Some(shared.engines.settling.register()));
-        let max_body = usize::try_from(shared.config.server.max_body.0).unwrap_or(usize::MAX);
+        let max_body = usize::try_from(shared.settings.config.server.max_body.0).unwrap_or(usize::MAX);
         Self {
             shared,
-            router,
             limiter,
             gates,
             fast: fast.map(Rc::new),
@@ -260,7 +257,8 @@ impl Gateway {
 
     /// A place among those under way, for what may be a redirect.
     fn visit(&self, path: &str) -> Option<Visit> {
-        let may_be = !path.starts_with("/api/") && self.router.component(path) == Component::Shortener;
+        let may_be =
+            !path.starts_with("/api/") && self.shared.settings.component(path) == Component::Shortener;
         may_be.then(|| self.visits.enter())
     }
 
@@ -292,7 +290,7 @@ impl Gateway {
     }
 
     async fn handle(&self, mut request: types::Request) -> Result<types::Response, Problem> {
-        let component = self.router.component(&request.path);
+        let component = self.shared.settings.component(&request.path);
         let gate = self.gates.iter().find(|(name, _)| *name == component);
         let (_, gate) =
             gate.ok_or_else(|| Problem::new(Kind::Internal, "No component answers this address."))?;

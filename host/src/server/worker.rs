@@ -17,7 +17,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::LocalSet;
-use tollgate_core::router::{Component as Name, Router};
+use tollgate_core::router::Component as Name;
 use wasmtime::Engine;
 use wasmtime::component::Component;
 
@@ -139,7 +139,7 @@ impl Worker {
 
 fn gateway(engine: &Engine, components: &Components, shared: Arc<Shared>) -> Result<Rc<Gateway>> {
     let linker = ports::linker(engine)?;
-    let timeout = Duration::from_nanos(shared.config.server.request_timeout.0);
+    let timeout = Duration::from_nanos(shared.settings.config.server.request_timeout.0);
     let (new_engine, new_engines) = (|| engine.clone(), || shared.engines.clone());
     let mut gates = Vec::new();
     for (name, component) in &components.gates {
@@ -158,12 +158,11 @@ fn gateway(engine: &Engine, components: &Components, shared: Arc<Shared>) -> Res
     };
     #[cfg(feature = "native-rules")]
     let steps = Some(super::fast::native::Native::new(
-        shared.config.clone(),
+        shared.settings.clone(),
         new_engines(),
-    )?);
+    ));
     let fast = steps.map(|steps| Fast::new(steps, new_engines(), timeout));
-    let router = Router::new(&shared.config);
-    Ok(Rc::new(Gateway::new(shared, router, limiter, gates, fast)))
+    Ok(Rc::new(Gateway::new(shared, limiter, gates, fast)))
 }
 
 async fn serve(

@@ -17,6 +17,7 @@ use tollgate_core::memory::MemoryStore;
 use tollgate_core::ports::Store;
 use tollgate_core::relay::record::{Control, DeadLetter, Keys, PauseReason, Waiting};
 use tollgate_core::relay::restore;
+use tollgate_core::settings::Settings;
 use tollgate_core::subscriptions::{PREFIX, Stored};
 use tollgate_core::webhook::{Secret, verify};
 use tollgate_relay::{Relay, SubscriptionStatus};
@@ -38,7 +39,9 @@ allow_private_addresses = true
 {more}
 "#
     );
-    Config::parse(&text, "tollgate.toml").expect("a valid configuration")
+    Settings::parse(&text, "tollgate.toml")
+        .expect("valid settings")
+        .config
 }
 
 fn start(store: &Arc<MemoryStore>, config: &Config) -> Relay {
@@ -372,7 +375,7 @@ async fn private_addresses_are_not_connected_to_unless_allowed() {
             origin.address.port()
         );
         // The file may not say so; a name that resolves to such an address may stand in it.
-        let mut config = Config::parse(&text, "tollgate.toml").expect("valid");
+        let mut config = Settings::parse(&text, "tollgate.toml").expect("valid").config;
         let topic = config.topics.get_mut("t").expect("configured");
         topic.subscriptions[0].allow_private_addresses = false;
         let store = Arc::new(MemoryStore::new());
@@ -520,7 +523,7 @@ async fn connections_that_the_origin_closed_while_idle_cost_no_attempt() {
             "[[topics.t.subscriptions]]\nname = \"s\"\nurl = \"http://{address}/\"\n\
              allow_private_addresses = true\nretry = {{ max_attempts = 1 }}"
         );
-        let relay = start(&store, &Config::parse(&text, "t.toml").expect("valid"));
+        let relay = start(&store, &Settings::parse(&text, "t.toml").expect("valid").config);
         for n in 1..=12 {
             append(&store, n..=n, 1).await;
             until("it is finished", async || watermark(&store).await == n).await;
@@ -558,7 +561,7 @@ async fn the_gateway_itself_is_no_target_by_whatever_name() {
             "[[topics.t.subscriptions]]\nname = \"s\"\nurl = \"http://{host}:{port}/\"\n\
              allow_private_addresses = true\nretry = {{ max_attempts = 1 }}"
         );
-        let config = Config::parse(&text, "tollgate.toml").expect("valid");
+        let config = Settings::parse(&text, "tollgate.toml").expect("valid").config;
         let relay = start(&store, &config);
         relay.listens_on(SocketAddr::from(([0, 0, 0, 0], port)));
         until("it is given up", async || dead(&store).await.len() == 1).await;

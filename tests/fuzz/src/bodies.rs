@@ -8,7 +8,7 @@ use tollgate_core::router::Component;
 use tollgate_core::routes::{self, Call};
 
 use crate::config::can_be_sent_to;
-use crate::gateway::{Gateway, SECRET};
+use crate::gateway::{Gateway, SECRET, SETTINGS};
 use crate::text;
 
 /// What an admin can list.
@@ -37,7 +37,7 @@ pub fn bodies(data: &[u8]) {
         if request.path.starts_with("/api/links") {
             links_lead_out(&response);
         }
-        pages(&gateway, &request, &response);
+        pages(&request, &response);
         repeats(&gateway, &request, &response, changes);
         belongs(&request, &response, &earlier);
         earlier.push(request);
@@ -129,8 +129,8 @@ fn leads_somewhere(gateway: &Gateway, request: &Request, response: &Response) {
         return;
     }
     assert_eq!(
-        gateway.router.component(location),
-        gateway.router.component(&request.path_of_api())
+        SETTINGS.component(location),
+        SETTINGS.component(&request.path_of_api())
     );
     if !location.contains("/claims/") {
         read(gateway, location);
@@ -152,7 +152,7 @@ impl Api for Request {
 }
 
 /// A page is as long as was asked for, at most; and what was asked for is within bounds.
-fn pages(gateway: &Gateway, request: &Request, response: &Response) {
+fn pages(request: &Request, response: &Response) {
     /// No list gives more at once.
     const MOST: usize = 1_000;
     const LISTS: [Call; 6] = [
@@ -163,7 +163,7 @@ fn pages(gateway: &Gateway, request: &Request, response: &Response) {
         Call::ListDeadLetters,
         Call::ListKeys,
     ];
-    let found = routes::find(gateway.router.component(&request.path), request);
+    let found = routes::find(SETTINGS.component(&request.path), request);
     let lists = found.is_ok_and(|(call, _)| LISTS.contains(&call)) && response.status == 200;
     let fields = request.query_fields();
     let limit = fields.iter().find(|(name, _)| name == "limit");
@@ -206,7 +206,7 @@ fn belongs(request: &Request, response: &Response, earlier: &[Request]) {
 /// The same request with the same `Idempotency-Key` gets the same answer and changes nothing more.
 fn repeats(gateway: &Gateway, request: &Request, response: &Response, changes: u32) {
     let keyed = request.header("idempotency-key").is_some();
-    let forwarded = gateway.router.component(&request.path) == Component::Forward && response.status == 202;
+    let forwarded = SETTINGS.component(&request.path) == Component::Forward && response.status == 202;
     let claimed = request.path.ends_with("/claims") && response.status == 201;
     if !keyed || !(forwarded || claimed) {
         return;

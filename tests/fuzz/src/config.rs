@@ -4,19 +4,18 @@
 use tollgate_core::config::{
     Bytes, Config, MAX_FORWARDS, MAX_LIMITS, MAX_SUBSCRIPTIONS, MAX_TOPICS, RESERVED_SEGMENTS, Span,
 };
-use tollgate_core::identity::Proxies;
-use tollgate_core::limiter::Policies;
 use tollgate_core::retry::{MAX_ATTEMPTS, Schedule};
 use tollgate_core::route::Route;
-use tollgate_core::router::{Component, Router};
+use tollgate_core::router::Component;
+use tollgate_core::settings::Settings;
 use tollgate_core::webhook::Secret;
 
 /// Any text as a file.
 pub fn config(data: &[u8]) {
     let text = String::from_utf8_lossy(data);
     units(&text);
-    match Config::parse(&text, "f.toml") {
-        Ok(config) => taken(&config),
+    match Settings::parse(&text, "f.toml") {
+        Ok(settings) => taken(&settings),
         Err(error) => {
             let lines = text.lines().count().max(1) + usize::from(text.ends_with('\n'));
             assert!(
@@ -46,11 +45,12 @@ fn units(text: &str) {
     }
 }
 
-fn taken(config: &Config) {
+fn taken(settings: &Settings) {
+    let config = &settings.config;
     let open = config.without_secrets();
     let shown = open.to_toml();
-    match Config::parse(&shown, "shown.toml") {
-        Ok(again) => assert_eq!(again, open, "{shown}"),
+    match Settings::parse(&shown, "shown.toml") {
+        Ok(again) => assert_eq!(again.config, open, "{shown}"),
         Err(error) => panic!("what is printed cannot be read: {error}\n{shown}"),
     }
     let masked = config.to_toml();
@@ -77,18 +77,16 @@ fn taken(config: &Config) {
             "{name}"
         );
     }
-    // What was understood can be put in force.
-    if let Err(error) = Policies::compile(config) {
-        panic!("checked, and cannot be put in force: {error}\n{masked}");
+    // What is in force can be put in force again.
+    if let Err(fault) = Settings::compile(config.clone()) {
+        panic!("checked, and cannot be put in force: {fault}\n{masked}");
     }
-    assert!(Proxies::parse(&config.server.trusted_proxies).is_ok());
-    let router = Router::new(config);
-    for rule in &config.forward {
-        let route = Route::parse(&rule.path).expect("a checked pattern is one");
+    for (route, rule) in settings.forwards() {
+        assert_eq!(Route::parse(&rule.path).as_ref(), Ok(route));
         // Its own path belongs to it, and no path of ours does.
         let path = route.pattern().trim_end_matches("...");
         if route.matches(path) {
-            assert_eq!(router.component(path), Component::Forward, "{path}");
+            assert_eq!(settings.component(path), Component::Forward, "{path}");
         }
         for own in RESERVED_SEGMENTS {
             assert!(!route.matches(&format!("/{own}")) && !route.matches(&format!("/{own}/x")));

@@ -10,11 +10,12 @@ use tollgate_core::bucket::{Bucket, Level, State, TakeError, take_all};
 use tollgate_core::config::{Clicks, Config, Limit, Links, OnStoreFailure, Per, Retry, Span};
 use tollgate_core::http::{Header, Request, Response};
 use tollgate_core::idempotency::{self, MAX_KEY};
-use tollgate_core::limiter::{self, Policies, Verdict};
+use tollgate_core::limiter::{self, Verdict};
 use tollgate_core::memory::{MemoryStore, START};
 use tollgate_core::ports::{Buckets, World};
 use tollgate_core::query::Query;
 use tollgate_core::retry::{MAX_RETRY_AFTER_MS, MAX_WAIT_MS, MIN_WAIT_MS, Schedule, retry_after_ms};
+use tollgate_core::settings::Settings;
 use tollgate_core::time;
 
 /// What a structured field's integer can hold (RFC 9651, section 3.3.1).
@@ -44,6 +45,9 @@ fn case(input: &mut Unstructured<'_>) -> arbitrary::Result<()> {
     Ok(())
 }
 
+/// What an interval may be, nanoseconds: a millisecond to 30 days.
+const INTERVALS: (u64, u64) = (1_000_000, 30 * 86_400_000_000_000);
+
 fn limit(input: &mut Unstructured<'_>) -> arbitrary::Result<Limit> {
     let number = |input: &mut Unstructured<'_>| -> arbitrary::Result<u64> {
         // Small ones mostly: the others are out of bounds.
@@ -51,7 +55,7 @@ fn limit(input: &mut Unstructured<'_>) -> arbitrary::Result<Limit> {
         Ok(input.arbitrary::<u64>()? >> bits)
     };
     let characters = input.int_in_range(0..=12_usize)?;
-    let name = (0..characters).map(|_| input.int_in_range(b' '..=b'~').map(char::from));
+    let name = (0..characters).map(|_| input.int_in_range(b'!'..=b'~').map(char::from));
     Ok(Limit {
         name: name.collect::<Result<_, _>>()?,
         path: "/...".into(),
@@ -59,7 +63,7 @@ fn limit(input: &mut Unstructured<'_>) -> arbitrary::Result<Limit> {
         per: vec![Per::All],
         capacity: number(input)?,
         refill: number(input)?,
-        interval: Span(number(input)?),
+        interval: Span(number(input)?.clamp(INTERVALS.0, INTERVALS.1)),
         cost: number(input)?,
         shadow: input.ratio(1, 4)?,
         on_store_failure: OnStoreFailure::Deny,
@@ -107,10 +111,15 @@ fn rate_limits(limits: Vec<Limit>, times: &[u32]) {
         },
         ..Config::default()
     };
-    let Ok(policies) = Policies::compile(&config) else {
+    let Ok(settings) = Settings::compile(config) else {
         return;
     };
-    let enforced: Vec<&Limit> = config.limits.iter().filter(|limit| !limit.shadow).collect();
+    let enforced: Vec<&Limit> = settings
+        .config
+        .limits
+        .iter()
+        .filter(|limit| !limit.shadow)
+        .collect();
     let table = Table {
         now: RefCell::new(1),
         states: RefCell::default(),
@@ -118,7 +127,7 @@ fn rate_limits(limits: Vec<Limit>, times: &[u32]) {
     let store = MemoryStore::new();
     let world = World {
         store: &store,
-        config: &config,
+        settings: &settings,
         now: START,
         fresh: &|| [7; 16],
     };
@@ -127,7 +136,6 @@ fn rate_limits(limits: Vec<Limit>, times: &[u32]) {
         *table.now.borrow_mut() += u64::from(*pass) << (pass % 24);
         let verdict = block_on(limiter::check(
             &world,
-            &policies,
             &table,
             &request("/api/links", None, Vec::new()),
         ));

@@ -7,6 +7,7 @@ use arbitrary::Unstructured;
 use tollgate_core::config::{Config, Server};
 use tollgate_core::http::{Header, Request};
 use tollgate_core::identity::{self, ClientId, Proxies};
+use tollgate_core::settings::Settings;
 
 const TRUSTED: [&str; 4] = [
     "10.0.0.0/8",
@@ -46,12 +47,8 @@ fn case(input: &mut Unstructured<'_>) -> arbitrary::Result<()> {
     );
     let hops = usize::from(input.arbitrary::<u8>()? % 4);
     let text = input.bytes(input.len())?;
-    let config = config();
-    let proxies = Proxies::of(&config);
-    assert_eq!(
-        Proxies::parse(&config.server.trusted_proxies).as_ref(),
-        Ok(&proxies)
-    );
+    let settings = Settings::compile(config()).expect("it keeps the rules");
+    let (config, proxies) = (&settings.config, &settings.proxies);
     let name = NAMES[usize::from(shape & 1)];
     let inside = |index: usize| INSIDE[(peer + index) % INSIDE.len()];
     let outside = OUTSIDE[client % OUTSIDE.len()];
@@ -99,7 +96,7 @@ fn case(input: &mut Unstructured<'_>) -> arbitrary::Result<()> {
     // Whom it is counted as: never a text that could pass for another kind, and one bucket per IPv6 network.
     arrived.headers.push(header("x-client-id", text));
     arrived.headers.push(header("x-request-id", text));
-    counted(&config, &proxies, &arrived, found);
+    counted(config, proxies, &arrived, found);
     Ok(())
 }
 

@@ -6,13 +6,13 @@ use std::sync::LazyLock;
 use futures::executor::block_on;
 use serde_json::{Value, json};
 use tollgate_core::commit::{Append, Commit, Entry, Item, Message, Outcome, StoreError, Topic, literal};
-use tollgate_core::config::Config;
 use tollgate_core::http::{Header, Request, Response};
 use tollgate_core::keys::{self, Scope};
 use tollgate_core::memory::MemoryStore;
 use tollgate_core::plan;
 use tollgate_core::ports::{Store, World};
-use tollgate_core::router::{Component, Router};
+use tollgate_core::router::Component;
+use tollgate_core::settings::Settings;
 use tollgate_core::{admin, campaigns, forward, links};
 
 use crate::text::Input;
@@ -49,7 +49,8 @@ secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 retention = "1h"
 "#;
 
-pub(crate) static CONFIG: LazyLock<Config> = LazyLock::new(|| Config::parse(FILE, "tollgate.toml").unwrap());
+pub(crate) static SETTINGS: LazyLock<Settings> =
+    LazyLock::new(|| Settings::parse(FILE, "tollgate.toml").unwrap());
 
 /// The store in memory; counts what it is asked and what it changes, and knows a call that breaks the port.
 pub(crate) struct Watched {
@@ -108,7 +109,6 @@ impl Store for Watched {
 /// A gateway with a link, a campaign, a claim, messages and keys in it.
 pub(crate) struct Gateway {
     pub(crate) store: Watched,
-    pub(crate) router: Router,
     keys: RefCell<Vec<(&'static str, String)>>,
     count: Cell<u64>,
 }
@@ -150,7 +150,6 @@ impl Gateway {
                 changes: Cell::new(0),
                 log: RefCell::new(None),
             },
-            router: Router::new(&CONFIG),
             keys: RefCell::default(),
             count: Cell::new(0),
         }
@@ -265,14 +264,14 @@ impl Gateway {
 
     /// As a door answers it: by the component that its path belongs to.
     pub(crate) fn answer(&self, request: &Request) -> Response {
-        self.answer_by(self.router.component(&request.path), request)
+        self.answer_by(SETTINGS.component(&request.path), request)
     }
 
     fn answer_by(&self, component: Component, request: &Request) -> Response {
         let fresh = || self.fresh();
         let world = World {
             store: &self.store,
-            config: &CONFIG,
+            settings: &SETTINGS,
             now: self.store.inner.now(),
             fresh: &fresh,
         };

@@ -8,13 +8,14 @@ use tollgate_core::bucket::{Bucket, Level, TakeError};
 use tollgate_core::config::{Config, Limit, OnStoreFailure, Per, Span};
 use tollgate_core::http::Request;
 use tollgate_core::identity;
-use tollgate_core::limiter::{self, Policies};
+use tollgate_core::limiter;
 use tollgate_core::ports::{Buckets, World};
 use tollgate_core::route::{Route, unreserved};
 use tollgate_core::router::Component;
 use tollgate_core::routes::{self, Call};
+use tollgate_core::settings::Settings;
 
-use crate::gateway::{CANARY, CONFIG, Gateway, SECRET};
+use crate::gateway::{CANARY, Gateway, SECRET, SETTINGS};
 use crate::text;
 
 const METHODS: [&str; 9] = [
@@ -37,7 +38,7 @@ pub fn routing(data: &[u8]) {
     for input in text::requests(data) {
         let mut request = gateway.prepare(&input);
         request.headers.retain(|header| header.name != "authorization");
-        one_answer(&gateway, &request);
+        one_answer(&request);
         stranger(&gateway, data, &request);
         let patterns: Vec<Route> = input
             .notes("route")
@@ -59,18 +60,18 @@ fn calls(request: &Request) -> Vec<(Component, Call)> {
 }
 
 /// The call that a door finds.
-fn routed(gateway: &Gateway, request: &Request) -> Option<Call> {
-    let component = gateway.router.component(&request.path);
+fn routed(request: &Request) -> Option<Call> {
+    let component = SETTINGS.component(&request.path);
     routes::find(component, request).ok().map(|(call, _)| call)
 }
 
 /// At most one call; it belongs to the component that the path leads to; `Allow` tells the truth.
-fn one_answer(gateway: &Gateway, request: &Request) {
+fn one_answer(request: &Request) {
     // Any one segment reads as a code; those of the gateway's own, and configured ones, never get that far.
     let mut named = calls(request);
     named.retain(|(_, call)| !matches!(call, Call::FollowLink | Call::OpenLink));
     assert!(named.len() <= 1, "{named:?}");
-    let component = gateway.router.component(&request.path);
+    let component = SETTINGS.component(&request.path);
     if let [(owner, call)] = named[..] {
         assert_eq!((owner, component), (call.component(), owner));
         let (_, parameters) = routes::find(owner, request).unwrap();
@@ -127,8 +128,8 @@ fn stranger(gateway: &Gateway, data: &[u8], request: &Request) {
         request.path
     );
     let configured =
-        gateway.router.component(&request.path) == Component::Forward && !request.path.starts_with("/api/");
-    let call = routed(gateway, request);
+        SETTINGS.component(&request.path) == Component::Forward && !request.path.starts_with("/api/");
+    let call = routed(request);
     let open = configured || call.is_some_and(|call| OPEN.contains(&call));
     assert!(
         open || changes == 0,
@@ -141,7 +142,7 @@ fn stranger(gateway: &Gateway, data: &[u8], request: &Request) {
     if plain != request.path && !configured {
         let mut straight = request.clone();
         straight.path = plain;
-        let leads = straight.path.starts_with("/api/") && routed(gateway, &straight).is_some();
+        let leads = straight.path.starts_with("/api/") && routed(&straight).is_some();
         assert!(
             !leads || call.is_some() || response.status >= 400,
             "{} {}",
@@ -276,12 +277,12 @@ fn limits(gateway: &Gateway, patterns: &[Route], request: &Request) {
     };
     let config = Config {
         limits: patterns.iter().enumerate().map(limit).collect(),
-        ..CONFIG.clone()
+        ..SETTINGS.config.clone()
     };
-    let policies = Policies::compile(&config).expect("what was parsed compiles");
+    let settings = Settings::compile(config).expect("what was parsed compiles");
     let world = World {
         store: &gateway.store,
-        config: &config,
+        settings: &settings,
         now: gateway.store.inner.now(),
         fresh: &|| [7; 16],
     };
@@ -289,7 +290,7 @@ fn limits(gateway: &Gateway, patterns: &[Route], request: &Request) {
         let mut request = request.clone();
         path.clone_into(&mut request.path);
         let asked = Asked::default();
-        block_on(limiter::check(&world, &policies, &asked, &request));
+        block_on(limiter::check(&world, &asked, &request));
         asked.0.into_inner()
     };
     let found = charged(&request.path);
@@ -297,7 +298,7 @@ fn limits(gateway: &Gateway, patterns: &[Route], request: &Request) {
     let health = path == "/health" || path.starts_with("/health/");
     let read = matches!(&*request.method, "GET" | "HEAD");
     // Who says twice who it is, is charged nothing.
-    let nobody = identity::unambiguous(&config, request).is_err();
+    let nobody = identity::unambiguous(&settings.config, request).is_err();
     let (plain, patterns) = (unreserved(path), patterns.iter().enumerate());
     let expected = patterns.filter(|(index, route)| {
         let matches = reads(&unreserved(route.pattern()), &plain);

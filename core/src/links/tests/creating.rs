@@ -87,7 +87,7 @@ fn creators_must_be_somebody() {
     let other = gateway.member(Scope::Campaigns);
     assert_eq!(gateway.with(&other, "POST", "/api/links", &body).status, 403);
     assert_eq!(pointer(&anonymous(&gateway, "a b", &body)), "header:x-client-id");
-    gateway.config.links.anonymous = false;
+    gateway.settings.config.links.anonymous = false;
     let response = anonymous(&gateway, "me", &body);
     assert_eq!(
         (response.status, response.header("www-authenticate")),
@@ -170,7 +170,7 @@ fn a_generated_code_that_is_taken_is_tried_again() {
     gateway.create(&json!({"url": URL, "codeLength": 12}));
     // The next fresh values are: the link's id, its code, and, once it is there, the chance of a sweep.
     let next = (gateway.count.get() + 2).to_be_bytes();
-    let taken = codes::generate(next, 12, &gateway.config);
+    let taken = codes::generate(next, 12, &gateway.settings.config);
     gateway.count.set(gateway.count.get() + 100);
     gateway.link(&taken, json!({}));
     gateway.count.set(u128::from_be_bytes(next) - 2);

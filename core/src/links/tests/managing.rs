@@ -221,7 +221,7 @@ fn a_deleted_link_leaves_nothing_behind() {
     let maintain = || {
         ready(crate::links::maintain(
             &gateway.store,
-            &gateway.config,
+            &gateway.settings.config,
             gateway.store.now(),
         ))
     };

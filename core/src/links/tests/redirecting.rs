@@ -131,7 +131,7 @@ fn a_fallback_takes_over_when_a_link_has_ended() {
 #[test]
 fn a_visit_keeps_an_idle_link_alive_even_where_clicks_are_off() {
     let mut gateway = Gateway::new();
-    gateway.config.links.clicks = Clicks::Off;
+    gateway.settings.config.links.clicks = Clicks::Off;
     gateway.link("abc", json!({"expireAfterIdle": 10}));
     for _ in 0..3 {
         gateway.pass(9 * SECOND);
@@ -146,7 +146,7 @@ fn a_visit_keeps_an_idle_link_alive_even_where_clicks_are_off() {
 fn clicks_are_counted_as_configured() {
     for (clicks, visits) in [(Clicks::Submitted, 1), (Clicks::Durable, 1), (Clicks::Off, 0)] {
         let mut gateway = Gateway::new();
-        gateway.config.links.clicks = clicks;
+        gateway.settings.config.links.clicks = clicks;
         gateway.link("abc", json!({}));
         gateway.visit("/abc");
         assert_eq!(gateway.visits("abc"), visits, "{clicks:?}");

@@ -8,8 +8,8 @@ const DAY: u64 = 86_400 * SECOND;
 
 fn bounded(per_day: u64, most: u64) -> Gateway {
     let mut gateway = Gateway::new();
-    gateway.config.links.anonymous_per_day = per_day;
-    gateway.config.links.anonymous_max = most;
+    gateway.settings.config.links.anonymous_per_day = per_day;
+    gateway.settings.config.links.anonymous_max = most;
     gateway
 }
 
@@ -62,7 +62,13 @@ fn all_strangers_together_hold_so_many_links_and_get_places_back() {
     let token = first["manageToken"].as_str().unwrap();
     assert_eq!(gateway.with(token, "DELETE", &path, &Value::Null).status, 204);
     gateway.pass(3_600 * SECOND);
-    let step = || ready(maintain(&gateway.store, &gateway.config, gateway.store.now()));
+    let step = || {
+        ready(maintain(
+            &gateway.store,
+            &gateway.settings.config,
+            gateway.store.now(),
+        ))
+    };
     while step().unwrap() {}
     assert_eq!(gateway.stranger("192.0.2.3", &url).status, 201);
     assert_eq!(gateway.stranger("192.0.2.3", &url).status, 503);

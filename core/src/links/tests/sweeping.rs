@@ -8,7 +8,7 @@ const DAY: u64 = 86_400 * SECOND;
 
 impl Gateway {
     fn maintain(&self) {
-        let step = || ready(maintain(&self.store, &self.config, self.store.now()));
+        let step = || ready(maintain(&self.store, &self.settings.config, self.store.now()));
         let batches = (0..100).take_while(|_| step().unwrap()).count();
         assert!(batches < 100, "it comes to an end");
     }
@@ -108,7 +108,13 @@ fn a_batch_is_bounded_and_what_failed_is_done_later() {
     }
     gateway.maintain();
     gateway.pass(SECOND + 30 * DAY);
-    let step = || ready(maintain(&gateway.store, &gateway.config, gateway.store.now()));
+    let step = || {
+        ready(maintain(
+            &gateway.store,
+            &gateway.settings.config,
+            gateway.store.now(),
+        ))
+    };
     gateway.store.fail_next(StoreError::Unavailable("down".into()));
     assert!(step().is_err());
     assert_eq!(step(), Ok(true));

@@ -4,14 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use base64::Engine as _;
 
-use super::super::error::{Fault, Path};
-use super::super::{Bytes, Retry, Server, Span, Subscription, TopicSettings};
+use super::rules::{Checked, at_most, ensure, within};
+use crate::config::{
+    Bytes, Fault, MAX_SUBSCRIPTIONS, MAX_TOPICS, Path, Retry, Span, Subscription, TOPIC_NAME_RULE,
+    TopicSettings, is_topic_name,
+};
+use crate::own_address::OwnAddresses;
 use crate::relay::address;
-
-use super::{Checked, MAX_SUBSCRIPTIONS, MAX_TOPIC_NAME, MAX_TOPICS, at_most, ensure, within};
-
-pub(super) const NAME_RULE: &str =
-    "must be 1 to 64 of a-z, 0-9, dot, underscore and hyphen, and begin with a letter or digit";
 
 const SECRET_PREFIX: &str = "whsec_";
 /// Standard Webhooks: keys of 24 to 64 bytes.
@@ -32,24 +31,17 @@ const MAX_FINALS: usize = 32;
 /// Pauses a subscription, whatever else is said.
 const GONE: u16 = 410;
 
-/// Whether a text may name a topic or a subscription: `[a-z0-9][a-z0-9._-]{0,63}`.
-pub fn is_topic_name(name: &str) -> bool {
-    let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
-    let first = name.bytes().next().is_some_and(plain);
-    first && name.len() <= MAX_TOPIC_NAME && name.bytes().all(|b| plain(b) || matches!(b, b'.' | b'_' | b'-'))
-}
-
 /// Why the gateway itself is no target.
 pub const OWN_TARGET: &str = "is the gateway itself: each message would make another one, without end";
 
-pub(super) fn check(topics: &BTreeMap<String, TopicSettings>, server: &Server, path: &Path) -> Checked {
+pub(super) fn check(topics: &BTreeMap<String, TopicSettings>, own: &OwnAddresses, path: &Path) -> Checked {
     at_most(topics.len(), MAX_TOPICS, path)?;
     for (name, settings) in topics {
         let path = path.key(name);
         ensure(
             is_topic_name(name),
             path.clone(),
-            &format!("the name of a topic {NAME_RULE}"),
+            &format!("the name of a topic {TOPIC_NAME_RULE}"),
         )?;
         within(settings.retention, RETENTION_BOUNDS, path.key("retention"))?;
         within(settings.max_bytes, MAX_BYTES_BOUNDS, path.key("max_bytes"))?;
@@ -68,11 +60,7 @@ pub(super) fn check(topics: &BTreeMap<String, TopicSettings>, server: &Server, p
                 path.key("url"),
                 "is not a public address; only allow_private_addresses = true lets it be one",
             )?;
-            ensure(
-                !address::is_plainly_own(&one.url, server),
-                path.key("url"),
-                OWN_TARGET,
-            )?;
+            ensure(!own.are_target(&one.url), path.key("url"), OWN_TARGET)?;
             ensure(
                 names.insert(&one.name),
                 path.key("name"),
@@ -89,7 +77,7 @@ pub fn check_subscription(one: &Subscription) -> Result<(), (String, String)> {
 }
 
 fn subscription(one: &Subscription, path: &Path) -> Checked {
-    ensure(is_topic_name(&one.name), path.key("name"), NAME_RULE)?;
+    ensure(is_topic_name(&one.name), path.key("name"), TOPIC_NAME_RULE)?;
     target(&one.url, path.key("url"))?;
     if let Some(text) = &one.secret {
         secret(text.expose(), path.key("secret"))?;

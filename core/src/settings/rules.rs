@@ -1,49 +1,18 @@
-//! The rules that a configuration must keep beyond its types. Pure: a value goes in, the first fault comes out.
+//! The rules that a configuration must keep beyond its types, each in one place, beside what is made of the setting.
 
 use std::collections::BTreeSet;
-use std::net::{IpAddr, SocketAddr};
 
-use super::error::{Fault, Path};
-use super::{Bytes, Clients, Config, Forward, Limit, Links, Ordering, Per, Server, Span, StoreSettings};
+use super::topics;
 use crate::attributes;
-use crate::route::Route;
-
-mod topics;
-
-pub use topics::{OWN_TARGET, check_subscription, is_topic_name};
-
-/// The most `[[limits]]`: all of them may match one request.
-pub const MAX_LIMITS: usize = crate::limiter::MAX_POLICIES;
-/// The most `[[forward]]`.
-pub const MAX_FORWARDS: usize = 64;
-/// The most names or patterns of a route's `headers`.
-pub const MAX_KEPT_HEADERS: usize = 32;
-/// The most `[topics.<name>]`.
-pub const MAX_TOPICS: usize = 256;
-/// The most subscriptions of one topic.
-pub const MAX_SUBSCRIPTIONS: usize = 32;
-/// The most worker threads. Each takes room for its instances, some 300 GiB of addresses (not of memory), and a process has
-/// 128 TiB of those.
-pub const MAX_WORKERS: u32 = 128;
-/// The longest name of a limit, in bytes.
-pub const MAX_NAME: usize = 64;
-/// The longest name of a topic or subscription, in bytes.
-pub const MAX_TOPIC_NAME: usize = 64;
-/// The shortest generated code.
-pub const MIN_CODE_LENGTH: u8 = 4;
-/// The longest generated code.
-pub const MAX_CODE_LENGTH: u8 = 32;
-/// First segments of paths that are the gateway's own; compared without regard to case.
-pub const RESERVED_SEGMENTS: &[&str] = &[
-    "api",
-    "health",
-    "metrics",
-    "openapi.json",
-    "docs",
-    "admin",
-    "robots.txt",
-    "favicon.ico",
-];
+use crate::config::{
+    Bytes, Clients, Config, Fault, Forward, Limit, Links, MAX_CODE_LENGTH, MAX_FORWARDS, MAX_KEPT_HEADERS,
+    MAX_LIMITS, MAX_NAME, MAX_WORKERS, MIN_CODE_LENGTH, Ordering, Path, Per, RESERVED_SEGMENTS, Server, Span,
+    StoreSettings, TOPIC_NAME_RULE, is_topic_name,
+};
+use crate::identity::Proxies;
+use crate::limiter::{Policies, Policy};
+use crate::own_address::{Listen, OwnAddresses};
+use crate::route::{Route, unreserved};
 
 const MAX_TRUSTED_PROXIES: usize = 256;
 const MAX_METHODS: usize = 16;
@@ -67,14 +36,21 @@ const KEEP_BOUNDS: (Span, Span) = (
     Span::from_secs(crate::links::MAX_IDLE_SECONDS),
 );
 const MAX_ANONYMOUS: u64 = 1_000_000_000;
-/// `capacity * interval / gcd(refill, interval)` must fit: the bucket counts in parts of a token this fine.
-const MAX_BUCKET_UNITS: u128 = 1 << 62;
 
-type Checked = Result<(), Fault>;
+pub(super) type Checked = Result<(), Fault>;
 
-pub(super) fn check(config: &Config) -> Checked {
+/// What is made of the settings.
+pub(super) struct Compiled {
+    pub(super) proxies: Proxies,
+    pub(super) own: OwnAddresses,
+    pub(super) policies: Policies,
+    /// Of the `[[forward]]` routes.
+    pub(super) patterns: Vec<Route>,
+}
+
+pub(super) fn compile(config: &Config) -> Result<Compiled, Fault> {
     let root = Path::default();
-    server(&config.server, &root.key("server"))?;
+    let (own, proxies) = server(&config.server, &root.key("server"))?;
     clients(&config.clients, &root.key("clients"))?;
     header_name(&config.users.header, root.key("users").key("header"))?;
     store(&config.store, &root.key("store"))?;
@@ -82,12 +58,12 @@ pub(super) fn check(config: &Config) -> Checked {
 
     let path = root.key("limits");
     at_most(config.limits.len(), MAX_LIMITS, &path)?;
-    let mut names = BTreeSet::new();
-    for (index, policy) in config.limits.iter().enumerate() {
+    let (mut names, mut policies) = (BTreeSet::new(), Vec::new());
+    for (index, one) in config.limits.iter().enumerate() {
         let path = path.index(index);
-        limit(policy, &path)?;
+        policies.push(limit(one, &path)?);
         ensure(
-            names.insert(&policy.name),
+            names.insert(&one.name),
             path.key("name"),
             "is used by an earlier limit",
         )?;
@@ -95,15 +71,21 @@ pub(super) fn check(config: &Config) -> Checked {
 
     let path = root.key("forward");
     at_most(config.forward.len(), MAX_FORWARDS, &path)?;
-    for (index, rule) in config.forward.iter().enumerate() {
-        forward(rule, &path.index(index))?;
-    }
+    let forwards = config.forward.iter().enumerate();
+    let patterns = forwards.map(|(index, rule)| forward(rule, &path.index(index)));
+    let patterns = patterns.collect::<Result<_, _>>()?;
     within(
         config.relay.idle_timeout,
         IDLE_TIMEOUT_BOUNDS,
         root.key("relay").key("idle_timeout"),
     )?;
-    topics::check(&config.topics, &config.server, &root.key("topics"))
+    topics::check(&config.topics, &own, &root.key("topics"))?;
+    Ok(Compiled {
+        proxies,
+        own,
+        policies: Policies::new(policies),
+        patterns,
+    })
 }
 
 fn store(store: &StoreSettings, path: &Path) -> Checked {
@@ -120,22 +102,18 @@ fn store(store: &StoreSettings, path: &Path) -> Checked {
     within(store.cache_bytes, CACHE_BYTES_BOUNDS, path.key("cache_bytes"))
 }
 
-fn server(server: &Server, path: &Path) -> Checked {
-    ensure(
-        is_listen_address(&server.listen),
-        path.key("listen"),
-        "must be an address and a port, e.g. 127.0.0.1:3000",
-    )?;
-    public_url(&server.public_url, path.key("public_url"))?;
+fn server(server: &Server, path: &Path) -> Result<(OwnAddresses, Proxies), Fault> {
+    let listen = server.listen.parse::<Listen>();
+    let listen = listen.map_err(|error| Fault::new(path.key("listen"), error.to_string()))?;
+    let public = public_url(&server.public_url, path.key("public_url"))?;
     let proxies = path.key("trusted_proxies");
     at_most(server.trusted_proxies.len(), MAX_TRUSTED_PROXIES, &proxies)?;
-    for (index, cidr) in server.trusted_proxies.iter().enumerate() {
-        ensure(
-            is_cidr(cidr),
+    let trusted = Proxies::parse(&server.trusted_proxies).map_err(|index| {
+        Fault::new(
             proxies.index(index),
             "must be an address or a CIDR, e.g. 10.0.0.0/8",
-        )?;
-    }
+        )
+    })?;
     within(
         server.max_connections,
         (1, MAX_CONNECTIONS),
@@ -152,7 +130,8 @@ fn server(server: &Server, path: &Path) -> Checked {
         REQUEST_TIMEOUT_BOUNDS,
         path.key("request_timeout"),
     )?;
-    within(server.workers, (0, MAX_WORKERS), path.key("workers"))
+    within(server.workers, (0, MAX_WORKERS), path.key("workers"))?;
+    Ok((OwnAddresses::new(&public, listen, &server.own_addresses), trusted))
 }
 
 fn clients(clients: &Clients, path: &Path) -> Checked {
@@ -182,7 +161,7 @@ fn links(links: &Links, path: &Path) -> Checked {
     within(links.keep_expired, KEEP_BOUNDS, path.key("keep_expired"))
 }
 
-fn limit(limit: &Limit, path: &Path) -> Checked {
+fn limit(limit: &Limit, path: &Path) -> Result<Policy, Fault> {
     // A bar separates the parts of a bucket's key.
     let name_ok = (1..=MAX_NAME).contains(&limit.name.len())
         && limit.name.bytes().all(|b| b.is_ascii_graphic() && b != b'|');
@@ -192,20 +171,23 @@ fn limit(limit: &Limit, path: &Path) -> Checked {
         "must be 1 to 64 visible ASCII characters other than |",
     )?;
     pattern(&limit.path, path.key("path"))?;
+    // As every text of a path is read; a pattern, too, may stand there encoded.
+    let plain = pattern(&unreserved(&limit.path), path.key("path"))?;
     methods(&limit.methods, &path.key("methods"))?;
     per(&limit.per, path.key("per"))?;
     ensure(limit.capacity >= 1, path.key("capacity"), "must be at least 1")?;
     ensure(limit.refill >= 1, path.key("refill"), "must be at least 1")?;
     within(limit.interval, INTERVAL_BOUNDS, path.key("interval"))?;
     within(limit.cost, (1, limit.capacity), path.key("cost"))?;
-    let interval = limit.interval.as_nanos();
-    let units = u128::from(limit.capacity) * u128::from(interval / gcd(limit.refill, interval));
+    let policy = Policy::new(limit, plain);
+    // What is left of a bucket's rules.
     ensure(
-        units <= MAX_BUCKET_UNITS,
+        policy.bucket.check().is_ok(),
         path.key("capacity"),
-        "is too large for this interval and refill: capacity × interval in nanoseconds / gcd(refill, interval) must \
-         be at most 2^62",
-    )
+        "is too large for this interval and refill: capacity × interval in nanoseconds / gcd(refill, interval) and \
+         refill / gcd must be at most 2^62",
+    )?;
+    Ok(policy)
 }
 
 fn per(per: &[Per], path: Path) -> Checked {
@@ -215,10 +197,10 @@ fn per(per: &[Per], path: Path) -> Checked {
     ensure(alone, path, "must hold \"all\" alone")
 }
 
-fn forward(rule: &Forward, path: &Path) -> Checked {
-    pattern(&rule.path, path.key("path"))?;
+fn forward(rule: &Forward, path: &Path) -> Result<Route, Fault> {
+    let route = pattern(&rule.path, path.key("path"))?;
     methods(&rule.methods, &path.key("methods"))?;
-    ensure(is_topic_name(&rule.topic), path.key("topic"), topics::NAME_RULE)?;
+    ensure(is_topic_name(&rule.topic), path.key("topic"), TOPIC_NAME_RULE)?;
     let headers = path.key("headers");
     at_most(rule.headers.len(), MAX_KEPT_HEADERS, &headers)?;
     for (index, name) in rule.headers.iter().enumerate() {
@@ -242,7 +224,8 @@ fn forward(rule: &Forward, path: &Path) -> Checked {
         !own,
         path.key("path"),
         "must not begin with a segment of the gateway's own, such as /api or /health",
-    )
+    )?;
+    Ok(route)
 }
 
 fn methods(methods: &[String], path: &Path) -> Checked {
@@ -267,26 +250,11 @@ fn methods(methods: &[String], path: &Path) -> Checked {
 }
 
 /// See [`crate::route`] for the syntax.
-fn pattern(text: &str, path: Path) -> Checked {
-    Route::parse(text)
-        .map(|_| ())
-        .map_err(|error| Fault::new(path, error.to_string()))
+fn pattern(text: &str, path: Path) -> Result<Route, Fault> {
+    Route::parse(text).map_err(|error| Fault::new(path, error.to_string()))
 }
 
-fn is_listen_address(text: &str) -> bool {
-    if text.parse::<SocketAddr>().is_ok() {
-        return true;
-    }
-    let Some((host, port)) = text.rsplit_once(':') else {
-        return false;
-    };
-    let name = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'.';
-    // A name needs a letter: otherwise it is an address with a fault.
-    let named = host.bytes().all(name) && host.bytes().any(|b| b.is_ascii_alphabetic()) && host.len() <= 253;
-    named && port.parse::<u16>().is_ok()
-}
-
-fn public_url(text: &str, path: Path) -> Checked {
+fn public_url(text: &str, path: Path) -> Result<url::Url, Fault> {
     let Ok(url) = url::Url::parse(text) else {
         return Err(Fault::new(path, "must be a URL, e.g. https://go.example.com"));
     };
@@ -308,12 +276,8 @@ fn public_url(text: &str, path: Path) -> Checked {
     let bare = url.query().is_none() && url.fragment().is_none();
     ensure(bare, path.clone(), "must have neither a query nor a fragment")?;
     let anonymous = url.username().is_empty() && url.password().is_none();
-    ensure(anonymous, path, "must not have a user name or password")
-}
-
-/// As [`crate::identity`] reads it.
-fn is_cidr(text: &str) -> bool {
-    text.parse::<ipnet::IpNet>().is_ok() || text.parse::<IpAddr>().is_ok()
+    ensure(anonymous, path, "must not have a user name or password")?;
+    Ok(url)
 }
 
 /// An RFC 9110 token in lower case, as every door hands header names over.
@@ -321,13 +285,6 @@ fn header_name(name: &str, path: Path) -> Checked {
     let token = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b"!#$%&'*+-.^_`|~".contains(&b);
     let ok = (1..=MAX_HEADER_NAME).contains(&name.len()) && name.bytes().all(token);
     ensure(ok, path, "must be a header name in lower case, e.g. x-client-id")
-}
-
-fn gcd(mut a: u64, mut b: u64) -> u64 {
-    while b != 0 {
-        (a, b) = (b, a % b);
-    }
-    a
 }
 
 pub(super) fn ensure(holds: bool, path: Path, message: &str) -> Checked {

@@ -1,10 +1,14 @@
 //! What a configuration says, and how its faults are told.
 
-use super::text::SAMPLE;
 use super::*;
+use crate::config::{Links, MAX_LIMITS, SAMPLE, Server};
 
 fn fault(text: &str) -> String {
-    Config::parse(text, "tollgate.toml").unwrap_err().to_string()
+    Settings::parse(text, "tollgate.toml").unwrap_err().to_string()
+}
+
+fn parsed(text: &str) -> Config {
+    Settings::parse(text, "tollgate.toml").unwrap().config
 }
 
 /// A limit with one line changed or added.
@@ -26,9 +30,10 @@ fn subscription_with(line: &str) -> String {
 
 #[test]
 fn the_sample_is_the_default_of_every_table() {
-    let sample = Config::parse(SAMPLE, "tollgate.toml").unwrap();
-    let empty = Config::parse("", "tollgate.toml").unwrap();
+    let sample = parsed(SAMPLE);
+    let empty = parsed("");
     assert_eq!(sample, Config::default());
+    assert_eq!(Settings::default().config, sample);
     assert_eq!(sample.server, empty.server);
     assert_eq!(sample.clients, empty.clients);
     assert_eq!(sample.users, empty.users);
@@ -38,7 +43,7 @@ fn the_sample_is_the_default_of_every_table() {
     assert_eq!(sample.links, Links::default());
     // The sample's limit writes out every default of a limit.
     let short = "[[limits]]\nname = \"default\"\ncapacity = 100\nrefill = 10\n";
-    assert_eq!(Config::parse(short, "x").unwrap().limits, sample.limits);
+    assert_eq!(parsed(short).limits, sample.limits);
     assert!(empty.limits.is_empty() && empty.forward.is_empty() && empty.topics.is_empty());
 }
 
@@ -54,10 +59,10 @@ fn the_commented_subscription_of_the_sample_is_valid_and_equals_the_defaults() {
         "[[topics.signup.subscriptions]]\n{}",
         text.replace("whsec_…", secret)
     );
-    let config = Config::parse(&text, "x").unwrap();
+    let config = parsed(&text);
     let given = &config.topics["signup"].subscriptions[0];
     let short = "[[topics.signup.subscriptions]]\nname = \"origin\"\nurl = \"http://127.0.0.1:9000/signup\"\nallow_private_addresses = true\n";
-    let mut expected = Config::parse(short, "x").unwrap().topics["signup"].subscriptions[0].clone();
+    let mut expected = parsed(short).topics["signup"].subscriptions[0].clone();
     expected.secret = Some(secret.to_owned().into());
     expected.allow_private_addresses = true;
     assert_eq!(given, &expected);
@@ -134,7 +139,7 @@ fn a_broken_rule_names_line_and_key() {
 /// Each line breaks one rule; the fault must name the key of that line.
 #[track_caller]
 fn refused(key: &str, text: &str) {
-    let error = Config::parse(text, "f").expect_err(text);
+    let error = Settings::parse(text, "f").expect_err(text);
     assert_eq!(error.key, key, "{text}\n{error}");
 }
 
@@ -233,11 +238,13 @@ fn every_rule_of_a_limit_is_checked() {
         ("name", "name = \"\""),
         ("name", "name = \"a b\""),
         ("name", "name = \"a|b\""),
+        ("name", "name = \"ä\""),
         ("path", "path = \"x\""),
         ("path", "path = \"/a//b\""),
         ("path", "path = \"/.../b\""),
         ("path", "path = \"/:\""),
         ("path", "path = \"/a?b\""),
+        ("path", "path = \"/%2e%2e%2e/b\""),
         ("methods", "methods = []"),
         ("methods[1]", "methods = [\"GET\", \"post\"]"),
         ("per", "per = [\"ip\", \"ip\"]"),
@@ -252,6 +259,11 @@ fn every_rule_of_a_limit_is_checked() {
     }
     let twice = format!("{}\n{}", limit_with("cost = 1"), limit_with("cost = 2"));
     refused("limits[1].name", &twice);
+    // Beyond what a bucket counts in.
+    refused(
+        "limits[0].capacity",
+        &limit_with(&format!("refill = {}", i64::MAX)),
+    );
     let many: String = (0..=MAX_LIMITS)
         .map(|n| limit_with(&format!("name = \"n{n}\"")) + "\n")
         .collect();
@@ -263,8 +275,7 @@ fn as_many_limits_as_may_be_written_can_be_put_in_force() {
     let most: String = (0..MAX_LIMITS)
         .map(|n| limit_with(&format!("name = \"n{n}\"")) + "\n")
         .collect();
-    let config = Config::parse(&most, "f").unwrap();
-    assert!(crate::limiter::Policies::compile(&config).is_ok());
+    assert!(Settings::parse(&most, "f").is_ok());
 }
 
 #[test]
@@ -275,11 +286,11 @@ fn a_bucket_counts_in_at_most_2_to_the_62_units() {
             "[[limits]]\nname = \"a\"\ncapacity = {capacity}\nrefill = 3\ninterval = \"1099511627776ns\"\n"
         )
     };
-    assert!(Config::parse(&with(1 << 22), "f").is_ok());
+    assert!(Settings::parse(&with(1 << 22), "f").is_ok());
     refused("limits[0].capacity", &with((1 << 22) + 1));
     // A refill that divides the interval makes the units coarser, and room for more.
     let shared = with(1 << 40).replace("refill = 3", "refill = 1099511627776");
-    assert!(Config::parse(&shared, "f").is_ok());
+    assert!(Settings::parse(&shared, "f").is_ok());
 }
 
 #[test]
@@ -295,14 +306,14 @@ fn patterns_of_the_route_syntax_are_taken() {
         "/a.b-c_d~e",
     ] {
         let text = limit_with(&format!("path = \"{path}\""));
-        assert!(Config::parse(&text, "f").is_ok(), "{path}");
+        assert!(Settings::parse(&text, "f").is_ok(), "{path}");
     }
 }
 
 #[test]
 fn forwarded_paths_neither_hide_links_nor_the_gateways_own() {
     let with = |path: &str, topic: &str| format!("[[forward]]\npath = \"{path}\"\ntopic = \"{topic}\"\n");
-    assert!(Config::parse(&with("/signup/:plan/...", "signup"), "f").is_ok());
+    assert!(Settings::parse(&with("/signup/:plan/...", "signup"), "f").is_ok());
     for path in [
         "/...",
         "/:any",
@@ -364,20 +375,20 @@ fn secrets_are_masked_in_print_and_absent_from_what_components_get() {
         "{SAMPLE}\n{}",
         subscription_with(&format!("secret = \"{secret}\""))
     );
-    let config = Config::parse(&text, "f").unwrap();
+    let config = parsed(&text);
     assert!(!config.to_toml().contains("MfKQ"));
     assert!(config.to_toml().contains("secret = \"********\""));
     assert!(!format!("{config:?}").contains(&secret[6..]));
     let bare = config.without_secrets();
     assert_eq!(bare.topics["t"].subscriptions[0].secret, None);
-    assert_eq!(Config::parse(&bare.to_toml(), "f").unwrap(), bare);
+    assert_eq!(parsed(&bare.to_toml()), bare);
     let broken = fault(&subscription_with("secret = \"whsec_hunter2\""));
     assert!(!broken.contains("hunter2"), "{broken}");
 }
 
 #[test]
 fn a_public_url_ends_without_a_slash() {
-    let config = Config::parse("[server]\npublic_url = \"https://go.example.com/s/\"\n", "f").unwrap();
+    let config = parsed("[server]\npublic_url = \"https://go.example.com/s/\"\n");
     assert_eq!(config.server.public_url, "https://go.example.com/s");
 }
 
@@ -402,7 +413,7 @@ fn one_address_has_a_tenth_of_the_connections_unless_told_otherwise() {
 fn a_subscription_to_a_private_address_or_to_the_gateway_is_refused_as_over_http() {
     let of = |url: &str, more: &str| {
         let text = format!("[[topics.t.subscriptions]]\nname = \"s\"\nurl = \"{url}\"\n{more}");
-        Config::parse(&text, "t.toml")
+        Settings::parse(&text, "t.toml")
             .map(drop)
             .map_err(|error| error.to_string())
     };
@@ -432,7 +443,7 @@ fn final_statuses_are_bounded() {
         let text = format!(
             "[[topics.t.subscriptions]]\nname = \"s\"\nurl = \"https://example.com/\"\nretry = {{ final = {list} }}"
         );
-        Config::parse(&text, "t.toml").is_ok()
+        Settings::parse(&text, "t.toml").is_ok()
     };
     assert!(of("[]") && of("[400, 413, 422, 599]"));
     assert!(!of("[399]") && !of("[600]") && !of("[410]") && !of("[422, 422]") && !of("422"));

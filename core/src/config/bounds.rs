@@ -1,0 +1,46 @@
+//! How many and how long: bounds that more than the rules of the settings know.
+
+/// The most `[[limits]]`: all of them may match one request.
+pub const MAX_LIMITS: usize = crate::bucket::MAX_BUCKETS;
+/// The most `[[forward]]`.
+pub const MAX_FORWARDS: usize = 64;
+/// The most names or patterns of a route's `headers`.
+pub const MAX_KEPT_HEADERS: usize = 32;
+/// The most `[topics.<name>]`.
+pub const MAX_TOPICS: usize = 256;
+/// The most subscriptions of one topic.
+pub const MAX_SUBSCRIPTIONS: usize = 32;
+/// The most worker threads. Each takes room for its instances, some 300 GiB of addresses (not of memory), and a process has
+/// 128 TiB of those.
+pub const MAX_WORKERS: u32 = 128;
+/// The longest name of a limit, in bytes.
+pub const MAX_NAME: usize = 64;
+/// The longest name of a topic or subscription, in bytes.
+pub const MAX_TOPIC_NAME: usize = 64;
+/// What [`is_topic_name`] wants.
+pub const TOPIC_NAME_RULE: &str =
+    "must be 1 to 64 of a-z, 0-9, '.', '_' and '-', and begin with a letter or digit";
+/// The shortest generated code.
+pub const MIN_CODE_LENGTH: u8 = 4;
+/// The longest generated code.
+pub const MAX_CODE_LENGTH: u8 = 32;
+/// First segments of paths that are the gateway's own; compared without regard to case.
+pub const RESERVED_SEGMENTS: &[&str] = &[
+    "api",
+    "health",
+    "metrics",
+    "openapi.json",
+    "docs",
+    "admin",
+    "robots.txt",
+    "favicon.ico",
+];
+
+/// Whether a text may name a topic or a subscription: `[a-z0-9][a-z0-9._-]{0,63}`.
+pub fn is_topic_name(text: &str) -> bool {
+    let head = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
+    let mut bytes = text.bytes();
+    text.len() <= MAX_TOPIC_NAME
+        && bytes.next().is_some_and(head)
+        && bytes.all(|b| head(b) || b"._-".contains(&b))
+}
