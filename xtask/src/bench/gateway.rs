@@ -130,18 +130,28 @@ impl Gateway {
     }
 }
 
-/// From the start on a store that was used before, with compiled components, to the first redirect.
+/// From the start on a store that was used before to the first redirect.
 pub fn time_to_first_redirect(bench: &Bench, binary: &Path, directory: &Path) -> Result<Duration> {
+    time_to_first(bench, binary, directory, 302)
+}
+
+/// From the very first start, with nothing in the data directory, to the first answer of a rule: there is no such link.
+pub fn time_to_first_answer(bench: &Bench, binary: &Path, directory: &Path) -> Result<Duration> {
+    settings(bench, directory, Limit::Never, Clicks::Off)?;
+    time_to_first(bench, binary, directory, 404)
+}
+
+fn time_to_first(bench: &Bench, binary: &Path, directory: &Path, status: u16) -> Result<Duration> {
     let port = free_port()?;
     let began = Instant::now();
     let _program = launch(bench, binary, directory, port)?;
     while began.elapsed() < START {
-        if http::status(port, "/sale") == Some(302) {
+        if http::status(port, "/sale") == Some(status) {
             return Ok(began.elapsed());
         }
         std::thread::sleep(STEP);
     }
-    bail!("no redirect after {START:?}")
+    bail!("no answer {status} after {START:?}")
 }
 
 /// An admin's call, which must be answered with this status.
