@@ -28,6 +28,9 @@ enum Task {
     },
     /// Build everything and run all tests. Further arguments go to the end-to-end tests.
     Test {
+        /// Only what needs neither WebAssembly nor an optimised build: unit and property tests, in the dev profile.
+        #[arg(long)]
+        quick: bool,
         /// A filter, for example `campaign`.
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
@@ -69,7 +72,8 @@ enum Task {
 fn main() -> Result<()> {
     match Arguments::parse().task {
         Task::Serve { arguments } => build::serve(&arguments),
-        Task::Test { arguments } => test::all(&arguments),
+        Task::Test { quick: true, arguments } => test::quick(&arguments),
+        Task::Test { arguments, .. } => test::all(&arguments),
         Task::Crash { cycles } => test::crash(cycles),
         Task::Simulate { arguments } => simulate::simulate(&arguments),
         Task::Fuzz(options) => fuzz::fuzz(&options),

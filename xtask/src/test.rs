@@ -18,6 +18,14 @@ const UNIT: &[&str] = &[
     "tollgate-store-sqlite",
 ];
 
+/// Those of them that are quick without optimisation.
+const QUICK: &[&str] = &[
+    "tollgate-core",
+    "tollgate-contract",
+    "tollgate-engine",
+    "tollgate-relay",
+];
+
 /// The case that `cargo xtask crash` runs for longer.
 const CRASH_LOOP: &str = "host::crash::what_was_acknowledged_survives_kill_nine_at_any_moment";
 
@@ -63,6 +71,17 @@ pub fn all(arguments: &[String]) -> Result<()> {
     }
     say("end-to-end tests");
     run(end_to_end(&gateway).args(arguments), "the end-to-end tests")
+}
+
+/// Unit and property tests in the dev profile, of the crates that need no wasmtime; further arguments filter them.
+pub fn quick(arguments: &[String]) -> Result<()> {
+    say("unit and property tests (the whole suite: cargo xtask test)");
+    let mut command = cargo();
+    command.args(["test", "--lib", "--bins", "--tests"]);
+    for name in QUICK {
+        command.args(["--package", name]);
+    }
+    run(command.arg("--").args(arguments), "unit and property tests")
 }
 
 /// The end-to-end tests, to be told which.
