@@ -8,7 +8,7 @@
 use std::path::{Path, PathBuf};
 use std::{env, fs};
 
-const NAMES: &[&str] = &["limiter", "shortener", "coupon", "forward", "admin", "fast-path"];
+const NAMES: &[&str] = &["rules"];
 
 fn main() {
     println!("cargo:rerun-if-env-changed=TOLLGATE_COMPONENTS");

@@ -26,7 +26,7 @@ struct Health {
     status: &'static str,
 }
 
-/// The door: answers every request, with a problem document where it must.
+/// The handler: answers every request, with a problem document where it must.
 pub async fn handle<S: Store>(world: &World<'_, S>, request: &Request) -> Response {
     route(world, request).await.unwrap_or_else(Problem::into_response)
 }

@@ -22,7 +22,7 @@ use crate::problem::Problem;
 use crate::router::Component;
 use crate::routes::{self, Call, Parameters};
 
-/// The door of `/api/campaigns…`: answers every request, with a problem document where it must. All but what anybody may
+/// The handler of `/api/campaigns…`: answers every request, with a problem document where it must. All but what anybody may
 /// read is for its caller alone, and no cache keeps it.
 pub async fn handle<S: Store>(world: &World<'_, S>, request: &Request) -> Response {
     let (answer, public) = match routes::find(Component::Coupon, request) {

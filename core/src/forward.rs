@@ -22,7 +22,7 @@ use crate::router::Component;
 use crate::routes::{self, Call};
 use crate::{subscriptions, topics};
 
-/// The door: answers every request, with a problem document where it must. All of it is for its caller alone.
+/// The handler: answers every request, with a problem document where it must. All of it is for its caller alone.
 pub async fn handle<S: Store>(world: &World<'_, S>, request: &Request) -> Response {
     let answer = api(world, request).await;
     answer

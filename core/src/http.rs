@@ -40,7 +40,7 @@ impl Header {
     }
 }
 
-/// A request as a door hands it over: bounded, already read, hop-by-hop headers removed.
+/// A request as an adapter hands it over: bounded, already read, hop-by-hop headers removed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Request {
     /// Upper case, e.g. `GET`. Borrowed where it is one that the program knows.
@@ -51,13 +51,13 @@ pub struct Request {
     pub query: Option<String>,
     /// The headers that the rules look at.
     pub headers: Vec<Header>,
-    /// At most the door's body limit.
+    /// At most the adapter's body limit.
     pub body: Vec<u8>,
     /// The address of the TCP peer, without a port.
     pub peer: String,
 }
 
-/// A response on its way to a door.
+/// A response on its way to an adapter.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Response {
     /// The HTTP status code.
@@ -68,7 +68,7 @@ pub struct Response {
     pub body: Vec<u8>,
 }
 
-/// The request headers that the rules look at, besides those named in the configuration. A door need not
+/// The request headers that the rules look at, besides those named in the configuration. An adapter need not
 /// hand over any others.
 pub const SEEN_HEADERS: &[&str] = &[
     "authorization",

@@ -27,7 +27,7 @@ use crate::route::unreserved;
 /// What a client is told to wait when the buckets cannot be asked, seconds.
 const UNAVAILABLE_RETRY_SECONDS: u64 = 1;
 
-/// What becomes of a request; `verdict` in the WIT.
+/// What becomes of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// It goes on; these headers belong on its response.

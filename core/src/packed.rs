@@ -1,6 +1,6 @@
 //! Heads in one piece. What crosses the border of a component is copied field by field, each with an allocation on the
 //! other side; a request's head and a response's headers therefore cross as one byte string: fields one after the other,
-//! each preceded by its length (four bytes, little endian). `packed` in `wit/edge.wit`.
+//! each preceded by its length (four bytes, little endian). `strings` in `wit/edge.wit`.
 
 use crate::http::{self, Header, Request};
 
@@ -9,7 +9,7 @@ pub const COMMIT_BYTES: usize = 1_024;
 /// Room for a packed outcome of the usual size, bytes.
 pub const OUTCOME_BYTES: usize = 64;
 
-/// Appends a field. One of 4 GiB or more, which no door lets through, is cut.
+/// Appends a field. One of 4 GiB or more, which no adapter lets through, is cut.
 fn push(packed: &mut Vec<u8>, field: &[u8]) {
     let length = u32::try_from(field.len()).unwrap_or(u32::MAX);
     packed.extend_from_slice(&length.to_le_bytes());

@@ -194,7 +194,7 @@ pub struct LongPoll {
     /// How long; at most [`MAX_WAIT_MS`].
     pub wait: Duration,
     /// The query of the same call without a wait.
-    pub at_once: String,
+    pub immediate: String,
 }
 
 impl LongPoll {
@@ -214,7 +214,7 @@ impl LongPoll {
         (1..=MAX_WAIT_MS).contains(&wait_ms).then(|| Self {
             topic: topic.to_owned(),
             wait: Duration::from_millis(wait_ms.into()),
-            at_once: rest.finish(),
+            immediate: rest.finish(),
         })
     }
 }
@@ -233,9 +233,9 @@ mod tests {
         let of = |query| LongPoll::of("GET", "/api/topics/a.b/messages", Some(query));
         let poll = of("after=7&wait=30&limit=2").unwrap();
         assert_eq!((poll.topic.as_str(), poll.wait.as_secs()), ("a.b", 30));
-        assert_eq!(poll.at_once, "after=7&limit=2");
-        assert_eq!(of("wait=1").unwrap().at_once, "");
-        assert_eq!(of("w%61it=1&x=%26").unwrap().at_once, "x=%26");
+        assert_eq!(poll.immediate, "after=7&limit=2");
+        assert_eq!(of("wait=1").unwrap().immediate, "");
+        assert_eq!(of("w%61it=1&x=%26").unwrap().immediate, "x=%26");
         for other in [
             "",
             "wait=0",

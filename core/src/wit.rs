@@ -2,75 +2,6 @@
 //! nothing decided here. Macros, because every component and the host has generated types of its own, with the same
 //! names and fields. Each expands to `From` in both directions; what is not used costs nothing.
 
-/// Conversions of `interface types`, whose generated module is at the given path.
-#[macro_export]
-macro_rules! wit_types {
-    ($($wit:tt)+) => {
-        const _: () = {
-            use $crate::http as core;
-            use $($wit)+ as wit;
-
-            impl From<wit::Header> for core::Header {
-                fn from(header: wit::Header) -> Self {
-                    Self { name: header.name.into(), value: header.value }
-                }
-            }
-
-            impl From<core::Header> for wit::Header {
-                fn from(header: core::Header) -> Self {
-                    Self { name: header.name.into(), value: header.value }
-                }
-            }
-
-            impl From<wit::Request> for core::Request {
-                fn from(request: wit::Request) -> Self {
-                    Self {
-                        method: request.method.into(),
-                        path: request.path,
-                        query: request.query,
-                        headers: request.headers.into_iter().map(Into::into).collect(),
-                        body: request.body,
-                        peer: request.peer,
-                    }
-                }
-            }
-
-            impl From<core::Request> for wit::Request {
-                fn from(request: core::Request) -> Self {
-                    Self {
-                        method: request.method.into(),
-                        path: request.path,
-                        query: request.query,
-                        headers: request.headers.into_iter().map(Into::into).collect(),
-                        body: request.body,
-                        peer: request.peer,
-                    }
-                }
-            }
-
-            impl From<core::Response> for wit::Response {
-                fn from(response: core::Response) -> Self {
-                    Self {
-                        status: response.status,
-                        headers: response.headers.into_iter().map(Into::into).collect(),
-                        body: response.body,
-                    }
-                }
-            }
-
-            impl From<wit::Response> for core::Response {
-                fn from(response: wit::Response) -> Self {
-                    Self {
-                        status: response.status,
-                        headers: response.headers.into_iter().map(Into::into).collect(),
-                        body: response.body,
-                    }
-                }
-            }
-        };
-    };
-}
-
 /// Conversions of `interface buckets`, whose generated module is at the given path.
 #[macro_export]
 macro_rules! wit_buckets {
@@ -423,12 +354,12 @@ macro_rules! wit_store {
     };
 }
 
-/// Conversions of `interface fast-path`, whose generated module is at the given path. Needs those of `store`.
+/// Conversions of `interface rules`, whose generated module is at the given path. Needs those of `store`.
 #[macro_export]
-macro_rules! wit_fast_path {
+macro_rules! wit_rules {
     ($($wit:tt)+) => {
         const _: () = {
-            use $crate::fast_path as core;
+            use $crate::machine as core;
             use $($wit)+ as wit;
 
             fn list<A, B: From<A>>(list: Vec<A>) -> Vec<B> {
@@ -449,24 +380,70 @@ macro_rules! wit_fast_path {
                 }
             }
 
+            impl From<core::Stage> for wit::Stage {
+                fn from(stage: core::Stage) -> Self {
+                    match stage {
+                        core::Stage::Arrived => Self::Arrived,
+                        core::Stage::Admitted => Self::Admitted,
+                    }
+                }
+            }
+
+            impl From<wit::Stage> for core::Stage {
+                fn from(stage: wit::Stage) -> Self {
+                    match stage {
+                        wit::Stage::Arrived => Self::Arrived,
+                        wit::Stage::Admitted => Self::Admitted,
+                    }
+                }
+            }
+
+            impl From<core::Call> for wit::Call {
+                fn from(call: core::Call) -> Self {
+                    match call {
+                        core::Call::Commit(commit) => {
+                            Self::Commit($crate::packed::pack(&commit, $crate::packed::COMMIT_BYTES))
+                        }
+                        core::Call::Packed(packed) => Self::Commit(packed),
+                        core::Call::Get(keys) => Self::Get(keys),
+                        core::Call::Scan { prefix, after, limit } => {
+                            Self::Scan(wit::Range { prefix, after, limit })
+                        }
+                        core::Call::Read { topic, after, limit, wait } => {
+                            Self::Read(wit::Messages { topic, after, limit, wait })
+                        }
+                        core::Call::Topics { after, limit } => Self::Topics(wit::Names { after, limit }),
+                        core::Call::Settle => Self::Settle,
+                        core::Call::Body => Self::Body,
+                    }
+                }
+            }
+
+            impl From<wit::Call> for core::Call {
+                fn from(call: wit::Call) -> Self {
+                    match call {
+                        wit::Call::Commit(packed) => Self::Packed(packed),
+                        wit::Call::Get(keys) => Self::Get(keys),
+                        wit::Call::Scan(wit::Range { prefix, after, limit }) => {
+                            Self::Scan { prefix, after, limit }
+                        }
+                        wit::Call::Read(wit::Messages { topic, after, limit, wait }) => {
+                            Self::Read { topic, after, limit, wait }
+                        }
+                        wit::Call::Topics(wit::Names { after, limit }) => Self::Topics { after, limit },
+                        wit::Call::Settle => Self::Settle,
+                        wit::Call::Body => Self::Body,
+                    }
+                }
+            }
+
             impl From<core::Step> for wit::Step {
                 fn from(step: core::Step) -> Self {
                     match step {
                         core::Step::Done(response) => Self::Done(response.into()),
                         core::Step::Admitted(added) => Self::Admitted(added),
                         core::Step::Waits(task, call) => {
-                            let call = match call {
-                                core::Call::Commit(commit) => {
-                                    wit::Call::Commit($crate::packed::pack(&commit, $crate::packed::COMMIT_BYTES))
-                                }
-                                core::Call::Packed(packed) => wit::Call::Commit(packed),
-                                core::Call::Get(keys) => wit::Call::Get(keys),
-                                core::Call::Scan { prefix, after, limit } => {
-                                    wit::Call::Scan(wit::Range { prefix, after, limit })
-                                }
-                                core::Call::Body => wit::Call::Body,
-                            };
-                            Self::Waits(wit::Waiting { task, call })
+                            Self::Waits(wit::Waiting { task, call: call.into() })
                         }
                         core::Step::Busy => Self::Busy,
                     }
@@ -478,17 +455,7 @@ macro_rules! wit_fast_path {
                     match step {
                         wit::Step::Done(response) => Self::Done(response.into()),
                         wit::Step::Admitted(added) => Self::Admitted(added),
-                        wit::Step::Waits(waiting) => {
-                            let call = match waiting.call {
-                                wit::Call::Commit(packed) => core::Call::Packed(packed),
-                                wit::Call::Get(keys) => core::Call::Get(keys),
-                                wit::Call::Scan(wit::Range { prefix, after, limit }) => {
-                                    core::Call::Scan { prefix, after, limit }
-                                }
-                                wit::Call::Body => core::Call::Body,
-                            };
-                            Self::Waits(waiting.task, call)
-                        }
+                        wit::Step::Waits(waiting) => Self::Waits(waiting.task, waiting.call.into()),
                         wit::Step::Busy => Self::Busy,
                     }
                 }
@@ -508,6 +475,9 @@ macro_rules! wit_fast_path {
                                 .map_err(Into::into),
                         ),
                         core::Reply::Scan(items) => Self::Scan(items.map(list).map_err(Into::into)),
+                        core::Reply::Read(messages) => Self::Read(messages.map(list).map_err(Into::into)),
+                        core::Reply::Topics(topics) => Self::Topics(topics.map(list).map_err(Into::into)),
+                        core::Reply::Settle(settled) => Self::Settle(settled.map_err(Into::into)),
                         core::Reply::Body(body) => Self::Body(body),
                     }
                 }
@@ -532,6 +502,9 @@ macro_rules! wit_fast_path {
                                 .map_err(Into::into),
                         ),
                         wit::Reply::Scan(items) => Self::Scan(items.map(list).map_err(Into::into)),
+                        wit::Reply::Read(messages) => Self::Read(messages.map(list).map_err(Into::into)),
+                        wit::Reply::Topics(topics) => Self::Topics(topics.map(list).map_err(Into::into)),
+                        wit::Reply::Settle(settled) => Self::Settle(settled.map_err(Into::into)),
                         wit::Reply::Body(body) => Self::Body(body),
                     }
                 }

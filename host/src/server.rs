@@ -1,37 +1,41 @@
-//! The HTTP server: one acceptor, and one worker thread per core that owns its connections and its instances, so that
-//! a request never crosses threads on its way to a component.
+//! The HTTP server: one acceptor, and one worker thread per core that owns its connections and the rules of the hot path, so
+//! that what a crowd asks for never crosses threads. Everything else goes on to the threads of the [`rest`].
 
 mod body;
 mod connection;
-pub mod fast;
 mod files;
 mod head;
 pub mod listen;
 mod long_poll;
 mod places;
+mod rest;
+mod rules;
+pub mod runner;
 mod service;
 pub mod settle;
+mod threads;
 mod traffic;
 mod watch;
 mod wire;
 mod worker;
 
 use crate::wasm::compiled::Library;
-use crate::wasm::pool::INSTANCES;
-use crate::wasm::{compiled, ports};
+use crate::wasm::ports;
 use anyhow::Result;
 use places::Places;
+use rest::Rest;
+use rules::Program;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tollgate_core::config::{Config, MAX_WORKERS};
-use tollgate_core::router::Component;
 use tollgate_core::settings::Settings;
 
-pub use worker::{Components, Worker};
+pub use worker::Worker;
 
 /// How long connections may go on after the signal to stop.
 pub const DRAIN: Duration = Duration::from_secs(25);
@@ -61,10 +65,11 @@ pub struct Server {
     shared: Arc<Shared>,
     places: Arc<Places>,
     workers: Vec<Worker>,
+    rest: Vec<JoinHandle<()>>,
 }
 
 impl Server {
-    /// Loads the components and starts the workers. Requests are answered once [`Server::run`] runs.
+    /// Loads the rules and starts the threads. Requests are answered once [`Server::run`] runs.
     pub async fn start(
         listener: std::net::TcpListener,
         settings: Settings,
@@ -74,16 +79,13 @@ impl Server {
         let listener = TcpListener::from_std(listener)?;
         let config = &settings.config;
         let workers = worker_count(config);
-        // Twice the pools' size, since a replaced instance may still finish its calls beside its successor.
-        let instances = workers * (INSTANCES + 1) * (Component::ALL.len() + 1) * 2;
-        let room = |count| u32::try_from(count).unwrap_or(u32::MAX);
-        let wasm = compiled::Engines::new(room(instances), room(workers))?;
+        let others = rest::thread_count(workers);
         // Beside the runtime: compiling takes seconds on the first start.
-        let components = tokio::task::spawn_blocking({
-            let wasm = wasm.clone();
-            move || Components::load(&wasm, &library)
+        let program = tokio::task::spawn_blocking({
+            let settings = settings.clone();
+            move || Program::load(&settings, &library, workers + others)
         });
-        let components = Arc::new(components.await??);
+        let program = program.await??;
         let places = Places::new(
             files::connections(config.server.max_connections),
             config.server.connections_per_address(),
@@ -95,14 +97,16 @@ impl Server {
             long_polls: Semaphore::new(long_poll::MAX_LONG_POLLS),
             draining: AtomicBool::new(false),
         });
-        let workers = (0..workers)
-            .map(|index| Worker::start(index, &wasm.waiting, Arc::clone(&components), Arc::clone(&shared)))
-            .collect::<Result<Vec<_>>>()?;
+        let (way, rest) = Rest::start(others, &program, &shared)?;
+        let way = Arc::new(way);
+        let start = |index| Worker::start(index, program.clone(), Arc::clone(&shared), Arc::clone(&way));
+        let workers = (0..workers).map(start).collect::<Result<Vec<_>>>()?;
         Ok(Self {
             listener,
             shared,
             places,
             workers,
+            rest,
         })
     }
 
@@ -118,6 +122,7 @@ impl Server {
             shared,
             places,
             workers,
+            rest,
         } = self;
         tokio::select! {
             () = accept(&listener, &places, &workers) => {}
@@ -133,6 +138,10 @@ impl Server {
         }
         for worker in workers {
             tokio::task::spawn_blocking(move || worker.join()).await?;
+        }
+        // The workers held the only ways to them.
+        for thread in rest {
+            tokio::task::spawn_blocking(move || threads::join(thread)).await?;
         }
         Ok(())
     }

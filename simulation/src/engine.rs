@@ -29,7 +29,7 @@ const QUEUE: usize = 10;
 const GROUP: usize = 6;
 /// How long a submitted change may wait for company, microseconds.
 const SUBMIT_PATIENCE: u64 = 100_000;
-/// How long it may be combined where it arose before that, as in the fast path, microseconds.
+/// How long it may be combined where it arose before that, as in a thread's rules, microseconds.
 const FLUSH: u64 = 20_000;
 
 type Reply = Rc<Parcel<Result<Outcome, StoreError>>>;

@@ -9,14 +9,14 @@ use std::process::Command;
 
 /// What components are compiled to.
 const WASM_TARGET: &str = "wasm32-wasip2";
-/// The components that the gateway embeds.
-pub const COMPONENTS: &[&str] = &["limiter", "shortener", "coupon", "forward", "admin"];
-/// The component that only our own host runs; Spin has no use for it.
-pub const FAST_PATH: &str = "fast-path";
+/// The component of all rules, which the gateway embeds.
+pub const RULES: &str = "rules";
+/// The components that Spin runs, each on routes of its own.
+pub const COMPONENTS: &[&str] = &["shortener", "coupon", "forward", "admin"];
 /// The store that Spin runs them on.
 pub const SPIN_STORE: &str = "store-sqlite";
-/// What the end-to-end tests run in place of a component, to see how the gateway bears it.
-pub const MISBEHAVING: [&str; 2] = ["misbehaving", "misbehaving-fast"];
+/// What the end-to-end tests run in place of the rules, to see how the gateway bears it.
+pub const MISBEHAVING: &str = "misbehaving";
 
 /// The root of the workspace.
 pub fn root() -> PathBuf {
@@ -115,8 +115,7 @@ pub fn components() -> Result<PathBuf> {
     ensure_wasm_target()?;
     let names: Vec<&str> = COMPONENTS
         .iter()
-        .chain([&FAST_PATH, &SPIN_STORE])
-        .chain(&MISBEHAVING)
+        .chain([&RULES, &SPIN_STORE, &MISBEHAVING])
         .copied()
         .collect();
     say(&format!("building the components ({})", names.join(", ")));

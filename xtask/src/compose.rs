@@ -14,8 +14,6 @@ use wac_graph::{CompositionGraph, EncodeOptions};
 /// The lines of `spin.toml` between which routes are written.
 const BEGIN: &str = "# <routes, written by `cargo xtask compose`>\n";
 const END: &str = "# </routes>";
-/// Under Spin every component runs the limiter's rule itself: the component is not composed.
-const LIMITER: &str = "limiter";
 /// What tells the components which routes `spin.toml` has.
 const FORWARDS: &str = "forward-routes";
 
@@ -37,7 +35,7 @@ pub fn run() -> Result<()> {
     let built = components()?;
     let composed = root().join("build/spin");
     fs::create_dir_all(&composed)?;
-    for name in COMPONENTS.iter().filter(|name| **name != LIMITER) {
+    for name in COMPONENTS {
         let bytes = plug(&built, name).with_context(|| format!("composing {name} with {SPIN_STORE}"))?;
         write_if_changed(&composed.join(format!("{name}.wasm")), &bytes)?;
     }

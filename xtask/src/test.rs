@@ -129,11 +129,10 @@ pub fn lint() -> Result<()> {
     run(&mut benches, "cargo clippy for the benches")?;
     let mut wasm = cargo();
     wasm.args(["clippy", "--profile", "wasm", "--target", "wasm32-wasip2"]);
-    let ours = [crate::build::FAST_PATH, crate::build::SPIN_STORE, "guest"];
-    for name in crate::build::COMPONENTS
+    use crate::build::{COMPONENTS, MISBEHAVING, RULES, SPIN_STORE};
+    for name in COMPONENTS
         .iter()
-        .chain(&ours)
-        .chain(&crate::build::MISBEHAVING)
+        .chain(&[RULES, SPIN_STORE, MISBEHAVING, "guest"])
     {
         wasm.args(["--package", &format!("tollgate-{name}")]);
     }

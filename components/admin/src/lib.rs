@@ -1,3 +1,3 @@
-//! The admin component: the rule `tollgate_core::admin::handle` behind both doors.
+//! The admin component: the rule `tollgate_core::admin::handle`.
 
-tollgate_guest::gate!(Admin, tollgate_guest::core::admin::handle);
+tollgate_guest::handler!(Admin, tollgate_guest::core::admin::handle);

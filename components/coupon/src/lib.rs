@@ -1,3 +1,3 @@
-//! The coupon component: the rule `tollgate_core::campaigns::handle` behind both doors.
+//! The coupon component: the rule `tollgate_core::campaigns::handle`.
 
-tollgate_guest::gate!(Coupon, tollgate_guest::core::campaigns::handle);
+tollgate_guest::handler!(Coupon, tollgate_guest::core::campaigns::handle);

@@ -1,3 +1,3 @@
-//! The forward component: the rule `tollgate_core::forward::handle` behind both doors.
+//! The forward component: the rule `tollgate_core::forward::handle`.
 
-tollgate_guest::gate!(Forward, tollgate_guest::core::forward::handle);
+tollgate_guest::handler!(Forward, tollgate_guest::core::forward::handle);

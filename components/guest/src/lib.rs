@@ -1,5 +1,5 @@
-//! What every component shares: the bindings of the ports ([`port`]), its settings ([`settings`]), and its two
-//! doors. A gate's crate is one line: [`gate!`] with a rule from `tollgate-core`.
+//! What every component of Spin shares: the bindings of the ports ([`port`]), its settings ([`settings`]), and how a request
+//! comes in ([`spin`]). A component's crate is one line: [`handler!`] with a rule from `tollgate-core`.
 
 pub mod port;
 pub mod settings;
@@ -11,11 +11,10 @@ pub mod bindings {
     wit_bindgen::generate!({ path: "../../wit", world: "guest", generate_all });
 }
 
-tollgate_core::wit_types!(crate::bindings::tollgate::edge::types);
 tollgate_core::wit_buckets!(crate::bindings::tollgate::edge::buckets);
 tollgate_core::wit_store!(crate::bindings::tollgate::edge::store);
 
-pub use {spin_sdk, tollgate_core as core, wit_bindgen};
+pub use {spin_sdk, tollgate_core as core};
 
 use port::Port;
 use tollgate_core::http::Request;
@@ -61,38 +60,19 @@ pub async fn judge(world: &World<'static, Port>, request: &Request) -> Verdict {
     verdict
 }
 
-/// Exports a rule `async fn(&World<Port>, &Request) -> Response` of a component through both doors: `tollgate:edge/gate`
-/// for hosts that call it typed, and `wasi:http/handler` for Spin.
+/// Exports a rule `async fn(&World<Port>, &Request) -> Response` of a component as `wasi:http/handler`.
 #[macro_export]
-macro_rules! gate {
+macro_rules! handler {
     ($component:ident, $rule:path) => {
-        #[allow(missing_docs, clippy::all, unsafe_code, reason = "generated")]
-        mod door {
-            $crate::wit_bindgen::generate!({
-                path: "../../wit",
-                world: "gate-door",
-                runtime_path: "::tollgate_guest::wit_bindgen::rt",
-                with: { "tollgate:edge/types@0.1.0": ::tollgate_guest::bindings::tollgate::edge::types },
-            });
-            use super::Component;
-            export!(Component);
-        }
-
-        struct Component;
-
-        impl door::exports::tollgate::edge::gate::Guest for Component {
-            async fn handle(
-                request: $crate::bindings::tollgate::edge::types::Request,
-            ) -> $crate::bindings::tollgate::edge::types::Response {
-                let world = $crate::world($crate::settings::settings());
-                $rule(&world, &request.into()).await.into()
-            }
-        }
-
         #[$crate::spin_sdk::http_service]
-        async fn serve(request: $crate::spin_sdk::http::Request) -> impl $crate::spin_sdk::http::IntoResponse {
+        async fn serve(
+            request: $crate::spin_sdk::http::Request,
+        ) -> impl $crate::spin_sdk::http::IntoResponse {
             let component = $crate::core::router::Component::$component;
-            $crate::spin::answer(component, request, async |world, request| $rule(world, request).await).await
+            $crate::spin::answer(component, request, async |world, request| {
+                $rule(world, request).await
+            })
+            .await
         }
     };
 }

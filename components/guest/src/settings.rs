@@ -1,5 +1,5 @@
-//! The component's configuration: the text of `tollgate.toml`, from the variable `TOLLGATE_CONFIG` (our own host) or
-//! from the file `/tollgate.toml` (mounted by Spin), else the built-in defaults.
+//! The component's configuration: the text of `tollgate.toml`, from the variable `TOLLGATE_CONFIG` or from the file
+//! `/tollgate.toml` (mounted by Spin), else the built-in defaults.
 
 use std::sync::OnceLock;
 use tollgate_core::router::StaleRoutes;
@@ -20,11 +20,6 @@ pub struct InForce {
 pub fn load() -> Result<&'static InForce, &'static str> {
     static SETTINGS: OnceLock<Result<InForce, String>> = OnceLock::new();
     SETTINGS.get_or_init(read).as_ref().map_err(String::as_str)
-}
-
-/// The settings of an instance that a host calls typed. Our own host has validated them before it starts any.
-pub fn settings() -> &'static Settings {
-    &load().unwrap_or_else(|why| refuse(why)).settings
 }
 
 fn read() -> Result<InForce, String> {
@@ -57,10 +52,4 @@ fn sentence(error: &dyn std::fmt::Display) -> String {
     let line = error.to_string().replace(char::is_control, " ");
     let end = line.floor_char_boundary(MAX_WHY);
     line.get(..end).unwrap_or_default().to_owned()
-}
-
-/// Ends this instance with a message: an instance never runs on guessed settings.
-fn refuse(why: &str) -> ! {
-    eprintln!("tollgate: {why}");
-    std::process::exit(1)
 }

@@ -1,4 +1,4 @@
-//! The door to Spin: `wasi:http/handler` through spin-sdk. Turns a Spin request into a `Request` value and a
+//! The adapter of Spin: `wasi:http/handler` through spin-sdk. Turns a Spin request into a `Request` value and a
 //! `Response` back. The limiter judges here, before the body is read: as a component of its own in front of this one
 //! (Spin's middleware) it would cost more than the whole request, and its place would not be freed when a client ends
 //! an upload.

@@ -1,3 +1,3 @@
-//! The shortener component: the rule `tollgate_core::links::handle` behind both doors.
+//! The shortener component: the rule `tollgate_core::links::handle`.
 
-tollgate_guest::gate!(Shortener, tollgate_guest::core::links::handle);
+tollgate_guest::handler!(Shortener, tollgate_guest::core::links::handle);

@@ -34,7 +34,7 @@ impl Proxies {
     }
 
     /// The address that the request came from, as a bucket key: an IPv4 address, an IPv6 /64
-    /// (`2001:db8::/64`), or `unknown` where the door did not give an address.
+    /// (`2001:db8::/64`), or `unknown` where the adapter did not give an address.
     pub fn client_ip<'a>(&self, request: &'a Request) -> Cow<'a, str> {
         match self.resolve(request) {
             None => Cow::Borrowed("unknown"),

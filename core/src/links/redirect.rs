@@ -1,6 +1,6 @@
 //! `GET` and `HEAD /{code}`: the redirect; and `POST`, which the button for people taken for machines sends. A plain link costs one read of one key and no random.
 //!
-//! Counting is the last thing done, and nothing waits after it: a door may run this rule without waiting and, where it
+//! Counting is the last thing done, and nothing waits after it: the machine may run this rule without waiting and, where it
 //! would have to wait, drop it and run it anew, so nothing may have been counted by then.
 //!
 //! The race to win: a visitor of a link with `maxVisits` is let through by ONE commit that holds the very version of
@@ -236,7 +236,7 @@ fn merge(target: &str, query: &str) -> String {
     merged.push_str(base);
     merged.push_str(joint);
     for byte in query.bytes() {
-        // Whatever a door lets through, a header line and the fragment's mark are not to be had this way.
+        // Whatever an adapter lets through, a header line and the fragment's mark are not to be had this way.
         if byte.is_ascii_graphic() && byte != b'#' {
             merged.push(char::from(byte));
         } else {

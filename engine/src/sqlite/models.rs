@@ -17,8 +17,8 @@ use tokio::sync::oneshot;
 use tollgate_core::bucket::{Bucket, Level, TakeError};
 use tollgate_core::campaigns::{self, Campaign};
 use tollgate_core::commit::{Commit, Entry, Item, Message, Outcome, StoreError, Topic};
-use tollgate_core::fast_path::{Call, FastPath, Memory, Reply, Step};
 use tollgate_core::http::{Header, Request, Response};
+use tollgate_core::machine::{Call, Machine, Memory, Reply, Stage, Step};
 use tollgate_core::memory::{MemoryStore, START};
 use tollgate_core::plan::group::{Base, Found, Group};
 use tollgate_core::plan::{self, Extent, Lookup as _, Record};
@@ -250,7 +250,7 @@ impl Store for Model {
     }
 }
 
-/// What the fast path finds in memory.
+/// What the machine finds in memory.
 #[derive(Clone)]
 struct Handle(Arc<Model>);
 
@@ -304,21 +304,21 @@ async fn ordinary<S: Store>(store: &S, request: &Request) -> Response {
     campaigns::handle(&world, request).await
 }
 
-/// The fast path, and its host, which waits for the store.
-fn fast(model: &Arc<Model>, request: Request) -> (u16, Vec<u8>) {
-    let mut rules = FastPath::new(Settings::default(), Handle(Arc::clone(model)), fresh);
-    let mut step = rules.start(&packed::head_of(&request), START, false);
+/// The machine, and its host, which waits for the store.
+fn in_steps(model: &Arc<Model>, request: Request) -> (u16, Vec<u8>) {
+    let mut rules = Machine::new(Settings::default(), Handle(Arc::clone(model)), fresh);
+    let mut step = rules.start(&packed::head_of(&request), START, false, Stage::Arrived);
     loop {
         let (task, call) = match step {
             Step::Done(response) => return (response.status, response.body),
             Step::Waits(task, call) => (task, call),
-            Step::Admitted(_) | Step::Busy => panic!("a claim is one for the fast path"),
+            Step::Admitted(_) | Step::Busy => panic!("a claim is on the hot path"),
         };
         let reply = match call {
             Call::Commit(commit) => Reply::Commit(block_on(model.commit(commit))),
             Call::Get(keys) => Reply::Get(block_on(model.get("", &keys))),
             Call::Packed(_) => panic!("the rules themselves pack nothing"),
-            Call::Scan { .. } | Call::Body => panic!("this claim needs neither"),
+            other => panic!("a claim needs no {other:?}"),
         };
         step = rules.resume(task, reply);
     }
@@ -326,11 +326,11 @@ fn fast(model: &Arc<Model>, request: Request) -> (u16, Vec<u8>) {
 
 /// Whether the claim was admitted. What it was refused for was so at some moment since the last that anybody had been
 /// told of when it began.
-fn claim(model: &Arc<Model>, user: &str, by_fast_path: bool) -> bool {
+fn claim(model: &Arc<Model>, user: &str, by_machine: bool) -> bool {
     let told = model.told.load(Ordering::SeqCst);
     let request = request("POST", "/api/campaigns/c/claims", ("x-user-id", user), "");
-    let (status, body) = match by_fast_path {
-        true => fast(model, request),
+    let (status, body) = match by_machine {
+        true => in_steps(model, request),
         false => {
             let response = block_on(ordinary(&**model, &request));
             (response.status, response.body)
@@ -382,12 +382,12 @@ fn no_claim_is_refused_by_what_was_so_before_units_were_added_or_the_end_moved()
                 others.for_each(|other| model.cache.publish(other, None, true));
             })
         };
-        let claimers = [(0, false), (1, true), (2, false)].map(|(number, by_fast_path)| {
+        let claimers = [(0, false), (1, true), (2, false)].map(|(number, by_machine)| {
             let model = Arc::clone(&model);
             thread::spawn(move || {
                 // Until it is admitted, and at most three times.
                 let user = format!("user-{number}");
-                (0..3).any(|_| claim(&model, &user, by_fast_path)).then_some(user)
+                (0..3).any(|_| claim(&model, &user, by_machine)).then_some(user)
             })
         });
         change(&model, &format!(r#"{{"quantity": {}}}"#, UNITS[1]), |moment| {

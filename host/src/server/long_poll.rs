@@ -1,13 +1,12 @@
-//! `GET /api/topics/{topic}/messages?wait=…` waits here, not in a component: an instance has few places, and a call of it
-//! less time than a caller may wait. The component answers at once; if it found nothing, it is asked again when the topic
-//! has grown.
+//! `GET /api/topics/{topic}/messages?wait=…` waits here, not in the rules: they have few places, and a call of them less time
+//! than a caller may wait. They answer at once; if they found nothing, they are asked again when the topic has grown.
 
 use super::Shared;
-use crate::wasm::bindings::types;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::sync::SemaphorePermit;
 use tokio::time::{Instant, timeout, timeout_at};
+use tollgate_core::packed;
 use tollgate_core::problem::{Kind, Problem};
 use tollgate_core::topics::{self, LongPoll};
 
@@ -26,19 +25,23 @@ pub struct Waiting<'a> {
 }
 
 impl<'a> Waiting<'a> {
-    /// Of a request that asks to wait; without that wait from now on.
+    /// Of a request that asks to wait.
     ///
     /// # Errors
     /// 503: as many calls wait as may.
-    pub fn of(shared: &'a Shared, request: &mut types::Request) -> Result<Option<Self>, Problem> {
-        let Some(poll) = LongPoll::of(&request.method, &request.path, request.query.as_deref()) else {
+    pub fn of(
+        shared: &'a Shared,
+        method: &str,
+        path: &str,
+        query: Option<&str>,
+    ) -> Result<Option<Self>, Problem> {
+        let Some(poll) = LongPoll::of(method, path, query) else {
             return Ok(None);
         };
         let Ok(place) = shared.long_polls.try_acquire() else {
             let detail = "As many calls wait for messages as may.";
             return Err(Problem::new(Kind::Unavailable, detail).with_retry_after(RETRY_SECONDS));
         };
-        request.query = Some(poll.at_once.clone());
         Ok(Some(Self {
             shared,
             poll,
@@ -46,17 +49,21 @@ impl<'a> Waiting<'a> {
         }))
     }
 
+    /// The query of the same call without a wait.
+    pub fn query(&self) -> &str {
+        &self.poll.immediate
+    }
+
     /// Asks again and again, until an answer has messages, or is an error, or the time is over.
     pub async fn answer(
         &self,
-        request: &types::Request,
-        ask: impl AsyncFn(types::Request) -> Result<types::Response, Problem>,
-    ) -> Result<types::Response, Problem> {
+        ask: impl AsyncFn() -> Result<packed::Response, Problem>,
+    ) -> Result<packed::Response, Problem> {
         // First this, then the question: so no message falls between the two.
         let mut tail = self.shared.engines.store.subscribe(&self.poll.topic);
         let until = Instant::now() + self.poll.wait;
         loop {
-            let answer = ask(request.clone()).await?;
+            let answer = ask().await?;
             let is_over = || Instant::now() >= until || self.shared.draining.load(Ordering::Relaxed);
             if answer.status != 200 || !topics::is_empty_page(&answer.body) || is_over() {
                 return Ok(answer);

@@ -1,29 +1,26 @@
-//! One request: read it within bounds, ask the limiter, hand it to its component, and answer.
+//! One request: read it within bounds, start the rules, let them go on here or on the threads of the rest, and answer.
 
 use super::Shared;
 use super::body::{self, Upload};
-use super::fast::{self, Fast};
 use super::head;
-use super::long_poll::Waiting;
-use super::settle::{Asked, Visit, Visits};
+use super::long_poll;
+use super::rest::Rest;
+use super::rules::Rules;
+use super::runner::{self, CallError, Progress, Runner};
 use super::traffic::Traffic;
-use crate::wasm::bindings::{filter::exports::tollgate::edge::filter::Verdict, types};
-use crate::wasm::doors::{FilterDoor, GateDoor};
-use crate::wasm::pool::{CallError, Pool};
 use bytes::Bytes;
 use futures::future::{Either, ready};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::header::{HeaderName, HeaderValue};
-use std::cell::Cell;
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{SystemTime, UNIX_EPOCH};
-use tokio::sync::mpsc::UnboundedReceiver;
 use tollgate_core::config::Ordering as OrderedBy;
 use tollgate_core::http::{Response, SEEN_HEADERS, check_hosts};
+use tollgate_core::machine::Stage;
 use tollgate_core::problem::{Kind, Problem};
 use tollgate_core::router::Component;
 use tollgate_core::{attributes, identity, packed};
@@ -32,11 +29,6 @@ use tollgate_core::{attributes, identity, packed};
 const BUSY_RETRY_SECONDS: u64 = 1;
 
 type Answer = hyper::Response<Full<Bytes>>;
-
-#[cfg(feature = "native-rules")]
-type Rules = super::fast::native::Native;
-#[cfg(not(feature = "native-rules"))]
-type Rules = crate::wasm::fast::Instance;
 
 /// Who is at the other end of a connection, and what it is doing.
 pub struct Caller {
@@ -50,31 +42,26 @@ pub struct Caller {
     pub traffic: Rc<Traffic>,
 }
 
-/// What became of a request at once.
-enum Begun {
+/// How far a request has come at once.
+enum Started {
     Answered(Answer),
-    GoesOn(Box<Rest>),
+    GoesOn(Box<Unfinished>),
 }
 
 /// What is left of a request that goes on.
-struct Rest {
+struct Unfinished {
     head: http::request::Parts,
     /// If it has one that was not read.
     body: Option<Upload>,
-    /// Where it goes.
     next: Next,
-    /// If it is a redirect that may have read its link by now.
-    visit: Option<Visit>,
 }
 
 /// Where a request goes.
 enum Next {
-    /// To the limiter, by the ordinary way.
-    Limiter,
-    /// On with its rule on the fast path.
-    Rule(fast::Waiting<Rules>),
-    /// To its component; these headers are added to the response.
-    Gate(http::HeaderMap),
+    /// On with its rule.
+    Rule(runner::Waiting<Rules>),
+    /// To the threads of the rest; these headers ([`packed::pairs`]) are added to the response.
+    Rest(Vec<u8>),
 }
 
 /// What every response gets.
@@ -100,26 +87,17 @@ impl Marks {
 /// What a worker answers requests with.
 pub struct Gateway {
     shared: Arc<Shared>,
-    limiter: Rc<Pool<FilterDoor>>,
-    gates: Vec<(Component, Rc<Pool<GateDoor>>)>,
-    fast: Option<Rc<Fast<Rules>>>,
+    crowd: Rc<Runner<Rules>>,
+    rest: Arc<Rest>,
     seen: Vec<HeaderName>,
     /// Names and patterns of those that are kept with a forwarded request.
     kept: Vec<String>,
     max_body: usize,
-    visits: Rc<Visits>,
-    /// Taken by [`Gateway::run`].
-    asked: Cell<Option<UnboundedReceiver<Asked>>>,
 }
 
 impl Gateway {
-    /// The gateway of one worker.
-    pub fn new(
-        shared: Arc<Shared>,
-        limiter: Rc<Pool<FilterDoor>>,
-        gates: Vec<(Component, Rc<Pool<GateDoor>>)>,
-        fast: Option<Fast<Rules>>,
-    ) -> Self {
+    /// The gateway of one worker. `crowd`: its own rules; `rest`: the way to those of everything else.
+    pub fn new(shared: Arc<Shared>, crowd: Runner<Rules>, rest: Arc<Rest>) -> Self {
         let configured = [
             shared.settings.config.clients.header.as_str(),
             shared.settings.config.users.header.as_str(),
@@ -132,18 +110,14 @@ impl Gateway {
         let names = SEEN_HEADERS.iter().copied().chain(configured).chain(ordering);
         let kept = routes.iter().flat_map(|route| route.headers.clone()).collect();
         let seen = names.filter_map(|name| HeaderName::try_from(name).ok()).collect();
-        let asked = Cell::new(Some(shared.engines.settling.register()));
         let max_body = usize::try_from(shared.settings.config.server.max_body.0).unwrap_or(usize::MAX);
         Self {
             shared,
-            limiter,
-            gates,
-            fast: fast.map(Rc::new),
+            crowd: Rc::new(crowd),
+            rest,
             seen,
             kept,
             max_body,
-            visits: Rc::default(),
-            asked,
         }
     }
 
@@ -161,10 +135,10 @@ impl Gateway {
             last: http1 && (caller.is_spare || self.shared.draining.load(Ordering::Relaxed)),
             last_if_unread: http1 && body::ends_if_unread(&request),
         };
-        match self.begin(request, caller) {
-            Ok(Begun::Answered(answer)) => Either::Left(ready(marks.put_on(answer, caller))),
+        match self.start(request, caller) {
+            Ok(Started::Answered(answer)) => Either::Left(ready(marks.put_on(answer, caller))),
             Err(problem) => Either::Left(ready(marks.put_on(from_core(problem.into_response()), caller))),
-            Ok(Begun::GoesOn(mut request)) => {
+            Ok(Started::GoesOn(mut request)) => {
                 let (gateway, caller) = (Rc::clone(self), Rc::clone(caller));
                 Either::Right(Box::pin(async move {
                     let answer = gateway.go_on(&mut request, &caller.name).await;
@@ -177,130 +151,92 @@ impl Gateway {
         }
     }
 
-    fn begin(&self, request: hyper::Request<Incoming>, caller: &Caller) -> Result<Begun, Problem> {
+    fn start(&self, request: hyper::Request<Incoming>, caller: &Caller) -> Result<Started, Problem> {
         head::within_bounds(&request)?;
         one_host(&request)?;
         known_coding(&request)?;
         if let Some(answer) = self.health(&request) {
-            return answer.map(Begun::Answered);
+            return answer.map(Started::Answered);
         }
         if caller.is_spare && !is_operator(&request, caller) {
             return Err(full());
         }
-        let peer = caller.name.as_str();
         let (head, body) = request.into_parts();
         let body = Upload::new(body, &caller.traffic);
-        let Some(fast) = &self.fast else {
-            let next = Next::Limiter;
-            return Ok(self.rest(head, body, next));
-        };
-        let strings = [head.method.as_str(), path(&head), peer];
-        let packed = packed::head(strings, head.uri.query(), self.seen(&head));
-        let next = match fast.begin(&packed, now(), body.is_some())? {
-            fast::Begun::Ended(fast::Answer::Done(response)) => {
-                return Ok(Begun::Answered(from_packed(response)));
+        let packed = self.packed(&head, head.uri.query(), &caller.name);
+        let next = match self.crowd.start(&packed, now(), body.is_some(), Stage::Arrived)? {
+            Progress::Ended(runner::Answer::Done(response)) => {
+                return Ok(Started::Answered(from_packed(response)));
             }
-            fast::Begun::Ended(fast::Answer::Admitted(added)) => Next::Gate(unpacked(added)),
-            fast::Begun::Waits(waiting) => Next::Rule(waiting),
+            Progress::Ended(runner::Answer::Admitted(added)) => Next::Rest(added),
+            Progress::Waits(mut waiting) => {
+                if self.is_visit(path(&head)) {
+                    waiting.mark_as_visit();
+                }
+                Next::Rule(waiting)
+            }
         };
-        Ok(self.rest(head, body, next))
+        Ok(Started::GoesOn(Box::new(Unfinished { head, body, next })))
     }
 
-    /// What few requests wait for is in boxes, so that the many that wait for a commit alone take little room.
-    async fn go_on(&self, rest: &mut Rest, peer: &str) -> Result<Answer, Problem> {
-        let Rest {
-            head,
-            body,
-            next,
-            visit,
-        } = rest;
+    /// Rare futures are boxed to keep the common one small: that of a rule which waits for its commit.
+    async fn go_on(&self, request: &mut Unfinished, peer: &str) -> Result<Answer, Problem> {
+        let Unfinished { head, body, next } = request;
         let added = match next {
-            Next::Gate(added) => std::mem::take(added),
-            Next::Limiter => match Box::pin(self.limiter.call(self.head(head, peer))).await? {
-                Verdict::Answer(response) => return Ok(from_wit(response)),
-                Verdict::Admit(added) => fields(
-                    added
-                        .iter()
-                        .map(|header| (header.name.as_bytes(), &*header.value)),
-                ),
-            },
+            Next::Rest(added) => std::mem::take(added),
             Next::Rule(waiting) => match waiting.finish(async || self.body(body).await).await? {
-                fast::Answer::Done(response) => return Ok(from_packed(response)),
-                fast::Answer::Admitted(added) => unpacked(added),
+                runner::Answer::Done(response) => return Ok(from_packed(response)),
+                runner::Answer::Admitted(added) => added,
             },
         };
-        // Nothing was read of a link so far, and a body may take its time.
-        drop(visit.take());
-        let mut request = self.head(head, peer);
-        request.body = Box::pin(self.body(body)).await?;
-        *visit = self.visit(&request.path);
-        let mut answer = from_wit(Box::pin(self.handle(request)).await?);
-        for (name, value) in &added {
+        let body = Box::pin(self.body(body)).await?;
+        let mut answer = from_packed(Box::pin(self.rest(head, body, peer)).await?);
+        for (name, value) in &unpacked(added) {
             answer.headers_mut().append(name, value.clone());
         }
         Ok(answer)
     }
 
-    fn rest(&self, head: http::request::Parts, body: Option<Upload>, next: Next) -> Begun {
-        // What its rule may have read so far, it has read on this thread just now.
-        let visit = match next {
-            Next::Rule(_) => self.visit(path(&head)),
-            Next::Limiter | Next::Gate(_) => None,
-        };
-        Begun::GoesOn(Box::new(Rest {
-            head,
-            body,
-            next,
-            visit,
-        }))
+    /// The answer of the threads of the rest.
+    async fn rest(
+        &self,
+        head: &http::request::Parts,
+        body: Vec<u8>,
+        peer: &str,
+    ) -> Result<packed::Response, Problem> {
+        let polls = long_poll::Waiting::of(&self.shared, head.method.as_str(), path(head), head.uri.query())?;
+        match polls {
+            None => Ok(self
+                .rest
+                .answer(self.packed(head, head.uri.query(), peer), body)
+                .await?),
+            Some(polls) => {
+                let packed = self.packed(head, Some(polls.query()), peer);
+                let ask = async || Ok(self.rest.answer(packed.clone(), body.clone()).await?);
+                polls.answer(ask).await
+            }
+        }
     }
 
-    /// A place among those under way, for what may be a redirect.
-    fn visit(&self, path: &str) -> Option<Visit> {
-        let may_be =
-            !path.starts_with("/api/") && self.shared.settings.component(path) == Component::Shortener;
-        may_be.then(|| self.visits.enter())
+    /// Whether it may be a redirect.
+    fn is_visit(&self, path: &str) -> bool {
+        !path.starts_with("/api/") && self.shared.settings.component(path) == Component::Shortener
     }
 
-    /// Hands on what the fast path's rules submit and commit, for as long as it is polled.
+    /// Hands on what the crowd's rules submit and commit, for as long as it is polled.
     pub async fn run(&self) {
-        let settle = async {
-            let Some(mut asked) = self.asked.take() else {
-                return;
-            };
-            while let Some(done) = asked.recv().await {
-                self.visits.have_gone().await;
-                self.flush();
-                let _ = done.send(());
-            }
-        };
-        let fast = async {
-            if let Some(fast) = &self.fast {
-                fast.run().await;
-            }
-        };
-        tokio::join!(fast, settle);
+        self.crowd.run().await;
     }
 
     /// Hands on what they have submitted.
     pub fn flush(&self) {
-        if let Some(fast) = &self.fast {
-            fast.flush();
-        }
+        self.crowd.flush();
     }
 
-    async fn handle(&self, mut request: types::Request) -> Result<types::Response, Problem> {
-        let component = self.shared.settings.component(&request.path);
-        let gate = self.gates.iter().find(|(name, _)| *name == component);
-        let (_, gate) =
-            gate.ok_or_else(|| Problem::new(Kind::Internal, "No component answers this address."))?;
-        let ask = async |request| gate.call(request).await.map_err(Problem::from);
-        if component == Component::Forward
-            && let Some(waiting) = Waiting::of(&self.shared, &mut request)?
-        {
-            return waiting.answer(&request, ask).await;
-        }
-        ask(request).await
+    /// The head as it crosses to the rules.
+    fn packed(&self, head: &http::request::Parts, query: Option<&str>, peer: &str) -> Vec<u8> {
+        let strings = [head.method.as_str(), path(head), peer];
+        packed::head(strings, query, self.seen(head))
     }
 
     /// The headers that the rules look at.
@@ -316,21 +252,6 @@ impl Gateway {
         let target = authority.filter(|_| !head.headers.contains_key(http::header::HOST));
         seen.map(|(name, value)| (name.as_str(), value.as_bytes()))
             .chain(target.map(|authority| ("host", authority.as_str().as_bytes())))
-    }
-
-    fn head(&self, head: &http::request::Parts, peer: &str) -> types::Request {
-        let headers = self.seen(head).map(|(name, value)| types::Header {
-            name: name.to_owned(),
-            value: value.to_owned(),
-        });
-        types::Request {
-            method: head.method.as_str().to_owned(),
-            path: path(head).to_owned(),
-            query: head.uri.query().map(str::to_owned),
-            headers: headers.collect(),
-            body: Vec::new(),
-            peer: peer.to_owned(),
-        }
     }
 
     /// Reads the body of a request, if it has one.
@@ -414,7 +335,7 @@ fn known_coding<B>(request: &hyper::Request<B>) -> Result<(), Problem> {
 }
 
 /// Unix milliseconds.
-fn now() -> u64 {
+pub fn now() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
@@ -464,7 +385,7 @@ fn path(head: &http::request::Parts) -> &str {
     }
 }
 
-/// The names that answers of the fast path have: found without being parsed.
+/// The names that answers of the hot path have: found without being parsed.
 static USUAL: [HeaderName; 8] = [
     http::header::LOCATION,
     http::header::CACHE_CONTROL,
@@ -479,7 +400,7 @@ static USUAL: [HeaderName; 8] = [
 /// Packed header fields as hyper wants them, in the piece that they came in; one that HTTP does not allow is left out.
 fn unpacked(packed: Vec<u8>) -> http::HeaderMap {
     let packed = Bytes::from(packed);
-    // With room for those that the door adds.
+    // With room for those that are added here.
     let mut fields = http::HeaderMap::with_capacity(USUAL.len());
     for (name, value) in packed::pairs(&packed) {
         let usual = USUAL.iter().find(|usual| usual.as_str().as_bytes() == name);
@@ -513,11 +434,6 @@ fn answer(status: u16, headers: http::HeaderMap, body: Vec<u8>) -> Answer {
 fn from_packed(response: packed::Response) -> Answer {
     let headers = unpacked(response.headers);
     answer(response.status, headers, response.body)
-}
-
-fn from_wit(response: types::Response) -> Answer {
-    let headers = response.headers.iter().map(|h| (h.name.as_bytes(), &*h.value));
-    answer(response.status, fields(headers), response.body)
 }
 
 fn from_core(response: Response) -> Answer {

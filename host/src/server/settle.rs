@@ -1,10 +1,10 @@
 //! Waits for clicks that are counted a moment later than their redirects are answered. A link that gets a bound while it
 //! is in use must know of all of them: see `store.settle` in `wit/edge.wit`.
 //!
-//! A redirect reads its link and submits its click either within one call of the fast path, on the worker's thread, or
-//! while the request is [`Visits`]' guest. So a worker that has seen off the guests it had, and then flushes its fast path,
+//! A redirect reads its link and submits its click either within one call of the rules, on its worker's thread, or while the
+//! request is one of the thread's [`Visits`]. So a thread that has seen off the visits it had, and then flushes its rules,
 //! holds back nothing that was decided on what links said before. What it has handed on goes, in the store's queue, before
-//! every commit from then on.
+//! every commit from then on. Threads of the rest have no visits, and are asked like any other.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
@@ -12,30 +12,30 @@ use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::{Notify, mpsc, oneshot};
 
-/// What a worker answers once it holds nothing back.
+/// What a thread answers once it holds nothing back.
 pub type Asked = oneshot::Sender<()>;
 
-/// The workers, who can all be asked. As many ask at once as calls of components may be under way.
+/// The threads that run rules, which can all be asked. As many ask at once as calls may be under way.
 #[derive(Clone, Debug, Default)]
 pub struct Settling(Arc<Mutex<Vec<mpsc::UnboundedSender<Asked>>>>);
 
 impl Settling {
-    /// One worker more; what it is asked comes out here.
+    /// One thread more; what it is asked comes out here.
     pub fn register(&self) -> mpsc::UnboundedReceiver<Asked> {
         let (sender, asked) = mpsc::unbounded_channel();
         self.0.lock().unwrap_or_else(PoisonError::into_inner).push(sender);
         asked
     }
 
-    /// Returns when every worker has handed on what it held back when this was called. One that has ended did so then.
+    /// Returns when every thread has handed on what it held back when this was called. One that has ended did so then.
     pub async fn settle(&self) {
         let answers: Vec<_> = {
-            let workers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-            let ask = |worker: &mpsc::UnboundedSender<Asked>| {
+            let threads = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            let ask = |thread: &mpsc::UnboundedSender<Asked>| {
                 let (sender, answer) = oneshot::channel();
-                worker.send(sender).is_ok().then_some(answer)
+                thread.send(sender).is_ok().then_some(answer)
             };
-            workers.iter().filter_map(ask).collect()
+            threads.iter().filter_map(ask).collect()
         };
         for answer in answers {
             let _ = answer.await;
@@ -43,7 +43,7 @@ impl Settling {
     }
 }
 
-/// The redirects of one worker that wait for something.
+/// The redirects of one thread that wait for something.
 #[derive(Debug, Default)]
 pub struct Visits {
     under_way: RefCell<BTreeSet<u64>>,
@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn every_worker_is_asked_and_one_that_has_ended_is_not_waited_for() {
+    fn every_thread_is_asked_and_one_that_has_ended_is_not_waited_for() {
         let settling = Settling::default();
         let (mut one, other) = (settling.register(), settling.register());
         let mut settled = Box::pin(settling.settle());

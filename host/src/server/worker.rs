@@ -1,53 +1,20 @@
-//! A worker thread: a single-threaded runtime with its own connections and its own instances of every component.
+//! A worker thread: its own connections, and its own rules for what a crowd asks for.
 
-use super::Shared;
 use super::connection::{self, Accepted};
-use super::fast::Fast;
+use super::rest::Rest;
+use super::rules::Program;
+use super::runner::Runner;
 use super::service::Gateway;
 use super::watch::Watch;
-use crate::wasm::compiled::{self, Library};
-use crate::wasm::doors::{FilterDoor, GateDoor};
-use crate::wasm::fast;
-use crate::wasm::{pool::Pool, ports};
-use anyhow::{Context as _, Result};
+use super::{Shared, threads};
+use crate::wasm::rules::Group;
+use anyhow::Result;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 use tokio::sync::{Notify, mpsc, watch};
-use tokio::task::LocalSet;
-use tollgate_core::router::Component as Name;
-use wasmtime::Engine;
-use wasmtime::component::Component;
-
-/// The compiled components.
-pub struct Components {
-    limiter: Component,
-    gates: Vec<(Name, Component)>,
-    #[cfg_attr(
-        feature = "native-rules",
-        allow(dead_code, reason = "the rules are compiled in")
-    )]
-    fast: Option<Component>,
-}
-
-impl Components {
-    /// Loads all of them; see [`Library::load`]. A directory of other components may leave the fast path out: then every
-    /// request takes the ordinary way, through them.
-    pub fn load(engines: &compiled::Engines, library: &Library) -> Result<Self> {
-        let load = |name| library.load(&engines.waiting, name);
-        let gates = Name::ALL.iter().map(|name| Ok((*name, load(name.name())?)));
-        Ok(Self {
-            limiter: load("limiter")?,
-            gates: gates.collect::<Result<_>>()?,
-            fast: match library.components.is_none() || library.has(fast::NAME) {
-                true => Some(library.load(&engines.fast, fast::NAME)?),
-                false => None,
-            },
-        })
-    }
-}
 
 /// A handle to a worker thread.
 pub struct Worker {
@@ -59,43 +26,24 @@ pub struct Worker {
 }
 
 impl Worker {
-    /// Starts the thread and its instances.
-    pub fn start(
-        index: usize,
-        engine: &Engine,
-        components: Arc<Components>,
-        shared: Arc<Shared>,
-    ) -> Result<Self> {
+    /// Starts the thread. `rest`: where it hands what is not for its own rules.
+    ///
+    /// # Errors
+    /// It cannot be started.
+    pub fn start(index: usize, program: Program, shared: Arc<Shared>, rest: Arc<Rest>) -> Result<Self> {
         // Unbounded as a channel, bounded by the place that every accepted connection holds.
         let (incoming, accepted) = mpsc::unbounded_channel();
         let (stop, stopped) = watch::channel(false);
-        let (started, starting) = std::sync::mpsc::sync_channel(1);
         let load = Arc::new(AtomicUsize::new(0));
         let crowded = Arc::<Notify>::default();
-        let (engine, own_load, own_crowded) = (engine.clone(), Arc::clone(&load), Arc::clone(&crowded));
-        let thread = std::thread::Builder::new()
-            .name(format!("worker-{index}"))
-            .spawn(move || {
-                // Made here: a runtime may not be dropped in another, as it would be where there is no thread.
-                let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-                let runtime = match runtime {
-                    Ok(runtime) => runtime,
-                    Err(error) => return drop(started.send(Err(error.into()))),
-                };
-                LocalSet::new().block_on(&runtime, async move {
-                    match gateway(&engine, &components, shared) {
-                        Ok(gateway) => {
-                            let _ = started.send(Ok(()));
-                            serve(gateway, accepted, own_load, own_crowded, stopped).await;
-                        }
-                        Err(error) => drop(started.send(Err(error))),
-                    }
-                });
-            });
-        let thread = thread.context("cannot start a worker thread")?;
-        starting
-            .recv()
-            .context("a worker ended before it had started")??;
+        let (own_load, own_crowded) = (Arc::clone(&load), Arc::clone(&crowded));
+        let thread = threads::start(format!("worker-{index}"), move || {
+            let engines = shared.engines.clone();
+            let timeout = Duration::from_nanos(shared.settings.config.server.request_timeout.0);
+            let rules = program.rules(engines.clone(), Group::Crowd)?;
+            let gateway = Gateway::new(shared, Runner::new(rules, engines, timeout), rest);
+            Ok(serve(Rc::new(gateway), accepted, own_load, own_crowded, stopped))
+        })?;
         Ok(Self {
             incoming,
             load,
@@ -131,38 +79,8 @@ impl Worker {
     /// Waits until it has finished.
     pub fn join(self) {
         drop(self.incoming);
-        if self.thread.join().is_err() {
-            tracing::error!("a worker ended with a panic");
-        }
+        threads::join(self.thread);
     }
-}
-
-fn gateway(engine: &Engine, components: &Components, shared: Arc<Shared>) -> Result<Rc<Gateway>> {
-    let linker = ports::linker(engine)?;
-    let timeout = Duration::from_nanos(shared.settings.config.server.request_timeout.0);
-    let (new_engine, new_engines) = (|| engine.clone(), || shared.engines.clone());
-    let mut gates = Vec::new();
-    for (name, component) in &components.gates {
-        let door = Rc::new(GateDoor::new(&linker, component)?);
-        gates.push((
-            *name,
-            Pool::new(new_engine(), new_engines(), door, name.name(), timeout),
-        ));
-    }
-    let door = Rc::new(FilterDoor::new(&linker, &components.limiter)?);
-    let limiter = Pool::new(new_engine(), new_engines(), door, "limiter", timeout);
-    #[cfg(not(feature = "native-rules"))]
-    let steps = match &components.fast {
-        Some(component) => Some(fast::Instance::new(component, new_engines())?),
-        None => None,
-    };
-    #[cfg(feature = "native-rules")]
-    let steps = Some(super::fast::native::Native::new(
-        shared.settings.clone(),
-        new_engines(),
-    ));
-    let fast = steps.map(|steps| Fast::new(steps, new_engines(), timeout));
-    Ok(Rc::new(Gateway::new(shared, limiter, gates, fast)))
 }
 
 async fn serve(

@@ -10,7 +10,7 @@ use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use wasmtime::component::Component;
-use wasmtime::{Config, Engine, EngineWeak, InstanceAllocationStrategy, PoolingAllocationConfig};
+use wasmtime::{Config, Engine, InstanceAllocationStrategy, PoolingAllocationConfig};
 
 include!(concat!(env!("OUT_DIR"), "/embedded.rs"));
 
@@ -19,39 +19,22 @@ pub const MAX_INSTANCE_MEMORY: usize = 64 << 20;
 /// How often a running guest is asked to let others run.
 pub const EPOCH: Duration = Duration::from_millis(10);
 
-/// The engines that components run on. A background thread advances their epochs for as long as they live.
-#[derive(Clone)]
-pub struct Engines {
-    /// For components whose calls may wait.
-    pub waiting: Engine,
-    /// For the fast path, whose calls never do. A store without the machinery for concurrent tasks costs a call far less.
-    pub fast: Engine,
+/// An engine with room for so many instances of components whose calls never wait: a store without the machinery for
+/// concurrent tasks costs a call far less. A background thread advances its epoch for as long as it lives.
+pub fn engine(instances: u32) -> Result<Engine> {
+    let engine = without_epochs(instances)?;
+    let weak = engine.weak();
+    std::thread::Builder::new().name("epoch".into()).spawn(move || {
+        while let Some(live) = weak.upgrade() {
+            live.increment_epoch();
+            drop(live);
+            std::thread::sleep(EPOCH);
+        }
+    })?;
+    Ok(engine)
 }
 
-impl Engines {
-    /// Engines with room for so many instances.
-    pub fn new(waiting: u32, fast: u32) -> Result<Self> {
-        let engines = Self {
-            waiting: engine(waiting, true)?,
-            fast: engine(fast, false)?,
-        };
-        let weak = [engines.waiting.weak(), engines.fast.weak()];
-        std::thread::Builder::new().name("epoch".into()).spawn(move || {
-            loop {
-                let live: Vec<Engine> = weak.iter().filter_map(EngineWeak::upgrade).collect();
-                if live.is_empty() {
-                    return;
-                }
-                live.iter().for_each(Engine::increment_epoch);
-                drop(live);
-                std::thread::sleep(EPOCH);
-            }
-        })?;
-        Ok(engines)
-    }
-}
-
-fn engine(instances: u32, concurrent: bool) -> Result<Engine> {
+fn without_epochs(instances: u32) -> Result<Engine> {
     let mut pool = PoolingAllocationConfig::default();
     pool.total_component_instances(instances)
         .total_core_instances(instances * 4)
@@ -61,8 +44,8 @@ fn engine(instances: u32, concurrent: bool) -> Result<Engine> {
         .max_memory_size(MAX_INSTANCE_MEMORY);
     let mut config = Config::new();
     config
-        .wasm_component_model_async(concurrent)
-        .concurrency_support(concurrent)
+        .wasm_component_model_async(false)
+        .concurrency_support(false)
         .epoch_interruption(true)
         .allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
     Ok(Engine::new(&config)?)
@@ -82,20 +65,14 @@ pub struct Library {
 /// # Errors
 /// A component cannot be compiled, or a file not be written.
 pub fn precompile(cache: &Path, output: &Path) -> Result<()> {
-    let (library, engines) = (
-        Library {
-            components: None,
-            cache: cache.to_owned(),
-        },
-        Engines::new(1, 1)?,
-    );
-    let code = EMBEDDED.iter().map(|(name, bytes)| {
-        let engine = match *name == super::fast::NAME {
-            true => &engines.fast,
-            false => &engines.waiting,
-        };
-        Ok((*name, library.code(engine, name, bytes)?))
-    });
+    let library = Library {
+        components: None,
+        cache: cache.to_owned(),
+    };
+    let engine = engine(1)?;
+    let code = EMBEDDED
+        .iter()
+        .map(|(name, bytes)| Ok((*name, library.code(&engine, name, bytes)?)));
     let code: Vec<_> = code.collect::<Result<_>>()?;
     carried::write(&std::env::current_exe()?, &code, output)
 }
@@ -135,11 +112,6 @@ impl Library {
             Some(code) => Ok(code),
             None => compile(engine, name, bytes, &place),
         }
-    }
-
-    /// Whether there is such a component. A directory of components need not have every one that the program embeds.
-    pub fn has(&self, name: &str) -> bool {
-        self.bytes(name).is_ok()
     }
 
     fn bytes(&self, name: &str) -> Result<Cow<'static, [u8]>> {

@@ -1,9 +1,8 @@
-//! A gate component that does what no component should: the last segment of a request's path says what. It stands in for
-//! the shortener in the tests of the host; its sibling `fast` stands in for the fast path.
+//! A component that does what no component should, in place of all rules. The last segment of a request's path says what. It
+//! does so where the request arrives if the query is `now`; every other under `/api/` is admitted first.
 #![cfg(target_family = "wasm")]
 #![allow(
     clippy::panic,
-    clippy::unwrap_used,
     clippy::infinite_loop,
     unconditional_recursion,
     reason = "that is what it is for"
@@ -11,30 +10,22 @@
 
 #[allow(missing_docs, clippy::all, unsafe_code, reason = "generated")]
 mod bindings {
-    wit_bindgen::generate!({
-        inline: "
-            package tollgate:misbehaving;
-            world component {
-                include tollgate:edge/guest@0.1.0;
-                include tollgate:edge/gate-door@0.1.0;
-            }
-        ",
-        path: "../../wit",
-        generate_all,
-    });
+    wit_bindgen::generate!({ path: "../../wit", world: "rules-component" });
     use super::Misbehaving;
     export!(Misbehaving);
 }
 
 mod misbehaviour;
 
+use bindings::exports::tollgate::edge::rules::{
+    Call, Guest, Messages, Reply, Response, Stage, Step, Waiting,
+};
 use misbehaviour::{manner, misbehave};
 use std::cell::Cell;
 
-use bindings::exports::tollgate::edge::gate::{Guest, Request, Response};
-use bindings::tollgate::edge::store;
-
-/// The longest that a port lets a call wait, milliseconds.
+/// The number of every rule that waits: they do not differ.
+const TASK: u32 = 1;
+/// The longest that a read may wait, milliseconds.
 const LONGEST_WAIT_MS: u32 = 30_000;
 
 struct Misbehaving;
@@ -45,37 +36,59 @@ thread_local! {
 }
 
 impl Guest for Misbehaving {
-    async fn handle(request: Request) -> Response {
-        match manner(&request.path) {
-            "waits" => wait_for_ever().await,
-            "yields" => yield_for_ever().await,
-            other => misbehave(other),
+    fn start(head: Vec<u8>, _now: u64, _body_follows: bool, stage: Stage) -> Step {
+        let mut rest = head.as_slice();
+        let mut field = || {
+            let (length, after) = rest.split_first_chunk()?;
+            let (field, after) = after.split_at_checked(u32::from_le_bytes(*length) as usize)?;
+            rest = after;
+            std::str::from_utf8(field).ok()
+        };
+        let (Some(_method), Some(path), Some(query)) = (field(), field(), field()) else {
+            return Step::Busy;
+        };
+        if stage == Stage::Arrived && path.starts_with("/api/") && query != "?now" {
+            return Step::Admitted(Vec::new());
         }
-        answer()
+        match manner(path) {
+            "waits" => wait(),
+            other => {
+                misbehave(other);
+                answer()
+            }
+        }
     }
+
+    fn resume(_task: u32, _reply: Reply) -> Step {
+        wait()
+    }
+
+    fn cancel(_task: u32) {}
+
+    fn flush() {}
 }
 
-/// Asks for a message that nobody sends, again and again.
-async fn wait_for_ever() {
-    loop {
-        let _ = store::read("nobody appends to it".to_owned(), 0, 1, LONGEST_WAIT_MS).await;
-    }
-}
-
-/// Lets others run all the time, and has never done anything.
-async fn yield_for_ever() {
-    loop {
-        wit_bindgen::yield_async().await;
-    }
+/// Waits for a message that nobody sends, again and again.
+fn wait() -> Step {
+    let messages = Messages {
+        topic: "nobody appends to it".to_owned(),
+        after: 0,
+        limit: 1,
+        wait: LONGEST_WAIT_MS,
+    };
+    Step::Waits(Waiting {
+        task: TASK,
+        call: Call::Read(messages),
+    })
 }
 
 /// How often this instance has answered, this answer included.
-fn answer() -> Response {
+fn answer() -> Step {
     let answered = ANSWERED.get() + 1;
     ANSWERED.set(answered);
-    Response {
+    Step::Done(Response {
         status: 200,
         headers: Vec::new(),
         body: answered.to_string().into_bytes(),
-    }
+    })
 }

@@ -1,11 +1,11 @@
-//! A component that misbehaves: it loops, recurses, allocates, traps, ends or never answers. It stands in for the
-//! shortener (`tests/guests`) and for the fast path, and everything else is as ever.
+//! A component that misbehaves: it loops, recurses, allocates, traps, ends or waits for ever. It stands in for all rules
+//! (`tests/guests`), and everything else is as ever.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::harness::{ADMIN_KEY, Answer, Gateway, Host, Serve, built_components, crowd, eventually};
 
@@ -14,8 +14,8 @@ const ENDING: [&str; 3] = ["traps", "panics", "exits"];
 /// What is stopped at a bound of memory.
 const GREEDY: [&str; 2] = ["recurses", "allocates"];
 /// What is stopped by time.
-const STUCK: [&str; 3] = ["loops", "yields", "waits"];
-/// The call of the fast path, which may not wait, or the one of the shortener, which may.
+const STUCK: [&str; 2] = ["loops", "waits"];
+/// A call that the crowd's instance answers, and one that it admits, for the rest's.
 const CALLS: [&str; 2] = ["?now", ""];
 
 /// The longest a request may take.
@@ -29,21 +29,17 @@ const SLACK_KIB: u64 = 32 << 10;
 /// Connections of the clients come and go.
 const SLACK_DESCRIPTORS: usize = 2 * WIDTH;
 
-/// The components of the build, with the one that misbehaves in the shortener's place.
+/// A directory with the component that misbehaves in the place of the rules.
 static COMPONENTS: LazyLock<PathBuf> = LazyLock::new(|| {
     let built = built_components();
     let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join("misbehaving");
     fs::create_dir_all(&directory).expect("the directory is ours");
-    let files = ["limiter", "coupon", "forward", "admin"].map(|name| (name, name));
-    let misbehaving = [("misbehaving", "shortener"), ("misbehaving-fast", "fast-path")];
-    for (from, to) in files.into_iter().chain(misbehaving) {
-        let from = built.join(format!("{from}.wasm"));
-        if let Err(error) = fs::copy(&from, directory.join(format!("{to}.wasm"))) {
-            panic!(
-                "cannot read {}: {error}; `cargo xtask build` makes it",
-                from.display()
-            );
-        }
+    let from = built.join("misbehaving.wasm");
+    if let Err(error) = fs::copy(&from, directory.join("rules.wasm")) {
+        panic!(
+            "cannot read {}: {error}; `cargo xtask build` makes it",
+            from.display()
+        );
     }
     directory
 });
@@ -110,18 +106,22 @@ pub async fn each_gets_a_problem_and_a_successor(host: Host) {
     ask(&gateway, "waits", "").await.problem(504, "timeout");
 }
 
-pub async fn neighbours_on_the_same_worker_are_served_meanwhile(host: Host) {
-    let gateway = gateway(host, 1).await;
+/// What is on the hot path is answered as soon as ever, and what is not by a thread that is not stuck.
+pub async fn neighbours_are_served_meanwhile(host: Host) {
+    let gateway = gateway(host, 2).await;
     for manner in STUCK {
         let stuck = tokio::spawn(ask(&gateway, manner, ""));
         // It is under way, and will be for a second at least.
         tokio::time::sleep(REQUEST_TIMEOUT / 10).await;
         let mut served = 0;
         while !stuck.is_finished() {
-            let other = gateway.get("/api/campaigns/nothing").send().await;
+            let began = Instant::now();
+            let hot = gateway.get("/behaves").send().await;
+            let took = began.elapsed();
             let same = ask(&gateway, "behaves", "").await;
             if !stuck.is_finished() {
-                other.problem(404, "not-found");
+                hot.expect(200);
+                assert!(took < REQUEST_TIMEOUT / 10, "{manner}: {took:?}");
                 same.expect(200);
                 served += 1;
             }
@@ -131,33 +131,55 @@ pub async fn neighbours_on_the_same_worker_are_served_meanwhile(host: Host) {
     }
 }
 
+/// Of the instance that ends, not of the one that redirects.
+pub async fn a_trap_ends_what_waits_in_its_own_instance(host: Host) {
+    let gateway = gateway(host, 1).await;
+    // There is one thread of each kind.
+    let count = async |path: &str| -> u64 {
+        let answer = gateway.get(path).send().await.expect(200);
+        answer.text().parse().expect("a number")
+    };
+    let before = count("/behaves").await;
+    assert_eq!(count("/api/links/behaves").await, 1);
+    let waiting = tokio::spawn(ask(&gateway, "waits", ""));
+    tokio::time::sleep(REQUEST_TIMEOUT / 10).await;
+    ended(&ask(&gateway, "traps", "").await);
+    assert_eq!(count("/api/links/behaves").await, 1, "it is another instance");
+    assert_eq!(count("/behaves").await, before + 1, "it is the same instance");
+    stopped(&waiting.await.expect("it was answered"));
+}
+
 pub async fn what_they_say_is_in_the_log_up_to_a_bound(host: Host) {
     const WORDS: &str = "words, words, words";
-    let gateway = gateway(host, 1).await;
-    for (call, component) in [("?now", "fast-path"), ("", "shortener")] {
-        let said = |words: &str| {
+    for call in CALLS {
+        // One each: what the log has told already is counted there, not told again.
+        let gateway = gateway(host, 1).await;
+        let written = |words: &str| {
             let log = gateway.stderr();
-            let by = format!("\"component\":\"{component}\"");
+            let by = r#""component":"rules""#;
             log.lines()
-                .filter(|line| line.contains(words) && line.contains(&by))
+                .filter(|line| line.contains(words) && line.contains(by))
                 .count()
         };
         ended(&ask(&gateway, "panics", call).await);
         eventually("its last words", async || {
-            (said("as asked for") > 0).then_some(())
+            (written("as asked for") > 0).then_some(())
         })
         .await;
         ask(&gateway, "talks", call).await.expect(200);
-        eventually("it is stopped", async || (said("says no more") > 0).then_some(())).await;
-        let bytes = said(WORDS) * WORDS.len();
-        assert!((1..=4 << 10).contains(&bytes), "{component}: {bytes}");
+        eventually("it is stopped", async || {
+            (written("is left out") > 0).then_some(())
+        })
+        .await;
+        let bytes = written(WORDS) * WORDS.len();
+        assert!((1..=4 << 10).contains(&bytes), "{call}: {bytes}");
         ask(&gateway, "behaves", call).await.expect(200);
+        let log = gateway.stderr();
+        assert!(
+            !log.contains("panicked at /") && !log.contains("runtime"),
+            "{log}"
+        );
     }
-    let log = gateway.stderr();
-    assert!(
-        !log.contains("panicked at /") && !log.contains("runtime"),
-        "{log}"
-    );
 }
 
 /// What a process holds.
@@ -216,11 +238,7 @@ pub async fn ten_thousand_leave_nothing_behind(host: Host) {
     let (done, served) = (AtomicBool::new(false), AtomicUsize::new(0));
     let neighbour = async {
         while !done.load(Ordering::Relaxed) {
-            gateway
-                .get("/api/campaigns/nothing")
-                .send()
-                .await
-                .problem(404, "not-found");
+            gateway.get("/health/live").send().await.expect(200);
             served.fetch_add(1, Ordering::Relaxed);
         }
     };

@@ -271,8 +271,9 @@ harness::cases! {
     guests {
         both {}
         native {
+            a_trap_ends_what_waits_in_its_own_instance,
             each_gets_a_problem_and_a_successor,
-            neighbours_on_the_same_worker_are_served_meanwhile,
+            neighbours_are_served_meanwhile,
             ten_thousand_leave_nothing_behind,
             what_they_say_is_in_the_log_up_to_a_bound,
         }

@@ -1,27 +1,27 @@
-//! The fast path as a component: `tollgate_core::fast_path` on what the host has in memory. For hosts that call
-//! components typed; Spin has no use for it. It imports nothing async, so that a call is a plain function call.
+//! All rules as one component: `tollgate_core::machine` on what the host has in memory. For our own host; Spin runs a
+//! component for each route. It imports nothing async, so that a call is a plain function call.
 
 use std::cell::RefCell;
 
 use tollgate_core::bucket::{Bucket, Level, TakeError};
 use tollgate_core::commit::{Commit, Entry};
-use tollgate_core::fast_path::{FastPath, Memory};
+use tollgate_core::machine::{Machine, Memory};
 use tollgate_core::packed;
 use tollgate_core::settings::Settings;
 
 #[allow(missing_docs, clippy::all, unsafe_code, reason = "generated")]
 mod bindings {
-    wit_bindgen::generate!({ path: "../../wit", world: "fast-path-door" });
+    wit_bindgen::generate!({ path: "../../wit", world: "rules-component" });
     use super::Component;
     export!(Component);
 }
 
-use bindings::exports::tollgate::edge::fast_path as door;
+use bindings::exports::tollgate::edge::rules;
 use bindings::tollgate::edge::memory;
 
 tollgate_core::wit_buckets!(crate::bindings::tollgate::edge::buckets);
 tollgate_core::wit_store!(crate::bindings::tollgate::edge::store);
-tollgate_core::wit_fast_path!(crate::bindings::exports::tollgate::edge::fast_path);
+tollgate_core::wit_rules!(crate::bindings::exports::tollgate::edge::rules);
 
 /// Rules allocate small things and free them soon; the allocator of the standard library is several times slower at that.
 #[cfg(target_family = "wasm")]
@@ -87,14 +87,14 @@ fn fresh() -> [u8; 16] {
 
 thread_local! {
     /// Compiled once per instance.
-    static FAST_PATH: RefCell<FastPath<Imported>> = RefCell::new(compile());
+    static MACHINE: RefCell<Machine<Imported>> = RefCell::new(compile());
 }
 
 /// A text that does not validate ends the instance: it never runs on guessed settings.
-fn compile() -> FastPath<Imported> {
+fn compile() -> Machine<Imported> {
     let text = std::env::var("TOLLGATE_CONFIG").unwrap_or_default();
     match Settings::parse(&text, "TOLLGATE_CONFIG") {
-        Ok(settings) => FastPath::new(settings, Imported, fresh),
+        Ok(settings) => Machine::new(settings, Imported, fresh),
         Err(error) => {
             eprintln!("tollgate: {error}");
             std::process::exit(1)
@@ -102,27 +102,27 @@ fn compile() -> FastPath<Imported> {
     }
 }
 
-impl door::Guest for Component {
-    fn start(head: Vec<u8>, now: u64, body_follows: bool) -> door::Step {
-        FAST_PATH
-            .with_borrow_mut(|fast| fast.start(&head, now, body_follows))
+impl rules::Guest for Component {
+    fn start(head: Vec<u8>, now: u64, body_follows: bool, stage: rules::Stage) -> rules::Step {
+        MACHINE
+            .with_borrow_mut(|machine| machine.start(&head, now, body_follows, stage.into()))
             .into()
     }
 
-    fn resume(task: u32, reply: door::Reply) -> door::Step {
-        FAST_PATH
-            .with_borrow_mut(|fast| fast.resume(task, reply.into()))
+    fn resume(task: u32, reply: rules::Reply) -> rules::Step {
+        MACHINE
+            .with_borrow_mut(|machine| machine.resume(task, reply.into()))
             .into()
     }
 
     fn cancel(task: u32) {
-        FAST_PATH.with_borrow_mut(|fast| fast.cancel(task));
+        MACHINE.with_borrow_mut(|machine| machine.cancel(task));
     }
 
     fn flush() {
-        let report = FAST_PATH.with_borrow_mut(|fast| {
-            fast.flush();
-            fast.report()
+        let report = MACHINE.with_borrow_mut(|machine| {
+            machine.flush();
+            machine.report()
         });
         if let Some(report) = report {
             eprintln!("{report}");

@@ -1,4 +1,4 @@
-//! The fast path against the ordinary way: the same answers, the same effects, one charge.
+//! The machine: each call in its steps, with one charge and the effects of its rule.
 
 use std::cell::Cell;
 use std::collections::HashMap;
@@ -11,6 +11,7 @@ use crate::bucket::{State, take_all};
 use crate::commit::Mutation;
 use crate::keys;
 use crate::memory::{MemoryStore, START};
+use crate::ports::Store;
 
 const ADMIN: &str = "an-admin-key-for-tests";
 const CONFIG: &str = r#"
@@ -81,7 +82,7 @@ fn fresh() -> [u8; 16] {
 
 struct Gateway {
     node: Rc<Node>,
-    fast: FastPath<Shared>,
+    machine: Machine<Shared>,
     settings: Settings,
 }
 
@@ -96,8 +97,12 @@ impl Gateway {
             takes: Cell::new(0),
         });
         let settings = Settings::parse(CONFIG, "test").unwrap();
-        let fast = FastPath::new(settings.clone(), Shared(Rc::clone(&node)), fresh);
-        let gateway = Self { node, fast, settings };
+        let machine = Machine::new(settings.clone(), Shared(Rc::clone(&node)), fresh);
+        let gateway = Self {
+            node,
+            machine,
+            settings,
+        };
         let link = json!({"url": "https://a.example/", "code": "hello"});
         gateway.set_up("/api/links", &link);
         let link = json!({"url": "https://a.example/", "code": "twice", "maxVisits": 2});
@@ -108,15 +113,7 @@ impl Gateway {
 
     /// Creates something, by the component's own rule.
     fn set_up(&self, path: &str, body: &Value) {
-        let bearer = format!("Bearer {ADMIN}");
-        let request = Request {
-            body: body.to_string().into_bytes(),
-            ..request(
-                "POST",
-                path,
-                &[("authorization", &bearer), ("content-type", "application/json")],
-            )
-        };
+        let request = as_admin("POST", path, &body.to_string());
         let world = World {
             store: &self.node.store,
             settings: &self.settings,
@@ -136,12 +133,32 @@ impl Gateway {
 
     fn start_with(&mut self, request: &Request, body_follows: bool) -> Step {
         let head = packed::head_of(request);
-        self.fast.start(&head, START, body_follows)
+        self.machine.start(&head, START, body_follows, Stage::Arrived)
+    }
+
+    /// The answer to a request that another machine has admitted, and the kinds of call that it took.
+    fn admitted(&mut self, request: &Request) -> (packed::Response, Vec<&'static str>) {
+        let (head, has_body) = (packed::head_of(request), !request.body.is_empty());
+        let mut step = self.machine.start(&head, START, has_body, Stage::Admitted);
+        let mut calls = Vec::new();
+        loop {
+            let (task, call) = match step {
+                Step::Done(response) => return (response, calls),
+                Step::Waits(task, call) => (task, call),
+                other => panic!("{other:?}"),
+            };
+            calls.push(kind(&call));
+            let reply = match call {
+                Call::Body => Reply::Body(request.body.clone()),
+                call => self.reply(call),
+            };
+            step = self.machine.resume(task, reply);
+        }
     }
 
     /// What the store has counted for a link, with all that was submitted.
     fn visits(&mut self, code: &str) -> String {
-        self.fast.flush();
+        self.machine.flush();
         let found = block_on(self.node.store.scan(&format!("visits/{code}/"), None, 2)).unwrap();
         assert!(found.len() < 2, "one link, one counter");
         let value = found.into_iter().next().map(|item| item.entry.value);
@@ -158,6 +175,14 @@ impl Gateway {
             Call::Scan { prefix, after, limit } => {
                 Reply::Scan(block_on(store.scan(&prefix, after.as_deref(), limit)))
             }
+            Call::Read {
+                topic,
+                after,
+                limit,
+                wait,
+            } => Reply::Read(block_on(store.read(&topic, after, limit, wait))),
+            Call::Topics { after, limit } => Reply::Topics(block_on(store.topics(after.as_deref(), limit))),
+            Call::Settle => Reply::Settle(block_on(store.settle())),
             Call::Body => panic!("there is no body"),
         }
     }
@@ -167,7 +192,7 @@ impl Gateway {
         let mut step = self.start(request);
         while let Step::Waits(task, call) = step {
             let reply = self.reply(call);
-            step = self.fast.resume(task, reply);
+            step = self.machine.resume(task, reply);
         }
         step
     }
@@ -180,7 +205,31 @@ impl Gateway {
     }
 
     fn waiting(&self) -> usize {
-        self.fast.tasks.iter().flatten().count()
+        self.machine.tasks.iter().flatten().count()
+    }
+}
+
+fn kind(call: &Call) -> &'static str {
+    match call {
+        Call::Commit(_) | Call::Packed(_) => "commit",
+        Call::Get(_) => "get",
+        Call::Scan { .. } => "scan",
+        Call::Read { .. } => "read",
+        Call::Topics { .. } => "topics",
+        Call::Settle => "settle",
+        Call::Body => "body",
+    }
+}
+
+fn as_admin(method: &str, path: &str, body: &str) -> Request {
+    let bearer = format!("Bearer {ADMIN}");
+    Request {
+        body: body.into(),
+        ..request(
+            method,
+            path,
+            &[("authorization", &bearer), ("content-type", "application/json")],
+        )
     }
 }
 
@@ -225,7 +274,7 @@ fn a_redirect_that_is_not_in_memory_is_waited_for_and_charged_and_counted_once()
     };
     assert_eq!(call, Call::Get(vec!["link/hello".into()]));
     let reply = gateway.reply(call);
-    let step = gateway.fast.resume(task, reply);
+    let step = gateway.machine.resume(task, reply);
     assert!(
         matches!(&step, Step::Done(response) if response.status == 302),
         "{step:?}"
@@ -273,11 +322,10 @@ fn the_limiter_comes_first_and_refuses_without_anything_else() {
 }
 
 #[test]
-fn what_is_not_for_the_fast_path_is_charged_and_admitted() {
+fn what_is_not_on_the_hot_path_is_charged_and_admitted() {
     for (method, path) in [
         ("GET", "/api/links"),
         ("POST", "/api/links"),
-        ("POST", "/hello"),
         ("GET", "/api/campaigns/sale"),
         ("POST", "/api/campaigns"),
         ("GET", "/api/topics"),
@@ -288,6 +336,60 @@ fn what_is_not_for_the_fast_path_is_charged_and_admitted() {
         assert!(matches!(step, Step::Admitted(_)), "{method} {path}: {step:?}");
         assert_eq!(gateway.node.takes.get(), 1);
     }
+}
+
+#[test]
+fn what_was_admitted_is_answered_and_not_charged_again() {
+    for warm in [true, false] {
+        let mut gateway = Gateway::new(warm);
+        for (method, path, body, status, call) in [
+            (
+                "POST",
+                "/api/links",
+                r#"{"url": "https://b.example/"}"#,
+                201,
+                "body",
+            ),
+            ("GET", "/api/links", "", 200, "scan"),
+            ("PATCH", "/api/links/hello", r#"{"maxVisits": 5}"#, 200, "settle"),
+            ("POST", "/api/topics/news/messages", "{}", 202, "commit"),
+            ("GET", "/api/topics/news/messages", "", 200, "read"),
+            ("GET", "/api/topics", "", 200, "topics"),
+            (
+                "POST",
+                "/api/keys",
+                r#"{"name": "a", "scopes": ["links"]}"#,
+                201,
+                "commit",
+            ),
+            ("GET", "/api/campaigns/sale", "", 200, ""),
+            ("GET", "/robots.txt", "", 200, ""),
+            ("GET", "/api/nothing", "", 404, ""),
+        ] {
+            let (response, calls) = gateway.admitted(&as_admin(method, path, body));
+            let said = String::from_utf8_lossy(&response.body);
+            assert_eq!(response.status, status, "{method} {path}: {said}");
+            assert!(
+                call.is_empty() || calls.contains(&call),
+                "{method} {path}: {calls:?}"
+            );
+            assert_eq!(calls.contains(&"body"), !body.is_empty(), "{method} {path}");
+        }
+        assert_eq!(gateway.node.takes.get(), 0);
+        assert_eq!(gateway.waiting(), 0);
+    }
+}
+
+#[test]
+fn the_button_of_a_numbered_link_has_its_body_read() {
+    let mut gateway = Gateway::new(true);
+    let button = request(
+        "POST",
+        "/twice",
+        &[("content-type", "application/x-www-form-urlencoded")],
+    );
+    let step = gateway.start_with(&button, true);
+    assert!(matches!(step, Step::Waits(_, Call::Body)), "{step:?}");
 }
 
 #[test]
@@ -315,11 +417,11 @@ fn a_body_is_asked_for_after_the_verdict_and_only_where_it_is_used() {
         panic!("{step:?}")
     };
     let mut step = gateway
-        .fast
+        .machine
         .resume(task, Reply::Body(b"ann@example.com".to_vec()));
     while let Step::Waits(task, call) = step {
         let reply = gateway.reply(call);
-        step = gateway.fast.resume(task, reply);
+        step = gateway.machine.resume(task, reply);
     }
     assert!(
         matches!(&step, Step::Done(response) if response.status == 202),
@@ -327,7 +429,7 @@ fn a_body_is_asked_for_after_the_verdict_and_only_where_it_is_used() {
     );
     let messages = block_on(gateway.node.store.read("signups", 0, 10, 0)).unwrap();
     assert_eq!(messages[0].payload, b"ann@example.com");
-    assert_eq!(gateway.fast.bodies, 0);
+    assert_eq!(gateway.machine.bodies, 0);
     let step = gateway.start_with(&request("GET", "/hello", &[]), true);
     assert!(
         matches!(step, Step::Done(_)),
@@ -352,8 +454,8 @@ fn what_waits_is_bounded_and_given_up_when_its_caller_goes() {
     }
     assert_eq!(tasks.len(), MAX_TASKS);
     for task in tasks {
-        gateway.fast.cancel(task);
-        gateway.fast.cancel(task);
+        gateway.machine.cancel(task);
+        gateway.machine.cancel(task);
     }
     assert_eq!(gateway.waiting(), 0);
     assert_eq!(
@@ -361,7 +463,7 @@ fn what_waits_is_bounded_and_given_up_when_its_caller_goes() {
         201,
         "there is room again"
     );
-    assert_eq!(gateway.fast.free.len(), MAX_TASKS, "each number is free once");
+    assert_eq!(gateway.machine.free.len(), MAX_TASKS, "each number is free once");
 }
 
 #[test]
@@ -376,7 +478,7 @@ fn the_bodies_of_what_waits_are_bounded_together() {
         let Step::Waits(task, Call::Body) = gateway.start_with(&request, true) else {
             panic!("it did not ask for the body")
         };
-        (task, gateway.fast.resume(task, Reply::Body(vec![b'x'; large])))
+        (task, gateway.machine.resume(task, Reply::Body(vec![b'x'; large])))
     };
     // A sign-up of that size is refused by its rule, or waits for its commit; four of them fill the room.
     let steps: Vec<_> = (1..=5).map(&mut send).collect();
@@ -385,8 +487,8 @@ fn the_bodies_of_what_waits_are_bounded_together() {
         .filter(|(_, step)| matches!(step, Step::Waits(..)))
         .map(|(task, _)| *task)
         .collect();
-    let held: usize = gateway.fast.tasks.iter().flatten().map(|task| task.body).sum();
-    assert_eq!(gateway.fast.bodies, held);
+    let held: usize = gateway.machine.tasks.iter().flatten().map(|task| task.body).sum();
+    assert_eq!(gateway.machine.bodies, held);
     assert!(held <= MAX_BODIES);
     assert_eq!(held, waiting.len() * large);
 }
@@ -394,16 +496,16 @@ fn the_bodies_of_what_waits_are_bounded_together() {
 #[test]
 fn a_reply_to_nobody_and_a_reply_of_another_kind_do_no_harm() {
     let mut gateway = Gateway::new(true);
-    assert_eq!(gateway.fast.resume(7, Reply::Body(Vec::new())), Step::Busy);
+    assert_eq!(gateway.machine.resume(7, Reply::Body(Vec::new())), Step::Busy);
     let step = gateway.start(claim("ann", "192.0.2.1"));
     let Step::Waits(task, Call::Commit(_)) = step else {
         panic!("{step:?}")
     };
-    let mut step = gateway.fast.resume(task, Reply::Body(Vec::new()));
+    let mut step = gateway.machine.resume(task, Reply::Body(Vec::new()));
     // The outcome counts as not known: the rule asks again, with the same ids.
     while let Step::Waits(task, call) = step {
         let reply = gateway.reply(call);
-        step = gateway.fast.resume(task, reply);
+        step = gateway.machine.resume(task, reply);
     }
     assert!(
         matches!(&step, Step::Done(response) if response.status == 201),
@@ -421,7 +523,7 @@ fn clicks_are_combined_until_they_are_flushed() {
         };
         assert!(matches!(gateway.start(visit), Step::Done(_)));
     }
-    let submitted = gateway.fast.near.submitted.take().take();
+    let submitted = gateway.machine.near.submitted.take().take();
     let [Commit { mutations, .. }] = &submitted[..] else {
         panic!("{submitted:?}")
     };
@@ -435,7 +537,9 @@ fn clicks_are_combined_until_they_are_flushed() {
 #[test]
 fn a_head_that_is_none_is_a_problem() {
     let mut gateway = Gateway::new(true);
-    let step = gateway.fast.start(b"GET / HTTP/1.1", START, false);
+    let step = gateway
+        .machine
+        .start(b"GET / HTTP/1.1", START, false, Stage::Arrived);
     assert!(
         matches!(&step, Step::Done(response) if response.status == 500),
         "{step:?}"

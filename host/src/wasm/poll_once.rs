@@ -1,8 +1,8 @@
-//! `wasi:io/streams` for the fast path: what need not wait is done at once, and what would have to wait is a trap.
+//! `wasi:io/streams` for calls that never wait: each future is polled once, and what would have to wait is a trap.
 //! (wasmtime-wasi's own synchronous functions, even the one that drops a stream, enter a Tokio runtime, which panics on
 //! a thread that drives one.)
 
-use super::ports::Guest;
+use super::guest::Guest;
 use futures::FutureExt as _;
 use wasmtime::component::{HasData, Linker, Resource, ResourceTable};
 use wasmtime_wasi::WasiView as _;
@@ -11,32 +11,32 @@ use wasmtime_wasi::p2::{DynInputStream as Input, DynOutputStream as Output};
 use wasmtime_wasi::p2::{DynPollable, StreamError, StreamResult};
 
 /// The resources of a guest, used without waiting.
-struct AtOnce<'a>(&'a mut ResourceTable);
+struct PollOnce<'a>(&'a mut ResourceTable);
 
-impl HasData for AtOnce<'static> {
-    type Data<'a> = AtOnce<'a>;
+impl HasData for PollOnce<'static> {
+    type Data<'a> = PollOnce<'a>;
 }
 
 /// Puts these functions in the place of those that are linked.
 pub fn replace_streams(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
     linker.allow_shadowing(true);
-    streams::add_to_linker::<_, AtOnce<'static>>(linker, |guest: &mut Guest| AtOnce(guest.ctx().table))?;
+    streams::add_to_linker::<_, PollOnce<'static>>(linker, |guest: &mut Guest| PollOnce(guest.ctx().table))?;
     linker.allow_shadowing(false);
     Ok(())
 }
 
-fn at_once<T>(result: impl Future<Output = StreamResult<T>>) -> StreamResult<T> {
+fn poll_once<T>(result: impl Future<Output = StreamResult<T>>) -> StreamResult<T> {
     let result = result.now_or_never();
-    result.unwrap_or_else(|| Err(StreamError::trap("nothing on the fast path may wait")))
+    result.unwrap_or_else(|| Err(StreamError::trap("nothing here may wait")))
 }
 
-impl Host for AtOnce<'_> {
+impl Host for PollOnce<'_> {
     fn convert_stream_error(&mut self, error: StreamError) -> wasmtime::Result<streams::StreamError> {
         Host::convert_stream_error(self.0, error)
     }
 }
 
-impl HostOutputStream for AtOnce<'_> {
+impl HostOutputStream for PollOnce<'_> {
     fn drop(&mut self, stream: Resource<Output>) -> wasmtime::Result<()> {
         self.0.delete(stream)?;
         Ok(())
@@ -51,7 +51,7 @@ impl HostOutputStream for AtOnce<'_> {
     }
 
     fn blocking_write_and_flush(&mut self, stream: Resource<Output>, bytes: Vec<u8>) -> StreamResult<()> {
-        at_once(self.0.get_mut(&stream)?.blocking_write_and_flush(bytes.into()))
+        poll_once(self.0.get_mut(&stream)?.blocking_write_and_flush(bytes.into()))
     }
 
     fn blocking_write_zeroes_and_flush(&mut self, stream: Resource<Output>, length: u64) -> StreamResult<()> {
@@ -88,7 +88,7 @@ impl HostOutputStream for AtOnce<'_> {
     }
 }
 
-impl HostInputStream for AtOnce<'_> {
+impl HostInputStream for PollOnce<'_> {
     fn drop(&mut self, stream: Resource<Input>) -> wasmtime::Result<()> {
         self.0.delete(stream)?;
         Ok(())

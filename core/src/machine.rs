@@ -1,17 +1,23 @@
-//! The fast path: the calls that a crowd makes (a redirect, a claim, a sign-up, and the limiter's verdict before each),
-//! run without a task, a fiber or a channel of the host.
+//! The rules as a machine: every call of the contract, in steps that say what they wait for.
 //!
-//! The rules are the ordinary ones: [`crate::limiter::check`], [`crate::links::handle`], [`crate::campaigns::handle`],
-//! [`crate::forward::handle`]. What needs no waiting is answered in one plain call ([`FastPath::start`]). A rule that has
-//! to wait is kept here as a future, and the caller is told what it waits for ([`Call`]); the caller waits, in whatever way
-//! is cheapest for it, and gives the [`Reply`] to [`FastPath::resume`]. So neither side needs an executor.
+//! The rules are `async fn`s over the ports ([`crate::limiter::check`], and `handle` of each component). What needs no
+//! waiting is answered in one plain call ([`Machine::start`]). A rule that has to wait is kept here as a future, and the
+//! caller is told what it waits for ([`Call`]); the caller waits, in whatever way is cheapest for it, and gives the
+//! [`Reply`] to [`Machine::resume`]. So neither side needs an executor.
+//!
+//! A host runs two groups of machines. The one that requests come to charges them, and answers what a crowd does (the hot
+//! path: a redirect, a claim, a sign-up). It admits everything else, which the other group answers ([`Stage::Admitted`]), so
+//! that a long list or a trap delays no redirect.
 //!
 //! A redirect is first tried on ports that answer at once or never. That is sound because in our rules the effect (a
 //! take, a commit, a submit) comes after the last wait: a rule that did not finish there has done nothing, and runs anew.
 
+mod ports;
+#[cfg(test)]
+mod tests;
+
 use std::cell::RefCell;
-use std::future::{pending, poll_fn};
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
@@ -21,14 +27,13 @@ use crate::http::{Header, Request};
 use crate::limiter::{self, Verdict};
 use crate::packed;
 use crate::plan::combined::Combined;
-use crate::ports::{Buckets, Store, World, one_level};
+use crate::ports::{World, one_level};
 use crate::problem::{Kind, Problem};
 use crate::router::Component;
 use crate::settings::Settings;
-use crate::{campaigns, forward, links};
+use crate::{admin, campaigns, forward, links};
 
-#[cfg(test)]
-mod tests;
+use ports::{Asking, Immediate, poll_once};
 
 /// Rules that may wait at once.
 pub const MAX_TASKS: usize = 4_096;
@@ -47,20 +52,20 @@ pub trait Memory {
     fn get(&self, key: &str) -> Option<Option<Entry>>;
     /// What several keys hold, at one moment, or `None` where any of that is not in memory.
     fn get_all(&self, keys: &[String]) -> Option<Vec<Option<Entry>>>;
-    /// See [`Store::submit`], for each.
+    /// See [`crate::ports::Store::submit`], for each.
     fn submit(&self, commits: Vec<Commit>);
 }
 
 /// What a rule waits for.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Call {
-    /// [`Store::commit`].
+    /// [`crate::ports::Store::commit`].
     Commit(Commit),
     /// The same, by [`packed::pack`]: for whoever hands it on to where it is decided.
     Packed(Vec<u8>),
-    /// [`Store::get`] of these keys, all of one partition.
+    /// [`crate::ports::Store::get`] of these keys, all of one partition.
     Get(Vec<String>),
-    /// [`Store::scan`].
+    /// [`crate::ports::Store::scan`].
     Scan {
         /// What keys begin with.
         prefix: String,
@@ -69,6 +74,26 @@ pub enum Call {
         /// The most entries.
         limit: u32,
     },
+    /// [`crate::ports::Store::read`].
+    Read {
+        /// The topic.
+        topic: String,
+        /// The sequence before the first.
+        after: u64,
+        /// The most messages.
+        limit: u32,
+        /// How long to wait for the first, milliseconds.
+        wait: u32,
+    },
+    /// [`crate::ports::Store::topics`].
+    Topics {
+        /// The name before the first.
+        after: Option<String>,
+        /// The most topics.
+        limit: u32,
+    },
+    /// [`crate::ports::Store::settle`].
+    Settle,
     /// The body of the request.
     Body,
 }
@@ -82,8 +107,23 @@ pub enum Reply {
     Get(Result<Vec<Option<Entry>>, StoreError>),
     /// To [`Call::Scan`].
     Scan(Result<Vec<Item>, StoreError>),
-    /// To [`Call::Body`]; within the door's bound.
+    /// To [`Call::Read`].
+    Read(Result<Vec<Message>, StoreError>),
+    /// To [`Call::Topics`].
+    Topics(Result<Vec<Topic>, StoreError>),
+    /// To [`Call::Settle`].
+    Settle(Result<(), StoreError>),
+    /// To [`Call::Body`]; within the adapter's bound.
     Body(Vec<u8>),
+}
+
+/// How far a request has come; `stage` in the WIT.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// Nobody has looked at it: it is charged, and answered if it is on the hot path.
+    Arrived,
+    /// Another machine has charged and admitted it: it is answered.
+    Admitted,
 }
 
 /// What became of a request; `step` in the WIT.
@@ -91,21 +131,23 @@ pub enum Reply {
 pub enum Step {
     /// This is the response.
     Done(packed::Response),
-    /// It was charged and admitted, and goes to its component; these headers (see [`packed::headers`]) belong on its
+    /// It was charged and admitted, and is not on the hot path; these headers (see [`packed::headers`]) belong on its
     /// response.
     Admitted(Vec<u8>),
-    /// The rule waits, under this number. The caller owes it a reply, or its end ([`FastPath::cancel`]).
+    /// The rule waits, under this number. The caller owes it a reply, or its end ([`Machine::cancel`]).
     Waits(u32, Call),
     /// As many rules wait as may. Nothing was done but the charge.
     Busy,
 }
 
-/// The rules that the fast path runs.
+/// What answers a request, and how.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Rule {
-    Redirect,
-    Claim,
-    SignUp,
+struct Rule {
+    component: Component,
+    /// What a crowd does.
+    is_hot: bool,
+    /// Such as most often need no waiting, and never a body.
+    is_redirect: bool,
 }
 
 /// What requests are judged by.
@@ -146,7 +188,7 @@ impl<M: Memory> Near<M> {
 }
 
 /// The rules on a [`Memory`], and those that wait.
-pub struct FastPath<M> {
+pub struct Machine<M> {
     rules: Rc<Rules>,
     near: Near<M>,
     tasks: Vec<Option<Task>>,
@@ -172,7 +214,7 @@ enum Exchange {
     Replied(Reply),
 }
 
-impl<M: Memory + Clone + 'static> FastPath<M> {
+impl<M: Memory + Clone + 'static> Machine<M> {
     /// The rules under these settings. `fresh`: sixteen unpredictable bytes, different on every call.
     pub fn new(settings: Settings, memory: M, fresh: fn() -> [u8; 16]) -> Self {
         Self {
@@ -190,30 +232,33 @@ impl<M: Memory + Clone + 'static> FastPath<M> {
 
     /// Charges a request, and answers it as far as that needs no waiting. `head`: see [`packed::head`]; `body_follows`
     /// says that there is a body. `now`: Unix milliseconds.
-    pub fn start(&mut self, head: &[u8], now: u64, body_follows: bool) -> Step {
+    pub fn start(&mut self, head: &[u8], now: u64, body_follows: bool, stage: Stage) -> Step {
         self.now = now;
         let Some(request) = packed::request(head) else {
             let problem = Problem::new(Kind::Internal, "The request did not arrive whole.");
             return Step::Done(problem.into_response().into());
         };
+        if stage == Stage::Admitted {
+            return self.spawn(request, now, body_follows, Some(Vec::new()));
+        }
         let rules = Rc::clone(&self.rules);
-        let port = AtOnce(self.near.clone());
+        let port = Immediate(self.near.clone());
         let world = rules.world(&port, now);
-        let added = match at_once(limiter::check(&world, &port, &request)) {
+        let added = match poll_once(limiter::check(&world, &port, &request)) {
             Some(Verdict::Admit(added)) => Some(added),
             Some(Verdict::Answer(response)) => return Step::Done(response.into()),
             None => None,
         };
         if let Some(added) = &added {
-            match rules.rule(&request) {
-                None => return Step::Admitted(packed::headers(added)),
-                Some(Rule::Redirect) => {
-                    if let Some(mut response) = at_once(links::handle(&world, &request)) {
-                        response.headers.extend_from_slice(added);
-                        return Step::Done(response.into());
-                    }
-                }
-                Some(Rule::Claim | Rule::SignUp) => {}
+            let rule = rules.rule(&request);
+            if !rule.is_hot {
+                return Step::Admitted(packed::headers(added));
+            }
+            if rule.is_redirect
+                && let Some(mut response) = poll_once(links::handle(&world, &request))
+            {
+                response.headers.extend_from_slice(added);
+                return Step::Done(response.into());
             }
         }
         self.spawn(request, now, body_follows, added)
@@ -265,7 +310,7 @@ impl<M: Memory + Clone + 'static> FastPath<M> {
             None => return Step::Busy,
         };
         let exchange = Rc::new(RefCell::default());
-        let port = Waiting {
+        let port = Asking {
             near: self.near.clone(),
             exchange: Rc::clone(&exchange),
         };
@@ -318,209 +363,56 @@ impl Rules {
         }
     }
 
-    fn rule(&self, request: &Request) -> Option<Rule> {
+    fn rule(&self, request: &Request) -> Rule {
         let (method, path) = (&*request.method, request.path.as_str());
-        match self.settings.component(path) {
-            Component::Shortener if !path.starts_with("/api/") => {
-                matches!(method, "GET" | "HEAD").then_some(Rule::Redirect)
-            }
-            Component::Coupon => (method == "POST" && path.ends_with("/claims")).then_some(Rule::Claim),
-            Component::Forward => (!path.starts_with("/api/")).then_some(Rule::SignUp),
-            Component::Shortener | Component::Admin => None,
+        let component = self.settings.component(path);
+        let is_api = path.starts_with("/api/");
+        let is_hot = match component {
+            Component::Shortener | Component::Forward => !is_api,
+            Component::Coupon => method == "POST" && path.ends_with("/claims"),
+            Component::Admin => false,
+        };
+        Rule {
+            component,
+            is_hot,
+            is_redirect: is_hot && component == Component::Shortener && matches!(method, "GET" | "HEAD"),
         }
     }
 
-    /// A request from where [`FastPath::start`] left it: `added` is what the limiter said, if it could.
+    /// A request from where [`Machine::start`] left it: `added` is what the limiter added, if it has
+    /// judged.
     async fn run<M: Memory>(
         &self,
-        port: &Waiting<M>,
+        port: &Asking<M>,
         mut request: Request,
         now: u64,
         body_follows: bool,
         added: Option<Vec<Header>>,
     ) -> Step {
         let world = self.world(port, now);
+        let rule = self.rule(&request);
         let added = match added {
             Some(added) => added,
             None => match limiter::check(&world, port, &request).await {
+                Verdict::Admit(added) if !rule.is_hot => return Step::Admitted(packed::headers(&added)),
                 Verdict::Admit(added) => added,
                 Verdict::Answer(response) => return Step::Done(response.into()),
             },
         };
-        let Some(rule) = self.rule(&request) else {
-            return Step::Admitted(packed::headers(&added));
-        };
         if body_follows
-            && rule != Rule::Redirect
+            && !rule.is_redirect
             && let Reply::Body(body) = port.ask(Call::Body).await
         {
             request.body = body;
         }
-        let mut response = match rule {
-            Rule::Redirect => links::handle(&world, &request).await,
-            Rule::Claim => campaigns::handle(&world, &request).await,
-            Rule::SignUp => forward::handle(&world, &request).await,
+        let mut response = match rule.component {
+            Component::Shortener => links::handle(&world, &request).await,
+            Component::Coupon => campaigns::handle(&world, &request).await,
+            Component::Forward => forward::handle(&world, &request).await,
+            // Boxed to keep the future of a claim small.
+            Component::Admin => Box::pin(admin::handle(&world, &request)).await,
         };
         response.headers.extend(added);
         Step::Done(response.into())
-    }
-}
-
-/// The result of a rule if it needs no waiting.
-fn at_once<T>(rule: impl Future<Output = T>) -> Option<T> {
-    let mut context = Context::from_waker(Waker::noop());
-    match pin!(rule).poll(&mut context) {
-        Poll::Ready(result) => Some(result),
-        Poll::Pending => None,
-    }
-}
-
-/// The ports on a [`Memory`]: what would have to wait never answers.
-struct AtOnce<M>(Near<M>);
-
-impl<M: Memory> Store for AtOnce<M> {
-    async fn commit(&self, _: Commit) -> Result<Outcome, StoreError> {
-        pending().await
-    }
-
-    fn submit(&self, commit: Commit) {
-        self.0.submit(commit, None);
-    }
-
-    fn submit_repeatable(&self, commit: Commit, mark: u64) {
-        self.0.submit(commit, Some(mark));
-    }
-
-    fn submit_again(&self, partition: &str, mark: u64) -> bool {
-        self.0.submit_again(partition, mark)
-    }
-
-    async fn settle(&self) -> Result<(), StoreError> {
-        pending().await
-    }
-
-    async fn get(&self, _: &str, keys: &[String]) -> Result<Vec<Option<Entry>>, StoreError> {
-        match self.0.get(keys) {
-            Some(entries) => Ok(entries),
-            None => pending().await,
-        }
-    }
-
-    async fn scan(&self, _: &str, _: Option<&str>, _: u32) -> Result<Vec<Item>, StoreError> {
-        pending().await
-    }
-
-    async fn read(&self, _: &str, _: u64, _: u32, _: u32) -> Result<Vec<Message>, StoreError> {
-        pending().await
-    }
-
-    async fn topics(&self, _: Option<&str>, _: u32) -> Result<Vec<Topic>, StoreError> {
-        pending().await
-    }
-}
-
-impl<M: Memory> Buckets for AtOnce<M> {
-    async fn take(&self, buckets: Vec<Bucket>) -> Result<Vec<Level>, TakeError> {
-        self.0.memory.take(buckets)
-    }
-
-    async fn take_one(&self, bucket: Bucket) -> Result<Level, TakeError> {
-        self.0.memory.take_one(bucket)
-    }
-}
-
-/// The ports on a [`Memory`]: what has to wait is asked of the caller.
-struct Waiting<M> {
-    near: Near<M>,
-    exchange: Rc<RefCell<Exchange>>,
-}
-
-impl<M> Waiting<M> {
-    async fn ask(&self, call: Call) -> Reply {
-        self.exchange.replace(Exchange::Asked(call));
-        poll_fn(|_| match self.exchange.take() {
-            Exchange::Replied(reply) => Poll::Ready(reply),
-            other => {
-                self.exchange.replace(other);
-                Poll::Pending
-            }
-        })
-        .await
-    }
-}
-
-/// A host that replied with something else than it was asked for.
-fn mismatch<T>() -> Result<T, StoreError> {
-    Err(StoreError::Unknown("the reply is not to what was asked".into()))
-}
-
-impl<M: Memory> Store for Waiting<M> {
-    async fn commit(&self, commit: Commit) -> Result<Outcome, StoreError> {
-        match self.ask(Call::Commit(commit)).await {
-            Reply::Commit(outcome) => outcome,
-            _ => mismatch(),
-        }
-    }
-
-    fn submit(&self, commit: Commit) {
-        self.near.submit(commit, None);
-    }
-
-    fn submit_repeatable(&self, commit: Commit, mark: u64) {
-        self.near.submit(commit, Some(mark));
-    }
-
-    /// No rule of the fast path waits for what was submitted, and one that did would wait for itself.
-    async fn settle(&self) -> Result<(), StoreError> {
-        Err(StoreError::Invalid("nothing is settled on the fast path".into()))
-    }
-
-    fn submit_again(&self, partition: &str, mark: u64) -> bool {
-        self.near.submit_again(partition, mark)
-    }
-
-    async fn get(&self, _: &str, keys: &[String]) -> Result<Vec<Option<Entry>>, StoreError> {
-        if let Some(entries) = self.near.get(keys) {
-            return Ok(entries);
-        }
-        match self.ask(Call::Get(keys.to_vec())).await {
-            Reply::Get(entries) => entries,
-            _ => mismatch(),
-        }
-    }
-
-    async fn get_each(&self, partition: &str, keys: &[String]) -> Result<Vec<Option<Entry>>, StoreError> {
-        match self.near.get_each(keys) {
-            Some(entries) => Ok(entries),
-            None => self.get(partition, keys).await,
-        }
-    }
-
-    async fn scan(&self, prefix: &str, after: Option<&str>, limit: u32) -> Result<Vec<Item>, StoreError> {
-        let (prefix, after) = (prefix.to_owned(), after.map(str::to_owned));
-        match self.ask(Call::Scan { prefix, after, limit }).await {
-            Reply::Scan(items) => items,
-            _ => mismatch(),
-        }
-    }
-
-    /// No rule of the fast path reads topics.
-    async fn read(&self, _: &str, _: u64, _: u32, _: u32) -> Result<Vec<Message>, StoreError> {
-        Err(StoreError::Invalid("topics are not read on the fast path".into()))
-    }
-
-    /// See [`Waiting::read`].
-    async fn topics(&self, _: Option<&str>, _: u32) -> Result<Vec<Topic>, StoreError> {
-        Err(StoreError::Invalid("topics are not read on the fast path".into()))
-    }
-}
-
-impl<M: Memory> Buckets for Waiting<M> {
-    async fn take(&self, buckets: Vec<Bucket>) -> Result<Vec<Level>, TakeError> {
-        self.near.memory.take(buckets)
-    }
-
-    async fn take_one(&self, bucket: Bucket) -> Result<Level, TakeError> {
-        self.near.memory.take_one(bucket)
     }
 }

@@ -1,36 +1,25 @@
-//! What a request costs behind HTTP: the doors of the components, and the ports under them, on the embedded store.
-//! `cargo bench -p tollgate-bench --bench doors`; needs the components (`cargo xtask build`, or a directory of them in
+//! What a request costs behind HTTP: the steps of the rules, and the ports under them, on the embedded store.
+//! `cargo bench -p tollgate-bench --bench rules`; needs the components (`cargo xtask build`, or a directory of them in
 //! `TOLLGATE_COMPONENTS`).
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use futures::executor::block_on;
 use std::hint::black_box;
-use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
-use tokio::task::LocalSet;
 use tollgate_core::bucket::Bucket;
 use tollgate_core::commit::{Commit, Committed, Mutation, Outcome, Part};
-use tollgate_core::fast_path::{Call, Reply, Step};
 use tollgate_core::http::{Header, Request};
+use tollgate_core::machine::{Call, Reply, Stage, Step};
 use tollgate_core::memory::START;
 use tollgate_core::ports::World;
 use tollgate_core::settings::Settings;
 use tollgate_core::{campaigns, keys, links, packed};
 use tollgate_engine::{MemoryBuckets, Options, SqliteStore};
-use tollgate_host::server::fast::Steps;
-use tollgate_host::wasm::bindings::{filter::exports::tollgate::edge::filter::Verdict, types};
-use tollgate_host::wasm::compiled::{self, Library};
-use tollgate_host::wasm::doors::{FilterDoor, GateDoor};
-#[cfg(not(feature = "native-rules"))]
-use tollgate_host::wasm::fast;
-use tollgate_host::wasm::pool::Pool;
-use tollgate_host::wasm::ports::{self, Engines};
+use tollgate_host::server::runner::Steps;
+use tollgate_host::wasm::ports::Engines;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
-mod wasi_http;
 
 const KEY: &str = "an-admin-key-for-the-bench";
 const MAX_BUCKETS: usize = 1_000;
@@ -95,33 +84,45 @@ fn status(step: Option<Step>) -> u16 {
     }
 }
 
-fn doors(c: &mut Criterion) {
-    let directory = tempfile::tempdir().expect("a temporary directory");
-    let settings = settings();
-    let engines = engines(directory.path(), &settings);
+#[cfg(not(feature = "native-rules"))]
+fn rules(_: &Settings, engines: Engines) -> impl Steps {
+    use tollgate_host::wasm::compiled::{self, Library};
+    use tollgate_host::wasm::rules;
     let library = Library {
         components: std::env::var_os("TOLLGATE_COMPONENTS").map(Into::into),
         cache: std::env::temp_dir().join("tollgate-bench-cache"),
     };
-    let wasm = compiled::Engines::new(64, 4).expect("wasmtime starts");
-    #[cfg(not(feature = "native-rules"))]
-    let steps = {
-        let component = library.load(&wasm.fast, fast::NAME);
-        fast::Instance::new(&component.expect("the component is there"), engines.clone())
-            .expect("the component fits")
-    };
-    #[cfg(feature = "native-rules")]
-    let steps = tollgate_host::server::fast::native::Native::new(settings.clone(), engines.clone());
+    let engine = compiled::engine(1).expect("wasmtime starts");
+    let component = library.load(&engine, rules::NAME);
+    rules::Instance::new(
+        &component.expect("the component is there"),
+        engines,
+        rules::Group::Crowd,
+    )
+    .expect("the component fits")
+}
+
+#[cfg(feature = "native-rules")]
+fn rules(settings: &Settings, engines: Engines) -> impl Steps {
+    tollgate_host::server::runner::native::Native::new(settings.clone(), engines)
+}
+
+fn steps(c: &mut Criterion) {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let settings = settings();
+    let engines = engines(directory.path(), &settings);
+    let steps = rules(&settings, engines.clone());
+    let start = |head: &[u8]| steps.start(head, START, false, Stage::Arrived);
     let hot = get("/hot");
-    assert_eq!(status(steps.start(&hot, START, false)), 302);
-    c.bench_function("fast path: redirect", |b| {
-        b.iter(|| black_box(steps.start(black_box(&hot), START, false)))
+    assert_eq!(status(start(&hot)), 302);
+    c.bench_function("rules: redirect", |b| {
+        b.iter(|| black_box(start(black_box(&hot))))
     });
     let refused = get("/api/refused");
-    let _ = steps.start(&refused, START, false);
-    assert_eq!(status(steps.start(&refused, START, false)), 429);
-    c.bench_function("fast path: refusal", |b| {
-        b.iter(|| black_box(steps.start(black_box(&refused), START, false)))
+    let _ = start(&refused);
+    assert_eq!(status(start(&refused)), 429);
+    c.bench_function("rules: refusal", |b| {
+        b.iter(|| black_box(start(black_box(&refused))))
     });
     let unknown = get("/no--such--code");
     // Once from the database; then it is known.
@@ -129,60 +130,13 @@ fn doors(c: &mut Criterion) {
         block_on(engines.store.get("", &["link/no--such--code".into()])),
         Ok(vec![None])
     );
-    assert_eq!(status(steps.start(&unknown, START, false)), 404);
-    c.bench_function("fast path: no such code", |b| {
-        b.iter(|| black_box(steps.start(black_box(&unknown), START, false)))
+    assert_eq!(status(start(&unknown)), 404);
+    c.bench_function("rules: no such code", |b| {
+        b.iter(|| black_box(start(black_box(&unknown))))
     });
     claim(c, &steps, &engines, &settings);
-    waiting_doors(c, &library, &wasm, &engines);
-    wasi_http::redirect(c, &library, &wasm, &engines);
     ports(c, &engines);
     engines.store.close();
-}
-
-/// The same redirect by the ordinary way: the typed doors of the limiter and of the shortener, whose calls may wait.
-fn waiting_doors(c: &mut Criterion, library: &Library, wasm: &compiled::Engines, engines: &Engines) {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let (runtime, local) = (runtime.expect("a runtime"), LocalSet::new());
-    let load = |name| library.load(&wasm.waiting, name).expect("the component is there");
-    let linker = ports::linker(&wasm.waiting).expect("the ports fit");
-    let timeout = Duration::from_secs(10);
-    let (limiter, shortener) = local.block_on(&runtime, async {
-        let filter = FilterDoor::new(&linker, &load("limiter")).expect("the component fits");
-        let gate = GateDoor::new(&linker, &load("shortener")).expect("the component fits");
-        let of = || (wasm.waiting.clone(), engines.clone());
-        let ((engine, own), (other, others)) = (of(), of());
-        (
-            Pool::new(engine, own, Rc::new(filter), "limiter", timeout),
-            Pool::new(other, others, Rc::new(gate), "shortener", timeout),
-        )
-    });
-    let headers = HEADERS.iter().map(|(name, value)| types::Header {
-        name: (*name).to_owned(),
-        value: value.as_bytes().to_vec(),
-    });
-    let request = types::Request {
-        method: "GET".into(),
-        path: "/hot".into(),
-        query: None,
-        headers: headers.collect(),
-        body: Vec::new(),
-        peer: "127.0.0.1".into(),
-    };
-    let redirect = async || {
-        let verdict = limiter.call(request.clone()).await;
-        assert!(matches!(verdict, Ok(Verdict::Admit(_))));
-        shortener.call(request.clone()).await
-    };
-    let response = local.block_on(&runtime, redirect());
-    assert!(response.is_ok_and(|response| response.status == 302));
-    c.bench_function("ordinary way, typed and async: redirect", |b| {
-        b.iter(|| local.block_on(&runtime, redirect()).is_ok())
-    });
-    c.bench_function(
-        "ordinary way, typed and async: redirect, by the shortener alone",
-        |b| b.iter(|| local.block_on(&runtime, shortener.call(request.clone())).is_ok()),
-    );
 }
 
 /// A claim but for its commit, which a reply stands in for: to what it waits for, and from there to the answer.
@@ -203,7 +157,7 @@ fn claim(c: &mut Criterion, steps: &impl Steps, engines: &Engines, settings: &Se
     let headers = headers.iter().map(|(name, value)| (*name, value.as_bytes()));
     let path = "/api/campaigns/spring/claims";
     let head = packed::head(["POST", path, "127.0.0.1"], None, headers);
-    let begin = || match steps.start(&head, START, false) {
+    let begin = || match steps.start(&head, START, false, Stage::Arrived) {
         Some(Step::Waits(task, call @ (Call::Commit(_) | Call::Packed(_)))) => (task, call),
         other => unreachable!("it waits for its commit: {other:?}"),
     };
@@ -217,7 +171,7 @@ fn claim(c: &mut Criterion, steps: &impl Steps, engines: &Engines, settings: &Se
         steps.resume(task, Reply::Commit(Ok(Outcome::Committed(done))))
     };
     assert_eq!(status(end(begin().0)), 201);
-    c.bench_function("fast path: claim without its commit", |b| {
+    c.bench_function("rules: claim without its commit", |b| {
         b.iter(|| {
             let (task, commit) = begin();
             drop(black_box(commit));
@@ -264,5 +218,5 @@ fn ports(c: &mut Criterion, engines: &Engines) {
     });
 }
 
-criterion_group!(benches, doors);
+criterion_group!(benches, steps);
 criterion_main!(benches);

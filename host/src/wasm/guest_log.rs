@@ -1,4 +1,4 @@
-//! What an instance says on stdout and stderr: lines of our own log, as many as its bound allows.
+//! What an instance writes to stdout and stderr: lines of our own log, as many as its bound allows.
 
 use bytes::Bytes;
 use std::io;
@@ -10,13 +10,13 @@ use tokio::io::AsyncWrite;
 use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
 use wasmtime_wasi::p2::{OutputStream, Pollable, StreamResult};
 
-/// How much one instance may say in a minute, in bytes. What is beyond is left out.
-const MAX_SAID: usize = 4 << 10;
+/// How much one instance may write in a minute, in bytes. What is beyond is left out.
+const MAX_BYTES: usize = 4 << 10;
 const MINUTE: Duration = Duration::from_secs(60);
 
-/// Where an instance writes to. Nothing that is written ever waits.
+/// Where an instance writes to. No write ever waits.
 #[derive(Clone)]
-pub struct Said(Arc<Mutex<Text>>);
+pub struct GuestLog(Arc<Mutex<Text>>);
 
 struct Text {
     component: &'static str,
@@ -26,13 +26,13 @@ struct Text {
     since: Instant,
 }
 
-impl Said {
+impl GuestLog {
     /// For one instance of the component.
-    pub fn by(component: &'static str) -> Self {
+    pub fn of(component: &'static str) -> Self {
         Self(Arc::new(Mutex::new(Text {
             component,
             line: Vec::new(),
-            left: MAX_SAID,
+            left: MAX_BYTES,
             since: Instant::now(),
         })))
     }
@@ -46,7 +46,7 @@ impl Said {
 impl Text {
     fn take(&mut self, bytes: &[u8]) {
         if self.since.elapsed() >= MINUTE {
-            (self.left, self.since) = (MAX_SAID, Instant::now());
+            (self.left, self.since) = (MAX_BYTES, Instant::now());
         }
         if self.left == 0 {
             return;
@@ -55,42 +55,42 @@ impl Text {
         for part in kept.split_inclusive(|byte| *byte == b'\n') {
             self.line.extend_from_slice(part);
             if part.ends_with(b"\n") {
-                self.tell();
+                self.log();
             }
         }
         self.left -= kept.len();
         if self.left == 0 {
-            self.tell();
+            self.log();
             tracing::warn!(
                 component = self.component,
-                "an instance says no more for a minute: it has said enough"
+                "what this instance writes is left out for a minute: it has written enough"
             );
         }
     }
 
-    fn tell(&mut self) {
+    fn log(&mut self) {
         let line = std::mem::take(&mut self.line);
-        let said = String::from_utf8_lossy(&line);
-        let said = said.trim();
-        if !said.is_empty() {
-            tracing::warn!(component = self.component, said, "an instance says");
+        let text = String::from_utf8_lossy(&line);
+        let text = text.trim();
+        if !text.is_empty() {
+            tracing::warn!(component = self.component, text, "an instance wrote");
         }
     }
 }
 
 impl Drop for Text {
     fn drop(&mut self) {
-        self.tell();
+        self.log();
     }
 }
 
-impl IsTerminal for Said {
+impl IsTerminal for GuestLog {
     fn is_terminal(&self) -> bool {
         false
     }
 }
 
-impl StdoutStream for Said {
+impl StdoutStream for GuestLog {
     fn p2_stream(&self) -> Box<dyn OutputStream> {
         Box::new(self.clone())
     }
@@ -101,11 +101,11 @@ impl StdoutStream for Said {
 }
 
 #[wasmtime_wasi::async_trait]
-impl Pollable for Said {
+impl Pollable for GuestLog {
     async fn ready(&mut self) {}
 }
 
-impl OutputStream for Said {
+impl OutputStream for GuestLog {
     fn write(&mut self, bytes: Bytes) -> StreamResult<()> {
         self.take(&bytes);
         Ok(())
@@ -116,11 +116,11 @@ impl OutputStream for Said {
     }
 
     fn check_write(&mut self) -> StreamResult<usize> {
-        Ok(MAX_SAID)
+        Ok(MAX_BYTES)
     }
 }
 
-impl AsyncWrite for Said {
+impl AsyncWrite for GuestLog {
     fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         self.take(bytes);
         Poll::Ready(Ok(bytes.len()))

@@ -1,0 +1,185 @@
+//! The ports of a rule that the machine runs.
+
+use std::cell::RefCell;
+use std::future::{pending, poll_fn};
+use std::pin::pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+
+use super::{Call, Exchange, Memory, Near, Reply};
+use crate::bucket::{Bucket, Level, TakeError};
+use crate::commit::{Commit, Entry, Item, Message, Outcome, StoreError, Topic};
+use crate::ports::{Buckets, Store};
+
+/// The result of a rule if it needs no waiting.
+pub(super) fn poll_once<T>(rule: impl Future<Output = T>) -> Option<T> {
+    let mut context = Context::from_waker(Waker::noop());
+    match pin!(rule).poll(&mut context) {
+        Poll::Ready(result) => Some(result),
+        Poll::Pending => None,
+    }
+}
+
+/// The ports on a [`Memory`]: what would have to wait never answers.
+pub(super) struct Immediate<M>(pub(super) Near<M>);
+
+impl<M: Memory> Store for Immediate<M> {
+    async fn commit(&self, _: Commit) -> Result<Outcome, StoreError> {
+        pending().await
+    }
+
+    fn submit(&self, commit: Commit) {
+        self.0.submit(commit, None);
+    }
+
+    fn submit_repeatable(&self, commit: Commit, mark: u64) {
+        self.0.submit(commit, Some(mark));
+    }
+
+    fn submit_again(&self, partition: &str, mark: u64) -> bool {
+        self.0.submit_again(partition, mark)
+    }
+
+    async fn settle(&self) -> Result<(), StoreError> {
+        pending().await
+    }
+
+    async fn get(&self, _: &str, keys: &[String]) -> Result<Vec<Option<Entry>>, StoreError> {
+        match self.0.get(keys) {
+            Some(entries) => Ok(entries),
+            None => pending().await,
+        }
+    }
+
+    async fn scan(&self, _: &str, _: Option<&str>, _: u32) -> Result<Vec<Item>, StoreError> {
+        pending().await
+    }
+
+    async fn read(&self, _: &str, _: u64, _: u32, _: u32) -> Result<Vec<Message>, StoreError> {
+        pending().await
+    }
+
+    async fn topics(&self, _: Option<&str>, _: u32) -> Result<Vec<Topic>, StoreError> {
+        pending().await
+    }
+}
+
+impl<M: Memory> Buckets for Immediate<M> {
+    async fn take(&self, buckets: Vec<Bucket>) -> Result<Vec<Level>, TakeError> {
+        self.0.memory.take(buckets)
+    }
+
+    async fn take_one(&self, bucket: Bucket) -> Result<Level, TakeError> {
+        self.0.memory.take_one(bucket)
+    }
+}
+
+/// The ports on a [`Memory`]: what has to wait is asked of the caller.
+pub(super) struct Asking<M> {
+    pub(super) near: Near<M>,
+    pub(super) exchange: Rc<RefCell<Exchange>>,
+}
+
+impl<M> Asking<M> {
+    pub(super) async fn ask(&self, call: Call) -> Reply {
+        self.exchange.replace(Exchange::Asked(call));
+        poll_fn(|_| match self.exchange.take() {
+            Exchange::Replied(reply) => Poll::Ready(reply),
+            other => {
+                self.exchange.replace(other);
+                Poll::Pending
+            }
+        })
+        .await
+    }
+}
+
+/// A host that replied with something else than it was asked for.
+fn mismatch<T>() -> Result<T, StoreError> {
+    Err(StoreError::Unknown("the reply is not to what was asked".into()))
+}
+
+impl<M: Memory> Store for Asking<M> {
+    async fn commit(&self, commit: Commit) -> Result<Outcome, StoreError> {
+        match self.ask(Call::Commit(commit)).await {
+            Reply::Commit(outcome) => outcome,
+            _ => mismatch(),
+        }
+    }
+
+    fn submit(&self, commit: Commit) {
+        self.near.submit(commit, None);
+    }
+
+    fn submit_repeatable(&self, commit: Commit, mark: u64) {
+        self.near.submit(commit, Some(mark));
+    }
+
+    async fn settle(&self) -> Result<(), StoreError> {
+        match self.ask(Call::Settle).await {
+            Reply::Settle(settled) => settled,
+            _ => mismatch(),
+        }
+    }
+
+    fn submit_again(&self, partition: &str, mark: u64) -> bool {
+        self.near.submit_again(partition, mark)
+    }
+
+    async fn get(&self, _: &str, keys: &[String]) -> Result<Vec<Option<Entry>>, StoreError> {
+        if let Some(entries) = self.near.get(keys) {
+            return Ok(entries);
+        }
+        match self.ask(Call::Get(keys.to_vec())).await {
+            Reply::Get(entries) => entries,
+            _ => mismatch(),
+        }
+    }
+
+    async fn get_each(&self, partition: &str, keys: &[String]) -> Result<Vec<Option<Entry>>, StoreError> {
+        match self.near.get_each(keys) {
+            Some(entries) => Ok(entries),
+            None => self.get(partition, keys).await,
+        }
+    }
+
+    async fn scan(&self, prefix: &str, after: Option<&str>, limit: u32) -> Result<Vec<Item>, StoreError> {
+        let (prefix, after) = (prefix.to_owned(), after.map(str::to_owned));
+        match self.ask(Call::Scan { prefix, after, limit }).await {
+            Reply::Scan(items) => items,
+            _ => mismatch(),
+        }
+    }
+
+    async fn read(&self, topic: &str, after: u64, limit: u32, wait: u32) -> Result<Vec<Message>, StoreError> {
+        let topic = topic.to_owned();
+        let call = Call::Read {
+            topic,
+            after,
+            limit,
+            wait,
+        };
+        match self.ask(call).await {
+            Reply::Read(messages) => messages,
+            _ => mismatch(),
+        }
+    }
+
+    async fn topics(&self, after: Option<&str>, limit: u32) -> Result<Vec<Topic>, StoreError> {
+        let after = after.map(str::to_owned);
+        match self.ask(Call::Topics { after, limit }).await {
+            Reply::Topics(topics) => topics,
+            _ => mismatch(),
+        }
+    }
+}
+
+impl<M: Memory> Buckets for Asking<M> {
+    async fn take(&self, buckets: Vec<Bucket>) -> Result<Vec<Level>, TakeError> {
+        self.near.memory.take(buckets)
+    }
+
+    async fn take_one(&self, bucket: Bucket) -> Result<Level, TakeError> {
+        self.near.memory.take_one(bucket)
+    }
+}
