@@ -60,6 +60,8 @@ pub enum Row {
     Claims,
     /// The 99th percentile of a redirect at half of peak load, against nginx's.
     Latency,
+    /// The same while links are listed and made, against without.
+    Beside,
     /// What one more client id and one more link take in memory.
     Memory,
     /// Redirects with 1,000,000 links against 1,000.

@@ -1,5 +1,6 @@
 //! The rows of the table, in groups that share their servers.
 
+mod beside;
 mod claims;
 mod earlier;
 mod latency;
@@ -34,6 +35,10 @@ const GROUPS: &[Group] = &[
     Group {
         rows: &[Row::Latency],
         measure: latency::measure,
+    },
+    Group {
+        rows: &[Row::Beside],
+        measure: beside::measure,
     },
     Group {
         rows: &[Row::Start],

@@ -39,25 +39,14 @@ pub(super) fn measure(bench: &Bench, report: &mut Report) -> Result<()> {
         peak(tollgate.port, tollgate.group())?,
         peak(nginx.port, nginx.group())?,
     );
-    let paced = |port, peak: f64| {
-        let pace = Pace {
-            port,
-            path: "/sale",
-            rate: peak / 2.0,
-            connections: 32,
-            seconds: bench.seconds,
-            status: 302,
-        };
-        pace.run(bench)
-    };
     let (mut our, mut their) = (Vec::new(), Vec::new());
     for pair in 1..=bench.pairs {
         if pair > 1 && bench.time_left().is_zero() {
             break;
         }
         bench.doing(format!("latency at half of peak ({pair} of {})", bench.pairs));
-        our.push(paced(tollgate.port, ours)?);
-        their.push(paced(nginx.port, theirs)?);
+        our.push(paced(bench, tollgate.port, ours)?);
+        their.push(paced(bench, nginx.port, theirs)?);
     }
     let pairs = our.iter().zip(&their);
     let ratio = figures::median(pairs.map(|(a, b)| a.p99.as_secs_f64() / b.p99.as_secs_f64()));
@@ -72,7 +61,20 @@ pub(super) fn measure(bench: &Bench, report: &mut Report) -> Result<()> {
     Ok(())
 }
 
-fn shown(latencies: &[Latency], peak: f64) -> String {
+/// At half of that peak.
+pub(super) fn paced(bench: &Bench, port: u16, peak: f64) -> Result<Latency> {
+    let pace = Pace {
+        port,
+        path: "/sale",
+        rate: peak / 2.0,
+        connections: 32,
+        seconds: bench.seconds,
+        status: 302,
+    };
+    pace.run(bench)
+}
+
+pub(super) fn shown(latencies: &[Latency], peak: f64) -> String {
     let micros = |pick: fn(&Latency) -> Duration| {
         let micros = latencies.iter().map(|latency| pick(latency).as_secs_f64() * 1e6);
         short(figures::median(micros).unwrap_or(f64::NAN))
