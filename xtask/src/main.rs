@@ -72,7 +72,10 @@ enum Task {
 fn main() -> Result<()> {
     match Arguments::parse().task {
         Task::Serve { arguments } => build::serve(&arguments),
-        Task::Test { quick: true, arguments } => test::quick(&arguments),
+        Task::Test {
+            quick: true,
+            arguments,
+        } => test::quick(&arguments),
         Task::Test { arguments, .. } => test::all(&arguments),
         Task::Crash { cycles } => test::crash(cycles),
         Task::Simulate { arguments } => simulate::simulate(&arguments),
