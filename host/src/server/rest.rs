@@ -25,6 +25,10 @@ const MAX_UNDER_WAY: usize = 128;
 /// Requests that may wait for one thread.
 const MAX_QUEUED: usize = 512;
 
+/// The niceness of these threads (Linux): where cores are scarce, the crowd comes first, and they still get a tenth of one.
+#[cfg(target_os = "linux")]
+const NICENESS: i32 = 10;
+
 /// How many threads stand beside so many workers: half as many, since most of what is asked for is on the hot path.
 pub fn thread_count(workers: usize) -> usize {
     workers.min(MIN_THREADS.max(workers / 2))
@@ -82,6 +86,7 @@ impl Rest {
             let (sender, calls) = mpsc::channel(MAX_QUEUED);
             let (program, engines) = (program.clone(), shared.engines.clone());
             running.push(threads::start(format!("rest-{index}"), move || {
+                let_others_go_first();
                 let rules = program.rules(engines.clone(), Group::Rest)?;
                 Ok(serve(Runner::new(rules, engines, timeout), calls))
             })?);
@@ -121,6 +126,14 @@ impl Rest {
             Ok(answer) => answer.unwrap_or(Err(CallError::Ended)),
             Err(_) => Err(CallError::TimedOut),
         }
+    }
+}
+
+/// Lowers the priority of this thread; without that it works too.
+fn let_others_go_first() {
+    #[cfg(target_os = "linux")]
+    if let Err(error) = rustix::process::setpriority_process(None, NICENESS) {
+        tracing::debug!(%error, "the priority of a thread stays as it is");
     }
 }
 
