@@ -2,7 +2,8 @@
 
 use sha2::{Digest as _, Sha256};
 
-use crate::config::{Config, MAX_CODE_LENGTH, MIN_CODE_LENGTH, RESERVED_SEGMENTS};
+use crate::config::{Config, MAX_CODE_LENGTH, MIN_CODE_LENGTH};
+use crate::routes::own_segments;
 
 /// The fewest characters of a custom code.
 pub const MIN_CUSTOM: usize = 3;
@@ -65,10 +66,7 @@ pub fn is_code(code: &str) -> bool {
 pub fn is_reserved(code: &str, config: &Config) -> bool {
     let same = |word: &str| word.eq_ignore_ascii_case(code);
     let forwarded = |path: &str| same(path.trim_start_matches('/').split('/').next().unwrap_or(""));
-    RESERVED_SEGMENTS
-        .iter()
-        .chain(RESERVED_CODES)
-        .any(|word| same(word))
+    own_segments().chain(RESERVED_CODES.iter().copied()).any(same)
         || config.forward.iter().any(|rule| forwarded(&rule.path))
 }
 

@@ -21,6 +21,7 @@ use crate::http::Request;
 use crate::ports::Store;
 use crate::problem::{Kind, Problem};
 
+pub use crate::routes::Scope;
 pub use bootstrap::{AdminKeyError, FirstKey, admin_commit, has_admin, install_admin};
 pub use handlers::handle;
 
@@ -44,20 +45,6 @@ const ID_CHARS: usize = 12;
 const MAX_ID_CHARS: usize = 32;
 /// Base62 characters that hold 128 bits.
 const WORD_CHARS: usize = 22;
-
-/// What a key may do. `Admin` may do everything.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Scope {
-    /// Everything.
-    Admin,
-    /// Links.
-    Links,
-    /// Campaigns.
-    Campaigns,
-    /// Topics.
-    Topics,
-}
 
 /// A verified key.
 #[derive(Clone, Debug, PartialEq, Eq)]

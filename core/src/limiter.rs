@@ -23,6 +23,7 @@ use crate::keys;
 use crate::ports::{Buckets, Store, World};
 use crate::problem::{Kind, Problem};
 use crate::route::unreserved;
+use crate::routes::Call;
 
 /// What a client is told to wait when the buckets cannot be asked, seconds.
 const UNAVAILABLE_RETRY_SECONDS: u64 = 1;
@@ -40,7 +41,7 @@ pub enum Verdict {
 /// the store fails, the caller counts as if it had no key; where the buckets fail, the policies' `on_store_failure`
 /// decides, and where they are only busy, nobody is let through.
 pub async fn check<S: Store, B: Buckets>(world: &World<'_, S>, buckets: &B, request: &Request) -> Verdict {
-    if is_health(&request.path) {
+    if Call::native(&request.path).is_some() {
         return Verdict::Admit(Vec::new());
     }
     // As every text of an address leads to the same place, it counts in the same place.
@@ -136,10 +137,6 @@ async fn identify<S: Store>(world: &World<'_, S>, request: &Request, wanted: boo
         Ok(Some(key)) => ClientId::of_key(&key.id),
         Ok(None) | Err(_) => ClientId::without_key(&world.settings.config, &world.settings.proxies, request),
     })
-}
-
-fn is_health(path: &str) -> bool {
-    matches!(path, "/health/live" | "/health/ready")
 }
 
 /// API answers tell their limits; a redirect does not need to.

@@ -31,7 +31,7 @@ use crate::ports::{World, one_level};
 use crate::problem::{Kind, Problem};
 use crate::router::Component;
 use crate::settings::Settings;
-use crate::{admin, campaigns, forward, links};
+use crate::{admin, campaigns, forward, links, routes};
 
 use ports::{Asking, Immediate, poll_once};
 
@@ -366,12 +366,7 @@ impl Rules {
     fn rule(&self, request: &Request) -> Rule {
         let (method, path) = (&*request.method, request.path.as_str());
         let component = self.settings.component(path);
-        let is_api = path.starts_with("/api/");
-        let is_hot = match component {
-            Component::Shortener | Component::Forward => !is_api,
-            Component::Coupon => method == "POST" && path.ends_with("/claims"),
-            Component::Admin => false,
-        };
+        let is_hot = routes::is_hot(component, method, path);
         Rule {
             component,
             is_hot,

@@ -1,13 +1,16 @@
-//! The calls that the gateway answers, in one list. A component's door finds its call here, so that no call can be
-//! answered that is not listed; `SECURITY.md` says for each who may make it, and a test holds it to that.
+//! The calls that the gateway answers, in one table: method, path, component, whom each is open to, and what else is to be
+//! known of it. A component finds its call here, so that no call is answered that is not listed. From it come the routes
+//! of `spin.toml` and the reserved words; tests hold to it the routing, the hot path, `robots.txt` and the table of
+//! `SECURITY.md`.
 //!
-//! Not listed: the paths that `[[forward]]` adds (see [`crate::forward`]), and those that only the native host answers
-//! by itself. `HEAD` goes wherever `GET` does.
+//! Not listed: the paths that `[[forward]]` adds (see [`crate::forward`]). `HEAD` goes wherever `GET` does.
 
 #[cfg(test)]
 mod tests;
 
 use std::sync::LazyLock;
+
+use serde::{Deserialize, Serialize};
 
 use crate::http::Request;
 use crate::problem::Problem;
@@ -19,8 +22,54 @@ pub const MAX_PARAMETERS: usize = 2;
 /// What stands in a path's parameters, in order, still percent-encoded and never empty; `""` beyond their number.
 pub type Parameters<'r> = [&'r str; MAX_PARAMETERS];
 
+/// What a key may do. `Admin` may do everything.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Scope {
+    /// Everything.
+    Admin,
+    /// Links.
+    Links,
+    /// Campaigns.
+    Campaigns,
+    /// Topics.
+    Topics,
+}
+
+/// Whom a call is open to: its row in the table of `SECURITY.md`, which a test holds the rules to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// Everybody; credentials are not looked at.
+    Anyone,
+    /// An API key with this scope.
+    Key(Scope),
+    /// An API key with this scope, or a client that names itself.
+    KeyOrClient(Scope),
+    /// Any API key, or a client that names itself.
+    AnyKeyOrClient,
+    /// The key that made the link, who holds its manage token, or an admin.
+    Owner,
+    /// The client that posted the message, or an API key with this scope.
+    SenderOrKey(Scope),
+    /// Any user.
+    User,
+    /// The user that it is about, or an API key with this scope.
+    UserOrKey(Scope),
+}
+
+/// What else is to be known of a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Mark {
+    /// A crowd makes it.
+    Hot,
+    /// It takes a body.
+    Body,
+    /// Our host answers it by itself; see [`Call::is_native`].
+    Native,
+}
+
 macro_rules! calls {
-    ($($(#[$doc:meta])* $name:ident = $component:ident $method:literal $path:literal,)*) => {
+    ($($(#[$doc:meta])* $name:ident = $component:ident $method:literal $path:literal $access:expr $(, $mark:ident)*;)*) => {
         /// A call of the HTTP contract.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         pub enum Call { $($(#[$doc])* $name,)* }
@@ -35,86 +84,147 @@ macro_rules! calls {
             pub const fn method(self) -> &'static str { match self { $(Call::$name => $method,)* } }
             /// Its path; a segment `:name` is a parameter.
             pub const fn path(self) -> &'static str { match self { $(Call::$name => $path,)* } }
+            /// Whom it is open to.
+            pub const fn access(self) -> Access { match self { $(Call::$name => $access,)* } }
+            const fn marks(self) -> &'static [Mark] { match self { $(Call::$name => &[$(Mark::$mark,)*],)* } }
         }
     };
 }
 
+use Access::{AnyKeyOrClient, Anyone, Key, KeyOrClient, Owner, SenderOrKey, User, UserOrKey};
+use Scope::{Admin, Campaigns, Links, Topics};
+
 calls! {
     /// The redirect, and with a `+` behind the code the page that shows where it leads.
-    FollowLink = Shortener "GET" "/:code",
+    FollowLink = Shortener "GET" "/:code" Anyone, Hot;
     /// The button of the page that machines get instead of a numbered link: a visit, and the redirect.
-    OpenLink = Shortener "POST" "/:code",
+    OpenLink = Shortener "POST" "/:code" Anyone, Hot, Body;
     /// The caller's links; an admin sees all.
-    ListLinks = Shortener "GET" "/api/links",
+    ListLinks = Shortener "GET" "/api/links" Key(Links);
     /// A new link.
-    CreateLink = Shortener "POST" "/api/links",
+    CreateLink = Shortener "POST" "/api/links" KeyOrClient(Links), Body;
     /// One link.
-    ReadLink = Shortener "GET" "/api/links/:code",
+    ReadLink = Shortener "GET" "/api/links/:code" Owner;
     /// Changes a link.
-    EditLink = Shortener "PATCH" "/api/links/:code",
+    EditLink = Shortener "PATCH" "/api/links/:code" Owner, Body;
     /// Removes a link.
-    DeleteLink = Shortener "DELETE" "/api/links/:code",
+    DeleteLink = Shortener "DELETE" "/api/links/:code" Owner;
     /// Moves a link's end.
-    ExtendLink = Shortener "POST" "/api/links/:code/extend",
+    ExtendLink = Shortener "POST" "/api/links/:code/extend" Owner, Body;
     /// All campaigns.
-    ListCampaigns = Coupon "GET" "/api/campaigns",
+    ListCampaigns = Coupon "GET" "/api/campaigns" Key(Campaigns);
     /// A new campaign.
-    CreateCampaign = Coupon "POST" "/api/campaigns",
+    CreateCampaign = Coupon "POST" "/api/campaigns" Key(Campaigns), Body;
     /// One campaign with its counters.
-    ReadCampaign = Coupon "GET" "/api/campaigns/:id",
+    ReadCampaign = Coupon "GET" "/api/campaigns/:id" Anyone;
     /// Changes or closes a campaign.
-    EditCampaign = Coupon "PATCH" "/api/campaigns/:id",
+    EditCampaign = Coupon "PATCH" "/api/campaigns/:id" Key(Campaigns), Body;
     /// The user's claim.
-    Claim = Coupon "POST" "/api/campaigns/:id/claims",
+    Claim = Coupon "POST" "/api/campaigns/:id/claims" User, Hot;
     /// A user's claims.
-    ReadClaims = Coupon "GET" "/api/campaigns/:id/claims/:user",
+    ReadClaims = Coupon "GET" "/api/campaigns/:id/claims/:user" UserOrKey(Campaigns);
     /// All topics.
-    ListTopics = Forward "GET" "/api/topics",
+    ListTopics = Forward "GET" "/api/topics" Key(Topics);
     /// One topic.
-    ReadTopic = Forward "GET" "/api/topics/:topic",
+    ReadTopic = Forward "GET" "/api/topics/:topic" Key(Topics);
     /// A topic's messages.
-    ReadMessages = Forward "GET" "/api/topics/:topic/messages",
+    ReadMessages = Forward "GET" "/api/topics/:topic/messages" Key(Topics);
     /// A request as a message.
-    PostMessage = Forward "POST" "/api/topics/:topic/messages",
+    PostMessage = Forward "POST" "/api/topics/:topic/messages" AnyKeyOrClient, Body;
     /// What became of a message.
-    ReadMessage = Forward "GET" "/api/messages/:id",
+    ReadMessage = Forward "GET" "/api/messages/:id" SenderOrKey(Topics);
     /// A topic's push subscriptions.
-    ListSubscriptions = Forward "GET" "/api/topics/:topic/subscriptions",
+    ListSubscriptions = Forward "GET" "/api/topics/:topic/subscriptions" Key(Topics);
     /// One of them.
-    ReadSubscription = Forward "GET" "/api/topics/:topic/subscriptions/:name",
+    ReadSubscription = Forward "GET" "/api/topics/:topic/subscriptions/:name" Key(Topics);
     /// Makes or changes one.
-    PutSubscription = Forward "PUT" "/api/topics/:topic/subscriptions/:name",
+    PutSubscription = Forward "PUT" "/api/topics/:topic/subscriptions/:name" Key(Topics), Body;
     /// Removes one.
-    DeleteSubscription = Forward "DELETE" "/api/topics/:topic/subscriptions/:name",
+    DeleteSubscription = Forward "DELETE" "/api/topics/:topic/subscriptions/:name" Key(Topics);
     /// Stops deliveries.
-    PauseSubscription = Forward "POST" "/api/topics/:topic/subscriptions/:name/pause",
+    PauseSubscription = Forward "POST" "/api/topics/:topic/subscriptions/:name/pause" Key(Topics);
     /// Goes on with them.
-    ResumeSubscription = Forward "POST" "/api/topics/:topic/subscriptions/:name/resume",
+    ResumeSubscription = Forward "POST" "/api/topics/:topic/subscriptions/:name/resume" Key(Topics);
     /// Sends again to an origin that was left alone.
-    ResetBreaker = Forward "POST" "/api/topics/:topic/subscriptions/:name/reset-breaker",
+    ResetBreaker = Forward "POST" "/api/topics/:topic/subscriptions/:name/reset-breaker" Key(Topics);
     /// What an origin did not take.
-    ListDeadLetters = Forward "GET" "/api/topics/:topic/subscriptions/:name/dead-letters",
+    ListDeadLetters = Forward "GET" "/api/topics/:topic/subscriptions/:name/dead-letters" Key(Topics);
     /// Delivers dead letters again.
-    Redrive = Forward "POST" "/api/topics/:topic/subscriptions/:name/dead-letters/redrive",
+    Redrive = Forward "POST" "/api/topics/:topic/subscriptions/:name/dead-letters/redrive" Key(Topics), Body;
     /// All API keys, without their text.
-    ListKeys = Admin "GET" "/api/keys",
+    ListKeys = Admin "GET" "/api/keys" Key(Admin);
     /// A new API key.
-    CreateKey = Admin "POST" "/api/keys",
+    CreateKey = Admin "POST" "/api/keys" Key(Admin), Body;
     /// Removes an API key.
-    DeleteKey = Admin "DELETE" "/api/keys/:id",
+    DeleteKey = Admin "DELETE" "/api/keys/:id" Key(Admin);
     /// The rate limits in force.
-    ListLimits = Admin "GET" "/api/limits",
+    ListLimits = Admin "GET" "/api/limits" Key(Admin);
     /// Whether the process runs.
-    HealthLive = Admin "GET" "/health/live",
+    HealthLive = Admin "GET" "/health/live" Anyone, Native;
     /// Whether requests can be answered.
-    HealthReady = Admin "GET" "/health/ready",
+    HealthReady = Admin "GET" "/health/ready" Anyone, Native;
     /// What crawlers should know.
-    Robots = Admin "GET" "/robots.txt",
+    Robots = Admin "GET" "/robots.txt" Anyone;
 }
 
+/// First segments of paths that are kept for calls which there will be, besides those of [`Call`].
+const KEPT: &[&str] = &["metrics", "openapi.json", "docs", "admin", "favicon.ico"];
+
+/// First segments of paths that are the gateway's own; compared without regard to case.
+pub fn own_segments() -> impl Iterator<Item = &'static str> {
+    let literal = |call: &Call| {
+        call.path()
+            .split('/')
+            .nth(1)
+            .filter(|first| !first.starts_with(':'))
+    };
+    let mut last = None;
+    let calls = Call::ALL.iter().filter_map(literal);
+    let calls = calls.filter(move |first| last.replace(*first) != Some(*first));
+    calls.chain(KEPT.iter().copied())
+}
+
+/// The calls that our host answers by itself.
+static NATIVE: LazyLock<Vec<Call>> = LazyLock::new(|| {
+    Call::ALL
+        .iter()
+        .copied()
+        .filter(|call| call.has(Mark::Native))
+        .collect()
+});
+
 impl Call {
-    fn takes(self, method: &str) -> bool {
+    fn has(self, mark: Mark) -> bool {
+        self.marks().contains(&mark)
+    }
+
+    /// Whether a crowd makes it.
+    pub fn is_hot(self) -> bool {
+        self.has(Mark::Hot)
+    }
+
+    /// Whether it takes a body.
+    pub fn has_body(self) -> bool {
+        self.has(Mark::Body)
+    }
+
+    /// The call of this path that our host answers by itself, before the limiter and without a component, since only it
+    /// knows how it is. A component answers it elsewhere, and never limits it.
+    pub fn native(path: &str) -> Option<Call> {
+        NATIVE.iter().copied().find(|call| call.path() == path)
+    }
+
+    /// Whether it takes this method.
+    pub fn takes(self, method: &str) -> bool {
         self.method() == method || (self.method() == "GET" && method == "HEAD")
+    }
+
+    /// What `Allow` says of its path, if no other call has it.
+    pub fn allow(self) -> &'static str {
+        match self.method() {
+            "GET" => "GET, HEAD",
+            method => method,
+        }
     }
 
     /// The parameters of a path of these segments, if it is this call's.
@@ -136,6 +246,16 @@ impl Call {
             }
         }
         Some(found)
+    }
+}
+
+/// Whether a crowd makes the call that a request may be, where this is its path's component: a hot call, or a configured
+/// route. A few comparisons, since every request is asked; a test holds them to [`Call::is_hot`].
+pub fn is_hot(component: Component, method: &str, path: &str) -> bool {
+    match component {
+        Component::Shortener | Component::Forward => !path.starts_with("/api/"),
+        Component::Coupon => method == "POST" && path.ends_with("/claims"),
+        Component::Admin => false,
     }
 }
 

@@ -24,18 +24,6 @@ pub const TOPIC_NAME_RULE: &str =
 pub const MIN_CODE_LENGTH: u8 = 4;
 /// The longest generated code.
 pub const MAX_CODE_LENGTH: u8 = 32;
-/// First segments of paths that are the gateway's own; compared without regard to case.
-pub const RESERVED_SEGMENTS: &[&str] = &[
-    "api",
-    "health",
-    "metrics",
-    "openapi.json",
-    "docs",
-    "admin",
-    "robots.txt",
-    "favicon.ico",
-];
-
 /// Whether a text may name a topic or a subscription: `[a-z0-9][a-z0-9._-]{0,63}`.
 pub fn is_topic_name(text: &str) -> bool {
     let head = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();

@@ -6,20 +6,46 @@ use std::fmt;
 use super::Component;
 use crate::config::Config;
 use crate::route::Route;
+use crate::routes::{Call, own_segments};
 
 /// Every route of a manifest and the component that it leads to: those of all components, then the `[[forward]]` routes.
 /// Spin chooses the most specific one ([`Route`]'s order), and so ends up where [`super::component`] does.
 pub fn spin_routes(config: &Config) -> Vec<(String, Component)> {
-    let own = Component::ALL.iter().flat_map(|component| {
-        component
-            .routes()
-            .iter()
-            .map(|route| ((*route).to_owned(), *component))
-    });
+    let own = Component::ALL
+        .iter()
+        .flat_map(|component| routes(*component).into_iter().map(|route| (route, *component)));
     let forward = forwards(config)
         .into_iter()
         .map(|path| (path, Component::Forward));
     own.chain(forward).collect()
+}
+
+/// The routes that a component owns in every configuration: those of its calls, and for [`Component::Admin`] all that is our
+/// own and nobody else's.
+fn routes(component: Component) -> Vec<String> {
+    let calls = Call::ALL.iter().filter(|call| call.component() == component);
+    let calls = calls.map(|call| route_of(call.path()));
+    let mut routes: Vec<String> = match component {
+        Component::Admin => own_segments().map(|first| format!("/{first}/...")).collect(),
+        _ => calls.collect(),
+    };
+    match component {
+        // For calls that there will be.
+        Component::Coupon => routes.push("/api/receipts/...".into()),
+        Component::Admin => routes.push("/...".into()),
+        Component::Shortener | Component::Forward => {}
+    }
+    let mut seen = BTreeSet::new();
+    routes.retain(|route| seen.insert(route.clone()));
+    routes
+}
+
+/// What begins as a call of the API does, and else its path.
+fn route_of(path: &str) -> String {
+    match path.strip_prefix("/api/").and_then(|rest| rest.split('/').next()) {
+        Some(second) => format!("/api/{second}/..."),
+        None => path.to_owned(),
+    }
 }
 
 /// What a build leaves for its components: the `[[forward]]` routes that its manifest has, one a line.
@@ -90,7 +116,8 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::config::{Forward, RESERVED_SEGMENTS};
+    use crate::config::Forward;
+    use crate::routes::own_segments;
     use crate::settings::Settings;
 
     fn config(paths: &[&str]) -> Config {
@@ -118,7 +145,7 @@ mod tests {
     #[test]
     fn what_is_ours_is_no_short_link() {
         let config = config(&["/signup"]);
-        for segment in RESERVED_SEGMENTS {
+        for segment in own_segments() {
             assert_ne!(
                 spin(&config, &format!("/{segment}")),
                 Component::Shortener,

@@ -129,6 +129,7 @@ impl Row {
         let body = match call {
             Call::OpenLink => json!("open=1"),
             Call::CreateLink => json!({ "url": "https://example.com/" }),
+            Call::PostMessage => json!({}),
             Call::EditLink => json!({ "title": "changed" }),
             Call::ExtendLink => json!({ "seconds": 60 }),
             Call::CreateCampaign => json!({ "id": "autumn", "quantity": 5 }),
@@ -325,6 +326,49 @@ fn outcome(row: Row, caller: Caller) -> String {
     outcomes.join("/")
 }
 
+/// What the callers are answered where a call has this access, in the order of [`CALLERS`].
+fn answers(access: Access) -> [&'static str; 13] {
+    // An API key with one scope: with which scope it reaches so far; its own key has `links`.
+    let key = |scope| {
+        let reaches = |held| if scope == Some(held) { "yes" } else { "403" };
+        let [links, campaigns, topics] = [Scope::Links, Scope::Campaigns, Scope::Topics].map(reaches);
+        [links, campaigns, topics, "yes", links]
+    };
+    let (keys, [nobody, own_client, other_client, own_user, other_user]) = match access {
+        Access::Anyone => return ["yes"; 13],
+        Access::User => {
+            let mut all = ["401"; 13];
+            (all[11], all[12]) = ("yes", "yes");
+            return all;
+        }
+        Access::Owner => {
+            let (no, yes) = ("401", "yes");
+            return [no, no, "403", "403", "403", yes, yes, yes, "403", no, no, no, no];
+        }
+        Access::Key(scope) => (key(Some(scope)), ["401"; 5]),
+        Access::KeyOrClient(scope) => (key(Some(scope)), ["400", "yes", "yes", "400", "400"]),
+        Access::AnyKeyOrClient => (["yes"; 5], ["400", "yes", "yes", "400", "400"]),
+        Access::SenderOrKey(scope) => (key(Some(scope)), ["401", "yes", "403", "401", "401"]),
+        Access::UserOrKey(scope) => (key(Some(scope)), ["401", "401", "401", "yes", "403"]),
+    };
+    let [links, campaigns, topics, admin, own] = keys;
+    [
+        nobody,
+        "401",
+        links,
+        campaigns,
+        topics,
+        admin,
+        own,
+        "401",
+        "401",
+        own_client,
+        other_client,
+        own_user,
+        other_user,
+    ]
+}
+
 /// The table of the document: its columns, and by call its cells.
 fn documented() -> (Vec<String>, BTreeMap<String, Vec<String>>) {
     let cells = |line: &str| -> Vec<String> {
@@ -353,6 +397,13 @@ fn every_caller_may_do_exactly_what_the_table_of_security_md_says() {
         let actual: Vec<String> = CALLERS.iter().map(|(caller, _)| outcome(row, *caller)).collect();
         found.push_str(&format!("| {} | {} |\n", row.label(), actual.join(" | ")));
         let expected = rows.remove(&row.label()).unwrap_or_default();
+        if let Row::Call(call) = row {
+            assert_eq!(
+                expected,
+                answers(call.access()),
+                "{call:?}: the table and its access"
+            );
+        }
         if expected != actual {
             wrong.push(row.label());
         }
@@ -493,4 +544,65 @@ fn segments(path: &str) -> Vec<&str> {
 fn no_path_has_more_segments_than_are_looked_at() {
     let longest = Call::ALL.iter().map(|call| segments(call.path()).len()).max();
     assert_eq!(longest, Some(MAX_SEGMENTS));
+}
+
+#[test]
+fn what_the_table_says_of_a_call_holds() {
+    let site = Site::new();
+    for call in Call::ALL.iter().copied() {
+        let (method, path, body) = Row::Call(call).request(&site, Caller::Admin);
+        assert_eq!(call.has_body(), !body.is_null(), "{call:?}");
+        assert_eq!(is_hot(call.component(), method, &path), call.is_hot(), "{call:?}");
+        assert_eq!(
+            Call::native(&path).is_some(),
+            call.marks().contains(&Mark::Native)
+        );
+        assert!(call.takes(method) && call.allow().starts_with(call.method()));
+    }
+    assert!(is_hot(Component::Shortener, "HEAD", "/abc") && is_hot(Component::Forward, "PUT", "/signup"));
+}
+
+#[test]
+fn crawlers_are_told_of_what_is_our_own() {
+    let site = Site::new();
+    let answer = site.answer("GET", "/robots.txt", &[], &Value::Null);
+    let text = String::from_utf8(answer.body).unwrap();
+    let forbidden: Vec<&str> = text
+        .lines()
+        .filter_map(|line| line.strip_prefix("Disallow: /"))
+        .collect();
+    for one in &forbidden {
+        assert!(
+            own_segments().any(|own| one.trim_end_matches('/') == own),
+            "{one}"
+        );
+    }
+    // Links are for everybody; whether we are well, and this very text, harm nobody.
+    let harmless = |call: &&Call| {
+        let path = call.path();
+        !path.starts_with("/:") && Call::native(path).is_none() && path != Call::Robots.path()
+    };
+    for call in Call::ALL.iter().filter(harmless) {
+        assert!(
+            forbidden.iter().any(|one| call.path()[1..].starts_with(one)),
+            "{call:?}"
+        );
+    }
+}
+
+#[test]
+fn what_is_our_own_is_nobody_elses() {
+    let own: Vec<&str> = own_segments().collect();
+    let mut distinct = own.clone();
+    distinct.sort_unstable();
+    distinct.dedup();
+    assert_eq!(distinct.len(), own.len());
+    let settings = Settings::default();
+    for segment in own {
+        assert_eq!(
+            settings.component(&format!("/{segment}")),
+            Component::Admin,
+            "{segment}"
+        );
+    }
 }

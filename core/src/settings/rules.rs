@@ -6,13 +6,14 @@ use super::topics;
 use crate::attributes;
 use crate::config::{
     Bytes, Clients, Config, Fault, Forward, Limit, Links, MAX_CODE_LENGTH, MAX_FORWARDS, MAX_KEPT_HEADERS,
-    MAX_LIMITS, MAX_NAME, MAX_WORKERS, MIN_CODE_LENGTH, Ordering, Path, Per, RESERVED_SEGMENTS, Server, Span,
-    StoreSettings, TOPIC_NAME_RULE, is_topic_name,
+    MAX_LIMITS, MAX_NAME, MAX_WORKERS, MIN_CODE_LENGTH, Ordering, Path, Per, Server, Span, StoreSettings,
+    TOPIC_NAME_RULE, is_topic_name,
 };
 use crate::identity::Proxies;
 use crate::limiter::{Policies, Policy};
 use crate::own_address::{Listen, OwnAddresses};
 use crate::route::{Route, unreserved};
+use crate::routes::own_segments;
 
 const MAX_TRUSTED_PROXIES: usize = 256;
 const MAX_METHODS: usize = 16;
@@ -217,9 +218,7 @@ fn forward(rule: &Forward, path: &Path) -> Result<Route, Fault> {
         path.key("path"),
         "must begin with a literal segment, or it would hide the short links",
     )?;
-    let own = RESERVED_SEGMENTS
-        .iter()
-        .any(|reserved| reserved.eq_ignore_ascii_case(first));
+    let own = own_segments().any(|own| own.eq_ignore_ascii_case(first));
     ensure(
         !own,
         path.key("path"),

@@ -23,6 +23,7 @@ use tollgate_core::http::{Response, SEEN_HEADERS, check_hosts};
 use tollgate_core::machine::Stage;
 use tollgate_core::problem::{Kind, Problem};
 use tollgate_core::router::Component;
+use tollgate_core::routes::Call;
 use tollgate_core::{attributes, identity, packed};
 
 /// Seconds after which a client may try again when the gateway is full.
@@ -155,7 +156,7 @@ impl Gateway {
         head::within_bounds(&request)?;
         one_host(&request)?;
         known_coding(&request)?;
-        if let Some(answer) = self.health(&request) {
+        if let Some(answer) = self.native(&request) {
             return answer.map(Started::Answered);
         }
         if caller.is_spare && !is_operator(&request, caller) {
@@ -262,17 +263,14 @@ impl Gateway {
         }
     }
 
-    /// The host knows best whether it is well: answered here, without a component, and never limited.
-    fn health(&self, request: &hyper::Request<Incoming>) -> Option<Result<Answer, Problem>> {
-        let path = request.uri().path();
-        if path != "/health/live" && path != "/health/ready" {
-            return None;
+    /// Answers the calls that only the host can; see [`Call::native`].
+    fn native(&self, request: &hyper::Request<Incoming>) -> Option<Result<Answer, Problem>> {
+        let call = Call::native(request.uri().path())?;
+        if !call.takes(request.method().as_str()) {
+            return Some(Err(Problem::method_not_allowed(call.allow())));
         }
-        if !matches!(*request.method(), http::Method::GET | http::Method::HEAD) {
-            return Some(Err(Problem::method_not_allowed("GET, HEAD")));
-        }
-        let state = match path {
-            "/health/live" => Ok("live"),
+        let state = match call {
+            Call::HealthLive => Ok("live"),
             _ if self.shared.draining.load(Ordering::Relaxed) => {
                 Err("The gateway is shutting down.".to_owned())
             }

@@ -1,12 +1,11 @@
 //! `tollgate.toml`: a text is refused with the place of its fault, or understood: then what is printed of it reads back as the
 //! same, no secret is printed, and everything that is made from it can be made.
 
-use tollgate_core::config::{
-    Bytes, Config, MAX_FORWARDS, MAX_LIMITS, MAX_SUBSCRIPTIONS, MAX_TOPICS, RESERVED_SEGMENTS, Span,
-};
+use tollgate_core::config::{Bytes, Config, MAX_FORWARDS, MAX_LIMITS, MAX_SUBSCRIPTIONS, MAX_TOPICS, Span};
 use tollgate_core::retry::{MAX_ATTEMPTS, Schedule};
 use tollgate_core::route::Route;
 use tollgate_core::router::Component;
+use tollgate_core::routes::own_segments;
 use tollgate_core::settings::Settings;
 use tollgate_core::webhook::Secret;
 
@@ -88,7 +87,7 @@ fn taken(settings: &Settings) {
         if route.matches(path) {
             assert_eq!(settings.component(path), Component::Forward, "{path}");
         }
-        for own in RESERVED_SEGMENTS {
+        for own in own_segments() {
             assert!(!route.matches(&format!("/{own}")) && !route.matches(&format!("/{own}/x")));
         }
     }
