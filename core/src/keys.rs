@@ -20,6 +20,7 @@ use crate::commit::{Commit, Condition, Mutation, StoreError, literal};
 use crate::http::Request;
 use crate::ports::Store;
 use crate::problem::{Kind, Problem};
+use crate::stored;
 
 pub use crate::routes::Scope;
 pub use bootstrap::{AdminKeyError, FirstKey, admin_commit, has_admin, install_admin};
@@ -109,10 +110,8 @@ pub async fn authenticate<S: Store>(
     let entries = store.get(PARTITION, &keys).await?;
     let digest = digest(token);
     for (id, entry) in ids.into_iter().zip(entries) {
-        // A record that cannot be read opens nothing.
-        let Some(record) = entry.and_then(|entry| serde_json::from_slice::<Record>(&entry.value).ok()) else {
-            continue;
-        };
+        let Some(entry) = entry else { continue };
+        let record: Record = stored::decode("API key", &entry)?;
         let same = bool::from(record.sha256.as_bytes().ct_eq(digest.as_bytes()));
         if same && record.expires_at.is_none_or(|at| now < at) {
             return Ok(Some(ApiKey {

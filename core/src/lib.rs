@@ -34,6 +34,7 @@ pub mod router;
 pub mod routes;
 pub mod schema;
 pub mod settings;
+mod stored;
 pub mod subscriptions;
 pub mod template;
 pub mod time;

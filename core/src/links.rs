@@ -29,7 +29,6 @@ mod sweep;
 mod tests;
 mod visitor;
 
-use crate::commit::StoreError;
 use crate::http::{Request, Response};
 use crate::ports::{Store, World};
 use crate::problem::Problem;
@@ -77,9 +76,4 @@ async fn route<S: Store>(world: &World<'_, S>, request: &Request) -> Result<Resp
 /// What depends on a credential, a clock or a counter is for this caller and this moment.
 fn private(response: Response) -> Response {
     response.with("cache-control", "private, no-store")
-}
-
-/// A stored value that cannot be read is a defect of ours, not of the caller.
-fn unreadable(what: &str) -> StoreError {
-    StoreError::Invalid(format!("the {what} cannot be read"))
 }

@@ -12,7 +12,7 @@ use std::sync::LazyLock;
 
 use serde::Deserialize;
 
-use super::record::{Campaign, Claim, Codes, Live, Status, count, decode, load_for_claim, path_segment};
+use super::record::{Campaign, Claim, Codes, Live, Status, load_for_claim, path_segment};
 use super::{claims, unknown};
 use crate::commit::{Append, Commit, Committed, Condition, Mutation, Outcome, Refusal, StoreError, Template};
 use crate::http::{Request, Response};
@@ -22,6 +22,7 @@ use crate::ids;
 use crate::json;
 use crate::ports::{Store, World};
 use crate::problem::{Kind, Problem};
+use crate::stored;
 use crate::template::{self, Blank, Form, Number};
 
 /// How often a claim is tried: again when its campaign changed in between, or when a reply was lost.
@@ -194,7 +195,7 @@ impl Attempt<'_> {
             .get(&Campaign::partition(&campaign.id), &[key])
             .await?;
         if let Some(entry) = found.first().and_then(Option::as_ref) {
-            let claim: Claim = decode(entry)?;
+            let claim: Claim = stored::decode("claim", entry)?;
             if claim.id == self.claim {
                 return Ok(Some(Response::json(201, &claim.admitted())));
             }
@@ -243,7 +244,7 @@ impl Attempt<'_> {
         if self.key.is_some() {
             return Ok(None);
         }
-        if campaign.per_user > 1 && count(Some(entry)) < campaign.per_user {
+        if campaign.per_user > 1 && stored::count("number of claims", Some(entry))? < campaign.per_user {
             return Ok(Some(problem));
         }
         let claims = claims::stored(world.store, live, self.user).await?;

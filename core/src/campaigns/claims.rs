@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::record::{Campaign, Claim, ClaimView, Live, decode, load, unescape};
+use super::record::{Campaign, Claim, ClaimView, Live, load, unescape};
 use super::unknown;
 use crate::commit::{MAX_PAGE, StoreError};
 use crate::http::{Request, Response};
@@ -10,6 +10,7 @@ use crate::identity;
 use crate::keys::{self, Scope};
 use crate::ports::{Store, World};
 use crate::problem::{Kind, Problem};
+use crate::stored;
 
 #[derive(Serialize)]
 struct Claims<'a> {
@@ -58,7 +59,8 @@ pub(super) async fn stored<S: Store>(store: &S, live: &Live, user: &str) -> Resu
                 &[campaign.claim_key(user, "")],
             )
             .await?;
-        return found.iter().flatten().map(decode).collect();
+        let claims = found.iter().flatten();
+        return claims.map(|entry| stored::decode("claim", entry)).collect();
     }
     let prefix = Campaign::claims_prefix(&campaign.id, user);
     let mut claims: Vec<Claim> = Vec::new();
@@ -70,7 +72,7 @@ pub(super) async fn stored<S: Store>(store: &S, live: &Live, user: &str) -> Resu
         let Some(last) = items.last() else { break };
         after = Some(last.key.clone());
         for item in &items {
-            claims.push(decode(&item.entry)?);
+            claims.push(stored::decode("claim", &item.entry)?);
         }
     }
     claims.sort_by_key(|claim| claim.sequence.known());

@@ -8,10 +8,9 @@ use std::rc::Rc;
 use serde::{Deserialize, Serialize};
 
 use crate::commit::{Entry, StoreError, key_part};
-use crate::plan;
 use crate::ports::Store;
 use crate::template::Number;
-use crate::time;
+use crate::{stored, time};
 
 /// The most units of a campaign.
 pub const MAX_QUANTITY: u64 = 1_000_000_000;
@@ -158,7 +157,7 @@ fn live(found: Vec<Option<Entry>>) -> Result<Option<Live>, StoreError> {
     let Some(entry) = found.next().flatten() else {
         return Ok(None);
     };
-    let remaining = count(found.next().flatten().as_ref());
+    let remaining = stored::count("number of units left", found.next().flatten().as_ref())?;
     Ok(Some(Live {
         version: entry.version,
         campaign: campaign(entry)?,
@@ -178,7 +177,7 @@ fn campaign(entry: Entry) -> Result<Rc<Campaign>, StoreError> {
         if let Some((_, campaign)) = read.iter().find(|(bytes, _)| same(bytes, &entry.value)) {
             return Ok(Rc::clone(campaign));
         }
-        let campaign: Rc<Campaign> = Rc::new(decode(&entry)?);
+        let campaign: Rc<Campaign> = Rc::new(stored::decode("campaign", &entry)?);
         read.truncate(REMEMBERED - 1);
         read.push_front((entry.value, Rc::clone(&campaign)));
         Ok(campaign)
@@ -190,20 +189,6 @@ fn same(a: &[u8], b: &[u8]) -> bool {
     let ((eights, rest), (others, other)) = (a.as_chunks(), b.as_chunks());
     let equal = |(a, b): (&[u8; 8], &[u8; 8])| u64::from_ne_bytes(*a) == u64::from_ne_bytes(*b);
     a.len() == b.len() && eights.iter().zip(others).all(equal) && rest == other
-}
-
-/// A counter's value; a missing one counts as 0.
-pub fn count(entry: Option<&Entry>) -> u64 {
-    entry
-        .and_then(|e| plan::counter(&e.value))
-        .and_then(|n| u64::try_from(n).ok())
-        .unwrap_or(0)
-}
-
-/// A record that we wrote ourselves.
-pub fn decode<T: serde::de::DeserializeOwned>(entry: &Entry) -> Result<T, StoreError> {
-    serde_json::from_slice(&entry.value)
-        .map_err(|error| StoreError::Invalid(format!("a record cannot be read: {error}")))
 }
 
 /// A campaign as answers show it.

@@ -16,6 +16,7 @@ use crate::ids;
 use crate::keys::{self, Scope};
 use crate::ports::{Store, World};
 use crate::problem::{Kind, Problem};
+use crate::stored;
 use crate::subscriptions;
 use crate::template::Number;
 use crate::time;
@@ -89,10 +90,7 @@ pub(super) async fn load<S: Store>(store: &S, id: &str) -> Result<Option<Record>
     let Some(entry) = found.into_iter().flatten().next() else {
         return Ok(None);
     };
-    let decoded = serde_json::from_slice(&entry.value);
-    decoded
-        .map(Some)
-        .map_err(|error| StoreError::Invalid(format!("a record cannot be read: {error}")))
+    stored::decode("record of a message", &entry).map(Some)
 }
 
 #[derive(Serialize)]

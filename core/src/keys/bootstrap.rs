@@ -50,6 +50,7 @@ pub async fn install_admin<S: Store>(store: &S, key: &str, now: u64) -> Result<(
     let commit = admin_commit(key, now)?;
     let entries = store.get(PARTITION, &[entry_key(CONFIGURED_ID)]).await?;
     let known = entries.into_iter().flatten().next();
+    // One that is damaged is written anew: so an operator mends it.
     let known = known.and_then(|entry| serde_json::from_slice::<Record>(&entry.value).ok());
     if known.is_some_and(|record| record.sha256 == digest(key)) {
         return Ok(());

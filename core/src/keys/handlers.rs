@@ -3,12 +3,12 @@
 use serde::{Deserialize, Serialize};
 
 use super::{CONFIGURED_ID, ENTRY_PREFIX, PARTITION, Record, Scope, entry_key, is_id, mint, require};
-use crate::commit::{Commit, Item, Mutation, Outcome};
+use crate::commit::{Commit, Item, Mutation, Outcome, StoreError};
 use crate::http::{Request, Response};
 use crate::ports::{Store, World};
 use crate::problem::{Kind, Problem};
 use crate::routes::Call;
-use crate::{json, time};
+use crate::{json, stored, time};
 
 /// The longest name of a key, in characters.
 const MAX_NAME_CHARS: usize = 100;
@@ -125,16 +125,13 @@ async fn list<S: Store>(world: &World<'_, S>, request: &Request) -> Result<Respo
         .await?;
     let more = items.len() > limit as usize;
     items.truncate(limit as usize);
-    let records: Vec<(&str, Option<Record>)> = items
-        .iter()
-        .map(|item| (id_of_entry(item), serde_json::from_slice(&item.entry.value).ok()))
-        .collect();
+    let read = |item| Ok((id_of_entry(item), stored::decode("API key", &item.entry)?));
+    let records: Vec<(&str, Record)> = items.iter().map(read).collect::<Result<_, StoreError>>()?;
+    let live = |(_, record): &&(&str, Record)| record.expires_at.is_none_or(|at| world.now < at);
     let keys = records
         .iter()
-        .filter_map(|(id, record)| {
-            let record = record
-                .as_ref()
-                .filter(|r| r.expires_at.is_none_or(|at| world.now < at))?;
+        .filter(live)
+        .map(|(id, record)| {
             let Record {
                 name,
                 scopes,
@@ -142,14 +139,14 @@ async fn list<S: Store>(world: &World<'_, S>, request: &Request) -> Result<Respo
                 expires_at,
                 ..
             } = record;
-            Some(View {
+            View {
                 id,
                 name,
                 scopes,
                 created_at: *created_at,
                 expires_at: *expires_at,
                 key: None,
-            })
+            }
         })
         .collect();
     let next_cursor = records.last().filter(|_| more).map(|(id, _)| *id);

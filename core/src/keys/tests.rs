@@ -401,3 +401,32 @@ fn only_an_admin_manages_keys() {
         (405, Some("GET, HEAD, POST"))
     );
 }
+
+#[test]
+fn a_damaged_key_is_no_wrong_one() {
+    let store = Shelf::default();
+    let key = add(&store, &[Scope::Admin], None);
+    let (admin, other) = (
+        add(&store, &[Scope::Admin], None),
+        add(&store, &[Scope::Links], None),
+    );
+    let entry = entry_key(id_of(&key).unwrap());
+    store.entries.borrow_mut().get_mut(&entry).unwrap().value = b"{\"name\":".to_vec();
+    assert!(matches!(
+        block_on(authenticate(&store, &with_key(&key), NOW)),
+        Err(StoreError::Invalid(_))
+    ));
+    assert_eq!(call(&store, &key, "GET", "/api/keys", &Value::Null).0.status, 500);
+    // Nor is it left out of the list; the others go on, and it can be removed.
+    assert_eq!(
+        call(&store, &admin, "GET", "/api/keys", &Value::Null).0.status,
+        500
+    );
+    assert!(block_on(authenticate(&store, &with_key(&other), NOW)).is_ok_and(|key| key.is_some()));
+    let path = format!("/api/keys/{}", id_of(&key).unwrap());
+    assert_eq!(call(&store, &admin, "DELETE", &path, &Value::Null).0.status, 204);
+    assert_eq!(
+        call(&store, &admin, "GET", "/api/keys", &Value::Null).0.status,
+        200
+    );
+}

@@ -14,10 +14,10 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use sha2::{Digest as _, Sha256};
 
 use super::record::{Link, Record};
-use super::unreadable;
 use crate::codes;
 use crate::commit::{Commit, Condition, Mutation, Outcome, StoreError, key_part, literal};
 use crate::ports::Store;
+use crate::stored::damaged;
 
 /// Hexadecimal digits of a time, which has 48 bits.
 const TIME_DIGITS: usize = 12;
@@ -105,7 +105,7 @@ pub(super) async fn reserved<S: Store>(
     let Some(entry) = entries.into_iter().next().flatten() else {
         return Ok(None);
     };
-    let text = String::from_utf8(entry.value).map_err(|_| unreadable("index of links"))?;
+    let text = String::from_utf8(entry.value).map_err(|_| damaged("index of links"))?;
     let (code, id) = match text.split_once('/') {
         Some((code, id)) => (code, Some(id.to_owned())),
         None => (&*text, None),
@@ -125,11 +125,12 @@ pub(super) async fn candidates<S: Store>(
 ) -> Result<Vec<String>, StoreError> {
     let prefix = format!("{}/", url_key(owner, url));
     let items = store.scan(&prefix, None, MAX_CANDIDATES).await?;
-    let codes = items.into_iter().map(|item| String::from_utf8(item.entry.value));
-    Ok(codes
-        .filter_map(Result::ok)
-        .filter(|code| codes::is_code(code))
-        .collect())
+    let codes = items.into_iter().map(|item| {
+        let code = String::from_utf8(item.entry.value).ok();
+        let code = code.filter(|code| codes::is_code(code));
+        code.ok_or_else(|| damaged("index of links"))
+    });
+    codes.collect()
 }
 
 fn set(key: String, value: &str, expires: Option<u64>) -> Mutation {

@@ -4,11 +4,11 @@ use std::borrow::Cow;
 
 use serde::{Deserialize, Serialize};
 
-use super::{MAX_RACES, unreadable};
+use super::MAX_RACES;
 use crate::commit::{Entry, StoreError};
 use crate::config::Config;
 use crate::ports::Store;
-use crate::{plan, time};
+use crate::{stored, time};
 
 /// The entry of a link, which is also the partition of everything about it.
 pub(super) fn link_key(code: &str) -> String {
@@ -150,7 +150,7 @@ impl<'a> Target<'a> {
     pub(super) fn of(entry: &'a Entry) -> Result<Self, StoreError> {
         match Self::plain(&entry.value) {
             Some(target) => Ok(target),
-            None => serde_json::from_slice(&entry.value).map_err(|_| unreadable("link")),
+            None => stored::decode("link", entry),
         }
     }
 
@@ -233,7 +233,7 @@ fn is_default<T: Default + PartialEq>(value: &T) -> bool {
 
 impl Record {
     pub(super) fn of(entry: &Entry) -> Result<Self, StoreError> {
-        serde_json::from_slice(&entry.value).map_err(|_| unreadable("link"))
+        stored::decode("link", entry)
     }
 
     pub(super) fn to_bytes(&self) -> Vec<u8> {
@@ -260,7 +260,7 @@ pub(super) fn counter_keys_of(entry: &Entry, code: &str) -> Result<[String; 2], 
         #[serde(default)]
         by_id: bool,
     }
-    let Named { id, by_id } = serde_json::from_slice(&entry.value).map_err(|_| unreadable("link"))?;
+    let Named { id, by_id } = stored::decode("link", entry)?;
     Ok(counter_keys(code, by_id.then_some(&*id)))
 }
 
@@ -377,16 +377,12 @@ impl Link {
 pub(super) fn counters(
     mut entries: impl Iterator<Item = Option<Entry>>,
 ) -> Result<(u64, Option<u64>), StoreError> {
-    let mut next = |what: &str| -> Result<Option<u64>, StoreError> {
-        let Some(entry) = entries.next().flatten() else {
-            return Ok(None);
-        };
-        let number = plan::counter(&entry.value).and_then(|n| u64::try_from(n).ok());
-        number.map(Some).ok_or_else(|| unreadable(what))
-    };
+    let (visits, visited_at) = (entries.next().flatten(), entries.next().flatten());
+    let visited_at = visited_at.as_ref();
+    let read = |entry| stored::count("last visit of a link", Some(entry));
     Ok((
-        next("visits of a link")?.unwrap_or(0),
-        next("last visit of a link")?,
+        stored::count("number of visits", visits.as_ref())?,
+        visited_at.map(read).transpose()?,
     ))
 }
 

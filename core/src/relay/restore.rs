@@ -7,6 +7,7 @@ use super::progress::Progress;
 use super::record::{BreakerRecord, Control, Keys, StoredMessage, Waiting, lane_of};
 use crate::commit::{Entry, MAX_PAGE, Message, StoreError};
 use crate::ports::Store;
+use crate::stored;
 
 /// The most attempt counters of messages that are not parked that are taken over; those of messages beyond start anew.
 const MAX_COUNTERS: usize = 4 * super::WINDOW;
@@ -79,8 +80,7 @@ fn decoded<T: serde::de::DeserializeOwned + Default>(entry: Option<&Entry>) -> R
     let Some(entry) = entry else {
         return Ok(T::default());
     };
-    serde_json::from_slice(&entry.value)
-        .map_err(|e| StoreError::Invalid(format!("a damaged entry of the relay: {e}")))
+    stored::decode("entry of the relay", entry)
 }
 
 /// Reads everything. Bounded: beyond [`MAX_REDRIVEN`] redriven messages it says that there are more.
@@ -102,12 +102,10 @@ pub async fn restore<S: Store>(store: &S, topic: &str, keys: &Keys) -> Result<Re
         };
         after = Some(last.key.clone());
         for item in &page {
-            let (Some(sequence), Ok(mut waiting)) = (
-                Keys::sequence_of(&item.key),
-                serde_json::from_slice::<Waiting>(&item.entry.value),
-            ) else {
-                continue; // a damaged counter: the message starts anew
+            let Some(sequence) = Keys::sequence_of(&item.key) else {
+                continue;
             };
+            let mut waiting: Waiting = stored::decode("message that waits", &item.entry)?;
             if waiting.parked {
                 parked += 1;
             } else if waiting.redriven && redriven >= MAX_REDRIVEN {
@@ -153,9 +151,10 @@ pub async fn fetch<S: Store>(
     let entries = store.get(keys.partition(), &wanted).await?;
     let mut found = Vec::with_capacity(sequences.len());
     for (&sequence, entry) in sequences.iter().zip(entries) {
-        let waiting: Waiting = entry
-            .and_then(|entry| serde_json::from_slice(&entry.value).ok())
-            .unwrap_or_default();
+        let waiting: Waiting = match &entry {
+            Some(entry) => stored::decode("message that waits", entry)?,
+            None => Waiting::default(),
+        };
         found.push(Found {
             sequence,
             message: message_of(store, topic, sequence, waiting.message.as_ref()).await?,

@@ -12,7 +12,7 @@ use crate::problem::Problem;
 use crate::query::Query;
 use crate::relay::record::{DeadLetter, Keys, StoredMessage, Waiting};
 use crate::topics::MessageView;
-use crate::{json, time};
+use crate::{json, stored, time};
 
 /// The most dead letters of a page, and how many there are unless the caller says otherwise.
 const PAGE: (u64, u64) = (100, 50);
@@ -69,7 +69,7 @@ pub(super) async fn list<S: Store>(
         Some(last) => !world.store.scan(&prefix, Some(&last.key), 1).await?.is_empty(),
         None => false,
     };
-    let letters: Vec<DeadLetter> = found.iter().filter_map(read).collect();
+    let letters = found.iter().map(read).collect::<Result<Vec<_>, _>>()?;
     let mut messages = Vec::with_capacity(letters.len());
     for letter in &letters {
         messages.push(message_of(world.store, topic, letter).await?);
@@ -94,8 +94,8 @@ pub(super) async fn list<S: Store>(
     Ok(Response::json(200, &page))
 }
 
-fn read(item: &Item) -> Option<DeadLetter> {
-    serde_json::from_slice(&item.entry.value).ok()
+fn read(item: &Item) -> Result<DeadLetter, StoreError> {
+    stored::decode("dead letter", &item.entry)
 }
 
 async fn message_of<S: Store>(
@@ -161,7 +161,7 @@ pub(super) async fn redrive<S: Store>(
         after = page.last().map(|last| last.key.clone());
         let mut chosen = Vec::new();
         for item in page {
-            let Some(letter) = read(&item) else { continue };
+            let letter = read(&item)?;
             if wanted.as_mut().is_none_or(|ids| ids.remove(&letter.id)) {
                 chosen.push((item, letter));
             }

@@ -7,6 +7,7 @@ use crate::config::{Config, Subscription};
 use crate::ports::{Store, World};
 use crate::relay::record::Keys;
 use crate::relay::restore::{self, Polled};
+use crate::stored;
 
 /// The partition of every stored subscription.
 pub const PARTITION: &str = "subscriptions";
@@ -178,9 +179,7 @@ fn of_file(topic: &str, settings: &Subscription) -> Defined {
 }
 
 fn of_entry(topic: &str, entry: &Entry) -> Result<Defined, StoreError> {
-    let stored: Stored = serde_json::from_slice(&entry.value)
-        // The error says where, and quotes no value: the record holds a secret.
-        .map_err(|e| StoreError::Invalid(format!("a damaged subscription at column {}", e.column())))?;
+    let stored: Stored = stored::decode("subscription", entry)?;
     let Stored {
         id,
         by_id,

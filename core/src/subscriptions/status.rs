@@ -1,14 +1,15 @@
 //! What others want to know of subscriptions: how far behind they are, and what became of a message.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::record::{all, of_topic};
-use crate::commit::{StoreError, Topic};
+use crate::commit::{Entry, StoreError, Topic};
 use crate::config::Config;
 use crate::ports::{Store, World};
 use crate::relay::delivery::{self, Delivery};
 use crate::relay::record::{DeadLetter, Waiting};
 use crate::relay::{progress::Progress, restore};
+use crate::stored;
 
 /// How far behind a subscription is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -60,21 +61,20 @@ pub async fn deliveries<S: Store>(
         let wanted = [keys.progress(), keys.retry(sequence), keys.dead(sequence)];
         let found = world.store.get(keys.partition(), &wanted).await?;
         let [progress, waiting, dead] = [0, 1, 2].map(|i| found.get(i).and_then(Option::as_ref));
-        let progress: Option<Progress> = progress.and_then(|e| serde_json::from_slice(&e.value).ok());
-        let waiting: Option<Waiting> = waiting.and_then(|e| serde_json::from_slice(&e.value).ok());
-        let dead: Option<DeadLetter> = dead.and_then(|e| serde_json::from_slice(&e.value).ok());
-        let delivery = delivery::of(
-            &progress.unwrap_or_default(),
-            waiting.as_ref(),
-            dead.as_ref(),
-            sequence,
-        );
+        let progress: Progress = read("progress of a subscription", progress)?.unwrap_or_default();
+        let waiting: Option<Waiting> = read("message that waits", waiting)?;
+        let dead: Option<DeadLetter> = read("dead letter", dead)?;
+        let delivery = delivery::of(&progress, waiting.as_ref(), dead.as_ref(), sequence);
         deliveries.push(MessageDelivery {
             subscription: name,
             delivery,
         });
     }
     Ok(deliveries)
+}
+
+fn read<'a, T: Deserialize<'a>>(what: &str, entry: Option<&'a Entry>) -> Result<Option<T>, StoreError> {
+    entry.map(|entry| stored::decode(what, entry)).transpose()
 }
 
 /// Per topic with a subscription, the oldest sequence that one of them still needs: retention must leave it. A dead letter

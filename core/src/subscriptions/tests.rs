@@ -687,3 +687,39 @@ fn a_target_says_what_it_is_and_one_that_was_stored_without_is_http() {
         "#/type"
     );
 }
+
+#[test]
+fn what_is_damaged_is_not_told_as_missing() {
+    let gateway = Gateway::new();
+    let url = json!({ "url": "https://example.com/" });
+    assert_eq!(gateway.call("PUT", "t/subscriptions/s", url).0, 201);
+    gateway.bury("t", "s", 1, b"payload");
+    let keys = gateway.keys("t", "s");
+    let world = |read: &dyn Fn(&World<'_, MemoryStore>) -> bool| {
+        let world = World {
+            store: &gateway.store,
+            settings: &gateway.settings,
+            now: START,
+            fresh: &|| [7; 16],
+        };
+        read(&world)
+    };
+    let told = || world(&|world| block_on(deliveries(world, "t", 1)).is_ok());
+    let waits = || block_on(restore::fetch(&gateway.store, "t", &keys, &[1])).is_ok();
+    let restored = || block_on(restore::restore(&gateway.store, "t", &keys)).is_ok();
+    assert!(told() && waits() && restored());
+    gateway.set(keys.retry(1), &"damaged");
+    assert!(!told() && !waits() && !restored());
+    gateway.set(keys.retry(1), &json!({}));
+    gateway.set(keys.dead(1), &"damaged");
+    assert!(!told());
+    assert_eq!(
+        gateway
+            .call("GET", "t/subscriptions/s/dead-letters", Value::Null)
+            .0,
+        500
+    );
+    let all = json!({ "all": true });
+    let redrive = gateway.call("POST", "t/subscriptions/s/dead-letters/redrive", all);
+    assert_eq!(redrive.0, 500);
+}
