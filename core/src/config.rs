@@ -75,7 +75,8 @@ pub struct Server {
     pub max_connections_per_address: u32,
     /// The largest request body (bulk calls have a bound of their own).
     pub max_body: Bytes,
-    /// The longest a request may take, its body included.
+    /// How long an answer may take, or on the hot path each wait for the store. Not the arrival of head and body, nor a long
+    /// poll: those have bounds of their own.
     pub request_timeout: Span,
     /// Worker threads; 0 is one per core.
     pub workers: u32,

@@ -6,6 +6,8 @@
 //! and may be repeated with the same key. Keys are scoped by the call and by who calls, so that one caller can
 //! neither see nor block another's answers.
 
+use std::collections::BTreeMap;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use sha2::{Digest, Sha256};
@@ -76,10 +78,10 @@ fn bare(value: &[u8]) -> Option<String> {
     (!value.is_empty() && value.iter().all(plain)).then(|| text.to_owned())
 }
 
-/// What tells one request from another under the same key: method, path, query, body, content type and ordering key. Those
-/// that a request does not send, and the content type of JSON, add nothing, so that what an earlier version stored for such
-/// a request is still known.
-fn fingerprint(request: &Request) -> [u8; 32] {
+/// What tells one request from another under the same key: method, path, query, body, content type, ordering key, and the
+/// headers that are kept with the message. Those that a request does not send, and the content type of JSON, add nothing,
+/// so that what an earlier version stored for such a request is still known.
+fn fingerprint(request: &Request, kept: &BTreeMap<String, String>) -> [u8; 32] {
     const JSON: &[u8] = b"application/json";
     let sent = |name: &str| {
         let header = request.headers.iter().find(|header| header.name == name);
@@ -98,12 +100,15 @@ fn fingerprint(request: &Request) -> [u8; 32] {
     if let Some(key) = sent("x-partition-key") {
         parts.extend([b"key", key]);
     }
+    for (name, value) in kept {
+        parts.extend([b"header", name.as_bytes(), value.as_bytes()]);
+    }
     digest(parts)
 }
 
 impl Key {
     /// What a commit carries to be repeatable. `call` names the kind of call, `scope` who makes it and on what;
-    /// `status` and `body` are the answer that a repetition gets.
+    /// `status` and `body` are the answer that a repetition gets; `kept` the headers that belong to the request.
     pub fn idempotence(
         &self,
         call: &str,
@@ -111,13 +116,14 @@ impl Key {
         request: &Request,
         status: u16,
         body: &[Part],
+        kept: &BTreeMap<String, String>,
     ) -> Idempotence {
         let parts = scope.iter().copied().chain([self.0.as_str()]).map(str::as_bytes);
         // Hashed, so that the id's length is bounded and the store holds no caller's text.
         let id = format!("{call}/{}", URL_SAFE_NO_PAD.encode(digest(parts)));
         Idempotence {
             id,
-            fingerprint: fingerprint(request).to_vec(),
+            fingerprint: fingerprint(request, kept).to_vec(),
             answer: stored(status, body),
             ttl: TTL_MS,
         }
@@ -243,7 +249,7 @@ mod tests {
             key(request)
                 .unwrap()
                 .unwrap()
-                .idempotence("call", scope, request, 200, &[])
+                .idempotence("call", scope, request, 200, &[], &BTreeMap::new())
         };
         assert_eq!(made(&["ann"], &one), made(&["ann"], &one));
         assert_ne!(made(&["ann"], &one).id, made(&["bob"], &one).id);
@@ -258,7 +264,7 @@ mod tests {
             let mut request = request(&[b"k"], "1");
             request.headers.push(Header::new("content-type", "text/plain"));
             change(&mut request);
-            fingerprint(&request)
+            fingerprint(&request, &BTreeMap::new())
         };
         let all = [
             with(|_| {}),
@@ -294,9 +300,9 @@ mod tests {
             |request: &Request| digest([request.method.as_bytes(), request.path.as_bytes(), &request.body]);
         let mut json = request(&[br#""k""#], "{}");
         json.headers.push(Header::new("content-type", "application/json"));
-        assert_eq!(fingerprint(&json), earlier(&json));
+        assert_eq!(fingerprint(&json, &BTreeMap::new()), earlier(&json));
         let empty = request(&[br#""k""#], "");
-        assert_eq!(fingerprint(&empty), earlier(&empty));
+        assert_eq!(fingerprint(&empty, &BTreeMap::new()), earlier(&empty));
     }
 
     #[test]

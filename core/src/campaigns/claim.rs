@@ -8,6 +8,7 @@
 //! A lost reply is asked for again with the same claim id: if that id is found stored, it is ours.
 
 use std::cell::OnceCell;
+use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
 use serde::Deserialize;
@@ -276,10 +277,16 @@ impl Attempt<'_> {
             value: forms.claim.fill(&texts),
             expires: None,
         });
-        let idempotence = self
-            .key
-            .as_ref()
-            .map(|given| given.idempotence("claim", &[&campaign.id, self.user], self.request, 201, &answer));
+        let idempotence = self.key.as_ref().map(|given| {
+            given.idempotence(
+                "claim",
+                &[&campaign.id, self.user],
+                self.request,
+                201,
+                &answer,
+                &BTreeMap::new(),
+            )
+        });
         let commit = Commit {
             idempotence,
             conditions: vec![

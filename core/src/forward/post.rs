@@ -166,8 +166,10 @@ impl<'a> Post<'a> {
         let client = sender.client.as_str();
         // The key, its caller and call are in the id, so that a repetition meets the record of the first; what must be
         // the same of both is in the record. So a key takes no room that its message does not, and goes with it.
+        let key = idempotency::key(request)?;
+        let attributes = Attributes::of(request, route.headers)?;
         let repeatable =
-            idempotency::key(request)?.map(|key| key.idempotence("forward", &[client], request, 202, &[]));
+            key.map(|key| key.idempotence("forward", &[client], request, 202, &[], &attributes.headers));
         let token = match &repeatable {
             Some(wanted) => token_of(&wanted.id),
             None => ids::token(&(world.fresh)(), ids::ID_LENGTH),
@@ -181,7 +183,7 @@ impl<'a> Post<'a> {
             id: record::id(client, &token),
             key: ordering_key(request, sender, route.ordering)?,
             content_type,
-            attributes: Attributes::of(request, route.headers)?,
+            attributes,
             record: Record {
                 topic: topic.to_owned(),
                 sequence: Number::Sequence(0),

@@ -609,3 +609,28 @@ fn a_record_of_the_version_before_is_read() {
         (&json!("id:ann"), &json!("/p"), &json!("text/plain"), &Value::Null)
     );
 }
+
+#[test]
+fn another_kept_header_makes_another_request_under_the_same_key() {
+    let mut gateway = Gateway::new();
+    gateway.settings.config.forward[1].headers = vec!["x-signature".into()];
+    let plain = vec![("idempotency-key", "k"), ("x-signature", "a")];
+    let send = |headers: &[(&str, &str)]| gateway.call("POST", "/signup", headers, b"x");
+    assert_eq!(send(&plain).status, 202);
+    let again = send(&plain);
+    assert_eq!(
+        (again.status, again.header("idempotency-replayed")),
+        (202, Some("true"))
+    );
+    let others = [
+        vec![("idempotency-key", "k"), ("x-signature", "b")],
+        vec![("idempotency-key", "k")],
+        [&plain[..], &[("content-encoding", "gzip")]].concat(),
+    ];
+    for other in others {
+        assert_eq!(send(&other).status, 422, "{other:?}");
+    }
+    // What is not kept tells nobody apart.
+    assert_eq!(send(&[&plain[..], &[("x-other", "c")]].concat()).status, 202);
+    assert_eq!(gateway.depth("signup"), 1);
+}

@@ -1,7 +1,7 @@
 //! What a configuration says, and how its faults are told.
 
 use super::*;
-use crate::config::{Links, MAX_LIMITS, SAMPLE, Server};
+use crate::config::{Links, MAX_KEPT_HEADERS, MAX_LIMITS, SAMPLE, Server};
 
 fn fault(text: &str) -> String {
     Settings::parse(text, "tollgate.toml").unwrap_err().to_string()
@@ -328,6 +328,51 @@ fn forwarded_paths_neither_hide_links_nor_the_gateways_own() {
     for topic in ["", "Signup", "-a", "a/b", &"a".repeat(65)] {
         refused("forward[0].topic", &with("/signup", topic));
     }
+}
+
+#[test]
+fn what_is_kept_and_ordered_of_a_forwarded_request_is_checked() {
+    let with = |line: &str| format!("[[forward]]\npath = \"/signup\"\ntopic = \"signup\"\n{line}\n");
+    for (key, line) in [
+        ("headers[0]", "headers = [\"\"]"),
+        ("headers[0]", "headers = [\"*\"]"),
+        ("headers[1]", "headers = [\"x-a\", \"X-B\"]"),
+        ("headers[0]", "headers = [\"x-*-y\"]"),
+        ("headers[0]", "headers = [\"host\"]"),
+        ("headers[0]", "headers = [\"ce-*\"]"),
+        ("headers", "headers = \"x-a\""),
+        ("ordering", "ordering = \"\""),
+        ("ordering", "ordering = \"Client\""),
+        ("ordering", "ordering = \"header\""),
+        ("ordering", "ordering = \"header:\""),
+        ("ordering", "ordering = \"header:X-Order\""),
+        ("ordering", "ordering = \"header:a b\""),
+        ("methods[0]", "methods = [\"post\"]"),
+    ] {
+        refused(&format!("forward[0].{key}"), &with(line));
+    }
+    let long = "x".repeat(65);
+    refused("forward[0].headers[0]", &with(&format!("headers = [\"{long}\"]")));
+    let many: Vec<String> = (0..=MAX_KEPT_HEADERS).map(|n| format!("\"x-{n}\"")).collect();
+    refused(
+        "forward[0].headers",
+        &with(&format!("headers = [{}]", many.join(", "))),
+    );
+    for sound in [
+        "headers = [\"stripe-signature\", \"x-github-*\"]",
+        "ordering = \"header:x-order\"",
+    ] {
+        assert!(Settings::parse(&with(sound), "f").is_ok(), "{sound}");
+    }
+}
+
+#[test]
+fn a_backlog_is_at_least_what_is_kept() {
+    let with = |line: &str| format!("[topics.t]\nmax_bytes = \"1MiB\"\nmax_backlog = {line}\n");
+    for line in ["0", "\"1023KiB\"", "\"2048TiB\"", "\"much\"", "-1"] {
+        refused("topics.t.max_backlog", &with(line));
+    }
+    assert!(Settings::parse(&with("\"1MiB\""), "f").is_ok());
 }
 
 #[test]

@@ -235,7 +235,10 @@ fn idempotency_key(text: &[u8]) {
     let again = idempotency::key(&plain)
         .expect("a string is a key")
         .expect("the header is there");
-    let id = |key: &idempotency::Key| key.idempotence("call", &["ann"], &plain, 200, &[]).id;
+    let id = |key: &idempotency::Key| {
+        key.idempotence("call", &["ann"], &plain, 200, &[], &Default::default())
+            .id
+    };
     assert_eq!(id(&ours), id(&again));
 }
 
