@@ -12,8 +12,9 @@ use tollgate_core::limiter;
 use tollgate_core::links;
 use tollgate_core::memory::{MemoryStore, START};
 use tollgate_core::plan::{self, Extent, Lookup, Record};
-use tollgate_core::ports::{Buckets, World};
+use tollgate_core::ports::Buckets;
 use tollgate_core::settings::Settings;
+use tollgate_core::world::World;
 
 /// Buckets of one client that always have enough.
 struct Plenty(Cell<Option<State>>);

@@ -11,8 +11,8 @@ use std::path::PathBuf;
 use tollgate_core::commit::{Commit, MAX_STEPS, Mutation, Outcome, literal};
 use tollgate_core::http::{Header, Request};
 use tollgate_core::links;
-use tollgate_core::ports::World;
 use tollgate_core::settings::Settings;
+use tollgate_core::world::World;
 use tollgate_engine::{Options, SqliteStore};
 
 /// Commits under way at once: enough to fill the groups.

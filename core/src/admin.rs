@@ -2,14 +2,15 @@
 
 use serde::Serialize;
 
+use crate::calls::{self, Call};
 use crate::commit::{Commit, Mutation, Part, StoreError};
+use crate::components::Component;
 use crate::http::{Request, Response};
 use crate::keys;
 use crate::limiter;
-use crate::ports::{Store, World};
+use crate::ports::Store;
 use crate::problem::{Kind, Problem};
-use crate::router::Component;
-use crate::routes::{self, Call};
+use crate::world::World;
 
 /// Crawlers may follow short links (previews of links read this too) but have no business in the API.
 const ROBOTS: &str =
@@ -32,7 +33,7 @@ pub async fn handle<S: Store>(world: &World<'_, S>, request: &Request) -> Respon
 }
 
 async fn route<S: Store>(world: &World<'_, S>, request: &Request) -> Result<Response, Problem> {
-    let (call, [id, _]) = routes::find(Component::Admin, request)?;
+    let (call, [id, _]) = calls::find(Component::Admin, request)?;
     match call {
         Call::ListKeys | Call::CreateKey | Call::DeleteKey => {
             Ok(private(keys::handle(world, request, call, id).await))

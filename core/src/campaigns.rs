@@ -16,16 +16,17 @@ mod tests;
 
 pub use record::{Campaign, Claim, Codes, DEFAULT_TOPIC, MAX_PER_USER, MAX_QUANTITY};
 
+use crate::calls::{self, Call, Parameters};
+use crate::components::Component;
 use crate::http::{Request, Response};
-use crate::ports::{Store, World};
+use crate::ports::Store;
 use crate::problem::Problem;
-use crate::router::Component;
-use crate::routes::{self, Call, Parameters};
+use crate::world::World;
 
 /// The handler of `/api/campaigns…`: answers every request, with a problem document where it must. All but what anybody may
 /// read is for its caller alone, and no cache keeps it.
 pub async fn handle<S: Store>(world: &World<'_, S>, request: &Request) -> Response {
-    let (answer, public) = match routes::find(Component::Coupon, request) {
+    let (answer, public) = match calls::find(Component::Coupon, request) {
         Ok((call, parameters)) => (
             route(world, request, call, parameters).await,
             call == Call::ReadCampaign,

@@ -13,13 +13,14 @@ mod tests;
 
 pub use post::MESSAGE_TYPE;
 
+use crate::calls::{self, Call};
+use crate::components::Component;
 use crate::config::{TOPIC_NAME_RULE, is_topic_name};
 use crate::http::{Request, Response};
-use crate::ports::{Store, World};
+use crate::pattern;
+use crate::ports::Store;
 use crate::problem::Problem;
-use crate::route;
-use crate::router::Component;
-use crate::routes::{self, Call};
+use crate::world::World;
 use crate::{subscriptions, topics};
 
 /// The handler: answers every request, with a problem document where it must. All of it is for its caller alone.
@@ -34,7 +35,7 @@ async fn api<S: Store>(world: &World<'_, S>, request: &Request) -> Result<Respon
     if !request.path.starts_with("/api/") {
         return routed(world, request).await;
     }
-    let (call, [name, subscription]) = routes::find(Component::Forward, request)?;
+    let (call, [name, subscription]) = calls::find(Component::Forward, request)?;
     match call {
         Call::ReadMessage => return record::read(world, request, name).await,
         Call::ListTopics => return topics::list(world, request).await,
@@ -57,7 +58,7 @@ async fn routed<S: Store>(world: &World<'_, S>, request: &Request) -> Result<Res
         .collect();
     let taken = on_path
         .iter()
-        .filter(|(_, entry)| route::takes_method(&entry.methods, &request.method));
+        .filter(|(_, entry)| pattern::takes_method(&entry.methods, &request.method));
     if let Some((_, entry)) = taken.max_by(|a, b| a.0.cmp(b.0)) {
         return post::routed(world, request, entry).await;
     }

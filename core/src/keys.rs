@@ -22,7 +22,7 @@ use crate::ports::Store;
 use crate::problem::{Kind, Problem};
 use crate::stored;
 
-pub use crate::routes::Scope;
+pub use crate::calls::Scope;
 pub use bootstrap::{AdminKeyError, FirstKey, admin_commit, has_admin, install_admin};
 pub use handlers::handle;
 

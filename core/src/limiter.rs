@@ -5,25 +5,21 @@
 
 mod fields;
 mod handlers;
-mod policies;
-mod shadow;
 #[cfg(test)]
 mod tests;
 
 pub use handlers::list;
-pub use policies::Policies;
-pub use shadow::REPORT_MS;
-
-pub(crate) use policies::Policy;
 
 use crate::bucket::{Bucket, Level, TakeError};
+use crate::calls::Call;
 use crate::http::{Header, Request, Response};
 use crate::identity::{self, ClientId};
 use crate::keys;
-use crate::ports::{Buckets, Store, World};
+use crate::pattern::unreserved;
+use crate::policies::Policy;
+use crate::ports::{Buckets, Store};
 use crate::problem::{Kind, Problem};
-use crate::route::unreserved;
-use crate::routes::Call;
+use crate::world::World;
 
 /// What a client is told to wait when the buckets cannot be asked, seconds.
 const UNAVAILABLE_RETRY_SECONDS: u64 = 1;

@@ -29,14 +29,15 @@ mod sweep;
 mod tests;
 mod visitor;
 
+use crate::calls::{self, Call};
+use crate::components::Component;
 use crate::http::{Request, Response};
-use crate::ports::{Store, World};
+use crate::pattern::unreserved;
+use crate::ports::Store;
 use crate::problem::Problem;
-use crate::route::unreserved;
-use crate::router::Component;
-use crate::routes::{self, Call};
+use crate::world::World;
 
-pub use fields::{MAX_IDLE_SECONDS, MAX_TAGS, MAX_URL_BYTES, MAX_VISITS};
+pub use fields::{MAX_TAGS, MAX_URL_BYTES, MAX_VISITS};
 pub use list::{DEFAULT_PAGE, MAX_PAGE};
 pub use record::{Facts, Limits, State, state};
 pub use sweep::maintain;
@@ -47,7 +48,7 @@ const MAX_RACES: usize = 8;
 /// Answers `/api/links…` and `/{code}`; 404 for any other path.
 pub async fn handle<S: Store>(world: &World<'_, S>, request: &Request) -> Response {
     // The hot path first: a single segment is a code.
-    let answer = match routes::one_segment(&request.path) {
+    let answer = match calls::one_segment(&request.path) {
         Some(segment) => redirect::answer(world, request, segment).await,
         _ => route(world, request).await.map(private),
     };
@@ -59,7 +60,7 @@ async fn route<S: Store>(world: &World<'_, S>, request: &Request) -> Result<Resp
     if let Some("bulk" | "claim" | "top") = request.path.strip_prefix("/api/links/") {
         return Err(Problem::not_found());
     }
-    let (call, [code, _]) = routes::find(Component::Shortener, request)?;
+    let (call, [code, _]) = calls::find(Component::Shortener, request)?;
     let code = &*unreserved(code);
     match call {
         Call::CreateLink => create::post(world, request).await,

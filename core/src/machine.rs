@@ -23,15 +23,16 @@ use std::task::{Context, Poll, Waker};
 
 use crate::bucket::{Bucket, Level, TakeError};
 use crate::commit::{Commit, Entry, Item, Message, Outcome, StoreError, Topic};
+use crate::components::Component;
 use crate::http::{Header, Request};
 use crate::limiter::{self, Verdict};
 use crate::packed;
 use crate::plan::combined::Combined;
-use crate::ports::{World, one_level};
+use crate::ports::one_level;
 use crate::problem::{Kind, Problem};
-use crate::router::Component;
 use crate::settings::Settings;
-use crate::{admin, campaigns, forward, links, routes};
+use crate::world::World;
+use crate::{admin, calls, campaigns, forward, links};
 
 use ports::{Asking, Immediate, poll_once};
 
@@ -295,7 +296,7 @@ impl<M: Memory + Clone + 'static> Machine<M> {
         }
     }
 
-    /// A line for the log, if there is something to say; see [`limiter::Policies::shadow_report`].
+    /// A line for the log, if there is something to say; see [`crate::policies::Policies::shadow_report`].
     pub fn report(&self) -> Option<String> {
         self.rules.settings.policies.shadow_report(self.now, u64::MAX)
     }
@@ -366,7 +367,7 @@ impl Rules {
     fn rule(&self, request: &Request) -> Rule {
         let (method, path) = (&*request.method, request.path.as_str());
         let component = self.settings.component(path);
-        let is_hot = routes::is_hot(component, method, path);
+        let is_hot = calls::is_hot(component, method, path);
         Rule {
             component,
             is_hot,

@@ -62,15 +62,3 @@ pub(crate) fn one_level(levels: &[Level]) -> Result<Level, TakeError> {
     let missing = || TakeError::Unavailable("no level was told".to_owned());
     levels.first().copied().ok_or_else(missing)
 }
-
-/// Everything a rule may know of the world: its ports, its settings, the time and fresh randomness, as values.
-pub struct World<'a, S> {
-    /// The store.
-    pub store: &'a S,
-    /// What is configured.
-    pub settings: &'a crate::settings::Settings,
-    /// Unix milliseconds.
-    pub now: u64,
-    /// Sixteen unpredictable bytes, different on every call.
-    pub fresh: &'a dyn Fn() -> [u8; 16],
-}

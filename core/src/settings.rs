@@ -1,12 +1,13 @@
 //! The settings in force: a configuration that keeps every rule, and what is made of it once, so that no request parses a
 //! pattern, a network or a URL again. What `check` accepts is what `serve` runs, since both are [`Settings::compile`].
 
+use crate::calls;
+use crate::components::Component;
 use crate::config::{Config, ConfigError, Fault, Forward};
 use crate::identity::Proxies;
-use crate::limiter::Policies;
 use crate::own_address::{Listen, OwnAddresses};
-use crate::route::Route;
-use crate::router::{self, Component};
+use crate::pattern::Pattern;
+use crate::policies::Policies;
 
 mod rules;
 #[cfg(test)]
@@ -27,7 +28,7 @@ pub struct Settings {
     /// `[[limits]]`.
     pub policies: Policies,
     /// Of `[[forward]]`, in its order.
-    patterns: Vec<Route>,
+    patterns: Vec<Pattern>,
 }
 
 impl Settings {
@@ -63,13 +64,13 @@ impl Settings {
     }
 
     /// The `[[forward]]` routes, each with its pattern.
-    pub fn forwards(&self) -> impl Iterator<Item = (&Route, &Forward)> {
+    pub fn forwards(&self) -> impl Iterator<Item = (&Pattern, &Forward)> {
         self.patterns.iter().zip(&self.config.forward)
     }
 
     /// The component that answers `path`.
     pub fn component(&self, path: &str) -> Component {
-        router::component(path, &self.patterns)
+        calls::component(path, &self.patterns)
     }
 }
 

@@ -15,17 +15,18 @@ mod write;
 pub use record::{Defined, MAX_STORED, PARTITION, PREFIX, Source, Standing, Stored, all, standing};
 pub use status::{Lag, MessageDelivery, deliveries, lags, low_water};
 
+use crate::calls::Call;
 use crate::commit::{Commit, Mutation, StoreError, literal};
 use crate::config::{TOPIC_NAME_RULE, is_topic_name};
 use crate::http::{Request, Response};
 use crate::keys::{self, Scope};
-use crate::ports::{Store, World};
+use crate::messages;
+use crate::ports::Store;
 use crate::problem::Problem;
 use crate::query::Query;
 use crate::relay::record::{Control, Keys, PauseReason};
 use crate::relay::restore;
-use crate::routes::Call;
-use crate::topics;
+use crate::world::World;
 use view::View;
 
 /// Answers a call that is about subscriptions; 404 for any other. `topic` is a valid name; `name` is what stands in the
@@ -61,7 +62,7 @@ async fn list<S: Store>(world: &World<'_, S>, topic: &str) -> Result<Response, P
     struct Page {
         subscriptions: Vec<View>,
     }
-    let extent = topics::find(world.store, topic).await?;
+    let extent = messages::extent(world.store, topic).await?;
     let mut subscriptions = Vec::new();
     for defined in record::of_topic(world.store, &world.settings.config, topic).await? {
         subscriptions.push(View::of(world.store, &defined, extent.as_ref(), world.now).await?);
@@ -83,7 +84,7 @@ async fn answer<S: Store>(
     status: u16,
     secret: Option<String>,
 ) -> Result<Response, Problem> {
-    let extent = topics::find(world.store, &defined.topic).await?;
+    let extent = messages::extent(world.store, &defined.topic).await?;
     let mut view = View::of(world.store, defined, extent.as_ref(), world.now).await?;
     if secret.is_some() {
         view.secret = secret;

@@ -1,9 +1,5 @@
 //! Topics as a consumer reads them: `/api/topics`, `/api/topics/{topic}` and its messages. Scope `topics`.
 
-mod message;
-
-pub use message::{MAX_DATA_DEPTH, MessageView};
-
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -14,9 +10,11 @@ use crate::commit::{MAX_PAGE, MAX_WAIT_MS, Topic};
 use crate::config::{Config, is_topic_name};
 use crate::http::{Request, Response};
 use crate::keys::{self, Scope};
-use crate::ports::{Store, World};
+use crate::messages::{MessageView, extent};
+use crate::ports::Store;
 use crate::problem::Problem;
 use crate::query::Query;
+use crate::world::World;
 use crate::{subscriptions, time};
 
 /// Messages of a page unless the caller says otherwise.
@@ -132,27 +130,12 @@ pub async fn read<S: Store>(
     name: &str,
 ) -> Result<Response, Problem> {
     keys::require(world.store, request, world.now, Scope::Topics).await?;
-    let topic = match find(world.store, name).await? {
+    let topic = match extent(world.store, name).await? {
         Some(topic) => topic,
         None if is_configured(&world.settings.config, name) => never_used(name),
         None => return Err(Problem::not_found()),
     };
     Ok(Response::json(200, &View::of(world, topic).await?))
-}
-
-/// The extent of one topic; `None` if it never had a message.
-pub async fn find<S: Store>(store: &S, name: &str) -> Result<Option<Topic>, Problem> {
-    let before = just_before(name);
-    let found = store.topics(before.as_deref(), 1).await?;
-    Ok(found.into_iter().next().filter(|topic| topic.name == name))
-}
-
-/// A text below the name and above every name below it: the port lists names after a text only. DEL is above every
-/// character of a name.
-fn just_before(name: &str) -> Option<String> {
-    let last = name.bytes().last()?;
-    let head = name.get(..name.len() - 1)?;
-    Some(format!("{head}{}\u{7f}", char::from(last.saturating_sub(1))))
 }
 
 #[derive(Serialize)]
@@ -303,18 +286,5 @@ mod tests {
         ] {
             assert!(!is_topic_name(bad), "{bad}");
         }
-    }
-
-    #[test]
-    fn just_before_lies_between_a_name_and_all_names_below_it() {
-        let mut names = vec![
-            "a", "a-", "a-z", "a.", "a.b", "a0", "ab", "az", "az.z", "b", "b-", "0", "9z", "z",
-        ];
-        names.sort_unstable();
-        for pair in names.windows(2) {
-            let before = just_before(pair[1]).unwrap();
-            assert!(pair[0] < before.as_str() && before.as_str() < pair[1], "{pair:?}");
-        }
-        assert!(just_before("0").unwrap().as_str() < "0");
     }
 }

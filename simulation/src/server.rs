@@ -4,11 +4,11 @@
 use std::rc::Rc;
 
 use tollgate_core::commit::StoreError;
+use tollgate_core::components::Component;
 use tollgate_core::http::{Request, Response};
 use tollgate_core::limiter::{self, Verdict};
-use tollgate_core::ports::World;
 use tollgate_core::problem::Problem;
-use tollgate_core::router::Component;
+use tollgate_core::world::World;
 use tollgate_core::{campaigns, forward, keys, links};
 
 use crate::buckets::SimBuckets;

@@ -19,8 +19,8 @@ pub use {spin_sdk, tollgate_core as core};
 use port::Port;
 use tollgate_core::http::Request;
 use tollgate_core::limiter::{self, Verdict};
-use tollgate_core::ports::World;
 use tollgate_core::settings::Settings;
+use tollgate_core::world::World;
 
 /// Sixteen bytes from the host's random source.
 fn fresh() -> [u8; 16] {
@@ -68,7 +68,7 @@ macro_rules! handler {
         async fn serve(
             request: $crate::spin_sdk::http::Request,
         ) -> impl $crate::spin_sdk::http::IntoResponse {
-            let component = $crate::core::router::Component::$component;
+            let component = $crate::core::components::Component::$component;
             $crate::spin::answer(component, request, async |world, request| {
                 $rule(world, request).await
             })

@@ -2,7 +2,7 @@
 //! `/tollgate.toml` (mounted by Spin), else the built-in defaults.
 
 use std::sync::OnceLock;
-use tollgate_core::router::StaleRoutes;
+use tollgate_core::calls::StaleRoutes;
 use tollgate_core::settings::Settings;
 
 /// The longest sentence about a configuration, in bytes.

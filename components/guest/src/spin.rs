@@ -14,9 +14,9 @@ use bytes::Bytes;
 use spin_sdk::http::{BoxBody, EmptyBody, FullBody, HeaderMap, HeaderName, HeaderValue, box_body};
 use tollgate_core::http::{Header, Request, Response};
 use tollgate_core::limiter::Verdict;
-use tollgate_core::ports::World;
 use tollgate_core::problem::{Kind, Problem};
-use tollgate_core::router::{Component, StaleRoutes};
+use tollgate_core::world::World;
+use tollgate_core::{calls::StaleRoutes, components::Component};
 
 /// Spin appends the peer's address and port under this name; earlier values came from the client.
 const SPIN_CLIENT_ADDR: &str = "spin-client-addr";

@@ -21,10 +21,11 @@ use crate::idempotency::{self, Key};
 use crate::identity;
 use crate::ids;
 use crate::json;
-use crate::ports::{Store, World};
+use crate::ports::Store;
 use crate::problem::{Kind, Problem};
 use crate::stored;
 use crate::template::{self, Blank, Form, Number};
+use crate::world::World;
 
 /// How often a claim is tried: again when its campaign changed in between, or when a reply was lost.
 const ATTEMPTS: usize = 6;

@@ -8,9 +8,10 @@ use crate::commit::{MAX_PAGE, StoreError};
 use crate::http::{Request, Response};
 use crate::identity;
 use crate::keys::{self, Scope};
-use crate::ports::{Store, World};
+use crate::ports::Store;
 use crate::problem::{Kind, Problem};
 use crate::stored;
+use crate::world::World;
 
 #[derive(Serialize)]
 struct Claims<'a> {

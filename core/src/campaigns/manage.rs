@@ -9,9 +9,10 @@ use crate::commit::{Commit, Condition, Mutation, Outcome, Refusal, StoreError, l
 use crate::config::{TOPIC_NAME_RULE, is_topic_name};
 use crate::http::{Request, Response};
 use crate::keys::{self, Scope};
-use crate::ports::{Store, World};
+use crate::ports::Store;
 use crate::problem::{FieldError, Kind, Problem};
 use crate::query::Query;
+use crate::world::World;
 use crate::{json, time};
 
 /// Campaigns of a page unless the caller says otherwise.

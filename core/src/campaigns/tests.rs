@@ -12,9 +12,10 @@ use crate::commit::{Message, StoreError};
 use crate::http::{Header, Request, Response};
 use crate::keys;
 use crate::memory::{MemoryStore, START};
-use crate::ports::{Store, World};
+use crate::ports::Store;
 use crate::settings::Settings;
 use crate::time;
+use crate::world::World;
 
 const ADMIN: &str = "an-admin-key-for-tests";
 const SECOND: u64 = 1_000;

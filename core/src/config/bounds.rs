@@ -20,6 +20,8 @@ pub const MAX_TOPIC_NAME: usize = 64;
 /// What [`is_topic_name`] wants.
 pub const TOPIC_NAME_RULE: &str =
     "must be 1 to 64 of a-z, 0-9, '.', '_' and '-', and begin with a letter or digit";
+/// The longest time without a visit after which a link may end (`expireAfterIdle`): ten years, in seconds.
+pub const MAX_IDLE_SECONDS: u64 = 10 * 366 * 86_400;
 /// The shortest generated code.
 pub const MIN_CODE_LENGTH: u8 = 4;
 /// The longest generated code.

@@ -16,9 +16,10 @@ use crate::http::{Request, Response};
 use crate::idempotency;
 use crate::identity::{self, ClientId};
 use crate::keys::{self, Scope};
-use crate::ports::{Store, World};
+use crate::ports::Store;
 use crate::problem::{Kind, Problem};
 use crate::template::{self, Number};
+use crate::world::World;
 use crate::{ids, topics};
 
 /// The type of the messages.

@@ -14,12 +14,13 @@ use crate::http::{Request, Response};
 use crate::identity::{self, ClientId};
 use crate::ids;
 use crate::keys::{self, Scope};
-use crate::ports::{Store, World};
+use crate::ports::Store;
 use crate::problem::{Kind, Problem};
 use crate::stored;
 use crate::subscriptions;
 use crate::template::Number;
 use crate::time;
+use crate::world::World;
 
 const DAY_MS: u64 = 24 * 60 * 60 * 1_000;
 /// A record goes with its message, and at the latest so long after its retention, in milliseconds: one that a subscription

@@ -11,8 +11,9 @@ use crate::config::{Config, Forward, Ordering, TopicSettings};
 use crate::http::{Header, Request, Response};
 use crate::keys;
 use crate::memory::{MemoryStore, START};
-use crate::ports::{Store, World};
+use crate::ports::Store;
 use crate::settings::Settings;
+use crate::world::World;
 
 const ADMIN: &str = "an-admin-key-for-tests";
 const ANN: (&str, &str) = ("x-client-id", "ann");

@@ -3,11 +3,12 @@
 use serde::{Deserialize, Serialize};
 
 use super::{CONFIGURED_ID, ENTRY_PREFIX, PARTITION, Record, Scope, entry_key, is_id, mint, require};
+use crate::calls::Call;
 use crate::commit::{Commit, Item, Mutation, Outcome, StoreError};
 use crate::http::{Request, Response};
-use crate::ports::{Store, World};
+use crate::ports::Store;
 use crate::problem::{Kind, Problem};
-use crate::routes::Call;
+use crate::world::World;
 use crate::{json, stored, time};
 
 /// The longest name of a key, in characters.

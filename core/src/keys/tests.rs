@@ -5,8 +5,8 @@ use super::shelf::{Shelf, fresh, request};
 use super::*;
 use crate::commit::{Outcome, Refusal};
 use crate::http::Response;
-use crate::ports::World;
 use crate::settings::Settings;
+use crate::world::World;
 
 const NOW: u64 = 1_800_000_000_000;
 

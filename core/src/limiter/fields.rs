@@ -1,36 +1,16 @@
 //! `RateLimit-Policy` and `RateLimit` (draft-ietf-httpapi-ratelimit-headers-10), as structured fields (RFC
 //! 9651).
 
-use super::policies::Policy;
-use crate::bucket::{Bucket, Level};
+use crate::bucket::Level;
 use crate::http::Header;
+use crate::policies::{MAX_INTEGER, NANOS_PER_SECOND, Policy};
 
-/// The greatest integer of a structured field (RFC 9651, section 3.3.1).
-const MAX_INTEGER: u64 = 999_999_999_999_999;
 /// Characters of a member of `RateLimit` behind its name, at most: `;r=` and `;t=`, each with an integer.
 const LIMIT_CHARS: usize = 2 * (3 + 15);
-const NANOS_PER_SECOND: u64 = 1_000_000_000;
 
 /// Whole seconds, rounded up.
 pub(super) fn seconds(nanos: u64) -> u64 {
     nanos.div_ceil(NANOS_PER_SECOND)
-}
-
-/// A printable ASCII text as a structured field string.
-pub(super) fn string(text: &str) -> String {
-    format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
-}
-
-/// A member of `RateLimit-Policy`: the quota is how many requests of this cost a full bucket admits, the window the time to
-/// fill it from empty.
-pub(super) fn quota(quoted: &str, bucket: &Bucket) -> String {
-    let nanos =
-        (u128::from(bucket.capacity) * u128::from(bucket.interval_ns)).div_ceil(u128::from(bucket.refill));
-    let window = nanos
-        .div_ceil(u128::from(NANOS_PER_SECOND))
-        .min(u128::from(MAX_INTEGER));
-    let requests = bucket.capacity / bucket.cost.max(1);
-    format!("{quoted};q={};w={window}", requests.min(MAX_INTEGER))
 }
 
 /// Both headers, for the enforced ones of the policies: a client need not heed the others. None where there

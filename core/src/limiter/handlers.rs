@@ -6,8 +6,9 @@ use serde::Serialize;
 use crate::config::{Limit, OnStoreFailure, Per};
 use crate::http::{Request, Response};
 use crate::keys::{self, Scope};
-use crate::ports::{Store, World};
+use crate::ports::Store;
 use crate::problem::Problem;
+use crate::world::World;
 
 const NANOS_PER_SECOND: u64 = 1_000_000_000;
 

@@ -11,6 +11,7 @@ use crate::config::{Config, Limit, OnStoreFailure, Per, Span};
 use crate::keys::shelf::{Shelf, fresh, request};
 use crate::keys::{Scope, mint};
 use crate::memory::START;
+use crate::policies::REPORT_MS;
 use crate::settings::Settings;
 
 const SECOND: u64 = 1_000_000_000;

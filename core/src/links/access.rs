@@ -8,8 +8,9 @@ use subtle::ConstantTimeEq as _;
 use super::record::Link;
 use crate::http::Request;
 use crate::keys::{self, ApiKey, Scope};
-use crate::ports::{Store, World};
+use crate::ports::Store;
 use crate::problem::{Kind, Problem};
+use crate::world::World;
 use crate::{codes, identity};
 
 /// What manage tokens begin with; no minted API key does.

@@ -9,9 +9,10 @@ use super::{MAX_RACES, fields, strangers, sweep};
 use crate::codes;
 use crate::commit::{Commit, Condition, Mutation, Outcome, StoreError, literal};
 use crate::http::{Request, Response};
-use crate::ports::{Store, World};
+use crate::ports::Store;
 use crate::problem::{Kind, Problem};
 use crate::settings::Settings;
+use crate::world::World;
 use crate::{json, time};
 
 /// What to do when the caller already has a link to the URL.

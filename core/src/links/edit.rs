@@ -8,9 +8,10 @@ use super::record::{Link, Record, link_key};
 use super::{MAX_RACES, fields, index, strangers, sweep};
 use crate::commit::{Commit, Condition, Mutation, Outcome, StoreError, literal};
 use crate::http::{Request, Response};
-use crate::ports::{Store, World};
+use crate::ports::Store;
 use crate::problem::Problem;
 use crate::settings::Settings;
+use crate::world::World;
 use crate::{json, time};
 
 #[derive(Clone, Copy, Debug, Deserialize)]

@@ -4,6 +4,7 @@ use url::Url;
 
 use super::record::Limits;
 use crate::config::Config;
+use crate::config::MAX_IDLE_SECONDS;
 use crate::own_address::OwnAddresses;
 use crate::problem::Problem;
 use crate::{codes, time};
@@ -12,8 +13,6 @@ use crate::{codes, time};
 pub const MAX_URL_BYTES: usize = 2_048;
 /// The most tags of a link.
 pub const MAX_TAGS: usize = 10;
-/// The longest `expireAfterIdle`: ten years, in seconds.
-pub const MAX_IDLE_SECONDS: u64 = 10 * 366 * 86_400;
 /// The largest `maxVisits`: the largest whole number that JSON numbers hold exactly everywhere.
 pub const MAX_VISITS: u64 = 1 << 53;
 const MAX_TAG_CHARS: usize = 64;

@@ -12,9 +12,10 @@ use super::{access, index};
 use crate::commit::{Item, MAX_KEY_BYTES, StoreError};
 use crate::http::{Request, Response};
 use crate::keys::{self, Scope};
-use crate::ports::{Store, World};
+use crate::ports::Store;
 use crate::problem::{Kind, Problem};
 use crate::query::Query;
+use crate::world::World;
 
 /// Links of a page unless the caller says otherwise.
 pub const DEFAULT_PAGE: u64 = 100;

@@ -3,8 +3,9 @@
 use super::access::Credential;
 use super::{MAX_RACES, sweep};
 use crate::http::{Request, Response};
-use crate::ports::{Store, World};
+use crate::ports::Store;
 use crate::problem::{Kind, Problem};
+use crate::world::World;
 
 pub(super) async fn get<S: Store>(
     world: &World<'_, S>,

@@ -16,9 +16,10 @@ use crate::codes;
 use crate::commit::{Commit, Condition, Entry, Mutation, Outcome, Part, Refusal, StoreError};
 use crate::config::Clicks;
 use crate::http::{Request, Response};
-use crate::ports::{Store, World};
+use crate::pattern::unreserved;
+use crate::ports::Store;
 use crate::problem::{Kind, Problem};
-use crate::route::unreserved;
+use crate::world::World;
 
 const NO_STORE: &str = "private, no-store";
 /// A permanent link without limits may be kept this long: short enough that an edit shows soon, since a cached

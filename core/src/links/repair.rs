@@ -5,9 +5,9 @@
 //! A batch may be done twice; what it counts is committed together with how far it has come.
 
 use super::record::{Link, Record, link_key};
-use super::{MAX_IDLE_SECONDS, index, strangers, sweep};
+use super::{index, strangers, sweep};
 use crate::commit::{Commit, Condition, Item, Mutation, Outcome, StoreError, literal};
-use crate::config::Config;
+use crate::config::{Config, MAX_IDLE_SECONDS};
 use crate::ports::Store;
 
 /// The most links of one batch.

@@ -13,8 +13,9 @@ use crate::commit::{
 };
 use crate::config::Config;
 use crate::http::Request;
-use crate::ports::{Store, World};
+use crate::ports::Store;
 use crate::problem::{Kind, Problem};
+use crate::world::World;
 
 /// What all keys here share.
 pub(super) const PARTITION: &str = "links/anonymous";

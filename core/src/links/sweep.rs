@@ -13,7 +13,8 @@ use super::{index, repair, strangers};
 use crate::codes;
 use crate::commit::{Commit, Condition, Item, Mutation, Outcome, StoreError, literal};
 use crate::config::Config;
-use crate::ports::{Store, World};
+use crate::ports::Store;
+use crate::world::World;
 
 /// The most entries that one batch looks at.
 const BATCH: u32 = 64;

@@ -4,16 +4,16 @@ use std::collections::BTreeSet;
 
 use super::topics;
 use crate::attributes;
+use crate::calls::own_segments;
 use crate::config::{
-    Bytes, Clients, Config, Fault, Forward, Limit, Links, MAX_CODE_LENGTH, MAX_FORWARDS, MAX_KEPT_HEADERS,
-    MAX_LIMITS, MAX_NAME, MAX_WORKERS, MIN_CODE_LENGTH, Ordering, Path, Per, Server, Span, StoreSettings,
-    TOPIC_NAME_RULE, is_topic_name,
+    Bytes, Clients, Config, Fault, Forward, Limit, Links, MAX_CODE_LENGTH, MAX_FORWARDS, MAX_IDLE_SECONDS,
+    MAX_KEPT_HEADERS, MAX_LIMITS, MAX_NAME, MAX_WORKERS, MIN_CODE_LENGTH, Ordering, Path, Per, Server, Span,
+    StoreSettings, TOPIC_NAME_RULE, is_topic_name,
 };
 use crate::identity::Proxies;
-use crate::limiter::{Policies, Policy};
 use crate::own_address::{Listen, OwnAddresses};
-use crate::route::{Route, unreserved};
-use crate::routes::own_segments;
+use crate::pattern::{Pattern, unreserved};
+use crate::policies::{Policies, Policy};
 
 const MAX_TRUSTED_PROXIES: usize = 256;
 const MAX_METHODS: usize = 16;
@@ -28,14 +28,8 @@ const BODY_BOUNDS: (Bytes, Bytes) = (Bytes(1 << 10), Bytes(256 << 10));
 const REQUEST_TIMEOUT_BOUNDS: (Span, Span) = (Span::from_millis(100), Span::from_secs(600));
 const IDLE_TIMEOUT_BOUNDS: (Span, Span) = (Span::from_secs(0), Span::from_secs(600));
 const INTERVAL_BOUNDS: (Span, Span) = (Span::from_millis(1), Span::from_secs(30 * 86_400));
-const IDLE_BOUNDS: (Span, Span) = (
-    Span::from_secs(1),
-    Span::from_secs(crate::links::MAX_IDLE_SECONDS),
-);
-const KEEP_BOUNDS: (Span, Span) = (
-    Span::from_secs(0),
-    Span::from_secs(crate::links::MAX_IDLE_SECONDS),
-);
+const IDLE_BOUNDS: (Span, Span) = (Span::from_secs(1), Span::from_secs(MAX_IDLE_SECONDS));
+const KEEP_BOUNDS: (Span, Span) = (Span::from_secs(0), Span::from_secs(MAX_IDLE_SECONDS));
 const MAX_ANONYMOUS: u64 = 1_000_000_000;
 
 pub(super) type Checked = Result<(), Fault>;
@@ -46,7 +40,7 @@ pub(super) struct Compiled {
     pub(super) own: OwnAddresses,
     pub(super) policies: Policies,
     /// Of the `[[forward]]` routes.
-    pub(super) patterns: Vec<Route>,
+    pub(super) patterns: Vec<Pattern>,
 }
 
 pub(super) fn compile(config: &Config) -> Result<Compiled, Fault> {
@@ -198,7 +192,7 @@ fn per(per: &[Per], path: Path) -> Checked {
     ensure(alone, path, "must hold \"all\" alone")
 }
 
-fn forward(rule: &Forward, path: &Path) -> Result<Route, Fault> {
+fn forward(rule: &Forward, path: &Path) -> Result<Pattern, Fault> {
     let route = pattern(&rule.path, path.key("path"))?;
     methods(&rule.methods, &path.key("methods"))?;
     ensure(is_topic_name(&rule.topic), path.key("topic"), TOPIC_NAME_RULE)?;
@@ -249,8 +243,8 @@ fn methods(methods: &[String], path: &Path) -> Checked {
 }
 
 /// See [`crate::route`] for the syntax.
-fn pattern(text: &str, path: Path) -> Result<Route, Fault> {
-    Route::parse(text).map_err(|error| Fault::new(path, error.to_string()))
+fn pattern(text: &str, path: Path) -> Result<Pattern, Fault> {
+    Pattern::parse(text).map_err(|error| Fault::new(path, error.to_string()))
 }
 
 fn public_url(text: &str, path: Path) -> Result<url::Url, Fault> {

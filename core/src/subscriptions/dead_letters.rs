@@ -7,11 +7,12 @@ use serde::{Deserialize, Serialize};
 use super::{cursor, record};
 use crate::commit::{Commit, Condition, Item, MAX_PAGE, Message, Mutation, Outcome, StoreError, literal};
 use crate::http::{Request, Response};
-use crate::ports::{Store, World};
+use crate::messages::MessageView;
+use crate::ports::Store;
 use crate::problem::Problem;
 use crate::query::Query;
 use crate::relay::record::{DeadLetter, Keys, StoredMessage, Waiting};
-use crate::topics::MessageView;
+use crate::world::World;
 use crate::{json, stored, time};
 
 /// The most dead letters of a page, and how many there are unless the caller says otherwise.

@@ -4,10 +4,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::commit::{Entry, MAX_PAGE, StoreError};
 use crate::config::{Config, Subscription};
-use crate::ports::{Store, World};
+use crate::ports::Store;
 use crate::relay::record::Keys;
 use crate::relay::restore::{self, Polled};
 use crate::stored;
+use crate::world::World;
 
 /// The partition of every stored subscription.
 pub const PARTITION: &str = "subscriptions";

@@ -10,10 +10,11 @@ use crate::commit::{Commit, Condition, MAX_STEPS, Mutation, Outcome, Refusal, St
 use crate::config::{Retry, SecretText, SinkKind, Span, Subscription};
 use crate::http::{Request, Response};
 use crate::keys::{ApiKey, Scope};
-use crate::ports::{Store, World};
+use crate::ports::Store;
 use crate::problem::{Kind, Problem};
 use crate::relay::address;
 use crate::webhook::Secret;
+use crate::world::World;
 use crate::{ids, json};
 
 /// Commits that one call makes to clear what the relay has stored of removed subscriptions; the next one goes on.

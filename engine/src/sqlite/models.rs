@@ -22,8 +22,9 @@ use tollgate_core::machine::{Call, Machine, Memory, Reply, Stage, Step};
 use tollgate_core::memory::{MemoryStore, START};
 use tollgate_core::plan::group::{Base, Found, Group};
 use tollgate_core::plan::{self, Extent, Lookup as _, Record};
-use tollgate_core::ports::{Store, World};
+use tollgate_core::ports::Store;
 use tollgate_core::settings::Settings;
+use tollgate_core::world::World;
 use tollgate_core::{keys, packed, time};
 
 use super::cache::{Cache, models::neighbour};

@@ -18,12 +18,12 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{SystemTime, UNIX_EPOCH};
+use tollgate_core::calls::Call;
+use tollgate_core::components::Component;
 use tollgate_core::config::Ordering as OrderedBy;
 use tollgate_core::http::{Response, SEEN_HEADERS, check_hosts};
 use tollgate_core::machine::Stage;
 use tollgate_core::problem::{Kind, Problem};
-use tollgate_core::router::Component;
-use tollgate_core::routes::Call;
 use tollgate_core::{attributes, identity, packed};
 
 /// Seconds after which a client may try again when the gateway is full.

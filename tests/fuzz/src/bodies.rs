@@ -2,10 +2,10 @@
 //! and changes nothing, and whatever was taken in can be read, listed and followed afterwards.
 
 use serde_json::Value;
+use tollgate_core::calls::{self, Call};
+use tollgate_core::components::Component;
 use tollgate_core::http::{Request, Response};
 use tollgate_core::idempotency::REPLAYED;
-use tollgate_core::router::Component;
-use tollgate_core::routes::{self, Call};
 
 use crate::config::can_be_sent_to;
 use crate::gateway::{Gateway, SECRET, SETTINGS};
@@ -163,7 +163,7 @@ fn pages(request: &Request, response: &Response) {
         Call::ListDeadLetters,
         Call::ListKeys,
     ];
-    let found = routes::find(SETTINGS.component(&request.path), request);
+    let found = calls::find(SETTINGS.component(&request.path), request);
     let lists = found.is_ok_and(|(call, _)| LISTS.contains(&call)) && response.status == 200;
     let fields = request.query_fields();
     let limit = fields.iter().find(|(name, _)| name == "limit");

@@ -1,11 +1,11 @@
 //! `tollgate.toml`: a text is refused with the place of its fault, or understood: then what is printed of it reads back as the
 //! same, no secret is printed, and everything that is made from it can be made.
 
+use tollgate_core::calls::own_segments;
+use tollgate_core::components::Component;
 use tollgate_core::config::{Bytes, Config, MAX_FORWARDS, MAX_LIMITS, MAX_SUBSCRIPTIONS, MAX_TOPICS, Span};
+use tollgate_core::pattern::Pattern;
 use tollgate_core::retry::{MAX_ATTEMPTS, Schedule};
-use tollgate_core::route::Route;
-use tollgate_core::router::Component;
-use tollgate_core::routes::own_segments;
 use tollgate_core::settings::Settings;
 use tollgate_core::webhook::Secret;
 
@@ -81,7 +81,7 @@ fn taken(settings: &Settings) {
         panic!("checked, and cannot be put in force: {fault}\n{masked}");
     }
     for (route, rule) in settings.forwards() {
-        assert_eq!(Route::parse(&rule.path).as_ref(), Ok(route));
+        assert_eq!(Pattern::parse(&rule.path).as_ref(), Ok(route));
         // Its own path belongs to it, and no path of ours does.
         let path = route.pattern().trim_end_matches("...");
         if route.matches(path) {

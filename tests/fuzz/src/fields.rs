@@ -12,11 +12,12 @@ use tollgate_core::http::{Header, Request, Response};
 use tollgate_core::idempotency::{self, MAX_KEY};
 use tollgate_core::limiter::{self, Verdict};
 use tollgate_core::memory::{MemoryStore, START};
-use tollgate_core::ports::{Buckets, World};
+use tollgate_core::ports::Buckets;
 use tollgate_core::query::Query;
 use tollgate_core::retry::{MAX_RETRY_AFTER_MS, MAX_WAIT_MS, MIN_WAIT_MS, Schedule, retry_after_ms};
 use tollgate_core::settings::Settings;
 use tollgate_core::time;
+use tollgate_core::world::World;
 
 /// What a structured field's integer can hold (RFC 9651, section 3.3.1).
 const MAX_INTEGER: i64 = 999_999_999_999_999;

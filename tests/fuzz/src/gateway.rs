@@ -6,13 +6,14 @@ use std::sync::LazyLock;
 use futures::executor::block_on;
 use serde_json::{Value, json};
 use tollgate_core::commit::{Append, Commit, Entry, Item, Message, Outcome, StoreError, Topic, literal};
+use tollgate_core::components::Component;
 use tollgate_core::http::{Header, Request, Response};
 use tollgate_core::keys::{self, Scope};
 use tollgate_core::memory::MemoryStore;
 use tollgate_core::plan;
-use tollgate_core::ports::{Store, World};
-use tollgate_core::router::Component;
+use tollgate_core::ports::Store;
 use tollgate_core::settings::Settings;
+use tollgate_core::world::World;
 use tollgate_core::{admin, campaigns, forward, links};
 
 use crate::text::Input;

@@ -5,15 +5,16 @@ use std::cell::RefCell;
 
 use futures::executor::block_on;
 use tollgate_core::bucket::{Bucket, Level, TakeError};
+use tollgate_core::calls::{self, Call};
+use tollgate_core::components::Component;
 use tollgate_core::config::{Config, Limit, OnStoreFailure, Per, Span};
 use tollgate_core::http::Request;
 use tollgate_core::identity;
 use tollgate_core::limiter;
-use tollgate_core::ports::{Buckets, World};
-use tollgate_core::route::{Route, unreserved};
-use tollgate_core::router::Component;
-use tollgate_core::routes::{self, Call};
+use tollgate_core::pattern::{Pattern, unreserved};
+use tollgate_core::ports::Buckets;
 use tollgate_core::settings::Settings;
+use tollgate_core::world::World;
 
 use crate::gateway::{CANARY, Gateway, SECRET, SETTINGS};
 use crate::text;
@@ -40,7 +41,7 @@ pub fn routing(data: &[u8]) {
         request.headers.retain(|header| header.name != "authorization");
         one_answer(&request);
         stranger(&gateway, data, &request);
-        let patterns: Vec<Route> = input
+        let patterns: Vec<Pattern> = input
             .notes("route")
             .take(MAX_PATTERNS)
             .filter_map(pattern)
@@ -53,7 +54,7 @@ pub fn routing(data: &[u8]) {
 /// The call of a request, as each component would find it.
 fn calls(request: &Request) -> Vec<(Component, Call)> {
     let found = |component| {
-        let call = routes::find(component, request).ok().map(|(call, _)| call);
+        let call = calls::find(component, request).ok().map(|(call, _)| call);
         call.map(|call| (component, call))
     };
     Component::ALL.into_iter().filter_map(found).collect()
@@ -62,7 +63,7 @@ fn calls(request: &Request) -> Vec<(Component, Call)> {
 /// The call that a door finds.
 fn routed(request: &Request) -> Option<Call> {
     let component = SETTINGS.component(&request.path);
-    routes::find(component, request).ok().map(|(call, _)| call)
+    calls::find(component, request).ok().map(|(call, _)| call)
 }
 
 /// At most one call; it belongs to the component that the path leads to; `Allow` tells the truth.
@@ -74,11 +75,11 @@ fn one_answer(request: &Request) {
     let component = SETTINGS.component(&request.path);
     if let [(owner, call)] = named[..] {
         assert_eq!((owner, component), (call.component(), owner));
-        let (_, parameters) = routes::find(owner, request).unwrap();
+        let (_, parameters) = calls::find(owner, request).unwrap();
         assert!(parameters.iter().all(|part| !part.contains('/')));
     }
     let mut other = request.clone();
-    match routes::find(component, request) {
+    match calls::find(component, request) {
         Ok(_) => {}
         Err(problem) if problem.kind.status() == 405 => {
             let allow = problem
@@ -91,7 +92,7 @@ fn one_answer(request: &Request) {
                 other.method = tollgate_core::http::method(method);
                 let takes = allow.split(", ").any(|one| one == method);
                 assert_eq!(
-                    routes::find(component, &other).is_ok(),
+                    calls::find(component, &other).is_ok(),
                     takes,
                     "{method} {}",
                     request.path
@@ -103,7 +104,7 @@ fn one_answer(request: &Request) {
             for method in METHODS {
                 other.method = tollgate_core::http::method(method);
                 assert!(
-                    routes::find(component, &other).is_err(),
+                    calls::find(component, &other).is_err(),
                     "{method} {}",
                     request.path
                 );
@@ -188,15 +189,15 @@ fn normal(path: &str) -> String {
     format!("/{}", segments.join("/"))
 }
 
-fn pattern(text: &str) -> Option<Route> {
-    let route = Route::parse(text).ok()?;
+fn pattern(text: &str) -> Option<Pattern> {
+    let route = Pattern::parse(text).ok()?;
     assert_eq!(route.pattern(), text);
-    assert_eq!(Route::parse(route.pattern()).as_ref(), Ok(&route));
+    assert_eq!(Pattern::parse(route.pattern()).as_ref(), Ok(&route));
     Some(route)
 }
 
 /// Matching agrees with a second reading of the syntax, and the order is one.
-fn order(patterns: &[Route], path: &str) {
+fn order(patterns: &[Pattern], path: &str) {
     for a in patterns {
         assert_eq!(a.matches(path), reads(a.pattern(), path), "{a} {path}");
         for ends in [
@@ -262,8 +263,8 @@ impl Buckets for Asked {
 }
 
 /// Exactly the policies whose pattern matches are charged; slashes at the ends of a path are no way to another bucket.
-fn limits(gateway: &Gateway, patterns: &[Route], request: &Request) {
-    let limit = |(index, route): (usize, &Route)| Limit {
+fn limits(gateway: &Gateway, patterns: &[Pattern], request: &Request) {
+    let limit = |(index, route): (usize, &Pattern)| Limit {
         name: format!("l{index}"),
         path: route.pattern().to_owned(),
         methods: vec![["*", "GET"][index % 2].to_owned()],

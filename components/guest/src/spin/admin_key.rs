@@ -6,8 +6,8 @@ use crate::port::Port;
 use spin_sdk::variables::{self, Error};
 use std::cell::Cell;
 use tollgate_core::keys::{self, AdminKeyError};
-use tollgate_core::ports::World;
 use tollgate_core::problem::{Kind, Problem};
+use tollgate_core::world::World;
 
 /// The Spin variable.
 const VARIABLE: &str = "tollgate_admin_key";

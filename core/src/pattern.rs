@@ -1,4 +1,4 @@
-//! Route patterns in Spin's syntax: `/api/links` is that path, `:name` is any one segment, and `/...` at the
+//! Pattern patterns in Spin's syntax: `/api/links` is that path, `:name` is any one segment, and `/...` at the
 //! end is any tail, also none. As in Spin, slashes at either end of a path do not count, so that `/signup/`
 //! is no way around a rule for `/signup`. A path is compared as it is, percent-encoded.
 
@@ -14,7 +14,7 @@ const TAIL: &str = "...";
 /// A parsed pattern. Greater is more specific: of several routes that match a path, the greatest is the one
 /// that Spin would choose.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Route {
+pub struct Pattern {
     pattern: String,
     segments: Vec<Segment>,
     tail: bool,
@@ -28,7 +28,7 @@ enum Segment {
 
 /// Why a text is not a route pattern.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum RouteError {
+pub enum PatternError {
     /// It does not begin with a slash.
     #[error("a route begins with /")]
     NoSlash,
@@ -49,18 +49,18 @@ pub enum RouteError {
     Character(char),
 }
 
-impl Route {
+impl Pattern {
     /// Reads a pattern.
-    pub fn parse(pattern: &str) -> Result<Self, RouteError> {
-        let rest = pattern.strip_prefix('/').ok_or(RouteError::NoSlash)?;
+    pub fn parse(pattern: &str) -> Result<Self, PatternError> {
+        let rest = pattern.strip_prefix('/').ok_or(PatternError::NoSlash)?;
         if pattern.len() > MAX_PATTERN_BYTES {
-            return Err(RouteError::TooLong);
+            return Err(PatternError::TooLong);
         }
         if let Some(bad) = rest
             .chars()
             .find(|c| !c.is_ascii_graphic() || "?#\"<>\\^`{|}".contains(*c))
         {
-            return Err(RouteError::Character(bad));
+            return Err(PatternError::Character(bad));
         }
         let rest = rest.strip_suffix('/').unwrap_or(rest);
         let mut route = Self {
@@ -74,14 +74,14 @@ impl Route {
         }
         while let Some(part) = parts.next() {
             let segment = match part.strip_prefix(':') {
-                _ if part.is_empty() => return Err(RouteError::Empty),
+                _ if part.is_empty() => return Err(PatternError::Empty),
                 _ if part == TAIL && parts.peek().is_none() => {
                     route.tail = true;
                     break;
                 }
-                _ if part == TAIL || part.contains('*') => return Err(RouteError::Wildcard),
+                _ if part == TAIL || part.contains('*') => return Err(PatternError::Wildcard),
                 Some(name) if is_name(name) => Segment::Any,
-                Some(_) => return Err(RouteError::Name),
+                Some(_) => return Err(PatternError::Name),
                 None => Segment::Literal(part.to_owned()),
             };
             route.segments.push(segment);
@@ -171,7 +171,7 @@ pub fn takes_method(methods: &[String], method: &str) -> bool {
     methods.iter().any(takes)
 }
 
-impl Ord for Route {
+impl Ord for Pattern {
     fn cmp(&self, other: &Self) -> Ordering {
         let longest = self.segments.len().max(other.segments.len());
         (0..=longest)
@@ -182,13 +182,13 @@ impl Ord for Route {
     }
 }
 
-impl PartialOrd for Route {
+impl PartialOrd for Pattern {
     fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
         Some(self.cmp(other))
     }
 }
 
-impl fmt::Display for Route {
+impl fmt::Display for Pattern {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.pattern)
     }
@@ -199,7 +199,7 @@ mod tests {
     use super::*;
 
     fn matches(pattern: &str, path: &str) -> bool {
-        Route::parse(pattern).unwrap().matches(path)
+        Pattern::parse(pattern).unwrap().matches(path)
     }
 
     #[test]
@@ -259,19 +259,19 @@ mod tests {
 
     #[test]
     fn what_is_not_a_pattern_is_told() {
-        let error = |pattern: &str| Route::parse(pattern).unwrap_err();
-        assert_eq!(error("api"), RouteError::NoSlash);
-        assert_eq!(error(""), RouteError::NoSlash);
-        assert_eq!(error("/a//b"), RouteError::Empty);
-        assert_eq!(error("/:"), RouteError::Name);
-        assert_eq!(error("/:a.b"), RouteError::Name);
-        assert_eq!(error("/.../a"), RouteError::Wildcard);
-        assert_eq!(error("/a/*"), RouteError::Wildcard);
-        assert_eq!(error("/a?b"), RouteError::Character('?'));
-        assert_eq!(error("/ä"), RouteError::Character('ä'));
+        let error = |pattern: &str| Pattern::parse(pattern).unwrap_err();
+        assert_eq!(error("api"), PatternError::NoSlash);
+        assert_eq!(error(""), PatternError::NoSlash);
+        assert_eq!(error("/a//b"), PatternError::Empty);
+        assert_eq!(error("/:"), PatternError::Name);
+        assert_eq!(error("/:a.b"), PatternError::Name);
+        assert_eq!(error("/.../a"), PatternError::Wildcard);
+        assert_eq!(error("/a/*"), PatternError::Wildcard);
+        assert_eq!(error("/a?b"), PatternError::Character('?'));
+        assert_eq!(error("/ä"), PatternError::Character('ä'));
         assert_eq!(
             error(&format!("/{}", "x".repeat(MAX_PATTERN_BYTES))),
-            RouteError::TooLong
+            PatternError::TooLong
         );
     }
 
@@ -288,7 +288,7 @@ mod tests {
             "/api/:a",
             "/api/x",
         ];
-        let routes: Vec<Route> = order.iter().map(|p| Route::parse(p).unwrap()).collect();
+        let routes: Vec<Pattern> = order.iter().map(|p| Pattern::parse(p).unwrap()).collect();
         let both_match = [
             ("/...", "/:a"),
             ("/:a/...", "/:a"),
@@ -299,7 +299,7 @@ mod tests {
         ];
         for (less, more) in both_match {
             assert!(
-                Route::parse(less).unwrap() < Route::parse(more).unwrap(),
+                Pattern::parse(less).unwrap() < Pattern::parse(more).unwrap(),
                 "{less} {more}"
             );
         }
@@ -346,9 +346,9 @@ mod tests {
         fn no_text_and_no_path_breaks_it(pattern in ".{0,40}", path in ".{0,40}") {
             let plain = unreserved(&path);
             proptest::prop_assert!(plain.len() <= path.len() && (plain == path || path.contains('%')));
-            if let Ok(route) = Route::parse(&pattern) {
+            if let Ok(route) = Pattern::parse(&pattern) {
                 route.matches(&path);
-                proptest::prop_assert_eq!(Route::parse(route.pattern()), Ok(route.clone()));
+                proptest::prop_assert_eq!(Pattern::parse(route.pattern()), Ok(route.clone()));
             }
         }
     }

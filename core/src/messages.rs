@@ -1,4 +1,4 @@
-//! A message as consumers see it.
+//! Messages as consumers see them, and how far a topic reaches.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -6,7 +6,9 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 
 use crate::attributes::Attributes;
-use crate::commit::Message;
+use crate::commit::{Message, Topic};
+use crate::ports::Store;
+use crate::problem::Problem;
 use crate::{template, time};
 
 /// JSON that nests deeper is shown as `dataBase64`: common parsers refuse 128 levels and more, and one such message
@@ -98,6 +100,21 @@ impl<'a> Data<'a> {
     }
 }
 
+/// The extent of one topic; `None` if it never had a message.
+pub async fn extent<S: Store>(store: &S, name: &str) -> Result<Option<Topic>, Problem> {
+    let before = just_before(name);
+    let found = store.topics(before.as_deref(), 1).await?;
+    Ok(found.into_iter().next().filter(|topic| topic.name == name))
+}
+
+/// A text below the name and above every name below it: the port lists names after a text only. DEL is above every
+/// character of a name.
+fn just_before(name: &str) -> Option<String> {
+    let last = name.bytes().last()?;
+    let head = name.get(..name.len() - 1)?;
+    Some(format!("{head}{}\u{7f}", char::from(last.saturating_sub(1))))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -148,5 +165,18 @@ mod tests {
         for depth in [MAX_DATA_DEPTH + 1, 20_000] {
             assert!(shown("application/json", nested(depth).as_bytes()).contains("dataBase64"));
         }
+    }
+
+    #[test]
+    fn just_before_lies_between_a_name_and_all_names_below_it() {
+        let mut names = vec![
+            "a", "a-", "a-z", "a.", "a.b", "a0", "ab", "az", "az.z", "b", "b-", "0", "9z", "z",
+        ];
+        names.sort_unstable();
+        for pair in names.windows(2) {
+            let before = just_before(pair[1]).unwrap();
+            assert!(pair[0] < before.as_str() && before.as_str() < pair[1], "{pair:?}");
+        }
+        assert!(just_before("0").unwrap().as_str() < "0");
     }
 }

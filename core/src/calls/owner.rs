@@ -1,43 +1,12 @@
-//! Which component answers which path. The host's routing and the routes of `spin.toml` both come from here.
+//! Which component answers which path. The host's routing is this; the routes of `spin.toml` ([`super::spin`]) lead to the same.
 
-mod spin;
-
-pub use spin::{StaleRoutes, built_forwards, spin_routes};
-
-use crate::route::Route;
-use crate::routes;
-
-/// The components that answer requests.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Component {
-    /// Short links and their management.
-    Shortener,
-    /// Campaigns and claims.
-    Coupon,
-    /// Messages, topics, subscriptions, and the `[[forward]]` routes.
-    Forward,
-    /// Keys, limits, health, and every path that nobody else owns.
-    Admin,
-}
-
-impl Component {
-    /// All of them.
-    pub const ALL: [Component; 4] = [Self::Shortener, Self::Coupon, Self::Forward, Self::Admin];
-
-    /// The name of its file and of its Spin component.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Shortener => "shortener",
-            Self::Coupon => "coupon",
-            Self::Forward => "forward",
-            Self::Admin => "admin",
-        }
-    }
-}
+use super::one_segment;
+use crate::components::Component;
+use crate::pattern::Pattern;
 
 /// The component that answers `path`, where these are the patterns of the `[[forward]]` routes. By hand, since every request
 /// is asked; tests hold it to the calls, and to where Spin's routes lead.
-pub(crate) fn component(path: &str, forward: &[Route]) -> Component {
+pub(crate) fn component(path: &str, forward: &[Pattern]) -> Component {
     let mut segments = path.trim_start_matches('/').split('/');
     let first = segments.next().unwrap_or("");
     let second = segments.next();
@@ -56,7 +25,7 @@ pub(crate) fn component(path: &str, forward: &[Route]) -> Component {
     if forward.iter().any(|route| route.matches(path)) {
         return Component::Forward;
     }
-    match routes::one_segment(path) {
+    match one_segment(path) {
         Some(_) => Component::Shortener,
         None => Component::Admin,
     }
@@ -64,7 +33,7 @@ pub(crate) fn component(path: &str, forward: &[Route]) -> Component {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use crate::components::Component;
     use crate::config::Config;
     use crate::settings::Settings;
 

@@ -3,13 +3,13 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
-use super::Component;
+use super::{Call, own_segments};
+use crate::components::Component;
 use crate::config::Config;
-use crate::route::Route;
-use crate::routes::{Call, own_segments};
+use crate::pattern::Pattern;
 
 /// Every route of a manifest and the component that it leads to: those of all components, then the `[[forward]]` routes.
-/// Spin chooses the most specific one ([`Route`]'s order), and so ends up where [`super::component`] does.
+/// Spin chooses the most specific one ([`Pattern`]'s order), and so ends up where [`super::component`] does.
 pub fn spin_routes(config: &Config) -> Vec<(String, Component)> {
     let own = Component::ALL
         .iter()
@@ -61,8 +61,8 @@ fn forwards(config: &Config) -> BTreeSet<String> {
 /// answer them.
 #[derive(Clone, Debug, Default)]
 pub struct StaleRoutes {
-    added: Vec<Route>,
-    removed: Vec<Route>,
+    added: Vec<Pattern>,
+    removed: Vec<Pattern>,
 }
 
 impl StaleRoutes {
@@ -73,7 +73,7 @@ impl StaleRoutes {
         let parsed = |paths: Vec<&String>| {
             paths
                 .into_iter()
-                .filter_map(|path| Route::parse(path).ok())
+                .filter_map(|path| Pattern::parse(path).ok())
                 .collect()
         };
         Self {
@@ -116,8 +116,8 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::calls::own_segments;
     use crate::config::Forward;
-    use crate::routes::own_segments;
     use crate::settings::Settings;
 
     fn config(paths: &[&str]) -> Config {
@@ -137,7 +137,7 @@ mod tests {
     /// Where Spin sends a path.
     fn spin(config: &Config, path: &str) -> Component {
         let routes = spin_routes(config).into_iter();
-        let parsed = routes.map(|(route, component)| (Route::parse(&route).unwrap(), component));
+        let parsed = routes.map(|(route, component)| (Pattern::parse(&route).unwrap(), component));
         let matching = parsed.filter(|(route, _)| route.matches(path));
         matching.max_by(|a, b| a.0.cmp(&b.0)).unwrap().1
     }

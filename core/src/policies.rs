@@ -1,46 +1,61 @@
-//! Policies, compiled from the configuration once.
+//! The policies of the limiter, compiled from `[[limits]]` once.
 
+use std::fmt::Write as _;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use sha2::{Digest as _, Sha256};
 
-use super::fields;
-use super::shadow::Count;
 use crate::bucket::Bucket;
 use crate::config::{Limit, OnStoreFailure, Per};
 use crate::http::Request;
 use crate::identity::{ClientId, Proxies};
-use crate::route::{Route, takes_method};
+use crate::pattern::{Pattern, takes_method};
 
+/// The least time between two reports of what shadow policies would have refused, milliseconds.
+pub const REPORT_MS: u64 = 10_000;
+/// The greatest integer of a structured field (RFC 9651, section 3.3.1).
+pub(crate) const MAX_INTEGER: u64 = 999_999_999_999_999;
+pub(crate) const NANOS_PER_SECOND: u64 = 1_000_000_000;
 /// The longest part of a bucket's key that is not hashed, in bytes. A client id with its namespace fits.
 const MAX_PART_BYTES: usize = 136;
 /// Bytes of SHA-256 that stand for a longer part.
 const PART_HASH_BYTES: usize = 16;
+
+/// How many requests a policy would have refused since the last report.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Count(Arc<AtomicU64>);
+
+impl Count {
+    /// One more.
+    pub(crate) fn add(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+}
 
 /// Every policy in force, ready to match.
 #[derive(Clone, Debug, Default)]
 pub struct Policies {
     all: Vec<Policy>,
     /// When shadow policies were reported last, Unix milliseconds.
-    pub(super) reported: Arc<AtomicU64>,
+    reported: Arc<AtomicU64>,
 }
 
 /// A policy, with everything worked out that does not depend on the request.
 #[derive(Clone, Debug)]
 pub(crate) struct Policy {
-    pub(super) name: String,
-    pub(super) shadow: bool,
-    pub(super) would_refuse: Count,
-    pub(super) deny_on_failure: bool,
-    pub(super) per_client: bool,
+    pub(crate) name: String,
+    pub(crate) shadow: bool,
+    pub(crate) would_refuse: Count,
+    pub(crate) deny_on_failure: bool,
+    pub(crate) per_client: bool,
     /// The name as a structured field string (RFC 9651).
-    pub(super) quoted: String,
+    pub(crate) quoted: String,
     /// Its member of `RateLimit-Policy`.
-    pub(super) quota: String,
+    pub(crate) quota: String,
     per_ip: bool,
     per_path: bool,
-    route: Route,
+    pattern: Pattern,
     methods: Vec<String>,
     /// All but the key.
     pub(crate) bucket: Bucket,
@@ -55,23 +70,46 @@ impl Policies {
         }
     }
 
+    /// What shadow policies would have refused since the last report, in one line: at most one every [`REPORT_MS`], or as
+    /// soon as there are `enough` of them, for an instance that does not live that long. `now`: Unix milliseconds.
+    pub fn shadow_report(&self, now: u64, enough: u64) -> Option<String> {
+        let counts = self
+            .shadow_counts()
+            .map(|(_, count)| count.0.load(Ordering::Relaxed));
+        let total: u64 = counts.sum();
+        let due = now.saturating_sub(self.reported.load(Ordering::Relaxed)) >= REPORT_MS;
+        if total == 0 || !(due || total >= enough) {
+            return None;
+        }
+        self.reported.store(now, Ordering::Relaxed);
+        let mut line = "limits in shadow would have refused requests:".to_owned();
+        for (name, count) in self.shadow_counts() {
+            let count = count.0.swap(0, Ordering::Relaxed);
+            if count > 0 {
+                // Writing to a text does not fail.
+                let _ = write!(line, " {name} {count}");
+            }
+        }
+        Some(line)
+    }
+
     /// The names of the shadow policies, as structured field strings, and what they would have refused.
-    pub(super) fn shadow_counts(&self) -> impl Iterator<Item = (&str, &Count)> {
+    fn shadow_counts(&self) -> impl Iterator<Item = (&str, &Count)> {
         let shadow = self.all.iter().filter(|policy| policy.shadow);
         shadow.map(|policy| (policy.quoted.as_str(), &policy.would_refuse))
     }
 
-    /// The policies for a request of this method and path, as [`crate::route::unreserved`] writes it.
-    pub(super) fn matching<'a>(&'a self, method: &'a str, path: &'a str) -> impl Iterator<Item = &'a Policy> {
+    /// The policies for a request of this method and path, as [`crate::pattern::unreserved`] writes it.
+    pub(crate) fn matching<'a>(&'a self, method: &'a str, path: &'a str) -> impl Iterator<Item = &'a Policy> {
         let falls_under =
-            move |policy: &&Policy| takes_method(&policy.methods, method) && policy.route.matches(path);
+            move |policy: &&Policy| takes_method(&policy.methods, method) && policy.pattern.matches(path);
         self.all.iter().filter(falls_under)
     }
 }
 
 impl Policy {
     /// Of a limit, with its path read. Whether it keeps the rules is for [`crate::settings`] to say.
-    pub(crate) fn new(limit: &Limit, route: Route) -> Self {
+    pub(crate) fn new(limit: &Limit, pattern: Pattern) -> Self {
         let bucket = Bucket {
             key: String::new(),
             capacity: limit.capacity,
@@ -79,31 +117,31 @@ impl Policy {
             interval_ns: limit.interval.0,
             cost: limit.cost,
         };
-        let quoted = fields::string(&limit.name);
+        let quoted = string(&limit.name);
         Self {
             name: limit.name.clone(),
             shadow: limit.shadow,
             would_refuse: Count::default(),
             deny_on_failure: limit.on_store_failure == OnStoreFailure::Deny,
             per_client: limit.per.contains(&Per::Client),
-            quota: fields::quota(&quoted, &bucket),
+            quota: quota(&quoted, &bucket),
             quoted,
             per_ip: limit.per.contains(&Per::Ip),
             per_path: limit.per.contains(&Per::Path),
-            route,
+            pattern,
             methods: limit.methods.clone(),
             bucket,
         }
     }
 
     /// Tokens that a request takes; at least 1.
-    pub(super) fn cost(&self) -> u64 {
+    pub(crate) fn cost(&self) -> u64 {
         self.bucket.cost.max(1)
     }
 
     /// The bucket that this request is charged to: `<policy>|<client>|<ip>|<path>`, with the parts it counts
-    /// by; `path` as [`crate::route::unreserved`] writes it. An override of a client's capacity or refill would be put in here.
-    pub(super) fn bucket(
+    /// by; `path` as [`crate::pattern::unreserved`] writes it. An override of a client's capacity or refill would be put in here.
+    pub(crate) fn bucket(
         &self,
         proxies: &Proxies,
         request: &Request,
@@ -152,4 +190,21 @@ fn push_bounded(key: &mut String, text: &str) {
     for byte in hash.iter().take(PART_HASH_BYTES) {
         key.push_str(&format!("{byte:02x}"));
     }
+}
+
+/// A printable ASCII text as a structured field string.
+fn string(text: &str) -> String {
+    format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
+}
+
+/// A member of `RateLimit-Policy`: the quota is how many requests of this cost a full bucket admits, the window the time to
+/// fill it from empty.
+fn quota(quoted: &str, bucket: &Bucket) -> String {
+    let nanos =
+        (u128::from(bucket.capacity) * u128::from(bucket.interval_ns)).div_ceil(u128::from(bucket.refill));
+    let window = nanos
+        .div_ceil(u128::from(NANOS_PER_SECOND))
+        .min(u128::from(MAX_INTEGER));
+    let requests = bucket.capacity / bucket.cost.max(1);
+    format!("{quoted};q={};w={window}", requests.min(MAX_INTEGER))
 }

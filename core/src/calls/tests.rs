@@ -10,8 +10,9 @@ use super::*;
 use crate::http::{Header, Response};
 use crate::keys::{self, Scope};
 use crate::memory::{MemoryStore, START};
-use crate::ports::{Store as _, World};
+use crate::ports::Store as _;
 use crate::settings::Settings;
+use crate::world::World;
 use crate::{admin, campaigns, forward, links};
 
 const DOCUMENT: &str = include_str!("../../../SECURITY.md");
@@ -455,7 +456,7 @@ fn neighbours(path: &str) -> Vec<String> {
 fn whatever_is_no_call_is_answered_404_or_405() {
     let site = Site::new();
     let key = [("authorization", format!("Bearer {ADMIN}"))];
-    let configured = crate::route::Route::parse("/signup").unwrap();
+    let configured = crate::pattern::Pattern::parse("/signup").unwrap();
     let examples: Vec<String> = Row::all()
         .into_iter()
         .map(|row| row.request(&site, Caller::Admin).1)

@@ -5,16 +5,21 @@
 //!
 //! Not listed: the paths that `[[forward]]` adds (see [`crate::forward`]). `HEAD` goes wherever `GET` does.
 
+mod owner;
+mod spin;
 #[cfg(test)]
 mod tests;
+
+pub(crate) use owner::component;
+pub use spin::{StaleRoutes, built_forwards, spin_routes};
 
 use std::sync::LazyLock;
 
 use serde::{Deserialize, Serialize};
 
+use crate::components::Component;
 use crate::http::Request;
 use crate::problem::Problem;
-use crate::router::Component;
 
 /// The most parameters of a path.
 pub const MAX_PARAMETERS: usize = 2;
