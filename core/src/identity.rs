@@ -9,6 +9,7 @@ pub use address::{Proxies, subscriber};
 use crate::commit::StoreError;
 use crate::config::Config;
 use crate::http::{self, Request};
+use crate::ids::hex;
 use crate::keys;
 use crate::ports::Store;
 use crate::problem::Problem;
@@ -116,13 +117,7 @@ pub fn is_request_id(id: &[u8]) -> bool {
 
 /// A new request id: 32 hexadecimal digits.
 pub fn new_request_id(fresh: [u8; 16]) -> String {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let mut id = String::with_capacity(2 * fresh.len());
-    for byte in fresh {
-        id.push(char::from(DIGITS[usize::from(byte >> 4)]));
-        id.push(char::from(DIGITS[usize::from(byte & 15)]));
-    }
-    id
+    hex(&fresh)
 }
 
 fn id_header<'a>(name: &str, request: &'a Request) -> Result<Option<&'a str>, Problem> {

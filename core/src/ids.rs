@@ -1,4 +1,4 @@
-//! Ids and codes out of fresh randomness.
+//! Ids and codes out of fresh randomness; bytes as text.
 
 /// Characters of an id: 62^20, about 2^119.
 pub const ID_LENGTH: usize = 20;
@@ -23,9 +23,25 @@ pub fn token(fresh: &[u8; 16], length: usize) -> String {
     token
 }
 
+/// Lower-case hexadecimal.
+pub fn hex(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let mut text = String::with_capacity(2 * bytes.len());
+    for byte in bytes {
+        text.push(char::from(DIGITS[usize::from(byte >> 4)]));
+        text.push(char::from(DIGITS[usize::from(byte & 15)]));
+    }
+    text
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn hexadecimal_is_in_lower_case() {
+        assert_eq!(hex(&[0, 0x0f, 0xa0, 0xff]), "000fa0ff");
+    }
 
     #[test]
     fn tokens_have_their_length_and_differ() {

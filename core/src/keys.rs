@@ -18,6 +18,7 @@ use subtle::ConstantTimeEq as _;
 
 use crate::commit::{Commit, Condition, Mutation, StoreError, literal};
 use crate::http::Request;
+use crate::ids::hex;
 use crate::ports::Store;
 use crate::problem::{Kind, Problem};
 use crate::stored;
@@ -230,10 +231,7 @@ fn set(id: &str, record: &Record) -> Mutation {
 }
 
 fn digest(token: &str) -> String {
-    Sha256::digest(token.as_bytes())
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
+    hex(&Sha256::digest(token.as_bytes()))
 }
 
 /// 128 random bits in base62, least significant digit first, so that every prefix is (but for a bias below

@@ -10,6 +10,7 @@ use crate::bucket::Bucket;
 use crate::config::{Limit, OnStoreFailure, Per};
 use crate::http::Request;
 use crate::identity::{ClientId, Proxies};
+use crate::ids::hex;
 use crate::pattern::{Pattern, takes_method};
 
 /// The least time between two reports of what shadow policies would have refused, milliseconds.
@@ -187,9 +188,7 @@ fn push_bounded(key: &mut String, text: &str) {
     // A space: no path and no client id has one, so no short text looks like a hash.
     key.push(' ');
     let hash = Sha256::digest(text.as_bytes());
-    for byte in hash.iter().take(PART_HASH_BYTES) {
-        key.push_str(&format!("{byte:02x}"));
-    }
+    key.push_str(&hex(hash.get(..PART_HASH_BYTES).unwrap_or(&hash)));
 }
 
 /// A printable ASCII text as a structured field string.

@@ -5,6 +5,7 @@ use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::rc::Rc;
 
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::{Deserialize, Serialize};
 
 use crate::commit::{Entry, StoreError, key_part};
@@ -336,19 +337,12 @@ pub fn is_id(text: &str) -> bool {
 
 /// A text as a path segment: all but RFC 3986's unreserved characters percent-encoded.
 pub fn path_segment(text: &str) -> Cow<'_, str> {
-    let unreserved = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
-    if text.bytes().all(unreserved) {
-        return Cow::Borrowed(text);
-    }
-    let mut segment = String::with_capacity(3 * text.len());
-    for byte in text.bytes() {
-        if unreserved(byte) {
-            segment.push(char::from(byte));
-        } else {
-            segment.push_str(&format!("%{byte:02X}"));
-        }
-    }
-    Cow::Owned(segment)
+    const ENCODED: &AsciiSet = &NON_ALPHANUMERIC
+        .remove(b'-')
+        .remove(b'.')
+        .remove(b'_')
+        .remove(b'~');
+    utf8_percent_encode(text, ENCODED).into()
 }
 
 /// A path segment, percent-decoded; `None` if it is no text.

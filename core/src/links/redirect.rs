@@ -9,6 +9,8 @@
 
 use std::borrow::Cow;
 
+use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
+
 use super::record::{Facts, Limits, Record, State, Target, counter_keys_of, counters, link_key, state};
 use super::visitor::{self, Visitor};
 use super::{MAX_RACES, preview, private};
@@ -236,14 +238,9 @@ fn merge(target: &str, query: &str) -> String {
     let mut merged = String::with_capacity(target.len() + query.len() + 1);
     merged.push_str(base);
     merged.push_str(joint);
-    for byte in query.bytes() {
-        // Whatever an adapter lets through, a header line and the fragment's mark are not to be had this way.
-        if byte.is_ascii_graphic() && byte != b'#' {
-            merged.push(char::from(byte));
-        } else {
-            merged.push_str(&format!("%{byte:02X}"));
-        }
-    }
+    // Whatever an adapter lets through, a header line and the fragment's mark are not to be had this way.
+    const ENCODED: &AsciiSet = &CONTROLS.add(b' ').add(b'#');
+    merged.extend(utf8_percent_encode(query, ENCODED));
     if let Some(fragment) = fragment {
         merged.push('#');
         merged.push_str(fragment);
