@@ -175,18 +175,23 @@ calls! {
 /// First segments of paths that are kept for calls which there will be, besides those of [`Call`].
 const KEPT: &[&str] = &["metrics", "openapi.json", "docs", "admin", "favicon.ico"];
 
-/// First segments of paths that are the gateway's own; compared without regard to case.
-pub fn own_segments() -> impl Iterator<Item = &'static str> {
+/// First segments of paths that are the gateway's own: those of calls, and [`KEPT`].
+static OWN: LazyLock<Vec<&'static str>> = LazyLock::new(|| {
     let literal = |call: &Call| {
         call.path()
             .split('/')
             .nth(1)
             .filter(|first| !first.starts_with(':'))
     };
-    let mut last = None;
-    let calls = Call::ALL.iter().filter_map(literal);
-    let calls = calls.filter(move |first| last.replace(*first) != Some(*first));
-    calls.chain(KEPT.iter().copied())
+    let mut own: Vec<_> = Call::ALL.iter().filter_map(literal).collect();
+    own.dedup();
+    own.extend(KEPT);
+    own
+});
+
+/// First segments of paths that are the gateway's own; compared without regard to case.
+pub fn own_segments() -> impl Iterator<Item = &'static str> {
+    OWN.iter().copied()
 }
 
 /// The calls that our host answers by itself.
