@@ -69,7 +69,7 @@ enum Mark {
     Hot,
     /// It takes a body.
     Body,
-    /// Our host answers it by itself; see [`Call::is_native`].
+    /// Our host answers it by itself; see [`Call::native`].
     Native,
 }
 

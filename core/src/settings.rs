@@ -9,6 +9,7 @@ use crate::own_address::{Listen, OwnAddresses};
 use crate::pattern::Pattern;
 use crate::policies::Policies;
 
+mod checks;
 mod rules;
 #[cfg(test)]
 mod tests;

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use super::checks::{Checked, at_most, ensure, within};
 use super::topics;
 use crate::attributes;
 use crate::calls::own_segments;
@@ -31,8 +32,6 @@ const INTERVAL_BOUNDS: (Span, Span) = (Span::from_millis(1), Span::from_secs(30 
 const IDLE_BOUNDS: (Span, Span) = (Span::from_secs(1), Span::from_secs(MAX_IDLE_SECONDS));
 const KEEP_BOUNDS: (Span, Span) = (Span::from_secs(0), Span::from_secs(MAX_IDLE_SECONDS));
 const MAX_ANONYMOUS: u64 = 1_000_000_000;
-
-pub(super) type Checked = Result<(), Fault>;
 
 /// What is made of the settings.
 pub(super) struct Compiled {
@@ -278,34 +277,4 @@ fn header_name(name: &str, path: Path) -> Checked {
     let token = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b"!#$%&'*+-.^_`|~".contains(&b);
     let ok = (1..=MAX_HEADER_NAME).contains(&name.len()) && name.bytes().all(token);
     ensure(ok, path, "must be a header name in lower case, e.g. x-client-id")
-}
-
-pub(super) fn ensure(holds: bool, path: Path, message: &str) -> Checked {
-    if holds {
-        Ok(())
-    } else {
-        Err(Fault::new(path, message))
-    }
-}
-
-pub(super) fn within<T: PartialOrd + std::fmt::Display>(
-    value: T,
-    (least, most): (T, T),
-    path: Path,
-) -> Checked {
-    if least <= value && value <= most {
-        return Ok(());
-    }
-    Err(Fault::new(path, format!("must be from {least} to {most}")))
-}
-
-pub(super) fn at_most(count: usize, most: usize, path: &Path) -> Checked {
-    if count <= most {
-        Ok(())
-    } else {
-        Err(Fault::new(
-            path.clone(),
-            format!("must have at most {most} entries"),
-        ))
-    }
 }

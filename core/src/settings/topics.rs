@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use base64::Engine as _;
 
-use super::rules::{Checked, at_most, ensure, within};
+use super::checks::{Checked, at_most, ensure, within};
 use crate::config::{
     Bytes, Fault, MAX_SUBSCRIPTIONS, MAX_TOPICS, Path, Retry, Span, Subscription, TOPIC_NAME_RULE,
     TopicSettings, is_topic_name,

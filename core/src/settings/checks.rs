@@ -1,0 +1,35 @@
+//! What most rules of a setting are made of.
+
+use crate::config::{Fault, Path};
+
+pub(super) type Checked = Result<(), Fault>;
+
+pub(super) fn ensure(holds: bool, path: Path, message: &str) -> Checked {
+    if holds {
+        Ok(())
+    } else {
+        Err(Fault::new(path, message))
+    }
+}
+
+pub(super) fn within<T: PartialOrd + std::fmt::Display>(
+    value: T,
+    (least, most): (T, T),
+    path: Path,
+) -> Checked {
+    if least <= value && value <= most {
+        return Ok(());
+    }
+    Err(Fault::new(path, format!("must be from {least} to {most}")))
+}
+
+pub(super) fn at_most(count: usize, most: usize, path: &Path) -> Checked {
+    if count <= most {
+        Ok(())
+    } else {
+        Err(Fault::new(
+            path.clone(),
+            format!("must have at most {most} entries"),
+        ))
+    }
+}
