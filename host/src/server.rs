@@ -32,7 +32,6 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
-use tollgate_core::components::Component;
 use tollgate_core::config::{Config, MAX_WORKERS};
 use tollgate_core::settings::Settings;
 
