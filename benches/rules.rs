@@ -11,10 +11,11 @@ use tollgate_core::commit::{Commit, Committed, Mutation, Outcome, Part};
 use tollgate_core::http::{Header, Request};
 use tollgate_core::machine::{Call, Reply, Stage, Step};
 use tollgate_core::memory::START;
+use tollgate_core::ports::Store as _;
 use tollgate_core::settings::Settings;
 use tollgate_core::world::World;
 use tollgate_core::{campaigns, keys, links, packed};
-use tollgate_engine::{MemoryBuckets, Options, SqliteStore};
+use tollgate_engine::{AnyEngine, Engine as _, MemoryBuckets, Options, SqliteStore};
 use tollgate_host::server::runner::Steps;
 use tollgate_host::wasm::ports::Engines;
 
@@ -49,7 +50,7 @@ fn engines(directory: &std::path::Path, settings: &Settings) -> Engines {
     );
     assert_eq!(block_on(links::handle(&world, &link)).status, 201);
     Engines {
-        store,
+        store: AnyEngine::Sqlite(store),
         buckets: Arc::new(MemoryBuckets::new(MAX_BUCKETS)),
         settings: settings.config.without_secrets().to_toml().into(),
         settling: Default::default(),
@@ -144,7 +145,7 @@ fn claim(c: &mut Criterion, steps: &impl Steps, engines: &Engines, settings: &Se
     let campaign = admin("/api/campaigns", r#"{"id":"spring","quantity":1000000000}"#);
     let fresh = || fastrand::u128(..).to_le_bytes();
     let world = World {
-        store: &*engines.store,
+        store: &engines.store,
         settings,
         now: START,
         fresh: &fresh,

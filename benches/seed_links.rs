@@ -13,7 +13,7 @@ use tollgate_core::http::{Header, Request};
 use tollgate_core::links;
 use tollgate_core::settings::Settings;
 use tollgate_core::world::World;
-use tollgate_engine::{Options, SqliteStore};
+use tollgate_engine::{Engine as _, Options, SqliteStore};
 
 /// Commits under way at once: enough to fill the groups.
 const UNDER_WAY: usize = 256;

@@ -33,6 +33,7 @@ pub mod ports;
 pub mod problem;
 pub mod query;
 pub mod relay;
+pub mod retention;
 pub mod retry;
 pub mod schema;
 pub mod settings;

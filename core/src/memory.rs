@@ -1,61 +1,48 @@
-//! A store in memory, for tests and simulation: the same decisions as the native engine, a clock that is set by
-//! hand, and failures on demand. Nothing is durable and nothing waits.
+//! A store in memory: the same decisions as the native engines make, a clock that is set from outside, and for tests
+//! failures on demand. Nothing is durable and nothing waits.
 
-use std::collections::BTreeMap;
 use std::ops::Bound;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::commit::{self, Commit, Entry, Item, Message, Outcome, StoreError, Topic};
+use crate::commit::{Commit, Entry, Item, Message, Outcome, StoreError, Topic};
+use crate::plan;
 use crate::plan::page::{self, Page};
-use crate::plan::{self, Extent, Lookup, Plan, Record, Writes};
 use crate::ports::Store;
+use crate::retention::Keeping;
+
+mod state;
+
+use state::State;
 
 /// Where the clock of a new store stands: 2027-01-15T08:00:00Z.
 pub const START: u64 = 1_800_000_000_000;
 
-/// See the module.
+/// Entries, topics and ids in trees, behind one lock.
 #[derive(Debug)]
-pub struct MemoryStore {
+pub struct InMemoryStore {
     state: Mutex<State>,
 }
 
-#[derive(Debug)]
-struct State {
-    now: u64,
-    revision: u64,
-    entries: BTreeMap<String, Entry>,
-    topics: BTreeMap<String, Log>,
-    records: BTreeMap<String, Record>,
-    next_failure: Option<StoreError>,
-    refuses: bool,
-}
+/// The same, as most tests call it.
+pub type MemoryStore = InMemoryStore;
 
-#[derive(Debug, Default)]
-struct Log {
-    last: u64,
-    bytes: u64,
-    messages: BTreeMap<u64, Message>,
-}
-
-impl Default for MemoryStore {
+impl Default for InMemoryStore {
     fn default() -> Self {
         Self::new()
     }
 }
 
-impl MemoryStore {
-    /// Empty, at [`START`].
+impl InMemoryStore {
+    /// Empty, at [`START`], and without a bound.
     pub fn new() -> Self {
+        Self::bounded(START, u64::MAX)
+    }
+
+    /// Empty, at `now` (Unix milliseconds). A commit after which it would weigh more than `max_bytes` (keys, values,
+    /// messages, and what their places take, about) is refused as [`StoreError::Unavailable`].
+    pub fn bounded(now: u64, max_bytes: u64) -> Self {
         Self {
-            state: Mutex::new(State {
-                now: START,
-                revision: 0,
-                entries: BTreeMap::new(),
-                topics: BTreeMap::new(),
-                records: BTreeMap::new(),
-                next_failure: None,
-                refuses: false,
-            }),
+            state: Mutex::new(State::new(now, max_bytes)),
         }
     }
 
@@ -81,6 +68,27 @@ impl MemoryStore {
         self.state().refuses = refuses;
     }
 
+    /// See [`Store::commit`].
+    pub fn commit_now(&self, commit: Commit) -> Result<Outcome, StoreError> {
+        self.state().commit(commit)
+    }
+
+    /// See [`Store::get`]; the entries shared instead of copied.
+    pub fn get_shared(&self, keys: &[impl AsRef<str>]) -> Vec<Option<Arc<Entry>>> {
+        let state = self.state();
+        keys.iter().map(|key| state.live(key.as_ref()).cloned()).collect()
+    }
+
+    /// Removes a bounded number of expired entries and ids, and of messages past their retention; how many.
+    pub fn sweep(&self, keeping: &Keeping) -> u64 {
+        self.state().sweep(keeping)
+    }
+
+    /// Whether a commit was refused for want of room, and still would be.
+    pub fn is_full(&self) -> bool {
+        self.state().is_full()
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         // Whoever panicked while holding it did so between whole steps: a failed assertion of a test.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
@@ -96,66 +104,7 @@ impl MemoryStore {
     }
 }
 
-impl State {
-    fn commit(&mut self, commit: Commit) -> Result<Outcome, StoreError> {
-        if self.refuses {
-            return Err(StoreError::Unavailable("the disk is full".into()));
-        }
-        plan::validate(&commit)?;
-        let Plan { outcome, writes } = plan::plan(commit, self.now, self.revision + 1, self)?;
-        if let Some(writes) = writes {
-            self.apply(writes);
-        }
-        Ok(outcome)
-    }
-
-    fn apply(&mut self, writes: Writes) {
-        self.revision += 1;
-        for (key, entry) in writes.entries {
-            match entry {
-                Some(entry) => self.entries.insert(key, entry),
-                None => self.entries.remove(&key),
-            };
-        }
-        for message in writes.messages {
-            let log = self.topics.entry(message.topic.clone()).or_default();
-            log.last = message.sequence;
-            log.bytes += commit::weight(&message);
-            log.messages.insert(message.sequence, message);
-        }
-        if let Some(record) = writes.record {
-            self.records.insert(record.id.clone(), record);
-        }
-    }
-
-    fn live(&self, key: &str) -> Option<Entry> {
-        self.entries
-            .get(key)
-            .filter(|entry| plan::is_live(entry, self.now))
-            .cloned()
-    }
-}
-
-impl Lookup for State {
-    type Found = Entry;
-
-    fn entry(&mut self, key: &str) -> Result<Option<Entry>, StoreError> {
-        Ok(self.entries.get(key).cloned())
-    }
-
-    fn topic(&mut self, topic: &str) -> Result<Extent, StoreError> {
-        Ok(self.topics.get(topic).map_or_else(Extent::default, |log| Extent {
-            last: log.last,
-            bytes: log.bytes,
-        }))
-    }
-
-    fn idempotence(&mut self, id: &str) -> Result<Option<Record>, StoreError> {
-        Ok(self.records.get(id).cloned())
-    }
-}
-
-impl Store for MemoryStore {
+impl Store for InMemoryStore {
     async fn commit(&self, commit: Commit) -> Result<Outcome, StoreError> {
         let mut state = self.state();
         match state.next_failure.take() {
@@ -179,7 +128,10 @@ impl Store for MemoryStore {
     async fn get(&self, _partition: &str, keys: &[String]) -> Result<Vec<Option<Entry>>, StoreError> {
         page::check_get(keys)?;
         let state = self.answering()?;
-        Ok(keys.iter().map(|key| state.live(key)).collect())
+        let found = keys.iter().map(|key| state.live(key));
+        Ok(found
+            .map(|entry| entry.map(|entry| Entry::clone(entry)))
+            .collect())
     }
 
     async fn scan(&self, prefix: &str, after: Option<&str>, limit: u32) -> Result<Vec<Item>, StoreError> {
@@ -196,7 +148,7 @@ impl Store for MemoryStore {
             }
             let item = Item {
                 key: key.clone(),
-                entry: entry.clone(),
+                entry: Entry::clone(entry),
             };
             let bytes = page::item_bytes(&item);
             if !page.push(item, bytes) {
@@ -251,7 +203,8 @@ impl Store for MemoryStore {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::commit::{Mutation, literal};
+    use crate::commit::{Append, Mutation, literal};
+    use crate::retention::Retention;
     use futures::executor::block_on;
 
     fn set(key: &str) -> Commit {
@@ -268,7 +221,7 @@ mod tests {
 
     #[test]
     fn an_unknown_outcome_was_carried_out_and_an_unavailable_one_was_not() {
-        let store = MemoryStore::new();
+        let store = InMemoryStore::new();
         store.fail_next(StoreError::Unavailable("down".into()));
         assert!(block_on(store.commit(set("a"))).is_err());
         store.fail_next(StoreError::Unknown("lost".into()));
@@ -279,10 +232,103 @@ mod tests {
 
     #[test]
     fn the_clock_is_set_by_hand_and_never_runs_backwards() {
-        let store = MemoryStore::new();
+        let store = InMemoryStore::new();
         block_on(store.commit(set("a"))).unwrap();
         store.set_now(START + 10);
         store.set_now(START);
         assert_eq!(block_on(store.get("", &["a".into()])).unwrap(), [None]);
+    }
+
+    fn put(key: &str, value: &str) -> Commit {
+        let mutation = Mutation::Set {
+            key: key.into(),
+            value: literal(value),
+            expires: None,
+        };
+        Commit {
+            mutations: vec![mutation],
+            ..Commit::default()
+        }
+    }
+
+    fn append(n: u64) -> Commit {
+        let append = Append {
+            topic: "t".into(),
+            id: format!("m{n}"),
+            key: String::new(),
+            kind: "x".into(),
+            content_type: "text/plain".into(),
+            attributes: Vec::new(),
+            payload: literal(vec![0; 100]),
+        };
+        let mut commit = put(&crate::commit::record_key(&format!("m{n}")), "v");
+        commit.appends.push(append);
+        commit
+    }
+
+    #[test]
+    fn a_full_store_takes_what_makes_room_and_nothing_else_and_weighs_nothing_when_it_is_empty() {
+        let store = InMemoryStore::bounded(START, 2_000);
+        let mut taken = 0;
+        while store.commit_now(put(&format!("k{taken}"), "v")).is_ok() {
+            taken += 1;
+        }
+        assert!((5..20).contains(&taken) && store.is_full());
+        assert!(matches!(
+            store.commit_now(append(1)),
+            Err(StoreError::Unavailable(_))
+        ));
+        store.commit_now(put("k0", "w")).expect("it takes no more room");
+        for n in 0..taken {
+            let key = format!("k{n}");
+            let commit = Commit {
+                mutations: vec![Mutation::Delete { key }],
+                ..Commit::default()
+            };
+            store.commit_now(commit).expect("it makes room");
+        }
+        assert!(!store.is_full());
+        assert_eq!(store.state().bytes, 0);
+    }
+
+    #[test]
+    fn what_has_expired_is_swept_and_its_room_is_free() {
+        let store = InMemoryStore::new();
+        block_on(store.commit(set("a"))).unwrap();
+        block_on(store.commit(put("b", "v"))).unwrap();
+        let both = store.state().bytes;
+        assert_eq!(store.sweep(&Keeping::default()), 0);
+        store.set_now(START + 10);
+        assert_eq!(store.sweep(&Keeping::default()), 1);
+        assert!(store.state().bytes < both && store.state().entries.len() == 1);
+    }
+
+    #[test]
+    fn messages_past_their_retention_go_with_their_entries_unless_a_subscription_needs_them() {
+        let store = InMemoryStore::new();
+        for n in 1..=10 {
+            store.commit_now(append(n)).unwrap();
+        }
+        let least = Retention {
+            age_ms: None,
+            max_bytes: Some(0),
+        };
+        let mut keeping = Keeping::default();
+        assert_eq!(store.sweep(&keeping), 0, "nothing is said, so everything is kept");
+        keeping.default = Some(least);
+        keeping.low_water.insert("t".into(), 8);
+        assert_eq!(store.sweep(&keeping), 7);
+        let topic = block_on(store.topics(None, 1)).unwrap().remove(0);
+        assert_eq!((topic.first, topic.last), (8, 10));
+        assert_eq!(store.state().entries.len(), 3);
+        keeping.low_water.clear();
+        keeping.default = Some(Retention {
+            age_ms: Some(1_000),
+            max_bytes: None,
+        });
+        assert_eq!(store.sweep(&keeping), 0);
+        store.set_now(START + 1_000);
+        assert_eq!(store.sweep(&keeping), 3);
+        assert!(store.state().entries.is_empty());
     }
 }

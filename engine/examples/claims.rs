@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tollgate_core::commit::{Append, Commit, Condition, Mutation, Outcome, Part, literal};
-use tollgate_engine::{Options, SqliteStore};
+use tollgate_engine::{Engine as _, Options, SqliteStore};
 
 const FOR: Duration = Duration::from_secs(4);
 

@@ -10,7 +10,7 @@
 //! deeper than its own.
 
 #[cfg(all(test, feature = "shuttle"))]
-mod models;
+mod interleavings;
 mod shard;
 #[cfg(test)]
 mod tests;

@@ -13,48 +13,49 @@ use std::time::Duration;
 
 use rusqlite::Connection;
 use tokio::sync::oneshot;
-use tollgate_core::commit::{Commit, Entry, Item, MAX_WAIT_MS, Message, Outcome, StoreError, Topic};
+use tollgate_core::commit::{Commit, Entry, Item, Message, Outcome, StoreError, Topic};
 use tollgate_core::plan::{self, page};
 use tollgate_core::ports::Store;
+use tollgate_core::retention::{Keeping, Retention};
 
+use crate::clock::Clock;
+use crate::engine::Engine;
+use crate::stats::Stats;
+use crate::tails::{Tail, Tails, first_messages};
+
+mod batcher;
 mod cache;
 mod filter;
 mod group;
+#[cfg(all(test, feature = "shuttle"))]
+mod interleavings;
 mod journal;
 mod memtable;
-#[cfg(all(test, feature = "shuttle"))]
-mod models;
 mod moment;
 mod options;
-mod outbox;
 mod query;
 mod queue;
 mod readers;
 mod records;
+mod reply;
 mod schema;
 mod stats;
 mod sweep;
-mod tails;
 mod writer;
 
 use cache::Cache;
 use filter::{Filter, Reading};
 use memtable::{Memtable, Range};
 use moment::Shown;
-use outbox::Reply;
 use query::Entries;
 use queue::{Asked, Job, Queue, Refused};
 use readers::Readers;
+use reply::Reply;
 use stats::Counts;
-use sweep::Keeping;
-use tails::Tails;
 
-pub use options::{Clock, OpenError, Options};
-pub use outbox::Outbox;
+pub use batcher::Batcher;
+pub use options::{OpenError, Options};
 pub use schema::{APPLICATION_ID, SCHEMA, SCHEMA_VERSION};
-pub use stats::Stats;
-pub use sweep::Retention;
-pub use tails::Tail;
 
 /// Entries of one `get` that are read where it was asked; more go to a thread.
 const INLINE_READS: usize = 16;
@@ -236,25 +237,6 @@ impl SqliteStore {
         }
     }
 
-    /// What the key holds, if the cache knows: `Some(None)` is a key known to be absent, `None` would need the disk.
-    /// One lock of one shard, no waiting.
-    pub fn get_now(&self, key: &str) -> Option<Option<Arc<Entry>>> {
-        let found = self.shared.cache.get(key).ok()?;
-        self.shared.counts.cache_hits.add(1);
-        // Few expire: for the others the clock need not be read.
-        Some(found.filter(|entry| entry.expires.is_none() || plan::is_live(entry, self.shared.time.now())))
-    }
-
-    /// The same of several keys, at one moment; `None` if the cache lacks any of them.
-    pub fn get_all_now(&self, keys: &[impl AsRef<str>]) -> Option<Vec<Option<Arc<Entry>>>> {
-        let shown = self.shared.shown.hold();
-        let found = keys.iter().map(|key| self.shared.cache.get(key.as_ref()).ok());
-        let found: Vec<_> = found.collect::<Option<_>>()?;
-        drop(shown);
-        self.shared.counts.cache_hits.add(keys.len() as u64);
-        Some(self.living(found))
-    }
-
     /// Without those that have expired.
     fn living(&self, found: Vec<Option<Arc<Entry>>>) -> Vec<Option<Arc<Entry>>> {
         let now = self.shared.time.now();
@@ -328,22 +310,11 @@ impl SqliteStore {
         limit: u32,
         wait: u32,
     ) -> Result<Vec<Message>, StoreError> {
-        if wait == 0 {
-            return self.read_once(topic, after, limit).await;
+        let read = || self.read_once(topic, after, limit);
+        match wait {
+            0 => read().await,
+            _ => first_messages(self.subscribe(topic), wait, read).await,
         }
-        let mut tail = self.subscribe(topic);
-        let first = async {
-            loop {
-                let messages = self.read_once(topic, after, limit).await?;
-                if !messages.is_empty() || !tail.moved().await {
-                    return Ok(messages);
-                }
-            }
-        };
-        let patience = Duration::from_millis(wait.min(MAX_WAIT_MS).into());
-        tokio::time::timeout(patience, first)
-            .await
-            .unwrap_or_else(|_| Ok(Vec::new()))
     }
 
     async fn read_once(&self, topic: &str, after: u64, limit: u32) -> Result<Vec<Message>, StoreError> {
@@ -360,37 +331,53 @@ impl SqliteStore {
             .page(move |connection| query::topics(connection, after.as_deref(), limit))
             .await
     }
+}
 
-    /// Follows the end of a topic: subscribe, read what is there, wait for [`Tail::moved`], read on.
-    pub fn subscribe(&self, topic: &str) -> Tail {
+impl Engine for SqliteStore {
+    type Batcher = Batcher;
+
+    fn get_now(&self, key: &str) -> Option<Option<Arc<Entry>>> {
+        let found = self.shared.cache.get(key).ok()?;
+        self.shared.counts.cache_hits.add(1);
+        // Few expire: for the others the clock need not be read.
+        Some(found.filter(|entry| entry.expires.is_none() || plan::is_live(entry, self.shared.time.now())))
+    }
+
+    fn get_all_now(&self, keys: &[impl AsRef<str>]) -> Option<Vec<Option<Arc<Entry>>>> {
+        let shown = self.shared.shown.hold();
+        let found = keys.iter().map(|key| self.shared.cache.get(key.as_ref()).ok());
+        let found: Vec<_> = found.collect::<Option<_>>()?;
+        drop(shown);
+        self.shared.counts.cache_hits.add(keys.len() as u64);
+        Some(self.living(found))
+    }
+
+    fn batcher(&self, patience: Duration) -> Batcher {
+        Batcher::new(Arc::clone(&self.shared), patience)
+    }
+
+    fn subscribe(&self, topic: &str) -> Tail {
         self.shared.tails.subscribe(topic)
     }
 
-    /// Begins to remove old messages: of the topics that are named, as said there, and of all others by `default`. Before
-    /// the first call, none is removed. Call it after [`SqliteStore::set_low_water`] was called for every subscription.
-    pub fn set_retention(&self, default: Retention, named: impl IntoIterator<Item = (String, Retention)>) {
+    fn set_retention(&self, default: Retention, named: impl IntoIterator<Item = (String, Retention)>) {
         let mut keeping = self.shared.keeping_mut();
         keeping.default = Some(default);
         keeping.retention = named.into_iter().collect();
     }
 
-    /// Keeps the topic's messages from `sequence` on, whatever its retention: a subscription still needs them. With
-    /// several subscriptions, the least of what they need.
-    pub fn set_low_water(&self, topic: &str, sequence: u64) {
+    fn set_low_water(&self, topic: &str, sequence: u64) {
         self.shared
             .keeping_mut()
             .low_water
             .insert(topic.to_owned(), sequence);
     }
 
-    /// The store's time: Unix milliseconds, never running backwards.
-    pub fn now(&self) -> u64 {
+    fn now(&self) -> u64 {
         self.shared.time.now()
     }
 
-    /// `Err` with the reason once the store has stopped writing, when only a restart helps; and while it cannot write
-    /// (the disk is full), until it could again, which it tries by itself every second.
-    pub fn health(&self) -> Result<(), String> {
+    fn health(&self) -> Result<(), String> {
         let (shared, path) = (&self.shared, self.shared.path.display());
         if let Some(why) = shared.poison.get() {
             return Err(format!("{path} has stopped: {why}; restart the process"));
@@ -402,16 +389,13 @@ impl SqliteStore {
         }
     }
 
-    /// What was counted so far.
-    pub fn stats(&self) -> Stats {
+    fn stats(&self) -> Stats {
         self.shared
             .counts
             .read(self.shared.queue.waiting(), &self.shared.memtable)
     }
 
-    /// Takes no more commits, writes those that wait, empties the journal and the log into the database and stops the
-    /// writer. Blocks until that is done. Reads go on.
-    pub fn close(&self) {
+    fn close(&self) {
         self.shared.queue.close();
         let thread = self.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(thread) = thread

@@ -1,5 +1,5 @@
 //! The locks of what threads share: the standard library's and parking_lot's; with the feature `shuttle`, those of a
-//! scheduler that tries interleavings (`cargo xtask test` runs such models).
+//! scheduler that tries interleavings (`cargo xtask test` runs them).
 
 #[cfg(not(feature = "shuttle"))]
 pub(crate) use std::sync::{Condvar, Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard};

@@ -1,30 +1,32 @@
-//! The contract of the store, run against SQLite on a disk.
+//! The contract of the store, run against every engine as a host holds it.
 
 #![allow(clippy::unwrap_used, reason = "test code")]
 
-use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use tempfile::TempDir;
 use tollgate_contract::StoreHarness;
 use tollgate_core::commit::{Commit, Entry, Item, Message, Outcome, StoreError, Topic};
+use tollgate_core::memory::START;
 use tollgate_core::ports::Store;
-use tollgate_engine::{Options, SqliteStore};
+use tollgate_engine::{AnyEngine, Clock, InMemoryEngine, Options, SqliteStore};
 
-/// A store in a directory of its own, whose clock is moved by hand.
+/// An engine, in a directory of its own if it needs one, whose clock is moved by hand.
 struct Temporary {
-    store: Arc<SqliteStore>,
+    store: AnyEngine,
     clock: Arc<AtomicU64>,
-    _directory: TempDir,
+    _directory: Option<TempDir>,
 }
 
-impl Deref for Temporary {
-    type Target = SqliteStore;
+fn clock() -> (Arc<AtomicU64>, Clock) {
+    let clock = Arc::new(AtomicU64::new(START));
+    let read = Arc::clone(&clock);
+    (clock, Arc::new(move || read.load(Ordering::Relaxed)))
+}
 
-    fn deref(&self) -> &SqliteStore {
-        &self.store
-    }
+async fn pass(store: &Temporary, ms: u64) {
+    store.clock.fetch_add(ms, Ordering::Relaxed);
 }
 
 struct Sqlite;
@@ -34,21 +36,39 @@ impl StoreHarness for Sqlite {
 
     async fn fresh(&self) -> Temporary {
         let directory = TempDir::new().unwrap();
-        let clock = Arc::new(AtomicU64::new(tollgate_core::memory::START));
-        let read = Arc::clone(&clock);
+        let (clock, read) = clock();
         let mut options = Options::new(directory.path().join("tollgate.db"));
         // Few enough that entries are in the journal and in their table.
         options.memtable_entries = 3;
-        options.clock = Arc::new(move || read.load(Ordering::Relaxed));
+        options.clock = read;
         Temporary {
-            store: SqliteStore::open(options).unwrap(),
+            store: AnyEngine::Sqlite(SqliteStore::open(options).unwrap()),
             clock,
-            _directory: directory,
+            _directory: Some(directory),
         }
     }
 
     async fn pass(&self, store: &Temporary, ms: u64) {
-        store.clock.fetch_add(ms, Ordering::Relaxed);
+        pass(store, ms).await;
+    }
+}
+
+struct Memory;
+
+impl StoreHarness for Memory {
+    type Store = Temporary;
+
+    async fn fresh(&self) -> Temporary {
+        let (clock, read) = clock();
+        Temporary {
+            store: AnyEngine::Memory(InMemoryEngine::new(1 << 30, read)),
+            clock,
+            _directory: None,
+        }
+    }
+
+    async fn pass(&self, store: &Temporary, ms: u64) {
+        pass(store, ms).await;
     }
 }
 
@@ -86,4 +106,10 @@ fn run(case: impl Future<Output = ()>) {
         .block_on(case);
 }
 
-tollgate_contract::store_contract!(Sqlite, run);
+mod sqlite {
+    tollgate_contract::store_contract!(super::Sqlite, super::run);
+}
+
+mod memory {
+    tollgate_contract::store_contract!(super::Memory, super::run);
+}

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use futures::future::join_all;
 use tollgate_core::commit::{Commit, Idempotence, Outcome, literal};
-use tollgate_engine::SqliteStore;
+use tollgate_engine::{Engine as _, SqliteStore};
 
 mod support;
 use support::{STOCK, check_claims, claim, get, open, run, scratch, stock};

@@ -10,8 +10,7 @@ use tempfile::TempDir;
 use tollgate_core::commit::{
     Append, Commit, Condition, Idempotence, MESSAGE_OVERHEAD, Mutation, Outcome, literal, record_key,
 };
-use tollgate_engine::sqlite::Retention;
-use tollgate_engine::{Options, SqliteStore};
+use tollgate_engine::{Engine as _, Options, Retention, SqliteStore};
 
 struct Fixture {
     store: Arc<SqliteStore>,

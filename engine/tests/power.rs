@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use futures::future::join_all;
 use support::{STOCK, check_claims, claim, get, run, scratch, set, stock};
 use tollgate_core::commit::{Commit, Idempotence, Mutation, Outcome, Part, StoreError, literal};
-use tollgate_engine::{Options, SqliteStore};
+use tollgate_engine::{Engine as _, Options, SqliteStore};
 use tollgate_vfs::{Disk, Fault, Loss};
 
 /// Histories of one run; `TOLLGATE_POWER_SEEDS` sets another number.

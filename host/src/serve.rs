@@ -23,7 +23,7 @@ use std::time::Instant;
 use tollgate_core::config::{Config, TopicSettings};
 use tollgate_core::settings::Settings;
 use tollgate_core::subscriptions;
-use tollgate_engine::{MemoryBuckets, Options, Retention, SqliteStore};
+use tollgate_engine::{AnyEngine, Engine as _, MemoryBuckets, Options, Retention, SqliteStore};
 use tollgate_relay::Relay;
 
 /// Runs the gateway until SIGTERM, SIGINT or SIGQUIT, then drains. Told to stop while it still starts, it ends in order
@@ -66,13 +66,13 @@ async fn serve(options: ServeOptions) -> Result<()> {
     let data = in_force.database.parent().unwrap_or(Path::new("/")).to_path_buf();
     files::make_directory(&data)?;
     files::tighten(&in_force.database);
-    let store = SqliteStore::open(Options {
+    let store = AnyEngine::Sqlite(SqliteStore::open(Options {
         cache_entries: usize::try_from(in_force.settings.config.store.cache_entries)?,
         cache_bytes: usize::try_from(in_force.settings.config.store.cache_bytes.0)?,
         ..Options::new(&in_force.database)
-    })?;
+    })?);
     let gateway = Gateway {
-        store: Arc::clone(&store),
+        store: store.clone(),
         in_force,
         key_file,
         library: Library {
@@ -95,7 +95,7 @@ async fn serve(options: ServeOptions) -> Result<()> {
 
 /// What runs on an open store.
 struct Gateway {
-    store: Arc<SqliteStore>,
+    store: AnyEngine,
     in_force: InForce,
     key_file: Option<PathBuf>,
     library: Library,
@@ -114,13 +114,13 @@ impl Gateway {
         let settings = Settings::compile(config)?;
         let config = &settings.config;
         // First what subscriptions still need, then what may go: the sweep begins with the retention.
-        for (topic, sequence) in subscriptions::low_water(&*store, config).await? {
+        for (topic, sequence) in subscriptions::low_water(&store, config).await? {
             store.set_low_water(&topic, sequence);
         }
         let (default, named) = retention(config);
         store.set_retention(default, named);
         let engines = Engines {
-            store: Arc::clone(&store),
+            store: store.clone(),
             buckets: Arc::new(MemoryBuckets::new(config.clients.max_buckets as usize)),
             settings: config.without_secrets().to_toml().into(),
             settling: Settling::default(),
@@ -131,9 +131,9 @@ impl Gateway {
             server = Server::start(listener, settings.clone(), engines, self.library) => server?,
         };
         let address = server.address()?;
-        let kept = Arc::clone(&store);
+        let kept = store.clone();
         let low_water = Box::new(move |topic: &str, sequence| kept.set_low_water(topic, sequence));
-        let relay = Relay::start_with(Arc::clone(&store), config, low_water)?;
+        let relay = Relay::start_with(Arc::new(store.clone()), config, low_water)?;
         relay.listens_on(address);
         let given = self.in_force.admin_key.as_deref();
         let key = admin_key::install(&store, given, self.key_file.as_deref()).await;
@@ -141,7 +141,7 @@ impl Gateway {
             Ok(_) => {
                 ready(address, self.began);
                 hints(address);
-                let upkeep = tokio::spawn(upkeep::run(Arc::clone(&store), config.clone()));
+                let upkeep = tokio::spawn(upkeep::run(store.clone(), config.clone()));
                 let ran = server.run(stop).await;
                 upkeep.abort();
                 ran

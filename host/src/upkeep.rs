@@ -1,11 +1,10 @@
 //! What the rules want done in the background, for as long as the gateway runs: links that have ended are removed, and
 //! what earlier versions left undone is done. In small batches, one commit after the other.
 
-use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tollgate_core::config::Config;
 use tollgate_core::links;
-use tollgate_engine::SqliteStore;
+use tollgate_engine::AnyEngine;
 
 /// How often it is looked whether there is anything to do.
 const EVERY: Duration = Duration::from_secs(10);
@@ -13,11 +12,11 @@ const EVERY: Duration = Duration::from_secs(10);
 const BREATH: Duration = Duration::from_millis(20);
 
 /// Never returns; may be given up at any moment.
-pub async fn run(store: Arc<SqliteStore>, config: Config) {
+pub async fn run(store: AnyEngine, config: Config) {
     loop {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let now = u64::try_from(since.as_millis()).unwrap_or(0);
-        let pause = match links::maintain(&*store, &config, now).await {
+        let pause = match links::maintain(&store, &config, now).await {
             Ok(true) => BREATH,
             Ok(false) => EVERY,
             Err(error) => {

@@ -61,11 +61,11 @@ pub fn all(arguments: &[String]) -> Result<()> {
             &mut command,
             "the tests of the host and of the component store-sqlite",
         )?;
-        say("models of what threads share, under many schedules");
-        let mut models = cargo();
-        models.args(["test", "--release", "--package", "tollgate-engine", "--lib"]);
-        models.args(["--features", "shuttle", "--", "models"]);
-        run(&mut models, "the models")?;
+        say("what threads share, under many interleavings");
+        let mut interleavings = cargo();
+        interleavings.args(["test", "--release", "--package", "tollgate-engine", "--lib"]);
+        interleavings.args(["--features", "shuttle", "--", "interleavings"]);
+        run(&mut interleavings, "the interleavings")?;
         say("the load that profile-guided builds learn from");
         crate::bench::train(&gateway)?;
     }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use support::{Fixture, run, sleep};
 use tollgate_core::commit::{Commit, Mutation, Outcome, StoreError, literal};
 use tollgate_core::ports::Store as _;
-use tollgate_engine::{Options, SqliteStore};
+use tollgate_engine::{Engine as _, Options, SqliteStore};
 
 /// Units of stock, and how often the gateway comes and goes.
 const STOCK: u64 = 400;

@@ -170,7 +170,7 @@ fn take(map: &mut HashTable<Kept>, hash: u64, key: &str) -> Option<Kept> {
 }
 
 #[cfg(all(test, feature = "shuttle"))]
-pub mod models;
+pub mod interleavings;
 
 #[cfg(test)]
 mod tests {

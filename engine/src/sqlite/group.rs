@@ -12,7 +12,7 @@ use super::journal;
 use super::memtable::{Flushed, Memtable};
 use super::query::{self, Entries, integer};
 use super::records;
-use super::tails::Tails;
+use crate::tails::Tails;
 
 /// A flush writes so many entries for each that its group brings,
 const FLUSH_SHARE: usize = 2;

@@ -2,10 +2,8 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
-/// The wall clock: Unix milliseconds. It may step back; the store's own time does not follow it.
-pub type Clock = Arc<dyn Fn() -> u64 + Send + Sync>;
+use crate::clock::{Clock, system_clock};
 
 /// Where the database is and what it may use. [`Options::new`] gives the defaults.
 #[derive(Clone)]
@@ -66,11 +64,6 @@ impl Options {
             vfs: None,
         }
     }
-}
-
-fn system_clock() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// Why a database was not opened. Each says what to do.

@@ -13,7 +13,7 @@ use crate::sync::{Condvar, Mutex, MutexGuard};
 use tollgate_core::commit::{Commit, MAX_STEPS, Mutation, StoreError};
 use tollgate_core::{packed, plan};
 
-use super::outbox::Reply;
+use super::reply::Reply;
 
 /// How long a submitted change may wait for company.
 pub const SUBMIT_PATIENCE: Duration = Duration::from_millis(100);
@@ -77,7 +77,7 @@ pub enum Refused {
     Closed,
 }
 
-/// See the module.
+/// Commits that wait for the writer, and what was submitted.
 #[derive(Debug)]
 pub struct Queue {
     state: Mutex<State>,
@@ -319,7 +319,7 @@ impl Queue {
 }
 
 #[cfg(all(test, feature = "shuttle"))]
-mod models;
+mod interleavings;
 
 #[cfg(test)]
 mod tests {

@@ -1,9 +1,8 @@
 //! What time removes: expired entries and ids, and messages past their retention, with the entries that go with them. In
 //! bounded batches, by the writer, when nothing else waits.
 
-use std::collections::{BTreeMap, HashMap};
-
 use rusqlite::{Connection, params};
+use tollgate_core::retention::{Keeping, Retention};
 use tollgate_core::{commit, schema};
 
 use super::memtable::Memtable;
@@ -15,26 +14,6 @@ pub const BATCH: u32 = 512;
 pub const MAX_BATCH: u32 = 8_192;
 /// Topics that one batch looks at.
 const TOPICS: u32 = 64;
-
-/// How long and how much of a topic is kept. Messages that a subscription still needs are kept in any case.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Retention {
-    /// Milliseconds; for ever if missing.
-    pub age_ms: Option<u64>,
-    /// What messages may take on disk, bytes ([`commit::weight`]); any number if missing.
-    pub max_bytes: Option<u64>,
-}
-
-/// What decides about messages.
-#[derive(Clone, Debug, Default)]
-pub struct Keeping {
-    /// Of the topics that `retention` does not name; `None` keeps everything.
-    pub default: Option<Retention>,
-    /// Per topic.
-    pub retention: BTreeMap<String, Retention>,
-    /// Per topic, the oldest sequence that a subscription still needs.
-    pub low_water: HashMap<String, u64>,
-}
 
 /// What a batch removed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -78,19 +57,22 @@ pub fn sweep(
             .execute(params![integer(now), batch])?;
         swept.count(rows, batch);
     }
-    let Some(default) = keeping.default else {
+    if keeping.default.is_none() {
         return Ok(swept);
-    };
+    }
     let topics: Vec<(String, i64)> = connection
         .prepare_cached("SELECT name, bytes FROM topics WHERE name > ?1 ORDER BY name LIMIT ?2")?
         .query_map(params![after, TOPICS], |row| Ok((row.get(0)?, row.get(1)?)))?
         .collect::<rusqlite::Result<_>>()?;
     for (topic, bytes) in &topics {
+        let Some((retention, low_water)) = keeping.of(topic) else {
+            continue;
+        };
         let kept = Kept {
             topic,
             bytes: *bytes,
-            retention: keeping.retention.get(topic).copied().unwrap_or(default),
-            low_water: keeping.low_water.get(topic).copied().unwrap_or(u64::MAX),
+            retention,
+            low_water,
         };
         let rows = kept.sweep(connection, now, batch, &mut swept.records)?;
         swept.count(rows, batch);

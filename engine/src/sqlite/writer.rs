@@ -18,10 +18,10 @@ use super::filter::Reading;
 use super::group::{self, Group, Tables};
 use super::journal;
 use super::memtable::Flushed;
-use super::outbox::{Post, Reply};
 use super::query;
 use super::queue::{Asked, Job, Next};
 use super::records;
+use super::reply::{Post, Reply};
 use super::schema;
 use super::sweep;
 

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 use tollgate_core::commit::StoreError;
 use tollgate_core::keys::{self, FirstKey};
-use tollgate_engine::SqliteStore;
+use tollgate_engine::AnyEngine;
 use tracing::Level;
 
 /// Installs the configured admin key, or mints one on the first start: shown once, or written to the file.
@@ -15,7 +15,7 @@ use tracing::Level;
 ///
 /// # Errors
 /// The store did not take it, or it could not be shown.
-pub async fn install(store: &SqliteStore, given: Option<&str>, file: Option<&Path>) -> Result<()> {
+pub async fn install(store: &AnyEngine, given: Option<&str>, file: Option<&Path>) -> Result<()> {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let now = u64::try_from(since.as_millis()).unwrap_or(0);
     if let Some(key) = given {

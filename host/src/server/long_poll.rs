@@ -9,6 +9,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use tollgate_core::packed;
 use tollgate_core::problem::{Kind, Problem};
 use tollgate_core::topics::{self, LongPoll};
+use tollgate_engine::Engine as _;
 
 /// Calls that may wait at once, on all workers together; beyond it they are refused.
 pub const MAX_LONG_POLLS: usize = 1_024;

@@ -4,13 +4,13 @@ use super::settle::{Asked, Visit, Visits};
 use crate::wasm::ports::Engines;
 use std::cell::Cell;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tollgate_core::machine::{Call, Reply, Stage, Step};
 use tollgate_core::packed;
-use tollgate_engine::Outbox;
+use tollgate_core::ports::Store as _;
+use tollgate_engine::{AnyBatcher, CommitBatcher as _, Engine as _};
 
 /// How long what was submitted is combined where it arose, before the store hears of it.
 const FLUSH: Duration = Duration::from_millis(20);
@@ -52,7 +52,7 @@ pub struct Runner<S> {
     steps: S,
     engines: Engines,
     /// Where this thread's commits go.
-    outbox: Outbox,
+    batcher: AnyBatcher,
     timeout: Duration,
     /// How often what runs the rules has ended: whatever waited before is gone.
     ended: Cell<u64>,
@@ -93,7 +93,7 @@ impl<S: Steps> Runner<S> {
     pub fn new(steps: S, engines: Engines, timeout: Duration) -> Self {
         Self {
             steps,
-            outbox: Outbox::new(Arc::clone(&engines.store), timeout),
+            batcher: engines.store.batcher(timeout),
             asked: Cell::new(Some(engines.settling.register())),
             engines,
             timeout,
@@ -123,7 +123,7 @@ impl<S: Steps> Runner<S> {
                 let _ = done.send(());
             }
         };
-        tokio::join!(self.outbox.run(), flush, settle);
+        tokio::join!(self.batcher.run(), flush, settle);
     }
 
     /// Flushes what calls have submitted so far.
@@ -192,11 +192,9 @@ impl<S: Steps> Waiting<S> {
             // Rare futures are boxed to keep the common one small.
             let reply = match std::mem::replace(&mut self.call, Call::Body) {
                 Call::Body => Reply::Body(Box::pin(body()).await?),
-                Call::Commit(commit) => {
-                    Reply::Commit(in_patience(Box::pin(runner.outbox.commit(commit)).await)?)
-                }
+                Call::Commit(commit) => Reply::Commit(in_patience(runner.batcher.commit(commit).await)?),
                 Call::Packed(packed) => {
-                    Reply::Commit(in_patience(runner.outbox.commit_packed(packed).await)?)
+                    Reply::Commit(in_patience(runner.batcher.commit_packed(packed).await)?)
                 }
                 Call::Get(keys) => Reply::Get(Box::pin(runner.in_time(store.get("", &keys))).await?),
                 Call::Scan { prefix, after, limit } => {

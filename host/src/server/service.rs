@@ -25,6 +25,7 @@ use tollgate_core::http::{Response, SEEN_HEADERS, check_hosts};
 use tollgate_core::machine::Stage;
 use tollgate_core::problem::{Kind, Problem};
 use tollgate_core::{attributes, identity, packed};
+use tollgate_engine::Engine as _;
 
 /// Seconds after which a client may try again when the gateway is full.
 const BUSY_RETRY_SECONDS: u64 = 1;

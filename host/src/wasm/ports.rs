@@ -7,14 +7,15 @@ use tollgate_core::bucket::{Bucket, Level, TakeError};
 use tollgate_core::commit::{Commit, Entry};
 use tollgate_core::machine::Memory;
 use tollgate_core::packed;
-use tollgate_engine::{MemoryBuckets, SqliteStore};
+use tollgate_core::ports::Store as _;
+use tollgate_engine::{AnyEngine, Engine as _, MemoryBuckets};
 use wasmtime::component::HasData;
 
 /// What the ports reach.
 #[derive(Clone)]
 pub struct Engines {
     /// Keys and topics.
-    pub store: Arc<SqliteStore>,
+    pub store: AnyEngine,
     /// Token buckets.
     pub buckets: Arc<MemoryBuckets>,
     /// The text of the configuration, without secrets.

@@ -3,7 +3,7 @@
 use super::*;
 use tollgate_core::commit::MAX_WAIT_MS;
 use tollgate_core::subscriptions;
-use tollgate_engine::{Options, SqliteStore};
+use tollgate_engine::{Engine as _, Options, SqliteStore};
 
 /// When a message whose wake-up was missed is found: a read that waits for it has ended.
 const MISSED: Duration = Duration::from_millis(MAX_WAIT_MS as u64);

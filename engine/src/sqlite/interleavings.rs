@@ -27,14 +27,14 @@ use tollgate_core::settings::Settings;
 use tollgate_core::world::World;
 use tollgate_core::{keys, packed, time};
 
-use super::cache::{Cache, models::neighbour};
+use super::cache::{Cache, interleavings::neighbour};
 use super::filter::Filter;
 use super::group;
 use super::memtable::Memtable;
-use super::outbox::{self, Post};
 use super::queue::{Asked, Job, Next, Queue};
-use super::tails::Tails;
+use super::reply::{self, Post};
 use crate::sync::explore;
+use crate::tails::Tails;
 
 const ADMIN: &str = "an-admin-key-for-tests";
 const CAMPAIGN: &str = "campaign/c";
@@ -224,7 +224,7 @@ impl Store for Model {
     async fn commit(&self, commit: Commit) -> Result<Outcome, StoreError> {
         let bytes = plan::measure(&commit)?;
         let (reply, outcome) = oneshot::channel();
-        let reply = Some(outbox::Reply::Alone(reply));
+        let reply = Some(reply::Reply::Alone(reply));
         let asked = Asked::Commit(commit.into());
         let job = Job { asked, bytes, reply };
         assert!(self.queue.push(job).is_ok());

@@ -2,8 +2,10 @@
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::watch;
+use tollgate_core::commit::{MAX_WAIT_MS, Message, StoreError};
 
 /// Beyond this many topics, those that nobody waits for any more are forgotten on the next subscription.
 const KEPT_TOPICS: usize = 1_024;
@@ -26,6 +28,30 @@ impl Tail {
     pub async fn moved(&mut self) -> bool {
         self.newest.changed().await.is_ok()
     }
+}
+
+/// Reads, and again whenever the topic has moved, until there is something, or `wait` milliseconds have passed. Must run on
+/// Tokio.
+pub async fn first_messages<R>(
+    mut tail: Tail,
+    wait: u32,
+    read: impl Fn() -> R,
+) -> Result<Vec<Message>, StoreError>
+where
+    R: Future<Output = Result<Vec<Message>, StoreError>>,
+{
+    let first = async {
+        loop {
+            let messages = read().await?;
+            if !messages.is_empty() || !tail.moved().await {
+                return Ok(messages);
+            }
+        }
+    };
+    let patience = Duration::from_millis(wait.min(MAX_WAIT_MS).into());
+    tokio::time::timeout(patience, first)
+        .await
+        .unwrap_or_else(|_| Ok(Vec::new()))
 }
 
 impl Tails {
