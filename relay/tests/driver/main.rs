@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use origin::{Closing, Mood, Origin};
+use origin::{HANG_UP, OK, Origin, Reply, refusing, refusing_id};
 use tokio::time::{Instant, sleep};
 use tollgate_core::breaker;
 use tollgate_core::commit::{Append, Commit, Mutation, literal};
@@ -174,7 +174,7 @@ async fn a_delivery_is_a_signed_event() {
 #[tokio::test]
 async fn an_origin_that_refuses_a_third_gets_everything_in_order_per_key() {
     let (origin, store) = (Origin::start().await, Arc::new(MemoryStore::new()));
-    origin.set(Mood::Refusing { percent: 30 });
+    origin.answers(refusing(30));
     append(&store, 1..=300, 20).await;
     let relay = start(&store, &config(&origin, QUICK));
     until("all is delivered", async || watermark(&store).await == 300).await;
@@ -241,7 +241,7 @@ async fn an_origin_that_goes_down_is_left_alone_and_gets_the_rest_when_it_return
 #[tokio::test]
 async fn a_restart_in_the_middle_loses_nothing_and_keeps_attempts() {
     let (origin, store) = (Origin::start().await, Arc::new(MemoryStore::new()));
-    origin.set(Mood::Refusing { percent: 30 });
+    origin.answers(refusing(30));
     append(&store, 1..=400, 20).await;
     let config = config(&origin, QUICK);
     for part in 1..=4 {
@@ -270,7 +270,7 @@ async fn a_restart_in_the_middle_loses_nothing_and_keeps_attempts() {
 #[tokio::test]
 async fn a_message_that_always_fails_becomes_a_dead_letter_and_can_be_redriven() {
     let (origin, store) = (Origin::start().await, Arc::new(MemoryStore::new()));
-    origin.set(Mood::RefusingId("m3".into()));
+    origin.answers(refusing_id("m3"));
     append(&store, 1..=9, 3).await;
     let relay = start(
         &store,
@@ -284,7 +284,7 @@ async fn a_message_that_always_fails_becomes_a_dead_letter_and_can_be_redriven()
     assert_eq!(letter.last_error, "the origin answered 500");
     assert_eq!(by_key(&origin)["k0"], [6, 9], "its key went on");
 
-    origin.set(Mood::Well);
+    origin.answers(|_| OK);
     let keys = Keys::new("t", "s");
     let waiting = Waiting {
         redriven: true,
@@ -323,18 +323,18 @@ async fn a_message_that_always_fails_becomes_a_dead_letter_and_can_be_redriven()
 #[tokio::test]
 async fn slow_answers_time_out_and_redirects_are_not_followed() {
     let (origin, store) = (Origin::start().await, Arc::new(MemoryStore::new()));
-    origin.set(Mood::Slow(Duration::from_secs(20)));
+    origin.answers(|_| OK.after(Duration::from_secs(20)));
     append(&store, 1..=1, 1).await;
     // A busy machine may miss the time limit of a good answer, too.
     let settings = "timeout = \"200ms\"\nretry = { initial = \"100ms\", factor = 1.0, cap = \"100ms\", max_attempts = 100 }";
     let relay = start(&store, &config(&origin, settings));
     until("two attempts", async || origin.received().len() >= 2).await;
-    origin.set(Mood::Redirecting);
+    origin.answers(|_| Reply::status(302));
     until("a redirect", async || {
         origin.received().iter().any(|d| d.status == 302)
     })
     .await;
-    origin.set(Mood::Well);
+    origin.answers(|_| OK);
     until("it is delivered", async || watermark(&store).await == 1).await;
     assert!(origin.received().iter().all(|d| d.uri == "/hook?a=b"));
     relay.shutdown(PATIENCE).await;
@@ -343,7 +343,7 @@ async fn slow_answers_time_out_and_redirects_are_not_followed() {
 #[tokio::test]
 async fn gone_pauses_until_it_is_resumed() {
     let (origin, store) = (Origin::start().await, Arc::new(MemoryStore::new()));
-    origin.set(Mood::Gone);
+    origin.answers(|_| Reply::status(410));
     append(&store, 1..=1, 1).await;
     let relay = start(&store, &config(&origin, QUICK));
     let keys = Keys::new("t", "s");
@@ -356,7 +356,7 @@ async fn gone_pauses_until_it_is_resumed() {
             .paused
     };
     until("it is paused", paused).await;
-    origin.set(Mood::Well);
+    origin.answers(|_| OK);
     sleep(Duration::from_millis(700)).await;
     assert_eq!(origin.received().len(), 1);
     set(&store, keys.control(), &Control::default()).await;
@@ -395,7 +395,7 @@ async fn private_addresses_are_not_connected_to_unless_allowed() {
 #[tokio::test]
 async fn a_shutdown_waits_for_the_delivery_under_way() {
     let (origin, store) = (Origin::start().await, Arc::new(MemoryStore::new()));
-    origin.set(Mood::Slow(Duration::from_millis(600)));
+    origin.answers(|_| OK.after(Duration::from_millis(600)));
     append(&store, 1..=20, 1).await;
     let relay = start(&store, &config(&origin, QUICK));
     until("a delivery is under way", async || !origin.received().is_empty()).await;
@@ -478,7 +478,9 @@ async fn a_stored_subscription_is_served_follows_its_changes_and_ends_with_its_r
 #[tokio::test]
 async fn a_thousand_refused_messages_hold_up_nobody_and_are_delivered_later() {
     let (origin, store) = (Origin::start().await, Arc::new(MemoryStore::new()));
-    origin.set(Mood::RefusingBelow(1_101));
+    origin.answers(|delivery| {
+        Reply::status(if delivery.number() < 1_101 { 422 } else { 200 }).after(Duration::ZERO)
+    });
     append(&store, 1..=1_110, 2_000).await;
     let patient = r#"
 rate_per_second = 5000
@@ -486,7 +488,7 @@ retry = { schedule = ["4s", "2s", "2s", "2s", "2s"] }
 "#;
     let relay = start(&store, &config(&origin, patient));
     until("those behind are delivered", async || by_key(&origin).len() == 10).await;
-    origin.set(Mood::Well);
+    origin.answers(|_| OK);
     let none_waits = async || {
         let left = store.scan(&Keys::new("t", "s").retry_prefix(), None, 1).await;
         left.expect("readable").is_empty() && watermark(&store).await == 1_110
@@ -499,7 +501,7 @@ retry = { schedule = ["4s", "2s", "2s", "2s", "2s"] }
 #[tokio::test]
 async fn a_final_status_makes_a_dead_letter_at_once() {
     let (origin, store) = (Origin::start().await, Arc::new(MemoryStore::new()));
-    origin.set(Mood::RefusingId("m2".into()));
+    origin.answers(refusing_id("m2"));
     append(&store, 1..=3, 1).await;
     let relay = start(&store, &config(&origin, "retry = { final = [422, 500] }"));
     until("all is finished", async || watermark(&store).await == 3).await;
@@ -513,28 +515,25 @@ async fn a_final_status_makes_a_dead_letter_at_once() {
 
 #[tokio::test]
 async fn connections_that_the_origin_closed_while_idle_cost_no_attempt() {
-    for closing in [
-        Closing::WhenIdle(Duration::from_millis(40)),
-        Closing::OnTheSecondRequest,
-    ] {
-        let (address, taken) = origin::closing(closing);
-        let store = Arc::new(MemoryStore::new());
-        let text = format!(
-            "[[topics.t.subscriptions]]\nname = \"s\"\nurl = \"http://{address}/\"\n\
-             allow_private_addresses = true\nretry = {{ max_attempts = 1 }}"
-        );
-        let relay = start(&store, &Settings::parse(&text, "t.toml").expect("valid").config);
+    for idle in [Some(Duration::from_millis(40)), None] {
+        let (origin, store) = (Origin::start().await, Arc::new(MemoryStore::new()));
+        match idle {
+            Some(idle) => origin.closes_after(idle),
+            // It takes the second request and says nothing.
+            None => origin.answers(|delivery| match delivery.nth_of_connection {
+                1 => OK,
+                _ => HANG_UP,
+            }),
+        }
+        let relay = start(&store, &config(&origin, "retry = { max_attempts = 1 }"));
         for n in 1..=12 {
             append(&store, n..=n, 1).await;
             until("it is finished", async || watermark(&store).await == n).await;
             sleep(Duration::from_millis(36 + n)).await;
         }
-        assert_eq!(dead(&store).await, [], "{closing:?}");
-        assert_eq!(
-            taken.load(std::sync::atomic::Ordering::Relaxed),
-            12,
-            "{closing:?}"
-        );
+        assert_eq!(dead(&store).await, [], "{idle:?}");
+        let answered = origin.received().iter().filter(|d| d.status == 200).count();
+        assert_eq!(answered, 12, "{idle:?}");
         relay.shutdown(PATIENCE).await;
     }
 }
@@ -542,7 +541,7 @@ async fn connections_that_the_origin_closed_while_idle_cost_no_attempt() {
 #[tokio::test]
 async fn an_answer_with_many_headers_is_an_answer() {
     let (origin, store) = (Origin::start().await, Arc::new(MemoryStore::new()));
-    origin.set(Mood::Talkative(1_000));
+    origin.answers(|_| OK.with_headers(1_000));
     append(&store, 1..=1, 1).await;
     let relay = start(&store, &config(&origin, "retry = { max_attempts = 1 }"));
     until("it is finished", async || watermark(&store).await == 1).await;

@@ -1,36 +1,71 @@
-//! An origin whose mood can be set.
+//! An origin that answers as its script says, over HTTP on loopback.
 
-use std::convert::Infallible;
-use std::io::{Read as _, Write as _};
+use std::io;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use http::{Request, Response, StatusCode};
+use http::{Request, Response};
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::{Bytes, Incoming};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use tokio::net::{TcpListener, TcpSocket};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep};
 
+/// What a request is answered with.
 #[derive(Clone, Debug)]
-pub enum Mood {
-    Well,
-    /// 500 for about so many of 100.
-    Refusing {
-        percent: u64,
-    },
-    RefusingId(String),
-    /// 422 for messages with a lower number.
-    RefusingBelow(u64),
-    /// An answer with so many headers.
-    Talkative(usize),
-    Slow(Duration),
-    Redirecting,
-    Gone,
+pub struct Reply {
+    /// 0 closes the connection without an answer.
+    status: u16,
+    delay: Duration,
+    headers: usize,
+}
+
+/// Takes a message.
+pub const OK: Reply = Reply::status(200);
+/// Takes the request, says nothing and closes the connection.
+pub const HANG_UP: Reply = Reply::status(0);
+
+impl Reply {
+    pub const fn status(status: u16) -> Self {
+        Self {
+            status,
+            delay: Duration::from_millis(1),
+            headers: 0,
+        }
+    }
+
+    /// As late as this.
+    pub const fn after(self, delay: Duration) -> Self {
+        Self { delay, ..self }
+    }
+
+    /// With so many headers.
+    pub const fn with_headers(self, headers: usize) -> Self {
+        Self { headers, ..self }
+    }
+}
+
+/// A script that refuses about so many of 100.
+pub fn refusing(percent: u64) -> impl Fn(&Delivery) -> Reply {
+    move |delivery| {
+        let draw = delivery.nth.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
+        Reply::status(if draw % 100 < percent { 500 } else { 200 })
+    }
+}
+
+/// A script that refuses the message with this id.
+pub fn refusing_id(id: &'static str) -> impl Fn(&Delivery) -> Reply {
+    move |delivery| {
+        Reply::status(if delivery.header("webhook-id") == id {
+            500
+        } else {
+            200
+        })
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -39,6 +74,10 @@ pub struct Delivery {
     pub uri: String,
     pub headers: http::HeaderMap,
     pub body: Vec<u8>,
+    /// Counted from 1, over all connections.
+    pub nth: u64,
+    /// Counted from 1 on its connection.
+    pub nth_of_connection: u64,
     pub status: u16,
 }
 
@@ -50,12 +89,19 @@ impl Delivery {
             .unwrap_or("")
             .to_owned()
     }
+
+    /// The number in an id like `m7`.
+    pub fn number(&self) -> u64 {
+        let id = self.header("webhook-id");
+        id.trim_start_matches('m').parse().unwrap_or(0)
+    }
 }
 
 struct State {
-    mood: Mood,
+    script: Box<dyn Fn(&Delivery) -> Reply + Send>,
+    /// After which a connection that was answered on is closed.
+    idle: Duration,
     received: Vec<Delivery>,
-    counter: u64,
     at_once: usize,
     most_at_once: usize,
 }
@@ -85,9 +131,9 @@ fn bound(address: SocketAddr) -> TcpSocket {
 impl Origin {
     pub async fn start() -> Self {
         let state = State {
-            mood: Mood::Well,
+            script: Box::new(|_| OK),
+            idle: Duration::MAX,
             received: Vec::new(),
-            counter: 0,
             at_once: 0,
             most_at_once: 0,
         };
@@ -104,8 +150,14 @@ impl Origin {
         }
     }
 
-    pub fn set(&self, mood: Mood) {
-        self.state().mood = mood;
+    /// From now on requests are answered so.
+    pub fn answers(&self, script: impl Fn(&Delivery) -> Reply + Send + 'static) {
+        self.state().script = Box::new(script);
+    }
+
+    /// Connections that were answered on are closed when nothing has come over them for so long.
+    pub fn closes_after(&self, idle: Duration) {
+        self.state().idle = idle;
     }
 
     /// What has arrived, in order; the status is what it was, or will be, answered with.
@@ -130,123 +182,86 @@ impl Origin {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().expect("no test panics while it holds it")
+        locked(&self.state)
     }
+}
+
+fn locked(state: &Mutex<State>) -> MutexGuard<'_, State> {
+    state.lock().expect("no test panics while it holds it")
 }
 
 async fn serve(listener: TcpListener, state: Shared) {
     // Dropped with this task, and with it every connection.
     let mut connections = tokio::task::JoinSet::new();
     while let Ok((stream, _)) = listener.accept().await {
-        let state = Arc::clone(&state);
-        connections.spawn(async move {
-            let service = service_fn(move |request| answer(request, Arc::clone(&state)));
-            let _ = http1::Builder::new()
-                .serve_connection(TokioIo::new(stream), service)
-                .await;
-        });
+        connections.spawn(connection(stream, Arc::clone(&state)));
     }
 }
 
-async fn answer(request: Request<Incoming>, state: Shared) -> Result<Response<Full<Bytes>>, Infallible> {
-    let (head, body) = request.into_parts();
-    let body = body
-        .collect()
-        .await
-        .map(|b| b.to_bytes().to_vec())
-        .unwrap_or_default();
-    let (status, delay, headers) = {
-        let mut state = state.lock().expect("no test panics while it holds it");
-        state.counter += 1;
-        let draw = state.counter.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
-        let id = head.headers.get("webhook-id").cloned();
-        let (status, delay) = match &state.mood {
-            Mood::Well => (200, Duration::from_millis(1)),
-            Mood::Refusing { percent } if draw % 100 < *percent => (500, Duration::from_millis(1)),
-            Mood::RefusingId(refused) if id.as_ref().is_some_and(|id| id == refused.as_str()) => {
-                (500, Duration::ZERO)
-            }
-            Mood::RefusingBelow(least) if number(id.as_ref()) < *least => (422, Duration::ZERO),
-            Mood::Talkative(_) | Mood::RefusingBelow(_) => (200, Duration::ZERO),
-            Mood::Refusing { .. } | Mood::RefusingId(_) => (200, Duration::from_millis(1)),
-            Mood::Slow(delay) => (200, *delay),
-            Mood::Redirecting => (302, Duration::ZERO),
-            Mood::Gone => (410, Duration::ZERO),
+async fn connection(stream: TcpStream, state: Shared) {
+    /// How often it is looked whether it is idle.
+    const LOOK_EVERY: Duration = Duration::from_millis(1);
+    // How many requests came, and since when none has.
+    let seen = Mutex::new((0, None::<Instant>));
+    let seen = || seen.lock().expect("no test panics while it holds it");
+    let service = service_fn(async |request| {
+        let nth = {
+            let mut seen = seen();
+            *seen = (seen.0 + 1, None);
+            seen.0
         };
+        let answered = answer(request, nth, &state).await;
+        seen().1 = Some(Instant::now());
+        answered
+    });
+    let idle = async {
+        while seen().1.is_none_or(|since| since.elapsed() < locked(&state).idle) {
+            sleep(LOOK_EVERY).await;
+        }
+    };
+    tokio::select! {
+        _ = http1::Builder::new().serve_connection(TokioIo::new(stream), service) => {}
+        () = idle => {}
+    }
+}
+
+async fn answer(
+    request: Request<Incoming>,
+    nth_of_connection: u64,
+    state: &Mutex<State>,
+) -> io::Result<Response<Full<Bytes>>> {
+    let (head, body) = request.into_parts();
+    let body = body.collect().await;
+    let mut delivery = Delivery {
+        method: head.method.to_string(),
+        uri: head.uri.to_string(),
+        headers: head.headers,
+        body: body.map(|body| body.to_bytes().to_vec()).unwrap_or_default(),
+        nth: 0,
+        nth_of_connection,
+        status: 0,
+    };
+    let reply = {
+        let mut state = locked(state);
+        delivery.nth = state.received.len() as u64 + 1;
+        let reply = (state.script)(&delivery);
+        delivery.status = reply.status;
+        state.received.push(delivery);
         state.at_once += 1;
         state.most_at_once = state.most_at_once.max(state.at_once);
-        state.received.push(Delivery {
-            method: head.method.to_string(),
-            uri: head.uri.to_string(),
-            headers: head.headers,
-            body,
-            status,
-        });
-        let headers = match state.mood {
-            Mood::Talkative(headers) => headers,
-            _ => 0,
-        };
-        (status, delay, headers)
+        reply
     };
-    tokio::time::sleep(delay).await;
-    state.lock().expect("no test panics while it holds it").at_once -= 1;
-    let response = Response::builder().status(StatusCode::from_u16(status).expect("valid"));
-    let response = if status == 302 {
-        response.header("location", "/elsewhere")
-    } else {
-        response
-    };
-    let response = (0..headers).fold(response, |response, n| response.header(format!("x-{n}"), "y"));
+    sleep(reply.delay).await;
+    locked(state).at_once -= 1;
+    if reply.status == 0 {
+        return Err(io::ErrorKind::ConnectionAborted.into());
+    }
+    let mut response = Response::builder().status(reply.status);
+    if reply.status == 302 {
+        response = response.header("location", "/elsewhere");
+    }
+    let response = (0..reply.headers).fold(response, |response, n| response.header(format!("x-{n}"), "y"));
     Ok(response
         .body(Full::new(Bytes::from_static(b"thanks")))
         .expect("valid"))
-}
-
-/// The number in an id like `m7`.
-fn number(id: Option<&http::HeaderValue>) -> u64 {
-    let text = id.and_then(|id| id.to_str().ok()).unwrap_or("");
-    text.trim_start_matches('m').parse().unwrap_or(0)
-}
-
-/// When an origin closes a connection that it has answered on.
-#[derive(Clone, Copy, Debug)]
-pub enum Closing {
-    WhenIdle(Duration),
-    /// It takes the request and says nothing.
-    OnTheSecondRequest,
-}
-
-/// An origin on plain TCP, for as long as the process runs; how many requests it has answered.
-pub fn closing(closing: Closing) -> (SocketAddr, Arc<AtomicU64>) {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
-    let (address, taken) = (listener.local_addr().expect("bound"), Arc::new(AtomicU64::new(0)));
-    let counter = Arc::clone(&taken);
-    std::thread::spawn(move || {
-        while let Ok((stream, _)) = listener.accept() {
-            let counter = Arc::clone(&counter);
-            std::thread::spawn(move || serve_and_close(stream, closing, &counter));
-        }
-    });
-    (address, taken)
-}
-
-fn serve_and_close(mut stream: std::net::TcpStream, closing: Closing, taken: &AtomicU64) {
-    let mut buffer = vec![0; 16 << 10];
-    for request in 0.. {
-        let idle = match closing {
-            Closing::WhenIdle(idle) if request > 0 => Some(idle),
-            _ => None,
-        };
-        stream.set_read_timeout(idle).expect("not zero");
-        // One read is one request: they are small.
-        let Ok(1..) = stream.read(&mut buffer) else { return };
-        if request > 0 && matches!(closing, Closing::OnTheSecondRequest) {
-            return;
-        }
-        taken.fetch_add(1, Ordering::Relaxed);
-        let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
-        if stream.write_all(answer).is_err() {
-            return;
-        }
-    }
 }
