@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 mod bounds;
 mod error;
 mod secret;
+mod store;
 mod text;
 mod units;
 
@@ -18,6 +19,7 @@ pub use bounds::*;
 pub(crate) use error::Path;
 pub use error::{ConfigError, Fault};
 pub use secret::SecretText;
+pub use store::StoreSettings;
 #[cfg(test)]
 pub(crate) use text::SAMPLE;
 pub use units::{Bytes, Span, UnitError};
@@ -110,18 +112,6 @@ pub struct Clients {
 pub struct Users {
     /// The header that names a user; lower case.
     pub header: String,
-}
-
-/// `[store]`
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct StoreSettings {
-    /// The embedded database's file.
-    pub path: String,
-    /// Entries (links, counters, absent keys too) kept in memory; the least used give way.
-    pub cache_entries: u64,
-    /// The bytes of keys and values, and what their table needs, that those entries may take.
-    pub cache_bytes: Bytes,
 }
 
 /// When a redirect's click becomes durable.
@@ -420,15 +410,6 @@ impl Default for Users {
     fn default() -> Self {
         Self {
             header: "x-user-id".into(),
-        }
-    }
-}
-impl Default for StoreSettings {
-    fn default() -> Self {
-        Self {
-            path: "data/tollgate.db".into(),
-            cache_entries: 262_144,
-            cache_bytes: Bytes(128 << 20),
         }
     }
 }

@@ -5,12 +5,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tollgate_core::commit::{Commit, Entry, Item, Message, Outcome, StoreError, Topic};
+use tollgate_core::config::StoreSettings;
 use tollgate_core::ports::Store;
 use tollgate_core::retention::Retention;
 
 use crate::batcher::{Answered, CommitBatcher};
+use crate::clock::system_clock;
 use crate::memory::{Immediate, InMemoryEngine};
-use crate::sqlite::{Batcher, SqliteStore};
+use crate::sqlite::{Batcher, OpenError, Options, SqliteStore};
 use crate::stats::Stats;
 use crate::tails::Tail;
 
@@ -69,6 +71,37 @@ pub enum AnyBatcher {
     Sqlite(Batcher),
     /// See [`Immediate`].
     Memory(Immediate),
+}
+
+/// Opens the engine that the settings name, creating what it needs. A file's directory must be there; a name without one is
+/// taken from the working directory.
+///
+/// # Errors
+/// The file is in use, is no store of ours, or cannot be used; memory can always be had.
+pub fn open(settings: &StoreSettings) -> Result<AnyEngine, OpenError> {
+    match settings {
+        StoreSettings::Sqlite {
+            path,
+            cache_entries,
+            cache_bytes,
+        } => {
+            // Absolute, so that SQLite takes no name for anything else (`:memory:`, `file:…`).
+            let absolute = std::path::absolute(path).map_err(|source| OpenError::Io {
+                path: path.into(),
+                source,
+            })?;
+            let store = SqliteStore::open(Options {
+                cache_entries: usize::try_from(*cache_entries).unwrap_or(usize::MAX),
+                cache_bytes: usize::try_from(cache_bytes.0).unwrap_or(usize::MAX),
+                ..Options::new(absolute)
+            });
+            store.map(AnyEngine::Sqlite)
+        }
+        StoreSettings::Memory { max_bytes } => {
+            let engine = InMemoryEngine::new(max_bytes.0, Arc::new(system_clock));
+            Ok(AnyEngine::Memory(engine))
+        }
+    }
 }
 
 macro_rules! each {

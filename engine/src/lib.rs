@@ -13,7 +13,7 @@ mod tails;
 pub use batcher::{Answer, Answered, CommitBatcher};
 pub use buckets::MemoryBuckets;
 pub use clock::{Clock, system_clock};
-pub use engine::{AnyBatcher, AnyEngine, Engine};
+pub use engine::{AnyBatcher, AnyEngine, Engine, open};
 pub use memory::InMemoryEngine;
 pub use sqlite::{OpenError, Options, SqliteStore};
 pub use stats::Stats;

@@ -9,6 +9,7 @@ use std::fs;
 use std::io::{ErrorKind, Write as _};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use tollgate_core::config::StoreSettings;
 use tollgate_core::keys;
 use tollgate_core::settings::Settings;
 
@@ -16,6 +17,8 @@ use tollgate_core::settings::Settings;
 const DEFAULT_FILE: &str = "tollgate.toml";
 /// The database's file in the directory that a flag or the environment names.
 const DATABASE: &str = "tollgate.db";
+/// The directory of a gateway that has no database and is told no other.
+const DEFAULT_DATA: &str = "data";
 /// Where the admin key may be. Not an argument's: a flag for a file of it comes before it.
 const ADMIN_KEY: &str = "TOLLGATE_ADMIN_KEY";
 
@@ -92,8 +95,8 @@ pub struct InForce {
     pub settings: Settings,
     /// Where the configuration came from.
     pub source: String,
-    /// The database's file; absolute, so that SQLite takes no name for anything else (`:memory:`, `file:…`).
-    pub database: PathBuf,
+    /// Where compiled code is kept, beside the database if there is one; absolute.
+    pub data: PathBuf,
     /// Where to listen: the first that can be had.
     pub listen: Vec<SocketAddr>,
     /// The admin key that was given.
@@ -110,16 +113,23 @@ pub fn in_force(sources: &Sources) -> Result<InForce> {
     if let Some(listen) = sources.listen.as_ref().filter(|listen| !listen.is_empty()) {
         config.server.listen.clone_from(listen);
     }
-    let mut database = PathBuf::from(&config.store.path);
-    if let Some(data) = sources.data.as_ref().filter(|data| !data.as_os_str().is_empty()) {
-        database = data.join(DATABASE);
-        config.store.path = database.display().to_string();
-    }
+    let data = sources.data.as_ref().filter(|data| !data.as_os_str().is_empty());
+    let data = match (&mut config.store, data) {
+        (StoreSettings::Sqlite { path, .. }, Some(data)) => {
+            *path = data.join(DATABASE).display().to_string();
+            data.clone()
+        }
+        (StoreSettings::Sqlite { path, .. }, None) => std::path::absolute(&*path)
+            .with_context(|| format!("store.path: {path} cannot be used"))?
+            .parent()
+            .unwrap_or(Path::new("/"))
+            .to_path_buf(),
+        (StoreSettings::Memory { .. }, data) => data.cloned().unwrap_or_else(|| DEFAULT_DATA.into()),
+    };
     let settings = Settings::compile(config)?;
     Ok(InForce {
         listen: listen::resolve(settings.listen())?,
-        database: std::path::absolute(&database)
-            .with_context(|| format!("store.path: {} cannot be used", database.display()))?,
+        data: std::path::absolute(&data).with_context(|| format!("{} cannot be used", data.display()))?,
         admin_key: admin_key(sources)?,
         settings,
         source,

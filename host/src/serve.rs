@@ -20,10 +20,10 @@ use std::path::{Path, PathBuf};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Instant;
-use tollgate_core::config::{Config, TopicSettings};
+use tollgate_core::config::{Config, StoreSettings, TopicSettings};
 use tollgate_core::settings::Settings;
 use tollgate_core::subscriptions;
-use tollgate_engine::{AnyEngine, Engine as _, MemoryBuckets, Options, Retention, SqliteStore};
+use tollgate_engine::{AnyEngine, Engine as _, MemoryBuckets, Retention};
 use tollgate_relay::Relay;
 
 /// Runs the gateway until SIGTERM, SIGINT or SIGQUIT, then drains. Told to stop while it still starts, it ends in order
@@ -56,29 +56,22 @@ async fn serve(options: ServeOptions) -> Result<()> {
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         configuration = in_force.source,
-        store = in_force.settings.config.store.path,
+        store = store_name(&in_force),
         "starting"
     );
     if let Some(file) = &key_file {
         files::warn_if_shared(file);
     }
     let listener = listen::bind(&in_force.listen)?;
-    let data = in_force.database.parent().unwrap_or(Path::new("/")).to_path_buf();
-    files::make_directory(&data)?;
-    files::tighten(&in_force.database);
-    let store = AnyEngine::Sqlite(SqliteStore::open(Options {
-        cache_entries: usize::try_from(in_force.settings.config.store.cache_entries)?,
-        cache_bytes: usize::try_from(in_force.settings.config.store.cache_bytes.0)?,
-        ..Options::new(&in_force.database)
-    })?);
+    let store = open(&in_force)?;
     let gateway = Gateway {
         store: store.clone(),
-        in_force,
         key_file,
         library: Library {
             components,
-            cache: data.join("cache"),
+            cache: in_force.data.join("cache"),
         },
+        in_force,
         began,
     };
     let ended = gateway.run(listener, stop).await;
@@ -91,6 +84,32 @@ async fn serve(options: ServeOptions) -> Result<()> {
         "stopped"
     );
     ended
+}
+
+/// What the log calls the store.
+fn store_name(in_force: &InForce) -> &str {
+    match &in_force.settings.config.store {
+        StoreSettings::Sqlite { path, .. } => path,
+        StoreSettings::Memory { .. } => "memory",
+    }
+}
+
+/// Opens the store, in a directory that is there and its owner's if it needs one.
+fn open(in_force: &InForce) -> Result<AnyEngine> {
+    let settings = &in_force.settings.config.store;
+    match settings {
+        StoreSettings::Sqlite { path, .. } => {
+            files::make_directory(&in_force.data)?;
+            files::tighten(Path::new(path));
+        }
+        StoreSettings::Memory { max_bytes } => {
+            tracing::warn!(
+                max_bytes = max_bytes.0,
+                "the store is in memory: nothing of it is kept when this process ends"
+            );
+        }
+    }
+    Ok(tollgate_engine::open(settings)?)
 }
 
 /// What runs on an open store.

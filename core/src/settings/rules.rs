@@ -24,6 +24,7 @@ const MAX_CONNECTIONS: u32 = 1_000_000;
 const MAX_BUCKETS: u64 = 100_000_000;
 const CACHE_ENTRIES_BOUNDS: (u64, u64) = (1 << 10, 1 << 30);
 const CACHE_BYTES_BOUNDS: (Bytes, Bytes) = (Bytes(1 << 20), Bytes(1 << 40));
+const MEMORY_BOUNDS: (Bytes, Bytes) = (Bytes(1 << 20), Bytes(1 << 40));
 /// A forwarded body is stored twice in one commit of 1 MiB: as a record and as a message.
 const BODY_BOUNDS: (Bytes, Bytes) = (Bytes(1 << 10), Bytes(256 << 10));
 const REQUEST_TIMEOUT_BOUNDS: (Span, Span) = (Span::from_millis(100), Span::from_secs(600));
@@ -83,17 +84,22 @@ pub(super) fn compile(config: &Config) -> Result<Compiled, Fault> {
 }
 
 fn store(store: &StoreSettings, path: &Path) -> Checked {
-    let file = !store.path.is_empty()
-        && !store.path.contains('\0')
-        && !store.path.ends_with('/')
-        && std::path::Path::new(&store.path).file_name().is_some();
-    ensure(file, path.key("path"), "must be the name of a file")?;
-    within(
-        store.cache_entries,
-        CACHE_ENTRIES_BOUNDS,
-        path.key("cache_entries"),
-    )?;
-    within(store.cache_bytes, CACHE_BYTES_BOUNDS, path.key("cache_bytes"))
+    match store {
+        StoreSettings::Sqlite {
+            path: name,
+            cache_entries,
+            cache_bytes,
+        } => {
+            let file = !name.is_empty()
+                && !name.contains('\0')
+                && !name.ends_with('/')
+                && std::path::Path::new(name).file_name().is_some();
+            ensure(file, path.key("path"), "must be the name of a file")?;
+            within(*cache_entries, CACHE_ENTRIES_BOUNDS, path.key("cache_entries"))?;
+            within(*cache_bytes, CACHE_BYTES_BOUNDS, path.key("cache_bytes"))
+        }
+        StoreSettings::Memory { max_bytes } => within(*max_bytes, MEMORY_BOUNDS, path.key("max_bytes")),
+    }
 }
 
 fn server(server: &Server, path: &Path) -> Result<(OwnAddresses, Proxies), Fault> {

@@ -1,7 +1,7 @@
 //! What a configuration says, and how its faults are told.
 
 use super::*;
-use crate::config::{Links, MAX_KEPT_HEADERS, MAX_LIMITS, SAMPLE, Server};
+use crate::config::{Bytes, Links, MAX_KEPT_HEADERS, MAX_LIMITS, SAMPLE, Server, StoreSettings};
 
 fn fault(text: &str) -> String {
     Settings::parse(text, "tollgate.toml").unwrap_err().to_string()
@@ -45,6 +45,22 @@ fn the_sample_is_the_default_of_every_table() {
     let short = "[[limits]]\nname = \"default\"\ncapacity = 100\nrefill = 10\n";
     assert_eq!(parsed(short).limits, sample.limits);
     assert!(empty.limits.is_empty() && empty.forward.is_empty() && empty.topics.is_empty());
+}
+
+#[test]
+fn each_engine_has_settings_of_its_own_and_what_is_shown_reads_back() {
+    let memory = parsed("[store]\nengine = \"memory\"\nmax_bytes = \"2MiB\"\n");
+    let max_bytes = Bytes(2 << 20);
+    assert_eq!(memory.store, StoreSettings::Memory { max_bytes });
+    assert_eq!(parsed(&memory.to_toml()).store, memory.store);
+    for foreign in [
+        "max_bytes = \"2MiB\"",
+        "engine = \"memory\"\npath = \"x.db\"",
+        "engine = \"memory\"\ncache_entries = 4096",
+        "engine = \"memory\"\ncache_bytes = \"2MiB\"",
+    ] {
+        refused("store", &format!("[store]\n{foreign}\n"));
+    }
 }
 
 #[test]
@@ -203,6 +219,15 @@ fn every_rule_of_the_plain_tables_is_checked() {
         ),
         ("store", "cache_entries", &["0"]),
         ("store", "cache_bytes", &["\"1KiB\"", "\"9999TiB\""]),
+        (
+            "store",
+            "max_bytes",
+            &[
+                "\"1KiB\"\nengine = \"memory\"",
+                "\"9999TiB\"\nengine = \"memory\"",
+            ],
+        ),
+        ("store", "engine", &["\"paper\""]),
         ("links", "redirect", &["303", "200"]),
         ("links", "code_length", &["3", "33"]),
         ("links", "anonymous_idle", &["\"0s\"", "\"4000d\""]),

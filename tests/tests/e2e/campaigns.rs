@@ -110,7 +110,7 @@ fn assert_announced(messages: &[Value], admitted: &BTreeMap<String, Value>) {
 pub async fn exactly_n_of_a_crowd_are_admitted(host: Host) {
     let gateway = Gateway::shared(host).await;
     let (users, quantity, connections) = match host {
-        Host::Native => (2_000, 50, 64),
+        Host::Native | Host::Memory => (2_000, 50, 64),
         Host::Spin => (300, 20, 32),
     };
     let campaign = gateway.campaign(quantity, json!({})).await;

@@ -37,6 +37,8 @@ static RUNTIME: LazyLock<tokio::runtime::Runtime> = LazyLock::new(|| {
 pub enum Host {
     /// The `tollgate` binary.
     Native,
+    /// The same, with its store in memory.
+    Memory,
     /// `spin up`.
     Spin,
 }
@@ -44,7 +46,7 @@ pub enum Host {
 impl Host {
     /// Whether it is on this machine. The native one must be; a case without it fails and says what to do.
     fn is_present(self) -> bool {
-        self == Host::Native || spin::is_present()
+        self != Host::Spin || spin::is_present()
     }
 }
 
@@ -65,18 +67,25 @@ pub fn crash_cycles() -> Option<u64> {
 }
 
 /// Makes a test of every case: `host::links::…` and `spin::links::…`; those under `native` run on the native host
-/// only, since they need its relay, its signals or its command line; those under `spin` are about what Spin does its own way.
+/// only, since they need its relay, its signals or its command line; those under `spin` are about what Spin does its own way;
+/// those under `memory` run (again) on the native host with its store in memory, as `memory::links::…`.
 macro_rules! cases {
     ($($module:ident {
         both { $($case:ident),* $(,)? }
         native { $($native:ident),* $(,)? }
         $(spin { $($spin:ident),* $(,)? })?
+        $(memory { $($memory:ident),* $(,)? })?
     })*) => {
         mod host {
             $(mod $module {
                 $(#[test] fn $case() { crate::harness::run(crate::harness::Host::Native, crate::$module::$case); })*
                 $(#[test] fn $native() { crate::harness::run(crate::harness::Host::Native, crate::$module::$native); })*
             })*
+        }
+        mod memory {
+            $($(mod $module {
+                $(#[test] fn $memory() { crate::harness::run(crate::harness::Host::Memory, crate::$module::$memory); })*
+            })?)*
         }
         mod spin {
             $(mod $module {

@@ -1,5 +1,6 @@
 //! Tollgate, black box, over every host that is present. A case is written once, in the module of its subject, and
-//! listed here; `host::…` runs it on the `tollgate` binary, `spin::…` under `spin up`.
+//! listed here; `host::…` runs it on the `tollgate` binary, `memory::…` on that with its store in memory, `spin::…` under
+//! `spin up`.
 //!
 //! `cargo xtask test` builds what the cases need. By hand: `cargo test --release -p tollgate-tests -- links`.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a case fails by panicking")]
@@ -12,6 +13,7 @@ mod failures;
 mod guests;
 mod harness;
 mod hostile;
+mod in_memory;
 mod limiter;
 mod links;
 mod logs;
@@ -61,6 +63,11 @@ harness::cases! {
             code_of_an_ended_link_becomes_free,
             max_visits_set_on_a_link_in_use_holds_from_the_answer_on,
         }
+        memory {
+            created_link_redirects,
+            max_visits_redirects_exactly_that_many,
+            visits_of_a_plain_link_are_counted,
+        }
     }
     campaigns {
         both {
@@ -80,6 +87,11 @@ harness::cases! {
         native {
             ten_thousand_users_get_a_hundred_units_and_the_origin_hears_of_each,
         }
+        memory {
+            exactly_n_of_a_crowd_are_admitted,
+            one_user_is_admitted_once_however_often_it_asks,
+            repeated_idempotency_key_replays_the_first_answer,
+        }
     }
     topics {
         both {
@@ -95,6 +107,10 @@ harness::cases! {
             waiting_reader_gets_the_message_when_it_arrives,
         }
         native {}
+        memory {
+            sequences_of_a_topic_are_dense_under_parallel_posts,
+            waiting_reader_gets_the_message_when_it_arrives,
+        }
     }
     push {
         both {
@@ -117,6 +133,10 @@ harness::cases! {
             slow_origin_gets_everything_and_no_more_at_once_than_it_takes,
             subscription_made_over_http_is_served_like_one_of_the_file,
             two_subscriptions_each_get_everything,
+        }
+        memory {
+            every_sign_up_reaches_an_origin_that_refuses_a_third,
+            refused_messages_become_dead_letters_and_are_redriven,
         }
     }
     limiter {
@@ -212,6 +232,14 @@ harness::cases! {
             sigterm_under_load_cuts_nothing_that_was_sent,
             sigterm_while_it_starts_ends_it_in_order,
             slow_request_is_answered_after_sigterm,
+        }
+    }
+    in_memory {
+        both {}
+        native {}
+        memory {
+            a_full_store_refuses_what_needs_room_and_is_told,
+            nothing_outlives_the_process_and_no_database_is_made,
         }
     }
     logs {

@@ -97,7 +97,7 @@ topic = "signup"
 
 static ROOM: Semaphore = Semaphore::const_new(GATEWAYS);
 /// One per host, or why there is none; they end with the tests.
-static SHARED: [OnceCell<Result<Gateway, String>>; 2] = [const { OnceCell::const_new() }; 2];
+static SHARED: [OnceCell<Result<Gateway, String>>; 3] = [const { OnceCell::const_new() }; 3];
 
 /// A gateway with a store of its own.
 pub struct Gateway {
@@ -117,7 +117,7 @@ pub struct Shared(&'static Gateway);
 impl Gateway {
     /// The shared gateway of this host.
     pub async fn shared(host: Host) -> Shared {
-        let cell = &SHARED[usize::from(host == Host::Spin)];
+        let cell = &SHARED[host as usize];
         let started = cell.get_or_init(|| Self::begin(host, Serve::with_key(ADMIN_KEY), "", None));
         match started.await {
             Ok(gateway) => Shared(gateway),
@@ -154,10 +154,14 @@ impl Gateway {
         } else {
             format!("[server]\n{PUBLIC_URL}")
         };
+        let store = match host {
+            Host::Memory if !settings.contains("[store]") => "[store]\nengine = \"memory\"\n",
+            _ => "",
+        };
         let directory = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("the directory is ours");
         fs::write(
             directory.path().join("tollgate.toml"),
-            format!("{server}{SETTINGS}\n{settings}\n"),
+            format!("{server}{store}{SETTINGS}\n{settings}\n"),
         )
         .expect("it is ours");
         let client = reqwest::Client::builder()
@@ -188,7 +192,7 @@ impl Gateway {
     async fn launch(&self) -> Result<(), String> {
         let directory = self.directory.path();
         let (program, base) = match self.host {
-            Host::Native => {
+            Host::Native | Host::Memory => {
                 let mut program = self.serve.start(directory);
                 let base = program.line(native::address, START).await;
                 self.serve.keep_compiled_code(directory);

@@ -1,0 +1,62 @@
+//! A store in memory: what it does not keep, and where it ends. That it does what the other does is what the cases of other
+//! subjects say that run on it too.
+
+use serde_json::json;
+
+use crate::harness::{ADMIN_KEY, Gateway, Host};
+
+pub async fn nothing_outlives_the_process_and_no_database_is_made(host: Host) {
+    let gateway = Gateway::start(host, "").await;
+    let link = json!({ "url": "https://example.com/", "code": "kept" });
+    gateway
+        .post("/api/links")
+        .key(ADMIN_KEY)
+        .json(&link)
+        .send()
+        .await
+        .expect(201);
+    gateway.get("/kept").send().await.expect(302);
+    assert!(
+        gateway.stderr().contains("the store is in memory"),
+        "{}",
+        gateway.stderr()
+    );
+    let files = std::fs::read_dir(gateway.directory().join("data"));
+    let names = files.into_iter().flatten().flatten().map(|file| file.file_name());
+    let databases: Vec<_> = names
+        .filter(|name| name.to_string_lossy().contains("tollgate.db"))
+        .collect();
+    assert!(databases.is_empty(), "{databases:?}");
+    assert!(gateway.stop().await.success());
+    gateway.restart().await;
+    gateway.get("/kept").send().await.problem(404, "not-found");
+}
+
+pub async fn a_full_store_refuses_what_needs_room_and_is_told(host: Host) {
+    let gateway = Gateway::start(host, "[store]\nengine = \"memory\"\nmax_bytes = \"1MiB\"\n").await;
+    let link = json!({ "url": "https://example.com/", "code": "before" });
+    gateway
+        .post("/api/links")
+        .key(ADMIN_KEY)
+        .json(&link)
+        .send()
+        .await
+        .expect(201);
+    let mut taken = 0;
+    loop {
+        let body = json!({ "text": "x".repeat(50_000) });
+        let answer = gateway.post("/signup").client("c").json(&body).send().await;
+        if answer.status != 202 {
+            answer.problem(503, "unavailable");
+            answer.header("retry-after");
+            break;
+        }
+        taken += 1;
+        assert!(taken < 40, "it is never full");
+    }
+    assert_eq!(gateway.messages("signup").await.len(), taken);
+    let ready = gateway.get("/health/ready").send().await;
+    let why = ready.problem(503, "unavailable")["detail"].to_string();
+    assert!(why.contains("full"), "{why}");
+    gateway.get("/before").send().await.expect(302);
+}
