@@ -24,7 +24,7 @@ use tollgate_core::config::{Config, StoreSettings, TopicSettings};
 use tollgate_core::settings::Settings;
 use tollgate_core::subscriptions;
 use tollgate_engine::{AnyEngine, Engine as _, MemoryBuckets, Retention};
-use tollgate_relay::Relay;
+use tollgate_relay::{Intervals, Relay};
 
 /// Runs the gateway until SIGTERM, SIGINT or SIGQUIT, then drains. Told to stop while it still starts, it ends in order
 /// too; told twice, at once.
@@ -152,7 +152,7 @@ impl Gateway {
         let address = server.address()?;
         let kept = store.clone();
         let low_water = Box::new(move |topic: &str, sequence| kept.set_low_water(topic, sequence));
-        let relay = Relay::start_with(Arc::new(store.clone()), config, low_water)?;
+        let relay = Relay::start_with(Arc::new(store.clone()), config, Intervals::default(), low_water)?;
         relay.listens_on(address);
         let given = self.in_force.admin_key.as_deref();
         let key = admin_key::install(&store, given, self.key_file.as_deref()).await;

@@ -22,6 +22,27 @@ use sinks::http::OwnAddress;
 use status::Board;
 pub use status::SubscriptionStatus;
 
+/// How often the relay looks for what nobody tells it. The default is for a gateway; tests wait less.
+#[derive(Clone, Copy, Debug)]
+pub struct Intervals {
+    /// The small entries of each subscription: how late a pause, resume or redrive is seen.
+    pub poll: Duration,
+    /// Which subscriptions there are.
+    pub follow: Duration,
+    /// What retention must leave.
+    pub low_water: Duration,
+}
+
+impl Default for Intervals {
+    fn default() -> Self {
+        Self {
+            poll: Duration::from_millis(500),
+            follow: Duration::from_secs(1),
+            low_water: Duration::from_secs(10),
+        }
+    }
+}
+
 /// Told, per topic, the oldest sequence that a subscription still needs (`u64::MAX`: none does): retention must leave it.
 pub type LowWater = Box<dyn Fn(&str, u64) + Send>;
 
@@ -47,11 +68,16 @@ impl Relay {
     where
         S: Store + Send + Sync + 'static,
     {
-        Self::start_with(store, config, Box::new(|_, _| {}))
+        Self::start_with(store, config, Intervals::default(), Box::new(|_, _| {}))
     }
 
     /// The same, and tells what retention must leave: once it is known, and again when it has changed.
-    pub fn start_with<S>(store: Arc<S>, config: &Config, low_water: LowWater) -> std::io::Result<Self>
+    pub fn start_with<S>(
+        store: Arc<S>,
+        config: &Config,
+        intervals: Intervals,
+        low_water: LowWater,
+    ) -> std::io::Result<Self>
     where
         S: Store + Send + Sync + 'static,
     {
@@ -67,6 +93,7 @@ impl Relay {
             config.clone(),
             Arc::clone(&board),
             Arc::clone(&own),
+            intervals,
             low_water,
         );
         std::thread::Builder::new().name("relay".into()).spawn(move || {

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, spawn_local};
@@ -11,16 +10,11 @@ use tollgate_core::config::Config;
 use tollgate_core::ports::Store;
 use tollgate_core::subscriptions::{self, Defined, Source};
 
-use crate::LowWater;
 use crate::sinks::Sinks;
 use crate::sinks::http::OwnAddress;
 use crate::status::Board;
 use crate::worker::{Order, Worker};
-
-/// How often the subscriptions are looked at.
-const INTERVAL: Duration = Duration::from_secs(1);
-/// How often what retention must leave is found out.
-const LOW_WATER_INTERVAL: Duration = Duration::from_secs(10);
+use crate::{Intervals, LowWater};
 
 type Name = (String, String);
 
@@ -34,6 +28,7 @@ pub(crate) struct Supervisor<S> {
     store: Arc<S>,
     config: Config,
     board: Arc<Board>,
+    intervals: Intervals,
     low_water: LowWater,
     sinks: Sinks,
     running: BTreeMap<Name, Running>,
@@ -49,11 +44,13 @@ impl<S: Store + 'static> Supervisor<S> {
         config: Config,
         board: Arc<Board>,
         own: Arc<OwnAddress>,
+        intervals: Intervals,
         low_water: LowWater,
     ) -> Self {
         Self {
             store,
             board,
+            intervals,
             low_water,
             sinks: Sinks::new(config.relay.idle_timeout.into(), own),
             config,
@@ -66,7 +63,7 @@ impl<S: Store + 'static> Supervisor<S> {
 
     /// Until it is told to drain, and everything has ended.
     pub async fn run(mut self, mut orders: watch::Receiver<crate::Order>) {
-        let mut tick = tokio::time::interval(INTERVAL);
+        let mut tick = tokio::time::interval(self.intervals.follow);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut low_water_at = Instant::now();
         while *orders.borrow() == crate::Order::Run {
@@ -74,7 +71,7 @@ impl<S: Store + 'static> Supervisor<S> {
                 _ = tick.tick() => {
                     self.follow().await;
                     if Instant::now() >= low_water_at {
-                        low_water_at = Instant::now() + LOW_WATER_INTERVAL;
+                        low_water_at = Instant::now() + self.intervals.low_water;
                         self.tell_low_water().await;
                     }
                 }
@@ -153,6 +150,7 @@ impl<S: Store + 'static> Supervisor<S> {
             sink,
             defined: defined.clone(),
             board: Arc::clone(&self.board),
+            poll: self.intervals.poll,
             orders,
         };
         let task = spawn_local(worker.run());

@@ -21,8 +21,6 @@ use crate::clock::{Clock, random};
 use crate::sinks::{AnySink, Sink as _};
 use crate::status::{Board, SubscriptionStatus};
 
-/// How often the small entries are looked at: how late a pause, resume or redrive is seen.
-const POLL: Duration = Duration::from_millis(500);
 /// How long to wait after the store has failed.
 const STORE_RETRY: Duration = Duration::from_secs(1);
 /// How long an empty read takes at least, also where the store does not wait.
@@ -45,6 +43,8 @@ pub(crate) struct Worker<S> {
     pub sink: AnySink,
     pub defined: Defined,
     pub board: Arc<Board>,
+    /// See [`crate::Intervals::poll`].
+    pub poll: Duration,
     pub orders: watch::Receiver<Order>,
 }
 
@@ -58,6 +58,7 @@ impl<S: Store> Worker<S> {
             sink,
             defined,
             board,
+            poll,
             mut orders,
         } = self;
         let keys = defined.keys();
@@ -74,7 +75,7 @@ impl<S: Store> Worker<S> {
         };
         let clock = Clock::new();
         let mut jobs: Jobs<'_> = FuturesUnordered::new();
-        let mut poll = tokio::time::interval(POLL);
+        let mut poll = tokio::time::interval(poll);
         poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let polling = Rc::new(RefCell::new(false));
         let mut tally = Tally::new(&topic, &name, &machine);

@@ -1,5 +1,6 @@
 //! The machine itself: what happened, and what may be done now.
 
+mod attempts;
 mod merge;
 #[cfg(test)]
 mod tests;
@@ -10,19 +11,16 @@ use std::sync::Arc;
 use super::journal::{Batch, Change, Journal};
 use super::pacer::Pacer;
 use super::progress::Progress;
-use super::record::{
-    BreakerRecord, Control, DeadLetter, Keys, PauseReason, StoredMessage, Waiting, bounded_error,
-};
-use super::restore::Polled;
+use super::record::{Control, Keys, Waiting};
 use super::window::Window;
 use super::{
-    Action, Blame, Delivered, Event, LOW_WATER, MAX_FETCH, MAX_LOAD, Note, PERSIST_INTERVAL_MS, Settings,
-    Snapshot, WINDOW_BYTES,
+    Action, Event, LOW_WATER, MAX_FETCH, MAX_LOAD, Note, PERSIST_INTERVAL_MS, Settings, Snapshot,
+    WINDOW_BYTES,
 };
-use crate::breaker::{self, Breaker, CallResult, Permit};
+use crate::breaker::{Breaker, Permit};
 use crate::commit::Message;
 
-/// See [`crate::relay`].
+/// What is known of one subscription's messages, and what is under way; see [`crate::relay`] for its rules.
 #[derive(Debug)]
 pub struct Machine {
     settings: Settings,
@@ -266,151 +264,6 @@ impl Machine {
         self.started && !self.stopping && !self.control.paused
     }
 
-    fn attempted(&mut self, sequence: u64, delivered: Delivered, random: u64, actions: &mut Vec<Action>) {
-        let Some(permit) = self.under_way.remove(&sequence) else {
-            return;
-        };
-        let change = self
-            .breaker
-            .record(permit, call_result(&delivered), self.now, random);
-        if let Some(change) = change {
-            self.breaker_changed(change, &delivered, actions);
-        }
-        if self.window.slot_mut(sequence).is_none_or(|slot| slot.obsolete) {
-            // What it is now is looked up.
-            self.restore_wanted |= self.window.finish(sequence).is_some();
-            return;
-        }
-        match delivered {
-            Delivered::Accepted => {
-                let slot = self.window.finish(sequence);
-                let entry = slot.as_ref().is_none_or(|slot| slot.entry);
-                let parked = slot.is_some_and(|slot| slot.is_parked());
-                self.journal.push(Change::Delivered {
-                    sequence,
-                    entry,
-                    parked,
-                });
-            }
-            Delivered::Unwanted => {
-                self.window.release(sequence);
-                if !self.control.paused {
-                    self.control = Control::paused(PauseReason::Gone, self.now);
-                    self.journal.push(Change::Control(self.control.clone()));
-                    actions.push(Action::Note(Note::Paused));
-                }
-            }
-            Delivered::Refused {
-                why, is_final: true, ..
-            } => self.given_up(sequence, &why, actions),
-            Delivered::Refused {
-                why, retry_after_ms, ..
-            } => self.failed(sequence, &why, retry_after_ms, random, actions),
-        }
-    }
-
-    /// What is told and kept of the breaker: one small entry for each change.
-    fn breaker_changed(&mut self, change: breaker::Change, delivered: &Delivered, actions: &mut Vec<Action>) {
-        let record = match change {
-            breaker::Change::Opened { until } => BreakerRecord {
-                until: Some(until),
-                why: Some(bounded_error(&reason(delivered))),
-            },
-            breaker::Change::Closed => BreakerRecord::default(),
-        };
-        self.journal.push(Change::Breaker(record));
-        actions.push(Action::Note(Note::Breaker(change)));
-    }
-
-    /// A start was refused: the subscription is paused, or others take over. See [`Event::Withheld`].
-    fn withheld(&mut self, sequence: u64, polled: Option<Polled>, random: u64, actions: &mut Vec<Action>) {
-        let Some(permit) = self.under_way.remove(&sequence) else {
-            return;
-        };
-        _ = self.breaker.record(permit, CallResult::Neither, self.now, random);
-        match self.window.slot_mut(sequence) {
-            Some(slot) if !slot.obsolete => self.window.release(sequence),
-            _ => _ = self.window.finish(sequence),
-        }
-        if let Some(polled) = polled {
-            self.polled(polled, actions);
-        }
-    }
-
-    fn failed(
-        &mut self,
-        sequence: u64,
-        error: &str,
-        asked: Option<u64>,
-        random: u64,
-        actions: &mut Vec<Action>,
-    ) {
-        let Some(slot) = self.window.slot_mut(sequence) else {
-            return;
-        };
-        let Some(wait) = self
-            .settings
-            .schedule
-            .wait_ms(slot.attempts.saturating_add(1), random, asked)
-        else {
-            return self.given_up(sequence, error, actions);
-        };
-        slot.attempts = slot.attempts.saturating_add(1);
-        slot.last_error = Some(bounded_error(error));
-        slot.next_at = self.now.saturating_add(wait);
-        (slot.entry, slot.saved) = (true, false);
-        let waiting = slot.waiting();
-        self.window.wait(sequence);
-        self.journal.push(Change::Retry {
-            sequence,
-            waiting,
-            parks: false,
-        });
-    }
-
-    /// The last attempt has failed.
-    fn given_up(&mut self, sequence: u64, error: &str, actions: &mut Vec<Action>) {
-        if let Some(slot) = self.window.slot_mut(sequence) {
-            slot.attempts = slot.attempts.saturating_add(1);
-            slot.last_error = Some(bounded_error(error));
-        }
-        self.bury(sequence, None, actions);
-    }
-
-    /// Makes a dead letter; `early`: why, if not for its attempts.
-    fn bury(&mut self, sequence: u64, early: Option<&str>, actions: &mut Vec<Action>) {
-        let Some(slot) = self.window.finish(sequence) else {
-            return;
-        };
-        let parked = slot.is_parked();
-        let mut last_error = slot.last_error.unwrap_or_default();
-        if let Some(early) = early {
-            let separator = if last_error.is_empty() { "" } else { "; " };
-            last_error = format!("{last_error}{separator}{early}");
-        }
-        let message = slot.message.as_deref();
-        let letter = DeadLetter {
-            id: message.map(|message| message.id.clone()).unwrap_or_default(),
-            sequence,
-            attempts: slot.attempts,
-            last_error,
-            first_at: slot.first_at.unwrap_or(self.now),
-            died_at: self.now,
-            message: message.and_then(StoredMessage::of),
-        };
-        actions.push(Action::Note(Note::Dead {
-            sequence,
-            id: letter.id.clone(),
-            attempts: letter.attempts,
-            error: letter.last_error.clone(),
-        }));
-        self.journal.push(Change::Dead {
-            letter,
-            redriven: slot.redriven,
-            parked,
-        });
-    }
-
     fn persist(&mut self, actions: &mut Vec<Action>) {
         if !self.may_persist() || self.now < self.persist_at() {
             return;
@@ -462,36 +315,5 @@ impl Machine {
             .flatten()
             .filter(|&at| at > self.now)
             .min()
-    }
-}
-
-/// What an attempt says about the origin, as distinct from the message.
-fn call_result(delivered: &Delivered) -> CallResult {
-    match delivered {
-        Delivered::Accepted => CallResult::Success,
-        Delivered::Unwanted => CallResult::Neither,
-        Delivered::Refused {
-            blame,
-            retry_after_ms,
-            ..
-        } => match blame {
-            Blame::Message => CallResult::Success,
-            Blame::Origin => CallResult::Failure {
-                retry_after_ms: *retry_after_ms,
-            },
-        },
-    }
-}
-
-/// The refusal that opened the breaker, for people.
-fn reason(delivered: &Delivered) -> String {
-    match delivered {
-        Delivered::Refused {
-            why,
-            retry_after_ms: Some(asked),
-            ..
-        } => format!("{why} with Retry-After {} s", asked / 1_000),
-        Delivered::Refused { why, .. } => why.clone(),
-        Delivered::Accepted | Delivered::Unwanted => String::new(),
     }
 }

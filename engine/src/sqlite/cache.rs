@@ -21,7 +21,7 @@ const OVERHEAD_BYTES: usize = 128;
 /// A value over this share of its shard is not kept: it would push out everything else.
 const LARGEST_SHARE: usize = 8;
 
-/// See the module.
+/// Entries that were read or written lately, absent ones too.
 #[derive(Debug)]
 pub struct Cache {
     shards: Vec<Mutex<Shard>>,

@@ -30,7 +30,7 @@ const LOOKS_IN_VAIN: usize = 1_000;
 /// After each read the thread rests, for so many times as long as the read took.
 const REST: u32 = 4;
 
-/// See the module.
+/// A Bloom filter of the keys that may be held.
 #[derive(Debug)]
 pub struct Filter {
     bits: AtomicBloomFilter<RandomState>,

@@ -23,7 +23,7 @@ use crate::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 /// What the map needs for one entry besides its key and value, roughly.
 const OVERHEAD_BYTES: usize = 128;
 
-/// See the module.
+/// Entries that are durable in the journal and not in their table yet, by key.
 #[derive(Debug)]
 pub struct Memtable {
     tables: RwLock<Tables>,

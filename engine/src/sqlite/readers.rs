@@ -20,7 +20,7 @@ const WAITING_PAGES: usize = 1_024;
 
 type Work = Box<dyn FnOnce(&Connection) + Send>;
 
-/// See the module.
+/// Connections for reads that memory cannot answer.
 #[derive(Debug)]
 pub struct Readers {
     points: Vec<Mutex<Connection>>,

@@ -40,7 +40,7 @@ const PROBE_BYTES: u32 = 64 << 10;
 /// way each time; then the writer waits for them.
 const CHECKPOINT_WAITING: i64 = 8;
 
-/// See the module.
+/// The thread that decides commits, writes groups, flushes and sweeps.
 pub struct Writer {
     shared: Arc<Shared>,
     connection: Connection,

@@ -20,10 +20,16 @@ use tollgate_core::relay::restore;
 use tollgate_core::settings::Settings;
 use tollgate_core::subscriptions::{PREFIX, Stored};
 use tollgate_core::webhook::{Secret, verify};
-use tollgate_relay::{Relay, SubscriptionStatus};
+use tollgate_relay::{Intervals, Relay, SubscriptionStatus};
 
 const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 const PATIENCE: Duration = Duration::from_secs(30);
+/// A poll is waited for in some tests.
+const QUICKLY: Intervals = Intervals {
+    poll: Duration::from_millis(50),
+    follow: Duration::from_millis(100),
+    low_water: Duration::from_secs(1),
+};
 /// Deliveries under way at once, where the configuration says nothing else.
 const CONCURRENCY: u64 = 8;
 
@@ -45,7 +51,7 @@ allow_private_addresses = true
 }
 
 fn start(store: &Arc<MemoryStore>, config: &Config) -> Relay {
-    Relay::start(Arc::clone(store), config).expect("a thread")
+    Relay::start_with(Arc::clone(store), config, QUICKLY, Box::new(|_, _| {})).expect("a thread")
 }
 
 async fn append(store: &MemoryStore, range: std::ops::RangeInclusive<u64>, keys: u64) {
@@ -357,7 +363,7 @@ async fn gone_pauses_until_it_is_resumed() {
     };
     until("it is paused", paused).await;
     origin.answers(|_| OK);
-    sleep(Duration::from_millis(700)).await;
+    sleep(4 * QUICKLY.poll).await;
     assert_eq!(origin.received().len(), 1);
     set(&store, keys.control(), &Control::default()).await;
     until("it is delivered", async || watermark(&store).await == 1).await;
@@ -459,7 +465,7 @@ async fn a_stored_subscription_is_served_follows_its_changes_and_ends_with_its_r
         .expect("removed");
     until("it has ended", async || relay.status().is_empty()).await;
     append(&store, 5..=5, 3).await;
-    sleep(Duration::from_millis(300)).await;
+    sleep(4 * QUICKLY.follow).await;
     assert_eq!(origin.received().len(), 4);
     set(
         &store,
@@ -582,7 +588,8 @@ async fn nothing_starts_after_a_subscription_was_removed_or_changed_or_paused() 
         .expect("configured")
         .subscriptions
         .remove(0);
-    let relay = start(&store, &config);
+    // As in a gateway: the shorter its intervals, the less would be left to the word of a caller.
+    let relay = Relay::start(Arc::clone(&store), &config).expect("a thread");
     let key = format!("{PREFIX}t/s");
     let stored = |id: &str, path: &str| Stored {
         id: id.into(),

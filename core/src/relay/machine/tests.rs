@@ -2,8 +2,9 @@
 
 use super::*;
 use crate::breaker;
+use crate::relay::record::PauseReason;
 use crate::relay::restore::{Found, Polled, Restored};
-use crate::relay::{MAX_HELD, WINDOW};
+use crate::relay::{Blame, Delivered, MAX_HELD, WINDOW};
 use crate::retry::Schedule;
 
 const NOW: u64 = 1_800_000_000_000;
