@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 mod bounds;
+mod component;
 mod error;
 mod secret;
 mod store;
@@ -16,6 +17,7 @@ mod text;
 mod units;
 
 pub use bounds::*;
+pub use component::ComponentSettings;
 pub(crate) use error::Path;
 pub use error::{ConfigError, Fault};
 pub use secret::SecretText;
@@ -52,6 +54,9 @@ pub struct Config {
     /// `[[forward]]`, at most [`MAX_FORWARDS`].
     #[serde(default)]
     pub forward: Vec<Forward>,
+    /// `[[components]]`, at most [`MAX_COMPONENTS`].
+    #[serde(default)]
+    pub components: Vec<ComponentSettings>,
     /// `[topics.<name>]`, at most [`MAX_TOPICS`].
     #[serde(default)]
     pub topics: BTreeMap<String, TopicSettings>,
@@ -188,7 +193,7 @@ pub enum OnStoreFailure {
 pub struct Limit {
     /// Unique; visible in headers and problems.
     pub name: String,
-    /// A route pattern; see [`crate::route`].
+    /// A route pattern; see [`crate::pattern`].
     #[serde(default = "any_path")]
     pub path: String,
     /// Upper case methods, or `*`.
@@ -219,7 +224,7 @@ pub struct Limit {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Forward {
-    /// A route pattern; see [`crate::route`].
+    /// A route pattern; see [`crate::pattern`].
     pub path: String,
     /// Upper case methods, or `*`.
     #[serde(default = "post")]

@@ -73,6 +73,8 @@ kinds! {
     Internal = 500, "internal", "Something went wrong on our side";
     /// The request's transfer coding is none that we understand (RFC 9112, section 6.1).
     NotImplemented = 501, "not-implemented", "Not implemented";
+    /// A component of the operator's own did not answer: it trapped, ended, or said so.
+    ComponentFailed = 502, "component-failed", "The component failed";
     /// The topic holds as much as it may that subscriptions still need.
     BacklogFull = 503, "backlog-full", "The topic is full";
     /// The store cannot be asked, or a bound of the gateway is reached.

@@ -3,18 +3,22 @@
 
 use crate::calls;
 use crate::components::Component;
-use crate::config::{Config, ConfigError, Fault, Forward};
+use crate::config::{ComponentSettings, Config, ConfigError, Fault, Forward};
 use crate::identity::Proxies;
 use crate::own_address::{Listen, OwnAddresses};
 use crate::pattern::Pattern;
 use crate::policies::Policies;
 
 mod checks;
+mod components;
+mod outbound;
 mod rules;
 #[cfg(test)]
 mod tests;
 mod topics;
 
+pub use components::ComponentRoute;
+pub use outbound::OutboundHost;
 pub use topics::{OWN_TARGET, check_subscription};
 
 /// A checked configuration and its compiled parts. To change a setting, change a [`Config`] and compile that.
@@ -30,6 +34,8 @@ pub struct Settings {
     pub policies: Policies,
     /// Of `[[forward]]`, in its order.
     patterns: Vec<Pattern>,
+    /// Of `[[components]]`, in its order.
+    components: Vec<ComponentRoute>,
 }
 
 impl Settings {
@@ -46,6 +52,7 @@ impl Settings {
             own: compiled.own,
             policies: compiled.policies,
             patterns: compiled.patterns,
+            components: compiled.components,
             config,
         })
     }
@@ -71,7 +78,20 @@ impl Settings {
 
     /// The component that answers `path`.
     pub fn component(&self, path: &str) -> Component {
-        calls::component(path, &self.patterns)
+        calls::component(path, &self.patterns, &self.components)
+    }
+
+    /// The `[[components]]`, each with what is made of it.
+    pub fn components(&self) -> impl Iterator<Item = (&ComponentRoute, &ComponentSettings)> {
+        self.components.iter().zip(&self.config.components)
+    }
+
+    /// Which of the `[[components]]` answers `path`, if one does: the one whose pattern says most.
+    pub fn hosted(&self, path: &str) -> Option<usize> {
+        let all = self.components.iter().enumerate();
+        all.filter(|(_, component)| component.path.matches(path))
+            .max_by(|(_, a), (_, b)| a.path.cmp(&b.path))
+            .map(|(index, _)| index)
     }
 }
 

@@ -2,6 +2,7 @@
 //! read them here.
 
 use crate::server::listen;
+use crate::wasm::handler;
 use anyhow::{Context as _, Result, anyhow, bail};
 use clap::builder::{OsStringValueParser, TypedValueParser as _};
 use clap::{Args, Parser, Subcommand};
@@ -197,6 +198,7 @@ fn from_environment() -> Result<Option<(String, String)>> {
 /// What `serve` would refuse; or stdout cannot be written.
 pub fn check(sources: &Sources) -> Result<()> {
     let InForce { settings, source, .. } = in_force(sources)?;
+    handler::check(&settings)?;
     let text = format!("# in force, from {source}\n{}\n", settings.config.to_toml());
     let mut stdout = std::io::stdout().lock();
     match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {

@@ -1,10 +1,12 @@
 //! The HTTP server: one acceptor, and one worker thread per core that owns its connections and the rules of the hot path, so
 //! that what a crowd asks for never crosses threads. Everything else goes on to the threads of the [`rest`].
 
+mod answer;
 mod body;
 mod connection;
 mod files;
 mod head;
+mod hosted;
 pub mod listen;
 mod long_poll;
 mod places;
@@ -20,6 +22,7 @@ mod wire;
 mod worker;
 
 use crate::wasm::compiled::Library;
+use crate::wasm::handler::Handlers;
 use crate::wasm::ports;
 use anyhow::Result;
 use places::Places;
@@ -53,6 +56,8 @@ pub struct Shared {
     pub settings: Settings,
     /// The engines behind the ports.
     pub engines: ports::Engines,
+    /// The `[[components]]`, if there are any.
+    pub handlers: Option<Handlers>,
     /// Calls that may still wait for messages.
     pub long_polls: Semaphore,
     /// Set when the gateway drains: not ready any more.
@@ -83,9 +88,13 @@ impl Server {
         // Beside the runtime: compiling takes seconds on the first start.
         let program = tokio::task::spawn_blocking({
             let settings = settings.clone();
-            move || Program::load(&settings, &library, workers + others)
+            let engines = engines.clone();
+            move || -> Result<_> {
+                let handlers = Handlers::start(&settings, &library, &engines, others)?;
+                Ok((Program::load(&settings, &library, workers + others)?, handlers))
+            }
         });
-        let program = program.await??;
+        let (program, handlers) = program.await??;
         let places = Places::new(
             files::connections(config.server.max_connections),
             config.server.connections_per_address(),
@@ -94,6 +103,7 @@ impl Server {
         let shared = Arc::new(Shared {
             settings,
             engines,
+            handlers,
             long_polls: Semaphore::new(long_poll::MAX_LONG_POLLS),
             draining: AtomicBool::new(false),
         });

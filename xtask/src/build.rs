@@ -17,6 +17,10 @@ pub const COMPONENTS: &[&str] = &["shortener", "coupon", "forward", "admin"];
 pub const SPIN_STORE: &str = "store-sqlite";
 /// What the end-to-end tests run in place of the rules, to see how the gateway bears it.
 pub const MISBEHAVING: &str = "misbehaving";
+/// What they run as components of an operator's own: one that misbehaves, and one that speaks an older `wasi:http`.
+pub const HANDLERS: &[&str] = &["misbehaving-http", "old-http"];
+/// The example of such a component.
+pub const EXAMPLE: &str = "hello-component";
 
 /// The root of the workspace.
 pub fn root() -> PathBuf {
@@ -116,20 +120,26 @@ pub fn components() -> Result<PathBuf> {
     let names: Vec<&str> = COMPONENTS
         .iter()
         .chain([&RULES, &SPIN_STORE, &MISBEHAVING])
+        .chain(HANDLERS)
+        .chain([&EXAMPLE])
         .copied()
         .collect();
+    let package = |name: &str| match name {
+        EXAMPLE => name.to_owned(),
+        _ => format!("tollgate-{name}"),
+    };
     say(&format!("building the components ({})", names.join(", ")));
     let mut command = cargo();
     command.args(["build", "--profile", "wasm", "--target", WASM_TARGET]);
     for name in &names {
-        command.args(["--package", &format!("tollgate-{name}")]);
+        command.args(["--package", &package(name)]);
     }
     run(&mut command, "building the components")?;
     let built = target_dir()?.join(WASM_TARGET).join("wasm");
     let directory = components_dir();
     fs::create_dir_all(&directory)?;
     for name in &names {
-        let from = built.join(format!("tollgate_{}.wasm", name.replace('-', "_")));
+        let from = built.join(format!("{}.wasm", package(name).replace('-', "_")));
         let bytes = fs::read(&from).with_context(|| format!("the build left no {}", from.display()))?;
         write_if_changed(&directory.join(format!("{name}.wasm")), &bytes)?;
     }

@@ -108,6 +108,7 @@ fn without_effect(config: &Config) -> Vec<&'static str> {
             server.request_timeout != usual.request_timeout,
         ),
         ("server.workers", server.workers != usual.workers),
+        ("components", !config.components.is_empty()),
         (
             "clients.max_buckets",
             config.clients.max_buckets != default.clients.max_buckets,

@@ -3,10 +3,12 @@
 use super::one_segment;
 use crate::components::Component;
 use crate::pattern::Pattern;
+use crate::settings::ComponentRoute;
 
-/// The component that answers `path`, where these are the patterns of the `[[forward]]` routes. By hand, since every request
-/// is asked; tests hold it to the calls, and to where Spin's routes lead.
-pub(crate) fn component(path: &str, forward: &[Pattern]) -> Component {
+/// The component that answers `path`, where these are the patterns of the `[[forward]]` routes and the `[[components]]`. What one
+/// of those answers is handed to it by the host; the rules own nothing there. By hand, since every request is asked; tests hold it
+/// to the calls, and to where Spin's routes lead.
+pub(crate) fn component(path: &str, forward: &[Pattern], hosted: &[ComponentRoute]) -> Component {
     let mut segments = path.trim_start_matches('/').split('/');
     let first = segments.next().unwrap_or("");
     let second = segments.next();
@@ -24,6 +26,9 @@ pub(crate) fn component(path: &str, forward: &[Pattern]) -> Component {
     }
     if forward.iter().any(|route| route.matches(path)) {
         return Component::Forward;
+    }
+    if hosted.iter().any(|component| component.path.matches(path)) {
+        return Component::Admin;
     }
     match one_segment(path) {
         Some(_) => Component::Shortener,

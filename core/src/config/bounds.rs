@@ -4,6 +4,10 @@
 pub const MAX_LIMITS: usize = crate::bucket::MAX_BUCKETS;
 /// The most `[[forward]]`.
 pub const MAX_FORWARDS: usize = 64;
+/// The most `[[components]]`.
+pub const MAX_COMPONENTS: usize = 16;
+/// The most `allowed_outbound_hosts` of one of them.
+pub const MAX_OUTBOUND_HOSTS: usize = 64;
 /// The most names or patterns of a route's `headers`.
 pub const MAX_KEPT_HEADERS: usize = 32;
 /// The most `[topics.<name>]`.

@@ -46,7 +46,7 @@ impl Config {
         })
     }
 
-    /// The same without the secrets of its subscriptions: what components may know.
+    /// The same without the secrets of its subscriptions and the environment of its components: what components may know.
     pub fn without_secrets(&self) -> Self {
         let mut config = self.clone();
         for subscription in config
@@ -55,6 +55,9 @@ impl Config {
             .flat_map(|topic| &mut topic.subscriptions)
         {
             subscription.secret = None;
+        }
+        for component in &mut config.components {
+            component.environment.clear();
         }
         config
     }
@@ -68,6 +71,13 @@ impl Config {
             .flat_map(|topic| &mut topic.subscriptions)
         {
             subscription.secret = subscription.secret.as_ref().map(|_| MASK.to_owned().into());
+        }
+        let environments = shown
+            .components
+            .iter_mut()
+            .map(|component| &mut component.environment);
+        for value in environments.flat_map(|environment| environment.values_mut()) {
+            *value = MASK.to_owned().into();
         }
         toml::to_string(&shown).expect("tables, lists, strings, numbers and flags are all TOML has")
     }

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::checks::{Checked, at_most, ensure, within};
+use super::components::{self, ComponentRoute};
 use super::topics;
 use crate::attributes;
 use crate::calls::own_segments;
@@ -41,6 +42,7 @@ pub(super) struct Compiled {
     pub(super) policies: Policies,
     /// Of the `[[forward]]` routes.
     pub(super) patterns: Vec<Pattern>,
+    pub(super) components: Vec<ComponentRoute>,
 }
 
 pub(super) fn compile(config: &Config) -> Result<Compiled, Fault> {
@@ -69,6 +71,7 @@ pub(super) fn compile(config: &Config) -> Result<Compiled, Fault> {
     let forwards = config.forward.iter().enumerate();
     let patterns = forwards.map(|(index, rule)| forward(rule, &path.index(index)));
     let patterns = patterns.collect::<Result<_, _>>()?;
+    let components = components::compile(&config.components, &root.key("components"))?;
     within(
         config.relay.idle_timeout,
         IDLE_TIMEOUT_BOUNDS,
@@ -80,6 +83,7 @@ pub(super) fn compile(config: &Config) -> Result<Compiled, Fault> {
         own,
         policies: Policies::new(policies),
         patterns,
+        components,
     })
 }
 
@@ -198,7 +202,7 @@ fn per(per: &[Per], path: Path) -> Checked {
 }
 
 fn forward(rule: &Forward, path: &Path) -> Result<Pattern, Fault> {
-    let route = pattern(&rule.path, path.key("path"))?;
+    let route = outside(&rule.path, path.key("path"))?;
     methods(&rule.methods, &path.key("methods"))?;
     ensure(is_topic_name(&rule.topic), path.key("topic"), TOPIC_NAME_RULE)?;
     let headers = path.key("headers");
@@ -210,17 +214,23 @@ fn forward(rule: &Forward, path: &Path) -> Result<Pattern, Fault> {
     if let Ordering::Header(name) = &rule.ordering {
         header_name(name, path.key("ordering"))?;
     }
-    let first = rule.path.trim_start_matches('/').split('/').next().unwrap_or("");
+    Ok(route)
+}
+
+/// A pattern that hides neither short links nor what is the gateway's own.
+pub(super) fn outside(text: &str, path: Path) -> Result<Pattern, Fault> {
+    let route = pattern(text, path.clone())?;
+    let first = text.trim_start_matches('/').split('/').next().unwrap_or("");
     let literal = first != "..." && !first.starts_with(':');
     ensure(
         literal,
-        path.key("path"),
+        path.clone(),
         "must begin with a literal segment, or it would hide the short links",
     )?;
     let own = own_segments().any(|own| own.eq_ignore_ascii_case(first));
     ensure(
         !own,
-        path.key("path"),
+        path,
         "must not begin with a segment of the gateway's own, such as /api or /health",
     )?;
     Ok(route)
@@ -247,7 +257,7 @@ fn methods(methods: &[String], path: &Path) -> Checked {
     Ok(())
 }
 
-/// See [`crate::route`] for the syntax.
+/// See [`crate::pattern`] for the syntax.
 fn pattern(text: &str, path: Path) -> Result<Pattern, Fault> {
     Pattern::parse(text).map_err(|error| Fault::new(path, error.to_string()))
 }

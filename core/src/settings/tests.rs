@@ -518,3 +518,98 @@ fn final_statuses_are_bounded() {
     assert!(of("[]") && of("[400, 413, 422, 599]"));
     assert!(!of("[399]") && !of("[600]") && !of("[410]") && !of("[422, 422]") && !of("422"));
 }
+
+fn component_with(line: &str) -> String {
+    let key = line.split_once(' ').map_or("", |(key, _)| key);
+    let mut lines = vec!["[[components]]"];
+    lines.extend(
+        [
+            "name = \"hello\"",
+            "path = \"/hello/...\"",
+            "source = \"hello.wasm\"",
+        ]
+        .iter()
+        .filter(|l| l.split(' ').next() != Some(key)),
+    );
+    lines.push(line);
+    lines.join("\n") + "\n"
+}
+
+#[test]
+fn every_rule_of_a_component_is_checked() {
+    for (key, line) in [
+        ("name", "name = \"Hello\""),
+        ("name", "name = \"a/b\""),
+        ("path", "path = \"/...\""),
+        ("path", "path = \"/:any\""),
+        ("path", "path = \"/api/hello\""),
+        ("path", "path = \"/health\""),
+        ("strip_prefix", "strip_prefix = \"/\""),
+        ("strip_prefix", "strip_prefix = \"/hell\""),
+        ("strip_prefix", "strip_prefix = \"/other\""),
+        ("source", "source = \"\""),
+        ("memory", "memory = \"1KiB\""),
+        ("memory", "memory = \"5GiB\""),
+        ("timeout", "timeout = \"99ms\""),
+        ("concurrency", "concurrency = 0"),
+        ("concurrency", "concurrency = 257"),
+        ("environment.\"a=b\"", "environment = { \"a=b\" = \"\" }"),
+        (
+            "allowed_outbound_hosts[1]",
+            "allowed_outbound_hosts = [\"https://a.test\", \"a.test\"]",
+        ),
+        ("store_prefix", "store_prefix = \"app\""),
+        ("store_prefix", "store_prefix = \"a b/\""),
+    ] {
+        refused(&format!("components[0].{key}"), &component_with(line));
+    }
+    refused(
+        "components[1].name",
+        &component_with("memory = \"1MiB\"").repeat(2),
+    );
+    let other = component_with("name = \"other\"");
+    refused(
+        "components[1].path",
+        &format!("{}{other}", component_with("concurrency = 1")),
+    );
+}
+
+#[test]
+fn a_component_has_its_routes_before_the_short_links() {
+    let text = component_with("environment = { TOKEN = \"hunter2\" }");
+    let special = "[[components]]\nname = \"b\"\npath = \"/hello/:a/b\"\nsource = \"b\"\n";
+    let settings = Settings::parse(&format!("{text}{special}"), "f").unwrap();
+    assert_eq!(settings.hosted("/hello"), Some(0));
+    assert_eq!(settings.hosted("/hello/x/b"), Some(1));
+    assert_eq!(settings.hosted("/hello/a/b/c"), Some(0));
+    assert_eq!(settings.hosted("/hellos"), None);
+    assert_eq!(settings.component("/hello"), Component::Admin);
+    assert_eq!(settings.component("/hellos"), Component::Shortener);
+    assert!(crate::codes::is_reserved("Hello", &settings.config));
+    assert_eq!(settings.config.components[0].store_prefix(), "app/hello/");
+    // Its environment may hold secrets.
+    assert!(!settings.config.to_toml().contains("hunter2"));
+    assert!(!format!("{:?}", settings.config).contains("hunter2"));
+    let bare = settings.config.without_secrets();
+    assert!(bare.components[0].environment.is_empty());
+    assert_eq!(parsed(&bare.to_toml()), bare);
+}
+
+#[test]
+fn the_commented_component_of_the_sample_is_valid_and_equals_the_defaults() {
+    let (_, rest) = SAMPLE.split_once("# [[components]]").unwrap();
+    let (lines, _) = rest.split_once("\n\n").unwrap();
+    let lines = lines.lines().map(|l| l.strip_prefix("# ").unwrap_or(l));
+    let text: String = ["[[components]]"]
+        .into_iter()
+        .chain(lines)
+        .map(|l| format!("{l}\n"))
+        .collect();
+    let mut shown = parsed(&text).components.remove(0);
+    assert_eq!(shown.store_prefix, Some("app/hello/".into()));
+    (shown.store_prefix, shown.environment) = (None, Default::default());
+    assert_eq!(
+        vec![shown],
+        parsed(&component_with("concurrency = 16")).components
+    );
+}

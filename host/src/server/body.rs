@@ -8,7 +8,7 @@ use std::time::Duration;
 use tollgate_core::problem::{Kind, Problem};
 
 /// How long a request's body may take to arrive.
-const TIMEOUT: Duration = Duration::from_secs(15);
+pub const TIMEOUT: Duration = Duration::from_secs(15);
 /// The most bytes of an unread body that hyper may pass over, so that the connection can go on; in one read, and only what
 /// has come already.
 const PASSED_OVER: u64 = 8 << 10;
@@ -27,26 +27,42 @@ impl Upload {
         (!body.is_end_stream()).then_some(Self { body, traffic })
     }
 
+    /// What is still to be read, and whose it is.
+    pub fn into_parts(self) -> (Incoming, Rc<Traffic>) {
+        (self.body, self.traffic)
+    }
+
     /// Reads all of it: at most `max` bytes.
     pub async fn read(self, max: usize) -> Result<Vec<u8>, Problem> {
-        let too_large = || {
-            let detail = format!("A request body may have at most {max} bytes.");
-            Problem::new(Kind::TooLarge, detail).with_header("connection", "close")
-        };
         if self.body.size_hint().lower() > max as u64 {
-            return Err(too_large());
+            return Err(too_large(max));
         }
         match tokio::time::timeout(TIMEOUT, Limited::new(self.body, max).collect()).await {
             Ok(Ok(body)) => {
                 self.traffic.set_unread(false);
                 Ok(body.to_bytes().into())
             }
-            Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large()),
-            Ok(Err(_)) => Err(Problem::field("#", "the body did not arrive whole")),
-            Err(_) => Err(Problem::new(Kind::Timeout, "The body took too long to arrive.")
-                .with_header("connection", "close")),
+            Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large(max)),
+            Ok(Err(_)) => Err(not_whole()),
+            Err(_) => Err(too_slow()),
         }
     }
+}
+
+/// It has more bytes than it may.
+pub fn too_large(max: usize) -> Problem {
+    let detail = format!("A request body may have at most {max} bytes.");
+    Problem::new(Kind::TooLarge, detail).with_header("connection", "close")
+}
+
+/// It ended before its end.
+pub fn not_whole() -> Problem {
+    Problem::field("#", "the body did not arrive whole")
+}
+
+/// It did not come in time.
+pub fn too_slow() -> Problem {
+    Problem::new(Kind::Timeout, "The body took too long to arrive.").with_header("connection", "close")
 }
 
 /// Whether the connection ends with an answer that comes before the body was read: where the client waits to be told to send

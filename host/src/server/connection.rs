@@ -84,6 +84,7 @@ pub async fn serve(gateway: Rc<Gateway>, accepted: Accepted, watched: Watched) {
     let caller = Rc::new(Caller {
         address: peer.ip().to_canonical(),
         name: peer.ip().to_canonical().to_string(),
+        port: peer.port(),
         is_spare: place.is_spare(),
         traffic: Rc::clone(watched.traffic()),
     });

@@ -1,16 +1,18 @@
 //! One request: read it within bounds, start the rules, let them go on here or on the threads of the rest, and answer.
 
 use super::Shared;
+use super::answer::AnswerBody;
 use super::body::{self, Upload};
 use super::head;
+use super::hosted;
 use super::long_poll;
 use super::rest::Rest;
 use super::rules::Rules;
 use super::runner::{self, CallError, Progress, Runner};
 use super::traffic::Traffic;
+use crate::wasm::handler::Handler;
 use bytes::Bytes;
 use futures::future::{Either, ready};
-use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::header::{HeaderName, HeaderValue};
 use std::net::IpAddr;
@@ -28,9 +30,10 @@ use tollgate_core::{attributes, identity, packed};
 use tollgate_engine::Engine as _;
 
 /// Seconds after which a client may try again when the gateway is full.
-const BUSY_RETRY_SECONDS: u64 = 1;
+pub const BUSY_RETRY_SECONDS: u64 = 1;
 
-type Answer = hyper::Response<Full<Bytes>>;
+/// An answer on its way to hyper.
+pub type Answer = hyper::Response<AnswerBody>;
 
 /// Who is at the other end of a connection, and what it is doing.
 pub struct Caller {
@@ -38,6 +41,8 @@ pub struct Caller {
     pub address: IpAddr,
     /// The same as text.
     pub name: String,
+    /// Of its end of the connection.
+    pub port: u16,
     /// Whether its place is one that is kept for questions after the gateway's health.
     pub is_spare: bool,
     /// The connection's requests.
@@ -143,7 +148,7 @@ impl Gateway {
             Ok(Started::GoesOn(mut request)) => {
                 let (gateway, caller) = (Rc::clone(self), Rc::clone(caller));
                 Either::Right(Box::pin(async move {
-                    let answer = gateway.go_on(&mut request, &caller.name).await;
+                    let answer = gateway.go_on(&mut request, &caller, &marks.request_id).await;
                     let answer = answer.unwrap_or_else(|problem| from_core(problem.into_response()));
                     // Before it is decided how the connection ends.
                     drop(request);
@@ -182,7 +187,12 @@ impl Gateway {
     }
 
     /// Rare futures are boxed to keep the common one small: that of a rule which waits for its commit.
-    async fn go_on(&self, request: &mut Unfinished, peer: &str) -> Result<Answer, Problem> {
+    async fn go_on(
+        &self,
+        request: &mut Unfinished,
+        caller: &Caller,
+        request_id: &HeaderValue,
+    ) -> Result<Answer, Problem> {
         let Unfinished { head, body, next } = request;
         let added = match next {
             Next::Rest(added) => std::mem::take(added),
@@ -191,8 +201,18 @@ impl Gateway {
                 runner::Answer::Admitted(added) => added,
             },
         };
+        if let Some(handler) = self.handler(path(head)) {
+            let answer = hosted::answer(handler, head, body.take(), caller, request_id, self.max_body);
+            let answer = Box::pin(answer).await;
+            let mut answer = answer.unwrap_or_else(|problem| from_core(problem.into_response()));
+            // Whatever it says of limits: these are in force.
+            for (name, value) in &unpacked(added) {
+                answer.headers_mut().insert(name, value.clone());
+            }
+            return Ok(answer);
+        }
         let body = Box::pin(self.body(body)).await?;
-        let mut answer = from_packed(Box::pin(self.rest(head, body, peer)).await?);
+        let mut answer = from_packed(Box::pin(self.rest(head, body, &caller.name)).await?);
         for (name, value) in &unpacked(added) {
             answer.headers_mut().append(name, value.clone());
         }
@@ -218,6 +238,12 @@ impl Gateway {
                 polls.answer(ask).await
             }
         }
+    }
+
+    /// The component of the operator's own that answers this path.
+    fn handler(&self, path: &str) -> Option<&Handler> {
+        let handlers = self.shared.handlers.as_ref()?;
+        handlers.get(self.shared.settings.hosted(path)?)
     }
 
     /// Whether it may be a redirect.
@@ -377,7 +403,8 @@ impl From<CallError> for Problem {
     }
 }
 
-fn path(head: &http::request::Parts) -> &str {
+/// The path of a request; never empty.
+pub fn path(head: &http::request::Parts) -> &str {
     match head.uri.path() {
         "" => "/",
         path => path,
@@ -423,7 +450,7 @@ fn fields<'a>(pairs: impl Iterator<Item = (&'a [u8], &'a [u8])>) -> http::Header
 }
 
 fn answer(status: u16, headers: http::HeaderMap, body: Vec<u8>) -> Answer {
-    let mut answer = hyper::Response::new(Full::new(Bytes::from(body)));
+    let mut answer = hyper::Response::new(AnswerBody::from(body));
     *answer.status_mut() =
         http::StatusCode::from_u16(status).unwrap_or(http::StatusCode::INTERNAL_SERVER_ERROR);
     *answer.headers_mut() = headers;

@@ -22,7 +22,20 @@ pub const EPOCH: Duration = Duration::from_millis(10);
 /// An engine with room for so many instances of components whose calls never wait: a store without the machinery for
 /// concurrent tasks costs a call far less. A background thread advances its epoch for as long as it lives.
 pub fn engine(instances: u32) -> Result<Engine> {
-    let engine = without_epochs(instances)?;
+    with_epochs(without_epochs(instances)?)
+}
+
+/// An engine for components that wait: those of the operator's own.
+pub fn concurrent_engine() -> Result<Engine> {
+    let mut config = Config::new();
+    config
+        .wasm_component_model_async(true)
+        .concurrency_support(true)
+        .epoch_interruption(true);
+    with_epochs(Engine::new(&config)?)
+}
+
+fn with_epochs(engine: Engine) -> Result<Engine> {
     let weak = engine.weak();
     std::thread::Builder::new().name("epoch".into()).spawn(move || {
         while let Some(live) = weak.upgrade() {
@@ -94,15 +107,28 @@ impl Library {
                 }
             }
         }
-        let bytes = self.bytes(name)?;
-        let place = Place::new(&self.cache, name, fingerprint(engine, &bytes));
+        self.compiled(engine, name, &self.bytes(name)?)
+    }
+
+    /// A component of the operator's own, from its file: from the cache, else compiled now.
+    ///
+    /// # Errors
+    /// The file cannot be read, or holds no component.
+    pub fn load_file(&self, engine: &Engine, name: &str, file: &Path) -> Result<Component> {
+        let bytes = fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
+        // No name of ours has a dot.
+        self.compiled(engine, &format!("own.{name}"), &bytes)
+    }
+
+    fn compiled(&self, engine: &Engine, name: &str, bytes: &[u8]) -> Result<Component> {
+        let place = Place::new(&self.cache, name, fingerprint(engine, bytes));
         let found = cached(&place).map(|code| deserialize(engine, &code));
         match found {
             Some(Ok(component)) => return Ok(component),
             Some(Err(error)) => not_usable(&place, &error),
             None => {}
         }
-        deserialize(engine, &compile(engine, name, &bytes, &place)?)
+        deserialize(engine, &compile(engine, name, bytes, &place)?)
     }
 
     /// The native code of a component: from the cache, else compiled now.

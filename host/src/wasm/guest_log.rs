@@ -10,8 +10,10 @@ use tokio::io::AsyncWrite;
 use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
 use wasmtime_wasi::p2::{OutputStream, Pollable, StreamResult};
 
-/// How much one instance may write in a minute, in bytes. What is beyond is left out.
+/// How much one instance of the rules may write in a minute, in bytes. What is beyond is left out.
 const MAX_BYTES: usize = 4 << 10;
+/// How much all instances of a component of the operator's own may.
+const MAX_BYTES_OF_HANDLER: usize = 64 << 10;
 const MINUTE: Duration = Duration::from_secs(60);
 
 /// Where an instance writes to. No write ever waits.
@@ -19,8 +21,10 @@ const MINUTE: Duration = Duration::from_secs(60);
 pub struct GuestLog(Arc<Mutex<Text>>);
 
 struct Text {
-    component: &'static str,
+    component: Arc<str>,
     line: Vec<u8>,
+    /// Bytes in a minute.
+    most: usize,
     left: usize,
     /// When the minute began.
     since: Instant,
@@ -28,11 +32,21 @@ struct Text {
 
 impl GuestLog {
     /// For one instance of the component.
-    pub fn of(component: &'static str) -> Self {
+    pub fn of(component: &str) -> Self {
+        Self::bounded(component, MAX_BYTES)
+    }
+
+    /// For all instances of a component of the operator's own.
+    pub fn of_handler(component: &str) -> Self {
+        Self::bounded(component, MAX_BYTES_OF_HANDLER)
+    }
+
+    fn bounded(component: &str, most: usize) -> Self {
         Self(Arc::new(Mutex::new(Text {
-            component,
+            component: component.into(),
             line: Vec::new(),
-            left: MAX_BYTES,
+            most,
+            left: most,
             since: Instant::now(),
         })))
     }
@@ -46,7 +60,7 @@ impl GuestLog {
 impl Text {
     fn take(&mut self, bytes: &[u8]) {
         if self.since.elapsed() >= MINUTE {
-            (self.left, self.since) = (MAX_BYTES, Instant::now());
+            (self.left, self.since) = (self.most, Instant::now());
         }
         if self.left == 0 {
             return;
@@ -62,7 +76,7 @@ impl Text {
         if self.left == 0 {
             self.log();
             tracing::warn!(
-                component = self.component,
+                component = &*self.component,
                 "what this instance writes is left out for a minute: it has written enough"
             );
         }
@@ -73,7 +87,7 @@ impl Text {
         let text = String::from_utf8_lossy(&line);
         let text = text.trim();
         if !text.is_empty() {
-            tracing::warn!(component = self.component, text, "an instance wrote");
+            tracing::warn!(component = &*self.component, text, "an instance wrote");
         }
     }
 }
