@@ -332,7 +332,7 @@ pub async fn bad_headers_are_refused_by_name(host: Host) {
     }
     // Spin answers a value that is not UTF-8 itself (500), and hangs up on a host that is no authority.
     let (not_text_is, hosts) = match host {
-        Host::Native | Host::Memory => (
+        Host::Native | Host::Memory | Host::Components => (
             401,
             &[
                 "user@short.test",

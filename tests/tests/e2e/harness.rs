@@ -41,6 +41,8 @@ pub enum Host {
     Memory,
     /// `spin up`.
     Spin,
+    /// The `tollgate` binary, and behind it the components that Spin runs, as an operator's own.
+    Components,
 }
 
 impl Host {
@@ -68,13 +70,15 @@ pub fn crash_cycles() -> Option<u64> {
 
 /// Makes a test of every case: `host::links::…` and `spin::links::…`; those under `native` run on the native host
 /// only, since they need its relay, its signals or its command line; those under `spin` are about what Spin does its own way;
-/// those under `memory` run (again) on the native host with its store in memory, as `memory::links::…`.
+/// those under `memory` run (again) on the native host with its store in memory, as `memory::links::…`; those under `components` as
+/// `own::links::…`: the native host runs Spin's components, unchanged, as an operator's own.
 macro_rules! cases {
     ($($module:ident {
         both { $($case:ident),* $(,)? }
         native { $($native:ident),* $(,)? }
         $(spin { $($spin:ident),* $(,)? })?
         $(memory { $($memory:ident),* $(,)? })?
+        $(components { $($hosted:ident),* $(,)? })?
     })*) => {
         mod host {
             $(mod $module {
@@ -92,6 +96,11 @@ macro_rules! cases {
                 $(#[test] fn $case() { crate::harness::run(crate::harness::Host::Spin, crate::$module::$case); })*
                 $($(#[test] fn $spin() { crate::harness::run(crate::harness::Host::Spin, crate::$module::$spin); })*)?
             })*
+        }
+        mod own {
+            $($(mod $module {
+                $(#[test] fn $hosted() { crate::harness::run(crate::harness::Host::Components, crate::$module::$hosted); })*
+            })?)*
         }
     };
 }

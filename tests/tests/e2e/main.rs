@@ -8,6 +8,7 @@
 mod api_keys;
 mod bad_input;
 mod campaigns;
+mod components;
 mod crash;
 mod failures;
 mod guests;
@@ -68,6 +69,39 @@ harness::cases! {
             max_visits_redirects_exactly_that_many,
             visits_of_a_plain_link_are_counted,
         }
+        components {
+            a_member_sees_and_changes_only_its_own_links,
+            anonymous_caller_must_say_who_it_is,
+            anonymous_link_is_managed_with_its_token,
+            archived_link_is_gone_until_it_is_brought_back,
+            clicks_on_a_deleted_link_do_not_count_for_the_next_one,
+            codes_are_as_asked_for,
+            created_link_redirects,
+            deleted_link_is_gone,
+            edited_link_leads_to_the_new_target_at_once,
+            every_link_is_in_its_owners_list_whoever_lost_its_code,
+            ended_link_leads_to_its_fallback,
+            every_redirect_status_is_kept,
+            existing_link_is_returned_when_asked_for,
+            expired_link_is_gone,
+            extended_link_ends_later,
+            link_is_not_found_before_it_is_valid,
+            list_walks_every_link_exactly_once,
+            lists_are_filtered,
+            machines_and_heads_do_not_use_up_a_link,
+            max_visits_redirects_exactly_that_many,
+            null_clears_a_field_and_absence_keeps_it,
+            own_host_is_refused_as_a_target,
+            person_taken_for_a_machine_gets_through_by_the_button,
+            preview_shows_the_target_and_escapes_it,
+            query_is_forwarded_where_the_link_says_so,
+            raised_max_visits_admits_the_difference,
+            slash_and_needless_encoding_lead_to_the_same_link,
+            strangers_create_a_bounded_number_of_links,
+            times_to_the_end_of_the_year_9999_are_told_in_utc,
+            unknown_code_is_not_found,
+            visits_of_a_plain_link_are_counted,
+        }
     }
     campaigns {
         both {
@@ -90,6 +124,20 @@ harness::cases! {
         memory {
             exactly_n_of_a_crowd_are_admitted,
             one_user_is_admitted_once_however_often_it_asks,
+            repeated_idempotency_key_replays_the_first_answer,
+        }
+        components {
+            campaign_starts_by_itself,
+            campaigns_are_listed_and_their_ids_are_taken_once,
+            claim_before_the_start_is_told_when_to_come_back,
+            claims_are_for_their_user_and_for_the_scope,
+            ended_and_closed_campaigns_admit_nobody,
+            exactly_n_of_a_crowd_are_admitted,
+            generated_codes_differ,
+            one_user_is_admitted_once_however_often_it_asks,
+            parallel_repetitions_of_one_request_are_one_claim,
+            per_user_allows_that_many_claims,
+            quantity_goes_up_and_never_below_what_is_admitted,
             repeated_idempotency_key_replays_the_first_answer,
         }
     }
@@ -294,6 +342,20 @@ harness::cases! {
             settings_that_are_not_valid_are_told,
             two_gateways_on_one_state_directory_are_exact,
             uploads_that_stall_are_given_up,
+        }
+    }
+    components {
+        both {}
+        native {
+            a_broken_one_does_not_start,
+            a_component_answers_behind_the_limiter,
+            bodies_stream_both_ways_within_bounds,
+            calls_reach_whom_they_may,
+            each_misbehaving_one_ends_and_redirects_go_on,
+            it_gets_the_request_and_nothing_else,
+            it_sees_its_own_part_of_the_store,
+            what_speaks_an_older_http_is_served_too,
+            who_waits_for_a_place_is_served_or_told,
         }
     }
     guests {

@@ -95,6 +95,28 @@ path = "/signup"
 topic = "signup"
 "#;
 
+/// What the paths of [`Host::Components`] begin with.
+const BELOW: &str = "/edge";
+
+/// Spin's components as an operator's own, on the same store and with the same settings.
+fn own_components(settings: &str) -> String {
+    let of = |(name, path): (&str, &str)| {
+        let source = native::built_components().join(format!("{name}.wasm"));
+        format!(
+            "[[components]]\nname = \"{name}\"\npath = \"{BELOW}{path}\"\nstrip_prefix = \"{BELOW}\"\nstore_prefix = \"\"\n\
+             source = \"{}\"\nconcurrency = 64\nenvironment = {{ TOLLGATE_CONFIG = '''{settings}''' }}\n",
+            source.display()
+        )
+    };
+    let all = [
+        ("shortener", "/..."),
+        ("coupon", "/api/campaigns/..."),
+        ("forward", "/api/topics/..."),
+        ("admin", "/api/keys/..."),
+    ];
+    all.map(of).concat()
+}
+
 static ROOM: Semaphore = Semaphore::const_new(GATEWAYS);
 /// One per host, or why there is none; they end with the tests.
 static SHARED: [OnceCell<Result<Gateway, String>>; 3] = [const { OnceCell::const_new() }; 3];
@@ -159,11 +181,11 @@ impl Gateway {
             _ => "",
         };
         let directory = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("the directory is ours");
-        fs::write(
-            directory.path().join("tollgate.toml"),
-            format!("{server}{store}{SETTINGS}\n{settings}\n"),
-        )
-        .expect("it is ours");
+        let mut settings = format!("{server}{store}{SETTINGS}\n{settings}\n");
+        if host == Host::Components {
+            settings += &own_components(&settings);
+        }
+        fs::write(directory.path().join("tollgate.toml"), settings).expect("it is ours");
         let client = reqwest::Client::builder()
             .redirect(reqwest::redirect::Policy::none())
             .no_proxy()
@@ -192,11 +214,12 @@ impl Gateway {
     async fn launch(&self) -> Result<(), String> {
         let directory = self.directory.path();
         let (program, base) = match self.host {
-            Host::Native | Host::Memory => {
+            Host::Native | Host::Memory | Host::Components => {
                 let mut program = self.serve.start(directory);
                 let base = program.line(native::address, START).await;
                 self.serve.keep_compiled_code(directory);
-                (program, base)
+                let below = if self.host == Host::Components { BELOW } else { "" };
+                (program, base.map(|base| base + below))
             }
             Host::Spin => {
                 let (mut program, base) = spin::start(directory, self.serve.admin_key.as_deref());
