@@ -12,7 +12,7 @@ use super::ports::Engines;
 use anyhow::{Context as _, Result, anyhow};
 use instances::{Instances, NoInstance};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 use tokio::runtime::Runtime;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -26,6 +26,8 @@ use wasmtime_wasi_http::handler::{ExpirationError, InstantiationError, ProxyHand
 
 /// Requests that may wait for a place, of one component.
 const MAX_WAITING: usize = 512;
+/// How often a request that has a place and no instance is tried.
+const LOOK_AGAIN: Duration = Duration::from_millis(5);
 /// Threads that there are at least: one that is not left alone by a guest leaves another.
 const MIN_THREADS: usize = 2;
 
@@ -213,7 +215,7 @@ impl Handler {
         // Who goes away is not waited for. What the guest does ends with its time.
         let handling = AbortOnDropHandle::new(
             self.runtime
-                .spawn(async move { proxy.handle(deadline, request).await }),
+                .spawn(async move { once_there_is_room(&proxy, deadline, request).await }),
         );
         let handled = timeout_at(deadline, handling)
             .await
@@ -237,5 +239,31 @@ impl Handler {
             "a component did not answer"
         );
         failed
+    }
+}
+
+/// Hands a request over; again while instances that have answered still end what they do, and none may be made beside them.
+async fn once_there_is_room(
+    proxy: &ProxyHandler<Instances>,
+    deadline: Instant,
+    mut request: http::Request<WasiBody>,
+) -> wasmtime::Result<http::Response<WasiBody>> {
+    loop {
+        let error = match proxy.handle(deadline, request).await {
+            Ok(response) => return Ok(response),
+            Err(error) => error,
+        };
+        let no_room = error
+            .downcast_ref::<InstantiationError<Instant>>()
+            .is_some_and(|failed| failed.error.is::<NoInstance>());
+        if !no_room || deadline <= Instant::now() + LOOK_AGAIN {
+            return Err(error);
+        }
+        let failed: InstantiationError<Instant> = error.downcast()?;
+        request = failed
+            .request
+            .into_inner()
+            .unwrap_or_else(PoisonError::into_inner);
+        tokio::time::sleep(LOOK_AGAIN).await;
     }
 }
