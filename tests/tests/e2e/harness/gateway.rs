@@ -117,9 +117,11 @@ fn own_components(settings: &str) -> String {
     all.map(of).concat()
 }
 
+/// Kinds of hosts.
+const HOSTS: usize = Host::Components as usize + 1;
 static ROOM: Semaphore = Semaphore::const_new(GATEWAYS);
 /// One per host, or why there is none; they end with the tests.
-static SHARED: [OnceCell<Result<Gateway, String>>; 3] = [const { OnceCell::const_new() }; 3];
+static SHARED: [OnceCell<Result<Gateway, String>>; HOSTS] = [const { OnceCell::const_new() }; HOSTS];
 
 /// A gateway with a store of its own.
 pub struct Gateway {

@@ -84,7 +84,7 @@ fn parse(received: &[u8], line: &str, ended: bool) -> Option<Answer> {
     let end = received.windows(4).position(|window| window == b"\r\n\r\n")? + 4;
     let head = std::str::from_utf8(&received[..end]).ok()?;
     let mut lines = head.split("\r\n");
-    let status = lines.next()?.split(' ').nth(1)?.parse().ok()?;
+    let status: u16 = lines.next()?.split(' ').nth(1)?.parse().ok()?;
     let mut headers = http::HeaderMap::with_capacity(MAX_HEADERS);
     for (name, value) in lines.filter_map(|line| line.split_once(':')) {
         let name = http::HeaderName::try_from(name).ok()?;
@@ -93,6 +93,8 @@ fn parse(received: &[u8], line: &str, ended: bool) -> Option<Answer> {
     let value = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
     let body = match value("transfer-encoding") {
         Some("chunked") => unchunk(&received[end..], ended)?,
+        // HTTP/1.0 ends a body of unknown length with the connection.
+        _ if ended && value("content-length").is_none() && status == 200 => received[end..].to_vec(),
         _ => {
             let length = value("content-length")
                 .and_then(|length| length.parse().ok())
