@@ -216,6 +216,6 @@ impl Body for Piped {
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.size.clone()
+        self.size
     }
 }
