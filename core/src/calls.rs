@@ -194,13 +194,10 @@ pub fn own_segments() -> impl Iterator<Item = &'static str> {
     OWN.iter().copied()
 }
 
-/// The calls that our host answers by itself.
-static NATIVE: LazyLock<Vec<Call>> = LazyLock::new(|| {
-    Call::ALL
-        .iter()
-        .copied()
-        .filter(|call| call.has(Mark::Native))
-        .collect()
+/// The calls that our host answers by itself, with their paths: every request is asked.
+static NATIVE: LazyLock<Vec<(&'static str, Call)>> = LazyLock::new(|| {
+    let native = Call::ALL.iter().filter(|call| call.has(Mark::Native));
+    native.map(|call| (call.path(), *call)).collect()
 });
 
 impl Call {
@@ -221,7 +218,8 @@ impl Call {
     /// The call of this path that our host answers by itself, before the limiter and without a component, since only it
     /// knows how it is. A component answers it elsewhere, and never limits it.
     pub fn native(path: &str) -> Option<Call> {
-        NATIVE.iter().copied().find(|call| call.path() == path)
+        let found = NATIVE.iter().find(|(native, _)| *native == path);
+        found.map(|(_, call)| *call)
     }
 
     /// Whether it takes this method.

@@ -164,18 +164,31 @@ fn is_registered_name(mut name: &[u8]) -> bool {
         return false;
     }
     while let Some((byte, rest)) = name.split_first() {
-        name = rest;
-        if *byte == b'%' {
-            match rest {
-                [high, low, rest @ ..] if high.is_ascii_hexdigit() && low.is_ascii_hexdigit() => name = rest,
-                _ => return false,
-            }
-        } else if !byte.is_ascii_alphanumeric() && !b"-._~!$&'()*+,;=".contains(byte) {
-            return false;
-        }
+        name = match (byte, rest) {
+            (b'%', [high, low, rest @ ..]) if high.is_ascii_hexdigit() && low.is_ascii_hexdigit() => rest,
+            _ if NAME_BYTES[usize::from(*byte)] => rest,
+            _ => return false,
+        };
     }
     true
 }
+
+/// What stands in a registered name as it is: `unreserved` and `sub-delims`. Every request is asked.
+const NAME_BYTES: [bool; 256] = {
+    let mut allowed = [false; 256];
+    let marks = b"-._~!$&'()*+,;=";
+    let mut byte = 0;
+    while byte < allowed.len() {
+        allowed[byte] = (byte as u8).is_ascii_alphanumeric();
+        byte += 1;
+    }
+    let mut mark = 0;
+    while mark < marks.len() {
+        allowed[marks[mark] as usize] = true;
+        mark += 1;
+    }
+    allowed
+};
 
 impl Request {
     /// The value of the only header called `name` (lower case), if it is text. A repeated header counts as the first.

@@ -26,12 +26,9 @@ pub fn token(fresh: &[u8; 16], length: usize) -> String {
 /// Lower-case hexadecimal.
 pub fn hex(bytes: &[u8]) -> String {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let mut text = String::with_capacity(2 * bytes.len());
-    for byte in bytes {
-        text.push(char::from(DIGITS[usize::from(byte >> 4)]));
-        text.push(char::from(DIGITS[usize::from(byte & 15)]));
-    }
-    text
+    let digits = |byte: &u8| [DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]];
+    let text = bytes.iter().map(digits).collect::<Vec<_>>().into_flattened();
+    String::from_utf8(text).unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -47,12 +47,22 @@ const MAX_RACES: usize = 8;
 
 /// Answers `/api/links…` and `/{code}`; 404 for any other path.
 pub async fn handle<S: Store>(world: &World<'_, S>, request: &Request) -> Response {
-    // The hot path first: a single segment is a code.
-    let answer = match calls::one_segment(&request.path) {
-        Some(segment) => redirect::answer(world, request, segment).await,
-        _ => route(world, request).await.map(private),
-    };
-    answer.unwrap_or_else(|problem| private(problem.into_response()))
+    match calls::one_segment(&request.path) {
+        Some(segment) => follow(world, request, segment).await,
+        // Boxed to keep the future of a redirect small.
+        None => match Box::pin(route(world, request)).await {
+            Ok(response) => private(response),
+            Err(problem) => private(problem.into_response()),
+        },
+    }
+}
+
+/// Answers `/{segment}`, for who knows already that the path is one segment.
+pub(crate) async fn follow<S: Store>(world: &World<'_, S>, request: &Request, segment: &str) -> Response {
+    match redirect::answer(world, request, segment).await {
+        Ok(response) => response,
+        Err(problem) => private(problem.into_response()),
+    }
 }
 
 async fn route<S: Store>(world: &World<'_, S>, request: &Request) -> Result<Response, Problem> {

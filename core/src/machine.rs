@@ -256,7 +256,8 @@ impl<M: Memory + Clone + 'static> Machine<M> {
                 return Step::Admitted(packed::headers(added));
             }
             if rule.is_redirect
-                && let Some(mut response) = poll_once(links::handle(&world, &request))
+                && let Some(segment) = calls::one_segment(&request.path)
+                && let Some(mut response) = poll_once(links::follow(&world, &request, segment))
             {
                 response.headers.extend_from_slice(added);
                 return Step::Done(response.into());

@@ -187,9 +187,10 @@ fn digits(text: &[u8]) -> Option<(u64, &[u8])> {
     if !canonical {
         return None;
     }
-    let number = digits
-        .iter()
-        .fold(0_u64, |n, digit| n * 10 + u64::from(digit - b'0'));
+    // Unchecked, which in WebAssembly is a call less for each digit: 19 of them fit.
+    let number = digits.iter().fold(0_u64, |n, digit| {
+        n.wrapping_mul(10).wrapping_add(u64::from(digit - b'0'))
+    });
     Some((number, rest))
 }
 

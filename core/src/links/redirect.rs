@@ -75,6 +75,9 @@ pub(super) async fn answer<S: Store>(
         if state != State::Live {
             return end(state, &target);
         }
+        if !is_recorded(world, &target.limits) {
+            return Ok(redirect(request, &target));
+        }
         let visitor = match button {
             true => Visitor::Person,
             false => visitor::of(request),
@@ -133,6 +136,16 @@ async fn facts<S: Store>(
     })
 }
 
+/// Whether visits are counted.
+fn is_counted<S: Store>(world: &World<'_, S>, limits: &Limits) -> bool {
+    world.settings.config.links.clicks != Clicks::Off || limits.are_exact()
+}
+
+/// Whether a visit leaves anything behind: a link that ends by idleness needs its last one even where clicks are off.
+fn is_recorded<S: Store>(world: &World<'_, S>, limits: &Limits) -> bool {
+    is_counted(world, limits) || limits.expire_after_idle.is_some()
+}
+
 /// Records a visit the way the link and the configuration ask for.
 async fn count<S: Store>(
     world: &World<'_, S>,
@@ -143,11 +156,7 @@ async fn count<S: Store>(
 ) -> Result<Visit, StoreError> {
     let clicks = world.settings.config.links.clicks;
     let submitted = !limits.are_exact() && clicks != Clicks::Durable;
-    // A link that ends by idleness needs its last visit even where clicks are off.
-    let counted = clicks != Clicks::Off || limits.are_exact();
-    if !counted && limits.expire_after_idle.is_none() {
-        return Ok(Visit::Granted);
-    }
+    let counted = is_counted(world, limits);
     // What is submitted depends on the settings and on the link, and on nothing else.
     if submitted && world.store.submit_again(partition, entry.version) {
         return Ok(Visit::Granted);

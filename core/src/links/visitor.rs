@@ -8,7 +8,7 @@ use std::sync::LazyLock;
 
 use aho_corasick::{AhoCorasick, AhoCorasickKind, MatchKind};
 
-use crate::http::Request;
+use crate::http::{Header, Request};
 
 /// How much of a `User-Agent` is looked at, in bytes.
 const MAX_USER_AGENT: usize = 512;
@@ -32,8 +32,12 @@ pub(super) enum Visitor {
 
 pub(super) fn of(request: &Request) -> Visitor {
     // As bytes: one that is not UTF-8 speaks all the same.
-    let agent = request.headers.iter().find(|header| header.name == "user-agent");
-    if is_ahead(request) || agent.is_some_and(|agent| is_machine(&agent.value)) {
+    let is_a_machines = |header: &Header| match &*header.name {
+        "user-agent" => is_machine(&header.value),
+        name if AHEAD_HEADERS.contains(&name) => is_ahead(&header.value),
+        _ => false,
+    };
+    if request.headers.iter().any(is_a_machines) {
         Visitor::Machine
     } else if request.method == "HEAD" {
         Visitor::Head
@@ -42,11 +46,8 @@ pub(super) fn of(request: &Request) -> Visitor {
     }
 }
 
-fn is_ahead(request: &Request) -> bool {
-    AHEAD_HEADERS.iter().any(|name| {
-        let says = |value: &str| AHEAD_WORDS.as_ref().is_some_and(|words| words.is_match(value));
-        request.header(name).is_some_and(says)
-    })
+fn is_ahead(says: &[u8]) -> bool {
+    AHEAD_WORDS.as_ref().is_some_and(|words| words.is_match(says))
 }
 
 fn is_machine(agent: &[u8]) -> bool {
@@ -56,7 +57,7 @@ fn is_machine(agent: &[u8]) -> bool {
         start.is_some_and(|start| start.eq_ignore_ascii_case(word.as_bytes()))
     };
     // What browsers begin with is looked for first: they have no such name.
-    if !begins("mozilla/") && words::BEGINNINGS.iter().any(|word| begins(word)) {
+    if !begins("mozilla/") && words::beginnings(agent).iter().any(|word| begins(word)) {
         return true;
     }
     let mut found = MACHINE_WORDS.iter().flat_map(|words| words.find_iter(agent));
@@ -83,7 +84,6 @@ fn automaton(words: impl Iterator<Item = &'static str>) -> Option<AhoCorasick> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::http::Header;
 
     fn with(name: &str, value: &str) -> Visitor {
         of(&Request {
@@ -131,6 +131,11 @@ mod tests {
             assert_eq!(with("user-agent", agent), Visitor::Person, "{agent}");
         }
         assert_eq!(with("sec-purpose", "navigate"), Visitor::Person);
+    }
+
+    #[test]
+    fn beginnings_are_in_order() {
+        assert!(words::BEGINNINGS.is_sorted());
     }
 
     #[test]

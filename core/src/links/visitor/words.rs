@@ -290,3 +290,12 @@ pub(super) const BEGINNINGS: &[&str] = &[
 pub(super) fn within() -> impl Iterator<Item = &'static str> {
     KINDS.iter().chain(NAMES).copied()
 }
+
+/// Those of [`BEGINNINGS`] that begin as `agent` does: they are in order.
+pub(super) fn beginnings(agent: &[u8]) -> &'static [&'static str] {
+    let first = agent.first().map(u8::to_ascii_lowercase);
+    let start = BEGINNINGS.partition_point(|word| word.bytes().next() < first);
+    let rest = BEGINNINGS.get(start..).unwrap_or_default();
+    let end = rest.partition_point(|word| word.bytes().next() == first);
+    rest.get(..end).unwrap_or_default()
+}
