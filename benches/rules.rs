@@ -6,18 +6,18 @@ use criterion::{Criterion, criterion_group, criterion_main};
 use futures::executor::block_on;
 use std::hint::black_box;
 use std::sync::Arc;
-use tollgate_core::bucket::Bucket;
-use tollgate_core::commit::{Commit, Committed, Mutation, Outcome, Part};
-use tollgate_core::http::{Header, Request};
-use tollgate_core::machine::{Call, Reply, Stage, Step};
-use tollgate_core::memory::START;
-use tollgate_core::ports::Store as _;
-use tollgate_core::settings::Settings;
-use tollgate_core::world::World;
-use tollgate_core::{campaigns, keys, links, packed};
-use tollgate_engine::{AnyEngine, Engine as _, MemoryBuckets, Options, SqliteStore};
+use tollgate_engines::{AnyEngine, Engine as _, MemoryBuckets, Options, SqliteStore};
 use tollgate_host::server::runner::Steps;
 use tollgate_host::wasm::ports::Engines;
+use tollgate_rules::bucket::Bucket;
+use tollgate_rules::commit::{Commit, Committed, Mutation, Outcome, Part};
+use tollgate_rules::http::{Header, Request};
+use tollgate_rules::machine::{Call, Reply, Stage, Step};
+use tollgate_rules::memory::START;
+use tollgate_rules::ports::Store as _;
+use tollgate_rules::settings::Settings;
+use tollgate_rules::world::World;
+use tollgate_rules::{campaigns, keys, links, packed};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;

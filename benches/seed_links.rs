@@ -8,12 +8,12 @@ use futures::StreamExt as _;
 use futures::executor::block_on;
 use std::env;
 use std::path::PathBuf;
-use tollgate_core::commit::{Commit, MAX_STEPS, Mutation, Outcome, literal};
-use tollgate_core::http::{Header, Request};
-use tollgate_core::links;
-use tollgate_core::settings::Settings;
-use tollgate_core::world::World;
-use tollgate_engine::{Engine as _, Options, SqliteStore};
+use tollgate_engines::{Engine as _, Options, SqliteStore};
+use tollgate_rules::commit::{Commit, MAX_STEPS, Mutation, Outcome, literal};
+use tollgate_rules::http::{Header, Request};
+use tollgate_rules::links;
+use tollgate_rules::settings::Settings;
+use tollgate_rules::world::World;
 
 /// Commits under way at once: enough to fill the groups.
 const UNDER_WAY: usize = 256;

@@ -1,11 +1,11 @@
-//! The limiter's buckets: core's arithmetic, held against a second one that is as plain as can be.
+//! The limiter's buckets: the arithmetic of the rules, held against a second one that is as plain as can be.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
-use tollgate_core::bucket::{Bucket, Level, State, TakeError, take_all};
-use tollgate_core::ports::Buckets;
+use tollgate_rules::bucket::{Bucket, Level, State, TakeError, take_all};
+use tollgate_rules::ports::Buckets;
 
 use crate::bug::Bug;
 use crate::coverage::Seen;
@@ -70,7 +70,7 @@ impl SimBuckets {
         taken
     }
 
-    /// What core is given for the time: with a bug, one that counts a step back as a step forward.
+    /// What the rules are given for the time: with a bug, one that counts a step back as a step forward.
     fn clock(&self, now: u64) -> u64 {
         if !self.sim.has(Bug::BucketTimeRunsBack) {
             return now;

@@ -4,7 +4,7 @@
 use std::rc::Rc;
 
 use serde_json::{Value, json};
-use tollgate_core::time;
+use tollgate_rules::time;
 
 use crate::coverage::Seen;
 use crate::world::{SUBSCRIPTION, Sim, TOPICS};

@@ -1,5 +1,5 @@
-//! The store of a simulated gateway: `tollgate_core::plan` decides (the very `Group` of the native engine), and what
-//! is around it follows `engine/src/sqlite`: a bounded queue, one writer, one sync per group, nothing shown or answered
+//! The store of a simulated gateway: `tollgate_rules::plan` decides (the very `Group` of the native engine), and what
+//! is around it follows `crates/engines/src/sqlite`: a bounded queue, one writer, one sync per group, nothing shown or answered
 //! before it, and nothing written any more once it has failed.
 
 use std::cell::{Cell, RefCell};
@@ -10,10 +10,10 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
 
-use tollgate_core::commit::{self, Commit, Condition, Entry, MAX_STEPS, Mutation, Outcome, StoreError};
-use tollgate_core::plan::combined::Combined;
-use tollgate_core::plan::group::{Base, Found, Group};
-use tollgate_core::plan::{self, Extent, Record};
+use tollgate_rules::commit::{self, Commit, Condition, Entry, MAX_STEPS, Mutation, Outcome, StoreError};
+use tollgate_rules::plan::combined::Combined;
+use tollgate_rules::plan::group::{Base, Found, Group};
+use tollgate_rules::plan::{self, Extent, Record};
 
 use crate::bug::Bug;
 use crate::coverage::Seen;

@@ -1,4 +1,4 @@
-//! Deterministic simulation: the rules of `tollgate-core` in a world that is made of one seed. Clients, clocks, disk,
+//! Deterministic simulation: the rules of `tollgate-rules` in a world that is made of one seed. Clients, clocks, disk,
 //! network and origin are simulated, one thread polls everything in an order drawn from the seed, and a crash may hit at
 //! every step. A model in plain maps and counters is told what became durable and what was answered, and checks the
 //! invariants as it goes. `docs/reliability.md` says what is real here and what is modelled.

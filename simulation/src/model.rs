@@ -6,11 +6,11 @@ use std::sync::Arc;
 
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use tollgate_core::campaigns;
-use tollgate_core::commit::{Commit, Message, Mutation};
-use tollgate_core::plan;
-use tollgate_core::relay::progress::Progress;
-use tollgate_core::relay::record::{Keys, Waiting};
+use tollgate_rules::campaigns;
+use tollgate_rules::commit::{Commit, Message, Mutation};
+use tollgate_rules::plan;
+use tollgate_rules::relay::progress::Progress;
+use tollgate_rules::relay::record::{Keys, Waiting};
 
 use crate::disk::{GroupWrites, State};
 use crate::world::TOPICS;
@@ -314,7 +314,7 @@ impl Model {
             id: String,
             url: String,
             #[serde(default)]
-            limits: tollgate_core::links::Limits,
+            limits: tollgate_rules::links::Limits,
         }
         let known = self.codes.entry(code.to_owned()).or_default();
         match &known.link {

@@ -1,4 +1,4 @@
-//! Drives `tollgate_core::relay` as `relay/src/worker.rs` does: events in, actions out, each action a task of its own.
+//! Drives `tollgate_rules::relay` as `crates/delivery/src/worker.rs` does: events in, actions out, each action a task of its own.
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, VecDeque};
@@ -7,12 +7,12 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
 
-use tollgate_core::breaker::Change;
-use tollgate_core::commit::{Commit, MAX_WAIT_MS, Message, Mutation, Outcome, Part, StoreError};
-use tollgate_core::ports::Store as _;
-use tollgate_core::relay::record::Keys;
-use tollgate_core::relay::{Action, Delivered, Event, Machine, Note, Settings, restore};
-use tollgate_core::retry::Schedule;
+use tollgate_rules::breaker::Change;
+use tollgate_rules::commit::{Commit, MAX_WAIT_MS, Message, Mutation, Outcome, Part, StoreError};
+use tollgate_rules::ports::Store as _;
+use tollgate_rules::relay::record::Keys;
+use tollgate_rules::relay::{Action, Delivered, Event, Machine, Note, Settings, restore};
+use tollgate_rules::retry::Schedule;
 
 use crate::bug::Bug;
 use crate::coverage::Seen;

@@ -3,13 +3,13 @@
 
 use std::rc::Rc;
 
-use tollgate_core::commit::StoreError;
-use tollgate_core::components::Component;
-use tollgate_core::http::{Request, Response};
-use tollgate_core::limiter::{self, Verdict};
-use tollgate_core::problem::Problem;
-use tollgate_core::world::World;
-use tollgate_core::{campaigns, forward, keys, links};
+use tollgate_rules::commit::StoreError;
+use tollgate_rules::components::Component;
+use tollgate_rules::http::{Request, Response};
+use tollgate_rules::limiter::{self, Verdict};
+use tollgate_rules::problem::Problem;
+use tollgate_rules::world::World;
+use tollgate_rules::{campaigns, forward, keys, links};
 
 use crate::buckets::SimBuckets;
 use crate::bug::Bug;

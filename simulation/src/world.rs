@@ -4,10 +4,10 @@
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
-use tollgate_core::breaker;
-use tollgate_core::memory::START;
-use tollgate_core::relay;
-use tollgate_core::settings::Settings;
+use tollgate_rules::breaker;
+use tollgate_rules::memory::START;
+use tollgate_rules::relay;
+use tollgate_rules::settings::Settings;
 
 use crate::bug::Bug;
 use crate::coverage::{Coverage, Seen};

@@ -113,6 +113,15 @@ pub fn rustup(arguments: [&str; 3], otherwise: &str) -> Result<()> {
     }
 }
 
+/// The package that a component is built from.
+pub fn package(name: &str) -> String {
+    match name {
+        EXAMPLE => name.to_owned(),
+        RULES => "tollgate-rules-component".to_owned(), // `tollgate-rules` is what it wraps
+        _ => format!("tollgate-{name}"),
+    }
+}
+
 /// Builds all components, and copies those that changed to [`components_dir`]. Always all of them, in one call: cargo unifies
 /// the features of what is built together, so another selection would build everything again.
 pub fn components() -> Result<PathBuf> {
@@ -124,10 +133,6 @@ pub fn components() -> Result<PathBuf> {
         .chain([&EXAMPLE])
         .copied()
         .collect();
-    let package = |name: &str| match name {
-        EXAMPLE => name.to_owned(),
-        _ => format!("tollgate-{name}"),
-    };
     say(&format!("building the components ({})", names.join(", ")));
     let mut command = cargo();
     command.args(["build", "--profile", "wasm", "--target", WASM_TARGET]);

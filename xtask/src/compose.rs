@@ -5,9 +5,9 @@ use crate::build::{COMPONENTS, SPIN_STORE, components, root, say, write_if_chang
 use anyhow::{Context as _, Result};
 use std::fs;
 use std::path::Path;
-use tollgate_core::calls::{built_forwards, spin_routes};
-use tollgate_core::config::{Config, TopicSettings};
-use tollgate_core::settings::Settings;
+use tollgate_rules::calls::{built_forwards, spin_routes};
+use tollgate_rules::config::{Config, TopicSettings};
+use tollgate_rules::settings::Settings;
 use wac_graph::types::Package;
 use wac_graph::{CompositionGraph, EncodeOptions};
 
@@ -70,7 +70,7 @@ fn with_routes(manifest: &str, config: &Config) -> Result<String> {
     let (_, after) = rest
         .split_once(END)
         .context("spin.toml lacks the line that ends the routes")?;
-    let trigger = |(route, component): (String, tollgate_core::components::Component)| {
+    let trigger = |(route, component): (String, tollgate_rules::components::Component)| {
         let name = component.name();
         format!("[[trigger.http]]\nroute = \"{route}\"\ncomponent = \"{name}\"\n\n")
     };

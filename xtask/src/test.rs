@@ -8,22 +8,22 @@ use std::process::Command;
 
 /// The crates whose tests need nothing but themselves.
 const UNIT: &[&str] = &[
-    "tollgate-core",
+    "tollgate-rules",
     "tollgate-contract",
     "tollgate-fuzz",
     "tollgate-vfs",
-    "tollgate-engine",
-    "tollgate-relay",
+    "tollgate-engines",
+    "tollgate-delivery",
     "tollgate-simulation",
     "tollgate-store-sqlite",
 ];
 
 /// Those of them that are quick without optimisation.
 const QUICK: &[&str] = &[
-    "tollgate-core",
+    "tollgate-rules",
     "tollgate-contract",
-    "tollgate-engine",
-    "tollgate-relay",
+    "tollgate-engines",
+    "tollgate-delivery",
 ];
 
 /// The case that `cargo xtask crash` runs for longer.
@@ -63,7 +63,7 @@ pub fn all(arguments: &[String]) -> Result<()> {
         )?;
         say("what threads share, under many interleavings");
         let mut interleavings = cargo();
-        interleavings.args(["test", "--release", "--package", "tollgate-engine", "--lib"]);
+        interleavings.args(["test", "--release", "--package", "tollgate-engines", "--lib"]);
         interleavings.args(["--features", "shuttle", "--", "interleavings"]);
         run(&mut interleavings, "the interleavings")?;
         say("the load that profile-guided builds learn from");
@@ -129,12 +129,12 @@ pub fn lint() -> Result<()> {
     run(&mut benches, "cargo clippy for the benches")?;
     let mut wasm = cargo();
     wasm.args(["clippy", "--profile", "wasm", "--target", "wasm32-wasip2"]);
-    use crate::build::{COMPONENTS, MISBEHAVING, RULES, SPIN_STORE};
+    use crate::build::{COMPONENTS, MISBEHAVING, RULES, SPIN_STORE, package};
     for name in COMPONENTS
         .iter()
         .chain(&[RULES, SPIN_STORE, MISBEHAVING, "guest"])
     {
-        wasm.args(["--package", &format!("tollgate-{name}")]);
+        wasm.args(["--package", &package(name)]);
     }
     run(
         wasm.args(["--", "-D", "warnings"]),

@@ -1,3 +1,3 @@
-//! The admin component: the rule `tollgate_core::admin::handle`.
+//! The admin component: the rule `tollgate_rules::admin::handle`.
 
-tollgate_guest::handler!(Admin, tollgate_guest::core::admin::handle);
+tollgate_guest::handler!(Admin, tollgate_guest::rules::admin::handle);

@@ -1,3 +1,3 @@
-//! The coupon component: the rule `tollgate_core::campaigns::handle`.
+//! The coupon component: the rule `tollgate_rules::campaigns::handle`.
 
-tollgate_guest::handler!(Coupon, tollgate_guest::core::campaigns::handle);
+tollgate_guest::handler!(Coupon, tollgate_guest::rules::campaigns::handle);

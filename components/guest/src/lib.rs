@@ -1,5 +1,5 @@
 //! What every component of Spin shares: the bindings of the ports ([`port`]), its settings ([`settings`]), and how a request
-//! comes in ([`spin`]). A component's crate is one line: [`handler!`] with a rule from `tollgate-core`.
+//! comes in ([`spin`]). A component's crate is one line: [`handler!`] with a rule from `tollgate-rules`.
 
 pub mod port;
 pub mod settings;
@@ -11,16 +11,16 @@ pub mod bindings {
     wit_bindgen::generate!({ path: "../../wit", world: "guest", generate_all });
 }
 
-tollgate_core::wit_buckets!(crate::bindings::tollgate::edge::buckets);
-tollgate_core::wit_store!(crate::bindings::tollgate::edge::store);
+tollgate_rules::wit_buckets!(crate::bindings::tollgate::edge::buckets);
+tollgate_rules::wit_store!(crate::bindings::tollgate::edge::store);
 
-pub use {spin_sdk, tollgate_core as core};
+pub use {spin_sdk, tollgate_rules as rules};
 
 use port::Port;
-use tollgate_core::http::Request;
-use tollgate_core::limiter::{self, Verdict};
-use tollgate_core::settings::Settings;
-use tollgate_core::world::World;
+use tollgate_rules::http::Request;
+use tollgate_rules::limiter::{self, Verdict};
+use tollgate_rules::settings::Settings;
+use tollgate_rules::world::World;
 
 /// Sixteen bytes from the host's random source.
 fn fresh() -> [u8; 16] {
@@ -68,7 +68,7 @@ macro_rules! handler {
         async fn serve(
             request: $crate::spin_sdk::http::Request,
         ) -> impl $crate::spin_sdk::http::IntoResponse {
-            let component = $crate::core::components::Component::$component;
+            let component = $crate::rules::components::Component::$component;
             $crate::spin::answer(component, request, async |world, request| {
                 $rule(world, request).await
             })

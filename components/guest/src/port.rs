@@ -1,9 +1,9 @@
-//! The ports of `tollgate-core`, answered by whatever the component was linked with.
+//! The ports of `tollgate-rules`, answered by whatever the component was linked with.
 
 use crate::bindings::tollgate::edge::{buckets as wit_buckets, store as wit};
-use tollgate_core::bucket::{Bucket, Level, TakeError};
-use tollgate_core::commit::{Commit, Entry, Item, Message, Outcome, StoreError, Topic};
-use tollgate_core::ports::{Buckets, Store};
+use tollgate_rules::bucket::{Bucket, Level, TakeError};
+use tollgate_rules::commit::{Commit, Entry, Item, Message, Outcome, StoreError, Topic};
+use tollgate_rules::ports::{Buckets, Store};
 
 /// The imports `tollgate:edge/store` and `tollgate:edge/buckets`.
 pub struct Port;

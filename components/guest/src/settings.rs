@@ -2,8 +2,8 @@
 //! `/tollgate.toml` (mounted by Spin), else the built-in defaults.
 
 use std::sync::OnceLock;
-use tollgate_core::calls::StaleRoutes;
-use tollgate_core::settings::Settings;
+use tollgate_rules::calls::StaleRoutes;
+use tollgate_rules::settings::Settings;
 
 /// The longest sentence about a configuration, in bytes.
 const MAX_WHY: usize = 300;

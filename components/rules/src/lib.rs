@@ -1,13 +1,13 @@
-//! All rules as one component: `tollgate_core::machine` on what the host has in memory. For our own host; Spin runs a
+//! All rules as one component: `tollgate_rules::machine` on what the host has in memory. For our own host; Spin runs a
 //! component for each route. It imports nothing async, so that a call is a plain function call.
 
 use std::cell::RefCell;
 
-use tollgate_core::bucket::{Bucket, Level, TakeError};
-use tollgate_core::commit::{Commit, Entry};
-use tollgate_core::machine::{Machine, Memory};
-use tollgate_core::packed;
-use tollgate_core::settings::Settings;
+use tollgate_rules::bucket::{Bucket, Level, TakeError};
+use tollgate_rules::commit::{Commit, Entry};
+use tollgate_rules::machine::{Machine, Memory};
+use tollgate_rules::packed;
+use tollgate_rules::settings::Settings;
 
 #[allow(missing_docs, clippy::all, unsafe_code, reason = "generated")]
 mod bindings {
@@ -19,9 +19,9 @@ mod bindings {
 use bindings::exports::tollgate::edge::rules;
 use bindings::tollgate::edge::memory;
 
-tollgate_core::wit_buckets!(crate::bindings::tollgate::edge::buckets);
-tollgate_core::wit_store!(crate::bindings::tollgate::edge::store);
-tollgate_core::wit_rules!(crate::bindings::exports::tollgate::edge::rules);
+tollgate_rules::wit_buckets!(crate::bindings::tollgate::edge::buckets);
+tollgate_rules::wit_store!(crate::bindings::tollgate::edge::store);
+tollgate_rules::wit_rules!(crate::bindings::exports::tollgate::edge::rules);
 
 /// Rules allocate small things and free them soon; the allocator of the standard library is several times slower at that.
 #[cfg(target_family = "wasm")]

@@ -1,3 +1,3 @@
-//! The shortener component: the rule `tollgate_core::links::handle`.
+//! The shortener component: the rule `tollgate_rules::links::handle`.
 
-tollgate_guest::handler!(Shortener, tollgate_guest::core::links::handle);
+tollgate_guest::handler!(Shortener, tollgate_guest::rules::links::handle);

@@ -4,8 +4,8 @@ mod spin;
 
 use std::rc::Rc;
 
-use tollgate_core::commit as core;
-use tollgate_core::ports::{Buckets as _, Store as _};
+use tollgate_rules::commit as ours;
+use tollgate_rules::ports::{Buckets as _, Store as _};
 
 use crate::buckets::SqliteBuckets;
 use crate::store::SqliteStore;
@@ -21,8 +21,8 @@ mod bindings {
 
 use bindings::exports::tollgate::edge::{buckets as wit_buckets, store as wit};
 
-tollgate_core::wit_buckets!(crate::plug::bindings::exports::tollgate::edge::buckets);
-tollgate_core::wit_store!(crate::plug::bindings::exports::tollgate::edge::store);
+tollgate_rules::wit_buckets!(crate::plug::bindings::exports::tollgate::edge::buckets);
+tollgate_rules::wit_store!(crate::plug::bindings::exports::tollgate::edge::store);
 
 struct Plug;
 
@@ -57,7 +57,7 @@ impl wit::Guest for Plug {
         let store = store();
         let outcome = store.commit(transaction.into()).await;
         let version = match &outcome {
-            Ok(core::Outcome::Committed(committed)) => Some(committed.version),
+            Ok(ours::Outcome::Committed(committed)) => Some(committed.version),
             _ => None,
         };
         afterwards(&store, version);

@@ -4,10 +4,10 @@ use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::rc::Rc;
 
-use tollgate_core::commit::{Commit, Entry, Item, MAX_WAIT_MS, Message, Outcome, StoreError, Topic};
-use tollgate_core::plan::page::{self, Page};
-use tollgate_core::plan::{self};
-use tollgate_core::ports::Store;
+use tollgate_rules::commit::{Commit, Entry, Item, MAX_WAIT_MS, Message, Outcome, StoreError, Topic};
+use tollgate_rules::plan::page::{self, Page};
+use tollgate_rules::plan::{self};
+use tollgate_rules::ports::Store;
 
 use crate::database::{Connection as _, Database, Failure, Purpose, Row, Value, run};
 use crate::{encode, maintain, open, sql, verdict};

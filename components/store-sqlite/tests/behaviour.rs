@@ -1,5 +1,5 @@
 //! What the contract does not see: the clock, the bounds of what is kept, other connections, and the arithmetic of
-//! buckets against core's.
+//! buckets against the store in memory.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "test code")]
 
@@ -8,11 +8,11 @@ mod support;
 use std::rc::Rc;
 
 use support::{Fixture, run};
-use tollgate_core::bucket::{Bucket, State, TakeError, take_all};
-use tollgate_core::commit::{
+use tollgate_rules::bucket::{Bucket, State, TakeError, take_all};
+use tollgate_rules::commit::{
     Append, Commit, Idempotence, MESSAGE_OVERHEAD, Mutation, Outcome, Part, StoreError, literal,
 };
-use tollgate_core::ports::{Buckets as _, Store as _};
+use tollgate_rules::ports::{Buckets as _, Store as _};
 use tollgate_store_sqlite::buckets::SqliteBuckets;
 use tollgate_store_sqlite::database::{Database as _, Value};
 use tollgate_store_sqlite::sql;

@@ -7,9 +7,9 @@ mod support;
 use std::time::Duration;
 
 use support::{Fixture, run, sleep};
-use tollgate_core::commit::{Commit, Mutation, Outcome, StoreError, literal};
-use tollgate_core::ports::Store as _;
-use tollgate_engine::{Engine as _, Options, SqliteStore};
+use tollgate_engines::{Engine as _, Options, SqliteStore};
+use tollgate_rules::commit::{Commit, Mutation, Outcome, StoreError, literal};
+use tollgate_rules::ports::Store as _;
 
 /// Units of stock, and how often the gateway comes and goes.
 const STOCK: u64 = 400;

@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 use serde_json::Value;
-use tollgate_core::http::Response;
+use tollgate_rules::http::Response;
 
 use super::request::Wish;
 use crate::coverage::Seen;

@@ -1,7 +1,7 @@
 //! What clients want, as requests.
 
 use serde_json::Value;
-use tollgate_core::http::{Header, Request};
+use tollgate_rules::http::{Header, Request};
 
 use crate::server::INSTALL;
 use crate::world::ADMIN;
@@ -88,7 +88,7 @@ impl Wish {
             None => (path, None),
         };
         Request {
-            method: tollgate_core::http::method(method),
+            method: tollgate_rules::http::method(method),
             path,
             query,
             headers,

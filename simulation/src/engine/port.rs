@@ -5,10 +5,10 @@ use std::ops::Bound;
 use std::rc::Rc;
 use std::task::Poll;
 
-use tollgate_core::commit::{Commit, Entry, Item, Message, Outcome, StoreError, Topic};
-use tollgate_core::plan;
-use tollgate_core::plan::page::{self, Page};
-use tollgate_core::ports::Store;
+use tollgate_rules::commit::{Commit, Entry, Item, Message, Outcome, StoreError, Topic};
+use tollgate_rules::plan;
+use tollgate_rules::plan::page::{self, Page};
+use tollgate_rules::ports::Store;
 
 use super::{Engine, FLUSH, Job, unavailable};
 use crate::bug::Bug;

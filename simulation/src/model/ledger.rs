@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use tollgate_core::commit::Message;
+use tollgate_rules::commit::Message;
 
 use super::{Checked, ensure};
 

@@ -1,7 +1,9 @@
 //! Messages and topics.
 
-use tollgate_core::commit::{Append, Condition, MESSAGE_OVERHEAD, Message, Outcome, Refusal, Topic, literal};
-use tollgate_core::ports::Store;
+use tollgate_rules::commit::{
+    Append, Condition, MESSAGE_OVERHEAD, Message, Outcome, Refusal, Topic, literal,
+};
+use tollgate_rules::ports::Store;
 
 use crate::StoreHarness;
 use crate::conditions::refused_at;

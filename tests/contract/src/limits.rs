@@ -1,9 +1,9 @@
 //! Calls that break a rule of the interface.
 
-use tollgate_core::commit::{
+use tollgate_rules::commit::{
     Commit, MAX_COMMIT_BYTES, MAX_GET_KEYS, MAX_KEY_BYTES, MAX_STEPS, Part, StoreError, literal,
 };
-use tollgate_core::ports::Store;
+use tollgate_rules::ports::Store;
 
 use crate::StoreHarness;
 use crate::shapes::*;

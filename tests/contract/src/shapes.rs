@@ -1,9 +1,9 @@
 //! Commits, written short.
 
-use tollgate_core::commit::{
+use tollgate_rules::commit::{
     Append, Commit, Committed, Condition, Entry, Idempotence, Mutation, Outcome, Part, Template, literal,
 };
-use tollgate_core::ports::Store;
+use tollgate_rules::ports::Store;
 
 /// The partition that the cases work in.
 pub const PARTITION: &str = "contract";

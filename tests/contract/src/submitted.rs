@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use tollgate_core::commit::{Outcome, Refusal, literal};
-use tollgate_core::ports::Store;
+use tollgate_rules::commit::{Outcome, Refusal, literal};
+use tollgate_rules::ports::Store;
 
 use crate::StoreHarness;
 use crate::shapes::*;

@@ -1,5 +1,5 @@
 //! Commits: any sequence of them, with odd keys and values, is decided by the SQL of the Spin engine and by the native engine
-//! as it is by core's store in memory, and leaves the same behind.
+//! as it is by the store in memory, and leaves the same behind.
 
 #[path = "../../../components/store-sqlite/tests/support/statement.rs"]
 mod statement;
@@ -13,13 +13,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use arbitrary::Unstructured;
 use futures::executor::block_on;
 use tempfile::TempDir;
-use tollgate_core::commit::{
+use tollgate_engines::{Options, SqliteStore};
+use tollgate_rules::commit::{
     Append, Commit, Condition, Entry, Idempotence, Item, Message, Mutation, Outcome, Part, StoreError, Topic,
 };
-use tollgate_core::memory::{MemoryStore, START};
-use tollgate_core::plan;
-use tollgate_core::ports::Store;
-use tollgate_engine::{Options, SqliteStore};
+use tollgate_rules::memory::{MemoryStore, START};
+use tollgate_rules::plan;
+use tollgate_rules::ports::Store;
 use tollgate_store_sqlite::database::{Connection, Database, Each, Failure, Purpose, Value};
 
 /// The most steps of one input.

@@ -2,10 +2,10 @@
 //! and changes nothing, and whatever was taken in can be read, listed and followed afterwards.
 
 use serde_json::Value;
-use tollgate_core::calls::{self, Call};
-use tollgate_core::components::Component;
-use tollgate_core::http::{Request, Response};
-use tollgate_core::idempotency::REPLAYED;
+use tollgate_rules::calls::{self, Call};
+use tollgate_rules::components::Component;
+use tollgate_rules::http::{Request, Response};
+use tollgate_rules::idempotency::REPLAYED;
 
 use crate::config::can_be_sent_to;
 use crate::gateway::{Gateway, SECRET, SETTINGS};

@@ -1,13 +1,13 @@
 //! `tollgate.toml`: a text is refused with the place of its fault, or understood: then what is printed of it reads back as the
 //! same, no secret is printed, and everything that is made from it can be made.
 
-use tollgate_core::calls::own_segments;
-use tollgate_core::components::Component;
-use tollgate_core::config::{Bytes, Config, MAX_FORWARDS, MAX_LIMITS, MAX_SUBSCRIPTIONS, MAX_TOPICS, Span};
-use tollgate_core::pattern::Pattern;
-use tollgate_core::retry::{MAX_ATTEMPTS, Schedule};
-use tollgate_core::settings::Settings;
-use tollgate_core::webhook::Secret;
+use tollgate_rules::calls::own_segments;
+use tollgate_rules::components::Component;
+use tollgate_rules::config::{Bytes, Config, MAX_FORWARDS, MAX_LIMITS, MAX_SUBSCRIPTIONS, MAX_TOPICS, Span};
+use tollgate_rules::pattern::Pattern;
+use tollgate_rules::retry::{MAX_ATTEMPTS, Schedule};
+use tollgate_rules::settings::Settings;
+use tollgate_rules::webhook::Secret;
 
 /// Any text as a file.
 pub fn config(data: &[u8]) {

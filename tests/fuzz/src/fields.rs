@@ -6,18 +6,18 @@ use std::cell::RefCell;
 use arbitrary::Unstructured;
 use futures::executor::block_on;
 use sfv::{BareItem, Item, List, ListEntry, Parser};
-use tollgate_core::bucket::{Bucket, Level, State, TakeError, take_all};
-use tollgate_core::config::{Clicks, Config, Limit, Links, OnStoreFailure, Per, Retry, Span};
-use tollgate_core::http::{Header, Request, Response};
-use tollgate_core::idempotency::{self, MAX_KEY};
-use tollgate_core::limiter::{self, Verdict};
-use tollgate_core::memory::{MemoryStore, START};
-use tollgate_core::ports::Buckets;
-use tollgate_core::query::Query;
-use tollgate_core::retry::{MAX_RETRY_AFTER_MS, MAX_WAIT_MS, MIN_WAIT_MS, Schedule, retry_after_ms};
-use tollgate_core::settings::Settings;
-use tollgate_core::time;
-use tollgate_core::world::World;
+use tollgate_rules::bucket::{Bucket, Level, State, TakeError, take_all};
+use tollgate_rules::config::{Clicks, Config, Limit, Links, OnStoreFailure, Per, Retry, Span};
+use tollgate_rules::http::{Header, Request, Response};
+use tollgate_rules::idempotency::{self, MAX_KEY};
+use tollgate_rules::limiter::{self, Verdict};
+use tollgate_rules::memory::{MemoryStore, START};
+use tollgate_rules::ports::Buckets;
+use tollgate_rules::query::Query;
+use tollgate_rules::retry::{MAX_RETRY_AFTER_MS, MAX_WAIT_MS, MIN_WAIT_MS, Schedule, retry_after_ms};
+use tollgate_rules::settings::Settings;
+use tollgate_rules::time;
+use tollgate_rules::world::World;
 
 /// What a structured field's integer can hold (RFC 9651, section 3.3.1).
 const MAX_INTEGER: i64 = 999_999_999_999_999;
@@ -266,7 +266,7 @@ fn retry_after(text: &str, random: u64, times: &[u32]) {
             .then(|| times.iter().map(|ms| Span::from_millis(u64::from(*ms))).collect()),
     });
     let most = schedule.max_attempts();
-    assert!((1..=tollgate_core::retry::MAX_ATTEMPTS).contains(&most));
+    assert!((1..=tollgate_rules::retry::MAX_ATTEMPTS).contains(&most));
     for failed in [1, 2, most / 2, most.saturating_sub(1), most, u32::MAX] {
         let wait = schedule.wait_ms(failed, random, asked);
         assert_eq!(wait.is_none(), failed >= most);

@@ -4,10 +4,10 @@
 use std::net::IpAddr;
 
 use arbitrary::Unstructured;
-use tollgate_core::config::{Config, Server};
-use tollgate_core::http::{Header, Request};
-use tollgate_core::identity::{self, ClientId, Proxies};
-use tollgate_core::settings::Settings;
+use tollgate_rules::config::{Config, Server};
+use tollgate_rules::http::{Header, Request};
+use tollgate_rules::identity::{self, ClientId, Proxies};
+use tollgate_rules::settings::Settings;
 
 const TRUSTED: [&str; 4] = [
     "10.0.0.0/8",

@@ -1,20 +1,20 @@
-//! The rules behind their doors, on core's store in memory, with something there to be found and to be broken.
+//! The rules behind their doors, on the store in memory, with something there to be found and to be broken.
 
 use std::cell::{Cell, RefCell};
 use std::sync::LazyLock;
 
 use futures::executor::block_on;
 use serde_json::{Value, json};
-use tollgate_core::commit::{Append, Commit, Entry, Item, Message, Outcome, StoreError, Topic, literal};
-use tollgate_core::components::Component;
-use tollgate_core::http::{Header, Request, Response};
-use tollgate_core::keys::{self, Scope};
-use tollgate_core::memory::MemoryStore;
-use tollgate_core::plan;
-use tollgate_core::ports::Store;
-use tollgate_core::settings::Settings;
-use tollgate_core::world::World;
-use tollgate_core::{admin, campaigns, forward, links};
+use tollgate_rules::commit::{Append, Commit, Entry, Item, Message, Outcome, StoreError, Topic, literal};
+use tollgate_rules::components::Component;
+use tollgate_rules::http::{Header, Request, Response};
+use tollgate_rules::keys::{self, Scope};
+use tollgate_rules::memory::MemoryStore;
+use tollgate_rules::plan;
+use tollgate_rules::ports::Store;
+use tollgate_rules::settings::Settings;
+use tollgate_rules::world::World;
+use tollgate_rules::{admin, campaigns, forward, links};
 
 use crate::text::Input;
 
@@ -225,7 +225,7 @@ impl Gateway {
             .split_once('?')
             .map_or((path, None), |(p, q)| (p, Some(q.to_owned())));
         Request {
-            method: tollgate_core::http::method(method),
+            method: tollgate_rules::http::method(method),
             path: path.into(),
             query,
             headers: Vec::new(),

@@ -4,17 +4,17 @@
 use std::cell::RefCell;
 
 use futures::executor::block_on;
-use tollgate_core::bucket::{Bucket, Level, TakeError};
-use tollgate_core::calls::{self, Call};
-use tollgate_core::components::Component;
-use tollgate_core::config::{Config, Limit, OnStoreFailure, Per, Span};
-use tollgate_core::http::Request;
-use tollgate_core::identity;
-use tollgate_core::limiter;
-use tollgate_core::pattern::{Pattern, unreserved};
-use tollgate_core::ports::Buckets;
-use tollgate_core::settings::Settings;
-use tollgate_core::world::World;
+use tollgate_rules::bucket::{Bucket, Level, TakeError};
+use tollgate_rules::calls::{self, Call};
+use tollgate_rules::components::Component;
+use tollgate_rules::config::{Config, Limit, OnStoreFailure, Per, Span};
+use tollgate_rules::http::Request;
+use tollgate_rules::identity;
+use tollgate_rules::limiter;
+use tollgate_rules::pattern::{Pattern, unreserved};
+use tollgate_rules::ports::Buckets;
+use tollgate_rules::settings::Settings;
+use tollgate_rules::world::World;
 
 use crate::gateway::{CANARY, Gateway, SECRET, SETTINGS};
 use crate::text;
@@ -89,7 +89,7 @@ fn one_answer(request: &Request) {
                 .expect("405 has Allow");
             let allow = std::str::from_utf8(&allow.value).unwrap();
             for method in METHODS {
-                other.method = tollgate_core::http::method(method);
+                other.method = tollgate_rules::http::method(method);
                 let takes = allow.split(", ").any(|one| one == method);
                 assert_eq!(
                     calls::find(component, &other).is_ok(),
@@ -102,7 +102,7 @@ fn one_answer(request: &Request) {
         Err(problem) => {
             assert_eq!(problem.kind.status(), 404);
             for method in METHODS {
-                other.method = tollgate_core::http::method(method);
+                other.method = tollgate_rules::http::method(method);
                 assert!(
                     calls::find(component, &other).is_err(),
                     "{method} {}",

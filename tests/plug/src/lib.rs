@@ -14,7 +14,7 @@ mod instance;
 mod plug;
 mod sqlite;
 
-tollgate_core::wit_buckets!(crate::bindings::buckets);
-tollgate_core::wit_store!(crate::bindings::store);
+tollgate_rules::wit_buckets!(crate::bindings::buckets);
+tollgate_rules::wit_store!(crate::bindings::store);
 
 pub use plug::{Plug, run};

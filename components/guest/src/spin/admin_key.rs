@@ -5,9 +5,9 @@ use super::notice;
 use crate::port::Port;
 use spin_sdk::variables::{self, Error};
 use std::cell::Cell;
-use tollgate_core::keys::{self, AdminKeyError};
-use tollgate_core::problem::{Kind, Problem};
-use tollgate_core::world::World;
+use tollgate_rules::keys::{self, AdminKeyError};
+use tollgate_rules::problem::{Kind, Problem};
+use tollgate_rules::world::World;
 
 /// The Spin variable.
 const VARIABLE: &str = "tollgate_admin_key";

@@ -1,0 +1,132 @@
+//! The relay on tokio: carries out what [`tollgate_rules::relay::Machine`] decides, for every subscription of the
+//! configuration and of the store.
+//!
+//! Everything runs on one thread of its own with a `current_thread` runtime: deliveries are network waits, the decisions
+//! cost microseconds, and a store's futures need not be `Send`. The gateway's threads are not disturbed by it.
+
+mod clock;
+mod sinks;
+mod status;
+mod supervisor;
+mod worker;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{oneshot, watch};
+use tollgate_rules::config::Config;
+use tollgate_rules::ports::Store;
+
+use sinks::http::OwnAddress;
+use status::Board;
+pub use status::SubscriptionStatus;
+
+/// How often the relay looks for what nobody tells it. The default is for a gateway; tests wait less.
+#[derive(Clone, Copy, Debug)]
+pub struct Intervals {
+    /// The small entries of each subscription: how late a pause, resume or redrive is seen.
+    pub poll: Duration,
+    /// Which subscriptions there are.
+    pub follow: Duration,
+    /// What retention must leave.
+    pub low_water: Duration,
+}
+
+impl Default for Intervals {
+    fn default() -> Self {
+        Self {
+            poll: Duration::from_millis(500),
+            follow: Duration::from_secs(1),
+            low_water: Duration::from_secs(10),
+        }
+    }
+}
+
+/// Told, per topic, the oldest sequence that a subscription still needs (`u64::MAX`: none does): retention must leave it.
+pub type LowWater = Box<dyn Fn(&str, u64) + Send>;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Order {
+    Run,
+    Drain,
+}
+
+/// The running relay. Dropped without [`Relay::shutdown`], it drains in the background.
+#[derive(Debug)]
+pub struct Relay {
+    order: watch::Sender<Order>,
+    ended: oneshot::Receiver<()>,
+    board: Arc<Board>,
+    own: Arc<OwnAddress>,
+}
+
+impl Relay {
+    /// Begins to serve the subscriptions of `config` and of the store; changes of the latter are taken up within a second.
+    /// Errors: no thread, no runtime.
+    pub fn start<S>(store: Arc<S>, config: &Config) -> std::io::Result<Self>
+    where
+        S: Store + Send + Sync + 'static,
+    {
+        Self::start_with(store, config, Intervals::default(), Box::new(|_, _| {}))
+    }
+
+    /// The same, and tells what retention must leave: once it is known, and again when it has changed.
+    pub fn start_with<S>(
+        store: Arc<S>,
+        config: &Config,
+        intervals: Intervals,
+        low_water: LowWater,
+    ) -> std::io::Result<Self>
+    where
+        S: Store + Send + Sync + 'static,
+    {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
+        let (order, orders) = watch::channel(Order::Run);
+        let (end, ended) = oneshot::channel();
+        let board = Arc::new(Board::default());
+        let own = Arc::new(OwnAddress::new(&config.server.public_url));
+        let supervisor = supervisor::Supervisor::new(
+            store,
+            config.clone(),
+            Arc::clone(&board),
+            Arc::clone(&own),
+            intervals,
+            low_water,
+        );
+        std::thread::Builder::new().name("relay".into()).spawn(move || {
+            let local = tokio::task::LocalSet::new();
+            local.block_on(&runtime, supervisor.run(orders));
+            // A resolver that hangs must not hold up the end.
+            runtime.shutdown_background();
+            let _ = end.send(());
+        })?;
+        Ok(Self {
+            order,
+            ended,
+            board,
+            own,
+        })
+    }
+
+    /// The gateway listens there: no delivery is connected to it, by whatever name. Told again, the last one counts.
+    pub fn listens_on(&self, address: SocketAddr) {
+        self.own.set(address);
+    }
+
+    /// How every subscription stands, by topic and name.
+    pub fn status(&self) -> Vec<SubscriptionStatus> {
+        self.board.all()
+    }
+
+    /// Begins no more deliveries, sees through those under way and makes their results durable. What takes longer than
+    /// `deadline` is given up, and delivered again after the next start.
+    pub async fn shutdown(self, deadline: Duration) {
+        self.order.send_replace(Order::Drain);
+        if tokio::time::timeout(deadline, self.ended).await.is_err() {
+            tracing::warn!("the relay did not finish in time; what was under way is delivered again");
+        }
+    }
+}

@@ -1,0 +1,55 @@
+//! What takes messages from us, one folder for each kind. The next one is a folder here, a row of
+//! [`SinkKind`], and a row of [`AnySink`].
+
+pub(crate) mod http;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tollgate_rules::commit::Message;
+use tollgate_rules::config::{SinkKind, Subscription};
+use tollgate_rules::relay::Delivered;
+
+use http::{HttpClients, HttpSink, OwnAddress};
+
+/// Where one subscription's messages go.
+pub(crate) trait Sink {
+    /// Delivers once, in bounded time, and judges what the receiver answered.
+    async fn deliver(&self, message: Arc<Message>) -> Delivered;
+}
+
+/// A sink of any kind.
+pub(crate) enum AnySink {
+    Http(HttpSink),
+}
+
+impl Sink for AnySink {
+    async fn deliver(&self, message: Arc<Message>) -> Delivered {
+        match self {
+            Self::Http(sink) => sink.deliver(message).await,
+        }
+    }
+}
+
+/// Opens sinks, and holds what those of one kind share.
+pub(crate) struct Sinks {
+    http: HttpClients,
+}
+
+impl Sinks {
+    /// `idle`: how long a connection is kept for the next delivery; should be shorter than what servers keep. `own`: where no
+    /// connection may lead.
+    pub fn new(idle: Duration, own: Arc<OwnAddress>) -> Self {
+        Self {
+            http: HttpClients::new(idle, own),
+        }
+    }
+
+    /// For one subscription; `source` is its topic as a URI. The error says which setting is at fault, and quotes no
+    /// secret.
+    pub fn open(&self, settings: &Subscription, source: String) -> Result<AnySink, String> {
+        match settings.kind {
+            SinkKind::Http => HttpSink::open(&self.http, settings, source).map(AnySink::Http),
+        }
+    }
+}

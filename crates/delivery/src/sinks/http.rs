@@ -1,0 +1,226 @@
+//! Delivery by HTTP: a POST, and what became of it.
+
+mod connector;
+mod judge;
+mod stream;
+
+use std::error::Error as _;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{HeaderMap, HeaderName, HeaderValue, RETRY_AFTER, USER_AGENT};
+use http::{Method, Request, Response, Uri};
+use http_body_util::{BodyExt as _, Full};
+use hyper::body::Incoming;
+use hyper_util::client::legacy::{Client as HyperClient, Error};
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use tollgate_rules::commit::Message;
+use tollgate_rules::config::Subscription;
+use tollgate_rules::relay::Delivered;
+use tollgate_rules::retry::retry_after_ms;
+use tollgate_rules::webhook::{Secret, delivery_headers};
+
+use super::Sink;
+use crate::clock::wall_ms;
+use connector::{Connector, connector};
+use stream::{answered, was_reused};
+
+pub(crate) use connector::OwnAddress;
+
+/// What is read of an answer's body, so that its connection can be used again; nothing looks at it.
+const MAX_DRAINED: usize = 64 << 10;
+/// How long that may take.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
+/// The most header lines of an answer; nothing but `Retry-After` is looked at.
+const MAX_HEADERS: usize = 1_024;
+const AGENT: &str = concat!("tollgate/", env!("CARGO_PKG_VERSION"));
+
+type Client = HyperClient<Connector, Full<Bytes>>;
+
+/// The connections of all subscriptions; those that may reach private addresses have a pool of their own.
+#[derive(Clone)]
+pub(crate) struct HttpClients {
+    public: Pools,
+    any: Pools,
+}
+
+/// The connections that are used again, and those that never are.
+#[derive(Clone)]
+struct Pools {
+    kept: Client,
+    fresh: Client,
+}
+
+impl HttpClients {
+    /// See [`Sinks::new`](super::Sinks::new).
+    pub fn new(idle: Duration, own: Arc<OwnAddress>) -> Self {
+        let pools = |allow_private| {
+            let connector = connector(allow_private, Arc::clone(&own));
+            let mut builder = HyperClient::builder(TokioExecutor::new());
+            builder
+                .pool_timer(TokioTimer::new())
+                .pool_idle_timeout(idle)
+                .http1_max_headers(MAX_HEADERS);
+            let kept = builder.build(connector.clone());
+            let fresh = builder.pool_max_idle_per_host(0).build(connector);
+            Pools { kept, fresh }
+        };
+        Self {
+            public: pools(false),
+            any: pools(true),
+        }
+    }
+}
+
+/// The origin of one subscription.
+pub(crate) struct HttpSink {
+    pools: Pools,
+    uri: Uri,
+    secret: Option<Secret>,
+    timeout: Duration,
+    /// Statuses that make a dead letter at once.
+    finals: Vec<u16>,
+    source: String,
+}
+
+impl Sink for HttpSink {
+    async fn deliver(&self, message: Arc<Message>) -> Delivered {
+        match tokio::time::timeout(self.timeout, self.attempt(message)).await {
+            Err(_) => judge::timed_out(),
+            Ok(Err(error)) => judge::disconnected(describe(&error)),
+            Ok(Ok(response)) => {
+                answered(response.extensions());
+                let asked = response
+                    .headers()
+                    .get(RETRY_AFTER)
+                    .and_then(|value| value.to_str().ok());
+                let asked = asked.and_then(|value| retry_after_ms(value, wall_ms()));
+                let status = response.status().as_u16();
+                // Apart, so that a slow body holds up no acknowledgement.
+                tokio::task::spawn_local(drain(response.into_body()));
+                judge::status(status, &self.finals, asked)
+            }
+        }
+    }
+}
+
+impl HttpSink {
+    /// See [`Sinks::open`](super::Sinks::open).
+    pub fn open(clients: &HttpClients, settings: &Subscription, source: String) -> Result<Self, String> {
+        // The URL as a browser would read it: odd spellings of addresses become plain ones, which are judged.
+        let url = url::Url::parse(&settings.url).map_err(|error| format!("url: {error}"))?;
+        let uri = url.as_str().parse().map_err(|error| format!("url: {error}"))?;
+        let secret = settings
+            .secret
+            .as_ref()
+            .map(|text| Secret::parse(text.expose()))
+            .transpose();
+        let pools = match settings.allow_private_addresses {
+            true => &clients.any,
+            false => &clients.public,
+        };
+        Ok(Self {
+            pools: pools.clone(),
+            uri,
+            secret: secret.map_err(|error| format!("secret: {error}"))?,
+            timeout: settings.timeout.into(),
+            finals: settings.retry.finals.clone(),
+            source,
+        })
+    }
+
+    /// One request; a second one, on a new connection, if the first was sent on a connection that the origin had closed while
+    /// it was idle (RFC 9112, section 9.3.1; every delivery may be repeated).
+    async fn attempt(&self, message: Arc<Message>) -> Result<Response<Incoming>, Error> {
+        match self.pools.kept.request(self.request(Arc::clone(&message))).await {
+            Err(error) if is_stale(&error) => self.pools.fresh.request(self.request(message)).await,
+            done => done,
+        }
+    }
+
+    fn request(&self, message: Arc<Message>) -> Request<Full<Bytes>> {
+        let mut request = Request::new(Full::new(Bytes::new()));
+        *request.method_mut() = Method::POST;
+        *request.uri_mut() = self.uri.clone();
+        *request.headers_mut() = self.headers(&message, wall_ms());
+        *request.body_mut() = Full::new(Bytes::from_owner(Payload(message)));
+        request
+    }
+
+    fn headers(&self, message: &Message, now: u64) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        headers.insert(USER_AGENT, HeaderValue::from_static(AGENT));
+        for header in delivery_headers(message, &self.source, self.secret.as_ref(), now) {
+            let name = HeaderName::try_from(&*header.name);
+            if let (Ok(name), Ok(value)) = (name, HeaderValue::try_from(header.value)) {
+                headers.insert(name, value);
+            }
+        }
+        headers
+    }
+}
+
+/// The payload without a copy.
+struct Payload(Arc<Message>);
+
+impl AsRef<[u8]> for Payload {
+    fn as_ref(&self) -> &[u8] {
+        &self.0.payload
+    }
+}
+
+async fn drain(mut body: Incoming) {
+    let whole = async {
+        let mut read = 0;
+        while let Some(Ok(frame)) = body.frame().await {
+            read += frame.data_ref().map_or(0, Bytes::len);
+            if read > MAX_DRAINED {
+                return;
+            }
+        }
+    };
+    // What is left is cut off with its connection.
+    let _ = tokio::time::timeout(DRAIN_TIMEOUT, whole).await;
+}
+
+/// A connection that was used before ended before any answer: the origin closed it while it was idle.
+fn is_stale(error: &Error) -> bool {
+    let ended = error.source().is_some_and(|source| {
+        if let Some(error) = source.downcast_ref::<hyper::Error>() {
+            return error.is_incomplete_message()
+                || error.is_closed()
+                || error.is_canceled()
+                || error
+                    .source()
+                    .and_then(|source| source.downcast_ref())
+                    .is_some_and(is_closed);
+        }
+        source.downcast_ref().is_some_and(is_closed)
+    });
+    ended && !error.is_connect() && error.connect_info().is_some_and(was_reused)
+}
+
+fn is_closed(error: &std::io::Error) -> bool {
+    use std::io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, NotConnected, UnexpectedEof};
+    let kinds = [
+        BrokenPipe,
+        ConnectionAborted,
+        ConnectionReset,
+        NotConnected,
+        UnexpectedEof,
+    ];
+    kinds.contains(&error.kind())
+}
+
+/// The innermost cause, which says most: "Connection refused", not "client error".
+fn describe(error: &Error) -> String {
+    let mut cause: &dyn std::error::Error = error;
+    while let Some(source) = cause.source() {
+        cause = source;
+    }
+    match error.source() {
+        Some(_) => cause.to_string(),
+        None => error.to_string(),
+    }
+}

@@ -1,0 +1,49 @@
+//! How the subscriptions stand, for metrics and people.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use tollgate_rules::relay::Snapshot;
+
+/// How one subscription stands. Counters begin with the process.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SubscriptionStatus {
+    /// Its topic.
+    pub topic: String,
+    /// Its name.
+    pub name: String,
+    /// Attempts that have ended.
+    pub attempts: u64,
+    /// Of these, those that were acknowledged.
+    pub delivered: u64,
+    /// Messages that were given up.
+    pub dead: u64,
+    /// The state machine.
+    pub machine: Snapshot,
+}
+
+/// What the workers write and [`crate::Relay::status`] reads.
+#[derive(Debug, Default)]
+pub(crate) struct Board {
+    rows: Mutex<BTreeMap<(String, String), SubscriptionStatus>>,
+}
+
+impl Board {
+    pub fn set(&self, status: &SubscriptionStatus) {
+        self.rows()
+            .insert((status.topic.clone(), status.name.clone()), status.clone());
+    }
+
+    pub fn remove(&self, topic: &str, name: &str) {
+        self.rows().remove(&(topic.to_owned(), name.to_owned()));
+    }
+
+    pub fn all(&self) -> Vec<SubscriptionStatus> {
+        self.rows().values().cloned().collect()
+    }
+
+    fn rows(&self) -> MutexGuard<'_, BTreeMap<(String, String), SubscriptionStatus>> {
+        // Rows are replaced whole: there is no half-written one.
+        self.rows.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,348 @@
+//! One subscription: events in, actions out.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::StreamExt as _;
+use futures::future::LocalBoxFuture;
+use futures::stream::FuturesUnordered;
+use tokio::sync::watch;
+use tokio::time::{Instant, MissedTickBehavior, sleep, sleep_until};
+use tollgate_rules::breaker::Change;
+use tollgate_rules::commit::{Commit, MAX_WAIT_MS, Message, Outcome};
+use tollgate_rules::ports::Store;
+use tollgate_rules::relay::record::Keys;
+use tollgate_rules::relay::{Action, Delivered, Event, Machine, Note, Settings, restore};
+use tollgate_rules::subscriptions::{Defined, Standing, standing};
+
+use crate::clock::{Clock, random};
+use crate::sinks::{AnySink, Sink as _};
+use crate::status::{Board, SubscriptionStatus};
+
+/// How long to wait after the store has failed.
+const STORE_RETRY: Duration = Duration::from_secs(1);
+/// How long an empty read takes at least, also where the store does not wait.
+const IDLE: Duration = Duration::from_millis(200);
+/// How often the board is written while nothing but time passes.
+const BOARD_INTERVAL: Duration = Duration::from_millis(100);
+
+/// What a worker is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Order {
+    Run,
+    /// See through what is under way, make it durable, end.
+    Drain,
+    /// End at once and write nothing: the subscription was removed.
+    Abandon,
+}
+
+pub(crate) struct Worker<S> {
+    pub store: Arc<S>,
+    pub sink: AnySink,
+    pub defined: Defined,
+    pub board: Arc<Board>,
+    /// See [`crate::Intervals::poll`].
+    pub poll: Duration,
+    pub orders: watch::Receiver<Order>,
+}
+
+type Jobs<'a> = FuturesUnordered<LocalBoxFuture<'a, Option<Event>>>;
+
+impl<S: Store> Worker<S> {
+    /// Until it is told to end, or the subscription was removed.
+    pub async fn run(self) {
+        let Self {
+            store,
+            sink,
+            defined,
+            board,
+            poll,
+            mut orders,
+        } = self;
+        let keys = defined.keys();
+        let (topic, name) = (defined.topic.clone(), defined.settings.name.clone());
+        let settings = Settings::new(&topic, keys.clone(), &defined.settings);
+        let mut machine = Machine::new(settings);
+        let driver = Driver {
+            store,
+            sink,
+            defined,
+            topic: topic.clone(),
+            name: name.clone(),
+            keys,
+        };
+        let clock = Clock::new();
+        let mut jobs: Jobs<'_> = FuturesUnordered::new();
+        let mut poll = tokio::time::interval(poll);
+        poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let polling = Rc::new(RefCell::new(false));
+        let mut tally = Tally::new(&topic, &name, &machine);
+        let (mut wake, mut event) = (None::<Instant>, Some(Event::Tick));
+        loop {
+            if let Some(event) = event.take() {
+                wake = None;
+                tally.count(&event);
+                for action in machine.handle(clock.now(), random(), event) {
+                    match action {
+                        Action::Wake { at } => wake = Some(clock.instant(at)),
+                        Action::Note(note) => tally.note(&note),
+                        Action::Halt => return driver.log_removed(),
+                        action => jobs.push(driver.carry_out(action)),
+                    }
+                }
+                tally.publish(&machine, &board);
+                let order = *orders.borrow();
+                if order == Order::Drain && machine.is_drained() {
+                    return;
+                }
+            }
+            event = tokio::select! {
+                Some(done) = jobs.next() => done,
+                () = sleep_until(wake.unwrap_or_else(Instant::now)), if wake.is_some() => Some(Event::Tick),
+                _ = poll.tick() => {
+                    if !polling.replace(true) {
+                        jobs.push(driver.poll(Rc::clone(&polling)));
+                    }
+                    tally.publish(&machine, &board);
+                    None
+                }
+                changed = orders.changed() => match (changed, *orders.borrow()) {
+                    (Ok(()), Order::Drain) => Some(Event::Stop),
+                    (Ok(()), Order::Abandon) | (Err(_), _) => return,
+                    (Ok(()), Order::Run) => None,
+                },
+            };
+        }
+    }
+}
+
+/// Carries actions out.
+struct Driver<S> {
+    store: Arc<S>,
+    sink: AnySink,
+    defined: Defined,
+    topic: String,
+    name: String,
+    keys: Keys,
+}
+
+impl<S: Store> Driver<S> {
+    fn carry_out(&self, action: Action) -> LocalBoxFuture<'_, Option<Event>> {
+        Box::pin(async move {
+            match action {
+                Action::Restore => Some(self.restore().await),
+                Action::Load { after, limit } => Some(self.load(after, limit).await),
+                Action::Fetch { sequences } => Some(self.fetch(&sequences).await),
+                Action::Send { message, attempt } => Some(self.send(message, attempt).await),
+                Action::Persist(commit) => Some(self.persist(commit).await),
+                Action::Wake { .. } | Action::Note(_) | Action::Halt => None,
+            }
+        })
+    }
+
+    async fn restore(&self) -> Event {
+        match restore::restore(&*self.store, &self.topic, &self.keys).await {
+            Ok(restored) => Event::Restored(Box::new(restored)),
+            Err(error) => {
+                self.store_failed("read the progress", &error).await;
+                Event::RestoreFailed
+            }
+        }
+    }
+
+    async fn load(&self, after: u64, limit: u32) -> Event {
+        let began = Instant::now();
+        match self.store.read(&self.topic, after, limit, MAX_WAIT_MS).await {
+            Ok(messages) => {
+                if messages.is_empty() {
+                    sleep(IDLE.saturating_sub(began.elapsed())).await;
+                }
+                Event::Loaded(messages)
+            }
+            Err(error) => {
+                self.store_failed("read messages", &error).await;
+                Event::LoadFailed
+            }
+        }
+    }
+
+    async fn fetch(&self, sequences: &[u64]) -> Event {
+        match restore::fetch(&*self.store, &self.topic, &self.keys, sequences).await {
+            Ok(found) => Event::Fetched(found),
+            Err(error) => {
+                self.store_failed("read messages that wait", &error).await;
+                Event::FetchFailed
+            }
+        }
+    }
+
+    async fn persist(&self, commit: Commit) -> Event {
+        match self.store.commit(commit).await {
+            Ok(Outcome::Committed(done)) => Event::Persisted {
+                version: done.version,
+            },
+            Ok(Outcome::Refused(_) | Outcome::Replayed(_) | Outcome::Conflict) => {
+                let Self { topic, name, .. } = self;
+                tracing::warn!(
+                    topic,
+                    subscription = name,
+                    "another relay has made progress; looking again"
+                );
+                Event::PersistFailed
+            }
+            Err(error) => {
+                self.store_failed("make the progress durable", &error).await;
+                Event::PersistFailed
+            }
+        }
+    }
+
+    async fn send(&self, message: Arc<Message>, attempt: u32) -> Event {
+        let sequence = message.sequence;
+        match standing(&*self.store, &self.defined).await {
+            Ok(Standing { in_force: false, .. }) => return Event::Superseded { sequence },
+            Ok(Standing { polled, .. }) if polled.control.0.paused => {
+                let polled = Some(polled);
+                return Event::Withheld { sequence, polled };
+            }
+            Ok(_) => {}
+            Err(error) => {
+                self.store_failed("see whether it is in force", &error).await;
+                return Event::Withheld {
+                    sequence,
+                    polled: None,
+                };
+            }
+        }
+        let began = Instant::now();
+        let delivered = self.sink.deliver(message).await;
+        let ms = began.elapsed().as_millis() as u64;
+        let Self { topic, name, .. } = self;
+        tracing::debug!(topic, subscription = name, sequence, attempt, ms, outcome = ?delivered, "attempt");
+        Event::Attempted { sequence, delivered }
+    }
+
+    fn poll(&self, polling: Rc<RefCell<bool>>) -> LocalBoxFuture<'_, Option<Event>> {
+        Box::pin(async move {
+            // A failure is told by the calls that matter more.
+            let polled = restore::poll(&*self.store, &self.keys).await.ok();
+            polling.replace(false);
+            polled.map(Event::Polled)
+        })
+    }
+
+    async fn store_failed(&self, what: &str, error: &tollgate_rules::commit::StoreError) {
+        let Self { topic, name, .. } = self;
+        tracing::warn!(topic, subscription = name, %error, "could not {what}; trying again");
+        sleep(STORE_RETRY).await;
+    }
+
+    fn log_removed(&self) {
+        tracing::info!(
+            topic = self.topic,
+            subscription = self.name,
+            "the subscription was removed"
+        );
+    }
+}
+
+/// Counts and tells what happens.
+struct Tally {
+    status: SubscriptionStatus,
+    published: Instant,
+}
+
+impl Tally {
+    fn new(topic: &str, name: &str, machine: &Machine) -> Self {
+        let status = SubscriptionStatus {
+            topic: topic.to_owned(),
+            name: name.to_owned(),
+            attempts: 0,
+            delivered: 0,
+            dead: 0,
+            machine: machine.snapshot(),
+        };
+        let published = Instant::now() - BOARD_INTERVAL;
+        Self { status, published }
+    }
+
+    fn count(&mut self, event: &Event) {
+        if let Event::Attempted { delivered, .. } = event {
+            self.status.attempts += 1;
+            self.status.delivered += u64::from(*delivered == Delivered::Accepted);
+        }
+    }
+
+    fn note(&mut self, note: &Note) {
+        let SubscriptionStatus { topic, name, .. } = &self.status;
+        match note {
+            Note::Breaker(Change::Opened { until }) => {
+                let until = tollgate_rules::time::format(*until);
+                tracing::warn!(
+                    topic,
+                    subscription = name,
+                    until,
+                    "the origin fails; the circuit breaker is open"
+                );
+            }
+            Note::Breaker(Change::Closed) => {
+                tracing::info!(
+                    topic,
+                    subscription = name,
+                    "the origin works again; the circuit breaker is closed"
+                );
+            }
+            Note::Dead {
+                sequence,
+                id,
+                attempts,
+                error,
+            } => {
+                tracing::warn!(
+                    topic,
+                    subscription = name,
+                    sequence,
+                    id,
+                    attempts,
+                    error,
+                    "a dead letter"
+                );
+                self.status.dead += 1;
+            }
+            Note::Paused => {
+                tracing::warn!(
+                    topic,
+                    subscription = name,
+                    "paused: the origin wants no more messages"
+                );
+            }
+            Note::Skipped { start, end } => {
+                tracing::warn!(
+                    topic,
+                    subscription = name,
+                    start,
+                    end,
+                    "retention had removed these messages"
+                );
+            }
+            Note::Lost { sequence } => {
+                tracing::warn!(
+                    topic,
+                    subscription = name,
+                    sequence,
+                    "a message that waited is no longer there"
+                );
+            }
+        }
+    }
+
+    fn publish(&mut self, machine: &Machine, board: &Board) {
+        if self.published.elapsed() >= BOARD_INTERVAL {
+            self.published = Instant::now();
+            self.status.machine = machine.snapshot();
+            board.set(&self.status);
+        }
+    }
+}

@@ -1,0 +1,73 @@
+//! With the native engine: its wake-ups, its cache, and a database that is opened again.
+
+use super::*;
+use tollgate_engines::{Engine as _, Options, SqliteStore};
+use tollgate_rules::commit::MAX_WAIT_MS;
+use tollgate_rules::subscriptions;
+
+/// When a message whose wake-up was missed is found: a read that waits for it has ended.
+const MISSED: Duration = Duration::from_millis(MAX_WAIT_MS as u64);
+
+async fn watermark(store: &SqliteStore) -> u64 {
+    let (_, progress) = restore::state(store, &Keys::new("t", "s"))
+        .await
+        .expect("readable");
+    progress.watermark()
+}
+
+async fn append(store: &SqliteStore, n: u64) {
+    let append = Append {
+        topic: "t".into(),
+        id: format!("m{n}"),
+        key: format!("k{}", n % 10),
+        kind: "test.made".into(),
+        content_type: "text/plain".into(),
+        attributes: Vec::new(),
+        payload: literal(format!("payload {n}")),
+    };
+    store
+        .commit(Commit {
+            appends: vec![append],
+            ..Commit::default()
+        })
+        .await
+        .expect("appended");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_message_is_delivered_as_soon_as_it_is_durable_and_progress_survives_a_restart() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let origin = Origin::start().await;
+    let config = config(&origin, QUICK);
+    let path = directory.path().join("t.db");
+    let store = SqliteStore::open(Options::new(&path)).expect("opened");
+    let relay = Relay::start(Arc::clone(&store), &config).expect("a thread");
+    sleep(Duration::from_millis(500)).await;
+    let began = Instant::now();
+    append(&store, 1).await;
+    until("it is delivered", async || origin.received().len() == 1).await;
+    assert!(
+        began.elapsed() < MISSED / 2,
+        "{:?}: the engine's wake-up was missed",
+        began.elapsed()
+    );
+    for n in 2..=50 {
+        append(&store, n).await;
+    }
+    until("all is delivered", async || watermark(&store).await == 50).await;
+    relay.shutdown(PATIENCE).await;
+    let needed = subscriptions::low_water(&*store, &config)
+        .await
+        .expect("readable");
+    assert_eq!(needed, [("t".to_owned(), 51)]);
+    store.close();
+    drop(store);
+
+    let store = SqliteStore::open(Options::new(&path)).expect("opened again");
+    let relay = Relay::start(Arc::clone(&store), &config).expect("a thread");
+    append(&store, 51).await;
+    until("the new one is delivered", async || watermark(&store).await == 51).await;
+    relay.shutdown(PATIENCE).await;
+    assert_eq!(origin.received().len(), 51, "nothing was delivered twice");
+    store.close();
+}

@@ -1,0 +1,21 @@
+//! Native engines behind the ports.
+
+mod batcher;
+pub mod buckets;
+mod clock;
+mod engine;
+pub mod memory;
+pub mod sqlite;
+mod stats;
+mod sync;
+mod tails;
+
+pub use batcher::{Answer, Answered, CommitBatcher};
+pub use buckets::MemoryBuckets;
+pub use clock::{Clock, system_clock};
+pub use engine::{AnyBatcher, AnyEngine, Engine, open};
+pub use memory::InMemoryEngine;
+pub use sqlite::{OpenError, Options, SqliteStore};
+pub use stats::Stats;
+pub use tails::Tail;
+pub use tollgate_rules::retention::Retention;

@@ -1,0 +1,152 @@
+//! What time removes: expired entries and ids, and messages past their retention, with the entries that go with them. In
+//! bounded batches, by the writer, when nothing else waits.
+
+use rusqlite::{Connection, params};
+use tollgate_rules::retention::{Keeping, Retention};
+use tollgate_rules::{commit, schema};
+
+use super::memtable::Memtable;
+use super::query::{Entries, integer};
+
+/// The fewest rows of one kind (per topic, for messages) at which a batch ends.
+pub const BATCH: u32 = 512;
+/// The most.
+pub const MAX_BATCH: u32 = 8_192;
+/// Topics that one batch looks at.
+const TOPICS: u32 = 64;
+
+/// What a batch removed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Swept {
+    /// Rows.
+    pub rows: u64,
+    /// Whether there may be more.
+    pub more: bool,
+    /// The keys of the entries that go with messages which were removed: the writer removes them, in the same transaction.
+    pub records: Vec<String>,
+    /// The topic after which the next batch begins; empty for the first.
+    pub after: String,
+}
+
+impl Swept {
+    fn count(&mut self, rows: usize, batch: u32) {
+        self.rows += rows as u64;
+        self.more |= rows >= batch as usize;
+    }
+}
+
+/// Removes one batch of so many rows of each kind, in the open transaction. Readers need not be told of what has expired:
+/// it is absent wherever it is still seen.
+pub fn sweep(
+    connection: &Connection,
+    memtable: &Memtable,
+    keeping: &Keeping,
+    now: u64,
+    batch: u32,
+    after: &str,
+) -> rusqlite::Result<Swept> {
+    let mut swept = Swept::default();
+    for sql in [
+        "DELETE FROM entries WHERE key IN
+           (SELECT key FROM entries WHERE expires <= ?1 ORDER BY expires LIMIT ?2)",
+        "DELETE FROM idempotence WHERE id IN
+           (SELECT id FROM idempotence WHERE expires <= ?1 ORDER BY expires LIMIT ?2)",
+    ] {
+        let rows = connection
+            .prepare_cached(sql)?
+            .execute(params![integer(now), batch])?;
+        swept.count(rows, batch);
+    }
+    if keeping.default.is_none() {
+        return Ok(swept);
+    }
+    let topics: Vec<(String, i64)> = connection
+        .prepare_cached("SELECT name, bytes FROM topics WHERE name > ?1 ORDER BY name LIMIT ?2")?
+        .query_map(params![after, TOPICS], |row| Ok((row.get(0)?, row.get(1)?)))?
+        .collect::<rusqlite::Result<_>>()?;
+    for (topic, bytes) in &topics {
+        let Some((retention, low_water)) = keeping.of(topic) else {
+            continue;
+        };
+        let kept = Kept {
+            topic,
+            bytes: *bytes,
+            retention,
+            low_water,
+        };
+        let rows = kept.sweep(connection, now, batch, &mut swept.records)?;
+        swept.count(rows, batch);
+    }
+    if topics.len() == TOPICS as usize {
+        swept.more = true;
+        swept.after = topics
+            .into_iter()
+            .next_back()
+            .map(|(name, _)| name)
+            .unwrap_or_default();
+    }
+    // Most messages have no entry that goes with them.
+    let mut entries = Entries::prepare(connection)?;
+    let mut there = Vec::with_capacity(swept.records.len());
+    for key in swept.records.drain(..) {
+        let is_there = match memtable.get(&key) {
+            Some(found) => found.is_some(),
+            None => entries.get(&key)?.is_some(),
+        };
+        if is_there {
+            there.push(key);
+        }
+    }
+    there.sort_unstable();
+    swept.records = there;
+    Ok(swept)
+}
+
+/// A topic, and what decides about it.
+struct Kept<'a> {
+    topic: &'a str,
+    bytes: i64,
+    retention: Retention,
+    low_water: u64,
+}
+
+impl Kept<'_> {
+    /// Removes its oldest messages; adds the keys that may go with them.
+    fn sweep(
+        &self,
+        connection: &Connection,
+        now: u64,
+        batch: u32,
+        records: &mut Vec<String>,
+    ) -> rusqlite::Result<usize> {
+        let mut kept_bytes = self.bytes;
+        let mut oldest = connection.prepare_cached(&format!(
+            "SELECT m.sequence, m.time, m.id, {} FROM messages AS m WHERE m.topic = ?1 AND m.sequence < ?2
+             ORDER BY m.sequence LIMIT ?3",
+            schema::WEIGHT
+        ))?;
+        let mut rows = oldest.query(params![self.topic, integer(self.low_water), batch])?;
+        let too_old = self.retention.age_ms.map(|age| integer(now.saturating_sub(age)));
+        let max_bytes = self.retention.max_bytes.map(integer);
+        let mut end: Option<i64> = None;
+        while let Some(row) = rows.next()? {
+            let (sequence, time): (i64, i64) = (row.get(0)?, row.get(1)?);
+            let old = too_old.is_some_and(|limit| time <= limit);
+            if !old && max_bytes.is_none_or(|max| kept_bytes <= max) {
+                break;
+            }
+            kept_bytes -= row.get::<_, i64>(3)?;
+            records.push(commit::record_key(row.get_ref(2)?.as_str()?));
+            end = Some(sequence);
+        }
+        drop(rows);
+        let Some(end) = end else { return Ok(0) };
+        let removed = connection
+            .prepare_cached("DELETE FROM messages WHERE topic = ?1 AND sequence <= ?2")?
+            .execute(params![self.topic, end])?;
+        connection
+            .prepare_cached("UPDATE topics SET bytes = max(?2, 0) WHERE name = ?1")?
+            .execute(params![self.topic, kept_bytes])?;
+        Ok(removed)
+    }
+}

@@ -1,0 +1,487 @@
+//! The one thread that writes.
+//!
+//! What makes it fast: a group is whatever arrived while the disk was busy with the one before, and costs one fsync.
+//! What a group changed is one row of the [`journal`], and is [flushed](super::memtable) beside later groups.
+//! What makes it safe: nothing is shown to readers or answered before that fsync has returned; and once it has failed,
+//! nothing is written any more, since the kernel may have dropped the pages and called them clean: only a restart
+//! from the file finds out what is there.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rusqlite::{Connection, ErrorCode, params};
+use tollgate_rules::commit::{Outcome, StoreError};
+use tollgate_rules::plan::group::Change;
+
+use super::Shared;
+use super::filter::Reading;
+use super::group::{self, Group, Tables};
+use super::journal;
+use super::memtable::Flushed;
+use super::query;
+use super::queue::{Asked, Job, Next};
+use super::records;
+use super::reply::{Post, Reply};
+use super::schema;
+use super::sweep;
+
+/// How often expired rows are looked for.
+const SWEEP_EVERY: Duration = Duration::from_secs(1);
+/// The same while commits keep coming and there is more than one sweep takes.
+const SWEEP_ON_EVERY: Duration = Duration::from_millis(100);
+/// A sweep removes so many rows of a kind for each commit since the one before, so that it keeps pace.
+const SWEPT_PER_COMMIT: u32 = 2;
+/// The most entries that are written into their table at once while nothing else is to do.
+const FLUSHED_AT_ONCE: usize = 4_096;
+/// What is written to find out whether the disk has room again, and its bytes.
+const PROBE: &str = "health";
+const PROBE_BYTES: u32 = 64 << 10;
+/// The log may have this many times the pages of [`super::Options::checkpoint_pages`], because readers were in the
+/// way each time; then the writer waits for them.
+const CHECKPOINT_WAITING: i64 = 8;
+
+/// The thread that decides commits, writes groups, flushes and sweeps.
+pub struct Writer {
+    shared: Arc<Shared>,
+    connection: Connection,
+    revision: u64,
+    swept: Instant,
+    sweep_more: bool,
+    /// The topic after which the next sweep begins.
+    sweep_after: String,
+    /// Commits since the last sweep.
+    unswept: u32,
+    keys: Reading,
+    /// Whether the last group could not be written: [`super::SqliteStore::health`] says so.
+    refusing: bool,
+}
+
+/// Why a group, a sweep or a checkpoint was not written.
+struct Failure {
+    error: rusqlite::Error,
+    /// COMMIT was begun, and it is not known what came of it.
+    unknown: bool,
+}
+
+impl Failure {
+    fn before_commit(error: rusqlite::Error) -> Self {
+        Self {
+            error,
+            unknown: false,
+        }
+    }
+
+    /// Whether the writer may go on: the disk (or the allowed size) was full, or somebody held a lock, and the
+    /// transaction was undone. SQLite says FULL only if a page could not be written, so that the record which ends
+    /// the transaction never was.
+    fn is_passing(&self) -> bool {
+        let code = self.error.sqlite_error_code();
+        self.is_full() || (!self.unknown && code == Some(ErrorCode::DatabaseBusy))
+    }
+
+    /// Whether the disk (or the allowed size) was full, and nothing was done.
+    fn is_full(&self) -> bool {
+        !self.unknown && self.error.sqlite_error_code() == Some(ErrorCode::DiskFull)
+    }
+
+    fn told(&self) -> StoreError {
+        let why = self.error.to_string();
+        if self.unknown {
+            StoreError::Unknown(why)
+        } else {
+            StoreError::Unavailable(why)
+        }
+    }
+}
+
+impl Writer {
+    /// A writer that goes on from what the database holds.
+    pub fn new(shared: Arc<Shared>, connection: Connection, keys: Reading) -> rusqlite::Result<Self> {
+        let revision = query::meta(&connection, "revision")?;
+        shared.time.not_before(query::meta(&connection, "now")?);
+        *shared.shown.change() = revision;
+        Ok(Self {
+            shared,
+            connection,
+            revision,
+            swept: Instant::now(),
+            sweep_more: false,
+            sweep_after: String::new(),
+            unswept: 0,
+            keys,
+            refusing: false,
+        })
+    }
+
+    /// Writes until the queue is closed and empty, or the disk fails.
+    pub fn run(mut self) {
+        // However this thread ends, nobody is left waiting.
+        let _abandon = Abandon(Arc::clone(&self.shared));
+        loop {
+            self.keys.go_on(&self.shared);
+            let patience = if self.sweep_more {
+                Duration::ZERO
+            } else {
+                SWEEP_EVERY
+            };
+            let done = match self.shared.queue.take(patience) {
+                Next::Group(jobs) => {
+                    let written = self.group(jobs);
+                    // Where there is no room, what has expired may make some.
+                    let patience = match &written {
+                        Ok(()) if self.sweep_more => Some(SWEEP_ON_EVERY),
+                        Ok(()) => Some(SWEEP_EVERY),
+                        Err(failure) => failure.is_passing().then_some(SWEEP_EVERY),
+                    };
+                    let due = patience.is_some_and(|patience| self.swept.elapsed() >= patience);
+                    let swept = if due { self.sweep() } else { Ok(()) };
+                    swept.and(written)
+                }
+                Next::Idle => {
+                    let swept = self.sweep().and_then(|()| self.flush_some());
+                    let tried = if self.refusing { self.try_again() } else { Ok(()) };
+                    swept.and(tried)
+                }
+                Next::Closed => {
+                    self.close();
+                    return;
+                }
+            };
+            if let Err(failure) = done.and_then(|()| self.checkpoint_if_due())
+                && !failure.is_passing()
+            {
+                self.shared.poison(&failure.error.to_string());
+                return;
+            }
+        }
+    }
+
+    /// Decides, writes, publishes, answers: in this order.
+    fn group(&mut self, jobs: Vec<Job>) -> Result<(), Failure> {
+        let (asked, replies): (Vec<Asked>, Vec<Option<Reply>>) =
+            jobs.into_iter().map(|job| (job.asked, job.reply)).unzip();
+        self.shared.counts.commits.add(asked.len() as u64);
+        self.unswept = self
+            .unswept
+            .saturating_add(u32::try_from(asked.len()).unwrap_or(u32::MAX));
+        let mut post = Post::default();
+        match self.write_group(asked) {
+            Ok(outcomes) => {
+                for (reply, outcome) in replies.into_iter().zip(outcomes) {
+                    match reply {
+                        Some(reply) => post.answer(reply, outcome),
+                        None if outcome.is_err() => self.shared.counts.dropped.add(1),
+                        None => {}
+                    }
+                }
+                post.deliver();
+                Ok(())
+            }
+            Err(failure) => {
+                tracing::error!(error = %failure.error, unknown = failure.unknown, "a group was not written");
+                // Before anybody is answered: who was refused finds the store not ready.
+                self.refusing = true;
+                self.shared.set_refusing(Some(failure.error.to_string()));
+                for reply in replies {
+                    match reply {
+                        Some(reply) => post.answer(reply, Err(failure.told())),
+                        None => self.shared.counts.dropped.add(1),
+                    }
+                }
+                post.deliver();
+                Err(failure)
+            }
+        }
+    }
+
+    fn write_group(&mut self, asked: Vec<Asked>) -> Result<Vec<Result<Outcome, StoreError>>, Failure> {
+        let shared = Arc::clone(&self.shared);
+        self.begin()?;
+        let tables = Tables::new(&self.connection, &shared.cache, &shared.memtable);
+        let tables = self.or_undo(tables)?;
+        let mut group = Group::new(tables, shared.time.now(), self.revision);
+        let decide = |asked: Asked| match asked.commit() {
+            Ok(commit) => group.decide(commit),
+            Err(invalid) => Ok(Err(invalid)),
+        };
+        let decided = asked.into_iter().map(decide).collect();
+        let outcomes: Vec<_> = self.or_undo(decided)?;
+        if !group.is_dirty() {
+            self.commit()?;
+            group::publish(group, &shared.cache, &shared.tails);
+            return Ok(outcomes);
+        }
+        let entries = group.entries();
+        group::announce(&entries, &shared.cache);
+        let records: Vec<_> = group.records().into_iter().map(records::entry).collect();
+        // In the order of their keys.
+        let changes = records.iter().map(|(key, entry)| (key.as_str(), Some(entry)));
+        let changes: Vec<Change<'_>> = changes.chain(entries).collect();
+        let mut written = self.write(&group, &changes);
+        if written.as_ref().is_err_and(Failure::is_full) && !shared.memtable.is_empty() {
+            // What is in the journal takes room twice, or keeps what was deleted. Nothing else has changed since the
+            // group was decided.
+            written = self.flush_all().and_then(|()| {
+                self.begin()?;
+                self.write(&group, &changes)
+            });
+        }
+        let flushed = written.inspect_err(|failure| {
+            if !failure.unknown {
+                shared.cache.retract();
+            }
+        })?;
+        shared.counts.groups.add(1);
+        self.revision = group.revision();
+        let mut shown = shared.shown.change();
+        let changed = changes.iter().map(|(key, found)| (*key, found.cloned()));
+        shared.memtable.insert(changed, self.revision);
+        self.forget(flushed);
+        shared.memtable.begin_flush(false);
+        group::publish(group, &shared.cache, &shared.tails);
+        *shown = self.revision;
+        self.has_written();
+        Ok(outcomes)
+    }
+
+    /// After a group was refused, while nobody commits: writes as much as a group may well have. The entry has expired, so
+    /// that nobody sees it and the next sweep removes it.
+    fn try_again(&mut self) -> Result<(), Failure> {
+        self.begin()?;
+        let entry =
+            "INSERT OR REPLACE INTO entries (key, value, version, expires) VALUES (?1, zeroblob(?2), 0, 0)";
+        let tried = self.connection.execute(entry, params![PROBE, PROBE_BYTES]);
+        self.or_undo(tried)?;
+        self.commit()?;
+        self.has_written();
+        Ok(())
+    }
+
+    fn has_written(&mut self) {
+        if std::mem::take(&mut self.refusing) {
+            tracing::info!("the store can be written again");
+            self.shared.set_refusing(None);
+        }
+    }
+
+    /// Writes a group into the open transaction, and ends it.
+    fn write(&self, group: &Group<'_>, changes: &[Change<'_>]) -> Result<Option<Flushed>, Failure> {
+        let written = group::write(group, changes, &self.connection, &self.shared.memtable);
+        let flushed = self.or_undo(written)?;
+        self.commit()?;
+        Ok(flushed)
+    }
+
+    /// What was flushed is durable.
+    fn forget(&self, flushed: Option<Flushed>) {
+        if let Some(flushed) = flushed {
+            self.shared.counts.flushed.add(flushed.entries as u64);
+            self.shared.memtable.forget(flushed);
+        }
+    }
+
+    /// Flushes the whole memtable, in one transaction.
+    fn flush_all(&self) -> Result<(), Failure> {
+        self.flush_all_and(|_| Ok(()))
+    }
+
+    /// The same, with something besides.
+    fn flush_all_and(&self, also: impl Fn(&Connection) -> rusqlite::Result<()>) -> Result<(), Failure> {
+        let (memtable, now) = (&self.shared.memtable, self.shared.time.now());
+        self.begin()?;
+        let flushed = journal::flush_all(&self.connection, memtable, now);
+        let flushed = self.or_undo(flushed.and_then(|flushed| also(&self.connection).map(|()| flushed)))?;
+        self.commit()?;
+        memtable.clear();
+        self.shared.counts.flushed.add(flushed as u64);
+        Ok(())
+    }
+
+    /// Empties the journal into the tables, leaves the database to others, and empties the log into it.
+    fn close(&self) {
+        if let Err(failure) = self.flush_all_and(schema::release) {
+            tracing::warn!(error = %failure.error, "the journal was not emptied on closing; it is kept");
+            if !failure.is_passing() {
+                // What the log holds is not known: it must not be copied.
+                self.shared.poison(&failure.error.to_string());
+                return;
+            }
+        }
+        if let Err(failure) = self.checkpoint("PRAGMA wal_checkpoint(TRUNCATE)") {
+            tracing::warn!(error = %failure.error, "the log was not emptied on closing; it is kept");
+        }
+    }
+
+    /// Begins to write, if the database is still as this writer left it.
+    fn begin(&self) -> Result<(), Failure> {
+        self.connection
+            .execute_batch("BEGIN IMMEDIATE")
+            .map_err(Failure::before_commit)?;
+        let found = self.or_undo(query::revision(&self.connection))?;
+        self.or_undo(match found == self.revision {
+            true => Ok(()),
+            false => Err(foreign(self.revision, found)),
+        })
+    }
+
+    /// Passes a result on; undoes the transaction if it is an error. COMMIT has not begun: nothing was done.
+    fn or_undo<T>(&self, result: rusqlite::Result<T>) -> Result<T, Failure> {
+        result.map_err(|error| {
+            self.undo();
+            Failure::before_commit(error)
+        })
+    }
+
+    /// Whether the transaction is over, with nothing done.
+    fn undo(&self) -> bool {
+        // SQLite undoes some transactions by itself when they fail.
+        self.connection.is_autocommit() || self.connection.execute_batch("ROLLBACK").is_ok()
+    }
+
+    fn commit(&self) -> Result<(), Failure> {
+        let started = Instant::now();
+        let committed = self.connection.execute_batch("COMMIT");
+        self.shared
+            .counts
+            .sync_micros
+            .add(u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX));
+        committed.map_err(|error| {
+            let undone = self.undo();
+            let full = error.sqlite_error_code() == Some(ErrorCode::DiskFull);
+            Failure {
+                error,
+                unknown: !(full && undone),
+            }
+        })
+    }
+
+    fn sweep(&mut self) -> Result<(), Failure> {
+        self.swept = Instant::now();
+        self.sweep_more = false;
+        let shared = Arc::clone(&self.shared);
+        let (keeping, now) = (shared.keeping(), shared.time.now());
+        let unswept = std::mem::take(&mut self.unswept);
+        let batch = unswept
+            .saturating_mul(SWEPT_PER_COMMIT)
+            .clamp(sweep::BATCH, sweep::MAX_BATCH);
+        let after = std::mem::take(&mut self.sweep_after);
+        self.begin()?;
+        let swept = sweep::sweep(&self.connection, &shared.memtable, &keeping, now, batch, &after);
+        let swept = self.or_undo(swept)?;
+        self.remove(&swept.records)?;
+        shared.counts.swept.add(swept.rows);
+        self.sweep_more = swept.more;
+        self.sweep_after = swept.after;
+        Ok(())
+    }
+
+    /// Removes entries, in their order, as a commit of a group would, and ends the open transaction.
+    fn remove(&mut self, keys: &[String]) -> Result<(), Failure> {
+        if keys.is_empty() {
+            return self.commit();
+        }
+        let shared = Arc::clone(&self.shared);
+        let changes: Vec<Change<'_>> = keys.iter().map(|key| (key.as_str(), None)).collect();
+        group::announce(&changes, &shared.cache);
+        let revision = self.revision + 1;
+        let written = group::write_changes(
+            &changes,
+            &self.connection,
+            &shared.memtable,
+            revision,
+            shared.time.now(),
+        );
+        let written = self
+            .or_undo(written)
+            .and_then(|flushed| self.commit().map(|()| flushed));
+        let flushed = written.inspect_err(|failure| {
+            if !failure.unknown {
+                shared.cache.retract();
+            }
+        })?;
+        self.revision = revision;
+        let mut shown = shared.shown.change();
+        shared
+            .memtable
+            .insert(keys.iter().map(|key| (key.as_str(), None)), revision);
+        self.forget(flushed);
+        shared.memtable.begin_flush(false);
+        for key in keys {
+            shared.cache.publish(key.clone(), None, false);
+        }
+        *shown = revision;
+        Ok(())
+    }
+
+    /// Flushes some of the memtable, while nothing else is to do; all of it, where a part has no room beside its journal.
+    fn flush_some(&mut self) -> Result<(), Failure> {
+        if !self.shared.memtable.begin_flush(true) {
+            return Ok(());
+        }
+        match self.flush_slice() {
+            Ok(flushed) => self.forget(flushed),
+            Err(failure) if failure.is_full() => self.flush_all()?,
+            Err(failure) => return Err(failure),
+        }
+        self.sweep_more |= !self.shared.memtable.is_empty();
+        Ok(())
+    }
+
+    fn flush_slice(&self) -> Result<Option<Flushed>, Failure> {
+        let (memtable, now) = (&self.shared.memtable, self.shared.time.now());
+        self.begin()?;
+        let slice = journal::flush(&self.connection, memtable, FLUSHED_AT_ONCE, now);
+        let flushed = self.or_undo(slice)?;
+        self.commit()?;
+        Ok(flushed)
+    }
+
+    fn checkpoint_if_due(&mut self) -> Result<(), Failure> {
+        let pages = self.checkpoint("PRAGMA wal_checkpoint(NOOP)")?;
+        let due = self.shared.checkpoint_pages;
+        if pages >= due.saturating_mul(CHECKPOINT_WAITING) {
+            self.shared.counts.checkpoints.add(1);
+            self.checkpoint("PRAGMA wal_checkpoint(RESTART)")?;
+        } else if pages >= due {
+            self.shared.counts.checkpoints.add(1);
+            self.checkpoint("PRAGMA wal_checkpoint(PASSIVE)")?;
+        }
+        Ok(())
+    }
+
+    /// Runs a checkpoint; answers how many pages of the log are not in the database yet. An fsync of the database that
+    /// failed is as bad as one of the log: it must not be tried again.
+    fn checkpoint(&self, pragma: &str) -> Result<i64, Failure> {
+        let mut statement = self
+            .connection
+            .prepare_cached(pragma)
+            .map_err(Failure::before_commit)?;
+        let pages = statement.query_row([], |row| {
+            let (logged, copied): (i64, i64) = (row.get(1)?, row.get(2)?);
+            Ok(logged - copied)
+        });
+        pages.map_err(Failure::before_commit)
+    }
+}
+
+/// Somebody else has committed. What is in memory is older than the database now, and may admit what is gone.
+fn foreign(ours: u64, found: u64) -> rusqlite::Error {
+    let code = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_ABORT);
+    let told = format!("another program has written to it (revision {found}, not {ours}): stop that program");
+    rusqlite::Error::SqliteFailure(code, Some(told))
+}
+
+/// Closes the queue and answers all who wait in it.
+struct Abandon(Arc<Shared>);
+
+impl Drop for Abandon {
+    fn drop(&mut self) {
+        let mut post = Post::default();
+        for job in self.0.queue.abandon() {
+            if let Some(reply) = job.reply {
+                post.answer(reply, Err(self.0.closed()));
+            }
+        }
+        post.deliver();
+    }
+}

@@ -1,0 +1,115 @@
+//! The contract of the store, run against every engine as a host holds it.
+
+#![allow(clippy::unwrap_used, reason = "test code")]
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use tempfile::TempDir;
+use tollgate_contract::StoreHarness;
+use tollgate_engines::{AnyEngine, Clock, InMemoryEngine, Options, SqliteStore};
+use tollgate_rules::commit::{Commit, Entry, Item, Message, Outcome, StoreError, Topic};
+use tollgate_rules::memory::START;
+use tollgate_rules::ports::Store;
+
+/// An engine, in a directory of its own if it needs one, whose clock is moved by hand.
+struct Temporary {
+    store: AnyEngine,
+    clock: Arc<AtomicU64>,
+    _directory: Option<TempDir>,
+}
+
+fn clock() -> (Arc<AtomicU64>, Clock) {
+    let clock = Arc::new(AtomicU64::new(START));
+    let read = Arc::clone(&clock);
+    (clock, Arc::new(move || read.load(Ordering::Relaxed)))
+}
+
+async fn pass(store: &Temporary, ms: u64) {
+    store.clock.fetch_add(ms, Ordering::Relaxed);
+}
+
+struct Sqlite;
+
+impl StoreHarness for Sqlite {
+    type Store = Temporary;
+
+    async fn fresh(&self) -> Temporary {
+        let directory = TempDir::new().unwrap();
+        let (clock, read) = clock();
+        let mut options = Options::new(directory.path().join("tollgate.db"));
+        // Few enough that entries are in the journal and in their table.
+        options.memtable_entries = 3;
+        options.clock = read;
+        Temporary {
+            store: AnyEngine::Sqlite(SqliteStore::open(options).unwrap()),
+            clock,
+            _directory: Some(directory),
+        }
+    }
+
+    async fn pass(&self, store: &Temporary, ms: u64) {
+        pass(store, ms).await;
+    }
+}
+
+struct Memory;
+
+impl StoreHarness for Memory {
+    type Store = Temporary;
+
+    async fn fresh(&self) -> Temporary {
+        let (clock, read) = clock();
+        Temporary {
+            store: AnyEngine::Memory(InMemoryEngine::new(1 << 30, read)),
+            clock,
+            _directory: None,
+        }
+    }
+
+    async fn pass(&self, store: &Temporary, ms: u64) {
+        pass(store, ms).await;
+    }
+}
+
+impl Store for Temporary {
+    async fn commit(&self, commit: Commit) -> Result<Outcome, StoreError> {
+        self.store.commit(commit).await
+    }
+
+    fn submit(&self, commit: Commit) {
+        self.store.submit(commit);
+    }
+
+    async fn get(&self, partition: &str, keys: &[String]) -> Result<Vec<Option<Entry>>, StoreError> {
+        self.store.get(partition, keys).await
+    }
+
+    async fn scan(&self, prefix: &str, after: Option<&str>, limit: u32) -> Result<Vec<Item>, StoreError> {
+        self.store.scan(prefix, after, limit).await
+    }
+
+    async fn read(&self, topic: &str, after: u64, limit: u32, wait: u32) -> Result<Vec<Message>, StoreError> {
+        self.store.read(topic, after, limit, wait).await
+    }
+
+    async fn topics(&self, after: Option<&str>, limit: u32) -> Result<Vec<Topic>, StoreError> {
+        self.store.topics(after, limit).await
+    }
+}
+
+fn run(case: impl Future<Output = ()>) {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .build()
+        .unwrap()
+        .block_on(case);
+}
+
+mod sqlite {
+    tollgate_contract::store_contract!(super::Sqlite, super::run);
+}
+
+mod memory {
+    tollgate_contract::store_contract!(super::Memory, super::run);
+}

@@ -1,0 +1,216 @@
+//! `tollgate serve`: what can fail comes first (settings, address, store, components), then what happens once (an admin key is
+//! made and shown), then requests are answered; and the other way round when told to stop.
+
+mod addresses;
+mod admin_key;
+mod files;
+mod signals;
+
+use crate::cli::{self, InForce, ServeOptions};
+use crate::logging;
+use crate::server::settle::Settling;
+use crate::server::{DRAIN, Server, listen};
+use crate::upkeep;
+use crate::wasm::compiled::Library;
+use crate::wasm::ports::Engines;
+use anyhow::Result;
+use std::io::Write as _;
+use std::net::{SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::time::Instant;
+use tollgate_delivery::{Intervals, Relay};
+use tollgate_engines::{AnyEngine, Engine as _, MemoryBuckets, Retention};
+use tollgate_rules::config::{Config, StoreSettings, TopicSettings};
+use tollgate_rules::settings::Settings;
+use tollgate_rules::subscriptions;
+
+/// Runs the gateway until SIGTERM, SIGINT or SIGQUIT, then drains. Told to stop while it still starts, it ends in order
+/// too; told twice, at once.
+pub fn run(options: ServeOptions) -> Result<()> {
+    files::make_private();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()?;
+    let done = runtime.block_on(serve(options));
+    // Components that are still being compiled are not waited for.
+    runtime.shutdown_background();
+    done
+}
+
+async fn serve(options: ServeOptions) -> Result<()> {
+    let began = Instant::now();
+    // Before anything else: from here on a signal is kept until somebody looks.
+    let mut stop = pin!(signals::stop()?);
+    let ServeOptions { sources, components } = options;
+    let key_file = sources.admin_key_file.clone();
+    // Beside the runtime: a name server may let us wait.
+    let reading = tokio::task::spawn_blocking(move || cli::in_force(&sources));
+    let in_force = tokio::select! {
+        biased;
+        () = &mut stop => return Ok(()),
+        in_force = reading => in_force??,
+    };
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"),
+        configuration = in_force.source,
+        store = store_name(&in_force),
+        "starting"
+    );
+    if let Some(file) = &key_file {
+        files::warn_if_shared(file);
+    }
+    let listener = listen::bind(&in_force.listen)?;
+    let store = open(&in_force)?;
+    let gateway = Gateway {
+        store: store.clone(),
+        key_file,
+        library: Library {
+            components,
+            cache: in_force.data.join("cache"),
+        },
+        in_force,
+        began,
+    };
+    let ended = gateway.run(listener, stop).await;
+    store.close();
+    let stats = store.stats();
+    tracing::info!(
+        commits = stats.commits,
+        groups = stats.groups,
+        sync_ms = stats.sync_time.as_millis() as u64,
+        "stopped"
+    );
+    ended
+}
+
+/// What the log calls the store.
+fn store_name(in_force: &InForce) -> &str {
+    match &in_force.settings.config.store {
+        StoreSettings::Sqlite { path, .. } => path,
+        StoreSettings::Memory { .. } => "memory",
+    }
+}
+
+/// Opens the store, in a directory that is there and its owner's if it needs one.
+fn open(in_force: &InForce) -> Result<AnyEngine> {
+    let settings = &in_force.settings.config.store;
+    match settings {
+        StoreSettings::Sqlite { path, .. } => {
+            files::make_directory(&in_force.data)?;
+            files::tighten(Path::new(path));
+        }
+        StoreSettings::Memory { max_bytes } => {
+            tracing::warn!(
+                max_bytes = max_bytes.0,
+                "the store is in memory: nothing of it is kept when this process ends"
+            );
+        }
+    }
+    Ok(tollgate_engines::open(settings)?)
+}
+
+/// What runs on an open store.
+struct Gateway {
+    store: AnyEngine,
+    in_force: InForce,
+    key_file: Option<PathBuf>,
+    library: Library,
+    began: Instant,
+}
+
+impl Gateway {
+    async fn run(self, listener: TcpListener, mut stop: Pin<&mut impl Future<Output = ()>>) -> Result<()> {
+        let (store, mut config) = (self.store, self.in_force.settings.config);
+        // The rules must know where they are reached: links and subscriptions may not lead there.
+        let bound = listener.local_addr()?;
+        config.server.listen = bound.to_string();
+        if bound.ip().is_unspecified() {
+            config.server.own_addresses = addresses::outgoing();
+        }
+        let settings = Settings::compile(config)?;
+        let config = &settings.config;
+        // First what subscriptions still need, then what may go: the sweep begins with the retention.
+        for (topic, sequence) in subscriptions::low_water(&store, config).await? {
+            store.set_low_water(&topic, sequence);
+        }
+        let (default, named) = retention(config);
+        store.set_retention(default, named);
+        let engines = Engines {
+            store: store.clone(),
+            buckets: Arc::new(MemoryBuckets::new(config.clients.max_buckets as usize)),
+            settings: config.without_secrets().to_toml().into(),
+            settling: Settling::default(),
+        };
+        let server = tokio::select! {
+            biased;
+            () = &mut stop => return Ok(()),
+            server = Server::start(listener, settings.clone(), engines, self.library) => server?,
+        };
+        let address = server.address()?;
+        let kept = store.clone();
+        let low_water = Box::new(move |topic: &str, sequence| kept.set_low_water(topic, sequence));
+        let relay = Relay::start_with(Arc::new(store.clone()), config, Intervals::default(), low_water)?;
+        relay.listens_on(address);
+        let given = self.in_force.admin_key.as_deref();
+        let key = admin_key::install(&store, given, self.key_file.as_deref()).await;
+        let ended = match key {
+            Ok(_) => {
+                ready(address, self.began);
+                hints(address);
+                let upkeep = tokio::spawn(upkeep::run(store.clone(), config.clone()));
+                let ran = server.run(stop).await;
+                upkeep.abort();
+                ran
+            }
+            Err(error) => Err(error),
+        };
+        tracing::info!("finishing deliveries and closing the store");
+        relay.shutdown(DRAIN).await;
+        ended
+    }
+}
+
+/// How long topics are kept: those that the configuration does not name, and those that it does.
+fn retention(config: &Config) -> (Retention, Vec<(String, Retention)>) {
+    const NS_PER_MS: u64 = 1_000_000;
+    let of = |topic: &TopicSettings| Retention {
+        age_ms: Some(topic.retention.0 / NS_PER_MS),
+        max_bytes: Some(topic.max_bytes.0),
+    };
+    let named = config
+        .topics
+        .iter()
+        .map(|(name, topic)| (name.clone(), of(topic)));
+    (of(&TopicSettings::default()), named.collect())
+}
+
+/// The one line on stdout, which tells scripts and tests that requests are answered. Nobody need read it.
+fn ready(address: SocketAddr, began: Instant) {
+    // A thread of its own: who shares stdout with us may not read either, and requests do not wait for that.
+    let line = format!("listening on http://{address}\n");
+    let written = std::thread::Builder::new().name("ready".into()).spawn(move || {
+        let mut stdout = std::io::stdout().lock();
+        stdout.write_all(line.as_bytes()).and_then(|()| stdout.flush())
+    });
+    if let Err(error) = written {
+        tracing::warn!(%error, "the line on stdout could not be written");
+    }
+    tracing::info!(%address, start_ms = began.elapsed().as_millis() as u64, "ready");
+}
+
+/// What a person may try first, whenever one is looking.
+fn hints(at: SocketAddr) {
+    if !logging::is_terminal() {
+        return;
+    }
+    let text = format!(
+        "  Try it (KEY is the admin key):\n
+      curl http://{at}/api/links -H \"authorization: Bearer $KEY\" --json '{{\"url\":\"https://example.com/\",\"code\":\"hello\"}}'
+      curl -i http://{at}/hello
+      curl http://{at}/api/links/hello -H \"authorization: Bearer $KEY\"\n"
+    );
+    logging::say(&text, tracing::Level::INFO, "", &[]);
+}

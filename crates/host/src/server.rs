@@ -1,0 +1,220 @@
+//! The HTTP server: one acceptor, and one worker thread per core that owns its connections and the rules of the hot path, so
+//! that what a crowd asks for never crosses threads. Everything else goes on to the threads of the [`rest`].
+
+mod answer;
+mod body;
+mod connection;
+mod files;
+mod head;
+mod hosted;
+pub mod listen;
+mod long_poll;
+mod places;
+mod rest;
+mod rules;
+pub mod runner;
+mod service;
+pub mod settle;
+mod threads;
+mod traffic;
+mod watch;
+mod wire;
+mod worker;
+
+use crate::wasm::compiled::Library;
+use crate::wasm::handler::Handlers;
+use crate::wasm::ports;
+use anyhow::Result;
+use places::Places;
+use rest::Rest;
+use rules::Program;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+use tollgate_rules::config::{Config, MAX_WORKERS};
+use tollgate_rules::settings::Settings;
+
+pub use worker::Worker;
+
+/// How long connections may go on after the signal to stop.
+pub const DRAIN: Duration = Duration::from_secs(25);
+/// How long connections are still taken after that signal, and answered with `Connection: close`: what was sent before it
+/// has arrived by then, and who goes on asking has been told to go elsewhere.
+const LINGER: Duration = Duration::from_millis(200);
+/// How long to wait after a connection could not be accepted: the process or the system has no file descriptor left.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// How often the log tells at most that connections are turned away.
+const TOLD_EVERY: Duration = Duration::from_secs(10);
+
+/// What all workers share.
+pub struct Shared {
+    /// The settings in force.
+    pub settings: Settings,
+    /// The engines behind the ports.
+    pub engines: ports::Engines,
+    /// The `[[components]]`, if there are any.
+    pub handlers: Option<Handlers>,
+    /// Calls that may still wait for messages.
+    pub long_polls: Semaphore,
+    /// Set when the gateway drains: not ready any more.
+    pub draining: AtomicBool,
+}
+
+/// A server that listens, with its workers running.
+pub struct Server {
+    listener: TcpListener,
+    shared: Arc<Shared>,
+    places: Arc<Places>,
+    workers: Vec<Worker>,
+    rest: Vec<JoinHandle<()>>,
+}
+
+impl Server {
+    /// Loads the rules and starts the threads. Requests are answered once [`Server::run`] runs.
+    pub async fn start(
+        listener: std::net::TcpListener,
+        settings: Settings,
+        engines: ports::Engines,
+        library: Library,
+    ) -> Result<Self> {
+        let listener = TcpListener::from_std(listener)?;
+        let config = &settings.config;
+        let workers = worker_count(config);
+        let others = rest::thread_count(workers);
+        // Beside the runtime: compiling takes seconds on the first start.
+        let program = tokio::task::spawn_blocking({
+            let settings = settings.clone();
+            let engines = engines.clone();
+            move || -> Result<_> {
+                let handlers = Handlers::start(&settings, &library, &engines, others)?;
+                Ok((Program::load(&settings, &library, workers + others)?, handlers))
+            }
+        });
+        let (program, handlers) = program.await??;
+        let places = Places::new(
+            files::connections(config.server.max_connections),
+            config.server.connections_per_address(),
+            settings.proxies.clone(),
+        );
+        let shared = Arc::new(Shared {
+            settings,
+            engines,
+            handlers,
+            long_polls: Semaphore::new(long_poll::MAX_LONG_POLLS),
+            draining: AtomicBool::new(false),
+        });
+        let (way, rest) = Rest::start(others, &program, &shared)?;
+        let way = Arc::new(way);
+        let start = |index| Worker::start(index, program.clone(), Arc::clone(&shared), Arc::clone(&way));
+        let workers = (0..workers).map(start).collect::<Result<Vec<_>>>()?;
+        Ok(Self {
+            listener,
+            shared,
+            places,
+            workers,
+            rest,
+        })
+    }
+
+    /// The address it listens on (with the port that the system chose, for port 0).
+    pub fn address(&self) -> Result<SocketAddr> {
+        Ok(self.listener.local_addr()?)
+    }
+
+    /// Accepts connections until `stop` ends, then drains: what was accepted is answered, idle connections close.
+    pub async fn run(self, stop: impl Future<Output = ()>) -> Result<()> {
+        let Self {
+            listener,
+            shared,
+            places,
+            workers,
+            rest,
+        } = self;
+        tokio::select! {
+            () = accept(&listener, &places, &workers) => {}
+            () = stop => {}
+        }
+        tracing::info!("draining: connections end with their next answer");
+        shared.draining.store(true, Ordering::Relaxed);
+        // The kernel resets what it has queued when the listener closes.
+        let _ = tokio::time::timeout(LINGER, accept(&listener, &places, &workers)).await;
+        drop(listener);
+        for worker in &workers {
+            worker.drain();
+        }
+        for worker in workers {
+            tokio::task::spawn_blocking(move || worker.join()).await?;
+        }
+        // The workers held the only ways to them.
+        for thread in rest {
+            tokio::task::spawn_blocking(move || threads::join(thread)).await?;
+        }
+        Ok(())
+    }
+}
+
+/// One worker per core, up to [`MAX_WORKERS`], unless the configuration says otherwise.
+pub fn worker_count(config: &Config) -> usize {
+    match config.server.workers {
+        0 => std::thread::available_parallelism()
+            .map_or(1, usize::from)
+            .min(MAX_WORKERS as usize),
+        count => count as usize,
+    }
+}
+
+/// Hands each connection to the worker that has the fewest.
+async fn accept(listener: &TcpListener, places: &Arc<Places>, workers: &[Worker]) {
+    let (mut turned_away, mut failed) = (Seldom::default(), Seldom::default());
+    // Without a place the kernel's queue holds newcomers back; those beyond it are refused there.
+    while let Some(free) = places.next().await {
+        if free.is_spare() {
+            let most = workers.iter().max_by_key(|worker| worker.load());
+            most.into_iter().for_each(Worker::make_room);
+        }
+        match listener.accept().await {
+            Ok((stream, peer)) => {
+                let Some(place) = places.take(peer.ip(), free) else {
+                    if let Some(count) = turned_away.again() {
+                        let address = peer.ip();
+                        tracing::warn!(count, %address, "closed at once: an address has all the connections that one may have");
+                    }
+                    continue;
+                };
+                let worker = workers.iter().min_by_key(|worker| worker.load());
+                if let (Some(worker), Ok(stream)) = (worker, stream.into_std()) {
+                    worker.take(connection::Accepted { stream, peer, place });
+                }
+            }
+            Err(error) => {
+                if let Some(count) = failed.again() {
+                    tracing::warn!(count, %error, "connections cannot be accepted");
+                }
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+/// Something that is told at most once in [`TOLD_EVERY`], however often it happens.
+#[derive(Default)]
+struct Seldom {
+    told: Option<Instant>,
+    count: u64,
+}
+
+impl Seldom {
+    /// It happened; how often since it was told last, if it is to be told now.
+    fn again(&mut self) -> Option<u64> {
+        self.count += 1;
+        if self.told.is_some_and(|told| told.elapsed() < TOLD_EVERY) {
+            return None;
+        }
+        self.told = Some(Instant::now());
+        Some(std::mem::take(&mut self.count))
+    }
+}

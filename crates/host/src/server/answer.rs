@@ -1,0 +1,101 @@
+//! The body of an answer: whole, as the rules give it, or as it comes from a component of the operator's own.
+
+use super::traffic::UnderWay;
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::body::{Body, Frame, SizeHint};
+use std::error::Error;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::{Instant, Sleep, sleep_until};
+use tokio_util::task::AbortOnDropHandle;
+use tollgate_rules::problem::Problem;
+use wasmtime_wasi_http::WasiBody;
+
+/// The body of an answer.
+pub enum AnswerBody {
+    /// All of it is here.
+    Whole(Full<Bytes>),
+    /// It comes bit by bit.
+    Streamed(Box<Streamed>),
+}
+
+/// What brings a request's body to its component; ends when it is dropped.
+pub type Sending = AbortOnDropHandle<Result<(), Problem>>;
+
+/// A body that is still being made, and what it holds until it has ended.
+pub struct Streamed {
+    body: WasiBody,
+    /// When the request's time is up.
+    time: Pin<Box<Sleep>>,
+    _held: Held,
+}
+
+/// What is given back when the answer has ended.
+pub struct Held {
+    /// Among the component's requests.
+    pub _place: OwnedSemaphorePermit,
+    /// Brings the request's body, perhaps still.
+    pub _upload: Option<Sending>,
+    /// The connection does not idle meanwhile.
+    pub _under_way: UnderWay,
+}
+
+/// Why a body did not end as it should; the connection ends with it, so that nobody takes a part for the whole.
+type Broken = Box<dyn Error + Send + Sync>;
+
+impl From<Vec<u8>> for AnswerBody {
+    fn from(bytes: Vec<u8>) -> Self {
+        Self::Whole(Full::new(Bytes::from(bytes)))
+    }
+}
+
+impl Body for AnswerBody {
+    type Data = Bytes;
+    type Error = Broken;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+        match self.get_mut() {
+            Self::Whole(body) => Pin::new(body).poll_frame(context).map_err(|never| match never {}),
+            Self::Streamed(streamed) => streamed.poll_frame(context),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Whole(body) => body.is_end_stream(),
+            Self::Streamed(streamed) => streamed.body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Whole(body) => body.size_hint(),
+            Self::Streamed(streamed) => streamed.body.size_hint(),
+        }
+    }
+}
+
+impl Streamed {
+    /// A body that must have ended by the deadline.
+    pub fn new(body: WasiBody, deadline: Instant, held: Held) -> Self {
+        Self {
+            body,
+            time: Box::pin(sleep_until(deadline)),
+            _held: held,
+        }
+    }
+
+    fn poll_frame(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+        if self.time.as_mut().poll(context).is_ready() {
+            return Poll::Ready(Some(Err("the answer took longer than it may".into())));
+        }
+        Pin::new(&mut self.body)
+            .poll_frame(context)
+            .map_err(|error| error.to_string().into())
+    }
+}

@@ -1,0 +1,88 @@
+//! `GET /api/topics/{topic}/messages?wait=…` waits here, not in the rules: they have few places, and a call of them less time
+//! than a caller may wait. They answer at once; if they found nothing, they are asked again when the topic has grown.
+
+use super::Shared;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+use tokio::sync::SemaphorePermit;
+use tokio::time::{Instant, timeout, timeout_at};
+use tollgate_engines::Engine as _;
+use tollgate_rules::packed;
+use tollgate_rules::problem::{Kind, Problem};
+use tollgate_rules::topics::{self, LongPoll};
+
+/// Calls that may wait at once, on all workers together; beyond it they are refused.
+pub const MAX_LONG_POLLS: usize = 1_024;
+/// Seconds after which who was refused may try again.
+const RETRY_SECONDS: u64 = 5;
+/// How soon a wait ends when the gateway drains, at the latest.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+
+/// A call that waits, and its place among [`MAX_LONG_POLLS`].
+pub struct Waiting<'a> {
+    shared: &'a Shared,
+    poll: LongPoll,
+    _place: SemaphorePermit<'a>,
+}
+
+impl<'a> Waiting<'a> {
+    /// Of a request that asks to wait.
+    ///
+    /// # Errors
+    /// 503: as many calls wait as may.
+    pub fn of(
+        shared: &'a Shared,
+        method: &str,
+        path: &str,
+        query: Option<&str>,
+    ) -> Result<Option<Self>, Problem> {
+        let Some(poll) = LongPoll::of(method, path, query) else {
+            return Ok(None);
+        };
+        let Ok(place) = shared.long_polls.try_acquire() else {
+            let detail = "As many calls wait for messages as may.";
+            return Err(Problem::new(Kind::Unavailable, detail).with_retry_after(RETRY_SECONDS));
+        };
+        Ok(Some(Self {
+            shared,
+            poll,
+            _place: place,
+        }))
+    }
+
+    /// The query of the same call without a wait.
+    pub fn query(&self) -> &str {
+        &self.poll.immediate
+    }
+
+    /// Asks again and again, until an answer has messages, or is an error, or the time is over.
+    pub async fn answer(
+        &self,
+        ask: impl AsyncFn() -> Result<packed::Response, Problem>,
+    ) -> Result<packed::Response, Problem> {
+        // First this, then the question: so no message falls between the two.
+        let mut tail = self.shared.engines.store.subscribe(&self.poll.topic);
+        let until = Instant::now() + self.poll.wait;
+        loop {
+            let answer = ask().await?;
+            let is_over = || Instant::now() >= until || self.shared.draining.load(Ordering::Relaxed);
+            if answer.status != 200 || !topics::is_empty_page(&answer.body) || is_over() {
+                return Ok(answer);
+            }
+            let grown = async {
+                // Looked at now and then: the gateway may drain.
+                loop {
+                    match timeout(LOOK_EVERY, tail.moved()).await {
+                        Ok(there) => return there,
+                        Err(_) if self.shared.draining.load(Ordering::Relaxed) => return false,
+                        Err(_) => {}
+                    }
+                }
+            };
+            // Otherwise nothing has come.
+            if !matches!(timeout_at(until, grown).await, Ok(true)) {
+                return Ok(answer);
+            }
+        }
+    }
+}

@@ -1,0 +1,241 @@
+//! The places of connections: so many in all, a share of them for one address, and a few beside them in which only the
+//! gateway's health is told, so that it can be asked while all others are taken.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tollgate_rules::identity::{self, Proxies};
+
+/// Places beside the others.
+const SPARE: usize = 16;
+/// Of those, for one address.
+const SPARE_OF_ADDRESS: u32 = 4;
+
+/// See the module.
+#[derive(Debug)]
+pub struct Places {
+    regular: Arc<Semaphore>,
+    spare: Arc<Semaphore>,
+    per_address: u32,
+    proxies: Proxies,
+    addresses: Mutex<HashMap<IpAddr, Held>>,
+}
+
+/// The places that one address holds. No more addresses are known than there are places.
+#[derive(Debug, Default)]
+struct Held {
+    regular: u32,
+    spare: u32,
+}
+
+impl Held {
+    fn of(&mut self, is_spare: bool) -> &mut u32 {
+        match is_spare {
+            true => &mut self.spare,
+            false => &mut self.regular,
+        }
+    }
+}
+
+/// A place that nobody has yet.
+#[derive(Debug)]
+pub struct Free {
+    _permit: OwnedSemaphorePermit,
+    is_spare: bool,
+}
+
+impl Free {
+    /// Whether all others were taken.
+    pub fn is_spare(&self) -> bool {
+        self.is_spare
+    }
+}
+
+/// The place of one connection; free again when this is dropped.
+#[derive(Debug)]
+pub struct Place {
+    free: Free,
+    counted: Option<(Arc<Places>, IpAddr)>,
+}
+
+impl Place {
+    /// Whether it is one beside the others.
+    pub fn is_spare(&self) -> bool {
+        self.free.is_spare
+    }
+}
+
+impl Places {
+    /// `total` places, of which one address may hold `per_address` (at least 1) unless it is one of `proxies`.
+    pub fn new(total: usize, per_address: u32, proxies: Proxies) -> Arc<Self> {
+        Arc::new(Self {
+            regular: Arc::new(Semaphore::new(total)),
+            spare: Arc::new(Semaphore::new(SPARE)),
+            per_address,
+            proxies,
+            addresses: Mutex::default(),
+        })
+    }
+
+    /// Waits until a connection may be accepted. `None`: never again.
+    pub async fn next(&self) -> Option<Free> {
+        let (permit, is_spare) = tokio::select! {
+            biased;
+            permit = Arc::clone(&self.regular).acquire_owned() => (permit, false),
+            permit = Arc::clone(&self.spare).acquire_owned() => (permit, true),
+        };
+        let permit = permit.ok()?;
+        Some(Free {
+            _permit: permit,
+            is_spare,
+        })
+    }
+
+    /// The place of a connection that was accepted. `None` if its address holds all that it may: to be closed.
+    pub fn take(self: &Arc<Self>, peer: IpAddr, mut free: Free) -> Option<Place> {
+        // One may have become free while nobody came.
+        if free.is_spare
+            && let Ok(permit) = Arc::clone(&self.regular).try_acquire_owned()
+        {
+            free = Free {
+                _permit: permit,
+                is_spare: false,
+            };
+        }
+        let address = identity::subscriber(peer);
+        if self.proxies.trust(peer.to_canonical()) {
+            return Some(Place { free, counted: None });
+        }
+        let mut addresses = self.addresses();
+        let (regular, spare) = addresses
+            .get(&address)
+            .map_or((0, 0), |held| (held.regular, held.spare));
+        if !free.is_spare && regular >= self.per_address {
+            let permit = Arc::clone(&self.spare).try_acquire_owned().ok()?;
+            free = Free {
+                _permit: permit,
+                is_spare: true,
+            };
+        }
+        if free.is_spare && spare >= SPARE_OF_ADDRESS {
+            return None;
+        }
+        *addresses.entry(address).or_default().of(free.is_spare) += 1;
+        Some(Place {
+            free,
+            counted: Some((Arc::clone(self), address)),
+        })
+    }
+
+    fn addresses(&self) -> MutexGuard<'_, HashMap<IpAddr, Held>> {
+        // No code that runs under the lock panics.
+        self.addresses.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let Some((places, address)) = &self.counted else {
+            return;
+        };
+        let mut addresses = places.addresses();
+        if let Some(held) = addresses.get_mut(address) {
+            let count = held.of(self.free.is_spare);
+            *count = count.saturating_sub(1);
+            if held.regular == 0 && held.spare == 0 {
+                addresses.remove(address);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures::FutureExt as _;
+
+    fn places(total: usize, per_address: u32) -> Arc<Places> {
+        let proxies = Proxies::parse(&["10.0.0.0/8".to_owned()]).expect("a network");
+        Places::new(total, per_address, proxies)
+    }
+
+    fn come(places: &Arc<Places>, from: &str) -> Option<Place> {
+        let free = places.next().now_or_never()??;
+        places.take(from.parse().expect("an address"), free)
+    }
+
+    #[test]
+    fn an_address_has_its_share_and_a_little_beside_it() {
+        let places = places(100, 3);
+        let held: Vec<_> = (0..3).filter_map(|_| come(&places, "192.0.2.1")).collect();
+        assert!(held.len() == 3 && held.iter().all(|place| !place.is_spare()));
+        let spare: Vec<_> = (0..10).filter_map(|_| come(&places, "192.0.2.1")).collect();
+        assert_eq!(spare.len(), SPARE_OF_ADDRESS as usize);
+        assert!(spare.iter().all(Place::is_spare));
+        for other in ["192.0.2.2", "2001:db8::1", "::ffff:192.0.2.3"] {
+            assert!(!come(&places, other).expect("a place").is_spare());
+        }
+        drop(held);
+        assert!(!come(&places, "192.0.2.1").expect("a place").is_spare());
+        drop(spare);
+        assert!(places.addresses().is_empty(), "none is kept once it has gone");
+    }
+
+    #[test]
+    fn a_network_of_ipv6_is_one_address_and_a_mapped_address_is_its_ipv4() {
+        let places = places(100, 1);
+        let held = [
+            come(&places, "2001:db8:0:1::1"),
+            come(&places, "::ffff:192.0.2.1"),
+        ];
+        assert!(held.iter().flatten().count() == 2);
+        for (from, is_spare) in [
+            ("2001:db8:0:1:ffff::9", true),
+            ("192.0.2.1", true),
+            ("2001:db8:0:2::1", false),
+        ] {
+            assert_eq!(
+                come(&places, from).expect("a place").is_spare(),
+                is_spare,
+                "{from}"
+            );
+        }
+    }
+
+    #[test]
+    fn trusted_proxies_are_not_counted() {
+        let places = places(100, 1);
+        let held: Vec<_> = (0..50).filter_map(|_| come(&places, "10.1.2.3")).collect();
+        assert!(held.len() == 50 && held.iter().all(|place| !place.is_spare()));
+        assert!(places.addresses().is_empty());
+    }
+
+    #[test]
+    fn beyond_all_places_a_few_are_kept_which_no_address_can_hold() {
+        let places = places(4, 4);
+        let held: Vec<_> = (0..4).filter_map(|_| come(&places, "192.0.2.1")).collect();
+        assert_eq!(held.len(), 4);
+        let spare: Vec<_> = (0..100).filter_map(|_| come(&places, "192.0.2.1")).collect();
+        assert_eq!(spare.len(), SPARE_OF_ADDRESS as usize);
+        assert!(come(&places, "192.0.2.2").expect("a place").is_spare());
+        // A proxy speaks for many; what is beyond waits in the kernel's queue.
+        let rest: Vec<_> = (0..100).filter_map(|_| come(&places, "10.1.2.3")).collect();
+        assert_eq!(rest.len(), SPARE - spare.len());
+        assert!(places.next().now_or_never().is_none());
+        drop((rest, held));
+        let free = places.next().now_or_never().flatten().expect("a place");
+        assert!(!free.is_spare());
+    }
+
+    #[test]
+    fn a_place_that_became_free_while_nobody_came_is_taken() {
+        let places = places(1, 1);
+        let held = come(&places, "192.0.2.1");
+        let free = places.next().now_or_never().flatten().expect("a spare one");
+        assert!(free.is_spare());
+        drop(held);
+        let place = places.take("192.0.2.2".parse().expect("an address"), free);
+        assert!(!place.expect("a place").is_spare());
+    }
+}

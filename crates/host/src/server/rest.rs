@@ -1,0 +1,272 @@
+//! Where everything that is not on the hot path is answered: threads of their own, each with its rules, so that a long list, a
+//! bulk call, a password hash or a trap delays no redirect.
+
+use super::rules::{Program, Rules};
+use super::runner::{Answer, CallError, Progress, Runner};
+use super::service::now;
+use super::{Shared, threads};
+use crate::wasm::rules::Group;
+use anyhow::Result;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::time::{Instant, timeout_at};
+use tokio_util::task::TaskTracker;
+use tollgate_rules::machine::Stage;
+use tollgate_rules::packed;
+
+/// Threads that there are at least, if there are as many workers: one that runs a long call leaves another.
+const MIN_THREADS: usize = 2;
+/// Requests of one thread that may be under way at once.
+const MAX_UNDER_WAY: usize = 128;
+/// Requests that may wait for one thread.
+const MAX_QUEUED: usize = 512;
+
+/// The niceness of these threads (Linux): where cores are scarce, the crowd comes first, and they still get a tenth of one.
+#[cfg(target_os = "linux")]
+const NICENESS: i32 = 10;
+
+/// How many threads stand beside so many workers: half as many, since most of what is asked for is on the hot path.
+pub fn thread_count(workers: usize) -> usize {
+    workers.min(MIN_THREADS.max(workers / 2))
+}
+
+/// The way to these threads; they end when it is dropped.
+#[derive(Debug)]
+pub struct Rest {
+    threads: Vec<Thread>,
+    timeout: Duration,
+}
+
+#[derive(Debug)]
+struct Thread {
+    calls: mpsc::Sender<Call>,
+    load: Arc<AtomicUsize>,
+}
+
+/// A request that was admitted, on its way to a thread.
+#[derive(Debug)]
+struct Call {
+    head: Vec<u8>,
+    body: Vec<u8>,
+    until: Instant,
+    reply: oneshot::Sender<Result<packed::Response, CallError>>,
+    place: Place,
+}
+
+/// A place in the load of a thread, given back when the call ends, however it does.
+#[derive(Debug)]
+struct Place(Arc<AtomicUsize>);
+
+impl Place {
+    fn take(load: &Arc<AtomicUsize>) -> Self {
+        load.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(load))
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Rest {
+    /// Starts so many threads.
+    ///
+    /// # Errors
+    /// One of them cannot be started.
+    pub fn start(count: usize, program: &Program, shared: &Shared) -> Result<(Self, Vec<JoinHandle<()>>)> {
+        let timeout = Duration::from_nanos(shared.settings.config.server.request_timeout.0);
+        let (mut ways, mut running) = (Vec::new(), Vec::new());
+        for index in 0..count {
+            let (sender, calls) = mpsc::channel(MAX_QUEUED);
+            let (program, engines) = (program.clone(), shared.engines.clone());
+            running.push(threads::start(format!("rest-{index}"), move || {
+                let_others_go_first();
+                let rules = program.rules(engines.clone(), Group::Rest)?;
+                Ok(serve(Runner::new(rules, engines, timeout), calls))
+            })?);
+            ways.push(Thread {
+                calls: sender,
+                load: Arc::default(),
+            });
+        }
+        let rest = Self {
+            threads: ways,
+            timeout,
+        };
+        Ok((rest, running))
+    }
+
+    /// The answer to a request that was charged and admitted. It goes on if whoever asked has gone.
+    ///
+    /// # Errors
+    /// As many requests wait as may, its thread's rules have ended, or it took longer than a request may.
+    pub async fn answer(&self, head: Vec<u8>, body: Vec<u8>) -> Result<packed::Response, CallError> {
+        let until = Instant::now() + self.timeout;
+        let least = self
+            .threads
+            .iter()
+            .min_by_key(|thread| thread.load.load(Ordering::Relaxed));
+        let thread = least.ok_or(CallError::Busy)?;
+        let (reply, answer) = oneshot::channel();
+        let call = Call {
+            head,
+            body,
+            until,
+            reply,
+            place: Place::take(&thread.load),
+        };
+        thread.calls.try_send(call).map_err(|_| CallError::Busy)?;
+        match timeout_at(until, answer).await {
+            Ok(answer) => answer.unwrap_or(Err(CallError::Ended)),
+            Err(_) => Err(CallError::TimedOut),
+        }
+    }
+}
+
+/// Lowers the priority of this thread; without that it works too.
+fn let_others_go_first() {
+    #[cfg(target_os = "linux")]
+    if let Err(error) = rustix::process::setpriority_process(None, NICENESS) {
+        tracing::debug!(%error, "the priority of a thread stays as it is");
+    }
+}
+
+/// Answers what comes until nobody can ask any more, and then what has come.
+async fn serve(runner: Runner<Rules>, mut calls: mpsc::Receiver<Call>) {
+    let runner = Rc::new(runner);
+    let running = tokio::task::spawn_local({
+        let runner = Rc::clone(&runner);
+        async move { runner.run().await }
+    });
+    let (places, tasks) = (Arc::new(Semaphore::new(MAX_UNDER_WAY)), TaskTracker::new());
+    while let Ok(place) = Arc::clone(&places).acquire_owned().await
+        && let Some(call) = calls.recv().await
+    {
+        let runner = Rc::clone(&runner);
+        tasks.spawn_local(async move {
+            call.run(&runner).await;
+            drop(place);
+        });
+    }
+    tasks.close();
+    tasks.wait().await;
+    running.abort();
+    runner.flush();
+}
+
+impl Call {
+    async fn run(self, runner: &Rc<Runner<Rules>>) {
+        let Self {
+            head,
+            body,
+            until,
+            reply,
+            place,
+        } = self;
+        // Who has gone before it began is not served.
+        if reply.is_closed() || until <= Instant::now() {
+            return;
+        }
+        let answer = timeout_at(until, answer(runner, &head, body)).await;
+        // Before the answer: who calls again at once finds the thread less busy.
+        drop(place);
+        // The caller may have given up; that is its right.
+        let _ = reply.send(answer.unwrap_or(Err(CallError::TimedOut)));
+    }
+}
+
+async fn answer(
+    runner: &Rc<Runner<Rules>>,
+    head: &[u8],
+    mut body: Vec<u8>,
+) -> Result<packed::Response, CallError> {
+    let answer = match runner.start(head, now(), !body.is_empty(), Stage::Admitted)? {
+        Progress::Ended(answer) => answer,
+        Progress::Waits(mut waiting) => waiting.finish(async || Ok(std::mem::take(&mut body))).await?,
+    };
+    match answer {
+        Answer::Done(response) => Ok(response),
+        // It was admitted before.
+        Answer::Admitted(_) => Err(CallError::Ended),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures::FutureExt as _;
+
+    const SOON: Duration = Duration::from_millis(20);
+
+    /// Threads that nothing runs on, and what arrives there.
+    fn rest(count: usize) -> (Rest, Vec<mpsc::Receiver<Call>>) {
+        let (threads, arrived) = (0..count)
+            .map(|_| {
+                let (calls, arrived) = mpsc::channel(MAX_QUEUED);
+                let load = Arc::default();
+                (Thread { calls, load }, arrived)
+            })
+            .unzip();
+        let timeout = SOON;
+        (Rest { threads, timeout }, arrived)
+    }
+
+    fn run(test: impl Future<Output = ()>) {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .build();
+        runtime.unwrap().block_on(test);
+    }
+
+    fn load(rest: &Rest) -> usize {
+        let loads = rest.threads.iter().map(|thread| &thread.load);
+        loads.map(|load| load.load(Ordering::Relaxed)).sum()
+    }
+
+    #[test]
+    fn there_are_two_threads_at_least_unless_there_is_one_worker() {
+        let counts = [1, 2, 3, 4, 8, 64].map(thread_count);
+        assert_eq!(counts, [1, 2, 2, 2, 4, 32]);
+    }
+
+    #[test]
+    fn the_thread_with_the_fewest_calls_is_asked_and_a_full_one_is_busy() {
+        run(async {
+            let (rest, mut arrived) = rest(2);
+            let mut waiting = Vec::new();
+            for _ in 0..2 * MAX_QUEUED {
+                let mut answer = Box::pin(rest.answer(Vec::new(), Vec::new()));
+                assert!(answer.as_mut().now_or_never().is_none());
+                waiting.push(answer);
+            }
+            assert_eq!(arrived.iter().map(mpsc::Receiver::len).max(), Some(MAX_QUEUED));
+            let beyond = rest.answer(Vec::new(), Vec::new()).await;
+            assert_eq!(beyond, Err(CallError::Busy));
+            let call = arrived[0].recv().await.unwrap();
+            call.reply.send(Ok(packed::Response::default())).unwrap();
+            drop(call.place);
+            assert_eq!(waiting.remove(0).await, Ok(packed::Response::default()));
+            assert_eq!(load(&rest), 2 * MAX_QUEUED - 1);
+            drop(arrived);
+            assert_eq!(waiting.remove(0).await, Err(CallError::Ended));
+            assert_eq!(load(&rest), 0, "what never began has given its place back");
+        });
+    }
+
+    #[test]
+    fn a_call_that_is_not_answered_in_time_is_given_up() {
+        run(async {
+            let (rest, mut arrived) = rest(1);
+            let answer = rest.answer(Vec::new(), Vec::new()).await;
+            assert_eq!(answer, Err(CallError::TimedOut));
+            let call = arrived[0].recv().await.unwrap();
+            assert!(call.until <= Instant::now() && load(&rest) == 1);
+        });
+    }
+}

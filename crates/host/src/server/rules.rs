@@ -1,0 +1,65 @@
+//! The rules as the threads run them: instances of the component, or (for benchmarks) compiled in.
+
+use crate::wasm::compiled::Library;
+use crate::wasm::ports::Engines;
+use crate::wasm::rules::Group;
+use anyhow::Result;
+use tollgate_rules::settings::Settings;
+
+/// What one thread runs.
+#[cfg(not(feature = "native-rules"))]
+pub type Rules = crate::wasm::rules::Instance;
+/// What one thread runs.
+#[cfg(feature = "native-rules")]
+pub type Rules = super::runner::native::Native;
+
+/// What [`Rules`] are made of.
+#[derive(Clone)]
+pub struct Program {
+    #[cfg(not(feature = "native-rules"))]
+    component: wasmtime::component::Component,
+    #[cfg(feature = "native-rules")]
+    settings: Settings,
+}
+
+#[cfg(not(feature = "native-rules"))]
+impl Program {
+    /// Loads the component, for so many threads. May take seconds, where it was never compiled.
+    ///
+    /// # Errors
+    /// It is not there, or cannot be compiled.
+    pub fn load(_: &Settings, library: &Library, threads: usize) -> Result<Self> {
+        use crate::wasm::{compiled, rules};
+        let engine = compiled::engine(u32::try_from(threads).unwrap_or(u32::MAX))?;
+        let component = library.load(&engine, rules::NAME)?;
+        Ok(Self { component })
+    }
+
+    /// The rules of one thread.
+    ///
+    /// # Errors
+    /// The component is not one of rules.
+    pub fn rules(&self, engines: Engines, group: Group) -> Result<Rules> {
+        Rules::new(&self.component, engines, group)
+    }
+}
+
+#[cfg(feature = "native-rules")]
+impl Program {
+    /// Nothing is loaded.
+    ///
+    /// # Errors
+    /// None.
+    pub fn load(settings: &Settings, _: &Library, _: usize) -> Result<Self> {
+        let settings = settings.clone();
+        Ok(Self { settings })
+    }
+
+    /// The rules of one thread.
+    ///
+    /// # Errors
+    /// None.
+    pub fn rules(&self, engines: Engines, _: Group) -> Result<Rules> {
+        Ok(Rules::new(self.settings.clone(), engines))
+    }
+}

@@ -1,0 +1,313 @@
+//! The rules on one thread: they say what they wait for, and the request's own future waits for it.
+
+use super::settle::{Asked, Visit, Visits};
+use crate::wasm::ports::Engines;
+use std::cell::Cell;
+use std::rc::Rc;
+use std::time::Duration;
+use tokio::sync::Notify;
+use tokio::sync::mpsc::UnboundedReceiver;
+use tollgate_engines::{AnyBatcher, CommitBatcher as _, Engine as _};
+use tollgate_rules::machine::{Call, Reply, Stage, Step};
+use tollgate_rules::packed;
+use tollgate_rules::ports::Store as _;
+
+/// How long what was submitted is combined where it arose, before the store hears of it.
+const FLUSH: Duration = Duration::from_millis(20);
+
+/// Why a request has no answer of its rule.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CallError {
+    /// As many requests wait as may.
+    Busy,
+    /// What ran the rule has ended, and all that waited in it.
+    Ended,
+    /// It took longer than it may.
+    TimedOut,
+}
+
+/// `tollgate_rules::machine::Machine`, wherever it runs. `None`: what ran it has ended, with all that waited in it, and
+/// the next call finds it new.
+pub trait Steps {
+    /// See `Machine::start`.
+    fn start(&self, head: &[u8], now: u64, body_follows: bool, stage: Stage) -> Option<Step>;
+    /// See `Machine::resume`.
+    fn resume(&self, task: u32, reply: Reply) -> Option<Step>;
+    /// See `Machine::cancel`.
+    fn cancel(&self, task: u32) -> Option<()>;
+    /// See `Machine::flush`.
+    fn flush(&self) -> Option<()>;
+}
+
+/// What became of a request.
+pub enum Answer {
+    /// This is the response.
+    Done(packed::Response),
+    /// It was charged and admitted, and goes on elsewhere; these headers ([`packed::pairs`]) are added to the response.
+    Admitted(Vec<u8>),
+}
+
+/// One thread's rules.
+pub struct Runner<S> {
+    steps: S,
+    engines: Engines,
+    /// Where this thread's commits go.
+    batcher: AnyBatcher,
+    timeout: Duration,
+    /// How often what runs the rules has ended: whatever waited before is gone.
+    ended: Cell<u64>,
+    /// Told of every call, so that what it submitted is flushed.
+    called: Notify,
+    visits: Rc<Visits>,
+    /// Taken by [`Runner::run`].
+    asked: Cell<Option<UnboundedReceiver<Asked>>>,
+}
+
+/// How far a request has come at once.
+pub enum Progress<S: Steps> {
+    /// See [`Answer`].
+    Ended(Answer),
+    /// Its rule waits.
+    Waits(Waiting<S>),
+}
+
+/// A rule that waits, and for what.
+pub struct Waiting<S: Steps> {
+    task: Task<S>,
+    call: Call,
+}
+
+/// A rule that waits; given up when this is dropped before the rule was resumed.
+struct Task<S: Steps> {
+    runner: Rc<Runner<S>>,
+    number: u32,
+    ended: u64,
+    resumed: bool,
+    /// Whether it is a redirect, and its place among those under way once it may have read its link.
+    is_visit: bool,
+    visit: Option<Visit>,
+}
+
+impl<S: Steps> Runner<S> {
+    /// `timeout`: how long a rule may wait for the store at a time.
+    pub fn new(steps: S, engines: Engines, timeout: Duration) -> Self {
+        Self {
+            steps,
+            batcher: engines.store.batcher(timeout),
+            asked: Cell::new(Some(engines.settling.register())),
+            engines,
+            timeout,
+            ended: Cell::new(0),
+            called: Notify::new(),
+            visits: Rc::default(),
+        }
+    }
+
+    /// Flushes what calls submit, a moment later or when somebody waits for it, and sends their commits, for as long as it
+    /// is polled.
+    pub async fn run(&self) {
+        let flush = async {
+            loop {
+                self.called.notified().await;
+                tokio::time::sleep(FLUSH).await;
+                self.flush();
+            }
+        };
+        let settle = async {
+            let Some(mut asked) = self.asked.take() else {
+                return;
+            };
+            while let Some(done) = asked.recv().await {
+                self.visits.have_gone().await;
+                self.flush();
+                let _ = done.send(());
+            }
+        };
+        tokio::join!(self.batcher.run(), flush, settle);
+    }
+
+    /// Flushes what calls have submitted so far.
+    pub fn flush(&self) {
+        // What ended just now was reported where it ran.
+        let _ = self.checked(self.steps.flush());
+    }
+
+    /// Starts a request; see `Machine::start`.
+    pub fn start(
+        self: &Rc<Self>,
+        head: &[u8],
+        now: u64,
+        body_follows: bool,
+        stage: Stage,
+    ) -> Result<Progress<S>, CallError> {
+        self.called.notify_one();
+        let step = self.checked(self.steps.start(head, now, body_follows, stage))?;
+        Ok(match step {
+            Step::Done(response) => Progress::Ended(Answer::Done(response)),
+            Step::Admitted(added) => Progress::Ended(Answer::Admitted(added)),
+            Step::Busy => return Err(CallError::Busy),
+            Step::Waits(number, call) => {
+                let task = Task {
+                    runner: Rc::clone(self),
+                    number,
+                    ended: self.ended.get(),
+                    resumed: false,
+                    is_visit: false,
+                    visit: None,
+                };
+                Progress::Waits(Waiting { task, call })
+            }
+        })
+    }
+
+    /// The store's answer, for which a rule waits no longer than a request may take.
+    async fn in_time<T>(&self, answer: impl Future<Output = T>) -> Result<T, CallError> {
+        let answer = tokio::time::timeout(self.timeout, answer).await;
+        answer.map_err(|_| CallError::TimedOut)
+    }
+
+    fn checked<T>(&self, result: Option<T>) -> Result<T, CallError> {
+        result.ok_or_else(|| {
+            self.ended.set(self.ended.get() + 1);
+            CallError::Ended
+        })
+    }
+}
+
+impl<S: Steps> Waiting<S> {
+    /// Marks a redirect: what it submits belongs to what the link said when it was read.
+    pub fn mark_as_visit(&mut self) {
+        self.task.is_visit = true;
+        self.task.enter(&self.call);
+    }
+
+    /// Goes on until the request is answered. `body`: reads the request's body, where the rule asks for it.
+    pub async fn finish<E: From<CallError>>(
+        &mut self,
+        mut body: impl AsyncFnMut() -> Result<Vec<u8>, E>,
+    ) -> Result<Answer, E> {
+        loop {
+            let runner = &self.task.runner;
+            let store = &runner.engines.store;
+            // Rare futures are boxed to keep the common one small.
+            let reply = match std::mem::replace(&mut self.call, Call::Body) {
+                Call::Body => Reply::Body(Box::pin(body()).await?),
+                Call::Commit(commit) => Reply::Commit(in_patience(runner.batcher.commit(commit).await)?),
+                Call::Packed(packed) => {
+                    Reply::Commit(in_patience(runner.batcher.commit_packed(packed).await)?)
+                }
+                Call::Get(keys) => Reply::Get(Box::pin(runner.in_time(store.get("", &keys))).await?),
+                Call::Scan { prefix, after, limit } => {
+                    let page = store.scan(&prefix, after.as_deref(), limit);
+                    Reply::Scan(Box::pin(runner.in_time(page)).await?)
+                }
+                Call::Read {
+                    topic,
+                    after,
+                    limit,
+                    wait,
+                } => {
+                    let messages = store.read(&topic, after, limit, wait);
+                    Reply::Read(Box::pin(runner.in_time(messages)).await?)
+                }
+                Call::Topics { after, limit } => {
+                    let topics = store.topics(after.as_deref(), limit);
+                    Reply::Topics(Box::pin(runner.in_time(topics)).await?)
+                }
+                Call::Settle => {
+                    let settled = runner.engines.settling.settle();
+                    Reply::Settle(Ok(Box::pin(runner.in_time(settled)).await?))
+                }
+            };
+            match self.task.resume(reply)? {
+                Step::Done(response) => return Ok(Answer::Done(response)),
+                Step::Admitted(added) => return Ok(Answer::Admitted(added)),
+                Step::Busy => return Err(CallError::Busy.into()),
+                Step::Waits(number, call) => {
+                    (self.task.number, self.task.resumed) = (number, false);
+                    self.task.enter(&call);
+                    self.call = call;
+                }
+            }
+        }
+    }
+}
+
+fn in_patience<T>(answer: Option<T>) -> Result<T, CallError> {
+    answer.ok_or(CallError::TimedOut)
+}
+
+impl<S: Steps> Task<S> {
+    /// Takes a place among the redirects under way, or gives it back: who waits for a body, which may take its time, has
+    /// read nothing of its link.
+    fn enter(&mut self, call: &Call) {
+        match call {
+            Call::Body => self.visit = None,
+            _ if self.is_visit && self.visit.is_none() => self.visit = Some(self.runner.visits.enter()),
+            _ => {}
+        }
+    }
+
+    fn resume(&mut self, reply: Reply) -> Result<Step, CallError> {
+        self.resumed = true;
+        let runner = &self.runner;
+        runner.called.notify_one();
+        match self.ended == runner.ended.get() {
+            true => runner.checked(runner.steps.resume(self.number, reply)),
+            false => Err(CallError::Ended),
+        }
+    }
+}
+
+impl<S: Steps> Drop for Task<S> {
+    fn drop(&mut self) {
+        if !self.resumed && self.ended == self.runner.ended.get() {
+            // What ended just now was reported where it ran.
+            let _ = self.runner.checked(self.runner.steps.cancel(self.number));
+        }
+    }
+}
+
+/// The rules without WebAssembly: what a benchmark compares the component with.
+#[cfg(feature = "native-rules")]
+pub mod native {
+    use super::{Engines, Reply, Stage, Step, Steps};
+    use std::cell::RefCell;
+    use tollgate_rules::machine::Machine;
+    use tollgate_rules::settings::Settings;
+
+    /// The rules, compiled into the program.
+    pub struct Native(RefCell<Machine<Engines>>);
+
+    impl Native {
+        /// The rules under these settings.
+        pub fn new(settings: Settings, engines: Engines) -> Self {
+            let fresh = || fastrand::u128(..).to_le_bytes();
+            Self(RefCell::new(Machine::new(settings, engines, fresh)))
+        }
+    }
+
+    impl Steps for Native {
+        fn start(&self, head: &[u8], now: u64, body_follows: bool, stage: Stage) -> Option<Step> {
+            Some(self.0.borrow_mut().start(head, now, body_follows, stage))
+        }
+
+        fn resume(&self, task: u32, reply: Reply) -> Option<Step> {
+            Some(self.0.borrow_mut().resume(task, reply))
+        }
+
+        fn cancel(&self, task: u32) -> Option<()> {
+            self.0.borrow_mut().cancel(task);
+            Some(())
+        }
+
+        fn flush(&self) -> Option<()> {
+            let mut rules = self.0.borrow_mut();
+            rules.flush();
+            if let Some(report) = rules.report() {
+                tracing::warn!("{report}");
+            }
+            Some(())
+        }
+    }
+}

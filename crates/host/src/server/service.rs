@@ -1,0 +1,468 @@
+//! One request: read it within bounds, start the rules, let them go on here or on the threads of the rest, and answer.
+
+use super::Shared;
+use super::answer::AnswerBody;
+use super::body::{self, Upload};
+use super::head;
+use super::hosted;
+use super::long_poll;
+use super::rest::Rest;
+use super::rules::Rules;
+use super::runner::{self, CallError, Progress, Runner};
+use super::traffic::Traffic;
+use crate::wasm::handler::Handler;
+use bytes::Bytes;
+use futures::future::{Either, ready};
+use hyper::body::Incoming;
+use hyper::header::{HeaderName, HeaderValue};
+use std::net::IpAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{SystemTime, UNIX_EPOCH};
+use tollgate_engines::Engine as _;
+use tollgate_rules::calls::Call;
+use tollgate_rules::components::Component;
+use tollgate_rules::config::Ordering as OrderedBy;
+use tollgate_rules::http::{Response, SEEN_HEADERS, check_hosts};
+use tollgate_rules::machine::Stage;
+use tollgate_rules::problem::{Kind, Problem};
+use tollgate_rules::{attributes, identity, packed};
+
+/// Seconds after which a client may try again when the gateway is full.
+pub const BUSY_RETRY_SECONDS: u64 = 1;
+
+/// An answer on its way to hyper.
+pub type Answer = hyper::Response<AnswerBody>;
+
+/// Who is at the other end of a connection, and what it is doing.
+pub struct Caller {
+    /// Canonical.
+    pub address: IpAddr,
+    /// The same as text.
+    pub name: String,
+    /// Of its end of the connection.
+    pub port: u16,
+    /// Whether its place is one that is kept for questions after the gateway's health.
+    pub is_spare: bool,
+    /// The connection's requests.
+    pub traffic: Rc<Traffic>,
+}
+
+/// How far a request has come at once.
+enum Started {
+    Answered(Answer),
+    GoesOn(Box<Unfinished>),
+}
+
+/// What is left of a request that goes on.
+struct Unfinished {
+    head: http::request::Parts,
+    /// If it has one that was not read.
+    body: Option<Upload>,
+    next: Next,
+}
+
+/// Where a request goes.
+enum Next {
+    /// On with its rule.
+    Rule(runner::Waiting<Rules>),
+    /// To the threads of the rest; these headers ([`packed::pairs`]) are added to the response.
+    Rest(Vec<u8>),
+}
+
+/// What every response gets.
+struct Marks {
+    request_id: HeaderValue,
+    /// Of the connection.
+    last: bool,
+    /// Of the connection, if the body was not read to its end.
+    last_if_unread: bool,
+}
+
+impl Marks {
+    fn put_on(self, mut answer: Answer, caller: &Caller) -> Answer {
+        let headers = answer.headers_mut();
+        headers.insert(HeaderName::from_static("x-request-id"), self.request_id);
+        if self.last || (self.last_if_unread && caller.traffic.is_unread()) {
+            headers.insert(http::header::CONNECTION, HeaderValue::from_static("close"));
+        }
+        answer
+    }
+}
+
+/// What a worker answers requests with.
+pub struct Gateway {
+    shared: Arc<Shared>,
+    crowd: Rc<Runner<Rules>>,
+    rest: Arc<Rest>,
+    seen: Vec<HeaderName>,
+    /// Names and patterns of those that are kept with a forwarded request.
+    kept: Vec<String>,
+    max_body: usize,
+}
+
+impl Gateway {
+    /// The gateway of one worker. `crowd`: its own rules; `rest`: the way to those of everything else.
+    pub fn new(shared: Arc<Shared>, crowd: Runner<Rules>, rest: Arc<Rest>) -> Self {
+        let configured = [
+            shared.settings.config.clients.header.as_str(),
+            shared.settings.config.users.header.as_str(),
+        ];
+        let routes = &shared.settings.config.forward;
+        let ordering = routes.iter().filter_map(|route| match &route.ordering {
+            OrderedBy::Header(name) => Some(name.as_str()),
+            _ => None,
+        });
+        let names = SEEN_HEADERS.iter().copied().chain(configured).chain(ordering);
+        let kept = routes.iter().flat_map(|route| route.headers.clone()).collect();
+        let seen = names.filter_map(|name| HeaderName::try_from(name).ok()).collect();
+        let max_body = usize::try_from(shared.settings.config.server.max_body.0).unwrap_or(usize::MAX);
+        Self {
+            shared,
+            crowd: Rc::new(crowd),
+            rest,
+            seen,
+            kept,
+            max_body,
+        }
+    }
+
+    /// Answers one request. Never fails: what goes wrong becomes a problem document. What needs no waiting (most of what a
+    /// crowd asks) is answered before this returns, without the room that a request which waits takes.
+    pub fn answer(
+        self: &Rc<Self>,
+        request: hyper::Request<Incoming>,
+        caller: &Rc<Caller>,
+    ) -> impl Future<Output = Answer> + use<> {
+        // HTTP/2 has a frame for that, which the connection sends.
+        let http1 = request.version() < http::Version::HTTP_2;
+        let marks = Marks {
+            request_id: request_id(&request),
+            last: http1 && (caller.is_spare || self.shared.draining.load(Ordering::Relaxed)),
+            last_if_unread: http1 && body::ends_if_unread(&request),
+        };
+        match self.start(request, caller) {
+            Ok(Started::Answered(answer)) => Either::Left(ready(marks.put_on(answer, caller))),
+            Err(problem) => Either::Left(ready(marks.put_on(from_core(problem.into_response()), caller))),
+            Ok(Started::GoesOn(mut request)) => {
+                let (gateway, caller) = (Rc::clone(self), Rc::clone(caller));
+                Either::Right(Box::pin(async move {
+                    let answer = gateway.go_on(&mut request, &caller, &marks.request_id).await;
+                    let answer = answer.unwrap_or_else(|problem| from_core(problem.into_response()));
+                    // Before it is decided how the connection ends.
+                    drop(request);
+                    marks.put_on(answer, &caller)
+                }))
+            }
+        }
+    }
+
+    fn start(&self, request: hyper::Request<Incoming>, caller: &Caller) -> Result<Started, Problem> {
+        head::within_bounds(&request)?;
+        one_host(&request)?;
+        known_coding(&request)?;
+        if let Some(answer) = self.native(&request) {
+            return answer.map(Started::Answered);
+        }
+        if caller.is_spare && !is_operator(&request, caller) {
+            return Err(full());
+        }
+        let (head, body) = request.into_parts();
+        let body = Upload::new(body, &caller.traffic);
+        let packed = self.packed(&head, head.uri.query(), &caller.name);
+        let next = match self.crowd.start(&packed, now(), body.is_some(), Stage::Arrived)? {
+            Progress::Ended(runner::Answer::Done(response)) => {
+                return Ok(Started::Answered(from_packed(response)));
+            }
+            Progress::Ended(runner::Answer::Admitted(added)) => Next::Rest(added),
+            Progress::Waits(mut waiting) => {
+                if self.is_visit(path(&head)) {
+                    waiting.mark_as_visit();
+                }
+                Next::Rule(waiting)
+            }
+        };
+        Ok(Started::GoesOn(Box::new(Unfinished { head, body, next })))
+    }
+
+    /// Rare futures are boxed to keep the common one small: that of a rule which waits for its commit.
+    async fn go_on(
+        &self,
+        request: &mut Unfinished,
+        caller: &Caller,
+        request_id: &HeaderValue,
+    ) -> Result<Answer, Problem> {
+        let Unfinished { head, body, next } = request;
+        let added = match next {
+            Next::Rest(added) => std::mem::take(added),
+            Next::Rule(waiting) => match waiting.finish(async || self.body(body).await).await? {
+                runner::Answer::Done(response) => return Ok(from_packed(response)),
+                runner::Answer::Admitted(added) => added,
+            },
+        };
+        if let Some(handler) = self.handler(path(head)) {
+            let answer = hosted::answer(handler, head, body.take(), caller, request_id, self.max_body);
+            let answer = Box::pin(answer).await;
+            let mut answer = answer.unwrap_or_else(|problem| from_core(problem.into_response()));
+            // Whatever it says of limits: these are in force.
+            for (name, value) in &unpacked(added) {
+                answer.headers_mut().insert(name, value.clone());
+            }
+            return Ok(answer);
+        }
+        let body = Box::pin(self.body(body)).await?;
+        let mut answer = from_packed(Box::pin(self.rest(head, body, &caller.name)).await?);
+        for (name, value) in &unpacked(added) {
+            answer.headers_mut().append(name, value.clone());
+        }
+        Ok(answer)
+    }
+
+    /// The answer of the threads of the rest.
+    async fn rest(
+        &self,
+        head: &http::request::Parts,
+        body: Vec<u8>,
+        peer: &str,
+    ) -> Result<packed::Response, Problem> {
+        let polls = long_poll::Waiting::of(&self.shared, head.method.as_str(), path(head), head.uri.query())?;
+        match polls {
+            None => Ok(self
+                .rest
+                .answer(self.packed(head, head.uri.query(), peer), body)
+                .await?),
+            Some(polls) => {
+                let packed = self.packed(head, Some(polls.query()), peer);
+                let ask = async || Ok(self.rest.answer(packed.clone(), body.clone()).await?);
+                polls.answer(ask).await
+            }
+        }
+    }
+
+    /// The component of the operator's own that answers this path.
+    fn handler(&self, path: &str) -> Option<&Handler> {
+        let handlers = self.shared.handlers.as_ref()?;
+        handlers.get(self.shared.settings.hosted(path)?)
+    }
+
+    /// Whether it may be a redirect.
+    fn is_visit(&self, path: &str) -> bool {
+        !path.starts_with("/api/") && self.shared.settings.component(path) == Component::Shortener
+    }
+
+    /// Hands on what the crowd's rules submit and commit, for as long as it is polled.
+    pub async fn run(&self) {
+        self.crowd.run().await;
+    }
+
+    /// Hands on what they have submitted.
+    pub fn flush(&self) {
+        self.crowd.flush();
+    }
+
+    /// The head as it crosses to the rules.
+    fn packed(&self, head: &http::request::Parts, query: Option<&str>, peer: &str) -> Vec<u8> {
+        let strings = [head.method.as_str(), path(head), peer];
+        packed::head(strings, query, self.seen(head))
+    }
+
+    /// The headers that the rules look at.
+    fn seen<'a>(&'a self, head: &'a http::request::Parts) -> impl Iterator<Item = (&'a str, &'a [u8])> {
+        let kept =
+            |name: &HeaderName| !self.kept.is_empty() && attributes::is_kept(&self.kept, name.as_str());
+        let seen = head
+            .headers
+            .iter()
+            .filter(move |(name, _)| self.seen.contains(name) || kept(name));
+        // HTTP/2 carries the host in the target.
+        let authority = head.uri.authority();
+        let target = authority.filter(|_| !head.headers.contains_key(http::header::HOST));
+        seen.map(|(name, value)| (name.as_str(), value.as_bytes()))
+            .chain(target.map(|authority| ("host", authority.as_str().as_bytes())))
+    }
+
+    /// Reads the body of a request, if it has one.
+    async fn body(&self, body: &mut Option<Upload>) -> Result<Vec<u8>, Problem> {
+        match body.take() {
+            Some(body) => body.read(self.max_body).await,
+            None => Ok(Vec::new()),
+        }
+    }
+
+    /// Answers the calls that only the host can; see [`Call::native`].
+    fn native(&self, request: &hyper::Request<Incoming>) -> Option<Result<Answer, Problem>> {
+        let call = Call::native(request.uri().path())?;
+        if !call.takes(request.method().as_str()) {
+            return Some(Err(Problem::method_not_allowed(call.allow())));
+        }
+        let state = match call {
+            Call::HealthLive => Ok("live"),
+            _ if self.shared.draining.load(Ordering::Relaxed) => {
+                Err("The gateway is shutting down.".to_owned())
+            }
+            _ => self.shared.engines.store.health().map(|()| "ready"),
+        };
+        Some(match state {
+            Ok(state) => Ok(from_core(Response::json(
+                200,
+                &serde_json::json!({ "status": state }),
+            ))),
+            Err(why) => Err(Problem::new(Kind::Unavailable, why).with_retry_after(BUSY_RETRY_SECONDS)),
+        })
+    }
+}
+
+/// Whether who asks in a spare place is on this machine and sends a credential: where all places are taken, somebody must
+/// be able to look into it.
+fn is_operator<B>(request: &hyper::Request<B>, caller: &Caller) -> bool {
+    caller.address.is_loopback() && request.headers().contains_key(http::header::AUTHORIZATION)
+}
+
+fn full() -> Problem {
+    Problem::new(
+        Kind::Unavailable,
+        "The gateway has as many connections as it can hold, or as one address may have.",
+    )
+    .with_retry_after(BUSY_RETRY_SECONDS)
+}
+
+/// HTTP/1.1 takes exactly one `Host`, and nobody takes an invalid one (RFC 9112, section 3.2): with two, a proxy and we
+/// could mean different ones.
+fn one_host<B>(request: &hyper::Request<B>) -> Result<(), Problem> {
+    let mut hosts = request.headers().get_all(http::header::HOST).iter();
+    let (host, another) = (hosts.next(), hosts.next());
+    let none_is_fine = request.version() != http::Version::HTTP_11;
+    if another.is_some() || (host.is_none() && !none_is_fine) {
+        return Err(Problem::field("header:host", "must be there exactly once"));
+    }
+    // The target may hold it too: always in HTTP/2.
+    let target = request
+        .uri()
+        .authority()
+        .map(|authority| authority.as_str().as_bytes());
+    check_hosts(target.into_iter().chain(host.map(HeaderValue::as_bytes)))
+}
+
+/// Chunks are the only transfer coding that is undone here; with another one beneath them (`gzip, chunked`), the body
+/// would be taken as it is coded (RFC 9112, section 6.1).
+fn known_coding<B>(request: &hyper::Request<B>) -> Result<(), Problem> {
+    let mut codings = request.headers().get_all(http::header::TRANSFER_ENCODING).iter();
+    match (codings.next(), codings.next()) {
+        (None, _) => Ok(()),
+        (Some(coding), None) if coding.as_bytes().eq_ignore_ascii_case(b"chunked") => Ok(()),
+        _ => Err(Problem::new(
+            Kind::NotImplemented,
+            "The only transfer coding that is taken is chunked.",
+        )
+        .with_header("connection", "close")),
+    }
+}
+
+/// Unix milliseconds.
+pub fn now() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// The caller's request id if it is a sane token, else a new one. Ids tell requests apart, and are no secret: the
+/// thread's own generator, seeded by the operating system, is good enough.
+fn request_id(request: &hyper::Request<Incoming>) -> HeaderValue {
+    let given = request
+        .headers()
+        .get("x-request-id")
+        .filter(|value| identity::is_request_id(value.as_bytes()));
+    match given {
+        Some(value) => value.clone(),
+        None => HeaderValue::try_from(new_request_id()).unwrap_or(HeaderValue::from_static("-")),
+    }
+}
+
+/// One that nobody has yet.
+pub fn new_request_id() -> String {
+    identity::new_request_id(fastrand::u128(..).to_le_bytes())
+}
+
+impl From<CallError> for Problem {
+    fn from(error: CallError) -> Self {
+        match error {
+            CallError::Busy => Problem::new(
+                Kind::Unavailable,
+                "The gateway has as many requests as it can hold.",
+            )
+            .with_retry_after(BUSY_RETRY_SECONDS),
+            CallError::Ended => Problem::new(
+                Kind::Unavailable,
+                "The request could not be finished; what it changed, if anything, is whole.",
+            )
+            .with_retry_after(BUSY_RETRY_SECONDS),
+            CallError::TimedOut => {
+                Problem::new(Kind::Timeout, "The request took longer than the gateway allows.")
+            }
+        }
+    }
+}
+
+/// The path of a request; never empty.
+pub fn path(head: &http::request::Parts) -> &str {
+    match head.uri.path() {
+        "" => "/",
+        path => path,
+    }
+}
+
+/// The names that answers of the hot path have: found without being parsed.
+static USUAL: [HeaderName; 8] = [
+    http::header::LOCATION,
+    http::header::CACHE_CONTROL,
+    http::header::CONTENT_TYPE,
+    http::header::RETRY_AFTER,
+    HeaderName::from_static("ratelimit-policy"),
+    HeaderName::from_static("ratelimit"),
+    http::header::WWW_AUTHENTICATE,
+    HeaderName::from_static("idempotency-replayed"),
+];
+
+/// Packed header fields as hyper wants them, in the piece that they came in; one that HTTP does not allow is left out.
+fn unpacked(packed: Vec<u8>) -> http::HeaderMap {
+    let packed = Bytes::from(packed);
+    // With room for those that are added here.
+    let mut fields = http::HeaderMap::with_capacity(USUAL.len());
+    for (name, value) in packed::pairs(&packed) {
+        let usual = USUAL.iter().find(|usual| usual.as_str().as_bytes() == name);
+        let name = usual.map_or_else(|| HeaderName::from_bytes(name), |usual| Ok(usual.clone()));
+        if let (Ok(name), Ok(value)) = (name, HeaderValue::from_maybe_shared(packed.slice_ref(value))) {
+            fields.append(name, value);
+        }
+    }
+    fields
+}
+
+/// Header fields as hyper wants them; one that HTTP does not allow is left out.
+fn fields<'a>(pairs: impl Iterator<Item = (&'a [u8], &'a [u8])>) -> http::HeaderMap {
+    let mut fields = http::HeaderMap::new();
+    for (name, value) in pairs {
+        if let (Ok(name), Ok(value)) = (HeaderName::from_bytes(name), HeaderValue::from_bytes(value)) {
+            fields.append(name, value);
+        }
+    }
+    fields
+}
+
+fn answer(status: u16, headers: http::HeaderMap, body: Vec<u8>) -> Answer {
+    let mut answer = hyper::Response::new(AnswerBody::from(body));
+    *answer.status_mut() =
+        http::StatusCode::from_u16(status).unwrap_or(http::StatusCode::INTERNAL_SERVER_ERROR);
+    *answer.headers_mut() = headers;
+    answer
+}
+
+fn from_packed(response: packed::Response) -> Answer {
+    let headers = unpacked(response.headers);
+    answer(response.status, headers, response.body)
+}
+
+fn from_core(response: Response) -> Answer {
+    let headers = response.headers.iter().map(|h| (h.name.as_bytes(), &*h.value));
+    answer(response.status, fields(headers), response.body)
+}

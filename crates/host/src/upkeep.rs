@@ -1,0 +1,29 @@
+//! What the rules want done in the background, for as long as the gateway runs: links that have ended are removed, and
+//! what earlier versions left undone is done. In small batches, one commit after the other.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use tollgate_engines::AnyEngine;
+use tollgate_rules::config::Config;
+use tollgate_rules::links;
+
+/// How often it is looked whether there is anything to do.
+const EVERY: Duration = Duration::from_secs(10);
+/// Between two batches, so that others have their turn.
+const BREATH: Duration = Duration::from_millis(20);
+
+/// Never returns; may be given up at any moment.
+pub async fn run(store: AnyEngine, config: Config) {
+    loop {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let now = u64::try_from(since.as_millis()).unwrap_or(0);
+        let pause = match links::maintain(&store, &config, now).await {
+            Ok(true) => BREATH,
+            Ok(false) => EVERY,
+            Err(error) => {
+                tracing::debug!(%error, "links that have ended were not removed; it is tried again");
+                EVERY
+            }
+        };
+        tokio::time::sleep(pause).await;
+    }
+}

@@ -1,0 +1,181 @@
+//! The ports of `wit/edge.wit` for a component of the operator's own: the native engines, below a prefix.
+
+use super::guest::Guest;
+use super::prefix::Prefix;
+use crate::wasm::bindings::ports::{buckets, store};
+use crate::wasm::bindings::variables;
+use crate::wasm::ports::Engines;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use tollgate_rules::bucket::Bucket;
+use tollgate_rules::commit::{MAX_PAGE, Topic};
+use tollgate_rules::ports::Store as _;
+use wasmtime::component::{Accessor, HasData, Linker};
+
+/// What its ports reach.
+#[derive(Clone)]
+pub struct Ports {
+    engines: Engines,
+    prefix: Prefix,
+    variables: Arc<BTreeMap<String, String>>,
+}
+
+impl Ports {
+    /// Everything below the prefix. `variables`: its environment.
+    pub fn new(engines: Engines, prefix: &str, variables: BTreeMap<String, String>) -> Self {
+        Self {
+            engines,
+            prefix: Prefix::new(prefix),
+            variables: Arc::new(variables),
+        }
+    }
+
+    /// Its environment.
+    pub fn variables(&self) -> &BTreeMap<String, String> {
+        &self.variables
+    }
+}
+
+/// Names the data that the ports work on.
+struct HasPorts;
+
+impl HasData for HasPorts {
+    type Data<'a> = &'a mut Ports;
+}
+
+/// The ports, and what Spin calls variables.
+pub fn add_to_linker(
+    linker: &mut Linker<Guest>,
+    ports: fn(&mut Guest) -> &mut Ports,
+) -> wasmtime::Result<()> {
+    buckets::add_to_linker::<_, HasPorts>(linker, ports)?;
+    store::add_to_linker::<_, HasPorts>(linker, ports)?;
+    variables::add_to_linker::<_, HasPorts>(linker, ports)
+}
+
+fn ports<T: 'static>(accessor: &Accessor<T, HasPorts>) -> Ports {
+    accessor.with(|mut access| access.get().clone())
+}
+
+tollgate_rules::wit_buckets!(crate::wasm::bindings::ports::buckets);
+tollgate_rules::wit_store!(crate::wasm::bindings::ports::store);
+
+impl buckets::Host for Ports {}
+
+impl<T: Send + 'static> buckets::HostWithStore<T> for HasPorts {
+    async fn take(
+        accessor: &Accessor<T, Self>,
+        wanted: Vec<buckets::Bucket>,
+    ) -> Result<Vec<buckets::Level>, buckets::TakeError> {
+        let ports = ports(accessor);
+        let wanted = wanted.into_iter().map(Bucket::from).map(|bucket| Bucket {
+            key: ports.prefix.put(bucket.key),
+            ..bucket
+        });
+        let levels = ports.engines.buckets.take_now(&wanted.collect::<Vec<_>>())?;
+        Ok(levels.into_iter().map(Into::into).collect())
+    }
+}
+
+impl store::Host for Ports {
+    fn submit(&mut self, commit: store::Transaction) {
+        self.engines.store.submit(self.prefix.put_all(commit.into()));
+    }
+}
+
+impl<T: Send + 'static> store::HostWithStore<T> for HasPorts {
+    async fn commit(
+        accessor: &Accessor<T, Self>,
+        commit: store::Transaction,
+    ) -> Result<store::Outcome, store::StoreError> {
+        let ports = ports(accessor);
+        let commit = ports.prefix.put_all(commit.into());
+        Ok(ports.engines.store.commit(commit).await?.into())
+    }
+
+    async fn settle(accessor: &Accessor<T, Self>) -> Result<(), store::StoreError> {
+        ports(accessor).engines.settling.settle().await;
+        Ok(())
+    }
+
+    async fn get(
+        accessor: &Accessor<T, Self>,
+        partition: String,
+        keys: Vec<String>,
+    ) -> Result<Vec<Option<store::Entry>>, store::StoreError> {
+        let ports = ports(accessor);
+        let partition = ports.prefix.put(partition);
+        let keys: Vec<_> = keys.into_iter().map(|key| ports.prefix.put(key)).collect();
+        let entries = ports.engines.store.get(&partition, &keys).await?;
+        Ok(entries.into_iter().map(|entry| entry.map(Into::into)).collect())
+    }
+
+    async fn scan(
+        accessor: &Accessor<T, Self>,
+        prefix: String,
+        after: Option<String>,
+        limit: u32,
+    ) -> Result<Vec<store::Item>, store::StoreError> {
+        let ports = ports(accessor);
+        let own = &ports.prefix;
+        let (prefix, after) = (own.put(prefix), after.map(|after| own.put(after)));
+        let items = ports.engines.store.scan(&prefix, after.as_deref(), limit).await?;
+        let items = items.into_iter().filter_map(|item| {
+            Some(store::Item {
+                key: own.take(item.key)?,
+                entry: item.entry.into(),
+            })
+        });
+        Ok(items.collect())
+    }
+
+    async fn read(
+        accessor: &Accessor<T, Self>,
+        topic: String,
+        after: u64,
+        limit: u32,
+        wait: u32,
+    ) -> Result<Vec<store::Message>, store::StoreError> {
+        let ports = ports(accessor);
+        let named = ports.prefix.put(topic.clone());
+        let messages = ports.engines.store.read(&named, after, limit, wait).await?;
+        let messages = messages.into_iter().map(|mut message| {
+            message.topic.clone_from(&topic);
+            message.into()
+        });
+        Ok(messages.collect())
+    }
+
+    async fn topics(
+        accessor: &Accessor<T, Self>,
+        after: Option<String>,
+        limit: u32,
+    ) -> Result<Vec<store::Topic>, store::StoreError> {
+        let ports = ports(accessor);
+        let own = &ports.prefix;
+        // In the order of their names, those below the prefix follow it.
+        let after = match after {
+            Some(after) => Some(own.put(after)),
+            None => Some(own.as_str().to_owned()).filter(|prefix| !prefix.is_empty()),
+        };
+        let topics = ports
+            .engines
+            .store
+            .topics(after.as_deref(), limit.min(MAX_PAGE))
+            .await?;
+        let topics = topics.into_iter().filter_map(|topic| {
+            let name = own.take(topic.name)?;
+            Some(Topic { name, ..topic }.into())
+        });
+        Ok(topics.collect())
+    }
+}
+
+impl variables::Host for Ports {}
+
+impl<T: Send + 'static> variables::HostWithStore<T> for HasPorts {
+    async fn get(accessor: &Accessor<T, Self>, name: String) -> Result<String, variables::Error> {
+        let found = ports(accessor).variables.get(&name).cloned();
+        found.ok_or(variables::Error::Undefined(name))
+    }
+}

@@ -1,0 +1,97 @@
+//! The port `memory` of `wit/edge.wit`, answered by the native engines. Glue only: shapes in, shapes out.
+
+use super::bindings::memory;
+use crate::server::settle::Settling;
+use std::sync::Arc;
+use tollgate_engines::{AnyEngine, Engine as _, MemoryBuckets};
+use tollgate_rules::bucket::{Bucket, Level, TakeError};
+use tollgate_rules::commit::{Commit, Entry};
+use tollgate_rules::machine::Memory;
+use tollgate_rules::packed;
+use tollgate_rules::ports::Store as _;
+use wasmtime::component::HasData;
+
+/// What the ports reach.
+#[derive(Clone)]
+pub struct Engines {
+    /// Keys and topics.
+    pub store: AnyEngine,
+    /// Token buckets.
+    pub buckets: Arc<MemoryBuckets>,
+    /// The text of the configuration, without secrets.
+    pub settings: Arc<str>,
+    /// The threads that run rules, for clicks that they hold back.
+    pub settling: Settling,
+}
+
+/// Names the data that the ports work on.
+pub struct Ports;
+
+impl HasData for Ports {
+    type Data<'a> = &'a mut Engines;
+}
+
+tollgate_rules::wit_buckets!(crate::wasm::bindings::buckets);
+tollgate_rules::wit_store!(crate::wasm::bindings::store);
+
+impl Memory for Engines {
+    fn take(&self, buckets: Vec<Bucket>) -> Result<Vec<Level>, TakeError> {
+        self.buckets.take_now(&buckets)
+    }
+
+    fn take_one(&self, bucket: Bucket) -> Result<Level, TakeError> {
+        self.buckets.take_one_now(&bucket)
+    }
+
+    fn get(&self, key: &str) -> Option<Option<Entry>> {
+        let found = self.store.get_now(key)?;
+        Some(found.map(|entry| Entry::clone(&entry)))
+    }
+
+    fn get_all(&self, keys: &[String]) -> Option<Vec<Option<Entry>>> {
+        let found = self.store.get_all_now(keys)?;
+        let copied = found
+            .into_iter()
+            .map(|entry| entry.map(|entry| Entry::clone(&entry)));
+        Some(copied.collect())
+    }
+
+    fn submit(&self, commits: Vec<Commit>) {
+        for commit in commits {
+            self.store.submit(commit);
+        }
+    }
+}
+
+impl memory::Host for Engines {
+    fn take(&mut self, wanted: Vec<memory::Bucket>) -> Result<Vec<memory::Level>, memory::TakeError> {
+        let levels = Memory::take(self, wanted.into_iter().map(Into::into).collect())?;
+        Ok(levels.into_iter().map(Into::into).collect())
+    }
+
+    fn take_one(&mut self, wanted: memory::Bucket) -> memory::Taken {
+        match Memory::take_one(self, wanted.into()) {
+            Ok(level) => memory::Taken::Taken(level.into()),
+            Err(TakeError::Refused { levels, .. }) if levels.len() == 1 => {
+                memory::Taken::Refused(levels[0].into())
+            }
+            Err(error) => memory::Taken::Failed(error.into()),
+        }
+    }
+
+    fn get(&mut self, key: String) -> Option<Option<memory::Entry>> {
+        Memory::get(self, &key).map(|found| found.map(Into::into))
+    }
+
+    fn get_all(&mut self, keys: Vec<String>) -> Option<Vec<Option<memory::Entry>>> {
+        let found = Memory::get_all(self, &keys)?;
+        Some(found.into_iter().map(|entry| entry.map(Into::into)).collect())
+    }
+
+    fn submit(&mut self, packed: Vec<u8>) {
+        match packed::unpack(&packed) {
+            Some(commits) => Memory::submit(self, commits),
+            None => tracing::error!("what the rules submitted is not a list of commits"),
+        }
+    }
+}

@@ -1,0 +1,150 @@
+//! The component of all rules, called as a plain function on the thread that owns it. No task, no channel, no fiber: it
+//! imports nothing async, so its engine and its stores need none of that machinery. See [`crate::server::runner`] for who
+//! waits where a rule has to.
+
+use super::bindings::{RulesComponent, RulesComponentPre, memory, rules};
+use super::guest::Guest;
+use super::poll_once;
+use super::ports::{Engines, Ports};
+use crate::server::runner::Steps;
+use std::cell::RefCell;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use tollgate_rules::machine::{Reply, Stage, Step};
+use wasmtime::component::{Component, Linker};
+use wasmtime::{Engine, Store, UpdateDeadline};
+
+/// The name of the component.
+pub const NAME: &str = "rules";
+
+tollgate_rules::wit_rules!(crate::wasm::bindings::rules);
+
+/// What an instance is there for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Group {
+    /// The hot path, on the threads that have connections.
+    Crowd,
+    /// Everything else, on threads of its own.
+    Rest,
+}
+
+impl Group {
+    /// Its name in the log.
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Crowd => "crowd",
+            Self::Rest => "rest",
+        }
+    }
+
+    /// Epochs in which a call may run: it has nothing to wait for, so beyond them it is stuck.
+    const fn max_epochs(self) -> u32 {
+        match self {
+            Self::Crowd => 20,
+            Self::Rest => 100,
+        }
+    }
+}
+
+/// One thread's instance of the component.
+pub struct Instance {
+    engine: Engine,
+    engines: Engines,
+    component: RulesComponentPre<Guest>,
+    group: Group,
+    running: RefCell<Option<(Store<Guest>, RulesComponent)>>,
+}
+
+impl Instance {
+    /// Typechecks the component against the world `rules-component`; it starts with the first call.
+    pub fn new(component: &Component, engines: Engines, group: Group) -> anyhow::Result<Self> {
+        let engine = component.engine().clone();
+        let mut linker = Linker::<Guest>::new(&engine);
+        wasmtime_wasi::p2::add_to_linker_sync(&mut linker)?;
+        poll_once::replace_streams(&mut linker)?;
+        memory::add_to_linker::<_, Ports>(&mut linker, |guest: &mut Guest| &mut guest.engines)?;
+        let component = RulesComponentPre::new(linker.instantiate_pre(component)?)?;
+        Ok(Self {
+            engine,
+            engines,
+            component,
+            group,
+            running: RefCell::default(),
+        })
+    }
+
+    /// Calls the instance, on this thread, now. One that traps is replaced with the next call.
+    fn call<T>(
+        &self,
+        function: impl FnOnce(&mut Store<Guest>, &rules::Guest) -> wasmtime::Result<T>,
+    ) -> Option<T> {
+        let mut running = self.running.borrow_mut();
+        // What of WASI is not in `poll_once` (sockets, files, polling) panics where it would have to wait for the runtime that
+        // this thread drives. A guest that gets there has ended, not the thread.
+        let called = catch_unwind(AssertUnwindSafe(|| self.on(&mut running, function)));
+        let error = match called {
+            Ok(Ok(result)) => return Some(result),
+            Ok(Err(error)) => format!("{error:#}"),
+            Err(_) => "it called what would have to wait".to_owned(),
+        };
+        tracing::error!(
+            component = NAME,
+            group = self.group.name(),
+            error,
+            "an instance ended"
+        );
+        *running = None;
+        None
+    }
+
+    fn on<T>(
+        &self,
+        running: &mut Option<(Store<Guest>, RulesComponent)>,
+        function: impl FnOnce(&mut Store<Guest>, &rules::Guest) -> wasmtime::Result<T>,
+    ) -> wasmtime::Result<T> {
+        let (store, instance) = match running {
+            Some(running) => running,
+            None => running.insert(self.begin()?),
+        };
+        store.data_mut().busy_epochs = 0;
+        store.set_epoch_deadline(1);
+        function(store, instance.tollgate_edge_rules())
+    }
+
+    fn begin(&self) -> wasmtime::Result<(Store<Guest>, RulesComponent)> {
+        let max_epochs = self.group.max_epochs();
+        let mut store = Store::new(&self.engine, Guest::new(self.engines.clone(), NAME));
+        store.limiter(|guest| &mut guest.limits);
+        store.set_epoch_deadline(1);
+        // One by one: while this thread waits for a core, epochs pass that the guest has not run in.
+        store.epoch_deadline_callback(move |mut store| {
+            let guest = store.data_mut();
+            guest.busy_epochs += 1;
+            match guest.busy_epochs > max_epochs {
+                true => Err(wasmtime::format_err!("the call ran for too long")),
+                false => Ok(UpdateDeadline::Continue(1)),
+            }
+        });
+        let instance = self.component.instantiate(&mut store)?;
+        Ok((store, instance))
+    }
+}
+
+impl Steps for Instance {
+    fn start(&self, head: &[u8], now: u64, body_follows: bool, stage: Stage) -> Option<Step> {
+        let step = self.call(|store, rules| rules.call_start(store, head, now, body_follows, stage.into()));
+        step.map(Into::into)
+    }
+
+    fn resume(&self, task: u32, reply: Reply) -> Option<Step> {
+        let step = self.call(|store, rules| rules.call_resume(store, task, &reply.into()));
+        step.map(Into::into)
+    }
+
+    fn cancel(&self, task: u32) -> Option<()> {
+        self.call(|store, rules| rules.call_cancel(store, task))
+    }
+
+    fn flush(&self) -> Option<()> {
+        self.call(|store, rules| rules.call_flush(store))
+    }
+}

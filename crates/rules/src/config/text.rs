@@ -1,0 +1,93 @@
+//! From text to a configuration, and back.
+
+use super::Config;
+use super::error::{ConfigError, Fault, Path, line_of};
+use crate::json::{Strict, reworded};
+
+/// What is in force without a file.
+pub(crate) const SAMPLE: &str = include_str!("../../../../tollgate.toml");
+
+/// Stands for a secret where the configuration is shown.
+const MASK: &str = "********";
+
+impl Default for Config {
+    /// What the sample file says.
+    fn default() -> Self {
+        Self::read(SAMPLE, "tollgate.toml").expect("the sample is part of this crate, and a test parses it")
+    }
+}
+
+impl Config {
+    /// Reads the text of a `tollgate.toml`. `file_name` is what errors call it. Whether values keep their bounds is for
+    /// [`crate::settings`] to say.
+    ///
+    /// # Errors
+    /// The first fault, with file, line and key: a syntax error, an unknown key, or a wrong type.
+    pub fn read(text: &str, file_name: &str) -> Result<Self, ConfigError> {
+        let syntax = |error: toml::de::Error| ConfigError {
+            file: file_name.to_owned(),
+            line: line_of(text, error.span().map_or(0, |span| span.start)),
+            key: String::new(),
+            message: one_line(error.message()),
+        };
+        let document = toml::Deserializer::parse(text).map_err(syntax)?;
+        serde_path_to_error::deserialize(Strict(document)).map_err(|error| {
+            let mut path = Path::from(error.path());
+            let inner = error.into_inner();
+            if let Some(missing) = missing_field(inner.message()) {
+                path = path.key(missing);
+            }
+            let located = Fault::new(path, one_line(&reworded(inner.message()))).located(text, file_name);
+            // An unknown key has a span of its own; a path leads only to what was understood.
+            let line = inner
+                .span()
+                .map_or(located.line, |span| line_of(text, span.start));
+            ConfigError { line, ..located }
+        })
+    }
+
+    /// The same without the secrets of its subscriptions and the environment of its components: what components may know.
+    pub fn without_secrets(&self) -> Self {
+        let mut config = self.clone();
+        for subscription in config
+            .topics
+            .values_mut()
+            .flat_map(|topic| &mut topic.subscriptions)
+        {
+            subscription.secret = None;
+        }
+        for component in &mut config.components {
+            component.environment.clear();
+        }
+        config
+    }
+
+    /// As TOML, secrets masked. Without secrets ([`Config::without_secrets`]) it reads back as the same value.
+    pub fn to_toml(&self) -> String {
+        let mut shown = self.clone();
+        for subscription in shown
+            .topics
+            .values_mut()
+            .flat_map(|topic| &mut topic.subscriptions)
+        {
+            subscription.secret = subscription.secret.as_ref().map(|_| MASK.to_owned().into());
+        }
+        let environments = shown
+            .components
+            .iter_mut()
+            .map(|component| &mut component.environment);
+        for value in environments.flat_map(|environment| environment.values_mut()) {
+            *value = MASK.to_owned().into();
+        }
+        toml::to_string(&shown).expect("tables, lists, strings, numbers and flags are all TOML has")
+    }
+}
+
+/// serde's name of a missing field, so that the error's key is the field itself.
+fn missing_field(message: &str) -> Option<&str> {
+    message.strip_prefix("missing field `")?.split('`').next()
+}
+
+fn one_line(message: &str) -> String {
+    message.lines().map(str::trim).collect::<Vec<_>>().join("; ")
+}
