@@ -4,7 +4,7 @@
 use std::rc::Rc;
 
 use serde_json::{Value, json};
-use tollgate_rules::time;
+use tollgate_api::time;
 
 use crate::coverage::Seen;
 use crate::world::{SUBSCRIPTION, Sim, TOPICS};

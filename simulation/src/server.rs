@@ -3,11 +3,11 @@
 
 use std::rc::Rc;
 
+use tollgate_api::components::Component;
+use tollgate_api::http::{Request, Response};
+use tollgate_api::problem::Problem;
 use tollgate_rules::commit::StoreError;
-use tollgate_rules::components::Component;
-use tollgate_rules::http::{Request, Response};
 use tollgate_rules::limiter::{self, Verdict};
-use tollgate_rules::problem::Problem;
 use tollgate_rules::world::World;
 use tollgate_rules::{campaigns, forward, keys, links};
 

@@ -5,7 +5,7 @@ use crate::build::{COMPONENTS, SPIN_STORE, components, root, say, write_if_chang
 use anyhow::{Context as _, Result};
 use std::fs;
 use std::path::Path;
-use tollgate_rules::calls::{built_forwards, spin_routes};
+use tollgate_api::calls::{built_forwards, spin_routes};
 use tollgate_rules::config::{Config, TopicSettings};
 use tollgate_rules::settings::Settings;
 use wac_graph::types::Package;
@@ -39,7 +39,10 @@ pub fn run() -> Result<()> {
         let bytes = plug(&built, name).with_context(|| format!("composing {name} with {SPIN_STORE}"))?;
         write_if_changed(&composed.join(format!("{name}.wasm")), &bytes)?;
     }
-    write_if_changed(&composed.join(FORWARDS), built_forwards(&config).as_bytes())?;
+    write_if_changed(
+        &composed.join(FORWARDS),
+        built_forwards(config.forward_paths()).as_bytes(),
+    )?;
     let manifest = root().join("spin.toml");
     let text =
         fs::read_to_string(&manifest).with_context(|| format!("cannot read {}", manifest.display()))?;
@@ -70,11 +73,14 @@ fn with_routes(manifest: &str, config: &Config) -> Result<String> {
     let (_, after) = rest
         .split_once(END)
         .context("spin.toml lacks the line that ends the routes")?;
-    let trigger = |(route, component): (String, tollgate_rules::components::Component)| {
+    let trigger = |(route, component): (String, tollgate_api::components::Component)| {
         let name = component.name();
         format!("[[trigger.http]]\nroute = \"{route}\"\ncomponent = \"{name}\"\n\n")
     };
-    let triggers: String = spin_routes(config).into_iter().map(trigger).collect();
+    let triggers: String = spin_routes(config.forward_paths())
+        .into_iter()
+        .map(trigger)
+        .collect();
     Ok(format!("{before}{BEGIN}{triggers}{END}{after}"))
 }
 

@@ -8,6 +8,7 @@ use std::process::Command;
 
 /// The crates whose tests need nothing but themselves.
 const UNIT: &[&str] = &[
+    "tollgate-api",
     "tollgate-rules",
     "tollgate-contract",
     "tollgate-fuzz",
@@ -20,6 +21,7 @@ const UNIT: &[&str] = &[
 
 /// Those of them that are quick without optimisation.
 const QUICK: &[&str] = &[
+    "tollgate-api",
     "tollgate-rules",
     "tollgate-contract",
     "tollgate-engines",

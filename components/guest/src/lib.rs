@@ -14,10 +14,10 @@ pub mod bindings {
 tollgate_rules::wit_buckets!(crate::bindings::tollgate::edge::buckets);
 tollgate_rules::wit_store!(crate::bindings::tollgate::edge::store);
 
-pub use {spin_sdk, tollgate_rules as rules};
+pub use {spin_sdk, tollgate_api as api, tollgate_rules as rules};
 
 use port::Port;
-use tollgate_rules::http::Request;
+use tollgate_api::http::Request;
 use tollgate_rules::limiter::{self, Verdict};
 use tollgate_rules::settings::Settings;
 use tollgate_rules::world::World;
@@ -68,7 +68,7 @@ macro_rules! handler {
         async fn serve(
             request: $crate::spin_sdk::http::Request,
         ) -> impl $crate::spin_sdk::http::IntoResponse {
-            let component = $crate::rules::components::Component::$component;
+            let component = $crate::api::components::Component::$component;
             $crate::spin::answer(component, request, async |world, request| {
                 $rule(world, request).await
             })

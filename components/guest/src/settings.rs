@@ -2,7 +2,7 @@
 //! `/tollgate.toml` (mounted by Spin), else the built-in defaults.
 
 use std::sync::OnceLock;
-use tollgate_rules::calls::StaleRoutes;
+use tollgate_api::calls::StaleRoutes;
 use tollgate_rules::settings::Settings;
 
 /// The longest sentence about a configuration, in bytes.
@@ -32,7 +32,7 @@ fn read() -> Result<InForce, String> {
         false => Settings::parse(&text, name).map_err(|error| sentence(&error))?,
     };
     let stale = match mounted("/forward-routes")? {
-        Some(built) => StaleRoutes::new(&settings.config, &built),
+        Some(built) => StaleRoutes::new(settings.config.forward_paths(), &built),
         None => StaleRoutes::default(),
     };
     Ok(InForce { settings, stale })

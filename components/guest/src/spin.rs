@@ -12,11 +12,12 @@ use crate::settings::{self, InForce};
 use admin_key::AdminKey;
 use bytes::Bytes;
 use spin_sdk::http::{BoxBody, EmptyBody, FullBody, HeaderMap, HeaderName, HeaderValue, box_body};
-use tollgate_rules::http::{Header, Request, Response};
+use tollgate_api::calls::StaleRoutes;
+use tollgate_api::components::Component;
+use tollgate_api::http::{Header, Request, Response};
+use tollgate_api::problem::{Kind, Problem};
 use tollgate_rules::limiter::Verdict;
-use tollgate_rules::problem::{Kind, Problem};
 use tollgate_rules::world::World;
-use tollgate_rules::{calls::StaleRoutes, components::Component};
 
 /// Spin appends the peer's address and port under this name; earlier values came from the client.
 const SPIN_CLIENT_ADDR: &str = "spin-client-addr";
@@ -115,7 +116,7 @@ async fn known_route(
 fn known_hosts(headers: &HeaderMap, target: &spin_sdk::http::Uri) -> Result<(), Problem> {
     let hosts = headers.get_all("host").iter().map(HeaderValue::as_bytes);
     let target = target.authority().map(|target| target.as_str().as_bytes());
-    tollgate_rules::http::check_hosts(hosts.chain(target))
+    tollgate_api::headers::check_hosts(hosts.chain(target))
 }
 
 /// The head of a Spin request, without its body.
@@ -130,14 +131,14 @@ fn head(method: &spin_sdk::http::Method, uri: &spin_sdk::http::Uri, headers: &He
         Err(_) => value.to_owned(),
     });
     Request {
-        method: tollgate_rules::http::method(method.as_str()),
+        method: tollgate_api::http::method(method.as_str()),
         path: uri.path().to_owned(),
         query: uri.query().map(str::to_owned),
         headers: headers
             .iter()
             .filter(|(name, _)| *name != SPIN_CLIENT_ADDR)
             .map(|(name, value)| Header {
-                name: tollgate_rules::http::seen_header(name.as_str()),
+                name: tollgate_api::http::seen_header(name.as_str()),
                 value: value.as_bytes().to_vec(),
             })
             .collect(),

@@ -279,7 +279,7 @@ impl Tally {
         let SubscriptionStatus { topic, name, .. } = &self.status;
         match note {
             Note::Breaker(Change::Opened { until }) => {
-                let until = tollgate_rules::time::format(*until);
+                let until = tollgate_api::time::format(*until);
                 tracing::warn!(
                     topic,
                     subscription = name,

@@ -2,15 +2,15 @@
 
 use serde::Serialize;
 
-use crate::calls::{self, Call};
 use crate::commit::{Commit, Mutation, Part, StoreError};
-use crate::components::Component;
-use crate::http::{Request, Response};
 use crate::keys;
 use crate::limiter;
 use crate::ports::Store;
-use crate::problem::{Kind, Problem};
 use crate::world::World;
+use tollgate_api::calls::{self, Call};
+use tollgate_api::components::Component;
+use tollgate_api::http::{Request, Response};
+use tollgate_api::problem::{Kind, Problem};
 
 /// Crawlers may follow short links (previews of links read this too) but have no business in the API.
 const ROBOTS: &str =
@@ -110,7 +110,7 @@ mod tests {
             fresh: &fresh,
         };
         let request = Request {
-            method: crate::http::method(method),
+            method: tollgate_api::http::method(method),
             path: path.into(),
             query: None,
             headers: Vec::new(),

@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::commit::Message;
-use crate::http::Request;
-use crate::problem::Problem;
+use tollgate_api::http::Request;
+use tollgate_api::problem::Problem;
 
 /// The most header fields that are kept of one request.
 pub const MAX_HEADERS: usize = 32;
@@ -139,7 +139,7 @@ pub fn pattern_rule(pattern: &str) -> Result<(), &'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::http::Header;
+    use tollgate_api::http::Header;
 
     fn request(headers: &[(&str, &str)]) -> Request {
         Request {

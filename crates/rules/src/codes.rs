@@ -2,8 +2,8 @@
 
 use sha2::{Digest as _, Sha256};
 
-use crate::calls::own_segments;
 use crate::config::{Config, MAX_CODE_LENGTH, MIN_CODE_LENGTH};
+use tollgate_api::calls::own_segments;
 
 /// The fewest characters of a custom code.
 pub const MIN_CUSTOM: usize = 3;

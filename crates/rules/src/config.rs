@@ -7,24 +7,22 @@
 
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use tollgate_api::secret::SecretText;
+use tollgate_api::units::{Bytes, Span};
 
 mod bounds;
 mod component;
 mod error;
-mod secret;
 mod store;
 mod text;
-mod units;
 
 pub use bounds::*;
 pub use component::ComponentSettings;
 pub(crate) use error::Path;
 pub use error::{ConfigError, Fault};
-pub use secret::SecretText;
 pub use store::StoreSettings;
 #[cfg(test)]
 pub(crate) use text::SAMPLE;
-pub use units::{Bytes, Span, UnitError};
 
 /// The whole file.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -193,7 +191,7 @@ pub enum OnStoreFailure {
 pub struct Limit {
     /// Unique; visible in headers and problems.
     pub name: String,
-    /// A route pattern; see [`crate::pattern`].
+    /// A route pattern; see [`tollgate_api::pattern`].
     #[serde(default = "any_path")]
     pub path: String,
     /// Upper case methods, or `*`.
@@ -224,7 +222,7 @@ pub struct Limit {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Forward {
-    /// A route pattern; see [`crate::pattern`].
+    /// A route pattern; see [`tollgate_api::pattern`].
     pub path: String,
     /// Upper case methods, or `*`.
     #[serde(default = "post")]
@@ -379,6 +377,11 @@ impl TopicSettings {
 }
 
 impl Config {
+    /// The paths of `[[forward]]`, in its order.
+    pub fn forward_paths(&self) -> impl Iterator<Item = &str> {
+        self.forward.iter().map(|route| &*route.path)
+    }
+
     /// What is in force for a topic, whether the file names it or not.
     pub fn topic(&self, name: &str) -> std::borrow::Cow<'_, TopicSettings> {
         use std::borrow::Cow;

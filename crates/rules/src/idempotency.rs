@@ -13,8 +13,9 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use sha2::{Digest, Sha256};
 
 use crate::commit::{Idempotence, Part, Template};
-use crate::http::{Request, Response, sent_twice};
-use crate::problem::{Kind, Problem};
+use tollgate_api::headers::sent_twice;
+use tollgate_api::http::{Request, Response};
+use tollgate_api::problem::{Kind, Problem};
 
 /// How long a key is remembered: 24 hours, in milliseconds.
 pub const TTL_MS: u64 = 24 * 60 * 60 * 1_000;
@@ -171,7 +172,7 @@ pub fn mismatch() -> Problem {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::http::Header;
+    use tollgate_api::http::Header;
 
     fn request(values: &[&[u8]], body: &str) -> Request {
         Request {

@@ -8,11 +8,12 @@ pub use address::{Proxies, subscriber};
 
 use crate::commit::StoreError;
 use crate::config::Config;
-use crate::http::{self, Request};
-use crate::ids::hex;
 use crate::keys;
 use crate::ports::Store;
-use crate::problem::Problem;
+use tollgate_api::headers::sent_twice;
+use tollgate_api::http::Request;
+use tollgate_api::ids::hex;
+use tollgate_api::problem::Problem;
 
 /// The longest client or user id that a header may carry, in characters.
 pub const MAX_ID_CHARS: usize = 128;
@@ -65,7 +66,7 @@ pub fn unambiguous(config: &Config, request: &Request) -> Result<(), Problem> {
     for header in &request.headers {
         for (name, seen) in names.iter().zip(&mut seen) {
             if header.name == *name && std::mem::replace(seen, true) {
-                return Err(http::sent_twice(name));
+                return Err(sent_twice(name));
             }
         }
     }

@@ -17,13 +17,13 @@ use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 
 use crate::commit::{Commit, Condition, Mutation, StoreError, literal};
-use crate::http::Request;
-use crate::ids::hex;
 use crate::ports::Store;
-use crate::problem::{Kind, Problem};
 use crate::stored;
+use tollgate_api::calls::Scope;
+use tollgate_api::http::Request;
+use tollgate_api::ids::hex;
+use tollgate_api::problem::{Kind, Problem};
 
-pub use crate::calls::Scope;
 pub use bootstrap::{AdminKeyError, FirstKey, admin_commit, has_admin, install_admin};
 pub use handlers::handle;
 

@@ -11,15 +11,15 @@ mod tests;
 pub use handlers::list;
 
 use crate::bucket::{Bucket, Level, TakeError};
-use crate::calls::Call;
-use crate::http::{Header, Request, Response};
 use crate::identity::{self, ClientId};
 use crate::keys;
-use crate::pattern::unreserved;
 use crate::policies::Policy;
 use crate::ports::{Buckets, Store};
-use crate::problem::{Kind, Problem};
 use crate::world::World;
+use tollgate_api::calls::Call;
+use tollgate_api::http::{Header, Request, Response};
+use tollgate_api::pattern::unreserved;
+use tollgate_api::problem::{Kind, Problem};
 
 /// What a client is told to wait when the buckets cannot be asked, seconds.
 const UNAVAILABLE_RETRY_SECONDS: u64 = 1;

@@ -29,13 +29,13 @@ mod sweep;
 mod tests;
 mod visitor;
 
-use crate::calls::{self, Call};
-use crate::components::Component;
-use crate::http::{Request, Response};
-use crate::pattern::unreserved;
 use crate::ports::Store;
-use crate::problem::Problem;
 use crate::world::World;
+use tollgate_api::calls::{self, Call};
+use tollgate_api::components::Component;
+use tollgate_api::http::{Request, Response};
+use tollgate_api::pattern::unreserved;
+use tollgate_api::problem::Problem;
 
 pub use fields::{MAX_TAGS, MAX_URL_BYTES, MAX_VISITS};
 pub use list::{DEFAULT_PAGE, MAX_PAGE};

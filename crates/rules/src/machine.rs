@@ -23,16 +23,17 @@ use std::task::{Context, Poll, Waker};
 
 use crate::bucket::{Bucket, Level, TakeError};
 use crate::commit::{Commit, Entry, Item, Message, Outcome, StoreError, Topic};
-use crate::components::Component;
-use crate::http::{Header, Request};
 use crate::limiter::{self, Verdict};
 use crate::packed;
 use crate::plan::combined::Combined;
 use crate::ports::one_level;
-use crate::problem::{Kind, Problem};
 use crate::settings::Settings;
 use crate::world::World;
-use crate::{admin, calls, campaigns, forward, links};
+use crate::{admin, campaigns, forward, links};
+use tollgate_api::calls;
+use tollgate_api::components::Component;
+use tollgate_api::http::{Header, Request};
+use tollgate_api::problem::{Kind, Problem};
 
 use ports::{Asking, Immediate, poll_once};
 

@@ -8,8 +8,9 @@ use serde_json::value::RawValue;
 use crate::attributes::Attributes;
 use crate::commit::{Message, Topic};
 use crate::ports::Store;
-use crate::problem::Problem;
-use crate::{template, time};
+use crate::template;
+use tollgate_api::problem::Problem;
+use tollgate_api::time;
 
 /// JSON that nests deeper is shown as `dataBase64`: common parsers refuse 128 levels and more, and one such message
 /// must not make the whole page, or batch, unreadable.

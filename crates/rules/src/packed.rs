@@ -2,7 +2,7 @@
 //! other side; a request's head and a response's headers therefore cross as one byte string: fields one after the other,
 //! each preceded by its length (four bytes, little endian). `strings` in `wit/edge.wit`.
 
-use crate::http::{self, Header, Request};
+use tollgate_api::http::{self, Header, Request};
 
 /// Room for packed commits of the usual size, bytes.
 pub const COMMIT_BYTES: usize = 1_024;

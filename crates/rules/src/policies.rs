@@ -8,10 +8,10 @@ use sha2::{Digest as _, Sha256};
 
 use crate::bucket::Bucket;
 use crate::config::{Limit, OnStoreFailure, Per};
-use crate::http::Request;
 use crate::identity::{ClientId, Proxies};
-use crate::ids::hex;
-use crate::pattern::{Pattern, takes_method};
+use tollgate_api::http::Request;
+use tollgate_api::ids::hex;
+use tollgate_api::pattern::{Pattern, takes_method};
 
 /// The least time between two reports of what shadow policies would have refused, milliseconds.
 pub const REPORT_MS: u64 = 10_000;
@@ -100,7 +100,7 @@ impl Policies {
         shadow.map(|policy| (policy.quoted.as_str(), &policy.would_refuse))
     }
 
-    /// The policies for a request of this method and path, as [`crate::pattern::unreserved`] writes it.
+    /// The policies for a request of this method and path, as [`tollgate_api::pattern::unreserved`] writes it.
     pub(crate) fn matching<'a>(&'a self, method: &'a str, path: &'a str) -> impl Iterator<Item = &'a Policy> {
         let falls_under =
             move |policy: &&Policy| takes_method(&policy.methods, method) && policy.pattern.matches(path);
@@ -141,7 +141,7 @@ impl Policy {
     }
 
     /// The bucket that this request is charged to: `<policy>|<client>|<ip>|<path>`, with the parts it counts
-    /// by; `path` as [`crate::pattern::unreserved`] writes it. An override of a client's capacity or refill would be put in here.
+    /// by; `path` as [`tollgate_api::pattern::unreserved`] writes it. An override of a client's capacity or refill would be put in here.
     pub(crate) fn bucket(
         &self,
         proxies: &Proxies,

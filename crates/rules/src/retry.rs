@@ -211,9 +211,9 @@ mod tests {
     #[test]
     fn the_configured_bounds_hold_for_absurd_settings() {
         let retry = config::Retry {
-            initial: config::Span(0),
+            initial: tollgate_api::units::Span(0),
             factor: f64::NAN,
-            cap: config::Span(u64::MAX),
+            cap: tollgate_api::units::Span(u64::MAX),
             max_attempts: 0,
             schedule: None,
             finals: Vec::new(),
@@ -247,7 +247,7 @@ mod tests {
         }
 
         #[test]
-        fn any_retry_after_is_read_without_a_panic(value in "\\PC{0,40}", now in 0u64..crate::time::MAX_TIME) {
+        fn any_retry_after_is_read_without_a_panic(value in "\\PC{0,40}", now in 0u64..tollgate_api::time::MAX_TIME) {
             let _ = retry_after_ms(&value, now);
         }
     }

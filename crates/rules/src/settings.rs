@@ -1,13 +1,13 @@
 //! The settings in force: a configuration that keeps every rule, and what is made of it once, so that no request parses a
 //! pattern, a network or a URL again. What `check` accepts is what `serve` runs, since both are [`Settings::compile`].
 
-use crate::calls;
-use crate::components::Component;
 use crate::config::{ComponentSettings, Config, ConfigError, Fault, Forward};
 use crate::identity::Proxies;
 use crate::own_address::{Listen, OwnAddresses};
-use crate::pattern::Pattern;
 use crate::policies::Policies;
+use tollgate_api::calls;
+use tollgate_api::components::Component;
+use tollgate_api::pattern::Pattern;
 
 mod checks;
 mod components;
@@ -78,7 +78,7 @@ impl Settings {
 
     /// The component that answers `path`.
     pub fn component(&self, path: &str) -> Component {
-        calls::component(path, &self.patterns, &self.components)
+        calls::component(path, &self.patterns, self.components.iter().map(|one| &one.path))
     }
 
     /// The `[[components]]`, each with what is made of it.

@@ -8,14 +8,16 @@ use url::form_urlencoded;
 
 use crate::commit::{MAX_PAGE, MAX_WAIT_MS, Topic};
 use crate::config::{Config, is_topic_name};
-use crate::http::{Request, Response};
-use crate::keys::{self, Scope};
+use crate::keys;
 use crate::messages::{MessageView, extent};
 use crate::ports::Store;
-use crate::problem::Problem;
-use crate::query::Query;
+use crate::subscriptions;
 use crate::world::World;
-use crate::{subscriptions, time};
+use tollgate_api::calls::Scope;
+use tollgate_api::http::{Request, Response};
+use tollgate_api::problem::Problem;
+use tollgate_api::query::Query;
+use tollgate_api::time;
 
 /// Messages of a page unless the caller says otherwise.
 const DEFAULT_MESSAGES: u64 = 100;

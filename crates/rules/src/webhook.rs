@@ -9,7 +9,7 @@ use subtle::ConstantTimeEq as _;
 
 use crate::attributes::Attributes;
 use crate::commit::Message;
-use crate::http::Header;
+use tollgate_api::http::Header;
 
 /// What a secret begins with.
 pub const SECRET_PREFIX: &str = "whsec_";
@@ -136,7 +136,7 @@ pub fn delivery_headers(message: &Message, source: &str, secret: Option<&Secret>
         Header::new("ce-id", attribute(&message.id)),
         Header::new("ce-source", attribute(source)),
         Header::new("ce-type", attribute(kind)),
-        Header::new("ce-time", crate::time::format(message.time)),
+        Header::new("ce-time", tollgate_api::time::format(message.time)),
         // Documented extensions of CloudEvents: the order within the topic, and what that order is kept for.
         Header::new("ce-sequence", message.sequence.to_string()),
     ];

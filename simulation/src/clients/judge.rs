@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 use serde_json::Value;
-use tollgate_rules::http::Response;
+use tollgate_api::http::Response;
 
 use super::request::Wish;
 use crate::coverage::Seen;

@@ -1,7 +1,7 @@
 //! What clients want, as requests.
 
 use serde_json::Value;
-use tollgate_rules::http::{Header, Request};
+use tollgate_api::http::{Header, Request};
 
 use crate::server::INSTALL;
 use crate::world::ADMIN;
@@ -88,7 +88,7 @@ impl Wish {
             None => (path, None),
         };
         Request {
-            method: tollgate_rules::http::method(method),
+            method: tollgate_api::http::method(method),
             path,
             query,
             headers,

@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use tollgate_rules::http::{Request, Response};
+use tollgate_api::http::{Request, Response};
 
 use super::judge::judge;
 use super::request::Wish;

@@ -4,8 +4,8 @@ use std::ops::Bound;
 use std::rc::Rc;
 
 use serde_json::{Value, json};
+use tollgate_api::time;
 use tollgate_rules::memory::START;
-use tollgate_rules::time;
 
 use super::request::Wish;
 use super::sending::ask;

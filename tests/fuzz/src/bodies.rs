@@ -2,9 +2,9 @@
 //! and changes nothing, and whatever was taken in can be read, listed and followed afterwards.
 
 use serde_json::Value;
-use tollgate_rules::calls::{self, Call};
-use tollgate_rules::components::Component;
-use tollgate_rules::http::{Request, Response};
+use tollgate_api::calls::{self, Call};
+use tollgate_api::components::Component;
+use tollgate_api::http::{Request, Response};
 use tollgate_rules::idempotency::REPLAYED;
 
 use crate::config::can_be_sent_to;

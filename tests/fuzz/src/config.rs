@@ -1,10 +1,11 @@
 //! `tollgate.toml`: a text is refused with the place of its fault, or understood: then what is printed of it reads back as the
 //! same, no secret is printed, and everything that is made from it can be made.
 
-use tollgate_rules::calls::own_segments;
-use tollgate_rules::components::Component;
-use tollgate_rules::config::{Bytes, Config, MAX_FORWARDS, MAX_LIMITS, MAX_SUBSCRIPTIONS, MAX_TOPICS, Span};
-use tollgate_rules::pattern::Pattern;
+use tollgate_api::calls::own_segments;
+use tollgate_api::components::Component;
+use tollgate_api::pattern::Pattern;
+use tollgate_api::units::{Bytes, Span};
+use tollgate_rules::config::{Config, MAX_FORWARDS, MAX_LIMITS, MAX_SUBSCRIPTIONS, MAX_TOPICS};
 use tollgate_rules::retry::{MAX_ATTEMPTS, Schedule};
 use tollgate_rules::settings::Settings;
 use tollgate_rules::webhook::Secret;

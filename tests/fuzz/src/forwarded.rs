@@ -4,8 +4,8 @@
 use std::net::IpAddr;
 
 use arbitrary::Unstructured;
+use tollgate_api::http::{Header, Request};
 use tollgate_rules::config::{Config, Server};
-use tollgate_rules::http::{Header, Request};
 use tollgate_rules::identity::{self, ClientId, Proxies};
 use tollgate_rules::settings::Settings;
 

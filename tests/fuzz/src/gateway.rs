@@ -5,10 +5,11 @@ use std::sync::LazyLock;
 
 use futures::executor::block_on;
 use serde_json::{Value, json};
+use tollgate_api::calls::Scope;
+use tollgate_api::components::Component;
+use tollgate_api::http::{Header, Request, Response};
 use tollgate_rules::commit::{Append, Commit, Entry, Item, Message, Outcome, StoreError, Topic, literal};
-use tollgate_rules::components::Component;
-use tollgate_rules::http::{Header, Request, Response};
-use tollgate_rules::keys::{self, Scope};
+use tollgate_rules::keys;
 use tollgate_rules::memory::MemoryStore;
 use tollgate_rules::plan;
 use tollgate_rules::ports::Store;
@@ -225,7 +226,7 @@ impl Gateway {
             .split_once('?')
             .map_or((path, None), |(p, q)| (p, Some(q.to_owned())));
         Request {
-            method: tollgate_rules::http::method(method),
+            method: tollgate_api::http::method(method),
             path: path.into(),
             query,
             headers: Vec::new(),

@@ -4,14 +4,15 @@
 use std::cell::RefCell;
 
 use futures::executor::block_on;
+use tollgate_api::calls::{self, Call};
+use tollgate_api::components::Component;
+use tollgate_api::http::Request;
+use tollgate_api::pattern::{Pattern, unreserved};
+use tollgate_api::units::Span;
 use tollgate_rules::bucket::{Bucket, Level, TakeError};
-use tollgate_rules::calls::{self, Call};
-use tollgate_rules::components::Component;
-use tollgate_rules::config::{Config, Limit, OnStoreFailure, Per, Span};
-use tollgate_rules::http::Request;
+use tollgate_rules::config::{Config, Limit, OnStoreFailure, Per};
 use tollgate_rules::identity;
 use tollgate_rules::limiter;
-use tollgate_rules::pattern::{Pattern, unreserved};
 use tollgate_rules::ports::Buckets;
 use tollgate_rules::settings::Settings;
 use tollgate_rules::world::World;
@@ -89,7 +90,7 @@ fn one_answer(request: &Request) {
                 .expect("405 has Allow");
             let allow = std::str::from_utf8(&allow.value).unwrap();
             for method in METHODS {
-                other.method = tollgate_rules::http::method(method);
+                other.method = tollgate_api::http::method(method);
                 let takes = allow.split(", ").any(|one| one == method);
                 assert_eq!(
                     calls::find(component, &other).is_ok(),
@@ -102,7 +103,7 @@ fn one_answer(request: &Request) {
         Err(problem) => {
             assert_eq!(problem.kind.status(), 404);
             for method in METHODS {
-                other.method = tollgate_rules::http::method(method);
+                other.method = tollgate_api::http::method(method);
                 assert!(
                     calls::find(component, &other).is_err(),
                     "{method} {}",

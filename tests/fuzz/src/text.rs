@@ -13,7 +13,7 @@
 //! Headers that no door passes on say what the input is about: `as` (whose key is sent), `later` (seconds that pass
 //! first), `peer`, and what a target reads besides (`route`).
 
-use tollgate_rules::http::{Header, Request};
+use tollgate_api::http::{Header, Request};
 
 /// The most requests of one input.
 const MAX_REQUESTS: usize = 8;
@@ -68,7 +68,7 @@ fn request(data: &[u8]) -> Option<Input> {
     }
     let mut input = Input {
         request: Request {
-            method: tollgate_rules::http::method(method.as_str()),
+            method: tollgate_api::http::method(method.as_str()),
             path: path.to_owned(),
             query: target.query().map(str::to_owned),
             headers: Vec::new(),
@@ -103,7 +103,7 @@ fn request(data: &[u8]) -> Option<Input> {
                 input.notes.push(((*note).to_owned(), text));
             }
             None => input.request.headers.push(Header {
-                name: tollgate_rules::http::seen_header(name.as_str()),
+                name: tollgate_api::http::seen_header(name.as_str()),
                 value: value.to_vec(),
             }),
         }

@@ -231,7 +231,7 @@ pub async fn encoded_paths_are_no_way_around(host: Host) {
     }
 }
 
-/// A sample of the table of `SECURITY.md` over HTTP; all of it is tested natively, in `crates/rules/src/calls/tests.rs`.
+/// A sample of the table of `SECURITY.md` over HTTP; all of it is tested natively, in `crates/rules/src/authorization.rs`.
 pub async fn every_call_asks_for_its_credential(host: Host) {
     let gateway = Gateway::shared(host).await;
     let table = include_str!("../../../SECURITY.md");

@@ -5,8 +5,8 @@ use super::notice;
 use crate::port::Port;
 use spin_sdk::variables::{self, Error};
 use std::cell::Cell;
+use tollgate_api::problem::{Kind, Problem};
 use tollgate_rules::keys::{self, AdminKeyError};
-use tollgate_rules::problem::{Kind, Problem};
 use tollgate_rules::world::World;
 
 /// The Spin variable.

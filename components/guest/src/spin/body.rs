@@ -7,7 +7,7 @@ use std::future::poll_fn;
 use std::pin::pin;
 use std::task::Poll;
 use std::time::Duration;
-use tollgate_rules::problem::{Kind, Problem};
+use tollgate_api::problem::{Kind, Problem};
 
 /// The longest a body may take to arrive. The same as in our own host.
 const TIMEOUT: Duration = Duration::from_secs(15);

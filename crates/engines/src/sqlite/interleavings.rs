@@ -14,10 +14,11 @@ use shuttle::sync::Mutex;
 use shuttle::sync::atomic::{AtomicUsize, Ordering};
 use shuttle::thread;
 use tokio::sync::oneshot;
+use tollgate_api::http::{Header, Request, Response};
+use tollgate_api::time;
 use tollgate_rules::bucket::{Bucket, Level, TakeError};
 use tollgate_rules::campaigns::{self, Campaign};
 use tollgate_rules::commit::{Commit, Entry, Item, Message, Outcome, StoreError, Topic};
-use tollgate_rules::http::{Header, Request, Response};
 use tollgate_rules::machine::{Call, Machine, Memory, Reply, Stage, Step};
 use tollgate_rules::memory::{MemoryStore, START};
 use tollgate_rules::plan::group::{Base, Found, Group};
@@ -25,7 +26,7 @@ use tollgate_rules::plan::{self, Extent, Lookup as _, Record};
 use tollgate_rules::ports::Store;
 use tollgate_rules::settings::Settings;
 use tollgate_rules::world::World;
-use tollgate_rules::{keys, packed, time};
+use tollgate_rules::{keys, packed};
 
 use super::cache::{Cache, interleavings::neighbour};
 use super::filter::Filter;
@@ -282,7 +283,7 @@ fn fresh() -> [u8; 16] {
 
 fn request(method: &str, path: &str, header: (&str, &str), body: &str) -> Request {
     Request {
-        method: tollgate_rules::http::method(method),
+        method: tollgate_api::http::method(method),
         path: path.into(),
         query: None,
         headers: vec![Header::new(header.0.to_owned(), header.1)],

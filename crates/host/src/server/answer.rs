@@ -10,7 +10,7 @@ use std::task::{Context, Poll};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, Sleep, sleep_until};
 use tokio_util::task::AbortOnDropHandle;
-use tollgate_rules::problem::Problem;
+use tollgate_api::problem::Problem;
 use wasmtime_wasi_http::WasiBody;
 
 /// The body of an answer.

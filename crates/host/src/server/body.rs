@@ -5,7 +5,7 @@ use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use hyper::body::{Body as _, Incoming};
 use std::rc::Rc;
 use std::time::Duration;
-use tollgate_rules::problem::{Kind, Problem};
+use tollgate_api::problem::{Kind, Problem};
 
 /// How long a request's body may take to arrive.
 pub const TIMEOUT: Duration = Duration::from_secs(15);

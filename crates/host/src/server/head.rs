@@ -3,7 +3,7 @@
 use super::connection::{MAX_HEAD, MAX_HEADERS};
 use super::service::new_request_id;
 use bytes::Bytes;
-use tollgate_rules::problem::{Kind, Problem};
+use tollgate_api::problem::{Kind, Problem};
 
 /// HTTP/1 is held to these bounds by its parser; HTTP/2 is not.
 pub fn within_bounds<B>(request: &hyper::Request<B>) -> Result<(), Problem> {

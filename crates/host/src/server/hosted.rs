@@ -14,7 +14,7 @@ use std::task::{Context, Poll};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
-use tollgate_rules::problem::{Kind, Problem};
+use tollgate_api::problem::{Kind, Problem};
 use wasmtime_wasi_http::{Error, WasiBody};
 
 /// Pieces of a body that wait for the component to take them.

@@ -6,9 +6,9 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::sync::SemaphorePermit;
 use tokio::time::{Instant, timeout, timeout_at};
+use tollgate_api::problem::{Kind, Problem};
 use tollgate_engines::Engine as _;
 use tollgate_rules::packed;
-use tollgate_rules::problem::{Kind, Problem};
 use tollgate_rules::topics::{self, LongPoll};
 
 /// Calls that may wait at once, on all workers together; beyond it they are refused.

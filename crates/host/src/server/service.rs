@@ -20,13 +20,14 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{SystemTime, UNIX_EPOCH};
+use tollgate_api::calls::Call;
+use tollgate_api::components::Component;
+use tollgate_api::headers::check_hosts;
+use tollgate_api::http::{Response, SEEN_HEADERS};
+use tollgate_api::problem::{Kind, Problem};
 use tollgate_engines::Engine as _;
-use tollgate_rules::calls::Call;
-use tollgate_rules::components::Component;
 use tollgate_rules::config::Ordering as OrderedBy;
-use tollgate_rules::http::{Response, SEEN_HEADERS, check_hosts};
 use tollgate_rules::machine::Stage;
-use tollgate_rules::problem::{Kind, Problem};
 use tollgate_rules::{attributes, identity, packed};
 
 /// Seconds after which a client may try again when the gateway is full.

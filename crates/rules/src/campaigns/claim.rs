@@ -16,16 +16,16 @@ use serde::Deserialize;
 use super::record::{Campaign, Claim, Codes, Live, Status, load_for_claim, path_segment};
 use super::{claims, unknown};
 use crate::commit::{Append, Commit, Committed, Condition, Mutation, Outcome, Refusal, StoreError, Template};
-use crate::http::{Request, Response};
 use crate::idempotency::{self, Key};
 use crate::identity;
-use crate::ids;
-use crate::json;
 use crate::ports::Store;
-use crate::problem::{Kind, Problem};
 use crate::stored;
 use crate::template::{self, Blank, Form, Number};
 use crate::world::World;
+use tollgate_api::http::{Request, Response};
+use tollgate_api::ids;
+use tollgate_api::json;
+use tollgate_api::problem::{Kind, Problem};
 
 /// How often a claim is tried: again when its campaign changed in between, or when a reply was lost.
 const ATTEMPTS: usize = 6;

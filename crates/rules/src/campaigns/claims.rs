@@ -5,13 +5,14 @@ use serde::Serialize;
 use super::record::{Campaign, Claim, ClaimView, Live, load, unescape};
 use super::unknown;
 use crate::commit::{MAX_PAGE, StoreError};
-use crate::http::{Request, Response};
 use crate::identity;
-use crate::keys::{self, Scope};
+use crate::keys;
 use crate::ports::Store;
-use crate::problem::{Kind, Problem};
 use crate::stored;
 use crate::world::World;
+use tollgate_api::calls::Scope;
+use tollgate_api::http::{Request, Response};
+use tollgate_api::problem::{Kind, Problem};
 
 #[derive(Serialize)]
 struct Claims<'a> {

@@ -7,13 +7,14 @@ use super::record::{is_id, load};
 use super::unknown;
 use crate::commit::{Commit, Condition, Mutation, Outcome, Refusal, StoreError, literal};
 use crate::config::{TOPIC_NAME_RULE, is_topic_name};
-use crate::http::{Request, Response};
-use crate::keys::{self, Scope};
+use crate::keys;
 use crate::ports::Store;
-use crate::problem::{FieldError, Kind, Problem};
-use crate::query::Query;
 use crate::world::World;
-use crate::{json, time};
+use tollgate_api::calls::Scope;
+use tollgate_api::http::{Request, Response};
+use tollgate_api::problem::{FieldError, Kind, Problem};
+use tollgate_api::query::Query;
+use tollgate_api::{json, time};
 
 /// Campaigns of a page unless the caller says otherwise.
 const DEFAULT_PAGE: u64 = 50;

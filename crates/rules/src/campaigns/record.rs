@@ -10,8 +10,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::commit::{Entry, StoreError, key_part};
 use crate::ports::Store;
+use crate::stored;
 use crate::template::Number;
-use crate::{stored, time};
+use tollgate_api::time;
 
 /// The most units of a campaign.
 pub const MAX_QUANTITY: u64 = 1_000_000_000;

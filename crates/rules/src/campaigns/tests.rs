@@ -9,13 +9,13 @@ use std::cell::Cell;
 
 use super::handle;
 use crate::commit::{Message, StoreError};
-use crate::http::{Header, Request, Response};
 use crate::keys;
 use crate::memory::{MemoryStore, START};
 use crate::ports::Store;
 use crate::settings::Settings;
-use crate::time;
 use crate::world::World;
+use tollgate_api::http::{Header, Request, Response};
+use tollgate_api::time;
 
 const ADMIN: &str = "an-admin-key-for-tests";
 const SECOND: u64 = 1_000;
@@ -106,7 +106,7 @@ impl Gateway {
 
 fn request(method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Request {
     Request {
-        method: crate::http::method(method),
+        method: tollgate_api::http::method(method),
         path: path.into(),
         query: None,
         headers: headers

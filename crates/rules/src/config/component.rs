@@ -1,8 +1,9 @@
 //! `[[components]]`: components of the operator's own.
 
-use super::{Bytes, SecretText, Span};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use tollgate_api::secret::SecretText;
+use tollgate_api::units::{Bytes, Span};
 
 /// `[[components]]`: a component that exports `wasi:http/handler` or `wasi:http/incoming-handler`, behind the limiter.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -10,7 +11,7 @@ use std::collections::BTreeMap;
 pub struct ComponentSettings {
     /// Unique; see [`super::is_topic_name`].
     pub name: String,
-    /// A route pattern; see [`crate::pattern`].
+    /// A route pattern; see [`tollgate_api::pattern`].
     pub path: String,
     /// What is taken off the path before the component sees it: empty, or whole segments that `path` begins with.
     #[serde(default)]

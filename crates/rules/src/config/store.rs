@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::Bytes;
+use tollgate_api::units::Bytes;
 
 /// `[store]`: what keeps everything, and what it may use.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -2,7 +2,7 @@
 
 use super::Config;
 use super::error::{ConfigError, Fault, Path, line_of};
-use crate::json::{Strict, reworded};
+use tollgate_api::json::{Strict, reworded};
 
 /// What is in force without a file.
 pub(crate) const SAMPLE: &str = include_str!("../../../../tollgate.toml");

@@ -12,15 +12,17 @@ use crate::commit::{
     Append, Commit, Condition, Mutation, Outcome, Part, Refusal, StoreError, literal, record_key,
 };
 use crate::config::{Forward, Ordering};
-use crate::http::{Request, Response};
 use crate::idempotency;
 use crate::identity::{self, ClientId};
-use crate::keys::{self, Scope};
+use crate::keys;
 use crate::ports::Store;
-use crate::problem::{Kind, Problem};
 use crate::template::{self, Number};
+use crate::topics;
 use crate::world::World;
-use crate::{ids, topics};
+use tollgate_api::calls::Scope;
+use tollgate_api::http::{Request, Response};
+use tollgate_api::ids;
+use tollgate_api::problem::{Kind, Problem};
 
 /// The type of the messages.
 pub const MESSAGE_TYPE: &str = "http.request";

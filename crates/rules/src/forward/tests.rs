@@ -8,12 +8,12 @@ use std::collections::BTreeMap;
 use super::handle;
 use crate::commit::StoreError;
 use crate::config::{Config, Forward, Ordering, TopicSettings};
-use crate::http::{Header, Request, Response};
 use crate::keys;
 use crate::memory::{MemoryStore, START};
 use crate::ports::Store;
 use crate::settings::Settings;
 use crate::world::World;
+use tollgate_api::http::{Header, Request, Response};
 
 const ADMIN: &str = "an-admin-key-for-tests";
 const ANN: (&str, &str) = ("x-client-id", "ann");
@@ -74,7 +74,7 @@ impl Gateway {
             None => (path, None),
         };
         self.send(&Request {
-            method: crate::http::method(method),
+            method: tollgate_api::http::method(method),
             path: path.into(),
             query,
             headers: headers
@@ -569,7 +569,7 @@ fn a_topic_takes_no_more_than_its_backlog() {
     let mut gateway = Gateway::new();
     let each = crate::commit::MESSAGE_OVERHEAD;
     let orders = gateway.settings.config.topics.get_mut("orders").unwrap();
-    orders.max_backlog = Some(crate::config::Bytes(5 * each));
+    orders.max_backlog = Some(tollgate_api::units::Bytes(5 * each));
     let post = || gateway.call("POST", "/api/topics/orders/messages", &[ANN], b"");
     let taken = (0..10).take_while(|_| post().status == 202).count();
     assert_eq!(taken, 4, "what each weighs besides its overhead counts too");

@@ -9,7 +9,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::{IpNet, Ipv4Net};
 
-use crate::http::Request;
+use tollgate_api::http::Request;
 
 /// The most hops that are walked back.
 const MAX_HOPS: usize = 64;

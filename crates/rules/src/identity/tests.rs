@@ -1,9 +1,10 @@
 use futures::executor::block_on;
 
 use super::*;
-use crate::http::Header;
+use crate::keys::mint;
 use crate::keys::shelf::{Shelf, fresh, request};
-use crate::keys::{Scope, mint};
+use tollgate_api::calls::Scope;
+use tollgate_api::http::Header;
 
 fn proxies(networks: &[&str]) -> Proxies {
     let networks: Vec<String> = networks.iter().map(|&text| text.to_owned()).collect();

@@ -3,13 +3,14 @@
 use serde::{Deserialize, Serialize};
 
 use super::{CONFIGURED_ID, ENTRY_PREFIX, PARTITION, Record, Scope, entry_key, is_id, mint, require};
-use crate::calls::Call;
 use crate::commit::{Commit, Item, Mutation, Outcome, StoreError};
-use crate::http::{Request, Response};
 use crate::ports::Store;
-use crate::problem::{Kind, Problem};
+use crate::stored;
 use crate::world::World;
-use crate::{json, stored, time};
+use tollgate_api::calls::Call;
+use tollgate_api::http::{Request, Response};
+use tollgate_api::problem::{Kind, Problem};
+use tollgate_api::{json, time};
 
 /// The longest name of a key, in characters.
 const MAX_NAME_CHARS: usize = 100;

@@ -9,8 +9,8 @@ use super::PARTITION;
 use crate::commit::{
     Commit, Committed, Condition, Entry, Item, Message, Mutation, Outcome, Part, Refusal, StoreError, Topic,
 };
-use crate::http::{Header, Request};
 use crate::ports::Store;
+use tollgate_api::http::{Header, Request};
 
 /// Keys only, in memory; counts its calls, and fails them on demand.
 #[derive(Default)]
@@ -137,7 +137,7 @@ pub(crate) fn request(method: &str, path: &str, headers: &[(&str, &str)]) -> Req
         .split_once('?')
         .map_or((path, None), |(path, query)| (path, Some(query.to_owned())));
     Request {
-        method: crate::http::method(method),
+        method: tollgate_api::http::method(method),
         path: path.into(),
         query,
         headers: headers

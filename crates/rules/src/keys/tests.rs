@@ -4,9 +4,9 @@ use serde_json::{Value, json};
 use super::shelf::{Shelf, fresh, request};
 use super::*;
 use crate::commit::{Outcome, Refusal};
-use crate::http::Response;
 use crate::settings::Settings;
 use crate::world::World;
+use tollgate_api::http::Response;
 
 const NOW: u64 = 1_800_000_000_000;
 
@@ -111,7 +111,7 @@ fn a_credential_that_is_no_text_or_sent_twice_is_never_none() {
         let mut request = request("GET", "/", &[]);
         request.headers = values
             .iter()
-            .map(|value| crate::http::Header {
+            .map(|value| tollgate_api::http::Header {
                 name: HEADER.into(),
                 value: value.to_vec(),
             })

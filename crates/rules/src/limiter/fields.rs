@@ -2,8 +2,8 @@
 //! 9651).
 
 use crate::bucket::Level;
-use crate::http::Header;
 use crate::policies::{MAX_INTEGER, NANOS_PER_SECOND, Policy};
+use tollgate_api::http::Header;
 
 /// Characters of a member of `RateLimit` behind its name, at most: `;r=` and `;t=`, each with an integer.
 const LIMIT_CHARS: usize = 2 * (3 + 15);

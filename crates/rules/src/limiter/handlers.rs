@@ -4,11 +4,12 @@
 use serde::Serialize;
 
 use crate::config::{Limit, OnStoreFailure, Per};
-use crate::http::{Request, Response};
-use crate::keys::{self, Scope};
+use crate::keys;
 use crate::ports::Store;
-use crate::problem::Problem;
 use crate::world::World;
+use tollgate_api::calls::Scope;
+use tollgate_api::http::{Request, Response};
+use tollgate_api::problem::Problem;
 
 const NANOS_PER_SECOND: u64 = 1_000_000_000;
 

@@ -7,12 +7,14 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::bucket::{State, take_all};
-use crate::config::{Config, Limit, OnStoreFailure, Per, Span};
+use crate::config::{Config, Limit, OnStoreFailure, Per};
+use crate::keys::mint;
 use crate::keys::shelf::{Shelf, fresh, request};
-use crate::keys::{Scope, mint};
 use crate::memory::START;
 use crate::policies::REPORT_MS;
 use crate::settings::Settings;
+use tollgate_api::calls::Scope;
+use tollgate_api::units::Span;
 
 const SECOND: u64 = 1_000_000_000;
 

@@ -6,12 +6,13 @@ use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 
 use super::record::Link;
-use crate::http::Request;
-use crate::keys::{self, ApiKey, Scope};
+use crate::keys::{self, ApiKey};
 use crate::ports::Store;
-use crate::problem::{Kind, Problem};
 use crate::world::World;
 use crate::{codes, identity};
+use tollgate_api::calls::Scope;
+use tollgate_api::http::Request;
+use tollgate_api::problem::{Kind, Problem};
 
 /// What manage tokens begin with; no minted API key does.
 const TOKEN_PREFIX: &str = "lm_";

@@ -8,12 +8,12 @@ use super::record::{Limits, Link, Record, State, View, link_key};
 use super::{MAX_RACES, fields, strangers, sweep};
 use crate::codes;
 use crate::commit::{Commit, Condition, Mutation, Outcome, StoreError, literal};
-use crate::http::{Request, Response};
 use crate::ports::Store;
-use crate::problem::{Kind, Problem};
 use crate::settings::Settings;
 use crate::world::World;
-use crate::{json, time};
+use tollgate_api::http::{Request, Response};
+use tollgate_api::problem::{Kind, Problem};
+use tollgate_api::{json, time};
 
 /// What to do when the caller already has a link to the URL.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -402,7 +402,7 @@ async fn insert<S: Store>(store: &S, record: &Record, code: &str) -> Result<Opti
 fn taken(code: &str) -> Problem {
     let mut problem = Problem::new(Kind::Conflict, format!("The code {code} is taken."));
     let detail = "is taken".to_owned();
-    problem.errors.push(crate::problem::FieldError {
+    problem.errors.push(tollgate_api::problem::FieldError {
         pointer: "#/code".into(),
         detail,
     });

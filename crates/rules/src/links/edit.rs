@@ -7,12 +7,12 @@ use super::manage::contended;
 use super::record::{Link, Record, link_key};
 use super::{MAX_RACES, fields, index, strangers, sweep};
 use crate::commit::{Commit, Condition, Mutation, Outcome, StoreError, literal};
-use crate::http::{Request, Response};
 use crate::ports::Store;
-use crate::problem::Problem;
 use crate::settings::Settings;
 use crate::world::World;
-use crate::{json, time};
+use tollgate_api::http::{Request, Response};
+use tollgate_api::problem::Problem;
+use tollgate_api::{json, time};
 
 #[derive(Clone, Copy, Debug, Deserialize)]
 #[serde(transparent)]

@@ -3,11 +3,12 @@
 use url::Url;
 
 use super::record::Limits;
+use crate::codes;
 use crate::config::Config;
 use crate::config::MAX_IDLE_SECONDS;
 use crate::own_address::OwnAddresses;
-use crate::problem::Problem;
-use crate::{codes, time};
+use tollgate_api::problem::Problem;
+use tollgate_api::time;
 
 /// The longest URL, in bytes.
 pub const MAX_URL_BYTES: usize = 2_048;

@@ -10,12 +10,13 @@ use serde::Serialize;
 use super::record::{Link, Record, View, link_key};
 use super::{access, index};
 use crate::commit::{Item, MAX_KEY_BYTES, StoreError};
-use crate::http::{Request, Response};
-use crate::keys::{self, Scope};
+use crate::keys;
 use crate::ports::Store;
-use crate::problem::{Kind, Problem};
-use crate::query::Query;
 use crate::world::World;
+use tollgate_api::calls::Scope;
+use tollgate_api::http::{Request, Response};
+use tollgate_api::problem::{Kind, Problem};
+use tollgate_api::query::Query;
 
 /// Links of a page unless the caller says otherwise.
 pub const DEFAULT_PAGE: u64 = 100;

@@ -2,10 +2,10 @@
 
 use super::access::Credential;
 use super::{MAX_RACES, sweep};
-use crate::http::{Request, Response};
 use crate::ports::Store;
-use crate::problem::{Kind, Problem};
 use crate::world::World;
+use tollgate_api::http::{Request, Response};
+use tollgate_api::problem::{Kind, Problem};
 
 pub(super) async fn get<S: Store>(
     world: &World<'_, S>,

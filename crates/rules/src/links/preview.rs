@@ -4,8 +4,8 @@ use url::Url;
 
 use super::record::{Record, short_url};
 use crate::config::Config;
-use crate::http::Response;
-use crate::time;
+use tollgate_api::http::Response;
+use tollgate_api::time;
 
 /// Nothing may be loaded, run, framed or sent from the page, whatever a target or title says.
 const CONTENT_SECURITY_POLICY: &str =

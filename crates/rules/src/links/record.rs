@@ -8,7 +8,8 @@ use super::MAX_RACES;
 use crate::commit::{Entry, StoreError};
 use crate::config::Config;
 use crate::ports::Store;
-use crate::{stored, time};
+use crate::stored;
+use tollgate_api::time;
 
 /// The entry of a link, which is also the partition of everything about it.
 pub(super) fn link_key(code: &str) -> String {

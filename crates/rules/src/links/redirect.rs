@@ -17,11 +17,11 @@ use super::{MAX_RACES, preview, private};
 use crate::codes;
 use crate::commit::{Commit, Condition, Entry, Mutation, Outcome, Part, Refusal, StoreError};
 use crate::config::Clicks;
-use crate::http::{Request, Response};
-use crate::pattern::unreserved;
 use crate::ports::Store;
-use crate::problem::{Kind, Problem};
 use crate::world::World;
+use tollgate_api::http::{Request, Response};
+use tollgate_api::pattern::unreserved;
+use tollgate_api::problem::{Kind, Problem};
 
 const NO_STORE: &str = "private, no-store";
 /// A permanent link without limits may be kept this long: short enough that an edit shows soon, since a cached

@@ -12,10 +12,10 @@ use crate::commit::{
     Commit, Condition, Idempotence, Mutation, Outcome, Refusal, StoreError, key_part, literal,
 };
 use crate::config::Config;
-use crate::http::Request;
 use crate::ports::Store;
-use crate::problem::{Kind, Problem};
 use crate::world::World;
+use tollgate_api::http::Request;
+use tollgate_api::problem::{Kind, Problem};
 
 /// What all keys here share.
 pub(super) const PARTITION: &str = "links/anonymous";

@@ -16,13 +16,14 @@ use futures::FutureExt as _;
 use serde_json::{Value, json};
 
 use super::handle;
-use crate::http::{Header, Request, Response};
-use crate::keys::{self, Scope};
+use crate::keys;
 use crate::memory::{MemoryStore, START};
 use crate::ports::Store;
 use crate::settings::Settings;
-use crate::time;
 use crate::world::World;
+use tollgate_api::calls::Scope;
+use tollgate_api::http::{Header, Request, Response};
+use tollgate_api::time;
 
 const ADMIN: &str = "an-admin-key-for-tests";
 const SECOND: u64 = 1_000;
@@ -135,7 +136,7 @@ fn request(method: &str, path: &str, headers: &[(&str, &str)], body: &Value) -> 
         None => (path, None),
     };
     Request {
-        method: crate::http::method(method),
+        method: tollgate_api::http::method(method),
         path: path.into(),
         query,
         headers: headers

@@ -8,7 +8,7 @@ use std::sync::LazyLock;
 
 use aho_corasick::{AhoCorasick, AhoCorasickKind, MatchKind};
 
-use crate::http::{Header, Request};
+use tollgate_api::http::{Header, Request};
 
 /// How much of a `User-Agent` is looked at, in bytes.
 const MAX_USER_AGENT: usize = 512;

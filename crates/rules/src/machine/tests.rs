@@ -235,7 +235,7 @@ fn as_admin(method: &str, path: &str, body: &str) -> Request {
 
 fn request(method: &str, path: &str, headers: &[(&str, &str)]) -> Request {
     Request {
-        method: crate::http::method(method),
+        method: tollgate_api::http::method(method),
         path: path.into(),
         query: None,
         headers: headers

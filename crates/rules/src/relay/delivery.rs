@@ -28,7 +28,7 @@ pub struct Delivery {
     /// Attempts that failed; null once it is delivered, when they are no longer kept.
     pub attempts: Option<u32>,
     /// When it is attempted again at the earliest.
-    #[serde(with = "crate::time::rfc3339_option")]
+    #[serde(with = "tollgate_api::time::rfc3339_option")]
     pub next_attempt_at: Option<u64>,
     /// The last failure.
     pub last_error: Option<String>,

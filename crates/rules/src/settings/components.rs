@@ -6,10 +6,10 @@ use super::checks::{Checked, at_most, ensure, within};
 use super::outbound::OutboundHost;
 use super::rules::outside;
 use crate::config::{
-    Bytes, ComponentSettings, Fault, MAX_COMPONENTS, MAX_OUTBOUND_HOSTS, Path, Span, TOPIC_NAME_RULE,
-    is_topic_name,
+    ComponentSettings, Fault, MAX_COMPONENTS, MAX_OUTBOUND_HOSTS, Path, TOPIC_NAME_RULE, is_topic_name,
 };
-use crate::pattern::Pattern;
+use tollgate_api::pattern::Pattern;
+use tollgate_api::units::{Bytes, Span};
 
 const MEMORY_BOUNDS: (Bytes, Bytes) = (Bytes(1 << 20), Bytes(4 << 30));
 const TIMEOUT_BOUNDS: (Span, Span) = (Span::from_millis(100), Span::from_secs(600));

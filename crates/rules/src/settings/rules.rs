@@ -6,16 +6,17 @@ use super::checks::{Checked, at_most, ensure, within};
 use super::components::{self, ComponentRoute};
 use super::topics;
 use crate::attributes;
-use crate::calls::own_segments;
 use crate::config::{
-    Bytes, Clients, Config, Fault, Forward, Limit, Links, MAX_CODE_LENGTH, MAX_FORWARDS, MAX_IDLE_SECONDS,
-    MAX_KEPT_HEADERS, MAX_LIMITS, MAX_NAME, MAX_WORKERS, MIN_CODE_LENGTH, Ordering, Path, Per, Server, Span,
+    Clients, Config, Fault, Forward, Limit, Links, MAX_CODE_LENGTH, MAX_FORWARDS, MAX_IDLE_SECONDS,
+    MAX_KEPT_HEADERS, MAX_LIMITS, MAX_NAME, MAX_WORKERS, MIN_CODE_LENGTH, Ordering, Path, Per, Server,
     StoreSettings, TOPIC_NAME_RULE, is_topic_name,
 };
 use crate::identity::Proxies;
 use crate::own_address::{Listen, OwnAddresses};
-use crate::pattern::{Pattern, unreserved};
 use crate::policies::{Policies, Policy};
+use tollgate_api::calls::own_segments;
+use tollgate_api::pattern::{Pattern, unreserved};
+use tollgate_api::units::{Bytes, Span};
 
 const MAX_TRUSTED_PROXIES: usize = 256;
 const MAX_METHODS: usize = 16;
@@ -257,7 +258,7 @@ fn methods(methods: &[String], path: &Path) -> Checked {
     Ok(())
 }
 
-/// See [`crate::pattern`] for the syntax.
+/// See [`tollgate_api::pattern`] for the syntax.
 fn pattern(text: &str, path: Path) -> Result<Pattern, Fault> {
     Pattern::parse(text).map_err(|error| Fault::new(path, error.to_string()))
 }

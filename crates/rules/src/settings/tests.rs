@@ -1,7 +1,8 @@
 //! What a configuration says, and how its faults are told.
 
 use super::*;
-use crate::config::{Bytes, Links, MAX_KEPT_HEADERS, MAX_LIMITS, SAMPLE, Server, StoreSettings};
+use crate::config::{Links, MAX_KEPT_HEADERS, MAX_LIMITS, SAMPLE, Server, StoreSettings};
+use tollgate_api::units::Bytes;
 
 fn fault(text: &str) -> String {
     Settings::parse(text, "tollgate.toml").unwrap_err().to_string()

@@ -6,14 +6,15 @@ use serde::{Deserialize, Serialize};
 
 use super::{cursor, record};
 use crate::commit::{Commit, Condition, Item, MAX_PAGE, Message, Mutation, Outcome, StoreError, literal};
-use crate::http::{Request, Response};
 use crate::messages::MessageView;
 use crate::ports::Store;
-use crate::problem::Problem;
-use crate::query::Query;
 use crate::relay::record::{DeadLetter, Keys, StoredMessage, Waiting};
+use crate::stored;
 use crate::world::World;
-use crate::{json, stored, time};
+use tollgate_api::http::{Request, Response};
+use tollgate_api::problem::Problem;
+use tollgate_api::query::Query;
+use tollgate_api::{json, time};
 
 /// The most dead letters of a page, and how many there are unless the caller says otherwise.
 const PAGE: (u64, u64) = (100, 50);

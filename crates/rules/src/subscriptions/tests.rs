@@ -8,11 +8,11 @@ use serde_json::{Value, json};
 use super::*;
 use crate::commit::Append;
 use crate::forward;
-use crate::http::Header;
 use crate::memory::{MemoryStore, START};
 use crate::relay::progress::Progress;
 use crate::relay::record::{BreakerRecord, DeadLetter, StoredMessage};
 use crate::settings::Settings;
+use tollgate_api::http::Header;
 
 const ADMIN: &str = "an-admin-key-of-these-tests";
 const FILE: &str = r#"
@@ -45,7 +45,7 @@ impl Gateway {
             .split_once('?')
             .map_or((path, None), |(p, q)| (p, Some(q.to_owned())));
         let request = Request {
-            method: crate::http::method(method),
+            method: tollgate_api::http::method(method),
             path: format!("/api/topics/{path}"),
             query,
             headers: vec![Header::new("authorization", format!("Bearer {key}"))],

@@ -7,10 +7,10 @@ use super::record::{Defined, Source};
 use crate::commit::Topic;
 use crate::config::Retry;
 use crate::ports::Store;
-use crate::problem::Problem;
 use crate::relay::record::{BreakerRecord, PauseReason};
 use crate::relay::restore;
-use crate::time;
+use tollgate_api::problem::Problem;
+use tollgate_api::time;
 
 /// In place of a secret.
 const MASK: &str = "whsec_********";

@@ -7,15 +7,18 @@ use sha2::{Digest as _, Sha256};
 use super::record::{self, COUNT, Defined, MAX_STORED, PARTITION, Source, Stored, key};
 use super::{answer, record::find};
 use crate::commit::{Commit, Condition, MAX_STEPS, Mutation, Outcome, Refusal, StoreError, literal};
-use crate::config::{Retry, SecretText, SinkKind, Span, Subscription};
-use crate::http::{Request, Response};
-use crate::keys::{ApiKey, Scope};
+use crate::config::{Retry, SinkKind, Subscription};
+use crate::keys::ApiKey;
 use crate::ports::Store;
-use crate::problem::{Kind, Problem};
 use crate::relay::address;
 use crate::webhook::Secret;
 use crate::world::World;
-use crate::{ids, json};
+use tollgate_api::calls::Scope;
+use tollgate_api::http::{Request, Response};
+use tollgate_api::problem::{Kind, Problem};
+use tollgate_api::secret::SecretText;
+use tollgate_api::units::Span;
+use tollgate_api::{ids, json};
 
 /// Commits that one call makes to clear what the relay has stored of removed subscriptions; the next one goes on.
 const MAX_PURGES: usize = 100;

@@ -5,18 +5,16 @@ use std::fmt;
 
 use super::{Call, own_segments};
 use crate::components::Component;
-use crate::config::Config;
 use crate::pattern::Pattern;
 
 /// Every route of a manifest and the component that it leads to: those of all components, then the `[[forward]]` routes.
 /// Spin chooses the most specific one ([`Pattern`]'s order), and so ends up where [`super::component`] does.
-pub fn spin_routes(config: &Config) -> Vec<(String, Component)> {
+pub fn spin_routes<'p>(forwards: impl Iterator<Item = &'p str>) -> Vec<(String, Component)> {
     let own = Component::ALL
         .iter()
         .flat_map(|component| routes(*component).into_iter().map(|route| (route, *component)));
-    let forward = forwards(config)
-        .into_iter()
-        .map(|path| (path, Component::Forward));
+    let forward = distinct(forwards).into_iter();
+    let forward = forward.map(|path| (path, Component::Forward));
     own.chain(forward).collect()
 }
 
@@ -49,12 +47,12 @@ fn route_of(path: &str) -> String {
 }
 
 /// What a build leaves for its components: the `[[forward]]` routes that its manifest has, one a line.
-pub fn built_forwards(config: &Config) -> String {
-    forwards(config).into_iter().map(|path| path + "\n").collect()
+pub fn built_forwards<'p>(forwards: impl Iterator<Item = &'p str>) -> String {
+    distinct(forwards).into_iter().map(|path| path + "\n").collect()
 }
 
-fn forwards(config: &Config) -> BTreeSet<String> {
-    config.forward.iter().map(|route| route.path.clone()).collect()
+fn distinct<'p>(forwards: impl Iterator<Item = &'p str>) -> BTreeSet<String> {
+    forwards.map(str::to_owned).collect()
 }
 
 /// The `[[forward]]` routes that came or went since the manifest was built: requests to them reach a component that cannot
@@ -66,10 +64,9 @@ pub struct StaleRoutes {
 }
 
 impl StaleRoutes {
-    /// What of `config` differs from `built`, which [`built_forwards`] made.
-    pub fn new(config: &Config, built: &str) -> Self {
-        let now = forwards(config);
-        let built: BTreeSet<String> = built.lines().map(str::to_owned).collect();
+    /// What of the paths of `[[forward]]` differs from `built`, which [`built_forwards`] made.
+    pub fn new<'p>(forwards: impl Iterator<Item = &'p str>, built: &str) -> Self {
+        let (now, built) = (distinct(forwards), distinct(built.lines()));
         let parsed = |paths: Vec<&String>| {
             paths
                 .into_iter()
@@ -116,27 +113,11 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::calls::own_segments;
-    use crate::config::Forward;
-    use crate::settings::Settings;
-
-    fn config(paths: &[&str]) -> Config {
-        let forward = |path: &&str| Forward {
-            path: (*path).to_owned(),
-            methods: vec!["POST".into()],
-            topic: "t".into(),
-            headers: Vec::new(),
-            ordering: crate::config::Ordering::None,
-        };
-        Config {
-            forward: paths.iter().map(forward).collect(),
-            ..Config::default()
-        }
-    }
+    use crate::calls::component;
 
     /// Where Spin sends a path.
-    fn spin(config: &Config, path: &str) -> Component {
-        let routes = spin_routes(config).into_iter();
+    fn spin(forwards: &[&str], path: &str) -> Component {
+        let routes = spin_routes(forwards.iter().copied()).into_iter();
         let parsed = routes.map(|(route, component)| (Pattern::parse(&route).unwrap(), component));
         let matching = parsed.filter(|(route, _)| route.matches(path));
         matching.max_by(|a, b| a.0.cmp(&b.0)).unwrap().1
@@ -144,23 +125,23 @@ mod tests {
 
     #[test]
     fn what_is_ours_is_no_short_link() {
-        let config = config(&["/signup"]);
+        let signup = ["/signup"];
         for segment in own_segments() {
             assert_ne!(
-                spin(&config, &format!("/{segment}")),
+                spin(&signup, &format!("/{segment}")),
                 Component::Shortener,
                 "{segment}"
             );
         }
-        assert_eq!(spin(&config, "/abc1234"), Component::Shortener);
-        assert_eq!(spin(&config, "/signup"), Component::Forward);
+        assert_eq!(spin(&signup, "/abc1234"), Component::Shortener);
+        assert_eq!(spin(&signup, "/signup"), Component::Forward);
     }
 
     #[test]
     fn a_route_that_came_or_went_is_told() {
-        let built = built_forwards(&config(&["/signup", "/orders/..."]));
-        assert!(StaleRoutes::new(&config(&["/orders/...", "/signup"]), &built).is_empty());
-        let stale = StaleRoutes::new(&config(&["/signup", "/contact"]), &built);
+        let built = built_forwards(["/signup", "/orders/..."].into_iter());
+        assert!(StaleRoutes::new(["/orders/...", "/signup"].into_iter(), &built).is_empty());
+        let stale = StaleRoutes::new(["/signup", "/contact"].into_iter(), &built);
         assert_eq!(stale.to_string(), "+/contact -/orders/...");
         for (path, concerns) in [
             ("/contact", true),
@@ -182,9 +163,9 @@ mod tests {
                      (/(links|campaigns|receipts|topics|messages|keys|live|b|c)){0,3}/?)?",
         ) {
             let forwards: Vec<&str> = forwards.iter().map(String::as_str).collect();
-            let config = config(&forwards);
-            let routed = spin(&config, &path);
-            prop_assert_eq!(routed, Settings::compile(config).unwrap().component(&path), "{}", path);
+            let patterns: Vec<_> = forwards.iter().map(|path| Pattern::parse(path).unwrap()).collect();
+            let routed = spin(&forwards, &path);
+            prop_assert_eq!(routed, component(&path, &patterns, std::iter::empty()), "{}", path);
         }
     }
 }

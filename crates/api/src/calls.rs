@@ -3,14 +3,12 @@
 //! of `spin.toml` and the reserved words; tests hold to it the routing, the hot path, `robots.txt` and the table of
 //! `SECURITY.md`.
 //!
-//! Not listed: the paths that `[[forward]]` adds (see [`crate::forward`]). `HEAD` goes wherever `GET` does.
+//! Not listed: the paths that `[[forward]]` adds. `HEAD` goes wherever `GET` does.
 
 mod owner;
 mod spin;
-#[cfg(test)]
-mod tests;
 
-pub(crate) use owner::component;
+pub use owner::component;
 pub use spin::{StaleRoutes, built_forwards, spin_routes};
 
 use std::sync::LazyLock;
@@ -196,7 +194,7 @@ pub fn own_segments() -> impl Iterator<Item = &'static str> {
 
 /// The calls that our host answers by itself, with their paths: every request is asked.
 static NATIVE: LazyLock<Vec<(&'static str, Call)>> = LazyLock::new(|| {
-    let native = Call::ALL.iter().filter(|call| call.has(Mark::Native));
+    let native = Call::ALL.iter().filter(|call| call.is_native());
     native.map(|call| (call.path(), *call)).collect()
 });
 
@@ -213,6 +211,11 @@ impl Call {
     /// Whether it takes a body.
     pub fn has_body(self) -> bool {
         self.has(Mark::Body)
+    }
+
+    /// Whether our host answers it by itself; see [`Call::native`].
+    pub fn is_native(self) -> bool {
+        self.has(Mark::Native)
     }
 
     /// The call of this path that our host answers by itself, before the limiter and without a component, since only it
@@ -326,4 +329,15 @@ pub fn find(component: Component, request: &Request) -> Result<(Call, Parameters
         allowed.insert(at + 1, "HEAD");
     }
     Err(Problem::method_not_allowed(&allowed.join(", ")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_path_has_more_segments_than_are_looked_at() {
+        let longest = Call::ALL.iter().map(|call| call.path().split('/').count()).max();
+        assert_eq!(longest, Some(MAX_SEGMENTS));
+    }
 }

@@ -104,7 +104,7 @@ const WORDS: &[(&str, &str)] = &[
 ];
 
 /// A message of serde's in the words of whoever wrote the document: without the names of our types.
-pub(crate) fn reworded(message: &str) -> String {
+pub fn reworded(message: &str) -> String {
     let word = |text: &str| -> Option<&'static str> {
         if text.starts_with("struct ") || text.starts_with("a struct") {
             return Some("an object");

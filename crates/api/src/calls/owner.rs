@@ -3,12 +3,15 @@
 use super::one_segment;
 use crate::components::Component;
 use crate::pattern::Pattern;
-use crate::settings::ComponentRoute;
 
-/// The component that answers `path`, where these are the patterns of the `[[forward]]` routes and the `[[components]]`. What one
+/// The component that answers `path`, where these are the patterns of the `[[forward]]` routes and of the `[[components]]`. What one
 /// of those answers is handed to it by the host; the rules own nothing there. By hand, since every request is asked; tests hold it
 /// to the calls, and to where Spin's routes lead.
-pub(crate) fn component(path: &str, forward: &[Pattern], hosted: &[ComponentRoute]) -> Component {
+pub fn component<'p>(
+    path: &str,
+    forward: &[Pattern],
+    mut hosted: impl Iterator<Item = &'p Pattern>,
+) -> Component {
     let mut segments = path.trim_start_matches('/').split('/');
     let first = segments.next().unwrap_or("");
     let second = segments.next();
@@ -27,7 +30,7 @@ pub(crate) fn component(path: &str, forward: &[Pattern], hosted: &[ComponentRout
     if forward.iter().any(|route| route.matches(path)) {
         return Component::Forward;
     }
-    if hosted.iter().any(|component| component.path.matches(path)) {
+    if hosted.any(|component| component.matches(path)) {
         return Component::Admin;
     }
     match one_segment(path) {
@@ -38,14 +41,11 @@ pub(crate) fn component(path: &str, forward: &[Pattern], hosted: &[ComponentRout
 
 #[cfg(test)]
 mod tests {
-    use crate::components::Component;
-    use crate::config::Config;
-    use crate::settings::Settings;
+    use super::*;
 
     #[test]
     fn every_path_has_one_component() {
-        let settings = Settings::default();
-        for (path, component) in [
+        for (path, expected) in [
             ("/abc1234", Component::Shortener),
             ("/abc1234+", Component::Shortener),
             ("/abc1234/", Component::Shortener),
@@ -62,25 +62,17 @@ mod tests {
             ("/", Component::Admin),
             ("/a/b", Component::Admin),
         ] {
-            assert_eq!(settings.component(path), component, "{path}");
+            assert_eq!(component(path, &[], std::iter::empty()), expected, "{path}");
         }
     }
 
     #[test]
     fn a_forward_route_wins_over_a_short_link() {
-        let config = Config {
-            forward: vec![crate::config::Forward {
-                path: "/signup".into(),
-                methods: vec!["POST".into()],
-                topic: "signup".into(),
-                headers: Vec::new(),
-                ordering: crate::config::Ordering::None,
-            }],
-            ..Config::default()
-        };
+        let signup = [Pattern::parse("/signup").unwrap()];
+        let of = |path| component(path, &signup, std::iter::empty());
         assert_eq!(
-            Settings::compile(config).unwrap().component("/signup"),
-            Component::Forward
+            (of("/signup"), of("/sign")),
+            (Component::Forward, Component::Shortener)
         );
     }
 }
