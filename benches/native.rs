@@ -5,16 +5,16 @@ use futures::executor::block_on;
 use std::cell::Cell;
 use std::hint::black_box;
 use tollgate_api::http::{self, Header, Request};
-use tollgate_rules::bucket::{Bucket, Level, State, TakeError, take_all, take_one};
 use tollgate_rules::codes;
-use tollgate_rules::commit::{Append, Commit, Condition, Entry, Mutation, Part, StoreError};
 use tollgate_rules::limiter;
 use tollgate_rules::links;
-use tollgate_rules::memory::{MemoryStore, START};
-use tollgate_rules::plan::{self, Extent, Lookup, Record};
-use tollgate_rules::ports::Buckets;
 use tollgate_rules::settings::Settings;
 use tollgate_rules::world::World;
+use tollgate_store::bucket::{Bucket, Level, State, TakeError, take_all, take_one};
+use tollgate_store::commit::{Append, Commit, Condition, Entry, Mutation, Part, StoreError};
+use tollgate_store::memory::{MemoryStore, START};
+use tollgate_store::plan::{self, Extent, Lookup, Record};
+use tollgate_store::ports::Buckets;
 
 /// Buckets of one client that always have enough.
 struct Plenty(Cell<Option<State>>);

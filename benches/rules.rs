@@ -10,14 +10,14 @@ use tollgate_api::http::{Header, Request};
 use tollgate_engines::{AnyEngine, Engine as _, MemoryBuckets, Options, SqliteStore};
 use tollgate_host::server::runner::Steps;
 use tollgate_host::wasm::ports::Engines;
-use tollgate_rules::bucket::Bucket;
-use tollgate_rules::commit::{Commit, Committed, Mutation, Outcome, Part};
 use tollgate_rules::machine::{Call, Reply, Stage, Step};
-use tollgate_rules::memory::START;
-use tollgate_rules::ports::Store as _;
 use tollgate_rules::settings::Settings;
 use tollgate_rules::world::World;
-use tollgate_rules::{campaigns, keys, links, packed};
+use tollgate_rules::{campaigns, heads, keys, links};
+use tollgate_store::bucket::Bucket;
+use tollgate_store::commit::{Commit, Committed, Mutation, Outcome, Part};
+use tollgate_store::memory::START;
+use tollgate_store::ports::Store as _;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -75,7 +75,7 @@ fn admin(path: &str, body: &str) -> Request {
 
 fn get(path: &str) -> Vec<u8> {
     let headers = HEADERS.iter().map(|(name, value)| (*name, value.as_bytes()));
-    packed::head(["GET", path, "127.0.0.1"], None, headers)
+    heads::head(["GET", path, "127.0.0.1"], None, headers)
 }
 
 fn status(step: Option<Step>) -> u16 {
@@ -157,7 +157,7 @@ fn claim(c: &mut Criterion, steps: &impl Steps, engines: &Engines, settings: &Se
     let headers = [("host", "127.0.0.1:3000"), ("x-user-id", "u10000001")];
     let headers = headers.iter().map(|(name, value)| (*name, value.as_bytes()));
     let path = "/api/campaigns/spring/claims";
-    let head = packed::head(["POST", path, "127.0.0.1"], None, headers);
+    let head = heads::head(["POST", path, "127.0.0.1"], None, headers);
     let begin = || match steps.start(&head, START, false, Stage::Arrived) {
         Some(Step::Waits(task, call @ (Call::Commit(_) | Call::Packed(_)))) => (task, call),
         other => unreachable!("it waits for its commit: {other:?}"),

@@ -10,10 +10,10 @@ use std::env;
 use std::path::PathBuf;
 use tollgate_api::http::{Header, Request};
 use tollgate_engines::{Engine as _, Options, SqliteStore};
-use tollgate_rules::commit::{Commit, MAX_STEPS, Mutation, Outcome, literal};
 use tollgate_rules::links;
 use tollgate_rules::settings::Settings;
 use tollgate_rules::world::World;
+use tollgate_store::commit::{Commit, MAX_STEPS, Mutation, Outcome, literal};
 
 /// Commits under way at once: enough to fill the groups.
 const UNDER_WAY: usize = 256;

@@ -4,8 +4,8 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
-use tollgate_rules::bucket::{Bucket, Level, State, TakeError, take_all};
-use tollgate_rules::ports::Buckets;
+use tollgate_store::bucket::{Bucket, Level, State, TakeError, take_all};
+use tollgate_store::ports::Buckets;
 
 use crate::bug::Bug;
 use crate::coverage::Seen;

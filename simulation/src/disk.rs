@@ -8,8 +8,8 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use tollgate_rules::commit::{Entry, Message};
-use tollgate_rules::plan::Record as Idempotence;
+use tollgate_store::commit::{Entry, Message};
+use tollgate_store::plan::Record as Idempotence;
 
 /// All that a group changes.
 #[derive(Debug)]

@@ -1,4 +1,4 @@
-//! The store of a simulated gateway: `tollgate_rules::plan` decides (the very `Group` of the native engine), and what
+//! The store of a simulated gateway: `tollgate_store::plan` decides (the very `Group` of the native engine), and what
 //! is around it follows `crates/engines/src/sqlite`: a bounded queue, one writer, one sync per group, nothing shown or answered
 //! before it, and nothing written any more once it has failed.
 
@@ -10,10 +10,10 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
 
-use tollgate_rules::commit::{self, Commit, Condition, Entry, MAX_STEPS, Mutation, Outcome, StoreError};
-use tollgate_rules::plan::combined::Combined;
-use tollgate_rules::plan::group::{Base, Found, Group};
-use tollgate_rules::plan::{self, Extent, Record};
+use tollgate_store::commit::{self, Commit, Condition, Entry, MAX_STEPS, Mutation, Outcome, StoreError};
+use tollgate_store::plan::combined::Combined;
+use tollgate_store::plan::group::{Base, Found, Group};
+use tollgate_store::plan::{self, Extent, Record};
 
 use crate::bug::Bug;
 use crate::coverage::Seen;

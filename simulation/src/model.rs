@@ -7,10 +7,10 @@ use std::sync::Arc;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use tollgate_rules::campaigns;
-use tollgate_rules::commit::{Commit, Message, Mutation};
-use tollgate_rules::plan;
 use tollgate_rules::relay::progress::Progress;
 use tollgate_rules::relay::record::{Keys, Waiting};
+use tollgate_store::commit::{Commit, Message, Mutation};
+use tollgate_store::plan;
 
 use crate::disk::{GroupWrites, State};
 use crate::world::TOPICS;

@@ -2,8 +2,8 @@
 
 use std::rc::Rc;
 
-use tollgate_rules::commit::Message;
 use tollgate_rules::relay::{Blame, Delivered};
+use tollgate_store::commit::Message;
 
 use crate::coverage::Seen;
 use crate::world::Sim;

@@ -8,11 +8,11 @@ use std::sync::Arc;
 use std::task::Poll;
 
 use tollgate_rules::breaker::Change;
-use tollgate_rules::commit::{Commit, MAX_WAIT_MS, Message, Mutation, Outcome, Part, StoreError};
-use tollgate_rules::ports::Store as _;
 use tollgate_rules::relay::record::Keys;
 use tollgate_rules::relay::{Action, Delivered, Event, Machine, Note, Settings, restore};
 use tollgate_rules::retry::Schedule;
+use tollgate_store::commit::{Commit, MAX_WAIT_MS, Message, Mutation, Outcome, Part, StoreError};
+use tollgate_store::ports::Store as _;
 
 use crate::bug::Bug;
 use crate::coverage::Seen;

@@ -6,10 +6,10 @@ use std::rc::Rc;
 use tollgate_api::components::Component;
 use tollgate_api::http::{Request, Response};
 use tollgate_api::problem::Problem;
-use tollgate_rules::commit::StoreError;
 use tollgate_rules::limiter::{self, Verdict};
 use tollgate_rules::world::World;
 use tollgate_rules::{campaigns, forward, keys, links};
+use tollgate_store::commit::StoreError;
 
 use crate::buckets::SimBuckets;
 use crate::bug::Bug;

@@ -5,9 +5,9 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
 use tollgate_rules::breaker;
-use tollgate_rules::memory::START;
 use tollgate_rules::relay;
 use tollgate_rules::settings::Settings;
+use tollgate_store::memory::START;
 
 use crate::bug::Bug;
 use crate::coverage::{Coverage, Seen};

@@ -9,6 +9,7 @@ use std::process::Command;
 /// The crates whose tests need nothing but themselves.
 const UNIT: &[&str] = &[
     "tollgate-api",
+    "tollgate-store",
     "tollgate-rules",
     "tollgate-contract",
     "tollgate-fuzz",
@@ -22,6 +23,7 @@ const UNIT: &[&str] = &[
 /// Those of them that are quick without optimisation.
 const QUICK: &[&str] = &[
     "tollgate-api",
+    "tollgate-store",
     "tollgate-rules",
     "tollgate-contract",
     "tollgate-engines",

@@ -11,8 +11,8 @@ pub mod bindings {
     wit_bindgen::generate!({ path: "../../wit", world: "guest", generate_all });
 }
 
-tollgate_rules::wit_buckets!(crate::bindings::tollgate::edge::buckets);
-tollgate_rules::wit_store!(crate::bindings::tollgate::edge::store);
+tollgate_store::wit_buckets!(crate::bindings::tollgate::edge::buckets);
+tollgate_store::wit_store!(crate::bindings::tollgate::edge::store);
 
 pub use {spin_sdk, tollgate_api as api, tollgate_rules as rules};
 

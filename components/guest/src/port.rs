@@ -1,9 +1,9 @@
 //! The ports of `tollgate-rules`, answered by whatever the component was linked with.
 
 use crate::bindings::tollgate::edge::{buckets as wit_buckets, store as wit};
-use tollgate_rules::bucket::{Bucket, Level, TakeError};
-use tollgate_rules::commit::{Commit, Entry, Item, Message, Outcome, StoreError, Topic};
-use tollgate_rules::ports::{Buckets, Store};
+use tollgate_store::bucket::{Bucket, Level, TakeError};
+use tollgate_store::commit::{Commit, Entry, Item, Message, Outcome, StoreError, Topic};
+use tollgate_store::ports::{Buckets, Store};
 
 /// The imports `tollgate:edge/store` and `tollgate:edge/buckets`.
 pub struct Port;

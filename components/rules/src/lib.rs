@@ -3,11 +3,11 @@
 
 use std::cell::RefCell;
 
-use tollgate_rules::bucket::{Bucket, Level, TakeError};
-use tollgate_rules::commit::{Commit, Entry};
 use tollgate_rules::machine::{Machine, Memory};
-use tollgate_rules::packed;
 use tollgate_rules::settings::Settings;
+use tollgate_store::bucket::{Bucket, Level, TakeError};
+use tollgate_store::commit::{Commit, Entry};
+use tollgate_store::packed;
 
 #[allow(missing_docs, clippy::all, unsafe_code, reason = "generated")]
 mod bindings {
@@ -19,8 +19,8 @@ mod bindings {
 use bindings::exports::tollgate::edge::rules;
 use bindings::tollgate::edge::memory;
 
-tollgate_rules::wit_buckets!(crate::bindings::tollgate::edge::buckets);
-tollgate_rules::wit_store!(crate::bindings::tollgate::edge::store);
+tollgate_store::wit_buckets!(crate::bindings::tollgate::edge::buckets);
+tollgate_store::wit_store!(crate::bindings::tollgate::edge::store);
 tollgate_rules::wit_rules!(crate::bindings::exports::tollgate::edge::rules);
 
 /// Rules allocate small things and free them soon; the allocator of the standard library is several times slower at that.

@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use std::rc::Rc;
 
 use serde_json::json;
-use tollgate_rules::bucket::{Bucket, Level, MAX_BUCKETS, MAX_UNITS, Scale, TakeError};
-use tollgate_rules::ports::Buckets;
+use tollgate_store::bucket::{Bucket, Level, MAX_BUCKETS, MAX_UNITS, Scale, TakeError};
+use tollgate_store::ports::Buckets;
 
 use crate::database::{Database, Failure, Purpose, Row, Value, once, run};
 use crate::{maintain, sql};

@@ -15,7 +15,7 @@
 //! end, so that the trigger looks both up where it has just written them.
 
 use serde_json::{Value as Json, json};
-use tollgate_rules::commit::{Append, Commit, Condition, Mutation, Part, Template};
+use tollgate_store::commit::{Append, Commit, Condition, Mutation, Part, Template};
 
 use crate::database::{Value, integer};
 

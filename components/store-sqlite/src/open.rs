@@ -1,6 +1,6 @@
 //! What a new connection needs before it is used.
 
-use tollgate_rules::schema;
+use tollgate_store::schema;
 
 use crate::database::{Connection, Failure, Purpose, Row, Value};
 use crate::sql;

@@ -4,8 +4,8 @@ mod spin;
 
 use std::rc::Rc;
 
-use tollgate_rules::commit as ours;
-use tollgate_rules::ports::{Buckets as _, Store as _};
+use tollgate_store::commit as ours;
+use tollgate_store::ports::{Buckets as _, Store as _};
 
 use crate::buckets::SqliteBuckets;
 use crate::store::SqliteStore;
@@ -21,8 +21,8 @@ mod bindings {
 
 use bindings::exports::tollgate::edge::{buckets as wit_buckets, store as wit};
 
-tollgate_rules::wit_buckets!(crate::plug::bindings::exports::tollgate::edge::buckets);
-tollgate_rules::wit_store!(crate::plug::bindings::exports::tollgate::edge::store);
+tollgate_store::wit_buckets!(crate::plug::bindings::exports::tollgate::edge::buckets);
+tollgate_store::wit_store!(crate::plug::bindings::exports::tollgate::edge::store);
 
 struct Plug;
 

@@ -1,6 +1,6 @@
 //! All SQL of the component. Each statement is complete in itself: Spin keeps nothing together but one `execute`.
 
-use tollgate_rules::schema;
+use tollgate_store::schema;
 
 /// What a commit is inserted into. The number grows with every change of the trigger, so that instances of an older
 /// version keep theirs.

@@ -4,10 +4,10 @@ use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::rc::Rc;
 
-use tollgate_rules::commit::{Commit, Entry, Item, MAX_WAIT_MS, Message, Outcome, StoreError, Topic};
-use tollgate_rules::plan::page::{self, Page};
-use tollgate_rules::plan::{self};
-use tollgate_rules::ports::Store;
+use tollgate_store::commit::{Commit, Entry, Item, MAX_WAIT_MS, Message, Outcome, StoreError, Topic};
+use tollgate_store::plan;
+use tollgate_store::plan::page::{self, Page};
+use tollgate_store::ports::Store;
 
 use crate::database::{Connection as _, Database, Failure, Purpose, Row, Value, run};
 use crate::{encode, maintain, open, sql, verdict};

@@ -1,6 +1,6 @@
 //! What the trigger says: the row of a commit that was carried out, or the message it aborted with.
 
-use tollgate_rules::commit::{Committed, Outcome, Refusal, StoreError};
+use tollgate_store::commit::{Committed, Outcome, Refusal, StoreError};
 
 use crate::database::{Failure, Row};
 

@@ -8,11 +8,11 @@ mod support;
 use std::rc::Rc;
 
 use support::{Fixture, run};
-use tollgate_rules::bucket::{Bucket, State, TakeError, take_all};
-use tollgate_rules::commit::{
+use tollgate_store::bucket::{Bucket, State, TakeError, take_all};
+use tollgate_store::commit::{
     Append, Commit, Idempotence, MESSAGE_OVERHEAD, Mutation, Outcome, Part, StoreError, literal,
 };
-use tollgate_rules::ports::{Buckets as _, Store as _};
+use tollgate_store::ports::{Buckets as _, Store as _};
 use tollgate_store_sqlite::buckets::SqliteBuckets;
 use tollgate_store_sqlite::database::{Database as _, Value};
 use tollgate_store_sqlite::sql;

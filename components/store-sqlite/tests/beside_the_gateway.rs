@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use support::{Fixture, run, sleep};
 use tollgate_engines::{Engine as _, Options, SqliteStore};
-use tollgate_rules::commit::{Commit, Mutation, Outcome, StoreError, literal};
-use tollgate_rules::ports::Store as _;
+use tollgate_store::commit::{Commit, Mutation, Outcome, StoreError, literal};
+use tollgate_store::ports::Store as _;
 
 /// Units of stock, and how often the gateway comes and goes.
 const STOCK: u64 = 400;

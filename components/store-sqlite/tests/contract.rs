@@ -8,8 +8,8 @@ use std::rc::Rc;
 
 use support::{Fixture, Native, run};
 use tollgate_contract::{BucketsHarness, StoreHarness};
-use tollgate_rules::bucket::{Bucket, Level, TakeError};
-use tollgate_rules::ports::Buckets;
+use tollgate_store::bucket::{Bucket, Level, TakeError};
+use tollgate_store::ports::Buckets;
 use tollgate_store_sqlite::buckets::SqliteBuckets;
 use tollgate_store_sqlite::database::Database as _;
 

@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use tokio::sync::{oneshot, watch};
 use tollgate_rules::config::Config;
-use tollgate_rules::ports::Store;
+use tollgate_store::ports::Store;
 
 use sinks::http::OwnAddress;
 use status::Board;

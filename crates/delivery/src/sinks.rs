@@ -6,9 +6,9 @@ pub(crate) mod http;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tollgate_rules::commit::Message;
 use tollgate_rules::config::{SinkKind, Subscription};
 use tollgate_rules::relay::Delivered;
+use tollgate_store::commit::Message;
 
 use http::{HttpClients, HttpSink, OwnAddress};
 

@@ -7,8 +7,8 @@ use tokio::sync::watch;
 use tokio::task::{JoinHandle, spawn_local};
 use tokio::time::{Instant, MissedTickBehavior};
 use tollgate_rules::config::Config;
-use tollgate_rules::ports::Store;
 use tollgate_rules::subscriptions::{self, Defined, Source};
+use tollgate_store::ports::Store;
 
 use crate::sinks::Sinks;
 use crate::sinks::http::OwnAddress;

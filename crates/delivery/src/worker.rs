@@ -11,11 +11,11 @@ use futures::stream::FuturesUnordered;
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, sleep, sleep_until};
 use tollgate_rules::breaker::Change;
-use tollgate_rules::commit::{Commit, MAX_WAIT_MS, Message, Outcome};
-use tollgate_rules::ports::Store;
 use tollgate_rules::relay::record::Keys;
 use tollgate_rules::relay::{Action, Delivered, Event, Machine, Note, Settings, restore};
 use tollgate_rules::subscriptions::{Defined, Standing, standing};
+use tollgate_store::commit::{Commit, MAX_WAIT_MS, Message, Outcome};
+use tollgate_store::ports::Store;
 
 use crate::clock::{Clock, random};
 use crate::sinks::{AnySink, Sink as _};
@@ -233,7 +233,7 @@ impl<S: Store> Driver<S> {
         })
     }
 
-    async fn store_failed(&self, what: &str, error: &tollgate_rules::commit::StoreError) {
+    async fn store_failed(&self, what: &str, error: &tollgate_store::commit::StoreError) {
         let Self { topic, name, .. } = self;
         tracing::warn!(topic, subscription = name, %error, "could not {what}; trying again");
         sleep(STORE_RETRY).await;

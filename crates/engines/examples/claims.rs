@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tollgate_engines::{Engine as _, Options, SqliteStore};
-use tollgate_rules::commit::{Append, Commit, Condition, Mutation, Outcome, Part, literal};
+use tollgate_store::commit::{Append, Commit, Condition, Mutation, Outcome, Part, literal};
 
 const FOR: Duration = Duration::from_secs(4);
 

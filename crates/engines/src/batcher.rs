@@ -4,7 +4,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use tokio::sync::oneshot;
-use tollgate_rules::commit::{Commit, Outcome, StoreError};
+use tollgate_store::commit::{Commit, Outcome, StoreError};
 
 /// What a commit is answered with.
 pub type Answer = Result<Outcome, StoreError>;
@@ -14,7 +14,7 @@ pub trait CommitBatcher {
     /// Takes a commit. It goes on even if the answer is not awaited.
     fn commit(&self, commit: Commit) -> Answered;
 
-    /// The same for a commit that is packed ([`tollgate_rules::packed::pack`]).
+    /// The same for a commit that is packed ([`tollgate_store::packed::pack`]).
     fn commit_packed(&self, packed: Vec<u8>) -> Answered;
 
     /// Hands over commits and answers them, for as long as it is polled.

@@ -19,8 +19,8 @@ use std::hash::{BuildHasher as _, RandomState};
 use std::time::Instant;
 
 use siphasher::sip128::SipHasher13;
-use tollgate_rules::bucket::{Bucket, Level, MAX_BUCKETS, State, TakeError, take_all, take_one};
-use tollgate_rules::ports::Buckets;
+use tollgate_store::bucket::{Bucket, Level, MAX_BUCKETS, State, TakeError, take_all, take_one};
+use tollgate_store::ports::Buckets;
 
 use crate::sync::plain::{Mutex, MutexGuard};
 use shard::Shard;

@@ -4,10 +4,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tollgate_rules::commit::{Commit, Entry, Item, Message, Outcome, StoreError, Topic};
-use tollgate_rules::config::StoreSettings;
-use tollgate_rules::ports::Store;
-use tollgate_rules::retention::Retention;
+use tollgate_store::commit::{Commit, Entry, Item, Message, Outcome, StoreError, Topic};
+use tollgate_store::ports::Store;
+use tollgate_store::retention::Retention;
+use tollgate_store::settings::StoreSettings;
 
 use crate::batcher::{Answered, CommitBatcher};
 use crate::clock::system_clock;

@@ -18,4 +18,4 @@ pub use memory::InMemoryEngine;
 pub use sqlite::{OpenError, Options, SqliteStore};
 pub use stats::Stats;
 pub use tails::Tail;
-pub use tollgate_rules::retention::Retention;
+pub use tollgate_store::retention::Retention;

@@ -5,12 +5,12 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tollgate_rules::commit::{Commit, Entry, Item, Message, Outcome, StoreError, Topic};
-use tollgate_rules::memory::InMemoryStore;
-use tollgate_rules::packed;
-use tollgate_rules::plan::{self, page};
-use tollgate_rules::ports::Store;
-use tollgate_rules::retention::{Keeping, Retention};
+use tollgate_store::commit::{Commit, Entry, Item, Message, Outcome, StoreError, Topic};
+use tollgate_store::memory::InMemoryStore;
+use tollgate_store::packed;
+use tollgate_store::plan::{self, page};
+use tollgate_store::ports::Store;
+use tollgate_store::retention::{Keeping, Retention};
 
 use crate::Clock;
 use crate::batcher::{Answered, CommitBatcher};

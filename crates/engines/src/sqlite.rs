@@ -1,6 +1,6 @@
 //! The embedded store: one SQLite file in WAL mode, one writer thread with group commit, a cache that is never stale.
 //!
-//! A commit waits in a bounded [`queue`], is decided by `tollgate_rules::plan` on top of its [`group`], and is answered
+//! A commit waits in a bounded [`queue`], is decided by `tollgate_store::plan` on top of its [`group`], and is answered
 //! once the group's fsync has returned; see [`writer`] for what happens when it does not. What it changed goes to the
 //! [`journal`] first, and into its table in bulk later. Reads come from the [`cache`], else from the [`memtable`], else
 //! from [`readers`].
@@ -13,10 +13,10 @@ use std::time::Duration;
 
 use rusqlite::Connection;
 use tokio::sync::oneshot;
-use tollgate_rules::commit::{Commit, Entry, Item, Message, Outcome, StoreError, Topic};
-use tollgate_rules::plan::{self, page};
-use tollgate_rules::ports::Store;
-use tollgate_rules::retention::{Keeping, Retention};
+use tollgate_store::commit::{Commit, Entry, Item, Message, Outcome, StoreError, Topic};
+use tollgate_store::plan::{self, page};
+use tollgate_store::ports::Store;
+use tollgate_store::retention::{Keeping, Retention};
 
 use crate::clock::Clock;
 use crate::engine::Engine;

@@ -5,7 +5,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::watch;
-use tollgate_rules::commit::{MAX_WAIT_MS, Message, StoreError};
+use tollgate_store::commit::{MAX_WAIT_MS, Message, StoreError};
 
 /// Beyond this many topics, those that nobody waits for any more are forgotten on the next subscription.
 const KEPT_TOPICS: usize = 1_024;

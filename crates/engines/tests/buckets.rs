@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use tollgate_contract::BucketsHarness;
 use tollgate_engines::MemoryBuckets;
-use tollgate_rules::bucket::{Bucket, Level, TakeError};
-use tollgate_rules::ports::Buckets;
+use tollgate_store::bucket::{Bucket, Level, TakeError};
+use tollgate_store::ports::Buckets;
 
 /// More than any case uses.
 const MAX_KEYS: usize = 100_000;

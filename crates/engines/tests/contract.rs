@@ -8,9 +8,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use tempfile::TempDir;
 use tollgate_contract::StoreHarness;
 use tollgate_engines::{AnyEngine, Clock, InMemoryEngine, Options, SqliteStore};
-use tollgate_rules::commit::{Commit, Entry, Item, Message, Outcome, StoreError, Topic};
-use tollgate_rules::memory::START;
-use tollgate_rules::ports::Store;
+use tollgate_store::commit::{Commit, Entry, Item, Message, Outcome, StoreError, Topic};
+use tollgate_store::memory::START;
+use tollgate_store::ports::Store;
 
 /// An engine, in a directory of its own if it needs one, whose clock is moved by hand.
 struct Temporary {

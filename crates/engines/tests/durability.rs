@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use support::{STOCK, check_claims, claim, claim_keys, claimed, get, open, run, set, stock};
 use tempfile::TempDir;
 use tollgate_engines::{Engine as _, OpenError, Options, SqliteStore};
-use tollgate_rules::commit::{Commit, Mutation, Outcome, Refusal, StoreError};
+use tollgate_store::commit::{Commit, Mutation, Outcome, Refusal, StoreError};
 
 const DATABASE: &str = "TOLLGATE_TEST_DATABASE";
 

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use futures::future::join_all;
 use tollgate_engines::{Engine as _, SqliteStore};
-use tollgate_rules::commit::{Commit, Idempotence, Outcome, literal};
+use tollgate_store::commit::{Commit, Idempotence, Outcome, literal};
 
 mod support;
 use support::{STOCK, check_claims, claim, get, open, run, scratch, stock};

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 use tollgate_engines::{Engine as _, Options, Retention, SqliteStore};
-use tollgate_rules::commit::{
+use tollgate_store::commit::{
     Append, Commit, Condition, Idempotence, MESSAGE_OVERHEAD, Mutation, Outcome, literal, record_key,
 };
 

@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex};
 
 use support::{get, run, scratch};
 use tollgate_engines::{Options, SqliteStore};
-use tollgate_rules::commit::{Commit, Condition, Mutation, Outcome, literal};
+use tollgate_store::commit::{Commit, Condition, Mutation, Outcome, literal};
 
 /// Histories per test.
 const HISTORIES: usize = 250;
@@ -395,7 +395,7 @@ impl Port for Early {
     fn commit(&self, commit: Commit) -> Outcome {
         let shown = commit.mutations.iter().find_map(|mutation| match mutation {
             Mutation::Set { key, value, .. } => match &value[..] {
-                [tollgate_rules::commit::Part::Bytes(bytes)] => Some((key.clone(), number(bytes))),
+                [tollgate_store::commit::Part::Bytes(bytes)] => Some((key.clone(), number(bytes))),
                 _ => None,
             },
             _ => None,

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use futures::future::join_all;
 use support::{STOCK, check_claims, claim, get, run, scratch, set, stock};
 use tollgate_engines::{Engine as _, Options, SqliteStore};
-use tollgate_rules::commit::{Commit, Idempotence, Mutation, Outcome, Part, StoreError, literal};
+use tollgate_store::commit::{Commit, Idempotence, Mutation, Outcome, Part, StoreError, literal};
 use tollgate_vfs::{Disk, Fault, Loss};
 
 /// Histories of one run; `TOLLGATE_POWER_SEEDS` sets another number.

@@ -10,10 +10,10 @@ use tempfile::TempDir;
 use tollgate_engines::{
     AnyEngine, CommitBatcher as _, Engine as _, InMemoryEngine, Options, Retention, SqliteStore,
 };
-use tollgate_rules::commit::{Append, Commit, Mutation, Outcome, StoreError, literal};
-use tollgate_rules::memory::START;
-use tollgate_rules::packed;
-use tollgate_rules::ports::Store as _;
+use tollgate_store::commit::{Append, Commit, Mutation, Outcome, StoreError, literal};
+use tollgate_store::memory::START;
+use tollgate_store::packed;
+use tollgate_store::ports::Store as _;
 
 /// Longer than anything takes.
 const PATIENCE: Duration = Duration::from_secs(60);

@@ -10,9 +10,9 @@ use std::fs;
 use std::io::{ErrorKind, Write as _};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use tollgate_rules::config::StoreSettings;
 use tollgate_rules::keys;
 use tollgate_rules::settings::Settings;
+use tollgate_store::settings::StoreSettings;
 
 /// The file that is read when no flag names one, if it is there.
 const DEFAULT_FILE: &str = "tollgate.toml";

@@ -22,9 +22,10 @@ use std::sync::Arc;
 use std::time::Instant;
 use tollgate_delivery::{Intervals, Relay};
 use tollgate_engines::{AnyEngine, Engine as _, MemoryBuckets, Retention};
-use tollgate_rules::config::{Config, StoreSettings, TopicSettings};
+use tollgate_rules::config::{Config, TopicSettings};
 use tollgate_rules::settings::Settings;
 use tollgate_rules::subscriptions;
+use tollgate_store::settings::StoreSettings;
 
 /// Runs the gateway until SIGTERM, SIGINT or SIGQUIT, then drains. Told to stop while it still starts, it ends in order
 /// too; told twice, at once.

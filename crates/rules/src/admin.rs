@@ -2,15 +2,15 @@
 
 use serde::Serialize;
 
-use crate::commit::{Commit, Mutation, Part, StoreError};
 use crate::keys;
 use crate::limiter;
-use crate::ports::Store;
 use crate::world::World;
 use tollgate_api::calls::{self, Call};
 use tollgate_api::components::Component;
 use tollgate_api::http::{Request, Response};
 use tollgate_api::problem::{Kind, Problem};
+use tollgate_store::commit::{Commit, Mutation, Part, StoreError};
+use tollgate_store::ports::Store;
 
 /// Crawlers may follow short links (previews of links read this too) but have no business in the API.
 const ROBOTS: &str =
@@ -97,9 +97,9 @@ async fn probe<S: Store>(world: &World<'_, S>) -> Result<(), StoreError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::memory::MemoryStore;
     use crate::settings::Settings;
     use futures::executor::block_on;
+    use tollgate_store::memory::MemoryStore;
 
     fn call(store: &MemoryStore, method: &str, path: &str) -> Response {
         let (settings, fresh) = (Settings::default(), || [7; 16]);

@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::commit::Message;
 use tollgate_api::http::Request;
 use tollgate_api::problem::Problem;
+use tollgate_store::commit::Message;
 
 /// The most header fields that are kept of one request.
 pub const MAX_HEADERS: usize = 32;

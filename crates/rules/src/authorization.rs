@@ -11,11 +11,11 @@ use tollgate_api::components::Component;
 use tollgate_api::http::{Header, Request, Response};
 
 use crate::keys;
-use crate::memory::{MemoryStore, START};
-use crate::ports::Store as _;
 use crate::settings::Settings;
 use crate::world::World;
 use crate::{admin, campaigns, forward, links};
+use tollgate_store::memory::{MemoryStore, START};
+use tollgate_store::ports::Store as _;
 
 const DOCUMENT: &str = include_str!("../../../SECURITY.md");
 const ADMIN: &str = "an-admin-key-of-these-tests";

@@ -16,12 +16,12 @@ mod tests;
 
 pub use record::{Campaign, Claim, Codes, DEFAULT_TOPIC, MAX_PER_USER, MAX_QUANTITY};
 
-use crate::ports::Store;
 use crate::world::World;
 use tollgate_api::calls::{self, Call, Parameters};
 use tollgate_api::components::Component;
 use tollgate_api::http::{Request, Response};
 use tollgate_api::problem::Problem;
+use tollgate_store::ports::Store;
 
 /// The handler of `/api/campaigns…`: answers every request, with a problem document where it must. All but what anybody may
 /// read is for its caller alone, and no cache keeps it.

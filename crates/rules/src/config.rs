@@ -9,18 +9,17 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use tollgate_api::secret::SecretText;
 use tollgate_api::units::{Bytes, Span};
+use tollgate_store::settings::StoreSettings;
 
 mod bounds;
 mod component;
 mod error;
-mod store;
 mod text;
 
 pub use bounds::*;
 pub use component::ComponentSettings;
 pub(crate) use error::Path;
 pub use error::{ConfigError, Fault};
-pub use store::StoreSettings;
 #[cfg(test)]
 pub(crate) use text::SAMPLE;
 

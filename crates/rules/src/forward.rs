@@ -14,7 +14,6 @@ mod tests;
 pub use post::MESSAGE_TYPE;
 
 use crate::config::{TOPIC_NAME_RULE, is_topic_name};
-use crate::ports::Store;
 use crate::world::World;
 use crate::{subscriptions, topics};
 use tollgate_api::calls::{self, Call};
@@ -22,6 +21,7 @@ use tollgate_api::components::Component;
 use tollgate_api::http::{Request, Response};
 use tollgate_api::pattern;
 use tollgate_api::problem::Problem;
+use tollgate_store::ports::Store;
 
 /// The handler: answers every request, with a problem document where it must. All of it is for its caller alone.
 pub async fn handle<S: Store>(world: &World<'_, S>, request: &Request) -> Response {

@@ -12,10 +12,10 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use sha2::{Digest, Sha256};
 
-use crate::commit::{Idempotence, Part, Template};
 use tollgate_api::headers::sent_twice;
 use tollgate_api::http::{Request, Response};
 use tollgate_api::problem::{Kind, Problem};
+use tollgate_store::commit::{Idempotence, Part, Template};
 
 /// How long a key is remembered: 24 hours, in milliseconds.
 pub const TTL_MS: u64 = 24 * 60 * 60 * 1_000;

@@ -6,14 +6,14 @@ mod tests;
 
 pub use address::{Proxies, subscriber};
 
-use crate::commit::StoreError;
 use crate::config::Config;
 use crate::keys;
-use crate::ports::Store;
 use tollgate_api::headers::sent_twice;
 use tollgate_api::http::Request;
 use tollgate_api::ids::hex;
 use tollgate_api::problem::Problem;
+use tollgate_store::commit::StoreError;
+use tollgate_store::ports::Store;
 
 /// The longest client or user id that a header may carry, in characters.
 pub const MAX_ID_CHARS: usize = 128;

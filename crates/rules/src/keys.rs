@@ -16,13 +16,13 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 
-use crate::commit::{Commit, Condition, Mutation, StoreError, literal};
-use crate::ports::Store;
-use crate::stored;
 use tollgate_api::calls::Scope;
 use tollgate_api::http::Request;
 use tollgate_api::ids::hex;
 use tollgate_api::problem::{Kind, Problem};
+use tollgate_store::commit::{Commit, Condition, Mutation, StoreError, literal};
+use tollgate_store::ports::Store;
+use tollgate_store::stored;
 
 pub use bootstrap::{AdminKeyError, FirstKey, admin_commit, has_admin, install_admin};
 pub use handlers::handle;

@@ -10,16 +10,16 @@ mod tests;
 
 pub use handlers::list;
 
-use crate::bucket::{Bucket, Level, TakeError};
 use crate::identity::{self, ClientId};
 use crate::keys;
 use crate::policies::Policy;
-use crate::ports::{Buckets, Store};
 use crate::world::World;
 use tollgate_api::calls::Call;
 use tollgate_api::http::{Header, Request, Response};
 use tollgate_api::pattern::unreserved;
 use tollgate_api::problem::{Kind, Problem};
+use tollgate_store::bucket::{Bucket, Level, TakeError};
+use tollgate_store::ports::{Buckets, Store};
 
 /// What a client is told to wait when the buckets cannot be asked, seconds.
 const UNAVAILABLE_RETRY_SECONDS: u64 = 1;

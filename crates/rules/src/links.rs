@@ -29,13 +29,13 @@ mod sweep;
 mod tests;
 mod visitor;
 
-use crate::ports::Store;
 use crate::world::World;
 use tollgate_api::calls::{self, Call};
 use tollgate_api::components::Component;
 use tollgate_api::http::{Request, Response};
 use tollgate_api::pattern::unreserved;
 use tollgate_api::problem::Problem;
+use tollgate_store::ports::Store;
 
 pub use fields::{MAX_TAGS, MAX_URL_BYTES, MAX_VISITS};
 pub use list::{DEFAULT_PAGE, MAX_PAGE};

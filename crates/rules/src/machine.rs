@@ -21,12 +21,8 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
-use crate::bucket::{Bucket, Level, TakeError};
-use crate::commit::{Commit, Entry, Item, Message, Outcome, StoreError, Topic};
+use crate::heads;
 use crate::limiter::{self, Verdict};
-use crate::packed;
-use crate::plan::combined::Combined;
-use crate::ports::one_level;
 use crate::settings::Settings;
 use crate::world::World;
 use crate::{admin, campaigns, forward, links};
@@ -34,6 +30,10 @@ use tollgate_api::calls;
 use tollgate_api::components::Component;
 use tollgate_api::http::{Header, Request};
 use tollgate_api::problem::{Kind, Problem};
+use tollgate_store::bucket::{Bucket, Level, TakeError};
+use tollgate_store::commit::{Commit, Entry, Item, Message, Outcome, StoreError, Topic};
+use tollgate_store::plan::combined::Combined;
+use tollgate_store::ports::one_level;
 
 use ports::{Asking, Immediate, poll_once};
 
@@ -54,20 +54,20 @@ pub trait Memory {
     fn get(&self, key: &str) -> Option<Option<Entry>>;
     /// What several keys hold, at one moment, or `None` where any of that is not in memory.
     fn get_all(&self, keys: &[String]) -> Option<Vec<Option<Entry>>>;
-    /// See [`crate::ports::Store::submit`], for each.
+    /// See [`tollgate_store::ports::Store::submit`], for each.
     fn submit(&self, commits: Vec<Commit>);
 }
 
 /// What a rule waits for.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Call {
-    /// [`crate::ports::Store::commit`].
+    /// [`tollgate_store::ports::Store::commit`].
     Commit(Commit),
     /// The same, by [`packed::pack`]: for whoever hands it on to where it is decided.
     Packed(Vec<u8>),
-    /// [`crate::ports::Store::get`] of these keys, all of one partition.
+    /// [`tollgate_store::ports::Store::get`] of these keys, all of one partition.
     Get(Vec<String>),
-    /// [`crate::ports::Store::scan`].
+    /// [`tollgate_store::ports::Store::scan`].
     Scan {
         /// What keys begin with.
         prefix: String,
@@ -76,7 +76,7 @@ pub enum Call {
         /// The most entries.
         limit: u32,
     },
-    /// [`crate::ports::Store::read`].
+    /// [`tollgate_store::ports::Store::read`].
     Read {
         /// The topic.
         topic: String,
@@ -87,14 +87,14 @@ pub enum Call {
         /// How long to wait for the first, milliseconds.
         wait: u32,
     },
-    /// [`crate::ports::Store::topics`].
+    /// [`tollgate_store::ports::Store::topics`].
     Topics {
         /// The name before the first.
         after: Option<String>,
         /// The most topics.
         limit: u32,
     },
-    /// [`crate::ports::Store::settle`].
+    /// [`tollgate_store::ports::Store::settle`].
     Settle,
     /// The body of the request.
     Body,
@@ -132,8 +132,8 @@ pub enum Stage {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Step {
     /// This is the response.
-    Done(packed::Response),
-    /// It was charged and admitted, and is not on the hot path; these headers (see [`packed::headers`]) belong on its
+    Done(heads::Response),
+    /// It was charged and admitted, and is not on the hot path; these headers (see [`heads::headers`]) belong on its
     /// response.
     Admitted(Vec<u8>),
     /// The rule waits, under this number. The caller owes it a reply, or its end ([`Machine::cancel`]).
@@ -232,11 +232,11 @@ impl<M: Memory + Clone + 'static> Machine<M> {
         }
     }
 
-    /// Charges a request, and answers it as far as that needs no waiting. `head`: see [`packed::head`]; `body_follows`
+    /// Charges a request, and answers it as far as that needs no waiting. `head`: see [`heads::head`]; `body_follows`
     /// says that there is a body. `now`: Unix milliseconds.
     pub fn start(&mut self, head: &[u8], now: u64, body_follows: bool, stage: Stage) -> Step {
         self.now = now;
-        let Some(request) = packed::request(head) else {
+        let Some(request) = heads::request(head) else {
             let problem = Problem::new(Kind::Internal, "The request did not arrive whole.");
             return Step::Done(problem.into_response().into());
         };
@@ -254,7 +254,7 @@ impl<M: Memory + Clone + 'static> Machine<M> {
         if let Some(added) = &added {
             let rule = rules.rule(&request);
             if !rule.is_hot {
-                return Step::Admitted(packed::headers(added));
+                return Step::Admitted(heads::headers(added));
             }
             if rule.is_redirect
                 && let Some(segment) = calls::one_segment(&request.path)
@@ -392,7 +392,7 @@ impl Rules {
         let added = match added {
             Some(added) => added,
             None => match limiter::check(&world, port, &request).await {
-                Verdict::Admit(added) if !rule.is_hot => return Step::Admitted(packed::headers(&added)),
+                Verdict::Admit(added) if !rule.is_hot => return Step::Admitted(heads::headers(&added)),
                 Verdict::Admit(added) => added,
                 Verdict::Answer(response) => return Step::Done(response.into()),
             },

@@ -6,11 +6,11 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 
 use crate::attributes::Attributes;
-use crate::commit::{Message, Topic};
-use crate::ports::Store;
-use crate::template;
 use tollgate_api::problem::Problem;
 use tollgate_api::time;
+use tollgate_store::commit::{Message, Topic};
+use tollgate_store::ports::Store;
+use tollgate_store::template;
 
 /// JSON that nests deeper is shown as `dataBase64`: common parsers refuse 128 levels and more, and one such message
 /// must not make the whole page, or batch, unreadable.

@@ -6,12 +6,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use sha2::{Digest as _, Sha256};
 
-use crate::bucket::Bucket;
 use crate::config::{Limit, OnStoreFailure, Per};
 use crate::identity::{ClientId, Proxies};
 use tollgate_api::http::Request;
 use tollgate_api::ids::hex;
 use tollgate_api::pattern::{Pattern, takes_method};
+use tollgate_store::bucket::Bucket;
 
 /// The least time between two reports of what shadow policies would have refused, milliseconds.
 pub const REPORT_MS: u64 = 10_000;

@@ -24,9 +24,9 @@
 use std::sync::Arc;
 
 use crate::breaker;
-use crate::commit::{Commit, Message};
 use crate::config;
 use crate::retry::Schedule;
+use tollgate_store::commit::{Commit, Message};
 
 pub mod address;
 mod delivered;

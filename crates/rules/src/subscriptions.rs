@@ -15,11 +15,9 @@ mod write;
 pub use record::{Defined, MAX_STORED, PARTITION, PREFIX, Source, Standing, Stored, all, standing};
 pub use status::{Lag, MessageDelivery, deliveries, lags, low_water};
 
-use crate::commit::{Commit, Mutation, StoreError, literal};
 use crate::config::{TOPIC_NAME_RULE, is_topic_name};
 use crate::keys;
 use crate::messages;
-use crate::ports::Store;
 use crate::relay::record::{Control, Keys, PauseReason};
 use crate::relay::restore;
 use crate::world::World;
@@ -28,6 +26,8 @@ use tollgate_api::calls::Scope;
 use tollgate_api::http::{Request, Response};
 use tollgate_api::problem::Problem;
 use tollgate_api::query::Query;
+use tollgate_store::commit::{Commit, Mutation, StoreError, literal};
+use tollgate_store::ports::Store;
 use view::View;
 
 /// Answers a call that is about subscriptions; 404 for any other. `topic` is a valid name; `name` is what stands in the

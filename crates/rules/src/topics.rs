@@ -6,11 +6,9 @@ use std::time::Duration;
 
 use url::form_urlencoded;
 
-use crate::commit::{MAX_PAGE, MAX_WAIT_MS, Topic};
 use crate::config::{Config, is_topic_name};
 use crate::keys;
 use crate::messages::{MessageView, extent};
-use crate::ports::Store;
 use crate::subscriptions;
 use crate::world::World;
 use tollgate_api::calls::Scope;
@@ -18,6 +16,8 @@ use tollgate_api::http::{Request, Response};
 use tollgate_api::problem::Problem;
 use tollgate_api::query::Query;
 use tollgate_api::time;
+use tollgate_store::commit::{MAX_PAGE, MAX_WAIT_MS, Topic};
+use tollgate_store::ports::Store;
 
 /// Messages of a page unless the caller says otherwise.
 const DEFAULT_MESSAGES: u64 = 100;
@@ -253,7 +253,7 @@ mod tests {
             .unwrap()
         };
         assert!(is_empty_page(&page(Vec::new())));
-        let message = crate::commit::Message {
+        let message = tollgate_store::commit::Message {
             topic: "t".into(),
             sequence: 1,
             id: String::new(),

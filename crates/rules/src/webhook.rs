@@ -8,8 +8,8 @@ use sha2::Sha256;
 use subtle::ConstantTimeEq as _;
 
 use crate::attributes::Attributes;
-use crate::commit::Message;
 use tollgate_api::http::Header;
+use tollgate_store::commit::Message;
 
 /// What a secret begins with.
 pub const SECRET_PREFIX: &str = "whsec_";

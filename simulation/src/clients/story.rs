@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use serde_json::{Value, json};
 use tollgate_api::time;
-use tollgate_rules::memory::START;
+use tollgate_store::memory::START;
 
 use super::request::Wish;
 use super::sending::ask;

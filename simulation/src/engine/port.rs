@@ -5,10 +5,10 @@ use std::ops::Bound;
 use std::rc::Rc;
 use std::task::Poll;
 
-use tollgate_rules::commit::{Commit, Entry, Item, Message, Outcome, StoreError, Topic};
-use tollgate_rules::plan;
-use tollgate_rules::plan::page::{self, Page};
-use tollgate_rules::ports::Store;
+use tollgate_store::commit::{Commit, Entry, Item, Message, Outcome, StoreError, Topic};
+use tollgate_store::plan;
+use tollgate_store::plan::page::{self, Page};
+use tollgate_store::ports::Store;
 
 use super::{Engine, FLUSH, Job, unavailable};
 use crate::bug::Bug;

@@ -1,6 +1,6 @@
 //! What was answered, or sent, must be durable already.
 
-use tollgate_rules::commit::Message;
+use tollgate_store::commit::Message;
 
 use super::{Checked, Model, ensure};
 use crate::world::TOPICS;

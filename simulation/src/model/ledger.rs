@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use tollgate_rules::commit::Message;
+use tollgate_store::commit::Message;
 
 use super::{Checked, ensure};
 

@@ -1,9 +1,9 @@
 //! Messages and topics.
 
-use tollgate_rules::commit::{
+use tollgate_store::commit::{
     Append, Condition, MESSAGE_OVERHEAD, Message, Outcome, Refusal, Topic, literal,
 };
-use tollgate_rules::ports::Store;
+use tollgate_store::ports::Store;
 
 use crate::StoreHarness;
 use crate::conditions::refused_at;

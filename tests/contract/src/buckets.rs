@@ -1,8 +1,8 @@
 //! Token buckets.
 
 use futures::future::join_all;
-use tollgate_rules::bucket::{Bucket, Level, TakeError};
-use tollgate_rules::ports::Buckets;
+use tollgate_store::bucket::{Bucket, Level, TakeError};
+use tollgate_store::ports::Buckets;
 
 use crate::BucketsHarness;
 

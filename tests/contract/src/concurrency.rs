@@ -1,8 +1,8 @@
 //! Many callers at once.
 
 use futures::future::join_all;
-use tollgate_rules::commit::{Entry, Outcome, Part, Refusal, literal};
-use tollgate_rules::ports::Store;
+use tollgate_store::commit::{Entry, Outcome, Part, Refusal, literal};
+use tollgate_store::ports::Store;
 
 use crate::StoreHarness;
 use crate::shapes::*;

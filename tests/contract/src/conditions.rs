@@ -1,7 +1,7 @@
 //! What must hold for a commit to happen.
 
-use tollgate_rules::commit::{Commit, Outcome, Refusal};
-use tollgate_rules::ports::Store;
+use tollgate_store::commit::{Commit, Outcome, Refusal};
+use tollgate_store::ports::Store;
 
 use crate::StoreHarness;
 use crate::shapes::*;

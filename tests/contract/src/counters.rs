@@ -1,7 +1,7 @@
 //! Additions and their bounds.
 
-use tollgate_rules::commit::{Commit, Outcome, Refusal, StoreError};
-use tollgate_rules::ports::Store;
+use tollgate_store::commit::{Commit, Outcome, Refusal, StoreError};
+use tollgate_store::ports::Store;
 
 use crate::StoreHarness;
 use crate::shapes::*;

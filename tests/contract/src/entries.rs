@@ -1,7 +1,7 @@
 //! Set, delete, get, expiry, versions.
 
-use tollgate_rules::commit::{Entry, Mutation, Outcome, Refusal, literal};
-use tollgate_rules::ports::Store;
+use tollgate_store::commit::{Entry, Mutation, Outcome, Refusal, literal};
+use tollgate_store::ports::Store;
 
 use crate::StoreHarness;
 use crate::shapes::*;

@@ -11,7 +11,7 @@
 
 use std::future::Future;
 
-use tollgate_rules::ports::{Buckets, Store};
+use tollgate_store::ports::{Buckets, Store};
 
 pub mod appends;
 pub mod buckets;

@@ -1,9 +1,9 @@
 //! Calls that break a rule of the interface.
 
-use tollgate_rules::commit::{
+use tollgate_store::commit::{
     Commit, MAX_COMMIT_BYTES, MAX_GET_KEYS, MAX_KEY_BYTES, MAX_STEPS, Part, StoreError, literal,
 };
-use tollgate_rules::ports::Store;
+use tollgate_store::ports::Store;
 
 use crate::StoreHarness;
 use crate::shapes::*;

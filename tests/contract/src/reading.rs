@@ -3,8 +3,8 @@
 use std::time::{Duration, Instant};
 
 use futures::future::join;
-use tollgate_rules::commit::{MAX_PAGE, MAX_PAGE_BYTES, literal};
-use tollgate_rules::ports::Store;
+use tollgate_store::commit::{MAX_PAGE, MAX_PAGE_BYTES, literal};
+use tollgate_store::ports::Store;
 
 use crate::StoreHarness;
 use crate::shapes::*;

@@ -1,7 +1,7 @@
 //! Commits that carry an id.
 
-use tollgate_rules::commit::{Outcome, Part, Refusal, literal};
-use tollgate_rules::ports::Store;
+use tollgate_store::commit::{Outcome, Part, Refusal, literal};
+use tollgate_store::ports::Store;
 
 use crate::StoreHarness;
 use crate::shapes::*;

@@ -1,9 +1,9 @@
 //! Commits, written short.
 
-use tollgate_rules::commit::{
+use tollgate_store::commit::{
     Append, Commit, Committed, Condition, Entry, Idempotence, Mutation, Outcome, Part, Template, literal,
 };
-use tollgate_rules::ports::Store;
+use tollgate_store::ports::Store;
 
 /// The partition that the cases work in.
 pub const PARTITION: &str = "contract";

@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use tollgate_rules::commit::{Outcome, Refusal, literal};
-use tollgate_rules::ports::Store;
+use tollgate_store::commit::{Outcome, Refusal, literal};
+use tollgate_store::ports::Store;
 
 use crate::StoreHarness;
 use crate::shapes::*;

@@ -1,7 +1,7 @@
 //! Values that hold numbers which only the commit knows.
 
-use tollgate_rules::commit::{Outcome, Part, Refusal};
-use tollgate_rules::ports::Store;
+use tollgate_store::commit::{Outcome, Part, Refusal};
+use tollgate_store::ports::Store;
 
 use crate::StoreHarness;
 use crate::shapes::*;

@@ -1,7 +1,7 @@
 //! The contract, run against the store in memory; and a check that the suite runs all of its cases.
 
 use tollgate_contract::StoreHarness;
-use tollgate_rules::memory::MemoryStore;
+use tollgate_store::memory::MemoryStore;
 
 struct Memory;
 

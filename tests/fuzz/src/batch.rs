@@ -14,12 +14,12 @@ use arbitrary::Unstructured;
 use futures::executor::block_on;
 use tempfile::TempDir;
 use tollgate_engines::{Options, SqliteStore};
-use tollgate_rules::commit::{
+use tollgate_store::commit::{
     Append, Commit, Condition, Entry, Idempotence, Item, Message, Mutation, Outcome, Part, StoreError, Topic,
 };
-use tollgate_rules::memory::{MemoryStore, START};
-use tollgate_rules::plan;
-use tollgate_rules::ports::Store;
+use tollgate_store::memory::{MemoryStore, START};
+use tollgate_store::plan;
+use tollgate_store::ports::Store;
 use tollgate_store_sqlite::database::{Connection, Database, Each, Failure, Purpose, Value};
 
 /// The most steps of one input.

@@ -10,15 +10,15 @@ use tollgate_api::http::{Header, Request, Response};
 use tollgate_api::query::Query;
 use tollgate_api::time;
 use tollgate_api::units::Span;
-use tollgate_rules::bucket::{Bucket, Level, State, TakeError, take_all};
 use tollgate_rules::config::{Clicks, Config, Limit, Links, OnStoreFailure, Per, Retry};
 use tollgate_rules::idempotency::{self, MAX_KEY};
 use tollgate_rules::limiter::{self, Verdict};
-use tollgate_rules::memory::{MemoryStore, START};
-use tollgate_rules::ports::Buckets;
 use tollgate_rules::retry::{MAX_RETRY_AFTER_MS, MAX_WAIT_MS, MIN_WAIT_MS, Schedule, retry_after_ms};
 use tollgate_rules::settings::Settings;
 use tollgate_rules::world::World;
+use tollgate_store::bucket::{Bucket, Level, State, TakeError, take_all};
+use tollgate_store::memory::{MemoryStore, START};
+use tollgate_store::ports::Buckets;
 
 /// What a structured field's integer can hold (RFC 9651, section 3.3.1).
 const MAX_INTEGER: i64 = 999_999_999_999_999;

@@ -8,14 +8,14 @@ use serde_json::{Value, json};
 use tollgate_api::calls::Scope;
 use tollgate_api::components::Component;
 use tollgate_api::http::{Header, Request, Response};
-use tollgate_rules::commit::{Append, Commit, Entry, Item, Message, Outcome, StoreError, Topic, literal};
 use tollgate_rules::keys;
-use tollgate_rules::memory::MemoryStore;
-use tollgate_rules::plan;
-use tollgate_rules::ports::Store;
 use tollgate_rules::settings::Settings;
 use tollgate_rules::world::World;
 use tollgate_rules::{admin, campaigns, forward, links};
+use tollgate_store::commit::{Append, Commit, Entry, Item, Message, Outcome, StoreError, Topic, literal};
+use tollgate_store::memory::MemoryStore;
+use tollgate_store::plan;
+use tollgate_store::ports::Store;
 
 use crate::text::Input;
 

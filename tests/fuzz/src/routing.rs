@@ -9,13 +9,13 @@ use tollgate_api::components::Component;
 use tollgate_api::http::Request;
 use tollgate_api::pattern::{Pattern, unreserved};
 use tollgate_api::units::Span;
-use tollgate_rules::bucket::{Bucket, Level, TakeError};
 use tollgate_rules::config::{Config, Limit, OnStoreFailure, Per};
 use tollgate_rules::identity;
 use tollgate_rules::limiter;
-use tollgate_rules::ports::Buckets;
 use tollgate_rules::settings::Settings;
 use tollgate_rules::world::World;
+use tollgate_store::bucket::{Bucket, Level, TakeError};
+use tollgate_store::ports::Buckets;
 
 use crate::gateway::{CANARY, Gateway, SECRET, SETTINGS};
 use crate::text;

@@ -6,11 +6,11 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use hmac::{Hmac, Mac as _};
 use sha2::Sha256;
-use tollgate_rules::commit::Message;
 use tollgate_rules::webhook::{
     MAX_SECRET_BYTES, MAX_SIGNATURES, MIN_SECRET_BYTES, Secret, TOLERANCE_SECONDS, delivery_headers, sign,
     verify,
 };
+use tollgate_store::commit::Message;
 
 /// A key, an id, a time, a body and a change, out of any bytes.
 pub fn webhook(data: &[u8]) {

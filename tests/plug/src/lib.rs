@@ -14,7 +14,7 @@ mod instance;
 mod plug;
 mod sqlite;
 
-tollgate_rules::wit_buckets!(crate::bindings::buckets);
-tollgate_rules::wit_store!(crate::bindings::store);
+tollgate_store::wit_buckets!(crate::bindings::buckets);
+tollgate_store::wit_store!(crate::bindings::store);
 
 pub use plug::{Plug, run};

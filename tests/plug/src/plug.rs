@@ -6,9 +6,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use tempfile::TempDir;
-use tollgate_rules::bucket::{Bucket, Level, TakeError};
-use tollgate_rules::commit::{Commit, Entry, Item, Message, Outcome, StoreError, Topic};
-use tollgate_rules::ports::{Buckets, Store};
+use tollgate_store::bucket::{Bucket, Level, TakeError};
+use tollgate_store::commit::{Commit, Entry, Item, Message, Outcome, StoreError, Topic};
+use tollgate_store::ports::{Buckets, Store};
 
 use crate::instance::Instance;
 

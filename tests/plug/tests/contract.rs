@@ -6,8 +6,8 @@
 use futures::future::join_all;
 use tollgate_contract::{BucketsHarness, StoreHarness};
 use tollgate_plug::{Plug, run};
-use tollgate_rules::commit::{Commit, Condition, Mutation, Outcome, StoreError, literal};
-use tollgate_rules::ports::Store as _;
+use tollgate_store::commit::{Commit, Condition, Mutation, Outcome, StoreError, literal};
+use tollgate_store::ports::Store as _;
 
 struct Component;
 

@@ -4,8 +4,8 @@
 use crate::port::Port;
 use std::cell::Cell;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
-use tollgate_rules::commit::{Commit, Condition, Mutation, Outcome, literal};
-use tollgate_rules::ports::Store as _;
+use tollgate_store::commit::{Commit, Condition, Mutation, Outcome, literal};
+use tollgate_store::ports::Store as _;
 
 /// How long a line is not repeated, milliseconds.
 const QUIET_MS: u64 = 60_000;

@@ -10,8 +10,8 @@ use std::rc::Rc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tempfile::TempDir;
-use tollgate_rules::commit::{Commit, Entry, Item, Message, Outcome, StoreError, Topic};
-use tollgate_rules::ports::Store;
+use tollgate_store::commit::{Commit, Entry, Item, Message, Outcome, StoreError, Topic};
+use tollgate_store::ports::Store;
 use tollgate_store_sqlite::database::{Connection, Database, Each, Failure, Purpose, Value};
 use tollgate_store_sqlite::store::SqliteStore;
 

@@ -15,11 +15,11 @@ use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
 use hyper_util::client::legacy::{Client as HyperClient, Error};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
-use tollgate_rules::commit::Message;
 use tollgate_rules::config::Subscription;
 use tollgate_rules::relay::Delivered;
 use tollgate_rules::retry::retry_after_ms;
 use tollgate_rules::webhook::{Secret, delivery_headers};
+use tollgate_store::commit::Message;
 
 use super::Sink;
 use crate::clock::wall_ms;

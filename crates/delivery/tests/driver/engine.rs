@@ -2,8 +2,8 @@
 
 use super::*;
 use tollgate_engines::{Engine as _, Options, SqliteStore};
-use tollgate_rules::commit::MAX_WAIT_MS;
 use tollgate_rules::subscriptions;
+use tollgate_store::commit::MAX_WAIT_MS;
 
 /// When a message whose wake-up was missed is found: a read that waits for it has ended.
 const MISSED: Duration = Duration::from_millis(MAX_WAIT_MS as u64);

@@ -12,15 +12,15 @@ use origin::{HANG_UP, OK, Origin, Reply, refusing, refusing_id};
 use tokio::time::{Instant, sleep};
 use tollgate_delivery::{Intervals, Relay, SubscriptionStatus};
 use tollgate_rules::breaker;
-use tollgate_rules::commit::{Append, Commit, Mutation, literal};
 use tollgate_rules::config::Config;
-use tollgate_rules::memory::MemoryStore;
-use tollgate_rules::ports::Store;
 use tollgate_rules::relay::record::{Control, DeadLetter, Keys, PauseReason, Waiting};
 use tollgate_rules::relay::restore;
 use tollgate_rules::settings::Settings;
 use tollgate_rules::subscriptions::{PREFIX, Stored};
 use tollgate_rules::webhook::{Secret, verify};
+use tollgate_store::commit::{Append, Commit, Mutation, literal};
+use tollgate_store::memory::MemoryStore;
+use tollgate_store::ports::Store;
 
 const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 const PATIENCE: Duration = Duration::from_secs(30);

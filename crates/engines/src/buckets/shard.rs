@@ -1,7 +1,7 @@
 //! One part of the table: its buckets in a dense list, and an index into it.
 
 use hashbrown::HashTable;
-use tollgate_rules::bucket::State;
+use tollgate_store::bucket::State;
 
 /// Buckets looked at, for each newcomer, to be dropped if they are full. More than one, so that a table
 /// empties faster than it fills once its clients have gone.

@@ -12,8 +12,8 @@ use std::time::Duration;
 use slab::Slab;
 use tokio::sync::{Notify, oneshot};
 use tokio::time::{MissedTickBehavior, interval};
-use tollgate_rules::commit::Commit;
-use tollgate_rules::plan;
+use tollgate_store::commit::Commit;
+use tollgate_store::plan;
 
 use super::Shared;
 use super::queue::{Asked, Job};
@@ -163,8 +163,8 @@ impl CommitBatcher for Batcher {
 
 #[cfg(test)]
 mod tests {
-    use tollgate_rules::commit::{Mutation, Outcome, Part, StoreError};
-    use tollgate_rules::packed;
+    use tollgate_store::commit::{Mutation, Outcome, Part, StoreError};
+    use tollgate_store::packed;
 
     use super::*;
     use crate::Engine as _;

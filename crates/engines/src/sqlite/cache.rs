@@ -12,7 +12,7 @@ use std::sync::PoisonError;
 use hashbrown::HashTable;
 
 use crate::sync::{Mutex, MutexGuard};
-use tollgate_rules::plan::group::Found;
+use tollgate_store::plan::group::Found;
 
 /// Enough that two threads seldom meet, few enough that the bound per shard stays useful.
 const SHARDS: usize = 64;
@@ -176,7 +176,7 @@ pub mod interleavings;
 mod tests {
     use std::sync::Arc;
 
-    use tollgate_rules::commit::Entry;
+    use tollgate_store::commit::Entry;
 
     use super::*;
 

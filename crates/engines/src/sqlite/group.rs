@@ -1,11 +1,11 @@
-//! A group of commits in one transaction: `tollgate_rules::plan::group` decides, this writes.
+//! A group of commits in one transaction: `tollgate_store::plan::group` decides, this writes.
 
 use std::sync::Arc;
 
 use rusqlite::{Connection, params};
-use tollgate_rules::commit::Entry;
-use tollgate_rules::plan::group::{self, Base, Change, Found};
-use tollgate_rules::plan::{Extent, Record};
+use tollgate_store::commit::Entry;
+use tollgate_store::plan::group::{self, Base, Change, Found};
+use tollgate_store::plan::{Extent, Record};
 
 use super::cache::Cache;
 use super::journal;

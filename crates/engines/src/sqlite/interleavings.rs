@@ -16,17 +16,17 @@ use shuttle::thread;
 use tokio::sync::oneshot;
 use tollgate_api::http::{Header, Request, Response};
 use tollgate_api::time;
-use tollgate_rules::bucket::{Bucket, Level, TakeError};
 use tollgate_rules::campaigns::{self, Campaign};
-use tollgate_rules::commit::{Commit, Entry, Item, Message, Outcome, StoreError, Topic};
 use tollgate_rules::machine::{Call, Machine, Memory, Reply, Stage, Step};
-use tollgate_rules::memory::{MemoryStore, START};
-use tollgate_rules::plan::group::{Base, Found, Group};
-use tollgate_rules::plan::{self, Extent, Lookup as _, Record};
-use tollgate_rules::ports::Store;
 use tollgate_rules::settings::Settings;
 use tollgate_rules::world::World;
-use tollgate_rules::{keys, packed};
+use tollgate_rules::{heads, keys};
+use tollgate_store::bucket::{Bucket, Level, TakeError};
+use tollgate_store::commit::{Commit, Entry, Item, Message, Outcome, StoreError, Topic};
+use tollgate_store::memory::{MemoryStore, START};
+use tollgate_store::plan::group::{Base, Found, Group};
+use tollgate_store::plan::{self, Extent, Lookup as _, Record};
+use tollgate_store::ports::Store;
 
 use super::cache::{Cache, interleavings::neighbour};
 use super::filter::Filter;
@@ -309,7 +309,7 @@ async fn ordinary<S: Store>(store: &S, request: &Request) -> Response {
 /// The machine, and its host, which waits for the store.
 fn in_steps(model: &Arc<Model>, request: Request) -> (u16, Vec<u8>) {
     let mut rules = Machine::new(Settings::default(), Handle(Arc::clone(model)), fresh);
-    let mut step = rules.start(&packed::head_of(&request), START, false, Stage::Arrived);
+    let mut step = rules.start(&heads::head_of(&request), START, false, Stage::Arrived);
     loop {
         let (task, call) = match step {
             Step::Done(response) => return (response.status, response.body),

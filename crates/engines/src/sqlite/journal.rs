@@ -6,10 +6,10 @@ use std::sync::Arc;
 
 use rusqlite::{Connection, ffi, params};
 use serde_bytes::{ByteBuf, Bytes};
-use tollgate_rules::commit::Entry;
-use tollgate_rules::packed;
-use tollgate_rules::plan::Record;
-use tollgate_rules::plan::group::Change;
+use tollgate_store::commit::Entry;
+use tollgate_store::packed;
+use tollgate_store::plan::Record;
+use tollgate_store::plan::group::Change;
 
 use super::memtable::{Flushed, Memtable};
 use super::query::{integer, unsigned};

@@ -13,8 +13,8 @@ use std::collections::btree_map::Entry as MapEntry;
 use std::ops::Bound;
 use std::sync::PoisonError;
 
-use tollgate_rules::commit::Entry;
-use tollgate_rules::plan::group::Found;
+use tollgate_store::commit::Entry;
+use tollgate_store::plan::group::Found;
 
 use super::filter::Filter;
 use super::records;
@@ -280,7 +280,7 @@ impl Memtable {
 
 fn alive(found: &Found, now: u64) -> Option<&Entry> {
     let entry = found.as_deref()?;
-    tollgate_rules::plan::is_live(entry, now).then_some(entry)
+    tollgate_store::plan::is_live(entry, now).then_some(entry)
 }
 
 #[cfg(test)]

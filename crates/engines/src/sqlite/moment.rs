@@ -9,7 +9,7 @@ use std::sync::{Arc, PoisonError};
 use std::thread;
 
 use rusqlite::Connection;
-use tollgate_rules::commit::{Entry, StoreError};
+use tollgate_store::commit::{Entry, StoreError};
 
 use super::cache::{Cache, Generation};
 use super::memtable::Memtable;

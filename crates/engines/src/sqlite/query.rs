@@ -5,9 +5,9 @@ use std::ops::Bound;
 use std::sync::Arc;
 
 use rusqlite::{CachedStatement, Connection, OptionalExtension, Row, params};
-use tollgate_rules::commit::{Entry, Item, Message, Topic};
-use tollgate_rules::plan::page::{self, Page};
-use tollgate_rules::plan::{self, Extent, Record};
+use tollgate_store::commit::{Entry, Item, Message, Topic};
+use tollgate_store::plan::page::{self, Page};
+use tollgate_store::plan::{self, Extent, Record};
 
 use super::memtable::{Memtable, Range, Segment};
 

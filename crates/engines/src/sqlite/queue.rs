@@ -10,8 +10,8 @@ use std::sync::PoisonError;
 use std::time::{Duration, Instant};
 
 use crate::sync::{Condvar, Mutex, MutexGuard};
-use tollgate_rules::commit::{Commit, MAX_STEPS, Mutation, StoreError};
-use tollgate_rules::{packed, plan};
+use tollgate_store::commit::{Commit, MAX_STEPS, Mutation, StoreError};
+use tollgate_store::{packed, plan};
 
 use super::reply::Reply;
 
@@ -337,7 +337,7 @@ mod tests {
 
     /// A submitted commit that cannot be combined with others.
     fn event(bytes: usize) -> Job {
-        let append = tollgate_rules::commit::Append {
+        let append = tollgate_store::commit::Append {
             topic: "t".into(),
             id: "i".into(),
             key: "k".into(),

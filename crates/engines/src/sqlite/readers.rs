@@ -8,7 +8,7 @@ use std::thread::{self, JoinHandle};
 
 use rusqlite::Connection;
 use tokio::sync::oneshot;
-use tollgate_rules::commit::StoreError;
+use tollgate_store::commit::StoreError;
 
 use super::options::{OpenError, Options};
 use super::schema;

@@ -4,9 +4,9 @@
 use std::sync::Arc;
 
 use serde_bytes::{ByteBuf, Bytes};
-use tollgate_rules::commit::Entry;
-use tollgate_rules::packed;
-use tollgate_rules::plan::Record;
+use tollgate_store::commit::Entry;
+use tollgate_store::packed;
+use tollgate_store::plan::Record;
 
 /// What their keys begin with: they come before all others.
 const MARK: char = '\0';

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{Notify, oneshot};
-use tollgate_rules::commit::StoreError;
+use tollgate_store::commit::StoreError;
 
 use crate::batcher::Answer;
 

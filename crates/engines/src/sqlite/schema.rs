@@ -8,11 +8,11 @@ use std::time::Duration;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
-use tollgate_rules::schema;
+use tollgate_store::schema;
 
 use super::options::{OpenError, Options};
 
-pub use tollgate_rules::schema::{APPLICATION_ID, IN_USE, SQL as SCHEMA, VERSION as SCHEMA_VERSION};
+pub use tollgate_store::schema::{APPLICATION_ID, IN_USE, SQL as SCHEMA, VERSION as SCHEMA_VERSION};
 
 /// Before 3.51.3 a checkpoint could lose what a second connection had just committed to the WAL.
 const OLDEST_SQLITE: i32 = 3_051_003;

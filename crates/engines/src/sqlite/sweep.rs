@@ -2,8 +2,8 @@
 //! bounded batches, by the writer, when nothing else waits.
 
 use rusqlite::{Connection, params};
-use tollgate_rules::retention::{Keeping, Retention};
-use tollgate_rules::{commit, schema};
+use tollgate_store::retention::{Keeping, Retention};
+use tollgate_store::{commit, schema};
 
 use super::memtable::Memtable;
 use super::query::{Entries, integer};

@@ -10,8 +10,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, ErrorCode, params};
-use tollgate_rules::commit::{Outcome, StoreError};
-use tollgate_rules::plan::group::Change;
+use tollgate_store::commit::{Outcome, StoreError};
+use tollgate_store::plan::group::Change;
 
 use super::Shared;
 use super::filter::Reading;

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 use tollgate_engines::{OpenError, Options, SqliteStore};
-use tollgate_rules::commit::{Append, Commit, Condition, Entry, Mutation, Part, literal};
+use tollgate_store::commit::{Append, Commit, Condition, Entry, Mutation, Part, literal};
 
 /// A directory of the test's own; in memory where the system has a place for that, since what is tested about disks is
 /// simulated.

@@ -6,8 +6,8 @@ use anyhow::{Context as _, Result, bail};
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 use tollgate_engines::AnyEngine;
-use tollgate_rules::commit::StoreError;
 use tollgate_rules::keys::{self, FirstKey};
+use tollgate_store::commit::StoreError;
 use tracing::Level;
 
 /// Installs the configured admin key, or mints one on the first start: shown once, or written to the file.

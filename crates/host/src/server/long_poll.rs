@@ -8,7 +8,7 @@ use tokio::sync::SemaphorePermit;
 use tokio::time::{Instant, timeout, timeout_at};
 use tollgate_api::problem::{Kind, Problem};
 use tollgate_engines::Engine as _;
-use tollgate_rules::packed;
+use tollgate_rules::heads;
 use tollgate_rules::topics::{self, LongPoll};
 
 /// Calls that may wait at once, on all workers together; beyond it they are refused.
@@ -58,8 +58,8 @@ impl<'a> Waiting<'a> {
     /// Asks again and again, until an answer has messages, or is an error, or the time is over.
     pub async fn answer(
         &self,
-        ask: impl AsyncFn() -> Result<packed::Response, Problem>,
-    ) -> Result<packed::Response, Problem> {
+        ask: impl AsyncFn() -> Result<heads::Response, Problem>,
+    ) -> Result<heads::Response, Problem> {
         // First this, then the question: so no message falls between the two.
         let mut tail = self.shared.engines.store.subscribe(&self.poll.topic);
         let until = Instant::now() + self.poll.wait;

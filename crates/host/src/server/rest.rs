@@ -15,8 +15,8 @@ use std::time::Duration;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::time::{Instant, timeout_at};
 use tokio_util::task::TaskTracker;
+use tollgate_rules::heads;
 use tollgate_rules::machine::Stage;
-use tollgate_rules::packed;
 
 /// Threads that there are at least, if there are as many workers: one that runs a long call leaves another.
 const MIN_THREADS: usize = 2;
@@ -53,7 +53,7 @@ struct Call {
     head: Vec<u8>,
     body: Vec<u8>,
     until: Instant,
-    reply: oneshot::Sender<Result<packed::Response, CallError>>,
+    reply: oneshot::Sender<Result<heads::Response, CallError>>,
     place: Place,
 }
 
@@ -106,7 +106,7 @@ impl Rest {
     ///
     /// # Errors
     /// As many requests wait as may, its thread's rules have ended, or it took longer than a request may.
-    pub async fn answer(&self, head: Vec<u8>, body: Vec<u8>) -> Result<packed::Response, CallError> {
+    pub async fn answer(&self, head: Vec<u8>, body: Vec<u8>) -> Result<heads::Response, CallError> {
         let until = Instant::now() + self.timeout;
         let least = self
             .threads
@@ -185,7 +185,7 @@ async fn answer(
     runner: &Rc<Runner<Rules>>,
     head: &[u8],
     mut body: Vec<u8>,
-) -> Result<packed::Response, CallError> {
+) -> Result<heads::Response, CallError> {
     let answer = match runner.start(head, now(), !body.is_empty(), Stage::Admitted)? {
         Progress::Ended(answer) => answer,
         Progress::Waits(mut waiting) => waiting.finish(async || Ok(std::mem::take(&mut body))).await?,
@@ -249,9 +249,9 @@ mod tests {
             let beyond = rest.answer(Vec::new(), Vec::new()).await;
             assert_eq!(beyond, Err(CallError::Busy));
             let call = arrived[0].recv().await.unwrap();
-            call.reply.send(Ok(packed::Response::default())).unwrap();
+            call.reply.send(Ok(heads::Response::default())).unwrap();
             drop(call.place);
-            assert_eq!(waiting.remove(0).await, Ok(packed::Response::default()));
+            assert_eq!(waiting.remove(0).await, Ok(heads::Response::default()));
             assert_eq!(load(&rest), 2 * MAX_QUEUED - 1);
             drop(arrived);
             assert_eq!(waiting.remove(0).await, Err(CallError::Ended));

@@ -8,9 +8,9 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tollgate_engines::{AnyBatcher, CommitBatcher as _, Engine as _};
+use tollgate_rules::heads;
 use tollgate_rules::machine::{Call, Reply, Stage, Step};
-use tollgate_rules::packed;
-use tollgate_rules::ports::Store as _;
+use tollgate_store::ports::Store as _;
 
 /// How long what was submitted is combined where it arose, before the store hears of it.
 const FLUSH: Duration = Duration::from_millis(20);
@@ -42,8 +42,8 @@ pub trait Steps {
 /// What became of a request.
 pub enum Answer {
     /// This is the response.
-    Done(packed::Response),
-    /// It was charged and admitted, and goes on elsewhere; these headers ([`packed::pairs`]) are added to the response.
+    Done(heads::Response),
+    /// It was charged and admitted, and goes on elsewhere; these headers ([`heads::pairs`]) are added to the response.
     Admitted(Vec<u8>),
 }
 

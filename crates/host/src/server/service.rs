@@ -28,7 +28,7 @@ use tollgate_api::problem::{Kind, Problem};
 use tollgate_engines::Engine as _;
 use tollgate_rules::config::Ordering as OrderedBy;
 use tollgate_rules::machine::Stage;
-use tollgate_rules::{attributes, identity, packed};
+use tollgate_rules::{attributes, heads, identity};
 
 /// Seconds after which a client may try again when the gateway is full.
 pub const BUSY_RETRY_SECONDS: u64 = 1;
@@ -68,7 +68,7 @@ struct Unfinished {
 enum Next {
     /// On with its rule.
     Rule(runner::Waiting<Rules>),
-    /// To the threads of the rest; these headers ([`packed::pairs`]) are added to the response.
+    /// To the threads of the rest; these headers ([`heads::pairs`]) are added to the response.
     Rest(Vec<u8>),
 }
 
@@ -226,7 +226,7 @@ impl Gateway {
         head: &http::request::Parts,
         body: Vec<u8>,
         peer: &str,
-    ) -> Result<packed::Response, Problem> {
+    ) -> Result<heads::Response, Problem> {
         let polls = long_poll::Waiting::of(&self.shared, head.method.as_str(), path(head), head.uri.query())?;
         match polls {
             None => Ok(self
@@ -265,7 +265,7 @@ impl Gateway {
     /// The head as it crosses to the rules.
     fn packed(&self, head: &http::request::Parts, query: Option<&str>, peer: &str) -> Vec<u8> {
         let strings = [head.method.as_str(), path(head), peer];
-        packed::head(strings, query, self.seen(head))
+        heads::head(strings, query, self.seen(head))
     }
 
     /// The headers that the rules look at.
@@ -429,7 +429,7 @@ fn unpacked(packed: Vec<u8>) -> http::HeaderMap {
     let packed = Bytes::from(packed);
     // With room for those that are added here.
     let mut fields = http::HeaderMap::with_capacity(USUAL.len());
-    for (name, value) in packed::pairs(&packed) {
+    for (name, value) in heads::pairs(&packed) {
         let usual = USUAL.iter().find(|usual| usual.as_str().as_bytes() == name);
         let name = usual.map_or_else(|| HeaderName::from_bytes(name), |usual| Ok(usual.clone()));
         if let (Ok(name), Ok(value)) = (name, HeaderValue::from_maybe_shared(packed.slice_ref(value))) {
@@ -458,7 +458,7 @@ fn answer(status: u16, headers: http::HeaderMap, body: Vec<u8>) -> Answer {
     answer
 }
 
-fn from_packed(response: packed::Response) -> Answer {
+fn from_packed(response: heads::Response) -> Answer {
     let headers = unpacked(response.headers);
     answer(response.status, headers, response.body)
 }

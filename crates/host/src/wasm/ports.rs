@@ -4,11 +4,11 @@ use super::bindings::memory;
 use crate::server::settle::Settling;
 use std::sync::Arc;
 use tollgate_engines::{AnyEngine, Engine as _, MemoryBuckets};
-use tollgate_rules::bucket::{Bucket, Level, TakeError};
-use tollgate_rules::commit::{Commit, Entry};
 use tollgate_rules::machine::Memory;
-use tollgate_rules::packed;
-use tollgate_rules::ports::Store as _;
+use tollgate_store::bucket::{Bucket, Level, TakeError};
+use tollgate_store::commit::{Commit, Entry};
+use tollgate_store::packed;
+use tollgate_store::ports::Store as _;
 use wasmtime::component::HasData;
 
 /// What the ports reach.
@@ -31,8 +31,8 @@ impl HasData for Ports {
     type Data<'a> = &'a mut Engines;
 }
 
-tollgate_rules::wit_buckets!(crate::wasm::bindings::buckets);
-tollgate_rules::wit_store!(crate::wasm::bindings::store);
+tollgate_store::wit_buckets!(crate::wasm::bindings::buckets);
+tollgate_store::wit_store!(crate::wasm::bindings::store);
 
 impl Memory for Engines {
     fn take(&self, buckets: Vec<Bucket>) -> Result<Vec<Level>, TakeError> {

@@ -15,17 +15,19 @@ use serde::Deserialize;
 
 use super::record::{Campaign, Claim, Codes, Live, Status, load_for_claim, path_segment};
 use super::{claims, unknown};
-use crate::commit::{Append, Commit, Committed, Condition, Mutation, Outcome, Refusal, StoreError, Template};
 use crate::idempotency::{self, Key};
 use crate::identity;
-use crate::ports::Store;
-use crate::stored;
-use crate::template::{self, Blank, Form, Number};
 use crate::world::World;
 use tollgate_api::http::{Request, Response};
 use tollgate_api::ids;
 use tollgate_api::json;
 use tollgate_api::problem::{Kind, Problem};
+use tollgate_store::commit::{
+    Append, Commit, Committed, Condition, Mutation, Outcome, Refusal, StoreError, Template,
+};
+use tollgate_store::ports::Store;
+use tollgate_store::stored;
+use tollgate_store::template::{self, Blank, Form, Number};
 
 /// How often a claim is tried: again when its campaign changed in between, or when a reply was lost.
 const ATTEMPTS: usize = 6;

@@ -4,15 +4,15 @@ use serde::Serialize;
 
 use super::record::{Campaign, Claim, ClaimView, Live, load, unescape};
 use super::unknown;
-use crate::commit::{MAX_PAGE, StoreError};
 use crate::identity;
 use crate::keys;
-use crate::ports::Store;
-use crate::stored;
 use crate::world::World;
 use tollgate_api::calls::Scope;
 use tollgate_api::http::{Request, Response};
 use tollgate_api::problem::{Kind, Problem};
+use tollgate_store::commit::{MAX_PAGE, StoreError};
+use tollgate_store::ports::Store;
+use tollgate_store::stored;
 
 #[derive(Serialize)]
 struct Claims<'a> {

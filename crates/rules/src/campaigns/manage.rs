@@ -5,16 +5,16 @@ use serde::{Deserialize, Serialize};
 use super::record::{Campaign, Codes, DEFAULT_TOPIC, MAX_ID, MAX_PER_USER, MAX_QUANTITY, View};
 use super::record::{is_id, load};
 use super::unknown;
-use crate::commit::{Commit, Condition, Mutation, Outcome, Refusal, StoreError, literal};
 use crate::config::{TOPIC_NAME_RULE, is_topic_name};
 use crate::keys;
-use crate::ports::Store;
 use crate::world::World;
 use tollgate_api::calls::Scope;
 use tollgate_api::http::{Request, Response};
 use tollgate_api::problem::{FieldError, Kind, Problem};
 use tollgate_api::query::Query;
 use tollgate_api::{json, time};
+use tollgate_store::commit::{Commit, Condition, Mutation, Outcome, Refusal, StoreError, literal};
+use tollgate_store::ports::Store;
 
 /// Campaigns of a page unless the caller says otherwise.
 const DEFAULT_PAGE: u64 = 50;

@@ -8,11 +8,11 @@ use std::rc::Rc;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::{Deserialize, Serialize};
 
-use crate::commit::{Entry, StoreError, key_part};
-use crate::ports::Store;
-use crate::stored;
-use crate::template::Number;
 use tollgate_api::time;
+use tollgate_store::commit::{Entry, StoreError, key_part};
+use tollgate_store::ports::Store;
+use tollgate_store::stored;
+use tollgate_store::template::Number;
 
 /// The most units of a campaign.
 pub const MAX_QUANTITY: u64 = 1_000_000_000;

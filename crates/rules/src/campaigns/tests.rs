@@ -8,14 +8,14 @@ use serde_json::{Value, json};
 use std::cell::Cell;
 
 use super::handle;
-use crate::commit::{Message, StoreError};
 use crate::keys;
-use crate::memory::{MemoryStore, START};
-use crate::ports::Store;
 use crate::settings::Settings;
 use crate::world::World;
 use tollgate_api::http::{Header, Request, Response};
 use tollgate_api::time;
+use tollgate_store::commit::{Message, StoreError};
+use tollgate_store::memory::{MemoryStore, START};
+use tollgate_store::ports::Store;
 
 const ADMIN: &str = "an-admin-key-for-tests";
 const SECOND: u64 = 1_000;
@@ -398,17 +398,24 @@ struct Lossy<'a> {
 }
 
 impl Store for Lossy<'_> {
-    async fn commit(&self, commit: crate::commit::Commit) -> Result<crate::commit::Outcome, StoreError> {
+    async fn commit(
+        &self,
+        commit: tollgate_store::commit::Commit,
+    ) -> Result<tollgate_store::commit::Outcome, StoreError> {
         if self.lose.get() > 0 {
             self.lose.set(self.lose.get() - 1);
             self.store.fail_next(StoreError::Unknown("lost".into()));
         }
         self.store.commit(commit).await
     }
-    fn submit(&self, commit: crate::commit::Commit) {
+    fn submit(&self, commit: tollgate_store::commit::Commit) {
         self.store.submit(commit);
     }
-    async fn get(&self, p: &str, keys: &[String]) -> Result<Vec<Option<crate::commit::Entry>>, StoreError> {
+    async fn get(
+        &self,
+        p: &str,
+        keys: &[String],
+    ) -> Result<Vec<Option<tollgate_store::commit::Entry>>, StoreError> {
         self.store.get(p, keys).await
     }
     async fn scan(
@@ -416,13 +423,17 @@ impl Store for Lossy<'_> {
         p: &str,
         after: Option<&str>,
         n: u32,
-    ) -> Result<Vec<crate::commit::Item>, StoreError> {
+    ) -> Result<Vec<tollgate_store::commit::Item>, StoreError> {
         self.store.scan(p, after, n).await
     }
     async fn read(&self, t: &str, after: u64, n: u32, wait: u32) -> Result<Vec<Message>, StoreError> {
         self.store.read(t, after, n, wait).await
     }
-    async fn topics(&self, after: Option<&str>, n: u32) -> Result<Vec<crate::commit::Topic>, StoreError> {
+    async fn topics(
+        &self,
+        after: Option<&str>,
+        n: u32,
+    ) -> Result<Vec<tollgate_store::commit::Topic>, StoreError> {
         self.store.topics(after, n).await
     }
 }

@@ -1,7 +1,7 @@
 //! How many and how long: bounds that more than the rules of the settings know.
 
 /// The most `[[limits]]`: all of them may match one request.
-pub const MAX_LIMITS: usize = crate::bucket::MAX_BUCKETS;
+pub const MAX_LIMITS: usize = tollgate_store::bucket::MAX_BUCKETS;
 /// The most `[[forward]]`.
 pub const MAX_FORWARDS: usize = 64;
 /// The most `[[components]]`.

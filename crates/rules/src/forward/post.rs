@@ -8,21 +8,21 @@ use sha2::{Digest as _, Sha256};
 use super::record::{self, Record};
 use crate::attributes::Attributes;
 use crate::campaigns::DEFAULT_TOPIC;
-use crate::commit::{
-    Append, Commit, Condition, Mutation, Outcome, Part, Refusal, StoreError, literal, record_key,
-};
 use crate::config::{Forward, Ordering};
 use crate::idempotency;
 use crate::identity::{self, ClientId};
 use crate::keys;
-use crate::ports::Store;
-use crate::template::{self, Number};
 use crate::topics;
 use crate::world::World;
 use tollgate_api::calls::Scope;
 use tollgate_api::http::{Request, Response};
 use tollgate_api::ids;
 use tollgate_api::problem::{Kind, Problem};
+use tollgate_store::commit::{
+    Append, Commit, Condition, Mutation, Outcome, Part, Refusal, StoreError, literal, record_key,
+};
+use tollgate_store::ports::Store;
+use tollgate_store::template::{self, Number};
 
 /// The type of the messages.
 pub const MESSAGE_TYPE: &str = "http.request";

@@ -8,20 +8,20 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::attributes::Attributes;
-use crate::commit::{Message, StoreError, record_key};
 use crate::config::Config;
 use crate::identity::{self, ClientId};
 use crate::keys;
-use crate::ports::Store;
-use crate::stored;
 use crate::subscriptions;
-use crate::template::Number;
 use crate::world::World;
 use tollgate_api::calls::Scope;
 use tollgate_api::http::{Request, Response};
 use tollgate_api::ids;
 use tollgate_api::problem::{Kind, Problem};
 use tollgate_api::time;
+use tollgate_store::commit::{Message, StoreError, record_key};
+use tollgate_store::ports::Store;
+use tollgate_store::stored;
+use tollgate_store::template::Number;
 
 const DAY_MS: u64 = 24 * 60 * 60 * 1_000;
 /// A record goes with its message, and at the latest so long after its retention, in milliseconds: one that a subscription

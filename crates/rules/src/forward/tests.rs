@@ -6,14 +6,14 @@ use std::cell::Cell;
 use std::collections::BTreeMap;
 
 use super::handle;
-use crate::commit::StoreError;
 use crate::config::{Config, Forward, Ordering, TopicSettings};
 use crate::keys;
-use crate::memory::{MemoryStore, START};
-use crate::ports::Store;
 use crate::settings::Settings;
 use crate::world::World;
 use tollgate_api::http::{Header, Request, Response};
+use tollgate_store::commit::StoreError;
+use tollgate_store::memory::{MemoryStore, START};
+use tollgate_store::ports::Store;
 
 const ADMIN: &str = "an-admin-key-for-tests";
 const ANN: (&str, &str) = ("x-client-id", "ann");
@@ -567,7 +567,7 @@ fn a_callers_ordering_key_is_in_the_callers_own_namespace() {
 #[test]
 fn a_topic_takes_no_more_than_its_backlog() {
     let mut gateway = Gateway::new();
-    let each = crate::commit::MESSAGE_OVERHEAD;
+    let each = tollgate_store::commit::MESSAGE_OVERHEAD;
     let orders = gateway.settings.config.topics.get_mut("orders").unwrap();
     orders.max_backlog = Some(tollgate_api::units::Bytes(5 * each));
     let post = || gateway.call("POST", "/api/topics/orders/messages", &[ANN], b"");
@@ -587,14 +587,14 @@ fn a_record_of_the_version_before_is_read() {
     let gateway = Gateway::new();
     let id = "0aaaaaaaaaaaaaaaaaaaaa".to_owned();
     let value = r#"{"topic":"orders","sequence":3,"key":"id:ann","client":"id:ann","contentType":"text/plain","method":"POST","path":"/p","time":1800000000000}"#;
-    let set = crate::commit::Mutation::Set {
+    let set = tollgate_store::commit::Mutation::Set {
         key: format!("message/{id}"),
-        value: crate::commit::literal(value),
+        value: tollgate_store::commit::literal(value),
         expires: None,
     };
-    let commit = crate::commit::Commit {
+    let commit = tollgate_store::commit::Commit {
         mutations: vec![set],
-        ..crate::commit::Commit::default()
+        ..tollgate_store::commit::Commit::default()
     };
     block_on(gateway.store.commit(commit)).unwrap();
     let record = gateway.call("GET", &format!("/api/messages/{id}"), &[ANN], b"");

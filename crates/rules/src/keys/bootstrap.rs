@@ -4,8 +4,8 @@ use super::{
     CONFIGURED_ID, ENTRY_PREFIX, PARTITION, Record, Scope, TOKEN_PREFIX, digest, entry_key, id_of, mint,
     plausible, set,
 };
-use crate::commit::{Commit, Condition, Idempotence, Mutation, Outcome, StoreError, literal};
-use crate::ports::Store;
+use tollgate_store::commit::{Commit, Condition, Idempotence, Mutation, Outcome, StoreError, literal};
+use tollgate_store::ports::Store;
 
 /// The entry that says that this store has had an admin key. Every way to the first admin key writes it.
 const MARKER: &str = "key-bootstrap";

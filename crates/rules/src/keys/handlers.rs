@@ -3,14 +3,14 @@
 use serde::{Deserialize, Serialize};
 
 use super::{CONFIGURED_ID, ENTRY_PREFIX, PARTITION, Record, Scope, entry_key, is_id, mint, require};
-use crate::commit::{Commit, Item, Mutation, Outcome, StoreError};
-use crate::ports::Store;
-use crate::stored;
 use crate::world::World;
 use tollgate_api::calls::Call;
 use tollgate_api::http::{Request, Response};
 use tollgate_api::problem::{Kind, Problem};
 use tollgate_api::{json, time};
+use tollgate_store::commit::{Commit, Item, Mutation, Outcome, StoreError};
+use tollgate_store::ports::Store;
+use tollgate_store::stored;
 
 /// The longest name of a key, in characters.
 const MAX_NAME_CHARS: usize = 100;

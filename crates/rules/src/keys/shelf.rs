@@ -6,11 +6,11 @@ use std::collections::BTreeMap;
 use sha2::{Digest as _, Sha256};
 
 use super::PARTITION;
-use crate::commit::{
+use tollgate_api::http::{Header, Request};
+use tollgate_store::commit::{
     Commit, Committed, Condition, Entry, Item, Message, Mutation, Outcome, Part, Refusal, StoreError, Topic,
 };
-use crate::ports::Store;
-use tollgate_api::http::{Header, Request};
+use tollgate_store::ports::Store;
 
 /// Keys only, in memory; counts its calls, and fails them on demand.
 #[derive(Default)]

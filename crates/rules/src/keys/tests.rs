@@ -3,10 +3,10 @@ use serde_json::{Value, json};
 
 use super::shelf::{Shelf, fresh, request};
 use super::*;
-use crate::commit::{Outcome, Refusal};
 use crate::settings::Settings;
 use crate::world::World;
 use tollgate_api::http::Response;
+use tollgate_store::commit::{Outcome, Refusal};
 
 const NOW: u64 = 1_800_000_000_000;
 

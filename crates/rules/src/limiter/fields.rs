@@ -1,9 +1,9 @@
 //! `RateLimit-Policy` and `RateLimit` (draft-ietf-httpapi-ratelimit-headers-10), as structured fields (RFC
 //! 9651).
 
-use crate::bucket::Level;
 use crate::policies::{MAX_INTEGER, NANOS_PER_SECOND, Policy};
 use tollgate_api::http::Header;
+use tollgate_store::bucket::Level;
 
 /// Characters of a member of `RateLimit` behind its name, at most: `;r=` and `;t=`, each with an integer.
 const LIMIT_CHARS: usize = 2 * (3 + 15);

@@ -5,11 +5,11 @@ use serde::Serialize;
 
 use crate::config::{Limit, OnStoreFailure, Per};
 use crate::keys;
-use crate::ports::Store;
 use crate::world::World;
 use tollgate_api::calls::Scope;
 use tollgate_api::http::{Request, Response};
 use tollgate_api::problem::Problem;
+use tollgate_store::ports::Store;
 
 const NANOS_PER_SECOND: u64 = 1_000_000_000;
 

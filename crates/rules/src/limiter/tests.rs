@@ -6,15 +6,15 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::bucket::{State, take_all};
 use crate::config::{Config, Limit, OnStoreFailure, Per};
 use crate::keys::mint;
 use crate::keys::shelf::{Shelf, fresh, request};
-use crate::memory::START;
 use crate::policies::REPORT_MS;
 use crate::settings::Settings;
 use tollgate_api::calls::Scope;
 use tollgate_api::units::Span;
+use tollgate_store::bucket::{State, take_all};
+use tollgate_store::memory::START;
 
 const SECOND: u64 = 1_000_000_000;
 
@@ -493,7 +493,11 @@ fn keys_of_buckets_are_bounded() {
     );
     assert!(!gate.admits(&long, &"|".repeat(128)));
     for key in gate.buckets.states.borrow().keys() {
-        assert!(key.len() <= crate::bucket::MAX_KEY_BYTES, "{}", key.len());
+        assert!(
+            key.len() <= tollgate_store::bucket::MAX_KEY_BYTES,
+            "{}",
+            key.len()
+        );
     }
 }
 

@@ -7,12 +7,12 @@ use subtle::ConstantTimeEq as _;
 
 use super::record::Link;
 use crate::keys::{self, ApiKey};
-use crate::ports::Store;
 use crate::world::World;
 use crate::{codes, identity};
 use tollgate_api::calls::Scope;
 use tollgate_api::http::Request;
 use tollgate_api::problem::{Kind, Problem};
+use tollgate_store::ports::Store;
 
 /// What manage tokens begin with; no minted API key does.
 const TOKEN_PREFIX: &str = "lm_";

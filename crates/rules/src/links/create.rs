@@ -7,13 +7,13 @@ use super::index::{self, Reserve};
 use super::record::{Limits, Link, Record, State, View, link_key};
 use super::{MAX_RACES, fields, strangers, sweep};
 use crate::codes;
-use crate::commit::{Commit, Condition, Mutation, Outcome, StoreError, literal};
-use crate::ports::Store;
 use crate::settings::Settings;
 use crate::world::World;
 use tollgate_api::http::{Request, Response};
 use tollgate_api::problem::{Kind, Problem};
 use tollgate_api::{json, time};
+use tollgate_store::commit::{Commit, Condition, Mutation, Outcome, StoreError, literal};
+use tollgate_store::ports::Store;
 
 /// What to do when the caller already has a link to the URL.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]

@@ -6,13 +6,13 @@ use super::access::Credential;
 use super::manage::contended;
 use super::record::{Link, Record, link_key};
 use super::{MAX_RACES, fields, index, strangers, sweep};
-use crate::commit::{Commit, Condition, Mutation, Outcome, StoreError, literal};
-use crate::ports::Store;
 use crate::settings::Settings;
 use crate::world::World;
 use tollgate_api::http::{Request, Response};
 use tollgate_api::problem::Problem;
 use tollgate_api::{json, time};
+use tollgate_store::commit::{Commit, Condition, Mutation, Outcome, StoreError, literal};
+use tollgate_store::ports::Store;
 
 #[derive(Clone, Copy, Debug, Deserialize)]
 #[serde(transparent)]

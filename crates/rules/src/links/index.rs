@@ -15,9 +15,9 @@ use sha2::{Digest as _, Sha256};
 
 use super::record::{Link, Record};
 use crate::codes;
-use crate::commit::{Commit, Condition, Mutation, Outcome, StoreError, key_part, literal};
-use crate::ports::Store;
-use crate::stored::damaged;
+use tollgate_store::commit::{Commit, Condition, Mutation, Outcome, StoreError, key_part, literal};
+use tollgate_store::ports::Store;
+use tollgate_store::stored::damaged;
 
 /// Hexadecimal digits of a time, which has 48 bits.
 const TIME_DIGITS: usize = 12;
@@ -282,7 +282,7 @@ pub(super) async fn mend<S: Store>(store: &S, record: &Record, code: &str) -> Re
 mod tests {
     use super::super::record::tests::record;
     use super::*;
-    use crate::commit::MAX_KEY_BYTES;
+    use tollgate_store::commit::MAX_KEY_BYTES;
 
     fn owned(owner: &str, created_at: u64) -> Record {
         Record {

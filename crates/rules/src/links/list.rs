@@ -9,14 +9,14 @@ use serde::Serialize;
 
 use super::record::{Link, Record, View, link_key};
 use super::{access, index};
-use crate::commit::{Item, MAX_KEY_BYTES, StoreError};
 use crate::keys;
-use crate::ports::Store;
 use crate::world::World;
 use tollgate_api::calls::Scope;
 use tollgate_api::http::{Request, Response};
 use tollgate_api::problem::{Kind, Problem};
 use tollgate_api::query::Query;
+use tollgate_store::commit::{Item, MAX_KEY_BYTES, StoreError};
+use tollgate_store::ports::Store;
 
 /// Links of a page unless the caller says otherwise.
 pub const DEFAULT_PAGE: u64 = 100;

@@ -2,10 +2,10 @@
 
 use super::access::Credential;
 use super::{MAX_RACES, sweep};
-use crate::ports::Store;
 use crate::world::World;
 use tollgate_api::http::{Request, Response};
 use tollgate_api::problem::{Kind, Problem};
+use tollgate_store::ports::Store;
 
 pub(super) async fn get<S: Store>(
     world: &World<'_, S>,

@@ -5,11 +5,11 @@ use std::borrow::Cow;
 use serde::{Deserialize, Serialize};
 
 use super::MAX_RACES;
-use crate::commit::{Entry, StoreError};
 use crate::config::Config;
-use crate::ports::Store;
-use crate::stored;
 use tollgate_api::time;
+use tollgate_store::commit::{Entry, StoreError};
+use tollgate_store::ports::Store;
+use tollgate_store::stored;
 
 /// The entry of a link, which is also the partition of everything about it.
 pub(super) fn link_key(code: &str) -> String {

@@ -15,13 +15,13 @@ use super::record::{Facts, Limits, Record, State, Target, counter_keys_of, count
 use super::visitor::{self, Visitor};
 use super::{MAX_RACES, preview, private};
 use crate::codes;
-use crate::commit::{Commit, Condition, Entry, Mutation, Outcome, Part, Refusal, StoreError};
 use crate::config::Clicks;
-use crate::ports::Store;
 use crate::world::World;
 use tollgate_api::http::{Request, Response};
 use tollgate_api::pattern::unreserved;
 use tollgate_api::problem::{Kind, Problem};
+use tollgate_store::commit::{Commit, Condition, Entry, Mutation, Outcome, Part, Refusal, StoreError};
+use tollgate_store::ports::Store;
 
 const NO_STORE: &str = "private, no-store";
 /// A permanent link without limits may be kept this long: short enough that an edit shows soon, since a cached

@@ -6,9 +6,9 @@
 
 use super::record::{Link, Record, link_key};
 use super::{index, strangers, sweep};
-use crate::commit::{Commit, Condition, Item, Mutation, Outcome, StoreError, literal};
 use crate::config::{Config, MAX_IDLE_SECONDS};
-use crate::ports::Store;
+use tollgate_store::commit::{Commit, Condition, Item, Mutation, Outcome, StoreError, literal};
+use tollgate_store::ports::Store;
 
 /// The most links of one batch.
 const BATCH: u32 = 64;

@@ -8,14 +8,14 @@
 
 use super::MAX_RACES;
 use super::record::Limits;
-use crate::commit::{
-    Commit, Condition, Idempotence, Mutation, Outcome, Refusal, StoreError, key_part, literal,
-};
 use crate::config::Config;
-use crate::ports::Store;
 use crate::world::World;
 use tollgate_api::http::Request;
 use tollgate_api::problem::{Kind, Problem};
+use tollgate_store::commit::{
+    Commit, Condition, Idempotence, Mutation, Outcome, Refusal, StoreError, key_part, literal,
+};
+use tollgate_store::ports::Store;
 
 /// What all keys here share.
 pub(super) const PARTITION: &str = "links/anonymous";

@@ -11,10 +11,10 @@
 use super::record::{Link, Record, link_key};
 use super::{index, repair, strangers};
 use crate::codes;
-use crate::commit::{Commit, Condition, Item, Mutation, Outcome, StoreError, literal};
 use crate::config::Config;
-use crate::ports::Store;
 use crate::world::World;
+use tollgate_store::commit::{Commit, Condition, Item, Mutation, Outcome, StoreError, literal};
+use tollgate_store::ports::Store;
 
 /// The most entries that one batch looks at.
 const BATCH: u32 = 64;

@@ -17,13 +17,13 @@ use serde_json::{Value, json};
 
 use super::handle;
 use crate::keys;
-use crate::memory::{MemoryStore, START};
-use crate::ports::Store;
 use crate::settings::Settings;
 use crate::world::World;
 use tollgate_api::calls::Scope;
 use tollgate_api::http::{Header, Request, Response};
 use tollgate_api::time;
+use tollgate_store::memory::{MemoryStore, START};
+use tollgate_store::ports::Store;
 
 const ADMIN: &str = "an-admin-key-for-tests";
 const SECOND: u64 = 1_000;

@@ -7,9 +7,9 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
 use super::{Call, Exchange, Memory, Near, Reply};
-use crate::bucket::{Bucket, Level, TakeError};
-use crate::commit::{Commit, Entry, Item, Message, Outcome, StoreError, Topic};
-use crate::ports::{Buckets, Store};
+use tollgate_store::bucket::{Bucket, Level, TakeError};
+use tollgate_store::commit::{Commit, Entry, Item, Message, Outcome, StoreError, Topic};
+use tollgate_store::ports::{Buckets, Store};
 
 /// The result of a rule if it needs no waiting.
 pub(super) fn poll_once<T>(rule: impl Future<Output = T>) -> Option<T> {

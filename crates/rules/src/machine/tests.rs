@@ -7,11 +7,11 @@ use futures::executor::block_on;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::bucket::{State, take_all};
-use crate::commit::Mutation;
 use crate::keys;
-use crate::memory::{MemoryStore, START};
-use crate::ports::Store;
+use tollgate_store::bucket::{State, take_all};
+use tollgate_store::commit::Mutation;
+use tollgate_store::memory::{MemoryStore, START};
+use tollgate_store::ports::Store;
 
 const ADMIN: &str = "an-admin-key-for-tests";
 const CONFIG: &str = r#"
@@ -132,13 +132,13 @@ impl Gateway {
     }
 
     fn start_with(&mut self, request: &Request, body_follows: bool) -> Step {
-        let head = packed::head_of(request);
+        let head = heads::head_of(request);
         self.machine.start(&head, START, body_follows, Stage::Arrived)
     }
 
     /// The answer to a request that another machine has admitted, and the kinds of call that it took.
-    fn admitted(&mut self, request: &Request) -> (packed::Response, Vec<&'static str>) {
-        let (head, has_body) = (packed::head_of(request), !request.body.is_empty());
+    fn admitted(&mut self, request: &Request) -> (heads::Response, Vec<&'static str>) {
+        let (head, has_body) = (heads::head_of(request), !request.body.is_empty());
         let mut step = self.machine.start(&head, START, has_body, Stage::Admitted);
         let mut calls = Vec::new();
         loop {

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 
 use super::progress::Progress;
 use super::record::{BreakerRecord, Control, DeadLetter, Keys, Waiting};
-use crate::commit::{Commit, Condition, MAX_STEPS, Mutation, literal};
+use tollgate_store::commit::{Commit, Condition, MAX_STEPS, Mutation, literal};
 
 /// Values that one commit may hold before it is full, bytes: the largest single one and the progress fit as well.
 const MAX_BATCH_BYTES: usize = 768 << 10;
@@ -288,7 +288,7 @@ fn commit(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan;
+    use tollgate_store::plan;
 
     fn dead(sequence: u64, error: &str) -> Change {
         let letter = DeadLetter {

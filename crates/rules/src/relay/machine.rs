@@ -18,7 +18,7 @@ use super::{
     WINDOW_BYTES,
 };
 use crate::breaker::{Breaker, Permit};
-use crate::commit::Message;
+use tollgate_store::commit::Message;
 
 /// What is known of one subscription's messages, and what is under way; see [`crate::relay`] for its rules.
 #[derive(Debug)]

@@ -18,7 +18,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-use crate::commit::{Message, key_part};
+use tollgate_store::commit::{Message, key_part};
 
 /// The largest payload, bytes, that a dead letter carries with it; larger ones stay in the topic only, for as long as
 /// retention keeps them. Leaves room for base64 and the rest within one commit.

@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use super::MAX_REDRIVEN;
 use super::progress::Progress;
 use super::record::{BreakerRecord, Control, Keys, StoredMessage, Waiting, lane_of};
-use crate::commit::{Entry, MAX_PAGE, Message, StoreError};
-use crate::ports::Store;
-use crate::stored;
+use tollgate_store::commit::{Entry, MAX_PAGE, Message, StoreError};
+use tollgate_store::ports::Store;
+use tollgate_store::stored;
 
 /// The most attempt counters of messages that are not parked that are taken over; those of messages beyond start anew.
 const MAX_COUNTERS: usize = 4 * super::WINDOW;
@@ -139,7 +139,7 @@ pub struct Found {
     pub last_error: Option<String>,
 }
 
-/// Reads messages that wait, in the order of `sequences` (at most [`crate::commit::MAX_GET_KEYS`]): from their entries, or
+/// Reads messages that wait, in the order of `sequences` (at most [`tollgate_store::commit::MAX_GET_KEYS`]): from their entries, or
 /// from the topic.
 pub async fn fetch<S: Store>(
     store: &S,

@@ -12,9 +12,9 @@ use super::progress::Progress;
 use super::record::{DeadLetter, Keys, Waiting};
 use super::restore::{fetch, poll, restore};
 use super::*;
-use crate::commit::{Append, Mutation, Outcome, StoreError, literal};
-use crate::memory::{MemoryStore, START};
-use crate::ports::Store;
+use tollgate_store::commit::{Append, Mutation, Outcome, StoreError, literal};
+use tollgate_store::memory::{MemoryStore, START};
+use tollgate_store::ports::Store;
 
 const TOPIC: &str = "t";
 const NAME: &str = "s";

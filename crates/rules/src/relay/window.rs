@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use super::record::{Waiting, lane_of};
-use crate::commit::Message;
+use tollgate_store::commit::Message;
 
 pub(super) use slot::Slot;
 use slot::State;

@@ -9,7 +9,7 @@ use crate::attributes;
 use crate::config::{
     Clients, Config, Fault, Forward, Limit, Links, MAX_CODE_LENGTH, MAX_FORWARDS, MAX_IDLE_SECONDS,
     MAX_KEPT_HEADERS, MAX_LIMITS, MAX_NAME, MAX_WORKERS, MIN_CODE_LENGTH, Ordering, Path, Per, Server,
-    StoreSettings, TOPIC_NAME_RULE, is_topic_name,
+    TOPIC_NAME_RULE, is_topic_name,
 };
 use crate::identity::Proxies;
 use crate::own_address::{Listen, OwnAddresses};
@@ -17,6 +17,7 @@ use crate::policies::{Policies, Policy};
 use tollgate_api::calls::own_segments;
 use tollgate_api::pattern::{Pattern, unreserved};
 use tollgate_api::units::{Bytes, Span};
+use tollgate_store::settings::StoreSettings;
 
 const MAX_TRUSTED_PROXIES: usize = 256;
 const MAX_METHODS: usize = 16;

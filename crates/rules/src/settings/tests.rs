@@ -1,8 +1,9 @@
 //! What a configuration says, and how its faults are told.
 
 use super::*;
-use crate::config::{Links, MAX_KEPT_HEADERS, MAX_LIMITS, SAMPLE, Server, StoreSettings};
+use crate::config::{Links, MAX_KEPT_HEADERS, MAX_LIMITS, SAMPLE, Server};
 use tollgate_api::units::Bytes;
+use tollgate_store::settings::StoreSettings;
 
 fn fault(text: &str) -> String {
     Settings::parse(text, "tollgate.toml").unwrap_err().to_string()

@@ -5,16 +5,18 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 
 use super::{cursor, record};
-use crate::commit::{Commit, Condition, Item, MAX_PAGE, Message, Mutation, Outcome, StoreError, literal};
 use crate::messages::MessageView;
-use crate::ports::Store;
 use crate::relay::record::{DeadLetter, Keys, StoredMessage, Waiting};
-use crate::stored;
 use crate::world::World;
 use tollgate_api::http::{Request, Response};
 use tollgate_api::problem::Problem;
 use tollgate_api::query::Query;
 use tollgate_api::{json, time};
+use tollgate_store::commit::{
+    Commit, Condition, Item, MAX_PAGE, Message, Mutation, Outcome, StoreError, literal,
+};
+use tollgate_store::ports::Store;
+use tollgate_store::stored;
 
 /// The most dead letters of a page, and how many there are unless the caller says otherwise.
 const PAGE: (u64, u64) = (100, 50);

@@ -2,13 +2,13 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::commit::{Entry, MAX_PAGE, StoreError};
 use crate::config::{Config, Subscription};
-use crate::ports::Store;
 use crate::relay::record::Keys;
 use crate::relay::restore::{self, Polled};
-use crate::stored;
 use crate::world::World;
+use tollgate_store::commit::{Entry, MAX_PAGE, StoreError};
+use tollgate_store::ports::Store;
+use tollgate_store::stored;
 
 /// The partition of every stored subscription.
 pub const PARTITION: &str = "subscriptions";

@@ -3,14 +3,14 @@
 use serde::{Deserialize, Serialize};
 
 use super::record::{all, of_topic};
-use crate::commit::{Entry, StoreError, Topic};
 use crate::config::Config;
-use crate::ports::Store;
 use crate::relay::delivery::{self, Delivery};
 use crate::relay::record::{DeadLetter, Waiting};
 use crate::relay::{progress::Progress, restore};
-use crate::stored;
 use crate::world::World;
+use tollgate_store::commit::{Entry, StoreError, Topic};
+use tollgate_store::ports::Store;
+use tollgate_store::stored;
 
 /// How far behind a subscription is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]

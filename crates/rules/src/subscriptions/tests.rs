@@ -6,13 +6,13 @@ use futures::executor::block_on;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::commit::Append;
 use crate::forward;
-use crate::memory::{MemoryStore, START};
 use crate::relay::progress::Progress;
 use crate::relay::record::{BreakerRecord, DeadLetter, StoredMessage};
 use crate::settings::Settings;
 use tollgate_api::http::Header;
+use tollgate_store::commit::Append;
+use tollgate_store::memory::{MemoryStore, START};
 
 const ADMIN: &str = "an-admin-key-of-these-tests";
 const FILE: &str = r#"
@@ -455,7 +455,7 @@ fn a_redrive_moves_dead_letters_once_and_tells_the_relay() {
     let sequences: Vec<u64> = restored.waiting.keys().copied().collect();
     let found = block_on(restore::fetch(&gateway.store, "signup", &keys, &sequences)).unwrap();
     assert_eq!(found.len(), 60);
-    let whole = |m: &crate::commit::Message| m.payload.len() == 60_000;
+    let whole = |m: &tollgate_store::commit::Message| m.payload.len() == 60_000;
     assert!(
         found
             .iter()

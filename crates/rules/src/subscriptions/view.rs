@@ -4,13 +4,13 @@ use serde::Serialize;
 use serde_json::Number;
 
 use super::record::{Defined, Source};
-use crate::commit::Topic;
 use crate::config::Retry;
-use crate::ports::Store;
 use crate::relay::record::{BreakerRecord, PauseReason};
 use crate::relay::restore;
 use tollgate_api::problem::Problem;
 use tollgate_api::time;
+use tollgate_store::commit::Topic;
+use tollgate_store::ports::Store;
 
 /// In place of a secret.
 const MASK: &str = "whsec_********";

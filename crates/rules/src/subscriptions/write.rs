@@ -6,10 +6,8 @@ use sha2::{Digest as _, Sha256};
 
 use super::record::{self, COUNT, Defined, MAX_STORED, PARTITION, Source, Stored, key};
 use super::{answer, record::find};
-use crate::commit::{Commit, Condition, MAX_STEPS, Mutation, Outcome, Refusal, StoreError, literal};
 use crate::config::{Retry, SinkKind, Subscription};
 use crate::keys::ApiKey;
-use crate::ports::Store;
 use crate::relay::address;
 use crate::webhook::Secret;
 use crate::world::World;
@@ -19,6 +17,8 @@ use tollgate_api::problem::{Kind, Problem};
 use tollgate_api::secret::SecretText;
 use tollgate_api::units::Span;
 use tollgate_api::{ids, json};
+use tollgate_store::commit::{Commit, Condition, MAX_STEPS, Mutation, Outcome, Refusal, StoreError, literal};
+use tollgate_store::ports::Store;
 
 /// Commits that one call makes to clear what the relay has stored of removed subscriptions; the next one goes on.
 const MAX_PURGES: usize = 100;

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use shuttle::sync::Mutex;
 use shuttle::sync::atomic::{AtomicU64, Ordering};
 use shuttle::thread;
-use tollgate_rules::commit::Entry;
+use tollgate_store::commit::Entry;
 
 use super::*;
 use crate::sync::explore;

@@ -68,7 +68,7 @@ fn scan(memtable: &Memtable, database: &Map, prefix: &str, most: usize) -> Vec<(
         after = end.map(String::from);
     }
     let live = items.into_iter().filter_map(|(key, found)| {
-        let entry = found.filter(|entry| tollgate_rules::plan::is_live(entry, NOW))?;
+        let entry = found.filter(|entry| tollgate_store::plan::is_live(entry, NOW))?;
         Some((key, entry.version))
     });
     live.collect()

@@ -7,9 +7,9 @@ use crate::wasm::bindings::variables;
 use crate::wasm::ports::Engines;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use tollgate_rules::bucket::Bucket;
-use tollgate_rules::commit::{MAX_PAGE, Topic};
-use tollgate_rules::ports::Store as _;
+use tollgate_store::bucket::Bucket;
+use tollgate_store::commit::{MAX_PAGE, Topic};
+use tollgate_store::ports::Store as _;
 use wasmtime::component::{Accessor, HasData, Linker};
 
 /// What its ports reach.
@@ -57,8 +57,8 @@ fn ports<T: 'static>(accessor: &Accessor<T, HasPorts>) -> Ports {
     accessor.with(|mut access| access.get().clone())
 }
 
-tollgate_rules::wit_buckets!(crate::wasm::bindings::ports::buckets);
-tollgate_rules::wit_store!(crate::wasm::bindings::ports::store);
+tollgate_store::wit_buckets!(crate::wasm::bindings::ports::buckets);
+tollgate_store::wit_store!(crate::wasm::bindings::ports::store);
 
 impl buckets::Host for Ports {}
 

@@ -1,7 +1,7 @@
 //! A store of one's own within the store: names on their way in begin with a prefix, and on their way out without it.
 
 use std::sync::Arc;
-use tollgate_rules::commit::{Commit, Condition, Mutation};
+use tollgate_store::commit::{Commit, Condition, Mutation};
 
 /// What every name begins with.
 #[derive(Clone, Debug)]
@@ -100,7 +100,7 @@ impl Prefix {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tollgate_rules::commit::{Append, Idempotence, literal};
+    use tollgate_store::commit::{Append, Idempotence, literal};
 
     #[test]
     fn every_name_of_a_commit_is_below_the_prefix() {

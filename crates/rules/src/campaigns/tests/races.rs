@@ -11,7 +11,7 @@ use std::task::{Context, Poll};
 
 use super::*;
 use crate::campaigns::record::Claim;
-use crate::commit::{Commit, Entry, Item, Outcome, Topic};
+use tollgate_store::commit::{Commit, Entry, Item, Outcome, Topic};
 
 #[derive(Clone, Debug)]
 enum Step {

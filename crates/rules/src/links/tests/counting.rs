@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 
 use super::*;
-use crate::commit::{Commit, Entry, Item, Message, Mutation, Outcome, StoreError, Topic, literal};
+use tollgate_store::commit::{Commit, Entry, Item, Message, Mutation, Outcome, StoreError, Topic, literal};
 
 /// The store in memory, where what is submitted is under way until it is settled.
 struct Held<'a> {
@@ -162,14 +162,14 @@ fn a_link_of_an_earlier_version_keeps_its_count() {
         value: literal(value),
         expires: None,
     };
-    let record = json!({"url": "https://example.com/old", "redirect": 302, "createdAt": crate::memory::START,
-        "updatedAt": crate::memory::START, "id": "01aaaaaaaaaaaaaaaaaaaaaaaa", "owner": "key:configured"});
+    let record = json!({"url": "https://example.com/old", "redirect": 302, "createdAt": tollgate_store::memory::START,
+        "updatedAt": tollgate_store::memory::START, "id": "01aaaaaaaaaaaaaaaaaaaaaaaa", "owner": "key:configured"});
     let commit = Commit {
         partition: "link/abc".into(),
         mutations: vec![
             set("link/abc", record.to_string()),
             set("visits/abc", "7".into()),
-            set("visited/abc", crate::memory::START.to_string()),
+            set("visited/abc", tollgate_store::memory::START.to_string()),
         ],
         ..Commit::default()
     };

@@ -1,6 +1,6 @@
 use super::*;
 use crate::codes;
-use crate::commit::StoreError;
+use tollgate_store::commit::StoreError;
 
 const URL: &str = "https://example.com/a";
 
@@ -290,13 +290,13 @@ fn a_visit_that_outlives_its_link_does_not_count_for_the_next_one_of_that_code()
     let gateway = Gateway::new();
     gateway.link("abc", json!({}));
     gateway.admin("DELETE", "/api/links/abc", &Value::Null);
-    let late = crate::commit::Mutation::Add {
+    let late = tollgate_store::commit::Mutation::Add {
         key: "visits/abc".into(),
         delta: 1,
         min: None,
         max: None,
     };
-    gateway.store.submit(crate::commit::Commit {
+    gateway.store.submit(tollgate_store::commit::Commit {
         mutations: vec![late],
         ..Default::default()
     });

@@ -196,12 +196,14 @@ fn entries_left_over_from_other_links_are_skipped() {
         gateway.with(&member, "DELETE", &format!("/api/links/{code}"), &Value::Null);
     }
     // As if the index had not been cleaned up.
-    let mutations = index.into_iter().map(|item| crate::commit::Mutation::Set {
-        key: item.key,
-        value: crate::commit::literal(item.entry.value),
-        expires: None,
-    });
-    let commit = crate::commit::Commit {
+    let mutations = index
+        .into_iter()
+        .map(|item| tollgate_store::commit::Mutation::Set {
+            key: item.key,
+            value: tollgate_store::commit::literal(item.entry.value),
+            expires: None,
+        });
+    let commit = tollgate_store::commit::Commit {
         mutations: mutations.collect(),
         ..Default::default()
     };

@@ -1,5 +1,5 @@
 use super::*;
-use crate::commit::StoreError;
+use tollgate_store::commit::StoreError;
 
 /// A link of a member, the member's key, and another member's.
 fn owned(gateway: &Gateway) -> (String, String) {

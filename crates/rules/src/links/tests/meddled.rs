@@ -3,8 +3,8 @@
 use std::cell::RefCell;
 
 use super::Gateway;
-use crate::commit::{Commit, Entry, Item, Message, Outcome, StoreError, Topic};
-use crate::ports::Store;
+use tollgate_store::commit::{Commit, Entry, Item, Message, Outcome, StoreError, Topic};
+use tollgate_store::ports::Store;
 
 /// Another request.
 pub(super) type Meddler<'a> = Box<dyn Fn(&Gateway) + 'a>;

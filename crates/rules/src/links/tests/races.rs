@@ -4,7 +4,7 @@ use std::cell::RefCell;
 
 use super::meddled::{Meddled, Meddler};
 use super::*;
-use crate::commit::StoreError;
+use tollgate_store::commit::StoreError;
 
 /// The answer to a call before whose commits to `partition` the meddlers run, last first.
 fn meddled<'a>(

@@ -1,7 +1,7 @@
 use super::meddled::Meddled;
 use super::*;
-use crate::commit::StoreError;
 use crate::config::Clicks;
+use tollgate_store::commit::StoreError;
 
 #[test]
 fn a_link_redirects_and_counts() {

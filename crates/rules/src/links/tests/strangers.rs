@@ -1,8 +1,8 @@
 //! What callers without a key may leave in the store.
 
 use super::*;
-use crate::commit::StoreError;
 use crate::links::maintain;
+use tollgate_store::commit::StoreError;
 
 const DAY: u64 = 86_400 * SECOND;
 

@@ -1,8 +1,8 @@
 //! What time removes, and what earlier versions left undone.
 
 use super::*;
-use crate::commit::{Commit, Mutation, StoreError, literal};
 use crate::links::maintain;
+use tollgate_store::commit::{Commit, Mutation, StoreError, literal};
 
 const DAY: u64 = 86_400 * SECOND;
 
@@ -161,7 +161,7 @@ fn links_that_are_missing_from_their_owners_list_are_entered_once() {
         value: literal(value),
         expires: None,
     };
-    let start = crate::memory::START;
+    let start = tollgate_store::memory::START;
     for n in 0..200_u64 {
         let manage = (n % 10 == 0).then_some("digest");
         let owner = if manage.is_some() {

@@ -222,7 +222,7 @@ fn settle(
                     events.push_back(Event::Fetched(sequences.into_iter().map(found).collect()));
                 }
                 Action::Persist(commit) => {
-                    crate::plan::validate(&commit).unwrap();
+                    tollgate_store::plan::validate(&commit).unwrap();
                     version += 1;
                     events.push_back(Event::Persisted { version });
                 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::super::record::{StoredMessage, Waiting};
-use crate::commit::Message;
+use tollgate_store::commit::Message;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum State {

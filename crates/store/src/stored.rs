@@ -10,7 +10,7 @@ use crate::plan;
 ///
 /// # Errors
 /// [`StoreError::Invalid`]: it is damaged. The error says where and quotes no value: records hold secrets.
-pub(crate) fn decode<'a, T: Deserialize<'a>>(what: &str, entry: &'a Entry) -> Result<T, StoreError> {
+pub fn decode<'a, T: Deserialize<'a>>(what: &str, entry: &'a Entry) -> Result<T, StoreError> {
     let decoded = serde_json::from_slice(&entry.value);
     decoded.map_err(|error| {
         let (kind, column) = (error.classify(), error.column());
@@ -22,14 +22,14 @@ pub(crate) fn decode<'a, T: Deserialize<'a>>(what: &str, entry: &'a Entry) -> Re
 ///
 /// # Errors
 /// [`StoreError::Invalid`]: it is damaged, or below 0.
-pub(crate) fn count(what: &str, entry: Option<&Entry>) -> Result<u64, StoreError> {
+pub fn count(what: &str, entry: Option<&Entry>) -> Result<u64, StoreError> {
     let Some(entry) = entry else { return Ok(0) };
     let number = plan::counter(&entry.value).and_then(|number| u64::try_from(number).ok());
     number.ok_or_else(|| damaged(what))
 }
 
 /// The error for what is no JSON and cannot be read.
-pub(crate) fn damaged(what: &str) -> StoreError {
+pub fn damaged(what: &str) -> StoreError {
     StoreError::Invalid(format!("a damaged {what}"))
 }
 

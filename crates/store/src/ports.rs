@@ -58,7 +58,7 @@ pub trait Buckets {
 }
 
 /// The level of the one bucket that was asked for.
-pub(crate) fn one_level(levels: &[Level]) -> Result<Level, TakeError> {
+pub fn one_level(levels: &[Level]) -> Result<Level, TakeError> {
     let missing = || TakeError::Unavailable("no level was told".to_owned());
     levels.first().copied().ok_or_else(missing)
 }

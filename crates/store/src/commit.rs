@@ -111,7 +111,7 @@ impl Mutation {
 /// A message for the end of a topic.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Append {
-    /// The topic; see [`crate::topics`] for its syntax.
+    /// The topic: its name.
     pub topic: String,
     /// Stable and unique.
     pub id: String,

@@ -4,11 +4,6 @@
 
 use tollgate_api::http::{self, Header, Request};
 
-/// Room for packed commits of the usual size, bytes.
-pub const COMMIT_BYTES: usize = 1_024;
-/// Room for a packed outcome of the usual size, bytes.
-pub const OUTCOME_BYTES: usize = 64;
-
 /// Appends a field. One of 4 GiB or more, which no adapter lets through, is cut.
 fn push(packed: &mut Vec<u8>, field: &[u8]) {
     let length = u32::try_from(field.len()).unwrap_or(u32::MAX);
@@ -99,19 +94,6 @@ pub fn pairs(packed: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
     std::iter::from_fn(move || Some((fields.next()?, fields.next()?)))
 }
 
-/// A commit or its outcome in one piece, in the format of postcard (<https://postcard.jamesmunns.com/wire-format>). `room`:
-/// bytes that it usually takes.
-pub fn pack(value: &impl serde::Serialize, room: usize) -> Vec<u8> {
-    let room = Vec::with_capacity(room);
-    postcard::to_extend(value, room).expect("our own types have no part that cannot be serialised")
-}
-
-/// What [`pack`] made; `None` for anything else.
-pub fn unpack<T: serde::de::DeserializeOwned>(packed: &[u8]) -> Option<T> {
-    let (value, rest) = postcard::take_from_bytes(packed).ok()?;
-    rest.is_empty().then_some(value)
-}
-
 /// A response whose headers are one piece.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Response {
@@ -138,9 +120,6 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::commit::{
-        Append, Commit, Committed, Condition, Idempotence, Mutation, Outcome, Part, Refusal,
-    };
 
     fn any_headers() -> impl Strategy<Value = Vec<Header>> {
         let header = ("[a-z-]{0,12}", proptest::collection::vec(any::<u8>(), 0..20));
@@ -176,89 +155,9 @@ mod tests {
         }
 
         #[test]
-        fn what_was_never_a_commit_is_none(bytes in proptest::collection::vec(any::<u8>(), 0..64)) {
-            if let Some(commit) = unpack::<Commit>(&bytes) {
-                prop_assert_eq!(unpack::<Commit>(&pack(&commit, COMMIT_BYTES)), Some(commit));
-            }
-            let _ = unpack::<Outcome>(&bytes);
-        }
-
-        #[test]
         fn what_was_never_packed_ends_early(bytes in proptest::collection::vec(any::<u8>(), 0..64)) {
             let _ = request(&bytes);
             prop_assert!(pairs(&bytes).map(|(name, value)| name.len() + value.len()).sum::<usize>() <= bytes.len());
-        }
-    }
-
-    #[test]
-    fn a_commit_and_its_outcome_are_unpacked_as_they_were() {
-        let parts = || {
-            vec![
-                Part::Bytes(b"a\xff".into()),
-                Part::Sum(1),
-                Part::Sequence(0),
-                Part::Time,
-            ]
-        };
-        let commit = Commit {
-            partition: "p".into(),
-            idempotence: Some(Idempotence {
-                id: "i".into(),
-                fingerprint: vec![0, 255],
-                answer: parts(),
-                ttl: u64::MAX,
-            }),
-            conditions: vec![
-                Condition::Absent("a".into()),
-                Condition::Version {
-                    key: "v".into(),
-                    version: 300,
-                },
-                Condition::NowIn {
-                    start: None,
-                    end: Some(1),
-                },
-            ],
-            mutations: vec![
-                Mutation::Set {
-                    key: "s".into(),
-                    value: parts(),
-                    expires: Some(2),
-                },
-                Mutation::Delete { key: "d".into() },
-                Mutation::Add {
-                    key: "n".into(),
-                    delta: i64::MIN,
-                    min: Some(-1),
-                    max: None,
-                },
-            ],
-            appends: vec![Append {
-                topic: "t".into(),
-                id: "m".into(),
-                key: "k".into(),
-                kind: "e".into(),
-                content_type: "text/plain".into(),
-                attributes: Vec::new(),
-                payload: parts(),
-            }],
-        };
-        let packed = pack(&commit, COMMIT_BYTES);
-        assert_eq!(unpack(&packed), Some(commit));
-        assert_eq!(unpack::<Commit>(&packed[..packed.len() - 1]), None);
-        assert_eq!(unpack::<Commit>(&[&*packed, &[0]].concat()), None);
-        for outcome in [
-            Outcome::Committed(Committed {
-                version: 1,
-                sums: vec![-1, i64::MAX],
-                sequences: vec![u64::MAX],
-                time: 2,
-            }),
-            Outcome::Replayed(b"\0".into()),
-            Outcome::Conflict,
-            Outcome::Refused(Refusal::Mutation(7)),
-        ] {
-            assert_eq!(unpack(&pack(&outcome, OUTCOME_BYTES)), Some(outcome));
         }
     }
 
