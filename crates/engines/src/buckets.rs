@@ -1,13 +1,13 @@
 //! Token buckets in memory: shared by all threads of one process, gone with it.
 //!
-//! A bucket is found by a 128-bit SipHash of its key under a seed of this process, and the key itself is not
-//! kept: an idle client costs at most 128 bytes, however long its name. Two of a million live keys share a
+//! A bucket is found by a 128-bit SipHash of its key under a seed of this process. The key itself is not
+//! kept, so an idle client costs at most 128 bytes, however long its name. Two of a million live keys share a
 //! bucket with a probability of about 2^-89, and without the seed nobody can look for two that do.
 //!
 //! The number of buckets is bounded. Full ones are dropped along the way, which changes nothing, since a
-//! bucket that was never seen is full. When none is, the one of a few that would be full first gives way to
-//! the newcomer: a client that is being refused stays refused, unless the buckets around it are drained
-//! deeper than its own.
+//! bucket that was never seen is full. When no bucket is full, the table looks at a few and evicts the one
+//! that would be full first. So a client that is being refused stays refused, unless the buckets around it
+//! are drained deeper than its own.
 
 #[cfg(all(test, feature = "shuttle"))]
 mod interleavings;

@@ -1,4 +1,4 @@
-//! The time that engines are given.
+//! The clock that engines are given.
 
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};

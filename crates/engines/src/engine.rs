@@ -18,7 +18,7 @@ use crate::tails::Tail;
 
 /// A store that a host runs on: shared by its threads, watched, swept, and closed in order.
 pub trait Engine: Store + Send + Sync + 'static {
-    /// What one thread hands its commits to.
+    /// Takes the commits of one thread.
     type Batcher: CommitBatcher;
 
     /// What the key holds, if that is known without waiting: `Some(None)` is a key known to be absent.

@@ -1,9 +1,9 @@
 //! The embedded store: one SQLite file in WAL mode, one writer thread with group commit, a cache that is never stale.
 //!
-//! A commit waits in a bounded [`queue`], is decided by `tollgate_store::plan` on top of its [`group`], and is answered
-//! once the group's fsync has returned; see [`writer`] for what happens when it does not. What it changed goes to the
-//! [`journal`] first, and into its table in bulk later. Reads come from the [`cache`], else from the [`memtable`], else
-//! from [`readers`].
+//! A commit waits in a bounded [`queue`] and is decided by `tollgate_store::plan` on top of its [`group`]. It
+//! is answered once the group's fsync has returned. The [`writer`] says what happens when a sync fails. What
+//! a commit changed goes to the [`journal`] first, and into its table in bulk later. Reads come from the
+//! [`cache`], else from the [`memtable`], else from [`readers`].
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -139,7 +139,7 @@ impl Shared {
         *self.refusing.lock().unwrap_or_else(PoisonError::into_inner) = why;
     }
 
-    /// What the caller of a commit that was not taken is told; counted.
+    /// The error for a commit that was not taken; counts it.
     fn refused(&self, refused: Refused) -> StoreError {
         match refused {
             Refused::Full => {
@@ -150,7 +150,7 @@ impl Shared {
         }
     }
 
-    /// Why nothing is taken any more.
+    /// Why commits are no longer taken.
     fn closed(&self) -> StoreError {
         StoreError::Unavailable(match self.poison.get() {
             Some(why) => format!("the store has stopped: {why}"),
@@ -237,7 +237,7 @@ impl SqliteStore {
         }
     }
 
-    /// Without those that have expired.
+    /// Leaves out entries that have expired.
     fn living(&self, found: Vec<Option<Arc<Entry>>>) -> Vec<Option<Arc<Entry>>> {
         let now = self.shared.time.now();
         let living = found

@@ -1,4 +1,4 @@
-//! Who waits for the end of a topic to move.
+//! Callers that wait for new messages at the end of a topic.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};

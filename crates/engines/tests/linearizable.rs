@@ -1,6 +1,6 @@
-//! Commits and reads of many threads look as if they had happened one after the other: recorded histories are searched
-//! for an order that explains every answer (Wing & Gong, <https://doi.org/10.1006/jpdc.1993.1015>; states that were
-//! seen before are not searched again, after Lowe, <https://doi.org/10.1002/cpe.3928>).
+//! Commits and reads of many threads look as if they had happened one after the other. Recorded histories are
+//! searched for an order that explains every answer (Wing & Gong, <https://doi.org/10.1006/jpdc.1993.1015>).
+//! States that were seen before are not searched again (Lowe, <https://doi.org/10.1002/cpe.3928>).
 //!
 //! Commits, of one key or several, must have one order for all keys together. A `get` must fit into the order of its
 //! key; it says nothing about other keys.

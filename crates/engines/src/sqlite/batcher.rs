@@ -1,9 +1,10 @@
 //! The commits of one thread, sent to the writer and answered many at a time.
 //!
-//! A thread that serves many callers finds many of them ready at once. Their commits are handed to the writer together,
-//! once the thread has looked at all of them, and the answers of a group come back together: one lock and one wake of the
-//! other thread each way, instead of one for each commit, and groups that are as large as the load is heavy. Nothing waits
-//! for a timer: a lone commit is handed over as soon as its thread has nothing else to do.
+//! A thread that serves many callers finds many of them ready at once. Their commits are handed to the writer
+//! together, once the thread has looked at all of them. The answers of a group come back together. That takes
+//! one lock and one wake of the other thread each way, instead of one for each commit. Groups grow with the
+//! load. Nothing waits for a timer: a lone commit is handed over as soon as its thread has nothing else to
+//! do.
 
 use std::cell::{Cell, RefCell};
 use std::sync::Arc;
@@ -20,19 +21,21 @@ use super::queue::{Asked, Job};
 use super::reply::{Letter, Mailbox, Post, Reply};
 use crate::batcher::{Answer, Answered, CommitBatcher};
 
-/// Commits after which a thread no longer waits for more of its callers. So many share the cost of a sync well, and an
-/// answer is not held up for longer than it takes to look at as many requests.
+/// The most commits of one batch: with that many, a thread no longer waits for more of its callers. They
+/// share the cost of a sync well, and an answer is held up no longer than it takes to look at as many
+/// requests.
 const MAX_BATCH: usize = 256;
 
-/// Looks at the clock in the time that a caller may wait: one is given up by an eighth of it too late at most.
+/// How often the clock is read within the time that a caller may wait: a wait ends at most an eighth of that
+/// time too late.
 const TICKS: u32 = 8;
 
-/// Who waits for an answer.
+/// A caller that waits for an answer.
 #[derive(Debug)]
 struct Caller {
     sender: oneshot::Sender<Answer>,
     number: u64,
-    /// The tick at which it began to.
+    /// The tick at which its wait began.
     since: u64,
 }
 
@@ -92,7 +95,7 @@ impl Batcher {
         Answered::by(answer)
     }
 
-    /// Hands to the writer what waits. What it does not take is answered at once.
+    /// Hands the waiting commits to the writer. Those that it does not take are answered at once.
     fn send(&self) {
         let jobs = self.waiting.take();
         if jobs.is_empty() {
@@ -122,7 +125,7 @@ impl Batcher {
         }
     }
 
-    /// Ends the wait of those that have waited for too long.
+    /// Ends the wait of callers that have waited for too long.
     fn give_up(&self) {
         let now = self.ticks.get() + 1;
         self.ticks.set(now);

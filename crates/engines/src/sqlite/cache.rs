@@ -1,10 +1,11 @@
 //! The cache of entries: sharded, bounded, and never stale.
 //!
-//! The writer puts what it committed into the cache before it answers the commit, and raises the shard's generation as
-//! it does. A reader that found nothing notes the generation, reads the database, and keeps what it read only if the
-//! generation is still the same: it cannot put an older entry over a newer one. A commit shows in the database a moment
-//! before it is published: while the writer commits a key, no reader may keep it, or one that read before the commit could
-//! hide it from one that read after.
+//! The writer puts what it committed into the cache before it answers the commit, and raises the shard's
+//! generation as it does. A reader that found nothing notes the generation and reads the database. It keeps
+//! what it read only if the generation is still the same, so it cannot put an older entry over a newer one. A
+//! commit shows in the database a moment before it is published. So while the writer commits a key, no reader
+//! may keep it. Otherwise a reader from before the commit could hide the new entry from one that came after
+//! it.
 
 use std::hash::{BuildHasher, RandomState};
 use std::sync::PoisonError;
@@ -61,7 +62,7 @@ impl Kept {
     }
 }
 
-/// Where a shard stood when a key was not found in it.
+/// The generation of a shard when a key was not found in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Generation(u64);
 
@@ -92,8 +93,9 @@ impl Cache {
         }
     }
 
-    /// Keeps what was read from the database, unless the shard has changed since `generation`. Gives what the reader is
-    /// to believe: what is kept by now comes first, since what was read may not be published yet.
+    /// Keeps what was read from the database, unless the shard has changed since `generation`. Returns the
+    /// entry to use: the cached one if there is one by now, since the one that was read may not be published
+    /// yet.
     pub fn fill(&self, key: &str, found: Found, generation: Generation) -> Found {
         let (hash, mut shard) = self.locate(key);
         let find = |map: &HashTable<Kept>| map.find(hash, Kept::is(hash, key)).map(|kept| kept.found.clone());
@@ -113,7 +115,7 @@ impl Cache {
         shard.announced.push(hash);
     }
 
-    /// Nothing came of what was announced.
+    /// Withdraws an announcement: the commit did not happen.
     pub fn retract(&self) {
         for shard in &self.shards {
             let mut shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
@@ -121,8 +123,9 @@ impl Cache {
         }
     }
 
-    /// Shows what the writer has committed. It is kept if the key was kept before, or `keep` says so: what is new and was
-    /// never asked for (the claims of a sale) would only push out what is.
+    /// Shows what the writer has committed. It is cached if the key was cached before, or if `keep` says so.
+    /// New entries that nobody has asked for (the claims of a sale) would only push out those that are in
+    /// use.
     pub fn publish(&self, key: String, found: Found, keep: bool) {
         let (hash, mut shard) = self.locate(&key);
         shard.announced.retain(|announced| *announced != hash);

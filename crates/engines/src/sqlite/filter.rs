@@ -1,10 +1,11 @@
-//! A Bloom filter of the keys that may be held: what it rules out is held nowhere, and neither the memtable nor a page of
-//! the database need be looked at. A claim asks for what its user has claimed before, which is nothing for nearly all of
-//! them, and for each on a page of its own.
+//! A Bloom filter of the keys that may be held. A key that it rules out is held nowhere: neither the memtable
+//! nor a page of the database need be looked at. A claim asks for what its user has claimed before. For
+//! nearly all users that is nothing, and each question would cost a page of its own.
 //!
-//! It rules nothing out before it has every key that the database held when the store was opened. The first are read then,
-//! which may be all; the others by a thread of its own beside the work, and only once enough keys were looked for in vain.
-//! Keys are never taken out of it: one that was deleted costs a look, as all do without it.
+//! It rules nothing out before it has every key that the database held when the store was opened. The first
+//! keys are read while it opens, which may be all. A thread of its own reads the others beside the work, and
+//! only once enough keys were looked for in vain. Keys are never taken out of it: one that was deleted costs
+//! a look, as all do without it.
 
 use std::hash::RandomState;
 use std::sync::Arc;
@@ -18,16 +19,18 @@ use rusqlite::Connection;
 use super::options::{OpenError, Options};
 use super::{Shared, query, records, schema};
 
-/// Bits that are set for each key: three lines of the processor's cache, and one in a thousand keys ruled in wrongly as
-/// long as there are 27 bits for each key.
+/// Hash functions, that is, bits that are set for each key. A look touches three lines of the processor's
+/// cache. With 27 bits for each key, one key in a thousand is a false positive.
 const HASHES: u32 = 3;
-/// With fewer bits for each key it would rule one in seven in wrongly, and more: then the database's keys are not read.
+/// With fewer bits for each key, one key in seven or more would be a false positive. Then the database's keys
+/// are not read.
 const BITS_PER_KEY: usize = 4;
-/// So many keys, of entries and of records each, are read while the store is opened, and each time that the thread reads some.
+/// The keys of one read, of entries and of records each: while the store is opened, and by the thread
+/// afterwards.
 const KEYS_AT_ONCE: u32 = 4_096;
-/// After so many looks in vain the other keys are read.
+/// The looks in vain after which the other keys are read.
 const LOOKS_IN_VAIN: usize = 1_000;
-/// After each read the thread rests, for so many times as long as the read took.
+/// After each read the thread rests for this many times the duration of the read.
 const REST: u32 = 4;
 
 /// A Bloom filter of the keys that may be held.
@@ -54,7 +57,7 @@ impl Filter {
         }
     }
 
-    /// Takes a key in. Whoever adds a key to the store tells it before anybody is told of that.
+    /// Adds a key. The writer of a key calls this before anybody hears of its commit.
     pub fn insert(&self, key: &str) {
         if !self.bits.insert(key) {
             self.keys.fetch_add(1, Ordering::Relaxed);
@@ -67,12 +70,12 @@ impl Filter {
         self.is_complete.load(Ordering::Acquire) && !self.bits.contains(key)
     }
 
-    /// Somebody looked for a key in the database, and it was not there.
+    /// Counts a look into the database for a key that was not there.
     pub fn looked_in_vain(&self) {
         self.looks_in_vain.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// All keys that the database held when the store was opened are in it.
+    /// Marks the filter as complete: it has all keys that the database held when the store was opened.
     pub fn complete(&self) {
         self.is_complete.store(true, Ordering::Release);
     }
@@ -168,7 +171,7 @@ fn read_all(shared: &Shared, options: &Options, mut after: String) -> Result<(),
     Ok(())
 }
 
-/// The next keys after that one, those of records first; answers the last, if there may be more.
+/// Reads the next keys after that one, those of records first. Returns the last key if there may be more.
 fn read(connection: &Connection, filter: &Filter, after: &str) -> rusqlite::Result<Option<String>> {
     let mut after = after;
     if let Some(id) = records::id(after) {

@@ -14,9 +14,9 @@ use super::query::{self, Entries, integer};
 use super::records;
 use crate::tails::Tails;
 
-/// A flush writes so many entries for each that its group brings,
+/// The entries of a flush that a group writes for each entry of its own,
 const FLUSH_SHARE: usize = 2;
-/// and so many besides.
+/// and those that it writes in addition.
 const FLUSH_AT_LEAST: usize = 64;
 
 /// The group of the writer.

@@ -1,6 +1,7 @@
-//! What is answered from memory, under many schedules: claims meet a cache that says "sold out" or "ended" while units
-//! are claimed, more are added, and the campaign ends and is opened again. The rules, by both their doors, the queue, the
-//! decisions of a group, the cache, the memtable, and the order of announcing and publishing are the real ones; the database is a map.
+//! What is answered from memory, under many schedules. Claims meet a cache that says "sold out" or "ended"
+//! while units are claimed, more are added, and the campaign ends and is opened again. Real are the rules
+//! (both ways to run them), the queue, the decisions of a group, the cache, the memtable, and the order of
+//! announcing and publishing. The database is a map.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "test code")]
 
@@ -199,7 +200,8 @@ impl Model {
         self.database.lock().unwrap().moments.clone()
     }
 
-    /// From now on nobody may be answered by what was before the first of such moments.
+    /// Records that somebody was told of the first moment for which `is` holds: from now on, no answer may
+    /// rest on an earlier one.
     fn tell(&self, is: impl Fn(&Moment) -> bool) {
         let told = self.moments().iter().position(is).unwrap();
         self.told.fetch_max(told, Ordering::SeqCst);
@@ -326,8 +328,8 @@ fn in_steps(model: &Arc<Model>, request: Request) -> (u16, Vec<u8>) {
     }
 }
 
-/// Whether the claim was admitted. What it was refused for was so at some moment since the last that anybody had been
-/// told of when it began.
+/// Whether the claim was admitted. The reason for a refusal must have been true at some moment not earlier
+/// than the last that anybody had been told of when the claim began.
 fn claim(model: &Arc<Model>, user: &str, by_machine: bool) -> bool {
     let told = model.told.load(Ordering::SeqCst);
     let request = request("POST", "/api/campaigns/c/claims", ("x-user-id", user), "");

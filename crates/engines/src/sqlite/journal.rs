@@ -1,6 +1,7 @@
-//! The table `journal`: what groups changed and `entries` and `idempotence` do not hold yet, one row for each group. Its rows are read
-//! when the store is opened, and only then: the [`Memtable`] answers for them. As long as there may be any, `meta` says so
-//! ([`schema::IN_USE`](super::schema::IN_USE)), and who knows nothing of it refuses the file instead of missing entries.
+//! The table `journal`: what groups changed and `entries` and `idempotence` do not hold yet, one row for each
+//! group. Its rows are read when the store is opened, and only then: the [`Memtable`] answers for them. As
+//! long as there may be any, `meta` says so ([`schema::IN_USE`](super::schema::IN_USE)). A program that does
+//! not know the journal then refuses the file instead of missing entries.
 
 use std::sync::Arc;
 
@@ -46,7 +47,7 @@ pub fn load(connection: &Connection, memtable: &Memtable) -> rusqlite::Result<()
     Ok(())
 }
 
-/// What was read is not what was written.
+/// The error for a journal that does not read back as it was written.
 pub fn damaged() -> rusqlite::Error {
     let code = ffi::Error::new(ffi::SQLITE_CORRUPT);
     rusqlite::Error::SqliteFailure(code, Some("a row of its journal cannot be read".into()))

@@ -1,12 +1,13 @@
 //! The memtable: entries (and [`records`] as entries) that are durable in the [`journal`](super::journal) and not in their
 //! table yet, by key.
 //!
-//! Claims come in no order of their users. In `entries` each would dirty a page of its own: 4 KiB into the log and 4 KiB
-//! into the database, for 100 bytes. So a group writes what it changed as one row of the journal, a few pages in a row, and
-//! the memtable answers for it. When it is full it is flushed: written into `entries` in the order of its keys, where
-//! neighbours share pages, a slice beside each group, while a second table takes what is new. Only then do its rows leave
-//! the journal. A read asks the cache, then the memtable, then the database: in this order, or it could miss an entry that
-//! is flushed meanwhile. Of most keys that are held nowhere the memtable's [`Filter`] knows it.
+//! Claims come in no order of their users. In `entries` each would dirty a page of its own: 4 KiB into the
+//! log and 4 KiB into the database, for 100 bytes. So a group writes what it changed as one row of the
+//! journal, a few pages in a row, and the memtable answers for it. When it is full it is flushed: written
+//! into `entries` in the order of its keys, where neighbours share pages. Each group writes a slice of it,
+//! while a second table takes what is new. Only then do its rows leave the journal. A read asks the cache,
+//! then the memtable, then the database. In another order it could miss an entry that is flushed meanwhile.
+//! For most keys that are held nowhere, the memtable's [`Filter`] says so.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry as MapEntry;
@@ -123,7 +124,7 @@ impl Memtable {
         }
     }
 
-    /// What it tells of keys: whoever looks into the database in vain lets it know.
+    /// The filter of keys. A reader that looks into the database in vain tells it so.
     pub fn filter(&self) -> &Filter {
         &self.filter
     }

@@ -1,9 +1,10 @@
-//! Several keys at one moment. What a group changed shows in the database, then in the memtable, then key by key in the
-//! cache; a reader of several keys must not see some of it and miss the rest.
+//! Several keys at one moment. What a group changed shows in the database, then in the memtable, then key by
+//! key in the cache. A reader of several keys must not see some of it and miss the rest.
 //!
-//! The writer holds [`Shown`] for writing while it shows a group. Whoever reads several keys holds it for reading, so that
-//! the cache and the memtable stand still. The database may be a group ahead by then: it tells its revision in the same
-//! transaction, and unless that is the one which is shown, the reader tries again.
+//! The writer holds [`Shown`] for writing while it shows a group. A reader of several keys holds it for
+//! reading, so that the cache and the memtable stand still. The database may be a group ahead by then. So the
+//! reader takes the database's revision from the same transaction, and tries again unless it is the one that
+//! is shown.
 
 use std::sync::{Arc, PoisonError};
 use std::thread;
@@ -28,7 +29,8 @@ type Missed = Vec<(usize, Generation)>;
 pub struct Shown(RwLock<u64>);
 
 impl Shown {
-    /// Nothing is shown, and nothing is being shown, for as long as this is held. Short: the writer waits.
+    /// Keeps the writer from showing a group for as long as this is held. Hold it for a short time only: the
+    /// writer waits.
     pub fn hold(&self) -> RwLockReadGuard<'_, u64> {
         // No code that runs under the lock panics.
         self.0.read().unwrap_or_else(PoisonError::into_inner)

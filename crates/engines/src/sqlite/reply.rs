@@ -25,7 +25,7 @@ pub struct Letter {
 }
 
 impl Letter {
-    /// To a caller who waits there.
+    /// To the caller that waits at this address.
     pub fn to(mailbox: &Arc<Mailbox>, caller: Address) -> Self {
         Self {
             mailbox: Arc::clone(mailbox),
@@ -35,7 +35,7 @@ impl Letter {
     }
 }
 
-/// Where a caller waits, and which of those that waited there over time it is.
+/// The slot in which a caller waits, and a number that tells it from earlier callers in that slot.
 pub type Address = (usize, u64);
 
 impl Drop for Letter {
@@ -50,7 +50,7 @@ fn stopped() -> StoreError {
     StoreError::Unknown("the writer has stopped".into())
 }
 
-/// An answer with whose it is.
+/// An answer with the address that it goes to.
 pub type Addressed = (Address, Answer);
 
 /// Answers that are delivered together.
@@ -58,7 +58,7 @@ pub type Addressed = (Address, Answer);
 pub struct Post(Vec<(Arc<Mailbox>, Vec<Addressed>)>);
 
 impl Post {
-    /// Takes an answer; one that goes alone is delivered at once. Who no longer waits needs none.
+    /// Takes an answer; one that goes alone is delivered at once. A caller that no longer waits gets none.
     pub fn answer(&mut self, reply: Reply, answer: Answer) {
         let mut letter = match reply {
             Reply::Alone(caller) => return drop(caller.send(answer)),

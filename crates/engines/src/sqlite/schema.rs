@@ -18,12 +18,13 @@ pub use tollgate_store::schema::{APPLICATION_ID, IN_USE, SQL as SCHEMA, VERSION 
 const OLDEST_SQLITE: i32 = 3_051_003;
 /// How long a checkpoint waits for readers. Nothing else ever waits: there is one writer.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
-/// Pages that the writer's connection keeps in memory, KiB. It reads few (the filter of keys), and writes neighbours together; and whenever
-/// it gave out page numbers in another order than that of its keys, SQLite looks at all of them after the commit.
+/// Pages that the writer's connection keeps in memory, KiB. It reads few (the filter of keys), and writes
+/// neighbours together. Where it gave out page numbers in another order than that of its keys, SQLite looks
+/// at all of the pages in memory after the commit.
 const WRITER_CACHE_KIB: i64 = 4 << 10;
 /// The same for each reader's.
 const READER_CACHE_KIB: i64 = 8 << 10;
-/// What is left of the WAL file once all of it was checkpointed and restarted.
+/// The most bytes of the WAL file that stay allocated once all of it was checkpointed and restarted.
 const WAL_KEPT_BYTES: i64 = 128 << 20;
 /// Prepared statements per connection.
 const STATEMENTS: usize = 32;
@@ -187,11 +188,11 @@ fn no_checkpoint_on_close(connection: &Connection) -> rusqlite::Result<()> {
         .map(|_| ())
 }
 
-/// Makes durable what recovery has read: copies the log into the database, and begins it anew. A process that was killed
-/// between a write and its sync leaves a log that is whole in the system's memory and not on disk; nothing may be told
-/// from it (a repeated request gets its stored answer without a write, and so without a sync) before it is. After a sync
-/// that failed, Linux takes the log's pages for written, and no later fsync of the log writes them: copied, they are
-/// written once more.
+/// Makes durable what recovery has read: copies the log into the database, and begins it anew. A process that
+/// was killed between a write and its sync leaves a log that is whole in the system's memory and not on disk.
+/// Nothing may be answered from that log before it is on disk: a repeated request gets its stored answer
+/// without a write, and so without a sync. After a sync that failed, Linux takes the log's pages for written,
+/// and no later fsync of the log writes them: copied, they are written once more.
 fn empty_log(connection: &Connection) -> rusqlite::Result<()> {
     connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| {
         let busy: i64 = row.get(0)?;
@@ -205,7 +206,7 @@ fn empty_log(connection: &Connection) -> rusqlite::Result<()> {
     })
 }
 
-/// Leaves the database to others, in the open transaction: there is no journal any more.
+/// Releases the database to other programs, in the open transaction: the journal is empty.
 pub fn release(connection: &Connection) -> rusqlite::Result<()> {
     connection
         .execute(

@@ -1,5 +1,5 @@
-//! What time removes: expired entries and ids, and messages past their retention, with the entries that go with them. In
-//! bounded batches, by the writer, when nothing else waits.
+//! The sweep: removes expired entries and ids, and messages past their retention, with the entries that go
+//! with them. The writer does it in bounded batches, when nothing else waits.
 
 use rusqlite::{Connection, params};
 use tollgate_store::retention::{Keeping, Retention};

@@ -1,10 +1,10 @@
 //! The one thread that writes.
 //!
-//! What makes it fast: a group is whatever arrived while the disk was busy with the one before, and costs one fsync.
-//! What a group changed is one row of the [`journal`], and is [flushed](super::memtable) beside later groups.
-//! What makes it safe: nothing is shown to readers or answered before that fsync has returned; and once it has failed,
-//! nothing is written any more, since the kernel may have dropped the pages and called them clean: only a restart
-//! from the file finds out what is there.
+//! What makes it fast: a group is whatever arrived while the disk was busy with the one before, and costs one
+//! fsync. What a group changed is one row of the [`journal`], and is [flushed](super::memtable) beside later
+//! groups. What makes it safe: nothing is shown to readers or answered before that fsync has returned. Once a
+//! sync has failed, nothing is written any more, since the kernel may have dropped the pages and called them
+//! clean. Only a restart from the file finds out what is there.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -29,7 +29,7 @@ use super::sweep;
 const SWEEP_EVERY: Duration = Duration::from_secs(1);
 /// The same while commits keep coming and there is more than one sweep takes.
 const SWEEP_ON_EVERY: Duration = Duration::from_millis(100);
-/// A sweep removes so many rows of a kind for each commit since the one before, so that it keeps pace.
+/// The rows of a kind that a sweep removes for each commit since the sweep before, so that it keeps pace.
 const SWEPT_PER_COMMIT: u32 = 2;
 /// The most entries that are written into their table at once while nothing else is to do.
 const FLUSHED_AT_ONCE: usize = 4_096;
@@ -324,7 +324,8 @@ impl Writer {
         })
     }
 
-    /// Passes a result on; undoes the transaction if it is an error. COMMIT has not begun: nothing was done.
+    /// Returns the result; if it is an error, rolls the transaction back. COMMIT has not begun, so nothing
+    /// was done.
     fn or_undo<T>(&self, result: rusqlite::Result<T>) -> Result<T, Failure> {
         result.map_err(|error| {
             self.undo();

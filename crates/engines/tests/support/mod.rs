@@ -35,8 +35,9 @@ pub fn run<T>(future: impl Future<Output = T>) -> T {
 /// How long a child of another test may hold what this one has closed.
 const BORROWED: Duration = Duration::from_secs(10);
 
-/// The test's store. A lock is held by the descriptor, and a child that another test starts has a copy of every descriptor
-/// until it runs its own program: then the store that was closed a moment ago still counts as open.
+/// The test's store. A lock is held by the descriptor. A child that another test starts has a copy of every
+/// descriptor until it runs its own program. Until then, a store that was closed a moment ago still counts as
+/// open.
 pub fn open(directory: &Path) -> Arc<SqliteStore> {
     let until = Instant::now() + BORROWED;
     loop {
