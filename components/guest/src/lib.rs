@@ -51,7 +51,7 @@ pub fn world(settings: &'static Settings) -> World<'static, Port> {
 /// Spin gives an instance so few requests that it may not live until the next report is due.
 const ENOUGH_TO_REPORT: u64 = 100;
 
-/// What the limiter makes of a request.
+/// Asks the limiter about a request: its verdict.
 pub async fn judge(world: &World<'static, Port>, request: &Request) -> Verdict {
     let verdict = limiter::check(world, &Port, request).await;
     if let Some(report) = world.settings.policies.shadow_report(world.now, ENOUGH_TO_REPORT) {

@@ -1,7 +1,7 @@
-//! The adapter of Spin: `wasi:http/handler` through spin-sdk. Turns a Spin request into a `Request` value and a
-//! `Response` back. The limiter judges here, before the body is read: as a component of its own in front of this one
-//! (Spin's middleware) it would cost more than the whole request, and its place would not be freed when a client ends
-//! an upload.
+//! The adapter of Spin: `wasi:http/handler` through spin-sdk. Turns a Spin request into a `Request` value and
+//! a `Response` back. The limiter judges here, before the body is read. As a component of its own in front of
+//! this one (Spin's middleware) it would cost more than the whole request. Its place would not be freed when
+//! a client ends an upload.
 
 mod admin_key;
 mod body;
@@ -25,8 +25,8 @@ const SPIN_CLIENT_ADDR: &str = "spin-client-addr";
 /// What a component answers Spin with.
 pub type SpinResponse = spin_sdk::http::Response<BoxBody>;
 
-/// Answers a Spin request: what the limiter lets through, by the component's rule. Every response leaves with an
-/// `x-request-id`.
+/// Answers a Spin request. What the limiter admits is answered by the component's rule. Every response leaves
+/// with an `x-request-id`.
 pub async fn answer(
     component: Component,
     request: spin_sdk::http::Request,
@@ -59,7 +59,8 @@ pub async fn answer(
     response
 }
 
-/// What is in force. Nothing is answered on guessed ones, and nothing about them is told but to the log.
+/// The settings in force. Without valid settings no request is answered, and only the log says what is wrong
+/// with them.
 async fn configured() -> Result<&'static InForce, Problem> {
     match settings::load() {
         Ok(in_force) => Ok(in_force),
@@ -79,7 +80,8 @@ async fn invalid_configuration(why: &str) -> Problem {
     )
 }
 
-/// What is known of the admin key, if the store answers. An invalid one ends the request, as our own host would not start.
+/// The state of the admin key, or `None` if the variable or the store could not be read. An invalid key ends
+/// the request, as our own host would not start with it.
 async fn usable_key(world: &World<'static, Port>) -> Result<Option<AdminKey>, Problem> {
     match admin_key::check(world).await {
         Some(AdminKey::Invalid(why)) => Err(invalid_configuration(why).await),
@@ -112,7 +114,7 @@ async fn known_route(
     }
 }
 
-/// Whether every `Host` is one, and the target too.
+/// Whether every `Host` is valid, and the authority of the target too.
 fn known_hosts(headers: &HeaderMap, target: &spin_sdk::http::Uri) -> Result<(), Problem> {
     let hosts = headers.get_all("host").iter().map(HeaderValue::as_bytes);
     let target = target.authority().map(|target| target.as_str().as_bytes());

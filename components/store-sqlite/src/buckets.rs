@@ -11,7 +11,8 @@ use tollgate_store::ports::Buckets;
 use crate::database::{Database, Failure, Purpose, Row, Value, once, run};
 use crate::{maintain, sql};
 
-/// For so long after a refusal an instance looks before it takes: whoever is refused again then waits for no writer.
+/// For this long after a refusal, nanoseconds, an instance looks before it takes: a request that is refused
+/// again then waits for no writer.
 const LOOK_NS: u64 = 1_000_000_000;
 
 /// How often a statement is tried that finds the database busy.
@@ -21,7 +22,7 @@ enum Attempts {
     All,
 }
 
-/// See the module.
+/// Token buckets in the database: the port `Buckets` in SQL.
 pub struct SqliteBuckets<D> {
     database: Rc<D>,
     refused_at: Cell<Option<u64>>,

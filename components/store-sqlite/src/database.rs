@@ -164,7 +164,8 @@ pub trait Database {
     /// What it connects with.
     type Connection: Connection;
 
-    /// The connection for a purpose, opened and prepared ([`crate::prepare`]) when it is first asked for.
+    /// The connection for a purpose. It is opened and prepared ([`crate::prepare`]) when it is first asked
+    /// for.
     async fn connection(&self, purpose: Purpose) -> Result<Rc<Self::Connection>, Failure>;
     /// The connection, if it is open.
     fn opened(&self, purpose: Purpose) -> Option<Rc<Self::Connection>>;
@@ -172,13 +173,13 @@ pub trait Database {
     async fn pause(&self, ms: u64);
     /// The wall clock, nanoseconds since 1970. Of the buckets only.
     fn now_ns(&self) -> u64;
-    /// Unpredictable enough to spread those who wait for each other.
+    /// A random number, unpredictable enough to spread the retries of callers that wait for each other.
     fn random(&self) -> u64;
 }
 
-/// How often a statement is tried that finds the database busy. SQLite waits for `busy_timeout` (100 ms) in each, but
-/// with sleeps that grow, so that whoever waits longest is served last: short tries are fairer. About two seconds in
-/// all.
+/// How often a statement is tried that finds the database busy. SQLite waits for `busy_timeout` (100 ms) in
+/// each, but with sleeps that grow, so that the longest waiter is served last. Short tries are fairer. About
+/// two seconds in all.
 const ATTEMPTS: u32 = 20;
 /// The longest pause between two tries, milliseconds; on average half of it.
 const PAUSE_MS: u64 = 20;

@@ -1,6 +1,6 @@
-//! What is done now and then. An instance does not live long under Spin, and there are many: whose turn it is follows
-//! from the number of the commit, or from chance, never from what an instance has counted. A failure is left to the
-//! next turn.
+//! Maintenance: sweeps and checkpoints. An instance does not live long under Spin, and there are many. So
+//! whose turn it is follows from the number of the commit, or from chance, never from what an instance has
+//! counted. A failure is left to the next turn.
 
 use crate::database::{Database, Purpose, Value, run};
 use crate::sql;

@@ -21,7 +21,7 @@ const SETTLE_MS: u64 = 500;
 /// nothing to be woken by.
 const POLL_MS: (u64, u64) = (50, 250);
 
-/// See the module.
+/// Keys and topics in the database: the port `Store` in SQL.
 pub struct SqliteStore<D> {
     database: Rc<D>,
     submitted: RefCell<VecDeque<Vec<Value>>>,
@@ -151,9 +151,9 @@ impl<D: Database> Store for SqliteStore<D> {
         }
     }
 
-    /// Done at once, without waiting for the disk, and so without anything else of this instance running meanwhile:
-    /// the call may not wait, and an instance that is not called again would never carry out what it keeps. Only
-    /// where the database is busy (or not open yet) it is left to the next call.
+    /// Done at once, without waiting for the disk, and so without anything else of this instance running
+    /// meanwhile. The call may not wait, and an instance that is not called again would never carry out what
+    /// it keeps. Only where the database is busy (or not open yet) it is left to the next call.
     fn submit(&self, commit: Commit) {
         if plan::measure_submitted(&commit).is_err() {
             return;

@@ -1,7 +1,7 @@
-//! The calls that the gateway answers, in one table: method, path, component, whom each is open to, and what else is to be
-//! known of it. A component finds its call here, so that no call is answered that is not listed. From it come the routes
-//! of `spin.toml` and the reserved words; tests hold to it the routing, the hot path, `robots.txt` and the table of
-//! `SECURITY.md`.
+//! The calls that the gateway answers, in one table: method, path, component, access, and marks. A component
+//! finds its call here, so a call that is not listed is never answered. From it come the routes of
+//! `spin.toml` and the reserved words; tests hold to it the routing, the hot path, `robots.txt` and the table
+//! of `SECURITY.md`.
 //!
 //! Not listed: the paths that `[[forward]]` adds. `HEAD` goes wherever `GET` does.
 
@@ -39,7 +39,7 @@ pub enum Scope {
     Topics,
 }
 
-/// Whom a call is open to: its row in the table of `SECURITY.md`, which a test holds the rules to.
+/// The callers that a call is open to: its row in the table of `SECURITY.md`, which a test asserts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access {
     /// Everybody; credentials are not looked at.
@@ -50,7 +50,7 @@ pub enum Access {
     KeyOrClient(Scope),
     /// Any API key, or a client that names itself.
     AnyKeyOrClient,
-    /// The key that made the link, who holds its manage token, or an admin.
+    /// The key that made the link, the holder of its manage token, or an admin.
     Owner,
     /// The client that posted the message, or an API key with this scope.
     SenderOrKey(Scope),
@@ -60,7 +60,7 @@ pub enum Access {
     UserOrKey(Scope),
 }
 
-/// What else is to be known of a call.
+/// A further property of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Mark {
     /// A crowd makes it.
@@ -87,7 +87,7 @@ macro_rules! calls {
             pub const fn method(self) -> &'static str { match self { $(Call::$name => $method,)* } }
             /// Its path; a segment `:name` is a parameter.
             pub const fn path(self) -> &'static str { match self { $(Call::$name => $path,)* } }
-            /// Whom it is open to.
+            /// The callers that it is open to.
             pub const fn access(self) -> Access { match self { $(Call::$name => $access,)* } }
             const fn marks(self) -> &'static [Mark] { match self { $(Call::$name => &[$(Mark::$mark,)*],)* } }
         }
@@ -170,7 +170,7 @@ calls! {
     Robots = Admin "GET" "/robots.txt" Anyone;
 }
 
-/// First segments of paths that are kept for calls which there will be, besides those of [`Call`].
+/// First segments of paths that are reserved for future calls, besides those of [`Call`].
 const KEPT: &[&str] = &["metrics", "openapi.json", "docs", "admin", "favicon.ico"];
 
 /// First segments of paths that are the gateway's own: those of calls, and [`KEPT`].
@@ -281,8 +281,7 @@ static CALLS: LazyLock<Vec<(Call, Vec<&'static str>)>> = LazyLock::new(|| {
         .collect()
 });
 
-/// What stands between the first slash of a path and its end, if that is one segment: a code. One slash behind it does not
-/// count.
+/// The only segment of a path that has one segment: a code. One trailing slash does not count.
 pub fn one_segment(path: &str) -> Option<&str> {
     let rest = path.strip_prefix('/')?;
     // By bytes: a path is short, and to look for a character takes longer to begin with.

@@ -1,6 +1,6 @@
 //! The components that answer requests.
 
-/// Who answers requests.
+/// A component that answers requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Component {
     /// Short links and their management.

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-/// One header field. Names are lower case. Its `Debug` leaves out what only the gateway and its caller should know.
+/// One header field. Names are lower case. Its `Debug` leaves out the values of credentials.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Header {
     /// Lower case. Borrowed where it is one that the program knows.

@@ -82,7 +82,7 @@ fn escape(segment: &str) -> String {
     segment.replace('~', "~0").replace('/', "~1")
 }
 
-/// serde's words for what is there and for what should be, and ours: none of a caller's business is how we hold a value.
+/// serde's words for a value and its expected type, and ours: a caller need not know how we hold a value.
 const WORDS: &[(&str, &str)] = &[
     ("map", "an object"),
     ("sequence", "an array"),
@@ -103,7 +103,7 @@ const WORDS: &[(&str, &str)] = &[
     ("f64", "a number"),
 ];
 
-/// A message of serde's in the words of whoever wrote the document: without the names of our types.
+/// A message of serde's in the terms of the document: without the names of our types.
 pub fn reworded(message: &str) -> String {
     let word = |text: &str| -> Option<&'static str> {
         if text.starts_with("struct ") || text.starts_with("a struct") {

@@ -1,4 +1,4 @@
-//! Pattern patterns in Spin's syntax: `/api/links` is that path, `:name` is any one segment, and `/...` at the
+//! Path patterns in Spin's syntax: `/api/links` is that path, `:name` is any one segment, and `/...` at the
 //! end is any tail, also none. As in Spin, slashes at either end of a path do not count, so that `/signup/`
 //! is no way around a rule for `/signup`. A path is compared as it is, percent-encoded.
 
@@ -130,8 +130,8 @@ fn is_name(text: &str) -> bool {
             .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-')
 }
 
-/// A path in which no character is percent-encoded that need not be (RFC 3986, section 6.2.2.2), and hexadecimal digits are
-/// in upper case: two texts of one address become the same.
+/// The normal form of a path (RFC 3986, section 6.2.2.2): characters that need no percent-encoding are
+/// decoded, and hexadecimal digits are in upper case. So two spellings of one address become the same.
 pub fn unreserved(path: &str) -> Cow<'_, str> {
     if !path.bytes().any(|byte| byte == b'%') {
         return Cow::Borrowed(path);

@@ -2,8 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-/// The text of a secret. Its `Debug` shows nothing of it, and it has no `Display`; who needs it says so.
-/// Serialising writes it out: that is how it is stored, and why a configuration is masked before it is printed.
+/// The text of a secret. Its `Debug` shows nothing of it, and it has no `Display`: code that needs the text
+/// calls [`SecretText::expose`]. Serialising writes it out: that is how it is stored, and why a configuration
+/// is masked before it is printed.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct SecretText(String);

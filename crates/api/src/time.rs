@@ -3,7 +3,7 @@
 /// The latest time accepted: the end of the year 9999, Unix milliseconds.
 pub const MAX_TIME: u64 = 253_402_300_799_999;
 
-/// What a field that holds a time is told.
+/// The rule that an error states for a field that holds a time.
 const RULE: &str = "must be an RFC 3339 time with an offset, e.g. 2027-01-31T12:00:00Z";
 const MS_PER_DAY: i64 = 86_400_000;
 /// Days from the first day of the year 0 of the calendar that begins its years in March, to 1970.

@@ -22,14 +22,16 @@ use sinks::http::OwnAddress;
 use status::Board;
 pub use status::SubscriptionStatus;
 
-/// How often the relay looks for what nobody tells it. The default is for a gateway; tests wait less.
+/// How often the relay polls for changes that it is not notified of. The default is for a gateway; tests wait
+/// less.
 #[derive(Clone, Copy, Debug)]
 pub struct Intervals {
-    /// The small entries of each subscription: how late a pause, resume or redrive is seen.
+    /// Between two looks at the small entries of each subscription: how late a pause, resume or redrive is
+    /// seen.
     pub poll: Duration,
-    /// Which subscriptions there are.
+    /// Between two looks at which subscriptions exist.
     pub follow: Duration,
-    /// What retention must leave.
+    /// Between two computations of what retention must keep.
     pub low_water: Duration,
 }
 
@@ -111,7 +113,8 @@ impl Relay {
         })
     }
 
-    /// The gateway listens there: no delivery is connected to it, by whatever name. Told again, the last one counts.
+    /// Tells the relay where the gateway listens: no delivery is connected to that address, by whatever name.
+    /// If this is called again, the last address counts.
     pub fn listens_on(&self, address: SocketAddr) {
         self.own.set(address);
     }

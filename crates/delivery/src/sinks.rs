@@ -1,4 +1,4 @@
-//! What takes messages from us, one folder for each kind. The next one is a folder here, a row of
+//! Sinks: the receivers of messages, one folder for each kind. A new kind is a folder here, a row of
 //! [`SinkKind`], and a row of [`AnySink`].
 
 pub(crate) mod http;
@@ -31,7 +31,7 @@ impl Sink for AnySink {
     }
 }
 
-/// Opens sinks, and holds what those of one kind share.
+/// Opens sinks, and holds what sinks of one kind share.
 pub(crate) struct Sinks {
     http: HttpClients,
 }

@@ -1,12 +1,12 @@
 //! Token buckets in exact integer arithmetic.
 //!
-//! A level is counted in *units* small enough that nothing is ever rounded: with `g = gcd(refill, interval)`
+//! A level is counted in *units* small enough that nothing is ever rounded. With `g = gcd(refill, interval)`,
 //! a token is `interval / g` units, and every nanosecond adds `refill / g` of them. The units of a full
 //! bucket are at most [`MAX_UNITS`], so that a signed 64-bit integer holds every number on the way and the
 //! same arithmetic runs in SQL.
 //!
-//! What follows from it: over any window T a bucket admits at most `capacity + refill·T / interval` tokens; a
-//! refusal changes no level; a clock that steps back stands still instead.
+//! What follows from it: over any window T a bucket admits at most `capacity + refill·T / interval` tokens. A
+//! refusal changes no level. A clock that steps back stands still instead.
 //!
 //! A full bucket and one that was never seen are the same thing: an engine may forget a bucket that is full.
 
@@ -38,7 +38,7 @@ pub struct Bucket {
     pub cost: u64,
 }
 
-/// A bucket's parameters in units; see the module.
+/// A bucket's parameters in units, the fractions of a token in which levels are counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Scale {
     /// Units of one token.
@@ -111,7 +111,7 @@ pub enum TakeError {
     /// The engine could not be asked.
     #[error("the buckets are unavailable: {0}")]
     Unavailable(String),
-    /// The engine works, and others kept it all the time that a take may wait: never a reason to admit.
+    /// The engine works, but others held it for as long as a take may wait. That is never a reason to admit.
     #[error("the buckets are busy: {0}")]
     Busy(String),
     /// A bucket is out of bounds.

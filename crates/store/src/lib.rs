@@ -1,5 +1,6 @@
-//! What a store is: a [`commit`] and what it does, the [`ports`] that an engine stands behind, and the one in
-//! [`memory`]. Pure but for that memory: time comes in as an argument. The suite that every engine passes is `tests/contract`.
+//! The store: what a [`commit`] is and does, the [`ports`] that an engine implements, and the engine in
+//! [`memory`]. Pure but for that memory: time comes in as an argument. The suite that every engine passes is
+//! `tests/contract`.
 
 pub mod bucket;
 pub mod commit;

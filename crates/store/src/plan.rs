@@ -20,7 +20,7 @@ pub use validate::{measure, measure_submitted, validate};
 /// The latest time and the largest version a store holds: what a signed 64-bit column can.
 pub const MAX_STORED: u64 = i64::MAX as u64;
 
-/// What a commit is decided against.
+/// What the store holds, as a commit is decided against it.
 pub trait Lookup {
     /// An entry, owned or shared.
     type Found: Borrow<Entry>;

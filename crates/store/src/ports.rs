@@ -1,4 +1,4 @@
-//! The ports as Rust traits, so that the same rules run in a component, natively, and in simulation.
+//! The ports as Rust traits: the same rules run in a component, natively, and in simulation.
 
 use crate::bucket::{Bucket, Level, TakeError};
 use crate::commit::{Commit, Entry, Item, Message, Outcome, StoreError, Topic};
@@ -13,19 +13,20 @@ pub trait Store {
     async fn commit(&self, commit: Commit) -> Result<Outcome, StoreError>;
     /// Unconditional; durable with the next group; may be lost before it.
     fn submit(&self, commit: Commit);
-    /// The same, for who submits the same for a partition again and again, such as clicks on a link. `mark` tells what
-    /// it is the same of.
+    /// The same, for callers that submit the same commit for a partition again and again, such as clicks on a
+    /// link. `mark` identifies that commit within its partition.
     fn submit_repeatable(&self, commit: Commit, _mark: u64) {
         self.submit(commit);
     }
-    /// Submits once more what was submitted for the partition with that mark, if nothing else was since, and it is
-    /// remembered; else does nothing and says `false`.
+    /// Submits once more the commit that was submitted for the partition with that mark, if it is remembered
+    /// and no other one was submitted since. Otherwise does nothing and returns `false`.
     fn submit_again(&self, _partition: &str, _mark: u64) -> bool {
         false
     }
-    /// Returns when every commit from now on is decided after all that was submitted so far, by whomever, and after all
-    /// that is yet to be submitted by requests that were under way when it was called. The default is for a store that
-    /// decides what is submitted before `submit` returns, or in the order of the calls.
+    /// Returns when every commit from now on is decided after two kinds of submitted changes: those submitted
+    /// so far, by anybody, and those still to be submitted by requests that were under way at the call. The
+    /// default is for a store that decides what is submitted before `submit` returns, or in the order of the
+    /// calls.
     async fn settle(&self) -> Result<(), StoreError> {
         Ok(())
     }

@@ -1,4 +1,4 @@
-//! What a client is told of a store that fails.
+//! The problem documents for a store that fails.
 
 use crate::commit::StoreError;
 use tollgate_api::problem::{Kind, Problem};

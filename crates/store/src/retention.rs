@@ -11,10 +11,10 @@ pub struct Retention {
     pub max_bytes: Option<u64>,
 }
 
-/// What decides about the messages of every topic.
+/// The retention of every topic, and what subscriptions still need.
 #[derive(Clone, Debug, Default)]
 pub struct Keeping {
-    /// Of the topics that `retention` does not name; `None` keeps everything.
+    /// For topics that `retention` does not name; `None` keeps everything.
     pub default: Option<Retention>,
     /// Per topic.
     pub retention: BTreeMap<String, Retention>,
@@ -23,7 +23,8 @@ pub struct Keeping {
 }
 
 impl Keeping {
-    /// What decides about a topic, and the sequence from which on its messages are needed; `None` keeps everything.
+    /// The retention of a topic, and the sequence from which on its messages are needed; `None` keeps
+    /// everything.
     pub fn of(&self, topic: &str) -> Option<(Retention, u64)> {
         let retention = self.retention.get(topic).copied().or(self.default);
         let retention = self.default.and(retention)?;

@@ -1,12 +1,12 @@
-//! Records as they are stored. One that is there and cannot be read is an error of ours (a 500), never the same as none: what
-//! is missing may be made anew, and what is damaged would be lost by that.
+//! Records as they are stored. A record that cannot be read is an error of ours (a 500), and never counts as
+//! missing. What is missing may be made anew, and that would overwrite the damaged record.
 
 use serde::Deserialize;
 
 use crate::commit::{Entry, StoreError};
 use crate::plan;
 
-/// What a record says. `what` it is, in the error's words.
+/// Reads a record. `what`: what the error calls it.
 ///
 /// # Errors
 /// [`StoreError::Invalid`]: it is damaged. The error says where and quotes no value: records hold secrets.

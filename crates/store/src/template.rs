@@ -1,5 +1,6 @@
-//! JSON whose numbers only the commit knows: a document is serialised once, with [`Number`]s standing in for the
-//! claim's sequence, a message's offset or the time, and cut there into the parts that every engine fills in.
+//! JSON with numbers that only the commit knows. A document is serialised once, with [`Number`]s standing in
+//! for the claim's sequence, a message's offset or the time. There it is cut into the parts that every engine
+//! fills in.
 //!
 //! It is cut as it is written, number by number, so no text of a caller can pass for one.
 //!
@@ -194,7 +195,7 @@ fn after_string(text: &[u8], at: usize) -> usize {
     text.len()
 }
 
-/// What a number stands for, if it stands for something.
+/// The mark that a number stands for, if it is not an ordinary number.
 fn mark(number: i64) -> Option<Mark> {
     let index = |first: i64| u32::try_from(first - number).ok();
     match number {

@@ -12,14 +12,14 @@ use tollgate_rules::world::World;
 /// The Spin variable.
 const VARIABLE: &str = "tollgate_admin_key";
 
-/// What became of the variable.
+/// The state of the admin key, after a look at the variable and the store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AdminKey {
     /// The store has an admin key: this one, or one of earlier days.
     Present,
     /// There is none, and never was.
     Missing,
-    /// The variable holds what cannot be a key; why.
+    /// The variable holds a text that cannot be a key; why.
     Invalid(&'static str),
 }
 
@@ -56,7 +56,7 @@ pub async fn check(world: &World<'static, Port>) -> Option<AdminKey> {
     Some(found)
 }
 
-/// The answer to whoever would need a key where no key can exist yet.
+/// The answer to a call that needs a key, where no key can exist yet.
 pub async fn missing(world: &World<'static, Port>) -> Problem {
     let how = "start with `spin up --variable tollgate_admin_key=…` or set SPIN_VARIABLE_TOLLGATE_ADMIN_KEY (16 to 256 \
                visible ASCII characters)";

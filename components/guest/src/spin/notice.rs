@@ -1,5 +1,6 @@
-//! Lines for the operator. Spin keeps what a component writes to stderr for ever, and there are many instances: so a line is
-//! written at most once a minute, whoever asks how often. The store keeps count for all instances.
+//! Lines for the operator. Spin keeps what a component writes to stderr for ever, and there are many
+//! instances. So a line is written at most once a minute, however many instances ask and how often. The store
+//! keeps count for all instances.
 
 use crate::port::Port;
 use std::cell::Cell;

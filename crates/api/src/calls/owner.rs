@@ -4,9 +4,10 @@ use super::one_segment;
 use crate::components::Component;
 use crate::pattern::Pattern;
 
-/// The component that answers `path`, where these are the patterns of the `[[forward]]` routes and of the `[[components]]`. What one
-/// of those answers is handed to it by the host; the rules own nothing there. By hand, since every request is asked; tests hold it
-/// to the calls, and to where Spin's routes lead.
+/// The component that answers `path`, where these are the patterns of the `[[forward]]` routes and of the
+/// `[[components]]`. The host hands requests to those components itself; the rules own no path there. Written
+/// by hand, since it runs for every request. Tests compare it with the calls, and with where Spin's routes
+/// lead.
 pub fn component<'p>(
     path: &str,
     forward: &[Pattern],

@@ -18,8 +18,8 @@ pub fn spin_routes<'p>(forwards: impl Iterator<Item = &'p str>) -> Vec<(String, 
     own.chain(forward).collect()
 }
 
-/// The routes that a component owns in every configuration: those of its calls, and for [`Component::Admin`] all that is our
-/// own and nobody else's.
+/// The routes that a component owns in every configuration: those of its calls, and for [`Component::Admin`]
+/// also all of the gateway's own paths that no other component answers.
 fn routes(component: Component) -> Vec<String> {
     let calls = Call::ALL.iter().filter(|call| call.component() == component);
     let calls = calls.map(|call| route_of(call.path()));

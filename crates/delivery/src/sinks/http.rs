@@ -130,8 +130,8 @@ impl HttpSink {
         })
     }
 
-    /// One request; a second one, on a new connection, if the first was sent on a connection that the origin had closed while
-    /// it was idle (RFC 9112, section 9.3.1; every delivery may be repeated).
+    /// One request. A second one follows, on a new connection, if the first was sent on a connection that the
+    /// origin had closed while it was idle (RFC 9112, section 9.3.1). Every delivery may be repeated.
     async fn attempt(&self, message: Arc<Message>) -> Result<Response<Incoming>, Error> {
         match self.pools.kept.request(self.request(Arc::clone(&message))).await {
             Err(error) if is_stale(&error) => self.pools.fresh.request(self.request(message)).await,

@@ -2,7 +2,7 @@
 
 use super::{Bucket, Level, MAX_BUCKETS, Scale, TakeError};
 
-/// What an engine keeps of a bucket. None is the same as a full bucket.
+/// What an engine keeps of a bucket. A bucket without a state is full.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct State {
     /// Units held at `last`.
@@ -80,8 +80,8 @@ pub fn take_one(state: &mut Option<State>, bucket: &Bucket, now: u64) -> Result<
 /// Takes every cost, or none of them. `states` are those of `buckets`, in their order, `None` for a bucket
 /// that was never seen; they change only on success. `now` is in nanoseconds, of a clock that may step back.
 ///
-/// A key that occurs more than once is one bucket, charged with the sum; its states must be given equal and
-/// are left equal, and its parameters must be the same each time.
+/// A key that occurs more than once is one bucket, charged with the sum. Its states must be given equal and
+/// are left equal. Its parameters must be the same each time.
 pub fn take_all(states: &mut [Option<State>], buckets: &[Bucket], now: u64) -> Result<Vec<Level>, TakeError> {
     if let ([state], [bucket]) = (&mut *states, buckets) {
         return take_one(state, bucket, now).map(|level| vec![level]);

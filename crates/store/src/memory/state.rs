@@ -19,7 +19,7 @@ pub(super) struct State {
     pub entries: BTreeMap<String, Arc<Entry>>,
     pub topics: BTreeMap<String, Log>,
     records: BTreeMap<String, Record>,
-    /// What time removes, soonest first.
+    /// Entries and ids that expire, soonest first.
     expiring: BTreeSet<(u64, Expiring)>,
     /// What all of it weighs.
     pub bytes: u64,

@@ -1,5 +1,5 @@
-//! Submitted commits, combined: a thousand clicks on one link are one addition. Who submits often keeps them here for a
-//! moment, and hands on what became of them.
+//! Submitted commits, combined: a thousand clicks on one link are one addition. A caller that submits often
+//! keeps them here for a moment, and then hands on the combined commits.
 
 use std::collections::BTreeMap;
 
@@ -15,13 +15,13 @@ pub struct Combined(BTreeMap<String, Kept>);
 #[derive(Debug)]
 struct Kept {
     commit: Commit,
-    /// Its mark, and how often just this was submitted; nothing where it is none that can be repeated, or once
-    /// something else of its partition was combined with it.
+    /// Its mark, and how often exactly this commit was submitted. `None` for a commit that cannot be
+    /// repeated, and once another one of its partition was combined with it.
     repeated: Option<(u64, u32)>,
 }
 
 impl Kept {
-    /// The commit that all of it amounts to; from then on it is none that can be repeated.
+    /// The commit that all of it amounts to; from then on it cannot be repeated.
     fn settle(&mut self) -> &mut Commit {
         let times = self.repeated.take().map_or(1, |(_, times)| times);
         for mutation in &mut self.commit.mutations {
@@ -34,8 +34,9 @@ impl Kept {
 }
 
 impl Combined {
-    /// Takes in once more what was submitted for a partition before, with this mark. `false` if that is not known (any
-    /// more): then nothing was done. The thousandth click on a link in a moment costs a search and no allocation.
+    /// Adds once more the commit that was submitted for the partition with this mark. `false` if that is not
+    /// known (any more): then nothing was done. The thousandth click on a link in a moment costs a search and
+    /// no allocation.
     pub fn again(&mut self, partition: &str, mark: u64) -> bool {
         let kept = self.0.get_mut(partition).and_then(|kept| kept.repeated.as_mut());
         match kept {
@@ -47,9 +48,9 @@ impl Combined {
         }
     }
 
-    /// Takes a commit in, and gives out what is to be handed on now, in this order: everything so far where there is no
-    /// room or where the two do not combine, and the commit itself where it is not one to be combined. `mark`: see
-    /// [`Combined::again`].
+    /// Adds a commit, and returns the commits that are to be handed on now, in order. That is everything so
+    /// far where there is no room or where the two do not combine, then the commit itself where it cannot be
+    /// combined. `mark`: see [`Combined::again`].
     pub fn add(&mut self, commit: Commit, mark: Option<u64>) -> Vec<Commit> {
         let plain = commit.idempotence.is_none() && commit.conditions.is_empty() && commit.appends.is_empty();
         let there = self.0.get_mut(&commit.partition);

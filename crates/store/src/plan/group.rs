@@ -50,7 +50,7 @@ pub struct Tail {
     dirty: bool,
 }
 
-/// What was learned of a key, to be shown to readers once the group is durable.
+/// What the group learned about a key, to be shown to readers once it is durable.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Known {
     /// What it holds.
@@ -61,7 +61,8 @@ pub struct Known {
     pub in_base: bool,
 }
 
-/// See the module. It reads its own writes first, then what is cached, then the base.
+/// Commits that become durable together, each decided on top of those before it. It reads its own writes
+/// first, then what is cached, then the base.
 pub struct Group<B: Base> {
     base: B,
     now: u64,
