@@ -1,4 +1,4 @@
-//! What is left: keys, limits, health, robots, and the 404 for everything else.
+//! The remaining calls: keys, limits, health and robots, and the 404 for everything else.
 
 use serde::Serialize;
 
@@ -15,9 +15,10 @@ use tollgate_store::ports::Store;
 /// Crawlers may follow short links (previews of links read this too) but have no business in the API.
 const ROBOTS: &str =
     "User-agent: *\nDisallow: /api/\nDisallow: /admin\nDisallow: /docs\nDisallow: /metrics\n";
-/// An entry in a partition of its own: when the store was last written for the question whether it can be.
+/// An entry in a partition of its own: when readiness last tried to write to the store.
 const PROBE: &str = "health";
-/// How long that answer counts, in milliseconds: so often at most is the store written, however often it is asked.
+/// How long the result of that write counts, in milliseconds: the store is written no more often, however
+/// often readiness is asked.
 const PROBE_MS: u64 = 5_000;
 /// Seconds after which readiness may be asked again.
 const RETRY_SECONDS: u64 = 1;
@@ -72,7 +73,8 @@ async fn ready<S: Store>(world: &World<'_, S>) -> Result<Response, Problem> {
     }
 }
 
-/// A full disk is still read: only a write tells that it has room.
+/// Writes to the store, or uses a recent result. A full disk can still be read: only a write shows that it
+/// has room.
 async fn probe<S: Store>(world: &World<'_, S>) -> Result<(), StoreError> {
     let found = world.store.get(PROBE, &[PROBE.to_owned()]).await?;
     let written = found.into_iter().flatten().next();

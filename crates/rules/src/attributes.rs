@@ -1,5 +1,5 @@
-//! What belongs to a message besides its payload: of a forwarded request its method, path, query, and the headers that
-//! were kept. Stored with the message, as JSON.
+//! The attributes of a message, besides its payload. For a forwarded request: its method, path, query, and
+//! the headers that were kept. Stored with the message, as JSON.
 
 use std::collections::BTreeMap;
 
@@ -35,7 +35,7 @@ const NEVER_KEPT: &[&str] = &[
     "transfer-encoding",
     "upgrade",
 ];
-/// A delivery's own, by what they begin with: never kept either.
+/// Prefixes of headers that a delivery sets itself: never kept either.
 const OWN: &[&str] = &["ce-", "webhook-"];
 /// Kept only by their whole name, not by a pattern.
 const CREDENTIALS: &[&str] = &["authorization", "cookie"];

@@ -1,4 +1,5 @@
-//! Who may do what: every call with every credential, as the table of `SECURITY.md` says, and nothing but the calls.
+//! The access table of `SECURITY.md`, asserted: every call with every credential. Paths that are no call are
+//! refused.
 
 use std::cell::Cell;
 use std::collections::BTreeMap;

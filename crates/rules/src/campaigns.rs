@@ -3,9 +3,9 @@
 //! Everything of a campaign lives in the partition `campaign/<id>`: its record, the counters `remaining/<id>` and
 //! `sequence/<id>`, and its claims. A claim is one commit ([`plan`](claim)); the index of its refusal is the verdict.
 //!
-//! Who may: creating, listing and changing take the scope `campaigns`. Reading one campaign is open to anyone, so
-//! that a shop's page can show what is left; it tells counts and times and nothing about users. A user's claims are
-//! for that user and for the scope `campaigns`.
+//! Access: creating, listing and changing take the scope `campaigns`. Reading one campaign is open to anyone,
+//! so that a shop's page can show what is left; it tells counts and times and nothing about users. A user's
+//! claims are for that user and for the scope `campaigns`.
 
 mod claim;
 mod claims;

@@ -1,5 +1,5 @@
-//! What `tollgate.toml` says, as it is written: [`crate::settings`] checks it. Every setting has a default; unknown keys are
-//! refused.
+//! The configuration as `tollgate.toml` states it; [`crate::settings`] checks it. Every setting has a
+//! default; unknown keys are refused.
 //!
 //! The sample file at the root of the repository *is* the default: what a gateway without a file does, and what a
 //! file that leaves a setting out gets. Lists (`[[limits]]`, `[[forward]]`, `[topics.…]`) are the exception: they are
@@ -159,7 +159,7 @@ pub struct Relay {
     pub idle_timeout: Span,
 }
 
-/// What a policy counts by.
+/// A part of the key that a policy counts requests by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Per {
@@ -381,7 +381,7 @@ impl Config {
         self.forward.iter().map(|route| &*route.path)
     }
 
-    /// What is in force for a topic, whether the file names it or not.
+    /// The settings of a topic, whether the file names it or not.
     pub fn topic(&self, name: &str) -> std::borrow::Cow<'_, TopicSettings> {
         use std::borrow::Cow;
         self.topics

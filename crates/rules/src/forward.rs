@@ -1,10 +1,10 @@
 //! Requests that become messages, and what became of them: `/api/topics/…`, `/api/messages/…`, and the `[[forward]]`
 //! routes of the configuration.
 //!
-//! Strangers may post only to topics that the configuration names (`[topics.x]`, `[[forward]]`); the topic that
-//! campaigns announce claims in by default takes a configured route or the scope `topics`, so that nobody forges
-//! claims. Any other topic begins with the first message of a caller with the scope `topics`: the number of topics
-//! does not grow with the number of strangers.
+//! Strangers may post only to topics that the configuration names (`[topics.x]`, `[[forward]]`). The topic
+//! that campaigns announce claims in by default takes a configured route or the scope `topics`, so that
+//! nobody forges claims. Any other topic begins with the first message of a caller with the scope `topics`:
+//! the number of topics does not grow with the number of strangers.
 
 mod post;
 mod record;
@@ -23,7 +23,8 @@ use tollgate_api::pattern;
 use tollgate_api::problem::Problem;
 use tollgate_store::ports::Store;
 
-/// The handler: answers every request, with a problem document where it must. All of it is for its caller alone.
+/// The handler: answers every request, with a problem document where it must. No answer may be cached: each
+/// is for its caller alone.
 pub async fn handle<S: Store>(world: &World<'_, S>, request: &Request) -> Response {
     let answer = api(world, request).await;
     answer

@@ -1,6 +1,7 @@
-//! Heads in one piece. What crosses the border of a component is copied field by field, each with an allocation on the
-//! other side; a request's head and a response's headers therefore cross as one byte string: fields one after the other,
-//! each preceded by its length (four bytes, little endian). `strings` in `wit/edge.wit`.
+//! Heads in one piece. What crosses the border of a component is copied field by field, each with an
+//! allocation on the other side. A request's head and a response's headers therefore cross as one byte string
+//! (`strings` in `wit/edge.wit`). It holds the fields one after the other, each preceded by its length (four
+//! bytes, little endian).
 
 use tollgate_api::http::{self, Header, Request};
 

@@ -1,10 +1,9 @@
 //! The `Idempotency-Key` request header (draft-ietf-httpapi-idempotency-key-header).
 //!
-//! The key is an RFC 9651 String, in double quotes, or the same text bare, as many clients send it; anything else is a 400.
-//! The store remembers a key with the
-//! commit that it made, in one step, for [`TTL_MS`]. A request that changed nothing (a refusal) is not remembered
-//! and may be repeated with the same key. Keys are scoped by the call and by who calls, so that one caller can
-//! neither see nor block another's answers.
+//! The key is an RFC 9651 String, in double quotes, or the same text bare, as many clients send it; anything
+//! else is a 400. The store remembers a key with the commit that it made, in one step, for [`TTL_MS`]. A
+//! request that changed nothing (a refusal) is not remembered and may be repeated with the same key. Keys are
+//! scoped by the call and by the caller, so that one caller can neither see nor block another's answers.
 
 use std::collections::BTreeMap;
 
@@ -108,8 +107,9 @@ fn fingerprint(request: &Request, kept: &BTreeMap<String, String>) -> [u8; 32] {
 }
 
 impl Key {
-    /// What a commit carries to be repeatable. `call` names the kind of call, `scope` who makes it and on what;
-    /// `status` and `body` are the answer that a repetition gets; `kept` the headers that belong to the request.
+    /// What a commit carries to be repeatable. `call` names the kind of call, `scope` its caller and its
+    /// target. `status` and `body` are the answer that a repetition gets. `kept` are the headers that belong
+    /// to the request.
     pub fn idempotence(
         &self,
         call: &str,

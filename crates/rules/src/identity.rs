@@ -1,4 +1,4 @@
-//! Who is calling: the client that limits count by, and the user that campaigns count by.
+//! The caller's identity: the client that limits count by, and the user that campaigns count by.
 
 mod address;
 #[cfg(test)]
@@ -55,8 +55,8 @@ pub fn explicit_client<'a>(config: &Config, request: &'a Request) -> Result<Opti
     id_header(&config.clients.header, request)
 }
 
-/// A header that says who somebody is may be sent once: of two, a proxy in front and we could believe different ones.
-/// Asked by the limiter, before anything is charged.
+/// A header that identifies the caller may be sent once: of two, a proxy in front and we could believe
+/// different ones. Asked by the limiter, before anything is charged.
 ///
 /// # Errors
 /// A 400 that names the header.

@@ -2,8 +2,8 @@
 //!
 //! A key's record is the entry `key/<id>` of the partition `keys`; it holds the hash of the whole key. The
 //! admin key that an operator configures may be any string of [`MIN_TOKEN`] to [`MAX_TOKEN`] visible ASCII
-//! characters; its record always has the id [`CONFIGURED_ID`], so that a new one replaces the old one and its
-//! id tells nothing about it.
+//! characters. Its record always has the id [`CONFIGURED_ID`]. So a new key replaces the old one, and the id
+//! reveals nothing about the key.
 
 mod bootstrap;
 mod handlers;

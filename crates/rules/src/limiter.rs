@@ -33,9 +33,9 @@ pub enum Verdict {
     Answer(Response),
 }
 
-/// Charges the policies that match the request. Health checks are never limited: the two calls, and no other path. Where
-/// the store fails, the caller counts as if it had no key; where the buckets fail, the policies' `on_store_failure`
-/// decides, and where they are only busy, nobody is let through.
+/// Charges the policies that match the request. Health checks are never limited: the two calls, and no other
+/// path. Where the store fails, the caller counts as if it had no key. Where the buckets fail, the policies'
+/// `on_store_failure` decides. Where they are only busy, every request is refused.
 pub async fn check<S: Store, B: Buckets>(world: &World<'_, S>, buckets: &B, request: &Request) -> Verdict {
     if Call::native(&request.path).is_some() {
         return Verdict::Admit(Vec::new());
@@ -124,7 +124,7 @@ async fn charge<B: Buckets>(
     Verdict::Admit(Vec::new())
 }
 
-/// Who asks, if some policy counts by that.
+/// The client that asks, if some policy counts by it.
 async fn identify<S: Store>(world: &World<'_, S>, request: &Request, wanted: bool) -> Option<ClientId> {
     if !wanted {
         return None;
@@ -135,7 +135,7 @@ async fn identify<S: Store>(world: &World<'_, S>, request: &Request, wanted: boo
     })
 }
 
-/// API answers tell their limits; a redirect does not need to.
+/// The rate limit headers of an answer. Answers of the API carry them; a redirect does not need to.
 fn answer_headers(request: &Request, charged: &[&Policy], levels: &[Level]) -> Vec<Header> {
     let api = request.path == "/api" || request.path.starts_with("/api/");
     if api {

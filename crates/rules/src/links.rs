@@ -1,13 +1,16 @@
 //! Short links: the redirect, the preview, and `/api/links`. See `api.md`, "Short links".
 //!
-//! A link is one entry `link/<code>`, so that the redirect reads one key. Its counters are entries of their own,
-//! `visits/<code>/<id>` and `visited/<code>/<id>`, in the same partition: a visit never rewrites the link, an edit never
-//! loses a visit, a late one never counts for another link, and a commit can tie a visit to the very version of the link
-//! that it was granted by ([`redirect`]). Who owns what is found through an index in another partition ([`index`]).
-//! What ends by time is removed by and by ([`sweep`]), and what strangers may hold is bounded ([`strangers`]).
+//! A link is one entry `link/<code>`, so that the redirect reads one key. Its counters are entries of their
+//! own, `visits/<code>/<id>` and `visited/<code>/<id>`, in the same partition. So a visit never rewrites the
+//! link, an edit never loses a visit, and a late visit never counts for another link. A commit can tie a
+//! visit to the very version of the link that it was granted by ([`redirect`]). The links of an owner are
+//! found through an index in another partition ([`index`]). Links that end by time are removed by a sweep
+//! ([`sweep`]), and links of strangers are bounded in number ([`strangers`]).
 //!
-//! Invariants: a link with `maxVisits` = N redirects at most N visitors, whatever the concurrency; a code is never
-//! taken over from another link; what a link says is read by its owner, an admin, or the holder of its manage token.
+//! Invariants:
+//! - a link with `maxVisits` = N redirects at most N visitors, whatever the concurrency;
+//! - a code is never taken over from another link;
+//! - the settings of a link are read by its owner, an admin, or the holder of its manage token only.
 //!
 //! Deliberately absent so far: bulk creation, the visits log, stats, the ranking, QR codes, and claiming anonymous
 //! links. Their addresses answer 404 in [`route`].
@@ -57,7 +60,7 @@ pub async fn handle<S: Store>(world: &World<'_, S>, request: &Request) -> Respon
     }
 }
 
-/// Answers `/{segment}`, for who knows already that the path is one segment.
+/// Answers `/{segment}`, for a caller that knows already that the path is one segment.
 pub(crate) async fn follow<S: Store>(world: &World<'_, S>, request: &Request, segment: &str) -> Response {
     match redirect::answer(world, request, segment).await {
         Ok(response) => response,
@@ -84,7 +87,8 @@ async fn route<S: Store>(world: &World<'_, S>, request: &Request) -> Result<Resp
     }
 }
 
-/// What depends on a credential, a clock or a counter is for this caller and this moment.
+/// Forbids caching: an answer that depends on a credential, a clock or a counter is for this caller and this
+/// moment.
 fn private(response: Response) -> Response {
     response.with("cache-control", "private, no-store")
 }

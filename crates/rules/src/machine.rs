@@ -1,16 +1,17 @@
 //! The rules as a machine: every call of the contract, in steps that say what they wait for.
 //!
-//! The rules are `async fn`s over the ports ([`crate::limiter::check`], and `handle` of each component). What needs no
-//! waiting is answered in one plain call ([`Machine::start`]). A rule that has to wait is kept here as a future, and the
-//! caller is told what it waits for ([`Call`]); the caller waits, in whatever way is cheapest for it, and gives the
-//! [`Reply`] to [`Machine::resume`]. So neither side needs an executor.
+//! The rules are `async fn`s over the ports ([`crate::limiter::check`], and `handle` of each component). What
+//! needs no waiting is answered in one plain call ([`Machine::start`]). A rule that has to wait is kept here
+//! as a future, and the caller is told what it waits for ([`Call`]). The caller waits, in whatever way is
+//! cheapest for it, and gives the [`Reply`] to [`Machine::resume`]. So neither side needs an executor.
 //!
-//! A host runs two groups of machines. The one that requests come to charges them, and answers what a crowd does (the hot
-//! path: a redirect, a claim, a sign-up). It admits everything else, which the other group answers ([`Stage::Admitted`]), so
-//! that a long list or a trap delays no redirect.
+//! A host runs two groups of machines. The first group receives every request and charges it. It answers the
+//! hot path, the calls that a crowd makes: redirects, claims and sign-ups. It admits everything else, which
+//! the other group answers ([`Stage::Admitted`]), so that a long list or a trap delays no redirect.
 //!
-//! A redirect is first tried on ports that answer at once or never. That is sound because in our rules the effect (a
-//! take, a commit, a submit) comes after the last wait: a rule that did not finish there has done nothing, and runs anew.
+//! A redirect is first tried on ports that answer at once or never. That is sound because in our rules the
+//! effect (a take, a commit, a submit) comes after the last wait. A rule that did not finish there has done
+//! nothing, and runs anew.
 
 mod ports;
 #[cfg(test)]
@@ -42,7 +43,8 @@ pub const MAX_TASKS: usize = 4_096;
 /// Bytes of request bodies that waiting rules may hold together.
 pub const MAX_BODIES: usize = 16 << 20;
 
-/// What a host can answer without waiting; `interface memory` in `wit/edge.wit`.
+/// The part of the store and the buckets that a host can answer without waiting; `interface memory` in
+/// `wit/edge.wit`.
 pub trait Memory {
     /// Takes every cost or none.
     fn take(&self, buckets: Vec<Bucket>) -> Result<Vec<Level>, TakeError>;
@@ -50,9 +52,9 @@ pub trait Memory {
     fn take_one(&self, bucket: Bucket) -> Result<Level, TakeError> {
         one_level(&self.take(vec![bucket])?)
     }
-    /// What the key holds (`Some(None)`: nothing), or `None` where that is not in memory.
+    /// The key's entry (`Some(None)`: it is absent), or `None` where memory does not know.
     fn get(&self, key: &str) -> Option<Option<Entry>>;
-    /// What several keys hold, at one moment, or `None` where any of that is not in memory.
+    /// The entries of several keys, at one moment, or `None` where memory does not know one of them.
     fn get_all(&self, keys: &[String]) -> Option<Vec<Option<Entry>>>;
     /// See [`tollgate_store::ports::Store::submit`], for each.
     fn submit(&self, commits: Vec<Commit>);
@@ -63,7 +65,7 @@ pub trait Memory {
 pub enum Call {
     /// [`tollgate_store::ports::Store::commit`].
     Commit(Commit),
-    /// The same, by [`packed::pack`]: for whoever hands it on to where it is decided.
+    /// The same, by [`packed::pack`]: for a caller that hands it on to where it is decided.
     Packed(Vec<u8>),
     /// [`tollgate_store::ports::Store::get`] of these keys, all of one partition.
     Get(Vec<String>),
@@ -122,7 +124,7 @@ pub enum Reply {
 /// How far a request has come; `stage` in the WIT.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stage {
-    /// Nobody has looked at it: it is charged, and answered if it is on the hot path.
+    /// No machine has looked at it: it is charged, and answered if it is on the hot path.
     Arrived,
     /// Another machine has charged and admitted it: it is answered.
     Admitted,
@@ -142,17 +144,17 @@ pub enum Step {
     Busy,
 }
 
-/// What answers a request, and how.
+/// The rule that answers a request, and how it is run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Rule {
     component: Component,
-    /// What a crowd does.
+    /// Whether it is on the hot path: a call that a crowd makes.
     is_hot: bool,
-    /// Such as most often need no waiting, and never a body.
+    /// Whether it is a redirect, which most often need not wait, and never takes a body.
     is_redirect: bool,
 }
 
-/// What requests are judged by.
+/// The settings that requests are judged by, and the source of randomness.
 struct Rules {
     settings: Settings,
     fresh: fn() -> [u8; 16],
@@ -283,7 +285,7 @@ impl<M: Memory + Clone + 'static> Machine<M> {
         self.poll(number, task)
     }
 
-    /// Gives a waiting rule up: whoever asked has gone.
+    /// Gives up a waiting rule: its caller has gone.
     pub fn cancel(&mut self, number: u32) {
         if self.take(number).is_some() {
             self.free.push(number);

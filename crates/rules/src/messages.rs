@@ -38,7 +38,7 @@ pub struct MessageView<'a> {
     request: Option<Attributes>,
 }
 
-/// What `#[serde(flatten)]` writes: one field or the other.
+/// The payload as `#[serde(flatten)]` writes it: in one field or the other.
 #[derive(Debug)]
 enum Data<'a> {
     Json(&'a RawValue),

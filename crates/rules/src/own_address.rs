@@ -25,7 +25,7 @@ impl Listen {
     }
 }
 
-/// A text that is no place to listen.
+/// The error for a text that is not an address or a name with a port.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0:?} must be an address and a port, e.g. 127.0.0.1:3000")]
 pub struct NoListen(String);
@@ -77,10 +77,10 @@ impl OwnAddresses {
         &self.listen
     }
 
-    /// Whether a link to `url` would come back to us: the host of `server.public_url` on any port, since a proxy may listen
-    /// on several; and at the port of `server.listen` every name and address that reaches it. No notation of an address
-    /// (`0x7f.1`, `2130706433`) is a way around, since [`Url`] reads them all. A URL without a host or a known port is none of
-    /// ours.
+    /// Whether a link to `url` would come back to us. That is so for the host of `server.public_url` on any
+    /// port, since a proxy may listen on several. It is also so for every name and address that reaches us,
+    /// at the port of `server.listen`. No notation of an address (`0x7f.1`, `2130706433`) is a way around,
+    /// since [`Url`] reads them all. A URL without a host or a known port is none of ours.
     pub fn lead_back(&self, url: &Url) -> bool {
         let Some((host, port)) = host_of(url) else {
             return false;
@@ -151,7 +151,7 @@ fn is_same_or_local(own: &Host<&str>, theirs: &Host<&str>) -> bool {
     is_same(own, theirs) || (local(own) && local(theirs))
 }
 
-/// Whether whoever connects to it reaches this machine, whatever addresses it has.
+/// Whether a connection to it reaches this machine, whatever addresses the machine has.
 fn is_here(host: &Host<&str>) -> bool {
     match host {
         Host::Domain(name) => is_local_name(name),

@@ -71,8 +71,9 @@ impl Policies {
         }
     }
 
-    /// What shadow policies would have refused since the last report, in one line: at most one every [`REPORT_MS`], or as
-    /// soon as there are `enough` of them, for an instance that does not live that long. `now`: Unix milliseconds.
+    /// One line with the number of requests that shadow policies would have refused since the last report. At
+    /// most one every [`REPORT_MS`], or as soon as there are `enough` such requests, for an instance that
+    /// does not live that long. `now`: Unix milliseconds.
     pub fn shadow_report(&self, now: u64, enough: u64) -> Option<String> {
         let counts = self
             .shadow_counts()

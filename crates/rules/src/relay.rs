@@ -8,18 +8,21 @@
 //!   receiver that wants no more pauses the subscription, which costs no attempt. A refusal is a failed attempt.
 //! * Refusals that are the origin's fault count against the circuit breaker. While it is open nothing is sent and no
 //!   attempt is spent.
-//! * At least once: the progress moves only over what was acknowledged or recorded as a dead letter, and a dead letter
-//!   becomes durable in the same commit as the progress over it. Commits follow the order in which messages finished,
-//!   so that after a crash a key is repeated from some point on and never out of order.
-//! * Bounded, and a refused message holds up its own key only, however many are refused: at most [`WINDOW`] messages (or
-//!   [`WINDOW_BYTES`]) are in memory. When it is half full, those that wait, and those that stand behind them, are parked:
-//!   each becomes durable in an entry of its own, the progress passes over it, and its message is read again when its turn
-//!   comes. Of a parked message some 200 bytes are remembered, of at most [`MAX_HELD`] in all; beyond that, those that
-//!   would wait longest become dead letters early. New messages and repeated ones take turns.
-//! * What is parked of a key is always older than what is not, in memory and in every commit: so after a crash, too,
-//!   nothing overtakes.
-//! * Two relays of one subscription on one store both deliver, but their progress stays right: a commit is made on
-//!   condition that the progress is the one last seen; whoever is refused looks again and merges.
+//! * At least once: the progress moves only over messages that were acknowledged or recorded as dead letters.
+//!   A dead letter becomes durable in the same commit as the progress over it. Commits follow the order in
+//!   which messages finished, so that after a crash a key is repeated from some point on and never out of
+//!   order.
+//! * Bounded, and a refused message holds up its own key only, however many are refused. At most [`WINDOW`]
+//!   messages (or [`WINDOW_BYTES`]) are in memory. When the window is half full, messages that wait, and
+//!   those that stand behind them, are parked. A parked message becomes durable in an entry of its own, the
+//!   progress passes over it, and it is read again when its turn comes. Some 200 bytes are remembered of a
+//!   parked message, and at most [`MAX_HELD`] messages are remembered in all. Beyond that, those that would
+//!   wait longest become dead letters early. New messages and repeated ones take turns.
+//! * Of one key, parked messages are always older than those that are not parked, in memory and in every
+//!   commit. So nothing overtakes, after a crash either.
+//! * Two relays of one subscription on one store both deliver, but their progress stays right. A commit is
+//!   made on condition that the progress is the one last seen. A relay whose commit is refused reads the
+//!   progress again and merges.
 
 use std::sync::Arc;
 

@@ -104,7 +104,7 @@ impl Schedule {
     }
 }
 
-/// A value in `[d/2, d]`: clients that failed together do not return together.
+/// A value in `[d/2, d]`: clients that failed together then do not return together.
 pub fn jitter(d: u64, random: u64) -> u64 {
     let half = d.div_ceil(2);
     half + random % (d - half + 1)

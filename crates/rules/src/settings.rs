@@ -1,5 +1,6 @@
-//! The settings in force: a configuration that keeps every rule, and what is made of it once, so that no request parses a
-//! pattern, a network or a URL again. What `check` accepts is what `serve` runs, since both are [`Settings::compile`].
+//! The settings in force: a valid configuration, with its patterns, networks and URLs parsed once, so that no
+//! request parses them again. What `check` accepts is what `serve` runs, since both are
+//! [`Settings::compile`].
 
 use crate::config::{ComponentSettings, Config, ConfigError, Fault, Forward};
 use crate::identity::Proxies;
@@ -39,7 +40,7 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// Checks a configuration and makes of it what rules ask for.
+    /// Checks a configuration and compiles its patterns, networks and URLs.
     ///
     /// # Errors
     /// The first rule that it breaks, and the setting.
@@ -81,12 +82,12 @@ impl Settings {
         calls::component(path, &self.patterns, self.components.iter().map(|one| &one.path))
     }
 
-    /// The `[[components]]`, each with what is made of it.
+    /// The `[[components]]`, each with its compiled route.
     pub fn components(&self) -> impl Iterator<Item = (&ComponentRoute, &ComponentSettings)> {
         self.components.iter().zip(&self.config.components)
     }
 
-    /// Which of the `[[components]]` answers `path`, if one does: the one whose pattern says most.
+    /// Which of the `[[components]]` answers `path`, if one does: the one whose pattern is the most specific.
     pub fn hosted(&self, path: &str) -> Option<usize> {
         let all = self.components.iter().enumerate();
         all.filter(|(_, component)| component.path.matches(path))
@@ -96,7 +97,7 @@ impl Settings {
 }
 
 impl Default for Settings {
-    /// Those of the sample file.
+    /// The settings of the sample file.
     fn default() -> Self {
         Self::compile(Config::default()).expect("a test compiles the sample")
     }

@@ -171,7 +171,7 @@ pub async fn messages<S: Store>(
     Ok(Response::json(200, &page))
 }
 
-/// A `GET /api/topics/{topic}/messages` that asks to wait, as a host sees it that waits itself.
+/// A `GET /api/topics/{topic}/messages` with a `wait`, for a host that does the waiting itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LongPoll {
     /// The topic.

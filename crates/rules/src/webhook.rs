@@ -76,7 +76,7 @@ pub fn sign(secret: &Secret, id: &str, timestamp: u64, body: &[u8]) -> String {
     )
 }
 
-/// Why a delivery is not to be believed.
+/// Why a delivery is not authentic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum VerifyError {
     /// `webhook-timestamp` is not a number of seconds.

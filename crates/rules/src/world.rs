@@ -1,4 +1,4 @@
-//! What a rule is given besides its request.
+//! The world of a rule: what it is given besides its request.
 
 use crate::settings::Settings;
 

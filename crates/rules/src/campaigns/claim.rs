@@ -1,9 +1,15 @@
 //! A user's claim: one commit whose refusal is the verdict.
 //!
-//! In order: the claim is not there yet · the campaign is the one that was read, so that a concurrent change or
-//! closing counts · the store's clock is inside its window · the next sequence is taken · a unit is left · the claim is
-//! written · its message is appended. No lock, and no retry loop but for a campaign that changed in between and for
-//! a reply that was lost.
+//! The steps, in order:
+//! 1. condition: the claim is not there yet;
+//! 2. condition: the campaign is the one that was read, so that a concurrent change or closing counts;
+//! 3. condition: the store's clock is inside the campaign's window;
+//! 4. the next sequence is taken;
+//! 5. a unit is taken, if one is left;
+//! 6. the claim is written;
+//! 7. its message is appended.
+//!
+//! No lock, and no retry loop except for a campaign that changed in between and for a reply that was lost.
 //!
 //! A lost reply is asked for again with the same claim id: if that id is found stored, it is ours.
 
@@ -141,7 +147,7 @@ impl Attempt<'_> {
         Err(Problem::new(Kind::Unavailable, "The campaign is being changed; try again.").with_retry_after(1))
     }
 
-    /// The answer to a commit's outcome; `None` if it is worth another try.
+    /// The answer that a commit's outcome leads to; `None` if it is worth another try.
     async fn decided<S: Store>(
         &self,
         world: &World<'_, S>,
@@ -210,8 +216,9 @@ impl Attempt<'_> {
         }
     }
 
-    /// The verdict where the campaign alone tells it: sold out, closed, or far outside its window. A user who holds
-    /// a claim is told so; with an `Idempotency-Key` the claim may be this very request's, which the store knows.
+    /// The verdict where the campaign alone decides it: sold out, closed, or far outside its window. A user
+    /// who holds a claim is told so. With an `Idempotency-Key` the claim may be this very request's, which
+    /// the store knows.
     async fn refused_from_memory<S: Store>(
         &self,
         world: &World<'_, S>,

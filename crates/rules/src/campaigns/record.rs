@@ -1,4 +1,4 @@
-//! What the store holds about a campaign and its claims, under which keys, and how answers show it.
+//! The records of a campaign and its claims, the keys that they are stored under, and how answers show them.
 
 use std::borrow::Cow;
 use std::cell::RefCell;
@@ -167,10 +167,11 @@ fn live(found: Vec<Option<Entry>>) -> Result<Option<Live>, StoreError> {
     }))
 }
 
-/// Campaigns whose meaning is remembered.
+/// Campaigns whose parsed record is remembered.
 const REMEMBERED: usize = 16;
 
-/// What a campaign's record says. A crowd asks for the same few again and again: what their bytes mean is remembered.
+/// Parses a campaign's record. A crowd asks for the same few again and again, so parsed records are
+/// remembered.
 fn campaign(entry: Entry) -> Result<Rc<Campaign>, StoreError> {
     thread_local! {
         static READ: RefCell<VecDeque<(Vec<u8>, Rc<Campaign>)>> = const { RefCell::new(VecDeque::new()) };

@@ -1,4 +1,4 @@
-//! How many and how long: bounds that more than the rules of the settings know.
+//! The bounds of settings, by number and length, that other modules use too.
 
 /// The most `[[limits]]`: all of them may match one request.
 pub const MAX_LIMITS: usize = tollgate_store::bucket::MAX_BUCKETS;

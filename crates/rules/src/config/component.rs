@@ -27,7 +27,8 @@ pub struct ComponentSettings {
     /// Requests under way at once, each in an instance of its own.
     #[serde(default = "concurrency")]
     pub concurrency: u32,
-    /// Whom it may call: `https://api.example.com`, `*://*.example.com:443`; at most [`super::MAX_OUTBOUND_HOSTS`].
+    /// The hosts that it may call: `https://api.example.com`, `*://*.example.com:443`; at most
+    /// [`super::MAX_OUTBOUND_HOSTS`].
     #[serde(default)]
     pub allowed_outbound_hosts: Vec<String>,
     /// What its keys, partitions, topics and buckets begin with in the store; see [`ComponentSettings::store_prefix`].

@@ -4,7 +4,7 @@ use super::Config;
 use super::error::{ConfigError, Fault, Path, line_of};
 use tollgate_api::json::{Strict, reworded};
 
-/// What is in force without a file.
+/// The configuration without a file.
 pub(crate) const SAMPLE: &str = include_str!("../../../../tollgate.toml");
 
 /// Stands for a secret where the configuration is shown.
@@ -46,7 +46,8 @@ impl Config {
         })
     }
 
-    /// The same without the secrets of its subscriptions and the environment of its components: what components may know.
+    /// The configuration that components may see: without the secrets of its subscriptions and the
+    /// environment of its components.
     pub fn without_secrets(&self) -> Self {
         let mut config = self.clone();
         for subscription in config

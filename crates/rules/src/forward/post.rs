@@ -30,7 +30,7 @@ pub const MESSAGE_TYPE: &str = "http.request";
 const ORDERING_KEY: &str = "x-partition-key";
 /// The most characters of an ordering key.
 const MAX_ORDERING_KEY: usize = 128;
-/// The same of who may name any: a whole one, with its namespace.
+/// The same for a caller that may name any ordering key: a whole one, with its namespace.
 const MAX_TRUSTED_KEY: usize = 384;
 /// The longest `Content-Type`.
 const MAX_CONTENT_TYPE: usize = 255;
@@ -104,13 +104,13 @@ pub(super) async fn routed<S: Store>(
         .await
 }
 
-/// Who sends a message, and whether its key has the scope `topics`.
+/// The sender of a message, and whether its key has the scope `topics`.
 struct Sender {
     client: ClientId,
     trusted: bool,
 }
 
-/// What a `[[forward]]` says of its messages.
+/// The settings of a `[[forward]]` route for its messages.
 struct Route<'a> {
     headers: &'a [String],
     ordering: &'a Ordering,
@@ -306,7 +306,7 @@ fn token_of(idempotence: &str) -> String {
     ids::token(&seed, ids::ID_LENGTH)
 }
 
-/// What the message is delivered in order with; empty for nothing.
+/// The ordering key of the message; empty for no order.
 ///
 /// A caller's own key is in the caller's namespace (`id:ann order-7`), so that nobody holds up another's messages with one
 /// that the origin refuses. No client id holds a space, and neither may a caller's key: no two namespaces meet. A key with

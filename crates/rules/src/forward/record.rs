@@ -1,8 +1,8 @@
 //! The durable record of a forwarded request: `message/<id>`. It goes with its message, which tells the rest.
 //!
-//! An id begins with two hexadecimal digits that spread clients over 256 partitions, `messages/<digits>`: a record is
-//! found by its id alone, and all requests of a client share a partition, so that a store which shards by partition
-//! finds their idempotency keys.
+//! An id begins with two hexadecimal digits that spread clients over 256 partitions, `messages/<digits>`. So
+//! a record is found by its id alone. All requests of a client share a partition, so that a store which
+//! shards by partition finds their idempotency keys.
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -24,8 +24,9 @@ use tollgate_store::stored;
 use tollgate_store::template::Number;
 
 const DAY_MS: u64 = 24 * 60 * 60 * 1_000;
-/// A record goes with its message, and at the latest so long after its retention, in milliseconds: one that a subscription
-/// still needs is kept longer, and its sender may ask what became of it.
+/// A record goes with its message, and at the latest this many milliseconds after its retention. A message
+/// that a subscription still needs is kept longer than its retention, and its sender may ask what became of
+/// it.
 const GRACE_MS: u64 = 7 * DAY_MS;
 const NS_PER_MS: u64 = 1_000_000;
 const SHARD_DIGITS: usize = 2;
@@ -41,7 +42,7 @@ pub(super) struct Record {
     /// What a repetition with the same idempotency key must match, in base64.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) fingerprint: Option<String>,
-    /// What records of the version before say themselves.
+    /// Fields that only records of the version before hold themselves.
     #[serde(flatten, skip_serializing)]
     pub(super) before: Option<Before>,
 }
@@ -108,7 +109,7 @@ struct View<'a> {
     #[serde(with = "time::rfc3339_option")]
     time: Option<u64>,
     client: &'a str,
-    /// Null for one that was sent to the version before.
+    /// Null for a message that was sent to the version before.
     request: Option<&'a Attributes>,
     /// At each subscription of the topic.
     deliveries: Vec<subscriptions::MessageDelivery>,

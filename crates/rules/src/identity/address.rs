@@ -1,8 +1,8 @@
-//! The address behind trusted proxies.
+//! The client's address behind trusted proxies.
 //!
-//! Only what a trusted proxy says is believed, and each says only who spoke to *it*: `Forwarded` (RFC 7239)
-//! and `X-Forwarded-For` are therefore read from the right, and the first address that is not a trusted proxy
-//! is the client. What is malformed or hidden (`unknown`, `_secret`) ends the walk at the hop that said so.
+//! Only what a trusted proxy says is believed, and each proxy knows only its own peer. `Forwarded` (RFC 7239)
+//! and `X-Forwarded-For` are therefore read from the right. The first address that is not a trusted proxy is
+//! the client. A malformed or hidden address (`unknown`, `_secret`) ends the walk at the hop that sent it.
 
 use std::borrow::Cow;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -18,7 +18,7 @@ const IPV6_CLIENT_BITS: u32 = 64;
 /// The bits before the IPv4 address in an IPv4-mapped IPv6 address.
 const MAPPED_BITS: u8 = 96;
 
-/// Whose word about addresses is believed. Parse once, ask for every request.
+/// The trusted proxies, whose statements about addresses are believed. Parse once, ask for every request.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Proxies(Vec<IpNet>);
 
@@ -84,7 +84,7 @@ impl Proxies {
     }
 }
 
-/// Who shares an address: an IPv4 address stands for itself, an IPv6 address for its /64.
+/// The network of one subscriber: an IPv4 address stands for itself, an IPv6 address for its /64.
 pub fn subscriber(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V4(address) => address.into(),

@@ -13,8 +13,8 @@ pub(super) fn seconds(nanos: u64) -> u64 {
     nanos.div_ceil(NANOS_PER_SECOND)
 }
 
-/// Both headers, for the enforced ones of the policies: a client need not heed the others. None where there
-/// are none.
+/// Both headers, for the enforced policies: a client need not heed shadow policies. No headers where no
+/// policy is enforced.
 pub(super) fn headers(policies: &[&Policy], levels: &[Level]) -> Vec<Header> {
     let (mut quotas, mut limits) = (String::new(), String::new());
     let mut digits = itoa::Buffer::new();

@@ -1,4 +1,4 @@
-//! Who may create a link, and who may read or change one.
+//! Access to links: which callers may create one, and which may read or change one.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -19,14 +19,14 @@ const TOKEN_PREFIX: &str = "lm_";
 /// The base62 characters of a token after its prefix: 190 bits, out of 128 random ones.
 const TOKEN_CHARS: u8 = 32;
 
-/// Who creates a link.
+/// The creator of a link.
 pub(super) struct Creator {
     /// `key:<id>` or `client:<id>`.
     pub(super) owner: String,
     pub(super) anonymous: bool,
 }
 
-/// Who owns what a key creates.
+/// The owner of links that a key creates.
 pub(super) fn key_owner(key: &ApiKey) -> String {
     format!("key:{}", key.id)
 }
@@ -65,12 +65,12 @@ pub(super) fn mint<S>(world: &World<'_, S>) -> String {
     )
 }
 
-/// What is stored of a manage token.
+/// The digest of a manage token, as it is stored.
 pub(super) fn digest(token: &str) -> String {
     URL_SAFE_NO_PAD.encode(Sha256::digest(token.as_bytes()))
 }
 
-/// What a caller shows to be let at a link.
+/// The credential with which a caller reads or changes a link.
 pub(super) enum Credential {
     Key(ApiKey),
     /// The digest of a manage token.

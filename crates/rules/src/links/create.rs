@@ -57,7 +57,7 @@ struct Draft {
     charged: bool,
 }
 
-/// Which fields were sent. What was not is no reason to make another link.
+/// The fields that were sent. A field that was not sent is no reason to make another link.
 struct Given {
     code_length: bool,
     redirect: bool,
@@ -231,10 +231,10 @@ pub(super) async fn post<S: Store>(world: &World<'_, S>, request: &Request) -> R
     Ok(response)
 }
 
-/// Why there is no answer.
+/// Why a try to create a link failed.
 enum Failed {
     Refused(Problem),
-    /// The link may be there, or not.
+    /// The outcome is not known: the link may be there, or not.
     Unknown(Problem),
 }
 
@@ -261,7 +261,7 @@ impl From<Failed> for Problem {
     }
 }
 
-/// What one try came to.
+/// The result of one try.
 enum Step {
     Created(Link),
     /// The caller has such a link.

@@ -216,10 +216,10 @@ async fn change<S: Store>(
     Err(contended())
 }
 
-/// The step before a bound on a link in use: from here on every visit is counted before it is answered, as with a bound;
-/// and what was answered before is in the counter when this returns. The commit that then sets the bound is tied to the
-/// version that this gives, so from that commit on the counter holds every visit that ever was, and the bound is exact.
-/// Nothing if the link has changed.
+/// The step before a bound on a link in use. From here on every visit is counted before it is answered, as
+/// with a bound. Visits that were answered before are in the counter when this returns. The commit that then
+/// sets the bound is tied to the version that this returns. So from that commit on the counter holds every
+/// visit that ever was, and the bound is exact. `None` if the link has changed.
 async fn count_exactly<S: Store>(
     store: &S,
     code: &str,

@@ -1,13 +1,14 @@
-//! Which links an owner has. The index lives in the partition `owner/<owner>`, the links in partitions of their own, so
-//! one commit cannot change both. The order makes that harmless: entries are written BEFORE their link and removed
-//! after it, so that no link is ever missing from the index; an entry whose link is not there, or is another one, is
-//! skipped by every reader. Each entry names the link's id: whoever takes an entry back takes back its own, never that of
-//! another who asked for the same code in the same millisecond.
+//! The index of links by owner. The index lives in the partition `owner/<owner>`, the links in partitions of
+//! their own, so one commit cannot change both. The order makes that harmless: entries are written BEFORE
+//! their link and removed after it, so that no link is ever missing from the index. Every reader skips an
+//! entry whose link is not there, or is another one. Each entry names the link's id. So a request that takes
+//! back an entry takes back its own, never that of another request for the same code in the same millisecond.
 //!
-//! `owner/<owner>/t/<inverted time><code>/<id>` lists links newest first (without the id where an earlier version wrote
-//! it). `owner/<owner>/u/<hash of the url>/<inverted time><id>` holds the code of a link with that URL, newest first, for
-//! `ifExists: "return"`. `owner/<owner>/u/<hash of the url>` is the reservation of whoever asked so last: whoever asks for
-//! the same URL at the same time reads the same code, and the commit of the link itself decides who creates it.
+//! `owner/<owner>/t/<inverted time><code>/<id>` lists links newest first (without the id where an earlier
+//! version wrote it). `owner/<owner>/u/<hash of the url>/<inverted time><id>` holds the code of a link with
+//! that URL, newest first, for `ifExists: "return"`. `owner/<owner>/u/<hash of the url>` is the reservation
+//! of the last request with `ifExists: "return"`. Requests for the same URL at the same time read the same
+//! code there, and the commit of the link itself decides which of them creates it.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -29,16 +30,17 @@ const MAX_CANDIDATES: u32 = 32;
 
 /// The reservation of an owner's URL.
 pub(super) struct Reserved {
-    /// What whoever came last was about to create or, where an earlier version wrote it, the newest link's code.
+    /// The code that the last request was about to create. Where an earlier version wrote it: the newest
+    /// link's code.
     pub(super) code: Option<String>,
     version: u64,
-    /// Of the link that it was made for, if that is known.
+    /// The id of the link that it was made for, if that is known.
     id: Option<String>,
 }
 
 /// What is done about the URL's reservation.
 pub(super) enum Reserve<'a> {
-    /// A link is created in any case: whoever reserves at this moment must look again.
+    /// A link is created in any case: a request that holds a reservation at this moment must look again.
     Disturb,
     /// It is taken over, if it is still as it was read.
     If(Option<&'a Reserved>),

@@ -69,7 +69,7 @@ impl Source {
     }
 }
 
-/// What a link must have.
+/// The properties that a listed link must have.
 struct Filter {
     tag: Option<String>,
     /// Lower case.

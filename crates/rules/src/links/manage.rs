@@ -16,7 +16,7 @@ pub(super) async fn get<S: Store>(
     Ok(Response::json(200, &link.view(&world.settings.config)))
 }
 
-/// Deletes the link with its counters. It must still be the link that the caller was let at.
+/// Deletes the link with its counters. It must still be the link that the caller was given access to.
 pub(super) async fn delete<S: Store>(
     world: &World<'_, S>,
     request: &Request,

@@ -1,4 +1,4 @@
-//! What is stored of a link, what is shown of it, and the state it is in.
+//! The record of a link, its view in answers, and its state.
 
 use std::borrow::Cow;
 
@@ -16,9 +16,9 @@ pub(super) fn link_key(code: &str) -> String {
     ["link/", code].concat()
 }
 
-/// The counter of a link's visits, and when it was visited last (Unix milliseconds in decimal). `id`: the link's, if its
-/// counters are under it; those of a link that an earlier version made are under its code alone. What arrives late for a
-/// deleted link can so never count for the next one with its code.
+/// The counter of a link's visits, and when it was visited last (Unix milliseconds in decimal). `id`: the
+/// link's, if its counters are under it; those of a link that an earlier version made are under its code
+/// alone. So a click that arrives late for a deleted link never counts for the next link with its code.
 pub(super) fn counter_keys(code: &str, id: Option<&str>) -> [String; 2] {
     let key = |kind: &str| match id {
         Some(id) => [kind, code, "/", id].concat(),
@@ -27,7 +27,7 @@ pub(super) fn counter_keys(code: &str, id: Option<&str>) -> [String; 2] {
     [key("visits/"), key("visited/")]
 }
 
-/// What decides whether a link redirects. Times are Unix milliseconds.
+/// The limits that decide whether a link redirects. Times are Unix milliseconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct Limits {
@@ -62,7 +62,8 @@ impl Limits {
         self.max_visits.is_some() || self.exact
     }
 
-    /// When the link ends by time, Unix milliseconds, as far as that is known now: it expires, or nobody comes.
+    /// When the link ends by time, Unix milliseconds, as far as that is known now: it expires, or stays
+    /// without a visit for too long.
     pub(super) fn end(&self, created_at: u64, visited_at: Option<u64>) -> Option<u64> {
         let idle = self.expire_after_idle.map(|seconds| {
             let begun = created_at.max(self.valid_from.unwrap_or(0));
@@ -106,8 +107,8 @@ pub enum State {
     Archived,
 }
 
-/// The state of a link at `now`, Unix milliseconds. Idleness counts from the last visit, or from when the link first
-/// could be visited. What is final comes before what may pass.
+/// The state of a link at `now`, Unix milliseconds. Idleness counts from the last visit, or from when the
+/// link first could be visited. Where several states apply, final ones come before those that may pass.
 pub fn state(limits: &Limits, facts: &Facts, now: u64) -> State {
     if limits.archived {
         return State::Archived;
@@ -155,9 +156,10 @@ impl<'a> Target<'a> {
         }
     }
 
-    /// The target of a link that has a URL and nothing else, which most have, read off the beginning of the entry as
-    /// [`Record::to_bytes`] writes it: the time of creation comes right after the status only where no limit, fallback
-    /// or query to forward stands between them. `None` for every other text: whoever asks then reads it as JSON.
+    /// The target of a plain link, which has a URL and nothing else, as most links do. It is read off the
+    /// beginning of the entry as [`Record::to_bytes`] writes it. The time of creation comes right after the
+    /// status only where no limit, fallback or query to forward stands between them. `None` for every other
+    /// text: the caller then reads it as JSON.
     fn plain(value: &'a [u8]) -> Option<Self> {
         let rest = value.strip_prefix(br#"{"url":""#)?;
         let end = rest
@@ -246,7 +248,7 @@ impl Record {
         counter_keys(code, self.by_id.then_some(self.id.as_str()))
     }
 
-    /// Whether somebody without a key made it.
+    /// Whether a caller without a key made it.
     pub(super) fn is_anonymous(&self) -> bool {
         self.manage.is_some()
     }

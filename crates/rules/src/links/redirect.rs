@@ -1,11 +1,13 @@
 //! `GET` and `HEAD /{code}`: the redirect; and `POST`, which the button for people taken for machines sends. A plain link costs one read of one key and no random.
 //!
-//! Counting is the last thing done, and nothing waits after it: the machine may run this rule without waiting and, where it
-//! would have to wait, drop it and run it anew, so nothing may have been counted by then.
+//! Counting is the last thing done, and nothing waits after it. The machine may run this rule without
+//! waiting. Where the rule would have to wait, the machine drops it and runs it anew, so nothing may have
+//! been counted by then.
 //!
-//! The race to win: a visitor of a link with `maxVisits` is let through by ONE commit that holds the very version of
-//! the link it read, the link's time window, and an addition that cannot pass the bound. Whoever is let through was
-//! counted, and whoever was not counted is not let through, whatever else happens to the link meanwhile.
+//! The race to win: a visitor of a link with `maxVisits` is let through by ONE commit. It has as conditions
+//! the very version of the link that was read and the link's time window, and an addition that cannot pass
+//! the bound. So a visitor is let through if and only if the visit was counted, whatever else happens to the
+//! link meanwhile.
 
 use std::borrow::Cow;
 
@@ -141,7 +143,8 @@ fn is_counted<S: Store>(world: &World<'_, S>, limits: &Limits) -> bool {
     world.settings.config.links.clicks != Clicks::Off || limits.are_exact()
 }
 
-/// Whether a visit leaves anything behind: a link that ends by idleness needs its last one even where clicks are off.
+/// Whether a visit is written to the store: a link that ends by idleness needs its last one even where clicks
+/// are off.
 fn is_recorded<S: Store>(world: &World<'_, S>, limits: &Limits) -> bool {
     is_counted(world, limits) || limits.expire_after_idle.is_some()
 }

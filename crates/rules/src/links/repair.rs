@@ -1,5 +1,6 @@
-//! Once per store: what earlier versions left undone. A link that is missing from its owner's list is entered, links are
-//! entered under their URLs, anonymous links are counted, and those that end by time get their entry for the sweep.
+//! Once per store: what earlier versions left undone. Links that are missing from their owner's list are
+//! entered there, and all links are entered under their URLs. Anonymous links are counted, and links that end
+//! by time get their entry for the sweep.
 //!
 //! Links are gone through by code, a batch at a time; how far it has come is in the store, and so is that it is done.
 //! A batch may be done twice; what it counts is committed together with how far it has come.

@@ -1,10 +1,10 @@
-//! What callers without a key may leave in the store. Their links end by idleness, one address (IPv6 by /64) creates so
-//! many in a day (UTC), and all of them together hold so many. A client id counts for nothing here: anybody can make up
-//! another one.
+//! Bounds on the links of callers without a key. Their links end by idleness. One address (IPv6 by /64)
+//! creates a bounded number in a day (UTC), and the store holds a bounded number in all. A client id does not
+//! matter here: anybody can make up another one.
 //!
-//! `links/anonymous` counts the links, `links/day/<day>/<address>` the creations; one commit charges both. A creation
-//! that failed is given back at once, a link that was removed by the sweep, once. What a crash between two commits loses
-//! is counted too much, never too little.
+//! `links/anonymous` counts the links, `links/day/<day>/<address>` the creations; one commit charges both. A
+//! creation that failed is given back at once, and a link that the sweep removed is given back once. After a
+//! crash between two commits, the counters are too high, never too low.
 
 use super::MAX_RACES;
 use super::record::Limits;
@@ -17,7 +17,7 @@ use tollgate_store::commit::{
 };
 use tollgate_store::ports::Store;
 
-/// What all keys here share.
+/// The partition of all keys here.
 pub(super) const PARTITION: &str = "links/anonymous";
 /// The number of anonymous links in the store.
 const TOTAL: &str = "links/anonymous";

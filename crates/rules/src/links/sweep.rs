@@ -1,9 +1,10 @@
-//! Links that have ended are removed by and by, and what deleted ones leave behind.
+//! The sweep of links: removes links that have ended, and what deleted links leave behind.
 //!
-//! `due/<time>/<code>/<id>`, in the link's partition and written in the same commit as the link, says when to look at it:
-//! when it will have been over for `links.keep_expired`, as far as that is known. Whoever looks removes it, or moves the
-//! entry on (a link that ends by idleness was visited meanwhile). A deletion leaves such an entry with the link's record,
-//! for a time by which no click on it can be under way any more: then its counters go, whatever arrived late.
+//! The entry `due/<time>/<code>/<id>` is in the link's partition, and is written in the same commit as the
+//! link. Its time is when the link will have been over for `links.keep_expired`, as far as that is known. The
+//! sweep then removes the link, or moves the entry on (a link that ends by idleness was visited meanwhile). A
+//! deletion leaves such an entry with the link's record, for a time by which no click on the link can be
+//! under way any more. Then its counters are removed, late clicks included.
 //!
 //! Everything is done by entries that stay until it is done, in an order that may be repeated. A batch is bounded, and its
 //! commits follow one another, so that the writer is never busy with them alone.
@@ -18,11 +19,12 @@ use tollgate_store::ports::Store;
 
 /// The most entries that one batch looks at.
 const BATCH: u32 = 64;
-/// One creation in so many does a batch: so links go also where no host does it in the background.
+/// One creation in this many does a batch, so that links are removed also where no host does it in the
+/// background.
 const EVERY: u8 = 16;
 /// How long after its end what a link leaves behind is kept, in milliseconds: longer than a click may take to be counted.
 const LEFTOVERS_MS: u64 = 3_600_000;
-/// What cannot be read is looked at again after so long.
+/// An entry whose link cannot be read is looked at again after this long, in milliseconds.
 const PUT_OFF_MS: u64 = 86_400_000;
 const PREFIX: &str = "due/";
 const TIME_DIGITS: usize = 12;
@@ -123,8 +125,9 @@ async fn remove_if<S: Store>(
     Ok(matches!(store.commit(commit).await?, Outcome::Committed(_)))
 }
 
-/// Does a bounded part of what is to be done in the background: removes links that have ended, and what deleted links
-/// left; once, enters links where an earlier version has not. `true`: there is more. To be called again after an error.
+/// Does a bounded part of the work in the background. Removes links that have ended, and what deleted links
+/// left. Once per store, enters links in the indexes where an earlier version has not. `true`: there is more.
+/// To be called again after an error.
 ///
 /// # Errors
 /// Those of the store.
@@ -133,7 +136,7 @@ pub async fn maintain<S: Store>(store: &S, config: &Config, now: u64) -> Result<
     Ok(repair::step(store, config, now).await? || swept)
 }
 
-/// [`maintain`] after some creations. Its failure is no business of who created a link.
+/// Runs [`maintain`] after some creations. The caller that created a link does not hear of a failure.
 pub(super) async fn now_and_then<S: Store>(world: &World<'_, S>) {
     if (world.fresh)()[15].is_multiple_of(EVERY) {
         let _ = maintain(world.store, &world.settings.config, world.now).await;
@@ -239,7 +242,7 @@ async fn forget<S: Store>(
     store.commit(commit).await.map(drop)
 }
 
-/// Moves an entry on that nothing can be done for, so that it is in nobody's way.
+/// Moves an entry on that cannot be handled now, so that it does not hold up others.
 async fn put_off<S: Store>(store: &S, due: &Due<'_>, item: &Item, now: u64) -> Result<(), StoreError> {
     let later = key(now.saturating_add(PUT_OFF_MS), due.code, due.id);
     forget(store, due, &item.key, vec![set(later, item.entry.value.clone())]).await

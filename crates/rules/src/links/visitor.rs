@@ -1,6 +1,6 @@
-//! Whether a visit counts. Machines that look at links for people (previews, crawlers) and browsers that fetch ahead
-//! must neither be counted nor use up a link. What a user agent says is believed: whoever lies gains nothing. A person taken
-//! for a machine gets through by a button ([`super::preview`]).
+//! Whether a visit counts. Machines that look at links for people (previews, crawlers) and browsers that
+//! fetch ahead must neither be counted nor use up a link. What a user agent says is believed: a false one
+//! gains nothing. A person taken for a machine gets through by a button ([`super::preview`]).
 
 mod words;
 
@@ -19,10 +19,10 @@ const CUBOT: &str = "cubot";
 const AHEAD_HEADERS: &[&str] = &["sec-purpose", "purpose", "x-purpose", "x-moz"];
 const AHEAD: &[&str] = &["prefetch", "prerender", "preview"];
 
-/// Who asks for a redirect.
+/// The kind of visitor that asks for a redirect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Visitor {
-    /// Counts.
+    /// Counted.
     Person,
     /// Asks for the head only: answered as a person, not counted.
     Head,
@@ -152,7 +152,8 @@ mod tests {
         }
     }
 
-    /// What the data set calls crawlers and is none: tools that people run by hand, and browsers within apps and editors.
+    /// Agents that the data set calls crawlers and that are none: tools that people run by hand, and browsers
+    /// within apps and editors.
     const TOOLS: &[&str] = &["curl", "Wget/", "HTTPie/"];
     const BROWSERS: &[&str] = &["Instagram", "MetaIAB", " Code/", " Trae/", " Fluid/"];
 

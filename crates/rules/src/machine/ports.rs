@@ -20,7 +20,7 @@ pub(super) fn poll_once<T>(rule: impl Future<Output = T>) -> Option<T> {
     }
 }
 
-/// The ports on a [`Memory`]: what would have to wait never answers.
+/// The ports on a [`Memory`]: a call that would have to wait never answers.
 pub(super) struct Immediate<M>(pub(super) Near<M>);
 
 impl<M: Memory> Store for Immediate<M> {
@@ -74,7 +74,7 @@ impl<M: Memory> Buckets for Immediate<M> {
     }
 }
 
-/// The ports on a [`Memory`]: what has to wait is asked of the caller.
+/// The ports on a [`Memory`]: a call that has to wait is passed to the machine's caller.
 pub(super) struct Asking<M> {
     pub(super) near: Near<M>,
     pub(super) exchange: Rc<RefCell<Exchange>>,
@@ -94,7 +94,7 @@ impl<M> Asking<M> {
     }
 }
 
-/// A host that replied with something else than it was asked for.
+/// The error for a reply of another kind than its call.
 fn mismatch<T>() -> Result<T, StoreError> {
     Err(StoreError::Unknown("the reply is not to what was asked".into()))
 }

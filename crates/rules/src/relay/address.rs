@@ -8,9 +8,10 @@ use crate::own_address::is_local_name;
 /// Looks public, but answers virtual machines of Azure with what only they should know, as 169.254.169.254 does elsewhere.
 const AZURE_PLATFORM: Ipv4Addr = Ipv4Addr::new(168, 63, 129, 16);
 
-/// Whether `address` is an ordinary one of the public internet: not loopback, private, shared (CGNAT), link-local (which
-/// holds the metadata services of clouds), unique-local, multicast, unspecified, reserved, or an IPv6 form that carries
-/// such an IPv4 address. After the IANA special-purpose registries (RFC 6890).
+/// Whether `address` is an ordinary one of the public internet, after the IANA special-purpose registries
+/// (RFC 6890). These are not: loopback, private, shared (CGNAT), link-local (which holds the metadata
+/// services of clouds), unique-local, multicast, unspecified and reserved addresses. Nor are IPv6 forms that
+/// carry such an IPv4 address.
 pub fn is_public(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(v4) => is_public_v4(v4),

@@ -9,7 +9,7 @@ pub enum Delivered {
     Refused {
         /// For people; cut to [`MAX_ERROR_BYTES`](super::record::MAX_ERROR_BYTES) where it is kept.
         why: String,
-        /// Whose fault it seems to be.
+        /// The likely cause: the message or the receiver.
         blame: Blame,
         /// Another attempt would end the same way: the message becomes a dead letter at once.
         is_final: bool,
@@ -22,7 +22,7 @@ pub enum Delivered {
     Unwanted,
 }
 
-/// Who is to blame for a refusal.
+/// The likely cause of a refusal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Blame {
     /// This message; the receiver works.

@@ -1,4 +1,4 @@
-//! Where the delivery of one message stands, from the durable form alone.
+//! The state of one message's delivery, from the durable form alone.
 
 use serde::Serialize;
 

@@ -1,5 +1,5 @@
-//! What happened and is not yet durable, in the order it happened. Commits take it from the front: as much as fits,
-//! one commit at a time, so that whatever finished meanwhile goes with the next.
+//! The journal of changes that are not yet durable, in the order in which they happened. Commits take it from
+//! the front: as much as fits, one commit at a time, so that whatever finished meanwhile goes with the next.
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 
@@ -67,7 +67,7 @@ pub(super) struct Journal {
     steps: usize,
 }
 
-/// Changes on their way into the store.
+/// A batch: changes on their way into the store.
 #[derive(Debug)]
 pub(super) struct Batch {
     changes: Vec<Change>,
@@ -100,7 +100,7 @@ struct Effect {
 }
 
 impl Journal {
-    /// There is more than one commit takes.
+    /// Whether there is more than one commit takes.
     pub fn is_long(&self) -> bool {
         self.steps > MAX_STEPS
     }
@@ -122,9 +122,10 @@ impl Journal {
         self.changes.iter().filter_map(Change::sequence).collect()
     }
 
-    /// After the store was read again: changes that somebody else (or a commit of ours whose answer was lost) has overtaken
-    /// are dropped, so that they bring back no entry of a finished message. `finished`: whether a message, redriven or not,
-    /// is; `entry`: whether there is a retry entry, and whether it parks its message.
+    /// Drops outdated changes after the store was read again. Another relay, or a commit of ours whose answer
+    /// was lost, has overtaken them: they would bring back the entry of a finished message. `finished`:
+    /// whether a message, redriven or not, is; `entry`: whether there is a retry entry, and whether it parks
+    /// its message.
     pub fn reconcile(&mut self, finished: impl Fn(u64, bool) -> bool, entry: impl Fn(u64) -> Option<bool>) {
         // Whether the message is parked once the changes so far are made.
         let mut now_parked = HashMap::new();

@@ -20,7 +20,8 @@ use super::{
 use crate::breaker::{Breaker, Permit};
 use tollgate_store::commit::Message;
 
-/// What is known of one subscription's messages, and what is under way; see [`crate::relay`] for its rules.
+/// The state machine of one subscription: its unfinished messages, and what is under way. [`crate::relay`]
+/// states its rules.
 #[derive(Debug)]
 pub struct Machine {
     settings: Settings,
@@ -158,7 +159,8 @@ impl Machine {
         actions.extend(self.next_wake().map(|at| Action::Wake { at }));
     }
 
-    /// Messages that wait give way to those that can be sent: out of memory, and beyond a bound to the dead letters.
+    /// Makes room for messages that can be sent. Waiting messages leave memory and, beyond a bound, become
+    /// dead letters.
     fn relieve(&mut self, actions: &mut Vec<Action>) {
         let spilled = self.window.spill(self.settings.window / 2, WINDOW_BYTES / 2);
         for (sequence, waiting) in spilled {

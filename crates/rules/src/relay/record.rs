@@ -48,7 +48,7 @@ impl Keys {
         }
     }
 
-    /// What all its keys share.
+    /// The partition of all its keys.
     pub fn partition(&self) -> &str {
         &self.partition
     }
@@ -142,7 +142,7 @@ impl Control {
     }
 }
 
-/// What the circuit breaker of a subscription last did. The default: closed.
+/// The last known state of a subscription's circuit breaker. The default: closed.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct BreakerRecord {
@@ -181,8 +181,8 @@ impl Waiting {
     }
 }
 
-/// What stands for an ordering key where many are remembered: 64 bits of its SHA-256, so that nobody finds a key that
-/// falls together with another's. 0 for the empty key, which has no order.
+/// The hash of an ordering key, where many are remembered: 64 bits of its SHA-256, so that nobody finds a key
+/// that collides with another's. 0 for the empty key, which has no order.
 pub fn lane_of(key: &str) -> u64 {
     if key.is_empty() {
         return 0;

@@ -34,10 +34,11 @@ pub struct Restored {
     pub polled: Polled,
     /// What is finished.
     pub progress: Progress,
-    /// What is known of messages that are not finished: of those that the progress has not passed over, of those that are
-    /// parked, and of those that were dead letters. Without what they said last, and without the messages.
+    /// What is known of messages that are not finished: of those that the progress has not passed over, of
+    /// those that are parked, and of those that were dead letters. Without their last failure, and without
+    /// the messages.
     pub waiting: BTreeMap<u64, Waiting>,
-    /// There are more that were dead letters.
+    /// Whether there are more redriven messages in the store.
     pub more: bool,
 }
 

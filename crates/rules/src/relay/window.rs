@@ -251,9 +251,10 @@ impl Window {
         self.set_state(sequence, State::Ready);
     }
 
-    /// More than `loaded` messages, or `bytes`, are in memory: lets go of those that are durable and whose turn is not near,
-    /// and says which are to be made durable for that. Those that have failed, and of the keys that they hold up the others,
-    /// in order: what is parked of a key is always older than what is not.
+    /// Called when more than `loaded` messages, or `bytes`, are in memory. Drops from memory the messages
+    /// that are durable and whose turn is not near. Returns those that are to be made durable first: the
+    /// failed ones and, in order, the others of the keys that they hold up. So the parked messages of a key
+    /// are always older than the rest.
     pub fn spill(&mut self, loaded: usize, bytes: usize) -> Vec<(u64, Waiting)> {
         if self.loaded <= loaded && self.bytes <= bytes {
             return Vec::new();

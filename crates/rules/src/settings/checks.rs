@@ -1,4 +1,4 @@
-//! What most rules of a setting are made of.
+//! Checks that the rules of several settings share.
 
 use crate::config::{Fault, Path};
 

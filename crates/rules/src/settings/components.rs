@@ -1,4 +1,4 @@
-//! Rules of `[[components]]`, and what is made of them.
+//! Rules of `[[components]]`, and their compiled routes.
 
 use std::collections::BTreeSet;
 
@@ -20,12 +20,12 @@ const MAX_VARIABLES: usize = 64;
 const MAX_ENVIRONMENT: usize = 256 << 10;
 const MAX_STORE_PREFIX: usize = 128;
 
-/// What is made of one of the `[[components]]`.
+/// The compiled route of one of the `[[components]]`.
 #[derive(Clone, Debug)]
 pub struct ComponentRoute {
     /// Its pattern.
     pub path: Pattern,
-    /// Whom it may call.
+    /// The hosts that it may call.
     pub outbound: Vec<OutboundHost>,
 }
 

@@ -1,4 +1,5 @@
-//! Whom a component may call, in Spin's syntax: `https://api.example.com`, `http://10.0.0.7:8080`, `*://*.example.com:443`.
+//! The hosts that a component may call, in Spin's syntax: `https://api.example.com`, `http://10.0.0.7:8080`,
+//! `*://*.example.com:443`.
 
 /// One entry of `allowed_outbound_hosts`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -13,7 +14,7 @@ pub struct OutboundHost {
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Host {
     Any,
-    /// Any name that ends so: `.example.com`.
+    /// Any name with this ending: `.example.com`.
     Below(String),
     /// In lower case, an IPv6 address with its brackets.
     Named(String),

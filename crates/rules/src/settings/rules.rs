@@ -1,4 +1,5 @@
-//! The rules that a configuration must keep beyond its types, each in one place, beside what is made of the setting.
+//! The rules that a configuration must keep beyond its types, each in one place, beside the compilation of
+//! the setting.
 
 use std::collections::BTreeSet;
 
@@ -37,7 +38,7 @@ const IDLE_BOUNDS: (Span, Span) = (Span::from_secs(1), Span::from_secs(MAX_IDLE_
 const KEEP_BOUNDS: (Span, Span) = (Span::from_secs(0), Span::from_secs(MAX_IDLE_SECONDS));
 const MAX_ANONYMOUS: u64 = 1_000_000_000;
 
-/// What is made of the settings.
+/// The compiled parts of the settings.
 pub(super) struct Compiled {
     pub(super) proxies: Proxies,
     pub(super) own: OwnAddresses,
@@ -219,7 +220,7 @@ fn forward(rule: &Forward, path: &Path) -> Result<Pattern, Fault> {
     Ok(route)
 }
 
-/// A pattern that hides neither short links nor what is the gateway's own.
+/// A pattern that hides neither short links nor the gateway's own paths.
 pub(super) fn outside(text: &str, path: Path) -> Result<Pattern, Fault> {
     let route = pattern(text, path.clone())?;
     let first = text.trim_start_matches('/').split('/').next().unwrap_or("");

@@ -1,4 +1,4 @@
-//! Which subscriptions there are: those of the configuration, and those of the store.
+//! The subscriptions in force: those of the configuration, and those of the store.
 
 use serde::{Deserialize, Serialize};
 
@@ -98,8 +98,8 @@ pub struct Standing {
     pub polled: Polled,
 }
 
-/// Looks before each delivery: the last word of a caller counts from its answer on, however late the relay hears of it.
-/// Two reads of entries that are cached.
+/// Asked before each delivery: the last change of a caller counts from its answer on, however late the relay
+/// hears of it. Two reads of entries that are cached.
 pub async fn standing<S: Store>(store: &S, defined: &Defined) -> Result<Standing, StoreError> {
     let in_force = match &defined.source {
         Source::File => true,

@@ -1,4 +1,4 @@
-//! What others want to know of subscriptions: how far behind they are, and what became of a message.
+//! The status of subscriptions: how far behind they are, and what became of a message.
 
 use serde::{Deserialize, Serialize};
 

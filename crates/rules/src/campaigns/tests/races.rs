@@ -1,5 +1,6 @@
-//! Whatever the interleaving of claims, changes, closings, steps of the clock and lost replies: a campaign of N admits
-//! at most N, and exactly N when enough users ask; sequences are dense; a claim is there if and only if its message is.
+//! Claims, changes, closings, steps of the clock and lost replies, interleaved in any way. A campaign of N
+//! admits at most N, and exactly N when enough users ask. Sequences are dense, and a claim is there if and
+//! only if its message is.
 
 use futures::task::noop_waker;
 use proptest::prelude::*;

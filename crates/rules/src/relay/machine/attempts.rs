@@ -1,4 +1,4 @@
-//! How attempts end: what becomes of the message, of the breaker, and of the subscription.
+//! The end of attempts: what becomes of the message, of the breaker, and of the subscription.
 
 use super::super::journal::Change;
 use super::super::record::{BreakerRecord, Control, DeadLetter, PauseReason, StoredMessage, bounded_error};
@@ -57,7 +57,7 @@ impl Machine {
         }
     }
 
-    /// What is told and kept of the breaker: one small entry for each change.
+    /// Reports a change of the breaker and makes it durable: one small entry for each change.
     fn breaker_changed(&mut self, change: breaker::Change, delivered: &Delivered, actions: &mut Vec<Action>) {
         let record = match change {
             breaker::Change::Opened { until } => BreakerRecord {

@@ -1,4 +1,4 @@
-//! What the store says, set against what the machine remembers.
+//! Merges what the store says with what the machine remembers.
 
 use super::super::journal::{Batch, Change};
 use super::super::record::{BreakerRecord, Control};
@@ -57,7 +57,7 @@ impl Machine {
         }
     }
 
-    /// Lets go of what was finished by another relay, or by a commit of ours whose answer was lost.
+    /// Drops messages that were finished by another relay, or by a commit of ours whose answer was lost.
     fn reconcile(&mut self, restored: &Restored) {
         self.journal.reconcile(
             |sequence, redriven| restored.is_finished(sequence, redriven),
@@ -84,7 +84,7 @@ impl Machine {
             .for_each(|sequence| self.window.forget(sequence));
     }
 
-    /// Takes over what waits and is not known here.
+    /// Takes over waiting messages that are not known here.
     fn take_waiting(&mut self, restored: &Restored) {
         let pending = self.journal.sequences();
         self.counters.clear();
@@ -134,7 +134,7 @@ impl Machine {
         }
     }
 
-    /// Somebody has asked for it since.
+    /// Resets the breaker, if somebody has asked for it since the last look.
     fn reset_breaker(&mut self, resets: u64, actions: &mut Vec<Action>) {
         if resets == self.resets {
             return;
@@ -163,7 +163,7 @@ impl Machine {
         self.take_control(polled.control);
     }
 
-    /// The store's word on being paused, unless a later one of our own is on its way there.
+    /// Takes the paused state from the store, unless a later change of our own is on its way there.
     fn take_control(&mut self, (control, version): (Control, u64)) {
         let ours_pending =
             self.journal.sets_control() || self.persisting.as_ref().is_some_and(Batch::sets_control);
