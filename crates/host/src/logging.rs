@@ -1,7 +1,7 @@
 //! Logs go to stderr: for people on a terminal, as JSON lines otherwise. `RUST_LOG` is honoured.
 //!
-//! Nothing that logs ever waits for who reads: lines go to a bounded [`queue`], and a thread of its own writes them.
-//! What a stranger can make repeat itself is [folded](fold).
+//! A thread that logs never waits for the reader: lines go to a bounded [`queue`], and a thread of its own
+//! writes them. Lines that a stranger can make repeat are [folded](fold).
 
 mod fold;
 mod queue;
@@ -87,13 +87,13 @@ pub fn finish() {
     }
 }
 
-/// Whether a person is looking.
+/// Whether stderr is a terminal, so that a person is looking.
 pub fn is_terminal() -> bool {
     LOG.get().is_some_and(|log| log.is_terminal)
 }
 
-/// Says something whatever `RUST_LOG` is: the text to a person on a terminal, else a JSON line with its fields.
-/// Whether it has been written; it is not waited for long.
+/// Writes a message whatever `RUST_LOG` is: the text on a terminal, else a JSON line with its fields. Waits
+/// for a bounded time, and returns whether it has been written.
 pub fn say(text: &str, level: Level, message: &str, fields: &[(&str, Value)]) -> bool {
     let Some(log) = LOG.get() else {
         eprintln!("{text}");
@@ -107,7 +107,7 @@ pub fn say(text: &str, level: Level, message: &str, fields: &[(&str, Value)]) ->
     log.queue.wait_until_written(PATIENCE)
 }
 
-/// What the log says of itself: what it dropped and what it left out.
+/// The log's report on itself: the lines that it dropped or left out.
 fn report(fold: &Fold, is_terminal: bool, dropped: u64, is_last: bool) -> String {
     let line = |level: Level, message: &str, field: (&str, u64)| match is_terminal {
         true => format!("{} {level:>5} {message}\n", now()),

@@ -1,5 +1,6 @@
-//! `tollgate serve`: what can fail comes first (settings, address, store, components), then what happens once (an admin key is
-//! made and shown), then requests are answered; and the other way round when told to stop.
+//! `tollgate serve`. The steps that can fail come first: settings, address, store, components. The step that
+//! happens only once comes next: an admin key is made and shown. Then requests are answered. A stop takes the
+//! order in reverse.
 
 mod addresses;
 mod admin_key;
@@ -87,7 +88,7 @@ async fn serve(options: ServeOptions) -> Result<()> {
     ended
 }
 
-/// What the log calls the store.
+/// The store's name in the log.
 fn store_name(in_force: &InForce) -> &str {
     match &in_force.settings.config.store {
         StoreSettings::Sqlite { path, .. } => path,
@@ -113,7 +114,7 @@ fn open(in_force: &InForce) -> Result<AnyEngine> {
     Ok(tollgate_engines::open(settings)?)
 }
 
-/// What runs on an open store.
+/// The parts of the gateway that run on an open store.
 struct Gateway {
     store: AnyEngine,
     in_force: InForce,

@@ -1,5 +1,6 @@
-//! The HTTP server: one acceptor, and one worker thread per core that owns its connections and the rules of the hot path, so
-//! that what a crowd asks for never crosses threads. Everything else goes on to the threads of the [`rest`].
+//! The HTTP server: one acceptor, and one worker thread per core. A worker owns its connections and an
+//! instance of the rules for the hot path, so requests of a crowd never cross threads. All other requests go
+//! to the threads of the [`rest`].
 
 mod answer;
 mod body;
@@ -42,8 +43,9 @@ pub use worker::Worker;
 
 /// How long connections may go on after the signal to stop.
 pub const DRAIN: Duration = Duration::from_secs(25);
-/// How long connections are still taken after that signal, and answered with `Connection: close`: what was sent before it
-/// has arrived by then, and who goes on asking has been told to go elsewhere.
+/// How long connections are still taken after that signal, and answered with `Connection: close`. Requests
+/// that were sent before it have arrived by then, and clients that go on asking have been told to go
+/// elsewhere.
 const LINGER: Duration = Duration::from_millis(200);
 /// How long to wait after a connection could not be accepted: the process or the system has no file descriptor left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -200,7 +202,7 @@ async fn accept(listener: &TcpListener, places: &Arc<Places>, workers: &[Worker]
     }
 }
 
-/// Something that is told at most once in [`TOLD_EVERY`], however often it happens.
+/// An event that is logged at most once in [`TOLD_EVERY`], however often it happens.
 #[derive(Default)]
 struct Seldom {
     told: Option<Instant>,
@@ -208,7 +210,7 @@ struct Seldom {
 }
 
 impl Seldom {
-    /// It happened; how often since it was told last, if it is to be told now.
+    /// Counts the event. If it is to be logged now, returns how often it happened since it was logged last.
     fn again(&mut self) -> Option<u64> {
         self.count += 1;
         if self.told.is_some_and(|told| told.elapsed() < TOLD_EVERY) {

@@ -1,5 +1,5 @@
-//! What the rules want done in the background, for as long as the gateway runs: links that have ended are removed, and
-//! what earlier versions left undone is done. In small batches, one commit after the other.
+//! Background work of the rules, for as long as the gateway runs. Links that have ended are removed, and work
+//! that earlier versions left undone is done. In small batches, one commit after the other.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tollgate_engines::AnyEngine;

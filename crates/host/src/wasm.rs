@@ -1,7 +1,11 @@
-//! The wasmtime side of the host: compiling components ahead of time ([`compiled`], carried by the program ([`carried`]) or kept in
-//! a [`cache`]), what they import ([`ports`], and of WASI what needs no waiting, [`poll_once`]), the state of an instance
-//! ([`guest`]), what it writes ([`guest_log`]), the component of all rules ([`rules`]), and the operator's own
-//! components ([`handler`]).
+//! The wasmtime side of the host:
+//!
+//! - [`compiled`]: compiles components ahead of time; their code is carried by the program ([`carried`]) or
+//!   kept in a [`cache`];
+//! - [`ports`]: the interfaces that they import; [`poll_once`]: the part of WASI that need not wait;
+//! - [`guest`]: the state of an instance; [`guest_log`]: its output;
+//! - [`rules`]: the component of all rules;
+//! - [`handler`]: the operator's own components.
 
 pub mod bindings;
 mod cache;

@@ -1,8 +1,9 @@
 //! Repeated lines are written once, and counted.
 //!
-//! Of one place in the code (a call site), the same line is written once in an [`INTERVAL`], and at most [`MAX_TEXTS`]
-//! different ones; what is beyond is counted, and the counts are told when the interval is over. So the log grows by what the
-//! program has to say, not by how often somebody makes it say that. What is below INFO was asked for, and is left alone.
+//! For one place in the code (a call site), the same line is written once in an [`INTERVAL`], and at most
+//! [`MAX_TEXTS`] different ones. Lines beyond that are counted, and the counts are written when the interval
+//! is over. So the log grows by what the program has to say, not by how often a stranger makes it say that.
+//! Lines below INFO were asked for, and are never folded.
 
 use std::collections::HashMap;
 use std::fmt::{self, Write as _};

@@ -1,4 +1,5 @@
-//! Lines on their way to stderr: bounded, and written by one thread. Who logs never waits; what finds no room is counted.
+//! Lines on their way to stderr: bounded, and written by one thread. A thread that logs never waits; a line
+//! without room is dropped and counted.
 
 use std::io::Write;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
@@ -11,7 +12,7 @@ const TICK: Duration = Duration::from_secs(1);
 /// What a batch may leave allocated.
 const KEPT: usize = 64 << 10;
 
-/// See the module.
+/// A bounded queue of log lines, from the threads that log to the one that writes.
 #[derive(Default)]
 pub struct Queue {
     state: Mutex<State>,
@@ -23,7 +24,7 @@ pub struct Queue {
 struct State {
     waiting: Vec<u8>,
     dropped: u64,
-    /// Bytes that were ever taken in, and of those what has been written or given up.
+    /// The bytes that were ever taken in, and how many of them have been written or given up.
     taken: u64,
     done: u64,
     /// Whether the last write failed: nobody reads.
@@ -83,8 +84,8 @@ impl Queue {
         drop(ended);
     }
 
-    /// Writes until [`Queue::finish`]. `report` gives more to write, about once a second, when lines were dropped (so many),
-    /// and a last time at the end. Output that fails is as good as output that nobody reads.
+    /// Writes until [`Queue::finish`]. `report` gives more to write, about once a second, when lines were
+    /// dropped (so many), and a last time at the end. Output that fails counts as output that nobody reads.
     pub fn write(&self, mut out: impl Write, report: impl Fn(u64, bool) -> String) {
         let mut batch = Vec::new();
         let mut reported = Instant::now();
@@ -117,7 +118,7 @@ impl Queue {
         }
     }
 
-    /// So many bytes of what was taken in are done. Whether all is over.
+    /// Counts this many bytes as written or given up. Returns whether the writer is to end.
     fn wrote(&self, taken: usize, is_ending: bool, failed: bool) -> bool {
         let mut state = self.state();
         state.done += taken as u64;

@@ -1,4 +1,5 @@
-//! Who may read what the gateway keeps: its owner, and nobody else. The store holds the secrets that sign deliveries.
+//! Permissions of the gateway's files: only their owner may read them. The store holds the secrets that sign
+//! deliveries.
 
 use anyhow::{Context as _, Result};
 use std::fs::{self, DirBuilder, OpenOptions, Permissions};
@@ -49,7 +50,7 @@ pub fn tighten(database: &Path) {
     }
 }
 
-/// Says so, if others can read a secret.
+/// Logs a warning if others can read a secret.
 pub fn warn_if_shared(secret: &Path) {
     if fs::metadata(secret).is_ok_and(|metadata| metadata.mode() & OTHERS != 0) {
         tracing::warn!(path = %secret.display(), "others can read the admin key in this file: chmod 600 it");

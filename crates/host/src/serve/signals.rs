@@ -1,4 +1,5 @@
-//! Signals. The first that says so stops the gateway in order, the second at once; the others do nothing.
+//! Signals. The first SIGTERM, SIGINT or SIGQUIT stops the gateway in order, the second at once. Other
+//! signals do nothing.
 
 use crate::logging;
 use anyhow::Result;
@@ -6,7 +7,8 @@ use std::time::{Duration, Instant};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 
-/// A terminal and a supervisor may both pass on one Ctrl-C: what follows so closely is no second one.
+/// A terminal and a supervisor may both pass on one Ctrl-C: a signal that follows within this time does not
+/// count as a second one.
 const SAME: Duration = Duration::from_millis(500);
 
 /// Ends with SIGTERM, SIGINT or SIGQUIT. From this call on, no signal but SIGKILL ends the process by itself.

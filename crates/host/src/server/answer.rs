@@ -21,10 +21,10 @@ pub enum AnswerBody {
     Streamed(Box<Streamed>),
 }
 
-/// What brings a request's body to its component; ends when it is dropped.
+/// The task that brings a request's body to its component; it ends when this is dropped.
 pub type Sending = AbortOnDropHandle<Result<(), Problem>>;
 
-/// A body that is still being made, and what it holds until it has ended.
+/// A body that is still being produced, and the resources that it holds until it has ended.
 pub struct Streamed {
     body: WasiBody,
     /// When the request's time is up.
@@ -32,13 +32,13 @@ pub struct Streamed {
     _held: Held,
 }
 
-/// What is given back when the answer has ended.
+/// The resources of an answer, given back when it has ended.
 pub struct Held {
-    /// Among the component's requests.
+    /// Its place among the component's requests.
     pub _place: OwnedSemaphorePermit,
-    /// Brings the request's body, perhaps still.
+    /// The upload of the request's body, which may still go on.
     pub _upload: Option<Sending>,
-    /// The connection does not idle meanwhile.
+    /// Marks the connection as not idle meanwhile.
     pub _under_way: UnderWay,
 }
 

@@ -27,7 +27,7 @@ impl Upload {
         (!body.is_end_stream()).then_some(Self { body, traffic })
     }
 
-    /// What is still to be read, and whose it is.
+    /// The unread body, and the requests of its connection.
     pub fn into_parts(self) -> (Incoming, Rc<Traffic>) {
         (self.body, self.traffic)
     }
@@ -49,24 +49,25 @@ impl Upload {
     }
 }
 
-/// It has more bytes than it may.
+/// The problem for a body with more bytes than it may have.
 pub fn too_large(max: usize) -> Problem {
     let detail = format!("A request body may have at most {max} bytes.");
     Problem::new(Kind::TooLarge, detail).with_header("connection", "close")
 }
 
-/// It ended before its end.
+/// The problem for a body that broke off.
 pub fn not_whole() -> Problem {
     Problem::field("#", "the body did not arrive whole")
 }
 
-/// It did not come in time.
+/// The problem for a body that did not arrive in time.
 pub fn too_slow() -> Problem {
     Problem::new(Kind::Timeout, "The body took too long to arrive.").with_header("connection", "close")
 }
 
-/// Whether the connection ends with an answer that comes before the body was read: where the client waits to be told to send
-/// it, or it is too large to be passed over (RFC 9110, section 10.1.1: who closes says so).
+/// Whether the connection ends with an answer that comes before the body was read. It does where the client
+/// waits to be told to send the body, or where the body is too large to be passed over. Such an answer says
+/// that the connection closes (RFC 9110, section 10.1.1).
 pub fn ends_if_unread(request: &hyper::Request<Incoming>) -> bool {
     !request.body().is_end_stream()
         && (request.body().size_hint().lower() > PASSED_OVER

@@ -1,4 +1,4 @@
-//! The head of a request: its bounds, and what is said of one that is none.
+//! The head of a request: its bounds, and the answer to one that is not valid.
 
 use super::connection::{MAX_HEAD, MAX_HEADERS};
 use super::service::new_request_id;
@@ -31,8 +31,8 @@ fn too_large() -> Problem {
     Problem::new(Kind::HeadTooLarge, detail)
 }
 
-/// What is sent in place of an answer of hyper's parser, which has no document and no request id: that answer's own status
-/// and fields, and ours. `None` for anything else.
+/// The replacement for an answer of hyper's parser, which has no document and no request id. It has that
+/// answer's own status and fields, and ours. `None` for any other answer.
 pub fn instead_of(parsers: &[u8]) -> Option<Bytes> {
     let parsers = parsers.strip_suffix(b"\r\n\r\n")?;
     if !parsers.starts_with(b"HTTP/1.") {

@@ -19,9 +19,10 @@ use wasmtime_wasi_http::{Error, WasiBody};
 
 /// Pieces of a body that wait for the component to take them.
 const MAX_PIECES: usize = 2;
-/// Where the component finds who asks: address and port, as under Spin.
+/// The header that tells the component the client's address and port, as under Spin.
 const CLIENT_ADDRESS: HeaderName = HeaderName::from_static("spin-client-addr");
-/// What concerns one connection, beside what `Connection` names (RFC 9110, section 7.6.1); and what is answered here.
+/// Headers of one connection, besides those that `Connection` names (RFC 9110, section 7.6.1); and those that
+/// are answered here.
 const HOP_BY_HOP: [HeaderName; 9] = [
     header::CONNECTION,
     header::PROXY_AUTHENTICATE,
@@ -83,7 +84,7 @@ pub async fn answer(
     ))
 }
 
-/// What is wrong with the request's body, should that turn out before the answer.
+/// Returns the fault of the request's body, if one shows before the answer.
 async fn fault(upload: &mut Option<Sending>) -> Problem {
     if let Some(sending) = upload
         && let Ok(Err(problem)) = sending.await
@@ -105,7 +106,7 @@ fn problem(failed: Failed) -> Problem {
     }
 }
 
-/// Where the request is to: the host that was asked for, and the path as the component sees it.
+/// The target of the request: the host that was asked for, and the path as the component sees it.
 fn target(handler: &Handler, head: &http::request::Parts) -> Result<http::Uri, Problem> {
     let host = head.headers.get(header::HOST).map(HeaderValue::as_bytes);
     let host = match head.uri.authority() {
@@ -155,7 +156,8 @@ fn empty() -> WasiBody {
     Empty::new().map_err(|never| match never {}).boxed_unsync()
 }
 
-/// The body as the component gets it, and what brings it there: at most `max` bytes, until the deadline.
+/// The body as the component gets it, and the task that brings it there: at most `max` bytes, until the
+/// deadline.
 fn piped(
     upload: Upload,
     max: usize,

@@ -1,4 +1,4 @@
-//! Where the gateway listens: names to addresses, and the socket.
+//! Listening: resolves names to addresses, and opens the socket.
 
 use anyhow::{Context as _, Result, anyhow, bail};
 use std::io::{Error, ErrorKind};

@@ -1,5 +1,6 @@
-//! `GET /api/topics/{topic}/messages?wait=…` waits here, not in the rules: they have few places, and a call of them less time
-//! than a caller may wait. They answer at once; if they found nothing, they are asked again when the topic has grown.
+//! `GET /api/topics/{topic}/messages?wait=…` waits here, not in the rules. The rules have few places, and
+//! less time for a call than a caller may wait. They answer at once; if they found nothing, they are asked
+//! again when the topic has grown.
 
 use super::Shared;
 use std::sync::atomic::Ordering;
@@ -13,7 +14,7 @@ use tollgate_rules::topics::{self, LongPoll};
 
 /// Calls that may wait at once, on all workers together; beyond it they are refused.
 pub const MAX_LONG_POLLS: usize = 1_024;
-/// Seconds after which who was refused may try again.
+/// Seconds after which a refused caller may try again.
 const RETRY_SECONDS: u64 = 5;
 /// How soon a wait ends when the gateway drains, at the latest.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
@@ -26,7 +27,7 @@ pub struct Waiting<'a> {
 }
 
 impl<'a> Waiting<'a> {
-    /// Of a request that asks to wait.
+    /// Takes a place for a request that asks to wait.
     ///
     /// # Errors
     /// 503: as many calls wait as may.

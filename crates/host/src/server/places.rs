@@ -1,5 +1,6 @@
-//! The places of connections: so many in all, a share of them for one address, and a few beside them in which only the
-//! gateway's health is told, so that it can be asked while all others are taken.
+//! The places of connections: a bounded number in all, and a share of them for one address. A few spare
+//! places beside them answer questions about the gateway's health only, so that it can be asked while all
+//! others are taken.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -7,12 +8,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tollgate_rules::identity::{self, Proxies};
 
-/// Places beside the others.
+/// Spare places, beside the others.
 const SPARE: usize = 16;
 /// Of those, for one address.
 const SPARE_OF_ADDRESS: u32 = 4;
 
-/// See the module.
+/// The places of connections: a bounded number in all, a share of them for one address, and a few spare ones.
 #[derive(Debug)]
 pub struct Places {
     regular: Arc<Semaphore>,
@@ -46,7 +47,7 @@ pub struct Free {
 }
 
 impl Free {
-    /// Whether all others were taken.
+    /// Whether it is a spare place: all others were taken.
     pub fn is_spare(&self) -> bool {
         self.is_spare
     }
@@ -60,7 +61,7 @@ pub struct Place {
 }
 
 impl Place {
-    /// Whether it is one beside the others.
+    /// Whether it is a spare place.
     pub fn is_spare(&self) -> bool {
         self.free.is_spare
     }

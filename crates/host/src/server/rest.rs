@@ -1,5 +1,5 @@
-//! Where everything that is not on the hot path is answered: threads of their own, each with its rules, so that a long list, a
-//! bulk call, a password hash or a trap delays no redirect.
+//! The rest: threads that answer everything that is not on the hot path, each with its own instance of the
+//! rules. So a long list, a bulk call, a password hash or a trap delays no redirect.
 
 use super::rules::{Program, Rules};
 use super::runner::{Answer, CallError, Progress, Runner};
@@ -129,7 +129,7 @@ impl Rest {
     }
 }
 
-/// Lowers the priority of this thread; without that it works too.
+/// Lowers the priority of this thread, where the system allows it.
 fn let_others_go_first() {
     #[cfg(target_os = "linux")]
     if let Err(error) = rustix::process::setpriority_process(None, NICENESS) {
@@ -137,7 +137,7 @@ fn let_others_go_first() {
     }
 }
 
-/// Answers what comes until nobody can ask any more, and then what has come.
+/// Answers requests until no more can come, and then those that still wait.
 async fn serve(runner: Runner<Rules>, mut calls: mpsc::Receiver<Call>) {
     let runner = Rc::new(runner);
     let running = tokio::task::spawn_local({

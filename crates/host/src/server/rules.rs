@@ -1,4 +1,4 @@
-//! The rules as the threads run them: instances of the component, or (for benchmarks) compiled in.
+//! The rules as the threads run them: instances of the component or, for benchmarks, compiled in.
 
 use crate::wasm::compiled::Library;
 use crate::wasm::ports::Engines;
@@ -13,7 +13,7 @@ pub type Rules = crate::wasm::rules::Instance;
 #[cfg(feature = "native-rules")]
 pub type Rules = super::runner::native::Native;
 
-/// What [`Rules`] are made of.
+/// The compiled component that [`Rules`] are made from.
 #[derive(Clone)]
 pub struct Program {
     #[cfg(not(feature = "native-rules"))]

@@ -1,4 +1,4 @@
-//! The rules on one thread: they say what they wait for, and the request's own future waits for it.
+//! The rules on one thread. A rule says what it waits for, and the request's own future waits for it.
 
 use super::settle::{Asked, Visit, Visits};
 use crate::wasm::ports::Engines;
@@ -20,14 +20,14 @@ const FLUSH: Duration = Duration::from_millis(20);
 pub enum CallError {
     /// As many requests wait as may.
     Busy,
-    /// What ran the rule has ended, and all that waited in it.
+    /// The instance that ran the rule has ended, with all that waited in it.
     Ended,
     /// It took longer than it may.
     TimedOut,
 }
 
-/// `tollgate_rules::machine::Machine`, wherever it runs. `None`: what ran it has ended, with all that waited in it, and
-/// the next call finds it new.
+/// `tollgate_rules::machine::Machine`, wherever it runs. `None`: the instance that ran it has ended, with all
+/// that waited in it, and the next call finds a new one.
 pub trait Steps {
     /// See `Machine::start`.
     fn start(&self, head: &[u8], now: u64, body_follows: bool, stage: Stage) -> Option<Step>;
@@ -39,7 +39,7 @@ pub trait Steps {
     fn flush(&self) -> Option<()>;
 }
 
-/// What became of a request.
+/// The result of a request.
 pub enum Answer {
     /// This is the response.
     Done(heads::Response),
@@ -54,9 +54,9 @@ pub struct Runner<S> {
     /// Where this thread's commits go.
     batcher: AnyBatcher,
     timeout: Duration,
-    /// How often what runs the rules has ended: whatever waited before is gone.
+    /// How often an instance of the rules has ended: tasks that waited before are gone.
     ended: Cell<u64>,
-    /// Told of every call, so that what it submitted is flushed.
+    /// Notified of every call, so that its submitted changes are flushed.
     called: Notify,
     visits: Rc<Visits>,
     /// Taken by [`Runner::run`].
@@ -160,7 +160,7 @@ impl<S: Steps> Runner<S> {
         })
     }
 
-    /// The store's answer, for which a rule waits no longer than a request may take.
+    /// The store's answer. A rule waits for it no longer than a request may take.
     async fn in_time<T>(&self, answer: impl Future<Output = T>) -> Result<T, CallError> {
         let answer = tokio::time::timeout(self.timeout, answer).await;
         answer.map_err(|_| CallError::TimedOut)
@@ -175,7 +175,7 @@ impl<S: Steps> Runner<S> {
 }
 
 impl<S: Steps> Waiting<S> {
-    /// Marks a redirect: what it submits belongs to what the link said when it was read.
+    /// Marks a redirect: its submitted click belongs to the link as it was when it was read.
     pub fn mark_as_visit(&mut self) {
         self.task.is_visit = true;
         self.task.enter(&self.call);
@@ -238,8 +238,8 @@ fn in_patience<T>(answer: Option<T>) -> Result<T, CallError> {
 }
 
 impl<S: Steps> Task<S> {
-    /// Takes a place among the redirects under way, or gives it back: who waits for a body, which may take its time, has
-    /// read nothing of its link.
+    /// Takes a place among the redirects under way, or gives it back. A request that waits for its body,
+    /// which may take long, has not read its link yet.
     fn enter(&mut self, call: &Call) {
         match call {
             Call::Body => self.visit = None,
@@ -268,7 +268,7 @@ impl<S: Steps> Drop for Task<S> {
     }
 }
 
-/// The rules without WebAssembly: what a benchmark compares the component with.
+/// The rules without WebAssembly, for benchmarks to compare the component with.
 #[cfg(feature = "native-rules")]
 pub mod native {
     use super::{Engines, Reply, Stage, Step, Steps};

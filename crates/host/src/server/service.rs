@@ -36,13 +36,13 @@ pub const BUSY_RETRY_SECONDS: u64 = 1;
 /// An answer on its way to hyper.
 pub type Answer = hyper::Response<AnswerBody>;
 
-/// Who is at the other end of a connection, and what it is doing.
+/// The client at the other end of a connection, and the connection's requests.
 pub struct Caller {
     /// Canonical.
     pub address: IpAddr,
     /// The same as text.
     pub name: String,
-    /// Of its end of the connection.
+    /// The port of its end of the connection.
     pub port: u16,
     /// Whether its place is one that is kept for questions after the gateway's health.
     pub is_spare: bool,
@@ -56,7 +56,7 @@ enum Started {
     GoesOn(Box<Unfinished>),
 }
 
-/// What is left of a request that goes on.
+/// The remainder of a request that was not answered at once.
 struct Unfinished {
     head: http::request::Parts,
     /// If it has one that was not read.
@@ -64,7 +64,7 @@ struct Unfinished {
     next: Next,
 }
 
-/// Where a request goes.
+/// Where a request goes next.
 enum Next {
     /// On with its rule.
     Rule(runner::Waiting<Rules>),
@@ -72,7 +72,7 @@ enum Next {
     Rest(Vec<u8>),
 }
 
-/// What every response gets.
+/// The additions to every response.
 struct Marks {
     request_id: HeaderValue,
     /// Of the connection.
@@ -92,7 +92,7 @@ impl Marks {
     }
 }
 
-/// What a worker answers requests with.
+/// The parts with which a worker answers requests.
 pub struct Gateway {
     shared: Arc<Shared>,
     crowd: Rc<Runner<Rules>>,
@@ -129,8 +129,9 @@ impl Gateway {
         }
     }
 
-    /// Answers one request. Never fails: what goes wrong becomes a problem document. What needs no waiting (most of what a
-    /// crowd asks) is answered before this returns, without the room that a request which waits takes.
+    /// Answers one request. Never fails: what goes wrong becomes a problem document. A request that need not
+    /// wait, as most of a crowd's, is answered before this returns. It does not take the room that a waiting
+    /// request takes.
     pub fn answer(
         self: &Rc<Self>,
         request: hyper::Request<Incoming>,
@@ -252,12 +253,12 @@ impl Gateway {
         !path.starts_with("/api/") && self.shared.settings.component(path) == Component::Shortener
     }
 
-    /// Hands on what the crowd's rules submit and commit, for as long as it is polled.
+    /// Hands on the changes that the crowd's rules submit and commit, for as long as it is polled.
     pub async fn run(&self) {
         self.crowd.run().await;
     }
 
-    /// Hands on what they have submitted.
+    /// Hands on the changes that they have submitted.
     pub fn flush(&self) {
         self.crowd.flush();
     }
@@ -314,8 +315,8 @@ impl Gateway {
     }
 }
 
-/// Whether who asks in a spare place is on this machine and sends a credential: where all places are taken, somebody must
-/// be able to look into it.
+/// Whether the client in a spare place is on this machine and sends a credential. Where all places are taken,
+/// an operator must be able to look into it.
 fn is_operator<B>(request: &hyper::Request<B>, caller: &Caller) -> bool {
     caller.address.is_loopback() && request.headers().contains_key(http::header::AUTHORIZATION)
 }
@@ -328,8 +329,8 @@ fn full() -> Problem {
     .with_retry_after(BUSY_RETRY_SECONDS)
 }
 
-/// HTTP/1.1 takes exactly one `Host`, and nobody takes an invalid one (RFC 9112, section 3.2): with two, a proxy and we
-/// could mean different ones.
+/// HTTP/1.1 takes exactly one `Host`, and an invalid one is never taken (RFC 9112, section 3.2). With two, a
+/// proxy and we could mean different ones.
 fn one_host<B>(request: &hyper::Request<B>) -> Result<(), Problem> {
     let mut hosts = request.headers().get_all(http::header::HOST).iter();
     let (host, another) = (hosts.next(), hosts.next());
@@ -345,8 +346,8 @@ fn one_host<B>(request: &hyper::Request<B>) -> Result<(), Problem> {
     check_hosts(target.into_iter().chain(host.map(HeaderValue::as_bytes)))
 }
 
-/// Chunks are the only transfer coding that is undone here; with another one beneath them (`gzip, chunked`), the body
-/// would be taken as it is coded (RFC 9112, section 6.1).
+/// `chunked` is the only transfer coding that is decoded here (RFC 9112, section 6.1). With another one
+/// beneath it (`gzip, chunked`), the body would be taken as it is coded.
 fn known_coding<B>(request: &hyper::Request<B>) -> Result<(), Problem> {
     let mut codings = request.headers().get_all(http::header::TRANSFER_ENCODING).iter();
     match (codings.next(), codings.next()) {

@@ -1,10 +1,11 @@
-//! Waits for clicks that are counted a moment later than their redirects are answered. A link that gets a bound while it
-//! is in use must know of all of them: see `store.settle` in `wit/edge.wit`.
+//! Waits for clicks that are counted a moment later than their redirects are answered. A link that gets a
+//! bound while it is in use must know of all of them; `store.settle` in `wit/edge.wit` states the contract.
 //!
-//! A redirect reads its link and submits its click either within one call of the rules, on its worker's thread, or while the
-//! request is one of the thread's [`Visits`]. So a thread that has seen off the visits it had, and then flushes its rules,
-//! holds back nothing that was decided on what links said before. What it has handed on goes, in the store's queue, before
-//! every commit from then on. Threads of the rest have no visits, and are asked like any other.
+//! A redirect reads its link and submits its click either within one call of the rules, on its worker's
+//! thread, or while the request is one of the thread's [`Visits`]. So a thread waits until the visits that it
+//! had are over, and then flushes its rules. After that it holds back no click that was decided on an earlier
+//! version of a link. The clicks that it has handed on go, in the store's queue, before every commit from
+//! then on. Threads of the rest have no visits, and are asked like any other.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
@@ -12,7 +13,7 @@ use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::{Notify, mpsc, oneshot};
 
-/// What a thread answers once it holds nothing back.
+/// Where a thread answers once it holds nothing back.
 pub type Asked = oneshot::Sender<()>;
 
 /// The threads that run rules, which can all be asked. As many ask at once as calls may be under way.
@@ -20,14 +21,15 @@ pub type Asked = oneshot::Sender<()>;
 pub struct Settling(Arc<Mutex<Vec<mpsc::UnboundedSender<Asked>>>>);
 
 impl Settling {
-    /// One thread more; what it is asked comes out here.
+    /// Adds a thread; its questions arrive at the receiver.
     pub fn register(&self) -> mpsc::UnboundedReceiver<Asked> {
         let (sender, asked) = mpsc::unbounded_channel();
         self.0.lock().unwrap_or_else(PoisonError::into_inner).push(sender);
         asked
     }
 
-    /// Returns when every thread has handed on what it held back when this was called. One that has ended did so then.
+    /// Returns when every thread has handed on the clicks that it held back when this was called. A thread
+    /// that has ended handed them on at its end.
     pub async fn settle(&self) {
         let answers: Vec<_> = {
             let threads = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -59,7 +61,7 @@ pub struct Visit {
 }
 
 impl Visits {
-    /// One more.
+    /// Counts one more redirect, until the guard is dropped.
     pub fn enter(self: &Rc<Self>) -> Visit {
         let number = self.next.replace(self.next.get() + 1);
         self.under_way.borrow_mut().insert(number);

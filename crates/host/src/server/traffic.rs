@@ -1,4 +1,5 @@
-//! What a connection is doing, as far as its requests tell: known to who answers them, who watches it, and its wire.
+//! The state of a connection, as far as its requests tell. Shared by the service that answers them, the
+//! watch, and the wire.
 
 use hyper::body::{Body as _, Incoming};
 use std::cell::Cell;
@@ -18,14 +19,14 @@ pub struct Traffic {
 pub struct UnderWay(Rc<Traffic>);
 
 impl Traffic {
-    /// A request has come.
+    /// Records that a request has come.
     pub fn begin(self: &Rc<Self>, request: &hyper::Request<Incoming>) -> UnderWay {
         self.http2.set(request.version() == http::Version::HTTP_2);
         self.unread.set(!request.body().is_end_stream());
         self.under_way()
     }
 
-    /// One more request is being answered.
+    /// Counts one more request that is being answered.
     pub fn under_way(self: &Rc<Self>) -> UnderWay {
         self.under_way.set(self.under_way.get().saturating_add(1));
         UnderWay(Rc::clone(self))
@@ -46,7 +47,7 @@ impl Traffic {
         self.unread.get()
     }
 
-    /// There is, or there is not.
+    /// Sets whether there is.
     pub fn set_unread(&self, unread: bool) {
         self.unread.set(unread);
     }
@@ -56,7 +57,7 @@ impl Traffic {
         self.over.get()
     }
 
-    /// It was.
+    /// Marks our side as closed.
     pub fn set_over(&self) {
         self.over.set(true);
     }

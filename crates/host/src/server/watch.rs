@@ -1,8 +1,10 @@
-//! The connections of a worker, watched together: which of them has kept the worker waiting for too long (for the head of a
-//! request, or to take an answer), which may give way to a newcomer, and that all must end when it stops.
+//! The connections of a worker, watched together. It finds connections that have kept the worker waiting for
+//! too long, for the head of a request or to take an answer. It chooses those that give way to newcomers, and
+//! ends all of them when the worker stops.
 //!
-//! One clock serves all of them. A timer for each head would be set and cancelled with every request, and a channel that
-//! tells of the stop would be asked with every wake: together they cost as much as taking the head apart.
+//! One clock serves all of them. A timer for each head would be set and cancelled with every request. A
+//! channel that tells of the stop would be asked with every wake. Together they cost as much as parsing the
+//! head.
 
 use super::traffic::Traffic;
 use hyper::rt::{Sleep, Timer};
@@ -17,13 +19,13 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-/// How long a connection may make us wait while no request is being answered, at least; at most a [`TICK`] more: for the
-/// head of its first request or of the next one, whatever version of HTTP it speaks, or until it takes more of an answer. A
-/// connection of HTTP/2 is then asked to end, and has one more [`TICK`] for that.
+/// How long a connection may make us wait, at least; at most a [`TICK`] more. Counts while no request is
+/// being answered: for the head of its first or next request, in any version of HTTP, or until it takes more
+/// of an answer. A connection of HTTP/2 is then asked to end, and has one more [`TICK`] for that.
 pub const HEAD_TIMEOUT: Duration = Duration::from_secs(15);
 /// How often the connections are looked at.
 const TICK: Duration = Duration::from_secs(5);
-/// Where newcomers find no place, one connection in so many ends at once, and one more.
+/// Where newcomers find no place, this share of the connections ends at once (one in 64), and one more.
 const GIVE_WAY_OF: usize = 64;
 /// How often, at most.
 const GIVE_WAY_EVERY: Duration = Duration::from_millis(100);
@@ -119,7 +121,7 @@ impl Watch {
 }
 
 impl Connection {
-    /// Tells it that it has taken too long; `now`: that it is over.
+    /// Tells the connection that it has taken too long or, with `now`, that it is over.
     fn end(&self, now: bool) {
         let turn = self.heads.0.turn.load(Ordering::Relaxed);
         self.heads.0.late.store(turn, Ordering::Relaxed);
@@ -140,14 +142,14 @@ pub struct Watched {
 }
 
 impl Watched {
-    /// Whom to wake for [`Watched::is_late`] and [`Watched::is_stopping`].
+    /// Sets the task to wake for [`Watched::is_late`] and [`Watched::is_stopping`].
     pub fn wakes(&self, context: &Context<'_>) {
         if let Some(connection) = self.watch.connections.borrow_mut().get_mut(self.place) {
             connection.waker.clone_from(context.waker());
         }
     }
 
-    /// Whether what is waited for has taken too long.
+    /// Whether the peer has kept us waiting for too long.
     pub fn is_late(&self) -> bool {
         self.heads.is_late()
     }
@@ -185,8 +187,8 @@ impl Drop for Watched {
     }
 }
 
-/// When a connection waits for a head. As the timer of hyper's HTTP/1 it says when one is overdue; hyper sets it with every
-/// head that it begins to wait for, and drops it when that has come.
+/// When a connection waits for a head. As the timer of hyper's HTTP/1, it tells hyper when a head is overdue.
+/// hyper sets the timer with every head that it begins to wait for, and drops it when the head has come.
 #[derive(Clone, Debug)]
 pub struct Heads(Arc<State>);
 

@@ -1,5 +1,5 @@
-//! The socket below hyper, for what hyper does not do: an answer of its parser becomes a problem document, and a connection
-//! that closes before all was read is closed so that its last answer arrives.
+//! The socket below hyper, for two things that hyper does not do. An answer of hyper's parser becomes a
+//! problem document. A connection that closes before all was read is closed so that its last answer arrives.
 
 use super::head;
 use super::traffic::Traffic;
@@ -24,10 +24,10 @@ const LINGER: Duration = Duration::from_secs(5);
 const LINGER_BYTES: usize = 16 << 20;
 /// The most connections of a worker that linger at once; beyond it they close at once.
 const MAX_LINGERING: u32 = 256;
-/// What is dropped at a time, in bytes.
+/// The bytes that are read and dropped at a time.
 const PIECE: usize = 8 << 10;
 
-/// A socket as hyper wants it.
+/// A socket in the form that hyper takes.
 #[derive(Debug)]
 pub struct Wire {
     io: TokioIo<TcpStream>,
@@ -41,7 +41,7 @@ pub struct Wire {
     rest: Option<Rest>,
 }
 
-/// What is read after the end.
+/// The bytes that are read and dropped after the last answer.
 #[derive(Debug)]
 struct Rest {
     until: Pin<Box<Sleep>>,

@@ -1,4 +1,4 @@
-//! A worker thread: its own connections, and its own rules for what a crowd asks for.
+//! A worker thread: its own connections, and its own instance of the rules for the hot path.
 
 use super::connection::{self, Accepted};
 use super::rest::Rest;
@@ -26,7 +26,7 @@ pub struct Worker {
 }
 
 impl Worker {
-    /// Starts the thread. `rest`: where it hands what is not for its own rules.
+    /// Starts the thread. `rest`: takes the requests that are not for its own rules.
     ///
     /// # Errors
     /// It cannot be started.

@@ -1,5 +1,5 @@
-//! Compiled code on disk. It is machine code that will be run: what is loaded is what this program wrote, byte for byte,
-//! and nobody else could write it.
+//! Compiled code on disk. It is machine code that will be run. So only files are loaded that this program
+//! wrote, byte for byte, and that nobody else could write.
 
 use anyhow::{Context as _, Result, bail};
 use sha2::{Digest as _, Sha256};
@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 /// Bytes of the checksum that a file begins with.
 const CHECKSUM: usize = 32;
-/// What anybody but the owner would need to change a file.
+/// The permission bits with which others than the owner could change a file.
 const WRITE_BY_OTHERS: u32 = 0o022;
 const ROOT: u32 = 0;
 const EXTENSION: &str = "cwasm";
@@ -24,7 +24,7 @@ pub struct Place {
 }
 
 impl Place {
-    /// For a component whose code depends on what `stamp` (hexadecimal) stands for.
+    /// For a component whose code depends on the inputs that `stamp` (hexadecimal) is a hash of.
     pub fn new(directory: &Path, name: &str, stamp: String) -> Self {
         Self {
             directory: directory.to_owned(),
@@ -127,7 +127,7 @@ impl Place {
             })
     }
 
-    /// Of the code and of what it is the code of.
+    /// A checksum of the code, its component's name and its stamp.
     fn checksum(&self, code: &[u8]) -> [u8; CHECKSUM] {
         Sha256::new()
             .chain_update(&self.name)

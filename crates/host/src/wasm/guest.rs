@@ -14,7 +14,7 @@ const MAX_PARTS: usize = 32;
 
 /// The state of one instance.
 pub struct Guest {
-    /// What its ports reach.
+    /// The engines that its ports reach.
     pub engines: Engines,
     wasi: WasiCtx,
     table: ResourceTable,

@@ -1,4 +1,5 @@
-//! What an instance writes to stdout and stderr: lines of our own log, as many as its bound allows.
+//! The output of an instance: what it writes to stdout and stderr becomes lines of our own log, up to a
+//! bound.
 
 use bytes::Bytes;
 use std::io;

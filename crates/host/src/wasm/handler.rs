@@ -1,6 +1,6 @@
-//! Components of the operator's own (`[[components]]`): whatever exports `wasi:http/handler` or `wasi:http/incoming-handler`,
-//! on threads of their own, each request in an instance of its own, with bounds on everything: what waits, instances,
-//! memory, time.
+//! Components of the operator's own (`[[components]]`), which export `wasi:http/handler` or
+//! `wasi:http/incoming-handler`. They run on threads of their own, each request in an instance of its own.
+//! Waiting requests, instances, memory and time all have bounds.
 
 mod guest;
 mod instances;
@@ -28,7 +28,7 @@ use wasmtime_wasi_http::handler::{ExpirationError, InstantiationError, ProxyHand
 const MAX_WAITING: usize = 512;
 /// How often a request that has a place and no instance is tried.
 const LOOK_AGAIN: Duration = Duration::from_millis(5);
-/// Threads that there are at least: one that is not left alone by a guest leaves another.
+/// The fewest threads: if a guest occupies one, another is left.
 const MIN_THREADS: usize = 2;
 
 /// All of the `[[components]]`, running.
@@ -60,11 +60,11 @@ pub enum Failed {
     TimedOut,
 }
 
-/// What a component has answered with; the place is its own until the body has ended.
+/// The answer of a component. It keeps its place until the body has ended.
 pub struct Answered {
     /// The head, and a body that is still to come.
     pub response: http::Response<WasiBody>,
-    /// Its place among those that are under way.
+    /// The place of its request among those that are under way.
     pub place: OwnedSemaphorePermit,
 }
 
@@ -132,7 +132,7 @@ impl Handlers {
         }))
     }
 
-    /// The one at this place of the configuration.
+    /// The component at this index of the configuration.
     pub fn get(&self, index: usize) -> Option<&Handler> {
         self.handlers.get(index)
     }

@@ -11,7 +11,7 @@ use tollgate_store::packed;
 use tollgate_store::ports::Store as _;
 use wasmtime::component::HasData;
 
-/// What the ports reach.
+/// The engines that the ports reach.
 #[derive(Clone)]
 pub struct Engines {
     /// Keys and topics.

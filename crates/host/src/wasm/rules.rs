@@ -1,6 +1,6 @@
-//! The component of all rules, called as a plain function on the thread that owns it. No task, no channel, no fiber: it
-//! imports nothing async, so its engine and its stores need none of that machinery. See [`crate::server::runner`] for who
-//! waits where a rule has to.
+//! The component of all rules, called as a plain function on the thread that owns it. No task, no channel, no
+//! fiber: it imports nothing async, so its engine and its stores need none of that machinery. Where a rule
+//! has to wait, [`crate::server::runner`] waits for it.
 
 use super::bindings::{RulesComponent, RulesComponentPre, memory, rules};
 use super::guest::Guest;
@@ -18,7 +18,7 @@ pub const NAME: &str = "rules";
 
 tollgate_rules::wit_rules!(crate::wasm::bindings::rules);
 
-/// What an instance is there for.
+/// The group that an instance belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Group {
     /// The hot path, on the threads that have connections.

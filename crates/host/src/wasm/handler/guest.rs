@@ -1,5 +1,5 @@
-//! What an instance of an operator's component has: its bounds, its environment, our log, and HTTP to whom it may call. No
-//! files, no sockets.
+//! The world of an instance of an operator's component: its bounds, its environment, our log, and HTTP to the
+//! hosts that it may call. No files, no sockets.
 
 use super::ports::{self, Ports};
 use crate::wasm::guest_log::GuestLog;
@@ -35,8 +35,7 @@ pub type Linked = ProxyPre<Guest>;
 
 /// Links a component.
 ///
-/// # Errors
-/// It imports what there is not, or exports no handler.
+/// # Errors It imports something that the host does not offer, or exports no handler.
 pub fn linked(engine: &Engine, component: &Component) -> Result<Linked> {
     let mut linker = Linker::<Guest>::new(engine);
     wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
@@ -57,7 +56,7 @@ pub fn linked(engine: &Engine, component: &Component) -> Result<Linked> {
     ))
 }
 
-/// What all instances of one component get.
+/// What all instances of one component are given.
 pub struct Blueprint {
     ports: Ports,
     log: GuestLog,
@@ -151,7 +150,7 @@ impl ResourceLimiter for Limits {
 }
 
 impl Guest {
-    /// What `wasi:http` works on.
+    /// The state that `wasi:http` works on.
     pub fn http_view(&mut self) -> WasiHttpCtxView<'_> {
         WasiHttpCtxView {
             hooks: &mut self.outbound,
@@ -176,7 +175,7 @@ impl WasiHttpView for Guest {
     }
 }
 
-/// Whom a component may call.
+/// The hosts that a component may call.
 #[derive(Clone)]
 struct Outbound {
     component: Arc<str>,
@@ -193,7 +192,7 @@ impl Outbound {
     }
 }
 
-/// What becomes of the request's own body.
+/// The transmission of the request's own body: how it ends.
 type Sent = Box<dyn Future<Output = Result<(), Error>> + Send>;
 
 impl WasiHttpHooks for Outbound {

@@ -22,12 +22,12 @@ use wasmtime_wasi_http::handler::{
 const IDLE: Duration = Duration::from_secs(10);
 /// How much longer than its request an instance may run: by then whoever asked has been answered.
 const GRACE: Duration = Duration::from_millis(100);
-/// Requests after which an instance is replaced, for the sake of what it may keep.
+/// Requests after which an instance is replaced, because it may keep memory and state.
 const MAX_REUSE: usize = 1_000;
 /// Instances for each request that may be under way: one that has answered may have something left to do.
 const INSTANCES_PER_PLACE: usize = 2;
 
-/// What the instances of one component are made of.
+/// The factory of one component's instances.
 pub struct Instances {
     name: Arc<str>,
     engine: Engine,
@@ -37,7 +37,7 @@ pub struct Instances {
     room: Arc<Semaphore>,
 }
 
-/// There are as many instances as may be.
+/// The error for a component that has as many instances as it may.
 #[derive(Debug)]
 pub struct NoInstance;
 
@@ -142,7 +142,7 @@ impl WorkerExpiration for Expiration {
 /// The requests of one instance.
 pub struct Requests {
     name: Arc<str>,
-    /// Of the request that it has.
+    /// The deadline of the request that it has.
     deadline: Arc<Mutex<Instant>>,
     max_requests: usize,
     _place: OwnedSemaphorePermit,

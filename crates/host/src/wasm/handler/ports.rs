@@ -12,7 +12,7 @@ use tollgate_store::commit::{MAX_PAGE, Topic};
 use tollgate_store::ports::Store as _;
 use wasmtime::component::{Accessor, HasData, Linker};
 
-/// What its ports reach.
+/// The engines that its ports reach.
 #[derive(Clone)]
 pub struct Ports {
     engines: Engines,
