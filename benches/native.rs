@@ -1,4 +1,4 @@
-//! What the rules cost by themselves, natively and in memory: `cargo bench -p tollgate-bench`.
+//! The cost of the rules by themselves, natively and in memory: `cargo bench -p tollgate-bench`.
 
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
 use futures::executor::block_on;

@@ -1,6 +1,6 @@
 //! `seed-links DATABASE COUNT`: makes the links `/0000000`, `/0000001`, … in a database that no gateway has open.
 //!
-//! The first is made by the rule itself; the others are copies of what it stored, with their own targets: many to a
+//! The rule itself makes the first. The others are copies of its record with targets of their own, many to a
 //! commit, which the API does not offer yet.
 
 use anyhow::{Context as _, Result, bail};

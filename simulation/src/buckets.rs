@@ -23,7 +23,7 @@ struct Plain {
     admitted: Vec<(u64, u64)>,
 }
 
-/// See the module.
+/// The limiter's buckets in a simulated world, compared with a second, plain computation.
 pub struct SimBuckets {
     sim: Rc<Sim>,
     states: RefCell<BTreeMap<String, State>>,

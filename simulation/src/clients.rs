@@ -1,5 +1,5 @@
-//! Who sends requests: users, visitors, an administrator. They lose replies, give up, and try again, with and without an
-//! idempotency key; what they are told is compared with the model.
+//! The clients: users, visitors, an administrator. They lose replies, give up, and try again, with and
+//! without an idempotency key. The answers that they get are compared with the model.
 
 use std::rc::Rc;
 

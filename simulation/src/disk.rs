@@ -105,7 +105,7 @@ pub struct Damage {
     pub reordered: u64,
 }
 
-/// See the module.
+/// The simulated disk: a write-ahead log whose writes may be lost, torn or out of order until a sync.
 #[derive(Default)]
 pub struct Disk {
     durable: State,

@@ -1,6 +1,6 @@
-//! The store of a simulated gateway: `tollgate_store::plan` decides (the very `Group` of the native engine), and what
-//! is around it follows `crates/engines/src/sqlite`: a bounded queue, one writer, one sync per group, nothing shown or answered
-//! before it, and nothing written any more once it has failed.
+//! The store of a simulated gateway: `tollgate_store::plan` decides, with the very `Group` of the native
+//! engine. The rest follows `crates/engines/src/sqlite`: a bounded queue, one writer, one sync per group.
+//! Nothing is shown or answered before the sync, and nothing is written any more once it has failed.
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -47,7 +47,7 @@ struct Queue {
     since: Option<u64>,
 }
 
-/// See the module.
+/// The store of a simulated gateway, with a bounded queue and one writer.
 pub struct Engine {
     sim: Rc<Sim>,
     /// What readers see.

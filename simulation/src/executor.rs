@@ -34,7 +34,7 @@ struct Slot {
     job: Option<Job>,
 }
 
-/// See the module.
+/// The scheduler of a simulated world: one thread, virtual time, an order of tasks drawn from the seed.
 pub struct Executor {
     tasks: RefCell<Vec<Slot>>,
     free: RefCell<Vec<usize>>,

@@ -84,7 +84,7 @@ pub struct Code {
     free_at: u64,
 }
 
-/// See the module.
+/// The model: everything that must be true, in plain maps and counters.
 #[derive(Default)]
 pub struct Model {
     /// What is durable.

@@ -10,10 +10,10 @@ use crate::world::Sim;
 
 /// How long the relay waits for an answer, microseconds.
 const TIMEOUT: u64 = 300_000;
-/// One in so many messages is refused until all is calm.
+/// One in this many messages is refused until all is calm.
 const POISON: u64 = 24;
 
-/// How the origin is.
+/// The state of the origin.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Mode {
     #[default]

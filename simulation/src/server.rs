@@ -22,7 +22,7 @@ use crate::world::{ADMIN, Sim, TOPICS};
 /// The path of the request that installs the admin key, which the real process does when it starts.
 pub const INSTALL: &str = "/install";
 
-/// See the module.
+/// The gateway's process in a simulated world.
 pub struct Server {
     pub sim: Rc<Sim>,
     pub engine: Engine,

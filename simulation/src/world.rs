@@ -115,7 +115,7 @@ pub struct Weather {
     pub origins: [Cell<(Mode, u64)>; 2],
 }
 
-/// See the module.
+/// What the tasks of one run share.
 pub struct Sim {
     pub executor: Executor,
     pub setup: Rc<Setup>,

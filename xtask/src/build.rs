@@ -86,7 +86,7 @@ fn ensure_wasm_target() -> Result<()> {
     )
 }
 
-/// What rustc says of itself.
+/// The version text of rustc.
 pub fn rustc(arguments: &[&str]) -> Result<String> {
     let output = Command::new("rustc").current_dir(root()).args(arguments).output();
     let output = output.context("cannot run rustc: install Rust from https://rustup.rs")?;

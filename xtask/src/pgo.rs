@@ -1,7 +1,7 @@
-//! Profile-guided optimisation: the gateway is built so that it counts what it does, is put under the load of
-//! [`bench::train`], and is built once more by what it has counted: what is hot lies together, and calls and branches are
-//! laid out for how they go. Worth a fifteenth of a redirect's CPU (`benches/RESULTS.md`).
-//! <https://doc.rust-lang.org/rustc/profile-guided-optimization.html>
+//! Profile-guided optimisation. The gateway is built so that it counts what it does, and is put under the
+//! load of [`bench::train`]. Then it is built once more from those counts: hot code lies together, and calls
+//! and branches are laid out for the common way. Worth a fifteenth of a redirect's CPU
+//! (`benches/RESULTS.md`). <https://doc.rust-lang.org/rustc/profile-guided-optimization.html>
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -1,5 +1,5 @@
-//! What the contract does not see: the clock, the bounds of what is kept, other connections, and the arithmetic of
-//! buckets against the store in memory.
+//! Behaviour that the contract suite does not see: the clock, bounds on stored data, other connections, and
+//! the arithmetic of buckets against the store in memory.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "test code")]
 

@@ -210,8 +210,9 @@ fn versions_sequences_and_ids_go_on_after_a_restart() {
     assert_eq!((before.sums, after.sums), (vec![0, 1, 0], vec![0, 2, 0]));
 }
 
-/// A killed process may leave commits that are in the system's memory and not on disk. Whoever opens the file may answer
-/// from them (a repeated id is answered without a write), so they are made durable first.
+/// A killed process may leave commits that are in the system's memory and not on disk. The next process that
+/// opens the file may answer from them (a repeated id is answered without a write), so they are made durable
+/// first.
 #[test]
 fn what_was_recovered_is_copied_into_the_database_before_anything_is_answered() {
     let (before, after) = (TempDir::new().unwrap(), TempDir::new().unwrap());

@@ -97,7 +97,7 @@ fn apply(state: &State, call: Call, answer: &Answer) -> Option<State> {
     (expected == *answer).then_some(next)
 }
 
-/// The same for one key alone: what other keys have to do with the answer is taken as it was told.
+/// The same for one key alone: the part of an answer that depends on other keys is taken as given.
 fn apply_at(key: usize, state: &State, call: Call, answer: &Answer) -> Option<State> {
     let mut next = state.clone();
     let amount = state[key].unwrap_or(0);

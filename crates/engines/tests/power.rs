@@ -20,7 +20,7 @@ use tollgate_vfs::{Disk, Fault, Loss};
 const SEEDS: u64 = 200;
 /// Power cuts of one history, each during the recovery from, or the work after, the one before.
 const LIVES: usize = 3;
-/// Who writes at once.
+/// Writers at once.
 const WRITERS: usize = 12;
 /// The most rounds of a writer in one life.
 const ROUNDS: usize = 25;
@@ -100,7 +100,7 @@ async fn write(store: &SqliteStore, life: usize, writer: usize, sizes: Vec<usize
     }
 }
 
-/// Everybody writes until the power goes, or all is written.
+/// All writers write until the power goes, or all is written.
 fn live(options: Options, life: usize, random: &mut fastrand::Rng, journal: &Mutex<Journal>) {
     let Ok(store) = SqliteStore::open(options) else {
         return;

@@ -23,10 +23,10 @@ pub trait Store {
     fn submit_again(&self, _partition: &str, _mark: u64) -> bool {
         false
     }
-    /// Returns when every commit from now on is decided after two kinds of submitted changes: those submitted
-    /// so far, by anybody, and those still to be submitted by requests that were under way at the call. The
-    /// default is for a store that decides what is submitted before `submit` returns, or in the order of the
-    /// calls.
+    /// Returns when every commit from now on is decided after two kinds of submitted changes. These are the
+    /// ones that anybody submitted so far, and the ones that requests under way at the call have yet to
+    /// submit. The default is for a store that decides what is submitted before `submit` returns, or in the
+    /// order of the calls.
     async fn settle(&self) -> Result<(), StoreError> {
         Ok(())
     }

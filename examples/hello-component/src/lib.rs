@@ -1,4 +1,4 @@
-//! Greets whoever is named by the path, and counts how often, in the gateway's store.
+//! Greets the person that the path names, and counts how often, in the gateway's store.
 #![cfg(target_family = "wasm")]
 
 use bindings::tollgate::edge::store::{self, Add, Mutation, Outcome, Transaction};

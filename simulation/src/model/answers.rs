@@ -58,7 +58,7 @@ impl Model {
         ensure(was_free, || format!("{code} was said to be unknown, and was not"))
     }
 
-    /// Who asks for a link to the one URL gets the one link.
+    /// All requests for a link to the shared URL get the same link.
     pub fn shares(&mut self, code: &str) -> Checked {
         let shared = self.shared.get_or_insert_with(|| code.to_owned());
         ensure(shared == code, || {

@@ -1,5 +1,5 @@
-//! Commits: any sequence of them, with odd keys and values, is decided by the SQL of the Spin engine and by the native engine
-//! as it is by the store in memory, and leaves the same behind.
+//! Commits: the SQL of the Spin engine and the native engine decide any sequence of them, with odd keys and
+//! values, as the store in memory does. They also leave the same behind.
 
 #[path = "../../../components/store-sqlite/tests/support/statement.rs"]
 mod statement;
@@ -24,8 +24,8 @@ use tollgate_store_sqlite::database::{Connection, Database, Each, Failure, Purpo
 
 /// The most steps of one input.
 const MAX_STEPS: usize = 24;
-/// The Spin engine takes its time from SQLite, never earlier than that of its last commit: here that lies far ahead, so
-/// that it stands still but for the steps that move it.
+/// The Spin engine takes its time from SQLite, never earlier than that of its last commit. Here the last
+/// commit lies far ahead, so that time stands still except for the steps that move it.
 const AHEAD: u64 = START * 3;
 /// Keys, topics and ids that have gone wrong somewhere: quotes of SQL and JSON, bounds of UTF-8, ranges of prefixes.
 const NAMES: [&str; 16] = [

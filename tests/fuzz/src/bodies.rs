@@ -1,5 +1,5 @@
-//! JSON bodies, queries and headers of whole requests, by every rule: no answer is a 5xx, a refusal is a problem document
-//! and changes nothing, and whatever was taken in can be read, listed and followed afterwards.
+//! JSON bodies, queries and headers of whole requests, by every rule. No answer is a 5xx. A refusal is a
+//! problem document and changes nothing. What was accepted can be read, listed and followed afterwards.
 
 use serde_json::Value;
 use tollgate_api::calls::{self, Call};

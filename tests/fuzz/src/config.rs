@@ -1,5 +1,6 @@
-//! `tollgate.toml`: a text is refused with the place of its fault, or understood: then what is printed of it reads back as the
-//! same, no secret is printed, and everything that is made from it can be made.
+//! `tollgate.toml`: a text is refused with the place of its fault, or understood. One that is understood
+//! reads back as the same when it is printed, without secrets. It also compiles into routes, policies and
+//! everything else.
 
 use tollgate_api::calls::own_segments;
 use tollgate_api::components::Component;

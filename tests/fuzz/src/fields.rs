@@ -1,5 +1,5 @@
-//! Structured and other fields of HTTP: what the limiter writes is RFC 9651, what we read of it agrees with a parser that is
-//! not ours, and what an origin asks for in `Retry-After` is bounded.
+//! Structured and other fields of HTTP. What the limiter writes is RFC 9651, and what we read of it agrees
+//! with a parser that is not ours. The wait that an origin asks for in `Retry-After` is bounded.
 
 use std::cell::RefCell;
 
@@ -199,8 +199,8 @@ fn members(field: &str, keys: [&str; 2]) -> Vec<(String, [i64; 2])> {
     list.iter().map(member).collect()
 }
 
-/// Ours takes a text if and only if the other parser reads a string without parameters there, of 1 to 128 characters; or the
-/// text is a word, which stands for the string that holds it.
+/// Our parser takes a text in two cases only. Either the other parser reads a string of 1 to 128 characters
+/// there, without parameters. Or the text is a word, which stands for the string that holds it.
 fn idempotency_key(text: &[u8]) {
     // A door hands fields over without spaces at their ends.
     let value = text.trim_ascii();

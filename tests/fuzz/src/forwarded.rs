@@ -1,5 +1,5 @@
-//! `Forwarded`, `X-Forwarded-For`, and whom a request is counted as. Whatever a client writes, the address that the last
-//! trusted proxy saw is the one that counts.
+//! `Forwarded`, `X-Forwarded-For`, and the client that a request is counted as. Whatever a client writes, the
+//! address that the last trusted proxy saw is the one that counts.
 
 use std::net::IpAddr;
 

@@ -1,5 +1,6 @@
-//! What must hold whatever comes in: one function per fuzz target. Each takes any bytes and asserts properties; a broken
-//! one is a panic. `fuzz/` hands these functions to libFuzzer, `tests/replay.rs` the kept inputs and mutations of them.
+//! Properties that hold for any input: one function per fuzz target. Each takes any bytes and asserts
+//! properties; a broken one is a panic. `fuzz/` hands these functions to libFuzzer, `tests/replay.rs` the
+//! kept inputs and mutations of them.
 
 #![allow(
     clippy::unwrap_used,

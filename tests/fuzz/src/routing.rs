@@ -1,5 +1,6 @@
-//! Which rule answers a path, and who gets in without a credential. Every method and path has one answer; no way of writing a
-//! path leads past a credential; and patterns match as a second reading of Spin's syntax does.
+//! Which rule answers a path, and which calls are open without a credential. Every method and path has one
+//! answer; no way of writing a path leads past a credential; and patterns match as a second reading of Spin's
+//! syntax does.
 
 use std::cell::RefCell;
 
@@ -25,7 +26,7 @@ const METHODS: [&str; 9] = [
 ];
 /// The most patterns of one input.
 const MAX_PATTERNS: usize = 4;
-/// What a stranger may change something by; see `SECURITY.md`.
+/// The calls by which a stranger may change something; see `SECURITY.md`.
 const OPEN: [Call; 5] = [
     Call::FollowLink,
     Call::OpenLink,

@@ -1,5 +1,5 @@
-//! Signatures of deliveries (Standard Webhooks) and the headers of a delivery: what was signed verifies, whatever is changed
-//! of it does not, and no text of a caller ends a header.
+//! Signatures of deliveries (Standard Webhooks) and the headers of a delivery. What was signed verifies, and
+//! does not once anything in it is changed. No text of a caller ends a header.
 
 use arbitrary::Unstructured;
 use base64::Engine as _;

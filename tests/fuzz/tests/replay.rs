@@ -1,5 +1,6 @@
-//! Every input that was kept, and mutations of them out of a fixed seed, through every target: so that what was once found
-//! stays found, and the targets keep working, on the compiler that everything else is built with.
+//! Runs every kept input, and mutations of them out of a fixed seed, through its target. So a fault that was
+//! found once is found again, and the targets keep working on the compiler that everything else is built
+//! with.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "test code")]
 

@@ -74,7 +74,7 @@ fn compile() -> wasmtime::Result<HostStorePre<Guest>> {
     HostStorePre::new(linker.instantiate_pre(&component)?)
 }
 
-/// What a call comes to, while it runs.
+/// The future of a call, while it runs.
 pub type Running<'a, T> = Pin<Box<dyn Future<Output = wasmtime::Result<T>> + Send + 'a>>;
 type Job = Box<dyn for<'a> FnOnce(&'a Accessor<Guest>, &'a HostStore) -> Running<'a, ()> + Send>;
 

@@ -1,5 +1,6 @@
-//! `spin:sqlite@3.1.0` as Spin's in-process backend has it: a statement runs on a thread of its own, its rows are handed
-//! over one by one, and whether it ended well is told apart from them. Errors are SQLite's texts.
+//! `spin:sqlite@3.1.0` as Spin's in-process backend has it. A statement runs on a thread of its own, and its
+//! rows are handed over one by one. Its success or error is reported apart from them. Errors are SQLite's
+//! texts.
 
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};

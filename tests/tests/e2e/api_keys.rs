@@ -1,4 +1,4 @@
-//! API keys: who may do what.
+//! API keys: which calls each scope allows.
 
 use std::time::Duration;
 

@@ -1,5 +1,5 @@
-//! A component that misbehaves: it loops, recurses, allocates, traps, ends or waits for ever. It stands in for all rules
-//! (`tests/guests`), and everything else is as ever.
+//! A component that misbehaves: it loops, recurses, allocates, traps, ends or waits for ever. It stands in
+//! for all rules (`tests/guests`); everything else is as in production.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,11 +9,11 @@ use std::time::{Duration, Instant};
 
 use crate::harness::{ADMIN_KEY, Answer, Gateway, Host, Serve, built_components, crowd, eventually};
 
-/// What ends an instance by itself.
+/// Kinds of misbehaviour that end an instance by themselves.
 const ENDING: [&str; 3] = ["traps", "panics", "exits"];
-/// What is stopped at a bound of memory.
+/// Kinds that are stopped at a bound of memory.
 const GREEDY: [&str; 2] = ["recurses", "allocates"];
-/// What is stopped by time.
+/// Kinds that are stopped by time.
 const STUCK: [&str; 2] = ["loops", "waits"];
 /// A call that the crowd's instance answers, and one that it admits, for the rest's.
 const CALLS: [&str; 2] = ["?now", ""];
@@ -131,7 +131,7 @@ pub async fn neighbours_are_served_meanwhile(host: Host) {
     }
 }
 
-/// Of the instance that ends, not of the one that redirects.
+/// Only requests in the instance that ends are lost, not those in the instance that redirects.
 pub async fn a_trap_ends_what_waits_in_its_own_instance(host: Host) {
     let gateway = gateway(host, 1).await;
     // There is one thread of each kind.

@@ -1,4 +1,4 @@
-//! What every case is written with: hosts, gateways, requests, an origin, and waiting.
+//! The tools that every case is written with: hosts, gateways, requests, an origin, and waiting.
 
 mod call;
 mod gateway;
@@ -32,7 +32,7 @@ static RUNTIME: LazyLock<tokio::runtime::Runtime> = LazyLock::new(|| {
     builder.enable_all().build().expect("the system gives threads")
 });
 
-/// What runs the components.
+/// A host that runs the components.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Host {
     /// The `tollgate` binary.
@@ -68,10 +68,14 @@ pub fn crash_cycles() -> Option<u64> {
     std::env::var("TOLLGATE_CRASH_CYCLES").ok()?.parse().ok()
 }
 
-/// Makes a test of every case: `host::links::…` and `spin::links::…`; those under `native` run on the native host
-/// only, since they need its relay, its signals or its command line; those under `spin` are about what Spin does its own way;
-/// those under `memory` run (again) on the native host with its store in memory, as `memory::links::…`; those under `components` as
-/// `own::links::…`: the native host runs Spin's components, unchanged, as an operator's own.
+/// Makes a test of every case: `host::links::…` and `spin::links::…`.
+///
+/// - Cases under `native` run on the native host only, since they need its relay, its signals or its command
+///   line.
+/// - Cases under `spin` are about what Spin does its own way.
+/// - Cases under `memory` run (again) on the native host with its store in memory, as `memory::links::…`.
+/// - Cases under `components` run as `own::links::…`: the native host runs Spin's components, unchanged, as
+///   an operator's own.
 macro_rules! cases {
     ($($module:ident {
         both { $($case:ident),* $(,)? }

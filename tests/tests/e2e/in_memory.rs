@@ -1,5 +1,5 @@
-//! A store in memory: what it does not keep, and where it ends. That it does what the other does is what the cases of other
-//! subjects say that run on it too.
+//! A store in memory: what it does not keep, and where it ends. Cases of other subjects run on it too, and
+//! show that it does what the store on disk does.
 
 use serde_json::json;
 

@@ -1,5 +1,5 @@
-//! Rate limits, on addresses that the shared settings bound (`/api/bounded/…`; nothing is there, so whoever is let
-//! through gets a 404).
+//! Rate limits, on addresses that the shared settings bound (`/api/bounded/…`; nothing is there, so an
+//! admitted request gets a 404).
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

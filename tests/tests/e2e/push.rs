@@ -99,8 +99,8 @@ async fn one(gateway: &Gateway, key: usize, n: usize) -> (u64, String) {
     }
 }
 
-/// Waits until the origin has taken every one of these, and looks at what it took: no other ids, sound signatures, the
-/// bodies as they were sent, and per key in order.
+/// Waits until the origin has taken every one of these, and checks what it took. There are no other ids,
+/// signatures are valid, bodies are as they were sent, and each key is in order.
 async fn all_delivered(origin: &Origin, accepted: &BTreeMap<u64, String>) {
     let ids: BTreeSet<&str> = accepted.values().map(String::as_str).collect();
     assert_eq!(ids.len(), accepted.len(), "every message has an id of its own");

@@ -1,4 +1,4 @@
-//! What the disk holds, what it was only asked to hold, and what goes wrong next.
+//! The state of the disk: what it holds, what it was only asked to hold, and the faults to come.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -12,7 +12,7 @@ use rusqlite::ffi::{
 /// Bytes that are written whole or not at all.
 pub const SECTOR: usize = 512;
 
-/// What fails once, on demand.
+/// An operation that fails once, on demand.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Fault {
     /// A sync: `SQLITE_IOERR_FSYNC`.
@@ -23,14 +23,14 @@ pub enum Fault {
     ShortWrite,
 }
 
-/// What a power cut takes of that which was not synced.
+/// Which unsynced writes a power cut loses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Loss {
     /// All of it.
     All,
     /// None of it: the cache was written out just in time.
     None,
-    /// What came last; the first write that is lost may be torn between two sectors.
+    /// The last writes; the first of them may be torn between two sectors.
     Tail,
     /// Any sectors of any writes.
     Sectors,

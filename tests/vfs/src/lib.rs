@@ -1,10 +1,15 @@
-//! A disk that fails, below SQLite: a VFS (<https://sqlite.org/vfs.html>) that passes everything to the system's own,
-//! notes what was written since the last sync of each file, and fails on demand. For tests only.
+//! A disk that fails, below SQLite. It is a VFS (<https://sqlite.org/vfs.html>) that passes everything to the
+//! system's own. It notes what was written since the last sync of each file, and fails on demand. For tests
+//! only.
 //!
-//! What it believes about disks: a sector of 512 bytes is written whole or not at all; until a sync has returned,
-//! each sector that was written holds any of its contents since the sync before; a file's new length may come before
-//! its contents, and then the rest is garbage; a sync that fails has lost what it was asked to keep, while the
-//! system goes on showing it (<https://lwn.net/Articles/752063/>). Files are created and deleted at once.
+//! What it assumes about disks:
+//!
+//! - A sector of 512 bytes is written whole or not at all.
+//! - Until a sync has returned, each sector that was written holds any of its contents since the sync before.
+//! - A file's new length may come before its contents, and then the rest is garbage.
+//! - A sync that fails has lost what it was asked to keep, while the system goes on showing it
+//!   (<https://lwn.net/Articles/752063/>).
+//! - Files are created and deleted at once.
 
 mod disk;
 mod ffi;
@@ -18,7 +23,7 @@ use parking_lot::Mutex;
 use disk::State;
 pub use disk::{Fault, Loss, SECTOR};
 
-/// See the module. Connections opened with its [`Disk::name`] as their VFS live on it.
+/// A disk that fails on demand. Connections opened with its [`Disk::name`] as their VFS live on it.
 pub struct Disk {
     state: Arc<Mutex<State>>,
     vfs: ffi::Vfs,
@@ -32,7 +37,7 @@ impl Disk {
         Self { state, vfs }
     }
 
-    /// What SQLite knows it by.
+    /// The name under which SQLite knows it.
     pub fn name(&self) -> &str {
         self.vfs.name()
     }

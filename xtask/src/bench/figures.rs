@@ -1,4 +1,4 @@
-//! What the system knows about processes, and medians.
+//! Figures of the system about processes, and medians.
 
 use anyhow::{Context as _, Result};
 use std::fs;

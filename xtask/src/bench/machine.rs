@@ -1,4 +1,4 @@
-//! What the figures were measured on.
+//! The machine that the figures were measured on.
 
 use super::{Bench, figures, find, peers};
 use anyhow::{Context as _, Result};

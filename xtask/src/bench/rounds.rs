@@ -49,7 +49,7 @@ impl Sample {
     }
 }
 
-/// What takes its turn.
+/// A contender that takes its turn in each round.
 pub struct Contender<'a> {
     /// By which its figures are found.
     pub name: &'static str,
@@ -58,7 +58,7 @@ pub struct Contender<'a> {
 }
 
 impl<'a> Contender<'a> {
-    /// See the fields.
+    /// A contender with its name and its measurement.
     pub fn new(name: &'static str, measure: impl FnMut() -> Result<Sample> + 'a) -> Self {
         Self {
             name,
@@ -99,8 +99,8 @@ impl Rounds {
     }
 }
 
-/// Warms everybody up with one round that does not count, then takes `bench.pairs` rounds, as long as there is time. Who
-/// fails is left out from then on.
+/// Warms every contender up with one round that does not count, then takes `bench.pairs` rounds, as long as
+/// there is time. A contender that fails is left out from then on.
 pub fn take(bench: &Bench, what: &str, mut contenders: Vec<Contender<'_>>) -> Rounds {
     let mut all: Vec<Series> = contenders
         .iter()

@@ -1,4 +1,4 @@
-//! A database for tests: what Spin offers, by rusqlite.
+//! A database for tests: Spin's interface on rusqlite.
 
 #![allow(dead_code, reason = "each test binary uses its part")]
 
@@ -103,8 +103,8 @@ impl Fixture {
         Self::on(Rc::new(native))
     }
 
-    /// From now on the store's time stands still, but for [`Self::pass`]: it never runs backwards, so it stays where the
-    /// machine's clock will not be for a day.
+    /// From now on the store's time stands still, except for [`Self::pass`]. It never runs backwards, so it
+    /// is set to a day ahead of the machine's clock.
     pub async fn stop_clock(&self) {
         self.store.get("", &[]).await.unwrap(); // makes the tables
         self.set_now("CAST(unixepoch('subsec') * 1000 AS INTEGER) + 86400000");

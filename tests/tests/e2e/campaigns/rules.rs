@@ -1,4 +1,4 @@
-//! Who is admitted, when, and what the others are told.
+//! Which claims are admitted and when, and the refusals of the others.
 
 use std::collections::BTreeSet;
 

@@ -38,7 +38,7 @@ pub struct Link {
     pub deleted: bool,
 }
 
-/// See the module. Everything in it was acknowledged.
+/// What the clients know of the gateway's state. Everything in it was acknowledged.
 #[derive(Default)]
 pub struct Journal {
     /// By campaign and user.

@@ -190,7 +190,7 @@ impl Load {
         self.used_up(&code).await
     }
 
-    /// Visited once too often, or deleted by who saw that first.
+    /// Whether the link was visited once too often, or deleted by the client that saw that first.
     fn is_over(&self, answer: &Answer) {
         match answer.status {
             404 => drop(answer.problem(404, "not-found")),

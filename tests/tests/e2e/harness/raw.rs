@@ -78,8 +78,9 @@ impl Connection {
     }
 }
 
-/// The answer in `received`, if all of it is there. Spin closes some connections whose request it did not read to the
-/// end before it has sent the last, empty chunk of the answer: once the connection has `ended`, that one may be missing.
+/// The answer in `received`, if all of it is there. Spin closes some connections whose request it did not
+/// read to the end. It may do so before it has sent the last, empty chunk of the answer. So once the
+/// connection has `ended`, that chunk may be missing.
 fn parse(received: &[u8], line: &str, ended: bool) -> Option<Answer> {
     let end = received.windows(4).position(|window| window == b"\r\n\r\n")? + 4;
     let head = std::str::from_utf8(&received[..end]).ok()?;

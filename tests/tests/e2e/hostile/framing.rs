@@ -1,5 +1,6 @@
-//! Requests that a proxy in front and the gateway could take for different ones (request smuggling, RFC 9112, section 11.2):
-//! each gets one answer, and what follows it is never taken for a request where its end is in doubt.
+//! Requests that a proxy in front and the gateway could take for different ones (request smuggling, RFC 9112,
+//! section 11.2). Each gets one answer. Where its end is in doubt, the bytes after it are never taken for a
+//! request.
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;

@@ -1,4 +1,5 @@
-//! The places of connections: who may hold how many, how long without a request, and who gets one while all are taken.
+//! The places of connections: how many one address may hold, how long without a request, and which newcomers
+//! get one while all are taken.
 
 use std::net::SocketAddr;
 use std::time::Duration;

@@ -1,4 +1,5 @@
-//! Uploads that are refused while they still come: who sends one gets to read why (RFC 9112, section 9.6).
+//! Uploads that are refused while they still come: the sender gets to read the refusal (RFC 9112, section
+//! 9.6).
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;

@@ -1,5 +1,5 @@
-//! The 99th percentile of a redirect at half of peak load, open loop, while others list links and make new ones as fast as
-//! they are answered: against the same without them.
+//! The 99th percentile of a redirect at half of peak load, open loop. Meanwhile other clients list links and
+//! make new ones as fast as they are answered. Compared with the same without them.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;

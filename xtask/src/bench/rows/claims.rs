@@ -152,8 +152,9 @@ pub(super) fn claims(bench: &Bench, gateway: &Gateway, users: &Cell<u64>, order:
     Ok(sample.with_later(settle(gateway)))
 }
 
-/// Waits until a gateway that is left alone has nothing more to do (its store flushes what is in the journal), and gives the
-/// CPU that it took: it is part of what the claims cost, and must not meet the next in turn.
+/// Waits until a gateway that is left alone has nothing more to do: its store flushes what is in the journal.
+/// Returns the CPU time that this took. It is part of the cost of the claims, and must not run during the
+/// next contender's turn.
 fn settle(gateway: &Gateway) -> Duration {
     let cpu = || figures::cpu_of(&[gateway.group()]);
     let (before, until) = (cpu(), Instant::now() + SETTLED);

@@ -12,7 +12,8 @@ use crate::bench::rounds::{self, Contender, Sample};
 use crate::bench::wrk::{Answers, Load};
 use crate::bench::{Bench, Row, http};
 
-/// What this build may lose against the earlier one: less than the machine's own noise.
+/// The lowest ratio of this build to the earlier one that passes: the loss is less than the machine's own
+/// noise.
 const KEPT: f64 = 0.97;
 const NOW: &str = "now";
 const EARLIER: &str = "earlier";

@@ -1,4 +1,4 @@
-//! What callers without a key may leave in the store.
+//! Bounds on the links of callers without a key.
 
 use super::*;
 use crate::links::maintain;

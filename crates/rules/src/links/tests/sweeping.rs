@@ -1,4 +1,4 @@
-//! What time removes, and what earlier versions left undone.
+//! The sweep of ended links, and the repair of what earlier versions left undone.
 
 use super::*;
 use crate::links::maintain;
