@@ -1,5 +1,6 @@
-//! What every component of Spin shares: the bindings of the ports ([`port`]), its settings ([`settings`]), and how a request
-//! comes in ([`spin`]). A component's crate is one line: [`handler!`] with a rule from `tollgate-rules`.
+//! The code that every component of Spin shares: the bindings of the ports ([`port`]), its settings
+//! ([`settings`]), and how a request comes in ([`spin`]). A component's crate is one line: [`handler!`] with
+//! a rule from `tollgate-rules`.
 
 pub mod port;
 pub mod settings;

@@ -8,11 +8,11 @@ use tollgate_rules::settings::Settings;
 /// The longest sentence about a configuration, in bytes.
 const MAX_WHY: usize = 300;
 
-/// What this instance runs on.
+/// The configuration that this instance runs on.
 pub struct InForce {
     /// The settings.
     pub settings: Settings,
-    /// Which `[[forward]]` routes of them Spin does not know.
+    /// The `[[forward]]` routes in them that Spin does not know.
     pub stale: StaleRoutes,
 }
 

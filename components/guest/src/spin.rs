@@ -22,7 +22,7 @@ use tollgate_rules::world::World;
 /// Spin appends the peer's address and port under this name; earlier values came from the client.
 const SPIN_CLIENT_ADDR: &str = "spin-client-addr";
 
-/// What a component answers Spin with.
+/// A component's answer to Spin.
 pub type SpinResponse = spin_sdk::http::Response<BoxBody>;
 
 /// Answers a Spin request. What the limiter admits is answered by the component's rule. Every response leaves
@@ -68,7 +68,7 @@ async fn configured() -> Result<&'static InForce, Problem> {
     }
 }
 
-/// What every call is answered with while a setting is not valid.
+/// The answer to every call while a setting is not valid.
 async fn invalid_configuration(why: &str) -> Problem {
     notice::tell(&format!(
         "the configuration is not valid, so no request is answered: {why}"

@@ -66,7 +66,7 @@ impl<D: Database> SqliteBuckets<D> {
         })
     }
 
-    /// What the buckets hold now, and whether all was granted.
+    /// Tries to take: the levels of the buckets, and whether all was granted.
     async fn try_take(
         &self,
         attempts: Attempts,
@@ -140,7 +140,7 @@ impl<D: Database> Buckets for SqliteBuckets<D> {
     }
 }
 
-/// What is asked of one bucket.
+/// The request to one bucket.
 struct Plan {
     key: String,
     scale: Scale,
@@ -218,7 +218,8 @@ impl Asked {
             .and_then(|index| u32::try_from(index).ok())
     }
 
-    /// `refused`: times are those to all costs of the key so far, else to the bucket's own.
+    /// The levels of the buckets. If `refused`, waiting times are those until all costs of the key so far are
+    /// there, else until the bucket's own cost is.
     fn levels(&self, held: &HashMap<String, u64>, refused: bool) -> Vec<Level> {
         let level = |plan: &Plan| {
             let scale = &plan.scale;

@@ -1,4 +1,4 @@
-//! What the component needs of a database: connections that run one statement at a time.
+//! The database as the component needs it: connections that run one statement at a time.
 
 use std::rc::Rc;
 
@@ -56,13 +56,13 @@ pub enum Failure {
     Failed(String),
 }
 
-/// What SQLite says when a statement did nothing because others hold the database.
+/// SQLite's messages for a statement that did nothing because others hold the database.
 const BUSY: [&str; 3] = [
     "database is locked",
     "database table is locked",
     "database schema is locked",
 ];
-/// What it says when it could do nothing for another reason.
+/// SQLite's messages for a statement that did nothing for another reason.
 const NOT_DONE: [&str; 4] = [
     "database or disk is full",
     "attempt to write a readonly database",
@@ -71,7 +71,7 @@ const NOT_DONE: [&str; 4] = [
 ];
 
 impl Failure {
-    /// What a message means. Spin passes SQLite's text and no code.
+    /// Classifies a message. Spin passes SQLite's text and no code.
     pub fn from_message(message: String) -> Self {
         let says = |texts: &[&str]| texts.iter().any(|text| message.contains(text));
         // Our own words first: a refusal may quote what callers stored.
@@ -136,7 +136,7 @@ fn unexpected(column: usize) -> Failure {
     ))
 }
 
-/// What is done with a row; `false` when no more are wanted.
+/// A callback for each row; it returns `false` when no more are wanted.
 pub type Each<'a> = &'a mut dyn FnMut(Row) -> Result<bool, Failure>;
 
 /// A connection.
@@ -149,7 +149,7 @@ pub trait Connection {
     fn execute_now(&self, sql: &str, parameters: Vec<Value>) -> Result<(), Failure>;
 }
 
-/// What a connection is for.
+/// The purpose of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Purpose {
     /// Commits, durable when they return; and reads.

@@ -5,17 +5,18 @@
 use crate::database::{Database, Purpose, Value, run};
 use crate::sql;
 
-/// One commit in so many copies the log into the database.
+/// One commit in this many copies the log into the database.
 const CHECKPOINT_EVERY: u64 = 128;
-/// One commit in so many removes what has expired.
+/// One commit in this many removes what has expired.
 const SWEEP_EVERY: u64 = 32;
-/// The most rows of a kind that one sweep removes: more than so many commits are likely to leave behind.
+/// The most rows of a kind that one sweep removes: more than [`SWEEP_EVERY`] commits are likely to leave
+/// behind.
 const SWEEP_ROWS: u32 = 512;
-/// One take in so many removes buckets, and one in so many copies the log.
+/// One take in this many removes buckets, and one in this many copies the log.
 const BUCKETS_EVERY: u64 = 512;
 /// Buckets that are kept. Beyond it those go that are full soonest: their loss lets the least through.
 pub const MAX_BUCKETS: u32 = 100_000;
-/// The most buckets that one sweep removes: more than so many takes can add.
+/// The most buckets that one sweep removes: more than [`BUCKETS_EVERY`] takes can add.
 const SWEEP_BUCKETS: u32 = 16_384;
 
 /// Whether anything is to be done after the commit that was given this version.
@@ -23,7 +24,7 @@ pub fn is_due(version: u64) -> bool {
     version.is_multiple_of(SWEEP_EVERY) || version.is_multiple_of(CHECKPOINT_EVERY)
 }
 
-/// What is to be done after it.
+/// Does the work that is due after this commit.
 pub async fn after_commit<D: Database>(database: &D, version: u64) {
     if version.is_multiple_of(SWEEP_EVERY) {
         for sql in [sql::SWEEP_ENTRIES, sql::SWEEP_IDS] {

@@ -1,12 +1,12 @@
-//! What a new connection needs before it is used.
+//! Prepares a new connection for use.
 
 use tollgate_store::schema;
 
 use crate::database::{Connection, Failure, Purpose, Row, Value};
 use crate::sql;
 
-/// What the native gateway has, or had when it was killed, is not for us: it keeps in memory and in its journal what the
-/// tables do not hold.
+/// The refusal of a database that the native gateway has open, or had open when it was killed. It keeps data
+/// in memory and in its journal that the tables do not hold.
 pub const IN_USE: &str = "the gateway `tollgate serve` uses this database: stop it there; or it was not stopped in order: \
                           start it there once more and stop it";
 

@@ -2,8 +2,8 @@
 
 use tollgate_store::schema;
 
-/// What a commit is inserted into. The number grows with every change of the trigger, so that instances of an older
-/// version keep theirs.
+/// The view that a commit is inserted into. The number grows with every change of the trigger, so that
+/// instances of an older version keep theirs.
 pub const COMMIT_VIEW: &str =
     "CREATE VIEW IF NOT EXISTS tollgate_commit_2 (body, bytes, now) AS SELECT NULL, NULL, NULL";
 
@@ -105,7 +105,7 @@ pub const SWEEP_BUCKETS: &str = "
 DELETE FROM buckets WHERE key IN (
   SELECT key FROM buckets WHERE full_at <= ?2 OR (SELECT count(*) FROM buckets) > ?3 ORDER BY full_at LIMIT ?1)";
 
-/// What buckets hold, without taking: key, units.
+/// The levels of buckets, without taking: key, units.
 pub const LOOK: &str = concat!(include_str!("sql/levels.sql"), "SELECT key, units FROM levels");
 /// Takes: key, units it holds now, whether all was granted; without buckets that are full where it was not.
 pub const TAKE: &str = concat!(include_str!("sql/levels.sql"), include_str!("sql/take.sql"));

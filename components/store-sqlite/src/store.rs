@@ -14,8 +14,8 @@ use crate::{encode, maintain, open, sql, verdict};
 
 /// The most submitted commits that wait for a database which is busy or not open yet. Beyond it they are lost.
 const MAX_SUBMITTED: usize = 1_024;
-/// How long other instances are given to submit what they are about to, milliseconds: many times what it takes, but
-/// no bound that Spin would keep.
+/// How long other instances are given to submit clicks that they are about to submit, milliseconds. It is
+/// many times what that takes, but Spin guarantees no bound.
 const SETTLE_MS: u64 = 500;
 /// The first and the longest pause of a `read` that waits, milliseconds. Other instances write too, so there is
 /// nothing to be woken by.
@@ -41,7 +41,7 @@ impl<D: Database> SqliteStore<D> {
         !self.submitted.borrow().is_empty()
     }
 
-    /// Carries out what was submitted and could not be done at once.
+    /// Carries out submitted commits that could not be done at once.
     pub async fn work(&self) {
         loop {
             // Not in the loop's condition: the borrow must not live across the await.
@@ -169,8 +169,8 @@ impl<D: Database> Store for SqliteStore<D> {
         }
     }
 
-    /// What this instance keeps is carried out now. Others cannot be asked: they are given [`SETTLE_MS`], in which an
-    /// instance that has read a link submits its click.
+    /// Carries out the submitted commits that this instance keeps. Other instances cannot be asked: they are
+    /// given [`SETTLE_MS`], in which an instance that has read a link submits its click.
     async fn settle(&self) -> Result<(), StoreError> {
         self.work().await;
         self.database.pause(SETTLE_MS).await;

@@ -1,10 +1,10 @@
-//! What the trigger says: the row of a commit that was carried out, or the message it aborted with.
+//! The trigger's verdict: the row of a commit that was carried out, or the message that it aborted with.
 
 use tollgate_store::commit::{Committed, Outcome, Refusal, StoreError};
 
 use crate::database::{Failure, Row};
 
-/// What all messages of the trigger begin with.
+/// The prefix of all messages of the trigger.
 pub const PREFIX: &str = "tollgate:";
 
 /// The row of [`crate::sql::COMMIT`].
@@ -19,7 +19,7 @@ pub fn committed(mut row: Row) -> Result<Committed, Failure> {
     })
 }
 
-/// What a failed commit means.
+/// The outcome or error that a failed commit means.
 pub fn failed(failure: Failure) -> Result<Outcome, StoreError> {
     match failure {
         Failure::Busy(message) | Failure::NotDone(message) => Err(StoreError::Unavailable(message)),
@@ -33,7 +33,7 @@ pub fn failed(failure: Failure) -> Result<Outcome, StoreError> {
     }
 }
 
-/// What the trigger said; `None` if it could not have said that.
+/// The verdict in a message of the trigger; `None` if the message is not one of the trigger's.
 fn spoken(said: &str) -> Option<Result<Outcome, StoreError>> {
     if said == "conflict" {
         return Some(Ok(Outcome::Conflict));

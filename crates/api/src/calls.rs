@@ -22,7 +22,8 @@ use crate::problem::Problem;
 /// The most parameters of a path.
 pub const MAX_PARAMETERS: usize = 2;
 
-/// What stands in a path's parameters, in order, still percent-encoded and never empty; `""` beyond their number.
+/// The values of a path's parameters, in order, still percent-encoded and never empty; `""` beyond their
+/// number.
 pub type Parameters<'r> = [&'r str; MAX_PARAMETERS];
 
 /// What a key may do. `Admin` may do everything.
@@ -230,7 +231,7 @@ impl Call {
         self.method() == method || (self.method() == "GET" && method == "HEAD")
     }
 
-    /// What `Allow` says of its path, if no other call has it.
+    /// The value of `Allow` for its path, if no other call has that path.
     pub fn allow(self) -> &'static str {
         match self.method() {
             "GET" => "GET, HEAD",

@@ -10,7 +10,7 @@ pub fn sent_twice(name: &str) -> Problem {
     Problem::field(format!("header:{name}"), "must be sent once")
 }
 
-/// Judges what was sent as `Host`, and as the authority of the target.
+/// Checks every `Host` that was sent, and the authority of the target.
 ///
 /// # Errors
 /// A 400 for one that is not a host.
@@ -67,7 +67,8 @@ fn is_registered_name(mut name: &[u8]) -> bool {
     true
 }
 
-/// What stands in a registered name as it is: `unreserved` and `sub-delims`. Every request is asked.
+/// The bytes that a registered name may hold unescaped: `unreserved` and `sub-delims`. A table, since every
+/// request is checked.
 const NAME_BYTES: [bool; 256] = {
     let mut allowed = [false; 256];
     let marks = b"-._~!$&'()*+,;=";

@@ -111,8 +111,8 @@ impl Pattern {
         self.tail || parts.next().is_none()
     }
 
-    /// What stands at `index`: a literal is more specific than a parameter, that than the end, that than a
-    /// tail.
+    /// The rank of the segment at `index`: a literal is more specific than a parameter, a parameter than the
+    /// end, the end than a tail.
     fn rank(&self, index: usize) -> u8 {
         match self.segments.get(index) {
             Some(Segment::Literal(_)) => 3,

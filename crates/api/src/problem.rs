@@ -67,7 +67,7 @@ kinds! {
     HeadTooLarge = 431, "header-fields-too-large", "The request head is too large";
     /// A defect on our side; nothing about it is told.
     Internal = 500, "internal", "Something went wrong on our side";
-    /// The request's transfer coding is none that we understand (RFC 9112, section 6.1).
+    /// The request has a transfer coding that we do not understand (RFC 9112, section 6.1).
     NotImplemented = 501, "not-implemented", "Not implemented";
     /// A component of the operator's own did not answer: it trapped, ended, or said so.
     ComponentFailed = 502, "component-failed", "The component failed";

@@ -22,7 +22,7 @@ pub struct SubscriptionStatus {
     pub machine: Snapshot,
 }
 
-/// What the workers write and [`crate::Relay::status`] reads.
+/// The board of statuses, which the workers write and [`crate::Relay::status`] reads.
 #[derive(Debug, Default)]
 pub(crate) struct Board {
     rows: Mutex<BTreeMap<(String, String), SubscriptionStatus>>,

@@ -32,7 +32,7 @@ pub(crate) struct Supervisor<S> {
     low_water: LowWater,
     sinks: Sinks,
     running: BTreeMap<Name, Running>,
-    /// What cannot be started, so that it is told once.
+    /// Subscriptions that cannot be started, kept so that each is logged once.
     faulty: BTreeMap<Name, Defined>,
     told: BTreeMap<String, u64>,
     store_failed: bool,

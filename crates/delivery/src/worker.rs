@@ -28,7 +28,7 @@ const IDLE: Duration = Duration::from_millis(200);
 /// How often the board is written while nothing but time passes.
 const BOARD_INTERVAL: Duration = Duration::from_millis(100);
 
-/// What a worker is told.
+/// A command to a worker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Order {
     Run,

@@ -6,7 +6,7 @@ use std::task::{Context, Poll};
 use tokio::sync::oneshot;
 use tollgate_store::commit::{Commit, Outcome, StoreError};
 
-/// What a commit is answered with.
+/// The answer to a commit.
 pub type Answer = Result<Outcome, StoreError>;
 
 /// Takes the commits of one thread, whose executor must poll [`CommitBatcher::run`].
@@ -27,7 +27,7 @@ pub trait CommitBatcher {
 pub struct Answered(oneshot::Receiver<Answer>);
 
 impl Answered {
-    /// What the other end sends.
+    /// An answer that will come over this channel.
     pub(crate) fn by(answer: oneshot::Receiver<Answer>) -> Self {
         Self(answer)
     }

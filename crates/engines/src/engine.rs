@@ -1,5 +1,5 @@
-//! The seam between a host and what keeps its state, and the engines behind it. The next one is a module of this crate,
-//! a row of [`AnyEngine`] and [`AnyBatcher`], and a row of the settings ([`open`]).
+//! The seam between a host and the engine that keeps its state, and the engines behind it. The next one is a
+//! module of this crate, a row of [`AnyEngine`] and [`AnyBatcher`], and a row of the settings ([`open`]).
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,7 +21,7 @@ pub trait Engine: Store + Send + Sync + 'static {
     /// Takes the commits of one thread.
     type Batcher: CommitBatcher;
 
-    /// What the key holds, if that is known without waiting: `Some(None)` is a key known to be absent.
+    /// The key's entry, if it is known without waiting: `Some(None)` is a key known to be absent.
     fn get_now(&self, key: &str) -> Option<Option<Arc<Entry>>>;
 
     /// The same of several keys, at one moment; `None` if any of them is not known.
@@ -47,7 +47,7 @@ pub trait Engine: Store + Send + Sync + 'static {
     /// `Err` with the reason while commits are refused: for good, when only a restart helps, or until there is room.
     fn health(&self) -> Result<(), String>;
 
-    /// What was counted so far.
+    /// The counters so far.
     fn stats(&self) -> Stats;
 
     /// Takes no more commits, finishes those that wait, and lets go of what only one process may hold. Blocks until that
@@ -64,7 +64,7 @@ pub enum AnyEngine {
     Memory(InMemoryEngine),
 }
 
-/// What one thread hands its commits to, whatever the engine.
+/// The batcher of one thread, of any engine.
 #[derive(Debug)]
 pub enum AnyBatcher {
     /// See [`Batcher`].

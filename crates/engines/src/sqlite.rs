@@ -70,7 +70,7 @@ pub struct SqliteStore {
     _lock: schema::Lock,
 }
 
-/// What the writer and the callers share.
+/// The state that the writer and the callers share.
 #[derive(Debug)]
 struct Shared {
     path: PathBuf,

@@ -1,9 +1,10 @@
-//! What engines count.
+//! The counters of engines.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-/// Counters since the start, and the queue's length now. For metrics. An engine leaves zero what it has not.
+/// Counters since the start, and the queue's length now. For metrics. Counters that an engine does not have
+/// stay zero.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Stats {
     /// Commits decided, whatever the outcome; submitted ones too.

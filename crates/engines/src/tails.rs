@@ -71,7 +71,7 @@ impl Tails {
         Tail { newest }
     }
 
-    /// Wakes whoever waits for the topic.
+    /// Wakes the callers that wait for the topic.
     pub fn publish(&self, topic: &str, newest: u64) {
         let mut topics = self.topics();
         if let Some(sender) = topics.get(topic)

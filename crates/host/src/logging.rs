@@ -21,8 +21,8 @@ use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{EnvFilter, Layer, Registry};
 
-/// What is logged when `RUST_LOG` does not say: our own crates from INFO on, libraries only their errors. Much of what
-/// they warn of is what strangers send.
+/// The filter when `RUST_LOG` sets none: our own crates from INFO on, libraries only their errors. Many of
+/// their warnings are about what strangers send.
 const DEFAULT: &str = "error,tollgate=info";
 /// How long the end of the process waits for the last lines to be read.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -80,7 +80,7 @@ pub fn start() -> std::io::Result<()> {
     Ok(())
 }
 
-/// Writes what is left; waits for that, but not long.
+/// Writes the remaining lines, and waits for that for a bounded time.
 pub fn finish() {
     if let Some(log) = LOG.get() {
         log.queue.finish(PATIENCE);

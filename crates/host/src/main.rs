@@ -1,4 +1,4 @@
-//! `tollgate`: the gateway. The command line, and what is told when it does not work out.
+//! `tollgate`: the gateway. Runs the command line, and reports errors.
 
 use clap::Parser as _;
 use std::process::ExitCode;

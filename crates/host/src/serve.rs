@@ -203,7 +203,7 @@ fn ready(address: SocketAddr, began: Instant) {
     tracing::info!(%address, start_ms = began.elapsed().as_millis() as u64, "ready");
 }
 
-/// What a person may try first, whenever one is looking.
+/// Hints for a person at a terminal: what to try first.
 fn hints(at: SocketAddr) {
     if !logging::is_terminal() {
         return;

@@ -52,7 +52,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// How often the log tells at most that connections are turned away.
 const TOLD_EVERY: Duration = Duration::from_secs(10);
 
-/// What all workers share.
+/// The state that all workers share.
 pub struct Shared {
     /// The settings in force.
     pub settings: Settings,

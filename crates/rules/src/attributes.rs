@@ -18,7 +18,7 @@ pub const MAX_TARGET_BYTES: usize = 8 << 10;
 
 /// Kept of every forwarded request: without it the payload cannot be read.
 pub const ALWAYS_KEPT: &str = "content-encoding";
-/// Of one hop (RFC 9110, section 7.6.1), or of the body as it was sent: never kept.
+/// Headers of one hop (RFC 9110, section 7.6.1), or of the body as it was sent: never kept.
 const NEVER_KEPT: &[&str] = &[
     "connection",
     "content-length",
@@ -54,7 +54,7 @@ pub struct Attributes {
 }
 
 impl Attributes {
-    /// Of a request; of its headers those that `patterns` name, and [`ALWAYS_KEPT`].
+    /// The attributes of a request, with the headers that `patterns` name, and [`ALWAYS_KEPT`].
     ///
     /// # Errors
     /// 400 where more would be kept than may be, or a value is no text: nothing of what is accepted is left out.
@@ -96,7 +96,7 @@ impl Attributes {
         })
     }
 
-    /// Of a message, if it was a request.
+    /// The attributes of a message, if it was a request.
     pub fn read(message: &Message) -> Option<Self> {
         serde_json::from_slice(&message.attributes).ok()
     }
@@ -123,7 +123,8 @@ fn may_be_kept(name: &str) -> bool {
     !NEVER_KEPT.contains(&name) && !OWN.iter().any(|own| name.starts_with(own))
 }
 
-/// What is wrong with a pattern of header names: a name in lower case, or what names begin with and a `*`.
+/// The fault of a pattern of header names, if it has one. A pattern is a name in lower case, or a prefix of
+/// names and a `*`.
 pub fn pattern_rule(pattern: &str) -> Result<(), &'static str> {
     let token = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b"!#$%&'+-.^_`|~".contains(&b);
     let start = pattern.strip_suffix('*').unwrap_or(pattern);

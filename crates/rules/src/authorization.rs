@@ -228,7 +228,7 @@ impl Site {
         self.count.get().to_be_bytes()
     }
 
-    /// What the component that the path is routed to answers.
+    /// The answer of the component that the path is routed to.
     fn answer(&self, method: &str, path: &str, headers: &[(&str, String)], body: &Value) -> Response {
         let request = Request {
             method: tollgate_api::http::method(method),
@@ -269,7 +269,7 @@ impl Site {
         serde_json::from_str(&text).unwrap_or(Value::Null)
     }
 
-    /// What the caller sends to show who it is; for a bad key, each way in which one can be bad.
+    /// The credentials that the caller sends; for a bad key, each way in which one can be bad.
     fn credentials(&self, caller: Caller) -> Vec<Vec<(&'static str, String)>> {
         let bearer = |token: &str| vec![("authorization", format!("Bearer {token}"))];
         let header = |name, value: &str| vec![vec![(name, value.to_owned())]];
@@ -302,7 +302,7 @@ impl Site {
     }
 }
 
-/// What a caller is answered, as the table writes it; and whoever is refused has changed nothing.
+/// The answer to a caller, as the table writes it. Asserts that a refused call has changed nothing.
 fn outcome(row: Row, caller: Caller) -> String {
     let mut outcomes = Vec::new();
     for number in 0.. {
@@ -330,7 +330,7 @@ fn outcome(row: Row, caller: Caller) -> String {
     outcomes.join("/")
 }
 
-/// What the callers are answered where a call has this access, in the order of [`CALLERS`].
+/// The answers to the callers where a call has this access, in the order of [`CALLERS`].
 fn answers(access: Access) -> [&'static str; 13] {
     // An API key with one scope: with which scope it reaches so far; its own key has `links`.
     let key = |scope| {

@@ -1,7 +1,7 @@
 //! A circuit breaker as a pure state machine: closed, open after failures, half-open to probe, closed again.
 //!
-//! Whoever wants to call the origin takes a [`Permit`] and gives it back with a result. While the breaker is open
-//! there are no permits, so nothing is attempted and nothing is counted against a message. Results of calls that
+//! A caller of the origin takes a [`Permit`] and gives it back with a result. While the breaker is open there
+//! are no permits, so nothing is attempted and nothing is counted against a message. Results of calls that
 //! began before the last change of state say nothing about the present and are ignored.
 
 use crate::retry::jitter;

@@ -65,7 +65,7 @@ pub struct Config {
 pub struct Server {
     /// Address and port.
     pub listen: String,
-    /// What short URLs begin with, without a trailing slash; its host counts as our own.
+    /// The beginning of short URLs, without a trailing slash; its host counts as our own.
     pub public_url: String,
     /// Addresses of this machine, for `listen` on all of them; see [`crate::own_address`]. The host finds them at start.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -247,7 +247,7 @@ pub enum Ordering {
     None,
     /// Those of one client.
     Client,
-    /// Those that have the same value in this header (lower case), whoever sent them.
+    /// Those that have the same value in this header (lower case), of any sender.
     Header(String),
 }
 
@@ -297,7 +297,7 @@ pub struct TopicSettings {
 pub struct Subscription {
     /// Unique per topic.
     pub name: String,
-    /// What takes its messages. Records of the version before do not say.
+    /// The kind of sink that takes its messages. Records of the version before lack it.
     #[serde(rename = "type", default)]
     pub kind: SinkKind,
     /// Where messages are posted to.
@@ -325,7 +325,7 @@ pub struct Subscription {
     pub retry: Retry,
 }
 
-/// What takes a subscription's messages: a row for each kind of sink.
+/// The kind of sink that takes a subscription's messages: a row for each.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum SinkKind {
@@ -340,7 +340,7 @@ pub enum SinkKind {
 pub struct Retry {
     /// The first wait.
     pub initial: Span,
-    /// What each wait is multiplied by.
+    /// The factor by which each wait is multiplied.
     pub factor: f64,
     /// The longest wait.
     pub cap: Span,
@@ -365,8 +365,9 @@ impl Default for TopicSettings {
 }
 
 impl TopicSettings {
-    /// What the messages of the topic may take on disk, bytes, before requests are refused: `max_backlog`, else four
-    /// times `max_bytes`, but at least 64 MiB, so that a topic which keeps little is not full before it is swept.
+    /// The bytes that messages of the topic may take on disk before requests are refused: `max_backlog`, else
+    /// four times `max_bytes`, but at least 64 MiB, so that a topic which keeps little is not full before it
+    /// is swept.
     pub fn backlog(&self) -> u64 {
         const TIMES: u64 = 4;
         const AT_LEAST: u64 = 64 << 20;

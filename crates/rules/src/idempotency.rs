@@ -78,9 +78,10 @@ fn bare(value: &[u8]) -> Option<String> {
     (!value.is_empty() && value.iter().all(plain)).then(|| text.to_owned())
 }
 
-/// What tells one request from another under the same key: method, path, query, body, content type, ordering key, and the
-/// headers that are kept with the message. Those that a request does not send, and the content type of JSON, add nothing,
-/// so that what an earlier version stored for such a request is still known.
+/// The fingerprint that tells one request from another under the same key. It covers method, path, query,
+/// body, content type, ordering key, and the headers that are kept with the message. Those that a request
+/// does not send, and the content type of JSON, add nothing, so that what an earlier version stored for such
+/// a request is still known.
 fn fingerprint(request: &Request, kept: &BTreeMap<String, String>) -> [u8; 32] {
     const JSON: &[u8] = b"application/json";
     let sent = |name: &str| {
@@ -107,9 +108,9 @@ fn fingerprint(request: &Request, kept: &BTreeMap<String, String>) -> [u8; 32] {
 }
 
 impl Key {
-    /// What a commit carries to be repeatable. `call` names the kind of call, `scope` its caller and its
-    /// target. `status` and `body` are the answer that a repetition gets. `kept` are the headers that belong
-    /// to the request.
+    /// The idempotence record with which a commit is repeatable. `call` names the kind of call, `scope` its
+    /// caller and its target. `status` and `body` are the answer that a repetition gets. `kept` are the
+    /// headers that belong to the request.
     pub fn idempotence(
         &self,
         call: &str,

@@ -73,7 +73,7 @@ pub fn unambiguous(config: &Config, request: &Request) -> Result<(), Problem> {
     Ok(())
 }
 
-/// What the limiter counts by: a valid API key, else the client header, else the address.
+/// The client that the limiter counts by: a valid API key, else the client header, else the address.
 pub async fn client<S: Store>(
     store: &S,
     config: &Config,

@@ -31,7 +31,7 @@ pub use handlers::handle;
 pub const HEADER: &str = "authorization";
 /// The partition of every key record.
 pub const PARTITION: &str = "keys";
-/// What the entries of key records begin with.
+/// The prefix of the entries of key records.
 pub const ENTRY_PREFIX: &str = "key/";
 /// The id of the admin key that the operator configured.
 pub const CONFIGURED_ID: &str = "configured";
@@ -39,7 +39,7 @@ pub const CONFIGURED_ID: &str = "configured";
 pub const MIN_TOKEN: usize = 16;
 /// The longest token that is looked up, in characters.
 pub const MAX_TOKEN: usize = 256;
-/// What every key that was minted here begins with.
+/// The prefix of every key that was minted here.
 const TOKEN_PREFIX: &str = "tg_";
 /// Base62 characters of a minted id: 71 bits.
 const ID_CHARS: usize = 12;
@@ -64,7 +64,7 @@ impl ApiKey {
     }
 }
 
-/// What the store holds about a key. Times are Unix milliseconds.
+/// The stored record of a key. Times are Unix milliseconds.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Record {

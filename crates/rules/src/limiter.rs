@@ -21,10 +21,10 @@ use tollgate_api::problem::{Kind, Problem};
 use tollgate_store::bucket::{Bucket, Level, TakeError};
 use tollgate_store::ports::{Buckets, Store};
 
-/// What a client is told to wait when the buckets cannot be asked, seconds.
+/// The `Retry-After` when the buckets cannot be asked, seconds.
 const UNAVAILABLE_RETRY_SECONDS: u64 = 1;
 
-/// What becomes of a request.
+/// The limiter's verdict on a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// It goes on; these headers belong on its response.

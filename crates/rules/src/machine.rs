@@ -1,9 +1,9 @@
 //! The rules as a machine: every call of the contract, in steps that say what they wait for.
 //!
-//! The rules are `async fn`s over the ports ([`crate::limiter::check`], and `handle` of each component). What
-//! needs no waiting is answered in one plain call ([`Machine::start`]). A rule that has to wait is kept here
-//! as a future, and the caller is told what it waits for ([`Call`]). The caller waits, in whatever way is
-//! cheapest for it, and gives the [`Reply`] to [`Machine::resume`]. So neither side needs an executor.
+//! The rules are `async fn`s over the ports ([`crate::limiter::check`], and `handle` of each component). A
+//! request that need not wait is answered in one plain call ([`Machine::start`]). A rule that has to wait is
+//! kept here as a future, and the caller is told what it waits for ([`Call`]). The caller waits, in whatever
+//! way is cheapest for it, and gives the [`Reply`] to [`Machine::resume`]. So neither side needs an executor.
 //!
 //! A host runs two groups of machines. The first group receives every request and charges it. It answers the
 //! hot path, the calls that a crowd makes: redirects, claims and sign-ups. It admits everything else, which
@@ -60,7 +60,7 @@ pub trait Memory {
     fn submit(&self, commits: Vec<Commit>);
 }
 
-/// What a rule waits for.
+/// A call to the host that a rule waits for.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Call {
     /// [`tollgate_store::ports::Store::commit`].
@@ -71,7 +71,7 @@ pub enum Call {
     Get(Vec<String>),
     /// [`tollgate_store::ports::Store::scan`].
     Scan {
-        /// What keys begin with.
+        /// The prefix of keys.
         prefix: String,
         /// The key before the first.
         after: Option<String>,
@@ -130,7 +130,7 @@ pub enum Stage {
     Admitted,
 }
 
-/// What became of a request; `step` in the WIT.
+/// How far a call of the machine has brought a request; `step` in the WIT.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Step {
     /// This is the response.
@@ -160,7 +160,7 @@ struct Rules {
     fresh: fn() -> [u8; 16],
 }
 
-/// A [`Memory`], and what was submitted to it and is still combined.
+/// A [`Memory`], and the changes submitted to it that are still being combined.
 #[derive(Clone)]
 struct Near<M> {
     memory: M,
@@ -209,7 +209,7 @@ struct Task {
     body: usize,
 }
 
-/// Between a rule and who runs it.
+/// The exchange between a rule and its host.
 #[derive(Default)]
 enum Exchange {
     #[default]
@@ -292,7 +292,7 @@ impl<M: Memory + Clone + 'static> Machine<M> {
         }
     }
 
-    /// Hands on what was submitted so far; to be called soon after any other call.
+    /// Hands on the changes submitted so far; to be called soon after any other call.
     pub fn flush(&mut self) {
         let submitted = self.near.submitted.take().take();
         if !submitted.is_empty() {

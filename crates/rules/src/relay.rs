@@ -118,7 +118,7 @@ impl Settings {
     }
 }
 
-/// What the machine is told.
+/// An event that the machine is told of.
 #[derive(Debug)]
 pub enum Event {
     /// Time has passed.
@@ -163,11 +163,11 @@ pub enum Event {
     },
     /// It was refused, or failed, or its outcome is not known. The driver has waited a little unless it was refused.
     PersistFailed,
-    /// Send and load no more; what is under way is seen through.
+    /// Send and load no more; finish the deliveries under way.
     Stop,
 }
 
-/// What the machine wants done.
+/// An action that the machine wants done.
 #[derive(Debug)]
 pub enum Action {
     /// Read the durable form ([`restore::restore`]).
@@ -176,7 +176,7 @@ pub enum Action {
     Load {
         /// With a greater sequence than this.
         after: u64,
-        /// At most so many.
+        /// At most this many.
         limit: u32,
     },
     /// Read messages that wait ([`restore::fetch`]).

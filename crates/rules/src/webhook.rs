@@ -11,7 +11,7 @@ use crate::attributes::Attributes;
 use tollgate_api::http::Header;
 use tollgate_store::commit::Message;
 
-/// What a secret begins with.
+/// The prefix of a secret.
 pub const SECRET_PREFIX: &str = "whsec_";
 /// The shortest key, bytes (Standard Webhooks: "between 24 bytes and 64 bytes").
 pub const MIN_SECRET_BYTES: usize = 24;

@@ -86,7 +86,7 @@ fn gcd(mut a: u64, mut b: u64) -> u64 {
     a
 }
 
-/// What a bucket holds; see `level` in the WIT.
+/// The level of a bucket; see `level` in the WIT.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Level {
     /// Whole tokens left.

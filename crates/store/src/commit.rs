@@ -157,7 +157,7 @@ pub struct Commit {
     pub appends: Vec<Append>,
 }
 
-/// What a commit did.
+/// The result of a commit that was carried out.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Committed {
     /// The version that entries set by this commit now have.
@@ -235,11 +235,11 @@ pub struct Message {
     pub payload: Vec<u8>,
 }
 
-/// What a message takes on disk besides its parts, bytes: its row, the half-empty pages of a tree, and its
+/// The bytes that a message takes on disk besides its parts: its row, the half-empty pages of a tree, and its
 /// [`record_key`]'s entry. Measured: 20,000 posts without a body, a query or a header take 480 bytes each.
 pub const MESSAGE_OVERHEAD: u64 = 512;
 
-/// What a message takes on disk, bytes, roughly: what `max_bytes` counts. SQL engines say the same by
+/// The bytes that a message takes on disk, roughly. `max_bytes` counts these. SQL engines say the same by
 /// [`crate::schema::WEIGHT`].
 pub fn weight(message: &Message) -> u64 {
     let texts = [

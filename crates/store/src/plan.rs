@@ -42,7 +42,7 @@ pub struct Extent {
     pub bytes: u64,
 }
 
-/// What is remembered of a repeatable commit.
+/// The record that is kept of a repeatable commit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Record {
     /// The idempotence id.
@@ -55,7 +55,7 @@ pub struct Record {
     pub expires: u64,
 }
 
-/// What a commit changes, all of it together.
+/// The changes of a commit, all of them together.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Writes {
     /// Per mutated key what it then holds; `None` removes it. No key comes twice.

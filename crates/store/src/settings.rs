@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use tollgate_api::units::Bytes;
 
-/// `[store]`: what keeps everything, and what it may use.
+/// `[store]`: the engine that keeps everything, and the resources that it may use.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "Table", into = "Table")]
 pub enum StoreSettings {

@@ -28,7 +28,7 @@ pub fn count(what: &str, entry: Option<&Entry>) -> Result<u64, StoreError> {
     number.ok_or_else(|| damaged(what))
 }
 
-/// The error for what is no JSON and cannot be read.
+/// The error for a stored value that is not JSON and cannot be read.
 pub fn damaged(what: &str) -> StoreError {
     StoreError::Invalid(format!("a damaged {what}"))
 }

@@ -38,7 +38,7 @@ fn routes(component: Component) -> Vec<String> {
     routes
 }
 
-/// What begins as a call of the API does, and else its path.
+/// The route that covers a call: `/api/<second segment>/...` for calls of the API, else the call's own path.
 fn route_of(path: &str) -> String {
     match path.strip_prefix("/api/").and_then(|rest| rest.split('/').next()) {
         Some(second) => format!("/api/{second}/..."),
@@ -46,7 +46,8 @@ fn route_of(path: &str) -> String {
     }
 }
 
-/// What a build leaves for its components: the `[[forward]]` routes that its manifest has, one a line.
+/// The list that a build leaves for its components: the `[[forward]]` routes that its manifest has, one a
+/// line.
 pub fn built_forwards<'p>(forwards: impl Iterator<Item = &'p str>) -> String {
     distinct(forwards).into_iter().map(|path| path + "\n").collect()
 }
@@ -64,7 +65,7 @@ pub struct StaleRoutes {
 }
 
 impl StaleRoutes {
-    /// What of the paths of `[[forward]]` differs from `built`, which [`built_forwards`] made.
+    /// The differences between the paths of `[[forward]]` and `built`, which [`built_forwards`] made.
     pub fn new<'p>(forwards: impl Iterator<Item = &'p str>, built: &str) -> Self {
         let (now, built) = (distinct(forwards), distinct(built.lines()));
         let parsed = |paths: Vec<&String>| {
@@ -79,7 +80,7 @@ impl StaleRoutes {
         }
     }
 
-    /// Whether the manifest is as the configuration wants it.
+    /// Whether the manifest matches the configuration.
     pub fn is_empty(&self) -> bool {
         self.added.is_empty() && self.removed.is_empty()
     }

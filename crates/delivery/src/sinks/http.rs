@@ -28,7 +28,7 @@ use stream::{answered, was_reused};
 
 pub(crate) use connector::OwnAddress;
 
-/// What is read of an answer's body, so that its connection can be used again; nothing looks at it.
+/// The most bytes of an answer's body that are read and dropped, so that its connection can be used again.
 const MAX_DRAINED: usize = 64 << 10;
 /// How long that may take.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);

@@ -39,8 +39,8 @@ struct Caller {
     since: u64,
 }
 
-/// Commits that wait to be handed to the writer, and callers who wait for its answers. Belongs to one thread, whose
-/// executor must poll [`CommitBatcher::run`].
+/// Commits that wait to be handed to the writer, and callers that wait for its answers. Belongs to one
+/// thread, whose executor must poll [`CommitBatcher::run`].
 #[derive(Debug)]
 pub struct Batcher {
     shared: Arc<Shared>,
@@ -186,7 +186,7 @@ mod tests {
         }
     }
 
-    /// Runs it beside an batcher over a new store.
+    /// Runs it beside a batcher over a new store.
     fn beside<T>(patience: Duration, what: impl AsyncFnOnce(&Batcher, &SqliteStore) -> T) -> T {
         let directory = tempfile::tempdir().unwrap();
         let store = SqliteStore::open(Options::new(directory.path().join("t.db"))).unwrap();

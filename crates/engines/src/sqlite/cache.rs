@@ -17,7 +17,7 @@ use tollgate_store::plan::group::Found;
 
 /// Enough that two threads seldom meet, few enough that the bound per shard stays useful.
 const SHARDS: usize = 64;
-/// What the maps need for one entry besides its key and value, roughly.
+/// The bytes that the maps need for one entry besides its key and value, roughly.
 const OVERHEAD_BYTES: usize = 128;
 /// A value over this share of its shard is not kept: it would push out everything else.
 const LARGEST_SHARE: usize = 8;
@@ -77,7 +77,7 @@ impl Cache {
         }
     }
 
-    /// What the key holds, or else what to give to [`Cache::fill`].
+    /// The cached entry of the key, or else the generation to pass to [`Cache::fill`].
     pub fn get(&self, key: &str) -> Result<Found, Generation> {
         let (hash, mut shard) = self.locate(key);
         if let Some(kept) = shard.young.find(hash, Kept::is(hash, key)) {

@@ -22,8 +22,8 @@ const FLUSH_AT_LEAST: usize = 64;
 /// The group of the writer.
 pub type Group<'a> = group::Group<Tables<'a>>;
 
-/// What is durable: the cache (which holds nothing older than what is committed), then the memtable, then the writer's
-/// connection, inside the group's transaction.
+/// The durable state beneath a group. It is read from the cache (which holds nothing older than the last
+/// commit), then from the memtable, then over the writer's connection inside the group's transaction.
 pub struct Tables<'a> {
     connection: &'a Connection,
     entries: Entries<'a>,
@@ -153,7 +153,7 @@ pub fn announce(entries: &[Change<'_>], cache: &Cache) {
     }
 }
 
-/// Shows what is now durable to all readers, and wakes those who wait for it.
+/// Shows the group, which is now durable, to all readers, and wakes those that wait for it.
 pub fn publish<B: Base>(group: group::Group<B>, cache: &Cache, tails: &Tails) {
     let appended: Vec<(String, u64)> = group
         .topics()

@@ -57,7 +57,7 @@ struct Moment {
     over: bool,
 }
 
-/// What is durable, and how it came about.
+/// The durable state, and every moment up to it.
 #[derive(Default)]
 struct Database {
     entries: BTreeMap<String, Found>,
@@ -254,7 +254,7 @@ impl Store for Model {
     }
 }
 
-/// What the machine finds in memory.
+/// The store's memory, as the machine sees it.
 #[derive(Clone)]
 struct Handle(Arc<Model>);
 

@@ -21,7 +21,7 @@ type Written<'a> = (&'a str, Option<(&'a Bytes, u64, Option<u64>)>);
 /// [`Written`], read again.
 type Read = (String, Option<(ByteBuf, u64, Option<u64>)>);
 
-/// What one change takes besides its key and value, bytes, roughly.
+/// The bytes that one change takes besides its key and value, roughly.
 const CHANGE_BYTES: usize = 24;
 
 /// Fills the memtable with what the journal holds.

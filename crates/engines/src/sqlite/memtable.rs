@@ -21,7 +21,7 @@ use super::filter::Filter;
 use super::records;
 use crate::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-/// What the map needs for one entry besides its key and value, roughly.
+/// The bytes that the map needs for one entry besides its key and value, roughly.
 const OVERHEAD_BYTES: usize = 128;
 
 /// Entries that are durable in the journal and not in their table yet, by key.
@@ -104,7 +104,7 @@ impl Range<'_> {
     }
 }
 
-/// What the memtable says of a stretch of keys, in their order.
+/// The memtable's entries of a range of keys, in their order.
 #[derive(Debug)]
 pub struct Segment {
     /// Absent keys included.
@@ -129,7 +129,8 @@ impl Memtable {
         &self.filter
     }
 
-    /// What the key holds, if that is known without the database: `Some(None)` is one that was deleted, or never was.
+    /// The key's entry, if it is known without the database: `Some(None)` is a key that was deleted, or never
+    /// existed.
     pub fn get(&self, key: &str) -> Option<Found> {
         if self.filter.rules_out(key) {
             return Some(None);

@@ -42,7 +42,8 @@ impl Shown {
     }
 }
 
-/// What memory holds of the keys, and which it does not hold. At one moment, under [`Shown::hold`].
+/// The entries of the keys that memory holds, and the places of those that it does not. At one moment, under
+/// [`Shown::hold`].
 pub fn near(cache: &Cache, memtable: &Memtable, keys: &[String]) -> (Entries, Missed) {
     let mut entries = Vec::with_capacity(keys.len());
     let mut missed = Vec::new();

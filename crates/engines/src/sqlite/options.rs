@@ -129,7 +129,7 @@ pub enum OpenError {
 }
 
 impl OpenError {
-    /// What SQLite's error means for the file.
+    /// The error that SQLite's error means for the file.
     pub(super) fn from_sqlite(path: &Path, source: rusqlite::Error) -> Self {
         use rusqlite::ErrorCode;
         let path = path.to_owned();

@@ -23,12 +23,13 @@ const SUBMITTED_SHARE: usize = 2;
 /// The most bytes of commits in one group (one commit may exceed it).
 const GROUP_BYTES: usize = 8 << 20;
 
-/// What is asked of the writer.
+/// A request to the writer.
 #[derive(Debug)]
 pub enum Asked {
     /// A commit that was validated. In a box, so that a job is small: groups of them are moved.
     Commit(Box<Commit>),
-    /// One by [`packed::pack`], which was not looked at: the writer takes it apart, on the thread that also disposes of it.
+    /// A commit by [`packed::pack`], still packed: the writer takes it apart, on the thread that also
+    /// disposes of it.
     Packed(Vec<u8>),
 }
 
@@ -53,11 +54,11 @@ pub struct Job {
     pub asked: Asked,
     /// Its size.
     pub bytes: usize,
-    /// Who waits for the outcome; nobody if it was submitted.
+    /// The caller that waits for the outcome; nobody if it was submitted.
     pub reply: Option<Reply>,
 }
 
-/// What the writer is to do next.
+/// The next work of the writer.
 #[derive(Debug)]
 pub enum Next {
     /// Write these together.
@@ -77,7 +78,7 @@ pub enum Refused {
     Closed,
 }
 
-/// Commits that wait for the writer, and what was submitted.
+/// Commits that wait for the writer, and submitted changes.
 #[derive(Debug)]
 pub struct Queue {
     state: Mutex<State>,

@@ -96,7 +96,8 @@ impl Readers {
 }
 
 impl Drop for Readers {
-    /// Waits for the threads: while a connection is open, SQLite goes by what it knows of the file, whoever opens it next.
+    /// Waits for the threads. While one of their connections is open, SQLite shares its knowledge of the file
+    /// with the next one that is opened.
     fn drop(&mut self) {
         self.pages = None;
         for thread in self.threads.drain(..) {

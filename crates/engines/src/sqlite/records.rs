@@ -8,9 +8,9 @@ use tollgate_store::commit::Entry;
 use tollgate_store::packed;
 use tollgate_store::plan::Record;
 
-/// What their keys begin with: they come before all others.
+/// The prefix of their keys, which come before all others.
 const MARK: char = '\0';
-/// The first key that is none of theirs.
+/// The first key that is not a record's.
 pub const FIRST_KEY: &str = "\u{1}";
 /// What a record takes besides its parts, bytes, roughly.
 const RECORD_BYTES: usize = 8;

@@ -37,7 +37,7 @@ pub struct Lock {
     path: PathBuf,
 }
 
-/// What the lock file holds once there is a database.
+/// The contents of the lock file once there is a database.
 const PRESENT: &[u8] = b"There is a store beside this file.\n";
 
 impl Lock {
@@ -52,7 +52,7 @@ impl Lock {
         }
     }
 
-    /// There is a database now.
+    /// Records that there is a database now.
     pub fn remember(&mut self) -> Result<(), OpenError> {
         let mut remember = || match self.file.metadata()?.len() {
             0 => self.file.write_all(PRESENT),

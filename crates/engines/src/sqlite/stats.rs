@@ -1,4 +1,4 @@
-//! What the store counts.
+//! The counters of the store.
 
 use std::time::Duration;
 

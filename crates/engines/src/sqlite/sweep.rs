@@ -15,7 +15,7 @@ pub const MAX_BATCH: u32 = 8_192;
 /// Topics that one batch looks at.
 const TOPICS: u32 = 64;
 
-/// What a batch removed.
+/// The result of a batch.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Swept {
     /// Rows.
@@ -102,7 +102,7 @@ pub fn sweep(
     Ok(swept)
 }
 
-/// A topic, and what decides about it.
+/// A topic, and its retention.
 struct Kept<'a> {
     topic: &'a str,
     bytes: i64,

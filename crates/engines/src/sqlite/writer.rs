@@ -33,7 +33,7 @@ const SWEEP_ON_EVERY: Duration = Duration::from_millis(100);
 const SWEPT_PER_COMMIT: u32 = 2;
 /// The most entries that are written into their table at once while nothing else is to do.
 const FLUSHED_AT_ONCE: usize = 4_096;
-/// What is written to find out whether the disk has room again, and its bytes.
+/// The entry that is written to find out whether the disk has room again, and its bytes.
 const PROBE: &str = "health";
 const PROBE_BYTES: u32 = 64 << 10;
 /// The log may have this many times the pages of [`super::Options::checkpoint_pages`], because readers were in the
@@ -272,7 +272,7 @@ impl Writer {
         Ok(flushed)
     }
 
-    /// What was flushed is durable.
+    /// Tells the memtable that a slice of a flush is durable.
     fn forget(&self, flushed: Option<Flushed>) {
         if let Some(flushed) = flushed {
             self.shared.counts.flushed.add(flushed.entries as u64);
@@ -465,14 +465,15 @@ impl Writer {
     }
 }
 
-/// Somebody else has committed. What is in memory is older than the database now, and may admit what is gone.
+/// The error after a commit of another program. Memory is older than the database now, and could admit claims
+/// on stock that is gone.
 fn foreign(ours: u64, found: u64) -> rusqlite::Error {
     let code = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_ABORT);
     let told = format!("another program has written to it (revision {found}, not {ours}): stop that program");
     rusqlite::Error::SqliteFailure(code, Some(told))
 }
 
-/// Closes the queue and answers all who wait in it.
+/// Closes the queue and answers all callers that wait in it.
 struct Abandon(Arc<Shared>);
 
 impl Drop for Abandon {

@@ -23,7 +23,8 @@ const MAX_TEXTS: usize = 20;
 /// The most bytes of a message that are kept to tell how often it was repeated.
 const MAX_MESSAGE: usize = 256;
 
-/// What was written in the running intervals, by call site: there are as many as the program has.
+/// The lines written in the running intervals, by call site: there are as many entries as call sites in the
+/// program.
 #[derive(Default)]
 pub struct Fold(Mutex<HashMap<Identifier, Site>>);
 
@@ -92,7 +93,7 @@ impl Fold {
         true
     }
 
-    /// What was left out in intervals that are over (or in all), which then begin anew.
+    /// The lines left out in intervals that are over (or in all intervals), which then begin anew.
     pub fn repeated(&self, now: Instant, all: bool) -> Vec<Repeated> {
         let mut repeated = Vec::new();
         let ended = |_: &Identifier, site: &mut Site| all || now.duration_since(site.began) >= INTERVAL;

@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 
 /// The most bytes of lines that wait; as many again may be under way.
 const MAX_WAITING: usize = 1 << 20;
-/// How often the writer looks for what is to be reported.
+/// How often the writer looks for counts to report.
 const TICK: Duration = Duration::from_secs(1);
-/// What a batch may leave allocated.
+/// The bytes that a batch may leave allocated.
 const KEPT: usize = 64 << 10;
 
 /// A bounded queue of log lines, from the threads that log to the one that writes.
@@ -105,7 +105,7 @@ impl Queue {
         }
     }
 
-    /// What waits, once there is something or the time has come to look.
+    /// The waiting lines, once there are any or a [`TICK`] has passed.
     fn next(&self, batch: &mut Vec<u8>) -> Next {
         let wait = self.work.wait_timeout_while(self.state(), TICK, |state| {
             state.waiting.is_empty() && !state.is_ending

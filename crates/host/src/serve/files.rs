@@ -7,7 +7,7 @@ use std::io::Write as _;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
-/// What others may do with a file.
+/// The permission bits of others than the owner.
 const OTHERS: u32 = 0o077;
 
 /// From here on, files that the process makes are its user's own: also those that SQLite makes.

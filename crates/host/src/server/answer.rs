@@ -17,7 +17,7 @@ use wasmtime_wasi_http::WasiBody;
 pub enum AnswerBody {
     /// All of it is here.
     Whole(Full<Bytes>),
-    /// It comes bit by bit.
+    /// It comes in pieces.
     Streamed(Box<Streamed>),
 }
 

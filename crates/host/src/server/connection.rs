@@ -29,7 +29,8 @@ const MAX_SEND_BUFFER: usize = 256 << 10;
 const PING: Duration = Duration::from_secs(20);
 /// How long a connection in a spare place lasts.
 const SPARE_TIME: Duration = Duration::from_secs(5);
-/// Requests of one connection that hyper refuses by giving up what it does; see `ended` in [`serve`].
+/// The most requests of one connection that hyper may refuse by ending its current work; see `ended` in
+/// [`serve`].
 const MAX_GIVEN_UP: u32 = 1_000;
 
 /// A connection on its way to a worker.

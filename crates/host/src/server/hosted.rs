@@ -1,4 +1,5 @@
-//! A request that a component of the operator's own answers: its head as the component gets it, both bodies bit by bit.
+//! A request that a component of the operator's own answers: its head as the component gets it, both bodies
+//! piece by piece.
 
 use super::answer::{AnswerBody, Held, Sending, Streamed};
 use super::body::{self, Upload};

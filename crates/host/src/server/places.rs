@@ -10,7 +10,7 @@ use tollgate_rules::identity::{self, Proxies};
 
 /// Spare places, beside the others.
 const SPARE: usize = 16;
-/// Of those, for one address.
+/// The spare places that one address may hold.
 const SPARE_OF_ADDRESS: u32 = 4;
 
 /// The places of connections: a bounded number in all, a share of them for one address, and a few spare ones.

@@ -29,7 +29,7 @@ const MAX_QUEUED: usize = 512;
 #[cfg(target_os = "linux")]
 const NICENESS: i32 = 10;
 
-/// How many threads stand beside so many workers: half as many, since most of what is asked for is on the hot path.
+/// The number of threads beside this many workers: half as many, since most requests are on the hot path.
 pub fn thread_count(workers: usize) -> usize {
     workers.min(MIN_THREADS.max(workers / 2))
 }
@@ -75,7 +75,7 @@ impl Drop for Place {
 }
 
 impl Rest {
-    /// Starts so many threads.
+    /// Starts this many threads.
     ///
     /// # Errors
     /// One of them cannot be started.
@@ -102,7 +102,7 @@ impl Rest {
         Ok((rest, running))
     }
 
-    /// The answer to a request that was charged and admitted. It goes on if whoever asked has gone.
+    /// The answer to a request that was charged and admitted. The rule goes on if its caller has gone.
     ///
     /// # Errors
     /// As many requests wait as may, its thread's rules have ended, or it took longer than a request may.
@@ -204,7 +204,7 @@ mod tests {
 
     const SOON: Duration = Duration::from_millis(20);
 
-    /// Threads that nothing runs on, and what arrives there.
+    /// Threads that nothing runs on, and the calls that arrive there.
     fn rest(count: usize) -> (Rest, Vec<mpsc::Receiver<Call>>) {
         let (threads, arrived) = (0..count)
             .map(|_| {

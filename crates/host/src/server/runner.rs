@@ -12,7 +12,7 @@ use tollgate_rules::heads;
 use tollgate_rules::machine::{Call, Reply, Stage, Step};
 use tollgate_store::ports::Store as _;
 
-/// How long what was submitted is combined where it arose, before the store hears of it.
+/// How long submitted changes are combined on their thread before they go to the store.
 const FLUSH: Duration = Duration::from_millis(20);
 
 /// Why a request has no answer of its rule.

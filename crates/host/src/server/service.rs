@@ -75,9 +75,9 @@ enum Next {
 /// The additions to every response.
 struct Marks {
     request_id: HeaderValue,
-    /// Of the connection.
+    /// Whether it is the last response of the connection.
     last: bool,
-    /// Of the connection, if the body was not read to its end.
+    /// Whether it is the last response of the connection if the body was not read to its end.
     last_if_unread: bool,
 }
 
@@ -242,7 +242,7 @@ impl Gateway {
         }
     }
 
-    /// The component of the operator's own that answers this path.
+    /// The component of the operator's own that answers this path, if one does.
     fn handler(&self, path: &str) -> Option<&Handler> {
         let handlers = self.shared.handlers.as_ref()?;
         handlers.get(self.shared.settings.hosted(path)?)
@@ -380,7 +380,7 @@ fn request_id(request: &hyper::Request<Incoming>) -> HeaderValue {
     }
 }
 
-/// One that nobody has yet.
+/// A new request id.
 pub fn new_request_id() -> String {
     identity::new_request_id(fastrand::u128(..).to_le_bytes())
 }

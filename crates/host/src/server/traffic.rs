@@ -42,7 +42,7 @@ impl Traffic {
         self.under_way.get() == 0
     }
 
-    /// Whether there is more to read of what was answered: with HTTP/1, more of the request's body.
+    /// Whether there is more to read of an answered request: with HTTP/1, more of its body.
     pub fn is_unread(&self) -> bool {
         self.unread.get()
     }

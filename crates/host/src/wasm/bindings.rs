@@ -7,7 +7,7 @@ wasmtime::component::bindgen!({
     require_store_data_send: true,
 });
 
-/// What a component of the operator's own may import of ours.
+/// The interfaces of ours that a component of the operator's own may import.
 pub mod ports {
     wasmtime::component::bindgen!({
         path: "../../wit",
@@ -17,7 +17,7 @@ pub mod ports {
     pub use tollgate::edge::{buckets, store};
 }
 
-/// What Spin calls an application's variables.
+/// Spin's interface of an application's variables.
 pub mod variables {
     wasmtime::component::bindgen!({
         inline: "

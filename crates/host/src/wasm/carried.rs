@@ -9,7 +9,7 @@ use std::fs::{self, File};
 use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::Path;
 
-/// What the file of a program that carries code ends with.
+/// The last bytes of a program's file that carries code.
 const MAGIC: &[u8; 16] = b"tollgate-native\n";
 /// Bytes of the index's length and of [`MAGIC`].
 const TRAILER: u64 = 20;
@@ -34,7 +34,7 @@ struct Part {
     length: u64,
 }
 
-/// A program's file, and what it carries.
+/// A program's file, and the code that it carries.
 #[derive(Debug)]
 pub struct Carried {
     file: File,
@@ -42,7 +42,7 @@ pub struct Carried {
 }
 
 impl Carried {
-    /// What the running program carries; `None` if that is nothing.
+    /// The code that the running program carries; `None` if it carries none.
     pub fn by_this_program() -> Option<Self> {
         Self::by(&std::env::current_exe().ok()?).ok().flatten()
     }

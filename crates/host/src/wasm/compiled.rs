@@ -186,7 +186,8 @@ fn compile(engine: &Engine, name: &str, bytes: &[u8], place: &Place) -> Result<V
     Ok(compiled)
 }
 
-/// What compiled code depends on: the component, and everything that wasmtime says matters (version, settings, CPU).
+/// A hash of everything that compiled code depends on: the component, and wasmtime's version, settings and
+/// CPU.
 fn fingerprint(engine: &Engine, bytes: &[u8]) -> String {
     let mut hasher = DefaultHasher::new();
     engine.precompile_compatibility_hash().hash(&mut hasher);

@@ -33,12 +33,12 @@ const MIN_THREADS: usize = 2;
 
 /// All of the `[[components]]`, running.
 pub struct Handlers {
-    /// There until this is dropped.
+    /// `Some` until this is dropped.
     runtime: Option<Runtime>,
     handlers: Vec<Handler>,
 }
 
-/// One of them.
+/// One of the `[[components]]`, running.
 pub struct Handler {
     name: Arc<str>,
     strip_prefix: String,
@@ -90,7 +90,7 @@ pub fn check(settings: &Settings) -> Result<()> {
     Ok(())
 }
 
-/// One sentence, with what to do about it.
+/// An error in one sentence, with what to do about it.
 fn cannot(component: &ComponentSettings, error: &anyhow::Error) -> anyhow::Error {
     anyhow!(
         "the component {} ({}) cannot be served: {error:#}. It must be a component that exports wasi:http/handler@0.3 or \
@@ -242,7 +242,8 @@ impl Handler {
     }
 }
 
-/// Hands a request over; again while instances that have answered still end what they do, and none may be made beside them.
+/// Hands a request over. Tries again while instances that have answered still finish their work, and no
+/// further one may be made.
 async fn once_there_is_room(
     proxy: &ProxyHandler<Instances>,
     deadline: Instant,

@@ -1,6 +1,6 @@
-//! `wasi:io/streams` for calls that never wait: each future is polled once, and what would have to wait is a trap.
-//! (wasmtime-wasi's own synchronous functions, even the one that drops a stream, enter a Tokio runtime, which panics on
-//! a thread that drives one.)
+//! `wasi:io/streams` for calls that never wait: each future is polled once, and one that would have to wait
+//! is a trap. (wasmtime-wasi's own synchronous functions, even the one that drops a stream, enter a Tokio
+//! runtime, which panics on a thread that drives one.)
 
 use super::guest::Guest;
 use futures::FutureExt as _;

@@ -101,7 +101,7 @@ enum Verdict {
     SoldOut,
 }
 
-/// What a claim's commit answers, and what its refusals mean.
+/// The answer of a claim's commit, and the meaning of its refusals.
 struct Plan {
     answer: Template,
     mutations: &'static [Option<Verdict>],
@@ -373,7 +373,7 @@ impl Forms {
 
 /// The documents of claims without codes.
 static PLAIN: LazyLock<Forms> = LazyLock::new(|| Forms::of(None));
-/// Those of claims with codes.
+/// The documents of claims with codes.
 static WITH_CODE: LazyLock<Forms> = LazyLock::new(|| Forms::of(Some(Blank(3))));
 
 fn created(answer: &Template, done: &Committed) -> Response {

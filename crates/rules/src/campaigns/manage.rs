@@ -215,7 +215,7 @@ fn ends_at<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<O
 }
 
 impl Patch {
-    /// What does not depend on the campaign.
+    /// Checks the rules that do not depend on the campaign.
     fn check(&self) -> Result<(), Problem> {
         match self.quantity {
             Some(None) => return Err(Problem::field("#/quantity", "cannot be cleared")),

@@ -58,7 +58,7 @@ pub struct Campaign {
     pub closed: bool,
 }
 
-/// What a campaign does at a given time.
+/// The state of a campaign at a given time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub enum State {
@@ -90,7 +90,7 @@ impl Campaign {
         ["sequence/", id].concat()
     }
 
-    /// What all keys of a user's claims begin with.
+    /// The prefix of all keys of a user's claims.
     pub fn claims_prefix(id: &str, user: &str) -> String {
         Self::claim_at(id, user, "")
     }
@@ -216,7 +216,7 @@ pub struct View<'a> {
 }
 
 impl<'a> View<'a> {
-    /// Of a campaign with so many units left.
+    /// The view of a campaign with this many units left.
     pub fn new(campaign: &'a Campaign, remaining: u64, now: u64) -> Self {
         Self {
             id: &campaign.id,

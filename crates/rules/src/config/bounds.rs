@@ -21,7 +21,7 @@ pub const MAX_WORKERS: u32 = 128;
 pub const MAX_NAME: usize = 64;
 /// The longest name of a topic or subscription, in bytes.
 pub const MAX_TOPIC_NAME: usize = 64;
-/// What [`is_topic_name`] wants.
+/// The rule of [`is_topic_name`], in words.
 pub const TOPIC_NAME_RULE: &str =
     "must be 1 to 64 of a-z, 0-9, '.', '_' and '-', and begin with a letter or digit";
 /// The longest time without a visit after which a link may end (`expireAfterIdle`): ten years, in seconds.

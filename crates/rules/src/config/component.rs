@@ -13,7 +13,8 @@ pub struct ComponentSettings {
     pub name: String,
     /// A route pattern; see [`tollgate_api::pattern`].
     pub path: String,
-    /// What is taken off the path before the component sees it: empty, or whole segments that `path` begins with.
+    /// The prefix that is taken off the path before the component sees it: empty, or whole segments that
+    /// `path` begins with.
     #[serde(default)]
     pub strip_prefix: String,
     /// The component's file.
@@ -31,7 +32,8 @@ pub struct ComponentSettings {
     /// [`super::MAX_OUTBOUND_HOSTS`].
     #[serde(default)]
     pub allowed_outbound_hosts: Vec<String>,
-    /// What its keys, partitions, topics and buckets begin with in the store; see [`ComponentSettings::store_prefix`].
+    /// The prefix of its keys, partitions, topics and buckets in the store; see
+    /// [`ComponentSettings::store_prefix`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub store_prefix: Option<String>,
     /// Its environment variables; values count as secrets.
@@ -40,7 +42,7 @@ pub struct ComponentSettings {
 }
 
 impl ComponentSettings {
-    /// What is configured, or `app/<name>/`.
+    /// The configured prefix, or `app/<name>/`.
     pub fn store_prefix(&self) -> String {
         let own = || ["app/", &self.name, "/"].concat();
         self.store_prefix.clone().unwrap_or_else(own)

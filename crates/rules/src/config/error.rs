@@ -1,4 +1,4 @@
-//! What is wrong with a configuration, and where: file, line and key.
+//! The faults of a configuration, and their places: file, line and key.
 
 use std::fmt;
 

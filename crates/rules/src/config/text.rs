@@ -11,7 +11,7 @@ pub(crate) const SAMPLE: &str = include_str!("../../../../tollgate.toml");
 const MASK: &str = "********";
 
 impl Default for Config {
-    /// What the sample file says.
+    /// The configuration of the sample file.
     fn default() -> Self {
         Self::read(SAMPLE, "tollgate.toml").expect("the sample is part of this crate, and a test parses it")
     }

@@ -39,7 +39,7 @@ pub(super) struct Record {
     pub(super) sequence: Number,
     pub(super) client: String,
     pub(super) time: Number,
-    /// What a repetition with the same idempotency key must match, in base64.
+    /// The fingerprint that a repetition with the same idempotency key must match, in base64.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) fingerprint: Option<String>,
     /// Fields that only records of the version before hold themselves.

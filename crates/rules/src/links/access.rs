@@ -14,7 +14,7 @@ use tollgate_api::http::Request;
 use tollgate_api::problem::{Kind, Problem};
 use tollgate_store::ports::Store;
 
-/// What manage tokens begin with; no minted API key does.
+/// The prefix of manage tokens; no minted API key has it.
 const TOKEN_PREFIX: &str = "lm_";
 /// The base62 characters of a token after its prefix: 190 bits, out of 128 random ones.
 const TOKEN_CHARS: u8 = 32;

@@ -38,7 +38,7 @@ pub(super) struct Reserved {
     id: Option<String>,
 }
 
-/// What is done about the URL's reservation.
+/// The change to the URL's reservation.
 pub(super) enum Reserve<'a> {
     /// A link is created in any case: a request that holds a reservation at this moment must look again.
     Disturb,
@@ -50,7 +50,7 @@ fn partition(owner: &str) -> String {
     format!("owner/{}", key_part(owner))
 }
 
-/// What the listing of an owner begins with.
+/// The prefix of an owner's listing.
 pub(super) fn prefix(owner: &str) -> String {
     format!("{}/t/", partition(owner))
 }

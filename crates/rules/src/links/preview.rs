@@ -1,4 +1,4 @@
-//! The page behind `GET /{code}+`, and what machines see of a link whose visits are numbered.
+//! The page behind `GET /{code}+`, and the page that machines get for a link with `maxVisits`.
 
 use url::Url;
 

@@ -79,7 +79,7 @@ impl Limits {
     }
 }
 
-/// What has happened to a link so far.
+/// The history of a link that its state depends on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Facts {
     /// When it was created, Unix milliseconds.

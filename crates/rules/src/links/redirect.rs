@@ -30,7 +30,7 @@ const NO_STORE: &str = "private, no-store";
 /// redirect cannot be called back.
 const PERMANENT: &str = "public, max-age=60";
 
-/// What became of a visit.
+/// The result of a visit.
 enum Visit {
     /// Counted, or not to be counted: redirect.
     Granted,
@@ -260,7 +260,7 @@ fn merge(target: &str, query: &str) -> String {
     merged
 }
 
-/// What a link that does not redirect answers: its fallback, if it has one.
+/// The answer of a link that does not redirect: its fallback, if it has one.
 fn end(state: State, target: &Target<'_>) -> Result<Response, Problem> {
     match &target.fallback_url {
         Some(url) => Ok(private(Response::empty(302).with("location", url))),

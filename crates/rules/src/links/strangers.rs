@@ -46,7 +46,7 @@ fn day_key<S>(world: &World<'_, S>, request: &Request) -> String {
     format!("links/day/{}/{}", world.now / DAY_MS, key_part(&address))
 }
 
-/// An anonymous link ends after so long without a visit, at the latest.
+/// Bounds the idle time of an anonymous link: it ends after at most `links.anonymous_idle` without a visit.
 pub(super) fn limit_idleness(config: &Config, limits: &mut Limits) -> Result<(), Problem> {
     let longest = config.links.anonymous_idle.as_millis() / 1_000;
     match limits.expire_after_idle {
@@ -130,7 +130,7 @@ fn full(most: u64) -> Problem {
     Problem::new(Kind::Unavailable, detail).with_retry_after(FULL_RETRY_SECONDS)
 }
 
-/// Gives back what was charged for a link that did not come to be. What cannot be given back stays counted.
+/// Gives back the charge for a link that was not created. A charge that cannot be given back stays counted.
 pub(super) async fn refund<S: Store>(world: &World<'_, S>, request: &Request) {
     let daily = Mutation::Add {
         key: day_key(world, request),

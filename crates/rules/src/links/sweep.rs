@@ -22,7 +22,7 @@ const BATCH: u32 = 64;
 /// One creation in this many does a batch, so that links are removed also where no host does it in the
 /// background.
 const EVERY: u8 = 16;
-/// How long after its end what a link leaves behind is kept, in milliseconds: longer than a click may take to be counted.
+/// How long a deleted link's counters are kept, in milliseconds: longer than a click may take to be counted.
 const LEFTOVERS_MS: u64 = 3_600_000;
 /// An entry whose link cannot be read is looked at again after this long, in milliseconds.
 const PUT_OFF_MS: u64 = 86_400_000;
@@ -74,7 +74,7 @@ pub(super) fn entry(record: &Record, code: &str) -> Option<Mutation> {
     record.due.map(|at| set(key(at, code, &record.id), Vec::new()))
 }
 
-/// What brings the entry of a changed link up to date.
+/// The mutations that bring the entry of a changed link up to date.
 pub(super) fn moved(before: &Record, after: &Record, code: &str) -> Vec<Mutation> {
     if before.due == after.due {
         return Vec::new();

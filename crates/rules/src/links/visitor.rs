@@ -68,7 +68,8 @@ fn is_machine(agent: &[u8]) -> bool {
     })
 }
 
-/// What is looked for, in one pass over the text, whatever its case. None of our words is too long for the search.
+/// The search for words of machines, in one pass over the text, ignoring case. None of our words is too long
+/// for the search.
 static MACHINE_WORDS: LazyLock<Option<AhoCorasick>> = LazyLock::new(|| automaton(words::within()));
 static AHEAD_WORDS: LazyLock<Option<AhoCorasick>> = LazyLock::new(|| automaton(AHEAD.iter().copied()));
 

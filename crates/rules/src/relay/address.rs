@@ -19,8 +19,8 @@ pub fn is_public(address: IpAddr) -> bool {
     }
 }
 
-/// What can be told of a URL's host without resolving a name: names are judged by what they resolve to, at each
-/// connection.
+/// Whether the host of a URL is a special address or a local name, without resolving any name. Other names
+/// are judged by their addresses, at each connection.
 pub fn is_plainly_private(url: &str) -> bool {
     let url = url::Url::parse(url).ok();
     match url.as_ref().and_then(url::Url::host) {

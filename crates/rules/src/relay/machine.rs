@@ -1,4 +1,4 @@
-//! The machine itself: what happened, and what may be done now.
+//! The machine itself: takes events, and decides which actions may be taken now.
 
 mod attempts;
 mod merge;

@@ -1,5 +1,5 @@
-//! How far a subscription has come: a watermark, and what is finished above it. Messages that wait apart (see
-//! [`super::record::Waiting::parked`]) count as finished here.
+//! The progress of a subscription: a watermark, and the finished ranges above it. Messages that wait apart
+//! (see [`super::record::Waiting::parked`]) count as finished here.
 
 use serde::{Deserialize, Serialize};
 

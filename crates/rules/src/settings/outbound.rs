@@ -40,7 +40,7 @@ impl OutboundHost {
     pub const RULE: &'static str = "must be a scheme (http, https or *), a host (*, *.example.com or whole) and perhaps a port (80, * or 8000..8999), \
          e.g. https://api.example.com or *://*.example.com:443";
 
-    /// Reads an entry; `None` if it is none.
+    /// Reads an entry; `None` if it is not valid.
     pub fn parse(text: &str) -> Option<Self> {
         let (scheme, rest) = text.split_once("://")?;
         let scheme = match scheme {

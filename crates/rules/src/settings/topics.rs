@@ -72,7 +72,8 @@ pub(super) fn check(topics: &BTreeMap<String, TopicSettings>, own: &OwnAddresses
     Ok(())
 }
 
-/// The same rules for a subscription that is not from a file: what is wrong, and with which setting (`retry.cap`).
+/// The same rules for a subscription that is not from a file. An error names the fault and the setting
+/// (`retry.cap`).
 pub fn check_subscription(one: &Subscription) -> Result<(), (String, String)> {
     subscription(one, &Path::default()).map_err(|fault| (fault.path.to_string(), fault.message))
 }

@@ -24,7 +24,7 @@ use tollgate_store::ports::Store;
 const MAX_PURGES: usize = 100;
 /// Removed subscriptions that one call clears.
 const MAX_CLEARED: u32 = 16;
-/// Begins the keys that say what is to be cleared.
+/// The prefix of the keys that say which subscriptions are to be cleared.
 const REMOVED: &str = "subscription-removed/";
 
 #[derive(Debug, Deserialize)]

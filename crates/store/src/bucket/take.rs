@@ -52,7 +52,7 @@ impl State {
         Self::new(units, now, scale)
     }
 
-    /// `needed` is what must be there for `next_ns` to be 0, in units.
+    /// The level of the bucket. `needed`: the units that must be there for `next_ns` to be 0.
     fn level(&self, scale: &Scale, needed: u64) -> Level {
         Level {
             remaining: self.units / scale.token,
@@ -160,7 +160,7 @@ pub fn take_all(states: &mut [Option<State>], buckets: &[Bucket], now: u64) -> R
     Ok(levels)
 }
 
-/// What is to be done to one bucket of a take.
+/// The planned change to one bucket of a take.
 struct Plan {
     /// The first bucket with the same key.
     first: usize,

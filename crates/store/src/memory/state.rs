@@ -1,4 +1,4 @@
-//! What a store in memory holds, and what it weighs.
+//! The contents of a store in memory, and their weight.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -21,7 +21,7 @@ pub(super) struct State {
     records: BTreeMap<String, Record>,
     /// Entries and ids that expire, soonest first.
     expiring: BTreeSet<(u64, Expiring)>,
-    /// What all of it weighs.
+    /// The weight of all of it, bytes.
     pub bytes: u64,
     pub max_bytes: u64,
     /// By how much the last commit that found no room would have grown it.
@@ -93,7 +93,7 @@ impl State {
             .filter(|entry| plan::is_live(entry, self.now))
     }
 
-    /// What these writes add to the weight, and what they take from it.
+    /// The weight that these writes add, and the weight that they remove.
     fn growth(&self, writes: &Writes) -> (u64, u64) {
         let (mut more, mut less) = (0, 0);
         for (key, entry) in &writes.entries {

@@ -8,7 +8,7 @@ use crate::commit::{Commit, MAX_STEPS, Mutation};
 /// The most partitions whose changes are kept.
 pub const MAX_PARTITIONS: usize = 1_024;
 
-/// What was submitted and not handed on yet, by partition.
+/// Submitted commits that were not handed on yet, by partition.
 #[derive(Debug, Default)]
 pub struct Combined(BTreeMap<String, Kept>);
 
@@ -88,8 +88,8 @@ impl Combined {
     }
 }
 
-/// Adds `new` to what is there, or gives it back: a number cannot be added to a value that is set, and a commit has
-/// room for so many changes.
+/// Combines `new` with the kept commit, or gives it back. A number cannot be added to a value that is set,
+/// and a commit has room for a bounded number of changes.
 fn combine(there: &mut Vec<Mutation>, new: Vec<Mutation>) -> Result<(), Vec<Mutation>> {
     let fits = |mutation: &Mutation| match there.iter().find(|old| old.key() == mutation.key()) {
         None => true,

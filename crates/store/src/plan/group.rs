@@ -15,12 +15,12 @@ pub type Found = Option<Arc<Entry>>;
 /// A key, and what it then holds.
 pub type Change<'a> = (&'a str, Option<&'a Arc<Entry>>);
 
-/// What is durable, as the group's own transaction sees it.
+/// The durable state, as the group's own transaction sees it.
 pub trait Base {
     /// Why it could not be read.
     type Error: std::fmt::Display;
 
-    /// What is known of the key without a read, if anything is: never older than what is durable.
+    /// The key's entry, if it is known without a read: never older than the durable one.
     fn cached(&mut self, key: &str) -> Option<Found>;
     /// The key's entry.
     fn entry(&mut self, key: &str) -> Result<Found, Self::Error>;
@@ -30,7 +30,7 @@ pub trait Base {
     fn record(&mut self, id: &str) -> Result<Option<Record>, Self::Error>;
 }
 
-/// What the group knows of a key.
+/// The group's knowledge of a key.
 struct Slot {
     found: Found,
     dirty: bool,
@@ -38,7 +38,7 @@ struct Slot {
     in_base: bool,
 }
 
-/// What the group does to a topic.
+/// The group's changes to a topic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Tail {
     /// The newest sequence given out.

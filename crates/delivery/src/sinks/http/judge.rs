@@ -1,8 +1,8 @@
-//! What an answer over HTTP means for its message and for the origin.
+//! Judges an answer over HTTP: its meaning for the message and for the origin.
 
 use tollgate_rules::relay::{Blame, Delivered};
 
-/// What an answer means. `finals`: statuses after which another attempt is of no use. `retry_after_ms`: what its
+/// Judges an answer. `finals`: statuses after which another attempt is of no use. `retry_after_ms`: what its
 /// `Retry-After` asks for.
 ///
 /// 2xx acknowledges; 410 says that the receiver wants no more, whatever `finals` holds. Redirects are not followed: they are

@@ -1,4 +1,5 @@
-//! The queue under many schedules. A wait never times out here: whoever is not woken waits for ever, and is found.
+//! The queue under many schedules. A wait never times out here: a thread that is not woken waits for ever,
+//! and is found.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "test code")]
 

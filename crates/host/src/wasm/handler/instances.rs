@@ -20,7 +20,7 @@ use wasmtime_wasi_http::handler::{
 
 /// How long an instance that idles is kept for the next request.
 const IDLE: Duration = Duration::from_secs(10);
-/// How much longer than its request an instance may run: by then whoever asked has been answered.
+/// How much longer than its request an instance may run: by then its caller has been answered.
 const GRACE: Duration = Duration::from_millis(100);
 /// Requests after which an instance is replaced, because it may keep memory and state.
 const MAX_REUSE: usize = 1_000;
@@ -50,7 +50,7 @@ impl fmt::Display for NoInstance {
 impl std::error::Error for NoInstance {}
 
 impl Instances {
-    /// Those of a component that was linked.
+    /// The instances of a linked component.
     pub fn new(
         linked: Linked,
         engine: &Engine,

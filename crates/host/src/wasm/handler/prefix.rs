@@ -1,9 +1,9 @@
-//! A store of one's own within the store: names on their way in begin with a prefix, and on their way out without it.
+//! A component's own part of the store: names get a prefix on their way in, and lose it on their way out.
 
 use std::sync::Arc;
 use tollgate_store::commit::{Commit, Condition, Mutation};
 
-/// What every name begins with.
+/// The prefix of every name.
 #[derive(Clone, Debug)]
 pub struct Prefix(Arc<str>);
 

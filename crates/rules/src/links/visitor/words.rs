@@ -1,11 +1,11 @@
-//! What tells machines that fetch links to show, index or watch them from people, in the words of their user agents. All in
+//! Words in user agents that tell people from machines that fetch links to show, index or watch them. All in
 //! lower case.
 //!
-//! Made from the data set `crawlers.txt` beside this file, which a test holds it to, and what it lacks: words that cover
-//! kinds of machines first, names for the rest. A word that stands in the user agents of people's browsers, those within apps too, has no
-//! place here.
+//! Made from the data set `crawlers.txt` beside this file, against which a test checks them, and from what it
+//! lacks: words that cover kinds of machines first, names for the rest. A word that stands in the user agents
+//! of people's browsers, those within apps too, has no place here.
 
-/// What many of them say.
+/// Words that many of them say.
 const KINDS: &[&str] = &[
     ".com",
     ".io/",
@@ -286,7 +286,7 @@ pub(super) const BEGINNINGS: &[&str] = &[
     "zmeu",
 ];
 
-/// What is looked for anywhere.
+/// The words that are looked for anywhere in a user agent.
 pub(super) fn within() -> impl Iterator<Item = &'static str> {
     KINDS.iter().chain(NAMES).copied()
 }
