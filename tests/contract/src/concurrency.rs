@@ -127,8 +127,8 @@ pub async fn several_keys_are_read_at_one_moment<H: StoreHarness>(harness: &H) {
     let write = async {
         let mut n = 0_u64;
         while !ending.get() {
-            // Two counters that are always alike, a pair of keys of which each commit has its own, and one that comes and
-            // goes; several commits at once, so that the engine may take them together.
+            // Two counters that are always alike, a pair of keys of which each commit has its own, and one
+            // that comes and goes. Several commits run at once, so that the engine may take them together.
             let commits = (0..at_once).map(|_| {
                 n += 1;
                 let flag = if n.is_multiple_of(2) {

@@ -36,9 +36,9 @@ impl Vfs {
         let name = format!("disk-{}", NEXT.fetch_add(1, Ordering::Relaxed));
         let name: &'static CStr = Box::leak(CString::new(name).unwrap_or_default().into_boxed_c_str());
         let state: &'static Shared = Box::leak(Box::new(Arc::clone(state)));
-        // SAFETY: the default VFS is registered by `sqlite3_initialize`, which `sqlite3_vfs_find` calls, and it is
-        // never freed; the copy keeps its functions, which do not depend on where the structure lies, and replaces
-        // those that do.
+        // SAFETY: the default VFS is registered by `sqlite3_initialize`, which `sqlite3_vfs_find` calls, and
+        // it is never freed. The copy keeps its functions, which do not depend on where the structure lies,
+        // and replaces those that do.
         let vfs = unsafe {
             let system = ffi::sqlite3_vfs_find(ptr::null());
             assert!(!system.is_null(), "SQLite has a default VFS");
@@ -117,8 +117,8 @@ unsafe extern "C" fn open(
     flags: c_int,
     out_flags: *mut c_int,
 ) -> c_int {
-    // SAFETY: SQLite gives our VFS, a name that is null or ends with a zero, and `szOsFile` bytes for the file; a file
-    // whose `pMethods` is null is not open and will not be closed.
+    // SAFETY: SQLite gives our VFS, a name that is null or ends with a zero, and `szOsFile` bytes for the
+    // file. A file whose `pMethods` is null is not open and will not be closed.
     unsafe {
         (*file).pMethods = ptr::null();
         let default = ffi::sqlite3_vfs_find(ptr::null());

@@ -227,8 +227,8 @@ async fn an_origin_that_goes_down_is_left_alone_and_gets_the_rest_when_it_return
         status.attempts >= probed
     })
     .await;
-    // What opens it, what was under way beside that, and the probes that fit into the time: the wait for the next one
-    // doubles each time, and jitter halves it at most.
+    // The attempts that open it, those under way beside them, and the probes that fit into the time. The wait
+    // for the next probe doubles each time, and jitter halves it at most.
     let attempts = status().attempts - reached;
     let probes =
         (2.0 * down.elapsed().as_millis() as f64 / breaker::OPEN_INITIAL_MS as f64 + 1.0).log2() as u64;

@@ -167,8 +167,9 @@ impl<'a> Post<'a> {
             return Err(Problem::new(Kind::TooLarge, detail));
         }
         let client = sender.client.as_str();
-        // The key, its caller and call are in the id, so that a repetition meets the record of the first; what must be
-        // the same of both is in the record. So a key takes no room that its message does not, and goes with it.
+        // The key, its caller and call are in the id, so that a repetition meets the record of the first. The
+        // record holds what must be the same in both. So a key takes no room that its message does not, and
+        // goes with it.
         let key = idempotency::key(request)?;
         let attributes = Attributes::of(request, route.headers)?;
         let repeatable =
