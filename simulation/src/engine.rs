@@ -274,7 +274,7 @@ impl Engine {
             sim.between(250, 4_000)
         };
         if early {
-            // What the bug is: whoever waits is told before this is over.
+            // The bug: callers that wait are answered before this is over.
             let late = Rc::clone(sim);
             sim.executor.spawn(Home::Process, async move {
                 late.executor.sleep(micros).await;
@@ -324,7 +324,7 @@ impl Engine {
         queue.jobs.len() + queue.submitted.len() >= QUEUE
     }
 
-    /// What a deliberate bug makes of a commit.
+    /// A commit as a deliberate bug distorts it.
     fn distorted(&self, mut commit: Commit) -> Commit {
         match self.sim.bug {
             Some(Bug::DropAbsent) => commit.conditions.retain(|c| !matches!(c, Condition::Absent(_))),

@@ -1,5 +1,5 @@
-//! What the tasks of one run share: the seed's random numbers, the clocks, the weather (which faults are on), and what
-//! was found.
+//! The state that the tasks of one run share: the seed's random numbers, the clocks, the weather (which
+//! faults are on), and the findings.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -115,7 +115,7 @@ pub struct Weather {
     pub origins: [Cell<(Mode, u64)>; 2],
 }
 
-/// What the tasks of one run share.
+/// The state that the tasks of one run share.
 pub struct Sim {
     pub executor: Executor,
     pub setup: Rc<Setup>,

@@ -1,5 +1,5 @@
-//! What Spin needs: every component plugged with the SQLite store, and `spin.toml` with the routes of the gateway and
-//! those that `tollgate.toml` adds.
+//! Builds Spin's application: every component plugged with the SQLite store, and `spin.toml` with the routes
+//! of the gateway and of `tollgate.toml`.
 
 use crate::build::{COMPONENTS, SPIN_STORE, components, root, say, write_if_changed};
 use anyhow::{Context as _, Result};

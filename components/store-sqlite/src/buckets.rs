@@ -120,7 +120,8 @@ impl<D: Database> Buckets for SqliteBuckets<D> {
         }
         let mut taken = self.try_take(Attempts::One, &asked, now).await;
         if matches!(taken, Err(TakeError::Busy(_))) {
-            // Looking waits for no writer: whoever lacks the cost is refused at once, and only the others wait.
+            // Looking waits for no writer: a request that lacks the cost is refused at once, and only the
+            // others wait.
             if let Ok(Err(refused)) = self.look(&asked, now).await {
                 self.refused_at.set(Some(now));
                 return Err(refused);

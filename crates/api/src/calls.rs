@@ -26,7 +26,7 @@ pub const MAX_PARAMETERS: usize = 2;
 /// number.
 pub type Parameters<'r> = [&'r str; MAX_PARAMETERS];
 
-/// What a key may do. `Admin` may do everything.
+/// A scope of an API key: the calls that it allows. `Admin` allows all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Scope {
@@ -135,7 +135,7 @@ calls! {
     ReadMessages = Forward "GET" "/api/topics/:topic/messages" Key(Topics);
     /// A request as a message.
     PostMessage = Forward "POST" "/api/topics/:topic/messages" AnyKeyOrClient, Body;
-    /// What became of a message.
+    /// The delivery of a message.
     ReadMessage = Forward "GET" "/api/messages/:id" SenderOrKey(Topics);
     /// A topic's push subscriptions.
     ListSubscriptions = Forward "GET" "/api/topics/:topic/subscriptions" Key(Topics);
@@ -151,7 +151,7 @@ calls! {
     ResumeSubscription = Forward "POST" "/api/topics/:topic/subscriptions/:name/resume" Key(Topics);
     /// Sends again to an origin that was left alone.
     ResetBreaker = Forward "POST" "/api/topics/:topic/subscriptions/:name/reset-breaker" Key(Topics);
-    /// What an origin did not take.
+    /// Messages that an origin did not take.
     ListDeadLetters = Forward "GET" "/api/topics/:topic/subscriptions/:name/dead-letters" Key(Topics);
     /// Delivers dead letters again.
     Redrive = Forward "POST" "/api/topics/:topic/subscriptions/:name/dead-letters/redrive" Key(Topics), Body;
@@ -167,7 +167,7 @@ calls! {
     HealthLive = Admin "GET" "/health/live" Anyone, Native;
     /// Whether requests can be answered.
     HealthReady = Admin "GET" "/health/ready" Anyone, Native;
-    /// What crawlers should know.
+    /// Rules for crawlers.
     Robots = Admin "GET" "/robots.txt" Anyone;
 }
 

@@ -202,7 +202,7 @@ pub fn check(sources: &Sources) -> Result<()> {
     let text = format!("# in force, from {source}\n{}\n", settings.config.to_toml());
     let mut stdout = std::io::stdout().lock();
     match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
-        // Who reads has seen enough (`tollgate check | head`).
+        // The reader has seen enough (`tollgate check | head`).
         Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
         done => done.context("cannot print the settings"),
     }

@@ -40,7 +40,7 @@ struct Log {
 /// No thread, or no duplicate of stderr.
 pub fn start() -> std::io::Result<()> {
     let is_terminal = std::io::stderr().is_terminal();
-    // Not Rust's handle: who is stuck in a write to that holds its lock.
+    // Not Rust's handle: a thread that is stuck in a write to it holds its lock.
     let stderr = File::from(std::io::stderr().as_fd().try_clone_to_owned()?);
     let queue: &'static Queue = Box::leak(Box::default());
     let fold: &'static Fold = Box::leak(Box::default());

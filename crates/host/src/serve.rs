@@ -191,7 +191,7 @@ fn retention(config: &Config) -> (Retention, Vec<(String, Retention)>) {
 
 /// The one line on stdout, which tells scripts and tests that requests are answered. Nobody need read it.
 fn ready(address: SocketAddr, began: Instant) {
-    // A thread of its own: who shares stdout with us may not read either, and requests do not wait for that.
+    // A thread of its own: the reader of stdout may not read, and requests do not wait for that.
     let line = format!("listening on http://{address}\n");
     let written = std::thread::Builder::new().name("ready".into()).spawn(move || {
         let mut stdout = std::io::stdout().lock();

@@ -135,7 +135,7 @@ async fn reset_breaker<S: Store>(world: &World<'_, S>, topic: &str, name: &str) 
     answer(world, &defined, 200, None).await
 }
 
-/// What makes the relay reset its breaker, and shows it at once.
+/// The mutations that make the relay reset its breaker, and show it at once.
 fn reset(keys: &Keys) -> Vec<Mutation> {
     let counted = Mutation::Add {
         key: keys.resets(),

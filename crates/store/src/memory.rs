@@ -90,7 +90,7 @@ impl InMemoryStore {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        // Whoever panicked while holding it did so between whole steps: a failed assertion of a test.
+        // A thread that panicked while holding it did so between whole steps: a failed assertion of a test.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -120,7 +120,8 @@ impl Store for InMemoryStore {
 
     fn submit(&self, commit: Commit) {
         if plan::measure_submitted(&commit).is_ok() {
-            // Nobody waits for the outcome: a counter that is none, or overflows, is left as it is.
+            // Nobody waits for the outcome: a value that is not a counter, or would overflow, is left as it
+            // is.
             let _ = self.state().commit(commit);
         }
     }

@@ -12,7 +12,7 @@ pub fn pack(value: &impl serde::Serialize, room: usize) -> Vec<u8> {
     postcard::to_extend(value, room).expect("our own types have no part that cannot be serialised")
 }
 
-/// What [`pack`] made; `None` for anything else.
+/// Unpacks the bytes that [`pack`] made; `None` for any others.
 pub fn unpack<T: serde::de::DeserializeOwned>(packed: &[u8]) -> Option<T> {
     let (value, rest) = postcard::take_from_bytes(packed).ok()?;
     rest.is_empty().then_some(value)

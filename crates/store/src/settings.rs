@@ -19,7 +19,7 @@ pub enum StoreSettings {
     },
     /// `engine = "memory"`: nothing outlives the process.
     Memory {
-        /// What entries, messages and ids may take, bytes, about; what finds no room is refused.
+        /// The bytes that entries, messages and ids may take, about; a commit that finds no room is refused.
         max_bytes: Bytes,
     },
 }

@@ -88,7 +88,7 @@ pub struct Form {
     marks: Vec<(usize, Mark)>,
 }
 
-/// What belongs between two pieces of text.
+/// The value that belongs between two pieces of text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Mark {
     Number(Part),

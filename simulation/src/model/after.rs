@@ -10,7 +10,7 @@ use super::{Checked, Model, ensure, read};
 use crate::disk::State;
 use crate::world::{SUBSCRIPTION, TOPICS};
 
-/// What became of what was in doubt when the process ended.
+/// The fate of the groups that were in doubt when the process ended.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Recovered {
     /// Groups that nobody was told of, and that are there.
@@ -47,7 +47,7 @@ impl Model {
         Ok(recovered)
     }
 
-    /// What is there is what must be there, entry by entry.
+    /// Compares the store's state with the model's, entry by entry.
     pub fn same_as(&self, state: &State) -> Checked {
         ensure(state.entries.len() == self.mirror.entries.len(), || {
             "entries are missing, or too many".into()

@@ -106,7 +106,7 @@ pub async fn conditions_come_before_mutations(harness: &impl StoreHarness) {
         0,
     )
     .await;
-    // Not even a counter that is none is looked at.
+    // A value that is not a counter is not even looked at.
     refused_at(
         &store,
         commit().when(absent("a")).then(set("b", "2")).then(add("a", 1)),

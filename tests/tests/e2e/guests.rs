@@ -106,7 +106,7 @@ pub async fn each_gets_a_problem_and_a_successor(host: Host) {
     ask(&gateway, "waits", "").await.problem(504, "timeout");
 }
 
-/// What is on the hot path is answered as soon as ever, and what is not by a thread that is not stuck.
+/// Requests of the hot path are answered as soon as ever, and all others by a thread that is not stuck.
 pub async fn neighbours_are_served_meanwhile(host: Host) {
     let gateway = gateway(host, 2).await;
     for manner in STUCK {

@@ -66,7 +66,7 @@ impl Filter {
 
     /// Whether the key is held nowhere, for certain.
     pub fn rules_out(&self, key: &str) -> bool {
-        // Acquire: who sees that it is complete sees all its keys.
+        // Acquire: a thread that sees that it is complete sees all its keys.
         self.is_complete.load(Ordering::Acquire) && !self.bits.contains(key)
     }
 
@@ -165,7 +165,7 @@ fn read_all(shared: &Shared, options: &Options, mut after: String) -> Result<(),
                 return Ok(());
             }
         }
-        // Whoever waits for this thread wakes it.
+        // The thread that waits for this one wakes it.
         thread::park_timeout(started.elapsed().saturating_mul(REST));
     }
     Ok(())

@@ -378,7 +378,7 @@ fn no_claim_is_refused_by_what_was_so_before_units_were_added_or_the_end_moved()
             let model = Arc::clone(&model);
             thread::spawn(move || model.write())
         };
-        // Whoever pushes the counter out of the cache, so that it is read from the database again.
+        // A thread that pushes the counter out of the cache, so that it is read from the database again.
         let evictor = {
             let model = Arc::clone(&model);
             thread::spawn(move || {

@@ -179,7 +179,7 @@ impl Writer {
             }
             Err(failure) => {
                 tracing::error!(error = %failure.error, unknown = failure.unknown, "a group was not written");
-                // Before anybody is answered: who was refused finds the store not ready.
+                // Before anybody is answered: a caller that is refused then finds the store not ready.
                 self.refusing = true;
                 self.shared.set_refusing(Some(failure.error.to_string()));
                 for reply in replies {

@@ -117,7 +117,8 @@ pub async fn serve(gateway: Rc<Gateway>, accepted: Accepted, watched: Watched) {
         let expired = expiry
             .as_mut()
             .is_some_and(|expiry| expiry.as_mut().poll(context).is_ready());
-        // Who has shown that it speaks HTTP/2 is told first, so that a request on its way is not lost.
+        // A peer that has shown that it speaks HTTP/2 is told first, so that a request on its way is not
+        // lost.
         if expired || watched.is_over() || (watched.is_late() && !traffic.is_http2()) {
             return Poll::Ready(Ok(()));
         }

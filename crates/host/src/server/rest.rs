@@ -169,12 +169,12 @@ impl Call {
             reply,
             place,
         } = self;
-        // Who has gone before it began is not served.
+        // A caller that has gone before its call began is not served.
         if reply.is_closed() || until <= Instant::now() {
             return;
         }
         let answer = timeout_at(until, answer(runner, &head, body)).await;
-        // Before the answer: who calls again at once finds the thread less busy.
+        // Before the answer: a caller that calls again at once finds the thread less busy.
         drop(place);
         // The caller may have given up; that is its right.
         let _ = reply.send(answer.unwrap_or(Err(CallError::TimedOut)));

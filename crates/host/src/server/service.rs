@@ -207,7 +207,7 @@ impl Gateway {
             let answer = hosted::answer(handler, head, body.take(), caller, request_id, self.max_body);
             let answer = Box::pin(answer).await;
             let mut answer = answer.unwrap_or_else(|problem| from_core(problem.into_response()));
-            // Whatever it says of limits: these are in force.
+            // These limits are in force, whatever the component's own headers say.
             for (name, value) in &unpacked(added) {
                 answer.headers_mut().insert(name, value.clone());
             }

@@ -140,7 +140,7 @@ impl Handlers {
 
 impl Drop for Handlers {
     fn drop(&mut self) {
-        // What still runs has nobody left who waits for it.
+        // Nobody waits any more for what still runs.
         if let Some(runtime) = self.runtime.take() {
             runtime.shutdown_background();
         }
@@ -212,7 +212,7 @@ impl Handler {
             }
         };
         let proxy = self.proxy.clone();
-        // Who goes away is not waited for. What the guest does ends with its time.
+        // A client that goes away is not waited for. The guest's work ends with its time.
         let handling = AbortOnDropHandle::new(
             self.runtime
                 .spawn(async move { once_there_is_room(&proxy, deadline, request).await }),

@@ -96,7 +96,7 @@ fn prefix(address: Ipv6Addr) -> Ipv6Addr {
     Ipv6Addr::from(u128::from(address) >> IPV6_CLIENT_BITS << IPV6_CLIENT_BITS)
 }
 
-/// All lines of a list field as one value. What is not UTF-8 stays, as something malformed: were its line
+/// All lines of a list field as one value. A line that is not UTF-8 stays, as a malformed one. If it were
 /// left out, the line before it, which the client wrote, would be believed instead.
 fn field(request: &Request, name: &str) -> Option<String> {
     let mut lines = request

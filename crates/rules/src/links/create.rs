@@ -15,7 +15,7 @@ use tollgate_api::{json, time};
 use tollgate_store::commit::{Commit, Condition, Mutation, Outcome, StoreError, literal};
 use tollgate_store::ports::Store;
 
-/// What to do when the caller already has a link to the URL.
+/// The action when the caller already has a link to the URL.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 enum IfExists {

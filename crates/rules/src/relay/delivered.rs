@@ -1,4 +1,4 @@
-//! What became of one attempt, in words that every kind of sink has.
+//! The result of one attempt, in terms that every kind of sink shares.
 
 /// How an attempt ended. What a receiver's answer means (a status of HTTP, a reply of SMTP) is the sink's to judge.
 #[derive(Clone, Debug, PartialEq, Eq)]

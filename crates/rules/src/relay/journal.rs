@@ -91,7 +91,7 @@ impl Batch {
     }
 }
 
-/// What a batch does to the entries of one sequence; the last change wins.
+/// The effect of a batch on the entries of one sequence; the last change wins.
 #[derive(Default)]
 struct Effect {
     /// `Some(None)` deletes.

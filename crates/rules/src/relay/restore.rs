@@ -34,9 +34,8 @@ pub struct Restored {
     pub polled: Polled,
     /// What is finished.
     pub progress: Progress,
-    /// What is known of messages that are not finished: of those that the progress has not passed over, of
-    /// those that are parked, and of those that were dead letters. Without their last failure, and without
-    /// the messages.
+    /// The messages that are not finished: those that the progress has not passed over, those that are
+    /// parked, and those that were dead letters. Without their last failure, and without the messages.
     pub waiting: BTreeMap<u64, Waiting>,
     /// Whether there are more redriven messages in the store.
     pub more: bool,

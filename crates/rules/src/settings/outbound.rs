@@ -36,7 +36,7 @@ fn usual_port(scheme: &str) -> u16 {
 }
 
 impl OutboundHost {
-    /// What [`OutboundHost::parse`] wants.
+    /// The rule of [`OutboundHost::parse`], in words.
     pub const RULE: &'static str = "must be a scheme (http, https or *), a host (*, *.example.com or whole) and perhaps a port (80, * or 8000..8999), \
          e.g. https://api.example.com or *://*.example.com:443";
 

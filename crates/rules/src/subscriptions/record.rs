@@ -89,7 +89,7 @@ impl Defined {
     }
 }
 
-/// What the store says of a subscription at this moment.
+/// The store's view of a subscription at this moment.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Standing {
     /// Its entry still is what it was, or says the same. Always so for one of the file.

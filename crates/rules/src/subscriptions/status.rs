@@ -23,7 +23,7 @@ pub struct Lag {
     pub paused: bool,
 }
 
-/// What became of a message at one subscription.
+/// The delivery of a message at one subscription.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct MessageDelivery {
     /// The subscription's name.

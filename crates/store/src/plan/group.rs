@@ -9,7 +9,7 @@ use hashbrown::hash_map::Entry as MapEntry;
 use super::{Extent, Lookup, Plan, Record, Writes, plan};
 use crate::commit::{self, Commit, Entry, Message, Outcome, StoreError};
 
-/// What a key holds: an entry (expired or not), or none. Shared, since a cache keeps it as well.
+/// A key's entry (expired or not), or `None` for an absent key. Shared, since a cache keeps it as well.
 pub type Found = Option<Arc<Entry>>;
 
 /// A key, and what it then holds.
@@ -43,9 +43,9 @@ struct Slot {
 pub struct Tail {
     /// The newest sequence given out.
     pub last: u64,
-    /// What the messages weighed that were there before.
+    /// The weight of the messages that were there before.
     base_bytes: u64,
-    /// What those weigh that it appends.
+    /// The weight of the messages that it appends.
     pub added_bytes: u64,
     dirty: bool,
 }

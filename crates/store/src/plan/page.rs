@@ -19,12 +19,12 @@ pub fn check_get(keys: &[String]) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// What an entry counts towards a page's bytes.
+/// The bytes that an entry counts towards a page.
 pub fn item_bytes(item: &Item) -> usize {
     item.key.len() + item.entry.value.len()
 }
 
-/// What a message counts towards a page's bytes.
+/// The bytes that a message counts towards a page.
 pub fn message_bytes(message: &Message) -> usize {
     message.id.len()
         + message.key.len()

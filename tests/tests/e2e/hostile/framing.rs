@@ -83,7 +83,7 @@ const REFUSED: &[(&str, &str)] = &[
     ),
 ];
 
-/// Whole requests that are none of the ordinary ones, and what is answered on their connection.
+/// Whole but unusual requests, and the statuses that are answered on their connection.
 const HANDLED: &[(&str, &str, &[u16])] = &[
     (
         "the same length twice",

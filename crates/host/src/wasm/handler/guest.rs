@@ -56,7 +56,7 @@ pub fn linked(engine: &Engine, component: &Component) -> Result<Linked> {
     ))
 }
 
-/// What all instances of one component are given.
+/// The settings that all instances of one component are given.
 pub struct Blueprint {
     ports: Ports,
     log: GuestLog,

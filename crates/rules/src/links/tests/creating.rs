@@ -352,7 +352,7 @@ fn a_link_is_returned_only_where_every_field_that_was_sent_fits_it() {
         let (made, found) = (post(&body), post(&body));
         assert_eq!((made.status, found.status), (201, 200), "{wish}");
         assert_eq!(json_of(&made), json_of(&found), "{wish}");
-        // Who does not say is content with either.
+        // A caller that does not say is content with either.
         let any = json!({"url": body["url"], "ifExists": "return"});
         assert_eq!(post(&any).status, 200);
     }

@@ -274,7 +274,7 @@ fn a_person_taken_for_a_machine_gets_through_by_the_button() {
     // Some browsers ask the policy where the answer to a form leads, too.
     let policy = page.header("content-security-policy").unwrap();
     assert!(policy.contains("form-action http: https:") && policy.starts_with("default-src 'none'"));
-    // A form without the button, and one that is none, count nothing.
+    // A form without the button counts nothing, and neither does a body that is not a form.
     for body in ["", "open", "open=0", "close=1", "{\"open\":1}"] {
         let response = press("/abc", body);
         assert_eq!(

@@ -2,8 +2,8 @@
 //! lower case.
 //!
 //! Made from the data set `crawlers.txt` beside this file, against which a test checks them, and from what it
-//! lacks: words that cover kinds of machines first, names for the rest. A word that stands in the user agents
-//! of people's browsers, those within apps too, has no place here.
+//! lacks. Words that cover kinds of machines come first, then names for the rest. A word that stands in the
+//! user agents of people's browsers, those within apps too, has no place here.
 
 /// Words that many of them say.
 const KINDS: &[&str] = &[

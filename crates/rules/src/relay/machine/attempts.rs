@@ -166,7 +166,7 @@ impl Machine {
     }
 }
 
-/// What an attempt says about the origin, as distinct from the message.
+/// The result of an attempt for the circuit breaker: about the origin, as distinct from the message.
 fn call_result(delivered: &Delivered) -> CallResult {
     match delivered {
         Delivered::Accepted => CallResult::Success,
