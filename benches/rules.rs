@@ -54,6 +54,7 @@ fn engines(directory: &std::path::Path, settings: &Settings) -> Engines {
         buckets: Arc::new(MemoryBuckets::new(MAX_BUCKETS)),
         settings: settings.config.without_secrets().to_toml().into(),
         settling: Default::default(),
+        counted: Default::default(),
     }
 }
 

@@ -38,6 +38,8 @@ pub enum Scope {
     Campaigns,
     /// Topics.
     Topics,
+    /// The metrics.
+    Metrics,
 }
 
 /// The callers that a call is open to: its row in the table of `SECURITY.md`, which a test asserts.
@@ -96,7 +98,7 @@ macro_rules! calls {
 }
 
 use Access::{AnyKeyOrClient, Anyone, Key, KeyOrClient, Owner, SenderOrKey, User, UserOrKey};
-use Scope::{Admin, Campaigns, Links, Topics};
+use Scope::{Admin, Campaigns, Links, Metrics, Topics};
 
 calls! {
     /// The redirect, and with a `+` behind the code the page that shows where it leads.
@@ -167,12 +169,14 @@ calls! {
     HealthLive = Admin "GET" "/health/live" Anyone, Native;
     /// Whether requests can be answered.
     HealthReady = Admin "GET" "/health/ready" Anyone, Native;
+    /// What the gateway counts. Open to others too where `[metrics] access` says so.
+    Metrics = Admin "GET" "/metrics" Key(Metrics), Native;
     /// Rules for crawlers.
     Robots = Admin "GET" "/robots.txt" Anyone;
 }
 
 /// First segments of paths that are reserved for future calls, besides those of [`Call`].
-const KEPT: &[&str] = &["metrics", "openapi.json", "docs", "admin", "favicon.ico"];
+const KEPT: &[&str] = &["openapi.json", "docs", "admin", "favicon.ico"];
 
 /// First segments of paths that are the gateway's own: those of calls, and [`KEPT`].
 static OWN: LazyLock<Vec<&'static str>> = LazyLock::new(|| {
@@ -298,9 +302,21 @@ pub fn one_segment(path: &str) -> Option<&str> {
 /// # Errors
 /// 404 for a path that no call has; 405 with `Allow` for a method that none of the path's calls has.
 pub fn find(component: Component, request: &Request) -> Result<(Call, Parameters<'_>), Problem> {
-    let path = match one_segment(&request.path).filter(|_| component == Component::Shortener) {
-        Some(code) => request.path.get(..=code.len()).unwrap_or_default(),
-        None => &*request.path,
+    find_call(component, &request.method, &request.path)
+}
+
+/// The same of a method and a path.
+///
+/// # Errors
+/// As [`find`].
+pub fn find_call<'r>(
+    component: Component,
+    method: &str,
+    path: &'r str,
+) -> Result<(Call, Parameters<'r>), Problem> {
+    let path = match one_segment(path).filter(|_| component == Component::Shortener) {
+        Some(code) => path.get(..=code.len()).unwrap_or_default(),
+        None => path,
     };
     let mut segments = [""; MAX_SEGMENTS];
     let mut count = 0;
@@ -317,7 +333,7 @@ pub fn find(component: Component, request: &Request) -> Result<(Call, Parameters
         let Some(parameters) = Call::parameters(expected, segments) else {
             continue;
         };
-        if call.takes(&request.method) {
+        if call.takes(method) {
             return Ok((*call, parameters));
         }
         allowed.push(call.method());

@@ -20,7 +20,7 @@ use tollgate_store::ports::Store;
 
 use sinks::http::OwnAddress;
 use status::Board;
-pub use status::SubscriptionStatus;
+pub use status::{Statuses, SubscriptionStatus};
 
 /// How often the relay polls for changes that it is not notified of. The default is for a gateway; tests wait
 /// less.
@@ -122,6 +122,11 @@ impl Relay {
     /// How every subscription stands, by topic and name.
     pub fn status(&self) -> Vec<SubscriptionStatus> {
         self.board.all()
+    }
+
+    /// The same, for whoever looks at it again and again.
+    pub fn statuses(&self) -> Statuses {
+        Statuses(Arc::clone(&self.board))
     }
 
     /// Begins no more deliveries, sees through those under way and makes their results durable. What takes longer than

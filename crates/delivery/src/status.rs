@@ -1,7 +1,7 @@
 //! How the subscriptions stand, for metrics and people.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tollgate_rules::relay::Snapshot;
 
@@ -16,10 +16,23 @@ pub struct SubscriptionStatus {
     pub attempts: u64,
     /// Of these, those that were acknowledged.
     pub delivered: u64,
+    /// Those to which the receiver said that it wants no more.
+    pub unwanted: u64,
     /// Messages that were given up.
     pub dead: u64,
     /// The state machine.
     pub machine: Snapshot,
+}
+
+/// How the subscriptions of a relay stand, now and later; empty once it has ended.
+#[derive(Clone, Debug)]
+pub struct Statuses(pub(crate) Arc<Board>);
+
+impl Statuses {
+    /// All of them, by topic and name.
+    pub fn all(&self) -> Vec<SubscriptionStatus> {
+        self.0.all()
+    }
 }
 
 /// The board of statuses, which the workers write and [`crate::Relay::status`] reads.

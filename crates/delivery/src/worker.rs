@@ -261,6 +261,7 @@ impl Tally {
             name: name.to_owned(),
             attempts: 0,
             delivered: 0,
+            unwanted: 0,
             dead: 0,
             machine: machine.snapshot(),
         };
@@ -272,6 +273,7 @@ impl Tally {
         if let Event::Attempted { delivered, .. } = event {
             self.status.attempts += 1;
             self.status.delivered += u64::from(*delivered == Delivered::Accepted);
+            self.status.unwanted += u64::from(*delivered == Delivered::Unwanted);
         }
     }
 

@@ -147,8 +147,8 @@ fn measure(directory: &std::path::Path, waiting: u64) {
         "{waiting:>5} waiting: {:>7.0} claims/s, {:>6.1} per group, COMMIT {:>6.0} us, {:.0} % of the time, {} checkpoints",
         done as f64 / elapsed.as_secs_f64(),
         stats.commits as f64 / stats.groups as f64,
-        stats.sync_time.as_micros() as f64 / stats.groups as f64,
-        100.0 * stats.sync_time.as_secs_f64() / elapsed.as_secs_f64(),
+        stats.syncs.sum as f64 / stats.groups as f64,
+        100.0 * stats.syncs.sum as f64 / elapsed.as_micros() as f64,
         stats.checkpoints,
     );
     store.close();

@@ -16,6 +16,6 @@ pub use clock::{Clock, system_clock};
 pub use engine::{AnyBatcher, AnyEngine, Engine, open};
 pub use memory::InMemoryEngine;
 pub use sqlite::{OpenError, Options, SqliteStore};
-pub use stats::Stats;
+pub use stats::{GROUP_COMMITS, Observed, Room, SYNC_MICROS, Stats};
 pub use tails::Tail;
 pub use tollgate_store::retention::Retention;

@@ -390,9 +390,10 @@ impl Engine for SqliteStore {
     }
 
     fn stats(&self) -> Stats {
-        self.shared
+        let shared = &self.shared;
+        shared
             .counts
-            .read(self.shared.queue.waiting(), &self.shared.memtable)
+            .read(shared.queue.waiting(), &shared.cache, &shared.memtable)
     }
 
     fn close(&self) {

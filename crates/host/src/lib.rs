@@ -2,6 +2,7 @@
 
 pub mod cli;
 pub mod logging;
+pub mod metrics;
 pub mod serve;
 pub mod server;
 mod upkeep;

@@ -31,6 +31,7 @@ static LOG: OnceLock<Log> = OnceLock::new();
 
 struct Log {
     queue: &'static Queue,
+    fold: &'static Fold,
     is_terminal: bool,
 }
 
@@ -51,7 +52,14 @@ pub fn start() -> std::io::Result<()> {
                 report(fold, is_terminal, dropped, is_last)
             })
         })?;
-    if LOG.set(Log { queue, is_terminal }).is_err() {
+    if LOG
+        .set(Log {
+            queue,
+            fold,
+            is_terminal,
+        })
+        .is_err()
+    {
         return Ok(());
     }
     let asked = std::env::var(EnvFilter::DEFAULT_ENV)
@@ -85,6 +93,12 @@ pub fn finish() {
     if let Some(log) = LOG.get() {
         log.queue.finish(PATIENCE);
     }
+}
+
+/// How many lines were dropped, and how many were left out since they repeat others, since the start.
+pub fn left_out() -> (u64, u64) {
+    LOG.get()
+        .map_or((0, 0), |log| (log.queue.dropped(), log.fold.left_out()))
 }
 
 /// Whether stderr is a terminal, so that a person is looking.

@@ -9,6 +9,7 @@ mod signals;
 
 use crate::cli::{self, InForce, ServeOptions};
 use crate::logging;
+use crate::metrics::count::Counted;
 use crate::server::settle::Settling;
 use crate::server::{DRAIN, Server, listen};
 use crate::upkeep;
@@ -82,7 +83,7 @@ async fn serve(options: ServeOptions) -> Result<()> {
     tracing::info!(
         commits = stats.commits,
         groups = stats.groups,
-        sync_ms = stats.sync_time.as_millis() as u64,
+        sync_ms = stats.syncs.sum / 1_000,
         "stopped"
     );
     ended
@@ -145,6 +146,7 @@ impl Gateway {
             buckets: Arc::new(MemoryBuckets::new(config.clients.max_buckets as usize)),
             settings: config.without_secrets().to_toml().into(),
             settling: Settling::default(),
+            counted: Counted::default(),
         };
         let server = tokio::select! {
             biased;
@@ -156,6 +158,7 @@ impl Gateway {
         let low_water = Box::new(move |topic: &str, sequence| kept.set_low_water(topic, sequence));
         let relay = Relay::start_with(Arc::new(store.clone()), config, Intervals::default(), low_water)?;
         relay.listens_on(address);
+        server.watch(relay.statuses());
         let given = self.in_force.admin_key.as_deref();
         let key = admin_key::install(&store, given, self.key_file.as_deref()).await;
         let ended = match key {

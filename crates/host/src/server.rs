@@ -22,6 +22,7 @@ mod watch;
 mod wire;
 mod worker;
 
+use crate::metrics::Metrics;
 use crate::wasm::compiled::Library;
 use crate::wasm::handler::Handlers;
 use crate::wasm::ports;
@@ -36,6 +37,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
+use tollgate_delivery::Statuses;
 use tollgate_rules::config::{Config, MAX_WORKERS};
 use tollgate_rules::settings::Settings;
 
@@ -64,13 +66,16 @@ pub struct Shared {
     pub long_polls: Semaphore,
     /// Set when the gateway drains: not ready any more.
     pub draining: AtomicBool,
+    /// The places of connections.
+    pub places: Arc<Places>,
+    /// What `GET /metrics` tells.
+    pub metrics: Metrics,
 }
 
 /// A server that listens, with its workers running.
 pub struct Server {
     listener: TcpListener,
     shared: Arc<Shared>,
-    places: Arc<Places>,
     workers: Vec<Worker>,
     rest: Vec<JoinHandle<()>>,
 }
@@ -102,12 +107,15 @@ impl Server {
             config.server.connections_per_address(),
             settings.proxies.clone(),
         );
+        let metrics = Metrics::new(config.metrics.access);
         let shared = Arc::new(Shared {
             settings,
             engines,
             handlers,
             long_polls: Semaphore::new(long_poll::MAX_LONG_POLLS),
             draining: AtomicBool::new(false),
+            places,
+            metrics,
         });
         let (way, rest) = Rest::start(others, &program, &shared)?;
         let way = Arc::new(way);
@@ -116,7 +124,6 @@ impl Server {
         Ok(Self {
             listener,
             shared,
-            places,
             workers,
             rest,
         })
@@ -127,23 +134,28 @@ impl Server {
         Ok(self.listener.local_addr()?)
     }
 
+    /// Tells in its metrics how this relay's subscriptions stand.
+    pub fn watch(&self, relay: Statuses) {
+        self.shared.metrics.watch(relay);
+    }
+
     /// Accepts connections until `stop` ends, then drains: what was accepted is answered, idle connections close.
     pub async fn run(self, stop: impl Future<Output = ()>) -> Result<()> {
         let Self {
             listener,
             shared,
-            places,
             workers,
             rest,
         } = self;
+        let places = &shared.places;
         tokio::select! {
-            () = accept(&listener, &places, &workers) => {}
+            () = accept(&listener, places, &workers) => {}
             () = stop => {}
         }
         tracing::info!("draining: connections end with their next answer");
         shared.draining.store(true, Ordering::Relaxed);
         // The kernel resets what it has queued when the listener closes.
-        let _ = tokio::time::timeout(LINGER, accept(&listener, &places, &workers)).await;
+        let _ = tokio::time::timeout(LINGER, accept(&listener, places, &workers)).await;
         drop(listener);
         for worker in &workers {
             worker.drain();
@@ -180,7 +192,9 @@ async fn accept(listener: &TcpListener, places: &Arc<Places>, workers: &[Worker]
         }
         match listener.accept().await {
             Ok((stream, peer)) => {
+                places.accepted.add(1);
                 let Some(place) = places.take(peer.ip(), free) else {
+                    places.refused.add(1);
                     if let Some(count) = turned_away.again() {
                         let address = peer.ip();
                         tracing::warn!(count, %address, "closed at once: an address has all the connections that one may have");
@@ -193,6 +207,7 @@ async fn accept(listener: &TcpListener, places: &Arc<Places>, workers: &[Worker]
                 }
             }
             Err(error) => {
+                places.failed.add(1);
                 if let Some(count) = failed.again() {
                     tracing::warn!(count, %error, "connections cannot be accepted");
                 }

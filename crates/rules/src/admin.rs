@@ -42,6 +42,8 @@ async fn route<S: Store>(world: &World<'_, S>, request: &Request) -> Result<Resp
         Call::ListLimits => Ok(private(limiter::list(world, request).await)),
         Call::HealthLive => Ok(healthy("live")),
         Call::HealthReady => ready(world).await,
+        // Instances of Spin share no memory in which something could be counted; Spin has telemetry of its own.
+        Call::Metrics => Err(Problem::not_found()),
         Call::Robots => {
             let mut response = Response::empty(200).with("content-type", "text/plain; charset=utf-8");
             response.body = ROBOTS.into();

@@ -11,10 +11,12 @@ mod claim;
 mod claims;
 mod manage;
 mod record;
+mod stock;
 #[cfg(test)]
 mod tests;
 
 pub use record::{Campaign, Claim, Codes, DEFAULT_TOPIC, MAX_PER_USER, MAX_QUANTITY};
+pub use stock::{Stock, stocks};
 
 use crate::world::World;
 use tollgate_api::calls::{self, Call, Parameters};

@@ -14,12 +14,14 @@ use tollgate_store::settings::StoreSettings;
 mod bounds;
 mod component;
 mod error;
+mod metrics;
 mod text;
 
 pub use bounds::*;
 pub use component::ComponentSettings;
 pub(crate) use error::Path;
 pub use error::{ConfigError, Fault};
+pub use metrics::{MetricsAccess, MetricsSettings};
 #[cfg(test)]
 pub(crate) use text::SAMPLE;
 
@@ -45,6 +47,9 @@ pub struct Config {
     /// `[relay]`
     #[serde(default)]
     pub relay: Relay,
+    /// `[metrics]`
+    #[serde(default)]
+    pub metrics: MetricsSettings,
     /// `[[limits]]`, at most [`MAX_LIMITS`].
     #[serde(default)]
     pub limits: Vec<Limit>,

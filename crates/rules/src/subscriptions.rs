@@ -13,7 +13,7 @@ mod view;
 mod write;
 
 pub use record::{Defined, MAX_STORED, PARTITION, PREFIX, Source, Standing, Stored, all, standing};
-pub use status::{Lag, MessageDelivery, deliveries, lags, low_water};
+pub use status::{Backlog, Lag, MessageDelivery, backlogs, deliveries, lags, low_water};
 
 use crate::config::{TOPIC_NAME_RULE, is_topic_name};
 use crate::keys;

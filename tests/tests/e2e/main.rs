@@ -18,6 +18,7 @@ mod in_memory;
 mod limiter;
 mod links;
 mod logs;
+mod metrics;
 mod operations;
 mod push;
 mod secrets;
@@ -288,6 +289,16 @@ harness::cases! {
         memory {
             a_full_store_refuses_what_needs_room_and_is_told,
             nothing_outlives_the_process_and_no_database_is_made,
+        }
+    }
+    metrics {
+        both {}
+        native {
+            callers_of_this_machine_need_no_key_where_the_settings_say_so,
+            others_can_read_both_formats,
+            strangers_do_not_read_them,
+            strangers_make_no_series,
+            they_count_exactly_what_was_done,
         }
     }
     logs {

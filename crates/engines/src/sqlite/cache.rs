@@ -12,6 +12,7 @@ use std::sync::PoisonError;
 
 use hashbrown::HashTable;
 
+use crate::stats::Room;
 use crate::sync::{Mutex, MutexGuard};
 use tollgate_store::plan::group::Found;
 
@@ -39,8 +40,17 @@ struct Shard {
     young: HashTable<Kept>,
     old: HashTable<Kept>,
     young_bytes: usize,
+    old_bytes: usize,
     /// The hashes of the keys that the writer is about to publish.
     announced: Vec<u64>,
+}
+
+impl Shard {
+    fn take_old(&mut self, hash: u64, key: &str) -> Option<Kept> {
+        let kept = take(&mut self.old, hash, key)?;
+        self.old_bytes -= kept.weight();
+        Some(kept)
+    }
 }
 
 /// A key with its hash, and what it holds.
@@ -83,7 +93,7 @@ impl Cache {
         if let Some(kept) = shard.young.find(hash, Kept::is(hash, key)) {
             return Ok(kept.found.clone());
         }
-        match take(&mut shard.old, hash, key) {
+        match shard.take_old(hash, key) {
             Some(kept) => {
                 let found = kept.found.clone();
                 self.insert(&mut shard, kept);
@@ -130,11 +140,22 @@ impl Cache {
         let (hash, mut shard) = self.locate(&key);
         shard.announced.retain(|announced| *announced != hash);
         shard.generation += 1;
-        let was_old = take(&mut shard.old, hash, &key).is_some();
+        let was_old = shard.take_old(hash, &key).is_some();
         if keep || was_old || shard.young.find(hash, Kept::is(hash, &key)).is_some() {
             let key = key.into_boxed_str();
             self.insert(&mut shard, Kept { hash, key, found });
         }
+    }
+
+    /// What it holds. Takes each shard's lock, one after the other.
+    pub fn room(&self) -> Room {
+        let mut room = Room::default();
+        for shard in &self.shards {
+            let shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
+            room.entries += (shard.young.len() + shard.old.len()) as u64;
+            room.bytes += (shard.young_bytes + shard.old_bytes) as u64;
+        }
+        room
     }
 
     fn insert(&self, shard: &mut Shard, kept: Kept) {
@@ -147,7 +168,7 @@ impl Cache {
         }
         if shard.young.len() >= self.max_entries || shard.young_bytes + bytes > self.max_bytes {
             shard.old = std::mem::take(&mut shard.young);
-            shard.young_bytes = 0;
+            shard.old_bytes = std::mem::take(&mut shard.young_bytes);
         }
         shard.young_bytes += bytes;
         shard.young.insert_unique(kept.hash, kept, |kept| kept.hash);

@@ -19,6 +19,7 @@ use tollgate_store::plan::group::Found;
 
 use super::filter::Filter;
 use super::records;
+use crate::stats::Room;
 use crate::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 /// The bytes that the map needs for one entry besides its key and value, roughly.
@@ -146,10 +147,14 @@ impl Memtable {
         tables.active.entries.is_empty() && tables.flushing.entries.is_empty()
     }
 
-    /// How many entries it has; one that is in both tables counts twice.
-    pub fn len(&self) -> usize {
+    /// Its entries, and the bytes they take, roughly; one that is in both tables counts twice.
+    pub fn room(&self) -> Room {
         let tables = self.read();
-        tables.active.entries.len() + tables.flushing.entries.len()
+        let both = [&tables.active, &tables.flushing];
+        Room {
+            entries: both.iter().map(|table| table.entries.len() as u64).sum(),
+            bytes: both.iter().map(|table| table.bytes as u64).sum(),
+        }
     }
 
     /// Takes a group that is durable, all at once.

@@ -179,6 +179,7 @@ impl Writer {
             }
             Err(failure) => {
                 tracing::error!(error = %failure.error, unknown = failure.unknown, "a group was not written");
+                self.shared.counts.failed.add(1);
                 // Before anybody is answered: a caller that is refused then finds the store not ready.
                 self.refusing = true;
                 self.shared.set_refusing(Some(failure.error.to_string()));
@@ -232,6 +233,7 @@ impl Writer {
             }
         })?;
         shared.counts.groups.add(1);
+        shared.counts.group_commits.add(outcomes.len() as u64);
         self.revision = group.revision();
         let mut shown = shared.shown.change();
         let changed = changes.iter().map(|(key, found)| (*key, found.cloned()));
@@ -342,10 +344,8 @@ impl Writer {
     fn commit(&self) -> Result<(), Failure> {
         let started = Instant::now();
         let committed = self.connection.execute_batch("COMMIT");
-        self.shared
-            .counts
-            .sync_micros
-            .add(u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX));
+        let micros = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
+        self.shared.counts.syncs.add(micros);
         committed.map_err(|error| {
             let undone = self.undo();
             let full = error.sqlite_error_code() == Some(ErrorCode::DiskFull);

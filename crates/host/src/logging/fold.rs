@@ -8,6 +8,7 @@
 use std::collections::HashMap;
 use std::fmt::{self, Write as _};
 use std::hash::{DefaultHasher, Hasher as _};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tracing::callsite::Identifier;
@@ -26,7 +27,11 @@ const MAX_MESSAGE: usize = 256;
 /// The lines written in the running intervals, by call site: there are as many entries as call sites in the
 /// program.
 #[derive(Default)]
-pub struct Fold(Mutex<HashMap<Identifier, Site>>);
+pub struct Fold {
+    sites: Mutex<HashMap<Identifier, Site>>,
+    /// Lines that were left out since the start.
+    left_out: AtomicU64,
+}
 
 struct Site {
     level: Level,
@@ -56,7 +61,12 @@ pub struct Repeated {
 impl Fold {
     fn sites(&self) -> MutexGuard<'_, HashMap<Identifier, Site>> {
         // No code that runs under the lock panics.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.sites.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Lines that were left out since the start.
+    pub fn left_out(&self) -> u64 {
+        self.left_out.load(Ordering::Relaxed)
     }
 
     /// Whether the line is to be written; if not, it is counted.
@@ -77,10 +87,12 @@ impl Fold {
         });
         if let Some(text) = site.texts.iter_mut().find(|text| text.hash == hash) {
             text.left_out += 1;
+            self.left_out.fetch_add(1, Ordering::Relaxed);
             return false;
         }
         if site.texts.len() == MAX_TEXTS {
             site.others += 1;
+            self.left_out.fetch_add(1, Ordering::Relaxed);
             return false;
         }
         let mut message = Message(String::new());
@@ -170,7 +182,7 @@ impl Visit for Message {
 mod tests {
     use super::*;
     use std::sync::Arc;
-    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::sync::atomic::AtomicUsize;
     use tracing_subscriber::layer::SubscriberExt as _;
 
     struct Count(Arc<AtomicUsize>);

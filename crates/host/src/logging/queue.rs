@@ -23,7 +23,10 @@ pub struct Queue {
 #[derive(Default)]
 struct State {
     waiting: Vec<u8>,
+    /// Not told yet.
     dropped: u64,
+    /// Those that were told included.
+    all_dropped: u64,
     /// The bytes that were ever taken in, and how many of them have been written or given up.
     taken: u64,
     done: u64,
@@ -44,9 +47,15 @@ impl Queue {
         let mut state = self.state();
         if state.waiting.len() + line.len() > MAX_WAITING {
             state.dropped += 1;
+            state.all_dropped += 1;
             return;
         }
         self.take(state, line);
+    }
+
+    /// Lines that found no room, since the start.
+    pub fn dropped(&self) -> u64 {
+        self.state().all_dropped
     }
 
     /// Takes a line that must not be lost. There are few of them.

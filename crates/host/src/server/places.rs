@@ -2,6 +2,7 @@
 //! places beside them answer questions about the gateway's health only, so that it can be asked while all
 //! others are taken.
 
+use crate::metrics::count::Count;
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -21,6 +22,14 @@ pub struct Places {
     per_address: u32,
     proxies: Proxies,
     addresses: Mutex<HashMap<IpAddr, Held>>,
+    total: usize,
+    /// Connections that were accepted, by the one that accepts, and of them those that found no place; and how often none could be
+    /// accepted.
+    pub accepted: Count,
+    /// See `accepted`.
+    pub refused: Count,
+    /// See `accepted`.
+    pub failed: Count,
 }
 
 /// The places that one address holds. No more addresses are known than there are places.
@@ -76,7 +85,22 @@ impl Places {
             per_address,
             proxies,
             addresses: Mutex::default(),
+            total,
+            accepted: Count::default(),
+            refused: Count::default(),
+            failed: Count::default(),
         })
+    }
+
+    /// Places that there are, the spare ones not counted.
+    pub fn total(&self) -> usize {
+        self.total
+    }
+
+    /// Places that are taken, spare ones included. The one that the next connection will have counts too.
+    pub fn taken(&self) -> usize {
+        let all = self.total + SPARE;
+        all.saturating_sub(self.regular.available_permits() + self.spare.available_permits())
     }
 
     /// Waits until a connection may be accepted. `None`: never again.

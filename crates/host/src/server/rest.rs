@@ -88,7 +88,7 @@ impl Rest {
             running.push(threads::start(format!("rest-{index}"), move || {
                 let_others_go_first();
                 let rules = program.rules(engines.clone(), Group::Rest)?;
-                Ok(serve(Runner::new(rules, engines, timeout), calls))
+                Ok(serve(Runner::new(rules, engines, Group::Rest, timeout), calls))
             })?);
             ways.push(Thread {
                 calls: sender,

@@ -1,9 +1,12 @@
 //! The rules on one thread. A rule says what it waits for, and the request's own future waits for it.
 
 use super::settle::{Asked, Visit, Visits};
+use crate::metrics::count::Rules as Counters;
 use crate::wasm::ports::Engines;
+use crate::wasm::rules::Group;
 use std::cell::Cell;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::sync::mpsc::UnboundedReceiver;
@@ -59,6 +62,7 @@ pub struct Runner<S> {
     /// Notified of every call, so that its submitted changes are flushed.
     called: Notify,
     visits: Rc<Visits>,
+    counters: Arc<Counters>,
     /// Taken by [`Runner::run`].
     asked: Cell<Option<UnboundedReceiver<Asked>>>,
 }
@@ -90,9 +94,10 @@ struct Task<S: Steps> {
 
 impl<S: Steps> Runner<S> {
     /// `timeout`: how long a rule may wait for the store at a time.
-    pub fn new(steps: S, engines: Engines, timeout: Duration) -> Self {
+    pub fn new(steps: S, engines: Engines, group: Group, timeout: Duration) -> Self {
         Self {
             steps,
+            counters: engines.counted.rules(group),
             batcher: engines.store.batcher(timeout),
             asked: Cell::new(Some(engines.settling.register())),
             engines,
@@ -147,6 +152,7 @@ impl<S: Steps> Runner<S> {
             Step::Admitted(added) => Progress::Ended(Answer::Admitted(added)),
             Step::Busy => return Err(CallError::Busy),
             Step::Waits(number, call) => {
+                self.counters.tasks.add(1);
                 let task = Task {
                     runner: Rc::clone(self),
                     number,
@@ -261,6 +267,7 @@ impl<S: Steps> Task<S> {
 
 impl<S: Steps> Drop for Task<S> {
     fn drop(&mut self) {
+        self.runner.counters.tasks.sub(1);
         if !self.resumed && self.ended == self.runner.ended.get() {
             // What ended just now was reported where it ran.
             let _ = self.runner.checked(self.runner.steps.cancel(self.number));

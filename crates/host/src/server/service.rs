@@ -10,6 +10,8 @@ use super::rest::Rest;
 use super::rules::Rules;
 use super::runner::{self, CallError, Progress, Runner};
 use super::traffic::Traffic;
+use crate::metrics;
+use crate::metrics::count::{Asked, Requests};
 use crate::wasm::handler::Handler;
 use bytes::Bytes;
 use futures::future::{Either, ready};
@@ -19,7 +21,7 @@ use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tollgate_api::calls::Call;
 use tollgate_api::components::Component;
 use tollgate_api::headers::check_hosts;
@@ -68,6 +70,8 @@ struct Unfinished {
 enum Next {
     /// On with its rule.
     Rule(runner::Waiting<Rules>),
+    /// To what gathers the metrics.
+    Metrics,
     /// To the threads of the rest; these headers ([`heads::pairs`]) are added to the response.
     Rest(Vec<u8>),
 }
@@ -101,6 +105,38 @@ pub struct Gateway {
     /// Names and patterns of those that are kept with a forwarded request.
     kept: Vec<String>,
     max_body: usize,
+    counters: Arc<Requests>,
+}
+
+/// A request that is counted once it is answered, or when its caller has gone before that.
+struct Measured {
+    counters: Arc<Requests>,
+    asked: Asked,
+    began: SystemTime,
+    is_answered: bool,
+}
+
+impl Measured {
+    fn answered(mut self, answer: &Answer) {
+        self.is_answered = true;
+        self.counters
+            .answered(self.asked, answer.status().as_u16(), since(self.began));
+    }
+}
+
+impl Drop for Measured {
+    fn drop(&mut self) {
+        self.counters.waiting.sub(1);
+        if !self.is_answered {
+            self.counters.gone(self.asked, since(self.began));
+        }
+    }
+}
+
+/// How long ago that was. By the wall clock, which has been read for the rules anyhow: where it is set meanwhile, one duration
+/// is wrong.
+fn since(began: SystemTime) -> Duration {
+    SystemTime::now().duration_since(began).unwrap_or_default()
 }
 
 impl Gateway {
@@ -120,6 +156,7 @@ impl Gateway {
         let seen = names.filter_map(|name| HeaderName::try_from(name).ok()).collect();
         let max_body = usize::try_from(shared.settings.config.server.max_body.0).unwrap_or(usize::MAX);
         Self {
+            counters: shared.engines.counted.requests(),
             shared,
             crowd: Rc::new(crowd),
             rest,
@@ -144,28 +181,57 @@ impl Gateway {
             last: http1 && (caller.is_spare || self.shared.draining.load(Ordering::Relaxed)),
             last_if_unread: http1 && body::ends_if_unread(&request),
         };
-        match self.start(request, caller) {
-            Ok(Started::Answered(answer)) => Either::Left(ready(marks.put_on(answer, caller))),
-            Err(problem) => Either::Left(ready(marks.put_on(from_core(problem.into_response()), caller))),
+        let asked = Asked::of(
+            &self.shared.settings,
+            request.method().as_str(),
+            request.uri().path(),
+        );
+        let began = SystemTime::now();
+        let answer = match self.start(request, caller, began) {
+            Ok(Started::Answered(answer)) => answer,
+            Err(problem) => from_core(problem.into_response()),
             Ok(Started::GoesOn(mut request)) => {
+                self.counters.waiting.add(1);
+                let measured = Measured {
+                    counters: Arc::clone(&self.counters),
+                    asked,
+                    began,
+                    is_answered: false,
+                };
                 let (gateway, caller) = (Rc::clone(self), Rc::clone(caller));
-                Either::Right(Box::pin(async move {
+                return Either::Right(Box::pin(async move {
                     let answer = gateway.go_on(&mut request, &caller, &marks.request_id).await;
                     let answer = answer.unwrap_or_else(|problem| from_core(problem.into_response()));
+                    measured.answered(&answer);
                     // Before it is decided how the connection ends.
                     drop(request);
                     marks.put_on(answer, &caller)
-                }))
+                }));
             }
-        }
+        };
+        self.counters
+            .answered(asked, answer.status().as_u16(), since(began));
+        Either::Left(ready(marks.put_on(answer, caller)))
     }
 
-    fn start(&self, request: hyper::Request<Incoming>, caller: &Caller) -> Result<Started, Problem> {
+    fn start(
+        &self,
+        request: hyper::Request<Incoming>,
+        caller: &Caller,
+        began: SystemTime,
+    ) -> Result<Started, Problem> {
         head::within_bounds(&request)?;
         one_host(&request)?;
         known_coding(&request)?;
-        if let Some(answer) = self.native(&request) {
-            return answer.map(Started::Answered);
+        match self.native(&request) {
+            None => {}
+            Some(Native::Answered(answer)) => return answer.map(Started::Answered),
+            Some(Native::Metrics) => {
+                let (head, body) = request.into_parts();
+                let body = Upload::new(body, &caller.traffic);
+                let next = Next::Metrics;
+                return Ok(Started::GoesOn(Box::new(Unfinished { head, body, next })));
+            }
         }
         if caller.is_spare && !is_operator(&request, caller) {
             return Err(full());
@@ -173,7 +239,10 @@ impl Gateway {
         let (head, body) = request.into_parts();
         let body = Upload::new(body, &caller.traffic);
         let packed = self.packed(&head, head.uri.query(), &caller.name);
-        let next = match self.crowd.start(&packed, now(), body.is_some(), Stage::Arrived)? {
+        let next = match self
+            .crowd
+            .start(&packed, millis(began), body.is_some(), Stage::Arrived)?
+        {
             Progress::Ended(runner::Answer::Done(response)) => {
                 return Ok(Started::Answered(from_packed(response)));
             }
@@ -197,6 +266,10 @@ impl Gateway {
     ) -> Result<Answer, Problem> {
         let Unfinished { head, body, next } = request;
         let added = match next {
+            Next::Metrics => {
+                let answer = metrics::answer(&self.shared, head, caller.address, now());
+                return Box::pin(answer).await.map(from_core);
+            }
             Next::Rest(added) => std::mem::take(added),
             Next::Rule(waiting) => match waiting.finish(async || self.body(body).await).await? {
                 runner::Answer::Done(response) => return Ok(from_packed(response)),
@@ -293,26 +366,34 @@ impl Gateway {
     }
 
     /// Answers the calls that only the host can; see [`Call::native`].
-    fn native(&self, request: &hyper::Request<Incoming>) -> Option<Result<Answer, Problem>> {
+    fn native(&self, request: &hyper::Request<Incoming>) -> Option<Native> {
         let call = Call::native(request.uri().path())?;
         if !call.takes(request.method().as_str()) {
-            return Some(Err(Problem::method_not_allowed(call.allow())));
+            return Some(Native::Answered(Err(Problem::method_not_allowed(call.allow()))));
         }
         let state = match call {
+            Call::Metrics => return Some(Native::Metrics),
             Call::HealthLive => Ok("live"),
             _ if self.shared.draining.load(Ordering::Relaxed) => {
                 Err("The gateway is shutting down.".to_owned())
             }
             _ => self.shared.engines.store.health().map(|()| "ready"),
         };
-        Some(match state {
+        Some(Native::Answered(match state {
             Ok(state) => Ok(from_core(Response::json(
                 200,
                 &serde_json::json!({ "status": state }),
             ))),
             Err(why) => Err(Problem::new(Kind::Unavailable, why).with_retry_after(BUSY_RETRY_SECONDS)),
-        })
+        }))
     }
+}
+
+/// What becomes of a call that only the host can answer.
+enum Native {
+    Answered(Result<Answer, Problem>),
+    /// Its answer takes a while.
+    Metrics,
 }
 
 /// Whether the client in a spare place is on this machine and sends a credential. Where all places are taken,
@@ -363,7 +444,11 @@ fn known_coding<B>(request: &hyper::Request<B>) -> Result<(), Problem> {
 
 /// Unix milliseconds.
 pub fn now() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    millis(SystemTime::now())
+}
+
+fn millis(time: SystemTime) -> u64 {
+    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 

@@ -41,7 +41,7 @@ impl Worker {
             let engines = shared.engines.clone();
             let timeout = Duration::from_nanos(shared.settings.config.server.request_timeout.0);
             let rules = program.rules(engines.clone(), Group::Crowd)?;
-            let gateway = Gateway::new(shared, Runner::new(rules, engines, timeout), rest);
+            let gateway = Gateway::new(shared, Runner::new(rules, engines, Group::Crowd, timeout), rest);
             Ok(serve(Rc::new(gateway), accepted, own_load, own_crowded, stopped))
         })?;
         Ok(Self {

@@ -12,6 +12,7 @@ use super::ports::Engines;
 use anyhow::{Context as _, Result, anyhow};
 use instances::{Instances, NoInstance};
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 use tokio::runtime::Runtime;
@@ -44,8 +45,10 @@ pub struct Handler {
     strip_prefix: String,
     timeout: Duration,
     proxy: ProxyHandler<Instances>,
+    concurrency: usize,
     places: Arc<Semaphore>,
     waiting: Semaphore,
+    failures: Failures,
     runtime: tokio::runtime::Handle,
 }
 
@@ -58,6 +61,14 @@ pub enum Failed {
     Ended,
     /// It took longer than it may.
     TimedOut,
+}
+
+/// How many requests had no answer, by reason; see [`Failed`]. All workers count here: such requests are rare.
+#[derive(Default)]
+struct Failures {
+    busy: AtomicU64,
+    ended: AtomicU64,
+    timed_out: AtomicU64,
 }
 
 /// The answer of a component. It keeps its place until the body has ended.
@@ -132,6 +143,11 @@ impl Handlers {
         }))
     }
 
+    /// All of them, in the order of the configuration.
+    pub fn all(&self) -> &[Handler] {
+        &self.handlers
+    }
+
     /// The component at this index of the configuration.
     pub fn get(&self, index: usize) -> Option<&Handler> {
         self.handlers.get(index)
@@ -163,8 +179,10 @@ impl Handler {
             strip_prefix: settings.strip_prefix.clone(),
             timeout: Duration::from_nanos(settings.timeout.0),
             proxy: ProxyHandler::new(instances),
+            concurrency: settings.concurrency as usize,
             places: Arc::new(Semaphore::new(settings.concurrency as usize)),
             waiting: Semaphore::new(MAX_WAITING),
+            failures: Failures::default(),
             runtime: runtime.clone(),
         })
     }
@@ -172,6 +190,27 @@ impl Handler {
     /// Its name.
     pub fn name(&self) -> &Arc<str> {
         &self.name
+    }
+
+    /// Requests that have a place.
+    pub fn under_way(&self) -> usize {
+        self.concurrency.saturating_sub(self.places.available_permits())
+    }
+
+    /// Requests that wait for one.
+    pub fn waiting(&self) -> usize {
+        MAX_WAITING.saturating_sub(self.waiting.available_permits())
+    }
+
+    /// Requests that had no answer, by reason.
+    pub fn failures(&self) -> [(&'static str, u64); 3] {
+        let Failures {
+            busy,
+            ended,
+            timed_out,
+        } = &self.failures;
+        [("busy", busy), ("ended", ended), ("timed_out", timed_out)]
+            .map(|(reason, count)| (reason, count.load(Ordering::Relaxed)))
     }
 
     /// The path as the component sees it.
@@ -199,6 +238,27 @@ impl Handler {
     /// # Errors
     /// See [`Failed`].
     pub async fn answer(
+        &self,
+        request: http::Request<WasiBody>,
+        deadline: Instant,
+    ) -> Result<Answered, Failed> {
+        let answered = self.answered(request, deadline).await;
+        let Failures {
+            busy,
+            ended,
+            timed_out,
+        } = &self.failures;
+        let count = match &answered {
+            Ok(_) => return answered,
+            Err(Failed::Busy) => busy,
+            Err(Failed::Ended) => ended,
+            Err(Failed::TimedOut) => timed_out,
+        };
+        count.fetch_add(1, Ordering::Relaxed);
+        answered
+    }
+
+    async fn answered(
         &self,
         request: http::Request<WasiBody>,
         deadline: Instant,

@@ -1,6 +1,7 @@
 //! The port `memory` of `wit/edge.wit`, answered by the native engines. Glue only: shapes in, shapes out.
 
 use super::bindings::memory;
+use crate::metrics::count::Counted;
 use crate::server::settle::Settling;
 use std::sync::Arc;
 use tollgate_engines::{AnyEngine, Engine as _, MemoryBuckets};
@@ -22,6 +23,8 @@ pub struct Engines {
     pub settings: Arc<str>,
     /// The threads that run rules, for clicks that they hold back.
     pub settling: Settling,
+    /// What these threads count.
+    pub counted: Counted,
 }
 
 /// Names the data that the ports work on.

@@ -6,9 +6,11 @@ use super::bindings::{RulesComponent, RulesComponentPre, memory, rules};
 use super::guest::Guest;
 use super::poll_once;
 use super::ports::{Engines, Ports};
+use crate::metrics::count::Rules as Counters;
 use crate::server::runner::Steps;
 use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 use tollgate_rules::machine::{Reply, Stage, Step};
 use wasmtime::component::{Component, Linker};
 use wasmtime::{Engine, Store, UpdateDeadline};
@@ -28,8 +30,8 @@ pub enum Group {
 }
 
 impl Group {
-    /// Its name in the log.
-    const fn name(self) -> &'static str {
+    /// Its name in the log and in metrics.
+    pub const fn name(self) -> &'static str {
         match self {
             Self::Crowd => "crowd",
             Self::Rest => "rest",
@@ -51,6 +53,7 @@ pub struct Instance {
     engines: Engines,
     component: RulesComponentPre<Guest>,
     group: Group,
+    counters: Arc<Counters>,
     running: RefCell<Option<(Store<Guest>, RulesComponent)>>,
 }
 
@@ -65,6 +68,7 @@ impl Instance {
         let component = RulesComponentPre::new(linker.instantiate_pre(component)?)?;
         Ok(Self {
             engine,
+            counters: engines.counted.rules(group),
             engines,
             component,
             group,
@@ -92,6 +96,7 @@ impl Instance {
             error,
             "an instance ended"
         );
+        self.counters.traps.add(1);
         *running = None;
         None
     }
@@ -125,6 +130,7 @@ impl Instance {
             }
         });
         let instance = self.component.instantiate(&mut store)?;
+        self.counters.starts.add(1);
         Ok((store, instance))
     }
 }

@@ -195,3 +195,23 @@ pub async fn oldest_needed<S: Store>(store: &S, keys: &Keys, progress: &Progress
     // There may be more than this page; they are newer than what it held.
     Ok(last.map_or(next, |last| next.min(last.saturating_add(1))))
 }
+
+/// When the oldest message was committed that is not finished, Unix milliseconds; `None` if there is none. Of those that wait
+/// apart, only the first is looked at.
+pub async fn oldest_time<S: Store>(
+    store: &S,
+    topic: &str,
+    keys: &Keys,
+    progress: &Progress,
+) -> Result<Option<u64>, StoreError> {
+    let apart = store.scan(&keys.retry_prefix(), None, 1).await?;
+    let apart = apart.first().and_then(|item| Keys::sequence_of(&item.key));
+    if let Some(sequence) = apart {
+        let found = fetch(store, topic, keys, &[sequence]).await?;
+        if let Some(message) = found.into_iter().next().and_then(|found| found.message) {
+            return Ok(Some(message.time));
+        }
+    }
+    let next = store.read(topic, progress.watermark(), 1, 0).await?;
+    Ok(next.first().map(|message| message.time))
+}

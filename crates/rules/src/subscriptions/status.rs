@@ -23,6 +23,50 @@ pub struct Lag {
     pub paused: bool,
 }
 
+/// What a subscription has not delivered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Backlog {
+    /// Its topic.
+    pub topic: String,
+    /// Its name.
+    pub name: String,
+    /// Messages that are kept and not finished.
+    pub lag: u64,
+    /// When the oldest of them was committed, Unix milliseconds; one that waits to be delivered again included.
+    pub oldest: Option<u64>,
+}
+
+/// The backlogs of at most `limit` subscriptions, those of the file first; `topics`: their extents. Three small reads each.
+///
+/// # Errors
+/// The store does not answer, or holds a damaged record.
+pub async fn backlogs<S: Store>(
+    store: &S,
+    config: &Config,
+    topics: &[Topic],
+    limit: usize,
+) -> Result<Vec<Backlog>, StoreError> {
+    let mut backlogs = Vec::new();
+    for defined in all(store, config).await?.into_iter().take(limit) {
+        let keys = defined.keys();
+        let (_, progress) = restore::state(store, &keys).await?;
+        let topic = topics.iter().find(|topic| topic.name == defined.topic);
+        let lag = topic.map_or(progress.parked(), |topic| progress.lag(topic.first, topic.last));
+        let oldest = match lag {
+            0 => None,
+            _ => restore::oldest_time(store, &defined.topic, &keys, &progress).await?,
+        };
+        let (topic, name) = (defined.topic, defined.settings.name);
+        backlogs.push(Backlog {
+            topic,
+            name,
+            lag,
+            oldest,
+        });
+    }
+    Ok(backlogs)
+}
+
 /// The delivery of a message at one subscription.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct MessageDelivery {

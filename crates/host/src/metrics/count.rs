@@ -1,0 +1,393 @@
+//! What threads count while they answer. Each has counters of its own, on cache lines of its own, which it alone writes: to
+//! count costs a load and a store. A scrape sums them.
+
+use super::sheet::Distribution;
+use crate::wasm::rules::Group;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tollgate_api::calls::{self, Call};
+use tollgate_api::components::Component;
+use tollgate_rules::settings::Settings;
+
+/// A number that one thread writes and any may read. Relaxed: nothing is ordered by it.
+#[derive(Debug, Default)]
+pub struct Count(AtomicU64);
+
+impl Count {
+    const fn new() -> Self {
+        Self(AtomicU64::new(0))
+    }
+
+    /// More. For the thread that it belongs to: two at once would lose one.
+    pub fn add(&self, more: u64) {
+        self.0.store(
+            self.0.load(Ordering::Relaxed).wrapping_add(more),
+            Ordering::Relaxed,
+        );
+    }
+
+    /// Less; of something that was added.
+    pub fn sub(&self, less: u64) {
+        self.add(less.wrapping_neg());
+    }
+
+    /// Its value.
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// What a request asks for: a call of the contract, or one of three kinds beside them. So there are as many as the program
+/// knows, whatever strangers send.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Asked(usize);
+
+/// Kinds of requests.
+const ASKED: usize = Call::ALL.len() + BESIDE.len();
+/// What is no call: a route of `[[forward]]`, one of the `[[components]]`, and what nobody answers.
+const BESIDE: [&str; 3] = ["forward", "component", "other"];
+const FORWARD: Asked = Asked(Call::ALL.len());
+const COMPONENT: Asked = Asked(Call::ALL.len() + 1);
+const OTHER: Asked = Asked(Call::ALL.len() + 2);
+
+impl Asked {
+    /// What a request with this method and path asks for. A few comparisons for what a crowd asks for.
+    pub fn of(settings: &Settings, method: &str, path: &str) -> Self {
+        let component = settings.component(path);
+        let is_api = path.starts_with("/api/");
+        match component {
+            Component::Shortener if !is_api => match method {
+                "GET" | "HEAD" => Self::call(Call::FollowLink),
+                "POST" => Self::call(Call::OpenLink),
+                _ => OTHER,
+            },
+            Component::Forward if !is_api => FORWARD,
+            Component::Admin if settings.hosted(path).is_some() => COMPONENT,
+            component => {
+                calls::find_call(component, method, path).map_or(OTHER, |(call, _)| Self::call(call))
+            }
+        }
+    }
+
+    /// Of a call.
+    pub const fn call(call: Call) -> Self {
+        Self(call as usize)
+    }
+
+    fn name(self) -> String {
+        match Call::ALL.get(self.0) {
+            Some(call) => snake(&format!("{call:?}")),
+            None => BESIDE
+                .get(self.0 - Call::ALL.len())
+                .copied()
+                .unwrap_or("other")
+                .to_owned(),
+        }
+    }
+}
+
+/// `FollowLink` as `follow_link`.
+fn snake(camel: &str) -> String {
+    let mut name = String::with_capacity(camel.len() + 4);
+    for letter in camel.chars() {
+        if letter.is_ascii_uppercase() && !name.is_empty() {
+            name.push('_');
+        }
+        name.push(letter.to_ascii_lowercase());
+    }
+    name
+}
+
+/// Statuses that are told apart; of all others only the class is.
+const CODES: [u16; 30] = [
+    200, 201, 202, 204, 206, 301, 302, 303, 304, 307, 308, 400, 401, 403, 404, 405, 408, 409, 410, 413, 415,
+    422, 429, 431, GONE, 500, 501, 502, 503, 504,
+];
+/// What a request counts as whose caller has gone before there was an answer (nginx's code).
+const GONE: u16 = 499;
+const CLASSES: [&str; 6] = ["other", "1xx", "2xx", "3xx", "4xx", "5xx"];
+/// The statuses that there can be: three digits.
+const STATUSES: usize = 1_000;
+
+/// Where each status is counted.
+static PLACES: [u8; STATUSES] = places();
+
+const fn places() -> [u8; STATUSES] {
+    let mut places = [0; STATUSES];
+    let mut status = 0;
+    while status < STATUSES {
+        let class = status / 100;
+        places[status] = CODES.len() as u8 + if class < CLASSES.len() { class as u8 } else { 0 };
+        status += 1;
+    }
+    let mut index = 0;
+    while index < CODES.len() {
+        places[CODES[index] as usize] = index as u8;
+        index += 1;
+    }
+    places
+}
+
+const PLACE_COUNT: usize = CODES.len() + CLASSES.len();
+
+/// Upper bounds of the durations, microseconds: from what memory answers to what a request may take.
+const BOUNDS: [u64; 16] = [
+    50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000,
+    2_500_000, 10_000_000,
+];
+const MICROS_PER_SECOND: f64 = 1e6;
+const NANOS_PER_SECOND: f64 = 1e9;
+
+/// The durations of one kind of request.
+#[derive(Debug)]
+struct Durations {
+    buckets: [Count; BOUNDS.len() + 1],
+    nanos: Count,
+}
+
+impl Durations {
+    const fn new() -> Self {
+        Self {
+            buckets: [const { Count::new() }; BOUNDS.len() + 1],
+            nanos: Count::new(),
+        }
+    }
+
+    fn add(&self, duration: Duration) {
+        let nanos = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
+        let bucket = BOUNDS.iter().position(|bound| nanos <= bound * 1_000);
+        if let Some(bucket) = self.buckets.get(bucket.unwrap_or(BOUNDS.len())) {
+            bucket.add(1);
+        }
+        self.nanos.add(nanos);
+    }
+}
+
+/// What one worker counts of its requests.
+#[derive(Debug)]
+#[repr(align(128))]
+pub struct Requests {
+    answered: [[Count; PLACE_COUNT]; ASKED],
+    durations: [Durations; ASKED],
+    /// Requests that wait.
+    pub waiting: Count,
+}
+
+impl Requests {
+    /// A request was answered with this status, after so long.
+    pub fn answered(&self, asked: Asked, status: u16, duration: Duration) {
+        let place = PLACES
+            .get(usize::from(status))
+            .copied()
+            .unwrap_or(CODES.len() as u8);
+        if let (Some(codes), Some(durations)) = (self.answered.get(asked.0), self.durations.get(asked.0)) {
+            if let Some(code) = codes.get(usize::from(place)) {
+                code.add(1);
+            }
+            durations.add(duration);
+        }
+    }
+
+    /// Whoever sent a request has gone before it was answered.
+    pub fn gone(&self, asked: Asked, duration: Duration) {
+        self.answered(asked, GONE, duration);
+    }
+}
+
+/// What the rules of one thread count.
+#[derive(Debug)]
+#[repr(align(128))]
+pub struct Rules {
+    group: Group,
+    /// Those that wait.
+    pub tasks: Count,
+    /// Instances that have ended before their time.
+    pub traps: Count,
+    /// Instances that were started.
+    pub starts: Count,
+}
+
+/// The counters of all threads. Cheap to clone.
+#[derive(Clone, Debug, Default)]
+pub struct Counted(Arc<Threads>);
+
+#[derive(Debug, Default)]
+struct Threads {
+    requests: Mutex<Vec<Arc<Requests>>>,
+    rules: Mutex<Vec<Arc<Rules>>>,
+}
+
+fn locked<T>(list: &Mutex<T>) -> MutexGuard<'_, T> {
+    // No code that runs under the lock panics.
+    list.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Counted {
+    /// Those of one more worker.
+    pub fn requests(&self) -> Arc<Requests> {
+        let requests = Arc::new(Requests {
+            answered: [const { [const { Count::new() }; PLACE_COUNT] }; ASKED],
+            durations: [const { Durations::new() }; ASKED],
+            waiting: Count::new(),
+        });
+        locked(&self.0.requests).push(Arc::clone(&requests));
+        requests
+    }
+
+    /// Those of one more thread's rules.
+    pub fn rules(&self, group: Group) -> Arc<Rules> {
+        let rules = Arc::new(Rules {
+            group,
+            tasks: Count::new(),
+            traps: Count::new(),
+            starts: Count::new(),
+        });
+        locked(&self.0.rules).push(Arc::clone(&rules));
+        rules
+    }
+
+    /// Writes the sums.
+    pub fn report(&self, sheet: &mut super::sheet::Sheet) {
+        use super::table::Metric;
+        let requests = locked(&self.0.requests).clone();
+        for asked in (0..ASKED).map(Asked) {
+            let name = asked.name();
+            for place in 0..PLACE_COUNT {
+                let count = |one: &Arc<Requests>| one.answered.get(asked.0)?.get(place).map(Count::get);
+                let count: u64 = requests.iter().filter_map(count).sum();
+                if count > 0 {
+                    sheet.count(Metric::HttpRequests, &[&name, &code(place)], count);
+                }
+            }
+            let durations: Vec<&Durations> = requests
+                .iter()
+                .filter_map(|one| one.durations.get(asked.0))
+                .collect();
+            let distribution = summed(&durations);
+            if distribution.buckets.iter().any(|(_, count)| *count > 0) {
+                sheet.distribution(Metric::HttpDuration, &[&name], distribution);
+            }
+        }
+        let waiting: u64 = requests.iter().map(|one| one.waiting.get()).sum();
+        sheet.number(Metric::HttpWaiting, &[], waiting);
+        let rules = locked(&self.0.rules).clone();
+        for group in [Group::Crowd, Group::Rest] {
+            let name = [group.name()];
+            let sum = |of: fn(&Rules) -> &Count| -> u64 {
+                let ours = rules.iter().filter(|one| one.group == group);
+                ours.map(|one| of(one).get()).sum()
+            };
+            sheet.number(Metric::RulesTasks, &name, sum(|rules| &rules.tasks));
+            sheet.count(Metric::RulesTraps, &name, sum(|rules| &rules.traps));
+            sheet.count(Metric::RulesStarts, &name, sum(|rules| &rules.starts));
+        }
+    }
+}
+
+fn code(place: usize) -> String {
+    match CODES.get(place) {
+        Some(code) => code.to_string(),
+        None => CLASSES
+            .get(place - CODES.len())
+            .copied()
+            .unwrap_or("other")
+            .to_owned(),
+    }
+}
+
+fn summed(all: &[&Durations]) -> Distribution {
+    let count = |index: usize| -> u64 {
+        let counts = all.iter().filter_map(|one| one.buckets.get(index));
+        counts.map(Count::get).sum()
+    };
+    let bounds = BOUNDS.iter().map(|micros| *micros as f64 / MICROS_PER_SECOND);
+    let nanos: u64 = all.iter().map(|one| one.nanos.get()).sum();
+    Distribution {
+        sum: nanos as f64 / NANOS_PER_SECOND,
+        buckets: bounds
+            .chain([f64::INFINITY])
+            .enumerate()
+            .map(|(index, bound)| (bound, count(index)))
+            .collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_path_is_counted_under_a_name_that_the_program_knows() {
+        let settings =
+            Settings::parse("[[forward]]\npath = \"/signup\"\ntopic = \"signup\"\n", "test").unwrap();
+        for (method, path, name) in [
+            ("GET", "/abc1234", "follow_link"),
+            ("HEAD", "/abc1234+", "follow_link"),
+            ("POST", "/abc1234", "open_link"),
+            ("DELETE", "/abc1234", "other"),
+            ("POST", "/signup", "forward"),
+            ("GET", "/signup", "forward"),
+            ("POST", "/api/campaigns/x/claims", "claim"),
+            ("GET", "/api/campaigns/x/claims/u", "read_claims"),
+            ("PUT", "/api/topics/t/subscriptions/s", "put_subscription"),
+            ("GET", "/health/ready", "health_ready"),
+            ("GET", "/metrics", "metrics"),
+            ("GET", "/api/nothing", "other"),
+            ("BREW", "/api/links", "other"),
+            ("GET", "/a/b/c", "other"),
+            ("GET", "", "other"),
+        ] {
+            assert_eq!(Asked::of(&settings, method, path).name(), name, "{method} {path}");
+        }
+    }
+
+    #[test]
+    fn every_call_has_its_own_place() {
+        for (index, call) in Call::ALL.iter().enumerate() {
+            assert_eq!(Asked::call(*call).0, index);
+        }
+        assert_eq!([FORWARD.name(), COMPONENT.name(), OTHER.name()], BESIDE);
+    }
+
+    #[test]
+    fn statuses_that_nobody_knows_are_counted_by_class() {
+        let told = |status: usize| code(usize::from(PLACES[status]));
+        assert_eq!(
+            [302, 410, 418, 299, 599, 100].map(told),
+            ["302", "410", "4xx", "2xx", "5xx", "1xx"]
+        );
+        assert_eq!([0, 42, 600, 999].map(told), ["other"; 4]);
+    }
+
+    #[test]
+    fn what_several_threads_have_counted_is_summed() {
+        let counted = Counted::default();
+        let (one, other) = (counted.requests(), counted.requests());
+        let asked = Asked::call(Call::FollowLink);
+        one.answered(asked, 302, Duration::from_micros(40));
+        one.answered(asked, 302, Duration::from_micros(50));
+        other.answered(asked, 404, Duration::from_micros(51));
+        other.gone(asked, Duration::from_secs(100));
+        let all: Vec<_> = [&one, &other].iter().map(|one| &one.durations[asked.0]).collect();
+        let distribution = summed(&all);
+        let counts: Vec<u64> = distribution.buckets.iter().map(|(_, count)| *count).collect();
+        assert_eq!((counts[0], counts[1], counts[BOUNDS.len()]), (2, 1, 1));
+        assert!(
+            (distribution.sum - 100.000_141).abs() < 1e-9,
+            "{}",
+            distribution.sum
+        );
+        let mut sheet = super::super::sheet::Sheet::default();
+        counted.report(&mut sheet);
+        let text = sheet.written(super::super::sheet::Format::OpenMetrics);
+        for line in [
+            "tollgate_http_requests_total{call=\"follow_link\",code=\"302\"} 2\n",
+            "tollgate_http_requests_total{call=\"follow_link\",code=\"499\"} 1\n",
+            "tollgate_http_request_duration_seconds_count{call=\"follow_link\"} 4\n",
+            "tollgate_http_request_duration_seconds_bucket{le=\"+Inf\",call=\"follow_link\"} 4\n",
+        ] {
+            assert!(text.contains(line), "{line}\n{text}");
+        }
+    }
+}

@@ -1,0 +1,138 @@
+//! What is gathered anew with each scrape: numbers that are in memory, and a few questions to the operating system.
+
+use super::sheet::{Distribution, Sheet};
+use super::table::Metric;
+use super::{process, slow};
+use crate::logging;
+use crate::server::Shared;
+use std::sync::atomic::Ordering;
+use std::time::UNIX_EPOCH;
+use tollgate_delivery::SubscriptionStatus;
+use tollgate_engines::{Engine as _, GROUP_COMMITS, Observed, SYNC_MICROS, Stats};
+use tollgate_store::settings::StoreSettings;
+
+const MICROS_PER_SECOND: f64 = 1e6;
+
+/// Writes it.
+pub fn report(shared: &Shared, sheet: &mut Sheet) {
+    let health = shared.engines.store.health();
+    let draining = shared.draining.load(Ordering::Relaxed);
+    sheet.number(Metric::StoreUp, &[], u32::from(health.is_ok()));
+    sheet.number(Metric::Ready, &[], u32::from(health.is_ok() && !draining));
+    shared.engines.counted.report(sheet);
+    store(&shared.engines.store.stats(), sheet);
+    buckets(shared, sheet);
+    connections(shared, sheet);
+    components(shared, sheet);
+    if let Some(relay) = shared.metrics.relay.get() {
+        deliveries(&relay.all(), sheet);
+    }
+    let (dropped, folded) = logging::left_out();
+    sheet.count(Metric::LogDropped, &[], dropped);
+    sheet.count(Metric::LogFolded, &[], folded);
+    let engine = match &shared.settings.config.store {
+        StoreSettings::Sqlite { .. } => "sqlite",
+        StoreSettings::Memory { .. } => "memory",
+    };
+    sheet.info(Metric::BuildInfo, &[env!("CARGO_PKG_VERSION"), engine]);
+    let began = shared
+        .metrics
+        .began
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    sheet.level(Metric::StartTime, &[], began.as_secs_f64());
+    process::report(sheet);
+}
+
+fn store(stats: &Stats, sheet: &mut Sheet) {
+    sheet.count(Metric::StoreCommits, &[], stats.commits);
+    sheet.count(Metric::StoreGroups, &[], stats.groups);
+    let groups = distribution(&stats.group_commits, &GROUP_COMMITS, 1.0);
+    sheet.distribution(Metric::StoreGroupCommits, &[], groups);
+    let syncs = distribution(&stats.syncs, &SYNC_MICROS, MICROS_PER_SECOND);
+    sheet.distribution(Metric::StoreSync, &[], syncs);
+    sheet.number(Metric::StoreQueued, &[], stats.queued);
+    sheet.count(Metric::StoreErrors, &["group"], stats.failed);
+    sheet.count(Metric::StoreErrors, &["overflow"], stats.overflowed);
+    sheet.count(Metric::StoreErrors, &["dropped"], stats.dropped);
+    sheet.count(Metric::StoreCacheHits, &[], stats.cache_hits);
+    sheet.count(Metric::StoreCacheMisses, &[], stats.cache_misses);
+    sheet.number(Metric::StoreCacheEntries, &[], stats.cached.entries);
+    sheet.level(Metric::StoreCacheBytes, &[], stats.cached.bytes as f64);
+    sheet.number(Metric::StoreMemtableEntries, &[], stats.journaled.entries);
+    sheet.level(Metric::StoreMemtableBytes, &[], stats.journaled.bytes as f64);
+    sheet.count(Metric::StoreFlushed, &[], stats.flushed);
+    sheet.count(Metric::StoreSwept, &[], stats.swept);
+    sheet.count(Metric::StoreCheckpoints, &[], stats.checkpoints);
+}
+
+/// `scale`: of the bounds' unit to the metric's.
+fn distribution<const N: usize>(observed: &Observed<N>, bounds: &[u64; N], scale: f64) -> Distribution {
+    let bound = |bound: &u64| match *bound {
+        u64::MAX => f64::INFINITY,
+        bound => bound as f64 / scale,
+    };
+    Distribution {
+        sum: observed.sum as f64 / scale,
+        buckets: bounds.iter().map(bound).zip(observed.counts).collect(),
+    }
+}
+
+fn buckets(shared: &Shared, sheet: &mut Sheet) {
+    sheet.number(Metric::Buckets, &[], shared.engines.buckets.len());
+    sheet.number(
+        Metric::BucketsMax,
+        &[],
+        shared.settings.config.clients.max_buckets,
+    );
+}
+
+fn connections(shared: &Shared, sheet: &mut Sheet) {
+    let places = &shared.places;
+    sheet.number(Metric::Connections, &[], places.taken());
+    sheet.number(Metric::ConnectionsMax, &[], places.total());
+    sheet.count(Metric::ConnectionsAccepted, &[], places.accepted.get());
+    sheet.count(Metric::ConnectionsRefused, &[], places.refused.get());
+    sheet.count(Metric::ConnectionsFailed, &[], places.failed.get());
+}
+
+fn components(shared: &Shared, sheet: &mut Sheet) {
+    for handler in shared.handlers.iter().flat_map(|handlers| handlers.all()) {
+        let name = &**handler.name();
+        sheet.number(Metric::ComponentUnderWay, &[name], handler.under_way());
+        sheet.number(Metric::ComponentWaiting, &[name], handler.waiting());
+        for (reason, count) in handler.failures() {
+            sheet.count(Metric::ComponentFailures, &[name, reason], count);
+        }
+    }
+}
+
+fn deliveries(all: &[SubscriptionStatus], sheet: &mut Sheet) {
+    for status in all.iter().take(slow::MAX_SUBSCRIPTIONS) {
+        let names = [&*status.topic, &*status.name];
+        let [topic, name] = names;
+        for (outcome, count) in [
+            ("accepted", status.delivered),
+            (
+                "refused",
+                status.attempts.saturating_sub(status.delivered + status.unwanted),
+            ),
+            ("unwanted", status.unwanted),
+        ] {
+            sheet.count(Metric::DeliveryAttempts, &[topic, name, outcome], count);
+        }
+        sheet.number(Metric::DeliveriesUnderWay, &names, status.machine.under_way);
+        sheet.count(Metric::DeadLetters, &names, status.dead);
+        let circuit: u32 = match status.machine.breaker {
+            "open" => 2,
+            "half-open" => 1,
+            _ => 0,
+        };
+        sheet.number(Metric::CircuitState, &names, circuit);
+        sheet.number(
+            Metric::SubscriptionPaused,
+            &names,
+            u32::from(status.machine.paused),
+        );
+    }
+}

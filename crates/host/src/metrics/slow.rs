@@ -1,0 +1,99 @@
+//! What has to be read from the store or asked of the disk: gathered at most every few seconds, by one scrape for all, and
+//! bounded in what it reads.
+
+use super::sheet::Sheet;
+use super::table::Metric;
+use crate::server::Shared;
+use std::fs;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::sync::Mutex;
+use tollgate_engines::Engine as _;
+use tollgate_rules::{campaigns, subscriptions};
+use tollgate_store::commit::{StoreError, Topic};
+use tollgate_store::ports::Store as _;
+use tollgate_store::settings::StoreSettings;
+
+/// How long it is kept.
+const KEPT: Duration = Duration::from_secs(5);
+/// How long reading may take, before what was found last is told.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// Campaigns that are told by name.
+pub const MAX_CAMPAIGNS: usize = 100;
+/// Topics that are told by name.
+const MAX_TOPICS: u32 = 500;
+/// Subscriptions that are told by name.
+pub const MAX_SUBSCRIPTIONS: usize = 500;
+
+/// What was found last, and when.
+#[derive(Default)]
+pub struct Slow(Mutex<Option<(Instant, Arc<Sheet>)>>);
+
+impl Slow {
+    /// What was found within the last [`KEPT`]. Where the store does not answer, what was found before that.
+    pub async fn read(&self, shared: &Shared, now: u64) -> Arc<Sheet> {
+        let mut found = self.0.lock().await;
+        if let Some((at, sheet)) = &*found
+            && at.elapsed() < KEPT
+        {
+            return Arc::clone(sheet);
+        }
+        let sheet = match tokio::time::timeout(PATIENCE, gathered(shared, now)).await {
+            Ok(Ok(sheet)) => Arc::new(sheet),
+            Ok(Err(_)) | Err(_) => found
+                .as_ref()
+                .map(|(_, sheet)| Arc::clone(sheet))
+                .unwrap_or_default(),
+        };
+        *found = Some((Instant::now(), Arc::clone(&sheet)));
+        sheet
+    }
+}
+
+async fn gathered(shared: &Shared, now: u64) -> Result<Sheet, StoreError> {
+    let mut sheet = Sheet::default();
+    let (store, config) = (&shared.engines.store, &shared.settings.config);
+    for stock in campaigns::stocks(store, now, MAX_CAMPAIGNS).await? {
+        sheet.level(Metric::CampaignStock, &[&stock.id], stock.remaining as f64);
+        sheet.level(Metric::CampaignQuantity, &[&stock.id], stock.quantity as f64);
+    }
+    let topics = store.topics(None, MAX_TOPICS).await?;
+    for Topic {
+        name, first, last, ..
+    } in &topics
+    {
+        sheet.number(Metric::TopicDepth, &[name], (last + 1).saturating_sub(*first));
+        sheet.count(Metric::TopicMessages, &[name], *last);
+    }
+    let time = store.now();
+    for backlog in subscriptions::backlogs(store, config, &topics, MAX_SUBSCRIPTIONS).await? {
+        let names = [&*backlog.topic, &*backlog.name];
+        sheet.number(Metric::SubscriptionLag, &names, backlog.lag);
+        let age = backlog.oldest.map_or(0, |oldest| time.saturating_sub(oldest));
+        sheet.level(
+            Metric::OldestMessageAge,
+            &names,
+            Duration::from_millis(age).as_secs_f64(),
+        );
+    }
+    if let StoreSettings::Sqlite { path, .. } = &config.store {
+        disk(path, &mut sheet);
+    }
+    Ok(sheet)
+}
+
+/// The database's files, and what is free beside them.
+fn disk(path: &str, sheet: &mut Sheet) {
+    for (file, path) in [("database", path), ("log", &format!("{path}-wal"))] {
+        if let Ok(found) = fs::metadata(path) {
+            sheet.level(Metric::StoreDisk, &[file], found.len() as f64);
+        }
+    }
+    if let Ok(disk) = rustix::fs::statvfs(path) {
+        sheet.level(
+            Metric::StoreDiskFree,
+            &[],
+            disk.f_bavail as f64 * disk.f_frsize as f64,
+        );
+    }
+}

@@ -1,0 +1,207 @@
+//! Every metric in one table: name, unit, type, labels and meaning. The registry is made from it, and `docs/metrics.md` and
+//! `deploy/` are held to it by tests.
+
+/// What a metric is to Prometheus.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Type {
+    /// Only goes up, from zero at the start.
+    Counter,
+    /// Goes up and down.
+    Gauge,
+    /// Observations in buckets.
+    Histogram,
+    /// Always 1: its labels say something.
+    Info,
+}
+
+/// A row of the table.
+#[derive(Clone, Copy, Debug)]
+pub struct Row {
+    /// The name without the unit, and without the suffix that its type adds.
+    pub name: &'static str,
+    /// `seconds`, `bytes`, or nothing.
+    pub unit: &'static str,
+    /// See [`Type`].
+    pub kind: Type,
+    /// The names of its labels.
+    pub labels: &'static [&'static str],
+    /// What it counts, without a full stop.
+    pub help: &'static str,
+}
+
+impl Row {
+    /// The name as queries write it; of a histogram, that which `_bucket`, `_sum` and `_count` are added to.
+    pub fn full_name(&self) -> String {
+        let unit = match self.unit {
+            "" => String::new(),
+            unit => format!("_{unit}"),
+        };
+        let suffix = match self.kind {
+            Type::Counter => "_total",
+            Type::Info => "_info",
+            Type::Gauge | Type::Histogram => "",
+        };
+        [self.name, &unit, suffix].concat()
+    }
+}
+
+macro_rules! metrics {
+    ($($id:ident = $kind:ident $name:literal $unit:literal [$($label:literal),*] $help:literal;)*) => {
+        /// A metric.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[allow(missing_docs, reason = "the help of its row says it")]
+        pub enum Metric { $($id,)* }
+
+        impl Metric {
+            /// All of them, in the order of the table.
+            pub const ALL: &'static [Metric] = &[$(Metric::$id,)*];
+
+            /// Its row.
+            pub const fn row(self) -> Row {
+                match self {
+                    $(Metric::$id => Row {
+                        name: $name,
+                        unit: $unit,
+                        kind: Type::$kind,
+                        labels: &[$($label),*],
+                        help: $help,
+                    },)*
+                }
+            }
+        }
+    };
+}
+
+metrics! {
+    // Requests.
+    HttpRequests = Counter "tollgate_http_requests" "" ["call", "code"]
+        "Requests that were answered; code 499: who asked had gone";
+    HttpDuration = Histogram "tollgate_http_request_duration" "seconds" ["call"]
+        "From the head of a request to the head of its answer; a long poll waits as it was asked to";
+    HttpWaiting = Gauge "tollgate_http_requests_waiting" "" []
+        "Requests under way that wait for the store, a body, a thread or a component";
+    Buckets = Gauge "tollgate_limit_buckets" "" [] "Token buckets that are kept";
+    BucketsMax = Gauge "tollgate_limit_buckets_max" "" [] "Token buckets that may be kept: clients.max_buckets";
+    // Campaigns.
+    CampaignStock = Gauge "tollgate_campaign_stock" "" ["campaign"]
+        "Units that are left, of the newest 100 campaigns that can still admit";
+    CampaignQuantity = Gauge "tollgate_campaign_quantity" "" ["campaign"] "Units that there were, of the same campaigns";
+    // Connections.
+    Connections = Gauge "tollgate_connections" "" [] "Open connections";
+    ConnectionsMax = Gauge "tollgate_connections_max" "" [] "Connections that may be open: server.max_connections, or what the limit of open files allows";
+    ConnectionsAccepted = Counter "tollgate_connections_accepted" "" [] "Connections that were accepted";
+    ConnectionsRefused = Counter "tollgate_connections_refused" "" []
+        "Connections that were closed at once: their address had all that one may have";
+    ConnectionsFailed = Counter "tollgate_connections_failed" "" []
+        "Times that no connection could be accepted: no file descriptor was left, mostly";
+    // The store.
+    StoreUp = Gauge "tollgate_store_up" "" [] "1 while commits are taken, else 0";
+    StoreCommits = Counter "tollgate_store_commits" "" [] "Commits that were decided, deferred ones too";
+    StoreGroups = Counter "tollgate_store_groups" "" [] "Groups of commits that were made durable";
+    StoreGroupCommits = Histogram "tollgate_store_group_commits" "" [] "Commits of a group";
+    StoreSync = Histogram "tollgate_store_sync_duration" "seconds" [] "How long COMMIT took: mostly the disk's sync";
+    StoreQueued = Gauge "tollgate_store_queued_commits" "" [] "Commits that wait for the disk";
+    StoreErrors = Counter "tollgate_store_errors" "" ["kind"]
+        "group: groups that were not written; overflow: commits refused since the queue (or the memory) was full; dropped: deferred commits that were lost";
+    StoreCacheHits = Counter "tollgate_store_cache_hits" "" [] "Entries that memory answered for, absent ones too";
+    StoreCacheMisses = Counter "tollgate_store_cache_misses" "" [] "Entries that were read from the database";
+    StoreCacheEntries = Gauge "tollgate_store_cache_entries" "" [] "Entries in the read cache, absent keys included";
+    StoreCacheBytes = Gauge "tollgate_store_cache" "bytes" [] "Room that the read cache takes, roughly";
+    StoreMemtableEntries = Gauge "tollgate_store_memtable_entries" "" [] "Entries that are durable in the journal and not in their table yet";
+    StoreMemtableBytes = Gauge "tollgate_store_memtable" "bytes" [] "Room that they take, roughly";
+    StoreFlushed = Counter "tollgate_store_flushed_entries" "" [] "Entries that went from the journal into their table";
+    StoreSwept = Counter "tollgate_store_swept_rows" "" [] "Rows that were removed since they had expired, or were past their retention";
+    StoreCheckpoints = Counter "tollgate_store_checkpoints" "" [] "Checkpoints of the write-ahead log";
+    StoreDisk = Gauge "tollgate_store_disk" "bytes" ["file"] "Size of the database's files: database, log";
+    StoreDiskFree = Gauge "tollgate_store_disk_free" "bytes" [] "Room that is left on their disk for this user";
+    // Topics and deliveries.
+    TopicDepth = Gauge "tollgate_topic_depth" "" ["topic"] "Messages that a topic keeps; beyond 500 topics, all others are other";
+    TopicMessages = Counter "tollgate_topic_messages" "" ["topic"] "Messages that a topic ever had: its last sequence";
+    SubscriptionLag = Gauge "tollgate_subscription_lag" "" ["topic", "subscription"]
+        "Messages that are kept and not delivered; beyond 500 subscriptions, all others are other";
+    OldestMessageAge = Gauge "tollgate_oldest_message_age" "seconds" ["topic", "subscription"]
+        "Age of the oldest message that is not delivered; 0 if there is none";
+    DeliveryAttempts = Counter "tollgate_delivery_attempts" "" ["topic", "subscription", "outcome"]
+        "Attempts to deliver that have ended: accepted, refused, unwanted";
+    DeliveriesUnderWay = Gauge "tollgate_deliveries_under_way" "" ["topic", "subscription"] "Deliveries under way";
+    DeadLetters = Counter "tollgate_dead_letters" "" ["topic", "subscription"] "Messages that were given up";
+    CircuitState = Gauge "tollgate_circuit_state" "" ["topic", "subscription"] "The circuit breaker: 0 closed, 1 half-open, 2 open";
+    SubscriptionPaused = Gauge "tollgate_subscription_paused" "" ["topic", "subscription"] "1 while nothing is delivered, else 0";
+    // Instances.
+    RulesTasks = Gauge "tollgate_rules_tasks" "" ["group"] "Rules that wait, on the threads of the crowd and of the rest";
+    RulesTraps = Counter "tollgate_rules_traps" "" ["group"] "Instances of the rules that ended: a trap, or a call that was stuck";
+    RulesStarts = Counter "tollgate_rules_starts" "" ["group"] "Instances of the rules that were started";
+    ComponentUnderWay = Gauge "tollgate_component_requests_under_way" "" ["component"] "Requests that one of the [[components]] has";
+    ComponentWaiting = Gauge "tollgate_component_requests_waiting" "" ["component"] "Requests that wait for a place in it";
+    ComponentFailures = Counter "tollgate_component_failures" "" ["component", "reason"] "Requests that it did not answer: busy, ended, timed_out";
+    // The process.
+    LogDropped = Counter "tollgate_log_lines_dropped" "" [] "Log lines that were dropped: they came faster than they were read";
+    LogFolded = Counter "tollgate_log_lines_folded" "" [] "Log lines that were left out and counted, since they repeat others";
+    BuildInfo = Info "tollgate_build" "" ["version", "store"] "The version, and the kind of store";
+    Ready = Gauge "tollgate_ready" "" [] "1 while GET /health/ready says so, else 0";
+    Memory = Gauge "process_resident_memory" "bytes" [] "Memory that the process has";
+    Cpu = Counter "process_cpu" "seconds" [] "Time that the process has run on cores";
+    OpenFiles = Gauge "process_open_fds" "" [] "Open file descriptors";
+    MaxFiles = Gauge "process_max_fds" "" [] "File descriptors that may be open";
+    StartTime = Gauge "process_start_time" "seconds" [] "When the process started, Unix time";
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fmt::Write as _;
+
+    const DOCUMENT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/metrics.md");
+
+    /// The table as the document has it.
+    fn written() -> String {
+        let mut table = "| metric | type | labels | what |\n|---|---|---|---|\n".to_owned();
+        for row in Metric::ALL.iter().map(|metric| metric.row()) {
+            let kind = format!("{:?}", row.kind).to_lowercase();
+            let labels: Vec<String> = row.labels.iter().map(|label| format!("`{label}`")).collect();
+            let name = row.full_name();
+            let labels = labels.join(", ");
+            let _ = writeln!(table, "| `{name}` | {kind} | {labels} | {} |", row.help);
+        }
+        table
+    }
+
+    #[test]
+    fn the_document_has_the_table() {
+        let document = std::fs::read_to_string(DOCUMENT).unwrap_or_default();
+        let begin = document.find("| metric |").unwrap_or(document.len());
+        let length = document[begin..]
+            .find("\n\n")
+            .map_or(document.len() - begin, |end| end + 1);
+        let found = &document[begin..begin + length];
+        if std::env::var_os("BLESS").is_some() {
+            let new = [&document[..begin], &written(), &document[begin + length..]].concat();
+            return std::fs::write(DOCUMENT, new).unwrap();
+        }
+        assert_eq!(found, written(), "BLESS=1 writes it");
+    }
+
+    #[test]
+    fn names_are_as_prometheus_wants_them() {
+        let mut seen = std::collections::BTreeSet::new();
+        for row in Metric::ALL.iter().map(|metric| metric.row()) {
+            let name = row.full_name();
+            assert!(seen.insert(name.clone()), "{name} is there twice");
+            assert!(
+                name.starts_with("tollgate_") || name.starts_with("process_"),
+                "{name}"
+            );
+            let plain = |text: &str| text.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_');
+            assert!(
+                plain(&name) && row.labels.iter().all(|label| plain(label)),
+                "{name}"
+            );
+            assert!(
+                !row.name.ends_with("_total") && !row.name.ends_with("_info"),
+                "{name}"
+            );
+            assert!(!row.help.ends_with('.') && !row.help.contains('|'), "{name}");
+            assert_eq!(row.kind == Type::Info, name.ends_with("_info"));
+        }
+    }
+}

@@ -1,0 +1,48 @@
+//! What is left of campaigns, for whoever watches them.
+
+use super::record::{Campaign, State};
+use tollgate_store::commit::StoreError;
+use tollgate_store::ports::Store;
+use tollgate_store::stored;
+
+/// What is left of a campaign.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stock {
+    /// The campaign's id.
+    pub id: String,
+    /// Units that there were.
+    pub quantity: u64,
+    /// Units that are left.
+    pub remaining: u64,
+}
+
+/// Campaigns that are looked at for [`stocks`].
+const LOOKED_AT: u32 = 1_000;
+
+/// What is left of the newest campaigns that can still admit, at most `limit` of the first [`LOOKED_AT`] by id.
+///
+/// # Errors
+/// The store does not answer, or holds a damaged record.
+pub async fn stocks<S: Store>(store: &S, now: u64, limit: usize) -> Result<Vec<Stock>, StoreError> {
+    let found = store.scan(&Campaign::partition(""), None, LOOKED_AT).await?;
+    let campaigns = found.iter().map(|item| stored::decode("campaign", &item.entry));
+    let mut campaigns: Vec<Campaign> = campaigns.collect::<Result<_, _>>()?;
+    campaigns.retain(|campaign| !matches!(campaign.state(1, now), State::Closed | State::Ended));
+    campaigns.sort_by_key(|campaign| std::cmp::Reverse(campaign.created_at));
+    campaigns.truncate(limit);
+    let mut stocks = Vec::with_capacity(campaigns.len());
+    for Campaign { id, quantity, .. } in campaigns {
+        let left = store
+            .get(&Campaign::partition(&id), &[Campaign::remaining_key(&id)])
+            .await?;
+        let left = left.into_iter().next().flatten();
+        let remaining = stored::count("number of units left", left.as_ref())?;
+        stocks.push(Stock {
+            id,
+            quantity,
+            remaining,
+        });
+    }
+    stocks.sort_by(|a, b| a.id.cmp(&b.id));
+    Ok(stocks)
+}

@@ -1,0 +1,312 @@
+//! `GET /metrics`: who may read it, that others can parse it, that it counts what was done and nothing else, and that the board and
+//! the rules of `deploy/` name nothing that is not there.
+
+use std::collections::BTreeMap;
+use std::io::Write as _;
+use std::process::{Command, Stdio};
+
+use reqwest::Method;
+use serde_json::json;
+
+use crate::harness::{ADMIN_KEY, Gateway, Host, eventually};
+
+const OPENMETRICS: &str =
+    "application/openmetrics-text; version=1.0.0,text/plain;version=0.0.4;q=0.5,*/*;q=0.1";
+
+/// Every series with its value.
+type Series = BTreeMap<String, f64>;
+
+async fn text(gateway: &Gateway) -> String {
+    let answer = gateway.get("/metrics").key(ADMIN_KEY).send().await.expect(200);
+    answer.text()
+}
+
+fn series(text: &str) -> Series {
+    let lines = text.lines().filter(|line| !line.starts_with('#'));
+    let parsed = lines.map(|line| {
+        let (series, value) = line.rsplit_once(' ').expect("a value");
+        (series.to_owned(), value.parse().expect("a number"))
+    });
+    parsed.collect()
+}
+
+/// How much each series of these metrics has grown, where it has.
+fn growth(before: &Series, after: &Series, metrics: &[&str]) -> Series {
+    let name = |series: &str| series.split('{').next().unwrap_or("").to_owned();
+    let named = after
+        .iter()
+        .filter(|(series, _)| metrics.contains(&&*name(series)));
+    let grown = named.map(|(series, value)| (series.clone(), value - before.get(series).unwrap_or(&0.0)));
+    grown.filter(|(_, more)| *more != 0.0).collect()
+}
+
+pub async fn strangers_do_not_read_them(host: Host) {
+    let gateway = Gateway::start(host, "").await;
+    let key = gateway.key(&["metrics"]).await;
+    gateway.get("/metrics").send().await.problem(401, "unauthorized");
+    gateway
+        .get("/metrics")
+        .header("x-forwarded-for", "127.0.0.1")
+        .client("somebody")
+        .user("somebody")
+        .send()
+        .await
+        .problem(401, "unauthorized");
+    for bad in ["tg_nobody_knows_this_key", &key[..key.len() - 1]] {
+        gateway
+            .get("/metrics")
+            .key(bad)
+            .send()
+            .await
+            .problem(401, "unauthorized");
+    }
+    for scope in ["links", "campaigns", "topics"] {
+        let other = gateway.key(&[scope]).await;
+        gateway
+            .get("/metrics")
+            .key(&other)
+            .send()
+            .await
+            .problem(403, "forbidden");
+    }
+    for good in [&*key, ADMIN_KEY] {
+        gateway.get("/metrics").key(good).send().await.expect(200);
+    }
+    let head = gateway.head("/metrics").key(&key).send().await.expect(200);
+    assert_eq!(head.text(), "");
+    let post = gateway.post("/metrics").key(&key).send().await;
+    post.problem(405, "method-not-allowed");
+    assert_eq!(post.header("allow"), "GET, HEAD");
+    for path in ["/metrics/", "/metrics/x", "/Metrics", "//metrics"] {
+        gateway.get(path).key(&key).send().await.problem(404, "not-found");
+    }
+    // The key reaches nothing else.
+    for path in [
+        "/api/links",
+        "/api/campaigns",
+        "/api/topics",
+        "/api/keys",
+        "/api/limits",
+    ] {
+        gateway.get(path).key(&key).send().await.problem(403, "forbidden");
+    }
+}
+
+pub async fn callers_of_this_machine_need_no_key_where_the_settings_say_so(host: Host) {
+    let gateway = Gateway::start(host, "[metrics]\naccess = \"loopback\"\n").await;
+    gateway.get("/metrics").send().await.expect(200);
+    for name in ["x-forwarded-for", "forwarded", "x-real-ip", "via"] {
+        let passed_on = gateway.get("/metrics").header(name, "for=192.0.2.1");
+        passed_on.send().await.problem(401, "unauthorized");
+    }
+    let passed_on = gateway.get("/metrics").header("via", "1.1 proxy");
+    passed_on.key(ADMIN_KEY).send().await.expect(200);
+    let gateway = Gateway::start(host, "[metrics]\naccess = \"anyone\"\n").await;
+    let passed_on = gateway.get("/metrics").header("x-forwarded-for", "192.0.2.1");
+    passed_on.send().await.expect(200);
+}
+
+pub async fn they_count_exactly_what_was_done(host: Host) {
+    const VISITS: usize = 137;
+    let gateway = Gateway::start(host, "").await;
+    let link = json!({ "url": "https://example.com/", "code": "counted" });
+    gateway
+        .post("/api/links")
+        .key(ADMIN_KEY)
+        .json(&link)
+        .send()
+        .await
+        .expect(201);
+    let before = series(&text(&gateway).await);
+    for number in 0..VISITS {
+        let call = match number % 2 {
+            0 => gateway.get("/counted"),
+            _ => gateway.head("/counted"),
+        };
+        call.send().await.expect(302);
+    }
+    for nothing in ["/nothing-here", "/nor/here", "/api/nor/here"] {
+        gateway.get(nothing).send().await.expect(404);
+    }
+    gateway.call(Method::DELETE, "/counted").send().await.expect(405);
+    gateway
+        .post("/signup")
+        .client("c")
+        .json(&json!({}))
+        .send()
+        .await
+        .expect(202);
+    gateway.get("/api/links").send().await.expect(401);
+    gateway.get("/api/links").key(ADMIN_KEY).send().await.expect(200);
+    let after = series(&text(&gateway).await);
+    let requests = growth(&before, &after, &["tollgate_http_requests_total"]);
+    let expected = [
+        ("follow_link", 302, VISITS),
+        ("follow_link", 404, 1),
+        ("forward", 202, 1),
+        ("list_links", 200, 1),
+        ("list_links", 401, 1),
+        // The one before: this one is not answered yet.
+        ("metrics", 200, 1),
+        ("other", 404, 2),
+        ("other", 405, 1),
+    ];
+    let name = |call: &str, code| format!("tollgate_http_requests_total{{call=\"{call}\",code=\"{code}\"}}");
+    let expected: Series = expected
+        .iter()
+        .map(|(call, code, count)| (name(call, *code), *count as f64))
+        .collect();
+    assert_eq!(requests, expected);
+    let durations = growth(&before, &after, &["tollgate_http_request_duration_seconds_count"]);
+    assert_eq!(durations.values().sum::<f64>(), expected.values().sum::<f64>());
+    assert_eq!(after["tollgate_store_up"], 1.0);
+    assert_eq!(after["tollgate_http_requests_waiting"], 1.0, "this one");
+    for (series, at_least) in [
+        ("tollgate_store_commits_total", 2.0),
+        ("tollgate_store_groups_total", 2.0),
+        ("tollgate_connections", 1.0),
+        ("tollgate_connections_accepted_total", 1.0),
+        ("process_resident_memory_bytes", 1e6),
+        ("process_start_time_seconds", 1.7e9),
+    ] {
+        let value = after.get(series);
+        assert!(
+            value.is_some_and(|value| *value >= at_least),
+            "{series}: {value:?}"
+        );
+    }
+    // What is read from the store is some seconds old.
+    eventually("the message is told", async || {
+        let told = series(&text(&gateway).await);
+        (told.get("tollgate_topic_depth{topic=\"signup\"}") == Some(&1.0)).then_some(())
+    })
+    .await;
+}
+
+pub async fn strangers_make_no_series(host: Host) {
+    let gateway = Gateway::start(host, "").await;
+    let secret = "strangers-word";
+    let known = |text: &str| text.lines().filter(|line| !line.starts_with('#')).count();
+    let ask = async |number: usize| {
+        let word = format!("{secret}-{number}");
+        for path in [
+            format!("/{word}"),
+            format!("/{word}/{word}"),
+            format!("/api/{word}"),
+            format!("/api/campaigns/{word}"),
+            format!("/api/campaigns/{word}/claims/{word}"),
+            format!("/api/topics/{word}/messages"),
+        ] {
+            gateway
+                .get(&path)
+                .client(&word)
+                .user(&word)
+                .key(&word)
+                .send()
+                .await;
+        }
+        let claims = format!("/api/campaigns/{word}/claims");
+        gateway.post(&claims).user(&word).send().await.expect(404);
+        gateway
+            .post("/signup")
+            .client(&word)
+            .json(&json!({}))
+            .send()
+            .await
+            .expect(202);
+        let method = Method::from_bytes(format!("X{number}").as_bytes()).expect("a method");
+        gateway.call(method, "/").send().await;
+    };
+    ask(0).await;
+    // The first scrape is counted by the second.
+    text(&gateway).await;
+    let before = known(&text(&gateway).await);
+    for number in 1..30 {
+        ask(number).await;
+    }
+    let after = text(&gateway).await;
+    assert!(!after.contains(secret), "{after}");
+    assert_eq!(known(&after), before, "{after}");
+}
+
+pub async fn others_can_read_both_formats(host: Host) {
+    let gateway = Gateway::start(host, "").await;
+    gateway.get("/nothing-here").send().await.expect(404);
+    let scrape = |accept: &'static str| {
+        gateway
+            .get("/metrics")
+            .key(ADMIN_KEY)
+            .header("accept", accept)
+            .send()
+    };
+    for (accept, is_openmetrics) in [
+        (OPENMETRICS, true),
+        ("application/openmetrics-text", true),
+        ("text/html, application/openmetrics-text;q=0.2", true),
+        ("application/openmetrics-text;q=0", false),
+        ("application/openmetrics-text;version=2.0.0", false),
+        ("text/plain", false),
+        ("*/*", false),
+        ("", false),
+    ] {
+        let answer = scrape(accept).await.expect(200);
+        let content_type = match is_openmetrics {
+            true => "application/openmetrics-text; version=1.0.0; charset=utf-8",
+            false => "text/plain; version=0.0.4; charset=utf-8",
+        };
+        assert_eq!(answer.header("content-type"), content_type, "{accept}");
+        assert_eq!(answer.text().ends_with("# EOF\n"), is_openmetrics, "{accept}");
+    }
+    let plain = scrape("text/plain").await.text();
+    let lines = plain.lines().map(|line| Ok(line.to_owned()));
+    let read = prometheus_parse::Scrape::parse(lines).expect("the text format");
+    let samples = read
+        .samples
+        .iter()
+        .filter(|one| one.metric == "tollgate_http_requests_total");
+    assert!(samples.count() >= 2, "{plain}");
+    // Where Python's and Prometheus' own readers are at hand, they read it too.
+    let openmetrics = scrape(OPENMETRICS).await.text();
+    let script = "import sys\nfrom prometheus_client.openmetrics.parser import text_string_to_metric_families as read\n\
+                  assert len(list(read(sys.stdin.read()))) > 40";
+    if Command::new("python3")
+        .args(["-c", "import prometheus_client"])
+        .output()
+        .is_ok_and(|done| done.status.success())
+    {
+        piped("python3", &["-c", script], &openmetrics);
+    }
+    if let Some(promtool) = promtool() {
+        piped(&promtool, &["check", "metrics"], &plain);
+    }
+}
+
+/// Prometheus' own tool (Debian's package `prometheus`), if it is there.
+fn promtool() -> Option<String> {
+    let path = std::env::var("PROMTOOL").unwrap_or_else(|_| "promtool".into());
+    let there = Command::new(&path)
+        .arg("--version")
+        .output()
+        .is_ok_and(|done| done.status.success());
+    there.then_some(path)
+}
+
+/// Runs a program that must be content with its input.
+fn piped(program: &str, arguments: &[&str], input: &str) {
+    let mut command = Command::new(program);
+    command
+        .args(arguments)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    let mut child = command.spawn().expect("it is there");
+    child
+        .stdin
+        .take()
+        .expect("piped")
+        .write_all(input.as_bytes())
+        .expect("it reads");
+    let done = child.wait_with_output().expect("it ends");
+    let told = String::from_utf8_lossy(&done.stderr).into_owned() + &String::from_utf8_lossy(&done.stdout);
+    assert!(done.status.success(), "{program} {arguments:?}: {told}\n{input}");
+}
