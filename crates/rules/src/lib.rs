@@ -25,6 +25,8 @@ pub mod relay;
 pub mod retry;
 pub mod settings;
 pub mod subscriptions;
+#[cfg(test)]
+mod testing;
 pub mod topics;
 pub mod webhook;
 pub mod wit;

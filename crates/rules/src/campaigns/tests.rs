@@ -7,40 +7,17 @@ use futures::executor::block_on;
 use serde_json::{Value, json};
 use std::cell::Cell;
 
-use super::handle;
-use crate::keys;
-use crate::settings::Settings;
-use crate::world::World;
-use tollgate_api::http::{Header, Request, Response};
+use crate::testing::{ADMIN, Gateway, SECOND, body, pointer, request, slug};
+use tollgate_api::http::{Request, Response};
 use tollgate_api::time;
 use tollgate_store::commit::{Message, StoreError};
 use tollgate_store::memory::{MemoryStore, START};
 use tollgate_store::ports::Store;
 
-const ADMIN: &str = "an-admin-key-for-tests";
-const SECOND: u64 = 1_000;
-
-/// A gateway: a store, its configuration and a source of different bytes.
-struct Gateway {
-    store: MemoryStore,
-    settings: Settings,
-    count: Cell<u128>,
-}
-
 impl Gateway {
-    fn new() -> Self {
-        let store = MemoryStore::new();
-        block_on(keys::install_admin(&store, ADMIN, START)).unwrap();
-        Self {
-            store,
-            settings: Settings::default(),
-            count: Cell::new(0),
-        }
-    }
-
-    fn with(campaign: Value) -> Self {
+    fn with_campaign(campaign: Value) -> Self {
         let gateway = Self::new();
-        let response = gateway.create(campaign);
+        let response = gateway.create_campaign(campaign);
         assert_eq!(
             response.status,
             201,
@@ -50,39 +27,7 @@ impl Gateway {
         gateway
     }
 
-    async fn answer<S: Store>(&self, store: &S, request: &Request) -> Response {
-        let fresh = || {
-            self.count.set(self.count.get() + 1);
-            self.count.get().to_be_bytes()
-        };
-        let world = World {
-            store,
-            settings: &self.settings,
-            now: self.store.now(),
-            fresh: &fresh,
-        };
-        handle(&world, request).await
-    }
-
-    fn call(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Response {
-        block_on(self.answer(&self.store, &request(method, path, headers, body)))
-    }
-
-    fn admin(&self, method: &str, path: &str, body: &Value) -> Response {
-        let body = if body.is_null() {
-            String::new()
-        } else {
-            body.to_string()
-        };
-        self.call(
-            method,
-            path,
-            &[("authorization", &format!("Bearer {ADMIN}"))],
-            &body,
-        )
-    }
-
-    fn create(&self, campaign: Value) -> Response {
+    fn create_campaign(&self, campaign: Value) -> Response {
         self.admin("POST", "/api/campaigns", &campaign)
     }
 
@@ -104,49 +49,9 @@ impl Gateway {
     }
 }
 
-fn request(method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Request {
-    Request {
-        method: tollgate_api::http::method(method),
-        path: path.into(),
-        query: None,
-        headers: headers
-            .iter()
-            .map(|(name, value)| Header::new((*name).to_owned(), *value))
-            .collect(),
-        body: body.into(),
-        peer: "192.0.2.1".into(),
-    }
-}
-
-fn body(response: &Response) -> Value {
-    serde_json::from_slice(&response.body).unwrap()
-}
-
-fn slug(response: &Response) -> String {
-    let document = body(response);
-    document["type"]
-        .as_str()
-        .unwrap()
-        .trim_start_matches("urn:tollgate:problem:")
-        .to_owned()
-}
-
-fn pointer(response: &Response) -> String {
-    assert_eq!(
-        response.status,
-        400,
-        "{}",
-        String::from_utf8_lossy(&response.body)
-    );
-    body(response)["errors"][0]["pointer"]
-        .as_str()
-        .unwrap()
-        .to_owned()
-}
-
 #[test]
 fn a_claim_is_admitted_and_announced() {
-    let gateway = Gateway::with(json!({"id": "c", "quantity": 2, "codes": "generate"}));
+    let gateway = Gateway::with_campaign(json!({"id": "c", "quantity": 2, "codes": "generate"}));
     let response = gateway.claim("a/\"é%\u{1}".trim_end_matches("é%\u{1}"));
     let answer = body(&response);
     let claim = &answer["claim"];
@@ -192,7 +97,7 @@ fn a_claim_is_admitted_and_announced() {
 
 #[test]
 fn verdicts_are_told_apart() {
-    let gateway = Gateway::with(json!({"id": "c", "quantity": 2}));
+    let gateway = Gateway::with_campaign(json!({"id": "c", "quantity": 2}));
     assert_eq!(
         slug(&gateway.call("POST", "/api/campaigns/c/claims", &[], "")),
         "user-required"
@@ -221,7 +126,7 @@ fn verdicts_are_told_apart() {
 #[test]
 fn the_window_is_by_the_clock_of_the_store() {
     let (start, end) = (START + 10 * SECOND, START + 20 * SECOND);
-    let gateway = Gateway::with(json!({
+    let gateway = Gateway::with_campaign(json!({
         "id": "c", "quantity": 9, "startsAt": time::format(start), "endsAt": time::format(end),
     }));
     let early = gateway.claim("ann");
@@ -251,7 +156,7 @@ fn the_window_is_by_the_clock_of_the_store() {
 
 #[test]
 fn a_user_may_claim_as_often_as_the_campaign_says() {
-    let gateway = Gateway::with(json!({"id": "c", "quantity": 4, "perUser": 3}));
+    let gateway = Gateway::with_campaign(json!({"id": "c", "quantity": 4, "perUser": 3}));
     let first = body(&gateway.claim("ann"));
     for sequence in [2, 3] {
         assert_eq!(body(&gateway.claim("ann"))["claim"]["sequence"], sequence);
@@ -273,7 +178,7 @@ fn a_user_may_claim_as_often_as_the_campaign_says() {
 
 #[test]
 fn an_idempotency_key_replays_the_answer() {
-    let gateway = Gateway::with(json!({"id": "c", "quantity": 1}));
+    let gateway = Gateway::with_campaign(json!({"id": "c", "quantity": 1}));
     let first = gateway.claim_with_key("ann", "\"k\"", "{}");
     assert_eq!((first.status, first.header("idempotency-replayed")), (201, None));
     // Sold out and taken by now, which a repetition must not be told.
@@ -305,7 +210,7 @@ fn an_idempotency_key_replays_the_answer() {
 #[test]
 fn a_lost_reply_neither_admits_twice_nor_hides_the_claim() {
     for (per_user, key) in [(1, None), (2, None), (1, Some("\"k\"")), (2, Some("\"k\""))] {
-        let gateway = Gateway::with(json!({"id": "c", "quantity": 1, "perUser": per_user}));
+        let gateway = Gateway::with_campaign(json!({"id": "c", "quantity": 1, "perUser": per_user}));
         let mut headers = vec![("x-user-id", "ann")];
         headers.extend(key.map(|key| ("idempotency-key", key)));
         let request = request("POST", "/api/campaigns/c/claims", &headers, "");
@@ -329,7 +234,7 @@ fn a_lost_reply_neither_admits_twice_nor_hides_the_claim() {
 
 #[test]
 fn a_store_that_is_down_closes_the_door() {
-    let gateway = Gateway::with(json!({"id": "c", "quantity": 1}));
+    let gateway = Gateway::with_campaign(json!({"id": "c", "quantity": 1}));
     gateway.store.fail_next(StoreError::Unavailable("down".into()));
     let response = gateway.claim("ann");
     assert_eq!(
@@ -347,7 +252,7 @@ fn a_store_that_is_down_closes_the_door() {
 
 #[test]
 fn a_claim_takes_no_fields() {
-    let gateway = Gateway::with(json!({"id": "c", "quantity": 1}));
+    let gateway = Gateway::with_campaign(json!({"id": "c", "quantity": 1}));
     let with = |body: &str| gateway.call("POST", "/api/campaigns/c/claims", &[("x-user-id", "a")], body);
     assert_eq!(pointer(&with(r#"{"user":"b"}"#)), "#/user");
     assert_eq!(pointer(&with("[1]")), "#");
@@ -358,7 +263,7 @@ fn a_claim_takes_no_fields() {
 
 #[test]
 fn a_users_claims_are_for_the_user_and_for_the_scope() {
-    let gateway = Gateway::with(json!({"id": "c", "quantity": 1}));
+    let gateway = Gateway::with_campaign(json!({"id": "c", "quantity": 1}));
     gateway.claim("ann");
     let path = "/api/campaigns/c/claims/ann";
     assert_eq!(gateway.call("GET", path, &[("x-user-id", "bob")], "").status, 403);

@@ -2,33 +2,20 @@
 
 use futures::executor::block_on;
 use serde_json::{Value, json};
-use std::cell::Cell;
 use std::collections::BTreeMap;
 
-use super::handle;
 use crate::config::{Config, Forward, Ordering, TopicSettings};
-use crate::keys;
 use crate::settings::Settings;
-use crate::world::World;
-use tollgate_api::http::{Header, Request, Response};
+use crate::testing::{ADMIN, Gateway, body, pointer};
 use tollgate_store::commit::StoreError;
-use tollgate_store::memory::{MemoryStore, START};
+use tollgate_store::memory::START;
 use tollgate_store::ports::Store;
 
-const ADMIN: &str = "an-admin-key-for-tests";
 const ANN: (&str, &str) = ("x-client-id", "ann");
-
-struct Gateway {
-    store: MemoryStore,
-    settings: Settings,
-    count: Cell<u128>,
-}
 
 impl Gateway {
     /// With the topics `orders` and `coupon`, and routes that feed `signup`.
-    fn new() -> Self {
-        let store = MemoryStore::new();
-        block_on(keys::install_admin(&store, ADMIN, START)).unwrap();
+    fn forwarding() -> Self {
         let route = |path: &str, methods: &[&str], topic: &str| Forward {
             path: path.into(),
             methods: methods.iter().map(|m| (*m).to_owned()).collect(),
@@ -47,52 +34,7 @@ impl Gateway {
                 .into(),
             ..Config::default()
         };
-        Self {
-            store,
-            settings: Settings::compile(config).unwrap(),
-            count: Cell::new(0),
-        }
-    }
-
-    fn send(&self, request: &Request) -> Response {
-        let fresh = || {
-            self.count.set(self.count.get() + 1);
-            self.count.get().to_be_bytes()
-        };
-        let world = World {
-            store: &self.store,
-            settings: &self.settings,
-            now: self.store.now(),
-            fresh: &fresh,
-        };
-        block_on(handle(&world, request))
-    }
-
-    fn call(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Response {
-        let (path, query) = match path.split_once('?') {
-            Some((path, query)) => (path, Some(query.to_owned())),
-            None => (path, None),
-        };
-        self.send(&Request {
-            method: tollgate_api::http::method(method),
-            path: path.into(),
-            query,
-            headers: headers
-                .iter()
-                .map(|(name, value)| Header::new((*name).to_owned(), *value))
-                .collect(),
-            body: body.into(),
-            peer: "192.0.2.1".into(),
-        })
-    }
-
-    fn admin(&self, method: &str, path: &str) -> Response {
-        self.call(
-            method,
-            path,
-            &[("authorization", &format!("Bearer {ADMIN}"))],
-            b"",
-        )
+        Self::with_settings(Settings::compile(config).unwrap())
     }
 
     fn depth(&self, topic: &str) -> usize {
@@ -100,26 +42,9 @@ impl Gateway {
     }
 }
 
-fn body(response: &Response) -> Value {
-    serde_json::from_slice(&response.body).unwrap()
-}
-
-fn pointer(response: &Response) -> String {
-    assert_eq!(
-        response.status,
-        400,
-        "{}",
-        String::from_utf8_lossy(&response.body)
-    );
-    body(response)["errors"][0]["pointer"]
-        .as_str()
-        .unwrap()
-        .to_owned()
-}
-
 #[test]
 fn a_request_becomes_a_record_and_a_message() {
-    let gateway = Gateway::new();
+    let gateway = Gateway::forwarding();
     let headers = [
         ANN,
         ("content-type", "application/json"),
@@ -146,7 +71,7 @@ fn a_request_becomes_a_record_and_a_message() {
     });
     assert_eq!(record, expected);
 
-    let read = body(&gateway.admin("GET", "/api/topics/orders/messages"));
+    let read = body(&gateway.admin("GET", "/api/topics/orders/messages", ""));
     let message = json!({
         "id": id, "sequence": 1, "topic": "orders", "key": "id:ann p-1", "type": "http.request",
         "time": "2027-01-15T08:00:00Z", "contentType": "application/json", "data": {"n": 1.0}, "request": request,
@@ -156,14 +81,14 @@ fn a_request_becomes_a_record_and_a_message() {
 
 #[test]
 fn a_message_that_names_no_key_has_none() {
-    let gateway = Gateway::new();
+    let gateway = Gateway::forwarding();
     assert_eq!(
         gateway
             .call("POST", "/api/topics/orders/messages", &[ANN], b"\x00\xff")
             .status,
         202
     );
-    let read = body(&gateway.admin("GET", "/api/topics/orders/messages"));
+    let read = body(&gateway.admin("GET", "/api/topics/orders/messages", ""));
     let message = &read["messages"][0];
     assert_eq!(
         (&message["key"], &message["dataBase64"]),
@@ -174,7 +99,7 @@ fn a_message_that_names_no_key_has_none() {
 
 #[test]
 fn a_record_is_for_its_sender_and_for_the_scope() {
-    let gateway = Gateway::new();
+    let gateway = Gateway::forwarding();
     let sent = gateway.call("POST", "/api/topics/orders/messages", &[ANN], b"x");
     let path = sent.header("location").unwrap();
     assert_eq!(
@@ -182,7 +107,7 @@ fn a_record_is_for_its_sender_and_for_the_scope() {
         403
     );
     assert_eq!(gateway.call("GET", path, &[], b"").status, 401);
-    assert_eq!(gateway.admin("GET", path).status, 200);
+    assert_eq!(gateway.admin("GET", path, "").status, 200);
     for path in [
         "/api/messages/",
         "/api/messages/x",
@@ -198,7 +123,7 @@ fn a_record_is_for_its_sender_and_for_the_scope() {
 
 #[test]
 fn bad_requests_name_their_field_and_append_nothing() {
-    let gateway = Gateway::new();
+    let gateway = Gateway::forwarding();
     let post = |headers: &[(&str, &str)], body: &[u8]| {
         gateway.call("POST", "/api/topics/orders/messages", headers, body)
     };
@@ -251,7 +176,7 @@ fn bad_requests_name_their_field_and_append_nothing() {
 
 #[test]
 fn strangers_neither_begin_topics_nor_forge_claims() {
-    let gateway = Gateway::new();
+    let gateway = Gateway::forwarding();
     let post = |topic: &str, headers: &[(&str, &str)]| {
         gateway
             .call("POST", &format!("/api/topics/{topic}/messages"), headers, b"x")
@@ -278,7 +203,7 @@ fn strangers_neither_begin_topics_nor_forge_claims() {
 
 #[test]
 fn a_credential_that_is_sent_is_never_ignored() {
-    let gateway = Gateway::new();
+    let gateway = Gateway::forwarding();
     let sent = gateway.call("POST", "/api/topics/orders/messages", &[ANN], b"x");
     let record = sent.header("location").unwrap();
     for bad in [
@@ -305,7 +230,7 @@ fn a_credential_that_is_sent_is_never_ignored() {
 
 #[test]
 fn an_idempotency_key_posts_once() {
-    let gateway = Gateway::new();
+    let gateway = Gateway::forwarding();
     let post = |client: &str, body: &[u8]| {
         let headers = [("x-client-id", client), ("idempotency-key", "\"k\"")];
         gateway.call("POST", "/api/topics/orders/messages", &headers, body)
@@ -330,7 +255,7 @@ fn an_idempotency_key_posts_once() {
 #[test]
 fn a_lost_reply_is_asked_for_again_and_appends_once() {
     for key in [None, Some(("idempotency-key", "\"k\""))] {
-        let gateway = Gateway::new();
+        let gateway = Gateway::forwarding();
         let headers: Vec<_> = [ANN].into_iter().chain(key).collect();
         gateway.store.fail_next(StoreError::Unknown("lost".into()));
         let response = gateway.call("POST", "/api/topics/orders/messages", &headers, b"x");
@@ -342,7 +267,7 @@ fn a_lost_reply_is_asked_for_again_and_appends_once() {
 
 #[test]
 fn configured_routes_take_plain_requests() {
-    let gateway = Gateway::new();
+    let gateway = Gateway::forwarding();
     let form = [("content-type", "application/x-www-form-urlencoded")];
     let response = gateway.call("POST", "/signup", &form, b"name=ann");
     assert_eq!(
@@ -365,7 +290,7 @@ fn configured_routes_take_plain_requests() {
 
     let wrong = gateway.call("GET", "/signup", &[], b"");
     assert_eq!((wrong.status, wrong.header("allow")), (405, Some("POST, PUT")));
-    assert_eq!(gateway.call("POST", "/elsewhere", &[], b"").status, 404);
+    assert_eq!(gateway.call("POST", "/else/where", &[], b"").status, 404);
     // The more specific route first, another where only that one takes the method.
     assert_eq!(
         body(&gateway.call("POST", "/hooks/a", &[], b""))["topic"],
@@ -380,7 +305,7 @@ fn configured_routes_take_plain_requests() {
 
 #[test]
 fn topics_show_their_extent() {
-    let gateway = Gateway::new();
+    let gateway = Gateway::forwarding();
     gateway.call("POST", "/api/topics/orders/messages", &[ANN], b"x");
     gateway.store.set_now(START + 1_000);
     gateway.call("POST", "/api/topics/orders/messages", &[ANN], b"x");
@@ -388,13 +313,13 @@ fn topics_show_their_extent() {
         "name": "orders", "first": 1, "last": 2, "depth": 2, "oldestTime": "2027-01-15T08:00:00Z",
         "newestTime": "2027-01-15T08:00:01Z", "subscriptions": [],
     });
-    assert_eq!(body(&gateway.admin("GET", "/api/topics/orders")), orders);
-    let empty = body(&gateway.admin("GET", "/api/topics/signup"));
+    assert_eq!(body(&gateway.admin("GET", "/api/topics/orders", "")), orders);
+    let empty = body(&gateway.admin("GET", "/api/topics/signup", ""));
     assert_eq!(
         (&empty["depth"], &empty["first"], &empty["last"]),
         (&json!(0), &json!(1), &json!(0))
     );
-    assert_eq!(gateway.admin("GET", "/api/topics/none").status, 404);
+    assert_eq!(gateway.admin("GET", "/api/topics/none", "").status, 404);
     assert_eq!(gateway.call("GET", "/api/topics", &[ANN], b"").status, 401);
     assert_eq!(gateway.call("GET", "/api/topics/orders", &[ANN], b"").status, 401);
     assert_eq!(
@@ -407,7 +332,7 @@ fn topics_show_their_extent() {
     let mut names = Vec::new();
     let mut path = "/api/topics?limit=1".to_owned();
     for _ in 0..9 {
-        let page = body(&gateway.admin("GET", &path));
+        let page = body(&gateway.admin("GET", &path, ""));
         names.extend(
             page["topics"]
                 .as_array()
@@ -425,7 +350,7 @@ fn topics_show_their_extent() {
 
 #[test]
 fn messages_are_read_from_where_one_was() {
-    let gateway = Gateway::new();
+    let gateway = Gateway::forwarding();
     for n in 0..3 {
         gateway.call(
             "POST",
@@ -434,7 +359,7 @@ fn messages_are_read_from_where_one_was() {
             &[b'0' + n],
         );
     }
-    let read = |query: &str| gateway.admin("GET", &format!("/api/topics/orders/messages?{query}"));
+    let read = |query: &str| gateway.admin("GET", &format!("/api/topics/orders/messages?{query}"), "");
     let data = |query: &str| {
         let page = body(&read(query));
         let data: Vec<_> = page["messages"]
@@ -449,7 +374,7 @@ fn messages_are_read_from_where_one_was() {
     assert_eq!(data("after=2&wait=0"), (vec![json!("2")], json!(3)));
     assert_eq!(data("after=9"), (vec![], json!(9)));
     assert_eq!(
-        body(&gateway.admin("GET", "/api/topics/none/messages"))["messages"],
+        body(&gateway.admin("GET", "/api/topics/none/messages", ""))["messages"],
         json!([])
     );
     for (bad, at) in [
@@ -463,7 +388,7 @@ fn messages_are_read_from_where_one_was() {
     }
     assert_eq!(
         gateway
-            .admin("DELETE", "/api/topics/orders/messages")
+            .admin("DELETE", "/api/topics/orders/messages", "")
             .header("allow"),
         Some("GET, HEAD, POST")
     );
@@ -478,7 +403,7 @@ fn kept(gateway: &Gateway, topic: &str) -> (String, Value, BTreeMap<String, Stri
     let headers = headers
         .into_iter()
         .map(|header| (header.name.into_owned(), String::from_utf8(header.value).unwrap()));
-    let read = body(&gateway.admin("GET", &format!("/api/topics/{topic}/messages")));
+    let read = body(&gateway.admin("GET", &format!("/api/topics/{topic}/messages"), ""));
     (
         message.key,
         read["messages"][0]["request"].clone(),
@@ -488,7 +413,7 @@ fn kept(gateway: &Gateway, topic: &str) -> (String, Value, BTreeMap<String, Stri
 
 #[test]
 fn a_forwarded_request_keeps_all_that_was_accepted() {
-    let mut gateway = Gateway::new();
+    let mut gateway = Gateway::forwarding();
     gateway.settings.config.forward[1].headers = vec!["stripe-signature".into(), "x-github-*".into()];
     let headers = [
         ("content-encoding", "gzip"),
@@ -530,7 +455,7 @@ fn a_forwarded_request_keeps_all_that_was_accepted() {
 #[test]
 fn a_callers_ordering_key_is_in_the_callers_own_namespace() {
     let key = |headers: &[(&str, &str)], ordering: Ordering| {
-        let mut gateway = Gateway::new();
+        let mut gateway = Gateway::forwarding();
         gateway.settings.config.forward[1].ordering = ordering;
         assert_eq!(gateway.call("POST", "/signup", headers, b"x").status, 202);
         kept(&gateway, "signup").0
@@ -558,7 +483,7 @@ fn a_callers_ordering_key_is_in_the_callers_own_namespace() {
         "the scope may name any"
     );
     // No way out of one's own: a space is refused, and no client id holds one.
-    let gateway = Gateway::new();
+    let gateway = Gateway::forwarding();
     let tricky = [("x-client-id", "a b"), ("x-partition-key", "c")];
     let sent = gateway.call("POST", "/api/topics/orders/messages", &tricky, b"x");
     assert_eq!(sent.status, 400);
@@ -566,7 +491,7 @@ fn a_callers_ordering_key_is_in_the_callers_own_namespace() {
 
 #[test]
 fn a_topic_takes_no_more_than_its_backlog() {
-    let mut gateway = Gateway::new();
+    let mut gateway = Gateway::forwarding();
     let each = tollgate_store::commit::MESSAGE_OVERHEAD;
     let orders = gateway.settings.config.topics.get_mut("orders").unwrap();
     orders.max_backlog = Some(tollgate_api::units::Bytes(5 * each));
@@ -584,7 +509,7 @@ fn a_topic_takes_no_more_than_its_backlog() {
 
 #[test]
 fn a_record_of_the_version_before_is_read() {
-    let gateway = Gateway::new();
+    let gateway = Gateway::forwarding();
     let id = "0aaaaaaaaaaaaaaaaaaaaa".to_owned();
     let value = r#"{"topic":"orders","sequence":3,"key":"id:ann","client":"id:ann","contentType":"text/plain","method":"POST","path":"/p","time":1800000000000}"#;
     let set = tollgate_store::commit::Mutation::Set {
@@ -613,7 +538,7 @@ fn a_record_of_the_version_before_is_read() {
 
 #[test]
 fn another_kept_header_makes_another_request_under_the_same_key() {
-    let mut gateway = Gateway::new();
+    let mut gateway = Gateway::forwarding();
     gateway.settings.config.forward[1].headers = vec!["x-signature".into()];
     let plain = vec![("idempotency-key", "k"), ("x-signature", "a")];
     let send = |headers: &[(&str, &str)]| gateway.call("POST", "/signup", headers, b"x");

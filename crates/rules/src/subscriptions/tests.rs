@@ -1,20 +1,16 @@
 //! The calls, one rule each, against a store in memory.
 
-use std::cell::Cell;
-
 use futures::executor::block_on;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::forward;
 use crate::relay::progress::Progress;
 use crate::relay::record::{BreakerRecord, DeadLetter, StoredMessage};
 use crate::settings::Settings;
-use tollgate_api::http::Header;
+use crate::testing::{ADMIN, Gateway};
 use tollgate_store::commit::Append;
 use tollgate_store::memory::{MemoryStore, START};
 
-const ADMIN: &str = "an-admin-key-of-these-tests";
 const FILE: &str = r#"
 [[topics.signup.subscriptions]]
 name = "origin"
@@ -23,60 +19,23 @@ secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 allow_private_addresses = true
 "#;
 
-struct Gateway {
-    store: MemoryStore,
-    settings: Settings,
-    count: Cell<u128>,
-}
-
 impl Gateway {
-    fn new() -> Self {
-        let store = MemoryStore::new();
-        block_on(keys::install_admin(&store, ADMIN, START)).unwrap();
-        Self {
-            store,
-            settings: Settings::parse(FILE, "tollgate.toml").unwrap(),
-            count: Cell::new(0),
-        }
+    fn subscribed() -> Self {
+        Self::with_settings(Settings::parse(FILE, "tollgate.toml").unwrap())
     }
 
-    fn call_as(&self, key: &str, method: &str, path: &str, body: Value) -> Response {
-        let (path, query) = path
-            .split_once('?')
-            .map_or((path, None), |(p, q)| (p, Some(q.to_owned())));
-        let request = Request {
-            method: tollgate_api::http::method(method),
-            path: format!("/api/topics/{path}"),
-            query,
-            headers: vec![Header::new("authorization", format!("Bearer {key}"))],
-            body: if body.is_null() {
-                Vec::new()
-            } else {
-                body.to_string().into_bytes()
-            },
-            peer: "192.0.2.1".into(),
-        };
-        let fresh = || {
-            self.count.set(self.count.get() + 1);
-            self.count.get().to_be_bytes()
-        };
-        let world = World {
-            store: &self.store,
-            settings: &self.settings,
-            now: self.store.now(),
-            fresh: &fresh,
-        };
-        block_on(forward::handle(&world, &request))
+    fn ask_as(&self, key: &str, method: &str, path: &str, body: Value) -> Response {
+        self.with(key, method, &format!("/api/topics/{path}"), &body)
     }
 
-    fn call(&self, method: &str, path: &str, body: Value) -> (u16, Value) {
-        let response = self.call_as(ADMIN, method, path, body);
+    fn ask(&self, method: &str, path: &str, body: Value) -> (u16, Value) {
+        let response = self.ask_as(ADMIN, method, path, body);
         let document = serde_json::from_slice(&response.body).unwrap_or(Value::Null);
         (response.status, document)
     }
 
     fn refused(&self, body: Value) -> String {
-        let (status, document) = self.call("PUT", "t/subscriptions/s", body);
+        let (status, document) = self.ask("PUT", "t/subscriptions/s", body);
         assert_eq!(status, 400, "{document}");
         document["errors"][0]["pointer"].as_str().unwrap().to_owned()
     }
@@ -109,7 +68,7 @@ impl Gateway {
             message: StoredMessage::of(&message),
         };
         let value = literal(serde_json::to_vec(&letter).unwrap());
-        let key = self.keys(topic, name).dead(sequence);
+        let key = self.keys_of(topic, name).dead(sequence);
         let set = Mutation::Set {
             key,
             value,
@@ -123,7 +82,7 @@ impl Gateway {
     }
 
     /// Where the relay keeps its state of a subscription that there is.
-    fn keys(&self, topic: &str, name: &str) -> Keys {
+    fn keys_of(&self, topic: &str, name: &str) -> Keys {
         let defined = block_on(record::of_topic(&self.store, &self.settings.config, topic)).unwrap();
         let found = defined.into_iter().find(|one| one.settings.name == name);
         found.expect("there is one").keys()
@@ -149,10 +108,10 @@ impl Gateway {
 
 #[test]
 fn a_subscription_is_made_read_changed_listed_and_removed() {
-    let gateway = Gateway::new();
+    let gateway = Gateway::subscribed();
     let body = json!({ "url": "https://example.com/hook", "ratePerSecond": 50, "timeout": 5,
         "retry": { "scheduleSeconds": [5, 300], "final": [422] } });
-    let (status, made) = gateway.call("PUT", "orders/subscriptions/hook", body.clone());
+    let (status, made) = gateway.ask("PUT", "orders/subscriptions/hook", body.clone());
     assert_eq!(status, 201);
     let secret = made["secret"].as_str().unwrap();
     assert!(
@@ -163,7 +122,7 @@ fn a_subscription_is_made_read_changed_listed_and_removed() {
         made["retry"],
         json!({ "scheduleSeconds": [5, 300], "final": [422] })
     );
-    let (_, read) = gateway.call("GET", "orders/subscriptions/hook", Value::Null);
+    let (_, read) = gateway.ask("GET", "orders/subscriptions/hook", Value::Null);
     let expected = json!({
         "topic": "orders", "name": "hook", "url": "https://example.com/hook", "secret": "whsec_********",
         "ratePerSecond": 50, "concurrency": 8, "timeout": 5, "ordered": true, "allowPrivateAddresses": false,
@@ -174,7 +133,7 @@ fn a_subscription_is_made_read_changed_listed_and_removed() {
     assert_eq!(read, expected);
 
     gateway.store.set_now(START + 1_000);
-    let (status, changed) = gateway.call(
+    let (status, changed) = gateway.ask(
         "PUT",
         "orders/subscriptions/hook",
         json!({ "url": "https://example.com/other" }),
@@ -191,25 +150,25 @@ fn a_subscription_is_made_read_changed_listed_and_removed() {
         "the secret stays"
     );
 
-    let (_, list) = gateway.call("GET", "orders/subscriptions", Value::Null);
+    let (_, list) = gateway.ask("GET", "orders/subscriptions", Value::Null);
     assert_eq!(list["subscriptions"].as_array().unwrap().len(), 1);
     assert_eq!(
-        gateway.call("DELETE", "orders/subscriptions/hook", Value::Null).0,
+        gateway.ask("DELETE", "orders/subscriptions/hook", Value::Null).0,
         204
     );
     assert_eq!(
-        gateway.call("GET", "orders/subscriptions/hook", Value::Null).0,
+        gateway.ask("GET", "orders/subscriptions/hook", Value::Null).0,
         404
     );
     assert_eq!(
-        gateway.call("DELETE", "orders/subscriptions/hook", Value::Null).0,
+        gateway.ask("DELETE", "orders/subscriptions/hook", Value::Null).0,
         404
     );
 }
 
 #[test]
 fn every_fault_of_a_body_is_named() {
-    let gateway = Gateway::new();
+    let gateway = Gateway::subscribed();
     let url = "https://example.com/";
     for (body, pointer) in [
         (json!({}), "#/url"),
@@ -282,7 +241,7 @@ fn every_fault_of_a_body_is_named() {
     }
     assert_eq!(
         gateway
-            .call("PUT", "t/subscriptions/Nope", json!({ "url": url }))
+            .ask("PUT", "t/subscriptions/Nope", json!({ "url": url }))
             .0,
         400
     );
@@ -291,7 +250,7 @@ fn every_fault_of_a_body_is_named() {
 
 #[test]
 fn private_targets_take_an_admin_and_calls_the_scope() {
-    let gateway = Gateway::new();
+    let gateway = Gateway::subscribed();
     let mint = |scope| {
         let fresh = || {
             gateway.count.set(gateway.count.get() + 1);
@@ -305,46 +264,46 @@ fn private_targets_take_an_admin_and_calls_the_scope() {
     let private = json!({ "url": "http://10.0.0.1/", "allowPrivateAddresses": true });
     assert_eq!(
         gateway
-            .call_as(&topics, "PUT", "t/subscriptions/s", private.clone())
+            .ask_as(&topics, "PUT", "t/subscriptions/s", private.clone())
             .status,
         403
     );
     assert_eq!(
-        gateway.call_as(ADMIN, "PUT", "t/subscriptions/s", private).status,
+        gateway.ask_as(ADMIN, "PUT", "t/subscriptions/s", private).status,
         201
     );
     assert_eq!(
         gateway
-            .call_as(&topics, "GET", "t/subscriptions/s", Value::Null)
+            .ask_as(&topics, "GET", "t/subscriptions/s", Value::Null)
             .status,
         200
     );
     assert_eq!(
         gateway
-            .call_as(&links, "GET", "t/subscriptions/s", Value::Null)
+            .ask_as(&links, "GET", "t/subscriptions/s", Value::Null)
             .status,
         403
     );
     assert_eq!(
         gateway
-            .call_as("nobody-knows-this-one", "GET", "t/subscriptions", Value::Null)
+            .ask_as("nobody-knows-this-one", "GET", "t/subscriptions", Value::Null)
             .status,
         401
     );
-    let wrong = gateway.call_as(ADMIN, "PATCH", "t/subscriptions/s", Value::Null);
+    let wrong = gateway.ask_as(ADMIN, "PATCH", "t/subscriptions/s", Value::Null);
     assert_eq!(
         (wrong.status, wrong.header("allow")),
         (405, Some("GET, HEAD, PUT, DELETE"))
     );
     assert_eq!(
         gateway
-            .call_as(ADMIN, "GET", "t/subscriptions/s/pause", Value::Null)
+            .ask_as(ADMIN, "GET", "t/subscriptions/s/pause", Value::Null)
             .status,
         405
     );
     assert_eq!(
         gateway
-            .call_as(ADMIN, "POST", "t/subscriptions/s/nope", Value::Null)
+            .ask_as(ADMIN, "POST", "t/subscriptions/s/nope", Value::Null)
             .status,
         404
     );
@@ -352,34 +311,34 @@ fn private_targets_take_an_admin_and_calls_the_scope() {
 
 #[test]
 fn a_subscription_of_the_file_can_be_paused_and_not_changed() {
-    let gateway = Gateway::new();
+    let gateway = Gateway::subscribed();
     let path = "signup/subscriptions/origin";
-    let (status, read) = gateway.call("GET", path, Value::Null);
+    let (status, read) = gateway.ask("GET", path, Value::Null);
     assert_eq!(
         (status, &read["source"], &read["secret"]),
         (200, &json!("file"), &json!("whsec_********"))
     );
     assert_eq!(
         gateway
-            .call("PUT", path, json!({ "url": "https://example.com/" }))
+            .ask("PUT", path, json!({ "url": "https://example.com/" }))
             .0,
         409
     );
-    assert_eq!(gateway.call("DELETE", path, Value::Null).0, 409);
-    let (status, paused) = gateway.call("POST", &format!("{path}/pause"), Value::Null);
+    assert_eq!(gateway.ask("DELETE", path, Value::Null).0, 409);
+    let (status, paused) = gateway.ask("POST", &format!("{path}/pause"), Value::Null);
     assert_eq!(
         (status, &paused["paused"], &paused["pauseReason"]),
         (200, &json!(true), &json!("requested"))
     );
-    assert_eq!(gateway.call("POST", &format!("{path}/pause"), Value::Null).0, 200);
-    let (_, resumed) = gateway.call("POST", &format!("{path}/resume"), Value::Null);
+    assert_eq!(gateway.ask("POST", &format!("{path}/pause"), Value::Null).0, 200);
+    let (_, resumed) = gateway.ask("POST", &format!("{path}/resume"), Value::Null);
     assert_eq!(
         (&resumed["paused"], &resumed["pausedAt"]),
         (&json!(false), &Value::Null)
     );
     assert_eq!(
         gateway
-            .call("POST", "signup/subscriptions/none/pause", Value::Null)
+            .ask("POST", "signup/subscriptions/none/pause", Value::Null)
             .0,
         404
     );
@@ -387,7 +346,7 @@ fn a_subscription_of_the_file_can_be_paused_and_not_changed() {
 
 #[test]
 fn dead_letters_are_listed_with_their_message_in_pages() {
-    let gateway = Gateway::new();
+    let gateway = Gateway::subscribed();
     for sequence in 1..=5 {
         gateway.bury(
             "signup",
@@ -397,7 +356,7 @@ fn dead_letters_are_listed_with_their_message_in_pages() {
         );
     }
     let path = "signup/subscriptions/origin/dead-letters";
-    let (_, page) = gateway.call("GET", &format!("{path}?limit=2"), Value::Null);
+    let (_, page) = gateway.ask("GET", &format!("{path}?limit=2"), Value::Null);
     let first = json!({
         "id": "m1", "sequence": 1, "attempts": 12, "lastError": "the origin answered 500",
         "firstAttemptAt": "2027-01-15T08:00:00Z", "lastAttemptAt": "2027-01-15T08:00:01Z",
@@ -407,24 +366,21 @@ fn dead_letters_are_listed_with_their_message_in_pages() {
     assert_eq!(page["deadLetters"][0], first);
     let (mut seen, mut cursor) = (2, page["nextCursor"].clone());
     while let Some(after) = cursor.as_str() {
-        let (_, page) = gateway.call("GET", &format!("{path}?limit=2&cursor={after}"), Value::Null);
+        let (_, page) = gateway.ask("GET", &format!("{path}?limit=2&cursor={after}"), Value::Null);
         seen += page["deadLetters"].as_array().unwrap().len();
         cursor = page["nextCursor"].clone();
     }
     assert_eq!(seen, 5);
     assert_eq!(
-        gateway.call("GET", &format!("{path}?cursor=x"), Value::Null).0,
+        gateway.ask("GET", &format!("{path}?cursor=x"), Value::Null).0,
         400
     );
-    assert_eq!(
-        gateway.call("GET", &format!("{path}?limit=0"), Value::Null).0,
-        400
-    );
+    assert_eq!(gateway.ask("GET", &format!("{path}?limit=0"), Value::Null).0, 400);
 }
 
 #[test]
 fn a_redrive_moves_dead_letters_once_and_tells_the_relay() {
-    let gateway = Gateway::new();
+    let gateway = Gateway::subscribed();
     let keys = Keys::new("signup", "origin");
     // Large ones: what one commit and one page of the store cannot hold.
     for sequence in 1..=60 {
@@ -433,15 +389,15 @@ fn a_redrive_moves_dead_letters_once_and_tells_the_relay() {
     let path = "signup/subscriptions/origin/dead-letters/redrive";
     let ids = json!({ "ids": ["m7", "m59", "none"] });
     assert_eq!(
-        gateway.call("POST", path, ids.clone()),
+        gateway.ask("POST", path, ids.clone()),
         (200, json!({ "redriven": 2, "more": false }))
     );
     assert_eq!(
-        gateway.call("POST", path, ids),
+        gateway.ask("POST", path, ids),
         (200, json!({ "redriven": 0, "more": false }))
     );
     assert_eq!(gateway.count(&keys.retry_prefix()), 2);
-    let (_, answer) = gateway.call("POST", path, json!({ "all": true }));
+    let (_, answer) = gateway.ask("POST", path, json!({ "all": true }));
     assert_eq!(answer, json!({ "redriven": 58, "more": false }));
     assert_eq!(gateway.count(&keys.dead_prefix()), 0);
     let restored = block_on(restore::restore(&gateway.store, "signup", &keys)).unwrap();
@@ -467,30 +423,30 @@ fn a_redrive_moves_dead_letters_once_and_tells_the_relay() {
         json!({ "ids": [] }),
         json!({ "ids": ["a"], "all": true }),
     ] {
-        assert_eq!(gateway.call("POST", path, bad).0, 400);
+        assert_eq!(gateway.ask("POST", path, bad).0, 400);
     }
 }
 
 #[test]
 fn a_removed_subscription_leaves_nothing_to_one_that_takes_its_name() {
-    let gateway = Gateway::new();
+    let gateway = Gateway::subscribed();
     let body = json!({ "url": "https://example.com/" });
-    assert_eq!(gateway.call("PUT", "t/subscriptions/s", body.clone()).0, 201);
+    assert_eq!(gateway.ask("PUT", "t/subscriptions/s", body.clone()).0, 201);
     for sequence in 1..=150 {
         gateway.bury("t", "s", sequence, b"x");
     }
-    let old = gateway.keys("t", "s");
-    gateway.call("POST", "t/subscriptions/s/pause", Value::Null);
-    assert_eq!(gateway.call("DELETE", "t/subscriptions/s", Value::Null).0, 204);
+    let old = gateway.keys_of("t", "s");
+    gateway.ask("POST", "t/subscriptions/s/pause", Value::Null);
+    assert_eq!(gateway.ask("DELETE", "t/subscriptions/s", Value::Null).0, 204);
     assert_eq!(gateway.count("relay/"), 0);
     // The old one's relay has not heard of it, and makes its progress durable.
     gateway.set(old.progress(), &Progress::up_to(150));
-    let (status, made) = gateway.call("PUT", "t/subscriptions/s", body);
+    let (status, made) = gateway.ask("PUT", "t/subscriptions/s", body);
     assert_eq!(
         (status, &made["paused"], &made["lag"], &made["watermark"]),
         (201, &json!(false), &json!(150), &json!(0))
     );
-    assert_ne!(gateway.keys("t", "s"), old);
+    assert_ne!(gateway.keys_of("t", "s"), old);
     let world = World {
         store: &gateway.store,
         settings: &gateway.settings,
@@ -503,19 +459,19 @@ fn a_removed_subscription_leaves_nothing_to_one_that_takes_its_name() {
 
 #[test]
 fn what_a_removal_could_not_clear_is_cleared_by_the_next_call() {
-    let gateway = Gateway::new();
+    let gateway = Gateway::subscribed();
     let body = json!({ "url": "https://example.com/" });
-    assert_eq!(gateway.call("PUT", "t/subscriptions/s", body.clone()).0, 201);
-    let keys = gateway.keys("t", "s");
+    assert_eq!(gateway.ask("PUT", "t/subscriptions/s", body.clone()).0, 201);
+    let keys = gateway.keys_of("t", "s");
     for sequence in 1..=6_400 {
         gateway.set(keys.dead(sequence), &0);
     }
-    assert_eq!(gateway.call("DELETE", "t/subscriptions/s", Value::Null).0, 204);
+    assert_eq!(gateway.ask("DELETE", "t/subscriptions/s", Value::Null).0, 204);
     assert_eq!(
         (gateway.count("relay/"), gateway.count("subscription-removed/")),
         (100, 1)
     );
-    assert_eq!(gateway.call("PUT", "t/subscriptions/s", body).0, 201);
+    assert_eq!(gateway.ask("PUT", "t/subscriptions/s", body).0, 201);
     assert_eq!(
         (gateway.count("relay/"), gateway.count("subscription-removed/")),
         (0, 0)
@@ -524,45 +480,49 @@ fn what_a_removal_could_not_clear_is_cleared_by_the_next_call() {
 
 #[test]
 fn a_subscription_of_the_version_before_keeps_its_state_by_its_name() {
-    let gateway = Gateway::new();
+    let gateway = Gateway::subscribed();
     let stored = json!({ "id": "x", "createdAt": START, "updatedAt": START,
         "settings": { "name": "s", "url": "https://example.com/", "retry": { "max_attempts": 3 } } });
     gateway.set(format!("{PREFIX}t/s"), &stored);
-    assert_eq!(gateway.keys("t", "s"), Keys::new("t", "s"));
+    assert_eq!(gateway.keys_of("t", "s"), Keys::new("t", "s"));
     let body = json!({ "url": "https://example.com/other" });
-    assert_eq!(gateway.call("PUT", "t/subscriptions/s", body.clone()).0, 200);
-    assert_eq!(gateway.keys("t", "s"), Keys::new("t", "s"), "a change keeps it");
-    assert_eq!(gateway.call("DELETE", "t/subscriptions/s", Value::Null).0, 204);
-    assert_eq!(gateway.call("PUT", "t/subscriptions/s", body).0, 201);
-    assert_ne!(gateway.keys("t", "s"), Keys::new("t", "s"));
+    assert_eq!(gateway.ask("PUT", "t/subscriptions/s", body.clone()).0, 200);
+    assert_eq!(
+        gateway.keys_of("t", "s"),
+        Keys::new("t", "s"),
+        "a change keeps it"
+    );
+    assert_eq!(gateway.ask("DELETE", "t/subscriptions/s", Value::Null).0, 204);
+    assert_eq!(gateway.ask("PUT", "t/subscriptions/s", body).0, 201);
+    assert_ne!(gateway.keys_of("t", "s"), Keys::new("t", "s"));
 }
 
 #[test]
 fn a_relay_that_has_not_heard_of_a_change_begins_nothing_more() {
-    let gateway = Gateway::new();
+    let gateway = Gateway::subscribed();
     let body = json!({ "url": "https://example.com/" });
     let defined = || {
         let all = block_on(all(&gateway.store, &gateway.settings.config)).unwrap();
         all.into_iter().find(|one| one.topic == "t").unwrap()
     };
     let stands = |defined: &Defined| block_on(standing(&gateway.store, defined)).unwrap();
-    gateway.call("PUT", "t/subscriptions/s", body.clone());
+    gateway.ask("PUT", "t/subscriptions/s", body.clone());
     let first = defined();
     assert!(stands(&first).in_force && !stands(&first).polled.control.0.paused);
-    gateway.call("POST", "t/subscriptions/s/pause", Value::Null);
+    gateway.ask("POST", "t/subscriptions/s/pause", Value::Null);
     assert!(stands(&first).polled.control.0.paused);
-    assert_eq!(gateway.call("PUT", "t/subscriptions/s", body.clone()).0, 200);
+    assert_eq!(gateway.ask("PUT", "t/subscriptions/s", body.clone()).0, 200);
     assert!(stands(&first).in_force, "nothing has changed");
-    gateway.call(
+    gateway.ask(
         "PUT",
         "t/subscriptions/s",
         json!({ "url": "https://example.com/other" }),
     );
     assert!(!stands(&first).in_force);
     let second = defined();
-    gateway.call("DELETE", "t/subscriptions/s", Value::Null);
+    gateway.ask("DELETE", "t/subscriptions/s", Value::Null);
     assert!(!stands(&second).in_force);
-    gateway.call(
+    gateway.ask(
         "PUT",
         "t/subscriptions/s",
         json!({ "url": "https://example.com/other" }),
@@ -572,20 +532,20 @@ fn a_relay_that_has_not_heard_of_a_change_begins_nothing_more() {
 
 #[test]
 fn the_breaker_is_shown_and_reset_also_by_a_resume() {
-    let gateway = Gateway::new();
+    let gateway = Gateway::subscribed();
     let path = "signup/subscriptions/origin";
-    let keys = gateway.keys("signup", "origin");
+    let keys = gateway.keys_of("signup", "origin");
     let open = BreakerRecord {
         until: Some(START + 60_000),
         why: Some("the origin answered 503".into()),
     };
     for (call, resets) in [("reset-breaker", 1), ("resume", 2)] {
         gateway.set(keys.breaker(), &open);
-        let (_, read) = gateway.call("GET", path, Value::Null);
+        let (_, read) = gateway.ask("GET", path, Value::Null);
         let shown =
             json!({ "state": "open", "until": "2027-01-15T08:01:00Z", "why": "the origin answered 503" });
         assert_eq!(read["breaker"], shown);
-        let (status, reset) = gateway.call("POST", &format!("{path}/{call}"), Value::Null);
+        let (status, reset) = gateway.ask("POST", &format!("{path}/{call}"), Value::Null);
         let closed = json!({ "state": "closed", "until": null, "why": null });
         assert_eq!((status, &reset["breaker"]), (200, &closed));
         assert_eq!(
@@ -596,38 +556,38 @@ fn the_breaker_is_shown_and_reset_also_by_a_resume() {
     gateway.set(keys.breaker(), &open);
     gateway.store.set_now(START + 60_000);
     assert_eq!(
-        gateway.call("GET", path, Value::Null).1["breaker"]["state"],
+        gateway.ask("GET", path, Value::Null).1["breaker"]["state"],
         "half-open"
     );
     let none = "signup/subscriptions/none/reset-breaker";
-    assert_eq!(gateway.call("POST", none, Value::Null).0, 404);
+    assert_eq!(gateway.ask("POST", none, Value::Null).0, 404);
 }
 
 #[test]
 fn the_number_of_subscriptions_is_bounded() {
-    let gateway = Gateway::new();
+    let gateway = Gateway::subscribed();
     let body = json!({ "url": "https://example.com/" });
     for n in 0..MAX_STORED {
         assert_eq!(
             gateway
-                .call("PUT", &format!("t/subscriptions/s{n}"), body.clone())
+                .ask("PUT", &format!("t/subscriptions/s{n}"), body.clone())
                 .0,
             201
         );
     }
-    assert_eq!(gateway.call("PUT", "t/subscriptions/more", body.clone()).0, 409);
+    assert_eq!(gateway.ask("PUT", "t/subscriptions/more", body.clone()).0, 409);
     assert_eq!(
-        gateway.call("PUT", "t/subscriptions/s7", body.clone()).0,
+        gateway.ask("PUT", "t/subscriptions/s7", body.clone()).0,
         200,
         "a change is no more"
     );
-    assert_eq!(gateway.call("DELETE", "t/subscriptions/s7", Value::Null).0, 204);
-    assert_eq!(gateway.call("PUT", "t/subscriptions/more", body).0, 201);
+    assert_eq!(gateway.ask("DELETE", "t/subscriptions/s7", Value::Null).0, 204);
+    assert_eq!(gateway.ask("PUT", "t/subscriptions/more", body).0, 201);
 }
 
 #[test]
 fn a_message_and_its_topic_tell_how_the_delivery_stands() {
-    let gateway = Gateway::new();
+    let gateway = Gateway::subscribed();
     gateway.bury("signup", "origin", 1, b"x");
     let fresh = || [0; 16];
     let world = World {
@@ -642,7 +602,7 @@ fn a_message_and_its_topic_tell_how_the_delivery_stands() {
         json!([{ "subscription": "origin", "state": "dead", "attempts": 12, "nextAttemptAt": null,
             "lastError": "the origin answered 500" }])
     );
-    let (_, topic) = gateway.call("GET", "signup", Value::Null);
+    let (_, topic) = gateway.ask("GET", "signup", Value::Null);
     assert_eq!(
         topic["subscriptions"],
         json!([{ "name": "origin", "lag": 1, "paused": false }])
@@ -655,9 +615,9 @@ fn a_message_and_its_topic_tell_how_the_delivery_stands() {
 
 #[test]
 fn a_target_says_what_it_is_and_one_that_was_stored_without_is_http() {
-    let gateway = Gateway::new();
+    let gateway = Gateway::subscribed();
     let body = json!({"type": "http", "url": "https://origin.example/"});
-    assert_eq!(gateway.call("PUT", "t/subscriptions/s", body.clone()).0, 201);
+    assert_eq!(gateway.ask("PUT", "t/subscriptions/s", body.clone()).0, 201);
     let key = "subscription/t/s".to_owned();
     let stored = |gateway: &Gateway| {
         let found = block_on(gateway.store.get(PARTITION, std::slice::from_ref(&key))).unwrap();
@@ -677,7 +637,7 @@ fn a_target_says_what_it_is_and_one_that_was_stored_without_is_http() {
         ..Commit::default()
     };
     block_on(gateway.store.commit(commit)).unwrap();
-    let (status, document) = gateway.call("GET", "t/subscriptions/s", Value::Null);
+    let (status, document) = gateway.ask("GET", "t/subscriptions/s", Value::Null);
     assert_eq!(
         (status, &document["url"]),
         (200, &json!("https://origin.example/"))
@@ -690,11 +650,11 @@ fn a_target_says_what_it_is_and_one_that_was_stored_without_is_http() {
 
 #[test]
 fn what_is_damaged_is_not_told_as_missing() {
-    let gateway = Gateway::new();
+    let gateway = Gateway::subscribed();
     let url = json!({ "url": "https://example.com/" });
-    assert_eq!(gateway.call("PUT", "t/subscriptions/s", url).0, 201);
+    assert_eq!(gateway.ask("PUT", "t/subscriptions/s", url).0, 201);
     gateway.bury("t", "s", 1, b"payload");
-    let keys = gateway.keys("t", "s");
+    let keys = gateway.keys_of("t", "s");
     let world = |read: &dyn Fn(&World<'_, MemoryStore>) -> bool| {
         let world = World {
             store: &gateway.store,
@@ -715,11 +675,11 @@ fn what_is_damaged_is_not_told_as_missing() {
     assert!(!told());
     assert_eq!(
         gateway
-            .call("GET", "t/subscriptions/s/dead-letters", Value::Null)
+            .ask("GET", "t/subscriptions/s/dead-letters", Value::Null)
             .0,
         500
     );
     let all = json!({ "all": true });
-    let redrive = gateway.call("POST", "t/subscriptions/s/dead-letters/redrive", all);
+    let redrive = gateway.ask("POST", "t/subscriptions/s/dead-letters/redrive", all);
     assert_eq!(redrive.0, 500);
 }

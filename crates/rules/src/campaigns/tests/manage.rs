@@ -5,7 +5,7 @@ use super::*;
 #[test]
 fn a_campaign_is_made_once_and_shown_to_anyone() {
     let gateway = Gateway::new();
-    let response = gateway.create(json!({"id": "c", "quantity": 5}));
+    let response = gateway.create_campaign(json!({"id": "c", "quantity": 5}));
     assert_eq!(
         (response.status, response.header("location")),
         (201, Some("/api/campaigns/c"))
@@ -16,7 +16,7 @@ fn a_campaign_is_made_once_and_shown_to_anyone() {
     });
     assert_eq!(body(&response), expected);
     assert_eq!(gateway.campaign(), expected);
-    let again = gateway.create(json!({"id": "c", "quantity": 6}));
+    let again = gateway.create_campaign(json!({"id": "c", "quantity": 6}));
     assert_eq!((again.status, &gateway.campaign()), (409, &expected));
     assert_eq!(
         gateway
@@ -94,7 +94,11 @@ fn bad_campaigns_name_their_field() {
         (json!({"id": "c", "quantity": 1, "nope": 1}), "#/nope"),
     ];
     for (campaign, expected) in cases {
-        assert_eq!(pointer(&gateway.create(campaign.clone())), expected, "{campaign}");
+        assert_eq!(
+            pointer(&gateway.create_campaign(campaign.clone())),
+            expected,
+            "{campaign}"
+        );
     }
     assert_eq!(
         body(&gateway.admin("GET", "/api/campaigns", &Value::Null)),
@@ -104,7 +108,8 @@ fn bad_campaigns_name_their_field() {
 
 #[test]
 fn a_change_moves_the_units_left_and_never_below_what_is_admitted() {
-    let gateway = Gateway::with(json!({"id": "c", "quantity": 2, "endsAt": time::format(START + SECOND)}));
+    let gateway =
+        Gateway::with_campaign(json!({"id": "c", "quantity": 2, "endsAt": time::format(START + SECOND)}));
     gateway.claim("ann");
     gateway.claim("bob");
     let patch = |patch: Value| gateway.admin("PATCH", "/api/campaigns/c", &patch);
@@ -149,7 +154,7 @@ fn a_change_moves_the_units_left_and_never_below_what_is_admitted() {
 fn campaigns_are_listed_page_by_page() {
     let gateway = Gateway::new();
     for id in ["b", "a", "a-b", "c"] {
-        gateway.create(json!({"id": id, "quantity": 1}));
+        gateway.create_campaign(json!({"id": id, "quantity": 1}));
     }
     gateway.claim("ann");
     let mut seen = Vec::new();

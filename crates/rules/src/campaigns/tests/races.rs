@@ -95,7 +95,7 @@ fn as_request(step: &Step, now: u64) -> Option<Request> {
             "PATCH",
             "/api/campaigns/c",
             &[("authorization", &authorization)],
-            &body.to_string(),
+            &*body.to_string(),
         ))
     };
     match step {
@@ -211,7 +211,7 @@ proptest! {
         schedule in proptest::collection::vec(0..64_usize, 1..64),
         losses in proptest::collection::vec(proptest::bool::weighted(0.15), 0..40),
     ) {
-        let gateway = Gateway::with(json!({"id": "c", "quantity": quantity, "perUser": per_user}));
+        let gateway = Gateway::with_campaign(json!({"id": "c", "quantity": quantity, "perUser": per_user}));
         let store = Stepping { store: &gateway.store, losses: RefCell::new(losses), at_close: Cell::new(None) };
         let responses = interleave(&gateway, &store, &steps, width, &schedule);
         check(&gateway, per_user);
