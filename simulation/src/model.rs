@@ -6,9 +6,9 @@ use std::sync::Arc;
 
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use tollgate_delivery::relay::progress::Progress;
+use tollgate_delivery::relay::record::{Keys, Waiting};
 use tollgate_rules::campaigns;
-use tollgate_rules::relay::progress::Progress;
-use tollgate_rules::relay::record::{Keys, Waiting};
 use tollgate_store::commit::{Commit, Message, Mutation};
 use tollgate_store::plan;
 

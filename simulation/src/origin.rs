@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use tollgate_rules::relay::{Blame, Delivered};
+use tollgate_delivery::relay::{Blame, Delivered};
 use tollgate_store::commit::Message;
 
 use crate::coverage::Seen;

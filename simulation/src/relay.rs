@@ -1,4 +1,4 @@
-//! Drives `tollgate_rules::relay` as `crates/delivery/src/worker.rs` does: events in, actions out, each action a task of its own.
+//! Drives `tollgate_delivery::relay` as `crates/delivery/src/driver/worker.rs` does: events in, actions out, each action a task of its own.
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, VecDeque};
@@ -7,10 +7,10 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
 
-use tollgate_rules::breaker::Change;
-use tollgate_rules::relay::record::Keys;
-use tollgate_rules::relay::{Action, Delivered, Event, Machine, Note, Settings, restore};
-use tollgate_rules::retry::Schedule;
+use tollgate_delivery::breaker::Change;
+use tollgate_delivery::relay::record::Keys;
+use tollgate_delivery::relay::{Action, Delivered, Event, Machine, Note, Settings, restore};
+use tollgate_delivery::retry::Schedule;
 use tollgate_store::commit::{Commit, MAX_WAIT_MS, Message, Mutation, Outcome, Part, StoreError};
 use tollgate_store::ports::Store as _;
 

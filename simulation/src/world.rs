@@ -4,8 +4,8 @@
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
-use tollgate_rules::breaker;
-use tollgate_rules::relay;
+use tollgate_delivery::breaker;
+use tollgate_delivery::relay;
 use tollgate_rules::settings::Settings;
 use tollgate_store::memory::START;
 

@@ -30,6 +30,9 @@ const QUICK: &[&str] = &[
     "tollgate-delivery",
 ];
 
+/// Without it, `tollgate-delivery` is what components need of it.
+const DRIVER: &str = "tollgate-delivery/driver";
+
 /// The case that `cargo xtask crash` runs for longer.
 const CRASH_LOOP: &str = "host::crash::what_was_acknowledged_survives_kill_nine_at_any_moment";
 
@@ -46,6 +49,7 @@ pub fn all(arguments: &[String]) -> Result<()> {
         for name in UNIT {
             command.args(["--package", name]);
         }
+        command.args(["--features", DRIVER]);
         run(&mut command, "unit, property and contract tests")?;
         // In the profile that this very program was built in.
         run(cargo().args(["test", "--package", "xtask"]), "the tests of xtask")?;
@@ -85,6 +89,7 @@ pub fn quick(arguments: &[String]) -> Result<()> {
     for name in QUICK {
         command.args(["--package", name]);
     }
+    command.args(["--features", DRIVER]);
     run(command.arg("--").args(arguments), "unit and property tests")
 }
 

@@ -1,140 +1,17 @@
-//! The relay on tokio: carries out what [`tollgate_rules::relay::Machine`] decides, for every subscription of the
-//! configuration and of the store.
-//!
-//! Everything runs on one thread of its own with a `current_thread` runtime: deliveries are network waits, the decisions
-//! cost microseconds, and a store's futures need not be `Send`. The gateway's threads are not disturbed by it.
+//! Delivering a topic's messages to their receivers. The decisions are pure: [`relay`], a state machine for each subscription,
+//! with [`retry`], [`breaker`] and what it keeps in the store. The rules use them too. What carries them out on tokio is `driver`,
+//! over `sinks`, with the feature of that name: components are built without.
 
+pub mod attributes;
+pub mod breaker;
+#[cfg(feature = "driver")]
 mod clock;
+#[cfg(feature = "driver")]
+pub mod driver;
+pub mod relay;
+pub mod retry;
+#[cfg(feature = "driver")]
 mod sinks;
-mod status;
-mod supervisor;
-mod worker;
-
-use std::net::SocketAddr;
-use std::sync::Arc;
-use std::time::Duration;
-
-use tokio::sync::{oneshot, watch};
-use tollgate_rules::config::Config;
-use tollgate_store::ports::Store;
-
-use sinks::http::OwnAddress;
-use status::Board;
-pub use status::{Statuses, SubscriptionStatus};
-
-/// How often the relay polls for changes that it is not notified of. The default is for a gateway; tests wait
-/// less.
-#[derive(Clone, Copy, Debug)]
-pub struct Intervals {
-    /// Between two looks at the small entries of each subscription: how late a pause, resume or redrive is
-    /// seen.
-    pub poll: Duration,
-    /// Between two looks at which subscriptions exist.
-    pub follow: Duration,
-    /// Between two computations of what retention must keep.
-    pub low_water: Duration,
-}
-
-impl Default for Intervals {
-    fn default() -> Self {
-        Self {
-            poll: Duration::from_millis(500),
-            follow: Duration::from_secs(1),
-            low_water: Duration::from_secs(10),
-        }
-    }
-}
-
-/// Told, per topic, the oldest sequence that a subscription still needs (`u64::MAX`: none does): retention must leave it.
-pub type LowWater = Box<dyn Fn(&str, u64) + Send>;
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Order {
-    Run,
-    Drain,
-}
-
-/// The running relay. Dropped without [`Relay::shutdown`], it drains in the background.
-#[derive(Debug)]
-pub struct Relay {
-    order: watch::Sender<Order>,
-    ended: oneshot::Receiver<()>,
-    board: Arc<Board>,
-    own: Arc<OwnAddress>,
-}
-
-impl Relay {
-    /// Begins to serve the subscriptions of `config` and of the store; changes of the latter are taken up within a second.
-    /// Errors: no thread, no runtime.
-    pub fn start<S>(store: Arc<S>, config: &Config) -> std::io::Result<Self>
-    where
-        S: Store + Send + Sync + 'static,
-    {
-        Self::start_with(store, config, Intervals::default(), Box::new(|_, _| {}))
-    }
-
-    /// The same, and tells what retention must leave: once it is known, and again when it has changed.
-    pub fn start_with<S>(
-        store: Arc<S>,
-        config: &Config,
-        intervals: Intervals,
-        low_water: LowWater,
-    ) -> std::io::Result<Self>
-    where
-        S: Store + Send + Sync + 'static,
-    {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()?;
-        let (order, orders) = watch::channel(Order::Run);
-        let (end, ended) = oneshot::channel();
-        let board = Arc::new(Board::default());
-        let own = Arc::new(OwnAddress::new(&config.server.public_url));
-        let supervisor = supervisor::Supervisor::new(
-            store,
-            config.clone(),
-            Arc::clone(&board),
-            Arc::clone(&own),
-            intervals,
-            low_water,
-        );
-        std::thread::Builder::new().name("relay".into()).spawn(move || {
-            let local = tokio::task::LocalSet::new();
-            local.block_on(&runtime, supervisor.run(orders));
-            // A resolver that hangs must not hold up the end.
-            runtime.shutdown_background();
-            let _ = end.send(());
-        })?;
-        Ok(Self {
-            order,
-            ended,
-            board,
-            own,
-        })
-    }
-
-    /// Tells the relay where the gateway listens: no delivery is connected to that address, by whatever name.
-    /// If this is called again, the last address counts.
-    pub fn listens_on(&self, address: SocketAddr) {
-        self.own.set(address);
-    }
-
-    /// How every subscription stands, by topic and name.
-    pub fn status(&self) -> Vec<SubscriptionStatus> {
-        self.board.all()
-    }
-
-    /// The same, for whoever looks at it again and again.
-    pub fn statuses(&self) -> Statuses {
-        Statuses(Arc::clone(&self.board))
-    }
-
-    /// Begins no more deliveries, sees through those under way and makes their results durable. What takes longer than
-    /// `deadline` is given up, and delivered again after the next start.
-    pub async fn shutdown(self, deadline: Duration) {
-        self.order.send_replace(Order::Drain);
-        if tokio::time::timeout(deadline, self.ended).await.is_err() {
-            tracing::warn!("the relay did not finish in time; what was under way is delivered again");
-        }
-    }
-}
+pub mod subscription;
+pub mod subscriptions;
+pub mod webhook;

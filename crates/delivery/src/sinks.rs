@@ -6,8 +6,8 @@ pub(crate) mod http;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tollgate_rules::config::{SinkKind, Subscription};
-use tollgate_rules::relay::Delivered;
+use crate::relay::Delivered;
+use crate::subscription::{SinkKind, Subscription};
 use tollgate_store::commit::Message;
 
 use http::{HttpClients, HttpSink, OwnAddress};

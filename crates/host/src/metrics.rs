@@ -21,7 +21,7 @@ use tokio::sync::Semaphore;
 use tollgate_api::calls::Scope;
 use tollgate_api::http::{Header, Request, Response};
 use tollgate_api::problem::{Kind, Problem};
-use tollgate_delivery::Statuses;
+use tollgate_delivery::driver::Statuses;
 use tollgate_rules::config::MetricsAccess;
 use tollgate_rules::keys;
 

@@ -22,11 +22,11 @@ use std::path::{Path, PathBuf};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Instant;
-use tollgate_delivery::{Intervals, Relay};
+use tollgate_delivery::driver::{Intervals, Options, Relay};
+use tollgate_delivery::subscriptions;
 use tollgate_engines::{AnyEngine, Engine as _, MemoryBuckets, Retention};
 use tollgate_rules::config::{Config, TopicSettings};
 use tollgate_rules::settings::Settings;
-use tollgate_rules::subscriptions;
 use tollgate_store::settings::StoreSettings;
 
 /// Runs the gateway until SIGTERM, SIGINT or SIGQUIT, then drains. Told to stop while it still starts, it ends in order
@@ -136,7 +136,7 @@ impl Gateway {
         let settings = Settings::compile(config)?;
         let config = &settings.config;
         // First what subscriptions still need, then what may go: the sweep begins with the retention.
-        for (topic, sequence) in subscriptions::low_water(&store, config).await? {
+        for (topic, sequence) in subscriptions::low_water(&store, config.subscriptions()).await? {
             store.set_low_water(&topic, sequence);
         }
         let (default, named) = retention(config);
@@ -156,7 +156,16 @@ impl Gateway {
         let address = server.address()?;
         let kept = store.clone();
         let low_water = Box::new(move |topic: &str, sequence| kept.set_low_water(topic, sequence));
-        let relay = Relay::start_with(Arc::new(store.clone()), config, Intervals::default(), low_water)?;
+        let subscriptions = config
+            .subscriptions()
+            .map(|(topic, one)| (topic.to_owned(), one.clone()));
+        let options = Options {
+            subscriptions: subscriptions.collect(),
+            public_url: config.server.public_url.clone(),
+            idle_timeout: config.relay.idle_timeout.into(),
+            intervals: Intervals::default(),
+        };
+        let relay = Relay::start(Arc::new(store.clone()), options, low_water)?;
         relay.listens_on(address);
         server.watch(relay.statuses());
         let given = self.in_force.admin_key.as_deref();

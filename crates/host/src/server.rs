@@ -37,7 +37,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
-use tollgate_delivery::Statuses;
+use tollgate_delivery::driver::Statuses;
 use tollgate_rules::config::{Config, MAX_WORKERS};
 use tollgate_rules::settings::Settings;
 

@@ -7,8 +7,8 @@
 
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use tollgate_api::secret::SecretText;
 use tollgate_api::units::{Bytes, Span};
+use tollgate_delivery::subscription::Subscription;
 use tollgate_store::settings::StoreSettings;
 
 mod bounds;
@@ -296,68 +296,6 @@ pub struct TopicSettings {
     pub subscriptions: Vec<Subscription>,
 }
 
-/// `[[topics.<name>.subscriptions]]`
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Subscription {
-    /// Unique per topic.
-    pub name: String,
-    /// The kind of sink that takes its messages. Records of the version before lack it.
-    #[serde(rename = "type", default)]
-    pub kind: SinkKind,
-    /// Where messages are posted to.
-    pub url: String,
-    /// A Standard Webhooks secret, `whsec_<base64>`.
-    #[serde(default)]
-    pub secret: Option<SecretText>,
-    /// The most deliveries begun per second.
-    #[serde(default = "rate_per_second")]
-    pub rate_per_second: u32,
-    /// The most deliveries under way.
-    #[serde(default = "concurrency")]
-    pub concurrency: u32,
-    /// How long the origin may take to answer.
-    #[serde(default = "delivery_timeout")]
-    pub timeout: Span,
-    /// One message of a key at a time, in order.
-    #[serde(default = "yes")]
-    pub ordered: bool,
-    /// Whether loopback, private, link-local and other special addresses may be targets.
-    #[serde(default)]
-    pub allow_private_addresses: bool,
-    /// When to try again.
-    #[serde(default)]
-    pub retry: Retry,
-}
-
-/// The kind of sink that takes a subscription's messages: a row for each.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum SinkKind {
-    /// A POST for each message.
-    #[default]
-    Http,
-}
-
-/// `retry = { … }`
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Retry {
-    /// The first wait.
-    pub initial: Span,
-    /// The factor by which each wait is multiplied.
-    pub factor: f64,
-    /// The longest wait.
-    pub cap: Span,
-    /// Attempts before the message becomes a dead letter.
-    pub max_attempts: u32,
-    /// Fixed waits instead of the exponential ones; its length plus one is the number of attempts.
-    pub schedule: Option<Vec<Span>>,
-    /// Statuses that make a dead letter at once, 400 to 599.
-    #[serde(rename = "final", skip_serializing_if = "Vec::is_empty")]
-    pub finals: Vec<u16>,
-}
-
 impl Default for TopicSettings {
     fn default() -> Self {
         Self {
@@ -382,6 +320,12 @@ impl TopicSettings {
 }
 
 impl Config {
+    /// The subscriptions of every topic, each with the topic's name.
+    pub fn subscriptions(&self) -> impl Iterator<Item = (&str, &Subscription)> {
+        let topics = self.topics.iter();
+        topics.flat_map(|(topic, settings)| settings.subscriptions.iter().map(move |one| (&**topic, one)))
+    }
+
     /// The paths of `[[forward]]`, in its order.
     pub fn forward_paths(&self) -> impl Iterator<Item = &str> {
         self.forward.iter().map(|route| &*route.path)
@@ -447,19 +391,6 @@ impl Default for Relay {
         }
     }
 }
-impl Default for Retry {
-    fn default() -> Self {
-        let (initial, cap) = (Span::from_secs(1), Span::from_secs(3_600));
-        Self {
-            initial,
-            factor: 2.0,
-            cap,
-            max_attempts: 12,
-            schedule: None,
-            finals: Vec::new(),
-        }
-    }
-}
 fn any_path() -> String {
     "/...".into()
 }
@@ -477,16 +408,4 @@ fn one() -> u64 {
 }
 fn post() -> Vec<String> {
     vec!["POST".into()]
-}
-fn rate_per_second() -> u32 {
-    500
-}
-fn concurrency() -> u32 {
-    8
-}
-fn delivery_timeout() -> Span {
-    Span::from_secs(10)
-}
-fn yes() -> bool {
-    true
 }

@@ -3,10 +3,8 @@
 //! WebAssembly components, natively in the host, and in tests.
 
 pub mod admin;
-pub mod attributes;
 #[cfg(test)]
 mod authorization;
-pub mod breaker;
 pub mod campaigns;
 pub mod codes;
 pub mod config;
@@ -21,13 +19,10 @@ pub mod machine;
 pub mod messages;
 pub mod own_address;
 pub mod policies;
-pub mod relay;
-pub mod retry;
 pub mod settings;
 pub mod subscriptions;
 #[cfg(test)]
 mod testing;
 pub mod topics;
-pub mod webhook;
 pub mod wit;
 pub mod world;

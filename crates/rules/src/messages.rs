@@ -5,9 +5,9 @@ use base64::engine::general_purpose::STANDARD;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use crate::attributes::Attributes;
 use tollgate_api::problem::Problem;
 use tollgate_api::time;
+use tollgate_delivery::attributes::Attributes;
 use tollgate_store::commit::{Message, Topic};
 use tollgate_store::ports::Store;
 use tollgate_store::template;

@@ -4,6 +4,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
 
+use tollgate_delivery::relay::address::is_local_name;
 use url::{Host, Url};
 
 /// `server.listen`, read.
@@ -157,12 +158,6 @@ fn is_here(host: &Host<&str>) -> bool {
         Host::Domain(name) => is_local_name(name),
         _ => address(host).is_some_and(|address| address.is_loopback() || address.is_unspecified()),
     }
-}
-
-/// RFC 6761, section 6.3.
-pub(crate) fn is_local_name(name: &str) -> bool {
-    let name = name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase();
-    name == "localhost" || name.ends_with(".localhost")
 }
 
 /// An IPv4 address in IPv6 clothes is that IPv4 address.

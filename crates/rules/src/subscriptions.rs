@@ -5,27 +5,26 @@
 //! made up, and is in no answer and no log after that.
 
 mod dead_letters;
-mod record;
 mod status;
 #[cfg(test)]
 mod tests;
 mod view;
 mod write;
 
-pub use record::{Defined, MAX_STORED, PARTITION, PREFIX, Source, Standing, Stored, all, standing};
-pub use status::{Backlog, Lag, MessageDelivery, backlogs, deliveries, lags, low_water};
+pub use status::{Backlog, Lag, MessageDelivery, backlogs, deliveries, lags};
 
 use crate::config::{TOPIC_NAME_RULE, is_topic_name};
 use crate::keys;
 use crate::messages;
-use crate::relay::record::{Control, Keys, PauseReason};
-use crate::relay::restore;
 use crate::world::World;
 use tollgate_api::calls::Call;
 use tollgate_api::calls::Scope;
 use tollgate_api::http::{Request, Response};
 use tollgate_api::problem::Problem;
 use tollgate_api::query::Query;
+use tollgate_delivery::relay::record::{Control, Keys, PauseReason};
+use tollgate_delivery::relay::restore;
+use tollgate_delivery::subscriptions::{Defined, of_topic};
 use tollgate_store::commit::{Commit, Mutation, StoreError, literal};
 use tollgate_store::ports::Store;
 use view::View;
@@ -65,17 +64,25 @@ async fn list<S: Store>(world: &World<'_, S>, topic: &str) -> Result<Response, P
     }
     let extent = messages::extent(world.store, topic).await?;
     let mut subscriptions = Vec::new();
-    for defined in record::of_topic(world.store, &world.settings.config, topic).await? {
+    for defined in of_topic(world.store, world.settings.config.subscriptions(), topic).await? {
         subscriptions.push(View::of(world.store, &defined, extent.as_ref(), world.now).await?);
     }
     Ok(Response::json(200, &Page { subscriptions }))
 }
 
 async fn read<S: Store>(world: &World<'_, S>, topic: &str, name: &str) -> Result<Response, Problem> {
-    let defined = record::find(world, topic, name)
-        .await?
-        .ok_or_else(Problem::not_found)?;
+    let defined = find(world, topic, name).await?.ok_or_else(Problem::not_found)?;
     answer(world, &defined, 200, None).await
+}
+
+/// The subscription of this topic and name.
+async fn find<S: Store>(
+    world: &World<'_, S>,
+    topic: &str,
+    name: &str,
+) -> Result<Option<Defined>, StoreError> {
+    let file = world.settings.config.subscriptions();
+    tollgate_delivery::subscriptions::find(world.store, file, topic, name).await
 }
 
 /// The subscription as an answer; `secret` is shown once, when it was made up.
@@ -101,9 +108,7 @@ async fn pause<S: Store>(
     name: &str,
     pause: bool,
 ) -> Result<Response, Problem> {
-    let defined = record::find(world, topic, name)
-        .await?
-        .ok_or_else(Problem::not_found)?;
+    let defined = find(world, topic, name).await?.ok_or_else(Problem::not_found)?;
     let keys = defined.keys();
     let (control, _) = restore::poll(world.store, &keys).await?.control;
     let mut mutations = if pause { Vec::new() } else { reset(&keys) };
@@ -127,9 +132,7 @@ async fn pause<S: Store>(
 
 /// Closes the circuit breaker, also of a subscription of the file: the relay follows within a second.
 async fn reset_breaker<S: Store>(world: &World<'_, S>, topic: &str, name: &str) -> Result<Response, Problem> {
-    let defined = record::find(world, topic, name)
-        .await?
-        .ok_or_else(Problem::not_found)?;
+    let defined = find(world, topic, name).await?.ok_or_else(Problem::not_found)?;
     let keys = defined.keys();
     change(world, &keys, reset(&keys)).await?;
     answer(world, &defined, 200, None).await

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::ops::Bound;
 use std::sync::Arc;
 
-use tollgate_rules::relay::record::{Control, Keys};
+use tollgate_delivery::relay::record::{Control, Keys};
 
 use super::{Checked, Model, ensure, read};
 use crate::disk::State;

@@ -6,10 +6,10 @@ use tollgate_api::calls::own_segments;
 use tollgate_api::components::Component;
 use tollgate_api::pattern::Pattern;
 use tollgate_api::units::{Bytes, Span};
+use tollgate_delivery::retry::{MAX_ATTEMPTS, Schedule};
+use tollgate_delivery::webhook::Secret;
 use tollgate_rules::config::{Config, MAX_FORWARDS, MAX_LIMITS, MAX_SUBSCRIPTIONS, MAX_TOPICS};
-use tollgate_rules::retry::{MAX_ATTEMPTS, Schedule};
 use tollgate_rules::settings::Settings;
-use tollgate_rules::webhook::Secret;
 
 /// Any text as a file.
 pub fn config(data: &[u8]) {

@@ -10,10 +10,11 @@ use tollgate_api::http::{Header, Request, Response};
 use tollgate_api::query::Query;
 use tollgate_api::time;
 use tollgate_api::units::Span;
-use tollgate_rules::config::{Clicks, Config, Limit, Links, OnStoreFailure, Per, Retry};
+use tollgate_delivery::retry::{MAX_RETRY_AFTER_MS, MAX_WAIT_MS, MIN_WAIT_MS, Schedule, retry_after_ms};
+use tollgate_delivery::subscription::Retry;
+use tollgate_rules::config::{Clicks, Config, Limit, Links, OnStoreFailure, Per};
 use tollgate_rules::idempotency::{self, MAX_KEY};
 use tollgate_rules::limiter::{self, Verdict};
-use tollgate_rules::retry::{MAX_RETRY_AFTER_MS, MAX_WAIT_MS, MIN_WAIT_MS, Schedule, retry_after_ms};
 use tollgate_rules::settings::Settings;
 use tollgate_rules::world::World;
 use tollgate_store::bucket::{Bucket, Level, State, TakeError, take_all};
@@ -267,7 +268,7 @@ fn retry_after(text: &str, random: u64, times: &[u32]) {
             .then(|| times.iter().map(|ms| Span::from_millis(u64::from(*ms))).collect()),
     });
     let most = schedule.max_attempts();
-    assert!((1..=tollgate_rules::retry::MAX_ATTEMPTS).contains(&most));
+    assert!((1..=tollgate_delivery::retry::MAX_ATTEMPTS).contains(&most));
     for failed in [1, 2, most / 2, most.saturating_sub(1), most, u32::MAX] {
         let wait = schedule.wait_ms(failed, random, asked);
         assert_eq!(wait.is_none(), failed >= most);

@@ -6,7 +6,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use hmac::{Hmac, Mac as _};
 use sha2::Sha256;
-use tollgate_rules::webhook::{
+use tollgate_delivery::webhook::{
     MAX_SECRET_BYTES, MAX_SIGNATURES, MIN_SECRET_BYTES, Secret, TOLERANCE_SECONDS, delivery_headers, sign,
     verify,
 };

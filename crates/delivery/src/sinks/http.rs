@@ -8,6 +8,10 @@ use std::error::Error as _;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::relay::Delivered;
+use crate::retry::retry_after_ms;
+use crate::subscription::Subscription;
+use crate::webhook::{Secret, delivery_headers};
 use bytes::Bytes;
 use http::header::{HeaderMap, HeaderName, HeaderValue, RETRY_AFTER, USER_AGENT};
 use http::{Method, Request, Response, Uri};
@@ -15,10 +19,6 @@ use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
 use hyper_util::client::legacy::{Client as HyperClient, Error};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
-use tollgate_rules::config::Subscription;
-use tollgate_rules::relay::Delivered;
-use tollgate_rules::retry::retry_after_ms;
-use tollgate_rules::webhook::{Secret, delivery_headers};
 use tollgate_store::commit::Message;
 
 use super::Sink;

@@ -1,8 +1,8 @@
 //! With the native engine: its wake-ups, its cache, and a database that is opened again.
 
 use super::*;
-use tollgate_engines::{Engine as _, Options, SqliteStore};
-use tollgate_rules::subscriptions;
+use tollgate_delivery::subscriptions;
+use tollgate_engines::{Engine as _, Options as EngineOptions, SqliteStore};
 use tollgate_store::commit::MAX_WAIT_MS;
 
 /// When a message whose wake-up was missed is found: a read that waits for it has ended.
@@ -38,10 +38,11 @@ async fn append(store: &SqliteStore, n: u64) {
 async fn a_message_is_delivered_as_soon_as_it_is_durable_and_progress_survives_a_restart() {
     let directory = tempfile::tempdir().expect("a directory");
     let origin = Origin::start().await;
-    let config = config(&origin, QUICK);
+    let mut config = config(&origin, QUICK);
+    config.intervals = Intervals::default();
     let path = directory.path().join("t.db");
-    let store = SqliteStore::open(Options::new(&path)).expect("opened");
-    let relay = Relay::start(Arc::clone(&store), &config).expect("a thread");
+    let store = SqliteStore::open(EngineOptions::new(&path)).expect("opened");
+    let relay = Relay::start(Arc::clone(&store), config.clone(), Box::new(|_, _| {})).expect("a thread");
     sleep(Duration::from_millis(500)).await;
     let began = Instant::now();
     append(&store, 1).await;
@@ -56,15 +57,18 @@ async fn a_message_is_delivered_as_soon_as_it_is_durable_and_progress_survives_a
     }
     until("all is delivered", async || watermark(&store).await == 50).await;
     relay.shutdown(PATIENCE).await;
-    let needed = subscriptions::low_water(&*store, &config)
-        .await
-        .expect("readable");
+    let needed = subscriptions::low_water(
+        &*store,
+        config.subscriptions.iter().map(|(topic, one)| (&**topic, one)),
+    )
+    .await
+    .expect("readable");
     assert_eq!(needed, [("t".to_owned(), 51)]);
     store.close();
     drop(store);
 
-    let store = SqliteStore::open(Options::new(&path)).expect("opened again");
-    let relay = Relay::start(Arc::clone(&store), &config).expect("a thread");
+    let store = SqliteStore::open(EngineOptions::new(&path)).expect("opened again");
+    let relay = Relay::start(Arc::clone(&store), config.clone(), Box::new(|_, _| {})).expect("a thread");
     append(&store, 51).await;
     until("the new one is delivered", async || watermark(&store).await == 51).await;
     relay.shutdown(PATIENCE).await;

@@ -10,14 +10,12 @@ use std::time::Duration;
 
 use origin::{HANG_UP, OK, Origin, Reply, refusing, refusing_id};
 use tokio::time::{Instant, sleep};
-use tollgate_delivery::{Intervals, Relay, SubscriptionStatus};
-use tollgate_rules::breaker;
-use tollgate_rules::config::Config;
-use tollgate_rules::relay::record::{Control, DeadLetter, Keys, PauseReason, Waiting};
-use tollgate_rules::relay::restore;
-use tollgate_rules::settings::Settings;
-use tollgate_rules::subscriptions::{PREFIX, Stored};
-use tollgate_rules::webhook::{Secret, verify};
+use tollgate_delivery::breaker;
+use tollgate_delivery::driver::{Intervals, Options, Relay, SubscriptionStatus};
+use tollgate_delivery::relay::record::{Control, DeadLetter, Keys, PauseReason, Waiting};
+use tollgate_delivery::relay::restore;
+use tollgate_delivery::subscriptions::{PREFIX, Stored};
+use tollgate_delivery::webhook::{Secret, verify};
 use tollgate_store::commit::{Append, Commit, Mutation, literal};
 use tollgate_store::memory::MemoryStore;
 use tollgate_store::ports::Store;
@@ -33,25 +31,28 @@ const QUICKLY: Intervals = Intervals {
 /// Deliveries under way at once, where the configuration says nothing else.
 const CONCURRENCY: u64 = 8;
 
-fn config(origin: &Origin, more: &str) -> Config {
-    let address = origin.address;
-    let text = format!(
-        r#"
-[[topics.t.subscriptions]]
-name = "s"
-url = "http://{address}/hook?a=b"
-secret = "{SECRET}"
-allow_private_addresses = true
-{more}
-"#
-    );
-    Settings::parse(&text, "tollgate.toml")
-        .expect("valid settings")
-        .config
+/// A subscription `s` to the topic `t`, as a file says it.
+fn options(settings: &str) -> Options {
+    let subscription = toml::from_str(&format!(
+        "name = \"s\"\nallow_private_addresses = true\n{settings}"
+    ));
+    Options {
+        subscriptions: vec![("t".to_owned(), subscription.expect("valid settings"))],
+        public_url: "http://127.0.0.1:3000".to_owned(),
+        idle_timeout: Duration::from_secs(4),
+        intervals: QUICKLY,
+    }
 }
 
-fn start(store: &Arc<MemoryStore>, config: &Config) -> Relay {
-    Relay::start_with(Arc::clone(store), config, QUICKLY, Box::new(|_, _| {})).expect("a thread")
+fn config(origin: &Origin, more: &str) -> Options {
+    let address = origin.address;
+    options(&format!(
+        "url = \"http://{address}/hook?a=b\"\nsecret = \"{SECRET}\"\n{more}"
+    ))
+}
+
+fn start(store: &Arc<MemoryStore>, options: &Options) -> Relay {
+    Relay::start(Arc::clone(store), options.clone(), Box::new(|_, _| {})).expect("a thread")
 }
 
 async fn append(store: &MemoryStore, range: std::ops::RangeInclusive<u64>, keys: u64) {
@@ -375,15 +376,12 @@ async fn private_addresses_are_not_connected_to_unless_allowed() {
     let (origin, store) = (Origin::start().await, Arc::new(MemoryStore::new()));
     append(&store, 1..=1, 1).await;
     for host in ["127.0.0.1", "localhost", "[::ffff:127.0.0.1]", "0x7f.1"] {
-        let text = format!(
-            "[[topics.t.subscriptions]]\nname = \"s\"\nurl = \"http://{host}:{}/\"\n\
-             allow_private_addresses = true\nretry = {{ max_attempts = 1 }}",
+        let mut config = options(&format!(
+            "url = \"http://{host}:{}/\"\nretry = {{ max_attempts = 1 }}",
             origin.address.port()
-        );
-        // The file may not say so; a name that resolves to such an address may stand in it.
-        let mut config = Settings::parse(&text, "tollgate.toml").expect("valid").config;
-        let topic = config.topics.get_mut("t").expect("configured");
-        topic.subscriptions[0].allow_private_addresses = false;
+        ));
+        // A name that resolves to such an address may stand in a file; the address itself may not.
+        config.subscriptions[0].1.allow_private_addresses = false;
         let store = Arc::new(MemoryStore::new());
         append(&store, 1..=1, 1).await;
         let relay = start(&store, &config);
@@ -416,12 +414,7 @@ async fn a_shutdown_waits_for_the_delivery_under_way() {
 async fn a_stored_subscription_is_served_follows_its_changes_and_ends_with_its_record() {
     let (origin, store) = (Origin::start().await, Arc::new(MemoryStore::new()));
     let mut config = config(&origin, QUICK);
-    let settings = config
-        .topics
-        .remove("t")
-        .expect("configured")
-        .subscriptions
-        .remove(0);
+    let (_, settings) = config.subscriptions.remove(0);
     append(&store, 1..=3, 3).await;
     let relay = start(&store, &config);
     let mut stored = Stored {
@@ -562,11 +555,9 @@ async fn the_gateway_itself_is_no_target_by_whatever_name() {
     for host in ["127.0.0.1", "localhost", "0.0.0.0"] {
         let store = Arc::new(MemoryStore::new());
         append(&store, 1..=1, 1).await;
-        let text = format!(
-            "[[topics.t.subscriptions]]\nname = \"s\"\nurl = \"http://{host}:{port}/\"\n\
-             allow_private_addresses = true\nretry = {{ max_attempts = 1 }}"
-        );
-        let config = Settings::parse(&text, "tollgate.toml").expect("valid").config;
+        let config = options(&format!(
+            "url = \"http://{host}:{port}/\"\nretry = {{ max_attempts = 1 }}"
+        ));
         let relay = start(&store, &config);
         relay.listens_on(SocketAddr::from(([0, 0, 0, 0], port)));
         until("it is given up", async || dead(&store).await.len() == 1).await;
@@ -582,19 +573,15 @@ async fn the_gateway_itself_is_no_target_by_whatever_name() {
 async fn nothing_starts_after_a_subscription_was_removed_or_changed_or_paused() {
     let (origin, store) = (Origin::start().await, Arc::new(MemoryStore::new()));
     let mut config = config(&origin, QUICK);
-    let settings = config
-        .topics
-        .remove("t")
-        .expect("configured")
-        .subscriptions
-        .remove(0);
+    let (_, settings) = config.subscriptions.remove(0);
     // As in a gateway: the shorter its intervals, the less would be left to the word of a caller.
-    let relay = Relay::start(Arc::clone(&store), &config).expect("a thread");
+    config.intervals = Intervals::default();
+    let relay = start(&store, &config);
     let key = format!("{PREFIX}t/s");
     let stored = |id: &str, path: &str| Stored {
         id: id.into(),
         by_id: true,
-        settings: tollgate_rules::config::Subscription {
+        settings: tollgate_delivery::subscription::Subscription {
             url: format!("http://{}/{path}", origin.address),
             ..settings.clone()
         },

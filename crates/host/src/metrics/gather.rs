@@ -7,7 +7,7 @@ use crate::logging;
 use crate::server::Shared;
 use std::sync::atomic::Ordering;
 use std::time::UNIX_EPOCH;
-use tollgate_delivery::SubscriptionStatus;
+use tollgate_delivery::driver::SubscriptionStatus;
 use tollgate_engines::{Engine as _, GROUP_COMMITS, Observed, SYNC_MICROS, Stats};
 use tollgate_store::settings::StoreSettings;
 

@@ -27,10 +27,11 @@ use tollgate_api::components::Component;
 use tollgate_api::headers::check_hosts;
 use tollgate_api::http::{Response, SEEN_HEADERS};
 use tollgate_api::problem::{Kind, Problem};
+use tollgate_delivery::attributes;
 use tollgate_engines::Engine as _;
 use tollgate_rules::config::Ordering as OrderedBy;
 use tollgate_rules::machine::Stage;
-use tollgate_rules::{attributes, heads, identity};
+use tollgate_rules::{heads, identity};
 
 /// Seconds after which a client may try again when the gateway is full.
 pub const BUSY_RETRY_SECONDS: u64 = 1;

@@ -6,7 +6,6 @@ use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 
 use super::record::{self, Record};
-use crate::attributes::Attributes;
 use crate::campaigns::DEFAULT_TOPIC;
 use crate::config::{Forward, Ordering};
 use crate::idempotency;
@@ -18,6 +17,7 @@ use tollgate_api::calls::Scope;
 use tollgate_api::http::{Request, Response};
 use tollgate_api::ids;
 use tollgate_api::problem::{Kind, Problem};
+use tollgate_delivery::attributes::Attributes;
 use tollgate_store::commit::{
     Append, Commit, Condition, Mutation, Outcome, Part, Refusal, StoreError, literal, record_key,
 };

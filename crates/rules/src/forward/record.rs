@@ -7,7 +7,6 @@
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::attributes::Attributes;
 use crate::config::Config;
 use crate::identity::{self, ClientId};
 use crate::keys;
@@ -18,6 +17,7 @@ use tollgate_api::http::{Request, Response};
 use tollgate_api::ids;
 use tollgate_api::problem::{Kind, Problem};
 use tollgate_api::time;
+use tollgate_delivery::attributes::Attributes;
 use tollgate_store::commit::{Message, StoreError, record_key};
 use tollgate_store::ports::Store;
 use tollgate_store::stored;

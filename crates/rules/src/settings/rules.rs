@@ -6,7 +6,6 @@ use std::collections::BTreeSet;
 use super::checks::{Checked, at_most, ensure, within};
 use super::components::{self, ComponentRoute};
 use super::topics;
-use crate::attributes;
 use crate::config::{
     Clients, Config, Fault, Forward, Limit, Links, MAX_CODE_LENGTH, MAX_FORWARDS, MAX_IDLE_SECONDS,
     MAX_KEPT_HEADERS, MAX_LIMITS, MAX_NAME, MAX_WORKERS, MIN_CODE_LENGTH, Ordering, Path, Per, Server,
@@ -18,6 +17,7 @@ use crate::policies::{Policies, Policy};
 use tollgate_api::calls::own_segments;
 use tollgate_api::pattern::{Pattern, unreserved};
 use tollgate_api::units::{Bytes, Span};
+use tollgate_delivery::attributes;
 use tollgate_store::settings::StoreSettings;
 
 const MAX_TRUSTED_PROXIES: usize = 256;

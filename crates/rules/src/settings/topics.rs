@@ -6,12 +6,12 @@ use base64::Engine as _;
 
 use super::checks::{Checked, at_most, ensure, within};
 use crate::config::{
-    Fault, MAX_SUBSCRIPTIONS, MAX_TOPICS, Path, Retry, Subscription, TOPIC_NAME_RULE, TopicSettings,
-    is_topic_name,
+    Fault, MAX_SUBSCRIPTIONS, MAX_TOPICS, Path, TOPIC_NAME_RULE, TopicSettings, is_topic_name,
 };
 use crate::own_address::OwnAddresses;
-use crate::relay::address;
 use tollgate_api::units::{Bytes, Span};
+use tollgate_delivery::relay::address;
+use tollgate_delivery::subscription::{Retry, Subscription};
 
 const SECRET_PREFIX: &str = "whsec_";
 /// Standard Webhooks: keys of 24 to 64 bytes.

@@ -4,14 +4,14 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
-use super::{cursor, record};
+use super::{cursor, find};
 use crate::messages::MessageView;
-use crate::relay::record::{DeadLetter, Keys, StoredMessage, Waiting};
 use crate::world::World;
 use tollgate_api::http::{Request, Response};
 use tollgate_api::problem::Problem;
 use tollgate_api::query::Query;
 use tollgate_api::{json, time};
+use tollgate_delivery::relay::record::{DeadLetter, Keys, StoredMessage, Waiting};
 use tollgate_store::commit::{
     Commit, Condition, Item, MAX_PAGE, Message, Mutation, Outcome, StoreError, literal,
 };
@@ -62,9 +62,7 @@ pub(super) async fn list<S: Store>(
     let (most, default) = PAGE;
     let limit = u32::try_from(query.number("limit", 1..=most, default)?).unwrap_or(MAX_PAGE);
     let after = cursor(&query)?;
-    let defined = record::find(world, topic, name)
-        .await?
-        .ok_or_else(Problem::not_found)?;
+    let defined = find(world, topic, name).await?.ok_or_else(Problem::not_found)?;
     let keys = defined.keys();
     let (prefix, after) = (keys.dead_prefix(), after.map(|sequence| keys.dead(sequence)));
     let found = world.store.scan(&prefix, after.as_deref(), limit).await?;
@@ -144,9 +142,7 @@ pub(super) async fn redrive<S: Store>(
 ) -> Result<Response, Problem> {
     let body: Body = json::body(request)?;
     let mut wanted = wanted(body)?;
-    let defined = record::find(world, topic, name)
-        .await?
-        .ok_or_else(Problem::not_found)?;
+    let defined = find(world, topic, name).await?.ok_or_else(Problem::not_found)?;
     let keys = defined.keys();
     let prefix = keys.dead_prefix();
     let (mut after, mut redriven) = (None::<String>, 0);

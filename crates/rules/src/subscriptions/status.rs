@@ -2,12 +2,13 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::record::{all, of_topic};
 use crate::config::Config;
-use crate::relay::delivery::{self, Delivery};
-use crate::relay::record::{DeadLetter, Waiting};
-use crate::relay::{progress::Progress, restore};
 use crate::world::World;
+use tollgate_delivery::relay::delivery::{self, Delivery};
+use tollgate_delivery::relay::progress::Progress;
+use tollgate_delivery::relay::record::{DeadLetter, Waiting};
+use tollgate_delivery::relay::restore;
+use tollgate_delivery::subscriptions::{all, of_topic};
 use tollgate_store::commit::{Entry, StoreError, Topic};
 use tollgate_store::ports::Store;
 use tollgate_store::stored;
@@ -47,7 +48,7 @@ pub async fn backlogs<S: Store>(
     limit: usize,
 ) -> Result<Vec<Backlog>, StoreError> {
     let mut backlogs = Vec::new();
-    for defined in all(store, config).await?.into_iter().take(limit) {
+    for defined in all(store, config.subscriptions()).await?.into_iter().take(limit) {
         let keys = defined.keys();
         let (_, progress) = restore::state(store, &keys).await?;
         let topic = topics.iter().find(|topic| topic.name == defined.topic);
@@ -80,7 +81,7 @@ pub struct MessageDelivery {
 /// The lag of every subscription of `topic`, by name.
 pub async fn lags<S: Store>(world: &World<'_, S>, topic: &Topic) -> Result<Vec<Lag>, StoreError> {
     let mut lags = Vec::new();
-    for defined in of_topic(world.store, &world.settings.config, &topic.name).await? {
+    for defined in of_topic(world.store, world.settings.config.subscriptions(), &topic.name).await? {
         let (polled, progress) = restore::state(world.store, &defined.keys()).await?;
         let name = defined.settings.name;
         let lag = progress.lag(topic.first, topic.last);
@@ -100,7 +101,7 @@ pub async fn deliveries<S: Store>(
     sequence: u64,
 ) -> Result<Vec<MessageDelivery>, StoreError> {
     let mut deliveries = Vec::new();
-    for defined in of_topic(world.store, &world.settings.config, topic).await? {
+    for defined in of_topic(world.store, world.settings.config.subscriptions(), topic).await? {
         let keys = defined.keys();
         let name = defined.settings.name;
         let wanted = [keys.progress(), keys.retry(sequence), keys.dead(sequence)];
@@ -120,20 +121,4 @@ pub async fn deliveries<S: Store>(
 
 fn read<'a, T: Deserialize<'a>>(what: &str, entry: Option<&'a Entry>) -> Result<Option<T>, StoreError> {
     entry.map(|entry| stored::decode(what, entry)).transpose()
-}
-
-/// Per topic with a subscription, the oldest sequence that one of them still needs: retention must leave it. A dead letter
-/// carries its message and needs nothing.
-pub async fn low_water<S: Store>(store: &S, config: &Config) -> Result<Vec<(String, u64)>, StoreError> {
-    let mut needed = std::collections::BTreeMap::<String, u64>::new();
-    for defined in all(store, config).await? {
-        let keys = defined.keys();
-        let (_, progress) = restore::state(store, &keys).await?;
-        let from = restore::oldest_needed(store, &keys, &progress).await?;
-        needed
-            .entry(defined.topic)
-            .and_modify(|least| *least = from.min(*least))
-            .or_insert(from);
-    }
-    Ok(needed.into_iter().collect())
 }

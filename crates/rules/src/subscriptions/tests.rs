@@ -4,10 +4,11 @@ use futures::executor::block_on;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::relay::progress::Progress;
-use crate::relay::record::{BreakerRecord, DeadLetter, StoredMessage};
 use crate::settings::Settings;
 use crate::testing::{ADMIN, Gateway};
+use tollgate_delivery::relay::progress::Progress;
+use tollgate_delivery::relay::record::{BreakerRecord, DeadLetter, StoredMessage};
+use tollgate_delivery::subscriptions::{MAX_STORED, PARTITION, PREFIX, all, low_water, standing};
 use tollgate_store::commit::Append;
 use tollgate_store::memory::{MemoryStore, START};
 
@@ -83,7 +84,7 @@ impl Gateway {
 
     /// Where the relay keeps its state of a subscription that there is.
     fn keys_of(&self, topic: &str, name: &str) -> Keys {
-        let defined = block_on(record::of_topic(&self.store, &self.settings.config, topic)).unwrap();
+        let defined = block_on(of_topic(&self.store, self.settings.config.subscriptions(), topic)).unwrap();
         let found = defined.into_iter().find(|one| one.settings.name == name);
         found.expect("there is one").keys()
     }
@@ -115,7 +116,7 @@ fn a_subscription_is_made_read_changed_listed_and_removed() {
     assert_eq!(status, 201);
     let secret = made["secret"].as_str().unwrap();
     assert!(
-        crate::webhook::Secret::parse(secret).is_ok(),
+        tollgate_delivery::webhook::Secret::parse(secret).is_ok(),
         "shown once: {secret}"
     );
     assert_eq!(
@@ -143,7 +144,7 @@ fn a_subscription_is_made_read_changed_listed_and_removed() {
         changed["ratePerSecond"], 500,
         "what is left out takes its default"
     );
-    let known = block_on(all(&gateway.store, &gateway.settings.config)).unwrap();
+    let known = block_on(all(&gateway.store, gateway.settings.config.subscriptions())).unwrap();
     assert_eq!(
         known[1].settings.secret.as_ref().map(|secret| secret.expose()),
         Some(secret),
@@ -502,7 +503,7 @@ fn a_relay_that_has_not_heard_of_a_change_begins_nothing_more() {
     let gateway = Gateway::subscribed();
     let body = json!({ "url": "https://example.com/" });
     let defined = || {
-        let all = block_on(all(&gateway.store, &gateway.settings.config)).unwrap();
+        let all = block_on(all(&gateway.store, gateway.settings.config.subscriptions())).unwrap();
         all.into_iter().find(|one| one.topic == "t").unwrap()
     };
     let stands = |defined: &Defined| block_on(standing(&gateway.store, defined)).unwrap();
@@ -608,7 +609,7 @@ fn a_message_and_its_topic_tell_how_the_delivery_stands() {
         json!([{ "name": "origin", "lag": 1, "paused": false }])
     );
     assert_eq!(
-        block_on(low_water(&gateway.store, &gateway.settings.config)).unwrap(),
+        block_on(low_water(&gateway.store, gateway.settings.config.subscriptions())).unwrap(),
         [("signup".to_owned(), 1)]
     );
 }

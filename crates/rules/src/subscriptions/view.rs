@@ -3,12 +3,12 @@
 use serde::Serialize;
 use serde_json::Number;
 
-use super::record::{Defined, Source};
-use crate::config::Retry;
-use crate::relay::record::{BreakerRecord, PauseReason};
-use crate::relay::restore;
 use tollgate_api::problem::Problem;
 use tollgate_api::time;
+use tollgate_delivery::relay::record::{BreakerRecord, PauseReason};
+use tollgate_delivery::relay::restore;
+use tollgate_delivery::subscription::Retry;
+use tollgate_delivery::subscriptions::{Defined, Source};
 use tollgate_store::commit::Topic;
 use tollgate_store::ports::Store;
 

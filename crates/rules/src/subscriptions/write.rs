@@ -4,12 +4,8 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 use sha2::{Digest as _, Sha256};
 
-use super::record::{self, COUNT, Defined, MAX_STORED, PARTITION, Source, Stored, key};
-use super::{answer, record::find};
-use crate::config::{Retry, SinkKind, Subscription};
+use super::{answer, find};
 use crate::keys::ApiKey;
-use crate::relay::address;
-use crate::webhook::Secret;
 use crate::world::World;
 use tollgate_api::calls::Scope;
 use tollgate_api::http::{Request, Response};
@@ -17,6 +13,10 @@ use tollgate_api::problem::{Kind, Problem};
 use tollgate_api::secret::SecretText;
 use tollgate_api::units::Span;
 use tollgate_api::{ids, json};
+use tollgate_delivery::relay::address;
+use tollgate_delivery::subscription::{Retry, SinkKind, Subscription};
+use tollgate_delivery::subscriptions::{COUNT, Defined, MAX_STORED, PARTITION, Source, Stored, key};
+use tollgate_delivery::webhook::Secret;
 use tollgate_store::commit::{Commit, Condition, MAX_STEPS, Mutation, Outcome, Refusal, StoreError, literal};
 use tollgate_store::ports::Store;
 
@@ -188,9 +188,7 @@ pub(super) async fn delete<S: Store>(
     topic: &str,
     name: &str,
 ) -> Result<Response, Problem> {
-    let defined = record::find(world, topic, name)
-        .await?
-        .ok_or_else(Problem::not_found)?;
+    let defined = find(world, topic, name).await?.ok_or_else(Problem::not_found)?;
     let Source::Api { version, .. } = defined.source else {
         return Err(read_only());
     };

@@ -1,6 +1,6 @@
 //! Judges an answer over HTTP: its meaning for the message and for the origin.
 
-use tollgate_rules::relay::{Blame, Delivered};
+use crate::relay::{Blame, Delivered};
 
 /// Judges an answer. `finals`: statuses after which another attempt is of no use. `retry_after_ms`: what its
 /// `Retry-After` asks for.

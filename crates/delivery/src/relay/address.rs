@@ -3,8 +3,6 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use crate::own_address::is_local_name;
-
 /// Looks public, but answers virtual machines of Azure with what only they should know, as 169.254.169.254 does elsewhere.
 const AZURE_PLATFORM: Ipv4Addr = Ipv4Addr::new(168, 63, 129, 16);
 
@@ -29,6 +27,12 @@ pub fn is_plainly_private(url: &str) -> bool {
         Some(url::Host::Domain(name)) => is_local_name(name),
         None => true,
     }
+}
+
+/// Whether a name is always this machine's: RFC 6761, section 6.3.
+pub fn is_local_name(name: &str) -> bool {
+    let name = name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase();
+    name == "localhost" || name.ends_with(".localhost")
 }
 
 fn is_public_v4(address: Ipv4Addr) -> bool {

@@ -3,18 +3,17 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use crate::subscriptions::{self, Defined, Source};
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, spawn_local};
 use tokio::time::{Instant, MissedTickBehavior};
-use tollgate_rules::config::Config;
-use tollgate_rules::subscriptions::{self, Defined, Source};
 use tollgate_store::ports::Store;
 
+use super::status::Board;
+use super::worker::{Order, Worker};
+use super::{LowWater, Options};
 use crate::sinks::Sinks;
 use crate::sinks::http::OwnAddress;
-use crate::status::Board;
-use crate::worker::{Order, Worker};
-use crate::{Intervals, LowWater};
 
 type Name = (String, String);
 
@@ -26,9 +25,8 @@ struct Running {
 
 pub(crate) struct Supervisor<S> {
     store: Arc<S>,
-    config: Config,
+    options: Options,
     board: Arc<Board>,
-    intervals: Intervals,
     low_water: LowWater,
     sinks: Sinks,
     running: BTreeMap<Name, Running>,
@@ -41,19 +39,17 @@ pub(crate) struct Supervisor<S> {
 impl<S: Store + 'static> Supervisor<S> {
     pub fn new(
         store: Arc<S>,
-        config: Config,
+        options: Options,
         board: Arc<Board>,
         own: Arc<OwnAddress>,
-        intervals: Intervals,
         low_water: LowWater,
     ) -> Self {
         Self {
             store,
             board,
-            intervals,
             low_water,
-            sinks: Sinks::new(config.relay.idle_timeout.into(), own),
-            config,
+            sinks: Sinks::new(options.idle_timeout, own),
+            options,
             running: BTreeMap::new(),
             faulty: BTreeMap::new(),
             told: BTreeMap::new(),
@@ -62,16 +58,16 @@ impl<S: Store + 'static> Supervisor<S> {
     }
 
     /// Until it is told to drain, and everything has ended.
-    pub async fn run(mut self, mut orders: watch::Receiver<crate::Order>) {
-        let mut tick = tokio::time::interval(self.intervals.follow);
+    pub async fn run(mut self, mut orders: watch::Receiver<super::Order>) {
+        let mut tick = tokio::time::interval(self.options.intervals.follow);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut low_water_at = Instant::now();
-        while *orders.borrow() == crate::Order::Run {
+        while *orders.borrow() == super::Order::Run {
             tokio::select! {
                 _ = tick.tick() => {
                     self.follow().await;
                     if Instant::now() >= low_water_at {
-                        low_water_at = Instant::now() + self.intervals.low_water;
+                        low_water_at = Instant::now() + self.options.intervals.low_water;
                         self.tell_low_water().await;
                     }
                 }
@@ -88,7 +84,7 @@ impl<S: Store + 'static> Supervisor<S> {
     }
 
     async fn follow(&mut self) {
-        let defined = match subscriptions::all(&*self.store, &self.config).await {
+        let defined = match subscriptions::all(&*self.store, self.options.of_file()).await {
             Ok(defined) => defined,
             Err(error) => {
                 if !self.store_failed {
@@ -134,7 +130,7 @@ impl<S: Store + 'static> Supervisor<S> {
 
     fn start(&mut self, name: Name, defined: Defined) {
         let (topic, subscription) = (&name.0, &name.1);
-        let source = format!("{}/api/topics/{topic}", self.config.server.public_url);
+        let source = format!("{}/api/topics/{topic}", self.options.public_url);
         let sink = match self.sinks.open(&defined.settings, source) {
             Ok(sink) => sink,
             Err(fault) => {
@@ -150,7 +146,7 @@ impl<S: Store + 'static> Supervisor<S> {
             sink,
             defined: defined.clone(),
             board: Arc::clone(&self.board),
-            poll: self.intervals.poll,
+            poll: self.options.intervals.poll,
             orders,
         };
         let task = spawn_local(worker.run());
@@ -159,7 +155,7 @@ impl<S: Store + 'static> Supervisor<S> {
 
     async fn tell_low_water(&mut self) {
         // Unknown: retention keeps to what it was told last.
-        let Ok(needed) = subscriptions::low_water(&*self.store, &self.config).await else {
+        let Ok(needed) = subscriptions::low_water(&*self.store, self.options.of_file()).await else {
             return;
         };
         let needed: BTreeMap<String, u64> = needed.into_iter().collect();

@@ -1,6 +1,6 @@
 //! When to try again: exponential waits with jitter, or fixed ones, until the message becomes a dead letter.
 
-use crate::config;
+use crate::subscription::Retry;
 
 /// The longest `Retry-After` that is honoured, milliseconds: an origin cannot park a message for longer.
 pub const MAX_RETRY_AFTER_MS: u64 = 3_600_000;
@@ -33,7 +33,7 @@ pub enum Schedule {
 
 impl Schedule {
     /// The schedule that a configuration describes, brought within the bounds of this module.
-    pub fn from_config(retry: &config::Retry) -> Self {
+    pub fn from_config(retry: &Retry) -> Self {
         match &retry.schedule {
             Some(waits) => {
                 let most = (MAX_ATTEMPTS - 1) as usize;
@@ -210,7 +210,7 @@ mod tests {
 
     #[test]
     fn the_configured_bounds_hold_for_absurd_settings() {
-        let retry = config::Retry {
+        let retry = Retry {
             initial: tollgate_api::units::Span(0),
             factor: f64::NAN,
             cap: tollgate_api::units::Span(u64::MAX),

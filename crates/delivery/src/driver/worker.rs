@@ -5,21 +5,21 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::breaker::Change;
+use crate::relay::record::Keys;
+use crate::relay::{Action, Delivered, Event, Machine, Note, Settings, restore};
+use crate::subscriptions::{Defined, Standing, standing};
 use futures::StreamExt as _;
 use futures::future::LocalBoxFuture;
 use futures::stream::FuturesUnordered;
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, sleep, sleep_until};
-use tollgate_rules::breaker::Change;
-use tollgate_rules::relay::record::Keys;
-use tollgate_rules::relay::{Action, Delivered, Event, Machine, Note, Settings, restore};
-use tollgate_rules::subscriptions::{Defined, Standing, standing};
 use tollgate_store::commit::{Commit, MAX_WAIT_MS, Message, Outcome};
 use tollgate_store::ports::Store;
 
+use super::status::{Board, SubscriptionStatus};
 use crate::clock::{Clock, random};
 use crate::sinks::{AnySink, Sink as _};
-use crate::status::{Board, SubscriptionStatus};
 
 /// How long to wait after the store has failed.
 const STORE_RETRY: Duration = Duration::from_secs(1);
@@ -43,7 +43,7 @@ pub(crate) struct Worker<S> {
     pub sink: AnySink,
     pub defined: Defined,
     pub board: Arc<Board>,
-    /// See [`crate::Intervals::poll`].
+    /// See [`super::Intervals::poll`].
     pub poll: Duration,
     pub orders: watch::Receiver<Order>,
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tollgate_rules::relay::Snapshot;
+use crate::relay::Snapshot;
 
 /// How one subscription stands. Counters begin with the process.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,7 +35,7 @@ impl Statuses {
     }
 }
 
-/// The board of statuses, which the workers write and [`crate::Relay::status`] reads.
+/// The board of statuses, which the workers write and [`super::Relay::status`] reads.
 #[derive(Debug, Default)]
 pub(crate) struct Board {
     rows: Mutex<BTreeMap<(String, String), SubscriptionStatus>>,

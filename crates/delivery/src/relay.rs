@@ -27,8 +27,8 @@
 use std::sync::Arc;
 
 use crate::breaker;
-use crate::config;
 use crate::retry::Schedule;
+use crate::subscription::Subscription;
 use tollgate_store::commit::{Commit, Message};
 
 pub mod address;
@@ -96,13 +96,13 @@ pub struct Settings {
 
 impl Settings {
     /// Of a subscription of the file.
-    pub fn from_config(topic: &str, subscription: &config::Subscription) -> Self {
+    pub fn from_config(topic: &str, subscription: &Subscription) -> Self {
         let keys = record::Keys::new(topic, &subscription.name);
         Self::new(topic, keys, subscription)
     }
 
     /// Of a subscription whose durable form is at `keys`.
-    pub fn new(topic: &str, keys: record::Keys, subscription: &config::Subscription) -> Self {
+    pub fn new(topic: &str, keys: record::Keys, subscription: &Subscription) -> Self {
         Self {
             topic: topic.to_owned(),
             name: subscription.name.clone(),

@@ -1,11 +1,10 @@
-//! The subscriptions in force: those of the configuration, and those of the store.
+//! The subscriptions in force: those of the file, and those of the store.
 
 use serde::{Deserialize, Serialize};
 
-use crate::config::{Config, Subscription};
 use crate::relay::record::Keys;
 use crate::relay::restore::{self, Polled};
-use crate::world::World;
+use crate::subscription::Subscription;
 use tollgate_store::commit::{Entry, MAX_PAGE, StoreError};
 use tollgate_store::ports::Store;
 use tollgate_store::stored;
@@ -15,7 +14,7 @@ pub const PARTITION: &str = "subscriptions";
 /// What their keys begin with.
 pub const PREFIX: &str = "subscription/";
 /// How many there are, as a counter of the same partition.
-pub(super) const COUNT: &str = "subscription-count";
+pub const COUNT: &str = "subscription-count";
 /// The most that are stored, over all topics.
 pub const MAX_STORED: i64 = 256;
 
@@ -117,37 +116,42 @@ pub async fn standing<S: Store>(store: &S, defined: &Defined) -> Result<Standing
     Ok(Standing { in_force, polled })
 }
 
-pub(super) fn key(topic: &str, name: &str) -> String {
+/// The key of the subscription of this topic and name.
+pub fn key(topic: &str, name: &str) -> String {
     format!("{PREFIX}{topic}/{name}")
 }
 
+/// The subscriptions of the file, each with its topic.
+pub trait OfFile<'f>: Iterator<Item = (&'f str, &'f Subscription)> {}
+
+impl<'f, I: Iterator<Item = (&'f str, &'f Subscription)>> OfFile<'f> for I {}
+
 /// Every subscription in force, those of the file first. A stored one of the same topic and name gives way to the file's.
 /// [`StoreError::Invalid`] if a record is damaged.
-pub async fn all<S: Store>(store: &S, config: &Config) -> Result<Vec<Defined>, StoreError> {
-    below(store, config, None).await
+pub async fn all<'f, S: Store>(store: &S, file: impl OfFile<'f>) -> Result<Vec<Defined>, StoreError> {
+    below(store, file, None).await
 }
 
 /// Those of one topic, by name.
-pub(super) async fn of_topic<S: Store>(
+pub async fn of_topic<'f, S: Store>(
     store: &S,
-    config: &Config,
+    file: impl OfFile<'f>,
     topic: &str,
 ) -> Result<Vec<Defined>, StoreError> {
-    let mut found = below(store, config, Some(topic)).await?;
+    let mut found = below(store, file, Some(topic)).await?;
     found.sort_by(|a, b| a.settings.name.cmp(&b.settings.name));
     Ok(found)
 }
 
-async fn below<S: Store>(
+async fn below<'f, S: Store>(
     store: &S,
-    config: &Config,
+    file: impl OfFile<'f>,
     topic: Option<&str>,
 ) -> Result<Vec<Defined>, StoreError> {
-    let mut found: Vec<Defined> = config
-        .topics
-        .iter()
-        .filter(|(name, _)| topic.is_none_or(|topic| topic == name.as_str()))
-        .flat_map(|(topic, settings)| settings.subscriptions.iter().map(move |one| of_file(topic, one)))
+    let of_file = |(topic, one): (&str, &Subscription)| of_file(topic, one);
+    let mut found: Vec<Defined> = file
+        .filter(|(name, _)| topic.is_none_or(|topic| topic == *name))
+        .map(of_file)
         .collect();
     let prefix = topic.map_or_else(|| PREFIX.to_owned(), |topic| key(topic, ""));
     let mut after = None::<String>;
@@ -203,20 +207,39 @@ fn of_entry(topic: &str, entry: &Entry) -> Result<Defined, StoreError> {
 }
 
 /// One subscription.
-pub(super) async fn find<S: Store>(
-    world: &World<'_, S>,
+pub async fn find<'f, S: Store>(
+    store: &S,
+    mut file: impl OfFile<'f>,
     topic: &str,
     name: &str,
 ) -> Result<Option<Defined>, StoreError> {
-    let of_topic = world.settings.config.topics.get(topic);
-    if let Some(settings) = of_topic.and_then(|t| t.subscriptions.iter().find(|one| one.name == name)) {
+    if let Some((_, settings)) = file.find(|(of, one)| *of == topic && one.name == name) {
         return Ok(Some(of_file(topic, settings)));
     }
-    let found = world.store.get(PARTITION, &[key(topic, name)]).await?;
+    let found = store.get(PARTITION, &[key(topic, name)]).await?;
     found
         .into_iter()
         .next()
         .flatten()
         .map(|entry| of_entry(topic, &entry))
         .transpose()
+}
+
+/// Per topic with a subscription, the oldest sequence that one of them still needs: retention must leave it. A dead letter
+/// carries its message and needs nothing.
+pub async fn low_water<'f, S: Store>(
+    store: &S,
+    file: impl OfFile<'f>,
+) -> Result<Vec<(String, u64)>, StoreError> {
+    let mut needed = std::collections::BTreeMap::<String, u64>::new();
+    for defined in all(store, file).await? {
+        let keys = defined.keys();
+        let (_, progress) = restore::state(store, &keys).await?;
+        let from = restore::oldest_needed(store, &keys, &progress).await?;
+        needed
+            .entry(defined.topic)
+            .and_modify(|least| *least = from.min(*least))
+            .or_insert(from);
+    }
+    Ok(needed.into_iter().collect())
 }

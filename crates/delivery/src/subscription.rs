@@ -1,0 +1,95 @@
+//! A push subscription as it is written: in `tollgate.toml`, in the body of a call, and in the store. Which values are good is for
+//! the rules of the settings to say.
+
+use serde::{Deserialize, Serialize};
+use tollgate_api::secret::SecretText;
+use tollgate_api::units::Span;
+
+/// `[[topics.<name>.subscriptions]]`
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Subscription {
+    /// Unique per topic.
+    pub name: String,
+    /// The kind of sink that takes its messages. Records of the version before lack it.
+    #[serde(rename = "type", default)]
+    pub kind: SinkKind,
+    /// Where messages are posted to.
+    pub url: String,
+    /// A Standard Webhooks secret, `whsec_<base64>`.
+    #[serde(default)]
+    pub secret: Option<SecretText>,
+    /// The most deliveries begun per second.
+    #[serde(default = "rate_per_second")]
+    pub rate_per_second: u32,
+    /// The most deliveries under way.
+    #[serde(default = "concurrency")]
+    pub concurrency: u32,
+    /// How long the origin may take to answer.
+    #[serde(default = "delivery_timeout")]
+    pub timeout: Span,
+    /// One message of a key at a time, in order.
+    #[serde(default = "yes")]
+    pub ordered: bool,
+    /// Whether loopback, private, link-local and other special addresses may be targets.
+    #[serde(default)]
+    pub allow_private_addresses: bool,
+    /// When to try again.
+    #[serde(default)]
+    pub retry: Retry,
+}
+
+/// The kind of sink that takes a subscription's messages: a row for each.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SinkKind {
+    /// A POST for each message.
+    #[default]
+    Http,
+}
+
+/// `retry = { … }`
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Retry {
+    /// The first wait.
+    pub initial: Span,
+    /// The factor by which each wait is multiplied.
+    pub factor: f64,
+    /// The longest wait.
+    pub cap: Span,
+    /// Attempts before the message becomes a dead letter.
+    pub max_attempts: u32,
+    /// Fixed waits instead of the exponential ones; its length plus one is the number of attempts.
+    pub schedule: Option<Vec<Span>>,
+    /// Statuses that make a dead letter at once, 400 to 599.
+    #[serde(rename = "final", skip_serializing_if = "Vec::is_empty")]
+    pub finals: Vec<u16>,
+}
+
+impl Default for Retry {
+    fn default() -> Self {
+        let (initial, cap) = (Span::from_secs(1), Span::from_secs(3_600));
+        Self {
+            initial,
+            factor: 2.0,
+            cap,
+            max_attempts: 12,
+            schedule: None,
+            finals: Vec::new(),
+        }
+    }
+}
+
+fn rate_per_second() -> u32 {
+    500
+}
+fn concurrency() -> u32 {
+    8
+}
+fn delivery_timeout() -> Span {
+    Span::from_secs(10)
+}
+fn yes() -> bool {
+    true
+}
