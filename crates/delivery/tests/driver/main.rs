@@ -38,7 +38,7 @@ fn options(settings: &str) -> Options {
     ));
     Options {
         subscriptions: vec![("t".to_owned(), subscription.expect("valid settings"))],
-        public_url: "http://127.0.0.1:3000".to_owned(),
+        public_url: "http://localhost:3000".to_owned(),
         idle_timeout: Duration::from_secs(4),
         intervals: QUICKLY,
     }
