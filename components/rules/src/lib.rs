@@ -119,13 +119,14 @@ impl rules::Guest for Component {
         MACHINE.with_borrow_mut(|machine| machine.cancel(task));
     }
 
-    fn flush() {
-        let report = MACHINE.with_borrow_mut(|machine| {
+    fn flush() -> Vec<u64> {
+        let (decisions, report) = MACHINE.with_borrow_mut(|machine| {
             machine.flush();
-            machine.report()
+            (machine.decisions(), machine.report())
         });
         if let Some(report) = report {
             eprintln!("{report}");
         }
+        decisions
     }
 }

@@ -146,7 +146,7 @@ impl Gateway {
             buckets: Arc::new(MemoryBuckets::new(config.clients.max_buckets as usize)),
             settings: config.without_secrets().to_toml().into(),
             settling: Settling::default(),
-            counted: Counted::default(),
+            counted: Counted::new(config),
         };
         let server = tokio::select! {
             biased;

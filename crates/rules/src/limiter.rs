@@ -12,7 +12,7 @@ pub use handlers::list;
 
 use crate::identity::{self, ClientId};
 use crate::keys;
-use crate::policies::Policy;
+use crate::policies::{Decision, Policy};
 use crate::world::World;
 use tollgate_api::calls::Call;
 use tollgate_api::http::{Header, Request, Response};
@@ -68,12 +68,18 @@ pub async fn check<S: Store, B: Buckets>(world: &World<'_, S>, buckets: &B, requ
 /// As [`charge`], of one policy, under which most requests fall: nothing is kept in lists.
 async fn charge_one<B: Buckets>(buckets: &B, request: &Request, policy: &Policy, asked: Bucket) -> Verdict {
     match buckets.take_one(asked).await {
-        Ok(level) => Verdict::Admit(answer_headers(request, &[policy], &[level])),
+        Ok(level) => {
+            policy.decide(Decision::Admitted);
+            Verdict::Admit(answer_headers(request, &[policy], &[level]))
+        }
         Err(TakeError::Refused { .. }) if policy.shadow => {
-            policy.would_refuse.add();
+            policy.decide(Decision::WouldRefuse);
             Verdict::Admit(Vec::new())
         }
-        Err(TakeError::Refused { levels, .. }) => Verdict::Answer(refusal(&[policy], &levels)),
+        Err(TakeError::Refused { levels, .. }) => {
+            policy.decide(Decision::Refused);
+            Verdict::Answer(refusal(&[policy], &levels))
+        }
         Err(error) => without_buckets(&[policy], &error),
     }
 }
@@ -94,7 +100,12 @@ async fn charge<B: Buckets>(
             Vec::new()
         };
         let levels = match buckets.take(asked).await {
-            Ok(levels) => return Verdict::Admit(answer_headers(request, &charged, &levels)),
+            Ok(levels) => {
+                charged
+                    .iter()
+                    .for_each(|policy| policy.decide(Decision::Admitted));
+                return Verdict::Admit(answer_headers(request, &charged, &levels));
+            }
             Err(TakeError::Refused { levels, .. }) => levels,
             Err(error) => return without_buckets(&charged, &error),
         };
@@ -102,8 +113,11 @@ async fn charge<B: Buckets>(
             .map(|index| levels.get(index).is_none_or(|level| level.next_ns == 0))
             .collect();
         let lacking = charged.iter().zip(&keep).filter(|(_, keep)| !**keep);
-        for (policy, _) in lacking.filter(|(policy, _)| policy.shadow) {
-            policy.would_refuse.add();
+        for (policy, _) in lacking {
+            policy.decide(match policy.shadow {
+                true => Decision::WouldRefuse,
+                false => Decision::Refused,
+            });
         }
         let enforced_lack = charged
             .iter()
@@ -174,6 +188,7 @@ fn refusal(charged: &[&Policy], levels: &[Level]) -> Response {
 /// Nothing could be taken. Where the buckets are busy, load alone must not open the gate: the failure mode is for engines
 /// that cannot be asked.
 fn without_buckets(charged: &[&Policy], error: &TakeError) -> Verdict {
+    charged.iter().for_each(|policy| policy.decide(Decision::Failed));
     let busy = matches!(error, TakeError::Busy(_));
     if !charged
         .iter()

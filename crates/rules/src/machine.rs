@@ -300,6 +300,11 @@ impl<M: Memory + Clone + 'static> Machine<M> {
         }
     }
 
+    /// See [`crate::policies::Policies::decisions`].
+    pub fn decisions(&self) -> Vec<u64> {
+        self.rules.settings.policies.decisions()
+    }
+
     /// A line for the log, if there is something to say; see [`crate::policies::Policies::shadow_report`].
     pub fn report(&self) -> Option<String> {
         self.rules.settings.policies.shadow_report(self.now, u64::MAX)

@@ -34,6 +34,34 @@ impl Count {
     }
 }
 
+/// What became of a request under one policy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Decision {
+    /// It was charged.
+    Admitted,
+    /// The policy lacked its cost, and refused it.
+    Refused,
+    /// The policy lacked its cost, and is in shadow.
+    WouldRefuse,
+    /// The buckets could not be asked; [`OnStoreFailure`] decided.
+    Failed,
+}
+
+impl Decision {
+    /// All of them, in the order of [`Policies::decisions`].
+    pub const ALL: [Self; 4] = [Self::Admitted, Self::Refused, Self::WouldRefuse, Self::Failed];
+
+    /// Its name in metrics.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Admitted => "admitted",
+            Self::Refused => "refused",
+            Self::WouldRefuse => "would_refuse",
+            Self::Failed => "failed",
+        }
+    }
+}
+
 /// Every policy in force, ready to match.
 #[derive(Clone, Debug, Default)]
 pub struct Policies {
@@ -48,6 +76,7 @@ pub(crate) struct Policy {
     pub(crate) name: String,
     pub(crate) shadow: bool,
     pub(crate) would_refuse: Count,
+    decided: [Count; Decision::ALL.len()],
     pub(crate) deny_on_failure: bool,
     pub(crate) per_client: bool,
     /// The name as a structured field string (RFC 9651).
@@ -95,6 +124,16 @@ impl Policies {
         Some(line)
     }
 
+    /// The number of requests that each policy has decided on since the last call, by [`Decision`]: four numbers for each of
+    /// `[[limits]]`, in its order. Empty if there were none.
+    pub fn decisions(&self) -> Vec<u64> {
+        let counts = || self.all.iter().flat_map(|policy| &policy.decided);
+        if counts().all(|count| count.0.load(Ordering::Relaxed) == 0) {
+            return Vec::new();
+        }
+        counts().map(|count| count.0.swap(0, Ordering::Relaxed)).collect()
+    }
+
     /// The names of the shadow policies, as structured field strings, and what they would have refused.
     fn shadow_counts(&self) -> impl Iterator<Item = (&str, &Count)> {
         let shadow = self.all.iter().filter(|policy| policy.shadow);
@@ -124,6 +163,7 @@ impl Policy {
             name: limit.name.clone(),
             shadow: limit.shadow,
             would_refuse: Count::default(),
+            decided: Default::default(),
             deny_on_failure: limit.on_store_failure == OnStoreFailure::Deny,
             per_client: limit.per.contains(&Per::Client),
             quota: quota(&quoted, &bucket),
@@ -133,6 +173,16 @@ impl Policy {
             pattern,
             methods: limit.methods.clone(),
             bucket,
+        }
+    }
+
+    /// Counts a decision.
+    pub(crate) fn decide(&self, decision: Decision) {
+        if decision == Decision::WouldRefuse {
+            self.would_refuse.add();
+        }
+        if let Some(count) = self.decided.get(decision as usize) {
+            count.add();
         }
     }
 

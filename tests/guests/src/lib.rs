@@ -65,7 +65,9 @@ impl Guest for Misbehaving {
 
     fn cancel(_task: u32) {}
 
-    fn flush() {}
+    fn flush() -> Vec<u64> {
+        Vec::new()
+    }
 }
 
 /// Waits for a message that nobody sends, again and again.

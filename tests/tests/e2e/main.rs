@@ -294,7 +294,10 @@ harness::cases! {
     metrics {
         both {}
         native {
+            board_and_rules_name_what_there_is,
             callers_of_this_machine_need_no_key_where_the_settings_say_so,
+            claims_and_decisions_are_counted_as_they_were_told,
+            deliveries_and_their_backlog_are_told,
             others_can_read_both_formats,
             strangers_do_not_read_them,
             strangers_make_no_series,

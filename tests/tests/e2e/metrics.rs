@@ -1,14 +1,15 @@
 //! `GET /metrics`: who may read it, that others can parse it, that it counts what was done and nothing else, and that the board and
 //! the rules of `deploy/` name nothing that is not there.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write as _;
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use reqwest::Method;
-use serde_json::json;
+use serde_json::{Value, json};
 
-use crate::harness::{ADMIN_KEY, Gateway, Host, eventually};
+use crate::harness::{ADMIN_KEY, Gateway, Host, Origin, eventually};
 
 const OPENMETRICS: &str =
     "application/openmetrics-text; version=1.0.0,text/plain;version=0.0.4;q=0.5,*/*;q=0.1";
@@ -279,6 +280,200 @@ pub async fn others_can_read_both_formats(host: Host) {
     if let Some(promtool) = promtool() {
         piped(&promtool, &["check", "metrics"], &plain);
     }
+}
+
+pub async fn claims_and_decisions_are_counted_as_they_were_told(host: Host) {
+    let gateway = Gateway::start(host, "").await;
+    let campaign = gateway.campaign(2, json!({})).await;
+    let later = gateway
+        .campaign(2, json!({ "startsAt": "2100-01-01T00:00:00Z" }))
+        .await;
+    let before = series(&text(&gateway).await);
+    let claim = async |campaign: &str, user: &str, key: &str, status| {
+        let call = gateway
+            .post(&format!("/api/campaigns/{campaign}/claims"))
+            .user(user);
+        let call = match key {
+            "" => call,
+            key => call.header("idempotency-key", key),
+        };
+        call.send().await.expect(status);
+    };
+    claim(&campaign, "a", "\"once\"", 201).await;
+    claim(&campaign, "a", "\"once\"", 201).await;
+    claim(&campaign, "a", "", 409).await;
+    claim(&campaign, "b", "", 201).await;
+    claim(&campaign, "c", "", 410).await;
+    claim(&campaign, "d", "", 410).await;
+    claim(&later, "a", "", 403).await;
+    claim("nobodys", "a", "", 404).await;
+    for number in 0..8 {
+        let status = if number < 5 { 404 } else { 429 };
+        gateway
+            .get("/api/bounded/burst/x")
+            .client("c")
+            .send()
+            .await
+            .expect(status);
+    }
+    for _ in 0..4 {
+        gateway
+            .get("/api/bounded/shadow/x")
+            .client("c")
+            .send()
+            .await
+            .expect(404);
+    }
+    let after = series(&text(&gateway).await);
+    let claims = growth(&before, &after, &["tollgate_claims_total"]);
+    let name = |campaign: &str, outcome| {
+        format!("tollgate_claims_total{{campaign=\"{campaign}\",outcome=\"{outcome}\"}}")
+    };
+    let expected = [
+        (name(&campaign, "admitted"), 2.0),
+        (name(&campaign, "already_claimed"), 1.0),
+        (name(&campaign, "replayed"), 1.0),
+        (name(&campaign, "sold_out"), 2.0),
+        (name(&later, "not_started"), 1.0),
+    ];
+    assert_eq!(claims, Series::from(expected));
+    let name = |policy, decision| {
+        format!("tollgate_limit_decisions_total{{policy=\"{policy}\",decision=\"{decision}\"}}")
+    };
+    let expected = Series::from([
+        (name("burst", "admitted"), 5.0),
+        (name("burst", "refused"), 3.0),
+        (name("observed", "admitted"), 1.0),
+        (name("observed", "would_refuse"), 3.0),
+        // All but what was refused, and what nobody limits: a scrape.
+        (name("everything", "admitted"), 8.0 + 5.0 + 4.0),
+    ]);
+    // Instances tell them some milliseconds later.
+    eventually("all are told", async || {
+        let after = series(&text(&gateway).await);
+        (growth(&before, &after, &["tollgate_limit_decisions_total"]) == expected).then_some(())
+    })
+    .await;
+    eventually("the stock is told", async || {
+        let told = text(&gateway).await;
+        let stock =
+            |campaign: &str, left| format!("tollgate_campaign_stock{{campaign=\"{campaign}\"}} {left}\n");
+        (told.contains(&stock(&campaign, "0")) && told.contains(&stock(&later, "2"))).then_some(())
+    })
+    .await;
+}
+
+pub async fn deliveries_and_their_backlog_are_told(host: Host) {
+    let origin = Origin::start().await;
+    origin.answer(503);
+    let gateway = Gateway::start(host, "").await;
+    let body = json!({ "url": origin.url("/"), "allowPrivateAddresses": true });
+    let path = "/api/topics/signup/subscriptions/hook";
+    gateway
+        .put(path)
+        .key(ADMIN_KEY)
+        .json(&body)
+        .send()
+        .await
+        .expect(201);
+    for number in 0..3 {
+        let body = json!({ "number": number });
+        gateway
+            .post("/signup")
+            .client("c")
+            .json(&body)
+            .send()
+            .await
+            .expect(202);
+    }
+    let labels = "topic=\"signup\",subscription=\"hook\"";
+    eventually("the backlog is told", async || {
+        let told = series(&text(&gateway).await);
+        let of = |name: &str| told.get(&format!("{name}{{{labels}}}")).copied();
+        let refused = told.get(&format!(
+            "tollgate_delivery_attempts_total{{{labels},outcome=\"refused\"}}"
+        ));
+        let is_told = of("tollgate_subscription_lag") == Some(3.0)
+            && of("tollgate_oldest_message_age_seconds").is_some_and(|age| age > 0.0 && age < 120.0)
+            && of("tollgate_dead_letters_total") == Some(0.0)
+            && of("tollgate_circuit_state").is_some()
+            && of("tollgate_subscription_paused") == Some(0.0)
+            && refused.is_some_and(|refused| *refused >= 1.0);
+        is_told.then_some(())
+    })
+    .await;
+}
+
+pub async fn board_and_rules_name_what_there_is(host: Host) {
+    let gateway = Gateway::start(host, "").await;
+    let plain = gateway
+        .get("/metrics")
+        .key(ADMIN_KEY)
+        .send()
+        .await
+        .expect(200)
+        .text();
+    let types = plain.lines().filter_map(|line| line.strip_prefix("# TYPE "));
+    let there: BTreeSet<&str> = types.filter_map(|line| line.split(' ').next()).collect();
+    let deploy = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy");
+    let read = |file: &str| std::fs::read_to_string(deploy.join(file)).expect("it is there");
+    let (board, rules) = (read("grafana/tollgate.json"), read("prometheus/alerts.yml"));
+    let board: Value = serde_json::from_str(&board).expect("it is JSON");
+    let mut shown = BTreeSet::new();
+    let board = expressions(&board).join("\n");
+    for (file, text) in [("the board", &board), ("the rules", &rules)] {
+        let named = named(text);
+        assert!(named.len() > 10, "{file} names {named:?}");
+        for name in named {
+            let stem = ["_bucket", "_sum", "_count"]
+                .iter()
+                .find_map(|suffix| name.strip_suffix(suffix));
+            let known = [Some(name), stem]
+                .into_iter()
+                .flatten()
+                .find(|name| there.contains(name));
+            let known = known.unwrap_or_else(|| panic!("{file} names {name}, which is not there"));
+            if file == "the board" {
+                shown.insert(known.to_owned());
+            }
+        }
+    }
+    let missing: Vec<_> = there.iter().filter(|name| !shown.contains(**name)).collect();
+    assert!(missing.is_empty(), "the board does not show {missing:?}");
+    if let Some(promtool) = promtool() {
+        let file = deploy.join("prometheus/alerts.yml");
+        piped(&promtool, &["check", "rules", file.to_str().expect("UTF-8")], "");
+        let file = deploy.join("prometheus/prometheus.yml");
+        piped(
+            &promtool,
+            &["check", "config", "--syntax-only", file.to_str().expect("UTF-8")],
+            "",
+        );
+    }
+}
+
+/// All queries of a board.
+fn expressions(value: &Value) -> Vec<&str> {
+    let text = |name: &str, value: &'_ Value| (name == "expr" || name == "definition") && value.is_string();
+    match value {
+        Value::Object(fields) => fields
+            .iter()
+            .flat_map(|(name, value)| match text(name, value) {
+                true => value.as_str().into_iter().collect(),
+                false => expressions(value),
+            })
+            .collect(),
+        Value::Array(values) => values.iter().flat_map(expressions).collect(),
+        _ => Vec::new(),
+    }
+}
+
+/// The metrics that a text names.
+fn named(text: &str) -> BTreeSet<&str> {
+    let words = text.split(|letter: char| !(letter.is_ascii_alphanumeric() || letter == '_'));
+    words
+        .filter(|word| word.starts_with("tollgate_") || word.starts_with("process_"))
+        .collect()
 }
 
 /// Prometheus' own tool (Debian's package `prometheus`), if it is there.

@@ -1,6 +1,7 @@
 //! What threads count while they answer. Each has counters of its own, on cache lines of its own, which it alone writes: to
 //! count costs a load and a store. A scrape sums them.
 
+use super::claims::{self, Claims};
 use super::sheet::Distribution;
 use crate::wasm::rules::Group;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -8,6 +9,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tollgate_api::calls::{self, Call};
 use tollgate_api::components::Component;
+use tollgate_rules::config::Config;
+use tollgate_rules::policies::Decision;
 use tollgate_rules::settings::Settings;
 
 /// A number that one thread writes and any may read. Relaxed: nothing is ordered by it.
@@ -172,6 +175,8 @@ pub struct Requests {
     durations: [Durations; ASKED],
     /// Requests that wait.
     pub waiting: Count,
+    /// Claims.
+    pub claims: Claims,
 }
 
 impl Requests {
@@ -206,6 +211,17 @@ pub struct Rules {
     pub traps: Count,
     /// Instances that were started.
     pub starts: Count,
+    /// By policy and [`Decision`].
+    decisions: Vec<Count>,
+}
+
+impl Rules {
+    /// Requests were decided on; see `flush` in `wit/edge.wit`.
+    pub fn decided(&self, decisions: &[u64]) {
+        for (count, more) in self.decisions.iter().zip(decisions) {
+            count.add(*more);
+        }
+    }
 }
 
 /// The counters of all threads. Cheap to clone.
@@ -216,6 +232,9 @@ pub struct Counted(Arc<Threads>);
 struct Threads {
     requests: Mutex<Vec<Arc<Requests>>>,
     rules: Mutex<Vec<Arc<Rules>>>,
+    /// The names of `[[limits]]`.
+    policies: Vec<String>,
+    campaigns: Arc<claims::Names>,
 }
 
 fn locked<T>(list: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -224,12 +243,22 @@ fn locked<T>(list: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Counted {
+    /// Counters under these settings.
+    pub fn new(config: &Config) -> Self {
+        let policies = config.limits.iter().map(|limit| limit.name.clone());
+        Self(Arc::new(Threads {
+            policies: policies.collect(),
+            ..Threads::default()
+        }))
+    }
+
     /// Those of one more worker.
     pub fn requests(&self) -> Arc<Requests> {
         let requests = Arc::new(Requests {
             answered: [const { [const { Count::new() }; PLACE_COUNT] }; ASKED],
             durations: [const { Durations::new() }; ASKED],
             waiting: Count::new(),
+            claims: Claims::new(Arc::clone(&self.0.campaigns)),
         });
         locked(&self.0.requests).push(Arc::clone(&requests));
         requests
@@ -242,6 +271,13 @@ impl Counted {
             tasks: Count::new(),
             traps: Count::new(),
             starts: Count::new(),
+            decisions: self
+                .0
+                .policies
+                .iter()
+                .flat_map(|_| Decision::ALL)
+                .map(|_| Count::new())
+                .collect(),
         });
         locked(&self.0.rules).push(Arc::clone(&rules));
         rules
@@ -271,7 +307,18 @@ impl Counted {
         }
         let waiting: u64 = requests.iter().map(|one| one.waiting.get()).sum();
         sheet.number(Metric::HttpWaiting, &[], waiting);
+        claims::report(requests.iter().map(|one| &one.claims), sheet);
         let rules = locked(&self.0.rules).clone();
+        let places = self
+            .0
+            .policies
+            .iter()
+            .flat_map(|policy| Decision::ALL.map(|decision| (policy, decision)));
+        for (place, (policy, decision)) in places.enumerate() {
+            let counts = rules.iter().filter_map(|one| one.decisions.get(place));
+            let count = counts.map(Count::get).sum();
+            sheet.count(Metric::LimitDecisions, &[policy, decision.name()], count);
+        }
         for group in [Group::Crowd, Group::Rest] {
             let name = [group.name()];
             let sum = |of: fn(&Rules) -> &Count| -> u64 {

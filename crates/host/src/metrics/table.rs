@@ -80,9 +80,13 @@ metrics! {
         "From the head of a request to the head of its answer; a long poll waits as it was asked to";
     HttpWaiting = Gauge "tollgate_http_requests_waiting" "" []
         "Requests under way that wait for the store, a body, a thread or a component";
+    LimitDecisions = Counter "tollgate_limit_decisions" "" ["policy", "decision"]
+        "What became of requests under a policy of the limiter: admitted (charged), refused, would_refuse (in shadow), failed (the buckets could not be asked)";
     Buckets = Gauge "tollgate_limit_buckets" "" [] "Token buckets that are kept";
     BucketsMax = Gauge "tollgate_limit_buckets_max" "" [] "Token buckets that may be kept: clients.max_buckets";
     // Campaigns.
+    Claims = Counter "tollgate_claims" "" ["campaign", "outcome"]
+        "Claims by outcome: admitted, replayed, already_claimed, sold_out, not_started, ended; beyond 100 campaigns, the campaign is other";
     CampaignStock = Gauge "tollgate_campaign_stock" "" ["campaign"]
         "Units that are left, of the newest 100 campaigns that can still admit";
     CampaignQuantity = Gauge "tollgate_campaign_quantity" "" ["campaign"] "Units that there were, of the same campaigns";

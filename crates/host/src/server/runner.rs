@@ -38,8 +38,8 @@ pub trait Steps {
     fn resume(&self, task: u32, reply: Reply) -> Option<Step>;
     /// See `Machine::cancel`.
     fn cancel(&self, task: u32) -> Option<()>;
-    /// See `Machine::flush`.
-    fn flush(&self) -> Option<()>;
+    /// See `Machine::flush` and `Machine::decisions`.
+    fn flush(&self) -> Option<Vec<u64>>;
 }
 
 /// The result of a request.
@@ -134,7 +134,9 @@ impl<S: Steps> Runner<S> {
     /// Flushes what calls have submitted so far.
     pub fn flush(&self) {
         // What ended just now was reported where it ran.
-        let _ = self.checked(self.steps.flush());
+        if let Ok(decisions) = self.checked(self.steps.flush()) {
+            self.counters.decided(&decisions);
+        }
     }
 
     /// Starts a request; see `Machine::start`.
@@ -308,13 +310,13 @@ pub mod native {
             Some(())
         }
 
-        fn flush(&self) -> Option<()> {
+        fn flush(&self) -> Option<Vec<u64>> {
             let mut rules = self.0.borrow_mut();
             rules.flush();
             if let Some(report) = rules.report() {
                 tracing::warn!("{report}");
             }
-            Some(())
+            Some(rules.decisions())
         }
     }
 }

@@ -201,7 +201,9 @@ impl Gateway {
                 };
                 let (gateway, caller) = (Rc::clone(self), Rc::clone(caller));
                 return Either::Right(Box::pin(async move {
-                    let answer = gateway.go_on(&mut request, &caller, &marks.request_id).await;
+                    let answer = gateway
+                        .go_on(&mut request, asked, &caller, &marks.request_id)
+                        .await;
                     let answer = answer.unwrap_or_else(|problem| from_core(problem.into_response()));
                     measured.answered(&answer);
                     // Before it is decided how the connection ends.
@@ -262,6 +264,7 @@ impl Gateway {
     async fn go_on(
         &self,
         request: &mut Unfinished,
+        asked: Asked,
         caller: &Caller,
         request_id: &HeaderValue,
     ) -> Result<Answer, Problem> {
@@ -273,7 +276,12 @@ impl Gateway {
             }
             Next::Rest(added) => std::mem::take(added),
             Next::Rule(waiting) => match waiting.finish(async || self.body(body).await).await? {
-                runner::Answer::Done(response) => return Ok(from_packed(response)),
+                runner::Answer::Done(response) => {
+                    if asked == Asked::call(Call::Claim) {
+                        self.counters.claims.answered(path(head), &response);
+                    }
+                    return Ok(from_packed(response));
+                }
                 runner::Answer::Admitted(added) => added,
             },
         };

@@ -150,7 +150,7 @@ impl Steps for Instance {
         self.call(|store, rules| rules.call_cancel(store, task))
     }
 
-    fn flush(&self) -> Option<()> {
+    fn flush(&self) -> Option<Vec<u64>> {
         self.call(|store, rules| rules.call_flush(store))
     }
 }
