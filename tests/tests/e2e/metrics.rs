@@ -288,7 +288,13 @@ pub async fn claims_and_decisions_are_counted_as_they_were_told(host: Host) {
     let later = gateway
         .campaign(2, json!({ "startsAt": "2100-01-01T00:00:00Z" }))
         .await;
-    let before = series(&text(&gateway).await);
+    // Instances tell decisions some milliseconds later.
+    let before = eventually("the campaigns' own requests are told", async || {
+        let told = series(&text(&gateway).await);
+        let admitted = "tollgate_limit_decisions_total{policy=\"everything\",decision=\"admitted\"}";
+        (told.get(admitted) == Some(&2.0)).then_some(told)
+    })
+    .await;
     let claim = async |campaign: &str, user: &str, key: &str, status| {
         let call = gateway
             .post(&format!("/api/campaigns/{campaign}/claims"))
@@ -348,7 +354,6 @@ pub async fn claims_and_decisions_are_counted_as_they_were_told(host: Host) {
         // All but what was refused, and what nobody limits: a scrape.
         (name("everything", "admitted"), 8.0 + 5.0 + 4.0),
     ]);
-    // Instances tell them some milliseconds later.
     eventually("all are told", async || {
         let after = series(&text(&gateway).await);
         (growth(&before, &after, &["tollgate_limit_decisions_total"]) == expected).then_some(())

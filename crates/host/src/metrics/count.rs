@@ -292,7 +292,7 @@ impl Counted {
             for place in 0..PLACE_COUNT {
                 let count = |one: &Arc<Requests>| one.answered.get(asked.0)?.get(place).map(Count::get);
                 let count: u64 = requests.iter().filter_map(count).sum();
-                if count > 0 {
+                if count > 0 || is_error(place) {
                     sheet.count(Metric::HttpRequests, &[&name, &code(place)], count);
                 }
             }
@@ -330,6 +330,12 @@ impl Counted {
             sheet.count(Metric::RulesStarts, &name, sum(|rules| &rules.starts));
         }
     }
+}
+
+/// Whether it is told from zero on: `increase` takes a series that begins at one for one that has not grown, and an alert
+/// would miss the first errors.
+fn is_error(place: usize) -> bool {
+    matches!(CODES.get(place), Some(500 | 503 | 504))
 }
 
 fn code(place: usize) -> String {
@@ -431,6 +437,7 @@ mod tests {
         for line in [
             "tollgate_http_requests_total{call=\"follow_link\",code=\"302\"} 2\n",
             "tollgate_http_requests_total{call=\"follow_link\",code=\"499\"} 1\n",
+            "tollgate_http_requests_total{call=\"claim\",code=\"500\"} 0\n",
             "tollgate_http_request_duration_seconds_count{call=\"follow_link\"} 4\n",
             "tollgate_http_request_duration_seconds_bucket{le=\"+Inf\",call=\"follow_link\"} 4\n",
         ] {

@@ -257,6 +257,27 @@ fn what_a_shadow_would_have_refused_is_reported_now_and_then() {
 }
 
 #[test]
+fn decisions_are_counted_by_policy_and_told_once() {
+    let shadow = |name: &str, capacity| Limit {
+        shadow: true,
+        ..limit(name, capacity)
+    };
+    let gate = Gate::new(&[shadow("first", 2), limit("enforced", 6), shadow("second", 4)]);
+    let decisions = || gate.settings.policies.decisions();
+    assert_eq!(decisions(), []);
+    assert_eq!(gate.admitted("/x", "a"), 6);
+    // Admitted, refused, would refuse, failed.
+    assert_eq!(decisions(), [2, 0, 8, 0, 6, 4, 0, 0, 4, 0, 6, 0]);
+    assert_eq!(decisions(), []);
+    gate.buckets.down.set(true);
+    gate.admitted("/x", "a");
+    assert_eq!(decisions(), [0, 0, 0, 10, 0, 0, 0, 10, 0, 0, 0, 10]);
+    let alone = Gate::new(&[limit("alone", 3)]);
+    assert_eq!(alone.admitted("/x", "a"), 3);
+    assert_eq!(alone.settings.policies.decisions(), [3, 7, 0, 0]);
+}
+
+#[test]
 fn a_policy_for_get_counts_head() {
     let get = Limit {
         methods: vec!["GET".into()],
