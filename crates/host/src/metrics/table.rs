@@ -119,10 +119,10 @@ metrics! {
     StoreDisk = Gauge "tollgate_store_disk" "bytes" ["file"] "Size of the database's files: database, log";
     StoreDiskFree = Gauge "tollgate_store_disk_free" "bytes" [] "Room that is left on their disk for this user";
     // Topics and deliveries.
-    TopicDepth = Gauge "tollgate_topic_depth" "" ["topic"] "Messages that a topic keeps; beyond 500 topics, all others are other";
+    TopicDepth = Gauge "tollgate_topic_depth" "" ["topic"] "Messages that a topic keeps; of the first 500 topics by name";
     TopicMessages = Counter "tollgate_topic_messages" "" ["topic"] "Messages that a topic ever had: its last sequence";
     SubscriptionLag = Gauge "tollgate_subscription_lag" "" ["topic", "subscription"]
-        "Messages that are kept and not delivered; beyond 500 subscriptions, all others are other";
+        "Messages that are kept and not delivered; of 500 subscriptions at most, those of the file first";
     OldestMessageAge = Gauge "tollgate_oldest_message_age" "seconds" ["topic", "subscription"]
         "Age of the oldest message that is not delivered; 0 if there is none";
     DeliveryAttempts = Counter "tollgate_delivery_attempts" "" ["topic", "subscription", "outcome"]
