@@ -61,6 +61,10 @@ pub enum Access {
     User,
     /// The user that it is about, or an API key with this scope.
     UserOrKey(Scope),
+    /// Any API key.
+    AnyKey,
+    /// Who is logged in at the dashboard.
+    Session,
 }
 
 /// A further property of a call.
@@ -72,6 +76,8 @@ enum Mark {
     Body,
     /// Our host answers it by itself; see [`Call::native`].
     Native,
+    /// So, and nobody else answers it: it lives in the memory of one process.
+    HostOnly,
 }
 
 macro_rules! calls {
@@ -97,7 +103,9 @@ macro_rules! calls {
     };
 }
 
-use Access::{AnyKeyOrClient, Anyone, Key, KeyOrClient, Owner, SenderOrKey, User, UserOrKey};
+use Access::{
+    AnyKey, AnyKeyOrClient, Anyone, Key, KeyOrClient, Owner, SenderOrKey, Session, User, UserOrKey,
+};
 use Scope::{Admin, Campaigns, Links, Metrics, Topics};
 
 calls! {
@@ -170,13 +178,32 @@ calls! {
     /// Whether requests can be answered.
     HealthReady = Admin "GET" "/health/ready" Anyone, Native;
     /// What the gateway counts. Open to others too where `[metrics] access` says so.
-    Metrics = Admin "GET" "/metrics" Key(Metrics), Native;
+    Metrics = Admin "GET" "/metrics" Key(Metrics), HostOnly;
     /// Rules for crawlers.
     Robots = Admin "GET" "/robots.txt" Anyone;
+    /// The icon of the gateway's pages.
+    Icon = Admin "GET" "/favicon.ico" Anyone;
+    /// For a browser, a page that says what this is.
+    Welcome = Admin "GET" "/" Anyone, HostOnly;
+    /// The page of the dashboard.
+    Dashboard = Admin "GET" "/admin" Anyone, HostOnly;
+    /// A file that the page is made of.
+    DashboardFile = Admin "GET" "/admin/assets/:file" Anyone, HostOnly;
+    /// Logs in at the dashboard.
+    LogIn = Admin "POST" "/admin/session" AnyKey, HostOnly;
+    /// Who is logged in.
+    ReadSession = Admin "GET" "/admin/session" Session, HostOnly;
+    /// Logs out.
+    LogOut = Admin "DELETE" "/admin/session" Session, HostOnly;
+    /// The live numbers, as server-sent events.
+    WatchNumbers = Admin "GET" "/admin/events" Session, HostOnly;
+    /// The configuration in force, without secrets. Scope `admin`.
+    ReadConfiguration = Admin "GET" "/admin/configuration" Session, HostOnly;
 }
 
 /// First segments of paths that are reserved for future calls, besides those of [`Call`].
-const KEPT: &[&str] = &["openapi.json", "docs", "admin", "favicon.ico"];
+/// First segments of paths that are reserved for future calls, besides those of [`Call`].
+const KEPT: &[&str] = &["openapi.json", "docs"];
 
 /// First segments of paths that are the gateway's own: those of calls, and [`KEPT`].
 static OWN: LazyLock<Vec<&'static str>> = LazyLock::new(|| {
@@ -184,7 +211,7 @@ static OWN: LazyLock<Vec<&'static str>> = LazyLock::new(|| {
         call.path()
             .split('/')
             .nth(1)
-            .filter(|first| !first.starts_with(':'))
+            .filter(|first| !first.starts_with(':') && !first.is_empty())
     };
     let mut own: Vec<_> = Call::ALL.iter().filter_map(literal).collect();
     own.dedup();
@@ -196,12 +223,6 @@ static OWN: LazyLock<Vec<&'static str>> = LazyLock::new(|| {
 pub fn own_segments() -> impl Iterator<Item = &'static str> {
     OWN.iter().copied()
 }
-
-/// The calls that our host answers by itself, with their paths: every request is asked.
-static NATIVE: LazyLock<Vec<(&'static str, Call)>> = LazyLock::new(|| {
-    let native = Call::ALL.iter().filter(|call| call.is_native());
-    native.map(|call| (call.path(), *call)).collect()
-});
 
 impl Call {
     fn has(self, mark: Mark) -> bool {
@@ -218,29 +239,40 @@ impl Call {
         self.has(Mark::Body)
     }
 
-    /// Whether our host answers it by itself; see [`Call::native`].
+    /// Whether our host answers it by itself, before the limiter and without a component, since only it knows how it is, or
+    /// who is logged in.
     pub fn is_native(self) -> bool {
-        self.has(Mark::Native)
+        self.has(Mark::Native) || self.is_host_only()
     }
 
-    /// The call of this path that our host answers by itself, before the limiter and without a component, since only it
-    /// knows how it is. A component answers it elsewhere, and never limits it.
-    pub fn native(path: &str) -> Option<Call> {
-        let found = NATIVE.iter().find(|(native, _)| *native == path);
-        found.map(|(_, call)| *call)
+    /// Whether nobody else answers it: elsewhere it is not found.
+    pub fn is_host_only(self) -> bool {
+        self.has(Mark::HostOnly)
+    }
+
+    /// The call that our host answers by itself, and its parameters; `None` where the rules answer.
+    ///
+    /// # Errors
+    /// 405 with `Allow`: the path is of such calls, the method is not.
+    pub fn native<'r>(method: &str, path: &'r str) -> Option<Result<(Call, Parameters<'r>), Problem>> {
+        if !may_be_native(path) {
+            return None;
+        }
+        match matching(method, path, Call::is_native) {
+            Found::Call(call, parameters) => Some(Ok((call, parameters))),
+            Found::Methods(allowed) => Some(Err(Problem::method_not_allowed(&allowed))),
+            Found::Nothing => None,
+        }
+    }
+
+    /// Whether a path is one that tells of our health, which is never limited.
+    pub fn is_health(path: &str) -> bool {
+        path == Call::HealthLive.path() || path == Call::HealthReady.path()
     }
 
     /// Whether it takes this method.
     pub fn takes(self, method: &str) -> bool {
         self.method() == method || (self.method() == "GET" && method == "HEAD")
-    }
-
-    /// The value of `Allow` for its path, if no other call has that path.
-    pub fn allow(self) -> &'static str {
-        match self.method() {
-            "GET" => "GET, HEAD",
-            method => method,
-        }
     }
 
     /// The parameters of a path of these segments, if it is this call's.
@@ -297,6 +329,12 @@ pub fn one_segment(path: &str) -> Option<&str> {
     }
 }
 
+/// Whether a native call may have this path. A few comparisons, since every request is asked; a test holds them to
+/// [`Call::is_native`].
+fn may_be_native(path: &str) -> bool {
+    path == "/" || path.starts_with("/health/") || path.starts_with("/admin") || path == "/metrics"
+}
+
 /// The call of `component` that the request makes, and its parameters.
 ///
 /// # Errors
@@ -318,33 +356,53 @@ pub fn find_call<'r>(
         Some(code) => path.get(..=code.len()).unwrap_or_default(),
         None => path,
     };
+    match matching(method, path, |call| call.component() == component) {
+        Found::Call(call, parameters) => Ok((call, parameters)),
+        Found::Methods(allowed) => Err(Problem::method_not_allowed(&allowed)),
+        Found::Nothing => Err(Problem::not_found()),
+    }
+}
+
+/// What a path is.
+enum Found<'r> {
+    Call(Call, Parameters<'r>),
+    /// Of calls with other methods: these.
+    Methods(String),
+    Nothing,
+}
+
+/// The call among those that `are_meant` with this method and path.
+fn matching<'r>(method: &str, path: &'r str, are_meant: impl Fn(Call) -> bool) -> Found<'r> {
     let mut segments = [""; MAX_SEGMENTS];
     let mut count = 0;
     let slashes = path.bytes().enumerate().filter(|(_, byte)| *byte == b'/');
     let ends = slashes.map(|(at, _)| at).chain([path.len()]);
     let mut start = 0;
     for end in ends {
-        *segments.get_mut(count).ok_or_else(Problem::not_found)? = &path[start..end];
+        let Some(segment) = segments.get_mut(count) else {
+            return Found::Nothing;
+        };
+        *segment = &path[start..end];
         (start, count) = (end + 1, count + 1);
     }
     let segments = segments.get(..count).unwrap_or_default();
     let mut allowed: Vec<&str> = Vec::new();
-    for (call, expected) in CALLS.iter().filter(|(call, _)| call.component() == component) {
+    for (call, expected) in CALLS.iter().filter(|(call, _)| are_meant(*call)) {
         let Some(parameters) = Call::parameters(expected, segments) else {
             continue;
         };
         if call.takes(method) {
-            return Ok((*call, parameters));
+            return Found::Call(*call, parameters);
         }
         allowed.push(call.method());
     }
     if allowed.is_empty() {
-        return Err(Problem::not_found());
+        return Found::Nothing;
     }
     if let Some(at) = allowed.iter().position(|method| *method == "GET") {
         allowed.insert(at + 1, "HEAD");
     }
-    Err(Problem::method_not_allowed(&allowed.join(", ")))
+    Found::Methods(allowed.join(", "))
 }
 
 #[cfg(test)]

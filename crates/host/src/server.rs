@@ -5,6 +5,7 @@
 mod answer;
 mod body;
 mod connection;
+mod dashboard;
 mod files;
 mod head;
 mod hosted;
@@ -27,6 +28,7 @@ use crate::wasm::compiled::Library;
 use crate::wasm::handler::Handlers;
 use crate::wasm::ports;
 use anyhow::Result;
+use dashboard::Dashboard;
 use places::Places;
 use rest::Rest;
 use rules::Program;
@@ -64,6 +66,8 @@ pub struct Shared {
     pub handlers: Option<Handlers>,
     /// Calls that may still wait for messages.
     pub long_polls: Semaphore,
+    /// Who is logged in at the dashboard, and what it shows.
+    pub dashboard: Dashboard,
     /// Set when the gateway drains: not ready any more.
     pub draining: AtomicBool,
     /// The places of connections.
@@ -109,6 +113,7 @@ impl Server {
         );
         let metrics = Metrics::new(config.metrics.access);
         let shared = Arc::new(Shared {
+            dashboard: Dashboard::new(),
             settings,
             engines,
             handlers,

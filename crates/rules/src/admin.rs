@@ -15,6 +15,10 @@ use tollgate_store::ports::Store;
 /// Crawlers may follow short links (previews of links read this too) but have no business in the API.
 const ROBOTS: &str =
     "User-agent: *\nDisallow: /api/\nDisallow: /admin\nDisallow: /docs\nDisallow: /metrics\n";
+/// In several sizes; see `admin/favicon.ico`.
+const ICON: &[u8] = include_bytes!("admin/favicon.ico");
+/// Sessions and event streams are kept in the memory of one process; instances under Spin share none.
+const NO_DASHBOARD: &str = "The dashboard is served by the tollgate binary only: its sessions and live numbers are kept in the memory of one process.";
 /// An entry in a partition of its own: when readiness last tried to write to the store.
 const PROBE: &str = "health";
 /// How long the result of that write counts, in milliseconds: the store is written no more often, however
@@ -49,7 +53,18 @@ async fn route<S: Store>(world: &World<'_, S>, request: &Request) -> Result<Resp
             response.body = ROBOTS.into();
             Ok(response)
         }
+        Call::Icon => Ok(icon()),
+        call if call.path().starts_with("/admin") => Err(Problem::new(Kind::NotFound, NO_DASHBOARD)),
         _ => Err(Problem::not_found()),
+    }
+}
+
+/// What is kept by browsers for a day.
+fn icon() -> Response {
+    let icon = Response::empty(200).with("content-type", "image/x-icon");
+    Response {
+        body: ICON.into(),
+        ..icon.with("cache-control", "public, max-age=86400")
     }
 }
 

@@ -304,10 +304,7 @@ impl Site {
 
 /// What a caller is answered by a call that no component knows, and our host as its access says: a test of that host holds
 /// it to that.
-fn only_on_our_host(row: Row, caller: Caller) -> String {
-    let Row::Call(call) = row else {
-        unreachable!("it is a call")
-    };
+fn only_on_our_host(row: Row, call: Call, caller: Caller) -> String {
     let site = Site::new();
     let (method, path, body) = row.request(&site, caller);
     for credential in site.credentials(caller) {
@@ -319,8 +316,10 @@ fn only_on_our_host(row: Row, caller: Caller) -> String {
 
 /// The answer to a caller, as the table writes it. Asserts that a refused call has changed nothing.
 fn outcome(row: Row, caller: Caller) -> String {
-    if row == Row::Call(Call::Metrics) {
-        return only_on_our_host(row, caller);
+    if let Row::Call(call) = row
+        && call.is_host_only()
+    {
+        return only_on_our_host(row, call, caller);
     }
     let mut outcomes = Vec::new();
     for number in 0.. {
@@ -372,6 +371,8 @@ fn answers(access: Access) -> [&'static str; 13] {
         Access::AnyKeyOrClient => (["yes"; 5], ["400", "yes", "yes", "400", "400"]),
         Access::SenderOrKey(scope) => (key(Some(scope)), ["401", "yes", "403", "401", "401"]),
         Access::UserOrKey(scope) => (key(Some(scope)), ["401", "401", "401", "yes", "403"]),
+        Access::AnyKey => (["yes"; 5], ["401"; 5]),
+        Access::Session => return ["401"; 13],
     };
     let [links, campaigns, topics, admin, own] = keys;
     [
@@ -534,6 +535,8 @@ fn every_call_is_found_where_its_path_is_routed() {
     for call in Call::ALL {
         let path = call.path().replace(':', "a-");
         assert_eq!(settings.component(&path), call.component(), "{path}");
+        let native = Call::native(call.method(), &path).map(|found| found.map(|(found, _)| found));
+        assert_eq!(native, call.is_native().then_some(Ok(*call)), "{path}");
         let mut request = Request {
             method: call.method().into(),
             path: path.clone(),
@@ -566,6 +569,36 @@ fn is_at(call: &Call, path: &str) -> bool {
 }
 
 #[test]
+fn native_calls_are_told_the_methods_of_their_paths() {
+    for (method, path, allow) in [
+        ("POST", "/", "GET, HEAD"),
+        ("PUT", "/admin/session", "POST, GET, HEAD, DELETE"),
+        ("DELETE", "/health/live", "GET, HEAD"),
+    ] {
+        let refused = Call::native(method, path).unwrap().unwrap_err().into_response();
+        assert_eq!(
+            (refused.status, refused.header("allow")),
+            (405, Some(allow)),
+            "{path}"
+        );
+    }
+    for path in [
+        "/abc",
+        "/admin/",
+        "/admin/assets/",
+        "/admin/assets/a/b",
+        "/administer",
+        "/health/",
+        "//",
+        "",
+    ] {
+        assert!(Call::native("GET", path).is_none(), "{path}");
+    }
+    let file = Call::native("HEAD", "/admin/assets/app.js").unwrap().unwrap();
+    assert_eq!(file, (Call::DashboardFile, ["app.js", ""]));
+}
+
+#[test]
 fn what_the_table_says_of_a_call_holds() {
     let site = Site::new();
     for call in Call::ALL.iter().copied() {
@@ -576,8 +609,7 @@ fn what_the_table_says_of_a_call_holds() {
             call.is_hot(),
             "{call:?}"
         );
-        assert_eq!(Call::native(&path).is_some(), call.is_native());
-        assert!(call.takes(method) && call.allow().starts_with(call.method()));
+        assert!(call.takes(method));
     }
     assert!(
         calls::is_hot(Component::Shortener, "HEAD", "/abc")
@@ -603,7 +635,8 @@ fn crawlers_are_told_of_what_is_our_own() {
     // Links are for everybody; whether we are well, and this very text, harm nobody.
     let harmless = |call: &&Call| {
         let path = call.path();
-        !path.starts_with("/:") && Call::native(path).is_none() && path != Call::Robots.path()
+        let public = [Call::Robots, Call::Icon, Call::Welcome];
+        !path.starts_with("/:") && !Call::is_health(path) && !public.contains(call)
     };
     for call in Call::ALL.iter().filter(harmless) {
         assert!(

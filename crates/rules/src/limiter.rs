@@ -37,7 +37,7 @@ pub enum Verdict {
 /// path. Where the store fails, the caller counts as if it had no key. Where the buckets fail, the policies'
 /// `on_store_failure` decides. Where they are only busy, every request is refused.
 pub async fn check<S: Store, B: Buckets>(world: &World<'_, S>, buckets: &B, request: &Request) -> Verdict {
-    if Call::native(&request.path).is_some() {
+    if Call::is_health(&request.path) {
         return Verdict::Admit(Vec::new());
     }
     // As every text of an address leads to the same place, it counts in the same place.

@@ -1,4 +1,4 @@
-//! The body of an answer: whole, as the rules give it, or as it comes from a component of the operator's own.
+//! The body of an answer: whole, as the rules give it, as it comes from a component of the operator's own, or events without end.
 
 use super::traffic::UnderWay;
 use bytes::Bytes;
@@ -7,7 +7,7 @@ use hyper::body::{Body, Frame, SizeHint};
 use std::error::Error;
 use std::pin::Pin;
 use std::task::{Context, Poll};
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio::time::{Instant, Sleep, sleep_until};
 use tokio_util::task::AbortOnDropHandle;
 use tollgate_api::problem::Problem;
@@ -19,6 +19,25 @@ pub enum AnswerBody {
     Whole(Full<Bytes>),
     /// It comes in pieces.
     Streamed(Box<Streamed>),
+    /// Server-sent events.
+    Events(Events),
+}
+
+/// Events, as somebody sends them; it ends when they have gone.
+pub struct Events {
+    events: mpsc::Receiver<Bytes>,
+    /// The connection does not idle meanwhile.
+    _under_way: UnderWay,
+}
+
+impl Events {
+    /// What comes here.
+    pub fn new(events: mpsc::Receiver<Bytes>, under_way: UnderWay) -> Self {
+        Self {
+            events,
+            _under_way: under_way,
+        }
+    }
 }
 
 /// The task that brings a request's body to its component; it ends when this is dropped.
@@ -62,6 +81,9 @@ impl Body for AnswerBody {
         match self.get_mut() {
             Self::Whole(body) => Pin::new(body).poll_frame(context).map_err(|never| match never {}),
             Self::Streamed(streamed) => streamed.poll_frame(context),
+            Self::Events(Events { events, .. }) => events
+                .poll_recv(context)
+                .map(|event| event.map(|event| Ok(Frame::data(event)))),
         }
     }
 
@@ -69,6 +91,7 @@ impl Body for AnswerBody {
         match self {
             Self::Whole(body) => body.is_end_stream(),
             Self::Streamed(streamed) => streamed.body.is_end_stream(),
+            Self::Events(_) => false,
         }
     }
 
@@ -76,6 +99,7 @@ impl Body for AnswerBody {
         match self {
             Self::Whole(body) => body.size_hint(),
             Self::Streamed(streamed) => streamed.body.size_hint(),
+            Self::Events(_) => SizeHint::default(),
         }
     }
 }

@@ -3,6 +3,7 @@
 use super::Shared;
 use super::answer::AnswerBody;
 use super::body::{self, Upload};
+use super::dashboard::{self, Dashboard};
 use super::head;
 use super::hosted;
 use super::long_poll;
@@ -25,7 +26,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tollgate_api::calls::Call;
 use tollgate_api::components::Component;
 use tollgate_api::headers::check_hosts;
-use tollgate_api::http::{Response, SEEN_HEADERS};
+use tollgate_api::http::{self as contract, Header, Request, Response, SEEN_HEADERS};
 use tollgate_api::problem::{Kind, Problem};
 use tollgate_delivery::attributes;
 use tollgate_engines::Engine as _;
@@ -71,8 +72,8 @@ struct Unfinished {
 enum Next {
     /// On with its rule.
     Rule(runner::Waiting<Rules>),
-    /// To what gathers the metrics.
-    Metrics,
+    /// To what answers a call that only the host can, and takes a while.
+    Native(Call),
     /// To the threads of the rest; these headers ([`heads::pairs`]) are added to the response.
     Rest(Vec<u8>),
 }
@@ -107,6 +108,8 @@ pub struct Gateway {
     kept: Vec<String>,
     max_body: usize,
     counters: Arc<Requests>,
+    /// Whether nothing that is configured answers the root.
+    root_is_free: bool,
 }
 
 /// A request that is counted once it is answered, or when its caller has gone before that.
@@ -156,7 +159,10 @@ impl Gateway {
         let kept = routes.iter().flat_map(|route| route.headers.clone()).collect();
         let seen = names.filter_map(|name| HeaderName::try_from(name).ok()).collect();
         let max_body = usize::try_from(shared.settings.config.server.max_body.0).unwrap_or(usize::MAX);
+        let settings = &shared.settings;
+        let root_is_free = settings.hosted("/").is_none() && settings.component("/") == Component::Admin;
         Self {
+            root_is_free,
             counters: shared.engines.counted.requests(),
             shared,
             crowd: Rc::new(crowd),
@@ -226,21 +232,22 @@ impl Gateway {
         head::within_bounds(&request)?;
         one_host(&request)?;
         known_coding(&request)?;
-        match self.native(&request) {
-            None => {}
-            Some(Native::Answered(answer)) => return answer.map(Started::Answered),
-            Some(Native::Metrics) => {
-                let (head, body) = request.into_parts();
-                let body = Upload::new(body, &caller.traffic);
-                let next = Next::Metrics;
-                return Ok(Started::GoesOn(Box::new(Unfinished { head, body, next })));
-            }
+        let native = self.native(&request)?;
+        if let Some(Native::Answered(answer)) = native {
+            return Ok(Started::Answered(answer));
         }
-        if caller.is_spare && !is_operator(&request, caller) {
+        let (mut head, body) = request.into_parts();
+        let body = Upload::new(body, &caller.traffic);
+        if let Some(Native::GoesOn(call)) = native {
+            let next = Next::Native(call);
+            return Ok(Started::GoesOn(Box::new(Unfinished { head, body, next })));
+        }
+        if head.uri.path().starts_with("/api/") && self.handler(head.uri.path()).is_none() {
+            self.shared.dashboard.authorize(&mut head);
+        }
+        if caller.is_spare && !is_operator(&head, caller) {
             return Err(full());
         }
-        let (head, body) = request.into_parts();
-        let body = Upload::new(body, &caller.traffic);
         let packed = self.packed(&head, head.uri.query(), &caller.name);
         let next = match self
             .crowd
@@ -270,9 +277,18 @@ impl Gateway {
     ) -> Result<Answer, Problem> {
         let Unfinished { head, body, next } = request;
         let added = match next {
-            Next::Metrics => {
+            Next::Native(Call::Metrics) => {
                 let answer = metrics::answer(&self.shared, head, caller.address, now());
                 return Box::pin(answer).await.map(from_core);
+            }
+            Next::Native(call) => {
+                let asked = dashboard::Asked {
+                    call: *call,
+                    request: self.request(head, caller),
+                    head,
+                    caller,
+                };
+                return Box::pin(Dashboard::answer(&self.shared, &self.rest, asked)).await;
             }
             Next::Rest(added) => std::mem::take(added),
             Next::Rule(waiting) => match waiting.finish(async || self.body(body).await).await? {
@@ -374,41 +390,77 @@ impl Gateway {
         }
     }
 
-    /// Answers the calls that only the host can; see [`Call::native`].
-    fn native(&self, request: &hyper::Request<Incoming>) -> Option<Native> {
-        let call = Call::native(request.uri().path())?;
-        if !call.takes(request.method().as_str()) {
-            return Some(Native::Answered(Err(Problem::method_not_allowed(call.allow()))));
+    /// A request without its body, as the rules see it.
+    fn request(&self, head: &http::request::Parts, caller: &Caller) -> Request {
+        let headers = self.seen(head).map(|(name, value)| Header {
+            name: contract::seen_header(name),
+            value: value.to_vec(),
+        });
+        Request {
+            method: contract::method(head.method.as_str()),
+            path: path(head).to_owned(),
+            query: head.uri.query().map(str::to_owned),
+            headers: headers.collect(),
+            body: Vec::new(),
+            peer: caller.name.clone(),
         }
+    }
+
+    /// Answers the calls that only the host can; see [`Call::native`]. `None`: the rules answer.
+    fn native(&self, request: &hyper::Request<Incoming>) -> Result<Option<Native>, Problem> {
+        let path = request.uri().path();
+        if path == Call::Welcome.path() && !self.root_is_free {
+            return Ok(None);
+        }
+        let Some(native) = Call::native(request.method().as_str(), path) else {
+            // What people type.
+            return Ok((path == "/admin/").then(|| Native::Answered(moved("/admin"))));
+        };
+        let (call, [file, _]) = native?;
+        let headers = request.headers();
+        Ok(Some(Native::Answered(match call {
+            Call::HealthLive | Call::HealthReady => self.health(call)?,
+            Call::Welcome => return Ok(Dashboard::welcome(headers).map(Native::Answered)),
+            Call::Dashboard => Dashboard::file("index.html", headers)?,
+            Call::DashboardFile => Dashboard::file(file, headers)?,
+            call => return Ok(Some(Native::GoesOn(call))),
+        })))
+    }
+
+    fn health(&self, call: Call) -> Result<Answer, Problem> {
         let state = match call {
-            Call::Metrics => return Some(Native::Metrics),
             Call::HealthLive => Ok("live"),
             _ if self.shared.draining.load(Ordering::Relaxed) => {
                 Err("The gateway is shutting down.".to_owned())
             }
             _ => self.shared.engines.store.health().map(|()| "ready"),
         };
-        Some(Native::Answered(match state {
+        match state {
             Ok(state) => Ok(from_core(Response::json(
                 200,
                 &serde_json::json!({ "status": state }),
             ))),
             Err(why) => Err(Problem::new(Kind::Unavailable, why).with_retry_after(BUSY_RETRY_SECONDS)),
-        }))
+        }
     }
 }
 
 /// What becomes of a call that only the host can answer.
 enum Native {
-    Answered(Result<Answer, Problem>),
+    Answered(Answer),
     /// Its answer takes a while.
-    Metrics,
+    GoesOn(Call),
+}
+
+/// To another place here, for good.
+fn moved(to: &'static str) -> Answer {
+    from_core(Response::empty(308).with("location", to))
 }
 
 /// Whether the client in a spare place is on this machine and sends a credential. Where all places are taken,
 /// an operator must be able to look into it.
-fn is_operator<B>(request: &hyper::Request<B>, caller: &Caller) -> bool {
-    caller.address.is_loopback() && request.headers().contains_key(http::header::AUTHORIZATION)
+fn is_operator(head: &http::request::Parts, caller: &Caller) -> bool {
+    caller.address.is_loopback() && head.headers.contains_key(http::header::AUTHORIZATION)
 }
 
 fn full() -> Problem {
@@ -558,7 +610,8 @@ fn from_packed(response: heads::Response) -> Answer {
     answer(response.status, headers, response.body)
 }
 
-fn from_core(response: Response) -> Answer {
+/// An answer of the rules' own shape.
+pub fn from_core(response: Response) -> Answer {
     let headers = response.headers.iter().map(|h| (h.name.as_bytes(), &*h.value));
     answer(response.status, fields(headers), response.body)
 }

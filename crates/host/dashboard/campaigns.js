@@ -1,0 +1,146 @@
+// Campaigns: the list with its stock as it falls, and each by itself.
+import { useState } from './hooks.js';
+import { live, rate, rates, useLive } from './live.js';
+import { call, query, segment } from './api.js';
+import {
+  Badge, Command, Confirm, Dialog, Empty, Failure, Form, Head, Loading, Pager, Spark, Stock, Tile, Time,
+  changes, curl, decimal, given, html, number, percent, useAnswer, usePages, useSession,
+} from './ui.js';
+
+const STATES = {
+  open: ['good', 'Open'],
+  scheduled: ['quiet', 'Scheduled'],
+  soldOut: ['warn', 'Sold out'],
+  ended: ['quiet', 'Ended'],
+  closed: ['quiet', 'Closed'],
+};
+
+export const State = ({ state }) => {
+  const [tone, text] = STATES[state] || ['quiet', state];
+  return html`<${Badge} tone=${tone}>${text}<//>`;
+};
+
+const QUANTITY = { name: 'quantity', label: 'Units', kind: 'number', min: 1, max: 1e9, required: true };
+const ENDS = { name: 'endsAt', label: 'Ends', kind: 'time', hint: 'In your time zone. Without it, it ends when it is closed.' };
+const NEW = [
+  { name: 'id', label: 'Id', required: true, max: 64, placeholder: 'spring-sale', hint: 'a–z, 0–9 and -. It stands in the address of a claim.' },
+  QUANTITY,
+  { name: 'perUser', label: 'Claims of one user', kind: 'number', min: 1, max: 1000, hint: '1 unless you say otherwise.' },
+  { name: 'startsAt', label: 'Starts', kind: 'time', hint: 'In your time zone. Without it, it starts at once.' },
+  ENDS,
+  { name: 'codes', label: 'Codes', kind: 'choice', choices: [['none', 'Without'], ['generate', 'One for each claim']] },
+  { name: 'topic', label: 'Topic', placeholder: 'coupon', hint: 'Where claims are announced.' },
+];
+
+const Create = ({ close }) => {
+  const { announce } = useSession();
+  const submit = async (values) => {
+    const made = await call('POST', 'api/campaigns', given(values));
+    announce(`Campaign ${made.id} was created.`);
+    close(true);
+  };
+  return html`<${Dialog} title="New campaign" close=${() => close(false)}><${Form} fields=${NEW} action="Create" submit=${submit} close=${() => close(false)} /><//>`;
+};
+
+const Edit = ({ campaign, close }) => {
+  const { announce } = useSession();
+  const submit = async (values) => {
+    const changed = changes(values, campaign);
+    if (Object.keys(changed).length) await call('PATCH', `api/campaigns/${segment(campaign.id)}`, changed);
+    announce(`Campaign ${campaign.id} was changed.`);
+    close(true);
+  };
+  const fields = [{ ...QUANTITY, hint: `Not below the ${number(campaign.admitted)} that are admitted.` }, ENDS];
+  return html`<${Dialog} title="Change ${campaign.id}" close=${() => close(false)}><${Form} fields=${fields} initial=${campaign} action="Save" submit=${submit} close=${() => close(false)} /><//>`;
+};
+
+/** The newest state of a campaign: what was told, or what was asked for. */
+const newest = (campaign) => live.campaigns?.campaigns.find((one) => one.id === campaign.id) || campaign;
+
+const Card = ({ campaign }) => {
+  const perSecond = rate(`campaign/${campaign.id}`);
+  return html`
+    <li class="card">
+      <header><h2><a class="link" href="#/campaigns/${segment(campaign.id)}">${campaign.id}</a></h2><${State} state=${campaign.state} /></header>
+      <p class="figure"><strong>${number(campaign.remaining)}</strong> of ${number(campaign.quantity)} left</p>
+      <${Stock} campaign=${campaign} />
+      <div class="row">
+        <span><strong>${number(campaign.admitted)}</strong> admitted</span>
+        <span><strong>${decimal(perSecond)}</strong> / s</span>
+      </div>
+      <${Spark} values=${rates(`campaign/${campaign.id}`)} label="Claims of ${campaign.id} each second; now ${decimal(perSecond)}" />
+    </li>`;
+};
+
+export const Campaigns = () => {
+  useLive();
+  const pages = usePages(`api/campaigns${query({ limit: 60 })}`, 'campaigns');
+  const [creating, setCreating] = useState(false);
+  const told = pages.page === 1 && live.campaigns;
+  const campaigns = told ? mergeFirst(pages.items, told.campaigns) : pages.items;
+  const done = (made) => {
+    setCreating(false);
+    if (made) pages.reload();
+  };
+  return html`
+    <${Head} title="Campaigns"><button type="button" class="primary" onClick=${() => setCreating(true)}>New campaign</button><//>
+    ${creating && html`<${Create} close=${done} />`}
+    ${pages.problem && html`<${Failure} problem=${pages.problem} again=${pages.reload} />`}
+    ${!campaigns && !pages.problem && html`<${Loading} />`}
+    ${campaigns?.length === 0 && html`<${Empty} title="No campaigns yet" command=${curl('POST', '/api/campaigns', { id: 'spring', quantity: 1000 })}>A campaign admits exactly as many claims as it has units. Create one here, or over the API:<//>`}
+    ${campaigns?.length > 0 && html`<ul class="cards">${campaigns.map((one) => html`<${Card} key=${one.id} campaign=${one} />`)}</ul>`}
+    <${Pager} pages=${pages} />`;
+};
+
+/** What the page shows, in its newest state, and what has come since. */
+const mergeFirst = (items, told) => {
+  if (!items) return told.slice(0, 60);
+  const known = new Set(items.map((one) => one.id));
+  const last = items.at(-1)?.id;
+  const come = told.filter((one) => !known.has(one.id) && (items.length < 60 || one.id < last));
+  return [...items.map(newest), ...come].sort((a, b) => (a.id < b.id ? -1 : 1));
+};
+
+export const Campaign = ({ id }) => {
+  useLive();
+  const { data, problem, reload } = useAnswer(`api/campaigns/${segment(id)}`, 5000);
+  const [open, setOpen] = useState(null);
+  const close = (changed) => {
+    setOpen(null);
+    if (changed) reload();
+  };
+  if (problem && !data) return html`<${Head} title=${id} back=${['#/campaigns', 'Campaigns']} /><${Failure} problem=${problem} again=${reload} />`;
+  if (!data) return html`<${Head} title=${id} back=${['#/campaigns', 'Campaigns']} /><${Loading} />`;
+  const campaign = newest(data);
+  const name = `campaign/${id}`;
+  return html`
+    <${Head} title=${id} back=${['#/campaigns', 'Campaigns']}>
+      <${State} state=${campaign.state} />
+      <button type="button" onClick=${() => setOpen('edit')}>Change</button>
+      ${campaign.state !== 'closed' && html`<button type="button" class="danger" onClick=${() => setOpen('close')}>Close</button>`}
+    <//>
+    ${open === 'edit' && html`<${Edit} campaign=${campaign} close=${close} />`}
+    ${open === 'close' && html`
+      <${Confirm} title="Close ${id}?" action="Close for ever" done="Campaign ${id} was closed."
+        act=${() => call('PATCH', `api/campaigns/${segment(id)}`, { state: 'closed' })} close=${close}>
+        <p>Nobody is admitted any more. A closed campaign cannot be opened again; its ${number(campaign.admitted)} claims stay.</p>
+      <//>`}
+    <dl class="tiles">
+      <${Tile} name="Left" value=${number(campaign.remaining)} note="of ${number(campaign.quantity)} units" />
+      <${Tile} name="Admitted" value=${number(campaign.admitted)} note=${percent(campaign.admitted, campaign.quantity)} />
+      <${Tile} name="Claims" value=${decimal(rate(name))} unit="/ s" values=${rates(name)} />
+    </dl>
+    <${Stock} campaign=${campaign} />
+    <section aria-labelledby="terms">
+      <h2 id="terms">Terms</h2>
+      <dl class="facts">
+        <dt>Claims of one user</dt><dd>${number(campaign.perUser)}</dd>
+        <dt>Starts</dt><dd><${Time} at=${campaign.startsAt} none="at once" /></dd>
+        <dt>Ends</dt><dd><${Time} at=${campaign.endsAt} none="when it is closed" /></dd>
+        <dt>Codes</dt><dd>${campaign.codes === 'generate' ? 'one for each claim' : 'none'}</dd>
+        <dt>Topic</dt><dd><a href="#/topics/${segment(campaign.topic)}">${campaign.topic}</a></dd>
+        <dt>Created</dt><dd><${Time} at=${campaign.createdAt} /></dd>
+      </dl>
+    </section>
+    <section aria-labelledby="claim"><h2 id="claim">A claim</h2><${Command} text=${curl('POST', `/api/campaigns/${id}/claims`)} /></section>`;
+};

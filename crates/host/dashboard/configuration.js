@@ -1,0 +1,12 @@
+// The configuration in force, as the gateway tells it: without secrets.
+import { Copy, Failure, Head, Loading, html, useAnswer } from './ui.js';
+
+export const Configuration = () => {
+  const { data, problem, reload } = useAnswer('admin/configuration');
+  return html`
+    <${Head} title="Configuration">${data && html`<${Copy} text=${data} />`}<//>
+    <p class="lead">This is in force, defaults included. Secrets are left out. To change it, edit <code>tollgate.toml</code>, ask <code>tollgate check</code>, and start again.</p>
+    ${problem && html`<${Failure} problem=${problem} again=${reload} />`}
+    ${!data && !problem && html`<${Loading} />`}
+    ${data && html`<pre class="sheet" tabindex="0" role="region" aria-label="Configuration"><code>${data}</code></pre>`}`;
+};

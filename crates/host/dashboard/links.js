@@ -1,0 +1,110 @@
+// Short links: found, made, changed, removed.
+import { useEffect, useState } from './hooks.js';
+import { call, query, segment } from './api.js';
+import {
+  Badge, Confirm, Copy, Dialog, Empty, Failure, Form, Head, Loading, Pager, Table, Time,
+  changes, curl, given, html, number, usePages, useSession,
+} from './ui.js';
+
+const URL = { name: 'url', label: 'Leads to', input: 'url', required: true, max: 2048, placeholder: 'https://example.com/page' };
+const COMMON = [
+  { name: 'title', label: 'Title' },
+  { name: 'tags', label: 'Tags', kind: 'words', hint: 'Separated by commas; at most 10.' },
+  { name: 'redirect', label: 'Status', kind: 'choice', choices: [['302', '302, the usual one'], ['301', '301, for good'], ['307', '307, keeps the method'], ['308', '308, for good, keeps the method']] },
+  { name: 'maxVisits', label: 'Visits at most', kind: 'number', min: 1, hint: 'Exactly so many are led on, and no more.' },
+  { name: 'validFrom', label: 'Valid from', kind: 'time' },
+  { name: 'expiresAt', label: 'Ends', kind: 'time', hint: 'In your time zone.' },
+  { name: 'fallbackUrl', label: 'Afterwards leads to', input: 'url' },
+  { name: 'forwardQuery', label: 'Pass the query on', kind: 'flag' },
+];
+const NEW = [URL, { name: 'code', label: 'Code', max: 64, placeholder: 'made up', hint: '3 to 64 of A–Z, a–z, 0–9, _ and -.' }, ...COMMON];
+const EDIT = [URL, ...COMMON, { name: 'archived', label: 'Archived: leads nowhere', kind: 'flag' }];
+
+const numbered = (values) => ({ ...values, redirect: Number(values.redirect) });
+
+const Create = ({ close }) => {
+  const { announce } = useSession();
+  const submit = async (values) => {
+    const made = await call('POST', 'api/links', given(numbered(values)));
+    announce(`The link ${made.code} was created.`);
+    close(true);
+  };
+  return html`<${Dialog} title="New link" close=${() => close(false)}><${Form} fields=${NEW} action="Create" submit=${submit} close=${() => close(false)} /><//>`;
+};
+
+const Edit = ({ link, close }) => {
+  const { announce } = useSession();
+  const submit = async (values) => {
+    const changed = changes(numbered(values), link);
+    if (Object.keys(changed).length) await call('PATCH', `api/links/${segment(link.code)}`, changed);
+    announce(`The link ${link.code} was changed.`);
+    close(true);
+  };
+  return html`<${Dialog} title="Change ${link.code}" close=${() => close(false)}><${Form} fields=${EDIT} initial=${link} action="Save" submit=${submit} close=${() => close(false)} /><//>`;
+};
+
+const standing = (link) => {
+  const now = Date.now();
+  if (link.archived) return ['quiet', 'Archived'];
+  if (link.expiresAt && Date.parse(link.expiresAt) <= now) return ['warn', 'Ended'];
+  if (link.maxVisits && link.visits >= link.maxVisits) return ['warn', 'Used up'];
+  if (link.validFrom && Date.parse(link.validFrom) > now) return ['quiet', 'Not yet'];
+  return ['good', 'Live'];
+};
+
+const Row = ({ link, open }) => {
+  const [tone, text] = standing(link);
+  return html`
+    <tr>
+      <th scope="row"><a href=${link.shortUrl} rel="noreferrer" target="_blank">${link.code}</a>${link.title && html`<span class="note">${link.title}</span>`}</th>
+      <td class="long"><a href=${link.url} rel="noreferrer noopener" target="_blank">${link.url}</a>
+        ${link.tags.length > 0 && html`<span class="tags">${link.tags.map((tag) => html`<span class="tag">${tag}</span>`)}</span>`}</td>
+      <td><${Badge} tone=${tone}>${text}<//></td>
+      <td class="num">${number(link.visits)}${link.maxVisits && html` <small>of ${number(link.maxVisits)}</small>`}</td>
+      <td><${Time} at=${link.createdAt} /></td>
+      <td class="buttons">
+        <${Copy} text=${link.shortUrl} />
+        <button type="button" class="small" aria-label="Change ${link.code}" onClick=${() => open('edit', link)}>Change</button>
+        <button type="button" class="small danger" aria-label="Delete ${link.code}" onClick=${() => open('delete', link)}>Delete</button>
+      </td>
+    </tr>`;
+};
+
+export const Links = () => {
+  const [typed, setTyped] = useState('');
+  const [search, setSearch] = useState('');
+  const [sort, setSort] = useState('');
+  useEffect(() => {
+    const timer = setTimeout(() => setSearch(typed.trim()), 300);
+    return () => clearTimeout(timer);
+  }, [typed]);
+  const pages = usePages(`api/links${query({ limit: 50, search, sort })}`, 'links');
+  const [dialog, setDialog] = useState(null);
+  const close = (changed) => {
+    setDialog(null);
+    if (changed) pages.reload();
+  };
+  const { items } = pages;
+  return html`
+    <${Head} title="Links"><button type="button" class="primary" onClick=${() => setDialog(['create'])}>New link</button><//>
+    ${dialog?.[0] === 'create' && html`<${Create} close=${close} />`}
+    ${dialog?.[0] === 'edit' && html`<${Edit} link=${dialog[1]} close=${close} />`}
+    ${dialog?.[0] === 'delete' && html`
+      <${Confirm} title="Delete ${dialog[1].code}?" action="Delete" done="The link ${dialog[1].code} was deleted."
+        act=${() => call('DELETE', `api/links/${segment(dialog[1].code)}`)} close=${close}>
+        <p>Who follows it finds nothing any more, and its ${number(dialog[1].visits)} visits are forgotten.</p>
+      <//>`}
+    <form class="filters" role="search" onSubmit=${(event) => event.preventDefault()}>
+      <div class="field"><label for="search">Find</label><input id="search" type="search" placeholder="Code, target, title or tag" value=${typed} onInput=${(event) => setTyped(event.target.value)} /></div>
+      <div class="field"><label for="sort">Order</label><select id="sort" onChange=${(event) => setSort(event.target.value)}><option value="">As listed</option><option value="-visits">Most visited</option></select></div>
+    </form>
+    ${pages.problem && html`<${Failure} problem=${pages.problem} again=${pages.reload} />`}
+    ${!items && !pages.problem && html`<${Loading} />`}
+    ${items?.length === 0 && !search && pages.page === 1 && html`<${Empty} title="No links yet" command=${curl('POST', '/api/links', { url: 'https://example.com/', code: 'hello' })}>A short link redirects to its target and counts its visits. Create one here, or over the API:<//>`}
+    ${items?.length === 0 && search && html`<${Empty} title="Nothing found">${pages.next ? 'Not on this page; there is more.' : `No link has “${search}” in its code, target, title or tags.`}<//>`}
+    ${items?.length > 0 && html`
+      <${Table} label="Links" columns=${[['Code'], ['Leads to'], ['State'], ['Visits', 'num'], ['Created'], ['Actions']]}>
+        ${items.map((link) => html`<${Row} key=${link.id} link=${link} open=${(kind, one) => setDialog([kind, one])} />`)}
+      <//>`}
+    <${Pager} pages=${pages} />`;
+};

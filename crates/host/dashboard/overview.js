@@ -1,0 +1,55 @@
+// Everything at a glance.
+import { lagOf, rate, rates, useLive } from './live.js';
+import { Badge, Head, Loading, Stock, Tile, decimal, duration, html, number, useSession } from './ui.js';
+import { State } from './campaigns.js';
+import { segment } from './api.js';
+
+/** Campaigns in sight here. */
+const MOST = 5;
+
+const Health = ({ gateway }) => html`
+  <section aria-labelledby="health">
+    <h2 id="health">Gateway</h2>
+    <dl class="facts">
+      <dt>Health</dt><dd>${gateway.status === 'ready' ? html`<${Badge} tone="good">Ready<//>` : html`<${Badge} tone="bad">Not ready<//> ${gateway.status}`}</dd>
+      <dt>Running for</dt><dd>${duration(gateway.uptime)}</dd>
+      <dt>Version</dt><dd>${gateway.version}</dd>
+      <dt>Store</dt><dd>${gateway.engine}</dd>
+      <dt>Commits so far</dt><dd>${number(gateway.counters.commits)}${gateway.counters.groups ? html`, in ${number(gateway.counters.groups)} groups` : ''}</dd>
+      <dt>Read cache</dt><dd>${gateway.cache === null ? '–' : `${decimal(gateway.cache * 100)} % hits`}</dd>
+      <dt>Threads</dt><dd>${number(gateway.workers)} for the crowd, ${number(gateway.others)} for the rest</dd>
+      <dt>Dashboards open</dt><dd>${number(gateway.watchers)}</dd>
+    </dl>
+  </section>`;
+
+export const Overview = () => {
+  const { gateway, campaigns, topics } = useLive();
+  const { may } = useSession();
+  if (!gateway) return html`<${Head} title="Overview" /><${Loading} />`;
+  const open = campaigns?.campaigns.filter((one) => one.state === 'open') || [];
+  const shown = [...(campaigns?.campaigns || [])].sort((a, b) => rate(`campaign/${b.id}`) - rate(`campaign/${a.id}`) || (a.state === 'open' ? -1 : 1)).slice(0, MOST);
+  const counted = (name) => name in gateway.counters;
+  return html`
+    <${Head} title="Overview" />
+    <dl class="tiles">
+      ${counted('requests') && html`<${Tile} name="Requests" value=${decimal(rate('requests'))} unit="/ s" values=${rates('requests')} />`}
+      ${may('campaigns') && html`<${Tile} name="Claims admitted" value=${decimal(rate('admitted'))} unit="/ s" values=${rates('admitted')} href="#/campaigns" />`}
+      ${counted('refusals') && html`<${Tile} name="Refused by limits" value=${decimal(rate('refusals'))} unit="/ s" values=${rates('refusals')} href=${may('admin') ? '#/limits' : undefined} />`}
+      <${Tile} name="Commits" value=${decimal(rate('commits'))} unit="/ s" values=${rates('commits')} />
+      ${may('topics') && topics && html`<${Tile} name="To deliver" value=${number(lagOf(topics.topics))} values=${rates('lag')} href="#/topics" />`}
+      <${Tile} name="Waiting for the disk" value=${number(gateway.levels.queued)} values=${rates('queued')} />
+    </dl>
+    ${may('campaigns') && campaigns && html`
+      <section aria-labelledby="now">
+        <h2 id="now">Campaigns <small>${number(open.length)} open</small></h2>
+        ${shown.length === 0 && html`<p class="note">None yet. <a href="#/campaigns">Create one.</a></p>`}
+        ${shown.length > 0 && html`<ul class="lines">${shown.map((one) => html`
+          <li key=${one.id}>
+            <a class="link" href="#/campaigns/${segment(one.id)}">${one.id}</a>
+            <${State} state=${one.state} />
+            <${Stock} campaign=${one} />
+            <span class="num"><strong>${number(one.remaining)}</strong> left</span>
+          </li>`)}</ul>`}
+      </section>`}
+    <${Health} gateway=${gateway} />`;
+};

@@ -1,0 +1,226 @@
+// The origin queue: topics, their subscriptions, and what an origin did not take.
+import { useState } from './hooks.js';
+import { lagOf, live, rate, rates, useLive } from './live.js';
+import { call, segment } from './api.js';
+import {
+  Act, Badge, Command, Confirm, Copy, Dialog, Empty, Failure, Form, Head, Loading, Pager, Spark, Table, Tile, Time,
+  curl, decimal, duration, html, number, useAnswer, usePages, useSession,
+} from './ui.js';
+
+/** How often the subscriptions of the topic in sight are asked for, milliseconds. */
+const AGAIN = 2000;
+/** Redrives that one press makes at most; each moves up to 500. */
+const ROUNDS = 20;
+
+const newest = (topic) => live.topics?.topics.find((one) => one.name === topic.name) || topic;
+
+const Card = ({ topic }) => {
+  const lag = lagOf([topic]);
+  const paused = topic.subscriptions.filter((one) => one.paused).length;
+  return html`
+    <li class="card">
+      <header><h2><a class="link" href="#/topics/${segment(topic.name)}">${topic.name}</a></h2>
+        ${paused > 0 ? html`<${Badge} tone="warn">${paused} paused<//>` : lag > 0 ? html`<${Badge} tone="quiet">Delivering<//>` : topic.subscriptions.length ? html`<${Badge} tone="good">Delivered<//>` : html`<${Badge}>No subscription<//>`}
+      </header>
+      <p class="figure"><strong>${number(topic.depth)}</strong> kept</p>
+      <div class="row">
+        <span><strong>${number(lag)}</strong> to deliver</span>
+        <span><strong>${decimal(rate(`topic/${topic.name}`))}</strong> / s in</span>
+      </div>
+      <${Spark} values=${rates(`topic/${topic.name}`)} label="Messages that come to ${topic.name} each second" />
+    </li>`;
+};
+
+export const Topics = () => {
+  useLive();
+  const pages = usePages('api/topics?limit=60', 'topics');
+  const topics = pages.items?.map(newest);
+  return html`
+    <${Head} title="Topics" />
+    ${pages.problem && html`<${Failure} problem=${pages.problem} again=${pages.reload} />`}
+    ${!topics && !pages.problem && html`<${Loading} />`}
+    ${topics?.length === 0 && html`<${Empty} title="No topics yet" command=${curl('POST', '/api/topics/orders/messages', { order: 1 })}>A topic is made by its first message: a claim, a sign-up, or one that you post.<//>`}
+    ${topics?.length > 0 && html`<ul class="cards">${topics.map((one) => html`<${Card} key=${one.name} topic=${one} />`)}</ul>`}
+    <${Pager} pages=${pages} />`;
+};
+
+const BREAKER = { closed: ['good', 'Breaker closed'], open: ['bad', 'Breaker open'], 'half-open': ['warn', 'Breaker half open'] };
+const REASONS = { requested: 'by hand', gone: 'the origin answered 410' };
+
+const fieldsOf = (isNew, mayPrivate) => [
+  ...(isNew ? [{ name: 'name', label: 'Name', required: true, max: 64, placeholder: 'origin', hint: 'a–z, 0–9, ., _ and -.', pointer: 'path:name' }] : []),
+  { name: 'url', label: 'URL', input: 'url', required: true, placeholder: 'https://origin.example/hooks' },
+  { name: 'secret', label: 'Signing secret', placeholder: isNew ? 'made up, and shown once' : 'unchanged', hint: 'whsec_ and 24 to 64 bytes in base64.' },
+  { name: 'ratePerSecond', label: 'Messages a second at most', kind: 'number', min: 1 },
+  { name: 'concurrency', label: 'Deliveries at once', kind: 'number', min: 1 },
+  { name: 'timeout', label: 'Time-out, seconds', kind: 'number', min: 1 },
+  { name: 'maxAttempts', label: 'Attempts of a message', kind: 'number', min: 1, pointer: '#/retry/maxAttempts', hint: 'Then it is a dead letter.' },
+  { name: 'ordered', label: 'In order, for each ordering key', kind: 'flag' },
+  ...(mayPrivate ? [{ name: 'allowPrivateAddresses', label: 'May lead to private addresses', kind: 'flag' }] : []),
+];
+
+/** What `PUT` takes: everything that is to hold, since what is left out takes its default. */
+const bodyOf = ({ name, maxAttempts, ...values }, before) => {
+  const retry = { ...(before?.retry || {}) };
+  if (maxAttempts !== null) retry.maxAttempts = maxAttempts;
+  if (retry.scheduleSeconds) delete retry.maxAttempts;
+  const body = Object.fromEntries(Object.entries(values).filter(([, value]) => value !== null));
+  return Object.keys(retry).length ? { ...body, retry } : body;
+};
+
+const Edit = ({ topic, subscription, close }) => {
+  const { announce, may } = useSession();
+  const [made, setMade] = useState(null);
+  const submit = async (values) => {
+    const name = subscription?.name || values.name;
+    const answer = await call('PUT', `api/topics/${segment(topic)}/subscriptions/${segment(name)}`, bodyOf(values, subscription));
+    announce(`The subscription ${name} was saved.`);
+    if (!subscription && !values.secret) setMade(answer);
+    else close(true);
+  };
+  if (made) {
+    return html`
+      <${Dialog} title="Signing secret of ${made.name}" close=${() => close(true)}>
+        <div class="text"><p>The origin checks signatures with it. It is shown now and never again.</p><p class="secret"><code>${made.secret}</code> <${Copy} text=${made.secret} /></p></div>
+        <footer><button type="button" class="primary" onClick=${() => close(true)}>Done</button></footer>
+      <//>`;
+  }
+  const initial = subscription ? { ...subscription, secret: null, maxAttempts: subscription.retry.maxAttempts } : { ordered: false };
+  const fields = fieldsOf(!subscription, may('admin')).filter((field) => field.name !== 'maxAttempts' || !subscription?.retry.scheduleSeconds);
+  return html`
+    <${Dialog} title=${subscription ? `Change ${subscription.name}` : 'New subscription'} close=${() => close(false)}>
+      <${Form} fields=${fields} initial=${initial} action="Save" submit=${submit} close=${() => close(false)} />
+    <//>`;
+};
+
+const attempts = (retry) => retry.maxAttempts === 1 ? '1' :
+  retry.scheduleSeconds ? `${retry.scheduleSeconds.length + 1}, after ${retry.scheduleSeconds.map(duration).join(', ')}` : `${retry.maxAttempts}, from ${duration(retry.initialSeconds)} to ${duration(retry.capSeconds)} apart`;
+
+const Subscription = ({ one, open, reload }) => {
+  const path = `api/topics/${segment(one.topic)}/subscriptions/${segment(one.name)}`;
+  const [tone, text] = BREAKER[one.breaker.state] || ['quiet', one.breaker.state];
+  const act = (what) => async () => {
+    await call('POST', `${path}/${what}`);
+    reload();
+  };
+  return html`
+    <li class="card wide">
+      <header><h3>${one.name}</h3>
+        <span class="badges">
+          ${one.paused ? html`<${Badge} tone="warn">${REASONS[one.pauseReason] ? `Paused, ${REASONS[one.pauseReason]}` : 'Paused'}<//>` : html`<${Badge} tone="good">Running<//>`}
+          <${Badge} tone=${tone}>${text}<//>
+        </span>
+      </header>
+      <p class="long">${one.url}</p>
+      <div class="row">
+        <span><strong>${number(one.lag)}</strong> to deliver</span>
+        <span>finished up to <strong>${number(one.watermark)}</strong></span>
+        <span>attempts: ${attempts(one.retry)}</span>
+      </div>
+      ${one.breaker.why && html`<p class="note">${one.breaker.why}${one.breaker.until && html`; tried again <${Time} at=${one.breaker.until} />`}</p>`}
+      <div class="actions">
+        ${one.paused ? html`<${Act} label="Resume" act=${act('resume')} done="Deliveries to ${one.name} go on." />` : html`<${Act} label="Pause" act=${act('pause')} done="Deliveries to ${one.name} are paused." />`}
+        ${one.breaker.state !== 'closed' && html`<${Act} label="Reset breaker" act=${act('reset-breaker')} done="The breaker of ${one.name} is closed." />`}
+        ${one.source === 'api' ? html`
+          <button type="button" aria-label="Change ${one.name}" onClick=${() => open('edit', one)}>Change</button>
+          <button type="button" class="danger" aria-label="Delete ${one.name}" onClick=${() => open('delete', one)}>Delete</button>` : html`<span class="note">from tollgate.toml</span>`}
+      </div>
+      <${DeadLetters} path=${path} name=${one.name} />
+    </li>`;
+};
+
+const DeadLetters = ({ path, name }) => {
+  const pages = usePages(`${path}/dead-letters?limit=20`, 'deadLetters');
+  const answer = useAnswer(`${path}/dead-letters?limit=1`, AGAIN);
+  const [seen, setSeen] = useState('');
+  const first = answer.data?.deadLetters[0]?.id || '';
+  // The list in sight is asked for again when its beginning has changed.
+  if (answer.data && first !== seen) {
+    setSeen(first);
+    pages.reload();
+  }
+  const redrive = (body) => async () => {
+    let count = 0;
+    for (let round = 0; round < ROUNDS; round++) {
+      const done = await call('POST', `${path}/dead-letters/redrive`, body);
+      count += done.redriven;
+      if (!done.more) break;
+    }
+    pages.reload();
+    return `${number(count)} ${count === 1 ? 'message is' : 'messages are'} delivered again.`;
+  };
+  const items = pages.items || [];
+  if (!items.length) return html`<p class="note">No dead letters.</p>`;
+  return html`
+    <div class="letters">
+      <div class="subhead"><h4>Dead letters of ${name}</h4><${Act} label="Redrive all" kind="primary" act=${redrive({ all: true })} /></div>
+      <${Table} label="Dead letters of ${name}" columns=${[['Message'], ['Last error'], ['Attempts', 'num'], ['Given up'], ['Actions']]}>
+        ${items.map((letter) => html`
+          <tr key=${letter.id}>
+            <th scope="row"><span class="num">${number(letter.sequence)}</span><span class="note">${letter.message?.type || letter.id}</span></th>
+            <td class="long">${letter.lastError}</td>
+            <td class="num">${number(letter.attempts)}</td>
+            <td><${Time} at=${letter.lastAttemptAt} /></td>
+            <td class="buttons"><${Act} kind="small" label="Redrive ${number(letter.sequence)}" act=${redrive({ ids: [letter.id] })} /></td>
+          </tr>`)}
+      <//>
+      <${Pager} pages=${pages} />
+    </div>`;
+};
+
+const textOf = (message) => {
+  const text = message.data === undefined ? `${message.dataBase64 ?? ''}` : typeof message.data === 'string' ? message.data : JSON.stringify(message.data);
+  return text.length > 160 ? `${text.slice(0, 160)} …` : text;
+};
+
+const Messages = ({ topic }) => {
+  const after = Math.max(0, topic.last - 10);
+  const { data, problem } = useAnswer(`api/topics/${segment(topic.name)}/messages?limit=10&after=${after}`, 0, topic.last);
+  if (problem) return html`<${Failure} problem=${problem} />`;
+  if (!data?.messages.length) return html`<p class="note">None.</p>`;
+  return html`
+    <${Table} label="The last ten messages" columns=${[['Sequence', 'num'], ['Type'], ['Ordering key'], ['Data'], ['Time']]}>
+      ${[...data.messages].reverse().map((one) => html`
+        <tr key=${one.id}><th scope="row" class="num">${number(one.sequence)}</th><td>${one.type}</td><td class="long">${one.key ?? '–'}</td><td class="long"><code>${textOf(one)}</code></td><td><${Time} at=${one.time} /></td></tr>`)}
+    <//>`;
+};
+
+export const Topic = ({ name }) => {
+  useLive();
+  const back = ['#/topics', 'Topics'];
+  const path = `api/topics/${segment(name)}`;
+  const answer = useAnswer(path, 5000);
+  const subscriptions = useAnswer(`${path}/subscriptions`, AGAIN);
+  const [dialog, setDialog] = useState(null);
+  const close = (changed) => {
+    setDialog(null);
+    if (changed) subscriptions.reload();
+  };
+  // A topic that never had a message may be subscribed to.
+  const unknown = answer.problem?.status === 404;
+  if (answer.problem && !answer.data && !unknown) return html`<${Head} title=${name} back=${back} /><${Failure} problem=${answer.problem} again=${answer.reload} />`;
+  if (!answer.data && !unknown) return html`<${Head} title=${name} back=${back} /><${Loading} />`;
+  const topic = newest(answer.data || { name, first: 1, last: 0, depth: 0, subscriptions: [] });
+  const list = subscriptions.data?.subscriptions;
+  return html`
+    <${Head} title=${name} back=${back}><button type="button" class="primary" onClick=${() => setDialog(['edit'])}>New subscription</button><//>
+    ${dialog?.[0] === 'edit' && html`<${Edit} topic=${name} subscription=${dialog[1]} close=${close} />`}
+    ${dialog?.[0] === 'delete' && html`
+      <${Confirm} title="Delete ${dialog[1].name}?" action="Delete" done="The subscription ${dialog[1].name} was deleted."
+        act=${() => call('DELETE', `${path}/subscriptions/${segment(dialog[1].name)}`)} close=${close}>
+        <p>What was not delivered to it is not delivered any more (${number(dialog[1].lag)}), and its dead letters go with it.</p>
+      <//>`}
+    <dl class="tiles">
+      <${Tile} name="Kept" value=${number(topic.depth)} note=${topic.depth ? `${number(topic.first)} to ${number(topic.last)}` : 'nothing yet'} />
+      <${Tile} name="To deliver" value=${number(lagOf([topic]))} note="by ${topic.subscriptions.length} ${topic.subscriptions.length === 1 ? 'subscription' : 'subscriptions'}" />
+      <${Tile} name="Coming in" value=${decimal(rate(`topic/${name}`))} unit="/ s" values=${rates(`topic/${name}`)} />
+    </dl>
+    <section aria-labelledby="subscriptions">
+      <h2 id="subscriptions">Subscriptions</h2>
+      ${subscriptions.problem && html`<${Failure} problem=${subscriptions.problem} />`}
+      ${list?.length === 0 && html`<${Empty} title="Nobody is told" command=${curl('PUT', `/api/topics/${name}/subscriptions/origin`, { url: 'https://origin.example/hooks' })}>A subscription pushes each message to an origin, signed and retried. Make one here, or over the API:<//>`}
+      ${list?.length > 0 && html`<ul class="stack">${list.map((one) => html`<${Subscription} key=${one.name} one=${one} open=${(kind, which) => setDialog([kind, which])} reload=${subscriptions.reload} />`)}</ul>`}
+    </section>
+    <section aria-labelledby="messages"><h2 id="messages">Newest messages</h2><${Messages} topic=${topic} /></section>
+    <section aria-labelledby="post"><h2 id="post">Post one</h2><${Command} text=${curl('POST', `/api/topics/${name}/messages`, { hello: 'world' })} /></section>`;
+};

@@ -1,0 +1,249 @@
+//! The numbers that the dashboard shows: gathered once for all who watch, and only while somebody does. Campaigns and topics are
+//! asked for as their API's calls, on the threads of the rest, with the key of somebody who watches and may see them.
+
+use super::super::rest::Rest;
+use super::super::service::now;
+use super::super::{Shared, rest, worker_count};
+use super::sessions::Session;
+use bytes::Bytes;
+use serde_json::json;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
+use tokio::sync::watch;
+use tokio::time::{MissedTickBehavior, interval};
+use tollgate_api::calls::Scope;
+use tollgate_engines::{AnyEngine, Engine as _};
+use tollgate_rules::{heads, keys};
+
+/// How often campaigns are looked at; everything else every second time.
+const TICK: Duration = Duration::from_millis(500);
+/// What is asked for: the first page, which bounds what a look costs.
+const CAMPAIGNS: (&str, &str) = ("/api/campaigns", "limit=100");
+const TOPICS: (&str, &str) = ("/api/topics", "limit=100");
+
+/// What was gathered last, each as an event that is ready to be sent; empty where nobody who may see it watches.
+#[derive(Clone, Debug, Default)]
+pub struct Moment {
+    /// For everybody.
+    pub gateway: Bytes,
+    /// For the scope `campaigns`.
+    pub campaigns: Bytes,
+    /// For the scope `topics`.
+    pub topics: Bytes,
+}
+
+/// Who watches, and what they are shown.
+pub struct Numbers {
+    watched: Mutex<Watched>,
+    feed: watch::Sender<Moment>,
+}
+
+#[derive(Default)]
+struct Watched {
+    by: Vec<Arc<Viewer>>,
+    /// Whether the numbers are being gathered.
+    gathering: bool,
+}
+
+/// Somebody who watches.
+pub struct Viewer {
+    /// Who it is.
+    pub session: Arc<Session>,
+    /// What its key may see.
+    pub scopes: Vec<Scope>,
+}
+
+impl Viewer {
+    /// Whether it may see what takes this scope.
+    pub fn may_see(&self, scope: Scope) -> bool {
+        self.scopes.contains(&Scope::Admin) || self.scopes.contains(&scope)
+    }
+}
+
+/// Somebody watches until this is dropped.
+pub struct Watching {
+    shared: Arc<Shared>,
+    /// Who it is.
+    pub viewer: Arc<Viewer>,
+    /// What there is to see.
+    pub feed: watch::Receiver<Moment>,
+}
+
+impl Default for Numbers {
+    fn default() -> Self {
+        Self {
+            watched: Mutex::default(),
+            feed: watch::Sender::new(Moment::default()),
+        }
+    }
+}
+
+impl Numbers {
+    /// How many watch.
+    pub fn viewers(&self) -> usize {
+        self.watched().by.len()
+    }
+
+    /// One more watches; whoever is the first sets the gathering going.
+    pub fn watch(shared: &Arc<Shared>, rest: &Arc<Rest>, viewer: Viewer) -> Watching {
+        let numbers = &shared.dashboard.numbers;
+        let viewer = Arc::new(viewer);
+        let mut watched = numbers.watched();
+        watched.by.push(Arc::clone(&viewer));
+        if !std::mem::replace(&mut watched.gathering, true) {
+            let (shared, rest) = (Arc::clone(shared), Arc::downgrade(rest));
+            numbers.feed.send_replace(Moment::default());
+            let runtime = &shared.dashboard.runtime.clone();
+            runtime.spawn(gather(shared, rest));
+        }
+        drop(watched);
+        Watching {
+            feed: numbers.feed.subscribe(),
+            shared: Arc::clone(shared),
+            viewer,
+        }
+    }
+
+    /// Somebody who may see what takes this scope.
+    fn with(&self, scope: Scope) -> Option<Arc<Viewer>> {
+        let watched = self.watched();
+        let found = watched.by.iter().find(|viewer| viewer.may_see(scope));
+        found.map(Arc::clone)
+    }
+
+    /// Whether anybody watches still; if not, the gathering is over.
+    fn goes_on(&self) -> bool {
+        let mut watched = self.watched();
+        watched.gathering = !watched.by.is_empty();
+        watched.gathering
+    }
+
+    fn watched(&self) -> MutexGuard<'_, Watched> {
+        self.watched.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Watching {
+    fn drop(&mut self) {
+        let mut watched = self.shared.dashboard.numbers.watched();
+        watched.by.retain(|viewer| !Arc::ptr_eq(viewer, &self.viewer));
+    }
+}
+
+/// Gathers until nobody watches any more, or the gateway drains.
+async fn gather(shared: Arc<Shared>, rest: Weak<Rest>) {
+    let numbers = &shared.dashboard.numbers;
+    let mut ticks = interval(TICK);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let (mut moment, mut campaigns, mut topics) = (Moment::default(), Vec::new(), Vec::new());
+    let mut is_second = true;
+    while numbers.goes_on() && !shared.draining.load(Ordering::Relaxed) {
+        ticks.tick().await;
+        let Some(rest) = rest.upgrade() else { break };
+        renew(
+            &mut moment.campaigns,
+            &mut campaigns,
+            "campaigns",
+            ask(numbers, &rest, Scope::Campaigns, CAMPAIGNS).await,
+        );
+        if is_second {
+            renew(
+                &mut moment.topics,
+                &mut topics,
+                "topics",
+                ask(numbers, &rest, Scope::Topics, TOPICS).await,
+            );
+            moment.gateway = event("gateway", gateway(&shared).to_string().as_bytes());
+        }
+        is_second = !is_second;
+        numbers.feed.send_replace(moment.clone());
+    }
+}
+
+/// What the call answers, if anybody watches who may see it.
+async fn ask(numbers: &Numbers, rest: &Rest, scope: Scope, (path, query): (&str, &str)) -> Option<Vec<u8>> {
+    let viewer = numbers.with(scope)?;
+    let credential = viewer.session.credential();
+    let headers = [(keys::HEADER, credential.as_bytes())];
+    let head = heads::head(["GET", path, "127.0.0.1"], Some(query), headers.into_iter());
+    let answer = rest.answer(head, Vec::new()).await.ok()?;
+    (answer.status == 200).then_some(answer.body)
+}
+
+/// Makes a new event where the answer is another one than before. Without an answer what was told stays.
+fn renew(told: &mut Bytes, before: &mut Vec<u8>, name: &str, answer: Option<Vec<u8>>) {
+    let Some(answer) = answer.filter(|answer| answer != before) else {
+        return;
+    };
+    if let Some(fields) = answer.strip_prefix(b"{") {
+        let time = format!("{{\"time\":{},", now());
+        *told = event(name, &[time.as_bytes(), fields].concat());
+    }
+    *before = answer;
+}
+
+/// A server-sent event of a JSON document, which has no line break.
+fn event(name: &str, document: &[u8]) -> Bytes {
+    [b"event: ", name.as_bytes(), b"\ndata: ", document, b"\n\n"]
+        .concat()
+        .into()
+}
+
+/// What is told of the gateway itself.
+fn gateway(shared: &Shared) -> serde_json::Value {
+    let store = &shared.engines.store;
+    let stats = store.stats();
+    let looked = stats.cache_hits + stats.cache_misses;
+    let hits = (looked > 0).then(|| stats.cache_hits as f64 / looked as f64);
+    let workers = worker_count(&shared.settings.config);
+    json!({
+        "time": now(),
+        "status": store.health().map_or_else(|why| why, |()| "ready".to_owned()),
+        "version": env!("CARGO_PKG_VERSION"),
+        "uptime": shared.dashboard.began.elapsed().as_secs(),
+        "engine": match store {
+            AnyEngine::Sqlite(_) => "SQLite, each group of commits synced",
+            AnyEngine::Memory(_) => "memory; nothing outlives the process",
+        },
+        "workers": workers,
+        "others": rest::thread_count(workers),
+        "watchers": shared.dashboard.numbers.viewers(),
+        "cache": hits,
+        "counters": { "commits": stats.commits, "groups": stats.groups },
+        "levels": { "queued": stats.queued },
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_event_is_made_anew_only_where_the_answer_has_changed() {
+        let (mut told, mut before) = (Bytes::new(), Vec::new());
+        renew(
+            &mut told,
+            &mut before,
+            "topics",
+            Some(br#"{"topics":[]}"#.to_vec()),
+        );
+        let first = told.clone();
+        let text = String::from_utf8(first.to_vec()).unwrap();
+        assert!(
+            text.starts_with("event: topics\ndata: {\"time\":1") && text.ends_with(",\"topics\":[]}\n\n"),
+            "{text}"
+        );
+        for same in [Some(br#"{"topics":[]}"#.to_vec()), None] {
+            renew(&mut told, &mut before, "topics", same);
+            assert_eq!(told.as_ptr(), first.as_ptr());
+        }
+        renew(
+            &mut told,
+            &mut before,
+            "topics",
+            Some(br#"{"topics":[1]}"#.to_vec()),
+        );
+        assert_ne!(told, first);
+    }
+}

@@ -1,0 +1,206 @@
+//! The live numbers on their way to one page: server-sent events
+//! (<https://html.spec.whatwg.org/multipage/server-sent-events.html>). Who takes them slowly gets the newest, not all.
+
+use super::super::Shared;
+use super::super::answer::{AnswerBody, Events};
+use super::super::rest::Rest;
+use super::super::service::{Answer, Caller};
+use super::numbers::{Moment, Numbers, Viewer, Watching};
+use super::sessions::Session;
+use super::verify;
+use bytes::{Bytes, BytesMut};
+use http::header::{self, HeaderValue};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+use tokio::sync::mpsc;
+use tokio::time::{interval, timeout};
+use tollgate_api::calls::Scope;
+use tollgate_api::problem::{Kind, Problem};
+use tollgate_rules::keys::ApiKey;
+
+/// Streams at once.
+pub const MAX_STREAMS: usize = 256;
+/// Those of one session.
+pub const MAX_OF_A_SESSION: usize = 8;
+/// Seconds after which who found no place may try again.
+const RETRY_SECONDS: u64 = 10;
+/// How often a stream looks whether it is over.
+const BEAT: Duration = Duration::from_secs(1);
+/// How often it asks whether its key is still good.
+const ASK_AGAIN: Duration = Duration::from_secs(10);
+/// When something is sent at the latest, so that nobody in between takes the connection for dead.
+const SILENCE: Duration = Duration::from_secs(10);
+/// How long a page may take to take what was sent.
+const TAKING: Duration = Duration::from_secs(30);
+
+/// One more stream of a session, until this is dropped.
+struct Place(Arc<Session>);
+
+impl Place {
+    fn take(session: &Arc<Session>) -> Option<Self> {
+        let before = session.streams.fetch_add(1, Ordering::Relaxed);
+        let place = Self(Arc::clone(session));
+        (before < MAX_OF_A_SESSION).then_some(place)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.streams.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Opens a stream.
+///
+/// # Errors
+/// 503 where there are as many as there may be.
+pub fn open(
+    shared: &Arc<Shared>,
+    rest: &Arc<Rest>,
+    session: Arc<Session>,
+    key: ApiKey,
+    caller: &Caller,
+) -> Result<Answer, Problem> {
+    let full = |why: &str| Problem::new(Kind::Unavailable, why).with_retry_after(RETRY_SECONDS);
+    if shared.dashboard.numbers.viewers() >= MAX_STREAMS {
+        return Err(full("As many pages watch the numbers as may."));
+    }
+    let place = Place::take(&session);
+    let place = place.ok_or_else(|| full("This session watches the numbers on as many pages as it may."))?;
+    let scopes = key.scopes;
+    let watching = Numbers::watch(shared, rest, Viewer { session, scopes });
+    let (sender, events) = mpsc::channel(1);
+    let shared = Arc::clone(shared);
+    tokio::task::spawn_local(async move {
+        send(&shared, watching, sender).await;
+        drop(place);
+    });
+    let mut answer = hyper::Response::new(AnswerBody::Events(Events::new(
+        events,
+        caller.traffic.under_way(),
+    )));
+    let headers = answer.headers_mut();
+    for (name, value) in [
+        (header::CONTENT_TYPE, "text/event-stream"),
+        (header::CACHE_CONTROL, "no-store"),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        // nginx would keep events back.
+        (header::HeaderName::from_static("x-accel-buffering"), "no"),
+    ] {
+        headers.insert(name, HeaderValue::from_static(value));
+    }
+    Ok(answer)
+}
+
+/// Sends until the page has gone, the session is over, its key opens nothing any more, or the gateway drains.
+async fn send(shared: &Shared, mut watching: Watching, to: mpsc::Sender<Bytes>) {
+    let viewer = Arc::clone(&watching.viewer);
+    let mut beat = interval(BEAT);
+    let (mut sent, mut asked) = (Moment::default(), Instant::now());
+    let mut last = asked;
+    loop {
+        tokio::select! {
+            () = to.closed() => return,
+            changed = watching.feed.changed() => if changed.is_err() { return },
+            _ = beat.tick() => {}
+        }
+        let now = Instant::now();
+        if viewer.session.is_over(now) || shared.draining.load(Ordering::Relaxed) {
+            return;
+        }
+        viewer.session.touch(now);
+        if now - asked >= ASK_AGAIN {
+            asked = now;
+            // Where the store does not answer, the page sees that by other means.
+            if matches!(verify(shared, viewer.session.key_text()).await, Ok(None)) {
+                shared.dashboard.sessions.end(&viewer.session);
+                return;
+            }
+        }
+        let news = news(&mut sent, &watching.feed.borrow_and_update(), &viewer);
+        let news = match news.is_empty() {
+            true if now - last < SILENCE => continue,
+            true => Bytes::from_static(b":\n\n"),
+            false => news,
+        };
+        last = now;
+        if !matches!(timeout(TAKING, to.send(news)).await, Ok(Ok(()))) {
+            return;
+        }
+    }
+}
+
+/// What the viewer may see and was not sent yet.
+fn news(sent: &mut Moment, now: &Moment, viewer: &Viewer) -> Bytes {
+    let mut news = BytesMut::new();
+    for (sent, now, may_see) in [
+        (&mut sent.gateway, &now.gateway, true),
+        (
+            &mut sent.campaigns,
+            &now.campaigns,
+            viewer.may_see(Scope::Campaigns),
+        ),
+        (&mut sent.topics, &now.topics, viewer.may_see(Scope::Topics)),
+    ] {
+        if may_see && sent.as_ptr() != now.as_ptr() {
+            news.extend_from_slice(now);
+            sent.clone_from(now);
+        }
+    }
+    news.freeze()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn moment(number: u8) -> Moment {
+        let event = |name: &str| Bytes::from(format!("{name}{number};"));
+        Moment {
+            gateway: event("g"),
+            campaigns: event("c"),
+            topics: event("t"),
+        }
+    }
+
+    fn viewer(scopes: &[Scope]) -> Viewer {
+        let sessions = super::super::Sessions::default();
+        let token = sessions.begin("tg_key", "key", false).unwrap();
+        Viewer {
+            session: sessions.find(&token, false).unwrap(),
+            scopes: scopes.to_vec(),
+        }
+    }
+
+    #[test]
+    fn a_viewer_is_sent_what_its_scopes_reach_and_each_once() {
+        for (scopes, expected) in [
+            (&[Scope::Admin][..], "g1;c1;t1;"),
+            (&[Scope::Campaigns], "g1;c1;"),
+            (&[Scope::Topics], "g1;t1;"),
+            (&[Scope::Links], "g1;"),
+        ] {
+            let (viewer, mut sent, first) = (viewer(scopes), Moment::default(), moment(1));
+            assert_eq!(news(&mut sent, &first, &viewer), expected);
+            assert!(news(&mut sent, &first, &viewer).is_empty());
+            let second = Moment {
+                gateway: moment(2).gateway,
+                ..first
+            };
+            assert_eq!(news(&mut sent, &second, &viewer), "g2;");
+        }
+    }
+
+    #[test]
+    fn a_session_has_so_many_streams_and_gets_their_places_back() {
+        let session = viewer(&[]).session;
+        let places: Vec<_> = (0..MAX_OF_A_SESSION)
+            .map(|_| Place::take(&session).unwrap())
+            .collect();
+        assert!(Place::take(&session).is_none());
+        drop(places);
+        assert!(Place::take(&session).is_some());
+        assert_eq!(session.streams.load(Ordering::Relaxed), 0);
+    }
+}
