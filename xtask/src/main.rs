@@ -65,6 +65,8 @@ enum Task {
     Compose,
     /// Measure the gateway beside its peers, and print one table of ratios. At most ten minutes, loopback only.
     Bench(bench::Options),
+    /// Take pictures of the dashboard, into target/screenshots; those of the documents into docs/screenshots. Needs chromium and node.
+    Screenshots,
     /// Formatting, lints and documentation.
     Lint,
 }
@@ -92,6 +94,7 @@ fn main() -> Result<()> {
         }
         Task::Compose => compose::run(),
         Task::Bench(options) => bench::run(options),
+        Task::Screenshots => test::screenshots(),
         Task::Lint => test::lint(),
     }
 }

@@ -1,6 +1,6 @@
 //! All tests, with everything they need built first.
 
-use crate::build::{RELEASE, cargo, components, components_dir, gateway, run, say};
+use crate::build::{RELEASE, cargo, components, components_dir, gateway, root, run, say};
 use anyhow::Result;
 use std::env;
 use std::path::Path;
@@ -112,6 +112,35 @@ pub fn crash(cycles: u64) -> Result<()> {
         .args(["--exact", CRASH_LOOP, "--nocapture"])
         .env("TOLLGATE_CRASH_CYCLES", cycles.to_string());
     run(&mut command, "the crash loop")
+}
+
+/// The case in which a person works with the dashboard.
+const BROWSER: &str = "host::dashboard::a_person_works_with_it_in_a_browser";
+/// The pictures that documents show.
+const SHOWN: &[&str] = &[
+    "overview-light-1280",
+    "campaigns-dark-1280",
+    "topic-light-1280",
+    "links-light-360",
+];
+
+/// Pictures of every view of the dashboard, taken by its case; the few that documents show are copied there.
+pub fn screenshots() -> Result<()> {
+    let gateway = gateway(RELEASE, None)?;
+    let (all, shown) = (root().join("target/screenshots"), root().join("docs/screenshots"));
+    let mut command = end_to_end(&gateway);
+    command
+        .args(["--exact", BROWSER, "--nocapture"])
+        .env("TOLLGATE_BROWSER", "1")
+        .env("SCREENSHOTS", &all);
+    run(&mut command, "the dashboard's case")?;
+    std::fs::create_dir_all(&shown)?;
+    for name in SHOWN {
+        let file = format!("{name}.png");
+        std::fs::copy(all.join(&file), shown.join(&file))?;
+    }
+    say(&format!("the pictures are in {}", all.display()));
+    Ok(())
 }
 
 /// Formatting, lints, documentation; dependencies too where `cargo deny` is installed.

@@ -10,6 +10,7 @@ mod bad_input;
 mod campaigns;
 mod components;
 mod crash;
+mod dashboard;
 mod failures;
 mod guests;
 mod harness;
@@ -356,6 +357,24 @@ harness::cases! {
             settings_that_are_not_valid_are_told,
             two_gateways_on_one_state_directory_are_exact,
             uploads_that_stall_are_given_up,
+        }
+    }
+    dashboard {
+        both {
+            the_icon_is_an_icon,
+        }
+        native {
+            a_cookie_opens_the_api_to_its_own_page_alone,
+            a_person_works_with_it_in_a_browser,
+            a_session_reaches_as_far_as_its_key_and_as_long,
+            its_calls_are_open_to_whom_the_table_of_security_md_says,
+            its_files_are_guarded_and_sent_once,
+            numbers_move_for_whom_they_concern,
+            the_root_is_a_page_for_browsers_and_nothing_for_others,
+            who_guesses_keys_is_slowed_down,
+        }
+        spin {
+            there_is_none_and_it_is_told_why,
         }
     }
     components {

@@ -1,0 +1,56 @@
+//! A person at work: Chromium, driven by `tests/dashboard/walk.mjs`.
+
+use std::env;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+
+use tokio::process::Command;
+
+use crate::harness::{ADMIN_KEY, Gateway, Host};
+
+/// Set where a browser must be there: without one the case fails, instead of being left out.
+const WANTED: &str = "TOLLGATE_BROWSER";
+/// Limits that the walk has something to show of.
+const SETTINGS: &str = r#"
+[[limits]]
+name = "claims-of-an-address"
+path = "/api/campaigns/:id/claims"
+methods = ["POST"]
+per = ["ip"]
+capacity = 50
+refill = 20
+shadow = true
+"#;
+
+fn program(names: &[&str]) -> Option<PathBuf> {
+    let folders: Vec<_> = env::split_paths(&env::var_os("PATH").unwrap_or_default()).collect();
+    let places = names
+        .iter()
+        .flat_map(|name| folders.iter().map(move |folder| folder.join(name)));
+    places.into_iter().find(|place| place.is_file())
+}
+
+pub async fn a_person_works_with_it_in_a_browser(host: Host) {
+    let walk = Path::new(env!("CARGO_MANIFEST_DIR")).join("dashboard");
+    let chromium = program(&["chromium", "chromium-browser", "google-chrome"]);
+    let has_libraries = walk.join("node_modules/playwright-core").is_dir();
+    let (Some(chromium), Some(node), true) = (chromium, program(&["node"]), has_libraries) else {
+        let why = "The dashboard is not tried in a browser: it takes chromium, node, and `npm ci` in tests/dashboard.";
+        assert!(env::var_os(WANTED).is_none(), "{why}");
+        eprintln!("{why}");
+        return;
+    };
+    let gateway = Gateway::start(host, SETTINGS).await;
+    let mut command = Command::new(node);
+    command
+        .arg(walk.join("walk.mjs"))
+        .env("BASE", format!("http://{}", gateway.address()))
+        .env("KEY", ADMIN_KEY)
+        .env("CHROMIUM", chromium)
+        .stdin(Stdio::null())
+        .kill_on_drop(true);
+    let ended = command.output().await.expect("node starts");
+    let said = [ended.stdout, ended.stderr].map(|text| String::from_utf8_lossy(&text).into_owned());
+    assert!(ended.status.success(), "{}", said.concat());
+    print!("{}", said[0]);
+}
