@@ -22,6 +22,14 @@ const Health = ({ gateway }) => html`
     </dl>
   </section>`;
 
+const VERDICTS = { admitted: 'Admitted', alreadyClaimed: 'Claimed before', soldOut: 'Sold out', notOpen: 'Not open', limited: 'Too many requests' };
+
+const Verdicts = ({ claims }) => html`
+  <section aria-labelledby="verdicts">
+    <h2 id="verdicts">Verdicts <small>since the start of the process</small></h2>
+    <dl class="tiles small">${Object.entries(VERDICTS).map(([name, text]) => html`<${Tile} key=${name} name=${text} value=${number(claims[name])} />`)}</dl>
+  </section>`;
+
 export const Overview = () => {
   const { gateway, campaigns, topics } = useLive();
   const { may } = useSession();
@@ -51,5 +59,6 @@ export const Overview = () => {
             <span class="num"><strong>${number(one.remaining)}</strong> left</span>
           </li>`)}</ul>`}
       </section>`}
+    ${may('campaigns') && html`<${Verdicts} claims=${gateway.claims} />`}
     <${Health} gateway=${gateway} />`;
 };

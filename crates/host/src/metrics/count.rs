@@ -283,6 +283,23 @@ impl Counted {
         rules
     }
 
+    /// Requests that were answered so far: of this kind, or of any; with this status, or with any.
+    pub fn answered(&self, asked: Option<Asked>, status: Option<u16>) -> u64 {
+        let place = status.and_then(|status| PLACES.get(usize::from(status)).copied());
+        let is_meant = |index: usize| place.is_none_or(|place| usize::from(place) == index);
+        let requests = locked(&self.0.requests).clone();
+        let kinds = |one: &Arc<Requests>| -> u64 {
+            let kinds = one.answered.iter().enumerate();
+            let kinds = kinds.filter(|(kind, _)| asked.is_none_or(|asked| asked.0 == *kind));
+            let counts = kinds.flat_map(|(_, codes)| codes.iter().enumerate());
+            counts
+                .filter(|(index, _)| is_meant(*index))
+                .map(|(_, count)| count.get())
+                .sum()
+        };
+        requests.iter().map(kinds).sum()
+    }
+
     /// Writes the sums.
     pub fn report(&self, sheet: &mut super::sheet::Sheet) {
         use super::table::Metric;
@@ -369,6 +386,22 @@ fn summed(all: &[&Durations]) -> Distribution {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn answers_are_summed_by_kind_and_status_over_all_threads() {
+        let counted = Counted::default();
+        let (claim, other) = (Asked::call(Call::Claim), Asked::call(Call::ListKeys));
+        for (asked, status, times) in [(claim, 201, 3), (claim, 410, 2), (other, 201, 1)] {
+            for _ in 0..times {
+                counted.requests().answered(asked, status, Duration::ZERO);
+            }
+        }
+        assert_eq!(counted.answered(None, None), 6);
+        assert_eq!(counted.answered(Some(claim), None), 5);
+        assert_eq!(counted.answered(None, Some(201)), 4);
+        assert_eq!(counted.answered(Some(claim), Some(201)), 3);
+        assert_eq!(counted.answered(Some(claim), Some(503)), 0);
+    }
 
     #[test]
     fn every_path_is_counted_under_a_name_that_the_program_knows() {

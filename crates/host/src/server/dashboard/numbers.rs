@@ -5,6 +5,7 @@ use super::super::rest::Rest;
 use super::super::service::now;
 use super::super::{Shared, rest, worker_count};
 use super::sessions::Session;
+use crate::metrics::count::Asked;
 use bytes::Bytes;
 use serde_json::json;
 use std::sync::atomic::Ordering;
@@ -12,7 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval};
-use tollgate_api::calls::Scope;
+use tollgate_api::calls::{Call, Scope};
 use tollgate_engines::{AnyEngine, Engine as _};
 use tollgate_rules::{heads, keys};
 
@@ -197,6 +198,8 @@ fn gateway(shared: &Shared) -> serde_json::Value {
     let looked = stats.cache_hits + stats.cache_misses;
     let hits = (looked > 0).then(|| stats.cache_hits as f64 / looked as f64);
     let workers = worker_count(&shared.settings.config);
+    let answered = |call, status| shared.engines.counted.answered(call, status);
+    let claims = |status| answered(Some(Asked::call(Call::Claim)), Some(status));
     json!({
         "time": now(),
         "status": store.health().map_or_else(|why| why, |()| "ready".to_owned()),
@@ -210,7 +213,19 @@ fn gateway(shared: &Shared) -> serde_json::Value {
         "others": rest::thread_count(workers),
         "watchers": shared.dashboard.numbers.viewers(),
         "cache": hits,
-        "counters": { "commits": stats.commits, "groups": stats.groups },
+        "counters": {
+            "requests": answered(None, None),
+            "refusals": answered(None, Some(429)),
+            "commits": stats.commits,
+            "groups": stats.groups,
+        },
+        "claims": {
+            "admitted": claims(201),
+            "alreadyClaimed": claims(409),
+            "soldOut": claims(410),
+            "notOpen": claims(403),
+            "limited": claims(429),
+        },
         "levels": { "queued": stats.queued },
     })
 }
