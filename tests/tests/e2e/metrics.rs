@@ -363,7 +363,7 @@ pub async fn claims_and_decisions_are_counted_as_they_were_told(host: Host) {
         let told = text(&gateway).await;
         let stock =
             |campaign: &str, left| format!("tollgate_campaign_stock{{campaign=\"{campaign}\"}} {left}\n");
-        (told.contains(&stock(&campaign, "0")) && told.contains(&stock(&later, "2"))).then_some(())
+        (told.contains(&stock(&campaign, "0.0")) && told.contains(&stock(&later, "2.0"))).then_some(())
     })
     .await;
 }
