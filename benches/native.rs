@@ -12,7 +12,7 @@ use tollgate_rules::settings::Settings;
 use tollgate_rules::world::World;
 use tollgate_store::bucket::{Bucket, Level, State, TakeError, take_all, take_one};
 use tollgate_store::commit::{Append, Commit, Condition, Entry, Mutation, Part, StoreError};
-use tollgate_store::memory::{MemoryStore, START};
+use tollgate_store::memory::{InMemoryStore, START};
 use tollgate_store::plan::{self, Extent, Lookup, Record};
 use tollgate_store::ports::Buckets;
 
@@ -83,8 +83,8 @@ fn request(method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Re
 }
 
 /// Runs `rule` in a world whose store holds the link `/sale`.
-fn in_a_world<T>(rule: impl FnOnce(&World<'_, MemoryStore>) -> T) -> T {
-    let (store, settings, count) = (MemoryStore::new(), settings(), Cell::new(0_u128));
+fn in_a_world<T>(rule: impl FnOnce(&World<'_, InMemoryStore>) -> T) -> T {
+    let (store, settings, count) = (InMemoryStore::new(), settings(), Cell::new(0_u128));
     let fresh = || {
         count.set(count.get() + 1);
         count.get().to_be_bytes()

@@ -52,7 +52,7 @@ fn engines(directory: &std::path::Path, settings: &Settings) -> Engines {
     Engines {
         store: AnyEngine::Sqlite(store),
         buckets: Arc::new(MemoryBuckets::new(MAX_BUCKETS)),
-        settings: settings.config.without_secrets().to_toml().into(),
+        config_text: settings.config.without_secrets().to_toml().into(),
         settling: Default::default(),
         counted: Default::default(),
     }
@@ -197,9 +197,9 @@ fn ports(c: &mut Criterion, engines: &Engines) {
     c.bench_function("port: get from memory", |b| {
         b.iter(|| black_box(engines.store.get_now("link/hot")))
     });
-    c.bench_function("port: submit a click", |b| {
+    c.bench_function("port: defer a click", |b| {
         b.iter(|| {
-            engines.store.submit(Commit {
+            engines.store.defer(Commit {
                 partition: "link/hot".into(),
                 mutations: vec![
                     Mutation::Add {

@@ -26,8 +26,8 @@ pub enum Bug {
     TrustPageCache,
     /// The store's time follows the clock back.
     TimeRunsBack,
-    /// Submitted changes are lost while all is well.
-    DropSubmitted,
+    /// Deferred changes are lost while all is well.
+    DropDeferred,
     /// A delivery counts as done when it begins.
     AdvanceBeforeDelivery,
     /// Messages of one key go out at the same time.
@@ -64,7 +64,7 @@ impl Bug {
         Bug::AcceptTornGroup,
         Bug::TrustPageCache,
         Bug::TimeRunsBack,
-        Bug::DropSubmitted,
+        Bug::DropDeferred,
         Bug::AdvanceBeforeDelivery,
         Bug::IgnoreOrder,
         Bug::ForgetParked,

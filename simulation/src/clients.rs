@@ -24,7 +24,7 @@ pub const FLASH: &str = "flash";
 pub const MULTI: &str = "multi";
 /// A link with `maxVisits`.
 pub const LIMITED: &str = "limited";
-/// A link without limits, whose clicks are submitted.
+/// A link without limits, whose clicks are deferred.
 pub const PLAIN: &str = "plain";
 
 /// A link that is deleted, made again, and given a bound while it is in use.

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::task::Poll;
 
 use tollgate_store::commit::{self, Commit, Condition, Entry, MAX_STEPS, Mutation, Outcome, StoreError};
-use tollgate_store::plan::combined::Combined;
+use tollgate_store::plan::coalescer::Coalescer;
 use tollgate_store::plan::group::{Base, Found, Group};
 use tollgate_store::plan::{self, Extent, Record};
 
@@ -27,8 +27,8 @@ mod port;
 const QUEUE: usize = 10;
 /// The most commits that somebody waits for in one group.
 const GROUP: usize = 6;
-/// How long a submitted change may wait for company, microseconds.
-const SUBMIT_PATIENCE: u64 = 100_000;
+/// How long a deferred change may wait for company, microseconds.
+const DEFER_PATIENCE: u64 = 100_000;
 /// How long it may be combined where it arose before that, as in a thread's rules, microseconds.
 const FLUSH: u64 = 20_000;
 
@@ -42,8 +42,8 @@ struct Job {
 #[derive(Default)]
 struct Queue {
     jobs: VecDeque<Job>,
-    /// Submitted changes, combined by key.
-    submitted: BTreeMap<String, Mutation>,
+    /// Deferred changes, combined by key.
+    deferred: BTreeMap<String, Mutation>,
     since: Option<u64>,
 }
 
@@ -53,8 +53,8 @@ pub struct Engine {
     /// What readers see.
     state: RefCell<State>,
     queue: RefCell<Queue>,
-    /// What was submitted and not handed on yet.
-    near: RefCell<Combined>,
+    /// What was deferred and not handed on yet.
+    near: RefCell<Coalescer>,
     /// Whether somebody will hand it on.
     flushing: Cell<bool>,
     /// Requests that may be redirects.
@@ -156,17 +156,17 @@ impl Engine {
         let mut queue = self.queue.borrow_mut();
         let due = queue
             .since
-            .is_some_and(|since| self.sim.executor.now() >= since + SUBMIT_PATIENCE);
+            .is_some_and(|since| self.sim.executor.now() >= since + DEFER_PATIENCE);
         if queue.jobs.is_empty() && !due {
             self.writer.set(Some(self.sim.executor.current()));
             if let Some(since) = queue.since {
-                self.sim.executor.wake_at(since + SUBMIT_PATIENCE);
+                self.sim.executor.wake_at(since + DEFER_PATIENCE);
             }
             return Poll::Pending;
         }
         queue.since = None;
         let mut jobs = Vec::new();
-        let mut changes = std::mem::take(&mut queue.submitted).into_values();
+        let mut changes = std::mem::take(&mut queue.deferred).into_values();
         loop {
             let mutations: Vec<Mutation> = changes.by_ref().take(MAX_STEPS).collect();
             if mutations.is_empty() {
@@ -190,10 +190,10 @@ impl Engine {
         let mut group = Group::new(Durable(self), now, revision);
         let several = jobs.len() > 1;
         let mut replies = Vec::with_capacity(jobs.len());
-        let mut submitted = Vec::new();
+        let mut deferred = Vec::new();
         for Job { mut commit, reply } in jobs {
             if reply.is_none() {
-                submitted.extend(commit.mutations.iter().cloned());
+                deferred.extend(commit.mutations.iter().cloned());
                 self.count_by_code(&mut commit);
             }
             let Ok(outcome) = group.decide(commit);
@@ -207,15 +207,15 @@ impl Engine {
                 Err(error) => {
                     let failed = matches!(error, StoreError::Unknown(_));
                     // Nobody waits for them, and nobody is told.
-                    sim.saw_times(Seen::ClicksDropped, submitted.len() as u64);
-                    sim.model.borrow_mut().dropped(&submitted);
+                    sim.saw_times(Seen::ClicksDropped, deferred.len() as u64);
+                    sim.model.borrow_mut().dropped(&deferred);
                     for reply in replies.into_iter().filter_map(|(reply, _)| reply) {
                         reply.send(&sim.executor, Err(error.clone()));
                     }
                     return if failed { Err(()) } else { Ok(()) };
                 }
             }
-            sim.model.borrow_mut().counted(&submitted);
+            sim.model.borrow_mut().counted(&deferred);
             if several {
                 sim.saw(Seen::GroupsOfSeveral);
             }
@@ -321,7 +321,7 @@ impl Engine {
 
     fn is_full(&self) -> bool {
         let queue = self.queue.borrow();
-        queue.jobs.len() + queue.submitted.len() >= QUEUE
+        queue.jobs.len() + queue.deferred.len() >= QUEUE
     }
 
     /// A commit as a deliberate bug distorts it.
@@ -401,8 +401,8 @@ impl Engine {
 
     /// Hands on what was combined.
     fn flush(&self) {
-        let submitted = self.near.take().take();
-        self.hand_on(submitted);
+        let deferred = self.near.take().take();
+        self.hand_on(deferred);
     }
 
     fn hand_on(&self, commits: Vec<Commit>) {
@@ -413,9 +413,9 @@ impl Engine {
             }
             let mut queue = self.queue.borrow_mut();
             for new in commit.mutations {
-                match (queue.submitted.get_mut(new.key()), &new) {
+                match (queue.deferred.get_mut(new.key()), &new) {
                     (Some(Mutation::Add { delta, .. }), Mutation::Add { delta: more, .. }) => *delta += more,
-                    _ => drop(queue.submitted.insert(new.key().to_owned(), new)),
+                    _ => drop(queue.deferred.insert(new.key().to_owned(), new)),
                 }
             }
             if queue.since.is_none() {

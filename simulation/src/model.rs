@@ -56,14 +56,14 @@ pub struct Link {
     pub visits: u64,
     /// Redirects that were answered.
     pub granted: u64,
-    /// Visits at the beginning of this life of the process, and submitted since.
+    /// Visits at the beginning of this life of the process, and deferred since.
     base: u64,
-    submitted: u64,
+    deferred: u64,
     /// Clicks that the store was ever told of.
     clicks: u64,
-    /// Submitted, and neither written nor lost.
+    /// Deferred, and neither written nor lost.
     pending: u64,
-    /// Submitted, and perhaps lost.
+    /// Deferred, and perhaps lost.
     lost: u64,
     /// Visits when its bound was set.
     at_bound: u64,
@@ -126,35 +126,35 @@ impl Model {
         let id = self.codes.get(code).and_then(|code| code.link.as_ref());
         if let Some(link) = id.and_then(|id| self.links.get_mut(id)) {
             link.clicks += 1;
-            link.submitted += 1;
+            link.deferred += 1;
             link.pending += 1;
         }
     }
 
-    /// A submitted change was taken.
-    pub fn submitted(&mut self, commit: &Commit) {
+    /// A deferred change was taken.
+    pub fn deferred(&mut self, commit: &Commit) {
         self.each_click(&commit.mutations, |link, count| {
-            link.submitted += count;
+            link.deferred += count;
             link.pending += count;
         });
     }
 
-    /// A submitted change found no room.
+    /// A deferred change found no room.
     pub fn not_taken(&mut self, commit: &Commit) {
         self.each_click(&commit.mutations, |link, count| link.lost += count);
     }
 
-    /// Submitted changes were in a group that was written.
+    /// Deferred changes were in a group that was written.
     pub fn counted(&mut self, changes: &[Mutation]) {
         self.each_click(changes, |link, count| {
             link.pending = link.pending.saturating_sub(count);
         });
     }
 
-    /// Submitted changes were in a group that was not written.
+    /// Deferred changes were in a group that was not written.
     pub fn dropped(&mut self, changes: &[Mutation]) {
         self.each_click(changes, |link, count| {
-            link.submitted = link.submitted.saturating_sub(count);
+            link.deferred = link.deferred.saturating_sub(count);
             link.pending = link.pending.saturating_sub(count);
             link.lost += count;
         });

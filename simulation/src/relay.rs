@@ -9,7 +9,7 @@ use std::task::Poll;
 
 use tollgate_delivery::breaker::Change;
 use tollgate_delivery::relay::record::Keys;
-use tollgate_delivery::relay::{Action, Delivered, Event, Machine, Note, Settings, restore};
+use tollgate_delivery::relay::{Action, Delivered, DeliveryPolicy, Event, Machine, Note, restore};
 use tollgate_delivery::retry::Schedule;
 use tollgate_store::commit::{Commit, MAX_WAIT_MS, Message, Mutation, Outcome, Part, StoreError};
 use tollgate_store::ports::Store as _;
@@ -87,7 +87,7 @@ impl Driver {
     }
 
     /// The settings under test; with a bug, others than those that are expected.
-    fn settings(&self) -> Settings {
+    fn settings(&self) -> DeliveryPolicy {
         let mut settings = self.sim.setup.relays[self.index].clone();
         match self.sim.bug {
             Some(Bug::IgnoreOrder) => settings.ordered = false,

@@ -30,7 +30,7 @@ const WINDOW: usize = 4;
 /// The same in every seed; made once per thread.
 pub struct Setup {
     pub settings: Settings,
-    pub relays: [relay::Settings; 2],
+    pub relays: [relay::DeliveryPolicy; 2],
 }
 
 const CONFIG: &str = r#"
@@ -85,15 +85,15 @@ impl Setup {
         let settings = Settings::parse(CONFIG, "simulation").expect("the text above is valid");
         let relays = TOPICS.map(|topic| {
             let subscription = &settings.config.topics[topic].subscriptions[0];
-            relay::Settings {
-                breaker: breaker::Settings {
+            relay::DeliveryPolicy {
+                breaker: breaker::Thresholds {
                     consecutive_failures: 6,
                     open_initial_ms: 100,
                     open_cap_ms: 1_000,
-                    ..breaker::Settings::default()
+                    ..breaker::Thresholds::default()
                 },
                 window: WINDOW,
-                ..relay::Settings::from_config(topic, subscription)
+                ..relay::DeliveryPolicy::from_config(topic, subscription)
             }
         });
         Rc::new(Self { settings, relays })

@@ -16,8 +16,8 @@ impl Store for Port {
             .map_err(Into::into)
     }
 
-    fn submit(&self, commit: Commit) {
-        wit::submit(&commit.into());
+    fn defer(&self, commit: Commit) {
+        wit::defer(&commit.into());
     }
 
     async fn settle(&self) -> Result<(), StoreError> {

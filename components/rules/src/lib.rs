@@ -61,8 +61,8 @@ impl Memory for Imported {
         Some(found.into_iter().map(|entry| entry.map(Into::into)).collect())
     }
 
-    fn submit(&self, commits: Vec<Commit>) {
-        memory::submit(&packed::pack(&commits, packed::COMMIT_BYTES));
+    fn defer(&self, commits: Vec<Commit>) {
+        memory::defer(&packed::pack(&commits, packed::COMMIT_BYTES));
     }
 }
 

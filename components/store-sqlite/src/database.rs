@@ -154,7 +154,7 @@ pub trait Connection {
 pub enum Purpose {
     /// Commits, durable when they return; and reads.
     Durable,
-    /// Buckets and submitted commits: durable with the next durable commit.
+    /// Buckets and deferred commits: durable with the next durable commit.
     Relaxed,
 }
 

@@ -64,8 +64,8 @@ impl wit::Guest for Plug {
         Ok(outcome?.into())
     }
 
-    fn submit(transaction: wit::Transaction) {
-        store().submit(transaction.into());
+    fn defer(transaction: wit::Transaction) {
+        store().defer(transaction.into());
     }
 
     async fn settle() -> Result<(), wit::StoreError> {

@@ -12,9 +12,9 @@ use tollgate_store::ports::Store;
 use crate::database::{Connection as _, Database, Failure, Purpose, Row, Value, run};
 use crate::{encode, maintain, open, sql, verdict};
 
-/// The most submitted commits that wait for a database which is busy or not open yet. Beyond it they are lost.
+/// The most deferred commits that wait for a database which is busy or not open yet. Beyond it they are lost.
 const MAX_SUBMITTED: usize = 1_024;
-/// How long other instances are given to submit clicks that they are about to submit, milliseconds. It is
+/// How long other instances are given to defer clicks that they are about to defer, milliseconds. It is
 /// many times what that takes, but Spin guarantees no bound.
 const SETTLE_MS: u64 = 500;
 /// The first and the longest pause of a `read` that waits, milliseconds. Other instances write too, so there is
@@ -24,7 +24,7 @@ const POLL_MS: (u64, u64) = (50, 250);
 /// Keys and topics in the database: the port `Store` in SQL.
 pub struct SqliteStore<D> {
     database: Rc<D>,
-    submitted: RefCell<VecDeque<Vec<Value>>>,
+    deferred: RefCell<VecDeque<Vec<Value>>>,
 }
 
 impl<D: Database> SqliteStore<D> {
@@ -32,20 +32,20 @@ impl<D: Database> SqliteStore<D> {
     pub fn new(database: Rc<D>) -> Self {
         Self {
             database,
-            submitted: RefCell::default(),
+            deferred: RefCell::default(),
         }
     }
 
     /// Whether there is work that a call should leave to [`SqliteStore::work`].
     pub fn has_work(&self) -> bool {
-        !self.submitted.borrow().is_empty()
+        !self.deferred.borrow().is_empty()
     }
 
-    /// Carries out submitted commits that could not be done at once.
+    /// Carries out deferred commits that could not be done at once.
     pub async fn work(&self) {
         loop {
             // Not in the loop's condition: the borrow must not live across the await.
-            let next = self.submitted.borrow_mut().pop_front();
+            let next = self.deferred.borrow_mut().pop_front();
             let Some(parameters) = next else { return };
             // Nobody waits for the outcome.
             let _ = run(
@@ -154,8 +154,8 @@ impl<D: Database> Store for SqliteStore<D> {
     /// Done at once, without waiting for the disk, and so without anything else of this instance running
     /// meanwhile. The call may not wait, and an instance that is not called again would never carry out what
     /// it keeps. Only where the database is busy (or not open yet) it is left to the next call.
-    fn submit(&self, commit: Commit) {
-        if plan::measure_submitted(&commit).is_err() {
+    fn defer(&self, commit: Commit) {
+        if plan::measure_deferred(&commit).is_err() {
             return;
         }
         let parameters = encode::commit(&commit);
@@ -163,14 +163,14 @@ impl<D: Database> Store for SqliteStore<D> {
             Some(connection) => connection.execute_now(sql::COMMIT, parameters.clone()),
             None => Err(Failure::Busy(String::new())),
         };
-        let mut waiting = self.submitted.borrow_mut();
+        let mut waiting = self.deferred.borrow_mut();
         if matches!(tried, Err(Failure::Busy(_))) && waiting.len() < MAX_SUBMITTED {
             waiting.push_back(parameters);
         }
     }
 
-    /// Carries out the submitted commits that this instance keeps. Other instances cannot be asked: they are
-    /// given [`SETTLE_MS`], in which an instance that has read a link submits its click.
+    /// Carries out the deferred commits that this instance keeps. Other instances cannot be asked: they are
+    /// given [`SETTLE_MS`], in which an instance that has read a link defers its click.
     async fn settle(&self) -> Result<(), StoreError> {
         self.work().await;
         self.database.pause(SETTLE_MS).await;
@@ -179,7 +179,7 @@ impl<D: Database> Store for SqliteStore<D> {
 
     async fn get(&self, _partition: &str, keys: &[String]) -> Result<Vec<Option<Entry>>, StoreError> {
         page::check_get(keys)?;
-        // For `submit`, which cannot open it and mostly follows a `get`. Without it, what is submitted waits.
+        // For `defer`, which cannot open it and mostly follows a `get`. Without it, what is deferred waits.
         let _ = self.database.connection(Purpose::Relaxed).await;
         let mut entries = vec![None; keys.len()];
         let parameters = vec![serde_json::Value::from(keys).to_string().into()];

@@ -184,18 +184,18 @@ fn a_writer_that_does_not_end_makes_the_store_unavailable() {
 }
 
 #[test]
-fn a_submitted_commit_waits_for_a_writer() {
+fn a_deferred_commit_waits_for_a_writer() {
     run(async {
         let store = Fixture::new();
         store.get("", &[]).await.unwrap();
         let other = store.database.raw();
         other.execute_batch("BEGIN IMMEDIATE").unwrap();
-        store.submit(set("a", None));
+        store.defer(set("a", None));
         assert!(store.has_work());
         other.execute_batch("COMMIT").unwrap();
         store.work().await;
         assert!(store.get("", &["a".into()]).await.unwrap()[0].is_some());
-        store.submit(set("b", None));
+        store.defer(set("b", None));
         assert!(!store.has_work(), "nobody writes: done at once");
     });
 }

@@ -59,7 +59,7 @@ fn an_instance_that_has_the_database_open_commits_nothing_while_the_gateway_has_
                 Err(StoreError::Unavailable(told)) => assert!(told.contains("tollgate serve"), "{told}"),
                 other => panic!("{other:?}"),
             }
-            spin.submit(claim());
+            spin.defer(claim());
             native.commit(claim()).await.unwrap();
         }
         assert_eq!(sequence(native.commit(claim()).await.unwrap()), Some(3));

@@ -25,7 +25,7 @@ pub const PROBES: u32 = 1;
 
 /// Its bounds. The default is the constants of this module.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Settings {
+pub struct Thresholds {
     /// See [`CONSECUTIVE_FAILURES`].
     pub consecutive_failures: u32,
     /// See [`WINDOW_MS`].
@@ -42,7 +42,7 @@ pub struct Settings {
     pub probes: u32,
 }
 
-impl Default for Settings {
+impl Default for Thresholds {
     fn default() -> Self {
         Self {
             consecutive_failures: CONSECUTIVE_FAILURES,
@@ -111,7 +111,7 @@ pub enum Change {
 /// The breaker. Times are Unix milliseconds and need not be monotonic: an earlier one counts as the latest seen.
 #[derive(Clone, Debug)]
 pub struct Breaker {
-    settings: Settings,
+    settings: Thresholds,
     state: State,
     /// Counts changes of state, so that late results can be told apart.
     generation: u64,
@@ -122,7 +122,7 @@ pub struct Breaker {
 
 impl Breaker {
     /// Closed.
-    pub fn new(settings: Settings) -> Self {
+    pub fn new(settings: Thresholds) -> Self {
         let state = State::Closed {
             consecutive: 0,
             since: 0,
@@ -299,7 +299,7 @@ mod tests {
 
     #[test]
     fn failures_in_a_row_open_it_and_nothing_passes_until_then() {
-        let mut breaker = Breaker::new(Settings::default());
+        let mut breaker = Breaker::new(Thresholds::default());
         let until = fail_until_open(&mut breaker, 1_000);
         assert!((500..=1_000).contains(&(until - 1_000)));
         assert_eq!(breaker.begin(until - 1), None);
@@ -309,9 +309,9 @@ mod tests {
 
     #[test]
     fn a_success_in_between_starts_the_count_anew() {
-        let mut breaker = Breaker::new(Settings {
+        let mut breaker = Breaker::new(Thresholds {
             min_results: u32::MAX,
-            ..Settings::default()
+            ..Thresholds::default()
         });
         for round in 0..100 {
             for n in 0..CONSECUTIVE_FAILURES {
@@ -325,7 +325,7 @@ mod tests {
     #[test]
     fn half_of_the_results_failing_opens_it_a_third_does_not() {
         for (every, opens) in [(2, true), (3, false)] {
-            let mut breaker = Breaker::new(Settings::default());
+            let mut breaker = Breaker::new(Thresholds::default());
             let opened = (0..200u32).any(|n| {
                 let permit = breaker.begin(5).expect("closed");
                 let result = if n % every == 0 {
@@ -341,7 +341,7 @@ mod tests {
 
     #[test]
     fn failed_probes_lengthen_the_open_time_up_to_the_cap_and_a_good_one_closes_it() {
-        let mut breaker = Breaker::new(Settings::default());
+        let mut breaker = Breaker::new(Thresholds::default());
         let mut until = fail_until_open(&mut breaker, 0);
         let mut longest = 0;
         for _ in 0..12 {
@@ -366,7 +366,7 @@ mod tests {
 
     #[test]
     fn late_results_of_calls_from_before_do_not_count() {
-        let mut breaker = Breaker::new(Settings::default());
+        let mut breaker = Breaker::new(Thresholds::default());
         let late = breaker.begin(0).expect("closed");
         let until = fail_until_open(&mut breaker, 0);
         assert_eq!(breaker.record(late, CallResult::Success, 1, 0), None);
@@ -381,9 +381,9 @@ mod tests {
 
     #[test]
     fn an_origin_that_says_how_long_is_left_alone_for_as_long() {
-        let mut breaker = Breaker::new(Settings {
+        let mut breaker = Breaker::new(Thresholds {
             consecutive_failures: 1,
-            ..Settings::default()
+            ..Thresholds::default()
         });
         let permit = breaker.begin(0).expect("closed");
         let asked = CallResult::Failure {
@@ -397,7 +397,7 @@ mod tests {
 
     #[test]
     fn what_an_origin_asks_for_is_bounded_and_a_reset_ends_it() {
-        let mut breaker = Breaker::new(Settings::default());
+        let mut breaker = Breaker::new(Thresholds::default());
         let asked = CallResult::Failure {
             retry_after_ms: Some(3_600_000),
         };
@@ -418,7 +418,7 @@ mod tests {
 
     #[test]
     fn a_probe_without_a_result_makes_room_for_the_next() {
-        let mut breaker = Breaker::new(Settings::default());
+        let mut breaker = Breaker::new(Thresholds::default());
         let until = fail_until_open(&mut breaker, 0);
         let probe = breaker.begin(until).expect("half-open");
         assert_eq!(breaker.record(probe, CallResult::Neither, until, 0), None);
@@ -430,7 +430,7 @@ mod tests {
         fn it_never_permits_while_open_and_always_permits_again(
             steps in prop::collection::vec((0u64..5_000, 0u8..3, any::<u64>()), 1..300)
         ) {
-            let mut breaker = Breaker::new(Settings::default());
+            let mut breaker = Breaker::new(Thresholds::default());
             let mut now = 0;
             for (pass, result, random) in steps {
                 now += pass;

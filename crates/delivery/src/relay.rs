@@ -71,7 +71,7 @@ pub const PERSIST_INTERVAL_MS: u64 = 20;
 
 /// How one subscription is served.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Settings {
+pub struct DeliveryPolicy {
     /// The topic.
     pub topic: String,
     /// The subscription's name.
@@ -91,10 +91,10 @@ pub struct Settings {
     /// See [`MAX_HELD`].
     pub held: usize,
     /// When to leave the origin alone.
-    pub breaker: breaker::Settings,
+    pub breaker: breaker::Thresholds,
 }
 
-impl Settings {
+impl DeliveryPolicy {
     /// Of a subscription of the file.
     pub fn from_config(topic: &str, subscription: &Subscription) -> Self {
         let keys = record::Keys::new(topic, &subscription.name);
@@ -113,7 +113,7 @@ impl Settings {
             schedule: Schedule::from_config(&subscription.retry),
             window: WINDOW,
             held: MAX_HELD,
-            breaker: breaker::Settings::default(),
+            breaker: breaker::Thresholds::default(),
         }
     }
 }

@@ -165,8 +165,8 @@ impl Store for AnyEngine {
         each!(AnyEngine, self, engine => engine.commit(commit).await)
     }
 
-    fn submit(&self, commit: Commit) {
-        each!(AnyEngine, self, engine => engine.submit(commit));
+    fn defer(&self, commit: Commit) {
+        each!(AnyEngine, self, engine => engine.defer(commit));
     }
 
     async fn get(&self, partition: &str, keys: &[String]) -> Result<Vec<Option<Entry>>, StoreError> {

@@ -182,8 +182,8 @@ impl Store for InMemoryEngine {
         self.shared.commit_now(commit)
     }
 
-    fn submit(&self, commit: Commit) {
-        if plan::measure_submitted(&commit).is_err() || self.shared.commit_now(commit).is_err() {
+    fn defer(&self, commit: Commit) {
+        if plan::measure_deferred(&commit).is_err() || self.shared.commit_now(commit).is_err() {
             self.shared.counts.dropped.add(1);
         }
     }

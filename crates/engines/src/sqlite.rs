@@ -220,9 +220,9 @@ impl SqliteStore {
             .unwrap_or_else(|_| Err(StoreError::Unknown("the writer has stopped".into())))
     }
 
-    /// See [`Store::submit`]. What cannot be taken is counted in [`Stats::dropped`].
-    pub fn submit(&self, commit: Commit) {
-        let taken = plan::measure_submitted(&commit).is_ok_and(|bytes| {
+    /// See [`Store::defer`]. What cannot be taken is counted in [`Stats::dropped`].
+    pub fn defer(&self, commit: Commit) {
+        let taken = plan::measure_deferred(&commit).is_ok_and(|bytes| {
             self.shared
                 .queue
                 .push(Job {
@@ -428,8 +428,8 @@ impl Store for SqliteStore {
         Self::commit(self, commit).await
     }
 
-    fn submit(&self, commit: Commit) {
-        Self::submit(self, commit);
+    fn defer(&self, commit: Commit) {
+        Self::defer(self, commit);
     }
 
     async fn get(&self, partition: &str, keys: &[String]) -> Result<Vec<Option<Entry>>, StoreError> {

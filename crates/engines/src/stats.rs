@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// stay zero.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Stats {
-    /// Commits decided, whatever the outcome; submitted ones too.
+    /// Commits decided, whatever the outcome; deferred ones too.
     pub commits: u64,
     /// Groups written to disk.
     pub groups: u64,
@@ -20,7 +20,7 @@ pub struct Stats {
     pub queued: u64,
     /// Commits refused since the queue was full.
     pub overflowed: u64,
-    /// Submitted commits that were dropped: invalid, not applicable, the queue or the disk was full, or the sync failed.
+    /// Deferred commits that were dropped: invalid, not applicable, the queue or the disk was full, or the sync failed.
     pub dropped: u64,
     /// Entries that the cache or the memtable answered for, absent ones too.
     pub cache_hits: u64,

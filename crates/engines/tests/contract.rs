@@ -77,8 +77,8 @@ impl Store for Temporary {
         self.store.commit(commit).await
     }
 
-    fn submit(&self, commit: Commit) {
-        self.store.submit(commit);
+    fn defer(&self, commit: Commit) {
+        self.store.defer(commit);
     }
 
     async fn get(&self, partition: &str, keys: &[String]) -> Result<Vec<Option<Entry>>, StoreError> {

@@ -141,7 +141,7 @@ fn a_full_disk_refuses_commits_until_there_is_room_again() {
     assert!(store.health().is_err(), "who was refused finds it not ready");
     assert_eq!(get(&store, &format!("k{written}")), None, "nothing was done");
     let before = store.stats().dropped;
-    store.submit(set("submitted", 60_000));
+    store.defer(set("submitted", 60_000));
     assert!(run(store.commit(set("waited for", 60_000))).is_err());
     assert_eq!(
         store.stats().dropped,
@@ -164,7 +164,7 @@ fn a_full_queue_refuses_and_counts() {
         run(store.commit(set("a", 1))),
         Err(StoreError::Unavailable(_))
     ));
-    store.submit(set("a", 1));
+    store.defer(set("a", 1));
     let stats = store.stats();
     assert_eq!((stats.overflowed, stats.dropped, stats.commits), (1, 1, 0));
 }
@@ -174,7 +174,7 @@ fn closing_writes_what_waits_and_then_refuses() {
     let directory = TempDir::new().unwrap();
     let store = open(directory.path());
     for index in 0..100 {
-        store.submit(set(&format!("k{index}"), 1));
+        store.defer(set(&format!("k{index}"), 1));
     }
     store.close();
     assert!(matches!(

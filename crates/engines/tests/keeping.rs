@@ -192,7 +192,7 @@ fn what_has_expired_is_swept() {
     for index in 0..700 {
         fixture
             .store
-            .submit(set(&format!("e{index}"), "1", Some(1_000_100)));
+            .defer(set(&format!("e{index}"), "1", Some(1_000_100)));
     }
     run(fixture.store.commit(set("kept", "1", None))).unwrap();
     let idempotence = Idempotence {

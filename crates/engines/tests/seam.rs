@@ -159,7 +159,7 @@ fn a_closed_engine_takes_no_commit_and_is_still_read() {
         engine.close();
         let refused = engine.commit(set("b", "2")).await;
         assert!(matches!(refused, Err(StoreError::Unavailable(_))), "{refused:?}");
-        engine.submit(set("b", "2"));
+        engine.defer(set("b", "2"));
         let found = engine.get("p", &["a".into(), "b".into()]).await.unwrap();
         assert!(found[0].is_some() && found[1].is_none());
         let stats = engine.stats();

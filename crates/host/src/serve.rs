@@ -144,7 +144,7 @@ impl Gateway {
         let engines = Engines {
             store: store.clone(),
             buckets: Arc::new(MemoryBuckets::new(config.clients.max_buckets as usize)),
-            settings: config.without_secrets().to_toml().into(),
+            config_text: config.without_secrets().to_toml().into(),
             settling: Settling::default(),
             counted: Counted::new(config),
         };

@@ -118,9 +118,9 @@ mod tests {
     use super::*;
     use crate::settings::Settings;
     use futures::executor::block_on;
-    use tollgate_store::memory::MemoryStore;
+    use tollgate_store::memory::InMemoryStore;
 
-    fn call(store: &MemoryStore, method: &str, path: &str) -> Response {
+    fn call(store: &InMemoryStore, method: &str, path: &str) -> Response {
         let (settings, fresh) = (Settings::default(), || [7; 16]);
         let world = World {
             store,
@@ -141,7 +141,7 @@ mod tests {
 
     #[test]
     fn ready_asks_the_store_and_live_does_not() {
-        let store = MemoryStore::new();
+        let store = InMemoryStore::new();
         assert_eq!(call(&store, "GET", "/health/ready").status, 200);
         store.fail_next(StoreError::Unavailable("down".into()));
         assert_eq!(call(&store, "GET", "/health/live").status, 200);
@@ -151,7 +151,7 @@ mod tests {
 
     #[test]
     fn ready_writes_at_most_every_few_seconds_and_tells_of_a_full_disk() {
-        let store = MemoryStore::new();
+        let store = InMemoryStore::new();
         let start = store.now();
         let version = || {
             let found = block_on(store.get(PROBE, &[PROBE.to_owned()])).unwrap();
@@ -176,7 +176,7 @@ mod tests {
 
     #[test]
     fn everything_else_is_a_problem() {
-        let store = MemoryStore::new();
+        let store = InMemoryStore::new();
         assert_eq!(call(&store, "POST", "/health/live").status, 405);
         assert_eq!(call(&store, "GET", "/api/keys").status, 401);
         assert_eq!(call(&store, "GET", "/api/limits").status, 401);

@@ -15,7 +15,7 @@ use crate::keys;
 use crate::settings::Settings;
 use crate::world::World;
 use crate::{admin, campaigns, forward, links};
-use tollgate_store::memory::{MemoryStore, START};
+use tollgate_store::memory::{InMemoryStore, START};
 use tollgate_store::ports::Store as _;
 
 const DOCUMENT: &str = include_str!("../../../SECURITY.md");
@@ -149,7 +149,7 @@ impl Row {
 
 /// A gateway with one of everything.
 struct Site {
-    store: MemoryStore,
+    store: InMemoryStore,
     settings: Settings,
     count: Cell<u128>,
     keys: BTreeMap<&'static str, String>,
@@ -162,7 +162,7 @@ struct Site {
 impl Site {
     fn new() -> Self {
         let mut site = Self {
-            store: MemoryStore::new(),
+            store: InMemoryStore::new(),
             settings: Settings::parse(SETTINGS, "tollgate.toml").unwrap(),
             count: Cell::new(0),
             keys: BTreeMap::new(),

@@ -10,7 +10,7 @@
 //! the other group answers ([`Stage::Admitted`]), so that a long list or a trap delays no redirect.
 //!
 //! A redirect is first tried on ports that answer at once or never. That is sound because in our rules the
-//! effect (a take, a commit, a submit) comes after the last wait. A rule that did not finish there has done
+//! effect (a take, a commit, a defer) comes after the last wait. A rule that did not finish there has done
 //! nothing, and runs anew.
 
 mod ports;
@@ -33,7 +33,7 @@ use tollgate_api::http::{Header, Request};
 use tollgate_api::problem::{Kind, Problem};
 use tollgate_store::bucket::{Bucket, Level, TakeError};
 use tollgate_store::commit::{Commit, Entry, Item, Message, Outcome, StoreError, Topic};
-use tollgate_store::plan::combined::Combined;
+use tollgate_store::plan::coalescer::Coalescer;
 use tollgate_store::ports::one_level;
 
 use ports::{Asking, Immediate, poll_once};
@@ -56,8 +56,8 @@ pub trait Memory {
     fn get(&self, key: &str) -> Option<Option<Entry>>;
     /// The entries of several keys, at one moment, or `None` where memory does not know one of them.
     fn get_all(&self, keys: &[String]) -> Option<Vec<Option<Entry>>>;
-    /// See [`tollgate_store::ports::Store::submit`], for each.
-    fn submit(&self, commits: Vec<Commit>);
+    /// See [`tollgate_store::ports::Store::defer`], for each.
+    fn defer(&self, commits: Vec<Commit>);
 }
 
 /// A call to the host that a rule waits for.
@@ -160,11 +160,11 @@ struct Rules {
     fresh: fn() -> [u8; 16],
 }
 
-/// A [`Memory`], and the changes submitted to it that are still being combined.
+/// A [`Memory`], and the changes deferred to it that are still being combined.
 #[derive(Clone)]
 struct Near<M> {
     memory: M,
-    submitted: Rc<RefCell<Combined>>,
+    deferred: Rc<RefCell<Coalescer>>,
 }
 
 impl<M: Memory> Near<M> {
@@ -179,14 +179,14 @@ impl<M: Memory> Near<M> {
         keys.iter().map(|key| self.memory.get(key)).collect()
     }
 
-    fn submit_again(&self, partition: &str, mark: u64) -> bool {
-        self.submitted.borrow_mut().again(partition, mark)
+    fn defer_again(&self, partition: &str, mark: u64) -> bool {
+        self.deferred.borrow_mut().again(partition, mark)
     }
 
-    fn submit(&self, commit: Commit, mark: Option<u64>) {
-        let handed_on = self.submitted.borrow_mut().add(commit, mark);
+    fn defer(&self, commit: Commit, mark: Option<u64>) {
+        let handed_on = self.deferred.borrow_mut().add(commit, mark);
         if !handed_on.is_empty() {
-            self.memory.submit(handed_on);
+            self.memory.defer(handed_on);
         }
     }
 }
@@ -225,7 +225,7 @@ impl<M: Memory + Clone + 'static> Machine<M> {
             rules: Rc::new(Rules { settings, fresh }),
             near: Near {
                 memory,
-                submitted: Rc::default(),
+                deferred: Rc::default(),
             },
             tasks: Vec::new(),
             free: Vec::new(),
@@ -292,11 +292,11 @@ impl<M: Memory + Clone + 'static> Machine<M> {
         }
     }
 
-    /// Hands on the changes submitted so far; to be called soon after any other call.
+    /// Hands on the changes deferred so far; to be called soon after any other call.
     pub fn flush(&mut self) {
-        let submitted = self.near.submitted.take().take();
-        if !submitted.is_empty() {
-            self.near.memory.submit(submitted);
+        let deferred = self.near.deferred.take().take();
+        if !deferred.is_empty() {
+            self.near.memory.defer(deferred);
         }
     }
 

@@ -7,7 +7,7 @@ use futures::FutureExt as _;
 use serde_json::Value;
 use tollgate_api::components::Component;
 use tollgate_api::http::{Header, Request, Response};
-use tollgate_store::memory::{MemoryStore, START};
+use tollgate_store::memory::{InMemoryStore, START};
 use tollgate_store::ports::Store;
 
 use crate::settings::Settings;
@@ -20,7 +20,7 @@ pub(crate) const SECOND: u64 = 1_000;
 
 /// A store, its settings and a source of different bytes.
 pub(crate) struct Gateway {
-    pub(crate) store: MemoryStore,
+    pub(crate) store: InMemoryStore,
     pub(crate) settings: Settings,
     /// How many values of fresh randomness were given.
     pub(crate) count: Cell<u128>,
@@ -33,7 +33,7 @@ impl Gateway {
     }
 
     pub(crate) fn with_settings(settings: Settings) -> Self {
-        let store = MemoryStore::new();
+        let store = InMemoryStore::new();
         ready(keys::install_admin(&store, ADMIN, START)).unwrap();
         Self {
             store,

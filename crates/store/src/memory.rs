@@ -23,9 +23,6 @@ pub struct InMemoryStore {
     state: Mutex<State>,
 }
 
-/// The same, as most tests call it.
-pub type MemoryStore = InMemoryStore;
-
 impl Default for InMemoryStore {
     fn default() -> Self {
         Self::new()
@@ -57,7 +54,7 @@ impl InMemoryStore {
         state.now = state.now.max(now);
     }
 
-    /// Makes the next call other than `submit` fail. `Unavailable` and `Invalid`: nothing is done. `Unknown`: a commit
+    /// Makes the next call other than `defer` fail. `Unavailable` and `Invalid`: nothing is done. `Unknown`: a commit
     /// is carried out and its answer is lost, which is the harder case for a caller.
     pub fn fail_next(&self, error: StoreError) {
         self.state().next_failure = Some(error);
@@ -118,8 +115,8 @@ impl Store for InMemoryStore {
         }
     }
 
-    fn submit(&self, commit: Commit) {
-        if plan::measure_submitted(&commit).is_ok() {
+    fn defer(&self, commit: Commit) {
+        if plan::measure_deferred(&commit).is_ok() {
             // Nobody waits for the outcome: a value that is not a counter, or would overflow, is left as it
             // is.
             let _ = self.state().commit(commit);

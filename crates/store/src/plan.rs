@@ -10,12 +10,12 @@ use crate::commit::{
 };
 use crate::template;
 
-pub mod combined;
+pub mod coalescer;
 pub mod group;
 pub mod page;
 mod validate;
 
-pub use validate::{measure, measure_submitted, validate};
+pub use validate::{measure, measure_deferred, validate};
 
 /// The latest time and the largest version a store holds: what a signed 64-bit column can.
 pub const MAX_STORED: u64 = i64::MAX as u64;

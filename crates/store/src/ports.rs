@@ -12,20 +12,20 @@ pub trait Store {
     /// Durable when it returns.
     async fn commit(&self, commit: Commit) -> Result<Outcome, StoreError>;
     /// Unconditional; durable with the next group; may be lost before it.
-    fn submit(&self, commit: Commit);
-    /// The same, for callers that submit the same commit for a partition again and again, such as clicks on a
+    fn defer(&self, commit: Commit);
+    /// The same, for callers that defer the same commit for a partition again and again, such as clicks on a
     /// link. `mark` identifies that commit within its partition.
-    fn submit_repeatable(&self, commit: Commit, _mark: u64) {
-        self.submit(commit);
+    fn defer_repeatable(&self, commit: Commit, _mark: u64) {
+        self.defer(commit);
     }
-    /// Submits once more the commit that was submitted for the partition with that mark, if it is remembered
-    /// and no other one was submitted since. Otherwise does nothing and returns `false`.
-    fn submit_again(&self, _partition: &str, _mark: u64) -> bool {
+    /// Defers once more the commit that was deferred for the partition with that mark, if it is remembered
+    /// and no other one was deferred since. Otherwise does nothing and returns `false`.
+    fn defer_again(&self, _partition: &str, _mark: u64) -> bool {
         false
     }
-    /// Returns when every commit from now on is decided after two kinds of submitted changes. These are the
-    /// ones that anybody submitted so far, and the ones that requests under way at the call have yet to
-    /// submit. The default is for a store that decides what is submitted before `submit` returns, or in the
+    /// Returns when every commit from now on is decided after two kinds of deferred changes. These are the
+    /// ones that anybody deferred so far, and the ones that requests under way at the call have yet to
+    /// defer. The default is for a store that decides what is deferred before `defer` returns, or in the
     /// order of the calls.
     async fn settle(&self) -> Result<(), StoreError> {
         Ok(())

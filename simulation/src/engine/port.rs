@@ -17,13 +17,13 @@ use crate::executor::{Home, Parcel};
 
 impl Engine {
     fn submit_marked(&self, commit: Commit, mark: Option<u64>) {
-        if plan::measure_submitted(&commit).is_err() || self.poisoned.get() || self.is_full() {
+        if plan::measure_deferred(&commit).is_err() || self.poisoned.get() || self.is_full() {
             self.sim.model.borrow_mut().not_taken(&commit);
             return;
         }
         self.sim.model.borrow_mut().clicked(&commit);
-        self.sim.model.borrow_mut().submitted(&commit);
-        if self.sim.has(Bug::DropSubmitted) && self.sim.one_of(100) {
+        self.sim.model.borrow_mut().deferred(&commit);
+        if self.sim.has(Bug::DropDeferred) && self.sim.one_of(100) {
             return;
         }
         let handed_on = self.near.borrow_mut().add(self.distorted(commit), mark);
@@ -69,15 +69,15 @@ impl Store for Engine {
         outcome
     }
 
-    fn submit(&self, commit: Commit) {
+    fn defer(&self, commit: Commit) {
         self.submit_marked(commit, None);
     }
 
-    fn submit_repeatable(&self, commit: Commit, mark: u64) {
+    fn defer_repeatable(&self, commit: Commit, mark: u64) {
         self.submit_marked(commit, Some(mark));
     }
 
-    fn submit_again(&self, partition: &str, mark: u64) -> bool {
+    fn defer_again(&self, partition: &str, mark: u64) -> bool {
         let again = self.near.borrow_mut().again(partition, mark);
         if again {
             let code = partition.trim_start_matches("link/");

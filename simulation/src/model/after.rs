@@ -15,7 +15,7 @@ use crate::world::{SUBSCRIPTION, TOPICS};
 pub struct Recovered {
     /// Groups that nobody was told of, and that are there.
     pub kept: u64,
-    /// Submitted clicks that are not.
+    /// Deferred clicks that are not.
     pub clicks_lost: u64,
 }
 
@@ -30,12 +30,12 @@ impl Model {
             }
         }
         for link in self.links.values_mut() {
-            let expected = link.base + link.submitted;
+            let expected = link.base + link.deferred;
             link.lost += std::mem::take(&mut link.pending);
             if !link.exact && !link.deleted {
                 recovered.clicks_lost += expected.saturating_sub(link.visits);
             }
-            (link.base, link.submitted) = (link.visits, 0);
+            (link.base, link.deferred) = (link.visits, 0);
         }
         ensure(state.revision == self.mirror.revision, || {
             format!(
@@ -98,7 +98,7 @@ impl Model {
     /// Whether every click that was taken is durable.
     pub fn clicks_are_counted(&self) -> bool {
         let mut links = self.links.values().filter(|link| !link.exact && !link.deleted);
-        links.all(|link| link.visits == link.base + link.submitted)
+        links.all(|link| link.visits == link.base + link.deferred)
     }
 
     /// Nothing is under way any more: each message was delivered, or is a dead letter; every click was counted.
@@ -115,7 +115,7 @@ impl Model {
             ensure(lost.is_none(), || format!("{} {lost:?} was lost", TOPICS[index]))?;
         }
         for (id, link) in &self.links {
-            let expected = link.base + link.submitted;
+            let expected = link.base + link.deferred;
             let simple = !link.exact && !link.deleted;
             ensure(!simple || link.visits == expected, || {
                 format!("{} clicks on {id} are counted, not {expected}", link.visits)

@@ -18,12 +18,12 @@ pub mod buckets;
 pub mod concurrency;
 pub mod conditions;
 pub mod counters;
+pub mod deferred;
 pub mod entries;
 pub mod limits;
 pub mod reading;
 pub mod repetition;
 pub mod shapes;
-pub mod submitted;
 pub mod templates;
 
 /// Makes stores to test.
@@ -128,10 +128,10 @@ macro_rules! store_contract {
             repetition::an_id_is_forgotten_after_its_time,
             repetition::an_id_without_time_is_forgotten_at_once,
             repetition::the_answer_may_hold_numbers,
-            submitted::a_submitted_commit_is_carried_out,
-            submitted::submitted_additions_sum_up,
-            submitted::a_submitted_commit_with_conditions_does_nothing,
-            submitted::a_commit_knows_what_was_submitted_before_it_was_settled,
+            deferred::a_deferred_commit_is_carried_out,
+            deferred::deferred_additions_sum_up,
+            deferred::a_deferred_commit_with_conditions_does_nothing,
+            deferred::a_commit_knows_what_was_deferred_before_it_was_settled,
             templates::a_sum_is_filled_in,
             templates::a_sum_of_a_later_mutation_is_filled_in,
             templates::a_sequence_is_filled_in,

@@ -1,19 +1,19 @@
 //! The contract, run against the store in memory; and a check that the suite runs all of its cases.
 
 use tollgate_contract::StoreHarness;
-use tollgate_store::memory::MemoryStore;
+use tollgate_store::memory::InMemoryStore;
 
 struct Memory;
 
 impl StoreHarness for Memory {
-    type Store = MemoryStore;
+    type Store = InMemoryStore;
     const WAITS: bool = false;
 
-    async fn fresh(&self) -> MemoryStore {
-        MemoryStore::new()
+    async fn fresh(&self) -> InMemoryStore {
+        InMemoryStore::new()
     }
 
-    async fn pass(&self, store: &MemoryStore, ms: u64) {
+    async fn pass(&self, store: &InMemoryStore, ms: u64) {
         store.set_now(store.now() + ms);
     }
 }

@@ -17,7 +17,7 @@ use tollgate_engines::{Options, SqliteStore};
 use tollgate_store::commit::{
     Append, Commit, Condition, Entry, Idempotence, Item, Message, Mutation, Outcome, Part, StoreError, Topic,
 };
-use tollgate_store::memory::{MemoryStore, START};
+use tollgate_store::memory::{InMemoryStore, START};
 use tollgate_store::plan;
 use tollgate_store::ports::Store;
 use tollgate_store_sqlite::database::{Connection, Database, Each, Failure, Purpose, Value};
@@ -319,7 +319,7 @@ async fn take<S: Store>(store: &S, step: &Step) -> Option<Answer> {
         }
         Step::Topics(after, limit) => answer(store.topics(after.as_deref(), limit).await, Answer::Topics),
         Step::Submit(commit) => {
-            store.submit(commit);
+            store.defer(commit);
             return None;
         }
         Step::Pass(_) | Step::Restart => return None,
@@ -345,8 +345,8 @@ async fn agree<A: Store, B: Store>(model: &A, store: &B, step: &Step) {
     assert_eq!(given, expected, "after {step:?}");
 }
 
-fn model(now: u64) -> MemoryStore {
-    let model = MemoryStore::new();
+fn model(now: u64) -> InMemoryStore {
+    let model = InMemoryStore::new();
     model.set_now(now);
     model
 }

@@ -18,7 +18,7 @@ use tollgate_rules::limiter::{self, Verdict};
 use tollgate_rules::settings::Settings;
 use tollgate_rules::world::World;
 use tollgate_store::bucket::{Bucket, Level, State, TakeError, take_all};
-use tollgate_store::memory::{MemoryStore, START};
+use tollgate_store::memory::{InMemoryStore, START};
 use tollgate_store::ports::Buckets;
 
 /// What a structured field's integer can hold (RFC 9651, section 3.3.1).
@@ -127,7 +127,7 @@ fn rate_limits(limits: Vec<Limit>, times: &[u32]) {
         now: RefCell::new(1),
         states: RefCell::default(),
     };
-    let store = MemoryStore::new();
+    let store = InMemoryStore::new();
     let world = World {
         store: &store,
         settings: &settings,

@@ -13,7 +13,7 @@ use tollgate_rules::settings::Settings;
 use tollgate_rules::world::World;
 use tollgate_rules::{admin, campaigns, forward, links};
 use tollgate_store::commit::{Append, Commit, Entry, Item, Message, Outcome, StoreError, Topic, literal};
-use tollgate_store::memory::MemoryStore;
+use tollgate_store::memory::InMemoryStore;
 use tollgate_store::plan;
 use tollgate_store::ports::Store;
 
@@ -56,7 +56,7 @@ pub(crate) static SETTINGS: LazyLock<Settings> =
 
 /// The store in memory; counts what it is asked and what it changes, and knows a call that breaks the port.
 pub(crate) struct Watched {
-    pub(crate) inner: MemoryStore,
+    pub(crate) inner: InMemoryStore,
     pub(crate) calls: Cell<u32>,
     pub(crate) changes: Cell<u32>,
     /// What was committed, while that is written down.
@@ -85,10 +85,10 @@ impl Store for Watched {
         outcome
     }
 
-    fn submit(&self, commit: Commit) {
-        plan::measure_submitted(&commit).expect("what is submitted keeps the rules of the port");
+    fn defer(&self, commit: Commit) {
+        plan::measure_deferred(&commit).expect("what is deferred keeps the rules of the port");
         self.changes.set(self.changes.get() + 1);
-        self.inner.submit(commit);
+        self.inner.defer(commit);
     }
 
     async fn get(&self, partition: &str, keys: &[String]) -> Result<Vec<Option<Entry>>, StoreError> {
@@ -147,7 +147,7 @@ impl Gateway {
     fn empty() -> Self {
         Self {
             store: Watched {
-                inner: MemoryStore::new(),
+                inner: InMemoryStore::new(),
                 calls: Cell::new(0),
                 changes: Cell::new(0),
                 log: RefCell::new(None),

@@ -7,7 +7,7 @@ pub mod edge {
         world: "host-store",
         require_store_data_send: true,
         // Called beside others, like the rest.
-        exports: { "tollgate:edge/store.submit": async | store },
+        exports: { "tollgate:edge/store.defer": async | store },
     });
 }
 

@@ -91,11 +91,11 @@ impl Store for Plug {
         Ok(call.await?.into())
     }
 
-    fn submit(&self, commit: Commit) {
+    fn defer(&self, commit: Commit) {
         let commit = commit.into();
         // Nobody waits for the answer.
         drop(self.instance().begin(move |accessor, instance| {
-            Box::pin(instance.tollgate_edge_store().call_submit(accessor, commit))
+            Box::pin(instance.tollgate_edge_store().call_defer(accessor, commit))
         }));
     }
 

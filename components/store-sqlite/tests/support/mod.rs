@@ -147,8 +147,8 @@ impl Store for Fixture {
         outcome
     }
 
-    fn submit(&self, commit: Commit) {
-        self.store.submit(commit);
+    fn defer(&self, commit: Commit) {
+        self.store.defer(commit);
     }
 
     async fn settle(&self) -> Result<(), StoreError> {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::breaker::Change;
 use crate::relay::record::Keys;
-use crate::relay::{Action, Delivered, Event, Machine, Note, Settings, restore};
+use crate::relay::{Action, Delivered, DeliveryPolicy, Event, Machine, Note, restore};
 use crate::subscriptions::{Defined, Standing, standing};
 use futures::StreamExt as _;
 use futures::future::LocalBoxFuture;
@@ -63,7 +63,7 @@ impl<S: Store> Worker<S> {
         } = self;
         let keys = defined.keys();
         let (topic, name) = (defined.topic.clone(), defined.settings.name.clone());
-        let settings = Settings::new(&topic, keys.clone(), &defined.settings);
+        let settings = DeliveryPolicy::new(&topic, keys.clone(), &defined.settings);
         let mut machine = Machine::new(settings);
         let driver = Driver {
             store,

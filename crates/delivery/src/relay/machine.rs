@@ -14,7 +14,7 @@ use super::progress::Progress;
 use super::record::{Control, Keys, Waiting};
 use super::window::Window;
 use super::{
-    Action, Event, LOW_WATER, MAX_FETCH, MAX_LOAD, Note, PERSIST_INTERVAL_MS, Settings, Snapshot,
+    Action, DeliveryPolicy, Event, LOW_WATER, MAX_FETCH, MAX_LOAD, Note, PERSIST_INTERVAL_MS, Snapshot,
     WINDOW_BYTES,
 };
 use crate::breaker::{Breaker, Permit};
@@ -24,7 +24,7 @@ use tollgate_store::commit::Message;
 /// states its rules.
 #[derive(Debug)]
 pub struct Machine {
-    settings: Settings,
+    settings: DeliveryPolicy,
     keys: Keys,
     now: u64,
     window: Window,
@@ -59,7 +59,7 @@ pub struct Machine {
 
 impl Machine {
     /// Before anything is read. The first event, [`Event::Tick`], makes it begin.
-    pub fn new(settings: Settings) -> Self {
+    pub fn new(settings: DeliveryPolicy) -> Self {
         Self {
             keys: settings.keys.clone(),
             now: 0,

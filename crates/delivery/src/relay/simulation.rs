@@ -13,7 +13,7 @@ use super::record::{DeadLetter, Keys, Waiting};
 use super::restore::{fetch, poll, restore};
 use super::*;
 use tollgate_store::commit::{Append, Mutation, Outcome, StoreError, literal};
-use tollgate_store::memory::{MemoryStore, START};
+use tollgate_store::memory::{InMemoryStore, START};
 use tollgate_store::ports::Store;
 
 const TOPIC: &str = "t";
@@ -110,7 +110,7 @@ struct Life {
 
 struct Simulation {
     scenario: Scenario,
-    store: MemoryStore,
+    store: InMemoryStore,
     random: u64,
     now: u64,
     counter: u64,
@@ -124,8 +124,8 @@ struct Simulation {
     healthy: bool,
 }
 
-fn settings(scenario: &Scenario) -> Settings {
-    Settings {
+fn settings(scenario: &Scenario) -> DeliveryPolicy {
+    DeliveryPolicy {
         topic: TOPIC.into(),
         name: NAME.into(),
         keys: Keys::new(TOPIC, NAME),
@@ -144,9 +144,9 @@ fn settings(scenario: &Scenario) -> Settings {
         },
         window: scenario.window,
         held: scenario.held,
-        breaker: breaker::Settings {
+        breaker: breaker::Thresholds {
             open_cap_ms: 4_000,
-            ..breaker::Settings::default()
+            ..breaker::Thresholds::default()
         },
     }
 }
@@ -155,7 +155,7 @@ impl Simulation {
     fn new(scenario: Scenario) -> Self {
         let lives = (0..scenario.relays).map(|_| Self::life(&scenario, 0)).collect();
         let mut simulation = Self {
-            store: MemoryStore::new(),
+            store: InMemoryStore::new(),
             random: scenario.seed | 1,
             now: START,
             counter: 0,

@@ -17,7 +17,7 @@ use tollgate_delivery::relay::restore;
 use tollgate_delivery::subscriptions::{PREFIX, Stored};
 use tollgate_delivery::webhook::{Secret, verify};
 use tollgate_store::commit::{Append, Commit, Mutation, literal};
-use tollgate_store::memory::MemoryStore;
+use tollgate_store::memory::InMemoryStore;
 use tollgate_store::ports::Store;
 
 const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
@@ -51,11 +51,11 @@ fn config(origin: &Origin, more: &str) -> Options {
     ))
 }
 
-fn start(store: &Arc<MemoryStore>, options: &Options) -> Relay {
+fn start(store: &Arc<InMemoryStore>, options: &Options) -> Relay {
     Relay::start(Arc::clone(store), options.clone(), Box::new(|_, _| {})).expect("a thread")
 }
 
-async fn append(store: &MemoryStore, range: std::ops::RangeInclusive<u64>, keys: u64) {
+async fn append(store: &InMemoryStore, range: std::ops::RangeInclusive<u64>, keys: u64) {
     for n in range {
         let append = Append {
             topic: "t".into(),
@@ -84,14 +84,14 @@ async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
     }
 }
 
-async fn watermark(store: &MemoryStore) -> u64 {
+async fn watermark(store: &InMemoryStore) -> u64 {
     let (_, progress) = restore::state(store, &Keys::new("t", "s"))
         .await
         .expect("readable");
     progress.watermark()
 }
 
-async fn dead(store: &MemoryStore) -> Vec<DeadLetter> {
+async fn dead(store: &InMemoryStore) -> Vec<DeadLetter> {
     let prefix = Keys::new("t", "s").dead_prefix();
     let found = store.scan(&prefix, None, 1_000).await.expect("readable");
     found
@@ -100,7 +100,7 @@ async fn dead(store: &MemoryStore) -> Vec<DeadLetter> {
         .collect()
 }
 
-async fn set(store: &MemoryStore, key: String, value: &impl serde::Serialize) {
+async fn set(store: &InMemoryStore, key: String, value: &impl serde::Serialize) {
     let value = literal(serde_json::to_vec(value).expect("plain fields"));
     let set = Mutation::Set {
         key,
@@ -136,7 +136,7 @@ retry = { initial = "20ms", factor = 1.5, cap = "200ms", max_attempts = 40 }
 
 #[tokio::test]
 async fn a_delivery_is_a_signed_event() {
-    let (origin, store) = (Origin::start().await, Arc::new(MemoryStore::new()));
+    let (origin, store) = (Origin::start().await, Arc::new(InMemoryStore::new()));
     append(&store, 1..=1, 1).await;
     let relay = start(&store, &config(&origin, QUICK));
     until("one delivery", async || origin.received().len() == 1).await;
@@ -180,7 +180,7 @@ async fn a_delivery_is_a_signed_event() {
 
 #[tokio::test]
 async fn an_origin_that_refuses_a_third_gets_everything_in_order_per_key() {
-    let (origin, store) = (Origin::start().await, Arc::new(MemoryStore::new()));
+    let (origin, store) = (Origin::start().await, Arc::new(InMemoryStore::new()));
     origin.answers(refusing(30));
     append(&store, 1..=300, 20).await;
     let relay = start(&store, &config(&origin, QUICK));
@@ -204,7 +204,7 @@ async fn an_origin_that_refuses_a_third_gets_everything_in_order_per_key() {
 
 #[tokio::test]
 async fn an_origin_that_goes_down_is_left_alone_and_gets_the_rest_when_it_returns() {
-    let (mut origin, store) = (Origin::start().await, Arc::new(MemoryStore::new()));
+    let (mut origin, store) = (Origin::start().await, Arc::new(InMemoryStore::new()));
     append(&store, 1..=50, 5).await;
     let few = r#"retry = { initial = "50ms", cap = "100ms", max_attempts = 6 }"#;
     let relay = start(&store, &config(&origin, few));
@@ -247,7 +247,7 @@ async fn an_origin_that_goes_down_is_left_alone_and_gets_the_rest_when_it_return
 
 #[tokio::test]
 async fn a_restart_in_the_middle_loses_nothing_and_keeps_attempts() {
-    let (origin, store) = (Origin::start().await, Arc::new(MemoryStore::new()));
+    let (origin, store) = (Origin::start().await, Arc::new(InMemoryStore::new()));
     origin.answers(refusing(30));
     append(&store, 1..=400, 20).await;
     let config = config(&origin, QUICK);
@@ -276,7 +276,7 @@ async fn a_restart_in_the_middle_loses_nothing_and_keeps_attempts() {
 
 #[tokio::test]
 async fn a_message_that_always_fails_becomes_a_dead_letter_and_can_be_redriven() {
-    let (origin, store) = (Origin::start().await, Arc::new(MemoryStore::new()));
+    let (origin, store) = (Origin::start().await, Arc::new(InMemoryStore::new()));
     origin.answers(refusing_id("m3"));
     append(&store, 1..=9, 3).await;
     let relay = start(
@@ -329,7 +329,7 @@ async fn a_message_that_always_fails_becomes_a_dead_letter_and_can_be_redriven()
 
 #[tokio::test]
 async fn slow_answers_time_out_and_redirects_are_not_followed() {
-    let (origin, store) = (Origin::start().await, Arc::new(MemoryStore::new()));
+    let (origin, store) = (Origin::start().await, Arc::new(InMemoryStore::new()));
     origin.answers(|_| OK.after(Duration::from_secs(20)));
     append(&store, 1..=1, 1).await;
     // A busy machine may miss the time limit of a good answer, too.
@@ -349,7 +349,7 @@ async fn slow_answers_time_out_and_redirects_are_not_followed() {
 
 #[tokio::test]
 async fn gone_pauses_until_it_is_resumed() {
-    let (origin, store) = (Origin::start().await, Arc::new(MemoryStore::new()));
+    let (origin, store) = (Origin::start().await, Arc::new(InMemoryStore::new()));
     origin.answers(|_| Reply::status(410));
     append(&store, 1..=1, 1).await;
     let relay = start(&store, &config(&origin, QUICK));
@@ -373,7 +373,7 @@ async fn gone_pauses_until_it_is_resumed() {
 
 #[tokio::test]
 async fn private_addresses_are_not_connected_to_unless_allowed() {
-    let (origin, store) = (Origin::start().await, Arc::new(MemoryStore::new()));
+    let (origin, store) = (Origin::start().await, Arc::new(InMemoryStore::new()));
     append(&store, 1..=1, 1).await;
     for host in ["127.0.0.1", "localhost", "[::ffff:127.0.0.1]", "0x7f.1"] {
         let mut config = options(&format!(
@@ -382,7 +382,7 @@ async fn private_addresses_are_not_connected_to_unless_allowed() {
         ));
         // A name that resolves to such an address may stand in a file; the address itself may not.
         config.subscriptions[0].1.allow_private_addresses = false;
-        let store = Arc::new(MemoryStore::new());
+        let store = Arc::new(InMemoryStore::new());
         append(&store, 1..=1, 1).await;
         let relay = start(&store, &config);
         until("it is given up", async || dead(&store).await.len() == 1).await;
@@ -398,7 +398,7 @@ async fn private_addresses_are_not_connected_to_unless_allowed() {
 
 #[tokio::test]
 async fn a_shutdown_waits_for_the_delivery_under_way() {
-    let (origin, store) = (Origin::start().await, Arc::new(MemoryStore::new()));
+    let (origin, store) = (Origin::start().await, Arc::new(InMemoryStore::new()));
     origin.answers(|_| OK.after(Duration::from_millis(600)));
     append(&store, 1..=20, 1).await;
     let relay = start(&store, &config(&origin, QUICK));
@@ -412,7 +412,7 @@ async fn a_shutdown_waits_for_the_delivery_under_way() {
 
 #[tokio::test]
 async fn a_stored_subscription_is_served_follows_its_changes_and_ends_with_its_record() {
-    let (origin, store) = (Origin::start().await, Arc::new(MemoryStore::new()));
+    let (origin, store) = (Origin::start().await, Arc::new(InMemoryStore::new()));
     let mut config = config(&origin, QUICK);
     let (_, settings) = config.subscriptions.remove(0);
     append(&store, 1..=3, 3).await;
@@ -476,7 +476,7 @@ async fn a_stored_subscription_is_served_follows_its_changes_and_ends_with_its_r
 
 #[tokio::test]
 async fn a_thousand_refused_messages_hold_up_nobody_and_are_delivered_later() {
-    let (origin, store) = (Origin::start().await, Arc::new(MemoryStore::new()));
+    let (origin, store) = (Origin::start().await, Arc::new(InMemoryStore::new()));
     origin.answers(|delivery| {
         Reply::status(if delivery.number() < 1_101 { 422 } else { 200 }).after(Duration::ZERO)
     });
@@ -499,7 +499,7 @@ retry = { schedule = ["4s", "2s", "2s", "2s", "2s"] }
 
 #[tokio::test]
 async fn a_final_status_makes_a_dead_letter_at_once() {
-    let (origin, store) = (Origin::start().await, Arc::new(MemoryStore::new()));
+    let (origin, store) = (Origin::start().await, Arc::new(InMemoryStore::new()));
     origin.answers(refusing_id("m2"));
     append(&store, 1..=3, 1).await;
     let relay = start(&store, &config(&origin, "retry = { final = [422, 500] }"));
@@ -515,7 +515,7 @@ async fn a_final_status_makes_a_dead_letter_at_once() {
 #[tokio::test]
 async fn connections_that_the_origin_closed_while_idle_cost_no_attempt() {
     for idle in [Some(Duration::from_millis(40)), None] {
-        let (origin, store) = (Origin::start().await, Arc::new(MemoryStore::new()));
+        let (origin, store) = (Origin::start().await, Arc::new(InMemoryStore::new()));
         match idle {
             Some(idle) => origin.closes_after(idle),
             // It takes the second request and says nothing.
@@ -539,7 +539,7 @@ async fn connections_that_the_origin_closed_while_idle_cost_no_attempt() {
 
 #[tokio::test]
 async fn an_answer_with_many_headers_is_an_answer() {
-    let (origin, store) = (Origin::start().await, Arc::new(MemoryStore::new()));
+    let (origin, store) = (Origin::start().await, Arc::new(InMemoryStore::new()));
     origin.answers(|_| OK.with_headers(1_000));
     append(&store, 1..=1, 1).await;
     let relay = start(&store, &config(&origin, "retry = { max_attempts = 1 }"));
@@ -553,7 +553,7 @@ async fn the_gateway_itself_is_no_target_by_whatever_name() {
     let origin = Origin::start().await;
     let port = origin.address.port();
     for host in ["127.0.0.1", "localhost", "0.0.0.0"] {
-        let store = Arc::new(MemoryStore::new());
+        let store = Arc::new(InMemoryStore::new());
         append(&store, 1..=1, 1).await;
         let config = options(&format!(
             "url = \"http://{host}:{port}/\"\nretry = {{ max_attempts = 1 }}"
@@ -571,7 +571,7 @@ async fn the_gateway_itself_is_no_target_by_whatever_name() {
 /// The supervisor looks once a second; the word of a caller counts at once.
 #[tokio::test]
 async fn nothing_starts_after_a_subscription_was_removed_or_changed_or_paused() {
-    let (origin, store) = (Origin::start().await, Arc::new(MemoryStore::new()));
+    let (origin, store) = (Origin::start().await, Arc::new(InMemoryStore::new()));
     let mut config = config(&origin, QUICK);
     let (_, settings) = config.subscriptions.remove(0);
     // As in a gateway: the shorter its intervals, the less would be left to the word of a caller.

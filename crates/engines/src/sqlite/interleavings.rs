@@ -24,7 +24,7 @@ use tollgate_rules::world::World;
 use tollgate_rules::{heads, keys};
 use tollgate_store::bucket::{Bucket, Level, TakeError};
 use tollgate_store::commit::{Commit, Entry, Item, Message, Outcome, StoreError, Topic};
-use tollgate_store::memory::{MemoryStore, START};
+use tollgate_store::memory::{InMemoryStore, START};
 use tollgate_store::plan::group::{Base, Found, Group};
 use tollgate_store::plan::{self, Extent, Lookup as _, Record};
 use tollgate_store::ports::Store;
@@ -105,7 +105,7 @@ impl Base for Tables<'_> {
 fn prepared() -> &'static [Item] {
     static ITEMS: OnceLock<Vec<Item>> = OnceLock::new();
     ITEMS.get_or_init(|| {
-        let store = MemoryStore::new();
+        let store = InMemoryStore::new();
         let body = format!(r#"{{"id": "c", "quantity": {}}}"#, UNITS[0]);
         let create = as_admin("POST", "/api/campaigns", &body);
         futures::executor::block_on(async {
@@ -233,7 +233,7 @@ impl Store for Model {
         assert!(self.queue.push(job).is_ok());
         outcome.await.unwrap()
     }
-    fn submit(&self, _: Commit) {}
+    fn defer(&self, _: Commit) {}
     /// As the engine's `get_shared`.
     async fn get(&self, _: &str, keys: &[String]) -> Result<Vec<Option<Entry>>, StoreError> {
         let known: Vec<_> = keys.iter().map(|key| (key, self.cache.get(key))).collect();
@@ -275,7 +275,7 @@ impl Memory for Handle {
     fn get_all(&self, keys: &[String]) -> Option<Vec<Option<Entry>>> {
         keys.iter().map(|key| self.get(key)).collect()
     }
-    fn submit(&self, _: Vec<Commit>) {}
+    fn defer(&self, _: Vec<Commit>) {}
 }
 
 fn fresh() -> [u8; 16] {

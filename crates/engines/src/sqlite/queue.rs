@@ -1,8 +1,8 @@
 //! The commits that wait for the writer. Bounded by count and bytes; there is no timer for a commit that somebody
 //! waits for: a group is whatever arrived while the disk was busy with the one before.
 //!
-//! Submitted changes are another matter: nobody waits for them, and a thousand clicks on one link are one addition. They
-//! are combined by key in memory, and go with the next group, or alone after [`SUBMIT_PATIENCE`], so that clicks alone
+//! Deferred changes are another matter: nobody waits for them, and a thousand clicks on one link are one addition. They
+//! are combined by key in memory, and go with the next group, or alone after [`DEFER_PATIENCE`], so that clicks alone
 //! cost ten syncs a second and no more.
 
 use std::collections::{HashMap, VecDeque};
@@ -15,10 +15,10 @@ use tollgate_store::{packed, plan};
 
 use super::reply::Reply;
 
-/// How long a submitted change may wait for company.
-pub const SUBMIT_PATIENCE: Duration = Duration::from_millis(100);
+/// How long a deferred change may wait for company.
+pub const DEFER_PATIENCE: Duration = Duration::from_millis(100);
 
-/// Submitted commits may fill this part of the queue; the rest is for commits that somebody waits for.
+/// Deferred commits may fill this part of the queue; the rest is for commits that somebody waits for.
 const SUBMITTED_SHARE: usize = 2;
 /// The most bytes of commits in one group (one commit may exceed it).
 const GROUP_BYTES: usize = 8 << 20;
@@ -54,7 +54,7 @@ pub struct Job {
     pub asked: Asked,
     /// Its size.
     pub bytes: usize,
-    /// The caller that waits for the outcome; nobody if it was submitted.
+    /// The caller that waits for the outcome; nobody if it was deferred.
     pub reply: Option<Reply>,
 }
 
@@ -78,7 +78,7 @@ pub enum Refused {
     Closed,
 }
 
-/// Commits that wait for the writer, and submitted changes.
+/// Commits that wait for the writer, and deferred changes.
 #[derive(Debug)]
 pub struct Queue {
     state: Mutex<State>,
@@ -86,28 +86,28 @@ pub struct Queue {
     max_jobs: usize,
     max_bytes: usize,
     max_group: usize,
-    /// [`SUBMIT_PATIENCE`]; a test makes it longer than itself.
-    submit_patience: Duration,
+    /// [`DEFER_PATIENCE`]; a test makes it longer than itself.
+    defer_patience: Duration,
 }
 
 #[derive(Debug, Default)]
 struct State {
     jobs: VecDeque<Job>,
     bytes: usize,
-    submitted: Submitted,
+    deferred: Deferred,
     closed: bool,
     writer_waits: bool,
 }
 
-/// Submitted changes, combined by key.
+/// Deferred changes, combined by key.
 #[derive(Debug, Default)]
-struct Submitted {
+struct Deferred {
     changes: HashMap<String, Mutation>,
     bytes: usize,
     since: Option<Instant>,
 }
 
-impl Submitted {
+impl Deferred {
     /// Takes the changes of a commit, or gives the commit back where they cannot be combined with what is there.
     fn combine(&mut self, job: Job) -> Result<(), Job> {
         let Job {
@@ -187,7 +187,7 @@ impl Queue {
             max_jobs,
             max_bytes,
             max_group: max_group.max(1),
-            submit_patience: SUBMIT_PATIENCE,
+            defer_patience: DEFER_PATIENCE,
         }
     }
 
@@ -222,13 +222,13 @@ impl Queue {
         if state.closed {
             return (Some((Refused::Closed, job)), false);
         }
-        let bytes = state.bytes + state.submitted.bytes + job.bytes;
-        let jobs = state.jobs.len() + state.submitted.changes.len();
+        let bytes = state.bytes + state.deferred.bytes + job.bytes;
+        let jobs = state.jobs.len() + state.deferred.changes.len();
         if jobs >= self.max_jobs / share || bytes > self.max_bytes / share {
             return (Some((Refused::Full, job)), false);
         }
-        let first = state.submitted.since.is_none();
-        match state.submitted.combine(job) {
+        let first = state.deferred.since.is_none();
+        match state.deferred.combine(job) {
             // The first one starts the clock; the writer must know.
             Ok(()) => (None, first),
             Err(job) => {
@@ -254,9 +254,9 @@ impl Queue {
         while state.jobs.is_empty() && !state.closed {
             let patience = until.saturating_duration_since(Instant::now());
             let patience = state
-                .submitted
-                .left(self.submit_patience)
-                .map_or(patience, |submitted| submitted.min(patience));
+                .deferred
+                .left(self.defer_patience)
+                .map_or(patience, |deferred| deferred.min(patience));
             if patience.is_zero() {
                 break;
             }
@@ -265,12 +265,12 @@ impl Queue {
             state = waited.unwrap_or_else(PoisonError::into_inner).0;
             state.writer_waits = false;
         }
-        let left = state.submitted.left(self.submit_patience);
+        let left = state.deferred.left(self.defer_patience);
         let due = state.closed || left.is_some_and(|left| left.is_zero());
-        if state.jobs.is_empty() && !(due && state.submitted.since.is_some()) {
+        if state.jobs.is_empty() && !(due && state.deferred.since.is_some()) {
             return if state.closed { Next::Closed } else { Next::Idle };
         }
-        let mut group = state.submitted.take();
+        let mut group = state.deferred.take();
         group.reserve(state.jobs.len().min(self.max_group));
         let limit = group.len() + self.max_group;
         let mut bytes = 0;
@@ -289,7 +289,7 @@ impl Queue {
     /// How many wait.
     pub fn waiting(&self) -> usize {
         let state = self.state();
-        state.jobs.len() + state.submitted.changes.len()
+        state.jobs.len() + state.deferred.changes.len()
     }
 
     /// Whether it takes no more jobs.
@@ -308,7 +308,7 @@ impl Queue {
         let mut state = self.state();
         state.closed = true;
         state.bytes = 0;
-        let mut jobs = state.submitted.take();
+        let mut jobs = state.deferred.take();
         jobs.extend(std::mem::take(&mut state.jobs));
         jobs
     }
@@ -336,7 +336,7 @@ mod tests {
         }
     }
 
-    /// A submitted commit that cannot be combined with others.
+    /// A deferred commit that cannot be combined with others.
     fn event(bytes: usize) -> Job {
         let append = tollgate_store::commit::Append {
             topic: "t".into(),
@@ -376,7 +376,7 @@ mod tests {
     #[test]
     fn submitted_changes_to_one_key_are_one_change_and_go_with_the_next_group() {
         let mut queue = Queue::new(100, 1_000, 10);
-        queue.submit_patience = Duration::MAX;
+        queue.defer_patience = Duration::MAX;
         for _ in 0..5_000 {
             assert!(queue.push(click("visits/a")).is_ok());
         }
@@ -406,7 +406,7 @@ mod tests {
     fn submitted_changes_do_not_wait_for_company_for_ever() {
         let queue = Queue::new(100, 1_000, 10);
         assert!(queue.push(click("visits/a")).is_ok());
-        assert!(matches!(queue.take(SUBMIT_PATIENCE * 50), Next::Group(_)));
+        assert!(matches!(queue.take(DEFER_PATIENCE * 50), Next::Group(_)));
     }
 
     #[test]

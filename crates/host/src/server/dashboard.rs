@@ -145,7 +145,7 @@ impl Dashboard {
             )),
             Call::ReadConfiguration => {
                 let mut answer = Response::empty(200).with("content-type", "text/plain; charset=utf-8");
-                answer.body = shared.engines.settings.as_bytes().to_vec();
+                answer.body = shared.engines.config_text.as_bytes().to_vec();
                 Ok(private(answer))
             }
             _ => Err(Problem::not_found()),

@@ -15,7 +15,7 @@ use tollgate_rules::heads;
 use tollgate_rules::machine::{Call, Reply, Stage, Step};
 use tollgate_store::ports::Store as _;
 
-/// How long submitted changes are combined on their thread before they go to the store.
+/// How long deferred changes are combined on their thread before they go to the store.
 const FLUSH: Duration = Duration::from_millis(20);
 
 /// Why a request has no answer of its rule.
@@ -59,7 +59,7 @@ pub struct Runner<S> {
     timeout: Duration,
     /// How often an instance of the rules has ended: tasks that waited before are gone.
     ended: Cell<u64>,
-    /// Notified of every call, so that its submitted changes are flushed.
+    /// Notified of every call, so that its deferred changes are flushed.
     called: Notify,
     visits: Rc<Visits>,
     counters: Arc<Counters>,
@@ -108,7 +108,7 @@ impl<S: Steps> Runner<S> {
         }
     }
 
-    /// Flushes what calls submit, a moment later or when somebody waits for it, and sends their commits, for as long as it
+    /// Flushes what calls defer, a moment later or when somebody waits for it, and sends their commits, for as long as it
     /// is polled.
     pub async fn run(&self) {
         let flush = async {
@@ -131,7 +131,7 @@ impl<S: Steps> Runner<S> {
         tokio::join!(self.batcher.run(), flush, settle);
     }
 
-    /// Flushes what calls have submitted so far.
+    /// Flushes what calls have deferred so far.
     pub fn flush(&self) {
         // What ended just now was reported where it ran.
         if let Ok(decisions) = self.checked(self.steps.flush()) {
@@ -183,7 +183,7 @@ impl<S: Steps> Runner<S> {
 }
 
 impl<S: Steps> Waiting<S> {
-    /// Marks a redirect: its submitted click belongs to the link as it was when it was read.
+    /// Marks a redirect: its deferred click belongs to the link as it was when it was read.
     pub fn mark_as_visit(&mut self) {
         self.task.is_visit = true;
         self.task.enter(&self.call);

@@ -351,12 +351,12 @@ impl Gateway {
         !path.starts_with("/api/") && self.shared.settings.component(path) == Component::Shortener
     }
 
-    /// Hands on the changes that the crowd's rules submit and commit, for as long as it is polled.
+    /// Hands on the changes that the crowd's rules defer and commit, for as long as it is polled.
     pub async fn run(&self) {
         self.crowd.run().await;
     }
 
-    /// Hands on the changes that they have submitted.
+    /// Hands on the changes that they have deferred.
     pub fn flush(&self) {
         self.crowd.flush();
     }

@@ -1,7 +1,7 @@
 //! Waits for clicks that are counted a moment later than their redirects are answered. A link that gets a
 //! bound while it is in use must know of all of them; `store.settle` in `wit/edge.wit` states the contract.
 //!
-//! A redirect reads its link and submits its click either within one call of the rules, on its worker's
+//! A redirect reads its link and defers its click either within one call of the rules, on its worker's
 //! thread, or while the request is one of the thread's [`Visits`]. So a thread waits until the visits that it
 //! had are over, and then flushes its rules. After that it holds back no click that was decided on an earlier
 //! version of a link. The clicks that it has handed on go, in the store's queue, before every commit from

@@ -30,7 +30,7 @@ impl Guest {
     pub fn new(engines: Engines, component: &'static str) -> Self {
         let log = GuestLog::of(component);
         let wasi = WasiCtxBuilder::new()
-            .env("TOLLGATE_CONFIG", &*engines.settings)
+            .env("TOLLGATE_CONFIG", &*engines.config_text)
             .stdout(log.clone())
             .stderr(log)
             .build();

@@ -20,7 +20,7 @@ pub struct Engines {
     /// Token buckets.
     pub buckets: Arc<MemoryBuckets>,
     /// The text of the configuration, without secrets.
-    pub settings: Arc<str>,
+    pub config_text: Arc<str>,
     /// The threads that run rules, for clicks that they hold back.
     pub settling: Settling,
     /// What these threads count.
@@ -59,9 +59,9 @@ impl Memory for Engines {
         Some(copied.collect())
     }
 
-    fn submit(&self, commits: Vec<Commit>) {
+    fn defer(&self, commits: Vec<Commit>) {
         for commit in commits {
-            self.store.submit(commit);
+            self.store.defer(commit);
         }
     }
 }
@@ -91,10 +91,10 @@ impl memory::Host for Engines {
         Some(found.into_iter().map(|entry| entry.map(Into::into)).collect())
     }
 
-    fn submit(&mut self, packed: Vec<u8>) {
+    fn defer(&mut self, packed: Vec<u8>) {
         match packed::unpack(&packed) {
-            Some(commits) => Memory::submit(self, commits),
-            None => tracing::error!("what the rules submitted is not a list of commits"),
+            Some(commits) => Memory::defer(self, commits),
+            None => tracing::error!("what the rules deferred is not a list of commits"),
         }
     }
 }

@@ -11,7 +11,7 @@ use crate::testing::{ADMIN, Gateway, SECOND, body, pointer, request, slug};
 use tollgate_api::http::{Request, Response};
 use tollgate_api::time;
 use tollgate_store::commit::{Message, StoreError};
-use tollgate_store::memory::{MemoryStore, START};
+use tollgate_store::memory::{InMemoryStore, START};
 use tollgate_store::ports::Store;
 
 impl Gateway {
@@ -298,7 +298,7 @@ fn a_users_claims_are_for_the_user_and_for_the_scope() {
 
 /// Carries commits out and loses the first `lose` replies.
 struct Lossy<'a> {
-    store: &'a MemoryStore,
+    store: &'a InMemoryStore,
     lose: Cell<u32>,
 }
 
@@ -313,8 +313,8 @@ impl Store for Lossy<'_> {
         }
         self.store.commit(commit).await
     }
-    fn submit(&self, commit: tollgate_store::commit::Commit) {
-        self.store.submit(commit);
+    fn defer(&self, commit: tollgate_store::commit::Commit) {
+        self.store.defer(commit);
     }
     async fn get(
         &self,

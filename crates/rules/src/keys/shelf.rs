@@ -91,7 +91,7 @@ impl Store for Shelf {
         }
         Ok(outcome)
     }
-    fn submit(&self, _: Commit) {}
+    fn defer(&self, _: Commit) {}
     async fn get(&self, partition: &str, keys: &[String]) -> Result<Vec<Option<Entry>>, StoreError> {
         self.gets.set(self.gets.get() + 1);
         self.check()?;

@@ -206,7 +206,7 @@ pub(super) fn withdraw<S: Store>(store: &S, record: &Record, code: &str) {
 }
 
 fn remove<S: Store>(store: &S, owner: &str, keys: Vec<String>) {
-    store.submit(Commit {
+    store.defer(Commit {
         partition: partition(owner),
         mutations: keys.into_iter().map(|key| Mutation::Delete { key }).collect(),
         ..Commit::default()

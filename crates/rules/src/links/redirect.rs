@@ -158,10 +158,10 @@ async fn count<S: Store>(
     limits: &Limits,
 ) -> Result<Visit, StoreError> {
     let clicks = world.settings.config.links.clicks;
-    let submitted = !limits.are_exact() && clicks != Clicks::Durable;
+    let deferred = !limits.are_exact() && clicks != Clicks::Durable;
     let counted = is_counted(world, limits);
-    // What is submitted depends on the settings and on the link, and on nothing else.
-    if submitted && world.store.submit_again(partition, entry.version) {
+    // What is deferred depends on the settings and on the link, and on nothing else.
+    if deferred && world.store.defer_again(partition, entry.version) {
         return Ok(Visit::Granted);
     }
     let [visits, visited] = counter_keys_of(entry, code)?;
@@ -185,8 +185,8 @@ async fn count<S: Store>(
         mutations,
         ..Commit::default()
     };
-    if submitted {
-        world.store.submit_repeatable(commit, entry.version);
+    if deferred {
+        world.store.defer_repeatable(commit, entry.version);
         return Ok(Visit::Granted);
     }
     commit.conditions = vec![

@@ -28,16 +28,16 @@ impl<M: Memory> Store for Immediate<M> {
         pending().await
     }
 
-    fn submit(&self, commit: Commit) {
-        self.0.submit(commit, None);
+    fn defer(&self, commit: Commit) {
+        self.0.defer(commit, None);
     }
 
-    fn submit_repeatable(&self, commit: Commit, mark: u64) {
-        self.0.submit(commit, Some(mark));
+    fn defer_repeatable(&self, commit: Commit, mark: u64) {
+        self.0.defer(commit, Some(mark));
     }
 
-    fn submit_again(&self, partition: &str, mark: u64) -> bool {
-        self.0.submit_again(partition, mark)
+    fn defer_again(&self, partition: &str, mark: u64) -> bool {
+        self.0.defer_again(partition, mark)
     }
 
     async fn settle(&self) -> Result<(), StoreError> {
@@ -107,12 +107,12 @@ impl<M: Memory> Store for Asking<M> {
         }
     }
 
-    fn submit(&self, commit: Commit) {
-        self.near.submit(commit, None);
+    fn defer(&self, commit: Commit) {
+        self.near.defer(commit, None);
     }
 
-    fn submit_repeatable(&self, commit: Commit, mark: u64) {
-        self.near.submit(commit, Some(mark));
+    fn defer_repeatable(&self, commit: Commit, mark: u64) {
+        self.near.defer(commit, Some(mark));
     }
 
     async fn settle(&self) -> Result<(), StoreError> {
@@ -122,8 +122,8 @@ impl<M: Memory> Store for Asking<M> {
         }
     }
 
-    fn submit_again(&self, partition: &str, mark: u64) -> bool {
-        self.near.submit_again(partition, mark)
+    fn defer_again(&self, partition: &str, mark: u64) -> bool {
+        self.near.defer_again(partition, mark)
     }
 
     async fn get(&self, _: &str, keys: &[String]) -> Result<Vec<Option<Entry>>, StoreError> {

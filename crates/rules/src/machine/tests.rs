@@ -10,7 +10,7 @@ use super::*;
 use crate::keys;
 use tollgate_store::bucket::{State, take_all};
 use tollgate_store::commit::Mutation;
-use tollgate_store::memory::{MemoryStore, START};
+use tollgate_store::memory::{InMemoryStore, START};
 use tollgate_store::ports::Store;
 
 const ADMIN: &str = "an-admin-key-for-tests";
@@ -28,7 +28,7 @@ topic = "signups"
 
 /// A store, whose entries are in memory or all have to be waited for, and buckets.
 struct Node {
-    store: MemoryStore,
+    store: InMemoryStore,
     warm: Cell<bool>,
     buckets: RefCell<HashMap<String, State>>,
     takes: Cell<u32>,
@@ -65,9 +65,9 @@ impl Memory for Shared {
         self.0.warm.get().then_some(found)
     }
 
-    fn submit(&self, commits: Vec<Commit>) {
+    fn defer(&self, commits: Vec<Commit>) {
         for commit in commits {
-            self.0.store.submit(commit);
+            self.0.store.defer(commit);
         }
     }
 }
@@ -88,7 +88,7 @@ struct Gateway {
 
 impl Gateway {
     fn new(warm: bool) -> Self {
-        let store = MemoryStore::new();
+        let store = InMemoryStore::new();
         block_on(keys::install_admin(&store, ADMIN, START)).unwrap();
         let node = Rc::new(Node {
             store,
@@ -156,7 +156,7 @@ impl Gateway {
         }
     }
 
-    /// What the store has counted for a link, with all that was submitted.
+    /// What the store has counted for a link, with all that was deferred.
     fn visits(&mut self, code: &str) -> String {
         self.machine.flush();
         let found = block_on(self.node.store.scan(&format!("visits/{code}/"), None, 2)).unwrap();
@@ -523,9 +523,9 @@ fn clicks_are_combined_until_they_are_flushed() {
         };
         assert!(matches!(gateway.start(visit), Step::Done(_)));
     }
-    let submitted = gateway.machine.near.submitted.take().take();
-    let [Commit { mutations, .. }] = &submitted[..] else {
-        panic!("{submitted:?}")
+    let deferred = gateway.machine.near.deferred.take().take();
+    let [Commit { mutations, .. }] = &deferred[..] else {
+        panic!("{deferred:?}")
     };
     assert!(
         matches!(&mutations[0], Mutation::Add { delta: 3, .. }),

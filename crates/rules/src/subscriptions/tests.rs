@@ -10,7 +10,7 @@ use tollgate_delivery::relay::progress::Progress;
 use tollgate_delivery::relay::record::{BreakerRecord, DeadLetter, StoredMessage};
 use tollgate_delivery::subscriptions::{MAX_STORED, PARTITION, PREFIX, all, low_water, standing};
 use tollgate_store::commit::Append;
-use tollgate_store::memory::{MemoryStore, START};
+use tollgate_store::memory::{InMemoryStore, START};
 
 const FILE: &str = r#"
 [[topics.signup.subscriptions]]
@@ -656,7 +656,7 @@ fn what_is_damaged_is_not_told_as_missing() {
     assert_eq!(gateway.ask("PUT", "t/subscriptions/s", url).0, 201);
     gateway.bury("t", "s", 1, b"payload");
     let keys = gateway.keys_of("t", "s");
-    let world = |read: &dyn Fn(&World<'_, MemoryStore>) -> bool| {
+    let world = |read: &dyn Fn(&World<'_, InMemoryStore>) -> bool| {
         let world = World {
             store: &gateway.store,
             settings: &gateway.settings,

@@ -56,15 +56,15 @@ pub fn measure(commit: &Commit) -> Result<usize, StoreError> {
     Ok(bytes)
 }
 
-/// [`validate`], and no idempotence id, conditions or bounds: what `submit` takes. Nobody waits for its outcome, so
+/// [`validate`], and no idempotence id, conditions or bounds: what `defer` takes. Nobody waits for its outcome, so
 /// nothing may depend on it.
-pub fn measure_submitted(commit: &Commit) -> Result<usize, StoreError> {
+pub fn measure_deferred(commit: &Commit) -> Result<usize, StoreError> {
     let bytes = measure(commit)?;
     let bounded =
         |m: &Mutation| matches!(m, Mutation::Add { min, max, .. } if min.is_some() || max.is_some());
     let plain = commit.idempotence.is_none() && commit.conditions.is_empty();
     ensure(plain && !commit.mutations.iter().any(bounded), || {
-        "a submitted commit has no idempotence id, no conditions and no bounds".to_owned()
+        "a deferred commit has no idempotence id, no conditions and no bounds".to_owned()
     })?;
     Ok(bytes)
 }

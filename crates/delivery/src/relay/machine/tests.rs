@@ -24,8 +24,8 @@ fn message(sequence: u64, key: &str) -> Message {
     }
 }
 
-fn settings() -> Settings {
-    Settings {
+fn settings() -> DeliveryPolicy {
+    DeliveryPolicy {
         topic: "t".into(),
         name: "s".into(),
         keys: Keys::new("t", "s"),
@@ -35,11 +35,11 @@ fn settings() -> Settings {
         schedule: Schedule::Fixed(vec![1_000]),
         window: WINDOW,
         held: MAX_HELD,
-        breaker: breaker::Settings::default(),
+        breaker: breaker::Thresholds::default(),
     }
 }
 
-fn started(settings: Settings, messages: Vec<Message>) -> (Machine, Vec<Action>) {
+fn started(settings: DeliveryPolicy, messages: Vec<Message>) -> (Machine, Vec<Action>) {
     let mut machine = Machine::new(settings);
     assert!(matches!(
         machine.handle(NOW, 0, Event::Tick)[..],
@@ -102,7 +102,7 @@ fn a_failing_message_holds_up_its_own_key_only() {
 fn unordered_messages_of_a_key_go_side_by_side() {
     let messages = (1..=6).map(|n| message(n, "a")).collect();
     let (_, actions) = started(
-        Settings {
+        DeliveryPolicy {
             ordered: false,
             ..settings()
         },
@@ -153,7 +153,7 @@ fn gone_pauses_without_costing_an_attempt_and_resuming_goes_on() {
 fn an_origin_that_is_down_costs_no_attempts_while_the_breaker_is_open() {
     let messages: Vec<_> = (1..=40).map(|n| message(n, &n.to_string())).collect();
     let (mut machine, actions) = started(
-        Settings {
+        DeliveryPolicy {
             concurrency: 1,
             ..settings()
         },
@@ -238,7 +238,7 @@ fn settle(
 #[test]
 fn refused_messages_take_no_place_from_others_however_many_they_are() {
     let topic: Vec<_> = (1..=3_005).map(|n| message(n, &format!("k{n}"))).collect();
-    let settings = Settings {
+    let settings = DeliveryPolicy {
         breaker: never_open(),
         ..settings()
     };
@@ -266,11 +266,11 @@ fn refused_messages_take_no_place_from_others_however_many_they_are() {
     );
 }
 
-fn never_open() -> breaker::Settings {
-    breaker::Settings {
+fn never_open() -> breaker::Thresholds {
+    breaker::Thresholds {
         consecutive_failures: u32::MAX,
         min_results: u32::MAX,
-        ..breaker::Settings::default()
+        ..breaker::Thresholds::default()
     }
 }
 
@@ -301,7 +301,7 @@ fn messages_behind_a_refused_one_hold_up_no_other_key_and_keep_their_order() {
 #[test]
 fn beyond_what_is_remembered_those_that_would_wait_longest_are_given_up() {
     let topic: Vec<_> = (1..=1_000).map(|n| message(n, &format!("k{n}"))).collect();
-    let settings = Settings {
+    let settings = DeliveryPolicy {
         held: 300,
         window: 64,
         breaker: never_open(),
@@ -453,7 +453,7 @@ fn a_wait_that_is_asked_for_counts_and_the_breaker_is_durable_until_it_is_reset(
             retry_after_ms,
         };
         let messages: Vec<_> = (1..=40).map(|n| message(n, &n.to_string())).collect();
-        let one = Settings {
+        let one = DeliveryPolicy {
             concurrency: 1,
             ..settings()
         };

@@ -78,8 +78,8 @@ impl<T: Send + 'static> buckets::HostWithStore<T> for HasPorts {
 }
 
 impl store::Host for Ports {
-    fn submit(&mut self, commit: store::Transaction) {
-        self.engines.store.submit(self.prefix.put_all(commit.into()));
+    fn defer(&mut self, commit: store::Transaction) {
+        self.engines.store.defer(self.prefix.put_all(commit.into()));
     }
 }
 

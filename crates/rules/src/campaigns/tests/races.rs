@@ -35,7 +35,7 @@ fn step() -> impl Strategy<Value = Step> {
 
 /// Gives way before every call, so that a schedule decides who is next, and loses the replies of some commits.
 struct Stepping<'a> {
-    store: &'a MemoryStore,
+    store: &'a InMemoryStore,
     losses: RefCell<Vec<bool>>,
     /// Claims at the moment the campaign was closed.
     at_close: Cell<Option<usize>>,
@@ -63,8 +63,8 @@ impl Store for Stepping<'_> {
         }
         self.store.commit(commit).await
     }
-    fn submit(&self, commit: Commit) {
-        self.store.submit(commit);
+    fn defer(&self, commit: Commit) {
+        self.store.defer(commit);
     }
     async fn get(&self, partition: &str, keys: &[String]) -> Result<Vec<Option<Entry>>, StoreError> {
         self.give_way().await;

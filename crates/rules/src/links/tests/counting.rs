@@ -5,21 +5,21 @@ use std::cell::RefCell;
 use super::*;
 use tollgate_store::commit::{Commit, Entry, Item, Message, Mutation, Outcome, StoreError, Topic, literal};
 
-/// The store in memory, where what is submitted is under way until it is settled.
+/// The store in memory, where what is deferred is under way until it is settled.
 struct Held<'a> {
     gateway: &'a Gateway,
-    submitted: RefCell<Vec<Commit>>,
+    deferred: RefCell<Vec<Commit>>,
 }
 
 impl<'a> Held<'a> {
     fn new(gateway: &'a Gateway) -> Self {
-        let submitted = RefCell::default();
-        Self { gateway, submitted }
+        let deferred = RefCell::default();
+        Self { gateway, deferred }
     }
 
     fn arrive(&self) {
-        for commit in self.submitted.take() {
-            self.gateway.store.submit(commit);
+        for commit in self.deferred.take() {
+            self.gateway.store.defer(commit);
         }
     }
 
@@ -40,8 +40,8 @@ impl Store for Held<'_> {
     async fn commit(&self, commit: Commit) -> Result<Outcome, StoreError> {
         self.gateway.store.commit(commit).await
     }
-    fn submit(&self, commit: Commit) {
-        self.submitted.borrow_mut().push(commit);
+    fn defer(&self, commit: Commit) {
+        self.deferred.borrow_mut().push(commit);
     }
     async fn settle(&self) -> Result<(), StoreError> {
         self.arrive();
@@ -94,7 +94,7 @@ fn a_bound_that_is_set_on_a_link_in_use_counts_what_is_still_on_its_way() {
     // Without a bound visits count as before; with one again, as exactly.
     assert_eq!(held.admin("PATCH", LINK, &json!({"maxVisits": null})).status, 200);
     assert_eq!(held.visits(5), 5);
-    assert_eq!(held.submitted.borrow().len(), 5);
+    assert_eq!(held.deferred.borrow().len(), 5);
     assert_eq!(held.admin("PATCH", LINK, &json!({"maxVisits": 66})).status, 200);
     assert_eq!(held.visits(5), 1);
     assert_eq!(gateway.visits("abc"), 66);
@@ -113,7 +113,7 @@ fn visits_between_the_two_steps_of_setting_a_bound_are_counted_before_they_are_a
     assert_eq!(gateway.read("abc")["maxVisits"], Value::Null);
     let held = Held::new(&gateway);
     assert_eq!(held.visits(1), 1);
-    assert_eq!(held.submitted.borrow().len(), 0);
+    assert_eq!(held.deferred.borrow().len(), 0);
     assert_eq!(held.admin("PATCH", LINK, &json!({"maxVisits": 2})).status, 200);
     assert_eq!(held.visits(5), 1);
 }
@@ -134,8 +134,8 @@ impl Store for Stopping<'_> {
     async fn commit(&self, commit: Commit) -> Result<Outcome, StoreError> {
         self.gateway.store.commit(commit).await
     }
-    fn submit(&self, commit: Commit) {
-        self.gateway.store.submit(commit);
+    fn defer(&self, commit: Commit) {
+        self.gateway.store.defer(commit);
     }
     async fn settle(&self) -> Result<(), StoreError> {
         Err(self.error.clone())

@@ -296,7 +296,7 @@ fn a_visit_that_outlives_its_link_does_not_count_for_the_next_one_of_that_code()
         min: None,
         max: None,
     };
-    gateway.store.submit(tollgate_store::commit::Commit {
+    gateway.store.defer(tollgate_store::commit::Commit {
         mutations: vec![late],
         ..Default::default()
     });

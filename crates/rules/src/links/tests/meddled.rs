@@ -40,8 +40,8 @@ impl Store for Meddled<'_> {
         }
         self.gateway.store.commit(commit).await
     }
-    fn submit(&self, commit: Commit) {
-        self.gateway.store.submit(commit);
+    fn defer(&self, commit: Commit) {
+        self.gateway.store.defer(commit);
     }
     async fn get(&self, partition: &str, keys: &[String]) -> Result<Vec<Option<Entry>>, StoreError> {
         self.reads.borrow_mut().push(keys.to_vec());

@@ -84,7 +84,7 @@ fn a_click_that_arrives_after_its_link_leaves_no_counter_behind() {
     gateway.visit("/abc");
     let counters = gateway.keys("visits/");
     gateway.admin("DELETE", "/api/links/abc", &Value::Null);
-    gateway.store.submit(Commit {
+    gateway.store.defer(Commit {
         mutations: vec![Mutation::Add {
             key: counters[0].clone(),
             delta: 1,

@@ -1,4 +1,4 @@
-//! Submitted commits, combined: a thousand clicks on one link are one addition. A caller that submits often
+//! Deferred commits, combined: a thousand clicks on one link are one addition. A caller that defers often
 //! keeps them here for a moment, and then hands on the combined commits.
 
 use std::collections::BTreeMap;
@@ -8,14 +8,14 @@ use crate::commit::{Commit, MAX_STEPS, Mutation};
 /// The most partitions whose changes are kept.
 pub const MAX_PARTITIONS: usize = 1_024;
 
-/// Submitted commits that were not handed on yet, by partition.
+/// Deferred commits that were not handed on yet, by partition.
 #[derive(Debug, Default)]
-pub struct Combined(BTreeMap<String, Kept>);
+pub struct Coalescer(BTreeMap<String, Kept>);
 
 #[derive(Debug)]
 struct Kept {
     commit: Commit,
-    /// Its mark, and how often exactly this commit was submitted. `None` for a commit that cannot be
+    /// Its mark, and how often exactly this commit was deferred. `None` for a commit that cannot be
     /// repeated, and once another one of its partition was combined with it.
     repeated: Option<(u64, u32)>,
 }
@@ -33,8 +33,8 @@ impl Kept {
     }
 }
 
-impl Combined {
-    /// Adds once more the commit that was submitted for the partition with this mark. `false` if that is not
+impl Coalescer {
+    /// Adds once more the commit that was deferred for the partition with this mark. `false` if that is not
     /// known (any more): then nothing was done. The thousandth click on a link in a moment costs a search and
     /// no allocation.
     pub fn again(&mut self, partition: &str, mark: u64) -> bool {
@@ -50,7 +50,7 @@ impl Combined {
 
     /// Adds a commit, and returns the commits that are to be handed on now, in order. That is everything so
     /// far where there is no room or where the two do not combine, then the commit itself where it cannot be
-    /// combined. `mark`: see [`Combined::again`].
+    /// coalescer. `mark`: see [`Coalescer::again`].
     pub fn add(&mut self, commit: Commit, mark: Option<u64>) -> Vec<Commit> {
         let plain = commit.idempotence.is_none() && commit.conditions.is_empty() && commit.appends.is_empty();
         let there = self.0.get_mut(&commit.partition);
@@ -150,80 +150,80 @@ mod tests {
 
     #[test]
     fn additions_are_summed_and_the_last_value_counts() {
-        let mut combined = Combined::default();
+        let mut coalescer = Coalescer::default();
         for n in 1..=1_000 {
             let click = vec![add("visits/a", 1), set("visited/a", &n.to_string())];
-            assert!(combined.add(commit("link/a", click), Some(7)).is_empty());
+            assert!(coalescer.add(commit("link/a", click), Some(7)).is_empty());
         }
         assert!(
-            combined
+            coalescer
                 .add(commit("link/b", vec![add("visits/b", 1)]), Some(7))
                 .is_empty()
         );
         let a = commit("link/a", vec![add("visits/a", 1_000), set("visited/a", "1000")]);
-        assert_eq!(combined.take(), [a, commit("link/b", vec![add("visits/b", 1)])]);
-        assert!(combined.take().is_empty());
+        assert_eq!(coalescer.take(), [a, commit("link/b", vec![add("visits/b", 1)])]);
+        assert!(coalescer.take().is_empty());
     }
 
     #[test]
     fn what_is_repeated_counts_as_often_as_it_was_said() {
-        let mut combined = Combined::default();
-        assert!(!combined.again("link/a", 7), "nothing is known of it");
+        let mut coalescer = Coalescer::default();
+        assert!(!coalescer.again("link/a", 7), "nothing is known of it");
         let click = vec![add("visits/a", 2), set("visited/a", "now")];
-        assert!(combined.add(commit("link/a", click), Some(7)).is_empty());
+        assert!(coalescer.add(commit("link/a", click), Some(7)).is_empty());
         for _ in 0..4 {
-            assert!(combined.again("link/a", 7));
+            assert!(coalescer.again("link/a", 7));
         }
-        assert!(!combined.again("link/b", 7));
-        assert!(!combined.again("link/a", 8), "another link has the code");
+        assert!(!coalescer.again("link/b", 7));
+        assert!(!coalescer.again("link/a", 8), "another link has the code");
         assert!(
-            combined
+            coalescer
                 .add(commit("link/a", vec![add("visits/a", 7)]), Some(7))
                 .is_empty()
         );
-        assert!(!combined.again("link/a", 7), "which of the two?");
+        assert!(!coalescer.again("link/a", 7), "which of the two?");
         let all = commit("link/a", vec![add("visits/a", 17), set("visited/a", "now")]);
-        assert_eq!(combined.take(), [all]);
-        assert!(!combined.again("link/a", 7), "it was handed on");
+        assert_eq!(coalescer.take(), [all]);
+        assert!(!coalescer.again("link/a", 7), "it was handed on");
     }
 
     #[test]
     fn what_does_not_combine_goes_after_what_was_there() {
-        let mut combined = Combined::default();
+        let mut coalescer = Coalescer::default();
         let first = commit("p", vec![set("k", "1")]);
-        assert!(combined.add(first.clone(), None).is_empty());
+        assert!(coalescer.add(first.clone(), None).is_empty());
         let second = commit("p", vec![add("k", 1)]);
-        assert_eq!(combined.add(second.clone(), None), [first]);
+        assert_eq!(coalescer.add(second.clone(), None), [first]);
         let conditional = Commit {
             conditions: vec![Condition::Absent("k".into())],
             ..commit("p", vec![set("k", "2")])
         };
-        assert_eq!(combined.add(conditional.clone(), None), [second, conditional]);
-        assert!(combined.take().is_empty());
+        assert_eq!(coalescer.add(conditional.clone(), None), [second, conditional]);
+        assert!(coalescer.take().is_empty());
     }
 
     #[test]
     fn it_is_bounded_by_partitions_and_by_changes() {
-        let mut combined = Combined::default();
+        let mut coalescer = Coalescer::default();
         for n in 0..MAX_PARTITIONS {
             assert!(
-                combined
+                coalescer
                     .add(commit(&n.to_string(), vec![add("k", 1)]), None)
                     .is_empty()
             );
         }
         assert_eq!(
-            combined.add(commit("more", vec![add("k", 1)]), None).len(),
+            coalescer.add(commit("more", vec![add("k", 1)]), None).len(),
             MAX_PARTITIONS
         );
-        assert_eq!(combined.take().len(), 1);
+        assert_eq!(coalescer.take().len(), 1);
         for n in 0..MAX_STEPS {
             assert!(
-                combined
+                coalescer
                     .add(commit("p", vec![add(&n.to_string(), 1)]), None)
                     .is_empty()
             );
         }
-        assert_eq!(combined.add(commit("p", vec![add("more", 1)]), None).len(), 1);
+        assert_eq!(coalescer.add(commit("p", vec![add("more", 1)]), None).len(), 1);
     }
 }

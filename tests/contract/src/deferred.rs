@@ -8,10 +8,10 @@ use tollgate_store::ports::Store;
 use crate::StoreHarness;
 use crate::shapes::*;
 
-/// How long what was submitted may take to be there.
+/// How long what was deferred may take to be there.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Waits until what was submitted is there: a commit may overtake it where `submit` works beside the caller.
+/// Waits until what was deferred is there: a commit may overtake it where `defer` works beside the caller.
 async fn settled<S: Store>(harness: &impl StoreHarness<Store = S>, store: &S, key: &str, wanted: &str) {
     // By the clock, not by turns: where commits are fast, a hundred of them are over before the others have had their turn.
     let until = Instant::now() + PATIENCE;
@@ -25,9 +25,9 @@ async fn settled<S: Store>(harness: &impl StoreHarness<Store = S>, store: &S, ke
     panic!("{key} is {:?}, not {wanted:?}", value(store, key).await);
 }
 
-pub async fn a_submitted_commit_is_carried_out(harness: &impl StoreHarness) {
+pub async fn a_deferred_commit_is_carried_out(harness: &impl StoreHarness) {
     let store = harness.fresh().await;
-    store.submit(
+    store.defer(
         commit()
             .then(set("a", "1"))
             .then(add("n", 2))
@@ -38,29 +38,29 @@ pub async fn a_submitted_commit_is_carried_out(harness: &impl StoreHarness) {
     assert_eq!(store.read("t", 0, 10, 0).await.unwrap().len(), 1);
 }
 
-pub async fn submitted_additions_sum_up(harness: &impl StoreHarness) {
+pub async fn deferred_additions_sum_up(harness: &impl StoreHarness) {
     let store = harness.fresh().await;
     for _ in 0..500 {
-        store.submit(commit().then(add("n", 1)));
+        store.defer(commit().then(add("n", 1)));
     }
     settled(harness, &store, "n", "500").await;
 }
 
-pub async fn a_submitted_commit_with_conditions_does_nothing(harness: &impl StoreHarness) {
+pub async fn a_deferred_commit_with_conditions_does_nothing(harness: &impl StoreHarness) {
     let store = harness.fresh().await;
-    store.submit(commit().when(absent("a")).then(set("a", "1")));
-    store.submit(commit().then(set("b", "1")).then(bounded("n", 1, Some(0), None)));
-    store.submit(commit().once("id", "f", literal(""), 1_000).then(set("c", "1")));
-    store.submit(commit().then(set("d", "1")).then(set("d", "2")));
-    store.submit(commit().then(set("last", "1")));
+    store.defer(commit().when(absent("a")).then(set("a", "1")));
+    store.defer(commit().then(set("b", "1")).then(bounded("n", 1, Some(0), None)));
+    store.defer(commit().once("id", "f", literal(""), 1_000).then(set("c", "1")));
+    store.defer(commit().then(set("d", "1")).then(set("d", "2")));
+    store.defer(commit().then(set("last", "1")));
     settled(harness, &store, "last", "1").await;
     assert_untouched(&store, &["a", "b", "c", "d", "n"], &[]).await;
 }
 
-pub async fn a_commit_knows_what_was_submitted_before_it_was_settled<H: StoreHarness>(harness: &H) {
+pub async fn a_commit_knows_what_was_deferred_before_it_was_settled<H: StoreHarness>(harness: &H) {
     let store = harness.fresh().await;
     for _ in 0..20 {
-        store.submit(commit().then(add("n", 1)));
+        store.defer(commit().then(add("n", 1)));
     }
     store.settle().await.unwrap();
     let one_more = commit().then(bounded("n", 1, None, Some(20)));
