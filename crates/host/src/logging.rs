@@ -98,7 +98,7 @@ pub fn finish() {
 /// How many lines were dropped, and how many were left out since they repeat others, since the start.
 pub fn left_out() -> (u64, u64) {
     LOG.get()
-        .map_or((0, 0), |log| (log.queue.dropped(), log.fold.left_out()))
+        .map_or((0, 0), |log| (log.queue.all_dropped(), log.fold.left_out()))
 }
 
 /// Whether stderr is a terminal, so that a person is looking.

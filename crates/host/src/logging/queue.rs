@@ -54,7 +54,7 @@ impl Queue {
     }
 
     /// Lines that found no room, since the start.
-    pub fn dropped(&self) -> u64 {
+    pub fn all_dropped(&self) -> u64 {
         self.state().all_dropped
     }
 
