@@ -196,9 +196,9 @@ mod tests {
         let sessions = Sessions::default();
         let token = sessions.begin("tg_a_key", "a", false).unwrap();
         let session = sessions.find(&token, false).unwrap();
-        let began = session.began;
-        assert!(!session.is_over(began + IDLE - Duration::from_secs(1)));
-        assert!(session.is_over(began + IDLE));
+        let (began, used) = (session.began, session.last_used());
+        assert!(!session.is_over(used + IDLE - Duration::from_secs(1)));
+        assert!(session.is_over(used + IDLE));
         for used in (0..)
             .map(|n| began + n * IDLE / 2)
             .take_while(|used| *used < began + LONGEST)
