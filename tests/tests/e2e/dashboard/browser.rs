@@ -52,5 +52,4 @@ pub async fn a_person_works_with_it_in_a_browser(host: Host) {
     let ended = command.output().await.expect("node starts");
     let said = [ended.stdout, ended.stderr].map(|text| String::from_utf8_lossy(&text).into_owned());
     assert!(ended.status.success(), "{}", said.concat());
-    print!("{}", said[0]);
 }
