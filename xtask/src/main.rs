@@ -4,6 +4,7 @@ mod bench;
 mod build;
 mod compose;
 mod fuzz;
+mod openapi;
 mod pgo;
 mod simulate;
 mod test;
@@ -63,6 +64,8 @@ enum Task {
     },
     /// Build and compose what `spin up` runs, into build/spin, and bring the routes of spin.toml up to date.
     Compose,
+    /// Bring crates/api/openapi.json up to date with the contract's types.
+    Openapi,
     /// Measure the gateway beside its peers, and print one table of ratios. At most ten minutes, loopback only.
     Bench(bench::Options),
     /// Take pictures of the dashboard, into target/screenshots; those of the documents into docs/screenshots. Needs chromium and node.
@@ -93,6 +96,7 @@ fn main() -> Result<()> {
             Ok(())
         }
         Task::Compose => compose::run(),
+        Task::Openapi => openapi::write(),
         Task::Bench(options) => bench::run(options),
         Task::Screenshots => test::screenshots(),
         Task::Lint => test::lint(),

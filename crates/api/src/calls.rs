@@ -28,6 +28,7 @@ pub type Parameters<'r> = [&'r str; MAX_PARAMETERS];
 
 /// A scope of an API key: the calls that it allows. `Admin` allows all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Scope {
     /// Everything.
@@ -81,10 +82,10 @@ enum Mark {
 }
 
 macro_rules! calls {
-    ($($(#[$doc:meta])* $name:ident = $component:ident $method:literal $path:literal $access:expr $(, $mark:ident)*;)*) => {
+    ($($(#[doc = $doc:literal])* $name:ident = $component:ident $method:literal $path:literal $access:expr $(, $mark:ident)*;)*) => {
         /// A call of the HTTP contract.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-        pub enum Call { $($(#[$doc])* $name,)* }
+        pub enum Call { $($(#[doc = $doc])* $name,)* }
 
         impl Call {
             /// All of them, in the order of the documentation.
@@ -96,6 +97,10 @@ macro_rules! calls {
             pub const fn method(self) -> &'static str { match self { $(Call::$name => $method,)* } }
             /// Its path; a segment `:name` is a parameter.
             pub const fn path(self) -> &'static str { match self { $(Call::$name => $path,)* } }
+            /// Its name here, as `CreateLink`; see also [`Call::summary`].
+            pub const fn name(self) -> &'static str { match self { $(Call::$name => stringify!($name),)* } }
+            /// What it does, in a sentence; begins with a space.
+            pub const fn summary(self) -> &'static str { match self { $(Call::$name => concat!($($doc),*),)* } }
             /// The callers that it is open to.
             pub const fn access(self) -> Access { match self { $(Call::$name => $access,)* } }
             const fn marks(self) -> &'static [Mark] { match self { $(Call::$name => &[$(Mark::$mark,)*],)* } }
@@ -199,13 +204,13 @@ calls! {
     WatchNumbers = Admin "GET" "/admin/events" Session, HostOnly;
     /// The configuration in force, without secrets. Scope `admin`.
     ReadConfiguration = Admin "GET" "/admin/configuration" Session, HostOnly;
+    /// The OpenAPI document of all calls.
+    OpenApi = Admin "GET" "/openapi.json" Anyone;
+    /// The same as a page, on which calls can be tried.
+    Docs = Admin "GET" "/docs" Anyone;
 }
 
-/// First segments of paths that are reserved for future calls, besides those of [`Call`].
-/// First segments of paths that are reserved for future calls, besides those of [`Call`].
-const KEPT: &[&str] = &["openapi.json", "docs"];
-
-/// First segments of paths that are the gateway's own: those of calls, and [`KEPT`].
+/// First segments of paths that are the gateway's own: those of calls.
 static OWN: LazyLock<Vec<&'static str>> = LazyLock::new(|| {
     let literal = |call: &Call| {
         call.path()
@@ -215,7 +220,6 @@ static OWN: LazyLock<Vec<&'static str>> = LazyLock::new(|| {
     };
     let mut own: Vec<_> = Call::ALL.iter().filter_map(literal).collect();
     own.dedup();
-    own.extend(KEPT);
     own
 });
 

@@ -7,6 +7,8 @@ pub mod headers;
 pub mod http;
 pub mod ids;
 pub mod json;
+#[cfg(feature = "schema")]
+pub mod openapi;
 pub mod pattern;
 pub mod problem;
 pub mod query;

@@ -89,6 +89,7 @@ impl Kind {
 
 /// A field at fault.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct FieldError {
     /// A JSON pointer as a URI fragment (`#/url`), `header:<name>` or `query:<name>`.
     pub pointer: String,

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 /// calls [`SecretText::expose`]. Serialising writes it out: that is how it is stored, and why a configuration
 /// is masked before it is printed.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(inline))]
 #[serde(transparent)]
 pub struct SecretText(String);
 

@@ -42,6 +42,11 @@ const CREDENTIALS: &[&str] = &["authorization", "cookie"];
 
 /// A request, as its message tells of it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(
+    feature = "schema",
+    derive(schemars::JsonSchema),
+    schemars(rename = "ForwardedRequest")
+)]
 pub struct Attributes {
     /// Upper case.
     pub method: String,

@@ -41,6 +41,7 @@ pub struct Subscription {
 
 /// The kind of sink that takes a subscription's messages: a row for each.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum SinkKind {
     /// A POST for each message.

@@ -1,7 +1,11 @@
-//! The remaining calls: keys, limits, health and robots, and the 404 for everything else.
+//! The remaining calls: keys, limits, health, robots and the contract itself, and the 404 for everything else.
+
+#[cfg(feature = "schema")]
+pub(crate) mod describe;
 
 use serde::Serialize;
 
+use crate::docs;
 use crate::keys;
 use crate::limiter;
 use crate::world::World;
@@ -13,8 +17,8 @@ use tollgate_store::commit::{Commit, Mutation, Part, StoreError};
 use tollgate_store::ports::Store;
 
 /// Crawlers may follow short links (previews of links read this too) but have no business in the API.
-const ROBOTS: &str =
-    "User-agent: *\nDisallow: /api/\nDisallow: /admin\nDisallow: /docs\nDisallow: /metrics\n";
+const ROBOTS: &str = "User-agent: *\nDisallow: /api/\nDisallow: /admin\nDisallow: /docs\nDisallow: /metrics\n\
+    Disallow: /openapi.json\n";
 /// In several sizes; see `admin/favicon.ico`.
 const ICON: &[u8] = include_bytes!("admin/favicon.ico");
 /// Sessions and event streams are kept in the memory of one process; instances under Spin share none.
@@ -27,8 +31,12 @@ const PROBE_MS: u64 = 5_000;
 /// Seconds after which readiness may be asked again.
 const RETRY_SECONDS: u64 = 1;
 
+/// How the gateway is.
 #[derive(Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(rename = "Health"))]
 struct Health {
+    /// `live`, or `ready`.
+    #[cfg_attr(feature = "schema", schemars(extend("enum" = ["live", "ready"])))]
     status: &'static str,
 }
 
@@ -53,6 +61,8 @@ async fn route<S: Store>(world: &World<'_, S>, request: &Request) -> Result<Resp
             response.body = ROBOTS.into();
             Ok(response)
         }
+        Call::OpenApi => Ok(docs::document(request)),
+        Call::Docs => Ok(docs::page(request)),
         Call::Icon => Ok(icon()),
         call if call.path().starts_with("/admin") => Err(Problem::new(Kind::NotFound, NO_DASHBOARD)),
         _ => Err(Problem::not_found()),

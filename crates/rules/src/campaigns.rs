@@ -9,6 +9,8 @@
 
 mod claim;
 mod claims;
+#[cfg(feature = "schema")]
+pub(crate) mod describe;
 mod manage;
 mod record;
 mod stock;

@@ -166,6 +166,7 @@ pub struct Relay {
 
 /// A part of the key that a policy counts requests by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(rename = "Per"))]
 #[serde(rename_all = "lowercase")]
 pub enum Per {
     /// The client id.
@@ -180,6 +181,11 @@ pub enum Per {
 
 /// What happens when the buckets cannot be asked.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(
+    feature = "schema",
+    derive(schemars::JsonSchema),
+    schemars(rename = "OnStoreFailure")
+)]
 #[serde(rename_all = "lowercase")]
 pub enum OnStoreFailure {
     /// The request goes on.

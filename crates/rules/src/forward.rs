@@ -6,6 +6,8 @@
 //! nobody forges claims. Any other topic begins with the first message of a caller with the scope `topics`:
 //! the number of topics does not grow with the number of strangers.
 
+#[cfg(feature = "schema")]
+pub(crate) mod describe;
 mod post;
 mod record;
 #[cfg(test)]

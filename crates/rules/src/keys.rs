@@ -6,6 +6,8 @@
 //! reveals nothing about the key.
 
 mod bootstrap;
+#[cfg(feature = "schema")]
+pub(crate) mod describe;
 mod handlers;
 #[cfg(test)]
 pub(crate) mod shelf;

@@ -8,6 +8,7 @@ mod authorization;
 pub mod campaigns;
 pub mod codes;
 pub mod config;
+pub mod docs;
 pub mod forward;
 pub mod heads;
 pub mod idempotency;
@@ -17,6 +18,8 @@ pub mod limiter;
 pub mod links;
 pub mod machine;
 pub mod messages;
+#[cfg(feature = "schema")]
+pub mod openapi;
 pub mod own_address;
 pub mod policies;
 pub mod settings;

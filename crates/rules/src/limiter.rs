@@ -3,6 +3,8 @@
 //! Every policy that matches is charged in one take, all or nothing. A shadow policy is charged with them but
 //! never refuses, and never keeps an enforced one from being charged.
 
+#[cfg(feature = "schema")]
+pub(crate) mod describe;
 mod fields;
 mod handlers;
 #[cfg(test)]

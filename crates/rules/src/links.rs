@@ -17,6 +17,8 @@
 
 mod access;
 mod create;
+#[cfg(feature = "schema")]
+pub(crate) mod describe;
 mod edit;
 mod fields;
 mod index;

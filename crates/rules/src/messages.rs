@@ -22,18 +22,34 @@ pub const MAX_DATA_DEPTH: usize = 64;
 /// A payload of a JSON media type that is JSON is `data`, as it is, to the digit. One of `text/…` that is UTF-8 is
 /// `data`, a string. Any other is `dataBase64`.
 #[derive(Debug, Serialize)]
+#[cfg_attr(
+    feature = "schema",
+    derive(schemars::JsonSchema),
+    schemars(rename = "Message")
+)]
 #[serde(rename_all = "camelCase")]
 pub struct MessageView<'a> {
+    /// Unique, and the same at every delivery.
     id: &'a str,
+    /// Its place in the topic, from 1.
     sequence: u64,
+    /// Where it is.
     topic: &'a str,
+    /// Its ordering key; null for one that is delivered in no order.
     key: Option<&'a str>,
+    /// What it tells of, as `coupon.claimed`.
     r#type: &'a str,
+    /// When it was written.
     #[serde(with = "time::rfc3339")]
+    #[cfg_attr(feature = "schema", schemars(with = "tollgate_api::openapi::Time"))]
     time: u64,
+    /// Of its data.
     content_type: &'a str,
+    /// Its payload.
     #[serde(flatten)]
     data: Data<'a>,
+    /// Of one that was a request.
+    #[cfg_attr(feature = "schema", schemars(with = "Attributes"))]
     #[serde(skip_serializing_if = "Option::is_none")]
     request: Option<Attributes>,
 }
@@ -56,6 +72,24 @@ impl Serialize for Data<'_> {
             Self::Bytes(bytes) => map.serialize_entry("dataBase64", &STANDARD.encode(bytes))?,
         }
         map.end()
+    }
+}
+
+/// Which of the two there is depends on the payload.
+#[cfg(feature = "schema")]
+impl schemars::JsonSchema for Data<'_> {
+    fn inline_schema() -> bool {
+        true
+    }
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Data".into()
+    }
+    fn json_schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        let bytes = generator.subschema_for::<tollgate_api::openapi::Base64>();
+        schemars::json_schema!({
+            "type": "object",
+            "properties": { "data": { "description": "JSON as it is, or text." }, "dataBase64": bytes },
+        })
     }
 }
 

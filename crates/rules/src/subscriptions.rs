@@ -5,6 +5,8 @@
 //! made up, and is in no answer and no log after that.
 
 mod dead_letters;
+#[cfg(feature = "schema")]
+pub(crate) mod describe;
 mod status;
 #[cfg(test)]
 mod tests;
@@ -56,12 +58,20 @@ pub async fn handle<S: Store>(
     }
 }
 
+/// The push subscriptions of a topic.
+#[derive(serde::Serialize)]
+#[cfg_attr(
+    feature = "schema",
+    derive(schemars::JsonSchema),
+    schemars(rename = "Subscriptions")
+)]
+struct Page {
+    /// By name.
+    subscriptions: Vec<View>,
+}
+
 /// All of a topic, by name: they are few enough for one answer ([`MAX_STORED`] and those of the file).
 async fn list<S: Store>(world: &World<'_, S>, topic: &str) -> Result<Response, Problem> {
-    #[derive(serde::Serialize)]
-    struct Page {
-        subscriptions: Vec<View>,
-    }
     let extent = messages::extent(world.store, topic).await?;
     let mut subscriptions = Vec::new();
     for defined in of_topic(world.store, world.settings.config.subscriptions(), topic).await? {

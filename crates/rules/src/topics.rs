@@ -1,5 +1,8 @@
 //! Topics as a consumer reads them: `/api/topics`, `/api/topics/{topic}` and its messages. Scope `topics`.
 
+#[cfg(feature = "schema")]
+pub(crate) mod describe;
+
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -33,8 +36,10 @@ pub fn is_configured(config: &Config, topic: &str) -> bool {
 
 /// A topic as answers show it.
 #[derive(Debug, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(rename = "Topic"))]
 #[serde(rename_all = "camelCase")]
-struct View {
+pub(crate) struct View {
+    /// Its name.
     name: String,
     /// The oldest sequence still kept; `last + 1` when none is.
     first: u64,
@@ -42,9 +47,13 @@ struct View {
     last: u64,
     /// Messages kept.
     depth: u64,
+    /// When the oldest was written.
     #[serde(with = "time::rfc3339_option")]
+    #[cfg_attr(feature = "schema", schemars(with = "Option<tollgate_api::openapi::Time>"))]
     oldest_time: Option<u64>,
+    /// When the newest was written.
     #[serde(with = "time::rfc3339_option")]
+    #[cfg_attr(feature = "schema", schemars(with = "Option<tollgate_api::openapi::Time>"))]
     newest_time: Option<u64>,
     /// Each with its lag.
     subscriptions: Vec<subscriptions::Lag>,
@@ -81,10 +90,18 @@ fn configured(config: &Config) -> impl Iterator<Item = &str> {
     named.chain(config.forward.iter().map(|route| route.topic.as_str()))
 }
 
+/// Some topics.
 #[derive(Serialize)]
+#[cfg_attr(
+    feature = "schema",
+    derive(schemars::JsonSchema),
+    schemars(rename = "TopicPage")
+)]
 #[serde(rename_all = "camelCase")]
-struct TopicPage {
+pub(crate) struct TopicPage {
+    /// By name.
     topics: Vec<View>,
+    /// Leads to the next page; null on the last one.
     next_cursor: Option<String>,
 }
 
@@ -140,9 +157,16 @@ pub async fn read<S: Store>(
     Ok(Response::json(200, &View::of(world, topic).await?))
 }
 
+/// Some messages of a topic.
 #[derive(Serialize)]
+#[cfg_attr(
+    feature = "schema",
+    derive(schemars::JsonSchema),
+    schemars(rename = "MessagePage")
+)]
 #[serde(rename_all = "camelCase")]
-struct MessagePage<'a> {
+pub(crate) struct MessagePage<'a> {
+    /// In order.
     messages: Vec<MessageView<'a>>,
     /// What to send as `after` to go on; the same as sent if there was nothing.
     next_after: u64,

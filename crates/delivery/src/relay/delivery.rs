@@ -7,6 +7,11 @@ use super::record::{DeadLetter, Waiting};
 
 /// Where a delivery stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(
+    feature = "schema",
+    derive(schemars::JsonSchema),
+    schemars(rename = "DeliveryState")
+)]
 #[serde(rename_all = "lowercase")]
 pub enum State {
     /// Not attempted yet, or not attempted again since it was redriven.
@@ -21,6 +26,11 @@ pub enum State {
 
 /// The delivery of one message to one subscription.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(
+    feature = "schema",
+    derive(schemars::JsonSchema),
+    schemars(rename = "Delivery")
+)]
 #[serde(rename_all = "camelCase")]
 pub struct Delivery {
     /// Where it stands.
@@ -29,6 +39,7 @@ pub struct Delivery {
     pub attempts: Option<u32>,
     /// When it is attempted again at the earliest.
     #[serde(with = "tollgate_api::time::rfc3339_option")]
+    #[cfg_attr(feature = "schema", schemars(with = "Option<tollgate_api::openapi::Time>"))]
     pub next_attempt_at: Option<u64>,
     /// The last failure.
     pub last_error: Option<String>,

@@ -111,6 +111,11 @@ impl Keys {
 
 /// Why a subscription is paused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(
+    feature = "schema",
+    derive(schemars::JsonSchema),
+    schemars(rename = "PauseReason")
+)]
 #[serde(rename_all = "camelCase")]
 pub enum PauseReason {
     /// Through the API.

@@ -26,7 +26,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tollgate_api::calls::Call;
 use tollgate_api::components::Component;
 use tollgate_api::headers::check_hosts;
-use tollgate_api::http::{self as contract, Header, Request, Response, SEEN_HEADERS};
+use tollgate_api::http::{self as contract, Header, Request, Response, SEEN_AT_REST, SEEN_HEADERS};
 use tollgate_api::problem::{Kind, Problem};
 use tollgate_delivery::attributes;
 use tollgate_engines::Engine as _;
@@ -330,10 +330,10 @@ impl Gateway {
         match polls {
             None => Ok(self
                 .rest
-                .answer(self.packed(head, head.uri.query(), peer), body)
+                .answer(self.packed_for_rest(head, head.uri.query(), peer), body)
                 .await?),
             Some(polls) => {
-                let packed = self.packed(head, Some(polls.query()), peer);
+                let packed = self.packed_for_rest(head, Some(polls.query()), peer);
                 let ask = async || Ok(self.rest.answer(packed.clone(), body.clone()).await?);
                 polls.answer(ask).await
             }
@@ -365,6 +365,16 @@ impl Gateway {
     fn packed(&self, head: &http::request::Parts, query: Option<&str>, peer: &str) -> Vec<u8> {
         let strings = [head.method.as_str(), path(head), peer];
         heads::head(strings, query, self.seen(head))
+    }
+
+    /// The same for the rules of the rest, which look at more.
+    fn packed_for_rest(&self, head: &http::request::Parts, query: Option<&str>, peer: &str) -> Vec<u8> {
+        let strings = [head.method.as_str(), path(head), peer];
+        let more = SEEN_AT_REST.iter().flat_map(|name| {
+            let values = head.headers.get_all(*name).iter();
+            values.map(|value| (*name, value.as_bytes()))
+        });
+        heads::head(strings, query, self.seen(head).chain(more))
     }
 
     /// The headers that the rules look at.

@@ -45,9 +45,15 @@ const CLOCK_MARGIN_MS: u64 = 5_000;
 /// Characters of a generated code: 62^10, about 2^59.
 const CODE_LENGTH: usize = 10;
 
+/// An empty object: there is nothing to say yet.
 #[derive(Deserialize)]
+#[cfg_attr(
+    feature = "schema",
+    derive(schemars::JsonSchema),
+    schemars(rename = "ClaimRequest")
+)]
 #[serde(deny_unknown_fields)]
-struct Body {}
+pub(super) struct Body {}
 
 /// `POST /api/campaigns/{id}/claims`: 201 if admitted.
 pub(super) async fn claim<S: Store>(

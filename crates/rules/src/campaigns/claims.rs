@@ -14,8 +14,11 @@ use tollgate_store::commit::{MAX_PAGE, StoreError};
 use tollgate_store::ports::Store;
 use tollgate_store::stored;
 
+/// A user's claims.
 #[derive(Serialize)]
-struct Claims<'a> {
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(rename = "Claims"))]
+pub(super) struct Claims<'a> {
+    /// In order of admission; at most `perUser`.
     claims: Vec<ClaimView<'a>>,
 }
 

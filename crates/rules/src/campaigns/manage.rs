@@ -17,28 +17,49 @@ use tollgate_store::commit::{Commit, Condition, Mutation, Outcome, Refusal, Stor
 use tollgate_store::ports::Store;
 
 /// Campaigns of a page unless the caller says otherwise.
-const DEFAULT_PAGE: u64 = 50;
+pub(super) const DEFAULT_PAGE: u64 = 50;
 /// The most campaigns of a page; each costs a look at its counter.
-const MAX_PAGE: u64 = 100;
+pub(super) const MAX_PAGE: u64 = 100;
 /// How often a change is tried against concurrent changes of the same campaign.
 const PATCH_ATTEMPTS: usize = 8;
 
+/// A campaign to be.
 #[derive(Deserialize)]
+#[cfg_attr(
+    feature = "schema",
+    derive(schemars::JsonSchema),
+    schemars(rename = "NewCampaign")
+)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
-struct Create {
+pub(super) struct Create {
+    /// A slug, for ever its name.
+    #[cfg_attr(feature = "schema", schemars(regex(pattern = r"^[a-z0-9][a-z0-9-]{0,63}$")))]
     id: String,
+    /// Units.
+    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = MAX_QUANTITY)))]
     quantity: u64,
+    /// The most claims of one user; 1 where it is left out. Never changes.
     #[serde(default)]
+    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = MAX_PER_USER)))]
     per_user: Option<u64>,
+    /// From when on it admits.
     #[serde(default, with = "time::rfc3339_option")]
+    #[cfg_attr(feature = "schema", schemars(with = "Option<tollgate_api::openapi::Time>"))]
     starts_at: Option<u64>,
+    /// From when on it admits no more; after `startsAt`.
     #[serde(default, with = "time::rfc3339_option")]
+    #[cfg_attr(feature = "schema", schemars(with = "Option<tollgate_api::openapi::Time>"))]
     ends_at: Option<u64>,
+    /// Not offered yet: leave it out.
     #[serde(default)]
+    #[cfg_attr(feature = "schema", schemars(with = "Option<()>"))]
     hold_seconds: Option<serde_json::Value>,
+    /// Whether each claim carries a code.
     #[serde(default)]
     codes: Option<Codes>,
+    /// Where claims are announced; `coupon` where it is left out.
     #[serde(default)]
+    #[cfg_attr(feature = "schema", schemars(regex(pattern = r"^[a-z0-9][a-z0-9._-]{0,63}$")))]
     topic: Option<String>,
 }
 
@@ -144,10 +165,18 @@ pub(super) async fn create<S: Store>(world: &World<'_, S>, request: &Request) ->
     Ok(Response::json(201, &view).with("location", format!("/api/campaigns/{id}")))
 }
 
+/// Some campaigns.
 #[derive(Serialize)]
+#[cfg_attr(
+    feature = "schema",
+    derive(schemars::JsonSchema),
+    schemars(rename = "CampaignPage")
+)]
 #[serde(rename_all = "camelCase")]
-struct Page<'a> {
+pub(super) struct Page<'a> {
+    /// The campaigns, by id.
     campaigns: Vec<View<'a>>,
+    /// Leads to the next page; null on the last one.
     next_cursor: Option<&'a str>,
 }
 
@@ -199,14 +228,26 @@ pub(super) async fn read<S: Store>(world: &World<'_, S>, id: &str) -> Result<Res
     ))
 }
 
+/// A merge patch (RFC 7396): what is absent stays, null clears.
 #[derive(Deserialize)]
+#[cfg_attr(
+    feature = "schema",
+    derive(schemars::JsonSchema),
+    schemars(rename = "CampaignPatch")
+)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
-struct Patch {
+pub(super) struct Patch {
+    /// Units; never below those admitted.
     #[serde(default, deserialize_with = "json::patch")]
+    #[cfg_attr(feature = "schema", schemars(with = "u64", range(min = 1, max = MAX_QUANTITY)))]
     quantity: Option<Option<u64>>,
+    /// From when on it admits no more; null for no end.
     #[serde(default, deserialize_with = "ends_at")]
+    #[cfg_attr(feature = "schema", schemars(with = "Option<tollgate_api::openapi::Time>"))]
     ends_at: Option<Option<u64>>,
+    /// Closes it, for ever.
     #[serde(default, deserialize_with = "json::patch")]
+    #[cfg_attr(feature = "schema", schemars(with = "String", extend("enum" = ["closed"])))]
     state: Option<Option<String>>,
 }
 

@@ -25,6 +25,7 @@ pub const DEFAULT_TOPIC: &str = "coupon";
 
 /// Whether a claim carries a code.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(rename = "Codes"))]
 #[serde(rename_all = "lowercase")]
 pub enum Codes {
     /// It does not.
@@ -60,6 +61,11 @@ pub struct Campaign {
 
 /// The state of a campaign at a given time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(
+    feature = "schema",
+    derive(schemars::JsonSchema),
+    schemars(rename = "CampaignState")
+)]
 #[serde(rename_all = "camelCase")]
 pub enum State {
     /// Before `startsAt`.
@@ -196,22 +202,42 @@ fn same(a: &[u8], b: &[u8]) -> bool {
 
 /// A campaign as answers show it.
 #[derive(Debug, Serialize)]
+#[cfg_attr(
+    feature = "schema",
+    derive(schemars::JsonSchema),
+    schemars(rename = "Campaign")
+)]
 #[serde(rename_all = "camelCase")]
 pub struct View<'a> {
+    /// Its name.
     id: &'a str,
+    /// Units.
     quantity: u64,
+    /// The most claims of one user.
     per_user: u64,
+    /// From when on it admits.
     #[serde(with = "time::rfc3339_option")]
+    #[cfg_attr(feature = "schema", schemars(with = "Option<tollgate_api::openapi::Time>"))]
     starts_at: Option<u64>,
+    /// From when on it admits no more.
     #[serde(with = "time::rfc3339_option")]
+    #[cfg_attr(feature = "schema", schemars(with = "Option<tollgate_api::openapi::Time>"))]
     ends_at: Option<u64>,
+    /// Null: every claim is confirmed at once.
     hold_seconds: Option<u64>,
+    /// Whether each claim carries a code.
     codes: Codes,
+    /// Where claims are announced.
     topic: &'a str,
+    /// When it was made.
     #[serde(with = "time::rfc3339")]
+    #[cfg_attr(feature = "schema", schemars(with = "tollgate_api::openapi::Time"))]
     created_at: u64,
+    /// Units that are claimed.
     admitted: u64,
+    /// Units that are left.
     remaining: u64,
+    /// What it does now.
     state: State,
 }
 
@@ -237,6 +263,11 @@ impl<'a> View<'a> {
 
 /// How far a claim is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(
+    feature = "schema",
+    derive(schemars::JsonSchema),
+    schemars(rename = "ClaimStatus")
+)]
 #[serde(rename_all = "camelCase")]
 pub enum Status {
     /// Final.
@@ -265,22 +296,40 @@ pub struct Claim<T = String> {
 
 /// A claim as answers show it.
 #[derive(Debug, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(rename = "Claim"))]
 #[serde(rename_all = "camelCase")]
 pub struct ClaimView<'a, T = String> {
+    /// Unique; also the id of its message.
     id: &'a T,
+    /// The campaign's id.
     campaign: &'a T,
+    /// Whose it is.
     user: &'a T,
+    /// Dense per campaign from 1, in order of admission.
+    #[cfg_attr(feature = "schema", schemars(with = "u64", range(min = 1)))]
     sequence: Number,
+    /// Where the campaign makes codes.
     code: Option<&'a T>,
+    /// How far it is.
     status: Status,
+    /// Null: it is final.
     expires_at: Option<&'a str>,
+    /// Null: receipts are not offered yet.
     receipt: Option<&'a str>,
 }
 
 /// The answer to an admitted claim.
 #[derive(Debug, Serialize)]
+#[cfg_attr(
+    feature = "schema",
+    derive(schemars::JsonSchema),
+    schemars(rename = "Admitted")
+)]
 pub struct Admitted<'a, T = String> {
+    /// What became of it.
+    #[cfg_attr(feature = "schema", schemars(extend("const" = "admitted")))]
     outcome: &'static str,
+    /// The claim.
     claim: ClaimView<'a, T>,
 }
 

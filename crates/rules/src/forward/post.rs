@@ -136,10 +136,20 @@ fn announces_claims<S>(world: &World<'_, S>, topic: &str) -> bool {
             .any(|route| route.topic == topic)
 }
 
+/// What became of a request that is a message now.
 #[derive(Serialize)]
-struct Accepted<'a> {
+#[cfg_attr(
+    feature = "schema",
+    derive(schemars::JsonSchema),
+    schemars(rename = "Accepted")
+)]
+pub(super) struct Accepted<'a> {
+    /// Of the message; see `GET /api/messages/{id}`.
     id: &'a str,
+    /// Where it is.
     topic: &'a str,
+    /// Its place there.
+    #[cfg_attr(feature = "schema", schemars(with = "u64", range(min = 1)))]
     sequence: Number,
 }
 

@@ -96,18 +96,35 @@ pub(super) async fn load<S: Store>(store: &S, id: &str) -> Result<Option<Record>
     stored::decode("record of a message", &entry).map(Some)
 }
 
+/// A request that is a message, and what became of it.
 #[derive(Serialize)]
+#[cfg_attr(
+    feature = "schema",
+    derive(schemars::JsonSchema),
+    schemars(rename = "MessageRecord")
+)]
 #[serde(rename_all = "camelCase")]
-struct View<'a> {
+pub(super) struct View<'a> {
+    /// Unique.
     id: &'a str,
+    /// Where it is.
     topic: &'a str,
+    /// Its place there.
+    #[cfg_attr(feature = "schema", schemars(with = "u64", range(min = 1)))]
     sequence: Number,
+    /// Its ordering key; null for none.
     key: Option<&'a str>,
+    /// Of the body.
     content_type: &'a str,
+    /// Of the request.
     method: &'a str,
+    /// Of the request.
     path: &'a str,
+    /// When it was posted.
     #[serde(with = "time::rfc3339_option")]
+    #[cfg_attr(feature = "schema", schemars(with = "Option<tollgate_api::openapi::Time>"))]
     time: Option<u64>,
+    /// Who posted it: `key:<id>`, `id:<name>` or `ip:<address>`.
     client: &'a str,
     /// Null for a message that was sent to the version before.
     request: Option<&'a Attributes>,

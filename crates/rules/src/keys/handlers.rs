@@ -15,34 +15,71 @@ use tollgate_store::stored;
 /// The longest name of a key, in characters.
 const MAX_NAME_CHARS: usize = 100;
 /// Keys of a page unless the caller says otherwise.
-const DEFAULT_PAGE: u32 = 100;
+pub(super) const DEFAULT_PAGE: u32 = 100;
 /// The most keys of a page.
-const MAX_PAGE: u32 = 500;
+pub(super) const MAX_PAGE: u32 = 500;
 /// How many ids are tried before a collision is taken for a defect.
 const MINT_ATTEMPTS: usize = 3;
 
+/// An API key to be.
 #[derive(Deserialize)]
+#[cfg_attr(
+    feature = "schema",
+    derive(schemars::JsonSchema),
+    schemars(rename = "NewApiKey")
+)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
-struct Create {
+pub(super) struct Create {
+    /// What it is for; no control characters.
+    #[cfg_attr(feature = "schema", schemars(length(min = 1, max = MAX_NAME_CHARS)))]
     name: String,
+    /// What it may do.
+    #[cfg_attr(feature = "schema", schemars(length(min = 1)))]
     scopes: Vec<Scope>,
+    /// When it ends: in the future. It does not where this is left out.
     #[serde(default, with = "time::rfc3339_option")]
+    #[cfg_attr(feature = "schema", schemars(with = "Option<tollgate_api::openapi::Time>"))]
     expires_at: Option<u64>,
 }
 
 /// A key as answers show it: never its hash, and its text only when it is created.
 #[derive(Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(rename = "ApiKey"))]
 #[serde(rename_all = "camelCase")]
-struct View<'a> {
+pub(super) struct View<'a> {
+    /// Its name in other calls.
     id: &'a str,
+    /// What it is for.
     name: &'a str,
+    /// What it may do.
     scopes: &'a [Scope],
+    /// When it was made.
     #[serde(with = "time::rfc3339")]
+    #[cfg_attr(feature = "schema", schemars(with = "tollgate_api::openapi::Time"))]
     created_at: u64,
+    /// When it ends.
     #[serde(with = "time::rfc3339_option")]
+    #[cfg_attr(feature = "schema", schemars(with = "Option<tollgate_api::openapi::Time>"))]
     expires_at: Option<u64>,
+    /// The key itself: only when it is made.
+    #[cfg_attr(feature = "schema", schemars(with = "String"))]
     #[serde(skip_serializing_if = "Option::is_none")]
     key: Option<&'a str>,
+}
+
+/// Some API keys.
+#[derive(Serialize)]
+#[cfg_attr(
+    feature = "schema",
+    derive(schemars::JsonSchema),
+    schemars(rename = "ApiKeyPage")
+)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Page<'a> {
+    /// The keys that are still valid.
+    keys: Vec<View<'a>>,
+    /// Leads to the next page; null on the last one.
+    next_cursor: Option<&'a str>,
 }
 
 /// Answers a call that is about keys; 404 for any other. `id` is what stands in the path.
@@ -111,12 +148,6 @@ async fn create<S: Store>(world: &World<'_, S>, request: &Request) -> Result<Res
 }
 
 async fn list<S: Store>(world: &World<'_, S>, request: &Request) -> Result<Response, Problem> {
-    #[derive(Serialize)]
-    #[serde(rename_all = "camelCase")]
-    struct Page<'a> {
-        keys: Vec<View<'a>>,
-        next_cursor: Option<&'a str>,
-    }
     require(world.store, request, world.now, Scope::Admin).await?;
     let (limit, cursor) = page(request)?;
     let after = cursor.map(|id| entry_key(&id));

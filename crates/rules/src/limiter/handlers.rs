@@ -13,23 +13,39 @@ use tollgate_store::ports::Store;
 
 const NANOS_PER_SECOND: u64 = 1_000_000_000;
 
+/// The rate limits in force.
 #[derive(Serialize)]
-struct Answer<'a> {
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(rename = "Limits"))]
+pub(super) struct Answer<'a> {
+    /// In the order of the file.
     limits: Vec<View<'a>>,
 }
 
+/// A token bucket policy.
 #[derive(Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(rename = "Limit"))]
 #[serde(rename_all = "camelCase")]
 struct View<'a> {
+    /// Visible in headers and problems.
     name: &'a str,
+    /// Which paths it applies to.
     path: &'a str,
+    /// Which methods it applies to; `*` for all.
     methods: &'a [String],
+    /// What it counts by; nothing: one bucket for all.
     per: &'a [Per],
+    /// Tokens that a full bucket holds.
     capacity: u64,
+    /// Tokens gained per interval.
     refill: u64,
+    /// Seconds.
+    #[cfg_attr(feature = "schema", schemars(with = "f64", range(min = 0.001)))]
     interval: Seconds,
+    /// Tokens that a request costs.
     cost: u64,
+    /// Whether it is charged and never refuses.
     shadow: bool,
+    /// What happens when the buckets cannot be asked.
     on_store_failure: OnStoreFailure,
 }
 

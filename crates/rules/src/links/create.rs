@@ -17,31 +17,73 @@ use tollgate_store::ports::Store;
 
 /// The action when the caller already has a link to the URL.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[cfg_attr(
+    feature = "schema",
+    derive(schemars::JsonSchema),
+    schemars(rename = "IfExists")
+)]
 #[serde(rename_all = "lowercase")]
 enum IfExists {
+    /// Makes a new link.
     #[default]
     New,
+    /// Gives the caller's newest live link to this URL, if every other field that is sent fits it.
     Return,
 }
 
+/// A link to be.
 #[derive(Debug, Deserialize)]
+#[cfg_attr(
+    feature = "schema",
+    derive(schemars::JsonSchema),
+    schemars(rename = "NewLink")
+)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
-struct Body {
+pub(super) struct Body {
+    /// Where it leads: http or https, a host that is not the gateway itself, no user name or password.
+    #[cfg_attr(feature = "schema", schemars(with = "tollgate_api::openapi::Uri"))]
     url: String,
+    /// The code; a fresh one where it is left out. Names of the gateway itself are reserved.
+    #[cfg_attr(feature = "schema", schemars(regex(pattern = r"^[A-Za-z0-9_-]{3,64}$")))]
     code: Option<String>,
+    /// Characters of a fresh code.
+    #[cfg_attr(feature = "schema", schemars(range(min = crate::config::MIN_CODE_LENGTH, max = crate::config::MAX_CODE_LENGTH)))]
     code_length: Option<u64>,
+    /// The status of the redirect; the configured one, 302, where it is left out.
+    #[cfg_attr(feature = "schema", schemars(extend("enum" = [301, 302, 307, 308, null])))]
     redirect: Option<u64>,
+    /// It ends here: in the future.
     #[serde(default, with = "time::rfc3339_option")]
+    #[cfg_attr(feature = "schema", schemars(with = "Option<tollgate_api::openapi::Time>"))]
     expires_at: Option<u64>,
+    /// It begins here; before `expiresAt`.
     #[serde(default, with = "time::rfc3339_option")]
+    #[cfg_attr(feature = "schema", schemars(with = "Option<tollgate_api::openapi::Time>"))]
     valid_from: Option<u64>,
+    /// Seconds without a visit after which it ends.
+    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = crate::config::MAX_IDLE_SECONDS)))]
     expire_after_idle: Option<u64>,
+    /// How many visits it redirects, exactly.
+    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = super::MAX_VISITS)))]
     max_visits: Option<u64>,
+    /// Where it leads once it has ended.
+    #[cfg_attr(feature = "schema", schemars(with = "Option<tollgate_api::openapi::Uri>"))]
     fallback_url: Option<String>,
+    /// Whether the visitor's query is added to the target's.
     forward_query: Option<bool>,
+    /// Words to find it by.
+    #[cfg_attr(
+        feature = "schema",
+        schemars(length(max = 10), inner(length(min = 1, max = 64)))
+    )]
     tags: Option<Vec<String>>,
+    /// What it is called.
+    #[cfg_attr(feature = "schema", schemars(length(max = 200)))]
     title: Option<String>,
+    /// The caller's own name of it.
+    #[cfg_attr(feature = "schema", schemars(length(min = 1, max = 128)))]
     external_id: Option<String>,
+    /// What happens if the caller has a link to this URL.
     if_exists: Option<IfExists>,
 }
 
@@ -189,11 +231,19 @@ fn same_tags(a: &[String], b: &[String]) -> bool {
     a.len() == b.len() && a.iter().all(|tag| b.contains(tag))
 }
 
+/// A new link.
 #[derive(Serialize)]
+#[cfg_attr(
+    feature = "schema",
+    derive(schemars::JsonSchema),
+    schemars(rename = "CreatedLink")
+)]
 #[serde(rename_all = "camelCase")]
-struct Created<'a> {
+pub(super) struct Created<'a> {
     #[serde(flatten)]
     link: View<'a>,
+    /// Only for a creator without a key, and only here: manages this link.
+    #[cfg_attr(feature = "schema", schemars(with = "String"))]
     #[serde(skip_serializing_if = "Option::is_none")]
     manage_token: Option<&'a str>,
 }

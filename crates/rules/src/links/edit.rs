@@ -20,31 +20,70 @@ struct Time(#[serde(with = "time::rfc3339")] u64);
 
 /// A merge patch (RFC 7396): what is absent stays, null clears. What is not listed cannot be changed.
 #[derive(Clone, Debug, Deserialize)]
+#[cfg_attr(
+    feature = "schema",
+    derive(schemars::JsonSchema),
+    schemars(rename = "LinkPatch")
+)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
-struct Patch {
+pub(super) struct Patch {
+    /// Where it leads; cannot be cleared.
     #[serde(default, deserialize_with = "json::patch")]
+    #[cfg_attr(feature = "schema", schemars(with = "tollgate_api::openapi::Uri"))]
     url: Option<Option<String>>,
+    /// The status of the redirect; null for the configured one.
     #[serde(default, deserialize_with = "json::patch")]
+    #[cfg_attr(feature = "schema", schemars(extend("enum" = [301, 302, 307, 308, null])))]
     redirect: Option<Option<u64>>,
+    /// When it begins.
     #[serde(default, deserialize_with = "json::patch")]
+    #[cfg_attr(feature = "schema", schemars(with = "Option<tollgate_api::openapi::Time>"))]
     valid_from: Option<Option<Time>>,
+    /// When it ends: in the future.
     #[serde(default, deserialize_with = "json::patch")]
+    #[cfg_attr(feature = "schema", schemars(with = "Option<tollgate_api::openapi::Time>"))]
     expires_at: Option<Option<Time>>,
+    /// Seconds without a visit after which it ends.
     #[serde(default, deserialize_with = "json::patch")]
+    #[cfg_attr(feature = "schema", schemars(with = "Option<u64>", range(min = 1, max = crate::config::MAX_IDLE_SECONDS)))]
     expire_after_idle: Option<Option<u64>>,
+    /// How many visits it redirects, exactly, those so far included.
     #[serde(default, deserialize_with = "json::patch")]
+    #[cfg_attr(feature = "schema", schemars(with = "Option<u64>", range(min = 1, max = super::MAX_VISITS)))]
     max_visits: Option<Option<u64>>,
+    /// Where it leads once it has ended.
     #[serde(default, deserialize_with = "json::patch")]
+    #[cfg_attr(feature = "schema", schemars(with = "Option<tollgate_api::openapi::Uri>"))]
     fallback_url: Option<Option<String>>,
+    /// Whether the visitor's query is added to the target's.
     #[serde(default, deserialize_with = "json::patch")]
+    #[cfg_attr(feature = "schema", schemars(with = "Option<bool>"))]
     forward_query: Option<Option<bool>>,
+    /// Words to find it by.
     #[serde(default, deserialize_with = "json::patch")]
+    #[cfg_attr(
+        feature = "schema",
+        schemars(
+            with = "Option<Vec<String>>",
+            length(max = 10),
+            inner(length(min = 1, max = 64))
+        )
+    )]
     tags: Option<Option<Vec<String>>>,
+    /// What it is called.
     #[serde(default, deserialize_with = "json::patch")]
+    #[cfg_attr(feature = "schema", schemars(with = "Option<String>", length(max = 200)))]
     title: Option<Option<String>>,
+    /// The owner's own name of it.
     #[serde(default, deserialize_with = "json::patch")]
+    #[cfg_attr(
+        feature = "schema",
+        schemars(with = "Option<String>", length(min = 1, max = 128))
+    )]
     external_id: Option<Option<String>>,
+    /// Whether it is switched off.
     #[serde(default, deserialize_with = "json::patch")]
+    #[cfg_attr(feature = "schema", schemars(with = "Option<bool>"))]
     archived: Option<Option<bool>>,
 }
 
@@ -110,10 +149,15 @@ impl Patch {
 
 /// Either a new end, or seconds from the present one (or from now, if that is over).
 #[derive(Clone, Copy, Debug, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(rename = "LinkExtension", extend("oneOf" = [{ "required": ["expiresAt"] }, { "required": ["seconds"] }])))]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
-struct Extend {
+pub(super) struct Extend {
+    /// The new end: in the future, and not before the present one.
     #[serde(default, with = "time::rfc3339_option")]
+    #[cfg_attr(feature = "schema", schemars(with = "Option<tollgate_api::openapi::Time>"))]
     expires_at: Option<u64>,
+    /// So much later than the present end, or than now if that is over.
+    #[cfg_attr(feature = "schema", schemars(range(min = 1)))]
     seconds: Option<u64>,
 }
 

@@ -25,7 +25,7 @@ pub const MAX_PAGE: u64 = 500;
 /// The most entries that a page looks at.
 const MAX_EXAMINED: usize = 1_000;
 /// The longest filter, in bytes.
-const MAX_FILTER: usize = 256;
+pub(super) const MAX_FILTER: usize = 256;
 
 /// Whose links are listed.
 enum Source {
@@ -110,10 +110,18 @@ impl Filter {
     }
 }
 
+/// Some links.
 #[derive(Serialize)]
+#[cfg_attr(
+    feature = "schema",
+    derive(schemars::JsonSchema),
+    schemars(rename = "LinkPage")
+)]
 #[serde(rename_all = "camelCase")]
-struct Page<'a> {
+pub(super) struct Page<'a> {
+    /// The links.
     links: Vec<View<'a>>,
+    /// Leads to the next page; null on the last one.
     next_cursor: Option<String>,
 }
 

@@ -397,32 +397,62 @@ pub(super) fn short_url(config: &Config, code: &str) -> String {
 
 /// A link in an answer.
 #[derive(Debug, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(rename = "Link"))]
 #[serde(rename_all = "camelCase")]
 pub(super) struct View<'a> {
+    /// Unique, for ever.
     id: &'a str,
+    /// What the short address ends with.
     code: &'a str,
+    /// The address that people are given.
+    #[cfg_attr(feature = "schema", schemars(url))]
     short_url: String,
+    /// Where it leads.
+    #[cfg_attr(feature = "schema", schemars(with = "tollgate_api::openapi::Uri"))]
     url: &'a str,
+    /// The status of the redirect.
+    #[cfg_attr(feature = "schema", schemars(extend("enum" = [301, 302, 307, 308])))]
     redirect: u16,
+    /// When it was made.
     #[serde(with = "time::rfc3339")]
+    #[cfg_attr(feature = "schema", schemars(with = "tollgate_api::openapi::Time"))]
     created_at: u64,
+    /// When it was changed last.
     #[serde(with = "time::rfc3339")]
+    #[cfg_attr(feature = "schema", schemars(with = "tollgate_api::openapi::Time"))]
     updated_at: u64,
+    /// When it begins.
     #[serde(with = "time::rfc3339_option")]
+    #[cfg_attr(feature = "schema", schemars(with = "Option<tollgate_api::openapi::Time>"))]
     valid_from: Option<u64>,
+    /// When it ends.
     #[serde(with = "time::rfc3339_option")]
+    #[cfg_attr(feature = "schema", schemars(with = "Option<tollgate_api::openapi::Time>"))]
     expires_at: Option<u64>,
+    /// Seconds without a visit after which it ends.
     expire_after_idle: Option<u64>,
+    /// When somebody came last.
     #[serde(with = "time::rfc3339_option")]
+    #[cfg_attr(feature = "schema", schemars(with = "Option<tollgate_api::openapi::Time>"))]
     last_visited_at: Option<u64>,
+    /// Visits so far.
     visits: u64,
+    /// How many visits it redirects.
     max_visits: Option<u64>,
+    /// Where it leads once it has ended.
+    #[cfg_attr(feature = "schema", schemars(with = "Option<tollgate_api::openapi::Uri>"))]
     fallback_url: Option<&'a str>,
+    /// Whether the visitor's query is added to the target's.
     forward_query: bool,
+    /// Words to find it by.
     tags: &'a [String],
+    /// What it is called.
     title: Option<&'a str>,
+    /// The owner's own name of it.
     external_id: Option<&'a str>,
+    /// Whose it is: `key:<id>` or `client:<id>`.
     owner: &'a str,
+    /// Whether it is switched off.
     archived: bool,
 }
 

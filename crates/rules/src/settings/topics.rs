@@ -19,16 +19,16 @@ const SECRET_BYTES: (usize, usize) = (24, 64);
 const MAX_URL: usize = 2_048;
 const RETENTION_BOUNDS: (Span, Span) = (Span::from_secs(1), Span::from_secs(3_650 * 86_400));
 const MAX_BYTES_BOUNDS: (Bytes, Bytes) = (Bytes(1 << 10), Bytes(1 << 50));
-const RATE_BOUNDS: (u32, u32) = (1, 100_000);
-const CONCURRENCY_BOUNDS: (u32, u32) = (1, 256);
+pub(crate) const RATE_BOUNDS: (u32, u32) = (1, 100_000);
+pub(crate) const CONCURRENCY_BOUNDS: (u32, u32) = (1, 256);
 const TIMEOUT_BOUNDS: (Span, Span) = (Span::from_millis(100), Span::from_secs(60));
 const MIN_WAIT: Span = Span::from_millis(10);
 const MAX_WAIT: Span = Span::from_secs(30 * 86_400);
-const FACTOR_BOUNDS: (f64, f64) = (1.0, 10.0);
-const ATTEMPTS_BOUNDS: (u32, u32) = (1, 100);
-const MAX_SCHEDULE: usize = 100;
-const FINAL_BOUNDS: (u16, u16) = (400, 599);
-const MAX_FINALS: usize = 32;
+pub(crate) const FACTOR_BOUNDS: (f64, f64) = (1.0, 10.0);
+pub(crate) const ATTEMPTS_BOUNDS: (u32, u32) = (1, 100);
+pub(crate) const MAX_SCHEDULE: usize = 100;
+pub(crate) const FINAL_BOUNDS: (u16, u16) = (400, 599);
+pub(crate) const MAX_FINALS: usize = 32;
 /// Pauses a subscription, whatever else is said.
 const GONE: u16 = 410;
 

@@ -19,7 +19,7 @@ use tollgate_store::ports::Store;
 use tollgate_store::stored;
 
 /// The most dead letters of a page, and how many there are unless the caller says otherwise.
-const PAGE: (u64, u64) = (100, 50);
+pub(super) const PAGE: (u64, u64) = (100, 50);
 /// The most ids of one redrive.
 const MAX_IDS: usize = 100;
 /// The most dead letters that one redrive moves.
@@ -29,25 +29,47 @@ const MAX_PAGES: usize = 64;
 /// Dead letters moved by one commit, and their bytes.
 const BATCH: (usize, usize) = (20, 700 << 10);
 
+/// A message that an origin did not take.
 #[derive(Debug, Serialize)]
+#[cfg_attr(
+    feature = "schema",
+    derive(schemars::JsonSchema),
+    schemars(rename = "DeadLetter")
+)]
 #[serde(rename_all = "camelCase")]
 struct View<'a> {
+    /// Of its message.
     id: &'a str,
+    /// Its place in the topic.
     sequence: u64,
+    /// How often it was sent.
     attempts: u32,
+    /// What it was refused with last.
     last_error: &'a str,
+    /// When it was sent first.
     #[serde(with = "time::rfc3339")]
+    #[cfg_attr(feature = "schema", schemars(with = "tollgate_api::openapi::Time"))]
     first_attempt_at: u64,
+    /// When it was sent last.
     #[serde(with = "time::rfc3339")]
+    #[cfg_attr(feature = "schema", schemars(with = "tollgate_api::openapi::Time"))]
     last_attempt_at: u64,
     /// Null where it was too large to be kept here and retention has taken it.
     message: Option<MessageView<'a>>,
 }
 
+/// Some dead letters.
 #[derive(Debug, Serialize)]
+#[cfg_attr(
+    feature = "schema",
+    derive(schemars::JsonSchema),
+    schemars(rename = "DeadLetterPage")
+)]
 #[serde(rename_all = "camelCase")]
-struct Page<'a> {
+pub(super) struct Page<'a> {
+    /// By sequence.
     dead_letters: Vec<View<'a>>,
+    /// Leads to the next page; null on the last one.
     next_cursor: Option<String>,
 }
 
@@ -118,15 +140,28 @@ async fn message_of<S: Store>(
         .find(|message| message.sequence == letter.sequence))
 }
 
+/// What is delivered again: `ids`, or `all`.
 #[derive(Debug, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(rename = "Redrive", extend("oneOf" = [{ "required": ["ids"] }, { "required": ["all"] }])))]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
-struct Body {
+pub(super) struct Body {
+    /// Of their messages.
+    #[cfg_attr(feature = "schema", schemars(length(min = 1, max = MAX_IDS)))]
     ids: Option<Vec<String>>,
+    /// All of them.
+    #[cfg_attr(feature = "schema", schemars(extend("const" = true)))]
     all: Option<bool>,
 }
 
+/// How many are delivered again.
 #[derive(Debug, Serialize)]
-struct Redriven {
+#[cfg_attr(
+    feature = "schema",
+    derive(schemars::JsonSchema),
+    schemars(rename = "Redriven")
+)]
+pub(super) struct Redriven {
+    /// How many.
     redriven: usize,
     /// Not all were reached: repeat the call.
     more: bool,

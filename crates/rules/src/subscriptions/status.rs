@@ -15,6 +15,11 @@ use tollgate_store::stored;
 
 /// How far behind a subscription is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(
+    feature = "schema",
+    derive(schemars::JsonSchema),
+    schemars(rename = "SubscriptionLag")
+)]
 pub struct Lag {
     /// Its name.
     pub name: String,
@@ -70,6 +75,11 @@ pub async fn backlogs<S: Store>(
 
 /// The delivery of a message at one subscription.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(
+    feature = "schema",
+    derive(schemars::JsonSchema),
+    schemars(rename = "MessageDelivery")
+)]
 pub struct MessageDelivery {
     /// The subscription's name.
     pub subscription: String,

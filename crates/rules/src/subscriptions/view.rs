@@ -16,44 +16,79 @@ use tollgate_store::ports::Store;
 const MASK: &str = "whsec_********";
 const MS_PER_SECOND: u64 = 1_000;
 
+/// A push subscription.
 #[derive(Debug, Serialize)]
+#[cfg_attr(
+    feature = "schema",
+    derive(schemars::JsonSchema),
+    schemars(rename = "Subscription")
+)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct View {
+    /// Its topic.
     topic: String,
+    /// Its name.
     name: String,
+    /// Where messages are posted to.
     url: String,
     /// Masked; null where there is none or it is not known here (that of the file).
     pub secret: Option<String>,
+    /// The most deliveries begun per second.
     rate_per_second: u32,
+    /// The most deliveries under way at once.
     concurrency: u32,
     /// Seconds.
+    #[cfg_attr(feature = "schema", schemars(range(min = 0.1, max = 60)))]
     timeout: Number,
+    /// Whether messages of one ordering key go in order.
     ordered: bool,
+    /// Whether it may lead into a private network.
     allow_private_addresses: bool,
+    /// When a message that was refused is sent again.
     retry: RetryView,
     /// `file` or `api`.
+    #[cfg_attr(feature = "schema", schemars(extend("enum" = ["file", "api"])))]
     source: &'static str,
+    /// Whether nothing is sent.
     paused: bool,
+    /// Why, while it is paused.
     pause_reason: Option<PauseReason>,
+    /// Since when.
     #[serde(with = "time::rfc3339_option")]
+    #[cfg_attr(feature = "schema", schemars(with = "Option<tollgate_api::openapi::Time>"))]
     paused_at: Option<u64>,
+    /// Whether the origin is left alone.
     breaker: BreakerView,
     /// All messages up to here are finished.
     watermark: u64,
     /// Messages that are not finished.
     lag: u64,
+    /// When it was made; null for one of the file.
     #[serde(with = "time::rfc3339_option")]
+    #[cfg_attr(feature = "schema", schemars(with = "Option<tollgate_api::openapi::Time>"))]
     created_at: Option<u64>,
+    /// When it was changed last; null for one of the file.
     #[serde(with = "time::rfc3339_option")]
+    #[cfg_attr(feature = "schema", schemars(with = "Option<tollgate_api::openapi::Time>"))]
     updated_at: Option<u64>,
 }
 
+/// The circuit breaker of a subscription.
 #[derive(Debug, Serialize)]
+#[cfg_attr(
+    feature = "schema",
+    derive(schemars::JsonSchema),
+    schemars(rename = "Breaker")
+)]
 struct BreakerView {
     /// `closed`, `open`, or `half-open` where one message at a time finds out whether the origin works again.
+    #[cfg_attr(feature = "schema", schemars(extend("enum" = ["closed", "open", "half-open"])))]
     state: &'static str,
+    /// Until when the origin is left alone.
     #[serde(with = "time::rfc3339_option")]
+    #[cfg_attr(feature = "schema", schemars(with = "Option<tollgate_api::openapi::Time>"))]
     until: Option<u64>,
+    /// What it failed with last.
     why: Option<String>,
 }
 
@@ -72,7 +107,13 @@ impl BreakerView {
     }
 }
 
+/// When a message that was refused is sent again.
 #[derive(Debug, Serialize)]
+#[cfg_attr(
+    feature = "schema",
+    derive(schemars::JsonSchema),
+    schemars(rename = "RetryPolicy")
+)]
 #[serde(untagged)]
 enum RetryView {
     #[serde(rename_all = "camelCase")]

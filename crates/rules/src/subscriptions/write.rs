@@ -27,33 +27,83 @@ const MAX_CLEARED: u32 = 16;
 /// The prefix of the keys that say which subscriptions are to be cleared.
 const REMOVED: &str = "subscription-removed/";
 
+/// A push subscription to be. What is left out takes its default.
 #[derive(Debug, Deserialize)]
+#[cfg_attr(
+    feature = "schema",
+    derive(schemars::JsonSchema),
+    schemars(rename = "NewSubscription")
+)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
-struct Body {
+pub(super) struct Body {
+    /// What it is delivered by.
     #[serde(rename = "type")]
     kind: Option<SinkKind>,
+    /// Where messages are posted to: http or https, a public address, no user name, no fragment.
+    #[cfg_attr(feature = "schema", schemars(with = "tollgate_api::openapi::Uri"))]
     url: String,
+    /// Signs deliveries (Standard Webhooks): `whsec_` and the base64 of 24 to 64 bytes. A new subscription that gives none is given one; a changed one keeps its own.
+    #[cfg_attr(
+        feature = "schema",
+        schemars(
+            with = "Option<String>",
+            regex(pattern = r"^whsec_[A-Za-z0-9+/]{32,88}={0,2}$")
+        )
+    )]
     secret: Option<SecretText>,
+    /// The most deliveries begun per second.
+    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = 100_000)))]
     rate_per_second: Option<u32>,
+    /// The most deliveries under way at once.
+    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = 256)))]
     concurrency: Option<u32>,
     /// Seconds.
+    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = 60)))]
     timeout: Option<u32>,
+    /// Whether messages of one ordering key go in order.
     ordered: Option<bool>,
+    /// Whether it may lead into a private network; takes the scope `admin`.
     allow_private_addresses: Option<bool>,
+    /// When a message that was refused is sent again.
     retry: Option<RetryBody>,
+    /// Not offered yet: leave it out.
+    #[cfg_attr(feature = "schema", schemars(with = "Option<()>"))]
     batch: Option<IgnoredAny>,
+    /// Not offered yet: leave it out.
+    #[cfg_attr(feature = "schema", schemars(with = "Option<()>"))]
     batch_interval: Option<IgnoredAny>,
 }
 
+/// When a message that was refused is sent again: exponential waits, or a schedule.
 #[derive(Debug, Default, Deserialize)]
+#[cfg_attr(
+    feature = "schema",
+    derive(schemars::JsonSchema),
+    schemars(rename = "NewRetryPolicy")
+)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 struct RetryBody {
+    /// The first wait.
+    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = 2_592_000)))]
     initial_seconds: Option<u32>,
+    /// How much longer each wait is than the one before.
+    #[cfg_attr(feature = "schema", schemars(range(min = 1.0, max = 10.0)))]
     factor: Option<f64>,
+    /// The longest wait; not below the first.
+    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = 2_592_000)))]
     cap_seconds: Option<u32>,
+    /// Attempts before a message is a dead letter.
+    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = 100)))]
     max_attempts: Option<u32>,
+    /// Every wait; stands alone.
+    #[cfg_attr(
+        feature = "schema",
+        schemars(length(min = 1, max = 100), inner(range(min = 1, max = 2_592_000)))
+    )]
     schedule_seconds: Option<Vec<u32>>,
+    /// Statuses after which a message is a dead letter at once; not 410, which pauses.
     #[serde(rename = "final")]
+    #[cfg_attr(feature = "schema", schemars(inner(range(min = 400, max = 599))))]
     finals: Option<Vec<u16>>,
 }
 

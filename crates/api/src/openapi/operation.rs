@@ -1,0 +1,349 @@
+//! One call, as the document has it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use schemars::JsonSchema;
+use serde_json::{Map, Value, json};
+
+use super::schemas::Schemas;
+use super::{access, shared};
+use crate::calls::{Access, Call};
+use crate::problem::Kind;
+
+/// What every call may be refused with.
+const ALWAYS: &[Kind] = &[
+    Kind::InvalidRequest,
+    Kind::TooLarge,
+    Kind::HeadTooLarge,
+    Kind::Internal,
+    Kind::NotImplemented,
+    Kind::Unavailable,
+    Kind::Timeout,
+];
+
+/// A call that is being described. What the table of calls says of it is there already: its path, its summary, whom it is open to,
+/// and the refusals that follow from that.
+pub struct Operation<'s> {
+    call: Call,
+    schemas: &'s mut Schemas,
+    tag: &'static str,
+    about: String,
+    parameters: Vec<Value>,
+    body: Option<Value>,
+    answers: BTreeMap<u16, Value>,
+    refusals: Vec<Kind>,
+}
+
+impl<'s> Operation<'s> {
+    pub(super) fn new(call: Call, schemas: &'s mut Schemas) -> Self {
+        let mut operation = Self {
+            call,
+            schemas,
+            tag: tag(call),
+            about: String::new(),
+            parameters: vec![shared::parameter("RequestId")],
+            body: None,
+            answers: BTreeMap::new(),
+            refusals: ALWAYS.to_vec(),
+        };
+        match call.access() {
+            Access::Anyone => {}
+            Access::User => operation.refuses(&[Kind::UserRequired]),
+            Access::KeyOrClient(_) => {
+                operation.refuses(&[Kind::ClientIdRequired, Kind::Unauthorized, Kind::Forbidden]);
+            }
+            Access::AnyKeyOrClient => operation.refuses(&[Kind::ClientIdRequired, Kind::Unauthorized]),
+            Access::AnyKey => operation.refuses(&[Kind::Unauthorized]),
+            Access::Session
+            | Access::Key(_)
+            | Access::Owner
+            | Access::SenderOrKey(_)
+            | Access::UserOrKey(_) => {
+                operation.refuses(&[Kind::Unauthorized, Kind::Forbidden]);
+            }
+        }
+        let native = call.is_native();
+        if !native {
+            operation.refuses(&[Kind::QuotaExceeded]);
+            if !matches!(
+                call.access(),
+                Access::KeyOrClient(_) | Access::AnyKeyOrClient | Access::SenderOrKey(_)
+            ) {
+                operation.parameters.push(shared::parameter("ClientId"));
+            }
+        }
+        operation
+    }
+
+    /// What there is to know, in Markdown.
+    pub fn about(&mut self, text: &str) {
+        self.about = text.to_owned();
+    }
+
+    /// A parameter of the path.
+    pub fn path(&mut self, name: &str, schema: Value, about: &str) {
+        self.parameters.push(json!({
+            "name": name, "in": "path", "required": true, "description": about, "schema": schema,
+        }));
+    }
+
+    /// A field of the query.
+    pub fn query(&mut self, name: &str, schema: Value, about: &str) {
+        self.parameters
+            .push(json!({ "name": name, "in": "query", "description": about, "schema": schema }));
+    }
+
+    /// `limit` and `cursor`.
+    pub fn pages(&mut self, most: u64, default: u64) {
+        let mut limit = number(1, most);
+        limit["default"] = json!(default);
+        self.query("limit", limit, "How many at most.");
+        self.query(
+            "cursor",
+            text(0, 1_024),
+            "The `nextCursor` of the page before; anything else is refused.",
+        );
+    }
+
+    /// A header of the request, one of those that calls share: `IdempotencyKey`, `PartitionKey`, `IfNoneMatch`.
+    pub fn header(&mut self, name: &str) {
+        self.parameters.push(shared::parameter(name));
+    }
+
+    /// A body that must be there.
+    pub fn takes<T: JsonSchema>(&mut self, example: Value) {
+        let media = self.media_types();
+        let schema = self.schemas.read::<T>();
+        self.set_body(media, schema, Some(example), true);
+        self.refuses(&[Kind::UnsupportedMediaType]);
+    }
+
+    /// A body that may be left out.
+    pub fn may_take<T: JsonSchema>(&mut self, example: Value) {
+        let media = self.media_types();
+        let schema = self.schemas.read::<T>();
+        self.set_body(media, schema, Some(example), false);
+        self.refuses(&[Kind::UnsupportedMediaType]);
+    }
+
+    /// A body of any kind.
+    pub fn takes_anything(&mut self) {
+        self.header("IdempotencyKey");
+        self.header("PartitionKey");
+        self.body = Some(json!({
+            "description": "Any body, of any content type; `application/octet-stream` where none is given.",
+            "content": {
+                "application/json": { "schema": true, "example": { "email": "ann@example.com" } },
+                "*/*": { "schema": {} },
+            },
+        }));
+    }
+
+    /// A form that must be there.
+    pub fn takes_form(&mut self, schema: Value, example: Value) {
+        self.set_body(
+            &["application/x-www-form-urlencoded"],
+            schema,
+            Some(example),
+            true,
+        );
+    }
+
+    fn media_types(&self) -> &'static [&'static str] {
+        match self.call.method() {
+            "PATCH" => &["application/json", "application/merge-patch+json"],
+            _ => &["application/json"],
+        }
+    }
+
+    fn set_body(&mut self, media: &[&str], schema: Value, example: Option<Value>, required: bool) {
+        let mut content = Map::new();
+        for media in media {
+            let mut described = json!({ "schema": schema });
+            if let Some(example) = &example {
+                described["example"] = example.clone();
+            }
+            content.insert((*media).to_owned(), described);
+        }
+        self.body = Some(json!({ "required": required, "content": content }));
+    }
+
+    /// An answer of JSON.
+    pub fn gives<T: JsonSchema>(&mut self, status: u16, about: &str, example: Value) {
+        let schema = self.schemas.written::<T>();
+        let content = json!({ "application/json": { "schema": schema, "example": example } });
+        self.answer(status, about, Some(content));
+    }
+
+    /// 202 with what became of a request that is a message now.
+    pub fn accepts<T: JsonSchema>(&mut self) {
+        let schema = self.schemas.written::<T>();
+        self.accepts_as(&schema);
+    }
+
+    pub(super) fn accepts_as(&mut self, schema: &Value) {
+        let content = json!({ "application/json": {
+            "schema": schema,
+            "example": { "id": "3f6hK2pXw9QvB4nTzLrM8c", "topic": "signup", "sequence": 7 },
+        } });
+        self.answer(202, "Durable, and to be delivered.", Some(content));
+        self.answers_with(202, "Location", true);
+        self.answers_with(202, "Idempotency-Replayed", false);
+    }
+
+    /// An answer of text.
+    pub fn gives_text(&mut self, status: u16, about: &str, media: &str) {
+        let described = json!({ "schema": { "type": "string" } });
+        // There may be one of another media type.
+        match self.answers.get_mut(&status) {
+            Some(answer) => answer["content"][media] = described,
+            None => {
+                let mut content = Map::new();
+                content.insert(media.to_owned(), described);
+                self.answer(status, about, Some(content.into()));
+            }
+        }
+    }
+
+    /// An answer of one JSON document that this one does not describe any further.
+    pub fn gives_document(&mut self, status: u16, about: &str, media: &str) {
+        let mut content = Map::new();
+        content.insert(media.to_owned(), json!({ "schema": { "type": "object" } }));
+        self.answer(status, about, Some(content.into()));
+    }
+
+    /// An answer of JSON that has no type of its own.
+    pub fn gives_json(&mut self, status: u16, about: &str, schema: Value, example: Value) {
+        let content = json!({ "application/json": { "schema": schema, "example": example } });
+        self.answer(status, about, Some(content));
+    }
+
+    /// An answer without a body.
+    pub fn gives_nothing(&mut self, status: u16, about: &str) {
+        self.answer(status, about, None);
+    }
+
+    fn answer(&mut self, status: u16, about: &str, content: Option<Value>) {
+        let mut answer = json!({ "description": about, "headers": self.usual_headers() });
+        if let Some(content) = content {
+            answer["content"] = content;
+        }
+        self.answers.insert(status, answer);
+    }
+
+    /// A header of an answer.
+    pub fn answers_with(&mut self, status: u16, header: &str, always: bool) {
+        if let Some(answer) = self.answers.get_mut(&status) {
+            answer["headers"][header] = shared::header(header, always);
+        }
+    }
+
+    /// Refusals besides those that follow from whom the call is open to.
+    pub fn refuses(&mut self, kinds: &[Kind]) {
+        self.refusals.extend(kinds);
+    }
+
+    fn usual_headers(&self) -> Value {
+        shared::usual_headers(self.call.path().starts_with("/api/"))
+    }
+
+    /// # Errors
+    /// What is missing, so that no call is described by half.
+    pub(super) fn finish(self) -> Result<Value, String> {
+        let call = self.call;
+        let described = |parameter: &str| {
+            self.parameters
+                .iter()
+                .any(|p| p["name"] == parameter && p["in"] == "path")
+        };
+        for name in call
+            .path()
+            .split('/')
+            .filter_map(|segment| segment.strip_prefix(':'))
+        {
+            if !described(name) {
+                return Err(format!(
+                    "{call:?}: the parameter {name} of its path is not described"
+                ));
+            }
+        }
+        if call.has_body() != self.body.is_some() && call != Call::Claim {
+            return Err(format!("{call:?}: its body is not described, or it has none"));
+        }
+        self.finish_open()
+    }
+
+    pub(super) fn finish_open(self) -> Result<Value, String> {
+        let call = self.call;
+        if self.about.is_empty() || self.answers.is_empty() {
+            return Err(format!("{call:?} has no description, or no answer"));
+        }
+        let headers = self.usual_headers();
+        let mut responses: Map<String, Value> = Map::new();
+        for (status, answer) in &self.answers {
+            responses.insert(status.to_string(), answer.clone());
+        }
+        let statuses: BTreeSet<u16> = self.refusals.iter().map(|kind| kind.status()).collect();
+        for status in statuses {
+            let kinds: Vec<Kind> = Kind::ALL
+                .iter()
+                .copied()
+                .filter(|kind| kind.status() == status && self.refusals.contains(kind))
+                .collect();
+            responses.insert(status.to_string(), shared::refusal(&kinds, &headers));
+        }
+        let (words, security) = access(call.access());
+        let mut name = call.name().to_owned();
+        if let Some(first) = name.get_mut(..1) {
+            first.make_ascii_lowercase();
+        }
+        let mut written = json!({
+            "operationId": name,
+            "summary": call.summary().trim(),
+            "description": self.about,
+            "tags": [self.tag],
+            "security": security,
+            "x-tollgate-access": words,
+            "parameters": self.parameters,
+            "responses": responses,
+        });
+        if let Some(body) = self.body {
+            written["requestBody"] = body;
+        }
+        Ok(written)
+    }
+}
+
+/// By what a call is about.
+fn tag(call: Call) -> &'static str {
+    match call
+        .path()
+        .split('/')
+        .nth(2)
+        .filter(|_| call.path().starts_with("/api/"))
+    {
+        Some("links") => "links",
+        Some("campaigns") => "campaigns",
+        Some("topics" | "messages") => "topics",
+        Some("keys") => "keys",
+        Some("limits") => "limits",
+        _ if call.path().starts_with("/admin") => "dashboard",
+        _ if call.path() == "/:code" => "links",
+        _ => "operations",
+    }
+}
+
+/// A whole number within bounds.
+pub fn number(least: u64, most: u64) -> Value {
+    json!({ "type": "integer", "minimum": least, "maximum": most })
+}
+
+/// A text of so many characters.
+pub fn text(least: u64, most: u64) -> Value {
+    json!({ "type": "string", "minLength": least, "maxLength": most })
+}
+
+/// A text of this form (ECMA 262).
+pub fn pattern(form: &str) -> Value {
+    json!({ "type": "string", "pattern": form })
+}

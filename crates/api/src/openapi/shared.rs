@@ -1,0 +1,325 @@
+//! What calls share: headers, parameters, credentials, problems.
+
+use serde_json::{Map, Value, json};
+
+use crate::problem::{Kind, Problem};
+
+/// Headers of answers: name, schema, what they say.
+fn header_table() -> Vec<(&'static str, Value, &'static str)> {
+    let string = || json!({ "type": "string" });
+    vec![
+        (
+            "X-Request-Id",
+            json!({ "type": "string", "pattern": "^[A-Za-z0-9._-]{1,128}$" }),
+            "The request's id: the caller's, if it sent a sane one.",
+        ),
+        (
+            "Cache-Control",
+            string(),
+            "Whether, and for whom, a cache may keep it.",
+        ),
+        (
+            "RateLimit-Policy",
+            string(),
+            "The policies that matched: `\"default\";q=100;w=10`; `q` requests, `w` seconds to fill it from empty.",
+        ),
+        (
+            "RateLimit",
+            string(),
+            "Where they stand: `\"default\";r=42;t=3`; `r` requests left, full again in `t` seconds.",
+        ),
+        (
+            "Retry-After",
+            json!({ "type": "integer", "minimum": 1 }),
+            "Seconds after which it may be tried again.",
+        ),
+        (
+            "Location",
+            json!({ "type": "string", "format": "uri-reference" }),
+            "Where it is, or where it leads.",
+        ),
+        (
+            "WWW-Authenticate",
+            json!({ "const": "Bearer" }),
+            "What is asked for (RFC 9110, section 11.6.1).",
+        ),
+        ("Allow", string(), "The methods that the path takes."),
+        (
+            "Idempotency-Replayed",
+            json!({ "const": "true" }),
+            "There if the answer is that of an earlier request with the same `Idempotency-Key`.",
+        ),
+        (
+            "ETag",
+            string(),
+            "Names this version; send it as `If-None-Match`.",
+        ),
+        ("Content-Security-Policy", string(), "What the page may do."),
+        (
+            "X-Content-Type-Options",
+            json!({ "const": "nosniff" }),
+            "The content type is meant.",
+        ),
+        (
+            "Referrer-Policy",
+            string(),
+            "What a browser tells of where it comes from.",
+        ),
+        (
+            "Vary",
+            string(),
+            "Which headers of the request the answer depends on.",
+        ),
+        ("Set-Cookie", string(), "Begins the session, or ends it."),
+        (
+            "X-Accel-Buffering",
+            string(),
+            "Asks proxies to pass events on at once.",
+        ),
+        ("X-Robots-Tag", string(), "What crawlers may do with it."),
+    ]
+}
+
+/// `components.headers`.
+pub(super) fn headers() -> Value {
+    let mut all = Map::new();
+    for (name, schema, about) in header_table() {
+        for (suffix, required) in [("", false), ("-Always", true)] {
+            let header = json!({ "description": about, "required": required, "schema": schema });
+            all.insert(format!("{name}{suffix}"), header);
+        }
+    }
+    all.into()
+}
+
+/// One of them.
+pub(super) fn header(name: &str, always: bool) -> Value {
+    let suffix = if always { "-Always" } else { "" };
+    json!({ "$ref": format!("#/components/headers/{name}{suffix}") })
+}
+
+/// Those of every answer; `limited` where the limiter's belong to them.
+pub(super) fn usual_headers(limited: bool) -> Value {
+    let mut usual = json!({
+        "X-Request-Id": header("X-Request-Id", true),
+        "Cache-Control": header("Cache-Control", false),
+    });
+    if limited {
+        usual["RateLimit-Policy"] = header("RateLimit-Policy", false);
+        usual["RateLimit"] = header("RateLimit", false);
+    }
+    usual
+}
+
+/// `components.parameters`.
+pub(super) fn parameters() -> Value {
+    let header = |name: &str, schema: Value, about: &str, example: &str| json!({ "name": name, "in": "header", "description": about, "schema": schema, "example": example });
+    json!({
+        "RequestId": header(
+            "x-request-id",
+            json!({ "type": "string", "pattern": "^[A-Za-z0-9._-]{1,128}$" }),
+            "Taken over for the answer and the log. One of another form is replaced.",
+            "checkout-5f2c",
+        ),
+        "ClientId": header(
+            "x-client-id",
+            json!({ "type": "string", "pattern": "^[!-~]{1,128}$" }),
+            "Whom the limiter counts by, where no API key says so. Without it the peer's address counts.",
+            "ann",
+        ),
+        "IdempotencyKey": header(
+            "Idempotency-Key",
+            json!({ "type": "string", "pattern": "^(\"[ !#-\\[\\]-~]{1,128}\"|[!#-+\\--:<-\\[\\]-~]{1,128})$" }),
+            "A text in quotes (RFC 9651) or a bare word, remembered for 24 hours. The same key and request replay the answer \
+             with `Idempotency-Replayed: true`; the same key with another request is a 422.",
+            "\"8e03978e-40d5-43e8-bc93-6894a57f9324\"",
+        ),
+        "PartitionKey": header(
+            "x-partition-key",
+            json!({ "type": "string", "pattern": "^[!-~]{1,128}$" }),
+            "The ordering key: messages with the same one are delivered in order. It is in the caller's own namespace, unless the \
+             caller's key has the scope `topics`.",
+            "order-7",
+        ),
+        "IfNoneMatch": header(
+            "If-None-Match",
+            json!({ "type": "string" }),
+            "The `ETag` of what the caller has: it is answered with 304 if that is still so.",
+            "\"5d41402abc4b2a76\"",
+        ),
+    })
+}
+
+/// One of them.
+pub(super) fn parameter(name: &str) -> Value {
+    json!({ "$ref": format!("#/components/parameters/{name}") })
+}
+
+/// `components.securitySchemes`.
+pub(super) fn security_schemes() -> Value {
+    let header = |name: &str, about: &str| json!({ "type": "apiKey", "in": "header", "name": name, "description": about });
+    json!({
+        "apiKey": {
+            "type": "http", "scheme": "bearer",
+            "description": "An API key. What is listed beside it is the scope that it needs: `links`, `campaigns`, `topics`, or \
+                            `admin`, which may do everything.",
+        },
+        "manageToken": {
+            "type": "http", "scheme": "bearer",
+            "description": "The `manageToken` that an anonymous creator of a link was given; good for that link alone.",
+        },
+        "session": {
+            "type": "apiKey", "in": "cookie", "name": "tollgate",
+            "description": "The session of somebody who is logged in at the dashboard; the cookie's name also holds the port, and \
+                            `__Host-` over TLS. The page's own calls send `x-tollgate-csrf` with it.",
+        },
+        "clientId": header("x-client-id", "A client that names itself: 1 to 128 visible ASCII characters."),
+        "userId": header("x-user-id", "The user that a campaign counts by: 1 to 128 visible ASCII characters."),
+    })
+}
+
+/// The schema of what a request is answered with that is a message now: `tollgate-rules` has the type.
+pub(super) fn accepted() -> Value {
+    json!({ "$ref": "#/components/schemas/Accepted" })
+}
+
+fn problem_name(kind: Kind) -> String {
+    format!("{kind:?}Problem")
+}
+
+/// The schemas of problem documents: one for each kind, and one for any.
+pub(super) fn problems() -> Map<String, Value> {
+    let errors = json!({
+        "type": "array", "minItems": 1, "description": "The fields at fault.",
+        "items": { "$ref": "#/components/schemas/FieldError" },
+    });
+    let detail =
+        json!({ "type": "string", "minLength": 1, "description": "This occurrence, in a sentence." });
+    let mut all = Map::new();
+    for kind in Kind::ALL {
+        let mut properties = json!({
+            "type": { "const": Problem::new(*kind, "").type_uri() },
+            "title": { "const": kind.title() },
+            "status": { "const": kind.status() },
+            "detail": detail,
+        });
+        let mut required = vec!["type", "title", "status", "detail"];
+        match kind {
+            Kind::InvalidRequest | Kind::Conflict => properties["errors"] = errors.clone(),
+            Kind::QuotaExceeded => {
+                properties["violated-policies"] = json!({
+                    "type": "array", "minItems": 1, "items": { "type": "string" },
+                    "description": "The names of the policies that had not enough left.",
+                });
+                required.push("violated-policies");
+            }
+            Kind::AlreadyClaimed => {
+                properties["claim"] = json!({ "$ref": "#/components/schemas/Claim" });
+                required.push("claim");
+            }
+            Kind::Gone => {
+                properties["state"] = json!({
+                    "enum": ["expired", "idle", "exhausted", "archived"],
+                    "description": "Why the link leads nowhere any more.",
+                });
+                required.push("state");
+            }
+            _ => {}
+        }
+        let schema = json!({
+            "type": "object", "description": kind.title(), "properties": properties, "required": required,
+        });
+        all.insert(problem_name(*kind), schema);
+    }
+    all.insert(
+        "Problem".into(),
+        json!({
+            "type": "object",
+            "description": "A problem document (RFC 9457). The kinds differ by `type`.",
+            "properties": {
+                "type": { "type": "string", "format": "uri" },
+                "title": { "type": "string", "minLength": 1 },
+                "status": { "type": "integer", "minimum": 400, "maximum": 599 },
+                "detail": detail,
+                "errors": errors,
+            },
+            "required": ["type", "title", "status", "detail"],
+        }),
+    );
+    all
+}
+
+fn example(kind: Kind) -> Value {
+    let problem = match kind {
+        Kind::InvalidRequest => Problem::field("query:limit", "must be a whole number from 1 to 500"),
+        _ => Problem::new(kind, format!("{}.", kind.title())),
+    };
+    let problem = match kind {
+        Kind::QuotaExceeded => problem.with_member("violated-policies", vec!["default"]),
+        Kind::Gone => problem.with_member("state", "expired"),
+        Kind::AlreadyClaimed => problem.with_member(
+            "claim",
+            json!({
+                "id": "8Jq3vTzLrM4nBw9QpX2K", "campaign": "spring", "user": "ann", "sequence": 41, "code": null,
+                "status": "confirmed", "expiresAt": null, "receipt": null,
+            }),
+        ),
+        _ => problem,
+    };
+    serde_json::from_slice(&problem.into_response().body).unwrap_or_default()
+}
+
+fn schema_of(kinds: &[Kind]) -> Value {
+    let mut refs = kinds
+        .iter()
+        .map(|kind| json!({ "$ref": format!("#/components/schemas/{}", problem_name(*kind)) }));
+    match kinds.len() {
+        1 => refs.next().unwrap_or_default(),
+        _ => json!({ "oneOf": refs.collect::<Vec<_>>() }),
+    }
+}
+
+/// The answer of a status that these kinds of problems have.
+fn response(kinds: &[Kind], usual: &Value) -> Value {
+    let mut headers = usual.clone();
+    let mut also = |name: &str, always: bool| headers[name] = header(name, always);
+    match kinds {
+        [Kind::QuotaExceeded] => also("Retry-After", true),
+        _ if kinds
+            .iter()
+            .any(|kind| matches!(kind, Kind::Unavailable | Kind::BacklogFull | Kind::NotStarted)) =>
+        {
+            also("Retry-After", false);
+        }
+        [Kind::MethodNotAllowed] => also("Allow", true),
+        _ if kinds.iter().all(|kind| kind.status() == 401) => also("WWW-Authenticate", true),
+        _ => {}
+    }
+    let titles: Vec<_> = kinds.iter().map(|kind| format!("{}.", kind.title())).collect();
+    let mut examples = Map::new();
+    for kind in kinds {
+        examples.insert(format!("{kind:?}"), json!({ "value": example(*kind) }));
+    }
+    json!({
+        "description": titles.join(" Or: "),
+        "headers": headers,
+        "content": { "application/problem+json": { "schema": schema_of(kinds), "examples": examples } },
+    })
+}
+
+/// `components.responses`: one for each kind of problem, on a call of the API.
+pub(super) fn responses() -> Value {
+    let usual = usual_headers(true);
+    let all = Kind::ALL
+        .iter()
+        .map(|kind| (format!("{kind:?}"), response(&[*kind], &usual)));
+    all.collect::<Map<_, _>>().into()
+}
+
+/// The answer to a refused request: the shared one where a status has one kind.
+pub(super) fn refusal(kinds: &[Kind], usual: &Value) -> Value {
+    match kinds {
+        [kind] => json!({ "$ref": format!("#/components/responses/{kind:?}") }),
+        _ => response(kinds, usual),
+    }
+}

@@ -1,0 +1,102 @@
+//! What the OpenAPI document says of the calls of campaigns.
+
+use serde_json::{Value, json};
+use tollgate_api::calls::Call;
+use tollgate_api::openapi::{Operation, pattern, text};
+use tollgate_api::problem::Kind;
+
+use super::record::{Admitted, View};
+use super::{claim, claims, manage};
+use crate::identity::MAX_ID_CHARS;
+
+pub(crate) fn describe(call: Call, operation: &mut Operation<'_>) {
+    if call.path().contains(":id") {
+        let form = pattern("^[a-z0-9][a-z0-9-]{0,63}$");
+        operation.path("id", form, "The campaign's id.");
+        operation.refuses(&[Kind::NotFound]);
+    }
+    match call {
+        Call::ListCampaigns => {
+            operation.about("By id. Each with its counters, all of one moment.");
+            operation.pages(manage::MAX_PAGE, manage::DEFAULT_PAGE);
+            let example = json!({ "campaigns": [campaign()], "nextCursor": null });
+            operation.gives::<manage::Page<'_>>(200, "A page of campaigns.", example);
+        }
+        Call::CreateCampaign => {
+            operation.about(
+                "`quantity` units, each user at most `perUser` of them, admitted exactly and in order. Every admitted claim is a message \
+                 `coupon.claimed` in the topic, in the same atomic step.",
+            );
+            operation.takes::<manage::Create>(json!({
+                "id": "spring", "quantity": 500, "perUser": 1, "startsAt": "2030-03-01T09:00:00+01:00", "codes": "generate",
+            }));
+            operation.gives::<View<'_>>(201, "The new campaign.", campaign());
+            operation.answers_with(201, "Location", true);
+            operation.refuses(&[Kind::Conflict]);
+        }
+        Call::ReadCampaign => {
+            operation.about(
+                "Open to anyone, so that a shop's page can show what is left. It tells nothing about users.",
+            );
+            operation.gives::<View<'_>>(200, "The campaign.", campaign());
+        }
+        Call::EditCampaign => {
+            operation.about(
+                "A merge patch (RFC 7396). `quantity` never goes below what is admitted (409); `state` can be set to `closed`, and not back.",
+            );
+            operation.takes::<manage::Patch>(json!({ "quantity": 600 }));
+            operation.gives::<View<'_>>(200, "The changed campaign.", campaign());
+            operation.refuses(&[Kind::Conflict]);
+        }
+        Call::Claim => {
+            operation.about(
+                "One unit for the user that `x-user-id` names, or the reason why not. A 201 is durable. With an `Idempotency-Key` a \
+                 repetition is answered as the first was; without one, a second claim is a 409 that holds the first.",
+            );
+            operation.header("IdempotencyKey");
+            operation.may_take::<claim::Body>(json!({}));
+            let example = json!({ "outcome": "admitted", "claim": claim_example() });
+            operation.gives::<Admitted<'_>>(201, "Admitted.", example);
+            operation.answers_with(201, "Location", true);
+            operation.answers_with(201, "Idempotency-Replayed", false);
+            operation.refuses(&[
+                Kind::NotStarted,
+                Kind::Ended,
+                Kind::AlreadyClaimed,
+                Kind::SoldOut,
+                Kind::IdempotencyMismatch,
+            ]);
+        }
+        Call::ReadClaims => {
+            operation.about(
+                "In order of admission; none is an empty list. For the user, and for the scope `campaigns`.",
+            );
+            operation.path(
+                "user",
+                text(1, MAX_ID_CHARS as u64),
+                "The user, percent-encoded where need be.",
+            );
+            operation.gives::<claims::Claims<'_>>(
+                200,
+                "The user's claims.",
+                json!({ "claims": [claim_example()] }),
+            );
+        }
+        _ => {}
+    }
+}
+
+fn campaign() -> Value {
+    json!({
+        "id": "spring", "quantity": 500, "perUser": 1, "startsAt": "2030-03-01T08:00:00Z", "endsAt": null, "holdSeconds": null,
+        "codes": "generate", "topic": "coupon", "createdAt": "2027-01-15T08:00:00Z", "admitted": 0, "remaining": 500,
+        "state": "scheduled",
+    })
+}
+
+fn claim_example() -> Value {
+    json!({
+        "id": "8Jq3vTzLrM4nBw9QpX2K", "campaign": "spring", "user": "ann", "sequence": 41, "code": "4XcP9vKq2L",
+        "status": "confirmed", "expiresAt": null, "receipt": null,
+    })
+}

@@ -1,0 +1,173 @@
+//! What the OpenAPI document says of the calls of links.
+
+use serde_json::{Value, json};
+use tollgate_api::calls::Call;
+use tollgate_api::openapi::{Operation, pattern, text};
+use tollgate_api::problem::Kind;
+
+use super::list::{DEFAULT_PAGE, MAX_FILTER, MAX_PAGE};
+use super::{create, edit, list, record};
+
+/// Headers of the pages that browsers get.
+const PAGE_HEADERS: &[&str] = &[
+    "Content-Security-Policy",
+    "X-Content-Type-Options",
+    "Referrer-Policy",
+    "X-Robots-Tag",
+];
+
+pub(crate) fn describe(call: Call, operation: &mut Operation<'_>) {
+    match call {
+        Call::FollowLink => follow(operation),
+        Call::OpenLink => open(operation),
+        Call::ListLinks => list(operation),
+        Call::CreateLink => create(operation),
+        _ => one(call, operation),
+    }
+}
+
+fn code(operation: &mut Operation<'_>) {
+    operation.path(
+        "code",
+        pattern("^[A-Za-z0-9_-]{3,64}$"),
+        "The link's code. Percent-encoded unreserved characters lead to the same link.",
+    );
+}
+
+fn redirects(operation: &mut Operation<'_>, statuses: &[u16]) {
+    for status in statuses {
+        operation.gives_nothing(
+            *status,
+            "The redirect, to the target, or to the `fallbackUrl` of a link that has ended.",
+        );
+        operation.answers_with(*status, "Location", true);
+    }
+}
+
+fn follow(operation: &mut Operation<'_>) {
+    operation.about(
+        "Redirects to the link's target and counts the visit; `HEAD` counts nothing. With a `+` behind the code: a small page that \
+         shows where the link leads (of a link with `maxVisits`, its host only). A machine that asks for a link with `maxVisits` \
+         gets a page with a button instead of a visit. A slash at the end leads to the same link.",
+    );
+    operation.path(
+        "code",
+        pattern(r"^[A-Za-z0-9_-]{3,64}\+?$"),
+        "The link's code, and a `+` for the page that shows where it leads.",
+    );
+    redirects(operation, &[301, 302, 307, 308]);
+    operation.gives_text(
+        200,
+        "The page, for `+`, or for a machine.",
+        "text/html; charset=utf-8",
+    );
+    for header in PAGE_HEADERS {
+        operation.answers_with(200, header, true);
+    }
+    operation.refuses(&[Kind::NotFound, Kind::Gone]);
+}
+
+fn open(operation: &mut Operation<'_>) {
+    operation.about(
+        "The button of the page that machines get instead of a link with `maxVisits`: counts a visit and redirects. A `POST` without \
+         its field is a 405.",
+    );
+    code(operation);
+    let field = json!({
+        "type": "object", "properties": { "open": { "const": "1" } }, "required": ["open"],
+    });
+    operation.takes_form(field, json!({ "open": "1" }));
+    redirects(operation, &[302, 303]);
+    operation.refuses(&[Kind::NotFound, Kind::Gone, Kind::MethodNotAllowed]);
+}
+
+fn list(operation: &mut Operation<'_>) {
+    operation.about(
+        "A member's own links, newest first. An admin sees those of every owner, by code, or with `owner` those of one, newest first. \
+         A page may be short, even empty, while `nextCursor` leads on. A link that did not change is on exactly one page.",
+    );
+    let filter = || text(0, MAX_FILTER as u64);
+    operation.query("tag", filter(), "Only links with this tag.");
+    operation.query(
+        "search",
+        filter(),
+        "Only links with this in code, URL, title, tags or `externalId`, whatever the case.",
+    );
+    operation.query(
+        "owner",
+        filter(),
+        "Whose: `key:<id>` or `client:<id>`; another's takes the scope `admin`.",
+    );
+    operation.query(
+        "sort",
+        json!({ "enum": ["-visits"] }),
+        "Most visits first; newest first where it is left out.",
+    );
+    operation.pages(MAX_PAGE, DEFAULT_PAGE);
+    operation.gives::<list::Page<'_>>(
+        200,
+        "A page of links.",
+        json!({ "links": [link()], "nextCursor": null }),
+    );
+}
+
+fn create(operation: &mut Operation<'_>) {
+    operation.about(
+        "A key with the scope `links` owns what it makes. Anyone else may make a link with an `x-client-id`, and gets a `manageToken` \
+         once; such links are bounded per address and day (429), and together (503), and end when nobody comes.",
+    );
+    operation.takes::<create::Body>(json!({
+        "url": "https://example.com/sale?utm_source=mail",
+        "code": "sale",
+        "expiresAt": "2030-01-31T12:00:00+01:00",
+        "tags": ["spring"],
+        "ifExists": "return",
+    }));
+    operation.gives::<create::Created<'_>>(201, "The new link.", link());
+    operation.answers_with(201, "Location", true);
+    operation.gives::<record::View<'_>>(200, "With `ifExists: return`: the link that was there.", link());
+    operation.refuses(&[Kind::Conflict]);
+}
+
+fn one(call: Call, operation: &mut Operation<'_>) {
+    code(operation);
+    operation.refuses(&[Kind::NotFound]);
+    match call {
+        Call::ReadLink => {
+            operation.about("The link as it is now, with its counters.");
+            operation.gives::<record::View<'_>>(200, "The link.", link());
+        }
+        Call::EditLink => {
+            operation.about(
+                "A merge patch (RFC 7396): what is absent stays, `null` clears. `maxVisits` is exact also on a link in use.",
+            );
+            operation.takes::<edit::Patch>(
+                json!({ "title": "Spring sale", "maxVisits": 1000, "expiresAt": null }),
+            );
+            operation.gives::<record::View<'_>>(200, "The changed link.", link());
+            operation.refuses(&[Kind::Conflict]);
+        }
+        Call::DeleteLink => {
+            operation.about("The link, its counters, and what leads to it. Its code is free again.");
+            operation.gives_nothing(204, "It is gone.");
+            operation.refuses(&[Kind::Conflict]);
+        }
+        Call::ExtendLink => {
+            operation.about("Gives a link a later end: `expiresAt`, or `seconds` after the present one. Exactly one of the two.");
+            operation.takes::<edit::Extend>(json!({ "seconds": 86_400 }));
+            operation.gives::<record::View<'_>>(200, "The changed link.", link());
+            operation.refuses(&[Kind::Conflict]);
+        }
+        _ => {}
+    }
+}
+
+fn link() -> Value {
+    json!({
+        "id": "3f6hK2pXw9QvB4nTzLrM", "code": "sale", "shortUrl": "http://localhost:3000/sale",
+        "url": "https://example.com/sale?utm_source=mail", "redirect": 302, "createdAt": "2027-01-15T08:00:00Z",
+        "updatedAt": "2027-01-15T08:00:00Z", "validFrom": null, "expiresAt": "2030-01-31T11:00:00Z", "expireAfterIdle": null,
+        "lastVisitedAt": null, "visits": 0, "maxVisits": null, "fallbackUrl": null, "forwardQuery": false, "tags": ["spring"],
+        "title": null, "externalId": null, "owner": "key:mzX4nQ9d", "archived": false,
+    })
+}

@@ -1,0 +1,34 @@
+//! What the OpenAPI document says of each call: beside its rule, in the `describe` of its module.
+
+use serde_json::Value;
+use tollgate_api::calls::Call;
+use tollgate_api::components::Component;
+use tollgate_api::openapi::{self, Operation};
+
+use crate::{admin, campaigns, forward, keys, limiter, links, subscriptions, topics};
+
+/// The document of this version.
+///
+/// # Errors
+/// What contradicts itself; see [`openapi::document`].
+pub fn document() -> Result<Value, String> {
+    openapi::document(env!("CARGO_PKG_VERSION"), describe)
+}
+
+fn describe(call: Call, operation: &mut Operation<'_>) {
+    use Call::*;
+    match call.component() {
+        Component::Shortener => links::describe::describe(call, operation),
+        Component::Coupon => campaigns::describe::describe(call, operation),
+        Component::Forward => match call {
+            ListTopics | ReadTopic | ReadMessages => topics::describe::describe(call, operation),
+            PostMessage | ReadMessage => forward::describe::describe(call, operation),
+            _ => subscriptions::describe::describe(call, operation),
+        },
+        Component::Admin => match call {
+            ListKeys | CreateKey | DeleteKey => keys::describe::describe(call, operation),
+            ListLimits => limiter::describe::describe(operation),
+            _ => admin::describe::describe(call, operation),
+        },
+    }
+}

@@ -1,0 +1,107 @@
+//! What the OpenAPI document says of push subscriptions.
+
+use serde_json::{Value, json};
+use tollgate_api::calls::Call;
+use tollgate_api::openapi::{Operation, pattern};
+use tollgate_api::problem::Kind;
+
+use super::dead_letters::{self, PAGE};
+use super::{Page, View, write};
+use crate::topics;
+
+pub(crate) fn describe(call: Call, operation: &mut Operation<'_>) {
+    topics::describe::name(operation);
+    if call.path().contains(":name") {
+        let form = pattern("^[a-z0-9][a-z0-9._-]{0,63}$");
+        operation.path("name", form, "The subscription's name.");
+        if call != Call::PutSubscription {
+            operation.refuses(&[Kind::NotFound]);
+        }
+    }
+    match call {
+        Call::ListSubscriptions => {
+            operation.about("All of a topic, by name: those of tollgate.toml, and those made here.");
+            let example = json!({ "subscriptions": [subscription()] });
+            operation.gives::<Page>(200, "The subscriptions.", example);
+        }
+        Call::ReadSubscription => {
+            operation.about("With its circuit breaker, and how far behind it is.");
+            operation.gives::<View>(200, "The subscription.", subscription());
+        }
+        Call::PutSubscription => {
+            operation.about(
+                "Every message of the topic is one HTTP POST to `url`, signed by Standard Webhooks and typed by CloudEvents headers. What \
+                 the body leaves out takes its default, except for the secret. Those of tollgate.toml are changed there (409).",
+            );
+            operation.takes::<write::Body>(json!({
+                "url": "https://shop.example.com/hooks/tollgate", "ratePerSecond": 50, "concurrency": 4, "timeout": 10, "ordered": true,
+                "retry": { "initialSeconds": 1, "factor": 2, "capSeconds": 3600, "maxAttempts": 12, "final": [400, 422] },
+            }));
+            let mut made = subscription();
+            made["secret"] = json!("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw");
+            operation.gives::<View>(
+                201,
+                "The new subscription; its secret is shown here once, if it was made up.",
+                made,
+            );
+            operation.gives::<View>(200, "The changed subscription.", subscription());
+            operation.refuses(&[Kind::Conflict]);
+        }
+        Call::DeleteSubscription => {
+            operation.about("What was not delivered is not delivered any more; its dead letters go with it.");
+            operation.gives_nothing(204, "It is gone.");
+            operation.refuses(&[Kind::Conflict]);
+        }
+        Call::PauseSubscription => {
+            operation.about(
+                "After the answer no delivery begins. Also for one of tollgate.toml; may be repeated.",
+            );
+            operation.gives::<View>(200, "The subscription.", subscription());
+        }
+        Call::ResumeSubscription => {
+            operation.about("Goes on where it stopped, with a closed circuit breaker. May be repeated.");
+            operation.gives::<View>(200, "The subscription.", subscription());
+        }
+        Call::ResetBreaker => {
+            operation.about("Closes the circuit breaker: deliveries go on within a second. May be repeated.");
+            operation.gives::<View>(200, "The subscription.", subscription());
+        }
+        Call::ListDeadLetters => {
+            operation
+                .about("By sequence, each with its message and its last error. Nothing is dropped silently.");
+            let (most, default) = PAGE;
+            operation.pages(most, default);
+            let mut message = topics::describe::message();
+            message["key"] = Value::Null;
+            let example = json!({
+                "deadLetters": [{
+                    "id": "8Jq3vTzLrM4nBw9QpX2K", "sequence": 41, "attempts": 12, "lastError": "the origin answered 500",
+                    "firstAttemptAt": "2027-01-15T09:30:01Z", "lastAttemptAt": "2027-01-15T21:30:01Z", "message": message,
+                }],
+                "nextCursor": null,
+            });
+            operation.gives::<dead_letters::Page<'_>>(200, "A page of dead letters.", example);
+        }
+        Call::Redrive => {
+            operation.about(
+                "They are delivered again, with fresh attempts: `ids`, or `all`. What was redriven is no dead letter any more; ids without \
+                 one are passed over.",
+            );
+            operation.takes::<dead_letters::Body>(json!({ "all": true }));
+            let example = json!({ "redriven": 12, "more": false });
+            operation.gives::<dead_letters::Redriven>(200, "How many.", example);
+        }
+        _ => {}
+    }
+}
+
+fn subscription() -> Value {
+    json!({
+        "topic": "coupon", "name": "shop", "url": "https://shop.example.com/hooks/tollgate", "secret": "whsec_********",
+        "ratePerSecond": 50, "concurrency": 4, "timeout": 10, "ordered": true, "allowPrivateAddresses": false,
+        "retry": { "initialSeconds": 1, "factor": 2.0, "capSeconds": 3600, "maxAttempts": 12, "final": [400, 422] },
+        "source": "api", "paused": false, "pauseReason": null, "pausedAt": null,
+        "breaker": { "state": "closed", "until": null, "why": null }, "watermark": 38, "lag": 3,
+        "createdAt": "2027-01-15T08:00:00Z", "updatedAt": "2027-01-15T08:00:00Z",
+    })
+}

@@ -1,0 +1,81 @@
+//! What the OpenAPI document says of topics and their messages.
+
+use serde_json::{Value, json};
+use tollgate_api::calls::Call;
+use tollgate_api::openapi::{Operation, number, pattern};
+use tollgate_api::problem::Kind;
+
+use super::{DEFAULT_MESSAGES, DEFAULT_TOPICS, MAX_TOPICS, MessagePage, TopicPage, View};
+use tollgate_store::commit::{MAX_PAGE, MAX_WAIT_MS};
+
+/// The parameter `topic`.
+pub(crate) fn name(operation: &mut Operation<'_>) {
+    operation.path(
+        "topic",
+        pattern("^[a-z0-9][a-z0-9._-]{0,63}$"),
+        "The topic's name.",
+    );
+}
+
+pub(crate) fn describe(call: Call, operation: &mut Operation<'_>) {
+    match call {
+        Call::ListTopics => {
+            operation.about("By name: those that ever had a message, and those of the configuration.");
+            operation.pages(MAX_TOPICS, DEFAULT_TOPICS);
+            let example = json!({ "topics": [topic()], "nextCursor": null });
+            operation.gives::<TopicPage>(200, "A page of topics.", example);
+        }
+        Call::ReadTopic => {
+            name(operation);
+            operation.about("How far it reaches, and how far behind each of its subscriptions is.");
+            operation.gives::<View>(200, "The topic.", topic());
+            operation.refuses(&[Kind::NotFound]);
+        }
+        Call::ReadMessages => {
+            name(operation);
+            operation.about(
+                "Messages with a sequence greater than `after`, in order: read, or read again. A topic without messages is empty, not \
+                 unknown. `after` may lie before the oldest message that is kept.",
+            );
+            let mut after = number(0, i64::MAX as u64);
+            after["default"] = json!(0);
+            operation.query(
+                "after",
+                after,
+                "The sequence of the last message seen: `nextAfter` of the page before.",
+            );
+            let mut limit = number(1, MAX_PAGE.into());
+            limit["default"] = json!(DEFAULT_MESSAGES);
+            operation.query("limit", limit, "How many at most.");
+            let mut wait = number(0, (MAX_WAIT_MS / 1_000).into());
+            wait["default"] = json!(0);
+            operation.query(
+                "wait",
+                wait,
+                "Seconds to wait for the first message, if there is none.",
+            );
+            let example = json!({ "messages": [message()], "nextAfter": 41 });
+            operation.gives::<MessagePage<'_>>(200, "Messages.", example);
+        }
+        _ => {}
+    }
+}
+
+fn topic() -> Value {
+    json!({
+        "name": "coupon", "first": 1, "last": 41, "depth": 41, "oldestTime": "2027-01-15T08:00:00Z",
+        "newestTime": "2027-01-15T09:30:00.5Z", "subscriptions": [{ "name": "shop", "lag": 3, "paused": false }],
+    })
+}
+
+/// A message, as an example.
+pub(crate) fn message() -> Value {
+    json!({
+        "id": "8Jq3vTzLrM4nBw9QpX2K", "sequence": 41, "topic": "coupon", "key": "ann", "type": "coupon.claimed",
+        "time": "2027-01-15T09:30:00.5Z", "contentType": "application/json",
+        "data": {
+            "campaign": "spring", "user": "ann", "claim": "8Jq3vTzLrM4nBw9QpX2K", "sequence": 41, "code": null,
+            "status": "confirmed",
+        },
+    })
+}
