@@ -25,7 +25,7 @@ pub fn write() -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::{Value, json};
+    use serde_json::Value;
     use std::collections::BTreeSet;
     use tollgate_api::calls::Call;
 
@@ -84,7 +84,7 @@ mod tests {
         }
     }
 
-    /// Every `$ref`, and everything with an example beside a schema.
+    /// Every value of a document, and where it stands.
     fn walk<'d>(at: &str, value: &'d Value, seen: &mut Vec<(String, &'d Value)>) {
         seen.push((at.to_owned(), value));
         match value {
@@ -100,46 +100,20 @@ mod tests {
     }
 
     #[test]
-    fn references_lead_somewhere_and_examples_are_as_their_schemas_say() {
+    fn references_lead_somewhere() {
         let document = kept();
         let mut seen = Vec::new();
         walk("", &document, &mut seen);
+        let references = seen
+            .iter()
+            .filter_map(|(at, value)| Some((at, value.get("$ref")?.as_str()?)));
         let mut checked = 0;
-        for (at, value) in seen {
-            if let Some(reference) = value.get("$ref").and_then(Value::as_str) {
-                assert!(
-                    document.pointer(reference.trim_start_matches('#')).is_some(),
-                    "{at}: {reference}"
-                );
-            }
-            let Some(schema) = value.get("schema").filter(|_| !at.contains("/properties/")) else {
-                continue;
-            };
-            let one = value.get("example").into_iter();
-            let named = value
-                .get("examples")
-                .and_then(Value::as_object)
-                .into_iter()
-                .flatten();
-            let examples: Vec<_> = one.chain(named.map(|(_, example)| &example["value"])).collect();
-            if examples.is_empty() {
-                continue;
-            }
-            let whole = json!({ "allOf": [schema], "components": document["components"] });
-            let validator = jsonschema::options()
-                .should_validate_formats(true)
-                .build(&whole)
-                .unwrap();
-            for example in examples {
-                let faults: Vec<_> = validator
-                    .iter_errors(example)
-                    .map(|error| error.to_string())
-                    .collect();
-                assert!(faults.is_empty(), "{at}: {faults:?}");
-                checked += 1;
-            }
+        for (at, reference) in references {
+            let pointer = reference.trim_start_matches('#');
+            assert!(document.pointer(pointer).is_some(), "{at}: {reference}");
+            checked += 1;
         }
-        assert!(checked > 80, "{checked}");
+        assert!(checked > 100, "{checked}");
     }
 
     #[test]
