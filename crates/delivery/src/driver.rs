@@ -4,6 +4,7 @@
 //! Everything runs on one thread of its own with a `current_thread` runtime: deliveries are network waits, the decisions
 //! cost microseconds, and a store's futures need not be `Send`. The gateway's threads are not disturbed by it.
 
+mod messenger;
 mod status;
 mod supervisor;
 mod worker;
@@ -17,6 +18,7 @@ use tollgate_store::ports::Store;
 
 use crate::sinks::http::OwnAddress;
 use crate::subscription::Subscription;
+pub use messenger::{Messenger, Recipient};
 use status::Board;
 pub use status::{Statuses, SubscriptionStatus};
 
@@ -129,6 +131,11 @@ impl Relay {
     /// The same, for whoever looks at it again and again.
     pub fn statuses(&self) -> Statuses {
         Statuses(Arc::clone(&self.board))
+    }
+
+    /// Sends what no topic holds, under the same rules.
+    pub fn messenger(&self) -> Messenger {
+        Messenger::new(Arc::clone(&self.own))
     }
 
     /// Begins no more deliveries, sees through those under way and makes their results durable. What takes longer than

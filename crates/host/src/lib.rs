@@ -1,5 +1,6 @@
 //! The gateway as a library, for its program and for benchmarks. Nothing here is an interface for others.
 
+mod alerts;
 pub mod cli;
 pub mod logging;
 pub mod metrics;

@@ -7,6 +7,7 @@ mod admin_key;
 mod files;
 mod signals;
 
+use crate::alerts::{Alerts, Sources};
 use crate::cli::{self, InForce, ServeOptions};
 use crate::logging;
 use crate::metrics::count::Counted;
@@ -148,6 +149,7 @@ impl Gateway {
             settling: Settling::default(),
             counted: Counted::new(config),
         };
+        let counted = engines.counted.clone();
         let server = tokio::select! {
             biased;
             () = &mut stop => return Ok(()),
@@ -168,6 +170,12 @@ impl Gateway {
         let relay = Relay::start(Arc::new(store.clone()), options, low_water)?;
         relay.listens_on(address);
         server.watch(relay.statuses());
+        let sources = Sources {
+            server_errors: Box::new(move || counted.server_errors()),
+            subscriptions: relay.statuses(),
+        };
+        // Before the key is shown, which is done once: this may fail.
+        let _alerts = Alerts::start(&settings, store.clone(), &relay.messenger(), sources)?;
         let given = self.in_force.admin_key.as_deref();
         let key = admin_key::install(&store, given, self.key_file.as_deref()).await;
         let ended = match key {

@@ -11,12 +11,14 @@ use tollgate_api::units::{Bytes, Span};
 use tollgate_delivery::subscription::Subscription;
 use tollgate_store::settings::StoreSettings;
 
+mod alert;
 mod bounds;
 mod component;
 mod error;
 mod metrics;
 mod text;
 
+pub use alert::{Alert, AlertFormat};
 pub use bounds::*;
 pub use component::ComponentSettings;
 pub(crate) use error::Path;
@@ -59,6 +61,9 @@ pub struct Config {
     /// `[[components]]`, at most [`MAX_COMPONENTS`].
     #[serde(default)]
     pub components: Vec<ComponentSettings>,
+    /// `[[alerts]]`, at most [`MAX_ALERTS`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub alerts: Vec<Alert>,
     /// `[topics.<name>]`, at most [`MAX_TOPICS`].
     #[serde(default)]
     pub topics: BTreeMap<String, TopicSettings>,

@@ -3,6 +3,7 @@
 //! WebAssembly components, natively in the host, and in tests.
 
 pub mod admin;
+pub mod alerts;
 #[cfg(test)]
 mod authorization;
 pub mod campaigns;

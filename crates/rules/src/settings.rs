@@ -2,7 +2,8 @@
 //! request parses them again. What `check` accepts is what `serve` runs, since both are
 //! [`Settings::compile`].
 
-use crate::config::{ComponentSettings, Config, ConfigError, Fault, Forward};
+use crate::alerts::Condition;
+use crate::config::{Alert, ComponentSettings, Config, ConfigError, Fault, Forward};
 use crate::identity::Proxies;
 use crate::own_address::{Listen, OwnAddresses};
 use crate::policies::Policies;
@@ -10,6 +11,7 @@ use tollgate_api::calls;
 use tollgate_api::components::Component;
 use tollgate_api::pattern::Pattern;
 
+mod alerts;
 mod checks;
 mod components;
 mod outbound;
@@ -37,6 +39,8 @@ pub struct Settings {
     patterns: Vec<Pattern>,
     /// Of `[[components]]`, in its order.
     components: Vec<ComponentRoute>,
+    /// Of `[[alerts]]`, in its order.
+    conditions: Vec<Condition>,
 }
 
 impl Settings {
@@ -54,6 +58,7 @@ impl Settings {
             policies: compiled.policies,
             patterns: compiled.patterns,
             components: compiled.components,
+            conditions: compiled.conditions,
             config,
         })
     }
@@ -85,6 +90,11 @@ impl Settings {
     /// The `[[components]]`, each with its compiled route.
     pub fn components(&self) -> impl Iterator<Item = (&ComponentRoute, &ComponentSettings)> {
         self.components.iter().zip(&self.config.components)
+    }
+
+    /// The `[[alerts]]`, each with its condition.
+    pub fn alerts(&self) -> impl Iterator<Item = (&Condition, &Alert)> {
+        self.conditions.iter().zip(&self.config.alerts)
     }
 
     /// Which of the `[[components]]` answers `path`, if one does: the one whose pattern is the most specific.

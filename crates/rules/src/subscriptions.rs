@@ -13,7 +13,7 @@ mod tests;
 mod view;
 mod write;
 
-pub use status::{Backlog, Lag, MessageDelivery, backlogs, deliveries, lags};
+pub use status::{Backlog, Lag, MessageDelivery, backlogs, dead_letter_counts, deliveries, lags};
 
 use crate::config::{TOPIC_NAME_RULE, is_topic_name};
 use crate::keys;

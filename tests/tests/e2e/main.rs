@@ -5,6 +5,7 @@
 //! `cargo xtask test` builds what the cases need. By hand: `cargo test --release -p tollgate-tests -- links`.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a case fails by panicking")]
 
+mod alerts;
 mod api_keys;
 mod bad_input;
 mod campaigns;
@@ -187,6 +188,15 @@ harness::cases! {
         memory {
             every_sign_up_reaches_an_origin_that_refuses_a_third,
             refused_messages_become_dead_letters_and_are_redriven,
+        }
+    }
+    alerts {
+        both {}
+        native {
+            a_channel_that_fails_gets_the_message_later_and_holds_nothing_up,
+            an_alert_tells_once_when_it_starts_and_once_when_it_ends_also_across_a_kill,
+            dead_letters_are_told_to_a_chat,
+            server_errors_are_counted_over_their_window,
         }
     }
     limiter {

@@ -109,6 +109,7 @@ const CODES: [u16; 30] = [
 ];
 /// What a request counts as whose caller has gone before there was an answer (nginx's code).
 const GONE: u16 = 499;
+const NOT_IMPLEMENTED: u16 = 501;
 const CLASSES: [&str; 6] = ["other", "1xx", "2xx", "3xx", "4xx", "5xx"];
 /// The statuses that there can be: three digits.
 const STATUSES: usize = 1_000;
@@ -298,6 +299,21 @@ impl Counted {
                 .sum()
         };
         requests.iter().map(kinds).sum()
+    }
+
+    /// Answers with a status of 500 and above, since the start. Not 501: whoever asks for what there is not is at fault.
+    pub fn server_errors(&self) -> u64 {
+        let is_error = |place: &usize| match CODES.get(*place) {
+            Some(code) => *code >= 500 && *code != NOT_IMPLEMENTED,
+            None => CLASSES.get(place - CODES.len()) == Some(&"5xx"),
+        };
+        let requests = locked(&self.0.requests).clone();
+        let places = (0..PLACE_COUNT).filter(is_error);
+        let counts = places.flat_map(|place| {
+            let all = requests.iter().flat_map(|one| &one.answered);
+            all.filter_map(move |codes| codes.get(place))
+        });
+        counts.map(Count::get).sum()
     }
 
     /// Writes the sums.

@@ -6,6 +6,8 @@ pub const MAX_LIMITS: usize = tollgate_store::bucket::MAX_BUCKETS;
 pub const MAX_FORWARDS: usize = 64;
 /// The most `[[components]]`.
 pub const MAX_COMPONENTS: usize = 16;
+/// The most `[[alerts]]`. Each looks at the store by itself.
+pub const MAX_ALERTS: usize = 32;
 /// The most `allowed_outbound_hosts` of one of them.
 pub const MAX_OUTBOUND_HOSTS: usize = 64;
 /// The most names or patterns of a route's `headers`.

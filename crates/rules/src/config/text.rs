@@ -60,6 +60,8 @@ impl Config {
         for component in &mut config.components {
             component.environment.clear();
         }
+        // Nobody but the host needs them, and they are secrets nearly all over.
+        config.alerts.clear();
         config
     }
 
@@ -79,6 +81,10 @@ impl Config {
             .map(|component| &mut component.environment);
         for value in environments.flat_map(|environment| environment.values_mut()) {
             *value = MASK.to_owned().into();
+        }
+        for alert in &mut shown.alerts {
+            alert.url = MASK.to_owned().into();
+            alert.secret = alert.secret.as_ref().map(|_| MASK.to_owned().into());
         }
         toml::to_string(&shown).expect("tables, lists, strings, numbers and flags are all TOML has")
     }

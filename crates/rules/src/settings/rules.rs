@@ -3,9 +3,11 @@
 
 use std::collections::BTreeSet;
 
+use super::alerts;
 use super::checks::{Checked, at_most, ensure, within};
 use super::components::{self, ComponentRoute};
 use super::topics;
+use crate::alerts::Condition;
 use crate::config::{
     Clients, Config, Fault, Forward, Limit, Links, MAX_CODE_LENGTH, MAX_FORWARDS, MAX_IDLE_SECONDS,
     MAX_KEPT_HEADERS, MAX_LIMITS, MAX_NAME, MAX_WORKERS, MIN_CODE_LENGTH, Ordering, Path, Per, Server,
@@ -46,6 +48,7 @@ pub(super) struct Compiled {
     /// Of the `[[forward]]` routes.
     pub(super) patterns: Vec<Pattern>,
     pub(super) components: Vec<ComponentRoute>,
+    pub(super) conditions: Vec<Condition>,
 }
 
 pub(super) fn compile(config: &Config) -> Result<Compiled, Fault> {
@@ -81,12 +84,14 @@ pub(super) fn compile(config: &Config) -> Result<Compiled, Fault> {
         root.key("relay").key("idle_timeout"),
     )?;
     topics::check(&config.topics, &own, &root.key("topics"))?;
+    let conditions = alerts::compile(&config.alerts, &own, &root.key("alerts"))?;
     Ok(Compiled {
         proxies,
         own,
         policies: Policies::new(policies),
         patterns,
         components,
+        conditions,
     })
 }
 

@@ -615,3 +615,32 @@ fn the_commented_component_of_the_sample_is_valid_and_equals_the_defaults() {
         parsed(&component_with("concurrency = 16")).components
     );
 }
+
+#[test]
+fn an_alerts_url_and_secret_are_shown_to_nobody() {
+    const ALERT: &str = "[[alerts]]\nname = \"errors\"\nwhen = \"server_errors > 10 per 1m\"\n\
+        url = \"https://hooks.example/services/T0/B0/hush\"\nsecret = \"whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw\"\n";
+    let config = parsed(ALERT);
+    for shown in [
+        config.to_toml(),
+        config.without_secrets().to_toml(),
+        format!("{config:?}"),
+    ] {
+        assert!(!shown.contains("hush") && !shown.contains("MfKQ9r8"), "{shown}");
+    }
+    for (setting, bad) in [
+        ("name = \"errors\"", "name = \"Errors!\""),
+        ("10 per 1m", "10 per 1d"),
+        ("https://hooks.example", "ftp://hooks.example"),
+        ("https://hooks.example", "http://127.0.0.1:9"),
+        ("https://hooks.example", "http://localhost:3000"),
+        ("whsec_", "whsec-"),
+        ("[[alerts]]", "[[alerts]]\nevery = \"1ms\""),
+        ("[[alerts]]", "[[alerts]]\nrepeat_after = \"1s\""),
+    ] {
+        let text = ALERT.replacen(setting, bad, 1);
+        let error = Settings::parse(&text, "test").expect_err(bad).to_string();
+        assert!(error.contains("alerts[0]") || error.contains("alerts"), "{error}");
+        assert!(!error.contains("hush") && !error.contains("MfKQ9r8"), "{error}");
+    }
+}

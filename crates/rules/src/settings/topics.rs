@@ -90,7 +90,7 @@ fn subscription(one: &Subscription, path: &Path) -> Checked {
     retry(&one.retry, &path.key("retry"))
 }
 
-fn target(text: &str, path: Path) -> Checked {
+pub(super) fn target(text: &str, path: Path) -> Checked {
     let url = url::Url::parse(text).ok().filter(|_| text.len() <= MAX_URL);
     let Some(url) = url.filter(|url| matches!(url.scheme(), "http" | "https")) else {
         return Err(Fault::new(
@@ -114,7 +114,7 @@ fn target(text: &str, path: Path) -> Checked {
 }
 
 /// The message never repeats the secret, not even a broken one.
-fn secret(text: &str, path: Path) -> Checked {
+pub(super) fn secret(text: &str, path: Path) -> Checked {
     let (least, most) = SECRET_BYTES;
     let decoded = text
         .strip_prefix(SECRET_PREFIX)

@@ -73,6 +73,24 @@ pub async fn backlogs<S: Store>(
     Ok(backlogs)
 }
 
+/// How many dead letters each of at most `limit` subscriptions holds, by topic and name; `most` are counted of one.
+///
+/// # Errors
+/// The store does not answer, or holds a damaged record.
+pub async fn dead_letter_counts<S: Store>(
+    store: &S,
+    config: &Config,
+    limit: usize,
+    most: u32,
+) -> Result<Vec<(String, String, u64)>, StoreError> {
+    let mut counts = Vec::new();
+    for defined in all(store, config.subscriptions()).await?.into_iter().take(limit) {
+        let found = store.scan(&defined.keys().dead_prefix(), None, most).await?;
+        counts.push((defined.topic, defined.settings.name, found.len() as u64));
+    }
+    Ok(counts)
+}
+
 /// The delivery of a message at one subscription.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[cfg_attr(

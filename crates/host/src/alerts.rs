@@ -1,0 +1,364 @@
+//! `[[alerts]]`, carried out: each is looked at every so often, and its messages are sent until they are taken. On a thread of
+//! its own, so that neither a slow receiver nor a slow store holds up anything but that alert's messages. What is decided
+//! is [`tollgate_rules::alerts`].
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use tokio::sync::{Notify, oneshot};
+use tollgate_api::units::Span;
+use tollgate_delivery::driver::{Messenger, Recipient, Statuses};
+use tollgate_delivery::relay::Delivered;
+use tollgate_delivery::subscription::{Retry, SinkKind, Subscription};
+use tollgate_engines::{AnyEngine, Engine as _};
+use tollgate_rules::alerts::{self, Condition, Notice, Readings, Record, Reported, State, Subject, Window};
+use tollgate_rules::config::Alert;
+use tollgate_rules::settings::Settings;
+use tollgate_rules::{campaigns, subscriptions};
+use tollgate_store::commit::{Commit, Mutation, StoreError, literal};
+use tollgate_store::ports::Store as _;
+
+/// How long the store may take to say what an alert asks for.
+const STORE_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a receiver may take.
+const SEND_TIMEOUT: Span = Span::from_secs(10);
+/// The first wait after a message was not taken; each is twice as long as the one before, and half of it is chance.
+const FIRST_WAIT: Duration = Duration::from_secs(1);
+/// The longest.
+const LONGEST_WAIT: Duration = Duration::from_secs(300);
+/// Subscriptions, campaigns and topics that are looked at.
+const MAX_LOOKED_AT: usize = 1_000;
+/// Dead letters of one subscription that are counted.
+const MAX_COUNTED: u32 = 1_000;
+
+/// What alerts are judged by, besides the store.
+pub struct Sources {
+    /// Answers with 500 and above since the start.
+    pub server_errors: Box<dyn Fn() -> u64 + Send>,
+    /// How subscriptions stand.
+    pub subscriptions: Statuses,
+}
+
+/// The running alerts; dropped, they end, and go on where they were with the next start.
+pub struct Alerts {
+    _end: oneshot::Sender<()>,
+}
+
+impl Alerts {
+    /// Begins to look. `None` if nothing is configured.
+    ///
+    /// # Errors
+    /// No thread, no runtime, or a target that cannot be one.
+    pub fn start(
+        settings: &Settings,
+        store: AnyEngine,
+        messenger: &Messenger,
+        sources: Sources,
+    ) -> anyhow::Result<Option<Self>> {
+        if settings.config.alerts.is_empty() {
+            return Ok(None);
+        }
+        let mut recipients = Vec::new();
+        for (_, alert) in settings.alerts() {
+            let recipient = messenger.open(&target(alert), format!("/alerts/{}", alert.name));
+            recipients.push(recipient.map_err(|why| anyhow::anyhow!("alert {}: {why}", alert.name))?);
+        }
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
+        let (end, ended) = oneshot::channel();
+        let settings = settings.clone();
+        std::thread::Builder::new().name("alerts".into()).spawn(move || {
+            let local = tokio::task::LocalSet::new();
+            let house = Rc::new(House {
+                store,
+                sources,
+                settings,
+            });
+            let alerts = house.settings.alerts().zip(recipients);
+            for ((condition, alert), recipient) in alerts {
+                let watch = Watch {
+                    condition: *condition,
+                    alert: alert.clone(),
+                    recipient,
+                    house: Rc::clone(&house),
+                    kept: RefCell::default(),
+                    changed: Notify::new(),
+                };
+                local.spawn_local(watch.run());
+            }
+            // Ends when the other side is dropped.
+            let _ = local.block_on(&runtime, ended);
+            runtime.shutdown_background();
+        })?;
+        Ok(Some(Self { _end: end }))
+    }
+}
+
+/// An alert's receiver, as what a subscription posts to.
+fn target(alert: &Alert) -> Subscription {
+    Subscription {
+        name: alert.name.clone(),
+        kind: SinkKind::Http,
+        url: alert.url.expose().to_owned(),
+        secret: alert.secret.clone(),
+        rate_per_second: 1,
+        concurrency: 1,
+        timeout: SEND_TIMEOUT,
+        ordered: true,
+        allow_private_addresses: alert.allow_private_addresses,
+        retry: Retry::default(),
+    }
+}
+
+/// What all alerts share.
+struct House {
+    store: AnyEngine,
+    sources: Sources,
+    settings: Settings,
+}
+
+/// One alert.
+struct Watch {
+    condition: Condition,
+    alert: Alert,
+    recipient: Recipient,
+    house: Rc<House>,
+    kept: RefCell<Kept>,
+    /// Told when there may be something to send.
+    changed: Notify,
+}
+
+/// An alert's record, and whether the store has it as it is here.
+#[derive(Default)]
+struct Kept {
+    record: Record,
+    is_stored: bool,
+}
+
+impl Watch {
+    async fn run(self) {
+        let mut wait = FIRST_WAIT;
+        let record = loop {
+            match self.load().await {
+                Ok(record) => break record,
+                Err(error) => {
+                    tracing::debug!(alert = self.alert.name, %error, "an alert's record was not read")
+                }
+            }
+            tokio::time::sleep(wait).await;
+            wait = longer(wait);
+        };
+        *self.kept.borrow_mut() = Kept {
+            record,
+            is_stored: true,
+        };
+        tokio::join!(self.look(), self.send());
+    }
+
+    /// Looks every so often. Not at once: who has just started knows of no breaker yet.
+    async fn look(&self) {
+        let mut window = Window::default();
+        let repeat_after = self.alert.repeat_after.map(|span| span.as_millis());
+        // The count that others are compared with.
+        let begin = self.readings().await;
+        let _ = self.condition.judge(&begin, &mut window, now());
+        loop {
+            tokio::time::sleep(self.alert.every.into()).await;
+            let readings = self.readings().await;
+            let Some(finding) = self.condition.judge(&readings, &mut window, now()) else {
+                continue;
+            };
+            let changed = {
+                let mut kept = self.kept.borrow_mut();
+                let changed = kept.record.observe(&finding, now(), repeat_after);
+                kept.is_stored &= !changed;
+                changed
+            };
+            if changed {
+                self.tell_log();
+            }
+            self.save().await;
+            if changed {
+                self.changed.notify_one();
+            }
+        }
+    }
+
+    fn tell_log(&self) {
+        let kept = self.kept.borrow();
+        let Some(Notice { state, value, .. }) = kept.record.pending.last() else {
+            return;
+        };
+        let (alert, when) = (&self.alert.name, self.condition.to_string());
+        match state {
+            State::Started => tracing::warn!(alert, when, value, "an alert started"),
+            State::Continues => tracing::warn!(alert, when, value, "an alert continues"),
+            State::Ended => tracing::info!(alert, when, value, "an alert ended"),
+        }
+    }
+
+    /// Sends what is to be sent, in order, each until it is taken.
+    async fn send(&self) {
+        let mut wait = FIRST_WAIT;
+        loop {
+            let first = self.kept.borrow().record.pending.first().cloned();
+            let Some(notice) = first else {
+                self.changed.notified().await;
+                continue;
+            };
+            let gateway = &self.house.settings.config.server.public_url;
+            let message = alerts::message(&self.alert, &self.condition, &notice, gateway);
+            let asked = match self.recipient.deliver(Arc::new(message)).await {
+                Delivered::Accepted => None,
+                Delivered::Unwanted => {
+                    tracing::warn!(alert = self.alert.name, "whom an alert is sent to wants no more");
+                    None
+                }
+                Delivered::Refused {
+                    why, retry_after_ms, ..
+                } => {
+                    tracing::warn!(alert = self.alert.name, why, "an alert's message was not taken");
+                    Some(Duration::from_millis(retry_after_ms.unwrap_or(0)))
+                }
+            };
+            match asked {
+                None => {
+                    {
+                        let mut kept = self.kept.borrow_mut();
+                        kept.record.sent(&notice.id);
+                        kept.is_stored = false;
+                    }
+                    self.save().await;
+                    wait = FIRST_WAIT;
+                }
+                Some(asked) => {
+                    let jittered = wait.mul_f64(0.5 + fastrand::f64() / 2.0);
+                    tokio::time::sleep(jittered.max(asked.min(LONGEST_WAIT))).await;
+                    wait = longer(wait);
+                }
+            }
+        }
+    }
+
+    async fn load(&self) -> Result<Record, StoreError> {
+        let key = alerts::key(&self.alert.name);
+        let found = self.house.store.get(&key, std::slice::from_ref(&key)).await?;
+        let entry = found.into_iter().next().flatten();
+        // One that cannot be read is no reason to stay silent.
+        Ok(entry
+            .and_then(|entry| serde_json::from_slice(&entry.value).ok())
+            .unwrap_or_default())
+    }
+
+    /// Writes the record, if it has changed. What the store does not take is tried again when it is looked next.
+    async fn save(&self) {
+        let value = {
+            let kept = self.kept.borrow();
+            match kept.is_stored {
+                true => return,
+                false => serde_json::to_vec(&kept.record).unwrap_or_default(),
+            }
+        };
+        let key = alerts::key(&self.alert.name);
+        let commit = Commit {
+            partition: key.clone(),
+            mutations: vec![Mutation::Set {
+                key,
+                value: literal(value.clone()),
+                expires: None,
+            }],
+            ..Commit::default()
+        };
+        let done = tokio::time::timeout(STORE_TIMEOUT, self.house.store.commit(commit)).await;
+        if matches!(done, Ok(Ok(_))) {
+            let mut kept = self.kept.borrow_mut();
+            kept.is_stored = serde_json::to_vec(&kept.record).unwrap_or_default() == value;
+        }
+    }
+
+    async fn readings(&self) -> Readings {
+        let is_open = |breaker: &str| breaker != "closed";
+        let statuses = match self.condition {
+            Condition::BreakerOpen => self.house.sources.subscriptions.all(),
+            _ => Vec::new(),
+        };
+        let open = statuses.iter().filter(|one| is_open(one.machine.breaker));
+        Readings {
+            server_errors: (self.house.sources.server_errors)(),
+            open_breakers: open.map(|one| subject_name(&one.topic, &one.name)).collect(),
+            store_is_up: self.house.store.health().is_ok(),
+            reported: self.reported().await,
+        }
+    }
+
+    async fn reported(&self) -> Option<Vec<Subject>> {
+        let reported = self.condition.reported()?;
+        let answer = tokio::time::timeout(STORE_TIMEOUT, self.house.ask(reported)).await;
+        match answer {
+            Ok(Ok(subjects)) => Some(subjects),
+            Ok(Err(error)) => {
+                tracing::debug!(alert = self.alert.name, %error, "an alert could not be judged");
+                None
+            }
+            Err(_) => None,
+        }
+    }
+}
+
+impl House {
+    async fn ask(&self, reported: Reported) -> Result<Vec<Subject>, StoreError> {
+        let config = &self.settings.config;
+        Ok(match reported {
+            Reported::DeadLetters { enough } => {
+                let enough = u32::try_from(enough).unwrap_or(u32::MAX).min(MAX_COUNTED);
+                let counts =
+                    subscriptions::dead_letter_counts(&self.store, config, MAX_LOOKED_AT, enough).await?;
+                let counts = counts.into_iter();
+                counts
+                    .map(|(topic, name, value)| Subject {
+                        name: subject_name(&topic, &name),
+                        value,
+                    })
+                    .collect()
+            }
+            Reported::Lag => {
+                let topics = self.store.topics(None, MAX_LOOKED_AT as u32).await?;
+                let backlogs = subscriptions::backlogs(&self.store, config, &topics, MAX_LOOKED_AT).await?;
+                let backlogs = backlogs.into_iter();
+                backlogs
+                    .map(|one| Subject {
+                        name: subject_name(&one.topic, &one.name),
+                        value: one.lag,
+                    })
+                    .collect()
+            }
+            Reported::Stock => {
+                let stocks = campaigns::stocks(&self.store, now(), MAX_LOOKED_AT).await?;
+                let stocks = stocks.into_iter();
+                stocks
+                    .map(|one| Subject {
+                        name: one.id,
+                        value: one.remaining,
+                    })
+                    .collect()
+            }
+        })
+    }
+}
+
+fn subject_name(topic: &str, subscription: &str) -> String {
+    [topic, "/", subscription].concat()
+}
+
+fn longer(wait: Duration) -> Duration {
+    (wait * 2).min(LONGEST_WAIT)
+}
+
+/// Unix milliseconds.
+fn now() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
