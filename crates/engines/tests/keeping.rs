@@ -375,18 +375,22 @@ fn a_sweep_keeps_pace_with_commits_that_never_stop() {
     };
     fixture.store.set_retention(retention, []);
     let started = Instant::now();
-    let mut most = 0;
+    let whole = Duration::from_secs(4);
+    // The least that is kept at once, once the sweep has had its time: one that waits for a pause takes nothing away.
+    let mut least = u64::MAX;
     let mut posted_so_far = 0;
-    while started.elapsed() < Duration::from_secs(4) {
+    while started.elapsed() < whole {
         let group = (0..64).map(|n| fixture.store.commit(posted(posted_so_far + n)));
         run(futures::future::join_all(group));
         posted_so_far += 64;
         let topic = run(fixture.store.topics(None, 1)).unwrap().remove(0);
-        most = most.max(topic.last + 1 - topic.first);
+        if started.elapsed() > whole / 2 {
+            least = least.min(topic.last + 1 - topic.first);
+        }
     }
     assert!(
-        most < posted_so_far / 2,
-        "{most} of {posted_so_far} were kept at once"
+        least < posted_so_far / 4,
+        "of {posted_so_far} messages, at least {least} were kept"
     );
 }
 
