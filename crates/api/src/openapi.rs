@@ -8,7 +8,7 @@ mod schemas;
 mod shared;
 
 pub use operation::{Operation, number, pattern, text};
-pub use schemas::{Base64, Schemas, Time, Uri};
+pub use schemas::{Base64, Schemas, Time, Uri, WebUrl};
 
 use std::collections::BTreeMap;
 

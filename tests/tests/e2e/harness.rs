@@ -1,6 +1,7 @@
 //! The tools that every case is written with: hosts, gateways, requests, an origin, and waiting.
 
 mod call;
+mod contract;
 mod gateway;
 mod native;
 mod origin;
@@ -11,7 +12,7 @@ mod spin;
 
 pub use call::{Answer, Call};
 pub use gateway::{ADMIN_KEY, Gateway};
-pub use native::{Serve, address, binary, built_components};
+pub use native::{Serve, address, binary, built_components, root};
 pub use origin::{Delivery, Origin, Reply, SECRET};
 pub use poll::{crowd, eventually, in_seconds};
 pub use process::Program;

@@ -10,6 +10,7 @@ mod api_keys;
 mod bad_input;
 mod campaigns;
 mod components;
+mod contract;
 mod crash;
 mod dashboard;
 mod failures;
@@ -292,6 +293,14 @@ harness::cases! {
             sigterm_under_load_cuts_nothing_that_was_sent,
             sigterm_while_it_starts_ends_it_in_order,
             slow_request_is_answered_after_sigterm,
+        }
+    }
+    contract {
+        both {
+            document_and_page_are_served,
+        }
+        native {
+            schemathesis_finds_nothing,
         }
     }
     in_memory {

@@ -165,7 +165,10 @@ pub async fn two_gateways_on_one_state_directory_are_exact(host: Host) {
         let path = format!("/api/campaigns/{campaign}/claims");
         let call = match number % 2 {
             0 => gateway.post(&path),
-            _ => Call::new(client.request(Method::POST, format!("{base}{path}")), path),
+            _ => Call::new(
+                client.request(Method::POST, format!("{base}{path}")),
+                format!("POST {path}"),
+            ),
         };
         // Every user asks both.
         call.user(&format!("user-{}", number / 2)).send()

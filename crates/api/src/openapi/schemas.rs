@@ -14,6 +14,8 @@ pub struct Time;
 
 /// Stands for a URL: http or https, with a host, without user name and password.
 pub struct Uri;
+/// The address of a web page, as a browser reads one.
+pub struct WebUrl;
 
 /// Stands for bytes in base64.
 pub struct Base64;
@@ -36,6 +38,8 @@ macro_rules! stand_in {
 
 stand_in!(Time, { "type": "string", "format": "date-time" });
 stand_in!(Uri, { "type": "string", "format": "uri", "maxLength": 2048 });
+// As a browser reads one (WHATWG), which takes more than RFC 3986 does.
+stand_in!(WebUrl, { "type": "string", "maxLength": 2048 });
 stand_in!(Base64, { "type": "string", "contentEncoding": "base64" });
 
 /// The schemas of all types that were asked for.

@@ -30,6 +30,8 @@ use tollgate_store::bucket::{Bucket, TakeError};
 const ATTEMPTS: u64 = 20;
 /// Addresses whose attempts are remembered.
 const MAX_ADDRESSES: usize = 16_384;
+/// What refusals call the limit of log-ins.
+const LOG_INS: &str = "log-ins";
 const MINUTE_NS: u64 = 60_000_000_000;
 /// How long the store may take to say whose a key is.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -183,7 +185,9 @@ impl Dashboard {
                 let wait = levels.iter().map(|level| level.next_ns).max().unwrap_or(0);
                 let detail = "Too many attempts to log in from this address; wait a moment.";
                 let seconds = wait.div_ceil(1_000_000_000).max(1);
-                Err(Problem::new(Kind::QuotaExceeded, detail).with_retry_after(seconds))
+                let problem =
+                    Problem::new(Kind::QuotaExceeded, detail).with_member("violated-policies", vec![LOG_INS]);
+                Err(problem.with_retry_after(seconds))
             }
             Err(_) => Err(busy()),
         }

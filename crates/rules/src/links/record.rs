@@ -408,7 +408,7 @@ pub(super) struct View<'a> {
     #[cfg_attr(feature = "schema", schemars(url))]
     short_url: String,
     /// Where it leads.
-    #[cfg_attr(feature = "schema", schemars(with = "tollgate_api::openapi::Uri"))]
+    #[cfg_attr(feature = "schema", schemars(with = "tollgate_api::openapi::WebUrl"))]
     url: &'a str,
     /// The status of the redirect.
     #[cfg_attr(feature = "schema", schemars(extend("enum" = [301, 302, 307, 308])))]

@@ -130,6 +130,8 @@ pub struct Gateway {
     program: Mutex<Option<Program>>,
     base: Mutex<String>,
     client: reqwest::Client,
+    /// Whether all that answers here are Tollgate's own rules.
+    by_contract: bool,
     _room: Option<SemaphorePermit<'static>>,
     // After the program: it is removed when nobody uses it any more.
     directory: TempDir,
@@ -182,6 +184,7 @@ impl Gateway {
             Host::Memory if !settings.contains("[store]") => "[store]\nengine = \"memory\"\n",
             _ => "",
         };
+        let by_contract = serve.components.is_none() && !settings.contains("[[components]]");
         let directory = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("the directory is ours");
         let mut settings = format!("{server}{store}{SETTINGS}\n{settings}\n");
         if host == Host::Components {
@@ -201,6 +204,7 @@ impl Gateway {
             program: Mutex::new(None),
             base: Mutex::default(),
             client,
+            by_contract,
             _room: room,
             directory,
         };
@@ -311,7 +315,11 @@ impl Gateway {
     /// With a client of the case's own.
     pub fn call_through(&self, client: &reqwest::Client, method: Method, path: &str) -> Call {
         let url = format!("{}{path}", self.base.lock().unwrap());
-        Call::new(client.request(method.clone(), url), format!("{method} {path}"))
+        let call = Call::new(client.request(method.clone(), url), format!("{method} {path}"));
+        match self.by_contract {
+            true => call,
+            false => call.outside_contract(),
+        }
     }
 
     pub fn get(&self, path: &str) -> Call {
@@ -340,7 +348,11 @@ impl Gateway {
 
     /// Sends bytes as they are.
     pub async fn raw(&self, request: impl AsRef<[u8]>) -> Answer {
-        raw::exchange(&self.address(), request.as_ref()).await
+        let answer = raw::exchange(&self.address(), request.as_ref()).await;
+        if self.by_contract {
+            answer.check();
+        }
+        answer
     }
 
     /// A new API key with these scopes.
