@@ -67,6 +67,28 @@ pub struct Defined {
 }
 
 impl Defined {
+    /// A stored one; `version`: its entry's.
+    pub fn of_stored(topic: String, stored: Stored, version: u64) -> Self {
+        let Stored {
+            id,
+            by_id,
+            settings,
+            created_at,
+            updated_at,
+        } = stored;
+        Self {
+            topic,
+            settings,
+            source: Source::Api {
+                id,
+                by_id,
+                created_at,
+                updated_at,
+                version,
+            },
+        }
+    }
+
     /// Where its progress, its dead letters and whatever else the relay keeps of it are. By its id, so that nothing of it
     /// is ever taken for that of another subscription with its name.
     pub fn keys(&self) -> Keys {
@@ -184,26 +206,8 @@ fn of_file(topic: &str, settings: &Subscription) -> Defined {
 }
 
 fn of_entry(topic: &str, entry: &Entry) -> Result<Defined, StoreError> {
-    let stored: Stored = stored::decode("subscription", entry)?;
-    let Stored {
-        id,
-        by_id,
-        settings,
-        created_at,
-        updated_at,
-    } = stored;
-    let source = Source::Api {
-        id,
-        by_id,
-        created_at,
-        updated_at,
-        version: entry.version,
-    };
-    Ok(Defined {
-        topic: topic.to_owned(),
-        settings,
-        source,
-    })
+    let stored = stored::decode("subscription", entry)?;
+    Ok(Defined::of_stored(topic.to_owned(), stored, entry.version))
 }
 
 /// One subscription.

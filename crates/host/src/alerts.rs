@@ -5,7 +5,7 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use tokio::sync::{Notify, oneshot};
 use tollgate_api::units::Span;
@@ -19,6 +19,8 @@ use tollgate_rules::settings::Settings;
 use tollgate_rules::{campaigns, subscriptions};
 use tollgate_store::commit::{Commit, Mutation, StoreError, literal};
 use tollgate_store::ports::Store as _;
+
+use crate::clock::now;
 
 /// How long the store may take to say what an alert asks for.
 const STORE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -255,11 +257,11 @@ impl Watch {
 
     /// Writes the record, if it has changed. What the store does not take is tried again when it is looked next.
     async fn save(&self) {
-        let value = {
+        let record = {
             let kept = self.kept.borrow();
             match kept.is_stored {
                 true => return,
-                false => serde_json::to_vec(&kept.record).unwrap_or_default(),
+                false => kept.record.clone(),
             }
         };
         let key = alerts::key(&self.alert.name);
@@ -267,7 +269,7 @@ impl Watch {
             partition: key.clone(),
             mutations: vec![Mutation::Set {
                 key,
-                value: literal(value.clone()),
+                value: literal(serde_json::to_vec(&record).unwrap_or_default()),
                 expires: None,
             }],
             ..Commit::default()
@@ -275,7 +277,7 @@ impl Watch {
         let done = tokio::time::timeout(STORE_TIMEOUT, self.house.store.commit(commit)).await;
         if matches!(done, Ok(Ok(_))) {
             let mut kept = self.kept.borrow_mut();
-            kept.is_stored = serde_json::to_vec(&kept.record).unwrap_or_default() == value;
+            kept.is_stored = kept.record == record;
         }
     }
 
@@ -355,10 +357,4 @@ fn subject_name(topic: &str, subscription: &str) -> String {
 
 fn longer(wait: Duration) -> Duration {
     (wait * 2).min(LONGEST_WAIT)
-}
-
-/// Unix milliseconds.
-fn now() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }

@@ -2,6 +2,7 @@
 
 mod alerts;
 pub mod cli;
+mod clock;
 pub mod logging;
 pub mod metrics;
 pub mod serve;

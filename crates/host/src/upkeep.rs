@@ -1,7 +1,8 @@
 //! Background work of the rules, for as long as the gateway runs. Links that have ended are removed, and work
 //! that earlier versions left undone is done. In small batches, one commit after the other.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use crate::clock::now;
+use std::time::Duration;
 use tollgate_engines::AnyEngine;
 use tollgate_rules::config::Config;
 use tollgate_rules::links;
@@ -14,9 +15,7 @@ const BREATH: Duration = Duration::from_millis(20);
 /// Never returns; may be given up at any moment.
 pub async fn run(store: AnyEngine, config: Config) {
     loop {
-        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let now = u64::try_from(since.as_millis()).unwrap_or(0);
-        let pause = match links::maintain(&store, &config, now).await {
+        let pause = match links::maintain(&store, &config, now()).await {
             Ok(true) => BREATH,
             Ok(false) => EVERY,
             Err(error) => {

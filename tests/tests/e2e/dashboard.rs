@@ -40,6 +40,16 @@ fn by_page(call: Call, cookie: &str) -> Call {
     call.header("cookie", cookie).header(OWN.0, OWN.1)
 }
 
+/// A cookie of no session: neither the API nor the dashboard takes it.
+async fn is_nobodys(gateway: &Gateway, cookie: &str) {
+    for call in [
+        by_page(gateway.get("/api/campaigns"), cookie),
+        gateway.get("/admin/session").header("cookie", cookie),
+    ] {
+        call.send().await.problem(401, "unauthorized");
+    }
+}
+
 pub async fn its_calls_are_open_to_whom_the_table_of_security_md_says(host: Host) {
     let gateway = Gateway::start(host, "").await;
     let mut keys = vec![ADMIN_KEY.to_owned()];
@@ -211,16 +221,7 @@ pub async fn a_session_reaches_as_far_as_its_key_and_as_long(host: Host) {
         format!("{name}="),
         "x".repeat(9_000),
     ] {
-        by_page(gateway.get("/api/campaigns"), &bad)
-            .send()
-            .await
-            .problem(401, "unauthorized");
-        gateway
-            .get("/admin/session")
-            .header("cookie", &bad)
-            .send()
-            .await
-            .problem(401, "unauthorized");
+        is_nobodys(&gateway, &bad).await;
     }
     // Over TLS, as the browser says, the cookie is one that no other host can set.
     let tls = log_in(&gateway, key)
@@ -240,26 +241,12 @@ pub async fn a_session_reaches_as_far_as_its_key_and_as_long(host: Host) {
         .send()
         .await
         .expect(204);
-    by_page(gateway.get("/api/campaigns"), &cookie)
-        .send()
-        .await
-        .problem(401, "unauthorized");
-    gateway
-        .get("/admin/session")
-        .header("cookie", &cookie)
-        .send()
-        .await
-        .problem(401, "unauthorized");
+    is_nobodys(&gateway, &cookie).await;
     // Sessions live as long as the process.
     let cookie = session(&gateway, ADMIN_KEY).await;
     assert!(gateway.stop().await.success());
     gateway.restart().await;
-    gateway
-        .get("/admin/session")
-        .header("cookie", &cookie)
-        .send()
-        .await
-        .problem(401, "unauthorized");
+    is_nobodys(&gateway, &cookie).await;
 }
 
 pub async fn who_guesses_keys_is_slowed_down(host: Host) {

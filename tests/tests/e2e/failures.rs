@@ -63,17 +63,6 @@ fn on(data: &Path) -> Serve {
     }
 }
 
-async fn link(gateway: &Gateway, code: &str) {
-    let body = json!({ "url": format!("https://example.com/{code}"), "code": code });
-    gateway
-        .post("/api/links")
-        .key(ADMIN_KEY)
-        .json(&body)
-        .send()
-        .await
-        .expect(201);
-}
-
 async fn sign_up(gateway: &Gateway, n: usize) -> Answer {
     let body = json!({ "n": n, "filler": "x".repeat(16_000) });
     gateway
@@ -97,7 +86,7 @@ pub async fn a_full_disk_refuses_writes_until_there_is_room(host: Host) {
         return;
     };
     let gateway = Gateway::start_as(host, on(directory.path()), "").await;
-    link(&gateway, "before").await;
+    gateway.link("before").await;
     let ballast = directory.path().join("ballast");
     let mut acknowledged = Vec::new();
     let mut n = 0;
@@ -178,7 +167,7 @@ pub async fn a_failed_sync_stops_the_writes_and_is_told(host: Host) {
         ..Serve::with_key(ADMIN_KEY)
     };
     let gateway = Gateway::start_as(host, serve, "").await;
-    link(&gateway, "before").await;
+    gateway.link("before").await;
     sign_up(&gateway, 1).await.expect(202);
     fs::write(&flag, "").expect("the directory is ours");
     // Whether it is there is not known, and said so.
@@ -205,7 +194,7 @@ pub async fn a_failed_sync_stops_the_writes_and_is_told(host: Host) {
 /// As Spin would, with components of a version that does not look whether it may.
 pub async fn another_writer_stops_the_writes_and_is_told(host: Host) {
     let gateway = Gateway::start(host, "").await;
-    link(&gateway, "before").await;
+    gateway.link("before").await;
     gateway.campaign(10, json!({ "id": "foreign" })).await;
     let claim = |user: &str| {
         gateway
@@ -374,7 +363,7 @@ pub async fn read_only_directories_are_refused(host: Host) {
         return;
     };
     let gateway = Gateway::start_as(host, on(directory.path()), "").await;
-    link(&gateway, "before").await;
+    gateway.link("before").await;
     assert_eq!(gateway.stop().await.code(), Some(0));
     mounted.make_read_only();
     let mut program = on(directory.path()).start(gateway.directory());
@@ -383,7 +372,7 @@ pub async fn read_only_directories_are_refused(host: Host) {
 
 pub async fn writes_wait_for_a_program_that_locks_the_database_and_then_are_refused(host: Host) {
     let gateway = Gateway::start(host, "").await;
-    link(&gateway, "before").await;
+    gateway.link("before").await;
     sign_up(&gateway, 1).await.expect(202);
     let file = gateway.directory().join("data/tollgate.db");
     let other = rusqlite::Connection::open(&file).expect("it is SQLite's");

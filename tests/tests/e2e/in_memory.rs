@@ -3,18 +3,11 @@
 
 use serde_json::json;
 
-use crate::harness::{ADMIN_KEY, Gateway, Host};
+use crate::harness::{Gateway, Host};
 
 pub async fn nothing_outlives_the_process_and_no_database_is_made(host: Host) {
     let gateway = Gateway::start(host, "").await;
-    let link = json!({ "url": "https://example.com/", "code": "kept" });
-    gateway
-        .post("/api/links")
-        .key(ADMIN_KEY)
-        .json(&link)
-        .send()
-        .await
-        .expect(201);
+    gateway.link("kept").await;
     gateway.get("/kept").send().await.expect(302);
     assert!(
         gateway.stderr().contains("the store is in memory"),
@@ -34,14 +27,7 @@ pub async fn nothing_outlives_the_process_and_no_database_is_made(host: Host) {
 
 pub async fn a_full_store_refuses_what_needs_room_and_is_told(host: Host) {
     let gateway = Gateway::start(host, "[store]\nengine = \"memory\"\nmax_bytes = \"1MiB\"\n").await;
-    let link = json!({ "url": "https://example.com/", "code": "before" });
-    gateway
-        .post("/api/links")
-        .key(ADMIN_KEY)
-        .json(&link)
-        .send()
-        .await
-        .expect(201);
+    gateway.link("before").await;
     let mut taken = 0;
     loop {
         let body = json!({ "text": "x".repeat(50_000) });

@@ -110,14 +110,7 @@ pub async fn callers_of_this_machine_need_no_key_where_the_settings_say_so(host:
 pub async fn they_count_exactly_what_was_done(host: Host) {
     const VISITS: usize = 137;
     let gateway = Gateway::start(host, "").await;
-    let link = json!({ "url": "https://example.com/", "code": "counted" });
-    gateway
-        .post("/api/links")
-        .key(ADMIN_KEY)
-        .json(&link)
-        .send()
-        .await
-        .expect(201);
+    gateway.link("counted").await;
     let before = series(&text(&gateway).await);
     for number in 0..VISITS {
         let call = match number % 2 {

@@ -8,32 +8,6 @@ use tollgate_store::commit::MAX_WAIT_MS;
 /// When a message whose wake-up was missed is found: a read that waits for it has ended.
 const MISSED: Duration = Duration::from_millis(MAX_WAIT_MS as u64);
 
-async fn watermark(store: &SqliteStore) -> u64 {
-    let (_, progress) = restore::state(store, &Keys::new("t", "s"))
-        .await
-        .expect("readable");
-    progress.watermark()
-}
-
-async fn append(store: &SqliteStore, n: u64) {
-    let append = Append {
-        topic: "t".into(),
-        id: format!("m{n}"),
-        key: format!("k{}", n % 10),
-        kind: "test.made".into(),
-        content_type: "text/plain".into(),
-        attributes: Vec::new(),
-        payload: literal(format!("payload {n}")),
-    };
-    store
-        .commit(Commit {
-            appends: vec![append],
-            ..Commit::default()
-        })
-        .await
-        .expect("appended");
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_message_is_delivered_as_soon_as_it_is_durable_and_progress_survives_a_restart() {
     let directory = tempfile::tempdir().expect("a directory");
@@ -45,17 +19,15 @@ async fn a_message_is_delivered_as_soon_as_it_is_durable_and_progress_survives_a
     let relay = Relay::start(Arc::clone(&store), config.clone(), Box::new(|_, _| {})).expect("a thread");
     sleep(Duration::from_millis(500)).await;
     let began = Instant::now();
-    append(&store, 1).await;
+    append(&*store, 1..=1, 10).await;
     until("it is delivered", async || origin.received().len() == 1).await;
     assert!(
         began.elapsed() < MISSED / 2,
         "{:?}: the engine's wake-up was missed",
         began.elapsed()
     );
-    for n in 2..=50 {
-        append(&store, n).await;
-    }
-    until("all is delivered", async || watermark(&store).await == 50).await;
+    append(&*store, 2..=50, 10).await;
+    until("all is delivered", async || watermark(&*store).await == 50).await;
     relay.shutdown(PATIENCE).await;
     let needed = subscriptions::low_water(
         &*store,
@@ -69,8 +41,11 @@ async fn a_message_is_delivered_as_soon_as_it_is_durable_and_progress_survives_a
 
     let store = SqliteStore::open(EngineOptions::new(&path)).expect("opened again");
     let relay = Relay::start(Arc::clone(&store), config.clone(), Box::new(|_, _| {})).expect("a thread");
-    append(&store, 51).await;
-    until("the new one is delivered", async || watermark(&store).await == 51).await;
+    append(&*store, 51..=51, 10).await;
+    until("the new one is delivered", async || {
+        watermark(&*store).await == 51
+    })
+    .await;
     relay.shutdown(PATIENCE).await;
     assert_eq!(origin.received().len(), 51, "nothing was delivered twice");
     store.close();

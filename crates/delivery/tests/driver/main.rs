@@ -55,7 +55,7 @@ fn start(store: &Arc<InMemoryStore>, options: &Options) -> Relay {
     Relay::start(Arc::clone(store), options.clone(), Box::new(|_, _| {})).expect("a thread")
 }
 
-async fn append(store: &InMemoryStore, range: std::ops::RangeInclusive<u64>, keys: u64) {
+async fn append(store: &impl Store, range: std::ops::RangeInclusive<u64>, keys: u64) {
     for n in range {
         let append = Append {
             topic: "t".into(),
@@ -84,7 +84,7 @@ async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
     }
 }
 
-async fn watermark(store: &InMemoryStore) -> u64 {
+async fn watermark(store: &impl Store) -> u64 {
     let (_, progress) = restore::state(store, &Keys::new("t", "s"))
         .await
         .expect("readable");
@@ -137,7 +137,7 @@ retry = { initial = "20ms", factor = 1.5, cap = "200ms", max_attempts = 40 }
 #[tokio::test]
 async fn a_delivery_is_a_signed_event() {
     let (origin, store) = (Origin::start().await, Arc::new(InMemoryStore::new()));
-    append(&store, 1..=1, 1).await;
+    append(&*store, 1..=1, 1).await;
     let relay = start(&store, &config(&origin, QUICK));
     until("one delivery", async || origin.received().len() == 1).await;
     let delivery = origin.received().remove(0);
@@ -174,7 +174,7 @@ async fn a_delivery_is_a_signed_event() {
         verify(&[secret], "m1", &at, &signature, &delivery.body, now),
         Ok(())
     );
-    until("durable progress", async || watermark(&store).await == 1).await;
+    until("durable progress", async || watermark(&*store).await == 1).await;
     relay.shutdown(PATIENCE).await;
 }
 
@@ -182,9 +182,9 @@ async fn a_delivery_is_a_signed_event() {
 async fn an_origin_that_refuses_a_third_gets_everything_in_order_per_key() {
     let (origin, store) = (Origin::start().await, Arc::new(InMemoryStore::new()));
     origin.answers(refusing(30));
-    append(&store, 1..=300, 20).await;
+    append(&*store, 1..=300, 20).await;
     let relay = start(&store, &config(&origin, QUICK));
-    until("all is delivered", async || watermark(&store).await == 300).await;
+    until("all is delivered", async || watermark(&*store).await == 300).await;
     let orders = by_key(&origin);
     assert_eq!(orders.values().map(Vec::len).sum::<usize>(), 300);
     for (key, order) in &orders {
@@ -205,17 +205,17 @@ async fn an_origin_that_refuses_a_third_gets_everything_in_order_per_key() {
 #[tokio::test]
 async fn an_origin_that_goes_down_is_left_alone_and_gets_the_rest_when_it_returns() {
     let (mut origin, store) = (Origin::start().await, Arc::new(InMemoryStore::new()));
-    append(&store, 1..=50, 5).await;
+    append(&*store, 1..=50, 5).await;
     let few = r#"retry = { initial = "50ms", cap = "100ms", max_attempts = 6 }"#;
     let relay = start(&store, &config(&origin, few));
     until("a first part is delivered", async || {
-        watermark(&store).await >= 50
+        watermark(&*store).await >= 50
     })
     .await;
     let down = Instant::now();
     origin.stop().await;
     let reached = origin.received().len() as u64;
-    append(&store, 51..=150, 50).await;
+    append(&*store, 51..=150, 50).await;
     let status = || relay.status().remove(0);
     let is_open = |status: &SubscriptionStatus| status.machine.breaker != "closed";
     until("the breaker opens", async || is_open(&status())).await;
@@ -236,7 +236,7 @@ async fn an_origin_that_goes_down_is_left_alone_and_gets_the_rest_when_it_return
     let most = u64::from(breaker::CONSECUTIVE_FAILURES) + CONCURRENCY - 1 + probes;
     assert!(attempts <= most, "{attempts}, at most {most}");
     origin.restart();
-    until("the rest is delivered", async || watermark(&store).await == 150).await;
+    until("the rest is delivered", async || watermark(&*store).await == 150).await;
     assert_eq!(
         dead(&store).await.len(),
         0,
@@ -249,21 +249,21 @@ async fn an_origin_that_goes_down_is_left_alone_and_gets_the_rest_when_it_return
 async fn a_restart_in_the_middle_loses_nothing_and_keeps_attempts() {
     let (origin, store) = (Origin::start().await, Arc::new(InMemoryStore::new()));
     origin.answers(refusing(30));
-    append(&store, 1..=400, 20).await;
+    append(&*store, 1..=400, 20).await;
     let config = config(&origin, QUICK);
     for part in 1..=4 {
         let relay = start(&store, &config);
         until("a part is delivered", async || {
-            watermark(&store).await >= part * 80
+            watermark(&*store).await >= part * 80
         })
         .await;
         relay.shutdown(PATIENCE).await;
-        let (kept, acknowledged) = (watermark(&store).await, by_key(&origin));
+        let (kept, acknowledged) = (watermark(&*store).await, by_key(&origin));
         let delivered: BTreeSet<u64> = acknowledged.into_values().flatten().collect();
         assert!((1..=kept).all(|sequence| delivered.contains(&sequence)));
     }
     let relay = start(&store, &config);
-    until("all is delivered", async || watermark(&store).await == 400).await;
+    until("all is delivered", async || watermark(&*store).await == 400).await;
     relay.shutdown(PATIENCE).await;
     let acknowledged = origin.received().iter().filter(|d| d.status == 200).count();
     assert_eq!(acknowledged, 400, "a shutdown that drains repeats nothing");
@@ -278,12 +278,12 @@ async fn a_restart_in_the_middle_loses_nothing_and_keeps_attempts() {
 async fn a_message_that_always_fails_becomes_a_dead_letter_and_can_be_redriven() {
     let (origin, store) = (Origin::start().await, Arc::new(InMemoryStore::new()));
     origin.answers(refusing_id("m3"));
-    append(&store, 1..=9, 3).await;
+    append(&*store, 1..=9, 3).await;
     let relay = start(
         &store,
         &config(&origin, r#"retry = { initial = "20ms", max_attempts = 3 }"#),
     );
-    until("all is finished", async || watermark(&store).await == 9).await;
+    until("all is finished", async || watermark(&*store).await == 9).await;
     let letters = dead(&store).await;
     assert_eq!(letters.len(), 1);
     let letter = &letters[0];
@@ -331,7 +331,7 @@ async fn a_message_that_always_fails_becomes_a_dead_letter_and_can_be_redriven()
 async fn slow_answers_time_out_and_redirects_are_not_followed() {
     let (origin, store) = (Origin::start().await, Arc::new(InMemoryStore::new()));
     origin.answers(|_| OK.after(Duration::from_secs(20)));
-    append(&store, 1..=1, 1).await;
+    append(&*store, 1..=1, 1).await;
     // A busy machine may miss the time limit of a good answer, too.
     let settings = "timeout = \"200ms\"\nretry = { initial = \"100ms\", factor = 1.0, cap = \"100ms\", max_attempts = 100 }";
     let relay = start(&store, &config(&origin, settings));
@@ -342,7 +342,7 @@ async fn slow_answers_time_out_and_redirects_are_not_followed() {
     })
     .await;
     origin.answers(|_| OK);
-    until("it is delivered", async || watermark(&store).await == 1).await;
+    until("it is delivered", async || watermark(&*store).await == 1).await;
     assert!(origin.received().iter().all(|d| d.uri == "/hook?a=b"));
     relay.shutdown(PATIENCE).await;
 }
@@ -351,7 +351,7 @@ async fn slow_answers_time_out_and_redirects_are_not_followed() {
 async fn gone_pauses_until_it_is_resumed() {
     let (origin, store) = (Origin::start().await, Arc::new(InMemoryStore::new()));
     origin.answers(|_| Reply::status(410));
-    append(&store, 1..=1, 1).await;
+    append(&*store, 1..=1, 1).await;
     let relay = start(&store, &config(&origin, QUICK));
     let keys = Keys::new("t", "s");
     let paused = async || {
@@ -367,14 +367,14 @@ async fn gone_pauses_until_it_is_resumed() {
     sleep(4 * QUICKLY.poll).await;
     assert_eq!(origin.received().len(), 1);
     set(&store, keys.control(), &Control::default()).await;
-    until("it is delivered", async || watermark(&store).await == 1).await;
+    until("it is delivered", async || watermark(&*store).await == 1).await;
     relay.shutdown(PATIENCE).await;
 }
 
 #[tokio::test]
 async fn private_addresses_are_not_connected_to_unless_allowed() {
     let (origin, store) = (Origin::start().await, Arc::new(InMemoryStore::new()));
-    append(&store, 1..=1, 1).await;
+    append(&*store, 1..=1, 1).await;
     for host in ["127.0.0.1", "localhost", "[::ffff:127.0.0.1]", "0x7f.1"] {
         let mut config = options(&format!(
             "url = \"http://{host}:{}/\"\nretry = {{ max_attempts = 1 }}",
@@ -383,7 +383,7 @@ async fn private_addresses_are_not_connected_to_unless_allowed() {
         // A name that resolves to such an address may stand in a file; the address itself may not.
         config.subscriptions[0].1.allow_private_addresses = false;
         let store = Arc::new(InMemoryStore::new());
-        append(&store, 1..=1, 1).await;
+        append(&*store, 1..=1, 1).await;
         let relay = start(&store, &config);
         until("it is given up", async || dead(&store).await.len() == 1).await;
         assert_eq!(
@@ -400,14 +400,14 @@ async fn private_addresses_are_not_connected_to_unless_allowed() {
 async fn a_shutdown_waits_for_the_delivery_under_way() {
     let (origin, store) = (Origin::start().await, Arc::new(InMemoryStore::new()));
     origin.answers(|_| OK.after(Duration::from_millis(600)));
-    append(&store, 1..=20, 1).await;
+    append(&*store, 1..=20, 1).await;
     let relay = start(&store, &config(&origin, QUICK));
     until("a delivery is under way", async || !origin.received().is_empty()).await;
     relay.shutdown(PATIENCE).await;
     // One, or some more on a busy machine: the second begins when the first ends.
     let received = origin.received().len() as u64;
     assert!(received < 20, "the rest is left for the next start");
-    assert_eq!(watermark(&store).await, received);
+    assert_eq!(watermark(&*store).await, received);
 }
 
 #[tokio::test]
@@ -415,7 +415,7 @@ async fn a_stored_subscription_is_served_follows_its_changes_and_ends_with_its_r
     let (origin, store) = (Origin::start().await, Arc::new(InMemoryStore::new()));
     let mut config = config(&origin, QUICK);
     let (_, settings) = config.subscriptions.remove(0);
-    append(&store, 1..=3, 3).await;
+    append(&*store, 1..=3, 3).await;
     let relay = start(&store, &config);
     let mut stored = Stored {
         id: "first".into(),
@@ -426,7 +426,7 @@ async fn a_stored_subscription_is_served_follows_its_changes_and_ends_with_its_r
     };
     let key = format!("{PREFIX}t/s");
     set(&store, key.clone(), &stored).await;
-    until("it is served", async || watermark(&store).await == 3).await;
+    until("it is served", async || watermark(&*store).await == 3).await;
     let attempts = async |wanted| {
         let status = relay.status();
         status.first().is_some_and(|status| status.attempts == wanted)
@@ -436,8 +436,8 @@ async fn a_stored_subscription_is_served_follows_its_changes_and_ends_with_its_r
     stored.settings.url = format!("http://{}/other", origin.address);
     set(&store, key.clone(), &stored).await;
     until("another worker has taken over", async || attempts(0).await).await;
-    append(&store, 4..=4, 3).await;
-    until("the change is followed", async || watermark(&store).await == 4).await;
+    append(&*store, 4..=4, 3).await;
+    until("the change is followed", async || watermark(&*store).await == 4).await;
     assert_eq!(
         origin.received().last().map(|d| d.uri.clone()).as_deref(),
         Some("/other")
@@ -457,7 +457,7 @@ async fn a_stored_subscription_is_served_follows_its_changes_and_ends_with_its_r
         .await
         .expect("removed");
     until("it has ended", async || relay.status().is_empty()).await;
-    append(&store, 5..=5, 3).await;
+    append(&*store, 5..=5, 3).await;
     sleep(4 * QUICKLY.follow).await;
     assert_eq!(origin.received().len(), 4);
     set(
@@ -469,7 +469,7 @@ async fn a_stored_subscription_is_served_follows_its_changes_and_ends_with_its_r
         },
     )
     .await;
-    until("the new one is served", async || watermark(&store).await == 5).await;
+    until("the new one is served", async || watermark(&*store).await == 5).await;
     assert_eq!(origin.received().len(), 9);
     relay.shutdown(PATIENCE).await;
 }
@@ -480,7 +480,7 @@ async fn a_thousand_refused_messages_hold_up_nobody_and_are_delivered_later() {
     origin.answers(|delivery| {
         Reply::status(if delivery.number() < 1_101 { 422 } else { 200 }).after(Duration::ZERO)
     });
-    append(&store, 1..=1_110, 2_000).await;
+    append(&*store, 1..=1_110, 2_000).await;
     let patient = r#"
 rate_per_second = 5000
 retry = { schedule = ["4s", "2s", "2s", "2s", "2s"] }
@@ -490,7 +490,7 @@ retry = { schedule = ["4s", "2s", "2s", "2s", "2s"] }
     origin.answers(|_| OK);
     let none_waits = async || {
         let left = store.scan(&Keys::new("t", "s").retry_prefix(), None, 1).await;
-        left.expect("readable").is_empty() && watermark(&store).await == 1_110
+        left.expect("readable").is_empty() && watermark(&*store).await == 1_110
     };
     until("all are delivered", none_waits).await;
     assert_eq!(by_key(&origin).len(), 1_110);
@@ -501,9 +501,9 @@ retry = { schedule = ["4s", "2s", "2s", "2s", "2s"] }
 async fn a_final_status_makes_a_dead_letter_at_once() {
     let (origin, store) = (Origin::start().await, Arc::new(InMemoryStore::new()));
     origin.answers(refusing_id("m2"));
-    append(&store, 1..=3, 1).await;
+    append(&*store, 1..=3, 1).await;
     let relay = start(&store, &config(&origin, "retry = { final = [422, 500] }"));
-    until("all is finished", async || watermark(&store).await == 3).await;
+    until("all is finished", async || watermark(&*store).await == 3).await;
     let letters = dead(&store).await;
     assert_eq!(
         (letters.len(), letters[0].sequence, letters[0].attempts),
@@ -526,8 +526,8 @@ async fn connections_that_the_origin_closed_while_idle_cost_no_attempt() {
         }
         let relay = start(&store, &config(&origin, "retry = { max_attempts = 1 }"));
         for n in 1..=12 {
-            append(&store, n..=n, 1).await;
-            until("it is finished", async || watermark(&store).await == n).await;
+            append(&*store, n..=n, 1).await;
+            until("it is finished", async || watermark(&*store).await == n).await;
             sleep(Duration::from_millis(36 + n)).await;
         }
         assert_eq!(dead(&store).await, [], "{idle:?}");
@@ -541,9 +541,9 @@ async fn connections_that_the_origin_closed_while_idle_cost_no_attempt() {
 async fn an_answer_with_many_headers_is_an_answer() {
     let (origin, store) = (Origin::start().await, Arc::new(InMemoryStore::new()));
     origin.answers(|_| OK.with_headers(1_000));
-    append(&store, 1..=1, 1).await;
+    append(&*store, 1..=1, 1).await;
     let relay = start(&store, &config(&origin, "retry = { max_attempts = 1 }"));
-    until("it is finished", async || watermark(&store).await == 1).await;
+    until("it is finished", async || watermark(&*store).await == 1).await;
     assert_eq!(dead(&store).await, []);
     relay.shutdown(PATIENCE).await;
 }
@@ -554,7 +554,7 @@ async fn the_gateway_itself_is_no_target_by_whatever_name() {
     let port = origin.address.port();
     for host in ["127.0.0.1", "localhost", "0.0.0.0"] {
         let store = Arc::new(InMemoryStore::new());
-        append(&store, 1..=1, 1).await;
+        append(&*store, 1..=1, 1).await;
         let config = options(&format!(
             "url = \"http://{host}:{port}/\"\nretry = {{ max_attempts = 1 }}"
         ));
@@ -592,7 +592,7 @@ async fn nothing_starts_after_a_subscription_was_removed_or_changed_or_paused() 
     let mut next = 1;
     for round in 1..=3 {
         set(&store, key.clone(), &stored(&format!("a{round}"), "a")).await;
-        append(&store, next..=next, 3).await;
+        append(&*store, next..=next, 3).await;
         let before = reached("/a");
         until("it is served", async || reached("/a") > before).await;
         until("all that was there", async || {
@@ -617,7 +617,7 @@ async fn nothing_starts_after_a_subscription_was_removed_or_changed_or_paused() 
             }
         }
         let stopped = reached("/a");
-        append(&store, next + 1..=next + 5, 3).await;
+        append(&*store, next + 1..=next + 5, 3).await;
         if round == 3 {
             sleep(Duration::from_secs(2)).await;
         } else {

@@ -319,6 +319,25 @@ impl Queue {
     }
 }
 
+/// A deferred commit that counts one more.
+#[cfg(test)]
+fn click(key: &str, bytes: usize) -> Job {
+    let commit = Commit {
+        mutations: vec![Mutation::Add {
+            key: key.to_owned(),
+            delta: 1,
+            min: None,
+            max: None,
+        }],
+        ..Commit::default()
+    };
+    Job {
+        asked: Asked::Commit(Box::new(commit)),
+        bytes,
+        reply: None,
+    }
+}
+
 #[cfg(all(test, feature = "shuttle"))]
 mod interleavings;
 
@@ -356,31 +375,14 @@ mod tests {
         }
     }
 
-    fn click(key: &str) -> Job {
-        let mutations = vec![Mutation::Add {
-            key: key.to_owned(),
-            delta: 1,
-            min: None,
-            max: None,
-        }];
-        Job {
-            asked: Asked::Commit(Box::new(Commit {
-                mutations,
-                ..Commit::default()
-            })),
-            bytes: 10,
-            reply: None,
-        }
-    }
-
     #[test]
-    fn submitted_changes_to_one_key_are_one_change_and_go_with_the_next_group() {
+    fn deferred_changes_to_one_key_are_one_change_and_go_with_the_next_group() {
         let mut queue = Queue::new(100, 1_000, 10);
         queue.defer_patience = Duration::MAX;
         for _ in 0..5_000 {
-            assert!(queue.push(click("visits/a")).is_ok());
+            assert!(queue.push(click("visits/a", 10)).is_ok());
         }
-        assert!(queue.push(click("visits/b")).is_ok());
+        assert!(queue.push(click("visits/b", 10)).is_ok());
         assert_eq!(taken(&queue), 0, "they wait for company");
         assert!(queue.push(job(1, true)).is_ok());
         let Next::Group(group) = queue.take(Duration::ZERO) else {
@@ -405,14 +407,14 @@ mod tests {
     #[test]
     fn submitted_changes_do_not_wait_for_company_for_ever() {
         let queue = Queue::new(100, 1_000, 10);
-        assert!(queue.push(click("visits/a")).is_ok());
+        assert!(queue.push(click("visits/a", 10)).is_ok());
         assert!(matches!(queue.take(DEFER_PATIENCE * 50), Next::Group(_)));
     }
 
     #[test]
     fn submitted_changes_are_written_before_a_closed_queue_ends() {
         let queue = Queue::new(100, 1_000, 10);
-        assert!(queue.push(click("visits/a")).is_ok());
+        assert!(queue.push(click("visits/a", 10)).is_ok());
         queue.close();
         assert_eq!(taken(&queue), 1);
         assert!(matches!(queue.take(Duration::ZERO), Next::Closed));

@@ -287,33 +287,32 @@ impl Counted {
     /// Requests that were answered so far: of this kind, or of any; with this status, or with any.
     pub fn answered(&self, asked: Option<Asked>, status: Option<u16>) -> u64 {
         let place = status.and_then(|status| PLACES.get(usize::from(status)).copied());
-        let is_meant = |index: usize| place.is_none_or(|place| usize::from(place) == index);
-        let requests = locked(&self.0.requests).clone();
-        let kinds = |one: &Arc<Requests>| -> u64 {
-            let kinds = one.answered.iter().enumerate();
-            let kinds = kinds.filter(|(kind, _)| asked.is_none_or(|asked| asked.0 == *kind));
-            let counts = kinds.flat_map(|(_, codes)| codes.iter().enumerate());
-            counts
-                .filter(|(index, _)| is_meant(*index))
-                .map(|(_, count)| count.get())
-                .sum()
-        };
-        requests.iter().map(kinds).sum()
+        self.sum(|kind, at| {
+            asked.is_none_or(|asked| asked.0 == kind) && place.is_none_or(|place| usize::from(place) == at)
+        })
     }
 
     /// Answers with a status of 500 and above, since the start. Not 501: whoever asks for what there is not is at fault.
     pub fn server_errors(&self) -> u64 {
-        let is_error = |place: &usize| match CODES.get(*place) {
+        self.sum(|_, place| match CODES.get(place) {
             Some(code) => *code >= 500 && *code != NOT_IMPLEMENTED,
             None => CLASSES.get(place - CODES.len()) == Some(&"5xx"),
-        };
-        let requests = locked(&self.0.requests).clone();
-        let places = (0..PLACE_COUNT).filter(is_error);
-        let counts = places.flat_map(|place| {
-            let all = requests.iter().flat_map(|one| &one.answered);
-            all.filter_map(move |codes| codes.get(place))
-        });
-        counts.map(Count::get).sum()
+        })
+    }
+
+    /// The answers whose kind ([`Asked`]) and place ([`PLACES`]) are meant, of all workers.
+    fn sum(&self, is_meant: impl Fn(usize, usize) -> bool) -> u64 {
+        let mut sum = 0;
+        for requests in locked(&self.0.requests).iter() {
+            for (kind, places) in requests.answered.iter().enumerate() {
+                let meant = places
+                    .iter()
+                    .enumerate()
+                    .filter(|(place, _)| is_meant(kind, *place));
+                sum += meant.map(|(_, count)| count.get()).sum::<u64>();
+            }
+        }
+        sum
     }
 
     /// Writes the sums.
@@ -325,7 +324,7 @@ impl Counted {
             for place in 0..PLACE_COUNT {
                 let count = |one: &Arc<Requests>| one.answered.get(asked.0)?.get(place).map(Count::get);
                 let count: u64 = requests.iter().filter_map(count).sum();
-                if count > 0 || is_error(place) {
+                if count > 0 || is_told_from_zero(place) {
                     sheet.count(Metric::HttpRequests, &[&name, &code(place)], count);
                 }
             }
@@ -367,7 +366,7 @@ impl Counted {
 
 /// Whether it is told from zero on: `increase` takes a series that begins at one for one that has not grown, and an alert
 /// would miss the first errors.
-fn is_error(place: usize) -> bool {
+fn is_told_from_zero(place: usize) -> bool {
     matches!(CODES.get(place), Some(500 | 503 | 504))
 }
 

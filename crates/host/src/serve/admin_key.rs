@@ -1,10 +1,10 @@
 //! The admin key: installed if one was given, else minted on the first start of a store.
 
 use super::files;
+use crate::clock;
 use crate::logging;
 use anyhow::{Context as _, Result, bail};
 use std::path::Path;
-use std::time::{SystemTime, UNIX_EPOCH};
 use tollgate_engines::AnyEngine;
 use tollgate_rules::keys::{self, FirstKey};
 use tollgate_store::commit::StoreError;
@@ -16,8 +16,7 @@ use tracing::Level;
 /// # Errors
 /// The store did not take it, or it could not be shown.
 pub async fn install(store: &AnyEngine, given: Option<&str>, file: Option<&Path>) -> Result<()> {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let now = u64::try_from(since.as_millis()).unwrap_or(0);
+    let now = clock::now();
     if let Some(key) = given {
         keys::install_admin(store, key, now).await?;
         return Ok(());

@@ -10,8 +10,9 @@ mod stream;
 
 use super::answer::AnswerBody;
 use super::rest::Rest;
-use super::service::{Answer, Caller, now};
+use super::service::{Answer, Caller};
 use super::{Shared, service};
+use crate::clock::now;
 use cookies::Cookies;
 use http::header::{self, HeaderMap, HeaderValue};
 use numbers::Numbers;

@@ -3,8 +3,8 @@
 
 use super::rules::{Program, Rules};
 use super::runner::{Answer, CallError, Progress, Runner};
-use super::service::now;
 use super::{Shared, threads};
+use crate::clock::now;
 use crate::wasm::rules::Group;
 use anyhow::Result;
 use std::rc::Rc;

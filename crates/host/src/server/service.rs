@@ -11,6 +11,7 @@ use super::rest::Rest;
 use super::rules::Rules;
 use super::runner::{self, CallError, Progress, Runner};
 use super::traffic::Traffic;
+use crate::clock::{millis, now};
 use crate::metrics;
 use crate::metrics::count::{Asked, Requests};
 use crate::wasm::handler::Handler;
@@ -22,7 +23,7 @@ use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime};
 use tollgate_api::calls::Call;
 use tollgate_api::components::Component;
 use tollgate_api::headers::check_hosts;
@@ -511,16 +512,6 @@ fn known_coding<B>(request: &hyper::Request<B>) -> Result<(), Problem> {
         )
         .with_header("connection", "close")),
     }
-}
-
-/// Unix milliseconds.
-pub fn now() -> u64 {
-    millis(SystemTime::now())
-}
-
-fn millis(time: SystemTime) -> u64 {
-    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// The caller's request id if it is a sane token, else a new one. Ids tell requests apart, and are no secret: the

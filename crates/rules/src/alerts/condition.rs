@@ -1,5 +1,6 @@
 //! When an alert holds: the text in `when`, and what it is judged by.
 
+use std::cmp::Reverse;
 use std::collections::VecDeque;
 use std::fmt;
 use std::str::FromStr;
@@ -174,41 +175,22 @@ impl Condition {
     /// Whether it holds; `None` where that cannot be told now, and whatever was true before remains so. `now`: Unix
     /// milliseconds.
     pub fn judge(&self, readings: &Readings, window: &mut Window, now: u64) -> Option<Finding> {
-        let above = |above: u64| {
-            let mut subjects = readings.reported.clone()?;
-            let value = subjects.iter().map(|subject| subject.value).max().unwrap_or(0);
-            subjects.retain(|subject| subject.value > above);
-            subjects.sort_by(|a, b| b.value.cmp(&a.value).then_with(|| a.name.cmp(&b.name)));
-            Some((value, subjects))
-        };
-        let (holds, value, mut subjects) = match self {
+        let (holds, value, mut subjects) = match *self {
             Self::ServerErrors { above, per } => {
                 let (value, is_whole) = window.increase(now, readings.server_errors, per.as_millis());
-                if value <= *above && !is_whole {
+                if value <= above && !is_whole {
                     return None;
                 }
-                (value > *above, value, Vec::new())
+                (value > above, value, Vec::new())
             }
-            Self::DeadLetters { above: most } | Self::Lag { above: most } => {
-                let (value, subjects) = above(*most)?;
-                (!subjects.is_empty(), value, subjects)
+            Self::DeadLetters { above } | Self::Lag { above } => {
+                readings.worst(|value| value > above, |one| Reverse(one.value))?
             }
+            Self::Stock { below } => readings.worst(|value| value < below, |one| one.value)?,
             Self::BreakerOpen => {
-                let open = readings.open_breakers.iter();
-                let open: Vec<Subject> = open
-                    .map(|name| Subject {
-                        name: name.clone(),
-                        value: 1,
-                    })
-                    .collect();
+                let open = readings.open_breakers.iter().cloned();
+                let open: Vec<_> = open.map(|name| Subject { name, value: 1 }).collect();
                 (!open.is_empty(), open.len() as u64, open)
-            }
-            Self::Stock { below } => {
-                let mut subjects = readings.reported.clone()?;
-                let value = subjects.iter().map(|subject| subject.value).min().unwrap_or(0);
-                subjects.retain(|subject| subject.value < *below);
-                subjects.sort_by(|a, b| a.value.cmp(&b.value).then_with(|| a.name.cmp(&b.name)));
-                (!subjects.is_empty(), value, subjects)
             }
             Self::StoreUnavailable => (
                 !readings.store_is_up,
@@ -222,6 +204,21 @@ impl Condition {
             value,
             subjects,
         })
+    }
+}
+
+impl Readings {
+    /// Whether some value is wrong, the worst value, and the subjects with a wrong one, the worst first: in the order of `rank`.
+    fn worst<K: Ord>(
+        &self,
+        is_wrong: impl Fn(u64) -> bool,
+        rank: impl Fn(&Subject) -> K,
+    ) -> Option<(bool, u64, Vec<Subject>)> {
+        let mut subjects = self.reported.clone()?;
+        subjects.sort_by(|a, b| rank(a).cmp(&rank(b)).then_with(|| a.name.cmp(&b.name)));
+        let value = subjects.first().map_or(0, |worst| worst.value);
+        subjects.retain(|subject| is_wrong(subject.value));
+        Some((!subjects.is_empty(), value, subjects))
     }
 }
 

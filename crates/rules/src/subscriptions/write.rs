@@ -166,25 +166,7 @@ pub(super) async fn put<S: Store>(
     };
     let status = if version.is_none() { 201 } else { 200 };
     let version = store(world, topic, name, &stored, version).await?;
-    let Stored {
-        id,
-        by_id,
-        settings,
-        created_at,
-        updated_at,
-    } = stored;
-    let source = Source::Api {
-        id,
-        by_id,
-        created_at,
-        updated_at,
-        version,
-    };
-    let defined = Defined {
-        topic: topic.to_owned(),
-        settings,
-        source,
-    };
+    let defined = Defined::of_stored(topic.to_owned(), stored, version);
     answer(world, &defined, status, made_up).await
 }
 

@@ -371,6 +371,13 @@ impl Gateway {
             .to_owned()
     }
 
+    /// A new link with this code.
+    pub async fn link(&self, code: &str) {
+        let body = json!({ "url": format!("https://example.com/{code}"), "code": code });
+        let call = self.post("/api/links").key(ADMIN_KEY).json(&body);
+        call.send().await.expect(201);
+    }
+
     /// A new campaign of so many units; `fields` say what else is special about it. Its id.
     pub async fn campaign(&self, quantity: u64, fields: Value) -> String {
         let mut body = json!({ "id": super::unique("campaign"), "quantity": quantity });

@@ -27,23 +27,6 @@ fn job(name: String) -> Job {
     }
 }
 
-fn click() -> Job {
-    let mutations = vec![Mutation::Add {
-        key: "visits".into(),
-        delta: 1,
-        min: None,
-        max: None,
-    }];
-    Job {
-        asked: Asked::Commit(Box::new(Commit {
-            mutations,
-            ..Commit::default()
-        })),
-        bytes: 1,
-        reply: None,
-    }
-}
-
 /// What came out: the names of commits in order, and the clicks.
 fn count(group: Vec<Job>, names: &mut Vec<String>, clicks: &mut i64) {
     for job in group {
@@ -64,7 +47,7 @@ fn producers(queue: &Arc<Queue>, accepted: &Arc<Mutex<(Vec<String>, i64)>>) -> V
         thread::spawn(move || {
             for n in 0..JOBS {
                 if producer == 0 {
-                    if queue.push(click()).is_ok() {
+                    if queue.push(click("visits", 1)).is_ok() {
                         accepted.lock().unwrap().1 += 1;
                     }
                     continue;
@@ -104,7 +87,7 @@ fn what_was_accepted_is_taken_once_in_its_producers_order_and_nobody_sleeps_on_i
             producer.join().unwrap();
         }
         queue.close();
-        assert_eq!(queue.push(click()), Err(Refused::Closed));
+        assert_eq!(queue.push(click("visits", 1)), Err(Refused::Closed));
         let (taken, clicks) = writer.join().unwrap();
         let (mut expected, expected_clicks) = accepted.lock().unwrap().clone();
         assert_eq!(clicks, expected_clicks);
@@ -128,7 +111,7 @@ fn a_commit_wakes_the_writer_though_nothing_else_comes() {
         let queue = Arc::new(Queue::new(5, 100, 2));
         let pushing = Arc::clone(&queue);
         let producer = thread::spawn(move || {
-            assert_eq!(pushing.push(click()), Ok(()));
+            assert_eq!(pushing.push(click("visits", 1)), Ok(()));
             assert_eq!(pushing.push(job("one".into())), Ok(()));
         });
         let (mut names, mut clicks) = (Vec::new(), 0);

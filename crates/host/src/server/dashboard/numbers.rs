@@ -2,9 +2,9 @@
 //! asked for as their API's calls, on the threads of the rest, with the key of somebody who watches and may see them.
 
 use super::super::rest::Rest;
-use super::super::service::now;
 use super::super::{Shared, rest, worker_count};
 use super::sessions::Session;
+use crate::clock::now;
 use crate::metrics::count::Asked;
 use bytes::Bytes;
 use serde_json::json;
