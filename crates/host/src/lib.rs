@@ -1,5 +1,6 @@
 //! The gateway as a library, for its program and for benchmarks. Nothing here is an interface for others.
 
+mod access_log;
 mod alerts;
 pub mod cli;
 mod clock;

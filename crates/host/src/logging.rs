@@ -4,7 +4,7 @@
 //! writes them. Lines that a stranger can make repeat are [folded](fold).
 
 mod fold;
-mod queue;
+pub(crate) mod queue;
 
 use fold::{Fold, Repeated};
 use queue::{Lines, Queue};

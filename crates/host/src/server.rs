@@ -15,7 +15,7 @@ mod places;
 mod rest;
 mod rules;
 pub mod runner;
-mod service;
+pub mod service;
 pub mod settle;
 mod threads;
 mod traffic;
@@ -23,6 +23,7 @@ mod watch;
 mod wire;
 mod worker;
 
+use crate::access_log::AccessLog;
 use crate::metrics::Metrics;
 use crate::wasm::compiled::Library;
 use crate::wasm::handler::Handlers;
@@ -74,6 +75,8 @@ pub struct Shared {
     pub places: Arc<Places>,
     /// What `GET /metrics` tells.
     pub metrics: Metrics,
+    /// The access log, if there is one.
+    pub access_log: Option<AccessLog>,
 }
 
 /// A server that listens, with its workers running.
@@ -94,6 +97,7 @@ impl Server {
     ) -> Result<Self> {
         let listener = TcpListener::from_std(listener)?;
         let config = &settings.config;
+        let access_log = AccessLog::start(&config.access_log)?;
         let workers = worker_count(config);
         let others = rest::thread_count(workers);
         // Beside the runtime: compiling takes seconds on the first start.
@@ -121,6 +125,7 @@ impl Server {
             draining: AtomicBool::new(false),
             places,
             metrics,
+            access_log,
         });
         let (way, rest) = Rest::start(others, &program, &shared)?;
         let way = Arc::new(way);
@@ -171,6 +176,9 @@ impl Server {
         // The workers held the only ways to them.
         for thread in rest {
             tokio::task::spawn_blocking(move || threads::join(thread)).await?;
+        }
+        if shared.access_log.is_some() {
+            tokio::task::spawn_blocking(move || shared.access_log.as_ref().map(AccessLog::finish)).await?;
         }
         Ok(())
     }

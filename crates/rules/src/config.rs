@@ -11,6 +11,7 @@ use tollgate_api::units::{Bytes, Span};
 use tollgate_delivery::subscription::Subscription;
 use tollgate_store::settings::StoreSettings;
 
+mod access_log;
 mod alert;
 mod bounds;
 mod component;
@@ -18,6 +19,7 @@ mod error;
 mod metrics;
 mod text;
 
+pub use access_log::{AccessLogFormat, AccessLogSettings, STDERR, STDOUT};
 pub use alert::{Alert, AlertFormat};
 pub use bounds::*;
 pub use component::ComponentSettings;
@@ -52,6 +54,9 @@ pub struct Config {
     /// `[metrics]`
     #[serde(default)]
     pub metrics: MetricsSettings,
+    /// `[access_log]`
+    #[serde(default)]
+    pub access_log: AccessLogSettings,
     /// `[[limits]]`, at most [`MAX_LIMITS`].
     #[serde(default)]
     pub limits: Vec<Limit>,

@@ -14,6 +14,7 @@ use tollgate_api::pattern::Pattern;
 mod alerts;
 mod checks;
 mod components;
+mod logs;
 mod outbound;
 mod rules;
 #[cfg(test)]

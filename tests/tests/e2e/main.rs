@@ -5,6 +5,7 @@
 //! `cargo xtask test` builds what the cases need. By hand: `cargo test --release -p tollgate-tests -- links`.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a case fails by panicking")]
 
+mod access_log;
 mod alerts;
 mod api_keys;
 mod bad_input;
@@ -322,6 +323,16 @@ harness::cases! {
             strangers_do_not_read_them,
             strangers_make_no_series,
             they_count_exactly_what_was_done,
+        }
+    }
+    access_log {
+        both {}
+        native {
+            a_log_that_cannot_be_written_holds_nothing_up,
+            a_log_that_is_moved_away_is_made_anew,
+            each_request_has_one_line_whoever_answers_it,
+            hostile_paths_and_agents_stay_in_their_field,
+            refusals_and_the_rest_have_shares_of_their_own,
         }
     }
     logs {

@@ -15,7 +15,8 @@ const IDEMPOTENCY: &str = "idempotency-key-of-the-case-5d1e";
 pub async fn secrets_are_in_no_log_no_problem_and_no_file(host: Host) {
     let origin = Origin::start().await;
     let settings = format!(
-        "[[topics.signup.subscriptions]]\nname = \"origin\"\nurl = \"{}\"\nsecret = \"{WEBHOOK}\"\n\
+        "[access_log]\nformat = \"json\"\npath = \"stderr\"\nsample_refusals = 1.0\n\
+         [[topics.signup.subscriptions]]\nname = \"origin\"\nurl = \"{}\"\nsecret = \"{WEBHOOK}\"\n\
          allow_private_addresses = true\n",
         origin.url("/hook")
     );

@@ -1,4 +1,4 @@
-//! Lines on their way to stderr: bounded, and written by one thread. A thread that logs never waits; a line
+//! Lines on their way to where they are written: bounded, and written by one thread. A thread that logs never waits; a line
 //! without room is dropped and counted.
 
 use std::io::Write;
@@ -53,7 +53,7 @@ impl Queue {
         self.take(state, line);
     }
 
-    /// Lines that found no room, since the start.
+    /// Lines that found no room, or whose batch could not be written, since the start.
     pub fn all_dropped(&self) -> u64 {
         self.state().all_dropped
     }
@@ -106,7 +106,10 @@ impl Queue {
                 batch.extend_from_slice(report(dropped, is_ending).as_bytes());
             }
             let failed = out.write_all(&batch).is_err();
-            if self.wrote(taken, is_ending, failed) {
+            // Nothing is kept back here; an output may see to itself meanwhile.
+            let _ = out.flush();
+            let lost = if failed { line_count(&batch) } else { 0 };
+            if self.wrote(taken, is_ending, failed, lost) {
                 return;
             }
             batch.clear();
@@ -127,9 +130,10 @@ impl Queue {
         }
     }
 
-    /// Counts this many bytes as written or given up. Returns whether the writer is to end.
-    fn wrote(&self, taken: usize, is_ending: bool, failed: bool) -> bool {
+    /// Counts this many bytes as written or given up, with `lost` lines in them. Returns whether the writer is to end.
+    fn wrote(&self, taken: usize, is_ending: bool, failed: bool, lost: u64) -> bool {
         let mut state = self.state();
+        state.all_dropped += lost;
         state.done += taken as u64;
         state.has_failed = failed;
         state.has_ended = is_ending && (failed || state.waiting.is_empty());
@@ -138,6 +142,10 @@ impl Queue {
         self.written.notify_all();
         has_ended
     }
+}
+
+fn line_count(batch: &[u8]) -> u64 {
+    batch.iter().filter(|byte| **byte == b'\n').count() as u64
 }
 
 struct Next {
@@ -235,5 +243,6 @@ mod tests {
         assert!(began.elapsed() < Duration::from_secs(10));
         queue.finish(Duration::from_secs(10));
         thread.join().expect("it does not panic");
+        assert_eq!(queue.all_dropped(), 1_000, "each is counted");
     }
 }

@@ -30,6 +30,12 @@ pub fn report(shared: &Shared, sheet: &mut Sheet) {
     let (dropped, folded) = logging::left_out();
     sheet.count(Metric::LogDropped, &[], dropped);
     sheet.count(Metric::LogFolded, &[], folded);
+    let access_log = shared.access_log.as_ref();
+    sheet.count(
+        Metric::AccessLogDropped,
+        &[],
+        access_log.map_or(0, |log| log.dropped()),
+    );
     let engine = match &shared.settings.config.store {
         StoreSettings::Sqlite { .. } => "sqlite",
         StoreSettings::Memory { .. } => "memory",

@@ -140,6 +140,8 @@ metrics! {
     ComponentFailures = Counter "tollgate_component_failures" "" ["component", "reason"] "Requests that it did not answer: busy, ended, timed_out";
     // The process.
     LogDropped = Counter "tollgate_log_lines_dropped" "" [] "Log lines that were dropped: they came faster than they were read";
+    AccessLogDropped = Counter "tollgate_access_log_lines_dropped" "" []
+        "Lines of the access log that were dropped: they came faster than they were written, or could not be written";
     LogFolded = Counter "tollgate_log_lines_folded" "" [] "Log lines that were left out and counted, since they repeat others";
     BuildInfo = Info "tollgate_build" "" ["version", "store"] "The version, and the kind of store";
     Ready = Gauge "tollgate_ready" "" [] "1 while GET /health/ready says so, else 0";

@@ -1,6 +1,7 @@
 //! The body of an answer: whole, as the rules give it, as it comes from a component of the operator's own, or events without end.
 
 use super::traffic::UnderWay;
+use crate::access_log::entry::Ending;
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::body::{Body, Frame, SizeHint};
@@ -21,6 +22,26 @@ pub enum AnswerBody {
     Streamed(Box<Streamed>),
     /// Server-sent events.
     Events(Events),
+    /// One of the latter two, of which the access log tells at its end.
+    Told(Box<Told>),
+}
+
+/// A body, and what is told when it ends.
+pub struct Told {
+    body: AnswerBody,
+    ending: Ending,
+}
+
+impl AnswerBody {
+    /// Whether all of it is here.
+    pub fn is_whole(&self) -> bool {
+        matches!(self, Self::Whole(_))
+    }
+
+    /// The same, and the access log is told when it ends.
+    pub fn told_at_its_end(self, ending: Ending) -> Self {
+        Self::Told(Box::new(Told { body: self, ending }))
+    }
 }
 
 /// Events, as somebody sends them; it ends when they have gone.
@@ -84,6 +105,13 @@ impl Body for AnswerBody {
             Self::Events(Events { events, .. }) => events
                 .poll_recv(context)
                 .map(|event| event.map(|event| Ok(Frame::data(event)))),
+            Self::Told(told) => {
+                let frame = Pin::new(&mut told.body).poll_frame(context);
+                if let Poll::Ready(Some(Ok(frame))) = &frame {
+                    told.ending.count(frame.data_ref().map_or(0, Bytes::len));
+                }
+                frame
+            }
         }
     }
 
@@ -92,6 +120,7 @@ impl Body for AnswerBody {
             Self::Whole(body) => body.is_end_stream(),
             Self::Streamed(streamed) => streamed.body.is_end_stream(),
             Self::Events(_) => false,
+            Self::Told(told) => told.body.is_end_stream(),
         }
     }
 
@@ -100,6 +129,7 @@ impl Body for AnswerBody {
             Self::Whole(body) => body.size_hint(),
             Self::Streamed(streamed) => streamed.body.size_hint(),
             Self::Events(_) => SizeHint::default(),
+            Self::Told(told) => told.body.size_hint(),
         }
     }
 }

@@ -62,7 +62,8 @@ pub async fn serve(gateway: Rc<Gateway>, accepted: Accepted, watched: Watched) {
     let Ok(stream) = tokio::net::TcpStream::from_std(stream) else {
         return;
     };
-    let wire = Wire::new(stream, &watched);
+    let address = peer.ip().to_canonical();
+    let wire = Wire::new(stream, &watched, gateway.unparsed(address));
     let mut builder = auto::Builder::new(Local);
     builder
         .http1()
@@ -83,8 +84,8 @@ pub async fn serve(gateway: Rc<Gateway>, accepted: Accepted, watched: Watched) {
         .keep_alive_interval(PING)
         .keep_alive_timeout(PING);
     let caller = Rc::new(Caller {
-        address: peer.ip().to_canonical(),
-        name: peer.ip().to_canonical().to_string(),
+        address,
+        name: address.to_string(),
         port: peer.port(),
         is_spare: place.is_spare(),
         traffic: Rc::clone(watched.traffic()),

@@ -31,9 +31,21 @@ fn too_large() -> Problem {
     Problem::new(Kind::HeadTooLarge, detail)
 }
 
+/// What is sent in place of an answer of hyper's parser.
+pub struct Instead {
+    /// Head and body.
+    pub bytes: Bytes,
+    /// Its status.
+    pub status: u16,
+    /// Its request id.
+    pub request_id: String,
+    /// The bytes of its body.
+    pub body: usize,
+}
+
 /// The replacement for an answer of hyper's parser, which has no document and no request id. It has that
 /// answer's own status and fields, and ours. `None` for any other answer.
-pub fn instead_of(parsers: &[u8]) -> Option<Bytes> {
+pub fn instead_of(parsers: &[u8]) -> Option<Instead> {
     let parsers = parsers.strip_suffix(b"\r\n\r\n")?;
     if !parsers.starts_with(b"HTTP/1.") {
         return None;
@@ -56,9 +68,16 @@ pub fn instead_of(parsers: &[u8]) -> Option<Bytes> {
         answer.extend([field, "\r\n"]);
     }
     answer.push_str("content-type: application/problem+json\r\nx-request-id: ");
-    answer.push_str(&new_request_id());
+    let request_id = new_request_id();
+    answer.push_str(&request_id);
     answer.push_str(&format!("\r\ncontent-length: {}\r\n\r\n", response.body.len()));
     let mut answer = answer.into_bytes();
+    let body = response.body.len();
     answer.extend(response.body);
-    Some(answer.into())
+    Some(Instead {
+        bytes: answer.into(),
+        status: response.status,
+        request_id,
+        body,
+    })
 }

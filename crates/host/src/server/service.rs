@@ -11,6 +11,8 @@ use super::rest::Rest;
 use super::rules::Rules;
 use super::runner::{self, CallError, Progress, Runner};
 use super::traffic::Traffic;
+use crate::access_log::Entry;
+use crate::access_log::entry::Unparsed;
 use crate::clock::{millis, now};
 use crate::metrics;
 use crate::metrics::count::{Asked, Requests};
@@ -119,13 +121,23 @@ struct Measured {
     asked: Asked,
     began: SystemTime,
     is_answered: bool,
+    entry: Option<Box<Entry>>,
 }
 
 impl Measured {
-    fn answered(mut self, answer: &Answer) {
+    fn answered(mut self, answer: Answer) -> Answer {
         self.is_answered = true;
         self.counters
             .answered(self.asked, answer.status().as_u16(), since(self.began));
+        told(self.entry.take(), answer)
+    }
+}
+
+/// The same answer, told to the access log if that wants it.
+fn told(entry: Option<Box<Entry>>, answer: Answer) -> Answer {
+    match entry {
+        None => answer,
+        Some(entry) => entry.answered(answer),
     }
 }
 
@@ -134,6 +146,9 @@ impl Drop for Measured {
         self.counters.waiting.sub(1);
         if !self.is_answered {
             self.counters.gone(self.asked, since(self.began));
+            if let Some(entry) = &self.entry {
+                entry.gone();
+            }
         }
     }
 }
@@ -195,7 +210,11 @@ impl Gateway {
             request.uri().path(),
         );
         let began = SystemTime::now();
-        let answer = match self.start(request, caller, began) {
+        let mut entry = match &self.shared.access_log {
+            None => None,
+            Some(_) => Entry::begin(&self.shared, &request, caller, &marks.request_id, began),
+        };
+        let answer = match self.start(request, caller, began, &mut entry) {
             Ok(Started::Answered(answer)) => answer,
             Err(problem) => from_core(problem.into_response()),
             Ok(Started::GoesOn(mut request)) => {
@@ -205,6 +224,7 @@ impl Gateway {
                     asked,
                     began,
                     is_answered: false,
+                    entry,
                 };
                 let (gateway, caller) = (Rc::clone(self), Rc::clone(caller));
                 return Either::Right(Box::pin(async move {
@@ -212,7 +232,7 @@ impl Gateway {
                         .go_on(&mut request, asked, &caller, &marks.request_id)
                         .await;
                     let answer = answer.unwrap_or_else(|problem| from_core(problem.into_response()));
-                    measured.answered(&answer);
+                    let answer = measured.answered(answer);
                     // Before it is decided how the connection ends.
                     drop(request);
                     marks.put_on(answer, &caller)
@@ -221,7 +241,7 @@ impl Gateway {
         };
         self.counters
             .answered(asked, answer.status().as_u16(), since(began));
-        Either::Left(ready(marks.put_on(answer, caller)))
+        Either::Left(ready(marks.put_on(told(entry, answer), caller)))
     }
 
     fn start(
@@ -229,6 +249,7 @@ impl Gateway {
         request: hyper::Request<Incoming>,
         caller: &Caller,
         began: SystemTime,
+        entry: &mut Option<Box<Entry>>,
     ) -> Result<Started, Problem> {
         head::within_bounds(&request)?;
         one_host(&request)?;
@@ -245,6 +266,9 @@ impl Gateway {
         }
         if head.uri.path().starts_with("/api/") && self.handler(head.uri.path()).is_none() {
             self.shared.dashboard.authorize(&mut head);
+            if let Some(entry) = entry {
+                entry.identify(&head.headers);
+            }
         }
         if caller.is_spare && !is_operator(&head, caller) {
             return Err(full());
@@ -339,6 +363,11 @@ impl Gateway {
                 polls.answer(ask).await
             }
         }
+    }
+
+    /// Tells the access log, if there is one, what the parser refuses of whoever is at this address.
+    pub fn unparsed(&self, address: IpAddr) -> Option<Unparsed> {
+        Unparsed::new(&self.shared, address)
     }
 
     /// The component of the operator's own that answers this path, if one does.

@@ -4,6 +4,7 @@
 use super::head;
 use super::traffic::Traffic;
 use super::watch::{Heads, Watched};
+use crate::access_log::entry::Unparsed;
 use bytes::{Buf as _, Bytes};
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_util::rt::TokioIo;
@@ -28,7 +29,6 @@ const MAX_LINGERING: u32 = 256;
 const PIECE: usize = 8 << 10;
 
 /// A socket in the form that hyper takes.
-#[derive(Debug)]
 pub struct Wire {
     io: TokioIo<TcpStream>,
     heads: Heads,
@@ -38,6 +38,8 @@ pub struct Wire {
     behind: bool,
     /// What is left of an answer that is sent in place of the parser's.
     instead: Option<Bytes>,
+    /// Tells the access log of such answers, if there is one.
+    unparsed: Option<Unparsed>,
     rest: Option<Rest>,
 }
 
@@ -57,7 +59,7 @@ impl Drop for Rest {
 
 impl Wire {
     /// The wire of a connection that is watched.
-    pub fn new(stream: TcpStream, watched: &Watched) -> Self {
+    pub fn new(stream: TcpStream, watched: &Watched, unparsed: Option<Unparsed>) -> Self {
         Self {
             io: TokioIo::new(stream),
             heads: watched.heads(),
@@ -65,6 +67,7 @@ impl Wire {
             lingering: watched.lingering(),
             behind: false,
             instead: None,
+            unparsed,
             rest: None,
         }
     }
@@ -129,7 +132,12 @@ impl Write for Wire {
         let this = &mut *self;
         // While hyper waits for a head and has written all that it had, nothing but its parser answers.
         if this.heads.is_waiting() && !this.behind && this.instead.is_none() {
-            this.instead = head::instead_of(bytes);
+            this.instead = head::instead_of(bytes).map(|instead| {
+                if let Some(unparsed) = &this.unparsed {
+                    unparsed.refused(instead.status, &instead.request_id, instead.body);
+                }
+                instead.bytes
+            });
         }
         if let Some(instead) = &mut this.instead {
             while instead.has_remaining() {

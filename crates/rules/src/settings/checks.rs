@@ -33,3 +33,12 @@ pub(super) fn at_most(count: usize, most: usize, path: &Path) -> Checked {
         ))
     }
 }
+
+/// The name of a file, whether it is there or not.
+pub(super) fn file(name: &str, path: Path) -> Checked {
+    let file = !name.is_empty()
+        && !name.contains('\0')
+        && !name.ends_with('/')
+        && std::path::Path::new(name).file_name().is_some();
+    ensure(file, path, "must be the name of a file")
+}

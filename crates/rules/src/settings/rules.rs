@@ -4,8 +4,9 @@
 use std::collections::BTreeSet;
 
 use super::alerts;
-use super::checks::{Checked, at_most, ensure, within};
+use super::checks::{Checked, at_most, ensure, file, within};
 use super::components::{self, ComponentRoute};
+use super::logs;
 use super::topics;
 use crate::alerts::Condition;
 use crate::config::{
@@ -83,6 +84,7 @@ pub(super) fn compile(config: &Config) -> Result<Compiled, Fault> {
         IDLE_TIMEOUT_BOUNDS,
         root.key("relay").key("idle_timeout"),
     )?;
+    logs::access_log(&config.access_log, &root.key("access_log"))?;
     topics::check(&config.topics, &own, &root.key("topics"))?;
     let conditions = alerts::compile(&config.alerts, &own, &root.key("alerts"))?;
     Ok(Compiled {
@@ -102,11 +104,7 @@ fn store(store: &StoreSettings, path: &Path) -> Checked {
             cache_entries,
             cache_bytes,
         } => {
-            let file = !name.is_empty()
-                && !name.contains('\0')
-                && !name.ends_with('/')
-                && std::path::Path::new(name).file_name().is_some();
-            ensure(file, path.key("path"), "must be the name of a file")?;
+            file(name, path.key("path"))?;
             within(*cache_entries, CACHE_ENTRIES_BOUNDS, path.key("cache_entries"))?;
             within(*cache_bytes, CACHE_BYTES_BOUNDS, path.key("cache_bytes"))
         }

@@ -41,6 +41,7 @@ fn the_sample_is_the_default_of_every_table() {
     assert_eq!(sample.users, empty.users);
     assert_eq!(sample.store, empty.store);
     assert_eq!(sample.links, empty.links);
+    assert_eq!(sample.access_log, empty.access_log);
     assert_eq!(sample.server, Server::default());
     assert_eq!(sample.links, Links::default());
     // The sample's limit writes out every default of a limit.
@@ -236,6 +237,10 @@ fn every_rule_of_the_plain_tables_is_checked() {
         ("links", "anonymous_per_day", &["0"]),
         ("links", "anonymous_max", &["0"]),
         ("links", "keep_expired", &["\"4000d\""]),
+        ("access_log", "format", &["\"xml\"", "true"]),
+        ("access_log", "path", &["\"\"", "\"logs/\""]),
+        ("access_log", "sample", &["-0.1", "1.1", "nan", "\"1\""]),
+        ("access_log", "sample_refusals", &["-1.0", "2.0"]),
     ] {
         for value in values {
             refused(
