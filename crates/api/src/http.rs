@@ -77,6 +77,7 @@ pub const SEEN_HEADERS: &[&str] = &[
     "purpose",
     "referer",
     "sec-purpose",
+    "traceparent",
     "user-agent",
     "x-forwarded-for",
     "x-moz",

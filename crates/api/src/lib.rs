@@ -14,4 +14,5 @@ pub mod problem;
 pub mod query;
 pub mod secret;
 pub mod time;
+pub mod traceparent;
 pub mod units;

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use tollgate_api::http::Request;
 use tollgate_api::problem::Problem;
+use tollgate_api::traceparent::{self, Traceparent};
 use tollgate_store::commit::Message;
 
 /// The most header fields that are kept of one request.
@@ -105,17 +106,48 @@ impl Attributes {
     pub fn read(message: &Message) -> Option<Self> {
         serde_json::from_slice(&message.attributes).ok()
     }
-
-    /// As they are stored.
-    pub fn write(&self) -> Vec<u8> {
-        serde_json::to_vec(self).expect("our own types hold string keys only, so they serialise")
-    }
 }
 
-/// Whether a request's header of this name (lower case) is kept: see [`pattern_rule`].
+/// A message's attributes as they are stored: those of a request, and its place in a trace; empty for neither.
+pub fn write(request: Option<&Attributes>, traceparent: Option<Traceparent>) -> Vec<u8> {
+    #[derive(Serialize)]
+    struct Stored<'a> {
+        #[serde(flatten)]
+        request: Option<&'a Attributes>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        traceparent: Option<String>,
+    }
+    if request.is_none() && traceparent.is_none() {
+        return Vec::new();
+    }
+    let stored = Stored {
+        request,
+        traceparent: traceparent.map(|place| place.to_string()),
+    };
+    serde_json::to_vec(&stored).expect("our own types hold string keys only, so they serialise")
+}
+
+/// The place in a trace of what made the message, if it had one.
+pub fn traceparent(message: &Message) -> Option<Traceparent> {
+    #[derive(Deserialize)]
+    struct Stored {
+        traceparent: Option<String>,
+    }
+    if message.attributes.is_empty() {
+        return None;
+    }
+    let stored: Stored = serde_json::from_slice(&message.attributes).ok()?;
+    Traceparent::parse(&stored.traceparent?)
+}
+
+/// Whether a request's header of this name (lower case) is kept: see [`pattern_rule`]. Its place in a trace goes with the
+/// message by itself, and differs between two attempts of one request.
 pub fn is_kept(patterns: &[String], name: &str) -> bool {
     if name == ALWAYS_KEPT {
         return true;
+    }
+    if name == traceparent::HEADER {
+        return false;
     }
     let by_pattern = |pattern: &str| match pattern.strip_suffix('*') {
         Some(start) => name.starts_with(start) && !CREDENTIALS.contains(&name),
@@ -210,6 +242,47 @@ mod tests {
         for good in ["stripe-signature", "x-github-*", "authorization"] {
             assert_eq!(pattern_rule(good), Ok(()), "{good}");
         }
+    }
+
+    #[test]
+    fn a_place_in_a_trace_is_stored_beside_a_request_or_alone() {
+        let mut message = Message {
+            topic: String::new(),
+            sequence: 1,
+            id: String::new(),
+            key: String::new(),
+            kind: String::new(),
+            content_type: String::new(),
+            time: 0,
+            attributes: Vec::new(),
+            payload: Vec::new(),
+        };
+        let place = Traceparent::new(7, 9, true);
+        let of_request = Attributes::of(&request(&[("content-encoding", "gzip")]), &[]).unwrap();
+        for request in [None, Some(&of_request)] {
+            for place in [None, place] {
+                message.attributes = write(request, place);
+                assert_eq!(traceparent(&message), place);
+                assert_eq!(Attributes::read(&message).as_ref(), request);
+            }
+        }
+        assert!(write(None, None).is_empty());
+        // As it was stored before there were traces.
+        message.attributes = serde_json::to_vec(&of_request).unwrap();
+        assert_eq!(
+            (traceparent(&message), Attributes::read(&message)),
+            (None, Some(of_request))
+        );
+        for odd in [
+            &b"{}"[..],
+            b"no",
+            b"{\"traceparent\":\"00-7\"}",
+            b"{\"traceparent\":7}",
+        ] {
+            message.attributes = odd.to_vec();
+            assert_eq!(traceparent(&message), None);
+        }
+        assert!(!is_kept(&["t*".into(), "traceparent".into()], "traceparent"));
     }
 
     #[test]

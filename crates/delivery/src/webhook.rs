@@ -7,8 +7,9 @@ use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use sha2::Sha256;
 use subtle::ConstantTimeEq as _;
 
-use crate::attributes::Attributes;
+use crate::attributes::{self, Attributes};
 use tollgate_api::http::Header;
+use tollgate_api::traceparent;
 use tollgate_store::commit::Message;
 
 /// The prefix of a secret.
@@ -118,8 +119,8 @@ pub fn verify(
     if fits { Ok(()) } else { Err(VerifyError::NoMatch) }
 }
 
-/// The headers of one delivery: content type, CloudEvents attributes, and the webhook's id, time and (with a secret)
-/// signature. `source` is the topic as a URI reference; `now`: Unix milliseconds, the time of this attempt.
+/// The headers of one delivery: content type, CloudEvents attributes, its place in a trace, and the webhook's id, time and
+/// (with a secret) signature. `source` is the topic as a URI reference; `now`: Unix milliseconds, the time of this attempt.
 pub fn delivery_headers(message: &Message, source: &str, secret: Option<&Secret>, now: u64) -> Vec<Header> {
     /// For a message that was appended without a type, which CloudEvents requires.
     const UNTYPED: &str = "tollgate.message";
@@ -152,6 +153,9 @@ pub fn delivery_headers(message: &Message, source: &str, secret: Option<&Secret>
         for (name, value) in request.headers {
             headers.push(Header::new(name, value));
         }
+    }
+    if let Some(place) = attributes::traceparent(message) {
+        headers.push(Header::new(traceparent::HEADER, place.to_string()));
     }
     headers.push(Header::new("webhook-id", attribute(&message.id)));
     headers.push(Header::new("webhook-timestamp", timestamp.to_string()));

@@ -7,7 +7,7 @@ use serde_json::value::RawValue;
 
 use tollgate_api::problem::Problem;
 use tollgate_api::time;
-use tollgate_delivery::attributes::Attributes;
+use tollgate_delivery::attributes::{self, Attributes};
 use tollgate_store::commit::{Message, Topic};
 use tollgate_store::ports::Store;
 use tollgate_store::template;
@@ -16,7 +16,7 @@ use tollgate_store::template;
 /// must not make the whole page, or batch, unreadable.
 pub const MAX_DATA_DEPTH: usize = 64;
 
-/// `{id, sequence, topic, key, type, time, contentType, data or dataBase64, request?}`. `key` is null for a message that is
+/// `{id, sequence, topic, key, type, time, contentType, data or dataBase64, request?, traceparent?}`. `key` is null for a message that is
 /// delivered in no order.
 ///
 /// A payload of a JSON media type that is JSON is `data`, as it is, to the digit. One of `text/…` that is UTF-8 is
@@ -52,6 +52,10 @@ pub struct MessageView<'a> {
     #[cfg_attr(feature = "schema", schemars(with = "Attributes"))]
     #[serde(skip_serializing_if = "Option::is_none")]
     request: Option<Attributes>,
+    /// Its place in a trace: as the request had it in `traceparent`, or the gateway's own span.
+    #[cfg_attr(feature = "schema", schemars(with = "String"))]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    traceparent: Option<String>,
 }
 
 /// The payload as `#[serde(flatten)]` writes it: in one field or the other.
@@ -106,6 +110,7 @@ impl<'a> MessageView<'a> {
             content_type: &message.content_type,
             data: Data::of(&message.content_type, &message.payload),
             request: Attributes::read(message),
+            traceparent: attributes::traceparent(message).map(|place| place.to_string()),
         }
     }
 }

@@ -60,6 +60,10 @@ pub async fn a_request_reaches_the_origin_with_its_query_coding_and_headers(host
         .header("content-encoding", "gzip")
         .header("content-type", "application/json")
         .header("x-github-event", "push")
+        .header(
+            "traceparent",
+            "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-00",
+        )
         .header("x-other", "no");
     call.body(zipped).send().await.expect(202);
     let taken = eventually("it is delivered", async || origin.taken().into_iter().next()).await;
@@ -70,6 +74,10 @@ pub async fn a_request_reaches_the_origin_with_its_query_coding_and_headers(host
         ("ce-query", "a=1&b=%2520"),
         ("content-encoding", "gzip"),
         ("x-github-event", "push"),
+        (
+            "traceparent",
+            "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-00",
+        ),
     ] {
         assert_eq!(taken.header(name), value, "{name}");
     }

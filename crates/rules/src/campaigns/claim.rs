@@ -28,6 +28,8 @@ use tollgate_api::http::{Request, Response};
 use tollgate_api::ids;
 use tollgate_api::json;
 use tollgate_api::problem::{Kind, Problem};
+use tollgate_api::traceparent::Traceparent;
+use tollgate_delivery::attributes;
 use tollgate_store::commit::{
     Append, Commit, Committed, Condition, Mutation, Outcome, Refusal, StoreError, Template,
 };
@@ -321,7 +323,7 @@ impl Attempt<'_> {
                 key: self.user.to_owned(),
                 kind: "coupon.claimed".into(),
                 content_type: "application/json".into(),
-                attributes: Vec::new(),
+                attributes: attributes::write(None, Traceparent::of(self.request)),
                 payload: forms.announcement.fill(&texts),
             }],
         };

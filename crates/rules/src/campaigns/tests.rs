@@ -50,6 +50,25 @@ impl Gateway {
 }
 
 #[test]
+fn a_claim_is_announced_with_its_place_in_a_trace() {
+    const PLACE: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    let gateway = Gateway::with_campaign(json!({"id": "c", "quantity": 2}));
+    for (user, sent) in [("ann", PLACE), ("bob", "00-none")] {
+        let headers = [("x-user-id", user), ("traceparent", sent)];
+        assert_eq!(
+            gateway
+                .call("POST", "/api/campaigns/c/claims", &headers, "")
+                .status,
+            201
+        );
+    }
+    let places = gateway.messages();
+    let places = places.iter().map(tollgate_delivery::attributes::traceparent);
+    let places: Vec<_> = places.map(|place| place.map(|place| place.to_string())).collect();
+    assert_eq!(places, [Some(PLACE.to_owned()), None]);
+}
+
+#[test]
 fn a_claim_is_admitted_and_announced() {
     let gateway = Gateway::with_campaign(json!({"id": "c", "quantity": 2, "codes": "generate"}));
     let response = gateway.claim("a/\"é%\u{1}".trim_end_matches("é%\u{1}"));

@@ -17,7 +17,8 @@ use tollgate_api::calls::Scope;
 use tollgate_api::http::{Request, Response};
 use tollgate_api::ids;
 use tollgate_api::problem::{Kind, Problem};
-use tollgate_delivery::attributes::Attributes;
+use tollgate_api::traceparent::Traceparent;
+use tollgate_delivery::attributes::{self, Attributes};
 use tollgate_store::commit::{
     Append, Commit, Condition, Mutation, Outcome, Part, Refusal, StoreError, literal, record_key,
 };
@@ -266,7 +267,7 @@ impl<'a> Post<'a> {
                 key: self.key.clone(),
                 kind: MESSAGE_TYPE.into(),
                 content_type: self.content_type.to_owned(),
-                attributes: self.attributes.write(),
+                attributes: attributes::write(Some(&self.attributes), Traceparent::of(self.request)),
                 payload: literal(self.request.body.as_slice()),
             }],
         }

@@ -80,6 +80,30 @@ fn a_request_becomes_a_record_and_a_message() {
 }
 
 #[test]
+fn a_message_carries_its_place_in_a_trace_and_a_repetition_has_that_of_the_first() {
+    const FIRST: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    const SECOND: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-1111111111111111-01";
+    let gateway = Gateway::forwarding();
+    let post = |headers: &[(&'static str, &'static str)]| {
+        let sent = gateway.call("POST", "/api/topics/orders/messages", headers, b"x");
+        assert_eq!(sent.status, 202);
+    };
+    let key = ("idempotency-key", "k");
+    post(&[ANN, key, ("traceparent", FIRST)]);
+    post(&[ANN, key, ("traceparent", SECOND)]);
+    post(&[ANN, ("traceparent", "00-not-one")]);
+    post(&[ANN, ("traceparent", FIRST), ("traceparent", FIRST)]);
+    let read = body(&gateway.admin("GET", "/api/topics/orders/messages", ""));
+    let places: Vec<_> = read["messages"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|one| &one["traceparent"])
+        .collect();
+    assert_eq!(places, [&json!(FIRST), &Value::Null, &Value::Null]);
+}
+
+#[test]
 fn a_message_that_names_no_key_has_none() {
     let gateway = Gateway::forwarding();
     assert_eq!(
