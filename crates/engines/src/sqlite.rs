@@ -23,6 +23,7 @@ use crate::engine::Engine;
 use crate::stats::Stats;
 use crate::tails::{Tail, Tails, first_messages};
 
+pub mod backup;
 mod batcher;
 mod cache;
 mod filter;
@@ -165,6 +166,7 @@ impl SqliteStore {
     pub fn open(options: Options) -> Result<Arc<Self>, OpenError> {
         let path = options.path.clone();
         let mut lock = schema::lock(&path)?;
+        backup::finish(&path)?;
         lock.check(&path)?;
         let connection = schema::open_writer(&options)?;
         lock.remember()?;

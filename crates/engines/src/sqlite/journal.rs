@@ -26,10 +26,7 @@ const CHANGE_BYTES: usize = 24;
 
 /// Fills the memtable with what the journal holds.
 pub fn load(connection: &Connection, memtable: &Memtable) -> rusqlite::Result<()> {
-    let mut statement = connection.prepare("SELECT revision, changes FROM journal ORDER BY revision")?;
-    let mut rows = statement.query([])?;
-    while let Some(row) = rows.next()? {
-        let changes: Vec<Read> = packed::unpack(row.get_ref(1)?.as_blob()?).ok_or_else(damaged)?;
+    read(connection, |revision, changes| {
         let entries: Vec<_> = changes
             .into_iter()
             .map(|(key, held)| {
@@ -42,7 +39,22 @@ pub fn load(connection: &Connection, memtable: &Memtable) -> rusqlite::Result<()
             })
             .collect();
         let entries = entries.iter().map(|(key, found)| (key.as_str(), found.clone()));
-        memtable.insert(entries, row.get(0).map(unsigned)?);
+        memtable.insert(entries, revision);
+    })
+}
+
+/// Checks that every row reads back as it was written.
+pub fn check(connection: &Connection) -> rusqlite::Result<()> {
+    read(connection, |_, _| {})
+}
+
+/// Every row, in the order of revisions.
+fn read(connection: &Connection, mut each: impl FnMut(u64, Vec<Read>)) -> rusqlite::Result<()> {
+    let mut statement = connection.prepare("SELECT revision, changes FROM journal ORDER BY revision")?;
+    let mut rows = statement.query([])?;
+    while let Some(row) = rows.next()? {
+        let changes = packed::unpack(row.get_ref(1)?.as_blob()?).ok_or_else(damaged)?;
+        each(row.get(0).map(unsigned)?, changes);
     }
     Ok(())
 }

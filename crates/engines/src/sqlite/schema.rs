@@ -17,7 +17,7 @@ pub use tollgate_store::schema::{APPLICATION_ID, IN_USE, SQL as SCHEMA, VERSION 
 /// Before 3.51.3 a checkpoint could lose what a second connection had just committed to the WAL.
 const OLDEST_SQLITE: i32 = 3_051_003;
 /// How long a checkpoint waits for readers. Nothing else ever waits: there is one writer.
-const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+pub const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// Pages that the writer's connection keeps in memory, KiB. It reads few (the filter of keys), and writes
 /// neighbours together. Where it gave out page numbers in another order than that of its keys, SQLite looks
 /// at all of the pages in memory after the commit.
@@ -142,7 +142,7 @@ fn connect(options: &Options, flags: OpenFlags) -> rusqlite::Result<Connection> 
 }
 
 /// Refuses databases of other programs and of newer versions before anything is written.
-fn check_identity(connection: &Connection, path: &Path) -> Result<(), OpenError> {
+pub fn check_identity(connection: &Connection, path: &Path) -> Result<(), OpenError> {
     let sqlite = |source| OpenError::from_sqlite(path, source);
     let pragma = |name| connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
     let ours = |name| connection.table_exists(None, name);

@@ -37,8 +37,12 @@ const FLUSHED_AT_ONCE: usize = 4_096;
 const PROBE: &str = "health";
 const PROBE_BYTES: u32 = 64 << 10;
 /// The log may have this many times the pages of [`super::Options::checkpoint_pages`], because readers were in the
-/// way each time; then the writer waits for them.
+/// way each time; then the writer waits for them, each time that it has grown by once as many.
 const CHECKPOINT_WAITING: i64 = 8;
+/// How long it then waits: its own readers are done by then. A backup is not, and holds up no commit for longer.
+const READERS: Duration = Duration::from_millis(100);
+/// With this many times as many, the log would fill the disk: the writer waits for whoever reads, with every group.
+const CHECKPOINT_BLOCKING: i64 = 64;
 
 /// The thread that decides commits, writes groups, flushes and sweeps.
 pub struct Writer {
@@ -54,6 +58,8 @@ pub struct Writer {
     keys: Reading,
     /// Whether the last group could not be written: [`super::SqliteStore::health`] says so.
     refusing: bool,
+    /// Pages of the log at which readers are waited for again, where that was in vain.
+    wait_at: i64,
 }
 
 /// Why a group, a sweep or a checkpoint was not written.
@@ -110,6 +116,7 @@ impl Writer {
             unswept: 0,
             keys,
             refusing: false,
+            wait_at: 0,
         })
     }
 
@@ -440,14 +447,29 @@ impl Writer {
     fn checkpoint_if_due(&mut self) -> Result<(), Failure> {
         let pages = self.checkpoint("PRAGMA wal_checkpoint(NOOP)")?;
         let due = self.shared.checkpoint_pages;
-        if pages >= due.saturating_mul(CHECKPOINT_WAITING) {
+        if pages >= due.saturating_mul(CHECKPOINT_WAITING).max(self.wait_at) {
             self.shared.counts.checkpoints.add(1);
-            self.checkpoint("PRAGMA wal_checkpoint(RESTART)")?;
+            let left = self.checkpoint_waiting(pages >= due.saturating_mul(CHECKPOINT_BLOCKING))?;
+            self.wait_at = match left >= due {
+                true => (left + due).min(due.saturating_mul(CHECKPOINT_BLOCKING)),
+                false => 0,
+            };
         } else if pages >= due {
             self.shared.counts.checkpoints.add(1);
             self.checkpoint("PRAGMA wal_checkpoint(PASSIVE)")?;
         }
         Ok(())
+    }
+
+    /// Runs a checkpoint that waits for readers; `long`: for as long as for anything else.
+    fn checkpoint_waiting(&self, long: bool) -> Result<i64, Failure> {
+        let patience = |time| self.connection.busy_timeout(time).map_err(Failure::before_commit);
+        if !long {
+            patience(READERS)?;
+        }
+        let left = self.checkpoint("PRAGMA wal_checkpoint(RESTART)");
+        patience(schema::BUSY_TIMEOUT)?;
+        left
     }
 
     /// Runs a checkpoint; answers how many pages of the log are not in the database yet. An fsync of the database that
