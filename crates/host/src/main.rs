@@ -2,7 +2,8 @@
 
 use clap::Parser as _;
 use std::process::ExitCode;
-use tollgate_host::{cli, logging, serve, wasm};
+use tollgate_host::cli::{self, exit};
+use tollgate_host::{logging, serve};
 use tracing::Level;
 
 /// Requests allocate small things by the dozen, on one thread each: this allocator costs half of the C library's.
@@ -11,30 +12,27 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
     let arguments = cli::Arguments::parse();
-    let done = match arguments.command {
-        cli::Command::Serve(options) => {
-            let done = logging::start()
-                .map_err(anyhow::Error::from)
-                .and_then(|()| serve::run(*options));
-            if let Err(error) = &done {
-                let error = format!("{error:#}");
-                let line = [("error", error.as_str().into())];
-                logging::say(
-                    &format!("tollgate: {error}"),
-                    Level::ERROR,
-                    "the gateway has ended",
-                    &line,
-                );
-            }
-            logging::finish();
-            done
-        }
-        cli::Command::Check(sources) => {
-            cli::check(&sources).inspect_err(|error| eprintln!("tollgate: {error:#}"))
-        }
-        cli::Command::Precompile(options) => wasm::compiled::precompile(&options.cache, &options.output)
-            .inspect_err(|error| eprintln!("tollgate: {error:#}")),
-    };
+    match arguments.command {
+        cli::Command::Serve(options) => run_gateway(*options),
+        command => exit::report(cli::run(command, arguments.json), arguments.json),
+    }
+}
+
+fn run_gateway(options: cli::ServeOptions) -> ExitCode {
+    let done = logging::start()
+        .map_err(anyhow::Error::from)
+        .and_then(|()| serve::run(options));
+    if let Err(error) = &done {
+        let error = format!("{error:#}");
+        let line = [("error", error.as_str().into())];
+        logging::say(
+            &format!("tollgate: {error}"),
+            Level::ERROR,
+            "the gateway has ended",
+            &line,
+        );
+    }
+    logging::finish();
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(_) => ExitCode::FAILURE,

@@ -4,12 +4,12 @@
 
 mod addresses;
 mod admin_key;
-mod files;
+pub(crate) mod files;
 mod signals;
+mod summary;
 
 use crate::alerts::{Alerts, Sources};
 use crate::cli::{self, InForce, ServeOptions};
-use crate::logging;
 use crate::metrics::count::Counted;
 use crate::server::settle::Settling;
 use crate::server::{DRAIN, Server, listen};
@@ -181,7 +181,7 @@ impl Gateway {
         let ended = match key {
             Ok(_) => {
                 ready(address, self.began);
-                hints(address);
+                summary::show(address, &settings, &self.in_force.source);
                 let upkeep = tokio::spawn(upkeep::run(store.clone(), config.clone()));
                 let ran = server.run(stop).await;
                 upkeep.abort();
@@ -221,18 +221,4 @@ fn ready(address: SocketAddr, began: Instant) {
         tracing::warn!(%error, "the line on stdout could not be written");
     }
     tracing::info!(%address, start_ms = began.elapsed().as_millis() as u64, "ready");
-}
-
-/// Hints for a person at a terminal: what to try first.
-fn hints(at: SocketAddr) {
-    if !logging::is_terminal() {
-        return;
-    }
-    let text = format!(
-        "  Try it (KEY is the admin key):\n
-      curl http://{at}/api/links -H \"authorization: Bearer $KEY\" --json '{{\"url\":\"https://example.com/\",\"code\":\"hello\"}}'
-      curl -i http://{at}/hello
-      curl http://{at}/api/links/hello -H \"authorization: Bearer $KEY\"\n"
-    );
-    logging::say(&text, tracing::Level::INFO, "", &[]);
 }

@@ -10,6 +10,7 @@ mod alerts;
 mod api_keys;
 mod bad_input;
 mod campaigns;
+mod command_line;
 mod components;
 mod contract;
 mod crash;
@@ -373,6 +374,24 @@ harness::cases! {
             what_was_acknowledged_survives_kill_nine_at_any_moment,
         }
         native {}
+    }
+    command_line {
+        both {}
+        native {
+            a_backup_beside_claims_is_restored_with_every_claim_acknowledged_before,
+            a_restore_that_is_killed_leaves_the_old_store_or_the_new_one,
+            an_import_goes_as_fast_as_the_limiter_allows,
+            an_import_that_is_run_again_skips_what_is_there,
+            campaigns_are_watched_until_they_are_sold_out,
+            exit_codes_say_what_went_wrong_and_no_key_is_shown,
+            exports_of_other_programs_are_imported_with_their_codes,
+            health_tells_whether_the_gateway_answers,
+            keys_are_made_rotated_and_revoked,
+            lines_that_make_no_link_are_told_with_their_reasons,
+            scripts_and_pages_are_printed_and_a_closed_pipe_is_no_fault,
+            topics_are_tailed_and_go_on_where_a_reader_was,
+            what_cannot_be_backed_up_is_said,
+        }
     }
     under_spin {
         both {

@@ -1,0 +1,167 @@
+//! `tollgate keys`: API keys. A new key is printed once, alone on stdout.
+
+use super::client::{Client, Target, run, segment};
+use super::exit::Failure;
+use super::output::{Output, tell};
+use clap::{Args, Subcommand};
+use http::Method;
+use serde_json::{Value, json};
+
+/// Keys of a page: the most that the gateway gives.
+const PAGE: u32 = 500;
+
+/// `tollgate keys …`
+#[derive(Args)]
+pub struct KeysOptions {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: KeysCommand,
+}
+
+/// What to do with keys. All of it takes the scope `admin`.
+#[derive(Subcommand)]
+pub enum KeysCommand {
+    /// Print the keys that are valid, without their secrets.
+    List {
+        /// The gateway.
+        #[command(flatten)]
+        target: Target,
+    },
+    /// Make a key, and print it: it is shown this once.
+    Create {
+        /// What it is for.
+        #[arg(long)]
+        name: String,
+        /// What it may do; may be repeated.
+        #[arg(long = "scope", required = true, value_name = "SCOPE")]
+        scopes: Vec<String>,
+        /// When it ends (RFC 3339); never, unless given.
+        #[arg(long, value_name = "TIME")]
+        expires_at: Option<String>,
+        /// The gateway.
+        #[command(flatten)]
+        target: Target,
+    },
+    /// End a key, at once.
+    Revoke {
+        /// Its id.
+        id: String,
+        /// The gateway.
+        #[command(flatten)]
+        target: Target,
+    },
+    /// Make a key like another, print it, and end the other.
+    Rotate {
+        /// The other's id.
+        id: String,
+        /// Leave the other as it is, to be revoked once nobody uses it.
+        #[arg(long)]
+        keep: bool,
+        /// The gateway.
+        #[command(flatten)]
+        target: Target,
+    },
+}
+
+/// Runs a command about keys.
+///
+/// # Errors
+/// See [`Failure`].
+pub fn keys(options: &KeysOptions, mut output: Output) -> Result<(), Failure> {
+    match &options.command {
+        KeysCommand::List { target } => run(list(&Client::new(target)?, output)),
+        KeysCommand::Create {
+            name,
+            scopes,
+            expires_at,
+            target,
+        } => {
+            let body = json!({ "name": name, "scopes": scopes, "expiresAt": expires_at });
+            let client = Client::new(target)?;
+            let made = run(client.call(Method::POST, "/api/keys", Some(body)))?;
+            show(&made, &mut output)
+        }
+        KeysCommand::Revoke { id, target } => {
+            run(revoke(&Client::new(target)?, id))?;
+            match output.is_json() {
+                true => output.value(&json!({ "revoked": id })),
+                false => output.line(&format!("revoked {id}")),
+            }
+        }
+        KeysCommand::Rotate { id, keep, target } => run(rotate(&Client::new(target)?, id, *keep, output)),
+    }
+}
+
+async fn list(client: &Client, mut output: Output) -> Result<(), Failure> {
+    let keys = all(client).await?;
+    if output.is_json() {
+        return keys.iter().try_for_each(|key| output.value(key));
+    }
+    let text = |value: &Value| value.as_str().unwrap_or("-").to_owned();
+    let row = |key: &Value| {
+        let scopes = key["scopes"].as_array().into_iter().flatten();
+        let scopes: Vec<&str> = scopes.filter_map(Value::as_str).collect();
+        vec![
+            text(&key["id"]),
+            text(&key["name"]),
+            scopes.join(","),
+            text(&key["createdAt"]),
+            text(&key["expiresAt"]),
+        ]
+    };
+    let rows: Vec<_> = keys.iter().map(row).collect();
+    output.table(&["ID", "NAME", "SCOPES", "CREATED", "EXPIRES"], &rows)
+}
+
+async fn all(client: &Client) -> Result<Vec<Value>, Failure> {
+    let (mut keys, mut path) = (Vec::new(), format!("/api/keys?limit={PAGE}"));
+    loop {
+        let mut page = client.call(Method::GET, &path, None).await?;
+        keys.extend(
+            page["keys"]
+                .as_array_mut()
+                .map(std::mem::take)
+                .unwrap_or_default(),
+        );
+        match page["nextCursor"].as_str() {
+            Some(cursor) => path = format!("/api/keys?limit={PAGE}&cursor={}", segment(cursor)),
+            None => return Ok(keys),
+        }
+    }
+}
+
+async fn revoke(client: &Client, id: &str) -> Result<(), Failure> {
+    let path = format!("/api/keys/{}", segment(id));
+    client.call(Method::DELETE, &path, None).await.map(drop)
+}
+
+async fn rotate(client: &Client, id: &str, keep: bool, mut output: Output) -> Result<(), Failure> {
+    let found = all(client).await?.into_iter().find(|key| key["id"] == id);
+    let Some(old) = found else {
+        return Err(Failure::failed(format!("there is no key {id}")));
+    };
+    let body = json!({ "name": old["name"], "scopes": old["scopes"], "expiresAt": old["expiresAt"] });
+    let made = client.call(Method::POST, "/api/keys", Some(body)).await?;
+    // First it is shown: once the other has ended, nothing else opens.
+    show(&made, &mut output)?;
+    if keep {
+        tell(&format!(
+            "{id} is still valid: end it with tollgate keys revoke {id}"
+        ));
+        return Ok(());
+    }
+    revoke(client, id).await
+}
+
+/// The new key itself on stdout, so that a script can keep it; what it is on stderr.
+fn show(made: &Value, output: &mut Output) -> Result<(), Failure> {
+    if output.is_json() {
+        return output.value(made);
+    }
+    output.line(made["key"].as_str().unwrap_or_default())?;
+    tell(&format!(
+        "made the key {}: it is not shown again",
+        made["id"].as_str().unwrap_or_default()
+    ));
+    Ok(())
+}

@@ -1,0 +1,154 @@
+//! `tollgate links export`.
+
+use super::super::client::{Client, Target, segment};
+use super::super::exit::Failure;
+use super::super::output::{self, Output};
+use clap::{Args, ValueEnum};
+use http::Method;
+use serde_json::Value;
+
+/// Links of a page: the most that the gateway gives.
+const PAGE: u32 = 500;
+/// The columns of a table.
+const COLUMNS: [&str; 17] = [
+    "code",
+    "url",
+    "title",
+    "tags",
+    "redirect",
+    "validFrom",
+    "expiresAt",
+    "expireAfterIdle",
+    "maxVisits",
+    "fallbackUrl",
+    "forwardQuery",
+    "externalId",
+    "archived",
+    "owner",
+    "createdAt",
+    "visits",
+    "shortUrl",
+];
+/// What a spreadsheet takes for the beginning of a formula.
+const FORMULA: [char; 6] = ['=', '+', '-', '@', '\t', '\r'];
+
+/// `tollgate links export …`
+#[derive(Args)]
+pub struct ExportOptions {
+    /// How to write them.
+    #[arg(long, value_enum, default_value_t = Form::Ndjson)]
+    pub format: Form,
+    /// Only links with this tag.
+    #[arg(long)]
+    pub tag: Option<String>,
+    /// Only links of this owner (admins).
+    #[arg(long)]
+    pub owner: Option<String>,
+    /// The gateway.
+    #[command(flatten)]
+    pub target: Target,
+}
+
+/// How links are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Form {
+    /// A link on each line, as the API shows it.
+    Ndjson,
+    /// A table.
+    Csv,
+}
+
+/// Prints all links, page by page.
+///
+/// # Errors
+/// See [`Failure`].
+pub async fn export(options: &ExportOptions, client: Client, mut output: Output) -> Result<(), Failure> {
+    let mut query = format!("/api/links?limit={PAGE}");
+    for (name, value) in [("tag", &options.tag), ("owner", &options.owner)] {
+        if let Some(value) = value {
+            query += &format!("&{name}={}", segment(value));
+        }
+    }
+    let bar = output::progress(None, "{spinner} {pos} links {per_sec}");
+    if options.format == Form::Csv {
+        output.text(&row(COLUMNS.iter().map(|name| (*name).to_owned()))?)?;
+    }
+    let mut cursor = None::<String>;
+    loop {
+        let path = match &cursor {
+            Some(cursor) => format!("{query}&cursor={}", segment(cursor)),
+            None => query.clone(),
+        };
+        let mut page = client.call(Method::GET, &path, None).await?;
+        let links = page["links"]
+            .as_array_mut()
+            .map(std::mem::take)
+            .unwrap_or_default();
+        let mut text = String::new();
+        for link in &links {
+            text += &match options.format {
+                Form::Ndjson => format!("{link}\n"),
+                Form::Csv => row(COLUMNS.iter().map(|name| cell(&link[*name])))?,
+            };
+        }
+        output.text(&text)?;
+        bar.inc(links.len() as u64);
+        cursor = page["nextCursor"].as_str().map(str::to_owned);
+        if cursor.is_none() {
+            bar.finish_and_clear();
+            return Ok(());
+        }
+    }
+}
+
+fn row(cells: impl Iterator<Item = String>) -> Result<String, Failure> {
+    let mut row = csv::Writer::from_writer(Vec::new());
+    row.write_record(cells.map(guarded))
+        .map_err(anyhow::Error::from)?;
+    let bytes = row
+        .into_inner()
+        .map_err(|error| Failure::failed(error.to_string()))?;
+    String::from_utf8(bytes).map_err(|error| Failure::Failed(error.into()))
+}
+
+fn cell(value: &Value) -> String {
+    match value {
+        Value::Null => String::new(),
+        Value::String(text) => text.clone(),
+        Value::Array(tags) => {
+            let words: Vec<&str> = tags.iter().filter_map(Value::as_str).collect();
+            words.join("|")
+        }
+        other => other.to_string(),
+    }
+}
+
+/// A cell that no spreadsheet takes for a formula: strangers write titles, too.
+fn guarded(cell: String) -> String {
+    match cell.starts_with(FORMULA) {
+        true => format!("'{cell}"),
+        false => cell,
+    }
+}
+
+/// The cell before it was [`guarded`].
+pub fn unguarded(cell: &str) -> &str {
+    match cell.strip_prefix('\'') {
+        Some(rest) if rest.starts_with(FORMULA) => rest,
+        _ => cell,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cell_is_no_formula_and_comes_back_as_it_was() {
+        for text in ["=1+1", "-5", "@x", "'quoted'", "plain", ""] {
+            let cell = guarded(text.to_owned());
+            assert!(!cell.starts_with(FORMULA));
+            assert_eq!(unguarded(&cell), text);
+        }
+    }
+}

@@ -1,0 +1,200 @@
+//! The settings that a command runs with: flag, then environment, then file. What `check` finds sound is what `serve`
+//! runs: both read them here.
+
+use super::exit::Failure;
+use super::output::Output;
+use crate::server::listen;
+use crate::wasm::handler;
+use anyhow::{Context as _, Result, anyhow, bail};
+use clap::Args;
+use clap::builder::{OsStringValueParser, TypedValueParser as _};
+use std::fs;
+use std::io::ErrorKind;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use tollgate_rules::keys;
+use tollgate_rules::settings::Settings;
+use tollgate_store::settings::StoreSettings;
+
+/// The file that is read when no flag names one, if it is there.
+const DEFAULT_FILE: &str = "tollgate.toml";
+/// The database's file in the directory that a flag or the environment names.
+const DATABASE: &str = "tollgate.db";
+/// The directory of a gateway that has no database and is told no other.
+const DEFAULT_DATA: &str = "data";
+/// Where the admin key may be. Not an argument's: a flag for a file of it comes before it.
+const ADMIN_KEY: &str = "TOLLGATE_ADMIN_KEY";
+
+/// Where the file and the store are.
+#[derive(Args)]
+pub struct Place {
+    /// The configuration [default: ./tollgate.toml if it is there, else the built-in defaults].
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// The directory for the database and compiled code [default: that of `store.path`, ./data].
+    #[arg(long, env = "TOLLGATE_DATA", value_name = "DIR", value_parser = OsStringValueParser::new().map(PathBuf::from))]
+    pub data: Option<PathBuf>,
+    /// Address (or name) and port [default: `server.listen`, 127.0.0.1:3000].
+    #[arg(long, env = "TOLLGATE_LISTEN", value_name = "ADDR")]
+    pub listen: Option<String>,
+}
+
+/// Where the settings come from.
+#[derive(Args)]
+pub struct Sources {
+    /// Where the file and the store are.
+    #[command(flatten)]
+    pub place: Place,
+    /// A file with the admin key; it comes before TOLLGATE_ADMIN_KEY. If it is not there, no other key is given and this is
+    /// the first run, the new key is written to it.
+    #[arg(long, value_name = "FILE")]
+    pub admin_key_file: Option<PathBuf>,
+    /// The admin key itself.
+    #[arg(long, value_name = "KEY", hide = true)]
+    pub admin_key: Option<String>,
+}
+
+/// The settings in force, all of them checked.
+pub struct InForce {
+    /// The file's, with those of flags and environment in their places.
+    pub settings: Settings,
+    /// Where the configuration came from.
+    pub source: String,
+    /// Where compiled code is kept, beside the database if there is one; absolute.
+    pub data: PathBuf,
+    /// Where to listen: the first that can be had.
+    pub listen: Vec<SocketAddr>,
+    /// The admin key that was given.
+    pub admin_key: Option<String>,
+}
+
+/// Reads and checks all settings. Neither opens the store nor listens; may wait for a name server.
+///
+/// # Errors
+/// The first setting that cannot be used, and where it is.
+pub fn in_force(sources: &Sources) -> Result<InForce> {
+    let Placed {
+        settings,
+        source,
+        data,
+    } = placed(&sources.place)?;
+    Ok(InForce {
+        listen: listen::resolve(settings.listen())?,
+        data: std::path::absolute(&data).with_context(|| format!("{} cannot be used", data.display()))?,
+        admin_key: admin_key(sources)?,
+        settings,
+        source,
+    })
+}
+
+/// The settings, with those of flags and environment in their places.
+pub(super) struct Placed {
+    /// Checked.
+    pub settings: Settings,
+    /// Where the configuration came from.
+    pub source: String,
+    /// The directory of the database and of compiled code.
+    pub data: PathBuf,
+}
+
+/// Reads and checks the settings.
+///
+/// # Errors
+/// The first setting that cannot be used, and where it is.
+pub(super) fn placed(place: &Place) -> Result<Placed> {
+    let (Settings { mut config, .. }, source) = load(place.config.as_deref())?;
+    // An empty variable counts as none, as most programs have it.
+    if let Some(listen) = place.listen.as_ref().filter(|listen| !listen.is_empty()) {
+        config.server.listen.clone_from(listen);
+    }
+    let data = place.data.as_ref().filter(|data| !data.as_os_str().is_empty());
+    let data = match (&mut config.store, data) {
+        (StoreSettings::Sqlite { path, .. }, Some(data)) => {
+            *path = data.join(DATABASE).display().to_string();
+            data.clone()
+        }
+        (StoreSettings::Sqlite { path, .. }, None) => std::path::absolute(&*path)
+            .with_context(|| format!("store.path: {path} cannot be used"))?
+            .parent()
+            .unwrap_or(Path::new("/"))
+            .to_path_buf(),
+        (StoreSettings::Memory { .. }, data) => data.cloned().unwrap_or_else(|| DEFAULT_DATA.into()),
+    };
+    Ok(Placed {
+        settings: Settings::compile(config)?,
+        source,
+        data,
+    })
+}
+
+/// The file's settings, compiled, and where they came from.
+fn load(file: Option<&Path>) -> Result<(Settings, String)> {
+    let path = match file {
+        Some(path) => path,
+        None if Path::new(DEFAULT_FILE).exists() => Path::new(DEFAULT_FILE),
+        None => return Ok((Settings::default(), "the built-in defaults".to_owned())),
+    };
+    let text = fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let name = path.display().to_string();
+    Ok((Settings::parse(&text, &name)?, name))
+}
+
+/// The admin key that was given, and sound: by flag, by the file that a flag names, or by the environment.
+fn admin_key(sources: &Sources) -> Result<Option<String>> {
+    let from_flag = sources
+        .admin_key
+        .as_ref()
+        .map(|key| ("--admin-key".to_owned(), key.clone()));
+    let given = match from_flag {
+        Some(given) => Some(given),
+        None => match from_file(sources.admin_key_file.as_deref())? {
+            Some(given) => Some(given),
+            None => from_environment()?,
+        },
+    };
+    let Some((source, text)) = given else {
+        return Ok(None);
+    };
+    let key = text.trim();
+    if key.is_empty() {
+        bail!("{source} is empty: it should hold the admin key");
+    }
+    keys::admin_commit(key, 0).map_err(|error| anyhow!("{source}: {error}"))?;
+    Ok(Some(key.to_owned()))
+}
+
+fn from_file(path: Option<&Path>) -> Result<Option<(String, String)>> {
+    let Some(path) = path else { return Ok(None) };
+    match fs::read_to_string(path) {
+        Ok(text) => Ok(Some((path.display().to_string(), text))),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error).with_context(|| format!("cannot read {}", path.display())),
+    }
+}
+
+fn from_environment() -> Result<Option<(String, String)>> {
+    let Some(text) = std::env::var_os(ADMIN_KEY).filter(|text| !text.is_empty()) else {
+        return Ok(None);
+    };
+    // The error must not show it.
+    let text = text
+        .into_string()
+        .map_err(|_| anyhow!("{ADMIN_KEY} is not UTF-8"))?;
+    Ok(Some((ADMIN_KEY.to_owned(), text)))
+}
+
+/// `tollgate check`
+///
+/// # Errors
+/// What `serve` would refuse; or stdout cannot be written.
+pub fn check(sources: &Sources, mut output: Output) -> Result<(), Failure> {
+    let InForce { settings, source, .. } = in_force(sources)?;
+    handler::check(&settings)?;
+    if output.is_json() {
+        return output.value(&settings.config);
+    }
+    output.text(&format!(
+        "# in force, from {source}\n{}\n",
+        settings.config.to_toml()
+    ))
+}

@@ -1,0 +1,93 @@
+//! What a person at a terminal is shown once the gateway answers: where it is, what it keeps where, whom it limits, and what
+//! to try first.
+
+use crate::logging;
+use std::fmt::Write as _;
+use std::net::SocketAddr;
+use tollgate_rules::config::{Config, Limit};
+use tollgate_rules::settings::Settings;
+use tollgate_store::settings::StoreSettings;
+
+/// The most limits that are named.
+const MOST_LIMITS: usize = 4;
+
+/// Shows the summary, if stderr is a terminal.
+pub fn show(at: SocketAddr, settings: &Settings, source: &str) {
+    if logging::is_terminal() {
+        logging::say(&text(at, &settings.config, source), tracing::Level::INFO, "", &[]);
+    }
+}
+
+fn text(at: SocketAddr, config: &Config, source: &str) -> String {
+    let store = match &config.store {
+        StoreSettings::Sqlite { path, .. } => path.clone(),
+        StoreSettings::Memory { max_bytes } => {
+            format!("memory, at most {max_bytes}: nothing outlives this process")
+        }
+    };
+    let mut text = format!(
+        "\n  Tollgate {version}\n
+  listens on  http://{at}
+  short URLs  {public}
+  dashboard   http://{at}/admin
+  API         http://{at}/docs
+  settings    {source}
+  store       {store}\n",
+        version = env!("CARGO_PKG_VERSION"),
+        public = config.server.public_url,
+    );
+    for (name, limit) in heads("limits").zip(config.limits.iter().take(MOST_LIMITS)) {
+        _ = writeln!(text, "  {name:<10}  {}", in_words(limit));
+    }
+    match config.limits.len() {
+        0 => text += "  limits      none: nobody is slowed down\n",
+        all if all > MOST_LIMITS => _ = writeln!(text, "  {:<10}  and {} more", "", all - MOST_LIMITS),
+        _ => {}
+    }
+    _ = write!(
+        text,
+        "\n  Try it (KEY is the admin key):\n
+      curl http://{at}/api/links -H \"authorization: Bearer $KEY\" --json '{{\"url\":\"https://example.com/\",\"code\":\"hello\"}}'
+      curl -i http://{at}/hello
+      TOLLGATE_URL=http://{at} TOLLGATE_KEY=$KEY tollgate links export\n"
+    );
+    text
+}
+
+/// The head of the first line, and none of the others.
+fn heads(first: &str) -> impl Iterator<Item = &str> {
+    std::iter::once(first).chain(std::iter::repeat(""))
+}
+
+fn in_words(limit: &Limit) -> String {
+    let methods = match limit.methods.as_slice() {
+        [] => String::new(),
+        [all] if all == "*" => String::new(),
+        methods => format!("{} ", methods.join(", ")),
+    };
+    let shadow = if limit.shadow { " (only watched)" } else { "" };
+    format!(
+        "{}: {methods}{}, a burst of {}, then {} every {}{shadow}",
+        limit.name, limit.path, limit.capacity, limit.refill, limit.interval
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_says_where_what_and_whom() {
+        let settings = Settings::default();
+        let at = "127.0.0.1:3000".parse().unwrap();
+        let text = text(at, &settings.config, "the built-in defaults");
+        for words in [
+            "http://127.0.0.1:3000/admin",
+            "data/tollgate.db",
+            "default: /..., a burst of 100, then 10 every 1s",
+            "curl -i",
+        ] {
+            assert!(text.contains(words), "{words}:\n{text}");
+        }
+    }
+}
