@@ -177,6 +177,7 @@ fn a_restore_that_was_killed_once_it_was_decided_is_finished_by_whoever_opens_th
             _ => {}
         }
         fs::copy(&file, directory.path().join("test.db.restored")).unwrap();
+        fs::write(directory.path().join("test.db.restore-part"), b"of another try").unwrap();
         let elsewhere = directory.path().join("x");
         if old == "closed" {
             let refused = back_up(&database, &elsewhere, NO_LIMIT, &mut quiet());
@@ -188,6 +189,7 @@ fn a_restore_that_was_killed_once_it_was_decided_is_finished_by_whoever_opens_th
             "{old}"
         );
         assert!(!directory.path().join("test.db.restored").exists());
+        assert!(!directory.path().join("test.db.restore-part").exists());
     }
 }
 

@@ -290,11 +290,14 @@ pub fn restore(
     Ok(contents)
 }
 
-/// Finishes a restore that has been decided, if there is one. The caller holds the store's lock.
+/// Finishes a restore that has been decided, if there is one, and clears away one that was not. The caller holds the store's
+/// lock.
 ///
 /// # Errors
 /// A file cannot be removed or renamed.
 pub fn finish(database: &Path) -> Result<(), OpenError> {
+    // It takes room, and nothing else.
+    _ = fs::remove_file(beside(database, PART));
     let decided = beside(database, DECIDED);
     if !decided.exists() {
         return Ok(());
