@@ -154,6 +154,22 @@ pub async fn exit_codes_say_what_went_wrong_and_no_key_is_shown(host: Host) {
     run(from_file).await.expect(0);
 }
 
+pub async fn what_is_in_force_is_shown_as_json_without_secrets(_: Host) {
+    let directory = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("the directory is ours");
+    let settings = directory.path().join("tollgate.toml");
+    let secret = "whsec_c2VjcmV0c2VjcmV0c2VjcmV0c2VjcmV0";
+    let subscription = format!(
+        "[[topics.t.subscriptions]]\nname = \"origin\"\nurl = \"https://example.com/\"\nsecret = \"{secret}\"\n"
+    );
+    std::fs::write(&settings, subscription).expect("it is ours");
+    let mut check = tollgate(&["check", "--json", "--config"]);
+    check.arg(&settings);
+    let shown = run(check).await.expect(0);
+    assert!(!shown.out.contains("c2VjcmV0"), "{}", shown.out);
+    let shown = shown.json().remove(0);
+    assert_eq!(shown["topics"]["t"]["subscriptions"][0]["name"], "origin");
+}
+
 pub async fn keys_are_made_rotated_and_revoked(host: Host) {
     let gateway = Gateway::shared(host).await;
     let name = unique("from the command line");

@@ -391,6 +391,7 @@ harness::cases! {
             scripts_and_pages_are_printed_and_a_closed_pipe_is_no_fault,
             topics_are_tailed_and_go_on_where_a_reader_was,
             what_cannot_be_backed_up_is_said,
+            what_is_in_force_is_shown_as_json_without_secrets,
         }
     }
     under_spin {

@@ -191,7 +191,7 @@ pub fn check(sources: &Sources, mut output: Output) -> Result<(), Failure> {
     let InForce { settings, source, .. } = in_force(sources)?;
     handler::check(&settings)?;
     if output.is_json() {
-        return output.value(&settings.config);
+        return output.value(&settings.config.masked());
     }
     output.text(&format!(
         "# in force, from {source}\n{}\n",

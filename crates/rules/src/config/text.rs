@@ -65,8 +65,8 @@ impl Config {
         config
     }
 
-    /// As TOML, secrets masked. Without secrets ([`Config::without_secrets`]) it reads back as the same value.
-    pub fn to_toml(&self) -> String {
+    /// What may be shown: every secret is masked.
+    pub fn masked(&self) -> Self {
         let mut shown = self.clone();
         for subscription in shown
             .topics
@@ -86,7 +86,12 @@ impl Config {
             alert.url = MASK.to_owned().into();
             alert.secret = alert.secret.as_ref().map(|_| MASK.to_owned().into());
         }
-        toml::to_string(&shown).expect("tables, lists, strings, numbers and flags are all TOML has")
+        shown
+    }
+
+    /// As TOML, secrets masked. Without secrets ([`Config::without_secrets`]) it reads back as the same value.
+    pub fn to_toml(&self) -> String {
+        toml::to_string(&self.masked()).expect("tables, lists, strings, numbers and flags are all TOML has")
     }
 }
 
