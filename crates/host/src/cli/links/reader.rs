@@ -46,13 +46,14 @@ pub fn read(
         Some(rest) => (rest, 3),
         None => (beginning, 0),
     };
-    let (format, between) = match format {
-        Format::Auto => (guess(beginning), delimiter(beginning)),
-        told => (told, delimiter(beginning)),
+    let table = Table::of(beginning);
+    let format = match format {
+        Format::Auto => guess(beginning),
+        told => told,
     };
     file.consume(mark);
     match format {
-        Format::Csv => csv(file, between, each),
+        Format::Csv => csv(file, table, each),
         Format::Json => json(file, each),
         Format::Ndjson | Format::Auto => lines(file, each),
     }
@@ -74,15 +75,25 @@ fn guess(beginning: &[u8]) -> Format {
     }
 }
 
-/// What stands between the heads of a CSV file most often.
-fn delimiter(beginning: &[u8]) -> u8 {
-    let line = beginning.split(|byte| *byte == b'\n').next().unwrap_or_default();
-    let count = |delimiter: u8| line.iter().filter(|byte| **byte == delimiter).count();
-    [b',', b';', b'\t']
-        .into_iter()
-        .rev()
-        .max_by_key(|byte| count(*byte))
-        .unwrap_or(b',')
+/// How a CSV file is written.
+#[derive(Clone, Copy)]
+struct Table {
+    /// What stands between its heads most often.
+    between: u8,
+    /// Lines that the reader is behind: it takes the line feed after a carriage return for the next row's.
+    behind: u64,
+}
+
+impl Table {
+    fn of(beginning: &[u8]) -> Self {
+        let line = beginning.split(|byte| *byte == b'\n').next().unwrap_or_default();
+        let count = |delimiter: u8| line.iter().filter(|byte| **byte == delimiter).count();
+        let between = [b'\t', b';', b','].into_iter().max_by_key(|byte| count(*byte));
+        Self {
+            between: between.unwrap_or(b','),
+            behind: u64::from(line.ends_with(b"\r")),
+        }
+    }
 }
 
 fn lines(mut file: impl BufRead, each: &mut dyn FnMut(Found) -> bool) -> Result<(), String> {
@@ -107,9 +118,9 @@ fn lines(mut file: impl BufRead, each: &mut dyn FnMut(Found) -> bool) -> Result<
     Ok(())
 }
 
-fn csv(file: impl BufRead, between: u8, each: &mut dyn FnMut(Found) -> bool) -> Result<(), String> {
+fn csv(file: impl BufRead, table: Table, each: &mut dyn FnMut(Found) -> bool) -> Result<(), String> {
     let mut rows = csv::ReaderBuilder::new()
-        .delimiter(between)
+        .delimiter(table.between)
         .flexible(true)
         .from_reader(file);
     let heads = rows.headers().map_err(|error| error.to_string())?.clone();
@@ -135,7 +146,7 @@ fn csv(file: impl BufRead, between: u8, each: &mut dyn FnMut(Found) -> bool) -> 
         let line = row
             .position()
             .map_or_else(|| rows.position().line(), csv::Position::line);
-        if !each((line, record)) {
+        if !each((line + table.behind, record)) {
             return Ok(());
         }
     }
