@@ -145,7 +145,7 @@ fn what_is_no_sound_backup_is_refused_and_changes_nothing() {
         let refused = restore(&bad, &database, true, &mut quiet());
         assert!(refused.is_err(), "{name}: {refused:?}");
     }
-    let other = Connection::open(&bad.with_extension("other")).unwrap();
+    let other = Connection::open(bad.with_extension("other")).unwrap();
     other.execute_batch("CREATE TABLE t (x)").unwrap();
     drop(other);
     assert!(restore(&bad.with_extension("other"), &database, true, &mut quiet()).is_err());

@@ -177,7 +177,8 @@ impl Sender {
     async fn send_all(&self, records: mpsc::Receiver<Parsed>, done: &AtomicU64) -> Result<(), Failure> {
         let failure = RefCell::new(None);
         let records = futures::stream::unfold(records, async |mut records| {
-            let record = match failure.borrow().is_some() {
+            let has_failed = failure.borrow().is_some();
+            let record = match has_failed {
                 true => None,
                 false => records.recv().await,
             };
