@@ -102,7 +102,7 @@ fn forward_route(schemas: &mut Schemas) -> Result<Value, String> {
     let mut operation = Operation::new(Call::PostMessage, schemas);
     operation.about(
         "A path that `[[forward]]` in tollgate.toml adds, with the methods given there (the default is POST): the request, \
-         whole, becomes a durable message of the route's topic. Neither a key nor a client id is needed.",
+         whole, becomes a durable message of the route's topic, whatever its method. Neither a key nor a client id is needed.",
     );
     operation.takes_anything();
     operation.accepts_as(&shared::accepted());

@@ -35,7 +35,8 @@ fn header_table() -> Vec<(&'static str, Value, &'static str)> {
         ),
         (
             "Location",
-            json!({ "type": "string", "format": "uri-reference" }),
+            // As browsers read one (WHATWG), which takes more than RFC 3986 does.
+            json!({ "type": "string", "minLength": 1 }),
             "Where it is, or where it leads.",
         ),
         (
@@ -59,6 +60,21 @@ fn header_table() -> Vec<(&'static str, Value, &'static str)> {
             "X-Content-Type-Options",
             json!({ "const": "nosniff" }),
             "The content type is meant.",
+        ),
+        (
+            "X-Frame-Options",
+            json!({ "const": "DENY" }),
+            "No page may hold it in a frame.",
+        ),
+        (
+            "Cross-Origin-Resource-Policy",
+            json!({ "const": "same-origin" }),
+            "No other site may embed it.",
+        ),
+        (
+            "Cross-Origin-Opener-Policy",
+            json!({ "const": "same-origin" }),
+            "No other site's window may reach into it.",
         ),
         (
             "Referrer-Policy",

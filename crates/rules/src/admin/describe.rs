@@ -137,8 +137,10 @@ fn page(operation: &mut Operation<'_>, media: &[&str]) {
             "ETag",
             "Content-Security-Policy",
             "X-Content-Type-Options",
+            "X-Frame-Options",
             "Referrer-Policy",
-            "X-Robots-Tag",
+            "Cross-Origin-Resource-Policy",
+            "Cross-Origin-Opener-Policy",
             "Vary",
         ] {
             operation.answers_with(status, header, false);

@@ -1,0 +1,254 @@
+//! The gateway's own events: links, campaigns and keys that come and go, deliveries that stop, limits that refuse. They are
+//! messages of the topic of `[events]`, where one is set, and told to whoever listens at `GET /api/events`.
+//!
+//! An event of a rule is appended by the very commit that makes it true ([`append`]). Where no topic is set, the host tells
+//! live from the answer ([`Event::told_by`]). All other events the host finds by looking.
+
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use crate::settings::Settings;
+use crate::world::World;
+use tollgate_api::calls::Call;
+use tollgate_api::ids;
+use tollgate_api::time;
+use tollgate_store::commit::{Append, Message, literal};
+
+macro_rules! kinds {
+    ($($(#[doc = $doc:literal])* $name:ident = $text:literal;)*) => {
+        /// What has happened.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum Kind { $($(#[doc = $doc])* $name,)* }
+
+        impl Kind {
+            /// All of them, in the order of the documentation.
+            pub const ALL: &'static [Kind] = &[$(Kind::$name,)*];
+
+            /// The type of its message.
+            pub const fn name(self) -> &'static str { match self { $(Kind::$name => $text,)* } }
+        }
+    };
+}
+
+kinds! {
+    /// A link was made.
+    LinkCreated = "link.created";
+    /// A link was removed by a call; what the sweep removes is not told.
+    LinkDeleted = "link.deleted";
+    /// A campaign was made.
+    CampaignCreated = "campaign.created";
+    /// The last unit is taken.
+    CampaignSoldOut = "campaign.sold-out";
+    /// It is past its end, or was closed.
+    CampaignEnded = "campaign.ended";
+    /// Nothing is delivered any more until somebody resumes it.
+    SubscriptionPaused = "subscription.paused";
+    /// Its origin failed so often that it is left alone for a while.
+    BreakerOpen = "subscription.breaker-open";
+    /// Its origin takes messages again.
+    BreakerClosed = "subscription.breaker-closed";
+    /// Messages became dead letters.
+    MessageDead = "message.dead";
+    /// An API key was made.
+    KeyCreated = "key.created";
+    /// An API key was removed.
+    KeyRevoked = "key.revoked";
+    /// A policy refuses requests; at most once a minute for each.
+    LimitRefusing = "limit.refusing";
+    /// An alert's condition begins to hold.
+    AlertStarted = "alert.started";
+    /// It holds no longer.
+    AlertEnded = "alert.ended";
+}
+
+/// One event.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Event {
+    /// Unique; that of its message.
+    pub id: String,
+    /// What has happened.
+    pub kind: Kind,
+    /// Whom it is about, as `link/launch`: the ordering key of its message.
+    pub subject: String,
+    /// What there is to know: an object of texts and numbers, never a secret.
+    pub data: Value,
+}
+
+impl Event {
+    /// An event under an id made of 16 unpredictable bytes.
+    pub fn new(kind: Kind, subject: String, data: Value, fresh: [u8; 16]) -> Self {
+        let id = ids::token(&fresh, ids::ID_LENGTH);
+        Self {
+            id,
+            kind,
+            subject,
+            data,
+        }
+    }
+
+    /// As a message for the end of a topic.
+    pub fn append(&self, topic: &str) -> Append {
+        Append {
+            topic: topic.to_owned(),
+            id: self.id.clone(),
+            key: self.subject.clone(),
+            kind: self.kind.name().to_owned(),
+            content_type: "application/json".to_owned(),
+            attributes: Vec::new(),
+            payload: literal(self.data.to_string()),
+        }
+    }
+
+    /// What an answer tells of a call that has changed something; `None` for any other call or answer. `path` is the
+    /// request's; `fresh` 16 unpredictable bytes.
+    pub fn told_by(call: Call, path: &str, status: u16, body: &[u8], fresh: [u8; 16]) -> Option<Self> {
+        let answer = || serde_json::from_slice::<Value>(body).ok();
+        let last = || path.trim_end_matches('/').rsplit('/').next().map(str::to_owned);
+        let happened = match (call, status) {
+            (Call::CreateLink, 201) => link_created(&answer()?),
+            (Call::DeleteLink, 204) => link_deleted(&last()?),
+            (Call::CreateCampaign, 201) => campaign_created(&answer()?),
+            (Call::CreateKey, 201) => key_created(&answer()?),
+            (Call::DeleteKey, 204) => key_revoked(&last()?),
+            _ => return None,
+        };
+        let Happened(kind, subject, data) = happened;
+        Some(Self::new(kind, subject, data, fresh))
+    }
+}
+
+/// What has happened, before it has an id.
+pub(crate) struct Happened(Kind, String, Value);
+
+/// The fields of these names; null for one that is not there.
+fn picked(from: &Value, names: &[&str]) -> Value {
+    let field = |name: &&str| ((*name).to_owned(), from[*name].clone());
+    Value::Object(names.iter().map(field).collect())
+}
+
+fn named(of: &str, name: &Value) -> String {
+    [of, "/", name.as_str().unwrap_or_default()].concat()
+}
+
+/// `link`: as an answer shows it.
+pub(crate) fn link_created(link: &Value) -> Happened {
+    let data = picked(link, &["code", "url", "owner"]);
+    Happened(Kind::LinkCreated, named("link", &link["code"]), data)
+}
+
+pub(crate) fn link_deleted(code: &str) -> Happened {
+    Happened(
+        Kind::LinkDeleted,
+        ["link/", code].concat(),
+        json!({ "code": code }),
+    )
+}
+
+/// `campaign`: as an answer shows it.
+pub(crate) fn campaign_created(campaign: &Value) -> Happened {
+    let data = picked(campaign, &["id", "quantity", "startsAt", "endsAt"]);
+    Happened(Kind::CampaignCreated, named("campaign", &campaign["id"]), data)
+}
+
+/// `key`: as an answer shows it. Its text is left out.
+pub(crate) fn key_created(key: &Value) -> Happened {
+    let data = picked(key, &["id", "name", "scopes", "expiresAt"]);
+    Happened(Kind::KeyCreated, named("key", &key["id"]), data)
+}
+
+pub(crate) fn key_revoked(id: &str) -> Happened {
+    Happened(Kind::KeyRevoked, ["key/", id].concat(), json!({ "id": id }))
+}
+
+/// What a commit appends because of it: a message if a topic is set, else nothing.
+pub(crate) fn append<S>(world: &World<'_, S>, happened: impl FnOnce() -> Happened) -> Vec<Append> {
+    let topic = world.settings.config.events.topic.as_deref();
+    let event = topic.map(|topic| {
+        let Happened(kind, subject, data) = happened();
+        Event::new(kind, subject, data, (world.fresh)()).append(topic)
+    });
+    event.into_iter().collect()
+}
+
+/// Whether the gateway's own events are kept in this topic.
+pub fn is_topic(settings: &Settings, topic: &str) -> bool {
+    settings.config.events.topic.as_deref() == Some(topic)
+}
+
+/// An event as it is told: `{id, type, time, data}`.
+#[derive(Serialize)]
+pub struct Told<'a> {
+    id: &'a str,
+    r#type: &'a str,
+    #[serde(with = "time::rfc3339")]
+    time: u64,
+    data: Value,
+}
+
+impl<'a> Told<'a> {
+    /// One that happened just now; `now` in Unix milliseconds.
+    pub fn now(event: &'a Event, now: u64) -> Self {
+        Self {
+            id: &event.id,
+            r#type: event.kind.name(),
+            time: now,
+            data: event.data.clone(),
+        }
+    }
+
+    /// One that is kept. Whoever has the scope may post to the topic too: what is no JSON is told as null.
+    pub fn kept(message: &'a Message) -> Self {
+        Self {
+            id: &message.id,
+            r#type: &message.kind,
+            time: message.time,
+            data: serde_json::from_slice(&message.payload).unwrap_or_default(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FRESH: [u8; 16] = [7; 16];
+    const DOCUMENT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/events.md");
+
+    #[test]
+    fn a_key_is_told_without_its_text() {
+        let body = br#"{"id":"k1","name":"ci","scopes":["links"],"createdAt":"x","expiresAt":null,"key":"tg_k1_secret"}"#;
+        let event = Event::told_by(Call::CreateKey, "/api/keys", 201, body, FRESH).unwrap();
+        assert_eq!((event.kind, event.subject.as_str()), (Kind::KeyCreated, "key/k1"));
+        let written = serde_json::to_string(&Told::now(&event, 1_800_000_000_000)).unwrap();
+        assert!(!written.contains("secret"), "{written}");
+        assert!(written.contains(r#""type":"key.created","time":"2027-01-15T08:00:00Z""#), "{written}");
+    }
+
+    #[test]
+    fn only_what_was_done_is_told() {
+        let told = |call, status| Event::told_by(call, "/api/links/launch/", status, b"{}", FRESH);
+        let deleted = told(Call::DeleteLink, 204).unwrap();
+        assert_eq!((deleted.kind, deleted.data), (Kind::LinkDeleted, json!({ "code": "launch" })));
+        for (call, status) in [
+            (Call::DeleteLink, 404),
+            (Call::CreateLink, 200),
+            (Call::CreateLink, 409),
+            (Call::EditLink, 200),
+            (Call::CreateKey, 401),
+        ] {
+            assert_eq!(told(call, status), None, "{call:?} {status}");
+        }
+        assert_eq!(Event::told_by(Call::CreateLink, "/api/links", 201, b"no JSON", FRESH), None);
+    }
+
+    #[test]
+    fn the_document_names_every_event_and_no_other() {
+        let document = std::fs::read_to_string(DOCUMENT).unwrap();
+        let named: Vec<&str> = document
+            .lines()
+            .filter_map(|line| line.strip_prefix("| `")?.split('`').next())
+            .collect();
+        let known: Vec<&str> = Kind::ALL.iter().map(|kind| kind.name()).collect();
+        assert_eq!(named, known);
+    }
+}
