@@ -109,7 +109,8 @@ async fn known_route(
         true => Err(Problem::new(
             Kind::Unavailable,
             "The gateway's routes are older than its configuration: `spin build` brings them up to date.",
-        )),
+        )
+        .with_retry_after(notice::OPERATOR_SECONDS)),
         false => Ok(()),
     }
 }

@@ -69,4 +69,5 @@ pub async fn missing(world: &World<'static, Port>) -> Problem {
         Kind::Unavailable,
         format!("This gateway has no admin key yet: {how}."),
     )
+    .with_retry_after(notice::OPERATOR_SECONDS)
 }

@@ -13,6 +13,9 @@ const QUIET_MS: u64 = 60_000;
 /// Entries that say which lines were written belong to this partition, and begin with its name.
 const PARTITION: &str = "notice";
 
+/// Seconds after which who waits for the operator may try again.
+pub const OPERATOR_SECONDS: u64 = 60;
+
 thread_local! {
     /// Until when this instance need not ask the store, Unix milliseconds. An instance has at most one thing to say.
     static QUIET_UNTIL: Cell<u64> = const { Cell::new(0) };
