@@ -180,3 +180,43 @@ pub async fn server_errors_are_counted_over_their_window(host: Host) {
     let ended = told(&channel, 2).await;
     assert_eq!(body(&ended)["state"], "ended");
 }
+
+pub async fn a_breaker_that_opens_is_told_and_when_it_closes(host: Host) {
+    let (channel, origin) = (Origin::start().await, Origin::start().await);
+    origin.behave(|_| Reply {
+        retry_after: Some(3_600),
+        ..Reply::status(503)
+    });
+    let settings = [
+        alert("breaker", "breaker_open", &channel, ""),
+        format!(
+            "[[topics.signup.subscriptions]]\nname = \"origin\"\nurl = \"{}\"\nallow_private_addresses = true\n\
+             retry = {{ initial = \"50ms\", factor = 1.0, cap = \"50ms\", max_attempts = 100 }}\n",
+            origin.url("/signups")
+        ),
+    ];
+    let gateway = Gateway::start(host, &settings.concat()).await;
+    tokio::time::sleep(QUIET).await;
+    assert_eq!(channel.deliveries().len(), 0, "it is closed");
+    // Without a key: none waits behind another.
+    for n in 0..20 {
+        let post = gateway.post("/signup").json(&json!({ "n": n }));
+        post.send().await.expect(202);
+    }
+    let started = body(&told(&channel, 1).await);
+    assert_eq!(
+        (&started["state"], &started["when"], &started["value"]),
+        (&json!("started"), &json!("breaker_open"), &json!(1))
+    );
+    assert_eq!(started["subjects"][0]["name"], "signup/origin");
+    tokio::time::sleep(QUIET).await;
+    assert_eq!(states(&channel), ["started"]);
+    origin.behave(|_| Reply::status(204));
+    let reset = "/api/topics/signup/subscriptions/origin/reset-breaker";
+    gateway.post(reset).key(ADMIN_KEY).send().await;
+    let ended = body(&told(&channel, 2).await);
+    assert_eq!(
+        (&ended["state"], &ended["since"]),
+        (&json!("ended"), &started["since"])
+    );
+}

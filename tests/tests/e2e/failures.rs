@@ -10,7 +10,7 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::harness::{ADMIN_KEY, Answer, Gateway, Host, Program, Serve, crowd, eventually};
+use crate::harness::{ADMIN_KEY, Answer, Gateway, Host, Origin, Program, Serve, crowd, eventually};
 
 /// How long a refusal to start may take.
 const END: Duration = Duration::from_secs(60);
@@ -130,6 +130,49 @@ pub async fn a_full_disk_refuses_writes_until_there_is_room(host: Host) {
     gateway.kill();
     gateway.restart().await;
     assert_signed_up(&gateway, &acknowledged).await;
+}
+
+/// The alert cannot be recorded while it begins, and is told nevertheless, once.
+pub async fn a_full_disk_is_an_alert_until_there_is_room(host: Host) {
+    let directory = scratch();
+    let Some(_mount) = Mount::at(directory.path()) else {
+        return;
+    };
+    let channel = Origin::start().await;
+    let alert = format!(
+        "[[alerts]]\nname = \"store\"\nwhen = \"store_unavailable\"\nurl = \"{}\"\nevery = \"1s\"\n\
+         allow_private_addresses = true\n",
+        channel.url("/store")
+    );
+    let gateway = Gateway::start_as(host, on(directory.path()), &alert).await;
+    let states = || -> Vec<String> {
+        let told = channel.taken().into_iter();
+        told.map(|delivery| serde_json::from_slice::<Value>(&delivery.body).expect("it is JSON"))
+            .map(|message| message["state"].as_str().expect("it has a state").to_owned())
+            .collect()
+    };
+    tokio::time::sleep(STILL).await;
+    assert!(states().is_empty(), "the store is well");
+    let ballast = directory.path().join("ballast");
+    let _ = fs::write(&ballast, vec![0; 128 << 20]).expect_err("it is larger than the disk");
+    let mut n = 0;
+    while sign_up(&gateway, n).await.status == 202 {
+        n += 1;
+        assert!(n < 5_000, "the disk is never full");
+    }
+    let heard = async |count: usize| (states().len() >= count).then_some(());
+    eventually("the start is told", async || heard(1).await).await;
+    tokio::time::sleep(STILL).await;
+    assert_eq!(states(), ["started"]);
+    fs::remove_file(&ballast).expect("it is there");
+    eventually("the end is told", async || heard(2).await).await;
+    tokio::time::sleep(STILL).await;
+    assert_eq!(states(), ["started", "ended"]);
+    // Nothing is left to be told.
+    gateway.kill();
+    gateway.restart().await;
+    tokio::time::sleep(STILL).await;
+    assert_eq!(states(), ["started", "ended"]);
 }
 
 pub async fn a_failed_sync_stops_the_writes_and_is_told(host: Host) {

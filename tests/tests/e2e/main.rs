@@ -196,6 +196,7 @@ harness::cases! {
     alerts {
         both {}
         native {
+            a_breaker_that_opens_is_told_and_when_it_closes,
             a_channel_that_fails_gets_the_message_later_and_holds_nothing_up,
             an_alert_tells_once_when_it_starts_and_once_when_it_ends_also_across_a_kill,
             dead_letters_are_told_to_a_chat,
@@ -361,6 +362,7 @@ harness::cases! {
         both {}
         native {
             a_failed_sync_stops_the_writes_and_is_told,
+            a_full_disk_is_an_alert_until_there_is_room,
             a_full_disk_refuses_writes_until_there_is_room,
             a_process_that_was_stopped_goes_on_where_it_was,
             another_writer_stops_the_writes_and_is_told,
