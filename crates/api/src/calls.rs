@@ -178,6 +178,8 @@ calls! {
     DeleteKey = Admin "DELETE" "/api/keys/:id" Key(Admin);
     /// The rate limits in force.
     ListLimits = Admin "GET" "/api/limits" Key(Admin);
+    /// The gateway's own events as they happen, as server-sent events.
+    WatchEvents = Admin "GET" "/api/events" Key(Admin), HostOnly;
     /// Whether the process runs.
     HealthLive = Admin "GET" "/health/live" Anyone, Native;
     /// Whether requests can be answered.
@@ -336,7 +338,11 @@ pub fn one_segment(path: &str) -> Option<&str> {
 /// Whether a native call may have this path. A few comparisons, since every request is asked; a test holds them to
 /// [`Call::is_native`].
 fn may_be_native(path: &str) -> bool {
-    path == "/" || path.starts_with("/health/") || path.starts_with("/admin") || path == "/metrics"
+    path == "/"
+        || path.starts_with("/health/")
+        || path.starts_with("/admin")
+        || path == "/metrics"
+        || path == "/api/events"
 }
 
 /// The call of `component` that the request makes, and its parameters.

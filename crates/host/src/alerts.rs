@@ -7,6 +7,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde_json::json;
 use tokio::sync::{Notify, oneshot};
 use tollgate_api::units::Span;
 use tollgate_delivery::driver::{Messenger, Recipient, Statuses};
@@ -15,12 +16,14 @@ use tollgate_delivery::subscription::{Retry, SinkKind, Subscription};
 use tollgate_engines::{AnyEngine, Engine as _};
 use tollgate_rules::alerts::{self, Condition, Notice, Readings, Record, Reported, State, Subject, Window};
 use tollgate_rules::config::Alert;
+use tollgate_rules::events::Kind;
 use tollgate_rules::settings::Settings;
 use tollgate_rules::{campaigns, subscriptions};
 use tollgate_store::commit::{Commit, Mutation, StoreError, literal};
 use tollgate_store::ports::Store as _;
 
 use crate::clock::now;
+use crate::events::{self, Events};
 
 /// How long the store may take to say what an alert asks for.
 const STORE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -41,6 +44,8 @@ pub struct Sources {
     pub server_errors: Box<dyn Fn() -> u64 + Send>,
     /// How subscriptions stand.
     pub subscriptions: Statuses,
+    /// Where starts and ends are told.
+    pub events: Arc<Events>,
 }
 
 /// The running alerts; dropped, they end, and go on where they were with the next start.
@@ -180,7 +185,7 @@ impl Watch {
                 changed
             };
             if changed {
-                self.tell_log();
+                self.tell();
             }
             self.save().await;
             if changed {
@@ -189,7 +194,8 @@ impl Watch {
         }
     }
 
-    fn tell_log(&self) {
+    /// Tells the log and whoever listens to events.
+    fn tell(&self) {
         let kept = self.kept.borrow();
         let Some(Notice { state, value, .. }) = kept.record.pending.last() else {
             return;
@@ -200,6 +206,14 @@ impl Watch {
             State::Continues => tracing::warn!(alert, when, value, "an alert continues"),
             State::Ended => tracing::info!(alert, when, value, "an alert ended"),
         }
+        let kind = match state {
+            State::Started => Kind::AlertStarted,
+            State::Continues => return,
+            State::Ended => Kind::AlertEnded,
+        };
+        let data = json!({ "alert": alert, "when": when, "value": value });
+        let event = events::event(kind, ["alert/", alert].concat(), data);
+        self.house.sources.events.tell(event);
     }
 
     /// Sends what is to be sent, in order, each until it is taken.

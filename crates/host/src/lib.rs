@@ -4,6 +4,7 @@ mod access_log;
 mod alerts;
 pub mod cli;
 mod clock;
+mod events;
 pub mod logging;
 pub mod metrics;
 pub mod serve;

@@ -10,6 +10,7 @@ mod summary;
 
 use crate::alerts::{Alerts, Sources};
 use crate::cli::{self, InForce, ServeOptions};
+use crate::events::{self, Events};
 use crate::metrics::count::Counted;
 use crate::server::settle::Settling;
 use crate::server::{DRAIN, Server, listen};
@@ -150,10 +151,11 @@ impl Gateway {
             counted: Counted::new(config),
         };
         let counted = engines.counted.clone();
+        let events = Events::new(config.events.topic.clone(), store.clone());
         let server = tokio::select! {
             biased;
             () = &mut stop => return Ok(()),
-            server = Server::start(listener, settings.clone(), engines, self.library) => server?,
+            server = Server::start(listener, settings.clone(), engines, Arc::clone(&events), self.library) => server?,
         };
         let address = server.address()?;
         let kept = store.clone();
@@ -170,9 +172,14 @@ impl Gateway {
         let relay = Relay::start(Arc::new(store.clone()), options, low_water)?;
         relay.listens_on(address);
         server.watch(relay.statuses());
+        let looked_at = events::Sources {
+            subscriptions: relay.statuses(),
+            counted: counted.clone(),
+        };
         let sources = Sources {
             server_errors: Box::new(move || counted.server_errors()),
             subscriptions: relay.statuses(),
+            events: Arc::clone(&events),
         };
         // Before the key is shown, which is done once: this may fail.
         let _alerts = Alerts::start(&settings, store.clone(), &relay.messenger(), sources)?;
@@ -183,8 +190,13 @@ impl Gateway {
                 ready(address, self.began);
                 summary::show(address, &settings, &self.in_force.source);
                 let upkeep = tokio::spawn(upkeep::run(store.clone(), config.clone()));
+                let watching = tokio::spawn(Arc::clone(&events).run(looked_at));
                 let ran = server.run(stop).await;
                 upkeep.abort();
+                watching.abort();
+                // Over, so that nothing is appended twice.
+                let _ = watching.await;
+                events.write().await;
                 ran
             }
             Err(error) => Err(error),

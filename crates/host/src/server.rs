@@ -6,6 +6,7 @@ mod answer;
 mod body;
 mod connection;
 mod dashboard;
+mod events;
 mod files;
 mod head;
 mod hosted;
@@ -24,6 +25,7 @@ mod wire;
 mod worker;
 
 use crate::access_log::AccessLog;
+use crate::events::Events;
 use crate::metrics::Metrics;
 use crate::wasm::compiled::Library;
 use crate::wasm::handler::Handlers;
@@ -77,6 +79,8 @@ pub struct Shared {
     pub metrics: Metrics,
     /// The access log, if there is one.
     pub access_log: Option<AccessLog>,
+    /// The gateway's own events.
+    pub events: Arc<Events>,
 }
 
 /// A server that listens, with its workers running.
@@ -93,6 +97,7 @@ impl Server {
         listener: std::net::TcpListener,
         settings: Settings,
         engines: ports::Engines,
+        events: Arc<Events>,
         library: Library,
     ) -> Result<Self> {
         let listener = TcpListener::from_std(listener)?;
@@ -126,6 +131,7 @@ impl Server {
             places,
             metrics,
             access_log,
+            events,
         });
         let (way, rest) = Rest::start(others, &program, &shared)?;
         let way = Arc::new(way);

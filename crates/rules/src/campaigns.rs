@@ -18,7 +18,7 @@ mod stock;
 mod tests;
 
 pub use record::{Campaign, Claim, Codes, DEFAULT_TOPIC, MAX_PER_USER, MAX_QUANTITY};
-pub use stock::{Stock, stocks};
+pub use stock::{Phase, Standing, Stock, standings, stocks};
 
 use crate::world::World;
 use tollgate_api::calls::{self, Call, Parameters};

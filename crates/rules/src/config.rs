@@ -16,6 +16,7 @@ mod alert;
 mod bounds;
 mod component;
 mod error;
+mod events;
 mod metrics;
 mod text;
 
@@ -25,6 +26,7 @@ pub use bounds::*;
 pub use component::ComponentSettings;
 pub(crate) use error::Path;
 pub use error::{ConfigError, Fault};
+pub use events::EventSettings;
 pub use metrics::{MetricsAccess, MetricsSettings};
 #[cfg(test)]
 pub(crate) use text::SAMPLE;
@@ -57,6 +59,9 @@ pub struct Config {
     /// `[access_log]`
     #[serde(default)]
     pub access_log: AccessLogSettings,
+    /// `[events]`
+    #[serde(default)]
+    pub events: EventSettings,
     /// `[[limits]]`, at most [`MAX_LIMITS`].
     #[serde(default)]
     pub limits: Vec<Limit>,

@@ -7,7 +7,7 @@
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use crate::settings::Settings;
+use crate::config::Config;
 use crate::world::World;
 use tollgate_api::calls::Call;
 use tollgate_api::ids;
@@ -171,8 +171,8 @@ pub(crate) fn append<S>(world: &World<'_, S>, happened: impl FnOnce() -> Happene
 }
 
 /// Whether the gateway's own events are kept in this topic.
-pub fn is_topic(settings: &Settings, topic: &str) -> bool {
-    settings.config.events.topic.as_deref() == Some(topic)
+pub fn is_topic(config: &Config, topic: &str) -> bool {
+    config.events.topic.as_deref() == Some(topic)
 }
 
 /// An event as it is told: `{id, type, time, data}`.
@@ -210,6 +210,9 @@ impl<'a> Told<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::settings::Settings;
+    use crate::testing::{Gateway, body, ready};
+    use tollgate_store::ports::Store as _;
 
     const FRESH: [u8; 16] = [7; 16];
     const DOCUMENT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/events.md");
@@ -221,14 +224,20 @@ mod tests {
         assert_eq!((event.kind, event.subject.as_str()), (Kind::KeyCreated, "key/k1"));
         let written = serde_json::to_string(&Told::now(&event, 1_800_000_000_000)).unwrap();
         assert!(!written.contains("secret"), "{written}");
-        assert!(written.contains(r#""type":"key.created","time":"2027-01-15T08:00:00Z""#), "{written}");
+        assert!(
+            written.contains(r#""type":"key.created","time":"2027-01-15T08:00:00Z""#),
+            "{written}"
+        );
     }
 
     #[test]
     fn only_what_was_done_is_told() {
         let told = |call, status| Event::told_by(call, "/api/links/launch/", status, b"{}", FRESH);
         let deleted = told(Call::DeleteLink, 204).unwrap();
-        assert_eq!((deleted.kind, deleted.data), (Kind::LinkDeleted, json!({ "code": "launch" })));
+        assert_eq!(
+            (deleted.kind, deleted.data),
+            (Kind::LinkDeleted, json!({ "code": "launch" }))
+        );
         for (call, status) in [
             (Call::DeleteLink, 404),
             (Call::CreateLink, 200),
@@ -238,7 +247,93 @@ mod tests {
         ] {
             assert_eq!(told(call, status), None, "{call:?} {status}");
         }
-        assert_eq!(Event::told_by(Call::CreateLink, "/api/links", 201, b"no JSON", FRESH), None);
+        assert_eq!(
+            Event::told_by(Call::CreateLink, "/api/links", 201, b"no JSON", FRESH),
+            None
+        );
+    }
+
+    fn messages(gateway: &Gateway) -> Vec<Message> {
+        ready(gateway.store.read("tollgate", 0, 100, 0)).unwrap()
+    }
+
+    /// One of everything is made and removed; what is refused is tried too.
+    fn happenings(gateway: &Gateway) {
+        let link = json!({ "url": "https://example.com/", "code": "launch" });
+        let campaign = json!({ "id": "spring", "quantity": 5, "endsAt": "2100-01-01T00:00:00Z" });
+        assert_eq!(gateway.admin("POST", "/api/links", &link).status, 201);
+        assert_eq!(gateway.admin("POST", "/api/links", &link).status, 409);
+        assert_eq!(gateway.admin("POST", "/api/campaigns", &campaign).status, 201);
+        assert_eq!(gateway.admin("POST", "/api/campaigns", &campaign).status, 409);
+        let made = gateway.admin("POST", "/api/keys", &json!({ "name": "ci", "scopes": ["links"] }));
+        let key = body(&made)["id"].as_str().unwrap().to_owned();
+        for (path, status) in [("/api/links/launch", 204), ("/api/links/launch", 404)] {
+            assert_eq!(gateway.admin("DELETE", path, "").status, status);
+        }
+        let key = format!("/api/keys/{key}");
+        for status in [204, 404] {
+            assert_eq!(gateway.admin("DELETE", &key, "").status, status);
+        }
+    }
+
+    #[test]
+    fn what_is_changed_is_in_the_topic_with_the_change_and_what_is_refused_is_not() {
+        let settings = Settings::parse("[events]\ntopic = \"tollgate\"\n", "test").unwrap();
+        let gateway = Gateway::with_settings(settings);
+        happenings(&gateway);
+        let found = messages(&gateway);
+        let told: Vec<_> = found
+            .iter()
+            .map(|one| (one.kind.as_str(), one.key.as_str()))
+            .collect();
+        let key = found[2].key.clone();
+        assert_eq!(
+            told,
+            [
+                ("link.created", "link/launch"),
+                ("campaign.created", "campaign/spring"),
+                ("key.created", &key),
+                ("link.deleted", "link/launch"),
+                ("key.revoked", &key),
+            ]
+        );
+        let data: Value = serde_json::from_slice(&found[1].payload).unwrap();
+        assert_eq!(
+            data,
+            json!({ "id": "spring", "quantity": 5, "startsAt": null, "endsAt": "2100-01-01T00:00:00Z" })
+        );
+        assert!(!String::from_utf8_lossy(&found[2].payload).contains("tg_"));
+        // Strangers tell nothing.
+        let post = gateway.call(
+            "POST",
+            "/api/topics/tollgate/messages",
+            &[("x-client-id", "eve")],
+            "{}",
+        );
+        assert_eq!(post.status, 404);
+    }
+
+    #[test]
+    fn without_a_topic_nothing_is_kept() {
+        let gateway = Gateway::new();
+        happenings(&gateway);
+        assert!(messages(&gateway).is_empty());
+        assert!(ready(gateway.store.topics(None, 10)).unwrap().is_empty());
+    }
+
+    #[test]
+    fn the_topic_is_nobody_elses() {
+        for (text, fault) in [
+            ("[events]\ntopic = \"A b\"\n", "events.topic"),
+            (
+                "[events]\ntopic = \"t\"\n[[forward]]\npath = \"/t\"\ntopic = \"t\"\n",
+                "events.topic",
+            ),
+            ("[events]\nname = \"t\"\n", "name"),
+        ] {
+            let error = Settings::parse(text, "test").unwrap_err().to_string();
+            assert!(error.contains(fault), "{error}");
+        }
     }
 
     #[test]

@@ -10,6 +10,7 @@ pub mod campaigns;
 pub mod codes;
 pub mod config;
 pub mod docs;
+pub mod events;
 pub mod forward;
 pub mod heads;
 pub mod idempotency;

@@ -10,6 +10,7 @@ use std::time::Duration;
 use url::form_urlencoded;
 
 use crate::config::{Config, is_topic_name};
+use crate::events;
 use crate::keys;
 use crate::messages::{MessageView, extent};
 use crate::subscriptions;
@@ -29,9 +30,10 @@ const DEFAULT_TOPICS: u64 = 100;
 /// The most topics of a page; each costs a look at its subscriptions.
 const MAX_TOPICS: u64 = 500;
 
-/// Whether the configuration names the topic, by itself or as the target of a route.
+/// Whether the configuration names the topic: by itself, as the target of a route, or for the gateway's own events.
 pub fn is_configured(config: &Config, topic: &str) -> bool {
-    config.topics.contains_key(topic) || config.forward.iter().any(|route| route.topic == topic)
+    let routed = config.forward.iter().any(|route| route.topic == topic);
+    routed || config.topics.contains_key(topic) || events::is_topic(config, topic)
 }
 
 /// A topic as answers show it.
@@ -87,7 +89,8 @@ fn never_used(name: &str) -> Topic {
 /// The names that the configuration gives, in order.
 fn configured(config: &Config) -> impl Iterator<Item = &str> {
     let named = config.topics.keys().map(String::as_str);
-    named.chain(config.forward.iter().map(|route| route.topic.as_str()))
+    let routed = config.forward.iter().map(|route| route.topic.as_str());
+    named.chain(routed).chain(config.events.topic.as_deref())
 }
 
 /// Some topics.

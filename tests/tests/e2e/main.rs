@@ -15,6 +15,7 @@ mod components;
 mod contract;
 mod crash;
 mod dashboard;
+mod events;
 mod failures;
 mod guests;
 mod harness;
@@ -201,6 +202,15 @@ harness::cases! {
             an_alert_tells_once_when_it_starts_and_once_when_it_ends_also_across_a_kill,
             dead_letters_are_told_to_a_chat,
             server_errors_are_counted_over_their_window,
+        }
+    }
+    events {
+        both {}
+        native {
+            refusals_deliveries_and_alerts_are_told,
+            streams_are_for_admins_and_bounded,
+            what_happens_is_kept_in_the_topic_and_a_listener_goes_on_where_it_stopped,
+            what_happens_is_told_live_where_it_is_kept_nowhere,
         }
     }
     limiter {

@@ -157,6 +157,12 @@ pub(super) fn parameters() -> Value {
              caller's key has the scope `topics`.",
             "order-7",
         ),
+        "LastEventId": header(
+            "Last-Event-ID",
+            json!({ "type": "integer", "minimum": 0 }),
+            "The `id` of the last event that was received, as browsers send it when they connect again.",
+            "41",
+        ),
         "IfNoneMatch": header(
             "If-None-Match",
             json!({ "type": "string" }),

@@ -78,6 +78,11 @@ impl Asked {
         Self(call as usize)
     }
 
+    /// The call, if it is one.
+    pub fn known(self) -> Option<Call> {
+        Call::ALL.get(self.0).copied()
+    }
+
     fn name(self) -> String {
         match Call::ALL.get(self.0) {
             Some(call) => snake(&format!("{call:?}")),
@@ -225,6 +230,17 @@ impl Rules {
     }
 }
 
+/// What a policy of the limiter has refused since the start.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusals {
+    /// Its name.
+    pub policy: String,
+    /// Requests that it refused.
+    pub refused: u64,
+    /// Requests that it would have refused, were it not in shadow.
+    pub would_refuse: u64,
+}
+
 /// The counters of all threads. Cheap to clone.
 #[derive(Clone, Debug, Default)]
 pub struct Counted(Arc<Threads>);
@@ -290,6 +306,24 @@ impl Counted {
         self.sum(|kind, at| {
             asked.is_none_or(|asked| asked.0 == kind) && place.is_none_or(|place| usize::from(place) == at)
         })
+    }
+
+    /// What each policy of the limiter has refused so far, and would have in shadow.
+    pub fn refusals(&self) -> Vec<Refusals> {
+        let rules = locked(&self.0.rules).clone();
+        let sum = |policy: usize, decision: Decision| -> u64 {
+            let place = policy * Decision::ALL.len() + decision as usize;
+            let counts = rules.iter().filter_map(|one| one.decisions.get(place));
+            counts.map(Count::get).sum()
+        };
+        let policies = self.0.policies.iter().enumerate();
+        policies
+            .map(|(index, policy)| Refusals {
+                policy: policy.clone(),
+                refused: sum(index, Decision::Refused),
+                would_refuse: sum(index, Decision::WouldRefuse),
+            })
+            .collect()
     }
 
     /// Answers with a status of 500 and above, since the start. Not 501: whoever asks for what there is not is at fault.

@@ -27,6 +27,9 @@ pub fn report(shared: &Shared, sheet: &mut Sheet) {
     if let Some(relay) = shared.metrics.relay.get() {
         deliveries(&relay.all(), sheet);
     }
+    let streams = u32::try_from(shared.events.streams()).unwrap_or(u32::MAX);
+    sheet.number(Metric::EventStreams, &[], streams);
+    sheet.count(Metric::EventsDropped, &[], shared.events.dropped());
     let (dropped, folded) = logging::left_out();
     sheet.count(Metric::LogDropped, &[], dropped);
     sheet.count(Metric::LogFolded, &[], folded);

@@ -131,6 +131,9 @@ metrics! {
     DeadLetters = Counter "tollgate_dead_letters" "" ["topic", "subscription"] "Messages that were given up";
     CircuitState = Gauge "tollgate_circuit_state" "" ["topic", "subscription"] "The circuit breaker: 0 closed, 1 half-open, 2 open";
     SubscriptionPaused = Gauge "tollgate_subscription_paused" "" ["topic", "subscription"] "1 while nothing is delivered, else 0";
+    // Events.
+    EventStreams = Gauge "tollgate_event_streams" "" [] "Open streams of GET /api/events; there may be 64";
+    EventsDropped = Counter "tollgate_events_dropped" "" [] "Events of the gateway's own that were dropped: the store did not take them for too long";
     // Instances.
     RulesTasks = Gauge "tollgate_rules_tasks" "" ["group"] "Rules that wait, on the threads of the crowd and of the rest";
     RulesTraps = Counter "tollgate_rules_traps" "" ["group"] "Instances of the rules that ended: a trap, or a call that was stuck";

@@ -4,6 +4,7 @@ use super::Shared;
 use super::answer::AnswerBody;
 use super::body::{self, Upload};
 use super::dashboard::{self, Dashboard};
+use super::events;
 use super::head;
 use super::hosted;
 use super::long_poll;
@@ -306,6 +307,10 @@ impl Gateway {
                 let answer = metrics::answer(&self.shared, head, caller.address, now());
                 return Box::pin(answer).await.map(from_core);
             }
+            Next::Native(Call::WatchEvents) => {
+                let request = self.request(head, caller);
+                return Box::pin(events::open(&self.shared, head, request, caller)).await;
+            }
             Next::Native(call) => {
                 let asked = dashboard::Asked {
                     call: *call,
@@ -337,7 +342,11 @@ impl Gateway {
             return Ok(answer);
         }
         let body = Box::pin(self.body(body)).await?;
-        let mut answer = from_packed(Box::pin(self.rest(head, body, &caller.name)).await?);
+        let answer = Box::pin(self.rest(head, body, &caller.name)).await?;
+        self.shared
+            .events
+            .answered(asked.known(), path(head), answer.status, &answer.body);
+        let mut answer = from_packed(answer);
         for (name, value) in &unpacked(added) {
             answer.headers_mut().append(name, value.clone());
         }

@@ -31,6 +31,22 @@ pub(crate) fn describe(call: Call, operation: &mut Operation<'_>) {
             operation.answers_with(200, "Vary", true);
             operation.refuses(&[Kind::NotFound]);
         }
+        Call::WatchEvents => {
+            operation.about(
+                "`link.created`, `campaign.sold-out`, `message.dead` and others (`docs/events.md`), each as `{id, type, time, data}`. With \
+                 `[events] topic`, `Last-Event-ID` goes on after that event; without, only what happens from now on is told. `missed` says \
+                 how many could not be. Streams are bounded (503). Under Spin there are none (404).",
+            );
+            operation.header("LastEventId");
+            operation.gives_text(
+                200,
+                "Server-sent events, until either side ends.",
+                "text/event-stream",
+            );
+            operation.answers_with(200, "X-Accel-Buffering", false);
+            operation.answers_with(200, "X-Content-Type-Options", false);
+            operation.refuses(&[Kind::NotFound]);
+        }
         Call::Icon => {
             operation.about("In several sizes.");
             operation.gives_text(200, "The icon.", "image/x-icon");

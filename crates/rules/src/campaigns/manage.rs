@@ -6,6 +6,7 @@ use super::record::{Campaign, Codes, DEFAULT_TOPIC, MAX_ID, MAX_PER_USER, MAX_QU
 use super::record::{is_id, load};
 use super::unknown;
 use crate::config::{TOPIC_NAME_RULE, is_topic_name};
+use crate::events;
 use crate::keys;
 use crate::world::World;
 use tollgate_api::calls::Scope;
@@ -140,6 +141,10 @@ pub(super) async fn create<S: Store>(world: &World<'_, S>, request: &Request) ->
         partition: Campaign::partition(id),
         conditions: vec![Condition::Absent(Campaign::partition(id))],
         mutations: vec![record(&campaign), stock],
+        appends: events::append(world, || {
+            let view = View::new(&campaign, campaign.quantity, world.now);
+            events::campaign_created(&serde_json::to_value(view).unwrap_or_default())
+        }),
         ..Commit::default()
     };
     let mut outcome = world.store.commit(commit.clone()).await;

@@ -1,6 +1,7 @@
 //! What is left of campaigns, for whoever watches them.
 
 use super::record::{Campaign, State};
+use serde::{Deserialize, Serialize};
 use tollgate_store::commit::StoreError;
 use tollgate_store::ports::Store;
 use tollgate_store::stored;
@@ -45,4 +46,57 @@ pub async fn stocks<S: Store>(store: &S, now: u64, limit: usize) -> Result<Vec<S
     }
     stocks.sort_by(|a, b| a.id.cmp(&b.id));
     Ok(stocks)
+}
+
+/// How far a campaign is, as far as events tell.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Phase {
+    /// It admits, or will.
+    #[default]
+    Open,
+    /// Nothing remains.
+    SoldOut,
+    /// It is past its end, or was closed.
+    Ended,
+}
+
+/// How a campaign stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Standing {
+    /// The campaign's id.
+    pub id: String,
+    /// How far it is.
+    pub phase: Phase,
+    /// Units that there were.
+    pub quantity: u64,
+    /// Units that are left.
+    pub remaining: u64,
+}
+
+/// How the first [`LOOKED_AT`] campaigns by id stand.
+///
+/// # Errors
+/// The store does not answer, or holds a damaged record.
+pub async fn standings<S: Store>(store: &S, now: u64) -> Result<Vec<Standing>, StoreError> {
+    let found = store.scan(&Campaign::partition(""), None, LOOKED_AT).await?;
+    let mut standings = Vec::with_capacity(found.len());
+    for item in &found {
+        let campaign: Campaign = stored::decode("campaign", &item.entry)?;
+        let key = Campaign::remaining_key(&campaign.id);
+        let left = store.get(&Campaign::partition(&campaign.id), &[key]).await?;
+        let remaining = stored::count("number of units left", left.into_iter().next().flatten().as_ref())?;
+        let phase = match campaign.state(remaining, now) {
+            State::Scheduled | State::Open => Phase::Open,
+            State::SoldOut => Phase::SoldOut,
+            State::Ended | State::Closed => Phase::Ended,
+        };
+        standings.push(Standing {
+            id: campaign.id,
+            phase,
+            quantity: campaign.quantity,
+            remaining,
+        });
+    }
+    Ok(standings)
 }

@@ -8,6 +8,7 @@ use sha2::{Digest as _, Sha256};
 use super::record::{self, Record};
 use crate::campaigns::DEFAULT_TOPIC;
 use crate::config::{Forward, Ordering};
+use crate::events;
 use crate::idempotency;
 use crate::identity::{self, ClientId};
 use crate::keys;
@@ -60,7 +61,9 @@ pub(super) async fn to_topic<S: Store>(
             ));
         }
     };
-    let open = topics::is_configured(&world.settings.config, topic) && !announces_claims(world, topic);
+    let open = topics::is_configured(&world.settings.config, topic)
+        && !announces_claims(world, topic)
+        && !events::is_topic(&world.settings.config, topic);
     let trusted = key.is_some_and(|key| key.allows(Scope::Topics));
     if !open && !trusted {
         let mut problem = Problem::not_found();

@@ -3,12 +3,13 @@
 use serde::{Deserialize, Serialize};
 
 use super::{CONFIGURED_ID, ENTRY_PREFIX, PARTITION, Record, Scope, entry_key, is_id, mint, require};
+use crate::events;
 use crate::world::World;
 use tollgate_api::calls::Call;
 use tollgate_api::http::{Request, Response};
 use tollgate_api::problem::{Kind, Problem};
 use tollgate_api::{json, time};
-use tollgate_store::commit::{Commit, Item, Mutation, Outcome, StoreError};
+use tollgate_store::commit::{Commit, Condition, Item, Mutation, Outcome, StoreError};
 use tollgate_store::ports::Store;
 use tollgate_store::stored;
 
@@ -125,22 +126,25 @@ async fn create<S: Store>(world: &World<'_, S>, request: &Request) -> Result<Res
         return Err(Problem::field("#/expiresAt", "must be in the future"));
     }
     for _ in 0..MINT_ATTEMPTS {
-        let (text, commit) = mint(&name, &scopes, expires_at, world.now, world.fresh);
+        let (text, mut commit) = mint(&name, &scopes, expires_at, world.now, world.fresh);
         let id = commit
             .mutations
             .first()
             .map(Mutation::key)
             .and_then(|key| key.strip_prefix(ENTRY_PREFIX));
         let id = id.unwrap_or_default().to_owned();
+        let view = View {
+            id: &id,
+            name: &name,
+            scopes: &scopes,
+            created_at: world.now,
+            expires_at,
+            key: Some(&text),
+        };
+        commit.appends = events::append(world, || {
+            events::key_created(&serde_json::to_value(&view).unwrap_or_default())
+        });
         if let Outcome::Committed(_) = world.store.commit(commit).await? {
-            let view = View {
-                id: &id,
-                name: &name,
-                scopes: &scopes,
-                created_at: world.now,
-                expires_at,
-                key: Some(&text),
-            };
             return Ok(Response::json(201, &view));
         }
     }
@@ -192,24 +196,25 @@ async fn delete<S: Store>(world: &World<'_, S>, request: &Request, id: &str) -> 
         return Err(Problem::not_found());
     }
     let key = entry_key(id);
-    if world
-        .store
-        .get(PARTITION, std::slice::from_ref(&key))
-        .await?
-        .into_iter()
-        .flatten()
-        .next()
-        .is_none()
-    {
+    let found = world.store.get(PARTITION, std::slice::from_ref(&key)).await?;
+    let Some(entry) = found.into_iter().flatten().next() else {
         return Err(Problem::not_found());
-    }
+    };
     let commit = Commit {
         partition: PARTITION.to_owned(),
+        // Of two at once, one removes it.
+        conditions: vec![Condition::Version {
+            key: key.clone(),
+            version: entry.version,
+        }],
         mutations: vec![Mutation::Delete { key }],
+        appends: events::append(world, || events::key_revoked(id)),
         ..Commit::default()
     };
-    world.store.commit(commit).await?;
-    Ok(Response::empty(204))
+    match world.store.commit(commit).await? {
+        Outcome::Committed(_) => Ok(Response::empty(204)),
+        _ => Err(Problem::not_found()),
+    }
 }
 
 /// `limit` and `cursor` of the query. A cursor is the id of the last key seen.

@@ -7,6 +7,7 @@ use super::index::{self, Reserve};
 use super::record::{Limits, Link, Record, State, View, link_key};
 use super::{MAX_RACES, fields, strangers, sweep};
 use crate::codes;
+use crate::events;
 use crate::settings::Settings;
 use crate::world::World;
 use tollgate_api::http::{Request, Response};
@@ -353,7 +354,7 @@ async fn try_new<S: Store>(
     let code = draft.custom.clone().unwrap_or_else(|| fresh_code(world, draft));
     charge(world, request, draft).await?;
     index::enter(store, &draft.record, &code, Reserve::Disturb, world.now).await?;
-    if let Some(link) = insert(store, &draft.record, &code).await? {
+    if let Some(link) = insert(world, &draft.record, &code).await? {
         return Ok(Step::Created(link));
     }
     index::withdraw(store, &draft.record, &code);
@@ -398,7 +399,7 @@ async fn try_return<S: Store>(
     if !index::enter(store, &draft.record, &code, reserve, world.now).await? {
         return Ok(Step::Again);
     }
-    match insert(store, &draft.record, &code).await? {
+    match insert(world, &draft.record, &code).await? {
         Some(link) => Ok(Step::Created(link)),
         // Taken since: by the same URL, then the next try finds it; by another, then the next try says so.
         None => {
@@ -422,7 +423,18 @@ fn fresh_code<S>(world: &World<'_, S>, draft: &Draft) -> String {
 }
 
 /// Creates the link, or nothing if the code is taken.
-async fn insert<S: Store>(store: &S, record: &Record, code: &str) -> Result<Option<Link>, StoreError> {
+async fn insert<S: Store>(
+    world: &World<'_, S>,
+    record: &Record,
+    code: &str,
+) -> Result<Option<Link>, StoreError> {
+    let link = Link {
+        code: code.to_owned(),
+        record: record.clone(),
+        version: 0,
+        visits: 0,
+        visited_at: None,
+    };
     let partition = link_key(code);
     let mut mutations = vec![Mutation::Set {
         key: partition.clone(),
@@ -433,19 +445,19 @@ async fn insert<S: Store>(store: &S, record: &Record, code: &str) -> Result<Opti
     let commit = Commit {
         conditions: vec![Condition::Absent(partition.clone())],
         mutations,
+        appends: events::append(world, || {
+            let view = link.view(&world.settings.config);
+            events::link_created(&serde_json::to_value(view).unwrap_or_default())
+        }),
         partition,
         ..Commit::default()
     };
-    let Outcome::Committed(done) = store.commit(commit).await? else {
+    let Outcome::Committed(done) = world.store.commit(commit).await? else {
         return Ok(None);
     };
-    let (code, record) = (code.to_owned(), record.clone());
     Ok(Some(Link {
-        code,
-        record,
         version: done.version,
-        visits: 0,
-        visited_at: None,
+        ..link
     }))
 }
 

@@ -2,6 +2,7 @@
 
 use super::access::Credential;
 use super::{MAX_RACES, sweep};
+use crate::events;
 use crate::world::World;
 use tollgate_api::http::{Request, Response};
 use tollgate_api::problem::{Kind, Problem};
@@ -25,7 +26,8 @@ pub(super) async fn delete<S: Store>(
     let credential = Credential::of(world, request).await?;
     for _ in 0..MAX_RACES {
         let link = credential.open(world, code).await?;
-        if sweep::remove(world.store, &link, world.now).await? {
+        let deleted = events::append(world, || events::link_deleted(&link.code));
+        if sweep::remove(world.store, &link, world.now, deleted).await? {
             return Ok(Response::empty(204));
         }
     }

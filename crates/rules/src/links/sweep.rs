@@ -14,7 +14,7 @@ use super::{index, repair, strangers};
 use crate::codes;
 use crate::config::Config;
 use crate::world::World;
-use tollgate_store::commit::{Commit, Condition, Item, Mutation, Outcome, StoreError, literal};
+use tollgate_store::commit::{Append, Commit, Condition, Item, Mutation, Outcome, StoreError, literal};
 use tollgate_store::ports::Store;
 
 /// The most entries that one batch looks at.
@@ -85,9 +85,14 @@ pub(super) fn moved(before: &Record, after: &Record, code: &str) -> Vec<Mutation
     old.into_iter().chain(entry(after, code)).collect()
 }
 
-/// Deletes a link with its counters, if it is still the one that was read.
-pub(super) async fn remove<S: Store>(store: &S, link: &Link, now: u64) -> Result<bool, StoreError> {
-    let removed = remove_if(store, link, now, None).await?;
+/// Deletes a link with its counters, if it is still the one that was read. `appends`: what that tells.
+pub(super) async fn remove<S: Store>(
+    store: &S,
+    link: &Link,
+    now: u64,
+    appends: Vec<Append>,
+) -> Result<bool, StoreError> {
+    let removed = remove_if(store, link, now, None, appends).await?;
     if removed {
         // The link is gone for good, whatever becomes of its entries in the index: they are skipped, and the sweep
         // removes what is left of them.
@@ -101,6 +106,7 @@ async fn remove_if<S: Store>(
     link: &Link,
     now: u64,
     condition: Option<Condition>,
+    appends: Vec<Append>,
 ) -> Result<bool, StoreError> {
     let Link { code, record, .. } = link;
     let partition = link_key(code);
@@ -119,6 +125,7 @@ async fn remove_if<S: Store>(
     let commit = Commit {
         conditions: [version].into_iter().chain(condition).collect(),
         mutations,
+        appends,
         partition,
         ..Commit::default()
     };
@@ -185,7 +192,7 @@ async fn look<S: Store>(
             start: Some(due.at),
             end: None,
         };
-        if remove_if(store, &link, now, Some(late)).await? {
+        if remove_if(store, &link, now, Some(late), Vec::new()).await? {
             index::leave(store, &link).await?;
         }
         return Ok(());

@@ -86,6 +86,16 @@ pub(super) fn compile(config: &Config) -> Result<Compiled, Fault> {
     )?;
     logs::access_log(&config.access_log, &root.key("access_log"))?;
     topics::check(&config.topics, &own, &root.key("topics"))?;
+    if let Some(topic) = &config.events.topic {
+        let path = root.key("events").key("topic");
+        ensure(is_topic_name(topic), path.clone(), TOPIC_NAME_RULE)?;
+        let is_routed = config.forward.iter().any(|route| route.topic == *topic);
+        ensure(
+            !is_routed,
+            path,
+            "is the topic of a [[forward]] route, which strangers write to",
+        )?;
+    }
     let conditions = alerts::compile(&config.alerts, &own, &root.key("alerts"))?;
     Ok(Compiled {
         proxies,
