@@ -18,7 +18,7 @@ const Row = ({ limit, counts }) => html`
   </tr>`;
 
 export const Limits = () => {
-  const { gateway } = useLive();
+  const { limits } = useLive();
   const { data, problem, reload } = useAnswer('api/limits');
   return html`
     <${Head} title="Limits" />
@@ -28,6 +28,6 @@ export const Limits = () => {
     ${data?.limits.length > 0 && html`
       <p class="lead">A request is charged by every limit that matches it, all or none. They stand in <code>tollgate.toml</code>.</p>
       <${Table} label="Limits" columns=${[['Name'], ['What'], ['Counted'], ['Allowed'], ['State'], ['If it cannot count']]}>
-        ${data.limits.map((limit) => html`<${Row} key=${limit.name} limit=${limit} counts=${gateway?.limits?.[limit.name]} />`)}
+        ${data.limits.map((limit) => html`<${Row} key=${limit.name} limit=${limit} counts=${limits?.[limit.name]} />`)}
       <//>`}`;
 };

@@ -9,7 +9,7 @@ const STILL = 900;
 const RETRY = [1000, 2000, 5000, 10000];
 
 /** What was told last. `campaigns` and `topics` are null until they were told, and stay so where the scope does not reach. */
-export const live = { connected: false, failures: 0, gateway: null, campaigns: null, topics: null };
+export const live = { connected: false, failures: 0, gateway: null, campaigns: null, topics: null, limits: null };
 
 const series = new Map();
 const watchers = new Set();
@@ -51,6 +51,9 @@ export const rates = (name) => series.get(name)?.rates || [];
 export const rate = (name) => rates(name).at(-1) || 0;
 
 const told = {
+  limits(news) {
+    live.limits = news.limits;
+  },
   gateway(news) {
     live.gateway = news;
     for (const [name, value] of Object.entries(news.counters || {})) sample(name, news.time, value);

@@ -28,6 +28,8 @@ const TOPICS: (&str, &str) = ("/api/topics", "limit=100");
 pub struct Moment {
     /// For everybody.
     pub gateway: Bytes,
+    /// For the scope `admin`.
+    pub limits: Bytes,
     /// For the scope `campaigns`.
     pub campaigns: Bytes,
     /// For the scope `topics`.
@@ -138,6 +140,7 @@ async fn gather(shared: Arc<Shared>, rest: Weak<Rest>) {
     let mut ticks = interval(TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let (mut moment, mut campaigns, mut topics) = (Moment::default(), Vec::new(), Vec::new());
+    let mut limits = Vec::new();
     let mut is_second = true;
     while numbers.goes_on() && !shared.draining.load(Ordering::Relaxed) {
         ticks.tick().await;
@@ -155,6 +158,8 @@ async fn gather(shared: Arc<Shared>, rest: Weak<Rest>) {
                 "topics",
                 ask(numbers, &rest, Scope::Topics, TOPICS).await,
             );
+            let refusals = numbers.with(Scope::Admin).map(|_| limit_counts(&shared));
+            renew(&mut moment.limits, &mut limits, "limits", refusals);
             moment.gateway = event("gateway", gateway(&shared).to_string().as_bytes());
         }
         is_second = !is_second;
@@ -189,6 +194,15 @@ fn event(name: &str, document: &[u8]) -> Bytes {
     [b"event: ", name.as_bytes(), b"\ndata: ", document, b"\n\n"]
         .concat()
         .into()
+}
+
+/// What the limits have refused, by name; would have, in shadow.
+fn limit_counts(shared: &Shared) -> Vec<u8> {
+    let refusals = shared.engines.counted.refusals().into_iter();
+    let counts: serde_json::Map<_, _> = refusals
+        .map(|one| (one.policy, json!({ "refused": one.refused + one.would_refuse })))
+        .collect();
+    json!({ "limits": counts }).to_string().into_bytes()
 }
 
 /// What is told of the gateway itself.

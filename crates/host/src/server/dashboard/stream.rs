@@ -142,6 +142,7 @@ fn news(sent: &mut Moment, now: &Moment, viewer: &Viewer) -> Bytes {
             viewer.may_see(Scope::Campaigns),
         ),
         (&mut sent.topics, &now.topics, viewer.may_see(Scope::Topics)),
+        (&mut sent.limits, &now.limits, viewer.may_see(Scope::Admin)),
     ] {
         if may_see && sent.as_ptr() != now.as_ptr() {
             news.extend_from_slice(now);
@@ -161,6 +162,7 @@ mod tests {
             gateway: event("g"),
             campaigns: event("c"),
             topics: event("t"),
+            limits: event("l"),
         }
     }
 
@@ -176,7 +178,7 @@ mod tests {
     #[test]
     fn a_viewer_is_sent_what_its_scopes_reach_and_each_once() {
         for (scopes, expected) in [
-            (&[Scope::Admin][..], "g1;c1;t1;"),
+            (&[Scope::Admin][..], "g1;c1;t1;l1;"),
             (&[Scope::Campaigns], "g1;c1;"),
             (&[Scope::Topics], "g1;t1;"),
             (&[Scope::Links], "g1;"),
