@@ -5,6 +5,7 @@ pub(crate) mod describe;
 
 use serde::Serialize;
 
+use crate::config::Config;
 use crate::docs;
 use crate::keys;
 use crate::limiter;
@@ -61,12 +62,20 @@ async fn route<S: Store>(world: &World<'_, S>, request: &Request) -> Result<Resp
             response.body = ROBOTS.into();
             Ok(response)
         }
+        Call::Welcome => root(&world.settings.config).ok_or_else(Problem::not_found),
         Call::OpenApi => Ok(docs::document(request)),
         Call::Docs => Ok(docs::page(request)),
         Call::Icon => Ok(icon()),
         call if call.path().starts_with("/admin") => Err(Problem::new(Kind::NotFound, NO_DASHBOARD)),
         _ => Err(Problem::not_found()),
     }
+}
+
+/// The redirect of `GET /`, where `links.root_url` says where it leads.
+pub fn root(config: &Config) -> Option<Response> {
+    let url = config.links.root_url.as_deref()?;
+    let answer = Response::empty(302).with("location", url);
+    Some(answer.with("cache-control", "private, no-store"))
 }
 
 /// What is kept by browsers for a day.

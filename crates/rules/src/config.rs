@@ -169,6 +169,9 @@ pub struct Links {
     pub keep_expired: Span,
     /// How clicks are recorded.
     pub clicks: Clicks,
+    /// Where `GET /` leads; without one, browsers get a page of ours, and others a 404.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub root_url: Option<String>,
 }
 
 /// `[relay]`
@@ -402,6 +405,7 @@ impl Default for Links {
             anonymous_max: 100_000,
             keep_expired: Span::from_secs(30 * 86_400),
             clicks: Clicks::Submitted,
+            root_url: None,
         }
     }
 }

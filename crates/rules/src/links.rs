@@ -21,6 +21,7 @@ mod create;
 pub(crate) mod describe;
 mod edit;
 mod fields;
+pub(crate) use fields::target;
 mod index;
 mod list;
 mod manage;

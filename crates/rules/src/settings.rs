@@ -53,6 +53,12 @@ impl Settings {
         let compiled = rules::compile(&config)?;
         let url = &mut config.server.public_url;
         url.truncate(url.trim_end_matches('/').len());
+        if let Some(url) = &mut config.links.root_url
+            && let Ok(target) = crate::links::target(&compiled.own, url, "root_url")
+        {
+            // As it can stand in a header.
+            *url = target;
+        }
         Ok(Self {
             proxies: compiled.proxies,
             own: compiled.own,

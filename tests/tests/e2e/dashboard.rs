@@ -463,7 +463,7 @@ pub async fn the_root_is_a_page_for_browsers_and_nothing_for_others(host: Host) 
         .await
         .expect(200);
     assert!(
-        page.text().contains("href=\"admin\"") && page.header("vary") == "accept",
+        page.text().contains("href=\"admin\"") && page.header("vary") == "accept, accept-encoding",
         "{}",
         page.shown()
     );
@@ -476,6 +476,17 @@ pub async fn the_root_is_a_page_for_browsers_and_nothing_for_others(host: Host) 
             .problem(404, "not-found");
     }
     gateway.post("/").send().await.problem(405, "method-not-allowed");
+}
+
+pub async fn the_root_leads_where_the_settings_say(host: Host) {
+    let gateway = Gateway::start(host, "[links]\nroot_url = \"https://www.example.com/hé\"\n").await;
+    for accept in ["text/html", "*/*"] {
+        let root = gateway.get("/").header("accept", accept).send().await.expect(302);
+        assert_eq!(root.header("location"), "https://www.example.com/h%C3%A9");
+    }
+    gateway.head("/").send().await.expect(302);
+    gateway.post("/").send().await.problem(405, "method-not-allowed");
+    gateway.get("/admin").send().await.expect(200);
 }
 
 pub async fn the_icon_is_an_icon(host: Host) {

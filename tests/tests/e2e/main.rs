@@ -207,6 +207,7 @@ harness::cases! {
     events {
         both {}
         native {
+            a_stream_ends_with_its_key_and_with_the_gateway,
             refusals_deliveries_and_alerts_are_told,
             streams_are_for_admins_and_bounded,
             what_happens_is_kept_in_the_topic_and_a_listener_goes_on_where_it_stopped,
@@ -424,6 +425,7 @@ harness::cases! {
     dashboard {
         both {
             the_icon_is_an_icon,
+            the_root_leads_where_the_settings_say,
         }
         native {
             a_cookie_opens_the_api_to_its_own_page_alone,

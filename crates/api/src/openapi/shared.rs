@@ -86,6 +86,11 @@ fn header_table() -> Vec<(&'static str, Value, &'static str)> {
             string(),
             "Which headers of the request the answer depends on.",
         ),
+        (
+            "Content-Encoding",
+            json!({ "const": "gzip" }),
+            "There where `Accept-Encoding` takes it.",
+        ),
         ("Set-Cookie", string(), "Begins the session, or ends it."),
         (
             "X-Accel-Buffering",

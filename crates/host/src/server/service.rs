@@ -36,7 +36,7 @@ use tollgate_delivery::attributes;
 use tollgate_engines::Engine as _;
 use tollgate_rules::config::Ordering as OrderedBy;
 use tollgate_rules::machine::Stage;
-use tollgate_rules::{heads, identity};
+use tollgate_rules::{admin, heads, identity};
 
 /// Seconds after which a client may try again when the gateway is full.
 pub const BUSY_RETRY_SECONDS: u64 = 1;
@@ -469,7 +469,10 @@ impl Gateway {
         let headers = request.headers();
         Ok(Some(Native::Answered(match call {
             Call::HealthLive | Call::HealthReady => self.health(call)?,
-            Call::Welcome => return Ok(Dashboard::welcome(headers).map(Native::Answered)),
+            Call::Welcome => {
+                let root = admin::root(&self.shared.settings.config).map(from_core);
+                return Ok(root.or_else(|| Dashboard::welcome(headers)).map(Native::Answered));
+            }
             Call::Dashboard => Dashboard::file("index.html", headers)?,
             Call::DashboardFile => Dashboard::file(file, headers)?,
             call => return Ok(Some(Native::GoesOn(call))),

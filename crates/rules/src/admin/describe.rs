@@ -52,8 +52,13 @@ pub(crate) fn describe(call: Call, operation: &mut Operation<'_>) {
             operation.gives_text(200, "The icon.", "image/x-icon");
         }
         Call::Welcome => {
-            operation.about("For a browser (`Accept: text/html`): what this is, and where to go. A 404 for anybody else, and under Spin.");
+            operation.about(
+                "Where `[links] root_url` says so, a redirect there. Else for a browser (`Accept: text/html`) what this is, and where to \
+                 go; a 404 for anybody else, and under Spin.",
+            );
             page(operation, &["text/html; charset=utf-8"]);
+            operation.gives_nothing(302, "It leads to `links.root_url`.");
+            operation.answers_with(302, "Location", true);
         }
         Call::Dashboard => {
             operation.about("The page of the dashboard.");
@@ -158,6 +163,7 @@ fn page(operation: &mut Operation<'_>, media: &[&str]) {
             "Cross-Origin-Resource-Policy",
             "Cross-Origin-Opener-Policy",
             "Vary",
+            "Content-Encoding",
         ] {
             operation.answers_with(status, header, false);
         }

@@ -23,7 +23,7 @@ const MAX_EXTERNAL_ID_CHARS: usize = 128;
 /// Where a link may lead: http or https, with a host that is not our own. The text is kept as it was sent if
 /// it can stand in a `Location` header as it is, and every parser finds the same host in it. Otherwise it
 /// becomes the URL that a browser would make of it. What is kept is at most [`MAX_URL_BYTES`] long.
-pub(super) fn target(own: &OwnAddresses, text: &str, pointer: &str) -> Result<String, Problem> {
+pub(crate) fn target(own: &OwnAddresses, text: &str, pointer: &str) -> Result<String, Problem> {
     let refuse = |detail: &str| Err(Problem::field(pointer, detail));
     // A parser drops line breaks and surrounding space; what is stored must be what was checked.
     if text.chars().any(|c| c.is_control() || c.is_whitespace()) {

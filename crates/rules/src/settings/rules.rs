@@ -58,7 +58,7 @@ pub(super) fn compile(config: &Config) -> Result<Compiled, Fault> {
     clients(&config.clients, &root.key("clients"))?;
     header_name(&config.users.header, root.key("users").key("header"))?;
     store(&config.store, &root.key("store"))?;
-    links(&config.links, &root.key("links"))?;
+    links(&config.links, &own, &root.key("links"))?;
 
     let path = root.key("limits");
     at_most(config.limits.len(), MAX_LIMITS, &path)?;
@@ -159,7 +159,15 @@ fn clients(clients: &Clients, path: &Path) -> Checked {
     within(clients.max_buckets, (1, MAX_BUCKETS), path.key("max_buckets"))
 }
 
-fn links(links: &Links, path: &Path) -> Checked {
+fn links(links: &Links, own: &OwnAddresses, path: &Path) -> Checked {
+    if let Some(url) = &links.root_url {
+        // As a link's target: it would lead to itself.
+        let target = crate::links::target(own, url, "root_url");
+        target.map_err(|problem| {
+            let detail = problem.errors.into_iter().map(|error| error.detail).next();
+            Fault::new(path.key("root_url"), detail.unwrap_or(problem.detail))
+        })?;
+    }
     let redirect = path.key("redirect");
     ensure(
         matches!(links.redirect, 301 | 302 | 307 | 308),
