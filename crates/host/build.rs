@@ -5,6 +5,9 @@
     reason = "a build script talks to cargo through stdout"
 )]
 
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::{env, fs};
 
@@ -29,4 +32,23 @@ fn main() {
     source.push_str("];\n");
     let out = PathBuf::from(env::var("OUT_DIR").expect("cargo sets OUT_DIR for build scripts"));
     fs::write(out.join("embedded.rs"), source).expect("OUT_DIR is writable");
+    for folder in ["dashboard", "dashboard/vendor"] {
+        println!("cargo:rerun-if-changed={folder}");
+        compress(Path::new(folder), &out);
+    }
+}
+
+/// Compresses the files of the dashboard, each as `<name>.gz`: once, and as well as it can be.
+fn compress(folder: &Path, out: &Path) {
+    for entry in fs::read_dir(folder).expect("the folder is there") {
+        let path = entry.expect("it can be read").path();
+        let Some(name) = path.file_name().filter(|_| path.is_file()) else {
+            continue;
+        };
+        let file = fs::File::create(out.join(name).with_added_extension("gz")).expect("OUT_DIR is writable");
+        let mut encoder = GzEncoder::new(file, Compression::best());
+        let bytes = fs::read(&path).expect("it can be read");
+        encoder.write_all(&bytes).expect("OUT_DIR is writable");
+        encoder.finish().expect("OUT_DIR is writable");
+    }
 }

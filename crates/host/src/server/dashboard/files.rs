@@ -20,6 +20,8 @@ struct File {
     name: &'static str,
     kind: &'static str,
     bytes: &'static [u8],
+    /// The same, compressed by the build.
+    gzip: &'static [u8],
 }
 
 macro_rules! files {
@@ -28,6 +30,7 @@ macro_rules! files {
             name: $name,
             kind: $kind,
             bytes: include_bytes!(concat!("../../../dashboard/", $path)),
+            gzip: include_bytes!(concat!(env!("OUT_DIR"), "/", $name, ".gz")),
         },)*];
     };
 }
@@ -53,23 +56,45 @@ files! {
     SCRIPT "htm.js" "vendor/htm.js",
 }
 
+/// A file with its entity tags: as it is, and compressed. They differ, since the bytes do (RFC 9110, section 8.8.3).
+type Tagged = (&'static File, [HeaderValue; 2]);
+
 /// The files with their entity tags, worked out once.
-static TAGGED: LazyLock<Vec<(&'static File, HeaderValue)>> = LazyLock::new(|| {
-    let tagged = |file: &'static File| {
-        let digest = Sha256::digest(file.bytes);
+static TAGGED: LazyLock<Vec<Tagged>> = LazyLock::new(|| {
+    let tag = |bytes: &[u8]| {
+        let digest = Sha256::digest(bytes);
         let tag = digest
             .iter()
             .take(12)
             .fold(String::from("\""), |tag, byte| format!("{tag}{byte:02x}"))
             + "\"";
-        Some((file, HeaderValue::try_from(tag).ok()?))
+        HeaderValue::try_from(tag).ok()
     };
+    let tagged = |file: &'static File| Some((file, [tag(file.bytes)?, tag(file.gzip)?]));
     FILES.iter().filter_map(tagged).collect()
 });
 
+/// Whether whoever asks takes gzip (RFC 9110, section 12.5.3).
+fn takes_gzip(headers: &HeaderMap) -> bool {
+    let accepted = headers.get_all(header::ACCEPT_ENCODING).iter();
+    let mut codings = accepted
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','));
+    codings.any(|coding| {
+        let (name, weight) = coding.split_once(';').unwrap_or((coding, ""));
+        let weight = weight.trim().strip_prefix("q=").map(str::parse::<f32>);
+        name.trim().eq_ignore_ascii_case("gzip") && weight.is_none_or(|weight| weight.is_ok_and(|q| q > 0.0))
+    })
+}
+
 /// The file of this name, or 304 for who has it already.
 pub fn answer(name: &str, headers: &HeaderMap) -> Option<Answer> {
-    let (file, tag) = TAGGED.iter().find(|(file, _)| file.name == name)?;
+    let (file, [plain_tag, gzip_tag]) = TAGGED.iter().find(|(file, _)| file.name == name)?;
+    let is_gzip = takes_gzip(headers);
+    let (tag, bytes) = match is_gzip {
+        true => (gzip_tag, file.gzip),
+        false => (plain_tag, file.bytes),
+    };
     let mut known = headers.get_all(header::IF_NONE_MATCH).iter();
     let is_known = known.any(|given| {
         let given = given.to_str().unwrap_or_default().split(',');
@@ -79,7 +104,7 @@ pub fn answer(name: &str, headers: &HeaderMap) -> Option<Answer> {
     });
     let mut answer = match is_known {
         true => plain(StatusCode::NOT_MODIFIED, Bytes::new()),
-        false => plain(StatusCode::OK, Bytes::from_static(file.bytes)),
+        false => plain(StatusCode::OK, Bytes::from_static(bytes)),
     };
     let fields = answer.headers_mut();
     for (name, value) in [
@@ -102,8 +127,13 @@ pub fn answer(name: &str, headers: &HeaderMap) -> Option<Answer> {
         fields.insert(name, HeaderValue::from_static(value));
     }
     fields.insert(header::ETAG, tag.clone());
-    if name == "welcome.html" {
-        fields.insert(header::VARY, HeaderValue::from_static("accept"));
+    let vary = match name {
+        "welcome.html" => "accept, accept-encoding",
+        _ => "accept-encoding",
+    };
+    fields.insert(header::VARY, HeaderValue::from_static(vary));
+    if is_gzip && !is_known {
+        fields.insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
     }
     Some(answer)
 }
@@ -159,6 +189,34 @@ mod tests {
             let name = entry.unwrap().file_name().into_string().unwrap();
             let is_text = name == "vendor" || name == "README.md" || name.starts_with("LICENSE-");
             assert!(is_text || FILES.iter().any(|file| file.name == name), "{name}");
+        }
+    }
+
+    #[test]
+    fn who_takes_gzip_gets_the_same_smaller() {
+        for file in FILES {
+            let mut text = Vec::new();
+            std::io::Read::read_to_end(&mut flate2::read::GzDecoder::new(file.gzip), &mut text).unwrap();
+            assert_eq!(text, file.bytes, "{}", file.name);
+            assert!(file.gzip.len() < file.bytes.len(), "{}", file.name);
+        }
+        let asked = |coding: &'static str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static(coding));
+            let answer = answer("app.js", &headers).unwrap();
+            assert_eq!(answer.headers()[header::VARY], "accept-encoding");
+            (
+                answer.headers().contains_key(header::CONTENT_ENCODING),
+                answer.headers()[header::ETAG].clone(),
+            )
+        };
+        let (_, plain) = asked("");
+        for taken in ["gzip", "br, GZIP;q=0.5", "deflate, gzip"] {
+            let (is_gzip, tag) = asked(taken);
+            assert!(is_gzip && tag != plain, "{taken}");
+        }
+        for refused in ["br", "gzip;q=0", "gzip; q=0.0", "gzipped", "gzip;q=x"] {
+            assert_eq!(asked(refused), (false, plain.clone()), "{refused}");
         }
     }
 
