@@ -223,7 +223,8 @@ pub async fn a_stream_ends_with_its_key_and_with_the_gateway(host: Host) {
         .await
         .expect(201)
         .json();
-    let mut listener = Listener::open_as(&gateway, made["key"].as_str().unwrap(), "").await;
+    let mut listener =
+        Listener::open_as(&gateway, made["key"].as_str().unwrap(), "connection: close\r\n").await;
     let mut other = Listener::open(&gateway, "").await;
     let path = format!("/api/keys/{}", made["id"].as_str().unwrap());
     gateway.delete(&path).key(ADMIN_KEY).send().await.expect(204);
@@ -275,7 +276,7 @@ pub async fn streams_are_for_admins_and_bounded(host: Host) {
     assert_eq!(refused.header("retry-after"), "10");
     let metrics = gateway.get("/metrics").key(ADMIN_KEY).send().await.expect(200);
     assert!(
-        metrics.text().contains("\ntollgate_event_streams 64\n"),
+        metrics.text().contains("\ntollgate_event_streams 64.0\n"),
         "{}",
         metrics.text()
     );
