@@ -5,6 +5,7 @@
 //! cost microseconds, and a store's futures need not be `Send`. The gateway's threads are not disturbed by it.
 
 mod messenger;
+mod observer;
 mod status;
 mod supervisor;
 mod worker;
@@ -16,9 +17,11 @@ use std::time::Duration;
 use tokio::sync::{oneshot, watch};
 use tollgate_store::ports::Store;
 
+pub use crate::sinks::http::OperatorClient;
 use crate::sinks::http::OwnAddress;
 use crate::subscription::Subscription;
 pub use messenger::{Messenger, Recipient};
+pub use observer::{Attempt, Observer};
 use status::Board;
 pub use status::{Statuses, SubscriptionStatus};
 
@@ -56,6 +59,8 @@ pub struct Options {
     pub idle_timeout: Duration,
     /// How often it looks.
     pub intervals: Intervals,
+    /// Who hears of deliveries.
+    pub observer: Option<Arc<dyn Observer>>,
 }
 
 impl Options {

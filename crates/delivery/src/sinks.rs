@@ -8,14 +8,16 @@ use std::time::Duration;
 
 use crate::relay::Delivered;
 use crate::subscription::{SinkKind, Subscription};
+use tollgate_api::traceparent::Traceparent;
 use tollgate_store::commit::Message;
 
 use http::{HttpClients, HttpSink, OwnAddress};
 
 /// Where one subscription's messages go.
 pub(crate) trait Sink {
-    /// Delivers once, in bounded time, and judges what the receiver answered.
-    async fn deliver(&self, message: Arc<Message>) -> Delivered;
+    /// Delivers once, in bounded time, and judges what the receiver answered. `place`: that of this attempt in a trace, if it
+    /// has one of its own.
+    async fn deliver(&self, message: Arc<Message>, place: Option<Traceparent>) -> Delivered;
 }
 
 /// A sink of any kind.
@@ -24,9 +26,9 @@ pub(crate) enum AnySink {
 }
 
 impl Sink for AnySink {
-    async fn deliver(&self, message: Arc<Message>) -> Delivered {
+    async fn deliver(&self, message: Arc<Message>, place: Option<Traceparent>) -> Delivered {
         match self {
-            Self::Http(sink) => sink.deliver(message).await,
+            Self::Http(sink) => sink.deliver(message, place).await,
         }
     }
 }

@@ -9,5 +9,6 @@ pub mod logging;
 pub mod metrics;
 pub mod serve;
 pub mod server;
+mod traces;
 mod upkeep;
 pub mod wasm;

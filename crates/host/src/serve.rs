@@ -14,6 +14,7 @@ use crate::events::{self, Events};
 use crate::metrics::count::Counted;
 use crate::server::settle::Settling;
 use crate::server::{DRAIN, Server, listen};
+use crate::traces::{Deliveries, Traces};
 use crate::upkeep;
 use crate::wasm::compiled::Library;
 use crate::wasm::ports::Engines;
@@ -24,7 +25,7 @@ use std::path::{Path, PathBuf};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Instant;
-use tollgate_delivery::driver::{Intervals, Options, Relay};
+use tollgate_delivery::driver::{Intervals, Observer, Options, Relay};
 use tollgate_delivery::subscriptions;
 use tollgate_engines::{AnyEngine, Engine as _, MemoryBuckets, Retention};
 use tollgate_rules::config::{Config, TopicSettings};
@@ -152,10 +153,19 @@ impl Gateway {
         };
         let counted = engines.counted.clone();
         let events = Events::new(config.events.topic.clone(), store.clone());
+        let traces = Traces::start(&config.traces)?;
+        let server = Server::start(
+            listener,
+            settings.clone(),
+            engines,
+            Arc::clone(&events),
+            self.library,
+            traces.clone(),
+        );
         let server = tokio::select! {
             biased;
             () = &mut stop => return Ok(()),
-            server = Server::start(listener, settings.clone(), engines, Arc::clone(&events), self.library) => server?,
+            server = server => server?,
         };
         let address = server.address()?;
         let kept = store.clone();
@@ -168,6 +178,9 @@ impl Gateway {
             public_url: config.server.public_url.clone(),
             idle_timeout: config.relay.idle_timeout.into(),
             intervals: Intervals::default(),
+            observer: traces
+                .clone()
+                .map(|traces| Arc::new(Deliveries(traces)) as Arc<dyn Observer>),
         };
         let relay = Relay::start(Arc::new(store.clone()), options, low_water)?;
         relay.listens_on(address);
@@ -203,6 +216,9 @@ impl Gateway {
         };
         tracing::info!("finishing deliveries and closing the store");
         relay.shutdown(DRAIN).await;
+        if let Some(traces) = traces {
+            tokio::task::spawn_blocking(move || traces.finish()).await?;
+        }
         ended
     }
 }

@@ -27,6 +27,7 @@ mod worker;
 use crate::access_log::AccessLog;
 use crate::events::Events;
 use crate::metrics::Metrics;
+use crate::traces::Traces;
 use crate::wasm::compiled::Library;
 use crate::wasm::handler::Handlers;
 use crate::wasm::ports;
@@ -81,6 +82,8 @@ pub struct Shared {
     pub access_log: Option<AccessLog>,
     /// The gateway's own events.
     pub events: Arc<Events>,
+    /// The way to the collector of traces, if there is one.
+    pub traces: Option<Arc<Traces>>,
 }
 
 /// A server that listens, with its workers running.
@@ -99,6 +102,7 @@ impl Server {
         engines: ports::Engines,
         events: Arc<Events>,
         library: Library,
+        traces: Option<Arc<Traces>>,
     ) -> Result<Self> {
         let listener = TcpListener::from_std(listener)?;
         let config = &settings.config;
@@ -132,6 +136,7 @@ impl Server {
             metrics,
             access_log,
             events,
+            traces,
         });
         let (way, rest) = Rest::start(others, &program, &shared)?;
         let way = Arc::new(way);

@@ -19,6 +19,7 @@ mod error;
 mod events;
 mod metrics;
 mod text;
+mod traces;
 
 pub use access_log::{AccessLogFormat, AccessLogSettings, STDERR, STDOUT};
 pub use alert::{Alert, AlertFormat};
@@ -30,6 +31,7 @@ pub use events::EventSettings;
 pub use metrics::{MetricsAccess, MetricsSettings};
 #[cfg(test)]
 pub(crate) use text::SAMPLE;
+pub use traces::TraceSettings;
 
 /// The whole file.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -62,6 +64,9 @@ pub struct Config {
     /// `[events]`
     #[serde(default)]
     pub events: EventSettings,
+    /// `[traces]`
+    #[serde(default)]
+    pub traces: TraceSettings,
     /// `[[limits]]`, at most [`MAX_LIMITS`].
     #[serde(default)]
     pub limits: Vec<Limit>,

@@ -59,6 +59,9 @@ impl Settings {
             // As it can stand in a header.
             *url = target;
         }
+        if let Some(endpoint) = &mut config.traces.endpoint {
+            logs::complete(endpoint);
+        }
         Ok(Self {
             proxies: compiled.proxies,
             own: compiled.own,

@@ -30,6 +30,7 @@ mod push;
 mod secrets;
 mod starting;
 mod topics;
+mod traces;
 mod under_spin;
 
 harness::cases! {
@@ -346,6 +347,14 @@ harness::cases! {
             each_request_has_one_line_whoever_answers_it,
             hostile_paths_and_agents_stay_in_their_field,
             refusals_and_the_rest_have_shares_of_their_own,
+        }
+    }
+    traces {
+        both {}
+        native {
+            a_dead_collector_holds_nothing_up,
+            a_trace_leads_from_the_door_to_the_origin,
+            strangers_decide_neither_what_is_recorded_nor_under_which_id,
         }
     }
     logs {

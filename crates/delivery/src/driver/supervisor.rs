@@ -147,6 +147,7 @@ impl<S: Store + 'static> Supervisor<S> {
             defined: defined.clone(),
             board: Arc::clone(&self.board),
             poll: self.options.intervals.poll,
+            observer: self.options.observer.clone(),
             orders,
         };
         let task = spawn_local(worker.run());

@@ -3,8 +3,9 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
+use crate::attributes;
 use crate::breaker::Change;
 use crate::relay::record::Keys;
 use crate::relay::{Action, Delivered, DeliveryPolicy, Event, Machine, Note, restore};
@@ -17,6 +18,7 @@ use tokio::time::{Instant, MissedTickBehavior, sleep, sleep_until};
 use tollgate_store::commit::{Commit, MAX_WAIT_MS, Message, Outcome};
 use tollgate_store::ports::Store;
 
+use super::observer::{Attempt, Observer};
 use super::status::{Board, SubscriptionStatus};
 use crate::clock::{Clock, random};
 use crate::sinks::{AnySink, Sink as _};
@@ -45,6 +47,7 @@ pub(crate) struct Worker<S> {
     pub board: Arc<Board>,
     /// See [`super::Intervals::poll`].
     pub poll: Duration,
+    pub observer: Option<Arc<dyn Observer>>,
     pub orders: watch::Receiver<Order>,
 }
 
@@ -59,6 +62,7 @@ impl<S: Store> Worker<S> {
             defined,
             board,
             poll,
+            observer,
             mut orders,
         } = self;
         let keys = defined.keys();
@@ -72,6 +76,7 @@ impl<S: Store> Worker<S> {
             topic: topic.clone(),
             name: name.clone(),
             keys,
+            observer,
         };
         let clock = Clock::new();
         let mut jobs: Jobs<'_> = FuturesUnordered::new();
@@ -126,6 +131,7 @@ struct Driver<S> {
     topic: String,
     name: String,
     keys: Keys,
+    observer: Option<Arc<dyn Observer>>,
 }
 
 impl<S: Store> Driver<S> {
@@ -217,11 +223,35 @@ impl<S: Store> Driver<S> {
             }
         }
         let began = Instant::now();
-        let delivered = self.sink.deliver(message).await;
+        let delivered = self.observed(message, attempt).await;
         let ms = began.elapsed().as_millis() as u64;
         let Self { topic, name, .. } = self;
         tracing::debug!(topic, subscription = name, sequence, attempt, ms, outcome = ?delivered, "attempt");
         Event::Attempted { sequence, delivered }
+    }
+
+    /// One delivery; whoever observes it hears how it ended.
+    async fn observed(&self, message: Arc<Message>, number: u32) -> Delivered {
+        let Some(observer) = &self.observer else {
+            return self.sink.deliver(message, None).await;
+        };
+        let of_message = attributes::traceparent(&message);
+        let places = of_message.and_then(|of_message| Some((of_message, observer.place(of_message)?)));
+        let Some((of_message, place)) = places else {
+            return self.sink.deliver(message, None).await;
+        };
+        let began = SystemTime::now();
+        let delivered = self.sink.deliver(Arc::clone(&message), Some(place)).await;
+        observer.ended(&Attempt {
+            message: &message,
+            subscription: &self.name,
+            number,
+            began,
+            of_message,
+            place,
+            delivered: &delivered,
+        });
+        delivered
     }
 
     fn poll(&self, polling: Rc<RefCell<bool>>) -> LocalBoxFuture<'_, Option<Event>> {

@@ -2,6 +2,7 @@
 
 mod connector;
 mod judge;
+mod operator;
 mod stream;
 
 use std::error::Error as _;
@@ -19,6 +20,7 @@ use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
 use hyper_util::client::legacy::{Client as HyperClient, Error};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
+use tollgate_api::traceparent::{self, Traceparent};
 use tollgate_store::commit::Message;
 
 use super::Sink;
@@ -27,6 +29,7 @@ use connector::{Connector, connector};
 use stream::{answered, was_reused};
 
 pub(crate) use connector::OwnAddress;
+pub use operator::OperatorClient;
 
 /// The most bytes of an answer's body that are read and dropped, so that its connection can be used again.
 const MAX_DRAINED: usize = 64 << 10;
@@ -85,8 +88,8 @@ pub(crate) struct HttpSink {
 }
 
 impl Sink for HttpSink {
-    async fn deliver(&self, message: Arc<Message>) -> Delivered {
-        match tokio::time::timeout(self.timeout, self.attempt(message)).await {
+    async fn deliver(&self, message: Arc<Message>, place: Option<Traceparent>) -> Delivered {
+        match tokio::time::timeout(self.timeout, self.attempt(message, place)).await {
             Err(_) => judge::timed_out(),
             Ok(Err(error)) => judge::disconnected(describe(&error)),
             Ok(Ok(response)) => {
@@ -132,23 +135,28 @@ impl HttpSink {
 
     /// One request. A second one follows, on a new connection, if the first was sent on a connection that the
     /// origin had closed while it was idle (RFC 9112, section 9.3.1). Every delivery may be repeated.
-    async fn attempt(&self, message: Arc<Message>) -> Result<Response<Incoming>, Error> {
-        match self.pools.kept.request(self.request(Arc::clone(&message))).await {
-            Err(error) if is_stale(&error) => self.pools.fresh.request(self.request(message)).await,
+    async fn attempt(
+        &self,
+        message: Arc<Message>,
+        place: Option<Traceparent>,
+    ) -> Result<Response<Incoming>, Error> {
+        let request = || self.request(Arc::clone(&message), place);
+        match self.pools.kept.request(request()).await {
+            Err(error) if is_stale(&error) => self.pools.fresh.request(request()).await,
             done => done,
         }
     }
 
-    fn request(&self, message: Arc<Message>) -> Request<Full<Bytes>> {
+    fn request(&self, message: Arc<Message>, place: Option<Traceparent>) -> Request<Full<Bytes>> {
         let mut request = Request::new(Full::new(Bytes::new()));
         *request.method_mut() = Method::POST;
         *request.uri_mut() = self.uri.clone();
-        *request.headers_mut() = self.headers(&message, wall_ms());
+        *request.headers_mut() = self.headers(&message, place, wall_ms());
         *request.body_mut() = Full::new(Bytes::from_owner(Payload(message)));
         request
     }
 
-    fn headers(&self, message: &Message, now: u64) -> HeaderMap {
+    fn headers(&self, message: &Message, place: Option<Traceparent>, now: u64) -> HeaderMap {
         let mut headers = HeaderMap::new();
         headers.insert(USER_AGENT, HeaderValue::from_static(AGENT));
         for header in delivery_headers(message, &self.source, self.secret.as_ref(), now) {
@@ -156,6 +164,10 @@ impl HttpSink {
             if let (Ok(name), Ok(value)) = (name, HeaderValue::try_from(header.value)) {
                 headers.insert(name, value);
             }
+        }
+        // In the place of the message's own.
+        if let Some(Ok(value)) = place.map(|place| HeaderValue::try_from(place.to_string())) {
+            headers.insert(HeaderName::from_static(traceparent::HEADER), value);
         }
         headers
     }

@@ -41,6 +41,7 @@ fn options(settings: &str) -> Options {
         public_url: "http://localhost:3000".to_owned(),
         idle_timeout: Duration::from_secs(4),
         intervals: QUICKLY,
+        observer: None,
     }
 }
 

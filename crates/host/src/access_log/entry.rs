@@ -5,7 +5,7 @@ use super::line::{Line, RequestLine};
 use super::{AccessLog, Luck};
 use crate::clock::millis;
 use crate::server::Shared;
-use crate::server::service::{Answer, Caller};
+use crate::server::service::{Answer, Caller, GONE};
 use futures::FutureExt as _;
 use http::header::{AUTHORIZATION, FORWARDED, HeaderMap, HeaderName, HeaderValue, REFERER, USER_AGENT};
 use hyper::body::Body;
@@ -17,8 +17,6 @@ use tollgate_api::http::{Header, Request};
 use tollgate_rules::identity;
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-/// The status of a request whose caller has gone before there was an answer (nginx's code, as in the metrics).
-const GONE: u16 = 499;
 
 /// A request that gets a line, unless its answer is of a kind that seldom does.
 pub struct Entry {
@@ -34,6 +32,7 @@ pub struct Entry {
     user_agent: Option<HeaderValue>,
     /// The headers by which the limiter knows its client. They hold a credential, perhaps, and are not written.
     identity: Vec<Header>,
+    trace_id: Option<String>,
 }
 
 impl Entry {
@@ -59,6 +58,7 @@ impl Entry {
             referer: headers.get(REFERER).cloned(),
             user_agent: headers.get(USER_AGENT).cloned(),
             identity: Vec::new(),
+            trace_id: None,
         });
         entry.identify(headers);
         Some(entry)
@@ -81,6 +81,11 @@ impl Entry {
                 });
             }
         }
+    }
+
+    /// It is traced, under this id.
+    pub fn traced(&mut self, trace_id: String) {
+        self.trace_id = Some(trace_id);
     }
 
     /// Writes the line of an answer that is whole; one that comes in pieces writes it at its end.
@@ -157,7 +162,7 @@ impl Entry {
             referer: self.referer.as_ref().map(HeaderValue::as_bytes),
             user_agent: self.user_agent.as_ref().map(HeaderValue::as_bytes),
             request_id: self.request_id.to_str().unwrap_or_default(),
-            trace_id: None,
+            trace_id: self.trace_id.as_deref(),
         });
     }
 }

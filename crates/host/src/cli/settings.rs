@@ -12,6 +12,7 @@ use std::fs;
 use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use tollgate_rules::config::TraceSettings;
 use tollgate_rules::keys;
 use tollgate_rules::settings::Settings;
 use tollgate_store::settings::StoreSettings;
@@ -107,6 +108,7 @@ pub(super) fn placed(place: &Place) -> Result<Placed> {
     if let Some(listen) = place.listen.as_ref().filter(|listen| !listen.is_empty()) {
         config.server.listen.clone_from(listen);
     }
+    collector(&mut config.traces);
     let data = place.data.as_ref().filter(|data| !data.as_os_str().is_empty());
     let data = match (&mut config.store, data) {
         (StoreSettings::Sqlite { path, .. }, Some(data)) => {
@@ -125,6 +127,21 @@ pub(super) fn placed(place: &Place) -> Result<Placed> {
         source,
         data,
     })
+}
+
+/// What the variables of OpenTelemetry say, which come before the file. The library reads OTEL_EXPORTER_OTLP_HEADERS itself.
+fn collector(traces: &mut TraceSettings) {
+    let variable = |name: &str| std::env::var(name).ok().filter(|text| !text.is_empty());
+    let of_all = variable("OTEL_EXPORTER_OTLP_ENDPOINT");
+    if let Some(endpoint) = variable("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT").or(of_all) {
+        traces.endpoint = Some(endpoint);
+    }
+    if let Some(name) = variable("OTEL_SERVICE_NAME") {
+        traces.service_name = name;
+    }
+    if variable("OTEL_SDK_DISABLED").is_some_and(|text| text.eq_ignore_ascii_case("true")) {
+        traces.endpoint = None;
+    }
 }
 
 /// The file's settings, compiled, and where they came from.

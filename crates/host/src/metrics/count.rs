@@ -3,6 +3,7 @@
 
 use super::claims::{self, Claims};
 use super::sheet::Distribution;
+use crate::server::service::GONE;
 use crate::wasm::rules::Group;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -83,6 +84,14 @@ impl Asked {
         Call::ALL.get(self.0).copied()
     }
 
+    /// The pattern of its path, or what kind of request it is.
+    pub fn route(self) -> &'static str {
+        match Call::ALL.get(self.0) {
+            Some(call) => call.path(),
+            None => BESIDE.get(self.0 - Call::ALL.len()).copied().unwrap_or("other"),
+        }
+    }
+
     fn name(self) -> String {
         match Call::ALL.get(self.0) {
             Some(call) => snake(&format!("{call:?}")),
@@ -112,8 +121,6 @@ const CODES: [u16; 30] = [
     200, 201, 202, 204, 206, 301, 302, 303, 304, 307, 308, 400, 401, 403, 404, 405, 408, 409, 410, 413, 415,
     422, 429, 431, GONE, 500, 501, 502, 503, 504,
 ];
-/// What a request counts as whose caller has gone before there was an answer (nginx's code).
-const GONE: u16 = 499;
 const NOT_IMPLEMENTED: u16 = 501;
 const CLASSES: [&str; 6] = ["other", "1xx", "2xx", "3xx", "4xx", "5xx"];
 /// The statuses that there can be: three digits.

@@ -33,6 +33,10 @@ pub fn report(shared: &Shared, sheet: &mut Sheet) {
     let (dropped, folded) = logging::left_out();
     sheet.count(Metric::LogDropped, &[], dropped);
     sheet.count(Metric::LogFolded, &[], folded);
+    let (sent, without_room, not_taken) = shared.traces.as_ref().map_or((0, 0, 0), |traces| traces.counts());
+    sheet.count(Metric::SpansSent, &[], sent);
+    sheet.count(Metric::SpansDropped, &["full"], without_room);
+    sheet.count(Metric::SpansDropped, &["collector"], not_taken);
     let access_log = shared.access_log.as_ref();
     sheet.count(
         Metric::AccessLogDropped,

@@ -145,6 +145,9 @@ metrics! {
     LogDropped = Counter "tollgate_log_lines_dropped" "" [] "Log lines that were dropped: they came faster than they were read";
     AccessLogDropped = Counter "tollgate_access_log_lines_dropped" "" []
         "Lines of the access log that were dropped: they came faster than they were written, or could not be written";
+    SpansSent = Counter "tollgate_trace_spans_sent" "" [] "Spans that the collector has taken";
+    SpansDropped = Counter "tollgate_trace_spans_dropped" "" ["reason"]
+        "Spans that were dropped: full (too many waited), collector (it did not take them)";
     LogFolded = Counter "tollgate_log_lines_folded" "" [] "Log lines that were left out and counted, since they repeat others";
     BuildInfo = Info "tollgate_build" "" ["version", "store"] "The version, and the kind of store";
     Ready = Gauge "tollgate_ready" "" [] "1 while GET /health/ready says so, else 0";

@@ -5,6 +5,7 @@ use super::rules::{Program, Rules};
 use super::runner::{Answer, CallError, Progress, Runner};
 use super::{Shared, threads};
 use crate::clock::now;
+use crate::traces::RuleTrace;
 use crate::wasm::rules::Group;
 use anyhow::Result;
 use std::rc::Rc;
@@ -35,26 +36,24 @@ pub fn thread_count(workers: usize) -> usize {
 }
 
 /// The way to these threads; they end when it is dropped.
-#[derive(Debug)]
 pub struct Rest {
     threads: Vec<Thread>,
     timeout: Duration,
 }
 
-#[derive(Debug)]
 struct Thread {
     calls: mpsc::Sender<Call>,
     load: Arc<AtomicUsize>,
 }
 
 /// A request that was admitted, on its way to a thread.
-#[derive(Debug)]
 struct Call {
     head: Vec<u8>,
     body: Vec<u8>,
     until: Instant,
     reply: oneshot::Sender<Result<heads::Response, CallError>>,
     place: Place,
+    trace: Option<Box<RuleTrace>>,
 }
 
 /// A place in the load of a thread, given back when the call ends, however it does.
@@ -106,7 +105,12 @@ impl Rest {
     ///
     /// # Errors
     /// As many requests wait as may, its thread's rules have ended, or it took longer than a request may.
-    pub async fn answer(&self, head: Vec<u8>, body: Vec<u8>) -> Result<heads::Response, CallError> {
+    pub async fn answer(
+        &self,
+        head: Vec<u8>,
+        body: Vec<u8>,
+        trace: Option<Box<RuleTrace>>,
+    ) -> Result<heads::Response, CallError> {
         let until = Instant::now() + self.timeout;
         let least = self
             .threads
@@ -120,6 +124,7 @@ impl Rest {
             until,
             reply,
             place: Place::take(&thread.load),
+            trace,
         };
         thread.calls.try_send(call).map_err(|_| CallError::Busy)?;
         match timeout_at(until, answer).await {
@@ -168,12 +173,13 @@ impl Call {
             until,
             reply,
             place,
+            trace,
         } = self;
         // A caller that has gone before its call began is not served.
         if reply.is_closed() || until <= Instant::now() {
             return;
         }
-        let answer = timeout_at(until, answer(runner, &head, body)).await;
+        let answer = timeout_at(until, answer(runner, &head, body, trace)).await;
         // Before the answer: a caller that calls again at once finds the thread less busy.
         drop(place);
         // The caller may have given up; that is its right.
@@ -185,10 +191,16 @@ async fn answer(
     runner: &Rc<Runner<Rules>>,
     head: &[u8],
     mut body: Vec<u8>,
+    trace: Option<Box<RuleTrace>>,
 ) -> Result<heads::Response, CallError> {
     let answer = match runner.start(head, now(), !body.is_empty(), Stage::Admitted)? {
         Progress::Ended(answer) => answer,
-        Progress::Waits(mut waiting) => waiting.finish(async || Ok(std::mem::take(&mut body))).await?,
+        Progress::Waits(mut waiting) => {
+            if let Some(trace) = trace {
+                waiting.trace(trace);
+            }
+            waiting.finish(async || Ok(std::mem::take(&mut body))).await?
+        }
     };
     match answer {
         Answer::Done(response) => Ok(response),
@@ -241,12 +253,12 @@ mod tests {
             let (rest, mut arrived) = rest(2);
             let mut waiting = Vec::new();
             for _ in 0..2 * MAX_QUEUED {
-                let mut answer = Box::pin(rest.answer(Vec::new(), Vec::new()));
+                let mut answer = Box::pin(rest.answer(Vec::new(), Vec::new(), None));
                 assert!(answer.as_mut().now_or_never().is_none());
                 waiting.push(answer);
             }
             assert_eq!(arrived.iter().map(mpsc::Receiver::len).max(), Some(MAX_QUEUED));
-            let beyond = rest.answer(Vec::new(), Vec::new()).await;
+            let beyond = rest.answer(Vec::new(), Vec::new(), None).await;
             assert_eq!(beyond, Err(CallError::Busy));
             let call = arrived[0].recv().await.unwrap();
             call.reply.send(Ok(heads::Response::default())).unwrap();
@@ -263,7 +275,7 @@ mod tests {
     fn a_call_that_is_not_answered_in_time_is_given_up() {
         run(async {
             let (rest, mut arrived) = rest(1);
-            let answer = rest.answer(Vec::new(), Vec::new()).await;
+            let answer = rest.answer(Vec::new(), Vec::new(), None).await;
             assert_eq!(answer, Err(CallError::TimedOut));
             let call = arrived[0].recv().await.unwrap();
             assert!(call.until <= Instant::now() && load(&rest) == 1);

@@ -2,6 +2,7 @@
 
 use super::settle::{Asked, Visit, Visits};
 use crate::metrics::count::Rules as Counters;
+use crate::traces::RuleTrace;
 use crate::wasm::ports::Engines;
 use crate::wasm::rules::Group;
 use std::cell::Cell;
@@ -79,6 +80,7 @@ pub enum Progress<S: Steps> {
 pub struct Waiting<S: Steps> {
     task: Task<S>,
     call: Call,
+    trace: Option<Box<RuleTrace>>,
 }
 
 /// A rule that waits; given up when this is dropped before the rule was resumed.
@@ -163,7 +165,11 @@ impl<S: Steps> Runner<S> {
                     is_visit: false,
                     visit: None,
                 };
-                Progress::Waits(Waiting { task, call })
+                Progress::Waits(Waiting {
+                    task,
+                    call,
+                    trace: None,
+                })
             }
         })
     }
@@ -187,6 +193,17 @@ impl<S: Steps> Waiting<S> {
     pub fn mark_as_visit(&mut self) {
         self.task.is_visit = true;
         self.task.enter(&self.call);
+    }
+
+    /// Traces it: it waits already.
+    pub fn trace(&mut self, mut trace: Box<RuleTrace>) {
+        trace.waits_for(&self.call);
+        self.trace = Some(trace);
+    }
+
+    /// Ends its trace now.
+    pub fn end_trace(&mut self) {
+        self.trace = None;
     }
 
     /// Goes on until the request is answered. `body`: reads the request's body, where the rule asks for it.
@@ -227,6 +244,9 @@ impl<S: Steps> Waiting<S> {
                     Reply::Settle(Ok(Box::pin(runner.in_time(settled)).await?))
                 }
             };
+            if let Some(trace) = &mut self.trace {
+                trace.goes_on();
+            }
             match self.task.resume(reply)? {
                 Step::Done(response) => return Ok(Answer::Done(response)),
                 Step::Admitted(added) => return Ok(Answer::Admitted(added)),
@@ -234,6 +254,9 @@ impl<S: Steps> Waiting<S> {
                 Step::Waits(number, call) => {
                     (self.task.number, self.task.resumed) = (number, false);
                     self.task.enter(&call);
+                    if let Some(trace) = &mut self.trace {
+                        trace.waits_for(&call);
+                    }
                     self.call = call;
                 }
             }

@@ -17,6 +17,7 @@ use crate::access_log::entry::Unparsed;
 use crate::clock::{millis, now};
 use crate::metrics;
 use crate::metrics::count::{Asked, Requests};
+use crate::traces::RequestTrace;
 use crate::wasm::handler::Handler;
 use bytes::Bytes;
 use futures::future::{Either, ready};
@@ -40,6 +41,12 @@ use tollgate_rules::{admin, heads, identity};
 
 /// Seconds after which a client may try again when the gateway is full.
 pub const BUSY_RETRY_SECONDS: u64 = 1;
+
+/// What a request counts as whose caller has gone before there was an answer (nginx's code).
+pub const GONE: u16 = 499;
+/// The threads that a rule runs on, as traces tell them.
+const CROWD: &str = "crowd";
+const REST: &str = "rest";
 
 /// An answer on its way to hyper.
 pub type Answer = hyper::Response<AnswerBody>;
@@ -123,6 +130,7 @@ struct Measured {
     began: SystemTime,
     is_answered: bool,
     entry: Option<Box<Entry>>,
+    trace: Option<Box<RequestTrace>>,
 }
 
 impl Measured {
@@ -130,12 +138,15 @@ impl Measured {
         self.is_answered = true;
         self.counters
             .answered(self.asked, answer.status().as_u16(), since(self.began));
-        told(self.entry.take(), answer)
+        told(self.entry.take(), self.trace.take(), answer)
     }
 }
 
-/// The same answer, told to the access log if that wants it.
-fn told(entry: Option<Box<Entry>>, answer: Answer) -> Answer {
+/// The same answer, told to the access log and to the trace if they want it.
+fn told(entry: Option<Box<Entry>>, trace: Option<Box<RequestTrace>>, answer: Answer) -> Answer {
+    if let Some(trace) = trace {
+        trace.answered(answer.status().as_u16());
+    }
     match entry {
         None => answer,
         Some(entry) => entry.answered(answer),
@@ -149,6 +160,9 @@ impl Drop for Measured {
             self.counters.gone(self.asked, since(self.began));
             if let Some(entry) = &self.entry {
                 entry.gone();
+            }
+            if let Some(trace) = self.trace.take() {
+                trace.answered(GONE);
             }
         }
     }
@@ -195,7 +209,7 @@ impl Gateway {
     /// request takes.
     pub fn answer(
         self: &Rc<Self>,
-        request: hyper::Request<Incoming>,
+        mut request: hyper::Request<Incoming>,
         caller: &Rc<Caller>,
     ) -> impl Future<Output = Answer> + use<> {
         // HTTP/2 has a frame for that, which the connection sends.
@@ -215,7 +229,26 @@ impl Gateway {
             None => None,
             Some(_) => Entry::begin(&self.shared, &request, caller, &marks.request_id, began),
         };
-        let answer = match self.start(request, caller, began, &mut entry) {
+        let trace = match &self.shared.traces {
+            None => None,
+            Some(traces) => {
+                let is_trusted = self.shared.settings.proxies.trust(caller.address);
+                let request_id = &marks.request_id;
+                RequestTrace::begin(
+                    traces,
+                    &mut request,
+                    caller,
+                    is_trusted,
+                    request_id,
+                    began,
+                    asked.route(),
+                )
+            }
+        };
+        if let (Some(entry), Some(trace)) = (&mut entry, &trace) {
+            entry.traced(trace.trace_id());
+        }
+        let answer = match self.start(request, caller, began, &mut entry, trace.as_deref()) {
             Ok(Started::Answered(answer)) => answer,
             Err(problem) => from_core(problem.into_response()),
             Ok(Started::GoesOn(mut request)) => {
@@ -226,11 +259,13 @@ impl Gateway {
                     began,
                     is_answered: false,
                     entry,
+                    trace,
                 };
                 let (gateway, caller) = (Rc::clone(self), Rc::clone(caller));
                 return Either::Right(Box::pin(async move {
+                    let trace = measured.trace.as_deref();
                     let answer = gateway
-                        .go_on(&mut request, asked, &caller, &marks.request_id)
+                        .go_on(&mut request, asked, &caller, &marks.request_id, trace)
                         .await;
                     let answer = answer.unwrap_or_else(|problem| from_core(problem.into_response()));
                     let answer = measured.answered(answer);
@@ -242,7 +277,7 @@ impl Gateway {
         };
         self.counters
             .answered(asked, answer.status().as_u16(), since(began));
-        Either::Left(ready(marks.put_on(told(entry, answer), caller)))
+        Either::Left(ready(marks.put_on(told(entry, trace, answer), caller)))
     }
 
     fn start(
@@ -251,6 +286,7 @@ impl Gateway {
         caller: &Caller,
         began: SystemTime,
         entry: &mut Option<Box<Entry>>,
+        trace: Option<&RequestTrace>,
     ) -> Result<Started, Problem> {
         head::within_bounds(&request)?;
         one_host(&request)?;
@@ -275,6 +311,7 @@ impl Gateway {
             return Err(full());
         }
         let packed = self.packed(&head, head.uri.query(), &caller.name);
+        let rule = trace.map(|trace| trace.rule(CROWD));
         let next = match self
             .crowd
             .start(&packed, millis(began), body.is_some(), Stage::Arrived)?
@@ -286,6 +323,9 @@ impl Gateway {
             Progress::Waits(mut waiting) => {
                 if self.is_visit(path(&head)) {
                     waiting.mark_as_visit();
+                }
+                if let Some(rule) = rule {
+                    waiting.trace(rule);
                 }
                 Next::Rule(waiting)
             }
@@ -300,6 +340,7 @@ impl Gateway {
         asked: Asked,
         caller: &Caller,
         request_id: &HeaderValue,
+        trace: Option<&RequestTrace>,
     ) -> Result<Answer, Problem> {
         let Unfinished { head, body, next } = request;
         let added = match next {
@@ -321,15 +362,19 @@ impl Gateway {
                 return Box::pin(Dashboard::answer(&self.shared, &self.rest, asked)).await;
             }
             Next::Rest(added) => std::mem::take(added),
-            Next::Rule(waiting) => match waiting.finish(async || self.body(body).await).await? {
-                runner::Answer::Done(response) => {
-                    if asked == Asked::call(Call::Claim) {
-                        self.counters.claims.answered(path(head), &response);
+            Next::Rule(waiting) => {
+                let answer = waiting.finish(async || self.body(body).await).await;
+                waiting.end_trace();
+                match answer? {
+                    runner::Answer::Done(response) => {
+                        if asked == Asked::call(Call::Claim) {
+                            self.counters.claims.answered(path(head), &response);
+                        }
+                        return Ok(from_packed(response));
                     }
-                    return Ok(from_packed(response));
+                    runner::Answer::Admitted(added) => added,
                 }
-                runner::Answer::Admitted(added) => added,
-            },
+            }
         };
         if let Some(handler) = self.handler(path(head)) {
             let answer = hosted::answer(handler, head, body.take(), caller, request_id, self.max_body);
@@ -342,7 +387,7 @@ impl Gateway {
             return Ok(answer);
         }
         let body = Box::pin(self.body(body)).await?;
-        let answer = Box::pin(self.rest(head, body, &caller.name)).await?;
+        let answer = Box::pin(self.rest(head, body, &caller.name, trace)).await?;
         self.shared
             .events
             .answered(asked.known(), path(head), answer.status, &answer.body);
@@ -359,16 +404,18 @@ impl Gateway {
         head: &http::request::Parts,
         body: Vec<u8>,
         peer: &str,
+        trace: Option<&RequestTrace>,
     ) -> Result<heads::Response, Problem> {
+        let rule = || trace.map(|trace| trace.rule(REST));
         let polls = long_poll::Waiting::of(&self.shared, head.method.as_str(), path(head), head.uri.query())?;
         match polls {
             None => Ok(self
                 .rest
-                .answer(self.packed_for_rest(head, head.uri.query(), peer), body)
+                .answer(self.packed_for_rest(head, head.uri.query(), peer), body, rule())
                 .await?),
             Some(polls) => {
                 let packed = self.packed_for_rest(head, Some(polls.query()), peer);
-                let ask = async || Ok(self.rest.answer(packed.clone(), body.clone()).await?);
+                let ask = async || Ok(self.rest.answer(packed.clone(), body.clone(), rule()).await?);
                 polls.answer(ask).await
             }
         }

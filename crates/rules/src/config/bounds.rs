@@ -12,6 +12,8 @@ pub const MAX_ALERTS: usize = 32;
 pub const MAX_OUTBOUND_HOSTS: usize = 64;
 /// The most names or patterns of a route's `headers`.
 pub const MAX_KEPT_HEADERS: usize = 32;
+/// The most headers of `[traces]`.
+pub const MAX_TRACE_HEADERS: usize = 16;
 /// The most `[topics.<name>]`.
 pub const MAX_TOPICS: usize = 256;
 /// The most subscriptions of one topic.

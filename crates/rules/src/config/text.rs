@@ -62,6 +62,7 @@ impl Config {
         }
         // Nobody but the host needs them, and they are secrets nearly all over.
         config.alerts.clear();
+        config.traces = super::TraceSettings::default();
         config
     }
 
@@ -85,6 +86,9 @@ impl Config {
         for alert in &mut shown.alerts {
             alert.url = MASK.to_owned().into();
             alert.secret = alert.secret.as_ref().map(|_| MASK.to_owned().into());
+        }
+        for value in shown.traces.headers.values_mut() {
+            *value = MASK.to_owned().into();
         }
         shown
     }

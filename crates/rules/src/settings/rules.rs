@@ -85,6 +85,7 @@ pub(super) fn compile(config: &Config) -> Result<Compiled, Fault> {
         root.key("relay").key("idle_timeout"),
     )?;
     logs::access_log(&config.access_log, &root.key("access_log"))?;
+    logs::traces(&config.traces, &own, &root.key("traces"))?;
     topics::check(&config.topics, &own, &root.key("topics"))?;
     if let Some(topic) = &config.events.topic {
         let path = root.key("events").key("topic");
@@ -313,7 +314,7 @@ fn public_url(text: &str, path: Path) -> Result<url::Url, Fault> {
 }
 
 /// An RFC 9110 token in lower case, as every door hands header names over.
-fn header_name(name: &str, path: Path) -> Checked {
+pub(super) fn header_name(name: &str, path: Path) -> Checked {
     let token = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b"!#$%&'*+-.^_`|~".contains(&b);
     let ok = (1..=MAX_HEADER_NAME).contains(&name.len()) && name.bytes().all(token);
     ensure(ok, path, "must be a header name in lower case, e.g. x-client-id")

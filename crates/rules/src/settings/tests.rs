@@ -42,6 +42,7 @@ fn the_sample_is_the_default_of_every_table() {
     assert_eq!(sample.store, empty.store);
     assert_eq!(sample.links, empty.links);
     assert_eq!(sample.access_log, empty.access_log);
+    assert_eq!(sample.traces, empty.traces);
     assert_eq!(sample.server, Server::default());
     assert_eq!(sample.links, Links::default());
     // The sample's limit writes out every default of a limit.
@@ -240,6 +241,18 @@ fn every_rule_of_the_plain_tables_is_checked() {
         ("access_log", "format", &["\"xml\"", "true"]),
         ("access_log", "path", &["\"\"", "\"logs/\""]),
         ("access_log", "sample", &["-0.1", "1.1", "nan", "\"1\""]),
+        (
+            "traces",
+            "endpoint",
+            &[
+                "\"\"",
+                "\"localhost:4318\"",
+                "\"grpc://a\"",
+                "\"http://localhost:3000/\"",
+            ],
+        ),
+        ("traces", "sample", &["-0.1", "1.5"]),
+        ("traces", "service_name", &["\"\"", "\"a\\nb\""]),
         ("access_log", "sample_refusals", &["-1.0", "2.0"]),
     ] {
         for value in values {
@@ -262,6 +275,34 @@ fn every_rule_of_the_plain_tables_is_checked() {
             &format!("[server]\ntrusted_proxies = [\"::1\", \"{cidr}\"]\n"),
         );
     }
+}
+
+#[test]
+fn a_collector_is_named_with_or_without_the_path_and_its_key_is_a_secret() {
+    for (given, used) in [
+        ("http://127.0.0.1:4318", "http://127.0.0.1:4318/v1/traces"),
+        ("https://a.example/otlp/", "https://a.example/otlp/v1/traces"),
+        ("http://a.example/v1/traces", "http://a.example/v1/traces"),
+    ] {
+        let text =
+            format!("[traces]\nendpoint = \"{given}\"\nheaders = {{ authorization = \"Bearer k3y\" }}\n");
+        let settings = Settings::parse(&text, "f").unwrap();
+        assert_eq!(settings.config.traces.endpoint.as_deref(), Some(used));
+        // As it is when the host compiles it again.
+        let again = Settings::compile(settings.config.clone()).unwrap();
+        assert_eq!(again.config.traces, settings.config.traces);
+        for shown in [
+            settings.config.to_toml(),
+            format!("{settings:?}"),
+            settings.config.without_secrets().to_toml(),
+        ] {
+            assert!(!shown.contains("k3y"), "{shown}");
+        }
+    }
+    refused(
+        "traces.headers.Authorization",
+        "[traces]\nheaders = { Authorization = \"x\" }\n",
+    );
 }
 
 #[test]

@@ -173,7 +173,7 @@ async fn ask(numbers: &Numbers, rest: &Rest, scope: Scope, (path, query): (&str,
     let credential = viewer.session.credential();
     let headers = [(keys::HEADER, credential.as_bytes())];
     let head = heads::head(["GET", path, "127.0.0.1"], Some(query), headers.into_iter());
-    let answer = rest.answer(head, Vec::new()).await.ok()?;
+    let answer = rest.answer(head, Vec::new(), None).await.ok()?;
     (answer.status == 200).then_some(answer.body)
 }
 
