@@ -75,7 +75,7 @@ impl Failure {
     pub fn from_message(message: String) -> Self {
         let says = |texts: &[&str]| texts.iter().any(|text| message.contains(text));
         // Our own words first: a refusal may quote what callers stored.
-        if message.contains(crate::verdict::PREFIX) {
+        if message.contains(crate::sql::PREFIX) {
             Self::Failed(message)
         } else if says(&BUSY) {
             Self::Busy(message)

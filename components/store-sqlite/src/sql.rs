@@ -7,6 +7,9 @@ use tollgate_store::schema;
 pub const COMMIT_VIEW: &str =
     "CREATE VIEW IF NOT EXISTS tollgate_commit_2 (body, bytes, now) AS SELECT NULL, NULL, NULL";
 
+/// The prefix of all messages of the trigger.
+pub const PREFIX: &str = "tollgate:";
+
 const BUCKETS: &str = include_str!("sql/buckets.sql");
 const TRIGGER: &str = include_str!("sql/trigger.sql");
 /// A value, from the column `template`: literal bytes, or parts put together.

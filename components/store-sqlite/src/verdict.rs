@@ -3,9 +3,7 @@
 use tollgate_store::commit::{Committed, Outcome, Refusal, StoreError};
 
 use crate::database::{Failure, Row};
-
-/// The prefix of all messages of the trigger.
-pub const PREFIX: &str = "tollgate:";
+use crate::sql::PREFIX;
 
 /// The row of [`crate::sql::COMMIT`].
 pub fn committed(mut row: Row) -> Result<Committed, Failure> {
