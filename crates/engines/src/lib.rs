@@ -1,5 +1,6 @@
 //! Native engines behind the ports.
 
+mod any;
 mod batcher;
 pub mod buckets;
 mod clock;
@@ -10,10 +11,11 @@ mod stats;
 mod sync;
 mod tails;
 
+pub use any::{AnyBatcher, AnyEngine, open};
 pub use batcher::{Answer, Answered, CommitBatcher};
 pub use buckets::MemoryBuckets;
 pub use clock::{Clock, system_clock};
-pub use engine::{AnyBatcher, AnyEngine, Engine, open};
+pub use engine::Engine;
 pub use memory::InMemoryEngine;
 pub use sqlite::{OpenError, Options, SqliteStore};
 pub use stats::{GROUP_COMMITS, Observed, Room, SYNC_MICROS, Stats};

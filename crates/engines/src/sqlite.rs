@@ -31,6 +31,7 @@ mod group;
 #[cfg(all(test, feature = "shuttle"))]
 mod interleavings;
 mod journal;
+mod keys;
 mod memtable;
 mod moment;
 mod options;
@@ -45,7 +46,8 @@ mod sweep;
 mod writer;
 
 use cache::Cache;
-use filter::{Filter, Reading};
+use filter::Filter;
+use keys::Reading;
 use memtable::{Memtable, Range};
 use moment::Shown;
 use query::Entries;

@@ -63,34 +63,6 @@ fn read_entry(row: &Row<'_>, from: usize) -> rusqlite::Result<Entry> {
     })
 }
 
-/// [`keys`] of `entries`.
-pub const ENTRIES: &str = "SELECT key FROM entries WHERE key > ?1 ORDER BY key LIMIT ?2";
-/// [`keys`] of `idempotence`.
-pub const IDS: &str = "SELECT id FROM idempotence WHERE id > ?1 ORDER BY id LIMIT ?2";
-
-/// Gives the keys of a table after that one to `each`, in their order, at most so many; answers the last if there may be
-/// more. `sql`: [`ENTRIES`] or [`IDS`].
-pub fn keys(
-    connection: &Connection,
-    sql: &str,
-    after: &str,
-    most: u32,
-    mut each: impl FnMut(&str),
-) -> rusqlite::Result<Option<String>> {
-    let mut statement = connection.prepare_cached(sql)?;
-    let mut rows = statement.query(params![after, most])?;
-    let (mut last, mut count) = (None, 0);
-    while let Some(row) = rows.next()? {
-        let key = row.get_ref(0)?.as_str()?;
-        each(key);
-        count += 1;
-        if count == most {
-            last = Some(key.to_owned());
-        }
-    }
-    Ok(last)
-}
-
 /// The record of an idempotence id, expired or not.
 pub fn record(connection: &Connection, id: &str) -> rusqlite::Result<Option<Record>> {
     let sql = "SELECT fingerprint, answer, expires FROM idempotence WHERE id = ?1";

@@ -16,9 +16,9 @@ use tollgate_store::commit::{Outcome, StoreError};
 use tollgate_store::plan::group::Change;
 
 use super::Shared;
-use super::filter::Reading;
 use super::group::{self, Group, Tables};
 use super::journal;
+use super::keys::Reading;
 use super::memtable::Flushed;
 use super::query;
 use super::queue::{Asked, Job, Next};
