@@ -24,6 +24,7 @@ mod fields;
 pub(crate) use fields::target;
 mod index;
 mod list;
+mod maintain;
 mod manage;
 mod preview;
 mod record;
@@ -45,8 +46,8 @@ use tollgate_store::ports::Store;
 
 pub use fields::{MAX_TAGS, MAX_URL_BYTES, MAX_VISITS};
 pub use list::{DEFAULT_PAGE, MAX_PAGE};
+pub use maintain::maintain;
 pub use record::{Facts, Limits, State, state};
-pub use sweep::maintain;
 
 /// How often a change is tried again when the link changed under it, before the caller is told to.
 const MAX_RACES: usize = 8;

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::access::{self, Creator};
 use super::index::{self, Reserve};
 use super::record::{Limits, Link, Record, State, View, link_key};
-use super::{MAX_RACES, fields, strangers, sweep};
+use super::{MAX_RACES, fields, maintain, strangers, sweep};
 use crate::codes;
 use crate::events;
 use crate::settings::Settings;
@@ -278,7 +278,7 @@ pub(super) async fn post<S: Store>(world: &World<'_, S>, request: &Request) -> R
             return Err(problem.with_retry_after(1));
         }
     };
-    sweep::now_and_then(world).await;
+    maintain::now_and_then(world).await;
     Ok(response)
 }
 

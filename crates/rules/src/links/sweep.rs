@@ -10,18 +10,14 @@
 //! commits follow one another, so that the writer is never busy with them alone.
 
 use super::record::{Link, Record, link_key};
-use super::{index, repair, strangers};
+use super::{index, strangers};
 use crate::codes;
 use crate::config::Config;
-use crate::world::World;
 use tollgate_store::commit::{Append, Commit, Condition, Item, Mutation, Outcome, StoreError, literal};
 use tollgate_store::ports::Store;
 
 /// The most entries that one batch looks at.
 const BATCH: u32 = 64;
-/// One creation in this many does a batch, so that links are removed also where no host does it in the
-/// background.
-const EVERY: u8 = 16;
 /// How long a deleted link's counters are kept, in milliseconds: longer than a click may take to be counted.
 const LEFTOVERS_MS: u64 = 3_600_000;
 /// An entry whose link cannot be read is looked at again after this long, in milliseconds.
@@ -132,25 +128,8 @@ async fn remove_if<S: Store>(
     Ok(matches!(store.commit(commit).await?, Outcome::Committed(_)))
 }
 
-/// Does a bounded part of the work in the background. Removes links that have ended, and what deleted links
-/// left. Once per store, enters links in the indexes where an earlier version has not. `true`: there is more.
-/// To be called again after an error.
-///
-/// # Errors
-/// Those of the store.
-pub async fn maintain<S: Store>(store: &S, config: &Config, now: u64) -> Result<bool, StoreError> {
-    let swept = sweep(store, config, now).await?;
-    Ok(repair::step(store, config, now).await? || swept)
-}
-
-/// Runs [`maintain`] after some creations. The caller that created a link does not hear of a failure.
-pub(super) async fn now_and_then<S: Store>(world: &World<'_, S>) {
-    if (world.fresh)()[15].is_multiple_of(EVERY) {
-        let _ = maintain(world.store, &world.settings.config, world.now).await;
-    }
-}
-
-async fn sweep<S: Store>(store: &S, config: &Config, now: u64) -> Result<bool, StoreError> {
+/// Does a batch. `true`: there is more.
+pub(super) async fn step<S: Store>(store: &S, config: &Config, now: u64) -> Result<bool, StoreError> {
     let items = store.scan(PREFIX, None, BATCH).await?;
     let full = items.len() == BATCH as usize;
     for item in items {

@@ -1,6 +1,8 @@
 //! Checks that the rules of several settings share.
 
 use crate::config::{Fault, Path};
+use tollgate_api::calls::own_segments;
+use tollgate_api::pattern::Pattern;
 
 pub(super) type Checked = Result<(), Fault>;
 
@@ -41,4 +43,28 @@ pub(super) fn file(name: &str, path: Path) -> Checked {
         && !name.ends_with('/')
         && std::path::Path::new(name).file_name().is_some();
     ensure(file, path, "must be the name of a file")
+}
+
+/// See [`tollgate_api::pattern`] for the syntax.
+pub(super) fn pattern(text: &str, path: Path) -> Result<Pattern, Fault> {
+    Pattern::parse(text).map_err(|error| Fault::new(path, error.to_string()))
+}
+
+/// A pattern that hides neither short links nor the gateway's own paths.
+pub(super) fn outside(text: &str, path: Path) -> Result<Pattern, Fault> {
+    let route = pattern(text, path.clone())?;
+    let first = text.trim_start_matches('/').split('/').next().unwrap_or("");
+    let literal = first != "..." && !first.starts_with(':');
+    ensure(
+        literal,
+        path.clone(),
+        "must begin with a literal segment, or it would hide the short links",
+    )?;
+    let own = own_segments().any(|own| own.eq_ignore_ascii_case(first));
+    ensure(
+        !own,
+        path,
+        "must not begin with a segment of the gateway's own, such as /api or /health",
+    )?;
+    Ok(route)
 }

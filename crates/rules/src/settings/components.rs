@@ -2,9 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use super::checks::{Checked, at_most, ensure, within};
+use super::checks::{Checked, at_most, ensure, outside, within};
 use super::outbound::OutboundHost;
-use super::rules::outside;
 use crate::config::{
     ComponentSettings, Fault, MAX_COMPONENTS, MAX_OUTBOUND_HOSTS, Path, TOPIC_NAME_RULE, is_topic_name,
 };

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use super::alerts;
-use super::checks::{Checked, at_most, ensure, file, within};
+use super::checks::{Checked, at_most, ensure, file, outside, pattern, within};
 use super::components::{self, ComponentRoute};
 use super::logs;
 use super::topics;
@@ -17,7 +17,6 @@ use crate::config::{
 use crate::identity::Proxies;
 use crate::own_address::{Listen, OwnAddresses};
 use crate::policies::{Policies, Policy};
-use tollgate_api::calls::own_segments;
 use tollgate_api::pattern::{Pattern, unreserved};
 use tollgate_api::units::{Bytes, Span};
 use tollgate_delivery::attributes;
@@ -242,25 +241,6 @@ fn forward(rule: &Forward, path: &Path) -> Result<Pattern, Fault> {
     Ok(route)
 }
 
-/// A pattern that hides neither short links nor the gateway's own paths.
-pub(super) fn outside(text: &str, path: Path) -> Result<Pattern, Fault> {
-    let route = pattern(text, path.clone())?;
-    let first = text.trim_start_matches('/').split('/').next().unwrap_or("");
-    let literal = first != "..." && !first.starts_with(':');
-    ensure(
-        literal,
-        path.clone(),
-        "must begin with a literal segment, or it would hide the short links",
-    )?;
-    let own = own_segments().any(|own| own.eq_ignore_ascii_case(first));
-    ensure(
-        !own,
-        path,
-        "must not begin with a segment of the gateway's own, such as /api or /health",
-    )?;
-    Ok(route)
-}
-
 fn methods(methods: &[String], path: &Path) -> Checked {
     ensure(
         !methods.is_empty(),
@@ -280,11 +260,6 @@ fn methods(methods: &[String], path: &Path) -> Checked {
         )?;
     }
     Ok(())
-}
-
-/// See [`tollgate_api::pattern`] for the syntax.
-fn pattern(text: &str, path: Path) -> Result<Pattern, Fault> {
-    Pattern::parse(text).map_err(|error| Fault::new(path, error.to_string()))
 }
 
 fn public_url(text: &str, path: Path) -> Result<url::Url, Fault> {
