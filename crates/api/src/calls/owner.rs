@@ -13,9 +13,8 @@ pub fn component<'p>(
     forward: &[Pattern],
     mut hosted: impl Iterator<Item = &'p Pattern>,
 ) -> Component {
-    let mut segments = path.trim_start_matches('/').split('/');
-    let first = segments.next().unwrap_or("");
-    let second = segments.next();
+    let (first, rest) = cut(path.trim_start_matches('/'));
+    let second = rest.map(|rest| cut(rest).0);
     match (first, second) {
         ("api", Some("links")) => return Component::Shortener,
         ("api", Some("campaigns" | "receipts")) => return Component::Coupon,
@@ -37,6 +36,15 @@ pub fn component<'p>(
     match one_segment(path) {
         Some(_) => Component::Shortener,
         None => Component::Admin,
+    }
+}
+
+/// A path's first segment, and what follows its slash. By bytes: a path is short, and to look for a character
+/// takes longer to begin with.
+fn cut(path: &str) -> (&str, Option<&str>) {
+    match path.bytes().position(|byte| byte == b'/') {
+        Some(slash) => (path.get(..slash).unwrap_or_default(), path.get(slash + 1..)),
+        None => (path, None),
     }
 }
 

@@ -89,7 +89,9 @@ impl Claims {
 
     /// A claim was answered. `path`: of the call [`Claim`](tollgate_api::calls::Call::Claim).
     pub fn answered(&self, path: &str, response: &heads::Response) {
-        let campaign = path.split('/').nth(3);
+        // By bytes: to look for a character takes longer to begin with.
+        let campaign = path.as_bytes().split(|byte| *byte == b'/').nth(3);
+        let campaign = campaign.and_then(|campaign| std::str::from_utf8(campaign).ok());
         let (Some(campaign), Some(outcome)) = (campaign, Outcome::of(response)) else {
             return;
         };
