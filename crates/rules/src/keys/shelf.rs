@@ -45,7 +45,11 @@ impl Shelf {
         for (index, condition) in (0..).zip(&commit.conditions) {
             match condition {
                 Condition::Absent(key) if !entries.contains_key(key) => {}
-                Condition::Absent(_) => return Outcome::Refused(Refusal::Condition(index)),
+                Condition::Version { key, version }
+                    if entries.get(key).is_some_and(|entry| entry.version == *version) => {}
+                Condition::Absent(_) | Condition::Version { .. } => {
+                    return Outcome::Refused(Refusal::Condition(index));
+                }
                 other => panic!("keys do not use {other:?}"),
             }
         }
