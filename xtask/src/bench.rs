@@ -62,6 +62,8 @@ pub enum Row {
     Latency,
     /// The same while links are listed and made, against without.
     Beside,
+    /// Redirects over TLS and handshakes, against nginx's.
+    Tls,
     /// What one more client id and one more link take in memory.
     Memory,
     /// Redirects with 1,000,000 links against 1,000.

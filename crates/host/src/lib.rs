@@ -9,6 +9,7 @@ pub mod logging;
 pub mod metrics;
 pub mod serve;
 pub mod server;
+pub mod tls;
 mod traces;
 mod upkeep;
 pub mod wasm;

@@ -13,7 +13,8 @@ use crate::cli::{self, InForce, ServeOptions};
 use crate::events::{self, Events};
 use crate::metrics::count::Counted;
 use crate::server::settle::Settling;
-use crate::server::{DRAIN, Server, listen};
+use crate::server::{DRAIN, Listening, Server, listen};
+use crate::tls::Tls;
 use crate::traces::{Deliveries, Traces};
 use crate::upkeep;
 use crate::wasm::compiled::Library;
@@ -68,7 +69,7 @@ async fn serve(options: ServeOptions) -> Result<()> {
     if let Some(file) = &key_file {
         files::warn_if_shared(file);
     }
-    let listener = listen::bind(&in_force.listen)?;
+    let listening = listen(&in_force)?;
     let store = open(&in_force)?;
     let gateway = Gateway {
         store: store.clone(),
@@ -80,7 +81,7 @@ async fn serve(options: ServeOptions) -> Result<()> {
         in_force,
         began,
     };
-    let ended = gateway.run(listener, stop).await;
+    let ended = gateway.run(listening, stop).await;
     store.close();
     let stats = store.stats();
     tracing::info!(
@@ -90,6 +91,27 @@ async fn serve(options: ServeOptions) -> Result<()> {
         "stopped"
     );
     ended
+}
+
+/// Reads certificates and opens the sockets.
+fn listen(in_force: &InForce) -> Result<Listening> {
+    let server = &in_force.settings.config.server;
+    let (tls, admin_tls) = (Tls::public(server)?, Tls::admin(server)?);
+    let both = tls.iter().chain(&admin_tls);
+    both.flat_map(|tls| tls.warnings())
+        .for_each(|warning| tracing::warn!("{warning}"));
+    let bind = |addresses: &[SocketAddr]| {
+        (!addresses.is_empty())
+            .then(|| listen::bind(addresses))
+            .transpose()
+    };
+    Ok(Listening {
+        public: listen::bind(&in_force.listen)?,
+        admin: bind(&in_force.admin_listen)?,
+        redirect: bind(&in_force.redirect_http)?,
+        tls,
+        admin_tls,
+    })
 }
 
 /// The store's name in the log.
@@ -128,12 +150,19 @@ struct Gateway {
 }
 
 impl Gateway {
-    async fn run(self, listener: TcpListener, mut stop: Pin<&mut impl Future<Output = ()>>) -> Result<()> {
+    async fn run(self, listening: Listening, mut stop: Pin<&mut impl Future<Output = ()>>) -> Result<()> {
         let (store, mut config) = (self.store, self.in_force.settings.config);
         // The rules must know where they are reached: links and subscriptions may not lead there.
-        let bound = listener.local_addr()?;
-        config.server.listen = bound.to_string();
-        if bound.ip().is_unspecified() {
+        let address = listening.public.local_addr()?;
+        config.server.listen = address.to_string();
+        let at = |listener: &Option<TcpListener>| listener.as_ref().map(TcpListener::local_addr).transpose();
+        let (admin, redirect) = (at(&listening.admin)?, at(&listening.redirect)?);
+        config.server.admin_listen = admin.map(|address| address.to_string());
+        if let Some(tls) = &mut config.server.tls {
+            tls.redirect_http = redirect.map(|address| address.to_string());
+        }
+        let mut bound = [Some(address), admin, redirect].into_iter().flatten();
+        if bound.any(|address| address.ip().is_unspecified()) {
             config.server.own_addresses = addresses::outgoing();
         }
         let settings = Settings::compile(config)?;
@@ -153,9 +182,17 @@ impl Gateway {
         };
         let counted = engines.counted.clone();
         let events = Events::new(config.events.topic.clone(), store.clone());
+        let scheme = match &listening.tls {
+            Some(_) => "https",
+            None => "http",
+        };
+        let is_admin_tls = listening.admin_tls.is_some();
+        let both = listening.tls.iter().chain(&listening.admin_tls).cloned();
+        let mut following = tokio::task::JoinSet::new();
+        both.for_each(|tls| drop(following.spawn(tls.follow())));
         let traces = Traces::start(&config.traces)?;
         let server = Server::start(
-            listener,
+            listening,
             settings.clone(),
             engines,
             Arc::clone(&events),
@@ -167,7 +204,6 @@ impl Gateway {
             () = &mut stop => return Ok(()),
             server = server => server?,
         };
-        let address = server.address()?;
         let kept = store.clone();
         let low_water = Box::new(move |topic: &str, sequence| kept.set_low_water(topic, sequence));
         let subscriptions = config
@@ -200,8 +236,19 @@ impl Gateway {
         let key = admin_key::install(&store, given, self.key_file.as_deref()).await;
         let ended = match key {
             Ok(_) => {
-                ready(address, self.began);
-                summary::show(address, &settings, &self.in_force.source);
+                if let Some(address) = admin {
+                    tracing::info!(%address, tls = is_admin_tls, "operators are served here");
+                }
+                if let Some(address) = redirect {
+                    tracing::info!(%address, "plain HTTP is redirected here");
+                }
+                ready(scheme, address, self.began);
+                summary::show(
+                    (scheme, address),
+                    admin.map(|at| (if is_admin_tls { "https" } else { "http" }, at)),
+                    &settings,
+                    &self.in_force.source,
+                );
                 let upkeep = tokio::spawn(upkeep::run(store.clone(), config.clone()));
                 let watching = tokio::spawn(Arc::clone(&events).run(looked_at));
                 let ran = server.run(stop).await;
@@ -238,9 +285,9 @@ fn retention(config: &Config) -> (Retention, Vec<(String, Retention)>) {
 }
 
 /// The one line on stdout, which tells scripts and tests that requests are answered. Nobody need read it.
-fn ready(address: SocketAddr, began: Instant) {
+fn ready(scheme: &str, address: SocketAddr, began: Instant) {
     // A thread of its own: the reader of stdout may not read, and requests do not wait for that.
-    let line = format!("listening on http://{address}\n");
+    let line = format!("listening on {scheme}://{address}\n");
     let written = std::thread::Builder::new().name("ready".into()).spawn(move || {
         let mut stdout = std::io::stdout().lock();
         stdout.write_all(line.as_bytes()).and_then(|()| stdout.flush())

@@ -8,16 +8,20 @@ mod connection;
 mod dashboard;
 mod events;
 mod files;
+mod handshake;
 mod head;
 mod hosted;
 pub mod listen;
 mod long_poll;
-mod places;
+pub(crate) mod places;
+mod proxy_protocol;
+mod redirect;
 mod rest;
 mod rules;
 pub mod runner;
 pub mod service;
 pub mod settle;
+mod stream;
 mod threads;
 mod traffic;
 mod watch;
@@ -27,16 +31,17 @@ mod worker;
 use crate::access_log::AccessLog;
 use crate::events::Events;
 use crate::metrics::Metrics;
+use crate::tls::Tls;
 use crate::traces::Traces;
 use crate::wasm::compiled::Library;
 use crate::wasm::handler::Handlers;
 use crate::wasm::ports;
 use anyhow::Result;
 use dashboard::Dashboard;
+use listen::Listener;
 use places::Places;
 use rest::Rest;
 use rules::Program;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -57,6 +62,8 @@ pub const DRAIN: Duration = Duration::from_secs(25);
 const LINGER: Duration = Duration::from_millis(200);
 /// How long to wait after a connection could not be accepted: the process or the system has no file descriptor left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// Connections at `server.admin_listen`. They are the operators' own: no crowd elsewhere takes one of them.
+const ADMIN_CONNECTIONS: usize = 128;
 /// How often the log tells at most that connections are turned away.
 const TOLD_EVERY: Duration = Duration::from_secs(10);
 
@@ -76,6 +83,12 @@ pub struct Shared {
     pub draining: AtomicBool,
     /// The places of connections.
     pub places: Arc<Places>,
+    /// Those of `server.admin_listen`.
+    pub admin_places: Option<Arc<Places>>,
+    /// The TLS of `server.listen`.
+    pub tls: Option<Arc<Tls>>,
+    /// That of `server.admin_listen`.
+    pub admin_tls: Option<Arc<Tls>>,
     /// What `GET /metrics` tells.
     pub metrics: Metrics,
     /// The access log, if there is one.
@@ -86,9 +99,24 @@ pub struct Shared {
     pub traces: Option<Arc<Traces>>,
 }
 
+/// Sockets that listen, non-blocking, and their TLS.
+#[derive(Debug)]
+pub struct Listening {
+    /// `server.listen`.
+    pub public: std::net::TcpListener,
+    /// `server.admin_listen`.
+    pub admin: Option<std::net::TcpListener>,
+    /// `server.tls.redirect_http`.
+    pub redirect: Option<std::net::TcpListener>,
+    /// `[server.tls]`
+    pub tls: Option<Arc<Tls>>,
+    /// `[server.admin_tls]`
+    pub admin_tls: Option<Arc<Tls>>,
+}
+
 /// A server that listens, with its workers running.
 pub struct Server {
-    listener: TcpListener,
+    listeners: Vec<(Listener, TcpListener)>,
     shared: Arc<Shared>,
     workers: Vec<Worker>,
     rest: Vec<JoinHandle<()>>,
@@ -97,14 +125,23 @@ pub struct Server {
 impl Server {
     /// Loads the rules and starts the threads. Requests are answered once [`Server::run`] runs.
     pub async fn start(
-        listener: std::net::TcpListener,
+        listening: Listening,
         settings: Settings,
         engines: ports::Engines,
         events: Arc<Events>,
         library: Library,
         traces: Option<Arc<Traces>>,
     ) -> Result<Self> {
-        let listener = TcpListener::from_std(listener)?;
+        let listeners = [
+            (Listener::Public, Some(listening.public)),
+            (Listener::Admin, listening.admin),
+            (Listener::Redirect, listening.redirect),
+        ];
+        let listeners = listeners
+            .into_iter()
+            .filter_map(|(listener, socket)| Some((listener, socket?)));
+        let listeners = listeners.map(|(listener, socket)| Ok((listener, TcpListener::from_std(socket)?)));
+        let listeners = listeners.collect::<Result<Vec<_>>>()?;
         let config = &settings.config;
         let access_log = AccessLog::start(&config.access_log)?;
         let workers = worker_count(config);
@@ -124,6 +161,11 @@ impl Server {
             config.server.connections_per_address(),
             settings.proxies.clone(),
         );
+        let proxies = settings.proxies.clone();
+        let admin_places = config.server.admin_listen.as_ref().map(|_| {
+            // One address may hold all of them: operators often share one.
+            Places::new(ADMIN_CONNECTIONS, ADMIN_CONNECTIONS as u32, proxies)
+        });
         let metrics = Metrics::new(config.metrics.access);
         let shared = Arc::new(Shared {
             dashboard: Dashboard::new(),
@@ -133,6 +175,9 @@ impl Server {
             long_polls: Semaphore::new(long_poll::MAX_LONG_POLLS),
             draining: AtomicBool::new(false),
             places,
+            admin_places,
+            tls: listening.tls,
+            admin_tls: listening.admin_tls,
             metrics,
             access_log,
             events,
@@ -143,16 +188,11 @@ impl Server {
         let start = |index| Worker::start(index, program.clone(), Arc::clone(&shared), Arc::clone(&way));
         let workers = (0..workers).map(start).collect::<Result<Vec<_>>>()?;
         Ok(Self {
-            listener,
+            listeners,
             shared,
             workers,
             rest,
         })
-    }
-
-    /// The address it listens on (with the port that the system chose, for port 0).
-    pub fn address(&self) -> Result<SocketAddr> {
-        Ok(self.listener.local_addr()?)
     }
 
     /// Tells in its metrics how this relay's subscriptions stand.
@@ -163,21 +203,20 @@ impl Server {
     /// Accepts connections until `stop` ends, then drains: what was accepted is answered, idle connections close.
     pub async fn run(self, stop: impl Future<Output = ()>) -> Result<()> {
         let Self {
-            listener,
+            listeners,
             shared,
             workers,
             rest,
         } = self;
-        let places = &shared.places;
         tokio::select! {
-            () = accept(&listener, places, &workers) => {}
+            () = accept_all(&listeners, &shared, &workers) => {}
             () = stop => {}
         }
         tracing::info!("draining: connections end with their next answer");
         shared.draining.store(true, Ordering::Relaxed);
         // The kernel resets what it has queued when the listener closes.
-        let _ = tokio::time::timeout(LINGER, accept(&listener, places, &workers)).await;
-        drop(listener);
+        let _ = tokio::time::timeout(LINGER, accept_all(&listeners, &shared, &workers)).await;
+        drop(listeners);
         for worker in &workers {
             worker.drain();
         }
@@ -205,16 +244,28 @@ pub fn worker_count(config: &Config) -> usize {
     }
 }
 
+/// Accepts at every listener, on this one task.
+async fn accept_all(listeners: &[(Listener, TcpListener)], shared: &Shared, workers: &[Worker]) {
+    let all = listeners.iter().map(|(listener, socket)| {
+        let places = match (listener, &shared.admin_places) {
+            (Listener::Admin, Some(places)) => places,
+            _ => &shared.places,
+        };
+        accept(*listener, socket, places, workers)
+    });
+    futures::future::join_all(all).await;
+}
+
 /// Hands each connection to the worker that has the fewest.
-async fn accept(listener: &TcpListener, places: &Arc<Places>, workers: &[Worker]) {
+async fn accept(listener: Listener, socket: &TcpListener, places: &Arc<Places>, workers: &[Worker]) {
     let (mut turned_away, mut failed) = (Seldom::default(), Seldom::default());
     // Without a place the kernel's queue holds newcomers back; those beyond it are refused there.
     while let Some(free) = places.next().await {
-        if free.is_spare() {
+        if free.is_spare() && listener != Listener::Admin {
             let most = workers.iter().max_by_key(|worker| worker.load());
             most.into_iter().for_each(Worker::make_room);
         }
-        match listener.accept().await {
+        match socket.accept().await {
             Ok((stream, peer)) => {
                 places.accepted.add(1);
                 let Some(place) = places.take(peer.ip(), free) else {
@@ -227,7 +278,12 @@ async fn accept(listener: &TcpListener, places: &Arc<Places>, workers: &[Worker]
                 };
                 let worker = workers.iter().min_by_key(|worker| worker.load());
                 if let (Some(worker), Ok(stream)) = (worker, stream.into_std()) {
-                    worker.take(connection::Accepted { stream, peer, place });
+                    worker.take(connection::Accepted {
+                        stream,
+                        peer,
+                        listener,
+                        place,
+                    });
                 }
             }
             Err(error) => {

@@ -19,6 +19,7 @@ mod error;
 mod events;
 mod metrics;
 mod text;
+mod tls;
 mod traces;
 
 pub use access_log::{AccessLogFormat, AccessLogSettings, STDERR, STDOUT};
@@ -31,6 +32,7 @@ pub use events::EventSettings;
 pub use metrics::{MetricsAccess, MetricsSettings};
 #[cfg(test)]
 pub(crate) use text::SAMPLE;
+pub use tls::{AdminTls, CertificateFiles, Tls};
 pub use traces::TraceSettings;
 
 /// The whole file.
@@ -109,6 +111,19 @@ pub struct Server {
     pub request_timeout: Span,
     /// Worker threads; 0 is one per core.
     pub workers: u32,
+    /// Whether trusted proxies begin every connection with a header of the PROXY protocol, version 1 or 2. From others it is
+    /// refused.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub proxy_protocol: bool,
+    /// Address and port for operators. Where it is set, `/metrics` and `/admin` are served there alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub admin_listen: Option<String>,
+    /// `[server.tls]`, for `listen`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls: Option<Tls>,
+    /// `[server.admin_tls]`, for `admin_listen`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub admin_tls: Option<AdminTls>,
 }
 
 impl Server {
@@ -381,6 +396,10 @@ impl Default for Server {
             max_body: Bytes(64 << 10),
             request_timeout: Span::from_secs(10),
             workers: 0,
+            proxy_protocol: false,
+            admin_listen: None,
+            tls: None,
+            admin_tls: None,
         }
     }
 }

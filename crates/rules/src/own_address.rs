@@ -59,6 +59,8 @@ pub struct OwnAddresses {
     /// Of `server.public_url`, with its port.
     public: Option<(Host<String>, u16)>,
     listen: Listen,
+    /// The other listeners.
+    others: Vec<Listen>,
     /// Of this machine.
     machine: Vec<IpAddr>,
 }
@@ -69,8 +71,14 @@ impl OwnAddresses {
         Self {
             public: host_of(public).map(|(host, port)| (host.to_owned(), port)),
             listen,
+            others: Vec::new(),
             machine: machine.to_vec(),
         }
+    }
+
+    /// The same with other listeners too.
+    pub fn and(self, others: Vec<Listen>) -> Self {
+        Self { others, ..self }
     }
 
     /// `server.listen`.
@@ -88,11 +96,17 @@ impl OwnAddresses {
         };
         let public = self.public.as_ref();
         public.is_some_and(|(own, _)| is_same(&borrowed(own), &host))
-            || (self.listen.port() == port && self.listens_on(&host))
+            || self.at(port).any(|listen| self.listens_on(listen, &host))
     }
 
-    fn listens_on(&self, host: &Host<&str>) -> bool {
-        let own = match &self.listen {
+    /// Those that listen at a port.
+    fn at(&self, port: u16) -> impl Iterator<Item = &Listen> {
+        let all = std::iter::once(&self.listen).chain(&self.others);
+        all.filter(move |listen| listen.port() == port)
+    }
+
+    fn listens_on(&self, listen: &Listen, host: &Host<&str>) -> bool {
+        let own = match listen {
             Listen::Name(name, _) => {
                 return is_same(&Host::Domain(name), host) || (is_local_name(name) && is_here(host));
             }
@@ -113,11 +127,13 @@ impl OwnAddresses {
         };
         let public = self.public.as_ref();
         public.is_some_and(|(own, at)| *at == port && is_same_or_local(&borrowed(own), &host))
-            || (self.listen.port() == port && self.plainly_listens_on(&host))
+            || self
+                .at(port)
+                .any(|listen| Self::plainly_listens_on(listen, &host))
     }
 
-    fn plainly_listens_on(&self, host: &Host<&str>) -> bool {
-        let own = match &self.listen {
+    fn plainly_listens_on(listen: &Listen, host: &Host<&str>) -> bool {
+        let own = match listen {
             Listen::Name(name, _) => return is_same_or_local(&Host::Domain(name), host),
             Listen::Address(own) => own.ip().to_canonical(),
         };

@@ -14,6 +14,7 @@ use tollgate_api::pattern::Pattern;
 mod alerts;
 mod checks;
 mod components;
+mod listeners;
 mod logs;
 mod outbound;
 mod rules;
@@ -22,6 +23,7 @@ mod tests;
 mod topics;
 
 pub use components::ComponentRoute;
+pub use listeners::Listeners;
 pub use outbound::OutboundHost;
 pub use topics::{OWN_TARGET, check_subscription};
 
@@ -34,6 +36,8 @@ pub struct Settings {
     pub proxies: Proxies,
     /// `server.listen`, `public_url` and `own_addresses`.
     pub own: OwnAddresses,
+    /// The listeners beside it.
+    pub listeners: Listeners,
     /// `[[limits]]`.
     pub policies: Policies,
     /// Of `[[forward]]`, in its order.
@@ -65,6 +69,7 @@ impl Settings {
         Ok(Self {
             proxies: compiled.proxies,
             own: compiled.own,
+            listeners: compiled.listeners,
             policies: compiled.policies,
             patterns: compiled.patterns,
             components: compiled.components,

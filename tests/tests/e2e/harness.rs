@@ -9,6 +9,7 @@ mod poll;
 mod process;
 mod raw;
 mod spin;
+pub mod tls;
 
 pub use call::{Answer, Call};
 pub use gateway::{ADMIN_KEY, Gateway};

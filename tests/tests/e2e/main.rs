@@ -29,6 +29,7 @@ mod operations;
 mod push;
 mod secrets;
 mod starting;
+mod tls;
 mod topics;
 mod traces;
 mod under_spin;
@@ -275,6 +276,24 @@ harness::cases! {
             the_parsers_refusals_are_problems_like_all_others,
             transfer_codings_that_are_not_understood_are_told,
             who_waits_to_be_told_to_send_is_answered_at_once,
+        }
+    }
+    tls {
+        both {}
+        native {
+            a_trusted_proxy_says_whose_connection_it_is,
+            both_versions_of_http_are_spoken_and_short_urls_are_https,
+            changed_certificates_are_taken_and_broken_ones_are_not,
+            check_reads_certificates_as_serve_does,
+            handshakes_that_lead_nowhere_end_in_time,
+            headers_that_are_none_end_the_connection,
+            old_protocols_and_weak_ciphers_are_refused_and_sessions_resumed,
+            one_address_shakes_hands_within_its_share,
+            operators_have_a_listener_of_their_own,
+            plain_http_at_the_port_of_tls_is_told_so,
+            plain_http_is_led_to_https,
+            strangers_name_nobody_else,
+            the_header_comes_before_the_handshake,
         }
     }
     secrets {

@@ -1,6 +1,7 @@
 //! The gateway under measurement.
 
 use super::program::Program;
+use super::rows::tls::Pair;
 use super::{Bench, Side, free_port, http};
 use crate::build::{self, cargo};
 use anyhow::{Context as _, Result, bail};
@@ -105,6 +106,28 @@ impl Gateway {
             make_link(port)?;
             http::expect(port, "/sale", 302)?;
         }
+        Ok(Self { program, port })
+    }
+
+    /// The same with TLS at its port, without clicks and limits. The link is made where operators are served, without TLS.
+    pub fn start_tls(bench: &Bench, directory: &Path, pair: &Pair) -> Result<Self> {
+        settings(bench, directory, Limit::Never, Clicks::Off)?;
+        let (port, admin) = (free_port()?, free_port()?);
+        let file = directory.join("tollgate.toml");
+        let text = fs::read_to_string(&file)?;
+        let server = format!("public_url = \"https://short.test\"\nadmin_listen = \"127.0.0.1:{admin}\"");
+        let text = text.replace("public_url = \"http://short.test\"", &server);
+        let (cert, key) = (pair.cert.display(), pair.key.display());
+        fs::write(
+            &file,
+            format!("{text}\n[server.tls]\ncert = \"{cert}\"\nkey = \"{key}\"\n"),
+        )?;
+        lend_compiled(directory)?;
+        let mut program = launch(bench, &bench.gateway, directory, port)?;
+        program.ready(START, || http::status(admin, "/health/ready") == Some(200))?;
+        keep_compiled(directory)?;
+        make_link(admin)?;
+        http::expect(admin, "/sale", 302)?;
         Ok(Self { program, port })
     }
 

@@ -1,6 +1,7 @@
 //! The peers: each is optional, and says how to get it where it is missing.
 
 use super::program::Program;
+use super::rows::tls::Pair;
 use super::{Bench, Side, TARGET, absolute, find, free_port, gateway, http, load_file};
 use crate::build;
 use anyhow::{Context as _, Result, bail};
@@ -50,6 +51,29 @@ pub fn nginx(bench: &Bench) -> Result<Peer> {
     let mut program = Program::start(&bench.keeper, "nginx", command)?;
     program
         .ready(START, || http::status(port, "/") == Some(302))
+        .context("nginx")?;
+    Ok(Peer { program, port })
+}
+
+/// nginx with TLS at the port that is told.
+pub fn nginx_tls(bench: &Bench, pair: &Pair) -> Result<Peer> {
+    let binary = installed("nginx", "apt-get install nginx")?;
+    let (directory, plain, port) = (bench.directory("nginx-tls")?, free_port()?, free_port()?);
+    let [place, cert, key] = [&directory, &pair.cert, &pair.key].map(|path| path.display().to_string());
+    let values = [
+        ("PORT", &*plain.to_string()),
+        ("TLS", &*port.to_string()),
+        ("DIRECTORY", &*place),
+        ("CERT", &*cert),
+        ("KEY", &*key),
+        ("TARGET", TARGET),
+    ];
+    let config = bench.template("nginx-tls.conf", &directory, &values)?;
+    let mut command = bench.cores.command(Side::Server, &binary);
+    command.arg("-p").arg(&directory).arg("-c").arg(config);
+    let mut program = Program::start(&bench.keeper, "nginx", command)?;
+    program
+        .ready(START, || http::status(plain, "/") == Some(302))
         .context("nginx")?;
     Ok(Peer { program, port })
 }

@@ -8,6 +8,7 @@ mod memory;
 mod redirect;
 mod refusal;
 mod start;
+pub(super) mod tls;
 
 use super::report::Report;
 use super::{Bench, Row};
@@ -39,6 +40,10 @@ const GROUPS: &[Group] = &[
     Group {
         rows: &[Row::Beside],
         measure: beside::measure,
+    },
+    Group {
+        rows: &[Row::Tls],
+        measure: tls::measure,
     },
     Group {
         rows: &[Row::Start],

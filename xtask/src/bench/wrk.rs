@@ -39,6 +39,8 @@ pub struct Load {
     pub connections: u32,
     /// What counts as the right answer.
     pub answers: Answers,
+    /// Whether the port speaks TLS.
+    pub is_tls: bool,
 }
 
 impl Load {
@@ -51,6 +53,7 @@ impl Load {
             path,
             connections: 32,
             answers: Answers::Success,
+            is_tls: false,
         }
     }
 
@@ -61,7 +64,8 @@ impl Load {
         command.args(["-t", "1", "-c", &self.connections.to_string()]);
         command.args(["-d", &format!("{seconds}s"), "--timeout", "10s", "-s"]);
         command.arg(script);
-        command.arg(format!("http://127.0.0.1:{}{}", self.port, self.path));
+        let scheme = if self.is_tls { "https" } else { "http" };
+        command.arg(format!("{scheme}://127.0.0.1:{}{}", self.port, self.path));
         command.arg("--").args(&self.arguments);
         let (server, generator) = (figures::cpu_of(servers), figures::cpu_of_children());
         let wrk = Program::start(&bench.keeper, "wrk", command)?;

@@ -65,7 +65,15 @@ pub fn health(options: &HealthOptions, mut output: Output) -> Result<(), Failure
 
 /// The URL of the gateway that these settings make.
 fn configured(place: &Place) -> Result<String, Failure> {
-    let listen = listen::resolve(placed(place)?.settings.listen())?;
+    let settings = placed(place)?.settings;
+    let server = &settings.config.server;
+    let (listen, setting) = match (&server.tls, &settings.listeners.admin, &server.admin_tls) {
+        (None, ..) => (settings.listen(), "server.listen"),
+        (Some(_), Some(admin), None) => (admin, "server.admin_listen"),
+        // A certificate is for a name, not for this machine's own address.
+        (Some(_), ..) => return Ok(server.public_url.clone()),
+    };
+    let listen = listen::resolve(listen, setting)?;
     match listen.first().copied().map(reachable) {
         Some(address) if address.port() != 0 => Ok(format!("http://{address}")),
         _ => Err(Failure::Usage(

@@ -4,6 +4,7 @@
 use super::exit::Failure;
 use super::output::Output;
 use crate::server::listen;
+use crate::tls;
 use crate::wasm::handler;
 use anyhow::{Context as _, Result, anyhow, bail};
 use clap::Args;
@@ -14,6 +15,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use tollgate_rules::config::TraceSettings;
 use tollgate_rules::keys;
+use tollgate_rules::own_address::Listen;
 use tollgate_rules::settings::Settings;
 use tollgate_store::settings::StoreSettings;
 
@@ -65,6 +67,10 @@ pub struct InForce {
     pub data: PathBuf,
     /// Where to listen: the first that can be had.
     pub listen: Vec<SocketAddr>,
+    /// The same for `server.admin_listen`; empty if it is not set.
+    pub admin_listen: Vec<SocketAddr>,
+    /// The same for `server.tls.redirect_http`.
+    pub redirect_http: Vec<SocketAddr>,
     /// The admin key that was given.
     pub admin_key: Option<String>,
 }
@@ -80,12 +86,18 @@ pub fn in_force(sources: &Sources) -> Result<InForce> {
         data,
     } = placed(&sources.place)?;
     Ok(InForce {
-        listen: listen::resolve(settings.listen())?,
+        listen: listen::resolve(settings.listen(), "server.listen")?,
+        admin_listen: resolve(settings.listeners.admin.as_ref(), "server.admin_listen")?,
+        redirect_http: resolve(settings.listeners.redirect.as_ref(), "server.tls.redirect_http")?,
         data: std::path::absolute(&data).with_context(|| format!("{} cannot be used", data.display()))?,
         admin_key: admin_key(sources)?,
         settings,
         source,
     })
+}
+
+fn resolve(listen: Option<&Listen>, setting: &str) -> Result<Vec<SocketAddr>> {
+    listen.map_or_else(|| Ok(Vec::new()), |listen| listen::resolve(listen, setting))
 }
 
 /// The settings, with those of flags and environment in their places.
@@ -207,11 +219,13 @@ fn from_environment() -> Result<Option<(String, String)>> {
 pub fn check(sources: &Sources, mut output: Output) -> Result<(), Failure> {
     let InForce { settings, source, .. } = in_force(sources)?;
     handler::check(&settings)?;
+    let certificates = tls::check(&settings.config.server)?;
     if output.is_json() {
         return output.value(&settings.config.masked());
     }
+    let certificates: String = certificates.iter().map(|line| format!("# {line}\n")).collect();
     output.text(&format!(
-        "# in force, from {source}\n{}\n",
+        "# in force, from {source}\n{certificates}{}\n",
         settings.config.to_toml()
     ))
 }

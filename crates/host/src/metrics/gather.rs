@@ -5,6 +5,7 @@ use super::table::Metric;
 use super::{process, slow};
 use crate::logging;
 use crate::server::Shared;
+use crate::server::places::Places;
 use std::sync::atomic::Ordering;
 use std::time::UNIX_EPOCH;
 use tollgate_delivery::driver::SubscriptionStatus;
@@ -101,12 +102,30 @@ fn buckets(shared: &Shared, sheet: &mut Sheet) {
 }
 
 fn connections(shared: &Shared, sheet: &mut Sheet) {
-    let places = &shared.places;
-    sheet.number(Metric::Connections, &[], places.taken());
-    sheet.number(Metric::ConnectionsMax, &[], places.total());
-    sheet.count(Metric::ConnectionsAccepted, &[], places.accepted.get());
-    sheet.count(Metric::ConnectionsRefused, &[], places.refused.get());
-    sheet.count(Metric::ConnectionsFailed, &[], places.failed.get());
+    let places = [Some(&shared.places), shared.admin_places.as_ref()];
+    let sum = |of: fn(&Places) -> u64| places.into_iter().flatten().map(|places| of(places)).sum::<u64>();
+    sheet.number(Metric::Connections, &[], sum(|places| places.taken() as u64));
+    sheet.number(Metric::ConnectionsMax, &[], shared.places.total());
+    sheet.count(
+        Metric::ConnectionsAccepted,
+        &[],
+        sum(|places| places.accepted.get()),
+    );
+    sheet.count(Metric::ConnectionsRefused, &[], sum(Places::refused));
+    sheet.count(Metric::ConnectionsFailed, &[], sum(|places| places.failed.get()));
+    for (name, tls) in [("public", &shared.tls), ("admin", &shared.admin_tls)] {
+        let Some(tls) = tls else { continue };
+        for (outcome, count) in tls.handshakes() {
+            sheet.count(Metric::TlsHandshakes, &[name, outcome], count);
+        }
+        for (outcome, count) in ["taken", "refused"].into_iter().zip(tls.reloads()) {
+            sheet.count(Metric::TlsReloads, &[name, outcome], count);
+        }
+        for certificate in tls.certificates() {
+            let expires = certificate.expires_at().as_secs_f64();
+            sheet.level(Metric::TlsExpiry, &[name, &certificate.file], expires);
+        }
+    }
 }
 
 fn components(shared: &Shared, sheet: &mut Sheet) {

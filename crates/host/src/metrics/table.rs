@@ -98,6 +98,11 @@ metrics! {
         "Connections that were closed at once: their address had all that one may have";
     ConnectionsFailed = Counter "tollgate_connections_failed" "" []
         "Times that no connection could be accepted: no file descriptor was left, mostly";
+    TlsHandshakes = Counter "tollgate_tls_handshakes" "" ["listener", "outcome"]
+        "Handshakes of TLS: full, resumed, failed, timed_out, plain_http (a request without TLS came in its place)";
+    TlsExpiry = Gauge "tollgate_tls_certificate_expiry" "seconds" ["listener", "file"] "When a certificate expires, Unix time";
+    TlsReloads = Counter "tollgate_tls_reloads" "" ["listener", "outcome"]
+        "Times that changed certificates were taken, or refused since they cannot be used";
     // The store.
     StoreUp = Gauge "tollgate_store_up" "" [] "1 while commits are taken, else 0";
     StoreCommits = Counter "tollgate_store_commits" "" [] "Commits that were decided, deferred ones too";

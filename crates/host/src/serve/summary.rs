@@ -11,26 +11,35 @@ use tollgate_store::settings::StoreSettings;
 /// The most limits that are named.
 const MOST_LIMITS: usize = 4;
 
+/// `http` or `https`, and where.
+type At = (&'static str, SocketAddr);
+
 /// Shows the summary, if stderr is a terminal.
-pub fn show(at: SocketAddr, settings: &Settings, source: &str) {
+pub fn show(at: At, admin: Option<At>, settings: &Settings, source: &str) {
     if logging::is_terminal() {
-        logging::say(&text(at, &settings.config, source), tracing::Level::INFO, "", &[]);
+        logging::say(
+            &text(at, admin, &settings.config, source),
+            tracing::Level::INFO,
+            "",
+            &[],
+        );
     }
 }
 
-fn text(at: SocketAddr, config: &Config, source: &str) -> String {
+fn text((scheme, at): At, admin: Option<At>, config: &Config, source: &str) -> String {
     let store = match &config.store {
         StoreSettings::Sqlite { path, .. } => path.clone(),
         StoreSettings::Memory { max_bytes } => {
             format!("memory, at most {max_bytes}: nothing outlives this process")
         }
     };
+    let (admin_scheme, admin) = admin.unwrap_or((scheme, at));
     let mut text = format!(
         "\n  Tollgate {version}\n
-  listens on  http://{at}
+  listens on  {scheme}://{at}
   short URLs  {public}
-  dashboard   http://{at}/admin
-  API         http://{at}/docs
+  dashboard   {admin_scheme}://{admin}/admin
+  API         {scheme}://{at}/docs
   settings    {source}
   store       {store}\n",
         version = env!("CARGO_PKG_VERSION"),
@@ -47,9 +56,9 @@ fn text(at: SocketAddr, config: &Config, source: &str) -> String {
     _ = write!(
         text,
         "\n  Try it (KEY is the admin key):\n
-      curl http://{at}/api/links -H \"authorization: Bearer $KEY\" --json '{{\"url\":\"https://example.com/\",\"code\":\"hello\"}}'
-      curl -i http://{at}/hello
-      TOLLGATE_URL=http://{at} TOLLGATE_KEY=$KEY tollgate links export\n"
+      curl {scheme}://{at}/api/links -H \"authorization: Bearer $KEY\" --json '{{\"url\":\"https://example.com/\",\"code\":\"hello\"}}'
+      curl -i {scheme}://{at}/hello
+      TOLLGATE_URL={scheme}://{at} TOLLGATE_KEY=$KEY tollgate links export\n"
     );
     text
 }
@@ -80,7 +89,7 @@ mod tests {
     fn it_says_where_what_and_whom() {
         let settings = Settings::default();
         let at = "127.0.0.1:3000".parse().unwrap();
-        let text = text(at, &settings.config, "the built-in defaults");
+        let text = text(("http", at), None, &settings.config, "the built-in defaults");
         for words in [
             "http://127.0.0.1:3000/admin",
             "data/tollgate.db",

@@ -1,7 +1,9 @@
 //! One connection: HTTP/1.1 with keep-alive, or HTTP/2, with bounds on heads, streams and silence.
 
+use super::listen::Listener;
 use super::places::Place;
 use super::service::{Caller, Gateway};
+use super::stream::Stream;
 use super::watch::{HEAD_TIMEOUT, Watched};
 use super::wire::Wire;
 use futures::FutureExt as _;
@@ -39,6 +41,8 @@ pub struct Accepted {
     pub stream: std::net::TcpStream,
     /// The other end.
     pub peer: SocketAddr,
+    /// Where it came in.
+    pub listener: Listener,
     /// Its place among the open connections.
     pub place: Place,
 }
@@ -57,10 +61,30 @@ impl<F: Future + 'static> hyper::rt::Executor<F> for Local {
 
 /// Serves a connection until it closes, or until the worker stops, when it finishes its requests and closes.
 pub async fn serve(gateway: Rc<Gateway>, accepted: Accepted, watched: Watched) {
-    let Accepted { stream, peer, place } = accepted;
+    let Accepted {
+        stream,
+        mut peer,
+        listener,
+        mut place,
+    } = accepted;
     let _ = stream.set_nodelay(true);
-    let Ok(stream) = tokio::net::TcpStream::from_std(stream) else {
+    let Ok(mut socket) = tokio::net::TcpStream::from_std(stream) else {
         return;
+    };
+    let handshakes = gateway.handshakes();
+    if handshakes.proxied.is_some() {
+        let client = handshakes.client(&mut socket, (listener, &mut peer, &mut place), &watched);
+        if Box::pin(client).await.is_none() {
+            return;
+        }
+    }
+    let tls = handshakes.tls(listener);
+    let stream = match tls {
+        None => Stream::Plain(socket),
+        Some(tls) => match Box::pin(handshakes.stream(socket, tls, &watched)).await {
+            Some(stream) => stream,
+            None => return,
+        },
     };
     let address = peer.ip().to_canonical();
     let wire = Wire::new(stream, &watched, gateway.unparsed(address));
@@ -88,6 +112,8 @@ pub async fn serve(gateway: Rc<Gateway>, accepted: Accepted, watched: Watched) {
         name: address.to_string(),
         port: peer.port(),
         is_spare: place.is_spare(),
+        is_tls: tls.is_some(),
+        listener,
         traffic: Rc::clone(watched.traffic()),
     });
     let (heads, traffic) = (watched.heads(), watched.traffic());

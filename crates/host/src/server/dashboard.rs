@@ -163,7 +163,7 @@ impl Dashboard {
         let text = keys::bearer(&asked.request).unwrap_or_default();
         let key =
             shown.ok_or_else(|| Problem::unauthorized("Send an API key: Authorization: Bearer tg_…"))?;
-        let secure = origin::is_https(asked.head);
+        let secure = asked.caller.is_tls || origin::is_https(asked.head);
         let token = self.sessions.begin(text, &key.id, secure)?;
         let answer =
             Response::json(201, &told(&key)).with("set-cookie", Cookies::of(asked.head).set(&token, secure));

@@ -43,6 +43,16 @@ pub struct Instead {
     pub body: usize,
 }
 
+/// A whole answer, written by hand, where HTTP is not spoken yet. The connection closes after it.
+pub fn refusal(line: &str, problem: Problem) -> Vec<u8> {
+    let body = problem.into_response().body;
+    let (id, length) = (new_request_id(), body.len());
+    let head = format!(
+        "{line}\r\ncontent-type: application/problem+json\r\nx-request-id: {id}\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n"
+    );
+    [head.into_bytes(), body].concat()
+}
+
 /// The replacement for an answer of hyper's parser, which has no document and no request id. It has that
 /// answer's own status and fields, and ours. `None` for any other answer.
 pub fn instead_of(parsers: &[u8]) -> Option<Instead> {

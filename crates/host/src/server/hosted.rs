@@ -52,7 +52,7 @@ pub async fn answer(
     let deadline = handler.deadline();
     let mut request = http::Request::new(());
     *request.method_mut() = head.method.clone();
-    *request.uri_mut() = target(handler, head)?;
+    *request.uri_mut() = target(handler, head, caller.is_tls)?;
     *request.headers_mut() = headers(head, caller, request_id);
     let (body, mut upload) = match upload {
         None => (empty(), None),
@@ -108,7 +108,7 @@ fn problem(failed: Failed) -> Problem {
 }
 
 /// The target of the request: the host that was asked for, and the path as the component sees it.
-fn target(handler: &Handler, head: &http::request::Parts) -> Result<http::Uri, Problem> {
+fn target(handler: &Handler, head: &http::request::Parts, is_tls: bool) -> Result<http::Uri, Problem> {
     let host = head.headers.get(header::HOST).map(HeaderValue::as_bytes);
     let host = match head.uri.authority() {
         Some(authority) => authority.as_str().as_bytes(),
@@ -120,7 +120,10 @@ fn target(handler: &Handler, head: &http::request::Parts) -> Result<http::Uri, P
         path.push_str(query);
     }
     http::Uri::builder()
-        .scheme(http::uri::Scheme::HTTP)
+        .scheme(match is_tls {
+            true => http::uri::Scheme::HTTPS,
+            false => http::uri::Scheme::HTTP,
+        })
         .authority(host)
         .path_and_query(path)
         .build()

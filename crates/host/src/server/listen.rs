@@ -10,23 +10,34 @@ const BACKLOG: u32 = 4_096;
 /// Ports below it take rights.
 const FIRST_FREE_PORT: u16 = 1_024;
 
-/// The addresses of `server.listen`: the one that it is, or those that its name has, IPv4 before IPv6. May wait for a
+/// What a listener is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Listener {
+    /// `server.listen`.
+    Public,
+    /// `server.admin_listen`.
+    Admin,
+    /// `server.tls.redirect_http`.
+    Redirect,
+}
+
+/// The addresses of a setting: the one that it is, or those that its name has, IPv4 before IPv6. May wait for a
 /// name server.
 ///
 /// # Errors
 /// The name is not known here.
-pub fn resolve(listen: &Listen) -> Result<Vec<SocketAddr>> {
+pub fn resolve(listen: &Listen, setting: &str) -> Result<Vec<SocketAddr>> {
     let (name, port) = match listen {
         Listen::Address(address) => return Ok(vec![*address]),
         Listen::Name(name, port) => (name.as_str(), *port),
     };
     let found = (name, port).to_socket_addrs();
     let found =
-        found.with_context(|| format!("server.listen: {name:?} must be a name that this machine knows"))?;
+        found.with_context(|| format!("{setting}: {name:?} must be a name that this machine knows"))?;
     let mut addresses: Vec<SocketAddr> = found.collect();
     addresses.sort_by_key(SocketAddr::is_ipv6);
     if addresses.is_empty() {
-        bail!("server.listen: the name {name:?} has no address");
+        bail!("{setting}: the name {name:?} has no address");
     }
     Ok(addresses)
 }
@@ -73,7 +84,7 @@ mod tests {
 
     #[test]
     fn names_and_addresses_are_resolved() {
-        let resolved = |text: &str| resolve(&text.parse().unwrap());
+        let resolved = |text: &str| resolve(&text.parse().unwrap(), "server.listen");
         assert_eq!(resolved("[::1]:80").unwrap(), ["[::1]:80".parse().unwrap()]);
         let local = resolved("localhost:3000").unwrap();
         assert!(

@@ -5,6 +5,7 @@
 use crate::metrics::count::Count;
 use std::collections::HashMap;
 use std::net::IpAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tollgate_rules::identity::{self, Proxies};
@@ -30,6 +31,8 @@ pub struct Places {
     pub refused: Count,
     /// See `accepted`.
     pub failed: Count,
+    /// Connections that were closed since the client that a proxy named held all that it may. By any worker.
+    refused_behind_proxy: AtomicU64,
 }
 
 /// The places that one address holds. No more addresses are known than there are places.
@@ -89,6 +92,7 @@ impl Places {
             accepted: Count::default(),
             refused: Count::default(),
             failed: Count::default(),
+            refused_behind_proxy: AtomicU64::new(0),
         })
     }
 
@@ -151,6 +155,38 @@ impl Places {
             free,
             counted: Some((Arc::clone(self), address)),
         })
+    }
+
+    /// Whether it is a trusted proxy.
+    pub fn trust(&self, peer: IpAddr) -> bool {
+        self.proxies.trust(peer.to_canonical())
+    }
+
+    /// Counts the place of a proxy's connection for the client that it is for. `false` if that client holds all that it may: to be
+    /// closed.
+    pub fn count(self: &Arc<Self>, place: &mut Place, client: IpAddr) -> bool {
+        if self.trust(client) {
+            return true;
+        }
+        let address = identity::subscriber(client);
+        let most = match place.is_spare() {
+            true => SPARE_OF_ADDRESS,
+            false => self.per_address,
+        };
+        let mut addresses = self.addresses();
+        let held = addresses.get_mut(&address).map(|held| *held.of(place.is_spare()));
+        if held.unwrap_or(0) >= most {
+            self.refused_behind_proxy.fetch_add(1, Ordering::Relaxed);
+            return false;
+        }
+        *addresses.entry(address).or_default().of(place.is_spare()) += 1;
+        place.counted = Some((Arc::clone(self), address));
+        true
+    }
+
+    /// Connections that were closed at once, their client having all that it may.
+    pub fn refused(&self) -> u64 {
+        self.refused.get() + self.refused_behind_proxy.load(Ordering::Relaxed)
     }
 
     fn addresses(&self) -> MutexGuard<'_, HashMap<IpAddr, Held>> {
@@ -234,6 +270,27 @@ mod tests {
         let held: Vec<_> = (0..50).filter_map(|_| come(&places, "10.1.2.3")).collect();
         assert!(held.len() == 50 && held.iter().all(|place| !place.is_spare()));
         assert!(places.addresses().is_empty());
+    }
+
+    #[test]
+    fn a_client_behind_a_proxy_has_its_own_share() {
+        let places = places(100, 2);
+        let client: IpAddr = "192.0.2.1".parse().unwrap();
+        let behind = |client| {
+            let mut place = come(&places, "10.1.2.3")?;
+            places.count(&mut place, client).then_some(place)
+        };
+        let held: Vec<_> = (0..10).filter_map(|_| behind(client)).collect();
+        assert_eq!(held.len(), 2);
+        assert!(behind("192.0.2.2".parse().unwrap()).is_some());
+        let proxies: Vec<_> = (0..10)
+            .filter_map(|_| behind("10.9.9.9".parse().unwrap()))
+            .collect();
+        assert_eq!(proxies.len(), 10);
+        assert_eq!(places.refused(), 8);
+        drop((held, proxies));
+        assert!(places.addresses().is_empty(), "none is kept once it has gone");
+        assert_eq!(places.taken(), 0);
     }
 
     #[test]

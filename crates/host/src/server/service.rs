@@ -5,9 +5,12 @@ use super::answer::AnswerBody;
 use super::body::{self, Upload};
 use super::dashboard::{self, Dashboard};
 use super::events;
+use super::handshake::Handshakes;
 use super::head;
 use super::hosted;
+use super::listen::Listener;
 use super::long_poll;
+use super::redirect;
 use super::rest::Rest;
 use super::rules::Rules;
 use super::runner::{self, CallError, Progress, Runner};
@@ -61,6 +64,10 @@ pub struct Caller {
     pub port: u16,
     /// Whether its place is one that is kept for questions after the gateway's health.
     pub is_spare: bool,
+    /// Whether the connection is encrypted.
+    pub is_tls: bool,
+    /// Where it came in.
+    pub listener: Listener,
     /// The connection's requests.
     pub traffic: Rc<Traffic>,
 }
@@ -96,12 +103,17 @@ struct Marks {
     last: bool,
     /// Whether it is the last response of the connection if the body was not read to its end.
     last_if_unread: bool,
+    /// `Strict-Transport-Security`, where it is sent.
+    hsts: Option<HeaderValue>,
 }
 
 impl Marks {
     fn put_on(self, mut answer: Answer, caller: &Caller) -> Answer {
         let headers = answer.headers_mut();
         headers.insert(HeaderName::from_static("x-request-id"), self.request_id);
+        if let Some(hsts) = self.hsts {
+            headers.insert(http::header::STRICT_TRANSPORT_SECURITY, hsts);
+        }
         if self.last || (self.last_if_unread && caller.traffic.is_unread()) {
             headers.insert(http::header::CONNECTION, HeaderValue::from_static("close"));
         }
@@ -121,6 +133,10 @@ pub struct Gateway {
     counters: Arc<Requests>,
     /// Whether nothing that is configured answers the root.
     root_is_free: bool,
+    handshakes: Handshakes,
+    /// Whether operators have a listener of their own.
+    operators_apart: bool,
+    hsts: Option<HeaderValue>,
 }
 
 /// A request that is counted once it is answered, or when its caller has gone before that.
@@ -192,8 +208,19 @@ impl Gateway {
         let max_body = usize::try_from(shared.settings.config.server.max_body.0).unwrap_or(usize::MAX);
         let settings = &shared.settings;
         let root_is_free = settings.hosted("/").is_none() && settings.component("/") == Component::Admin;
+        let server = &settings.config.server;
+        let hsts = server.tls.as_ref().and_then(|tls| tls.hsts);
+        let hsts = hsts.map(|age| format!("max-age={}", Duration::from(age).as_secs()));
+        let handshakes = Handshakes::new(
+            shared.tls.clone(),
+            shared.admin_tls.clone(),
+            server.proxy_protocol.then(|| Arc::clone(&shared.places)),
+        );
         Self {
             root_is_free,
+            handshakes,
+            operators_apart: server.admin_listen.is_some(),
+            hsts: hsts.and_then(|value| HeaderValue::try_from(value).ok()),
             counters: shared.engines.counted.requests(),
             shared,
             crowd: Rc::new(crowd),
@@ -202,6 +229,11 @@ impl Gateway {
             kept,
             max_body,
         }
+    }
+
+    /// What comes before the requests of a connection.
+    pub fn handshakes(&self) -> &Handshakes {
+        &self.handshakes
     }
 
     /// Answers one request. Never fails: what goes wrong becomes a problem document. A request that need not
@@ -218,6 +250,10 @@ impl Gateway {
             request_id: request_id(&request),
             last: http1 && (caller.is_spare || self.shared.draining.load(Ordering::Relaxed)),
             last_if_unread: http1 && body::ends_if_unread(&request),
+            hsts: match caller.is_tls {
+                true => self.hsts.clone(),
+                false => None,
+            },
         };
         let asked = Asked::of(
             &self.shared.settings,
@@ -291,7 +327,14 @@ impl Gateway {
         head::within_bounds(&request)?;
         one_host(&request)?;
         known_coding(&request)?;
-        let native = self.native(&request)?;
+        if caller.listener == Listener::Redirect {
+            return Ok(Started::Answered(self.to_https(&request)));
+        }
+        let is_apart = self.operators_apart && caller.listener == Listener::Public;
+        let native = match is_apart {
+            true => self.native_of_public(&request)?,
+            false => self.native(&request)?,
+        };
         if let Some(Native::Answered(answer)) = native {
             return Ok(Started::Answered(answer));
         }
@@ -301,7 +344,7 @@ impl Gateway {
             let next = Next::Native(call);
             return Ok(Started::GoesOn(Box::new(Unfinished { head, body, next })));
         }
-        if head.uri.path().starts_with("/api/") && self.handler(head.uri.path()).is_none() {
+        if !is_apart && head.uri.path().starts_with("/api/") && self.handler(head.uri.path()).is_none() {
             self.shared.dashboard.authorize(&mut head);
             if let Some(entry) = entry {
                 entry.identify(&head.headers);
@@ -526,6 +569,28 @@ impl Gateway {
         })))
     }
 
+    /// The same where operators have a listener of their own: what is theirs is not here.
+    fn native_of_public(&self, request: &hyper::Request<Incoming>) -> Result<Option<Native>, Problem> {
+        let path = request.uri().path();
+        // The welcome page leads to what is not here.
+        if path == Call::Welcome.path() && admin::root(&self.shared.settings.config).is_none() {
+            return Ok(None);
+        }
+        match is_for_operators(path) {
+            true => Err(Problem::not_found()),
+            false => self.native(request),
+        }
+    }
+
+    /// The redirect of a request without TLS.
+    fn to_https(&self, request: &hyper::Request<Incoming>) -> Answer {
+        let host = request.headers().get(http::header::HOST);
+        let host = host.and_then(|host| host.to_str().ok());
+        let public_url = &self.shared.settings.config.server.public_url;
+        let certificates = self.shared.tls.as_ref().map(|tls| tls.loaded());
+        redirect::answer(request.uri(), host, certificates.as_deref(), public_url)
+    }
+
     fn health(&self, call: Call) -> Result<Answer, Problem> {
         let state = match call {
             Call::HealthLive => Ok("live"),
@@ -549,6 +614,15 @@ enum Native {
     Answered(Answer),
     /// Its answer takes a while.
     GoesOn(Call),
+}
+
+/// Whether a path is served at `server.admin_listen` alone, where that is set.
+fn is_for_operators(path: &str) -> bool {
+    let below = |own: &str| {
+        let rest = path.strip_prefix(own);
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    };
+    below(Call::Dashboard.path()) || below(Call::Metrics.path())
 }
 
 /// To another place here, for good.

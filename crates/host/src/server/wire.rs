@@ -1,7 +1,8 @@
-//! The socket below hyper, for two things that hyper does not do. An answer of hyper's parser becomes a
+//! The stream below hyper, for two things that hyper does not do. An answer of hyper's parser becomes a
 //! problem document. A connection that closes before all was read is closed so that its last answer arrives.
 
 use super::head;
+use super::stream::Stream;
 use super::traffic::Traffic;
 use super::watch::{Heads, Watched};
 use crate::access_log::entry::Unparsed;
@@ -15,7 +16,6 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::io::AsyncRead as _;
-use tokio::net::TcpStream;
 use tokio::time::Sleep;
 
 /// How long the rest of what a client sends is read and dropped after the last answer, while it does not close. If it were
@@ -28,9 +28,9 @@ const MAX_LINGERING: u32 = 256;
 /// The bytes that are read and dropped at a time.
 const PIECE: usize = 8 << 10;
 
-/// A socket in the form that hyper takes.
+/// A stream in the form that hyper takes.
 pub struct Wire {
-    io: TokioIo<TcpStream>,
+    io: TokioIo<Stream>,
     heads: Heads,
     traffic: Rc<Traffic>,
     lingering: Rc<Cell<u32>>,
@@ -59,7 +59,7 @@ impl Drop for Rest {
 
 impl Wire {
     /// The wire of a connection that is watched.
-    pub fn new(stream: TcpStream, watched: &Watched, unparsed: Option<Unparsed>) -> Self {
+    pub fn new(stream: Stream, watched: &Watched, unparsed: Option<Unparsed>) -> Self {
         Self {
             io: TokioIo::new(stream),
             heads: watched.heads(),

@@ -21,6 +21,8 @@ pub const MAX_SUBSCRIPTIONS: usize = 32;
 /// The most worker threads. Each takes room for its instances, some 300 GiB of addresses (not of memory), and a process has
 /// 128 TiB of those.
 pub const MAX_WORKERS: u32 = 128;
+/// The most certificates of `[server.tls]`, its own and `more`.
+pub const MAX_CERTIFICATES: usize = 32;
 /// The longest name of a limit, in bytes.
 pub const MAX_NAME: usize = 64;
 /// The longest name of a topic or subscription, in bytes.

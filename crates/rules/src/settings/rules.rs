@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use super::alerts;
 use super::checks::{Checked, at_most, ensure, file, outside, pattern, within};
 use super::components::{self, ComponentRoute};
+use super::listeners::{self, Listeners};
 use super::logs;
 use super::topics;
 use crate::alerts::Condition;
@@ -44,6 +45,7 @@ const MAX_ANONYMOUS: u64 = 1_000_000_000;
 pub(super) struct Compiled {
     pub(super) proxies: Proxies,
     pub(super) own: OwnAddresses,
+    pub(super) listeners: Listeners,
     pub(super) policies: Policies,
     /// Of the `[[forward]]` routes.
     pub(super) patterns: Vec<Pattern>,
@@ -53,7 +55,7 @@ pub(super) struct Compiled {
 
 pub(super) fn compile(config: &Config) -> Result<Compiled, Fault> {
     let root = Path::default();
-    let (own, proxies) = server(&config.server, &root.key("server"))?;
+    let (own, listeners, proxies) = server(&config.server, &root.key("server"))?;
     clients(&config.clients, &root.key("clients"))?;
     header_name(&config.users.header, root.key("users").key("header"))?;
     store(&config.store, &root.key("store"))?;
@@ -100,6 +102,7 @@ pub(super) fn compile(config: &Config) -> Result<Compiled, Fault> {
     Ok(Compiled {
         proxies,
         own,
+        listeners,
         policies: Policies::new(policies),
         patterns,
         components,
@@ -122,7 +125,7 @@ fn store(store: &StoreSettings, path: &Path) -> Checked {
     }
 }
 
-fn server(server: &Server, path: &Path) -> Result<(OwnAddresses, Proxies), Fault> {
+fn server(server: &Server, path: &Path) -> Result<(OwnAddresses, Listeners, Proxies), Fault> {
     let listen = server.listen.parse::<Listen>();
     let listen = listen.map_err(|error| Fault::new(path.key("listen"), error.to_string()))?;
     let public = public_url(&server.public_url, path.key("public_url"))?;
@@ -151,7 +154,11 @@ fn server(server: &Server, path: &Path) -> Result<(OwnAddresses, Proxies), Fault
         path.key("request_timeout"),
     )?;
     within(server.workers, (0, MAX_WORKERS), path.key("workers"))?;
-    Ok((OwnAddresses::new(&public, listen, &server.own_addresses), trusted))
+    let listeners = listeners::compile(server, &public, &listen, path)?;
+    let others = [&listeners.admin, &listeners.redirect];
+    let others = others.into_iter().flatten().cloned().collect();
+    let own = OwnAddresses::new(&public, listen, &server.own_addresses).and(others);
+    Ok((own, listeners, trusted))
 }
 
 fn clients(clients: &Clients, path: &Path) -> Checked {

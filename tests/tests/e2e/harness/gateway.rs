@@ -305,7 +305,9 @@ impl Gateway {
     /// `127.0.0.1:…`
     pub fn address(&self) -> String {
         let base = self.base.lock().unwrap();
-        base.strip_prefix("http://").unwrap_or(&base).to_owned()
+        base.split_once("://")
+            .map_or(base.as_str(), |(_, address)| address)
+            .to_owned()
     }
 
     pub fn call(&self, method: Method, path: &str) -> Call {

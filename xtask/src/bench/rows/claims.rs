@@ -189,6 +189,7 @@ fn over_http(
         path,
         connections: CONNECTIONS,
         answers: Answers::Success,
+        is_tls: false,
     };
     load.run(bench, bench.seconds, servers)
 }

@@ -1,0 +1,53 @@
+//! `[server.tls]` and `[server.admin_tls]`: certificates, and what comes with them.
+
+use serde::{Deserialize, Serialize};
+use tollgate_api::units::Span;
+
+/// A certificate with its chain, and its key: files in the PEM format.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CertificateFiles {
+    /// The certificate, then those that it was signed with.
+    pub cert: String,
+    /// Its private key: PKCS #8, PKCS #1 or SEC1.
+    pub key: String,
+}
+
+/// `[server.tls]`
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Tls {
+    /// See [`CertificateFiles::cert`]. Served to clients that name no host, or one that no other certificate is for.
+    pub cert: String,
+    /// See [`CertificateFiles::key`].
+    pub key: String,
+    /// How long a client may take to shake hands, from when it was accepted.
+    #[serde(default = "ten_seconds")]
+    pub handshake_timeout: Span,
+    /// Address and port where plain HTTP is answered with a redirect to `https://`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub redirect_http: Option<String>,
+    /// `max-age` of `Strict-Transport-Security`; without it the header is not sent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hsts: Option<Span>,
+    /// `[[server.tls.more]]`: certificates for other names, chosen by SNI; at most [`super::MAX_CERTIFICATES`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub more: Vec<CertificateFiles>,
+}
+
+/// `[server.admin_tls]`
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AdminTls {
+    /// See [`CertificateFiles::cert`].
+    pub cert: String,
+    /// See [`CertificateFiles::key`].
+    pub key: String,
+    /// Certificates, in one PEM file, that must have signed a client's; without it clients need none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client_ca: Option<String>,
+}
+
+fn ten_seconds() -> Span {
+    Span::from_secs(10)
+}
