@@ -1,9 +1,11 @@
 //! The head of a request: its bounds, and the answer to one that is not valid.
 
 use super::connection::{MAX_HEAD, MAX_HEADERS};
-use super::service::new_request_id;
 use bytes::Bytes;
+use hyper::header::HeaderValue;
+use tollgate_api::headers::check_hosts;
 use tollgate_api::problem::{Kind, Problem};
+use tollgate_rules::identity;
 
 /// HTTP/1 is held to these bounds by its parser; HTTP/2 is not.
 pub fn within_bounds<B>(request: &hyper::Request<B>) -> Result<(), Problem> {
@@ -20,6 +22,56 @@ pub fn within_bounds<B>(request: &hyper::Request<B>) -> Result<(), Problem> {
         true => Ok(()),
         false => Err(too_large()),
     }
+}
+
+/// HTTP/1.1 takes exactly one `Host`, and an invalid one is never taken (RFC 9112, section 3.2). With two, a
+/// proxy and we could mean different ones.
+pub fn one_host<B>(request: &hyper::Request<B>) -> Result<(), Problem> {
+    let mut hosts = request.headers().get_all(http::header::HOST).iter();
+    let (host, another) = (hosts.next(), hosts.next());
+    let none_is_fine = request.version() != http::Version::HTTP_11;
+    if another.is_some() || (host.is_none() && !none_is_fine) {
+        return Err(Problem::field("header:host", "must be there exactly once"));
+    }
+    // The target may hold it too: always in HTTP/2.
+    let target = request
+        .uri()
+        .authority()
+        .map(|authority| authority.as_str().as_bytes());
+    check_hosts(target.into_iter().chain(host.map(HeaderValue::as_bytes)))
+}
+
+/// `chunked` is the only transfer coding that is decoded here (RFC 9112, section 6.1). With another one
+/// beneath it (`gzip, chunked`), the body would be taken as it is coded.
+pub fn known_coding<B>(request: &hyper::Request<B>) -> Result<(), Problem> {
+    let mut codings = request.headers().get_all(http::header::TRANSFER_ENCODING).iter();
+    match (codings.next(), codings.next()) {
+        (None, _) => Ok(()),
+        (Some(coding), None) if coding.as_bytes().eq_ignore_ascii_case(b"chunked") => Ok(()),
+        _ => Err(Problem::new(
+            Kind::NotImplemented,
+            "The only transfer coding that is taken is chunked.",
+        )
+        .with_header("connection", "close")),
+    }
+}
+
+/// The caller's request id if it is a sane token, else a new one. Ids tell requests apart, and are no secret: the
+/// thread's own generator, seeded by the operating system, is good enough.
+pub fn request_id<B>(request: &hyper::Request<B>) -> HeaderValue {
+    let given = request
+        .headers()
+        .get("x-request-id")
+        .filter(|value| identity::is_request_id(value.as_bytes()));
+    match given {
+        Some(value) => value.clone(),
+        None => HeaderValue::try_from(new_request_id()).unwrap_or(HeaderValue::from_static("-")),
+    }
+}
+
+/// A new request id.
+pub fn new_request_id() -> String {
+    identity::new_request_id(fastrand::u128(..).to_le_bytes())
 }
 
 fn path_and_query(uri: &http::Uri) -> &str {

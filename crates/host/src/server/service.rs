@@ -1,5 +1,14 @@
 //! One request: read it within bounds, start the rules, let them go on here or on the threads of the rest, and answer.
 
+mod answers;
+mod measured;
+mod native;
+
+pub use answers::from_core;
+
+use self::answers::{from_packed, unpacked};
+use self::measured::{Measured, since, told};
+use self::native::Native;
 use super::Shared;
 use super::answer::AnswerBody;
 use super::body::{self, Upload};
@@ -10,7 +19,6 @@ use super::head;
 use super::hosted;
 use super::listen::Listener;
 use super::long_poll;
-use super::redirect;
 use super::rest::Rest;
 use super::rules::Rules;
 use super::runner::{self, CallError, Progress, Runner};
@@ -22,7 +30,6 @@ use crate::metrics;
 use crate::metrics::count::{Asked, Requests};
 use crate::traces::RequestTrace;
 use crate::wasm::handler::Handler;
-use bytes::Bytes;
 use futures::future::{Either, ready};
 use hyper::body::Incoming;
 use hyper::header::{HeaderName, HeaderValue};
@@ -33,14 +40,12 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime};
 use tollgate_api::calls::Call;
 use tollgate_api::components::Component;
-use tollgate_api::headers::check_hosts;
-use tollgate_api::http::{self as contract, Header, Request, Response, SEEN_AT_REST, SEEN_HEADERS};
+use tollgate_api::http::{self as contract, Header, Request, SEEN_AT_REST, SEEN_HEADERS};
 use tollgate_api::problem::{Kind, Problem};
 use tollgate_delivery::attributes;
-use tollgate_engines::Engine as _;
 use tollgate_rules::config::Ordering as OrderedBy;
+use tollgate_rules::heads;
 use tollgate_rules::machine::Stage;
-use tollgate_rules::{admin, heads, identity};
 
 /// Seconds after which a client may try again when the gateway is full.
 pub const BUSY_RETRY_SECONDS: u64 = 1;
@@ -139,57 +144,6 @@ pub struct Gateway {
     hsts: Option<HeaderValue>,
 }
 
-/// A request that is counted once it is answered, or when its caller has gone before that.
-struct Measured {
-    counters: Arc<Requests>,
-    asked: Asked,
-    began: SystemTime,
-    is_answered: bool,
-    entry: Option<Box<Entry>>,
-    trace: Option<Box<RequestTrace>>,
-}
-
-impl Measured {
-    fn answered(mut self, answer: Answer) -> Answer {
-        self.is_answered = true;
-        self.counters
-            .answered(self.asked, answer.status().as_u16(), since(self.began));
-        told(self.entry.take(), self.trace.take(), answer)
-    }
-}
-
-/// The same answer, told to the access log and to the trace if they want it.
-fn told(entry: Option<Box<Entry>>, trace: Option<Box<RequestTrace>>, answer: Answer) -> Answer {
-    if let Some(trace) = trace {
-        trace.answered(answer.status().as_u16());
-    }
-    match entry {
-        None => answer,
-        Some(entry) => entry.answered(answer),
-    }
-}
-
-impl Drop for Measured {
-    fn drop(&mut self) {
-        self.counters.waiting.sub(1);
-        if !self.is_answered {
-            self.counters.gone(self.asked, since(self.began));
-            if let Some(entry) = &self.entry {
-                entry.gone();
-            }
-            if let Some(trace) = self.trace.take() {
-                trace.answered(GONE);
-            }
-        }
-    }
-}
-
-/// How long ago that was. By the wall clock, which has been read for the rules anyhow: where it is set meanwhile, one duration
-/// is wrong.
-fn since(began: SystemTime) -> Duration {
-    SystemTime::now().duration_since(began).unwrap_or_default()
-}
-
 impl Gateway {
     /// The gateway of one worker. `crowd`: its own rules; `rest`: the way to those of everything else.
     pub fn new(shared: Arc<Shared>, crowd: Runner<Rules>, rest: Arc<Rest>) -> Self {
@@ -247,7 +201,7 @@ impl Gateway {
         // HTTP/2 has a frame for that, which the connection sends.
         let http1 = request.version() < http::Version::HTTP_2;
         let marks = Marks {
-            request_id: request_id(&request),
+            request_id: head::request_id(&request),
             last: http1 && (caller.is_spare || self.shared.draining.load(Ordering::Relaxed)),
             last_if_unread: http1 && body::ends_if_unread(&request),
             hsts: match caller.is_tls {
@@ -325,8 +279,8 @@ impl Gateway {
         trace: Option<&RequestTrace>,
     ) -> Result<Started, Problem> {
         head::within_bounds(&request)?;
-        one_host(&request)?;
-        known_coding(&request)?;
+        head::one_host(&request)?;
+        head::known_coding(&request)?;
         if caller.listener == Listener::Redirect {
             return Ok(Started::Answered(self.to_https(&request)));
         }
@@ -544,90 +498,6 @@ impl Gateway {
             peer: caller.name.clone(),
         }
     }
-
-    /// Answers the calls that only the host can; see [`Call::native`]. `None`: the rules answer.
-    fn native(&self, request: &hyper::Request<Incoming>) -> Result<Option<Native>, Problem> {
-        let path = request.uri().path();
-        if path == Call::Welcome.path() && !self.root_is_free {
-            return Ok(None);
-        }
-        let Some(native) = Call::native(request.method().as_str(), path) else {
-            // What people type.
-            return Ok((path == "/admin/").then(|| Native::Answered(moved("/admin"))));
-        };
-        let (call, [file, _]) = native?;
-        let headers = request.headers();
-        Ok(Some(Native::Answered(match call {
-            Call::HealthLive | Call::HealthReady => self.health(call)?,
-            Call::Welcome => {
-                let root = admin::root(&self.shared.settings.config).map(from_core);
-                return Ok(root.or_else(|| Dashboard::welcome(headers)).map(Native::Answered));
-            }
-            Call::Dashboard => Dashboard::file("index.html", headers)?,
-            Call::DashboardFile => Dashboard::file(file, headers)?,
-            call => return Ok(Some(Native::GoesOn(call))),
-        })))
-    }
-
-    /// The same where operators have a listener of their own: what is theirs is not here.
-    fn native_of_public(&self, request: &hyper::Request<Incoming>) -> Result<Option<Native>, Problem> {
-        let path = request.uri().path();
-        // The welcome page leads to what is not here.
-        if path == Call::Welcome.path() && admin::root(&self.shared.settings.config).is_none() {
-            return Ok(None);
-        }
-        match is_for_operators(path) {
-            true => Err(Problem::not_found()),
-            false => self.native(request),
-        }
-    }
-
-    /// The redirect of a request without TLS.
-    fn to_https(&self, request: &hyper::Request<Incoming>) -> Answer {
-        let host = request.headers().get(http::header::HOST);
-        let host = host.and_then(|host| host.to_str().ok());
-        let public_url = &self.shared.settings.config.server.public_url;
-        let certificates = self.shared.tls.as_ref().map(|tls| tls.loaded());
-        redirect::answer(request.uri(), host, certificates.as_deref(), public_url)
-    }
-
-    fn health(&self, call: Call) -> Result<Answer, Problem> {
-        let state = match call {
-            Call::HealthLive => Ok("live"),
-            _ if self.shared.draining.load(Ordering::Relaxed) => {
-                Err("The gateway is shutting down.".to_owned())
-            }
-            _ => self.shared.engines.store.health().map(|()| "ready"),
-        };
-        match state {
-            Ok(state) => Ok(from_core(Response::json(
-                200,
-                &serde_json::json!({ "status": state }),
-            ))),
-            Err(why) => Err(Problem::new(Kind::Unavailable, why).with_retry_after(BUSY_RETRY_SECONDS)),
-        }
-    }
-}
-
-/// What becomes of a call that only the host can answer.
-enum Native {
-    Answered(Answer),
-    /// Its answer takes a while.
-    GoesOn(Call),
-}
-
-/// Whether a path is served at `server.admin_listen` alone, where that is set.
-fn is_for_operators(path: &str) -> bool {
-    let below = |own: &str| {
-        let rest = path.strip_prefix(own);
-        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-    };
-    below(Call::Dashboard.path()) || below(Call::Metrics.path())
-}
-
-/// To another place here, for good.
-fn moved(to: &'static str) -> Answer {
-    from_core(Response::empty(308).with("location", to))
 }
 
 /// Whether the client in a spare place is on this machine and sends a credential. Where all places are taken,
@@ -642,56 +512,6 @@ fn full() -> Problem {
         "The gateway has as many connections as it can hold, or as one address may have.",
     )
     .with_retry_after(BUSY_RETRY_SECONDS)
-}
-
-/// HTTP/1.1 takes exactly one `Host`, and an invalid one is never taken (RFC 9112, section 3.2). With two, a
-/// proxy and we could mean different ones.
-fn one_host<B>(request: &hyper::Request<B>) -> Result<(), Problem> {
-    let mut hosts = request.headers().get_all(http::header::HOST).iter();
-    let (host, another) = (hosts.next(), hosts.next());
-    let none_is_fine = request.version() != http::Version::HTTP_11;
-    if another.is_some() || (host.is_none() && !none_is_fine) {
-        return Err(Problem::field("header:host", "must be there exactly once"));
-    }
-    // The target may hold it too: always in HTTP/2.
-    let target = request
-        .uri()
-        .authority()
-        .map(|authority| authority.as_str().as_bytes());
-    check_hosts(target.into_iter().chain(host.map(HeaderValue::as_bytes)))
-}
-
-/// `chunked` is the only transfer coding that is decoded here (RFC 9112, section 6.1). With another one
-/// beneath it (`gzip, chunked`), the body would be taken as it is coded.
-fn known_coding<B>(request: &hyper::Request<B>) -> Result<(), Problem> {
-    let mut codings = request.headers().get_all(http::header::TRANSFER_ENCODING).iter();
-    match (codings.next(), codings.next()) {
-        (None, _) => Ok(()),
-        (Some(coding), None) if coding.as_bytes().eq_ignore_ascii_case(b"chunked") => Ok(()),
-        _ => Err(Problem::new(
-            Kind::NotImplemented,
-            "The only transfer coding that is taken is chunked.",
-        )
-        .with_header("connection", "close")),
-    }
-}
-
-/// The caller's request id if it is a sane token, else a new one. Ids tell requests apart, and are no secret: the
-/// thread's own generator, seeded by the operating system, is good enough.
-fn request_id(request: &hyper::Request<Incoming>) -> HeaderValue {
-    let given = request
-        .headers()
-        .get("x-request-id")
-        .filter(|value| identity::is_request_id(value.as_bytes()));
-    match given {
-        Some(value) => value.clone(),
-        None => HeaderValue::try_from(new_request_id()).unwrap_or(HeaderValue::from_static("-")),
-    }
-}
-
-/// A new request id.
-pub fn new_request_id() -> String {
-    identity::new_request_id(fastrand::u128(..).to_le_bytes())
 }
 
 impl From<CallError> for Problem {
@@ -720,61 +540,4 @@ pub fn path(head: &http::request::Parts) -> &str {
         "" => "/",
         path => path,
     }
-}
-
-/// The names that answers of the hot path have: found without being parsed.
-static USUAL: [HeaderName; 8] = [
-    http::header::LOCATION,
-    http::header::CACHE_CONTROL,
-    http::header::CONTENT_TYPE,
-    http::header::RETRY_AFTER,
-    HeaderName::from_static("ratelimit-policy"),
-    HeaderName::from_static("ratelimit"),
-    http::header::WWW_AUTHENTICATE,
-    HeaderName::from_static("idempotency-replayed"),
-];
-
-/// Packed header fields as hyper wants them, in the piece that they came in; one that HTTP does not allow is left out.
-fn unpacked(packed: Vec<u8>) -> http::HeaderMap {
-    let packed = Bytes::from(packed);
-    // With room for those that are added here.
-    let mut fields = http::HeaderMap::with_capacity(USUAL.len());
-    for (name, value) in heads::pairs(&packed) {
-        let usual = USUAL.iter().find(|usual| usual.as_str().as_bytes() == name);
-        let name = usual.map_or_else(|| HeaderName::from_bytes(name), |usual| Ok(usual.clone()));
-        if let (Ok(name), Ok(value)) = (name, HeaderValue::from_maybe_shared(packed.slice_ref(value))) {
-            fields.append(name, value);
-        }
-    }
-    fields
-}
-
-/// Header fields as hyper wants them; one that HTTP does not allow is left out.
-fn fields<'a>(pairs: impl Iterator<Item = (&'a [u8], &'a [u8])>) -> http::HeaderMap {
-    let mut fields = http::HeaderMap::new();
-    for (name, value) in pairs {
-        if let (Ok(name), Ok(value)) = (HeaderName::from_bytes(name), HeaderValue::from_bytes(value)) {
-            fields.append(name, value);
-        }
-    }
-    fields
-}
-
-fn answer(status: u16, headers: http::HeaderMap, body: Vec<u8>) -> Answer {
-    let mut answer = hyper::Response::new(AnswerBody::from(body));
-    *answer.status_mut() =
-        http::StatusCode::from_u16(status).unwrap_or(http::StatusCode::INTERNAL_SERVER_ERROR);
-    *answer.headers_mut() = headers;
-    answer
-}
-
-fn from_packed(response: heads::Response) -> Answer {
-    let headers = unpacked(response.headers);
-    answer(response.status, headers, response.body)
-}
-
-/// An answer of the rules' own shape.
-pub fn from_core(response: Response) -> Answer {
-    let headers = response.headers.iter().map(|h| (h.name.as_bytes(), &*h.value));
-    answer(response.status, fields(headers), response.body)
 }
