@@ -17,7 +17,7 @@ pub use native::{Serve, address, binary, built_components, root};
 pub use origin::{Delivery, Origin, Reply, SECRET};
 pub use poll::{crowd, eventually, in_seconds};
 pub use process::Program;
-pub use raw::Connection;
+pub use raw::{Connection, exchange};
 
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
