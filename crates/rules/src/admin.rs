@@ -10,7 +10,7 @@ use crate::docs;
 use crate::keys;
 use crate::limiter;
 use crate::world::World;
-use tollgate_api::calls::{self, Call, Scope};
+use tollgate_api::calls::{self, Call};
 use tollgate_api::components::Component;
 use tollgate_api::http::{Request, Response};
 use tollgate_api::problem::{Kind, Problem};
@@ -24,9 +24,6 @@ const ROBOTS: &str = "User-agent: *\nDisallow: /api/\nDisallow: /admin\nDisallow
 const ICON: &[u8] = include_bytes!("admin/favicon.ico");
 /// Sessions and event streams are kept in the memory of one process; instances under Spin share none.
 const NO_DASHBOARD: &str = "The dashboard is served by the tollgate binary only: its sessions and live numbers are kept in the memory of one process.";
-/// The same of streams that are held open.
-const NO_EVENTS: &str =
-    "Events are streamed by the tollgate binary only. With [events] topic, they can be read from that topic.";
 /// An entry in a partition of its own: when readiness last tried to write to the store.
 const PROBE: &str = "health";
 /// How long the result of that write counts, in milliseconds: the store is written no more often, however
@@ -69,10 +66,6 @@ async fn route<S: Store>(world: &World<'_, S>, request: &Request) -> Result<Resp
         Call::OpenApi => Ok(docs::document(request)),
         Call::Docs => Ok(docs::page(request)),
         Call::Icon => Ok(icon()),
-        Call::WatchEvents => {
-            keys::require(world.store, request, world.now, Scope::Admin).await?;
-            Err(Problem::new(Kind::NotFound, NO_EVENTS))
-        }
         call if call.path().starts_with("/admin") => Err(Problem::new(Kind::NotFound, NO_DASHBOARD)),
         _ => Err(Problem::not_found()),
     }
