@@ -21,6 +21,7 @@ mod rules;
 pub mod runner;
 pub mod service;
 pub mod settle;
+mod sse;
 mod stream;
 mod threads;
 mod traffic;

@@ -3,12 +3,11 @@
 //! are kept, so that `Last-Event-ID` goes on where a listener has stopped; else live.
 
 use super::Shared;
-use super::answer::{AnswerBody, Events as Sent};
 use super::service::{Answer, Caller};
+use super::sse::{self, ASK_AGAIN, BEAT, RETRY_SECONDS, SILENCE};
 use crate::clock::now;
 use crate::events::{frame, missed};
 use bytes::Bytes;
-use http::header::{self, HeaderName, HeaderValue};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -24,16 +23,6 @@ use tollgate_rules::{keys, messages};
 use tollgate_store::commit::StoreError;
 use tollgate_store::ports::Store as _;
 
-/// Seconds after which who found no place may try again.
-const RETRY_SECONDS: u64 = 10;
-/// How often a stream looks whether it is over.
-const BEAT: Duration = Duration::from_secs(1);
-/// How often it asks whether its key is still good.
-const ASK_AGAIN: Duration = Duration::from_secs(10);
-/// When something is sent at the latest, so that nobody in between takes the connection for dead.
-const SILENCE: Duration = Duration::from_secs(10);
-/// How long a listener may take to take what was sent.
-const TAKING: Duration = Duration::from_secs(30);
 /// How long the store may take.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Messages that are read at once.
@@ -73,18 +62,7 @@ pub async fn open(
         stream.run().await;
         drop(place);
     });
-    let mut answer = hyper::Response::new(AnswerBody::Events(Sent::new(sent, caller.traffic.under_way())));
-    let headers = answer.headers_mut();
-    for (name, value) in [
-        (header::CONTENT_TYPE, "text/event-stream"),
-        (header::CACHE_CONTROL, "no-store"),
-        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
-        // nginx would keep events back.
-        (HeaderName::from_static("x-accel-buffering"), "no"),
-    ] {
-        headers.insert(name, HeaderValue::from_static(value));
-    }
-    Ok(answer)
+    Ok(sse::answer(sent, caller))
 }
 
 /// Whether its credential is a key of the scope `admin`, by now.
@@ -204,7 +182,7 @@ impl Stream {
         let mut asked = Instant::now();
         let mut last = asked;
         // So that a listener knows at once that it listens.
-        if !self.send(Bytes::from_static(b":\n\n")).await {
+        if !sse::send(&self.to, sse::COMMENT).await {
             return;
         }
         loop {
@@ -230,19 +208,15 @@ impl Stream {
             }
             let frames = match frames.is_empty() {
                 true if now - last < SILENCE => continue,
-                true => vec![Bytes::from_static(b":\n\n")],
+                true => vec![sse::COMMENT],
                 false => frames,
             };
             last = now;
             for frame in frames {
-                if !self.send(frame).await {
+                if !sse::send(&self.to, frame).await {
                     return;
                 }
             }
         }
-    }
-
-    async fn send(&self, frame: Bytes) -> bool {
-        matches!(timeout(TAKING, self.to.send(frame)).await, Ok(Ok(())))
     }
 }

@@ -2,19 +2,18 @@
 //! (<https://html.spec.whatwg.org/multipage/server-sent-events.html>). Who takes them slowly gets the newest, not all.
 
 use super::super::Shared;
-use super::super::answer::{AnswerBody, Events};
 use super::super::rest::Rest;
 use super::super::service::{Answer, Caller};
+use super::super::sse::{self, ASK_AGAIN, BEAT, RETRY_SECONDS, SILENCE};
 use super::numbers::{Moment, Numbers, Viewer, Watching};
 use super::sessions::Session;
 use super::verify;
 use bytes::{Bytes, BytesMut};
-use http::header::{self, HeaderValue};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 use tokio::sync::mpsc;
-use tokio::time::{interval, timeout};
+use tokio::time::interval;
 use tollgate_api::calls::Scope;
 use tollgate_api::problem::{Kind, Problem};
 use tollgate_rules::keys::ApiKey;
@@ -23,16 +22,6 @@ use tollgate_rules::keys::ApiKey;
 pub const MAX_STREAMS: usize = 256;
 /// Those of one session.
 pub const MAX_OF_A_SESSION: usize = 8;
-/// Seconds after which who found no place may try again.
-const RETRY_SECONDS: u64 = 10;
-/// How often a stream looks whether it is over.
-const BEAT: Duration = Duration::from_secs(1);
-/// How often it asks whether its key is still good.
-const ASK_AGAIN: Duration = Duration::from_secs(10);
-/// When something is sent at the latest, so that nobody in between takes the connection for dead.
-const SILENCE: Duration = Duration::from_secs(10);
-/// How long a page may take to take what was sent.
-const TAKING: Duration = Duration::from_secs(30);
 
 /// One more stream of a session, until this is dropped.
 struct Place(Arc<Session>);
@@ -76,21 +65,7 @@ pub fn open(
         send(&shared, watching, sender).await;
         drop(place);
     });
-    let mut answer = hyper::Response::new(AnswerBody::Events(Events::new(
-        events,
-        caller.traffic.under_way(),
-    )));
-    let headers = answer.headers_mut();
-    for (name, value) in [
-        (header::CONTENT_TYPE, "text/event-stream"),
-        (header::CACHE_CONTROL, "no-store"),
-        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
-        // nginx would keep events back.
-        (header::HeaderName::from_static("x-accel-buffering"), "no"),
-    ] {
-        headers.insert(name, HeaderValue::from_static(value));
-    }
-    Ok(answer)
+    Ok(sse::answer(events, caller))
 }
 
 /// Sends until the page has gone, the session is over, its key opens nothing any more, or the gateway drains.
@@ -121,11 +96,11 @@ async fn send(shared: &Shared, mut watching: Watching, to: mpsc::Sender<Bytes>) 
         let news = news(&mut sent, &watching.feed.borrow_and_update(), &viewer);
         let news = match news.is_empty() {
             true if now - last < SILENCE => continue,
-            true => Bytes::from_static(b":\n\n"),
+            true => sse::COMMENT,
             false => news,
         };
         last = now;
-        if !matches!(timeout(TAKING, to.send(news)).await, Ok(Ok(()))) {
+        if !sse::send(&to, news).await {
             return;
         }
     }
