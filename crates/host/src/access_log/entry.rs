@@ -3,9 +3,10 @@
 
 use super::line::{Line, RequestLine};
 use super::{AccessLog, Luck};
-use crate::clock::millis;
+use crate::clock::{millis, since};
+use crate::metrics::count::GONE;
 use crate::server::Shared;
-use crate::server::service::{Answer, Caller, GONE};
+use crate::server::service::{Answer, Caller};
 use futures::FutureExt as _;
 use http::header::{AUTHORIZATION, FORWARDED, HeaderMap, HeaderName, HeaderValue, REFERER, USER_AGENT};
 use hyper::body::Body;
@@ -225,8 +226,4 @@ impl Unparsed {
             trace_id: None,
         });
     }
-}
-
-fn since(came: SystemTime) -> Duration {
-    SystemTime::now().duration_since(came).unwrap_or_default()
 }

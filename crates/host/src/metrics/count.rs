@@ -3,7 +3,6 @@
 
 use super::claims::{self, Claims};
 use super::sheet::Distribution;
-use crate::server::service::GONE;
 use crate::wasm::rules::Group;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -86,20 +85,19 @@ impl Asked {
 
     /// The pattern of its path, or what kind of request it is.
     pub fn route(self) -> &'static str {
-        match Call::ALL.get(self.0) {
-            Some(call) => call.path(),
-            None => BESIDE.get(self.0 - Call::ALL.len()).copied().unwrap_or("other"),
-        }
+        self.known().map_or_else(|| self.beside(), |call| call.path())
+    }
+
+    /// What kind of request it is that is no call.
+    fn beside(self) -> &'static str {
+        let kind = self.0.checked_sub(Call::ALL.len());
+        kind.and_then(|kind| BESIDE.get(kind)).copied().unwrap_or("other")
     }
 
     fn name(self) -> String {
-        match Call::ALL.get(self.0) {
+        match self.known() {
             Some(call) => snake(&format!("{call:?}")),
-            None => BESIDE
-                .get(self.0 - Call::ALL.len())
-                .copied()
-                .unwrap_or("other")
-                .to_owned(),
+            None => self.beside().to_owned(),
         }
     }
 }
@@ -121,6 +119,8 @@ const CODES: [u16; 30] = [
     200, 201, 202, 204, 206, 301, 302, 303, 304, 307, 308, 400, 401, 403, 404, 405, 408, 409, 410, 413, 415,
     422, 429, 431, GONE, 500, 501, 502, 503, 504,
 ];
+/// What a request counts as whose caller has gone before there was an answer (nginx's code).
+pub const GONE: u16 = 499;
 const NOT_IMPLEMENTED: u16 = 501;
 const CLASSES: [&str; 6] = ["other", "1xx", "2xx", "3xx", "4xx", "5xx"];
 /// The statuses that there can be: three digits.

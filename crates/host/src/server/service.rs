@@ -7,7 +7,7 @@ mod native;
 pub use answers::from_core;
 
 use self::answers::{from_packed, unpacked};
-use self::measured::{Measured, since, told};
+use self::measured::{Measured, told};
 use self::native::Native;
 use super::Shared;
 use super::answer::AnswerBody;
@@ -25,7 +25,7 @@ use super::runner::{self, CallError, Progress, Runner};
 use super::traffic::Traffic;
 use crate::access_log::Entry;
 use crate::access_log::entry::Unparsed;
-use crate::clock::{millis, now};
+use crate::clock::{millis, now, since};
 use crate::metrics;
 use crate::metrics::count::{Asked, Requests};
 use crate::traces::RequestTrace;
@@ -50,8 +50,6 @@ use tollgate_rules::machine::Stage;
 /// Seconds after which a client may try again when the gateway is full.
 pub const BUSY_RETRY_SECONDS: u64 = 1;
 
-/// What a request counts as whose caller has gone before there was an answer (nginx's code).
-pub const GONE: u16 = 499;
 /// The threads that a rule runs on, as traces tell them.
 const CROWD: &str = "crowd";
 const REST: &str = "rest";

@@ -1,16 +1,18 @@
 //! What is counted and told of a request once it is answered.
 
-use super::{Answer, GONE};
+use super::Answer;
 use crate::access_log::Entry;
-use crate::metrics::count::{Asked, Requests};
+use crate::clock::since;
+use crate::metrics::count::{Asked, GONE, Requests};
 use crate::traces::RequestTrace;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 /// A request that is counted once it is answered, or when its caller has gone before that.
 pub(super) struct Measured {
     pub(super) counters: Arc<Requests>,
     pub(super) asked: Asked,
+    /// By the wall clock, which was read for the rules anyhow: where it is set meanwhile, one duration is wrong.
     pub(super) began: SystemTime,
     pub(super) is_answered: bool,
     pub(super) entry: Option<Box<Entry>>,
@@ -50,10 +52,4 @@ impl Drop for Measured {
             }
         }
     }
-}
-
-/// How long ago that was. By the wall clock, which has been read for the rules anyhow: where it is set meanwhile, one duration
-/// is wrong.
-pub(super) fn since(began: SystemTime) -> Duration {
-    SystemTime::now().duration_since(began).unwrap_or_default()
 }
