@@ -6,6 +6,7 @@ use std::fs::{self, DirBuilder, OpenOptions, Permissions};
 use std::io::Write as _;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
+use tollgate_engines::sqlite::backup;
 
 /// The permission bits of others than the owner.
 const OTHERS: u32 = 0o077;
@@ -67,12 +68,9 @@ pub fn write_secret(path: &Path, text: &str) -> std::io::Result<()> {
         .create_new(true)
         .mode(0o600)
         .open(path)?;
-    let directory = path
-        .parent()
-        .filter(|directory| !directory.as_os_str().is_empty());
     let written = writeln!(file, "{text}")
         .and_then(|()| file.sync_all())
-        .and_then(|()| fs::File::open(directory.unwrap_or(Path::new(".")))?.sync_all());
+        .and_then(|()| backup::sync_directory(path));
     if written.is_err() {
         _ = fs::remove_file(path);
     }

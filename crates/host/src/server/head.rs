@@ -95,14 +95,24 @@ pub struct Instead {
     pub body: usize,
 }
 
-/// A whole answer, written by hand, where HTTP is not spoken yet. The connection closes after it.
-pub fn refusal(line: &str, problem: Problem) -> Vec<u8> {
-    let body = problem.into_response().body;
-    let (id, length) = (new_request_id(), body.len());
-    let head = format!(
-        "{line}\r\ncontent-type: application/problem+json\r\nx-request-id: {id}\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n"
-    );
-    [head.into_bytes(), body].concat()
+/// A whole answer, written by hand, where HTTP is not spoken yet. `line`: its status line. The connection closes after it.
+pub fn refusal(line: &str, problem: Problem) -> Bytes {
+    written([line, "\r\nconnection: close\r\n"].concat(), problem).bytes
+}
+
+/// An answer that begins so, with whole lines: its other fields and its document follow.
+fn written(mut head: String, problem: Problem) -> Instead {
+    let response = problem.into_response();
+    let (request_id, body) = (new_request_id(), response.body.len());
+    head.push_str("content-type: application/problem+json\r\nx-request-id: ");
+    head.push_str(&request_id);
+    head.push_str(&format!("\r\ncontent-length: {body}\r\n\r\n"));
+    Instead {
+        bytes: [head.into_bytes(), response.body].concat().into(),
+        status: response.status,
+        request_id,
+        body,
+    }
 }
 
 /// The replacement for an answer of hyper's parser, which has no document and no request id. It has that
@@ -121,25 +131,12 @@ pub fn instead_of(parsers: &[u8]) -> Option<Instead> {
         "431" => too_large(),
         _ => return None,
     };
-    let response = problem.into_response();
-    let mut answer = [line, "\r\n"].concat();
+    let mut head = [line, "\r\n"].concat();
     for field in fields
         .split("\r\n")
         .filter(|field| !field.starts_with("content-length:"))
     {
-        answer.extend([field, "\r\n"]);
+        head.extend([field, "\r\n"]);
     }
-    answer.push_str("content-type: application/problem+json\r\nx-request-id: ");
-    let request_id = new_request_id();
-    answer.push_str(&request_id);
-    answer.push_str(&format!("\r\ncontent-length: {}\r\n\r\n", response.body.len()));
-    let mut answer = answer.into_bytes();
-    let body = response.body.len();
-    answer.extend(response.body);
-    Some(Instead {
-        bytes: answer.into(),
-        status: response.status,
-        request_id,
-        body,
-    })
+    Some(written(head, problem))
 }

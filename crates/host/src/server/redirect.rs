@@ -14,12 +14,12 @@ pub fn answer(
 ) -> Answer {
     let own = public_url.parse::<http::Uri>().ok();
     let own = own.as_ref().and_then(http::Uri::authority);
-    let host = uri
-        .authority()
-        .map(http::uri::Authority::as_str)
-        .or(host)
-        .unwrap_or_default();
-    let name = host_name(host).to_ascii_lowercase();
+    let asked = uri.authority().cloned();
+    let asked = asked.or_else(|| host?.parse::<http::uri::Authority>().ok());
+    let name = asked
+        .as_ref()
+        .map_or("", http::uri::Authority::host)
+        .to_ascii_lowercase();
     let name = name.trim_end_matches('.');
     let own_name = own.map_or("", http::uri::Authority::host);
     let name = match certificates.is_some_and(|all| all.is_for(name)) || name.eq_ignore_ascii_case(own_name) {
@@ -35,14 +35,6 @@ pub fn answer(
     let target = target.filter(|target| target.starts_with('/')).unwrap_or("/");
     let location = ["https://", name, &port, target].concat();
     from_core(Response::empty(308).with("location", location))
-}
-
-/// A host without its port.
-fn host_name(host: &str) -> &str {
-    match host.rsplit_once(':') {
-        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
-        _ => host,
-    }
 }
 
 #[cfg(test)]

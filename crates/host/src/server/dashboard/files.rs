@@ -7,6 +7,7 @@ use http::StatusCode;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use sha2::{Digest as _, Sha256};
 use std::sync::LazyLock;
+use tollgate_api::ids;
 
 /// Everything comes from here, and nothing is framed, embedded or sent elsewhere.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; \
@@ -56,19 +57,17 @@ files! {
     SCRIPT "htm.js" "vendor/htm.js",
 }
 
+/// The digits of an entity tag.
+const TAG: usize = 24;
+
 /// A file with its entity tags: as it is, and compressed. They differ, since the bytes do (RFC 9110, section 8.8.3).
 type Tagged = (&'static File, [HeaderValue; 2]);
 
 /// The files with their entity tags, worked out once.
 static TAGGED: LazyLock<Vec<Tagged>> = LazyLock::new(|| {
     let tag = |bytes: &[u8]| {
-        let digest = Sha256::digest(bytes);
-        let tag = digest
-            .iter()
-            .take(12)
-            .fold(String::from("\""), |tag, byte| format!("{tag}{byte:02x}"))
-            + "\"";
-        HeaderValue::try_from(tag).ok()
+        let digest = ids::hex(&Sha256::digest(bytes));
+        HeaderValue::try_from(format!("\"{}\"", digest.get(..TAG)?)).ok()
     };
     let tagged = |file: &'static File| Some((file, [tag(file.bytes)?, tag(file.gzip)?]));
     FILES.iter().filter_map(tagged).collect()
