@@ -17,8 +17,8 @@ use std::time::Duration;
 use tokio::sync::{oneshot, watch};
 use tollgate_store::ports::Store;
 
-pub use crate::sinks::http::OperatorClient;
 use crate::sinks::http::OwnAddress;
+pub use crate::sinks::http::{OperatorClient, describe};
 use crate::subscription::Subscription;
 pub use messenger::{Messenger, Recipient};
 pub use observer::{Attempt, Observer};

@@ -226,7 +226,7 @@ fn is_closed(error: &std::io::Error) -> bool {
 }
 
 /// The innermost cause, which says most: "Connection refused", not "client error".
-fn describe(error: &Error) -> String {
+pub fn describe(error: &Error) -> String {
     let mut cause: &dyn std::error::Error = error;
     while let Some(source) = cause.source() {
         cause = source;

@@ -2,17 +2,14 @@
 
 use super::client::{Client, Target, run, segment};
 use super::exit::Failure;
-use super::output::{Output, printable, tell};
+use super::output::{Output, printable};
 use clap::{Args, Subcommand};
-use http::Method;
 use serde_json::Value;
 use std::io::Write as _;
 use std::time::Duration;
 
 /// Campaigns of a page.
 const PAGE: u32 = 100;
-/// How long a watcher waits for a gateway that went away.
-const AWAY: Duration = Duration::from_secs(2);
 
 /// `tollgate campaigns …`
 #[derive(Args)]
@@ -72,47 +69,40 @@ pub fn campaigns(options: &CampaignsOptions, output: Output) -> Result<(), Failu
     }
 }
 
+/// The columns of the table of campaigns: their heads, and the fields.
+const COLUMNS: [(&str, &str); 7] = [
+    ("ID", "id"),
+    ("STATE", "state"),
+    ("QUANTITY", "quantity"),
+    ("ADMITTED", "admitted"),
+    ("REMAINING", "remaining"),
+    ("STARTS", "startsAt"),
+    ("ENDS", "endsAt"),
+];
+
 async fn list(client: &Client, mut output: Output) -> Result<(), Failure> {
-    let (mut rows, mut path) = (Vec::new(), format!("/api/campaigns?limit={PAGE}"));
-    loop {
-        let page = client.call(Method::GET, &path, None).await?;
-        for campaign in page["campaigns"].as_array().into_iter().flatten() {
-            if output.is_json() {
-                output.value(campaign)?;
-                continue;
-            }
-            let text = |name: &str| match &campaign[name] {
-                Value::Null => "-".to_owned(),
-                Value::String(text) => text.clone(),
-                other => other.to_string(),
-            };
-            let columns = [
-                "id",
-                "state",
-                "quantity",
-                "admitted",
-                "remaining",
-                "startsAt",
-                "endsAt",
-            ];
-            rows.push(columns.map(text).to_vec());
+    let text = |value: &Value| match value {
+        Value::Null => "-".to_owned(),
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    };
+    let mut rows = Vec::new();
+    let path = format!("/api/campaigns?limit={PAGE}");
+    let pages = client.pages(&path, "campaigns", |campaigns| {
+        if output.is_json() {
+            return campaigns.iter().try_for_each(|campaign| output.value(campaign));
         }
-        match page["nextCursor"].as_str() {
-            Some(next) => path = format!("/api/campaigns?limit={PAGE}&cursor={}", segment(next)),
-            None if output.is_json() => return Ok(()),
-            None => {
-                let heads = [
-                    "ID",
-                    "STATE",
-                    "QUANTITY",
-                    "ADMITTED",
-                    "REMAINING",
-                    "STARTS",
-                    "ENDS",
-                ];
-                return output.table(&heads, &rows);
-            }
-        }
+        rows.extend(
+            campaigns
+                .iter()
+                .map(|campaign| COLUMNS.map(|(_, name)| text(&campaign[name])).to_vec()),
+        );
+        Ok(())
+    });
+    pages.await?;
+    match output.is_json() {
+        true => Ok(()),
+        false => output.table(&COLUMNS.map(|(head, _)| head), &rows),
     }
 }
 
@@ -126,14 +116,7 @@ async fn watch(
     let path = format!("/api/campaigns/{}", segment(id));
     let mut before = Value::Null;
     loop {
-        let now = match client.call(Method::GET, &path, None).await {
-            Err(Failure::Unreachable(why)) if !before.is_null() => {
-                tell(&format!("{why}; trying again"));
-                tokio::time::sleep(AWAY).await;
-                continue;
-            }
-            now => now?,
-        };
+        let now = client.follow(&path, !before.is_null()).await?;
         let is_over = match now["state"].as_str() {
             Some("ended" | "closed") => true,
             Some("soldOut") => until_sold_out,

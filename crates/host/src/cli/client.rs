@@ -11,12 +11,13 @@ use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client as HyperClient;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use rustls::crypto::ring::default_provider;
 use serde_json::Value;
-use std::error::Error as _;
 use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;
+use tollgate_delivery::driver::describe;
 
 /// Where a gateway listens unless it is told otherwise.
 const DEFAULT_URL: &str = "http://127.0.0.1:3000";
@@ -33,6 +34,8 @@ const IDLE: Duration = Duration::from_secs(5);
 /// How often one call is tried again where the gateway says when (429, 503), and how long each wait may be.
 const TRIES: u32 = 10;
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
+/// How long who follows something waits for a gateway that went away.
+const AWAY: Duration = Duration::from_secs(2);
 
 /// Which gateway, and who asks.
 #[derive(Args, Debug)]
@@ -165,6 +168,45 @@ impl Client {
         Err(Failure::failed("the gateway asks to wait again and again"))
     }
 
+    /// The answer to a `GET`, for who follows something: once there was one (`again`), a gateway that went away is waited for.
+    ///
+    /// # Errors
+    /// See [`Client::call`].
+    pub async fn follow(&self, path: &str, again: bool) -> Result<Value, Failure> {
+        loop {
+            match self.call(Method::GET, path, None).await {
+                Err(Failure::Unreachable(why)) if again => {
+                    tell(&format!("{why}; trying again"));
+                    tokio::time::sleep(AWAY).await;
+                }
+                answered => return answered,
+            }
+        }
+    }
+
+    /// Gives the pages of a list to `each`, one after the other. `path`: with the `limit` in its query; `list`: the name of
+    /// the list in the answers.
+    ///
+    /// # Errors
+    /// See [`Client::call`]; and those of `each`.
+    pub async fn pages(
+        &self,
+        path: &str,
+        list: &str,
+        mut each: impl FnMut(Vec<Value>) -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
+        let mut at = path.to_owned();
+        loop {
+            let mut page = self.call(Method::GET, &at, None).await?;
+            let elements = page[list].as_array_mut().map(std::mem::take);
+            each(elements.unwrap_or_default())?;
+            match page["nextCursor"].as_str() {
+                Some(next) => at = format!("{path}&cursor={}", segment(next)),
+                None => return Ok(()),
+            }
+        }
+    }
+
     async fn exchange(&self, method: &Method, path: &str, body: Option<Bytes>) -> Result<Answer, Failure> {
         let mut request = Request::builder()
             .method(method)
@@ -180,7 +222,7 @@ impl Client {
             .body(Full::new(body.unwrap_or_default()))
             .map_err(|error| Failure::Usage(format!("{path}: {error}")))?;
         let answered = self.http.request(request).await;
-        let response = answered.map_err(|error| self.unreachable(&innermost(&error)))?;
+        let response = answered.map_err(|error| self.unreachable(&describe(&error)))?;
         let status = response.status().as_u16();
         let retry_after = response.headers().get(RETRY_AFTER);
         let retry_after = retry_after.and_then(|value| value.to_str().ok()?.parse().ok());
@@ -207,22 +249,20 @@ pub fn run<T>(command: impl Future<Output = Result<T, Failure>>) -> Result<T, Fa
     runtime.map_err(anyhow::Error::from)?.block_on(command)
 }
 
+/// What stands in a path segment, or the value of a query, as it is (RFC 3986, section 2.3).
+const ENCODED: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'_')
+    .remove(b'.')
+    .remove(b'~');
+
 /// A path segment, encoded.
 pub fn segment(text: &str) -> String {
-    let encoded: String = text
-        .bytes()
-        .map(|byte| match byte {
-            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => {
-                char::from(byte).to_string()
-            }
-            _ => format!("%{byte:02X}"),
-        })
-        .collect();
-    // A segment of dots would be taken for a way up.
-    match encoded.as_str() {
+    match text {
+        // A segment of dots would be taken for a way up.
         "." => "%2E".to_owned(),
         ".." => "%2E%2E".to_owned(),
-        _ => encoded,
+        _ => utf8_percent_encode(text, ENCODED).to_string(),
     }
 }
 
@@ -269,18 +309,6 @@ fn bearer(key: &str) -> Result<HeaderValue, Failure> {
     let mut value = value.map_err(|_| Failure::Usage("the key has characters that no key has".to_owned()))?;
     value.set_sensitive(true);
     Ok(value)
-}
-
-/// The innermost cause, which says most: "Connection refused", not "client error".
-fn innermost(error: &hyper_util::client::legacy::Error) -> String {
-    let mut cause: &dyn std::error::Error = error;
-    while let Some(source) = cause.source() {
-        cause = source;
-    }
-    match error.source() {
-        Some(_) => cause.to_string(),
-        None => error.to_string(),
-    }
 }
 
 #[cfg(test)]

@@ -114,20 +114,14 @@ async fn list(client: &Client, mut output: Output) -> Result<(), Failure> {
 }
 
 async fn all(client: &Client) -> Result<Vec<Value>, Failure> {
-    let (mut keys, mut path) = (Vec::new(), format!("/api/keys?limit={PAGE}"));
-    loop {
-        let mut page = client.call(Method::GET, &path, None).await?;
-        keys.extend(
-            page["keys"]
-                .as_array_mut()
-                .map(std::mem::take)
-                .unwrap_or_default(),
-        );
-        match page["nextCursor"].as_str() {
-            Some(cursor) => path = format!("/api/keys?limit={PAGE}&cursor={}", segment(cursor)),
-            None => return Ok(keys),
-        }
-    }
+    let mut keys = Vec::new();
+    let path = format!("/api/keys?limit={PAGE}");
+    let pages = client.pages(&path, "keys", |page| {
+        keys.extend(page);
+        Ok(())
+    });
+    pages.await?;
+    Ok(keys)
 }
 
 async fn revoke(client: &Client, id: &str) -> Result<(), Failure> {

@@ -6,7 +6,7 @@ mod pace;
 mod reader;
 mod row;
 
-use super::client::{Client, Target, run};
+use super::client::{Client, run};
 use super::exit::Failure;
 use super::output::Output;
 use clap::{Args, Subcommand};
@@ -38,10 +38,6 @@ pub enum LinksCommand {
 pub fn links(options: &LinksOptions, output: Output) -> Result<(), Failure> {
     match &options.command {
         LinksCommand::Import(options) => import::import(options, output),
-        LinksCommand::Export(options) => run(export::export(options, client(&options.target)?, output)),
+        LinksCommand::Export(options) => run(export::export(options, &Client::new(&options.target)?, output)),
     }
-}
-
-fn client(target: &Target) -> Result<Client, Failure> {
-    Client::new(target)
 }

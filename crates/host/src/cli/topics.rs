@@ -2,18 +2,17 @@
 
 use super::client::{Client, Target, run, segment};
 use super::exit::Failure;
-use super::output::{Output, tell};
+use super::output::Output;
 use clap::{Args, Subcommand};
 use http::Method;
 use serde_json::Value;
-use std::time::Duration;
 
 /// Messages of a page: 64 KiB each at most.
 const PAGE: u64 = 100;
 /// Seconds that the gateway waits for the next message.
 const WAIT: u64 = 30;
-/// How long a follower waits for a gateway that went away.
-const AWAY: Duration = Duration::from_secs(2);
+/// Topics of a page: the most that the gateway gives.
+const TOPICS: u64 = 500;
 
 /// `tollgate topics …`
 #[derive(Args)]
@@ -67,31 +66,31 @@ pub fn topics(options: &TopicsOptions, output: Output) -> Result<(), Failure> {
 }
 
 async fn list(client: &Client, mut output: Output) -> Result<(), Failure> {
-    let (mut rows, mut cursor) = (Vec::new(), String::new());
-    loop {
-        let path = format!("/api/topics?limit=500&cursor={}", segment(&cursor));
-        let page = client.call(Method::GET, &path, None).await?;
-        for topic in page["topics"].as_array().into_iter().flatten() {
-            if output.is_json() {
-                output.value(topic)?;
-                continue;
-            }
-            let subscriptions = topic["subscriptions"].as_array().into_iter().flatten();
-            let lags = subscriptions.map(|one| format!("{}:{}", word(&one["name"]), one["lag"]));
-            rows.push(vec![
-                word(&topic["name"]),
-                topic["depth"].to_string(),
-                topic["first"].to_string(),
-                topic["last"].to_string(),
-                word(&topic["newestTime"]),
-                lags.collect::<Vec<_>>().join(" "),
-            ]);
+    let row = |topic: &Value| {
+        let subscriptions = topic["subscriptions"].as_array().into_iter().flatten();
+        let lags = subscriptions.map(|one| format!("{}:{}", word(&one["name"]), one["lag"]));
+        vec![
+            word(&topic["name"]),
+            topic["depth"].to_string(),
+            topic["first"].to_string(),
+            topic["last"].to_string(),
+            word(&topic["newestTime"]),
+            lags.collect::<Vec<_>>().join(" "),
+        ]
+    };
+    let mut rows = Vec::new();
+    let path = format!("/api/topics?limit={TOPICS}");
+    let pages = client.pages(&path, "topics", |topics| {
+        if output.is_json() {
+            return topics.iter().try_for_each(|topic| output.value(topic));
         }
-        match page["nextCursor"].as_str() {
-            Some(next) => next.clone_into(&mut cursor),
-            None if output.is_json() => return Ok(()),
-            None => return output.table(&["TOPIC", "DEPTH", "FIRST", "LAST", "NEWEST", "LAG"], &rows),
-        }
+        rows.extend(topics.iter().map(row));
+        Ok(())
+    });
+    pages.await?;
+    match output.is_json() {
+        true => Ok(()),
+        false => output.table(&["TOPIC", "DEPTH", "FIRST", "LAST", "NEWEST", "LAG"], &rows),
     }
 }
 
@@ -108,14 +107,7 @@ async fn tail(client: &Client, options: &TailOptions, mut output: Output) -> Res
     let mut wait = 0;
     loop {
         let path = format!("/api/topics/{topic}/messages?after={after}&limit={PAGE}&wait={wait}");
-        let page = match client.call(Method::GET, &path, None).await {
-            Err(Failure::Unreachable(why)) if wait > 0 => {
-                tell(&format!("{why}; trying again"));
-                tokio::time::sleep(AWAY).await;
-                continue;
-            }
-            page => page?,
-        };
+        let page = client.follow(&path, wait > 0).await?;
         let messages = page["messages"].as_array().map_or(&[][..], Vec::as_slice);
         for message in messages {
             match output.is_json() {

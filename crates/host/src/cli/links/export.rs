@@ -4,7 +4,6 @@ use super::super::client::{Client, Target, segment};
 use super::super::exit::Failure;
 use super::super::output::{self, Output};
 use clap::{Args, ValueEnum};
-use http::Method;
 use serde_json::Value;
 
 /// Links of a page: the most that the gateway gives.
@@ -62,7 +61,7 @@ pub enum Form {
 ///
 /// # Errors
 /// See [`Failure`].
-pub async fn export(options: &ExportOptions, client: Client, mut output: Output) -> Result<(), Failure> {
+pub async fn export(options: &ExportOptions, client: &Client, mut output: Output) -> Result<(), Failure> {
     let mut query = format!("/api/links?limit={PAGE}");
     for (name, value) in [("tag", &options.tag), ("owner", &options.owner)] {
         if let Some(value) = value {
@@ -73,17 +72,7 @@ pub async fn export(options: &ExportOptions, client: Client, mut output: Output)
     if options.format == Form::Csv {
         output.text(&row(COLUMNS.iter().map(|name| (*name).to_owned()))?)?;
     }
-    let mut cursor = None::<String>;
-    loop {
-        let path = match &cursor {
-            Some(cursor) => format!("{query}&cursor={}", segment(cursor)),
-            None => query.clone(),
-        };
-        let mut page = client.call(Method::GET, &path, None).await?;
-        let links = page["links"]
-            .as_array_mut()
-            .map(std::mem::take)
-            .unwrap_or_default();
+    let pages = client.pages(&query, "links", |links| {
         let mut text = String::new();
         for link in &links {
             text += &match options.format {
@@ -93,12 +82,11 @@ pub async fn export(options: &ExportOptions, client: Client, mut output: Output)
         }
         output.text(&text)?;
         bar.inc(links.len() as u64);
-        cursor = page["nextCursor"].as_str().map(str::to_owned);
-        if cursor.is_none() {
-            bar.finish_and_clear();
-            return Ok(());
-        }
-    }
+        Ok(())
+    });
+    pages.await?;
+    bar.finish_and_clear();
+    Ok(())
 }
 
 fn row(cells: impl Iterator<Item = String>) -> Result<String, Failure> {
