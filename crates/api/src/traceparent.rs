@@ -62,11 +62,16 @@ impl Traceparent {
 
     /// The one that a request was sent with, if that is sound and there are no two.
     pub fn of(request: &Request) -> Option<Self> {
-        let mut sent = request.headers.iter().filter(|header| header.name == HEADER);
-        let (Some(one), None) = (sent.next(), sent.next()) else {
+        let sent = request.headers.iter().filter(|header| header.name == HEADER);
+        Self::sent(sent.map(|header| header.value.as_slice()))
+    }
+
+    /// The same, of the values of all headers of that name.
+    pub fn sent<'v>(mut values: impl Iterator<Item = &'v [u8]>) -> Option<Self> {
+        let (Some(one), None) = (values.next(), values.next()) else {
             return None;
         };
-        Self::parse(std::str::from_utf8(&one.value).ok()?)
+        Self::parse(std::str::from_utf8(one).ok()?)
     }
 
     /// Whether its sender recorded it.

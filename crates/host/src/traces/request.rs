@@ -46,7 +46,8 @@ impl RequestTrace {
         came: SystemTime,
         route: &'static str,
     ) -> Option<Box<Self>> {
-        let sent = sent(request.headers());
+        let sent = request.headers().get_all(&TRACEPARENT).iter();
+        let sent = Traceparent::sent(sent.map(HeaderValue::as_bytes));
         let parent = sent.filter(|_| is_trusted);
         if !parent.map_or_else(|| traces.draw(), Traceparent::is_sampled) {
             unsampled(request.headers_mut(), sent, parent);
@@ -124,15 +125,6 @@ impl RequestTrace {
             },
         });
     }
-}
-
-/// The place that a request says it has, if that is sound and said once.
-fn sent(headers: &HeaderMap) -> Option<Traceparent> {
-    let mut values = headers.get_all(&TRACEPARENT).iter();
-    let (Some(one), None) = (values.next(), values.next()) else {
-        return None;
-    };
-    Traceparent::parse(one.to_str().ok()?)
 }
 
 /// Of a request that is not traced: a stranger's place goes on as one that is not recorded, in a span of its own, as the
