@@ -15,7 +15,7 @@ use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
-use tollgate_rules::config::{CertificateFiles, Server};
+use tollgate_rules::config::{CertificateFiles, HANDSHAKE_TIMEOUT, Server};
 
 pub use names::Certificate;
 
@@ -25,8 +25,6 @@ const EVERY: Duration = Duration::from_secs(2);
 const SOON: Duration = Duration::from_secs(7 * 86_400);
 /// What is spoken above TLS, the best first (RFC 7301).
 const ALPN: [&[u8]; 2] = [b"h2", b"http/1.1"];
-/// How long a handshake may take where no setting says it.
-const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How a handshake ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -125,8 +123,11 @@ impl Tls {
             certificates: vec![only],
             client_ca: tls.client_ca.clone(),
         };
-        let timeout = server.tls.as_ref().map(|tls| tls.handshake_timeout.into());
-        let tls = Self::new(sources, timeout.unwrap_or(HANDSHAKE_TIMEOUT)).context("server.admin_tls")?;
+        let timeout = server
+            .tls
+            .as_ref()
+            .map_or(HANDSHAKE_TIMEOUT, |tls| tls.handshake_timeout);
+        let tls = Self::new(sources, timeout.into()).context("server.admin_tls")?;
         Ok(Some(Arc::new(tls)))
     }
 

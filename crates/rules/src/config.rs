@@ -32,7 +32,7 @@ pub use events::EventSettings;
 pub use metrics::{MetricsAccess, MetricsSettings};
 #[cfg(test)]
 pub(crate) use text::SAMPLE;
-pub use tls::{AdminTls, CertificateFiles, Tls};
+pub use tls::{AdminTls, CertificateFiles, HANDSHAKE_TIMEOUT, Tls};
 pub use traces::TraceSettings;
 
 /// The whole file.

@@ -57,12 +57,7 @@ impl Settings {
         let compiled = rules::compile(&config)?;
         let url = &mut config.server.public_url;
         url.truncate(url.trim_end_matches('/').len());
-        if let Some(url) = &mut config.links.root_url
-            && let Ok(target) = crate::links::target(&compiled.own, url, "root_url")
-        {
-            // As it can stand in a header.
-            *url = target;
-        }
+        config.links.root_url = compiled.root_url;
         if let Some(endpoint) = &mut config.traces.endpoint {
             logs::complete(endpoint);
         }

@@ -283,13 +283,7 @@ mod tests {
         let message = tollgate_store::commit::Message {
             topic: "t".into(),
             sequence: 1,
-            id: String::new(),
-            key: String::new(),
-            kind: String::new(),
-            content_type: String::new(),
-            time: 0,
-            attributes: Vec::new(),
-            payload: Vec::new(),
+            ..Default::default()
         };
         assert!(!is_empty_page(&page(vec![MessageView::new(&message)])));
     }

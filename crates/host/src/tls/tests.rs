@@ -23,7 +23,7 @@ fn of(certificates: Vec<CertificateFiles>) -> Result<Tls> {
         certificates,
         client_ca: None,
     };
-    Tls::new(sources, HANDSHAKE_TIMEOUT)
+    Tls::new(sources, HANDSHAKE_TIMEOUT.into())
 }
 
 fn scratch() -> TempDir {

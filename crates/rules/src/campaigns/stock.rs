@@ -25,19 +25,13 @@ const LOOKED_AT: u32 = 1_000;
 /// # Errors
 /// The store does not answer, or holds a damaged record.
 pub async fn stocks<S: Store>(store: &S, now: u64, limit: usize) -> Result<Vec<Stock>, StoreError> {
-    let found = store.scan(&Campaign::partition(""), None, LOOKED_AT).await?;
-    let campaigns = found.iter().map(|item| stored::decode("campaign", &item.entry));
-    let mut campaigns: Vec<Campaign> = campaigns.collect::<Result<_, _>>()?;
+    let mut campaigns = campaigns(store).await?;
     campaigns.retain(|campaign| !matches!(campaign.state(1, now), State::Closed | State::Ended));
     campaigns.sort_by_key(|campaign| std::cmp::Reverse(campaign.created_at));
     campaigns.truncate(limit);
     let mut stocks = Vec::with_capacity(campaigns.len());
     for Campaign { id, quantity, .. } in campaigns {
-        let left = store
-            .get(&Campaign::partition(&id), &[Campaign::remaining_key(&id)])
-            .await?;
-        let left = left.into_iter().next().flatten();
-        let remaining = stored::count("number of units left", left.as_ref())?;
+        let remaining = remaining(store, &id).await?;
         stocks.push(Stock {
             id,
             quantity,
@@ -46,6 +40,21 @@ pub async fn stocks<S: Store>(store: &S, now: u64, limit: usize) -> Result<Vec<S
     }
     stocks.sort_by(|a, b| a.id.cmp(&b.id));
     Ok(stocks)
+}
+
+/// The first [`LOOKED_AT`] campaigns by id.
+async fn campaigns<S: Store>(store: &S) -> Result<Vec<Campaign>, StoreError> {
+    let found = store.scan(&Campaign::partition(""), None, LOOKED_AT).await?;
+    let campaigns = found.iter().map(|item| stored::decode("campaign", &item.entry));
+    campaigns.collect()
+}
+
+/// The units of a campaign that are left.
+async fn remaining<S: Store>(store: &S, id: &str) -> Result<u64, StoreError> {
+    let left = store
+        .get(&Campaign::partition(id), &[Campaign::remaining_key(id)])
+        .await?;
+    stored::count("number of units left", left.into_iter().next().flatten().as_ref())
 }
 
 /// How far a campaign is, as far as events tell.
@@ -79,13 +88,10 @@ pub struct Standing {
 /// # Errors
 /// The store does not answer, or holds a damaged record.
 pub async fn standings<S: Store>(store: &S, now: u64) -> Result<Vec<Standing>, StoreError> {
-    let found = store.scan(&Campaign::partition(""), None, LOOKED_AT).await?;
-    let mut standings = Vec::with_capacity(found.len());
-    for item in &found {
-        let campaign: Campaign = stored::decode("campaign", &item.entry)?;
-        let key = Campaign::remaining_key(&campaign.id);
-        let left = store.get(&Campaign::partition(&campaign.id), &[key]).await?;
-        let remaining = stored::count("number of units left", left.into_iter().next().flatten().as_ref())?;
+    let campaigns = campaigns(store).await?;
+    let mut standings = Vec::with_capacity(campaigns.len());
+    for campaign in campaigns {
+        let remaining = remaining(store, &campaign.id).await?;
         let phase = match campaign.state(remaining, now) {
             State::Scheduled | State::Open => Phase::Open,
             State::SoldOut => Phase::SoldOut,

@@ -22,7 +22,7 @@ pub struct Tls {
     /// See [`CertificateFiles::key`].
     pub key: String,
     /// How long a client may take to shake hands, from when it was accepted.
-    #[serde(default = "ten_seconds")]
+    #[serde(default = "handshake_timeout")]
     pub handshake_timeout: Span,
     /// Address and port where plain HTTP is answered with a redirect to `https://`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -48,6 +48,9 @@ pub struct AdminTls {
     pub client_ca: Option<String>,
 }
 
-fn ten_seconds() -> Span {
-    Span::from_secs(10)
+/// How long a client may take to shake hands where no setting says it.
+pub const HANDSHAKE_TIMEOUT: Span = Span::from_secs(10);
+
+fn handshake_timeout() -> Span {
+    HANDSHAKE_TIMEOUT
 }

@@ -46,6 +46,8 @@ pub(super) struct Compiled {
     pub(super) proxies: Proxies,
     pub(super) own: OwnAddresses,
     pub(super) listeners: Listeners,
+    /// `links.root_url`, as it can stand in a header.
+    pub(super) root_url: Option<String>,
     pub(super) policies: Policies,
     /// Of the `[[forward]]` routes.
     pub(super) patterns: Vec<Pattern>,
@@ -59,7 +61,7 @@ pub(super) fn compile(config: &Config) -> Result<Compiled, Fault> {
     clients(&config.clients, &root.key("clients"))?;
     header_name(&config.users.header, root.key("users").key("header"))?;
     store(&config.store, &root.key("store"))?;
-    links(&config.links, &own, &root.key("links"))?;
+    let root_url = links(&config.links, &own, &root.key("links"))?;
 
     let path = root.key("limits");
     at_most(config.limits.len(), MAX_LIMITS, &path)?;
@@ -103,6 +105,7 @@ pub(super) fn compile(config: &Config) -> Result<Compiled, Fault> {
         proxies,
         own,
         listeners,
+        root_url,
         policies: Policies::new(policies),
         patterns,
         components,
@@ -166,15 +169,15 @@ fn clients(clients: &Clients, path: &Path) -> Checked {
     within(clients.max_buckets, (1, MAX_BUCKETS), path.key("max_buckets"))
 }
 
-fn links(links: &Links, own: &OwnAddresses, path: &Path) -> Checked {
-    if let Some(url) = &links.root_url {
-        // As a link's target: it would lead to itself.
-        let target = crate::links::target(own, url, "root_url");
-        target.map_err(|problem| {
-            let detail = problem.errors.into_iter().map(|error| error.detail).next();
-            Fault::new(path.key("root_url"), detail.unwrap_or(problem.detail))
-        })?;
-    }
+/// Returns `root_url`, as it can stand in a header.
+fn links(links: &Links, own: &OwnAddresses, path: &Path) -> Result<Option<String>, Fault> {
+    // As a link's target: it would lead to itself.
+    let target = |url: &String| crate::links::target(own, url, "root_url");
+    let root_url = links.root_url.as_ref().map(target).transpose();
+    let root_url = root_url.map_err(|problem| {
+        let detail = problem.errors.into_iter().map(|error| error.detail).next();
+        Fault::new(path.key("root_url"), detail.unwrap_or(problem.detail))
+    })?;
     let redirect = path.key("redirect");
     ensure(
         matches!(links.redirect, 301 | 302 | 307 | 308),
@@ -193,7 +196,8 @@ fn links(links: &Links, own: &OwnAddresses, path: &Path) -> Checked {
         path.key("anonymous_per_day"),
     )?;
     within(links.anonymous_max, (1, MAX_ANONYMOUS), path.key("anonymous_max"))?;
-    within(links.keep_expired, KEEP_BOUNDS, path.key("keep_expired"))
+    within(links.keep_expired, KEEP_BOUNDS, path.key("keep_expired"))?;
+    Ok(root_url)
 }
 
 fn limit(limit: &Limit, path: &Path) -> Result<Policy, Fault> {
