@@ -246,17 +246,7 @@ mod tests {
 
     #[test]
     fn a_place_in_a_trace_is_stored_beside_a_request_or_alone() {
-        let mut message = Message {
-            topic: String::new(),
-            sequence: 1,
-            id: String::new(),
-            key: String::new(),
-            kind: String::new(),
-            content_type: String::new(),
-            time: 0,
-            attributes: Vec::new(),
-            payload: Vec::new(),
-        };
+        let mut message = Message::default();
         let place = Traceparent::new(7, 9, true);
         let of_request = Attributes::of(&request(&[("content-encoding", "gzip")]), &[]).unwrap();
         for request in [None, Some(&of_request)] {

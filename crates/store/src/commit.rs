@@ -213,7 +213,7 @@ pub struct Item {
 }
 
 /// A message in a topic.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Message {
     /// The topic.
     pub topic: String,

@@ -272,13 +272,7 @@ pub async fn a_log_that_cannot_be_written_holds_nothing_up(host: Host) {
         gateway.get("/none").send().await.expect(404);
     }
     eventually("each lost line is counted", async || {
-        let scrape = gateway
-            .get("/metrics")
-            .key(ADMIN_KEY)
-            .send()
-            .await
-            .expect(200)
-            .text();
+        let scrape = gateway.scrape().await;
         let line = scrape
             .lines()
             .find(|line| line.starts_with("tollgate_access_log_lines_dropped_total "))?;

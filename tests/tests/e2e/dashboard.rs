@@ -8,11 +8,8 @@ use std::time::Duration;
 
 use reqwest::Method;
 use serde_json::{Value, json};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
-use tokio::time::timeout;
 
-use crate::harness::{ADMIN_KEY, Answer, Call, Gateway, Host, eventually};
+use crate::harness::{ADMIN_KEY, Answer, Call, EventStream, Gateway, Host, eventually};
 
 /// Log-ins that an address may try at once.
 const ATTEMPTS: usize = 20;
@@ -276,65 +273,29 @@ pub async fn who_guesses_keys_is_slowed_down(host: Host) {
 }
 
 /// A page that watches the numbers.
-struct Stream {
-    connection: TcpStream,
-    text: String,
+async fn watch(gateway: &Gateway, cookie: &str) -> EventStream {
+    EventStream::open(gateway, "/admin/events", &format!("cookie: {cookie}\r\n"), SOON).await
 }
 
-impl Stream {
-    async fn open(gateway: &Gateway, cookie: &str) -> Self {
-        let mut connection = TcpStream::connect(gateway.address()).await.expect("it listens");
-        let host = gateway.address();
-        let request = format!("GET /admin/events HTTP/1.1\r\nhost: {host}\r\ncookie: {cookie}\r\n\r\n");
-        connection.write_all(request.as_bytes()).await.expect("it reads");
-        let text = String::new();
-        Self { connection, text }
-    }
-
-    /// Reads until what has come says so.
-    async fn until(&mut self, what: &str, is_so: impl Fn(&str) -> bool) {
-        let reading = async {
-            let mut piece = [0; 16 << 10];
-            while !is_so(&self.text) {
-                let count = self.connection.read(&mut piece).await.expect("it answers");
-                assert!(count > 0, "it ended before: {what}\n{}", self.text);
-                self.text.push_str(&String::from_utf8_lossy(&piece[..count]));
-            }
-        };
-        let came = timeout(SOON, reading).await;
-        assert!(came.is_ok(), "did not come: {what}\n{}", self.text);
-    }
-
-    /// The newest document of an event.
-    fn newest(text: &str, event: &str) -> Option<Value> {
-        let begin = format!("event: {event}\ndata: ");
-        let documents = text
-            .split(&begin)
-            .skip(1)
-            .filter_map(|rest| rest.split_once("\n\n"));
-        documents
-            .filter_map(|(document, _)| serde_json::from_str(document).ok())
-            .last()
-    }
-
-    /// Reads to the end.
-    async fn ends(mut self) -> String {
-        let mut rest = Vec::new();
-        let ended = timeout(2 * SOON, self.connection.read_to_end(&mut rest)).await;
-        assert!(ended.is_ok(), "it goes on");
-        self.text + &String::from_utf8_lossy(&rest)
-    }
+/// The newest document of an event.
+fn newest(text: &str, event: &str) -> Option<Value> {
+    let begin = format!("event: {event}\ndata: ");
+    let documents = text
+        .split(&begin)
+        .skip(1)
+        .filter_map(|rest| rest.split_once("\n\n"));
+    documents
+        .filter_map(|(document, _)| serde_json::from_str(document).ok())
+        .last()
 }
 
 /// How many watch, as a stream tells it.
 async fn watchers(gateway: &Gateway, cookie: &str) -> u64 {
-    let mut stream = Stream::open(gateway, cookie).await;
+    let mut stream = watch(gateway, cookie).await;
     stream
-        .until("the gateway's numbers", |text| {
-            Stream::newest(text, "gateway").is_some()
-        })
+        .until("the gateway's numbers", |text| newest(text, "gateway").is_some())
         .await;
-    let told = Stream::newest(&stream.text, "gateway").expect("it came");
+    let told = newest(&stream.text, "gateway").expect("it came");
     told["watchers"].as_u64().expect("it is a number")
 }
 
@@ -343,12 +304,9 @@ pub async fn numbers_move_for_whom_they_concern(host: Host) {
     let campaign = gateway.campaign(10, json!({})).await;
     let desk = session(&gateway, &gateway.key(&["campaigns"]).await).await;
     let admin = session(&gateway, ADMIN_KEY).await;
-    let (mut one, mut other) = (
-        Stream::open(&gateway, &desk).await,
-        Stream::open(&gateway, &admin).await,
-    );
+    let (mut one, mut other) = (watch(&gateway, &desk).await, watch(&gateway, &admin).await);
     let stock = |text: &str| {
-        let told = Stream::newest(text, "campaigns")?;
+        let told = newest(text, "campaigns")?;
         let campaigns = told["campaigns"].as_array().cloned().unwrap_or_default();
         campaigns.iter().find(|one| one["id"] == campaign.as_str())?["remaining"].as_u64()
     };
@@ -367,7 +325,7 @@ pub async fn numbers_move_for_whom_they_concern(host: Host) {
     other.until("the same", |text| stock(text) == Some(7)).await;
     other
         .until("topics", |text| {
-            Stream::newest(text, "topics").is_some_and(|told| told.to_string().contains("coupon"))
+            newest(text, "topics").is_some_and(|told| told.to_string().contains("coupon"))
         })
         .await;
     assert!(
@@ -380,7 +338,7 @@ pub async fn numbers_move_for_whom_they_concern(host: Host) {
     // A session has so many streams; whoever goes makes room.
     let mut more = Vec::new();
     for _ in 1..STREAMS {
-        let mut stream = Stream::open(&gateway, &desk).await;
+        let mut stream = watch(&gateway, &desk).await;
         stream.until("a stream", |text| text.contains("event: ")).await;
         more.push(stream);
     }
@@ -400,14 +358,14 @@ pub async fn numbers_move_for_whom_they_concern(host: Host) {
         .send()
         .await
         .expect(204);
-    let ended = one.ends().await;
+    let ended = one.ends(2 * SOON).await;
     assert!(
         ended.ends_with("0\r\n\r\n"),
         "in order: {}",
         &ended[ended.len().saturating_sub(80)..]
     );
     let begun = std::time::Instant::now();
-    let (status, _) = tokio::join!(gateway.stop(), other.ends());
+    let (status, _) = tokio::join!(gateway.stop(), other.ends(2 * SOON));
     assert!(
         status.success() && begun.elapsed() < SOON,
         "{:?}",

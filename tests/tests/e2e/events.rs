@@ -7,7 +7,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use crate::harness::{ADMIN_KEY, Gateway, Host, Origin};
+use crate::harness::{ADMIN_KEY, EventStream, Gateway, Host, Origin};
 
 const TOPIC: &str = "[events]\ntopic = \"tollgate\"\n";
 /// How long an event may take.
@@ -15,10 +15,7 @@ const SOON: Duration = Duration::from_secs(20);
 const MAX_STREAMS: usize = 64;
 
 /// Somebody who listens.
-struct Listener {
-    connection: TcpStream,
-    text: String,
-}
+struct Listener(EventStream);
 
 impl Listener {
     /// `head`: further lines of the request's head.
@@ -27,38 +24,20 @@ impl Listener {
     }
 
     async fn open_as(gateway: &Gateway, key: &str, head: &str) -> Self {
-        let host = gateway.address();
-        let mut connection = TcpStream::connect(&host).await.expect("it listens");
-        let request =
-            format!("GET /api/events HTTP/1.1\r\nhost: {host}\r\nauthorization: Bearer {key}\r\n{head}\r\n");
-        connection.write_all(request.as_bytes()).await.expect("it reads");
-        let text = String::new();
-        let mut listener = Self { connection, text };
-        listener.until("it listens", |text| text.contains(":\n\n")).await;
-        listener
-    }
-
-    async fn until(&mut self, what: &str, is_so: impl Fn(&str) -> bool) {
-        let reading = async {
-            let mut piece = [0; 16 << 10];
-            while !is_so(&self.text) {
-                let count = self.connection.read(&mut piece).await.expect("it answers");
-                assert!(count > 0, "it ended before: {what}\n{}", self.text);
-                self.text.push_str(&String::from_utf8_lossy(&piece[..count]));
-            }
-        };
-        let came = timeout(SOON, reading).await;
-        assert!(came.is_ok(), "did not come: {what}\n{}", self.text);
+        let head = format!("authorization: Bearer {key}\r\n{head}");
+        let mut stream = EventStream::open(gateway, "/api/events", &head, SOON).await;
+        stream.until("it listens", |text| text.contains(":\n\n")).await;
+        Self(stream)
     }
 
     /// The next event of a type, with its id and its data; each call finds the same first one.
     async fn hears(&mut self, kind: &str) -> (Option<u64>, Value) {
-        self.until(kind, |text| first(text, kind).is_some()).await;
-        first(&self.text, kind).unwrap()
+        self.0.until(kind, |text| first(text, kind).is_some()).await;
+        first(&self.0.text, kind).unwrap()
     }
 
     fn count(&self, kind: &str) -> usize {
-        self.text.matches(&format!("event: {kind}\n")).count()
+        self.0.text.matches(&format!("event: {kind}\n")).count()
     }
 }
 
@@ -80,15 +59,8 @@ async fn happenings(gateway: &Gateway, code: &str) -> (String, String) {
     let campaign = gateway.campaign(1, json!({})).await;
     let path = format!("/api/campaigns/{campaign}/claims");
     gateway.post(&path).user("ann").send().await.expect(201);
-    let body = json!({ "name": "ci", "scopes": ["links"] });
-    let made = gateway
-        .post("/api/keys")
-        .key(ADMIN_KEY)
-        .json(&body)
-        .send()
-        .await
-        .expect(201);
-    let id = made.json()["id"].as_str().unwrap().to_owned();
+    let made = gateway.made_key(&["links"]).await;
+    let id = made["id"].as_str().unwrap().to_owned();
     let path = format!("/api/keys/{id}");
     gateway.delete(&path).key(ADMIN_KEY).send().await.expect(204);
     (campaign, id)
@@ -105,7 +77,7 @@ async fn hears_of_all(listener: &mut Listener, code: &str, campaign: &str, key: 
     ] {
         let (_, data) = listener.hears(kind).await;
         assert_eq!(data[name], value, "{kind}: {data}");
-        assert_eq!(listener.count(kind), 1, "{kind}\n{}", listener.text);
+        assert_eq!(listener.count(kind), 1, "{kind}\n{}", listener.0.text);
     }
 }
 
@@ -119,11 +91,11 @@ pub async fn what_happens_is_told_live_where_it_is_kept_nowhere(host: Host) {
     let (campaign, key) = happenings(&gateway, "launch").await;
     hears_of_all(&mut listener, "launch", &campaign, &key).await;
     assert!(
-        !listener.text.contains("before") && !listener.text.contains("tg_"),
+        !listener.0.text.contains("before") && !listener.0.text.contains("tg_"),
         "{}",
-        listener.text
+        listener.0.text
     );
-    assert!(!listener.text.contains("\nid: "), "{}", listener.text);
+    assert!(!listener.0.text.contains("\nid: "), "{}", listener.0.text);
     let close = json!({ "state": "closed" });
     let path = format!("/api/campaigns/{old}");
     gateway
@@ -161,8 +133,8 @@ pub async fn what_happens_is_kept_in_the_topic_and_a_listener_goes_on_where_it_s
     tokio::time::sleep(Duration::from_secs(7)).await;
     gateway.link("later").await;
     later.hears("link.created").await;
-    assert_eq!(later.count("campaign.sold-out"), 1, "{}", later.text);
-    assert_eq!(later.count("link.deleted"), 0, "{}", later.text);
+    assert_eq!(later.count("campaign.sold-out"), 1, "{}", later.0.text);
+    assert_eq!(later.count("link.deleted"), 0, "{}", later.0.text);
     // Without an id: from now on.
     let mut newcomer = Listener::open(&gateway, "").await;
     gateway.link("newest").await;
@@ -209,28 +181,17 @@ pub async fn refusals_deliveries_and_alerts_are_told(host: Host) {
     tokio::time::sleep(Duration::from_secs(3)).await;
     gateway.campaign(1, json!({})).await;
     listener.hears("campaign.created").await;
-    assert_eq!(listener.count("limit.refusing"), 1, "{}", listener.text);
+    assert_eq!(listener.count("limit.refusing"), 1, "{}", listener.0.text);
 }
 
 pub async fn a_stream_ends_with_its_key_and_with_the_gateway(host: Host) {
     let gateway = Gateway::start(host, "").await;
-    let body = json!({ "name": "watcher", "scopes": ["admin"] });
-    let made = gateway
-        .post("/api/keys")
-        .key(ADMIN_KEY)
-        .json(&body)
-        .send()
-        .await
-        .expect(201)
-        .json();
-    let mut listener =
-        Listener::open_as(&gateway, made["key"].as_str().unwrap(), "connection: close\r\n").await;
+    let made = gateway.made_key(&["admin"]).await;
+    let listener = Listener::open_as(&gateway, made["key"].as_str().unwrap(), "connection: close\r\n").await;
     let mut other = Listener::open(&gateway, "").await;
     let path = format!("/api/keys/{}", made["id"].as_str().unwrap());
     gateway.delete(&path).key(ADMIN_KEY).send().await.expect(204);
-    let mut rest = Vec::new();
-    let ended = timeout(SOON, listener.connection.read_to_end(&mut rest)).await;
-    assert!(ended.is_ok(), "it goes on without its key");
+    listener.0.ends(SOON).await;
     // The other goes on, and does not keep the gateway from ending.
     gateway.link("after").await;
     other.hears("link.created").await;
@@ -274,12 +235,8 @@ pub async fn streams_are_for_admins_and_bounded(host: Host) {
     let refused = gateway.get("/api/events").key(ADMIN_KEY).send().await;
     refused.problem(503, "unavailable");
     assert_eq!(refused.header("retry-after"), "10");
-    let metrics = gateway.get("/metrics").key(ADMIN_KEY).send().await.expect(200);
-    assert!(
-        metrics.text().contains("\ntollgate_event_streams 64.0\n"),
-        "{}",
-        metrics.text()
-    );
+    let metrics = gateway.scrape().await;
+    assert!(metrics.contains("\ntollgate_event_streams 64.0\n"), "{metrics}");
     // All of them hear it, and a place is free when one has gone.
     gateway.link("heard").await;
     for listener in &mut listeners {

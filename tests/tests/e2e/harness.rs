@@ -2,6 +2,7 @@
 
 mod call;
 mod contract;
+mod event_stream;
 mod gateway;
 mod native;
 mod origin;
@@ -12,6 +13,7 @@ mod spin;
 pub mod tls;
 
 pub use call::{Answer, Call};
+pub use event_stream::EventStream;
 pub use gateway::{ADMIN_KEY, Gateway};
 pub use native::{Serve, address, binary, built_components, root};
 pub use origin::{Delivery, Origin, Reply, SECRET};

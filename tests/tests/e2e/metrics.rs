@@ -17,11 +17,6 @@ const OPENMETRICS: &str =
 /// Every series with its value.
 type Series = BTreeMap<String, f64>;
 
-async fn text(gateway: &Gateway) -> String {
-    let answer = gateway.get("/metrics").key(ADMIN_KEY).send().await.expect(200);
-    answer.text()
-}
-
 fn series(text: &str) -> Series {
     let lines = text.lines().filter(|line| !line.starts_with('#'));
     let parsed = lines.map(|line| {
@@ -111,7 +106,7 @@ pub async fn they_count_exactly_what_was_done(host: Host) {
     const VISITS: usize = 137;
     let gateway = Gateway::start(host, "").await;
     gateway.link("counted").await;
-    let before = series(&text(&gateway).await);
+    let before = series(&gateway.scrape().await);
     for number in 0..VISITS {
         let call = match number % 2 {
             0 => gateway.get("/counted"),
@@ -132,7 +127,7 @@ pub async fn they_count_exactly_what_was_done(host: Host) {
         .expect(202);
     gateway.get("/api/links").send().await.expect(401);
     gateway.get("/api/links").key(ADMIN_KEY).send().await.expect(200);
-    let after = series(&text(&gateway).await);
+    let after = series(&gateway.scrape().await);
     let requests = growth(&before, &after, &["tollgate_http_requests_total"]);
     let expected = [
         ("follow_link", 302, VISITS),
@@ -171,7 +166,7 @@ pub async fn they_count_exactly_what_was_done(host: Host) {
     }
     // What is read from the store is some seconds old.
     eventually("the message is told", async || {
-        let told = series(&text(&gateway).await);
+        let told = series(&gateway.scrape().await);
         (told.get("tollgate_topic_depth{topic=\"signup\"}") == Some(&1.0)).then_some(())
     })
     .await;
@@ -213,12 +208,12 @@ pub async fn strangers_make_no_series(host: Host) {
     };
     ask(0).await;
     // The first scrape is counted by the second.
-    text(&gateway).await;
-    let before = known(&text(&gateway).await);
+    gateway.scrape().await;
+    let before = known(&gateway.scrape().await);
     for number in 1..30 {
         ask(number).await;
     }
-    let after = text(&gateway).await;
+    let after = gateway.scrape().await;
     assert!(!after.contains(secret), "{after}");
     assert_eq!(known(&after), before, "{after}");
 }
@@ -283,7 +278,7 @@ pub async fn claims_and_decisions_are_counted_as_they_were_told(host: Host) {
         .await;
     // Instances tell decisions some milliseconds later.
     let before = eventually("the campaigns' own requests are told", async || {
-        let told = series(&text(&gateway).await);
+        let told = series(&gateway.scrape().await);
         let admitted = "tollgate_limit_decisions_total{policy=\"everything\",decision=\"admitted\"}";
         (told.get(admitted) == Some(&2.0)).then_some(told)
     })
@@ -323,7 +318,7 @@ pub async fn claims_and_decisions_are_counted_as_they_were_told(host: Host) {
             .await
             .expect(404);
     }
-    let after = series(&text(&gateway).await);
+    let after = series(&gateway.scrape().await);
     let claims = growth(&before, &after, &["tollgate_claims_total"]);
     let name = |campaign: &str, outcome| {
         format!("tollgate_claims_total{{campaign=\"{campaign}\",outcome=\"{outcome}\"}}")
@@ -348,12 +343,12 @@ pub async fn claims_and_decisions_are_counted_as_they_were_told(host: Host) {
         (name("everything", "admitted"), 8.0 + 5.0 + 4.0),
     ]);
     eventually("all are told", async || {
-        let after = series(&text(&gateway).await);
+        let after = series(&gateway.scrape().await);
         (growth(&before, &after, &["tollgate_limit_decisions_total"]) == expected).then_some(())
     })
     .await;
     eventually("the stock is told", async || {
-        let told = text(&gateway).await;
+        let told = gateway.scrape().await;
         let stock =
             |campaign: &str, left| format!("tollgate_campaign_stock{{campaign=\"{campaign}\"}} {left}\n");
         (told.contains(&stock(&campaign, "0.0")) && told.contains(&stock(&later, "2.0"))).then_some(())
@@ -386,7 +381,7 @@ pub async fn deliveries_and_their_backlog_are_told(host: Host) {
     }
     let labels = "topic=\"signup\",subscription=\"hook\"";
     eventually("the backlog is told", async || {
-        let told = series(&text(&gateway).await);
+        let told = series(&gateway.scrape().await);
         let of = |name: &str| told.get(&format!("{name}{{{labels}}}")).copied();
         let refused = told.get(&format!(
             "tollgate_delivery_attempts_total{{{labels},outcome=\"refused\"}}"
@@ -404,13 +399,7 @@ pub async fn deliveries_and_their_backlog_are_told(host: Host) {
 
 pub async fn board_and_rules_name_what_there_is(host: Host) {
     let gateway = Gateway::start(host, "").await;
-    let plain = gateway
-        .get("/metrics")
-        .key(ADMIN_KEY)
-        .send()
-        .await
-        .expect(200)
-        .text();
+    let plain = gateway.scrape().await;
     let types = plain.lines().filter_map(|line| line.strip_prefix("# TYPE "));
     let there: BTreeSet<&str> = types.filter_map(|line| line.split(' ').next()).collect();
     let deploy = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy");

@@ -82,7 +82,7 @@ fn print(spans: &BTreeMap<String, Span>) {
     let first = spans.first().map_or(0, |span| span.start_time_unix_nano);
     for span in spans {
         let (began, ended) = (span.start_time_unix_nano - first, span.end_time_unix_nano - first);
-        println!(
+        eprintln!(
             "{} {} <- {:16} {:>9.3} ms +{:>8.3} ms  {}",
             hex(&span.trace_id),
             hex(&span.span_id),
@@ -294,13 +294,7 @@ pub async fn a_dead_collector_holds_nothing_up(host: Host) {
         }
         assert!(began.elapsed() < SOON, "{:?}", began.elapsed());
         eventually("what is dropped is counted", async || {
-            let scrape = gateway
-                .get("/metrics")
-                .key(ADMIN_KEY)
-                .send()
-                .await
-                .expect(200)
-                .text();
+            let scrape = gateway.scrape().await;
             let start = format!("tollgate_trace_spans_dropped_total{{reason=\"{reason}\"}} ");
             let line = scrape.lines().find(|line| line.starts_with(&start))?;
             (!line.ends_with(" 0")).then_some(())

@@ -359,18 +359,21 @@ impl Gateway {
 
     /// A new API key with these scopes.
     pub async fn key(&self, scopes: &[&str]) -> String {
+        let made = self.made_key(scopes).await;
+        made["key"].as_str().expect("a new key is shown").to_owned()
+    }
+
+    /// The same, with all that is told of it.
+    pub async fn made_key(&self, scopes: &[&str]) -> Value {
         let body = json!({"name": "of a case", "scopes": scopes});
-        let made = self
-            .post("/api/keys")
-            .key(ADMIN_KEY)
-            .json(&body)
-            .send()
-            .await
-            .expect(201);
-        made.json()["key"]
-            .as_str()
-            .expect("a new key is shown")
-            .to_owned()
+        let call = self.post("/api/keys").key(ADMIN_KEY).json(&body);
+        call.send().await.expect(201).json()
+    }
+
+    /// The metrics, as Prometheus reads them.
+    pub async fn scrape(&self) -> String {
+        let call = self.get("/metrics").key(ADMIN_KEY);
+        call.send().await.expect(200).text()
     }
 
     /// A new link with this code.
