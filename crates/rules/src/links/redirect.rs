@@ -66,7 +66,9 @@ pub(super) async fn answer<S: Store>(
             return Err(unknown());
         };
         let target = Target::of(&entry)?;
-        let facts = facts(world, code, &key, &entry, &target).await?;
+        let Some(facts) = facts(world, code, &key, &entry, &target).await? else {
+            continue;
+        };
         let state = state(&target.limits, &facts, world.now);
         if wants_preview {
             return match state {
@@ -113,29 +115,37 @@ fn split(segment: &str) -> (&str, bool) {
     }
 }
 
-/// The counters are read only where they decide something.
+/// The facts that decide about a link. The counters are read only where they decide something, and then together with the
+/// link: a bound and a count of different moments would find a link exhausted that never was.
+///
+/// `None`: the link has changed since `entry` was read.
 async fn facts<S: Store>(
     world: &World<'_, S>,
     code: &str,
     partition: &str,
     entry: &Entry,
     target: &Target<'_>,
-) -> Result<Facts, StoreError> {
+) -> Result<Option<Facts>, StoreError> {
     let created_at = target.created_at;
     if !target.limits.need_counters() {
-        return Ok(Facts {
+        return Ok(Some(Facts {
             created_at,
             ..Facts::default()
-        });
+        }));
     }
-    let keys = counter_keys_of(entry, code)?;
-    let entries = world.store.get(partition, &keys).await?;
-    let (visits, visited_at) = counters(entries.into_iter())?;
-    Ok(Facts {
+    let [visits, visited] = counter_keys_of(entry, code)?;
+    let keys = [partition.to_owned(), visits, visited];
+    let mut found = world.store.get(partition, &keys).await?.into_iter();
+    let same = |link: &Entry| link.version == entry.version;
+    if !found.next().flatten().as_ref().is_some_and(same) {
+        return Ok(None);
+    }
+    let (visits, visited_at) = counters(found)?;
+    Ok(Some(Facts {
         created_at,
         visits,
         visited_at,
-    })
+    }))
 }
 
 /// Whether visits are counted.

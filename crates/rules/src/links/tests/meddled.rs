@@ -15,6 +15,8 @@ pub(super) struct Meddled<'a> {
     partition: &'static str,
     /// Run once each, in turn.
     pub(super) meddlers: RefCell<Vec<Meddler<'a>>>,
+    /// Run once, before the second read.
+    pub(super) between_reads: RefCell<Option<Meddler<'a>>>,
     /// The keys of every read, in order.
     pub(super) reads: RefCell<Vec<Vec<String>>>,
 }
@@ -25,6 +27,7 @@ impl<'a> Meddled<'a> {
             gateway,
             partition,
             meddlers: RefCell::new(meddlers),
+            between_reads: RefCell::default(),
             reads: RefCell::default(),
         }
     }
@@ -45,6 +48,13 @@ impl Store for Meddled<'_> {
     }
     async fn get(&self, partition: &str, keys: &[String]) -> Result<Vec<Option<Entry>>, StoreError> {
         self.reads.borrow_mut().push(keys.to_vec());
+        let between = self
+            .between_reads
+            .borrow_mut()
+            .take_if(|_| self.reads.borrow().len() == 2);
+        if let Some(meddler) = between {
+            meddler(self.gateway);
+        }
         self.gateway.store.get(partition, keys).await
     }
     async fn scan(&self, prefix: &str, after: Option<&str>, limit: u32) -> Result<Vec<Item>, StoreError> {

@@ -70,6 +70,24 @@ fn a_visit_is_never_granted_by_what_a_link_said_before_an_edit() {
 }
 
 #[test]
+fn a_bound_and_a_count_of_different_moments_exhaust_no_link() {
+    let gateway = Gateway::new();
+    gateway.link("abc", json!({"maxVisits": 3}));
+    for _ in 0..2 {
+        gateway.visit("/abc");
+    }
+    let store = Meddled::new(&gateway, "", vec![]);
+    let raise = |gateway: &Gateway| {
+        let raised = gateway.admin("PATCH", "/api/links/abc", &json!({"maxVisits": 4}));
+        assert_eq!((raised.status, gateway.visit("/abc").status), (200, 302));
+    };
+    store.between_reads.replace(Some(Box::new(raise)));
+    assert_eq!(ready(gateway.answer(&store, &get("/abc"))).status, 302);
+    assert_eq!(gateway.visits("abc"), 4);
+    assert_eq!(gateway.visit("/abc").status, 410);
+}
+
+#[test]
 fn the_stores_clock_decides_whether_a_numbered_link_is_over() {
     let gateway = Gateway::new();
     gateway.link("abc", json!({"maxVisits": 5, "expiresAt": at(SECOND)}));
