@@ -7,7 +7,6 @@ mod http;
 mod machine;
 mod paced;
 mod peers;
-mod program;
 mod report;
 mod rounds;
 mod rows;
@@ -27,7 +26,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::build;
-use program::Keeper;
+use crate::program::Keeper;
 use report::Report;
 
 /// What a run may take beyond its minutes before it is ended from within.

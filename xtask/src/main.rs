@@ -3,9 +3,13 @@
 mod bench;
 mod build;
 mod compose;
+mod demo;
+#[cfg(test)]
+mod documents;
 mod fuzz;
 mod openapi;
 mod pgo;
+mod program;
 mod simulate;
 mod test;
 
@@ -27,6 +31,10 @@ enum Task {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
+    /// Build everything and run a sale with a crowd and a slow origin, to be watched on the dashboard.
+    Demo(demo::Options),
+    /// Run a slow origin that tells what is delivered to it, until Ctrl-C.
+    Origin(demo::origin::Options),
     /// Build everything and run all tests. Further arguments go to the end-to-end tests.
     Test {
         /// Only what needs neither WebAssembly nor an optimised build: unit and property tests, in the dev profile.
@@ -77,6 +85,8 @@ enum Task {
 fn main() -> Result<()> {
     match Arguments::parse().task {
         Task::Serve { arguments } => build::serve(&arguments),
+        Task::Demo(options) => demo::run(&options),
+        Task::Origin(options) => demo::origin::run(&options),
         Task::Test {
             quick: true,
             arguments,

@@ -100,6 +100,9 @@ fn end_to_end(gateway: &Path) -> Command {
         .args(["test", "--release", "--package", "tollgate-tests", "--"])
         .env("TOLLGATE_BIN", gateway)
         .env("TOLLGATE_COMPONENTS", components_dir());
+    if let Ok(this) = env::current_exe() {
+        command.env("TOLLGATE_XTASK", this);
+    }
     command
 }
 

@@ -15,7 +15,7 @@ pub mod tls;
 pub use call::{Answer, Call};
 pub use event_stream::EventStream;
 pub use gateway::{ADMIN_KEY, Gateway};
-pub use native::{Serve, address, binary, built_components, root};
+pub use native::{Serve, address, binary, built_components, root, xtask};
 pub use origin::{Delivery, Origin, Reply, SECRET};
 pub use poll::{crowd, eventually, in_seconds};
 pub use process::Program;

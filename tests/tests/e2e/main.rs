@@ -15,6 +15,8 @@ mod components;
 mod contract;
 mod crash;
 mod dashboard;
+mod demo;
+mod documents;
 mod events;
 mod failures;
 mod guests;
@@ -467,6 +469,19 @@ harness::cases! {
         }
         spin {
             there_is_none_and_it_is_told_why,
+        }
+    }
+    demo {
+        both {}
+        native {
+            a_short_demo_sells_what_it_has_and_delivers_each_order,
+        }
+    }
+    documents {
+        both {}
+        native {
+            every_command_of_the_tutorial_does_what_it_shows,
+            every_command_of_the_guides_does_what_it_shows,
         }
     }
     components {

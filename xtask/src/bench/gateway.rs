@@ -1,9 +1,9 @@
 //! The gateway under measurement.
 
-use super::program::Program;
 use super::rows::tls::Pair;
 use super::{Bench, Side, free_port, http};
 use crate::build::{self, cargo};
+use crate::program::Program;
 use anyhow::{Context as _, Result, bail};
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -1,9 +1,9 @@
 //! The peers: each is optional, and says how to get it where it is missing.
 
-use super::program::Program;
 use super::rows::tls::Pair;
 use super::{Bench, Side, TARGET, absolute, find, free_port, gateway, http, load_file};
 use crate::build;
+use crate::program::Program;
 use anyhow::{Context as _, Result, bail};
 use std::env;
 use std::fs;

@@ -1,8 +1,8 @@
 //! Closed-loop load over HTTP: `wrk` with a script of `benches/load`.
 
-use super::program::Program;
 use super::rounds::Sample;
 use super::{Bench, Side, figures, load_file};
+use crate::program::Program;
 use anyhow::{Context as _, Result, bail};
 use std::fs;
 use std::path::Path;

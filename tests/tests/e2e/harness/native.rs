@@ -115,6 +115,11 @@ pub fn binary() -> PathBuf {
     })
 }
 
+/// The program behind `cargo xtask`, where that has started the tests.
+pub fn xtask() -> Option<PathBuf> {
+    env::var_os("TOLLGATE_XTASK").map(PathBuf::from)
+}
+
 /// Where the build has put the components.
 pub fn built_components() -> PathBuf {
     env::var_os("TOLLGATE_COMPONENTS").map_or_else(|| root().join("build/components"), PathBuf::from)

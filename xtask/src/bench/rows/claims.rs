@@ -9,11 +9,11 @@ use anyhow::{Context as _, Result, bail};
 
 use crate::bench::gateway::{self, Clicks, Gateway, Limit, Stored};
 use crate::bench::peers::{self, Peer, Redis};
-use crate::bench::program::Program;
 use crate::bench::report::{By, Floor, Report};
 use crate::bench::rounds::{self, Contender, Sample};
 use crate::bench::wrk::{Answers, Load};
 use crate::bench::{Bench, Row, Side, figures, machine};
+use crate::program::Program;
 
 const CONNECTIONS: u32 = 512;
 /// How far the numbers of users of two figures are apart.

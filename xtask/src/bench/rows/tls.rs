@@ -9,11 +9,11 @@ use anyhow::{Context as _, Result, bail};
 
 use crate::bench::gateway::Gateway;
 use crate::bench::peers;
-use crate::bench::program::Program;
 use crate::bench::report::{By, Floor, Report};
 use crate::bench::rounds::{self, Contender, Sample};
 use crate::bench::wrk::Load;
 use crate::bench::{Bench, Row, Side, figures};
+use crate::program::Program;
 
 const REDIRECTS: &str = "redirects over TLS on connections that are kept (ECDSA P-256): nginx";
 const HANDSHAKES: &str = "full handshakes of TLS 1.3 (ECDSA P-256), a connection each: nginx";

@@ -152,7 +152,8 @@ impl Program {
         }
     }
 
-    fn output(&self) -> String {
+    /// What it has written so far.
+    pub fn output(&self) -> String {
         let bytes = fs::read(&self.log).unwrap_or_default();
         String::from_utf8_lossy(&bytes).into_owned()
     }
