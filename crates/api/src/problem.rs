@@ -261,4 +261,27 @@ mod tests {
         slugs.dedup();
         assert_eq!(slugs.len(), Kind::ALL.len());
     }
+
+    #[test]
+    fn the_document_has_every_problem_and_no_other() {
+        let document = include_str!("../../../docs/problems.md");
+        let sections = document.split("\n## ").skip(1);
+        let documented = sections.map(|section| {
+            let (slug, text) = section.split_once("\n\n").unwrap();
+            let head = text.split('.').next().unwrap().replace('\n', " ");
+            // `410 · Sold out`, and perhaps more after a comma.
+            let (status, title) = head.split_once(" · ").unwrap();
+            (
+                slug,
+                status.parse().unwrap(),
+                title.split(", or ").next().unwrap().to_owned(),
+            )
+        });
+        let documented: Vec<(&str, u16, String)> = documented.collect();
+        let known = Kind::ALL.iter().map(|kind| {
+            let slug = kind.slug().rsplit('#').next().unwrap();
+            (slug, kind.status(), kind.title().to_owned())
+        });
+        assert_eq!(documented, known.collect::<Vec<_>>(), "docs/problems.md");
+    }
 }

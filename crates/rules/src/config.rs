@@ -15,6 +15,8 @@ mod access_log;
 mod alert;
 mod bounds;
 mod component;
+#[cfg(test)]
+mod documented;
 mod error;
 mod events;
 mod metrics;
