@@ -176,6 +176,8 @@ calls! {
     CreateKey = Admin "POST" "/api/keys" Key(Admin), Body;
     /// Removes an API key.
     DeleteKey = Admin "DELETE" "/api/keys/:id" Key(Admin);
+    /// A new secret for an API key, which keeps its id and all that it owns.
+    RotateKey = Admin "POST" "/api/keys/:id/rotate" Key(Admin), Body;
     /// The rate limits in force.
     ListLimits = Admin "GET" "/api/limits" Key(Admin);
     /// The gateway's own events as they happen, as server-sent events.

@@ -49,7 +49,7 @@ pub async fn handle<S: Store>(world: &World<'_, S>, request: &Request) -> Respon
 async fn route<S: Store>(world: &World<'_, S>, request: &Request) -> Result<Response, Problem> {
     let (call, [id, _]) = calls::find(Component::Admin, request)?;
     match call {
-        Call::ListKeys | Call::CreateKey | Call::DeleteKey => {
+        Call::ListKeys | Call::CreateKey | Call::DeleteKey | Call::RotateKey => {
             Ok(private(keys::handle(world, request, call, id).await))
         }
         Call::ListLimits => Ok(private(limiter::list(world, request).await)),

@@ -117,7 +117,7 @@ impl Row {
             Call::Claim | Call::ReadClaims => ("spring", "its-user"),
             Call::ReadCampaign | Call::EditCampaign => ("spring", ""),
             Call::ReadMessage => (site.message.as_str(), ""),
-            Call::DeleteKey => (site.spare_key.as_str(), ""),
+            Call::DeleteKey | Call::RotateKey => (site.spare_key.as_str(), ""),
             Call::PutSubscription => ("signup", "new"),
             _ => ("signup", "hook"),
         };
@@ -136,6 +136,7 @@ impl Row {
             Call::PostMessage => json!({}),
             Call::EditLink => json!({ "title": "changed" }),
             Call::ExtendLink => json!({ "seconds": 60 }),
+            Call::RotateKey => json!({ "graceSeconds": 60 }),
             Call::CreateCampaign => json!({ "id": "autumn", "quantity": 5 }),
             Call::EditCampaign => json!({ "quantity": 50 }),
             Call::PutSubscription => hook,

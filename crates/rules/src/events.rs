@@ -53,6 +53,8 @@ kinds! {
     KeyCreated = "key.created";
     /// An API key was removed.
     KeyRevoked = "key.revoked";
+    /// An API key has a new secret.
+    KeyRotated = "key.rotated";
     /// A policy refuses requests; at most once a minute for each.
     LimitRefusing = "limit.refusing";
     /// An alert's condition begins to hold.
@@ -110,6 +112,7 @@ impl Event {
             (Call::CreateCampaign, 201) => campaign_created(&answer()?),
             (Call::CreateKey, 201) => key_created(&answer()?),
             (Call::DeleteKey, 204) => key_revoked(&last()?),
+            (Call::RotateKey, 200) => key_rotated(&answer()?),
             _ => return None,
         };
         let Happened(kind, subject, data) = happened;
@@ -158,6 +161,12 @@ pub(crate) fn key_created(key: &Value) -> Happened {
 
 pub(crate) fn key_revoked(id: &str) -> Happened {
     Happened(Kind::KeyRevoked, ["key/", id].concat(), json!({ "id": id }))
+}
+
+/// `key`: as an answer shows it. Its text is left out.
+pub(crate) fn key_rotated(key: &Value) -> Happened {
+    let data = picked(key, &["id", "previousUntil"]);
+    Happened(Kind::KeyRotated, named("key", &key["id"]), data)
 }
 
 /// What a commit appends because of it: a message if a topic is set, else nothing.

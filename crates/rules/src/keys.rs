@@ -77,6 +77,28 @@ struct Record {
     created_at: u64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     expires_at: Option<u64>,
+    /// What it was before it was rotated.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    previous: Option<Previous>,
+}
+
+/// The secret that a key had before, while it still counts.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Previous {
+    /// As [`Record::sha256`].
+    sha256: String,
+    /// It is over then.
+    until: u64,
+}
+
+impl Record {
+    /// Whether this is the digest of a token that counts by now. Takes the same time wherever two digests differ.
+    fn admits(&self, digest: &str, now: u64) -> bool {
+        let same = |known: &str| bool::from(known.as_bytes().ct_eq(digest.as_bytes()));
+        let before = |previous: &Previous| now < previous.until && same(&previous.sha256);
+        let known = same(&self.sha256) || self.previous.as_ref().is_some_and(before);
+        known && self.expires_at.is_none_or(|at| now < at)
+    }
 }
 
 /// Whether a credential is sent, whatever it is: text or not, of our scheme or not.
@@ -115,8 +137,7 @@ pub async fn authenticate<S: Store>(
     for (id, entry) in ids.into_iter().zip(entries) {
         let Some(entry) = entry else { continue };
         let record: Record = stored::decode("API key", &entry)?;
-        let same = bool::from(record.sha256.as_bytes().ct_eq(digest.as_bytes()));
-        if same && record.expires_at.is_none_or(|at| now < at) {
+        if record.admits(&digest, now) {
             return Ok(Some(ApiKey {
                 id: id.to_owned(),
                 scopes: record.scopes,
@@ -173,14 +194,14 @@ pub fn mint(
 ) -> (String, Commit) {
     let mut id = word(fresh());
     id.truncate(ID_CHARS);
-    // Two words are 256 random bits.
-    let text = format!("{TOKEN_PREFIX}{id}_{}{}", word(fresh()), word(fresh()));
+    let text = secret(&id, fresh);
     let record = Record {
         name: name.to_owned(),
         scopes: scopes.to_vec(),
         sha256: digest(&text),
         created_at: now,
         expires_at: expires,
+        previous: None,
     };
     let commit = Commit {
         partition: PARTITION.to_owned(),
@@ -189,6 +210,11 @@ pub fn mint(
         ..Commit::default()
     };
     (text, commit)
+}
+
+/// The text of a key with this id, and 256 random bits.
+fn secret(id: &str, fresh: &dyn Fn() -> [u8; 16]) -> String {
+    format!("{TOKEN_PREFIX}{id}_{}{}", word(fresh()), word(fresh()))
 }
 
 /// The ids under which `token` may be stored; none if it cannot be a key.

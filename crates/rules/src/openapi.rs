@@ -26,7 +26,7 @@ fn describe(call: Call, operation: &mut Operation<'_>) {
             _ => subscriptions::describe::describe(call, operation),
         },
         Component::Admin => match call {
-            ListKeys | CreateKey | DeleteKey => keys::describe::describe(call, operation),
+            ListKeys | CreateKey | DeleteKey | RotateKey => keys::describe::describe(call, operation),
             ListLimits => limiter::describe::describe(operation),
             _ => admin::describe::describe(call, operation),
         },

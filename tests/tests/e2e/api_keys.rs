@@ -62,6 +62,52 @@ pub async fn key_is_shown_once_and_works_until_it_is_deleted(host: Host) {
     assert!(keys(&gateway).await.iter().all(|one| one["id"] != id.as_str()));
 }
 
+pub async fn a_rotated_key_keeps_its_links(host: Host) {
+    let gateway = Gateway::shared(host).await;
+    let made = gateway.made_key(&["links"]).await;
+    let (first, id) = (made["key"].as_str().unwrap(), made["id"].as_str().unwrap());
+    let code = unique("kept");
+    let link = json!({ "url": "https://example.com/", "code": code });
+    gateway
+        .post("/api/links")
+        .key(first)
+        .json(&link)
+        .send()
+        .await
+        .expect(201);
+    let path = format!("/api/keys/{id}/rotate");
+    let grace = json!({ "graceSeconds": 600 });
+    let rotated = gateway
+        .post(&path)
+        .key(ADMIN_KEY)
+        .json(&grace)
+        .send()
+        .await
+        .expect(200)
+        .json();
+    let second = rotated["key"].as_str().unwrap();
+    for key in [first, second] {
+        gateway
+            .get(&format!("/api/links/{code}"))
+            .key(key)
+            .send()
+            .await
+            .expect(200);
+    }
+    let third = gateway.post(&path).key(ADMIN_KEY).send().await.expect(200).json();
+    for (key, status) in [(first, 401), (second, 401), (third["key"].as_str().unwrap(), 200)] {
+        gateway
+            .get(&format!("/api/links/{code}"))
+            .key(key)
+            .send()
+            .await
+            .expect(status);
+    }
+    let long = json!({ "graceSeconds": -1 });
+    let refused = gateway.post(&path).key(ADMIN_KEY).json(&long).send().await;
+    refused.problem(400, "invalid-request");
+}
+
 pub async fn missing_and_wrong_credentials_are_told_apart_from_missing_scopes(host: Host) {
     let gateway = Gateway::shared(host).await;
     let links = gateway.key(&["links"]).await;

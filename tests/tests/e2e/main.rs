@@ -308,6 +308,7 @@ harness::cases! {
         both {
             expired_key_opens_nothing,
             key_is_shown_once_and_works_until_it_is_deleted,
+            a_rotated_key_keeps_its_links,
             missing_and_wrong_credentials_are_told_apart_from_missing_scopes,
         }
         native {

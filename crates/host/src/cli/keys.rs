@@ -50,13 +50,13 @@ pub enum KeysCommand {
         #[command(flatten)]
         target: Target,
     },
-    /// Make a key like another, print it, and end the other.
+    /// Give a key a new secret, and print it: it is shown this once. Its id stays, and so does what it owns.
     Rotate {
-        /// The other's id.
+        /// Its id.
         id: String,
-        /// Leave the other as it is, to be revoked once nobody uses it.
-        #[arg(long)]
-        keep: bool,
+        /// How long the secret before may still be used, in seconds, at most 30 days.
+        #[arg(long, value_name = "SECONDS", default_value_t = 0)]
+        grace: u64,
         /// The gateway.
         #[command(flatten)]
         target: Target,
@@ -88,12 +88,23 @@ pub fn keys(options: &KeysOptions, mut output: Output) -> Result<(), Failure> {
                 false => output.line(&format!("revoked {id}")),
             }
         }
-        KeysCommand::Rotate { id, keep, target } => run(rotate(&Client::new(target)?, id, *keep, output)),
+        KeysCommand::Rotate { id, grace, target } => {
+            let (client, path) = (Client::new(target)?, format!("/api/keys/{}/rotate", segment(id)));
+            let body = json!({ "graceSeconds": grace });
+            let made = run(client.call(Method::POST, &path, Some(body)))?;
+            show(&made, &mut output)
+        }
     }
 }
 
 async fn list(client: &Client, mut output: Output) -> Result<(), Failure> {
-    let keys = all(client).await?;
+    let mut keys = Vec::new();
+    let path = format!("/api/keys?limit={PAGE}");
+    let pages = client.pages(&path, "keys", |page| {
+        keys.extend(page);
+        Ok(())
+    });
+    pages.await?;
     if output.is_json() {
         return keys.iter().try_for_each(|key| output.value(key));
     }
@@ -113,38 +124,9 @@ async fn list(client: &Client, mut output: Output) -> Result<(), Failure> {
     output.table(&["ID", "NAME", "SCOPES", "CREATED", "EXPIRES"], &rows)
 }
 
-async fn all(client: &Client) -> Result<Vec<Value>, Failure> {
-    let mut keys = Vec::new();
-    let path = format!("/api/keys?limit={PAGE}");
-    let pages = client.pages(&path, "keys", |page| {
-        keys.extend(page);
-        Ok(())
-    });
-    pages.await?;
-    Ok(keys)
-}
-
 async fn revoke(client: &Client, id: &str) -> Result<(), Failure> {
     let path = format!("/api/keys/{}", segment(id));
     client.call(Method::DELETE, &path, None).await.map(drop)
-}
-
-async fn rotate(client: &Client, id: &str, keep: bool, mut output: Output) -> Result<(), Failure> {
-    let found = all(client).await?.into_iter().find(|key| key["id"] == id);
-    let Some(old) = found else {
-        return Err(Failure::failed(format!("there is no key {id}")));
-    };
-    let body = json!({ "name": old["name"], "scopes": old["scopes"], "expiresAt": old["expiresAt"] });
-    let made = client.call(Method::POST, "/api/keys", Some(body)).await?;
-    // First it is shown: once the other has ended, nothing else opens.
-    show(&made, &mut output)?;
-    if keep {
-        tell(&format!(
-            "{id} is still valid: end it with tollgate keys revoke {id}"
-        ));
-        return Ok(());
-    }
-    revoke(client, id).await
 }
 
 /// The new key itself on stdout, so that a script can keep it; what it is on stderr.

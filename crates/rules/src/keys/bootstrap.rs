@@ -37,6 +37,7 @@ pub fn admin_commit(key: &str, now: u64) -> Result<Commit, AdminKeyError> {
         sha256: digest(key),
         created_at: now,
         expires_at: None,
+        previous: None,
     };
     Ok(Commit {
         partition: PARTITION.to_owned(),

@@ -1,15 +1,18 @@
-//! `/api/keys`: create, list and delete keys. Scope `admin`.
+//! `/api/keys`: create, list, rotate and delete keys. Scope `admin`.
 
 use serde::{Deserialize, Serialize};
 
-use super::{CONFIGURED_ID, ENTRY_PREFIX, PARTITION, Record, Scope, entry_key, is_id, mint, require};
+use super::{
+    CONFIGURED_ID, ENTRY_PREFIX, PARTITION, Previous, Record, Scope, digest, entry_key, is_id, mint, require,
+    secret, set,
+};
 use crate::events;
 use crate::world::World;
 use tollgate_api::calls::Call;
 use tollgate_api::http::{Request, Response};
 use tollgate_api::problem::{Kind, Problem};
 use tollgate_api::{json, time};
-use tollgate_store::commit::{Commit, Condition, Item, Mutation, Outcome, StoreError};
+use tollgate_store::commit::{Commit, Condition, Entry, Item, Mutation, Outcome, StoreError};
 use tollgate_store::ports::Store;
 use tollgate_store::stored;
 
@@ -19,6 +22,8 @@ const MAX_NAME_CHARS: usize = 100;
 pub(super) const DEFAULT_PAGE: u32 = 100;
 /// The most keys of a page.
 pub(super) const MAX_PAGE: u32 = 500;
+/// The longest that the secret before may still be used, in seconds: 30 days.
+pub(super) const MAX_GRACE_SECONDS: u64 = 30 * 86_400;
 /// How many ids are tried before a collision is taken for a defect.
 const MINT_ATTEMPTS: usize = 3;
 
@@ -43,7 +48,22 @@ pub(super) struct Create {
     expires_at: Option<u64>,
 }
 
-/// A key as answers show it: never its hash, and its text only when it is created.
+/// A new secret to be.
+#[derive(Default, Deserialize)]
+#[cfg_attr(
+    feature = "schema",
+    derive(schemars::JsonSchema),
+    schemars(rename = "KeyRotation")
+)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub(super) struct Rotate {
+    /// How long the secret before may still be used, in seconds. Where this is left out, it ends at once.
+    #[serde(default)]
+    #[cfg_attr(feature = "schema", schemars(range(max = MAX_GRACE_SECONDS)))]
+    grace_seconds: u64,
+}
+
+/// A key as answers show it: never its hash, and its text only when it is made.
 #[derive(Serialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(rename = "ApiKey"))]
 #[serde(rename_all = "camelCase")]
@@ -62,10 +82,29 @@ pub(super) struct View<'a> {
     #[serde(with = "time::rfc3339_option")]
     #[cfg_attr(feature = "schema", schemars(with = "Option<tollgate_api::openapi::Time>"))]
     expires_at: Option<u64>,
-    /// The key itself: only when it is made.
+    /// Until when the secret before may still be used.
+    #[serde(with = "time::rfc3339_option")]
+    #[cfg_attr(feature = "schema", schemars(with = "Option<tollgate_api::openapi::Time>"))]
+    previous_until: Option<u64>,
+    /// The key itself: only when it is made or rotated.
     #[cfg_attr(feature = "schema", schemars(with = "String"))]
     #[serde(skip_serializing_if = "Option::is_none")]
     key: Option<&'a str>,
+}
+
+impl<'a> View<'a> {
+    fn of(id: &'a str, record: &'a Record, now: u64) -> Self {
+        let previous = record.previous.as_ref();
+        Self {
+            id,
+            name: &record.name,
+            scopes: &record.scopes,
+            created_at: record.created_at,
+            expires_at: record.expires_at,
+            previous_until: previous.map(|before| before.until).filter(|until| now < *until),
+            key: None,
+        }
+    }
 }
 
 /// Some API keys.
@@ -94,6 +133,7 @@ pub async fn handle<S: Store>(
         Call::ListKeys => list(world, request).await,
         Call::CreateKey => create(world, request).await,
         Call::DeleteKey => delete(world, request, id).await,
+        Call::RotateKey => rotate(world, request, id).await,
         _ => Err(Problem::not_found()),
     }
 }
@@ -139,6 +179,7 @@ async fn create<S: Store>(world: &World<'_, S>, request: &Request) -> Result<Res
             scopes: &scopes,
             created_at: world.now,
             expires_at,
+            previous_until: None,
             key: Some(&text),
         };
         commit.appends = events::append(world, || {
@@ -168,38 +209,80 @@ async fn list<S: Store>(world: &World<'_, S>, request: &Request) -> Result<Respo
     let keys = records
         .iter()
         .filter(live)
-        .map(|(id, record)| {
-            let Record {
-                name,
-                scopes,
-                created_at,
-                expires_at,
-                ..
-            } = record;
-            View {
-                id,
-                name,
-                scopes,
-                created_at: *created_at,
-                expires_at: *expires_at,
-                key: None,
-            }
-        })
+        .map(|(id, record)| View::of(id, record, world.now))
         .collect();
     let next_cursor = records.last().filter(|_| more).map(|(id, _)| *id);
     Ok(Response::json(200, &Page { keys, next_cursor }))
 }
 
-async fn delete<S: Store>(world: &World<'_, S>, request: &Request, id: &str) -> Result<Response, Problem> {
-    require(world.store, request, world.now, Scope::Admin).await?;
+/// The entry of the key with this id, or a 404.
+async fn entry<S: Store>(world: &World<'_, S>, id: &str) -> Result<Entry, Problem> {
     if !is_id(id) {
         return Err(Problem::not_found());
     }
-    let key = entry_key(id);
-    let found = world.store.get(PARTITION, std::slice::from_ref(&key)).await?;
-    let Some(entry) = found.into_iter().flatten().next() else {
-        return Err(Problem::not_found());
+    let found = world.store.get(PARTITION, &[entry_key(id)]).await?;
+    found.into_iter().flatten().next().ok_or_else(Problem::not_found)
+}
+
+/// The id stays, so that links stay their owner's and limits count on.
+async fn rotate<S: Store>(world: &World<'_, S>, request: &Request, id: &str) -> Result<Response, Problem> {
+    require(world.store, request, world.now, Scope::Admin).await?;
+    let Rotate { grace_seconds } = match request.body.is_empty() {
+        true => Rotate::default(),
+        false => json::body(request)?,
     };
+    if grace_seconds > MAX_GRACE_SECONDS {
+        return Err(Problem::field(
+            "#/graceSeconds",
+            format!("must be a number from 0 to {MAX_GRACE_SECONDS}"),
+        ));
+    }
+    let entry = entry(world, id).await?;
+    let mut record: Record = stored::decode("API key", &entry)?;
+    if record.expires_at.is_some_and(|at| at <= world.now) {
+        return Err(Problem::not_found());
+    }
+    if id == CONFIGURED_ID {
+        return Err(Problem::new(
+            Kind::Conflict,
+            "The operator sets this key: start the gateway with another.",
+        ));
+    }
+    let text = secret(id, world.fresh);
+    let before = std::mem::replace(&mut record.sha256, digest(&text));
+    let until = world.now.saturating_add(grace_seconds * 1_000);
+    record.previous = (grace_seconds > 0).then_some(Previous {
+        sha256: before,
+        until,
+    });
+    let mut view = View::of(id, &record, world.now);
+    view.key = Some(&text);
+    let commit = Commit {
+        partition: PARTITION.to_owned(),
+        // Of two at once, one is shown a key that counts.
+        conditions: vec![Condition::Version {
+            key: entry_key(id),
+            version: entry.version,
+        }],
+        mutations: vec![set(id, &record)],
+        appends: events::append(world, || {
+            events::key_rotated(&serde_json::to_value(&view).unwrap_or_default())
+        }),
+        ..Commit::default()
+    };
+    match world.store.commit(commit).await? {
+        Outcome::Committed(_) => Ok(Response::json(200, &view)),
+        _ => Err(Problem::new(
+            Kind::Conflict,
+            "The key was changed meanwhile; read it again.",
+        )),
+    }
+}
+
+async fn delete<S: Store>(world: &World<'_, S>, request: &Request, id: &str) -> Result<Response, Problem> {
+    require(world.store, request, world.now, Scope::Admin).await?;
+    let entry = entry(world, id).await?;
+    let key = entry_key(id);
     let commit = Commit {
         partition: PARTITION.to_owned(),
         // Of two at once, one removes it.

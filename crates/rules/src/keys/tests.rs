@@ -302,6 +302,87 @@ fn a_key_is_created_listed_and_deleted() {
 }
 
 #[test]
+fn a_rotated_key_keeps_its_id_and_its_old_secret_for_the_grace_only() {
+    let store = Shelf::default();
+    let admin = add(&store, &[Scope::Admin], None);
+    let first = add(&store, &[Scope::Links], Some(NOW + 100_000));
+    let id = id_of(&first).unwrap().to_owned();
+    let path = format!("/api/keys/{id}/rotate");
+    let known = |text: &str, at| {
+        let found = block_on(authenticate(&store, &with_key(text), at)).unwrap();
+        found.map(|key| (key.id, key.scopes))
+    };
+    let itself = Some((id.clone(), vec![Scope::Links]));
+    let rotate = |body: Value| {
+        let (response, rotated) = call(&store, &admin, "POST", &path, &body);
+        assert_eq!(
+            (response.status, rotated["id"].as_str()),
+            (200, Some(id.as_str()))
+        );
+        assert_eq!(response.header("cache-control"), Some("no-store"));
+        (
+            rotated["key"].as_str().unwrap().to_owned(),
+            rotated["previousUntil"].clone(),
+        )
+    };
+
+    let (second, until) = rotate(json!({"graceSeconds": 10}));
+    assert_eq!(until, "2027-01-15T08:00:10Z");
+    assert_eq!(
+        (known(&first, NOW + 9_999), known(&second, NOW)),
+        (itself.clone(), itself.clone())
+    );
+    assert_eq!(
+        (known(&first, NOW + 10_000), known(&second, NOW + 10_000)),
+        (None, itself.clone())
+    );
+    // A grace is not longer than the key itself.
+    let (third, _) = rotate(json!({"graceSeconds": 2_592_000}));
+    assert_eq!((known(&first, NOW), known(&second, NOW)), (None, itself.clone()));
+    assert_eq!(
+        (known(&second, NOW + 100_000), known(&third, NOW + 100_000)),
+        (None, None)
+    );
+    // Without a body it ends at once.
+    let (fourth, until) = rotate(Value::Null);
+    assert_eq!(
+        (known(&third, NOW), known(&fourth, NOW), until),
+        (None, itself, Value::Null)
+    );
+
+    let (response, problem) = call(&store, &admin, "POST", &path, &json!({"graceSeconds": 2_592_001}));
+    assert_eq!(
+        (response.status, &problem["errors"][0]["pointer"]),
+        (400, &json!("#/graceSeconds"))
+    );
+    assert_eq!(
+        call(&store, &admin, "POST", "/api/keys/nobody/rotate", &Value::Null)
+            .0
+            .status,
+        404
+    );
+}
+
+#[test]
+fn the_operators_own_key_is_not_rotated_behind_the_settings() {
+    let store = Shelf::default();
+    block_on(install_admin(&store, "an-admin-key-for-tests", NOW)).unwrap();
+    let (response, _) = call(
+        &store,
+        "an-admin-key-for-tests",
+        "POST",
+        "/api/keys/configured/rotate",
+        &Value::Null,
+    );
+    assert_eq!(response.status, 409);
+    assert!(
+        block_on(authenticate(&store, &with_key("an-admin-key-for-tests"), NOW))
+            .unwrap()
+            .is_some()
+    );
+}
+
+#[test]
 fn a_list_is_walked_page_by_page() {
     let store = Shelf::default();
     let admin = add(&store, &[Scope::Admin], None);
