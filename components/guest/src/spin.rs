@@ -12,7 +12,7 @@ use crate::settings::{self, InForce};
 use admin_key::AdminKey;
 use bytes::Bytes;
 use spin_sdk::http::{BoxBody, EmptyBody, FullBody, HeaderMap, HeaderName, HeaderValue, box_body};
-use tollgate_api::calls::StaleRoutes;
+use tollgate_api::calls::{self, StaleRoutes};
 use tollgate_api::components::Component;
 use tollgate_api::http::{Header, Request, Response};
 use tollgate_api::problem::{Kind, Problem};
@@ -45,7 +45,11 @@ pub async fn answer(
             Verdict::Answer(response) => return Ok(response),
             Verdict::Admit(added) => added,
         };
-        seen.body = body::read(&parts.headers, body, settings.config.server.max_body.0).await?;
+        if calls::is_bulk(&seen.path) {
+            tollgate_rules::links::may_send_many(&world, &seen).await?;
+        }
+        let most = calls::max_body(&seen.path, settings.config.server.max_body.0);
+        seen.body = body::read(&parts.headers, body, most).await?;
         let mut response = rule(&world, &seen).await;
         if key == Some(AdminKey::Missing) && Kind::Unauthorized.is_of(&response) {
             response = admin_key::missing(&world).await.into_response();

@@ -3,6 +3,8 @@
 //! `spin.toml` and the reserved words; tests hold to it the routing, the hot path, `robots.txt` and the table
 //! of `SECURITY.md`.
 //!
+//! A path without parameters comes before one that it would be an example of, and hides it.
+//!
 //! Not listed: the paths that `[[forward]]` adds. `HEAD` goes wherever `GET` does.
 
 mod owner;
@@ -75,6 +77,8 @@ enum Mark {
     Hot,
     /// It takes a body.
     Body,
+    /// It takes one that is larger than others; see [`max_body`].
+    Bulk,
     /// Our host answers it by itself; see [`Call::native`].
     Native,
     /// So, and nobody else answers it: it lives in the memory of one process.
@@ -122,6 +126,14 @@ calls! {
     ListLinks = Shortener "GET" "/api/links" Key(Links);
     /// A new link.
     CreateLink = Shortener "POST" "/api/links" KeyOrClient(Links), Body;
+    /// New links, up to 1,000.
+    CreateLinks = Shortener "POST" "/api/links/bulk" Key(Links), Body, Bulk;
+    /// Changes many links.
+    EditLinks = Shortener "PATCH" "/api/links/bulk" Key(Links), Body, Bulk;
+    /// Removes many links.
+    DeleteLinks = Shortener "DELETE" "/api/links/bulk" Key(Links), Body, Bulk;
+    /// Makes links that were made without a key the caller's.
+    ClaimLinks = Shortener "POST" "/api/links/claim" Key(Links), Body;
     /// One link.
     ReadLink = Shortener "GET" "/api/links/:code" Owner;
     /// Changes a link.
@@ -247,6 +259,11 @@ impl Call {
         self.has(Mark::Body)
     }
 
+    /// Whether it takes a larger body than others.
+    pub fn is_bulk(self) -> bool {
+        self.has(Mark::Bulk)
+    }
+
     /// Whether our host answers it by itself, before the limiter and without a component, since only it knows how it is, or
     /// who is logged in.
     pub fn is_native(self) -> bool {
@@ -312,6 +329,22 @@ pub fn is_hot(component: Component, method: &str, path: &str) -> bool {
         Component::Shortener | Component::Forward => !path.starts_with("/api/"),
         Component::Coupon => method == "POST" && path.ends_with("/claims"),
         Component::Admin => false,
+    }
+}
+
+/// The most bytes of the body of a call about many things.
+pub const MAX_BULK_BODY: u64 = 1 << 20;
+
+/// Whether a request is about many things: a comparison, which a test holds to [`Call::is_bulk`].
+pub fn is_bulk(path: &str) -> bool {
+    path == "/api/links/bulk"
+}
+
+/// The most bytes that the body of a request may have, where those of others may have `usual`.
+pub fn max_body(path: &str, usual: u64) -> u64 {
+    match is_bulk(path) {
+        true => usual.max(MAX_BULK_BODY),
+        false => usual,
     }
 }
 
@@ -399,10 +432,16 @@ fn matching<'r>(method: &str, path: &'r str, are_meant: impl Fn(Call) -> bool) -
     }
     let segments = segments.get(..count).unwrap_or_default();
     let mut allowed: Vec<&str> = Vec::new();
+    let mut is_literal = false;
     for (call, expected) in CALLS.iter().filter(|(call, _)| are_meant(*call)) {
         let Some(parameters) = Call::parameters(expected, segments) else {
             continue;
         };
+        // Nothing can have the name that a literal segment is (a reserved code).
+        is_literal |= segments == expected.as_slice();
+        if is_literal && segments != expected.as_slice() {
+            continue;
+        }
         if call.takes(method) {
             return Found::Call(*call, parameters);
         }

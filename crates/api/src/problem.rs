@@ -147,6 +147,20 @@ impl Problem {
         Self::new(Kind::Unauthorized, detail)
     }
 
+    /// The same of a part of a larger document: `at` (`/links/3`) comes before the pointers of its fields.
+    pub fn within(mut self, at: &str) -> Self {
+        for error in &mut self.errors {
+            if let Some(rest) = error.pointer.strip_prefix('#') {
+                let pointer = ["#", at, rest].concat();
+                if let Some(detail) = self.detail.strip_prefix(&error.pointer) {
+                    self.detail = [&pointer, detail].concat();
+                }
+                error.pointer = pointer;
+            }
+        }
+        self
+    }
+
     /// With one more header on the response.
     pub fn with_header(mut self, name: &'static str, value: impl Into<String>) -> Self {
         self.headers.push(Header::new(name, value));
@@ -175,34 +189,7 @@ impl Problem {
 
     /// The response that carries this document.
     pub fn into_response(self) -> Response {
-        struct Document<'a>(&'a Problem);
-
-        impl Serialize for Document<'_> {
-            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-                let Problem {
-                    kind,
-                    detail,
-                    errors,
-                    members,
-                    ..
-                } = self.0;
-                let mut map = serializer.serialize_map(None)?;
-                map.serialize_entry("type", &self.0.type_uri())?;
-                map.serialize_entry("title", kind.title())?;
-                map.serialize_entry("status", &kind.status())?;
-                map.serialize_entry("detail", detail)?;
-                if !errors.is_empty() {
-                    map.serialize_entry("errors", errors)?;
-                }
-                for (name, value) in members {
-                    map.serialize_entry(name, value)?;
-                }
-                map.end()
-            }
-        }
-
-        let document = Document(&self);
-        let mut response = Response::json(self.kind.status(), &document);
+        let mut response = Response::json(self.kind.status(), &self);
         response.headers.clear();
         response
             .headers
@@ -213,6 +200,24 @@ impl Problem {
             response.headers.push(Header::new("www-authenticate", "Bearer"));
         }
         response
+    }
+}
+
+/// The document.
+impl Serialize for Problem {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(None)?;
+        map.serialize_entry("type", &self.type_uri())?;
+        map.serialize_entry("title", self.kind.title())?;
+        map.serialize_entry("status", &self.kind.status())?;
+        map.serialize_entry("detail", &self.detail)?;
+        if !self.errors.is_empty() {
+            map.serialize_entry("errors", &self.errors)?;
+        }
+        for (name, value) in &self.members {
+            map.serialize_entry(name, value)?;
+        }
+        map.end()
     }
 }
 
@@ -228,6 +233,17 @@ mod tests {
         assert_eq!(response.header("content-type"), Some("application/problem+json"));
         assert_eq!(body["type"], "urn:tollgate:problem:invalid-request");
         assert_eq!(body["errors"][0]["pointer"], "#/url");
+    }
+
+    #[test]
+    fn a_problem_of_a_part_names_the_field_in_the_whole() {
+        let part = Problem::field("#/url", "is missing").within("/links/3");
+        assert_eq!(part.errors[0].pointer, "#/links/3/url");
+        assert_eq!(part.detail, "#/links/3/url: is missing");
+        let whole = Problem::field("#", "is no object").within("/links/0");
+        assert_eq!(whole.errors[0].pointer, "#/links/0");
+        let header = Problem::field("header:x", "is odd").within("/links/0");
+        assert_eq!(header.errors[0].pointer, "header:x");
     }
 
     #[test]

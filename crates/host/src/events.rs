@@ -121,7 +121,8 @@ impl Events {
         if self.topic.is_some() || self.live.receiver_count() == 0 {
             return;
         }
-        if let Some(event) = call.and_then(|call| Event::told_by(call, path, status, body, fresh())) {
+        let told = call.map(|call| Event::told_by(call, path, status, body, fresh));
+        for event in told.into_iter().flatten() {
             self.tell(event);
         }
     }

@@ -133,6 +133,10 @@ impl Row {
         let body = match call {
             Call::OpenLink => json!("open=1"),
             Call::CreateLink => json!({ "url": "https://example.com/" }),
+            Call::CreateLinks => json!({ "links": [{ "url": "https://example.com/" }] }),
+            Call::EditLinks => json!({ "codes": ["owned"], "title": "changed" }),
+            Call::DeleteLinks => json!({ "codes": ["owned"] }),
+            Call::ClaimLinks => json!({ "tokens": [site.other_token] }),
             Call::PostMessage => json!({}),
             Call::EditLink => json!({ "title": "changed" }),
             Call::ExtendLink => json!({ "seconds": 60 }),
@@ -498,6 +502,11 @@ fn whatever_is_no_call_is_answered_404_or_405() {
             .copied()
             .filter(|call| is_at(call, read) && site.settings.component(path) == call.component())
             .collect();
+        let literal = on_path.iter().any(|call| call.path() == read);
+        let on_path: Vec<Call> = on_path
+            .into_iter()
+            .filter(|call| !literal || call.path() == read)
+            .collect();
         for method in METHODS {
             let listed = on_path.iter().any(|call| call.takes(method))
                 || (*method == "POST" && configured.matches(path));
@@ -610,6 +619,7 @@ fn what_the_table_says_of_a_call_holds() {
             call.is_hot(),
             "{call:?}"
         );
+        assert_eq!(calls::is_bulk(&path), call.is_bulk(), "{call:?}");
         assert!(call.takes(method));
     }
     assert!(

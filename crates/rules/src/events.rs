@@ -101,22 +101,44 @@ impl Event {
         }
     }
 
-    /// What an answer tells of a call that has changed something; `None` for any other call or answer. `path` is the
-    /// request's; `fresh` 16 unpredictable bytes.
-    pub fn told_by(call: Call, path: &str, status: u16, body: &[u8], fresh: [u8; 16]) -> Option<Self> {
+    /// What an answer tells of a call that has changed something; nothing for any other call or answer. `path` is the
+    /// request's; `fresh` 16 unpredictable bytes, different on every call.
+    pub fn told_by(
+        call: Call,
+        path: &str,
+        status: u16,
+        body: &[u8],
+        fresh: impl Fn() -> [u8; 16],
+    ) -> Vec<Self> {
         let answer = || serde_json::from_slice::<Value>(body).ok();
         let last = || path.trim_end_matches('/').rsplit('/').next().map(str::to_owned);
         let happened = match (call, status) {
-            (Call::CreateLink, 201) => link_created(&answer()?),
-            (Call::DeleteLink, 204) => link_deleted(&last()?),
-            (Call::CreateCampaign, 201) => campaign_created(&answer()?),
-            (Call::CreateKey, 201) => key_created(&answer()?),
-            (Call::DeleteKey, 204) => key_revoked(&last()?),
-            (Call::RotateKey, 200) => key_rotated(&answer()?),
-            _ => return None,
+            (Call::CreateLink, 201) => answer().map(|link| link_created(&link)),
+            (Call::DeleteLink, 204) => last().map(|code| link_deleted(&code)),
+            (Call::CreateCampaign, 201) => answer().map(|campaign| campaign_created(&campaign)),
+            (Call::CreateKey, 201) => answer().map(|key| key_created(&key)),
+            (Call::DeleteKey, 204) => last().map(|id| key_revoked(&id)),
+            (Call::RotateKey, 200) => answer().map(|key| key_rotated(&key)),
+            (Call::CreateLinks | Call::DeleteLinks, 207) => {
+                let answer = answer().unwrap_or_default();
+                let results = answer["results"].as_array().into_iter().flatten();
+                let happened = results.filter_map(|result| match result["status"].as_u64()? {
+                    201 => Some(link_created(&result["link"])),
+                    204 => Some(link_deleted(result["code"].as_str()?)),
+                    _ => None,
+                });
+                return happened.map(|happened| Self::of(happened, fresh())).collect();
+            }
+            _ => None,
         };
-        let Happened(kind, subject, data) = happened;
-        Some(Self::new(kind, subject, data, fresh))
+        happened
+            .into_iter()
+            .map(|happened| Self::of(happened, fresh()))
+            .collect()
+    }
+
+    fn of(Happened(kind, subject, data): Happened, fresh: [u8; 16]) -> Self {
+        Self::new(kind, subject, data, fresh)
     }
 }
 
@@ -223,13 +245,13 @@ mod tests {
     use crate::testing::{Gateway, body, ready};
     use tollgate_store::ports::Store as _;
 
-    const FRESH: [u8; 16] = [7; 16];
+    const FRESH: fn() -> [u8; 16] = || [7; 16];
     const DOCUMENT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/events.md");
 
     #[test]
     fn a_key_is_told_without_its_text() {
         let body = br#"{"id":"k1","name":"ci","scopes":["links"],"createdAt":"x","expiresAt":null,"key":"tg_k1_secret"}"#;
-        let event = Event::told_by(Call::CreateKey, "/api/keys", 201, body, FRESH).unwrap();
+        let event = Event::told_by(Call::CreateKey, "/api/keys", 201, body, FRESH).remove(0);
         assert_eq!((event.kind, event.subject.as_str()), (Kind::KeyCreated, "key/k1"));
         let written = serde_json::to_string(&Told::now(&event, 1_800_000_000_000)).unwrap();
         assert!(!written.contains("secret"), "{written}");
@@ -242,11 +264,15 @@ mod tests {
     #[test]
     fn only_what_was_done_is_told() {
         let told = |call, status| Event::told_by(call, "/api/links/launch/", status, b"{}", FRESH);
-        let deleted = told(Call::DeleteLink, 204).unwrap();
+        let deleted = told(Call::DeleteLink, 204).remove(0);
         assert_eq!(
             (deleted.kind, deleted.data),
             (Kind::LinkDeleted, json!({ "code": "launch" }))
         );
+        let results = br#"{"results":[{"status":201,"link":{"code":"a"}},{"status":409,"problem":{}},{"status":204,"code":"b"}]}"#;
+        let many = Event::told_by(Call::CreateLinks, "/api/links/bulk", 207, results, FRESH);
+        let subjects: Vec<&str> = many.iter().map(|event| event.subject.as_str()).collect();
+        assert_eq!(subjects, ["link/a", "link/b"]);
         for (call, status) in [
             (Call::DeleteLink, 404),
             (Call::CreateLink, 200),
@@ -254,11 +280,11 @@ mod tests {
             (Call::EditLink, 200),
             (Call::CreateKey, 401),
         ] {
-            assert_eq!(told(call, status), None, "{call:?} {status}");
+            assert_eq!(told(call, status), [], "{call:?} {status}");
         }
         assert_eq!(
             Event::told_by(Call::CreateLink, "/api/links", 201, b"no JSON", FRESH),
-            None
+            []
         );
     }
 

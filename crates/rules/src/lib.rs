@@ -28,6 +28,7 @@ pub mod settings;
 pub mod subscriptions;
 #[cfg(test)]
 mod testing;
+mod together;
 pub mod topics;
 pub mod wit;
 pub mod world;

@@ -12,10 +12,11 @@
 //! - a code is never taken over from another link;
 //! - the settings of a link are read by its owner, an admin, or the holder of its manage token only.
 //!
-//! Deliberately absent so far: bulk creation, the visits log, stats, the ranking, QR codes, and claiming anonymous
-//! links. Their addresses answer 404 in [`route`].
+//! Deliberately absent so far: the visits log, stats, the ranking, and QR codes. Their addresses answer 404 in [`route`].
 
 mod access;
+mod bulk;
+mod claim;
 mod create;
 #[cfg(feature = "schema")]
 pub(crate) mod describe;
@@ -26,6 +27,7 @@ mod index;
 mod list;
 mod maintain;
 mod manage;
+mod many;
 mod preview;
 mod record;
 mod redirect;
@@ -72,9 +74,17 @@ pub(crate) async fn follow<S: Store>(world: &World<'_, S>, request: &Request, se
     }
 }
 
+/// Whether a caller may send the body of a call about many links, for an adapter that is about to read it.
+///
+/// # Errors
+/// Those of the credential: 401, 403, or of the store.
+pub async fn may_send_many<S: Store>(world: &World<'_, S>, request: &Request) -> Result<(), Problem> {
+    bulk::may_send(world, request).await.map(drop)
+}
+
 async fn route<S: Store>(world: &World<'_, S>, request: &Request) -> Result<Response, Problem> {
-    // Later: bulk creation, claiming, and the ranking. No link can have these codes.
-    if let Some("bulk" | "claim" | "top") = request.path.strip_prefix("/api/links/") {
+    // Later: the ranking. No link can have this code.
+    if let Some("top") = request.path.strip_prefix("/api/links/") {
         return Err(Problem::not_found());
     }
     let (call, [code, _]) = calls::find(Component::Shortener, request)?;
@@ -86,6 +96,10 @@ async fn route<S: Store>(world: &World<'_, S>, request: &Request) -> Result<Resp
         Call::EditLink => edit::patch(world, request, code).await,
         Call::DeleteLink => manage::delete(world, request, code).await,
         Call::ExtendLink => edit::extend(world, request, code).await,
+        Call::CreateLinks => bulk::post(world, request).await,
+        Call::EditLinks => bulk::patch(world, request).await,
+        Call::DeleteLinks => bulk::delete(world, request).await,
+        Call::ClaimLinks => claim::post(world, request).await,
         // Later: visits, stats and qr.
         _ => Err(Problem::not_found()),
     }

@@ -67,6 +67,10 @@ pub enum Call {
     Commit(Commit),
     /// The same, by [`packed::pack`]: for a caller that hands it on to where it is decided.
     Packed(Vec<u8>),
+    /// [`tollgate_store::ports::Store::commit_each`].
+    Commits(Vec<Commit>),
+    /// The same, each packed.
+    PackedEach(Vec<Vec<u8>>),
     /// [`tollgate_store::ports::Store::get`] of these keys, all of one partition.
     Get(Vec<String>),
     /// [`tollgate_store::ports::Store::scan`].
@@ -107,6 +111,8 @@ pub enum Call {
 pub enum Reply {
     /// To [`Call::Commit`] or [`Call::Packed`].
     Commit(Result<Outcome, StoreError>),
+    /// To [`Call::Commits`] or [`Call::PackedEach`]: one for each.
+    Commits(Vec<Result<Outcome, StoreError>>),
     /// To [`Call::Get`].
     Get(Result<Vec<Option<Entry>>, StoreError>),
     /// To [`Call::Scan`].
@@ -150,6 +156,8 @@ struct Rule {
     component: Component,
     /// Whether it is on the hot path: a call that a crowd makes.
     is_hot: bool,
+    /// Whether its body may be larger than others, so that it is only admitted from who may send it.
+    is_bulk: bool,
     /// Whether it is a redirect, which most often need not wait, and never takes a body.
     is_redirect: bool,
 }
@@ -243,7 +251,7 @@ impl<M: Memory + Clone + 'static> Machine<M> {
             return Step::Done(problem.into_response().into());
         };
         if stage == Stage::Admitted {
-            return self.spawn(request, now, body_follows, Some(Vec::new()));
+            return self.spawn(request, now, body_follows, stage, Some(Vec::new()));
         }
         let rules = Rc::clone(&self.rules);
         let port = Immediate(self.near.clone());
@@ -255,7 +263,7 @@ impl<M: Memory + Clone + 'static> Machine<M> {
         };
         if let Some(added) = &added {
             let rule = rules.rule(&request);
-            if !rule.is_hot {
+            if !rule.is_hot && !rule.is_bulk {
                 return Step::Admitted(heads::headers(added));
             }
             if rule.is_redirect
@@ -266,7 +274,7 @@ impl<M: Memory + Clone + 'static> Machine<M> {
                 return Step::Done(response.into());
             }
         }
-        self.spawn(request, now, body_follows, added)
+        self.spawn(request, now, body_follows, stage, added)
     }
 
     /// Goes on with a rule that waited. A number that nobody waits under is [`Step::Busy`].
@@ -310,7 +318,14 @@ impl<M: Memory + Clone + 'static> Machine<M> {
         self.rules.settings.policies.shadow_report(self.now, u64::MAX)
     }
 
-    fn spawn(&mut self, request: Request, now: u64, body_follows: bool, added: Option<Vec<Header>>) -> Step {
+    fn spawn(
+        &mut self,
+        request: Request,
+        now: u64,
+        body_follows: bool,
+        stage: Stage,
+        added: Option<Vec<Header>>,
+    ) -> Step {
         let number = match self.free.pop() {
             Some(number) => number,
             None if self.tasks.len() < MAX_TASKS => {
@@ -325,7 +340,8 @@ impl<M: Memory + Clone + 'static> Machine<M> {
             exchange: Rc::clone(&exchange),
         };
         let rules = Rc::clone(&self.rules);
-        let future = Box::pin(async move { rules.run(&port, request, now, body_follows, added).await });
+        let future =
+            Box::pin(async move { rules.run(&port, request, now, body_follows, stage, added).await });
         let task = Task {
             future,
             exchange,
@@ -380,6 +396,7 @@ impl Rules {
         Rule {
             component,
             is_hot,
+            is_bulk: !is_hot && calls::is_bulk(path),
             is_redirect: is_hot && component == Component::Shortener && matches!(method, "GET" | "HEAD"),
         }
     }
@@ -392,18 +409,27 @@ impl Rules {
         mut request: Request,
         now: u64,
         body_follows: bool,
+        stage: Stage,
         added: Option<Vec<Header>>,
     ) -> Step {
         let world = self.world(port, now);
         let rule = self.rule(&request);
+        let arrived = stage == Stage::Arrived;
         let added = match added {
             Some(added) => added,
             None => match limiter::check(&world, port, &request).await {
-                Verdict::Admit(added) if !rule.is_hot => return Step::Admitted(heads::headers(&added)),
                 Verdict::Admit(added) => added,
                 Verdict::Answer(response) => return Step::Done(response.into()),
             },
         };
+        if arrived && !rule.is_hot {
+            if rule.is_bulk
+                && let Err(problem) = links::may_send_many(&world, &request).await
+            {
+                return Step::Done(problem.into_response().into());
+            }
+            return Step::Admitted(heads::headers(&added));
+        }
         if body_follows
             && !rule.is_redirect
             && let Reply::Body(body) = port.ask(Call::Body).await

@@ -14,6 +14,22 @@ macro_rules! wit_rules {
                 list.into_iter().map(Into::into).collect()
             }
 
+            type Decided = Result<tollgate_store::commit::Outcome, tollgate_store::commit::StoreError>;
+
+            fn packed<E: From<tollgate_store::commit::StoreError>>(outcome: Decided) -> Result<Vec<u8>, E> {
+                let pack = |outcome| tollgate_store::packed::pack(&outcome, tollgate_store::packed::OUTCOME_BYTES);
+                outcome.map(pack).map_err(Into::into)
+            }
+
+            fn unpacked<E: Into<tollgate_store::commit::StoreError>>(outcome: Result<Vec<u8>, E>) -> Decided {
+                let lost = || {
+                    let why = "the outcome did not arrive whole".to_owned();
+                    tollgate_store::commit::StoreError::Unknown(why)
+                };
+                let unpack = |packed: Vec<u8>| tollgate_store::packed::unpack(&packed).ok_or_else(lost);
+                outcome.map_err(Into::into).and_then(unpack)
+            }
+
             impl From<$crate::heads::Response> for wit::Response {
                 fn from(response: $crate::heads::Response) -> Self {
                     let $crate::heads::Response { status, headers, body } = response;
@@ -53,6 +69,11 @@ macro_rules! wit_rules {
                             Self::Commit(tollgate_store::packed::pack(&commit, tollgate_store::packed::COMMIT_BYTES))
                         }
                         ours::Call::Packed(packed) => Self::Commit(packed),
+                        ours::Call::Commits(commits) => {
+                            let pack = |commit| tollgate_store::packed::pack(commit, tollgate_store::packed::COMMIT_BYTES);
+                            Self::CommitEach(commits.iter().map(pack).collect())
+                        }
+                        ours::Call::PackedEach(packed) => Self::CommitEach(packed),
                         ours::Call::Get(keys) => Self::Get(keys),
                         ours::Call::Scan { prefix, after, limit } => {
                             Self::Scan(wit::Range { prefix, after, limit })
@@ -71,6 +92,7 @@ macro_rules! wit_rules {
                 fn from(call: wit::Call) -> Self {
                     match call {
                         wit::Call::Commit(packed) => Self::Packed(packed),
+                        wit::Call::CommitEach(packed) => Self::PackedEach(packed),
                         wit::Call::Get(keys) => Self::Get(keys),
                         wit::Call::Scan(wit::Range { prefix, after, limit }) => {
                             Self::Scan { prefix, after, limit }
@@ -112,9 +134,10 @@ macro_rules! wit_rules {
             impl From<ours::Reply> for wit::Reply {
                 fn from(reply: ours::Reply) -> Self {
                     match reply {
-                        ours::Reply::Commit(outcome) => Self::Commit(
-                            outcome.map(|outcome| tollgate_store::packed::pack(&outcome, tollgate_store::packed::OUTCOME_BYTES)).map_err(Into::into),
-                        ),
+                        ours::Reply::Commit(outcome) => Self::Commit(packed(outcome)),
+                        ours::Reply::Commits(outcomes) => {
+                            Self::CommitEach(outcomes.into_iter().map(packed).collect())
+                        }
                         ours::Reply::Get(entries) => Self::Get(
                             entries
                                 .map(|entries| {
@@ -134,13 +157,9 @@ macro_rules! wit_rules {
             impl From<wit::Reply> for ours::Reply {
                 fn from(reply: wit::Reply) -> Self {
                     match reply {
-                        wit::Reply::Commit(outcome) => {
-                            let lost = || {
-                                let why = "the outcome did not arrive whole".to_owned();
-                                tollgate_store::commit::StoreError::Unknown(why)
-                            };
-                            let unpack = |packed: Vec<u8>| tollgate_store::packed::unpack(&packed).ok_or_else(lost);
-                            Self::Commit(outcome.map_err(Into::into).and_then(unpack))
+                        wit::Reply::Commit(outcome) => Self::Commit(unpacked(outcome)),
+                        wit::Reply::CommitEach(outcomes) => {
+                            Self::Commits(outcomes.into_iter().map(unpacked).collect())
                         }
                         wit::Reply::Get(entries) => Self::Get(
                             entries

@@ -13,3 +13,15 @@ pub struct World<'a, S> {
     /// Sixteen unpredictable bytes, different on every call.
     pub fresh: &'a dyn Fn() -> [u8; 16],
 }
+
+impl<S> World<'_, S> {
+    /// The same on another store.
+    pub fn on<'b, T>(&'b self, store: &'b T) -> World<'b, T> {
+        World {
+            store,
+            settings: self.settings,
+            now: self.now,
+            fresh: self.fresh,
+        }
+    }
+}

@@ -11,6 +11,15 @@ use crate::commit::{Commit, Entry, Item, Message, Outcome, StoreError, Topic};
 pub trait Store {
     /// Durable when it returns.
     async fn commit(&self, commit: Commit) -> Result<Outcome, StoreError>;
+    /// Commits that do not depend on one another, decided in this order. Each is durable, or failed, on its own; the caller
+    /// waits once for all of them. The default waits for each.
+    async fn commit_each(&self, commits: Vec<Commit>) -> Vec<Result<Outcome, StoreError>> {
+        let mut outcomes = Vec::with_capacity(commits.len());
+        for commit in commits {
+            outcomes.push(self.commit(commit).await);
+        }
+        outcomes
+    }
     /// Unconditional; durable with the next group; may be lost before it.
     fn defer(&self, commit: Commit);
     /// The same, for callers that defer the same commit for a partition again and again, such as clicks on a

@@ -130,6 +130,46 @@ pub async fn bad_links_are_refused_by_field(host: Host) {
         assert!(answer.status == 400, "{body}\n{}", answer.shown());
         answer.names(pointer);
     }
+    for (method, path, body, pointer) in [
+        ("POST", "bulk", json!({ "links": [] }), "#/links"),
+        (
+            "POST",
+            "bulk",
+            json!({ "links": vec![url("https://example.com/"); 1_001] }),
+            "#/links",
+        ),
+        ("POST", "bulk", json!([url("https://example.com/")]), "#"),
+        ("POST", "bulk", json!({ "links": {} }), "#/links"),
+        ("PATCH", "bulk", json!({ "title": "x" }), "#/codes"),
+        (
+            "PATCH",
+            "bulk",
+            json!({ "codes": ["a"], "maxVisits": 0.5 }),
+            "#/maxVisits",
+        ),
+        (
+            "PATCH",
+            "bulk",
+            json!({ "codes": ["a"], "owner": "key:x" }),
+            "#/owner",
+        ),
+        ("DELETE", "bulk", json!({ "codes": "a" }), "#/codes"),
+        ("DELETE", "bulk", json!({ "codes": ["a"], "all": true }), "#/all"),
+        ("POST", "claim", json!({ "tokens": [] }), "#/tokens"),
+        (
+            "POST",
+            "claim",
+            json!({ "tokens": vec!["lm_x"; 101] }),
+            "#/tokens",
+        ),
+        ("POST", "claim", json!({ "tokens": [null] }), "#/tokens/0"),
+    ] {
+        let method = reqwest::Method::from_bytes(method.as_bytes()).unwrap();
+        let call = gateway.call(method, &format!("/api/links/{path}"));
+        let answer = call.key(&key).json(&body).send().await;
+        assert!(answer.status == 400, "{path}: {}", answer.shown());
+        answer.names(pointer);
+    }
     assert_eq!(everything(&gateway, &key, &topic).await, before);
 }
 

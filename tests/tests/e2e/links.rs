@@ -3,11 +3,13 @@
 mod anonymous;
 mod lifetime;
 mod listing;
+mod many;
 mod visits;
 
 pub use anonymous::*;
 pub use lifetime::*;
 pub use listing::*;
+pub use many::*;
 pub use visits::*;
 
 use serde_json::{Value, json};

@@ -118,6 +118,21 @@ impl<'s> Operation<'s> {
         self.refuses(&[Kind::UnsupportedMediaType]);
     }
 
+    /// A body that must be there: one object with the members of both.
+    pub fn takes_all<A: JsonSchema, B: JsonSchema>(&mut self, example: Value) {
+        let (media, mut members) = (self.media_types(), Map::new());
+        let mut required = Vec::new();
+        for schema in [self.schemas.inlined::<A>(), self.schemas.inlined::<B>()] {
+            members.extend(schema["properties"].as_object().cloned().unwrap_or_default());
+            required.extend(schema["required"].as_array().cloned().unwrap_or_default());
+        }
+        let schema = json!({
+            "type": "object", "properties": members, "required": required, "additionalProperties": false,
+        });
+        self.set_body(media, schema, Some(example), true);
+        self.refuses(&[Kind::UnsupportedMediaType]);
+    }
+
     /// A body that may be left out.
     pub fn may_take<T: JsonSchema>(&mut self, example: Value) {
         let media = self.media_types();
@@ -216,6 +231,11 @@ impl<'s> Operation<'s> {
     pub fn gives_json(&mut self, status: u16, about: &str, schema: Value, example: Value) {
         let content = json!({ "application/json": { "schema": schema, "example": example } });
         self.answer(status, about, Some(content));
+    }
+
+    /// The schema of a type that is written, for an answer that has no type of its own.
+    pub fn schema<T: JsonSchema>(&mut self) -> Value {
+        self.schemas.written::<T>()
     }
 
     /// An answer without a body.

@@ -69,6 +69,13 @@ impl Schemas {
         self.read.subschema_for::<T>().to_value()
     }
 
+    /// Of what is read, in place.
+    pub fn inlined<T: JsonSchema>(&mut self) -> Value {
+        let mut schema = T::json_schema(&mut self.read).to_value();
+        tidy(&mut schema);
+        schema
+    }
+
     /// Of what is written.
     pub fn written<T: JsonSchema>(&mut self) -> Value {
         self.written.subschema_for::<T>().to_value()

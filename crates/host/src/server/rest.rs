@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::time::{Instant, timeout_at};
 use tokio_util::task::TaskTracker;
 use tollgate_rules::heads;
@@ -25,6 +25,10 @@ const MIN_THREADS: usize = 2;
 const MAX_UNDER_WAY: usize = 128;
 /// Requests that may wait for one thread.
 const MAX_QUEUED: usize = 512;
+
+/// Calls with large bodies that may be under way at once: their bodies fill half of what the rules of one thread may hold
+/// ([`tollgate_rules::machine::MAX_BODIES`]).
+const MAX_BULK: usize = 8;
 
 /// The niceness of these threads (Linux): where cores are scarce, the crowd comes first, and they still get a tenth of one.
 #[cfg(target_os = "linux")]
@@ -39,6 +43,7 @@ pub fn thread_count(workers: usize) -> usize {
 pub struct Rest {
     threads: Vec<Thread>,
     timeout: Duration,
+    bulk: Arc<Semaphore>,
 }
 
 struct Thread {
@@ -97,8 +102,19 @@ impl Rest {
         let rest = Self {
             threads: ways,
             timeout,
+            bulk: Arc::new(Semaphore::new(MAX_BULK)),
         };
         Ok((rest, running))
+    }
+
+    /// A place for a call with a large body, until it is dropped.
+    ///
+    /// # Errors
+    /// As many are under way as may.
+    pub fn bulk_place(&self) -> Result<OwnedSemaphorePermit, CallError> {
+        Arc::clone(&self.bulk)
+            .try_acquire_owned()
+            .map_err(|_| CallError::Busy)
     }
 
     /// The answer to a request that was charged and admitted. The rule goes on if its caller has gone.
@@ -226,7 +242,13 @@ mod tests {
             })
             .unzip();
         let timeout = SOON;
-        (Rest { threads, timeout }, arrived)
+        let bulk = Arc::new(Semaphore::new(MAX_BULK));
+        let rest = Rest {
+            threads,
+            timeout,
+            bulk,
+        };
+        (rest, arrived)
     }
 
     fn run(test: impl Future<Output = ()>) {

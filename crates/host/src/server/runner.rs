@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::sync::mpsc::UnboundedReceiver;
-use tollgate_engines::{AnyBatcher, CommitBatcher as _, Engine as _};
+use tollgate_engines::{Answer as Decided, Answered, AnyBatcher, CommitBatcher as _, Engine as _};
 use tollgate_rules::heads;
 use tollgate_rules::machine::{Call, Reply, Stage, Step};
 use tollgate_store::ports::Store as _;
@@ -221,6 +221,16 @@ impl<S: Steps> Waiting<S> {
                 Call::Packed(packed) => {
                     Reply::Commit(in_patience(runner.batcher.commit_packed(packed).await)?)
                 }
+                Call::Commits(commits) => {
+                    let asked = commits.into_iter().map(|commit| runner.batcher.commit(commit));
+                    Reply::Commits(Box::pin(each(asked.collect())).await?)
+                }
+                Call::PackedEach(commits) => {
+                    let asked = commits
+                        .into_iter()
+                        .map(|commit| runner.batcher.commit_packed(commit));
+                    Reply::Commits(Box::pin(each(asked.collect())).await?)
+                }
                 Call::Get(keys) => Reply::Get(Box::pin(runner.in_time(store.get("", &keys))).await?),
                 Call::Scan { prefix, after, limit } => {
                     let page = store.scan(&prefix, after.as_deref(), limit);
@@ -262,6 +272,15 @@ impl<S: Steps> Waiting<S> {
             }
         }
     }
+}
+
+/// The answers to all of these. They were asked for in their order, so they are decided in it.
+async fn each(asked: Vec<Answered>) -> Result<Vec<Decided>, CallError> {
+    let mut answers = Vec::with_capacity(asked.len());
+    for answer in asked {
+        answers.push(in_patience(answer.await)?);
+    }
+    Ok(answers)
 }
 
 fn in_patience<T>(answer: Option<T>) -> Result<T, CallError> {

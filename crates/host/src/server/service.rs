@@ -38,7 +38,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime};
-use tollgate_api::calls::Call;
+use tollgate_api::calls::{self, Call};
 use tollgate_api::components::Component;
 use tollgate_api::http::{self as contract, Header, Request, SEEN_AT_REST, SEEN_HEADERS};
 use tollgate_api::problem::{Kind, Problem};
@@ -358,7 +358,9 @@ impl Gateway {
             }
             Next::Rest(added) => std::mem::take(added),
             Next::Rule(waiting) => {
-                let answer = waiting.finish(async || self.body(body).await).await;
+                let answer = waiting
+                    .finish(async || self.body(body, self.max_body).await)
+                    .await;
                 waiting.end_trace();
                 match answer? {
                     runner::Answer::Done(response) => {
@@ -381,7 +383,12 @@ impl Gateway {
             }
             return Ok(answer);
         }
-        let body = Box::pin(self.body(body)).await?;
+        let place = match calls::is_bulk(path(head)) {
+            true => Some(self.rest.bulk_place()?),
+            false => None,
+        };
+        let max = usize::try_from(calls::max_body(path(head), self.max_body as u64)).unwrap_or(usize::MAX);
+        let body = Box::pin(self.body(body, max)).await?;
         let answer = Box::pin(self.rest(head, body, &caller.name, trace)).await?;
         self.shared
             .events
@@ -390,6 +397,7 @@ impl Gateway {
         for (name, value) in &unpacked(added) {
             answer.headers_mut().append(name, value.clone());
         }
+        drop(place);
         Ok(answer)
     }
 
@@ -474,9 +482,9 @@ impl Gateway {
     }
 
     /// Reads the body of a request, if it has one.
-    async fn body(&self, body: &mut Option<Upload>) -> Result<Vec<u8>, Problem> {
+    async fn body(&self, body: &mut Option<Upload>, max: usize) -> Result<Vec<u8>, Problem> {
         match body.take() {
-            Some(body) => body.read(self.max_body).await,
+            Some(body) => body.read(max).await,
             None => Ok(Vec::new()),
         }
     }

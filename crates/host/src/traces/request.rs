@@ -159,7 +159,7 @@ impl RuleTrace {
     /// The rule waits for this from now on.
     pub fn waits_for(&mut self, call: &Call) {
         let name = match call {
-            Call::Commit(_) | Call::Packed(_) => "commit",
+            Call::Commit(_) | Call::Packed(_) | Call::Commits(_) | Call::PackedEach(_) => "commit",
             Call::Get(_) => "get",
             Call::Scan { .. } => "scan",
             Call::Read { .. } => "read",

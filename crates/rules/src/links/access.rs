@@ -116,7 +116,7 @@ impl Credential {
     }
 }
 
-fn is_token(token: &str) -> bool {
+pub(super) fn is_token(token: &str) -> bool {
     let rest = token.strip_prefix(TOKEN_PREFIX).unwrap_or("");
     rest.len() == usize::from(TOKEN_CHARS) && rest.bytes().all(|b| b.is_ascii_alphanumeric())
 }

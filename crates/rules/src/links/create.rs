@@ -175,6 +175,7 @@ impl Body {
             tags,
             external_id: self.external_id,
             manage: None,
+            idle_imposed: false,
             by_id: true,
             due: None,
         };
@@ -250,21 +251,9 @@ pub(super) struct Created<'a> {
 }
 
 pub(super) async fn post<S: Store>(world: &World<'_, S>, request: &Request) -> Result<Response, Problem> {
-    let Creator { owner, anonymous } = access::creator(world, request).await?;
-    let mut draft = json::body::<Body>(request)?.check(world.settings, world.now)?;
-    draft.record.owner = owner;
-    let manage_token = anonymous.then(|| access::mint(world));
-    draft.record.manage = manage_token.as_deref().map(access::digest);
-    if anonymous {
-        strangers::limit_idleness(&world.settings.config, &mut draft.record.limits)?;
-    }
-    draft.record.due = sweep::due(&world.settings.config, &draft.record, None);
-    let step = create(world, request, &mut draft).await;
-    if draft.charged && !matches!(step, Ok(Step::Created(_)) | Err(Failed::Unknown(_))) {
-        strangers::refund(world, request).await;
-    }
-    let response = match step? {
-        Step::Created(link) => {
+    let creator = access::creator(world, request).await?;
+    let response = match make(world, request, &creator, json::body(request)?).await? {
+        Made::New { link, manage_token } => {
             let body = Created {
                 link: link.view(&world.settings.config),
                 manage_token: manage_token.as_deref(),
@@ -272,14 +261,50 @@ pub(super) async fn post<S: Store>(world: &World<'_, S>, request: &Request) -> R
             let location = format!("/api/links/{}", link.code);
             Response::json(201, &body).with("location", location)
         }
-        Step::Found(link) => Response::json(200, &link.view(&world.settings.config)),
-        Step::Again => {
-            let problem = Problem::new(Kind::Unavailable, "No free code was found; try again.");
-            return Err(problem.with_retry_after(1));
-        }
+        Made::Found(link) => Response::json(200, &link.view(&world.settings.config)),
     };
     maintain::now_and_then(world).await;
     Ok(response)
+}
+
+/// The link that a caller asked for.
+pub(super) enum Made {
+    /// It is new. An anonymous creator gets the token.
+    New {
+        link: Link,
+        manage_token: Option<String>,
+    },
+    /// The caller had it.
+    Found(Link),
+}
+
+/// Makes the link that `body` asks for, or finds it.
+pub(super) async fn make<S: Store>(
+    world: &World<'_, S>,
+    request: &Request,
+    creator: &Creator,
+    body: Body,
+) -> Result<Made, Problem> {
+    let mut draft = body.check(world.settings, world.now)?;
+    draft.record.owner.clone_from(&creator.owner);
+    let manage_token = creator.anonymous.then(|| access::mint(world));
+    draft.record.manage = manage_token.as_deref().map(access::digest);
+    if creator.anonymous {
+        strangers::limit_idleness(&world.settings.config, &mut draft.record)?;
+    }
+    draft.record.due = sweep::due(&world.settings.config, &draft.record, None);
+    let step = create(world, request, &mut draft).await;
+    if draft.charged && !matches!(step, Ok(Step::Created(_)) | Err(Failed::Unknown(_))) {
+        strangers::refund(world, request, &draft.record).await;
+    }
+    match step? {
+        Step::Created(link) => Ok(Made::New { link, manage_token }),
+        Step::Found(link) => Ok(Made::Found(link)),
+        Step::Again => {
+            let problem = Problem::new(Kind::Unavailable, "No free code was found; try again.");
+            Err(problem.with_retry_after(1))
+        }
+    }
 }
 
 /// Why a try to create a link failed.
@@ -352,7 +377,7 @@ async fn try_new<S: Store>(
         return Err(taken(code).into());
     }
     let code = draft.custom.clone().unwrap_or_else(|| fresh_code(world, draft));
-    charge(world, request, draft).await?;
+    charge(world, request, draft, &code).await?;
     index::enter(store, &draft.record, &code, Reserve::Disturb, world.now).await?;
     if let Some(link) = insert(world, &draft.record, &code).await? {
         return Ok(Step::Created(link));
@@ -394,7 +419,7 @@ async fn try_return<S: Store>(
     let free = free.filter(|code| !draft.given.code_length || code.len() == usize::from(draft.code_length));
     let code = draft.custom.clone().or(free);
     let code = code.unwrap_or_else(|| fresh_code(world, draft));
-    charge(world, request, draft).await?;
+    charge(world, request, draft, &code).await?;
     let reserve = Reserve::If(known.as_ref());
     if !index::enter(store, &draft.record, &code, reserve, world.now).await? {
         return Ok(Step::Again);
@@ -409,12 +434,21 @@ async fn try_return<S: Store>(
     }
 }
 
-/// Counts an anonymous link among what strangers may create, once for all tries.
-async fn charge<S: Store>(world: &World<'_, S>, request: &Request, draft: &mut Draft) -> Result<(), Problem> {
-    if draft.record.is_anonymous() && !draft.charged {
-        strangers::charge(world, request).await?;
-        draft.charged = true;
+/// Counts an anonymous link among what strangers may create, once for all tries. Its token leads to the code of this try.
+async fn charge<S: Store>(
+    world: &World<'_, S>,
+    request: &Request,
+    draft: &mut Draft,
+    code: &str,
+) -> Result<(), Problem> {
+    let Some(digest) = &draft.record.manage else {
+        return Ok(());
+    };
+    if draft.charged {
+        return Ok(strangers::name(world.store, digest, code).await?);
     }
+    strangers::charge(world, request, digest, code).await?;
+    draft.charged = true;
     Ok(())
 }
 

@@ -6,7 +6,7 @@ use tollgate_api::openapi::{Operation, pattern, text};
 use tollgate_api::problem::Kind;
 
 use super::list::{DEFAULT_PAGE, MAX_FILTER, MAX_PAGE};
-use super::{create, edit, list, record};
+use super::{bulk, claim, create, edit, list, record};
 
 /// Headers of the pages that browsers get.
 const PAGE_HEADERS: &[&str] = &[
@@ -22,6 +22,8 @@ pub(crate) fn describe(call: Call, operation: &mut Operation<'_>) {
         Call::OpenLink => open(operation),
         Call::ListLinks => list(operation),
         Call::CreateLink => create(operation),
+        Call::CreateLinks | Call::EditLinks | Call::DeleteLinks => bulk(call, operation),
+        Call::ClaimLinks => claim(operation),
         _ => one(call, operation),
     }
 }
@@ -127,6 +129,81 @@ fn create(operation: &mut Operation<'_>) {
     operation.answers_with(201, "Location", true);
     operation.gives::<record::View<'_>>(200, "With `ifExists: return`: the link that was there.", link());
     operation.refuses(&[Kind::Conflict]);
+}
+
+/// The answer to a call about many links.
+fn results(operation: &mut Operation<'_>, example: Value) {
+    let link = operation.schema::<record::View<'_>>();
+    let result = json!({
+        "type": "object",
+        "properties": {
+            "status": { "type": "integer", "description": "What a call about this one alone would be answered." },
+            "link": link,
+            "code": { "type": "string", "description": "Of a link that is gone." },
+            "problem": { "$ref": "#/components/schemas/Problem" },
+        },
+        "required": ["status"],
+    });
+    let schema = json!({
+        "type": "object",
+        "properties": { "results": { "type": "array", "items": result } },
+        "required": ["results"],
+    });
+    operation.gives_json(
+        207,
+        "What became of each, in the order that they were sent.",
+        schema,
+        example,
+    );
+}
+
+fn bulk(call: Call, operation: &mut Operation<'_>) {
+    let gone = json!({ "status": 204, "code": "sale" });
+    let (about, example) = match call {
+        Call::CreateLinks => {
+            operation.takes::<bulk::NewLinks>(
+                json!({ "links": [{ "url": "https://example.com/sale", "code": "sale" }] }),
+            );
+            (
+                "Each link as for `POST /api/links`, with a result of its own: 201, 200 with `ifExists: return`, or a problem whose pointers \
+                 begin with `#/links/<index>`.",
+                json!({ "status": 201, "link": link() }),
+            )
+        }
+        Call::EditLinks => {
+            let patch = json!({ "codes": ["sale"], "archived": true });
+            operation.takes_all::<bulk::Codes, edit::Patch>(patch);
+            (
+                "`codes`, and the members of a merge patch for each of them.",
+                json!({ "status": 200, "link": link() }),
+            )
+        }
+        _ => {
+            operation.takes::<bulk::Codes>(json!({ "codes": ["sale"] }));
+            (
+                "The links of these codes, their counters, and what leads to them.",
+                gone,
+            )
+        }
+    };
+    operation.about(&format!(
+        "{about} Links are handled on their own: where one is refused, the others are not. A body may have 1 MiB. Few such calls may be \
+         under way at once (503)."
+    ));
+    results(operation, json!({ "results": [example] }));
+}
+
+fn claim(operation: &mut Operation<'_>) {
+    operation.about(
+        "Moves links that were made without a key to the owner of the calling key, by their manage tokens. A token claims once, and \
+         opens nothing afterwards. What strangers' links are bounded by ends: an idle time that nobody chose. Each token has a result of \
+         its own; 404 where it was claimed already, or its link is gone.",
+    );
+    operation.takes::<claim::Body>(json!({ "tokens": ["lm_3f6hK2pXw9QvB4nTzLrM8c5sD7gJ1yZa"] }));
+    results(
+        operation,
+        json!({ "results": [{ "status": 200, "link": link() }] }),
+    );
 }
 
 fn one(call: Call, operation: &mut Operation<'_>) {

@@ -88,7 +88,7 @@ pub(super) struct Patch {
 }
 
 impl Patch {
-    fn apply(&self, record: &mut Record, settings: &Settings, now: u64) -> Result<(), Problem> {
+    pub(super) fn apply(&self, record: &mut Record, settings: &Settings, now: u64) -> Result<(), Problem> {
         if let Some(url) = &self.url {
             let url = url
                 .as_deref()
@@ -199,10 +199,9 @@ pub(super) async fn patch<S: Store>(
 ) -> Result<Response, Problem> {
     let credential = Credential::of(world, request).await?;
     let patch: Patch = json::body(request)?;
-    change(world, &credential, code, |record| {
-        patch.apply(record, world.settings, world.now)
-    })
-    .await
+    let apply = |record: &mut Record| patch.apply(record, world.settings, world.now);
+    let link = change(world, &credential, code, apply).await?;
+    Ok(Response::json(200, &link.view(&world.settings.config)))
 }
 
 pub(super) async fn extend<S: Store>(
@@ -212,16 +211,18 @@ pub(super) async fn extend<S: Store>(
 ) -> Result<Response, Problem> {
     let credential = Credential::of(world, request).await?;
     let extend: Extend = json::body(request)?;
-    change(world, &credential, code, |record| extend.apply(record, world.now)).await
+    let apply = |record: &mut Record| extend.apply(record, world.now);
+    let link = change(world, &credential, code, apply).await?;
+    Ok(Response::json(200, &link.view(&world.settings.config)))
 }
 
 /// Reads, changes and writes a link, again if it changed meanwhile.
-async fn change<S: Store>(
+pub(super) async fn change<S: Store>(
     world: &World<'_, S>,
     credential: &Credential,
     code: &str,
     apply: impl Fn(&mut Record) -> Result<(), Problem>,
-) -> Result<Response, Problem> {
+) -> Result<Link, Problem> {
     let store = world.store;
     for _ in 0..MAX_RACES {
         let mut link = credential.open(world, code).await?;
@@ -229,12 +230,12 @@ async fn change<S: Store>(
         apply(&mut link.record)?;
         let idle = |record: &Record| record.limits.expire_after_idle;
         if before.is_anonymous() && idle(&link.record) != idle(&before) {
-            strangers::limit_idleness(&world.settings.config, &mut link.record.limits)?;
+            strangers::limit_idleness(&world.settings.config, &mut link.record)?;
         }
         // A step that was not followed by the bound it was for ends with the next change.
         link.record.limits.exact = false;
         if link.record == before {
-            return Ok(Response::json(200, &link.view(&world.settings.config)));
+            return Ok(link);
         }
         if before.limits.max_visits.is_none() && link.record.limits.max_visits.is_some() {
             match count_exactly(store, code, &before, link.version).await? {
@@ -250,11 +251,12 @@ async fn change<S: Store>(
             // another URL and is skipped.
             index::point(store, &link.record, code).await?;
         }
-        if let Outcome::Committed(_) = store.commit(replacement(&link, &before)).await? {
+        if let Outcome::Committed(done) = store.commit(replacement(&link, &before)).await? {
             if moved {
                 index::unpoint(store, &before);
             }
-            return Ok(Response::json(200, &link.view(&world.settings.config)));
+            link.version = done.version;
+            return Ok(link);
         }
     }
     Err(contended())

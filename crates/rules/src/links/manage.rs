@@ -17,18 +17,27 @@ pub(super) async fn get<S: Store>(
     Ok(Response::json(200, &link.view(&world.settings.config)))
 }
 
-/// Deletes the link with its counters. It must still be the link that the caller was given access to.
 pub(super) async fn delete<S: Store>(
     world: &World<'_, S>,
     request: &Request,
     code: &str,
 ) -> Result<Response, Problem> {
     let credential = Credential::of(world, request).await?;
+    remove(world, &credential, code).await?;
+    Ok(Response::empty(204))
+}
+
+/// Deletes the link with its counters. It must still be the link that the caller was given access to.
+pub(super) async fn remove<S: Store>(
+    world: &World<'_, S>,
+    credential: &Credential,
+    code: &str,
+) -> Result<(), Problem> {
     for _ in 0..MAX_RACES {
         let link = credential.open(world, code).await?;
         let deleted = events::append(world, || events::link_deleted(&link.code));
         if sweep::remove(world.store, &link, world.now, deleted).await? {
-            return Ok(Response::empty(204));
+            return Ok(());
         }
     }
     Err(contended())

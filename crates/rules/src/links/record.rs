@@ -223,6 +223,9 @@ pub(super) struct Record {
     /// The SHA-256 of the manage token of an anonymous link, in base64url.
     #[serde(default, skip_serializing_if = "is_default")]
     pub(super) manage: Option<String>,
+    /// Whether its idle time is the one that links of strangers have, and not its maker's choice.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub(super) idle_imposed: bool,
     /// Whether its counters are under its id; see [`counter_keys`].
     #[serde(default, skip_serializing_if = "is_default")]
     pub(super) by_id: bool,
@@ -559,6 +562,7 @@ pub(super) mod tests {
             tags: Vec::new(),
             external_id: None,
             manage: None,
+            idle_imposed: false,
             by_id: true,
             due: None,
         }

@@ -1,6 +1,7 @@
-//! Once per store: what earlier versions left undone. Links that are missing from their owner's list are
-//! entered there, and all links are entered under their URLs. Anonymous links are counted, and links that end
-//! by time get their entry for the sweep.
+//! Once per store: what earlier versions left undone, in two parts, one after the other. Links that are missing
+//! from their owner's list are entered there, and all links are entered under their URLs; anonymous links are
+//! counted, and links that end by time get their entry for the sweep. Then the tokens of anonymous links are made
+//! to lead to them.
 //!
 //! Links are gone through by code, a batch at a time; how far it has come is in the store, and so is that it is done.
 //! A batch may be done twice; what it counts is committed together with how far it has come.
@@ -8,29 +9,57 @@
 use super::record::{Link, Record, link_key};
 use super::{index, strangers, sweep};
 use crate::config::{Config, MAX_IDLE_SECONDS};
-use tollgate_store::commit::{Commit, Condition, Item, Mutation, Outcome, StoreError, literal};
+use tollgate_store::commit::{Commit, Condition, Entry, Item, Mutation, Outcome, StoreError, literal};
 use tollgate_store::ports::Store;
 
 /// The most links of one batch.
 const BATCH: u32 = 64;
-/// How far it has come: the key of the last link, or [`DONE`]. The number grows with what there is to repair.
-const PROGRESS: &str = "links/repair/1";
+/// How far the parts have come: the key of the last link, or [`DONE`].
+const PARTS: [(Part, &str); 2] = [
+    (Part::Indexes, "links/repair/1"),
+    (Part::Tokens, "links/repair/2"),
+];
 const DONE: &str = "done";
+
+#[derive(Clone, Copy)]
+enum Part {
+    Indexes,
+    Tokens,
+}
 
 /// Does a batch. `true`: there is more.
 pub(super) async fn step<S: Store>(store: &S, config: &Config, now: u64) -> Result<bool, StoreError> {
-    let found = store.get(strangers::PARTITION, &[PROGRESS.to_owned()]).await?;
-    let progress = found.into_iter().next().flatten();
-    let come = progress
-        .as_ref()
-        .map(|entry| String::from_utf8_lossy(&entry.value).into_owned());
-    if come.as_deref() == Some(DONE) {
-        return Ok(false);
+    let keys = PARTS.map(|(_, key)| key.to_owned());
+    let found = store.get(strangers::PARTITION, &keys).await?;
+    for ((part, key), progress) in PARTS.into_iter().zip(found) {
+        let come = progress
+            .as_ref()
+            .map(|entry| String::from_utf8_lossy(&entry.value).into_owned());
+        if come.as_deref() != Some(DONE) {
+            let more = batch(store, config, now, part, key, (progress, come)).await?;
+            return Ok(more || matches!(part, Part::Indexes));
+        }
     }
+    Ok(false)
+}
+
+/// Does a batch of one part: the links after `come`, which `progress` holds under `key`. `true`: there is more.
+async fn batch<S: Store>(
+    store: &S,
+    config: &Config,
+    now: u64,
+    part: Part,
+    key: &str,
+    (progress, come): (Option<Entry>, Option<String>),
+) -> Result<bool, StoreError> {
     let items = store.scan(&link_key(""), come.as_deref(), BATCH).await?;
     let mut anonymous = 0;
     for item in &items {
-        match mend(store, config, item, now).await {
+        let mended = match part {
+            Part::Indexes => mend(store, config, item, now).await,
+            Part::Tokens => name(store, item).await.map(|()| false),
+        };
+        match mended {
             Ok(counted) => anonymous += i64::from(counted),
             // What cannot be read cannot be repaired.
             Err(StoreError::Invalid(_)) => {}
@@ -39,14 +68,14 @@ pub(super) async fn step<S: Store>(store: &S, config: &Config, now: u64) -> Resu
     }
     let last = items.last().map_or(DONE, |item| item.key.as_str());
     let condition = match &progress {
-        None => Condition::Absent(PROGRESS.to_owned()),
+        None => Condition::Absent(key.to_owned()),
         Some(entry) => Condition::Version {
-            key: PROGRESS.to_owned(),
+            key: key.to_owned(),
             version: entry.version,
         },
     };
     let mut mutations = vec![Mutation::Set {
-        key: PROGRESS.to_owned(),
+        key: key.to_owned(),
         value: literal(last),
         expires: None,
     }];
@@ -62,6 +91,15 @@ pub(super) async fn step<S: Store>(store: &S, config: &Config, now: u64) -> Resu
     // Refused: another is at it.
     store.commit(commit).await?;
     Ok(last != DONE)
+}
+
+/// Makes the token of a link lead to it.
+async fn name<S: Store>(store: &S, item: &Item) -> Result<(), StoreError> {
+    let code = item.key.strip_prefix("link/").unwrap_or_default();
+    match Record::of(&item.entry)?.manage {
+        Some(digest) => strangers::name(store, &digest, code).await,
+        None => Ok(()),
+    }
 }
 
 /// Repairs one link. Whether it is to be counted as an anonymous one.

@@ -5,9 +5,14 @@
 //! `links/anonymous` counts the links, `links/day/<day>/<address>` the creations; one commit charges both. A
 //! creation that failed is given back at once, and a link that the sweep removed is given back once. After a
 //! crash between two commits, the counters are too high, never too low.
+//!
+//! `links/token/<digest>` holds the code that a manage token leads to, for [`super::claim`]. It is written by the
+//! commit that charges, before the link, and removed by the one that gives back, after it. Whoever follows it
+//! looks whether the link still has that token.
 
 use super::MAX_RACES;
-use super::record::Limits;
+use super::record::Record;
+use crate::codes;
 use crate::config::Config;
 use crate::world::World;
 use tollgate_api::http::Request;
@@ -41,29 +46,67 @@ pub(super) fn add(delta: i64) -> Mutation {
     }
 }
 
+fn token_key(digest: &str) -> String {
+    format!("links/token/{digest}")
+}
+
+/// The mutation that lets a token lead to a code.
+fn named(digest: &str, code: &str) -> Mutation {
+    Mutation::Set {
+        key: token_key(digest),
+        value: literal(code),
+        expires: None,
+    }
+}
+
+/// Lets the token of this digest lead to another code.
+pub(super) async fn name<S: Store>(store: &S, digest: &str, code: &str) -> Result<(), StoreError> {
+    let commit = Commit {
+        partition: PARTITION.to_owned(),
+        mutations: vec![named(digest, code)],
+        ..Commit::default()
+    };
+    store.commit(commit).await.map(drop)
+}
+
+/// The code that the token of this digest leads to. Its link may have gone, or belong to somebody else by now.
+pub(super) async fn code_of<S: Store>(store: &S, digest: &str) -> Result<Option<String>, StoreError> {
+    let found = store.get(PARTITION, &[token_key(digest)]).await?;
+    let code = found.into_iter().next().flatten().map(|entry| entry.value);
+    let code = code.and_then(|code| String::from_utf8(code).ok());
+    Ok(code.filter(|code| codes::is_code(code)))
+}
+
 fn day_key<S>(world: &World<'_, S>, request: &Request) -> String {
     let address = world.settings.proxies.client_ip(request);
     format!("links/day/{}/{}", world.now / DAY_MS, key_part(&address))
 }
 
 /// Bounds the idle time of an anonymous link: it ends after at most `links.anonymous_idle` without a visit.
-pub(super) fn limit_idleness(config: &Config, limits: &mut Limits) -> Result<(), Problem> {
+pub(super) fn limit_idleness(config: &Config, record: &mut Record) -> Result<(), Problem> {
     let longest = config.links.anonymous_idle.as_millis() / 1_000;
-    match limits.expire_after_idle {
+    record.idle_imposed = record.limits.expire_after_idle.is_none();
+    match record.limits.expire_after_idle {
         Some(seconds) if seconds > longest => Err(Problem::field(
             "#/expireAfterIdle",
             format!("must be at most {longest} seconds for a link without an API key"),
         )),
         Some(_) => Ok(()),
         None => {
-            limits.expire_after_idle = Some(longest);
+            record.limits.expire_after_idle = Some(longest);
             Ok(())
         }
     }
 }
 
-/// Counts a link that is about to be created. 429 beyond what the address may create, 503 beyond what all may hold.
-pub(super) async fn charge<S: Store>(world: &World<'_, S>, request: &Request) -> Result<(), Problem> {
+/// Counts a link that is about to be created under `code`; the token of this digest leads there. 429 beyond what the address
+/// may create, 503 beyond what all may hold.
+pub(super) async fn charge<S: Store>(
+    world: &World<'_, S>,
+    request: &Request,
+    digest: &str,
+    code: &str,
+) -> Result<(), Problem> {
     let settings = &world.settings.config.links;
     let day = day_key(world, request);
     let total = Mutation::Add {
@@ -97,7 +140,7 @@ pub(super) async fn charge<S: Store>(world: &World<'_, S>, request: &Request) ->
         let commit = Commit {
             partition: PARTITION.to_owned(),
             conditions,
-            mutations: vec![daily, total.clone()],
+            mutations: vec![daily, total.clone(), named(digest, code)],
             ..Commit::default()
         };
         match world.store.commit(commit).await? {
@@ -131,7 +174,7 @@ fn full(most: u64) -> Problem {
 }
 
 /// Gives back the charge for a link that was not created. A charge that cannot be given back stays counted.
-pub(super) async fn refund<S: Store>(world: &World<'_, S>, request: &Request) {
+pub(super) async fn refund<S: Store>(world: &World<'_, S>, request: &Request, record: &Record) {
     let daily = Mutation::Add {
         key: day_key(world, request),
         delta: -1,
@@ -140,18 +183,32 @@ pub(super) async fn refund<S: Store>(world: &World<'_, S>, request: &Request) {
     };
     let commit = Commit {
         partition: PARTITION.to_owned(),
-        mutations: vec![daily, add(-1)],
+        mutations: [daily, add(-1)].into_iter().chain(unnamed(record)).collect(),
         ..Commit::default()
     };
     let _ = world.store.commit(commit).await;
 }
 
-/// Gives the place of a link back that was removed, however often it is called.
-pub(super) async fn release<S: Store>(store: &S, id: &str) -> Result<(), StoreError> {
+/// The mutation after which the link's token leads nowhere.
+fn unnamed(record: &Record) -> Option<Mutation> {
+    let digest = record.manage.as_deref()?;
+    Some(Mutation::Delete {
+        key: token_key(digest),
+    })
+}
+
+/// Gives the place of a link back that was removed or is a member's now, however often it is called.
+pub(super) async fn release<S: Store>(store: &S, record: &Record) -> Result<(), StoreError> {
+    let unnamed = Commit {
+        partition: PARTITION.to_owned(),
+        mutations: unnamed(record).into_iter().collect(),
+        ..Commit::default()
+    };
+    store.commit(unnamed).await?;
     let commit = Commit {
         partition: PARTITION.to_owned(),
         idempotence: Some(Idempotence {
-            id: format!("{TOTAL}/{id}"),
+            id: format!("{TOTAL}/{}", record.id),
             fingerprint: Vec::new(),
             answer: Vec::new(),
             ttl: GIVEN_BACK_MS,

@@ -4,7 +4,8 @@
 //! link. Its time is when the link will have been over for `links.keep_expired`, as far as that is known. The
 //! sweep then removes the link, or moves the entry on (a link that ends by idleness was visited meanwhile). A
 //! deletion leaves such an entry with the link's record, for a time by which no click on the link can be
-//! under way any more. Then its counters are removed, late clicks included.
+//! under way any more. Then its counters are removed, late clicks included. A claim leaves such an entry too,
+//! with the link as it was: its former owner's index is cleared, and its counters stay.
 //!
 //! Everything is done by entries that stay until it is done, in an order that may be repeated. A batch is bounded, and its
 //! commits follow one another, so that the writer is never busy with them alone.
@@ -128,6 +129,12 @@ async fn remove_if<S: Store>(
     Ok(matches!(store.commit(commit).await?, Outcome::Committed(_)))
 }
 
+/// The entry by which the sweep takes away what a link leaves behind: `before` is the link as it was.
+pub(super) fn leftovers(before: &Record, code: &str, now: u64) -> Mutation {
+    let later = key(now.saturating_add(LEFTOVERS_MS), code, &before.id);
+    set(later, before.to_bytes())
+}
+
 /// Does a batch. `true`: there is more.
 pub(super) async fn step<S: Store>(store: &S, config: &Config, now: u64) -> Result<bool, StoreError> {
     let items = store.scan(PREFIX, None, BATCH).await?;
@@ -197,6 +204,9 @@ async fn look<S: Store>(
 /// Removes what a deleted link left behind.
 async fn clear<S: Store>(store: &S, due: &Due<'_>, item: &Item, record: Record) -> Result<(), StoreError> {
     let keys = record.counter_keys(due.code);
+    // A link that became somebody else's goes on, and so do its counters.
+    let there = Link::read(store, due.code).await?;
+    let goes_on = there.is_some_and(|there| there.record.id == record.id);
     let link = Link {
         code: due.code.to_owned(),
         record,
@@ -206,9 +216,10 @@ async fn clear<S: Store>(store: &S, due: &Due<'_>, item: &Item, record: Record) 
     };
     index::leave(store, &link).await?;
     if link.record.is_anonymous() {
-        strangers::release(store, &link.record.id).await?;
+        strangers::release(store, &link.record).await?;
     }
-    let counters = keys.into_iter().map(|key| Mutation::Delete { key });
+    let counters = keys.into_iter().filter(|_| !goes_on);
+    let counters = counters.map(|key| Mutation::Delete { key });
     forget(store, due, &item.key, counters.collect()).await
 }
 

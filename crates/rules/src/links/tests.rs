@@ -1,9 +1,11 @@
 //! Links against the store in memory: redirects and creation here, the rest by subject.
 
+mod claiming;
 mod counting;
 mod creating;
 mod listing;
 mod managing;
+mod many;
 mod meddled;
 mod races;
 mod redirecting;

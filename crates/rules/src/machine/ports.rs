@@ -107,6 +107,14 @@ impl<M: Memory> Store for Asking<M> {
         }
     }
 
+    async fn commit_each(&self, commits: Vec<Commit>) -> Vec<Result<Outcome, StoreError>> {
+        let count = commits.len();
+        match self.ask(Call::Commits(commits)).await {
+            Reply::Commits(outcomes) if outcomes.len() == count => outcomes,
+            _ => std::iter::repeat_with(mismatch).take(count).collect(),
+        }
+    }
+
     fn defer(&self, commit: Commit) {
         self.near.defer(commit, None);
     }

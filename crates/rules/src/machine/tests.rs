@@ -169,7 +169,8 @@ impl Gateway {
     fn reply(&self, call: Call) -> Reply {
         let store = &self.node.store;
         match call {
-            Call::Packed(_) => panic!("the rules themselves pack nothing"),
+            Call::Packed(_) | Call::PackedEach(_) => panic!("the rules themselves pack nothing"),
+            Call::Commits(commits) => Reply::Commits(block_on(store.commit_each(commits))),
             Call::Commit(commit) => Reply::Commit(block_on(store.commit(commit))),
             Call::Get(keys) => Reply::Get(block_on(store.get("", &keys))),
             Call::Scan { prefix, after, limit } => {
@@ -212,6 +213,7 @@ impl Gateway {
 fn kind(call: &Call) -> &'static str {
     match call {
         Call::Commit(_) | Call::Packed(_) => "commit",
+        Call::Commits(_) | Call::PackedEach(_) => "commits",
         Call::Get(_) => "get",
         Call::Scan { .. } => "scan",
         Call::Read { .. } => "read",

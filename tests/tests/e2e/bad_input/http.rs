@@ -1,5 +1,7 @@
 //! Bad requests, whatever is in them: sizes, paths, methods, and bytes that are no HTTP.
 
+use serde_json::json;
+
 use super::everything;
 use crate::harness::{ADMIN_KEY, Answer, Gateway, Host, unique};
 
@@ -9,6 +11,7 @@ pub async fn huge_bodies_are_refused(host: Host) {
     let before = everything(&gateway, &key, &topic).await;
     for (path, size) in [
         ("/api/links", 10 << 20),
+        ("/api/links/bulk", (1 << 20) + 1),
         ("/signup", 10 << 20),
         ("/signup", (64 << 10) + 1),
     ] {
@@ -29,6 +32,22 @@ pub async fn huge_bodies_are_refused(host: Host) {
         request.extend_from_slice(b"\r\n0\r\n\r\n");
         gateway.raw(&request).await.problem(413, "content-too-large");
     }
+    // Who has no key may not even send more than others.
+    let large = json!({ "links": [{ "url": "https://example.com/", "title": "x".repeat(100 << 10) }] });
+    let stranger = gateway
+        .post("/api/links/bulk")
+        .client("c")
+        .json(&large)
+        .send()
+        .await;
+    stranger.problem(401, "unauthorized");
+    let member = gateway
+        .post("/api/links/bulk")
+        .key(&key)
+        .json(&large)
+        .send()
+        .await;
+    assert_eq!(member.expect(207).json()["results"][0]["status"], 400);
     let just_fits = gateway
         .post("/signup")
         .client("c")

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::{leads_to, managed, short};
 use crate::harness::{Gateway, Host, unique};
 
-async fn anonymous(gateway: &Gateway, client: &str) -> (Value, String) {
+pub(super) async fn anonymous(gateway: &Gateway, client: &str) -> (Value, String) {
     let body = json!({ "url": "https://example.com/anonymous" });
     let link = gateway
         .post("/api/links")
