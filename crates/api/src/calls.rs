@@ -140,6 +140,8 @@ calls! {
     EditLink = Shortener "PATCH" "/api/links/:code" Owner, Body;
     /// Removes a link.
     DeleteLink = Shortener "DELETE" "/api/links/:code" Owner;
+    /// A link's short address as a QR code.
+    DrawLink = Shortener "GET" "/api/links/:code/qr" Owner;
     /// Moves a link's end.
     ExtendLink = Shortener "POST" "/api/links/:code/extend" Owner, Body;
     /// All campaigns.

@@ -55,6 +55,8 @@ kinds! {
     Gone = 410, "gone", "No longer available";
     /// All units are taken.
     SoldOut = 410, "sold-out", "Sold out";
+    /// What is to be changed is not what the caller has seen.
+    PreconditionFailed = 412, "precondition-failed", "It was changed since";
     /// The body is over the limit.
     TooLarge = 413, "content-too-large", "The request is too large";
     /// The `Content-Type` is not one that the call takes.

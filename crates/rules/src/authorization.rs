@@ -113,6 +113,7 @@ impl Row {
             | Call::ReadLink
             | Call::EditLink
             | Call::DeleteLink
+            | Call::DrawLink
             | Call::ExtendLink => (link, ""),
             Call::Claim | Call::ReadClaims => ("spring", "its-user"),
             Call::ReadCampaign | Call::EditCampaign => ("spring", ""),

@@ -3,9 +3,11 @@
 use std::sync::LazyLock;
 
 use base64::Engine as _;
-use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use base64::engine::general_purpose::STANDARD;
 use sha2::{Digest as _, Sha256};
 use tollgate_api::http::{Request, Response};
+
+use crate::etag;
 
 /// The OpenAPI document; `cargo xtask openapi` writes it.
 pub const OPENAPI: &str = include_str!("../../api/openapi.json");
@@ -26,8 +28,7 @@ struct Asset {
 
 impl Asset {
     fn new(media: &'static str, text: String, policy: Option<String>) -> Self {
-        let digest = Sha256::digest(&text);
-        let etag = ["\"", &URL_SAFE_NO_PAD.encode(&digest[..12]), "\""].concat();
+        let etag = etag::of(text.as_bytes());
         Self {
             media,
             text,
@@ -72,12 +73,7 @@ pub(crate) fn page(request: &Request) -> Response {
 }
 
 fn answer(asset: &Asset, request: &Request) -> Response {
-    let known = request
-        .header_values("if-none-match")
-        .flat_map(|value| value.split(','))
-        // Compared weakly (RFC 9110, section 13.1.2).
-        .map(|tag| tag.trim().trim_start_matches("W/"))
-        .any(|tag| tag == "*" || tag == asset.etag);
+    let known = etag::is_known(request, &asset.etag);
     let mut response = match known {
         true => Response::empty(304),
         false => Response::empty(200).with("content-type", asset.media),

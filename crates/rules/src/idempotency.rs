@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use hmac::{Hmac, Mac as _};
 use sha2::{Digest, Sha256};
 
 use tollgate_api::headers::sent_twice;
@@ -108,6 +109,18 @@ fn fingerprint(request: &Request, kept: &BTreeMap<String, String>) -> [u8; 32] {
 }
 
 impl Key {
+    /// Sixteen bytes that nobody finds who does not know both the key and `nonce` (HMAC-SHA-256).
+    pub(crate) fn derive(&self, nonce: &str) -> [u8; 16] {
+        let mut mac =
+            Hmac::<Sha256>::new_from_slice(self.0.as_bytes()).expect("HMAC takes a key of any length");
+        mac.update(nonce.as_bytes());
+        let mut bytes = [0; 16];
+        for (byte, of) in bytes.iter_mut().zip(mac.finalize().into_bytes()) {
+            *byte = of;
+        }
+        bytes
+    }
+
     /// The idempotence record with which a commit is repeatable. `call` names the kind of call, `scope` its
     /// caller and its target. `status` and `body` are the answer that a repetition gets. `kept` are the
     /// headers that belong to the request.

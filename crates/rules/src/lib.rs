@@ -10,6 +10,7 @@ pub mod campaigns;
 pub mod codes;
 pub mod config;
 pub mod docs;
+mod etag;
 pub mod events;
 pub mod forward;
 pub mod heads;

@@ -12,9 +12,10 @@
 //! - a code is never taken over from another link;
 //! - the settings of a link are read by its owner, an admin, or the holder of its manage token only.
 //!
-//! Deliberately absent so far: the visits log, stats, the ranking, and QR codes. Their addresses answer 404 in [`route`].
+//! Deliberately absent so far: the visits log, stats, and the ranking. Their addresses answer 404 in [`route`].
 
 mod access;
+mod again;
 mod bulk;
 mod claim;
 mod create;
@@ -29,6 +30,7 @@ mod maintain;
 mod manage;
 mod many;
 mod preview;
+mod qr;
 mod record;
 mod redirect;
 mod repair;
@@ -60,6 +62,8 @@ pub async fn handle<S: Store>(world: &World<'_, S>, request: &Request) -> Respon
         Some(segment) => follow(world, request, segment).await,
         // Boxed to keep the future of a redirect small.
         None => match Box::pin(route(world, request)).await {
+            // An image says by itself who may keep it.
+            Ok(response) if response.header("cache-control").is_some() => response,
             Ok(response) => private(response),
             Err(problem) => private(problem.into_response()),
         },
@@ -100,7 +104,8 @@ async fn route<S: Store>(world: &World<'_, S>, request: &Request) -> Result<Resp
         Call::EditLinks => bulk::patch(world, request).await,
         Call::DeleteLinks => bulk::delete(world, request).await,
         Call::ClaimLinks => claim::post(world, request).await,
-        // Later: visits, stats and qr.
+        Call::DrawLink => qr::get(world, request, code).await,
+        // Later: visits and stats.
         _ => Err(Problem::not_found()),
     }
 }

@@ -53,7 +53,7 @@ fn header_table() -> Vec<(&'static str, Value, &'static str)> {
         (
             "ETag",
             string(),
-            "Names this version; send it as `If-None-Match`.",
+            "Names this version; send it as `If-None-Match`, or to change what it names as `If-Match`.",
         ),
         ("Content-Security-Policy", string(), "What the page may do."),
         (
@@ -167,6 +167,12 @@ pub(super) fn parameters() -> Value {
             json!({ "type": "integer", "minimum": 0 }),
             "The `id` of the last event that was received, as browsers send it when they connect again.",
             "41",
+        ),
+        "IfMatch": header(
+            "If-Match",
+            json!({ "type": "string" }),
+            "The `ETag` of what the caller has seen: what was changed since is left alone (412).",
+            "\"3f6hK2pXw9QvB4nTzLrM.7\"",
         ),
         "IfNoneMatch": header(
             "If-None-Match",

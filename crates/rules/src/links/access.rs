@@ -57,11 +57,11 @@ pub(super) async fn creator<S: Store>(world: &World<'_, S>, request: &Request) -
     }
 }
 
-/// A new manage token.
-pub(super) fn mint<S>(world: &World<'_, S>) -> String {
+/// The manage token of these sixteen unpredictable bytes.
+pub(super) fn token<S>(world: &World<'_, S>, of: [u8; 16]) -> String {
     format!(
         "{TOKEN_PREFIX}{}",
-        codes::generate((world.fresh)(), TOKEN_CHARS, &world.settings.config)
+        codes::generate(of, TOKEN_CHARS, &world.settings.config)
     )
 }
 

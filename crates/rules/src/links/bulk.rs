@@ -13,12 +13,13 @@ use super::edit::{self, Patch};
 use super::maintain::maintain;
 use super::manage;
 use super::many::{self, Done};
+use crate::etag::IfMatch;
 use crate::keys::{self, ApiKey};
 use crate::world::World;
 use tollgate_api::calls::Scope;
 use tollgate_api::http::{Request, Response};
 use tollgate_api::json;
-use tollgate_api::problem::Problem;
+use tollgate_api::problem::{Kind, Problem};
 use tollgate_store::ports::Store;
 
 /// The most links of one call.
@@ -69,11 +70,13 @@ pub(super) async fn post<S: Store>(world: &World<'_, S>, request: &Request) -> R
     let results = many::each(world, links, async |world, (at, link): (usize, Box<RawValue>)| {
         let made = async {
             let body = json::decode(link.get().as_bytes())?;
-            create::make(world, request, &creator, body).await
+            create::make(world, request, &creator, None, body).await
         };
         match made.await {
             Ok(Made::New { link, .. }) => Ok(Done::created(link)),
             Ok(Made::Found(link)) => Ok(Done::changed(link)),
+            // Only a call that repeats itself is answered so, and these are not remembered.
+            Ok(Made::Before(_)) => Err(Problem::new(Kind::Internal, "The link was made before.")),
             Err(problem) => Err(problem.within(&format!("/links/{at}"))),
         }
     })
@@ -92,7 +95,7 @@ pub(super) async fn patch<S: Store>(world: &World<'_, S>, request: &Request) -> 
     many::bounded(codes.len(), MAX_LINKS, "#/codes")?;
     let results = many::each(world, codes, async |world, code: String| {
         let apply = |record: &mut _| patch.apply(record, world.settings, world.now);
-        edit::change(world, &credential, &code, apply)
+        edit::change(world, &credential, &code, &IfMatch::default(), apply)
             .await
             .map(Done::changed)
     })
@@ -105,7 +108,7 @@ pub(super) async fn delete<S: Store>(world: &World<'_, S>, request: &Request) ->
     let Codes { codes } = json::body(request)?;
     many::bounded(codes.len(), MAX_LINKS, "#/codes")?;
     let results = many::each(world, codes, async |world, code: String| {
-        manage::remove(world, &credential, &code).await?;
+        manage::remove(world, &credential, &code, &IfMatch::default()).await?;
         Ok(Done::gone(code))
     })
     .await;

@@ -3,11 +3,14 @@
 use serde::{Deserialize, Serialize};
 
 use super::access::{self, Creator};
+use super::again::{Repeat, Token};
 use super::index::{self, Reserve};
+use super::manage::shown;
 use super::record::{Limits, Link, Record, State, View, link_key};
 use super::{MAX_RACES, fields, maintain, strangers, sweep};
 use crate::codes;
 use crate::events;
+use crate::idempotency;
 use crate::settings::Settings;
 use crate::world::World;
 use tollgate_api::http::{Request, Response};
@@ -98,6 +101,8 @@ struct Draft {
     given: Given,
     /// Whether it was counted among what strangers may create.
     charged: bool,
+    /// How the request may be repeated, if it may.
+    repeat: Option<Repeat>,
 }
 
 /// The fields that were sent. A field that was not sent is no reason to make another link.
@@ -187,6 +192,7 @@ impl Body {
             if_exists,
             given,
             charged: false,
+            repeat: None,
         })
     }
 }
@@ -243,25 +249,28 @@ fn same_tags(a: &[String], b: &[String]) -> bool {
 #[serde(rename_all = "camelCase")]
 pub(super) struct Created<'a> {
     #[serde(flatten)]
-    link: View<'a>,
+    pub(super) link: View<'a>,
     /// Only for a creator without a key, and only here: manages this link.
     #[cfg_attr(feature = "schema", schemars(with = "String"))]
     #[serde(skip_serializing_if = "Option::is_none")]
-    manage_token: Option<&'a str>,
+    pub(super) manage_token: Option<&'a str>,
 }
 
 pub(super) async fn post<S: Store>(world: &World<'_, S>, request: &Request) -> Result<Response, Problem> {
     let creator = access::creator(world, request).await?;
-    let response = match make(world, request, &creator, json::body(request)?).await? {
+    let key = idempotency::key(request)?;
+    let response = match make(world, request, &creator, key, json::body(request)?).await? {
         Made::New { link, manage_token } => {
             let body = Created {
                 link: link.view(&world.settings.config),
                 manage_token: manage_token.as_deref(),
             };
             let location = format!("/api/links/{}", link.code);
-            Response::json(201, &body).with("location", location)
+            let created = Response::json(201, &body).with("location", location);
+            created.with("etag", link.etag())
         }
-        Made::Found(link) => Response::json(200, &link.view(&world.settings.config)),
+        Made::Found(link) => shown(world, &link),
+        Made::Before(response) => return Ok(response),
     };
     maintain::now_and_then(world).await;
     Ok(response)
@@ -276,18 +285,23 @@ pub(super) enum Made {
     },
     /// The caller had it.
     Found(Link),
+    /// The same request with the same `Idempotency-Key` made it: its answer.
+    Before(Response),
 }
 
-/// Makes the link that `body` asks for, or finds it.
+/// Makes the link that `body` asks for, or finds it. With `key`, what it answers is remembered.
 pub(super) async fn make<S: Store>(
     world: &World<'_, S>,
     request: &Request,
     creator: &Creator,
+    key: Option<idempotency::Key>,
     body: Body,
 ) -> Result<Made, Problem> {
     let mut draft = body.check(world.settings, world.now)?;
     draft.record.owner.clone_from(&creator.owner);
-    let manage_token = creator.anonymous.then(|| access::mint(world));
+    let token = creator.anonymous.then(|| Token::new(world, key.as_ref()));
+    let manage_token = token.as_ref().map(|token| token.text.clone());
+    draft.repeat = key.map(|key| Repeat { key, token });
     draft.record.manage = manage_token.as_deref().map(access::digest);
     if creator.anonymous {
         strangers::limit_idleness(&world.settings.config, &mut draft.record)?;
@@ -300,6 +314,10 @@ pub(super) async fn make<S: Store>(
     match step? {
         Step::Created(link) => Ok(Made::New { link, manage_token }),
         Step::Found(link) => Ok(Made::Found(link)),
+        Step::Before(answer) => match &draft.repeat {
+            Some(repeat) => Ok(Made::Before(repeat.replay(world, &answer)?)),
+            None => Err(Problem::new(Kind::Internal, "The answer belongs to no key.")),
+        },
         Step::Again => {
             let problem = Problem::new(Kind::Unavailable, "No free code was found; try again.");
             Err(problem.with_retry_after(1))
@@ -342,6 +360,8 @@ enum Step {
     Created(Link),
     /// The caller has such a link.
     Found(Link),
+    /// The same request created it; its answer as it was stored.
+    Before(Vec<u8>),
     /// The code was taken, or somebody else was faster.
     Again,
 }
@@ -371,7 +391,9 @@ async fn try_new<S: Store>(
     draft: &mut Draft,
 ) -> Result<Step, Failed> {
     let store = world.store;
+    // Of a request that may be one of before, the commit finds out whose the code is.
     if let Some(code) = &draft.custom
+        && draft.repeat.is_none()
         && Link::read(store, code).await?.is_some()
     {
         return Err(taken(code).into());
@@ -379,10 +401,14 @@ async fn try_new<S: Store>(
     let code = draft.custom.clone().unwrap_or_else(|| fresh_code(world, draft));
     charge(world, request, draft, &code).await?;
     index::enter(store, &draft.record, &code, Reserve::Disturb, world.now).await?;
-    if let Some(link) = insert(world, &draft.record, &code).await? {
-        return Ok(Step::Created(link));
+    let inserted = insert(world, request, draft, &code).await;
+    if !matches!(inserted, Ok(Step::Created(_)) | Err(Failed::Unknown(_))) {
+        index::withdraw(store, &draft.record, &code);
     }
-    index::withdraw(store, &draft.record, &code);
+    match inserted? {
+        Step::Again => {}
+        done => return Ok(done),
+    }
     if draft.custom.is_some() {
         Err(taken(&code).into())
     } else {
@@ -424,14 +450,12 @@ async fn try_return<S: Store>(
     if !index::enter(store, &draft.record, &code, reserve, world.now).await? {
         return Ok(Step::Again);
     }
-    match insert(world, &draft.record, &code).await? {
-        Some(link) => Ok(Step::Created(link)),
-        // Taken since: by the same URL, then the next try finds it; by another, then the next try says so.
-        None => {
-            index::withdraw(store, &draft.record, &code);
-            Ok(Step::Again)
-        }
+    // `Again`: taken since. By the same URL, then the next try finds it; by another, then the next try says so.
+    let inserted = insert(world, request, draft, &code).await;
+    if !matches!(inserted, Ok(Step::Created(_)) | Err(Failed::Unknown(_))) {
+        index::withdraw(store, &draft.record, &code);
     }
+    inserted
 }
 
 /// Counts an anonymous link among what strangers may create, once for all tries. Its token leads to the code of this try.
@@ -456,12 +480,14 @@ fn fresh_code<S>(world: &World<'_, S>, draft: &Draft) -> String {
     codes::generate((world.fresh)(), draft.code_length, &world.settings.config)
 }
 
-/// Creates the link, or nothing if the code is taken.
+/// Creates the link, or nothing if the code is taken (`Again`), or it was created before.
 async fn insert<S: Store>(
     world: &World<'_, S>,
-    record: &Record,
+    request: &Request,
+    draft: &Draft,
     code: &str,
-) -> Result<Option<Link>, StoreError> {
+) -> Result<Step, Failed> {
+    let record = &draft.record;
     let link = Link {
         code: code.to_owned(),
         record: record.clone(),
@@ -476,7 +502,9 @@ async fn insert<S: Store>(
         expires: None,
     }];
     mutations.extend(sweep::entry(record, code));
+    let repeat = draft.repeat.as_ref();
     let commit = Commit {
+        idempotence: repeat.map(|repeat| repeat.idempotence(world, request, &link)),
         conditions: vec![Condition::Absent(partition.clone())],
         mutations,
         appends: events::append(world, || {
@@ -486,13 +514,15 @@ async fn insert<S: Store>(
         partition,
         ..Commit::default()
     };
-    let Outcome::Committed(done) = world.store.commit(commit).await? else {
-        return Ok(None);
-    };
-    Ok(Some(Link {
-        version: done.version,
-        ..link
-    }))
+    match world.store.commit(commit).await? {
+        Outcome::Committed(done) => Ok(Step::Created(Link {
+            version: done.version,
+            ..link
+        })),
+        Outcome::Refused(_) => Ok(Step::Again),
+        Outcome::Replayed(answer) => Ok(Step::Before(answer)),
+        Outcome::Conflict => Err(idempotency::mismatch().into()),
+    }
 }
 
 fn taken(code: &str) -> Problem {

@@ -2,11 +2,11 @@
 
 use serde_json::{Value, json};
 use tollgate_api::calls::Call;
-use tollgate_api::openapi::{Operation, pattern, text};
+use tollgate_api::openapi::{Operation, number, pattern, text};
 use tollgate_api::problem::Kind;
 
 use super::list::{DEFAULT_PAGE, MAX_FILTER, MAX_PAGE};
-use super::{bulk, claim, create, edit, list, record};
+use super::{bulk, claim, create, edit, list, qr, record};
 
 /// Headers of the pages that browsers get.
 const PAGE_HEADERS: &[&str] = &[
@@ -127,8 +127,12 @@ fn create(operation: &mut Operation<'_>) {
     }));
     operation.gives::<create::Created<'_>>(201, "The new link.", link());
     operation.answers_with(201, "Location", true);
+    operation.answers_with(201, "ETag", false);
+    operation.answers_with(201, "Idempotency-Replayed", false);
     operation.gives::<record::View<'_>>(200, "With `ifExists: return`: the link that was there.", link());
-    operation.refuses(&[Kind::Conflict]);
+    operation.answers_with(200, "ETag", true);
+    operation.header("IdempotencyKey");
+    operation.refuses(&[Kind::Conflict, Kind::IdempotencyMismatch]);
 }
 
 /// The answer to a call about many links.
@@ -206,13 +210,20 @@ fn claim(operation: &mut Operation<'_>) {
     );
 }
 
+/// A change that may be tied to what the caller has seen.
+fn tied(operation: &mut Operation<'_>) {
+    operation.header("IfMatch");
+    operation.refuses(&[Kind::Conflict, Kind::PreconditionFailed]);
+}
+
 fn one(call: Call, operation: &mut Operation<'_>) {
     code(operation);
     operation.refuses(&[Kind::NotFound]);
     match call {
         Call::ReadLink => {
-            operation.about("The link as it is now, with its counters.");
+            operation.about("The link as it is now, with its counters. Its `ETag` names its settings: visits do not change it.");
             operation.gives::<record::View<'_>>(200, "The link.", link());
+            operation.answers_with(200, "ETag", true);
         }
         Call::EditLink => {
             operation.about(
@@ -222,18 +233,54 @@ fn one(call: Call, operation: &mut Operation<'_>) {
                 json!({ "title": "Spring sale", "maxVisits": 1000, "expiresAt": null }),
             );
             operation.gives::<record::View<'_>>(200, "The changed link.", link());
-            operation.refuses(&[Kind::Conflict]);
+            tied(operation);
+            operation.answers_with(200, "ETag", true);
         }
         Call::DeleteLink => {
             operation.about("The link, its counters, and what leads to it. Its code is free again.");
             operation.gives_nothing(204, "It is gone.");
-            operation.refuses(&[Kind::Conflict]);
+            tied(operation);
+        }
+        Call::DrawLink => {
+            operation.about(
+                "The short address as a QR code, in black on white or another colour. Modules of a PNG have whole pixels; what is left \
+                 over is quiet zone. It may be kept for an hour.",
+            );
+            let words = |words: &[&str]| json!({ "enum": words });
+            operation.query("format", words(&["svg", "png"]), "`svg` where it is left out.");
+            let mut size = number(qr::MIN_PIXELS, qr::MAX_PIXELS);
+            size["default"] = json!(qr::PIXELS);
+            operation.query("size", size, "Pixels of a side.");
+            let mut margin = number(0, qr::MAX_MARGIN);
+            margin["default"] = json!(qr::MARGIN);
+            operation.query("margin", margin, "The quiet zone around it, in modules.");
+            operation.query(
+                "level",
+                words(&["L", "M", "Q", "H"]),
+                "How much of it may be hidden: 7, 15, 25 or 30 %. `M` where it is left out.",
+            );
+            operation.query(
+                "color",
+                pattern("^[0-9A-Fa-f]{6}$"),
+                "Of the dark modules; `000000` where it is left out.",
+            );
+            operation.header("IfNoneMatch");
+            for media in ["image/svg+xml", "image/png"] {
+                operation.gives_text(200, "The image.", media);
+            }
+            operation.gives_nothing(304, "It has not changed.");
+            for status in [200, 304] {
+                operation.answers_with(status, "ETag", true);
+            }
+            operation.answers_with(200, "Content-Security-Policy", true);
+            operation.answers_with(200, "X-Content-Type-Options", true);
         }
         Call::ExtendLink => {
             operation.about("Gives a link a later end: `expiresAt`, or `seconds` after the present one. Exactly one of the two.");
             operation.takes::<edit::Extend>(json!({ "seconds": 86_400 }));
             operation.gives::<record::View<'_>>(200, "The changed link.", link());
-            operation.refuses(&[Kind::Conflict]);
+            tied(operation);
+            operation.answers_with(200, "ETag", true);
         }
         _ => {}
     }

@@ -3,9 +3,10 @@
 use serde::Deserialize;
 
 use super::access::Credential;
-use super::manage::contended;
+use super::manage::{contended, shown};
 use super::record::{Link, Record, link_key};
 use super::{MAX_RACES, fields, index, strangers, sweep};
+use crate::etag::IfMatch;
 use crate::settings::Settings;
 use crate::world::World;
 use tollgate_api::http::{Request, Response};
@@ -200,8 +201,8 @@ pub(super) async fn patch<S: Store>(
     let credential = Credential::of(world, request).await?;
     let patch: Patch = json::body(request)?;
     let apply = |record: &mut Record| patch.apply(record, world.settings, world.now);
-    let link = change(world, &credential, code, apply).await?;
-    Ok(Response::json(200, &link.view(&world.settings.config)))
+    let link = change(world, &credential, code, &IfMatch::of(request), apply).await?;
+    Ok(shown(world, &link))
 }
 
 pub(super) async fn extend<S: Store>(
@@ -212,8 +213,8 @@ pub(super) async fn extend<S: Store>(
     let credential = Credential::of(world, request).await?;
     let extend: Extend = json::body(request)?;
     let apply = |record: &mut Record| extend.apply(record, world.now);
-    let link = change(world, &credential, code, apply).await?;
-    Ok(Response::json(200, &link.view(&world.settings.config)))
+    let link = change(world, &credential, code, &IfMatch::of(request), apply).await?;
+    Ok(shown(world, &link))
 }
 
 /// Reads, changes and writes a link, again if it changed meanwhile.
@@ -221,11 +222,13 @@ pub(super) async fn change<S: Store>(
     world: &World<'_, S>,
     credential: &Credential,
     code: &str,
+    if_match: &IfMatch,
     apply: impl Fn(&mut Record) -> Result<(), Problem>,
 ) -> Result<Link, Problem> {
     let store = world.store;
     for _ in 0..MAX_RACES {
         let mut link = credential.open(world, code).await?;
+        if_match.check(&link.etag())?;
         let before = link.record.clone();
         apply(&mut link.record)?;
         let idle = |record: &Record| record.limits.expire_after_idle;

@@ -1,7 +1,9 @@
 //! `GET` and `DELETE /api/links/{code}`.
 
 use super::access::Credential;
+use super::record::Link;
 use super::{MAX_RACES, sweep};
+use crate::etag::IfMatch;
 use crate::events;
 use crate::world::World;
 use tollgate_api::http::{Request, Response};
@@ -14,7 +16,12 @@ pub(super) async fn get<S: Store>(
     code: &str,
 ) -> Result<Response, Problem> {
     let link = Credential::of(world, request).await?.open(world, code).await?;
-    Ok(Response::json(200, &link.view(&world.settings.config)))
+    Ok(shown(world, &link))
+}
+
+/// The link, as an answer.
+pub(super) fn shown<S>(world: &World<'_, S>, link: &Link) -> Response {
+    Response::json(200, &link.view(&world.settings.config)).with("etag", link.etag())
 }
 
 pub(super) async fn delete<S: Store>(
@@ -23,7 +30,7 @@ pub(super) async fn delete<S: Store>(
     code: &str,
 ) -> Result<Response, Problem> {
     let credential = Credential::of(world, request).await?;
-    remove(world, &credential, code).await?;
+    remove(world, &credential, code, &IfMatch::of(request)).await?;
     Ok(Response::empty(204))
 }
 
@@ -32,9 +39,11 @@ pub(super) async fn remove<S: Store>(
     world: &World<'_, S>,
     credential: &Credential,
     code: &str,
+    if_match: &IfMatch,
 ) -> Result<(), Problem> {
     for _ in 0..MAX_RACES {
         let link = credential.open(world, code).await?;
+        if_match.check(&link.etag())?;
         let deleted = events::append(world, || events::link_deleted(&link.code));
         if sweep::remove(world.store, &link, world.now, deleted).await? {
             return Ok(());

@@ -338,6 +338,11 @@ impl Link {
         }
     }
 
+    /// Names this version of its settings. Visits do not change it.
+    pub(super) fn etag(&self) -> String {
+        format!("\"{}.{}\"", self.record.id, self.version)
+    }
+
     pub(super) fn state(&self, now: u64) -> State {
         state(&self.record.limits, &self.facts(), now)
     }

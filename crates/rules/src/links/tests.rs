@@ -1,8 +1,10 @@
 //! Links against the store in memory: redirects and creation here, the rest by subject.
 
 mod claiming;
+mod conditional;
 mod counting;
 mod creating;
+mod images;
 mod listing;
 mod managing;
 mod many;
