@@ -1,12 +1,14 @@
 //! Short links: made, followed, changed, ended.
 
 mod anonymous;
+mod conditional;
 mod lifetime;
 mod listing;
 mod many;
 mod visits;
 
 pub use anonymous::*;
+pub use conditional::*;
 pub use lifetime::*;
 pub use listing::*;
 pub use many::*;

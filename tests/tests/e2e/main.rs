@@ -39,7 +39,10 @@ mod under_spin;
 harness::cases! {
     links {
         both {
+            a_change_of_what_was_changed_since_is_refused,
+            a_creation_that_is_repeated_makes_one_link,
             a_member_sees_and_changes_only_its_own_links,
+            a_qr_code_is_drawn_and_kept,
             anonymous_caller_must_say_who_it_is,
             anonymous_link_is_managed_with_its_token,
             anonymous_links_are_handed_over_once,
@@ -84,7 +87,10 @@ harness::cases! {
             visits_of_a_plain_link_are_counted,
         }
         components {
+            a_change_of_what_was_changed_since_is_refused,
+            a_creation_that_is_repeated_makes_one_link,
             a_member_sees_and_changes_only_its_own_links,
+            a_qr_code_is_drawn_and_kept,
             anonymous_caller_must_say_who_it_is,
             anonymous_link_is_managed_with_its_token,
             anonymous_links_are_handed_over_once,
