@@ -110,7 +110,6 @@ harness::cases! {
             list_walks_every_link_exactly_once,
             lists_are_filtered,
             machines_and_heads_do_not_use_up_a_link,
-            many_links_are_made_changed_and_removed_by_one_call,
             max_visits_redirects_exactly_that_many,
             null_clears_a_field_and_absence_keeps_it,
             one_bad_link_of_many_is_refused_alone,
