@@ -5,9 +5,12 @@ mod build;
 mod compose;
 mod demo;
 #[cfg(test)]
+mod deploy;
+#[cfg(test)]
 mod documents;
 mod fuzz;
 mod openapi;
+mod package;
 mod pgo;
 mod program;
 mod simulate;
@@ -70,6 +73,8 @@ enum Task {
         #[arg(long)]
         native: bool,
     },
+    /// Build what people install: a static binary, an OCI image, a Debian package. By profile: some thirty minutes of CPU.
+    Package(package::Options),
     /// Build and compose what `spin up` runs, into build/spin, and bring the routes of spin.toml up to date.
     Compose,
     /// Bring crates/api/openapi.json up to date with the contract's types.
@@ -98,13 +103,14 @@ fn main() -> Result<()> {
         Task::Build { dist, pgo, native } => {
             let features = native.then_some("native-rules");
             let gateway = match (pgo, dist) {
-                (true, _) => pgo::gateway(features)?,
+                (true, _) => pgo::gateway(features, None)?,
                 (false, true) => build::gateway(build::DIST, features)?,
                 (false, false) => build::gateway(build::RELEASE, features)?,
             };
             build::say(&format!("the gateway is {}", gateway.display()));
             Ok(())
         }
+        Task::Package(options) => package::package(&options),
         Task::Compose => compose::run(),
         Task::Openapi => openapi::write(),
         Task::Bench(options) => bench::run(options),

@@ -12,11 +12,13 @@ use anyhow::{Context as _, Result};
 use crate::bench;
 use crate::build::{self, DIST, run, say};
 
-/// Builds the gateway twice, and gives the path of the second.
-pub fn gateway(features: Option<&str>) -> Result<PathBuf> {
+/// Builds the gateway twice, and gives the path of the second. `target`: for another triple than this machine's own, whose
+/// programs this machine can run.
+pub fn gateway(features: Option<&str>, target: Option<&str>) -> Result<PathBuf> {
     build::components()?;
     let host = host()?;
     let merge = profdata(&host)?;
+    let target = target.unwrap_or(&host);
     let directory = build::target_dir()?.join("pgo");
     let (counts, profile) = (directory.join("counts"), directory.join("profile"));
     // What an earlier build has counted may be of other code.
@@ -24,14 +26,14 @@ pub fn gateway(features: Option<&str>) -> Result<PathBuf> {
         fs::remove_dir_all(&counts).with_context(|| format!("cannot remove {}", counts.display()))?;
     }
     say("building the gateway that counts what it does");
-    let counting = build_with(&directory.join("counting"), &host, "generate", &counts, features)?;
+    let counting = build_with(&directory.join("counting"), target, "generate", &counts, features)?;
     say("putting it under load");
     bench::train(&counting)?;
     let mut command = Command::new(merge);
     command.arg("merge").arg("-o").arg(&profile).arg(&counts);
     run(&mut command, "merging what it has counted")?;
     say("building the gateway by what was counted");
-    let gateway = build_with(&directory.join("optimised"), &host, "use", &profile, features)?;
+    let gateway = build_with(&directory.join("optimised"), target, "use", &profile, features)?;
     build::precompile(&gateway)?;
     Ok(gateway)
 }
@@ -40,21 +42,21 @@ pub fn gateway(features: Option<&str>) -> Result<PathBuf> {
 /// build scripts as well.
 fn build_with(
     directory: &Path,
-    host: &str,
+    target: &str,
     step: &str,
     path: &Path,
     features: Option<&str>,
 ) -> Result<PathBuf> {
     let mut command = build::cargo_gateway(DIST, features);
     command
-        .args(["--target", host, "--target-dir"])
+        .args(["--target", target, "--target-dir"])
         .arg(directory)
         .env(
             "CARGO_ENCODED_RUSTFLAGS",
             format!("-Cprofile-{step}={}", path.display()),
         );
     run(&mut command, "building the gateway")?;
-    Ok(directory.join(host).join(DIST).join("tollgate"))
+    Ok(directory.join(target).join(DIST).join("tollgate"))
 }
 
 /// The triple of this machine.
