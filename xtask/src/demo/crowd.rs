@@ -226,11 +226,12 @@ impl Crowd {
 
     async fn follow(&self, name: &str) {
         let path = format!("/{LINK}");
-        match self.ask(Method::GET, &path, name).await {
-            Ok((302, _)) => self.figures.redirected.fetch_add(1, Ordering::Relaxed),
-            Ok((429, _)) => self.figures.limited.fetch_add(1, Ordering::Relaxed),
+        let counter = match self.ask(Method::GET, &path, name).await {
+            Ok((302, _)) => &self.figures.redirected,
+            Ok((429, _)) => &self.figures.limited,
             other => return self.figures.strange(format!("GET {path}: {other:?}")),
         };
+        counter.fetch_add(1, Ordering::Relaxed);
     }
 
     async fn claim(&self, name: &str) {
