@@ -16,7 +16,11 @@ use crate::world::World;
 use tollgate_api::http::{Request, Response};
 use tollgate_api::ids::hex;
 use tollgate_api::problem::{Kind, Problem};
-use tollgate_store::commit::{Idempotence, literal};
+use tollgate_store::commit::{Commit, Condition, Idempotence, Outcome, literal};
+use tollgate_store::ports::Store;
+
+/// Of commits that only look for an answer: a store in one piece knows the ids of all partitions.
+const PARTITION: &str = "links/again";
 
 /// A manage token.
 pub(super) struct Token {
@@ -59,10 +63,43 @@ impl Repeat {
             link: link.view(&world.settings.config),
             manage_token: self.token.as_ref().map(|token| token.nonce.as_str()),
         };
-        let body = serde_json::to_vec(&created).unwrap_or_default();
-        let scope = [link.record.owner.as_str()];
+        self.answering(
+            request,
+            &link.record.owner,
+            serde_json::to_vec(&created).unwrap_or_default(),
+        )
+    }
+
+    fn answering(&self, request: &Request, owner: &str, body: Vec<u8>) -> Idempotence {
         self.key
-            .idempotence("link", &scope, request, 201, &literal(body), &BTreeMap::new())
+            .idempotence("link", &[owner], request, 201, &literal(body), &BTreeMap::new())
+    }
+
+    /// The answer of before, if there is one: looked up by a commit that cannot happen, so that a repetition changes and costs
+    /// nothing.
+    ///
+    /// # Errors
+    /// 422 if the key belongs to another request; those of the store.
+    pub(super) async fn earlier<S: Store>(
+        &self,
+        world: &World<'_, S>,
+        request: &Request,
+        owner: &str,
+    ) -> Result<Option<Response>, Problem> {
+        let commit = Commit {
+            partition: PARTITION.to_owned(),
+            idempotence: Some(self.answering(request, owner, Vec::new())),
+            conditions: vec![Condition::NowIn {
+                start: None,
+                end: Some(0),
+            }],
+            ..Commit::default()
+        };
+        match world.store.commit(commit).await? {
+            Outcome::Replayed(answer) => self.replay(world, &answer).map(Some),
+            Outcome::Conflict => Err(idempotency::mismatch()),
+            Outcome::Committed(_) | Outcome::Refused(_) => Ok(None),
+        }
     }
 
     /// The response of a stored answer.

@@ -307,9 +307,19 @@ pub(super) async fn make<S: Store>(
         strangers::limit_idleness(&world.settings.config, &mut draft.record)?;
     }
     draft.record.due = sweep::due(&world.settings.config, &draft.record, None);
+    if let Some(made) = made_before(world, request, &draft).await? {
+        return Ok(made);
+    }
     let step = create(world, request, &mut draft).await;
     if draft.charged && !matches!(step, Ok(Step::Created(_)) | Err(Failed::Unknown(_))) {
         strangers::refund(world, request, &draft.record).await;
+    }
+    if let Err(Failed::Refused(problem)) = &step
+        && problem.kind == Kind::Conflict
+        && let Some(made) = made_before(world, request, &draft).await?
+    {
+        // The code is taken by this very request, which was sent twice at once.
+        return Ok(made);
     }
     match step? {
         Step::Created(link) => Ok(Made::New { link, manage_token }),
@@ -323,6 +333,19 @@ pub(super) async fn make<S: Store>(
             Err(problem.with_retry_after(1))
         }
     }
+}
+
+/// The answer of before, if the same request was sent before.
+async fn made_before<S: Store>(
+    world: &World<'_, S>,
+    request: &Request,
+    draft: &Draft,
+) -> Result<Option<Made>, Problem> {
+    let Some(repeat) = &draft.repeat else {
+        return Ok(None);
+    };
+    let response = repeat.earlier(world, request, &draft.record.owner).await?;
+    Ok(response.map(Made::Before))
 }
 
 /// Why a try to create a link failed.
@@ -391,9 +414,7 @@ async fn try_new<S: Store>(
     draft: &mut Draft,
 ) -> Result<Step, Failed> {
     let store = world.store;
-    // Of a request that may be one of before, the commit finds out whose the code is.
     if let Some(code) = &draft.custom
-        && draft.repeat.is_none()
         && Link::read(store, code).await?.is_some()
     {
         return Err(taken(code).into());

@@ -135,6 +135,29 @@ fn a_creation_that_is_repeated_makes_one_link() {
         2,
         "no entry is left over"
     );
+    // What is repeated, or refused, changes nothing.
+    let entries = |gateway: &Gateway| ready(gateway.store.scan("", None, 500)).unwrap();
+    let before = entries(&gateway);
+    for (key, body, status) in [
+        (
+            "https://example.com/b",
+            json!({"url": "https://example.com/b", "code": "mine"}),
+            201,
+        ),
+        (
+            "https://example.com/b",
+            json!({"url": "https://example.com/b"}),
+            422,
+        ),
+        (
+            "new",
+            json!({"url": "https://example.com/b", "code": "mine"}),
+            409,
+        ),
+    ] {
+        assert_eq!(post(&gateway, caller, key, &body).status, status);
+    }
+    assert_eq!(entries(&gateway), before);
     // Somebody else's key is another one.
     let theirs = post(
         &gateway,
