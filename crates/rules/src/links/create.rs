@@ -533,7 +533,6 @@ async fn insert<S: Store>(
             events::link_created(&serde_json::to_value(view).unwrap_or_default())
         }),
         partition,
-        ..Commit::default()
     };
     match world.store.commit(commit).await? {
         Outcome::Committed(done) => Ok(Step::Created(Link {
