@@ -156,6 +156,12 @@ calls! {
     Claim = Coupon "POST" "/api/campaigns/:id/claims" User, Hot;
     /// A user's claims.
     ReadClaims = Coupon "GET" "/api/campaigns/:id/claims/:user" UserOrKey(Campaigns);
+    /// Makes a claim that is held the user's for good.
+    ConfirmClaim = Coupon "POST" "/api/campaigns/:id/claims/:claim/confirm" UserOrKey(Campaigns);
+    /// Gives a claim that is held back.
+    ReleaseClaim = Coupon "POST" "/api/campaigns/:id/claims/:claim/release" UserOrKey(Campaigns);
+    /// Takes a claim back.
+    RevokeClaim = Coupon "POST" "/api/campaigns/:id/claims/:claim/revoke" Key(Campaigns);
     /// All topics.
     ListTopics = Forward "GET" "/api/topics" Key(Topics);
     /// One topic.

@@ -53,6 +53,8 @@ kinds! {
     AlreadyClaimed = 409, "already-claimed", "Already claimed";
     /// It was there and is no more.
     Gone = 410, "gone", "No longer available";
+    /// The claim was not confirmed in time.
+    HoldExpired = 410, "hold-expired", "The hold has expired";
     /// All units are taken.
     SoldOut = 410, "sold-out", "Sold out";
     /// What is to be changed is not what the caller has seen.

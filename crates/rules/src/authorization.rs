@@ -116,6 +116,7 @@ impl Row {
             | Call::DrawLink
             | Call::ExtendLink => (link, ""),
             Call::Claim | Call::ReadClaims => ("spring", "its-user"),
+            Call::ConfirmClaim | Call::ReleaseClaim | Call::RevokeClaim => ("tickets", site.held.as_str()),
             Call::ReadCampaign | Call::EditCampaign => ("spring", ""),
             Call::ReadMessage => (site.message.as_str(), ""),
             Call::DeleteKey | Call::RotateKey => (site.spare_key.as_str(), ""),
@@ -163,6 +164,8 @@ struct Site {
     other_token: String,
     message: String,
     spare_key: String,
+    /// A claim that is held.
+    held: String,
 }
 
 impl Site {
@@ -176,6 +179,7 @@ impl Site {
             other_token: String::new(),
             message: String::new(),
             spare_key: String::new(),
+            held: String::new(),
         };
         block_on(keys::install_admin(&site.store, ADMIN, START)).unwrap();
         for (name, scope, expires) in [
@@ -210,6 +214,10 @@ impl Site {
         site.made("POST", "/api/campaigns", &as_key(ADMIN), &campaign);
         let user = vec![("x-user-id", "its-user".to_owned())];
         site.made("POST", "/api/campaigns/spring/claims", &user, &Value::Null);
+        let campaign = json!({ "id": "tickets", "quantity": 10, "holdSeconds": 600 });
+        site.made("POST", "/api/campaigns", &as_key(ADMIN), &campaign);
+        let held = site.made("POST", "/api/campaigns/tickets/claims", &user, &Value::Null);
+        site.held = held["claim"]["id"].as_str().unwrap().to_owned();
         let posted = site.made(
             "POST",
             "/api/topics/signup/messages",

@@ -1,7 +1,8 @@
 //! Campaigns: N units, each user at most `perUser` of them, admitted exactly and in order.
 //!
-//! Everything of a campaign lives in the partition `campaign/<id>`: its record, the counters `remaining/<id>` and
-//! `sequence/<id>`, and its claims. A claim is one commit ([`plan`](claim)); the index of its refusal is the verdict.
+//! Everything of a campaign lives in the partition `campaign/<id>`: its record, the counters `remaining/<id>`, `held/<id>`,
+//! `released/<id>` and `sequence/<id>`, and its claims. A claim is one commit ([`plan`](claim)); the index of its refusal is
+//! the verdict. What becomes of it is one commit each ([`holds`]).
 //!
 //! Access: creating, listing and changing take the scope `campaigns`. Reading one campaign is open to anyone,
 //! so that a shop's page can show what is left; it tells counts and times and nothing about users. A user's
@@ -11,13 +12,18 @@ mod claim;
 mod claims;
 #[cfg(feature = "schema")]
 pub(crate) mod describe;
+mod holds;
 mod manage;
 mod record;
+mod settle;
 mod stock;
 #[cfg(test)]
 mod tests;
 
-pub use record::{Campaign, Claim, Codes, DEFAULT_TOPIC, MAX_PER_USER, MAX_QUANTITY};
+pub use holds::maintain;
+pub use record::{
+    Campaign, Claim, Codes, DEFAULT_TOPIC, MAX_HOLD_SECONDS, MAX_PER_USER, MAX_QUANTITY, Status,
+};
 pub use stock::{Phase, Standing, Stock, standings, stocks};
 
 use crate::world::World;
@@ -60,6 +66,10 @@ async fn route<S: Store>(
         Call::EditCampaign => manage::patch(world, request, id).await,
         Call::Claim => claim::claim(world, request, id).await,
         Call::ReadClaims => claims::of_user(world, request, id, user).await,
+        // Boxed to keep the future of a claim small.
+        Call::ConfirmClaim => Box::pin(settle::settle(world, request, id, user, Status::Confirmed)).await,
+        Call::ReleaseClaim => Box::pin(settle::settle(world, request, id, user, Status::Released)).await,
+        Call::RevokeClaim => Box::pin(settle::settle(world, request, id, user, Status::Revoked)).await,
         _ => Err(Problem::not_found()),
     }
 }

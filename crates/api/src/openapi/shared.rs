@@ -238,7 +238,17 @@ pub(super) fn problems() -> Map<String, Value> {
         });
         let mut required = vec!["type", "title", "status", "detail"];
         match kind {
-            Kind::InvalidRequest | Kind::Conflict => properties["errors"] = errors.clone(),
+            Kind::InvalidRequest => properties["errors"] = errors.clone(),
+            Kind::Conflict => {
+                properties["errors"] = errors.clone();
+                properties["claim"] = json!({ "$ref": "#/components/schemas/Claim" });
+            }
+            Kind::SoldOut => {
+                properties["held"] = json!({
+                    "type": "integer", "minimum": 1,
+                    "description": "Units that are only held: some may come back. `Retry-After` tells when the next hold ends.",
+                });
+            }
             Kind::QuotaExceeded => {
                 properties["violated-policies"] = json!({
                     "type": "array", "minItems": 1, "items": { "type": "string" },
@@ -246,7 +256,7 @@ pub(super) fn problems() -> Map<String, Value> {
                 });
                 required.push("violated-policies");
             }
-            Kind::AlreadyClaimed => {
+            Kind::AlreadyClaimed | Kind::HoldExpired => {
                 properties["claim"] = json!({ "$ref": "#/components/schemas/Claim" });
                 required.push("claim");
             }
@@ -282,6 +292,13 @@ pub(super) fn problems() -> Map<String, Value> {
     all
 }
 
+fn claim(status: &str, expires_at: Option<&str>) -> Value {
+    json!({
+        "id": "8Jq3vTzLrM4nBw9QpX2K", "campaign": "spring", "user": "ann", "sequence": 41, "code": null,
+        "status": status, "expiresAt": expires_at, "receipt": null,
+    })
+}
+
 fn example(kind: Kind) -> Value {
     let problem = match kind {
         Kind::InvalidRequest => Problem::field("query:limit", "must be a whole number from 1 to 500"),
@@ -290,13 +307,8 @@ fn example(kind: Kind) -> Value {
     let problem = match kind {
         Kind::QuotaExceeded => problem.with_member("violated-policies", vec!["default"]),
         Kind::Gone => problem.with_member("state", "expired"),
-        Kind::AlreadyClaimed => problem.with_member(
-            "claim",
-            json!({
-                "id": "8Jq3vTzLrM4nBw9QpX2K", "campaign": "spring", "user": "ann", "sequence": 41, "code": null,
-                "status": "confirmed", "expiresAt": null, "receipt": null,
-            }),
-        ),
+        Kind::AlreadyClaimed => problem.with_member("claim", claim("confirmed", None)),
+        Kind::HoldExpired => problem.with_member("claim", claim("expired", Some("2027-01-15T08:10:00Z"))),
         _ => problem,
     };
     serde_json::from_slice(&problem.into_response().body).unwrap_or_default()
@@ -318,9 +330,12 @@ fn response(kinds: &[Kind], usual: &Value) -> Value {
     let mut also = |name: &str, always: bool| headers[name] = header(name, always);
     match kinds {
         [Kind::QuotaExceeded] => also("Retry-After", true),
-        _ if kinds
-            .iter()
-            .any(|kind| matches!(kind, Kind::Unavailable | Kind::BacklogFull | Kind::NotStarted)) =>
+        _ if kinds.iter().any(|kind| {
+            matches!(
+                kind,
+                Kind::Unavailable | Kind::BacklogFull | Kind::NotStarted | Kind::SoldOut
+            )
+        }) =>
         {
             also("Retry-After", false);
         }

@@ -9,16 +9,20 @@
 //! 6. the claim is written;
 //! 7. its message is appended.
 //!
-//! No lock, and no retry loop except for a campaign that changed in between and for a reply that was lost.
+//! Where claims are held, it also writes what [`super::holds`] needs.
+//!
+//! No lock, and no retry loop except for a campaign that changed in between, for a reply that was lost, and for units that
+//! have just come back.
 //!
 //! A lost reply is asked for again with the same claim id: if that id is found stored, it is ours.
 
-use std::cell::OnceCell;
+use std::cell::{Cell, OnceCell};
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
 use serde::Deserialize;
 
+use super::holds::{self, Hold, Room};
 use super::record::{Campaign, Claim, Codes, Live, Status, load_for_claim, path_segment};
 use super::{claims, unknown};
 use crate::idempotency::{self, Key};
@@ -82,6 +86,7 @@ pub(super) async fn claim<S: Store>(
         key,
         claim: ids::token(&(world.fresh)(), ids::ID_LENGTH),
         code: OnceCell::new(),
+        now: Cell::new(world.now),
     };
     let response = attempt.run(world, id).await?;
     Ok(response.with(
@@ -98,6 +103,8 @@ struct Attempt<'a> {
     claim: String,
     /// Made when the campaign has codes.
     code: OnceCell<String>,
+    /// The store's time as far as it is known, Unix milliseconds: holds are counted from it.
+    now: Cell<u64>,
 }
 
 /// Why a claim was not admitted, as the commit tells it.
@@ -107,11 +114,17 @@ enum Verdict {
     Changed,
     OutsideWindow,
     SoldOut,
+    /// The store's clock is further than was thought: the hold would be short.
+    ShortHold,
+    /// Our own claim was admitted before, and its units have come back since.
+    Returned,
 }
 
 /// The answer of a claim's commit, and the meaning of its refusals.
 struct Plan {
     answer: Template,
+    /// Of the conditions beyond [`Plan::CONDITIONS`].
+    further: Vec<Verdict>,
     mutations: &'static [Option<Verdict>],
 }
 
@@ -120,7 +133,10 @@ impl Plan {
 
     fn verdict(&self, refusal: Refusal) -> Option<Verdict> {
         match refusal {
-            Refusal::Condition(index) => Self::CONDITIONS.get(index as usize).copied(),
+            Refusal::Condition(index) => {
+                let mut all = Self::CONDITIONS.iter().chain(&self.further);
+                all.nth(index as usize).copied()
+            }
             Refusal::Mutation(index) => self.mutations.get(index as usize).copied().flatten(),
         }
     }
@@ -134,12 +150,14 @@ impl Attempt<'_> {
                 .await?
                 .ok_or_else(|| unknown(id))?;
             // After a lost reply only a commit tells: it comes after the one whose reply was lost, a read may not.
-            if lost == 0
-                && let Some(problem) = self.refused_from_memory(world, &live).await?
-            {
-                return Err(problem);
+            if lost == 0 {
+                match self.judged_from_memory(world, &live).await? {
+                    Judged::Open => {}
+                    Judged::Refused(problem) => return Err(problem),
+                    Judged::Changed => continue,
+                }
             }
-            let (commit, plan) = self.plan(world, &live);
+            let (commit, plan) = self.plan(world, &live, lost > 0);
             let outcome = match world.store.commit(commit).await {
                 Ok(outcome) => outcome,
                 Err(StoreError::Unknown(_)) if lost < LOST_REPLIES => {
@@ -172,8 +190,20 @@ impl Attempt<'_> {
         match plan.verdict(refusal) {
             Some(Verdict::AlreadyClaimed) => self.already(world, live).await,
             Some(Verdict::OutsideWindow) => Err(outside_window(&live.campaign, world.now)),
-            Some(Verdict::SoldOut) => Err(sold_out(&live.campaign)),
+            Some(Verdict::SoldOut) => match self.sold_out(world, live).await? {
+                Some(problem) => Err(problem),
+                None => Ok(None),
+            },
             Some(Verdict::Changed) => Ok(None),
+            Some(Verdict::ShortHold) => {
+                let now = Box::pin(holds::store_time(world.store, &live.campaign)).await?;
+                self.now.set(self.now.get().max(now));
+                Ok(None)
+            }
+            Some(Verdict::Returned) => Err(Problem::new(
+                Kind::Conflict,
+                "The claim was admitted, and its unit has come back since; claim again.",
+            )),
             None => Err(Problem::new(
                 Kind::Internal,
                 "The store refused a step that cannot be refused.",
@@ -200,7 +230,8 @@ impl Attempt<'_> {
         Ok(response)
     }
 
-    /// The user holds what the campaign allows: our own claim after a lost reply, else a 409 with the first claim.
+    /// The user holds what the campaign allows: our own claim after a lost reply, else a 409 with the first claim. `None` if
+    /// it is worth another try, since a hold of the user's has ended.
     async fn already<S: Store>(
         &self,
         world: &World<'_, S>,
@@ -218,36 +249,51 @@ impl Attempt<'_> {
                 return Ok(Some(Response::json(201, &claim.admitted())));
             }
         }
-        match claims::stored(world.store, live, self.user).await?.first() {
-            Some(first) => Err(already_claimed(campaign, first)),
+        match self.claimed(world, live).await? {
+            Some(problem) => Err(problem),
             None => Ok(None),
         }
+    }
+
+    /// The 409 with the first of the user's claims that take units. `None` if there is none, or if one of them was a hold that
+    /// has ended and has just been given back.
+    async fn claimed<S: Store>(&self, world: &World<'_, S>, live: &Live) -> Result<Option<Problem>, Problem> {
+        let campaign = &live.campaign;
+        let claims = claims::live(world.store, live, self.user).await?;
+        let now = self.now.get();
+        let over = |claim: &&Claim| claim.hold_ends().is_some_and(|end| end <= now);
+        let mut returned = false;
+        for claim in claims.iter().filter(over) {
+            returned |= Box::pin(holds::expire(world.store, campaign, &claim.user, &claim.id, now)).await?;
+        }
+        let first = claims.first().filter(|_| !returned);
+        Ok(first.map(|first| already_claimed(campaign, first)))
     }
 
     /// The verdict where the campaign alone decides it: sold out, closed, or far outside its window. A user
     /// who holds a claim is told so. With an `Idempotency-Key` the claim may be this very request's, which
     /// the store knows.
-    async fn refused_from_memory<S: Store>(
+    async fn judged_from_memory<S: Store>(
         &self,
         world: &World<'_, S>,
         live: &Live,
-    ) -> Result<Option<Problem>, Problem> {
+    ) -> Result<Judged, Problem> {
         let campaign = &live.campaign;
-        let problem = if campaign
+        let over = if campaign
             .starts_at
             .is_some_and(|at| world.now.saturating_add(CLOCK_MARGIN_MS) < at)
         {
-            return Ok(Some(not_started(campaign, world.now)));
+            return Ok(Judged::Refused(not_started(campaign, world.now)));
         } else if campaign.closed
             || campaign
                 .ends_at
                 .is_some_and(|at| at.saturating_add(CLOCK_MARGIN_MS) <= world.now)
         {
-            ended(campaign)
+            true
         } else if live.remaining == 0 {
-            sold_out(campaign)
+            false
         } else {
-            return Ok(None);
+            return Ok(Judged::Open);
         };
         let place = match campaign.per_user {
             1 => campaign.claim_key(self.user, &self.claim),
@@ -257,36 +303,65 @@ impl Attempt<'_> {
             .store
             .get(&Campaign::partition(&campaign.id), &[place])
             .await?;
-        let Some(entry) = found.first().and_then(Option::as_ref) else {
-            return Ok(Some(problem));
+        let entry = found.first().and_then(Option::as_ref);
+        if entry.is_some() && self.key.is_some() {
+            return Ok(Judged::Open);
+        }
+        let has_all = match campaign.per_user {
+            1 => entry.is_some(),
+            most => stored::count("number of claims", entry)? >= most,
         };
-        if self.key.is_some() {
-            return Ok(None);
+        if has_all {
+            let claimed = self.claimed(world, live).await?;
+            return Ok(claimed.map_or(Judged::Changed, Judged::Refused));
         }
-        if campaign.per_user > 1 && stored::count("number of claims", Some(entry))? < campaign.per_user {
-            return Ok(Some(problem));
-        }
-        let claims = claims::stored(world.store, live, self.user).await?;
-        Ok(Some(
-            claims
-                .first()
-                .map_or(problem, |first| already_claimed(campaign, first)),
-        ))
+        Ok(match over {
+            true => Judged::Refused(ended(campaign)),
+            false => self
+                .sold_out(world, live)
+                .await?
+                .map_or(Judged::Changed, Judged::Refused),
+        })
     }
 
-    /// The claim as one commit.
-    fn plan<S>(&self, world: &World<'_, S>, live: &Live) -> (Commit, Plan) {
+    /// Nothing remains: the problem, or `None` if units of holds that have ended came back just now.
+    async fn sold_out<S: Store>(
+        &self,
+        world: &World<'_, S>,
+        live: &Live,
+    ) -> Result<Option<Problem>, Problem> {
+        let campaign = &live.campaign;
+        if campaign.hold_seconds.is_none() {
+            return Ok(Some(sold_out(campaign)));
+        }
+        let pick = usize::from((world.fresh)()[0]);
+        let room = Box::pin(holds::make_room(world.store, campaign, self.now.get(), pick)).await?;
+        Ok(match room {
+            Room::Made => None,
+            Room::Full => Some(sold_out(campaign)),
+            Room::Held { units, wait_ms } => Some(held(campaign, units, wait_ms)),
+        })
+    }
+
+    /// The claim as one commit. `again`: it may have been made before.
+    fn plan<S>(&self, world: &World<'_, S>, live: &Live, again: bool) -> (Commit, Plan) {
         let campaign = &*live.campaign;
+        let hold = campaign
+            .hold_seconds
+            .map(|seconds| Hold::new(self.now.get(), seconds));
         let mut mutations = Vec::with_capacity(4);
         let meanings = self.count(campaign, &mut mutations);
-        let (forms, code) = match campaign.codes {
-            Codes::None => (&*PLAIN, ""),
-            Codes::Generate => {
-                let fresh = || ids::token(&(world.fresh)(), CODE_LENGTH);
+        let (forms, code) = match (&hold, campaign.codes) {
+            // A claim that is held gets its code when it is confirmed.
+            (Some(_), _) => (&*HELD, ""),
+            (None, Codes::None) => (&*PLAIN, ""),
+            (None, Codes::Generate) => {
+                let fresh = || generated(world);
                 (&*WITH_CODE, self.code.get_or_init(fresh).as_str())
             }
         };
-        let texts = [self.claim.as_str(), &campaign.id, self.user, code];
+        let expires = hold.as_ref().map_or("", |hold| &hold.text);
+        let texts = [self.claim.as_str(), &campaign.id, self.user, code, expires];
         let key = campaign.claim_key(self.user, &self.claim);
         let partition = Campaign::partition(&campaign.id);
         let answer = forms.answer.fill(&texts);
@@ -305,23 +380,35 @@ impl Attempt<'_> {
                 &BTreeMap::new(),
             )
         });
+        let mut conditions = vec![
+            Condition::Absent(key),
+            Condition::Version {
+                key: partition.clone(),
+                version: live.version,
+            },
+            window(campaign),
+        ];
+        let mut further = Vec::new();
+        if let Some(hold) = &hold {
+            mutations.extend(hold.mutations(campaign, self.user, &self.claim));
+            conditions.push(hold.is_long_enough());
+            further.push(Verdict::ShortHold);
+        }
+        if again && campaign.per_user == 1 {
+            // Meanwhile its place may be free again.
+            conditions.push(Condition::Absent(campaign.returned_key(self.user, &self.claim)));
+            further.push(Verdict::Returned);
+        }
         let commit = Commit {
             idempotence,
-            conditions: vec![
-                Condition::Absent(key),
-                Condition::Version {
-                    key: partition.clone(),
-                    version: live.version,
-                },
-                window(campaign),
-            ],
+            conditions,
             partition,
             mutations,
             appends: vec![Append {
                 topic: campaign.topic.clone(),
                 id: self.claim.clone(),
                 key: self.user.to_owned(),
-                kind: "coupon.claimed".into(),
+                kind: Status::Held.message().into(),
                 content_type: "application/json".into(),
                 attributes: attributes::write(None, Traceparent::of(self.request)),
                 payload: forms.announcement.fill(&texts),
@@ -329,6 +416,7 @@ impl Attempt<'_> {
         };
         let plan = Plan {
             answer,
+            further,
             mutations: meanings,
         };
         (commit, plan)
@@ -350,10 +438,24 @@ impl Attempt<'_> {
     }
 }
 
+/// What memory says of a claim.
+enum Judged {
+    /// The store is to be asked.
+    Open,
+    Refused(Problem),
+    /// A unit has come back: it is to be looked at again.
+    Changed,
+}
+
+/// A new code.
+pub(super) fn generated<S>(world: &World<'_, S>) -> String {
+    ids::token(&(world.fresh)(), CODE_LENGTH)
+}
+
 /// The index of the mutation that counts claims.
 const SEQUENCE: u32 = 0;
 
-/// A claim's documents, with blanks for its texts: its id, its campaign, its user and its code.
+/// A claim's documents, with blanks for its texts: its id, its campaign, its user, its code, and when it expires.
 struct Forms {
     answer: Form,
     claim: Form,
@@ -361,15 +463,16 @@ struct Forms {
 }
 
 impl Forms {
-    fn of(code: Option<Blank>) -> Self {
+    fn of(status: Status, code: Option<Blank>, expires_at: Option<Blank>) -> Self {
         let claim = Claim {
             id: Blank(0),
             campaign: Blank(1),
             user: Blank(2),
             sequence: Number::Sum(SEQUENCE),
             code,
-            status: Status::Confirmed,
+            status,
             time: Number::Time,
+            expires_at,
         };
         Self {
             answer: Form::of(&claim.admitted()),
@@ -380,9 +483,11 @@ impl Forms {
 }
 
 /// The documents of claims without codes.
-static PLAIN: LazyLock<Forms> = LazyLock::new(|| Forms::of(None));
+static PLAIN: LazyLock<Forms> = LazyLock::new(|| Forms::of(Status::Confirmed, None, None));
 /// The documents of claims with codes.
-static WITH_CODE: LazyLock<Forms> = LazyLock::new(|| Forms::of(Some(Blank(3))));
+static WITH_CODE: LazyLock<Forms> = LazyLock::new(|| Forms::of(Status::Confirmed, Some(Blank(3)), None));
+/// The documents of claims that are held.
+static HELD: LazyLock<Forms> = LazyLock::new(|| Forms::of(Status::Held, None, Some(Blank(4))));
 
 fn created(answer: &Template, done: &Committed) -> Response {
     Response::json_bytes(201, template::fill(answer, done))
@@ -435,6 +540,17 @@ fn sold_out(campaign: &Campaign) -> Problem {
         Kind::SoldOut,
         format!("All units of the campaign {} are taken.", campaign.id),
     )
+}
+
+/// All units are taken, some only for a time.
+fn held(campaign: &Campaign, units: u64, wait_ms: u64) -> Problem {
+    let detail = format!(
+        "All units of the campaign {} are taken, but {units} are only held.",
+        campaign.id
+    );
+    Problem::new(Kind::SoldOut, detail)
+        .with_member("held", units)
+        .with_retry_after(wait_ms.div_ceil(1_000))
 }
 
 fn already_claimed(campaign: &Campaign, first: &Claim) -> Problem {

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::record::{Campaign, Claim, ClaimView, Live, load, unescape};
+use super::record::{Campaign, Claim, ClaimView, Live, MAX_PER_USER, load, unescape};
 use super::unknown;
 use crate::identity;
 use crate::keys;
@@ -18,7 +18,7 @@ use tollgate_store::stored;
 #[derive(Serialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(rename = "Claims"))]
 pub(super) struct Claims<'a> {
-    /// In order of admission; at most `perUser`.
+    /// In order of admission. Those whose units came back are told for 30 days.
     claims: Vec<ClaimView<'a>>,
 }
 
@@ -54,25 +54,17 @@ pub(super) async fn of_user<S: Store>(
     ))
 }
 
-/// A user's claims in order of admission; at most `perUser` of them.
-pub(super) async fn stored<S: Store>(store: &S, live: &Live, user: &str) -> Result<Vec<Claim>, StoreError> {
-    let campaign = &live.campaign;
-    if campaign.per_user == 1 {
-        let found = store
-            .get(
-                &Campaign::partition(&campaign.id),
-                &[campaign.claim_key(user, "")],
-            )
-            .await?;
-        let claims = found.iter().flatten();
-        return claims.map(|entry| stored::decode("claim", entry)).collect();
-    }
-    let prefix = Campaign::claims_prefix(&campaign.id, user);
+/// The most claims of a user that are read: those that take units, and so many that did.
+const MAX_READ: usize = MAX_PER_USER as usize + MAX_PAGE as usize;
+
+/// A user's claims in order of admission, with those whose units came back in the last 30 days; at most [`MAX_READ`].
+async fn stored<S: Store>(store: &S, live: &Live, user: &str) -> Result<Vec<Claim>, StoreError> {
+    let prefix = Campaign::claims_prefix(&live.campaign.id, user);
     let mut claims: Vec<Claim> = Vec::new();
     let mut after: Option<String> = None;
     // A page may be short of its limit, at its bound in bytes: only an empty one is the end. Each page holds at
-    // least one claim, and there are at most `perUser`.
-    for _ in 0..=campaign.per_user {
+    // least one claim.
+    while claims.len() < MAX_READ {
         let items = store.scan(&prefix, after.as_deref(), MAX_PAGE).await?;
         let Some(last) = items.last() else { break };
         after = Some(last.key.clone());
@@ -81,5 +73,19 @@ pub(super) async fn stored<S: Store>(store: &S, live: &Live, user: &str) -> Resu
         }
     }
     claims.sort_by_key(|claim| claim.sequence.known());
+    Ok(claims)
+}
+
+/// A user's claims that take units, in order of admission; at most `perUser` of them.
+pub(super) async fn live<S: Store>(store: &S, live: &Live, user: &str) -> Result<Vec<Claim>, StoreError> {
+    let campaign = &live.campaign;
+    if campaign.per_user == 1 {
+        let place = [campaign.claim_key(user, "")];
+        let found = store.get(&Campaign::partition(&campaign.id), &place).await?;
+        let claims = found.iter().flatten();
+        return claims.map(|entry| stored::decode("claim", entry)).collect();
+    }
+    let mut claims = Box::pin(stored(store, live, user)).await?;
+    claims.retain(|claim| claim.status.is_live());
     Ok(claims)
 }

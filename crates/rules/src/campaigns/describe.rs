@@ -6,7 +6,7 @@ use tollgate_api::openapi::{Operation, pattern, text};
 use tollgate_api::problem::Kind;
 
 use super::record::{Admitted, View};
-use super::{claim, claims, manage};
+use super::{claim, claims, manage, settle};
 use crate::identity::MAX_ID_CHARS;
 
 pub(crate) fn describe(call: Call, operation: &mut Operation<'_>) {
@@ -14,6 +14,13 @@ pub(crate) fn describe(call: Call, operation: &mut Operation<'_>) {
         let form = pattern("^[a-z0-9][a-z0-9-]{0,63}$");
         operation.path("id", form, "The campaign's id.");
         operation.refuses(&[Kind::NotFound]);
+    }
+    if call.path().contains(":claim") {
+        let form = pattern("^[0-9A-Za-z]{20}$");
+        operation.path("claim", form, "The claim's id.");
+        operation.header("IdempotencyKey");
+        operation.may_take::<claim::Body>(json!({}));
+        operation.refuses(&[Kind::Conflict, Kind::HoldExpired, Kind::IdempotencyMismatch]);
     }
     match call {
         Call::ListCampaigns => {
@@ -25,7 +32,8 @@ pub(crate) fn describe(call: Call, operation: &mut Operation<'_>) {
         Call::CreateCampaign => {
             operation.about(
                 "`quantity` units, each user at most `perUser` of them, admitted exactly and in order. Every admitted claim is a message \
-                 `coupon.claimed` in the topic, in the same atomic step.",
+                 `coupon.claimed` in the topic, in the same atomic step. With `holdSeconds` a claim is held: until its end it is \
+                 confirmed, or its unit comes back exactly once.",
             );
             operation.takes::<manage::Create>(json!({
                 "id": "spring", "quantity": 500, "perUser": 1, "startsAt": "2030-03-01T09:00:00+01:00", "codes": "generate",
@@ -51,7 +59,9 @@ pub(crate) fn describe(call: Call, operation: &mut Operation<'_>) {
         Call::Claim => {
             operation.about(
                 "One unit for the user that `x-user-id` names, or the reason why not. A 201 is durable. With an `Idempotency-Key` a \
-                 repetition is answered as the first was; without one, a second claim is a 409 that holds the first.",
+                 repetition is answered as the first was; without one, a second claim is a 409 that holds the first. In a campaign \
+                 with `holdSeconds` the claim is `held` until `expiresAt`. Where all units are taken and some are only held, the 410 has \
+                 `held` and `Retry-After`. Whoever released a claim, or let it expire, may claim again.",
             );
             operation.header("IdempotencyKey");
             operation.may_take::<claim::Body>(json!({}));
@@ -67,9 +77,35 @@ pub(crate) fn describe(call: Call, operation: &mut Operation<'_>) {
                 Kind::IdempotencyMismatch,
             ]);
         }
+        Call::ConfirmClaim => {
+            operation.about(
+                "Before the hold ends, by the store's clock, and once: `coupon.confirmed` is appended in the same step, and a code is made \
+                 where the campaign makes codes. Repeated, it is answered with the claim. Too late: 410 with the claim, whose unit is back. \
+                 Holds outlive the end of their campaign, and its closing.",
+            );
+            operation.gives::<settle::Changed<'_>>(200, "Confirmed.", json!({ "claim": claim_example() }));
+            operation.answers_with(200, "Idempotency-Replayed", false);
+        }
+        Call::ReleaseClaim => {
+            operation.about(
+                "Its unit is back, once, and `coupon.released` is appended in the same step. A confirmed claim is not released (409); a key \
+                 with the scope `campaigns` can revoke it.",
+            );
+            operation.gives::<settle::Changed<'_>>(200, "Released.", returned_example("released"));
+            operation.answers_with(200, "Idempotency-Replayed", false);
+        }
+        Call::RevokeClaim => {
+            operation.about(
+                "A claim that is held or confirmed: its unit is back, once, and `coupon.revoked` is appended in the same step. In a campaign \
+                 without holds, the header `x-user-id` says whose claim it is.",
+            );
+            operation.gives::<settle::Changed<'_>>(200, "Revoked.", returned_example("revoked"));
+            operation.answers_with(200, "Idempotency-Replayed", false);
+        }
         Call::ReadClaims => {
             operation.about(
-                "In order of admission; none is an empty list. For the user, and for the scope `campaigns`.",
+                "In order of admission; none is an empty list. Claims that were released, expired or were revoked are told for 30 days. For \
+                 the user, and for the scope `campaigns`.",
             );
             operation.path(
                 "user",
@@ -89,9 +125,17 @@ pub(crate) fn describe(call: Call, operation: &mut Operation<'_>) {
 fn campaign() -> Value {
     json!({
         "id": "spring", "quantity": 500, "perUser": 1, "startsAt": "2030-03-01T08:00:00Z", "endsAt": null, "holdSeconds": null,
-        "codes": "generate", "topic": "coupon", "createdAt": "2027-01-15T08:00:00Z", "admitted": 0, "remaining": 500,
-        "state": "scheduled",
+        "codes": "generate", "topic": "coupon", "createdAt": "2027-01-15T08:00:00Z", "admitted": 0, "held": 0,
+        "confirmed": 0, "released": 0, "remaining": 500, "state": "scheduled",
     })
+}
+
+fn returned_example(status: &str) -> Value {
+    let mut claim = claim_example();
+    claim["status"] = status.into();
+    claim["code"] = Value::Null;
+    claim["expiresAt"] = "2030-03-01T08:10:00Z".into();
+    json!({ "claim": claim })
 }
 
 fn claim_example() -> Value {

@@ -2,8 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::record::{Campaign, Codes, DEFAULT_TOPIC, MAX_ID, MAX_PER_USER, MAX_QUANTITY, View};
-use super::record::{is_id, load};
+use super::record::{Campaign, Codes, Counters, DEFAULT_TOPIC, View, is_id, load, load_counted};
+use super::record::{MAX_HOLD_SECONDS, MAX_ID, MAX_PER_USER, MAX_QUANTITY};
 use super::unknown;
 use crate::config::{TOPIC_NAME_RULE, is_topic_name};
 use crate::events;
@@ -51,10 +51,11 @@ pub(super) struct Create {
     #[serde(default, with = "time::rfc3339_option")]
     #[cfg_attr(feature = "schema", schemars(with = "Option<tollgate_api::openapi::Time>"))]
     ends_at: Option<u64>,
-    /// Not offered yet: leave it out.
+    /// For how long a claim is held: until then it is confirmed, or its unit comes back. Where it is left out, every claim is
+    /// confirmed at once. Never changes.
     #[serde(default)]
-    #[cfg_attr(feature = "schema", schemars(with = "Option<()>"))]
-    hold_seconds: Option<serde_json::Value>,
+    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = MAX_HOLD_SECONDS)))]
+    hold_seconds: Option<u64>,
     /// Whether each claim carries a code.
     #[serde(default)]
     codes: Option<Codes>,
@@ -79,9 +80,11 @@ impl Create {
             ));
         }
         check_window(self.starts_at, self.ends_at)?;
-        if self.hold_seconds.is_some() {
-            let detail = "holds are not available: every claim is confirmed at once; leave holdSeconds out";
-            return Err(Problem::field("#/holdSeconds", detail));
+        if let Some(seconds) = self.hold_seconds
+            && !(1..=MAX_HOLD_SECONDS).contains(&seconds)
+        {
+            let rule = format!("must be from 1 to {MAX_HOLD_SECONDS}");
+            return Err(Problem::field("#/holdSeconds", rule));
         }
         let topic = self.topic.unwrap_or_else(|| DEFAULT_TOPIC.to_owned());
         if !is_topic_name(&topic) {
@@ -93,11 +96,20 @@ impl Create {
             per_user,
             starts_at: self.starts_at,
             ends_at: self.ends_at,
+            hold_seconds: self.hold_seconds,
             codes: self.codes.unwrap_or_default(),
             topic,
             created_at: now,
             closed: false,
         })
+    }
+}
+
+/// The counters of a new campaign.
+fn untouched(campaign: &Campaign) -> Counters {
+    Counters {
+        remaining: campaign.quantity,
+        ..Counters::default()
     }
 }
 
@@ -142,7 +154,7 @@ pub(super) async fn create<S: Store>(world: &World<'_, S>, request: &Request) ->
         conditions: vec![Condition::Absent(Campaign::partition(id))],
         mutations: vec![record(&campaign), stock],
         appends: events::append(world, || {
-            let view = View::new(&campaign, campaign.quantity, world.now);
+            let view = View::new(&campaign, untouched(&campaign), world.now);
             events::campaign_created(&serde_json::to_value(view).unwrap_or_default())
         }),
         ..Commit::default()
@@ -166,7 +178,7 @@ pub(super) async fn create<S: Store>(world: &World<'_, S>, request: &Request) ->
         });
         return Err(problem);
     }
-    let view = View::new(&campaign, campaign.quantity, world.now);
+    let view = View::new(&campaign, untouched(&campaign), world.now);
     Ok(Response::json(201, &view).with("location", format!("/api/campaigns/{id}")))
 }
 
@@ -203,18 +215,18 @@ pub(super) async fn list<S: Store>(world: &World<'_, S>, request: &Request) -> R
     let shown = items.len().min(wanted as usize - 1);
     let mut campaigns = Vec::with_capacity(shown);
     for item in &items[..shown] {
-        // The record and the units left at one moment: the scan's is another.
+        // The record and its counters at one moment: the scan's is another.
         let id = item.key.strip_prefix(&*prefix).unwrap_or_default();
-        campaigns.extend(load(world.store, id).await?);
+        campaigns.extend(load_counted(world.store, id).await?);
     }
     let views = campaigns
         .iter()
-        .map(|live| View::new(&live.campaign, live.remaining, world.now));
+        .map(|(live, counters)| View::new(&live.campaign, *counters, world.now));
     let more = items.len() > shown;
     let next_cursor = campaigns
         .last()
         .filter(|_| more)
-        .map(|live| live.campaign.id.as_str());
+        .map(|(live, _)| live.campaign.id.as_str());
     Ok(Response::json(
         200,
         &Page {
@@ -226,10 +238,11 @@ pub(super) async fn list<S: Store>(world: &World<'_, S>, request: &Request) -> R
 
 /// `GET /api/campaigns/{id}`, open to anyone.
 pub(super) async fn read<S: Store>(world: &World<'_, S>, id: &str) -> Result<Response, Problem> {
-    let live = load(world.store, id).await?.ok_or_else(|| unknown(id))?;
+    let found = load_counted(world.store, id).await?;
+    let (live, counters) = found.ok_or_else(|| unknown(id))?;
     Ok(Response::json(
         200,
-        &View::new(&live.campaign, live.remaining, world.now),
+        &View::new(&live.campaign, counters, world.now),
     ))
 }
 
@@ -310,12 +323,16 @@ pub(super) async fn patch<S: Store>(
             .await?
         {
             Outcome::Committed(done) => {
-                let remaining = done
-                    .sums
-                    .get(STOCK)
-                    .and_then(|&n| u64::try_from(n).ok())
-                    .unwrap_or(0);
-                return Ok(Response::json(200, &View::new(&after, remaining, world.now)));
+                let sum = |index: usize| {
+                    let sum = done.sums.get(index);
+                    sum.and_then(|&n| u64::try_from(n).ok()).unwrap_or(0)
+                };
+                let counters = Counters {
+                    remaining: sum(STOCK),
+                    held: sum(STOCK + 1),
+                    released: sum(STOCK + 2),
+                };
+                return Ok(Response::json(200, &View::new(&after, counters, world.now)));
             }
             Outcome::Refused(Refusal::Mutation(_)) => return Err(below_admitted()),
             _ => {} // changed in between
@@ -327,17 +344,23 @@ pub(super) async fn patch<S: Store>(
     ))
 }
 
-/// The index of the mutation that moves the units left.
+/// The index of the mutation that moves the units left. Those behind it tell the other counters of that moment.
 const STOCK: usize = 1;
 
 fn change(before: &Campaign, version: u64, after: &Campaign) -> Commit {
     let signed = |quantity: u64| i64::try_from(quantity).unwrap_or(i64::MAX); // at most MAX_QUANTITY
-    let stock = Mutation::Add {
-        key: Campaign::remaining_key(&before.id),
-        delta: signed(after.quantity) - signed(before.quantity),
+    let moved = |key, delta| Mutation::Add {
+        key,
+        delta,
         min: Some(0),
         max: None,
     };
+    let stock = moved(
+        Campaign::remaining_key(&before.id),
+        signed(after.quantity) - signed(before.quantity),
+    );
+    let held = moved(Campaign::held_key(&before.id), 0);
+    let released = moved(Campaign::released_key(&before.id), 0);
     let partition = Campaign::partition(&before.id);
     Commit {
         conditions: vec![Condition::Version {
@@ -345,7 +368,7 @@ fn change(before: &Campaign, version: u64, after: &Campaign) -> Commit {
             version,
         }],
         partition,
-        mutations: vec![record(after), stock],
+        mutations: vec![record(after), stock, held, released],
         ..Commit::default()
     }
 }

@@ -8,7 +8,7 @@ use std::rc::Rc;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::{Deserialize, Serialize};
 
-use tollgate_api::time;
+use tollgate_api::{ids, time};
 use tollgate_store::commit::{Entry, StoreError, key_part};
 use tollgate_store::ports::Store;
 use tollgate_store::stored;
@@ -18,6 +18,10 @@ use tollgate_store::template::Number;
 pub const MAX_QUANTITY: u64 = 1_000_000_000;
 /// The most claims of one user.
 pub const MAX_PER_USER: u64 = 1_000;
+/// The longest hold, seconds: 30 days.
+pub const MAX_HOLD_SECONDS: u64 = 30 * 24 * 60 * 60;
+/// How long a claim that was released, has expired or was revoked can still be read, in milliseconds: 30 days.
+pub const KEEP_RETURNED_MS: u64 = 30 * 24 * 60 * 60 * 1_000;
 /// The longest campaign id.
 pub const MAX_ID: usize = 64;
 /// Where claims are announced unless the campaign says otherwise.
@@ -49,6 +53,10 @@ pub struct Campaign {
     pub starts_at: Option<u64>,
     /// From when on it admits no more.
     pub ends_at: Option<u64>,
+    /// For how long a claim is held before it expires, 1 to [`MAX_HOLD_SECONDS`]; where it is missing, claims are confirmed at
+    /// once. Never changes: the order of the holds' keys depends on it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hold_seconds: Option<u64>,
     /// Whether claims carry a code.
     pub codes: Codes,
     /// Where claims are announced.
@@ -96,6 +104,21 @@ impl Campaign {
         ["sequence/", id].concat()
     }
 
+    /// The key of its counter of units that are held.
+    pub fn held_key(id: &str) -> String {
+        ["held/", id].concat()
+    }
+
+    /// The key of its counter of units that came back so far.
+    pub fn released_key(id: &str) -> String {
+        ["released/", id].concat()
+    }
+
+    /// The key under which the user is found to whom a claim belongs. Only where claims are held.
+    pub fn holder_key(id: &str, claim: &str) -> String {
+        ["holder/", id, "/", claim].concat()
+    }
+
     /// The prefix of all keys of a user's claims.
     pub fn claims_prefix(id: &str, user: &str) -> String {
         Self::claim_at(id, user, "")
@@ -106,10 +129,15 @@ impl Campaign {
         ["claims/", id, "/", &key_part(user)].concat()
     }
 
-    /// The key of one claim. With `perUser` 1 there is a single place, whose absence is what a claim asks for.
+    /// The key of a claim that takes units. With `perUser` 1 there is a single place, whose absence is what a claim asks for.
     pub fn claim_key(&self, user: &str, claim: &str) -> String {
         let place = if self.per_user == 1 { "1" } else { claim };
         Self::claim_at(&self.id, user, place)
+    }
+
+    /// The key of a claim whose units came back.
+    pub fn returned_key(&self, user: &str, claim: &str) -> String {
+        Self::claim_at(&self.id, user, claim)
     }
 
     fn claim_at(id: &str, user: &str, place: &str) -> String {
@@ -141,6 +169,41 @@ pub struct Live {
     pub version: u64,
     /// Units left.
     pub remaining: u64,
+}
+
+/// A campaign's counters, of one moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Units left.
+    pub remaining: u64,
+    /// Units that are held.
+    pub held: u64,
+    /// Units that came back so far: released, expired or revoked.
+    pub released: u64,
+}
+
+/// Reads a campaign with all its counters, at one moment; `None` if there is none.
+pub async fn load_counted<S: Store>(store: &S, id: &str) -> Result<Option<(Live, Counters)>, StoreError> {
+    let (partition, [record, remaining]) = keys(id);
+    let keys = [
+        record,
+        remaining,
+        Campaign::held_key(id),
+        Campaign::released_key(id),
+    ];
+    let mut found = store.get(&partition, &keys).await?;
+    let rest = found.split_off(found.len().min(2));
+    let Some(live) = live(found)? else {
+        return Ok(None);
+    };
+    let mut counts = rest.iter().map(Option::as_ref);
+    let mut count = |what| stored::count(what, counts.next().flatten());
+    let counters = Counters {
+        remaining: live.remaining,
+        held: count("number of units held")?,
+        released: count("number of units that came back")?,
+    };
+    Ok(Some((live, counters)))
 }
 
 /// Reads a campaign; `None` if there is none.
@@ -223,7 +286,7 @@ pub struct View<'a> {
     #[serde(with = "time::rfc3339_option")]
     #[cfg_attr(feature = "schema", schemars(with = "Option<tollgate_api::openapi::Time>"))]
     ends_at: Option<u64>,
-    /// Null: every claim is confirmed at once.
+    /// For how long a claim is held before it expires; null: every claim is confirmed at once.
     hold_seconds: Option<u64>,
     /// Whether each claim carries a code.
     codes: Codes,
@@ -233,8 +296,14 @@ pub struct View<'a> {
     #[serde(with = "time::rfc3339")]
     #[cfg_attr(feature = "schema", schemars(with = "tollgate_api::openapi::Time"))]
     created_at: u64,
-    /// Units that are claimed.
+    /// Units that are taken: those held and those confirmed.
     admitted: u64,
+    /// Units that are held. A hold that has ended counts until its unit is back, which a claim that needs it sees to.
+    held: u64,
+    /// Units that are confirmed.
+    confirmed: u64,
+    /// Units that came back so far: released, expired or revoked.
+    released: u64,
     /// Units that are left.
     remaining: u64,
     /// What it does now.
@@ -242,19 +311,24 @@ pub struct View<'a> {
 }
 
 impl<'a> View<'a> {
-    /// The view of a campaign with this many units left.
-    pub fn new(campaign: &'a Campaign, remaining: u64, now: u64) -> Self {
+    /// The view of a campaign with these counters.
+    pub fn new(campaign: &'a Campaign, counters: Counters, now: u64) -> Self {
+        let remaining = counters.remaining;
+        let admitted = campaign.quantity.saturating_sub(remaining);
         Self {
             id: &campaign.id,
             quantity: campaign.quantity,
             per_user: campaign.per_user,
             starts_at: campaign.starts_at,
             ends_at: campaign.ends_at,
-            hold_seconds: None,
+            hold_seconds: campaign.hold_seconds,
             codes: campaign.codes,
             topic: &campaign.topic,
             created_at: campaign.created_at,
-            admitted: campaign.quantity.saturating_sub(remaining),
+            admitted,
+            held: counters.held,
+            confirmed: admitted.saturating_sub(counters.held),
+            released: counters.released,
             remaining,
             state: campaign.state(remaining, now),
         }
@@ -270,8 +344,45 @@ impl<'a> View<'a> {
 )]
 #[serde(rename_all = "camelCase")]
 pub enum Status {
-    /// Final.
+    /// The user's until it expires, unless it is confirmed.
+    Held,
+    /// The user's for good.
     Confirmed,
+    /// Given back.
+    Released,
+    /// Not confirmed in time.
+    Expired,
+    /// Taken back.
+    Revoked,
+}
+
+impl Status {
+    /// Whether a claim takes units.
+    pub fn is_live(self) -> bool {
+        matches!(self, Self::Held | Self::Confirmed)
+    }
+
+    /// The type of the message that tells of it.
+    pub const fn message(self) -> &'static str {
+        match self {
+            Self::Held => "coupon.claimed",
+            Self::Confirmed => "coupon.confirmed",
+            Self::Released => "coupon.released",
+            Self::Expired => "coupon.expired",
+            Self::Revoked => "coupon.revoked",
+        }
+    }
+
+    /// As answers and messages name it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Held => "held",
+            Self::Confirmed => "confirmed",
+            Self::Released => "released",
+            Self::Expired => "expired",
+            Self::Revoked => "revoked",
+        }
+    }
 }
 
 /// A claim as it is stored. `T`: its texts, which are blanks where what claims have in common is made.
@@ -292,6 +403,9 @@ pub struct Claim<T = String> {
     pub status: Status,
     /// When it was admitted, Unix milliseconds.
     pub time: Number,
+    /// When it expires, or would have, RFC 3339: where claims are held, until it is confirmed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub expires_at: Option<T>,
 }
 
 /// A claim as answers show it.
@@ -308,12 +422,13 @@ pub struct ClaimView<'a, T = String> {
     /// Dense per campaign from 1, in order of admission.
     #[cfg_attr(feature = "schema", schemars(with = "u64", range(min = 1)))]
     sequence: Number,
-    /// Where the campaign makes codes.
+    /// Where the campaign makes codes, once it is confirmed.
     code: Option<&'a T>,
     /// How far it is.
     status: Status,
-    /// Null: it is final.
-    expires_at: Option<&'a str>,
+    /// When it expires, or has; null once it is confirmed.
+    #[cfg_attr(feature = "schema", schemars(with = "Option<tollgate_api::openapi::Time>"))]
+    expires_at: Option<&'a T>,
     /// Null: receipts are not offered yet.
     receipt: Option<&'a str>,
 }
@@ -354,7 +469,7 @@ impl<T> Claim<T> {
             sequence: self.sequence,
             code: self.code.as_ref(),
             status: self.status,
-            expires_at: None,
+            expires_at: self.expires_at.as_ref(),
             receipt: None,
         }
     }
@@ -378,6 +493,19 @@ impl<T> Claim<T> {
             status: self.status,
         }
     }
+}
+
+impl Claim {
+    /// When its hold ends, Unix milliseconds; `None` unless it is held.
+    pub fn hold_ends(&self) -> Option<u64> {
+        let text = self.expires_at.as_deref().filter(|_| self.status == Status::Held);
+        text.and_then(time::parse)
+    }
+}
+
+/// Whether this can be a claim's id.
+pub fn is_claim_id(text: &str) -> bool {
+    text.len() == ids::ID_LENGTH && text.bytes().all(|byte| byte.is_ascii_alphanumeric())
 }
 
 /// Whether this is a campaign's id: `[a-z0-9][a-z0-9-]{0,63}`.

@@ -1,5 +1,7 @@
-//! Campaigns against the store in memory: verdicts here, management in [`manage`], interleavings in [`races`].
+//! Campaigns against the store in memory: verdicts here, management in [`manage`], holds in [`holds`], interleavings in
+//! [`races`].
 
+mod holds;
 mod manage;
 mod races;
 

@@ -12,7 +12,8 @@ fn a_campaign_is_made_once_and_shown_to_anyone() {
     );
     let expected = json!({
         "id": "c", "quantity": 5, "perUser": 1, "startsAt": null, "endsAt": null, "holdSeconds": null, "codes": "none",
-        "topic": "coupon", "createdAt": time::format(START), "admitted": 0, "remaining": 5, "state": "open",
+        "topic": "coupon", "createdAt": time::format(START), "admitted": 0, "held": 0, "confirmed": 0, "released": 0,
+        "remaining": 5, "state": "open",
     });
     assert_eq!(body(&response), expected);
     assert_eq!(gateway.campaign(), expected);
@@ -86,7 +87,15 @@ fn bad_campaigns_name_their_field() {
             "#/endsAt",
         ),
         (
-            json!({"id": "c", "quantity": 1, "holdSeconds": 60}),
+            json!({"id": "c", "quantity": 1, "holdSeconds": 0}),
+            "#/holdSeconds",
+        ),
+        (
+            json!({"id": "c", "quantity": 1, "holdSeconds": 2_592_001}),
+            "#/holdSeconds",
+        ),
+        (
+            json!({"id": "c", "quantity": 1, "holdSeconds": "60"}),
             "#/holdSeconds",
         ),
         (json!({"id": "c", "quantity": 1, "codes": "some"}), "#/codes"),

@@ -1,6 +1,6 @@
-//! Claims, changes, closings, steps of the clock and lost replies, interleaved in any way. A campaign of N
-//! admits at most N, and exactly N when enough users ask. Sequences are dense, and a claim is there if and
-//! only if its message is.
+//! Claims, what becomes of them, changes, closings, steps of the clock and lost replies, interleaved in any way. A campaign
+//! of N admits at most N, and exactly N when enough users ask. Sequences are dense, and a claim is there if and only if its
+//! message is. A unit that was held is back exactly once, or confirmed exactly once.
 
 use futures::task::noop_waker;
 use proptest::prelude::*;
@@ -11,12 +11,23 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use super::*;
-use crate::campaigns::record::Claim;
+use crate::campaigns::record::{Claim, Status};
 use tollgate_store::commit::{Commit, Entry, Item, Outcome, Topic};
 
 #[derive(Clone, Debug)]
 enum Step {
-    Claim { user: u8, key: Option<u8> },
+    Claim {
+        user: u8,
+        key: Option<u8>,
+    },
+    /// Of the claims admitted so far, the one at this index, by its user or by an operator.
+    Settle {
+        claim: usize,
+        to: Status,
+        by_user: bool,
+        key: Option<u8>,
+    },
+    Sweep,
     Quantity(u64),
     Close,
     EndIn(u64),
@@ -26,10 +37,21 @@ enum Step {
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         20 => (0..6_u8, proptest::option::of(0..2_u8)).prop_map(|(user, key)| Step::Claim { user, key }),
+        14 => (0..12_usize, settled(), any::<bool>(), proptest::option::of(0..2_u8))
+            .prop_map(|(claim, to, by_user, key)| Step::Settle { claim, to, by_user, key }),
+        3 => Just(Step::Sweep),
         3 => (1..8_u64).prop_map(Step::Quantity),
         1 => Just(Step::Close),
         1 => (1..30 * SECOND).prop_map(Step::EndIn),
         2 => (1..10 * SECOND).prop_map(Step::Advance),
+    ]
+}
+
+fn settled() -> impl Strategy<Value = Status> {
+    prop_oneof![
+        5 => Just(Status::Confirmed),
+        5 => Just(Status::Released),
+        1 => Just(Status::Revoked),
     ]
 }
 
@@ -88,7 +110,8 @@ fn user(number: u8) -> String {
     format!("user/{number}%")
 }
 
-fn as_request(step: &Step, now: u64) -> Option<Request> {
+/// What a step asks for; a claim that is to be settled is one of those that were admitted when it begins.
+fn as_request(step: &Step, now: u64, admitted: &[Message]) -> Option<Request> {
     let authorization = format!("Bearer {ADMIN}");
     let patch = |body: Value| {
         Some(request(
@@ -105,26 +128,69 @@ fn as_request(step: &Step, now: u64) -> Option<Request> {
             headers.extend(key.as_deref().map(|key| ("idempotency-key", key)));
             Some(request("POST", "/api/campaigns/c/claims", &headers, ""))
         }
+        Step::Settle {
+            claim,
+            to,
+            by_user,
+            key,
+        } => {
+            let message = admitted.get(claim % admitted.len().max(1))?;
+            let verb = match to {
+                Status::Confirmed => "confirm",
+                Status::Released => "release",
+                _ => "revoke",
+            };
+            let key = key.map(|key| format!("\"{key}\""));
+            // In a campaign without holds an operator names the user.
+            let mut headers = vec![("x-user-id", message.key.as_str())];
+            if !by_user || *to == Status::Revoked {
+                headers.push(("authorization", &authorization));
+            }
+            headers.extend(key.as_deref().map(|key| ("idempotency-key", key)));
+            let path = format!("/api/campaigns/c/claims/{}/{verb}", message.id);
+            Some(request("POST", &path, &headers, ""))
+        }
         Step::Quantity(quantity) => patch(json!({"quantity": quantity})),
         Step::Close => patch(json!({"state": "closed"})),
         Step::EndIn(ms) => patch(json!({"endsAt": time::format(now + ms)})),
-        Step::Advance(_) => None,
+        Step::Advance(_) | Step::Sweep => None,
     }
 }
 
 async fn run(gateway: &Gateway, store: &Stepping<'_>, step: &Step) -> Option<Response> {
     store.give_way().await;
-    match (step, as_request(step, gateway.store.now())) {
+    let mut admitted = gateway.messages();
+    admitted.retain(|message| message.kind == "coupon.claimed");
+    match (step, as_request(step, gateway.store.now(), &admitted)) {
         (_, Some(request)) => {
             let response = gateway.answer(store, &request).await;
             // Nothing gives way between a commit and its response.
             if matches!(step, Step::Close) && response.status == 200 && store.at_close.get().is_none() {
                 store.at_close.set(Some(stored_claims(gateway).len()));
             }
+            if let Step::Settle { to, .. } = step
+                && response.status == 200
+            {
+                let answer = body(&response);
+                let id = answer["claim"]["id"].as_str().unwrap();
+                let announced = gateway.messages();
+                let message = announced
+                    .iter()
+                    .any(|message| message.id == format!("{id}-{}", to.name()));
+                let without_hold = answer["claim"]["status"] == "confirmed";
+                assert!(
+                    message || without_hold,
+                    "{answer} was told, and its message is not there"
+                );
+            }
             Some(response)
         }
         (Step::Advance(ms), None) => {
             gateway.store.set_now(gateway.store.now() + ms);
+            None
+        }
+        (Step::Sweep, None) => {
+            let _ = crate::campaigns::maintain(store, gateway.store.now()).await;
             None
         }
         _ => None,
@@ -171,9 +237,16 @@ fn stored_claims(gateway: &Gateway) -> BTreeMap<String, Claim> {
 fn check(gateway: &Gateway, per_user: usize) {
     let (claims, messages, campaign) = (stored_claims(gateway), gateway.messages(), gateway.campaign());
     let quantity = campaign["quantity"].as_u64().unwrap() as usize;
-    assert!(claims.len() <= quantity, "{} of {quantity}", claims.len());
-    assert_eq!(campaign["admitted"], claims.len());
-    assert_eq!(campaign["remaining"], quantity - claims.len());
+    let count = |of: &dyn Fn(Status) -> bool| claims.values().filter(|claim| of(claim.status)).count();
+    let live = count(&Status::is_live);
+    assert!(live <= quantity, "{live} of {quantity}");
+    let numbers = json!({
+        "admitted": live, "remaining": quantity - live, "released": claims.len() - live,
+        "held": count(&|status| status == Status::Held), "confirmed": count(&|status| status == Status::Confirmed),
+    });
+    for (name, number) in numbers.as_object().unwrap() {
+        assert_eq!(&campaign[name], number, "{name}");
+    }
 
     let sequences: BTreeSet<u64> = claims
         .values()
@@ -181,24 +254,58 @@ fn check(gateway: &Gateway, per_user: usize) {
         .collect();
     assert_eq!(sequences, (1..=claims.len() as u64).collect());
     let mut held: BTreeMap<&str, usize> = BTreeMap::new();
-    for claim in claims.values() {
+    for claim in claims.values().filter(|claim| claim.status.is_live()) {
         *held.entry(&claim.user).or_default() += 1;
     }
     assert!(held.values().all(|&count| count <= per_user), "{held:?}");
 
-    assert_eq!(messages.len(), claims.len());
-    for (index, message) in messages.iter().enumerate() {
+    // What the messages tell of each claim, in order, ends with how it is.
+    let mut told: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    let mut next = 1;
+    for message in &messages {
         let data: Value = serde_json::from_slice(&message.payload).unwrap();
-        let claim = &claims[&message.id];
-        assert_eq!(
-            (&data["claim"], &data["user"]),
-            (&json!(claim.id), &json!(claim.user))
-        );
-        assert_eq!(
-            (&data["sequence"], claim.sequence.known()),
-            (&json!(index + 1), Some(index as u64 + 1))
-        );
+        let claim = &claims[data["claim"].as_str().unwrap()];
+        assert_eq!(data["user"], claim.user);
+        assert_eq!(data["sequence"].as_u64(), claim.sequence.known());
+        if message.kind == "coupon.claimed" {
+            assert_eq!((&message.id, &data["sequence"]), (&claim.id, &json!(next)));
+            next += 1;
+        } else {
+            assert_eq!(
+                message.kind,
+                format!("coupon.{}", data["status"].as_str().unwrap())
+            );
+        }
+        let status = data["status"].as_str().unwrap().to_owned();
+        told.entry(claim.id.clone()).or_default().push(status);
     }
+    for claim in claims.values() {
+        let told: Vec<_> = told.remove(&claim.id).unwrap_or_default();
+        let told: Vec<&str> = told.iter().map(String::as_str).collect();
+        assert_eq!(told.last(), Some(&claim.status.name()), "{claim:?}");
+        let fates: &[&[&str]] = match campaign["holdSeconds"].is_null() {
+            true => &[&["confirmed"], &["confirmed", "revoked"]],
+            false => &[
+                &["held"],
+                &["held", "released"],
+                &["held", "expired"],
+                &["held", "revoked"],
+                &["held", "confirmed"],
+                &["held", "confirmed", "revoked"],
+            ],
+        };
+        assert!(fates.contains(&&told[..]), "{told:?}");
+    }
+    let left = [("hold/c/", "held"), ("holder/c/", "")].map(|(prefix, _)| {
+        let items = block_on(gateway.store.scan(prefix, None, 1_000)).unwrap();
+        items.len()
+    });
+    assert_eq!(
+        left[0],
+        count(&|status| status == Status::Held),
+        "holds in the order of their ends"
+    );
+    assert!(campaign["holdSeconds"].is_null() || left[1] == claims.len());
 }
 
 proptest! {
@@ -206,12 +313,14 @@ proptest! {
     fn a_campaign_admits_exactly_n_whatever_happens(
         quantity in 1..6_u64,
         per_user in 1..4_usize,
+        hold_seconds in proptest::option::weighted(0.7, 1..20_u64),
         steps in proptest::collection::vec(step(), 1..40),
         width in 1..8_usize,
         schedule in proptest::collection::vec(0..64_usize, 1..64),
         losses in proptest::collection::vec(proptest::bool::weighted(0.15), 0..40),
     ) {
-        let gateway = Gateway::with_campaign(json!({"id": "c", "quantity": quantity, "perUser": per_user}));
+        let campaign = json!({"id": "c", "quantity": quantity, "perUser": per_user, "holdSeconds": hold_seconds});
+        let gateway = Gateway::with_campaign(campaign);
         let store = Stepping { store: &gateway.store, losses: RefCell::new(losses), at_close: Cell::new(None) };
         let responses = interleave(&gateway, &store, &steps, width, &schedule);
         check(&gateway, per_user);
@@ -222,18 +331,29 @@ proptest! {
             let expected = [200, 201, 403, 409, 410, 422, 503].contains(&response.status);
             prop_assert!(expected, "{} {}", response.status, String::from_utf8_lossy(&response.body));
             if response.status == 201 {
-                // Whoever was told that it is admitted is.
+                // Whoever was told that it is admitted is. What became of it since, others were told.
                 let answer = body(response);
                 let claim = &known[answer["claim"]["id"].as_str().unwrap()];
-                prop_assert_eq!(&answer["claim"], &serde_json::to_value(claim.view()).unwrap());
+                let view = serde_json::to_value(claim.view()).unwrap();
+                for field in ["id", "campaign", "user", "sequence"] {
+                    prop_assert_eq!(&answer["claim"][field], &view[field]);
+                }
+                if answer["claim"]["status"] == view["status"] {
+                    prop_assert_eq!(&answer["claim"], &view);
+                }
             }
         }
 
-        // And when enough users ask, all of it goes.
+        // And when enough users ask, all of it goes: what is held meanwhile comes back, with nobody's help.
+        let now = gateway.store.now();
+        gateway.store.set_now(now + 20 * SECOND);
         let open = |gateway: &Gateway| gateway.campaign()["state"] == "open";
-        let left = gateway.campaign()["remaining"].as_u64().unwrap();
-        if open(&gateway) {
-            for number in 0..left {
+        let left = |gateway: &Gateway| {
+            let campaign = gateway.campaign();
+            campaign["remaining"].as_u64().unwrap() + campaign["held"].as_u64().unwrap()
+        };
+        if open(&gateway) || gateway.campaign()["state"] == "soldOut" {
+            for number in 0..left(&gateway) {
                 prop_assert_eq!(gateway.claim(&format!("late-{number}")).status, 201);
             }
             prop_assert_eq!(gateway.claim("too-late").status, 410);

@@ -1,0 +1,231 @@
+//! What becomes of a claim: it is confirmed, released or revoked; see [`super::holds`].
+//!
+//! Each may be repeated: a claim that is what it shall be is answered again, and changes nothing.
+
+use std::cell::OnceCell;
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use super::claim::{self, Body};
+use super::holds::{self, Found, With};
+use super::record::{Campaign, Claim, ClaimView, Codes, Status, is_claim_id, load};
+use super::unknown;
+use crate::idempotency::{self, Key};
+use crate::world::World;
+use crate::{identity, keys};
+use tollgate_api::calls::Scope;
+use tollgate_api::http::{Request, Response};
+use tollgate_api::json;
+use tollgate_api::problem::{Kind, Problem};
+use tollgate_api::traceparent::Traceparent;
+use tollgate_delivery::attributes;
+use tollgate_store::commit::{Commit, Condition, Idempotence, Outcome, Refusal, StoreError, literal};
+use tollgate_store::ports::Store;
+
+/// How often a change is tried: again when the claim changed in between, or when a reply was lost.
+const ATTEMPTS: usize = 6;
+/// How many lost replies are asked for again.
+const LOST_REPLIES: usize = 2;
+
+/// A claim after a change.
+#[derive(Serialize)]
+#[cfg_attr(
+    feature = "schema",
+    derive(schemars::JsonSchema),
+    schemars(rename = "ChangedClaim")
+)]
+pub(super) struct Changed<'a> {
+    /// The claim.
+    claim: ClaimView<'a>,
+}
+
+/// `POST /api/campaigns/{id}/claims/{claimId}/confirm`, `…/release` and `…/revoke`: 200 with the claim.
+pub(super) async fn settle<S: Store>(
+    world: &World<'_, S>,
+    request: &Request,
+    id: &str,
+    claim: &str,
+    to: Status,
+) -> Result<Response, Problem> {
+    if !request.body.is_empty() {
+        json::body::<Body>(request)?;
+    }
+    let key = idempotency::key(request)?;
+    let user = identity::explicit_user(&world.settings.config, request)?;
+    let needs_key = to == Status::Revoked || user.is_none();
+    if needs_key {
+        keys::require(world.store, request, world.now, Scope::Campaigns).await?;
+    }
+    if !is_claim_id(claim) {
+        return Err(no_claim(claim));
+    }
+    let live = load(world.store, id).await?.ok_or_else(|| unknown(id))?;
+    let campaign = &*live.campaign;
+    let holder = match campaign.hold_seconds {
+        Some(_) => holds::holder(world.store, id, claim).await?,
+        // Such claims are found by their user only.
+        None => Some(user.ok_or_else(|| whose(world))?.to_owned()),
+    };
+    let holder = holder.ok_or_else(|| no_claim(claim))?;
+    if !needs_key && user != Some(&*holder) {
+        if !keys::is_sent(request)? {
+            return Err(Problem::new(Kind::Forbidden, "This is another user's claim."));
+        }
+        keys::require(world.store, request, world.now, Scope::Campaigns).await?;
+    }
+    let change = Change {
+        request,
+        campaign,
+        holder: &holder,
+        claim,
+        to,
+        key,
+        code: OnceCell::new(),
+    };
+    change.run(world).await
+}
+
+/// One request's change. Its code stays the same however often the store is asked.
+struct Change<'a> {
+    request: &'a Request,
+    campaign: &'a Campaign,
+    holder: &'a str,
+    claim: &'a str,
+    to: Status,
+    key: Option<Key>,
+    /// Made when the campaign has codes.
+    code: OnceCell<String>,
+}
+
+impl Change<'_> {
+    async fn run<S: Store>(&self, world: &World<'_, S>) -> Result<Response, Problem> {
+        let mut lost = 0;
+        for _ in 0..ATTEMPTS {
+            let found = holds::find(world.store, self.campaign, self.holder, self.claim).await?;
+            let found = found.ok_or_else(|| no_claim(self.claim))?;
+            let possible = match found.claim.status {
+                Status::Held => true,
+                Status::Confirmed => self.to == Status::Revoked,
+                Status::Released | Status::Expired | Status::Revoked => false,
+            };
+            let (commit, after) = match possible {
+                true => self.commit(world, &found),
+                false => match self.repetition(&found.claim) {
+                    Some(commit) => (commit, found.claim.clone()),
+                    None => return self.as_it_is(&found.claim),
+                },
+            };
+            match world.store.commit(commit).await {
+                Ok(Outcome::Committed(_)) => return Ok(shown(&after)),
+                Ok(Outcome::Replayed(answer)) => {
+                    let mut response = idempotency::replay(&answer)?;
+                    if lost > 0 {
+                        // Our own answer, whose reply was lost.
+                        response
+                            .headers
+                            .retain(|header| header.name != idempotency::REPLAYED);
+                    }
+                    return Ok(response);
+                }
+                Ok(Outcome::Conflict) => return Err(idempotency::mismatch()),
+                Ok(Outcome::Refused(_)) if !possible => return self.as_it_is(&found.claim),
+                // It has changed in between.
+                Ok(Outcome::Refused(Refusal::Condition(0))) => {}
+                // Its end has come, by the store's clock: whoever finds that out gives it back.
+                Ok(Outcome::Refused(Refusal::Condition(_))) => {
+                    holds::expire(world.store, self.campaign, self.holder, self.claim, world.now).await?;
+                }
+                Ok(Outcome::Refused(Refusal::Mutation(_))) => {
+                    return Err(Problem::new(
+                        Kind::Internal,
+                        "The store refused a step that cannot be refused.",
+                    ));
+                }
+                Err(StoreError::Unknown(_)) if lost < LOST_REPLIES => lost += 1,
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Err(Problem::new(Kind::Unavailable, "The claim is being changed; try again.").with_retry_after(1))
+    }
+
+    fn commit<S>(&self, world: &World<'_, S>, found: &Found) -> (Commit, Claim) {
+        let with_code = self.to == Status::Confirmed && self.campaign.codes == Codes::Generate;
+        let code = with_code.then(|| self.code.get_or_init(|| claim::generated(world)).clone());
+        let after = holds::changed(&found.claim, self.to, code);
+        let with = With {
+            idempotence: self.idempotence(&after),
+            attributes: attributes::write(None, Traceparent::of(self.request)),
+        };
+        let commit = holds::change(self.campaign, found, &after, world.now, with);
+        (commit, after)
+    }
+
+    fn idempotence(&self, after: &Claim) -> Option<Idempotence> {
+        let answer = literal(shown(after).body);
+        self.key.as_ref().map(|key| {
+            key.idempotence(
+                self.to.name(),
+                &[&self.campaign.id, self.claim],
+                self.request,
+                200,
+                &answer,
+                &BTreeMap::new(),
+            )
+        })
+    }
+
+    /// Asks the store whether this very request was answered before. It changes nothing: it is refused if not.
+    fn repetition(&self, claim: &Claim) -> Option<Commit> {
+        Some(Commit {
+            partition: Campaign::partition(&self.campaign.id),
+            idempotence: Some(self.idempotence(claim)?),
+            conditions: vec![Condition::NowIn {
+                start: None,
+                end: Some(0),
+            }],
+            ..Commit::default()
+        })
+    }
+
+    /// The answer of a claim that cannot be changed so.
+    fn as_it_is(&self, claim: &Claim) -> Result<Response, Problem> {
+        let status = claim.status;
+        if status == self.to {
+            return Ok(shown(claim));
+        }
+        let view = serde_json::to_value(claim.view()).unwrap_or_default();
+        let problem = match status {
+            Status::Expired => Problem::new(Kind::HoldExpired, "The claim was not confirmed in time."),
+            _ => Problem::new(
+                Kind::Conflict,
+                format!(
+                    "The claim is {} and cannot be {} any more.",
+                    status.name(),
+                    self.to.name()
+                ),
+            ),
+        };
+        Err(problem.with_member("claim", view))
+    }
+}
+
+fn shown(claim: &Claim) -> Response {
+    Response::json(200, &Changed { claim: claim.view() })
+}
+
+fn no_claim(id: &str) -> Problem {
+    let mut problem = Problem::not_found();
+    if is_claim_id(id) {
+        problem.detail = format!("There is no claim {id}.");
+    }
+    problem
+}
+
+fn whose<S>(world: &World<'_, S>) -> Problem {
+    let header = &world.settings.config.users.header;
+    Problem::field(
+        format!("header:{header}"),
+        "must say whose claim it is: in a campaign without holds, claims are found by their user",
+    )
+}
