@@ -14,6 +14,16 @@ pub enum Bug {
     DropIdempotence,
     /// Stock that is added is added twice.
     ReturnStockTwice,
+    /// A release does not ask whether the claim is still held: its unit is returned twice.
+    ReleaseUnchecked,
+    /// An expiry does not ask: a unit is returned after it was confirmed.
+    ExpireUnchecked,
+    /// A confirmation does not ask: a claim has expired, and is confirmed.
+    ConfirmUnchecked,
+    /// A hold is confirmed after its end.
+    ConfirmLate,
+    /// A hold expires before its end.
+    ExpireEarly,
     /// The messages of a commit go into the next group.
     SplitCommit,
     /// A group is answered when it is written, not when it is synced.
@@ -58,6 +68,11 @@ impl Bug {
         Bug::DropBounds,
         Bug::DropIdempotence,
         Bug::ReturnStockTwice,
+        Bug::ReleaseUnchecked,
+        Bug::ExpireUnchecked,
+        Bug::ConfirmUnchecked,
+        Bug::ConfirmLate,
+        Bug::ExpireEarly,
         Bug::SplitCommit,
         Bug::AcknowledgeBeforeSync,
         Bug::IgnoreFailedSync,

@@ -4,9 +4,11 @@
 use std::rc::Rc;
 
 use serde_json::{Value, json};
+use tollgate_api::http::Response;
 use tollgate_api::time;
 
 use crate::coverage::Seen;
+use crate::executor::Home;
 use crate::world::{SUBSCRIPTION, Sim, TOPICS};
 
 mod judge;
@@ -22,6 +24,8 @@ pub use story::{finish, prepare};
 pub const FLASH: &str = "flash";
 /// Several claims per user, codes, a window, and closing.
 pub const MULTI: &str = "multi";
+/// Claims that are held, and confirmed or not.
+pub const TICKETS: &str = "tickets";
 /// A link with `maxVisits`.
 pub const LIMITED: &str = "limited";
 /// A link without limits, whose clicks are deferred.
@@ -53,11 +57,59 @@ pub async fn client(sim: &Rc<Sim>, number: u64, crowd: &Crowd) {
             )
             .await;
         }
-        ask(sim, wish).await;
+        let claim = match &wish {
+            Wish::Claim {
+                campaign: TICKETS,
+                user,
+                ..
+            } => Some(user.clone()),
+            _ => None,
+        };
+        let response = ask(sim, wish).await;
+        if let (Some(user), Some(response)) = (claim, response) {
+            settle(sim, user, &response).await;
+        }
         if crowd.links && sim.one_of(200) {
             replace(sim, number, operation).await;
         }
     }
+}
+
+/// What a user does with a claim: confirms it, gives it back, or forgets it; at once, at the last moment, or too late; now and
+/// then both at once, or an operator takes it back.
+async fn settle(sim: &Rc<Sim>, user: String, response: &Response) {
+    let answer: Value = serde_json::from_slice(&response.body).unwrap_or_default();
+    let claim = &answer["claim"];
+    let (Some(id), Some(ends)) = (claim["id"].as_str(), claim["expiresAt"].as_str()) else {
+        return;
+    };
+    let left = time::parse(ends).unwrap_or(0).saturating_sub(sim.wall_ms());
+    match sim.below(10) {
+        0 => return,
+        1..4 => sim.executor.sleep(sim.below(60_000)).await,
+        4..9 => {
+            let ms = (left + sim.below(6)).saturating_sub(4);
+            sim.executor.sleep(ms.min(3_000) * 1_000).await;
+            sim.saw(Seen::SettledAtTheEnd);
+        }
+        _ => sim.executor.sleep(sim.below(2_500_000)).await,
+    }
+    let wish = |verb| Wish::Settle {
+        campaign: TICKETS,
+        user: user.clone(),
+        claim: id.to_owned(),
+        verb,
+        key: sim.one_of(400).then(|| format!("c{}", sim.below(2))),
+        by_user: verb != "revoke" && sim.one_of(700),
+    };
+    let verbs = ["confirm", "confirm", "release", "release", "revoke"];
+    if sim.one_of(400) {
+        // Somebody else, at the same time.
+        let (other, sim) = (wish(verbs[sim.pick(5)]), Rc::clone(sim));
+        let executor = &Rc::clone(&sim).executor;
+        executor.spawn(Home::World, async move { drop(ask(&sim, other).await) });
+    }
+    ask(sim, wish(verbs[sim.pick(4)])).await;
 }
 
 /// Makes the link anew while the last visit may still be on its way to its counter.
@@ -108,7 +160,11 @@ fn wish(sim: &Sim, number: u64, operation: u64, crowd: &Crowd) -> Wish {
     let user = || format!("user-{}", sim.below(crowd.users));
     match sim.below(100) {
         0..45 => {
-            let campaign = if sim.one_of(650) { FLASH } else { MULTI };
+            let campaign = match sim.below(100) {
+                0..40 => FLASH,
+                40..65 => MULTI,
+                _ => TICKETS,
+            };
             let key = sim.one_of(500).then(|| format!("k{}", sim.below(2)));
             let body = if sim.one_of(80) { "{}" } else { "" };
             let user = user();
@@ -132,7 +188,7 @@ fn wish(sim: &Sim, number: u64, operation: u64, crowd: &Crowd) -> Wish {
         67..80 => Wish::Visit(LIMITED),
         80..90 => Wish::Visit(PLAIN),
         90..96 => {
-            let campaign = if sim.one_of(700) { FLASH } else { MULTI };
+            let campaign = [FLASH, FLASH, MULTI, TICKETS][sim.pick(4)];
             let path = format!("/api/campaigns/{campaign}");
             if campaign == MULTI && sim.one_of(250) {
                 return Wish::admin("PATCH", path, json!({"state": "closed"}));

@@ -303,6 +303,16 @@ impl Engine {
             let keys: Vec<&str> = writes.entries.iter().map(|(key, _)| &**key).collect();
             format!("durable: revision {} {keys:?}", writes.revision)
         });
+        for message in &writes.messages {
+            match message.kind.as_str() {
+                "coupon.claimed" if message.payload.ends_with(b"\"held\"}") => sim.saw(Seen::Held),
+                "coupon.confirmed" => sim.saw(Seen::HoldsConfirmed),
+                "coupon.released" => sim.saw(Seen::HoldsReleased),
+                "coupon.expired" => sim.saw(Seen::HoldsExpired),
+                "coupon.revoked" => sim.saw(Seen::ClaimsRevoked),
+                _ => {}
+            }
+        }
         self.state.borrow_mut().apply(writes);
         let published = sim.model.borrow_mut().published(writes, sim.executor.now());
         sim.check(published);
@@ -331,6 +341,11 @@ impl Engine {
             Some(Bug::DropVersion) => commit
                 .conditions
                 .retain(|c| !matches!(c, Condition::Version { .. })),
+            Some(Bug::ReleaseUnchecked) => without_check(&mut commit, "coupon.released"),
+            Some(Bug::ExpireUnchecked) => without_check(&mut commit, "coupon.expired"),
+            Some(Bug::ConfirmUnchecked) => without_check(&mut commit, "coupon.confirmed"),
+            Some(Bug::ConfirmLate) => without_time(&mut commit, "coupon.confirmed"),
+            Some(Bug::ExpireEarly) => without_time(&mut commit, "coupon.expired"),
             Some(Bug::DropIdempotence) => commit.idempotence = None,
             Some(Bug::DropBounds | Bug::ReturnStockTwice) => {
                 for mutation in &mut commit.mutations {
@@ -442,6 +457,31 @@ impl Engine {
             return Err(unavailable("the read failed"));
         }
         Ok(())
+    }
+}
+
+/// A change of a claim that does not ask whether the claim is still the one that was read, nor how many are held.
+fn without_check(commit: &mut Commit, kind: &str) {
+    if commit.appends.first().is_some_and(|append| append.kind == kind) {
+        commit
+            .conditions
+            .retain(|c| !matches!(c, Condition::Version { .. }));
+        for mutation in &mut commit.mutations {
+            if let Mutation::Add { min, .. } = mutation {
+                *min = None;
+            }
+        }
+    }
+}
+
+/// A change of a claim that does not ask for the time.
+fn without_time(commit: &mut Commit, kind: &str) {
+    if commit.appends.first().is_some_and(|append| append.kind == kind) {
+        for condition in &mut commit.conditions {
+            if let Condition::NowIn { start, end } = condition {
+                (*start, *end) = (None, None);
+            }
+        }
     }
 }
 

@@ -8,7 +8,6 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use tollgate_delivery::relay::progress::Progress;
 use tollgate_delivery::relay::record::{Keys, Waiting};
-use tollgate_rules::campaigns;
 use tollgate_store::commit::{Commit, Message, Mutation};
 use tollgate_store::plan;
 
@@ -17,8 +16,10 @@ use crate::world::TOPICS;
 
 mod after;
 mod answers;
+mod claims;
 mod ledger;
 
+pub use claims::Campaign;
 pub use ledger::Ledger;
 
 /// What is broken, if anything.
@@ -26,28 +27,6 @@ pub type Checked = Result<(), String>;
 
 pub fn ensure(holds: bool, what: impl FnOnce() -> String) -> Checked {
     if holds { Ok(()) } else { Err(what()) }
-}
-
-#[derive(Debug, Default)]
-pub struct Campaign {
-    pub quantity: u64,
-    pub per_user: u64,
-    pub closed: bool,
-    /// Changed by the group that is being looked at.
-    changed: bool,
-    pub starts_at: Option<u64>,
-    /// By sequence: id and user.
-    pub claims: BTreeMap<u64, (String, String)>,
-    by_user: BTreeMap<String, u64>,
-    messages: u64,
-    /// When it was last sold out, or changed, microseconds.
-    full_at: u64,
-}
-
-impl Campaign {
-    pub fn is_sold_out(&self) -> bool {
-        self.claims.len() as u64 >= self.quantity
-    }
 }
 
 #[derive(Debug, Default)]
@@ -194,7 +173,7 @@ impl Model {
                 self.mirror.now, writes.now
             )
         })?;
-        let mut new_claims = BTreeSet::new();
+        let mut written = Vec::new();
         let mut touched = BTreeSet::new();
         let mut records = 0;
         let mut progressed = Vec::new();
@@ -208,12 +187,9 @@ impl Model {
                     self.campaign_changed(key, value, now)?;
                     touched.insert(rest.to_owned());
                 }
-                ("claim", Some(value)) => {
-                    let campaign = self.claimed(key, value, writes, &mut new_claims)?;
-                    touched.insert(campaign);
-                }
-                ("remaining" | "sequence", _) => _ = touched.insert(rest.to_owned()),
-                ("claim" | "campaign", None) => return Err(format!("{key} was removed")),
+                ("claim", value) => written.extend(self.claim_written(key, value)?),
+                ("remaining" | "sequence" | "held" | "released", _) => _ = touched.insert(rest.to_owned()),
+                ("campaign", None) => return Err(format!("{key} was removed")),
                 ("link", value) => self.link_changed(key, rest, value, now)?,
                 ("visits", Some(value)) => visits.push((rest, value)),
                 ("message", Some(_)) => records += 1,
@@ -234,78 +210,21 @@ impl Model {
         }
         let before = self.mirror.now;
         self.mirror.apply(writes);
-        let mut announced = 0;
+        let mut told = BTreeMap::new();
         for message in &writes.messages {
-            self.appended(message, before, &new_claims)?;
+            self.appended(message, before)?;
             match message.topic == TOPICS[0] {
-                true => announced += 1,
+                true => {
+                    let (campaign, claim) = self.told(message)?;
+                    touched.insert(campaign.clone());
+                    told.insert(claim, campaign);
+                }
                 false => records -= 1,
             }
         }
-        ensure(announced == new_claims.len() && records == 0, || {
-            format!(
-                "{announced} messages for {} claims; {records} records without a message",
-                new_claims.len()
-            )
-        })?;
+        ensure(records == 0, || format!("{records} records without a message"))?;
+        self.agree(&written, &told)?;
         touched.iter().try_for_each(|id| self.check_campaign(id, now))
-    }
-
-    fn campaign_changed(&mut self, key: &str, value: &[u8], now: u64) -> Checked {
-        let record: campaigns::Campaign = read(key, value)?;
-        let campaign = self.campaigns.entry(record.id.clone()).or_default();
-        ensure(record.closed || !campaign.closed, || {
-            format!("{key} was opened again")
-        })?;
-        (campaign.quantity, campaign.per_user) = (record.quantity, record.per_user);
-        (campaign.starts_at, campaign.closed) = (record.starts_at, record.closed);
-        campaign.changed = true;
-        campaign.full_at = now;
-        Ok(())
-    }
-
-    fn claimed(
-        &mut self,
-        key: &str,
-        value: &[u8],
-        writes: &GroupWrites,
-        new_claims: &mut BTreeSet<String>,
-    ) -> Result<String, String> {
-        ensure(!self.mirror.entries.contains_key(key), || {
-            format!("{key} was written twice")
-        })?;
-        let claim: campaigns::Claim = read(key, value)?;
-        let before = self
-            .mirror
-            .entries
-            .get(format!("campaign/{}", claim.campaign).as_str());
-        let before = before
-            .map(|entry| read::<campaigns::Campaign>(key, &entry.value))
-            .transpose()?;
-        let (closed, end) = before.map_or((false, None), |before| (before.closed, before.ends_at));
-        ensure(!closed, || format!("{key} was admitted after closing"))?;
-        let campaign = self.campaigns.entry(claim.campaign.clone()).or_default();
-        let (sequence, time) = (
-            claim.sequence.known().unwrap_or(0),
-            claim.time.known().unwrap_or(0),
-        );
-        ensure(time == writes.now, || {
-            format!("{key} has the time {time}, not {}", writes.now)
-        })?;
-        let open = campaign.starts_at.is_none_or(|start| start <= time)
-            && (campaign.changed || end.is_none_or(|end| time < end));
-        ensure(open, || format!("{key} was admitted outside its window"))?;
-        let named = (claim.id.clone(), claim.user.clone());
-        ensure(campaign.claims.insert(sequence, named).is_none(), || {
-            format!("{key} has a sequence that was given out: {sequence}")
-        })?;
-        let held = campaign.by_user.entry(claim.user).or_default();
-        *held += 1;
-        ensure(*held <= campaign.per_user, || {
-            format!("{key}: {held} claims of one user")
-        })?;
-        new_claims.insert(claim.id);
-        Ok(claim.campaign)
     }
 
     fn link_changed(&mut self, key: &str, code: &str, value: Option<&[u8]>, now: u64) -> Checked {
@@ -438,7 +357,7 @@ impl Model {
         }
     }
 
-    fn appended(&mut self, message: &Arc<Message>, earliest: u64, new_claims: &BTreeSet<String>) -> Checked {
+    fn appended(&mut self, message: &Arc<Message>, earliest: u64) -> Checked {
         let Some(index) = TOPICS.iter().position(|topic| *topic == message.topic) else {
             return Err(format!("a message in the topic {}", message.topic));
         };
@@ -468,59 +387,6 @@ impl Model {
             )?;
             let body = String::from_utf8_lossy(&message.payload).into_owned();
             *self.sign_ups.entry(body).or_default() += 1;
-            return Ok(());
-        }
-        #[derive(Deserialize)]
-        struct Announcement {
-            campaign: String,
-            claim: String,
-            user: String,
-            sequence: u64,
-        }
-        let data: Announcement = read(&message.id, &message.payload)?;
-        ensure(
-            new_claims.contains(&data.claim) && data.claim == message.id,
-            || format!("the message {} has no claim", message.id),
-        )?;
-        let campaign = self.campaigns.entry(data.campaign).or_default();
-        campaign.messages += 1;
-        let claim = campaign.claims.get(&data.sequence);
-        ensure(
-            claim.is_some_and(|(id, user)| *id == data.claim && *user == data.user),
-            || format!("the message {} differs from its claim", message.id),
-        )
-    }
-
-    fn check_campaign(&mut self, id: &str, now: u64) -> Checked {
-        let number = |kind: &str| {
-            let entry = self.mirror.entries.get(format!("{kind}/{id}").as_str());
-            entry.map_or(Some(0), |entry| plan::counter(&entry.value))
-        };
-        let (remaining, sequence) = (number("remaining"), number("sequence"));
-        let Some(campaign) = self.campaigns.get_mut(id) else {
-            return Err(format!("stock of {id}, which does not exist"));
-        };
-        let claims = campaign.claims.len() as u64;
-        ensure(claims <= campaign.quantity, || {
-            format!("{id} admitted {claims} of {}", campaign.quantity)
-        })?;
-        let left = i64::try_from(campaign.quantity - claims).ok();
-        ensure(remaining == left, || {
-            format!("{id} has {remaining:?} units left, not {left:?}")
-        })?;
-        let last = campaign.claims.last_key_value().map_or(0, |(last, _)| *last);
-        ensure(
-            sequence == i64::try_from(claims).ok() && last == claims && campaign.messages == claims,
-            || {
-                format!(
-                    "{id}: {claims} claims, {} messages, sequence {sequence:?}, last {last}",
-                    campaign.messages
-                )
-            },
-        )?;
-        campaign.changed = false;
-        if campaign.is_sold_out() {
-            campaign.full_at = now;
         }
         Ok(())
     }

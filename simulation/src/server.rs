@@ -94,6 +94,11 @@ pub fn start(sim: &Rc<Sim>) -> bool {
     let writer = Rc::clone(&server);
     sim.executor
         .spawn(Home::Process, async move { write(writer).await });
+    if sim.sweeps {
+        let sweeper = Rc::clone(&server);
+        sim.executor
+            .spawn(Home::Process, async move { sweep(&sweeper).await });
+    }
     for index in 0..TOPICS.len() {
         sim.executor
             .spawn(Home::Process, relay::run(Rc::clone(&server), index));
@@ -116,6 +121,20 @@ async fn write(server: Rc<Server>) {
             crash(&operator, power);
         }
     });
+}
+
+/// Gives holds back that have ended.
+async fn sweep(server: &Server) {
+    let sim = &server.sim;
+    loop {
+        sim.executor.sleep(sim.between(50_000, 900_000)).await;
+        let mut now = sim.wall_ms();
+        if sim.has(Bug::ExpireEarly) {
+            now += 500;
+        }
+        // What has failed is tried again.
+        let _ = campaigns::maintain(&server.engine, now).await;
+    }
 }
 
 /// The process ends where it stands; with `power`, the machine does.

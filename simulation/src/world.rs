@@ -120,6 +120,8 @@ pub struct Sim {
     pub executor: Executor,
     pub setup: Rc<Setup>,
     pub bug: Option<Bug>,
+    /// Whether holds that have ended are given back by a sweep, and not only by those who need them.
+    pub sweeps: bool,
     pub model: RefCell<Model>,
     pub disk: RefCell<Disk>,
     pub server: RefCell<Option<Rc<Server>>>,
@@ -139,6 +141,7 @@ impl Sim {
             executor: Executor::new(),
             setup,
             bug,
+            sweeps: seed % 2 == 0,
             model: RefCell::default(),
             disk: RefCell::default(),
             server: RefCell::default(),

@@ -3,6 +3,7 @@
 use serde::Deserialize;
 use serde_json::Value;
 use tollgate_api::http::Response;
+use tollgate_rules::campaigns::Status;
 
 use super::request::Wish;
 use crate::coverage::Seen;
@@ -53,6 +54,16 @@ pub fn judge(sim: &Sim, wish: &Wish, response: &Response, began: u64) -> Checked
                     let key = key.as_ref().map(|key| format!("{campaign} {user} {key} {body}"));
                     answer.to_claim(&mut model, campaign, user, key)
                 }
+                Wish::Settle {
+                    campaign,
+                    claim,
+                    verb,
+                    key,
+                    ..
+                } => {
+                    let key = key.as_ref().map(|key| format!("{claim} {verb} {key}"));
+                    answer.to_settle(&mut model, campaign, claim, verb, key)
+                }
                 Wish::SignUp { client, key, body } => {
                     let key = key.as_ref().map(|key| format!("{client} {key}"));
                     answer.to_sign_up(&mut model, body, key)
@@ -97,6 +108,9 @@ impl Answer<'_> {
             }
             410 => {
                 model.refused_as_sold_out(campaign, self.began)?;
+                if decoded::<Value>(self.response)?["held"].is_number() {
+                    self.sim.saw(Seen::SoldOutHeld);
+                }
                 return self.saw(Seen::SoldOut);
             }
             403 => return self.saw(Seen::OutsideWindow),
@@ -112,6 +126,36 @@ impl Answer<'_> {
             Seen::Admitted
         });
         key.map_or(Ok(()), |key| model.answered(key, &self.response.body))
+    }
+
+    fn to_settle(
+        &self,
+        model: &mut Model,
+        campaign: &str,
+        claim: &str,
+        verb: &str,
+        key: Option<String>,
+    ) -> Checked {
+        let to = match verb {
+            "confirm" => Status::Confirmed,
+            "release" => Status::Released,
+            _ => Status::Revoked,
+        };
+        match self.response.status {
+            200 => {
+                model.settled(campaign, claim, to)?;
+                key.map_or(Ok(()), |key| model.answered(key, &self.response.body))
+            }
+            409 => {
+                model.settled_otherwise(campaign, claim, to)?;
+                self.saw(Seen::SettledOtherwise)
+            }
+            410 => {
+                model.settled(campaign, claim, Status::Expired)?;
+                self.saw(Seen::SettledLate)
+            }
+            _ => self.unexpected("a change of a claim"),
+        }
     }
 
     fn to_sign_up(&self, model: &mut Model, body: &str, key: Option<String>) -> Checked {

@@ -15,6 +15,15 @@ pub enum Wish {
         key: Option<String>,
         body: &'static str,
     },
+    /// `verb`: confirm, release or revoke. By the user, or else by an operator.
+    Settle {
+        campaign: &'static str,
+        user: String,
+        claim: String,
+        verb: &'static str,
+        key: Option<String>,
+        by_user: bool,
+    },
     SignUp {
         client: u64,
         key: Option<String>,
@@ -57,6 +66,26 @@ impl Wish {
                     format!("/api/campaigns/{campaign}/claims"),
                     (*body).to_owned(),
                 )
+            }
+            Self::Settle {
+                campaign,
+                user,
+                claim,
+                verb,
+                key,
+                by_user,
+            } => {
+                match by_user {
+                    true => headers.push(Header::new("x-user-id", user)),
+                    false => headers.push(Header::new("authorization", format!("Bearer {ADMIN}"))),
+                }
+                headers.push(Header::new("x-client-id", user));
+                headers.extend(
+                    key.as_ref()
+                        .map(|key| Header::new("idempotency-key", format!("\"{key}\""))),
+                );
+                let path = format!("/api/campaigns/{campaign}/claims/{claim}/{verb}");
+                ("POST", path, String::new())
             }
             Self::SignUp { client, key, body } => {
                 headers.push(Header::new("x-client-id", format!("client-{client}")));

@@ -9,7 +9,7 @@ use tollgate_store::memory::START;
 
 use super::request::Wish;
 use super::sending::ask;
-use super::{CHANGING, FLASH, LIMITED, MULTI, PLAIN};
+use super::{CHANGING, FLASH, LIMITED, MULTI, PLAIN, TICKETS};
 use crate::world::{SUBSCRIPTION, Sim, TOPICS};
 
 /// The admin key, the campaigns and the links; each is asked for until it is there.
@@ -25,6 +25,10 @@ pub async fn prepare(sim: &Rc<Sim>) {
         multi["endsAt"] = time::format(START + sim.between(201, 120_000)).into();
     }
     insist(sim, Wish::admin("POST", "/api/campaigns", multi), 201).await;
+    let tickets = json!({
+        "id": TICKETS, "quantity": sim.between(1, 4), "perUser": sim.between(1, 2), "holdSeconds": sim.between(1, 2),
+    });
+    insist(sim, Wish::admin("POST", "/api/campaigns", tickets), 201).await;
     let limited = json!({"url": "https://shop.example/", "code": LIMITED, "maxVisits": sim.between(1, 4)});
     insist(sim, Wish::admin("POST", "/api/links", limited), 201).await;
     let plain = json!({"url": "https://shop.example/plain", "code": PLAIN});
@@ -53,6 +57,9 @@ pub async fn finish(sim: &Rc<Sim>) {
         .get(MULTI)
         .map_or(1, |campaign| campaign.per_user);
     sell_out(sim, MULTI, per_user).await;
+    sell_out(sim, TICKETS, 1).await;
+    holds_end(sim).await;
+    confirm_all(sim).await;
     ask(sim, Wish::Visit(PLAIN)).await;
     while ask(sim, Wish::Visit(LIMITED))
         .await
@@ -123,6 +130,52 @@ async fn sell_out(sim: &Rc<Sim>, campaign: &'static str, per_user: u64) {
         }
     }
     sim.violated(|| format!("{campaign} does not sell out"));
+}
+
+/// Until every hold has ended: by the wall clock, which may be behind the store's.
+async fn holds_end(sim: &Rc<Sim>) {
+    let last = sim.model.borrow().campaigns.get(TICKETS).and_then(|campaign| {
+        let held = campaign.fates.values().filter_map(|fate| fate.ends);
+        held.max()
+    });
+    while last.is_some_and(|last| sim.wall_ms() < last) && !sim.is_violated() {
+        sim.executor.sleep(500_000).await;
+    }
+}
+
+/// What was held and forgotten is back, swept or not: every unit is claimed and confirmed by somebody new.
+async fn confirm_all(sim: &Rc<Sim>) {
+    for number in 0..40 {
+        let user = format!("buyer-{number}");
+        let wish = Wish::Claim {
+            campaign: TICKETS,
+            user: user.clone(),
+            key: None,
+            body: "",
+        };
+        let Some(response) = ask(sim, wish).await else {
+            break;
+        };
+        if response.status == 410 {
+            let model = sim.model.borrow();
+            let campaign = &model.campaigns[TICKETS];
+            return sim.ensure(campaign.is_sold_out() && campaign.held() == 0, || {
+                "tickets that nobody has confirmed are not to be had".into()
+            });
+        }
+        let answer: Value = serde_json::from_slice(&response.body).unwrap_or_default();
+        let claim = answer["claim"]["id"].as_str().unwrap_or("").to_owned();
+        let confirm = Wish::Settle {
+            campaign: TICKETS,
+            user,
+            claim,
+            verb: "confirm",
+            key: None,
+            by_user: true,
+        };
+        insist(sim, confirm, 200).await;
+    }
+    sim.violated(|| "the tickets do not sell out".into());
 }
 
 /// Until the relays have nothing left to do, at most some minutes, and clicks are written.

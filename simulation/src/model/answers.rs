@@ -1,5 +1,6 @@
 //! What was answered, or sent, must be durable already.
 
+use tollgate_rules::campaigns::Status;
 use tollgate_store::commit::Message;
 
 use super::{Checked, Model, ensure};
@@ -13,6 +14,31 @@ impl Model {
             claim.is_some_and(|(known, whose)| known == id && whose == user),
             || format!("{user} was told of the claim {id} of {campaign}, which is not durable"),
         )
+    }
+
+    /// A claim was told to be so: it has been, durably.
+    pub fn settled(&self, campaign: &str, claim: &str, to: Status) -> Checked {
+        let fates = self.fates(campaign, claim);
+        ensure(fates.contains(&to), || {
+            format!("{claim} was told to be {to:?}, and what is durable is {fates:?}")
+        })
+    }
+
+    /// A claim could not become so, since something else had become of it.
+    pub fn settled_otherwise(&self, campaign: &str, claim: &str, to: Status) -> Checked {
+        let fates = self.fates(campaign, claim);
+        let otherwise = fates.iter().any(|fate| *fate != to && *fate != Status::Held);
+        ensure(otherwise, || {
+            format!("{claim} could not be {to:?}, and what is durable is {fates:?}")
+        })
+    }
+
+    fn fates(&self, campaign: &str, claim: &str) -> &[Status] {
+        let known = self
+            .campaigns
+            .get(campaign)
+            .and_then(|known| known.fates.get(claim));
+        known.map_or(&[], |fate| &fate.history)
     }
 
     /// "Sold out" was answered to a request that began then.

@@ -1,0 +1,254 @@
+//! Campaigns, their claims, and what becomes of them. Messages tell the story, in order; entries must agree with it.
+
+use std::collections::BTreeMap;
+use std::ops::Bound;
+use std::sync::Arc;
+
+use serde::Deserialize;
+use tollgate_rules::campaigns::{self, Claim, Status};
+use tollgate_store::commit::Message;
+use tollgate_store::plan;
+
+use super::{Checked, Model, ensure, read};
+
+/// What is known of a campaign.
+#[derive(Debug, Default)]
+pub struct Campaign {
+    pub quantity: u64,
+    pub per_user: u64,
+    pub closed: bool,
+    holds: bool,
+    /// Changed by the group that is being looked at; if so, whether it was closed, and when it ended, before.
+    changed: Option<(bool, Option<u64>)>,
+    pub starts_at: Option<u64>,
+    ends_at: Option<u64>,
+    /// By sequence: id and user.
+    pub claims: BTreeMap<u64, (String, String)>,
+    /// By id.
+    pub fates: BTreeMap<String, Fate>,
+    /// Claims that take units, by user.
+    by_user: BTreeMap<String, u64>,
+    /// When it was last sold out, or changed, microseconds.
+    pub full_at: u64,
+    was_full: bool,
+}
+
+/// What has become of a claim.
+#[derive(Debug)]
+pub struct Fate {
+    pub user: String,
+    /// All that it was, the last at the end.
+    pub history: Vec<Status>,
+    /// When its hold ends, Unix milliseconds.
+    pub ends: Option<u64>,
+}
+
+impl Fate {
+    pub fn status(&self) -> Option<Status> {
+        self.history.last().copied()
+    }
+}
+
+impl Campaign {
+    fn count(&self, of: impl Fn(Status) -> bool) -> u64 {
+        let all = self.fates.values().filter_map(Fate::status);
+        all.filter(|status| of(*status)).count() as u64
+    }
+
+    /// Units that are taken.
+    pub fn taken(&self) -> u64 {
+        self.count(Status::is_live)
+    }
+
+    /// Units that are held.
+    pub fn held(&self) -> u64 {
+        self.count(|status| status == Status::Held)
+    }
+
+    pub fn is_sold_out(&self) -> bool {
+        self.taken() >= self.quantity
+    }
+
+    /// Whether it admitted at `time`: before or after the change, if it was changed in this very group.
+    fn admits(&self, time: u64) -> bool {
+        let open = |closed: bool, end: Option<u64>| !closed && end.is_none_or(|end| time < end);
+        let before = self.changed.is_some_and(|(closed, end)| open(closed, end));
+        self.starts_at.is_none_or(|start| start <= time) && (open(self.closed, self.ends_at) || before)
+    }
+}
+
+/// The data of a message about a claim.
+#[derive(Deserialize)]
+struct Announcement {
+    campaign: String,
+    claim: String,
+    user: String,
+    sequence: u64,
+    status: Status,
+}
+
+impl Model {
+    pub(super) fn campaign_changed(&mut self, key: &str, value: &[u8], now: u64) -> Checked {
+        let record: campaigns::Campaign = read(key, value)?;
+        let campaign = self.campaigns.entry(record.id.clone()).or_default();
+        ensure(record.closed || !campaign.closed, || {
+            format!("{key} was opened again")
+        })?;
+        campaign.changed = Some((campaign.closed, campaign.ends_at));
+        (campaign.quantity, campaign.per_user) = (record.quantity, record.per_user);
+        (campaign.starts_at, campaign.closed) = (record.starts_at, record.closed);
+        (campaign.ends_at, campaign.holds) = (record.ends_at, record.hold_seconds.is_some());
+        campaign.full_at = now;
+        Ok(())
+    }
+
+    /// The ids of claims of which a write tells: the one that is there now, and the one that was.
+    pub(super) fn claim_written(&self, key: &str, value: Option<&[u8]>) -> Result<Vec<String>, String> {
+        let before = self.mirror.entries.get(key).map(|entry| entry.value.as_slice());
+        let ids = [before, value].into_iter().flatten();
+        ids.map(|value| read::<Claim>(key, value).map(|claim| claim.id))
+            .collect()
+    }
+
+    /// A message tells what has become of a claim; gives its campaign and its id.
+    pub(super) fn told(&mut self, message: &Arc<Message>) -> Result<(String, String), String> {
+        let id = &message.id;
+        let data: Announcement = read(id, &message.payload)?;
+        let campaign = self.campaigns.entry(data.campaign.clone()).or_default();
+        if message.kind == "coupon.claimed" {
+            ensure(*id == data.claim && !campaign.fates.contains_key(id), || {
+                format!("{id} was admitted twice")
+            })?;
+            ensure(campaign.admits(message.time), || {
+                format!("{id} was admitted outside its window, or after closing")
+            })?;
+            let expected = if campaign.holds {
+                Status::Held
+            } else {
+                Status::Confirmed
+            };
+            ensure(data.status == expected, || {
+                format!("{id} was admitted as {:?}", data.status)
+            })?;
+            let named = (id.clone(), data.user.clone());
+            ensure(campaign.claims.insert(data.sequence, named).is_none(), || {
+                format!("{id} has a sequence that was given out: {}", data.sequence)
+            })?;
+            let has = campaign.by_user.entry(data.user.clone()).or_default();
+            *has += 1;
+            ensure(*has <= campaign.per_user, || {
+                format!("{id}: {has} claims of one user")
+            })?;
+            let fate = Fate {
+                user: data.user,
+                history: vec![data.status],
+                ends: None,
+            };
+            campaign.fates.insert(id.clone(), fate);
+            return Ok((data.campaign, data.claim));
+        }
+        let Some(fate) = campaign.fates.get_mut(&data.claim) else {
+            return Err(format!("the message {id} is about no claim"));
+        };
+        let time = message.time;
+        let in_time = fate.ends.is_some_and(|ends| time < ends);
+        let (before, after) = (fate.status(), data.status);
+        let may = match (before, after) {
+            (Some(Status::Held), Status::Confirmed | Status::Released) => in_time,
+            (Some(Status::Held), Status::Expired) => fate.ends.is_some() && !in_time,
+            (Some(Status::Held | Status::Confirmed), Status::Revoked) => true,
+            _ => false,
+        };
+        ensure(
+            may && message.kind == after.message() && fate.user == data.user,
+            || {
+                format!(
+                    "{} was {before:?} until {:?} and is {after:?} at {time}",
+                    data.claim, fate.ends
+                )
+            },
+        )?;
+        fate.history.push(after);
+        if !after.is_live() {
+            let has = campaign.by_user.entry(data.user).or_default();
+            *has = has.saturating_sub(1);
+        }
+        Ok((data.campaign, data.claim))
+    }
+
+    /// State and queue agree: a claim was written if and only if a message tells of it, and it is as told.
+    pub(super) fn agree(&mut self, written: &[String], told: &BTreeMap<String, String>) -> Checked {
+        let silent = written.iter().find(|claim| !told.contains_key(*claim));
+        ensure(silent.is_none(), || format!("no message tells of {silent:?}"))?;
+        for (id, campaign) in told {
+            let known = self.campaigns.entry(campaign.clone()).or_default();
+            let Some(fate) = known.fates.get_mut(id) else {
+                return Err(format!("{id} is no claim"));
+            };
+            let places = [id.as_str(), "1"].map(|place| format!("claim/{campaign}/{}/{place}", fate.user));
+            let mut found = Vec::new();
+            for key in &places {
+                if let Some(entry) = self.mirror.entries.get(key.as_str()) {
+                    let claim: Claim = read(key, &entry.value)?;
+                    found.extend(Some(claim).filter(|claim| claim.id == *id));
+                }
+            }
+            let [claim] = &found[..] else {
+                return Err(format!("{id} is there {} times", found.len()));
+            };
+            let same = fate.status() == Some(claim.status)
+                && claim
+                    .sequence
+                    .known()
+                    .and_then(|sequence| known.claims.get(&sequence))
+                    == Some(&(id.clone(), claim.user.clone()));
+            ensure(same, || {
+                format!("{id} is told to be {:?}, and is {claim:?}", fate.history)
+            })?;
+            fate.ends = claim.hold_ends();
+            ensure(fate.ends.is_some() == (claim.status == Status::Held), || {
+                format!("the hold of {id} ends at {:?}", fate.ends)
+            })?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn check_campaign(&mut self, id: &str, now: u64) -> Checked {
+        let number = |kind: &str| {
+            let entry = self.mirror.entries.get(format!("{kind}/{id}").as_str());
+            entry.map_or(Some(0), |entry| plan::counter(&entry.value))
+        };
+        let numbers = ["remaining", "held", "released", "sequence"].map(number);
+        let prefix = format!("hold/{id}/");
+        let from = (Bound::Included(prefix.as_str()), Bound::Unbounded);
+        let in_order = self.mirror.entries.range::<str, _>(from);
+        let in_order = in_order.take_while(|(key, _)| key.starts_with(&prefix)).count() as u64;
+        let Some(campaign) = self.campaigns.get_mut(id) else {
+            return Err(format!("stock of {id}, which does not exist"));
+        };
+        let (taken, held) = (campaign.taken(), campaign.held());
+        let claims = campaign.claims.len() as u64;
+        ensure(taken <= campaign.quantity, || {
+            format!("{id} admitted {taken} of {}", campaign.quantity)
+        })?;
+        let expected = [campaign.quantity - taken, held, claims - taken, claims];
+        let expected = expected.map(|number| i64::try_from(number).ok());
+        ensure(numbers == expected, || {
+            format!("{id}: left, held, released, claims are {numbers:?}, not {expected:?}")
+        })?;
+        ensure(in_order == held, || {
+            format!("{id}: {held} are held, and {in_order} are in the order of their ends")
+        })?;
+        let last = campaign.claims.last_key_value().map_or(0, |(last, _)| *last);
+        ensure(last == claims, || {
+            format!("{id}: {claims} claims, the last sequence is {last}")
+        })?;
+        campaign.changed = None;
+        let is_full = campaign.is_sold_out();
+        if is_full || campaign.was_full {
+            campaign.full_at = now;
+        }
+        campaign.was_full = is_full;
+        Ok(())
+    }
+}
