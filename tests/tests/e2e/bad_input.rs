@@ -188,6 +188,11 @@ pub async fn bad_campaigns_and_keys_are_refused_by_field(host: Host) {
         (with("quantity", json!(1.5)), "#/quantity"),
         (with("quantity", json!("10")), "#/quantity"),
         (with("perUser", json!(0)), "#/perUser"),
+        (with("holdSeconds", json!(0)), "#/holdSeconds"),
+        (with("holdSeconds", json!(-1)), "#/holdSeconds"),
+        (with("holdSeconds", json!(0.5)), "#/holdSeconds"),
+        (with("holdSeconds", json!("60s")), "#/holdSeconds"),
+        (with("holdSeconds", json!(2_592_001)), "#/holdSeconds"),
         (with("id", json!("Not A Slug")), "#/id"),
         (with("id", json!("")), "#/id"),
         (with("id", json!("x".repeat(65))), "#/id"),
@@ -415,6 +420,30 @@ pub async fn bad_headers_are_refused_by_name(host: Host) {
         .send()
         .await
         .names("#/x");
+    for verb in ["confirm", "release"] {
+        let path = format!("{path}/8Jq3vTzLrM4nBw9QpX2K/{verb}");
+        let call = || gateway.post(&path).user("u");
+        call().json(&json!({ "x": 1 })).send().await.names("#/x");
+        call().json(&json!([])).send().await.names("#");
+        let bad_key = call().header("idempotency-key", "two words");
+        bad_key.send().await.names("header:idempotency-key");
+        call().send().await.problem(404, "not-found");
+        gateway
+            .post(&path)
+            .user("two words")
+            .send()
+            .await
+            .names("header:x-user-id");
+    }
+    for claim in ["x", "%00", "8Jq3vTzLrM4nBw9QpX2", "8Jq3vTzLrM4nBw9QpX2%2F"] {
+        let path = format!("{path}/{claim}/confirm");
+        gateway
+            .post(&path)
+            .user("u")
+            .send()
+            .await
+            .problem(404, "not-found");
+    }
     let state = gateway
         .get(&format!("/api/campaigns/{campaign}"))
         .send()

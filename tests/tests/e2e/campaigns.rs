@@ -1,7 +1,9 @@
 //! Campaigns: N units, one claim per user, each announced.
 
+mod holds;
 mod rules;
 
+pub use holds::*;
 pub use rules::*;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -134,17 +134,23 @@ harness::cases! {
             ended_and_closed_campaigns_admit_nobody,
             exactly_n_of_a_crowd_are_admitted,
             generated_codes_differ,
+            held_claim_is_confirmed_released_or_revoked,
+            hold_has_one_end_however_many_ask_for_another,
             one_user_is_admitted_once_however_often_it_asks,
             parallel_repetitions_of_one_request_are_one_claim,
             per_user_allows_that_many_claims,
             quantity_goes_up_and_never_below_what_is_admitted,
             repeated_idempotency_key_replays_the_first_answer,
+            units_of_ended_holds_go_to_whoever_asks,
         }
         native {
+            hundred_tickets_are_sold_to_buyers_of_whom_half_fail_across_three_crashes,
+            units_of_ended_holds_are_seen_before_anybody_asks,
             ten_thousand_users_get_a_hundred_units_and_the_origin_hears_of_each,
         }
         memory {
             exactly_n_of_a_crowd_are_admitted,
+            hold_has_one_end_however_many_ask_for_another,
             one_user_is_admitted_once_however_often_it_asks,
             repeated_idempotency_key_replays_the_first_answer,
         }
