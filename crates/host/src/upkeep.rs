@@ -17,25 +17,31 @@ const BREATH: Duration = Duration::from_millis(20);
 
 /// Never returns; may be given up at any moment.
 pub async fn run(store: AnyEngine, config: Config) {
-    let links = repeat("links that have ended", EVERY, async || {
-        links::maintain(&store, &config, now()).await
-    });
-    let holds = repeat("holds that have ended", EVERY_HOLD, async || {
-        campaigns::maintain(&store, now()).await
-    });
-    tokio::join!(links, holds);
+    tokio::join!(remove_links(&store, &config), give_holds_back(&store));
 }
 
-async fn repeat(what: &str, every: Duration, mut step: impl AsyncFnMut() -> Result<bool, StoreError>) {
+async fn remove_links(store: &AnyEngine, config: &Config) {
     loop {
-        let pause = match step().await {
-            Ok(true) => BREATH,
-            Ok(false) => every,
-            Err(error) => {
-                tracing::debug!(%error, "{what} were not removed; it is tried again");
-                every
-            }
-        };
-        tokio::time::sleep(pause).await;
+        let done = links::maintain(store, config, now()).await;
+        tokio::time::sleep(pause(done, "links", EVERY)).await;
+    }
+}
+
+async fn give_holds_back(store: &AnyEngine) {
+    loop {
+        let done = campaigns::maintain(store, now()).await;
+        tokio::time::sleep(pause(done, "holds", EVERY_HOLD)).await;
+    }
+}
+
+/// How long to wait after a step. `what` it was about.
+fn pause(done: Result<bool, StoreError>, what: &str, every: Duration) -> Duration {
+    match done {
+        Ok(true) => BREATH,
+        Ok(false) => every,
+        Err(error) => {
+            tracing::debug!(%error, "{what} that have ended were left as they are; it is tried again");
+            every
+        }
     }
 }
