@@ -4,10 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use futures::StreamExt as _;
+use futures::future::join_all;
 use serde_json::{Value, json};
 
 use super::{announced, claim, claims, state};
-use crate::harness::{ADMIN_KEY, Answer, Gateway, Host, crowd, eventually};
+use crate::harness::{ADMIN_KEY, Answer, Gateway, Host, eventually};
 
 async fn settle(gateway: &Gateway, campaign: &str, user: &str, id: &str, verb: &str) -> Answer {
     let path = format!("{}/{id}/{verb}", claims(campaign));
@@ -119,11 +121,11 @@ pub async fn hold_has_one_end_however_many_ask_for_another(host: Host) {
             asked.push((user.clone(), id.clone(), verb));
         }
     }
-    let answers = crowd(32, asked, async |(user, id, verb)| {
-        let answer = settle(&gateway, &campaign, &user, &id, verb).await;
-        (user, verb, answer)
-    })
-    .await;
+    let all = asked.iter().map(|(user, id, verb)| async {
+        let answer = settle(&gateway, &campaign, user, id, verb).await;
+        (user.clone(), *verb, answer)
+    });
+    let answers = join_all(all).await;
     let mut ends: BTreeMap<String, BTreeSet<&str>> = BTreeMap::new();
     for (user, verb, answer) in answers {
         match answer.status {
@@ -158,10 +160,12 @@ pub async fn units_of_ended_holds_go_to_whoever_asks(host: Host) {
     let late = settle(&gateway, &campaign, "ann", &ann, "confirm").await;
     assert_eq!(late.problem(410, "hold-expired")["claim"]["status"], "expired");
     // Nobody has asked for Bob's.
-    let admitted = crowd(2, ["cleo", "dan"], async |user| {
-        claim(&gateway, &campaign, user).await.expect(201).status
-    });
-    assert_eq!(admitted.await.len(), 2);
+    let (cleo, dan) = tokio::join!(
+        claim(&gateway, &campaign, "cleo"),
+        claim(&gateway, &campaign, "dan")
+    );
+    cleo.expect(201);
+    dan.expect(201);
     settle(&gateway, &campaign, "bob", &bob, "confirm")
         .await
         .problem(410, "hold-expired");
@@ -263,8 +267,8 @@ pub async fn hundred_tickets_are_sold_to_buyers_of_whom_half_fail_across_three_c
             gateway.restart().await;
         }
     };
-    let buyers = crowd(64, 0..BUYERS, |number| buy(&gateway, &campaign, number, &done));
-    let (told, ()) = tokio::join!(buyers, crashes);
+    let buyers = futures::stream::iter(0..BUYERS).map(|number| buy(&gateway, &campaign, number, &done));
+    let (told, ()) = tokio::join!(buyers.buffer_unordered(64).collect::<Vec<_>>(), crashes);
 
     assert_eq!(counters(&gateway, &campaign).await[..2], [0, TICKETS]);
     let state = state(&gateway, &campaign).await;
