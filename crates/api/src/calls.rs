@@ -188,8 +188,32 @@ calls! {
     ResetBreaker = Forward "POST" "/api/topics/:topic/subscriptions/:name/reset-breaker" Key(Topics);
     /// Messages that an origin did not take.
     ListDeadLetters = Forward "GET" "/api/topics/:topic/subscriptions/:name/dead-letters" Key(Topics);
+    /// Removes dead letters.
+    DeleteDeadLetters = Forward "DELETE" "/api/topics/:topic/subscriptions/:name/dead-letters" Key(Topics), Body;
     /// Delivers dead letters again.
     Redrive = Forward "POST" "/api/topics/:topic/subscriptions/:name/dead-letters/redrive" Key(Topics), Body;
+    /// A topic's consumer groups.
+    ListGroups = Forward "GET" "/api/topics/:topic/groups" Key(Topics);
+    /// One of them.
+    ReadGroup = Forward "GET" "/api/topics/:topic/groups/:group" Key(Topics);
+    /// Makes or changes one.
+    PutGroup = Forward "PUT" "/api/topics/:topic/groups/:group" Key(Topics), Body;
+    /// Removes one.
+    DeleteGroup = Forward "DELETE" "/api/topics/:topic/groups/:group" Key(Topics);
+    /// Leases messages to the caller.
+    LeaseMessages = Forward "POST" "/api/topics/:topic/groups/:group/lease" Key(Topics), Body;
+    /// Leased messages are done.
+    AckMessages = Forward "POST" "/api/topics/:topic/groups/:group/ack" Key(Topics), Body;
+    /// Gives leased messages back.
+    NackMessages = Forward "POST" "/api/topics/:topic/groups/:group/nack" Key(Topics), Body;
+    /// Keeps leased messages for longer.
+    ExtendLeases = Forward "POST" "/api/topics/:topic/groups/:group/extend" Key(Topics), Body;
+    /// Messages that were leased as often as they may be.
+    ListGroupDeadLetters = Forward "GET" "/api/topics/:topic/groups/:group/dead-letters" Key(Topics);
+    /// Removes them.
+    DeleteGroupDeadLetters = Forward "DELETE" "/api/topics/:topic/groups/:group/dead-letters" Key(Topics), Body;
+    /// Leases them again.
+    RedriveGroup = Forward "POST" "/api/topics/:topic/groups/:group/dead-letters/redrive" Key(Topics), Body;
     /// All API keys, without their text.
     ListKeys = Admin "GET" "/api/keys" Key(Admin);
     /// A new API key.

@@ -8,6 +8,7 @@ pub mod breaker;
 mod clock;
 #[cfg(feature = "driver")]
 pub mod driver;
+pub mod groups;
 pub mod relay;
 pub mod retry;
 #[cfg(feature = "driver")]

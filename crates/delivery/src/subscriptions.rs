@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::groups;
 use crate::relay::record::Keys;
 use crate::relay::restore::{self, Polled};
 use crate::subscription::Subscription;
@@ -229,19 +230,23 @@ pub async fn find<'f, S: Store>(
         .transpose()
 }
 
-/// Per topic with a subscription, the oldest sequence that one of them still needs: retention must leave it. A dead letter
-/// carries its message and needs nothing.
+/// Per topic with a subscription or a consumer group, the oldest sequence that one of them still needs: retention must leave it.
+/// A dead letter carries its message and needs nothing.
 pub async fn low_water<'f, S: Store>(
     store: &S,
     file: impl OfFile<'f>,
 ) -> Result<Vec<(String, u64)>, StoreError> {
-    let mut needed = std::collections::BTreeMap::<String, u64>::new();
+    let mut found = groups::low_water(store).await?;
     for defined in all(store, file).await? {
         let keys = defined.keys();
         let (_, progress) = restore::state(store, &keys).await?;
         let from = restore::oldest_needed(store, &keys, &progress).await?;
+        found.push((defined.topic, from));
+    }
+    let mut needed = std::collections::BTreeMap::<String, u64>::new();
+    for (topic, from) in found {
         needed
-            .entry(defined.topic)
+            .entry(topic)
             .and_modify(|least| *least = from.min(*least))
             .or_insert(from);
     }

@@ -146,7 +146,12 @@ impl Row {
             Call::CreateCampaign => json!({ "id": "autumn", "quantity": 5 }),
             Call::EditCampaign => json!({ "quantity": 50 }),
             Call::PutSubscription => hook,
-            Call::Redrive => json!({ "all": true }),
+            Call::Redrive | Call::RedriveGroup | Call::DeleteDeadLetters | Call::DeleteGroupDeadLetters => {
+                json!({ "all": true })
+            }
+            Call::PutGroup | Call::LeaseMessages => json!({}),
+            Call::AckMessages | Call::NackMessages => json!({ "leaseIds": ["1-00000000000000aa"] }),
+            Call::ExtendLeases => json!({ "leaseIds": ["1-00000000000000aa"], "leaseSeconds": 9 }),
             Call::CreateKey => json!({ "name": "another", "scopes": ["links"] }),
             _ => Value::Null,
         };
@@ -231,6 +236,8 @@ impl Site {
             &as_key(ADMIN),
             &json!({ "url": "https://example.com/" }),
         );
+        let group = "/api/topics/signup/groups/hook";
+        site.made("PUT", group, &as_key(ADMIN), &json!({}));
         let spare = json!({ "name": "spare", "scopes": ["links"] });
         let made = site.made("POST", "/api/keys", &as_key(ADMIN), &spare);
         site.spare_key = made["id"].as_str().unwrap().to_owned();

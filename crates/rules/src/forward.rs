@@ -17,7 +17,7 @@ pub use post::MESSAGE_TYPE;
 
 use crate::config::{TOPIC_NAME_RULE, is_topic_name};
 use crate::world::World;
-use crate::{subscriptions, topics};
+use crate::{groups, subscriptions, topics};
 use tollgate_api::calls::{self, Call};
 use tollgate_api::components::Component;
 use tollgate_api::http::{Request, Response};
@@ -49,6 +49,7 @@ async fn api<S: Store>(world: &World<'_, S>, request: &Request) -> Result<Respon
         Call::ReadTopic => topics::read(world, request, name).await,
         Call::ReadMessages => topics::messages(world, request, name).await,
         Call::PostMessage => post::to_topic(world, request, name).await,
+        call if groups::answers(call) => groups::handle(world, request, call, name, subscription).await,
         _ => subscriptions::handle(world, request, call, name, subscription).await,
     }
 }

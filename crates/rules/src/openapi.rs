@@ -5,7 +5,7 @@ use tollgate_api::calls::Call;
 use tollgate_api::components::Component;
 use tollgate_api::openapi::{self, Operation};
 
-use crate::{admin, campaigns, forward, keys, limiter, links, subscriptions, topics};
+use crate::{admin, campaigns, forward, groups, keys, limiter, links, subscriptions, topics};
 
 /// The document of this version.
 ///
@@ -23,6 +23,7 @@ fn describe(call: Call, operation: &mut Operation<'_>) {
         Component::Forward => match call {
             ListTopics | ReadTopic | ReadMessages => topics::describe::describe(call, operation),
             PostMessage | ReadMessage => forward::describe::describe(call, operation),
+            call if groups::answers(call) => groups::describe::describe(call, operation),
             _ => subscriptions::describe::describe(call, operation),
         },
         Component::Admin => match call {

@@ -4,7 +4,6 @@
 //! `subscription/<topic>/<name>`. Their secret is stored as it is, because signing needs it; it is shown once, when it is
 //! made up, and is in no answer and no log after that.
 
-mod dead_letters;
 #[cfg(feature = "schema")]
 pub(crate) mod describe;
 mod status;
@@ -16,6 +15,7 @@ mod write;
 pub use status::{Backlog, Lag, MessageDelivery, backlogs, dead_letter_counts, deliveries, lags};
 
 use crate::config::{TOPIC_NAME_RULE, is_topic_name};
+use crate::dead_letters;
 use crate::keys;
 use crate::messages;
 use crate::world::World;
@@ -23,13 +23,13 @@ use tollgate_api::calls::Call;
 use tollgate_api::calls::Scope;
 use tollgate_api::http::{Request, Response};
 use tollgate_api::problem::Problem;
-use tollgate_api::query::Query;
 use tollgate_delivery::relay::record::{Control, Keys, PauseReason};
 use tollgate_delivery::relay::restore;
 use tollgate_delivery::subscriptions::{Defined, of_topic};
 use tollgate_store::commit::{Commit, Mutation, StoreError, literal};
 use tollgate_store::ports::Store;
 use view::View;
+pub(crate) use write::clear;
 
 /// Answers a call that is about subscriptions; 404 for any other. `topic` is a valid name; `name` is what stands in the
 /// path, `""` for the list. Checks the caller's key itself.
@@ -44,6 +44,12 @@ pub async fn handle<S: Store>(
     if !name.is_empty() && !is_topic_name(name) {
         return Err(Problem::field("path:name", TOPIC_NAME_RULE));
     }
+    let found = async || {
+        Ok(find(world, topic, name)
+            .await?
+            .ok_or_else(Problem::not_found)?
+            .keys())
+    };
     match call {
         Call::ListSubscriptions => list(world, topic).await,
         Call::ReadSubscription => read(world, topic, name).await,
@@ -52,8 +58,9 @@ pub async fn handle<S: Store>(
         Call::PauseSubscription => pause(world, topic, name, true).await,
         Call::ResumeSubscription => pause(world, topic, name, false).await,
         Call::ResetBreaker => reset_breaker(world, topic, name).await,
-        Call::ListDeadLetters => dead_letters::list(world, request, topic, name).await,
-        Call::Redrive => dead_letters::redrive(world, request, topic, name).await,
+        Call::ListDeadLetters => dead_letters::list(world, request, topic, found).await,
+        Call::Redrive => dead_letters::redrive(world, request, found).await,
+        Call::DeleteDeadLetters => dead_letters::remove(world, request, found).await,
         _ => Err(Problem::not_found()),
     }
 }
@@ -174,14 +181,4 @@ async fn change<S: Store>(
         ..Commit::default()
     };
     world.store.commit(commit).await.map(drop)
-}
-
-/// The sequence of a cursor of the dead letters: digits only.
-fn cursor(query: &Query) -> Result<Option<u64>, Problem> {
-    let Some(text) = query.text("cursor") else {
-        return Ok(None);
-    };
-    let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
-    let refused = || Problem::field("query:cursor", "is not a cursor of this list");
-    text.parse().ok().filter(|_| digits).map(Some).ok_or_else(refused)
 }

@@ -11,6 +11,7 @@ use url::form_urlencoded;
 
 use crate::config::{Config, is_topic_name};
 use crate::events;
+use crate::groups;
 use crate::keys;
 use crate::messages::{MessageView, extent};
 use crate::subscriptions;
@@ -198,7 +199,7 @@ pub async fn messages<S: Store>(
     Ok(Response::json(200, &page))
 }
 
-/// A `GET /api/topics/{topic}/messages` with a `wait`, for a host that does the waiting itself.
+/// A `GET /api/topics/{topic}/messages` with a `wait`, or a lease with one, for a host that does the waiting itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LongPoll {
     /// The topic.
@@ -207,11 +208,16 @@ pub struct LongPoll {
     pub wait: Duration,
     /// The query of the same call without a wait.
     pub immediate: String,
+    /// The body of a lease without a wait. A lease may end without the topic growing, so it is asked for again now and then.
+    pub lease: Option<Vec<u8>>,
 }
 
 impl LongPoll {
-    /// `None` for any other call, and for one that [`messages`] refuses.
-    pub fn of(method: &str, path: &str, query: Option<&str>) -> Option<Self> {
+    /// `None` for any other call, and for one that its rule refuses.
+    pub fn of(method: &str, path: &str, query: Option<&str>, body: &[u8]) -> Option<Self> {
+        if method == "POST" {
+            return Self::of_lease(path, query, body);
+        }
         let topic = path.strip_prefix("/api/topics/")?.strip_suffix("/messages")?;
         let query = query.filter(|_| matches!(method, "GET" | "HEAD") && is_topic_name(topic))?;
         let (mut wait, mut rest) = (None, form_urlencoded::Serializer::new(String::new()));
@@ -227,12 +233,34 @@ impl LongPoll {
             topic: topic.to_owned(),
             wait: Duration::from_millis(wait_ms.into()),
             immediate: rest.finish(),
+            lease: None,
         })
+    }
+
+    fn of_lease(path: &str, query: Option<&str>, body: &[u8]) -> Option<Self> {
+        let path = path.strip_prefix("/api/topics/")?.strip_suffix("/lease")?;
+        let (topic, group) = path.split_once("/groups/")?;
+        let is_lease = query.is_none() && is_topic_name(topic) && is_topic_name(group);
+        let (wait_ms, lease) = groups::without_wait(body).filter(|_| is_lease)?;
+        (1..=u64::from(MAX_WAIT_MS)).contains(&wait_ms).then(|| Self {
+            topic: topic.to_owned(),
+            wait: Duration::from_millis(wait_ms),
+            immediate: String::new(),
+            lease: Some(lease),
+        })
+    }
+
+    /// Whether an answer has nothing of what is waited for.
+    pub fn is_empty(&self, answer: &[u8]) -> bool {
+        match self.lease {
+            Some(_) => groups::is_empty_answer(answer),
+            None => is_empty_page(answer),
+        }
     }
 }
 
 /// Whether the body is a page of [`messages`] without any.
-pub fn is_empty_page(body: &[u8]) -> bool {
+fn is_empty_page(body: &[u8]) -> bool {
     body.starts_with(br#"{"messages":[],"#)
 }
 
@@ -242,7 +270,7 @@ mod tests {
 
     #[test]
     fn a_call_that_waits_is_told_from_others() {
-        let of = |query| LongPoll::of("GET", "/api/topics/a.b/messages", Some(query));
+        let of = |query| LongPoll::of("GET", "/api/topics/a.b/messages", Some(query), b"");
         let poll = of("after=7&wait=30&limit=2").unwrap();
         assert_eq!((poll.topic.as_str(), poll.wait.as_secs()), ("a.b", 30));
         assert_eq!(poll.immediate, "after=7&limit=2");
@@ -260,14 +288,37 @@ mod tests {
             assert_eq!(of(other), None, "{other}");
         }
         assert_eq!(
-            LongPoll::of("POST", "/api/topics/a/messages", Some("wait=1")),
+            LongPoll::of("POST", "/api/topics/a/messages", Some("wait=1"), b""),
             None
         );
         assert_eq!(
-            LongPoll::of("GET", "/api/topics/A/messages", Some("wait=1")),
+            LongPoll::of("GET", "/api/topics/A/messages", Some("wait=1"), b""),
             None
         );
-        assert_eq!(LongPoll::of("GET", "/api/topics/a", Some("wait=1")), None);
+        assert_eq!(LongPoll::of("GET", "/api/topics/a", Some("wait=1"), b""), None);
+    }
+
+    #[test]
+    fn a_lease_that_waits_is_told_from_others() {
+        let of = |path, body: &str| LongPoll::of("POST", path, None, body.as_bytes());
+        let path = "/api/topics/a.b/groups/g/lease";
+        let poll = of(path, r#"{"limit":7,"wait":30}"#).unwrap();
+        assert_eq!((poll.topic.as_str(), poll.wait.as_secs()), ("a.b", 30));
+        assert_eq!(poll.lease.as_deref(), Some(&br#"{"limit":7}"#[..]));
+        assert!(poll.is_empty(br#"{"leases":[]}"#) && !poll.is_empty(br#"{"leases":[{}]}"#));
+        for other in [
+            "",
+            "{}",
+            r#"{"wait":0}"#,
+            r#"{"wait":31}"#,
+            r#"{"wait":1,"wait":1}"#,
+            r#"{"wait":1,"x":1}"#,
+            "[]",
+        ] {
+            assert_eq!(of(path, other), None, "{other}");
+        }
+        assert_eq!(of("/api/topics/a/groups/g/ack", r#"{"wait":1}"#), None);
+        assert_eq!(of("/api/topics/a/lease", r#"{"wait":1}"#), None);
     }
 
     #[test]

@@ -30,21 +30,36 @@ pub const MAX_ERROR_BYTES: usize = 200;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Keys {
     partition: String,
+    /// Begins every key, without its slash.
+    base: String,
 }
 
 impl Keys {
     /// Of the subscription `name` of `topic`.
     pub fn new(topic: &str, name: &str) -> Self {
+        Self::of_base(format!("relay/{}/{}", key_part(topic), key_part(name)))
+    }
+
+    /// Keys that are a partition of their own.
+    fn of_base(base: String) -> Self {
         Self {
-            partition: format!("relay/{}/{}", key_part(topic), key_part(name)),
+            partition: base.clone(),
+            base,
         }
     }
 
     /// Of the subscription with this id, which nothing else ever has, whatever its name: names are used again.
     pub fn of_id(topic: &str, id: &str) -> Self {
+        // No name begins with a tilde.
+        Self::of_base(format!("relay/{}/~{}", key_part(topic), key_part(id)))
+    }
+
+    /// Of the consumer group with this id, in the partition of all groups of the topic, where its record is too.
+    pub fn of_group(topic: &str, id: &str) -> Self {
+        let topic = key_part(topic);
         Self {
-            // No name begins with a tilde.
-            partition: format!("relay/{}/~{}", key_part(topic), key_part(id)),
+            partition: format!("groups/{topic}"),
+            base: format!("groups/{topic}/~{}", key_part(id)),
         }
     }
 
@@ -55,52 +70,57 @@ impl Keys {
 
     /// Begins every key.
     pub fn prefix(&self) -> String {
-        format!("{}/", self.partition)
+        format!("{}/", self.base)
     }
 
     /// The key of the progress.
     pub fn progress(&self) -> String {
-        format!("{}/progress", self.partition)
+        format!("{}/progress", self.base)
     }
 
     /// The key of the control entry.
     pub fn control(&self) -> String {
-        format!("{}/control", self.partition)
+        format!("{}/control", self.base)
     }
 
     /// The key of the counter of redrives.
     pub fn redrives(&self) -> String {
-        format!("{}/redrives", self.partition)
+        format!("{}/redrives", self.base)
     }
 
     /// The key of the breaker's state.
     pub fn breaker(&self) -> String {
-        format!("{}/breaker", self.partition)
+        format!("{}/breaker", self.base)
     }
 
     /// The key of the counter of resets.
     pub fn resets(&self) -> String {
-        format!("{}/resets", self.partition)
+        format!("{}/resets", self.base)
+    }
+
+    /// The key of the window of a consumer group with this number.
+    pub fn window(&self, number: u64) -> String {
+        format!("{}/window/{number:020}", self.base)
     }
 
     /// Begins the keys of waiting messages.
     pub fn retry_prefix(&self) -> String {
-        format!("{}/retry/", self.partition)
+        format!("{}/retry/", self.base)
     }
 
     /// The key of a waiting message.
     pub fn retry(&self, sequence: u64) -> String {
-        format!("{}/retry/{sequence:020}", self.partition)
+        format!("{}/retry/{sequence:020}", self.base)
     }
 
     /// Begins the keys of dead letters.
     pub fn dead_prefix(&self) -> String {
-        format!("{}/dead/", self.partition)
+        format!("{}/dead/", self.base)
     }
 
     /// The key of a dead letter.
     pub fn dead(&self, sequence: u64) -> String {
-        format!("{}/dead/{sequence:020}", self.partition)
+        format!("{}/dead/{sequence:020}", self.base)
     }
 
     /// The sequence that a retry or dead letter key ends with.
@@ -233,6 +253,11 @@ pub struct StoredMessage {
 }
 
 impl StoredMessage {
+    /// The message's id.
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
     /// See [`lane_of`].
     pub fn lane(&self) -> u64 {
         lane_of(&self.key)

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::Mutex;
 use tollgate_engines::Engine as _;
-use tollgate_rules::{campaigns, subscriptions};
+use tollgate_rules::{campaigns, groups, subscriptions};
 use tollgate_store::commit::{StoreError, Topic};
 use tollgate_store::ports::Store as _;
 use tollgate_store::settings::StoreSettings;
@@ -22,7 +22,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 pub const MAX_CAMPAIGNS: usize = 100;
 /// Topics that are told by name.
 const MAX_TOPICS: u32 = 500;
-/// Subscriptions that are told by name.
+/// Subscriptions, and groups, that are told by name.
 pub const MAX_SUBSCRIPTIONS: usize = 500;
 
 /// What was found last, and when.
@@ -75,6 +75,9 @@ async fn gathered(shared: &Shared, now: u64) -> Result<Sheet, StoreError> {
             &names,
             Duration::from_millis(age).as_secs_f64(),
         );
+    }
+    for (topic, group, lag) in groups::lags(store, &topics, MAX_SUBSCRIPTIONS).await? {
+        sheet.number(Metric::GroupLag, &[&topic, &group], lag);
     }
     if let StoreSettings::Sqlite { path, .. } = &config.store {
         disk(path, &mut sheet);

@@ -128,6 +128,8 @@ metrics! {
     TopicMessages = Counter "tollgate_topic_messages" "" ["topic"] "Messages that a topic ever had: its last sequence";
     SubscriptionLag = Gauge "tollgate_subscription_lag" "" ["topic", "subscription"]
         "Messages that are kept and not delivered; of 500 subscriptions at most, those of the file first";
+    GroupLag = Gauge "tollgate_group_lag" "" ["topic", "group"]
+        "Messages that are kept and that no consumer of the group has acknowledged; of 500 groups at most";
     OldestMessageAge = Gauge "tollgate_oldest_message_age" "seconds" ["topic", "subscription"]
         "Age of the oldest message that is not delivered; 0 if there is none";
     DeliveryAttempts = Counter "tollgate_delivery_attempts" "" ["topic", "subscription", "outcome"]

@@ -1,4 +1,4 @@
-//! `GET /api/topics/{topic}/messages?wait=…` waits here, not in the rules. The rules have few places, and
+//! `GET /api/topics/{topic}/messages?wait=…`, and a lease with a `wait`, wait here, not in the rules. The rules have few places, and
 //! less time for a call than a caller may wait. They answer at once; if they found nothing, they are asked
 //! again when the topic has grown.
 
@@ -10,7 +10,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use tollgate_api::problem::{Kind, Problem};
 use tollgate_engines::Engine as _;
 use tollgate_rules::heads;
-use tollgate_rules::topics::{self, LongPoll};
+use tollgate_rules::topics::LongPoll;
 
 /// Calls that may wait at once, on all workers together; beyond it they are refused.
 pub const MAX_LONG_POLLS: usize = 1_024;
@@ -18,6 +18,8 @@ pub const MAX_LONG_POLLS: usize = 1_024;
 const RETRY_SECONDS: u64 = 5;
 /// How soon a wait ends when the gateway drains, at the latest.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// How soon a lease is asked for again although the topic has not grown: another one may have ended.
+const LEASE_EVERY: Duration = Duration::from_secs(1);
 
 /// A call that waits, and its place among [`MAX_LONG_POLLS`].
 pub struct Waiting<'a> {
@@ -36,8 +38,9 @@ impl<'a> Waiting<'a> {
         method: &str,
         path: &str,
         query: Option<&str>,
+        body: &[u8],
     ) -> Result<Option<Self>, Problem> {
-        let Some(poll) = LongPoll::of(method, path, query) else {
+        let Some(poll) = LongPoll::of(method, path, query, body) else {
             return Ok(None);
         };
         let Ok(place) = shared.long_polls.try_acquire() else {
@@ -56,6 +59,11 @@ impl<'a> Waiting<'a> {
         &self.poll.immediate
     }
 
+    /// The body of the same call without a wait, where that is where the wait is.
+    pub fn body(&self) -> Option<&[u8]> {
+        self.poll.lease.as_deref()
+    }
+
     /// Asks again and again, until an answer has messages, or is an error, or the time is over.
     pub async fn answer(
         &self,
@@ -67,7 +75,7 @@ impl<'a> Waiting<'a> {
         loop {
             let answer = ask().await?;
             let is_over = || Instant::now() >= until || self.shared.draining.load(Ordering::Relaxed);
-            if answer.status != 200 || !topics::is_empty_page(&answer.body) || is_over() {
+            if answer.status != 200 || !self.poll.is_empty(&answer.body) || is_over() {
                 return Ok(answer);
             }
             let grown = async {
@@ -80,9 +88,15 @@ impl<'a> Waiting<'a> {
                     }
                 }
             };
-            // Otherwise nothing has come.
-            if !matches!(timeout_at(until, grown).await, Ok(true)) {
-                return Ok(answer);
+            let look_at = match self.poll.lease {
+                Some(_) => until.min(Instant::now() + LEASE_EVERY),
+                None => until,
+            };
+            match timeout_at(look_at, grown).await {
+                Ok(true) => {}
+                Err(_) if look_at < until => {}
+                // Nothing has come.
+                Ok(false) | Err(_) => return Ok(answer),
             }
         }
     }

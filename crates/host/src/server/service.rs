@@ -410,14 +410,22 @@ impl Gateway {
         trace: Option<&RequestTrace>,
     ) -> Result<heads::Response, Problem> {
         let rule = || trace.map(|trace| trace.rule(REST));
-        let polls = long_poll::Waiting::of(&self.shared, head.method.as_str(), path(head), head.uri.query())?;
+        let polls = long_poll::Waiting::of(
+            &self.shared,
+            head.method.as_str(),
+            path(head),
+            head.uri.query(),
+            &body,
+        )?;
         match polls {
             None => Ok(self
                 .rest
                 .answer(self.packed_for_rest(head, head.uri.query(), peer), body, rule())
                 .await?),
             Some(polls) => {
-                let packed = self.packed_for_rest(head, Some(polls.query()), peer);
+                let query = head.uri.query().map(|_| polls.query());
+                let packed = self.packed_for_rest(head, query, peer);
+                let body = polls.body().map_or(body, <[u8]>::to_vec);
                 let ask = async || Ok(self.rest.answer(packed.clone(), body.clone(), rule()).await?);
                 polls.answer(ask).await
             }

@@ -5,9 +5,8 @@ use tollgate_api::calls::Call;
 use tollgate_api::openapi::{Operation, pattern};
 use tollgate_api::problem::Kind;
 
-use super::dead_letters::{self, PAGE};
 use super::{Page, View, write};
-use crate::topics;
+use crate::{dead_letters, topics};
 
 pub(crate) fn describe(call: Call, operation: &mut Operation<'_>) {
     topics::describe::name(operation);
@@ -66,32 +65,7 @@ pub(crate) fn describe(call: Call, operation: &mut Operation<'_>) {
             operation.about("Closes the circuit breaker: deliveries go on within a second. May be repeated.");
             operation.gives::<View>(200, "The subscription.", subscription());
         }
-        Call::ListDeadLetters => {
-            operation
-                .about("By sequence, each with its message and its last error. Nothing is dropped silently.");
-            let (most, default) = PAGE;
-            operation.pages(most, default);
-            let mut message = topics::describe::message();
-            message["key"] = Value::Null;
-            let example = json!({
-                "deadLetters": [{
-                    "id": "8Jq3vTzLrM4nBw9QpX2K", "sequence": 41, "attempts": 12, "lastError": "the origin answered 500",
-                    "firstAttemptAt": "2027-01-15T09:30:01Z", "lastAttemptAt": "2027-01-15T21:30:01Z", "message": message,
-                }],
-                "nextCursor": null,
-            });
-            operation.gives::<dead_letters::Page<'_>>(200, "A page of dead letters.", example);
-        }
-        Call::Redrive => {
-            operation.about(
-                "They are delivered again, with fresh attempts: `ids`, or `all`. What was redriven is no dead letter any more; ids without \
-                 one are passed over.",
-            );
-            operation.takes::<dead_letters::Body>(json!({ "all": true }));
-            let example = json!({ "redriven": 12, "more": false });
-            operation.gives::<dead_letters::Redriven>(200, "How many.", example);
-        }
-        _ => {}
+        _ => dead_letters::describe::describe(call, operation),
     }
 }
 

@@ -278,21 +278,31 @@ async fn clear_removed<S: Store>(store: &S) -> Result<(), StoreError> {
 /// more than `left` commits clear.
 async fn purge<S: Store>(store: &S, partition: &str, left: &mut usize) -> Result<bool, StoreError> {
     let (prefix, progress) = (format!("{partition}/"), format!("{partition}/progress"));
+    clear(store, partition, &prefix, Some(progress), left).await
+}
+
+/// Removes every entry of a partition whose key begins with `prefix`, the key `first` with each commit. `false` if there is more
+/// than `left` commits clear.
+pub(crate) async fn clear<S: Store>(
+    store: &S,
+    partition: &str,
+    prefix: &str,
+    first: Option<String>,
+    left: &mut usize,
+) -> Result<bool, StoreError> {
     while *left > 0 {
         *left -= 1;
         let limit = u32::try_from(MAX_STEPS - 1).unwrap_or(1);
-        let page = store.scan(&prefix, None, limit).await?;
+        let page = store.scan(prefix, None, limit).await?;
         if page.is_empty() {
             return Ok(true);
         }
         let others = page
             .into_iter()
             .map(|item| item.key)
-            .filter(|key| *key != progress);
-        let mutations = std::iter::once(progress.clone())
-            .chain(others)
-            .map(|key| Mutation::Delete { key });
-        let mutations = mutations.collect();
+            .filter(|key| first.as_ref() != Some(key));
+        let keys = first.iter().cloned().chain(others);
+        let mutations = keys.map(|key| Mutation::Delete { key }).collect();
         store
             .commit(Commit {
                 partition: partition.to_owned(),

@@ -1,10 +1,12 @@
-//! Dead letters: listed with their messages, and given back to the relay.
+//! The dead letters of a subscription or of a consumer group: listed with their messages, given back, or removed.
+
+#[cfg(feature = "schema")]
+pub(crate) mod describe;
 
 use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
-use super::{cursor, find};
 use crate::messages::MessageView;
 use crate::world::World;
 use tollgate_api::http::{Request, Response};
@@ -19,12 +21,12 @@ use tollgate_store::ports::Store;
 use tollgate_store::stored;
 
 /// The most dead letters of a page, and how many there are unless the caller says otherwise.
-pub(super) const PAGE: (u64, u64) = (100, 50);
-/// The most ids of one redrive.
+pub(crate) const PAGE: (u64, u64) = (100, 50);
+/// The most ids of one call.
 const MAX_IDS: usize = 100;
-/// The most dead letters that one redrive moves.
+/// The most dead letters that one call moves.
 const MAX_REDRIVEN: usize = 500;
-/// The most pages that one redrive looks through for ids.
+/// The most pages that one call looks through for ids.
 const MAX_PAGES: usize = 64;
 /// Dead letters moved by one commit, and their bytes.
 const BATCH: (usize, usize) = (20, 700 << 10);
@@ -66,7 +68,7 @@ struct View<'a> {
     schemars(rename = "DeadLetterPage")
 )]
 #[serde(rename_all = "camelCase")]
-pub(super) struct Page<'a> {
+pub(crate) struct Page<'a> {
     /// By sequence.
     dead_letters: Vec<View<'a>>,
     /// Leads to the next page; null on the last one.
@@ -74,18 +76,17 @@ pub(super) struct Page<'a> {
 }
 
 /// `GET …/dead-letters?limit=&cursor=`, by sequence.
-pub(super) async fn list<S: Store>(
+pub(crate) async fn list<S: Store>(
     world: &World<'_, S>,
     request: &Request,
     topic: &str,
-    name: &str,
+    find: impl AsyncFnOnce() -> Result<Keys, Problem>,
 ) -> Result<Response, Problem> {
     let query = Query::of(request, &["limit", "cursor"])?;
     let (most, default) = PAGE;
     let limit = u32::try_from(query.number("limit", 1..=most, default)?).unwrap_or(MAX_PAGE);
     let after = cursor(&query)?;
-    let defined = find(world, topic, name).await?.ok_or_else(Problem::not_found)?;
-    let keys = defined.keys();
+    let keys = find().await?;
     let (prefix, after) = (keys.dead_prefix(), after.map(|sequence| keys.dead(sequence)));
     let found = world.store.scan(&prefix, after.as_deref(), limit).await?;
     // A page may also end where it has bytes enough: whether there is more is asked for.
@@ -144,7 +145,7 @@ async fn message_of<S: Store>(
 #[derive(Debug, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(rename = "Redrive", extend("oneOf" = [{ "required": ["ids"] }, { "required": ["all"] }])))]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
-pub(super) struct Body {
+pub(crate) struct Body {
     /// Of their messages.
     #[cfg_attr(feature = "schema", schemars(length(min = 1, max = MAX_IDS)))]
     ids: Option<Vec<String>>,
@@ -160,7 +161,7 @@ pub(super) struct Body {
     derive(schemars::JsonSchema),
     schemars(rename = "Redriven")
 )]
-pub(super) struct Redriven {
+pub(crate) struct Redriven {
     /// How many.
     redriven: usize,
     /// Not all were reached: repeat the call.
@@ -169,92 +170,196 @@ pub(super) struct Redriven {
 
 /// `POST …/dead-letters/redrive` with `{ids}` (of messages) or `{all: true}`: they are delivered again, with fresh
 /// attempts. Idempotent: what was redriven is no dead letter any more. Ids without a dead letter are passed over.
-pub(super) async fn redrive<S: Store>(
+pub(crate) async fn redrive<S: Store>(
     world: &World<'_, S>,
     request: &Request,
-    topic: &str,
-    name: &str,
+    find: impl AsyncFnOnce() -> Result<Keys, Problem>,
 ) -> Result<Response, Problem> {
     let body: Body = json::body(request)?;
-    let mut wanted = wanted(body)?;
-    let defined = find(world, topic, name).await?.ok_or_else(Problem::not_found)?;
-    let keys = defined.keys();
+    let wanted = Wanted::of(body.ids, body.all, None, "give ids, or all")?;
+    let (redriven, more) = walk(world.store, &find().await?, wanted, Fate::Redriven).await?;
+    Ok(Response::json(200, &Redriven { redriven, more }))
+}
+
+/// What is removed: `ids`, or `all`, or what is `olderThan`.
+#[derive(Debug, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(rename = "DeadLetterRemoval", extend("oneOf" = [{ "required": ["ids"] }, { "required": ["all"] }, { "required": ["olderThan"] }])))]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub(crate) struct Removal {
+    /// Of their messages.
+    #[cfg_attr(feature = "schema", schemars(length(min = 1, max = MAX_IDS)))]
+    ids: Option<Vec<String>>,
+    /// All of them.
+    #[cfg_attr(feature = "schema", schemars(extend("const" = true)))]
+    all: Option<bool>,
+    /// Those whose last attempt is longer ago: than so many seconds, or than a time.
+    older_than: Option<Age>,
+}
+
+/// Seconds before now, or a time.
+#[derive(Debug, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(untagged)]
+enum Age {
+    Seconds(u64),
+    Time(String),
+}
+
+/// How many are removed.
+#[derive(Debug, Serialize)]
+#[cfg_attr(
+    feature = "schema",
+    derive(schemars::JsonSchema),
+    schemars(rename = "DeadLettersRemoved")
+)]
+pub(crate) struct Removed {
+    /// How many.
+    removed: usize,
+    /// Not all were reached: repeat the call.
+    more: bool,
+}
+
+/// `DELETE …/dead-letters` with `{ids}`, `{all: true}` or `{olderThan}`: they are gone for good.
+pub(crate) async fn remove<S: Store>(
+    world: &World<'_, S>,
+    request: &Request,
+    find: impl AsyncFnOnce() -> Result<Keys, Problem>,
+) -> Result<Response, Problem> {
+    let Removal { ids, all, older_than } = json::body(request)?;
+    let before = match older_than {
+        None => None,
+        Some(Age::Seconds(seconds)) => Some(world.now.saturating_sub(seconds.saturating_mul(1_000))),
+        Some(Age::Time(text)) => {
+            let refused = || {
+                Problem::field(
+                    "#/olderThan",
+                    "must be seconds, or an RFC 3339 time with an offset",
+                )
+            };
+            Some(time::parse(&text).ok_or_else(refused)?)
+        }
+    };
+    let wanted = Wanted::of(ids, all, before, "give ids, or all, or olderThan")?;
+    let (removed, more) = walk(world.store, &find().await?, wanted, Fate::Removed).await?;
+    Ok(Response::json(200, &Removed { removed, more }))
+}
+
+/// What becomes of dead letters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fate {
+    Redriven,
+    Removed,
+}
+
+/// Applies the fate to the letters that are wanted, in bounds; how many, and whether there may be more.
+async fn walk<S: Store>(
+    store: &S,
+    keys: &Keys,
+    mut wanted: Wanted,
+    fate: Fate,
+) -> Result<(usize, bool), StoreError> {
     let prefix = keys.dead_prefix();
-    let (mut after, mut redriven) = (None::<String>, 0);
+    let (mut after, mut moved) = (None::<String>, 0);
     for _ in 0..MAX_PAGES {
-        let page = world.store.scan(&prefix, after.as_deref(), MAX_PAGE).await?;
-        let exhausted = page.last().is_none() || wanted.as_ref().is_some_and(BTreeSet::is_empty);
-        if exhausted {
-            return Ok(Response::json(
-                200,
-                &Redriven {
-                    redriven,
-                    more: false,
-                },
-            ));
+        let page = store.scan(&prefix, after.as_deref(), MAX_PAGE).await?;
+        if page.is_empty() || wanted.is_satisfied() {
+            return Ok((moved, false));
         }
         after = page.last().map(|last| last.key.clone());
         let mut chosen = Vec::new();
         for item in page {
             let letter = read(&item)?;
-            if wanted.as_mut().is_none_or(|ids| ids.remove(&letter.id)) {
+            if wanted.takes(&letter) {
                 chosen.push((item, letter));
             }
         }
-        let room = MAX_REDRIVEN - redriven;
+        let room = MAX_REDRIVEN - moved;
         let cut = chosen.len() > room;
         chosen.truncate(room);
-        redriven += take_back(world.store, &keys, chosen).await?;
+        moved += move_all(store, keys, chosen, fate).await?;
         if cut {
             break;
         }
     }
-    Ok(Response::json(200, &Redriven { redriven, more: true }))
+    Ok((moved, true))
 }
 
-/// `None` for all.
-fn wanted(body: Body) -> Result<Option<BTreeSet<String>>, Problem> {
-    match (body.ids, body.all) {
-        (Some(ids), None) if (1..=MAX_IDS).contains(&ids.len()) => Ok(Some(ids.into_iter().collect())),
-        (Some(_), None) => Err(Problem::field(
-            "#/ids",
-            format!("must hold 1 to {MAX_IDS} ids of messages"),
-        )),
-        (None, Some(true)) => Ok(None),
-        (None, Some(false)) => Err(Problem::field("#/all", "must be true, or ids must be given")),
-        (None, None) => Err(Problem::field("#/ids", "is missing: give ids, or all")),
-        (Some(_), Some(_)) => Err(Problem::field("#/all", "must not be given together with ids")),
+/// Which letters are meant.
+enum Wanted {
+    Ids(BTreeSet<String>),
+    All,
+    /// Died before then, Unix milliseconds.
+    Before(u64),
+}
+
+impl Wanted {
+    /// `choices`: what the error says where nothing is chosen.
+    fn of(
+        ids: Option<Vec<String>>,
+        all: Option<bool>,
+        before: Option<u64>,
+        choices: &str,
+    ) -> Result<Self, Problem> {
+        match (ids, all, before) {
+            (Some(ids), None, None) if (1..=MAX_IDS).contains(&ids.len()) => {
+                Ok(Self::Ids(ids.into_iter().collect()))
+            }
+            (Some(_), None, None) => Err(Problem::field(
+                "#/ids",
+                format!("must hold 1 to {MAX_IDS} ids of messages"),
+            )),
+            (None, Some(true), None) => Ok(Self::All),
+            (None, Some(false), None) => Err(Problem::field("#/all", "must be true, or ids must be given")),
+            (None, None, Some(before)) => Ok(Self::Before(before)),
+            (None, None, None) => Err(Problem::field("#/ids", format!("is missing: {choices}"))),
+            (_, _, Some(_)) => Err(Problem::field("#/olderThan", "must be given alone")),
+            (Some(_), Some(_), None) => Err(Problem::field("#/all", "must not be given together with ids")),
+        }
+    }
+
+    fn is_satisfied(&self) -> bool {
+        matches!(self, Self::Ids(ids) if ids.is_empty())
+    }
+
+    fn takes(&mut self, letter: &DeadLetter) -> bool {
+        match self {
+            Self::Ids(ids) => ids.remove(&letter.id),
+            Self::All => true,
+            Self::Before(before) => letter.died_at < *before,
+        }
     }
 }
 
-/// Moves dead letters back, in commits of a bounded size; how many were moved.
-async fn take_back<S: Store>(
+/// Moves dead letters, in commits of a bounded size; how many were moved.
+async fn move_all<S: Store>(
     store: &S,
     keys: &Keys,
     chosen: Vec<(Item, DeadLetter)>,
+    fate: Fate,
 ) -> Result<usize, StoreError> {
     let (most, most_bytes) = BATCH;
     let (mut moved, mut bytes, mut batch) = (0, 0, Vec::new());
     for (item, letter) in chosen {
         let size = item.entry.value.len();
         if !batch.is_empty() && (batch.len() >= most || bytes + size > most_bytes) {
-            moved += commit(store, keys, std::mem::take(&mut batch)).await?;
+            moved += commit(store, keys, std::mem::take(&mut batch), fate).await?;
             bytes = 0;
         }
         bytes += size;
         batch.push((item, letter));
     }
     if !batch.is_empty() {
-        moved += commit(store, keys, batch).await?;
+        moved += commit(store, keys, batch, fate).await?;
     }
     Ok(moved)
 }
 
-/// 0 if somebody else was at it: their redrive holds, or the rest comes with the next call.
+/// 0 if somebody else was at it: what they did holds, or the rest comes with the next call.
 async fn commit<S: Store>(
     store: &S,
     keys: &Keys,
     batch: Vec<(Item, DeadLetter)>,
+    fate: Fate,
 ) -> Result<usize, StoreError> {
     let count = batch.len();
     let mut commit = Commit {
@@ -267,6 +372,9 @@ async fn commit<S: Store>(
             version: item.entry.version,
         });
         commit.mutations.push(Mutation::Delete { key: item.key });
+        if fate == Fate::Removed {
+            continue;
+        }
         let waiting = Waiting {
             redriven: true,
             lane: letter.message.as_ref().map_or(0, StoredMessage::lane),
@@ -281,15 +389,27 @@ async fn commit<S: Store>(
             expires: None,
         });
     }
-    // What makes the relay look again.
-    commit.mutations.push(Mutation::Add {
-        key: keys.redrives(),
-        delta: 1,
-        min: None,
-        max: None,
-    });
+    if fate == Fate::Redriven {
+        // What makes the relay, or the next lease, look again.
+        commit.mutations.push(Mutation::Add {
+            key: keys.redrives(),
+            delta: 1,
+            min: None,
+            max: None,
+        });
+    }
     match store.commit(commit).await? {
         Outcome::Committed(_) => Ok(count),
         Outcome::Refused(_) | Outcome::Replayed(_) | Outcome::Conflict => Ok(0),
     }
+}
+
+/// The sequence of a cursor of the dead letters: digits only.
+fn cursor(query: &Query) -> Result<Option<u64>, Problem> {
+    let Some(text) = query.text("cursor") else {
+        return Ok(None);
+    };
+    let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    let refused = || Problem::field("query:cursor", "is not a cursor of this list");
+    text.parse().ok().filter(|_| digits).map(Some).ok_or_else(refused)
 }
