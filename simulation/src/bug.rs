@@ -58,6 +58,14 @@ pub enum Bug {
     CountByCode,
     /// A bound is set without waiting for the clicks that are on their way.
     SkipSettle,
+    /// Leases lose their `version` conditions.
+    LeaseTwice,
+    /// An acknowledgement is answered, and changes nothing.
+    LoseAck,
+    /// An acknowledgement counts however late it is.
+    AckLate,
+    /// A group that is to be ordered is not.
+    LeaseOutOfOrder,
 }
 
 impl Bug {
@@ -90,5 +98,9 @@ impl Bug {
         Bug::ListByCode,
         Bug::CountByCode,
         Bug::SkipSettle,
+        Bug::LeaseTwice,
+        Bug::LoseAck,
+        Bug::AckLate,
+        Bug::LeaseOutOfOrder,
     ];
 }

@@ -11,6 +11,7 @@ use crate::coverage::Seen;
 use crate::executor::Home;
 use crate::world::{SUBSCRIPTION, Sim, TOPICS};
 
+mod consuming;
 mod judge;
 mod request;
 mod sending;
@@ -68,6 +69,9 @@ pub async fn client(sim: &Rc<Sim>, number: u64, crowd: &Crowd) {
         let response = ask(sim, wish).await;
         if let (Some(user), Some(response)) = (claim, response) {
             settle(sim, user, &response).await;
+        }
+        if sim.one_of(80) {
+            consuming::consume(sim).await;
         }
         if crowd.links && sim.one_of(200) {
             replace(sim, number, operation).await;

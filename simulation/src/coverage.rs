@@ -90,6 +90,11 @@ seen! {
     BreakerOpened = "circuit breaker openings",
     BreakerClosed = "circuit breaker closings",
     Paused = "pauses of a subscription",
+    Leased = "messages leased",
+    LeasedAgain = "messages leased again",
+    Acked = "leases acknowledged",
+    AckedLate = "leases that ran out before they were acknowledged",
+    GivenUp = "messages leased as often as they may be",
     ProgressLost = "relay commits whose outcome was not known",
 }
 

@@ -359,6 +359,20 @@ impl Engine {
                     }
                 }
             }
+            Some(Bug::LeaseTwice) if commit.partition.starts_with("groups/") => {
+                commit
+                    .conditions
+                    .retain(|c| !matches!(c, Condition::Version { .. }));
+            }
+            Some(Bug::LoseAck | Bug::AckLate) if commit.partition.starts_with("groups/") => {
+                // A lease has no end, and what is given up has none either.
+                let ends = |c: &Condition| matches!(c, Condition::NowIn { end: Some(_), .. });
+                if self.sim.has(Bug::AckLate) {
+                    commit.conditions.retain(|c| !ends(c));
+                } else if commit.conditions.iter().any(ends) {
+                    commit.mutations.clear();
+                }
+            }
             Some(Bug::ListByCode) => {
                 for mutation in &mut commit.mutations {
                     let (Mutation::Set { key, .. } | Mutation::Delete { key }) = mutation else {

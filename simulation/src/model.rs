@@ -17,9 +17,11 @@ use crate::world::TOPICS;
 mod after;
 mod answers;
 mod claims;
+pub mod group;
 mod ledger;
 
 pub use claims::Campaign;
+pub use group::Group;
 pub use ledger::Ledger;
 
 /// What is broken, if anything.
@@ -78,6 +80,8 @@ pub struct Model {
     /// The code that everybody gets who asks for the same URL.
     pub shared: Option<String>,
     pub ledgers: [Ledger; 2],
+    /// The consumer group of each topic.
+    pub groups: [Group; 2],
     ids: BTreeSet<String>,
     /// Messages per sign-up.
     pub sign_ups: BTreeMap<String, u32>,
@@ -178,6 +182,7 @@ impl Model {
         let mut records = 0;
         let mut progressed = Vec::new();
         let mut visits = Vec::new();
+        let mut grouped = [const { Vec::new() }; TOPICS.len()];
         for (key, entry) in &writes.entries {
             let value = entry.as_ref().map(|entry| entry.value.as_slice());
             let key: &str = key;
@@ -191,6 +196,12 @@ impl Model {
                 ("remaining" | "sequence" | "held" | "released", _) => _ = touched.insert(rest.to_owned()),
                 ("campaign", None) => return Err(format!("{key} was removed")),
                 ("link", value) => self.link_changed(key, rest, value, now)?,
+                ("groups", _) => {
+                    let topic = rest.split('/').next();
+                    if let Some(index) = TOPICS.iter().position(|name| topic == Some(name)) {
+                        grouped[index].push((key, entry.as_deref()));
+                    }
+                }
                 ("visits", Some(value)) => visits.push((rest, value)),
                 ("message", Some(_)) => records += 1,
                 ("relay", Some(value)) if rest.ends_with("/progress") => progressed.push((key, value)),
@@ -200,6 +211,9 @@ impl Model {
         }
         for (key, value) in progressed {
             self.progressed(key, value)?;
+        }
+        for ((changes, group), ledger) in grouped.iter().zip(&mut self.groups).zip(&self.ledgers) {
+            group.changed(changes, ledger, writes.now)?;
         }
         // In the order of their keys, links come before their counters; the bounds are those that hold after the group.
         for (rest, value) in visits {

@@ -8,7 +8,7 @@ use tollgate_rules::campaigns::Status;
 use super::request::Wish;
 use crate::coverage::Seen;
 use crate::model::{Checked, Model, ensure};
-use crate::world::Sim;
+use crate::world::{Sim, TOPICS};
 
 #[derive(Deserialize)]
 struct Told {
@@ -71,6 +71,9 @@ pub fn judge(sim: &Sim, wish: &Wish, response: &Response, began: u64) -> Checked
                 Wish::Visit(code) | Wish::VisitBy(code, _) => answer.to_visit(&mut model, code),
                 Wish::Admin { method, path, body } if path.starts_with("/api/links") => {
                     answer.to_link(&mut model, method, body)
+                }
+                Wish::Admin { path, body, .. } if path.contains("/groups/") => {
+                    answer.to_consumer(&model, path, body)
                 }
                 Wish::Admin { method, path, body } => answer.to_admin(&model, method, path, body),
                 Wish::Install => ensure(status == 204, || format!("{status} to the admin key")),
@@ -216,6 +219,34 @@ impl Answer<'_> {
             }
             _ => self.unexpected("a link"),
         }
+    }
+
+    fn to_consumer(&self, model: &Model, path: &str, body: &Value) -> Checked {
+        if !matches!(self.response.status, 200 | 201 | 409) {
+            return self.unexpected(path);
+        }
+        let topic = path.split('/').nth(3);
+        let index = TOPICS.iter().position(|name| topic == Some(name)).unwrap_or(0);
+        let (group, document) = (&model.groups[index], decoded::<Value>(self.response)?);
+        let lease = |id: &Value| {
+            let (sequence, lease) = id.as_str()?.split_once('-')?;
+            Some((sequence.parse().ok()?, u64::from_str_radix(lease, 16).ok()?))
+        };
+        if path.ends_with("/lease") {
+            let leases = document["leases"].as_array().into_iter().flatten();
+            let leases: Vec<_> = leases.filter_map(|one| lease(&one["leaseId"])).collect();
+            self.sim.saw_times(Seen::Leased, leases.len() as u64);
+            return group.told(&leases);
+        }
+        if path.ends_with("/ack") {
+            let ids = body["leaseIds"].as_array().into_iter().flatten();
+            let leases: Vec<_> = ids.filter_map(lease).collect();
+            let acked = document["acked"].as_u64().unwrap_or(0);
+            self.sim.saw_times(Seen::Acked, acked);
+            self.sim.saw_times(Seen::AckedLate, leases.len() as u64 - acked);
+            return group.acknowledged(&leases, acked);
+        }
+        Ok(())
     }
 
     fn to_admin(&self, model: &Model, method: &str, path: &str, body: &Value) -> Checked {

@@ -7,10 +7,14 @@ use serde_json::{Value, json};
 use tollgate_api::time;
 use tollgate_store::memory::START;
 
+use super::consuming;
 use super::request::Wish;
 use super::sending::ask;
 use super::{CHANGING, FLASH, LIMITED, MULTI, PLAIN, TICKETS};
-use crate::world::{SUBSCRIPTION, Sim, TOPICS};
+use crate::bug::Bug;
+use crate::coverage::Seen;
+use crate::model::group::MAX_ATTEMPTS;
+use crate::world::{GROUP, SUBSCRIPTION, Sim, TOPICS};
 
 /// The admin key, the campaigns and the links; each is asked for until it is there.
 pub async fn prepare(sim: &Rc<Sim>) {
@@ -35,12 +39,17 @@ pub async fn prepare(sim: &Rc<Sim>) {
     insist(sim, Wish::admin("POST", "/api/links", plain), 201).await;
     let changing = json!({"url": "https://shop.example/changing", "code": CHANGING});
     insist(sim, Wish::admin("POST", "/api/links", changing), 201).await;
+    for topic in TOPICS {
+        let group = json!({"maxAttempts": MAX_ATTEMPTS, "ordered": !sim.has(Bug::LeaseOutOfOrder)});
+        let path = format!("/api/topics/{topic}/groups/{GROUP}");
+        insist(sim, Wish::admin("PUT", path, group), 201).await;
+    }
 }
 
 async fn insist(sim: &Rc<Sim>, wish: Wish, status: u16) {
     while !sim.is_violated() {
         if let Some(response) = ask(sim, wish.clone()).await {
-            let there = response.status == status || response.status == 409;
+            let there = response.status == status || matches!(response.status, 200 | 409);
             sim.ensure(there, || format!("{} to {wish:?}", response.status));
             return;
         }
@@ -80,6 +89,7 @@ pub async fn finish(sim: &Rc<Sim>) {
     .await;
     drained(sim).await;
     sim.check(sim.model.borrow().check_end());
+    consuming::drain(sim).await;
     for (index, topic) in TOPICS.into_iter().enumerate() {
         if sim.model.borrow().dead_letters(index).is_empty() {
             continue;
@@ -87,13 +97,28 @@ pub async fn finish(sim: &Rc<Sim>) {
         let redrive = format!("/api/topics/{topic}/subscriptions/{SUBSCRIPTION}/dead-letters/redrive");
         insist(sim, Wish::admin("POST", redrive, json!({"all": true})), 200).await;
     }
+    for (index, topic) in TOPICS.into_iter().enumerate() {
+        let dead = sim.model.borrow().groups[index].dead.len() as u64;
+        sim.saw_times(Seen::GivenUp, dead);
+        sim.saw_times(Seen::LeasedAgain, sim.model.borrow().groups[index].again);
+        if dead > 0 {
+            let redrive = consuming::path(topic, "dead-letters/redrive");
+            insist(sim, Wish::admin("POST", redrive, json!({"all": true})), 200).await;
+        }
+    }
     drained(sim).await;
+    consuming::drain(sim).await;
     let model = sim.model.borrow();
     for (index, topic) in TOPICS.into_iter().enumerate() {
         let (last, ledger) = (model.mirror.last_sequence(topic), &model.ledgers[index]);
         let missing = (1..=last).find(|sequence| !ledger.acknowledged.contains(sequence));
         sim.ensure(missing.is_none(), || {
             format!("{topic} {missing:?} was redriven and not delivered")
+        });
+        let group = &model.groups[index];
+        let missing = (1..=last).find(|sequence| !group.acked.contains(sequence));
+        sim.ensure(missing.is_none(), || {
+            format!("{topic} {missing:?} was acknowledged by nobody")
         });
     }
     sim.check(model.check_end());
