@@ -19,6 +19,7 @@ mod demo;
 mod documents;
 mod events;
 mod failures;
+mod groups;
 mod guests;
 mod harness;
 mod hostile;
@@ -186,6 +187,19 @@ harness::cases! {
         memory {
             sequences_of_a_topic_are_dense_under_parallel_posts,
             waiting_reader_gets_the_message_when_it_arrives,
+        }
+    }
+    groups {
+        both {
+            a_consumer_that_waits_gets_the_message_when_it_arrives,
+            a_key_has_one_message_out_and_refused_ones_become_dead_letters,
+            consumers_share_a_topic_and_a_late_ack_is_told,
+            leases_and_acknowledgements_survive_kill_nine,
+            many_consumers_at_once_get_every_message_once,
+        }
+        native {}
+        memory {
+            consumers_share_a_topic_and_a_late_ack_is_told,
         }
     }
     push {
