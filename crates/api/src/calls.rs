@@ -186,6 +186,10 @@ calls! {
     ResumeSubscription = Forward "POST" "/api/topics/:topic/subscriptions/:name/resume" Key(Topics);
     /// Sends again to an origin that was left alone.
     ResetBreaker = Forward "POST" "/api/topics/:topic/subscriptions/:name/reset-breaker" Key(Topics);
+    /// Tries at once what waits for another attempt.
+    RetryNow = Forward "POST" "/api/topics/:topic/subscriptions/:name/retry-now" Key(Topics);
+    /// Delivers messages of the past again.
+    Replay = Forward "POST" "/api/topics/:topic/subscriptions/:name/replay" Key(Topics), Body;
     /// Messages that an origin did not take.
     ListDeadLetters = Forward "GET" "/api/topics/:topic/subscriptions/:name/dead-letters" Key(Topics);
     /// Removes dead letters.

@@ -149,6 +149,7 @@ impl Row {
             Call::Redrive | Call::RedriveGroup | Call::DeleteDeadLetters | Call::DeleteGroupDeadLetters => {
                 json!({ "all": true })
             }
+            Call::Replay => json!({ "fromSequence": 1 }),
             Call::PutGroup | Call::LeaseMessages => json!({}),
             Call::AckMessages | Call::NackMessages => json!({ "leaseIds": ["1-00000000000000aa"] }),
             Call::ExtendLeases => json!({ "leaseIds": ["1-00000000000000aa"], "leaseSeconds": 9 }),

@@ -6,6 +6,7 @@
 
 #[cfg(feature = "schema")]
 pub(crate) mod describe;
+mod replay;
 mod status;
 #[cfg(test)]
 mod tests;
@@ -57,6 +58,8 @@ pub async fn handle<S: Store>(
         Call::DeleteSubscription => write::delete(world, topic, name).await,
         Call::PauseSubscription => pause(world, topic, name, true).await,
         Call::ResumeSubscription => pause(world, topic, name, false).await,
+        Call::RetryNow => replay::retry_now(world, topic, name).await,
+        Call::Replay => replay::replay(world, request, topic, name).await,
         Call::ResetBreaker => reset_breaker(world, topic, name).await,
         Call::ListDeadLetters => dead_letters::list(world, request, topic, found).await,
         Call::Redrive => dead_letters::redrive(world, request, found).await,

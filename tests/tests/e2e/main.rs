@@ -208,6 +208,7 @@ harness::cases! {
         }
         native {
             a_final_status_is_a_dead_letter_at_once,
+            what_waits_is_tried_at_once_and_the_past_is_replayed,
             an_old_name_made_anew_gets_its_own_messages,
             an_open_breaker_is_shown_and_reset_over_http,
             a_request_reaches_the_origin_with_its_query_coding_and_headers,

@@ -39,6 +39,7 @@ pub struct Machine {
     control_version: u64,
     redrives: u64,
     resets: u64,
+    hurries: u64,
     /// Attempts of messages that are not loaded yet.
     counters: BTreeMap<u64, Waiting>,
     /// The highest sequence that was loaded.
@@ -74,6 +75,7 @@ impl Machine {
             control_version: 0,
             redrives: 0,
             resets: 0,
+            hurries: 0,
             counters: BTreeMap::new(),
             position: 0,
             more_redriven_below: None,

@@ -8,7 +8,8 @@
 //! | `…/redrives` | a counter that grows with each redrive, so that the relay looks again | the API |
 //! | `…/breaker` | [`BreakerRecord`]; absent is closed | the relay when it changes; the API when it resets it |
 //! | `…/resets` | a counter that grows with each reset of the breaker | the API |
-//! | `…/retry/<sequence>` | [`Waiting`]: attempts of a message that waits | the relay; the API when it redrives |
+//! | `…/hurries` | a counter that grows each time that what waits is to be tried at once | the API |
+//! | `…/retry/<sequence>` | [`Waiting`]: attempts of a message that waits | the relay; the API when it redrives or replays |
 //! | `…/dead/<sequence>` | [`DeadLetter`] | the relay; removed by the API when it redrives |
 //!
 //! Sequences are written in 20 digits, so that keys sort as numbers do.
@@ -96,6 +97,11 @@ impl Keys {
     /// The key of the counter of resets.
     pub fn resets(&self) -> String {
         format!("{}/resets", self.base)
+    }
+
+    /// The key of the counter of hurries.
+    pub fn hurries(&self) -> String {
+        format!("{}/hurries", self.base)
     }
 
     /// The key of the window of a consumer group with this number.

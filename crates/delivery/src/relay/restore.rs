@@ -23,6 +23,8 @@ pub struct Polled {
     pub redrives: u64,
     /// Grows with each reset of the breaker.
     pub resets: u64,
+    /// Grows each time that what waits is to be tried at once.
+    pub hurries: u64,
     /// What was last made durable of the breaker.
     pub breaker: BreakerRecord,
 }
@@ -62,15 +64,17 @@ pub async fn state<S: Store>(store: &S, keys: &Keys) -> Result<(Polled, Progress
         keys.redrives(),
         keys.resets(),
         keys.breaker(),
+        keys.hurries(),
     ];
     let found = store.get(keys.partition(), &wanted).await?;
-    let [progress, control, redrives, resets, breaker] =
-        [0, 1, 2, 3, 4].map(|i| found.get(i).and_then(Option::as_ref));
+    let [progress, control, redrives, resets, breaker, hurries] =
+        [0, 1, 2, 3, 4, 5].map(|i| found.get(i).and_then(Option::as_ref));
     let polled = Polled {
         progress: progress.map(|entry| entry.version),
         control: (decoded(control)?, control.map_or(0, |entry| entry.version)),
         redrives: decoded(redrives)?,
         resets: decoded(resets)?,
+        hurries: decoded(hurries)?,
         breaker: decoded(breaker)?,
     };
     Ok((polled, decoded(progress)?))
@@ -194,6 +198,17 @@ pub async fn oldest_needed<S: Store>(store: &S, keys: &Keys, progress: &Progress
     }
     // There may be more than this page; they are newer than what it held.
     Ok(last.map_or(next, |last| next.min(last.saturating_add(1))))
+}
+
+/// What the oldest message that waits apart, or for another attempt, failed with last; `None` if there is none, or it has not failed.
+///
+/// # Errors
+/// The store does not answer, or holds a damaged record.
+pub async fn last_error<S: Store>(store: &S, keys: &Keys) -> Result<Option<String>, StoreError> {
+    let page = store.scan(&keys.retry_prefix(), None, 1).await?;
+    let Some(item) = page.first() else { return Ok(None) };
+    let waiting: Waiting = stored::decode("message that waits", &item.entry)?;
+    Ok(waiting.last_error)
 }
 
 /// When the oldest message was committed that is not finished, Unix milliseconds; `None` if there is none. Of those that wait

@@ -189,6 +189,17 @@ impl Window {
         }
     }
 
+    /// Whatever waits for a time may be sent once its message is here. Its entry is left as it is: after a restart it waits again.
+    pub fn hurry(&mut self, now: u64) {
+        let waiting: Vec<u64> = self.waiting.iter().map(|(_, sequence)| *sequence).collect();
+        for sequence in waiting {
+            if let Some(slot) = self.slots.get_mut(&sequence) {
+                slot.next_at = slot.next_at.min(now);
+                self.set_state(sequence, State::Waiting);
+            }
+        }
+    }
+
     /// Those whose turn has come and whose message is to be read, oldest first.
     pub fn take_due(&mut self, limit: usize) -> Vec<u64> {
         let due: Vec<u64> = self.due.iter().copied().take(limit).collect();

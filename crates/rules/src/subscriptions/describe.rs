@@ -5,7 +5,7 @@ use tollgate_api::calls::Call;
 use tollgate_api::openapi::{Operation, pattern};
 use tollgate_api::problem::Kind;
 
-use super::{Page, View, write};
+use super::{Page, View, replay, write};
 use crate::{dead_letters, topics};
 
 pub(crate) fn describe(call: Call, operation: &mut Operation<'_>) {
@@ -65,6 +65,21 @@ pub(crate) fn describe(call: Call, operation: &mut Operation<'_>) {
             operation.about("Closes the circuit breaker: deliveries go on within a second. May be repeated.");
             operation.gives::<View>(200, "The subscription.", subscription());
         }
+        Call::RetryNow => {
+            operation.about(
+                "What waits for another attempt is tried within a second, by a closed circuit breaker. May be repeated.",
+            );
+            operation.gives::<View>(200, "The subscription.", subscription());
+        }
+        Call::Replay => {
+            operation.about(
+                "Every message that is kept, from there to the newest, is delivered again with fresh attempts. A call makes 5,000 of them ready; \
+                 `nextSequence` leads on.",
+            );
+            operation.takes::<replay::Body>(json!({ "fromTime": "2027-01-15T08:00:00Z" }));
+            let example = json!({ "replayed": 120, "nextSequence": null });
+            operation.gives::<replay::Replayed>(200, "How many.", example);
+        }
         _ => dead_letters::describe::describe(call, operation),
     }
 }
@@ -76,6 +91,7 @@ fn subscription() -> Value {
         "retry": { "initialSeconds": 1, "factor": 2.0, "capSeconds": 3600, "maxAttempts": 12, "final": [400, 422] },
         "source": "api", "paused": false, "pauseReason": null, "pausedAt": null,
         "breaker": { "state": "closed", "until": null, "why": null }, "watermark": 38, "lag": 3,
+        "oldestWaiting": "2027-01-15T09:29:00Z", "lastError": null,
         "createdAt": "2027-01-15T08:00:00Z", "updatedAt": "2027-01-15T08:00:00Z",
     })
 }

@@ -6,8 +6,9 @@ use serde_json::{Value, json};
 use super::*;
 use crate::settings::Settings;
 use crate::testing::{ADMIN, Gateway};
+use tollgate_api::time;
 use tollgate_delivery::relay::progress::Progress;
-use tollgate_delivery::relay::record::{BreakerRecord, DeadLetter, StoredMessage};
+use tollgate_delivery::relay::record::{BreakerRecord, DeadLetter, StoredMessage, Waiting};
 use tollgate_delivery::subscriptions::{MAX_STORED, PARTITION, PREFIX, all, low_water, standing};
 use tollgate_store::commit::Append;
 use tollgate_store::memory::{InMemoryStore, START};
@@ -128,7 +129,7 @@ fn a_subscription_is_made_read_changed_listed_and_removed() {
         "topic": "orders", "name": "hook", "url": "https://example.com/hook", "secret": "whsec_********",
         "ratePerSecond": 50, "concurrency": 8, "timeout": 5, "ordered": true, "allowPrivateAddresses": false,
         "retry": { "scheduleSeconds": [5, 300], "final": [422] }, "source": "api", "paused": false, "pauseReason": null,
-        "pausedAt": null, "breaker": { "state": "closed", "until": null, "why": null }, "watermark": 0, "lag": 0, "createdAt": "2027-01-15T08:00:00Z",
+        "pausedAt": null, "breaker": { "state": "closed", "until": null, "why": null }, "watermark": 0, "lag": 0, "oldestWaiting": null, "lastError": null, "createdAt": "2027-01-15T08:00:00Z",
         "updatedAt": "2027-01-15T08:00:00Z",
     });
     assert_eq!(read, expected);
@@ -683,4 +684,79 @@ fn what_is_damaged_is_not_told_as_missing() {
     let all = json!({ "all": true });
     let redrive = gateway.ask("POST", "t/subscriptions/s/dead-letters/redrive", all);
     assert_eq!(redrive.0, 500);
+}
+
+#[test]
+fn what_is_kept_is_replayed_from_a_sequence_or_a_time_but_not_what_waits() {
+    let gateway = Gateway::subscribed();
+    for sequence in 1..=130 {
+        gateway.bury("signup", "origin", sequence, b"x");
+        gateway.store.set_now(gateway.store.now() + 1_000);
+    }
+    let keys = Keys::new("signup", "origin");
+    let waits = Mutation::Set {
+        key: keys.retry(100),
+        value: literal(br#"{"attempts":3}"#.to_vec()),
+        expires: None,
+    };
+    let commit = Commit {
+        mutations: vec![waits],
+        ..Commit::default()
+    };
+    gateway.store.commit_now(commit).unwrap();
+    let path = "signup/subscriptions/origin/replay";
+    let replay = |body: Value| gateway.ask("POST", path, body);
+    let told = |replayed: u64| (200, json!({ "replayed": replayed, "nextSequence": null }));
+    assert_eq!(replay(json!({ "fromSequence": 91 })), told(39));
+    assert_eq!(replay(json!({ "fromSequence": 91 })), told(0));
+    assert_eq!(
+        replay(json!({ "fromTime": time::format(START + 80_000) })),
+        told(10)
+    );
+    assert_eq!(replay(json!({ "fromSequence": 131 })), told(0));
+    let found = block_on(gateway.store.scan(&keys.retry_prefix(), None, 1_000)).unwrap();
+    assert_eq!(found.len(), 50);
+    let again: Vec<Waiting> = found
+        .iter()
+        .map(|item| serde_json::from_slice(&item.entry.value).unwrap())
+        .collect();
+    assert_eq!(again.iter().filter(|waiting| waiting.redriven).count(), 49);
+    assert!(
+        again
+            .iter()
+            .all(|waiting| waiting.attempts == 3 || waiting.lane != 0)
+    );
+    for (bad, at) in [
+        (json!({}), "#/fromSequence"),
+        (json!({ "fromSequence": 0 }), "#/fromSequence"),
+        (
+            json!({ "fromSequence": 1, "fromTime": "2027-01-15T08:00:00Z" }),
+            "#/fromTime",
+        ),
+        (json!({ "fromTime": "yesterday" }), "#/fromTime"),
+    ] {
+        let (status, document) = replay(bad.clone());
+        assert_eq!(
+            (status, &document["errors"][0]["pointer"]),
+            (400, &json!(at)),
+            "{bad}"
+        );
+    }
+    assert_eq!(
+        gateway
+            .ask(
+                "POST",
+                "signup/subscriptions/nobody/replay",
+                json!({ "fromSequence": 1 })
+            )
+            .0,
+        404
+    );
+    assert_eq!(
+        gateway
+            .ask("POST", "signup/subscriptions/origin/retry-now", Value::Null)
+            .0,
+        200
+    );
+    assert_eq!(block_on(restore::poll(&gateway.store, &keys)).unwrap().hurries, 1);
 }

@@ -63,6 +63,12 @@ pub(super) struct View {
     watermark: u64,
     /// Messages that are not finished.
     lag: u64,
+    /// When the oldest of them was written; null if there is none.
+    #[serde(with = "time::rfc3339_option")]
+    #[cfg_attr(feature = "schema", schemars(with = "Option<tollgate_api::openapi::Time>"))]
+    oldest_waiting: Option<u64>,
+    /// What the oldest one that was refused failed with last, or else what opened the circuit breaker; null while all is well.
+    last_error: Option<String>,
     /// When it was made; null for one of the file.
     #[serde(with = "time::rfc3339_option")]
     #[cfg_attr(feature = "schema", schemars(with = "Option<tollgate_api::openapi::Time>"))]
@@ -149,6 +155,12 @@ impl View {
         let keys = defined.keys();
         let (polled, progress) = restore::state(store, &keys).await?;
         let oldest = restore::oldest_needed(store, &keys, &progress).await?;
+        let lag = extent.map_or(0, |extent| progress.lag(extent.first, extent.last));
+        let (mut oldest_waiting, mut last_error) = (None, polled.breaker.why.clone());
+        if lag > 0 {
+            oldest_waiting = restore::oldest_time(store, topic, &keys, &progress).await?;
+            last_error = restore::last_error(store, &keys).await?.or(last_error);
+        }
         let (control, _) = polled.control;
         let (name, created_at, updated_at) = match source {
             Source::File => ("file", None, None),
@@ -175,7 +187,9 @@ impl View {
             paused_at: control.since,
             breaker: BreakerView::of(polled.breaker, now),
             watermark: oldest.saturating_sub(1),
-            lag: extent.map_or(0, |extent| progress.lag(extent.first, extent.last)),
+            lag,
+            oldest_waiting,
+            last_error,
             created_at,
             updated_at,
         })

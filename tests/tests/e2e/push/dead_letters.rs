@@ -95,6 +95,61 @@ pub async fn refused_messages_become_dead_letters_and_are_redriven(host: Host) {
     .await;
 }
 
+/// A message that waits for an hour is tried at once, and what was delivered is delivered again.
+pub async fn what_waits_is_tried_at_once_and_the_past_is_replayed(host: Host) {
+    let origin = Origin::start().await;
+    origin.answer(500);
+    let retry = "retry = { initial = \"1h\", factor = 1.0, cap = \"1h\", max_attempts = 9 }";
+    let gateway = Gateway::start(host, &subscribed(&origin, retry)).await;
+    let accepted = sign_up_after(&gateway, 0, 3).await;
+    let view = async || {
+        gateway
+            .get(SUBSCRIPTION)
+            .key(ADMIN_KEY)
+            .send()
+            .await
+            .expect(200)
+            .json()
+    };
+    eventually("all three wait", async || {
+        (origin.deliveries().len() == 3).then_some(())
+    })
+    .await;
+    eventually("the view says why", async || {
+        let view = view().await;
+        let told = view["lastError"]
+            .as_str()
+            .is_some_and(|error| error.contains("500"));
+        (told && view["oldestWaiting"].is_string()).then_some(())
+    })
+    .await;
+    origin.answer(204);
+    let path = format!("{SUBSCRIPTION}/retry-now");
+    gateway.post(&path).key(ADMIN_KEY).send().await.expect(200);
+    all_delivered(&origin, &accepted).await;
+    eventually("nothing waits", async || {
+        let view = view().await;
+        (view["lag"] == 0 && view["lastError"].is_null() && view["oldestWaiting"].is_null()).then_some(())
+    })
+    .await;
+    let from = accepted.keys().nth(1).expect("three were accepted");
+    let path = format!("{SUBSCRIPTION}/replay");
+    let replayed = gateway
+        .post(&path)
+        .key(ADMIN_KEY)
+        .json(&json!({ "fromSequence": from }))
+        .send()
+        .await;
+    assert_eq!(
+        replayed.expect(200).json(),
+        json!({ "replayed": 2, "nextSequence": null })
+    );
+    eventually("two are delivered again", async || {
+        (origin.taken().len() == 5).then_some(())
+    })
+    .await;
+}
+
 pub async fn failing_origin_ends_in_dead_letters_too(host: Host) {
     let origin = Origin::start().await;
     origin.answer(500);

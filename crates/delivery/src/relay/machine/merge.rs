@@ -36,6 +36,7 @@ impl Machine {
         self.redrives = restored.polled.redrives;
         if !self.started {
             self.resets = restored.polled.resets;
+            self.hurries = restored.polled.hurries;
             if restored.polled.breaker != BreakerRecord::default() {
                 // Another process has left it open; ours begins closed.
                 self.journal.push(Change::Breaker(BreakerRecord::default()));
@@ -45,6 +46,7 @@ impl Machine {
         self.take_control(restored.polled.control.clone());
         self.reconcile(&restored);
         self.take_waiting(&restored);
+        self.hurry(restored.polled.hurries);
         self.started = true;
     }
 
@@ -151,6 +153,7 @@ impl Machine {
             return;
         }
         self.reset_breaker(polled.resets, actions);
+        self.hurry(polled.hurries);
         let moved = polled.redrives != self.redrives;
         // While a commit is under way, another version is most likely our own.
         let other_writer = self.persisting.is_none()
@@ -161,6 +164,14 @@ impl Machine {
             };
         self.restore_wanted |= moved || other_writer;
         self.take_control(polled.control);
+    }
+
+    /// Where somebody asked for it since, whatever waits may be sent now.
+    fn hurry(&mut self, hurries: u64) {
+        if hurries > self.hurries {
+            self.hurries = hurries;
+            self.window.hurry(self.now);
+        }
     }
 
     /// Takes the paused state from the store, unless a later change of our own is on its way there.
