@@ -6,7 +6,7 @@ mod operator;
 mod stream;
 
 use std::error::Error as _;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use crate::relay::Delivered;
@@ -41,11 +41,13 @@ const AGENT: &str = concat!("tollgate/", env!("CARGO_PKG_VERSION"));
 
 type Client = HyperClient<Connector, Full<Bytes>>;
 
-/// The connections of all subscriptions; those that may reach private addresses have a pool of their own.
-#[derive(Clone)]
+/// The connections of all subscriptions; those that may reach private addresses have a pool of their own. Made when the first of
+/// them is opened: reading the system's certificates takes a start longer than all else of it.
 pub(crate) struct HttpClients {
-    public: Pools,
-    any: Pools,
+    idle: Duration,
+    own: Arc<OwnAddress>,
+    public: OnceLock<Pools>,
+    any: OnceLock<Pools>,
 }
 
 /// The connections that are used again, and those that never are.
@@ -58,21 +60,30 @@ struct Pools {
 impl HttpClients {
     /// See [`Sinks::new`](super::Sinks::new).
     pub fn new(idle: Duration, own: Arc<OwnAddress>) -> Self {
-        let pools = |allow_private| {
-            let connector = connector(allow_private, Arc::clone(&own));
+        Self {
+            idle,
+            own,
+            public: OnceLock::new(),
+            any: OnceLock::new(),
+        }
+    }
+
+    fn pools(&self, allow_private: bool) -> &Pools {
+        let pools = match allow_private {
+            true => &self.any,
+            false => &self.public,
+        };
+        pools.get_or_init(|| {
+            let connector = connector(allow_private, Arc::clone(&self.own));
             let mut builder = HyperClient::builder(TokioExecutor::new());
             builder
                 .pool_timer(TokioTimer::new())
-                .pool_idle_timeout(idle)
+                .pool_idle_timeout(self.idle)
                 .http1_max_headers(MAX_HEADERS);
             let kept = builder.build(connector.clone());
             let fresh = builder.pool_max_idle_per_host(0).build(connector);
             Pools { kept, fresh }
-        };
-        Self {
-            public: pools(false),
-            any: pools(true),
-        }
+        })
     }
 }
 
@@ -119,12 +130,8 @@ impl HttpSink {
             .as_ref()
             .map(|text| Secret::parse(text.expose()))
             .transpose();
-        let pools = match settings.allow_private_addresses {
-            true => &clients.any,
-            false => &clients.public,
-        };
         Ok(Self {
-            pools: pools.clone(),
+            pools: clients.pools(settings.allow_private_addresses).clone(),
             uri,
             secret: secret.map_err(|error| format!("secret: {error}"))?,
             timeout: settings.timeout.into(),
