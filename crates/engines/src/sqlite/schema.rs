@@ -126,6 +126,7 @@ pub fn open_reader(options: &Options) -> Result<Connection, OpenError> {
         no_checkpoint_on_close(&connection)?;
         connection.busy_timeout(BUSY_TIMEOUT)?;
         connection.pragma_update(None, "query_only", true)?;
+        connection.pragma_update(None, "temp_store", "memory")?;
         connection.pragma_update(None, "cache_size", -READER_CACHE_KIB)?;
         connection.set_prepared_statement_cache_capacity(STATEMENTS);
         Ok(())
@@ -242,14 +243,16 @@ fn prepare(connection: &Connection, options: &Options) -> rusqlite::Result<()> {
     // From this commit on nobody else's is accepted: what the database holds is read after it.
     connection.execute_batch(&format!("BEGIN IMMEDIATE; {SCHEMA}"))?;
     migrate(connection)?;
-    connection.execute_batch(&format!(
-        "UPDATE meta SET value = {IN_USE} WHERE name = 'schema'; COMMIT;"
-    ))?;
+    connection.execute_batch(&format!("UPDATE meta SET value = {IN_USE} WHERE name = 'schema'"))?;
     let pragma = |name| connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
     if pragma("application_id")? != APPLICATION_ID || pragma("user_version")? != SCHEMA_VERSION {
+        // Within the transaction: each would be a commit, and a sync, of its own.
         connection.pragma_update(None, "application_id", APPLICATION_ID)?;
         connection.pragma_update(None, "user_version", SCHEMA_VERSION)?;
     }
+    connection.execute_batch("COMMIT")?;
+    // From here on nothing is written beside the database: all else may be read-only. (A migration may sort more than memory takes.)
+    connection.pragma_update(None, "temp_store", "memory")?;
     if let Some(max_bytes) = options.max_bytes {
         let pages = max_bytes / pragma("page_size")?.max(1).unsigned_abs();
         connection.pragma_update(
