@@ -79,10 +79,22 @@ enum Order {
     Drain,
 }
 
+/// The subscriptions of the file, for whoever reads it again while the relay runs.
+#[derive(Clone, Debug)]
+pub struct OfFile(watch::Sender<Vec<(String, Subscription)>>);
+
+impl OfFile {
+    /// These are the file's from now on, each with its topic. Those that stay as they were are not disturbed.
+    pub fn replace(&self, subscriptions: Vec<(String, Subscription)>) {
+        self.0.send_replace(subscriptions);
+    }
+}
+
 /// The running relay. Dropped without [`Relay::shutdown`], it drains in the background.
 #[derive(Debug)]
 pub struct Relay {
     order: watch::Sender<Order>,
+    of_file: OfFile,
     ended: oneshot::Receiver<()>,
     board: Arc<Board>,
     own: Arc<OwnAddress>,
@@ -102,6 +114,7 @@ impl Relay {
             .enable_all()
             .build()?;
         let (order, orders) = watch::channel(Order::Run);
+        let (of_file, changes) = watch::channel(options.subscriptions.clone());
         let (end, ended) = oneshot::channel();
         let board = Arc::new(Board::default());
         let own = Arc::new(OwnAddress::new(&options.public_url));
@@ -109,13 +122,14 @@ impl Relay {
             supervisor::Supervisor::new(store, options, Arc::clone(&board), Arc::clone(&own), low_water);
         std::thread::Builder::new().name("relay".into()).spawn(move || {
             let local = tokio::task::LocalSet::new();
-            local.block_on(&runtime, supervisor.run(orders));
+            local.block_on(&runtime, supervisor.run(orders, changes));
             // A resolver that hangs must not hold up the end.
             runtime.shutdown_background();
             let _ = end.send(());
         })?;
         Ok(Self {
             order,
+            of_file: OfFile(of_file),
             ended,
             board,
             own,
@@ -126,6 +140,11 @@ impl Relay {
     /// If this is called again, the last address counts.
     pub fn listens_on(&self, address: SocketAddr) {
         self.own.set(address);
+    }
+
+    /// The subscriptions of the file, which may change.
+    pub fn of_file(&self) -> OfFile {
+        self.of_file.clone()
     }
 
     /// How every subscription stands, by topic and name.

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use crate::subscription::Subscription;
 use crate::subscriptions::{self, Defined, Source};
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, spawn_local};
@@ -57,8 +58,12 @@ impl<S: Store + 'static> Supervisor<S> {
         }
     }
 
-    /// Until it is told to drain, and everything has ended.
-    pub async fn run(mut self, mut orders: watch::Receiver<super::Order>) {
+    /// Until it is told to drain, and everything has ended. `of_file`: the file's subscriptions as they change.
+    pub async fn run(
+        mut self,
+        mut orders: watch::Receiver<super::Order>,
+        mut of_file: watch::Receiver<Vec<(String, Subscription)>>,
+    ) {
         let mut tick = tokio::time::interval(self.options.intervals.follow);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut low_water_at = Instant::now();
@@ -70,6 +75,11 @@ impl<S: Store + 'static> Supervisor<S> {
                         low_water_at = Instant::now() + self.options.intervals.low_water;
                         self.tell_low_water().await;
                     }
+                }
+                Ok(()) = of_file.changed() => {
+                    self.options.subscriptions.clone_from(&of_file.borrow_and_update());
+                    self.follow().await;
+                    self.tell_low_water().await;
                 }
                 changed = orders.changed() => if changed.is_err() { break },
             }
