@@ -86,41 +86,45 @@ fn fresh() -> [u8; 16] {
 }
 
 thread_local! {
-    /// Compiled once per instance.
-    static MACHINE: RefCell<Machine<Imported>> = RefCell::new(compile());
+    /// There is none until `configure` is called.
+    static MACHINE: RefCell<Option<Machine<Imported>>> = const { RefCell::new(None) };
 }
 
-/// A text that does not validate ends the instance: it never runs on guessed settings.
-fn compile() -> Machine<Imported> {
-    let text = std::env::var("TOLLGATE_CONFIG").unwrap_or_default();
-    match Settings::parse(&text, "TOLLGATE_CONFIG") {
-        Ok(settings) => Machine::new(settings, Imported, fresh),
-        Err(error) => {
-            eprintln!("tollgate: {error}");
+/// An instance that was never configured ends: it never runs on guessed settings.
+fn with_machine<T>(run: impl FnOnce(&mut Machine<Imported>) -> T) -> T {
+    MACHINE.with_borrow_mut(|machine| match machine {
+        Some(machine) => run(machine),
+        None => {
+            eprintln!("tollgate: no settings were given");
             std::process::exit(1)
         }
-    }
+    })
 }
 
 impl rules::Guest for Component {
+    fn configure(text: String) -> Result<(), String> {
+        let settings = Settings::parse(&text, "settings").map_err(|error| error.to_string())?;
+        MACHINE.with_borrow_mut(|machine| match machine {
+            Some(machine) => machine.configure(settings),
+            None => *machine = Some(Machine::new(settings, Imported, fresh)),
+        });
+        Ok(())
+    }
+
     fn start(head: Vec<u8>, now: u64, body_follows: bool, stage: rules::Stage) -> rules::Step {
-        MACHINE
-            .with_borrow_mut(|machine| machine.start(&head, now, body_follows, stage.into()))
-            .into()
+        with_machine(|machine| machine.start(&head, now, body_follows, stage.into())).into()
     }
 
     fn resume(task: u32, reply: rules::Reply) -> rules::Step {
-        MACHINE
-            .with_borrow_mut(|machine| machine.resume(task, reply.into()))
-            .into()
+        with_machine(|machine| machine.resume(task, reply.into())).into()
     }
 
     fn cancel(task: u32) {
-        MACHINE.with_borrow_mut(|machine| machine.cancel(task));
+        with_machine(|machine| machine.cancel(task));
     }
 
     fn flush() -> Vec<u64> {
-        let (decisions, report) = MACHINE.with_borrow_mut(|machine| {
+        let (decisions, report) = with_machine(|machine| {
             machine.flush();
             (machine.decisions(), machine.report())
         });

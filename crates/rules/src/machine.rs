@@ -242,6 +242,15 @@ impl<M: Memory + Clone + 'static> Machine<M> {
         }
     }
 
+    /// Judges requests by these settings from now on; those that wait go on under the settings that they began with.
+    pub fn configure(&mut self, mut settings: Settings) {
+        settings.policies.go_on_from(&self.rules.settings.policies);
+        self.rules = Rc::new(Rules {
+            settings,
+            fresh: self.rules.fresh,
+        });
+    }
+
     /// Charges a request, and answers it as far as that needs no waiting. `head`: see [`heads::head`]; `body_follows`
     /// says that there is a body. `now`: Unix milliseconds.
     pub fn start(&mut self, head: &[u8], now: u64, body_follows: bool, stage: Stage) -> Step {

@@ -100,6 +100,17 @@ impl Policies {
         }
     }
 
+    /// Goes on counting where the policies before did, each policy by its name: what is being decided under those is counted here.
+    pub(crate) fn go_on_from(&mut self, before: &Self) {
+        self.reported = Arc::clone(&before.reported);
+        for policy in &mut self.all {
+            if let Some(same) = before.all.iter().find(|one| one.name == policy.name) {
+                policy.would_refuse = same.would_refuse.clone();
+                policy.decided = same.decided.clone();
+            }
+        }
+    }
+
     /// One line with the number of requests that shadow policies would have refused since the last report. At
     /// most one every [`REPORT_MS`], or as soon as there are `enough` such requests, for an instance that
     /// does not live that long. `now`: Unix milliseconds.

@@ -36,6 +36,10 @@ thread_local! {
 }
 
 impl Guest for Misbehaving {
+    fn configure(_settings: String) -> Result<(), String> {
+        Ok(())
+    }
+
     fn start(head: Vec<u8>, _now: u64, _body_follows: bool, stage: Stage) -> Step {
         let mut rest = head.as_slice();
         let mut field = || {

@@ -26,6 +26,8 @@ path = "/signup"
 topic = "signups"
 "#;
 
+mod configure;
+
 /// A store, whose entries are in memory or all have to be waited for, and buckets.
 struct Node {
     store: InMemoryStore,
