@@ -19,7 +19,9 @@ mod component;
 mod documented;
 mod error;
 mod events;
+mod log;
 mod metrics;
+mod reload;
 mod text;
 mod tls;
 mod traces;
@@ -31,7 +33,9 @@ pub use component::ComponentSettings;
 pub(crate) use error::Path;
 pub use error::{ConfigError, Fault};
 pub use events::EventSettings;
+pub use log::{LogLevel, LogSettings};
 pub use metrics::{MetricsAccess, MetricsSettings};
+pub use reload::ReloadSettings;
 #[cfg(test)]
 pub(crate) use text::SAMPLE;
 pub use tls::{AdminTls, CertificateFiles, HANDSHAKE_TIMEOUT, Tls};
@@ -65,6 +69,12 @@ pub struct Config {
     /// `[access_log]`
     #[serde(default)]
     pub access_log: AccessLogSettings,
+    /// `[log]`
+    #[serde(default)]
+    pub log: LogSettings,
+    /// `[reload]`
+    #[serde(default)]
+    pub reload: ReloadSettings,
     /// `[events]`
     #[serde(default)]
     pub events: EventSettings,

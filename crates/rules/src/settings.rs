@@ -17,6 +17,7 @@ mod components;
 mod listeners;
 mod logs;
 mod outbound;
+mod reload;
 mod rules;
 #[cfg(test)]
 mod tests;
@@ -26,6 +27,7 @@ pub use components::ComponentRoute;
 pub use listeners::Listeners;
 pub use outbound::OutboundHost;
 pub(crate) use topics::ATTEMPTS_BOUNDS;
+pub use reload::{Changes, Reload};
 pub use topics::{OWN_TARGET, check_subscription};
 
 /// A checked configuration and its compiled parts. To change a setting, change a [`Config`] and compile that.

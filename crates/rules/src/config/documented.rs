@@ -22,6 +22,8 @@ const TABLES: &[(&str, &str)] = &[
     ("[relay]", "[relay]\n@"),
     ("[metrics]", "[metrics]\n@"),
     ("[access_log]", "[access_log]\n@"),
+    ("[log]", "[log]\n@"),
+    ("[reload]", "[reload]\n@"),
     ("[events]", "[events]\n@"),
     ("[traces]", "[traces]\n@"),
     ("[[limits]]", "[[limits]]\n@"),

@@ -36,6 +36,7 @@ const MEMORY_BOUNDS: (Bytes, Bytes) = (Bytes(1 << 20), Bytes(1 << 40));
 const BODY_BOUNDS: (Bytes, Bytes) = (Bytes(1 << 10), Bytes(256 << 10));
 const REQUEST_TIMEOUT_BOUNDS: (Span, Span) = (Span::from_millis(100), Span::from_secs(600));
 const IDLE_TIMEOUT_BOUNDS: (Span, Span) = (Span::from_secs(0), Span::from_secs(600));
+const RELOAD_BOUNDS: (Span, Span) = (Span::from_millis(200), Span::from_secs(3_600));
 const INTERVAL_BOUNDS: (Span, Span) = (Span::from_millis(1), Span::from_secs(30 * 86_400));
 const IDLE_BOUNDS: (Span, Span) = (Span::from_secs(1), Span::from_secs(MAX_IDLE_SECONDS));
 const KEEP_BOUNDS: (Span, Span) = (Span::from_secs(0), Span::from_secs(MAX_IDLE_SECONDS));
@@ -88,6 +89,13 @@ pub(super) fn compile(config: &Config) -> Result<Compiled, Fault> {
         root.key("relay").key("idle_timeout"),
     )?;
     logs::access_log(&config.access_log, &root.key("access_log"))?;
+    if config.reload.every != Span::from_secs(0) {
+        within(
+            config.reload.every,
+            RELOAD_BOUNDS,
+            root.key("reload").key("every"),
+        )?;
+    }
     logs::traces(&config.traces, &own, &root.key("traces"))?;
     topics::check(&config.topics, &own, &root.key("topics"))?;
     if let Some(topic) = &config.events.topic {
