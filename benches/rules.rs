@@ -8,6 +8,7 @@ use std::hint::black_box;
 use std::sync::Arc;
 use tollgate_api::http::{Header, Request};
 use tollgate_engines::{AnyEngine, Engine as _, MemoryBuckets, Options, SqliteStore};
+use tollgate_host::server::generation::Generation;
 use tollgate_host::server::runner::Steps;
 use tollgate_host::wasm::ports::Engines;
 use tollgate_rules::machine::{Call, Reply, Stage, Step};
@@ -52,7 +53,6 @@ fn engines(directory: &std::path::Path, settings: &Settings) -> Engines {
     Engines {
         store: AnyEngine::Sqlite(store),
         buckets: Arc::new(MemoryBuckets::new(MAX_BUCKETS)),
-        config_text: settings.config.without_secrets().to_toml().into(),
         settling: Default::default(),
         counted: Default::default(),
     }
@@ -87,7 +87,7 @@ fn status(step: Option<Step>) -> u16 {
 }
 
 #[cfg(not(feature = "native-rules"))]
-fn rules(_: &Settings, engines: Engines) -> impl Steps {
+fn rules(settings: &Settings, engines: Engines) -> impl Steps {
     use tollgate_host::wasm::compiled::{self, Library};
     use tollgate_host::wasm::rules;
     let library = Library {
@@ -100,6 +100,7 @@ fn rules(_: &Settings, engines: Engines) -> impl Steps {
         &component.expect("the component is there"),
         engines,
         rules::Group::Crowd,
+        &Generation::first(settings.clone(), None),
     )
     .expect("the component fits")
 }

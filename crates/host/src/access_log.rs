@@ -19,11 +19,22 @@ use output::Output;
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// The way to the access log.
+#[derive(Clone)]
 pub struct AccessLog {
     format: AccessLogFormat,
     sample: f64,
     sample_refusals: f64,
-    lines: Arc<Queue>,
+    path: String,
+    lines: Arc<Lines>,
+}
+
+/// Lines on their way to one file. Its thread ends, with everything written, once nobody can write a line any more.
+struct Lines(Arc<Queue>);
+
+impl Drop for Lines {
+    fn drop(&mut self) {
+        self.0.finish(Duration::ZERO);
+    }
 }
 
 /// The luck of one request, from 0 to 1: it gets a line if that is less than the share of its kind.
@@ -31,14 +42,29 @@ pub struct AccessLog {
 pub struct Luck(f64);
 
 impl AccessLog {
-    /// Opens the file, and starts the thread that writes it. `None`: there is no such log.
+    /// Opens the file, and starts the thread that writes it. `None`: there is no such log. `before`: the log until now, whose
+    /// thread goes on where the file stays the same.
     ///
     /// # Errors
     /// The file cannot be written, or there is no thread to be had.
-    pub fn start(settings: &AccessLogSettings) -> Result<Option<Self>> {
+    pub fn start(settings: &AccessLogSettings, before: Option<&Self>) -> Result<Option<Self>> {
         if settings.format == AccessLogFormat::Off {
             return Ok(None);
         }
+        let lines = match before.filter(|before| before.path == settings.path) {
+            Some(before) => Arc::clone(&before.lines),
+            None => Self::open(settings)?,
+        };
+        Ok(Some(Self {
+            format: settings.format,
+            sample: settings.sample,
+            sample_refusals: settings.sample_refusals,
+            path: settings.path.clone(),
+            lines,
+        }))
+    }
+
+    fn open(settings: &AccessLogSettings) -> Result<Arc<Lines>> {
         let output = Output::open(&settings.path)
             .with_context(|| format!("access_log.path: cannot write {}", settings.path))?;
         let lines = Arc::<Queue>::default();
@@ -47,12 +73,7 @@ impl AccessLog {
             .name("access-log".into())
             .spawn(move || written.write(output, |_, _| String::new()))
             .context("cannot start the thread access-log")?;
-        Ok(Some(Self {
-            format: settings.format,
-            sample: settings.sample,
-            sample_refusals: settings.sample_refusals,
-            lines,
-        }))
+        Ok(Arc::new(Lines(lines)))
     }
 
     /// Draws one request's luck. `None`: it gets no line, whatever becomes of it.
@@ -71,16 +92,16 @@ impl AccessLog {
     }
 
     fn write(&self, line: &Line<'_>) {
-        self.lines.push(&line.written(self.format));
+        self.lines.0.push(&line.written(self.format));
     }
 
     /// Lines that found no room, or were not written, since the start.
     pub fn dropped(&self) -> u64 {
-        self.lines.all_dropped()
+        self.lines.0.all_dropped()
     }
 
     /// Writes what is left, and waits a bounded time for that.
     pub fn finish(&self) {
-        self.lines.finish(PATIENCE);
+        self.lines.0.finish(PATIENCE);
     }
 }

@@ -5,6 +5,7 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use serde_json::json;
@@ -24,6 +25,7 @@ use tollgate_store::ports::Store as _;
 
 use crate::clock::now;
 use crate::events::{self, Events};
+use crate::metrics::count::Counted;
 
 /// How long the store may take to say what an alert asks for.
 const STORE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -39,9 +41,10 @@ const MAX_LOOKED_AT: usize = 1_000;
 const MAX_COUNTED: u32 = 1_000;
 
 /// What alerts are judged by, besides the store.
+#[derive(Clone)]
 pub struct Sources {
-    /// Answers with 500 and above since the start.
-    pub server_errors: Box<dyn Fn() -> u64 + Send>,
+    /// Answers since the start.
+    pub counted: Counted,
     /// How subscriptions stand.
     pub subscriptions: Statuses,
     /// Where starts and ends are told.
@@ -50,23 +53,41 @@ pub struct Sources {
 
 /// The running alerts; dropped, they end, and go on where they were with the next start.
 pub struct Alerts {
-    _end: oneshot::Sender<()>,
+    store: AnyEngine,
+    messenger: Messenger,
+    sources: Sources,
+    running: Option<Running>,
 }
 
+struct Running {
+    /// Ends them when it is dropped.
+    end: oneshot::Sender<()>,
+    thread: JoinHandle<()>,
+}
+
+/// Alerts that are ready to begin; dropped, they never do. `None`: there are none.
+pub struct Prepared(Option<(oneshot::Sender<()>, Running)>);
+
 impl Alerts {
-    /// Begins to look. `None` if nothing is configured.
+    /// None yet.
+    pub fn new(store: AnyEngine, messenger: Messenger, sources: Sources) -> Self {
+        Self {
+            store,
+            messenger,
+            sources,
+            running: None,
+        }
+    }
+
+    /// Gets those of these settings ready.
     ///
     /// # Errors
     /// No thread, no runtime, or a target that cannot be one.
-    pub fn start(
-        settings: &Settings,
-        store: AnyEngine,
-        messenger: &Messenger,
-        sources: Sources,
-    ) -> anyhow::Result<Option<Self>> {
+    pub fn prepare(&self, settings: &Settings) -> anyhow::Result<Prepared> {
         if settings.config.alerts.is_empty() {
-            return Ok(None);
+            return Ok(Prepared(None));
         }
+        let (store, messenger, sources) = (self.store.clone(), &self.messenger, self.sources.clone());
         let mut recipients = Vec::new();
         for (_, alert) in settings.alerts() {
             let recipient = messenger.open(&target(alert), format!("/alerts/{}", alert.name));
@@ -76,8 +97,12 @@ impl Alerts {
             .enable_all()
             .build()?;
         let (end, ended) = oneshot::channel();
+        let (begin, begins) = oneshot::channel();
         let settings = settings.clone();
-        std::thread::Builder::new().name("alerts".into()).spawn(move || {
+        let thread = std::thread::Builder::new().name("alerts".into()).spawn(move || {
+            if begins.blocking_recv().is_err() {
+                return;
+            }
             let local = tokio::task::LocalSet::new();
             let house = Rc::new(House {
                 store,
@@ -100,7 +125,21 @@ impl Alerts {
             let _ = local.block_on(&runtime, ended);
             runtime.shutdown_background();
         })?;
-        Ok(Some(Self { _end: end }))
+        Ok(Prepared(Some((begin, Running { end, thread }))))
+    }
+
+    /// Ends those that run, and begins these.
+    pub async fn replace(&mut self, Prepared(next): Prepared) {
+        if let Some(Running { end, thread }) = self.running.take() {
+            drop(end);
+            // Two would both send what one has to.
+            let _ = tokio::task::spawn_blocking(|| thread.join()).await;
+        }
+        if let Some((begin, running)) = next {
+            // The thread waits for it.
+            let _ = begin.send(());
+            self.running = Some(running);
+        }
     }
 }
 
@@ -303,7 +342,7 @@ impl Watch {
         };
         let open = statuses.iter().filter(|one| is_open(one.machine.breaker));
         Readings {
-            server_errors: (self.house.sources.server_errors)(),
+            server_errors: self.house.sources.counted.server_errors(),
             open_breakers: open.map(|one| subject_name(&one.topic, &one.name)).collect(),
             store_is_up: self.house.store.health().is_ok(),
             reported: self.reported().await,

@@ -19,7 +19,7 @@ use exit::Failure;
 use output::Output;
 use std::path::PathBuf;
 
-pub use settings::{InForce, Sources, in_force};
+pub use settings::{DEFAULT_FILE, InForce, Sources, checked, in_force};
 
 /// `tollgate …`
 #[derive(Parser)]

@@ -14,6 +14,7 @@ use std::io::IsTerminal as _;
 use std::os::fd::AsFd as _;
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
+use tollgate_rules::config::LogLevel;
 use tracing::Level;
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::{FormatTime as _, SystemTime};
@@ -21,9 +22,12 @@ use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{EnvFilter, Layer, Registry};
 
-/// The filter when `RUST_LOG` sets none: our own crates from INFO on, libraries only their errors. Many of
+/// The filter when `RUST_LOG` sets none: our own crates from this level on, libraries only their errors. Many of
 /// their warnings are about what strangers send.
-const DEFAULT: &str = "error,tollgate=info";
+fn from(level: LogLevel) -> EnvFilter {
+    EnvFilter::new(format!("error,tollgate={}", level.name()))
+}
+
 /// How long the end of the process waits for the last lines to be read.
 const PATIENCE: Duration = Duration::from_secs(1);
 
@@ -33,6 +37,8 @@ struct Log {
     queue: &'static Queue,
     fold: &'static Fold,
     is_terminal: bool,
+    /// Replaces the filter; `None` where `RUST_LOG` has set it.
+    refilter: Option<Box<dyn Fn(EnvFilter) + Send + Sync>>,
 }
 
 /// Starts logging, once.
@@ -52,25 +58,29 @@ pub fn start() -> std::io::Result<()> {
                 report(fold, is_terminal, dropped, is_last)
             })
         })?;
-    if LOG
-        .set(Log {
-            queue,
-            fold,
-            is_terminal,
-        })
-        .is_err()
-    {
-        return Ok(());
-    }
     let asked = std::env::var(EnvFilter::DEFAULT_ENV)
         .ok()
         .filter(|asked| !asked.is_empty());
     let filter = asked.as_deref().map(EnvFilter::try_new);
-    let (filter, fault) = match filter {
-        None => (EnvFilter::new(DEFAULT), None),
-        Some(Ok(filter)) => (filter, None),
-        Some(Err(fault)) => (EnvFilter::new(DEFAULT), Some(fault)),
+    let (filter, fault, is_asked) = match filter {
+        None => (from(LogLevel::default()), None, false),
+        Some(Ok(filter)) => (filter, None, true),
+        Some(Err(fault)) => (from(LogLevel::default()), Some(fault), false),
     };
+    let (filter, handle) = tracing_subscriber::reload::Layer::new(filter);
+    let refilter = move |filter| {
+        // It fails where nothing is logged any more.
+        let _ = handle.reload(filter);
+    };
+    let log = Log {
+        queue,
+        fold,
+        is_terminal,
+        refilter: (!is_asked).then(|| Box::new(refilter) as Box<_>),
+    };
+    if LOG.set(log).is_err() {
+        return Ok(());
+    }
     let lines = tracing_subscriber::fmt::layer().with_writer(move || Lines(queue));
     let lines: Box<dyn Layer<Registry> + Send + Sync> = match is_terminal {
         true => Box::new(lines.with_target(false)),
@@ -86,6 +96,13 @@ pub fn start() -> std::io::Result<()> {
         tracing::warn!(%fault, "RUST_LOG is not understood; logging as without it");
     }
     Ok(())
+}
+
+/// Logs what matters at least so much, unless `RUST_LOG` says otherwise.
+pub fn set_level(level: LogLevel) {
+    if let Some(refilter) = LOG.get().and_then(|log| log.refilter.as_ref()) {
+        refilter(from(level));
+    }
 }
 
 /// Writes the remaining lines, and waits for that for a bounded time.

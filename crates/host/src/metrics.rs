@@ -14,6 +14,7 @@ mod table;
 pub use table::{Metric, Row, Type};
 
 use crate::server::Shared;
+use crate::server::generation::Generation;
 use sheet::{Format, Sheet};
 use std::net::IpAddr;
 use std::sync::{Arc, OnceLock};
@@ -42,25 +43,24 @@ const FORWARDED: [&str; 6] = [
 
 /// What metrics are gathered from, besides what [`Shared`] has.
 pub struct Metrics {
-    access: MetricsAccess,
     scrapes: Semaphore,
     slow: slow::Slow,
     relay: OnceLock<Statuses>,
     began: SystemTime,
 }
 
-impl Metrics {
-    /// Metrics that these may read.
-    pub fn new(access: MetricsAccess) -> Self {
+impl Default for Metrics {
+    fn default() -> Self {
         Self {
-            access,
             scrapes: Semaphore::new(MAX_SCRAPES),
             slow: slow::Slow::default(),
             relay: OnceLock::new(),
             began: SystemTime::now(),
         }
     }
+}
 
+impl Metrics {
     /// The relay runs from now on.
     pub fn watch(&self, relay: Statuses) {
         // There is one.
@@ -74,11 +74,13 @@ impl Metrics {
 /// 401 or 403 for who may not read them; 503 if many do already.
 pub async fn answer(
     shared: &Arc<Shared>,
+    generation: &Generation,
     head: &http::request::Parts,
     peer: IpAddr,
     now: u64,
 ) -> Result<Response, Problem> {
-    admit(shared, head, peer, now).await?;
+    let access = generation.settings.config.metrics.access;
+    admit(shared, access, head, peer, now).await?;
     let metrics = &shared.metrics;
     let busy = || {
         Problem::new(Kind::Unavailable, "The metrics are being read by many.").with_retry_after(RETRY_SECONDS)
@@ -107,9 +109,15 @@ pub async fn answer(
 }
 
 /// Whether they may be read by whoever asks.
-async fn admit(shared: &Shared, head: &http::request::Parts, peer: IpAddr, now: u64) -> Result<(), Problem> {
+async fn admit(
+    shared: &Shared,
+    access: MetricsAccess,
+    head: &http::request::Parts,
+    peer: IpAddr,
+    now: u64,
+) -> Result<(), Problem> {
     let is_forwarded = FORWARDED.iter().any(|name| head.headers.contains_key(*name));
-    match shared.metrics.access {
+    match access {
         MetricsAccess::Anyone => return Ok(()),
         MetricsAccess::Loopback if peer.is_loopback() && !is_forwarded => return Ok(()),
         MetricsAccess::Loopback | MetricsAccess::Key => {}

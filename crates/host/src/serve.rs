@@ -5,15 +5,21 @@
 mod addresses;
 mod admin_key;
 pub(crate) mod files;
+pub(crate) mod notify;
 mod signals;
 mod summary;
 
-use crate::alerts::{Alerts, Sources};
-use crate::cli::{self, InForce, ServeOptions};
+use crate::access_log::AccessLog;
+use crate::alerts::{self, Alerts};
+use crate::cli::{self, InForce, ServeOptions, Sources};
 use crate::events::{self, Events};
+use crate::logging;
 use crate::metrics::count::Counted;
+use crate::reload::{Reached, Reloader, Reloads};
+use crate::server::generation::{Current, Generation};
+use crate::server::listen::{self, Inherited, Listener};
 use crate::server::settle::Settling;
-use crate::server::{DRAIN, Listening, Server, listen};
+use crate::server::{DRAIN, Listening, Server};
 use crate::tls::Tls;
 use crate::traces::{Deliveries, Traces};
 use crate::upkeep;
@@ -22,11 +28,13 @@ use crate::wasm::ports::Engines;
 use anyhow::Result;
 use std::io::Write as _;
 use std::net::{SocketAddr, TcpListener};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Instant;
+use tokio::signal::unix::Signal;
 use tollgate_delivery::driver::{Intervals, Observer, Options, Relay};
+use tollgate_delivery::subscription::Subscription;
 use tollgate_delivery::subscriptions;
 use tollgate_engines::{AnyEngine, Engine as _, MemoryBuckets, Retention};
 use tollgate_rules::config::{Config, TopicSettings};
@@ -37,43 +45,50 @@ use tollgate_store::settings::StoreSettings;
 /// too; told twice, at once.
 pub fn run(options: ServeOptions) -> Result<()> {
     files::make_private();
+    // While this is the only thread that looks at the environment.
+    let inherited = Inherited::take()?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
         .enable_all()
         .build()?;
-    let done = runtime.block_on(serve(options));
+    let done = runtime.block_on(serve(options, inherited));
     // Components that are still being compiled are not waited for.
     runtime.shutdown_background();
     done
 }
 
-async fn serve(options: ServeOptions) -> Result<()> {
+async fn serve(options: ServeOptions, inherited: Inherited) -> Result<()> {
     let began = Instant::now();
     // Before anything else: from here on a signal is kept until somebody looks.
     let mut stop = pin!(signals::stop()?);
+    let hangup = signals::hangup()?;
     let ServeOptions { sources, components } = options;
-    let key_file = sources.admin_key_file.clone();
     // Beside the runtime: a name server may let us wait.
-    let reading = tokio::task::spawn_blocking(move || cli::in_force(&sources));
+    let reading = tokio::task::spawn_blocking({
+        let sources = sources.clone();
+        move || cli::in_force(&sources)
+    });
     let in_force = tokio::select! {
         biased;
         () = &mut stop => return Ok(()),
         in_force = reading => in_force??,
     };
+    logging::set_level(in_force.settings.config.log.level);
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         configuration = in_force.source,
         store = store_name(&in_force),
         "starting"
     );
-    if let Some(file) = &key_file {
+    if let Some(file) = &sources.admin_key_file {
         files::warn_if_shared(file);
     }
-    let listening = listen(&in_force)?;
+    let listening = listen(&in_force, inherited)?;
     let store = open(&in_force)?;
     let gateway = Gateway {
         store: store.clone(),
-        key_file,
+        sources,
+        hangup,
         library: Library {
             components,
             cache: in_force.data.join("cache"),
@@ -93,22 +108,26 @@ async fn serve(options: ServeOptions) -> Result<()> {
     ended
 }
 
-/// Reads certificates and opens the sockets.
-fn listen(in_force: &InForce) -> Result<Listening> {
+/// Reads certificates and opens the sockets that nobody has opened for us.
+fn listen(in_force: &InForce, mut inherited: Inherited) -> Result<Listening> {
     let server = &in_force.settings.config.server;
     let (tls, admin_tls) = (Tls::public(server)?, Tls::admin(server)?);
     let both = tls.iter().chain(&admin_tls);
     both.flat_map(|tls| tls.warnings())
         .for_each(|warning| tracing::warn!("{warning}"));
-    let bind = |addresses: &[SocketAddr]| {
-        (!addresses.is_empty())
-            .then(|| listen::bind(addresses))
-            .transpose()
+    let mut open = |listener, addresses: &[SocketAddr]| match inherited.of(listener) {
+        Some(socket) => Ok(socket),
+        None => listen::bind(addresses),
+    };
+    let public = open(Listener::Public, &in_force.listen)?;
+    let mut open_if_set = |listener, addresses: &[SocketAddr]| {
+        let is_set = !addresses.is_empty();
+        is_set.then(|| open(listener, addresses)).transpose()
     };
     Ok(Listening {
-        public: listen::bind(&in_force.listen)?,
-        admin: bind(&in_force.admin_listen)?,
-        redirect: bind(&in_force.redirect_http)?,
+        public,
+        admin: open_if_set(Listener::Admin, &in_force.admin_listen)?,
+        redirect: open_if_set(Listener::Redirect, &in_force.redirect_http)?,
         tls,
         admin_tls,
     })
@@ -144,14 +163,15 @@ fn open(in_force: &InForce) -> Result<AnyEngine> {
 struct Gateway {
     store: AnyEngine,
     in_force: InForce,
-    key_file: Option<PathBuf>,
+    sources: Sources,
+    hangup: Signal,
     library: Library,
     began: Instant,
 }
 
 impl Gateway {
     async fn run(self, listening: Listening, mut stop: Pin<&mut impl Future<Output = ()>>) -> Result<()> {
-        let (store, mut config) = (self.store, self.in_force.settings.config);
+        let (store, mut config) = (self.store, self.in_force.settings.config.clone());
         // The rules must know where they are reached: links and subscriptions may not lead there.
         let address = listening.public.local_addr()?;
         config.server.listen = address.to_string();
@@ -176,7 +196,6 @@ impl Gateway {
         let engines = Engines {
             store: store.clone(),
             buckets: Arc::new(MemoryBuckets::new(config.clients.max_buckets as usize)),
-            config_text: config.without_secrets().to_toml().into(),
             settling: Settling::default(),
             counted: Counted::new(config),
         };
@@ -191,9 +210,14 @@ impl Gateway {
         let mut following = tokio::task::JoinSet::new();
         both.for_each(|tls| drop(following.spawn(tls.follow())));
         let traces = Traces::start(&config.traces)?;
+        let access_log = AccessLog::start(&config.access_log, None)?;
+        let current = Current::new(Generation::first(settings.clone(), access_log));
+        let reloads = Arc::<Reloads>::default();
+        let (tls, admin_tls) = (listening.tls.clone(), listening.admin_tls.clone());
         let server = Server::start(
             listening,
-            settings.clone(),
+            current.clone(),
+            Arc::clone(&reloads),
             engines,
             Arc::clone(&events),
             self.library,
@@ -206,11 +230,8 @@ impl Gateway {
         };
         let kept = store.clone();
         let low_water = Box::new(move |topic: &str, sequence| kept.set_low_water(topic, sequence));
-        let subscriptions = config
-            .subscriptions()
-            .map(|(topic, one)| (topic.to_owned(), one.clone()));
         let options = Options {
-            subscriptions: subscriptions.collect(),
+            subscriptions: of_file(config),
             public_url: config.server.public_url.clone(),
             idle_timeout: config.relay.idle_timeout.into(),
             intervals: Intervals::default(),
@@ -225,15 +246,24 @@ impl Gateway {
             subscriptions: relay.statuses(),
             counted: counted.clone(),
         };
-        let sources = Sources {
-            server_errors: Box::new(move || counted.server_errors()),
+        let sources = alerts::Sources {
+            counted,
             subscriptions: relay.statuses(),
             events: Arc::clone(&events),
         };
         // Before the key is shown, which is done once: this may fail.
-        let _alerts = Alerts::start(&settings, store.clone(), &relay.messenger(), sources)?;
+        let mut alerts = Alerts::new(store.clone(), relay.messenger(), sources);
+        alerts.replace(alerts.prepare(&settings)?).await;
+        let reached = Reached {
+            store: store.clone(),
+            of_file: relay.of_file(),
+            alerts,
+            tls,
+            admin_tls,
+        };
+        let key_file = self.sources.admin_key_file.clone();
         let given = self.in_force.admin_key.as_deref();
-        let key = admin_key::install(&store, given, self.key_file.as_deref()).await;
+        let key = admin_key::install(&store, given, key_file.as_deref()).await;
         let ended = match key {
             Ok(_) => {
                 if let Some(address) = admin {
@@ -249,9 +279,17 @@ impl Gateway {
                     &settings,
                     &self.in_force.source,
                 );
-                let upkeep = tokio::spawn(upkeep::run(store.clone(), config.clone()));
+                let switch = server.switch();
+                let reloader = Reloader::new(self.sources, &self.in_force, switch, reached, reloads);
+                let reloading = tokio::spawn(reloader.run(self.hangup));
+                let upkeep = tokio::spawn(upkeep::run(store.clone(), current));
                 let watching = tokio::spawn(Arc::clone(&events).run(looked_at));
+                let stop = async {
+                    stop.await;
+                    notify::stopping();
+                };
                 let ran = server.run(stop).await;
+                reloading.abort();
                 upkeep.abort();
                 watching.abort();
                 // Over, so that nothing is appended twice.
@@ -270,8 +308,14 @@ impl Gateway {
     }
 }
 
+/// The subscriptions of the file, each with its topic.
+pub(crate) fn of_file(config: &Config) -> Vec<(String, Subscription)> {
+    let all = config.subscriptions();
+    all.map(|(topic, one)| (topic.to_owned(), one.clone())).collect()
+}
+
 /// How long topics are kept: those that the configuration does not name, and those that it does.
-fn retention(config: &Config) -> (Retention, Vec<(String, Retention)>) {
+pub(crate) fn retention(config: &Config) -> (Retention, Vec<(String, Retention)>) {
     const NS_PER_MS: u64 = 1_000_000;
     let of = |topic: &TopicSettings| Retention {
         age_ms: Some(topic.retention.0 / NS_PER_MS),
@@ -296,4 +340,5 @@ fn ready(scheme: &str, address: SocketAddr, began: Instant) {
         tracing::warn!(%error, "the line on stdout could not be written");
     }
     tracing::info!(%address, start_ms = began.elapsed().as_millis() as u64, "ready");
+    notify::ready();
 }

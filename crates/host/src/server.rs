@@ -8,6 +8,7 @@ mod connection;
 mod dashboard;
 mod events;
 mod files;
+pub mod generation;
 mod handshake;
 mod head;
 mod hosted;
@@ -29,9 +30,9 @@ mod watch;
 mod wire;
 mod worker;
 
-use crate::access_log::AccessLog;
 use crate::events::Events;
 use crate::metrics::Metrics;
+use crate::reload::Reloads;
 use crate::tls::Tls;
 use crate::traces::Traces;
 use crate::wasm::compiled::Library;
@@ -39,6 +40,7 @@ use crate::wasm::handler::Handlers;
 use crate::wasm::ports;
 use anyhow::Result;
 use dashboard::Dashboard;
+use generation::{Current, Generation};
 use listen::Listener;
 use places::Places;
 use rest::Rest;
@@ -48,11 +50,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, oneshot};
 use tollgate_delivery::driver::Statuses;
 use tollgate_rules::config::{Config, MAX_WORKERS};
-use tollgate_rules::settings::Settings;
 
+use worker::Generations;
 pub use worker::Worker;
 
 /// How long connections may go on after the signal to stop.
@@ -70,8 +72,10 @@ const TOLD_EVERY: Duration = Duration::from_secs(10);
 
 /// The state that all workers share.
 pub struct Shared {
-    /// The settings in force.
-    pub settings: Settings,
+    /// The configuration in force.
+    pub current: Current,
+    /// How the last reload went.
+    pub reloads: Arc<Reloads>,
     /// The engines behind the ports.
     pub engines: ports::Engines,
     /// The `[[components]]`, if there are any.
@@ -92,8 +96,6 @@ pub struct Shared {
     pub admin_tls: Option<Arc<Tls>>,
     /// What `GET /metrics` tells.
     pub metrics: Metrics,
-    /// The access log, if there is one.
-    pub access_log: Option<AccessLog>,
     /// The gateway's own events.
     pub events: Arc<Events>,
     /// The way to the collector of traces, if there is one.
@@ -127,7 +129,8 @@ impl Server {
     /// Loads the rules and starts the threads. Requests are answered once [`Server::run`] runs.
     pub async fn start(
         listening: Listening,
-        settings: Settings,
+        current: Current,
+        reloads: Arc<Reloads>,
         engines: ports::Engines,
         events: Arc<Events>,
         library: Library,
@@ -143,17 +146,18 @@ impl Server {
             .filter_map(|(listener, socket)| Some((listener, socket?)));
         let listeners = listeners.map(|(listener, socket)| Ok((listener, TcpListener::from_std(socket)?)));
         let listeners = listeners.collect::<Result<Vec<_>>>()?;
+        let generation = current.get();
+        let settings = &generation.settings;
         let config = &settings.config;
-        let access_log = AccessLog::start(&config.access_log)?;
         let workers = worker_count(config);
         let others = rest::thread_count(workers);
         // Beside the runtime: compiling takes seconds on the first start.
         let program = tokio::task::spawn_blocking({
-            let settings = settings.clone();
+            let generation = Arc::clone(&generation);
             let engines = engines.clone();
             move || -> Result<_> {
-                let handlers = Handlers::start(&settings, &library, &engines, others)?;
-                Ok((Program::load(&settings, &library, workers + others)?, handlers))
+                let handlers = Handlers::start(&generation.settings, &library, &engines, others)?;
+                Ok((Program::load(&library, workers + others)?, handlers))
             }
         });
         let (program, handlers) = program.await??;
@@ -167,10 +171,10 @@ impl Server {
             // One address may hold all of them: operators often share one.
             Places::new(ADMIN_CONNECTIONS, ADMIN_CONNECTIONS as u32, proxies)
         });
-        let metrics = Metrics::new(config.metrics.access);
         let shared = Arc::new(Shared {
             dashboard: Dashboard::new(),
-            settings,
+            current,
+            reloads,
             engines,
             handlers,
             long_polls: Semaphore::new(long_poll::MAX_LONG_POLLS),
@@ -179,8 +183,7 @@ impl Server {
             admin_places,
             tls: listening.tls,
             admin_tls: listening.admin_tls,
-            metrics,
-            access_log,
+            metrics: Metrics::default(),
             events,
             traces,
         });
@@ -199,6 +202,14 @@ impl Server {
     /// Tells in its metrics how this relay's subscriptions stand.
     pub fn watch(&self, relay: Statuses) {
         self.shared.metrics.watch(relay);
+    }
+
+    /// What puts configurations in force while it runs.
+    pub fn switch(&self) -> Switch {
+        Switch {
+            shared: Arc::clone(&self.shared),
+            workers: self.workers.iter().map(Worker::generations).collect(),
+        }
     }
 
     /// Accepts connections until `stop` ends, then drains: what was accepted is answered, idle connections close.
@@ -228,10 +239,53 @@ impl Server {
         for thread in rest {
             tokio::task::spawn_blocking(move || threads::join(thread)).await?;
         }
-        if shared.access_log.is_some() {
-            tokio::task::spawn_blocking(move || shared.access_log.as_ref().map(AccessLog::finish)).await?;
+        if let Some(log) = shared.current.get().access_log.clone() {
+            tokio::task::spawn_blocking(move || log.finish()).await?;
         }
         Ok(())
+    }
+}
+
+/// Puts a generation in force on every thread of a server.
+pub struct Switch {
+    shared: Arc<Shared>,
+    workers: Vec<Generations>,
+}
+
+impl Switch {
+    /// The one in force.
+    pub fn current(&self) -> Arc<Generation> {
+        self.shared.current.get()
+    }
+
+    /// Returns when every request that begins from now on is judged by this one.
+    pub async fn to(&self, generation: &Arc<Generation>) {
+        let settings = &generation.settings;
+        let Shared {
+            current,
+            engines,
+            places,
+            admin_places,
+            ..
+        } = &*self.shared;
+        engines.counted.limit_by(&settings.config.limits);
+        places.share(
+            settings.config.server.connections_per_address(),
+            settings.proxies.clone(),
+        );
+        if let Some(places) = admin_places {
+            places.share(ADMIN_CONNECTIONS as u32, settings.proxies.clone());
+        }
+        current.set(Arc::clone(generation));
+        let tell = |worker: &Generations| {
+            let (done, answer) = oneshot::channel();
+            // One that has ended has no requests.
+            worker.send((Arc::clone(generation), done)).ok().map(|()| answer)
+        };
+        let answers: Vec<_> = self.workers.iter().filter_map(tell).collect();
+        for answer in answers {
+            let _ = answer.await;
+        }
     }
 }
 

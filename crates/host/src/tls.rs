@@ -15,7 +15,7 @@ use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
-use tollgate_rules::config::{CertificateFiles, HANDSHAKE_TIMEOUT, Server};
+use tollgate_rules::config::{self, AdminTls, CertificateFiles, HANDSHAKE_TIMEOUT, Server};
 
 pub use names::Certificate;
 
@@ -53,7 +53,7 @@ impl Handshake {
 }
 
 /// The files of one listener.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 struct Sources {
     certificates: Vec<CertificateFiles>,
     client_ca: Option<String>,
@@ -62,13 +62,19 @@ struct Sources {
 /// The TLS of one listener.
 #[derive(Debug)]
 pub struct Tls {
-    sources: Sources,
+    sources: ArcSwap<Sources>,
     loaded: ArcSwap<Loaded>,
     /// How long a handshake may take.
     pub handshake_timeout: Duration,
     handshakes: [AtomicU64; Handshake::ALL.len()],
     /// Times that changed files were taken, and that they were not.
     reloads: [AtomicU64; 2],
+}
+
+/// The files of a new configuration, and what they held: to take the place of those before.
+pub struct Renewed {
+    sources: Sources,
+    loaded: Loaded,
 }
 
 /// What the files held when they were read last.
@@ -95,14 +101,7 @@ impl Tls {
     /// A file cannot be read or used; or a key does not fit.
     pub fn public(server: &Server) -> Result<Option<Arc<Self>>> {
         let Some(tls) = &server.tls else { return Ok(None) };
-        let first = CertificateFiles {
-            cert: tls.cert.clone(),
-            key: tls.key.clone(),
-        };
-        let sources = Sources {
-            certificates: std::iter::once(first).chain(tls.more.iter().cloned()).collect(),
-            client_ca: None,
-        };
+        let sources = Sources::of_public(tls);
         let tls = Self::new(sources, tls.handshake_timeout.into()).context("server.tls")?;
         Ok(Some(Arc::new(tls)))
     }
@@ -115,14 +114,7 @@ impl Tls {
         let Some(tls) = &server.admin_tls else {
             return Ok(None);
         };
-        let only = CertificateFiles {
-            cert: tls.cert.clone(),
-            key: tls.key.clone(),
-        };
-        let sources = Sources {
-            certificates: vec![only],
-            client_ca: tls.client_ca.clone(),
-        };
+        let sources = Sources::of_admin(tls);
         let timeout = server
             .tls
             .as_ref()
@@ -134,11 +126,43 @@ impl Tls {
     fn new(sources: Sources, handshake_timeout: Duration) -> Result<Self> {
         Ok(Self {
             loaded: ArcSwap::from_pointee(sources.load()?),
-            sources,
+            sources: ArcSwap::from_pointee(sources),
             handshake_timeout,
             handshakes: Default::default(),
             reloads: Default::default(),
         })
+    }
+
+    /// Reads the files that `[server.tls]` names now.
+    ///
+    /// # Errors
+    /// As [`Tls::public`].
+    pub fn read_public(server: &Server) -> Result<Option<Renewed>> {
+        let sources = server.tls.as_ref().map(Sources::of_public);
+        sources.map(Renewed::read).transpose().context("server.tls")
+    }
+
+    /// Reads the files that `[server.admin_tls]` names now.
+    ///
+    /// # Errors
+    /// As [`Tls::public`].
+    pub fn read_admin(server: &Server) -> Result<Option<Renewed>> {
+        let sources = server.admin_tls.as_ref().map(Sources::of_admin);
+        sources.map(Renewed::read).transpose().context("server.admin_tls")
+    }
+
+    /// Takes what was read in the place of what there was. Where it is the same, sessions go on.
+    pub fn renew(&self, renewed: Renewed) {
+        let Renewed { sources, loaded } = renewed;
+        if **self.sources.load() == sources && self.loaded.load().stamps == loaded.stamps {
+            return;
+        }
+        self.sources.store(Arc::new(sources));
+        self.loaded.store(Arc::new(loaded));
+        self.reloaded(0);
+        self.warnings()
+            .iter()
+            .for_each(|warning| tracing::warn!("{warning}"));
     }
 
     /// What is in force.
@@ -165,14 +189,15 @@ impl Tls {
                 Ok(_) => None,
             }
         });
-        let keys = self.sources.certificates.iter();
+        let sources = self.sources.load();
+        let keys = sources.certificates.iter();
         let shared = keys.filter(|one| files::is_open_to_all(&one.key)).map(|one| {
             format!(
                 "anybody on this machine can read the key in {}: chmod o= it",
                 one.key
             )
         });
-        ends.chain(shared).collect()
+        ends.chain(shared).collect::<Vec<_>>()
     }
 
     /// Counts a handshake.
@@ -209,7 +234,8 @@ impl Tls {
 
     /// Looks at the files once. `before`: what they were when they could not be used. Returns the same for the next look.
     fn look(&self, before: Option<Refused>) -> Option<Refused> {
-        let stamps = self.sources.stamps();
+        let sources = self.sources.load_full();
+        let stamps = sources.stamps();
         if stamps == self.loaded.load().stamps {
             return None;
         }
@@ -217,11 +243,13 @@ impl Tls {
             Some(before) if before.stamps == stamps && before.is_told => return Some(before),
             _ => {}
         }
-        match self.sources.load() {
+        match sources.load() {
+            // Meanwhile others may have been named.
+            Ok(_) if !Arc::ptr_eq(&sources, &self.sources.load()) => None,
             Ok(loaded) => {
                 self.loaded.store(Arc::new(loaded));
                 self.reloaded(0);
-                tracing::info!(cert = self.sources.first(), "certificates were read again");
+                tracing::info!(cert = sources.first(), "certificates were read again");
                 self.warnings()
                     .iter()
                     .for_each(|warning| tracing::warn!("{warning}"));
@@ -257,7 +285,36 @@ struct Refused {
     is_told: bool,
 }
 
+impl Renewed {
+    fn read(sources: Sources) -> Result<Self> {
+        let loaded = sources.load()?;
+        Ok(Self { sources, loaded })
+    }
+}
+
 impl Sources {
+    fn of_public(tls: &config::Tls) -> Self {
+        let first = CertificateFiles {
+            cert: tls.cert.clone(),
+            key: tls.key.clone(),
+        };
+        Self {
+            certificates: std::iter::once(first).chain(tls.more.iter().cloned()).collect(),
+            client_ca: None,
+        }
+    }
+
+    fn of_admin(tls: &AdminTls) -> Self {
+        let only = CertificateFiles {
+            cert: tls.cert.clone(),
+            key: tls.key.clone(),
+        };
+        Self {
+            certificates: vec![only],
+            client_ca: tls.client_ca.clone(),
+        }
+    }
+
     fn first(&self) -> &str {
         self.certificates.first().map_or("", |first| &first.cert)
     }

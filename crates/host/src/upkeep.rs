@@ -2,9 +2,10 @@
 //! given back, and work that earlier versions left undone is done. In small batches, one commit after the other.
 
 use crate::clock::now;
+use crate::memory;
+use crate::server::generation::Current;
 use std::time::Duration;
 use tollgate_engines::AnyEngine;
-use tollgate_rules::config::Config;
 use tollgate_rules::{campaigns, links};
 use tollgate_store::commit::StoreError;
 
@@ -16,13 +17,16 @@ const EVERY_HOLD: Duration = Duration::from_secs(1);
 const BREATH: Duration = Duration::from_millis(20);
 
 /// Never returns; may be given up at any moment.
-pub async fn run(store: AnyEngine, config: Config) {
-    tokio::join!(remove_links(&store, &config), give_holds_back(&store));
+pub async fn run(store: AnyEngine, current: Current) {
+    tokio::join!(remove_links(&store, &current), give_holds_back(&store));
 }
 
-async fn remove_links(store: &AnyEngine, config: &Config) {
+async fn remove_links(store: &AnyEngine, current: &Current) {
+    let mut has_much = false;
     loop {
-        let done = links::maintain(store, config, now()).await;
+        has_much = has_much || memory::look();
+        let generation = current.get();
+        let done = links::maintain(store, &generation.settings.config, now()).await;
         tokio::time::sleep(pause(done, "links", EVERY)).await;
     }
 }

@@ -30,6 +30,7 @@ mod logs;
 mod metrics;
 mod operations;
 mod push;
+mod reload;
 mod secrets;
 mod starting;
 mod tls;
@@ -418,6 +419,23 @@ harness::cases! {
             strangers_do_not_fill_the_log,
         }
     }
+    reload {
+        both {}
+        native {
+            a_changed_file_is_read_and_a_bad_one_told_once,
+            a_configuration_that_is_refused_changes_nothing,
+            a_request_ends_under_the_configuration_that_it_began_with,
+            a_service_manager_is_told_of_reloads,
+            a_swapped_symbolic_link_is_followed,
+            certificates_may_be_added,
+            each_request_is_judged_by_one_configuration_while_it_changes,
+            keys_subscriptions_and_logs_follow_their_files,
+            levels_are_kept_where_the_policy_did_not_change,
+            no_claim_is_lost_in_the_middle_of_reloads,
+            sockets_may_be_opened_by_a_service_manager,
+            what_needs_a_restart_is_said_and_stays,
+        }
+    }
     starting {
         both {}
         native {
@@ -426,8 +444,10 @@ harness::cases! {
             a_start_that_fails_makes_no_key,
             check_and_serve_agree,
             a_first_start_compiles_nothing,
+            an_idle_gateway_is_small,
             damaged_compiled_code_is_compiled_anew,
             files_are_their_owners_alone,
+            nobody_runs_it_where_all_else_is_read_only,
             signals_that_say_nothing_are_survived,
             told_twice_it_ends_at_once_and_loses_nothing,
         }

@@ -6,6 +6,7 @@ use super::{AccessLog, Luck};
 use crate::clock::{millis, since};
 use crate::metrics::count::GONE;
 use crate::server::Shared;
+use crate::server::generation::Generation;
 use crate::server::service::{Answer, Caller};
 use futures::FutureExt as _;
 use http::header::{AUTHORIZATION, FORWARDED, HeaderMap, HeaderName, HeaderValue, REFERER, USER_AGENT};
@@ -22,6 +23,7 @@ const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 /// A request that gets a line, unless its answer is of a kind that seldom does.
 pub struct Entry {
     shared: Arc<Shared>,
+    generation: Arc<Generation>,
     luck: Luck,
     caller: Rc<Caller>,
     came: SystemTime,
@@ -39,16 +41,17 @@ pub struct Entry {
 impl Entry {
     /// Of a request that has come, if it may get a line.
     pub fn begin<B>(
-        shared: &Arc<Shared>,
+        (shared, generation): (&Arc<Shared>, &Arc<Generation>),
         request: &hyper::Request<B>,
         caller: &Rc<Caller>,
         request_id: &HeaderValue,
         came: SystemTime,
     ) -> Option<Box<Self>> {
-        let luck = shared.access_log.as_ref()?.draw()?;
+        let luck = generation.access_log.as_ref()?.draw()?;
         let headers = request.headers();
         let mut entry = Box::new(Self {
             shared: Arc::clone(shared),
+            generation: Arc::clone(generation),
             luck,
             caller: Rc::clone(caller),
             came,
@@ -68,7 +71,7 @@ impl Entry {
     /// Takes the headers that tell who asks.
     pub fn identify(&mut self, headers: &HeaderMap) {
         self.identity.clear();
-        let configured = self.shared.settings.config.clients.header.as_str();
+        let configured = self.generation.settings.config.clients.header.as_str();
         for name in [
             AUTHORIZATION.as_str(),
             FORWARDED.as_str(),
@@ -119,7 +122,7 @@ impl Entry {
     }
 
     fn log(&self) -> Option<&AccessLog> {
-        self.shared.access_log.as_ref()
+        self.generation.access_log.as_ref()
     }
 
     fn chosen(&self, status: u16) -> bool {
@@ -135,12 +138,10 @@ impl Entry {
             body: Vec::new(),
             peer: self.caller.name.clone(),
         };
-        let Shared {
-            settings, engines, ..
-        } = &*self.shared;
+        let settings = &self.generation.settings;
         // The limiter has just read the key, so it is in memory. If it is not, nobody waits for it.
         let client = identity::client(
-            &engines.store,
+            &self.shared.engines.store,
             &settings.config,
             &settings.proxies,
             &asker,
@@ -190,23 +191,23 @@ impl Drop for Ending {
 
 /// Who sends what the parser refuses, on one connection.
 pub struct Unparsed {
-    shared: Arc<Shared>,
+    generation: Arc<Generation>,
     address: IpAddr,
 }
 
 impl Unparsed {
     /// `None` where there is no access log.
-    pub fn new(shared: &Arc<Shared>, address: IpAddr) -> Option<Self> {
-        shared.access_log.as_ref()?;
+    pub fn new(generation: &Arc<Generation>, address: IpAddr) -> Option<Self> {
+        generation.access_log.as_ref()?;
         Some(Self {
-            shared: Arc::clone(shared),
+            generation: Arc::clone(generation),
             address,
         })
     }
 
     /// Writes the line of such a refusal.
     pub fn refused(&self, status: u16, request_id: &str, bytes: usize) {
-        let Some(log) = &self.shared.access_log else {
+        let Some(log) = &self.generation.access_log else {
             return;
         };
         if !log.draw().is_some_and(|luck| log.chooses(luck, status)) {

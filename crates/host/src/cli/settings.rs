@@ -13,14 +13,14 @@ use std::fs;
 use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use tollgate_rules::config::TraceSettings;
+use tollgate_rules::config::{ComponentSettings, TraceSettings};
 use tollgate_rules::keys;
 use tollgate_rules::own_address::Listen;
 use tollgate_rules::settings::Settings;
 use tollgate_store::settings::StoreSettings;
 
 /// The file that is read when no flag names one, if it is there.
-const DEFAULT_FILE: &str = "tollgate.toml";
+pub const DEFAULT_FILE: &str = "tollgate.toml";
 /// The database's file in the directory that a flag or the environment names.
 const DATABASE: &str = "tollgate.db";
 /// The directory of a gateway that has no database and is told no other.
@@ -29,7 +29,7 @@ const DEFAULT_DATA: &str = "data";
 const ADMIN_KEY: &str = "TOLLGATE_ADMIN_KEY";
 
 /// Where the file and the store are.
-#[derive(Args)]
+#[derive(Args, Clone)]
 pub struct Place {
     /// The configuration [default: ./tollgate.toml if it is there, else the built-in defaults].
     #[arg(long, value_name = "FILE")]
@@ -43,7 +43,7 @@ pub struct Place {
 }
 
 /// Where the settings come from.
-#[derive(Args)]
+#[derive(Args, Clone)]
 pub struct Sources {
     /// Where the file and the store are.
     #[command(flatten)]
@@ -63,6 +63,10 @@ pub struct InForce {
     pub settings: Settings,
     /// Where the configuration came from.
     pub source: String,
+    /// The file that it came from, if it did from one, and what was in it.
+    pub file: Option<PathBuf>,
+    /// See `file`.
+    pub text: Option<String>,
     /// Where compiled code is kept, beside the database if there is one; absolute.
     pub data: PathBuf,
     /// Where to listen: the first that can be had.
@@ -83,6 +87,8 @@ pub fn in_force(sources: &Sources) -> Result<InForce> {
     let Placed {
         settings,
         source,
+        file,
+        text,
         data,
     } = placed(&sources.place)?;
     Ok(InForce {
@@ -93,6 +99,8 @@ pub fn in_force(sources: &Sources) -> Result<InForce> {
         admin_key: admin_key(sources)?,
         settings,
         source,
+        file,
+        text,
     })
 }
 
@@ -106,6 +114,10 @@ pub(super) struct Placed {
     pub settings: Settings,
     /// Where the configuration came from.
     pub source: String,
+    /// See [`InForce::file`].
+    pub file: Option<PathBuf>,
+    /// See [`InForce::file`].
+    pub text: Option<String>,
     /// The directory of the database and of compiled code.
     pub data: PathBuf,
 }
@@ -115,7 +127,9 @@ pub(super) struct Placed {
 /// # Errors
 /// The first setting that cannot be used, and where it is.
 pub(super) fn placed(place: &Place) -> Result<Placed> {
-    let (Settings { mut config, .. }, source) = load(place.config.as_deref())?;
+    let file = place.config.clone().or_else(default_file);
+    let text = file.as_deref().map(read).transpose()?;
+    let (Settings { mut config, .. }, source) = parse(file.as_deref(), text.as_deref())?;
     // An empty variable counts as none, as most programs have it.
     if let Some(listen) = place.listen.as_ref().filter(|listen| !listen.is_empty()) {
         config.server.listen.clone_from(listen);
@@ -137,6 +151,8 @@ pub(super) fn placed(place: &Place) -> Result<Placed> {
     Ok(Placed {
         settings: Settings::compile(config)?,
         source,
+        file,
+        text,
         data,
     })
 }
@@ -156,16 +172,23 @@ fn collector(traces: &mut TraceSettings) {
     }
 }
 
+/// The file that is read where none is named.
+fn default_file() -> Option<PathBuf> {
+    let file = Path::new(DEFAULT_FILE);
+    file.exists().then(|| file.to_owned())
+}
+
+fn read(file: &Path) -> Result<String> {
+    fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))
+}
+
 /// The file's settings, compiled, and where they came from.
-fn load(file: Option<&Path>) -> Result<(Settings, String)> {
-    let path = match file {
-        Some(path) => path,
-        None if Path::new(DEFAULT_FILE).exists() => Path::new(DEFAULT_FILE),
-        None => return Ok((Settings::default(), "the built-in defaults".to_owned())),
+fn parse(file: Option<&Path>, text: Option<&str>) -> Result<(Settings, String)> {
+    let (Some(file), Some(text)) = (file, text) else {
+        return Ok((Settings::default(), "the built-in defaults".to_owned()));
     };
-    let text = fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-    let name = path.display().to_string();
-    Ok((Settings::parse(&text, &name)?, name))
+    let name = file.display().to_string();
+    Ok((Settings::parse(text, &name)?, name))
 }
 
 /// The admin key that was given, and sound: by flag, by the file that a flag names, or by the environment.
@@ -212,14 +235,27 @@ fn from_environment() -> Result<Option<(String, String)>> {
     Ok(Some((ADMIN_KEY.to_owned(), text)))
 }
 
+/// Reads all settings, and checks them as far as that goes without serving: what `check` finds sound is served, and what it refuses
+/// is refused by a running gateway that reads it again. Returns what it says of certificates too, a line each. `running`:
+/// components that are known to be sound.
+///
+/// # Errors
+/// What cannot be used, in one sentence.
+pub fn checked(sources: &Sources, running: Option<&[ComponentSettings]>) -> Result<(InForce, Vec<String>)> {
+    let in_force = in_force(sources)?;
+    if running != Some(&in_force.settings.config.components) {
+        handler::check(&in_force.settings)?;
+    }
+    let certificates = tls::check(&in_force.settings.config.server)?;
+    Ok((in_force, certificates))
+}
+
 /// `tollgate check`
 ///
 /// # Errors
 /// What `serve` would refuse; or stdout cannot be written.
 pub fn check(sources: &Sources, mut output: Output) -> Result<(), Failure> {
-    let InForce { settings, source, .. } = in_force(sources)?;
-    handler::check(&settings)?;
-    let certificates = tls::check(&settings.config.server)?;
+    let (InForce { settings, source, .. }, certificates) = checked(sources, None)?;
     if output.is_json() {
         return output.value(&settings.config.masked());
     }

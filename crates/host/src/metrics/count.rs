@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tollgate_api::calls::{self, Call};
 use tollgate_api::components::Component;
-use tollgate_rules::config::Config;
+use tollgate_rules::config::{Config, Limit};
 use tollgate_rules::policies::Decision;
 use tollgate_rules::settings::Settings;
 
@@ -224,16 +224,46 @@ pub struct Rules {
     pub traps: Count,
     /// Instances that were started.
     pub starts: Count,
-    /// By policy and [`Decision`].
-    decisions: Vec<Count>,
+    /// By policy. Its thread takes the lock with each flush, not with each request.
+    decisions: Mutex<Vec<Decided>>,
+}
+
+/// What was decided under a policy of the limiter.
+#[derive(Clone, Debug)]
+struct Decided {
+    policy: String,
+    /// By [`Decision`].
+    counts: [u64; Decision::ALL.len()],
+}
+
+/// The policies of `limits`, in its order: those that were there before go on counting.
+fn limited_by(limits: &[Limit], before: &[Decided]) -> Vec<Decided> {
+    let known = |name: &str| before.iter().find(|one| one.policy == name).cloned();
+    let fresh = |limit: &Limit| Decided {
+        policy: limit.name.clone(),
+        counts: [0; Decision::ALL.len()],
+    };
+    let decided = |limit: &Limit| known(&limit.name).unwrap_or_else(|| fresh(limit));
+    limits.iter().map(decided).collect()
 }
 
 impl Rules {
     /// Requests were decided on; see `flush` in `wit/edge.wit`.
     pub fn decided(&self, decisions: &[u64]) {
-        for (count, more) in self.decisions.iter().zip(decisions) {
-            count.add(*more);
+        if decisions.is_empty() {
+            return;
         }
+        let mut decided = locked(&self.decisions);
+        let counts = decided.iter_mut().flat_map(|one| &mut one.counts);
+        for (count, more) in counts.zip(decisions) {
+            *count += more;
+        }
+    }
+
+    /// From now on requests are decided on under these policies.
+    pub fn limit_by(&self, limits: &[Limit]) {
+        let mut decided = locked(&self.decisions);
+        *decided = limited_by(limits, &decided);
     }
 }
 
@@ -256,8 +286,8 @@ pub struct Counted(Arc<Threads>);
 struct Threads {
     requests: Mutex<Vec<Arc<Requests>>>,
     rules: Mutex<Vec<Arc<Rules>>>,
-    /// The names of `[[limits]]`.
-    policies: Vec<String>,
+    /// `[[limits]]`
+    limits: Mutex<Vec<Limit>>,
     campaigns: Arc<claims::Names>,
 }
 
@@ -269,11 +299,31 @@ fn locked<T>(list: &Mutex<T>) -> MutexGuard<'_, T> {
 impl Counted {
     /// Counters under these settings.
     pub fn new(config: &Config) -> Self {
-        let policies = config.limits.iter().map(|limit| limit.name.clone());
         Self(Arc::new(Threads {
-            policies: policies.collect(),
+            limits: Mutex::new(config.limits.clone()),
             ..Threads::default()
         }))
+    }
+
+    /// These limits are in force from now on; what was counted of others is no longer told.
+    pub fn limit_by(&self, limits: &[Limit]) {
+        locked(&self.0.limits).clone_from(&limits.to_vec());
+    }
+
+    /// What was decided under each policy in force.
+    fn decided(&self) -> Vec<Decided> {
+        let mut all = limited_by(&locked(&self.0.limits), &[]);
+        for rules in locked(&self.0.rules).iter() {
+            for one in locked(&rules.decisions).iter() {
+                if let Some(sum) = all.iter_mut().find(|sum| sum.policy == one.policy) {
+                    sum.counts
+                        .iter_mut()
+                        .zip(one.counts)
+                        .for_each(|(sum, more)| *sum += more);
+                }
+            }
+        }
+        all
     }
 
     /// Those of one more worker.
@@ -295,13 +345,7 @@ impl Counted {
             tasks: Count::new(),
             traps: Count::new(),
             starts: Count::new(),
-            decisions: self
-                .0
-                .policies
-                .iter()
-                .flat_map(|_| Decision::ALL)
-                .map(|_| Count::new())
-                .collect(),
+            decisions: Mutex::new(limited_by(&locked(&self.0.limits), &[])),
         });
         locked(&self.0.rules).push(Arc::clone(&rules));
         rules
@@ -317,18 +361,12 @@ impl Counted {
 
     /// What each policy of the limiter has refused so far, and would have in shadow.
     pub fn refusals(&self) -> Vec<Refusals> {
-        let rules = locked(&self.0.rules).clone();
-        let sum = |policy: usize, decision: Decision| -> u64 {
-            let place = policy * Decision::ALL.len() + decision as usize;
-            let counts = rules.iter().filter_map(|one| one.decisions.get(place));
-            counts.map(Count::get).sum()
-        };
-        let policies = self.0.policies.iter().enumerate();
-        policies
-            .map(|(index, policy)| Refusals {
-                policy: policy.clone(),
-                refused: sum(index, Decision::Refused),
-                would_refuse: sum(index, Decision::WouldRefuse),
+        let decided = self.decided().into_iter();
+        decided
+            .map(|one| Refusals {
+                refused: one.counts[Decision::Refused as usize],
+                would_refuse: one.counts[Decision::WouldRefuse as usize],
+                policy: one.policy,
             })
             .collect()
     }
@@ -381,17 +419,12 @@ impl Counted {
         let waiting: u64 = requests.iter().map(|one| one.waiting.get()).sum();
         sheet.number(Metric::HttpWaiting, &[], waiting);
         claims::report(requests.iter().map(|one| &one.claims), sheet);
-        let rules = locked(&self.0.rules).clone();
-        let places = self
-            .0
-            .policies
-            .iter()
-            .flat_map(|policy| Decision::ALL.map(|decision| (policy, decision)));
-        for (place, (policy, decision)) in places.enumerate() {
-            let counts = rules.iter().filter_map(|one| one.decisions.get(place));
-            let count = counts.map(Count::get).sum();
-            sheet.count(Metric::LimitDecisions, &[policy, decision.name()], count);
+        for Decided { policy, counts } in self.decided() {
+            for (decision, count) in Decision::ALL.iter().zip(counts) {
+                sheet.count(Metric::LimitDecisions, &[&policy, decision.name()], count);
+            }
         }
+        let rules = locked(&self.0.rules).clone();
         for group in [Group::Crowd, Group::Rest] {
             let name = [group.name()];
             let sum = |of: fn(&Rules) -> &Count| -> u64 {

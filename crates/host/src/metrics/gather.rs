@@ -16,13 +16,16 @@ const MICROS_PER_SECOND: f64 = 1e6;
 
 /// Writes it.
 pub fn report(shared: &Shared, sheet: &mut Sheet) {
+    let generation = shared.current.get();
+    let config = &generation.settings.config;
     let health = shared.engines.store.health();
     let draining = shared.draining.load(Ordering::Relaxed);
     sheet.number(Metric::StoreUp, &[], u32::from(health.is_ok()));
     sheet.number(Metric::Ready, &[], u32::from(health.is_ok() && !draining));
     shared.engines.counted.report(sheet);
     store(&shared.engines.store.stats(), sheet);
-    buckets(shared, sheet);
+    sheet.number(Metric::Buckets, &[], shared.engines.buckets.len());
+    sheet.number(Metric::BucketsMax, &[], config.clients.max_buckets);
     connections(shared, sheet);
     components(shared, sheet);
     if let Some(relay) = shared.metrics.relay.get() {
@@ -38,13 +41,13 @@ pub fn report(shared: &Shared, sheet: &mut Sheet) {
     sheet.count(Metric::SpansSent, &[], sent);
     sheet.count(Metric::SpansDropped, &["full"], without_room);
     sheet.count(Metric::SpansDropped, &["collector"], not_taken);
-    let access_log = shared.access_log.as_ref();
+    let access_log = generation.access_log.as_ref();
     sheet.count(
         Metric::AccessLogDropped,
         &[],
         access_log.map_or(0, |log| log.dropped()),
     );
-    let engine = match &shared.settings.config.store {
+    let engine = match &config.store {
         StoreSettings::Sqlite { .. } => "sqlite",
         StoreSettings::Memory { .. } => "memory",
     };
@@ -55,6 +58,8 @@ pub fn report(shared: &Shared, sheet: &mut Sheet) {
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default();
     sheet.level(Metric::StartTime, &[], began.as_secs_f64());
+    sheet.number(Metric::ConfigReloaded, &[], u32::from(shared.reloads.is_good()));
+    sheet.level(Metric::ConfigTime, &[], shared.reloads.time().as_secs_f64());
     process::report(sheet);
 }
 
@@ -90,15 +95,6 @@ fn distribution<const N: usize>(observed: &Observed<N>, bounds: &[u64; N], scale
         sum: observed.sum as f64 / scale,
         buckets: bounds.iter().map(bound).zip(observed.counts).collect(),
     }
-}
-
-fn buckets(shared: &Shared, sheet: &mut Sheet) {
-    sheet.number(Metric::Buckets, &[], shared.engines.buckets.len());
-    sheet.number(
-        Metric::BucketsMax,
-        &[],
-        shared.settings.config.clients.max_buckets,
-    );
 }
 
 fn connections(shared: &Shared, sheet: &mut Sheet) {

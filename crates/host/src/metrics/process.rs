@@ -2,6 +2,7 @@
 
 use super::sheet::Sheet;
 use super::table::Metric;
+use crate::memory;
 use rustix::process::{Resource, getrlimit};
 use std::fs;
 
@@ -10,11 +11,7 @@ const TIMES: usize = 11;
 
 /// Writes it.
 pub fn report(sheet: &mut Sheet) {
-    if let Some(pages) = fs::read_to_string("/proc/self/statm").ok().and_then(|statm| {
-        // Size, resident, …, in pages.
-        statm.split(' ').nth(1)?.parse::<u64>().ok()
-    }) {
-        let bytes = pages * rustix::param::page_size() as u64;
+    if let Some(bytes) = memory::resident() {
         sheet.level(Metric::Memory, &[], bytes as f64);
     }
     if let Some(ticks) = fs::read_to_string("/proc/self/stat").ok().and_then(|stat| {

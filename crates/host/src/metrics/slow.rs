@@ -52,7 +52,8 @@ impl Slow {
 
 async fn gathered(shared: &Shared, now: u64) -> Result<Sheet, StoreError> {
     let mut sheet = Sheet::default();
-    let (store, config) = (&shared.engines.store, &shared.settings.config);
+    let generation = shared.current.get();
+    let (store, config) = (&shared.engines.store, &generation.settings.config);
     for stock in campaigns::stocks(store, now, MAX_CAMPAIGNS).await? {
         sheet.level(Metric::CampaignStock, &[&stock.id], stock.remaining as f64);
         sheet.level(Metric::CampaignQuantity, &[&stock.id], stock.quantity as f64);

@@ -148,6 +148,11 @@ metrics! {
     ComponentUnderWay = Gauge "tollgate_component_requests_under_way" "" ["component"] "Requests that one of the [[components]] has";
     ComponentWaiting = Gauge "tollgate_component_requests_waiting" "" ["component"] "Requests that wait for a place in it";
     ComponentFailures = Counter "tollgate_component_failures" "" ["component", "reason"] "Requests that it did not answer: busy, ended, timed_out";
+    // The configuration.
+    ConfigReloaded = Gauge "tollgate_config_last_reload_successful" "" []
+        "1 if the configuration was taken when it was read last, 0 if it was refused and the one before stays in force";
+    ConfigTime = Gauge "tollgate_config_last_reload_success_timestamp" "seconds" []
+        "When the configuration was taken last, Unix time";
     // The process.
     LogDropped = Counter "tollgate_log_lines_dropped" "" [] "Log lines that were dropped: they came faster than they were read";
     AccessLogDropped = Counter "tollgate_access_log_lines_dropped" "" []

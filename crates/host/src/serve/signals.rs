@@ -1,5 +1,5 @@
-//! Signals. The first SIGTERM, SIGINT or SIGQUIT stops the gateway in order, the second at once. Other
-//! signals do nothing.
+//! Signals. The first SIGTERM, SIGINT or SIGQUIT stops the gateway in order, the second at once. SIGHUP has the configuration read
+//! again. Other signals do nothing.
 
 use crate::logging;
 use anyhow::Result;
@@ -36,16 +36,20 @@ pub fn stop() -> Result<impl Future<Output = ()>> {
             }
         }
     });
-    for kind in [
-        SignalKind::hangup(),
-        SignalKind::user_defined1(),
-        SignalKind::user_defined2(),
-    ] {
+    for kind in [SignalKind::user_defined1(), SignalKind::user_defined2()] {
         tokio::spawn(ignore(signal(kind)?, kind.as_raw_value()));
     }
     Ok(async {
         let _ = told.await;
     })
+}
+
+/// SIGHUP. One that comes before anybody looks is kept, and several are one.
+///
+/// # Errors
+/// The system takes no handler.
+pub fn hangup() -> Result<Signal> {
+    Ok(signal(SignalKind::hangup())?)
 }
 
 struct Stops {
@@ -69,7 +73,7 @@ async fn ignore(mut signal: Signal, number: i32) {
     while signal.recv().await.is_some() {
         tracing::warn!(
             signal = number,
-            "this signal does nothing: settings are read at the start, so restart to change them"
+            "this signal does nothing: SIGHUP has the settings read again"
         );
     }
 }

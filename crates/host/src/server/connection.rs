@@ -2,7 +2,7 @@
 
 use super::listen::Listener;
 use super::places::Place;
-use super::service::{Caller, Gateway};
+use super::service::{Caller, Gateways};
 use super::stream::Stream;
 use super::watch::{HEAD_TIMEOUT, Watched};
 use super::wire::Wire;
@@ -60,7 +60,7 @@ impl<F: Future + 'static> hyper::rt::Executor<F> for Local {
 }
 
 /// Serves a connection until it closes, or until the worker stops, when it finishes its requests and closes.
-pub async fn serve(gateway: Rc<Gateway>, accepted: Accepted, watched: Watched) {
+pub async fn serve(gateways: Rc<Gateways>, accepted: Accepted, watched: Watched) {
     let Accepted {
         stream,
         mut peer,
@@ -71,7 +71,7 @@ pub async fn serve(gateway: Rc<Gateway>, accepted: Accepted, watched: Watched) {
     let Ok(mut socket) = tokio::net::TcpStream::from_std(stream) else {
         return;
     };
-    let handshakes = gateway.handshakes();
+    let handshakes = gateways.handshakes();
     if handshakes.proxied.is_some() {
         let client = handshakes.client(&mut socket, (listener, &mut peer, &mut place), &watched);
         if Box::pin(client).await.is_none() {
@@ -87,7 +87,7 @@ pub async fn serve(gateway: Rc<Gateway>, accepted: Accepted, watched: Watched) {
         },
     };
     let address = peer.ip().to_canonical();
-    let wire = Wire::new(stream, &watched, gateway.unparsed(address));
+    let wire = Wire::new(stream, &watched, gateways.now().unparsed(address));
     let mut builder = auto::Builder::new(Local);
     builder
         .http1()
@@ -120,7 +120,7 @@ pub async fn serve(gateway: Rc<Gateway>, accepted: Accepted, watched: Watched) {
     let service = hyper::service::service_fn(move |request| {
         heads.came();
         let under_way = caller.traffic.begin(&request);
-        gateway.answer(request, &caller).map(move |answer| {
+        gateways.now().answer(request, &caller).map(move |answer| {
             drop(under_way);
             Ok::<_, Infallible>(answer)
         })

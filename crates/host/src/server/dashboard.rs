@@ -9,6 +9,7 @@ mod sessions;
 mod stream;
 
 use super::answer::AnswerBody;
+use super::generation::Generation;
 use super::rest::Rest;
 use super::service::{Answer, Caller};
 use super::{Shared, service};
@@ -114,14 +115,19 @@ impl Dashboard {
     ///
     /// # Errors
     /// 401 without a session, 403 for another site's page or a scope that is missing, 429 for too many attempts, 503 where a bound is reached.
-    pub async fn answer(shared: &Arc<Shared>, rest: &Arc<Rest>, asked: Asked<'_>) -> Result<Answer, Problem> {
+    pub async fn answer(
+        shared: &Arc<Shared>,
+        generation: &Generation,
+        rest: &Arc<Rest>,
+        asked: Asked<'_>,
+    ) -> Result<Answer, Problem> {
         let this = &shared.dashboard;
         if !origin::is_own_page(asked.head) {
             let detail = "The dashboard's calls are for its own page; this one comes from another site's.";
             return Err(Problem::new(Kind::Forbidden, detail));
         }
         if asked.call == Call::LogIn {
-            return this.log_in(shared, &asked).await;
+            return this.log_in(shared, generation, &asked).await;
         }
         let session = this.session(asked.head).ok_or_else(logged_out)?;
         if asked.call == Call::LogOut {
@@ -148,16 +154,21 @@ impl Dashboard {
             )),
             Call::ReadConfiguration => {
                 let mut answer = Response::empty(200).with("content-type", "text/plain; charset=utf-8");
-                answer.body = shared.engines.config_text.as_bytes().to_vec();
+                answer.body = generation.text.as_bytes().to_vec();
                 Ok(private(answer))
             }
             _ => Err(Problem::not_found()),
         }
     }
 
-    async fn log_in(&self, shared: &Shared, asked: &Asked<'_>) -> Result<Answer, Problem> {
+    async fn log_in(
+        &self,
+        shared: &Shared,
+        generation: &Generation,
+        asked: &Asked<'_>,
+    ) -> Result<Answer, Problem> {
         // Before the key is looked at: who guesses is not told sooner.
-        self.attempt(shared, &asked.request)?;
+        self.attempt(generation, &asked.request)?;
         let shown = keys::shown(&shared.engines.store, &asked.request, now());
         let shown = in_time(shown).await??;
         let text = keys::bearer(&asked.request).unwrap_or_default();
@@ -172,9 +183,9 @@ impl Dashboard {
     }
 
     /// Counts an attempt to log in.
-    fn attempt(&self, shared: &Shared, request: &Request) -> Result<(), Problem> {
+    fn attempt(&self, generation: &Generation, request: &Request) -> Result<(), Problem> {
         let bucket = Bucket {
-            key: shared.settings.proxies.client_ip(request).into_owned(),
+            key: generation.settings.proxies.client_ip(request).into_owned(),
             capacity: ATTEMPTS,
             refill: ATTEMPTS,
             interval_ns: MINUTE_NS,

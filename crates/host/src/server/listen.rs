@@ -42,6 +42,44 @@ pub fn resolve(listen: &Listen, setting: &str) -> Result<Vec<SocketAddr>> {
     Ok(addresses)
 }
 
+/// Sockets that a service manager has opened for us and listens on (socket activation, `sd_listen_fds(3)`).
+#[derive(Debug, Default)]
+pub struct Inherited(Vec<(Listener, TcpListener)>);
+
+impl Inherited {
+    /// Those of this process: `admin` and `redirect` by these names (`FileDescriptorName=`), any other is the public one. To be called
+    /// before there are other threads: it removes variables of the environment.
+    ///
+    /// # Errors
+    /// One of them is no TCP socket.
+    pub fn take() -> Result<Self> {
+        let names = std::env::var("LISTEN_FDNAMES").unwrap_or_default();
+        let mut names = names.split(':');
+        let mut sockets = listenfd::ListenFd::from_env();
+        let mut all = Vec::new();
+        for index in 0..sockets.len() {
+            let listener = match names.next() {
+                Some("admin") => Listener::Admin,
+                Some("redirect") => Listener::Redirect,
+                _ => Listener::Public,
+            };
+            let socket = sockets.take_tcp_listener(index);
+            let socket = socket.context("a socket that the service manager has opened cannot be used")?;
+            if let Some(socket) = socket {
+                socket.set_nonblocking(true)?;
+                all.push((listener, socket));
+            }
+        }
+        Ok(Self(all))
+    }
+
+    /// The first for this listener.
+    pub fn of(&mut self, listener: Listener) -> Option<TcpListener> {
+        let at = self.0.iter().position(|(one, _)| *one == listener)?;
+        Some(self.0.swap_remove(at).1)
+    }
+}
+
 /// Listens on the first of the addresses that can be had.
 ///
 /// # Errors

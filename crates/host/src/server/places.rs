@@ -3,9 +3,10 @@
 //! others are taken.
 
 use crate::metrics::count::Count;
+use arc_swap::ArcSwap;
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tollgate_rules::identity::{self, Proxies};
@@ -20,8 +21,8 @@ const SPARE_OF_ADDRESS: u32 = 4;
 pub struct Places {
     regular: Arc<Semaphore>,
     spare: Arc<Semaphore>,
-    per_address: u32,
-    proxies: Proxies,
+    per_address: AtomicU32,
+    proxies: ArcSwap<Proxies>,
     addresses: Mutex<HashMap<IpAddr, Held>>,
     total: usize,
     /// Connections that were accepted, by the one that accepts, and of them those that found no place; and how often none could be
@@ -85,8 +86,8 @@ impl Places {
         Arc::new(Self {
             regular: Arc::new(Semaphore::new(total)),
             spare: Arc::new(Semaphore::new(SPARE)),
-            per_address,
-            proxies,
+            per_address: AtomicU32::new(per_address),
+            proxies: ArcSwap::from_pointee(proxies),
             addresses: Mutex::default(),
             total,
             accepted: Count::default(),
@@ -94,6 +95,16 @@ impl Places {
             failed: Count::default(),
             refused_behind_proxy: AtomicU64::new(0),
         })
+    }
+
+    /// From now on one address may hold so many, unless it is one of these. Places that are taken stay taken.
+    pub fn share(&self, per_address: u32, proxies: Proxies) {
+        self.per_address.store(per_address, Ordering::Relaxed);
+        self.proxies.store(Arc::new(proxies));
+    }
+
+    fn per_address(&self) -> u32 {
+        self.per_address.load(Ordering::Relaxed)
     }
 
     /// Places that there are, the spare ones not counted.
@@ -133,14 +144,14 @@ impl Places {
             };
         }
         let address = identity::subscriber(peer);
-        if self.proxies.trust(peer.to_canonical()) {
+        if self.trust(peer) {
             return Some(Place { free, counted: None });
         }
         let mut addresses = self.addresses();
         let (regular, spare) = addresses
             .get(&address)
             .map_or((0, 0), |held| (held.regular, held.spare));
-        if !free.is_spare && regular >= self.per_address {
+        if !free.is_spare && regular >= self.per_address() {
             let permit = Arc::clone(&self.spare).try_acquire_owned().ok()?;
             free = Free {
                 _permit: permit,
@@ -159,7 +170,7 @@ impl Places {
 
     /// Whether it is a trusted proxy.
     pub fn trust(&self, peer: IpAddr) -> bool {
-        self.proxies.trust(peer.to_canonical())
+        self.proxies.load().trust(peer.to_canonical())
     }
 
     /// Counts the place of a proxy's connection for the client that it is for. `false` if that client holds all that it may: to be
@@ -171,7 +182,7 @@ impl Places {
         let address = identity::subscriber(client);
         let most = match place.is_spare() {
             true => SPARE_OF_ADDRESS,
-            false => self.per_address,
+            false => self.per_address(),
         };
         let mut addresses = self.addresses();
         let held = addresses.get_mut(&address).map(|held| *held.of(place.is_spare()));

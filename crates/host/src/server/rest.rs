@@ -1,6 +1,7 @@
 //! The rest: threads that answer everything that is not on the hot path, each with its own instance of the
 //! rules. So a long list, a bulk call, a password hash or a trap delays no redirect.
 
+use super::generation::Generation;
 use super::rules::{Program, Rules};
 use super::runner::{Answer, CallError, Progress, Runner};
 use super::{Shared, threads};
@@ -12,7 +13,6 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::JoinHandle;
-use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::time::{Instant, timeout_at};
 use tokio_util::task::TaskTracker;
@@ -42,7 +42,6 @@ pub fn thread_count(workers: usize) -> usize {
 /// The way to these threads; they end when it is dropped.
 pub struct Rest {
     threads: Vec<Thread>,
-    timeout: Duration,
     bulk: Arc<Semaphore>,
 }
 
@@ -53,6 +52,7 @@ struct Thread {
 
 /// A request that was admitted, on its way to a thread.
 struct Call {
+    generation: Arc<Generation>,
     head: Vec<u8>,
     body: Vec<u8>,
     until: Instant,
@@ -84,15 +84,18 @@ impl Rest {
     /// # Errors
     /// One of them cannot be started.
     pub fn start(count: usize, program: &Program, shared: &Shared) -> Result<(Self, Vec<JoinHandle<()>>)> {
-        let timeout = Duration::from_nanos(shared.settings.config.server.request_timeout.0);
         let (mut ways, mut running) = (Vec::new(), Vec::new());
         for index in 0..count {
             let (sender, calls) = mpsc::channel(MAX_QUEUED);
             let (program, engines) = (program.clone(), shared.engines.clone());
+            let generation = shared.current.get();
             running.push(threads::start(format!("rest-{index}"), move || {
                 let_others_go_first();
-                let rules = program.rules(engines.clone(), Group::Rest)?;
-                Ok(serve(Runner::new(rules, engines, Group::Rest, timeout), calls))
+                let rules = program.rules(engines.clone(), Group::Rest, &generation)?;
+                Ok(serve(
+                    Runner::new(rules, engines, Group::Rest, &generation),
+                    calls,
+                ))
             })?);
             ways.push(Thread {
                 calls: sender,
@@ -101,7 +104,6 @@ impl Rest {
         }
         let rest = Self {
             threads: ways,
-            timeout,
             bulk: Arc::new(Semaphore::new(MAX_BULK)),
         };
         Ok((rest, running))
@@ -117,17 +119,18 @@ impl Rest {
             .map_err(|_| CallError::Busy)
     }
 
-    /// The answer to a request that was charged and admitted. The rule goes on if its caller has gone.
+    /// The answer to a request that was charged and admitted under this generation. The rule goes on if its caller has gone.
     ///
     /// # Errors
     /// As many requests wait as may, its thread's rules have ended, or it took longer than a request may.
     pub async fn answer(
         &self,
+        generation: &Arc<Generation>,
         head: Vec<u8>,
         body: Vec<u8>,
         trace: Option<Box<RuleTrace>>,
     ) -> Result<heads::Response, CallError> {
-        let until = Instant::now() + self.timeout;
+        let until = Instant::now() + generation.request_timeout();
         let least = self
             .threads
             .iter()
@@ -135,6 +138,7 @@ impl Rest {
         let thread = least.ok_or(CallError::Busy)?;
         let (reply, answer) = oneshot::channel();
         let call = Call {
+            generation: Arc::clone(generation),
             head,
             body,
             until,
@@ -184,6 +188,7 @@ async fn serve(runner: Runner<Rules>, mut calls: mpsc::Receiver<Call>) {
 impl Call {
     async fn run(self, runner: &Rc<Runner<Rules>>) {
         let Self {
+            generation,
             head,
             body,
             until,
@@ -195,7 +200,7 @@ impl Call {
         if reply.is_closed() || until <= Instant::now() {
             return;
         }
-        let answer = timeout_at(until, answer(runner, &head, body, trace)).await;
+        let answer = timeout_at(until, answer(runner, &generation, &head, body, trace)).await;
         // Before the answer: a caller that calls again at once finds the thread less busy.
         drop(place);
         // The caller may have given up; that is its right.
@@ -205,10 +210,12 @@ impl Call {
 
 async fn answer(
     runner: &Rc<Runner<Rules>>,
+    generation: &Generation,
     head: &[u8],
     mut body: Vec<u8>,
     trace: Option<Box<RuleTrace>>,
 ) -> Result<heads::Response, CallError> {
+    runner.under(generation);
     let answer = match runner.start(head, now(), !body.is_empty(), Stage::Admitted)? {
         Progress::Ended(answer) => answer,
         Progress::Waits(mut waiting) => {
@@ -229,8 +236,11 @@ async fn answer(
 mod tests {
     use super::*;
     use futures::FutureExt as _;
+    use tollgate_api::units::Span;
+    use tollgate_rules::config::Config;
+    use tollgate_rules::settings::Settings;
 
-    const SOON: Duration = Duration::from_millis(20);
+    const TIMEOUT: Span = Span::from_millis(100);
 
     /// Threads that nothing runs on, and the calls that arrive there.
     fn rest(count: usize) -> (Rest, Vec<mpsc::Receiver<Call>>) {
@@ -241,14 +251,14 @@ mod tests {
                 (Thread { calls, load }, arrived)
             })
             .unzip();
-        let timeout = SOON;
         let bulk = Arc::new(Semaphore::new(MAX_BULK));
-        let rest = Rest {
-            threads,
-            timeout,
-            bulk,
-        };
-        (rest, arrived)
+        (Rest { threads, bulk }, arrived)
+    }
+
+    fn generation() -> Arc<Generation> {
+        let mut config = Config::default();
+        config.server.request_timeout = TIMEOUT;
+        Generation::first(Settings::compile(config).unwrap(), None)
     }
 
     fn run(test: impl Future<Output = ()>) {
@@ -272,15 +282,15 @@ mod tests {
     #[test]
     fn the_thread_with_the_fewest_calls_is_asked_and_a_full_one_is_busy() {
         run(async {
-            let (rest, mut arrived) = rest(2);
+            let ((rest, mut arrived), generation) = (rest(2), generation());
             let mut waiting = Vec::new();
             for _ in 0..2 * MAX_QUEUED {
-                let mut answer = Box::pin(rest.answer(Vec::new(), Vec::new(), None));
+                let mut answer = Box::pin(rest.answer(&generation, Vec::new(), Vec::new(), None));
                 assert!(answer.as_mut().now_or_never().is_none());
                 waiting.push(answer);
             }
             assert_eq!(arrived.iter().map(mpsc::Receiver::len).max(), Some(MAX_QUEUED));
-            let beyond = rest.answer(Vec::new(), Vec::new(), None).await;
+            let beyond = rest.answer(&generation, Vec::new(), Vec::new(), None).await;
             assert_eq!(beyond, Err(CallError::Busy));
             let call = arrived[0].recv().await.unwrap();
             call.reply.send(Ok(heads::Response::default())).unwrap();
@@ -296,8 +306,8 @@ mod tests {
     #[test]
     fn a_call_that_is_not_answered_in_time_is_given_up() {
         run(async {
-            let (rest, mut arrived) = rest(1);
-            let answer = rest.answer(Vec::new(), Vec::new(), None).await;
+            let ((rest, mut arrived), generation) = (rest(1), generation());
+            let answer = rest.answer(&generation, Vec::new(), Vec::new(), None).await;
             assert_eq!(answer, Err(CallError::TimedOut));
             let call = arrived[0].recv().await.unwrap();
             assert!(call.until <= Instant::now() && load(&rest) == 1);

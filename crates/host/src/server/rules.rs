@@ -1,10 +1,10 @@
 //! The rules as the threads run them: instances of the component or, for benchmarks, compiled in.
 
+use super::generation::Generation;
 use crate::wasm::compiled::Library;
 use crate::wasm::ports::Engines;
 use crate::wasm::rules::Group;
 use anyhow::Result;
-use tollgate_rules::settings::Settings;
 
 /// What one thread runs.
 #[cfg(not(feature = "native-rules"))]
@@ -18,8 +18,6 @@ pub type Rules = super::runner::native::Native;
 pub struct Program {
     #[cfg(not(feature = "native-rules"))]
     component: wasmtime::component::Component,
-    #[cfg(feature = "native-rules")]
-    settings: Settings,
 }
 
 #[cfg(not(feature = "native-rules"))]
@@ -28,7 +26,7 @@ impl Program {
     ///
     /// # Errors
     /// It is not there, or cannot be compiled.
-    pub fn load(_: &Settings, library: &Library, threads: usize) -> Result<Self> {
+    pub fn load(library: &Library, threads: usize) -> Result<Self> {
         use crate::wasm::{compiled, rules};
         let engine = compiled::engine(u32::try_from(threads).unwrap_or(u32::MAX))?;
         let component = library.load(&engine, rules::NAME)?;
@@ -39,8 +37,8 @@ impl Program {
     ///
     /// # Errors
     /// The component is not one of rules.
-    pub fn rules(&self, engines: Engines, group: Group) -> Result<Rules> {
-        Rules::new(&self.component, engines, group)
+    pub fn rules(&self, engines: Engines, group: Group, generation: &Generation) -> Result<Rules> {
+        Rules::new(&self.component, engines, group, generation)
     }
 }
 
@@ -50,16 +48,15 @@ impl Program {
     ///
     /// # Errors
     /// None.
-    pub fn load(settings: &Settings, _: &Library, _: usize) -> Result<Self> {
-        let settings = settings.clone();
-        Ok(Self { settings })
+    pub fn load(_: &Library, _: usize) -> Result<Self> {
+        Ok(Self {})
     }
 
     /// The rules of one thread.
     ///
     /// # Errors
     /// None.
-    pub fn rules(&self, engines: Engines, _: Group) -> Result<Rules> {
-        Ok(Rules::new(self.settings.clone(), engines))
+    pub fn rules(&self, engines: Engines, _: Group, generation: &Generation) -> Result<Rules> {
+        Ok(Rules::new(generation.settings.clone(), engines))
     }
 }

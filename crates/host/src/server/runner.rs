@@ -1,5 +1,6 @@
 //! The rules on one thread. A rule says what it waits for, and the request's own future waits for it.
 
+use super::generation::Generation;
 use super::settle::{Asked, Visit, Visits};
 use crate::metrics::count::Rules as Counters;
 use crate::traces::RuleTrace;
@@ -33,6 +34,8 @@ pub enum CallError {
 /// `tollgate_rules::machine::Machine`, wherever it runs. `None`: the instance that ran it has ended, with all
 /// that waited in it, and the next call finds a new one.
 pub trait Steps {
+    /// Judges requests by these settings from now on; see `Machine::configure`.
+    fn configure(&self, generation: &Generation) -> Option<()>;
     /// See `Machine::start`.
     fn start(&self, head: &[u8], now: u64, body_follows: bool, stage: Stage) -> Option<Step>;
     /// See `Machine::resume`.
@@ -64,6 +67,8 @@ pub struct Runner<S> {
     called: Notify,
     visits: Rc<Visits>,
     counters: Arc<Counters>,
+    /// The number of the [`Generation`] that requests are judged by.
+    generation: Cell<u64>,
     /// Taken by [`Runner::run`].
     asked: Cell<Option<UnboundedReceiver<Asked>>>,
 }
@@ -95,10 +100,12 @@ struct Task<S: Steps> {
 }
 
 impl<S: Steps> Runner<S> {
-    /// `timeout`: how long a rule may wait for the store at a time.
-    pub fn new(steps: S, engines: Engines, group: Group, timeout: Duration) -> Self {
+    /// `generation`: what the steps judge requests by.
+    pub fn new(steps: S, engines: Engines, group: Group, generation: &Generation) -> Self {
+        let timeout = generation.request_timeout();
         Self {
             steps,
+            generation: Cell::new(generation.number()),
             counters: engines.counted.rules(group),
             batcher: engines.store.batcher(timeout),
             asked: Cell::new(Some(engines.settling.register())),
@@ -139,6 +146,18 @@ impl<S: Steps> Runner<S> {
         if let Ok(decisions) = self.checked(self.steps.flush()) {
             self.counters.decided(&decisions);
         }
+    }
+
+    /// Judges requests by this generation from now on. For the calls that follow on this thread at once: others may want another.
+    pub fn under(&self, generation: &Generation) {
+        if self.generation.replace(generation.number()) == generation.number() {
+            return;
+        }
+        // What was decided so far belongs to the policies until now.
+        self.flush();
+        self.counters.limit_by(&generation.settings.config.limits);
+        // What ended just now was reported where it ran, and begins anew with these settings.
+        let _ = self.checked(self.steps.configure(generation));
     }
 
     /// Starts a request; see `Machine::start`.
@@ -322,7 +341,7 @@ impl<S: Steps> Drop for Task<S> {
 /// The rules without WebAssembly, for benchmarks to compare the component with.
 #[cfg(feature = "native-rules")]
 pub mod native {
-    use super::{Engines, Reply, Stage, Step, Steps};
+    use super::{Engines, Generation, Reply, Stage, Step, Steps};
     use std::cell::RefCell;
     use tollgate_rules::machine::Machine;
     use tollgate_rules::settings::Settings;
@@ -339,6 +358,11 @@ pub mod native {
     }
 
     impl Steps for Native {
+        fn configure(&self, generation: &Generation) -> Option<()> {
+            self.0.borrow_mut().configure(generation.settings.clone());
+            Some(())
+        }
+
         fn start(&self, head: &[u8], now: u64, body_follows: bool, stage: Stage) -> Option<Step> {
             Some(self.0.borrow_mut().start(head, now, body_follows, stage))
         }

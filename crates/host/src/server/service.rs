@@ -14,6 +14,7 @@ use super::answer::AnswerBody;
 use super::body::{self, Upload};
 use super::dashboard::{self, Dashboard};
 use super::events;
+use super::generation::Generation;
 use super::handshake::Handshakes;
 use super::head;
 use super::hosted;
@@ -33,6 +34,7 @@ use crate::wasm::handler::Handler;
 use futures::future::{Either, ready};
 use hyper::body::Incoming;
 use hyper::header::{HeaderName, HeaderValue};
+use std::cell::{Ref, RefCell};
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -124,9 +126,74 @@ impl Marks {
     }
 }
 
-/// The parts with which a worker answers requests.
+/// The gateway of one worker: requests begin with the newest, and end with the one that they began with.
+pub struct Gateways {
+    now: RefCell<Rc<Gateway>>,
+    handshakes: Handshakes,
+}
+
+impl Gateways {
+    /// `crowd`: the worker's own rules; `rest`: the way to those of everything else.
+    pub fn new(
+        shared: Arc<Shared>,
+        generation: Arc<Generation>,
+        crowd: Runner<Rules>,
+        rest: Arc<Rest>,
+    ) -> Self {
+        let proxied = generation.settings.config.server.proxy_protocol;
+        let handshakes = Handshakes::new(
+            shared.tls.clone(),
+            shared.admin_tls.clone(),
+            proxied.then(|| Arc::clone(&shared.places)),
+        );
+        let counters = shared.engines.counted.requests();
+        let gateway = Gateway::new(shared, generation, Rc::new(crowd), rest, counters);
+        Self {
+            now: RefCell::new(Rc::new(gateway)),
+            handshakes,
+        }
+    }
+
+    /// The one that a request begins with. To be let go of before anything else runs on this thread.
+    pub fn now(&self) -> Ref<'_, Rc<Gateway>> {
+        self.now.borrow()
+    }
+
+    /// Requests that begin from now on are judged by this generation.
+    pub fn renew(&self, generation: Arc<Generation>) {
+        let before = Rc::clone(&self.now());
+        before.crowd.under(&generation);
+        let next = Gateway::new(
+            Arc::clone(&before.shared),
+            generation,
+            Rc::clone(&before.crowd),
+            Arc::clone(&before.rest),
+            Arc::clone(&before.counters),
+        );
+        self.now.replace(Rc::new(next));
+    }
+
+    /// What comes before the requests of a connection.
+    pub fn handshakes(&self) -> &Handshakes {
+        &self.handshakes
+    }
+
+    /// Hands on the changes that the crowd's rules defer and commit, for as long as it is polled.
+    pub async fn run(&self) {
+        let crowd = Rc::clone(&self.now().crowd);
+        crowd.run().await;
+    }
+
+    /// Hands on the changes that they have deferred.
+    pub fn flush(&self) {
+        self.now().crowd.flush();
+    }
+}
+
+/// The parts with which a worker answers requests, under one generation of the settings.
 pub struct Gateway {
     shared: Arc<Shared>,
+    generation: Arc<Generation>,
     crowd: Rc<Runner<Rules>>,
     rest: Arc<Rest>,
     seen: Vec<HeaderName>,
@@ -136,20 +203,23 @@ pub struct Gateway {
     counters: Arc<Requests>,
     /// Whether nothing that is configured answers the root.
     root_is_free: bool,
-    handshakes: Handshakes,
     /// Whether operators have a listener of their own.
     operators_apart: bool,
     hsts: Option<HeaderValue>,
 }
 
 impl Gateway {
-    /// The gateway of one worker. `crowd`: its own rules; `rest`: the way to those of everything else.
-    pub fn new(shared: Arc<Shared>, crowd: Runner<Rules>, rest: Arc<Rest>) -> Self {
-        let configured = [
-            shared.settings.config.clients.header.as_str(),
-            shared.settings.config.users.header.as_str(),
-        ];
-        let routes = &shared.settings.config.forward;
+    fn new(
+        shared: Arc<Shared>,
+        generation: Arc<Generation>,
+        crowd: Rc<Runner<Rules>>,
+        rest: Arc<Rest>,
+        counters: Arc<Requests>,
+    ) -> Self {
+        let settings = &generation.settings;
+        let config = &settings.config;
+        let configured = [config.clients.header.as_str(), config.users.header.as_str()];
+        let routes = &config.forward;
         let ordering = routes.iter().filter_map(|route| match &route.ordering {
             OrderedBy::Header(name) => Some(name.as_str()),
             _ => None,
@@ -157,35 +227,24 @@ impl Gateway {
         let names = SEEN_HEADERS.iter().copied().chain(configured).chain(ordering);
         let kept = routes.iter().flat_map(|route| route.headers.clone()).collect();
         let seen = names.filter_map(|name| HeaderName::try_from(name).ok()).collect();
-        let max_body = usize::try_from(shared.settings.config.server.max_body.0).unwrap_or(usize::MAX);
-        let settings = &shared.settings;
+        let max_body = usize::try_from(config.server.max_body.0).unwrap_or(usize::MAX);
         let root_is_free = settings.hosted("/").is_none() && settings.component("/") == Component::Admin;
-        let server = &settings.config.server;
+        let server = &config.server;
         let hsts = server.tls.as_ref().and_then(|tls| tls.hsts);
         let hsts = hsts.map(|age| format!("max-age={}", Duration::from(age).as_secs()));
-        let handshakes = Handshakes::new(
-            shared.tls.clone(),
-            shared.admin_tls.clone(),
-            server.proxy_protocol.then(|| Arc::clone(&shared.places)),
-        );
         Self {
             root_is_free,
-            handshakes,
             operators_apart: server.admin_listen.is_some(),
             hsts: hsts.and_then(|value| HeaderValue::try_from(value).ok()),
-            counters: shared.engines.counted.requests(),
+            counters,
             shared,
-            crowd: Rc::new(crowd),
+            generation,
+            crowd,
             rest,
             seen,
             kept,
             max_body,
         }
-    }
-
-    /// What comes before the requests of a connection.
-    pub fn handshakes(&self) -> &Handshakes {
-        &self.handshakes
     }
 
     /// Answers one request. Never fails: what goes wrong becomes a problem document. A request that need not
@@ -208,19 +267,22 @@ impl Gateway {
             },
         };
         let asked = Asked::of(
-            &self.shared.settings,
+            &self.generation.settings,
             request.method().as_str(),
             request.uri().path(),
         );
         let began = SystemTime::now();
-        let mut entry = match &self.shared.access_log {
+        let mut entry = match &self.generation.access_log {
             None => None,
-            Some(_) => Entry::begin(&self.shared, &request, caller, &marks.request_id, began),
+            Some(_) => {
+                let of = (&self.shared, &self.generation);
+                Entry::begin(of, &request, caller, &marks.request_id, began)
+            }
         };
         let trace = match &self.shared.traces {
             None => None,
             Some(traces) => {
-                let is_trusted = self.shared.settings.proxies.trust(caller.address);
+                let is_trusted = self.generation.settings.proxies.trust(caller.address);
                 let request_id = &marks.request_id;
                 RequestTrace::begin(
                     traces,
@@ -340,7 +402,7 @@ impl Gateway {
         let Unfinished { head, body, next } = request;
         let added = match next {
             Next::Native(Call::Metrics) => {
-                let answer = metrics::answer(&self.shared, head, caller.address, now());
+                let answer = metrics::answer(&self.shared, &self.generation, head, caller.address, now());
                 return Box::pin(answer).await.map(from_core);
             }
             Next::Native(Call::WatchEvents) => {
@@ -354,7 +416,13 @@ impl Gateway {
                     head,
                     caller,
                 };
-                return Box::pin(Dashboard::answer(&self.shared, &self.rest, asked)).await;
+                return Box::pin(Dashboard::answer(
+                    &self.shared,
+                    &self.generation,
+                    &self.rest,
+                    asked,
+                ))
+                .await;
             }
             Next::Rest(added) => std::mem::take(added),
             Next::Rule(waiting) => {
@@ -420,13 +488,23 @@ impl Gateway {
         match polls {
             None => Ok(self
                 .rest
-                .answer(self.packed_for_rest(head, head.uri.query(), peer), body, rule())
+                .answer(
+                    &self.generation,
+                    self.packed_for_rest(head, head.uri.query(), peer),
+                    body,
+                    rule(),
+                )
                 .await?),
             Some(polls) => {
                 let query = head.uri.query().map(|_| polls.query());
                 let packed = self.packed_for_rest(head, query, peer);
                 let body = polls.body().map_or(body, <[u8]>::to_vec);
-                let ask = async || Ok(self.rest.answer(packed.clone(), body.clone(), rule()).await?);
+                let ask = async || {
+                    Ok(self
+                        .rest
+                        .answer(&self.generation, packed.clone(), body.clone(), rule())
+                        .await?)
+                };
                 polls.answer(ask).await
             }
         }
@@ -434,28 +512,18 @@ impl Gateway {
 
     /// Tells the access log, if there is one, what the parser refuses of whoever is at this address.
     pub fn unparsed(&self, address: IpAddr) -> Option<Unparsed> {
-        Unparsed::new(&self.shared, address)
+        Unparsed::new(&self.generation, address)
     }
 
     /// The component of the operator's own that answers this path, if one does.
     fn handler(&self, path: &str) -> Option<&Handler> {
         let handlers = self.shared.handlers.as_ref()?;
-        handlers.get(self.shared.settings.hosted(path)?)
+        handlers.get(self.generation.settings.hosted(path)?)
     }
 
     /// Whether it may be a redirect.
     fn is_visit(&self, path: &str) -> bool {
-        !path.starts_with("/api/") && self.shared.settings.component(path) == Component::Shortener
-    }
-
-    /// Hands on the changes that the crowd's rules defer and commit, for as long as it is polled.
-    pub async fn run(&self) {
-        self.crowd.run().await;
-    }
-
-    /// Hands on the changes that they have deferred.
-    pub fn flush(&self) {
-        self.crowd.flush();
+        !path.starts_with("/api/") && self.generation.settings.component(path) == Component::Shortener
     }
 
     /// The head as it crosses to the rules.

@@ -1,10 +1,11 @@
 //! A worker thread: its own connections, and its own instance of the rules for the hot path.
 
 use super::connection::{self, Accepted};
+use super::generation::Generation;
 use super::rest::Rest;
 use super::rules::Program;
 use super::runner::Runner;
-use super::service::Gateway;
+use super::service::Gateways;
 use super::watch::Watch;
 use super::{Shared, threads};
 use crate::wasm::rules::Group;
@@ -13,14 +14,18 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::JoinHandle;
-use std::time::Duration;
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
+
+/// The way on which a worker is given generations, each with a sender that is told once it is in force there. Few are under
+/// way: the next comes when the one before is in force.
+pub type Generations = mpsc::UnboundedSender<(Arc<Generation>, oneshot::Sender<()>)>;
 
 /// A handle to a worker thread.
 pub struct Worker {
     incoming: mpsc::UnboundedSender<Accepted>,
     load: Arc<AtomicUsize>,
     crowded: Arc<Notify>,
+    generations: Generations,
     stop: watch::Sender<bool>,
     thread: JoinHandle<()>,
 }
@@ -33,24 +38,36 @@ impl Worker {
     pub fn start(index: usize, program: Program, shared: Arc<Shared>, rest: Arc<Rest>) -> Result<Self> {
         // Unbounded as a channel, bounded by the place that every accepted connection holds.
         let (incoming, accepted) = mpsc::unbounded_channel();
+        let (generations, renewals) = mpsc::unbounded_channel();
         let (stop, stopped) = watch::channel(false);
         let load = Arc::new(AtomicUsize::new(0));
         let crowded = Arc::<Notify>::default();
         let (own_load, own_crowded) = (Arc::clone(&load), Arc::clone(&crowded));
         let thread = threads::start(format!("worker-{index}"), move || {
             let engines = shared.engines.clone();
-            let timeout = Duration::from_nanos(shared.settings.config.server.request_timeout.0);
-            let rules = program.rules(engines.clone(), Group::Crowd)?;
-            let gateway = Gateway::new(shared, Runner::new(rules, engines, Group::Crowd, timeout), rest);
-            Ok(serve(Rc::new(gateway), accepted, own_load, own_crowded, stopped))
+            let generation = shared.current.get();
+            let rules = program.rules(engines.clone(), Group::Crowd, &generation)?;
+            let crowd = Runner::new(rules, engines, Group::Crowd, &generation);
+            let gateways = Rc::new(Gateways::new(shared, generation, crowd, rest));
+            Ok(async move {
+                let renewing = tokio::task::spawn_local(renew(Rc::clone(&gateways), renewals));
+                serve(gateways, accepted, own_load, own_crowded, stopped).await;
+                renewing.abort();
+            })
         })?;
         Ok(Self {
             incoming,
             load,
             crowded,
+            generations,
             stop,
             thread,
         })
+    }
+
+    /// The way on which it is given generations.
+    pub fn generations(&self) -> Generations {
+        self.generations.clone()
     }
 
     /// Connections that this worker has.
@@ -83,8 +100,20 @@ impl Worker {
     }
 }
 
+/// Puts generations in force, one after the other.
+async fn renew(
+    gateways: Rc<Gateways>,
+    mut renewals: mpsc::UnboundedReceiver<(Arc<Generation>, oneshot::Sender<()>)>,
+) {
+    while let Some((generation, done)) = renewals.recv().await {
+        gateways.renew(generation);
+        // Nobody need wait for it.
+        let _ = done.send(());
+    }
+}
+
 async fn serve(
-    gateway: Rc<Gateway>,
+    gateways: Rc<Gateways>,
     mut accepted: mpsc::UnboundedReceiver<Accepted>,
     load: Arc<AtomicUsize>,
     crowded: Arc<Notify>,
@@ -93,16 +122,16 @@ async fn serve(
     let connections = tokio_util::task::TaskTracker::new();
     let watch = Rc::new(Watch::default());
     let running = tokio::task::spawn_local({
-        let (gateway, watch) = (Rc::clone(&gateway), Rc::clone(&watch));
-        async move { tokio::join!(gateway.run(), watch.run(&crowded)) }
+        let (gateways, watch) = (Rc::clone(&gateways), Rc::clone(&watch));
+        async move { tokio::join!(gateways.run(), watch.run(&crowded)) }
     });
     loop {
         tokio::select! {
             next = accepted.recv() => match next {
                 Some(connection) => {
-                    let (gateway, load, watched) = (Rc::clone(&gateway), Arc::clone(&load), watch.enter());
+                    let (gateways, load, watched) = (Rc::clone(&gateways), Arc::clone(&load), watch.enter());
                     connections.spawn_local(async move {
-                        connection::serve(gateway, connection, watched).await;
+                        connection::serve(gateways, connection, watched).await;
                         load.fetch_sub(1, Ordering::Relaxed);
                     });
                 }
@@ -113,7 +142,7 @@ async fn serve(
     }
     // What the acceptor handed over before it stopped is answered too.
     while let Ok(connection) = accepted.try_recv() {
-        connections.spawn_local(connection::serve(Rc::clone(&gateway), connection, watch.enter()));
+        connections.spawn_local(connection::serve(Rc::clone(&gateways), connection, watch.enter()));
     }
     watch.stop();
     connections.close();
@@ -127,5 +156,5 @@ async fn serve(
         );
     }
     running.abort();
-    gateway.flush();
+    gateways.flush();
 }

@@ -25,15 +25,10 @@ pub struct Guest {
 }
 
 impl Guest {
-    /// State for a new instance of the component. It gets the configuration, clocks, randomness and our log; no files,
-    /// no network.
+    /// State for a new instance of the component. It gets clocks, randomness and our log; no files, no network.
     pub fn new(engines: Engines, component: &'static str) -> Self {
         let log = GuestLog::of(component);
-        let wasi = WasiCtxBuilder::new()
-            .env("TOLLGATE_CONFIG", &*engines.config_text)
-            .stdout(log.clone())
-            .stderr(log)
-            .build();
+        let wasi = WasiCtxBuilder::new().stdout(log.clone()).stderr(log).build();
         let mut table = ResourceTable::new();
         table.set_max_capacity(MAX_RESOURCES);
         let limits = StoreLimitsBuilder::new()

@@ -19,8 +19,6 @@ pub struct Engines {
     pub store: AnyEngine,
     /// Token buckets.
     pub buckets: Arc<MemoryBuckets>,
-    /// The text of the configuration, without secrets.
-    pub config_text: Arc<str>,
     /// The threads that run rules, for clicks that they hold back.
     pub settling: Settling,
     /// What these threads count.

@@ -7,6 +7,7 @@ use super::guest::Guest;
 use super::poll_once;
 use super::ports::{Engines, Ports};
 use crate::metrics::count::Rules as Counters;
+use crate::server::generation::Generation;
 use crate::server::runner::Steps;
 use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -54,12 +55,19 @@ pub struct Instance {
     component: RulesComponentPre<Guest>,
     group: Group,
     counters: Arc<Counters>,
+    /// The text of the settings that requests are judged by.
+    settings: RefCell<Arc<str>>,
     running: RefCell<Option<(Store<Guest>, RulesComponent)>>,
 }
 
 impl Instance {
     /// Typechecks the component against the world `rules-component`; it starts with the first call.
-    pub fn new(component: &Component, engines: Engines, group: Group) -> anyhow::Result<Self> {
+    pub fn new(
+        component: &Component,
+        engines: Engines,
+        group: Group,
+        generation: &Generation,
+    ) -> anyhow::Result<Self> {
         let engine = component.engine().clone();
         let mut linker = Linker::<Guest>::new(&engine);
         wasmtime_wasi::p2::add_to_linker_sync(&mut linker)?;
@@ -72,6 +80,7 @@ impl Instance {
             engines,
             component,
             group,
+            settings: RefCell::new(Arc::clone(&generation.text)),
             running: RefCell::default(),
         })
     }
@@ -131,11 +140,29 @@ impl Instance {
         });
         let instance = self.component.instantiate(&mut store)?;
         self.counters.starts.add(1);
+        self.configured(&mut store, instance.tollgate_edge_rules())?;
         Ok((store, instance))
+    }
+
+    /// Gives an instance its settings.
+    fn configured(&self, store: &mut Store<Guest>, rules: &rules::Guest) -> wasmtime::Result<()> {
+        let settings = Arc::clone(&self.settings.borrow());
+        rules
+            .call_configure(store, &settings)?
+            .map_err(|why| wasmtime::format_err!("its settings: {why}"))
     }
 }
 
 impl Steps for Instance {
+    fn configure(&self, generation: &Generation) -> Option<()> {
+        self.settings.replace(Arc::clone(&generation.text));
+        // One that is yet to begin has them from the start.
+        if self.running.borrow().is_none() {
+            return Some(());
+        }
+        self.call(|store, rules| self.configured(store, rules))
+    }
+
     fn start(&self, head: &[u8], now: u64, body_follows: bool, stage: Stage) -> Option<Step> {
         let step = self.call(|store, rules| rules.call_start(store, head, now, body_follows, stage.into()));
         step.map(Into::into)

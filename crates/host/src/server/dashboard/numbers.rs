@@ -149,14 +149,14 @@ async fn gather(shared: Arc<Shared>, rest: Weak<Rest>) {
             &mut moment.campaigns,
             &mut campaigns,
             "campaigns",
-            ask(numbers, &rest, Scope::Campaigns, CAMPAIGNS).await,
+            ask(&shared, &rest, Scope::Campaigns, CAMPAIGNS).await,
         );
         if is_second {
             renew(
                 &mut moment.topics,
                 &mut topics,
                 "topics",
-                ask(numbers, &rest, Scope::Topics, TOPICS).await,
+                ask(&shared, &rest, Scope::Topics, TOPICS).await,
             );
             let refusals = numbers.with(Scope::Admin).map(|_| limit_counts(&shared));
             renew(&mut moment.limits, &mut limits, "limits", refusals);
@@ -168,12 +168,15 @@ async fn gather(shared: Arc<Shared>, rest: Weak<Rest>) {
 }
 
 /// What the call answers, if anybody watches who may see it.
-async fn ask(numbers: &Numbers, rest: &Rest, scope: Scope, (path, query): (&str, &str)) -> Option<Vec<u8>> {
-    let viewer = numbers.with(scope)?;
+async fn ask(shared: &Shared, rest: &Rest, scope: Scope, (path, query): (&str, &str)) -> Option<Vec<u8>> {
+    let viewer = shared.dashboard.numbers.with(scope)?;
     let credential = viewer.session.credential();
     let headers = [(keys::HEADER, credential.as_bytes())];
     let head = heads::head(["GET", path, "127.0.0.1"], Some(query), headers.into_iter());
-    let answer = rest.answer(head, Vec::new(), None).await.ok()?;
+    let answer = rest
+        .answer(&shared.current.get(), head, Vec::new(), None)
+        .await
+        .ok()?;
     (answer.status == 200).then_some(answer.body)
 }
 
@@ -211,7 +214,7 @@ fn gateway(shared: &Shared) -> serde_json::Value {
     let stats = store.stats();
     let looked = stats.cache_hits + stats.cache_misses;
     let hits = (looked > 0).then(|| stats.cache_hits as f64 / looked as f64);
-    let workers = worker_count(&shared.settings.config);
+    let workers = worker_count(&shared.current.get().settings.config);
     let answered = |call, status| shared.engines.counted.answered(call, status);
     let claims = |status| answered(Some(Asked::call(Call::Claim)), Some(status));
     json!({

@@ -48,7 +48,7 @@ impl Gateway {
         Ok(Some(Native::Answered(match call {
             Call::HealthLive | Call::HealthReady => self.health(call)?,
             Call::Welcome => {
-                let root = admin::root(&self.shared.settings.config).map(from_core);
+                let root = admin::root(&self.generation.settings.config).map(from_core);
                 return Ok(root.or_else(|| Dashboard::welcome(headers)).map(Native::Answered));
             }
             Call::Dashboard => Dashboard::file("index.html", headers)?,
@@ -64,7 +64,7 @@ impl Gateway {
     ) -> Result<Option<Native>, Problem> {
         let path = request.uri().path();
         // The welcome page leads to what is not here.
-        if path == Call::Welcome.path() && admin::root(&self.shared.settings.config).is_none() {
+        if path == Call::Welcome.path() && admin::root(&self.generation.settings.config).is_none() {
             return Ok(None);
         }
         match is_for_operators(path) {
@@ -77,7 +77,7 @@ impl Gateway {
     pub(super) fn to_https(&self, request: &hyper::Request<Incoming>) -> Answer {
         let host = request.headers().get(http::header::HOST);
         let host = host.and_then(|host| host.to_str().ok());
-        let public_url = &self.shared.settings.config.server.public_url;
+        let public_url = &self.generation.settings.config.server.public_url;
         let certificates = self.shared.tls.as_ref().map(|tls| tls.loaded());
         redirect::answer(request.uri(), host, certificates.as_deref(), public_url)
     }

@@ -1,0 +1,76 @@
+//! The configuration in force, which may change while the gateway runs. A request holds the generation that it began with, to its
+//! end, wherever it is answered: so none is judged by half of one configuration and half of another.
+
+use crate::access_log::AccessLog;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::watch;
+use tollgate_rules::settings::Settings;
+
+/// One configuration, from when it comes into force until the last request that began under it has ended.
+pub struct Generation {
+    number: u64,
+    /// The settings.
+    pub settings: Settings,
+    /// Their text without secrets: for the rules, and to be shown.
+    pub text: Arc<str>,
+    /// The access log, if there is one.
+    pub access_log: Option<AccessLog>,
+}
+
+impl Generation {
+    /// The first.
+    pub fn first(settings: Settings, access_log: Option<AccessLog>) -> Arc<Self> {
+        Arc::new(Self {
+            number: 0,
+            text: text(&settings),
+            settings,
+            access_log,
+        })
+    }
+
+    /// The one that comes after this.
+    pub fn next(&self, settings: Settings, access_log: Option<AccessLog>) -> Arc<Self> {
+        Arc::new(Self {
+            number: self.number + 1,
+            text: text(&settings),
+            settings,
+            access_log,
+        })
+    }
+
+    /// Tells it from all others of this process.
+    pub fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// `server.request_timeout`
+    pub fn request_timeout(&self) -> Duration {
+        Duration::from_nanos(self.settings.config.server.request_timeout.0)
+    }
+}
+
+fn text(settings: &Settings) -> Arc<str> {
+    settings.config.without_secrets().to_toml().into()
+}
+
+/// The generation in force, for whoever is not answering a request. Cheap to clone.
+#[derive(Clone)]
+pub struct Current(Arc<watch::Sender<Arc<Generation>>>);
+
+impl Current {
+    /// This one is in force.
+    pub fn new(first: Arc<Generation>) -> Self {
+        Self(Arc::new(watch::Sender::new(first)))
+    }
+
+    /// The one in force now.
+    pub fn get(&self) -> Arc<Generation> {
+        Arc::clone(&self.0.borrow())
+    }
+
+    /// From now on it is this one.
+    pub(super) fn set(&self, generation: Arc<Generation>) {
+        self.0.send_replace(generation);
+    }
+}
