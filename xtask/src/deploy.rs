@@ -97,6 +97,7 @@ fn the_unit_takes_no_privilege_and_may_map_code() {
     let unit = std::fs::read_to_string(root().join("deploy/systemd/tollgate.service")).unwrap();
     let has = |line: &str| unit.lines().any(|one| one == line);
     for line in [
+        "Type=notify-reload",
         "DynamicUser=yes",
         "StateDirectory=tollgate",
         "ProtectSystem=strict",

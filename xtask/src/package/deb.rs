@@ -15,7 +15,7 @@ use std::process::Command;
 /// What stands in a package of Debian besides the files.
 const SCRIPTS: &[&str] = &["postinst", "prerm", "postrm"];
 /// Units of systemd.
-const UNITS: &[&str] = &["tollgate.service"];
+const UNITS: &[&str] = &["tollgate.service", "tollgate.socket"];
 /// Settings of the operator: an upgrade asks before it replaces them.
 const SETTINGS: &str = "etc/tollgate/tollgate.toml";
 /// A shell, and where it looks for completions.
@@ -95,7 +95,7 @@ pub fn write(gateway: &Path, architecture: &Architecture, to: &Path) -> Result<P
 fn control(architecture: &Architecture, bytes: u64) -> String {
     format!(
         "Package: tollgate\nVersion: {version}\nArchitecture: {architecture}\nMaintainer: The Tollgate authors <tollgate@localhost>\n\
-         Section: net\nPriority: optional\nInstalled-Size: {size}\nRecommends: systemd\n\
+         Section: net\nPriority: optional\nInstalled-Size: {size}\nRecommends: systemd (>= 253)\n\
          Description: gateway for the day everyone shows up at once\n \
          Short links, rate limits, coupon claims that admit exactly N, and a durable\n \
          queue that an origin works off at its own pace.\n",
