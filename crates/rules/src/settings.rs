@@ -26,8 +26,8 @@ mod topics;
 pub use components::ComponentRoute;
 pub use listeners::Listeners;
 pub use outbound::OutboundHost;
-pub(crate) use topics::ATTEMPTS_BOUNDS;
 pub use reload::{Changes, Reload};
+pub(crate) use topics::ATTEMPTS_BOUNDS;
 pub use topics::{OWN_TARGET, check_subscription};
 
 /// A checked configuration and its compiled parts. To change a setting, change a [`Config`] and compile that.
