@@ -74,7 +74,10 @@ impl State {
                 self.lacking = Some(grown);
                 return Err(StoreError::Unavailable("the store in memory is full".into()));
             }
-            self.lacking = None;
+            // What takes no more room than before says nothing about room.
+            if grown > 0 {
+                self.lacking = None;
+            }
             self.apply(writes);
         }
         Ok(outcome)
