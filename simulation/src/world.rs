@@ -143,7 +143,7 @@ impl Sim {
             executor: Executor::new(),
             setup,
             bug,
-            sweeps: seed % 2 == 0,
+            sweeps: seed.is_multiple_of(2),
             model: RefCell::default(),
             disk: RefCell::default(),
             server: RefCell::default(),

@@ -65,11 +65,13 @@ pub async fn drain(sim: &Rc<Sim>) {
                 .await;
                 continue;
             }
-            let model = sim.model.borrow();
-            if model.groups[index].is_drained(model.mirror.last_sequence(topic)) || sim.is_violated() {
+            let is_drained = {
+                let model = sim.model.borrow();
+                model.groups[index].is_drained(model.mirror.last_sequence(topic))
+            };
+            if is_drained || sim.is_violated() {
                 break;
             }
-            drop(model);
             rounds += 1;
             // A lease that was answered to nobody lasts ten minutes, and the clock may have stepped back by three.
             if rounds > 2_000 {
