@@ -7,6 +7,7 @@ pub mod alerts;
 #[cfg(test)]
 mod authorization;
 pub mod campaigns;
+mod clearing;
 pub mod codes;
 pub mod config;
 mod dead_letters;

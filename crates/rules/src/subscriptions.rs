@@ -30,7 +30,6 @@ use tollgate_delivery::subscriptions::{Defined, of_topic};
 use tollgate_store::commit::{Commit, Mutation, StoreError, literal};
 use tollgate_store::ports::Store;
 use view::View;
-pub(crate) use write::clear;
 
 /// Answers a call that is about subscriptions; 404 for any other. `topic` is a valid name; `name` is what stands in the
 /// path, `""` for the list. Checks the caller's key itself.

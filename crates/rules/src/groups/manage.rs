@@ -3,9 +3,9 @@
 use serde::Deserialize;
 
 use super::{answer, find};
+use crate::clearing::{self, Remains};
 use crate::messages::{self, Start};
 use crate::settings::ATTEMPTS_BOUNDS;
-use crate::subscriptions::clear;
 use crate::world::World;
 use tollgate_api::http::{Request, Response};
 use tollgate_api::problem::{Kind, Problem};
@@ -19,10 +19,6 @@ use tollgate_store::ports::Store;
 pub(super) const DEFAULT_ATTEMPTS: u32 = 10;
 /// Begins the keys that say which groups are to be cleared.
 const REMOVED: &str = "group-removed/";
-/// Removed groups that one call clears.
-const MAX_CLEARED: u32 = 16;
-/// Commits that one call makes for that; the next one goes on.
-const MAX_PURGES: usize = 100;
 
 /// A consumer group to be. What is left out takes its default.
 #[derive(Debug, Default, Deserialize)]
@@ -174,21 +170,16 @@ pub(super) async fn delete<S: Store>(
     Ok(Response::empty(204))
 }
 
-/// Clears the state of groups that were removed, at most [`MAX_PURGES`] commits' worth.
+/// Clears the state of groups that were removed.
 async fn clear_removed<S: Store>(store: &S) -> Result<(), StoreError> {
-    let mut left = MAX_PURGES;
-    for item in store.scan(REMOVED, None, MAX_CLEARED).await? {
-        let prefix = item.key.strip_prefix(REMOVED).unwrap_or_default();
+    clearing::clear_removed(store, REMOVED, |item| {
         let partition = String::from_utf8_lossy(&item.entry.value).into_owned();
-        if !clear(store, &partition, prefix, None, &mut left).await? {
-            return Ok(());
-        }
-        let forget = Commit {
+        Remains {
+            noted_in: partition.clone(),
+            prefix: item.key.strip_prefix(REMOVED).unwrap_or_default().to_owned(),
+            first: None,
             partition,
-            mutations: vec![Mutation::Delete { key: item.key }],
-            ..Commit::default()
-        };
-        store.commit(forget).await?;
-    }
-    Ok(())
+        }
+    })
+    .await
 }

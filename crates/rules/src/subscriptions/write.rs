@@ -5,6 +5,7 @@ use serde::de::IgnoredAny;
 use sha2::{Digest as _, Sha256};
 
 use super::{answer, find};
+use crate::clearing::{self, Remains};
 use crate::keys::ApiKey;
 use crate::world::World;
 use tollgate_api::calls::Scope;
@@ -17,13 +18,9 @@ use tollgate_delivery::relay::address;
 use tollgate_delivery::subscription::{Retry, SinkKind, Subscription};
 use tollgate_delivery::subscriptions::{COUNT, Defined, MAX_STORED, PARTITION, Source, Stored, key};
 use tollgate_delivery::webhook::Secret;
-use tollgate_store::commit::{Commit, Condition, MAX_STEPS, Mutation, Outcome, Refusal, StoreError, literal};
+use tollgate_store::commit::{Commit, Condition, Mutation, Outcome, Refusal, StoreError, literal};
 use tollgate_store::ports::Store;
 
-/// Commits that one call makes to clear what the relay has stored of removed subscriptions; the next one goes on.
-const MAX_PURGES: usize = 100;
-/// Removed subscriptions that one call clears.
-const MAX_CLEARED: u32 = 16;
 /// The prefix of the keys that say which subscriptions are to be cleared.
 const REMOVED: &str = "subscription-removed/";
 
@@ -256,62 +253,19 @@ pub(super) async fn delete<S: Store>(
     Ok(Response::empty(204))
 }
 
-/// Clears what the relay has stored of subscriptions that were removed, at most [`MAX_PURGES`] commits' worth.
+/// Clears what the relay has stored of subscriptions that were removed, the progress first: without it the relay writes nothing
+/// more.
 async fn clear_removed<S: Store>(store: &S) -> Result<(), StoreError> {
-    let mut left = MAX_PURGES;
-    for item in store.scan(REMOVED, None, MAX_CLEARED).await? {
+    clearing::clear_removed(store, REMOVED, |item| {
         let partition = item.key.strip_prefix(REMOVED).unwrap_or_default();
-        if !purge(store, partition, &mut left).await? {
-            return Ok(());
+        Remains {
+            noted_in: PARTITION.to_owned(),
+            prefix: format!("{partition}/"),
+            first: Some(format!("{partition}/progress")),
+            partition: partition.to_owned(),
         }
-        let forget = Commit {
-            partition: PARTITION.to_owned(),
-            mutations: vec![Mutation::Delete { key: item.key }],
-            ..Commit::default()
-        };
-        store.commit(forget).await?;
-    }
-    Ok(())
-}
-
-/// Clears a partition of the relay, the progress first: without it the relay writes nothing more. `false` if there is
-/// more than `left` commits clear.
-async fn purge<S: Store>(store: &S, partition: &str, left: &mut usize) -> Result<bool, StoreError> {
-    let (prefix, progress) = (format!("{partition}/"), format!("{partition}/progress"));
-    clear(store, partition, &prefix, Some(progress), left).await
-}
-
-/// Removes every entry of a partition whose key begins with `prefix`, the key `first` with each commit. `false` if there is more
-/// than `left` commits clear.
-pub(crate) async fn clear<S: Store>(
-    store: &S,
-    partition: &str,
-    prefix: &str,
-    first: Option<String>,
-    left: &mut usize,
-) -> Result<bool, StoreError> {
-    while *left > 0 {
-        *left -= 1;
-        let limit = u32::try_from(MAX_STEPS - 1).unwrap_or(1);
-        let page = store.scan(prefix, None, limit).await?;
-        if page.is_empty() {
-            return Ok(true);
-        }
-        let others = page
-            .into_iter()
-            .map(|item| item.key)
-            .filter(|key| first.as_ref() != Some(key));
-        let keys = first.iter().cloned().chain(others);
-        let mutations = keys.map(|key| Mutation::Delete { key }).collect();
-        store
-            .commit(Commit {
-                partition: partition.to_owned(),
-                mutations,
-                ..Commit::default()
-            })
-            .await?;
-    }
-    Ok(false)
+    })
+    .await
 }
 
 /// The settings that a body describes, checked by the same rules as those of the file.
