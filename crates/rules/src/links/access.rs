@@ -3,7 +3,6 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use sha2::{Digest as _, Sha256};
-use subtle::ConstantTimeEq as _;
 
 use super::record::Link;
 use crate::keys::{self, ApiKey};
@@ -103,10 +102,7 @@ impl Credential {
         let link = link.ok_or_else(|| Problem::new(Kind::NotFound, "There is no such link."))?;
         let allowed = match self {
             Self::Key(key) => key.allows(Scope::Admin) || link.record.owner == key_owner(key),
-            Self::Manage(digest) => {
-                let stored = link.record.manage.as_deref();
-                stored.is_some_and(|stored| bool::from(stored.as_bytes().ct_eq(digest.as_bytes())))
-            }
+            Self::Manage(digest) => link.record.has_token(digest),
         };
         if allowed {
             Ok(link)

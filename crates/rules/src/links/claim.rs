@@ -6,13 +6,13 @@
 //! like that of a new link, and what the link leaves behind with its former owner is the sweep's.
 
 use serde::Deserialize;
-use subtle::ConstantTimeEq as _;
 
 use super::access;
+use super::edit::replacement;
 use super::index::{self, Reserve};
 use super::manage::contended;
 use super::many::{self, Done};
-use super::record::{Link, Record, link_key};
+use super::record::{Link, Record};
 use super::{MAX_RACES, strangers, sweep};
 use crate::config::Config;
 use crate::keys;
@@ -21,7 +21,7 @@ use tollgate_api::calls::Scope;
 use tollgate_api::http::{Request, Response};
 use tollgate_api::json;
 use tollgate_api::problem::{Kind, Problem};
-use tollgate_store::commit::{Commit, Condition, Mutation, Outcome, literal};
+use tollgate_store::commit::{Commit, Outcome};
 use tollgate_store::ports::Store;
 
 /// The most tokens of one call.
@@ -73,7 +73,7 @@ async fn claim<S: Store>(world: &World<'_, S>, owner: &str, digest: &str) -> Res
         if let Some(entered) = entered.take() {
             take_back(store, &entered, there.as_ref());
         }
-        let Some(mut link) = there.filter(|link| is_of(&link.record, digest)) else {
+        let Some(mut link) = there.filter(|link| link.record.has_token(digest)) else {
             return Err(unknown());
         };
         let before = link.record.clone();
@@ -86,12 +86,6 @@ async fn claim<S: Store>(world: &World<'_, S>, owner: &str, digest: &str) -> Res
         entered = Some(link);
     }
     Err(contended())
-}
-
-/// Whether the link has the token of this digest.
-fn is_of(record: &Record, digest: &str) -> bool {
-    let stored = record.manage.as_deref();
-    stored.is_some_and(|stored| bool::from(stored.as_bytes().ct_eq(digest.as_bytes())))
 }
 
 /// Changes a link into the owner's own. The idle time that strangers' links have ends; one that its maker chose stays.
@@ -107,23 +101,9 @@ fn hand_over(config: &Config, link: &mut Link, owner: &str, now: u64) {
 }
 
 fn handed_over(link: &Link, before: &Record, now: u64) -> Commit {
-    let key = link_key(&link.code);
-    let mut mutations = vec![Mutation::Set {
-        key: key.clone(),
-        value: literal(link.record.to_bytes()),
-        expires: None,
-    }];
-    mutations.extend(sweep::moved(before, &link.record, &link.code));
-    mutations.push(sweep::leftovers(before, &link.code, now));
-    Commit {
-        conditions: vec![Condition::Version {
-            key: key.clone(),
-            version: link.version,
-        }],
-        mutations,
-        partition: key,
-        ..Commit::default()
-    }
+    let mut commit = replacement(link, before);
+    commit.mutations.push(sweep::leftovers(before, &link.code, now));
+    commit
 }
 
 /// Takes back the entries of a claim that failed, but not those of another claim by the same owner: they are the

@@ -302,7 +302,8 @@ async fn count_exactly<S: Store>(
     Ok(Some(exact))
 }
 
-fn replacement(link: &Link, before: &Record) -> Commit {
+/// The commit that writes a changed link; `before`: as it was when it had `link.version`. Condition 0: it still has.
+pub(super) fn replacement(link: &Link, before: &Record) -> Commit {
     let key = link_key(&link.code);
     let mut mutations = vec![Mutation::Set {
         key: key.clone(),

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use serde::{Deserialize, Serialize};
+use subtle::ConstantTimeEq as _;
 
 use super::MAX_RACES;
 use crate::config::Config;
@@ -249,6 +250,12 @@ impl Record {
 
     pub(super) fn counter_keys(&self, code: &str) -> [String; 2] {
         counter_keys(code, self.by_id.then_some(self.id.as_str()))
+    }
+
+    /// Whether this is the digest of its manage token; in constant time.
+    pub(super) fn has_token(&self, digest: &str) -> bool {
+        let stored = self.manage.as_deref();
+        stored.is_some_and(|stored| bool::from(stored.as_bytes().ct_eq(digest.as_bytes())))
     }
 
     /// Whether a caller without a key made it.
