@@ -21,7 +21,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::relay::record::Keys;
-use tollgate_store::commit::{Entry, MAX_PAGE, StoreError, key_part};
+use tollgate_store::commit::{Entry, MAX_PAGE, StoreError, Topic, key_part};
 use tollgate_store::ports::Store;
 use tollgate_store::stored;
 use window::{Record, WIDTH, Windows};
@@ -206,8 +206,9 @@ impl State {
         held.map_or(self.head.next, |(sequence, _)| sequence.min(self.head.next))
     }
 
-    /// Messages that are kept and not finished, where the topic reaches from `first` to `last`.
-    pub fn lag(&self, first: u64, last: u64) -> u64 {
+    /// Messages that are kept and not finished. `topic`: the group's, as far as it has messages.
+    pub fn lag(&self, topic: Option<&Topic>) -> u64 {
+        let (first, last) = topic.map_or((1, 0), |topic| (topic.first, topic.last));
         (last + 1).saturating_sub(self.head.next.max(first)) + self.windows.len() as u64
     }
 

@@ -146,10 +146,7 @@ impl View {
             max_attempts: defined.stored.max_attempts,
             ordered: defined.stored.ordered,
             next: state.head.next,
-            lag: state.lag(
-                extent.map_or(1, |topic| topic.first),
-                extent.map_or(0, |topic| topic.last),
-            ),
+            lag: state.lag(extent),
             leased,
             waiting: state.windows.len() as u64 - leased,
             created_at: defined.stored.created_at,
@@ -179,10 +176,7 @@ pub async fn lags<S: Store>(
     for defined in groups::all(store, None).await?.into_iter().take(limit) {
         if let Some(state) = groups::state(store, &defined.keys()).await? {
             let topic = topics.iter().find(|topic| topic.name == defined.topic);
-            let lag = state.lag(
-                topic.map_or(1, |topic| topic.first),
-                topic.map_or(0, |topic| topic.last),
-            );
+            let lag = state.lag(topic);
             lags.push((defined.topic, defined.name, lag));
         }
     }

@@ -307,7 +307,7 @@ impl Counted {
 
     /// These limits are in force from now on; what was counted of others is no longer told.
     pub fn limit_by(&self, limits: &[Limit]) {
-        locked(&self.0.limits).clone_from(&limits.to_vec());
+        *locked(&self.0.limits) = limits.to_vec();
     }
 
     /// What was decided under each policy in force.
