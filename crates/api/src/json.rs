@@ -30,6 +30,14 @@ pub fn body<T: DeserializeOwned>(request: &Request) -> Result<T, Problem> {
     decode(&request.body)
 }
 
+/// As [`body`], but a request without a body is one that leaves everything out.
+pub fn body_or_default<T: DeserializeOwned + Default>(request: &Request) -> Result<T, Problem> {
+    match request.body.is_empty() {
+        true => Ok(T::default()),
+        false => body(request),
+    }
+}
+
 /// Decodes JSON bytes; see [`body`].
 pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
     if std::str::from_utf8(bytes).is_err() {

@@ -15,7 +15,7 @@ use sha2::{Digest, Sha256};
 use tollgate_api::headers::sent_twice;
 use tollgate_api::http::{Request, Response};
 use tollgate_api::problem::{Kind, Problem};
-use tollgate_store::commit::{Idempotence, Part, Template};
+use tollgate_store::commit::{Commit, Condition, Idempotence, Part, Template};
 
 /// How long a key is remembered: 24 hours, in milliseconds.
 pub const TTL_MS: u64 = 24 * 60 * 60 * 1_000;
@@ -160,6 +160,26 @@ fn stored(status: u16, body: &[Part]) -> Template {
     let mut answer = vec![Part::Bytes(format!("{status} ").into_bytes())];
     answer.extend_from_slice(body);
     answer
+}
+
+/// The commit that only asks whether a request was answered before: it is replayed or in conflict then, and refused if not. It
+/// changes nothing.
+pub(crate) fn look_up(partition: String, idempotence: Idempotence) -> Commit {
+    Commit {
+        partition,
+        idempotence: Some(idempotence),
+        conditions: vec![Condition::NowIn {
+            start: None,
+            end: Some(0),
+        }],
+        ..Commit::default()
+    }
+}
+
+/// The response of a stored answer that its caller has never had: the reply to our own commit was lost.
+pub(crate) fn first_answer(mut response: Response) -> Response {
+    response.headers.retain(|header| header.name != REPLAYED);
+    response
 }
 
 /// The response of a stored answer, marked as a replay.

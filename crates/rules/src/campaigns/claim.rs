@@ -52,7 +52,7 @@ const CLOCK_MARGIN_MS: u64 = 5_000;
 const CODE_LENGTH: usize = 10;
 
 /// An empty object: there is nothing to say yet.
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
 #[cfg_attr(
     feature = "schema",
     derive(schemars::JsonSchema),
@@ -67,9 +67,7 @@ pub(super) async fn claim<S: Store>(
     request: &Request,
     id: &str,
 ) -> Result<Response, Problem> {
-    if !request.body.is_empty() {
-        json::body::<Body>(request)?;
-    }
+    let Body {} = json::body_or_default(request)?;
     let key = idempotency::key(request)?;
     let user = identity::explicit_user(&world.settings.config, request)?.ok_or_else(|| {
         Problem::new(
@@ -221,13 +219,13 @@ impl Attempt<'_> {
         struct StoredClaim {
             id: String,
         }
-        let mut response = idempotency::replay(answer)?;
-        if serde_json::from_slice(&response.body).is_ok_and(|stored: Stored| stored.claim.id == self.claim) {
-            response
-                .headers
-                .retain(|header| header.name != idempotency::REPLAYED);
-        }
-        Ok(response)
+        let response = idempotency::replay(answer)?;
+        let is_ours =
+            serde_json::from_slice(&response.body).is_ok_and(|stored: Stored| stored.claim.id == self.claim);
+        Ok(match is_ours {
+            true => idempotency::first_answer(response),
+            false => response,
+        })
     }
 
     /// The user holds what the campaign allows: our own claim after a lost reply, else a 409 with the first claim. `None` if

@@ -20,7 +20,7 @@ use tollgate_api::json;
 use tollgate_api::problem::{Kind, Problem};
 use tollgate_api::traceparent::Traceparent;
 use tollgate_delivery::attributes;
-use tollgate_store::commit::{Commit, Condition, Idempotence, Outcome, Refusal, StoreError, literal};
+use tollgate_store::commit::{Commit, Idempotence, Outcome, Refusal, StoreError, literal};
 use tollgate_store::ports::Store;
 
 /// How often a change is tried: again when the claim changed in between, or when a reply was lost.
@@ -48,9 +48,7 @@ pub(super) async fn settle<S: Store>(
     claim: &str,
     to: Status,
 ) -> Result<Response, Problem> {
-    if !request.body.is_empty() {
-        json::body::<Body>(request)?;
-    }
+    let Body {} = json::body_or_default(request)?;
     let key = idempotency::key(request)?;
     let user = identity::explicit_user(&world.settings.config, request)?;
     let needs_key = to == Status::Revoked || user.is_none();
@@ -119,14 +117,11 @@ impl Change<'_> {
             match world.store.commit(commit).await {
                 Ok(Outcome::Committed(_)) => return Ok(shown(&after)),
                 Ok(Outcome::Replayed(answer)) => {
-                    let mut response = idempotency::replay(&answer)?;
-                    if lost > 0 {
-                        // Our own answer, whose reply was lost.
-                        response
-                            .headers
-                            .retain(|header| header.name != idempotency::REPLAYED);
-                    }
-                    return Ok(response);
+                    let response = idempotency::replay(&answer)?;
+                    return Ok(match lost {
+                        0 => response,
+                        _ => idempotency::first_answer(response),
+                    });
                 }
                 Ok(Outcome::Conflict) => return Err(idempotency::mismatch()),
                 Ok(Outcome::Refused(_)) if !possible => return self.as_it_is(&found.claim),
@@ -177,15 +172,8 @@ impl Change<'_> {
 
     /// Asks the store whether this very request was answered before. It changes nothing: it is refused if not.
     fn repetition(&self, claim: &Claim) -> Option<Commit> {
-        Some(Commit {
-            partition: Campaign::partition(&self.campaign.id),
-            idempotence: Some(self.idempotence(claim)?),
-            conditions: vec![Condition::NowIn {
-                start: None,
-                end: Some(0),
-            }],
-            ..Commit::default()
-        })
+        let partition = Campaign::partition(&self.campaign.id);
+        Some(idempotency::look_up(partition, self.idempotence(claim)?))
     }
 
     /// The answer of a claim that cannot be changed so.

@@ -117,11 +117,7 @@ pub(super) async fn lease<S: Store>(
     topic: &str,
     name: &str,
 ) -> Result<Response, Problem> {
-    let body: Body = if request.body.is_empty() {
-        Body::default()
-    } else {
-        json::body(request)?
-    };
+    let body: Body = json::body_or_default(request)?;
     let within = |value: Option<u64>, (least, most): (u64, u64), default, field: &str| {
         let value = value.unwrap_or(default);
         let detail = || format!("must be from {least} to {most}");

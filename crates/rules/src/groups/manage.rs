@@ -45,11 +45,7 @@ pub(super) async fn put<S: Store>(
     topic: &str,
     name: &str,
 ) -> Result<Response, Problem> {
-    let body: Body = if request.body.is_empty() {
-        Body::default()
-    } else {
-        json::body(request)?
-    };
+    let body: Body = json::body_or_default(request)?;
     let max_attempts = body.max_attempts.unwrap_or(DEFAULT_ATTEMPTS);
     let (least, most) = ATTEMPTS_BOUNDS;
     if !(least..=most).contains(&max_attempts) {

@@ -227,10 +227,7 @@ async fn entry<S: Store>(world: &World<'_, S>, id: &str) -> Result<Entry, Proble
 /// The id stays, so that links stay their owner's and limits count on.
 async fn rotate<S: Store>(world: &World<'_, S>, request: &Request, id: &str) -> Result<Response, Problem> {
     require(world.store, request, world.now, Scope::Admin).await?;
-    let Rotate { grace_seconds } = match request.body.is_empty() {
-        true => Rotate::default(),
-        false => json::body(request)?,
-    };
+    let Rotate { grace_seconds } = json::body_or_default(request)?;
     if grace_seconds > MAX_GRACE_SECONDS {
         return Err(Problem::field(
             "#/graceSeconds",

@@ -16,7 +16,7 @@ use crate::world::World;
 use tollgate_api::http::{Request, Response};
 use tollgate_api::ids::hex;
 use tollgate_api::problem::{Kind, Problem};
-use tollgate_store::commit::{Commit, Condition, Idempotence, Outcome, literal};
+use tollgate_store::commit::{Idempotence, Outcome, literal};
 use tollgate_store::ports::Store;
 
 /// Of commits that only look for an answer: a store in one piece knows the ids of all partitions.
@@ -86,15 +86,8 @@ impl Repeat {
         request: &Request,
         owner: &str,
     ) -> Result<Option<Response>, Problem> {
-        let commit = Commit {
-            partition: PARTITION.to_owned(),
-            idempotence: Some(self.answering(request, owner, Vec::new())),
-            conditions: vec![Condition::NowIn {
-                start: None,
-                end: Some(0),
-            }],
-            ..Commit::default()
-        };
+        let idempotence = self.answering(request, owner, Vec::new());
+        let commit = idempotency::look_up(PARTITION.to_owned(), idempotence);
         match world.store.commit(commit).await? {
             Outcome::Replayed(answer) => self.replay(world, &answer).map(Some),
             Outcome::Conflict => Err(idempotency::mismatch()),
