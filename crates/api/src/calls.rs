@@ -336,11 +336,8 @@ impl Call {
         self.method() == method || (self.method() == "GET" && method == "HEAD")
     }
 
-    /// The parameters of a path of these segments, if it is this call's.
+    /// The parameters of a path of these segments, if it is this call's: as many as are expected.
     fn parameters<'r>(expected: &[&str], segments: &[&'r str]) -> Option<Parameters<'r>> {
-        if expected.len() != segments.len() {
-            return None;
-        }
         let mut found = [""; MAX_PARAMETERS];
         let mut free = found.iter_mut();
         for (expected, &segment) in expected.iter().zip(segments) {
@@ -387,12 +384,19 @@ pub fn max_body(path: &str, usual: u64) -> u64 {
 /// The most segments of a call's path, the empty one before the first slash included.
 const MAX_SEGMENTS: usize = 8;
 
-/// Every call with the segments of its path, taken apart once.
-static CALLS: LazyLock<Vec<(Call, Vec<&'static str>)>> = LazyLock::new(|| {
-    let calls = Call::ALL.iter();
-    calls
-        .map(|call| (*call, call.path().split('/').collect()))
-        .collect()
+/// A call with the segments of its path.
+type Segmented = (Call, Vec<&'static str>);
+
+/// Every call, taken apart once, by the number of its path's segments: few of all calls have as many as a request's path.
+static CALLS: LazyLock<[Vec<Segmented>; MAX_SEGMENTS + 1]> = LazyLock::new(|| {
+    let mut by_count = [const { Vec::new() }; MAX_SEGMENTS + 1];
+    for call in Call::ALL {
+        let segments: Vec<_> = call.path().split('/').collect();
+        if let Some(calls) = by_count.get_mut(segments.len()) {
+            calls.push((*call, segments));
+        }
+    }
+    by_count
 });
 
 /// The only segment of a path that has one segment: a code. One trailing slash does not count.
@@ -469,7 +473,8 @@ fn matching<'r>(method: &str, path: &'r str, are_meant: impl Fn(Call) -> bool) -
     let segments = segments.get(..count).unwrap_or_default();
     let mut allowed: Vec<&str> = Vec::new();
     let mut is_literal = false;
-    for (call, expected) in CALLS.iter().filter(|(call, _)| are_meant(*call)) {
+    let calls = CALLS.get(count).into_iter().flatten();
+    for (call, expected) in calls.filter(|(call, _)| are_meant(*call)) {
         let Some(parameters) = Call::parameters(expected, segments) else {
             continue;
         };
@@ -500,5 +505,6 @@ mod tests {
     fn no_path_has_more_segments_than_are_looked_at() {
         let longest = Call::ALL.iter().map(|call| call.path().split('/').count()).max();
         assert_eq!(longest, Some(MAX_SEGMENTS));
+        assert_eq!(CALLS.iter().flatten().count(), Call::ALL.len());
     }
 }
