@@ -61,6 +61,15 @@ pub fn run(command: &mut Command, purpose: &str) -> Result<()> {
     Ok(())
 }
 
+/// The triple of this machine.
+pub fn host() -> Result<String> {
+    let version = rustc(&["-vV"])?;
+    let host = version.lines().find_map(|line| line.strip_prefix("host: "));
+    Ok(host
+        .context("rustc does not say for what machine it is")?
+        .to_owned())
+}
+
 /// Cargo's target directory, wherever the user keeps it.
 pub fn target_dir() -> Result<PathBuf> {
     let output = cargo()

@@ -59,7 +59,7 @@ enum Task {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
-    /// Feed the parsers and rules with inputs made up by libFuzzer. Needs cargo-fuzz and nightly Rust.
+    /// Feed the parsers and rules with inputs made up by libFuzzer.
     Fuzz(fuzz::Options),
     /// Build the components and the gateway.
     Build {

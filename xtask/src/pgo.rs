@@ -16,7 +16,7 @@ use crate::build::{self, DIST, run, say};
 /// programs this machine can run.
 pub fn gateway(features: Option<&str>, target: Option<&str>) -> Result<PathBuf> {
     build::components()?;
-    let host = host()?;
+    let host = build::host()?;
     let merge = profdata(&host)?;
     let target = target.unwrap_or(&host);
     let directory = build::target_dir()?.join("pgo");
@@ -57,15 +57,6 @@ fn build_with(
         );
     run(&mut command, "building the gateway")?;
     Ok(directory.join(target).join(DIST).join("tollgate"))
-}
-
-/// The triple of this machine.
-fn host() -> Result<String> {
-    let version = build::rustc(&["-vV"])?;
-    let host = version.lines().find_map(|line| line.strip_prefix("host: "));
-    Ok(host
-        .context("rustc does not say for what machine it is")?
-        .to_owned())
 }
 
 /// The program that merges counts; it belongs to the toolchain, which must have the same version of LLVM.

@@ -298,7 +298,7 @@ fn limits(gateway: &Gateway, patterns: &[Pattern], request: &Request) {
     };
     let found = charged(&request.path);
     let path = &request.path;
-    let health = path == "/health" || path.starts_with("/health/");
+    let health = ["/health/live", "/health/ready"].contains(&path.as_str());
     let read = matches!(&*request.method, "GET" | "HEAD");
     // Who says twice who it is, is charged nothing.
     let nobody = identity::unambiguous(&settings.config, request).is_err();
