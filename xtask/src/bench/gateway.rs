@@ -1,6 +1,5 @@
 //! The gateway under measurement.
 
-use super::rows::tls::Pair;
 use super::{Bench, Side, free_port, http};
 use crate::build::{self, cargo};
 use crate::program::Program;
@@ -48,6 +47,12 @@ pub struct Stored {
     pub commits: u64,
     /// Each of them took one fdatasync.
     pub groups: u64,
+}
+
+/// A certificate and its key.
+pub struct Pair {
+    pub cert: PathBuf,
+    pub key: PathBuf,
 }
 
 /// A running gateway with a store of its own.

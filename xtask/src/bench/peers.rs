@@ -1,6 +1,6 @@
 //! The peers: each is optional, and says how to get it where it is missing.
 
-use super::rows::tls::Pair;
+use super::gateway::Pair;
 use super::{Bench, Side, TARGET, absolute, find, free_port, gateway, http, load_file};
 use crate::build;
 use crate::program::Program;

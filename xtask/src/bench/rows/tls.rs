@@ -1,13 +1,13 @@
 //! TLS, against nginx's: redirects on connections that are kept, and handshakes.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::bench::gateway::Gateway;
+use crate::bench::gateway::{Gateway, Pair};
 use crate::bench::peers;
 use crate::bench::report::{By, Floor, Report};
 use crate::bench::rounds::{self, Contender, Sample};
@@ -22,12 +22,6 @@ const FLOOR: Floor = Floor::AtLeast(0.7);
 const MARGIN: Duration = Duration::from_secs(15);
 /// Clients that shake hands at once: one alone would leave the server waiting.
 const CLIENTS: usize = 4;
-
-/// A certificate and its key.
-pub(in crate::bench) struct Pair {
-    pub(in crate::bench) cert: PathBuf,
-    pub(in crate::bench) key: PathBuf,
-}
 
 pub(super) fn measure(bench: &Bench, report: &mut Report) -> Result<()> {
     let pair = issue(&bench.directory("certificate")?)?;
