@@ -9,7 +9,7 @@ mod health;
 mod keys;
 mod links;
 mod manual;
-mod output;
+pub mod output;
 mod settings;
 mod topics;
 

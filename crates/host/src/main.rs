@@ -2,7 +2,7 @@
 
 use clap::Parser as _;
 use std::process::ExitCode;
-use tollgate_host::cli::{self, exit};
+use tollgate_host::cli::{self, output};
 use tollgate_host::{logging, memory, serve};
 use tracing::Level;
 
@@ -15,7 +15,7 @@ fn main() -> ExitCode {
     let arguments = cli::Arguments::parse();
     match arguments.command {
         cli::Command::Serve(options) => run_gateway(*options),
-        command => exit::report(cli::run(command, arguments.json), arguments.json),
+        command => output::report(cli::run(command, arguments.json), arguments.json),
     }
 }
 

@@ -1,8 +1,7 @@
 //! How a command ends: what it tells, and its exit code. `docs/command-line.md` lists the codes; clap itself ends with 2
 //! where the command line cannot be read.
 
-use serde_json::{Value, json};
-use std::process::ExitCode;
+use serde_json::Value;
 
 /// The command did not do what it was asked for.
 const FAILED: u8 = 1;
@@ -89,7 +88,8 @@ impl Failure {
         Self::Failed(anyhow::Error::msg(why.into()))
     }
 
-    fn code(&self) -> u8 {
+    /// The exit code of the command.
+    pub fn code(&self) -> u8 {
         match self {
             Self::Failed(_) => FAILED,
             Self::Usage(_) => USAGE,
@@ -110,29 +110,10 @@ impl Failure {
     }
 }
 
-/// Tells on stderr what went wrong, if anything did; the exit code.
-pub fn report(done: Result<(), Failure>, as_json: bool) -> ExitCode {
-    let failure = match done {
-        Ok(()) | Err(Failure::Closed) => return ExitCode::SUCCESS,
-        Err(failure) => failure,
-    };
-    let message = super::output::printable(&failure.message());
-    match as_json {
-        true => {
-            let mut told = json!({ "error": message, "exitCode": failure.code() });
-            if let Failure::Refused(refusal) = &failure {
-                told["problem"] = refusal.problem.clone();
-            }
-            super::output::tell(&told.to_string());
-        }
-        false => super::output::tell(&format!("tollgate: {message}")),
-    }
-    ExitCode::from(failure.code())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::json;
 
     #[test]
     fn a_refusal_names_the_fields_at_fault() {

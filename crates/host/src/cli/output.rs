@@ -4,8 +4,10 @@
 
 use super::exit::Failure;
 use serde::Serialize;
+use serde_json::json;
 use std::fmt::Write as _;
 use std::io::{ErrorKind, IsTerminal as _, Write as _};
+use std::process::ExitCode;
 
 /// Stdout, and in which form.
 #[derive(Debug)]
@@ -103,6 +105,26 @@ pub fn printable(text: &str) -> String {
 /// Says something on stderr, where that can be.
 pub fn tell(line: &str) {
     _ = writeln!(std::io::stderr(), "{line}");
+}
+
+/// Tells on stderr what went wrong, if anything did; the exit code.
+pub fn report(done: Result<(), Failure>, as_json: bool) -> ExitCode {
+    let failure = match done {
+        Ok(()) | Err(Failure::Closed) => return ExitCode::SUCCESS,
+        Err(failure) => failure,
+    };
+    let message = printable(&failure.message());
+    match as_json {
+        true => {
+            let mut told = json!({ "error": message, "exitCode": failure.code() });
+            if let Failure::Refused(refusal) = &failure {
+                told["problem"] = refusal.problem.clone();
+            }
+            tell(&told.to_string());
+        }
+        false => tell(&format!("tollgate: {message}")),
+    }
+    ExitCode::from(failure.code())
 }
 
 /// A progress bar on stderr, if that is a terminal; else it shows nothing. `total`: steps or bytes, where they are known.
