@@ -30,6 +30,7 @@ pub mod own_address;
 pub mod policies;
 pub mod settings;
 pub mod subscriptions;
+pub mod target;
 #[cfg(test)]
 mod testing;
 mod together;

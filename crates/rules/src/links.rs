@@ -23,7 +23,6 @@ mod create;
 pub(crate) mod describe;
 mod edit;
 mod fields;
-pub(crate) use fields::target;
 mod index;
 mod list;
 mod maintain;
@@ -40,6 +39,7 @@ mod sweep;
 mod tests;
 mod visitor;
 
+use self::redirect::private;
 use crate::world::World;
 use tollgate_api::calls::{self, Call};
 use tollgate_api::components::Component;
@@ -48,13 +48,10 @@ use tollgate_api::pattern::unreserved;
 use tollgate_api::problem::Problem;
 use tollgate_store::ports::Store;
 
-pub use fields::{MAX_TAGS, MAX_URL_BYTES, MAX_VISITS};
+pub use fields::{MAX_TAGS, MAX_VISITS};
 pub use list::{DEFAULT_PAGE, MAX_PAGE};
 pub use maintain::maintain;
 pub use record::{Facts, Limits, State, state};
-
-/// How often a change is tried again when the link changed under it, before the caller is told to.
-const MAX_RACES: usize = 8;
 
 /// Answers `/api/links…` and `/{code}`; 404 for any other path.
 pub async fn handle<S: Store>(world: &World<'_, S>, request: &Request) -> Response {
@@ -108,10 +105,4 @@ async fn route<S: Store>(world: &World<'_, S>, request: &Request) -> Result<Resp
         // Later: visits and stats.
         _ => Err(Problem::not_found()),
     }
-}
-
-/// Forbids caching: an answer that depends on a credential, a clock or a counter is for this caller and this
-/// moment.
-fn private(response: Response) -> Response {
-    response.with("cache-control", "private, no-store")
 }

@@ -7,8 +7,8 @@
 use std::collections::BTreeMap;
 
 use super::access;
-use super::create::Created;
-use super::record::Link;
+use super::record::{Link, View};
+use serde::Serialize;
 use serde_json::Value;
 
 use crate::idempotency::{self, Key};
@@ -21,6 +21,23 @@ use tollgate_store::ports::Store;
 
 /// Of commits that only look for an answer: a store in one piece knows the ids of all partitions.
 const PARTITION: &str = "links/again";
+
+/// A new link.
+#[derive(Serialize)]
+#[cfg_attr(
+    feature = "schema",
+    derive(schemars::JsonSchema),
+    schemars(rename = "CreatedLink")
+)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Created<'a> {
+    #[serde(flatten)]
+    pub(super) link: View<'a>,
+    /// Only for a creator without a key, and only here: manages this link.
+    #[cfg_attr(feature = "schema", schemars(with = "String"))]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) manage_token: Option<&'a str>,
+}
 
 /// A manage token.
 pub(super) struct Token {

@@ -1,17 +1,18 @@
 //! `POST /api/links`.
 
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 
 use super::access::{self, Creator};
-use super::again::{Repeat, Token};
+use super::again::{Created, Repeat, Token};
 use super::index::{self, Reserve};
 use super::manage::shown;
-use super::record::{Limits, Link, Record, State, View, link_key};
-use super::{MAX_RACES, fields, maintain, strangers, sweep};
+use super::record::{Limits, Link, MAX_RACES, Record, State, link_key};
+use super::{fields, maintain, strangers, sweep};
 use crate::codes;
 use crate::events;
 use crate::idempotency;
 use crate::settings::Settings;
+use crate::target::target;
 use crate::world::World;
 use tollgate_api::http::{Request, Response};
 use tollgate_api::problem::{Kind, Problem};
@@ -139,7 +140,7 @@ impl Body {
 
     fn check(self, settings: &Settings, now: u64) -> Result<Draft, Problem> {
         let given = self.given();
-        let url = fields::target(&settings.own, &self.url, "#/url")?;
+        let url = target(&settings.own, &self.url, "#/url")?;
         if let Some(code) = &self.code {
             fields::custom_code(&settings.config, code)?;
         }
@@ -162,7 +163,7 @@ impl Body {
         fields::limits(&limits, "#/validFrom")?;
         let fallback = self
             .fallback_url
-            .map(|url| fields::target(&settings.own, &url, "#/fallbackUrl"));
+            .map(|url| target(&settings.own, &url, "#/fallbackUrl"));
         let tags = fields::tags(self.tags.unwrap_or_default())?;
         self.title.as_deref().map_or(Ok(()), fields::title)?;
         self.external_id.as_deref().map_or(Ok(()), fields::external_id)?;
@@ -237,23 +238,6 @@ impl Draft {
 /// Neither list repeats a tag.
 fn same_tags(a: &[String], b: &[String]) -> bool {
     a.len() == b.len() && a.iter().all(|tag| b.contains(tag))
-}
-
-/// A new link.
-#[derive(Serialize)]
-#[cfg_attr(
-    feature = "schema",
-    derive(schemars::JsonSchema),
-    schemars(rename = "CreatedLink")
-)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct Created<'a> {
-    #[serde(flatten)]
-    pub(super) link: View<'a>,
-    /// Only for a creator without a key, and only here: manages this link.
-    #[cfg_attr(feature = "schema", schemars(with = "String"))]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) manage_token: Option<&'a str>,
 }
 
 pub(super) async fn post<S: Store>(world: &World<'_, S>, request: &Request) -> Result<Response, Problem> {

@@ -6,7 +6,7 @@ use tollgate_api::openapi::{Operation, number, pattern, text};
 use tollgate_api::problem::Kind;
 
 use super::list::{DEFAULT_PAGE, MAX_FILTER, MAX_PAGE};
-use super::{bulk, claim, create, edit, list, qr, record};
+use super::{again, bulk, claim, create, edit, list, qr, record};
 
 /// Headers of the pages that browsers get.
 const PAGE_HEADERS: &[&str] = &[
@@ -125,7 +125,7 @@ fn create(operation: &mut Operation<'_>) {
         "tags": ["spring"],
         "ifExists": "return",
     }));
-    operation.gives::<create::Created<'_>>(201, "The new link.", link());
+    operation.gives::<again::Created<'_>>(201, "The new link.", link());
     operation.answers_with(201, "Location", true);
     operation.answers_with(201, "ETag", false);
     operation.answers_with(201, "Idempotency-Replayed", false);

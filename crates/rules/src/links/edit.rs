@@ -4,10 +4,11 @@ use serde::Deserialize;
 
 use super::access::Credential;
 use super::manage::{contended, shown};
-use super::record::{Link, Record, link_key};
-use super::{MAX_RACES, fields, index, strangers, sweep};
+use super::record::{Link, MAX_RACES, Record, link_key};
+use super::{fields, index, strangers, sweep};
 use crate::etag::IfMatch;
 use crate::settings::Settings;
+use crate::target::target;
 use crate::world::World;
 use tollgate_api::http::{Request, Response};
 use tollgate_api::problem::Problem;
@@ -94,7 +95,7 @@ impl Patch {
             let url = url
                 .as_deref()
                 .ok_or_else(|| Problem::field("#/url", "cannot be cleared"))?;
-            record.url = fields::target(&settings.own, url, "#/url")?;
+            record.url = target(&settings.own, url, "#/url")?;
         }
         if let Some(status) = self.redirect {
             record.redirect = status.map_or(Ok(settings.config.links.redirect), fields::redirect)?;
@@ -102,7 +103,7 @@ impl Patch {
         if let Some(url) = &self.fallback_url {
             let url = url
                 .as_deref()
-                .map(|url| fields::target(&settings.own, url, "#/fallbackUrl"));
+                .map(|url| target(&settings.own, url, "#/fallbackUrl"));
             record.fallback_url = url.transpose()?;
         }
         if let Some(tags) = &self.tags {

@@ -1,8 +1,8 @@
 //! `GET` and `DELETE /api/links/{code}`.
 
 use super::access::Credential;
-use super::record::Link;
-use super::{MAX_RACES, sweep};
+use super::record::{Link, MAX_RACES};
+use super::sweep;
 use crate::etag::IfMatch;
 use crate::events;
 use crate::world::World;

@@ -5,12 +5,14 @@ use std::borrow::Cow;
 use serde::{Deserialize, Serialize};
 use subtle::ConstantTimeEq as _;
 
-use super::MAX_RACES;
 use crate::config::Config;
 use tollgate_api::time;
 use tollgate_store::commit::{Entry, StoreError};
 use tollgate_store::ports::Store;
 use tollgate_store::stored;
+
+/// How often a change is tried again when the link changed under it, before the caller is told to.
+pub(super) const MAX_RACES: usize = 8;
 
 /// The entry of a link, which is also the partition of everything about it.
 pub(super) fn link_key(code: &str) -> String {

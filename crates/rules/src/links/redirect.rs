@@ -13,9 +13,11 @@ use std::borrow::Cow;
 
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 
-use super::record::{Facts, Limits, Record, State, Target, counter_keys_of, counters, link_key, state};
+use super::preview;
+use super::record::{
+    Facts, Limits, MAX_RACES, Record, State, Target, counter_keys_of, counters, link_key, state,
+};
 use super::visitor::{self, Visitor};
-use super::{MAX_RACES, preview, private};
 use crate::codes;
 use crate::config::Clicks;
 use crate::world::World;
@@ -296,6 +298,12 @@ fn ended(state: State) -> Problem {
 
 fn unknown() -> Problem {
     Problem::new(Kind::NotFound, "There is no such link.")
+}
+
+/// Forbids caching: an answer that depends on a credential, a clock or a counter is for this caller and this
+/// moment.
+pub(super) fn private(response: Response) -> Response {
+    response.with("cache-control", NO_STORE)
 }
 
 #[cfg(test)]

@@ -10,8 +10,7 @@
 //! commit that charges, before the link, and removed by the one that gives back, after it. Whoever follows it
 //! looks whether the link still has that token.
 
-use super::MAX_RACES;
-use super::record::Record;
+use super::record::{MAX_RACES, Record};
 use crate::codes;
 use crate::config::Config;
 use crate::world::World;

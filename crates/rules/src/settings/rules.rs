@@ -180,7 +180,7 @@ fn clients(clients: &Clients, path: &Path) -> Checked {
 /// Returns `root_url`, as it can stand in a header.
 fn links(links: &Links, own: &OwnAddresses, path: &Path) -> Result<Option<String>, Fault> {
     // As a link's target: it would lead to itself.
-    let target = |url: &String| crate::links::target(own, url, "root_url");
+    let target = |url: &String| crate::target::target(own, url, "root_url");
     let root_url = links.root_url.as_ref().map(target).transpose();
     let root_url = root_url.map_err(|problem| {
         let detail = problem.errors.into_iter().map(|error| error.detail).next();

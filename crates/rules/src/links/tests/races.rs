@@ -140,7 +140,7 @@ fn an_edit_that_always_loses_gives_up() {
             drop(gateway.admin("PATCH", "/api/links/abc", &json!({"title": n.to_string()})))
         }
     };
-    let meddlers: Vec<Meddler<'_>> = (0..super::super::MAX_RACES)
+    let meddlers: Vec<Meddler<'_>> = (0..super::super::record::MAX_RACES)
         .map(|n| Box::new(other(n)) as Meddler<'_>)
         .collect();
     let request = as_admin("PATCH", "/api/links/abc", &json!({"externalId": "ours"}));
