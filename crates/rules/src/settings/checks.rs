@@ -4,6 +4,8 @@ use crate::config::{Fault, Path};
 use tollgate_api::calls::own_segments;
 use tollgate_api::pattern::Pattern;
 
+pub(super) const MAX_HEADER_NAME: usize = 64;
+
 pub(super) type Checked = Result<(), Fault>;
 
 pub(super) fn ensure(holds: bool, path: Path, message: &str) -> Checked {
@@ -67,4 +69,11 @@ pub(super) fn outside(text: &str, path: Path) -> Result<Pattern, Fault> {
         "must not begin with a segment of the gateway's own, such as /api or /health",
     )?;
     Ok(route)
+}
+
+/// An RFC 9110 token in lower case, as every door hands header names over.
+pub(super) fn header_name(name: &str, path: Path) -> Checked {
+    let token = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b"!#$%&'*+-.^_`|~".contains(&b);
+    let ok = (1..=MAX_HEADER_NAME).contains(&name.len()) && name.bytes().all(token);
+    ensure(ok, path, "must be a header name in lower case, e.g. x-client-id")
 }

@@ -1,7 +1,6 @@
 //! Rules of `[access_log]` and `[traces]`.
 
-use super::checks::{Checked, at_most, ensure, file, within};
-use super::rules::header_name;
+use super::checks::{Checked, at_most, ensure, file, header_name, within};
 use super::topics::{OWN_TARGET, target};
 use crate::config::{AccessLogSettings, MAX_TRACE_HEADERS, Path, TraceSettings};
 use crate::own_address::OwnAddresses;

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use super::alerts;
-use super::checks::{Checked, at_most, ensure, file, outside, pattern, within};
+use super::checks::{Checked, MAX_HEADER_NAME, at_most, ensure, file, header_name, outside, pattern, within};
 use super::components::{self, ComponentRoute};
 use super::listeners::{self, Listeners};
 use super::logs;
@@ -26,7 +26,6 @@ use tollgate_store::settings::StoreSettings;
 const MAX_TRUSTED_PROXIES: usize = 256;
 const MAX_METHODS: usize = 16;
 const MAX_METHOD: usize = 32;
-const MAX_HEADER_NAME: usize = 64;
 const MAX_CONNECTIONS: u32 = 1_000_000;
 const MAX_BUCKETS: u64 = 100_000_000;
 const CACHE_ENTRIES_BOUNDS: (u64, u64) = (1 << 10, 1 << 30);
@@ -305,11 +304,4 @@ fn public_url(text: &str, path: Path) -> Result<url::Url, Fault> {
     let anonymous = url.username().is_empty() && url.password().is_none();
     ensure(anonymous, path, "must not have a user name or password")?;
     Ok(url)
-}
-
-/// An RFC 9110 token in lower case, as every door hands header names over.
-pub(super) fn header_name(name: &str, path: Path) -> Checked {
-    let token = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b"!#$%&'*+-.^_`|~".contains(&b);
-    let ok = (1..=MAX_HEADER_NAME).contains(&name.len()) && name.bytes().all(token);
-    ensure(ok, path, "must be a header name in lower case, e.g. x-client-id")
 }
