@@ -19,6 +19,7 @@ use tollgate_delivery::driver::Statuses;
 use tollgate_engines::AnyEngine;
 use tollgate_rules::campaigns;
 use tollgate_rules::events::{Event, Kind, Told};
+use tollgate_rules::heads;
 use tollgate_store::commit::{Commit, Condition, Idempotence, Mutation, Outcome, StoreError, literal};
 use tollgate_store::ports::Store as _;
 
@@ -117,11 +118,12 @@ impl Events {
 
     /// Tells what an answer says that a call has changed; see [`Event::told_by`]. A comparison where nobody listens. What is kept
     /// is in the topic already.
-    pub fn answered(&self, call: Option<Call>, path: &str, status: u16, body: &[u8]) {
-        if self.topic.is_some() || self.live.receiver_count() == 0 {
+    pub fn answered(&self, call: Option<Call>, path: &str, answer: &heads::Response) {
+        // What an earlier request has changed was told then.
+        if self.topic.is_some() || self.live.receiver_count() == 0 || answer.is_replay() {
             return;
         }
-        let told = call.map(|call| Event::told_by(call, path, status, body, fresh));
+        let told = call.map(|call| Event::told_by(call, path, answer.status, &answer.body, fresh));
         for event in told.into_iter().flatten() {
             self.tell(event);
         }

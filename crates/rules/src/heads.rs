@@ -106,6 +106,13 @@ pub struct Response {
     pub body: Vec<u8>,
 }
 
+impl Response {
+    /// Whether it is the stored answer of an earlier request with the same `Idempotency-Key`.
+    pub fn is_replay(&self) -> bool {
+        pairs(&self.headers).any(|(name, _)| name == b"idempotency-replayed")
+    }
+}
+
 impl From<http::Response> for Response {
     fn from(response: http::Response) -> Self {
         Self {

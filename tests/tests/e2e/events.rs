@@ -96,6 +96,17 @@ pub async fn what_happens_is_told_live_where_it_is_kept_nowhere(host: Host) {
         listener.0.text
     );
     assert!(!listener.0.text.contains("\nid: "), "{}", listener.0.text);
+    let link = json!({ "url": "https://example.com/", "code": "again" });
+    let create = || {
+        gateway
+            .post("/api/links")
+            .key(ADMIN_KEY)
+            .header("idempotency-key", "once")
+            .json(&link)
+    };
+    create().send().await.expect(201);
+    let replay = create().send().await.expect(201);
+    assert_eq!(replay.header("idempotency-replayed"), "true");
     let close = json!({ "state": "closed" });
     let path = format!("/api/campaigns/{old}");
     gateway
@@ -107,6 +118,13 @@ pub async fn what_happens_is_told_live_where_it_is_kept_nowhere(host: Host) {
         .expect(200);
     let (_, data) = listener.hears("campaign.ended").await;
     assert_eq!(data, json!({ "id": old, "quantity": 1, "remaining": 1 }));
+    // Twice asked for, made once.
+    assert_eq!(
+        listener.0.text.matches(r#""code":"again""#).count(),
+        1,
+        "{}",
+        listener.0.text
+    );
 }
 
 pub async fn what_happens_is_kept_in_the_topic_and_a_listener_goes_on_where_it_stopped(host: Host) {

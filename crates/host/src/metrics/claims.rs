@@ -36,9 +36,10 @@ impl Outcome {
     /// What an answer says; nothing where no campaign has judged, so that a name that nobody has made is never told.
     fn of(response: &heads::Response) -> Option<Self> {
         if response.status == 201 {
-            let mut headers = heads::pairs(&response.headers);
-            let is_replay = headers.any(|(name, _)| name == b"idempotency-replayed");
-            return Some(if is_replay { Self::Replayed } else { Self::Admitted });
+            return Some(match response.is_replay() {
+                true => Self::Replayed,
+                false => Self::Admitted,
+            });
         }
         let slug = response.body.strip_prefix(b"{\"type\":\"urn:tollgate:problem:")?;
         match slug.split(|byte| *byte == b'"').next()? {

@@ -458,9 +458,7 @@ impl Gateway {
         let max = usize::try_from(calls::max_body(path(head), self.max_body as u64)).unwrap_or(usize::MAX);
         let body = Box::pin(self.body(body, max)).await?;
         let answer = Box::pin(self.rest(head, body, &caller.name, trace)).await?;
-        self.shared
-            .events
-            .answered(asked.known(), path(head), answer.status, &answer.body);
+        self.shared.events.answered(asked.known(), path(head), &answer);
         let mut answer = from_packed(answer);
         for (name, value) in &unpacked(added) {
             answer.headers_mut().append(name, value.clone());
