@@ -3,6 +3,7 @@
 
 mod deb;
 mod image;
+mod system;
 mod trial;
 
 use crate::build::{self, RELEASE, run, say};
@@ -45,6 +46,10 @@ pub struct Options {
     /// A static `tollgate` that is built already, instead of building one.
     #[arg(long)]
     gateway: Option<PathBuf>,
+    /// A Debian system in a directory, as debootstrap makes it: the Debian package is installed there, and its systemd booted. As
+    /// root only; the directory is changed.
+    #[arg(long, value_name = "DIR")]
+    system: Option<PathBuf>,
     /// Where packages are put [default: target/package].
     #[arg(long)]
     output: Option<PathBuf>,
@@ -105,7 +110,14 @@ pub fn package(options: &Options) -> Result<()> {
         made.push(image.archive);
     }
     if wants(Kind::Deb) {
-        made.push(deb::write(&gateway, architecture, &output)?);
+        let package = deb::write(&gateway, architecture, &output)?;
+        match &options.system {
+            Some(system) => system::start(&package, system)?,
+            None => say(
+                "the Debian package was not installed: name a Debian system with --system DIR (docs/install.md)",
+            ),
+        }
+        made.push(package);
     }
     sums(&output, &made)
 }

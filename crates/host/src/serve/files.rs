@@ -51,8 +51,13 @@ pub fn tighten(database: &Path) {
     }
 }
 
-/// Logs a warning if others can read a secret.
+/// Logs a warning if others can read a secret. Not of a credential that systemd hands over: its directory is ours alone, and what looks
+/// like the right of a group is the mask of the list that says so.
 pub fn warn_if_shared(secret: &Path) {
+    let credentials = std::env::var_os("CREDENTIALS_DIRECTORY").filter(|directory| !directory.is_empty());
+    if credentials.is_some_and(|directory| secret.starts_with(directory)) {
+        return;
+    }
     if fs::metadata(secret).is_ok_and(|metadata| metadata.mode() & OTHERS != 0) {
         tracing::warn!(path = %secret.display(), "others can read the admin key in this file: chmod 600 it");
     }
