@@ -134,7 +134,7 @@ pub(super) fn placed(place: &Place) -> Result<Placed> {
     if let Some(listen) = place.listen.as_ref().filter(|listen| !listen.is_empty()) {
         config.server.listen.clone_from(listen);
     }
-    collector(&mut config.traces);
+    collector(&mut config.traces, |name| std::env::var(name).ok());
     let data = place.data.as_ref().filter(|data| !data.as_os_str().is_empty());
     let data = match (&mut config.store, data) {
         (StoreSettings::Sqlite { path, .. }, Some(data)) => {
@@ -158,8 +158,9 @@ pub(super) fn placed(place: &Place) -> Result<Placed> {
 }
 
 /// What the variables of OpenTelemetry say, which come before the file. The library reads OTEL_EXPORTER_OTLP_HEADERS itself.
-fn collector(traces: &mut TraceSettings) {
-    let variable = |name: &str| std::env::var(name).ok().filter(|text| !text.is_empty());
+/// An empty one counts as none, as its specification has it.
+fn collector(traces: &mut TraceSettings, variables: impl Fn(&str) -> Option<String>) {
+    let variable = |name: &str| variables(name).filter(|text| !text.is_empty());
     let of_all = variable("OTEL_EXPORTER_OTLP_ENDPOINT");
     if let Some(endpoint) = variable("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT").or(of_all) {
         traces.endpoint = Some(endpoint);
@@ -264,4 +265,50 @@ pub fn check(sources: &Sources, mut output: Output) -> Result<(), Failure> {
         "# in force, from {source}\n{certificates}{}\n",
         settings.config.to_toml()
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The endpoint and the name of the service that come of these variables, beside a file that names both.
+    fn read(variables: &[(&str, &str)]) -> (Option<String>, String) {
+        let mut traces = TraceSettings {
+            endpoint: Some("http://file.example".to_owned()),
+            service_name: "of-the-file".to_owned(),
+            ..TraceSettings::default()
+        };
+        collector(&mut traces, |name| {
+            let found = variables.iter().find(|(other, _)| *other == name);
+            found.map(|(_, value)| (*value).to_owned())
+        });
+        (traces.endpoint, traces.service_name)
+    }
+
+    #[test]
+    fn variables_of_opentelemetry_come_before_the_file() {
+        const ALL: (&str, &str) = ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://all.example");
+        const TRACES: (&str, &str) = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "http://traces.example");
+        const OFF: &str = "OTEL_SDK_DISABLED";
+        let (file, service) = ("http://file.example", "of-the-file");
+        for (variables, endpoint, name) in [
+            (&[][..], Some(file), service),
+            (&[ALL], Some(ALL.1), service),
+            (&[TRACES], Some(TRACES.1), service),
+            // That of one signal comes before that of all.
+            (&[ALL, TRACES], Some(TRACES.1), service),
+            (&[ALL, (TRACES.0, "")], Some(ALL.1), service),
+            (&[(ALL.0, ""), (OFF, "")], Some(file), service),
+            (&[("OTEL_SERVICE_NAME", "shop")], Some(file), "shop"),
+            (&[("OTEL_SERVICE_NAME", "")], Some(file), service),
+            (&[(OFF, "true"), ALL], None, service),
+            (&[(OFF, "TRUE")], None, service),
+            // Only `true` turns it off.
+            (&[(OFF, "1")], Some(file), service),
+            (&[(OFF, "false")], Some(file), service),
+        ] {
+            let expected = (endpoint.map(str::to_owned), name.to_owned());
+            assert_eq!(read(variables), expected, "{variables:?}");
+        }
+    }
 }
