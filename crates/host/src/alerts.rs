@@ -19,7 +19,7 @@ use tollgate_rules::alerts::{self, Condition, Notice, Readings, Record, Reported
 use tollgate_rules::config::Alert;
 use tollgate_rules::events::Kind;
 use tollgate_rules::settings::Settings;
-use tollgate_rules::{campaigns, subscriptions};
+use tollgate_rules::{campaigns, groups, subscriptions};
 use tollgate_store::commit::{Commit, Mutation, StoreError, literal};
 use tollgate_store::ports::Store as _;
 
@@ -35,9 +35,9 @@ const SEND_TIMEOUT: Span = Span::from_secs(10);
 const FIRST_WAIT: Duration = Duration::from_secs(1);
 /// The longest.
 const LONGEST_WAIT: Duration = Duration::from_secs(300);
-/// Subscriptions, campaigns and topics that are looked at.
+/// Subscriptions, groups, campaigns and topics that are looked at.
 const MAX_LOOKED_AT: usize = 1_000;
-/// Dead letters of one subscription that are counted.
+/// Dead letters of one subscription or group that are counted.
 const MAX_COUNTED: u32 = 1_000;
 
 /// What alerts are judged by, besides the store.
@@ -343,7 +343,7 @@ impl Watch {
         let open = statuses.iter().filter(|one| is_open(one.machine.breaker));
         Readings {
             server_errors: self.house.sources.counted.server_errors(),
-            open_breakers: open.map(|one| subject_name(&one.topic, &one.name)).collect(),
+            open_breakers: open.map(|one| [&*one.topic, "/", &one.name].concat()).collect(),
             store_is_up: self.house.store.health().is_ok(),
             reported: self.reported().await,
         }
@@ -371,24 +371,15 @@ impl House {
                 let enough = u32::try_from(enough).unwrap_or(u32::MAX).min(MAX_COUNTED);
                 let counts =
                     subscriptions::dead_letter_counts(&self.store, config, MAX_LOOKED_AT, enough).await?;
-                let counts = counts.into_iter();
-                counts
-                    .map(|(topic, name, value)| Subject {
-                        name: subject_name(&topic, &name),
-                        value,
-                    })
-                    .collect()
+                let of_groups = groups::dead_letter_counts(&self.store, MAX_LOOKED_AT, enough).await?;
+                subjects(counts, of_groups)
             }
             Reported::Lag => {
                 let topics = self.store.topics(None, MAX_LOOKED_AT as u32).await?;
                 let backlogs = subscriptions::backlogs(&self.store, config, &topics, MAX_LOOKED_AT).await?;
-                let backlogs = backlogs.into_iter();
-                backlogs
-                    .map(|one| Subject {
-                        name: subject_name(&one.topic, &one.name),
-                        value: one.lag,
-                    })
-                    .collect()
+                let backlogs = backlogs.into_iter().map(|one| (one.topic, one.name, one.lag));
+                let of_groups = groups::lags(&self.store, &topics, MAX_LOOKED_AT).await?;
+                subjects(backlogs, of_groups)
             }
             Reported::Stock => {
                 let stocks = campaigns::stocks(&self.store, now(), MAX_LOOKED_AT).await?;
@@ -404,8 +395,21 @@ impl House {
     }
 }
 
-fn subject_name(topic: &str, subscription: &str) -> String {
-    [topic, "/", subscription].concat()
+/// Subscriptions as `<topic>/<name>`, groups as `<topic>/groups/<name>`; each with its topic, name and value.
+fn subjects(
+    subscriptions: impl IntoIterator<Item = (String, String, u64)>,
+    groups: impl IntoIterator<Item = (String, String, u64)>,
+) -> Vec<Subject> {
+    let named = |middle: &'static str| {
+        move |(topic, name, value): (String, String, u64)| Subject {
+            name: [&topic, middle, &name].concat(),
+            value,
+        }
+    };
+    let subscriptions = subscriptions.into_iter().map(named("/"));
+    subscriptions
+        .chain(groups.into_iter().map(named("/groups/")))
+        .collect()
 }
 
 fn longer(wait: Duration) -> Duration {

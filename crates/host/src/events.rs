@@ -7,7 +7,7 @@ mod changes;
 use crate::clock::now;
 use crate::metrics::count::Counted;
 use bytes::Bytes;
-use changes::{Deliveries, Limits, Phases};
+use changes::{Deliveries, Groups, Limits, Phases};
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -17,9 +17,8 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 use tollgate_api::calls::Call;
 use tollgate_delivery::driver::Statuses;
 use tollgate_engines::AnyEngine;
-use tollgate_rules::campaigns;
 use tollgate_rules::events::{Event, Kind, Told};
-use tollgate_rules::heads;
+use tollgate_rules::{campaigns, groups, heads};
 use tollgate_store::commit::{Commit, Condition, Idempotence, Mutation, Outcome, StoreError, literal};
 use tollgate_store::ports::Store as _;
 
@@ -31,8 +30,10 @@ const MAX_BEHIND: usize = 1_024;
 const MAX_WAITING: usize = 1_024;
 /// How often it is looked for changes.
 const EVERY: Duration = Duration::from_secs(1);
-/// Campaigns are looked at every so many times.
-const CAMPAIGNS_EVERY: u32 = 5;
+/// What is read from the store, campaigns and groups, is looked at every so many times.
+const STORED_EVERY: u32 = 5;
+/// Groups that are looked at.
+const MAX_GROUPS: usize = 500;
 /// How long the store may take.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How long it remembers that events were appended, in milliseconds: an append whose outcome is not known is tried again.
@@ -147,10 +148,10 @@ impl Events {
             for event in changes.into_iter().chain(refusing) {
                 self.tell(event);
             }
-            if look % CAMPAIGNS_EVERY == 0
-                && let Err(error) = self.look_at_campaigns(&mut found.campaigns).await
+            if look % STORED_EVERY == 0
+                && let Err(error) = self.look_at_store(&mut found).await
             {
-                tracing::debug!(%error, "campaigns were not looked at for events; it is tried again");
+                tracing::debug!(%error, "campaigns or groups were not looked at for events; it is tried again");
             }
             look = look.wrapping_add(1);
             self.write().await;
@@ -181,6 +182,13 @@ impl Events {
             }
             drop(self.waiting().pop_front());
         }
+    }
+
+    async fn look_at_store(&self, found: &mut Found) -> Result<(), StoreError> {
+        let deaths = groups::deaths(&self.store, MAX_GROUPS).await?;
+        let events = found.groups.compare(&deaths, self.topic());
+        events.into_iter().for_each(|event| self.tell(event));
+        self.look_at_campaigns(&mut found.campaigns).await
     }
 
     /// What has changed with campaigns. Where events are kept, what was told is kept with them, so that each is told once, also
@@ -240,6 +248,7 @@ impl Events {
 #[derive(Default)]
 struct Found {
     deliveries: Deliveries,
+    groups: Groups,
     limits: Limits,
     /// Where events are not kept.
     campaigns: Option<Phases>,

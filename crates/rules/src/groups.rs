@@ -28,6 +28,7 @@ use tollgate_api::time;
 use tollgate_delivery::groups::{self, Defined};
 use tollgate_store::commit::{StoreError, Topic};
 use tollgate_store::ports::Store;
+use tollgate_store::stored;
 
 /// How often a call begins anew where others changed what it had read.
 const MAX_TRIES: usize = 64;
@@ -163,6 +164,35 @@ pub(super) struct Page {
     groups: Vec<View>,
 }
 
+/// How far behind a consumer group is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(
+    feature = "schema",
+    derive(schemars::JsonSchema),
+    schemars(rename = "GroupLag")
+)]
+pub struct Lag {
+    /// Its name.
+    pub name: String,
+    /// Messages that are kept and not finished.
+    pub lag: u64,
+}
+
+/// How far behind each group of a topic is, by name.
+pub(crate) async fn lags_of<S: Store>(store: &S, topic: &Topic) -> Result<Vec<Lag>, StoreError> {
+    let mut lags = Vec::new();
+    for defined in groups::all(store, Some(&topic.name)).await? {
+        if let Some(state) = groups::state(store, &defined.keys()).await? {
+            let lag = state.lag(Some(topic));
+            lags.push(Lag {
+                name: defined.name,
+                lag,
+            });
+        }
+    }
+    Ok(lags)
+}
+
 /// Topic, name and lag of at most `limit` groups; `topics`: their extents.
 ///
 /// # Errors
@@ -181,6 +211,56 @@ pub async fn lags<S: Store>(
         }
     }
     Ok(lags)
+}
+
+/// How many dead letters each of at most `limit` groups holds, by topic and name; `most` are counted of one.
+///
+/// # Errors
+/// The store does not answer, or holds a damaged record.
+pub async fn dead_letter_counts<S: Store>(
+    store: &S,
+    limit: usize,
+    most: u32,
+) -> Result<Vec<(String, String, u64)>, StoreError> {
+    let mut counts = Vec::new();
+    for defined in groups::all(store, None).await?.into_iter().take(limit) {
+        let found = store.scan(&defined.keys().dead_prefix(), None, most).await?;
+        counts.push((defined.topic, defined.name, found.len() as u64));
+    }
+    Ok(counts)
+}
+
+/// How many dead letters a group ever had.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Deaths {
+    /// Of the group; no other has it, also after this one was removed.
+    pub id: String,
+    /// Its topic.
+    pub topic: String,
+    /// Its name.
+    pub name: String,
+    /// How many. It never falls, whatever becomes of them.
+    pub count: u64,
+}
+
+/// The dead letters of at most `limit` groups.
+///
+/// # Errors
+/// The store does not answer, or holds a damaged record.
+pub async fn deaths<S: Store>(store: &S, limit: usize) -> Result<Vec<Deaths>, StoreError> {
+    let mut deaths = Vec::new();
+    for defined in groups::all(store, None).await?.into_iter().take(limit) {
+        let keys = defined.keys();
+        let found = store.get(keys.partition(), &[keys.deaths()]).await?;
+        let entry = found.first().and_then(Option::as_ref);
+        deaths.push(Deaths {
+            count: stored::count("counter of dead letters", entry)?,
+            id: defined.stored.id,
+            topic: defined.topic,
+            name: defined.name,
+        });
+    }
+    Ok(deaths)
 }
 
 /// All of a topic, by name: they are few enough for one answer ([`groups::MAX_GROUPS`]).

@@ -60,11 +60,14 @@ pub(crate) struct View {
     newest_time: Option<u64>,
     /// Each with its lag.
     subscriptions: Vec<subscriptions::Lag>,
+    /// Each with its lag.
+    groups: Vec<groups::Lag>,
 }
 
 impl View {
     async fn of<S: Store>(world: &World<'_, S>, topic: Topic) -> Result<Self, Problem> {
         let subscriptions = subscriptions::lags(world, &topic).await?;
+        let groups = groups::lags_of(world.store, &topic).await?;
         Ok(Self {
             depth: (topic.last + 1).saturating_sub(topic.first),
             name: topic.name,
@@ -73,6 +76,7 @@ impl View {
             oldest_time: topic.first_time,
             newest_time: topic.last_time,
             subscriptions,
+            groups,
         })
     }
 }

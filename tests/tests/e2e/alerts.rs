@@ -149,6 +149,23 @@ pub async fn dead_letters_are_told_to_a_chat(host: Host) {
         text.contains("*dead* ended: dead_letters &gt; 0 (now 0)"),
         "{text}"
     );
+
+    let group = "/api/topics/signup/groups/shop";
+    let made = gateway.put(group).key(ADMIN_KEY).json(&json!({"maxAttempts": 1}));
+    made.send().await.expect(201);
+    let ask = async |call: &str, body: Value| {
+        let call = gateway
+            .post(&format!("{group}/{call}"))
+            .key(ADMIN_KEY)
+            .json(&body);
+        call.send().await.expect(200).json()
+    };
+    let leased = ask("lease", json!({})).await;
+    let ids = json!({"leaseIds": [leased["leases"][0]["leaseId"]]});
+    ask("nack", ids).await;
+    let started = told(&chat, 3).await;
+    let text = body(&started)["text"].as_str().unwrap().to_owned();
+    assert!(text.contains("(now 1): `signup/groups/shop` 1"), "{text}");
 }
 
 pub async fn server_errors_are_counted_over_their_window(host: Host) {

@@ -7,7 +7,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use crate::harness::{ADMIN_KEY, EventStream, Gateway, Host, Origin};
+use crate::harness::{ADMIN_KEY, EventStream, Gateway, Host, Origin, eventually};
 
 const TOPIC: &str = "[events]\ntopic = \"tollgate\"\n";
 /// How long an event may take.
@@ -278,4 +278,43 @@ pub async fn streams_are_for_admins_and_bounded(host: Host) {
         }
     };
     timeout(SOON, place).await.expect("its place is free");
+}
+
+pub async fn dead_letters_of_a_group_are_told_and_counted(host: Host) {
+    let gateway = Gateway::start(host, "").await;
+    let group = "/api/topics/jobs/groups/workers";
+    let call = async |path: &str, body: Value| {
+        let call = gateway.post(path).key(ADMIN_KEY).json(&body);
+        call.send().await.json()
+    };
+    for number in 0..2 {
+        call("/api/topics/jobs/messages", json!({ "number": number })).await;
+    }
+    let made = gateway
+        .put(group)
+        .key(ADMIN_KEY)
+        .json(&json!({ "maxAttempts": 1 }));
+    made.send().await.expect(201);
+    let mut listener = Listener::open(&gateway, "").await;
+    // The first look is what later ones are compared with.
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let leased = call(&format!("{group}/lease"), json!({ "limit": 2 })).await;
+    let leases = leased["leases"].as_array().unwrap().iter();
+    let ids: Vec<_> = leases.map(|lease| lease["leaseId"].clone()).collect();
+    call(&format!("{group}/nack"), json!({ "leaseIds": ids })).await;
+    let (_, data) = listener.hears("message.dead").await;
+    assert_eq!(
+        data,
+        json!({ "topic": "jobs", "group": "workers", "messages": 2 })
+    );
+    let counted = "\ntollgate_group_dead_letters_total{topic=\"jobs\",group=\"workers\"} 2\n";
+    eventually("they are counted", async || {
+        gateway.scrape().await.contains(counted).then_some(())
+    })
+    .await;
+    // What becomes of them changes nothing of that.
+    call(&format!("{group}/dead-letters/redrive"), json!({ "all": true })).await;
+    tokio::time::sleep(Duration::from_secs(7)).await;
+    assert!(gateway.scrape().await.contains(counted));
+    assert_eq!(listener.count("message.dead"), 1, "{}", listener.0.text);
 }

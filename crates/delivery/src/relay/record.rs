@@ -104,6 +104,11 @@ impl Keys {
         format!("{}/hurries", self.base)
     }
 
+    /// The key of the counter of dead letters that a consumer group ever had.
+    pub fn deaths(&self) -> String {
+        format!("{}/deaths", self.base)
+    }
+
     /// The key of the window of a consumer group with this number.
     pub fn window(&self, number: u64) -> String {
         format!("{}/window/{number:020}", self.base)

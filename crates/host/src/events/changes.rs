@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use tollgate_delivery::driver::SubscriptionStatus;
 use tollgate_rules::campaigns::{Phase, Standing};
 use tollgate_rules::events::{Event, Kind};
+use tollgate_rules::groups::Deaths;
 use tollgate_store::commit::MAX_STEPS;
 
 /// How long a policy that was told to refuse is not told again, in milliseconds.
@@ -101,6 +102,33 @@ fn told(status: &SubscriptionStatus, before: Delivery, now: Delivery) -> Vec<Eve
     events
 }
 
+/// How many dead letters each group had with the last look, by its id.
+#[derive(Default)]
+pub struct Groups(Option<BTreeMap<String, u64>>);
+
+impl Groups {
+    /// What has changed. Nothing is told at the first look, nor of groups of `own`, the topic that events are kept in. A group that
+    /// was not there before had none.
+    pub fn compare(&mut self, all: &[Deaths], own: Option<&str>) -> Vec<Event> {
+        let before = self.0.take();
+        let had = |one: &Deaths| match &before {
+            None => one.count,
+            Some(before) => before.get(&one.id).copied().unwrap_or_default(),
+        };
+        let dead = all
+            .iter()
+            .filter(|one| own != Some(one.topic.as_str()) && one.count > had(one));
+        let events = dead.map(|one| {
+            let data = json!({ "topic": one.topic, "group": one.name, "messages": one.count - had(one) });
+            let subject = ["group/", &one.topic, "/", &one.name].concat();
+            event(Kind::MessageDead, subject, data)
+        });
+        let events = events.collect();
+        self.0 = Some(all.iter().map(|one| (one.id.clone(), one.count)).collect());
+        events
+    }
+}
+
 /// What the limits had refused when it was told last, by policy.
 #[derive(Default)]
 pub struct Limits(BTreeMap<String, Limit>);
@@ -176,6 +204,30 @@ mod tests {
             &[standing("new", Phase::SoldOut), standing("x", Phase::Ended)],
         );
         assert_eq!(kinds(&events), ["campaign.sold-out", "campaign.ended"]);
+    }
+
+    #[test]
+    fn dead_letters_of_a_group_are_told_by_its_id() {
+        let group = |id: &str, topic: &str, count| Deaths {
+            id: id.into(),
+            topic: topic.into(),
+            name: "shop".into(),
+            count,
+        };
+        let mut groups = Groups::default();
+        assert!(groups.compare(&[group("a", "orders", 3)], None).is_empty());
+        let events = groups.compare(&[group("a", "orders", 5)], None);
+        assert_eq!(kinds(&events), ["message.dead"]);
+        assert_eq!(
+            events[0].data,
+            json!({ "topic": "orders", "group": "shop", "messages": 2 })
+        );
+        // Another group of that name: its own are counted from none.
+        let all = [group("b", "orders", 1), group("c", "tollgate", 1)];
+        let events = groups.compare(&all, Some("tollgate"));
+        assert_eq!(events.len(), 1);
+        assert_eq!(events[0].data["messages"], 1);
+        assert!(groups.compare(&all, Some("tollgate")).is_empty());
     }
 
     #[test]

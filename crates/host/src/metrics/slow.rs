@@ -9,7 +9,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::Mutex;
 use tollgate_engines::Engine as _;
-use tollgate_rules::{campaigns, groups, subscriptions};
+use tollgate_rules::groups::{self, Deaths};
+use tollgate_rules::{campaigns, subscriptions};
 use tollgate_store::commit::{StoreError, Topic};
 use tollgate_store::ports::Store as _;
 use tollgate_store::settings::StoreSettings;
@@ -79,6 +80,12 @@ async fn gathered(shared: &Shared, now: u64) -> Result<Sheet, StoreError> {
     }
     for (topic, group, lag) in groups::lags(store, &topics, MAX_SUBSCRIPTIONS).await? {
         sheet.number(Metric::GroupLag, &[&topic, &group], lag);
+    }
+    for Deaths {
+        topic, name, count, ..
+    } in groups::deaths(store, MAX_SUBSCRIPTIONS).await?
+    {
+        sheet.count(Metric::GroupDeadLetters, &[&topic, &name], count);
     }
     if let StoreSettings::Sqlite { path, .. } = &config.store {
         disk(path, &mut sheet);

@@ -75,7 +75,7 @@ macro_rules! metrics {
 metrics! {
     // Requests.
     HttpRequests = Counter "tollgate_http_requests" "" ["call", "code"]
-        "Requests that were answered; code 499: who asked had gone";
+        "Requests that were answered, those that the parser refused too; code 499: who asked had gone";
     HttpDuration = Histogram "tollgate_http_request_duration" "seconds" ["call"]
         "From the head of a request to the head of its answer; a long poll waits as it was asked to";
     HttpWaiting = Gauge "tollgate_http_requests_waiting" "" []
@@ -130,6 +130,8 @@ metrics! {
         "Messages that are kept and not delivered; of 500 subscriptions at most, those of the file first";
     GroupLag = Gauge "tollgate_group_lag" "" ["topic", "group"]
         "Messages that are kept and that no consumer of the group has acknowledged; of 500 groups at most";
+    GroupDeadLetters = Counter "tollgate_group_dead_letters" "" ["topic", "group"]
+        "Messages that a group's consumers did not finish within their leases, since the group was made; of 500 groups at most";
     OldestMessageAge = Gauge "tollgate_oldest_message_age" "seconds" ["topic", "subscription"]
         "Age of the oldest message that is not delivered; 0 if there is none";
     DeliveryAttempts = Counter "tollgate_delivery_attempts" "" ["topic", "subscription", "outcome"]

@@ -23,12 +23,12 @@ pub enum Condition {
         /// Over which they are counted.
         per: Span,
     },
-    /// `dead_letters > 0`: dead letters that a subscription holds.
+    /// `dead_letters > 0`: dead letters that a subscription or a group holds.
     DeadLetters {
         /// This many are none too many.
         above: u64,
     },
-    /// `lag > 1000`: messages that a subscription has not delivered.
+    /// `lag > 1000`: messages that a subscription has not delivered, or a group not finished.
     Lag {
         /// This many are none too many.
         above: u64,
@@ -101,12 +101,12 @@ impl fmt::Display for Condition {
 /// What an alert may ask the store for; see [`Condition::reported`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reported {
-    /// How many dead letters each subscription holds; more than `enough` need not be counted.
+    /// How many dead letters each subscription and group holds; more than `enough` need not be counted.
     DeadLetters {
         /// The count that decides, and one more.
         enough: u64,
     },
-    /// How far behind each subscription is.
+    /// How far behind each subscription and group is.
     Lag,
     /// How much is left of each campaign that can still admit.
     Stock,

@@ -335,7 +335,7 @@ fn topics_show_their_extent() {
     gateway.call("POST", "/api/topics/orders/messages", &[ANN], b"x");
     let orders = json!({
         "name": "orders", "first": 1, "last": 2, "depth": 2, "oldestTime": "2027-01-15T08:00:00Z",
-        "newestTime": "2027-01-15T08:00:01Z", "subscriptions": [],
+        "newestTime": "2027-01-15T08:00:01Z", "subscriptions": [], "groups": [],
     });
     assert_eq!(body(&gateway.admin("GET", "/api/topics/orders", "")), orders);
     let empty = body(&gateway.admin("GET", "/api/topics/signup", ""));

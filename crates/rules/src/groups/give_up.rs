@@ -86,6 +86,14 @@ pub(super) async fn give_up<S: Store>(
         ..Commit::default()
     };
     state.windows.write(keys, &mut commit);
+    if !letters.is_empty() {
+        commit.mutations.push(Mutation::Add {
+            key: keys.deaths(),
+            delta: i64::try_from(letters.len()).unwrap_or(i64::MAX),
+            min: None,
+            max: None,
+        });
+    }
     commit.mutations.extend(letters);
     commit.mutations.extend(deleted);
     let done = match world.store.commit(commit).await? {

@@ -27,7 +27,8 @@ pub(crate) fn describe(call: Call, operation: &mut Operation<'_>) {
         }
         Call::ReadTopic => {
             name(operation);
-            operation.about("How far it reaches, and how far behind each of its subscriptions is.");
+            operation
+                .about("How far it reaches, and how far behind each of its subscriptions and groups is.");
             operation.gives::<View>(200, "The topic.", topic());
             operation.refuses(&[Kind::NotFound]);
         }
@@ -65,6 +66,7 @@ fn topic() -> Value {
     json!({
         "name": "coupon", "first": 1, "last": 41, "depth": 41, "oldestTime": "2027-01-15T08:00:00Z",
         "newestTime": "2027-01-15T09:30:00.5Z", "subscriptions": [{ "name": "shop", "lag": 3, "paused": false }],
+        "groups": [{ "name": "billing", "lag": 12 }],
     })
 }
 
