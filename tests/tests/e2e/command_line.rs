@@ -218,6 +218,55 @@ pub async fn keys_are_made_rotated_and_revoked(host: Host) {
     run(of(&gateway, &["keys", "revoke", id])).await.expect(4);
 }
 
+pub async fn holds_and_groups_are_listed(host: Host) {
+    let gateway = Gateway::shared(host).await;
+    let campaign = gateway.campaign(3, json!({ "holdSeconds": 600 })).await;
+    let path = format!("/api/campaigns/{campaign}/claims");
+    let claim = async |user: &str| {
+        let made = gateway.post(&path).user(user).send().await.expect(201).json();
+        made["claim"]["id"].as_str().expect("an id").to_owned()
+    };
+    for (user, verb) in [("ann", Some("confirm")), ("ben", Some("release")), ("cat", None)] {
+        let id = claim(user).await;
+        if let Some(verb) = verb {
+            let path = format!("{path}/{id}/{verb}");
+            gateway.post(&path).user(user).send().await.expect(200);
+        }
+    }
+    let table = run(of(&gateway, &["campaigns", "list"])).await.expect(0).out;
+    let words = |line: &str| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+    let heads = words(table.lines().next().unwrap_or_default());
+    let row = words(
+        table
+            .lines()
+            .find(|line| line.starts_with(&campaign))
+            .expect("it is listed"),
+    );
+    for (head, value) in [
+        ("QUANTITY", "3"),
+        ("ADMITTED", "2"),
+        ("HELD", "1"),
+        ("CONFIRMED", "1"),
+        ("RELEASED", "1"),
+        ("REMAINING", "1"),
+    ] {
+        let column = heads.iter().position(|one| one == head);
+        assert_eq!(column.map(|column| &*row[column]), Some(value), "{head}\n{table}");
+    }
+    let topic = unique("fetched").to_lowercase();
+    let post = gateway
+        .post(&format!("/api/topics/{topic}/messages"))
+        .key(ADMIN_KEY);
+    post.json(&json!({})).send().await.expect(202);
+    let group = gateway
+        .put(&format!("/api/topics/{topic}/groups/shop"))
+        .key(ADMIN_KEY);
+    group.send().await.expect(201);
+    let table = run(of(&gateway, &["topics", "list"])).await.expect(0).out;
+    let row = table.lines().find(|line| line.starts_with(&topic));
+    assert!(row.is_some_and(|row| row.ends_with(" shop:1")), "{table}");
+}
+
 pub async fn topics_are_tailed_and_go_on_where_a_reader_was(host: Host) {
     let gateway = Gateway::shared(host).await;
     let topic = unique("tail").to_lowercase();

@@ -70,11 +70,14 @@ pub fn campaigns(options: &CampaignsOptions, output: Output) -> Result<(), Failu
 }
 
 /// The columns of the table of campaigns: their heads, and the fields.
-const COLUMNS: [(&str, &str); 7] = [
+const COLUMNS: [(&str, &str); 10] = [
     ("ID", "id"),
     ("STATE", "state"),
     ("QUANTITY", "quantity"),
     ("ADMITTED", "admitted"),
+    ("HELD", "held"),
+    ("CONFIRMED", "confirmed"),
+    ("RELEASED", "released"),
     ("REMAINING", "remaining"),
     ("STARTS", "startsAt"),
     ("ENDS", "endsAt"),
@@ -158,8 +161,17 @@ fn in_words(now: &Value, before: &Value, every: Duration) -> String {
         true => 0,
         false => admitted.saturating_sub(number(before, "admitted")) / every.as_secs().max(1),
     };
+    let holds = match number(now, "held") + number(now, "released") {
+        0 => String::new(),
+        _ => format!(
+            " ({} held, {} confirmed, {} released)",
+            number(now, "held"),
+            number(now, "confirmed"),
+            number(now, "released"),
+        ),
+    };
     format!(
-        "{} {}: {admitted} of {quantity} admitted, {} remaining, {rate}/s",
+        "{} {}: {admitted} of {quantity} admitted{holds}, {} remaining, {rate}/s",
         now["id"].as_str().unwrap_or_default(),
         now["state"].as_str().unwrap_or_default(),
         number(now, "remaining"),

@@ -25,7 +25,7 @@ pub struct TopicsOptions {
 /// What to do with topics. It takes the scope `topics`.
 #[derive(Subcommand)]
 pub enum TopicsCommand {
-    /// Print the topics, how much they hold, and how far their subscriptions are behind.
+    /// Print the topics, how much they hold, and how far their subscriptions and groups are behind.
     List {
         /// The gateway.
         #[command(flatten)]
@@ -67,15 +67,19 @@ pub fn topics(options: &TopicsOptions, output: Output) -> Result<(), Failure> {
 
 async fn list(client: &Client, mut output: Output) -> Result<(), Failure> {
     let row = |topic: &Value| {
-        let subscriptions = topic["subscriptions"].as_array().into_iter().flatten();
-        let lags = subscriptions.map(|one| format!("{}:{}", word(&one["name"]), one["lag"]));
+        let lags = |of: &Value| -> String {
+            let each = of.as_array().into_iter().flatten();
+            let each = each.map(|one| format!("{}:{}", word(&one["name"]), one["lag"]));
+            each.collect::<Vec<_>>().join(" ")
+        };
         vec![
             word(&topic["name"]),
             topic["depth"].to_string(),
             topic["first"].to_string(),
             topic["last"].to_string(),
             word(&topic["newestTime"]),
-            lags.collect::<Vec<_>>().join(" "),
+            lags(&topic["subscriptions"]),
+            lags(&topic["groups"]),
         ]
     };
     let mut rows = Vec::new();
@@ -90,7 +94,10 @@ async fn list(client: &Client, mut output: Output) -> Result<(), Failure> {
     pages.await?;
     match output.is_json() {
         true => Ok(()),
-        false => output.table(&["TOPIC", "DEPTH", "FIRST", "LAST", "NEWEST", "LAG"], &rows),
+        false => output.table(
+            &["TOPIC", "DEPTH", "FIRST", "LAST", "NEWEST", "LAG", "GROUPS"],
+            &rows,
+        ),
     }
 }
 
