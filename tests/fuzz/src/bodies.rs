@@ -12,12 +12,13 @@ use crate::gateway::{Gateway, SECRET, SETTINGS};
 use crate::text;
 
 /// What an admin can list.
-const LISTS: [&str; 6] = [
+const LISTS: [&str; 7] = [
     "/api/links?limit=500",
     "/api/links?sort=-visits",
     "/api/campaigns",
     "/api/topics",
     "/api/topics/signup/messages",
+    "/api/topics/signup/groups",
     "/api/keys",
 ];
 
@@ -155,12 +156,13 @@ impl Api for Request {
 fn pages(request: &Request, response: &Response) {
     /// No list gives more at once.
     const MOST: usize = 1_000;
-    const LISTS: [Call; 6] = [
+    const LISTS: [Call; 7] = [
         Call::ListLinks,
         Call::ListCampaigns,
         Call::ListTopics,
         Call::ReadMessages,
         Call::ListDeadLetters,
+        Call::ListGroupDeadLetters,
         Call::ListKeys,
     ];
     let found = calls::find(SETTINGS.component(&request.path), request);

@@ -187,6 +187,13 @@ impl Gateway {
         let mut claim = self.request("POST", "/api/campaigns/spring/claims", Vec::new());
         claim.headers.push(Header::new("x-user-id", CANARY));
         assert_eq!(self.answer(&claim).status, 201);
+        let held = json!({"id": "held", "quantity": 2, "holdSeconds": 60});
+        self.made("campaigns", "POST", "/api/campaigns", &held);
+        let mut claim = self.request("POST", "/api/campaigns/held/claims", Vec::new());
+        claim.headers.push(Header::new("x-user-id", CANARY));
+        assert_eq!(self.answer(&claim).status, 201);
+        let group = json!({"maxAttempts": 1, "ordered": false});
+        self.made("topics", "PUT", "/api/topics/signup/groups/shop", &group);
         let hook = json!({"url": "https://origin.example/", "secret": SECRET});
         self.made("topics", "PUT", "/api/topics/signup/subscriptions/extra", &hook);
         let append = Append {

@@ -27,11 +27,13 @@ const METHODS: [&str; 9] = [
 /// The most patterns of one input.
 const MAX_PATTERNS: usize = 4;
 /// The calls by which a stranger may change something; see `SECURITY.md`.
-const OPEN: [Call; 5] = [
+const OPEN: [Call; 7] = [
     Call::FollowLink,
     Call::OpenLink,
     Call::CreateLink,
     Call::Claim,
+    Call::ConfirmClaim,
+    Call::ReleaseClaim,
     Call::PostMessage,
 ];
 

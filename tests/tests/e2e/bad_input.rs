@@ -1,8 +1,10 @@
 //! Bad input: a problem document that names the field, no 5xx, and nothing changed.
 
 mod http;
+mod queue;
 
 pub use http::*;
+pub use queue::*;
 
 use serde_json::{Value, json};
 
@@ -242,6 +244,42 @@ pub async fn bad_campaigns_and_keys_are_refused_by_field(host: Host) {
             .await
             .names(pointer);
     }
+}
+
+pub async fn absurd_pictures_of_links_are_refused(host: Host) {
+    let gateway = Gateway::shared(host).await;
+    let code = unique("drawn");
+    gateway.link(&code).await;
+    for (query, pointer) in [
+        ("format=gif", "query:format"),
+        ("format=", "query:format"),
+        ("size=0", "query:size"),
+        ("size=99999999", "query:size"),
+        ("size=1e3", "query:size"),
+        ("margin=-1", "query:margin"),
+        ("margin=1000", "query:margin"),
+        ("level=X", "query:level"),
+        ("color=red", "query:color"),
+        ("color=%22%3E%3Cscript%3E", "query:color"),
+        ("colour=000000", "query:colour"),
+        ("size=64&size=65", "query:size"),
+    ] {
+        let path = format!("/api/links/{code}/qr?{query}");
+        let answer = gateway.get(&path).key(ADMIN_KEY).send().await;
+        assert!(answer.status == 400, "{query}: {}", answer.shown());
+        answer.names(pointer);
+    }
+    let path = format!("/api/links/{code}/qr");
+    gateway.get(&path).send().await.problem(401, "unauthorized");
+    let other = gateway.key(&["links"]).await;
+    gateway
+        .get(&path)
+        .key(&other)
+        .send()
+        .await
+        .problem(403, "forbidden");
+    let unknown = gateway.get("/api/links/nothing-here/qr").key(ADMIN_KEY);
+    unknown.send().await.problem(404, "not-found");
 }
 
 pub async fn bodies_that_are_no_json_are_refused(host: Host) {

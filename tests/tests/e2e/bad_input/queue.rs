@@ -1,0 +1,159 @@
+//! Bodies, ids and queries of the origin queue that make no sense: consumer groups, dead letters, replays.
+
+use serde_json::json;
+
+use crate::harness::{ADMIN_KEY, Gateway, Host, unique};
+
+pub async fn bad_groups_and_replays_are_refused_by_field(host: Host) {
+    let gateway = Gateway::shared(host).await;
+    let topic = unique("refused").to_lowercase();
+    let base = format!("/api/topics/{topic}");
+    let posted = gateway.post(&format!("{base}/messages")).key(ADMIN_KEY);
+    posted.json(&json!({})).send().await.expect(202);
+    let (group, push) = (
+        format!("{base}/groups/shop"),
+        format!("{base}/subscriptions/origin"),
+    );
+    let made = gateway.put(&group).key(ADMIN_KEY);
+    made.send().await.expect(201);
+    let hook = json!({ "url": "https://origin.example/hook" });
+    let made = gateway.put(&push).key(ADMIN_KEY).json(&hook);
+    made.send().await.expect(201);
+    let pause = gateway.post(&format!("{push}/pause")).key(ADMIN_KEY);
+    pause.send().await.expect(200);
+    let seen = async || {
+        let [one, other] = [&group, &push].map(|path| gateway.get(path).key(ADMIN_KEY));
+        (
+            one.send().await.expect(200).json(),
+            other.send().await.expect(200).json(),
+        )
+    };
+    let before = seen().await;
+    let ids = |count: usize| json!({ "leaseIds": vec!["1-0123456789abcdef"; count] });
+    for (method, path, body, pointer) in [
+        (
+            "PUT",
+            group.as_str(),
+            json!({ "maxAttempts": 0 }),
+            "#/maxAttempts",
+        ),
+        ("PUT", &group, json!({ "maxAttempts": 1e300 }), "#/maxAttempts"),
+        ("PUT", &group, json!({ "ordered": "yes" }), "#/ordered"),
+        ("PUT", &group, json!({ "startFrom": "middle" }), "#/startFrom"),
+        ("PUT", &group, json!({ "startFrom": -1 }), "#/startFrom"),
+        ("PUT", &group, json!({ "startFrom": {} }), "#/startFrom"),
+        ("PUT", &group, json!([]), "#"),
+        ("PUT", &group, json!({ "extra": 1 }), "#/extra"),
+        ("POST", "lease", json!({ "limit": 0 }), "#/limit"),
+        ("POST", "lease", json!({ "limit": 1_001 }), "#/limit"),
+        ("POST", "lease", json!({ "leaseSeconds": 0 }), "#/leaseSeconds"),
+        (
+            "POST",
+            "lease",
+            json!({ "leaseSeconds": 43_201 }),
+            "#/leaseSeconds",
+        ),
+        ("POST", "lease", json!({ "leaseSeconds": 0.5 }), "#/leaseSeconds"),
+        ("POST", "lease", json!({ "wait": 31 }), "#/wait"),
+        ("POST", "lease", json!({ "wait": -1 }), "#/wait"),
+        ("POST", "ack", json!({}), "#/leaseIds"),
+        ("POST", "ack", ids(0), "#/leaseIds"),
+        ("POST", "ack", ids(1_001), "#/leaseIds"),
+        ("POST", "ack", json!({ "leaseIds": [7] }), "#/leaseIds/0"),
+        ("POST", "ack", json!({ "leaseIds": "all" }), "#/leaseIds"),
+        (
+            "POST",
+            "nack",
+            json!({ "leaseIds": ["1-0123456789abcdef"], "delaySeconds": -1 }),
+            "#/delaySeconds",
+        ),
+        (
+            "POST",
+            "nack",
+            json!({ "leaseIds": ["1-0123456789abcdef"], "delaySeconds": 43_201 }),
+            "#/delaySeconds",
+        ),
+        (
+            "POST",
+            "extend",
+            json!({ "leaseIds": ["1-0123456789abcdef"], "leaseSeconds": 0 }),
+            "#/leaseSeconds",
+        ),
+        ("POST", "extend", ids(1), "#/leaseSeconds"),
+        ("POST", "dead-letters/redrive", json!({}), "#/ids"),
+        (
+            "POST",
+            "dead-letters/redrive",
+            json!({ "ids": [], "all": false }),
+            "#/all",
+        ),
+        ("DELETE", "dead-letters", json!({ "all": "yes" }), "#/all"),
+        (
+            "DELETE",
+            "dead-letters",
+            json!({ "olderThan": "soon" }),
+            "#/olderThan",
+        ),
+        (
+            "DELETE",
+            "dead-letters",
+            json!({ "olderThan": -5 }),
+            "#/olderThan",
+        ),
+        ("POST", "replay", json!({}), "#/fromSequence"),
+        ("POST", "replay", json!({ "fromSequence": 0 }), "#/fromSequence"),
+        ("POST", "replay", json!({ "fromSequence": -1 }), "#/fromSequence"),
+        ("POST", "replay", json!({ "fromTime": "yesterday" }), "#/fromTime"),
+        (
+            "POST",
+            "replay",
+            json!({ "fromSequence": 1, "fromTime": "2030-01-15T08:00:00Z" }),
+            "#/fromTime",
+        ),
+    ] {
+        let path = match path {
+            "replay" => format!("{push}/replay"),
+            whole if whole.starts_with('/') => whole.to_owned(),
+            part => format!("{group}/{part}"),
+        };
+        let method = reqwest::Method::from_bytes(method.as_bytes()).unwrap();
+        let answer = gateway
+            .call(method, &path)
+            .key(ADMIN_KEY)
+            .json(&body)
+            .send()
+            .await;
+        assert!(answer.status == 400, "{path} {body}: {}", answer.shown());
+        answer.names(pointer);
+    }
+    // An id that nobody was given holds nothing, and is told.
+    for id in [
+        "",
+        "1",
+        "-",
+        "0-0",
+        "1-0123456789abcdef",
+        "99999999999999999999-x",
+        "1-\u{0}",
+    ] {
+        let body = json!({ "leaseIds": [id] });
+        let answer = gateway.post(&format!("{group}/ack")).key(ADMIN_KEY).json(&body);
+        let answer = answer.send().await.expect(200).json();
+        assert_eq!(answer, json!({ "acked": 0, "expired": [id] }));
+    }
+    for path in [
+        format!("{base}/groups/UPPER"),
+        format!("{base}/groups/{}", "x".repeat(65)),
+    ] {
+        let answer = gateway.put(&path).key(ADMIN_KEY).send().await;
+        answer.names("path:group");
+    }
+    for (path, pointer) in [
+        (format!("{group}/dead-letters?limit=0"), "query:limit"),
+        (format!("{group}/dead-letters?cursor=x"), "query:cursor"),
+        (format!("{group}/dead-letters?page=2"), "query:page"),
+    ] {
+        gateway.get(&path).key(ADMIN_KEY).send().await.names(pointer);
+    }
+    assert_eq!(seen().await, before);
+}
