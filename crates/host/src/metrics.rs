@@ -7,6 +7,7 @@ mod claims;
 pub mod count;
 mod gather;
 mod process;
+pub mod refused;
 mod sheet;
 mod slow;
 mod table;

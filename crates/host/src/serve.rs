@@ -198,6 +198,7 @@ impl Gateway {
             buckets: Arc::new(MemoryBuckets::new(config.clients.max_buckets as usize)),
             settling: Settling::default(),
             counted: Counted::new(config),
+            refused: Arc::default(),
         };
         let counted = engines.counted.clone();
         let events = Events::new(config.events.topic.clone(), store.clone());

@@ -231,6 +231,23 @@ impl Policy {
     }
 }
 
+/// The policy of a bucket's key, and the parts that it counts by: `key:<id>`, `id:<name>` or `ip:<address>` for a client, then an
+/// address, then a path, which begins with `/`; a space and a hash in place of what is long.
+pub fn parts(key: &str) -> (&str, Vec<String>) {
+    let (mut rest, path) = match key.split_once("|/") {
+        Some((rest, path)) => (rest, Some(["/", path].concat())),
+        None => (key, None),
+    };
+    let mut parts = Vec::new();
+    while let Some((before, last)) = rest.rsplit_once('|') {
+        parts.push(last.replace("%7C", "|").replace("%25", "%"));
+        rest = before;
+    }
+    parts.reverse();
+    parts.extend(path);
+    (rest, parts)
+}
+
 /// Appends `|` and a part in which no `|` is left, so that no two lists of parts make the same key.
 fn push_part(key: &mut String, part: &str) {
     key.push('|');
@@ -268,4 +285,36 @@ fn quota(quoted: &str, bucket: &Bucket) -> String {
         .min(u128::from(MAX_INTEGER));
     let requests = bucket.capacity / bucket.cost.max(1);
     format!("{quoted};q={};w={window}", requests.min(MAX_INTEGER))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_is_told_in_the_parts_that_it_was_made_of() {
+        let long = "x".repeat(MAX_PART_BYTES + 1);
+        for (clients, path) in [
+            (&["id:ann"][..], None),
+            (&["id:a|b%7Cc", "2001:db8::/64"], Some("/api/links")),
+            (&[], Some("/a|b|/c")),
+            (&[], None),
+        ] {
+            let mut key = "default".to_owned();
+            clients.iter().for_each(|part| push_part(&mut key, part));
+            key.extend(path);
+            let key = key
+                .replacen("default/", "default|/", 1)
+                .replacen("/64/api", "/64|/api", 1);
+            let whole: Vec<&str> = clients.iter().copied().chain(path).collect();
+            assert_eq!(
+                parts(&key),
+                ("default", whole.iter().map(|part| (*part).to_owned()).collect())
+            );
+        }
+        let mut key = "default".to_owned();
+        push_part(&mut key, &long);
+        let (_, found) = parts(&key);
+        assert!(found[0].starts_with(' ') && found.len() == 1, "{found:?}");
+    }
 }

@@ -299,6 +299,39 @@ async fn watchers(gateway: &Gateway, cookie: &str) -> u64 {
     told["watchers"].as_u64().expect("it is a number")
 }
 
+pub async fn it_tells_who_is_refused_most(host: Host) {
+    let settings = "[[limits]]\nname = \"tight\"\npath = \"/api/links\"\nper = [\"client\", \"path\"]\n\
+         capacity = 1\nrefill = 1\ninterval = \"1h\"\n\
+         [[limits]]\nname = \"would\"\nmethods = [\"DELETE\"]\nper = []\n\
+         capacity = 1\nrefill = 1\ninterval = \"1h\"\nshadow = true\n";
+    let gateway = Gateway::start(host, settings).await;
+    let admin = session(&gateway, ADMIN_KEY).await;
+    let desk = session(&gateway, &gateway.key(&["topics"]).await).await;
+    for (client, times) in [("ann", 5), ("a|b", 3), ("once", 1)] {
+        for _ in 0..times {
+            gateway.get("/api/links").client(client).send().await;
+        }
+    }
+    for _ in 0..3 {
+        gateway.delete("/api/links/nothing").send().await;
+    }
+    let (mut stream, mut other) = (watch(&gateway, &admin).await, watch(&gateway, &desk).await);
+    let most = |text: &str| Some(newest(text, "limits")?["most"].clone());
+    stream.until("who is refused", |text| most(text).is_some()).await;
+    let one = |policy: &str, who: &[&str], refused: u64| json!({ "policy": policy, "who": who, "refused": refused, "atLeast": false });
+    let expected = json!([
+        one("tight", &["id:ann", "/api/links"], 4),
+        one("tight", &["id:a|b", "/api/links"], 2),
+        one("would", &[], 2),
+    ]);
+    assert_eq!(most(&stream.text), Some(expected));
+    // It names clients: for admins alone.
+    other
+        .until("topics", |text| newest(text, "topics").is_some())
+        .await;
+    assert!(!other.text.contains("tight"), "{}", other.text);
+}
+
 pub async fn numbers_move_for_whom_they_concern(host: Host) {
     let gateway = Gateway::start(host, "").await;
     let campaign = gateway.campaign(10, json!({})).await;

@@ -2,11 +2,12 @@
 //! count costs a load and a store. A scrape sums them.
 
 use super::claims::{self, Claims};
+use super::refused::{self, Refused};
 use super::sheet::Distribution;
 use crate::wasm::rules::Group;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tollgate_api::calls::{self, Call};
 use tollgate_api::components::Component;
 use tollgate_rules::config::{Config, Limit};
@@ -195,15 +196,25 @@ pub struct Requests {
 impl Requests {
     /// A request was answered with this status, after so long.
     pub fn answered(&self, asked: Asked, status: u16, duration: Duration) {
+        self.code(asked, status);
+        if let Some(durations) = self.durations.get(asked.0) {
+            durations.add(duration);
+        }
+    }
+
+    /// What the parser could make no request of was refused with this status. Nobody knows how long it took to come.
+    pub fn unparsed(&self, status: u16) {
+        self.code(OTHER, status);
+    }
+
+    fn code(&self, asked: Asked, status: u16) {
         let place = PLACES
             .get(usize::from(status))
             .copied()
             .unwrap_or(CODES.len() as u8);
-        if let (Some(codes), Some(durations)) = (self.answered.get(asked.0), self.durations.get(asked.0)) {
-            if let Some(code) = codes.get(usize::from(place)) {
-                code.add(1);
-            }
-            durations.add(duration);
+        let codes = self.answered.get(asked.0);
+        if let Some(code) = codes.and_then(|codes| codes.get(usize::from(place))) {
+            code.add(1);
         }
     }
 
@@ -224,6 +235,8 @@ pub struct Rules {
     pub traps: Count,
     /// Instances that were started.
     pub starts: Count,
+    /// Whom they refuse.
+    pub refused: Arc<Refused>,
     /// By policy. Its thread takes the lock with each flush, not with each request.
     decisions: Mutex<Vec<Decided>>,
 }
@@ -253,6 +266,7 @@ impl Rules {
         if decisions.is_empty() {
             return;
         }
+        self.refused.turn(Instant::now());
         let mut decided = locked(&self.decisions);
         let counts = decided.iter_mut().flat_map(|one| &mut one.counts);
         for (count, more) in counts.zip(decisions) {
@@ -345,6 +359,7 @@ impl Counted {
             tasks: Count::new(),
             traps: Count::new(),
             starts: Count::new(),
+            refused: Arc::default(),
             decisions: Mutex::new(limited_by(&locked(&self.0.limits), &[])),
         });
         locked(&self.0.rules).push(Arc::clone(&rules));
@@ -369,6 +384,12 @@ impl Counted {
                 policy: one.policy,
             })
             .collect()
+    }
+
+    /// Who was refused most lately, or would have been in shadow.
+    pub fn refused_most(&self) -> Vec<refused::Count> {
+        let rules = locked(&self.0.rules).clone();
+        Refused::most(rules.iter().map(|one| &*one.refused), Instant::now())
     }
 
     /// Answers with a status of 500 and above, since the start. Not 501: whoever asks for what there is not is at fault.

@@ -2,6 +2,7 @@
 
 use super::bindings::memory;
 use crate::metrics::count::Counted;
+use crate::metrics::refused::Refused;
 use crate::server::settle::Settling;
 use std::sync::Arc;
 use tollgate_engines::{AnyEngine, Engine as _, MemoryBuckets};
@@ -23,6 +24,8 @@ pub struct Engines {
     pub settling: Settling,
     /// What these threads count.
     pub counted: Counted,
+    /// Counts whom the rules of this thread refuse.
+    pub refused: Arc<Refused>,
 }
 
 /// Names the data that the ports work on.
@@ -37,11 +40,20 @@ tollgate_store::wit_store!(crate::wasm::bindings::store);
 
 impl Memory for Engines {
     fn take(&self, buckets: Vec<Bucket>) -> Result<Vec<Level>, TakeError> {
-        self.buckets.take_now(&buckets)
+        let taken = self.buckets.take_now(&buckets);
+        if let Err(TakeError::Refused { levels, .. }) = &taken {
+            let lacking = buckets.iter().zip(levels).filter(|(_, level)| level.next_ns > 0);
+            lacking.for_each(|(bucket, _)| self.refused.add(&bucket.key));
+        }
+        taken
     }
 
     fn take_one(&self, bucket: Bucket) -> Result<Level, TakeError> {
-        self.buckets.take_one_now(&bucket)
+        let taken = self.buckets.take_one_now(&bucket);
+        if let Err(TakeError::Refused { .. }) = &taken {
+            self.refused.add(&bucket.key);
+        }
+        taken
     }
 
     fn get(&self, key: &str) -> Option<Option<Entry>> {

@@ -74,9 +74,14 @@ impl Instance {
         poll_once::replace_streams(&mut linker)?;
         memory::add_to_linker::<_, Ports>(&mut linker, |guest: &mut Guest| &mut guest.engines)?;
         let component = RulesComponentPre::new(linker.instantiate_pre(component)?)?;
+        let counters = engines.counted.rules(group);
+        let engines = Engines {
+            refused: Arc::clone(&counters.refused),
+            ..engines
+        };
         Ok(Self {
             engine,
-            counters: engines.counted.rules(group),
+            counters,
             engines,
             component,
             group,

@@ -6,6 +6,7 @@ use super::super::{Shared, rest, worker_count};
 use super::sessions::Session;
 use crate::clock::now;
 use crate::metrics::count::Asked;
+use crate::metrics::refused::{self, HALF};
 use bytes::Bytes;
 use serde_json::json;
 use std::sync::atomic::Ordering;
@@ -15,7 +16,7 @@ use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval};
 use tollgate_api::calls::{Call, Scope};
 use tollgate_engines::{AnyEngine, Engine as _};
-use tollgate_rules::{heads, keys};
+use tollgate_rules::{heads, keys, policies};
 
 /// How often campaigns are looked at; everything else every second time.
 const TICK: Duration = Duration::from_millis(500);
@@ -199,13 +200,29 @@ fn event(name: &str, document: &[u8]) -> Bytes {
         .into()
 }
 
-/// What the limits have refused, by name; would have, in shadow.
+/// What the limits have refused, by name, and whom most; would have, in shadow.
 fn limit_counts(shared: &Shared) -> Vec<u8> {
     let refusals = shared.engines.counted.refusals().into_iter();
     let counts: serde_json::Map<_, _> = refusals
         .map(|one| (one.policy, json!({ "refused": one.refused + one.would_refuse })))
         .collect();
-    json!({ "limits": counts }).to_string().into_bytes()
+    let most: Vec<_> = shared
+        .engines
+        .counted
+        .refused_most()
+        .into_iter()
+        .filter_map(most)
+        .collect();
+    let minutes = [HALF, 2 * HALF].map(|time| time.as_secs() / 60);
+    json!({ "limits": counts, "most": most, "minutes": minutes })
+        .to_string()
+        .into_bytes()
+}
+
+fn most(count: refused::Count) -> Option<serde_json::Value> {
+    let (policy, who) = policies::parts(&count.key);
+    (count.refused > 0)
+        .then(|| json!({ "policy": policy, "who": who, "refused": count.refused, "atLeast": count.is_least }))
 }
 
 /// What is told of the gateway itself.
@@ -228,6 +245,7 @@ fn gateway(shared: &Shared) -> serde_json::Value {
         },
         "workers": workers,
         "others": rest::thread_count(workers),
+        "events": shared.events.topic(),
         "watchers": shared.dashboard.numbers.viewers(),
         "cache": hits,
         "counters": {
