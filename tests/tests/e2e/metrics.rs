@@ -172,6 +172,21 @@ pub async fn they_count_exactly_what_was_done(host: Host) {
     .await;
 }
 
+pub async fn what_the_parser_refuses_is_counted(host: Host) {
+    let gateway = Gateway::start(host, "").await;
+    let before = series(&gateway.scrape().await);
+    let huge = format!("GET / HTTP/1.1\r\nhost: a\r\nx: {}\r\n\r\n", "y".repeat(600_000));
+    for (request, status) in [("NONSENSE\r\n\r\n", 400), (&huge, 431)] {
+        assert_eq!(gateway.raw(request.to_owned()).await.status, status);
+    }
+    let after = series(&gateway.scrape().await);
+    let requests = growth(&before, &after, &["tollgate_http_requests_total"]);
+    for code in [400, 431] {
+        let name = format!("tollgate_http_requests_total{{call=\"other\",code=\"{code}\"}}");
+        assert_eq!(requests.get(&name), Some(&1.0), "{requests:?}");
+    }
+}
+
 pub async fn strangers_make_no_series(host: Host) {
     let gateway = Gateway::start(host, "").await;
     let secret = "strangers-word";

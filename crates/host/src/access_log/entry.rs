@@ -4,7 +4,7 @@
 use super::line::{Line, RequestLine};
 use super::{AccessLog, Luck};
 use crate::clock::{millis, since};
-use crate::metrics::count::GONE;
+use crate::metrics::count::{GONE, Requests};
 use crate::server::Shared;
 use crate::server::generation::Generation;
 use crate::server::service::{Answer, Caller};
@@ -192,21 +192,23 @@ impl Drop for Ending {
 /// Who sends what the parser refuses, on one connection.
 pub struct Unparsed {
     generation: Arc<Generation>,
+    counters: Arc<Requests>,
     address: IpAddr,
 }
 
 impl Unparsed {
-    /// `None` where there is no access log.
-    pub fn new(generation: &Arc<Generation>, address: IpAddr) -> Option<Self> {
-        generation.access_log.as_ref()?;
-        Some(Self {
+    /// Of a connection from this address.
+    pub fn new(generation: &Arc<Generation>, counters: &Arc<Requests>, address: IpAddr) -> Self {
+        Self {
             generation: Arc::clone(generation),
+            counters: Arc::clone(counters),
             address,
-        })
+        }
     }
 
-    /// Writes the line of such a refusal.
+    /// Counts such a refusal, and writes its line if there is an access log.
     pub fn refused(&self, status: u16, request_id: &str, bytes: usize) {
+        self.counters.unparsed(status);
         let Some(log) = &self.generation.access_log else {
             return;
         };

@@ -355,6 +355,9 @@ impl Gateway {
         let (mut head, body) = request.into_parts();
         let body = Upload::new(body, &caller.traffic);
         if let Some(Native::GoesOn(call)) = native {
+            if !is_apart && call == Call::WatchEvents {
+                self.shared.dashboard.authorize(&mut head);
+            }
             let next = Next::Native(call);
             return Ok(Started::GoesOn(Box::new(Unfinished { head, body, next })));
         }
@@ -508,9 +511,9 @@ impl Gateway {
         }
     }
 
-    /// Tells the access log, if there is one, what the parser refuses of whoever is at this address.
-    pub fn unparsed(&self, address: IpAddr) -> Option<Unparsed> {
-        Unparsed::new(&self.generation, address)
+    /// Counts what the parser refuses of whoever is at this address, and tells the access log, if there is one.
+    pub fn unparsed(&self, address: IpAddr) -> Unparsed {
+        Unparsed::new(&self.generation, &self.counters, address)
     }
 
     /// The component of the operator's own that answers this path, if one does.

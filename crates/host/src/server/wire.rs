@@ -38,8 +38,8 @@ pub struct Wire {
     behind: bool,
     /// What is left of an answer that is sent in place of the parser's.
     instead: Option<Bytes>,
-    /// Tells the access log of such answers, if there is one.
-    unparsed: Option<Unparsed>,
+    /// Counts such answers, and tells the access log.
+    unparsed: Unparsed,
     rest: Option<Rest>,
 }
 
@@ -59,7 +59,7 @@ impl Drop for Rest {
 
 impl Wire {
     /// The wire of a connection that is watched.
-    pub fn new(stream: Stream, watched: &Watched, unparsed: Option<Unparsed>) -> Self {
+    pub fn new(stream: Stream, watched: &Watched, unparsed: Unparsed) -> Self {
         Self {
             io: TokioIo::new(stream),
             heads: watched.heads(),
@@ -133,9 +133,8 @@ impl Write for Wire {
         // While hyper waits for a head and has written all that it had, nothing but its parser answers.
         if this.heads.is_waiting() && !this.behind && this.instead.is_none() {
             this.instead = head::instead_of(bytes).map(|instead| {
-                if let Some(unparsed) = &this.unparsed {
-                    unparsed.refused(instead.status, &instead.request_id, instead.body);
-                }
+                this.unparsed
+                    .refused(instead.status, &instead.request_id, instead.body);
                 instead.bytes
             });
         }
