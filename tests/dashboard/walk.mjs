@@ -2,7 +2,7 @@
 // directory for pictures of every view, if they are wanted.
 import assert from 'node:assert/strict';
 import { createServer } from 'node:http';
-import { mkdirSync } from 'node:fs';
+import { mkdirSync, readFileSync } from 'node:fs';
 import { accessibility, launch, open } from './browser.mjs';
 
 const { BASE, KEY, SCREENSHOTS } = process.env;
@@ -125,6 +125,28 @@ try {
   await submit('Close for ever');
   await page.getByText('Closed', { exact: true }).waitFor();
 
+  step('holds are seen: held, confirmed, and come back');
+  await go('campaigns', 'Campaigns');
+  await page.getByRole('button', { name: 'New campaign' }).click();
+  await field('Id').fill('kept');
+  await field('Units').fill('10');
+  await field('Hold, seconds').fill('600');
+  await submit('Create');
+  await gone();
+  for (const [user, verb] of [['ann', 'confirm'], ['ben', 'release'], ['cat', null]]) {
+    const { claim: made } = await api('POST', '/api/campaigns/kept/claims', undefined, { 'x-user-id': user });
+    if (verb) await api('POST', `/api/campaigns/kept/claims/${made.id}/${verb}`, undefined, { 'x-user-id': user });
+  }
+  const tile = (name) => page.locator('.tile', { has: page.getByText(name, { exact: true }) }).locator('.value');
+  await page.getByRole('link', { name: 'kept' }).click();
+  await heading('kept').waitFor();
+  for (const name of ['Held', 'Confirmed', 'Came back']) {
+    await tile(name).filter({ hasText: /^1$/ }).waitFor();
+  }
+  assert.equal(await tile('Left').textContent(), '8');
+  await page.getByText('10 min, then the unit comes back').waitFor();
+  await sound('a campaign with holds');
+
   step('a link is created, found, changed and deleted');
   await go('links', 'Links');
   await page.getByRole('button', { name: 'New link' }).click();
@@ -146,6 +168,20 @@ try {
   await gone();
   assert.deepEqual((({ url, tags, redirect }) => ({ url, tags, redirect }))(await api('GET', '/api/links/hello')), { url: 'https://example.com/b', tags: ['news', 'spring'], redirect: 302 });
   await sound('links');
+  step('its QR code is shown and saved');
+  await page.getByRole('button', { name: 'QR code of hello' }).click();
+  const picture = page.getByRole('img', { name: /^QR code that leads to/ });
+  await picture.waitFor();
+  await page.waitForFunction(() => document.querySelector('.qr img').naturalWidth > 0);
+  await sound('a QR code');
+  for (const [name, begin] of [['SVG', '<svg'], ['PNG', '\x89PNG']]) {
+    const [saved] = await Promise.all([page.waitForEvent('download'), page.getByRole('link', { name: `Save as ${name}` }).click()]);
+    assert.equal(saved.suggestedFilename(), `hello.${name.toLowerCase()}`);
+    assert(readFileSync(await saved.path(), 'latin1').startsWith(begin), name);
+  }
+  await page.keyboard.press('Escape');
+  await gone();
+  assert.equal(await page.evaluate(() => document.activeElement.ariaLabel), 'QR code of hello', 'the focus is back');
   await page.getByLabel('Find').fill('');
   await page.getByRole('button', { name: 'Delete other' }).click();
   await submit('Delete');
@@ -186,6 +222,80 @@ try {
   await page.getByText('Running', { exact: true }).waitFor();
   await sound('a topic');
 
+  step('the past is replayed, and what waits is tried at once');
+  await page.getByRole('button', { name: 'Replay to origin' }).click();
+  await submit('Replay');
+  await page.getByText('is missing: give fromSequence, or fromTime').waitFor();
+  await sound('a replay');
+  await field('From the sequence').fill('1');
+  await submit('Replay');
+  await gone();
+  for (let wait = 0; origin.taken.length < 2 && wait < 100; wait++) await new Promise((later) => setTimeout(later, 100));
+  assert.deepEqual(origin.taken.map(JSON.parse), [{ order: 1 }, { order: 1 }]);
+  origin.takes = false;
+  await page.getByRole('button', { name: 'Change origin' }).click();
+  await field('Attempts of a message').fill('9');
+  await submit('Save');
+  await gone();
+  await api('POST', '/api/topics/orders/messages', { order: 2 });
+  await page.getByText('Last error:').waitFor();
+  await page.getByText('the oldest since').waitFor();
+  await sound('a message that waits');
+  origin.takes = true;
+  await page.getByRole('button', { name: 'Retry now' }).click();
+  for (let wait = 0; origin.taken.length < 3 && wait < 100; wait++) await new Promise((later) => setTimeout(later, 100));
+  assert.deepEqual(origin.taken.map(JSON.parse).at(-1), { order: 2 });
+
+  step('a consumer group is made; its leases and dead letters are seen');
+  await page.getByText('Nobody fetches').waitFor();
+  await page.getByRole('button', { name: 'New group' }).click();
+  await field('Name').fill('Not A Name');
+  await field('Leases of a message').fill('1');
+  await sound('a new group');
+  await submit('Save');
+  await page.locator('.fault').waitFor();
+  await field('Name').fill('shop');
+  await submit('Save');
+  await gone();
+  const group = page.locator('.card', { has: page.getByRole('heading', { name: 'shop', exact: true }) });
+  await group.getByText('2 to fetch').waitFor();
+  const { leases } = await api('POST', '/api/topics/orders/groups/shop/lease', { limit: 1, leaseSeconds: 60 });
+  await group.getByText('1 leased now').waitFor();
+  await api('POST', '/api/topics/orders/groups/shop/nack', { leaseIds: [leases[0].leaseId] });
+  await group.getByRole('heading', { name: 'Dead letters of shop' }).waitFor();
+  await sound('a group with a dead letter');
+  await group.getByRole('button', { name: 'Redrive all' }).click();
+  await group.getByText('No dead letters.').waitFor();
+  const again = await api('POST', '/api/topics/orders/groups/shop/lease', { limit: 10 });
+  await api('POST', '/api/topics/orders/groups/shop/nack', { leaseIds: again.leases.map((one) => one.leaseId) });
+  await group.getByRole('button', { name: 'Delete all dead letters of shop' }).click();
+  await submit('Delete');
+  await group.getByText('No dead letters.').waitFor();
+  await group.getByText('All fetched').waitFor();
+
+  step('limits tell who is refused most');
+  await go('limits', 'Limits');
+  const refused = page.getByRole('region', { name: 'Refused most' });
+  await refused.getByText('127.0.0.1').first().waitFor();
+  await refused.getByText('claims-of-an-address').first().waitFor();
+  await sound('who is refused most');
+
+  step('events come as they happen');
+  await go('events', 'Events');
+  await page.getByText('Nothing has happened yet.').waitFor();
+  await api('POST', '/api/links', { url: 'https://example.com/told', code: 'told' });
+  const events = page.getByRole('region', { name: 'Events' });
+  await events.getByRole('row', { name: /link\.created.*told/ }).waitFor();
+  await sound('events');
+  await page.getByRole('button', { name: 'Hold' }).click();
+  await api('DELETE', '/api/links/told');
+  await page.getByText('Held. Since then: 1.').waitFor();
+  assert.equal(await events.getByText('link.deleted').count(), 0);
+  await page.getByRole('button', { name: 'Go on' }).click();
+  await events.getByText('link.deleted').waitFor();
+  await page.getByLabel('Find').fill('created');
+  await events.getByText('link.deleted').waitFor({ state: 'detached' });
+
   step('the remaining views');
   for (const [hash, title] of [['topics', 'Topics'], ['limits', 'Limits'], ['configuration', 'Configuration'], ['campaigns', 'Campaigns'], ['nothing', 'Not found']]) {
     await go(hash, title);
@@ -206,7 +316,7 @@ try {
 
   step('at 360 px nothing sticks out');
   await page.setViewportSize({ width: 360, height: 740 });
-  for (const [hash, title] of [['', 'Overview'], ['campaigns', 'Campaigns'], ['campaigns/spring', 'spring'], ['links', 'Links'], ['topics', 'Topics'], ['topics/orders', 'orders'], ['limits', 'Limits'], ['keys', 'Keys'], ['configuration', 'Configuration']]) {
+  for (const [hash, title] of [['', 'Overview'], ['campaigns', 'Campaigns'], ['campaigns/spring', 'spring'], ['links', 'Links'], ['topics', 'Topics'], ['topics/orders', 'orders'], ['limits', 'Limits'], ['events', 'Events'], ['keys', 'Keys'], ['configuration', 'Configuration']]) {
     await go(hash, title);
     await page.getByText('Loading …').waitFor({ state: 'detached' });
     assert.equal(await page.evaluate(() => document.documentElement.scrollWidth), 360, `${title} at 360 px`);
@@ -263,6 +373,9 @@ async function pictures() {
   mkdirSync(SCREENSHOTS, { recursive: true });
   await api('POST', '/api/campaigns', { id: 'summer', quantity: 20000 });
   await api('POST', '/api/campaigns', { id: 'early-birds', quantity: 60 });
+  await api('PUT', '/api/topics/orders/groups/billing', { maxAttempts: 1 });
+  const { leases } = await api('POST', '/api/topics/orders/groups/billing/lease', { limit: 2 });
+  await api('POST', '/api/topics/orders/groups/billing/nack', { leaseIds: [leases[0].leaseId] });
   await api('POST', '/api/campaigns', { id: 'winter', quantity: 500, startsAt: '2030-12-01T08:00:00Z' });
   for (const [code, title, tags] of [['guide', 'The guide', []], ['sale', 'Summer sale', ['campaign', 'mail']], ['jobs', 'Open positions', ['hr']]]) {
     await api('POST', '/api/links', { url: `https://example.com/${code}/a-page-with-a-rather-long-address`, code, title, tags });
@@ -271,7 +384,7 @@ async function pictures() {
   origin.takes = false;
   await api('POST', '/api/topics/orders/messages', { order: 2 });
   await api('POST', '/api/keys', { name: 'shop, production', scopes: ['links', 'campaigns'] });
-  const views = [['', 'overview'], ['campaigns', 'campaigns'], ['campaigns/summer', 'campaign'], ['links', 'links'], ['topics', 'topics'], ['topics/orders', 'topic'], ['limits', 'limits'], ['keys', 'keys'], ['configuration', 'configuration']];
+  const views = [['', 'overview'], ['campaigns', 'campaigns'], ['campaigns/summer', 'campaign'], ['links', 'links'], ['topics', 'topics'], ['topics/orders', 'topic'], ['limits', 'limits'], ['events', 'events'], ['keys', 'keys'], ['configuration', 'configuration']];
   const cookies = await context.cookies();
   let claimed = 0;
   let running = true;
@@ -297,6 +410,11 @@ async function pictures() {
       await one.page.getByText('Loading …').waitFor({ state: 'detached' });
       await one.page.screenshot({ path: `${SCREENSHOTS}/${file}-${colorScheme}-${width}.png` });
     }
+    await one.page.goto(`${BASE}/admin#/links`);
+    await one.page.getByRole('button', { name: 'QR code of sale' }).click();
+    await one.page.getByRole('img', { name: /^QR code that leads to/ }).waitFor();
+    await one.page.screenshot({ path: `${SCREENSHOTS}/qr-${colorScheme}-${width}.png` });
+    await one.page.keyboard.press('Escape');
     await one.page.goto(`${BASE}/admin#/campaigns`);
     await one.page.getByRole('button', { name: 'New campaign' }).click();
     await one.page.screenshot({ path: `${SCREENSHOTS}/form-${colorScheme}-${width}.png` });

@@ -16,37 +16,72 @@ let whenLoggedOut = () => {};
 /** Sets what happens when the session has ended. */
 export const onLoggedOut = (then) => (whenLoggedOut = then);
 
-const send = async (method, path, headers, body) => {
+/** The response of a success. */
+const ask = async (method, path, headers, rest = {}) => {
   let response;
   try {
     // The header makes the browser ask first if another site's page tries the same; nobody answers that.
-    response = await fetch(path, { method, headers: { ...headers, 'x-tollgate-csrf': '1' }, body, cache: 'no-store' });
+    response = await fetch(path, { method, headers: { ...headers, 'x-tollgate-csrf': '1' }, cache: 'no-store', ...rest });
   } catch {
     throw new Problem(0, { title: 'No answer', detail: 'The gateway does not answer. Is it running?' });
   }
-  const text = await response.text();
-  if (response.ok) return (response.headers.get('content-type') || '').includes('json') ? JSON.parse(text) : text;
+  if (response.ok) return response;
   let document = {};
   try {
-    document = JSON.parse(text);
+    document = await response.json();
   } catch {
     // A proxy's page, perhaps.
   }
   throw new Problem(response.status, document);
 };
 
-/** Makes a call. `body`, if there is one, is sent as JSON. */
-export const call = async (method, path, body) => {
-  const json = body === undefined ? {} : { 'content-type': 'application/json' };
+const send = async (method, path, headers, body) => {
+  const response = await ask(method, path, headers, { body });
+  const text = await response.text();
+  return (response.headers.get('content-type') || '').includes('json') ? JSON.parse(text) : text;
+};
+
+/** What a call of the API throws where the session has ended is told first. */
+const watched = async (answer) => {
   try {
-    return await send(method, path, json, body === undefined ? undefined : JSON.stringify(body));
+    return await answer;
   } catch (problem) {
     if (problem.status === 401) whenLoggedOut();
     throw problem;
   }
 };
 
+/** Makes a call. `body`, if there is one, is sent as JSON. */
+export const call = (method, path, body) => {
+  const json = body === undefined ? {} : { 'content-type': 'application/json' };
+  return watched(send(method, path, json, body === undefined ? undefined : JSON.stringify(body)));
+};
+
 export const get = (path) => call('GET', path);
+
+/** What a path answers, as bytes. */
+export const blob = async (path) => (await watched(ask('GET', path, {}))).blob();
+
+/**
+ * Reads server-sent events until the gateway ends the stream, or `signal` does; `take({ id, name, data })` gets each, `opened()` is
+ * called before the first. (`EventSource` sends no header, and without ours a cookie opens no call of the API.)
+ */
+export const events = async (path, headers, signal, opened, take) => {
+  const { body } = await watched(ask('GET', path, headers, { signal }));
+  opened();
+  const reader = body.pipeThrough(new TextDecoderStream()).getReader();
+  let text = '';
+  for (;;) {
+    const { value, done } = await reader.read();
+    if (done) return;
+    const frames = (text + value).split('\n\n');
+    text = frames.pop();
+    for (const frame of frames) {
+      const fields = Object.fromEntries(frame.split('\n').map((line) => line.split(/: (.*)/s)));
+      if (fields.data) take({ id: fields.id, name: fields.event, data: JSON.parse(fields.data) });
+    }
+  }
+};
 
 /** Who is logged in; null for nobody. */
 export const session = async () => {

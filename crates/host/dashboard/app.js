@@ -9,6 +9,7 @@ import { Campaign, Campaigns } from './campaigns.js';
 import { Links } from './links.js';
 import { Limits } from './limits.js';
 import { Topic, Topics } from './topics.js';
+import { Events } from './events.js';
 import { Keys } from './keys.js';
 import { Configuration } from './configuration.js';
 
@@ -19,6 +20,7 @@ const VIEWS = [
   ['links', 'Links', 'links', Links],
   ['topics', 'Topics', 'topics', Topics, ({ id }) => html`<${Topic} name=${id} />`],
   ['limits', 'Limits', 'admin', Limits],
+  ['events', 'Events', 'admin', Events],
   ['keys', 'Keys', 'admin', Keys],
   ['configuration', 'Configuration', 'admin', Configuration],
 ];

@@ -4,7 +4,7 @@ import { live, rate, rates, useLive } from './live.js';
 import { call, query, segment } from './api.js';
 import {
   Badge, Command, Confirm, Dialog, Empty, Failure, Form, Head, Loading, Pager, Spark, Stock, Tile, Time,
-  changes, curl, decimal, given, html, number, percent, useAnswer, usePages, useSession,
+  changes, curl, decimal, duration, given, html, number, percent, useAnswer, usePages, useSession,
 } from './ui.js';
 
 const STATES = {
@@ -28,6 +28,7 @@ const NEW = [
   { name: 'perUser', label: 'Claims of one user', kind: 'number', min: 1, max: 1000, hint: '1 unless you say otherwise.' },
   { name: 'startsAt', label: 'Starts', kind: 'time', hint: 'In your time zone. Without it, it starts at once.' },
   ENDS,
+  { name: 'holdSeconds', label: 'Hold, seconds', kind: 'number', min: 1, max: 2592000, hint: 'A claim is held for so long, until it is confirmed or its unit comes back. Without it, each is confirmed at once.' },
   { name: 'codes', label: 'Codes', kind: 'choice', choices: [['none', 'Without'], ['generate', 'One for each claim']] },
   { name: 'topic', label: 'Topic', placeholder: 'coupon', hint: 'Where claims are announced.' },
 ];
@@ -57,6 +58,9 @@ const Edit = ({ campaign, close }) => {
 /** The newest state of a campaign: what was told, or what was asked for. */
 const newest = (campaign) => live.campaigns?.campaigns.find((one) => one.id === campaign.id) || campaign;
 
+/** Whether its units may be held, or have come back: by a hold, or by hand. */
+const hasReturns = (campaign) => campaign.holdSeconds !== null || campaign.held > 0 || campaign.released > 0;
+
 const Card = ({ campaign }) => {
   const perSecond = rate(`campaign/${campaign.id}`);
   return html`
@@ -68,6 +72,12 @@ const Card = ({ campaign }) => {
         <span><strong>${number(campaign.admitted)}</strong> admitted</span>
         <span><strong>${decimal(perSecond)}</strong> / s</span>
       </div>
+      ${hasReturns(campaign) && html`
+        <div class="row">
+          <span><strong>${number(campaign.held)}</strong> held</span>
+          <span><strong>${number(campaign.confirmed)}</strong> confirmed</span>
+          <span><strong>${number(campaign.released)}</strong> came back</span>
+        </div>`}
       <${Spark} values=${rates(`campaign/${campaign.id}`)} label="Claims of ${campaign.id} each second; now ${decimal(perSecond)}" />
     </li>`;
 };
@@ -128,6 +138,10 @@ export const Campaign = ({ id }) => {
     <dl class="tiles">
       <${Tile} name="Left" value=${number(campaign.remaining)} note="of ${number(campaign.quantity)} units" />
       <${Tile} name="Admitted" value=${number(campaign.admitted)} note=${percent(campaign.admitted, campaign.quantity)} />
+      ${hasReturns(campaign) && html`
+        <${Tile} name="Held" value=${number(campaign.held)} note="until they are confirmed, or come back" />
+        <${Tile} name="Confirmed" value=${number(campaign.confirmed)} note=${percent(campaign.confirmed, campaign.quantity)} />
+        <${Tile} name="Came back" value=${number(campaign.released)} note="released, expired or revoked" />`}
       <${Tile} name="Claims" value=${decimal(rate(name))} unit="/ s" values=${rates(name)} />
     </dl>
     <${Stock} campaign=${campaign} />
@@ -137,6 +151,7 @@ export const Campaign = ({ id }) => {
         <dt>Claims of one user</dt><dd>${number(campaign.perUser)}</dd>
         <dt>Starts</dt><dd><${Time} at=${campaign.startsAt} none="at once" /></dd>
         <dt>Ends</dt><dd><${Time} at=${campaign.endsAt} none="when it is closed" /></dd>
+        <dt>Holds</dt><dd>${campaign.holdSeconds === null ? 'none: a claim is confirmed at once' : `${duration(campaign.holdSeconds)}, then the unit comes back`}</dd>
         <dt>Codes</dt><dd>${campaign.codes === 'generate' ? 'one for each claim' : 'none'}</dd>
         <dt>Topic</dt><dd><a href="#/topics/${segment(campaign.topic)}">${campaign.topic}</a></dd>
         <dt>Created</dt><dd><${Time} at=${campaign.createdAt} /></dd>

@@ -1,12 +1,12 @@
 // Short links: found, made, changed, removed.
 import { useEffect, useState } from './hooks.js';
-import { call, query, segment } from './api.js';
+import { blob, call, query, segment } from './api.js';
 import {
   Badge, Confirm, Copy, Dialog, Empty, Failure, Form, Head, Loading, Pager, Table, Time,
   changes, curl, given, html, number, usePages, useSession,
 } from './ui.js';
 
-const URL = { name: 'url', label: 'Leads to', input: 'url', required: true, max: 2048, placeholder: 'https://example.com/page' };
+const TARGET = { name: 'url', label: 'Leads to', input: 'url', required: true, max: 2048, placeholder: 'https://example.com/page' };
 const COMMON = [
   { name: 'title', label: 'Title' },
   { name: 'tags', label: 'Tags', kind: 'words', hint: 'Separated by commas; at most 10.' },
@@ -17,8 +17,8 @@ const COMMON = [
   { name: 'fallbackUrl', label: 'Afterwards leads to', input: 'url' },
   { name: 'forwardQuery', label: 'Pass the query on', kind: 'flag' },
 ];
-const NEW = [URL, { name: 'code', label: 'Code', max: 64, placeholder: 'made up', hint: '3 to 64 of A–Z, a–z, 0–9, _ and -.' }, ...COMMON];
-const EDIT = [URL, ...COMMON, { name: 'archived', label: 'Archived: leads nowhere', kind: 'flag' }];
+const NEW = [TARGET, { name: 'code', label: 'Code', max: 64, placeholder: 'made up', hint: '3 to 64 of A–Z, a–z, 0–9, _ and -.' }, ...COMMON];
+const EDIT = [TARGET, ...COMMON, { name: 'archived', label: 'Archived: leads nowhere', kind: 'flag' }];
 
 const numbered = (values) => ({ ...values, redirect: Number(values.redirect) });
 
@@ -43,6 +43,50 @@ const Edit = ({ link, close }) => {
   return html`<${Dialog} title="Change ${link.code}" close=${() => close(false)}><${Form} fields=${EDIT} initial=${link} action="Save" submit=${submit} close=${() => close(false)} /><//>`;
 };
 
+/** Square pixels of the picture that is saved as PNG: sharp on paper, 8 cm wide. */
+const PIXELS = 1024;
+
+const Code = ({ link, close }) => {
+  const path = `api/links/${segment(link.code)}/qr`;
+  const [files, setFiles] = useState(null);
+  const [problem, setProblem] = useState(null);
+  useEffect(() => {
+    let urls = [];
+    let open = true;
+    const look = async () => {
+      try {
+        const [svg, png] = await Promise.all([blob(`${path}?format=svg`), blob(`${path}?format=png&size=${PIXELS}`)]);
+        // The policy of the page lets pictures in as data, and files out as blobs.
+        const shown = `data:image/svg+xml,${encodeURIComponent(await svg.text())}`;
+        urls = [svg, png].map((file) => URL.createObjectURL(file));
+        if (open) setFiles([shown, ...urls]);
+        else urls.forEach((url) => URL.revokeObjectURL(url));
+      } catch (caught) {
+        if (open) setProblem(caught);
+      }
+    };
+    look();
+    return () => {
+      open = false;
+      urls.forEach((url) => URL.revokeObjectURL(url));
+    };
+  }, [path]);
+  return html`
+    <${Dialog} title="QR code of ${link.code}" close=${close}>
+      <div class="text qr">
+        ${problem && html`<${Failure} problem=${problem} />`}
+        ${!files && !problem && html`<${Loading} />`}
+        ${files && html`<img src=${files[0]} alt="QR code that leads to ${link.shortUrl}" width="256" height="256" />`}
+        <p><a href=${link.shortUrl} rel="noreferrer" target="_blank">${link.shortUrl}</a></p>
+      </div>
+      ${files && html`
+        <footer>
+          <a class="button" href=${files[1]} download="${link.code}.svg">Save as SVG</a>
+          <a class="button" href=${files[2]} download="${link.code}.png">Save as PNG</a>
+        </footer>`}
+    <//>`;
+};
+
 const standing = (link) => {
   const now = Date.now();
   if (link.archived) return ['quiet', 'Archived'];
@@ -64,6 +108,7 @@ const Row = ({ link, open }) => {
       <td><${Time} at=${link.createdAt} /></td>
       <td class="buttons">
         <${Copy} text=${link.shortUrl} />
+        <button type="button" class="small" aria-label="QR code of ${link.code}" onClick=${() => open('code', link)}>QR code</button>
         <button type="button" class="small" aria-label="Change ${link.code}" onClick=${() => open('edit', link)}>Change</button>
         <button type="button" class="small danger" aria-label="Delete ${link.code}" onClick=${() => open('delete', link)}>Delete</button>
       </td>
@@ -89,6 +134,7 @@ export const Links = () => {
     <${Head} title="Links"><button type="button" class="primary" onClick=${() => setDialog(['create'])}>New link</button><//>
     ${dialog?.[0] === 'create' && html`<${Create} close=${close} />`}
     ${dialog?.[0] === 'edit' && html`<${Edit} link=${dialog[1]} close=${close} />`}
+    ${dialog?.[0] === 'code' && html`<${Code} link=${dialog[1]} close=${() => close(false)} />`}
     ${dialog?.[0] === 'delete' && html`
       <${Confirm} title="Delete ${dialog[1].code}?" action="Delete" done="The link ${dialog[1].code} was deleted."
         act=${() => call('DELETE', `api/links/${segment(dialog[1].code)}`)} close=${close}>

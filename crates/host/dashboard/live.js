@@ -52,7 +52,7 @@ export const rate = (name) => rates(name).at(-1) || 0;
 
 const told = {
   limits(news) {
-    live.limits = news.limits;
+    live.limits = news;
   },
   gateway(news) {
     live.gateway = news;
@@ -81,6 +81,9 @@ const told = {
 
 /** Messages that the subscriptions of these topics have not finished. */
 export const lagOf = (topics) => topics.flatMap((topic) => topic.subscriptions).reduce((sum, one) => sum + one.lag, 0);
+
+/** Messages that the consumer groups of these topics have not finished. */
+export const toFetch = (topics) => topics.flatMap((topic) => topic.groups).reduce((sum, one) => sum + one.lag, 0);
 
 const close = () => {
   clearTimeout(timer);
@@ -130,7 +133,7 @@ export const stop = () => {
   document.removeEventListener('visibilitychange', look);
   close();
   series.clear();
-  Object.assign(live, { connected: false, failures: 0, gateway: null, campaigns: null, topics: null });
+  Object.assign(live, { connected: false, failures: 0, gateway: null, campaigns: null, topics: null, limits: null });
 };
 
 /** Draws the component again whenever something was told. */

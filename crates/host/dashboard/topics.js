@@ -1,30 +1,35 @@
 // The origin queue: topics, their subscriptions, and what an origin did not take.
 import { useState } from './hooks.js';
-import { lagOf, live, rate, rates, useLive } from './live.js';
+import { lagOf, live, rate, rates, toFetch, useLive } from './live.js';
 import { call, segment } from './api.js';
+import { AGAIN, DeadLetters, inRounds } from './letters.js';
+import { Groups } from './groups.js';
 import {
   Act, Badge, Command, Confirm, Copy, Dialog, Empty, Failure, Form, Head, Loading, Pager, Spark, Table, Tile, Time,
-  curl, decimal, duration, html, number, useAnswer, usePages, useSession,
+  curl, decimal, duration, given, html, number, useAnswer, usePages, useSession,
 } from './ui.js';
-
-/** How often the subscriptions of the topic in sight are asked for, milliseconds. */
-const AGAIN = 2000;
-/** Redrives that one press makes at most; each moves up to 500. */
-const ROUNDS = 20;
 
 const newest = (topic) => live.topics?.topics.find((one) => one.name === topic.name) || topic;
 
-const Card = ({ topic }) => {
-  const lag = lagOf([topic]);
+const Standing = ({ topic }) => {
   const paused = topic.subscriptions.filter((one) => one.paused).length;
+  if (paused > 0) return html`<${Badge} tone="warn">${paused} paused<//>`;
+  if (lagOf([topic]) > 0) return html`<${Badge}>Delivering<//>`;
+  if (topic.subscriptions.length) return html`<${Badge} tone="good">Delivered<//>`;
+  if (topic.groups.length) return toFetch([topic]) > 0 ? html`<${Badge}>To fetch<//>` : html`<${Badge} tone="good">Fetched<//>`;
+  return html`<${Badge}>No consumer<//>`;
+};
+
+const Card = ({ topic }) => {
   return html`
     <li class="card">
       <header><h2><a class="link" href="#/topics/${segment(topic.name)}">${topic.name}</a></h2>
-        ${paused > 0 ? html`<${Badge} tone="warn">${paused} paused<//>` : lag > 0 ? html`<${Badge} tone="quiet">Delivering<//>` : topic.subscriptions.length ? html`<${Badge} tone="good">Delivered<//>` : html`<${Badge}>No subscription<//>`}
+        <${Standing} topic=${topic} />
       </header>
       <p class="figure"><strong>${number(topic.depth)}</strong> kept</p>
       <div class="row">
-        <span><strong>${number(lag)}</strong> to deliver</span>
+        ${(topic.subscriptions.length > 0 || !topic.groups.length) && html`<span><strong>${number(lagOf([topic]))}</strong> to deliver</span>`}
+        ${topic.groups.length > 0 && html`<span><strong>${number(toFetch([topic]))}</strong> to fetch</span>`}
         <span><strong>${decimal(rate(`topic/${topic.name}`))}</strong> / s in</span>
       </div>
       <${Spark} values=${rates(`topic/${topic.name}`)} label="Messages that come to ${topic.name} each second" />
@@ -96,6 +101,30 @@ const Edit = ({ topic, subscription, close }) => {
 const attempts = (retry) => retry.maxAttempts === 1 ? '1' :
   retry.scheduleSeconds ? `${retry.scheduleSeconds.length + 1}, after ${retry.scheduleSeconds.map(duration).join(', ')}` : `${retry.maxAttempts}, from ${duration(retry.initialSeconds)} to ${duration(retry.capSeconds)} apart`;
 
+const REPLAY = [
+  { name: 'fromSequence', label: 'From the sequence', kind: 'number', min: 1 },
+  { name: 'fromTime', label: 'Or from the time', kind: 'time', hint: 'In your time zone. Give one of the two.' },
+];
+
+/** Messages of the past, delivered once more. */
+const Replay = ({ subscription, path, close }) => {
+  const { announce } = useSession();
+  const submit = async (values) => {
+    let body = given(values);
+    const { count, rest } = await inRounds(async () => {
+      const done = await call('POST', `${path}/replay`, body);
+      body = { fromSequence: done.nextSequence };
+      return { count: done.replayed, more: done.nextSequence !== null };
+    });
+    announce(`${number(count)} ${count === 1 ? 'message is' : 'messages are'} delivered again.${rest ? ` Go on from ${number(body.fromSequence)}.` : ''}`);
+    close(true);
+  };
+  return html`
+    <${Dialog} title="Replay to ${subscription.name}" close=${() => close(false)}>
+      <${Form} fields=${REPLAY} action="Replay" submit=${submit} close=${() => close(false)} />
+    <//>`;
+};
+
 const Subscription = ({ one, open, reload }) => {
   const path = `api/topics/${segment(one.topic)}/subscriptions/${segment(one.name)}`;
   const [tone, text] = BREAKER[one.breaker.state] || ['quiet', one.breaker.state];
@@ -114,58 +143,22 @@ const Subscription = ({ one, open, reload }) => {
       <p class="long">${one.url}</p>
       <div class="row">
         <span><strong>${number(one.lag)}</strong> to deliver</span>
+        ${one.oldestWaiting && html`<span>the oldest since <strong><${Time} at=${one.oldestWaiting} /></strong></span>`}
         <span>finished up to <strong>${number(one.watermark)}</strong></span>
         <span>attempts: ${attempts(one.retry)}</span>
       </div>
-      ${one.breaker.why && html`<p class="note">${one.breaker.why}${one.breaker.until && html`; tried again <${Time} at=${one.breaker.until} />`}</p>`}
+      ${(one.lastError || one.breaker.why) && html`<p class="note"><strong>Last error:</strong> ${one.lastError || one.breaker.why}${one.breaker.until && html`; tried again <${Time} at=${one.breaker.until} />`}</p>`}
       <div class="actions">
         ${one.paused ? html`<${Act} label="Resume" act=${act('resume')} done="Deliveries to ${one.name} go on." />` : html`<${Act} label="Pause" act=${act('pause')} done="Deliveries to ${one.name} are paused." />`}
         ${one.breaker.state !== 'closed' && html`<${Act} label="Reset breaker" act=${act('reset-breaker')} done="The breaker of ${one.name} is closed." />`}
+        ${one.lag > 0 && !one.paused && html`<${Act} label="Retry now" act=${act('retry-now')} done="What waits for ${one.name} is tried at once." />`}
+        <button type="button" aria-label="Replay to ${one.name}" onClick=${() => open('replay', one)}>Replay</button>
         ${one.source === 'api' ? html`
           <button type="button" aria-label="Change ${one.name}" onClick=${() => open('edit', one)}>Change</button>
           <button type="button" class="danger" aria-label="Delete ${one.name}" onClick=${() => open('delete', one)}>Delete</button>` : html`<span class="note">from tollgate.toml</span>`}
       </div>
       <${DeadLetters} path=${path} name=${one.name} />
     </li>`;
-};
-
-const DeadLetters = ({ path, name }) => {
-  const pages = usePages(`${path}/dead-letters?limit=20`, 'deadLetters');
-  const answer = useAnswer(`${path}/dead-letters?limit=1`, AGAIN);
-  const [seen, setSeen] = useState('');
-  const first = answer.data?.deadLetters[0]?.id || '';
-  // The list in sight is asked for again when its beginning has changed.
-  if (answer.data && first !== seen) {
-    setSeen(first);
-    pages.reload();
-  }
-  const redrive = (body) => async () => {
-    let count = 0;
-    for (let round = 0; round < ROUNDS; round++) {
-      const done = await call('POST', `${path}/dead-letters/redrive`, body);
-      count += done.redriven;
-      if (!done.more) break;
-    }
-    pages.reload();
-    return `${number(count)} ${count === 1 ? 'message is' : 'messages are'} delivered again.`;
-  };
-  const items = pages.items || [];
-  if (!items.length) return html`<p class="note">No dead letters.</p>`;
-  return html`
-    <div class="letters">
-      <div class="subhead"><h4>Dead letters of ${name}</h4><${Act} label="Redrive all" kind="primary" act=${redrive({ all: true })} /></div>
-      <${Table} label="Dead letters of ${name}" columns=${[['Message'], ['Last error'], ['Attempts', 'num'], ['Given up'], ['Actions']]}>
-        ${items.map((letter) => html`
-          <tr key=${letter.id}>
-            <th scope="row"><span class="num">${number(letter.sequence)}</span><span class="note">${letter.message?.type || letter.id}</span></th>
-            <td class="long">${letter.lastError}</td>
-            <td class="num">${number(letter.attempts)}</td>
-            <td><${Time} at=${letter.lastAttemptAt} /></td>
-            <td class="buttons"><${Act} kind="small" label="Redrive ${number(letter.sequence)}" act=${redrive({ ids: [letter.id] })} /></td>
-          </tr>`)}
-      <//>
-      <${Pager} pages=${pages} />
-    </div>`;
 };
 
 const textOf = (message) => {
@@ -200,7 +193,7 @@ export const Topic = ({ name }) => {
   const unknown = answer.problem?.status === 404;
   if (answer.problem && !answer.data && !unknown) return html`<${Head} title=${name} back=${back} /><${Failure} problem=${answer.problem} again=${answer.reload} />`;
   if (!answer.data && !unknown) return html`<${Head} title=${name} back=${back} /><${Loading} />`;
-  const topic = newest(answer.data || { name, first: 1, last: 0, depth: 0, subscriptions: [] });
+  const topic = newest(answer.data || { name, first: 1, last: 0, depth: 0, subscriptions: [], groups: [] });
   const list = subscriptions.data?.subscriptions;
   return html`
     <${Head} title=${name} back=${back}><button type="button" class="primary" onClick=${() => setDialog(['edit'])}>New subscription</button><//>
@@ -210,9 +203,11 @@ export const Topic = ({ name }) => {
         act=${() => call('DELETE', `${path}/subscriptions/${segment(dialog[1].name)}`)} close=${close}>
         <p>What was not delivered to it is not delivered any more (${number(dialog[1].lag)}), and its dead letters go with it.</p>
       <//>`}
+    ${dialog?.[0] === 'replay' && html`<${Replay} subscription=${dialog[1]} path="${path}/subscriptions/${segment(dialog[1].name)}" close=${close} />`}
     <dl class="tiles">
       <${Tile} name="Kept" value=${number(topic.depth)} note=${topic.depth ? `${number(topic.first)} to ${number(topic.last)}` : 'nothing yet'} />
       <${Tile} name="To deliver" value=${number(lagOf([topic]))} note="by ${topic.subscriptions.length} ${topic.subscriptions.length === 1 ? 'subscription' : 'subscriptions'}" />
+      ${topic.groups.length > 0 && html`<${Tile} name="To fetch" value=${number(toFetch([topic]))} note="by ${topic.groups.length} ${topic.groups.length === 1 ? 'group' : 'groups'}" />`}
       <${Tile} name="Coming in" value=${decimal(rate(`topic/${name}`))} unit="/ s" values=${rates(`topic/${name}`)} />
     </dl>
     <section aria-labelledby="subscriptions">
@@ -221,6 +216,7 @@ export const Topic = ({ name }) => {
       ${list?.length === 0 && html`<${Empty} title="Nobody is told" command=${curl('PUT', `/api/topics/${name}/subscriptions/origin`, { url: 'https://origin.example/hooks' })}>A subscription pushes each message to an origin, signed and retried. Make one here, or over the API:<//>`}
       ${list?.length > 0 && html`<ul class="stack">${list.map((one) => html`<${Subscription} key=${one.name} one=${one} open=${(kind, which) => setDialog([kind, which])} reload=${subscriptions.reload} />`)}</ul>`}
     </section>
+    <${Groups} topic=${name} />
     <section aria-labelledby="messages"><h2 id="messages">Newest messages</h2><${Messages} topic=${topic} /></section>
     <section aria-labelledby="post"><h2 id="post">Post one</h2><${Command} text=${curl('POST', `/api/topics/${name}/messages`, { hello: 'world' })} /></section>`;
 };

@@ -13,6 +13,7 @@ export const useSession = () => useContext(Session);
 const plain = new Intl.NumberFormat('en');
 const short = new Intl.NumberFormat('en', { maximumFractionDigits: 1 });
 const when = new Intl.DateTimeFormat(undefined, { dateStyle: 'medium', timeStyle: 'short' });
+const exactly = new Intl.DateTimeFormat(undefined, { dateStyle: 'medium', timeStyle: 'medium' });
 
 export const number = (value) => plain.format(value);
 /** A rate, or a mean. */
@@ -32,8 +33,9 @@ export const duration = (seconds) => {
   return said.slice(0, 2).join(' ');
 };
 
-export const Time = ({ at, none = '–' }) =>
-  at ? html`<time datetime=${at} title=${at}>${when.format(new Date(at))}</time>` : none;
+/** `exact`: to the second. */
+export const Time = ({ at, none = '–', exact }) =>
+  at ? html`<time datetime=${at} title=${at}>${(exact ? exactly : when).format(new Date(at))}</time>` : none;
 
 /** An RFC 3339 time as `<input type="datetime-local">` has it, and back. */
 const toLocal = (at) => {

@@ -245,6 +245,7 @@ harness::cases! {
         both {}
         native {
             a_stream_ends_with_its_key_and_with_the_gateway,
+            dead_letters_of_a_group_are_told_and_counted,
             refusals_deliveries_and_alerts_are_told,
             streams_are_for_admins_and_bounded,
             what_happens_is_kept_in_the_topic_and_a_listener_goes_on_where_it_stopped,
@@ -271,8 +272,10 @@ harness::cases! {
     }
     bad_input {
         both {
+            absurd_pictures_of_links_are_refused,
             absurd_queries_are_refused_by_field,
             bad_campaigns_and_keys_are_refused_by_field,
+            bad_groups_and_replays_are_refused_by_field,
             bad_headers_are_refused_by_name,
             bad_links_are_refused_by_field,
             bodies_that_are_no_json_are_refused,
@@ -392,6 +395,7 @@ harness::cases! {
             strangers_do_not_read_them,
             strangers_make_no_series,
             they_count_exactly_what_was_done,
+            what_the_parser_refuses_is_counted,
         }
     }
     access_log {
@@ -479,6 +483,7 @@ harness::cases! {
             an_import_goes_as_fast_as_the_limiter_allows,
             an_import_that_is_run_again_skips_what_is_there,
             campaigns_are_watched_until_they_are_sold_out,
+            holds_and_groups_are_listed,
             exit_codes_say_what_went_wrong_and_no_key_is_shown,
             exports_of_other_programs_are_imported_with_their_codes,
             health_tells_whether_the_gateway_answers,
@@ -516,6 +521,7 @@ harness::cases! {
             a_session_reaches_as_far_as_its_key_and_as_long,
             its_calls_are_open_to_whom_the_table_of_security_md_says,
             its_files_are_guarded_and_sent_once,
+            it_tells_who_is_refused_most,
             numbers_move_for_whom_they_concern,
             the_root_is_a_page_for_browsers_and_nothing_for_others,
             who_guesses_keys_is_slowed_down,
