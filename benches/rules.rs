@@ -55,6 +55,7 @@ fn engines(directory: &std::path::Path, settings: &Settings) -> Engines {
         buckets: Arc::new(MemoryBuckets::new(MAX_BUCKETS)),
         settling: Default::default(),
         counted: Default::default(),
+        refused: Arc::default(),
     }
 }
 
