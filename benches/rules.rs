@@ -8,6 +8,7 @@ use std::hint::black_box;
 use std::sync::Arc;
 use tollgate_api::http::{Header, Request};
 use tollgate_engines::{AnyEngine, Engine as _, MemoryBuckets, Options, SqliteStore};
+use tollgate_host::ranking::Ranking;
 use tollgate_host::server::generation::Generation;
 use tollgate_host::server::runner::Steps;
 use tollgate_host::wasm::ports::Engines;
@@ -56,6 +57,7 @@ fn engines(directory: &std::path::Path, settings: &Settings) -> Engines {
         settling: Default::default(),
         counted: Default::default(),
         refused: Arc::default(),
+        ranking: Arc::new(Ranking::new(START)),
     }
 }
 

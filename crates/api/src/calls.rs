@@ -126,6 +126,8 @@ calls! {
     ListLinks = Shortener "GET" "/api/links" Key(Links);
     /// A new link.
     CreateLink = Shortener "POST" "/api/links" KeyOrClient(Links), Body;
+    /// The links that are visited most.
+    ListTopLinks = Shortener "GET" "/api/links/top" Key(Links), HostOnly;
     /// New links, up to 1,000.
     CreateLinks = Shortener "POST" "/api/links/bulk" Key(Links), Body, Bulk;
     /// Changes many links.
@@ -418,6 +420,7 @@ fn may_be_native(path: &str) -> bool {
         || path.starts_with("/admin")
         || path == "/metrics"
         || path == "/api/events"
+        || path == "/api/links/top"
 }
 
 /// The call of `component` that the request makes, and its parameters.

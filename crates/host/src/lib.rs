@@ -8,6 +8,7 @@ mod events;
 pub mod logging;
 pub mod memory;
 pub mod metrics;
+pub mod ranking;
 pub mod reload;
 pub mod serve;
 pub mod server;

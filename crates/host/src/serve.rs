@@ -12,9 +12,11 @@ mod summary;
 use crate::access_log::AccessLog;
 use crate::alerts::{self, Alerts};
 use crate::cli::{self, InForce, ServeOptions, Sources};
+use crate::clock::now;
 use crate::events::{self, Events};
 use crate::logging;
 use crate::metrics::count::Counted;
+use crate::ranking::Ranking;
 use crate::reload::{Reached, Reloader, Reloads};
 use crate::server::generation::{Current, Generation};
 use crate::server::listen::{self, Inherited, Listener};
@@ -199,7 +201,10 @@ impl Gateway {
             settling: Settling::default(),
             counted: Counted::new(config),
             refused: Arc::default(),
+            ranking: Arc::new(Ranking::new(now())),
         };
+        let ranking = Arc::clone(&engines.ranking);
+        ranking.resume(&store, now()).await?;
         let counted = engines.counted.clone();
         let events = Events::new(config.events.topic.clone(), store.clone());
         let scheme = match &listening.tls {
@@ -284,6 +289,7 @@ impl Gateway {
                 let reloader = Reloader::new(self.sources, &self.in_force, switch, reached, reloads);
                 let reloading = tokio::spawn(reloader.run(self.hangup));
                 let upkeep = tokio::spawn(upkeep::run(store.clone(), current));
+                let counting = tokio::spawn(Arc::clone(&ranking).run(store.clone()));
                 let watching = tokio::spawn(Arc::clone(&events).run(looked_at));
                 let stop = async {
                     stop.await;
@@ -293,9 +299,11 @@ impl Gateway {
                 reloading.abort();
                 upkeep.abort();
                 watching.abort();
+                counting.abort();
                 // Over, so that nothing is appended twice.
                 let _ = watching.await;
                 events.write().await;
+                ranking.keep(&store, now()).await;
                 ran
             }
             Err(error) => Err(error),

@@ -25,6 +25,7 @@ pub mod settle;
 mod sse;
 mod stream;
 mod threads;
+mod top;
 mod traffic;
 mod watch;
 mod wire;

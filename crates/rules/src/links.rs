@@ -12,7 +12,8 @@
 //! - a code is never taken over from another link;
 //! - the settings of a link are read by its owner, an admin, or the holder of its manage token only.
 //!
-//! Deliberately absent so far: the visits log, stats, and the ranking. Their addresses answer 404 in [`route`].
+//! Deliberately absent so far: the visits log, and stats. The ranking ([`top`]) is our host's. Their addresses answer 404 in
+//! [`route`].
 
 mod access;
 mod again;
@@ -37,6 +38,7 @@ mod strangers;
 mod sweep;
 #[cfg(test)]
 mod tests;
+pub mod top;
 mod visitor;
 
 use self::redirect::private;
@@ -84,7 +86,7 @@ pub async fn may_send_many<S: Store>(world: &World<'_, S>, request: &Request) ->
 }
 
 async fn route<S: Store>(world: &World<'_, S>, request: &Request) -> Result<Response, Problem> {
-    // Later: the ranking. No link can have this code.
+    // Our host answers that by itself. No link can have this code.
     if let Some("top") = request.path.strip_prefix("/api/links/") {
         return Err(Problem::not_found());
     }

@@ -5,6 +5,7 @@ mod conditional;
 mod lifetime;
 mod listing;
 mod many;
+mod ranking;
 mod visits;
 
 pub use anonymous::*;
@@ -12,6 +13,7 @@ pub use conditional::*;
 pub use lifetime::*;
 pub use listing::*;
 pub use many::*;
+pub use ranking::*;
 pub use visits::*;
 
 use serde_json::{Value, json};

@@ -82,6 +82,9 @@ harness::cases! {
         native {
             code_of_an_ended_link_becomes_free,
             max_visits_set_on_a_link_in_use_holds_from_the_answer_on,
+            links_that_lead_nowhere_are_not_ranked,
+            the_most_visited_links_are_ranked_live_and_by_owner,
+            the_ranking_is_told_as_it_moves,
         }
         memory {
             created_link_redirects,

@@ -34,6 +34,10 @@ pub fn report(shared: &Shared, sheet: &mut Sheet) {
     let streams = u32::try_from(shared.events.streams()).unwrap_or(u32::MAX);
     sheet.number(Metric::EventStreams, &[], streams);
     sheet.count(Metric::EventsDropped, &[], shared.events.dropped());
+    let ranking = &shared.engines.ranking;
+    let streams = u32::try_from(ranking.streams()).unwrap_or(u32::MAX);
+    sheet.number(Metric::RankingStreams, &[], streams);
+    sheet.count(Metric::RankingDropped, &[], ranking.dropped());
     let (dropped, folded) = logging::left_out();
     sheet.count(Metric::LogDropped, &[], dropped);
     sheet.count(Metric::LogFolded, &[], folded);

@@ -143,6 +143,9 @@ metrics! {
     // Events.
     EventStreams = Gauge "tollgate_event_streams" "" [] "Open streams of GET /api/events; there may be 64";
     EventsDropped = Counter "tollgate_events_dropped" "" [] "Events of the gateway's own that were dropped: the store did not take them for too long";
+    RankingStreams = Gauge "tollgate_ranking_streams" "" [] "Open streams of GET /api/links/top; there may be 16";
+    RankingDropped = Counter "tollgate_ranking_visits_dropped" "" []
+        "Visits that are counted and were not ranked: 65,536 links waited to be";
     // Instances.
     RulesTasks = Gauge "tollgate_rules_tasks" "" ["group"] "Rules that wait, on the threads of the crowd and of the rest";
     RulesTraps = Counter "tollgate_rules_traps" "" ["group"] "Instances of the rules that ended: a trap, or a call that was stuck";

@@ -15,6 +15,7 @@ use tokio::sync::mpsc::UnboundedReceiver;
 use tollgate_engines::{Answer as Decided, Answered, AnyBatcher, CommitBatcher as _, Engine as _};
 use tollgate_rules::heads;
 use tollgate_rules::machine::{Call, Reply, Stage, Step};
+use tollgate_store::commit::Outcome;
 use tollgate_store::ports::Store as _;
 
 /// How long deferred changes are combined on their thread before they go to the store.
@@ -236,9 +237,22 @@ impl<S: Steps> Waiting<S> {
             // Rare futures are boxed to keep the common one small.
             let reply = match std::mem::replace(&mut self.call, Call::Body) {
                 Call::Body => Reply::Body(Box::pin(body()).await?),
-                Call::Commit(commit) => Reply::Commit(in_patience(runner.batcher.commit(commit).await)?),
+                Call::Commit(commit) => {
+                    let visit = self.task.is_visit.then(|| commit.clone());
+                    let decided = in_patience(runner.batcher.commit(commit).await)?;
+                    if let (Some(visit), Ok(Outcome::Committed(_))) = (visit, &decided) {
+                        runner.engines.ranking.saw(&[visit]);
+                    }
+                    Reply::Commit(decided)
+                }
                 Call::Packed(packed) => {
-                    Reply::Commit(in_patience(runner.batcher.commit_packed(packed).await)?)
+                    // A visit that is counted before it is answered.
+                    let visit = self.task.is_visit.then(|| packed.clone());
+                    let decided = in_patience(runner.batcher.commit_packed(packed).await)?;
+                    if let (Some(visit), Ok(Outcome::Committed(_))) = (visit, &decided) {
+                        runner.engines.ranking.saw_packed(&visit);
+                    }
+                    Reply::Commit(decided)
                 }
                 Call::Commits(commits) => {
                     let asked = commits.into_iter().map(|commit| runner.batcher.commit(commit));

@@ -23,6 +23,7 @@ use super::long_poll;
 use super::rest::Rest;
 use super::rules::Rules;
 use super::runner::{self, CallError, Progress, Runner};
+use super::top;
 use super::traffic::Traffic;
 use crate::access_log::Entry;
 use crate::access_log::entry::Unparsed;
@@ -411,6 +412,11 @@ impl Gateway {
             Next::Native(Call::WatchEvents) => {
                 let request = self.request(head, caller);
                 return Box::pin(events::open(&self.shared, head, request, caller)).await;
+            }
+            Next::Native(Call::ListTopLinks) => {
+                let request = self.request(head, caller);
+                let answer = top::answer(&self.shared, &self.generation, head, request, caller);
+                return Box::pin(answer).await;
             }
             Next::Native(call) => {
                 let asked = dashboard::Asked {

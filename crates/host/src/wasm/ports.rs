@@ -3,6 +3,7 @@
 use super::bindings::memory;
 use crate::metrics::count::Counted;
 use crate::metrics::refused::Refused;
+use crate::ranking::Ranking;
 use crate::server::settle::Settling;
 use std::sync::Arc;
 use tollgate_engines::{AnyEngine, Engine as _, MemoryBuckets};
@@ -26,6 +27,8 @@ pub struct Engines {
     pub counted: Counted,
     /// Counts whom the rules of this thread refuse.
     pub refused: Arc<Refused>,
+    /// The links that are visited most.
+    pub ranking: Arc<Ranking>,
 }
 
 /// Names the data that the ports work on.
@@ -70,6 +73,7 @@ impl Memory for Engines {
     }
 
     fn defer(&self, commits: Vec<Commit>) {
+        self.ranking.saw(&commits);
         for commit in commits {
             self.store.defer(commit);
         }

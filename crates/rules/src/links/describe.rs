@@ -6,6 +6,7 @@ use tollgate_api::openapi::{Operation, number, pattern, text};
 use tollgate_api::problem::Kind;
 
 use super::list::{DEFAULT_PAGE, MAX_FILTER, MAX_PAGE};
+use super::top::{self, Window};
 use super::{again, bulk, claim, create, edit, list, qr, record};
 
 /// Headers of the pages that browsers get.
@@ -22,6 +23,7 @@ pub(crate) fn describe(call: Call, operation: &mut Operation<'_>) {
         Call::OpenLink => open(operation),
         Call::ListLinks => list(operation),
         Call::CreateLink => create(operation),
+        Call::ListTopLinks => top(operation),
         Call::CreateLinks | Call::EditLinks | Call::DeleteLinks => bulk(call, operation),
         Call::ClaimLinks => claim(operation),
         _ => one(call, operation),
@@ -133,6 +135,32 @@ fn create(operation: &mut Operation<'_>) {
     operation.answers_with(200, "ETag", true);
     operation.header("IdempotencyKey");
     operation.refuses(&[Kind::Conflict, Kind::IdempotencyMismatch]);
+}
+
+fn top(operation: &mut Operation<'_>) {
+    operation.about(
+        "A member's own links, an admin's of all owners, by visits in the window; at most 2 s old. A window ends with a bucket in \
+         progress: of a minute, half an hour or two hours. Exact while few links are visited; where many are, those of one owner are \
+         found among the 1,000 most visited. Only links that redirect are told. Visits that `[links] clicks` does not count are not \
+         ranked. With `Accept: text/event-stream` it is told at once and whenever it has changed, as events `ranking`; 16 streams at \
+         once (503). Under Spin there is none (404).",
+    );
+    let names = Window::ALL.map(Window::name);
+    operation.query(
+        "window",
+        json!({ "enum": names }),
+        "How far it looks back; `24h` where it is left out.",
+    );
+    let mut limit = number(1, top::MAX_LINKS);
+    limit["default"] = json!(top::DEFAULT_LINKS);
+    operation.query("limit", limit, "How many at most.");
+    operation.gives::<top::Top<'_>>(
+        200,
+        "The links.",
+        json!({ "window": "1h", "since": "2027-01-15T08:00:00Z", "links": [{ "visits": 7, "link": link() }] }),
+    );
+    operation.gives_text(200, "The links.", "text/event-stream");
+    operation.refuses(&[Kind::NotFound]);
 }
 
 /// The answer to a call about many links.

@@ -1,0 +1,184 @@
+//! `GET /api/links/top`, on the thread of the connection, a few links at a time: once, or as server-sent events.
+
+use super::Shared;
+use super::generation::Generation;
+use super::service::{Answer, Caller, from_core};
+use super::sse::{self, ASK_AGAIN, BEAT, RETRY_SECONDS, SILENCE};
+use crate::clock::now;
+use bytes::Bytes;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+use tokio::sync::mpsc;
+use tokio::time::{MissedTickBehavior, interval, timeout};
+use tollgate_api::http::{Request, Response};
+use tollgate_api::problem::{Kind, Problem};
+use tollgate_rules::links::top::{Asked, Found};
+
+/// How long the store may take.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// The links that are looked at before others of the thread have their turn.
+const AT_ONCE: usize = 32;
+const EVENT_STREAM: &str = "text/event-stream";
+
+/// The answer to a caller with this credential: a document, or a stream of them where `Accept` asks for one.
+///
+/// # Errors
+/// Those of [`Asked`]; 503 where as many listen as may, or the store does not answer in time.
+pub async fn answer(
+    shared: &Arc<Shared>,
+    generation: &Arc<Generation>,
+    head: &http::request::Parts,
+    request: Request,
+    caller: &Caller,
+) -> Result<Answer, Problem> {
+    let asked = ask(shared, &request).await?;
+    if !wants_events(head) {
+        return Ok(from_core(look(shared, generation, &asked).await?));
+    }
+    let Some(place) = shared.engines.ranking.stream() else {
+        let detail = "As many listen to the ranking as may.";
+        return Err(Problem::new(Kind::Unavailable, detail).with_retry_after(RETRY_SECONDS));
+    };
+    let (sender, sent) = mpsc::channel(1);
+    let stream = Stream {
+        shared: Arc::clone(shared),
+        generation: Arc::clone(generation),
+        request,
+        asked,
+        to: sender,
+    };
+    tokio::task::spawn_local(async move {
+        stream.run().await;
+        drop(place);
+    });
+    Ok(sse::answer(sent, caller))
+}
+
+/// Whether `Accept` names server-sent events, and does not refuse them (RFC 9110, 12.5.1).
+fn wants_events(head: &http::request::Parts) -> bool {
+    let accept = head.headers.get_all(http::header::ACCEPT).iter();
+    let mut ranges = accept
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','));
+    ranges.any(|range| {
+        let mut parts = range.split(';').map(str::trim);
+        let is_it = parts
+            .next()
+            .is_some_and(|name| name.eq_ignore_ascii_case(EVENT_STREAM));
+        is_it && !parts.any(|part| matches!(part, "q=0" | "q=0.0" | "q=0.00" | "q=0.000"))
+    })
+}
+
+async fn in_time<T>(work: impl Future<Output = Result<T, Problem>>) -> Result<T, Problem> {
+    let done = timeout(PATIENCE, work).await;
+    let slow = || Problem::new(Kind::Unavailable, "The store does not answer in time.").with_retry_after(1);
+    done.map_err(|_| slow())?
+}
+
+/// What the caller asks for, by what its key may do now.
+async fn ask(shared: &Shared, request: &Request) -> Result<Asked, Problem> {
+    in_time(Asked::of(&shared.engines.store, request, now())).await
+}
+
+/// The ranking as it is now.
+async fn look(shared: &Shared, generation: &Generation, asked: &Asked) -> Result<Response, Problem> {
+    let (store, ranking) = (&shared.engines.store, &shared.engines.ranking);
+    let work = async {
+        let _place = ranking.place().await;
+        let now = now();
+        let (ranked, since) = ranking.ranked(asked.window, now).await;
+        let mut found = Found::default();
+        for some in ranked.chunks(AT_ONCE) {
+            if asked.look(store, some, now, &mut found).await? {
+                break;
+            }
+            tokio::task::yield_now().await;
+        }
+        Ok(asked.answer(&generation.settings.config, &found, since))
+    };
+    in_time(work).await
+}
+
+/// One listener's stream.
+struct Stream {
+    shared: Arc<Shared>,
+    generation: Arc<Generation>,
+    request: Request,
+    asked: Asked,
+    to: mpsc::Sender<Bytes>,
+}
+
+impl Stream {
+    /// Sends the ranking at once and whenever it has changed, until the listener has gone or takes nothing, its key opens this no
+    /// more, or the gateway drains.
+    async fn run(mut self) {
+        let mut beat = interval(BEAT);
+        beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let (mut checked, mut last) = (Instant::now(), Instant::now());
+        let mut told = Vec::new();
+        loop {
+            tokio::select! {
+                () = self.to.closed() => return,
+                _ = beat.tick() => {}
+            }
+            if self.shared.draining.load(Ordering::Relaxed) {
+                return;
+            }
+            let now = Instant::now();
+            if now - checked >= ASK_AGAIN {
+                checked = now;
+                match ask(&self.shared, &self.request).await {
+                    Ok(asked) => self.asked = asked,
+                    Err(problem) if problem.kind.status() < 500 => return,
+                    // Where the store does not answer, nothing is known of the key.
+                    Err(_) => {}
+                }
+            }
+            // What cannot be looked at now is looked at with the next beat.
+            let found = look(&self.shared, &self.generation, &self.asked).await.ok();
+            let frame = match found.filter(|found| found.body != told) {
+                Some(found) => {
+                    let frame = [b"event: ranking\ndata: ", &*found.body, b"\n\n"].concat();
+                    told = found.body;
+                    frame.into()
+                }
+                None if now - last >= SILENCE => sse::COMMENT,
+                None => continue,
+            };
+            last = now;
+            if !sse::send(&self.to, frame).await {
+                return;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn events_are_for_who_asks_for_them() {
+        let wants = |accept: &[&str]| {
+            let mut request = http::Request::new(());
+            for value in accept {
+                let value = http::HeaderValue::from_str(value).unwrap();
+                request.headers_mut().append(http::header::ACCEPT, value);
+            }
+            wants_events(&request.into_parts().0)
+        };
+        assert!(wants(&["text/event-stream"]));
+        assert!(wants(&["application/json", "Text/Event-Stream; q=0.5"]));
+        assert!(wants(&["text/html, text/event-stream"]));
+        for others in [
+            &[][..],
+            &["*/*"],
+            &["application/json"],
+            &["text/event-stream;q=0"],
+            &["text/event-streams"],
+        ] {
+            assert!(!wants(others), "{others:?}");
+        }
+    }
+}
