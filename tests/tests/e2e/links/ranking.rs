@@ -2,7 +2,7 @@
 
 use futures::future::join_all;
 use serde_json::{Value, json};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::{code, link, managed, short};
 use crate::harness::{ADMIN_KEY, EventStream, Gateway, Host, eventually};
@@ -50,7 +50,6 @@ pub async fn the_most_visited_links_are_ranked_live_and_by_owner(host: Host) {
     visit(&gateway, &few, 50).await;
     visit(&gateway, &many, 100).await;
     let expected = named(&[(&many, 100), (&few, 50)]);
-    let began = Instant::now();
     eventually("the ranking tells of them", async || {
         (top(&gateway, &mine, "?window=1h").await == expected).then_some(())
     })
