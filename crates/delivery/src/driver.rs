@@ -64,6 +64,11 @@ pub struct Options {
 }
 
 impl Options {
+    /// What the events of a topic name as their source.
+    pub(crate) fn source(&self, topic: &str) -> String {
+        format!("{}/api/topics/{topic}", self.public_url)
+    }
+
     /// The subscriptions of the file.
     pub(crate) fn of_file(&self) -> impl Iterator<Item = (&str, &Subscription)> {
         self.subscriptions.iter().map(|(topic, one)| (&**topic, one))
@@ -79,14 +84,29 @@ enum Order {
     Drain,
 }
 
-/// The subscriptions of the file, for whoever reads it again while the relay runs.
+/// What the file says of deliveries, for whoever reads it again while the relay runs.
 #[derive(Clone, Debug)]
-pub struct OfFile(watch::Sender<Vec<(String, Subscription)>>);
+pub struct OfFile {
+    file: watch::Sender<File>,
+    own: Arc<OwnAddress>,
+}
+
+/// What the file says that may change.
+#[derive(Clone, Debug)]
+pub(crate) struct File {
+    subscriptions: Vec<(String, Subscription)>,
+    public_url: String,
+}
 
 impl OfFile {
-    /// These are the file's from now on, each with its topic. Those that stay as they were are not disturbed.
-    pub fn replace(&self, subscriptions: Vec<(String, Subscription)>) {
-        self.0.send_replace(subscriptions);
+    /// These are the file's subscriptions from now on, each with its topic, and its `server.public_url`. Subscriptions that stay as
+    /// they were are not disturbed, unless the URL is another.
+    pub fn replace(&self, subscriptions: Vec<(String, Subscription)>, public_url: &str) {
+        self.own.set_public(public_url);
+        self.file.send_replace(File {
+            subscriptions,
+            public_url: public_url.to_owned(),
+        });
     }
 }
 
@@ -114,7 +134,10 @@ impl Relay {
             .enable_all()
             .build()?;
         let (order, orders) = watch::channel(Order::Run);
-        let (of_file, changes) = watch::channel(options.subscriptions.clone());
+        let (file, changes) = watch::channel(File {
+            subscriptions: options.subscriptions.clone(),
+            public_url: options.public_url.clone(),
+        });
         let (end, ended) = oneshot::channel();
         let board = Arc::new(Board::default());
         let own = Arc::new(OwnAddress::new(&options.public_url));
@@ -129,7 +152,10 @@ impl Relay {
         })?;
         Ok(Self {
             order,
-            of_file: OfFile(of_file),
+            of_file: OfFile {
+                file,
+                own: Arc::clone(&own),
+            },
             ended,
             board,
             own,
@@ -142,7 +168,7 @@ impl Relay {
         self.own.set(address);
     }
 
-    /// The subscriptions of the file, which may change.
+    /// What the file says of deliveries, which may change.
     pub fn of_file(&self) -> OfFile {
         self.of_file.clone()
     }

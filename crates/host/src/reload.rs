@@ -73,7 +73,7 @@ impl Reloads {
 pub struct Reached {
     /// Retention, and the admin key.
     pub store: AnyEngine,
-    /// The relay's subscriptions of the file.
+    /// The relay's subscriptions of the file, and its public URL.
     pub of_file: OfFile,
     /// `[[alerts]]`
     pub alerts: Alerts,
@@ -89,6 +89,8 @@ pub struct Reloader {
     files: Files,
     /// What the file said at the start.
     started: Config,
+    /// The data directory, which stays.
+    data: PathBuf,
     switch: Switch,
     reached: Reached,
     reloads: Arc<Reloads>,
@@ -136,6 +138,7 @@ impl Reloader {
             },
             files,
             started: started.settings.config.clone(),
+            data: started.data.clone(),
             switch,
             reached,
             reloads,
@@ -219,14 +222,16 @@ impl Reloader {
             .map_err(|fault| anyhow!("what needs a restart stays as it is, and with that {fault}"))?;
         let (before, config) = (&current.settings.config, &settings.config);
         let (server, log) = (config.server.clone(), config.access_log.clone());
-        let log_before = current.access_log.clone();
+        let (log_before, data) = (current.access_log.clone(), self.data.clone());
         let read = spawn_blocking(move || -> Result<_> {
-            let (tls, admin_tls) = (Tls::read_public(&server)?, Tls::read_admin(&server)?);
+            let (tls, admin_tls) = (Tls::read_public(&server, &data)?, Tls::read_admin(&server)?);
             Ok((tls, admin_tls, AccessLog::start(&log, log_before.as_ref())?))
         });
         let (tls, admin_tls, access_log) = read.await??;
-        // They look at subscriptions too.
-        let are_alerts_others = before.alerts != config.alerts || before.topics != config.topics;
+        // They look at subscriptions too, and name the gateway.
+        let are_alerts_others = before.alerts != config.alerts
+            || before.topics != config.topics
+            || before.server.public_url != config.server.public_url;
         let alerts = match are_alerts_others {
             true => Some(self.reached.alerts.prepare(&settings)?),
             false => None,
@@ -290,7 +295,8 @@ impl Reloader {
             }
             let (default, named) = crate::serve::retention(config);
             reached.store.set_retention(default, named);
-            reached.of_file.replace(crate::serve::of_file(config));
+            let subscriptions = crate::serve::of_file(config);
+            reached.of_file.replace(subscriptions, &config.server.public_url);
             if let Some(alerts) = alerts {
                 reached.alerts.replace(alerts).await;
             }

@@ -113,7 +113,7 @@ async fn serve(options: ServeOptions, inherited: Inherited) -> Result<()> {
 /// Reads certificates and opens the sockets that nobody has opened for us.
 fn listen(in_force: &InForce, mut inherited: Inherited) -> Result<Listening> {
     let server = &in_force.settings.config.server;
-    let (tls, admin_tls) = (Tls::public(server)?, Tls::admin(server)?);
+    let (tls, admin_tls) = (Tls::public(server, &in_force.data)?, Tls::admin(server)?);
     let both = tls.iter().chain(&admin_tls);
     both.flat_map(|tls| tls.warnings())
         .for_each(|warning| tracing::warn!("{warning}"));
@@ -220,6 +220,8 @@ impl Gateway {
         let current = Current::new(Generation::first(settings.clone(), access_log));
         let reloads = Arc::<Reloads>::default();
         let (tls, admin_tls) = (listening.tls.clone(), listening.admin_tls.clone());
+        #[cfg(feature = "acme")]
+        let ordered = tls.clone();
         let server = Server::start(
             listening,
             current.clone(),
@@ -291,6 +293,10 @@ impl Gateway {
                 let upkeep = tokio::spawn(upkeep::run(store.clone(), current));
                 let counting = tokio::spawn(Arc::clone(&ranking).run(store.clone()));
                 let watching = tokio::spawn(Arc::clone(&events).run(looked_at));
+                #[cfg(feature = "acme")]
+                ordered
+                    .into_iter()
+                    .for_each(|tls| drop(following.spawn(crate::tls::acme::run(tls))));
                 let stop = async {
                     stop.await;
                     notify::stopping();

@@ -1,30 +1,36 @@
 //! TLS: certificates and keys from files, read again when they change, and the configuration that handshakes use. One provider
 //! of cryptography (ring) for all of the program.
 
+#[cfg(feature = "acme")]
+pub mod acme;
+mod challenges;
 mod files;
 mod names;
+mod sources;
 
 use anyhow::{Context as _, Result};
 use arc_swap::ArcSwap;
+use challenges::Challenges;
 use files::Stamp;
-use names::Names;
 use rustls::ServerConfig;
-use rustls::crypto::CryptoProvider;
-use rustls::crypto::ring::{Ticketer, default_provider};
-use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
+use rustls::server::ClientHello;
+use sources::Sources;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
-use tollgate_rules::config::{self, AdminTls, CertificateFiles, HANDSHAKE_TIMEOUT, Server};
+use tokio::sync::Notify;
+use tollgate_rules::config::{HANDSHAKE_TIMEOUT, Server};
 
+pub use challenges::ACME_TLS;
 pub use names::Certificate;
+pub use sources::{Loaded, Renewed};
 
 /// How often the files are looked at.
 const EVERY: Duration = Duration::from_secs(2);
-/// A certificate that ends sooner is warned of.
+/// A certificate that ends sooner is warned of; one for a short time, in the last quarter of it.
 const SOON: Duration = Duration::from_secs(7 * 86_400);
-/// What is spoken above TLS, the best first (RFC 7301).
-const ALPN: [&[u8]; 2] = [b"h2", b"http/1.1"];
+const SOON_PART: u32 = 4;
 
 /// How a handshake ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,58 +58,32 @@ impl Handshake {
     ];
 }
 
-/// The files of one listener.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Sources {
-    certificates: Vec<CertificateFiles>,
-    client_ca: Option<String>,
-}
-
 /// The TLS of one listener.
 #[derive(Debug)]
 pub struct Tls {
     sources: ArcSwap<Sources>,
     loaded: ArcSwap<Loaded>,
-    /// How long a handshake may take.
-    pub handshake_timeout: Duration,
+    /// Milliseconds.
+    handshake_timeout: AtomicU64,
+    /// What proves to an authority that names are ours, while it is asked for a certificate.
+    pub challenges: Challenges,
+    /// Other settings came into force, or the same again.
+    changed: Notify,
     handshakes: [AtomicU64; Handshake::ALL.len()],
     /// Times that changed files were taken, and that they were not.
     reloads: [AtomicU64; 2],
-}
-
-/// The files of a new configuration, and what they held: to take the place of those before.
-pub struct Renewed {
-    sources: Sources,
-    loaded: Loaded,
-}
-
-/// What the files held when they were read last.
-#[derive(Debug)]
-pub struct Loaded {
-    /// For handshakes.
-    pub config: Arc<ServerConfig>,
-    /// The names that certificates are for.
-    names: Arc<Names>,
-    stamps: Vec<Stamp>,
-}
-
-impl Loaded {
-    /// Whether a certificate is for this name; `name` in lower case, without a port.
-    pub fn is_for(&self, name: &str) -> bool {
-        self.names.get(name).is_some()
-    }
+    /// Certificates that were ordered and issued, and that were not.
+    orders: [AtomicU64; 2],
 }
 
 impl Tls {
-    /// Of `server.listen`, if `[server.tls]` is set.
+    /// Of `server.listen`, if `[server.tls]` is set. `data`: the directory where certificates are kept that are ordered.
     ///
     /// # Errors
     /// A file cannot be read or used; or a key does not fit.
-    pub fn public(server: &Server) -> Result<Option<Arc<Self>>> {
-        let Some(tls) = &server.tls else { return Ok(None) };
-        let sources = Sources::of_public(tls);
-        let tls = Self::new(sources, tls.handshake_timeout.into()).context("server.tls")?;
-        Ok(Some(Arc::new(tls)))
+    pub fn public(server: &Server, data: &Path) -> Result<Option<Arc<Self>>> {
+        let read = Self::read_public(server, data)?;
+        Ok(read.map(|read| Arc::new(Self::new(read))))
     }
 
     /// Of `server.admin_listen`, if `[server.admin_tls]` is set.
@@ -111,35 +91,30 @@ impl Tls {
     /// # Errors
     /// As [`Tls::public`].
     pub fn admin(server: &Server) -> Result<Option<Arc<Self>>> {
-        let Some(tls) = &server.admin_tls else {
-            return Ok(None);
-        };
-        let sources = Sources::of_admin(tls);
-        let timeout = server
-            .tls
-            .as_ref()
-            .map_or(HANDSHAKE_TIMEOUT, |tls| tls.handshake_timeout);
-        let tls = Self::new(sources, timeout.into()).context("server.admin_tls")?;
-        Ok(Some(Arc::new(tls)))
+        Ok(Self::read_admin(server)?.map(|read| Arc::new(Self::new(read))))
     }
 
-    fn new(sources: Sources, handshake_timeout: Duration) -> Result<Self> {
-        Ok(Self {
-            loaded: ArcSwap::from_pointee(sources.load()?),
-            sources: ArcSwap::from_pointee(sources),
-            handshake_timeout,
+    fn new(read: Renewed) -> Self {
+        Self {
+            loaded: ArcSwap::from_pointee(read.loaded),
+            sources: ArcSwap::from_pointee(read.sources),
+            handshake_timeout: AtomicU64::new(millis(read.handshake_timeout)),
+            challenges: Challenges::default(),
+            changed: Notify::new(),
             handshakes: Default::default(),
             reloads: Default::default(),
-        })
+            orders: Default::default(),
+        }
     }
 
     /// Reads the files that `[server.tls]` names now.
     ///
     /// # Errors
     /// As [`Tls::public`].
-    pub fn read_public(server: &Server) -> Result<Option<Renewed>> {
-        let sources = server.tls.as_ref().map(Sources::of_public);
-        sources.map(Renewed::read).transpose().context("server.tls")
+    pub fn read_public(server: &Server, data: &Path) -> Result<Option<Renewed>> {
+        let Some(tls) = &server.tls else { return Ok(None) };
+        let read = Sources::of_public(tls, data).and_then(|sources| Renewed::read(sources, timeout(server)));
+        read.map(Some).context("server.tls")
     }
 
     /// Reads the files that `[server.admin_tls]` names now.
@@ -147,22 +122,38 @@ impl Tls {
     /// # Errors
     /// As [`Tls::public`].
     pub fn read_admin(server: &Server) -> Result<Option<Renewed>> {
-        let sources = server.admin_tls.as_ref().map(Sources::of_admin);
-        sources.map(Renewed::read).transpose().context("server.admin_tls")
+        let Some(tls) = &server.admin_tls else {
+            return Ok(None);
+        };
+        let read = Renewed::read(Sources::of_admin(tls), timeout(server));
+        read.map(Some).context("server.admin_tls")
     }
 
     /// Takes what was read in the place of what there was. Where it is the same, sessions go on.
     pub fn renew(&self, renewed: Renewed) {
-        let Renewed { sources, loaded } = renewed;
-        if **self.sources.load() == sources && self.loaded.load().stamps == loaded.stamps {
-            return;
+        self.handshake_timeout
+            .store(millis(renewed.handshake_timeout), Ordering::Relaxed);
+        let Renewed { sources, loaded, .. } = renewed;
+        if **self.sources.load() != sources || self.loaded.load().stamps != loaded.stamps {
+            self.sources.store(Arc::new(sources));
+            self.loaded.store(Arc::new(loaded));
+            self.reloaded(0);
+            self.warnings()
+                .iter()
+                .for_each(|warning| tracing::warn!("{warning}"));
         }
-        self.sources.store(Arc::new(sources));
-        self.loaded.store(Arc::new(loaded));
-        self.reloaded(0);
-        self.warnings()
-            .iter()
-            .for_each(|warning| tracing::warn!("{warning}"));
+        self.changed.notify_one();
+    }
+
+    /// How long a handshake may take.
+    pub fn handshake_timeout(&self) -> Duration {
+        Duration::from_millis(self.handshake_timeout.load(Ordering::Relaxed))
+    }
+
+    /// What to shake hands with.
+    pub fn config_for(&self, hello: &ClientHello<'_>) -> Arc<ServerConfig> {
+        let challenge = self.challenges.handshake(hello);
+        challenge.unwrap_or_else(|| Arc::clone(&self.loaded.load().config))
     }
 
     /// What is in force.
@@ -182,7 +173,7 @@ impl Tls {
             let file = &certificate.file;
             match certificate.expires.duration_since(now) {
                 Err(_) => Some(format!("the certificate in {file} has expired")),
-                Ok(left) if left < SOON => Some(format!(
+                Ok(left) if left < SOON.min(certificate.lifetime() / SOON_PART) => Some(format!(
                     "the certificate in {file} expires in {} hours",
                     left.as_secs() / 3_600
                 )),
@@ -190,14 +181,14 @@ impl Tls {
             }
         });
         let sources = self.sources.load();
-        let keys = sources.certificates.iter();
-        let shared = keys.filter(|one| files::is_open_to_all(&one.key)).map(|one| {
-            format!(
-                "anybody on this machine can read the key in {}: chmod o= it",
-                one.key
-            )
+        let shared = sources.keys().filter(|key| files::is_open_to_all(key));
+        let shared =
+            shared.map(|key| format!("anybody on this machine can read the key in {key}: chmod o= it"));
+        let missing = sources.is_ordered_missing().then(|| {
+            "there is no certificate from the ACME directory yet: it is ordered while the gateway runs"
+                .to_owned()
         });
-        ends.chain(shared).collect::<Vec<_>>()
+        ends.chain(shared).chain(missing).collect::<Vec<_>>()
     }
 
     /// Counts a handshake.
@@ -217,6 +208,20 @@ impl Tls {
     pub fn reloads(&self) -> [u64; 2] {
         let [taken, refused] = &self.reloads;
         [taken, refused].map(|count| count.load(Ordering::Relaxed))
+    }
+
+    /// Certificates that were ordered from an ACME directory and issued, and that were not.
+    pub fn orders(&self) -> Option<[u64; 2]> {
+        let [issued, failed] = &self.orders;
+        let is_set = self.sources.load().order.is_some();
+        is_set.then(|| [issued, failed].map(|count| count.load(Ordering::Relaxed)))
+    }
+
+    #[cfg(feature = "acme")]
+    fn ordered(&self, is_issued: bool) {
+        let [issued, failed] = &self.orders;
+        let count = if is_issued { issued } else { failed };
+        count.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Reads the files again whenever they have changed, for as long as it is polled. It looks at them by polling: so it sees the
@@ -285,98 +290,16 @@ struct Refused {
     is_told: bool,
 }
 
-impl Renewed {
-    fn read(sources: Sources) -> Result<Self> {
-        let loaded = sources.load()?;
-        Ok(Self { sources, loaded })
-    }
-}
-
-impl Sources {
-    fn of_public(tls: &config::Tls) -> Self {
-        let first = CertificateFiles {
-            cert: tls.cert.clone(),
-            key: tls.key.clone(),
-        };
-        Self {
-            certificates: std::iter::once(first).chain(tls.more.iter().cloned()).collect(),
-            client_ca: None,
-        }
-    }
-
-    fn of_admin(tls: &AdminTls) -> Self {
-        let only = CertificateFiles {
-            cert: tls.cert.clone(),
-            key: tls.key.clone(),
-        };
-        Self {
-            certificates: vec![only],
-            client_ca: tls.client_ca.clone(),
-        }
-    }
-
-    fn first(&self) -> &str {
-        self.certificates.first().map_or("", |first| &first.cert)
-    }
-
-    fn stamps(&self) -> Vec<Stamp> {
-        let pairs = self.certificates.iter();
-        let names = pairs.flat_map(|one| [&one.cert, &one.key]).chain(&self.client_ca);
-        names.map(|name| Stamp::of(name)).collect()
-    }
-
-    fn load(&self) -> Result<Loaded> {
-        let provider = Arc::new(default_provider());
-        // Before they are read: what is written meanwhile is seen at the next look.
-        let stamps = self.stamps();
-        let names = Arc::new(self.names(&provider)?);
-        let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
-            .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])?;
-        let builder = match &self.client_ca {
-            None => builder.with_no_client_auth(),
-            Some(file) => {
-                let roots = Arc::new(files::roots(file)?);
-                let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider).build();
-                builder.with_client_cert_verifier(verifier.with_context(|| format!("{file} cannot be used"))?)
-            }
-        };
-        let mut config = builder.with_cert_resolver(Arc::clone(&names) as _);
-        config.alpn_protocols = ALPN.map(<[u8]>::to_vec).to_vec();
-        // Sessions are in their tickets, for which workers share no lock. A new configuration has new keys for them: who resumes
-        // has proved itself to this one.
-        config.session_storage = Arc::new(NoServerSessionStorage {});
-        config.ticketer = Ticketer::new()?;
-        Ok(Loaded {
-            config: Arc::new(config),
-            names,
-            stamps,
-        })
-    }
-
-    fn names(&self, provider: &CryptoProvider) -> Result<Names> {
-        let mut names = Names::default();
-        for CertificateFiles { cert, key } in &self.certificates {
-            let chain = files::chain(cert)?;
-            let certificate = Certificate::read(cert, &chain)?;
-            let pair = files::pair(chain, key, provider);
-            names.add(
-                certificate,
-                pair.with_context(|| {
-                    format!("the key in {key} and the certificate in {cert} cannot be used")
-                })?,
-            );
-        }
-        Ok(names)
-    }
-}
-
 /// What `tollgate check` says of certificates, a line each.
 ///
 /// # Errors
 /// As [`Tls::public`].
-pub fn check(server: &Server) -> Result<Vec<String>> {
+pub fn check(server: &Server, data: &Path) -> Result<Vec<String>> {
     let mut lines = Vec::new();
-    for tls in [Tls::public(server)?, Tls::admin(server)?].into_iter().flatten() {
+    for tls in [Tls::public(server, data)?, Tls::admin(server)?]
+        .into_iter()
+        .flatten()
+    {
         lines.extend(tls.certificates().iter().map(Certificate::to_string));
         lines.extend(
             tls.warnings()
@@ -385,6 +308,16 @@ pub fn check(server: &Server) -> Result<Vec<String>> {
         );
     }
     Ok(lines)
+}
+
+/// `handshake_timeout`, also for a listener whose table does not have it.
+fn timeout(server: &Server) -> Duration {
+    let set = server.tls.as_ref().map(|tls| tls.handshake_timeout);
+    set.unwrap_or(HANDSHAKE_TIMEOUT).into()
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@ use tollgate_delivery::subscription::Subscription;
 use tollgate_store::settings::StoreSettings;
 
 mod access_log;
+mod acme;
 mod alert;
 mod bounds;
 mod component;
@@ -27,6 +28,7 @@ mod tls;
 mod traces;
 
 pub use access_log::{AccessLogFormat, AccessLogSettings, STDERR, STDOUT};
+pub use acme::{Acme, AcmeChallenge, ExternalAccount};
 pub use alert::{Alert, AlertFormat};
 pub use bounds::*;
 pub use component::ComponentSettings;
@@ -139,6 +141,10 @@ pub struct Server {
 }
 
 impl Server {
+    pub(crate) fn acme_mut(&mut self) -> Option<&mut Acme> {
+        self.tls.as_mut()?.acme.as_mut()
+    }
+
     /// The most connections from one address: what is configured, or a tenth of all, but at least 16. Never 0.
     pub fn connections_per_address(&self) -> u32 {
         const LEAST: u32 = 16;

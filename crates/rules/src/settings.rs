@@ -11,6 +11,7 @@ use tollgate_api::calls;
 use tollgate_api::components::Component;
 use tollgate_api::pattern::Pattern;
 
+mod acme;
 mod alerts;
 mod checks;
 mod components;

@@ -322,12 +322,14 @@ harness::cases! {
     tls {
         both {}
         native {
+            a_certificate_is_ordered_and_renewed_and_a_dead_directory_stops_nothing,
             a_trusted_proxy_says_whose_connection_it_is,
             both_versions_of_http_are_spoken_and_short_urls_are_https,
             changed_certificates_are_taken_and_broken_ones_are_not,
             check_reads_certificates_as_serve_does,
             handshakes_that_lead_nowhere_end_in_time,
             headers_that_are_none_end_the_connection,
+            names_are_proved_over_plain_http_too_and_what_is_kept_is_used_again,
             old_protocols_and_weak_ciphers_are_refused_and_sessions_resumed,
             one_address_shakes_hands_within_its_share,
             operators_have_a_listener_of_their_own,

@@ -9,9 +9,14 @@ use serde_json::Value;
 use crate::harness::tls::{Authority, ask, connect};
 use crate::harness::{ADMIN_KEY, Gateway, Host, Serve, binary, eventually};
 
+mod acme;
 mod hostile;
 mod proxy;
 
+pub use acme::{
+    a_certificate_is_ordered_and_renewed_and_a_dead_directory_stops_nothing,
+    names_are_proved_over_plain_http_too_and_what_is_kept_is_used_again,
+};
 pub use hostile::{
     handshakes_that_lead_nowhere_end_in_time, one_address_shakes_hands_within_its_share,
     plain_http_at_the_port_of_tls_is_told_so,

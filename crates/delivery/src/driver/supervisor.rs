@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::subscription::Subscription;
 use crate::subscriptions::{self, Defined, Source};
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, spawn_local};
@@ -12,7 +11,7 @@ use tollgate_store::ports::Store;
 
 use super::status::Board;
 use super::worker::{Order, Worker};
-use super::{LowWater, Options};
+use super::{File, LowWater, Options};
 use crate::sinks::Sinks;
 use crate::sinks::http::OwnAddress;
 
@@ -20,6 +19,8 @@ type Name = (String, String);
 
 struct Running {
     defined: Defined,
+    /// What its events name as their source.
+    source: String,
     order: watch::Sender<Order>,
     task: JoinHandle<()>,
 }
@@ -58,12 +59,8 @@ impl<S: Store + 'static> Supervisor<S> {
         }
     }
 
-    /// Until it is told to drain, and everything has ended. `of_file`: the file's subscriptions as they change.
-    pub async fn run(
-        mut self,
-        mut orders: watch::Receiver<super::Order>,
-        mut of_file: watch::Receiver<Vec<(String, Subscription)>>,
-    ) {
+    /// Until it is told to drain, and everything has ended. `file`: what the file says, as it changes.
+    pub async fn run(mut self, mut orders: watch::Receiver<super::Order>, mut file: watch::Receiver<File>) {
         let mut tick = tokio::time::interval(self.options.intervals.follow);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut low_water_at = Instant::now();
@@ -76,8 +73,10 @@ impl<S: Store + 'static> Supervisor<S> {
                         self.tell_low_water().await;
                     }
                 }
-                Ok(()) = of_file.changed() => {
-                    self.options.subscriptions.clone_from(&of_file.borrow_and_update());
+                Ok(()) = file.changed() => {
+                    let File { subscriptions, public_url } = file.borrow_and_update().clone();
+                    self.options.subscriptions = subscriptions;
+                    self.options.public_url = public_url;
                     self.follow().await;
                     self.tell_low_water().await;
                 }
@@ -115,6 +114,7 @@ impl<S: Store + 'static> Supervisor<S> {
             let order = match wanted.get(name) {
                 Some(now) if identity(now) != identity(&running.defined) => Order::Abandon,
                 Some(now) if !now.is_served_as(&running.defined) => Order::Drain,
+                Some(now) if self.options.source(&now.topic) != running.source => Order::Drain,
                 Some(_) => continue,
                 None => Order::Abandon,
             };
@@ -140,8 +140,8 @@ impl<S: Store + 'static> Supervisor<S> {
 
     fn start(&mut self, name: Name, defined: Defined) {
         let (topic, subscription) = (&name.0, &name.1);
-        let source = format!("{}/api/topics/{topic}", self.options.public_url);
-        let sink = match self.sinks.open(&defined.settings, source) {
+        let source = self.options.source(topic);
+        let sink = match self.sinks.open(&defined.settings, source.clone()) {
             Ok(sink) => sink,
             Err(fault) => {
                 tracing::error!(topic, subscription, fault, "the subscription cannot be served");
@@ -161,7 +161,15 @@ impl<S: Store + 'static> Supervisor<S> {
             orders,
         };
         let task = spawn_local(worker.run());
-        self.running.insert(name, Running { defined, order, task });
+        self.running.insert(
+            name,
+            Running {
+                defined,
+                source,
+                order,
+                task,
+            },
+        );
     }
 
     async fn tell_low_water(&mut self) {

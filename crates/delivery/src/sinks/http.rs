@@ -74,7 +74,7 @@ impl HttpClients {
             false => &self.public,
         };
         pools.get_or_init(|| {
-            let connector = connector(allow_private, Arc::clone(&self.own));
+            let connector = connector(allow_private, Arc::clone(&self.own), None);
             let mut builder = HyperClient::builder(TokioExecutor::new());
             builder
                 .pool_timer(TokioTimer::new())

@@ -67,7 +67,7 @@ pub struct InForce {
     pub file: Option<PathBuf>,
     /// See `file`.
     pub text: Option<String>,
-    /// Where compiled code is kept, beside the database if there is one; absolute.
+    /// Where compiled code and ordered certificates are kept, beside the database if there is one; absolute.
     pub data: PathBuf,
     /// Where to listen: the first that can be had.
     pub listen: Vec<SocketAddr>,
@@ -247,7 +247,7 @@ pub fn checked(sources: &Sources, running: Option<&[ComponentSettings]>) -> Resu
     if running != Some(&in_force.settings.config.components) {
         handler::check(&in_force.settings)?;
     }
-    let certificates = tls::check(&in_force.settings.config.server)?;
+    let certificates = tls::check(&in_force.settings.config.server, &in_force.data)?;
     Ok((in_force, certificates))
 }
 

@@ -121,6 +121,12 @@ fn connections(shared: &Shared, sheet: &mut Sheet) {
         for (outcome, count) in ["taken", "refused"].into_iter().zip(tls.reloads()) {
             sheet.count(Metric::TlsReloads, &[name, outcome], count);
         }
+        for (outcome, count) in ["issued", "failed"]
+            .into_iter()
+            .zip(tls.orders().into_iter().flatten())
+        {
+            sheet.count(Metric::TlsOrders, &[outcome], count);
+        }
         for certificate in tls.certificates() {
             let expires = certificate.expires_at().as_secs_f64();
             sheet.level(Metric::TlsExpiry, &[name, &certificate.file], expires);

@@ -103,6 +103,8 @@ metrics! {
     TlsExpiry = Gauge "tollgate_tls_certificate_expiry" "seconds" ["listener", "file"] "When a certificate expires, Unix time";
     TlsReloads = Counter "tollgate_tls_reloads" "" ["listener", "outcome"]
         "Times that changed certificates were taken, or refused since they cannot be used";
+    TlsOrders = Counter "tollgate_tls_acme_orders" "" ["outcome"]
+        "Certificates that were ordered from an ACME directory: issued, failed (to be tried again)";
     // The store.
     StoreUp = Gauge "tollgate_store_up" "" [] "1 while commits are taken, else 0";
     StoreCommits = Counter "tollgate_store_commits" "" [] "Commits that were decided, deferred ones too";

@@ -7,7 +7,7 @@ use super::places::{Place, Places};
 use super::proxy_protocol;
 use super::stream::{Bounded, Stream};
 use super::watch::Watched;
-use crate::tls::{Handshake, Tls};
+use crate::tls::{ACME_TLS, Handshake, Tls};
 use rustls::{HandshakeKind, server::Acceptor};
 use std::future::poll_fn;
 use std::io;
@@ -109,7 +109,7 @@ impl Handshakes {
 
     /// Shakes hands where the listener speaks TLS. `None`: the connection is over.
     pub async fn stream(&self, mut socket: TcpStream, tls: &Arc<Tls>, watched: &Watched) -> Option<Stream> {
-        let outcome = within(watched, tls.handshake_timeout, async {
+        let outcome = within(watched, tls.handshake_timeout(), async {
             let mut first = [0];
             let count = socket.peek(&mut first).await?;
             if count == 1 && first != [HANDSHAKE_RECORD] {
@@ -120,7 +120,7 @@ impl Handshakes {
                     return Ok(None);
                 }
             }
-            self.shake_hands(socket, tls).await.map(Some)
+            self.shake_hands(socket, tls).await
         });
         let outcome: Result<io::Result<Option<Stream>>, Cut> = outcome.await;
         match outcome {
@@ -148,16 +148,23 @@ impl Handshakes {
         None
     }
 
-    async fn shake_hands(&self, socket: TcpStream, tls: &Tls) -> io::Result<Stream> {
+    /// `None`: it was an ACME authority, which wanted to see the handshake alone.
+    async fn shake_hands(&self, socket: TcpStream, tls: &Tls) -> io::Result<Option<Stream>> {
         let hello = LazyConfigAcceptor::new(Acceptor::default(), Bounded::new(socket, MAX_HANDSHAKE)).await?;
         let turn = self.turn.acquire().await.map_err(io::Error::other)?;
         // Keys are exchanged and signed in this very call.
-        let accepting = hello.into_stream(Arc::clone(&tls.loaded().config));
+        let config = tls.config_for(&hello.client_hello());
+        let accepting = hello.into_stream(config);
         tokio::task::yield_now().await;
         drop(turn);
         let mut stream = accepting.await?;
+        if stream.get_ref().1.alpn_protocol() == Some(ACME_TLS) {
+            tls.count(Handshake::Full);
+            stream.shutdown().await?;
+            return Ok(None);
+        }
         stream.get_mut().0.unbound();
-        Ok(Stream::Tls(Box::new(stream)))
+        Ok(Some(Stream::Tls(Box::new(stream))))
     }
 }
 

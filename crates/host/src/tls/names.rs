@@ -22,6 +22,8 @@ pub struct Certificate {
     pub file: String,
     /// The names of hosts that it is for, in lower case; one may begin with `*.`.
     pub names: Vec<String>,
+    /// When it begins.
+    pub begins: SystemTime,
     /// When it ends.
     pub expires: SystemTime,
 }
@@ -38,6 +40,7 @@ impl Certificate {
         let certificate = certificate
             .with_context(|| format!("{file} holds a certificate that cannot be read"))?
             .tbs_certificate;
+        let begins = UNIX_EPOCH + certificate.validity.not_before.to_unix_duration();
         let expires = UNIX_EPOCH + certificate.validity.not_after.to_unix_duration();
         let alternatives = certificate.get::<SubjectAltName>();
         let alternatives =
@@ -50,8 +53,14 @@ impl Certificate {
         Ok(Self {
             file: file.to_owned(),
             names: names.take(MAX_NAMES).collect(),
+            begins,
             expires,
         })
+    }
+
+    /// From its beginning to its end.
+    pub fn lifetime(&self) -> Duration {
+        self.expires.duration_since(self.begins).unwrap_or_default()
     }
 
     /// Seconds since 1970 at which it ends.

@@ -3,6 +3,7 @@ use rcgen::{CertificateParams, KeyPair};
 use std::fs;
 use std::path::Path;
 use tempfile::TempDir;
+use tollgate_rules::config::CertificateFiles;
 
 /// A certificate for `names`, in the files `<name>.crt` and `<name>.key`.
 fn issue(directory: &Path, name: &str, names: &[&str]) -> CertificateFiles {
@@ -21,9 +22,9 @@ fn issue(directory: &Path, name: &str, names: &[&str]) -> CertificateFiles {
 fn of(certificates: Vec<CertificateFiles>) -> Result<Tls> {
     let sources = Sources {
         certificates,
-        client_ca: None,
+        ..Sources::default()
     };
-    Tls::new(sources, HANDSHAKE_TIMEOUT.into())
+    Ok(Tls::new(Renewed::read(sources, HANDSHAKE_TIMEOUT.into())?))
 }
 
 fn scratch() -> TempDir {

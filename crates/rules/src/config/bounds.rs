@@ -23,6 +23,8 @@ pub const MAX_SUBSCRIPTIONS: usize = 32;
 pub const MAX_WORKERS: u32 = 128;
 /// The most certificates of `[server.tls]`, its own and `more`.
 pub const MAX_CERTIFICATES: usize = 32;
+/// The most names of `acme.domains`: those that Let's Encrypt puts into one certificate.
+pub const MAX_DOMAINS: usize = 100;
 /// The longest name of a limit, in bytes.
 pub const MAX_NAME: usize = 64;
 /// The longest name of a topic or subscription, in bytes.

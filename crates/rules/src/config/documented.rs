@@ -13,6 +13,7 @@ const UNKNOWN: &str = "no-such-setting";
 const TABLES: &[(&str, &str)] = &[
     ("[server]", "[server]\n@"),
     ("[server.tls]", "[server.tls]\n@"),
+    ("acme = { … }", "[server.tls]\nacme = { @ }"),
     ("[[server.tls.more]]", "[[server.tls.more]]\n@"),
     ("[server.admin_tls]", "[server.admin_tls]\n@"),
     ("[clients]", "[clients]\n@"),
@@ -38,6 +39,7 @@ const TABLES: &[(&str, &str)] = &[
 /// What a table holds besides what it needs, so that its defaults show.
 const NEEDED: &[(&str, &str)] = &[
     ("[server.tls]", "cert = \"a\"\nkey = \"b\"\n"),
+    ("acme = { … }", "domains = [\"a\"]"),
     ("[[limits]]", "name = \"n\"\ncapacity = 1\nrefill = 1\n"),
     ("[[forward]]", "path = \"/p\"\ntopic = \"t\"\n"),
     ("[[topics.<name>.subscriptions]]", "name = \"n\"\nurl = \"u\"\n"),
@@ -120,6 +122,7 @@ fn the_defaults_of_the_document_are_those_in_force() {
         let config = Config::read(&text, "t").unwrap_or_else(|error| panic!("{head}: {error}"));
         let shown: toml::Table = toml::from_str(&config.to_toml()).expect("it is TOML");
         let path = head.trim_matches(['[', ']']).replace("<name>", "t");
+        let path = path.replace("acme = { … }", "server.tls.acme");
         let path = path.replace("retry = { … }", "topics.t.subscriptions.retry");
         let table = path
             .split('.')

@@ -63,6 +63,9 @@ impl Config {
         // Nobody but the host needs them, and they are secrets nearly all over.
         config.alerts.clear();
         config.traces = super::TraceSettings::default();
+        if let Some(acme) = config.server.acme_mut() {
+            acme.external_account = None;
+        }
         config
     }
 
@@ -89,6 +92,13 @@ impl Config {
         }
         for value in shown.traces.headers.values_mut() {
             *value = MASK.to_owned().into();
+        }
+        let account = shown
+            .server
+            .acme_mut()
+            .and_then(|acme| acme.external_account.as_mut());
+        if let Some(account) = account {
+            account.key = MASK.to_owned().into();
         }
         shown
     }

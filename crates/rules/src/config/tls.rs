@@ -1,5 +1,6 @@
 //! `[server.tls]` and `[server.admin_tls]`: certificates, and what comes with them.
 
+use super::Acme;
 use serde::{Deserialize, Serialize};
 use tollgate_api::units::Span;
 
@@ -17,10 +18,13 @@ pub struct CertificateFiles {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Tls {
-    /// See [`CertificateFiles::cert`]. Served to clients that name no host, or one that no other certificate is for.
-    pub cert: String,
-    /// See [`CertificateFiles::key`].
-    pub key: String,
+    /// See [`CertificateFiles::cert`]. Served to clients that name no host, or one that no other certificate is for. With
+    /// `acme` it may be missing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cert: Option<String>,
+    /// See [`CertificateFiles::key`]. There if and only if `cert` is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
     /// How long a client may take to shake hands, from when it was accepted.
     #[serde(default = "handshake_timeout")]
     pub handshake_timeout: Span,
@@ -30,9 +34,20 @@ pub struct Tls {
     /// `max-age` of `Strict-Transport-Security`; without it the header is not sent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hsts: Option<Span>,
+    /// A certificate that the gateway orders by itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub acme: Option<Acme>,
     /// `[[server.tls.more]]`: certificates for other names, chosen by SNI; at most [`super::MAX_CERTIFICATES`].
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub more: Vec<CertificateFiles>,
+}
+
+impl Tls {
+    /// The files of `cert` and `key`.
+    pub fn files(&self) -> Option<CertificateFiles> {
+        let (cert, key) = self.cert.clone().zip(self.key.clone())?;
+        Some(CertificateFiles { cert, key })
+    }
 }
 
 /// `[server.admin_tls]`

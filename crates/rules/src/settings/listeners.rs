@@ -1,5 +1,6 @@
 //! Rules of the listeners beside `server.listen`, and of TLS. Whether files hold what they should is for the host to say.
 
+use super::acme;
 use super::checks::{Checked, at_most, ensure, file, within};
 use crate::config::{CertificateFiles, Fault, MAX_CERTIFICATES, Path, Server};
 use crate::own_address::Listen;
@@ -34,7 +35,16 @@ pub(super) fn compile(
     let mut redirect = None;
     if let Some(tls) = &server.tls {
         let path = path.key("tls");
-        files(&tls.cert, &tls.key, &path)?;
+        match (&tls.cert, &tls.key) {
+            (Some(cert), Some(key)) => files(cert, key, &path)?,
+            (None, None) => ensure(
+                tls.acme.is_some(),
+                path.key("cert"),
+                "is needed, with key, unless acme is set",
+            )?,
+            (Some(_), None) => ensure(false, path.key("key"), "is needed with cert")?,
+            (None, Some(_)) => ensure(false, path.key("cert"), "is needed with key")?,
+        }
         within(
             tls.handshake_timeout,
             HANDSHAKE_BOUNDS,
@@ -45,6 +55,9 @@ pub(super) fn compile(
         }
         let taken: Vec<&Listen> = [Some(listen), admin.as_ref()].into_iter().flatten().collect();
         redirect = another(tls.redirect_http.as_deref(), &taken, &path.key("redirect_http"))?;
+        if let Some(acme) = &tls.acme {
+            acme::check(acme, redirect.is_some(), &path.key("acme"))?;
+        }
         let more = path.key("more");
         // With the first one.
         at_most(tls.more.len(), MAX_CERTIFICATES - 1, &more)?;

@@ -154,7 +154,7 @@ fn keep_server(from: &Server, to: &mut Server) {
         max_connections,
         max_connections_per_address: _,
         max_body: _,
-        request_timeout,
+        request_timeout: _,
         workers,
         proxy_protocol,
         admin_listen,
@@ -162,10 +162,12 @@ fn keep_server(from: &Server, to: &mut Server) {
         admin_tls,
     } = from;
     to.listen.clone_from(listen);
-    to.public_url.clone_from(public_url);
     to.own_addresses.clone_from(own_addresses);
     to.max_connections = *max_connections;
-    to.request_timeout = *request_timeout;
+    // Its scheme goes with TLS.
+    if tls.is_some() != to.tls.is_some() {
+        to.public_url.clone_from(public_url);
+    }
     to.workers = *workers;
     to.proxy_protocol = *proxy_protocol;
     to.admin_listen.clone_from(admin_listen);
@@ -175,12 +177,12 @@ fn keep_server(from: &Server, to: &mut Server) {
             let Tls {
                 cert: _,
                 key: _,
-                handshake_timeout,
+                handshake_timeout: _,
                 redirect_http,
                 hsts: _,
+                acme: _,
                 more: _,
             } = from;
-            to.handshake_timeout = *handshake_timeout;
             to.redirect_http.clone_from(redirect_http);
         }
         (from, to) => to.clone_from(from),
@@ -352,7 +354,7 @@ mod tests {
     #[test]
     fn what_needs_a_restart_stays_and_is_told() {
         let before = settings(LIMITS);
-        let wanted = "[server]\nlisten = \"127.0.0.1:4000\"\nmax_body = \"1KiB\"\nworkers = 3\n[clients]\nmax_buckets = 5\nheader = \"x-me\"\n";
+        let wanted = "[server]\nlisten = \"127.0.0.1:4000\"\nmax_body = \"1KiB\"\nrequest_timeout = \"1s\"\nworkers = 3\n[clients]\nmax_buckets = 5\nheader = \"x-me\"\n";
         let wanted = settings(wanted);
         let mut running = before.config.clone();
         running.server.listen = "127.0.0.1:54321".into();
@@ -402,5 +404,16 @@ mod tests {
             ["server.public_url", "server.tls"]
         );
         assert!(off.settings.config.server.tls.is_some());
+        let elsewhere = reload(TLS, &TLS.replace("go.example", "other.example"));
+        assert!(elsewhere.restart.is_empty());
+        assert_eq!(
+            elsewhere.settings.config.server.public_url,
+            "https://other.example"
+        );
+        let ordered = TLS.replace(
+            "cert = \"a.pem\"\nkey = \"b.pem\"",
+            "handshake_timeout = \"1s\"\nacme = { domains = [\"go.example\"] }",
+        );
+        assert!(reload(TLS, &ordered).restart.is_empty());
     }
 }

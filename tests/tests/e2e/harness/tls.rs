@@ -85,6 +85,18 @@ impl Authority {
     }
 }
 
+/// A client that trusts the certificates in this text, and nobody else.
+pub fn trusting(pem: &str) -> Arc<ClientConfig> {
+    let mut roots = RootCertStore::empty();
+    for root in CertificateDer::pem_slice_iter(pem.as_bytes()) {
+        roots.add(root.expect("it is PEM")).expect("it is a certificate");
+    }
+    let builder = ClientConfig::builder_with_provider(Arc::new(default_provider()))
+        .with_safe_default_protocol_versions()
+        .expect("the provider has them");
+    Arc::new(builder.with_root_certificates(roots).with_no_client_auth())
+}
+
 /// Shakes hands, and names a host.
 pub async fn connect(
     config: &Arc<ClientConfig>,

@@ -16,6 +16,7 @@ use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::client::legacy::connect::dns::Name;
 use rustls::crypto::ring::default_provider;
+use rustls::{ClientConfig, RootCertStore};
 use tower_service::Service;
 
 use super::stream::Stream;
@@ -30,9 +31,13 @@ const KEEPALIVE: Duration = Duration::from_secs(60);
 /// Over TLS for `https`, plain for `http`.
 pub(super) type Connector = HttpsConnector<Guard>;
 
-/// A connector; `allow_private` lets it reach any address. Certificates are checked against those of the system, or,
-/// where it has none, against Mozilla's.
-pub(super) fn connector(allow_private: bool, own: Arc<OwnAddress>) -> Connector {
+/// A connector; `allow_private` lets it reach any address. Certificates are checked against `roots`, else against those of the
+/// system, or, where it has none, against Mozilla's.
+pub(super) fn connector(
+    allow_private: bool,
+    own: Arc<OwnAddress>,
+    roots: Option<RootCertStore>,
+) -> Connector {
     let mut http = HttpConnector::new_with_resolver(Resolver { allow_private });
     http.enforce_http(false);
     http.set_connect_timeout(Some(CONNECT_TIMEOUT));
@@ -44,6 +49,15 @@ pub(super) fn connector(allow_private: bool, own: Arc<OwnAddress>) -> Connector 
         own,
     };
     let builder = HttpsConnectorBuilder::new();
+    if let Some(roots) = roots {
+        let config = ClientConfig::builder_with_provider(Arc::new(default_provider()))
+            .with_safe_default_protocol_versions()
+            .expect("the ring provider knows the default versions of TLS")
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        let builder = builder.with_tls_config(config);
+        return builder.https_or_http().enable_http1().wrap_connector(guard);
+    }
     let builder = match builder.with_provider_and_native_roots(default_provider()) {
         Ok(builder) => builder,
         Err(error) => {
@@ -59,17 +73,24 @@ pub(super) fn connector(allow_private: bool, own: Arc<OwnAddress>) -> Connector 
 /// Where the gateway itself is reached.
 #[derive(Debug)]
 pub(crate) struct OwnAddress {
-    public: Option<(String, u16)>,
+    public: Mutex<Option<(String, u16)>>,
     listening: Mutex<Option<SocketAddr>>,
 }
 
 impl OwnAddress {
     pub fn new(public_url: &str) -> Self {
-        let public = public_url.parse().ok().as_ref().and_then(place);
-        Self {
-            public,
-            listening: Mutex::new(None),
-        }
+        let own = Self {
+            public: Mutex::default(),
+            listening: Mutex::default(),
+        };
+        own.set_public(public_url);
+        own
+    }
+
+    /// Our public URL is this from now on.
+    pub fn set_public(&self, public_url: &str) {
+        let place = public_url.parse().ok().as_ref().and_then(place);
+        *self.public.lock().unwrap_or_else(PoisonError::into_inner) = place;
     }
 
     pub fn set(&self, address: SocketAddr) {
@@ -78,7 +99,8 @@ impl OwnAddress {
 
     /// The host and port of our own public URL.
     fn is_named(&self, uri: &Uri) -> bool {
-        self.public.is_some() && place(uri) == self.public
+        let public = self.public.lock().unwrap_or_else(PoisonError::into_inner);
+        public.is_some() && place(uri) == *public
     }
 
     /// Whether a connection to `peer` is one to ourselves.
@@ -210,5 +232,7 @@ mod tests {
         let named = |uri: &str| own.is_named(&uri.parse().unwrap());
         assert!(named("https://go.example/x") && named("https://GO.example.:443/"));
         assert!(!named("http://go.example/x") && !named("https://other.example/"));
+        own.set_public("https://other.example");
+        assert!(named("https://other.example/") && !named("https://go.example/x"));
     }
 }

@@ -8,6 +8,7 @@ use http::{Request, Response};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
+use rustls::RootCertStore;
 
 use super::connector::{Connector, OwnAddress, connector};
 
@@ -24,9 +25,18 @@ impl OperatorClient {
     /// A client without connections.
     #[allow(clippy::new_without_default, reason = "reads the system's certificates")]
     pub fn new() -> Self {
+        Self::with(None)
+    }
+
+    /// The same for servers whose certificates must be signed with one of these.
+    pub fn trusting(roots: RootCertStore) -> Self {
+        Self::with(Some(roots))
+    }
+
+    fn with(roots: Option<RootCertStore>) -> Self {
         let mut builder = Client::builder(TokioExecutor::new());
         builder.pool_timer(TokioTimer::new()).pool_idle_timeout(IDLE);
-        Self(builder.build(connector(true, Arc::new(OwnAddress::new("")))))
+        Self(builder.build(connector(true, Arc::new(OwnAddress::new("")), roots)))
     }
 
     /// The whole answer, of at most 64 KiB, within this time.

@@ -73,8 +73,18 @@ impl Gateway {
         }
     }
 
-    /// The redirect of a request without TLS.
+    /// The redirect of a request without TLS; or what an ACME authority asks for, which it must find here.
     pub(super) fn to_https(&self, request: &hyper::Request<Incoming>) -> Answer {
+        let text = self
+            .shared
+            .tls
+            .as_ref()
+            .and_then(|tls| tls.challenges.text(request.uri().path()));
+        if let Some(text) = text {
+            let response = Response::empty(200).with("content-type", "application/octet-stream");
+            let body = text.into_bytes();
+            return from_core(Response { body, ..response });
+        }
         let host = request.headers().get(http::header::HOST);
         let host = host.and_then(|host| host.to_str().ok());
         let public_url = &self.generation.settings.config.server.public_url;
