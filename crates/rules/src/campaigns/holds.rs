@@ -304,20 +304,11 @@ pub(super) async fn make_room<S: Store>(
     now: u64,
     pick: usize,
 ) -> Result<Room, StoreError> {
-    let (id, partition) = (campaign.id.as_str(), Campaign::partition(&campaign.id));
-    // At one moment: between two, a unit may come back that neither has seen.
-    let keys = [Campaign::held_key(id), Campaign::remaining_key(id)];
-    let found = store.get(&partition, &keys).await?;
-    let mut counts = found.iter().map(Option::as_ref);
-    let mut count = |what| stored::count(what, counts.next().flatten());
-    let units = count("number of units held")?;
-    if count("number of units left")? > 0 {
-        return Ok(Room::Made);
+    let counted = counts(store, campaign).await?;
+    if let Some(room) = counted.room() {
+        return Ok(room);
     }
-    if units == 0 {
-        return Ok(Room::Full);
-    }
-    let items = store.scan(&prefix(id), None, LOOKED_AT).await?;
+    let items = store.scan(&prefix(&campaign.id), None, LOOKED_AT).await?;
     let dues: Vec<(Due<'_>, &Item)> = items
         .iter()
         .filter_map(|item| Some((Due::of(&item.key)?, item)))
@@ -337,11 +328,42 @@ pub(super) async fn make_room<S: Store>(
             return Ok(Room::Made);
         }
     }
-    // Where all that is held has just come back, this is over in a moment.
+    // Counted again: a hold that was counted before the look may have come back before it, and was not seen.
+    let counted = counts(store, campaign).await?;
     let next = dues.get(over).map_or(now, |(due, _)| due.ends);
-    Ok(Room::Held {
-        units,
+    Ok(counted.room().unwrap_or(Room::Held {
+        units: counted.held,
         wait_ms: next.saturating_sub(now),
+    }))
+}
+
+/// The units of a campaign that are held, and those that are left.
+struct Counts {
+    held: u64,
+    left: u64,
+}
+
+impl Counts {
+    /// What there is for a claim, unless it depends on the holds.
+    fn room(&self) -> Option<Room> {
+        match (self.left, self.held) {
+            (1.., _) => Some(Room::Made),
+            (0, 0) => Some(Room::Full),
+            _ => None,
+        }
+    }
+}
+
+/// Both at one moment: between two, a unit may come back that neither has seen.
+async fn counts<S: Store>(store: &S, campaign: &Campaign) -> Result<Counts, StoreError> {
+    let id = campaign.id.as_str();
+    let keys = [Campaign::held_key(id), Campaign::remaining_key(id)];
+    let found = store.get(&Campaign::partition(id), &keys).await?;
+    let mut counts = found.iter().map(Option::as_ref);
+    let mut count = |what| stored::count(what, counts.next().flatten());
+    Ok(Counts {
+        held: count("number of units held")?,
+        left: count("number of units left")?,
     })
 }
 
