@@ -14,6 +14,7 @@ mod head;
 mod hosted;
 pub mod listen;
 mod long_poll;
+mod patience;
 pub(crate) mod places;
 mod proxy_protocol;
 mod redirect;

@@ -10,6 +10,7 @@ mod stream;
 
 use super::answer::AnswerBody;
 use super::generation::Generation;
+use super::patience::{busy, in_time};
 use super::rest::Rest;
 use super::service::{Answer, Caller};
 use super::{Shared, service};
@@ -20,7 +21,7 @@ use numbers::Numbers;
 use serde_json::json;
 use sessions::{Session, Sessions};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 use tollgate_api::calls::{Call, Scope};
 use tollgate_api::http::{Request, Response};
 use tollgate_api::problem::{Kind, Problem};
@@ -35,8 +36,6 @@ const MAX_ADDRESSES: usize = 16_384;
 /// What refusals call the limit of log-ins.
 const LOG_INS: &str = "log-ins";
 const MINUTE_NS: u64 = 60_000_000_000;
-/// How long the store may take to say whose a key is.
-const PATIENCE: Duration = Duration::from_secs(5);
 /// What the page sends with every call, so that no other site's page can make one without being asked first.
 const OWN_HEADER: &str = "x-tollgate-csrf";
 
@@ -170,7 +169,7 @@ impl Dashboard {
         // Before the key is looked at: who guesses is not told sooner.
         self.attempt(generation, &asked.request)?;
         let shown = keys::shown(&shared.engines.store, &asked.request, now());
-        let shown = in_time(shown).await??;
+        let shown = in_time(shown).await?;
         let text = keys::bearer(&asked.request).unwrap_or_default();
         let key =
             shown.ok_or_else(|| Problem::unauthorized("Send an API key: Authorization: Bearer tg_…"))?;
@@ -220,16 +219,7 @@ async fn verify(shared: &Shared, key: &str) -> Result<Option<ApiKey>, Problem> {
         peer: String::new(),
     };
     let key = keys::authenticate(&shared.engines.store, &request, now());
-    Ok(in_time(key).await??)
-}
-
-async fn in_time<T>(answer: impl Future<Output = T>) -> Result<T, Problem> {
-    tokio::time::timeout(PATIENCE, answer).await.map_err(|_| busy())
-}
-
-fn busy() -> Problem {
-    Problem::new(Kind::Unavailable, "The store does not answer in time.")
-        .with_retry_after(service::BUSY_RETRY_SECONDS)
+    in_time(key).await
 }
 
 fn logged_out() -> Problem {

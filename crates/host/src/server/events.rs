@@ -3,28 +3,26 @@
 //! are kept, so that `Last-Event-ID` goes on where a listener has stopped; else live.
 
 use super::Shared;
+use super::patience::in_time;
 use super::service::{Answer, Caller};
-use super::sse::{self, ASK_AGAIN, BEAT, RETRY_SECONDS, SILENCE};
+use super::sse::{self, ASK_AGAIN, BEAT, SILENCE};
 use crate::clock::now;
 use crate::events::{frame, missed};
 use bytes::Bytes;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{broadcast, mpsc};
-use tokio::time::{interval, timeout};
+use tokio::time::interval;
 use tollgate_api::calls::Scope;
 use tollgate_api::http::Request;
-use tollgate_api::problem::{Kind, Problem};
+use tollgate_api::problem::Problem;
 use tollgate_engines::{Engine as _, Tail};
 use tollgate_rules::events::Told;
 use tollgate_rules::{keys, messages};
-use tollgate_store::commit::StoreError;
 use tollgate_store::ports::Store as _;
 
-/// How long the store may take.
-const PATIENCE: Duration = Duration::from_secs(5);
 /// Messages that are read at once.
 const PAGE: u32 = 100;
 const LAST_EVENT_ID: &str = "last-event-id";
@@ -43,36 +41,27 @@ pub async fn open(
     admit(shared, &request).await?;
     let after = last_event_id(head)?;
     let events = &shared.events;
-    let Some(place) = events.place() else {
-        let detail = "As many listen to the gateway's events as may.";
-        return Err(Problem::new(Kind::Unavailable, detail).with_retry_after(RETRY_SECONDS));
-    };
+    let place = events.place();
+    let place = place.ok_or_else(|| sse::full("As many listen to the gateway's events as may."))?;
     let source = match events.topic() {
         None => Source::Live(events.listen()),
         Some(topic) => Source::Kept(Kept::open(shared, topic, after).await?),
     };
-    let (sender, sent) = mpsc::channel(1);
-    let stream = Stream {
-        shared: Arc::clone(shared),
-        request,
-        source,
-        to: sender,
-    };
-    tokio::task::spawn_local(async move {
-        stream.run().await;
-        drop(place);
-    });
-    Ok(sse::answer(sent, caller))
+    Ok(sse::open(place, caller, |to| {
+        let stream = Stream {
+            shared: Arc::clone(shared),
+            request,
+            source,
+            to,
+        };
+        stream.run()
+    }))
 }
 
 /// Whether its credential is a key of the scope `admin`, by now.
 async fn admit(shared: &Shared, request: &Request) -> Result<(), Problem> {
     let key = keys::require(&shared.engines.store, request, now(), Scope::Admin);
-    timeout(PATIENCE, key).await.map_err(|_| slow())?.map(drop)
-}
-
-fn slow() -> Problem {
-    Problem::new(Kind::Unavailable, "The store does not answer in time.").with_retry_after(1)
+    in_time(key).await.map(drop)
 }
 
 /// The sequence after which a listener goes on.
@@ -110,8 +99,8 @@ impl Kept {
         let store = &shared.engines.store;
         // First this, then what there is: so no message falls between the two.
         let tail = store.subscribe(topic);
-        let extent = timeout(PATIENCE, messages::extent(store, topic));
-        let last = extent.await.map_err(|_| slow())??.map_or(0, |topic| topic.last);
+        let extent = in_time(messages::extent(store, topic));
+        let last = extent.await?.map_or(0, |topic| topic.last);
         Ok(Self {
             topic: topic.to_owned(),
             tail,
@@ -122,10 +111,8 @@ impl Kept {
     }
 
     /// What was appended since; empty for nothing.
-    async fn read(&mut self, shared: &Shared) -> Result<Vec<Bytes>, StoreError> {
-        let found = shared.engines.store.read(&self.topic, self.after, PAGE, 0);
-        let found = timeout(PATIENCE, found).await;
-        let found = found.unwrap_or_else(|_| Err(StoreError::Unavailable("it takes long".into())))?;
+    async fn read(&mut self, shared: &Shared) -> Result<Vec<Bytes>, Problem> {
+        let found = in_time(shared.engines.store.read(&self.topic, self.after, PAGE, 0)).await?;
         let mut frames = Vec::with_capacity(found.len());
         for message in &found {
             let gone = message.sequence.saturating_sub(self.after + 1);

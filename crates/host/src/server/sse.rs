@@ -7,9 +7,10 @@ use http::header::{self, HeaderName, HeaderValue};
 use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
+use tollgate_api::problem::{Kind, Problem};
 
 /// Seconds after which who found no place may try again.
-pub const RETRY_SECONDS: u64 = 10;
+const RETRY_SECONDS: u64 = 10;
 /// How often a stream looks whether it is over.
 pub const BEAT: Duration = Duration::from_secs(1);
 /// How often it asks whether its key is still good.
@@ -21,8 +22,28 @@ const TAKING: Duration = Duration::from_secs(30);
 /// What is sent where there is nothing to tell.
 pub const COMMENT: Bytes = Bytes::from_static(b":\n\n");
 
+/// The 503 of who found no place.
+pub fn full(why: &str) -> Problem {
+    Problem::new(Kind::Unavailable, why).with_retry_after(RETRY_SECONDS)
+}
+
+/// Answers with a stream that `run` sends. `place` is given back when that is over.
+pub fn open<F: Future<Output = ()> + 'static>(
+    place: impl Sized + 'static,
+    caller: &Caller,
+    run: impl FnOnce(mpsc::Sender<Bytes>) -> F,
+) -> Answer {
+    let (sender, sent) = mpsc::channel(1);
+    let running = run(sender);
+    tokio::task::spawn_local(async move {
+        running.await;
+        drop(place);
+    });
+    answer(sent, caller)
+}
+
 /// The answer that goes on for as long as somebody sends.
-pub fn answer(events: mpsc::Receiver<Bytes>, caller: &Caller) -> Answer {
+fn answer(events: mpsc::Receiver<Bytes>, caller: &Caller) -> Answer {
     let body = AnswerBody::Events(Events::new(events, caller.traffic.under_way()));
     let mut answer = hyper::Response::new(body);
     let headers = answer.headers_mut();

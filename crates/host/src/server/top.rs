@@ -2,21 +2,20 @@
 
 use super::Shared;
 use super::generation::Generation;
+use super::patience::in_time;
 use super::service::{Answer, Caller, from_core};
-use super::sse::{self, ASK_AGAIN, BEAT, RETRY_SECONDS, SILENCE};
+use super::sse::{self, ASK_AGAIN, BEAT, SILENCE};
 use crate::clock::now;
 use bytes::Bytes;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 use tokio::sync::mpsc;
-use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio::time::{MissedTickBehavior, interval};
 use tollgate_api::http::{Request, Response};
-use tollgate_api::problem::{Kind, Problem};
+use tollgate_api::problem::Problem;
 use tollgate_rules::links::top::{Asked, Found};
 
-/// How long the store may take.
-const PATIENCE: Duration = Duration::from_secs(5);
 /// The links that are looked at before others of the thread have their turn.
 const AT_ONCE: usize = 32;
 const EVENT_STREAM: &str = "text/event-stream";
@@ -36,23 +35,18 @@ pub async fn answer(
     if !wants_events(head) {
         return Ok(from_core(look(shared, generation, &asked).await?));
     }
-    let Some(place) = shared.engines.ranking.stream() else {
-        let detail = "As many listen to the ranking as may.";
-        return Err(Problem::new(Kind::Unavailable, detail).with_retry_after(RETRY_SECONDS));
-    };
-    let (sender, sent) = mpsc::channel(1);
-    let stream = Stream {
-        shared: Arc::clone(shared),
-        generation: Arc::clone(generation),
-        request,
-        asked,
-        to: sender,
-    };
-    tokio::task::spawn_local(async move {
-        stream.run().await;
-        drop(place);
-    });
-    Ok(sse::answer(sent, caller))
+    let place = shared.engines.ranking.stream();
+    let place = place.ok_or_else(|| sse::full("As many listen to the ranking as may."))?;
+    Ok(sse::open(place, caller, |to| {
+        let stream = Stream {
+            shared: Arc::clone(shared),
+            generation: Arc::clone(generation),
+            request,
+            asked,
+            to,
+        };
+        stream.run()
+    }))
 }
 
 /// Whether `Accept` names server-sent events, and does not refuse them (RFC 9110, 12.5.1).
@@ -68,12 +62,6 @@ fn wants_events(head: &http::request::Parts) -> bool {
             .is_some_and(|name| name.eq_ignore_ascii_case(EVENT_STREAM));
         is_it && !parts.any(|part| matches!(part, "q=0" | "q=0.0" | "q=0.00" | "q=0.000"))
     })
-}
-
-async fn in_time<T>(work: impl Future<Output = Result<T, Problem>>) -> Result<T, Problem> {
-    let done = timeout(PATIENCE, work).await;
-    let slow = || Problem::new(Kind::Unavailable, "The store does not answer in time.").with_retry_after(1);
-    done.map_err(|_| slow())?
 }
 
 /// What the caller asks for, by what its key may do now.
@@ -95,7 +83,7 @@ async fn look(shared: &Shared, generation: &Generation, asked: &Asked) -> Result
             }
             tokio::task::yield_now().await;
         }
-        Ok(asked.answer(&generation.settings.config, &found, since))
+        Ok::<_, Problem>(asked.answer(&generation.settings.config, &found, since))
     };
     in_time(work).await
 }

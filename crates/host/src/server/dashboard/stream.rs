@@ -4,7 +4,7 @@
 use super::super::Shared;
 use super::super::rest::Rest;
 use super::super::service::{Answer, Caller};
-use super::super::sse::{self, ASK_AGAIN, BEAT, RETRY_SECONDS, SILENCE};
+use super::super::sse::{self, ASK_AGAIN, BEAT, SILENCE};
 use super::numbers::{Moment, Numbers, Viewer, Watching};
 use super::sessions::Session;
 use super::verify;
@@ -15,7 +15,7 @@ use std::time::Instant;
 use tokio::sync::mpsc;
 use tokio::time::interval;
 use tollgate_api::calls::Scope;
-use tollgate_api::problem::{Kind, Problem};
+use tollgate_api::problem::Problem;
 use tollgate_rules::keys::ApiKey;
 
 /// Streams at once.
@@ -51,25 +51,21 @@ pub fn open(
     key: ApiKey,
     caller: &Caller,
 ) -> Result<Answer, Problem> {
-    let full = |why: &str| Problem::new(Kind::Unavailable, why).with_retry_after(RETRY_SECONDS);
     if shared.dashboard.numbers.viewers() >= MAX_STREAMS {
-        return Err(full("As many pages watch the numbers as may."));
+        return Err(sse::full("As many pages watch the numbers as may."));
     }
     let place = Place::take(&session);
-    let place = place.ok_or_else(|| full("This session watches the numbers on as many pages as it may."))?;
+    let place =
+        place.ok_or_else(|| sse::full("This session watches the numbers on as many pages as it may."))?;
     let scopes = key.scopes;
     let watching = Numbers::watch(shared, rest, Viewer { session, scopes });
-    let (sender, events) = mpsc::channel(1);
-    let shared = Arc::clone(shared);
-    tokio::task::spawn_local(async move {
-        send(&shared, watching, sender).await;
-        drop(place);
-    });
-    Ok(sse::answer(events, caller))
+    Ok(sse::open(place, caller, |to| {
+        send(Arc::clone(shared), watching, to)
+    }))
 }
 
 /// Sends until the page has gone, the session is over, its key opens nothing any more, or the gateway drains.
-async fn send(shared: &Shared, mut watching: Watching, to: mpsc::Sender<Bytes>) {
+async fn send(shared: Arc<Shared>, mut watching: Watching, to: mpsc::Sender<Bytes>) {
     let viewer = Arc::clone(&watching.viewer);
     let mut beat = interval(BEAT);
     let (mut sent, mut asked) = (Moment::default(), Instant::now());
@@ -88,7 +84,7 @@ async fn send(shared: &Shared, mut watching: Watching, to: mpsc::Sender<Bytes>) 
         if now - asked >= ASK_AGAIN {
             asked = now;
             // Where the store does not answer, the page sees that by other means.
-            if matches!(verify(shared, viewer.session.key_text()).await, Ok(None)) {
+            if matches!(verify(&shared, viewer.session.key_text()).await, Ok(None)) {
                 shared.dashboard.sessions.end(&viewer.session);
                 return;
             }
