@@ -178,16 +178,23 @@ pub struct Lag {
     pub lag: u64,
 }
 
+/// Messages that a group has not finished; `None` if it was removed meanwhile. `extent`: its topic's.
+async fn lag<S: Store>(
+    store: &S,
+    defined: &Defined,
+    extent: Option<&Topic>,
+) -> Result<Option<u64>, StoreError> {
+    let state = groups::state(store, &defined.keys()).await?;
+    Ok(state.map(|state| state.lag(extent)))
+}
+
 /// How far behind each group of a topic is, by name.
 pub(crate) async fn lags_of<S: Store>(store: &S, topic: &Topic) -> Result<Vec<Lag>, StoreError> {
     let mut lags = Vec::new();
     for defined in groups::all(store, Some(&topic.name)).await? {
-        if let Some(state) = groups::state(store, &defined.keys()).await? {
-            let lag = state.lag(Some(topic));
-            lags.push(Lag {
-                name: defined.name,
-                lag,
-            });
+        if let Some(lag) = lag(store, &defined, Some(topic)).await? {
+            let name = defined.name;
+            lags.push(Lag { name, lag });
         }
     }
     Ok(lags)
@@ -204,9 +211,8 @@ pub async fn lags<S: Store>(
 ) -> Result<Vec<(String, String, u64)>, StoreError> {
     let mut lags = Vec::new();
     for defined in groups::all(store, None).await?.into_iter().take(limit) {
-        if let Some(state) = groups::state(store, &defined.keys()).await? {
-            let topic = topics.iter().find(|topic| topic.name == defined.topic);
-            let lag = state.lag(topic);
+        let topic = topics.iter().find(|topic| topic.name == defined.topic);
+        if let Some(lag) = lag(store, &defined, topic).await? {
             lags.push((defined.topic, defined.name, lag));
         }
     }
