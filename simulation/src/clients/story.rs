@@ -135,17 +135,20 @@ async fn sell_out(sim: &Rc<Sim>, campaign: &'static str, per_user: u64) {
             key: None,
             body: "",
         };
+        let began = sim.executor.now();
         let status = ask(sim, wish).await.map(|response| response.status);
         match status {
             Some(201) => {}
             Some(410) => {
-                let full = sim
-                    .model
-                    .borrow()
-                    .campaigns
-                    .get(campaign)
-                    .is_some_and(|c| c.is_sold_out());
-                return sim.ensure(full, || format!("{campaign} refuses with units left"));
+                let model = sim.model.borrow();
+                let known = model.campaigns.get(campaign);
+                let (is_full, was_full) =
+                    known.map_or((false, false), |c| (c.is_sold_out(), c.full_at >= began));
+                drop(model);
+                // A unit may have come back while it was refused, such as by a revocation that was still under way: once more.
+                if is_full || !was_full {
+                    return sim.ensure(is_full, || format!("{campaign} refuses with units left"));
+                }
             }
             // Closed, or outside its window.
             Some(403) if campaign == MULTI => return,
