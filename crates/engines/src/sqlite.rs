@@ -55,6 +55,7 @@ use queue::{Asked, Job, Queue, Refused};
 use readers::Readers;
 use reply::Reply;
 use stats::Counts;
+use writer::checkpoint::Copier;
 
 pub use batcher::Batcher;
 pub use options::{OpenError, Options};
@@ -178,6 +179,11 @@ impl SqliteStore {
         journal::load(&connection, &memtable).map_err(sqlite)?;
         let keys = Reading::begin(&connection, memtable.filter(), options.clone()).map_err(sqlite)?;
         let readers = Readers::open(&options)?;
+        let copier = Copier::start(schema::open_copier(&options)?);
+        let copier = copier.map_err(|source| OpenError::Io {
+            path: path.clone(),
+            source,
+        })?;
         let shared = Arc::new(Shared {
             path: path.clone(),
             queue: Queue::new(options.queue_commits, options.queue_bytes, options.group_commits),
@@ -195,7 +201,7 @@ impl SqliteStore {
             poison: OnceLock::new(),
             refusing: Mutex::default(),
         });
-        let writer = writer::Writer::new(Arc::clone(&shared), connection, keys);
+        let writer = writer::Writer::new(Arc::clone(&shared), connection, copier, keys);
         let writer = writer.map_err(|source| OpenError::from_sqlite(&path, source))?;
         let thread = thread::Builder::new()
             .name("store-write".into())

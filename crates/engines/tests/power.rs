@@ -431,3 +431,49 @@ fn a_store_that_cannot_write_is_not_ready_until_it_can_again() {
         }
     }
 }
+
+/// A checkpoint of a long log takes some 100 ms, most of it one sync of the database: nobody waits for it.
+#[test]
+fn commits_go_on_while_the_log_is_copied_into_the_database() {
+    /// Commits, until so many were answered while a sync of the database was under way.
+    async fn go_on(store: &SqliteStore, disk: &Disk) -> bool {
+        let mut answered = 0;
+        for n in 0..10_000 {
+            let commit = store.commit(set(&format!("key {n}"), 3_000));
+            if !matches!(
+                tokio::time::timeout(Duration::from_secs(10), commit).await,
+                Ok(Ok(_))
+            ) {
+                return false;
+            }
+            answered += usize::from(disk.held() > 0);
+            if answered == 50 {
+                return true;
+            }
+        }
+        false
+    }
+    let directory = scratch();
+    let disk = Disk::new(1);
+    let mut options = Options::new(directory.path().join("test.db"));
+    options.vfs = Some(disk.name().to_owned());
+    options.checkpoint_pages = 100;
+    let store = SqliteStore::open(options).unwrap();
+    disk.hold_database_syncs(true);
+    let went_on = run(go_on(&store, &disk));
+    disk.hold_database_syncs(false);
+    assert!(went_on, "a commit waited for the sync of the database");
+    // Once it can be synced, all of the log is copied, and begins anew with the next commit.
+    let log = directory.path().join("test.db-wal");
+    let patience = Instant::now() + Duration::from_secs(20);
+    let mut length = std::fs::metadata(&log).unwrap().len();
+    for n in 0.. {
+        run(store.commit(set(&format!("later {n}"), 3_000))).unwrap();
+        let now = std::fs::metadata(&log).unwrap().len();
+        if n > 400 && now == length {
+            return;
+        }
+        assert!(Instant::now() < patience, "the log grows for ever: {now}");
+        length = now;
+    }
+}

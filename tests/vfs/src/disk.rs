@@ -87,6 +87,8 @@ pub(crate) struct State {
     faults: BTreeMap<Fault, u64>,
     pub(crate) full: bool,
     pub(crate) lying: bool,
+    pub(crate) holding: bool,
+    pub(crate) held: u64,
     operations: u64,
     cut_at: Option<u64>,
     cut: bool,
@@ -100,6 +102,8 @@ impl State {
             faults: BTreeMap::new(),
             full: false,
             lying: false,
+            holding: false,
+            held: 0,
             operations: 0,
             cut_at: None,
             cut: false,
@@ -108,6 +112,11 @@ impl State {
 
     pub(crate) fn fail(&mut self, fault: Fault, nth: u64) {
         self.faults.insert(fault, nth);
+    }
+
+    /// Whether a sync of the file has to wait.
+    pub(crate) fn holds(&self, path: &Path) -> bool {
+        self.holding && !self.cut && !path.to_string_lossy().ends_with("-wal")
     }
 
     pub(crate) fn cut_power_at(&mut self, nth: u64) {

@@ -8,15 +8,14 @@ use std::ptr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use parking_lot::Mutex;
 use rusqlite::ffi;
 
-use crate::disk::State;
+use crate::Drive;
 
 /// The files whose contents count. Others (temporary ones) do not outlive a power cut anyway.
 const TRACKED: c_int = ffi::SQLITE_OPEN_MAIN_DB | ffi::SQLITE_OPEN_MAIN_JOURNAL | ffi::SQLITE_OPEN_WAL;
 
-type Shared = Arc<Mutex<State>>;
+type Shared = Arc<Drive>;
 
 /// A VFS of its own for one disk.
 pub(crate) struct Vfs {
@@ -222,7 +221,7 @@ unsafe extern "C" fn truncate(file: *mut ffi::sqlite3_file, size: ffi::sqlite3_i
 unsafe extern "C" fn sync(file: *mut ffi::sqlite3_file, _flags: c_int) -> c_int {
     // SAFETY: SQLite gives an open file.
     let context = unsafe { context(file) };
-    context.state.lock().sync(&context.path)
+    context.state.sync(&context.path)
 }
 
 /// Passes a call on to the system's file as it is.

@@ -18,21 +18,46 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-use parking_lot::Mutex;
+use parking_lot::{Condvar, Mutex};
 
 use disk::State;
 pub use disk::{Fault, Loss, SECTOR};
 
 /// A disk that fails on demand. Connections opened with its [`Disk::name`] as their VFS live on it.
 pub struct Disk {
-    state: Arc<Mutex<State>>,
+    state: Arc<Drive>,
     vfs: ffi::Vfs,
+}
+
+/// What the connections of a disk share.
+pub(crate) struct Drive {
+    state: Mutex<State>,
+    released: Condvar,
+}
+
+impl Drive {
+    pub(crate) fn lock(&self) -> parking_lot::MutexGuard<'_, State> {
+        self.state.lock()
+    }
+
+    /// A sync, which waits where the disk holds the syncs of databases.
+    pub(crate) fn sync(&self, path: &Path) -> i32 {
+        let mut state = self.state.lock();
+        if state.holds(path) {
+            state.held += 1;
+            self.released.wait_while(&mut state, |state| state.holds(path));
+        }
+        state.sync(path)
+    }
 }
 
 impl Disk {
     /// A sound disk. What it loses in failures is chosen by the seed.
     pub fn new(seed: u64) -> Self {
-        let state = Arc::new(Mutex::new(State::new(seed)));
+        let state = Arc::new(Drive {
+            state: Mutex::new(State::new(seed)),
+            released: Condvar::new(),
+        });
         let vfs = ffi::Vfs::register(&state);
         Self { state, vfs }
     }
@@ -56,6 +81,17 @@ impl Disk {
     /// power cuts would see an engine that does not sync.
     pub fn set_lying(&self, lying: bool) {
         self.state.lock().lying = lying;
+    }
+
+    /// Whether syncs of databases (not of their logs) wait until they no longer have to.
+    pub fn hold_database_syncs(&self, hold: bool) {
+        self.state.lock().holding = hold;
+        self.state.released.notify_all();
+    }
+
+    /// Syncs that had to wait so far.
+    pub fn held(&self) -> u64 {
+        self.state.lock().held
     }
 
     /// Cuts the power at the `nth` write, truncation or sync from now on (1 is the next); it is under way when that

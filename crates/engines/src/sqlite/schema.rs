@@ -135,6 +135,17 @@ pub fn open_reader(options: &Options) -> Result<Connection, OpenError> {
     Ok(connection)
 }
 
+/// A connection that copies the log into the database, and syncs it as the writer would.
+pub fn open_copier(options: &Options) -> Result<Connection, OpenError> {
+    let connection = open_reader(options)?;
+    let prepare = || {
+        connection.pragma_update(None, "synchronous", "full")?;
+        connection.pragma_update(None, "fullfsync", true)
+    };
+    prepare().map_err(|source| OpenError::from_sqlite(&options.path, source))?;
+    Ok(connection)
+}
+
 fn connect(options: &Options, flags: OpenFlags) -> rusqlite::Result<Connection> {
     match &options.vfs {
         Some(vfs) => Connection::open_with_flags_and_vfs(&options.path, flags, vfs.as_str()),

@@ -6,7 +6,7 @@
 //! sync has failed, nothing is written any more, since the kernel may have dropped the pages and called them
 //! clean. Only a restart from the file finds out what is there.
 
-mod checkpoint;
+pub mod checkpoint;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -15,6 +15,7 @@ use rusqlite::{Connection, ErrorCode, params};
 use tollgate_store::commit::{Outcome, StoreError};
 use tollgate_store::plan::group::Change;
 
+use self::checkpoint::Copier;
 use super::Shared;
 use super::group::{self, Group, Tables};
 use super::journal;
@@ -55,6 +56,7 @@ pub struct Writer {
     refusing: bool,
     /// Pages of the log at which readers are waited for again, where that was in vain.
     wait_at: i64,
+    copier: Copier,
 }
 
 /// Why a group, a sweep or a checkpoint was not written.
@@ -97,7 +99,12 @@ impl Failure {
 
 impl Writer {
     /// A writer that goes on from what the database holds.
-    pub fn new(shared: Arc<Shared>, connection: Connection, keys: Reading) -> rusqlite::Result<Self> {
+    pub fn new(
+        shared: Arc<Shared>,
+        connection: Connection,
+        copier: Copier,
+        keys: Reading,
+    ) -> rusqlite::Result<Self> {
         let revision = query::meta(&connection, "revision")?;
         shared.time.not_before(query::meta(&connection, "now")?);
         *shared.shown.change() = revision;
@@ -112,6 +119,7 @@ impl Writer {
             keys,
             refusing: false,
             wait_at: 0,
+            copier,
         })
     }
 
@@ -302,7 +310,8 @@ impl Writer {
     }
 
     /// Empties the journal into the tables, leaves the database to others, and empties the log into it.
-    fn close(&self) {
+    fn close(&mut self) {
+        self.copier.stop();
         if let Err(failure) = self.flush_all_and(schema::release) {
             tracing::warn!(error = %failure.error, "the journal was not emptied on closing; it is kept");
             if !failure.is_passing() {
