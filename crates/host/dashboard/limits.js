@@ -39,7 +39,7 @@ const Most = ({ most, minutes, shadows }) => html`
             <td class="num">${one.atLeast && html`<small>at least </small>`}${number(one.refused)}</td>
           </tr>`)}
       <//>
-      <p class="note">The memory of this process alone, and bounded: those who are refused often are there, the long tail is not. The access log has each request.</p>`}
+      <p class="note">The memory of this process alone, and bounded: those who are refused often are there, the long tail is not. The access log, where it is on, has the share of refusals that sample_refusals names.</p>`}
   </section>`;
 
 export const Limits = () => {
