@@ -62,7 +62,9 @@ impl Settings {
         let url = &mut config.server.public_url;
         url.truncate(url.trim_end_matches('/').len());
         config.links.root_url = compiled.root_url;
-        if let Some(endpoint) = &mut config.traces.endpoint {
+        if let Some(endpoint) = &mut config.traces.endpoint
+            && !config.traces.is_whole
+        {
             logs::complete(endpoint);
         }
         Ok(Self {

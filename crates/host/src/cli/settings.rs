@@ -161,9 +161,10 @@ pub(super) fn placed(place: &Place) -> Result<Placed> {
 /// An empty one counts as none, as its specification has it.
 fn collector(traces: &mut TraceSettings, variables: impl Fn(&str) -> Option<String>) {
     let variable = |name: &str| variables(name).filter(|text| !text.is_empty());
-    let of_all = variable("OTEL_EXPORTER_OTLP_ENDPOINT");
-    if let Some(endpoint) = variable("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT").or(of_all) {
-        traces.endpoint = Some(endpoint);
+    if let Some(endpoint) = variable("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT") {
+        (traces.endpoint, traces.is_whole) = (Some(endpoint), true);
+    } else if let Some(endpoint) = variable("OTEL_EXPORTER_OTLP_ENDPOINT") {
+        (traces.endpoint, traces.is_whole) = (Some(endpoint), false);
     }
     if let Some(name) = variable("OTEL_SERVICE_NAME") {
         traces.service_name = name;
@@ -282,6 +283,10 @@ mod tests {
             let found = variables.iter().find(|(other, _)| *other == name);
             found.map(|(_, value)| (*value).to_owned())
         });
+        assert_eq!(
+            traces.is_whole,
+            traces.endpoint.as_deref() == Some("http://traces.example")
+        );
         (traces.endpoint, traces.service_name)
     }
 

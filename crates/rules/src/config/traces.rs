@@ -13,6 +13,9 @@ pub struct TraceSettings {
     /// are no traces.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub endpoint: Option<String>,
+    /// Whether `endpoint` is a whole URL, to which nothing is added: OpenTelemetry's variable for traces alone says so.
+    #[serde(skip)]
+    pub is_whole: bool,
     /// The share of requests that are traced, 0 to 1, where no trusted proxy has decided.
     pub sample: f64,
     /// The service that traces tell of.
@@ -26,6 +29,7 @@ impl Default for TraceSettings {
     fn default() -> Self {
         Self {
             endpoint: None,
+            is_whole: false,
             sample: 0.01,
             service_name: "tollgate".into(),
             headers: BTreeMap::new(),
