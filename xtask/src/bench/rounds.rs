@@ -19,6 +19,10 @@ pub struct Sample {
     pub generator: f64,
     /// How many requests were refused, as a share of all; they count as none in the other figures.
     pub refused: f64,
+    /// Of a closed loop's latencies, microseconds; 0 where they were not taken.
+    pub median: u64,
+    /// The same.
+    pub p99: u64,
 }
 
 impl Sample {
@@ -32,6 +36,8 @@ impl Sample {
             server: server.as_secs_f64() / seconds,
             generator: generator.as_secs_f64() / seconds,
             refused: 0.0,
+            median: 0,
+            p99: 0,
         }
     }
 

@@ -81,6 +81,8 @@ impl Load {
         let answered = counts.answered(self.answers)?;
         Ok(Sample {
             refused: (counts.requests - answered) as f64 / counts.requests as f64,
+            median: counts.median,
+            p99: counts.p99,
             ..Sample::new(answered, counts.time, server, generator)
         })
     }
@@ -101,6 +103,9 @@ struct Counts {
     time: Duration,
     refused: u64,
     broken: u64,
+    /// Microseconds.
+    median: u64,
+    p99: u64,
 }
 
 impl Counts {
@@ -115,6 +120,8 @@ impl Counts {
             time: Duration::from_micros(value("microseconds")?),
             refused: value("refused")?,
             broken: value("broken")?,
+            median: value("median")?,
+            p99: value("p99")?,
         })
     }
 
@@ -149,9 +156,10 @@ mod tests {
 
     #[test]
     fn figures_are_read_from_the_line_of_the_script() {
-        let output = "Running 1s test\nfigures requests=1000 microseconds=500000 refused=3 broken=1\n";
+        let output = "Running 1s test\nfigures requests=1000 microseconds=500000 refused=3 broken=1 median=15 p99=66\n";
         let counts = Counts::of(output).expect("it is there");
         assert_eq!((counts.requests, counts.refused, counts.broken), (1000, 3, 1));
+        assert_eq!((counts.median, counts.p99), (15, 66));
         assert_eq!(counts.time, Duration::from_millis(500));
         assert!(Counts::of("nothing").is_none());
     }
@@ -163,6 +171,8 @@ mod tests {
             time: Duration::from_secs(1),
             refused,
             broken,
+            median: 0,
+            p99: 0,
         };
         let answered =
             |requests, refused, broken, answers| counts(requests, refused, broken).answered(answers).ok();

@@ -16,6 +16,9 @@ use crate::bench::{Bench, Row, Side, figures, machine};
 use crate::program::Program;
 
 const CONNECTIONS: u32 = 512;
+const PATH: &str = "/api/campaigns/spring/claims";
+/// How many times as long as another run the one for the slowest is.
+const TAIL: u32 = 4;
 /// How far the numbers of users of two figures are apart.
 const USERS: u64 = 10_000_000;
 /// Claims of the first run against Redis, which tells how many the next ones need.
@@ -141,13 +144,30 @@ fn per_sync(bench: &Bench, report: &mut Report) -> Result<()> {
         each,
         Floor::AtLeast(60.0),
     );
+    tail(bench, report)
+}
+
+/// Long enough for some checkpoints, which come every 64 MiB of log: none of them may stop the claims.
+fn tail(bench: &Bench, report: &mut Report) -> Result<()> {
+    let tollgate = campaign(bench, "tail")?;
+    bench.doing("claims: the slowest");
+    let seconds = bench.seconds.saturating_mul(TAIL);
+    let load = load(tollgate.port, &Cell::new(0), Order::Scattered);
+    let sample = load.run(bench, seconds, &[tollgate.group()])?;
+    report.number(
+        Row::Claims,
+        "99th percentile of a durable claim, 512 connections: its median",
+        format!("{} µs", sample.p99),
+        format!("{} µs", sample.median),
+        sample.p99 as f64 / sample.median.max(1) as f64,
+        Floor::AtMost(2.0),
+    );
     Ok(())
 }
 
 /// Claims by new users, with what is flushed for them later; `users` is where their numbers begin.
 pub(super) fn claims(bench: &Bench, gateway: &Gateway, users: &Cell<u64>, order: Order) -> Result<Sample> {
-    let path = "/api/campaigns/spring/claims";
-    let sample = over_http(bench, gateway.port, path, users, order, &[gateway.group()])?;
+    let sample = over_http(bench, gateway.port, PATH, users, order, &[gateway.group()])?;
     bench.doing("claims: what is flushed later");
     Ok(sample.with_later(settle(gateway)))
 }
@@ -177,21 +197,29 @@ fn over_http(
     order: Order,
     servers: &[i32],
 ) -> Result<Sample> {
+    Load {
+        path,
+        ..load(port, users, order)
+    }
+    .run(bench, bench.seconds, servers)
+}
+
+/// Claims by the next users.
+fn load(port: u16, users: &Cell<u64>, order: Order) -> Load {
     users.set(users.get() + USERS);
     let mut arguments = vec![users.get().to_string()];
     if order == Order::Scattered {
         arguments.push("scattered".to_owned());
     }
-    let load = Load {
+    Load {
         script: "claims",
         arguments,
         port,
-        path,
+        path: PATH,
         connections: CONNECTIONS,
         answers: Answers::Success,
         is_tls: false,
-    };
-    load.run(bench, bench.seconds, servers)
+    }
 }
 
 fn behind_node(bench: &Bench, node: &Peer, redis: &Redis, users: &Cell<u64>) -> Result<Sample> {
