@@ -34,10 +34,17 @@ pub async fn answer(
 ) -> SpinResponse {
     let (parts, body) = request.into_parts();
     let mut seen = head(&parts.method, &parts.uri, &parts.headers);
+    let origin = parts
+        .headers
+        .get("origin")
+        .map(|origin| origin.as_bytes().to_vec());
     let request_id = tollgate_rules::identity::request_id(&seen, &crate::fresh);
     let answered = async {
         known_hosts(&parts.headers, &parts.uri)?;
         let InForce { settings, stale } = configured().await?;
+        if let Some(answer) = settings.cors.preflight_of(&seen) {
+            return Ok(answer);
+        }
         let world = crate::world(settings);
         let key = usable_key(&world).await?;
         known_route(stale, component, &world, &seen).await?;
@@ -60,6 +67,15 @@ pub async fn answer(
     let response = answered.await.unwrap_or_else(Problem::into_response);
     let mut response = into_spin(response);
     set(response.headers_mut(), "x-request-id", request_id.as_bytes());
+    if let Ok(InForce { settings, .. }) = settings::load() {
+        for (name, value) in settings.cors.fields(origin.as_deref()) {
+            let header = Header {
+                name: name.into(),
+                value,
+            };
+            append(response.headers_mut(), &header);
+        }
+    }
     response
 }
 

@@ -113,6 +113,8 @@ pub struct Server {
     pub own_addresses: Vec<std::net::IpAddr>,
     /// CIDRs (or plain addresses) whose `Forwarded` / `X-Forwarded-For` is believed.
     pub trusted_proxies: Vec<String>,
+    /// The origins whose pages may call; see [`crate::cors`]. At most [`MAX_ORIGINS`].
+    pub cors_origins: Vec<String>,
     /// Open connections. Beyond them a few more are told the gateway's health, and anything else 503.
     pub max_connections: u32,
     /// Of those, connections from one address (IPv6: one /64), unless it is a trusted proxy; 0: see
@@ -409,6 +411,7 @@ impl Default for Server {
             public_url: "http://localhost:3000".into(),
             own_addresses: Vec::new(),
             trusted_proxies: Vec::new(),
+            cors_origins: Vec::new(),
             max_connections: 10_000,
             max_connections_per_address: 0,
             max_body: Bytes(64 << 10),

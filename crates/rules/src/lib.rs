@@ -10,6 +10,7 @@ pub mod campaigns;
 mod clearing;
 pub mod codes;
 pub mod config;
+pub mod cors;
 mod dead_letters;
 pub mod docs;
 mod etag;

@@ -4,6 +4,7 @@
 
 use crate::alerts::Condition;
 use crate::config::{Alert, ComponentSettings, Config, ConfigError, Fault, Forward};
+use crate::cors::Cors;
 use crate::identity::Proxies;
 use crate::own_address::{Listen, OwnAddresses};
 use crate::policies::Policies;
@@ -38,6 +39,8 @@ pub struct Settings {
     pub config: Config,
     /// `server.trusted_proxies`.
     pub proxies: Proxies,
+    /// `server.cors_origins`.
+    pub cors: Cors,
     /// `server.listen`, `public_url` and `own_addresses`.
     pub own: OwnAddresses,
     /// The listeners beside it.
@@ -69,6 +72,7 @@ impl Settings {
         }
         Ok(Self {
             proxies: compiled.proxies,
+            cors: compiled.cors,
             own: compiled.own,
             listeners: compiled.listeners,
             policies: compiled.policies,

@@ -13,6 +13,7 @@ mod campaigns;
 mod command_line;
 mod components;
 mod contract;
+mod cors;
 mod crash;
 mod dashboard;
 mod demo;
@@ -513,6 +514,18 @@ harness::cases! {
             settings_that_are_not_valid_are_told,
             two_gateways_on_one_state_directory_are_exact,
             uploads_that_stall_are_given_up,
+        }
+    }
+    cors {
+        both {
+            a_refusal_by_a_limit_can_be_read_and_preflights_are_not_charged,
+            every_answer_tells_listed_origins_that_they_may_read_it,
+            with_a_star_any_page_may_call_and_none_with_credentials,
+            without_the_setting_answers_say_nothing_of_origins,
+        }
+        native {
+            pages_of_listed_origins_alone_call_in_a_browser,
+            the_parsers_refusals_can_be_read_by_pages,
         }
     }
     dashboard {

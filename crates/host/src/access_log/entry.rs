@@ -16,6 +16,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 use tollgate_api::http::{Header, Request};
+use tollgate_rules::cors::Field;
 use tollgate_rules::identity;
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
@@ -204,6 +205,11 @@ impl Unparsed {
             counters: Arc::clone(counters),
             address,
         }
+    }
+
+    /// The fields of its answer for pages of other origins.
+    pub fn cors(&self) -> Vec<Field> {
+        self.generation.settings.cors.of_unread()
     }
 
     /// Counts such a refusal, and writes its line if there is an access log.

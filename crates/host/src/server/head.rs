@@ -5,6 +5,7 @@ use bytes::Bytes;
 use hyper::header::HeaderValue;
 use tollgate_api::headers::check_hosts;
 use tollgate_api::problem::{Kind, Problem};
+use tollgate_rules::cors::Field;
 use tollgate_rules::identity;
 
 /// HTTP/1 is held to these bounds by its parser; HTTP/2 is not.
@@ -116,8 +117,8 @@ fn written(mut head: String, problem: Problem) -> Instead {
 }
 
 /// The replacement for an answer of hyper's parser, which has no document and no request id. It has that
-/// answer's own status and fields, and ours. `None` for any other answer.
-pub fn instead_of(parsers: &[u8]) -> Option<Instead> {
+/// answer's own status and fields, and ours, and these. `None` for any other answer.
+pub fn instead_of(parsers: &[u8], more: &[Field]) -> Option<Instead> {
     let parsers = parsers.strip_suffix(b"\r\n\r\n")?;
     if !parsers.starts_with(b"HTTP/1.") {
         return None;
@@ -137,6 +138,9 @@ pub fn instead_of(parsers: &[u8]) -> Option<Instead> {
         .filter(|field| !field.starts_with("content-length:"))
     {
         head.extend([field, "\r\n"]);
+    }
+    for (name, value) in more {
+        head.extend([name, ": ", &String::from_utf8_lossy(value), "\r\n"]);
     }
     Some(written(head, problem))
 }

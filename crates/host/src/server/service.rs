@@ -32,6 +32,7 @@ use crate::metrics;
 use crate::metrics::count::{Asked, Requests};
 use crate::traces::RequestTrace;
 use crate::wasm::handler::Handler;
+use bytes::Bytes;
 use futures::future::{Either, ready};
 use hyper::body::Incoming;
 use hyper::header::{HeaderName, HeaderValue};
@@ -47,6 +48,7 @@ use tollgate_api::http::{self as contract, Header, Request, SEEN_AT_REST, SEEN_H
 use tollgate_api::problem::{Kind, Problem};
 use tollgate_delivery::attributes;
 use tollgate_rules::config::Ordering as OrderedBy;
+use tollgate_rules::cors;
 use tollgate_rules::heads;
 use tollgate_rules::machine::Stage;
 
@@ -111,6 +113,8 @@ struct Marks {
     last_if_unread: bool,
     /// `Strict-Transport-Security`, where it is sent.
     hsts: Option<HeaderValue>,
+    /// For pages of other origins; empty where none may call.
+    cors: Vec<cors::Field>,
 }
 
 impl Marks {
@@ -120,10 +124,27 @@ impl Marks {
         if let Some(hsts) = self.hsts {
             headers.insert(http::header::STRICT_TRANSPORT_SECURITY, hsts);
         }
+        if !self.cors.is_empty() {
+            put_cors(headers, self.cors);
+        }
         if self.last || (self.last_if_unread && caller.traffic.is_unread()) {
             headers.insert(http::header::CONNECTION, HeaderValue::from_static("close"));
         }
         answer
+    }
+}
+
+/// A component of the operator's own may have said something else: these settings are in force.
+fn put_cors(headers: &mut http::HeaderMap, fields: Vec<cors::Field>) {
+    headers.remove(http::header::ACCESS_CONTROL_ALLOW_CREDENTIALS);
+    headers.remove(http::header::ACCESS_CONTROL_ALLOW_ORIGIN);
+    for (name, value) in fields {
+        let name = HeaderName::from_static(name);
+        match HeaderValue::from_maybe_shared(Bytes::from(value)) {
+            Ok(value) if name == http::header::VARY => _ = headers.append(name, value),
+            Ok(value) => _ = headers.insert(name, value),
+            Err(_) => {}
+        }
     }
 }
 
@@ -258,6 +279,7 @@ impl Gateway {
     ) -> impl Future<Output = Answer> + use<> {
         // HTTP/2 has a frame for that, which the connection sends.
         let http1 = request.version() < http::Version::HTTP_2;
+        let cors = &self.generation.settings.cors;
         let marks = Marks {
             request_id: head::request_id(&request),
             last: http1 && (caller.is_spare || self.shared.draining.load(Ordering::Relaxed)),
@@ -265,6 +287,10 @@ impl Gateway {
             hsts: match caller.is_tls {
                 true => self.hsts.clone(),
                 false => None,
+            },
+            cors: match cors.is_on() {
+                true => cors.fields(header_of(&request, "origin")),
+                false => Vec::new(),
             },
         };
         let asked = Asked::of(
@@ -344,6 +370,11 @@ impl Gateway {
         head::known_coding(&request)?;
         if caller.listener == Listener::Redirect {
             return Ok(Started::Answered(self.to_https(&request)));
+        }
+        let cors = &self.generation.settings.cors;
+        let method = request.method().as_str();
+        if let Some(answer) = cors.preflight(method, |name| header_of(&request, name)) {
+            return Ok(Started::Answered(from_core(answer)));
         }
         let is_apart = self.operators_apart && caller.listener == Listener::Public;
         let native = match is_apart {
@@ -587,6 +618,11 @@ impl Gateway {
             peer: caller.name.clone(),
         }
     }
+}
+
+/// The first field of this name.
+fn header_of<'a>(request: &'a hyper::Request<Incoming>, name: &'static str) -> Option<&'a [u8]> {
+    request.headers().get(name).map(HeaderValue::as_bytes)
 }
 
 /// Whether the client in a spare place is on this machine and sends a credential. Where all places are taken,

@@ -132,7 +132,7 @@ impl Write for Wire {
         let this = &mut *self;
         // While hyper waits for a head and has written all that it had, nothing but its parser answers.
         if this.heads.is_waiting() && !this.behind && this.instead.is_none() {
-            this.instead = head::instead_of(bytes).map(|instead| {
+            this.instead = head::instead_of(bytes, &this.unparsed.cors()).map(|instead| {
                 this.unparsed
                     .refused(instead.status, &instead.request_id, instead.body);
                 instead.bytes

@@ -21,6 +21,8 @@ pub const MAX_SUBSCRIPTIONS: usize = 32;
 /// The most worker threads. Each takes room for its instances, some 300 GiB of addresses (not of memory), and a process has
 /// 128 TiB of those.
 pub const MAX_WORKERS: u32 = 128;
+/// The most `cors_origins`.
+pub const MAX_ORIGINS: usize = 64;
 /// The most certificates of `[server.tls]`, its own and `more`.
 pub const MAX_CERTIFICATES: usize = 32;
 /// The most names of `acme.domains`: those that Let's Encrypt puts into one certificate.

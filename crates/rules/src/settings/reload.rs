@@ -151,6 +151,7 @@ fn keep_server(from: &Server, to: &mut Server) {
         public_url,
         own_addresses,
         trusted_proxies: _,
+        cors_origins: _,
         max_connections,
         max_connections_per_address: _,
         max_body: _,

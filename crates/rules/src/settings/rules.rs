@@ -12,9 +12,10 @@ use super::topics;
 use crate::alerts::Condition;
 use crate::config::{
     Clients, Config, Fault, Forward, Limit, Links, MAX_CODE_LENGTH, MAX_FORWARDS, MAX_IDLE_SECONDS,
-    MAX_KEPT_HEADERS, MAX_LIMITS, MAX_NAME, MAX_WORKERS, MIN_CODE_LENGTH, Ordering, Path, Per, Server,
-    TOPIC_NAME_RULE, is_topic_name,
+    MAX_KEPT_HEADERS, MAX_LIMITS, MAX_NAME, MAX_ORIGINS, MAX_WORKERS, MIN_CODE_LENGTH, Ordering, Path, Per,
+    Server, TOPIC_NAME_RULE, is_topic_name,
 };
+use crate::cors::Cors;
 use crate::identity::Proxies;
 use crate::own_address::{Listen, OwnAddresses};
 use crate::policies::{Policies, Policy};
@@ -44,6 +45,7 @@ const MAX_ANONYMOUS: u64 = 1_000_000_000;
 /// The compiled parts of the settings.
 pub(super) struct Compiled {
     pub(super) proxies: Proxies,
+    pub(super) cors: Cors,
     pub(super) own: OwnAddresses,
     pub(super) listeners: Listeners,
     /// `links.root_url`, as it can stand in a header.
@@ -58,6 +60,10 @@ pub(super) struct Compiled {
 pub(super) fn compile(config: &Config) -> Result<Compiled, Fault> {
     let root = Path::default();
     let (own, listeners, proxies) = server(&config.server, &root.key("server"))?;
+    let cors = cors(
+        &config.server.cors_origins,
+        &root.key("server").key("cors_origins"),
+    )?;
     clients(&config.clients, &root.key("clients"))?;
     header_name(&config.users.header, root.key("users").key("header"))?;
     store(&config.store, &root.key("store"))?;
@@ -110,6 +116,7 @@ pub(super) fn compile(config: &Config) -> Result<Compiled, Fault> {
     let conditions = alerts::compile(&config.alerts, &own, &root.key("alerts"))?;
     Ok(Compiled {
         proxies,
+        cors,
         own,
         listeners,
         root_url,
@@ -169,6 +176,11 @@ fn server(server: &Server, path: &Path) -> Result<(OwnAddresses, Listeners, Prox
     let others = others.into_iter().flatten().cloned().collect();
     let own = OwnAddresses::new(&public, listen, &server.own_addresses).and(others);
     Ok((own, listeners, trusted))
+}
+
+fn cors(origins: &[String], path: &Path) -> Result<Cors, Fault> {
+    at_most(origins.len(), MAX_ORIGINS, path)?;
+    Cors::compile(origins).map_err(|(index, rule)| Fault::new(path.index(index), rule))
 }
 
 fn clients(clients: &Clients, path: &Path) -> Checked {

@@ -1,4 +1,4 @@
-//! A person at work: Chromium, driven by `tests/dashboard/walk.mjs`.
+//! Chromium at work, driven by the scripts of `tests/dashboard`.
 
 use std::env;
 use std::path::{Path, PathBuf};
@@ -8,6 +8,8 @@ use tokio::process::Command;
 
 use crate::harness::{ADMIN_KEY, Gateway, Host};
 
+/// The scripts: a person at work, and pages of other origins.
+pub const WALKS: [&str; 2] = ["walk.mjs", "cors.mjs"];
 /// Set where a browser must be there: without one the case fails, instead of being left out.
 const WANTED: &str = "TOLLGATE_BROWSER";
 /// Limits that the walk has something to show of.
@@ -31,22 +33,28 @@ fn program(names: &[&str]) -> Option<PathBuf> {
 }
 
 pub async fn a_person_works_with_it_in_a_browser(host: Host) {
+    let gateway = Gateway::start(host, SETTINGS).await;
+    browser(&gateway, WALKS[0], &[]).await;
+}
+
+/// Runs a script on a gateway, if there is a browser. `more`: what else it is told by its environment.
+pub async fn browser(gateway: &Gateway, script: &str, more: &[(&str, &str)]) {
     let walk = Path::new(env!("CARGO_MANIFEST_DIR")).join("dashboard");
     let chromium = program(&["chromium", "chromium-browser", "google-chrome"]);
     let has_libraries = walk.join("node_modules/playwright-core").is_dir();
     let (Some(chromium), Some(node), true) = (chromium, program(&["node"]), has_libraries) else {
-        let why = "The dashboard is not tried in a browser: it takes chromium, node, and `npm ci` in tests/dashboard.";
+        let why = "This is not tried in a browser: it takes chromium, node, and `npm ci` in tests/dashboard.";
         assert!(env::var_os(WANTED).is_none(), "{why}");
         eprintln!("{why}");
         return;
     };
-    let gateway = Gateway::start(host, SETTINGS).await;
     let mut command = Command::new(node);
     command
-        .arg(walk.join("walk.mjs"))
+        .arg(walk.join(script))
         .env("BASE", format!("http://{}", gateway.address()))
         .env("KEY", ADMIN_KEY)
         .env("CHROMIUM", chromium)
+        .envs(more.iter().copied())
         .stdin(Stdio::null())
         .kill_on_drop(true);
     let ended = command.output().await.expect("node starts");
