@@ -120,8 +120,8 @@ use Scope::{Admin, Campaigns, Links, Metrics, Topics};
 calls! {
     /// The redirect, and with a `+` behind the code the page that shows where it leads.
     FollowLink = Shortener "GET" "/:code" Anyone, Hot;
-    /// The button of the page that machines get instead of a numbered link: a visit, and the redirect.
-    OpenLink = Shortener "POST" "/:code" Anyone, Hot, Body;
+    /// The button of the page that machines get instead of a numbered link, or the password of a link: a visit, and the redirect.
+    OpenLink = Shortener "POST" "/:code" Anyone, Body;
     /// The caller's links; an admin sees all.
     ListLinks = Shortener "GET" "/api/links" Key(Links);
     /// A new link.
@@ -361,7 +361,9 @@ impl Call {
 /// route. A few comparisons, since every request is asked; a test holds them to [`Call::is_hot`].
 pub fn is_hot(component: Component, method: &str, path: &str) -> bool {
     match component {
-        Component::Shortener | Component::Forward => !path.starts_with("/api/"),
+        // What a form sends may be a password, which is work.
+        Component::Shortener => method != "POST" && !path.starts_with("/api/"),
+        Component::Forward => !path.starts_with("/api/"),
         Component::Coupon => method == "POST" && path.ends_with("/claims"),
         Component::Admin => false,
     }

@@ -68,6 +68,8 @@ pub struct Response {
 /// The request headers that the rules look at, besides those named in the configuration. An adapter need not
 /// hand over any others.
 pub const SEEN_HEADERS: &[&str] = &[
+    "accept",
+    "accept-language",
     "authorization",
     "content-encoding",
     "content-type",
@@ -87,7 +89,7 @@ pub const SEEN_HEADERS: &[&str] = &[
 ];
 
 /// Those that only calls of no crowd look at: nobody hands them over to the others.
-pub const SEEN_AT_REST: &[&str] = &["if-match", "if-none-match"];
+pub const SEEN_AT_REST: &[&str] = &["cookie", "if-match", "if-none-match"];
 
 /// The methods that calls take.
 const METHODS: &[&str] = &["GET", "POST", "HEAD", "PUT", "PATCH", "DELETE"];

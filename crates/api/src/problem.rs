@@ -182,6 +182,12 @@ impl Problem {
         self
     }
 
+    /// A further member that is text.
+    pub fn member(&self, name: &str) -> Option<&str> {
+        let found = self.members.iter().find(|(member, _)| *member == name)?;
+        found.1.as_str()
+    }
+
     /// The `type` member.
     pub fn type_uri(&self) -> Cow<'static, str> {
         let slug = self.kind.slug();

@@ -16,9 +16,16 @@ const COMMON = [
   { name: 'expiresAt', label: 'Ends', kind: 'time', hint: 'In your time zone.' },
   { name: 'fallbackUrl', label: 'Afterwards leads to', input: 'url' },
   { name: 'forwardQuery', label: 'Pass the query on', kind: 'flag' },
+  { name: 'password', label: 'Password', input: 'password', max: 128, hint: 'Asked for before it leads anywhere. Only a hash is kept.' },
+  { name: 'rules', label: 'Rules', kind: 'json', placeholder: '[{"when": {"os": "ios"}, "url": "https://example.com/ios"}]', hint: 'As JSON. The first that holds leads: device, os, language, country, after, before.' },
+  { name: 'targets', label: 'Weighted targets', kind: 'json', placeholder: '[{"url": "https://example.com/a", "weight": 1}]', hint: 'As JSON. A client is led to the same one each time.' },
+  { name: 'notifyBefore', label: 'Told before it ends, seconds', kind: 'number', min: 1, hint: 'By a message of the events’ topic.' },
+  { name: 'events', label: 'Each visit is a message of the events’ topic', kind: 'flag' },
 ];
-const NEW = [TARGET, { name: 'code', label: 'Code', max: 64, placeholder: 'made up', hint: '3 to 64 of A–Z, a–z, 0–9, _ and -.' }, ...COMMON];
-const EDIT = [TARGET, ...COMMON, { name: 'archived', label: 'Archived: leads nowhere', kind: 'flag' }];
+const CODE = { name: 'code', label: 'Code', max: 64, hint: '3 to 64 of A–Z, a–z, 0–9, _ and -.' };
+const NEW = [TARGET, { ...CODE, placeholder: 'made up' }, ...COMMON];
+const OPEN = { name: 'open', label: 'Asks for no password any more', kind: 'flag' };
+const EDIT = [TARGET, { ...CODE, required: true, hint: 'With another code, the old one leads nowhere any more.' }, ...COMMON, { name: 'archived', label: 'Archived: leads nowhere', kind: 'flag' }];
 
 const numbered = (values) => ({ ...values, redirect: Number(values.redirect) });
 
@@ -35,12 +42,14 @@ const Create = ({ close }) => {
 const Edit = ({ link, close }) => {
   const { announce } = useSession();
   const submit = async (values) => {
-    const changed = changes(numbered(values), link);
+    const { open, ...fields } = values;
+    const changed = changes(numbered(fields), link);
+    if (open) changed.password = null;
     if (Object.keys(changed).length) await call('PATCH', `api/links/${segment(link.code)}`, changed);
     announce(`The link ${link.code} was changed.`);
     close(true);
   };
-  return html`<${Dialog} title="Change ${link.code}" close=${() => close(false)}><${Form} fields=${EDIT} initial=${link} action="Save" submit=${submit} close=${() => close(false)} /><//>`;
+  return html`<${Dialog} title="Change ${link.code}" close=${() => close(false)}><${Form} fields=${link.hasPassword ? [...EDIT, OPEN] : EDIT} initial=${link} action="Save" submit=${submit} close=${() => close(false)} /><//>`;
 };
 
 /** Square pixels of the picture that is saved as PNG: sharp on paper, 8 cm wide. */

@@ -225,6 +225,14 @@ const readers = {
   time: (input) => fromLocal(input.value),
   flag: (input) => input.checked,
   words: (input) => input.value.split(',').map((word) => word.trim()).filter(Boolean),
+  // What is no JSON is sent as it is: the answer says what is wrong with it.
+  json: (input) => {
+    try {
+      return input.value.trim() === '' ? [] : JSON.parse(input.value);
+    } catch {
+      return input.value;
+    }
+  },
   text: (input) => (input.value === '' ? null : input.value),
 };
 
@@ -240,6 +248,8 @@ const Control = ({ field, id, value, describedBy, invalid }) => {
       return html`<input type="number" inputmode="numeric" min=${field.min} max=${field.max} step=${field.step || 1} defaultValue=${value ?? ''} required=${required} ...${shared} />`;
     case 'time':
       return html`<input type="datetime-local" defaultValue=${toLocal(value)} required=${required} ...${shared} />`;
+    case 'json':
+      return html`<textarea rows="3" spellcheck=${false} placeholder=${field.placeholder} ...${shared}>${value?.length ? JSON.stringify(value, null, 1) : ''}</textarea>`;
     default:
       return html`<input type=${field.input || 'text'} defaultValue=${Array.isArray(value) ? value.join(', ') : (value ?? '')} required=${required} placeholder=${field.placeholder} maxlength=${field.max} autocomplete="off" spellcheck=${false} ...${shared} />`;
   }

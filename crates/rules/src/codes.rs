@@ -1,6 +1,7 @@
 //! Codes and ids: short, unguessable, and never in the way of the gateway's own paths.
 
 use sha2::{Digest as _, Sha256};
+use std::borrow::Cow;
 
 use crate::config::{Config, MAX_CODE_LENGTH, MIN_CODE_LENGTH};
 use tollgate_api::calls::own_segments;
@@ -52,6 +53,14 @@ fn first_digits(hash: &[u8; 32], length: usize) -> String {
     }
     code.truncate(length);
     code
+}
+
+/// The code that a new link is kept under: in lower case where the settings say that case does not matter.
+pub fn folded<'a>(config: &Config, code: &'a str) -> Cow<'a, str> {
+    match config.links.case_insensitive && code.bytes().any(|b| b.is_ascii_uppercase()) {
+        true => Cow::Owned(code.to_ascii_lowercase()),
+        false => Cow::Borrowed(code),
+    }
 }
 
 /// Whether `code` has the form of a code: 3 to 64 of `[A-Za-z0-9_-]`. Generated ones do, too.

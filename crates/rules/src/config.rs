@@ -164,6 +164,9 @@ impl Server {
 pub struct Clients {
     /// The header that names a client; lower case.
     pub header: String,
+    /// The header in which trusted proxies tell a visitor's country; lower case.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub country_header: Option<String>,
     /// Token buckets held in memory; beyond it the oldest idle bucket goes.
     pub max_buckets: u64,
 }
@@ -212,6 +215,14 @@ pub struct Links {
     /// Where `GET /` leads; without one, browsers get a page of ours, and others a 404.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub root_url: Option<String>,
+    /// Where a code leads that no link has; without one, browsers get a page, and others a 404.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub not_found_url: Option<String>,
+    /// Where a link leads that has ended and has no fallback; without one, browsers get a page, and others a 410.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub gone_url: Option<String>,
+    /// Whether new codes are in lower case, and found in any.
+    pub case_insensitive: bool,
 }
 
 /// `[relay]`
@@ -428,6 +439,7 @@ impl Default for Clients {
     fn default() -> Self {
         Self {
             header: "x-client-id".into(),
+            country_header: None,
             max_buckets: 1_000_000,
         }
     }
@@ -451,6 +463,9 @@ impl Default for Links {
             keep_expired: Span::from_secs(30 * 86_400),
             clicks: Clicks::Submitted,
             root_url: None,
+            not_found_url: None,
+            gone_url: None,
+            case_insensitive: false,
         }
     }
 }

@@ -6,6 +6,7 @@
 
 use serde::Serialize;
 use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
 
 use crate::config::Config;
 use crate::world::World;
@@ -35,6 +36,10 @@ kinds! {
     LinkCreated = "link.created";
     /// A link was removed by a call; what the sweep removes is not told.
     LinkDeleted = "link.deleted";
+    /// A link with `notifyBefore` ends soon.
+    LinkExpiring = "link.expiring";
+    /// Somebody visited a link with `events`.
+    LinkVisited = "link.visited";
     /// A campaign was made.
     CampaignCreated = "campaign.created";
     /// The last unit is taken.
@@ -167,6 +172,28 @@ pub(crate) fn link_deleted(code: &str) -> Happened {
         ["link/", code].concat(),
         json!({ "code": code }),
     )
+}
+
+/// `url`: where the visitor was led.
+pub(crate) fn link_visited(code: &str, id: &str, url: &str) -> Happened {
+    Happened(
+        Kind::LinkVisited,
+        ["link/", code].concat(),
+        json!({ "code": code, "link": id, "target": url }),
+    )
+}
+
+/// What the commit appends that remembers that this end was told; under an id of its own, whoever tells it.
+pub(crate) fn link_expiring(config: &Config, code: &str, (id, owner): (&str, &str), end: u64) -> Vec<Append> {
+    let Some(topic) = &config.events.topic else {
+        return Vec::new();
+    };
+    let hash = Sha256::digest(format!("link.expiring/{id}/{end}"));
+    let mut fresh = [0; 16];
+    fresh.iter_mut().zip(hash).for_each(|(to, from)| *to = from);
+    let data = json!({ "code": code, "link": id, "owner": owner, "endsAt": time::format(end) });
+    let event = Event::new(Kind::LinkExpiring, ["link/", code].concat(), data, fresh);
+    vec![event.append(topic)]
 }
 
 /// `campaign`: as an answer shows it.

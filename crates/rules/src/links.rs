@@ -17,6 +17,7 @@
 
 mod access;
 mod again;
+mod asks;
 mod bulk;
 mod claim;
 mod create;
@@ -26,14 +27,19 @@ mod edit;
 mod fields;
 mod index;
 mod list;
+mod lost;
 mod maintain;
 mod manage;
 mod many;
+mod page;
+mod password;
 mod preview;
 mod qr;
 mod record;
 mod redirect;
+mod rename;
 mod repair;
+mod routing;
 mod strangers;
 mod sweep;
 #[cfg(test)]
@@ -47,7 +53,7 @@ use tollgate_api::calls::{self, Call};
 use tollgate_api::components::Component;
 use tollgate_api::http::{Request, Response};
 use tollgate_api::pattern::unreserved;
-use tollgate_api::problem::Problem;
+use tollgate_api::problem::{Kind, Problem};
 use tollgate_store::ports::Store;
 
 pub use fields::{MAX_TAGS, MAX_VISITS};
@@ -55,25 +61,43 @@ pub use list::{DEFAULT_PAGE, MAX_PAGE};
 pub use maintain::maintain;
 pub use record::{Facts, Limits, State, state};
 
+/// Where a rule runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// Where a crowd waits: what is work is done elsewhere.
+    Crowd,
+    /// Where it may take a while.
+    Rest,
+}
+
 /// Answers `/api/links…` and `/{code}`; 404 for any other path.
 pub async fn handle<S: Store>(world: &World<'_, S>, request: &Request) -> Response {
     match calls::one_segment(&request.path) {
-        Some(segment) => follow(world, request, segment).await,
+        Some(segment) => match follow(world, request, segment, Place::Rest).await {
+            Some(response) => response,
+            None => Problem::new(Kind::Internal, "Nobody answers this link.").into_response(),
+        },
         // Boxed to keep the future of a redirect small.
         None => match Box::pin(route(world, request)).await {
             // An image says by itself who may keep it.
             Ok(response) if response.header("cache-control").is_some() => response,
             Ok(response) => private(response),
-            Err(problem) => private(problem.into_response()),
+            Err(problem) if request.path.starts_with("/api/") => private(problem.into_response()),
+            Err(problem) => lost::answer(world, request, problem),
         },
     }
 }
 
-/// Answers `/{segment}`, for a caller that knows already that the path is one segment.
-pub(crate) async fn follow<S: Store>(world: &World<'_, S>, request: &Request, segment: &str) -> Response {
-    match redirect::answer(world, request, segment).await {
+/// Answers `/{segment}`, for a caller that knows already that the path is one segment; `None`: not at this place.
+pub(crate) async fn follow<S: Store>(
+    world: &World<'_, S>,
+    request: &Request,
+    segment: &str,
+    place: Place,
+) -> Option<Response> {
+    match redirect::answer(world, request, segment, place).await {
         Ok(response) => response,
-        Err(problem) => private(problem.into_response()),
+        Err(problem) => Some(lost::answer(world, request, problem)),
     }
 }
 

@@ -24,6 +24,7 @@ use std::task::{Context, Poll, Waker};
 
 use crate::heads;
 use crate::limiter::{self, Verdict};
+use crate::links::Place;
 use crate::settings::Settings;
 use crate::world::World;
 use crate::{admin, campaigns, forward, links};
@@ -277,8 +278,11 @@ impl<M: Memory + Clone + 'static> Machine<M> {
             }
             if rule.is_redirect
                 && let Some(segment) = calls::one_segment(&request.path)
-                && let Some(mut response) = poll_once(links::follow(&world, &request, segment))
+                && let Some(answered) = poll_once(links::follow(&world, &request, segment, Place::Crowd))
             {
+                let Some(mut response) = answered else {
+                    return Step::Admitted(heads::headers(added));
+                };
                 response.headers.extend_from_slice(added);
                 return Step::Done(response.into());
             }
@@ -445,12 +449,17 @@ impl Rules {
         {
             request.body = body;
         }
-        let mut response = match rule.component {
-            Component::Shortener => links::handle(&world, &request).await,
-            Component::Coupon => campaigns::handle(&world, &request).await,
-            Component::Forward => forward::handle(&world, &request).await,
+        let segment = calls::one_segment(&request.path).filter(|_| arrived && rule.is_redirect);
+        let mut response = match (rule.component, segment) {
+            (_, Some(segment)) => match links::follow(&world, &request, segment, Place::Crowd).await {
+                Some(response) => response,
+                None => return Step::Admitted(heads::headers(&added)),
+            },
+            (Component::Shortener, None) => links::handle(&world, &request).await,
+            (Component::Coupon, None) => campaigns::handle(&world, &request).await,
+            (Component::Forward, None) => forward::handle(&world, &request).await,
             // Boxed to keep the future of a claim small.
-            Component::Admin => Box::pin(admin::handle(&world, &request)).await,
+            (Component::Admin, None) => Box::pin(admin::handle(&world, &request)).await,
         };
         response.headers.extend(added);
         Step::Done(response.into())

@@ -64,7 +64,10 @@ impl Settings {
         let compiled = rules::compile(&config)?;
         let url = &mut config.server.public_url;
         url.truncate(url.trim_end_matches('/').len());
-        config.links.root_url = compiled.root_url;
+        let [root, not_found, gone] = compiled.fallbacks;
+        config.links.root_url = root;
+        config.links.not_found_url = not_found;
+        config.links.gone_url = gone;
         if let Some(endpoint) = &mut config.traces.endpoint
             && !config.traces.is_whole
         {

@@ -97,8 +97,11 @@ fn links_lead_out(response: &Response) {
     };
     let listed = body["links"].as_array().into_iter().flatten();
     for link in listed.chain([&body]) {
-        for field in ["url", "fallbackUrl"] {
-            let Some(target) = link[field].as_str() else {
+        let own = [&link["url"], &link["fallbackUrl"]];
+        let others = ["rules", "targets"].map(|list| link[list].as_array());
+        let others = others.into_iter().flatten().flatten().map(|one| &one["url"]);
+        for target in own.into_iter().chain(others) {
+            let Some(target) = target.as_str() else {
                 continue;
             };
             let target = url::Url::parse(target).expect("a link leads to a URL");

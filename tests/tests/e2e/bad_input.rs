@@ -121,6 +121,40 @@ pub async fn bad_links_are_refused_by_field(host: Host) {
         (link_with("expireAfterIdle", json!(0)), "#/expireAfterIdle"),
         (link_with("fallbackUrl", json!("javascript:1")), "#/fallbackUrl"),
         (link_with("forwardQuery", json!("yes")), "#/forwardQuery"),
+        (link_with("password", json!("")), "#/password"),
+        (link_with("password", json!("x".repeat(129))), "#/password"),
+        (link_with("password", json!("a\nb")), "#/password"),
+        (link_with("events", json!(true)), "#/events"),
+        (link_with("notifyBefore", json!(0)), "#/notifyBefore"),
+        (
+            link_with("rules", json!([{ "when": {}, "url": "https://example.com/" }])),
+            "#/rules/0/when",
+        ),
+        (
+            link_with(
+                "rules",
+                json!([{ "when": { "os": "ios" }, "url": "http://short.test/x" }]),
+            ),
+            "#/rules/0/url",
+        ),
+        (
+            link_with(
+                "rules",
+                json!([{ "when": { "planet": "x" }, "url": "https://example.com/" }]),
+            ),
+            "#/rules/0/when/planet",
+        ),
+        (
+            link_with("targets", json!([{ "url": "javascript:1", "weight": 1 }])),
+            "#/targets/0/url",
+        ),
+        (
+            link_with(
+                "targets",
+                json!([{ "url": "https://example.com/", "weight": -1 }]),
+            ),
+            "#/targets/0/weight",
+        ),
         (link_with("tags", json!("one")), "#/tags"),
         (link_with("tags", json!(vec!["t"; 11])), "#/tags"),
         (link_with("tags", json!(["fine", ""])), "#/tags/1"),

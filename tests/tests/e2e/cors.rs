@@ -98,6 +98,11 @@ pub async fn every_answer_tells_listed_origins_that_they_may_read_it(host: Host)
             assert!(varies(&answer), "{}", answer.shown());
         }
     }
+    let large = gateway
+        .post("/api/links")
+        .key(ADMIN_KEY)
+        .body("x".repeat(100_000));
+    open_to(&large.header("origin", APP).send().await.expect(413), APP);
     for (status, ask) in asks() {
         let answer = ask.send().await.expect(status);
         closed(&answer);

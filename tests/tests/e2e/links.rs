@@ -7,6 +7,7 @@ mod listing;
 mod many;
 mod ranking;
 mod visits;
+mod ways;
 
 pub use anonymous::*;
 pub use conditional::*;
@@ -15,6 +16,7 @@ pub use listing::*;
 pub use many::*;
 pub use ranking::*;
 pub use visits::*;
+pub use ways::*;
 
 use serde_json::{Value, json};
 

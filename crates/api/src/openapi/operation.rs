@@ -312,7 +312,12 @@ impl<'s> Operation<'s> {
                 .copied()
                 .filter(|kind| kind.status() == status && self.refusals.contains(kind))
                 .collect();
-            responses.insert(status.to_string(), shared::refusal(&kinds, &headers));
+            let refusal = match self.answers.get(&status) {
+                None => shared::refusal(&kinds, &headers),
+                // Some are told otherwise, as a page.
+                Some(answer) => shared::merged(shared::response(&kinds, &headers), answer),
+            };
+            responses.insert(status.to_string(), refusal);
         }
         let (words, security) = access(call.access());
         let mut name = call.name().to_owned();

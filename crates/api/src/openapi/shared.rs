@@ -91,7 +91,11 @@ fn header_table() -> Vec<(&'static str, Value, &'static str)> {
             json!({ "const": "gzip" }),
             "There where `Accept-Encoding` takes it.",
         ),
-        ("Set-Cookie", string(), "Begins the session, or ends it."),
+        (
+            "Set-Cookie",
+            string(),
+            "Begins a session, or ends it; or opens a link whose password was sent.",
+        ),
         (
             "X-Accel-Buffering",
             string(),
@@ -325,7 +329,7 @@ fn schema_of(kinds: &[Kind]) -> Value {
 }
 
 /// The answer of a status that these kinds of problems have.
-fn response(kinds: &[Kind], usual: &Value) -> Value {
+pub(super) fn response(kinds: &[Kind], usual: &Value) -> Value {
     let mut headers = usual.clone();
     let mut also = |name: &str, always: bool| headers[name] = header(name, always);
     match kinds {
@@ -362,6 +366,18 @@ pub(super) fn responses() -> Value {
         .iter()
         .map(|kind| (format!("{kind:?}"), response(&[*kind], &usual)));
     all.collect::<Map<_, _>>().into()
+}
+
+/// A refusal, and what else an answer of its status may be.
+pub(super) fn merged(mut refusal: Value, answer: &Value) -> Value {
+    for part in ["headers", "content"] {
+        for (name, value) in answer[part].as_object().into_iter().flatten() {
+            if refusal[part].get(name).is_none() {
+                refusal[part][name] = value.clone();
+            }
+        }
+    }
+    refusal
 }
 
 /// The answer to a refused request: the shared one where a status has one kind.

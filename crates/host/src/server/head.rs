@@ -140,7 +140,7 @@ pub fn instead_of(parsers: &[u8], more: &[Field]) -> Option<Instead> {
         head.extend([field, "\r\n"]);
     }
     for (name, value) in more {
-        head.extend([name, ": ", &String::from_utf8_lossy(value), "\r\n"]);
+        head.push_str(&format!("{name}: {}\r\n", String::from_utf8_lossy(value)));
     }
     Some(written(head, problem))
 }

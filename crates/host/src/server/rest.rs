@@ -59,6 +59,8 @@ struct Call {
     reply: oneshot::Sender<Result<heads::Response, CallError>>,
     place: Place,
     trace: Option<Box<RuleTrace>>,
+    /// Whether it may be a redirect.
+    is_visit: bool,
 }
 
 /// A place in the load of a thread, given back when the call ends, however it does.
@@ -119,7 +121,7 @@ impl Rest {
             .map_err(|_| CallError::Busy)
     }
 
-    /// The answer to a request that was charged and admitted under this generation. The rule goes on if its caller has gone.
+    /// The answer to a request that was charged and admitted under this generation; `is_visit`: it may be a redirect. The rule goes on if its caller has gone.
     ///
     /// # Errors
     /// As many requests wait as may, its thread's rules have ended, or it took longer than a request may.
@@ -129,6 +131,7 @@ impl Rest {
         head: Vec<u8>,
         body: Vec<u8>,
         trace: Option<Box<RuleTrace>>,
+        is_visit: bool,
     ) -> Result<heads::Response, CallError> {
         let until = Instant::now() + generation.request_timeout();
         let least = self
@@ -145,6 +148,7 @@ impl Rest {
             reply,
             place: Place::take(&thread.load),
             trace,
+            is_visit,
         };
         thread.calls.try_send(call).map_err(|_| CallError::Busy)?;
         match timeout_at(until, answer).await {
@@ -195,12 +199,13 @@ impl Call {
             reply,
             place,
             trace,
+            is_visit,
         } = self;
         // A caller that has gone before its call began is not served.
         if reply.is_closed() || until <= Instant::now() {
             return;
         }
-        let answer = timeout_at(until, answer(runner, &generation, &head, body, trace)).await;
+        let answer = timeout_at(until, answer(runner, &generation, &head, body, (trace, is_visit))).await;
         // Before the answer: a caller that calls again at once finds the thread less busy.
         drop(place);
         // The caller may have given up; that is its right.
@@ -213,12 +218,15 @@ async fn answer(
     generation: &Generation,
     head: &[u8],
     mut body: Vec<u8>,
-    trace: Option<Box<RuleTrace>>,
+    (trace, is_visit): (Option<Box<RuleTrace>>, bool),
 ) -> Result<heads::Response, CallError> {
     runner.under(generation);
     let answer = match runner.start(head, now(), !body.is_empty(), Stage::Admitted)? {
         Progress::Ended(answer) => answer,
         Progress::Waits(mut waiting) => {
+            if is_visit {
+                waiting.mark_as_visit();
+            }
             if let Some(trace) = trace {
                 waiting.trace(trace);
             }
@@ -285,12 +293,14 @@ mod tests {
             let ((rest, mut arrived), generation) = (rest(2), generation());
             let mut waiting = Vec::new();
             for _ in 0..2 * MAX_QUEUED {
-                let mut answer = Box::pin(rest.answer(&generation, Vec::new(), Vec::new(), None));
+                let mut answer = Box::pin(rest.answer(&generation, Vec::new(), Vec::new(), None, false));
                 assert!(answer.as_mut().now_or_never().is_none());
                 waiting.push(answer);
             }
             assert_eq!(arrived.iter().map(mpsc::Receiver::len).max(), Some(MAX_QUEUED));
-            let beyond = rest.answer(&generation, Vec::new(), Vec::new(), None).await;
+            let beyond = rest
+                .answer(&generation, Vec::new(), Vec::new(), None, false)
+                .await;
             assert_eq!(beyond, Err(CallError::Busy));
             let call = arrived[0].recv().await.unwrap();
             call.reply.send(Ok(heads::Response::default())).unwrap();
@@ -307,7 +317,9 @@ mod tests {
     fn a_call_that_is_not_answered_in_time_is_given_up() {
         run(async {
             let ((rest, mut arrived), generation) = (rest(1), generation());
-            let answer = rest.answer(&generation, Vec::new(), Vec::new(), None).await;
+            let answer = rest
+                .answer(&generation, Vec::new(), Vec::new(), None, false)
+                .await;
             assert_eq!(answer, Err(CallError::TimedOut));
             let call = arrived[0].recv().await.unwrap();
             assert!(call.until <= Instant::now() && load(&rest) == 1);

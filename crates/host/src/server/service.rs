@@ -246,7 +246,13 @@ impl Gateway {
             OrderedBy::Header(name) => Some(name.as_str()),
             _ => None,
         });
-        let names = SEEN_HEADERS.iter().copied().chain(configured).chain(ordering);
+        let country = config.clients.country_header.as_deref();
+        let names = SEEN_HEADERS
+            .iter()
+            .copied()
+            .chain(configured)
+            .chain(ordering)
+            .chain(country);
         let kept = routes.iter().flat_map(|route| route.headers.clone()).collect();
         let seen = names.filter_map(|name| HeaderName::try_from(name).ok()).collect();
         let max_body = usize::try_from(config.server.max_body.0).unwrap_or(usize::MAX);
@@ -531,6 +537,7 @@ impl Gateway {
                     self.packed_for_rest(head, head.uri.query(), peer),
                     body,
                     rule(),
+                    self.is_visit(path(head)),
                 )
                 .await?),
             Some(polls) => {
@@ -540,7 +547,7 @@ impl Gateway {
                 let ask = async || {
                     Ok(self
                         .rest
-                        .answer(&self.generation, packed.clone(), body.clone(), rule())
+                        .answer(&self.generation, packed.clone(), body.clone(), rule(), false)
                         .await?)
                 };
                 polls.answer(ask).await

@@ -71,6 +71,8 @@ pub(super) struct Repeat {
     pub(super) key: Key,
     /// That of an anonymous creator.
     pub(super) token: Option<Token>,
+    /// Whether the request holds what nothing that is stored may tell, not even by its hash.
+    pub(super) secret: bool,
 }
 
 impl Repeat {
@@ -88,8 +90,14 @@ impl Repeat {
     }
 
     fn answering(&self, request: &Request, owner: &str, body: Vec<u8>) -> Idempotence {
-        self.key
-            .idempotence("link", &[owner], request, 201, &literal(body), &BTreeMap::new())
+        let mut idempotence =
+            self.key
+                .idempotence("link", &[owner], request, 201, &literal(body), &BTreeMap::new());
+        if self.secret {
+            let hash = hex(&idempotence.fingerprint);
+            idempotence.fingerprint = self.key.derive(&hash).to_vec();
+        }
+        idempotence
     }
 
     /// The answer of before, if there is one: looked up by a commit that cannot happen, so that a repetition changes and costs

@@ -24,6 +24,8 @@ use tollgate_store::ports::Store;
 
 /// The most links of one call.
 pub(super) const MAX_LINKS: usize = 1_000;
+/// The most links of one call that may have a password: each takes some 20 ms to hash.
+const MAX_PASSWORDS: usize = 16;
 
 /// Links to be.
 #[derive(Debug, Deserialize)]
@@ -66,6 +68,13 @@ pub(super) async fn post<S: Store>(world: &World<'_, S>, request: &Request) -> R
     };
     let NewLinks { links } = json::body(request)?;
     many::bounded(links.len(), MAX_LINKS, "#/links")?;
+    // Each is work, of the thread that others wait for.
+    let with_password = |link: &Box<RawValue>| link.get().contains("\"password\"");
+    let passwords = links.iter().enumerate().filter(|(_, link)| with_password(link));
+    if let Some((at, _)) = passwords.skip(MAX_PASSWORDS).next() {
+        let rule = format!("at most {MAX_PASSWORDS} links of one call may have a password");
+        return Err(Problem::field(format!("#/links/{at}/password"), rule));
+    }
     let links = links.into_iter().enumerate().collect();
     let results = many::each(world, links, async |world, (at, link): (usize, Box<RawValue>)| {
         let made = async {
@@ -91,11 +100,15 @@ pub(super) async fn patch<S: Store>(world: &World<'_, S>, request: &Request) -> 
     let Members(members) = json::body(request)?;
     let (codes, changes): (Vec<_>, Vec<_>) = members.into_iter().partition(|(name, _)| name == "codes");
     let Codes { codes } = json::decode(&object(&codes))?;
-    let patch: Patch = json::decode(&object(&changes))?;
+    let mut patch: Patch = json::decode(&object(&changes))?;
+    if patch.code().is_some() {
+        return Err(Problem::field("#/code", "is one link's alone"));
+    }
+    patch.prepare(world)?;
     many::bounded(codes.len(), MAX_LINKS, "#/codes")?;
     let results = many::each(world, codes, async |world, code: String| {
         let apply = |record: &mut _| patch.apply(record, world.settings, world.now);
-        edit::change(world, &credential, &code, &IfMatch::default(), apply)
+        edit::change(world, &credential, (&code, None), &IfMatch::default(), apply)
             .await
             .map(Done::changed)
     })

@@ -6,12 +6,14 @@ use super::access::{self, Creator};
 use super::again::{Created, Repeat, Token};
 use super::index::{self, Reserve};
 use super::manage::shown;
+use super::password::Password;
 use super::record::{Limits, Link, MAX_RACES, Record, State, link_key};
+use super::rename::taken;
+use super::routing::{self, Rule, Weighted};
 use super::{fields, maintain, strangers, sweep};
 use crate::codes;
 use crate::events;
 use crate::idempotency;
-use crate::settings::Settings;
 use crate::target::target;
 use crate::world::World;
 use tollgate_api::http::{Request, Response};
@@ -37,7 +39,7 @@ enum IfExists {
 }
 
 /// A link to be.
-#[derive(Debug, Deserialize)]
+#[derive(Deserialize)]
 #[cfg_attr(
     feature = "schema",
     derive(schemars::JsonSchema),
@@ -88,6 +90,20 @@ pub(super) struct Body {
     /// The caller's own name of it.
     #[cfg_attr(feature = "schema", schemars(length(min = 1, max = 128)))]
     external_id: Option<String>,
+    /// Asked for before it leads anywhere. A link with one is always made anew, whatever `ifExists` says.
+    #[cfg_attr(feature = "schema", schemars(length(min = 1, max = super::password::MAX_CHARS), extend("writeOnly" = true)))]
+    password: Option<String>,
+    /// Where it leads under conditions: the first that holds.
+    #[cfg_attr(feature = "schema", schemars(length(max = routing::MAX_RULES)))]
+    rules: Option<Vec<Rule>>,
+    /// Where it leads by weights, if no rule holds; a client is led to the same place each time.
+    #[cfg_attr(feature = "schema", schemars(length(max = routing::MAX_TARGETS)))]
+    targets: Option<Vec<Weighted>>,
+    /// Seconds before its end by time at which a `link.expiring` message is sent. Needs a key, and `[events] topic`.
+    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = crate::config::MAX_IDLE_SECONDS)))]
+    notify_before: Option<u64>,
+    /// Whether each visit is told by a `link.visited` message. Needs a key, and `[events] topic`.
+    events: Option<bool>,
     /// What happens if the caller has a link to this URL.
     if_exists: Option<IfExists>,
 }
@@ -119,6 +135,11 @@ struct Given {
     tags: bool,
     title: bool,
     external_id: bool,
+    password: bool,
+    rules: bool,
+    targets: bool,
+    notify_before: bool,
+    events: bool,
 }
 
 impl Body {
@@ -135,10 +156,16 @@ impl Body {
             tags: self.tags.is_some(),
             title: self.title.is_some(),
             external_id: self.external_id.is_some(),
+            password: self.password.is_some(),
+            rules: self.rules.is_some(),
+            targets: self.targets.is_some(),
+            notify_before: self.notify_before.is_some(),
+            events: self.events.is_some(),
         }
     }
 
-    fn check(self, settings: &Settings, now: u64) -> Result<Draft, Problem> {
+    fn check<S>(self, world: &World<'_, S>) -> Result<Draft, Problem> {
+        let (settings, now) = (world.settings, world.now);
         let given = self.given();
         let url = target(&settings.own, &self.url, "#/url")?;
         if let Some(code) = &self.code {
@@ -167,12 +194,21 @@ impl Body {
         let tags = fields::tags(self.tags.unwrap_or_default())?;
         self.title.as_deref().map_or(Ok(()), fields::title)?;
         self.external_id.as_deref().map_or(Ok(()), fields::external_id)?;
+        self.notify_before.map_or(Ok(()), fields::notify_before)?;
+        let rules = routing::rules(settings, self.rules.unwrap_or_default())?;
+        let targets = routing::targets(settings, self.targets.unwrap_or_default())?;
+        // Last, since it is work.
+        let password = self.password.map(|text| Password::new(&text, (world.fresh)()));
         let record = Record {
             url,
             redirect,
             limits,
             forward_query: self.forward_query.unwrap_or(false),
             fallback_url: fallback.transpose()?,
+            rules,
+            targets,
+            password: password.transpose()?,
+            events: self.events.unwrap_or(false),
             created_at: now,
             updated_at: now,
             id: String::new(),
@@ -184,11 +220,18 @@ impl Body {
             idle_imposed: false,
             by_id: true,
             due: None,
+            counters: None,
+            notify_before: self.notify_before,
+            told_end: None,
+            goes_on: false,
         };
+        let custom = self
+            .code
+            .map(|code| codes::folded(&settings.config, &code).into_owned());
         let if_exists = self.if_exists.unwrap_or_default();
         Ok(Draft {
             record,
-            custom: self.code,
+            custom,
             code_length,
             if_exists,
             given,
@@ -221,6 +264,12 @@ impl Draft {
             (given.forward_query, wanted.forward_query == there.forward_query),
             (given.title, wanted.title == there.title),
             (given.external_id, wanted.external_id == there.external_id),
+            (given.rules, wanted.rules == there.rules),
+            (given.targets, wanted.targets == there.targets),
+            (given.notify_before, wanted.notify_before == there.notify_before),
+            (given.events, wanted.events == there.events),
+            // To try it would be work for each link that there is.
+            (given.password, false),
             (given.tags, same_tags(&wanted.tags, &there.tags)),
             (
                 given.code_length,
@@ -281,11 +330,14 @@ pub(super) async fn make<S: Store>(
     key: Option<idempotency::Key>,
     body: Body,
 ) -> Result<Made, Problem> {
-    let mut draft = body.check(world.settings, world.now)?;
+    let tells = (body.notify_before.is_some(), body.events == Some(true));
+    fields::may_tell(&world.settings.config, creator.anonymous, tells)?;
+    let mut draft = body.check(world)?;
     draft.record.owner.clone_from(&creator.owner);
     let token = creator.anonymous.then(|| Token::new(world, key.as_ref()));
     let manage_token = token.as_ref().map(|token| token.text.clone());
-    draft.repeat = key.map(|key| Repeat { key, token });
+    let secret = draft.given.password;
+    draft.repeat = key.map(|key| Repeat { key, token, secret });
     draft.record.manage = manage_token.as_deref().map(access::digest);
     if creator.anonymous {
         strangers::limit_idleness(&world.settings.config, &mut draft.record)?;
@@ -482,7 +534,12 @@ async fn charge<S: Store>(
 }
 
 fn fresh_code<S>(world: &World<'_, S>, draft: &Draft) -> String {
-    codes::generate((world.fresh)(), draft.code_length, &world.settings.config)
+    let config = &world.settings.config;
+    codes::folded(
+        config,
+        &codes::generate((world.fresh)(), draft.code_length, config),
+    )
+    .into_owned()
 }
 
 /// Creates the link, or nothing if the code is taken (`Again`), or it was created before.
@@ -527,14 +584,4 @@ async fn insert<S: Store>(
         Outcome::Replayed(answer) => Ok(Step::Before(answer)),
         Outcome::Conflict => Err(idempotency::mismatch().into()),
     }
-}
-
-fn taken(code: &str) -> Problem {
-    let mut problem = Problem::new(Kind::Conflict, format!("The code {code} is taken."));
-    let detail = "is taken".to_owned();
-    problem.errors.push(tollgate_api::problem::FieldError {
-        pointer: "#/code".into(),
-        detail,
-    });
-    problem
 }

@@ -62,26 +62,51 @@ fn follow(operation: &mut Operation<'_>) {
     redirects(operation, &[301, 302, 307, 308]);
     operation.gives_text(
         200,
-        "The page, for `+`, or for a machine.",
+        "The page, for `+`, for a machine, or the form of a link with a password.",
         "text/html; charset=utf-8",
     );
     for header in PAGE_HEADERS {
         operation.answers_with(200, header, true);
     }
     operation.refuses(&[Kind::NotFound, Kind::Gone]);
+    // Browsers, which ask for it.
+    for status in [404, 410] {
+        operation.gives_text(status, "A page.", "text/html; charset=utf-8");
+        for header in PAGE_HEADERS {
+            operation.answers_with(status, header, false);
+        }
+    }
 }
 
 fn open(operation: &mut Operation<'_>) {
     operation.about(
-        "The button of the page that machines get instead of a link with `maxVisits`: counts a visit and redirects. A `POST` without \
-         its field is a 405.",
+        "What a form of a link's page sends: the button of the page that machines get instead of a link with `maxVisits`, or the \
+         password that a link asks for. Counts a visit and redirects. The right password sets a cookie, which opens the link for an \
+         hour. A `POST` without one of the fields is a 405.",
     );
     code(operation);
     let field = json!({
-        "type": "object", "properties": { "open": { "const": "1" } }, "required": ["open"],
+        "type": "object", "properties": { "open": { "const": "1" }, "password": { "type": "string" } },
+        "anyOf": [{ "required": ["open"] }, { "required": ["password"] }],
     });
     operation.takes_form(field, json!({ "open": "1" }));
     redirects(operation, &[302, 303]);
+    for status in [302, 303] {
+        operation.answers_with(status, "Set-Cookie", false);
+    }
+    for (status, about) in [
+        (200, "The form, where no password was sent."),
+        (403, "The form again: it is another password."),
+        (
+            429,
+            "The form again: too many wrong passwords; after `Retry-After` there may be more.",
+        ),
+    ] {
+        operation.gives_text(status, about, "text/html; charset=utf-8");
+        for header in PAGE_HEADERS {
+            operation.answers_with(status, header, false);
+        }
+    }
     operation.refuses(&[Kind::NotFound, Kind::Gone, Kind::MethodNotAllowed]);
 }
 
@@ -320,6 +345,7 @@ fn link() -> Value {
         "url": "https://example.com/sale?utm_source=mail", "redirect": 302, "createdAt": "2027-01-15T08:00:00Z",
         "updatedAt": "2027-01-15T08:00:00Z", "validFrom": null, "expiresAt": "2030-01-31T11:00:00Z", "expireAfterIdle": null,
         "lastVisitedAt": null, "visits": 0, "maxVisits": null, "fallbackUrl": null, "forwardQuery": false, "tags": ["spring"],
-        "title": null, "externalId": null, "owner": "key:mzX4nQ9d", "archived": false,
+        "title": null, "externalId": null, "owner": "key:mzX4nQ9d", "archived": false, "hasPassword": false, "rules": [],
+        "targets": [], "notifyBefore": null, "events": false,
     })
 }

@@ -4,8 +4,12 @@ use serde::Deserialize;
 
 use super::access::Credential;
 use super::manage::{contended, shown};
+use super::password::Password;
 use super::record::{Link, MAX_RACES, Record, link_key};
+use super::rename::{self, taken};
+use super::routing::{self, Rule, Weighted};
 use super::{fields, index, strangers, sweep};
+use crate::codes;
 use crate::etag::IfMatch;
 use crate::settings::Settings;
 use crate::target::target;
@@ -13,7 +17,7 @@ use crate::world::World;
 use tollgate_api::http::{Request, Response};
 use tollgate_api::problem::Problem;
 use tollgate_api::{json, time};
-use tollgate_store::commit::{Commit, Condition, Mutation, Outcome, StoreError, literal};
+use tollgate_store::commit::{Commit, Condition, Mutation, Outcome, Refusal, StoreError, literal};
 use tollgate_store::ports::Store;
 
 #[derive(Clone, Copy, Debug, Deserialize)]
@@ -21,7 +25,7 @@ use tollgate_store::ports::Store;
 struct Time(#[serde(with = "time::rfc3339")] u64);
 
 /// A merge patch (RFC 7396): what is absent stays, null clears. What is not listed cannot be changed.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Deserialize)]
 #[cfg_attr(
     feature = "schema",
     derive(schemars::JsonSchema),
@@ -29,6 +33,13 @@ struct Time(#[serde(with = "time::rfc3339")] u64);
 )]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub(super) struct Patch {
+    /// Another code for it: from then on the old one is free. Cannot be cleared.
+    #[serde(default, deserialize_with = "json::patch")]
+    #[cfg_attr(
+        feature = "schema",
+        schemars(with = "String", regex(pattern = r"^[A-Za-z0-9_-]{3,64}$"))
+    )]
+    code: Option<Option<String>>,
     /// Where it leads; cannot be cleared.
     #[serde(default, deserialize_with = "json::patch")]
     #[cfg_attr(feature = "schema", schemars(with = "tollgate_api::openapi::Uri"))]
@@ -87,9 +98,84 @@ pub(super) struct Patch {
     #[serde(default, deserialize_with = "json::patch")]
     #[cfg_attr(feature = "schema", schemars(with = "Option<bool>"))]
     archived: Option<Option<bool>>,
+    /// Asked for before it leads anywhere.
+    #[serde(default, deserialize_with = "json::patch")]
+    #[cfg_attr(feature = "schema", schemars(with = "Option<String>", length(min = 1, max = super::password::MAX_CHARS), extend("writeOnly" = true)))]
+    password: Option<Option<String>>,
+    /// Where it leads under conditions: the first that holds.
+    #[serde(default, deserialize_with = "json::patch")]
+    #[cfg_attr(feature = "schema", schemars(with = "Option<Vec<Rule>>", length(max = routing::MAX_RULES)))]
+    rules: Option<Option<Vec<Rule>>>,
+    /// Where it leads by weights, if no rule holds.
+    #[serde(default, deserialize_with = "json::patch")]
+    #[cfg_attr(feature = "schema", schemars(with = "Option<Vec<Weighted>>", length(max = routing::MAX_TARGETS)))]
+    targets: Option<Option<Vec<Weighted>>>,
+    /// Seconds before its end by time at which a `link.expiring` message is sent.
+    #[serde(default, deserialize_with = "json::patch")]
+    #[cfg_attr(feature = "schema", schemars(with = "Option<u64>", range(min = 1, max = crate::config::MAX_IDLE_SECONDS)))]
+    notify_before: Option<Option<u64>>,
+    /// Whether each visit is told by a `link.visited` message.
+    #[serde(default, deserialize_with = "json::patch")]
+    #[cfg_attr(feature = "schema", schemars(with = "Option<bool>"))]
+    events: Option<Option<bool>>,
+    /// The password's hash, made once.
+    #[serde(skip)]
+    hashed: Option<Password>,
 }
 
 impl Patch {
+    /// Does what is done once, however many links are changed and however often it is tried.
+    ///
+    /// # Errors
+    /// A rule that its password or its code breaks.
+    pub(super) fn prepare<S>(&mut self, world: &World<'_, S>) -> Result<(), Problem> {
+        match &self.code {
+            Some(None) => return Err(Problem::field("#/code", "cannot be cleared")),
+            Some(Some(code)) => {
+                fields::custom_code(&world.settings.config, code)?;
+                let folded = codes::folded(&world.settings.config, code).into_owned();
+                self.code = Some(Some(folded));
+            }
+            None => {}
+        }
+        if let Some(Some(text)) = self.password.take_if(|password| password.is_some()) {
+            self.hashed = Some(Password::new(&text, (world.fresh)())?);
+        }
+        Ok(())
+    }
+
+    /// The code that the link is to have.
+    pub(super) fn code(&self) -> Option<&str> {
+        self.code.as_ref()?.as_deref()
+    }
+
+    fn apply_ways(&self, record: &mut Record, settings: &Settings) -> Result<(), Problem> {
+        if let Some(rules) = &self.rules {
+            record.rules = routing::rules(settings, rules.clone().unwrap_or_default())?;
+        }
+        if let Some(targets) = &self.targets {
+            record.targets = routing::targets(settings, targets.clone().unwrap_or_default())?;
+        }
+        if let Some(seconds) = self.notify_before {
+            seconds.map_or(Ok(()), fields::notify_before)?;
+            record.notify_before = seconds;
+        }
+        if let Some(events) = self.events {
+            record.events = events.unwrap_or(false);
+        }
+        let tells = (
+            self.notify_before.flatten().is_some(),
+            self.events.flatten() == Some(true),
+        );
+        fields::may_tell(&settings.config, record.is_anonymous(), tells)?;
+        match &self.hashed {
+            Some(hashed) => record.password = Some(hashed.clone()),
+            None if self.password.is_some() => record.password = None,
+            None => {}
+        }
+        Ok(())
+    }
+
     pub(super) fn apply(&self, record: &mut Record, settings: &Settings, now: u64) -> Result<(), Problem> {
         if let Some(url) = &self.url {
             let url = url
@@ -120,6 +206,7 @@ impl Patch {
         if let Some(forward) = self.forward_query {
             record.forward_query = forward.unwrap_or(false);
         }
+        self.apply_ways(record, settings)?;
         self.apply_limits(record, now)
     }
 
@@ -200,9 +287,13 @@ pub(super) async fn patch<S: Store>(
     code: &str,
 ) -> Result<Response, Problem> {
     let credential = Credential::of(world, request).await?;
-    let patch: Patch = json::body(request)?;
+    let mut patch: Patch = json::body(request)?;
+    // Before any work for somebody who may not.
+    credential.open(world, code).await?;
+    patch.prepare(world)?;
     let apply = |record: &mut Record| patch.apply(record, world.settings, world.now);
-    let link = change(world, &credential, code, &IfMatch::of(request), apply).await?;
+    let of = (code, patch.code());
+    let link = change(world, &credential, of, &IfMatch::of(request), apply).await?;
     Ok(shown(world, &link))
 }
 
@@ -214,21 +305,22 @@ pub(super) async fn extend<S: Store>(
     let credential = Credential::of(world, request).await?;
     let extend: Extend = json::body(request)?;
     let apply = |record: &mut Record| extend.apply(record, world.now);
-    let link = change(world, &credential, code, &IfMatch::of(request), apply).await?;
+    let link = change(world, &credential, (code, None), &IfMatch::of(request), apply).await?;
     Ok(shown(world, &link))
 }
 
-/// Reads, changes and writes a link, again if it changed meanwhile.
+/// Reads, changes and writes a link, again if it changed meanwhile; under another code, if there is one for it.
 pub(super) async fn change<S: Store>(
     world: &World<'_, S>,
     credential: &Credential,
-    code: &str,
+    (code, to): (&str, Option<&str>),
     if_match: &IfMatch,
     apply: impl Fn(&mut Record) -> Result<(), Problem>,
 ) -> Result<Link, Problem> {
     let store = world.store;
     for _ in 0..MAX_RACES {
         let mut link = credential.open(world, code).await?;
+        let to = to.filter(|to| *to != link.code);
         if_match.check(&link.etag())?;
         let before = link.record.clone();
         apply(&mut link.record)?;
@@ -238,8 +330,13 @@ pub(super) async fn change<S: Store>(
         }
         // A step that was not followed by the bound it was for ends with the next change.
         link.record.limits.exact = false;
-        if link.record == before {
+        if link.record == before && to.is_none() {
             return Ok(link);
+        }
+        if let Some(to) = to
+            && Link::read(store, to).await?.is_some()
+        {
+            return Err(taken(to));
         }
         if before.limits.max_visits.is_none() && link.record.limits.max_visits.is_some() {
             match count_exactly(store, code, &before, link.version).await? {
@@ -249,6 +346,17 @@ pub(super) async fn change<S: Store>(
         }
         link.record.updated_at = world.now.max(before.updated_at);
         link.record.due = sweep::due(&world.settings.config, &link.record, link.visited_at);
+        if let Some(to) = to {
+            match store.commit(rename::commit(&mut link, &before, to)).await? {
+                Outcome::Committed(done) => {
+                    link.version = done.version;
+                    to.clone_into(&mut link.code);
+                    return Ok(link);
+                }
+                Outcome::Refused(Refusal::Condition(rename::FREE)) => return Err(taken(to)),
+                _ => continue,
+            }
+        }
         let moved = link.record.url != before.url;
         if moved {
             // Before the link, like every entry of the index; where the change fails, it leads to a link with

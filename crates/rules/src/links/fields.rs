@@ -79,6 +79,35 @@ pub(super) fn limits(limits: &Limits, window: &str) -> Result<(), Problem> {
     Ok(())
 }
 
+/// The bounds of `notifyBefore`, in seconds.
+pub(super) fn notify_before(seconds: u64) -> Result<(), Problem> {
+    match (1..=MAX_IDLE_SECONDS).contains(&seconds) {
+        true => Ok(()),
+        false => Err(Problem::field(
+            "#/notifyBefore",
+            format!("must be from 1 to {MAX_IDLE_SECONDS} seconds"),
+        )),
+    }
+}
+
+/// Whether a link may tell of itself: its owner has a key, and there is a topic to tell it to.
+pub(super) fn may_tell(
+    config: &Config,
+    anonymous: bool,
+    (notify, events): (bool, bool),
+) -> Result<(), Problem> {
+    let why = match config.events.topic {
+        _ if anonymous => "needs an API key",
+        None => "needs a topic: [events] topic of the settings names none",
+        Some(_) => return Ok(()),
+    };
+    match (notify, events) {
+        (true, _) => Err(Problem::field("#/notifyBefore", why)),
+        (_, true) => Err(Problem::field("#/events", why)),
+        _ => Ok(()),
+    }
+}
+
 /// Tags without repetitions, in the order they were sent.
 pub(super) fn tags(sent: Vec<String>) -> Result<Vec<String>, Problem> {
     if sent.len() > MAX_TAGS {

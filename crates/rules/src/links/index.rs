@@ -147,6 +147,20 @@ fn entries(record: &Record, code: &str) -> Vec<Mutation> {
     ]
 }
 
+/// The changes for a link under another code: as it was, and as it will be.
+pub(super) fn renamed((before, from): (&Record, &str), (after, to): (&Record, &str)) -> Vec<Mutation> {
+    let (old_url, new_url) = (url_entry_key(before), url_entry_key(after));
+    let mut gone = vec![listing_key(before, from)];
+    if !before.by_id {
+        gone.push(old_listing_key(before, from));
+    }
+    if old_url != new_url {
+        gone.push(old_url);
+    }
+    let gone = gone.into_iter().map(|key| Mutation::Delete { key });
+    entries(after, to).into_iter().chain(gone).collect()
+}
+
 /// Enters a link that is about to be created. False if the URL's reservation has changed. `now`: Unix milliseconds.
 pub(super) async fn enter<S: Store>(
     store: &S,

@@ -2,18 +2,12 @@
 
 use url::Url;
 
+use super::page::{Language, escape, html};
 use super::record::{Record, short_url};
 use crate::config::Config;
 use tollgate_api::http::Response;
 use tollgate_api::time;
 
-/// Nothing may be loaded, run, framed or sent from the page, whatever a target or title says.
-const CONTENT_SECURITY_POLICY: &str =
-    "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
-/// The same for a page with the button. Some browsers ask the policy also about where a form's answer redirects to, which
-/// may be any http or https address.
-const WITH_BUTTON: &str =
-    "default-src 'none'; base-uri 'none'; form-action http: https:; frame-ancestors 'none'";
 /// The field that the button sends, and its value.
 pub(super) const BUTTON: (&str, &str) = ("open", "1");
 /// Counts as a visit and redirects. It sends to the page's own address, its query included. Machines follow links and send
@@ -48,52 +42,12 @@ pub(super) fn page(config: &Config, code: &str, record: &Record) -> Response {
         body.push_str(&format!("<br>Ends: {}", time::format(at)));
     }
     body.push_str("</p>\n");
-    html("Where this link leads", &body, numbered)
+    html(200, Language::En, "Where this link leads", &body, numbered)
 }
 
 /// For a machine that asks for a link with `maxVisits`: it gets neither a visit nor the target. A person taken for one, or
 /// whose browser fetched ahead, is one click from the link.
 pub(super) fn withheld() -> Response {
     let body = format!("<h1>This link opens a limited number of times</h1>\n{FORM}");
-    html("A link", &body, true)
-}
-
-fn html(title: &str, body: &str, with_button: bool) -> Response {
-    let page = format!(
-        "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
-         <meta name=\"viewport\" content=\"width=device-width\">\n<meta name=\"color-scheme\" content=\"light dark\">\n\
-         <title>{title}</title>\n</head>\n<body>\n{body}</body>\n</html>\n"
-    );
-    let mut response = Response::empty(200)
-        .with("content-type", "text/html; charset=utf-8")
-        .with(
-            "content-security-policy",
-            if with_button {
-                WITH_BUTTON
-            } else {
-                CONTENT_SECURITY_POLICY
-            },
-        )
-        .with("x-content-type-options", "nosniff")
-        .with("referrer-policy", "no-referrer")
-        .with("x-robots-tag", "noindex, nofollow")
-        .with("cache-control", "private, no-store");
-    response.body = page.into_bytes();
-    response
-}
-
-/// Text as HTML text or the value of a quoted attribute.
-fn escape(text: &str) -> String {
-    let mut escaped = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '&' => escaped.push_str("&amp;"),
-            '<' => escaped.push_str("&lt;"),
-            '>' => escaped.push_str("&gt;"),
-            '"' => escaped.push_str("&quot;"),
-            '\'' => escaped.push_str("&#39;"),
-            c => escaped.push(c),
-        }
-    }
-    escaped
+    html(200, Language::En, "A link", &body, true)
 }

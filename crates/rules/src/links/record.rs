@@ -5,6 +5,9 @@ use std::borrow::Cow;
 use serde::{Deserialize, Serialize};
 use subtle::ConstantTimeEq as _;
 
+use super::password::Password;
+use super::routing::{Rule, Weighted};
+use crate::codes;
 use crate::config::Config;
 use tollgate_api::time;
 use tollgate_store::commit::{Entry, StoreError};
@@ -148,10 +151,31 @@ pub(super) struct Target<'a> {
     pub(super) forward_query: bool,
     #[serde(default)]
     pub(super) fallback_url: Option<String>,
+    #[serde(default)]
+    pub(super) rules: Vec<Rule>,
+    #[serde(default)]
+    pub(super) targets: Vec<Weighted>,
+    #[serde(default)]
+    pub(super) password: Option<Password>,
+    #[serde(default)]
+    pub(super) events: bool,
     pub(super) created_at: u64,
+    /// Not of a plain link, which needs none.
+    #[serde(borrow, default)]
+    pub(super) id: Option<Cow<'a, str>>,
 }
 
 impl<'a> Target<'a> {
+    /// Whether it leads everybody to its URL.
+    pub(super) fn has_one_url(&self) -> bool {
+        self.rules.is_empty() && self.targets.is_empty() && self.password.is_none()
+    }
+
+    /// The link's id, empty for a plain link.
+    pub(super) fn id(&self) -> &str {
+        self.id.as_deref().unwrap_or_default()
+    }
+
     pub(super) fn of(entry: &'a Entry) -> Result<Self, StoreError> {
         match Self::plain(&entry.value) {
             Some(target) => Ok(target),
@@ -180,7 +204,12 @@ impl<'a> Target<'a> {
             limits: Limits::default(),
             forward_query: false,
             fallback_url: None,
+            rules: Vec::new(),
+            targets: Vec::new(),
+            password: None,
+            events: false,
             created_at,
+            id: None,
         })
     }
 }
@@ -213,6 +242,16 @@ pub(super) struct Record {
     pub(super) forward_query: bool,
     #[serde(default, skip_serializing_if = "is_default")]
     pub(super) fallback_url: Option<String>,
+    /// See [`super::routing`].
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub(super) rules: Vec<Rule>,
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub(super) targets: Vec<Weighted>,
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub(super) password: Option<Password>,
+    /// Whether each visit is told.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub(super) events: bool,
     pub(super) created_at: u64,
     pub(super) updated_at: u64,
     pub(super) id: String,
@@ -235,6 +274,18 @@ pub(super) struct Record {
     /// Under which time the sweep finds it; see [`super::sweep`].
     #[serde(default, skip_serializing_if = "is_default")]
     pub(super) due: Option<u64>,
+    /// The code that its counters are under, if it has had another one.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub(super) counters: Option<String>,
+    /// Seconds before its end by time at which that is told.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub(super) notify_before: Option<u64>,
+    /// The end that was told, Unix milliseconds.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub(super) told_end: Option<u64>,
+    /// Of what a former owner leaves behind: the link goes on, and so do its counters.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub(super) goes_on: bool,
 }
 
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {
@@ -251,6 +302,7 @@ impl Record {
     }
 
     pub(super) fn counter_keys(&self, code: &str) -> [String; 2] {
+        let code = self.counters.as_deref().unwrap_or(code);
         counter_keys(code, self.by_id.then_some(self.id.as_str()))
     }
 
@@ -275,8 +327,11 @@ pub(super) fn counter_keys_of(entry: &Entry, code: &str) -> Result<[String; 2], 
         id: Cow<'a, str>,
         #[serde(default)]
         by_id: bool,
+        #[serde(borrow, default)]
+        counters: Option<Cow<'a, str>>,
     }
-    let Named { id, by_id } = stored::decode("link", entry)?;
+    let Named { id, by_id, counters } = stored::decode("link", entry)?;
+    let code = counters.as_deref().unwrap_or(code);
     Ok(counter_keys(code, by_id.then_some(&*id)))
 }
 
@@ -299,6 +354,19 @@ impl Link {
         match found.into_iter().next().flatten() {
             Some(entry) => Self::counted(store, code, entry).await,
             None => Ok(None),
+        }
+    }
+
+    /// The link that a code means: under it as it is written, else, where case does not matter, in lower case. Links of a time when it
+    /// mattered are found as they are written.
+    pub(super) async fn found<S: Store>(
+        store: &S,
+        config: &Config,
+        code: &str,
+    ) -> Result<Option<Self>, StoreError> {
+        match (Self::read(store, code).await?, codes::folded(config, code)) {
+            (None, Cow::Owned(folded)) => Self::read(store, &folded).await,
+            (found, _) => Ok(found),
         }
     }
 
@@ -390,6 +458,11 @@ impl Link {
             external_id: external_id.as_deref(),
             owner,
             archived: limits.archived,
+            has_password: self.record.password.is_some(),
+            rules: &self.record.rules,
+            targets: &self.record.targets,
+            notify_before: self.record.notify_before,
+            events: self.record.events,
         }
     }
 }
@@ -471,6 +544,16 @@ pub(super) struct View<'a> {
     owner: &'a str,
     /// Whether it is switched off.
     archived: bool,
+    /// Whether it asks for a password.
+    has_password: bool,
+    /// Where it leads under conditions: the first that holds.
+    rules: &'a [Rule],
+    /// Where it leads by weights, if no rule holds.
+    targets: &'a [Weighted],
+    /// Seconds before its end by time at which a `link.expiring` message is sent.
+    notify_before: Option<u64>,
+    /// Whether each visit is told by a `link.visited` message.
+    events: bool,
 }
 
 #[cfg(test)]
@@ -568,6 +651,10 @@ pub(super) mod tests {
             limits: Limits::default(),
             forward_query: false,
             fallback_url: None,
+            rules: Vec::new(),
+            targets: Vec::new(),
+            password: None,
+            events: false,
             created_at: NOW,
             updated_at: NOW,
             id: "x".into(),
@@ -579,6 +666,10 @@ pub(super) mod tests {
             idle_imposed: false,
             by_id: true,
             due: None,
+            counters: None,
+            notify_before: None,
+            told_end: None,
+            goes_on: false,
         }
     }
 
@@ -597,15 +688,17 @@ pub(super) mod tests {
             proptest::option::of(".*"),
             any::<u64>(),
             proptest::option::of(".*"),
+            any::<bool>(),
         );
         (urls, any::<u16>(), limits, rest).prop_map(|(url, redirect, limits, rest)| {
-            let (forward_query, fallback_url, created_at, title) = rest;
+            let (forward_query, fallback_url, created_at, title, events) = rest;
             Record {
                 url,
                 redirect,
                 limits,
                 forward_query,
                 fallback_url,
+                events,
                 created_at,
                 updated_at: created_at,
                 title,
@@ -619,8 +712,9 @@ pub(super) mod tests {
         fn a_target_read_at_a_glance_is_the_one_read_as_json(record in any_record()) {
             let value = record.to_bytes();
             let glance = Target::plain(&value);
-            let whole: Target<'_> = serde_json::from_slice(&value).unwrap();
-            let plain = record.limits == Limits::default() && !record.forward_query && record.fallback_url.is_none();
+            let mut whole: Target<'_> = serde_json::from_slice(&value).unwrap();
+            whole.id = None;
+            let plain = record.limits == Limits::default() && !record.forward_query && record.fallback_url.is_none() && !record.events;
             if !plain {
                 prop_assert_eq!(&glance, &None);
             }

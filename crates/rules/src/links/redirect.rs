@@ -13,13 +13,17 @@ use std::borrow::Cow;
 
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 
+use super::Place;
+use super::password::{self, Gate};
 use super::preview;
 use super::record::{
     Facts, Limits, MAX_RACES, Record, State, Target, counter_keys_of, counters, link_key, state,
 };
+use super::routing;
 use super::visitor::{self, Visitor};
 use crate::codes;
 use crate::config::Clicks;
+use crate::events;
 use crate::world::World;
 use tollgate_api::http::{Request, Response};
 use tollgate_api::pattern::unreserved;
@@ -42,12 +46,13 @@ enum Visit {
     Changed,
 }
 
-/// The answer to `/{segment}`.
+/// The answer to `/{segment}`; `None`: it is work, and given elsewhere.
 pub(super) async fn answer<S: Store>(
     world: &World<'_, S>,
     request: &Request,
     segment: &str,
-) -> Result<Response, Problem> {
+    place: Place,
+) -> Result<Option<Response>, Problem> {
     // Percent-encoding that it does not need does not make another code.
     let segment = unreserved(segment);
     let (code, wants_preview) = split(&segment);
@@ -61,51 +66,91 @@ pub(super) async fn answer<S: Store>(
         _ => return Err(Problem::method_not_allowed("GET, HEAD, POST")),
     };
     let wants_preview = wants_preview && !button;
-    let key = link_key(code);
+    let mut code = Cow::Borrowed(code);
+    let mut key = link_key(&code);
     for _ in 0..MAX_RACES {
         let found = world.store.get(&key, std::slice::from_ref(&key)).await?;
         let Some(entry) = found.into_iter().next().flatten() else {
-            return Err(unknown());
+            match codes::folded(&world.settings.config, &code) {
+                Cow::Owned(folded) => {
+                    key = link_key(&folded);
+                    code = Cow::Owned(folded);
+                    continue;
+                }
+                Cow::Borrowed(_) => return Err(unknown()),
+            }
         };
         let target = Target::of(&entry)?;
-        let Some(facts) = facts(world, code, &key, &entry, &target).await? else {
+        let Some(facts) = facts(world, &code, &key, &entry, &target).await? else {
             continue;
         };
         let state = state(&target.limits, &facts, world.now);
         if wants_preview {
             return match state {
-                State::Live => Ok(preview::page(&world.settings.config, code, &Record::of(&entry)?)),
+                State::Live if target.password.is_some() => Err(unknown()),
+                State::Live => Ok(Some(preview::page(
+                    &world.settings.config,
+                    &code,
+                    &Record::of(&entry)?,
+                ))),
                 state => Err(ended(state)),
             };
         }
         if state != State::Live {
-            return end(state, &target);
+            return end(state, &target).map(Some);
         }
-        if !is_recorded(world, &target.limits) {
-            return Ok(redirect(request, &target));
+        let mut cookie = None;
+        if let Some(password) = &target.password {
+            if place == Place::Crowd {
+                return Ok(None);
+            }
+            match Box::pin(password::ask(world, request, (&code, target.id()), password)).await? {
+                Gate::Open(set) => cookie = set,
+                Gate::Shut(answer) => return Ok(Some(answer)),
+            }
+        }
+        let url = match target.has_one_url() {
+            true => None,
+            false => {
+                let ways = (&*target.rules, &*target.targets);
+                routing::choose(world.settings, request, world.now, target.id(), ways)
+            }
+        };
+        let url = url.unwrap_or(&target.url);
+        let leads = || Some(with_cookie(redirect(request, &target, url), cookie.clone()));
+        if !is_recorded(world, &target) {
+            return Ok(leads());
         }
         let visitor = match button {
             true => Visitor::Person,
             false => visitor::of(request),
         };
         match visitor {
-            Visitor::Machine if target.limits.max_visits.is_some() => return Ok(preview::withheld()),
-            Visitor::Machine | Visitor::Head => return Ok(redirect(request, &target)),
+            Visitor::Machine if target.limits.max_visits.is_some() => return Ok(Some(preview::withheld())),
+            Visitor::Machine | Visitor::Head => return Ok(leads()),
             Visitor::Person => {}
         }
-        match count(world, code, &key, &entry, &target.limits).await? {
-            Visit::Granted => return Ok(redirect(request, &target)),
-            Visit::Ended(state) => return end(state, &target),
+        match count(world, &code, &key, &entry, (&target, url)).await? {
+            Visit::Granted => return Ok(leads()),
+            Visit::Ended(state) => return end(state, &target).map(Some),
             Visit::Changed => {}
         }
     }
     Err(Problem::new(Kind::Unavailable, "The link is changing too fast; try again.").with_retry_after(1))
 }
 
-/// Whether the button of [`preview`] was pressed: its field, as a form sends it.
+/// Whether the button of [`preview`] was pressed, or a password sent: their fields, as a form sends them.
 fn is_button(request: &Request) -> bool {
     let (name, value) = preview::BUTTON;
-    url::form_urlencoded::parse(&request.body).any(|(sent, with)| sent == name && with == value)
+    url::form_urlencoded::parse(&request.body)
+        .any(|(sent, with)| sent == name && with == value || sent == password::FIELD)
+}
+
+fn with_cookie(response: Response, cookie: Option<String>) -> Response {
+    match cookie {
+        Some(cookie) => response.with("set-cookie", cookie),
+        None => response,
+    }
 }
 
 /// The code, and whether its preview is asked for (`+`, also percent-encoded).
@@ -156,9 +201,10 @@ fn is_counted<S: Store>(world: &World<'_, S>, limits: &Limits) -> bool {
 }
 
 /// Whether a visit is written to the store: a link that ends by idleness needs its last one even where clicks
-/// are off.
-fn is_recorded<S: Store>(world: &World<'_, S>, limits: &Limits) -> bool {
-    is_counted(world, limits) || limits.expire_after_idle.is_some()
+/// are off, and one that tells of its visits has something to tell.
+fn is_recorded<S: Store>(world: &World<'_, S>, target: &Target<'_>) -> bool {
+    let limits = &target.limits;
+    is_counted(world, limits) || limits.expire_after_idle.is_some() || target.events
 }
 
 /// Records a visit the way the link and the configuration ask for.
@@ -167,13 +213,14 @@ async fn count<S: Store>(
     code: &str,
     partition: &str,
     entry: &Entry,
-    limits: &Limits,
+    (target, url): (&Target<'_>, &str),
 ) -> Result<Visit, StoreError> {
+    let limits = &target.limits;
     let clicks = world.settings.config.links.clicks;
     let deferred = !limits.are_exact() && clicks != Clicks::Durable;
     let counted = is_counted(world, limits);
     // What is deferred depends on the settings and on the link, and on nothing else.
-    if deferred && world.store.defer_again(partition, entry.version) {
+    if deferred && !target.events && world.store.defer_again(partition, entry.version) {
         return Ok(Visit::Granted);
     }
     let [visits, visited] = counter_keys_of(entry, code)?;
@@ -197,8 +244,15 @@ async fn count<S: Store>(
         mutations,
         ..Commit::default()
     };
+    if target.events {
+        commit.appends = events::append(world, || events::link_visited(code, target.id(), url));
+    }
     if deferred {
-        world.store.defer_repeatable(commit, entry.version);
+        match target.events {
+            // Each tells of itself.
+            true => world.store.defer(commit),
+            false => world.store.defer_repeatable(commit, entry.version),
+        }
         return Ok(Visit::Granted);
     }
     commit.conditions = vec![
@@ -231,12 +285,13 @@ fn outside(limits: &Limits, now: u64) -> State {
     }
 }
 
-fn redirect(request: &Request, target: &Target<'_>) -> Response {
+/// `url`: where it leads this time.
+fn redirect(request: &Request, target: &Target<'_>, url: &str) -> Response {
     let location = match request.query.as_deref() {
-        Some(query) if target.forward_query && !query.is_empty() => Cow::Owned(merge(&target.url, query)),
-        _ => Cow::Borrowed(&*target.url),
+        Some(query) if target.forward_query && !query.is_empty() => Cow::Owned(merge(url, query)),
+        _ => Cow::Borrowed(url),
     };
-    let permanent = matches!(target.redirect, 301 | 308) && target.limits.are_none();
+    let permanent = matches!(target.redirect, 301 | 308) && target.limits.are_none() && target.has_one_url();
     let (status, kept) = match &*request.method {
         // What the button sent is for us, and goes no further: the browser asks the target with GET.
         "POST" => (303, NO_STORE),

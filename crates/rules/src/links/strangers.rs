@@ -50,7 +50,7 @@ fn token_key(digest: &str) -> String {
 }
 
 /// The mutation that lets a token lead to a code.
-fn named(digest: &str, code: &str) -> Mutation {
+pub(super) fn named(digest: &str, code: &str) -> Mutation {
     Mutation::Set {
         key: token_key(digest),
         value: literal(code),

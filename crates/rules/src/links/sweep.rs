@@ -14,6 +14,7 @@ use super::record::{Link, Record, link_key};
 use super::{index, strangers};
 use crate::codes;
 use crate::config::Config;
+use crate::events;
 use tollgate_store::commit::{Append, Commit, Condition, Item, Mutation, Outcome, StoreError, literal};
 use tollgate_store::ports::Store;
 
@@ -48,13 +49,19 @@ fn key(at: u64, code: &str, id: &str) -> String {
     format!("{PREFIX}{:0TIME_DIGITS$x}/{code}/{id}", at.min(LAST_TIME))
 }
 
-/// When a link is to be looked at, Unix milliseconds; never, if it does not end by time.
+/// When a link is to be looked at, Unix milliseconds; never, if it does not end by time. That is when its end is to be told, and
+/// then when it is to be removed.
 pub(super) fn due(config: &Config, record: &Record, visited_at: Option<u64>) -> Option<u64> {
     let end = record.limits.end(record.created_at, visited_at)?;
-    Some(
-        end.saturating_add(config.links.keep_expired.as_millis())
-            .min(LAST_TIME),
-    )
+    let removed = end.saturating_add(config.links.keep_expired.as_millis());
+    let told = notice_at(record, end);
+    Some(told.map_or(removed, |told| told.min(removed)).min(LAST_TIME))
+}
+
+/// When this end is to be told, if it was not told yet.
+fn notice_at(record: &Record, end: u64) -> Option<u64> {
+    let seconds = record.notify_before.filter(|_| record.told_end != Some(end))?;
+    Some(end.saturating_sub(seconds.saturating_mul(1_000)))
 }
 
 fn set(key: String, value: Vec<u8>) -> Mutation {
@@ -80,6 +87,14 @@ pub(super) fn moved(before: &Record, after: &Record, code: &str) -> Vec<Mutation
         key: key(at, code, &before.id),
     });
     old.into_iter().chain(entry(after, code)).collect()
+}
+
+/// The mutations that bring the entry of a link under another code up to date.
+pub(super) fn renamed((before, from): (&Record, &str), (after, to): (&Record, &str)) -> Vec<Mutation> {
+    let old = before.due.map(|at| Mutation::Delete {
+        key: key(at, from, &before.id),
+    });
+    old.into_iter().chain(entry(after, to)).collect()
 }
 
 /// Deletes a link with its counters, if it is still the one that was read. `appends`: what that tells.
@@ -132,7 +147,11 @@ async fn remove_if<S: Store>(
 /// The entry by which the sweep takes away what a link leaves behind: `before` is the link as it was.
 pub(super) fn leftovers(before: &Record, code: &str, now: u64) -> Mutation {
     let later = key(now.saturating_add(LEFTOVERS_MS), code, &before.id);
-    set(later, before.to_bytes())
+    let left = Record {
+        goes_on: true,
+        ..before.clone()
+    };
+    set(later, left.to_bytes())
 }
 
 /// Does a batch. `true`: there is more.
@@ -171,6 +190,12 @@ async fn look<S: Store>(
     else {
         return forget(store, due, &item.key, Vec::new()).await;
     };
+    let before = link.record.clone();
+    let end = link.record.limits.end(link.record.created_at, link.visited_at);
+    let is_told_now = end.is_some_and(|end| notice_at(&link.record, end).is_some_and(|at| at <= now));
+    if is_told_now {
+        link.record.told_end = end;
+    }
     let next = self::due(config, &link.record, link.visited_at);
     if next.is_some_and(|next| next <= now) {
         // The store's clock has the last word.
@@ -183,8 +208,8 @@ async fn look<S: Store>(
         }
         return Ok(());
     }
-    let before = link.record.clone();
     link.record.due = next;
+    let is_told_now = is_told_now && !before.limits.archived && end.is_some_and(|end| now < end);
     let partition = link_key(due.code);
     let mut mutations = vec![set(partition.clone(), link.record.to_bytes())];
     mutations.extend(moved(&before, &link.record, due.code));
@@ -194,6 +219,14 @@ async fn look<S: Store>(
             version: link.version,
         }],
         mutations,
+        // With what says that it was told, so that it is told once.
+        appends: match end.filter(|_| is_told_now) {
+            Some(end) => {
+                let of = (&*link.record.id, &*link.record.owner);
+                events::link_expiring(config, &link.code, of, end)
+            }
+            None => Vec::new(),
+        },
         partition,
         ..Commit::default()
     };
@@ -206,7 +239,7 @@ async fn clear<S: Store>(store: &S, due: &Due<'_>, item: &Item, record: Record) 
     let keys = record.counter_keys(due.code);
     // A link that became somebody else's goes on, and so do its counters.
     let there = Link::read(store, due.code).await?;
-    let goes_on = there.is_some_and(|there| there.record.id == record.id);
+    let goes_on = record.goes_on || there.is_some_and(|there| there.record.id == record.id);
     let link = Link {
         code: due.code.to_owned(),
         record,

@@ -6,13 +6,16 @@ mod counting;
 mod creating;
 mod images;
 mod listing;
+mod lost;
 mod managing;
 mod many;
 mod meddled;
+mod passwords;
 mod races;
 mod redirecting;
 mod strangers;
 mod sweeping;
+mod ways;
 
 use serde_json::{Value, json};
 

@@ -48,8 +48,8 @@ pub(super) struct Compiled {
     pub(super) cors: Cors,
     pub(super) own: OwnAddresses,
     pub(super) listeners: Listeners,
-    /// `links.root_url`, as it can stand in a header.
-    pub(super) root_url: Option<String>,
+    /// `links.root_url`, `not_found_url` and `gone_url`, as they can stand in a header.
+    pub(super) fallbacks: [Option<String>; 3],
     pub(super) policies: Policies,
     /// Of the `[[forward]]` routes.
     pub(super) patterns: Vec<Pattern>,
@@ -67,7 +67,7 @@ pub(super) fn compile(config: &Config) -> Result<Compiled, Fault> {
     clients(&config.clients, &root.key("clients"))?;
     header_name(&config.users.header, root.key("users").key("header"))?;
     store(&config.store, &root.key("store"))?;
-    let root_url = links(&config.links, &own, &root.key("links"))?;
+    let fallbacks = links(&config.links, &own, &root.key("links"))?;
 
     let path = root.key("limits");
     at_most(config.limits.len(), MAX_LIMITS, &path)?;
@@ -119,7 +119,7 @@ pub(super) fn compile(config: &Config) -> Result<Compiled, Fault> {
         cors,
         own,
         listeners,
-        root_url,
+        fallbacks,
         policies: Policies::new(policies),
         patterns,
         components,
@@ -185,18 +185,27 @@ fn cors(origins: &[String], path: &Path) -> Result<Cors, Fault> {
 
 fn clients(clients: &Clients, path: &Path) -> Checked {
     header_name(&clients.header, path.key("header"))?;
+    if let Some(name) = &clients.country_header {
+        header_name(name, path.key("country_header"))?;
+    }
     within(clients.max_buckets, (1, MAX_BUCKETS), path.key("max_buckets"))
 }
 
-/// Returns `root_url`, as it can stand in a header.
-fn links(links: &Links, own: &OwnAddresses, path: &Path) -> Result<Option<String>, Fault> {
+/// Returns `root_url`, `not_found_url` and `gone_url`, as they can stand in a header.
+fn links(links: &Links, own: &OwnAddresses, path: &Path) -> Result<[Option<String>; 3], Fault> {
     // As a link's target: it would lead to itself.
-    let target = |url: &String| crate::target::target(own, url, "root_url");
-    let root_url = links.root_url.as_ref().map(target).transpose();
-    let root_url = root_url.map_err(|problem| {
-        let detail = problem.errors.into_iter().map(|error| error.detail).next();
-        Fault::new(path.key("root_url"), detail.unwrap_or(problem.detail))
-    })?;
+    let fallback = |name: &str, url: &Option<String>| {
+        let target = |url: &String| crate::target::target(own, url, name);
+        url.as_ref().map(target).transpose().map_err(|problem| {
+            let detail = problem.errors.into_iter().map(|error| error.detail).next();
+            Fault::new(path.key(name), detail.unwrap_or(problem.detail))
+        })
+    };
+    let fallbacks = [
+        fallback("root_url", &links.root_url)?,
+        fallback("not_found_url", &links.not_found_url)?,
+        fallback("gone_url", &links.gone_url)?,
+    ];
     let redirect = path.key("redirect");
     ensure(
         matches!(links.redirect, 301 | 302 | 307 | 308),
@@ -216,7 +225,7 @@ fn links(links: &Links, own: &OwnAddresses, path: &Path) -> Result<Option<String
     )?;
     within(links.anonymous_max, (1, MAX_ANONYMOUS), path.key("anonymous_max"))?;
     within(links.keep_expired, KEEP_BOUNDS, path.key("keep_expired"))?;
-    Ok(root_url)
+    Ok(fallbacks)
 }
 
 fn limit(limit: &Limit, path: &Path) -> Result<Policy, Fault> {

@@ -11,8 +11,10 @@ use super::Answer;
 
 /// The file that the gateway serves.
 const FILE: &str = include_str!("../../../../crates/api/openapi.json");
-/// Headers that HTTP itself adds.
+/// Headers that HTTP itself adds, or the settings to all answers.
 const OF_HTTP: &[&str] = &[
+    "access-control-allow-origin",
+    "access-control-expose-headers",
     "connection",
     "content-length",
     "content-type",
@@ -20,6 +22,7 @@ const OF_HTTP: &[&str] = &[
     "keep-alive",
     "transfer-encoding",
     "upgrade",
+    "vary",
 ];
 /// Statuses of requests that never reach a call: a head that is too large, a transfer coding that is not understood.
 const OF_HTTPS_PARSER: &[u16] = &[431, 501];

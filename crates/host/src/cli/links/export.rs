@@ -9,7 +9,7 @@ use serde_json::Value;
 /// Links of a page: the most that the gateway gives.
 const PAGE: u32 = 500;
 /// The columns of a table.
-const COLUMNS: [&str; 17] = [
+const COLUMNS: [&str; 22] = [
     "code",
     "url",
     "title",
@@ -23,6 +23,11 @@ const COLUMNS: [&str; 17] = [
     "forwardQuery",
     "externalId",
     "archived",
+    "rules",
+    "targets",
+    "notifyBefore",
+    "events",
+    "hasPassword",
     "owner",
     "createdAt",
     "visits",
@@ -103,6 +108,7 @@ fn cell(value: &Value) -> String {
     match value {
         Value::Null => String::new(),
         Value::String(text) => text.clone(),
+        Value::Array(list) if list.iter().any(Value::is_object) => value.to_string(),
         Value::Array(tags) => {
             let words: Vec<&str> = tags.iter().filter_map(Value::as_str).collect();
             words.join("|")

@@ -29,6 +29,8 @@ enum Field {
     Text(&'static str),
     Number(&'static str),
     Flag(&'static str),
+    /// A list of objects, or the same as JSON text.
+    List(&'static str),
     Archived,
     /// A link that has one cannot be carried over, since its password is not in the export.
     Password,
@@ -55,6 +57,10 @@ const NAMES: &[(&str, Field)] = &[
     ("title", Field::Text("title")),
     ("externalid", Field::Text("externalId")),
     ("archived", Field::Archived),
+    ("rules", Field::List("rules")),
+    ("targets", Field::List("targets")),
+    ("notifybefore", Field::Number("notifyBefore")),
+    ("events", Field::Flag("events")),
     ("haspassword", Field::Password),
     ("id", Field::Known),
     // Shlink: short-urls of its API, the CSV of its web client.
@@ -207,6 +213,17 @@ impl Found {
                         self.body.insert(ours.into(), flag.into());
                     }
                 }
+                Field::List(ours) => {
+                    let list = match value {
+                        Value::String(text) if text.is_empty() => continue,
+                        Value::String(text) => serde_json::from_str(text)
+                            .map_err(|error| format!("{name} is no JSON: {error}"))?,
+                        other => other.clone(),
+                    };
+                    if list.as_array().is_none_or(|list| !list.is_empty()) && !list.is_null() {
+                        self.body.insert(ours.into(), list);
+                    }
+                }
                 Field::Text(ours) => {
                     if let Some(text) = text(value) {
                         self.body.insert(ours.into(), text.into());
@@ -307,6 +324,24 @@ mod tests {
             one(link),
             json!({"code": "abc", "url": "https://e.com/", "redirect": 301, "maxVisits": 10,
             "tags": ["a", "b|c"], "forwardQuery": true})
+        );
+    }
+
+    #[test]
+    fn rules_and_targets_come_back_from_lines_and_tables() {
+        let rules = json!([{"when": {"os": "ios"}, "url": "https://e.com/ios"}]);
+        let expected = json!({"code": "abc", "url": "https://e.com/", "rules": rules, "notifyBefore": 60, "events": true});
+        let line = json!({"code": "abc", "url": "https://e.com/", "rules": rules, "targets": [], "notifyBefore": 60, "events": true});
+        assert_eq!(one(line), expected);
+        let cells = json!({"code": "abc", "url": "https://e.com/", "rules": rules.to_string(), "targets": "", "notifyBefore": "60", "events": "true"});
+        assert_eq!(one(cells), expected);
+        let Value::Object(broken) = json!({"url": "https://e.com/", "targets": "[{"}) else {
+            return;
+        };
+        assert!(
+            drafts(&broken, None)
+                .unwrap_err()
+                .starts_with("targets is no JSON")
         );
     }
 

@@ -175,7 +175,7 @@ async fn ask(shared: &Shared, rest: &Rest, scope: Scope, (path, query): (&str, &
     let headers = [(keys::HEADER, credential.as_bytes())];
     let head = heads::head(["GET", path, "127.0.0.1"], Some(query), headers.into_iter());
     let answer = rest
-        .answer(&shared.current.get(), head, Vec::new(), None)
+        .answer(&shared.current.get(), head, Vec::new(), None, false)
         .await
         .ok()?;
     (answer.status == 200).then_some(answer.body)

@@ -27,7 +27,8 @@ fn a_created_link_is_shown_whole_with_absent_values_as_null() {
         "id": link["id"], "code": code, "shortUrl": format!("http://localhost:3000/{code}"), "url": URL,
         "redirect": 302, "createdAt": at(0), "updatedAt": at(0), "validFrom": null, "expiresAt": null,
         "expireAfterIdle": null, "lastVisitedAt": null, "visits": 0, "maxVisits": null, "fallbackUrl": null,
-        "forwardQuery": false, "tags": [], "title": null, "externalId": null, "owner": owner, "archived": false
+        "forwardQuery": false, "tags": [], "title": null, "externalId": null, "owner": owner, "archived": false,
+        "hasPassword": false, "rules": [], "targets": [], "notifyBefore": null, "events": false
     });
     assert_eq!(link, expected);
     assert_eq!(gateway.read(code), expected);
@@ -40,7 +41,9 @@ fn every_field_is_kept() {
     let body = json!({
         "url": URL, "code": "My_Code-1", "redirect": 307, "expiresAt": at(9 * SECOND), "validFrom": at(SECOND),
         "expireAfterIdle": 60, "maxVisits": 5, "fallbackUrl": "https://example.org/", "forwardQuery": true,
-        "tags": ["a", "b"], "title": "Tïtle", "externalId": "ext-1"
+        "tags": ["a", "b"], "title": "Tïtle", "externalId": "ext-1",
+        "rules": [{ "when": { "device": "tablet", "before": at(SECOND) }, "url": "https://example.com/r" }],
+        "targets": [{ "url": "https://example.com/t", "weight": 7 }]
     });
     let link = gateway.create(&body);
     for (name, value) in body.as_object().unwrap() {

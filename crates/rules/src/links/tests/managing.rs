@@ -138,7 +138,7 @@ fn a_patch_that_breaks_a_rule_names_the_field_and_changes_nothing() {
         ("expiresAt", json!({"expiresAt": 5})),
         ("maxVisits", json!({"maxVisits": 0})),
         ("tags/0", json!({"tags": [""]})),
-        ("code", json!({"code": "other"})),
+        ("code", json!({"code": "no code"})),
         ("owner", json!({"owner": "key:me"})),
         ("createdAt", json!({"createdAt": at(0)})),
         ("visits", json!({"visits": 0})),

@@ -1,0 +1,240 @@
+//! What a request tells of the person behind it, as far as rules of links ask for it: device, system, language, country. Short lists
+//! of words; what is told is believed, since a false word gains nothing.
+
+use serde::{Deserialize, Serialize};
+use std::net::IpAddr;
+
+use crate::settings::Settings;
+use tollgate_api::http::Request;
+
+/// How much of a `User-Agent` or an `Accept-Language` is looked at, in bytes.
+const MAX_LOOKED_AT: usize = 512;
+
+/// What somebody holds in hands, or sits at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(rename = "Device"))]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Device {
+    /// A telephone.
+    Mobile,
+    /// A tablet. An iPad calls itself a Macintosh unless it is told not to, and counts as a desktop then.
+    Tablet,
+    /// Anything else that calls itself a browser.
+    Desktop,
+}
+
+/// The system of a device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(
+    feature = "schema",
+    derive(schemars::JsonSchema),
+    schemars(rename = "OperatingSystem")
+)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Os {
+    /// Also other systems made of it.
+    Android,
+    /// Of iPhones, and of iPads that do not call themselves a Macintosh.
+    Ios,
+    /// macOS.
+    Macos,
+    /// Windows.
+    Windows,
+    /// `ChromeOS`.
+    Chromeos,
+    /// Any Linux but those above.
+    Linux,
+}
+
+/// Words of systems, in the order in which they decide: `Android` agents say `Linux` too.
+const SYSTEMS: &[(&str, Os)] = &[
+    ("windows", Os::Windows),
+    ("iphone", Os::Ios),
+    ("ipad", Os::Ios),
+    ("ipod", Os::Ios),
+    ("android", Os::Android),
+    ("cros ", Os::Chromeos),
+    ("macintosh", Os::Macos),
+    ("mac os x", Os::Macos),
+    ("linux", Os::Linux),
+];
+const TABLETS: &[&str] = &["ipad", "tablet", "kindle", "silk/", "playbook"];
+const MOBILES: &[&str] = &["mobi", "iphone", "ipod", "opera mini", "windows phone"];
+
+fn lower(request: &Request, name: &str) -> Option<String> {
+    let value = request.header(name)?;
+    let end = value.floor_char_boundary(MAX_LOOKED_AT);
+    Some(value[..end].to_ascii_lowercase())
+}
+
+/// The device, if the request names a browser.
+pub(super) fn device(request: &Request) -> Option<Device> {
+    let agent = lower(request, "user-agent")?;
+    let has = |words: &[&str]| words.iter().any(|word| agent.contains(word));
+    // Tablets of Android leave the word out that its telephones have.
+    if has(TABLETS) || (agent.contains("android") && !has(MOBILES)) {
+        Some(Device::Tablet)
+    } else if has(MOBILES) {
+        Some(Device::Mobile)
+    } else {
+        has(&["mozilla/", "opera/"]).then_some(Device::Desktop)
+    }
+}
+
+/// The system that a request names.
+pub(super) fn os(request: &Request) -> Option<Os> {
+    let agent = lower(request, "user-agent")?;
+    let found = SYSTEMS.iter().find(|(word, _)| agent.contains(word));
+    found.map(|(_, os)| *os)
+}
+
+/// The language that is asked for first (RFC 9110, section 12.5.4), in lower case: `de-at`.
+pub(super) fn language(request: &Request) -> Option<String> {
+    let asked = lower(request, "accept-language")?;
+    let mut best: Option<(u16, &str)> = None;
+    for range in asked.split(',') {
+        let mut parts = range.split(';').map(str::trim);
+        let tag = parts.next().unwrap_or_default();
+        let weight = parts
+            .find_map(|part| part.strip_prefix("q="))
+            .map_or(1_000, thousandths);
+        let is_tag = tag.starts_with(|c: char| c.is_ascii_lowercase());
+        if is_tag && weight > best.map_or(0, |(most, _)| most) {
+            best = Some((weight, tag));
+        }
+    }
+    best.map(|(_, tag)| tag.to_owned())
+}
+
+/// A weight of RFC 9110, section 12.4.2; one that is none is 0.
+fn thousandths(text: &str) -> u16 {
+    let (whole, part) = text.split_once('.').unwrap_or((text, ""));
+    let part = format!("{part:0<3}");
+    let number = format!("{whole}{}", part.get(..3).unwrap_or("x"));
+    number.parse().ok().filter(|weight| *weight <= 1_000).unwrap_or(0)
+}
+
+/// The country (ISO 3166-1 alpha-2, upper case) that a trusted proxy tells in the header of the settings.
+pub(super) fn country(settings: &Settings, request: &Request) -> Option<String> {
+    let name = settings.config.clients.country_header.as_deref()?;
+    let peer: IpAddr = request.peer.parse().ok()?;
+    if !settings.proxies.trust(peer) {
+        return None;
+    }
+    let told = request.single(name).ok()??;
+    let told = str::from_utf8(told).ok()?.to_ascii_uppercase();
+    is_country(&told).then_some(told)
+}
+
+/// Whether this is written as a country.
+pub(super) fn is_country(text: &str) -> bool {
+    text.len() == 2 && text.bytes().all(|b| b.is_ascii_uppercase())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::request;
+    use serde_json::Value;
+
+    fn with(name: &str, value: &str) -> Request {
+        request("GET", "/abc", &[(name, value)], &Value::Null)
+    }
+
+    #[test]
+    fn agents_tell_their_device_and_system() {
+        for (agent, expected_device, expected_os) in [
+            (
+                "Mozilla/5.0 (iPhone; CPU iPhone OS 18_5 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/18.5 Mobile/15E148 Safari/604.1",
+                Some(Device::Mobile),
+                Some(Os::Ios),
+            ),
+            (
+                "Mozilla/5.0 (iPad; CPU OS 12_5 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/12.1 Mobile/15E148 Safari/604.1",
+                Some(Device::Tablet),
+                Some(Os::Ios),
+            ),
+            (
+                "Mozilla/5.0 (Linux; Android 10; K) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/140.0.0.0 Mobile Safari/537.36",
+                Some(Device::Mobile),
+                Some(Os::Android),
+            ),
+            (
+                "Mozilla/5.0 (Linux; Android 10; K) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/140.0.0.0 Safari/537.36",
+                Some(Device::Tablet),
+                Some(Os::Android),
+            ),
+            (
+                "Mozilla/5.0 (Macintosh; Intel Mac OS X 10_15_7) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/18.5 Safari/605.1.15",
+                Some(Device::Desktop),
+                Some(Os::Macos),
+            ),
+            (
+                "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/140.0.0.0 Safari/537.36 Edg/140.0.0.0",
+                Some(Device::Desktop),
+                Some(Os::Windows),
+            ),
+            (
+                "Mozilla/5.0 (X11; CrOS x86_64 14541.0.0) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/140.0.0.0 Safari/537.36",
+                Some(Device::Desktop),
+                Some(Os::Chromeos),
+            ),
+            (
+                "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0",
+                Some(Device::Desktop),
+                Some(Os::Linux),
+            ),
+            (
+                "Mozilla/5.0 (Android 15; Mobile; rv:140.0) Gecko/140.0 Firefox/140.0",
+                Some(Device::Mobile),
+                Some(Os::Android),
+            ),
+            ("curl/8.14.1", None, None),
+            ("", None, None),
+        ] {
+            let request = with("user-agent", agent);
+            assert_eq!(
+                (device(&request), os(&request)),
+                (expected_device, expected_os),
+                "{agent}"
+            );
+        }
+        assert_eq!(device(&with("accept", "*/*")), None);
+    }
+
+    #[test]
+    fn the_language_that_is_asked_for_first_counts() {
+        for (asked, expected) in [
+            ("de-AT,de;q=0.9,en;q=0.8", Some("de-at")),
+            ("en;q=0.5, ko;q=0.9", Some("ko")),
+            ("*", None),
+            ("*, fr;q=0.1", Some("fr")),
+            ("de;q=0", None),
+            ("en;q=9.9, de;q=0.3", Some("de")),
+            ("en;q=0.1234, de;q=x, fr ; q=0.2", Some("fr")),
+            ("", None),
+            (";;,,q=1", Some("q=1")),
+        ] {
+            let language = language(&with("accept-language", asked));
+            assert_eq!(language.as_deref(), expected, "{asked}");
+        }
+        let long = format!("{}de", "x".repeat(510));
+        assert_eq!(language(&with("accept-language", &long)).unwrap().len(), 512);
+    }
+
+    #[test]
+    fn a_country_is_believed_from_trusted_proxies_alone() {
+        let text =
+            "[server]\ntrusted_proxies = [\"192.0.2.0/24\"]\n[clients]\ncountry_header = \"cf-ipcountry\"\n";
+        let trusting = Settings::parse(text, "t").unwrap();
+        let alone = Settings::parse("[clients]\ncountry_header = \"cf-ipcountry\"\n", "t").unwrap();
+        let told =
+            |settings: &Settings, country: &str| self::country(settings, &with("cf-ipcountry", country));
+        assert_eq!(told(&trusting, "kr").as_deref(), Some("KR"));
+        for bad in ["", "KOR", "K", "T1", "\u{e9}\u{e9}"] {
+            assert_eq!(told(&trusting, bad), None, "{bad}");
+        }
+        assert_eq!(told(&alone, "KR"), None);
+        assert_eq!(told(&Settings::default(), "KR"), None);
+    }
+}

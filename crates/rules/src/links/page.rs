@@ -1,0 +1,92 @@
+//! The pages that people get from links, in the language that they ask for: English, German or Korean. No script, no style, nothing
+//! loaded, no cookie needed.
+
+use super::asks;
+use tollgate_api::http::{Request, Response};
+
+/// Nothing may be loaded, run, framed or sent from the page, whatever a target or title says.
+const CONTENT_SECURITY_POLICY: &str =
+    "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+/// The same for a page with a form. Some browsers ask the policy also about where a form's answer redirects to, which
+/// may be any http or https address.
+const WITH_FORM: &str =
+    "default-src 'none'; base-uri 'none'; form-action http: https:; frame-ancestors 'none'";
+
+/// A language that pages are written in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Language {
+    En,
+    De,
+    Ko,
+}
+
+impl Language {
+    /// The one that is asked for first, if it is one of ours; else English.
+    pub(super) fn of(request: &Request) -> Self {
+        let asked = asks::language(request).unwrap_or_default();
+        match asked.split('-').next() {
+            Some("de") => Self::De,
+            Some("ko") => Self::Ko,
+            _ => Self::En,
+        }
+    }
+
+    fn tag(self) -> &'static str {
+        match self {
+            Self::En => "en",
+            Self::De => "de",
+            Self::Ko => "ko",
+        }
+    }
+
+    /// The text in this language, of those in English, German and Korean.
+    pub(super) fn say(self, [en, de, ko]: [&'static str; 3]) -> &'static str {
+        match self {
+            Self::En => en,
+            Self::De => de,
+            Self::Ko => ko,
+        }
+    }
+}
+
+/// A page. `title` and `body` are HTML; `has_form`: whether there is something to send.
+pub(super) fn html(status: u16, language: Language, title: &str, body: &str, has_form: bool) -> Response {
+    let tag = language.tag();
+    let page = format!(
+        "<!doctype html>\n<html lang=\"{tag}\">\n<head>\n<meta charset=\"utf-8\">\n\
+         <meta name=\"viewport\" content=\"width=device-width\">\n<meta name=\"color-scheme\" content=\"light dark\">\n\
+         <title>{title}</title>\n</head>\n<body>\n<main>\n{body}</main>\n</body>\n</html>\n"
+    );
+    let mut response = Response::empty(status)
+        .with("content-type", "text/html; charset=utf-8")
+        .with(
+            "content-security-policy",
+            if has_form {
+                WITH_FORM
+            } else {
+                CONTENT_SECURITY_POLICY
+            },
+        )
+        .with("x-content-type-options", "nosniff")
+        .with("referrer-policy", "no-referrer")
+        .with("x-robots-tag", "noindex, nofollow")
+        .with("cache-control", "private, no-store");
+    response.body = page.into_bytes();
+    response
+}
+
+/// Text as HTML text or the value of a quoted attribute.
+pub(super) fn escape(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '&' => escaped.push_str("&amp;"),
+            '<' => escaped.push_str("&lt;"),
+            '>' => escaped.push_str("&gt;"),
+            '"' => escaped.push_str("&quot;"),
+            '\'' => escaped.push_str("&#39;"),
+            c => escaped.push(c),
+        }
+    }
+    escaped
+}
