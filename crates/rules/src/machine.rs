@@ -34,7 +34,7 @@ use tollgate_api::http::{Header, Request};
 use tollgate_api::problem::{Kind, Problem};
 use tollgate_store::bucket::{Bucket, Level, TakeError};
 use tollgate_store::commit::{Commit, Entry, Item, Message, Outcome, StoreError, Topic};
-use tollgate_store::plan::coalescer::Coalescer;
+use tollgate_store::plan::coalescer::{Coalescer, Note};
 use tollgate_store::ports::one_level;
 
 use ports::{Asking, Immediate, poll_once};
@@ -192,8 +192,8 @@ impl<M: Memory> Near<M> {
         self.deferred.borrow_mut().again(partition, mark)
     }
 
-    fn defer(&self, commit: Commit, mark: Option<u64>) {
-        let handed_on = self.deferred.borrow_mut().add(commit, mark);
+    fn defer(&self, commit: Commit, mark: Option<u64>, note: Option<Note>) {
+        let handed_on = self.deferred.borrow_mut().add(commit, mark, note);
         if !handed_on.is_empty() {
             self.memory.defer(handed_on);
         }

@@ -2,6 +2,7 @@
 
 use crate::bucket::{Bucket, Level, TakeError};
 use crate::commit::{Commit, Entry, Item, Message, Outcome, StoreError, Topic};
+use crate::plan::coalescer::Note;
 
 /// Durable keys and topics; see `interface store` in `wit/edge.wit`.
 #[allow(
@@ -23,12 +24,13 @@ pub trait Store {
     /// Unconditional; durable with the next group; may be lost before it.
     fn defer(&self, commit: Commit);
     /// The same, for callers that defer the same commit for a partition again and again, such as clicks on a
-    /// link. `mark` identifies that commit within its partition.
-    fn defer_repeatable(&self, commit: Commit, _mark: u64) {
+    /// link. `mark` identifies that commit within its partition, and `note` is written down with it each time.
+    fn defer_repeatable(&self, mut commit: Commit, _mark: u64, note: Option<Note>) {
+        commit.mutations.extend(note.map(Note::alone));
         self.defer(commit);
     }
-    /// Defers once more the commit that was deferred for the partition with that mark, if it is remembered
-    /// and no other one was deferred since. Otherwise does nothing and returns `false`.
+    /// Defers once more the commit that was deferred for the partition with that mark, and its note, if it is remembered.
+    /// Otherwise does nothing and returns `false`.
     fn defer_again(&self, _partition: &str, _mark: u64) -> bool {
         false
     }

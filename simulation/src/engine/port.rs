@@ -7,6 +7,7 @@ use std::task::Poll;
 
 use tollgate_store::commit::{Commit, Entry, Item, Message, Outcome, StoreError, Topic};
 use tollgate_store::plan;
+use tollgate_store::plan::coalescer::Note;
 use tollgate_store::plan::page::{self, Page};
 use tollgate_store::ports::Store;
 
@@ -16,7 +17,7 @@ use crate::coverage::Seen;
 use crate::executor::{Home, Parcel};
 
 impl Engine {
-    fn submit_marked(&self, commit: Commit, mark: Option<u64>) {
+    fn submit_marked(&self, commit: Commit, mark: Option<u64>, note: Option<Note>) {
         if plan::measure_deferred(&commit).is_err() || self.poisoned.get() || self.is_full() {
             self.sim.model.borrow_mut().not_taken(&commit);
             return;
@@ -26,7 +27,7 @@ impl Engine {
         if self.sim.has(Bug::DropDeferred) && self.sim.one_of(100) {
             return;
         }
-        let handed_on = self.near.borrow_mut().add(self.distorted(commit), mark);
+        let handed_on = self.near.borrow_mut().add(self.distorted(commit), mark, note);
         self.hand_on(handed_on);
         if !self.flushing.replace(true) {
             let (sim, micros) = (Rc::clone(&self.sim), self.sim.between(1, FLUSH));
@@ -70,11 +71,11 @@ impl Store for Engine {
     }
 
     fn defer(&self, commit: Commit) {
-        self.submit_marked(commit, None);
+        self.submit_marked(commit, None, None);
     }
 
-    fn defer_repeatable(&self, commit: Commit, mark: u64) {
-        self.submit_marked(commit, Some(mark));
+    fn defer_repeatable(&self, commit: Commit, mark: u64, note: Option<Note>) {
+        self.submit_marked(commit, Some(mark), note);
     }
 
     fn defer_again(&self, partition: &str, mark: u64) -> bool {

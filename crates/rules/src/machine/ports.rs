@@ -9,6 +9,7 @@ use std::task::{Context, Poll, Waker};
 use super::{Call, Exchange, Memory, Near, Reply};
 use tollgate_store::bucket::{Bucket, Level, TakeError};
 use tollgate_store::commit::{Commit, Entry, Item, Message, Outcome, StoreError, Topic};
+use tollgate_store::plan::coalescer::Note;
 use tollgate_store::ports::{Buckets, Store};
 
 /// The result of a rule if it needs no waiting.
@@ -29,11 +30,11 @@ impl<M: Memory> Store for Immediate<M> {
     }
 
     fn defer(&self, commit: Commit) {
-        self.0.defer(commit, None);
+        self.0.defer(commit, None, None);
     }
 
-    fn defer_repeatable(&self, commit: Commit, mark: u64) {
-        self.0.defer(commit, Some(mark));
+    fn defer_repeatable(&self, commit: Commit, mark: u64, note: Option<Note>) {
+        self.0.defer(commit, Some(mark), note);
     }
 
     fn defer_again(&self, partition: &str, mark: u64) -> bool {
@@ -116,11 +117,11 @@ impl<M: Memory> Store for Asking<M> {
     }
 
     fn defer(&self, commit: Commit) {
-        self.near.defer(commit, None);
+        self.near.defer(commit, None, None);
     }
 
-    fn defer_repeatable(&self, commit: Commit, mark: u64) {
-        self.near.defer(commit, Some(mark));
+    fn defer_repeatable(&self, commit: Commit, mark: u64, note: Option<Note>) {
+        self.near.defer(commit, Some(mark), note);
     }
 
     async fn settle(&self) -> Result<(), StoreError> {
