@@ -128,6 +128,8 @@ calls! {
     CreateLink = Shortener "POST" "/api/links" KeyOrClient(Links), Body;
     /// The links that are visited most.
     ListTopLinks = Shortener "GET" "/api/links/top" Key(Links), HostOnly;
+    /// The visits of the caller's links together, by time or by what they came with.
+    ReadLinksStats = Shortener "GET" "/api/links/stats" Key(Links);
     /// New links, up to 1,000.
     CreateLinks = Shortener "POST" "/api/links/bulk" Key(Links), Body, Bulk;
     /// Changes many links.
@@ -144,6 +146,8 @@ calls! {
     DeleteLink = Shortener "DELETE" "/api/links/:code" Owner;
     /// A link's short address as a QR code.
     DrawLink = Shortener "GET" "/api/links/:code/qr" Owner;
+    /// A link's visits, by time or by what they came with.
+    ReadLinkStats = Shortener "GET" "/api/links/:code/stats" Owner;
     /// Moves a link's end.
     ExtendLink = Shortener "POST" "/api/links/:code/extend" Owner, Body;
     /// All campaigns.

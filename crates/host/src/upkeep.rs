@@ -1,5 +1,5 @@
-//! Background work of the rules, for as long as the gateway runs. Links that have ended are removed, holds that have ended are
-//! given back, and work that earlier versions left undone is done. In small batches, one commit after the other.
+//! Background work of the rules, for as long as the gateway runs. Links that have ended are removed, what is noted of visits is
+//! counted, holds that have ended are given back, and work that earlier versions left undone is done. In small batches, one commit after the other.
 
 use crate::clock::now;
 use crate::memory;
@@ -13,12 +13,18 @@ use tollgate_store::commit::StoreError;
 const EVERY: Duration = Duration::from_secs(10);
 /// How often it is looked whether holds have ended: so much later their units are seen, unless a claim needs them.
 const EVERY_HOLD: Duration = Duration::from_secs(1);
+/// How often it is looked whether visits were noted: so much later lists of links know how many visitors they had.
+const EVERY_FOLD: Duration = Duration::from_secs(2);
 /// Between two batches, so that others have their turn.
 const BREATH: Duration = Duration::from_millis(20);
 
 /// Never returns; may be given up at any moment.
 pub async fn run(store: AnyEngine, current: Current) {
-    tokio::join!(remove_links(&store, &current), give_holds_back(&store));
+    tokio::join!(
+        remove_links(&store, &current),
+        give_holds_back(&store),
+        fold_visits(&store)
+    );
 }
 
 async fn remove_links(store: &AnyEngine, current: &Current) {
@@ -27,14 +33,21 @@ async fn remove_links(store: &AnyEngine, current: &Current) {
         has_much = has_much || memory::look();
         let generation = current.get();
         let done = links::maintain(store, &generation.settings.config, now()).await;
-        tokio::time::sleep(pause(done, "links", EVERY)).await;
+        tokio::time::sleep(pause(done, "links that have ended", EVERY)).await;
+    }
+}
+
+async fn fold_visits(store: &AnyEngine) {
+    loop {
+        let done = links::stats::step(store, now()).await;
+        tokio::time::sleep(pause(done, "the notes of visits", EVERY_FOLD)).await;
     }
 }
 
 async fn give_holds_back(store: &AnyEngine) {
     loop {
         let done = campaigns::maintain(store, now()).await;
-        tokio::time::sleep(pause(done, "holds", EVERY_HOLD)).await;
+        tokio::time::sleep(pause(done, "holds that have ended", EVERY_HOLD)).await;
     }
 }
 
@@ -44,7 +57,7 @@ fn pause(done: Result<bool, StoreError>, what: &str, every: Duration) -> Duratio
         Ok(true) => BREATH,
         Ok(false) => every,
         Err(error) => {
-            tracing::debug!(%error, "{what} that have ended were left as they are; it is tried again");
+            tracing::debug!(%error, "{what} were left as they are; it is tried again");
             every
         }
     }

@@ -114,6 +114,7 @@ impl Row {
             | Call::EditLink
             | Call::DeleteLink
             | Call::DrawLink
+            | Call::ReadLinkStats
             | Call::ExtendLink => (link, ""),
             Call::Claim | Call::ReadClaims => ("spring", "its-user"),
             Call::ConfirmClaim | Call::ReleaseClaim | Call::RevokeClaim => ("tickets", site.held.as_str()),

@@ -212,6 +212,8 @@ pub struct Links {
     pub keep_expired: Span,
     /// How clicks are recorded.
     pub clicks: Clicks,
+    /// Whether visits are noted beside their number; see [`crate::links::stats`].
+    pub stats: bool,
     /// Where `GET /` leads; without one, browsers get a page of ours, and others a 404.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub root_url: Option<String>,
@@ -462,6 +464,7 @@ impl Default for Links {
             anonymous_max: 100_000,
             keep_expired: Span::from_secs(30 * 86_400),
             clicks: Clicks::Submitted,
+            stats: true,
             root_url: None,
             not_found_url: None,
             gone_url: None,

@@ -12,8 +12,9 @@
 //! - a code is never taken over from another link;
 //! - the settings of a link are read by its owner, an admin, or the holder of its manage token only.
 //!
-//! Deliberately absent so far: the visits log, and stats. The ranking ([`top`]) is our host's. Their addresses answer 404 in
-//! [`route`].
+//! What is known of visits beside their number is in [`stats`].
+//!
+//! Deliberately absent so far: the visits log. The ranking ([`top`]) is our host's. Their addresses answer 404 in [`route`].
 
 mod access;
 mod again;
@@ -40,6 +41,7 @@ mod redirect;
 mod rename;
 mod repair;
 mod routing;
+pub mod stats;
 mod strangers;
 mod sweep;
 #[cfg(test)]
@@ -128,7 +130,9 @@ async fn route<S: Store>(world: &World<'_, S>, request: &Request) -> Result<Resp
         Call::DeleteLinks => bulk::delete(world, request).await,
         Call::ClaimLinks => claim::post(world, request).await,
         Call::DrawLink => qr::get(world, request, code).await,
-        // Later: visits and stats.
+        Call::ReadLinkStats => stats::get(world, request, code).await,
+        Call::ReadLinksStats => stats::get_all(world, request).await,
+        // Later: the log of visits.
         _ => Err(Problem::not_found()),
     }
 }

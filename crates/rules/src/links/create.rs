@@ -556,6 +556,7 @@ async fn insert<S: Store>(
         version: 0,
         visits: 0,
         visited_at: None,
+        unique_visitors: 0,
     };
     let partition = link_key(code);
     let mut mutations = vec![Mutation::Set {

@@ -7,7 +7,7 @@ use tollgate_api::problem::Kind;
 
 use super::list::{DEFAULT_PAGE, MAX_FILTER, MAX_PAGE};
 use super::top::{self, Window};
-use super::{again, bulk, claim, create, edit, list, qr, record};
+use super::{again, bulk, claim, create, edit, list, qr, record, stats};
 
 /// Headers of the pages that browsers get.
 const PAGE_HEADERS: &[&str] = &[
@@ -24,6 +24,7 @@ pub(crate) fn describe(call: Call, operation: &mut Operation<'_>) {
         Call::ListLinks => list(operation),
         Call::CreateLink => create(operation),
         Call::ListTopLinks => top(operation),
+        Call::ReadLinksStats => all_stats(operation),
         Call::CreateLinks | Call::EditLinks | Call::DeleteLinks => bulk(call, operation),
         Call::ClaimLinks => claim(operation),
         _ => one(call, operation),
@@ -188,6 +189,58 @@ fn top(operation: &mut Operation<'_>) {
     operation.refuses(&[Kind::NotFound]);
 }
 
+/// What statistics have in common.
+const STATS: &str = "Visits of machines are counted apart. Clients are told apart by the client id that limits count by: a header, else \
+                     the address. Of a period, the 50 most frequent values of each dimension are named; `other` are the visits of the rest. \
+                     A value that is not known is null. Where `[links] stats` is off, nothing is counted here.";
+
+fn statistics(operation: &mut Operation<'_>) {
+    operation.query(
+        "interval",
+        pattern("^([1-9][0-9]*[hd]|all)$"),
+        &format!("How far it looks back, from a whole hour or day: hours to `2160h`, days to `{}d`, or `all`; `24h` where it is left out.", stats::MAX_DAYS),
+    );
+    let names: Vec<_> = ["time"]
+        .into_iter()
+        .chain(stats::Dimension::ALL.map(stats::Dimension::name))
+        .collect();
+    operation.query(
+        "groupBy",
+        json!({ "enum": names }),
+        "What the rows are by; `time` where it is left out.",
+    );
+    operation.query(
+        "unit",
+        json!({ "enum": ["hour", "day"] }),
+        "The periods; where it is left out, hours up to seven days, else days. Hours are kept for 90 days.",
+    );
+    operation.gives::<stats::Stats>(
+        200,
+        "The visits.",
+        json!({
+            "interval": "1h", "groupBy": "time", "from": "2027-01-15T07:00:00Z", "to": "2027-01-15T08:10:00Z", "visits": 7,
+            "uniqueVisitors": 5, "bots": 1, "rows": [
+                { "time": "2027-01-15T07:00:00Z", "visits": 4, "uniqueVisitors": 3, "bots": 0 },
+                { "time": "2027-01-15T08:00:00Z", "visits": 3, "uniqueVisitors": 2, "bots": 1 },
+            ],
+        }),
+    );
+}
+
+fn all_stats(operation: &mut Operation<'_>) {
+    operation.about(&format!(
+        "The visits of a member's own links together; of an admin, of all links, or with `owner` those of one. Links that are there now, \
+         at most {} (400). {STATS}",
+        stats::MAX_LINKS
+    ));
+    operation.query(
+        "owner",
+        text(0, MAX_FILTER as u64),
+        "Whose: `key:<id>` or `client:<id>`; another's takes the scope `admin`.",
+    );
+    statistics(operation);
+}
+
 /// The answer to a call about many links.
 fn results(operation: &mut Operation<'_>, example: Value) {
     let link = operation.schema::<record::View<'_>>();
@@ -328,6 +381,13 @@ fn one(call: Call, operation: &mut Operation<'_>) {
             operation.answers_with(200, "Content-Security-Policy", true);
             operation.answers_with(200, "X-Content-Type-Options", true);
         }
+        Call::ReadLinkStats => {
+            operation.about(&format!(
+                "The visits that the link's counter has, by hour for 90 days and by day for ever, UTC. {STATS} A deleted link's are removed \
+                 within a quarter of an hour."
+            ));
+            statistics(operation);
+        }
         Call::ExtendLink => {
             operation.about("Gives a link a later end: `expiresAt`, or `seconds` after the present one. Exactly one of the two.");
             operation.takes::<edit::Extend>(json!({ "seconds": 86_400 }));
@@ -344,8 +404,8 @@ fn link() -> Value {
         "id": "3f6hK2pXw9QvB4nTzLrM", "code": "sale", "shortUrl": "http://localhost:3000/sale",
         "url": "https://example.com/sale?utm_source=mail", "redirect": 302, "createdAt": "2027-01-15T08:00:00Z",
         "updatedAt": "2027-01-15T08:00:00Z", "validFrom": null, "expiresAt": "2030-01-31T11:00:00Z", "expireAfterIdle": null,
-        "lastVisitedAt": null, "visits": 0, "maxVisits": null, "fallbackUrl": null, "forwardQuery": false, "tags": ["spring"],
-        "title": null, "externalId": null, "owner": "key:mzX4nQ9d", "archived": false, "hasPassword": false, "rules": [],
-        "targets": [], "notifyBefore": null, "events": false,
+        "lastVisitedAt": null, "visits": 0, "uniqueVisitors": 0, "maxVisits": null, "fallbackUrl": null, "forwardQuery": false,
+        "tags": ["spring"], "title": null, "externalId": null, "owner": "key:mzX4nQ9d", "archived": false, "hasPassword": false,
+        "rules": [], "targets": [], "notifyBefore": null, "events": false,
     })
 }

@@ -148,6 +148,32 @@ pub(super) async fn get<S: Store>(world: &World<'_, S>, request: &Request) -> Re
     Ok(Response::json(200, &Page { links, next_cursor }))
 }
 
+/// The ids of all links that a caller may list, with their times of creation; `None` if there are more than `most`.
+pub(super) async fn all_of<S: Store>(
+    world: &World<'_, S>,
+    request: &Request,
+    query: &Query,
+    most: usize,
+) -> Result<Option<Vec<(String, u64)>>, Problem> {
+    let source = source(world, request, query).await?;
+    let filter = Filter {
+        tag: None,
+        search: None,
+    };
+    let (links, more) = natural(world.store, &source, &filter, most.min(MAX_EXAMINED), None).await?;
+    if more.is_some()
+        && !world
+            .store
+            .scan(&source.prefix(), more.as_deref(), 1)
+            .await?
+            .is_empty()
+    {
+        return Ok(None);
+    }
+    let of = |link: Link| (link.record.id, link.record.created_at);
+    Ok(Some(links.into_iter().map(of).collect()))
+}
+
 async fn source<S: Store>(world: &World<'_, S>, request: &Request, query: &Query) -> Result<Source, Problem> {
     let key = keys::require(world.store, request, world.now, Scope::Links).await?;
     let own = access::key_owner(&key);

@@ -1,6 +1,6 @@
-//! The work of links in the background: the sweep and the repair, a bounded part at a time.
+//! The work of links in the background: the sweep, the statistics and the repair, a bounded part at a time.
 
-use super::{repair, sweep};
+use super::{repair, stats, sweep};
 use crate::config::Config;
 use crate::world::World;
 use tollgate_store::commit::StoreError;
@@ -11,14 +11,15 @@ use tollgate_store::ports::Store;
 const EVERY: u8 = 16;
 
 /// Does a bounded part of the work in the background. Removes links that have ended, and what deleted links
-/// left. Once per store, enters links in the indexes where an earlier version has not. `true`: there is more.
+/// left. Counts what was noted of visits. Once per store, enters links in the indexes where an earlier version has not. `true`: there is more.
 /// To be called again after an error.
 ///
 /// # Errors
 /// Those of the store.
 pub async fn maintain<S: Store>(store: &S, config: &Config, now: u64) -> Result<bool, StoreError> {
     let swept = sweep::step(store, config, now).await?;
-    Ok(repair::step(store, config, now).await? || swept)
+    let counted = stats::step(store, now).await?;
+    Ok(repair::step(store, config, now).await? || swept || counted)
 }
 
 /// Runs [`maintain`] after some creations. The caller that created a link does not hear of a failure.

@@ -7,6 +7,7 @@ use subtle::ConstantTimeEq as _;
 
 use super::password::Password;
 use super::routing::{Rule, Weighted};
+use super::stats;
 use crate::codes;
 use crate::config::Config;
 use tollgate_api::time;
@@ -318,21 +319,28 @@ impl Record {
     }
 }
 
-/// [`Record::counter_keys`] of an entry.
-pub(super) fn counter_keys_of(entry: &Entry, code: &str) -> Result<[String; 2], StoreError> {
-    #[derive(Deserialize)]
-    #[serde(rename_all = "camelCase")]
-    struct Named<'a> {
-        #[serde(borrow)]
-        id: Cow<'a, str>,
-        #[serde(default)]
-        by_id: bool,
-        #[serde(borrow, default)]
-        counters: Option<Cow<'a, str>>,
+/// The name of a link, as an entry has it.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Named<'a> {
+    #[serde(borrow)]
+    pub(super) id: Cow<'a, str>,
+    #[serde(default)]
+    by_id: bool,
+    #[serde(borrow, default)]
+    counters: Option<Cow<'a, str>>,
+}
+
+impl<'a> Named<'a> {
+    pub(super) fn of(entry: &'a Entry) -> Result<Self, StoreError> {
+        stored::decode("link", entry)
     }
-    let Named { id, by_id, counters } = stored::decode("link", entry)?;
-    let code = counters.as_deref().unwrap_or(code);
-    Ok(counter_keys(code, by_id.then_some(&*id)))
+
+    /// [`Record::counter_keys`].
+    pub(super) fn counter_keys(&self, code: &str) -> [String; 2] {
+        let code = self.counters.as_deref().unwrap_or(code);
+        counter_keys(code, self.by_id.then_some(&*self.id))
+    }
 }
 
 /// A link with its counters, as one read found them.
@@ -344,6 +352,8 @@ pub(super) struct Link {
     pub(super) version: u64,
     pub(super) visits: u64,
     pub(super) visited_at: Option<u64>,
+    /// Clients that made the visits, roughly.
+    pub(super) unique_visitors: u64,
 }
 
 impl Link {
@@ -380,7 +390,7 @@ impl Link {
             let partition = link_key(code);
             let mut record = Record::of(&entry)?;
             let [visits, visited] = record.counter_keys(code);
-            let keys = [partition, visits, visited];
+            let keys = [partition, visits, visited, stats::all_key(&record.id)];
             let mut found = store.get(&keys[0], &keys).await?.into_iter();
             let Some(Some(now)) = found.next() else {
                 return Ok(None);
@@ -393,8 +403,9 @@ impl Link {
                 }
                 record = changed;
             }
-            let (visits, visited_at) = counters(found)?;
+            let (visits, visited_at) = counters(&mut found)?;
             return Ok(Some(Self {
+                unique_visitors: stats::unique(found.next().flatten().as_ref()),
                 code: code.to_owned(),
                 record,
                 version: now.version,
@@ -450,6 +461,7 @@ impl Link {
             expire_after_idle: limits.expire_after_idle,
             last_visited_at: self.visited_at,
             visits: self.visits,
+            unique_visitors: self.unique_visitors,
             max_visits: limits.max_visits,
             fallback_url: fallback_url.as_deref(),
             forward_query: self.record.forward_query,
@@ -527,6 +539,8 @@ pub(super) struct View<'a> {
     last_visited_at: Option<u64>,
     /// Visits so far.
     visits: u64,
+    /// Clients that made them, roughly, and a few seconds behind; 0 where `[links] stats` is off.
+    unique_visitors: u64,
     /// How many visits it redirects.
     max_visits: Option<u64>,
     /// Where it leads once it has ended.

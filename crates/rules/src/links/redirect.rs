@@ -1,4 +1,5 @@
-//! `GET` and `HEAD /{code}`: the redirect; and `POST`, which the button for people taken for machines sends. A plain link costs one read of one key and no random.
+//! `GET` and `HEAD /{code}`: the redirect; and `POST`, which the button for people taken for machines sends. A plain link costs one read of one key, and no random
+//! but for the first of several notes ([`stats`]).
 //!
 //! Counting is the last thing done, and nothing waits after it. The machine may run this rule without
 //! waiting. Where the rule would have to wait, the machine drops it and runs it anew, so nothing may have
@@ -16,10 +17,9 @@ use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use super::Place;
 use super::password::{self, Gate};
 use super::preview;
-use super::record::{
-    Facts, Limits, MAX_RACES, Record, State, Target, counter_keys_of, counters, link_key, state,
-};
+use super::record::{Facts, Limits, MAX_RACES, Named, Record, State, Target, counters, link_key, state};
 use super::routing;
+use super::stats;
 use super::visitor::{self, Visitor};
 use crate::codes;
 use crate::config::Clicks;
@@ -29,6 +29,7 @@ use tollgate_api::http::{Request, Response};
 use tollgate_api::pattern::unreserved;
 use tollgate_api::problem::{Kind, Problem};
 use tollgate_store::commit::{Commit, Condition, Entry, Mutation, Outcome, Part, Refusal, StoreError};
+use tollgate_store::plan::coalescer::Note;
 use tollgate_store::ports::Store;
 
 const NO_STORE: &str = "private, no-store";
@@ -121,16 +122,34 @@ pub(super) async fn answer<S: Store>(
         if !is_recorded(world, &target) {
             return Ok(leads());
         }
+        let mark = mark(world, request, &entry, &target.limits);
+        // Only what is counted later is remembered by its mark, and not of a link with `maxVisits`, or whose visits tell of themselves.
+        let may_be_known = mark.is_noted
+            && !button
+            && !target.events
+            && request.method == "GET"
+            && is_deferred(world, &target.limits);
+        if may_be_known && world.store.defer_again(&key, mark.value) {
+            return Ok(leads());
+        }
         let visitor = match button {
             true => Visitor::Person,
             false => visitor::of(request),
         };
         match visitor {
-            Visitor::Machine if target.limits.max_visits.is_some() => return Ok(Some(preview::withheld())),
-            Visitor::Machine | Visitor::Head => return Ok(leads()),
+            Visitor::Machine => {
+                if mark.is_noted {
+                    stats::saw_machine(world, request, &key, &Named::of(&entry)?, mark.value);
+                }
+                return Ok(match target.limits.max_visits {
+                    Some(_) => Some(preview::withheld()),
+                    None => leads(),
+                });
+            }
+            Visitor::Head => return Ok(leads()),
             Visitor::Person => {}
         }
-        match count(world, &code, &key, &entry, (&target, url)).await? {
+        match count(world, request, &code, &entry, (&target, url), mark).await? {
             Visit::Granted => return Ok(leads()),
             Visit::Ended(state) => return end(state, &target).map(Some),
             Visit::Changed => {}
@@ -180,7 +199,7 @@ async fn facts<S: Store>(
             ..Facts::default()
         }));
     }
-    let [visits, visited] = counter_keys_of(entry, code)?;
+    let [visits, visited] = Named::of(entry)?.counter_keys(code);
     let keys = [partition.to_owned(), visits, visited];
     let mut found = world.store.get(partition, &keys).await?.into_iter();
     let same = |link: &Entry| link.version == entry.version;
@@ -207,23 +226,50 @@ fn is_recorded<S: Store>(world: &World<'_, S>, target: &Target<'_>) -> bool {
     is_counted(world, limits) || limits.expire_after_idle.is_some() || target.events
 }
 
+/// Whether a visit of the link is counted after it is answered.
+fn is_deferred<S: Store>(world: &World<'_, S>, limits: &Limits) -> bool {
+    !limits.are_exact() && world.settings.config.links.clicks != Clicks::Durable
+}
+
+/// What is the same for visits that are counted, and noted, in the same way.
+#[derive(Clone, Copy)]
+struct Mark {
+    value: u64,
+    /// Whether visits are noted ([`stats`]): then it depends on the request too.
+    is_noted: bool,
+}
+
+fn mark<S: Store>(world: &World<'_, S>, request: &Request, entry: &Entry, limits: &Limits) -> Mark {
+    let is_noted = stats::is_on(world) && is_counted(world, limits);
+    Mark {
+        value: match is_noted {
+            true => stats::mark(entry.version, request),
+            false => entry.version,
+        },
+        is_noted,
+    }
+}
+
 /// Records a visit the way the link and the configuration ask for.
 async fn count<S: Store>(
     world: &World<'_, S>,
+    request: &Request,
     code: &str,
-    partition: &str,
     entry: &Entry,
     (target, url): (&Target<'_>, &str),
+    mark: Mark,
 ) -> Result<Visit, StoreError> {
     let limits = &target.limits;
-    let clicks = world.settings.config.links.clicks;
-    let deferred = !limits.are_exact() && clicks != Clicks::Durable;
+    let partition = &*link_key(code);
+    let deferred = is_deferred(world, limits);
     let counted = is_counted(world, limits);
-    // What is deferred depends on the settings and on the link, and on nothing else.
-    if deferred && !target.events && world.store.defer_again(partition, entry.version) {
+    // What is deferred depends on the settings, on the link, and on what is noted of the request.
+    if deferred && !target.events && !mark.is_noted && world.store.defer_again(partition, mark.value) {
         return Ok(Visit::Granted);
     }
-    let [visits, visited] = counter_keys_of(entry, code)?;
+    let named = Named::of(entry)?;
+    let [visits, visited] = named.counter_keys(code);
+    let note = mark.is_noted.then(|| stats::note(world, request, &named, false));
     let mut mutations = Vec::with_capacity(2);
     if counted {
         let max = limits.max_visits.and_then(|most| i64::try_from(most).ok());
@@ -250,11 +296,15 @@ async fn count<S: Store>(
     if deferred {
         match target.events {
             // Each tells of itself.
-            true => world.store.defer(commit),
-            false => world.store.defer_repeatable(commit, entry.version),
+            true => {
+                commit.mutations.extend(note.map(Note::alone));
+                world.store.defer(commit);
+            }
+            false => world.store.defer_repeatable(commit, mark.value, note),
         }
         return Ok(Visit::Granted);
     }
+    commit.mutations.extend(note.map(Note::alone));
     commit.conditions = vec![
         Condition::Version {
             key: partition.to_owned(),

@@ -11,7 +11,7 @@
 //! commits follow one another, so that the writer is never busy with them alone.
 
 use super::record::{Link, Record, link_key};
-use super::{index, strangers};
+use super::{index, stats, strangers};
 use crate::codes;
 use crate::config::Config;
 use crate::events;
@@ -130,6 +130,7 @@ async fn remove_if<S: Store>(
         .chain(due.filter(|due| *due != later));
     let mut mutations: Vec<_> = keys.map(|key| Mutation::Delete { key }).collect();
     mutations.push(set(later, record.to_bytes()));
+    mutations.push(stats::gone(&record.id, now));
     let version = Condition::Version {
         key: partition.clone(),
         version: link.version,
@@ -246,6 +247,7 @@ async fn clear<S: Store>(store: &S, due: &Due<'_>, item: &Item, record: Record) 
         version: 0,
         visits: 0,
         visited_at: None,
+        unique_visitors: 0,
     };
     index::leave(store, &link).await?;
     if link.record.is_anonymous() {

@@ -539,6 +539,33 @@ fn clicks_are_combined_until_they_are_flushed() {
 }
 
 #[test]
+fn visits_of_the_same_client_are_one_note() {
+    let mut gateway = Gateway::new(true);
+    let robot = || request("GET", "/hello", &[("user-agent", "Googlebot/2.1")]);
+    let person = || {
+        request(
+            "GET",
+            "/hello",
+            &[("x-client-id", "ann"), ("referer", "https://a.example/")],
+        )
+    };
+    for visit in [person(), person(), robot()] {
+        assert!(matches!(gateway.start(visit), Step::Done(response) if response.status == 302));
+    }
+    let deferred = gateway.machine.near.deferred.take().take();
+    let [Mutation::Add { delta: 2, .. }, _, Mutation::Set { value, .. }] = &*deferred[0].mutations else {
+        panic!("{deferred:?}")
+    };
+    let [tollgate_store::commit::Part::Bytes(value)] = &**value else {
+        panic!("{value:?}")
+    };
+    let rows = tollgate_store::plan::coalescer::noted(value).unwrap();
+    let mut times: Vec<_> = rows.iter().map(|row| row.times).collect();
+    times.sort_unstable();
+    assert_eq!(times, [1, 2]);
+}
+
+#[test]
 fn a_head_that_is_none_is_a_problem() {
     let mut gateway = Gateway::new(true);
     let step = gateway

@@ -251,7 +251,7 @@ fn methods_and_addresses_are_told_apart() {
     }
     for path in [
         "/api/links/top",
-        "/api/links/abc/stats",
+        "/api/links/abc/stat",
         "/api/links/",
         "/api/links/a.b",
         "/api/x",

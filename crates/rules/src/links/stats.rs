@@ -1,0 +1,139 @@
+//! What is known of a link's visits, beside their number: when, from where, with what, and how many clients.
+//!
+//! A visit writes nothing of its own. What it has seen ([`seen`]) is a note beside the write that counts it: with
+//! `clicks = "submitted"`, notes of a moment are combined with their clicks. Notes lie in the store as
+//! `seen/<id>/<unique>` until they are folded ([`fold`]) into the link's tallies ([`tally`]): `stats/<id>/h<hour>`
+//! for [`HOURS_KEPT`], `stats/<id>/d<day>` for ever, and `stats/<id>/all`. A fold removes the notes in the commit
+//! that writes their tallies, which must be those that it read. So a note is counted once, whoever folds, and however
+//! often. A crash loses of the statistics what it loses of the clicks, and nothing else.
+//!
+//! Our host folds every [`fold`] in the background; who reads folds first ([`read`]); under Spin, some visits do
+//! ([`now_and_then`]).
+//!
+//! Statistics belong to a link's id. A deleted link leaves an entry `gone/<time>/<id>`, by which they are removed
+//! ([`gone`]).
+//!
+//! Bounds: a note is at most [`MAX_ROW`](tollgate_store::plan::coalescer::MAX_ROW) bytes, a tally at most
+//! [`tally::MAX_BYTES`]. So the hours of a link that is visited in each of them take at most 17 MiB, if every
+//! dimension is full in every hour; with ten visits an hour, under 1 MiB.
+
+mod agent;
+mod fold;
+mod gone;
+mod read;
+mod seen;
+mod tally;
+#[cfg(test)]
+mod tests;
+
+use super::record::Named;
+use crate::world::World;
+use tollgate_api::http::Request;
+use tollgate_store::commit::{Commit, StoreError};
+use tollgate_store::plan::coalescer::{Note, Noted, noted};
+use tollgate_store::ports::Store;
+
+pub use fold::fold;
+pub(super) use gone::entry as gone;
+#[cfg(feature = "schema")]
+pub(super) use read::{MAX_DAYS, MAX_LINKS, Stats};
+pub(super) use read::{get, get_all, unique};
+pub use seen::Dimension;
+use seen::Seen;
+
+/// How long hours are kept.
+pub const HOURS_KEPT: u64 = 90 * 24;
+/// Milliseconds.
+const HOUR: u64 = 3_600_000;
+const DAY: u64 = 24 * HOUR;
+/// Under Spin, one request in this many folds.
+const EVERY: u8 = 8;
+
+/// What the keys of notes begin with.
+const NOTES: &str = "seen/";
+
+fn notes_of(id: &str) -> String {
+    [NOTES, id, "/"].concat()
+}
+
+fn tallies_of(id: &str) -> String {
+    ["stats/", id, "/"].concat()
+}
+
+/// The entry of all of a link's visits together.
+pub(super) fn all_key(id: &str) -> String {
+    ["stats/", id, "/all"].concat()
+}
+
+/// Whether visits that are counted are noted too.
+pub(super) fn is_on<S>(world: &World<'_, S>) -> bool {
+    world.settings.config.links.stats
+}
+
+/// Identifies a visit among those of its link: with the same version of the link and the same mark, it is counted and noted as
+/// the one before.
+pub(super) fn mark(version: u64, request: &Request) -> u64 {
+    seen::mark(version, request)
+}
+
+/// The note of a visit; `is_bot`: of a machine, which is not counted.
+pub(super) fn note<S>(
+    world: &World<'_, S>,
+    request: &Request,
+    Named { id, .. }: &Named<'_>,
+    is_bot: bool,
+) -> Note {
+    let seen = Seen::of(world, request, is_bot);
+    // Of the same millisecond and link, half of the bits are enough.
+    let unique = u128::from_be_bytes((world.fresh)()) as u64;
+    Note {
+        key: format!("{}{:012x}{unique:016x}", notes_of(id), world.now),
+        row: seen.to_bytes(),
+    }
+}
+
+/// Notes that a machine came.
+pub(super) fn saw_machine<S: Store>(
+    world: &World<'_, S>,
+    request: &Request,
+    partition: &str,
+    named: &Named<'_>,
+    mark: u64,
+) {
+    let commit = Commit {
+        partition: partition.to_owned(),
+        ..Commit::default()
+    };
+    let note = note(world, request, named, true);
+    world.store.defer_repeatable(commit, mark, Some(note));
+}
+
+/// The visits that an entry of a link's statistics stands for, with the link's id: a note, or the tally of all. Together they are as
+/// many as the link's counter has.
+pub fn visits_of<'k>(key: &'k str, value: &[u8]) -> Option<(&'k str, u64)> {
+    if let Some((id, _)) = key.strip_prefix(NOTES).and_then(|rest| rest.split_once('/')) {
+        let seen = |row: Noted| Some((Seen::from_bytes(&row.row)?, u64::from(row.times)));
+        let seen = noted(value)?.into_iter().filter_map(seen);
+        let visits = seen.filter(|(seen, _)| !seen.is_bot).map(|(_, times)| times);
+        return Some((id, visits.sum()));
+    }
+    let id = key.strip_prefix("stats/")?.strip_suffix("/all")?;
+    Some((id, tally::Tally::from_bytes(value)?.visits))
+}
+
+/// Folds some of what was noted, after some calls: where no host does it in the background. The caller does not hear of a
+/// failure.
+pub async fn now_and_then<S: Store>(world: &World<'_, S>) {
+    if (world.fresh)()[15].is_multiple_of(EVERY) {
+        let _ = step(world.store, world.now).await;
+    }
+}
+
+/// Folds some of what was noted, and removes some of what deleted links left. `true`: there is more.
+///
+/// # Errors
+/// Those of the store; what was done stays done.
+pub async fn step<S: Store>(store: &S, now: u64) -> Result<bool, StoreError> {
+    let gone = gone::step(store, now).await?;
+    Ok(fold(store, NOTES).await? || gone)
+}

@@ -1,0 +1,180 @@
+//! Notes become tallies. Each commit is about one link: it removes some of its notes, and writes the tallies that they belong
+//! to, on the condition that these are as they were read.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use tollgate_store::commit::{Commit, Condition, Item, MAX_STEPS, Mutation, Outcome, StoreError, literal};
+use tollgate_store::plan::coalescer::noted;
+use tollgate_store::ports::Store;
+
+use super::seen::Seen;
+use super::tally::Tally;
+use super::{HOUR, HOURS_KEPT, NOTES, all_key, tallies_of};
+
+/// Notes that are looked at together.
+const PAGE: u32 = 1_000;
+/// Links whose tallies are written together, each in a commit of its own.
+const AT_ONCE: usize = 64;
+/// Hours that one commit is about.
+const MAX_HOURS: usize = 8;
+const HOURS_OF_DAY: u64 = 24;
+
+/// The key of an hour's tally.
+pub(super) fn hour_key(id: &str, hour: u64) -> String {
+    format!("{}h{hour:08}", tallies_of(id))
+}
+
+/// The key of a day's tally.
+pub(super) fn day_key(id: &str, day: u64) -> String {
+    format!("{}d{day:06}", tallies_of(id))
+}
+
+/// The notes of a link that wait to be folded.
+struct Waiting {
+    id: String,
+    items: std::vec::IntoIter<Item>,
+}
+
+/// A part of them, which fits into a commit: the keys of notes, and what they say.
+#[derive(Default)]
+struct Part {
+    keys: Vec<String>,
+    seen: Vec<(Seen, u64)>,
+    hours: BTreeSet<u64>,
+}
+
+impl Part {
+    /// Tallies that are written: of hours, their days, and all.
+    fn tallies(&self) -> usize {
+        let days: BTreeSet<_> = self.hours.iter().map(|hour| hour / HOURS_OF_DAY).collect();
+        self.hours.len() + days.len() + 1
+    }
+
+    fn takes(&self, hours: &BTreeSet<u64>) -> bool {
+        if self.keys.is_empty() {
+            return true;
+        }
+        let together = Self {
+            hours: self.hours.union(hours).copied().collect(),
+            ..Self::default()
+        };
+        together.hours.len() <= MAX_HOURS && together.tallies() + self.keys.len() < MAX_STEPS
+    }
+}
+
+impl Waiting {
+    /// The next part; `None` where there is none any more.
+    fn next(&mut self) -> Option<Part> {
+        let mut part = Part::default();
+        while let Some(item) = self.items.as_slice().first() {
+            // What cannot be read tells of no visit, and goes.
+            let rows = noted(&item.entry.value).unwrap_or_default();
+            let seen = rows
+                .iter()
+                .filter_map(|noted| Some((Seen::from_bytes(&noted.row)?, u64::from(noted.times))));
+            let seen: Vec<_> = seen.collect();
+            let hours: BTreeSet<_> = seen.iter().map(|(seen, _)| seen.hour()).collect();
+            if !part.takes(&hours) {
+                break;
+            }
+            part.hours.extend(hours);
+            part.seen.extend(seen);
+            part.keys.extend(self.items.next().map(|item| item.key));
+        }
+        Some(part).filter(|part| !part.keys.is_empty())
+    }
+}
+
+/// The commit that folds a part of a link's notes.
+async fn commit<S: Store>(store: &S, id: &str, part: Part) -> Result<Commit, StoreError> {
+    let partition = tallies_of(id);
+    let mut tallies: BTreeMap<String, (Tally, Option<u64>)> = BTreeMap::new();
+    for (seen, times) in &part.seen {
+        let hour = seen.hour();
+        let expires = (hour + 1 + HOURS_KEPT).saturating_mul(HOUR);
+        let keys = [
+            (hour_key(id, hour), Some(expires)),
+            (day_key(id, hour / HOURS_OF_DAY), None),
+            (all_key(id), None),
+        ];
+        for (key, expires) in keys {
+            let (tally, _) = tallies.entry(key).or_insert_with(|| (Tally::default(), expires));
+            tally.add(seen, *times);
+        }
+    }
+    let keys: Vec<_> = tallies.keys().cloned().collect();
+    let found = match keys.is_empty() {
+        true => Vec::new(),
+        false => store.get(&partition, &keys).await?,
+    };
+    let mut conditions = Vec::with_capacity(keys.len());
+    let mut mutations = Vec::with_capacity(keys.len() + part.keys.len());
+    for ((key, (new, expires)), found) in tallies.into_iter().zip(found) {
+        let (mut tally, condition) = match found {
+            None => (Tally::default(), Condition::Absent(key.clone())),
+            Some(entry) => {
+                let version = Condition::Version {
+                    key: key.clone(),
+                    version: entry.version,
+                };
+                // A tally that cannot be read is begun anew: it would hold up all that come after it.
+                (Tally::from_bytes(&entry.value).unwrap_or_default(), version)
+            }
+        };
+        tally.merge(&new);
+        conditions.push(condition);
+        mutations.push(Mutation::Set {
+            key,
+            value: literal(tally.to_bytes()),
+            expires,
+        });
+    }
+    mutations.extend(part.keys.into_iter().map(|key| Mutation::Delete { key }));
+    Ok(Commit {
+        partition,
+        conditions,
+        mutations,
+        ..Commit::default()
+    })
+}
+
+/// Folds some of the notes whose keys begin so. `true`: there may be more.
+///
+/// # Errors
+/// Those of the store; what was folded stays folded.
+pub async fn fold<S: Store>(store: &S, prefix: &str) -> Result<bool, StoreError> {
+    let items = store.scan(prefix, None, PAGE).await?;
+    let full = items.len() == PAGE as usize;
+    let mut of_links: BTreeMap<String, Vec<Item>> = BTreeMap::new();
+    for item in items {
+        let id = item.key.strip_prefix(NOTES).and_then(|rest| rest.split_once('/'));
+        if let Some((id, _)) = id {
+            of_links.entry(id.to_owned()).or_default().push(item);
+        }
+    }
+    let of_link = |(id, items): (String, Vec<Item>)| Waiting {
+        id,
+        items: items.into_iter(),
+    };
+    let mut waiting: Vec<_> = of_links.into_iter().map(of_link).collect();
+    while !waiting.is_empty() {
+        let mut commits = Vec::new();
+        let mut asked = Vec::new();
+        for mut link in waiting.split_off(waiting.len().saturating_sub(AT_ONCE)) {
+            if let Some(part) = link.next() {
+                commits.push(commit(store, &link.id, part).await?);
+                asked.push(link);
+            }
+        }
+        if commits.is_empty() {
+            continue;
+        }
+        for (outcome, link) in store.commit_each(commits).await.into_iter().zip(asked) {
+            // Refused: somebody else folds them. What is left of them is looked at the next time.
+            if matches!(outcome?, Outcome::Committed(_)) {
+                waiting.push(link);
+            }
+        }
+    }
+    Ok(full)
+}
