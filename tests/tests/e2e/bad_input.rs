@@ -316,6 +316,43 @@ pub async fn absurd_pictures_of_links_are_refused(host: Host) {
     unknown.send().await.problem(404, "not-found");
 }
 
+pub async fn absurd_statistics_are_refused(host: Host) {
+    let gateway = Gateway::shared(host).await;
+    let code = unique("counted");
+    gateway.link(&code).await;
+    for (query, pointer) in [
+        ("interval=", "query:interval"),
+        ("interval=0h", "query:interval"),
+        ("interval=-1h", "query:interval"),
+        ("interval=1e3h", "query:interval"),
+        ("interval=2161h", "query:interval"),
+        ("interval=99999999999999999999d", "query:interval"),
+        ("groupBy=ip", "query:groupBy"),
+        ("groupBy=%00", "query:groupBy"),
+        ("unit=second", "query:unit"),
+        ("interval=all&interval=1h", "query:interval"),
+        ("since=1", "query:since"),
+    ] {
+        for path in [
+            format!("/api/links/{code}/stats?{query}"),
+            format!("/api/links/stats?{query}"),
+        ] {
+            let answer = gateway.get(&path).key(ADMIN_KEY).send().await;
+            assert!(answer.status == 400, "{query}: {}", answer.shown());
+            answer.names(pointer);
+        }
+    }
+    for path in [format!("/api/links/{code}/stats"), "/api/links/stats".to_owned()] {
+        gateway.get(&path).send().await.problem(401, "unauthorized");
+        gateway
+            .delete(&path)
+            .key(ADMIN_KEY)
+            .send()
+            .await
+            .problem(405, "method-not-allowed");
+    }
+}
+
 pub async fn bodies_that_are_no_json_are_refused(host: Host) {
     let gateway = Gateway::shared(host).await;
     let (key, topic) = (gateway.key(&["links"]).await, unique("untouched"));

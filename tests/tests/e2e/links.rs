@@ -6,6 +6,7 @@ mod lifetime;
 mod listing;
 mod many;
 mod ranking;
+mod statistics;
 mod visits;
 mod ways;
 
@@ -15,6 +16,7 @@ pub use lifetime::*;
 pub use listing::*;
 pub use many::*;
 pub use ranking::*;
+pub use statistics::*;
 pub use visits::*;
 pub use ways::*;
 

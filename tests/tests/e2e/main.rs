@@ -82,6 +82,7 @@ harness::cases! {
             strangers_create_a_bounded_number_of_links,
             times_to_the_end_of_the_year_9999_are_told_in_utc,
             unknown_code_is_not_found,
+            visits_are_told_by_time_and_by_what_they_came_with,
             visits_of_a_plain_link_are_counted,
             visits_are_told_to_the_topic_of_events,
         }
@@ -89,6 +90,7 @@ harness::cases! {
             code_of_an_ended_link_becomes_free,
             max_visits_set_on_a_link_in_use_holds_from_the_answer_on,
             links_that_lead_nowhere_are_not_ranked,
+            statistics_have_the_visits_that_the_counter_has_after_a_kill,
             the_most_visited_links_are_ranked_live_and_by_owner,
             the_ranking_is_told_as_it_moves,
         }
@@ -133,6 +135,7 @@ harness::cases! {
             strangers_create_a_bounded_number_of_links,
             times_to_the_end_of_the_year_9999_are_told_in_utc,
             unknown_code_is_not_found,
+            visits_are_told_by_time_and_by_what_they_came_with,
             visits_of_a_plain_link_are_counted,
         }
     }
@@ -283,6 +286,7 @@ harness::cases! {
         both {
             absurd_pictures_of_links_are_refused,
             absurd_queries_are_refused_by_field,
+            absurd_statistics_are_refused,
             bad_campaigns_and_keys_are_refused_by_field,
             bad_groups_and_replays_are_refused_by_field,
             bad_headers_are_refused_by_name,
