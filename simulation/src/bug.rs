@@ -66,6 +66,8 @@ pub enum Bug {
     AckLate,
     /// A group that is to be ordered is not.
     LeaseOutOfOrder,
+    /// What is noted of visits is counted, and stays noted.
+    FoldTwice,
 }
 
 impl Bug {
@@ -102,5 +104,6 @@ impl Bug {
         Bug::LoseAck,
         Bug::AckLate,
         Bug::LeaseOutOfOrder,
+        Bug::FoldTwice,
     ];
 }

@@ -373,6 +373,11 @@ impl Engine {
                     commit.mutations.clear();
                 }
             }
+            Some(Bug::FoldTwice) if commit.partition.starts_with("stats/") => {
+                commit
+                    .mutations
+                    .retain(|mutation| !matches!(mutation, Mutation::Delete { .. }));
+            }
             Some(Bug::ListByCode) => {
                 for mutation in &mut commit.mutations {
                     let (Mutation::Set { key, .. } | Mutation::Delete { key }) = mutation else {

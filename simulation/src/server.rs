@@ -123,7 +123,7 @@ async fn write(server: Rc<Server>) {
     });
 }
 
-/// Gives holds back that have ended.
+/// Gives holds back that have ended, and counts what was noted of visits.
 async fn sweep(server: &Server) {
     let sim = &server.sim;
     loop {
@@ -134,6 +134,7 @@ async fn sweep(server: &Server) {
         }
         // What has failed is tried again.
         let _ = campaigns::maintain(&server.engine, now).await;
+        let _ = links::stats::step(&server.engine, now).await;
     }
 }
 

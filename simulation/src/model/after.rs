@@ -1,10 +1,11 @@
 //! What must be there after a restart, and at the end.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 use std::sync::Arc;
 
 use tollgate_delivery::relay::record::{Control, Keys};
+use tollgate_rules::links;
 
 use super::{Checked, Model, ensure, read};
 use crate::disk::State;
@@ -101,6 +102,26 @@ impl Model {
         links.all(|link| link.visits == link.base + link.deferred)
     }
 
+    /// Statistics have every visit that a link's counter has, once: noted, or counted.
+    fn check_statistics(&self) -> Checked {
+        let mut visits = BTreeMap::<&str, u64>::new();
+        for (key, entry) in &self.mirror.entries {
+            if let Some((id, more)) = links::stats::visits_of(key, &entry.value) {
+                *visits.entry(id).or_default() += more;
+            }
+        }
+        for (id, link) in self.links.iter().filter(|(_, link)| !link.deleted) {
+            let told = visits.get(id.as_str()).copied().unwrap_or(0);
+            ensure(told == link.visits, || {
+                format!(
+                    "statistics of {id} tell {told} visits, its counter {}",
+                    link.visits
+                )
+            })?;
+        }
+        Ok(())
+    }
+
     /// Nothing is under way any more: each message was delivered, or is a dead letter; every click was counted.
     pub fn check_end(&self) -> Checked {
         for (index, ledger) in self.ledgers.iter().enumerate() {
@@ -114,6 +135,7 @@ impl Model {
             let lost = (1..=last).find(|s| !ledger.acknowledged.contains(s) && !dead.contains(s));
             ensure(lost.is_none(), || format!("{} {lost:?} was lost", TOPICS[index]))?;
         }
+        self.check_statistics()?;
         for (id, link) in &self.links {
             let expected = link.base + link.deferred;
             let simple = !link.exact && !link.deleted;
