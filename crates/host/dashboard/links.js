@@ -96,6 +96,45 @@ const Code = ({ link, close }) => {
     <//>`;
 };
 
+/** What the visits of a link are shown by, and what a value that is not known is called. */
+const DIMENSIONS = [['referrer', 'Page', 'Directly'], ['device', 'Device'], ['os', 'System'], ['browser', 'Browser'], ['country', 'Country'], ['language', 'Language']];
+const INTERVALS = [['24h', 'A day'], ['7d', 'A week'], ['30d', '30 days'], ['90d', '90 days'], ['all', 'All']];
+/** Rows that are shown of each. */
+const SHOWN = 8;
+
+const Values = ({ name, unknown, rows }) => html`
+  <${Table} label="Visits by ${name.toLowerCase()}" columns=${[[name], ['Visits', 'num']]}>
+    ${rows.slice(0, SHOWN).map((row) => html`<tr key=${row.value}><th scope="row">${row.value ?? unknown}</th><td class="num">${number(row.visits)}</td></tr>`)}
+  <//>`;
+
+const Visits = ({ link, close }) => {
+  const [interval, choose] = useState('7d');
+  const [found, setFound] = useState(null);
+  const [problem, setProblem] = useState(null);
+  const path = `api/links/${segment(link.code)}/stats`;
+  useEffect(() => {
+    let open = true;
+    setFound(null);
+    setProblem(null);
+    Promise.all(DIMENSIONS.map(([by]) => call('GET', `${path}${query({ interval, groupBy: by })}`)))
+      .then((all) => open && setFound(all), (caught) => open && setProblem(caught));
+    return () => { open = false; };
+  }, [path, interval]);
+  return html`
+    <${Dialog} title="Visits of ${link.code}" close=${close}>
+      <div class="text visits">
+        <div class="field"><label for="interval">Of the last</label><select id="interval" value=${interval} onChange=${(event) => choose(event.target.value)}>
+          ${INTERVALS.map(([value, label]) => html`<option value=${value}>${label}</option>`)}
+        </select></div>
+        ${problem && html`<${Failure} problem=${problem} />`}
+        ${!found && !problem && html`<${Loading} />`}
+        ${found && html`
+          <p><strong>${number(found[0].visits)}</strong> visits of about <strong>${number(found[0].uniqueVisitors)}</strong> visitors, and ${number(found[0].bots)} of machines, which do not count.</p>
+          ${found[0].visits > 0 && DIMENSIONS.map(([, name, unknown], index) => html`<${Values} key=${name} name=${name} unknown=${unknown ?? 'Not known'} rows=${found[index].rows} />`)}`}
+      </div>
+    <//>`;
+};
+
 const standing = (link) => {
   const now = Date.now();
   if (link.archived) return ['quiet', 'Archived'];
@@ -117,6 +156,7 @@ const Row = ({ link, open }) => {
       <td><${Time} at=${link.createdAt} /></td>
       <td class="buttons">
         <${Copy} text=${link.shortUrl} />
+        <button type="button" class="small" aria-label="Visits of ${link.code}" onClick=${() => open('visits', link)}>Visits</button>
         <button type="button" class="small" aria-label="QR code of ${link.code}" onClick=${() => open('code', link)}>QR code</button>
         <button type="button" class="small" aria-label="Change ${link.code}" onClick=${() => open('edit', link)}>Change</button>
         <button type="button" class="small danger" aria-label="Delete ${link.code}" onClick=${() => open('delete', link)}>Delete</button>
@@ -144,6 +184,7 @@ export const Links = () => {
     ${dialog?.[0] === 'create' && html`<${Create} close=${close} />`}
     ${dialog?.[0] === 'edit' && html`<${Edit} link=${dialog[1]} close=${close} />`}
     ${dialog?.[0] === 'code' && html`<${Code} link=${dialog[1]} close=${() => close(false)} />`}
+    ${dialog?.[0] === 'visits' && html`<${Visits} link=${dialog[1]} close=${() => close(false)} />`}
     ${dialog?.[0] === 'delete' && html`
       <${Confirm} title="Delete ${dialog[1].code}?" action="Delete" done="The link ${dialog[1].code} was deleted."
         act=${() => call('DELETE', `api/links/${segment(dialog[1].code)}`)} close=${close}>
