@@ -168,6 +168,20 @@ calls! {
     ReleaseClaim = Coupon "POST" "/api/campaigns/:id/claims/:claim/release" UserOrKey(Campaigns);
     /// Takes a claim back.
     RevokeClaim = Coupon "POST" "/api/campaigns/:id/claims/:claim/revoke" Key(Campaigns);
+    /// All draws.
+    ListDraws = Coupon "GET" "/api/draws" Key(Campaigns);
+    /// A new draw.
+    CreateDraw = Coupon "POST" "/api/draws" Key(Campaigns), Body;
+    /// One draw, and what was drawn.
+    ReadDraw = Coupon "GET" "/api/draws/:id" Anyone;
+    /// The user's entry.
+    Enter = Coupon "POST" "/api/draws/:id/entries" User, Hot;
+    /// Closes a draw and draws it.
+    Draw = Coupon "POST" "/api/draws/:id/draw" Key(Campaigns);
+    /// A user's entries, and what they have won.
+    ReadEntries = Coupon "GET" "/api/draws/:id/entries/:user" UserOrKey(Campaigns);
+    /// That a user's entries are in the draw.
+    ProveEntries = Coupon "GET" "/api/draws/:id/entries/:user/proof" UserOrKey(Campaigns);
     /// All topics.
     ListTopics = Forward "GET" "/api/topics" Key(Topics);
     /// One topic.
@@ -368,7 +382,7 @@ pub fn is_hot(component: Component, method: &str, path: &str) -> bool {
         // What a form sends may be a password, which is work.
         Component::Shortener => method != "POST" && !path.starts_with("/api/"),
         Component::Forward => !path.starts_with("/api/"),
-        Component::Coupon => method == "POST" && path.ends_with("/claims"),
+        Component::Coupon => method == "POST" && (path.ends_with("/claims") || path.ends_with("/entries")),
         Component::Admin => false,
     }
 }

@@ -39,10 +39,10 @@ kinds! {
     UserRequired = 401, "user-required", "A user is required";
     /// The key lacks the scope, or the resource belongs to somebody else.
     Forbidden = 403, "forbidden", "Not allowed";
-    /// The campaign has not begun.
-    NotStarted = 403, "not-started", "The campaign has not started";
-    /// The campaign is over or closed.
-    Ended = 403, "ended", "The campaign has ended";
+    /// The campaign or draw has not begun.
+    NotStarted = 403, "not-started", "It has not started";
+    /// The campaign or draw is over or closed.
+    Ended = 403, "ended", "It has ended";
     /// Nothing there.
     NotFound = 404, "not-found", "Not found";
     /// The path exists, the method does not.
@@ -51,6 +51,8 @@ kinds! {
     Conflict = 409, "conflict", "In conflict with what is there";
     /// The user holds as many claims as the campaign allows.
     AlreadyClaimed = 409, "already-claimed", "Already claimed";
+    /// The user has as many entries as the draw allows.
+    AlreadyEntered = 409, "already-entered", "Already entered";
     /// It was there and is no more.
     Gone = 410, "gone", "No longer available";
     /// The claim was not confirmed in time.

@@ -119,6 +119,11 @@ impl Row {
             Call::Claim | Call::ReadClaims => ("spring", "its-user"),
             Call::ConfirmClaim | Call::ReleaseClaim | Call::RevokeClaim => ("tickets", site.held.as_str()),
             Call::ReadCampaign | Call::EditCampaign => ("spring", ""),
+            Call::ReadDraw | Call::Enter => ("easter", ""),
+            Call::Draw => ("may", ""),
+            Call::ReadEntries => ("easter", "its-user"),
+            // Of one that is drawn.
+            Call::ProveEntries => ("june", "its-user"),
             Call::ReadMessage => (site.message.as_str(), ""),
             Call::DeleteKey | Call::RotateKey => (site.spare_key.as_str(), ""),
             Call::PutSubscription => ("signup", "new"),
@@ -146,6 +151,7 @@ impl Row {
             Call::RotateKey => json!({ "graceSeconds": 60 }),
             Call::CreateCampaign => json!({ "id": "autumn", "quantity": 5 }),
             Call::EditCampaign => json!({ "quantity": 50 }),
+            Call::CreateDraw => draw("autumn"),
             Call::PutSubscription => hook,
             Call::Redrive | Call::RedriveGroup | Call::DeleteDeadLetters | Call::DeleteGroupDeadLetters => {
                 json!({ "all": true })
@@ -159,6 +165,13 @@ impl Row {
         };
         (call.method(), path, body)
     }
+}
+
+fn draw(id: &str) -> Value {
+    json!({
+        "id": id, "pick": 2, "pool": { "from": 1, "to": 9 }, "perUser": 5, "closesAt": "2999-01-01T00:00:00Z",
+        "prizes": [{ "matches": 2, "name": "first" }],
+    })
 }
 
 /// A gateway with one of everything.
@@ -225,6 +238,12 @@ impl Site {
         site.made("POST", "/api/campaigns", &as_key(ADMIN), &campaign);
         let held = site.made("POST", "/api/campaigns/tickets/claims", &user, &Value::Null);
         site.held = held["claim"]["id"].as_str().unwrap().to_owned();
+        for id in ["easter", "may", "june"] {
+            site.made("POST", "/api/draws", &as_key(ADMIN), &draw(id));
+            let entries = format!("/api/draws/{id}/entries");
+            site.made("POST", &entries, &user, &Value::Null);
+        }
+        site.made("POST", "/api/draws/june/draw", &as_key(ADMIN), &Value::Null);
         let posted = site.made(
             "POST",
             "/api/topics/signup/messages",

@@ -24,8 +24,10 @@ pub use holds::maintain;
 pub use record::{
     Campaign, Claim, Codes, DEFAULT_TOPIC, MAX_HOLD_SECONDS, MAX_PER_USER, MAX_QUANTITY, Status,
 };
+pub(crate) use record::{MAX_ID, is_id, path_segment, unescape};
 pub use stock::{Phase, Standing, Stock, standings, stocks};
 
+use crate::draws;
 use crate::world::World;
 use tollgate_api::calls::{self, Call, Parameters};
 use tollgate_api::components::Component;
@@ -33,9 +35,13 @@ use tollgate_api::http::{Request, Response};
 use tollgate_api::problem::Problem;
 use tollgate_store::ports::Store;
 
-/// The handler of `/api/campaigns…`: answers every request, with a problem document where it must. All but what anybody may
+/// The handler of `/api/campaigns…` and `/api/draws…`: answers every request, with a problem document where it must. All but what anybody may
 /// read is for its caller alone, and no cache keeps it.
 pub async fn handle<S: Store>(world: &World<'_, S>, request: &Request) -> Response {
+    if draws::owns(&request.path) {
+        // Boxed to keep the future of a claim small.
+        return Box::pin(draws::handle(world, request)).await;
+    }
     let (answer, public) = match calls::find(Component::Coupon, request) {
         Ok((call, parameters)) => (
             route(world, request, call, parameters).await,

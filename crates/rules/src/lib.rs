@@ -13,6 +13,7 @@ pub mod config;
 pub mod cors;
 mod dead_letters;
 pub mod docs;
+pub mod draws;
 mod etag;
 pub mod events;
 pub mod forward;

@@ -5,7 +5,7 @@ use tollgate_api::calls::Call;
 use tollgate_api::components::Component;
 use tollgate_api::openapi::{self, Operation};
 
-use crate::{admin, campaigns, forward, groups, keys, limiter, links, subscriptions, topics};
+use crate::{admin, campaigns, draws, forward, groups, keys, limiter, links, subscriptions, topics};
 
 /// The document of this version.
 ///
@@ -19,6 +19,7 @@ fn describe(call: Call, operation: &mut Operation<'_>) {
     use Call::*;
     match call.component() {
         Component::Shortener => links::describe::describe(call, operation),
+        Component::Coupon if draws::owns(call.path()) => draws::describe::describe(call, operation),
         Component::Coupon => campaigns::describe::describe(call, operation),
         Component::Forward => match call {
             ListTopics | ReadTopic | ReadMessages => topics::describe::describe(call, operation),

@@ -17,7 +17,7 @@ pub fn component<'p>(
     let second = rest.map(|rest| cut(rest).0);
     match (first, second) {
         ("api", Some("links")) => return Component::Shortener,
-        ("api", Some("campaigns" | "receipts")) => return Component::Coupon,
+        ("api", Some("campaigns" | "draws" | "receipts")) => return Component::Coupon,
         ("api", Some("topics" | "messages")) => return Component::Forward,
         (
             "api" | "health" | "metrics" | "openapi.json" | "docs" | "admin" | "robots.txt" | "favicon.ico",
@@ -65,6 +65,7 @@ mod tests {
             ("/api/links", Component::Shortener),
             ("/api/links/x/extend", Component::Shortener),
             ("/api/campaigns/spring/claims", Component::Coupon),
+            ("/api/draws/easter/entries", Component::Coupon),
             ("/api/topics/coupon/messages", Component::Forward),
             ("/api/keys", Component::Admin),
             ("/robots.txt", Component::Admin),

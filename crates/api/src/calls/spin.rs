@@ -161,7 +161,7 @@ mod tests {
         fn spin_and_the_host_route_alike(
             forwards in proptest::collection::vec("/(signup|orders|a)(/(:x|b|[.]{3}))?", 0..4),
             path in "/((api|health|metrics|docs|admin|robots[.]txt|signup|orders|a|sale[+]?)\
-                     (/(links|campaigns|receipts|topics|messages|keys|live|b|c)){0,3}/?)?",
+                     (/(links|campaigns|draws|receipts|topics|messages|keys|live|b|c)){0,3}/?)?",
         ) {
             let forwards: Vec<&str> = forwards.iter().map(String::as_str).collect();
             let patterns: Vec<_> = forwards.iter().map(|path| Pattern::parse(path).unwrap()).collect();
