@@ -1,12 +1,13 @@
 //! Background work of the rules, for as long as the gateway runs. Links that have ended are removed, what is noted of visits is
-//! counted, holds that have ended are given back, and work that earlier versions left undone is done. In small batches, one commit after the other.
+//! counted, holds that have ended are given back, draws that have closed are drawn, and work that earlier versions left undone is
+//! done. In small batches, one commit after the other.
 
 use crate::clock::now;
 use crate::memory;
 use crate::server::generation::Current;
 use std::time::Duration;
 use tollgate_engines::AnyEngine;
-use tollgate_rules::{campaigns, links};
+use tollgate_rules::{campaigns, draws, links};
 use tollgate_store::commit::StoreError;
 
 /// How often it is looked whether links are to be removed.
@@ -15,6 +16,8 @@ const EVERY: Duration = Duration::from_secs(10);
 const EVERY_HOLD: Duration = Duration::from_secs(1);
 /// How often it is looked whether visits were noted: so much later lists of links know how many visitors they had.
 const EVERY_FOLD: Duration = Duration::from_secs(2);
+/// How often it is looked whether draws have closed, or have pages of entries to be hashed.
+const EVERY_DRAW: Duration = Duration::from_secs(1);
 /// Between two batches, so that others have their turn.
 const BREATH: Duration = Duration::from_millis(20);
 
@@ -23,7 +26,8 @@ pub async fn run(store: AnyEngine, current: Current) {
     tokio::join!(
         remove_links(&store, &current),
         give_holds_back(&store),
-        fold_visits(&store)
+        fold_visits(&store),
+        draw(&store),
     );
 }
 
@@ -48,6 +52,13 @@ async fn give_holds_back(store: &AnyEngine) {
     loop {
         let done = campaigns::maintain(store, now()).await;
         tokio::time::sleep(pause(done, "holds that have ended", EVERY_HOLD)).await;
+    }
+}
+
+async fn draw(store: &AnyEngine) {
+    loop {
+        let done = draws::maintain(store, now()).await;
+        tokio::time::sleep(pause(done, "draws", EVERY_DRAW)).await;
     }
 }
 
