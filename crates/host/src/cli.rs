@@ -4,6 +4,7 @@
 mod backup;
 mod campaigns;
 mod client;
+mod draw;
 pub mod exit;
 mod health;
 mod keys;
@@ -59,6 +60,8 @@ pub enum Command {
     Topics(topics::TopicsOptions),
     /// Campaigns.
     Campaigns(campaigns::CampaignsOptions),
+    /// Draws.
+    Draw(draw::DrawOptions),
     /// Print a script that completes this command line.
     Completions(manual::CompletionsOptions),
     /// Print the manual page.
@@ -105,6 +108,7 @@ pub fn run(command: Command, json: bool) -> Result<(), Failure> {
         Command::Keys(options) => keys::keys(&options, output),
         Command::Topics(options) => topics::topics(&options, output),
         Command::Campaigns(options) => campaigns::campaigns(&options, output),
+        Command::Draw(options) => draw::draw(&options, output),
         Command::Completions(options) => manual::completions(&options, output),
         Command::Man(options) => manual::man(&options, output),
         Command::Precompile(options) => {
