@@ -58,6 +58,12 @@ pub enum Bug {
     CountByCode,
     /// A bound is set without waiting for the clicks that are on their way.
     SkipSettle,
+    /// An entry does not ask whether its draw is open: it is admitted after the close, when the seed may be known.
+    EnterLate,
+    /// A close does not ask whether the draw was closed, or drawn, in between.
+    CloseAgain,
+    /// An outcome does not ask either: a draw is drawn twice.
+    DrawTwice,
     /// Leases lose their `version` conditions.
     LeaseTwice,
     /// An acknowledgement is answered, and changes nothing.
@@ -100,6 +106,9 @@ impl Bug {
         Bug::ListByCode,
         Bug::CountByCode,
         Bug::SkipSettle,
+        Bug::EnterLate,
+        Bug::CloseAgain,
+        Bug::DrawTwice,
         Bug::LeaseTwice,
         Bug::LoseAck,
         Bug::AckLate,

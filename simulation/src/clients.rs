@@ -27,6 +27,8 @@ pub const FLASH: &str = "flash";
 pub const MULTI: &str = "multi";
 /// Claims that are held, and confirmed or not.
 pub const TICKETS: &str = "tickets";
+/// A draw that closes by itself, or is drawn by hand.
+pub const DRAW: &str = "easter";
 /// A link with `maxVisits`.
 pub const LIMITED: &str = "limited";
 /// A link without limits, whose clicks are deferred.
@@ -157,7 +159,27 @@ fn link_wish(sim: &Sim, number: u64, operation: u64) -> Wish {
     }
 }
 
+/// Something about the draw.
+fn draw_wish(sim: &Sim, crowd: &Crowd) -> Wish {
+    let path = format!("/api/draws/{DRAW}");
+    match sim.below(100) {
+        0..80 => Wish::Enter {
+            user: format!("user-{}", sim.below(crowd.users)),
+            key: sim.one_of(500).then(|| format!("e{}", sim.below(2))),
+        },
+        80..92 => Wish::admin("GET", path, Value::Null),
+        92..97 => Wish::admin("POST", format!("{path}/draw"), Value::Null),
+        _ => {
+            let beacon = json!({"beacon": format!("beacon {}", sim.below(2))});
+            Wish::admin("POST", format!("{path}/draw"), beacon)
+        }
+    }
+}
+
 fn wish(sim: &Sim, number: u64, operation: u64, crowd: &Crowd) -> Wish {
+    if sim.one_of(120) {
+        return draw_wish(sim, crowd);
+    }
     if sim.one_of(if crowd.links { 700 } else { 30 }) {
         return link_wish(sim, number, operation);
     }

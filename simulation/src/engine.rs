@@ -310,6 +310,9 @@ impl Engine {
                 "coupon.released" => sim.saw(Seen::HoldsReleased),
                 "coupon.expired" => sim.saw(Seen::HoldsExpired),
                 "coupon.revoked" => sim.saw(Seen::ClaimsRevoked),
+                "draw.entered" => sim.saw(Seen::Entered),
+                "draw.drawn" => sim.saw(Seen::Drawn),
+                "draw.void" => sim.saw(Seen::DrawnVoid),
                 _ => {}
             }
         }
@@ -346,6 +349,9 @@ impl Engine {
             Some(Bug::ConfirmUnchecked) => without_check(&mut commit, "coupon.confirmed"),
             Some(Bug::ConfirmLate) => without_time(&mut commit, "coupon.confirmed"),
             Some(Bug::ExpireEarly) => without_time(&mut commit, "coupon.expired"),
+            Some(Bug::EnterLate) if is_about(&commit, "draw.entered") => commit.conditions.truncate(1),
+            Some(Bug::CloseAgain) if closes_draw(&commit) => commit.conditions.clear(),
+            Some(Bug::DrawTwice) if is_about(&commit, "draw.drawn") => commit.conditions.clear(),
             Some(Bug::DropIdempotence) => commit.idempotence = None,
             Some(Bug::DropBounds | Bug::ReturnStockTwice) => {
                 for mutation in &mut commit.mutations {
@@ -477,6 +483,17 @@ impl Engine {
         }
         Ok(())
     }
+}
+
+/// Whether a commit appends a message of this type.
+fn is_about(commit: &Commit, kind: &str) -> bool {
+    commit.appends.iter().any(|append| append.kind == kind)
+}
+
+/// Whether a commit closes a draw: it counts the entries, and makes none.
+fn closes_draw(commit: &Commit) -> bool {
+    let counts = |mutation: &Mutation| matches!(mutation, Mutation::Add { key, delta: 0, .. } if key.starts_with("entries/"));
+    commit.mutations.iter().any(counts)
 }
 
 /// A change of a claim that does not ask whether the claim is still the one that was read, nor how many are held.

@@ -12,15 +12,17 @@ use tollgate_store::commit::{Commit, Message, Mutation};
 use tollgate_store::plan;
 
 use crate::disk::{GroupWrites, State};
-use crate::world::TOPICS;
+use crate::world::{DRAWS, TOPICS};
 
 mod after;
 mod answers;
 mod claims;
+mod draw;
 pub mod group;
 mod ledger;
 
 pub use claims::Campaign;
+pub use draw::Draw;
 pub use group::Group;
 pub use ledger::Ledger;
 
@@ -80,6 +82,7 @@ pub struct Model {
     /// The code that everybody gets who asks for the same URL.
     pub shared: Option<String>,
     pub ledgers: [Ledger; 2],
+    pub draw: Draw,
     /// The consumer group of each topic.
     pub groups: [Group; 2],
     ids: BTreeSet<String>,
@@ -202,6 +205,10 @@ impl Model {
                         grouped[index].push((key, entry.as_deref()));
                     }
                 }
+                ("draw", Some(value)) => self.draw.changed(key, value)?,
+                ("seed", Some(value)) => self.draw.seeded(value),
+                ("entrant", Some(value)) => self.draw.entered(key, value)?,
+                ("draw" | "entrant", None) => return Err(format!("{key} was removed")),
                 ("visits", Some(value)) => visits.push((rest, value)),
                 ("message", Some(_)) => records += 1,
                 ("relay", Some(value)) if rest.ends_with("/progress") => progressed.push((key, value)),
@@ -226,6 +233,13 @@ impl Model {
         self.mirror.apply(writes);
         let mut told = BTreeMap::new();
         for message in &writes.messages {
+            if message.topic == DRAWS {
+                ensure(self.ids.insert(message.id.clone()), || {
+                    format!("the id {} came twice", message.id)
+                })?;
+                self.draw.told(message)?;
+                continue;
+            }
             self.appended(message, before)?;
             match message.topic == TOPICS[0] {
                 true => {
@@ -238,6 +252,7 @@ impl Model {
         }
         ensure(records == 0, || format!("{records} records without a message"))?;
         self.agree(&written, &told)?;
+        self.draw.check()?;
         touched.iter().try_for_each(|id| self.check_campaign(id, now))
     }
 

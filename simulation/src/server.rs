@@ -8,7 +8,7 @@ use tollgate_api::http::{Request, Response};
 use tollgate_api::problem::Problem;
 use tollgate_rules::limiter::{self, Verdict};
 use tollgate_rules::world::World;
-use tollgate_rules::{campaigns, forward, keys, links};
+use tollgate_rules::{campaigns, draws, forward, keys, links};
 use tollgate_store::commit::StoreError;
 
 use crate::buckets::SimBuckets;
@@ -135,6 +135,7 @@ async fn sweep(server: &Server) {
         // What has failed is tried again.
         let _ = campaigns::maintain(&server.engine, now).await;
         let _ = links::stats::step(&server.engine, now).await;
+        let _ = draws::maintain(&server.engine, sim.wall_ms()).await;
     }
 }
 

@@ -21,6 +21,8 @@ use crate::server::Server;
 pub const ADMIN: &str = "an-admin-key-for-simulation";
 /// The topics that the origin is sent.
 pub const TOPICS: [&str; 2] = ["coupon", "orders"];
+/// The topic of the draw, which nobody is sent.
+pub const DRAWS: &str = "draw";
 /// The name of each topic's consumer group.
 pub const GROUP: &str = "workers";
 /// The name of each topic's subscription.

@@ -64,6 +64,8 @@ pub fn judge(sim: &Sim, wish: &Wish, response: &Response, began: u64) -> Checked
                     let key = key.as_ref().map(|key| format!("{claim} {verb} {key}"));
                     answer.to_settle(&mut model, campaign, claim, verb, key)
                 }
+                Wish::Enter { .. } => answer.to_entry(&model),
+                Wish::Admin { path, .. } if path.starts_with("/api/draws/") => answer.to_draw(&model),
                 Wish::SignUp { client, key, body } => {
                     let key = key.as_ref().map(|key| format!("{client} {key}"));
                     answer.to_sign_up(&mut model, body, key)
@@ -158,6 +160,30 @@ impl Answer<'_> {
                 self.saw(Seen::SettledLate)
             }
             _ => self.unexpected("a change of a claim"),
+        }
+    }
+
+    fn to_entry(&self, model: &Model) -> Checked {
+        match self.response.status {
+            201 | 409 => {
+                let entry = &decoded::<Value>(self.response)?["entry"];
+                let (id, sequence) = (entry["id"].as_str(), entry["sequence"].as_u64());
+                model.draw.admitted(id.unwrap_or(""), sequence.unwrap_or(0))?;
+                match self.response.status {
+                    409 => self.saw(Seen::EnteredAlready),
+                    _ => Ok(()),
+                }
+            }
+            403 => self.saw(Seen::EntriesRefused),
+            _ => self.unexpected("an entry"),
+        }
+    }
+
+    fn to_draw(&self, model: &Model) -> Checked {
+        match self.response.status {
+            200 | 202 => model.draw.shown(&decoded(self.response)?),
+            409 => Ok(()),
+            _ => self.unexpected("a draw"),
         }
     }
 

@@ -3,6 +3,7 @@
 use serde_json::Value;
 use tollgate_api::http::{Header, Request};
 
+use super::DRAW;
 use crate::server::INSTALL;
 use crate::world::ADMIN;
 
@@ -23,6 +24,10 @@ pub enum Wish {
         verb: &'static str,
         key: Option<String>,
         by_user: bool,
+    },
+    Enter {
+        user: String,
+        key: Option<String>,
     },
     SignUp {
         client: u64,
@@ -86,6 +91,15 @@ impl Wish {
                 );
                 let path = format!("/api/campaigns/{campaign}/claims/{claim}/{verb}");
                 ("POST", path, String::new())
+            }
+            Self::Enter { user, key } => {
+                headers.push(Header::new("x-user-id", user));
+                headers.push(Header::new("x-client-id", user));
+                headers.extend(
+                    key.as_ref()
+                        .map(|key| Header::new("idempotency-key", format!("\"{key}\""))),
+                );
+                ("POST", format!("/api/draws/{DRAW}/entries"), String::new())
             }
             Self::SignUp { client, key, body } => {
                 headers.push(Header::new("x-client-id", format!("client-{client}")));

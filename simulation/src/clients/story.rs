@@ -5,12 +5,13 @@ use std::rc::Rc;
 
 use serde_json::{Value, json};
 use tollgate_api::time;
+use tollgate_rules::draws;
 use tollgate_store::memory::START;
 
 use super::consuming;
 use super::request::Wish;
 use super::sending::ask;
-use super::{CHANGING, FLASH, LIMITED, MULTI, PLAIN, TICKETS};
+use super::{CHANGING, DRAW, FLASH, LIMITED, MULTI, PLAIN, TICKETS};
 use crate::bug::Bug;
 use crate::coverage::Seen;
 use crate::model::group::MAX_ATTEMPTS;
@@ -33,6 +34,12 @@ pub async fn prepare(sim: &Rc<Sim>) {
         "id": TICKETS, "quantity": sim.between(1, 4), "perUser": sim.between(1, 2), "holdSeconds": sim.between(1, 2),
     });
     insist(sim, Wish::admin("POST", "/api/campaigns", tickets), 201).await;
+    let draw = json!({
+        "id": DRAW, "pick": 2, "pool": {"from": 1, "to": 5}, "perUser": sim.between(1, 3),
+        "closesAt": time::format(START + if sim.one_of(500) { sim.between(500, 5_000) } else { 3_600_000 }),
+        "prizes": [{"matches": 2, "name": "all", "quantity": 1}, {"matches": 1, "name": "one"}],
+    });
+    insist(sim, Wish::admin("POST", "/api/draws", draw), 201).await;
     let limited = json!({"url": "https://shop.example/", "code": LIMITED, "maxVisits": sim.between(1, 4)});
     insist(sim, Wish::admin("POST", "/api/links", limited), 201).await;
     let plain = json!({"url": "https://shop.example/plain", "code": PLAIN});
@@ -69,6 +76,7 @@ pub async fn finish(sim: &Rc<Sim>) {
     sell_out(sim, TICKETS, 1).await;
     holds_end(sim).await;
     confirm_all(sim).await;
+    end_draw(sim).await;
     ask(sim, Wish::Visit(PLAIN)).await;
     while ask(sim, Wish::Visit(LIMITED))
         .await
@@ -124,6 +132,23 @@ pub async fn finish(sim: &Rc<Sim>) {
     sim.check(model.check_end());
     drop(model);
     sim.check(sim.model.borrow().same_as(&sim.disk.borrow().read()));
+}
+
+/// The draw is drawn, and its outcome holds for whoever checks it.
+async fn end_draw(sim: &Rc<Sim>) {
+    let path = format!("/api/draws/{DRAW}");
+    insist(sim, Wish::admin("POST", format!("{path}/draw"), Value::Null), 200).await;
+    let Some(outcome) = sim.model.borrow().draw.outcome.clone() else {
+        return sim.violated(|| "the draw is not drawn when all is calm".into());
+    };
+    let Some(user) = outcome["winner"]["user"].as_str() else {
+        return;
+    };
+    let proof = Wish::admin("GET", format!("{path}/entries/{user}/proof"), Value::Null);
+    if let Some(response) = ask(sim, proof).await {
+        let holds = draws::verify(&response.body, None).is_ok_and(|report| report.holds());
+        sim.ensure(holds, || "the proof of the winner does not hold".into());
+    }
 }
 
 /// Every unit that is left is claimed by somebody new, if the campaign is open.
