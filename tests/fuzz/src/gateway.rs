@@ -108,7 +108,7 @@ impl Store for Watched {
     }
 }
 
-/// A gateway with a link, a campaign, a claim, messages and keys in it.
+/// A gateway with a link, a campaign, a claim, a draw, messages and keys in it.
 pub(crate) struct Gateway {
     pub(crate) store: Watched,
     keys: RefCell<Vec<(&'static str, String)>>,
@@ -192,6 +192,12 @@ impl Gateway {
         let mut claim = self.request("POST", "/api/campaigns/held/claims", Vec::new());
         claim.headers.push(Header::new("x-user-id", CANARY));
         assert_eq!(self.answer(&claim).status, 201);
+        let draw = json!({"id": "easter", "pick": 2, "pool": ["ant", "bee", "cat"], "closesAt": "9000-01-01T00:00:00Z",
+            "prizes": [{"matches": 2, "name": "all", "quantity": 1}]});
+        self.made("campaigns", "POST", "/api/draws", &draw);
+        let mut entry = self.request("POST", "/api/draws/easter/entries", Vec::new());
+        entry.headers.push(Header::new("x-user-id", CANARY));
+        assert_eq!(self.answer(&entry).status, 201);
         let group = json!({"maxAttempts": 1, "ordered": false});
         self.made("topics", "PUT", "/api/topics/signup/groups/shop", &group);
         let hook = json!({"url": "https://origin.example/", "secret": SECRET});

@@ -419,6 +419,8 @@ pub async fn absurd_queries_are_refused_by_field(host: Host) {
         ("/api/links?page=2", "query:page"),
         ("/api/campaigns?limit=0", "query:limit"),
         ("/api/campaigns?cursor=%2F%2F", "query:cursor"),
+        ("/api/draws?limit=51", "query:limit"),
+        ("/api/draws?cursor=UP", "query:cursor"),
         ("/api/keys?limit=501", "query:limit"),
         ("/api/keys?cursor=%2e%2e", "query:cursor"),
         ("/api/topics?limit=0", "query:limit"),
@@ -433,6 +435,95 @@ pub async fn absurd_queries_are_refused_by_field(host: Host) {
         assert!(answer.status == 400, "{path}\n{}", answer.shown());
         answer.names(pointer);
     }
+}
+
+pub async fn bad_draws_and_entries_are_refused_by_field(host: Host) {
+    let gateway = Gateway::shared(host).await;
+    let id = unique("never");
+    let draw = |id: &str| {
+        json!({
+            "id": id, "pick": 2, "pool": { "from": 1, "to": 9 }, "closesAt": "2999-01-01T00:00:00Z",
+            "prizes": [{ "matches": 2, "name": "car" }],
+        })
+    };
+    let with = |member: &str, value: Value| {
+        let mut body = draw(&id);
+        body[member] = value;
+        body
+    };
+    for (body, pointer) in [
+        (with("id", json!("No Slug")), "#/id"),
+        (with("pick", json!(0)), "#/pick"),
+        (with("pick", json!("2")), "#/pick"),
+        (with("pick", json!(10)), "#/pick"),
+        (with("pool", json!(7)), "#/pool"),
+        (with("pool", json!({ "from": -1, "to": 9 })), "#/pool/from"),
+        (with("pool", json!({ "from": 1, "to": 1e30 })), "#/pool/to"),
+        (with("pool", json!(["a", "a"])), "#/pool/1"),
+        (with("perUser", json!(101)), "#/perUser"),
+        (with("closesAt", json!("soon")), "#/closesAt"),
+        (with("closesAt", json!("2001-01-01T00:00:00Z")), "#/closesAt"),
+        (with("prizes", json!([])), "#/prizes"),
+        (
+            with("prizes", json!([{ "matches": 3, "name": "x" }])),
+            "#/prizes/0/matches",
+        ),
+        (
+            with("prizes", json!([{ "matches": 1, "name": "x", "odds": 2 }])),
+            "#/prizes/0/odds",
+        ),
+        (with("seed", json!("00")), "#/seed"),
+        (with("beaconSource", json!("a\u{0}b")), "#/beaconSource"),
+    ] {
+        let answer = gateway.post("/api/draws").key(ADMIN_KEY).json(&body).send().await;
+        assert!(answer.status == 400, "{body}\n{}", answer.shown());
+        answer.names(pointer);
+    }
+    let path = format!("/api/draws/{id}");
+    gateway.get(&path).send().await.problem(404, "not-found");
+
+    let made = gateway
+        .post("/api/draws")
+        .key(ADMIN_KEY)
+        .json(&draw(&id))
+        .send()
+        .await
+        .expect(201)
+        .json();
+    for (body, pointer) in [
+        (json!({ "words": [1] }), "#/words"),
+        (json!({ "words": [1, 1] }), "#/words/1"),
+        (json!({ "words": [1, 10] }), "#/words/1"),
+        (json!({ "words": ["1", 2] }), "#/words/0"),
+        (json!({ "words": "1,2" }), "#/words"),
+        (json!({ "pick": [1, 2] }), "#/pick"),
+        (json!([[1, 2]]), "#"),
+    ] {
+        let answer = gateway
+            .post(&format!("{path}/entries"))
+            .user("ann")
+            .json(&body)
+            .send()
+            .await;
+        assert!(answer.status == 400, "{body}\n{}", answer.shown());
+        answer.names(pointer);
+    }
+    gateway
+        .post(&format!("{path}/entries"))
+        .send()
+        .await
+        .problem(401, "user-required");
+    for beacon in [json!(""), json!(7), json!("x".repeat(257))] {
+        let body = json!({ "beacon": beacon });
+        gateway
+            .post(&format!("{path}/draw"))
+            .key(ADMIN_KEY)
+            .json(&body)
+            .send()
+            .await
+            .names("#/beacon");
+    }
+    assert_eq!(gateway.get(&path).send().await.expect(200).json(), made);
 }
 
 pub async fn bad_headers_are_refused_by_name(host: Host) {

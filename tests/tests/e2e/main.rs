@@ -18,6 +18,7 @@ mod crash;
 mod dashboard;
 mod demo;
 mod documents;
+mod draws;
 mod events;
 mod failures;
 mod groups;
@@ -183,6 +184,20 @@ harness::cases! {
             repeated_idempotency_key_replays_the_first_answer,
         }
     }
+    draws {
+        both {
+            a_draw_closes_and_is_drawn_by_itself,
+            a_draw_is_drawn_once_and_anybody_can_check_it,
+            a_draw_waits_for_the_beacon_that_was_announced,
+        }
+        native {
+            entries_and_the_outcome_outlive_crashes,
+            the_command_line_checks_a_draw_offline,
+        }
+        memory {
+            a_draw_is_drawn_once_and_anybody_can_check_it,
+        }
+    }
     topics {
         both {
             a_body_as_large_as_the_settings_allow_is_taken,
@@ -288,6 +303,7 @@ harness::cases! {
             absurd_queries_are_refused_by_field,
             absurd_statistics_are_refused,
             bad_campaigns_and_keys_are_refused_by_field,
+            bad_draws_and_entries_are_refused_by_field,
             bad_groups_and_replays_are_refused_by_field,
             bad_headers_are_refused_by_name,
             bad_links_are_refused_by_field,

@@ -134,6 +134,8 @@ pub async fn wrong_methods_are_told_the_right_ones(host: Host) {
         ("POST", "/abcdefg", vec!["GET", "HEAD"]),
         ("DELETE", "/api/campaigns", vec!["GET", "POST"]),
         ("GET", "/api/campaigns/c/claims", vec!["POST"]),
+        ("PUT", "/api/draws/d", vec!["GET"]),
+        ("GET", "/api/draws/d/draw", vec!["POST"]),
         ("PATCH", "/api/keys", vec!["GET", "POST"]),
         ("GET", "/api/keys/abc", vec!["DELETE"]),
         ("POST", "/api/topics", vec!["GET"]),
