@@ -64,7 +64,10 @@ pub fn judge(sim: &Sim, wish: &Wish, response: &Response, began: u64) -> Checked
                     let key = key.as_ref().map(|key| format!("{claim} {verb} {key}"));
                     answer.to_settle(&mut model, campaign, claim, verb, key)
                 }
-                Wish::Enter { .. } => answer.to_entry(&model),
+                Wish::Enter { user, key } => {
+                    let key = key.as_ref().map(|key| format!("draw {user} {key}"));
+                    answer.to_entry(&mut model, key)
+                }
                 Wish::Admin { path, .. } if path.starts_with("/api/draws/") => answer.to_draw(&model),
                 Wish::SignUp { client, key, body } => {
                     let key = key.as_ref().map(|key| format!("{client} {key}"));
@@ -163,7 +166,7 @@ impl Answer<'_> {
         }
     }
 
-    fn to_entry(&self, model: &Model) -> Checked {
+    fn to_entry(&self, model: &mut Model, key: Option<String>) -> Checked {
         match self.response.status {
             201 | 409 => {
                 let entry = &decoded::<Value>(self.response)?["entry"];
@@ -171,7 +174,7 @@ impl Answer<'_> {
                 model.draw.admitted(id.unwrap_or(""), sequence.unwrap_or(0))?;
                 match self.response.status {
                     409 => self.saw(Seen::EnteredAlready),
-                    _ => Ok(()),
+                    _ => key.map_or(Ok(()), |key| model.answered(key, &self.response.body)),
                 }
             }
             403 => self.saw(Seen::EntriesRefused),

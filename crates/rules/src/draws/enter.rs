@@ -295,8 +295,13 @@ fn own(record: &[u8]) -> Result<Entry, Problem> {
     serde_json::from_slice(record).map_err(damaged)
 }
 
+/// The same however late it is repeated: what the entry has won is no part of it.
 fn entered(draw: &Draw, entry: &Entry) -> Response {
-    let entry = EntryView::new(draw, entry);
+    let entry = EntryView {
+        matches: None,
+        prize: None,
+        ..EntryView::new(draw, entry)
+    };
     Response::json(201, &Entered { entry })
 }
 

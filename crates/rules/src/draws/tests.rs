@@ -447,6 +447,8 @@ fn a_repetition_with_a_key_is_answered_as_the_first_was() {
     };
     let first = enter("");
     gateway.store.set_now(CLOSE + SECOND);
+    gateway.maintained();
+    assert_eq!(gateway.the_draw()["state"], "drawn");
     let second = enter("");
     assert_eq!((second.status, body(&second)), (201, body(&first)));
     assert_eq!(second.header("idempotency-replayed"), Some("true"));
