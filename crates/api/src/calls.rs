@@ -158,6 +158,14 @@ calls! {
     ReadCampaign = Coupon "GET" "/api/campaigns/:id" Anyone;
     /// Changes or closes a campaign.
     EditCampaign = Coupon "PATCH" "/api/campaigns/:id" Key(Campaigns), Body;
+    /// Removes a campaign.
+    DeleteCampaign = Coupon "DELETE" "/api/campaigns/:id" Key(Campaigns);
+    /// Says who may claim.
+    PutEligible = Coupon "PUT" "/api/campaigns/:id/eligible" Key(Campaigns), Body, Bulk;
+    /// A campaign's claims.
+    ListClaims = Coupon "GET" "/api/campaigns/:id/claims" Key(Campaigns);
+    /// What the user's claim would be answered now.
+    CheckClaim = Coupon "GET" "/api/campaigns/:id/claims/eligibility" User;
     /// The user's claim.
     Claim = Coupon "POST" "/api/campaigns/:id/claims" User, Hot;
     /// A user's claims.
@@ -182,6 +190,12 @@ calls! {
     ReadEntries = Coupon "GET" "/api/draws/:id/entries/:user" UserOrKey(Campaigns);
     /// That a user's entries are in the draw.
     ProveEntries = Coupon "GET" "/api/draws/:id/entries/:user/proof" UserOrKey(Campaigns);
+    /// Checks a receipt.
+    VerifyReceipt = Coupon "POST" "/api/receipts/verify" Anyone, Body;
+    /// The public keys of receipts.
+    ReadReceiptKeys = Coupon "GET" "/api/receipts/keys" Anyone;
+    /// A new key for receipts.
+    RotateReceiptKey = Coupon "POST" "/api/receipts/keys" Key(Admin);
     /// All topics.
     ListTopics = Forward "GET" "/api/topics" Key(Topics);
     /// One topic.
@@ -250,6 +264,8 @@ calls! {
     ListLimits = Admin "GET" "/api/limits" Key(Admin);
     /// The gateway's own events as they happen, as server-sent events.
     WatchEvents = Admin "GET" "/api/events" Key(Admin), HostOnly;
+    /// The public keys of receipts, where others look for them.
+    ReadJwks = Coupon "GET" "/.well-known/jwks.json" Anyone;
     /// Whether the process runs.
     HealthLive = Admin "GET" "/health/live" Anyone, Native;
     /// Whether requests can be answered.
@@ -390,9 +406,9 @@ pub fn is_hot(component: Component, method: &str, path: &str) -> bool {
 /// The most bytes of the body of a call about many things.
 pub const MAX_BULK_BODY: u64 = 1 << 20;
 
-/// Whether a request is about many things: a comparison, which a test holds to [`Call::is_bulk`].
+/// Whether a request is about many things: comparisons, which a test holds to [`Call::is_bulk`].
 pub fn is_bulk(path: &str) -> bool {
-    path == "/api/links/bulk"
+    path == "/api/links/bulk" || (path.ends_with("/eligible") && path.starts_with("/api/campaigns/"))
 }
 
 /// The most bytes that the body of a request may have, where those of others may have `usual`.

@@ -89,7 +89,7 @@ pub const SEEN_HEADERS: &[&str] = &[
 ];
 
 /// Those that only calls of no crowd look at: nobody hands them over to the others.
-pub const SEEN_AT_REST: &[&str] = &["cookie", "if-match", "if-none-match"];
+pub const SEEN_AT_REST: &[&str] = &["accept", "cookie", "if-match", "if-none-match"];
 
 /// The methods that calls take.
 const METHODS: &[&str] = &["GET", "POST", "HEAD", "PUT", "PATCH", "DELETE"];

@@ -1,6 +1,7 @@
 //! The HTTP contract of Tollgate as types: the one table of [`calls`], requests and responses as values, bodies, queries,
 //! problems, ids and times. Nothing here knows what a call does, or where anything is kept.
 
+pub mod accept;
 pub mod calls;
 pub mod components;
 pub mod headers;

@@ -43,6 +43,8 @@ kinds! {
     NotStarted = 403, "not-started", "It has not started";
     /// The campaign or draw is over or closed.
     Ended = 403, "ended", "It has ended";
+    /// The campaign is for others.
+    NotEligible = 403, "not-eligible", "Not eligible";
     /// Nothing there.
     NotFound = 404, "not-found", "Not found";
     /// The path exists, the method does not.

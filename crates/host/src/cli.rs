@@ -11,6 +11,7 @@ mod keys;
 mod links;
 mod manual;
 pub mod output;
+mod receipt;
 mod settings;
 mod topics;
 
@@ -62,6 +63,8 @@ pub enum Command {
     Campaigns(campaigns::CampaignsOptions),
     /// Draws.
     Draw(draw::DrawOptions),
+    /// Receipts of claims.
+    Receipt(receipt::ReceiptOptions),
     /// Print a script that completes this command line.
     Completions(manual::CompletionsOptions),
     /// Print the manual page.
@@ -109,6 +112,7 @@ pub fn run(command: Command, json: bool) -> Result<(), Failure> {
         Command::Topics(options) => topics::topics(&options, output),
         Command::Campaigns(options) => campaigns::campaigns(&options, output),
         Command::Draw(options) => draw::draw(&options, output),
+        Command::Receipt(options) => receipt::receipt(&options, output),
         Command::Completions(options) => manual::completions(&options, output),
         Command::Man(options) => manual::man(&options, output),
         Command::Precompile(options) => {

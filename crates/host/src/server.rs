@@ -29,6 +29,7 @@ mod threads;
 mod top;
 mod traffic;
 mod watch;
+mod watched;
 mod wire;
 mod worker;
 
@@ -55,6 +56,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, oneshot};
 use tollgate_delivery::driver::Statuses;
 use tollgate_rules::config::{Config, MAX_WORKERS};
+use watched::Watchers;
 
 use worker::Generations;
 pub use worker::Worker;
@@ -86,6 +88,8 @@ pub struct Shared {
     pub long_polls: Semaphore,
     /// Who is logged in at the dashboard, and what it shows.
     pub dashboard: Dashboard,
+    /// Who watches campaigns.
+    watchers: Watchers,
     /// Set when the gateway drains: not ready any more.
     pub draining: AtomicBool,
     /// The places of connections.
@@ -180,6 +184,7 @@ impl Server {
             engines,
             handlers,
             long_polls: Semaphore::new(long_poll::MAX_LONG_POLLS),
+            watchers: Watchers::default(),
             draining: AtomicBool::new(false),
             places,
             admin_places,

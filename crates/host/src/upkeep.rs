@@ -1,6 +1,6 @@
 //! Background work of the rules, for as long as the gateway runs. Links that have ended are removed, what is noted of visits is
-//! counted, holds that have ended are given back, draws that have closed are drawn, and work that earlier versions left undone is
-//! done. In small batches, one commit after the other.
+//! counted, holds that have ended are given back, draws that have closed are drawn, what is left of removed campaigns goes, and work that
+//! earlier versions left undone is done. In small batches, one commit after the other.
 
 use crate::clock::now;
 use crate::memory;
@@ -10,7 +10,7 @@ use tollgate_engines::AnyEngine;
 use tollgate_rules::{campaigns, draws, links};
 use tollgate_store::commit::StoreError;
 
-/// How often it is looked whether links are to be removed.
+/// How often it is looked whether links or campaigns are to be removed.
 const EVERY: Duration = Duration::from_secs(10);
 /// How often it is looked whether holds have ended: so much later their units are seen, unless a claim needs them.
 const EVERY_HOLD: Duration = Duration::from_secs(1);
@@ -28,6 +28,7 @@ pub async fn run(store: AnyEngine, current: Current) {
         give_holds_back(&store),
         fold_visits(&store),
         draw(&store),
+        purge_campaigns(&store),
     );
 }
 
@@ -59,6 +60,13 @@ async fn draw(store: &AnyEngine) {
     loop {
         let done = draws::maintain(store, now()).await;
         tokio::time::sleep(pause(done, "draws", EVERY_DRAW)).await;
+    }
+}
+
+async fn purge_campaigns(store: &AnyEngine) {
+    loop {
+        let done = campaigns::purge(store, now()).await;
+        tokio::time::sleep(pause(done, "campaigns", EVERY)).await;
     }
 }
 

@@ -116,9 +116,10 @@ impl Row {
             | Call::DrawLink
             | Call::ReadLinkStats
             | Call::ExtendLink => (link, ""),
-            Call::Claim | Call::ReadClaims => ("spring", "its-user"),
+            Call::Claim | Call::ReadClaims | Call::ListClaims | Call::CheckClaim => ("spring", "its-user"),
+            Call::DeleteCampaign => ("untouched", ""),
             Call::ConfirmClaim | Call::ReleaseClaim | Call::RevokeClaim => ("tickets", site.held.as_str()),
-            Call::ReadCampaign | Call::EditCampaign => ("spring", ""),
+            Call::ReadCampaign | Call::EditCampaign | Call::PutEligible => ("spring", ""),
             Call::ReadDraw | Call::Enter => ("easter", ""),
             Call::Draw => ("may", ""),
             Call::ReadEntries => ("easter", "its-user"),
@@ -146,12 +147,14 @@ impl Row {
             Call::DeleteLinks => json!({ "codes": ["owned"] }),
             Call::ClaimLinks => json!({ "tokens": [site.other_token] }),
             Call::PostMessage => json!({}),
+            Call::VerifyReceipt => json!({ "receipt": "no.such.receipt" }),
             Call::EditLink => json!({ "title": "changed" }),
             Call::ExtendLink => json!({ "seconds": 60 }),
             Call::RotateKey => json!({ "graceSeconds": 60 }),
             Call::CreateCampaign => json!({ "id": "autumn", "quantity": 5 }),
             Call::EditCampaign => json!({ "quantity": 50 }),
             Call::CreateDraw => draw("autumn"),
+            Call::PutEligible => json!({ "add": ["its-user"] }),
             Call::PutSubscription => hook,
             Call::Redrive | Call::RedriveGroup | Call::DeleteDeadLetters | Call::DeleteGroupDeadLetters => {
                 json!({ "all": true })
@@ -234,6 +237,8 @@ impl Site {
         site.made("POST", "/api/campaigns", &as_key(ADMIN), &campaign);
         let user = vec![("x-user-id", "its-user".to_owned())];
         site.made("POST", "/api/campaigns/spring/claims", &user, &Value::Null);
+        let campaign = json!({ "id": "untouched", "quantity": 1 });
+        site.made("POST", "/api/campaigns", &as_key(ADMIN), &campaign);
         let campaign = json!({ "id": "tickets", "quantity": 10, "holdSeconds": 600 });
         site.made("POST", "/api/campaigns", &as_key(ADMIN), &campaign);
         let held = site.made("POST", "/api/campaigns/tickets/claims", &user, &Value::Null);
@@ -683,7 +688,7 @@ fn crawlers_are_told_of_what_is_our_own() {
     // Links are for everybody; whether we are well, and this very text, harm nobody.
     let harmless = |call: &&Call| {
         let path = call.path();
-        let public = [Call::Robots, Call::Icon, Call::Welcome];
+        let public = [Call::Robots, Call::Icon, Call::Welcome, Call::ReadJwks];
         !path.starts_with("/:") && !Call::is_health(path) && !public.contains(call)
     };
     for call in Call::ALL.iter().filter(harmless) {

@@ -12,30 +12,40 @@ mod claim;
 mod claims;
 #[cfg(feature = "schema")]
 pub(crate) mod describe;
+mod eligibility;
+mod eligible;
 mod holds;
+mod list;
 mod manage;
+mod receipt;
 mod record;
+mod remove;
 mod settle;
 mod stock;
 #[cfg(test)]
 mod tests;
 
+pub use eligible::may_send_many;
 pub use holds::maintain;
+pub use manage::read;
+pub(crate) use record::ClaimView;
 pub use record::{
     Campaign, Claim, Codes, DEFAULT_TOPIC, MAX_HOLD_SECONDS, MAX_PER_USER, MAX_QUANTITY, Status,
 };
 pub(crate) use record::{MAX_ID, is_id, path_segment, unescape};
+pub use remove::purge;
 pub use stock::{Phase, Standing, Stock, standings, stocks};
 
-use crate::draws;
+use crate::{draws, receipts};
 use crate::world::World;
 use tollgate_api::calls::{self, Call, Parameters};
 use tollgate_api::components::Component;
 use tollgate_api::http::{Request, Response};
 use tollgate_api::problem::Problem;
+use tollgate_store::commit::StoreError;
 use tollgate_store::ports::Store;
 
-/// The handler of `/api/campaigns…` and `/api/draws…`: answers every request, with a problem document where it must. All but what anybody may
+/// The handler of `/api/campaigns…`, `/api/draws…` and `/api/receipts…`: answers every request, with a problem document where it must. All but what anybody may
 /// read is for its caller alone, and no cache keeps it.
 pub async fn handle<S: Store>(world: &World<'_, S>, request: &Request) -> Response {
     if draws::owns(&request.path) {
@@ -45,7 +55,7 @@ pub async fn handle<S: Store>(world: &World<'_, S>, request: &Request) -> Respon
     let (answer, public) = match calls::find(Component::Coupon, request) {
         Ok((call, parameters)) => (
             route(world, request, call, parameters).await,
-            call == Call::ReadCampaign,
+            matches!(call, Call::ReadCampaign | Call::ReadReceiptKeys | Call::ReadJwks),
         ),
         Err(problem) => (Err(problem), true),
     };
@@ -68,11 +78,18 @@ async fn route<S: Store>(
     match call {
         Call::ListCampaigns => manage::list(world, request).await,
         Call::CreateCampaign => manage::create(world, request).await,
-        Call::ReadCampaign => manage::read(world, id).await,
+        Call::ReadCampaign => manage::read(world.store, id, world.now).await,
+        Call::DeleteCampaign => remove::delete(world, request, id).await,
+        Call::PutEligible => Box::pin(eligible::put(world, request, id)).await,
+        Call::ListClaims => Box::pin(list::list(world, request, id)).await,
+        Call::CheckClaim => Box::pin(eligibility::check(world, request, id)).await,
         Call::EditCampaign => manage::patch(world, request, id).await,
         Call::Claim => claim::claim(world, request, id).await,
         Call::ReadClaims => claims::of_user(world, request, id, user).await,
         // Boxed to keep the future of a claim small.
+        Call::VerifyReceipt => Box::pin(receipts::verify(world, request)).await,
+        Call::ReadReceiptKeys | Call::ReadJwks => Box::pin(receipts::public_keys(world)).await,
+        Call::RotateReceiptKey => Box::pin(receipts::rotate(world, request)).await,
         Call::ConfirmClaim => Box::pin(settle::settle(world, request, id, user, Status::Confirmed)).await,
         Call::ReleaseClaim => Box::pin(settle::settle(world, request, id, user, Status::Released)).await,
         Call::RevokeClaim => Box::pin(settle::settle(world, request, id, user, Status::Revoked)).await,
@@ -87,4 +104,18 @@ fn unknown(id: &str) -> Problem {
         problem.detail = format!("There is no campaign {id}.");
     }
     problem
+}
+
+/// A user's claim with this id, as it is now; `None` where nothing is known of it.
+pub(crate) async fn claim_of<S: Store>(
+    store: &S,
+    campaign: &str,
+    user: &str,
+    id: &str,
+) -> Result<Option<Claim>, StoreError> {
+    let Some(live) = record::load(store, campaign).await? else {
+        return Ok(None);
+    };
+    let found = holds::find(store, &live.campaign, user, id).await?;
+    Ok(found.map(|found| found.claim))
 }

@@ -22,6 +22,7 @@ mod error;
 mod events;
 mod log;
 mod metrics;
+mod receipts;
 mod reload;
 mod text;
 mod tls;
@@ -37,6 +38,7 @@ pub use error::{ConfigError, Fault};
 pub use events::EventSettings;
 pub use log::{LogLevel, LogSettings};
 pub use metrics::{MetricsAccess, MetricsSettings};
+pub use receipts::{ReceiptAlgorithm, ReceiptSettings};
 pub use reload::ReloadSettings;
 #[cfg(test)]
 pub(crate) use text::SAMPLE;
@@ -56,6 +58,9 @@ pub struct Config {
     /// `[users]`
     #[serde(default)]
     pub users: Users,
+    /// `[receipts]`
+    #[serde(default)]
+    pub receipts: ReceiptSettings,
     /// `[store]`
     #[serde(default)]
     pub store: StoreSettings,

@@ -121,15 +121,18 @@ pub fn new_request_id(fresh: [u8; 16]) -> String {
     hex(&fresh)
 }
 
+/// Whether this can name a client or a user: 1 to 128 visible ASCII characters.
+pub fn is_id(text: &str) -> bool {
+    (1..=MAX_ID_CHARS).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic())
+}
+
 fn id_header<'a>(name: &str, request: &'a Request) -> Result<Option<&'a str>, Problem> {
     let Some(value) = request.single(name)? else {
         return Ok(None);
     };
     std::str::from_utf8(value)
         .ok()
-        .filter(|value| {
-            (1..=MAX_ID_CHARS).contains(&value.len()) && value.bytes().all(|b| b.is_ascii_graphic())
-        })
+        .filter(|value| is_id(value))
         .map(Some)
         .ok_or_else(|| {
             Problem::field(

@@ -30,6 +30,7 @@ pub mod messages;
 pub mod openapi;
 pub mod own_address;
 pub mod policies;
+pub mod receipts;
 pub mod settings;
 pub mod subscriptions;
 pub mod target;

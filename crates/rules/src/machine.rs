@@ -436,10 +436,14 @@ impl Rules {
             },
         };
         if arrived && !rule.is_hot {
-            if rule.is_bulk
-                && let Err(problem) = links::may_send_many(&world, &request).await
-            {
-                return Step::Done(problem.into_response().into());
+            if rule.is_bulk {
+                let may_send = match rule.component {
+                    Component::Coupon => campaigns::may_send_many(&world, &request).await,
+                    _ => links::may_send_many(&world, &request).await,
+                };
+                if let Err(problem) = may_send {
+                    return Step::Done(problem.into_response().into());
+                }
             }
             return Step::Admitted(heads::headers(&added));
         }

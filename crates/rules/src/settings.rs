@@ -8,6 +8,7 @@ use crate::cors::Cors;
 use crate::identity::Proxies;
 use crate::own_address::{Listen, OwnAddresses};
 use crate::policies::Policies;
+use crate::receipts::Receipts;
 use tollgate_api::calls;
 use tollgate_api::components::Component;
 use tollgate_api::pattern::Pattern;
@@ -47,6 +48,8 @@ pub struct Settings {
     pub listeners: Listeners,
     /// `[[limits]]`.
     pub policies: Policies,
+    /// The keys of receipts as they were read last.
+    pub(crate) receipts: Receipts,
     /// Of `[[forward]]`, in its order.
     patterns: Vec<Pattern>,
     /// Of `[[components]]`, in its order.
@@ -79,6 +82,7 @@ impl Settings {
             own: compiled.own,
             listeners: compiled.listeners,
             policies: compiled.policies,
+            receipts: Receipts::default(),
             patterns: compiled.patterns,
             components: compiled.components,
             conditions: compiled.conditions,

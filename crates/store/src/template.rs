@@ -31,11 +31,16 @@ pub enum Number {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Blank(pub u32);
 
+/// A JSON value of a document that differs each time, put in as it is: the one at this index of what [`Form::fill`] is given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct JsonBlank(pub u32);
+
 /// Bound numbers and blanks are negative numbers while a form is made; known numbers never are.
 const SUMS: i64 = -1;
 const SEQUENCES: i64 = SUMS - MAX_STEPS as i64;
 const TIME: i64 = SEQUENCES - MAX_STEPS as i64;
 const BLANKS: i64 = TIME - 1;
+const JSON_BLANKS: i64 = BLANKS - MAX_STEPS as i64;
 
 impl Number {
     /// The value, if it is known.
@@ -71,6 +76,12 @@ impl Serialize for Blank {
     }
 }
 
+impl Serialize for JsonBlank {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_i64(JSON_BLANKS - i64::from(self.0))
+    }
+}
+
 /// The document as a template: its bound [`Number`]s become parts.
 pub fn json(document: &impl Serialize) -> Template {
     Form::of(document).fill(&[])
@@ -93,6 +104,7 @@ pub struct Form {
 enum Mark {
     Number(Part),
     Blank(u32),
+    Json(u32),
 }
 
 impl Form {
@@ -108,7 +120,8 @@ impl Form {
         form.into_inner()
     }
 
-    /// The template of the document with these texts in its blanks. A blank that has no text here is an empty string.
+    /// The template of the document with these texts in its blanks (below [`MAX_STEPS`]). A blank that has no text here is an empty
+    /// string. The text of a [`JsonBlank`] must be JSON: it is what stands there.
     pub fn fill(&self, texts: &[&str]) -> Template {
         let room = self.text.len() + texts.iter().map(|text| text.len() + 2).sum::<usize>();
         let mut parts = Vec::with_capacity(2 * self.marks.len() + 1);
@@ -123,6 +136,10 @@ impl Form {
                         &mut literal,
                         texts.get(*index as usize).copied().unwrap_or_default(),
                     );
+                }
+                Mark::Json(index) => {
+                    let json = texts.get(*index as usize).filter(|json| !json.is_empty());
+                    literal.extend_from_slice(json.unwrap_or(&"null").as_bytes());
                 }
                 Mark::Number(part) => {
                     let rest = Vec::with_capacity(room - literal.len().min(room));
@@ -203,7 +220,8 @@ fn mark(number: i64) -> Option<Mark> {
         _ if number > SEQUENCES => index(SUMS).map(Part::Sum).map(Mark::Number),
         _ if number > TIME => index(SEQUENCES).map(Part::Sequence).map(Mark::Number),
         TIME => Some(Mark::Number(Part::Time)),
-        _ => index(BLANKS).map(Mark::Blank),
+        _ if number > JSON_BLANKS => index(BLANKS).map(Mark::Blank),
+        _ => index(JSON_BLANKS).map(Mark::Json),
     }
 }
 
@@ -349,6 +367,35 @@ mod tests {
             form.fill(&["", ""]),
             "what is not given is an empty string"
         );
+    }
+
+    #[test]
+    fn a_value_is_put_in_as_it_is() {
+        #[derive(Serialize)]
+        struct Document {
+            first: Blank,
+            value: JsonBlank,
+            number: Number,
+        }
+        let form = Form::of(&Document {
+            first: Blank(0),
+            value: JsonBlank(1),
+            number: Number::Sum(0),
+        });
+        let done = Committed {
+            version: 1,
+            sums: vec![7],
+            sequences: Vec::new(),
+            time: 0,
+        };
+        // Numbers that stand for bound ones elsewhere are the caller's own here.
+        for json in ["{\"a\":-1,\"b\":[-65,-130]}", "{}", "null", "-1"] {
+            let filled = fill(&form.fill(&["x", json]), &done);
+            let expected = format!(r#"{{"first":"x","value":{json},"number":7}}"#);
+            assert_eq!(String::from_utf8(filled).unwrap(), expected);
+        }
+        let filled = fill(&form.fill(&["x"]), &done);
+        assert!(filled.windows(12).any(|part| part == b"\"value\":null"));
     }
 
     #[test]

@@ -18,9 +18,11 @@ pub fn component<'p>(
     match (first, second) {
         ("api", Some("links")) => return Component::Shortener,
         ("api", Some("campaigns" | "draws" | "receipts")) => return Component::Coupon,
+        (".well-known", Some("jwks.json")) => return Component::Coupon,
         ("api", Some("topics" | "messages")) => return Component::Forward,
         (
-            "api" | "health" | "metrics" | "openapi.json" | "docs" | "admin" | "robots.txt" | "favicon.ico",
+            "api" | ".well-known" | "health" | "metrics" | "openapi.json" | "docs" | "admin" | "robots.txt"
+            | "favicon.ico",
             _,
         ) => {
             return Component::Admin;
@@ -67,6 +69,8 @@ mod tests {
             ("/api/campaigns/spring/claims", Component::Coupon),
             ("/api/draws/easter/entries", Component::Coupon),
             ("/api/topics/coupon/messages", Component::Forward),
+            ("/.well-known/jwks.json", Component::Coupon),
+            ("/.well-known/other", Component::Admin),
             ("/api/keys", Component::Admin),
             ("/robots.txt", Component::Admin),
             ("/", Component::Admin),

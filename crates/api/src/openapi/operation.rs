@@ -350,12 +350,13 @@ fn tag(call: Call) -> &'static str {
         .filter(|_| call.path().starts_with("/api/"))
     {
         Some("links") => "links",
-        Some("campaigns") => "campaigns",
+        Some("campaigns" | "receipts") => "campaigns",
         Some("topics" | "messages") => "topics",
         Some("keys") => "keys",
         Some("limits") => "limits",
         _ if call.path().starts_with("/admin") => "dashboard",
         _ if call.path() == "/:code" => "links",
+        _ if call == Call::ReadJwks => "campaigns",
         _ => "operations",
     }
 }

@@ -298,7 +298,7 @@ pub(super) fn problems() -> Map<String, Value> {
 
 fn claim(status: &str, expires_at: Option<&str>) -> Value {
     json!({
-        "id": "8Jq3vTzLrM4nBw9QpX2K", "campaign": "spring", "user": "ann", "sequence": 41, "code": null,
+        "id": "8Jq3vTzLrM4nBw9QpX2K", "campaign": "spring", "user": "ann", "sequence": 41, "units": 1, "code": null,
         "status": status, "expiresAt": expires_at, "receipt": null,
     })
 }

@@ -17,16 +17,18 @@ enum Outcome {
     SoldOut,
     NotStarted,
     Ended,
+    NotEligible,
 }
 
 /// All of them, with their names.
-const OUTCOMES: [(Outcome, &str); 6] = [
+const OUTCOMES: [(Outcome, &str); 7] = [
     (Outcome::Admitted, "admitted"),
     (Outcome::Replayed, "replayed"),
     (Outcome::AlreadyClaimed, "already_claimed"),
     (Outcome::SoldOut, "sold_out"),
     (Outcome::NotStarted, "not_started"),
     (Outcome::Ended, "ended"),
+    (Outcome::NotEligible, "not_eligible"),
 ];
 
 /// What every campaign beyond [`MAX_CAMPAIGNS`] is called. No campaign's id: those of that name are counted with the others.
@@ -47,6 +49,7 @@ impl Outcome {
             b"sold-out" => Some(Self::SoldOut),
             b"not-started" => Some(Self::NotStarted),
             b"ended" => Some(Self::Ended),
+            b"not-eligible" => Some(Self::NotEligible),
             _ => None,
         }
     }

@@ -86,7 +86,7 @@ metrics! {
     BucketsMax = Gauge "tollgate_limit_buckets_max" "" [] "Token buckets that may be kept: clients.max_buckets";
     // Campaigns.
     Claims = Counter "tollgate_claims" "" ["campaign", "outcome"]
-        "Claims by outcome: admitted, replayed, already_claimed, sold_out, not_started, ended; beyond 100 campaigns, the campaign is other";
+        "Claims by outcome: admitted, replayed, already_claimed, sold_out, not_started, ended, not_eligible; beyond 100 campaigns, the campaign is other";
     CampaignStock = Gauge "tollgate_campaign_stock" "" ["campaign"]
         "Units that are left, of the newest 100 campaigns that can still admit";
     CampaignQuantity = Gauge "tollgate_campaign_quantity" "" ["campaign"] "Units that there were, of the same campaigns";

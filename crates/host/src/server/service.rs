@@ -23,8 +23,10 @@ use super::long_poll;
 use super::rest::Rest;
 use super::rules::Rules;
 use super::runner::{self, CallError, Progress, Runner};
+use super::sse;
 use super::top;
 use super::traffic::Traffic;
+use super::watched;
 use crate::access_log::Entry;
 use crate::access_log::entry::Unparsed;
 use crate::clock::{millis, now, since};
@@ -494,6 +496,22 @@ impl Gateway {
             // These limits are in force, whatever the component's own headers say.
             for (name, value) in &unpacked(added) {
                 answer.headers_mut().insert(name, value.clone());
+            }
+            return Ok(answer);
+        }
+        if asked == Asked::call(Call::ReadCampaign)
+            && head.method == http::Method::GET
+            && sse::is_wanted(head)
+        {
+            let mut answer = Box::pin(watched::open(
+                &self.shared,
+                &self.generation,
+                self.request(head, caller),
+                caller,
+            ))
+            .await?;
+            for (name, value) in &unpacked(added) {
+                answer.headers_mut().append(name, value.clone());
             }
             return Ok(answer);
         }

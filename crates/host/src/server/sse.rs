@@ -9,6 +9,7 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tollgate_api::problem::{Kind, Problem};
 
+const EVENT_STREAM: &str = "text/event-stream";
 /// Seconds after which who found no place may try again.
 const RETRY_SECONDS: u64 = 10;
 /// How often a stream looks whether it is over.
@@ -21,6 +22,21 @@ pub const SILENCE: Duration = Duration::from_secs(10);
 const TAKING: Duration = Duration::from_secs(30);
 /// What is sent where there is nothing to tell.
 pub const COMMENT: Bytes = Bytes::from_static(b":\n\n");
+
+/// Whether `Accept` names server-sent events, and does not refuse them (RFC 9110, 12.5.1).
+pub fn is_wanted(head: &http::request::Parts) -> bool {
+    let accept = head.headers.get_all(http::header::ACCEPT).iter();
+    let mut ranges = accept
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','));
+    ranges.any(|range| {
+        let mut parts = range.split(';').map(str::trim);
+        let is_it = parts
+            .next()
+            .is_some_and(|name| name.eq_ignore_ascii_case(EVENT_STREAM));
+        is_it && !parts.any(|part| matches!(part, "q=0" | "q=0.0" | "q=0.00" | "q=0.000"))
+    })
+}
 
 /// The 503 of who found no place.
 pub fn full(why: &str) -> Problem {
@@ -48,7 +64,7 @@ fn answer(events: mpsc::Receiver<Bytes>, caller: &Caller) -> Answer {
     let mut answer = hyper::Response::new(body);
     let headers = answer.headers_mut();
     for (name, value) in [
-        (header::CONTENT_TYPE, "text/event-stream"),
+        (header::CONTENT_TYPE, EVENT_STREAM),
         (header::CACHE_CONTROL, "no-store"),
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
         // nginx would keep events back.
@@ -62,4 +78,33 @@ fn answer(events: mpsc::Receiver<Bytes>, caller: &Caller) -> Answer {
 /// Sends, if it is taken in time.
 pub async fn send(to: &mpsc::Sender<Bytes>, events: Bytes) -> bool {
     matches!(timeout(TAKING, to.send(events)).await, Ok(Ok(())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn events_are_for_who_asks_for_them() {
+        let wants = |accept: &[&str]| {
+            let mut request = http::Request::new(());
+            for value in accept {
+                let value = http::HeaderValue::from_str(value).unwrap();
+                request.headers_mut().append(http::header::ACCEPT, value);
+            }
+            is_wanted(&request.into_parts().0)
+        };
+        assert!(wants(&["text/event-stream"]));
+        assert!(wants(&["application/json", "Text/Event-Stream; q=0.5"]));
+        assert!(wants(&["text/html, text/event-stream"]));
+        for others in [
+            &[][..],
+            &["*/*"],
+            &["application/json"],
+            &["text/event-stream;q=0"],
+            &["text/event-streams"],
+        ] {
+            assert!(!wants(others), "{others:?}");
+        }
+    }
 }

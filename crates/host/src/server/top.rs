@@ -18,7 +18,6 @@ use tollgate_rules::links::top::{Asked, Found};
 
 /// The links that are looked at before others of the thread have their turn.
 const AT_ONCE: usize = 32;
-const EVENT_STREAM: &str = "text/event-stream";
 
 /// The answer to a caller with this credential: a document, or a stream of them where `Accept` asks for one.
 ///
@@ -32,7 +31,7 @@ pub async fn answer(
     caller: &Caller,
 ) -> Result<Answer, Problem> {
     let asked = ask(shared, &request).await?;
-    if !wants_events(head) {
+    if !sse::is_wanted(head) {
         return Ok(from_core(look(shared, generation, &asked).await?));
     }
     let place = shared.engines.ranking.stream();
@@ -47,21 +46,6 @@ pub async fn answer(
         };
         stream.run()
     }))
-}
-
-/// Whether `Accept` names server-sent events, and does not refuse them (RFC 9110, 12.5.1).
-fn wants_events(head: &http::request::Parts) -> bool {
-    let accept = head.headers.get_all(http::header::ACCEPT).iter();
-    let mut ranges = accept
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','));
-    ranges.any(|range| {
-        let mut parts = range.split(';').map(str::trim);
-        let is_it = parts
-            .next()
-            .is_some_and(|name| name.eq_ignore_ascii_case(EVENT_STREAM));
-        is_it && !parts.any(|part| matches!(part, "q=0" | "q=0.0" | "q=0.00" | "q=0.000"))
-    })
 }
 
 /// What the caller asks for, by what its key may do now.
@@ -138,35 +122,6 @@ impl Stream {
             if !sse::send(&self.to, frame).await {
                 return;
             }
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn events_are_for_who_asks_for_them() {
-        let wants = |accept: &[&str]| {
-            let mut request = http::Request::new(());
-            for value in accept {
-                let value = http::HeaderValue::from_str(value).unwrap();
-                request.headers_mut().append(http::header::ACCEPT, value);
-            }
-            wants_events(&request.into_parts().0)
-        };
-        assert!(wants(&["text/event-stream"]));
-        assert!(wants(&["application/json", "Text/Event-Stream; q=0.5"]));
-        assert!(wants(&["text/html, text/event-stream"]));
-        for others in [
-            &[][..],
-            &["*/*"],
-            &["application/json"],
-            &["text/event-stream;q=0"],
-            &["text/event-streams"],
-        ] {
-            assert!(!wants(others), "{others:?}");
         }
     }
 }

@@ -4,8 +4,8 @@
 //! 1. condition: the claim is not there yet;
 //! 2. condition: the campaign is the one that was read, so that a concurrent change or closing counts;
 //! 3. condition: the store's clock is inside the campaign's window;
-//! 4. the next sequence is taken;
-//! 5. a unit is taken, if one is left;
+//! 4. the next sequence is taken: one for the claim, however many units it has;
+//! 5. its units are taken, if they are left: one, or as many as it asks for;
 //! 6. the claim is written;
 //! 7. its message is appended.
 //!
@@ -18,15 +18,20 @@
 
 use std::cell::{Cell, OnceCell};
 use std::collections::BTreeMap;
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 
 use serde::Deserialize;
+use serde_json::{Map, Value};
 
+use super::eligible::{self, Listed};
 use super::holds::{self, Hold, Room};
-use super::record::{Campaign, Claim, Codes, Live, Status, load_for_claim, path_segment};
-use super::{claims, unknown};
+use super::record::{
+    Campaign, Claim, Codes, Live, MAX_METADATA, MAX_PER_USER, Status, load_for_claim, path_segment,
+};
+use super::{claims, receipt, unknown};
 use crate::idempotency::{self, Key};
 use crate::identity;
+use crate::receipts::{self, Facts, Signer};
 use crate::world::World;
 use tollgate_api::http::{Request, Response};
 use tollgate_api::ids;
@@ -39,7 +44,7 @@ use tollgate_store::commit::{
 };
 use tollgate_store::ports::Store;
 use tollgate_store::stored;
-use tollgate_store::template::{self, Blank, Form, Number};
+use tollgate_store::template::{self, Blank, Form, JsonBlank, Number};
 
 /// How often a claim is tried: again when its campaign changed in between, or when a reply was lost.
 const ATTEMPTS: usize = 6;
@@ -51,7 +56,7 @@ const CLOCK_MARGIN_MS: u64 = 5_000;
 /// Characters of a generated code: 62^10, about 2^59.
 const CODE_LENGTH: usize = 10;
 
-/// An empty object: there is nothing to say yet.
+/// What a claim may say; it may leave it out, body and all.
 #[derive(Default, Deserialize)]
 #[cfg_attr(
     feature = "schema",
@@ -59,7 +64,45 @@ const CODE_LENGTH: usize = 10;
     schemars(rename = "ClaimRequest")
 )]
 #[serde(deny_unknown_fields)]
-pub(super) struct Body {}
+pub(super) struct Body {
+    /// Units, up to the campaign's `perUser`; 1 where it is left out.
+    #[serde(default)]
+    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = MAX_PER_USER)))]
+    units: Option<u64>,
+    /// An object that is kept with the claim and goes into its messages; at most 1,024 bytes as compact JSON.
+    #[serde(default)]
+    metadata: Option<Map<String, Value>>,
+}
+
+impl Body {
+    fn units(&self) -> Result<u64, Problem> {
+        let units = self.units.unwrap_or(1);
+        match units {
+            0 => Err(units_out_of(MAX_PER_USER)),
+            units => Ok(units),
+        }
+    }
+
+    /// As compact JSON.
+    fn metadata(&self) -> Result<Option<String>, Problem> {
+        let Some(metadata) = &self.metadata else {
+            return Ok(None);
+        };
+        let text = serde_json::to_string(metadata).unwrap_or_default();
+        match text.len() <= MAX_METADATA {
+            true => Ok(Some(text)),
+            false => Err(Problem::field(
+                "#/metadata",
+                format!("must be at most {MAX_METADATA} bytes as compact JSON"),
+            )),
+        }
+    }
+}
+
+/// The 400 of a claim for no units, or for more than one user may have.
+pub(super) fn units_out_of(per_user: u64) -> Problem {
+    Problem::field("#/units", format!("must be from 1 to {per_user}"))
+}
 
 /// `POST /api/campaigns/{id}/claims`: 201 if admitted.
 pub(super) async fn claim<S: Store>(
@@ -67,22 +110,19 @@ pub(super) async fn claim<S: Store>(
     request: &Request,
     id: &str,
 ) -> Result<Response, Problem> {
-    let Body {} = json::body_or_default(request)?;
+    let body: Body = json::body_or_default(request)?;
+    let (units, metadata) = (body.units()?, body.metadata()?);
     let key = idempotency::key(request)?;
-    let user = identity::explicit_user(&world.settings.config, request)?.ok_or_else(|| {
-        Problem::new(
-            Kind::UserRequired,
-            format!(
-                "Say who claims: the header {}.",
-                world.settings.config.users.header
-            ),
-        )
-    })?;
+    let user = identity::explicit_user(&world.settings.config, request)?;
+    let user = user.ok_or_else(|| user_required(world))?;
     let attempt = Attempt {
         request,
         user,
+        units,
+        metadata,
         key,
         claim: ids::token(&(world.fresh)(), ids::ID_LENGTH),
+        signer: receipts::signer(world).await?,
         code: OnceCell::new(),
         now: Cell::new(world.now),
     };
@@ -97,8 +137,13 @@ pub(super) async fn claim<S: Store>(
 struct Attempt<'a> {
     request: &'a Request,
     user: &'a str,
+    units: u64,
+    /// As compact JSON.
+    metadata: Option<String>,
     key: Option<Key>,
     claim: String,
+    /// Signs its receipt, where there are receipts.
+    signer: Option<Arc<Signer>>,
     /// Made when the campaign has codes.
     code: OnceCell<String>,
     /// The store's time as far as it is known, Unix milliseconds: holds are counted from it.
@@ -112,6 +157,7 @@ enum Verdict {
     Changed,
     OutsideWindow,
     SoldOut,
+    NotEligible,
     /// The store's clock is further than was thought: the hold would be short.
     ShortHold,
     /// Our own claim was admitted before, and its units have come back since.
@@ -147,6 +193,17 @@ impl Attempt<'_> {
             let live = load_for_claim(world.store, id)
                 .await?
                 .ok_or_else(|| unknown(id))?;
+            if self.units > live.campaign.per_user {
+                return Err(units_out_of(live.campaign.per_user));
+            }
+            let listed = match live.campaign.eligible.is_some() {
+                true => Box::pin(eligible::look_up(world.store, &live.campaign, self.user)).await?,
+                false => Listed::NoList,
+            };
+            // With a key, it may be the repetition of a claim that was admitted: the commit tells.
+            if matches!(listed, Listed::Not) && self.key.is_none() && lost == 0 {
+                return Err(eligible::not_eligible(&live.campaign));
+            }
             // After a lost reply only a commit tells: it comes after the one whose reply was lost, a read may not.
             if lost == 0 {
                 match self.judged_from_memory(world, &live).await? {
@@ -155,7 +212,7 @@ impl Attempt<'_> {
                     Judged::Changed => continue,
                 }
             }
-            let (commit, plan) = self.plan(world, &live, lost > 0);
+            let (commit, plan) = self.plan(world, &live, listed, lost > 0);
             let outcome = match world.store.commit(commit).await {
                 Ok(outcome) => outcome,
                 Err(StoreError::Unknown(_)) if lost < LOST_REPLIES => {
@@ -180,8 +237,8 @@ impl Attempt<'_> {
         outcome: Outcome,
     ) -> Result<Option<Response>, Problem> {
         let refusal = match outcome {
-            Outcome::Committed(done) => return Ok(Some(created(&plan.answer, &done))),
-            Outcome::Replayed(answer) => return self.replayed(&answer).map(Some),
+            Outcome::Committed(done) => return Ok(Some(self.created(&live.campaign, &plan.answer, &done))),
+            Outcome::Replayed(answer) => return self.replayed(world, live, &answer).await.map(Some),
             Outcome::Conflict => return Err(idempotency::mismatch()),
             Outcome::Refused(refusal) => refusal,
         };
@@ -193,6 +250,7 @@ impl Attempt<'_> {
                 None => Ok(None),
             },
             Some(Verdict::Changed) => Ok(None),
+            Some(Verdict::NotEligible) => Err(eligible::not_eligible(&live.campaign)),
             Some(Verdict::ShortHold) => {
                 let now = Box::pin(holds::store_time(world.store, &live.campaign)).await?;
                 self.now.set(self.now.get().max(now));
@@ -209,20 +267,39 @@ impl Attempt<'_> {
         }
     }
 
-    /// A stored answer. If it holds our own claim, our own commit's reply was lost: it is no replay.
-    fn replayed(&self, answer: &[u8]) -> Result<Response, Problem> {
-        #[derive(Deserialize)]
-        struct Stored {
-            claim: StoredClaim,
-        }
-        #[derive(Deserialize)]
-        struct StoredClaim {
-            id: String,
-        }
+    /// The answer to a claim that was just admitted, with its receipt.
+    fn created(&self, campaign: &Campaign, answer: &Template, done: &Committed) -> Response {
+        let body = template::fill(answer, done);
+        let Some(signer) = self.signer.as_ref().filter(|_| campaign.hold_seconds.is_none()) else {
+            return Response::json_bytes(201, body);
+        };
+        let facts = Facts {
+            sub: self.user,
+            jti: &self.claim,
+            campaign: &campaign.id,
+            sequence: done
+                .sums
+                .first()
+                .and_then(|&sum| u64::try_from(sum).ok())
+                .unwrap_or(0),
+            units: self.units,
+            iat: done.time / 1_000,
+        };
+        Response::json_bytes(201, receipt::put(body, &signer.sign(&facts)))
+    }
+
+    /// A stored answer, with the receipt that it had. If it holds our own claim, our own commit's reply was lost: it is no replay.
+    async fn replayed<S: Store>(
+        &self,
+        world: &World<'_, S>,
+        live: &Live,
+        answer: &[u8],
+    ) -> Result<Response, Problem> {
         let response = idempotency::replay(answer)?;
-        let is_ours =
-            serde_json::from_slice(&response.body).is_ok_and(|stored: Stored| stored.claim.id == self.claim);
-        Ok(match is_ours {
+        let (campaign, user) = (&live.campaign, self.user);
+        let signer = self.signer.as_deref();
+        let (response, id) = Box::pin(receipt::again(world.store, campaign, user, signer, response)).await?;
+        Ok(match id.is_some_and(|id| id == self.claim) {
             true => idempotency::first_answer(response),
             false => response,
         })
@@ -244,7 +321,12 @@ impl Attempt<'_> {
         if let Some(entry) = found.first().and_then(Option::as_ref) {
             let claim: Claim = stored::decode("claim", entry)?;
             if claim.id == self.claim {
-                return Ok(Some(Response::json(201, &claim.admitted())));
+                let body = Response::json(201, &claim.admitted()).body;
+                let body = match receipt::of(self.signer.as_deref(), &claim) {
+                    Some(receipt) => receipt::put(body, &receipt),
+                    None => body,
+                };
+                return Ok(Some(Response::json_bytes(201, body)));
             }
         }
         match self.claimed(world, live).await? {
@@ -264,8 +346,10 @@ impl Attempt<'_> {
         for claim in claims.iter().filter(over) {
             returned |= Box::pin(holds::expire(world.store, campaign, &claim.user, &claim.id, now)).await?;
         }
-        let first = claims.first().filter(|_| !returned);
-        Ok(first.map(|first| already_claimed(campaign, first)))
+        Ok(match returned {
+            true => None,
+            false => already_claimed(campaign, &claims, self.signer.as_deref()),
+        })
     }
 
     /// The verdict where the campaign alone decides it: sold out, closed, or far outside its window. A user
@@ -288,7 +372,7 @@ impl Attempt<'_> {
                 .is_some_and(|at| at.saturating_add(CLOCK_MARGIN_MS) <= world.now)
         {
             true
-        } else if live.remaining == 0 {
+        } else if live.remaining < self.units {
             false
         } else {
             return Ok(Judged::Open);
@@ -307,7 +391,7 @@ impl Attempt<'_> {
         }
         let has_all = match campaign.per_user {
             1 => entry.is_some(),
-            most => stored::count("number of claims", entry)? >= most,
+            most => stored::count("number of units", entry)?.saturating_add(self.units) > most,
         };
         if has_all {
             let claimed = self.claimed(world, live).await?;
@@ -322,44 +406,61 @@ impl Attempt<'_> {
         })
     }
 
-    /// Nothing remains: the problem, or `None` if units of holds that have ended came back just now.
+    /// Too little remains: the problem, or `None` if units of holds that have ended came back just now.
     async fn sold_out<S: Store>(
         &self,
         world: &World<'_, S>,
         live: &Live,
     ) -> Result<Option<Problem>, Problem> {
         let campaign = &live.campaign;
-        if campaign.hold_seconds.is_none() {
-            return Ok(Some(sold_out(campaign)));
+        if campaign.hold_seconds.is_none() && self.units == 1 {
+            return Ok(Some(sold_out(campaign, 0)));
         }
         let pick = usize::from((world.fresh)()[0]);
-        let room = Box::pin(holds::make_room(world.store, campaign, self.now.get(), pick)).await?;
+        let (now, units) = (self.now.get(), self.units);
+        let room = Box::pin(holds::make_room(world.store, campaign, now, pick, units)).await?;
         Ok(match room {
             Room::Made => None,
-            Room::Full => Some(sold_out(campaign)),
-            Room::Held { units, wait_ms } => Some(held(campaign, units, wait_ms)),
+            Room::Full { left } => Some(sold_out(campaign, left)),
+            Room::Held { units, left, wait_ms } => Some(held(campaign, units, left, wait_ms)),
         })
     }
 
     /// The claim as one commit. `again`: it may have been made before.
-    fn plan<S>(&self, world: &World<'_, S>, live: &Live, again: bool) -> (Commit, Plan) {
+    fn plan<S>(&self, world: &World<'_, S>, live: &Live, listed: Listed, again: bool) -> (Commit, Plan) {
         let campaign = &*live.campaign;
         let hold = campaign
             .hold_seconds
             .map(|seconds| Hold::new(self.now.get(), seconds));
         let mut mutations = Vec::with_capacity(4);
         let meanings = self.count(campaign, &mut mutations);
-        let (forms, code) = match (&hold, campaign.codes) {
+        let (kind, code) = match (&hold, campaign.codes) {
             // A claim that is held gets its code when it is confirmed.
-            (Some(_), _) => (&*HELD, ""),
-            (None, Codes::None) => (&*PLAIN, ""),
+            (Some(_), _) => (FormKind::Held, ""),
+            (None, Codes::None) => (FormKind::Plain, ""),
             (None, Codes::Generate) => {
                 let fresh = || generated(world);
-                (&*WITH_CODE, self.code.get_or_init(fresh).as_str())
+                (FormKind::WithCode, self.code.get_or_init(fresh).as_str())
+            }
+        };
+        let own;
+        let forms = match self.units == 1 && self.metadata.is_none() {
+            true => kind.usual(),
+            false => {
+                own = kind.forms(self.units, self.metadata.as_ref().map(|_| JsonBlank(5)));
+                &own
             }
         };
         let expires = hold.as_ref().map_or("", |hold| &hold.text);
-        let texts = [self.claim.as_str(), &campaign.id, self.user, code, expires];
+        let metadata = self.metadata.as_deref().unwrap_or_default();
+        let texts = [
+            self.claim.as_str(),
+            &campaign.id,
+            self.user,
+            code,
+            expires,
+            metadata,
+        ];
         let key = campaign.claim_key(self.user, &self.claim);
         let partition = Campaign::partition(&campaign.id);
         let answer = forms.answer.fill(&texts);
@@ -387,8 +488,19 @@ impl Attempt<'_> {
             window(campaign),
         ];
         let mut further = Vec::new();
+        match listed {
+            Listed::NoList => {}
+            Listed::As(condition) => {
+                conditions.push(condition);
+                further.push(Verdict::Changed);
+            }
+            Listed::Not => {
+                conditions.push(NEVER);
+                further.push(Verdict::NotEligible);
+            }
+        }
         if let Some(hold) = &hold {
-            mutations.extend(hold.mutations(campaign, self.user, &self.claim));
+            mutations.extend(hold.mutations(campaign, self.user, &self.claim, self.units));
             conditions.push(hold.is_long_enough());
             further.push(Verdict::ShortHold);
         }
@@ -422,13 +534,19 @@ impl Attempt<'_> {
 
     /// Moves a claim's counters, the [`SEQUENCE`] first; says what a refusal of each means.
     fn count(&self, campaign: &Campaign, mutations: &mut Vec<Mutation>) -> &'static [Option<Verdict>] {
+        let units = i64::try_from(self.units).unwrap_or(i64::MAX); // at most MAX_PER_USER
         let mut add = |key, delta, min, max| mutations.push(Mutation::Add { key, delta, min, max });
         add(Campaign::sequence_key(&campaign.id), 1, None, None);
         if campaign.per_user > 1 {
             let most = i64::try_from(campaign.per_user).unwrap_or(i64::MAX); // at most MAX_PER_USER
-            add(Campaign::count_key(&campaign.id, self.user), 1, None, Some(most));
+            add(
+                Campaign::count_key(&campaign.id, self.user),
+                units,
+                None,
+                Some(most),
+            );
         }
-        add(Campaign::remaining_key(&campaign.id), -1, Some(0), None);
+        add(Campaign::remaining_key(&campaign.id), -units, Some(0), None);
         match campaign.per_user {
             1 => &[None, Some(Verdict::SoldOut)],
             _ => &[None, Some(Verdict::AlreadyClaimed), Some(Verdict::SoldOut)],
@@ -453,26 +571,53 @@ pub(super) fn generated<S>(world: &World<'_, S>) -> String {
 /// The index of the mutation that counts claims.
 const SEQUENCE: u32 = 0;
 
-/// A claim's documents, with blanks for its texts: its id, its campaign, its user, its code, and when it expires.
+/// A claim's documents, with blanks for its texts: its id, its campaign, its user, its code, when it expires, and its metadata.
 struct Forms {
     answer: Form,
     claim: Form,
     announcement: Form,
 }
 
-impl Forms {
-    fn of(status: Status, code: Option<Blank>, expires_at: Option<Blank>) -> Self {
+/// In what the documents of claims differ.
+#[derive(Clone, Copy)]
+enum FormKind {
+    Plain,
+    WithCode,
+    Held,
+}
+
+impl FormKind {
+    /// The documents of claims of one unit, without metadata.
+    fn usual(self) -> &'static Forms {
+        static PLAIN: LazyLock<Forms> = LazyLock::new(|| FormKind::Plain.forms(1, None));
+        static WITH_CODE: LazyLock<Forms> = LazyLock::new(|| FormKind::WithCode.forms(1, None));
+        static HELD: LazyLock<Forms> = LazyLock::new(|| FormKind::Held.forms(1, None));
+        match self {
+            Self::Plain => &PLAIN,
+            Self::WithCode => &WITH_CODE,
+            Self::Held => &HELD,
+        }
+    }
+
+    fn forms(self, units: u64, metadata: Option<JsonBlank>) -> Forms {
+        let (status, code, expires_at) = match self {
+            Self::Plain => (Status::Confirmed, None, None),
+            Self::WithCode => (Status::Confirmed, Some(Blank(3)), None),
+            Self::Held => (Status::Held, None, Some(Blank(4))),
+        };
         let claim = Claim {
             id: Blank(0),
             campaign: Blank(1),
             user: Blank(2),
             sequence: Number::Sum(SEQUENCE),
+            units,
             code,
             status,
+            metadata,
             time: Number::Time,
             expires_at,
         };
-        Self {
+        Forms {
             answer: Form::of(&claim.admitted()),
             claim: Form::of(&claim),
             announcement: Form::of(&claim.announcement()),
@@ -480,24 +625,25 @@ impl Forms {
     }
 }
 
-/// The documents of claims without codes.
-static PLAIN: LazyLock<Forms> = LazyLock::new(|| Forms::of(Status::Confirmed, None, None));
-/// The documents of claims with codes.
-static WITH_CODE: LazyLock<Forms> = LazyLock::new(|| Forms::of(Status::Confirmed, Some(Blank(3)), None));
-/// The documents of claims that are held.
-static HELD: LazyLock<Forms> = LazyLock::new(|| Forms::of(Status::Held, None, Some(Blank(4))));
-
-fn created(answer: &Template, done: &Committed) -> Response {
-    Response::json_bytes(201, template::fill(answer, done))
+/// The 401 of a claim that names no user.
+pub(super) fn user_required<S>(world: &World<'_, S>) -> Problem {
+    let header = &world.settings.config.users.header;
+    Problem::new(
+        Kind::UserRequired,
+        format!("Say who claims: the header {header}."),
+    )
 }
+
+/// Holds at no time.
+const NEVER: Condition = Condition::NowIn {
+    start: None,
+    end: Some(0),
+};
 
 /// When the campaign admits, by the store's clock. A closed one never does.
 fn window(campaign: &Campaign) -> Condition {
     match campaign.closed {
-        true => Condition::NowIn {
-            start: None,
-            end: Some(0),
-        },
+        true => NEVER,
         false => Condition::NowIn {
             start: campaign.starts_at,
             end: campaign.ends_at,
@@ -520,7 +666,7 @@ fn outside_window(campaign: &Campaign, now: u64) -> Problem {
     }
 }
 
-fn not_started(campaign: &Campaign, now: u64) -> Problem {
+pub(super) fn not_started(campaign: &Campaign, now: u64) -> Problem {
     let wait = campaign.starts_at.unwrap_or(0).saturating_sub(now);
     Problem::new(
         Kind::NotStarted,
@@ -529,33 +675,57 @@ fn not_started(campaign: &Campaign, now: u64) -> Problem {
     .with_retry_after(wait.div_ceil(1_000))
 }
 
-fn ended(campaign: &Campaign) -> Problem {
+pub(super) fn ended(campaign: &Campaign) -> Problem {
     Problem::new(Kind::Ended, format!("The campaign {} is over.", campaign.id))
 }
 
-fn sold_out(campaign: &Campaign) -> Problem {
-    Problem::new(
-        Kind::SoldOut,
-        format!("All units of the campaign {} are taken.", campaign.id),
-    )
+/// Too few units are left: `left`.
+pub(super) fn sold_out(campaign: &Campaign, left: u64) -> Problem {
+    let id = &campaign.id;
+    match left {
+        0 => Problem::new(
+            Kind::SoldOut,
+            format!("All units of the campaign {id} are taken."),
+        ),
+        left => Problem::new(
+            Kind::SoldOut,
+            format!("Only {left} units of the campaign {id} are left."),
+        )
+        .with_member("remaining", left),
+    }
 }
 
-/// All units are taken, some only for a time.
-fn held(campaign: &Campaign, units: u64, wait_ms: u64) -> Problem {
-    let detail = format!(
-        "All units of the campaign {} are taken, but {units} are only held.",
-        campaign.id
-    );
-    Problem::new(Kind::SoldOut, detail)
-        .with_member("held", units)
-        .with_retry_after(wait_ms.div_ceil(1_000))
-}
-
-fn already_claimed(campaign: &Campaign, first: &Claim) -> Problem {
-    let detail = match campaign.per_user {
-        1 => "The user has claimed already.".to_owned(),
-        n => format!("The user has claimed {n} times already, which is the limit."),
+/// Too few units are left, some only for a time.
+pub(super) fn held(campaign: &Campaign, units: u64, left: u64, wait_ms: u64) -> Problem {
+    let id = &campaign.id;
+    let detail = match left {
+        0 => format!("All units of the campaign {id} are taken, but {units} are only held."),
+        left => format!("Only {left} units of the campaign {id} are left, and {units} are only held."),
     };
-    let view = serde_json::to_value(first.view()).unwrap_or_default();
-    Problem::new(Kind::AlreadyClaimed, detail).with_member("claim", view)
+    let mut problem = Problem::new(Kind::SoldOut, detail).with_member("held", units);
+    if left > 0 {
+        problem = problem.with_member("remaining", left);
+    }
+    problem.with_retry_after(wait_ms.div_ceil(1_000))
+}
+
+/// The user's claims take what they may, or nearly so; `None` if there are none.
+pub(super) fn already_claimed(
+    campaign: &Campaign,
+    claims: &[Claim],
+    signer: Option<&Signer>,
+) -> Option<Problem> {
+    let first = claims.first()?;
+    let receipt = receipt::of(signer, first);
+    let mut view = first.view();
+    view.receipt = receipt.as_deref();
+    let view = serde_json::to_value(view).unwrap_or_default();
+    let limit = campaign.per_user;
+    if limit == 1 {
+        let problem = Problem::new(Kind::AlreadyClaimed, "The user has claimed already.");
+        return Some(problem.with_member("claim", view));
+    }
+    let taken: u64 = claims.iter().map(|claim| claim.units).sum();
+    let detail = format!("The user's claims take {taken} units; the limit is {limit}.");
+    Some(Problem::new(Kind::AlreadyClaimed, detail).with_member("claim", view))
 }

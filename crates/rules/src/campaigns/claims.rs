@@ -3,9 +3,10 @@
 use serde::Serialize;
 
 use super::record::{Campaign, Claim, ClaimView, Live, MAX_PER_USER, load, unescape};
-use super::unknown;
+use super::{receipt, unknown};
 use crate::identity;
 use crate::keys;
+use crate::receipts;
 use crate::world::World;
 use tollgate_api::calls::Scope;
 use tollgate_api::http::{Request, Response};
@@ -46,10 +47,20 @@ pub(super) async fn of_user<S: Store>(
     }
     let live = load(world.store, id).await?.ok_or_else(|| unknown(id))?;
     let claims = stored(world.store, &live, &user).await?;
+    let signer = receipts::signer(world).await?;
+    let receipts: Vec<_> = claims
+        .iter()
+        .map(|claim| receipt::of(signer.as_deref(), claim))
+        .collect();
+    let views = claims.iter().zip(&receipts).map(|(claim, receipt)| {
+        let mut view = claim.view();
+        view.receipt = receipt.as_deref();
+        view
+    });
     Ok(Response::json(
         200,
         &Claims {
-            claims: claims.iter().map(Claim::view).collect(),
+            claims: views.collect(),
         },
     ))
 }

@@ -2,11 +2,11 @@
 
 use serde_json::{Value, json};
 use tollgate_api::calls::Call;
-use tollgate_api::openapi::{Operation, pattern, text};
+use tollgate_api::openapi::{Operation, number, pattern, text};
 use tollgate_api::problem::Kind;
 
-use super::record::{Admitted, View};
-use super::{claim, claims, manage, settle};
+use super::record::{Admitted, MAX_PER_USER, View};
+use super::{claim, claims, eligibility, eligible, list, manage, settle};
 use crate::identity::MAX_ID_CHARS;
 
 pub(crate) fn describe(call: Call, operation: &mut Operation<'_>) {
@@ -19,7 +19,7 @@ pub(crate) fn describe(call: Call, operation: &mut Operation<'_>) {
         let form = pattern("^[0-9A-Za-z]{20}$");
         operation.path("claim", form, "The claim's id.");
         operation.header("IdempotencyKey");
-        operation.may_take::<claim::Body>(json!({}));
+        operation.may_take::<settle::Body>(json!({}));
         operation.refuses(&[Kind::Conflict, Kind::HoldExpired, Kind::IdempotencyMismatch]);
     }
     match call {
@@ -44,27 +44,78 @@ pub(crate) fn describe(call: Call, operation: &mut Operation<'_>) {
         }
         Call::ReadCampaign => {
             operation.about(
-                "Open to anyone, so that a shop's page can show what is left. It tells nothing about users.",
+                "Open to anyone, so that a shop's page can show what is left. It tells nothing about users. With `Accept: text/event-stream` it is \
+                 told at once and whenever its numbers have changed, as events `campaign`, by `tollgate` only; streams are bounded (503).",
             );
             operation.gives::<View<'_>>(200, "The campaign.", campaign());
+            operation.gives_text(200, "The campaign.", "text/event-stream");
         }
         Call::EditCampaign => {
             operation.about(
-                "A merge patch (RFC 7396). `quantity` never goes below what is admitted (409); `state` can be set to `closed`, and not back.",
+                "A merge patch (RFC 7396). `quantity` never goes below what is admitted (409). `state` is set to `closed`, and to `open` again: \
+                 then the campaign admits within its times.",
             );
             operation.takes::<manage::Patch>(json!({ "quantity": 600 }));
             operation.gives::<View<'_>>(200, "The changed campaign.", campaign());
             operation.refuses(&[Kind::Conflict]);
         }
+        Call::DeleteCampaign => {
+            operation.about(
+                "One that has admitted nobody is gone at once. Any other must be closed, hold nothing, and its topic must be empty (409): its \
+                 claims are removed, and its name is free a day later at the earliest. Repeated meanwhile, it is a 204 again.",
+            );
+            operation.gives_nothing(204, "Removed.");
+            operation.refuses(&[Kind::Conflict]);
+        }
+        Call::PutEligible => {
+            operation.about(
+                "Who may claim, where not everybody may; others are answered 403. At most 10,000 users a call: `add` and `remove`, or `replace`, which \
+                 counts at one moment (`null`: everybody). Adding to a campaign that is open to everybody closes it to others. Bodies up to \
+                 1 MiB. A call that failed can be repeated.",
+            );
+            operation.takes::<eligible::Change>(json!({ "add": ["ann", "bob"], "remove": ["cleo"] }));
+            let example = json!({ "restricted": true, "added": 2, "removed": 1 });
+            operation.gives::<eligible::Changed>(200, "Changed.", example);
+            operation.refuses(&[Kind::Conflict]);
+        }
+        Call::ListClaims => {
+            operation.about(
+                "By user. Claims that were released, expired or were revoked are told for 30 days. As CSV or NDJSON where `Accept` names them; \
+                 then the header `Link` leads to the next page, and only the first page of a table has a head. A cell that a spreadsheet \
+                 would take for a formula begins with an apostrophe. A page of a rare `status` may be short, even empty: go on while there is \
+                 a next one.",
+            );
+            let statuses =
+                json!({ "type": "string", "enum": ["held", "confirmed", "released", "expired", "revoked"] });
+            operation.query("status", statuses, "Only claims that are this.");
+            operation.pages(list::MAX_PAGE, list::DEFAULT_PAGE);
+            let mut claim = claim_example();
+            claim["claimedAt"] = "2030-03-01T08:00:00.123Z".into();
+            let example = json!({ "claims": [claim], "nextCursor": null });
+            operation.gives::<list::Page<'_>>(200, "A page of claims.", example);
+            operation.gives_text(200, "A page of claims.", list::CSV);
+            operation.gives_text(200, "A page of claims.", list::NDJSON);
+        }
+        Call::CheckClaim => {
+            operation.about(
+                "What `POST …/claims` would answer this user now, without claiming. It promises nothing: only a claim decides. (The claims of a \
+                 user of the name `eligibility` are read at `…/claims/%65ligibility`.)",
+            );
+            let units = number(1, MAX_PER_USER);
+            operation.query("units", units, "Units of that claim; 1 where it is left out.");
+            let example = json!({ "eligible": true, "problem": null, "retryAfter": null });
+            operation.gives::<eligibility::Eligibility>(200, "What it would be.", example);
+        }
         Call::Claim => {
             operation.about(
-                "One unit for the user that `x-user-id` names, or the reason why not. A 201 is durable. With an `Idempotency-Key` a \
+                "One unit, or `units`, for the user that `x-user-id` names, or the reason why not. A claim has one `sequence` and one code, \
+                 however many units it has, and they come back together. Where fewer are left, the 410 has `remaining`. A 201 is durable. With an `Idempotency-Key` a \
                  repetition is answered as the first was; without one, a second claim is a 409 that holds the first. In a campaign \
                  with `holdSeconds` the claim is `held` until `expiresAt`. Where all units are taken and some are only held, the 410 has \
                  `held` and `Retry-After`. Whoever released a claim, or let it expire, may claim again.",
             );
             operation.header("IdempotencyKey");
-            operation.may_take::<claim::Body>(json!({}));
+            operation.may_take::<claim::Body>(json!({ "units": 1, "metadata": { "order": "A-17" } }));
             let example = json!({ "outcome": "admitted", "claim": claim_example() });
             operation.gives::<Admitted<'_>>(201, "Admitted.", example);
             operation.answers_with(201, "Location", true);
@@ -72,6 +123,7 @@ pub(crate) fn describe(call: Call, operation: &mut Operation<'_>) {
             operation.refuses(&[
                 Kind::NotStarted,
                 Kind::Ended,
+                Kind::NotEligible,
                 Kind::AlreadyClaimed,
                 Kind::SoldOut,
                 Kind::IdempotencyMismatch,
@@ -118,7 +170,7 @@ pub(crate) fn describe(call: Call, operation: &mut Operation<'_>) {
                 json!({ "claims": [claim_example()] }),
             );
         }
-        _ => {}
+        _ => crate::receipts::describe(call, operation),
     }
 }
 
@@ -126,7 +178,7 @@ fn campaign() -> Value {
     json!({
         "id": "spring", "quantity": 500, "perUser": 1, "startsAt": "2030-03-01T08:00:00Z", "endsAt": null, "holdSeconds": null,
         "codes": "generate", "topic": "coupon", "createdAt": "2027-01-15T08:00:00Z", "admitted": 0, "held": 0,
-        "confirmed": 0, "released": 0, "remaining": 500, "state": "scheduled",
+        "confirmed": 0, "released": 0, "remaining": 500, "state": "scheduled", "restricted": false,
     })
 }
 
@@ -140,7 +192,7 @@ fn returned_example(status: &str) -> Value {
 
 fn claim_example() -> Value {
     json!({
-        "id": "8Jq3vTzLrM4nBw9QpX2K", "campaign": "spring", "user": "ann", "sequence": 41, "code": "4XcP9vKq2L",
+        "id": "8Jq3vTzLrM4nBw9QpX2K", "campaign": "spring", "user": "ann", "sequence": 41, "units": 1, "code": "4XcP9vKq2L",
         "status": "confirmed", "expiresAt": null, "receipt": null,
     })
 }

@@ -15,14 +15,16 @@
 
 use std::collections::BTreeMap;
 
+use serde::Serialize;
+
 use super::record::{Campaign, Claim, KEEP_RETURNED_MS, Status, load};
 use tollgate_api::time;
 use tollgate_store::commit::{
-    Append, Commit, Condition, Entry, Idempotence, Item, Mutation, Outcome, Refusal, StoreError, literal,
+    Append, Commit, Condition, Entry, Idempotence, Item, Mutation, Outcome, Refusal, StoreError, Template,
+    literal,
 };
 use tollgate_store::ports::Store;
 use tollgate_store::stored;
-use tollgate_store::template;
 
 /// A hold is at most this much shorter than it should be, in milliseconds: for so long its claim may be on its way.
 const MAX_SHORTER_MS: u64 = 1_000;
@@ -68,18 +70,29 @@ impl Hold {
     }
 
     /// What a claim that is held writes besides itself.
-    pub(super) fn mutations(&self, campaign: &Campaign, user: &str, claim: &str) -> [Mutation; 3] {
+    pub(super) fn mutations(
+        &self,
+        campaign: &Campaign,
+        user: &str,
+        claim: &str,
+        units: u64,
+    ) -> [Mutation; 3] {
         let set = |key| Mutation::Set {
             key,
             value: literal(user),
             expires: None,
         };
         [
-            add(Campaign::held_key(&campaign.id), 1),
+            add(Campaign::held_key(&campaign.id), signed(units)),
             set(key(&campaign.id, self.ends, claim)),
             set(Campaign::holder_key(&campaign.id, claim)),
         ]
     }
+}
+
+/// Units as they are added: at most `MAX_PER_USER`.
+fn signed(units: u64) -> i64 {
+    i64::try_from(units).unwrap_or(i64::MAX)
 }
 
 fn add(key: String, delta: i64) -> Mutation {
@@ -214,7 +227,8 @@ pub(super) fn change(campaign: &Campaign, found: &Found, after: &Claim, now: u64
         conditions.push(Condition::NowIn { start, end });
     }
     let set = |key, value, expires| Mutation::Set { key, value, expires };
-    let record = template::json(after);
+    let units = signed(claim.units);
+    let record = json(after);
     let mut mutations = Vec::new();
     if after.status.is_live() {
         mutations.push(set(key.clone(), record, None));
@@ -225,10 +239,10 @@ pub(super) fn change(campaign: &Campaign, found: &Found, after: &Claim, now: u64
             mutations.push(Mutation::Delete { key: key.clone() });
         }
         mutations.push(set(place, record, kept_until));
-        mutations.push(add(Campaign::remaining_key(id), 1));
-        mutations.push(add(Campaign::released_key(id), 1));
+        mutations.push(add(Campaign::remaining_key(id), units));
+        mutations.push(add(Campaign::released_key(id), units));
         if campaign.per_user > 1 {
-            mutations.push(add(Campaign::count_key(id, user), -1));
+            mutations.push(add(Campaign::count_key(id, user), -units));
         }
         if campaign.hold_seconds.is_some() {
             let holder = Campaign::holder_key(id, &claim.id);
@@ -236,7 +250,7 @@ pub(super) fn change(campaign: &Campaign, found: &Found, after: &Claim, now: u64
         }
     }
     if let Some(ends) = ends {
-        mutations.push(add(Campaign::held_key(id), -1));
+        mutations.push(add(Campaign::held_key(id), -units));
         mutations.push(Mutation::Delete {
             key: self::key(id, ends, &claim.id),
         });
@@ -254,9 +268,15 @@ pub(super) fn change(campaign: &Campaign, found: &Found, after: &Claim, now: u64
             kind: after.status.message().to_owned(),
             content_type: "application/json".to_owned(),
             attributes: with.attributes,
-            payload: template::json(&after.announcement()),
+            payload: json(&after.announcement()),
         }],
     }
+}
+
+/// A document all of whose numbers are known.
+fn json(document: &impl Serialize) -> Template {
+    let text = serde_json::to_vec(document);
+    literal(text.expect("our own types hold string keys only, so they serialise"))
 }
 
 /// Gives a hold back that has ended. `true` if this was done just now, whoever did it.
@@ -281,31 +301,37 @@ pub(super) async fn expire<S: Store>(
     Ok(outcome != Outcome::Refused(Refusal::Condition(1)))
 }
 
-/// What there is for a claim when nothing remains.
+/// What there is for a claim when too little remains.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Room {
     /// Units came back just now.
     Made,
-    /// Nothing, and nothing is held.
-    Full,
-    /// Nothing yet.
+    /// Too little, and nothing is held.
+    Full {
+        /// Units that are left.
+        left: u64,
+    },
+    /// Too little yet.
     Held {
         /// Units that are held.
         units: u64,
+        /// Units that are left.
+        left: u64,
         /// When the next of these holds ends, in milliseconds.
         wait_ms: u64,
     },
 }
 
-/// Gives back a few of a campaign's holds that have ended. `pick`: any number, so that not all who need a unit try the same.
+/// Gives back a few of a campaign's holds that have ended, for a claim of so many units. `pick`: any number, so that not all who need a unit try the same.
 pub(super) async fn make_room<S: Store>(
     store: &S,
     campaign: &Campaign,
     now: u64,
     pick: usize,
+    units: u64,
 ) -> Result<Room, StoreError> {
     let counted = counts(store, campaign).await?;
-    if let Some(room) = counted.room() {
+    if let Some(room) = counted.room(units) {
         return Ok(room);
     }
     let items = store.scan(&prefix(&campaign.id), None, LOOKED_AT).await?;
@@ -314,6 +340,7 @@ pub(super) async fn make_room<S: Store>(
         .filter_map(|item| Some((Due::of(&item.key)?, item)))
         .collect();
     let over = dues.iter().take_while(|(due, _)| due.ends <= now).count();
+    let mut made = false;
     for (due, item) in dues
         .iter()
         .take(over)
@@ -324,17 +351,28 @@ pub(super) async fn make_room<S: Store>(
         let Some(user) = text(item.entry.clone()) else {
             continue;
         };
-        if expire(store, campaign, &user, due.claim, now).await? {
-            return Ok(Room::Made);
+        made |= expire(store, campaign, &user, due.claim, now).await?;
+        if made && units == 1 {
+            break;
         }
+    }
+    if made {
+        return Ok(Room::Made);
     }
     // Counted again: a hold that was counted before the look may have come back before it, and was not seen.
     let counted = counts(store, campaign).await?;
     let next = dues.get(over).map_or(now, |(due, _)| due.ends);
-    Ok(counted.room().unwrap_or(Room::Held {
+    Ok(counted.room(units).unwrap_or(Room::Held {
         units: counted.held,
+        left: counted.left,
         wait_ms: next.saturating_sub(now),
     }))
+}
+
+/// When the next of a campaign's holds ends, Unix milliseconds; `None` if nothing is held.
+pub(super) async fn next_end<S: Store>(store: &S, campaign: &Campaign) -> Result<Option<u64>, StoreError> {
+    let first = store.scan(&prefix(&campaign.id), None, 1).await?;
+    Ok(first.first().and_then(|item| Some(Due::of(&item.key)?.ends)))
 }
 
 /// The units of a campaign that are held, and those that are left.
@@ -344,11 +382,11 @@ struct Counts {
 }
 
 impl Counts {
-    /// What there is for a claim, unless it depends on the holds.
-    fn room(&self) -> Option<Room> {
+    /// What there is for a claim of so many units, unless it depends on the holds.
+    fn room(&self, units: u64) -> Option<Room> {
         match (self.left, self.held) {
-            (1.., _) => Some(Room::Made),
-            (0, 0) => Some(Room::Full),
+            (left, _) if left >= units => Some(Room::Made),
+            (left, 0) => Some(Room::Full { left }),
             _ => None,
         }
     }

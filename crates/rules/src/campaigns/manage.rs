@@ -2,9 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::record::{Campaign, Codes, Counters, DEFAULT_TOPIC, View, is_id, load, load_counted};
+use super::record::{self, Campaign, Codes, Counters, DEFAULT_TOPIC, View, is_id, load, load_counted};
 use super::record::{MAX_HOLD_SECONDS, MAX_ID, MAX_PER_USER, MAX_QUANTITY};
-use super::unknown;
+use super::{remove, unknown};
 use crate::config::{TOPIC_NAME_RULE, is_topic_name};
 use crate::events;
 use crate::keys;
@@ -39,7 +39,7 @@ pub(super) struct Create {
     /// Units.
     #[cfg_attr(feature = "schema", schemars(range(min = 1, max = MAX_QUANTITY)))]
     quantity: u64,
-    /// The most claims of one user; 1 where it is left out. Never changes.
+    /// The most units of one user; 1 where it is left out. Never changes.
     #[serde(default)]
     #[cfg_attr(feature = "schema", schemars(range(min = 1, max = MAX_PER_USER)))]
     per_user: Option<u64>,
@@ -101,6 +101,8 @@ impl Create {
             topic,
             created_at: now,
             closed: false,
+            eligible: None,
+            removed_at: None,
         })
     }
 }
@@ -130,15 +132,6 @@ fn check_window(starts_at: Option<u64>, ends_at: Option<u64>) -> Result<(), Prob
     }
 }
 
-fn record(campaign: &Campaign) -> Mutation {
-    let value = serde_json::to_vec(campaign).expect("our own types hold string keys only, so they serialise");
-    Mutation::Set {
-        key: Campaign::partition(&campaign.id),
-        value: literal(value),
-        expires: None,
-    }
-}
-
 /// `POST /api/campaigns`: 201, or 409 if the id is taken.
 pub(super) async fn create<S: Store>(world: &World<'_, S>, request: &Request) -> Result<Response, Problem> {
     keys::require(world.store, request, world.now, Scope::Campaigns).await?;
@@ -152,7 +145,7 @@ pub(super) async fn create<S: Store>(world: &World<'_, S>, request: &Request) ->
     let commit = Commit {
         partition: Campaign::partition(id),
         conditions: vec![Condition::Absent(Campaign::partition(id))],
-        mutations: vec![record(&campaign), stock],
+        mutations: vec![record::set(&campaign), stock],
         appends: events::append(world, || {
             let view = View::new(&campaign, untouched(&campaign), world.now);
             events::campaign_created(&serde_json::to_value(view).unwrap_or_default())
@@ -171,7 +164,16 @@ pub(super) async fn create<S: Store>(world: &World<'_, S>, request: &Request) ->
         ours = there.is_some_and(|live| *live.campaign == campaign);
     }
     if !ours {
-        let mut problem = Problem::new(Kind::Conflict, format!("There is a campaign {id} already."));
+        let there = record::load_record(world.store, id).await?;
+        let removed_at = there.and_then(|(campaign, _)| campaign.removed_at);
+        let detail = match removed_at.map(remove::free_from) {
+            Some(from) => format!(
+                "The campaign {id} was removed; its name is free again from {} on, once its claims are removed.",
+                time::format(from)
+            ),
+            None => format!("There is a campaign {id} already."),
+        };
+        let mut problem = Problem::new(Kind::Conflict, detail);
         problem.errors.push(FieldError {
             pointer: "#/id".into(),
             detail: "is taken".into(),
@@ -208,7 +210,7 @@ pub(super) async fn list<S: Store>(world: &World<'_, S>, request: &Request) -> R
         None => None,
     };
     let prefix = Campaign::partition("");
-    // One more than asked for tells whether there is another page. Records are small: so many of them stay far below
+    // One more than asked for tells whether there is another page; it is short of those that were removed. Records are small: so many of them stay far below
     // the bound in bytes of a scan.
     let wanted = u32::try_from(limit).unwrap_or(u32::MAX).saturating_add(1);
     let items = world.store.scan(&prefix, after.as_deref(), wanted).await?;
@@ -223,10 +225,8 @@ pub(super) async fn list<S: Store>(world: &World<'_, S>, request: &Request) -> R
         .iter()
         .map(|(live, counters)| View::new(&live.campaign, *counters, world.now));
     let more = items.len() > shown;
-    let next_cursor = campaigns
-        .last()
-        .filter(|_| more)
-        .map(|(live, _)| live.campaign.id.as_str());
+    let last = items[..shown].last().filter(|_| more);
+    let next_cursor = last.and_then(|item| item.key.strip_prefix(&*prefix));
     Ok(Response::json(
         200,
         &Page {
@@ -237,13 +237,16 @@ pub(super) async fn list<S: Store>(world: &World<'_, S>, request: &Request) -> R
 }
 
 /// `GET /api/campaigns/{id}`, open to anyone.
-pub(super) async fn read<S: Store>(world: &World<'_, S>, id: &str) -> Result<Response, Problem> {
-    let found = load_counted(world.store, id).await?;
+///
+/// # Errors
+/// 404: there is none of this name; or the store does not answer.
+pub async fn read<S: Store>(store: &S, id: &str, now: u64) -> Result<Response, Problem> {
+    let found = match is_id(id) {
+        true => load_counted(store, id).await?,
+        false => None,
+    };
     let (live, counters) = found.ok_or_else(|| unknown(id))?;
-    Ok(Response::json(
-        200,
-        &View::new(&live.campaign, counters, world.now),
-    ))
+    Ok(Response::json(200, &View::new(&live.campaign, counters, now)))
 }
 
 /// A merge patch (RFC 7396): what is absent stays, null clears.
@@ -259,17 +262,21 @@ pub(super) struct Patch {
     #[serde(default, deserialize_with = "json::patch")]
     #[cfg_attr(feature = "schema", schemars(with = "u64", range(min = 1, max = MAX_QUANTITY)))]
     quantity: Option<Option<u64>>,
+    /// From when on it admits; null for at once.
+    #[serde(default, deserialize_with = "moment")]
+    #[cfg_attr(feature = "schema", schemars(with = "Option<tollgate_api::openapi::Time>"))]
+    starts_at: Option<Option<u64>>,
     /// From when on it admits no more; null for no end.
-    #[serde(default, deserialize_with = "ends_at")]
+    #[serde(default, deserialize_with = "moment")]
     #[cfg_attr(feature = "schema", schemars(with = "Option<tollgate_api::openapi::Time>"))]
     ends_at: Option<Option<u64>>,
-    /// Closes it, for ever.
+    /// Closes it, or opens it again: then its times count.
     #[serde(default, deserialize_with = "json::patch")]
-    #[cfg_attr(feature = "schema", schemars(with = "String", extend("enum" = ["closed"])))]
+    #[cfg_attr(feature = "schema", schemars(with = "String", extend("enum" = ["closed", "open"])))]
     state: Option<Option<String>>,
 }
 
-fn ends_at<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Option<u64>>, D::Error> {
+fn moment<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Option<u64>>, D::Error> {
     time::rfc3339_option::deserialize(deserializer).map(Some)
 }
 
@@ -282,9 +289,9 @@ impl Patch {
             None => {}
         }
         match &self.state {
-            Some(state) if state.as_deref() != Some("closed") => Err(Problem::field(
+            Some(state) if !matches!(state.as_deref(), Some("closed" | "open")) => Err(Problem::field(
                 "#/state",
-                "can only be set to \"closed\", and not back",
+                "can only be set to \"closed\" or \"open\"",
             )),
             _ => Ok(()),
         }
@@ -295,11 +302,16 @@ impl Patch {
         if let Some(quantity) = self.quantity.flatten() {
             after.quantity = quantity;
         }
-        if let Some(ends_at) = self.ends_at {
-            check_window(before.starts_at, ends_at)?;
-            after.ends_at = ends_at;
+        after.starts_at = self.starts_at.unwrap_or(before.starts_at);
+        after.ends_at = self.ends_at.unwrap_or(before.ends_at);
+        if self.ends_at.is_some() {
+            check_window(after.starts_at, after.ends_at)?;
+        } else if self.starts_at.is_some() && check_window(after.starts_at, after.ends_at).is_err() {
+            return Err(Problem::field("#/startsAt", "must be before endsAt"));
         }
-        after.closed |= self.state.is_some();
+        if let Some(state) = self.state.as_ref().and_then(Option::as_deref) {
+            after.closed = state == "closed";
+        }
         Ok(after)
     }
 }
@@ -368,7 +380,7 @@ fn change(before: &Campaign, version: u64, after: &Campaign) -> Commit {
             version,
         }],
         partition,
-        mutations: vec![record(after), stock, held, released],
+        mutations: vec![record::set(after), stock, held, released],
         ..Commit::default()
     }
 }

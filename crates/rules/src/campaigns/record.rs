@@ -7,16 +7,17 @@ use std::rc::Rc;
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use tollgate_api::{ids, time};
-use tollgate_store::commit::{Entry, StoreError, key_part};
+use tollgate_store::commit::{Entry, Mutation, StoreError, key_part, literal};
 use tollgate_store::ports::Store;
 use tollgate_store::stored;
 use tollgate_store::template::Number;
 
 /// The most units of a campaign.
 pub const MAX_QUANTITY: u64 = 1_000_000_000;
-/// The most claims of one user.
+/// The most units of one user.
 pub const MAX_PER_USER: u64 = 1_000;
 /// The longest hold, seconds: 30 days.
 pub const MAX_HOLD_SECONDS: u64 = 30 * 24 * 60 * 60;
@@ -47,7 +48,7 @@ pub struct Campaign {
     pub id: String,
     /// Units, 1 to [`MAX_QUANTITY`].
     pub quantity: u64,
-    /// Claims of one user, 1 to [`MAX_PER_USER`]. Never changes: the layout of the claims' keys depends on it.
+    /// Units of one user, 1 to [`MAX_PER_USER`]. Never changes: the layout of the claims' keys depends on it.
     pub per_user: u64,
     /// From when on it admits.
     pub starts_at: Option<u64>,
@@ -63,8 +64,14 @@ pub struct Campaign {
     pub topic: String,
     /// When it was made.
     pub created_at: u64,
-    /// Closed for ever.
+    /// Closed by hand.
     pub closed: bool,
+    /// The list of who may claim, by its id; where it is missing, everybody may. See `eligible`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub eligible: Option<String>,
+    /// When it was removed, Unix milliseconds. Such a record keeps its name taken, and is a campaign to nobody.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub removed_at: Option<u64>,
 }
 
 /// The state of a campaign at a given time.
@@ -119,12 +126,33 @@ impl Campaign {
         ["holder/", id, "/", claim].concat()
     }
 
+    /// The prefix of all keys of a campaign's claims.
+    pub fn all_claims_prefix(id: &str) -> String {
+        ["claim/", id, "/"].concat()
+    }
+
+    /// The prefixes of all keys of which a campaign may have many.
+    pub fn purged_prefixes(id: &str) -> [String; 6] {
+        ["claim/", "claims/", "holder/", "hold/", "eligible/", "left-over/"]
+            .map(|kind| [kind, id, "/"].concat())
+    }
+
+    /// The key that says that a user is on a list of who may claim.
+    pub fn eligible_key(id: &str, list: &str, user: &str) -> String {
+        ["eligible/", id, "/", list, "/", &key_part(user)].concat()
+    }
+
+    /// The key that says that a list is one which no record names.
+    pub fn left_over_key(id: &str, list: &str) -> String {
+        ["left-over/", id, "/", list].concat()
+    }
+
     /// The prefix of all keys of a user's claims.
     pub fn claims_prefix(id: &str, user: &str) -> String {
         Self::claim_at(id, user, "")
     }
 
-    /// The key of a user's counter of claims, where `perUser` is more than one.
+    /// The key of a user's counter of units, where `perUser` is more than one.
     pub fn count_key(id: &str, user: &str) -> String {
         ["claims/", id, "/", &key_part(user)].concat()
     }
@@ -212,6 +240,26 @@ pub async fn load<S: Store>(store: &S, id: &str) -> Result<Option<Live>, StoreEr
     live(store.get(&partition, &keys).await?)
 }
 
+/// A campaign's record with its version, also of one that was removed; `None` if there is none.
+pub async fn load_record<S: Store>(store: &S, id: &str) -> Result<Option<(Campaign, u64)>, StoreError> {
+    let partition = Campaign::partition(id);
+    let found = store.get(&partition, std::slice::from_ref(&partition)).await?;
+    let Some(entry) = found.into_iter().next().flatten() else {
+        return Ok(None);
+    };
+    Ok(Some((stored::decode("campaign", &entry)?, entry.version)))
+}
+
+/// Writes a campaign's record.
+pub fn set(campaign: &Campaign) -> Mutation {
+    let value = serde_json::to_vec(campaign).expect("our own types hold string keys only, so they serialise");
+    Mutation::Set {
+        key: Campaign::partition(&campaign.id),
+        value: literal(value),
+        expires: None,
+    }
+}
+
 /// The same for a claim, whose commit decides: the units left need not be of the record's moment.
 pub async fn load_for_claim<S: Store>(store: &S, id: &str) -> Result<Option<Live>, StoreError> {
     let (partition, keys) = keys(id);
@@ -229,9 +277,14 @@ fn live(found: Vec<Option<Entry>>) -> Result<Option<Live>, StoreError> {
         return Ok(None);
     };
     let remaining = stored::count("number of units left", found.next().flatten().as_ref())?;
+    let version = entry.version;
+    let campaign = campaign(entry)?;
+    if campaign.removed_at.is_some() {
+        return Ok(None);
+    }
     Ok(Some(Live {
-        version: entry.version,
-        campaign: campaign(entry)?,
+        version,
+        campaign,
         remaining,
     }))
 }
@@ -276,7 +329,7 @@ pub struct View<'a> {
     id: &'a str,
     /// Units.
     quantity: u64,
-    /// The most claims of one user.
+    /// The most units of one user.
     per_user: u64,
     /// From when on it admits.
     #[serde(with = "time::rfc3339_option")]
@@ -308,6 +361,8 @@ pub struct View<'a> {
     remaining: u64,
     /// What it does now.
     state: State,
+    /// Whether only the users of its list may claim.
+    restricted: bool,
 }
 
 impl<'a> View<'a> {
@@ -331,6 +386,7 @@ impl<'a> View<'a> {
             released: counters.released,
             remaining,
             state: campaign.state(remaining, now),
+            restricted: campaign.eligible.is_some(),
         }
     }
 }
@@ -385,10 +441,13 @@ impl Status {
     }
 }
 
-/// A claim as it is stored. `T`: its texts, which are blanks where what claims have in common is made.
+/// The most bytes of a claim's metadata, as compact JSON.
+pub const MAX_METADATA: usize = 1_024;
+
+/// A claim as it is stored. `T`, `J`: its texts and its metadata, which are blanks where what claims have in common is made.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Claim<T = String> {
+pub struct Claim<T = String, J = Value> {
     /// Unique; also the id of its message.
     pub id: T,
     /// The campaign's id.
@@ -397,10 +456,16 @@ pub struct Claim<T = String> {
     pub user: T,
     /// Dense per campaign from 1, in order of admission.
     pub sequence: Number,
+    /// Units that it takes; they come back together.
+    #[serde(default = "one", skip_serializing_if = "is_one")]
+    pub units: u64,
     /// Where the campaign makes codes.
     pub code: Option<T>,
     /// How far it is.
     pub status: Status,
+    /// The object that it was sent with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub metadata: Option<J>,
     /// When it was admitted, Unix milliseconds.
     pub time: Number,
     /// When it expires, or would have, RFC 3339: where claims are held, until it is confirmed.
@@ -408,11 +473,20 @@ pub struct Claim<T = String> {
     pub expires_at: Option<T>,
 }
 
+fn one() -> u64 {
+    1
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde hands it over so")]
+fn is_one(units: &u64) -> bool {
+    *units == 1
+}
+
 /// A claim as answers show it.
 #[derive(Debug, Serialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(rename = "Claim"))]
 #[serde(rename_all = "camelCase")]
-pub struct ClaimView<'a, T = String> {
+pub struct ClaimView<'a, T = String, J = Value> {
     /// Unique; also the id of its message.
     id: &'a T,
     /// The campaign's id.
@@ -422,15 +496,23 @@ pub struct ClaimView<'a, T = String> {
     /// Dense per campaign from 1, in order of admission.
     #[cfg_attr(feature = "schema", schemars(with = "u64", range(min = 1)))]
     sequence: Number,
-    /// Where the campaign makes codes, once it is confirmed.
+    /// Units that it takes, or took; they come back together.
+    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = MAX_PER_USER)))]
+    units: u64,
+    /// Where the campaign makes codes, once it is confirmed; one for all its units.
     code: Option<&'a T>,
     /// How far it is.
     status: Status,
+    /// The object that it was sent with; left out where it was sent with none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schemars(with = "Option<serde_json::Map<String, Value>>"))]
+    metadata: Option<&'a J>,
     /// When it expires, or has; null once it is confirmed.
     #[cfg_attr(feature = "schema", schemars(with = "Option<tollgate_api::openapi::Time>"))]
     expires_at: Option<&'a T>,
-    /// Null: receipts are not offered yet.
-    receipt: Option<&'a str>,
+    /// A compact JWS that says that the claim is the user's: once it is confirmed, in the answers about it alone and in its user's
+    /// list. Null elsewhere, and where receipts are off. The last member: it is put in when the rest is known.
+    pub receipt: Option<&'a str>,
 }
 
 /// The answer to an admitted claim.
@@ -440,42 +522,47 @@ pub struct ClaimView<'a, T = String> {
     derive(schemars::JsonSchema),
     schemars(rename = "Admitted")
 )]
-pub struct Admitted<'a, T = String> {
+pub struct Admitted<'a, T = String, J = Value> {
     /// What became of it.
     #[cfg_attr(feature = "schema", schemars(extend("const" = "admitted")))]
     outcome: &'static str,
     /// The claim.
-    claim: ClaimView<'a, T>,
+    claim: ClaimView<'a, T, J>,
 }
 
 /// The data of the message that announces a claim.
 #[derive(Debug, Serialize)]
-pub struct Announcement<'a, T = String> {
+pub struct Announcement<'a, T = String, J = Value> {
     campaign: &'a T,
     user: &'a T,
     claim: &'a T,
     sequence: Number,
+    units: u64,
     code: Option<&'a T>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    metadata: Option<&'a J>,
     status: Status,
 }
 
-impl<T> Claim<T> {
+impl<T, J> Claim<T, J> {
     /// As answers show it.
-    pub fn view(&self) -> ClaimView<'_, T> {
+    pub fn view(&self) -> ClaimView<'_, T, J> {
         ClaimView {
             id: &self.id,
             campaign: &self.campaign,
             user: &self.user,
             sequence: self.sequence,
+            units: self.units,
             code: self.code.as_ref(),
             status: self.status,
+            metadata: self.metadata.as_ref(),
             expires_at: self.expires_at.as_ref(),
             receipt: None,
         }
     }
 
     /// The answer to it.
-    pub fn admitted(&self) -> Admitted<'_, T> {
+    pub fn admitted(&self) -> Admitted<'_, T, J> {
         Admitted {
             outcome: "admitted",
             claim: self.view(),
@@ -483,13 +570,15 @@ impl<T> Claim<T> {
     }
 
     /// The data of its message.
-    pub fn announcement(&self) -> Announcement<'_, T> {
+    pub fn announcement(&self) -> Announcement<'_, T, J> {
         Announcement {
             campaign: &self.campaign,
             user: &self.user,
             claim: &self.id,
             sequence: self.sequence,
+            units: self.units,
             code: self.code.as_ref(),
+            metadata: self.metadata.as_ref(),
             status: self.status,
         }
     }

@@ -4,14 +4,16 @@
 
 use std::cell::OnceCell;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
-use super::claim::{self, Body};
+use super::claim;
 use super::holds::{self, Found, With};
 use super::record::{Campaign, Claim, ClaimView, Codes, Status, is_claim_id, load};
-use super::unknown;
+use super::{receipt, unknown};
 use crate::idempotency::{self, Key};
+use crate::receipts::{self, Signer};
 use crate::world::World;
 use crate::{identity, keys};
 use tollgate_api::calls::Scope;
@@ -27,6 +29,16 @@ use tollgate_store::ports::Store;
 const ATTEMPTS: usize = 6;
 /// How many lost replies are asked for again.
 const LOST_REPLIES: usize = 2;
+
+/// An empty object: there is nothing to say.
+#[derive(Default, Deserialize)]
+#[cfg_attr(
+    feature = "schema",
+    derive(schemars::JsonSchema),
+    schemars(rename = "NoFields")
+)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Body {}
 
 /// A claim after a change.
 #[derive(Serialize)]
@@ -79,6 +91,10 @@ pub(super) async fn settle<S: Store>(
         claim,
         to,
         key,
+        signer: match to {
+            Status::Confirmed => receipts::signer(world).await?,
+            _ => None,
+        },
         code: OnceCell::new(),
     };
     change.run(world).await
@@ -92,6 +108,8 @@ struct Change<'a> {
     claim: &'a str,
     to: Status,
     key: Option<Key>,
+    /// Signs the receipt of a claim that is confirmed, where there are receipts.
+    signer: Option<Arc<Signer>>,
     /// Made when the campaign has codes.
     code: OnceCell<String>,
 }
@@ -115,9 +133,12 @@ impl Change<'_> {
                 },
             };
             match world.store.commit(commit).await {
-                Ok(Outcome::Committed(_)) => return Ok(shown(&after)),
+                Ok(Outcome::Committed(_)) => return Ok(self.shown(&after)),
                 Ok(Outcome::Replayed(answer)) => {
                     let response = idempotency::replay(&answer)?;
+                    let (store, signer) = (world.store, self.signer.as_deref());
+                    let again = receipt::again(store, self.campaign, self.holder, signer, response).await?;
+                    let (response, _) = again;
                     return Ok(match lost {
                         0 => response,
                         _ => idempotency::first_answer(response),
@@ -176,11 +197,20 @@ impl Change<'_> {
         Some(idempotency::look_up(partition, self.idempotence(claim)?))
     }
 
+    /// The answer with the claim, and its receipt if it has one.
+    fn shown(&self, claim: &Claim) -> Response {
+        let mut response = shown(claim);
+        if let Some(receipt) = receipt::of(self.signer.as_deref(), claim) {
+            response.body = receipt::put(response.body, &receipt);
+        }
+        response
+    }
+
     /// The answer of a claim that cannot be changed so.
     fn as_it_is(&self, claim: &Claim) -> Result<Response, Problem> {
         let status = claim.status;
         if status == self.to {
-            return Ok(shown(claim));
+            return Ok(self.shown(claim));
         }
         let view = serde_json::to_value(claim.view()).unwrap_or_default();
         let problem = match status {

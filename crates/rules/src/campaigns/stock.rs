@@ -46,7 +46,9 @@ pub async fn stocks<S: Store>(store: &S, now: u64, limit: usize) -> Result<Vec<S
 async fn campaigns<S: Store>(store: &S) -> Result<Vec<Campaign>, StoreError> {
     let found = store.scan(&Campaign::partition(""), None, LOOKED_AT).await?;
     let campaigns = found.iter().map(|item| stored::decode("campaign", &item.entry));
-    campaigns.collect()
+    let mut campaigns: Vec<Campaign> = campaigns.collect::<Result<_, _>>()?;
+    campaigns.retain(|campaign| campaign.removed_at.is_none());
+    Ok(campaigns)
 }
 
 /// The units of a campaign that are left.

@@ -1,9 +1,14 @@
 //! Campaigns against the store in memory: verdicts here, management in [`manage`], holds in [`holds`], interleavings in
 //! [`races`].
 
+mod eligibility;
+mod eligible;
 mod holds;
+mod listing;
 mod manage;
 mod races;
+mod removing;
+mod units;
 
 use futures::executor::block_on;
 use serde_json::{Value, json};
@@ -19,6 +24,8 @@ use tollgate_store::ports::Store;
 impl Gateway {
     fn with_campaign(campaign: Value) -> Self {
         let gateway = Self::new();
+        // The key of receipts is there, so that a claim is one commit.
+        assert_eq!(gateway.call("GET", "/api/receipts/keys", &[], "").status, 200);
         let response = gateway.create_campaign(campaign);
         assert_eq!(
             response.status,
@@ -86,8 +93,8 @@ fn a_claim_is_admitted_and_announced() {
     assert_eq!(claim["code"].as_str().unwrap().len(), 10);
     let id = claim["id"].as_str().unwrap();
     let expected = json!({
-        "id": id, "campaign": "c", "user": "a/\"", "sequence": 1, "code": claim["code"], "status": "confirmed",
-        "expiresAt": null, "receipt": null,
+        "id": id, "campaign": "c", "user": "a/\"", "sequence": 1, "units": 1, "code": claim["code"], "status": "confirmed",
+        "expiresAt": null, "receipt": claim["receipt"],
     });
     assert_eq!(claim, &expected);
 
@@ -103,7 +110,7 @@ fn a_claim_is_admitted_and_announced() {
     );
     let data: Value = serde_json::from_slice(&message.payload).unwrap();
     let expected = json!({
-        "campaign": "c", "user": "a/\"", "claim": id, "sequence": 1, "code": claim["code"], "status": "confirmed",
+        "campaign": "c", "user": "a/\"", "claim": id, "sequence": 1, "units": 1, "code": claim["code"], "status": "confirmed",
     });
     assert_eq!(data, expected);
 
@@ -272,7 +279,7 @@ fn a_store_that_is_down_closes_the_door() {
 }
 
 #[test]
-fn a_claim_takes_no_fields() {
+fn a_claim_takes_no_other_fields() {
     let gateway = Gateway::with_campaign(json!({"id": "c", "quantity": 1}));
     let with = |body: &str| gateway.call("POST", "/api/campaigns/c/claims", &[("x-user-id", "a")], body);
     assert_eq!(pointer(&with(r#"{"user":"b"}"#)), "#/user");

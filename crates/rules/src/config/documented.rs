@@ -18,6 +18,7 @@ const TABLES: &[(&str, &str)] = &[
     ("[server.admin_tls]", "[server.admin_tls]\n@"),
     ("[clients]", "[clients]\n@"),
     ("[users]", "[users]\n@"),
+    ("[receipts]", "[receipts]\n@"),
     ("[store]", "[store]\n@"),
     ("[links]", "[links]\n@"),
     ("[relay]", "[relay]\n@"),

@@ -121,6 +121,7 @@ fn keep_what_needs_a_restart(from: &Config, to: &mut Config) {
         server,
         clients,
         users: _,
+        receipts: _,
         store,
         links: _,
         relay,

@@ -76,7 +76,7 @@ pub(crate) fn message() -> Value {
         "id": "8Jq3vTzLrM4nBw9QpX2K", "sequence": 41, "topic": "coupon", "key": "ann", "type": "coupon.claimed",
         "time": "2027-01-15T09:30:00.5Z", "contentType": "application/json",
         "data": {
-            "campaign": "spring", "user": "ann", "claim": "8Jq3vTzLrM4nBw9QpX2K", "sequence": 41, "code": null,
+            "campaign": "spring", "user": "ann", "claim": "8Jq3vTzLrM4nBw9QpX2K", "sequence": 41, "units": 1, "code": null,
             "status": "confirmed",
         },
     })

@@ -91,7 +91,7 @@ fn a_claim_is_held_and_then_confirmed() {
     );
     let data: Value = serde_json::from_slice(&message.payload).unwrap();
     let expected = json!({
-        "campaign": "c", "user": "ann", "claim": id, "sequence": 1, "code": claim["code"], "status": "confirmed",
+        "campaign": "c", "user": "ann", "claim": id, "sequence": 1, "units": 1, "code": claim["code"], "status": "confirmed",
     });
     assert_eq!(data, expected);
     // Again: the same answer, and nothing else.

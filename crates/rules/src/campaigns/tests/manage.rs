@@ -1,6 +1,7 @@
 //! Creating, listing and changing campaigns.
 
 use super::*;
+use tollgate_store::commit::{Commit, Mutation, literal};
 
 #[test]
 fn a_campaign_is_made_once_and_shown_to_anyone() {
@@ -13,7 +14,7 @@ fn a_campaign_is_made_once_and_shown_to_anyone() {
     let expected = json!({
         "id": "c", "quantity": 5, "perUser": 1, "startsAt": null, "endsAt": null, "holdSeconds": null, "codes": "none",
         "topic": "coupon", "createdAt": time::format(START), "admitted": 0, "held": 0, "confirmed": 0, "released": 0,
-        "remaining": 5, "state": "open",
+        "remaining": 5, "state": "open", "restricted": false,
     });
     assert_eq!(body(&response), expected);
     assert_eq!(gateway.campaign(), expected);
@@ -27,18 +28,17 @@ fn a_campaign_is_made_once_and_shown_to_anyone() {
     );
     assert_eq!(gateway.call("GET", "/api/campaigns", &[], "").status, 401);
     assert_eq!(gateway.call("PATCH", "/api/campaigns/c", &[], "{}").status, 401);
+    assert_eq!(gateway.call("DELETE", "/api/campaigns/c", &[], "").status, 401);
     assert_eq!(
-        gateway
-            .call("DELETE", "/api/campaigns/c", &[], "")
-            .header("allow"),
-        Some("GET, HEAD, PATCH")
+        gateway.call("PUT", "/api/campaigns/c", &[], "").header("allow"),
+        Some("GET, HEAD, PATCH, DELETE")
     );
     for path in [
         "/api/campaigns/",
         "/api/campaigns/none",
         "/api/campaigns/C",
         "/api/campaigns/c/x",
-        "/api/receipts/verify",
+        "/api/receipts/none",
     ] {
         assert_eq!(gateway.call("GET", path, &[], "").status, 404, "{path}");
     }
@@ -140,7 +140,12 @@ fn a_change_moves_the_units_left_and_never_below_what_is_admitted() {
         (json!({"quantity": null}), "#/quantity"),
         (json!({"quantity": 0}), "#/quantity"),
         (json!({"endsAt": "x"}), "#/endsAt"),
-        (json!({"state": "open"}), "#/state"),
+        (json!({"state": "soldOut"}), "#/state"),
+        (json!({"startsAt": 5}), "#/startsAt"),
+        (
+            json!({"startsAt": "2027-01-03T00:00:00Z", "endsAt": "2027-01-02T00:00:00Z"}),
+            "#/endsAt",
+        ),
         (json!({"state": null}), "#/state"),
         (json!({"perUser": 2}), "#/perUser"),
     ] {
@@ -190,4 +195,50 @@ fn campaigns_are_listed_page_by_page() {
     }
     let expected = [("a", 1), ("a-b", 1), ("b", 1), ("c", 0)].map(|(id, left)| (id.to_owned(), json!(left)));
     assert_eq!(seen, expected);
+}
+
+#[test]
+fn a_campaign_starts_when_it_is_said_to_and_is_opened_again() {
+    let gateway =
+        Gateway::with_campaign(json!({"id": "c", "quantity": 3, "endsAt": time::format(START + 9 * SECOND)}));
+    let patch = |patch: Value| gateway.admin("PATCH", "/api/campaigns/c", &patch);
+    let later = patch(json!({"startsAt": time::format(START + 5 * SECOND)}));
+    assert_eq!(body(&later)["state"], "scheduled");
+    assert_eq!(slug(&gateway.claim("ann")), "not-started");
+    let before = gateway.campaign();
+    let late = patch(json!({"startsAt": time::format(START + 9 * SECOND)}));
+    assert_eq!(pointer(&late), "#/startsAt");
+    assert_eq!(gateway.campaign(), before);
+    assert_eq!(body(&patch(json!({"startsAt": null})))["state"], "open");
+    assert_eq!(gateway.claim("ann").status, 201);
+    assert_eq!(gateway.claim("bob").status, 201);
+    assert_eq!(body(&patch(json!({"state": "closed"})))["state"], "closed");
+    assert_eq!(slug(&gateway.claim("cleo")), "ended");
+    assert_eq!(body(&patch(json!({"state": "open"})))["state"], "open");
+    assert_eq!(body(&gateway.claim("cleo"))["claim"]["sequence"], 3);
+    gateway.store.set_now(START + 9 * SECOND);
+    patch(json!({"state": "closed"}));
+    assert_eq!(
+        body(&patch(json!({"state": "open"})))["state"],
+        "ended",
+        "its times count"
+    );
+}
+
+#[test]
+fn a_record_of_an_earlier_version_is_read() {
+    let gateway = Gateway::with_campaign(json!({"id": "c", "quantity": 3}));
+    let record = br#"{"id":"c","quantity":3,"perUser":1,"startsAt":null,"endsAt":null,"codes":"none","topic":"coupon","createdAt":7,"closed":false}"#;
+    let commit = Commit {
+        partition: "campaign/c".into(),
+        mutations: vec![Mutation::Set {
+            key: "campaign/c".into(),
+            value: literal(&record[..]),
+            expires: None,
+        }],
+        ..Commit::default()
+    };
+    block_on(gateway.store.commit(commit)).unwrap();
+    assert_eq!(gateway.campaign()["createdAt"], time::format(7));
+    assert_eq!(gateway.claim("ann").status, 201);
 }
