@@ -14,6 +14,10 @@ pub enum Bug {
     DropIdempotence,
     /// Stock that is added is added twice.
     ReturnStockTwice,
+    /// A claim of several units takes one.
+    TakeOneUnit,
+    /// The units of a claim of several come back twice.
+    ReturnUnitsTwice,
     /// A release does not ask whether the claim is still held: its unit is returned twice.
     ReleaseUnchecked,
     /// An expiry does not ask: a unit is returned after it was confirmed.
@@ -84,6 +88,8 @@ impl Bug {
         Bug::DropBounds,
         Bug::DropIdempotence,
         Bug::ReturnStockTwice,
+        Bug::TakeOneUnit,
+        Bug::ReturnUnitsTwice,
         Bug::ReleaseUnchecked,
         Bug::ExpireUnchecked,
         Bug::ConfirmUnchecked,

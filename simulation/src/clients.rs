@@ -17,7 +17,7 @@ mod request;
 mod sending;
 mod story;
 
-use request::Wish;
+use request::{TWO, Wish};
 use sending::ask;
 pub use story::{finish, prepare};
 
@@ -192,7 +192,17 @@ fn wish(sim: &Sim, number: u64, operation: u64, crowd: &Crowd) -> Wish {
                 _ => TICKETS,
             };
             let key = sim.one_of(500).then(|| format!("k{}", sim.below(2)));
-            let body = if sim.one_of(80) { "{}" } else { "" };
+            let known = sim
+                .model
+                .borrow()
+                .campaigns
+                .get(campaign)
+                .map_or(1, |c| c.per_user);
+            let body = match sim.below(10) {
+                0 => "{}",
+                1..4 if known > 1 => TWO,
+                _ => "",
+            };
             let user = user();
             Wish::Claim {
                 campaign,
@@ -217,7 +227,8 @@ fn wish(sim: &Sim, number: u64, operation: u64, crowd: &Crowd) -> Wish {
             let campaign = [FLASH, FLASH, MULTI, TICKETS][sim.pick(4)];
             let path = format!("/api/campaigns/{campaign}");
             if campaign == MULTI && sim.one_of(250) {
-                return Wish::admin("PATCH", path, json!({"state": "closed"}));
+                let state = if sim.one_of(400) { "open" } else { "closed" };
+                return Wish::admin("PATCH", path, json!({"state": state}));
             }
             if campaign == MULTI && sim.one_of(500) {
                 let ends_at = time::format(sim.wall_ms() + sim.between(10, 60_000));

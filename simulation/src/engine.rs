@@ -365,6 +365,23 @@ impl Engine {
                     }
                 }
             }
+            Some(Bug::TakeOneUnit | Bug::ReturnUnitsTwice) => {
+                let twice = self.sim.has(Bug::ReturnUnitsTwice);
+                let of_claim = commit
+                    .appends
+                    .iter()
+                    .any(|append| append.kind.starts_with("coupon."));
+                for mutation in commit.mutations.iter_mut().filter(|_| of_claim) {
+                    match mutation {
+                        Mutation::Add { key, delta, .. } if key.starts_with("remaining/") => match *delta {
+                            ..-1 if !twice => *delta = -1,
+                            2.. if twice => *delta *= 2,
+                            _ => {}
+                        },
+                        _ => {}
+                    }
+                }
+            }
             Some(Bug::LeaseTwice) if commit.partition.starts_with("groups/") => {
                 commit
                     .conditions

@@ -5,7 +5,7 @@ use serde_json::Value;
 use tollgate_api::http::Response;
 use tollgate_rules::campaigns::Status;
 
-use super::request::Wish;
+use super::request::{TWO, Wish};
 use crate::coverage::Seen;
 use crate::model::{Checked, Model, ensure};
 use crate::world::{Sim, TOPICS};
@@ -52,7 +52,8 @@ pub fn judge(sim: &Sim, wish: &Wish, response: &Response, began: u64) -> Checked
                     body,
                 } => {
                     let key = key.as_ref().map(|key| format!("{campaign} {user} {key} {body}"));
-                    answer.to_claim(&mut model, campaign, user, key)
+                    let units = if *body == TWO { 2 } else { 1 };
+                    answer.to_claim(&mut model, campaign, user, units, key)
                 }
                 Wish::Settle {
                     campaign,
@@ -108,14 +109,21 @@ impl Answer<'_> {
         Err(format!("{} to {to}", self.response.status))
     }
 
-    fn to_claim(&self, model: &mut Model, campaign: &str, user: &str, key: Option<String>) -> Checked {
+    fn to_claim(
+        &self,
+        model: &mut Model,
+        campaign: &str,
+        user: &str,
+        units: u64,
+        key: Option<String>,
+    ) -> Checked {
         match self.response.status {
             201 | 409 => {
                 let ToldClaim { id, sequence } = decoded::<Told>(self.response)?.claim;
                 model.admitted(campaign, user, &id, sequence)?;
             }
             410 => {
-                model.refused_as_sold_out(campaign, self.began)?;
+                model.refused_as_sold_out(campaign, units, self.began)?;
                 if decoded::<Value>(self.response)?["held"].is_number() {
                     self.sim.saw(Seen::SoldOutHeld);
                 }
@@ -127,6 +135,9 @@ impl Answer<'_> {
         }
         if self.response.status == 409 {
             return self.saw(Seen::AlreadyClaimed);
+        }
+        if units > 1 {
+            self.sim.saw(Seen::ClaimedTwo);
         }
         self.sim.saw(if self.is_replayed() {
             Seen::ClaimsReplayed
@@ -282,7 +293,13 @@ impl Answer<'_> {
         match (method, self.response.status) {
             ("PATCH", 200) if body.get("state").is_some() => {
                 let campaign = path.rsplit('/').next().unwrap_or("");
-                let closed = model.campaigns.get(campaign).is_some_and(|known| known.closed);
+                let known = model.campaigns.get(campaign);
+                if body["state"] == "open" {
+                    let open = known.is_some_and(|known| known.was_opened || !known.closed);
+                    ensure(open, || format!("{campaign} was opened, which is not durable"))?;
+                    return self.saw(Seen::Opened);
+                }
+                let closed = known.is_some_and(|known| known.was_closed);
                 ensure(closed, || format!("{campaign} was closed, which is not durable"))?;
                 self.saw(Seen::Closed)
             }

@@ -7,6 +7,9 @@ use super::DRAW;
 use crate::server::INSTALL;
 use crate::world::ADMIN;
 
+/// The body of a claim of two units.
+pub const TWO: &str = r#"{"units":2,"metadata":{"n":-1}}"#;
+
 /// What a client wants.
 #[derive(Clone, Debug)]
 pub enum Wish {

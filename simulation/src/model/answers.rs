@@ -41,12 +41,12 @@ impl Model {
         known.map_or(&[], |fate| &fate.history)
     }
 
-    /// "Sold out" was answered to a request that began then.
-    pub fn refused_as_sold_out(&self, campaign: &str, began: u64) -> Checked {
+    /// "Sold out" was answered to a claim of so many units that began then.
+    pub fn refused_as_sold_out(&self, campaign: &str, units: u64, began: u64) -> Checked {
         let known = self.campaigns.get(campaign);
         ensure(
-            known.is_some_and(|c| c.is_sold_out() || c.full_at >= began),
-            || format!("{campaign} was said to be sold out, and was not"),
+            known.is_some_and(|c| c.is_short_of(units) || c.short_at[units as usize] >= began),
+            || format!("{campaign} was said to be sold out for {units}, and was not"),
         )
     }
 

@@ -17,6 +17,9 @@ pub struct Campaign {
     pub quantity: u64,
     pub per_user: u64,
     pub closed: bool,
+    /// Whether it was ever closed, and whether it was ever opened again.
+    pub was_closed: bool,
+    pub was_opened: bool,
     holds: bool,
     /// Changed by the group that is being looked at; if so, whether it was closed, and when it ended, before.
     changed: Option<(bool, Option<u64>)>,
@@ -26,17 +29,21 @@ pub struct Campaign {
     pub claims: BTreeMap<u64, (String, String)>,
     /// By id.
     pub fates: BTreeMap<String, Fate>,
-    /// Claims that take units, by user.
+    /// Units that are taken, by user.
     by_user: BTreeMap<String, u64>,
-    /// When it was last sold out, or changed, microseconds.
-    pub full_at: u64,
-    was_full: bool,
+    /// When it last had too few units left for a claim of so many, or was changed, microseconds.
+    pub short_at: [u64; MAX_UNITS + 1],
+    was_short: [bool; MAX_UNITS + 1],
 }
+
+/// The most units of a claim.
+pub const MAX_UNITS: usize = 2;
 
 /// What has become of a claim.
 #[derive(Debug)]
 pub struct Fate {
     pub user: String,
+    pub units: u64,
     /// All that it was, the last at the end.
     pub history: Vec<Status>,
     /// When its hold ends, Unix milliseconds.
@@ -50,19 +57,26 @@ impl Fate {
 }
 
 impl Campaign {
-    fn count(&self, of: impl Fn(Status) -> bool) -> u64 {
-        let all = self.fates.values().filter_map(Fate::status);
-        all.filter(|status| of(*status)).count() as u64
+    fn units(&self, of: impl Fn(Status) -> bool) -> u64 {
+        let all = self.fates.values();
+        all.filter(|fate| fate.status().is_some_and(&of))
+            .map(|fate| fate.units)
+            .sum()
     }
 
     /// Units that are taken.
     pub fn taken(&self) -> u64 {
-        self.count(Status::is_live)
+        self.units(Status::is_live)
     }
 
     /// Units that are held.
     pub fn held(&self) -> u64 {
-        self.count(|status| status == Status::Held)
+        self.units(|status| status == Status::Held)
+    }
+
+    /// Whether fewer units are left.
+    pub fn is_short_of(&self, units: u64) -> bool {
+        self.taken() + units > self.quantity
     }
 
     pub fn is_sold_out(&self) -> bool {
@@ -84,6 +98,7 @@ struct Announcement {
     claim: String,
     user: String,
     sequence: u64,
+    units: u64,
     status: Status,
 }
 
@@ -91,14 +106,13 @@ impl Model {
     pub(super) fn campaign_changed(&mut self, key: &str, value: &[u8], now: u64) -> Checked {
         let record: campaigns::Campaign = read(key, value)?;
         let campaign = self.campaigns.entry(record.id.clone()).or_default();
-        ensure(record.closed || !campaign.closed, || {
-            format!("{key} was opened again")
-        })?;
+        campaign.was_closed |= record.closed;
+        campaign.was_opened |= campaign.closed && !record.closed;
         campaign.changed = Some((campaign.closed, campaign.ends_at));
         (campaign.quantity, campaign.per_user) = (record.quantity, record.per_user);
         (campaign.starts_at, campaign.closed) = (record.starts_at, record.closed);
         (campaign.ends_at, campaign.holds) = (record.ends_at, record.hold_seconds.is_some());
-        campaign.full_at = now;
+        campaign.short_at = [now; MAX_UNITS + 1];
         Ok(())
     }
 
@@ -135,12 +149,13 @@ impl Model {
                 format!("{id} has a sequence that was given out: {}", data.sequence)
             })?;
             let has = campaign.by_user.entry(data.user.clone()).or_default();
-            *has += 1;
+            *has += data.units;
             ensure(*has <= campaign.per_user, || {
-                format!("{id}: {has} claims of one user")
+                format!("{id}: {has} units of one user")
             })?;
             let fate = Fate {
                 user: data.user,
+                units: data.units,
                 history: vec![data.status],
                 ends: None,
             };
@@ -160,7 +175,7 @@ impl Model {
             _ => false,
         };
         ensure(
-            may && message.kind == after.message() && fate.user == data.user,
+            may && message.kind == after.message() && fate.user == data.user && fate.units == data.units,
             || {
                 format!(
                     "{} was {before:?} until {:?} and is {after:?} at {time}",
@@ -171,7 +186,7 @@ impl Model {
         fate.history.push(after);
         if !after.is_live() {
             let has = campaign.by_user.entry(data.user).or_default();
-            *has = has.saturating_sub(1);
+            *has = has.saturating_sub(data.units);
         }
         Ok((data.campaign, data.claim))
     }
@@ -197,6 +212,7 @@ impl Model {
                 return Err(format!("{id} is there {} times", found.len()));
             };
             let same = fate.status() == Some(claim.status)
+                && fate.units == claim.units
                 && claim
                     .sequence
                     .known()
@@ -231,24 +247,32 @@ impl Model {
         ensure(taken <= campaign.quantity, || {
             format!("{id} admitted {taken} of {}", campaign.quantity)
         })?;
-        let expected = [campaign.quantity - taken, held, claims - taken, claims];
+        let all = campaign.units(|_| true);
+        let expected = [campaign.quantity - taken, held, all - taken, claims];
         let expected = expected.map(|number| i64::try_from(number).ok());
         ensure(numbers == expected, || {
             format!("{id}: left, held, released, claims are {numbers:?}, not {expected:?}")
         })?;
-        ensure(in_order == held, || {
-            format!("{id}: {held} are held, and {in_order} are in the order of their ends")
+        let holds = campaign
+            .fates
+            .values()
+            .filter(|fate| fate.status() == Some(Status::Held));
+        let holds = holds.count() as u64;
+        ensure(in_order == holds, || {
+            format!("{id}: {holds} are held, and {in_order} are in the order of their ends")
         })?;
         let last = campaign.claims.last_key_value().map_or(0, |(last, _)| *last);
         ensure(last == claims, || {
             format!("{id}: {claims} claims, the last sequence is {last}")
         })?;
         campaign.changed = None;
-        let is_full = campaign.is_sold_out();
-        if is_full || campaign.was_full {
-            campaign.full_at = now;
+        for units in 1..=MAX_UNITS {
+            let is_short = campaign.is_short_of(units as u64);
+            if is_short || campaign.was_short[units] {
+                campaign.short_at[units] = now;
+            }
+            campaign.was_short[units] = is_short;
         }
-        campaign.was_full = is_full;
         Ok(())
     }
 }
