@@ -421,6 +421,10 @@ pub async fn absurd_queries_are_refused_by_field(host: Host) {
         ("/api/campaigns?cursor=%2F%2F", "query:cursor"),
         ("/api/draws?limit=51", "query:limit"),
         ("/api/draws?cursor=UP", "query:cursor"),
+        ("/api/campaigns/none/claims?status=lost", "query:status"),
+        ("/api/campaigns/none/claims?limit=501", "query:limit"),
+        ("/api/campaigns/none/claims?cursor=%2F", "query:cursor"),
+        ("/api/campaigns/none/claims?cursor=YQBi", "query:cursor"),
         ("/api/keys?limit=501", "query:limit"),
         ("/api/keys?cursor=%2e%2e", "query:cursor"),
         ("/api/topics?limit=0", "query:limit"),
@@ -549,6 +553,19 @@ pub async fn bad_headers_are_refused_by_name(host: Host) {
     }
     let campaign = gateway.campaign(5, json!({})).await;
     let path = format!("/api/campaigns/{campaign}/claims");
+    for (body, pointer) in [
+        (json!({ "units": 0 }), "#/units"),
+        (json!({ "units": 2 }), "#/units"),
+        (json!({ "units": -1 }), "#/units"),
+        (json!({ "units": 1e9 }), "#/units"),
+        (json!({ "metadata": "text" }), "#/metadata"),
+        (json!({ "metadata": { "t": "x".repeat(1_100) } }), "#/metadata"),
+        (json!({ "user": "victim" }), "#/user"),
+    ] {
+        let answer = gateway.post(&path).user("ann").json(&body).send().await;
+        assert!(answer.status == 400, "{body}\n{}", answer.shown());
+        answer.names(pointer);
+    }
     for (name, values) in [
         ("x-user-id", ["victim", "me"]),
         ("x-client-id", ["victim", "me"]),

@@ -1,9 +1,13 @@
 //! Campaigns: N units, one claim per user, each announced.
 
 mod holds;
+mod managing;
+mod receipts;
 mod rules;
 
 pub use holds::*;
+pub use managing::*;
+pub use receipts::*;
 pub use rules::*;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -142,10 +142,13 @@ harness::cases! {
     }
     campaigns {
         both {
+            campaign_is_opened_again_and_removed,
             campaign_starts_by_itself,
             campaigns_are_listed_and_their_ids_are_taken_once,
             claim_before_the_start_is_told_when_to_come_back,
             claims_are_for_their_user_and_for_the_scope,
+            claims_are_listed_and_exported_page_by_page,
+            dry_run_says_what_a_claim_is_answered,
             ended_and_closed_campaigns_admit_nobody,
             exactly_n_of_a_crowd_are_admitted,
             generated_codes_differ,
@@ -155,10 +158,14 @@ harness::cases! {
             parallel_repetitions_of_one_request_are_one_claim,
             per_user_allows_that_many_claims,
             quantity_goes_up_and_never_below_what_is_admitted,
+            only_listed_users_may_claim,
+            receipt_of_a_claim_is_checked,
             repeated_idempotency_key_replays_the_first_answer,
             units_of_ended_holds_go_to_whoever_asks,
         }
         native {
+            receipt_is_checked_without_a_gateway,
+            numbers_of_a_campaign_are_sent_as_they_change,
             hundred_tickets_are_sold_to_buyers_of_whom_half_fail_across_three_crashes,
             units_of_ended_holds_are_seen_before_anybody_asks,
             ten_thousand_users_get_a_hundred_units_and_the_origin_hears_of_each,
