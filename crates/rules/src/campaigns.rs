@@ -36,8 +36,8 @@ pub(crate) use record::{MAX_ID, is_id, path_segment, unescape};
 pub use remove::purge;
 pub use stock::{Phase, Standing, Stock, standings, stocks};
 
-use crate::{draws, receipts};
 use crate::world::World;
+use crate::{draws, receipts};
 use tollgate_api::calls::{self, Call, Parameters};
 use tollgate_api::components::Component;
 use tollgate_api::http::{Request, Response};

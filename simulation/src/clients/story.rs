@@ -168,7 +168,7 @@ async fn sell_out(sim: &Rc<Sim>, campaign: &'static str, per_user: u64) {
                 let model = sim.model.borrow();
                 let known = model.campaigns.get(campaign);
                 let (is_full, was_full) =
-                    known.map_or((false, false), |c| (c.is_sold_out(), c.full_at >= began));
+                    known.map_or((false, false), |c| (c.is_sold_out(), c.short_at[1] >= began));
                 drop(model);
                 // A unit may have come back while it was refused, such as by a revocation that was still under way: once more.
                 if is_full || !was_full {
