@@ -1,3 +1,12 @@
 //! The admin component: the rule `tollgate_rules::admin::handle`.
 
-tollgate_guest::handler!(Admin, tollgate_guest::rules::admin::handle);
+use tollgate_guest::api::http::{Request, Response};
+use tollgate_guest::port::Port;
+use tollgate_guest::rules::admin;
+use tollgate_guest::rules::world::World;
+
+async fn handle(world: &World<'_, Port>, request: &Request) -> Response {
+    admin::handle(world, world.store, request).await
+}
+
+tollgate_guest::handler!(Admin, handle);

@@ -3,6 +3,7 @@
 //! a rule from `tollgate-rules`.
 
 pub mod port;
+mod run_time;
 pub mod settings;
 pub mod spin;
 
@@ -40,7 +41,7 @@ fn now() -> u64 {
 }
 
 /// The world of this instance, at this moment.
-pub fn world(settings: &'static Settings) -> World<'static, Port> {
+pub fn world(settings: &Settings) -> World<'_, Port> {
     World {
         store: &Port,
         settings,
@@ -53,7 +54,7 @@ pub fn world(settings: &'static Settings) -> World<'static, Port> {
 const ENOUGH_TO_REPORT: u64 = 100;
 
 /// Asks the limiter about a request: its verdict.
-pub async fn judge(world: &World<'static, Port>, request: &Request) -> Verdict {
+pub async fn judge(world: &World<'_, Port>, request: &Request) -> Verdict {
     let verdict = limiter::check(world, &Port, request).await;
     if let Some(report) = world.settings.policies.shadow_report(world.now, ENOUGH_TO_REPORT) {
         eprintln!("tollgate: {report}");

@@ -8,6 +8,7 @@ mod body;
 mod notice;
 
 use crate::port::Port;
+use crate::run_time;
 use crate::settings::{self, InForce};
 use admin_key::AdminKey;
 use bytes::Bytes;
@@ -16,7 +17,7 @@ use tollgate_api::calls::{self, StaleRoutes};
 use tollgate_api::components::Component;
 use tollgate_api::http::{Header, Request, Response};
 use tollgate_api::problem::{Kind, Problem};
-use tollgate_rules::limiter::Verdict;
+use tollgate_rules::limiter::{self, Verdict};
 use tollgate_rules::world::World;
 
 /// Spin appends the peer's address and port under this name; earlier values came from the client.
@@ -30,7 +31,7 @@ pub type SpinResponse = spin_sdk::http::Response<BoxBody>;
 pub async fn answer(
     component: Component,
     request: spin_sdk::http::Request,
-    rule: impl AsyncFnOnce(&World<'static, Port>, &Request) -> Response,
+    rule: impl AsyncFnOnce(&World<'_, Port>, &Request) -> Response,
 ) -> SpinResponse {
     let (parts, body) = request.into_parts();
     let mut seen = head(&parts.method, &parts.uri, &parts.headers);
@@ -45,7 +46,8 @@ pub async fn answer(
         if let Some(answer) = settings.cors.preflight_of(&seen) {
             return Ok(answer);
         }
-        let world = crate::world(settings);
+        let settings = run_time::settings(settings, crate::now()).await;
+        let world = crate::world(&settings);
         let key = usable_key(&world).await?;
         known_route(stale, component, &world, &seen).await?;
         let added = match crate::judge(&world, &seen).await {
@@ -65,6 +67,7 @@ pub async fn answer(
         Ok(response)
     };
     let response = answered.await.unwrap_or_else(Problem::into_response);
+    let response = for_caller(&parts.headers, response);
     let mut response = into_spin(response);
     set(response.headers_mut(), "x-request-id", request_id.as_bytes());
     if let Ok(InForce { settings, .. }) = settings::load() {
@@ -102,7 +105,7 @@ async fn invalid_configuration(why: &str) -> Problem {
 
 /// The state of the admin key, or `None` if the variable or the store could not be read. An invalid key ends
 /// the request, as our own host would not start with it.
-async fn usable_key(world: &World<'static, Port>) -> Result<Option<AdminKey>, Problem> {
+async fn usable_key(world: &World<'_, Port>) -> Result<Option<AdminKey>, Problem> {
     match admin_key::check(world).await {
         Some(AdminKey::Invalid(why)) => Err(invalid_configuration(why).await),
         known => Ok(known),
@@ -114,7 +117,7 @@ async fn usable_key(world: &World<'static, Port>) -> Result<Option<AdminKey>, Pr
 async fn known_route(
     stale: &StaleRoutes,
     component: Component,
-    world: &World<'static, Port>,
+    world: &World<'_, Port>,
     request: &Request,
 ) -> Result<(), Problem> {
     if stale.is_empty() || component == Component::Admin && request.path == "/health/live" {
@@ -168,6 +171,25 @@ fn head(method: &spin_sdk::http::Method, uri: &spin_sdk::http::Uri, headers: &He
         body: Vec::new(),
         peer: peer.unwrap_or_default(),
     }
+}
+
+/// The limiter's refusal as a page for a browser; anything else as it is.
+fn for_caller(headers: &HeaderMap, mut response: Response) -> Response {
+    if response.status != Kind::QuotaExceeded.status() {
+        return response;
+    }
+    let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
+    let (accept, language) = (text("accept"), text("accept-language"));
+    let page = limiter::for_browser(&response.body, response.header("retry-after"), accept, language);
+    if let Some(page) = page {
+        let is_replaced =
+            |header: &Header| limiter::PAGE_HEADERS.iter().any(|(name, _)| header.name == *name);
+        response.headers.retain(|header| !is_replaced(header));
+        let added = limiter::PAGE_HEADERS.map(|(name, value)| Header::new(name, value));
+        response.headers.extend(added);
+        response.body = page;
+    }
+    response
 }
 
 fn set(headers: &mut HeaderMap, name: &'static str, value: &[u8]) {

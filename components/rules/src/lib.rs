@@ -111,6 +111,10 @@ impl rules::Guest for Component {
         Ok(())
     }
 
+    fn set_run_time(document: Vec<u8>) -> Result<(), String> {
+        with_machine(|machine| machine.set_run_time(&document))
+    }
+
     fn start(head: Vec<u8>, now: u64, body_follows: bool, stage: rules::Stage) -> rules::Step {
         with_machine(|machine| machine.start(&head, now, body_follows, stage.into())).into()
     }

@@ -43,6 +43,8 @@ pub enum Scope {
     Topics,
     /// The metrics.
     Metrics,
+    /// Rate limits.
+    Limits,
 }
 
 /// The callers that a call is open to: its row in the table of `SECURITY.md`, which a test asserts.
@@ -115,7 +117,7 @@ macro_rules! calls {
 use Access::{
     AnyKey, AnyKeyOrClient, Anyone, Key, KeyOrClient, Owner, SenderOrKey, Session, User, UserOrKey,
 };
-use Scope::{Admin, Campaigns, Links, Metrics, Topics};
+use Scope::{Admin, Campaigns, Limits, Links, Metrics, Topics};
 
 calls! {
     /// The redirect, and with a `+` behind the code the page that shows where it leads.
@@ -261,7 +263,15 @@ calls! {
     /// A new secret for an API key, which keeps its id and all that it owns.
     RotateKey = Admin "POST" "/api/keys/:id/rotate" Key(Admin), Body;
     /// The rate limits in force.
-    ListLimits = Admin "GET" "/api/limits" Key(Admin);
+    ListLimits = Admin "GET" "/api/limits" Key(Limits);
+    /// The overrides in force.
+    ListOverrides = Admin "GET" "/api/limits/overrides" Key(Limits);
+    /// What a client has left, without charging it.
+    ReadClientLimits = Admin "GET" "/api/limits/clients/:client" Key(Limits);
+    /// Grants a client something else than a limit's own terms, from now on.
+    PutOverride = Admin "PUT" "/api/limits/clients/:client" Key(Limits), Body;
+    /// Ends what a client is granted, and fills its buckets.
+    RefillClient = Admin "DELETE" "/api/limits/clients/:client" Key(Limits);
     /// The gateway's own events as they happen, as server-sent events.
     WatchEvents = Admin "GET" "/api/events" Key(Admin), HostOnly;
     /// The public keys of receipts, where others look for them.
@@ -340,6 +350,11 @@ impl Call {
     /// who is logged in.
     pub fn is_native(self) -> bool {
         self.has(Mark::Native) || self.is_host_only()
+    }
+
+    /// Whether it changes what is set over the API and has to be in force when it is answered.
+    pub fn is_in_force_when_answered(self) -> bool {
+        matches!(self, Self::PutOverride | Self::RefillClient)
     }
 
     /// Whether nobody else answers it: elsewhere it is not found.

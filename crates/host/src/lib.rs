@@ -10,6 +10,7 @@ pub mod memory;
 pub mod metrics;
 pub mod ranking;
 pub mod reload;
+mod run_time;
 pub mod serve;
 pub mod server;
 pub mod tls;

@@ -8,9 +8,11 @@ use crate::clock::now;
 use crate::logging;
 use crate::serve::notify;
 use crate::server::Switch;
+use crate::server::generation::Generation;
 use crate::tls::{Renewed, Tls};
 use anyhow::{Context as _, Result, anyhow};
 use sha2::{Digest as _, Sha256};
+use std::convert::Infallible;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -300,8 +302,8 @@ impl Reloader {
             if let Some(alerts) = alerts {
                 reached.alerts.replace(alerts).await;
             }
-            let generation = self.switch.current().next(settings, access_log);
-            self.switch.to(&generation).await;
+            let next = |current: &Generation| Ok::<_, Infallible>(current.next(settings, access_log));
+            let Ok(()) = self.switch.change(next).await;
         }
         match changes.is_empty() {
             true => tracing::info!("the configuration was read again: nothing has changed that is in force"),

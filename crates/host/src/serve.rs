@@ -18,6 +18,7 @@ use crate::logging;
 use crate::metrics::count::Counted;
 use crate::ranking::Ranking;
 use crate::reload::{Reached, Reloader, Reloads};
+use crate::run_time;
 use crate::server::generation::{Current, Generation};
 use crate::server::listen::{self, Inherited, Listener};
 use crate::server::settle::Settling;
@@ -27,7 +28,7 @@ use crate::traces::{Deliveries, Traces};
 use crate::upkeep;
 use crate::wasm::compiled::Library;
 use crate::wasm::ports::Engines;
-use anyhow::Result;
+use anyhow::{Result, anyhow};
 use std::io::Write as _;
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
@@ -217,7 +218,10 @@ impl Gateway {
         both.for_each(|tls| drop(following.spawn(tls.follow())));
         let traces = Traces::start(&config.traces)?;
         let access_log = AccessLog::start(&config.access_log, None)?;
-        let current = Current::new(Generation::first(settings.clone(), access_log));
+        let first = Generation::first(settings.clone(), access_log);
+        let first = first.with_run_time(&run_time::record(&store).await?);
+        let current =
+            Current::new(first.map_err(|why| anyhow!("what is set over the API cannot be read: {why}"))?);
         let reloads = Arc::<Reloads>::default();
         let (tls, admin_tls) = (listening.tls.clone(), listening.admin_tls.clone());
         #[cfg(feature = "acme")]
@@ -291,6 +295,7 @@ impl Gateway {
                 let reloader = Reloader::new(self.sources, &self.in_force, switch, reached, reloads);
                 let reloading = tokio::spawn(reloader.run(self.hangup));
                 let upkeep = tokio::spawn(upkeep::run(store.clone(), current));
+                let setting = tokio::spawn(server.set_at_run_time(store.clone()));
                 let counting = tokio::spawn(Arc::clone(&ranking).run(store.clone()));
                 let watching = tokio::spawn(Arc::clone(&events).run(looked_at));
                 #[cfg(feature = "acme")]
@@ -304,6 +309,7 @@ impl Gateway {
                 let ran = server.run(stop).await;
                 reloading.abort();
                 upkeep.abort();
+                setting.abort();
                 watching.abort();
                 counting.abort();
                 // Over, so that nothing is appended twice.

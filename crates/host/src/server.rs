@@ -36,6 +36,7 @@ mod worker;
 use crate::events::Events;
 use crate::metrics::Metrics;
 use crate::reload::Reloads;
+use crate::run_time::{self, Changed};
 use crate::tls::Tls;
 use crate::traces::Traces;
 use crate::wasm::compiled::Library;
@@ -55,6 +56,7 @@ use std::time::{Duration, Instant};
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, oneshot};
 use tollgate_delivery::driver::Statuses;
+use tollgate_engines::AnyEngine;
 use tollgate_rules::config::{Config, MAX_WORKERS};
 use watched::Watchers;
 
@@ -78,6 +80,10 @@ const TOLD_EVERY: Duration = Duration::from_secs(10);
 pub struct Shared {
     /// The configuration in force.
     pub current: Current,
+    /// Held by whoever puts another generation in force.
+    pub changing: tokio::sync::Mutex<()>,
+    /// The way to whoever puts in force what is set over the API.
+    pub run_time: Changed,
     /// How the last reload went.
     pub reloads: Arc<Reloads>,
     /// The engines behind the ports.
@@ -181,6 +187,8 @@ impl Server {
             dashboard: Dashboard::new(),
             current,
             reloads,
+            changing: tokio::sync::Mutex::default(),
+            run_time: Changed::default(),
             engines,
             handlers,
             long_polls: Semaphore::new(long_poll::MAX_LONG_POLLS),
@@ -217,6 +225,12 @@ impl Server {
             shared: Arc::clone(&self.shared),
             workers: self.workers.iter().map(Worker::generations).collect(),
         }
+    }
+
+    /// Puts in force what is set over the API, for as long as it is polled.
+    pub fn set_at_run_time(&self, store: AnyEngine) -> impl Future<Output = ()> + use<> {
+        let (shared, switch) = (Arc::clone(&self.shared), self.switch());
+        async move { run_time::run(store, switch, &shared.run_time).await }
     }
 
     /// Accepts connections until `stop` ends, then drains: what was accepted is answered, idle connections close.
@@ -265,8 +279,22 @@ impl Switch {
         self.shared.current.get()
     }
 
-    /// Returns when every request that begins from now on is judged by this one.
-    pub async fn to(&self, generation: &Arc<Generation>) {
+    /// Puts the generation in force that `next` makes of the one in force, one change after the other. Returns when every request
+    /// that begins from now on is judged by it.
+    ///
+    /// # Errors
+    /// Those of `next`; nothing has changed.
+    pub async fn change<E>(
+        &self,
+        next: impl FnOnce(&Generation) -> Result<Arc<Generation>, E>,
+    ) -> Result<(), E> {
+        let _one_at_a_time = self.shared.changing.lock().await;
+        let generation = next(&self.current())?;
+        self.to(&generation).await;
+        Ok(())
+    }
+
+    async fn to(&self, generation: &Arc<Generation>) {
         let settings = &generation.settings;
         let Shared {
             current,

@@ -15,7 +15,7 @@ use tollgate_api::components::Component;
 use tollgate_api::http::{Request, Response};
 use tollgate_api::problem::{Kind, Problem};
 use tollgate_store::commit::{Commit, Mutation, Part, StoreError};
-use tollgate_store::ports::Store;
+use tollgate_store::ports::{Buckets, Store};
 
 /// Crawlers may follow short links (previews of links read this too) but have no business in the API.
 const ROBOTS: &str = "User-agent: *\nDisallow: /api/\nDisallow: /admin\nDisallow: /docs\nDisallow: /metrics\n\
@@ -42,17 +42,27 @@ struct Health {
 }
 
 /// The handler: answers every request, with a problem document where it must.
-pub async fn handle<S: Store>(world: &World<'_, S>, request: &Request) -> Response {
-    route(world, request).await.unwrap_or_else(Problem::into_response)
+pub async fn handle<S: Store, B: Buckets>(world: &World<'_, S>, buckets: &B, request: &Request) -> Response {
+    route(world, buckets, request)
+        .await
+        .unwrap_or_else(Problem::into_response)
 }
 
-async fn route<S: Store>(world: &World<'_, S>, request: &Request) -> Result<Response, Problem> {
+async fn route<S: Store, B: Buckets>(
+    world: &World<'_, S>,
+    buckets: &B,
+    request: &Request,
+) -> Result<Response, Problem> {
     let (call, [id, _]) = calls::find(Component::Admin, request)?;
     match call {
         Call::ListKeys | Call::CreateKey | Call::DeleteKey | Call::RotateKey => {
             Ok(private(keys::handle(world, request, call, id).await))
         }
-        Call::ListLimits => Ok(private(limiter::list(world, request).await)),
+        Call::ListLimits
+        | Call::ListOverrides
+        | Call::ReadClientLimits
+        | Call::PutOverride
+        | Call::RefillClient => Ok(private(limiter::handle(world, buckets, request, call, id).await)),
         Call::HealthLive => Ok(healthy("live")),
         Call::HealthReady => ready(world).await,
         // Instances of Spin share no memory in which something could be counted; Spin has telemetry of its own.
@@ -137,7 +147,7 @@ mod tests {
     use super::*;
     use crate::settings::Settings;
     use futures::executor::block_on;
-    use tollgate_store::memory::InMemoryStore;
+    use tollgate_store::memory::{InMemoryBuckets, InMemoryStore};
 
     fn call(store: &InMemoryStore, method: &str, path: &str) -> Response {
         let (settings, fresh) = (Settings::default(), || [7; 16]);
@@ -155,7 +165,7 @@ mod tests {
             body: Vec::new(),
             peer: "127.0.0.1".into(),
         };
-        block_on(handle(&world, &request))
+        block_on(handle(&world, &InMemoryBuckets::default(), &request))
     }
 
     #[test]

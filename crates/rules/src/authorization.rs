@@ -15,12 +15,13 @@ use crate::keys;
 use crate::settings::Settings;
 use crate::world::World;
 use crate::{admin, campaigns, forward, links};
-use tollgate_store::memory::{InMemoryStore, START};
+use tollgate_store::memory::{InMemoryBuckets, InMemoryStore, START};
 use tollgate_store::ports::Store as _;
 
 const DOCUMENT: &str = include_str!("../../../SECURITY.md");
 const ADMIN: &str = "an-admin-key-of-these-tests";
-const SETTINGS: &str = "[[forward]]\npath = \"/signup\"\ntopic = \"signup\"\n";
+const SETTINGS: &str = "[[forward]]\npath = \"/signup\"\ntopic = \"signup\"\n\
+    [[limits]]\nname = \"default\"\ncapacity = 1000000\nrefill = 1\n";
 const METHODS: &[&str] = &[
     "GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT", "get", "PROPFIND",
 ];
@@ -128,6 +129,7 @@ impl Row {
             Call::ReadMessage => (site.message.as_str(), ""),
             Call::DeleteKey | Call::RotateKey => (site.spare_key.as_str(), ""),
             Call::PutSubscription => ("signup", "new"),
+            Call::ReadClientLimits | Call::PutOverride | Call::RefillClient => ("id:ann", ""),
             _ => ("signup", "hook"),
         };
         let mut parameters = [first, second].into_iter();
@@ -156,6 +158,7 @@ impl Row {
             Call::CreateDraw => draw("autumn"),
             Call::PutEligible => json!({ "add": ["its-user"] }),
             Call::PutSubscription => hook,
+            Call::PutOverride => json!({ "policy": "default", "capacity": 1, "refill": 1, "interval": 1 }),
             Call::Redrive | Call::RedriveGroup | Call::DeleteDeadLetters | Call::DeleteGroupDeadLetters => {
                 json!({ "all": true })
             }
@@ -304,7 +307,7 @@ impl Site {
             Component::Shortener => block_on(links::handle(&world, &request)),
             Component::Coupon => block_on(campaigns::handle(&world, &request)),
             Component::Forward => block_on(forward::handle(&world, &request)),
-            Component::Admin => block_on(admin::handle(&world, &request)),
+            Component::Admin => block_on(admin::handle(&world, &InMemoryBuckets::default(), &request)),
         }
     }
 

@@ -23,6 +23,7 @@ mod events;
 mod log;
 mod metrics;
 mod receipts;
+mod per;
 mod reload;
 mod text;
 mod tls;
@@ -39,6 +40,7 @@ pub use events::EventSettings;
 pub use log::{LogLevel, LogSettings};
 pub use metrics::{MetricsAccess, MetricsSettings};
 pub use receipts::{ReceiptAlgorithm, ReceiptSettings};
+pub use per::Per;
 pub use reload::ReloadSettings;
 #[cfg(test)]
 pub(crate) use text::SAMPLE;
@@ -174,6 +176,8 @@ pub struct Clients {
     pub country_header: Option<String>,
     /// Token buckets held in memory; beyond it the oldest idle bucket goes.
     pub max_buckets: u64,
+    /// Whether answers that carry `RateLimit` carry the older `X-RateLimit-Limit`, `-Remaining` and `-Reset` too.
+    pub x_ratelimit: bool,
 }
 
 /// `[users]`
@@ -238,21 +242,6 @@ pub struct Links {
 pub struct Relay {
     /// How long a connection to an origin is kept for the next delivery.
     pub idle_timeout: Span,
-}
-
-/// A part of the key that a policy counts requests by.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(rename = "Per"))]
-#[serde(rename_all = "lowercase")]
-pub enum Per {
-    /// The client id.
-    Client,
-    /// The peer's address (IPv6 by /64).
-    Ip,
-    /// The path.
-    Path,
-    /// One bucket for everybody; the same as an empty list.
-    All,
 }
 
 /// What happens when the buckets cannot be asked.
@@ -448,6 +437,7 @@ impl Default for Clients {
             header: "x-client-id".into(),
             country_header: None,
             max_buckets: 1_000_000,
+            x_ratelimit: false,
         }
     }
 }

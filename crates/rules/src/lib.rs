@@ -31,6 +31,7 @@ pub mod openapi;
 pub mod own_address;
 pub mod policies;
 pub mod receipts;
+pub mod run_time;
 pub mod settings;
 pub mod subscriptions;
 pub mod target;

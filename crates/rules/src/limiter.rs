@@ -3,18 +3,21 @@
 //! Every policy that matches is charged in one take, all or nothing. A shadow policy is charged with them but
 //! never refuses, and never keeps an enforced one from being charged.
 
+mod clients;
 #[cfg(feature = "schema")]
 pub(crate) mod describe;
 mod fields;
 mod handlers;
+mod page;
 #[cfg(test)]
 mod tests;
 
-pub use handlers::list;
+pub use page::{HEADERS as PAGE_HEADERS, for_browser};
 
 use crate::identity::{self, ClientId};
 use crate::keys;
-use crate::policies::{Decision, Policy};
+use crate::policies::{Caller, Charged, Decision, Policy};
+use crate::settings::Settings;
 use crate::world::World;
 use tollgate_api::calls::Call;
 use tollgate_api::http::{Header, Request, Response};
@@ -25,6 +28,20 @@ use tollgate_store::ports::{Buckets, Store};
 
 /// The `Retry-After` when the buckets cannot be asked, seconds.
 const UNAVAILABLE_RETRY_SECONDS: u64 = 1;
+
+/// Answers a call about limits; 404 for any other. `segment` is what stands in the path.
+pub(crate) async fn handle<S: Store, B: Buckets>(
+    world: &World<'_, S>,
+    buckets: &B,
+    request: &Request,
+    call: Call,
+    segment: &str,
+) -> Result<Response, Problem> {
+    match call {
+        Call::ListLimits => handlers::list(world, request).await,
+        _ => clients::handle(world, buckets, request, call, segment).await,
+    }
+}
 
 /// The limiter's verdict on a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,35 +61,55 @@ pub async fn check<S: Store, B: Buckets>(world: &World<'_, S>, buckets: &B, requ
     }
     // As every text of an address leads to the same place, it counts in the same place.
     let path = &*unreserved(&request.path);
-    if let Err(problem) = identity::unambiguous(&world.settings.config, request) {
+    let settings = world.settings;
+    if let Err(problem) = unambiguous(settings, request) {
         return Verdict::Answer(problem.into_response());
     }
-    let proxies = &world.settings.proxies;
-    let mut matching = world.settings.policies.matching(&request.method, path);
+    let mut matching = settings.policies.matching(&request.method, path);
     let Some(first) = matching.next() else {
         return Verdict::Admit(Vec::new());
     };
+    let caller = |client| Caller {
+        config: &settings.config,
+        proxies: &settings.proxies,
+        run_time: &settings.run_time,
+        request,
+        path,
+        client,
+        now: world.now,
+    };
     let Some(second) = matching.next() else {
-        let client = identify(world, request, first.per_client).await;
-        let asked = first.bucket(proxies, request, path, client.as_ref());
-        return charge_one(buckets, request, first, asked).await;
+        let caller = caller(identify(world, request, first.per_client).await);
+        let (charged, asked) = first.charge(&caller);
+        return charge_one(buckets, &caller, charged, asked).await;
     };
     let matching: Vec<&Policy> = [first, second].into_iter().chain(matching).collect();
     let wanted = matching.iter().any(|policy| policy.per_client);
-    let client = identify(world, request, wanted).await;
-    let asked = matching
-        .iter()
-        .map(|policy| policy.bucket(proxies, request, path, client.as_ref()))
-        .collect();
-    charge(buckets, request, matching, asked).await
+    let caller = caller(identify(world, request, wanted).await);
+    let (charged, asked) = matching.iter().map(|policy| policy.charge(&caller)).unzip();
+    charge(buckets, &caller, charged, asked).await
+}
+
+/// A header that some policy counts by may be sent once, as those that identify a caller anyway.
+fn unambiguous(settings: &Settings, request: &Request) -> Result<(), Problem> {
+    identity::unambiguous(&settings.config, request)?;
+    settings
+        .policies
+        .headers()
+        .try_for_each(|name| request.single(name).map(|_| ()))
 }
 
 /// As [`charge`], of one policy, under which most requests fall: nothing is kept in lists.
-async fn charge_one<B: Buckets>(buckets: &B, request: &Request, policy: &Policy, asked: Bucket) -> Verdict {
+async fn charge_one<B: Buckets>(
+    buckets: &B,
+    caller: &Caller<'_>,
+    policy: Charged<'_>,
+    asked: Bucket,
+) -> Verdict {
     match buckets.take_one(asked).await {
         Ok(level) => {
             policy.decide(Decision::Admitted);
-            Verdict::Admit(answer_headers(request, &[policy], &[level]))
+            Verdict::Admit(answer_headers(caller, &[policy], &[level]))
         }
         Err(TakeError::Refused { .. }) if policy.shadow => {
             policy.decide(Decision::WouldRefuse);
@@ -80,7 +117,7 @@ async fn charge_one<B: Buckets>(buckets: &B, request: &Request, policy: &Policy,
         }
         Err(TakeError::Refused { levels, .. }) => {
             policy.decide(Decision::Refused);
-            Verdict::Answer(refusal(&[policy], &levels))
+            Verdict::Answer(refusal(caller, &[policy], &levels))
         }
         Err(error) => without_buckets(&[policy], &error),
     }
@@ -89,8 +126,8 @@ async fn charge_one<B: Buckets>(buckets: &B, request: &Request, policy: &Policy,
 /// Takes from `asked`, the buckets of the policies `charged`.
 async fn charge<B: Buckets>(
     buckets: &B,
-    request: &Request,
-    mut charged: Vec<&Policy>,
+    caller: &Caller<'_>,
+    mut charged: Vec<Charged<'_>>,
     mut asked: Vec<Bucket>,
 ) -> Verdict {
     // Every round leaves out at least one shadow policy, so there are at most as many rounds as policies, and
@@ -106,7 +143,7 @@ async fn charge<B: Buckets>(
                 charged
                     .iter()
                     .for_each(|policy| policy.decide(Decision::Admitted));
-                return Verdict::Admit(answer_headers(request, &charged, &levels));
+                return Verdict::Admit(answer_headers(caller, &charged, &levels));
             }
             Err(TakeError::Refused { levels, .. }) => levels,
             Err(error) => return without_buckets(&charged, &error),
@@ -126,7 +163,7 @@ async fn charge<B: Buckets>(
             .zip(&keep)
             .any(|(policy, keep)| !policy.shadow && !keep);
         if enforced_lack || keep.iter().all(|keep| *keep) {
-            return Verdict::Answer(refusal(&charged, &levels));
+            return Verdict::Answer(refusal(caller, &charged, &levels));
         }
         // Only shadow policies lack their cost: the others are charged without them.
         let mut kept = keep.iter();
@@ -152,16 +189,23 @@ async fn identify<S: Store>(world: &World<'_, S>, request: &Request, wanted: boo
 }
 
 /// The rate limit headers of an answer. Answers of the API carry them; a redirect does not need to.
-fn answer_headers(request: &Request, charged: &[&Policy], levels: &[Level]) -> Vec<Header> {
-    let api = request.path == "/api" || request.path.starts_with("/api/");
-    if api {
-        fields::headers(charged, levels)
-    } else {
-        Vec::new()
+fn answer_headers(caller: &Caller<'_>, charged: &[Charged<'_>], levels: &[Level]) -> Vec<Header> {
+    let path = &*caller.request.path;
+    match path == "/api" || path.starts_with("/api/") {
+        true => level_headers(caller, charged, levels),
+        false => Vec::new(),
     }
 }
 
-fn refusal(charged: &[&Policy], levels: &[Level]) -> Response {
+fn level_headers(caller: &Caller<'_>, charged: &[Charged<'_>], levels: &[Level]) -> Vec<Header> {
+    let mut headers = fields::headers(charged, levels);
+    if caller.config.clients.x_ratelimit {
+        headers.extend(fields::older(charged, levels));
+    }
+    headers
+}
+
+fn refusal(caller: &Caller<'_>, charged: &[Charged<'_>], levels: &[Level]) -> Response {
     let violated = || {
         let both = charged.iter().zip(levels);
         both.filter(|(policy, level)| !policy.shadow && level.next_ns > 0)
@@ -183,13 +227,13 @@ fn refusal(charged: &[&Policy], levels: &[Level]) -> Response {
     let mut problem = Problem::new(Kind::QuotaExceeded, detail)
         .with_member("violated-policies", names)
         .with_retry_after(wait);
-    problem.headers.extend(fields::headers(charged, levels));
+    problem.headers.extend(level_headers(caller, charged, levels));
     problem.into_response()
 }
 
 /// Nothing could be taken. Where the buckets are busy, load alone must not open the gate: the failure mode is for engines
 /// that cannot be asked.
-fn without_buckets(charged: &[&Policy], error: &TakeError) -> Verdict {
+fn without_buckets(charged: &[Charged<'_>], error: &TakeError) -> Verdict {
     charged.iter().for_each(|policy| policy.decide(Decision::Failed));
     let busy = matches!(error, TakeError::Busy(_));
     if !charged

@@ -246,10 +246,25 @@ impl<M: Memory + Clone + 'static> Machine<M> {
     /// Judges requests by these settings from now on; those that wait go on under the settings that they began with.
     pub fn configure(&mut self, mut settings: Settings) {
         settings.policies.go_on_from(&self.rules.settings.policies);
+        settings.keep_run_time(&self.rules.settings);
         self.rules = Rc::new(Rules {
             settings,
             fresh: self.rules.fresh,
         });
+    }
+
+    /// Judges requests by what is set over the API from now on: `record` is what [`crate::run_time::entry`] holds, empty for none.
+    ///
+    /// # Errors
+    /// It is damaged; nothing has changed.
+    pub fn set_run_time(&mut self, record: &[u8]) -> Result<(), String> {
+        let mut settings = self.rules.settings.clone();
+        settings.set_run_time(record)?;
+        self.rules = Rc::new(Rules {
+            settings,
+            fresh: self.rules.fresh,
+        });
+        Ok(())
     }
 
     /// Charges a request, and answers it as far as that needs no waiting. `head`: see [`heads::head`]; `body_follows`
@@ -463,7 +478,7 @@ impl Rules {
             (Component::Coupon, None) => campaigns::handle(&world, &request).await,
             (Component::Forward, None) => forward::handle(&world, &request).await,
             // Boxed to keep the future of a claim small.
-            (Component::Admin, None) => Box::pin(admin::handle(&world, &request)).await,
+            (Component::Admin, None) => Box::pin(admin::handle(&world, port, &request)).await,
         };
         response.headers.extend(added);
         Step::Done(response.into())

@@ -29,7 +29,9 @@ fn describe(call: Call, operation: &mut Operation<'_>) {
         },
         Component::Admin => match call {
             ListKeys | CreateKey | DeleteKey | RotateKey => keys::describe::describe(call, operation),
-            ListLimits => limiter::describe::describe(operation),
+            ListLimits | ListOverrides | ReadClientLimits | PutOverride | RefillClient => {
+                limiter::describe::describe(call, operation);
+            }
             _ => admin::describe::describe(call, operation),
         },
     }

@@ -1,15 +1,19 @@
 //! The policies of the limiter, compiled from `[[limits]]` once.
 
+mod key;
+
+pub use key::parts;
+use key::{push_part, push_path};
+
+use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use sha2::{Digest as _, Sha256};
-
-use crate::config::{Limit, OnStoreFailure, Per};
-use crate::identity::{ClientId, Proxies};
+use crate::config::{Config, Limit, OnStoreFailure, Per};
+use crate::identity::{self, ClientId, Proxies};
+use crate::run_time::{Override, RunTime};
 use tollgate_api::http::Request;
-use tollgate_api::ids::hex;
 use tollgate_api::pattern::{Pattern, takes_method};
 use tollgate_store::bucket::Bucket;
 
@@ -18,10 +22,6 @@ pub const REPORT_MS: u64 = 10_000;
 /// The greatest integer of a structured field (RFC 9651, section 3.3.1).
 pub(crate) const MAX_INTEGER: u64 = 999_999_999_999_999;
 pub(crate) const NANOS_PER_SECOND: u64 = 1_000_000_000;
-/// The longest part of a bucket's key that is not hashed, in bytes. A client id with its namespace fits.
-const MAX_PART_BYTES: usize = 136;
-/// Bytes of SHA-256 that stand for a longer part.
-const PART_HASH_BYTES: usize = 16;
 
 /// How many requests a policy would have refused since the last report.
 #[derive(Clone, Debug, Default)]
@@ -81,14 +81,88 @@ pub(crate) struct Policy {
     pub(crate) per_client: bool,
     /// The name as a structured field string (RFC 9651).
     pub(crate) quoted: String,
-    /// Its member of `RateLimit-Policy`.
-    pub(crate) quota: String,
+    pub(crate) terms: Terms,
     per_ip: bool,
+    per_user: bool,
     per_path: bool,
+    /// Headers whose values it counts by; lower case.
+    per_headers: Vec<String>,
     pattern: Pattern,
     methods: Vec<String>,
+}
+
+/// What a policy grants: as it is configured, or to one client by an override.
+#[derive(Clone, Debug)]
+pub(crate) struct Terms {
+    /// Its member of `RateLimit-Policy`.
+    pub(crate) quota: String,
     /// All but the key.
     pub(crate) bucket: Bucket,
+}
+
+impl Terms {
+    /// `quoted`: the policy's name as a structured field string.
+    pub(crate) fn new(quoted: &str, bucket: Bucket) -> Self {
+        let quota = quota(quoted, &bucket);
+        Self { quota, bucket }
+    }
+
+    /// Tokens that a request takes; at least 1.
+    pub(crate) fn cost(&self) -> u64 {
+        self.bucket.cost.max(1)
+    }
+}
+
+/// A policy that a request is charged by, and what it grants to who asks.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Charged<'p> {
+    policy: &'p Policy,
+    pub(crate) terms: &'p Terms,
+}
+
+impl std::ops::Deref for Charged<'_> {
+    type Target = Policy;
+
+    fn deref(&self) -> &Policy {
+        self.policy
+    }
+}
+
+/// Whoever asks, as policies tell callers apart.
+pub(crate) struct Caller<'r> {
+    pub(crate) config: &'r Config,
+    pub(crate) proxies: &'r Proxies,
+    pub(crate) run_time: &'r RunTime,
+    pub(crate) request: &'r Request,
+    /// As [`tollgate_api::pattern::unreserved`] writes it.
+    pub(crate) path: &'r str,
+    /// If some policy counts by it.
+    pub(crate) client: Option<ClientId>,
+    /// Unix milliseconds.
+    pub(crate) now: u64,
+}
+
+impl Caller<'_> {
+    /// `ip:<address>`
+    fn address(&self) -> String {
+        ["ip:", &self.proxies.client_ip(self.request)].concat()
+    }
+
+    /// `user:<id>`, or the address of one that names none: to leave the name out is no way to a bucket of one's own.
+    fn user(&self) -> String {
+        match identity::user(self.config, self.request) {
+            Some(user) => ["user:", user].concat(),
+            None => self.address(),
+        }
+    }
+
+    /// `header:<hash of the value>`, or the address.
+    fn header(&self, name: &str) -> String {
+        match self.request.headers.iter().find(|header| header.name == name) {
+            Some(header) => ["header:", &key::hash(&header.value)].concat(),
+            None => self.address(),
+        }
+    }
 }
 
 impl Policies {
@@ -151,6 +225,19 @@ impl Policies {
         shadow.map(|policy| (policy.quoted.as_str(), &policy.would_refuse))
     }
 
+    /// The headers that policies count by; lower case.
+    pub fn headers(&self) -> impl Iterator<Item = &str> {
+        self.all
+            .iter()
+            .flat_map(|policy| &policy.per_headers)
+            .map(String::as_str)
+    }
+
+    /// All of them, in the order of `[[limits]]`.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Policy> {
+        self.all.iter()
+    }
+
     /// The policies for a request of this method and path, as [`tollgate_api::pattern::unreserved`] writes it.
     pub(crate) fn matching<'a>(&'a self, method: &'a str, path: &'a str) -> impl Iterator<Item = &'a Policy> {
         let falls_under =
@@ -177,13 +264,14 @@ impl Policy {
             decided: Default::default(),
             deny_on_failure: limit.on_store_failure == OnStoreFailure::Deny,
             per_client: limit.per.contains(&Per::Client),
-            quota: quota(&quoted, &bucket),
+            terms: Terms::new(&quoted, bucket),
             quoted,
             per_ip: limit.per.contains(&Per::Ip),
+            per_user: limit.per.contains(&Per::User),
             per_path: limit.per.contains(&Per::Path),
+            per_headers: limit.per.iter().filter_map(header_of).collect(),
             pattern,
             methods: limit.methods.clone(),
-            bucket,
         }
     }
 
@@ -197,77 +285,89 @@ impl Policy {
         }
     }
 
-    /// Tokens that a request takes; at least 1.
-    pub(crate) fn cost(&self) -> u64 {
-        self.bucket.cost.max(1)
-    }
-
-    /// The bucket that this request is charged to: `<policy>|<client>|<ip>|<path>`, with the parts it counts
-    /// by; `path` as [`tollgate_api::pattern::unreserved`] writes it. An override of a client's capacity or refill would be put in here.
-    pub(crate) fn bucket(
-        &self,
-        proxies: &Proxies,
-        request: &Request,
-        path: &str,
-        client: Option<&ClientId>,
-    ) -> Bucket {
-        let mut key = String::with_capacity(self.name.len() + 2 * MAX_PART_BYTES);
+    /// The bucket that this request is charged to, and what this caller is granted there. Its key:
+    /// `<policy>|<client>|<user>|<header>…|<ip>|<path>`, with the parts it counts by.
+    pub(crate) fn charge<'p>(&'p self, caller: &Caller<'p>) -> (Charged<'p>, Bucket) {
+        let mut key = String::with_capacity(self.name.len() + 2 * key::MAX_PART_BYTES);
         key.push_str(&self.name);
-        if let Some(client) = client.filter(|_| self.per_client) {
+        if let Some(client) = caller.client.as_ref().filter(|_| self.per_client) {
             push_part(&mut key, client.as_str());
         }
+        if self.per_user {
+            push_part(&mut key, &caller.user());
+        }
+        for name in &self.per_headers {
+            push_part(&mut key, &caller.header(name));
+        }
         if self.per_ip {
-            push_part(&mut key, &proxies.client_ip(request));
+            push_part(&mut key, &caller.proxies.client_ip(caller.request));
         }
         if self.per_path {
-            // As in routes: slashes at the ends are no way to another bucket.
-            key.push_str("|/");
-            push_bounded(&mut key, path.trim_matches('/'));
+            push_path(&mut key, caller.path);
         }
-        Bucket {
+        let terms = match caller.run_time.overrides_of(&self.name) {
+            None => &self.terms,
+            Some(overrides) => self.granted(overrides, caller),
+        };
+        let bucket = Bucket {
             key,
-            ..self.bucket.clone()
+            ..terms.bucket.clone()
+        };
+        (Charged { policy: self, terms }, bucket)
+    }
+
+    /// What some are granted by an override: by their client id, else their user, else their address, whichever it counts by.
+    fn granted<'p>(&'p self, overrides: &'p HashMap<String, Override>, caller: &Caller<'p>) -> &'p Terms {
+        let of = |subject: &str| {
+            let found = overrides.get(subject)?;
+            found.is_in_force(caller.now).then_some(&found.terms)
+        };
+        let client = caller.client.as_ref().filter(|_| self.per_client);
+        client
+            .and_then(|client| of(client.as_str()))
+            .or_else(|| self.per_user.then(|| of(&caller.user())).flatten())
+            .or_else(|| self.per_ip.then(|| of(&caller.address())).flatten())
+            .unwrap_or(&self.terms)
+    }
+
+    /// Whether it may count by this subject: a client id, or `user:<id>`.
+    pub(crate) fn counts(&self, subject: &str) -> bool {
+        let is_user = subject.starts_with("user:");
+        self.per_client && !is_user
+            || self.per_user && (is_user || subject.starts_with("ip:"))
+            || self.per_ip && subject.starts_with("ip:")
+    }
+
+    /// The key of the bucket that this subject is charged to at this path (as [`tollgate_api::pattern::unreserved`] writes it).
+    /// `None` where the policy counts by more than that tells.
+    pub(crate) fn key_of(&self, subject: &str, path: Option<&str>) -> Option<String> {
+        let mut key = self.name.clone();
+        let address = subject.strip_prefix("ip:");
+        let is_user = subject.starts_with("user:");
+        if self.per_client {
+            push_part(&mut key, Some(subject).filter(|_| !is_user)?);
         }
+        if self.per_user {
+            push_part(&mut key, Some(subject).filter(|_| is_user || address.is_some())?);
+        }
+        if !self.per_headers.is_empty() {
+            return None;
+        }
+        if self.per_ip {
+            push_part(&mut key, address?);
+        }
+        if self.per_path {
+            push_path(&mut key, path?);
+        }
+        Some(key)
     }
 }
 
-/// The policy of a bucket's key, and the parts that it counts by: `key:<id>`, `id:<name>` or `ip:<address>` for a client, then an
-/// address, then a path, which begins with `/`; a space and a hash in place of what is long.
-pub fn parts(key: &str) -> (&str, Vec<String>) {
-    let (mut rest, path) = match key.split_once("|/") {
-        Some((rest, path)) => (rest, Some(["/", path].concat())),
-        None => (key, None),
-    };
-    let mut parts = Vec::new();
-    while let Some((before, last)) = rest.rsplit_once('|') {
-        parts.push(last.replace("%7C", "|").replace("%25", "%"));
-        rest = before;
+fn header_of(per: &Per) -> Option<String> {
+    match per {
+        Per::Header(name) => Some(name.clone()),
+        _ => None,
     }
-    parts.reverse();
-    parts.extend(path);
-    (rest, parts)
-}
-
-/// Appends `|` and a part in which no `|` is left, so that no two lists of parts make the same key.
-fn push_part(key: &mut String, part: &str) {
-    key.push('|');
-    if part.bytes().any(|byte| matches!(byte, b'|' | b'%')) {
-        push_bounded(key, &part.replace('%', "%25").replace('|', "%7C"));
-    } else {
-        push_bounded(key, part);
-    }
-}
-
-/// Appends a text, or its hash where it is long: keys are bounded.
-fn push_bounded(key: &mut String, text: &str) {
-    if text.len() <= MAX_PART_BYTES {
-        key.push_str(text);
-        return;
-    }
-    // A space: no path and no client id has one, so no short text looks like a hash.
-    key.push(' ');
-    let hash = Sha256::digest(text.as_bytes());
-    key.push_str(&hex(hash.get(..PART_HASH_BYTES).unwrap_or(&hash)));
 }
 
 /// A printable ASCII text as a structured field string.
@@ -285,36 +385,4 @@ fn quota(quoted: &str, bucket: &Bucket) -> String {
         .min(u128::from(MAX_INTEGER));
     let requests = bucket.capacity / bucket.cost.max(1);
     format!("{quoted};q={};w={window}", requests.min(MAX_INTEGER))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_key_is_told_in_the_parts_that_it_was_made_of() {
-        let long = "x".repeat(MAX_PART_BYTES + 1);
-        for (clients, path) in [
-            (&["id:ann"][..], None),
-            (&["id:a|b%7Cc", "2001:db8::/64"], Some("/api/links")),
-            (&[], Some("/a|b|/c")),
-            (&[], None),
-        ] {
-            let mut key = "default".to_owned();
-            clients.iter().for_each(|part| push_part(&mut key, part));
-            key.extend(path);
-            let key = key
-                .replacen("default/", "default|/", 1)
-                .replacen("/64/api", "/64|/api", 1);
-            let whole: Vec<&str> = clients.iter().copied().chain(path).collect();
-            assert_eq!(
-                parts(&key),
-                ("default", whole.iter().map(|part| (*part).to_owned()).collect())
-            );
-        }
-        let mut key = "default".to_owned();
-        push_part(&mut key, &long);
-        let (_, found) = parts(&key);
-        assert!(found[0].starts_with(' ') && found.len() == 1, "{found:?}");
-    }
 }

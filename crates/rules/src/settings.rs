@@ -9,6 +9,7 @@ use crate::identity::Proxies;
 use crate::own_address::{Listen, OwnAddresses};
 use crate::policies::Policies;
 use crate::receipts::Receipts;
+use crate::run_time::RunTime;
 use tollgate_api::calls;
 use tollgate_api::components::Component;
 use tollgate_api::pattern::Pattern;
@@ -50,6 +51,8 @@ pub struct Settings {
     pub policies: Policies,
     /// The keys of receipts as they were read last.
     pub(crate) receipts: Receipts,
+    /// What is set over the API.
+    pub run_time: RunTime,
     /// Of `[[forward]]`, in its order.
     patterns: Vec<Pattern>,
     /// Of `[[components]]`, in its order.
@@ -83,6 +86,7 @@ impl Settings {
             listeners: compiled.listeners,
             policies: compiled.policies,
             receipts: Receipts::default(),
+            run_time: RunTime::default(),
             patterns: compiled.patterns,
             components: compiled.components,
             conditions: compiled.conditions,

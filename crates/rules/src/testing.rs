@@ -7,7 +7,7 @@ use futures::FutureExt as _;
 use serde_json::Value;
 use tollgate_api::components::Component;
 use tollgate_api::http::{Header, Request, Response};
-use tollgate_store::memory::{InMemoryStore, START};
+use tollgate_store::memory::{InMemoryBuckets, InMemoryStore, START};
 use tollgate_store::ports::Store;
 
 use crate::settings::Settings;
@@ -21,6 +21,7 @@ pub(crate) const SECOND: u64 = 1_000;
 /// A store, its settings and a source of different bytes.
 pub(crate) struct Gateway {
     pub(crate) store: InMemoryStore,
+    pub(crate) buckets: InMemoryBuckets,
     pub(crate) settings: Settings,
     /// How many values of fresh randomness were given.
     pub(crate) count: Cell<u128>,
@@ -37,6 +38,7 @@ impl Gateway {
         ready(keys::install_admin(&store, ADMIN, START)).unwrap();
         Self {
             store,
+            buckets: InMemoryBuckets::default(),
             settings,
             count: Cell::new(0),
         }
@@ -60,7 +62,7 @@ impl Gateway {
             Component::Shortener => links::handle(&world, request).await,
             Component::Coupon => campaigns::handle(&world, request).await,
             Component::Forward => forward::handle(&world, request).await,
-            Component::Admin => admin::handle(&world, request).await,
+            Component::Admin => admin::handle(&world, &self.buckets, request).await,
         }
     }
 

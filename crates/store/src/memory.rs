@@ -10,7 +10,10 @@ use crate::plan::page::{self, Page};
 use crate::ports::Store;
 use crate::retention::Keeping;
 
+mod buckets;
 mod state;
+
+pub use buckets::InMemoryBuckets;
 
 use state::State;
 

@@ -13,7 +13,7 @@ use tollgate_rules::settings::Settings;
 use tollgate_rules::world::World;
 use tollgate_rules::{admin, campaigns, forward, links};
 use tollgate_store::commit::{Append, Commit, Entry, Item, Message, Outcome, StoreError, Topic, literal};
-use tollgate_store::memory::InMemoryStore;
+use tollgate_store::memory::{InMemoryBuckets, InMemoryStore};
 use tollgate_store::plan;
 use tollgate_store::ports::Store;
 
@@ -111,6 +111,7 @@ impl Store for Watched {
 /// A gateway with a link, a campaign, a claim, a draw, messages and keys in it.
 pub(crate) struct Gateway {
     pub(crate) store: Watched,
+    buckets: InMemoryBuckets,
     keys: RefCell<Vec<(&'static str, String)>>,
     count: Cell<u64>,
 }
@@ -146,6 +147,7 @@ impl Gateway {
 
     fn empty() -> Self {
         Self {
+            buckets: InMemoryBuckets::default(),
             store: Watched {
                 inner: InMemoryStore::new(),
                 calls: Cell::new(0),
@@ -295,7 +297,7 @@ impl Gateway {
                 Component::Shortener => links::handle(&world, request).await,
                 Component::Coupon => campaigns::handle(&world, request).await,
                 Component::Forward => forward::handle(&world, request).await,
-                Component::Admin => admin::handle(&world, request).await,
+                Component::Admin => admin::handle(&world, &self.buckets, request).await,
             }
         })
     }

@@ -40,6 +40,10 @@ impl Guest for Misbehaving {
         Ok(())
     }
 
+    fn set_run_time(_document: Vec<u8>) -> Result<(), String> {
+        Ok(())
+    }
+
     fn start(head: Vec<u8>, _now: u64, _body_follows: bool, stage: Stage) -> Step {
         let mut rest = head.as_slice();
         let mut field = || {

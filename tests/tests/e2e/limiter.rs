@@ -1,6 +1,10 @@
 //! Rate limits, on addresses that the shared settings bound (`/api/bounded/…`; nothing is there, so an
 //! admitted request gets a 404).
 
+mod clients;
+
+pub use clients::*;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};

@@ -288,16 +288,20 @@ harness::cases! {
     }
     limiter {
         both {
+            a_refused_browser_gets_a_page,
             admissions_stay_within_capacity_and_refill,
+            an_override_is_in_force_at_once_and_after_a_restart,
             client_over_its_limit_is_told_and_others_are_untouched,
             forwarded_addresses_are_not_believed_from_strangers,
             head_counts_where_get_does,
             kinds_of_identity_have_buckets_of_their_own,
+            levels_are_read_and_buckets_are_filled,
             parallel_burst_admits_exactly_the_capacity,
             policies_in_force_are_shown_to_admins,
             shadow_policy_never_refuses,
             trusted_proxy_is_believed_and_ipv6_counts_by_its_64,
             two_policies_are_charged_together_or_not_at_all,
+            users_and_headers_have_buckets_of_their_own,
             what_is_one_callers_is_kept_by_no_cache,
         }
         native {

@@ -29,7 +29,7 @@ thread_local! {
 
 /// Installs the key in the variable; once per instance. `None`: the variable or the store could not be read, and it is left
 /// to the next request.
-pub async fn check(world: &World<'static, Port>) -> Option<AdminKey> {
+pub async fn check(world: &World<'_, Port>) -> Option<AdminKey> {
     if let Some(known) = KNOWN.get() {
         return Some(known);
     }
@@ -57,7 +57,7 @@ pub async fn check(world: &World<'static, Port>) -> Option<AdminKey> {
 }
 
 /// The answer to a call that needs a key, where no key can exist yet.
-pub async fn missing(world: &World<'static, Port>) -> Problem {
+pub async fn missing(world: &World<'_, Port>) -> Problem {
     let how = "start with `spin up --variable tollgate_admin_key=…` or set SPIN_VARIABLE_TOLLGATE_ADMIN_KEY (16 to 256 \
                visible ASCII characters)";
     notice::tell_at(

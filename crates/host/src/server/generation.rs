@@ -14,6 +14,8 @@ pub struct Generation {
     pub settings: Settings,
     /// Their text without secrets: for the rules, and to be shown.
     pub text: Arc<str>,
+    /// What is set over the API: the text of its record ([`tollgate_rules::run_time`]), empty for none.
+    pub run_time: Arc<[u8]>,
     /// The access log, if there is one.
     pub access_log: Option<AccessLog>,
 }
@@ -24,19 +26,38 @@ impl Generation {
         Arc::new(Self {
             number: 0,
             text: text(&settings),
+            run_time: Arc::default(),
             settings,
             access_log,
         })
     }
 
     /// The one that comes after this.
-    pub fn next(&self, settings: Settings, access_log: Option<AccessLog>) -> Arc<Self> {
+    pub fn next(&self, mut settings: Settings, access_log: Option<AccessLog>) -> Arc<Self> {
+        settings.keep_run_time(&self.settings);
         Arc::new(Self {
             number: self.number + 1,
             text: text(&settings),
+            run_time: Arc::clone(&self.run_time),
             settings,
             access_log,
         })
+    }
+
+    /// The one that comes after this, with something else set over the API.
+    ///
+    /// # Errors
+    /// The record is damaged.
+    pub fn with_run_time(&self, record: &[u8]) -> Result<Arc<Self>, String> {
+        let mut settings = self.settings.clone();
+        settings.set_run_time(record)?;
+        Ok(Arc::new(Self {
+            number: self.number + 1,
+            text: Arc::clone(&self.text),
+            run_time: record.into(),
+            settings,
+            access_log: self.access_log.clone(),
+        }))
     }
 
     /// Tells it from all others of this process.

@@ -6,7 +6,7 @@ mod native;
 
 pub use answers::from_core;
 
-use self::answers::{from_packed, unpacked};
+use self::answers::{for_caller, from_packed, unpacked};
 use self::measured::{Measured, told};
 use self::native::Native;
 use super::Shared;
@@ -254,7 +254,8 @@ impl Gateway {
             .copied()
             .chain(configured)
             .chain(ordering)
-            .chain(country);
+            .chain(country)
+            .chain(settings.policies.headers());
         let kept = routes.iter().flat_map(|route| route.headers.clone()).collect();
         let seen = names.filter_map(|name| HeaderName::try_from(name).ok()).collect();
         let max_body = usize::try_from(config.server.max_body.0).unwrap_or(usize::MAX);
@@ -417,7 +418,7 @@ impl Gateway {
             .start(&packed, millis(began), body.is_some(), Stage::Arrived)?
         {
             Progress::Ended(runner::Answer::Done(response)) => {
-                return Ok(Started::Answered(from_packed(response)));
+                return Ok(Started::Answered(for_caller(&head, response)));
             }
             Progress::Ended(runner::Answer::Admitted(added)) => Next::Rest(added),
             Progress::Waits(mut waiting) => {
@@ -483,7 +484,7 @@ impl Gateway {
                         if asked == Asked::call(Call::Claim) {
                             self.counters.claims.answered(path(head), &response);
                         }
-                        return Ok(from_packed(response));
+                        return Ok(for_caller(head, response));
                     }
                     runner::Answer::Admitted(added) => added,
                 }
@@ -523,6 +524,9 @@ impl Gateway {
         let body = Box::pin(self.body(body, max)).await?;
         let answer = Box::pin(self.rest(head, body, &caller.name, trace)).await?;
         self.shared.events.answered(asked.known(), path(head), &answer);
+        if answer.status < 300 && asked.known().is_some_and(Call::is_in_force_when_answered) {
+            Box::pin(self.shared.run_time.in_force()).await;
+        }
         let mut answer = from_packed(answer);
         for (name, value) in &unpacked(added) {
             answer.headers_mut().append(name, value.clone());

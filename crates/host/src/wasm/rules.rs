@@ -57,6 +57,8 @@ pub struct Instance {
     counters: Arc<Counters>,
     /// The text of the settings that requests are judged by.
     settings: RefCell<Arc<str>>,
+    /// What is set over the API.
+    run_time: RefCell<Arc<[u8]>>,
     running: RefCell<Option<(Store<Guest>, RulesComponent)>>,
 }
 
@@ -86,6 +88,7 @@ impl Instance {
             component,
             group,
             settings: RefCell::new(Arc::clone(&generation.text)),
+            run_time: RefCell::new(Arc::clone(&generation.run_time)),
             running: RefCell::default(),
         })
     }
@@ -146,7 +149,16 @@ impl Instance {
         let instance = self.component.instantiate(&mut store)?;
         self.counters.starts.add(1);
         self.configured(&mut store, instance.tollgate_edge_rules())?;
+        self.set_run_time(&mut store, instance.tollgate_edge_rules())?;
         Ok((store, instance))
+    }
+
+    /// Gives an instance what is set over the API.
+    fn set_run_time(&self, store: &mut Store<Guest>, rules: &rules::Guest) -> wasmtime::Result<()> {
+        let record = Arc::clone(&self.run_time.borrow());
+        rules
+            .call_set_run_time(store, &record)?
+            .map_err(|why| wasmtime::format_err!("what is set at run time: {why}"))
     }
 
     /// Gives an instance its settings.
@@ -160,12 +172,22 @@ impl Instance {
 
 impl Steps for Instance {
     fn configure(&self, generation: &Generation) -> Option<()> {
-        self.settings.replace(Arc::clone(&generation.text));
+        let before = self.settings.replace(Arc::clone(&generation.text));
+        let record = self.run_time.replace(Arc::clone(&generation.run_time));
         // One that is yet to begin has them from the start.
         if self.running.borrow().is_none() {
             return Some(());
         }
-        self.call(|store, rules| self.configured(store, rules))
+        // Either may have changed alone: to read the settings takes much longer than the record.
+        self.call(|store, rules| {
+            if !Arc::ptr_eq(&before, &generation.text) {
+                self.configured(store, rules)?;
+            }
+            if !Arc::ptr_eq(&record, &generation.run_time) {
+                self.set_run_time(store, rules)?;
+            }
+            Ok(())
+        })
     }
 
     fn start(&self, head: &[u8], now: u64, body_follows: bool, stage: Stage) -> Option<Step> {

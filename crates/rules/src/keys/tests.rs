@@ -34,7 +34,11 @@ fn call(store: &Shelf, key: &str, method: &str, path: &str, body: &Value) -> (Re
     } else {
         body.to_string().into_bytes()
     };
-    let response = block_on(crate::admin::handle(&world, &request));
+    let response = block_on(crate::admin::handle(
+        &world,
+        &tollgate_store::memory::InMemoryBuckets::default(),
+        &request,
+    ));
     let body = serde_json::from_slice(&response.body).unwrap_or_default();
     (response, body)
 }

@@ -1,16 +1,85 @@
 //! What the OpenAPI document says of rate limits.
 
 use serde_json::json;
-use tollgate_api::openapi::Operation;
+use tollgate_api::calls::Call;
+use tollgate_api::openapi::{Operation, text};
+use tollgate_api::problem::Kind;
 
+use super::clients::{Levels, OverrideView, Overrides, Put};
 use super::handlers::Answer;
 
-pub(crate) fn describe(operation: &mut Operation<'_>) {
-    operation
-        .about("The `[[limits]]` of tollgate.toml: which requests they match, and what their buckets hold.");
-    let example = json!({ "limits": [{
-        "name": "default", "path": "/...", "methods": ["*"], "per": ["client"], "capacity": 100, "refill": 10, "interval": 1,
-        "cost": 1, "shadow": false, "onStoreFailure": "allow",
-    }] });
-    operation.gives::<Answer<'_>>(200, "The limits.", example);
+pub(crate) fn describe(call: Call, operation: &mut Operation<'_>) {
+    let granted = json!({
+        "client": "id:ann", "policy": "default", "capacity": 1_000, "refill": 100, "interval": 1,
+        "until": "2027-02-01T00:00:00Z", "createdAt": "2027-01-15T08:00:00Z",
+    });
+    if call != Call::ListLimits && call != Call::ListOverrides {
+        operation.path(
+            "client",
+            text(1, 300),
+            "`key:<id>`, `id:<name>`, `ip:<address>` (IPv6: one of its /64), or `user:<id>`; percent-encoded.",
+        );
+    }
+    match call {
+        Call::ListOverrides => {
+            operation.gives::<Overrides<'_>>(
+                200,
+                "The overrides in force.",
+                json!({ "overrides": [granted] }),
+            );
+        }
+        Call::ReadClientLimits => {
+            operation.about(
+                "Of every limit that may count by the client: what is left in its bucket. Nothing is taken. A limit that counts by \
+                 the path, too, is read for the path of the query.",
+            );
+            operation.query(
+                "path",
+                json!({ "type": "string" }),
+                "The path to read such limits for; begins with `/`.",
+            );
+            let example = json!({ "client": "id:ann", "limits": [{
+                "policy": "default", "capacity": 1_000, "refill": 100, "interval": 1, "cost": 1,
+                "remaining": 998, "fullIn": 1, "override": granted,
+            }] });
+            operation.gives::<Levels<'_>>(200, "What the client has left.", example);
+        }
+        Call::PutOverride => {
+            operation.about(
+                "In force when it is answered, on every thread, and kept across a restart. The bucket keeps its tokens, up to the \
+                 new capacity. There may be 1,000 overrides.",
+            );
+            let example = json!({ "policy": "default", "capacity": 1_000, "refill": 100, "interval": 1, "until": "2027-02-01T00:00:00Z" });
+            operation.refuses(&[Kind::Conflict]);
+            operation.takes::<Put>(example);
+            operation.gives::<OverrideView<'_>>(200, "What it is granted.", granted);
+        }
+        Call::RefillClient => {
+            operation.about(
+                "Removes its overrides, or that of one limit, and fills its buckets. Those that count by the path, too, are filled \
+                 for the path of the query. A client without overrides has its buckets filled.",
+            );
+            operation.query(
+                "policy",
+                json!({ "type": "string" }),
+                "The limit; without it, all that may count by the client.",
+            );
+            operation.query(
+                "path",
+                json!({ "type": "string" }),
+                "The path of buckets that count by it; begins with `/`.",
+            );
+            operation.gives_nothing(204, "Its own terms count again, and its buckets are full.");
+        }
+        _ => {
+            operation.about(
+                "The `[[limits]]` of tollgate.toml: which requests they match, and what their buckets hold.",
+            );
+            let example = json!({ "limits": [{
+                "name": "default", "path": "/...", "methods": ["*"], "per": ["client"], "capacity": 100, "refill": 10, "interval": 1,
+                "cost": 1, "shadow": false, "onStoreFailure": "allow",
+            }] });
+            operation.gives::<Answer<'_>>(200, "The limits.", example);
+        }
+    }
 }

@@ -1,7 +1,7 @@
 //! `RateLimit-Policy` and `RateLimit` (draft-ietf-httpapi-ratelimit-headers-10), as structured fields (RFC
 //! 9651).
 
-use crate::policies::{MAX_INTEGER, NANOS_PER_SECOND, Policy};
+use crate::policies::{Charged, MAX_INTEGER, NANOS_PER_SECOND};
 use tollgate_api::http::Header;
 use tollgate_store::bucket::Level;
 
@@ -15,7 +15,7 @@ pub(super) fn seconds(nanos: u64) -> u64 {
 
 /// Both headers, for the enforced policies: a client need not heed shadow policies. No headers where no
 /// policy is enforced.
-pub(super) fn headers(policies: &[&Policy], levels: &[Level]) -> Vec<Header> {
+pub(super) fn headers(policies: &[Charged<'_>], levels: &[Level]) -> Vec<Header> {
     let (mut quotas, mut limits) = (String::new(), String::new());
     let mut digits = itoa::Buffer::new();
     for (policy, level) in policies.iter().zip(levels).filter(|(policy, _)| !policy.shadow) {
@@ -25,10 +25,10 @@ pub(super) fn headers(policies: &[&Policy], levels: &[Level]) -> Vec<Header> {
             quotas.push_str(", ");
             limits.push_str(", ");
         }
-        quotas.push_str(&policy.quota);
+        quotas.push_str(&policy.terms.quota);
         let (remaining, reset) = (
             // Requests, as in the quota.
-            (level.remaining / policy.cost()).min(MAX_INTEGER),
+            (level.remaining / policy.terms.cost()).min(MAX_INTEGER),
             seconds(level.full_ns).min(MAX_INTEGER),
         );
         // Without a formatter, which costs a component more than all the rest of this.
@@ -45,4 +45,22 @@ pub(super) fn headers(policies: &[&Policy], levels: &[Level]) -> Vec<Header> {
         Header::new("ratelimit-policy", quotas),
         Header::new("ratelimit", limits),
     ]
+}
+
+/// The older `X-RateLimit-Limit`, `-Remaining` and `-Reset` (seconds until the bucket is full), of the enforced policy that has the
+/// fewest requests left: these fields have room for one.
+pub(super) fn older(policies: &[Charged<'_>], levels: &[Level]) -> Vec<Header> {
+    let left = |policy: &Charged<'_>, level: &Level| level.remaining / policy.terms.cost();
+    let enforced = policies.iter().zip(levels).filter(|(policy, _)| !policy.shadow);
+    let Some((policy, level)) = enforced.min_by_key(|(policy, level)| left(policy, level)) else {
+        return Vec::new();
+    };
+    let quota = policy.terms.bucket.capacity / policy.terms.cost();
+    [
+        ("x-ratelimit-limit", quota),
+        ("x-ratelimit-remaining", left(policy, level)),
+        ("x-ratelimit-reset", seconds(level.full_ns)),
+    ]
+    .map(|(name, number)| Header::new(name, number.min(MAX_INTEGER).to_string()))
+    .into()
 }

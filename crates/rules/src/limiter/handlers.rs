@@ -1,17 +1,16 @@
-//! `/api/limits`: the policies in force. Scope `admin`. Overrides and the levels of a client
-//! (`/api/limits/clients/{clientId}`) belong here too; they do not exist yet.
+//! `/api/limits`: the policies in force. Scope `limits`.
 
 use serde::Serialize;
+use serde_json::Number;
 
 use crate::config::{Limit, OnStoreFailure, Per};
 use crate::keys;
+use crate::run_time::seconds;
 use crate::world::World;
 use tollgate_api::calls::Scope;
 use tollgate_api::http::{Request, Response};
 use tollgate_api::problem::Problem;
 use tollgate_store::ports::Store;
-
-const NANOS_PER_SECOND: u64 = 1_000_000_000;
 
 /// The rate limits in force.
 #[derive(Serialize)]
@@ -33,6 +32,7 @@ struct View<'a> {
     /// Which methods it applies to; `*` for all.
     methods: &'a [String],
     /// What it counts by; nothing: one bucket for all.
+    #[cfg_attr(feature = "schema", schemars(with = "Vec<String>"))]
     per: &'a [Per],
     /// Tokens that a full bucket holds.
     capacity: u64,
@@ -40,7 +40,7 @@ struct View<'a> {
     refill: u64,
     /// Seconds.
     #[cfg_attr(feature = "schema", schemars(with = "f64", range(min = 0.001)))]
-    interval: Seconds,
+    interval: Number,
     /// Tokens that a request costs.
     cost: u64,
     /// Whether it is charged and never refuses.
@@ -49,28 +49,14 @@ struct View<'a> {
     on_store_failure: OnStoreFailure,
 }
 
-/// A number of seconds, whole wherever it can be.
-#[derive(Serialize)]
-#[serde(untagged)]
-enum Seconds {
-    Whole(u64),
-    Fraction(f64),
-}
-
 /// `GET /api/limits`.
-pub async fn list<S: Store>(world: &World<'_, S>, request: &Request) -> Result<Response, Problem> {
-    keys::require(world.store, request, world.now, Scope::Admin).await?;
+pub(super) async fn list<S: Store>(world: &World<'_, S>, request: &Request) -> Result<Response, Problem> {
+    keys::require(world.store, request, world.now, Scope::Limits).await?;
     let limits = world.settings.config.limits.iter().map(view).collect();
     Ok(Response::json(200, &Answer { limits }))
 }
 
 fn view(limit: &Limit) -> View<'_> {
-    let nanos = limit.interval.0;
-    let interval = if nanos.is_multiple_of(NANOS_PER_SECOND) {
-        Seconds::Whole(nanos / NANOS_PER_SECOND)
-    } else {
-        Seconds::Fraction(std::time::Duration::from_nanos(nanos).as_secs_f64())
-    };
     View {
         name: &limit.name,
         path: &limit.path,
@@ -78,7 +64,7 @@ fn view(limit: &Limit) -> View<'_> {
         per: &limit.per,
         capacity: limit.capacity,
         refill: limit.refill,
-        interval,
+        interval: seconds(limit.interval.0),
         cost: limit.cost,
         shadow: limit.shadow,
         on_store_failure: limit.on_store_failure,

@@ -632,7 +632,11 @@ fn an_admin_sees_the_policies() {
     };
     let bearer = format!("Bearer {key}");
     let ask = |method: &str, path: &str, headers: &[(&str, &str)]| {
-        block_on(crate::admin::handle(&world, &request(method, path, headers)))
+        block_on(crate::admin::handle(
+            &world,
+            &gate.buckets,
+            &request(method, path, headers),
+        ))
     };
     let response = ask("GET", "/api/limits", &[("authorization", &bearer)]);
     let body: Value = serde_json::from_slice(&response.body).unwrap();

@@ -26,6 +26,8 @@ use tollgate_store::settings::StoreSettings;
 
 const MAX_TRUSTED_PROXIES: usize = 256;
 const MAX_METHODS: usize = 16;
+/// The parts of a bucket's key, each bounded, and a limit's name together fit in a key.
+const MAX_PER: usize = 3;
 const MAX_METHOD: usize = 32;
 const MAX_CONNECTIONS: u32 = 1_000_000;
 const MAX_BUCKETS: u64 = 100_000_000;
@@ -241,7 +243,7 @@ fn limit(limit: &Limit, path: &Path) -> Result<Policy, Fault> {
     // As every text of a path is read; a pattern, too, may stand there encoded.
     let plain = pattern(&unreserved(&limit.path), path.key("path"))?;
     methods(&limit.methods, &path.key("methods"))?;
-    per(&limit.per, path.key("per"))?;
+    per(&limit.per, &path.key("per"))?;
     ensure(limit.capacity >= 1, path.key("capacity"), "must be at least 1")?;
     ensure(limit.refill >= 1, path.key("refill"), "must be at least 1")?;
     within(limit.interval, INTERVAL_BOUNDS, path.key("interval"))?;
@@ -249,7 +251,7 @@ fn limit(limit: &Limit, path: &Path) -> Result<Policy, Fault> {
     let policy = Policy::new(limit, plain);
     // What is left of a bucket's rules.
     ensure(
-        policy.bucket.check().is_ok(),
+        policy.terms.bucket.check().is_ok(),
         path.key("capacity"),
         "is too large for this interval and refill: capacity × interval in nanoseconds / gcd(refill, interval) and \
          refill / gcd must be at most 2^62",
@@ -257,11 +259,18 @@ fn limit(limit: &Limit, path: &Path) -> Result<Policy, Fault> {
     Ok(policy)
 }
 
-fn per(per: &[Per], path: Path) -> Checked {
+fn per(per: &[Per], path: &Path) -> Checked {
+    at_most(per.len(), MAX_PER, path)?;
     let distinct = per.iter().collect::<BTreeSet<_>>().len();
     ensure(distinct == per.len(), path.clone(), "must not repeat itself")?;
     let alone = per.len() <= 1 || !per.contains(&Per::All);
-    ensure(alone, path, "must hold \"all\" alone")
+    ensure(alone, path.clone(), "must hold \"all\" alone")?;
+    for (index, one) in per.iter().enumerate() {
+        if let Per::Header(name) = one {
+            header_name(name, path.index(index))?;
+        }
+    }
+    Ok(())
 }
 
 fn forward(rule: &Forward, path: &Path) -> Result<Pattern, Fault> {

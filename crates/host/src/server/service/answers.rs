@@ -5,7 +5,7 @@ use crate::server::answer::AnswerBody;
 use bytes::Bytes;
 use hyper::header::{HeaderName, HeaderValue};
 use tollgate_api::http::Response;
-use tollgate_rules::heads;
+use tollgate_rules::{heads, limiter};
 
 /// The names that answers of the hot path have: found without being parsed.
 static USUAL: [HeaderName; 8] = [
@@ -56,6 +56,31 @@ fn answer(status: u16, headers: http::HeaderMap, body: Vec<u8>) -> Answer {
 pub(super) fn from_packed(response: heads::Response) -> Answer {
     let headers = unpacked(response.headers);
     answer(response.status, headers, response.body)
+}
+
+/// As [`from_packed`], with the limiter's refusal as a page for a browser.
+pub(super) fn for_caller(head: &http::request::Parts, response: heads::Response) -> Answer {
+    if response.status != http::StatusCode::TOO_MANY_REQUESTS {
+        return from_packed(response);
+    }
+    let mut answer = unpacked(response.headers);
+    let text = |headers: &http::HeaderMap, name: HeaderName| {
+        let value = headers.get(name).and_then(|value| value.to_str().ok());
+        value.map(str::to_owned)
+    };
+    let page = limiter::for_browser(
+        &response.body,
+        text(&answer, http::header::RETRY_AFTER).as_deref(),
+        text(&head.headers, http::header::ACCEPT).as_deref(),
+        text(&head.headers, http::header::ACCEPT_LANGUAGE).as_deref(),
+    );
+    let Some(page) = page else {
+        return self::answer(response.status, answer, response.body);
+    };
+    for (name, value) in limiter::PAGE_HEADERS {
+        answer.insert(HeaderName::from_static(name), HeaderValue::from_static(value));
+    }
+    self::answer(response.status, answer, page)
 }
 
 /// An answer of the rules' own shape.

@@ -1,0 +1,150 @@
+//! What a client has left, what it is granted at run time, and the page that a refused browser gets.
+
+use serde_json::{Value, json};
+
+use super::{admitted, refused};
+use crate::harness::{ADMIN_KEY, Gateway, Host, crowd, unique};
+
+const GRANTED: &str = "[[limits]]\nname = \"calls\"\npath = \"/api/calls\"\ncapacity = 3\nrefill = 1\ninterval = \"1h\"\n\n\
+    [[limits]]\nname = \"users\"\npath = \"/api/persons\"\nper = [\"user\"]\ncapacity = 2\nrefill = 1\ninterval = \"1h\"\n\n\
+    [[limits]]\nname = \"devices\"\npath = \"/api/devices\"\nper = [\"header:x-device\"]\ncapacity = 2\nrefill = 1\ninterval = \"1h\"";
+
+fn grant(capacity: u64) -> Value {
+    json!({ "policy": "calls", "capacity": capacity, "refill": 1, "interval": 3600 })
+}
+
+async fn put(gateway: &Gateway, client: &str, body: &Value) {
+    let path = format!("/api/limits/clients/id:{client}");
+    gateway
+        .put(&path)
+        .key(ADMIN_KEY)
+        .json(body)
+        .send()
+        .await
+        .expect(200);
+    if gateway.host == Host::Spin {
+        // The first of all is in force within a second.
+        tokio::time::sleep(std::time::Duration::from_millis(1_100)).await;
+    }
+}
+
+/// How many of so many requests at once are let through; connections are spread over all threads.
+async fn let_through(gateway: &Gateway, client: &str, count: usize) -> usize {
+    let ask = |_| gateway.get("/api/calls").client(client).send();
+    let answers = crowd(16, 0..count, ask).await;
+    answers.iter().filter(|answer| admitted(answer)).count()
+}
+
+pub async fn an_override_is_in_force_at_once_and_after_a_restart(host: Host) {
+    let gateway = Gateway::start(host, GRANTED).await;
+    put(&gateway, "favourite", &grant(40)).await;
+    // On every thread, from the answer on.
+    assert_eq!(let_through(&gateway, "favourite", 64).await, 40);
+    assert_eq!(let_through(&gateway, "another", 16).await, 3);
+    let last = gateway.get("/api/calls").client("favourite").send().await;
+    refused(&last, &["calls"]);
+    assert!(
+        last.header("ratelimit-policy")
+            .contains("\"calls\";q=40;w=144000"),
+        "{}",
+        last.shown()
+    );
+    gateway.stop().await;
+    gateway.restart().await;
+    let shown = gateway
+        .get("/api/limits/overrides")
+        .key(ADMIN_KEY)
+        .send()
+        .await
+        .expect(200)
+        .json();
+    assert_eq!(shown["overrides"][0]["client"], "id:favourite", "{shown}");
+    let answer = gateway.get("/api/calls").client("favourite").send().await;
+    assert!(
+        answer.header("ratelimit-policy").contains("\"calls\";q=40;"),
+        "{}",
+        answer.shown()
+    );
+}
+
+pub async fn levels_are_read_and_buckets_are_filled(host: Host) {
+    let gateway = Gateway::start(host, GRANTED).await;
+    let client = unique("level");
+    assert_eq!(let_through(&gateway, &client, 8).await, 3);
+    let path = format!("/api/limits/clients/id:{client}");
+    let level = async || {
+        let answer = gateway.get(&path).key(ADMIN_KEY).send().await.expect(200).json();
+        let limits = answer["limits"].as_array().expect("a list").clone();
+        let calls = limits.into_iter().find(|one| one["policy"] == "calls");
+        calls.expect("the limit")["remaining"].as_u64()
+    };
+    for _ in 0..3 {
+        assert_eq!(level().await, Some(0));
+    }
+    put(&gateway, &client, &grant(5)).await;
+    assert_eq!(
+        let_through(&gateway, &client, 8).await,
+        0,
+        "an override fills nothing"
+    );
+    gateway.delete(&path).key(ADMIN_KEY).send().await.expect(204);
+    assert_eq!(level().await, Some(3));
+    assert_eq!(let_through(&gateway, &client, 8).await, 3);
+    gateway.get(&path).send().await.problem(401, "unauthorized");
+}
+
+pub async fn users_and_headers_have_buckets_of_their_own(host: Host) {
+    let gateway = Gateway::start(host, GRANTED).await;
+    for name in ["x-user-id", "x-device"] {
+        let path = if name == "x-device" {
+            "/api/devices"
+        } else {
+            "/api/persons"
+        };
+        let ask = |value: &str| {
+            gateway
+                .get(path)
+                .client(&unique("any"))
+                .header(name, value)
+                .send()
+        };
+        for value in ["one", "two"] {
+            assert!(admitted(&ask(value).await) && admitted(&ask(value).await));
+            assert!(!admitted(&ask(value).await), "{name} {value}");
+        }
+        let twice = gateway
+            .get(path)
+            .header(name, "three")
+            .header(name, "four")
+            .send()
+            .await;
+        let problem = twice.problem(400, "invalid-request");
+        assert_eq!(problem["errors"][0]["pointer"], format!("header:{name}"));
+    }
+}
+
+pub async fn a_refused_browser_gets_a_page(host: Host) {
+    let gateway = Gateway::start(host, GRANTED).await;
+    let client = unique("browser");
+    let_through(&gateway, &client, 4).await;
+    let ask = |accept: &str, language: &str| {
+        let call = gateway.get("/api/calls").client(&client);
+        call.header("accept", accept)
+            .header("accept-language", language)
+            .send()
+    };
+    let page = ask("text/html,application/xhtml+xml,*/*;q=0.8", "ko-KR,en;q=0.5").await;
+    assert_eq!(page.status, 429);
+    assert_eq!(page.header("content-type"), "text/html; charset=utf-8");
+    assert!(
+        page.header("content-security-policy")
+            .starts_with("default-src 'none'")
+    );
+    assert!(
+        page.header("retry-after")
+            .parse::<u64>()
+            .is_ok_and(|wait| wait >= 1)
+    );
+    assert!(page.text().contains("<html lang=\"ko\">"), "{}", page.shown());
+    refused(&ask("*/*", "ko").await, &["calls"]);
+}
