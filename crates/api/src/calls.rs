@@ -68,6 +68,8 @@ pub enum Access {
     UserOrKey(Scope),
     /// Any API key.
     AnyKey,
+    /// A trusted proxy.
+    Proxy,
     /// Who is logged in at the dashboard.
     Session,
 }
@@ -115,7 +117,7 @@ macro_rules! calls {
 }
 
 use Access::{
-    AnyKey, AnyKeyOrClient, Anyone, Key, KeyOrClient, Owner, SenderOrKey, Session, User, UserOrKey,
+    AnyKey, AnyKeyOrClient, Anyone, Key, KeyOrClient, Owner, Proxy, SenderOrKey, Session, User, UserOrKey,
 };
 use Scope::{Admin, Campaigns, Limits, Links, Metrics, Topics};
 
@@ -272,6 +274,16 @@ calls! {
     PutOverride = Admin "PUT" "/api/limits/clients/:client" Key(Limits), Body;
     /// Ends what a client is granted, and fills its buckets.
     RefillClient = Admin "DELETE" "/api/limits/clients/:client" Key(Limits);
+    /// All access lists.
+    ListAccess = Admin "GET" "/api/access" Key(Limits);
+    /// One of them.
+    ReadAccess = Admin "GET" "/api/access/:name" Key(Limits);
+    /// Makes or changes one.
+    PutAccess = Admin "PUT" "/api/access/:name" Key(Limits), Body;
+    /// Removes one.
+    DeleteAccess = Admin "DELETE" "/api/access/:name" Key(Limits);
+    /// Judges a request that another server was sent: whether it may go on.
+    Check = Admin "GET" "/api/check" Proxy;
     /// The gateway's own events as they happen, as server-sent events.
     WatchEvents = Admin "GET" "/api/events" Key(Admin), HostOnly;
     /// The public keys of receipts, where others look for them.
@@ -354,7 +366,10 @@ impl Call {
 
     /// Whether it changes what is set over the API and has to be in force when it is answered.
     pub fn is_in_force_when_answered(self) -> bool {
-        matches!(self, Self::PutOverride | Self::RefillClient)
+        matches!(
+            self,
+            Self::PutOverride | Self::RefillClient | Self::PutAccess | Self::DeleteAccess
+        )
     }
 
     /// Whether nobody else answers it: elsewhere it is not found.

@@ -91,6 +91,9 @@ pub const SEEN_HEADERS: &[&str] = &[
 /// Those that only calls of no crowd look at: nobody hands them over to the others.
 pub const SEEN_AT_REST: &[&str] = &["accept", "cookie", "if-match", "if-none-match"];
 
+/// Those that only questions of proxies ([`crate::calls::Call::Check`]) have.
+pub const SEEN_AT_CHECK: &[&str] = &["x-forwarded-method", "x-forwarded-uri", "x-tollgate-deny"];
+
 /// The methods that calls take.
 const METHODS: &[&str] = &["GET", "POST", "HEAD", "PUT", "PATCH", "DELETE"];
 

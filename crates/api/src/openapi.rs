@@ -129,6 +129,7 @@ fn access(access: Access) -> (String, Value) {
     let name = |scope: Scope| format!("{scope:?}").to_lowercase();
     match access {
         Access::Anyone => ("anyone".into(), json!([])),
+        Access::Proxy => ("proxy".into(), json!([])),
         Access::AnyKey => ("key".into(), json!([{ "apiKey": [] }])),
         Access::Session => ("session".into(), json!([{ "session": [] }])),
         Access::Key(scope) => {

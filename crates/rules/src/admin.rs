@@ -5,6 +5,7 @@ pub(crate) mod describe;
 
 use serde::Serialize;
 
+use crate::access;
 use crate::config::Config;
 use crate::docs;
 use crate::keys;
@@ -53,6 +54,10 @@ async fn route<S: Store, B: Buckets>(
     buckets: &B,
     request: &Request,
 ) -> Result<Response, Problem> {
+    // Of any method: the original request's.
+    if limiter::is_check(&request.path) {
+        return Ok(private(Err(limiter::not_a_proxy())));
+    }
     let (call, [id, _]) = calls::find(Component::Admin, request)?;
     match call {
         Call::ListKeys | Call::CreateKey | Call::DeleteKey | Call::RotateKey => {
@@ -63,6 +68,9 @@ async fn route<S: Store, B: Buckets>(
         | Call::ReadClientLimits
         | Call::PutOverride
         | Call::RefillClient => Ok(private(limiter::handle(world, buckets, request, call, id).await)),
+        Call::ListAccess | Call::ReadAccess | Call::PutAccess | Call::DeleteAccess => {
+            Ok(private(access::handle(world, request, call, id).await))
+        }
         Call::HealthLive => Ok(healthy("live")),
         Call::HealthReady => ready(world).await,
         // Instances of Spin share no memory in which something could be counted; Spin has telemetry of its own.

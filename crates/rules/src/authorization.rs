@@ -129,6 +129,7 @@ impl Row {
             Call::ReadMessage => (site.message.as_str(), ""),
             Call::DeleteKey | Call::RotateKey => (site.spare_key.as_str(), ""),
             Call::PutSubscription => ("signup", "new"),
+            Call::ReadAccess | Call::PutAccess | Call::DeleteAccess => ("scrapers", ""),
             Call::ReadClientLimits | Call::PutOverride | Call::RefillClient => ("id:ann", ""),
             _ => ("signup", "hook"),
         };
@@ -158,6 +159,7 @@ impl Row {
             Call::CreateDraw => draw("autumn"),
             Call::PutEligible => json!({ "add": ["its-user"] }),
             Call::PutSubscription => hook,
+            Call::PutAccess => json!({ "action": "deny", "clients": ["id:mallory"] }),
             Call::PutOverride => json!({ "policy": "default", "capacity": 1, "refill": 1, "interval": 1 }),
             Call::Redrive | Call::RedriveGroup | Call::DeleteDeadLetters | Call::DeleteGroupDeadLetters => {
                 json!({ "all": true })
@@ -421,6 +423,8 @@ fn answers(access: Access) -> [&'static str; 13] {
         Access::AnyKeyOrClient => (["yes"; 5], ["400", "yes", "yes", "400", "400"]),
         Access::SenderOrKey(scope) => (key(Some(scope)), ["401", "yes", "403", "401", "401"]),
         Access::UserOrKey(scope) => (key(Some(scope)), ["401", "401", "401", "yes", "403"]),
+        // The table's callers come from no proxy.
+        Access::Proxy => return ["403"; 13],
         Access::AnyKey => (["yes"; 5], ["401"; 5]),
         Access::Session => return ["401"; 13],
     };

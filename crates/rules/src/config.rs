@@ -11,6 +11,7 @@ use tollgate_api::units::{Bytes, Span};
 use tollgate_delivery::subscription::Subscription;
 use tollgate_store::settings::StoreSettings;
 
+mod access;
 mod access_log;
 mod acme;
 mod alert;
@@ -29,6 +30,7 @@ mod text;
 mod tls;
 mod traces;
 
+pub use access::{AccessAction, AccessSettings, any_path};
 pub use access_log::{AccessLogFormat, AccessLogSettings, STDERR, STDOUT};
 pub use acme::{Acme, AcmeChallenge, ExternalAccount};
 pub use alert::{Alert, AlertFormat};
@@ -93,6 +95,9 @@ pub struct Config {
     /// `[[limits]]`, at most [`MAX_LIMITS`].
     #[serde(default)]
     pub limits: Vec<Limit>,
+    /// `[[access]]`, at most [`MAX_ACCESS`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub access: Vec<AccessSettings>,
     /// `[[forward]]`, at most [`MAX_FORWARDS`].
     #[serde(default)]
     pub forward: Vec<Forward>,
@@ -473,9 +478,6 @@ impl Default for Relay {
             idle_timeout: Span::from_secs(4),
         }
     }
-}
-fn any_path() -> String {
-    "/...".into()
 }
 fn any_method() -> Vec<String> {
     vec!["*".into()]

@@ -4,6 +4,7 @@ mod address;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use address::network;
 pub use address::{Proxies, subscriber};
 
 use crate::config::Config;

@@ -2,6 +2,7 @@
 //! randomness, no I/O, no wasm: those come in as arguments or through the ports of `tollgate-store`. The same code runs inside the
 //! WebAssembly components, natively in the host, and in tests.
 
+pub mod access;
 pub mod admin;
 pub mod alerts;
 #[cfg(test)]

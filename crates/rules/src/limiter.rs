@@ -7,13 +7,17 @@ mod clients;
 #[cfg(feature = "schema")]
 pub(crate) mod describe;
 mod fields;
+mod forwarded;
 mod handlers;
 mod page;
 #[cfg(test)]
 mod tests;
 
+pub use forwarded::is_check;
+pub(crate) use forwarded::not_a_proxy;
 pub use page::{HEADERS as PAGE_HEADERS, for_browser};
 
+use crate::access::{self, Access};
 use crate::identity::{self, ClientId};
 use crate::keys;
 use crate::policies::{Caller, Charged, Decision, Policy};
@@ -59,11 +63,38 @@ pub async fn check<S: Store, B: Buckets>(world: &World<'_, S>, buckets: &B, requ
     if Call::is_health(&request.path) {
         return Verdict::Admit(Vec::new());
     }
+    if forwarded::is_question(world.settings, request) {
+        return Verdict::Answer(forwarded::answer(world, buckets, request).await);
+    }
+    judge(world, buckets, request, Told::OnApi).await
+}
+
+/// Which answers tell what is left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Told {
+    /// Those of the API; a redirect does not need to.
+    OnApi,
+    /// All.
+    Always,
+}
+
+/// The verdict, whatever the path.
+async fn judge<S: Store, B: Buckets>(
+    world: &World<'_, S>,
+    buckets: &B,
+    request: &Request,
+    told: Told,
+) -> Verdict {
     // As every text of an address leads to the same place, it counts in the same place.
     let path = &*unreserved(&request.path);
     let settings = world.settings;
     if let Err(problem) = unambiguous(settings, request) {
         return Verdict::Answer(problem.into_response());
+    }
+    match access::judge(world, request, path).await {
+        Access::Open => {}
+        Access::Exempt => return Verdict::Admit(Vec::new()),
+        Access::Denied => return Verdict::Answer(access::denied().into_response()),
     }
     let mut matching = settings.policies.matching(&request.method, path);
     let Some(first) = matching.next() else {
@@ -77,6 +108,7 @@ pub async fn check<S: Store, B: Buckets>(world: &World<'_, S>, buckets: &B, requ
         path,
         client,
         now: world.now,
+        is_told: told == Told::Always || request.path == "/api" || request.path.starts_with("/api/"),
     };
     let Some(second) = matching.next() else {
         let caller = caller(identify(world, request, first.per_client).await);
@@ -178,7 +210,11 @@ async fn charge<B: Buckets>(
 }
 
 /// The client that asks, if some policy counts by it.
-async fn identify<S: Store>(world: &World<'_, S>, request: &Request, wanted: bool) -> Option<ClientId> {
+pub(crate) async fn identify<S: Store>(
+    world: &World<'_, S>,
+    request: &Request,
+    wanted: bool,
+) -> Option<ClientId> {
     if !wanted {
         return None;
     }
@@ -190,8 +226,7 @@ async fn identify<S: Store>(world: &World<'_, S>, request: &Request, wanted: boo
 
 /// The rate limit headers of an answer. Answers of the API carry them; a redirect does not need to.
 fn answer_headers(caller: &Caller<'_>, charged: &[Charged<'_>], levels: &[Level]) -> Vec<Header> {
-    let path = &*caller.request.path;
-    match path == "/api" || path.starts_with("/api/") {
+    match caller.is_told {
         true => level_headers(caller, charged, levels),
         false => Vec::new(),
     }

@@ -5,7 +5,7 @@ use tollgate_api::calls::Call;
 use tollgate_api::components::Component;
 use tollgate_api::openapi::{self, Operation};
 
-use crate::{admin, campaigns, draws, forward, groups, keys, limiter, links, subscriptions, topics};
+use crate::{access, admin, campaigns, draws, forward, groups, keys, limiter, links, subscriptions, topics};
 
 /// The document of this version.
 ///
@@ -29,7 +29,8 @@ fn describe(call: Call, operation: &mut Operation<'_>) {
         },
         Component::Admin => match call {
             ListKeys | CreateKey | DeleteKey | RotateKey => keys::describe::describe(call, operation),
-            ListLimits | ListOverrides | ReadClientLimits | PutOverride | RefillClient => {
+            ListAccess | ReadAccess | PutAccess | DeleteAccess => access::describe::describe(call, operation),
+            ListLimits | Check | ListOverrides | ReadClientLimits | PutOverride | RefillClient => {
                 limiter::describe::describe(call, operation);
             }
             _ => admin::describe::describe(call, operation),

@@ -140,6 +140,8 @@ pub(crate) struct Caller<'r> {
     pub(crate) client: Option<ClientId>,
     /// Unix milliseconds.
     pub(crate) now: u64,
+    /// Whether an answer tells what is left.
+    pub(crate) is_told: bool,
 }
 
 impl Caller<'_> {

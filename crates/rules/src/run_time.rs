@@ -1,4 +1,4 @@
-//! What operators set over the API while the gateway runs, beside the file: overrides of limits. It is one record, read whole, so that
+//! What operators set over the API while the gateway runs, beside the file: overrides of limits, and access lists. It is one record, read whole, so that
 //! whoever judges requests knows at one look whether there is anything, and has it in force with one compilation.
 
 use std::collections::HashMap;
@@ -6,6 +6,8 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::access::AccessList;
+use crate::config::AccessSettings;
 use crate::policies::{Policies, Policy, Terms};
 use crate::settings::Settings;
 use tollgate_api::problem::{Kind, Problem};
@@ -21,6 +23,8 @@ pub const KEY: &str = "run-time";
 pub const MAX_OVERRIDES: usize = 1_000;
 /// How often a change that another overtook is tried again.
 const ATTEMPTS: usize = 8;
+/// The most bytes of the record: every thread reads it when it changes, and a commit has room for 1 MiB.
+const MAX_BYTES: usize = 512 << 10;
 
 /// The record.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -29,6 +33,9 @@ pub struct Document {
     /// In the order in which they were made.
     #[serde(default)]
     pub(crate) overrides: Vec<OverrideRecord>,
+    /// In the order in which they were made.
+    #[serde(default)]
+    pub(crate) access: Vec<AccessSettings>,
 }
 
 /// What one client is granted in place of a policy's own terms.
@@ -88,6 +95,7 @@ struct Compiled {
     document: Document,
     /// By policy, then by client.
     overrides: HashMap<String, HashMap<String, Override>>,
+    access: Vec<AccessList>,
 }
 
 impl RunTime {
@@ -109,7 +117,19 @@ impl RunTime {
             let of_policy = overrides.entry(one.policy.clone()).or_default();
             of_policy.insert(one.client.clone(), compiled);
         }
-        Self(Arc::new(Compiled { document, overrides }))
+        // Each was compiled before it was stored.
+        let access = document.access.iter();
+        let access = access.filter_map(|list| AccessList::compile(list).ok()).collect();
+        Self(Arc::new(Compiled {
+            document,
+            overrides,
+            access,
+        }))
+    }
+
+    /// The access lists.
+    pub(crate) fn access(&self) -> &[AccessList] {
+        &self.0.access
     }
 
     /// The overrides of a policy by client, if it has any.
@@ -183,6 +203,12 @@ pub(crate) async fn change<S: Store>(
         let key = KEY.to_owned();
         let value = serde_json::to_vec(&document)
             .map_err(|_| Problem::new(Kind::Internal, "The record cannot be written."))?;
+        if value.len() > MAX_BYTES {
+            return Err(Problem::new(
+                Kind::Conflict,
+                "Overrides and access lists take 512 KiB together, as much as they may: remove some.",
+            ));
+        }
         let commit = Commit {
             partition: KEY.to_owned(),
             conditions: vec![match version {

@@ -2,6 +2,7 @@
 //! request parses them again. What `check` accepts is what `serve` runs, since both are
 //! [`Settings::compile`].
 
+use crate::access::AccessList;
 use crate::alerts::Condition;
 use crate::config::{Alert, ComponentSettings, Config, ConfigError, Fault, Forward};
 use crate::cors::Cors;
@@ -51,6 +52,8 @@ pub struct Settings {
     pub policies: Policies,
     /// The keys of receipts as they were read last.
     pub(crate) receipts: Receipts,
+    /// `[[access]]`.
+    pub(crate) access: Vec<AccessList>,
     /// What is set over the API.
     pub run_time: RunTime,
     /// Of `[[forward]]`, in its order.
@@ -86,6 +89,7 @@ impl Settings {
             listeners: compiled.listeners,
             policies: compiled.policies,
             receipts: Receipts::default(),
+            access: compiled.access,
             run_time: RunTime::default(),
             patterns: compiled.patterns,
             components: compiled.components,

@@ -21,6 +21,7 @@ mod documents;
 mod draws;
 mod events;
 mod failures;
+mod forward_auth;
 mod groups;
 mod guests;
 mod harness;
@@ -284,6 +285,18 @@ harness::cases! {
             streams_are_for_admins_and_bounded,
             what_happens_is_kept_in_the_topic_and_a_listener_goes_on_where_it_stopped,
             what_happens_is_told_live_where_it_is_kept_nowhere,
+        }
+    }
+    forward_auth {
+        both {
+            a_list_is_in_force_when_it_is_answered,
+            a_proxy_is_told_whether_a_request_may_go_on,
+            strangers_may_not_ask_about_others,
+        }
+        native {
+            caddy_asks_before_it_answers,
+            envoy_asks_before_it_answers,
+            nginx_asks_before_it_answers,
         }
     }
     limiter {

@@ -53,6 +53,7 @@ impl<'s> Operation<'s> {
                 operation.refuses(&[Kind::ClientIdRequired, Kind::Unauthorized, Kind::Forbidden]);
             }
             Access::AnyKeyOrClient => operation.refuses(&[Kind::ClientIdRequired, Kind::Unauthorized]),
+            Access::Proxy => operation.refuses(&[Kind::Forbidden]),
             Access::AnyKey => operation.refuses(&[Kind::Unauthorized]),
             Access::Session
             | Access::Key(_)

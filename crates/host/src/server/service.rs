@@ -46,12 +46,13 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime};
 use tollgate_api::calls::{self, Call};
 use tollgate_api::components::Component;
-use tollgate_api::http::{self as contract, Header, Request, SEEN_AT_REST, SEEN_HEADERS};
+use tollgate_api::http::{self as contract, Header, Request, SEEN_AT_CHECK, SEEN_AT_REST, SEEN_HEADERS};
 use tollgate_api::problem::{Kind, Problem};
 use tollgate_delivery::attributes;
 use tollgate_rules::config::Ordering as OrderedBy;
 use tollgate_rules::cors;
 use tollgate_rules::heads;
+use tollgate_rules::limiter;
 use tollgate_rules::machine::Stage;
 
 /// Seconds after which a client may try again when the gateway is full.
@@ -596,17 +597,16 @@ impl Gateway {
     /// The head as it crosses to the rules.
     fn packed(&self, head: &http::request::Parts, query: Option<&str>, peer: &str) -> Vec<u8> {
         let strings = [head.method.as_str(), path(head), peer];
-        heads::head(strings, query, self.seen(head))
+        match limiter::is_check(path(head)) {
+            false => heads::head(strings, query, self.seen(head)),
+            true => heads::head(strings, query, self.seen(head).chain(more(head, SEEN_AT_CHECK))),
+        }
     }
 
     /// The same for the rules of the rest, which look at more.
     fn packed_for_rest(&self, head: &http::request::Parts, query: Option<&str>, peer: &str) -> Vec<u8> {
         let strings = [head.method.as_str(), path(head), peer];
-        let more = SEEN_AT_REST.iter().flat_map(|name| {
-            let values = head.headers.get_all(*name).iter();
-            values.map(|value| (*name, value.as_bytes()))
-        });
-        heads::head(strings, query, self.seen(head).chain(more))
+        heads::head(strings, query, self.seen(head).chain(more(head, SEEN_AT_REST)))
     }
 
     /// The headers that the rules look at.
@@ -652,6 +652,17 @@ impl Gateway {
 /// The first field of this name.
 fn header_of<'a>(request: &'a hyper::Request<Incoming>, name: &'static str) -> Option<&'a [u8]> {
     request.headers().get(name).map(HeaderValue::as_bytes)
+}
+
+/// The values of headers that few requests need.
+fn more<'a>(
+    head: &'a http::request::Parts,
+    names: &'static [&'static str],
+) -> impl Iterator<Item = (&'a str, &'a [u8])> {
+    names.iter().flat_map(|name| {
+        let values = head.headers.get_all(*name).iter();
+        values.map(|value| (*name, value.as_bytes()))
+    })
 }
 
 /// Whether the client in a spare place is on this machine and sends a credential. Where all places are taken,

@@ -2,6 +2,10 @@
 
 /// The most `[[limits]]`: all of them may match one request.
 pub const MAX_LIMITS: usize = tollgate_store::bucket::MAX_BUCKETS;
+/// The most `[[access]]`.
+pub const MAX_ACCESS: usize = 64;
+/// The most `cidrs`, `clients` or `users` of one of them.
+pub const MAX_ACCESS_ENTRIES: usize = 256;
 /// The most `[[forward]]`.
 pub const MAX_FORWARDS: usize = 64;
 /// The most `[[components]]`.

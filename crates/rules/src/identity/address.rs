@@ -78,6 +78,11 @@ impl Proxies {
         last
     }
 
+    /// Whether the request comes from a trusted proxy.
+    pub fn sent(&self, request: &Request) -> bool {
+        !self.0.is_empty() && plain_address(&request.peer).is_some_and(|peer| self.trust(peer))
+    }
+
     /// Whether this is a trusted proxy.
     pub fn trust(&self, address: IpAddr) -> bool {
         self.0.iter().any(|net| net.contains(&address))
@@ -113,7 +118,8 @@ fn field(request: &Request, name: &str) -> Option<String> {
     )
 }
 
-fn network(entry: &str) -> Option<IpNet> {
+/// A CIDR or a plain address.
+pub(crate) fn network(entry: &str) -> Option<IpNet> {
     let net = entry
         .parse()
         .ok()

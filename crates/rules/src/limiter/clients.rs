@@ -6,13 +6,11 @@
 #[cfg(test)]
 mod tests;
 
-use std::net::IpAddr;
-
 use serde::{Deserialize, Serialize};
 use serde_json::Number;
 
+use crate::access::canonical;
 use crate::campaigns::unescape;
-use crate::identity::{MAX_ID_CHARS, subscriber};
 use crate::keys;
 use crate::policies::{NANOS_PER_SECOND, Policy};
 use crate::run_time::{self, MAX_OVERRIDES, OverrideRecord, seconds, told};
@@ -29,7 +27,7 @@ use tollgate_store::ports::{Buckets, Store};
 const MAX_INTERVAL_SECONDS: u64 = 30 * 86_400;
 /// Seconds after which a caller may ask again when the buckets do not answer.
 const RETRY_SECONDS: u64 = 1;
-/// The rule of [`subject`], in words.
+/// The rule of [`canonical`], in words.
 const SUBJECT_RULE: &str = "must be key:<id>, id:<name>, ip:<address> or user:<id>, percent-encoded";
 
 /// What a client is granted, to be.
@@ -181,22 +179,7 @@ pub(super) async fn handle<S: Store, B: Buckets>(
 /// What a segment of a path calls, as policies count it: an address in its canonical form, an IPv6 address as its /64.
 fn subject(segment: &str) -> Result<String, Problem> {
     let fault = || Problem::field("path:clientId", SUBJECT_RULE);
-    let text = unescape(segment).ok_or_else(fault)?;
-    let (kind, rest) = text.split_once(':').ok_or_else(fault)?;
-    let is_id = (1..=MAX_ID_CHARS).contains(&rest.len()) && rest.bytes().all(|byte| byte.is_ascii_graphic());
-    match kind {
-        "key" | "id" | "user" if is_id => Ok(text),
-        "ip" if rest == "unknown" => Ok(text),
-        "ip" => {
-            let address = rest.strip_suffix("/64").unwrap_or(rest);
-            let address: IpAddr = address.parse().map_err(|_| fault())?;
-            Ok(match subscriber(address) {
-                IpAddr::V4(address) => format!("ip:{address}"),
-                IpAddr::V6(network) => format!("ip:{network}/64"),
-            })
-        }
-        _ => Err(fault()),
-    }
+    unescape(segment).as_deref().and_then(canonical).ok_or_else(fault)
 }
 
 /// `policy` and `path` of the query: those that this call takes.

@@ -13,7 +13,7 @@ pub(crate) fn describe(call: Call, operation: &mut Operation<'_>) {
         "client": "id:ann", "policy": "default", "capacity": 1_000, "refill": 100, "interval": 1,
         "until": "2027-02-01T00:00:00Z", "createdAt": "2027-01-15T08:00:00Z",
     });
-    if call != Call::ListLimits && call != Call::ListOverrides {
+    if !matches!(call, Call::ListLimits | Call::ListOverrides | Call::Check) {
         operation.path(
             "client",
             text(1, 300),
@@ -70,6 +70,20 @@ pub(crate) fn describe(call: Call, operation: &mut Operation<'_>) {
                 "The path of buckets that count by it; begins with `/`.",
             );
             operation.gives_nothing(204, "Its own terms count again, and its buckets are full.");
+        }
+        Call::Check => {
+            operation.about(
+                "Forward auth, for nginx, Caddy, Traefik, Envoy and others (`docs/guides/forward-auth.md`): the limits and access lists for \
+                 the original method and URI. Any method, also `/api/check/…`, where the tail is the original path and a yes is 200. \
+                 Only `server.trusted_proxies` are answered. Nothing is done but the charge.",
+            );
+            operation.query(
+                "deny",
+                json!({ "const": "403" }),
+                "Makes a refusal a 403, with `X-Tollgate-Status`: nginx makes a 500 of a 429.",
+            );
+            operation.gives_nothing(204, "It may go on.");
+            operation.refuses(&[Kind::InvalidRequest]);
         }
         _ => {
             operation.about(

@@ -9,11 +9,12 @@ use super::components::{self, ComponentRoute};
 use super::listeners::{self, Listeners};
 use super::logs;
 use super::topics;
+use crate::access::AccessList;
 use crate::alerts::Condition;
 use crate::config::{
-    Clients, Config, Fault, Forward, Limit, Links, MAX_CODE_LENGTH, MAX_FORWARDS, MAX_IDLE_SECONDS,
-    MAX_KEPT_HEADERS, MAX_LIMITS, MAX_NAME, MAX_ORIGINS, MAX_WORKERS, MIN_CODE_LENGTH, Ordering, Path, Per,
-    Server, TOPIC_NAME_RULE, is_topic_name,
+    AccessSettings, Clients, Config, Fault, Forward, Limit, Links, MAX_ACCESS, MAX_CODE_LENGTH, MAX_FORWARDS,
+    MAX_IDLE_SECONDS, MAX_KEPT_HEADERS, MAX_LIMITS, MAX_NAME, MAX_ORIGINS, MAX_WORKERS, MIN_CODE_LENGTH, Ordering, Path,
+    Per, Server, TOPIC_NAME_RULE, is_topic_name,
 };
 use crate::cors::Cors;
 use crate::identity::Proxies;
@@ -53,6 +54,7 @@ pub(super) struct Compiled {
     /// `links.root_url`, `not_found_url` and `gone_url`, as they can stand in a header.
     pub(super) fallbacks: [Option<String>; 3],
     pub(super) policies: Policies,
+    pub(super) access: Vec<AccessList>,
     /// Of the `[[forward]]` routes.
     pub(super) patterns: Vec<Pattern>,
     pub(super) components: Vec<ComponentRoute>,
@@ -83,6 +85,8 @@ pub(super) fn compile(config: &Config) -> Result<Compiled, Fault> {
             "is used by an earlier limit",
         )?;
     }
+
+    let access = access(&config.access, &root.key("access"))?;
 
     let path = root.key("forward");
     at_most(config.forward.len(), MAX_FORWARDS, &path)?;
@@ -123,6 +127,7 @@ pub(super) fn compile(config: &Config) -> Result<Compiled, Fault> {
         listeners,
         fallbacks,
         policies: Policies::new(policies),
+        access,
         patterns,
         components,
         conditions,
@@ -257,6 +262,26 @@ fn limit(limit: &Limit, path: &Path) -> Result<Policy, Fault> {
          refill / gcd must be at most 2^62",
     )?;
     Ok(policy)
+}
+
+fn access(lists: &[AccessSettings], path: &Path) -> Result<Vec<AccessList>, Fault> {
+    at_most(lists.len(), MAX_ACCESS, path)?;
+    let (mut names, mut compiled) = (BTreeSet::new(), Vec::new());
+    for (index, list) in lists.iter().enumerate() {
+        let path = path.index(index);
+        let list_of = AccessList::compile(list);
+        compiled.push(list_of.map_err(|(field, index, rule)| {
+            let field = path.key(field);
+            let field = index.map_or(field.clone(), |index| field.index(index));
+            Fault::new(field, rule)
+        })?);
+        ensure(
+            names.insert(&list.name),
+            path.key("name"),
+            "is used by an earlier list",
+        )?;
+    }
+    Ok(compiled)
 }
 
 fn per(per: &[Per], path: &Path) -> Checked {

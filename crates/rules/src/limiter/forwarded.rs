@@ -1,0 +1,314 @@
+//! `/api/check` and `/api/check/…`: the verdict on a request that another server was sent, for nginx's `auth_request`, Caddy's and
+//! Traefik's forward auth, and Envoy's `ext_authz`.
+//!
+//! The limits are those of the original method and path, which stand in `X-Forwarded-Method` and `X-Forwarded-Uri`, or (Envoy) in the
+//! tail of the path. A trusted proxy is believed; a call from anywhere else is an ordinary request, and ends with 403.
+
+use std::borrow::Cow;
+
+use super::{Told, Verdict, judge};
+use crate::settings::Settings;
+use crate::world::World;
+use tollgate_api::calls::Call;
+use tollgate_api::http::{Header, Request, Response};
+use tollgate_api::problem::{Kind, Problem};
+use tollgate_store::ports::{Buckets, Store};
+
+const METHOD: &str = "x-forwarded-method";
+const URI: &str = "x-forwarded-uri";
+/// Asks, as `?deny=403` does, for a refusal with a status that nginx hands on.
+const DENY: &str = "x-tollgate-deny";
+/// The status that a refusal would have had.
+const STATUS: &str = "x-tollgate-status";
+/// The longest method, in bytes: as of a limit.
+const MAX_METHOD: usize = 32;
+
+/// Whether a path is one of these calls.
+pub fn is_check(path: &str) -> bool {
+    let rest = path.strip_prefix(Call::Check.path());
+    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+/// The answer to who is no trusted proxy.
+pub(crate) fn not_a_proxy() -> Problem {
+    Problem::new(
+        Kind::Forbidden,
+        "Only the proxies of server.trusted_proxies may ask about requests of others.",
+    )
+}
+
+/// Whether it is a proxy's question.
+pub(super) fn is_question(settings: &Settings, request: &Request) -> bool {
+    is_check(&request.path) && settings.proxies.sent(request)
+}
+
+/// What the proxy is answered.
+pub(super) async fn answer<S: Store, B: Buckets>(
+    world: &World<'_, S>,
+    buckets: &B,
+    request: &Request,
+) -> Response {
+    let response = match question(request) {
+        Err(problem) => problem.into_response(),
+        Ok(original) => match judge(world, buckets, &original.request, Told::Always).await {
+            Verdict::Admit(headers) => Response {
+                headers,
+                ..Response::empty(original.admitted)
+            },
+            Verdict::Answer(response) => response,
+        },
+    };
+    as_asked_for(request, response).with("cache-control", "no-store")
+}
+
+/// A request that a proxy asks about, and the status that lets it go on.
+struct Original {
+    request: Request,
+    admitted: u16,
+}
+
+/// The original request.
+fn question(request: &Request) -> Result<Original, Problem> {
+    let method = match text(request, METHOD)? {
+        None => request.method.clone(),
+        Some(method) => {
+            let is_method = (1..=MAX_METHOD).contains(&method.len())
+                && method
+                    .bytes()
+                    .all(|byte| byte.is_ascii_uppercase() || b"-_".contains(&byte));
+            if !is_method {
+                return Err(Problem::field(format!("header:{METHOD}"), "must be a method"));
+            }
+            Cow::Owned(method.to_owned())
+        }
+    };
+    let tail = request.path.strip_prefix(Call::Check.path()).unwrap_or_default();
+    let (path, query) = match tail {
+        "" => {
+            deny_of_query(request)?;
+            let uri = text(request, URI)?;
+            let uri = uri.ok_or_else(|| Problem::field(format!("header:{URI}"), "must be sent"))?;
+            if !uri.starts_with('/') || !uri.bytes().all(|byte| byte.is_ascii_graphic()) {
+                let rule = "must be a path, and perhaps a query, as they were sent";
+                return Err(Problem::field(format!("header:{URI}"), rule));
+            }
+            let (path, query) = match uri.split_once('?') {
+                Some((path, query)) => (path, Some(query.to_owned())),
+                None => (uri, None),
+            };
+            (path.to_owned(), query)
+        }
+        tail => (tail.to_owned(), request.query.clone()),
+    };
+    // Envoy takes nothing but 200 for a yes.
+    let admitted = if tail.is_empty() { 204 } else { 200 };
+    let request = Request {
+        method,
+        path,
+        query,
+        ..request.clone()
+    };
+    Ok(Original { request, admitted })
+}
+
+fn text<'r>(request: &'r Request, name: &str) -> Result<Option<&'r str>, Problem> {
+    let Some(value) = request.single(name)? else {
+        return Ok(None);
+    };
+    let text = std::str::from_utf8(value).ok();
+    text.map(Some)
+        .ok_or_else(|| Problem::field(format!("header:{name}"), "must be text"))
+}
+
+/// Whether the query asks for a 403. In the tail's form the query is the original request's.
+fn deny_of_query(request: &Request) -> Result<bool, Problem> {
+    let mut is_asked_for = false;
+    for (name, value) in request.query_fields() {
+        match (name.as_str(), value.as_str()) {
+            ("deny", "403") => is_asked_for = true,
+            ("deny", _) => return Err(Problem::field("query:deny", "must be 403")),
+            _ => {
+                return Err(Problem::field(
+                    format!("query:{name}"),
+                    "is not known here; this call takes deny",
+                ));
+            }
+        }
+    }
+    Ok(is_asked_for)
+}
+
+/// With `deny`, a refusal is a 403 that says what it would have been: nginx hands on 401 and 403, and makes a 500 of any other.
+fn as_asked_for(request: &Request, mut response: Response) -> Response {
+    let is_exact = request.path == Call::Check.path();
+    let is_asked_for =
+        request.header(DENY) == Some("403") || is_exact && deny_of_query(request).unwrap_or(false);
+    if is_asked_for && response.status >= 400 && response.status != Kind::Unauthorized.status() {
+        response
+            .headers
+            .push(Header::new(STATUS, response.status.to_string()));
+        response.status = Kind::Forbidden.status();
+    }
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::limiter;
+    use crate::testing::{Gateway, body, pointer, ready, request, slug};
+    use serde_json::Value;
+
+    const FILE: &str = "[server]\ntrusted_proxies = [\"192.0.2.1\"]\n\
+        [[limits]]\nname = \"cart\"\npath = \"/cart/...\"\nmethods = [\"POST\"]\nper = [\"ip\"]\ncapacity = 2\nrefill = 1\ninterval = \"1h\"\n\
+        [[access]]\nname = \"bad\"\naction = \"deny\"\ncidrs = [\"203.0.113.66\"]\n";
+
+    fn gateway() -> Gateway {
+        Gateway::with_settings(Settings::parse(FILE, "tollgate.toml").unwrap())
+    }
+
+    fn ask(gateway: &Gateway, method: &str, path: &str, headers: &[(&str, &str)]) -> Response {
+        ask_from(gateway, "192.0.2.1", method, path, headers)
+    }
+
+    fn ask_from(
+        gateway: &Gateway,
+        peer: &str,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+    ) -> Response {
+        let fresh = || gateway.fresh();
+        let world = World {
+            store: &gateway.store,
+            settings: &gateway.settings,
+            now: gateway.store.now(),
+            fresh: &fresh,
+        };
+        let mut request = request(method, path, headers, &Value::Null);
+        request.peer = peer.into();
+        match ready(limiter::check(&world, &gateway.buckets, &request)) {
+            Verdict::Answer(response) => response,
+            Verdict::Admit(_) => gateway.send(&request),
+        }
+    }
+
+    #[test]
+    fn the_original_request_is_judged() {
+        let gateway = gateway();
+        let of = |method, uri, address| {
+            let headers = [(METHOD, method), (URI, uri), ("x-forwarded-for", address)];
+            ask(&gateway, "GET", "/api/check", &headers)
+        };
+        for left in ["r=1", "r=0"] {
+            let answer = of("POST", "/cart/1?x=1", "198.51.100.1");
+            assert_eq!(answer.status, 204);
+            assert!(answer.header("ratelimit").unwrap().contains(left));
+        }
+        let refused = of("POST", "/c%61rt/2", "198.51.100.1");
+        assert_eq!(
+            (refused.status, refused.header("retry-after")),
+            (429, Some("3600"))
+        );
+        assert_eq!(body(&refused)["violated-policies"][0], "cart");
+        // Another method, path or client.
+        assert_eq!(of("GET", "/cart/1", "198.51.100.1").status, 204);
+        assert_eq!(of("POST", "/other", "198.51.100.1").status, 204);
+        assert_eq!(of("POST", "/cart/1", "198.51.100.2").status, 204);
+        assert_eq!(
+            of("POST", "/health/live", "203.0.113.66").status,
+            403,
+            "denied, whatever the path"
+        );
+    }
+
+    #[test]
+    fn the_tail_of_the_path_is_the_original_one() {
+        let gateway = gateway();
+        let of = |method, path| {
+            ask(
+                &gateway,
+                method,
+                path,
+                &[("x-forwarded-for", "198.51.100.1"), (URI, "/forged")],
+            )
+        };
+        assert_eq!(of("POST", "/api/check/cart/1?deny=403").status, 200);
+        assert_eq!(of("POST", "/api/check/cart/2").status, 200);
+        assert_eq!(
+            of("POST", "/api/check/cart/3?deny=403").status,
+            429,
+            "the query is the client's"
+        );
+        assert_eq!(of("GET", "/api/check/cart/3").status, 200);
+        assert_eq!(of("POST", "/api/check/").status, 200);
+        assert_eq!(of("POST", "/api/checked").status, 404);
+    }
+
+    #[test]
+    fn nginx_gets_a_403_that_says_what_it_is() {
+        let gateway = gateway();
+        let headers = [
+            (METHOD, "POST"),
+            (URI, "/cart"),
+            ("x-forwarded-for", "198.51.100.1"),
+        ];
+        let of = |headers: &[(&str, &str)], path| ask(&gateway, "GET", path, headers);
+        for _ in 0..2 {
+            assert_eq!(of(&headers, "/api/check?deny=403").status, 204);
+        }
+        let refused = of(&headers, "/api/check?deny=403");
+        assert_eq!((refused.status, refused.header(STATUS)), (403, Some("429")));
+        assert_eq!(refused.header("retry-after"), Some("3600"));
+        let asking = [headers[0], headers[1], headers[2], (DENY, "403")];
+        assert_eq!(of(&asking, "/api/check").status, 403);
+        let twice = [headers[0], headers[1], ("x-client-id", "a"), ("x-client-id", "b")];
+        let refused = of(&twice, "/api/check?deny=403");
+        assert_eq!((refused.status, refused.header(STATUS)), (403, Some("400")));
+    }
+
+    #[test]
+    fn strangers_are_told_nothing_and_drain_nobody() {
+        let gateway = gateway();
+        let headers = [
+            (METHOD, "POST"),
+            (URI, "/cart"),
+            ("x-forwarded-for", "198.51.100.1"),
+        ];
+        for method in ["GET", "POST", "OPTIONS", "PROPFIND"] {
+            for path in ["/api/check", "/api/check/cart", "/api/check?deny=403"] {
+                let answer = ask_from(&gateway, "192.0.2.7", method, path, &headers);
+                assert_eq!((answer.status, slug(&answer)), (403, "forbidden".to_owned()));
+            }
+        }
+        let answer = ask(&gateway, "GET", "/api/check", &headers);
+        assert!(
+            answer.header("ratelimit").unwrap().contains("r=1"),
+            "nothing was taken"
+        );
+    }
+
+    #[test]
+    fn what_a_proxy_says_wrong_is_named() {
+        let gateway = gateway();
+        for (path, headers, field) in [
+            ("/api/check", &[(METHOD, "POST")][..], "header:x-forwarded-uri"),
+            ("/api/check", &[(URI, "cart")], "header:x-forwarded-uri"),
+            ("/api/check", &[(URI, "/a b")], "header:x-forwarded-uri"),
+            (
+                "/api/check",
+                &[(URI, "/a"), (URI, "/b")],
+                "header:x-forwarded-uri",
+            ),
+            (
+                "/api/check",
+                &[(URI, "/a"), (METHOD, "get")],
+                "header:x-forwarded-method",
+            ),
+            ("/api/check?deny=429", &[(URI, "/a")], "query:deny"),
+            ("/api/check?more=1", &[(URI, "/a")], "query:more"),
+        ] {
+            assert_eq!(pointer(&ask(&gateway, "GET", path, headers)), field, "{path}");
+        }
+    }
+}
