@@ -19,8 +19,10 @@ tollgate_store::wit_store!(crate::bindings::tollgate::edge::store);
 pub use {spin_sdk, tollgate_api as api, tollgate_rules as rules};
 
 use port::Port;
+use std::cell::Cell;
 use tollgate_api::http::Request;
 use tollgate_rules::limiter::{self, Verdict};
+use tollgate_rules::quotas;
 use tollgate_rules::settings::Settings;
 use tollgate_rules::world::World;
 
@@ -53,8 +55,18 @@ pub fn world(settings: &Settings) -> World<'_, Port> {
 /// Spin gives an instance so few requests that it may not live until the next report is due.
 const ENOUGH_TO_REPORT: u64 = 100;
 
-/// Asks the limiter about a request: its verdict.
+thread_local! {
+    /// Whether this instance has removed counters of quotas that are over.
+    static SWEPT: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Asks the limiter about a request: its verdict. Where there are quotas, an instance removes one batch of counters that are over:
+/// nothing else runs in the background here.
 pub async fn judge(world: &World<'_, Port>, request: &Request) -> Verdict {
+    if !world.settings.config.quotas.is_empty() && !SWEPT.replace(true) {
+        // What was not removed is another instance's to remove.
+        let _ = quotas::maintain(&Port, world.now).await;
+    }
     let verdict = limiter::check(world, &Port, request).await;
     if let Some(report) = world.settings.policies.shadow_report(world.now, ENOUGH_TO_REPORT) {
         eprintln!("tollgate: {report}");

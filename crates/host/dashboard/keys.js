@@ -8,6 +8,7 @@ const SCOPES = [
   ['campaigns', 'Campaigns'],
   ['topics', 'Topics and subscriptions'],
   ['metrics', 'Metrics, to read them'],
+  ['limits', 'Limits and access lists'],
   ['admin', 'Everything, keys too'],
 ];
 const FIELDS = [

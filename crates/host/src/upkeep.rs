@@ -7,7 +7,7 @@ use crate::memory;
 use crate::server::generation::Current;
 use std::time::Duration;
 use tollgate_engines::AnyEngine;
-use tollgate_rules::{campaigns, draws, links};
+use tollgate_rules::{campaigns, draws, links, quotas};
 use tollgate_store::commit::StoreError;
 
 /// How often it is looked whether links or campaigns are to be removed.
@@ -29,6 +29,7 @@ pub async fn run(store: AnyEngine, current: Current) {
         fold_visits(&store),
         draw(&store),
         purge_campaigns(&store),
+        forget_quotas(&store),
     );
 }
 
@@ -67,6 +68,13 @@ async fn purge_campaigns(store: &AnyEngine) {
     loop {
         let done = campaigns::purge(store, now()).await;
         tokio::time::sleep(pause(done, "campaigns", EVERY)).await;
+    }
+}
+
+async fn forget_quotas(store: &AnyEngine) {
+    loop {
+        let done = quotas::maintain(store, now()).await;
+        tokio::time::sleep(pause(done, "counters of quotas", EVERY)).await;
     }
 }
 

@@ -240,6 +240,8 @@ impl Site {
         site.other_token = token(site.made("POST", "/api/links", &client("its-client"), &link("another")));
         let campaign = json!({ "id": "spring", "quantity": 10, "perUser": 5 });
         site.made("POST", "/api/campaigns", &as_key(ADMIN), &campaign);
+        let list = json!({ "action": "deny", "clients": ["id:mallory"] });
+        site.made("PUT", "/api/access/scrapers", &as_key(ADMIN), &list);
         let user = vec![("x-user-id", "its-user".to_owned())];
         site.made("POST", "/api/campaigns/spring/claims", &user, &Value::Null);
         let campaign = json!({ "id": "untouched", "quantity": 1 });
@@ -540,6 +542,8 @@ fn whatever_is_no_call_is_answered_404_or_405() {
     let mut paths: Vec<String> = examples.iter().flat_map(|path| neighbours(path)).collect();
     paths.sort();
     paths.dedup();
+    // Of any method, with any tail.
+    paths.retain(|path| !crate::limiter::is_check(path));
     for path in &paths {
         // One slash behind a code does not count.
         let code = path

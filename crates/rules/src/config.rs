@@ -25,6 +25,7 @@ mod log;
 mod metrics;
 mod receipts;
 mod per;
+mod quota;
 mod reload;
 mod text;
 mod tls;
@@ -43,6 +44,7 @@ pub use log::{LogLevel, LogSettings};
 pub use metrics::{MetricsAccess, MetricsSettings};
 pub use receipts::{ReceiptAlgorithm, ReceiptSettings};
 pub use per::Per;
+pub use quota::{QuotaCount, QuotaSettings, QuotaWindow};
 pub use reload::ReloadSettings;
 #[cfg(test)]
 pub(crate) use text::SAMPLE;
@@ -95,6 +97,9 @@ pub struct Config {
     /// `[[limits]]`, at most [`MAX_LIMITS`].
     #[serde(default)]
     pub limits: Vec<Limit>,
+    /// `[[quotas]]`, at most [`MAX_QUOTAS`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub quotas: Vec<QuotaSettings>,
     /// `[[access]]`, at most [`MAX_ACCESS`].
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub access: Vec<AccessSettings>,

@@ -32,6 +32,7 @@ pub mod openapi;
 pub mod own_address;
 pub mod policies;
 pub mod receipts;
+pub mod quotas;
 pub mod run_time;
 pub mod settings;
 pub mod subscriptions;

@@ -21,6 +21,7 @@ use crate::access::{self, Access};
 use crate::identity::{self, ClientId};
 use crate::keys;
 use crate::policies::{Caller, Charged, Decision, Policy};
+use crate::quotas::{self, Counted, Quota};
 use crate::settings::Settings;
 use crate::world::World;
 use tollgate_api::calls::Call;
@@ -96,20 +97,87 @@ async fn judge<S: Store, B: Buckets>(
         Access::Exempt => return Verdict::Admit(Vec::new()),
         Access::Denied => return Verdict::Answer(access::denied().into_response()),
     }
-    let mut matching = settings.policies.matching(&request.method, path);
-    let Some(first) = matching.next() else {
-        return Verdict::Admit(Vec::new());
-    };
-    let caller = |client| Caller {
+    let verdict = take(world, buckets, request, path, told).await;
+    match verdict {
+        Verdict::Admit(headers) if !settings.quotas.is_empty() => {
+            count(world, request, path, told, headers).await
+        }
+        verdict => verdict,
+    }
+}
+
+/// Counts under the quotas, which is a commit: after everything that may refuse without one, and the last wait. A request that they refuse has taken its tokens.
+async fn count<S: Store>(
+    world: &World<'_, S>,
+    request: &Request,
+    path: &str,
+    told: Told,
+    mut headers: Vec<Header>,
+) -> Verdict {
+    let quotas = world.settings.quotas.iter();
+    let matching: Vec<&Quota> = quotas
+        .filter(|quota| quota.by().falls_under(&request.method, path))
+        .collect();
+    if matching.is_empty() {
+        return Verdict::Admit(headers);
+    }
+    let wanted = matching.iter().any(|quota| quota.by().per_client);
+    let client = identify(world, request, wanted).await;
+    let caller = caller_of(world.settings, request, path, told, client, world.now);
+    match quotas::count(world.store, &matching, &caller).await {
+        Ok(Counted::Yes(told)) => {
+            headers.extend(told);
+            Verdict::Admit(headers)
+        }
+        Ok(Counted::No(response)) => Verdict::Answer(response),
+        Err(error) => Verdict::Answer(Problem::from(error).into_response()),
+    }
+}
+
+/// Whether a verdict on the request takes a commit: then it cannot be tried where none is made.
+pub(crate) fn takes_a_commit(settings: &Settings, request: &Request) -> bool {
+    if settings.quotas.is_empty() {
+        return false;
+    }
+    let path = unreserved(&request.path);
+    let mut quotas = settings.quotas.iter();
+    is_check(&request.path) || quotas.any(|quota| quota.by().falls_under(&request.method, &path))
+}
+
+fn caller_of<'r>(
+    settings: &'r Settings,
+    request: &'r Request,
+    path: &'r str,
+    told: Told,
+    client: Option<ClientId>,
+    now: u64,
+) -> Caller<'r> {
+    Caller {
         config: &settings.config,
         proxies: &settings.proxies,
         run_time: &settings.run_time,
         request,
         path,
         client,
-        now: world.now,
+        now,
         is_told: told == Told::Always || request.path == "/api" || request.path.starts_with("/api/"),
+    }
+}
+
+/// Takes from the buckets of the policies that match.
+async fn take<S: Store, B: Buckets>(
+    world: &World<'_, S>,
+    buckets: &B,
+    request: &Request,
+    path: &str,
+    told: Told,
+) -> Verdict {
+    let settings = world.settings;
+    let mut matching = settings.policies.matching(&request.method, path);
+    let Some(first) = matching.next() else {
+        return Verdict::Admit(Vec::new());
     };
+    let caller = |client| caller_of(settings, request, path, told, client, world.now);
     let Some(second) = matching.next() else {
         let caller = caller(identify(world, request, first.per_client).await);
         let (charged, asked) = first.charge(&caller);
@@ -125,9 +193,11 @@ async fn judge<S: Store, B: Buckets>(
 /// A header that some policy counts by may be sent once, as those that identify a caller anyway.
 fn unambiguous(settings: &Settings, request: &Request) -> Result<(), Problem> {
     identity::unambiguous(&settings.config, request)?;
+    let quotas = settings.quotas.iter().flat_map(|quota| quota.by().headers());
     settings
         .policies
         .headers()
+        .chain(quotas)
         .try_for_each(|name| request.single(name).map(|_| ()))
 }
 
@@ -250,20 +320,25 @@ fn refusal(caller: &Caller<'_>, charged: &[Charged<'_>], levels: &[Level]) -> Re
         .map(|(_, level)| fields::seconds(level.next_ns))
         .max()
         .unwrap_or(1);
-    let (names_list, seconds) = (names.join(", "), wait.to_string());
+    let mut problem = refused_by(names, wait);
+    problem.headers.extend(level_headers(caller, charged, levels));
+    problem.into_response()
+}
+
+/// The problem of a request that these refuse for so many seconds.
+pub(crate) fn refused_by(names: Vec<&str>, wait: u64) -> Problem {
+    let (list, seconds) = (names.join(", "), wait.to_string());
     let detail = [
         "Too many requests under ",
-        &names_list,
+        &list,
         "; the next is possible in ",
         &seconds,
         " s.",
     ]
     .concat();
-    let mut problem = Problem::new(Kind::QuotaExceeded, detail)
+    Problem::new(Kind::QuotaExceeded, detail)
         .with_member("violated-policies", names)
-        .with_retry_after(wait);
-    problem.headers.extend(level_headers(caller, charged, levels));
-    problem.into_response()
+        .with_retry_after(wait)
 }
 
 /// Nothing could be taken. Where the buckets are busy, load alone must not open the gate: the failure mode is for engines

@@ -281,7 +281,12 @@ impl<M: Memory + Clone + 'static> Machine<M> {
         let rules = Rc::clone(&self.rules);
         let port = Immediate(self.near.clone());
         let world = rules.world(&port, now);
-        let added = match poll_once(limiter::check(&world, &port, &request)) {
+        // What would take tokens before it waits for a commit is not tried: it would take them twice.
+        let tried = match limiter::takes_a_commit(&rules.settings, &request) {
+            true => None,
+            false => poll_once(limiter::check(&world, &port, &request)),
+        };
+        let added = match tried {
             Some(Verdict::Admit(added)) => Some(added),
             Some(Verdict::Answer(response)) => return Step::Done(response.into()),
             None => None,

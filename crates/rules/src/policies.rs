@@ -229,10 +229,7 @@ impl Policies {
 
     /// The headers that policies count by; lower case.
     pub fn headers(&self) -> impl Iterator<Item = &str> {
-        self.all
-            .iter()
-            .flat_map(|policy| &policy.per_headers)
-            .map(String::as_str)
+        self.all.iter().flat_map(Policy::headers)
     }
 
     /// All of them, in the order of `[[limits]]`.
@@ -242,9 +239,9 @@ impl Policies {
 
     /// The policies for a request of this method and path, as [`tollgate_api::pattern::unreserved`] writes it.
     pub(crate) fn matching<'a>(&'a self, method: &'a str, path: &'a str) -> impl Iterator<Item = &'a Policy> {
-        let falls_under =
-            move |policy: &&Policy| takes_method(&policy.methods, method) && policy.pattern.matches(path);
-        self.all.iter().filter(falls_under)
+        self.all
+            .iter()
+            .filter(move |policy| policy.falls_under(method, path))
     }
 }
 
@@ -275,6 +272,16 @@ impl Policy {
             pattern,
             methods: limit.methods.clone(),
         }
+    }
+
+    /// The headers that it counts by; lower case.
+    pub(crate) fn headers(&self) -> impl Iterator<Item = &str> {
+        self.per_headers.iter().map(String::as_str)
+    }
+
+    /// Whether a request of this method and path falls under it.
+    pub(crate) fn falls_under(&self, method: &str, path: &str) -> bool {
+        takes_method(&self.methods, method) && self.pattern.matches(path)
     }
 
     /// Counts a decision.
@@ -373,7 +380,7 @@ fn header_of(per: &Per) -> Option<String> {
 }
 
 /// A printable ASCII text as a structured field string.
-fn string(text: &str) -> String {
+pub(crate) fn string(text: &str) -> String {
     format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
 }
 

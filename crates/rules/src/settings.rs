@@ -10,6 +10,7 @@ use crate::identity::Proxies;
 use crate::own_address::{Listen, OwnAddresses};
 use crate::policies::Policies;
 use crate::receipts::Receipts;
+use crate::quotas::Quota;
 use crate::run_time::RunTime;
 use tollgate_api::calls;
 use tollgate_api::components::Component;
@@ -52,6 +53,8 @@ pub struct Settings {
     pub policies: Policies,
     /// The keys of receipts as they were read last.
     pub(crate) receipts: Receipts,
+    /// `[[quotas]]`.
+    pub(crate) quotas: Vec<Quota>,
     /// `[[access]]`.
     pub(crate) access: Vec<AccessList>,
     /// What is set over the API.
@@ -89,6 +92,7 @@ impl Settings {
             listeners: compiled.listeners,
             policies: compiled.policies,
             receipts: Receipts::default(),
+            quotas: compiled.quotas,
             access: compiled.access,
             run_time: RunTime::default(),
             patterns: compiled.patterns,
@@ -105,6 +109,12 @@ impl Settings {
     pub fn parse(text: &str, file_name: &str) -> Result<Self, ConfigError> {
         let config = Config::read(text, file_name)?;
         Self::compile(config).map_err(|fault| fault.located(text, file_name))
+    }
+
+    /// The headers that limits and quotas count by; lower case.
+    pub fn counted_headers(&self) -> impl Iterator<Item = &str> {
+        let quotas = self.quotas.iter().flat_map(|quota| quota.by().headers());
+        self.policies.headers().chain(quotas)
     }
 
     /// `server.listen`.

@@ -301,6 +301,7 @@ harness::cases! {
     }
     limiter {
         both {
+            a_quota_is_exact_across_a_crash,
             a_refused_browser_gets_a_page,
             admissions_stay_within_capacity_and_refill,
             an_override_is_in_force_at_once_and_after_a_restart,

@@ -20,7 +20,10 @@ pub(crate) fn describe(call: Call, operation: &mut Operation<'_>) {
             operation.about("Those of `[[access]]`, and those that are set here.");
             operation.gives::<All<'_>>(200, "All lists.", json!({ "access": [list] }));
         }
-        Call::ReadAccess => operation.gives::<View<'_>>(200, "The list.", list),
+        Call::ReadAccess => {
+            operation.about("One of `[[access]]`, or one that is set here.");
+            operation.gives::<View<'_>>(200, "The list.", list);
+        }
         Call::PutAccess => {
             operation.about(
                 "In force when it is answered, on every thread, and kept across a restart. A list to deny comes before one to exempt. \
@@ -34,6 +37,7 @@ pub(crate) fn describe(call: Call, operation: &mut Operation<'_>) {
             operation.gives::<View<'_>>(200, "A changed list.", list);
         }
         _ => {
+            operation.about("Only what was set here: a list of the configuration is changed there (409).");
             operation.refuses(&[Kind::Conflict]);
             operation.gives_nothing(204, "It is removed, and no longer in force.");
         }

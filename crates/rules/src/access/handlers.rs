@@ -174,12 +174,13 @@ async fn put<S: Store>(world: &World<'_, S>, request: &Request, name: &str) -> R
     run_time::change(world.store, world.now, |document| {
         let all = &mut document.access;
         is_new = true;
+        let count = all.len();
         match all.iter_mut().find(|one| one.name == name) {
             Some(before) => {
                 is_new = false;
                 before.clone_from(&list);
             }
-            None if all.len() >= MAX_LISTS => {
+            None if count >= MAX_LISTS => {
                 return Err(Problem::new(
                     Kind::Conflict,
                     format!("There are {MAX_LISTS} lists, as many as may be: remove one."),

@@ -2,6 +2,10 @@
 
 /// The most `[[limits]]`: all of them may match one request.
 pub const MAX_LIMITS: usize = tollgate_store::bucket::MAX_BUCKETS;
+/// The most `[[quotas]]`: all of them may match one request.
+pub const MAX_QUOTAS: usize = 16;
+/// The largest `limit` of one of them.
+pub const MAX_QUOTA: u64 = 1_000_000_000_000;
 /// The most `[[access]]`.
 pub const MAX_ACCESS: usize = 64;
 /// The most `cidrs`, `clients` or `users` of one of them.

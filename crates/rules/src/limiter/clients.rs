@@ -13,6 +13,7 @@ use crate::access::canonical;
 use crate::campaigns::unescape;
 use crate::keys;
 use crate::policies::{NANOS_PER_SECOND, Policy};
+use crate::quotas;
 use crate::run_time::{self, MAX_OVERRIDES, OverrideRecord, seconds, told};
 use crate::world::World;
 use tollgate_api::calls::{Call, Scope};
@@ -122,6 +123,28 @@ pub(super) struct Levels<'a> {
     client: &'a str,
     /// Of every limit that may count by it, in the order of the file.
     limits: Vec<LevelView<'a>>,
+    /// Of every quota that may count by it, in the order of the file.
+    quotas: Vec<UsedView<'a>>,
+}
+
+/// What a client has used of a quota.
+#[derive(Serialize)]
+#[cfg_attr(
+    feature = "schema",
+    derive(schemars::JsonSchema),
+    schemars(rename = "ClientQuota")
+)]
+#[serde(rename_all = "camelCase")]
+struct UsedView<'a> {
+    /// The name of the quota.
+    quota: &'a str,
+    /// Requests of a window.
+    limit: u64,
+    /// Those of this window; null where the quota counts by more than the client and the path that was asked for.
+    used: Option<u64>,
+    /// When the window ends.
+    #[cfg_attr(feature = "schema", schemars(with = "tollgate_api::openapi::Time"))]
+    resets_at: String,
 }
 
 /// What a client has left under one limit.
@@ -253,8 +276,33 @@ async fn read<S: Store, B: Buckets>(
             granted: granted.map(Into::into),
         });
     }
+    let mut used = Vec::new();
+    for quota in &world.settings.quotas {
+        let by = quota.by();
+        let key = by.key_of(subject, path.as_deref());
+        if key.is_none() && !by.counts(subject) {
+            continue;
+        }
+        let counter = quota.counter(key.as_deref().unwrap_or_default(), world.now);
+        used.push(UsedView {
+            quota: &by.name,
+            limit: quota.limit(),
+            used: match key {
+                None => None,
+                Some(_) => Some(quotas::used(world.store, &counter.key).await?),
+            },
+            resets_at: time::format(counter.end),
+        });
+    }
     let client = subject;
-    Ok(Response::json(200, &Levels { client, limits }))
+    Ok(Response::json(
+        200,
+        &Levels {
+            client,
+            limits,
+            quotas: used,
+        },
+    ))
 }
 
 fn unanswered(_: TakeError) -> Problem {
@@ -333,7 +381,9 @@ async fn refill<S: Store, B: Buckets>(
     subject: &str,
 ) -> Result<Response, Problem> {
     let [only, path] = query(request, &["policy", "path"])?;
-    if let Some(name) = &only {
+    if let Some(name) = &only
+        && !world.settings.quotas.iter().any(|quota| quota.by().name == *name)
+    {
         policy_named(world, name, "query:policy")?;
     }
     let is_meant = |policy: &str| only.as_deref().is_none_or(|only| only == policy);
@@ -362,6 +412,16 @@ async fn refill<S: Store, B: Buckets>(
             cost: 0,
         };
         buckets.take_one(full).await.map_err(unanswered)?;
+    }
+    let all = world.settings.quotas.iter().map(|quota| (quota, quota.by()));
+    let meant = all.filter(|(_, by)| is_meant(&by.name) && by.counts(subject));
+    let keys = meant.filter_map(|(quota, by)| {
+        let who = by.key_of(subject, path.as_deref())?;
+        Some(quota.counter(&who, world.now).key)
+    });
+    let keys: Vec<String> = keys.collect();
+    if !keys.is_empty() {
+        quotas::forget(world.store, keys).await?;
     }
     Ok(Response::empty(204))
 }

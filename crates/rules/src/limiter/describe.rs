@@ -22,6 +22,7 @@ pub(crate) fn describe(call: Call, operation: &mut Operation<'_>) {
     }
     match call {
         Call::ListOverrides => {
+            operation.about("What clients are granted in place of a limit's own terms, the oldest first.");
             operation.gives::<Overrides<'_>>(
                 200,
                 "The overrides in force.",
@@ -41,7 +42,7 @@ pub(crate) fn describe(call: Call, operation: &mut Operation<'_>) {
             let example = json!({ "client": "id:ann", "limits": [{
                 "policy": "default", "capacity": 1_000, "refill": 100, "interval": 1, "cost": 1,
                 "remaining": 998, "fullIn": 1, "override": granted,
-            }] });
+            }], "quotas": [{ "quota": "accounts", "limit": 10, "used": 3, "resetsAt": "2027-01-15T23:00:00Z" }] });
             operation.gives::<Levels<'_>>(200, "What the client has left.", example);
         }
         Call::PutOverride => {
@@ -87,11 +88,14 @@ pub(crate) fn describe(call: Call, operation: &mut Operation<'_>) {
         }
         _ => {
             operation.about(
-                "The `[[limits]]` of tollgate.toml: which requests they match, and what their buckets hold.",
+                "The `[[limits]]` and `[[quotas]]` of tollgate.toml: which requests they match, and what they grant.",
             );
             let example = json!({ "limits": [{
                 "name": "default", "path": "/...", "methods": ["*"], "per": ["client"], "capacity": 100, "refill": 10, "interval": 1,
                 "cost": 1, "shadow": false, "onStoreFailure": "allow",
+            }], "quotas": [{
+                "name": "accounts", "path": "/api/links", "methods": ["POST"], "per": ["ip"], "limit": 10, "window": "day",
+                "timezone": "Europe/Berlin",
             }] });
             operation.gives::<Answer<'_>>(200, "The limits.", example);
         }

@@ -3,7 +3,7 @@
 use serde::Serialize;
 use serde_json::Number;
 
-use crate::config::{Limit, OnStoreFailure, Per};
+use crate::config::{Limit, OnStoreFailure, Per, QuotaWindow};
 use crate::keys;
 use crate::run_time::seconds;
 use crate::world::World;
@@ -18,6 +18,8 @@ use tollgate_store::ports::Store;
 pub(super) struct Answer<'a> {
     /// In the order of the file.
     limits: Vec<View<'a>>,
+    /// In the order of the file.
+    quotas: Vec<QuotaView<'a>>,
 }
 
 /// A token bucket policy.
@@ -49,11 +51,43 @@ struct View<'a> {
     on_store_failure: OnStoreFailure,
 }
 
+/// How many requests a calendar window takes.
+#[derive(Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(rename = "Quota"))]
+#[serde(rename_all = "camelCase")]
+struct QuotaView<'a> {
+    /// Visible in headers and problems.
+    name: &'a str,
+    /// Which paths it applies to.
+    path: &'a str,
+    /// Which methods it applies to; `*` for all.
+    methods: &'a [String],
+    /// What it counts by; nothing: everybody together.
+    #[cfg_attr(feature = "schema", schemars(with = "Vec<String>"))]
+    per: &'a [Per],
+    /// Requests of a window.
+    limit: u64,
+    /// The window.
+    window: QuotaWindow,
+    /// Where it begins and ends.
+    timezone: &'a str,
+}
+
 /// `GET /api/limits`.
 pub(super) async fn list<S: Store>(world: &World<'_, S>, request: &Request) -> Result<Response, Problem> {
     keys::require(world.store, request, world.now, Scope::Limits).await?;
     let limits = world.settings.config.limits.iter().map(view).collect();
-    Ok(Response::json(200, &Answer { limits }))
+    let quotas = world.settings.config.quotas.iter().map(|quota| QuotaView {
+        name: &quota.name,
+        path: &quota.path,
+        methods: &quota.methods,
+        per: &quota.per,
+        limit: quota.limit,
+        window: quota.window,
+        timezone: &quota.timezone,
+    });
+    let quotas = quotas.collect();
+    Ok(Response::json(200, &Answer { limits, quotas }))
 }
 
 fn view(limit: &Limit) -> View<'_> {

@@ -132,6 +132,7 @@ fn keep_what_needs_a_restart(from: &Config, to: &mut Config) {
         events,
         traces,
         limits: _,
+        quotas: _,
         access: _,
         forward: _,
         components,

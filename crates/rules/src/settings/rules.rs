@@ -13,13 +13,14 @@ use crate::access::AccessList;
 use crate::alerts::Condition;
 use crate::config::{
     AccessSettings, Clients, Config, Fault, Forward, Limit, Links, MAX_ACCESS, MAX_CODE_LENGTH, MAX_FORWARDS,
-    MAX_IDLE_SECONDS, MAX_KEPT_HEADERS, MAX_LIMITS, MAX_NAME, MAX_ORIGINS, MAX_WORKERS, MIN_CODE_LENGTH, Ordering, Path,
-    Per, Server, TOPIC_NAME_RULE, is_topic_name,
+    MAX_IDLE_SECONDS, MAX_KEPT_HEADERS, MAX_LIMITS, MAX_NAME, MAX_ORIGINS, MAX_QUOTA, MAX_QUOTAS, MAX_WORKERS,
+    MIN_CODE_LENGTH, Ordering, Path, Per, QuotaSettings, Server, TOPIC_NAME_RULE, is_topic_name,
 };
 use crate::cors::Cors;
 use crate::identity::Proxies;
 use crate::own_address::{Listen, OwnAddresses};
 use crate::policies::{Policies, Policy};
+use crate::quotas::{Quota, Zone};
 use tollgate_api::pattern::{Pattern, unreserved};
 use tollgate_api::units::{Bytes, Span};
 use tollgate_delivery::attributes;
@@ -54,6 +55,7 @@ pub(super) struct Compiled {
     /// `links.root_url`, `not_found_url` and `gone_url`, as they can stand in a header.
     pub(super) fallbacks: [Option<String>; 3],
     pub(super) policies: Policies,
+    pub(super) quotas: Vec<Quota>,
     pub(super) access: Vec<AccessList>,
     /// Of the `[[forward]]` routes.
     pub(super) patterns: Vec<Pattern>,
@@ -86,6 +88,7 @@ pub(super) fn compile(config: &Config) -> Result<Compiled, Fault> {
         )?;
     }
 
+    let quotas = quotas(&config.quotas, &mut names, &root.key("quotas"))?;
     let access = access(&config.access, &root.key("access"))?;
 
     let path = root.key("forward");
@@ -127,6 +130,7 @@ pub(super) fn compile(config: &Config) -> Result<Compiled, Fault> {
         listeners,
         fallbacks,
         policies: Policies::new(policies),
+        quotas,
         access,
         patterns,
         components,
@@ -236,14 +240,7 @@ fn links(links: &Links, own: &OwnAddresses, path: &Path) -> Result<[Option<Strin
 }
 
 fn limit(limit: &Limit, path: &Path) -> Result<Policy, Fault> {
-    // A bar separates the parts of a bucket's key.
-    let name_ok = (1..=MAX_NAME).contains(&limit.name.len())
-        && limit.name.bytes().all(|b| b.is_ascii_graphic() && b != b'|');
-    ensure(
-        name_ok,
-        path.key("name"),
-        "must be 1 to 64 visible ASCII characters other than |",
-    )?;
+    name_of_limit(&limit.name, path.key("name"))?;
     pattern(&limit.path, path.key("path"))?;
     // As every text of a path is read; a pattern, too, may stand there encoded.
     let plain = pattern(&unreserved(&limit.path), path.key("path"))?;
@@ -262,6 +259,47 @@ fn limit(limit: &Limit, path: &Path) -> Result<Policy, Fault> {
          refill / gcd must be at most 2^62",
     )?;
     Ok(policy)
+}
+
+/// `names`: of the limits, with which those of quotas stand in problems.
+fn quotas<'a>(
+    all: &'a [QuotaSettings],
+    names: &mut BTreeSet<&'a String>,
+    path: &Path,
+) -> Result<Vec<Quota>, Fault> {
+    at_most(all.len(), MAX_QUOTAS, path)?;
+    let mut compiled = Vec::new();
+    for (index, one) in all.iter().enumerate() {
+        let path = path.index(index);
+        name_of_limit(&one.name, path.key("name"))?;
+        ensure(
+            names.insert(&one.name),
+            path.key("name"),
+            "is used by an earlier limit or quota",
+        )?;
+        pattern(&one.path, path.key("path"))?;
+        let plain = pattern(&unreserved(&one.path), path.key("path"))?;
+        methods(&one.methods, &path.key("methods"))?;
+        per(&one.per, &path.key("per"))?;
+        within(one.limit, (1, MAX_QUOTA), path.key("limit"))?;
+        let zone = Zone::named(&one.timezone).ok_or_else(|| {
+            let rule = "must be a name of the IANA time zone database, e.g. Europe/Berlin";
+            Fault::new(path.key("timezone"), rule)
+        })?;
+        compiled.push(Quota::new(one, plain, zone));
+    }
+    Ok(compiled)
+}
+
+/// A bar separates the parts of a bucket's key.
+fn name_of_limit(name: &str, path: Path) -> Checked {
+    let name_ok =
+        (1..=MAX_NAME).contains(&name.len()) && name.bytes().all(|b| b.is_ascii_graphic() && b != b'|');
+    ensure(
+        name_ok,
+        path,
+        "must be 1 to 64 visible ASCII characters other than |",
+    )
 }
 
 fn access(lists: &[AccessSettings], path: &Path) -> Result<Vec<AccessList>, Fault> {

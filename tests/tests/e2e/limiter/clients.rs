@@ -93,6 +93,27 @@ pub async fn levels_are_read_and_buckets_are_filled(host: Host) {
     gateway.get(&path).send().await.problem(401, "unauthorized");
 }
 
+pub async fn a_quota_is_exact_across_a_crash(host: Host) {
+    let settings = "[[quotas]]\nname = \"accounts\"\npath = \"/api/calls\"\nlimit = 40\nwindow = \"month\"\ntimezone = \"Asia/Seoul\"";
+    let gateway = Gateway::start(host, settings).await;
+    assert_eq!(let_through(&gateway, "one", 24).await, 24);
+    gateway.kill();
+    gateway.restart().await;
+    assert_eq!(let_through(&gateway, "one", 32).await, 16, "24 before the crash");
+    let last = gateway.get("/api/calls").client("one").send().await;
+    let wait = refused(&last, &["accounts"]);
+    assert!(wait <= 31 * 86_400, "{wait}");
+    assert_eq!(let_through(&gateway, "another", 2).await, 2);
+    let path = "/api/limits/clients/id:one";
+    let told = gateway.get(path).key(ADMIN_KEY).send().await.expect(200).json();
+    assert_eq!(
+        (&told["quotas"][0]["used"], &told["quotas"][0]["limit"]),
+        (&json!(40), &json!(40))
+    );
+    gateway.delete(path).key(ADMIN_KEY).send().await.expect(204);
+    assert_eq!(let_through(&gateway, "one", 2).await, 2);
+}
+
 pub async fn users_and_headers_have_buckets_of_their_own(host: Host) {
     let gateway = Gateway::start(host, GRANTED).await;
     for name in ["x-user-id", "x-device"] {

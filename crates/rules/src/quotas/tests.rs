@@ -1,0 +1,157 @@
+use serde_json::{Value, json};
+
+use super::*;
+use crate::limiter::{self, Verdict};
+use crate::settings::Settings;
+use crate::testing::{Gateway, body, ready, request};
+use crate::world::World;
+use tollgate_api::time;
+use tollgate_store::commit::StoreError;
+use tollgate_store::memory::START;
+
+const HOUR_MS: u64 = 3_600_000;
+
+fn at(text: &str) -> u64 {
+    time::parse(text).unwrap()
+}
+
+fn window(zone: &str, window: QuotaWindow, now: &str) -> (u64, u64) {
+    Zone::named(zone).unwrap().window(window, at(now))
+}
+
+fn gateway(quotas: &str) -> Gateway {
+    Gateway::with_settings(Settings::parse(quotas, "tollgate.toml").unwrap())
+}
+
+fn ask(gateway: &Gateway, headers: &[(&str, &str)]) -> Verdict {
+    let fresh = || gateway.fresh();
+    let world = World {
+        store: &gateway.store,
+        settings: &gateway.settings,
+        now: gateway.store.now(),
+        fresh: &fresh,
+    };
+    let request = request("POST", "/api/accounts", headers, &Value::Null);
+    ready(limiter::check(&world, &gateway.buckets, &request))
+}
+
+fn admitted(gateway: &Gateway, headers: &[(&str, &str)]) -> usize {
+    (0..10)
+        .filter(|_| matches!(ask(gateway, headers), Verdict::Admit(_)))
+        .count()
+}
+
+#[test]
+fn days_of_23_and_25_hours_are_one_window_each() {
+    // Berlin: 2027-03-28 has 23 hours, 2027-10-31 has 25.
+    for (now, start, hours) in [
+        ("2027-03-28T10:00:00Z", "2027-03-27T23:00:00Z", 23),
+        ("2027-03-27T22:59:59Z", "2027-03-26T23:00:00Z", 24),
+        ("2027-10-31T00:30:00Z", "2027-10-30T22:00:00Z", 25),
+        ("2027-10-31T22:59:59Z", "2027-10-30T22:00:00Z", 25),
+        ("2027-10-31T23:00:00Z", "2027-10-31T23:00:00Z", 24),
+    ] {
+        let (from, to) = window("Europe/Berlin", QuotaWindow::Day, now);
+        assert_eq!((from, (to - from) / HOUR_MS), (at(start), hours), "{now}");
+    }
+    // A midnight that does not exist: Beirut, 2027-03-28, begins at 01:00.
+    let (from, _) = window("Asia/Beirut", QuotaWindow::Day, "2027-03-28T12:00:00Z");
+    assert_eq!(from, at("2027-03-27T22:00:00Z"));
+}
+
+#[test]
+fn weeks_months_and_hours_begin_where_the_calendar_says() {
+    // A Friday.
+    let now = "2027-01-15T08:20:00Z";
+    let of = |zone, kind| window(zone, kind, now);
+    assert_eq!(
+        of("UTC", QuotaWindow::Week),
+        (at("2027-01-11T00:00:00Z"), at("2027-01-18T00:00:00Z"))
+    );
+    assert_eq!(
+        of("Asia/Seoul", QuotaWindow::Month),
+        (at("2026-12-31T15:00:00Z"), at("2027-01-31T15:00:00Z"))
+    );
+    assert_eq!(
+        of("UTC", QuotaWindow::Hour),
+        (at("2027-01-15T08:00:00Z"), at("2027-01-15T09:00:00Z"))
+    );
+    assert_eq!(
+        of("Asia/Kolkata", QuotaWindow::Hour),
+        (at("2027-01-15T07:30:00Z"), at("2027-01-15T08:30:00Z"))
+    );
+    assert!(Zone::named("Mars/Olympus").is_none());
+    // Beyond the calendar: a window, and no panic.
+    let (from, to) = Zone::named("UTC")
+        .unwrap()
+        .window(QuotaWindow::Month, u64::MAX / 2);
+    assert!(from < to);
+}
+
+const DAILY: &str = "[[quotas]]\nname = \"accounts\"\npath = \"/api/accounts\"\nmethods = [\"POST\"]\nper = [\"ip\"]\nlimit = 3\nwindow = \"day\"\n\
+    timezone = \"Europe/Berlin\"\n\n[[quotas]]\nname = \"rewards\"\npath = \"/api/accounts\"\nper = [\"header:x-device\"]\nlimit = 5\nwindow = \"week\"\n";
+
+#[test]
+fn a_quota_is_exact_and_says_how_long() {
+    let gateway = gateway(DAILY);
+    let Verdict::Admit(headers) = ask(&gateway, &[]) else {
+        panic!("refused")
+    };
+    let told: Vec<String> = headers
+        .iter()
+        .map(|header| String::from_utf8(header.value.clone()).unwrap())
+        .collect();
+    assert_eq!(told[0], "\"accounts\";q=3;w=86400, \"rewards\";q=5;w=604800");
+    // START is 08:00 of UTC, 09:00 of Berlin: 15 hours are left.
+    assert!(
+        told[1].starts_with("\"accounts\";r=2;t=54000, \"rewards\";r=4;t="),
+        "{}",
+        told[1]
+    );
+    assert_eq!(admitted(&gateway, &[]), 2);
+    let Verdict::Answer(refused) = ask(&gateway, &[]) else {
+        panic!("admitted")
+    };
+    assert_eq!(
+        (refused.status, refused.header("retry-after")),
+        (429, Some("54000"))
+    );
+    assert_eq!(body(&refused)["violated-policies"], json!(["accounts"]));
+    // What one refused, the other did not count.
+    gateway.store.set_now(START + 15 * HOUR_MS);
+    assert_eq!(admitted(&gateway, &[]), 2, "a new day; the week has two left");
+}
+
+#[test]
+fn what_cannot_be_counted_is_not_let_through() {
+    let gateway = gateway(DAILY);
+    gateway.store.fail_next(StoreError::Unavailable("down".into()));
+    let Verdict::Answer(refused) = ask(&gateway, &[]) else {
+        panic!("admitted")
+    };
+    assert_eq!(refused.status, 503);
+    assert_eq!(admitted(&gateway, &[]), 3);
+}
+
+#[test]
+fn counters_that_are_over_are_swept_in_batches() {
+    let gateway = gateway("[[quotas]]\nname = \"hourly\"\nlimit = 1\nwindow = \"hour\"\n");
+    for n in 0..150 {
+        ask(&gateway, &[("x-client-id", &n.to_string())]);
+    }
+    let left = || ready(gateway.store.scan(PREFIX, None, 1_000)).unwrap().len();
+    assert_eq!(left(), 150);
+    assert!(
+        !ready(maintain(&gateway.store, START + HOUR_MS)).unwrap(),
+        "kept for a day"
+    );
+    assert_eq!(left(), 150);
+    gateway.store.set_now(START + 2 * GRACE_MS);
+    ask(&gateway, &[("x-client-id", "new")]);
+    let mut steps = 0;
+    while ready(maintain(&gateway.store, gateway.store.now())).unwrap() {
+        steps += 1;
+    }
+    assert_eq!((steps, left()), (2, 1), "what counts is left");
+    assert_eq!(admitted(&gateway, &[("x-client-id", "new")]), 0);
+}
