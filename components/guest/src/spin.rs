@@ -55,7 +55,10 @@ pub async fn answer(
             Verdict::Admit(added) => added,
         };
         if calls::is_bulk(&seen.path) {
-            tollgate_rules::links::may_send_many(&world, &seen).await?;
+            match component {
+                Component::Coupon => tollgate_rules::campaigns::may_send_many(&world, &seen).await?,
+                _ => tollgate_rules::links::may_send_many(&world, &seen).await?,
+            }
         }
         let most = calls::max_body(&seen.path, settings.config.server.max_body.0);
         seen.body = body::read(&parts.headers, body, most).await?;

@@ -6,7 +6,7 @@ use tollgate_guest::port::Port;
 use tollgate_guest::rules::links;
 use tollgate_guest::rules::world::World;
 
-async fn answer(world: &World<'static, Port>, request: &Request) -> Response {
+async fn answer(world: &World<'_, Port>, request: &Request) -> Response {
     let response = links::handle(world, request).await;
     links::stats::now_and_then(world).await;
     response

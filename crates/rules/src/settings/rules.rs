@@ -13,8 +13,8 @@ use crate::access::AccessList;
 use crate::alerts::Condition;
 use crate::config::{
     AccessSettings, Clients, Config, Fault, Forward, Limit, Links, MAX_ACCESS, MAX_CODE_LENGTH, MAX_FORWARDS,
-    MAX_IDLE_SECONDS, MAX_KEPT_HEADERS, MAX_LIMITS, MAX_NAME, MAX_ORIGINS, MAX_QUOTA, MAX_QUOTAS, MAX_WORKERS,
-    MIN_CODE_LENGTH, Ordering, Path, Per, QuotaSettings, Server, TOPIC_NAME_RULE, is_topic_name,
+    MAX_IDLE_SECONDS, MAX_KEPT_HEADERS, MAX_LIMITS, MAX_NAME, MAX_ORIGINS, MAX_QUOTA, MAX_QUOTAS,
+    MAX_WORKERS, MIN_CODE_LENGTH, Ordering, Path, Per, QuotaSettings, Server, TOPIC_NAME_RULE, is_topic_name,
 };
 use crate::cors::Cors;
 use crate::identity::Proxies;
