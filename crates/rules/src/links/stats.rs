@@ -14,7 +14,7 @@
 //! ([`gone`]).
 //!
 //! Bounds: a note is at most [`MAX_ROW`](tollgate_store::plan::coalescer::MAX_ROW) bytes, a tally at most
-//! [`tally::MAX_BYTES`]. So the hours of a link that is visited in each of them take at most 17 MiB, if every
+//! [`MAX_BYTES`]. So the hours of a link that is visited in each of them take at most 17 MiB, if every
 //! dimension is full in every hour; with ten visits an hour, under 1 MiB.
 
 mod agent;
@@ -40,6 +40,7 @@ pub(super) use read::{MAX_DAYS, MAX_LINKS, Stats};
 pub(super) use read::{get, get_all, unique};
 pub use seen::Dimension;
 use seen::Seen;
+pub use tally::MAX_BYTES;
 
 /// How long hours are kept.
 pub const HOURS_KEPT: u64 = 90 * 24;

@@ -231,6 +231,25 @@ fn a_machine_never_uses_up_a_numbered_link_however_often_it_comes() {
     assert_eq!((&stats["visits"], &stats["bots"]), (&json!(1), &json!(3)));
 }
 
+/// What users of similar products have reported: previews of a network of many servers inflate the count, so do heads with the agents
+/// of browsers, and a client without an id is another one each time.
+#[test]
+fn visits_are_not_inflated() {
+    let gateway = Gateway::new();
+    gateway.noted_link("abc", json!({}));
+    let mastodon = "http.rb/5.1.1 (Mastodon/4.2.1; +https://mastodon.example/)";
+    for n in 0..5 {
+        gateway.comes("abc", &format!("server{n}"), mastodon, &[]);
+        gateway.call("HEAD", "/abc", &[("user-agent", IPHONE)], &Value::Null);
+        let forged = format!("198.51.100.{n}");
+        let headers = [("user-agent", FIREFOX), ("x-forwarded-for", &forged)];
+        gateway.call("GET", "/abc", &headers, &Value::Null);
+    }
+    let stats = gateway.stats("abc/stats");
+    let told = ["visits", "uniqueVisitors", "bots"].map(|name| stats[name].as_u64().unwrap());
+    assert_eq!(told, [5, 1, 5]);
+}
+
 #[test]
 fn a_query_that_cannot_be_is_named() {
     let gateway = Gateway::new();
