@@ -156,6 +156,12 @@ pub fn is_kept(patterns: &[String], name: &str) -> bool {
     patterns.iter().any(|pattern| by_pattern(pattern)) && may_be_kept(name)
 }
 
+/// Whether a header that every delivery has may be called so (lower case): neither of one hop, nor of the body, nor one that a
+/// delivery sets itself.
+pub fn may_be_fixed(name: &str) -> bool {
+    may_be_kept(name) && ![ALWAYS_KEPT, traceparent::HEADER, "tracestate"].contains(&name)
+}
+
 fn may_be_kept(name: &str) -> bool {
     !NEVER_KEPT.contains(&name) && !OWN.iter().any(|own| name.starts_with(own))
 }

@@ -13,6 +13,7 @@ pub mod relay;
 pub mod retry;
 #[cfg(feature = "driver")]
 mod sinks;
+pub mod start;
 pub mod subscription;
 pub mod subscriptions;
 pub mod webhook;

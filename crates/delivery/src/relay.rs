@@ -20,6 +20,8 @@
 //!   wait longest become dead letters early. New messages and repeated ones take turns.
 //! * Of one key, parked messages are always older than those that are not parked, in memory and in every
 //!   commit. So nothing overtakes, after a crash either.
+//! * A message that the filter does not pass is finished when it is loaded, and neither waits nor takes a place. What
+//!   waits for another attempt is looked at again when its turn comes; a dead letter that was redriven goes anyway.
 //! * Two relays of one subscription on one store both deliver, but their progress stays right. A commit is
 //!   made on condition that the progress is the one last seen. A relay whose commit is refused reads the
 //!   progress again and merges.
@@ -28,7 +30,7 @@ use std::sync::Arc;
 
 use crate::breaker;
 use crate::retry::Schedule;
-use crate::subscription::Subscription;
+use crate::subscription::{Filter, Subscription};
 use tollgate_store::commit::{Commit, Message};
 
 pub mod address;
@@ -46,7 +48,7 @@ mod window;
 
 pub use delivered::{Blame, Delivered};
 pub use machine::Machine;
-pub use pacer::MAX_RATE;
+pub use pacer::{MAX_RATE, MIN_RATE};
 
 use restore::{Found, Polled, Restored};
 
@@ -78,12 +80,14 @@ pub struct DeliveryPolicy {
     pub name: String,
     /// Where its durable form is.
     pub keys: record::Keys,
-    /// The most deliveries begun per second.
-    pub rate_per_second: u32,
+    /// The most deliveries begun per second; may be below one.
+    pub rate_per_second: f64,
     /// The most deliveries under way.
     pub concurrency: u32,
     /// One message of a key at a time, in order.
     pub ordered: bool,
+    /// Which messages are delivered; without one, all are.
+    pub filter: Option<Filter>,
     /// When to try again.
     pub schedule: Schedule,
     /// See [`WINDOW`].
@@ -95,6 +99,11 @@ pub struct DeliveryPolicy {
 }
 
 impl DeliveryPolicy {
+    /// Whether a message is for this subscription.
+    pub(crate) fn wants(&self, message: &Message) -> bool {
+        self.filter.as_ref().is_none_or(|filter| filter.passes(message))
+    }
+
     /// Of a subscription of the file.
     pub fn from_config(topic: &str, subscription: &Subscription) -> Self {
         let keys = record::Keys::new(topic, &subscription.name);
@@ -107,9 +116,10 @@ impl DeliveryPolicy {
             topic: topic.to_owned(),
             name: subscription.name.clone(),
             keys,
-            rate_per_second: subscription.rate_per_second.clamp(1, MAX_RATE),
+            rate_per_second: subscription.rate_per_second.0.clamp(MIN_RATE, MAX_RATE),
             concurrency: subscription.concurrency.clamp(1, MAX_CONCURRENCY),
             ordered: subscription.ordered,
+            filter: subscription.filter.clone(),
             schedule: Schedule::from_config(&subscription.retry),
             window: WINDOW,
             held: MAX_HELD,

@@ -1,9 +1,19 @@
 //! A push subscription as it is written: in `tollgate.toml`, in the body of a call, and in the store. Which values are good is for
 //! the rules of the settings to say.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 use tollgate_api::secret::SecretText;
+use tollgate_api::time;
 use tollgate_api::units::Span;
+
+mod filter;
+mod rate;
+
+pub use crate::start::StartFrom;
+pub use filter::{Filter, MAX_TYPE, MAX_TYPES};
+pub use rate::Rate;
 
 /// `[[topics.<name>.subscriptions]]`
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -16,12 +26,34 @@ pub struct Subscription {
     pub kind: SinkKind,
     /// Where messages are posted to.
     pub url: String,
+    /// Fixed headers of every delivery, by name in lower case; values count as secrets.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub headers: BTreeMap<String, SecretText>,
     /// A Standard Webhooks secret, `whsec_<base64>`.
     #[serde(default)]
     pub secret: Option<SecretText>,
+    /// The secret before it, which signs as well while receivers change over.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub previous_secret: Option<SecretText>,
+    /// Until when it does, Unix milliseconds; written as RFC 3339.
+    #[serde(
+        with = "time::rfc3339_option",
+        default,
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub previous_secret_until: Option<u64>,
+    /// Where it begins in its topic when it is new.
+    #[serde(default)]
+    pub start_from: StartFrom,
+    /// Which messages are delivered; without one, all are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub filter: Option<Filter>,
+    /// What of a message is sent.
+    #[serde(default)]
+    pub payload: Payload,
     /// The most deliveries begun per second.
     #[serde(default = "rate_per_second")]
-    pub rate_per_second: u32,
+    pub rate_per_second: Rate,
     /// The most deliveries under way.
     #[serde(default = "concurrency")]
     pub concurrency: u32,
@@ -37,6 +69,46 @@ pub struct Subscription {
     /// When to try again.
     #[serde(default)]
     pub retry: Retry,
+}
+
+impl Subscription {
+    /// One with a name, a target, and the default of everything else.
+    pub fn new(name: impl Into<String>, url: impl Into<String>) -> Self {
+        Self {
+            name: name.into(),
+            kind: SinkKind::default(),
+            url: url.into(),
+            headers: BTreeMap::new(),
+            secret: None,
+            previous_secret: None,
+            previous_secret_until: None,
+            start_from: StartFrom::default(),
+            filter: None,
+            payload: Payload::default(),
+            rate_per_second: rate_per_second(),
+            concurrency: concurrency(),
+            timeout: delivery_timeout(),
+            ordered: yes(),
+            allow_private_addresses: false,
+            retry: Retry::default(),
+        }
+    }
+}
+
+/// What of a message is sent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(
+    feature = "schema",
+    derive(schemars::JsonSchema),
+    schemars(rename = "PayloadKind")
+)]
+#[serde(rename_all = "lowercase")]
+pub enum Payload {
+    /// All of it.
+    #[default]
+    Full,
+    /// Its id, its type, and where it can be fetched: what a receiver may know before it has shown a key.
+    Reference,
 }
 
 /// The kind of sink that takes a subscription's messages: a row for each.
@@ -82,8 +154,8 @@ impl Default for Retry {
     }
 }
 
-fn rate_per_second() -> u32 {
-    500
+fn rate_per_second() -> Rate {
+    Rate(500.0)
 }
 fn concurrency() -> u32 {
     8

@@ -8,7 +8,10 @@ use sha2::Sha256;
 use subtle::ConstantTimeEq as _;
 
 use crate::attributes::{self, Attributes};
+use crate::subscription::Subscription;
+use serde::Serialize;
 use tollgate_api::http::Header;
+use tollgate_api::secret::SecretText;
 use tollgate_api::traceparent;
 use tollgate_store::commit::Message;
 
@@ -119,24 +122,96 @@ pub fn verify(
     if fits { Ok(()) } else { Err(VerifyError::NoMatch) }
 }
 
-/// The headers of one delivery: content type, CloudEvents attributes, its place in a trace, and the webhook's id, time and
-/// (with a secret) signature. `source` is the topic as a URI reference; `now`: Unix milliseconds, the time of this attempt.
-pub fn delivery_headers(message: &Message, source: &str, secret: Option<&Secret>, now: u64) -> Vec<Header> {
-    /// For a message that was appended without a type, which CloudEvents requires.
+/// What deliveries are signed with: the secret, and the one before it while receivers change over. Without any, nothing is
+/// signed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Signing {
+    secret: Option<Secret>,
+    /// With the time until when it signs, Unix milliseconds.
+    previous: Option<(Secret, u64)>,
+}
+
+impl Signing {
+    /// Of a subscription.
+    ///
+    /// # Errors
+    /// Which setting is at fault, and why; no secret is quoted.
+    pub fn of(settings: &Subscription) -> Result<Self, String> {
+        let read = |name: &str, text: &Option<SecretText>| {
+            let text = text.as_ref().map(SecretText::expose);
+            let secret = text.map(Secret::parse).transpose();
+            secret.map_err(|error| format!("{name}: {error}"))
+        };
+        let previous = read("previous secret", &settings.previous_secret)?;
+        Ok(Self {
+            secret: read("secret", &settings.secret)?,
+            previous: previous.zip(settings.previous_secret_until),
+        })
+    }
+
+    /// The secrets that count at `now`, Unix milliseconds; the newest first.
+    pub fn secrets(&self, now: u64) -> Vec<&Secret> {
+        let previous = self.previous.as_ref().filter(|(_, until)| now < *until);
+        let secrets = self.secret.iter().chain(previous.map(|(secret, _)| secret));
+        secrets.collect()
+    }
+}
+
+/// The type of a message; CloudEvents requires one, so a message that was appended without is given it here.
+pub fn kind(message: &Message) -> &str {
     const UNTYPED: &str = "tollgate.message";
-    let timestamp = now / 1_000;
-    let kind = if message.kind.is_empty() {
-        UNTYPED
-    } else {
-        &message.kind
+    match message.kind.as_str() {
+        "" => UNTYPED,
+        kind => kind,
+    }
+}
+
+/// What is sent in the place of a message whose receiver is to know no more than its id, its type and where it can be
+/// fetched (`GET …/messages`, with a key): nothing of the payload, the ordering key, or a forwarded request.
+pub fn reference(message: &Message, source: &str) -> Message {
+    #[derive(Serialize)]
+    struct Reference<'a> {
+        id: &'a str,
+        #[serde(rename = "type")]
+        kind: &'a str,
+        topic: &'a str,
+        sequence: u64,
+        url: String,
+    }
+    let body = Reference {
+        id: &message.id,
+        kind: kind(message),
+        topic: &message.topic,
+        sequence: message.sequence,
+        url: format!(
+            "{source}/messages?after={}&limit=1",
+            message.sequence.saturating_sub(1)
+        ),
     };
+    Message {
+        topic: message.topic.clone(),
+        sequence: message.sequence,
+        id: message.id.clone(),
+        key: String::new(),
+        kind: message.kind.clone(),
+        content_type: "application/json".to_owned(),
+        time: message.time,
+        attributes: attributes::write(None, attributes::traceparent(message)),
+        payload: serde_json::to_vec(&body).expect("a struct of plain fields serialises"),
+    }
+}
+
+/// The headers of one delivery: content type, CloudEvents attributes, its place in a trace, and the webhook's id, time and
+/// signatures, one for each secret. `source` is the topic as a URI reference; `now`: Unix milliseconds, the time of this attempt.
+pub fn delivery_headers(message: &Message, source: &str, secrets: &[&Secret], now: u64) -> Vec<Header> {
+    let timestamp = now / 1_000;
     let content_type = Some(message.content_type.as_str()).filter(|text| is_field_value(text));
     let mut headers = vec![
         Header::new("content-type", content_type.unwrap_or("application/octet-stream")),
         Header::new("ce-specversion", "1.0"),
         Header::new("ce-id", attribute(&message.id)),
         Header::new("ce-source", attribute(source)),
-        Header::new("ce-type", attribute(kind)),
+        Header::new("ce-type", attribute(kind(message))),
         Header::new("ce-time", tollgate_api::time::format(message.time)),
         // Documented extensions of CloudEvents: the order within the topic, and what that order is kept for.
         Header::new("ce-sequence", message.sequence.to_string()),
@@ -159,9 +234,13 @@ pub fn delivery_headers(message: &Message, source: &str, secret: Option<&Secret>
     }
     headers.push(Header::new("webhook-id", attribute(&message.id)));
     headers.push(Header::new("webhook-timestamp", timestamp.to_string()));
-    if let Some(secret) = secret {
-        let signature = sign(secret, &attribute(&message.id), timestamp, &message.payload);
-        headers.push(Header::new("webhook-signature", signature));
+    if !secrets.is_empty() {
+        let id = attribute(&message.id);
+        let signatures = secrets
+            .iter()
+            .map(|secret| sign(secret, &id, timestamp, &message.payload));
+        let signatures = signatures.collect::<Vec<_>>().join(" ");
+        headers.push(Header::new("webhook-signature", signatures));
     }
     headers
 }
@@ -266,7 +345,7 @@ mod tests {
             attributes: Vec::new(),
             payload: b"hi".to_vec(),
         };
-        let headers = delivery_headers(&message, "/api/topics/signup", Some(&secret()), 1_800_000_005_999);
+        let headers = delivery_headers(&message, "/api/topics/signup", &[&secret()], 1_800_000_005_999);
         let value = |name: &str| {
             let header = headers.iter().find(|h| h.name == name).unwrap();
             String::from_utf8(header.value.clone()).unwrap()
@@ -286,5 +365,61 @@ mod tests {
             verify(&[secret()], &id, "1800000005", &signature, b"hi", 1_800_000_006),
             Ok(())
         );
+    }
+
+    #[test]
+    fn while_a_secret_rotates_each_signs_and_a_receiver_of_either_verifies() {
+        let (new, old) = (Secret::generate([1; 32]), Secret::generate([2; 32]));
+        let mut settings = Subscription::new("s", "https://example.com/");
+        settings.secret = Some(new.clone().into());
+        settings.previous_secret = Some(old.clone().into());
+        settings.previous_secret_until = Some(10_000);
+        let signing = Signing::of(&settings).unwrap();
+        let message = Message {
+            id: "m".into(),
+            payload: b"hi".to_vec(),
+            ..Message::default()
+        };
+        let verified = |now: u64, secret: &str| {
+            let headers = delivery_headers(&message, "/", &signing.secrets(now), now);
+            let value = |name: &str| {
+                let header = headers.iter().find(|header| header.name == name).unwrap();
+                String::from_utf8(header.value.clone()).unwrap()
+            };
+            let (at, signatures) = (value("webhook-timestamp"), value("webhook-signature"));
+            let secret = [Secret::parse(secret).unwrap()];
+            verify(&secret, "m", &at, &signatures, b"hi", now / 1_000).is_ok()
+        };
+        assert!(verified(9_999, &new) && verified(9_999, &old));
+        assert!(verified(10_000, &new) && !verified(10_000, &old));
+        settings.previous_secret = Some("whsec_short".to_owned().into());
+        let refused = Signing::of(&settings).unwrap_err();
+        assert!(refused.starts_with("previous secret: ") && !refused.contains("short"));
+    }
+
+    #[test]
+    fn a_reference_says_where_a_message_is_and_nothing_of_what_it_says() {
+        let message = Message {
+            topic: "t".into(),
+            sequence: 7,
+            id: "m".into(),
+            key: "id:ann secret".into(),
+            kind: "coupon.claimed".into(),
+            content_type: "text/plain".into(),
+            time: 5,
+            attributes:
+                br#"{"method":"PUT","path":"/secret","query":"secret","headers":{"x-secret":"secret"}}"#
+                    .to_vec(),
+            payload: b"secret".to_vec(),
+        };
+        let source = "https://go.example.com/api/topics/t";
+        let sent = reference(&message, source);
+        let body = format!(
+            r#"{{"id":"m","type":"coupon.claimed","topic":"t","sequence":7,"url":"{source}/messages?after=6&limit=1"}}"#
+        );
+        assert_eq!(String::from_utf8(sent.payload.clone()).unwrap(), body);
+        let headers = delivery_headers(&sent, source, &[], 5);
+        assert!(!format!("{headers:?}{sent:?}").contains("secret"), "{headers:?}");
+        assert_eq!((sent.time, sent.content_type.as_str()), (5, "application/json"));
     }
 }

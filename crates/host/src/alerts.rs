@@ -13,7 +13,7 @@ use tokio::sync::{Notify, oneshot};
 use tollgate_api::units::Span;
 use tollgate_delivery::driver::{Messenger, Recipient, Statuses};
 use tollgate_delivery::relay::Delivered;
-use tollgate_delivery::subscription::{Retry, SinkKind, Subscription};
+use tollgate_delivery::subscription::Subscription;
 use tollgate_engines::{AnyEngine, Engine as _};
 use tollgate_rules::alerts::{self, Condition, Notice, Readings, Record, Reported, State, Subject, Window};
 use tollgate_rules::config::Alert;
@@ -146,16 +146,10 @@ impl Alerts {
 /// An alert's receiver, as what a subscription posts to.
 fn target(alert: &Alert) -> Subscription {
     Subscription {
-        name: alert.name.clone(),
-        kind: SinkKind::Http,
-        url: alert.url.expose().to_owned(),
         secret: alert.secret.clone(),
-        rate_per_second: 1,
-        concurrency: 1,
         timeout: SEND_TIMEOUT,
-        ordered: true,
         allow_private_addresses: alert.allow_private_addresses,
-        retry: Retry::default(),
+        ..Subscription::new(&alert.name, alert.url.expose())
     }
 }
 

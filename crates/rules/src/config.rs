@@ -46,6 +46,7 @@ pub use per::Per;
 pub use quota::{QuotaCount, QuotaSettings, QuotaWindow};
 pub use receipts::{ReceiptAlgorithm, ReceiptSettings};
 pub use reload::ReloadSettings;
+pub(crate) use text::MASK;
 #[cfg(test)]
 pub(crate) use text::SAMPLE;
 pub use tls::{AdminTls, CertificateFiles, HANDSHAKE_TIMEOUT, Tls};

@@ -13,13 +13,13 @@ mod settle;
 mod tests;
 
 pub use lease::{is_empty_answer, without_wait};
+pub(crate) use manage::first_sequence;
 
 use serde::Serialize;
 
 use crate::config::{TOPIC_NAME_RULE, is_topic_name};
 use crate::dead_letters;
 use crate::keys;
-use crate::messages;
 use crate::world::World;
 use tollgate_api::calls::{Call, Scope};
 use tollgate_api::http::{Request, Response};
@@ -27,6 +27,7 @@ use tollgate_api::problem::{Kind, Problem};
 use tollgate_api::time;
 use tollgate_delivery::groups::{self, Defined};
 use tollgate_store::commit::{StoreError, Topic};
+use tollgate_store::extent::extent;
 use tollgate_store::ports::Store;
 use tollgate_store::stored;
 
@@ -271,7 +272,7 @@ pub async fn deaths<S: Store>(store: &S, limit: usize) -> Result<Vec<Deaths>, St
 
 /// All of a topic, by name: they are few enough for one answer ([`groups::MAX_GROUPS`]).
 async fn list<S: Store>(world: &World<'_, S>, topic: &str) -> Result<Response, Problem> {
-    let extent = messages::extent(world.store, topic).await?;
+    let extent = extent(world.store, topic).await?;
     let mut views = Vec::new();
     for defined in groups::all(world.store, Some(topic)).await? {
         views.push(View::of(world, &defined, extent.as_ref()).await?);
@@ -280,7 +281,7 @@ async fn list<S: Store>(world: &World<'_, S>, topic: &str) -> Result<Response, P
 }
 
 async fn answer<S: Store>(world: &World<'_, S>, defined: &Defined, status: u16) -> Result<Response, Problem> {
-    let extent = messages::extent(world.store, &defined.topic).await?;
+    let extent = extent(world.store, &defined.topic).await?;
     let view = View::of(world, defined, extent.as_ref()).await?;
     Ok(Response::json(status, &view))
 }

@@ -1,15 +1,13 @@
-//! Messages as consumers see them, and how far a topic reaches.
+//! Messages as consumers see them.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use serde_json::value::RawValue;
 
-use tollgate_api::problem::Problem;
 use tollgate_api::time;
 use tollgate_delivery::attributes::{self, Attributes};
-use tollgate_store::commit::{Message, StoreError, Topic};
-use tollgate_store::ports::Store;
+use tollgate_store::commit::Message;
 use tollgate_store::template;
 
 /// JSON that nests deeper is shown as `dataBase64`: common parsers refuse 128 levels and more, and one such message
@@ -140,91 +138,6 @@ impl<'a> Data<'a> {
     }
 }
 
-/// The extent of one topic; `None` if it never had a message.
-pub async fn extent<S: Store>(store: &S, name: &str) -> Result<Option<Topic>, Problem> {
-    let before = just_before(name);
-    let found = store.topics(before.as_deref(), 1).await?;
-    Ok(found.into_iter().next().filter(|topic| topic.name == name))
-}
-
-/// Where a consumer begins in a topic.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[cfg_attr(
-    feature = "schema",
-    derive(schemars::JsonSchema),
-    schemars(rename = "StartFrom")
-)]
-#[serde(untagged)]
-pub(crate) enum Start {
-    /// A sequence.
-    Sequence(u64),
-    /// `oldest`, `newest`, or an RFC 3339 time: the first message that was written then or later.
-    Text(String),
-}
-
-impl Default for Start {
-    fn default() -> Self {
-        Self::Text("oldest".to_owned())
-    }
-}
-
-impl Start {
-    /// The first sequence, 1 or more.
-    pub(crate) async fn resolve<S: Store>(
-        &self,
-        store: &S,
-        topic: &str,
-        extent: Option<&Topic>,
-    ) -> Result<u64, Problem> {
-        let end = extent.map_or(0, |extent| extent.last).saturating_add(1);
-        let refused = |detail: String| Problem::field("#/startFrom", detail);
-        match self {
-            Self::Sequence(sequence) if (1..=end).contains(sequence) => Ok(*sequence),
-            Self::Sequence(_) => Err(refused(format!(
-                "must be from 1 to {end}, the sequence of the next message"
-            ))),
-            Self::Text(text) if text == "oldest" => Ok(1),
-            Self::Text(text) if text == "newest" => Ok(end),
-            Self::Text(text) => match (time::parse(text), extent) {
-                (Some(time), Some(extent)) => Ok(sequence_at(store, topic, extent, time).await?),
-                (Some(_), None) => Ok(1),
-                (None, _) => Err(refused(
-                    "must be oldest, newest, a sequence, or an RFC 3339 time with an offset".to_owned(),
-                )),
-            },
-        }
-    }
-}
-
-/// The sequence of the first message that was written at `time` (Unix milliseconds) or later; one past the newest if there is
-/// none. Times never fall within a topic, so this looks at some thirty messages at most.
-pub(crate) async fn sequence_at<S: Store>(
-    store: &S,
-    topic: &str,
-    extent: &Topic,
-    time: u64,
-) -> Result<u64, StoreError> {
-    let (mut low, mut high) = (extent.first, extent.last.saturating_add(1));
-    while low < high {
-        let middle = low + (high - low) / 2;
-        let found = store.read(topic, middle - 1, 1, 0).await?;
-        match found.first() {
-            // Retention may have taken some meanwhile.
-            Some(message) if message.time < time => low = message.sequence + 1,
-            _ => high = middle,
-        }
-    }
-    Ok(low)
-}
-
-/// A text below the name and above every name below it: the port lists names after a text only. DEL is above every
-/// character of a name.
-fn just_before(name: &str) -> Option<String> {
-    let last = name.bytes().last()?;
-    let head = name.get(..name.len() - 1)?;
-    Some(format!("{head}{}\u{7f}", char::from(last.saturating_sub(1))))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -275,18 +188,5 @@ mod tests {
         for depth in [MAX_DATA_DEPTH + 1, 20_000] {
             assert!(shown("application/json", nested(depth).as_bytes()).contains("dataBase64"));
         }
-    }
-
-    #[test]
-    fn just_before_lies_between_a_name_and_all_names_below_it() {
-        let mut names = vec![
-            "a", "a-", "a-z", "a.", "a.b", "a0", "ab", "az", "az.z", "b", "b-", "0", "9z", "z",
-        ];
-        names.sort_unstable();
-        for pair in names.windows(2) {
-            let before = just_before(pair[1]).unwrap();
-            assert!(pair[0] < before.as_str() && before.as_str() < pair[1], "{pair:?}");
-        }
-        assert!(just_before("0").unwrap().as_str() < "0");
     }
 }

@@ -18,7 +18,6 @@ pub use status::{Backlog, Lag, MessageDelivery, backlogs, dead_letter_counts, de
 use crate::config::{TOPIC_NAME_RULE, is_topic_name};
 use crate::dead_letters;
 use crate::keys;
-use crate::messages;
 use crate::world::World;
 use tollgate_api::calls::Call;
 use tollgate_api::calls::Scope;
@@ -28,6 +27,7 @@ use tollgate_delivery::relay::record::{Control, Keys, PauseReason};
 use tollgate_delivery::relay::restore;
 use tollgate_delivery::subscriptions::{Defined, of_topic};
 use tollgate_store::commit::{Commit, Mutation, StoreError, literal};
+use tollgate_store::extent::extent;
 use tollgate_store::ports::Store;
 use view::View;
 
@@ -81,7 +81,7 @@ struct Page {
 
 /// All of a topic, by name: they are few enough for one answer ([`MAX_STORED`] and those of the file).
 async fn list<S: Store>(world: &World<'_, S>, topic: &str) -> Result<Response, Problem> {
-    let extent = messages::extent(world.store, topic).await?;
+    let extent = extent(world.store, topic).await?;
     let mut subscriptions = Vec::new();
     for defined in of_topic(world.store, world.settings.config.subscriptions(), topic).await? {
         subscriptions.push(View::of(world.store, &defined, extent.as_ref(), world.now).await?);
@@ -111,7 +111,7 @@ async fn answer<S: Store>(
     status: u16,
     secret: Option<String>,
 ) -> Result<Response, Problem> {
-    let extent = messages::extent(world.store, &defined.topic).await?;
+    let extent = extent(world.store, &defined.topic).await?;
     let mut view = View::of(world.store, defined, extent.as_ref(), world.now).await?;
     if secret.is_some() {
         view.secret = secret;

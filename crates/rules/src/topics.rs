@@ -13,7 +13,7 @@ use crate::config::{Config, is_topic_name};
 use crate::events;
 use crate::groups;
 use crate::keys;
-use crate::messages::{MessageView, extent};
+use crate::messages::MessageView;
 use crate::subscriptions;
 use crate::world::World;
 use tollgate_api::calls::Scope;
@@ -22,6 +22,7 @@ use tollgate_api::problem::Problem;
 use tollgate_api::query::Query;
 use tollgate_api::time;
 use tollgate_store::commit::{MAX_PAGE, MAX_WAIT_MS, Topic};
+use tollgate_store::extent::extent;
 use tollgate_store::ports::Store;
 
 /// Messages of a page unless the caller says otherwise.

@@ -4,6 +4,7 @@
 
 pub mod bucket;
 pub mod commit;
+pub mod extent;
 pub mod memory;
 pub mod packed;
 pub mod plan;

@@ -138,7 +138,7 @@ fn message(secret: &Secret, any: &str, id: &str, at: u64, body: &[u8]) {
         attributes: Vec::new(),
         payload: body.to_vec(),
     };
-    let headers = delivery_headers(&message, &part(3), Some(secret), at);
+    let headers = delivery_headers(&message, &part(3), &[secret], at);
     let mut values = std::collections::BTreeMap::new();
     for header in &headers {
         let visible = header.value.iter().all(|byte| (0x20..=0x7e).contains(byte));

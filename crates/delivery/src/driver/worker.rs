@@ -8,14 +8,15 @@ use std::time::{Duration, SystemTime};
 use crate::attributes;
 use crate::breaker::Change;
 use crate::relay::record::Keys;
-use crate::relay::{Action, Delivered, DeliveryPolicy, Event, Machine, Note, restore};
-use crate::subscriptions::{Defined, Standing, standing};
+use crate::relay::restore::{self, Restored};
+use crate::relay::{Action, Delivered, DeliveryPolicy, Event, Machine, Note};
+use crate::subscriptions::{Defined, Source, Standing, standing};
 use futures::StreamExt as _;
 use futures::future::LocalBoxFuture;
 use futures::stream::FuturesUnordered;
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, sleep, sleep_until};
-use tollgate_store::commit::{Commit, MAX_WAIT_MS, Message, Outcome};
+use tollgate_store::commit::{Commit, MAX_WAIT_MS, Message, Outcome, StoreError};
 use tollgate_store::ports::Store;
 
 use super::observer::{Attempt, Observer};
@@ -149,13 +150,24 @@ impl<S: Store> Driver<S> {
     }
 
     async fn restore(&self) -> Event {
-        match restore::restore(&*self.store, &self.topic, &self.keys).await {
+        match self.restored().await {
             Ok(restored) => Event::Restored(Box::new(restored)),
             Err(error) => {
                 self.store_failed("read the progress", &error).await;
                 Event::RestoreFailed
             }
         }
+    }
+
+    async fn restored(&self) -> Result<Restored, StoreError> {
+        let mut restored = restore::restore(&*self.store, &self.topic, &self.keys).await?;
+        // One that was made over HTTP has its progress since then.
+        if restored.polled.progress.is_none() && self.defined.source == Source::File {
+            let start = self.defined.settings.start_from;
+            let first = start.first_now(&*self.store, &self.topic).await?;
+            restored.begins_after = Some(first - 1).filter(|before| *before > 0);
+        }
+        Ok(restored)
     }
 
     async fn load(&self, after: u64, limit: u32) -> Event {
@@ -263,7 +275,7 @@ impl<S: Store> Driver<S> {
         })
     }
 
-    async fn store_failed(&self, what: &str, error: &tollgate_store::commit::StoreError) {
+    async fn store_failed(&self, what: &str, error: &StoreError) {
         let Self { topic, name, .. } = self;
         tracing::warn!(topic, subscription = name, %error, "could not {what}; trying again");
         sleep(STORE_RETRY).await;

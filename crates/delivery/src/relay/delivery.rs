@@ -22,6 +22,8 @@ pub enum State {
     Delivered,
     /// Given up.
     Dead,
+    /// The subscription's filter does not pass it.
+    Filtered,
 }
 
 /// The delivery of one message to one subscription.
@@ -43,6 +45,16 @@ pub struct Delivery {
     pub next_attempt_at: Option<u64>,
     /// The last failure.
     pub last_error: Option<String>,
+}
+
+impl Delivery {
+    /// The subscription's filter does not pass the message. That it was tried, or given up, before there was this filter, stays
+    /// true.
+    pub fn is_not_wanted(&mut self) {
+        if matches!(self.state, State::Pending | State::Delivered) {
+            (self.state, self.attempts) = (State::Filtered, None);
+        }
+    }
 }
 
 /// The delivery of `sequence`, from a subscription's progress (the default if it has none) and the entries of this sequence.

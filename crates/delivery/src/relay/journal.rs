@@ -32,7 +32,7 @@ pub(super) enum Change {
         redriven: bool,
         parked: bool,
     },
-    /// Removed by retention before it was delivered, or finished elsewhere.
+    /// Removed by retention before it was delivered, finished elsewhere, or not for this subscription.
     Skipped { start: u64, end: u64 },
     /// Paused.
     Control(Control),
@@ -108,6 +108,24 @@ impl Journal {
     pub fn push(&mut self, change: Change) {
         self.steps += change.steps();
         self.changes.push_back(change);
+    }
+
+    /// A message that is not for this subscription; `entry`: a retry entry exists. Neighbours are one change.
+    pub fn pass_over(&mut self, sequence: u64, entry: bool) {
+        if entry {
+            return self.push(Change::Delivered {
+                sequence,
+                entry,
+                parked: false,
+            });
+        }
+        match self.changes.back_mut() {
+            Some(Change::Skipped { end, .. }) if end.saturating_add(1) == sequence => *end = sequence,
+            _ => self.push(Change::Skipped {
+                start: sequence,
+                end: sequence,
+            }),
+        }
     }
 
     pub fn is_empty(&self) -> bool {

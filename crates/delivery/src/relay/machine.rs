@@ -235,9 +235,14 @@ impl Machine {
                 actions.push(Action::Note(Note::Skipped { start, end }));
             }
             self.position = sequence;
-            if !self.durable.contains(sequence) && !self.window.contains(sequence) {
-                let counter = self.counters.remove(&sequence);
+            if self.durable.contains(sequence) || self.window.contains(sequence) {
+                continue;
+            }
+            let counter = self.counters.remove(&sequence);
+            if self.settings.wants(&message) {
                 self.window.insert(message, counter);
+            } else {
+                self.journal.pass_over(sequence, counter.is_some());
             }
         }
     }

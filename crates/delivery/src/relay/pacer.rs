@@ -3,10 +3,12 @@
 /// Deliveries that may be begun early, in milliseconds of the rate: what a timer may be late by.
 pub const BURST_MS: u64 = 10;
 /// The highest rate, per second.
-pub const MAX_RATE: u32 = 1_000_000;
+pub const MAX_RATE: f64 = 1_000_000.0;
+/// The lowest rate, per second.
+pub const MIN_RATE: f64 = 0.01;
 
 const NANOS_PER_MS: u64 = 1_000_000;
-const NANOS_PER_SECOND: u64 = 1_000_000_000;
+const NANOS_PER_SECOND: f64 = 1e9;
 
 /// Begins at most `rate * t + rate * BURST_MS + 1` deliveries in any `t`.
 #[derive(Clone, Debug)]
@@ -17,10 +19,10 @@ pub struct Pacer {
 }
 
 impl Pacer {
-    /// `rate_per_second` is brought to 1 at least and [`MAX_RATE`] at most.
-    pub fn new(rate_per_second: u32) -> Self {
+    /// `rate_per_second` is brought to [`MIN_RATE`] at least and [`MAX_RATE`] at most.
+    pub fn new(rate_per_second: f64) -> Self {
         Self {
-            interval_ns: NANOS_PER_SECOND / u64::from(rate_per_second.clamp(1, MAX_RATE)),
+            interval_ns: (NANOS_PER_SECOND / rate_per_second.clamp(MIN_RATE, MAX_RATE)) as u64,
             full_at: 0,
         }
     }
@@ -49,7 +51,7 @@ mod tests {
         fn no_window_sees_more_than_the_rate_and_its_burst(
             rate in 1u32..3_000, steps in prop::collection::vec(0u64..50, 1..60),
         ) {
-            let mut pacer = Pacer::new(rate);
+            let mut pacer = Pacer::new(f64::from(rate));
             let (mut now, mut begun) = (1_800_000_000_000, Vec::new());
             for step in steps {
                 now += step;
@@ -69,7 +71,7 @@ mod tests {
 
     #[test]
     fn a_backlog_is_worked_off_at_the_full_rate() {
-        let mut pacer = Pacer::new(500);
+        let mut pacer = Pacer::new(500.0);
         let begun = (0..10_000u64)
             .filter(|now| {
                 let due = pacer.next_at() <= *now;
@@ -80,5 +82,15 @@ mod tests {
             })
             .count();
         assert!((5_000..=5_010).contains(&begun), "{begun}");
+    }
+
+    #[test]
+    fn a_rate_may_be_far_below_one_a_second() {
+        for (rate, wait) in [(0.01, 100_000), (0.5, 2_000), (0.0, 100_000)] {
+            let mut pacer = Pacer::new(rate);
+            pacer.take(1_800_000_000_000);
+            let next = pacer.next_at() - 1_800_000_000_000;
+            assert_eq!(next + BURST_MS, wait, "{rate}");
+        }
     }
 }

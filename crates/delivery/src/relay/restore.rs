@@ -41,6 +41,8 @@ pub struct Restored {
     pub waiting: BTreeMap<u64, Waiting>,
     /// Whether there are more redriven messages in the store.
     pub more: bool,
+    /// Of a subscription without progress: what comes up to here is not for it, since it begins later.
+    pub begins_after: Option<u64>,
 }
 
 impl Restored {

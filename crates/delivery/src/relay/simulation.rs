@@ -129,9 +129,10 @@ fn settings(scenario: &Scenario) -> DeliveryPolicy {
         topic: TOPIC.into(),
         name: NAME.into(),
         keys: Keys::new(TOPIC, NAME),
-        rate_per_second: scenario.rate,
+        rate_per_second: f64::from(scenario.rate),
         concurrency: scenario.concurrency,
         ordered: scenario.ordered,
+        filter: None,
         schedule: if scenario.patient {
             Schedule::Fixed(vec![3_600_000])
         } else {

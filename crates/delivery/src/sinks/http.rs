@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use crate::relay::Delivered;
 use crate::retry::retry_after_ms;
-use crate::subscription::Subscription;
-use crate::webhook::{Secret, delivery_headers};
+use crate::subscription::{Payload as PayloadKind, Subscription};
+use crate::webhook::{Signing, delivery_headers, reference};
 use bytes::Bytes;
 use http::header::{HeaderMap, HeaderName, HeaderValue, RETRY_AFTER, USER_AGENT};
 use http::{Method, Request, Response, Uri};
@@ -91,7 +91,10 @@ impl HttpClients {
 pub(crate) struct HttpSink {
     pools: Pools,
     uri: Uri,
-    secret: Option<Secret>,
+    signing: Signing,
+    /// Fixed ones of every delivery.
+    headers: HeaderMap,
+    payload: PayloadKind,
     timeout: Duration,
     /// Statuses that make a dead letter at once.
     finals: Vec<u16>,
@@ -125,15 +128,21 @@ impl HttpSink {
         // The URL as a browser would read it: odd spellings of addresses become plain ones, which are judged.
         let url = url::Url::parse(&settings.url).map_err(|error| format!("url: {error}"))?;
         let uri = url.as_str().parse().map_err(|error| format!("url: {error}"))?;
-        let secret = settings
-            .secret
-            .as_ref()
-            .map(|text| Secret::parse(text.expose()))
-            .transpose();
+        let mut headers = HeaderMap::with_capacity(settings.headers.len());
+        for (name, value) in &settings.headers {
+            let header = HeaderName::try_from(name).ok();
+            let Some((header, mut value)) = header.zip(HeaderValue::try_from(value.expose()).ok()) else {
+                return Err(format!("headers: {name} is no header"));
+            };
+            value.set_sensitive(true);
+            headers.insert(header, value);
+        }
         Ok(Self {
             pools: clients.pools(settings.allow_private_addresses).clone(),
             uri,
-            secret: secret.map_err(|error| format!("secret: {error}"))?,
+            signing: Signing::of(settings)?,
+            headers,
+            payload: settings.payload,
             timeout: settings.timeout.into(),
             finals: settings.retry.finals.clone(),
             source,
@@ -147,6 +156,10 @@ impl HttpSink {
         message: Arc<Message>,
         place: Option<Traceparent>,
     ) -> Result<Response<Incoming>, Error> {
+        let message = match self.payload {
+            PayloadKind::Full => message,
+            PayloadKind::Reference => Arc::new(reference(&message, &self.source)),
+        };
         let request = || self.request(Arc::clone(&message), place);
         match self.pools.kept.request(request()).await {
             Err(error) if is_stale(&error) => self.pools.fresh.request(request()).await,
@@ -166,7 +179,7 @@ impl HttpSink {
     fn headers(&self, message: &Message, place: Option<Traceparent>, now: u64) -> HeaderMap {
         let mut headers = HeaderMap::new();
         headers.insert(USER_AGENT, HeaderValue::from_static(AGENT));
-        for header in delivery_headers(message, &self.source, self.secret.as_ref(), now) {
+        for header in delivery_headers(message, &self.source, &self.signing.secrets(now), now) {
             let name = HeaderName::try_from(&*header.name);
             if let (Ok(name), Ok(value)) = (name, HeaderValue::try_from(header.value)) {
                 headers.insert(name, value);
@@ -175,6 +188,10 @@ impl HttpSink {
         // In the place of the message's own.
         if let Some(Ok(value)) = place.map(|place| HeaderValue::try_from(place.to_string())) {
             headers.insert(HeaderName::from_static(traceparent::HEADER), value);
+        }
+        // None of them is a name that deliveries need: see the rules of the setting.
+        for (name, value) in &self.headers {
+            headers.insert(name, value.clone());
         }
         headers
     }

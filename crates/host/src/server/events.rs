@@ -20,7 +20,7 @@ use tollgate_api::http::Request;
 use tollgate_api::problem::Problem;
 use tollgate_engines::{Engine as _, Tail};
 use tollgate_rules::events::Told;
-use tollgate_rules::{keys, messages};
+use tollgate_rules::keys;
 use tollgate_store::ports::Store as _;
 
 /// Messages that are read at once.
@@ -99,7 +99,7 @@ impl Kept {
         let store = &shared.engines.store;
         // First this, then what there is: so no message falls between the two.
         let tail = store.subscribe(topic);
-        let extent = in_time(messages::extent(store, topic));
+        let extent = in_time(tollgate_store::extent::extent(store, topic));
         let last = extent.await?.map_or(0, |topic| topic.last);
         Ok(Self {
             topic: topic.to_owned(),

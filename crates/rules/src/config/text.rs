@@ -3,12 +3,13 @@
 use super::Config;
 use super::error::{ConfigError, Fault, Path, line_of};
 use tollgate_api::json::{Strict, reworded};
+use tollgate_api::secret::SecretText;
 
 /// The configuration without a file.
 pub(crate) const SAMPLE: &str = include_str!("../../../../tollgate.toml");
 
 /// Stands for a secret where the configuration is shown.
-const MASK: &str = "********";
+pub(crate) const MASK: &str = "********";
 
 impl Default for Config {
     /// The configuration of the sample file.
@@ -55,7 +56,9 @@ impl Config {
             .values_mut()
             .flat_map(|topic| &mut topic.subscriptions)
         {
-            subscription.secret = None;
+            (subscription.secret, subscription.previous_secret) = (None, None);
+            subscription.previous_secret_until = None;
+            mask(subscription.headers.values_mut());
         }
         for component in &mut config.components {
             component.environment.clear();
@@ -77,22 +80,24 @@ impl Config {
             .values_mut()
             .flat_map(|topic| &mut topic.subscriptions)
         {
-            subscription.secret = subscription.secret.as_ref().map(|_| MASK.to_owned().into());
+            mask(
+                subscription
+                    .secret
+                    .iter_mut()
+                    .chain(&mut subscription.previous_secret),
+            );
+            mask(subscription.headers.values_mut());
         }
         let environments = shown
             .components
             .iter_mut()
             .map(|component| &mut component.environment);
-        for value in environments.flat_map(|environment| environment.values_mut()) {
-            *value = MASK.to_owned().into();
-        }
+        mask(environments.flat_map(|environment| environment.values_mut()));
         for alert in &mut shown.alerts {
             alert.url = MASK.to_owned().into();
             alert.secret = alert.secret.as_ref().map(|_| MASK.to_owned().into());
         }
-        for value in shown.traces.headers.values_mut() {
-            *value = MASK.to_owned().into();
-        }
+        mask(shown.traces.headers.values_mut());
         let account = shown
             .server
             .acme_mut()
@@ -107,6 +112,10 @@ impl Config {
     pub fn to_toml(&self) -> String {
         toml::to_string(&self.masked()).expect("tables, lists, strings, numbers and flags are all TOML has")
     }
+}
+
+fn mask<'a>(secrets: impl Iterator<Item = &'a mut SecretText>) {
+    secrets.for_each(|secret| *secret = MASK.to_owned().into());
 }
 
 /// serde's name of a missing field, so that the error's key is the field itself.

@@ -164,11 +164,11 @@ pub(super) async fn read<S: Store>(
         }
         keys::require(world.store, request, world.now, Scope::Topics).await?;
     }
+    let message = message(world.store, id, &record).await?;
     let deliveries = match record.sequence.known() {
-        Some(sequence) => subscriptions::deliveries(world, &record.topic, sequence).await?,
+        Some(sequence) => subscriptions::deliveries(world, &record.topic, sequence, message.as_ref()).await?,
         None => Vec::new(),
     };
-    let message = message(world.store, id, &record).await?;
     let request = message.as_ref().and_then(Attributes::read);
     let (key, content_type, method, path) = match (&message, &request, &record.before) {
         (Some(message), Some(request), _) => (

@@ -423,7 +423,7 @@ fn kept(gateway: &Gateway, topic: &str) -> (String, Value, BTreeMap<String, Stri
     let message = block_on(gateway.store.read(topic, 0, 1_000, 0))
         .unwrap()
         .remove(0);
-    let headers = tollgate_delivery::webhook::delivery_headers(&message, "/", None, START);
+    let headers = tollgate_delivery::webhook::delivery_headers(&message, "/", &[], START);
     let headers = headers
         .into_iter()
         .map(|header| (header.name.into_owned(), String::from_utf8(header.value).unwrap()));

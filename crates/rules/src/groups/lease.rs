@@ -161,7 +161,7 @@ pub(super) async fn lease<S: Store>(
 }
 
 async fn newest<S: Store>(store: &S, topic: &str) -> Result<u64, Problem> {
-    let extent = crate::messages::extent(store, topic).await?;
+    let extent = tollgate_store::extent::extent(store, topic).await?;
     Ok(extent.map_or(0, |topic| topic.last))
 }
 

@@ -4,7 +4,6 @@ use serde::Deserialize;
 
 use super::{answer, find};
 use crate::clearing::{self, Remains};
-use crate::messages::{self, Start};
 use crate::settings::ATTEMPTS_BOUNDS;
 use crate::world::World;
 use tollgate_api::http::{Request, Response};
@@ -12,7 +11,9 @@ use tollgate_api::problem::{Kind, Problem};
 use tollgate_api::{ids, json};
 use tollgate_delivery::groups::{self, Defined, Head, MAX_GROUPS, Stored};
 use tollgate_delivery::relay::record::Keys;
+use tollgate_delivery::start::StartFrom;
 use tollgate_store::commit::{Commit, Condition, Mutation, Outcome, Refusal, StoreError, literal};
+use tollgate_store::extent::extent;
 use tollgate_store::ports::Store;
 
 /// Leases of a message before it is a dead letter, unless the caller says otherwise.
@@ -30,7 +31,7 @@ const REMOVED: &str = "group-removed/";
 #[serde(deny_unknown_fields, rename_all = "camelCase", default)]
 pub(super) struct Body {
     /// Where a new group begins: `oldest` (the default), `newest`, a sequence, or a time. One that is there goes on where it is.
-    start_from: Option<Start>,
+    start_from: Option<StartFrom>,
     /// Leases of a message before it is a dead letter.
     #[cfg_attr(feature = "schema", schemars(range(min = 1, max = 100)))]
     max_attempts: Option<u32>,
@@ -52,10 +53,8 @@ pub(super) async fn put<S: Store>(
         let detail = format!("must be from {least} to {most}");
         return Err(Problem::field("#/maxAttempts", detail));
     }
-    let extent = messages::extent(world.store, topic).await?;
-    let start = body.start_from.unwrap_or_default();
     // Also where it is not needed: what is not valid is not valid.
-    let next = start.resolve(world.store, topic, extent.as_ref()).await?;
+    let next = first_sequence(world, topic, body.start_from.unwrap_or_default()).await?;
     let earlier = groups::find(world.store, topic, name).await?;
     let status = if earlier.is_none() { 201 } else { 200 };
     let (id, created_at) = match &earlier {
@@ -106,6 +105,22 @@ pub(super) async fn put<S: Store>(
         version,
     };
     answer(world, &defined, status).await
+}
+
+/// The sequence at which a new consumer begins; refused where it is beyond the next message's.
+pub(crate) async fn first_sequence<S: Store>(
+    world: &World<'_, S>,
+    topic: &str,
+    start: StartFrom,
+) -> Result<u64, Problem> {
+    let extent = extent(world.store, topic).await?;
+    let end = extent.as_ref().map_or(0, |extent| extent.last).saturating_add(1);
+    let first = start.first(world.store, topic, extent.as_ref()).await?;
+    if first > end {
+        let detail = format!("must be from 1 to {end}, the sequence of the next message");
+        return Err(Problem::field("#/startFrom", detail));
+    }
+    Ok(first)
 }
 
 fn set(key: String, value: &impl serde::Serialize) -> Mutation {

@@ -455,6 +455,23 @@ fn every_rule_of_a_subscription_is_checked() {
         ("secret", "secret = \"whsec_c2hvcnQ=\""),
         ("secret", "secret = \"whsec_!\""),
         ("rate_per_second", "rate_per_second = 0"),
+        ("rate_per_second", "rate_per_second = 0.009"),
+        ("rate_per_second", "rate_per_second = nan"),
+        ("previous_secret", "previous_secret = \"abc\""),
+        (
+            "previous_secret_until",
+            "previous_secret = \"whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw\"",
+        ),
+        (
+            "previous_secret",
+            "previous_secret_until = \"2027-01-15T08:00:00Z\"",
+        ),
+        ("previous_secret_until", "previous_secret_until = \"soon\""),
+        ("headers.host", "headers = { host = \"a\" }"),
+        ("headers.webhook-id", "headers = { webhook-id = \"a\" }"),
+        ("filter.types", "filter = { types = [] }"),
+        ("payload", "payload = \"none\""),
+        ("start_from", "start_from = \"middle\""),
         ("rate_per_second", "rate_per_second = 100001"),
         ("concurrency", "concurrency = 257"),
         ("timeout", "timeout = \"99ms\""),
@@ -489,9 +506,12 @@ fn every_rule_of_a_subscription_is_checked() {
 #[test]
 fn secrets_are_masked_in_print_and_absent_from_what_components_get() {
     let secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+    let more = "previous_secret_until = \"2027-01-15T08:00:00Z\"\nheaders = { x-tenant = \"MfKQ\" }\nrate_per_second = 0.5\nstart_from = 7";
     let text = format!(
         "{SAMPLE}\n{}",
-        subscription_with(&format!("secret = \"{secret}\""))
+        subscription_with(&format!(
+            "secret = \"{secret}\"\nprevious_secret = \"{secret}\"\n{more}"
+        ))
     );
     let config = parsed(&text);
     assert!(!config.to_toml().contains("MfKQ"));

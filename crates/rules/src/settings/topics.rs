@@ -4,14 +4,16 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use base64::Engine as _;
 
-use super::checks::{Checked, at_most, ensure, within};
+use super::checks::{Checked, MAX_HEADER_NAME, at_most, ensure, within};
 use crate::config::{
     Fault, MAX_SUBSCRIPTIONS, MAX_TOPICS, Path, TOPIC_NAME_RULE, TopicSettings, is_topic_name,
 };
 use crate::own_address::OwnAddresses;
+use tollgate_api::secret::SecretText;
 use tollgate_api::units::{Bytes, Span};
+use tollgate_delivery::attributes;
 use tollgate_delivery::relay::address;
-use tollgate_delivery::subscription::{Retry, Subscription};
+use tollgate_delivery::subscription::{MAX_TYPE, MAX_TYPES, Rate, Retry, Subscription};
 
 const SECRET_PREFIX: &str = "whsec_";
 /// Standard Webhooks: keys of 24 to 64 bytes.
@@ -19,7 +21,11 @@ const SECRET_BYTES: (usize, usize) = (24, 64);
 const MAX_URL: usize = 2_048;
 const RETENTION_BOUNDS: (Span, Span) = (Span::from_secs(1), Span::from_secs(3_650 * 86_400));
 const MAX_BYTES_BOUNDS: (Bytes, Bytes) = (Bytes(1 << 10), Bytes(1 << 50));
-pub(crate) const RATE_BOUNDS: (u32, u32) = (1, 100_000);
+pub(crate) const RATE_BOUNDS: (Rate, Rate) = (Rate(0.01), Rate(100_000.0));
+/// The most fixed headers of a subscription.
+pub(crate) const MAX_FIXED_HEADERS: usize = 16;
+/// The longest value of one, bytes.
+const MAX_FIXED_VALUE: usize = 1_024;
 pub(crate) const CONCURRENCY_BOUNDS: (u32, u32) = (1, 256);
 const TIMEOUT_BOUNDS: (Span, Span) = (Span::from_millis(100), Span::from_secs(60));
 const MIN_WAIT: Span = Span::from_millis(10);
@@ -84,10 +90,69 @@ fn subscription(one: &Subscription, path: &Path) -> Checked {
     if let Some(text) = &one.secret {
         secret(text.expose(), path.key("secret"))?;
     }
+    if let Some(text) = &one.previous_secret {
+        secret(text.expose(), path.key("previous_secret"))?;
+    }
+    match (&one.previous_secret, one.previous_secret_until) {
+        (Some(_), None) => {
+            let detail = "is needed with a previous secret: until then both sign";
+            return Err(Fault::new(path.key("previous_secret_until"), detail));
+        }
+        (None, Some(_)) => {
+            let detail = "is needed where there is a time until which it signs";
+            return Err(Fault::new(path.key("previous_secret"), detail));
+        }
+        _ => {}
+    }
+    fixed_headers(&one.headers, &path.key("headers"))?;
+    if let Some(filter) = &one.filter {
+        types(&filter.types, &path.key("filter").key("types"))?;
+    }
     within(one.rate_per_second, RATE_BOUNDS, path.key("rate_per_second"))?;
     within(one.concurrency, CONCURRENCY_BOUNDS, path.key("concurrency"))?;
     within(one.timeout, TIMEOUT_BOUNDS, path.key("timeout"))?;
     retry(&one.retry, &path.key("retry"))
+}
+
+fn fixed_headers(headers: &BTreeMap<String, SecretText>, path: &Path) -> Checked {
+    at_most(headers.len(), MAX_FIXED_HEADERS, path)?;
+    for (name, value) in headers {
+        let path = path.key(name);
+        let character = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-_".contains(&b);
+        ensure(
+            (1..=MAX_HEADER_NAME).contains(&name.len()) && name.bytes().all(character),
+            path.clone(),
+            "must be called by 1 to 64 of a-z, 0-9, '-' and '_'",
+        )?;
+        ensure(
+            attributes::may_be_fixed(name),
+            path.clone(),
+            "is of one hop, of the body, or a delivery's own: it cannot be set",
+        )?;
+        let value = value.expose();
+        let visible = value.bytes().all(|b| (0x20..=0x7e).contains(&b)) && value.trim() == value;
+        ensure(
+            (1..=MAX_FIXED_VALUE).contains(&value.len()) && visible,
+            path,
+            "must be 1 to 1,024 visible ASCII characters, with no space at either end",
+        )?;
+    }
+    Ok(())
+}
+
+fn types(types: &[String], path: &Path) -> Checked {
+    ensure(!types.is_empty(), path.clone(), "must name at least one type")?;
+    at_most(types.len(), MAX_TYPES, path)?;
+    for (index, one) in types.iter().enumerate() {
+        let start = one.strip_suffix('*').unwrap_or(one);
+        let plain = start.bytes().all(|b| b.is_ascii_graphic() && b != b'*');
+        ensure(
+            (1..=MAX_TYPE).contains(&one.len()) && plain,
+            path.index(index),
+            "must be a type of 1 to 128 visible ASCII characters, or what types begin with and a *",
+        )?;
+    }
+    Ok(())
 }
 
 pub(super) fn target(text: &str, path: Path) -> Checked {

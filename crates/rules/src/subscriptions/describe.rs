@@ -30,10 +30,11 @@ pub(crate) fn describe(call: Call, operation: &mut Operation<'_>) {
         Call::PutSubscription => {
             operation.about(
                 "Every message of the topic is one HTTP POST to `url`, signed by Standard Webhooks and typed by CloudEvents headers. What \
-                 the body leaves out takes its default, except for the secret. Those of tollgate.toml are changed there (409).",
+                 the body leaves out takes its default, except for secrets and headers, which stay. Those of tollgate.toml are changed there (409).",
             );
             operation.takes::<write::Body>(json!({
-                "url": "https://shop.example.com/hooks/tollgate", "ratePerSecond": 50, "concurrency": 4, "timeout": 10, "ordered": true,
+                "url": "https://shop.example.com/hooks/tollgate", "headers": { "authorization": "Bearer 7f2c" },
+                "filter": { "types": ["coupon.*"] }, "startFrom": "newest", "ratePerSecond": 50, "concurrency": 4, "timeout": 10, "ordered": true,
                 "retry": { "initialSeconds": 1, "factor": 2, "capSeconds": 3600, "maxAttempts": 12, "final": [400, 422] },
             }));
             let mut made = subscription();
@@ -87,6 +88,8 @@ pub(crate) fn describe(call: Call, operation: &mut Operation<'_>) {
 fn subscription() -> Value {
     json!({
         "topic": "coupon", "name": "shop", "url": "https://shop.example.com/hooks/tollgate", "secret": "whsec_********",
+        "previousSecret": null, "previousSecretUntil": null, "headers": { "authorization": "********" }, "startFrom": "oldest",
+        "filter": { "types": ["coupon.*"] }, "payload": "full",
         "ratePerSecond": 50, "concurrency": 4, "timeout": 10, "ordered": true, "allowPrivateAddresses": false,
         "retry": { "initialSeconds": 1, "factor": 2.0, "capSeconds": 3600, "maxAttempts": 12, "final": [400, 422] },
         "source": "api", "paused": false, "pauseReason": null, "pausedAt": null,

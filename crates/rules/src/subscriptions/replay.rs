@@ -3,13 +3,13 @@
 use serde::{Deserialize, Serialize};
 
 use super::{answer, change, find, reset};
-use crate::messages::{extent, sequence_at};
 use crate::world::World;
 use tollgate_api::http::{Request, Response};
 use tollgate_api::problem::Problem;
 use tollgate_api::{json, time};
 use tollgate_delivery::relay::record::{Keys, Waiting, lane_of};
 use tollgate_store::commit::{Commit, Condition, MAX_STEPS, Message, Mutation, Outcome, StoreError, literal};
+use tollgate_store::extent::{extent, sequence_at};
 use tollgate_store::ports::Store;
 
 /// The most messages that one call makes ready; the next one goes on where it ended.
@@ -47,7 +47,7 @@ pub(super) struct Replayed {
     next_sequence: Option<u64>,
 }
 
-/// Every message that is kept, from there to the newest, is delivered again with fresh attempts. Messages that wait already go on
+/// Every message that is kept and that its filter passes, from there to the newest, is delivered again with fresh attempts. Messages that wait already go on
 /// waiting, and are not counted.
 pub(super) async fn replay<S: Store>(
     world: &World<'_, S>,
@@ -98,7 +98,11 @@ pub(super) async fn replay<S: Store>(
             .collect();
         let Some(end) = page.last() else { break };
         next = end.sequence + 1;
-        answer.replayed += again(world.store, &defined.keys(), &page).await?;
+        let mut wanted = page;
+        if let Some(filter) = &defined.settings.filter {
+            wanted.retain(|message| filter.passes(message));
+        }
+        answer.replayed += again(world.store, &defined.keys(), &wanted).await?;
     }
     Ok(Response::json(200, &answer))
 }

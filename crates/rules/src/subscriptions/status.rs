@@ -9,7 +9,7 @@ use tollgate_delivery::relay::progress::Progress;
 use tollgate_delivery::relay::record::{DeadLetter, Waiting};
 use tollgate_delivery::relay::restore;
 use tollgate_delivery::subscriptions::{all, of_topic};
-use tollgate_store::commit::{Entry, StoreError, Topic};
+use tollgate_store::commit::{Entry, Message, StoreError, Topic};
 use tollgate_store::ports::Store;
 use tollgate_store::stored;
 
@@ -122,11 +122,12 @@ pub async fn lags<S: Store>(world: &World<'_, S>, topic: &Topic) -> Result<Vec<L
     Ok(lags)
 }
 
-/// What became of the message with this sequence at every subscription of its topic, by name.
+/// What became of the message with this sequence at every subscription of its topic, by name. `message`: itself, if it is kept.
 pub async fn deliveries<S: Store>(
     world: &World<'_, S>,
     topic: &str,
     sequence: u64,
+    message: Option<&Message>,
 ) -> Result<Vec<MessageDelivery>, StoreError> {
     let mut deliveries = Vec::new();
     for defined in of_topic(world.store, world.settings.config.subscriptions(), topic).await? {
@@ -138,7 +139,11 @@ pub async fn deliveries<S: Store>(
         let progress: Progress = read("progress of a subscription", progress)?.unwrap_or_default();
         let waiting: Option<Waiting> = read("message that waits", waiting)?;
         let dead: Option<DeadLetter> = read("dead letter", dead)?;
-        let delivery = delivery::of(&progress, waiting.as_ref(), dead.as_ref(), sequence);
+        let mut delivery = delivery::of(&progress, waiting.as_ref(), dead.as_ref(), sequence);
+        let filter = defined.settings.filter.as_ref().zip(message);
+        if filter.is_some_and(|(filter, message)| !filter.passes(message)) {
+            delivery.is_not_wanted();
+        }
         deliveries.push(MessageDelivery {
             subscription: name,
             delivery,

@@ -127,6 +127,7 @@ fn a_subscription_is_made_read_changed_listed_and_removed() {
     let (_, read) = gateway.ask("GET", "orders/subscriptions/hook", Value::Null);
     let expected = json!({
         "topic": "orders", "name": "hook", "url": "https://example.com/hook", "secret": "whsec_********",
+        "previousSecret": null, "previousSecretUntil": null, "headers": {}, "startFrom": "oldest", "filter": null, "payload": "full",
         "ratePerSecond": 50, "concurrency": 8, "timeout": 5, "ordered": true, "allowPrivateAddresses": false,
         "retry": { "scheduleSeconds": [5, 300], "final": [422] }, "source": "api", "paused": false, "pauseReason": null,
         "pausedAt": null, "breaker": { "state": "closed", "until": null, "why": null }, "watermark": 0, "lag": 0, "oldestWaiting": null, "lastError": null, "createdAt": "2027-01-15T08:00:00Z",
@@ -598,7 +599,7 @@ fn a_message_and_its_topic_tell_how_the_delivery_stands() {
         now: START,
         fresh: &fresh,
     };
-    let found = block_on(deliveries(&world, "signup", 1)).unwrap();
+    let found = block_on(deliveries(&world, "signup", 1, None)).unwrap();
     assert_eq!(
         serde_json::to_value(&found).unwrap(),
         json!([{ "subscription": "origin", "state": "dead", "attempts": 12, "nextAttemptAt": null,
@@ -666,7 +667,7 @@ fn what_is_damaged_is_not_told_as_missing() {
         };
         read(&world)
     };
-    let told = || world(&|world| block_on(deliveries(world, "t", 1)).is_ok());
+    let told = || world(&|world| block_on(deliveries(world, "t", 1, None)).is_ok());
     let waits = || block_on(restore::fetch(&gateway.store, "t", &keys, &[1])).is_ok();
     let restored = || block_on(restore::restore(&gateway.store, "t", &keys)).is_ok();
     assert!(told() && waits() && restored());
@@ -759,4 +760,215 @@ fn what_is_kept_is_replayed_from_a_sequence_or_a_time_but_not_what_waits() {
         200
     );
     assert_eq!(block_on(restore::poll(&gateway.store, &keys)).unwrap().hurries, 1);
+}
+
+#[test]
+fn what_and_how_it_is_sent_is_set_shown_and_kept_and_values_are_never_shown() {
+    let gateway = Gateway::subscribed();
+    let (old, new) = (
+        "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
+        "whsec_dGhlIG9yaWdpbidzIHNlY3JldCBvZiAzMiBieXRlcyE=",
+    );
+    let until = time::format(START + 60_000);
+    let body = json!({
+        "url": "https://example.com/", "secret": new, "previousSecret": old, "previousSecretUntil": until,
+        "headers": { "authorization": "Bearer hidden", "x-tenant": "hidden" }, "payload": "reference",
+        "filter": { "types": ["coupon.*", "link.visited"] }, "ratePerSecond": 0.05, "startFrom": "newest",
+    });
+    let (status, made) = gateway.ask("PUT", "t/subscriptions/s", body);
+    assert_eq!(status, 201, "{made}");
+    let (_, read) = gateway.ask("GET", "t/subscriptions/s", Value::Null);
+    for shown in [&made, &read] {
+        let text = shown.to_string();
+        assert!(
+            !text.contains("hidden") && !text.contains("MfKQ") && !text.contains("dGhl"),
+            "{text}"
+        );
+        assert_eq!(
+            shown["headers"],
+            json!({ "authorization": "********", "x-tenant": "********" })
+        );
+        assert_eq!(
+            (&shown["previousSecretUntil"], &shown["ratePerSecond"]),
+            (&json!(until), &json!(0.05))
+        );
+        assert_eq!(shown["filter"], json!({ "types": ["coupon.*", "link.visited"] }));
+        assert_eq!(
+            (&shown["payload"], &shown["startFrom"]),
+            (&json!("reference"), &json!("newest"))
+        );
+    }
+    // A change keeps what nobody can read and give back; the rest takes its default.
+    let (_, changed) = gateway.ask(
+        "PUT",
+        "t/subscriptions/s",
+        json!({ "url": "https://example.com/" }),
+    );
+    assert_eq!(changed["headers"], read["headers"]);
+    assert_eq!(changed["previousSecret"], "whsec_********");
+    assert_eq!(
+        (&changed["filter"], &changed["payload"]),
+        (&Value::Null, &json!("full"))
+    );
+    let kept = |gateway: &Gateway| {
+        let all = block_on(all(&gateway.store, gateway.settings.config.subscriptions())).unwrap();
+        all.into_iter().find(|one| one.topic == "t").unwrap().settings
+    };
+    let is = |secret: &Option<tollgate_api::secret::SecretText>, text: &str| {
+        secret.as_ref().is_some_and(|secret| secret.expose() == text)
+    };
+    let now = kept(&gateway);
+    assert!(is(&now.secret, new) && is(&now.previous_secret, old));
+    assert_eq!(now.headers["authorization"].expose(), "Bearer hidden");
+    // Gone with its time, and with the next change from the store.
+    gateway.store.set_now(START + 60_000);
+    let (_, read) = gateway.ask("GET", "t/subscriptions/s", Value::Null);
+    assert_eq!(
+        (&read["previousSecret"], &read["previousSecretUntil"]),
+        (&Value::Null, &Value::Null)
+    );
+    let body = json!({ "url": "https://example.com/", "headers": {} });
+    assert_eq!(gateway.ask("PUT", "t/subscriptions/s", body).0, 200);
+    let now = kept(&gateway);
+    assert!(now.headers.is_empty() && now.previous_secret.is_none() && is(&now.secret, new));
+}
+
+#[test]
+fn every_fault_of_what_is_sent_is_named() {
+    let gateway = Gateway::subscribed();
+    let secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+    let many: std::collections::BTreeMap<String, &str> = (0..17).map(|n| (format!("x-{n}"), "v")).collect();
+    for (field, value, pointer) in [
+        ("headers", json!({ "host": "x" }), "#/headers/host"),
+        (
+            "headers",
+            json!({ "content-type": "x" }),
+            "#/headers/content-type",
+        ),
+        (
+            "headers",
+            json!({ "content-encoding": "x" }),
+            "#/headers/content-encoding",
+        ),
+        ("headers", json!({ "connection": "x" }), "#/headers/connection"),
+        (
+            "headers",
+            json!({ "transfer-encoding": "x" }),
+            "#/headers/transfer-encoding",
+        ),
+        (
+            "headers",
+            json!({ "webhook-signature": "v1,x" }),
+            "#/headers/webhook-signature",
+        ),
+        ("headers", json!({ "ce-id": "x" }), "#/headers/ce-id"),
+        ("headers", json!({ "traceparent": "x" }), "#/headers/traceparent"),
+        ("headers", json!({ "X-A": "x" }), "#/headers/X-A"),
+        ("headers", json!({ "x-a": "a\r\nx-b: c" }), "#/headers/x-a"),
+        ("headers", json!({ "x-a": "" }), "#/headers/x-a"),
+        ("headers", json!({ "x-a": " v" }), "#/headers/x-a"),
+        ("headers", json!({ "x-a": "********" }), "#/headers/x-a"),
+        ("headers", json!({ "x-a": "v".repeat(1_025) }), "#/headers/x-a"),
+        ("headers", json!(many), "#/headers"),
+        ("previousSecret", json!(secret), "#/previousSecretUntil"),
+        (
+            "previousSecretUntil",
+            json!("2027-02-15T08:00:00Z"),
+            "#/previousSecret",
+        ),
+        ("previousSecretUntil", json!("tomorrow"), "#/previousSecretUntil"),
+        ("filter", json!({}), "#/filter/types"),
+        ("filter", json!({ "types": [] }), "#/filter/types"),
+        ("filter", json!({ "types": ["a", "b*c"] }), "#/filter/types/1"),
+        ("filter", json!({ "types": [""] }), "#/filter/types/0"),
+        ("filter", json!({ "types": vec!["a"; 33] }), "#/filter/types"),
+        ("payload", json!("none"), "#/payload"),
+        ("startFrom", json!("middle"), "#/startFrom"),
+        ("startFrom", json!(0), "#/startFrom"),
+        ("startFrom", json!(2), "#/startFrom"),
+        ("ratePerSecond", json!(0.009), "#/ratePerSecond"),
+        ("ratePerSecond", json!(100_000.5), "#/ratePerSecond"),
+        ("ratePerSecond", json!(-1), "#/ratePerSecond"),
+    ] {
+        let mut body = json!({ "url": "https://example.com/" });
+        body[field] = value.clone();
+        assert_eq!(gateway.refused(body), pointer, "{field}: {value}");
+    }
+    assert_eq!(
+        gateway.count(PREFIX) + gateway.count("relay/"),
+        0,
+        "nothing was stored"
+    );
+}
+
+#[test]
+fn a_new_subscription_begins_where_it_is_told_and_a_changed_one_goes_on() {
+    let gateway = Gateway::subscribed();
+    for sequence in 1..=4 {
+        gateway.bury("signup", "origin", sequence, b"x");
+        gateway.store.set_now(gateway.store.now() + 1_000);
+    }
+    let lag = |name: &str, start: Value| {
+        let body = json!({ "url": "https://example.com/", "startFrom": start });
+        let (status, made) = gateway.ask("PUT", &format!("signup/subscriptions/{name}"), body);
+        assert!(status < 300, "{made}");
+        made["lag"].as_u64().unwrap()
+    };
+    assert_eq!(lag("oldest", json!("oldest")), 4);
+    assert_eq!(lag("newest", json!("newest")), 0);
+    assert_eq!(lag("third", json!(3)), 2);
+    assert_eq!(lag("end", json!(5)), 0);
+    assert_eq!(lag("time", json!(time::format(START + 1_000))), 3);
+    assert_eq!(
+        lag("newest", json!("oldest")),
+        0,
+        "a changed one goes on where it is"
+    );
+    let body = json!({ "url": "https://example.com/", "startFrom": 6 });
+    assert_eq!(gateway.ask("PUT", "signup/subscriptions/x", body).0, 400);
+}
+
+#[test]
+fn a_replay_and_the_state_of_a_message_heed_the_filter() {
+    let gateway = Gateway::subscribed();
+    for sequence in 1..=3 {
+        gateway.bury("signup", "origin", sequence, b"x");
+    }
+    let path = "signup/subscriptions/some";
+    for (types, replayed, state) in [(["test"], 3, "pending"), (["other"], 0, "filtered")] {
+        let body = json!({ "url": "https://example.com/", "filter": { "types": types } });
+        assert!(gateway.ask("PUT", path, body).0 < 300);
+        let replay = gateway.ask("POST", &format!("{path}/replay"), json!({ "fromSequence": 1 }));
+        assert_eq!(replay.1["replayed"], replayed);
+        let world = World {
+            store: &gateway.store,
+            settings: &gateway.settings,
+            now: START,
+            fresh: &|| [0; 16],
+        };
+        let message = block_on(gateway.store.read("signup", 1, 1, 0)).unwrap().remove(0);
+        let found = block_on(deliveries(&world, "signup", 2, Some(&message))).unwrap();
+        let some = found.iter().find(|one| one.subscription == "some").unwrap();
+        assert_eq!(serde_json::to_value(some).unwrap()["state"], state);
+        gateway.ask("DELETE", path, Value::Null);
+    }
+}
+
+#[test]
+fn a_record_of_the_version_before_is_served_as_it_was() {
+    let gateway = Gateway::subscribed();
+    let stored = json!({ "id": "x", "byId": true, "createdAt": START, "updatedAt": START,
+        "settings": { "name": "s", "type": "http", "url": "https://example.com/", "secret": null, "rate_per_second": 7,
+            "concurrency": 8, "timeout": "10s", "ordered": true, "allow_private_addresses": false,
+            "retry": { "initial": "1s", "factor": 2.0, "cap": "1h", "max_attempts": 3, "schedule": null } } });
+    gateway.set(format!("{PREFIX}t/s"), &stored);
+    let (status, read) = gateway.ask("GET", "t/subscriptions/s", Value::Null);
+    assert_eq!(
+        (status, &read["ratePerSecond"], &read["payload"]),
+        (200, &json!(7), &json!("full"))
+    );
+    assert_eq!(
+        (&read["startFrom"], &read["filter"]),
+        (&json!("oldest"), &Value::Null)
+    );
 }

@@ -1,13 +1,17 @@
 //! A subscription as answers show it.
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 use serde_json::Number;
 
+use crate::config::MASK as HIDDEN;
 use tollgate_api::problem::Problem;
 use tollgate_api::time;
 use tollgate_delivery::relay::record::{BreakerRecord, PauseReason};
 use tollgate_delivery::relay::restore;
-use tollgate_delivery::subscription::Retry;
+use tollgate_delivery::start::StartFrom;
+use tollgate_delivery::subscription::{Filter, Payload, Rate, Retry};
 use tollgate_delivery::subscriptions::{Defined, Source};
 use tollgate_store::commit::Topic;
 use tollgate_store::ports::Store;
@@ -33,8 +37,22 @@ pub(super) struct View {
     url: String,
     /// Masked; null where there is none or it is not known here (that of the file).
     pub secret: Option<String>,
+    /// Masked; null unless it signs as well.
+    previous_secret: Option<&'static str>,
+    /// Until when it does.
+    #[serde(with = "time::rfc3339_option")]
+    #[cfg_attr(feature = "schema", schemars(with = "Option<tollgate_api::openapi::Time>"))]
+    previous_secret_until: Option<u64>,
+    /// Fixed headers of every delivery, with their values masked.
+    headers: BTreeMap<String, &'static str>,
+    /// Where it began, or would if it were new.
+    start_from: StartFrom,
+    /// Which messages are delivered; null: all.
+    filter: Option<Filter>,
+    /// What of a message is sent.
+    payload: Payload,
     /// The most deliveries begun per second.
-    rate_per_second: u32,
+    rate_per_second: Rate,
     /// The most deliveries under way at once.
     concurrency: u32,
     /// Seconds.
@@ -162,6 +180,7 @@ impl View {
             last_error = restore::last_error(store, &keys).await?.or(last_error);
         }
         let (control, _) = polled.control;
+        let rotates = settings.previous_secret_until.filter(|until| *until > now);
         let (name, created_at, updated_at) = match source {
             Source::File => ("file", None, None),
             Source::Api {
@@ -175,6 +194,16 @@ impl View {
             name: settings.name.clone(),
             url: settings.url.clone(),
             secret: settings.secret.as_ref().map(|_| MASK.to_owned()),
+            previous_secret: rotates.map(|_| MASK),
+            previous_secret_until: rotates,
+            headers: settings
+                .headers
+                .keys()
+                .map(|name| (name.clone(), HIDDEN))
+                .collect(),
+            start_from: settings.start_from,
+            filter: settings.filter.clone(),
+            payload: settings.payload,
             rate_per_second: settings.rate_per_second,
             concurrency: settings.concurrency,
             timeout: seconds(settings.timeout.as_millis()),

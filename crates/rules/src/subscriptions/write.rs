@@ -1,11 +1,15 @@
 //! Making, changing and removing subscriptions.
 
+use std::collections::BTreeMap;
+
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use sha2::{Digest as _, Sha256};
 
 use super::{answer, find};
 use crate::clearing::{self, Remains};
+use crate::config::MASK;
+use crate::groups::first_sequence;
 use crate::keys::ApiKey;
 use crate::world::World;
 use tollgate_api::calls::Scope;
@@ -13,9 +17,12 @@ use tollgate_api::http::{Request, Response};
 use tollgate_api::problem::{Kind, Problem};
 use tollgate_api::secret::SecretText;
 use tollgate_api::units::Span;
-use tollgate_api::{ids, json};
+use tollgate_api::{ids, json, time};
 use tollgate_delivery::relay::address;
-use tollgate_delivery::subscription::{Retry, SinkKind, Subscription};
+use tollgate_delivery::relay::progress::Progress;
+use tollgate_delivery::relay::record::Keys;
+use tollgate_delivery::start::StartFrom;
+use tollgate_delivery::subscription::{Filter, Payload, Rate, Retry, SinkKind, Subscription};
 use tollgate_delivery::subscriptions::{COUNT, Defined, MAX_STORED, PARTITION, Source, Stored, key};
 use tollgate_delivery::webhook::Secret;
 use tollgate_store::commit::{Commit, Condition, Mutation, Outcome, Refusal, StoreError, literal};
@@ -48,9 +55,32 @@ pub(super) struct Body {
         )
     )]
     secret: Option<SecretText>,
-    /// The most deliveries begun per second.
-    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = 100_000)))]
-    rate_per_second: Option<u32>,
+    /// The secret before it, which signs as well until `previousSecretUntil`. A changed subscription keeps its own.
+    #[cfg_attr(
+        feature = "schema",
+        schemars(
+            with = "Option<String>",
+            regex(pattern = r"^whsec_[A-Za-z0-9+/]{32,88}={0,2}$")
+        )
+    )]
+    previous_secret: Option<SecretText>,
+    /// Until when both sign; in the past, the previous one is forgotten. A changed subscription keeps its own.
+    #[serde(default, with = "time::rfc3339_option")]
+    #[cfg_attr(feature = "schema", schemars(with = "Option<tollgate_api::openapi::Time>"))]
+    previous_secret_until: Option<u64>,
+    /// Fixed headers of every delivery, at most 16; names in lower case. Values count as secrets: they are shown in no answer. A changed
+    /// subscription that is given none keeps its own; `{}` removes them.
+    #[cfg_attr(feature = "schema", schemars(with = "Option<BTreeMap<String, String>>"))]
+    headers: Option<BTreeMap<String, SecretText>>,
+    /// Where a new subscription begins: `oldest` (the default), `newest`, a sequence, or a time. One that is there goes on where it is.
+    start_from: Option<StartFrom>,
+    /// Which messages are delivered; without one, all are.
+    filter: Option<Filter>,
+    /// What of a message is sent: `full` (the default), or a `reference`: its id, its type, and where to fetch it.
+    payload: Option<Payload>,
+    /// The most deliveries begun per second; may be below one.
+    #[cfg_attr(feature = "schema", schemars(range(min = 0.01, max = 100_000.0)))]
+    rate_per_second: Option<f64>,
     /// The most deliveries under way at once.
     #[cfg_attr(feature = "schema", schemars(range(min = 1, max = 256)))]
     concurrency: Option<u32>,
@@ -114,6 +144,7 @@ pub(super) async fn put<S: Store>(
     name: &str,
 ) -> Result<Response, Problem> {
     let body: Body = json::body(request)?;
+    let keeps_headers = body.headers.is_none();
     let mut settings = settings(name, body)?;
     if world.settings.own.are_target(&settings.url) {
         return Err(Problem::field("#/url", crate::settings::OWN_TARGET));
@@ -140,6 +171,11 @@ pub(super) async fn put<S: Store>(
             ..
         }) => {
             settings.secret = settings.secret.or(old.secret);
+            if keeps_headers {
+                settings.headers = old.headers;
+            }
+            settings.previous_secret = settings.previous_secret.or(old.previous_secret);
+            settings.previous_secret_until = settings.previous_secret_until.or(old.previous_secret_until);
             (Some(version), id, by_id, created_at)
         }
         None => (
@@ -149,11 +185,23 @@ pub(super) async fn put<S: Store>(
             world.now,
         ),
     };
+    if settings
+        .previous_secret_until
+        .is_some_and(|until| until <= world.now)
+    {
+        (settings.previous_secret, settings.previous_secret_until) = (None, None);
+    }
+    // Once more, with what was kept: the two of a rotation go together.
+    check(&settings)?;
+    // Also where it is not needed: what is not valid is not valid.
+    let first = first_sequence(world, topic, settings.start_from).await?;
     let made_up = settings.secret.is_none().then(|| new_secret(world));
     settings.secret = settings.secret.or_else(|| made_up.clone().map(SecretText::from));
     if version.is_none() {
         clear_removed(world.store).await?;
+        begin(world.store, &Keys::of_id(topic, &id), first).await?;
     }
+    let is_new = version.is_none();
     let stored = Stored {
         id,
         by_id,
@@ -161,10 +209,39 @@ pub(super) async fn put<S: Store>(
         created_at,
         updated_at: world.now,
     };
-    let status = if version.is_none() { 201 } else { 200 };
-    let version = store(world, topic, name, &stored, version).await?;
+    let status = if is_new { 201 } else { 200 };
+    let written = store(world, topic, name, &stored, version).await;
+    if is_new
+        && written
+            .as_ref()
+            .is_err_and(|problem| problem.kind == Kind::Conflict)
+    {
+        let keys = Keys::of_id(topic, &stored.id);
+        let forgotten = vec![Mutation::Delete { key: keys.progress() }];
+        super::change(world, &keys, forgotten).await?;
+    }
+    let version = written?;
     let defined = Defined::of_stored(topic.to_owned(), stored, version);
     answer(world, &defined, status, made_up).await
+}
+
+/// Where a new subscription begins, written before there is one: whoever finds the subscription finds this. The keys are those of an
+/// id that nothing else has; a crash before there is a subscription leaves one small entry.
+async fn begin<S: Store>(store: &S, keys: &Keys, first: u64) -> Result<(), StoreError> {
+    if first <= 1 {
+        return Ok(());
+    }
+    let progress = Progress::up_to(first - 1);
+    let commit = Commit {
+        partition: keys.partition().to_owned(),
+        mutations: vec![Mutation::Set {
+            key: keys.progress(),
+            value: literal(serde_json::to_vec(&progress).expect("a struct of plain fields serialises")),
+            expires: None,
+        }],
+        ..Commit::default()
+    };
+    store.commit(commit).await.map(drop)
 }
 
 /// The version of the entry that was written.
@@ -277,17 +354,31 @@ fn settings(name: &str, body: Body) -> Result<Subscription, Problem> {
     if body.batch_interval.is_some() {
         return Err(Problem::field("#/batchInterval", later));
     }
-    let mut settings = defaults(name, body.url);
+    let mut settings = Subscription::new(name, body.url);
     settings.kind = body.kind.unwrap_or_default();
     settings.secret = body.secret;
-    settings.rate_per_second = body.rate_per_second.unwrap_or(settings.rate_per_second);
+    settings.previous_secret = body.previous_secret;
+    settings.previous_secret_until = body.previous_secret_until;
+    settings.headers = body.headers.unwrap_or_default();
+    if let Some((name, _)) = settings.headers.iter().find(|(_, value)| value.expose() == MASK) {
+        let detail = "is how values are hidden: give the value, or leave headers out to keep them";
+        return Err(Problem::field(format!("#/headers/{name}"), detail));
+    }
+    settings.start_from = body.start_from.unwrap_or_default();
+    settings.filter = body.filter;
+    settings.payload = body.payload.unwrap_or_default();
+    settings.rate_per_second = body.rate_per_second.map_or(settings.rate_per_second, Rate);
     settings.concurrency = body.concurrency.unwrap_or(settings.concurrency);
     settings.timeout = body.timeout.map_or(settings.timeout, seconds);
     settings.ordered = body.ordered.unwrap_or(settings.ordered);
     settings.allow_private_addresses = body.allow_private_addresses.unwrap_or(false);
     settings.retry = retry(body.retry.unwrap_or_default())?;
-    crate::settings::check_subscription(&settings)
-        .map_err(|(setting, detail)| Problem::field(pointer(&setting), detail))?;
+    // Half of a rotation may be what is kept.
+    let mut alone = settings.clone();
+    if alone.previous_secret.is_none() || alone.previous_secret_until.is_none() {
+        (alone.previous_secret, alone.previous_secret_until) = (None, None);
+    }
+    check(&alone)?;
     if !settings.allow_private_addresses && address::is_plainly_private(&settings.url) {
         let detail = "is not a public address; only allowPrivateAddresses (scope admin) lets it be one";
         return Err(Problem::field("#/url", detail));
@@ -295,19 +386,9 @@ fn settings(name: &str, body: Body) -> Result<Subscription, Problem> {
     Ok(settings)
 }
 
-/// The same defaults as the file's.
-fn defaults(name: &str, url: String) -> Subscription {
-    #[derive(Deserialize)]
-    struct One {
-        one: Subscription,
-    }
-    let text = "one = { name = \"\", url = \"\" }";
-    let One { one } = toml::from_str(text).expect("a name and a URL are all that a subscription must say");
-    Subscription {
-        name: name.to_owned(),
-        url,
-        ..one
-    }
+fn check(settings: &Subscription) -> Result<(), Problem> {
+    crate::settings::check_subscription(settings)
+        .map_err(|(setting, detail)| Problem::field(pointer(&setting), detail))
 }
 
 fn seconds(seconds: u32) -> Span {
@@ -345,6 +426,8 @@ fn retry(body: RetryBody) -> Result<Retry, Problem> {
 fn pointer(setting: &str) -> String {
     match setting {
         "rate_per_second" => "#/ratePerSecond".to_owned(),
+        "previous_secret" => "#/previousSecret".to_owned(),
+        "previous_secret_until" => "#/previousSecretUntil".to_owned(),
         "retry.initial" => "#/retry/initialSeconds".to_owned(),
         "retry.cap" => "#/retry/capSeconds".to_owned(),
         "retry.max_attempts" => "#/retry/maxAttempts".to_owned(),

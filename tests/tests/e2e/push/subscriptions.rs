@@ -165,3 +165,108 @@ pub async fn an_old_name_made_anew_gets_its_own_messages(host: Host) {
         "nothing starts after the 204"
     );
 }
+
+/// What a subscription says of its deliveries reaches the origin, and nothing else does.
+pub async fn deliveries_are_what_the_subscription_says(host: Host) {
+    let origin = Origin::start().await;
+    let gateway = Arc::new(Gateway::start(host, "").await);
+    let before = sign_up_after(&gateway, 0, 3).await;
+    let old = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+    let put = async |name: &str, more: serde_json::Value| {
+        let mut body =
+            json!({ "url": origin.url(&format!("/{name}")), "secret": old, "allowPrivateAddresses": true });
+        body.as_object_mut()
+            .unwrap()
+            .extend(more.as_object().unwrap().clone());
+        let path = format!("/api/topics/signup/subscriptions/{name}");
+        gateway
+            .put(&path)
+            .key(ADMIN_KEY)
+            .json(&body)
+            .send()
+            .await
+            .expect(201);
+    };
+    let rotation = json!({ "secret": SECRET, "previousSecret": old, "previousSecretUntil": "2099-01-01T00:00:00Z",
+        "headers": { "authorization": "Bearer of-the-origin" }, "startFrom": "newest" });
+    put("rotates", rotation).await;
+    put("refers", json!({ "payload": "reference", "startFrom": 2 })).await;
+    put("filters", json!({ "filter": { "types": ["coupon.*"] } })).await;
+    put("slow", json!({ "ratePerSecond": 0.01 })).await;
+    let after = sign_up_after(&gateway, 3, 4).await;
+    let id = after.values().next().expect("one was sent");
+    let at = |path: &str| {
+        let all = origin.taken().into_iter();
+        all.filter(|delivery| delivery.path == path).collect::<Vec<_>>()
+    };
+    eventually("all that are to come", async || {
+        (at("/rotates").len() == 1 && at("/refers").len() == 3 && at("/slow").len() == 1).then_some(())
+    })
+    .await;
+    let rotated = &at("/rotates")[0];
+    assert_eq!(
+        (rotated.id(), rotated.header("authorization")),
+        (id.as_str(), "Bearer of-the-origin")
+    );
+    assert!(rotated.is_signed());
+    assert_eq!(rotated.header("webhook-signature").split(' ').count(), 2);
+    let refers = at("/refers");
+    assert_eq!(refers.len(), 3);
+    let told: serde_json::Value = serde_json::from_slice(&refers[2].body).expect("it is JSON");
+    assert_eq!((&told["id"], &told["sequence"]), (&json!(id), &json!(4)));
+    assert_eq!(
+        (refers[2].header("ce-path"), refers[2].header("ce-partitionkey")),
+        ("", "")
+    );
+    let path = told["url"]
+        .as_str()
+        .and_then(|url| url.split_once("/api/"))
+        .expect("a URL")
+        .1
+        .to_owned();
+    let fetched = gateway
+        .get(&format!("/api/{path}"))
+        .key(ADMIN_KEY)
+        .send()
+        .await
+        .expect(200)
+        .json();
+    assert_eq!(
+        (
+            &fetched["messages"][0]["id"],
+            fetched["messages"].as_array().unwrap().len()
+        ),
+        (&json!(id), 1)
+    );
+    let filtered = gateway
+        .get("/api/topics/signup/subscriptions/filters")
+        .key(ADMIN_KEY);
+    assert_eq!(
+        filtered.send().await.expect(200).json()["lag"],
+        0,
+        "what is not wanted is finished"
+    );
+    let record = gateway
+        .get(&format!("/api/messages/{id}"))
+        .key(ADMIN_KEY)
+        .send()
+        .await
+        .expect(200)
+        .json();
+    assert!(
+        record["deliveries"]
+            .as_array()
+            .unwrap()
+            .contains(&json!({ "subscription": "filters", "state": "filtered",
+        "attempts": null, "nextAttemptAt": null, "lastError": null })),
+        "{record}"
+    );
+    // What was there is not sent to one that began later, also after a restart.
+    gateway.kill();
+    gateway.restart().await;
+    let last = sign_up_after(&gateway, 4, 5).await;
+    eventually("the next one", async || (at("/rotates").len() >= 2).then_some(())).await;
+    let ids: Vec<String> = at("/rotates").iter().map(|one| one.id().to_owned()).collect();
+    assert!(ids.contains(last.values().next().unwrap()) && !before.values().any(|id| ids.contains(id)));
+    assert!(at("/filters").is_empty());
+}

@@ -30,6 +30,16 @@ impl Machine {
             return;
         }
         self.version = restored.polled.progress;
+        if let Some(before) = restored.begins_after
+            && self.version.is_none()
+            && !self.started
+        {
+            self.journal.push(Change::Skipped {
+                start: 1,
+                end: before,
+            });
+            restored.progress.finish(1, before);
+        }
         self.durable.merge(&restored.progress);
         self.durable.set_parked(restored.progress.parked());
         self.position = self.position.max(self.durable.watermark());
@@ -121,12 +131,16 @@ impl Machine {
             last_error,
         } in found
         {
-            if let Some(message) = message {
+            let is_redriven = self.window.slot_mut(sequence).is_some_and(|slot| slot.redriven);
+            let found = message.is_some();
+            if let Some(message) = message.filter(|message| is_redriven || self.settings.wants(message)) {
                 self.window.fetched(message, last_error);
             } else if self.window.is_fetching(sequence)
                 && let Some(slot) = self.window.finish(sequence)
             {
-                actions.push(Action::Note(Note::Lost { sequence }));
+                if !found {
+                    actions.push(Action::Note(Note::Lost { sequence }));
+                }
                 self.journal.push(Change::Delivered {
                     sequence,
                     entry: true,

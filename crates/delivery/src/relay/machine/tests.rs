@@ -29,9 +29,10 @@ fn settings() -> DeliveryPolicy {
         topic: "t".into(),
         name: "s".into(),
         keys: Keys::new("t", "s"),
-        rate_per_second: 100_000,
+        rate_per_second: 100_000.0,
         concurrency: 4,
         ordered: true,
+        filter: None,
         schedule: Schedule::Fixed(vec![1_000]),
         window: WINDOW,
         held: MAX_HELD,
@@ -529,4 +530,79 @@ fn a_start_that_is_withheld_costs_nothing() {
     machine.handle(NOW, 0, attempted(2, Delivered::Accepted));
     machine.handle(NOW, 0, Event::Persisted { version: 1 });
     assert!(machine.is_drained());
+}
+
+#[test]
+fn what_the_filter_does_not_pass_is_finished_and_takes_no_place() {
+    let settings = DeliveryPolicy {
+        filter: Some(crate::subscription::Filter {
+            types: vec!["wanted".into()],
+        }),
+        ..settings()
+    };
+    let of_type = |sequence: u64, kind: &str| Message {
+        kind: kind.into(),
+        ..message(sequence, "k")
+    };
+    let messages = vec![
+        of_type(1, "other"),
+        of_type(2, "other"),
+        of_type(3, "wanted"),
+        of_type(4, "other"),
+    ];
+    let (mut machine, mut actions) = started(settings, messages);
+    assert_eq!(sent(&actions), [3]);
+    let persisted = |actions: &[Action]| {
+        actions.iter().find_map(|action| match action {
+            Action::Persist(commit) => Some(format!("{:?}", String::from_utf8_lossy(&written(commit)))),
+            _ => None,
+        })
+    };
+    actions.extend(machine.handle(NOW + 20, 0, Event::Tick));
+    let text = persisted(&actions).expect("passing over is durable");
+    assert!(
+        text.contains("\\\"watermark\\\":2,\\\"ranges\\\":[[4,4]]"),
+        "{text}"
+    );
+    assert_eq!(machine.snapshot().window, 1);
+    machine.handle(NOW + 20, 0, Event::Persisted { version: 1 });
+    let actions = machine.handle(NOW + 40, 0, attempted(3, Delivered::Accepted));
+    assert!(
+        persisted(&actions)
+            .expect("durable")
+            .contains("\\\"watermark\\\":4")
+    );
+}
+
+/// The value of the first mutation: the progress.
+fn written(commit: &Commit) -> Vec<u8> {
+    match &commit.mutations[0] {
+        tollgate_store::commit::Mutation::Set { value, .. } => match &value[..] {
+            [tollgate_store::commit::Part::Bytes(bytes)] => bytes.clone(),
+            other => panic!("{other:?}"),
+        },
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_new_subscription_that_begins_later_passes_over_what_comes_before() {
+    let mut machine = Machine::new(settings());
+    machine.handle(NOW, 0, Event::Tick);
+    let restored = Restored {
+        begins_after: Some(7),
+        ..Restored::default()
+    };
+    let actions = machine.handle(NOW, 0, Event::Restored(Box::new(restored)));
+    assert!(
+        actions
+            .iter()
+            .any(|action| matches!(action, Action::Load { after: 7, .. }))
+    );
+    let persisted = |action: &Action| {
+        matches!(action, Action::Persist(commit)
+        if String::from_utf8_lossy(&written(commit)).contains("\"watermark\":7"))
+    };
+    assert!(actions.iter().any(persisted), "{actions:?}");
+    assert!(!actions.iter().any(|action| matches!(action, Action::Note(_))));
 }
