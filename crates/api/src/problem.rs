@@ -35,6 +35,8 @@ kinds! {
     ClientIdRequired = 400, "client-id-required", "A client id is required";
     /// No credential, or one that is not known.
     Unauthorized = 401, "unauthorized", "A valid API key is required";
+    /// A request of a route that is to be signed is not, or not by whoever has the secret, or too long ago.
+    InvalidSignature = 401, "invalid-signature", "The signature is not valid";
     /// A claim without a user.
     UserRequired = 401, "user-required", "A user is required";
     /// The key lacks the scope, or the resource belongs to somebody else.

@@ -161,6 +161,9 @@ mod tests {
             path: format!("/{}/...", free.to_ascii_lowercase()),
             methods: vec!["POST".into()],
             topic: "t".into(),
+            kind: "x".into(),
+            verify: None,
+            secret: None,
             headers: Vec::new(),
             ordering: crate::config::Ordering::None,
         };

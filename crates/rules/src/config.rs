@@ -7,6 +7,7 @@
 
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use tollgate_api::secret::SecretText;
 use tollgate_api::units::{Bytes, Span};
 use tollgate_delivery::subscription::Subscription;
 use tollgate_store::settings::StoreSettings;
@@ -315,6 +316,15 @@ pub struct Forward {
     pub methods: Vec<String>,
     /// The topic that receives them.
     pub topic: String,
+    /// The type of their messages.
+    #[serde(rename = "type", default = "request_type")]
+    pub kind: String,
+    /// By whose rules a request must be signed; others are refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verify: Option<Verify>,
+    /// What it is signed with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret: Option<SecretText>,
     /// Headers that are kept with the message besides `content-encoding`: names, or what they begin with and a `*`; at
     /// most [`MAX_KEPT_HEADERS`].
     #[serde(default)]
@@ -322,6 +332,18 @@ pub struct Forward {
     /// Which of them are delivered in order.
     #[serde(default)]
     pub ordering: Ordering,
+}
+
+/// By whose rules the requests of a route are signed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Verify {
+    /// [Standard Webhooks](https://www.standardwebhooks.com): Svix and whoever else follows it.
+    StandardWebhooks,
+    /// `Stripe-Signature`.
+    Stripe,
+    /// `X-Hub-Signature-256`.
+    Github,
 }
 
 /// Which messages of a route are delivered in order, where the request has no ordering key of its own: `none`,
@@ -484,6 +506,9 @@ impl Default for Relay {
             idle_timeout: Span::from_secs(4),
         }
     }
+}
+fn request_type() -> String {
+    crate::forward::MESSAGE_TYPE.to_owned()
 }
 fn any_method() -> Vec<String> {
     vec!["*".into()]

@@ -12,8 +12,10 @@ mod post;
 mod record;
 #[cfg(test)]
 mod tests;
+mod verify;
 
 pub use post::MESSAGE_TYPE;
+pub(crate) use verify::Verifier;
 
 use crate::config::{TOPIC_NAME_RULE, is_topic_name};
 use crate::world::World;
@@ -58,12 +60,17 @@ async fn api<S: Store>(world: &World<'_, S>, request: &Request) -> Result<Respon
 async fn routed<S: Store>(world: &World<'_, S>, request: &Request) -> Result<Response, Problem> {
     let forwards = world.settings.forwards();
     let on_path: Vec<_> = forwards
-        .filter(|(route, _)| route.matches(&request.path))
+        .enumerate()
+        .filter(|(_, (route, _))| route.matches(&request.path))
         .collect();
     let taken = on_path
         .iter()
-        .filter(|(_, entry)| pattern::takes_method(&entry.methods, &request.method));
-    if let Some((_, entry)) = taken.max_by(|a, b| a.0.cmp(b.0)) {
+        .filter(|(_, (_, entry))| pattern::takes_method(&entry.methods, &request.method));
+    if let Some((index, (_, entry))) = taken.max_by(|(_, a), (_, b)| a.0.cmp(b.0)) {
+        // Before anything else: what is not genuine costs no look into the store.
+        if let Some(verifier) = world.settings.verifier(*index) {
+            verifier.check(request, world.now)?;
+        }
         return post::routed(world, request, entry).await;
     }
     if on_path.is_empty() {
@@ -71,7 +78,7 @@ async fn routed<S: Store>(world: &World<'_, S>, request: &Request) -> Result<Res
     }
     let mut allow: Vec<&str> = on_path
         .iter()
-        .flat_map(|(_, entry)| &entry.methods)
+        .flat_map(|(_, (_, entry))| &entry.methods)
         .map(String::as_str)
         .collect();
     if allow.contains(&"GET") {

@@ -6,6 +6,7 @@ use crate::access::AccessList;
 use crate::alerts::Condition;
 use crate::config::{Alert, ComponentSettings, Config, ConfigError, Fault, Forward};
 use crate::cors::Cors;
+use crate::forward::Verifier;
 use crate::identity::Proxies;
 use crate::own_address::{Listen, OwnAddresses};
 use crate::policies::Policies;
@@ -61,6 +62,8 @@ pub struct Settings {
     pub run_time: RunTime,
     /// Of `[[forward]]`, in its order.
     patterns: Vec<Pattern>,
+    /// Of the same, where a route has one.
+    verifiers: Vec<Option<Verifier>>,
     /// Of `[[components]]`, in its order.
     components: Vec<ComponentRoute>,
     /// Of `[[alerts]]`, in its order.
@@ -96,6 +99,7 @@ impl Settings {
             access: compiled.access,
             run_time: RunTime::default(),
             patterns: compiled.patterns,
+            verifiers: compiled.verifiers,
             components: compiled.components,
             conditions: compiled.conditions,
             config,
@@ -125,6 +129,11 @@ impl Settings {
     /// The `[[forward]]` routes, each with its pattern.
     pub fn forwards(&self) -> impl Iterator<Item = (&Pattern, &Forward)> {
         self.patterns.iter().zip(&self.config.forward)
+    }
+
+    /// What tells whether a request of this `[[forward]]` route is genuine, if its settings ask for that.
+    pub(crate) fn verifier(&self, index: usize) -> Option<&Verifier> {
+        self.verifiers.get(index)?.as_ref()
     }
 
     /// The component that answers `path`.

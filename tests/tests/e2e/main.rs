@@ -240,12 +240,14 @@ harness::cases! {
     }
     push {
         both {
+            a_signed_webhook_is_taken_and_a_false_one_is_401,
             subscriptions_to_private_addresses_take_an_admin,
         }
         native {
             a_final_status_is_a_dead_letter_at_once,
             what_waits_is_tried_at_once_and_the_past_is_replayed,
             an_old_name_made_anew_gets_its_own_messages,
+            a_webhook_of_stripe_verifies_at_the_origin_too,
             an_open_breaker_is_shown_and_reset_over_http,
             a_request_reaches_the_origin_with_its_query_coding_and_headers,
             deliveries_go_on_after_an_orderly_restart,

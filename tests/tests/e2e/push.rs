@@ -87,6 +87,94 @@ pub async fn a_request_reaches_the_origin_with_its_query_coding_and_headers(host
     assert!(read["key"].is_null());
 }
 
+/// Stripe's scheme: `t=…,v1=…`, HMAC-SHA-256 of `<t>.<body>` by the text of the secret.
+fn stripe_signature(secret: &str, at: u64, body: &[u8]) -> String {
+    use hmac::Mac as _;
+    let mut mac = hmac::Hmac::<sha2::Sha256>::new_from_slice(secret.as_bytes()).expect("any length will do");
+    mac.update(format!("{at}.").as_bytes());
+    mac.update(body);
+    let hex: String = mac
+        .finalize()
+        .into_bytes()
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
+    format!("t={at},v1={hex}")
+}
+
+const STRIPE_SECRET: &str = "whsec_of_the_stripe_account";
+
+fn of_stripe() -> String {
+    format!(
+        "[[forward]]\npath = \"/hooks/stripe\"\ntopic = \"signup\"\ntype = \"stripe.event\"\nverify = \"stripe\"\n\
+         secret = \"{STRIPE_SECRET}\"\nheaders = [\"stripe-signature\"]\n"
+    )
+}
+
+fn unix_seconds() -> u64 {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    now.expect("it is after 1970").as_secs()
+}
+
+/// What is signed is taken; what is not, or was too long ago, is 401 and no message.
+pub async fn a_signed_webhook_is_taken_and_a_false_one_is_401(host: Host) {
+    let gateway = Gateway::start(host, &of_stripe()).await;
+    let (now, body) = (unix_seconds(), br#"{"id":"evt_1"}"#);
+    let send = async |signature: &str| {
+        let call = gateway
+            .post("/hooks/stripe")
+            .header("stripe-signature", signature);
+        call.body(&body[..]).send().await
+    };
+    send(&stripe_signature(STRIPE_SECRET, now, body))
+        .await
+        .expect(202);
+    for signature in [
+        stripe_signature("whsec_of_somebody_else", now, body),
+        stripe_signature(STRIPE_SECRET, now - 400, body),
+        stripe_signature(STRIPE_SECRET, now, b"{}"),
+        "t=0".to_owned(),
+    ] {
+        send(&signature).await.problem(401, "invalid-signature");
+    }
+    let unsigned = gateway.post("/hooks/stripe").body(&body[..]);
+    unsigned.send().await.problem(401, "invalid-signature");
+    let read = gateway.messages("signup").await;
+    assert_eq!((read.len(), &read[0]["type"]), (1, &json!("stripe.event")));
+}
+
+/// The origin verifies what it is sent as if it came from the sender itself.
+pub async fn a_webhook_of_stripe_verifies_at_the_origin_too(host: Host) {
+    let origin = Origin::start().await;
+    let gateway = Gateway::start(host, &format!("{}{}", of_stripe(), subscribed(&origin, ""))).await;
+    // White space and escapes as they are: a byte that changes breaks the signature.
+    let body = b"{ \"id\": \"evt_1\",\r\n \"name\": \"\\u00e9\", \"amount\": 1.0 }\n";
+    let signature = stripe_signature(STRIPE_SECRET, unix_seconds(), body);
+    let call = gateway
+        .post("/hooks/stripe")
+        .header("stripe-signature", &signature);
+    let call = call.header("content-type", "application/json; charset=utf-8");
+    call.body(&body[..]).send().await.expect(202);
+    let taken = eventually("it is delivered", async || origin.taken().into_iter().next()).await;
+    assert_eq!(
+        (&taken.body[..], taken.header("content-type")),
+        (&body[..], "application/json; charset=utf-8")
+    );
+    let sent = taken.header("stripe-signature");
+    let at: u64 = sent
+        .trim_start_matches("t=")
+        .split(',')
+        .next()
+        .unwrap()
+        .parse()
+        .unwrap();
+    assert_eq!(stripe_signature(STRIPE_SECRET, at, &taken.body), sent);
+    assert_eq!(
+        (taken.header("ce-type"), taken.is_signed()),
+        ("stripe.event", true)
+    );
+}
+
 async fn one(gateway: &Gateway, key: usize, n: usize) -> (u64, String) {
     loop {
         let call = gateway

@@ -72,7 +72,7 @@ impl Generation {
 }
 
 fn text(settings: &Settings) -> Arc<str> {
-    settings.config.without_secrets().to_toml().into()
+    settings.config.for_components().into()
 }
 
 /// The generation in force, for whoever is not answering a request. Cheap to clone.

@@ -8,6 +8,8 @@ use tollgate_api::secret::SecretText;
 /// The configuration without a file.
 pub(crate) const SAMPLE: &str = include_str!("../../../../tollgate.toml");
 
+const TOML: &str = "tables, lists, strings, numbers and flags are all TOML has";
+
 /// Stands for a secret where the configuration is shown.
 pub(crate) const MASK: &str = "********";
 
@@ -60,6 +62,9 @@ impl Config {
             subscription.previous_secret_until = None;
             mask(subscription.headers.values_mut());
         }
+        for route in &mut config.forward {
+            (route.verify, route.secret) = (None, None);
+        }
         for component in &mut config.components {
             component.environment.clear();
         }
@@ -70,6 +75,14 @@ impl Config {
             acme.external_account = None;
         }
         config
+    }
+
+    /// What the rules see where they run as components: as [`Config::without_secrets`], but with what the requests of `[[forward]]`
+    /// are verified with. As TOML, not masked: to be shown to nobody.
+    pub fn for_components(&self) -> String {
+        let mut config = self.without_secrets();
+        config.forward.clone_from(&self.forward);
+        toml::to_string(&config).expect(TOML)
     }
 
     /// What may be shown: every secret is masked.
@@ -97,6 +110,7 @@ impl Config {
             alert.url = MASK.to_owned().into();
             alert.secret = alert.secret.as_ref().map(|_| MASK.to_owned().into());
         }
+        mask(shown.forward.iter_mut().filter_map(|route| route.secret.as_mut()));
         mask(shown.traces.headers.values_mut());
         let account = shown
             .server
@@ -110,7 +124,7 @@ impl Config {
 
     /// As TOML, secrets masked. Without secrets ([`Config::without_secrets`]) it reads back as the same value.
     pub fn to_toml(&self) -> String {
-        toml::to_string(&self.masked()).expect("tables, lists, strings, numbers and flags are all TOML has")
+        toml::to_string(&self.masked()).expect(TOML)
     }
 }
 

@@ -102,6 +102,7 @@ pub(super) async fn routed<S: Store>(
     let settings = Route {
         headers: &route.headers,
         ordering: &route.ordering,
+        kind: &route.kind,
     };
     Post::new(world, request, &route.topic, &sender, &settings)?
         .run(world)
@@ -118,6 +119,7 @@ struct Sender {
 struct Route<'a> {
     headers: &'a [String],
     ordering: &'a Ordering,
+    kind: &'a str,
 }
 
 impl Default for Route<'_> {
@@ -125,6 +127,7 @@ impl Default for Route<'_> {
         Self {
             headers: &[],
             ordering: &Ordering::None,
+            kind: MESSAGE_TYPE,
         }
     }
 }
@@ -160,6 +163,7 @@ pub(super) struct Accepted<'a> {
 /// One request on its way into a topic. Its id stays the same however often the store is asked.
 struct Post<'a> {
     request: &'a Request,
+    kind: &'a str,
     id: String,
     key: String,
     content_type: &'a str,
@@ -173,7 +177,7 @@ impl<'a> Post<'a> {
         request: &'a Request,
         topic: &str,
         sender: &Sender,
-        route: &Route<'_>,
+        route: &Route<'a>,
     ) -> Result<Self, Problem> {
         let most = usize::try_from(world.settings.config.server.max_body.0).unwrap_or(usize::MAX);
         if request.body.len() > most {
@@ -198,6 +202,7 @@ impl<'a> Post<'a> {
         .unwrap_or("application/octet-stream");
         Ok(Self {
             request,
+            kind: route.kind,
             id: record::id(client, &token),
             key: ordering_key(request, sender, route.ordering)?,
             content_type,
@@ -268,7 +273,7 @@ impl<'a> Post<'a> {
                 topic: topic.clone(),
                 id: self.id.clone(),
                 key: self.key.clone(),
-                kind: MESSAGE_TYPE.into(),
+                kind: self.kind.to_owned(),
                 content_type: self.content_type.to_owned(),
                 attributes: attributes::write(Some(&self.attributes), Traceparent::of(self.request)),
                 payload: literal(self.request.body.as_slice()),

@@ -20,6 +20,9 @@ impl Gateway {
             path: path.into(),
             methods: methods.iter().map(|m| (*m).to_owned()).collect(),
             topic: topic.into(),
+            kind: super::MESSAGE_TYPE.into(),
+            verify: None,
+            secret: None,
             headers: Vec::new(),
             ordering: Ordering::None,
         };
@@ -583,4 +586,27 @@ fn another_kept_header_makes_another_request_under_the_same_key() {
     // What is not kept tells nobody apart.
     assert_eq!(send(&[&plain[..], &[("x-other", "c")]].concat()).status, 202);
     assert_eq!(gateway.depth("signup"), 1);
+}
+
+#[test]
+fn a_route_that_verifies_takes_what_is_signed_and_nothing_else_and_gives_it_its_type() {
+    let text = "[[forward]]\npath = \"/stripe\"\ntopic = \"paid\"\ntype = \"stripe.event\"\nverify = \"github\"\n\
+                secret = \"0123456789abcdef\"\n";
+    let gateway = Gateway::with_settings(Settings::parse(text, "f").unwrap());
+    // HMAC-SHA-256 of `{}` by that key, as `openssl dgst -hmac` tells it.
+    let signature = "sha256=f91e3e9f05cc2df64ac1c26f8adccdffda8d1e4a7a8c50a1a08eeadac6ddfec5";
+    let sign =
+        |value: &'static str| gateway.call("POST", "/stripe", &[("x-hub-signature-256", value)], b"{}");
+    assert_eq!(sign(signature).status, 202);
+    for bad in ["sha256=00", "", "sha256=x"] {
+        let refused = sign(bad);
+        assert_eq!(
+            (refused.status, body(&refused)["type"].as_str()),
+            (401, Some("urn:tollgate:problem:invalid-signature"))
+        );
+    }
+    assert_eq!(gateway.call("POST", "/stripe", &[], b"{}").status, 401);
+    assert_eq!(gateway.depth("paid"), 1);
+    let read = body(&gateway.admin("GET", "/api/topics/paid/messages", ""));
+    assert_eq!(read["messages"][0]["type"], "stripe.event");
 }

@@ -17,6 +17,7 @@ use crate::config::{
     MAX_WORKERS, MIN_CODE_LENGTH, Ordering, Path, Per, QuotaSettings, Server, TOPIC_NAME_RULE, is_topic_name,
 };
 use crate::cors::Cors;
+use crate::forward::Verifier;
 use crate::identity::Proxies;
 use crate::own_address::{Listen, OwnAddresses};
 use crate::policies::{Policies, Policy};
@@ -24,6 +25,7 @@ use crate::quotas::{Quota, Zone};
 use tollgate_api::pattern::{Pattern, unreserved};
 use tollgate_api::units::{Bytes, Span};
 use tollgate_delivery::attributes;
+use tollgate_delivery::subscription::MAX_TYPE;
 use tollgate_store::settings::StoreSettings;
 
 const MAX_TRUSTED_PROXIES: usize = 256;
@@ -59,6 +61,7 @@ pub(super) struct Compiled {
     pub(super) access: Vec<AccessList>,
     /// Of the `[[forward]]` routes.
     pub(super) patterns: Vec<Pattern>,
+    pub(super) verifiers: Vec<Option<Verifier>>,
     pub(super) components: Vec<ComponentRoute>,
     pub(super) conditions: Vec<Condition>,
 }
@@ -96,6 +99,9 @@ pub(super) fn compile(config: &Config) -> Result<Compiled, Fault> {
     let forwards = config.forward.iter().enumerate();
     let patterns = forwards.map(|(index, rule)| forward(rule, &path.index(index)));
     let patterns = patterns.collect::<Result<_, _>>()?;
+    let forwards = config.forward.iter().enumerate();
+    let verifiers = forwards.map(|(index, rule)| verifier(rule, &path.index(index)));
+    let verifiers = verifiers.collect::<Result<_, _>>()?;
     let components = components::compile(&config.components, &root.key("components"))?;
     within(
         config.relay.idle_timeout,
@@ -133,6 +139,7 @@ pub(super) fn compile(config: &Config) -> Result<Compiled, Fault> {
         quotas,
         access,
         patterns,
+        verifiers,
         components,
         conditions,
     })
@@ -340,6 +347,12 @@ fn forward(rule: &Forward, path: &Path) -> Result<Pattern, Fault> {
     let route = outside(&rule.path, path.key("path"))?;
     methods(&rule.methods, &path.key("methods"))?;
     ensure(is_topic_name(&rule.topic), path.key("topic"), TOPIC_NAME_RULE)?;
+    let kind = (1..=MAX_TYPE).contains(&rule.kind.len()) && rule.kind.bytes().all(|b| b.is_ascii_graphic());
+    ensure(
+        kind,
+        path.key("type"),
+        "must be 1 to 128 visible ASCII characters",
+    )?;
     let headers = path.key("headers");
     at_most(rule.headers.len(), MAX_KEPT_HEADERS, &headers)?;
     for (index, name) in rule.headers.iter().enumerate() {
@@ -350,6 +363,24 @@ fn forward(rule: &Forward, path: &Path) -> Result<Pattern, Fault> {
         header_name(name, path.key("ordering"))?;
     }
     Ok(route)
+}
+
+/// A fault never repeats the secret.
+fn verifier(rule: &Forward, path: &Path) -> Result<Option<Verifier>, Fault> {
+    match (rule.verify, &rule.secret) {
+        (Some(verify), Some(secret)) => Verifier::new(verify, secret.expose())
+            .map(Some)
+            .map_err(|detail| Fault::new(path.key("secret"), detail)),
+        (Some(_), None) => Err(Fault::new(
+            path.key("secret"),
+            "is needed: what requests are signed with",
+        )),
+        (None, Some(_)) => Err(Fault::new(
+            path.key("verify"),
+            "is needed where there is a secret: by whose rules requests are signed",
+        )),
+        (None, None) => Ok(None),
+    }
 }
 
 fn methods(methods: &[String], path: &Path) -> Checked {

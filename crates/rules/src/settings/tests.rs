@@ -421,6 +421,16 @@ fn what_is_kept_and_ordered_of_a_forwarded_request_is_checked() {
         ("ordering", "ordering = \"header:X-Order\""),
         ("ordering", "ordering = \"header:a b\""),
         ("methods[0]", "methods = [\"post\"]"),
+        ("type", "type = \"\""),
+        ("type", "type = \"a b\""),
+        ("verify", "secret = \"0123456789abcdef\""),
+        ("verify", "verify = \"slack\"\nsecret = \"0123456789abcdef\""),
+        ("secret", "verify = \"stripe\""),
+        ("secret", "verify = \"stripe\"\nsecret = \"short\""),
+        (
+            "secret",
+            "verify = \"standard-webhooks\"\nsecret = \"0123456789abcdef\"",
+        ),
     ] {
         refused(&format!("forward[0].{key}"), &with(line));
     }
@@ -434,6 +444,9 @@ fn what_is_kept_and_ordered_of_a_forwarded_request_is_checked() {
     for sound in [
         "headers = [\"stripe-signature\", \"x-github-*\"]",
         "ordering = \"header:x-order\"",
+        "type = \"stripe.event\"\nverify = \"stripe\"\nsecret = \"whsec_0123456789\"",
+        "verify = \"github\"\nsecret = \"0123456789abcdef\"",
+        "verify = \"standard-webhooks\"\nsecret = \"whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw\"",
     ] {
         assert!(Settings::parse(&with(sound), "f").is_ok(), "{sound}");
     }
@@ -709,4 +722,22 @@ fn an_alerts_url_and_secret_are_shown_to_nobody() {
         assert!(error.contains("alerts[0]") || error.contains("alerts"), "{error}");
         assert!(!error.contains("hush") && !error.contains("MfKQ9r8"), "{error}");
     }
+}
+
+#[test]
+fn the_secret_of_a_route_is_masked_and_only_the_rules_have_it() {
+    let text =
+        "[[forward]]\npath = \"/s\"\ntopic = \"t\"\nverify = \"stripe\"\nsecret = \"whsec_of_stripe_0123\"\n";
+    let settings = Settings::parse(text, "f").unwrap();
+    let config = &settings.config;
+    for shown in [
+        config.to_toml(),
+        config.without_secrets().to_toml(),
+        format!("{settings:?}"),
+    ] {
+        assert!(!shown.contains("of_stripe"), "{shown}");
+    }
+    let theirs = Settings::parse(&config.for_components(), "f").unwrap();
+    assert_eq!(theirs.config.forward, config.forward);
+    assert!(theirs.verifier(0).is_some());
 }

@@ -456,7 +456,7 @@ fn a_removed_subscription_leaves_nothing_to_one_that_takes_its_name() {
         now: START,
         fresh: &|| [0; 16],
     };
-    let found = block_on(deliveries(&world, "t", 150)).unwrap();
+    let found = block_on(deliveries(&world, "t", 150, None)).unwrap();
     assert_eq!(serde_json::to_value(&found).unwrap()[0]["state"], "pending");
 }
 
