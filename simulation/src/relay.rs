@@ -183,6 +183,10 @@ impl Driver {
                 }
             },
             Action::Send { message, .. } => return self.send(&message).await,
+            // What they do to the machine is in its own simulation.
+            Action::SendBatch { .. } => {
+                return self.sim.violated(|| "a batch where none is asked for".into());
+            }
             Action::Wake { .. } | Action::Note(_) | Action::Halt => return,
         };
         self.tell(event);

@@ -16,4 +16,5 @@ mod sinks;
 pub mod start;
 pub mod subscription;
 pub mod subscriptions;
+pub mod view;
 pub mod webhook;

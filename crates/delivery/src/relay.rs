@@ -20,6 +20,10 @@
 //!   wait longest become dead letters early. New messages and repeated ones take turns.
 //! * Of one key, parked messages are always older than those that are not parked, in memory and in every
 //!   commit. So nothing overtakes, after a crash either.
+//! * Batches: as many messages as may be sent are one delivery, once there are enough or the first has waited for the
+//!   interval. A batch holds one message of a key at most. It is accepted or refused as a whole, and each of its messages
+//!   spends an attempt. Where the messages are to blame, none does: each is sent alone from then on, so that one bad
+//!   message makes no other a dead letter.
 //! * A message that the filter does not pass is finished when it is loaded, and neither waits nor takes a place. What
 //!   waits for another attempt is looked at again when its turn comes; a dead letter that was redriven goes anyway.
 //! * Two relays of one subscription on one store both deliver, but their progress stays right. A commit is
@@ -30,7 +34,7 @@ use std::sync::Arc;
 
 use crate::breaker;
 use crate::retry::Schedule;
-use crate::subscription::{Filter, Subscription};
+use crate::subscription::{BATCH_INTERVAL, Filter, MAX_BATCH, Subscription};
 use tollgate_store::commit::{Commit, Message};
 
 pub mod address;
@@ -60,6 +64,8 @@ pub const MAX_HELD: usize = 65_536;
 pub const MAX_FETCH: usize = 64;
 /// The most bytes of the messages of [`WINDOW`]; one load may exceed it.
 pub const WINDOW_BYTES: usize = 16 << 20;
+/// The most bytes of the payloads of a batch, unless it is a single message.
+pub const MAX_BATCH_BYTES: usize = 1 << 20;
 /// The most messages of one load.
 pub const MAX_LOAD: usize = 256;
 /// Messages are loaded while fewer than this are ready to be sent (or four times the concurrency, if that is more).
@@ -70,6 +76,15 @@ pub const MAX_REDRIVEN: usize = 256;
 pub const MAX_CONCURRENCY: u32 = 1_024;
 /// Progress is made durable at most this often, milliseconds: a crash repeats what was delivered since.
 pub const PERSIST_INTERVAL_MS: u64 = 20;
+
+/// How messages are put together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Batching {
+    /// The most messages of a batch.
+    pub most: usize,
+    /// The longest that they wait for more, milliseconds.
+    pub interval_ms: u64,
+}
 
 /// How one subscription is served.
 #[derive(Clone, Debug, PartialEq)]
@@ -88,6 +103,8 @@ pub struct DeliveryPolicy {
     pub ordered: bool,
     /// Which messages are delivered; without one, all are.
     pub filter: Option<Filter>,
+    /// Several messages at a time.
+    pub batch: Option<Batching>,
     /// When to try again.
     pub schedule: Schedule,
     /// See [`WINDOW`].
@@ -120,6 +137,10 @@ impl DeliveryPolicy {
             concurrency: subscription.concurrency.clamp(1, MAX_CONCURRENCY),
             ordered: subscription.ordered,
             filter: subscription.filter.clone(),
+            batch: subscription.batch.map(|most| Batching {
+                most: most.clamp(1, MAX_BATCH) as usize,
+                interval_ms: subscription.batch_interval.unwrap_or(BATCH_INTERVAL).as_millis(),
+            }),
             schedule: Schedule::from_config(&subscription.retry),
             window: WINDOW,
             held: MAX_HELD,
@@ -166,6 +187,25 @@ pub enum Event {
         /// Which message.
         sequence: u64,
     },
+    /// [`Action::SendBatch`] was carried out.
+    BatchAttempted {
+        /// Which.
+        number: u64,
+        /// How it ended, for all of them.
+        delivered: Delivered,
+    },
+    /// [`Action::SendBatch`] was not carried out; see [`Event::Withheld`].
+    BatchWithheld {
+        /// Which.
+        number: u64,
+        /// As of then.
+        polled: Option<Polled>,
+    },
+    /// See [`Event::Superseded`].
+    BatchSuperseded {
+        /// Which.
+        number: u64,
+    },
     /// [`Action::Persist`] was committed with this version.
     Persisted {
         /// Of the entries it set.
@@ -200,6 +240,13 @@ pub enum Action {
         message: Arc<Message>,
         /// 1 for the first attempt.
         attempt: u32,
+    },
+    /// Deliver these together.
+    SendBatch {
+        /// Tells it from the others that are under way.
+        number: u64,
+        /// The messages, each with its attempt.
+        messages: Vec<(Arc<Message>, u32)>,
     },
     /// Commit; one at a time.
     Persist(Commit),

@@ -18,6 +18,8 @@ pub(crate) trait Sink {
     /// Delivers once, in bounded time, and judges what the receiver answered. `place`: that of this attempt in a trace, if it
     /// has one of its own.
     async fn deliver(&self, message: Arc<Message>, place: Option<Traceparent>) -> Delivered;
+    /// Delivers several at once, which are accepted or refused together.
+    async fn deliver_together(&self, messages: &[(Arc<Message>, u32)]) -> Delivered;
 }
 
 /// A sink of any kind.
@@ -29,6 +31,12 @@ impl Sink for AnySink {
     async fn deliver(&self, message: Arc<Message>, place: Option<Traceparent>) -> Delivered {
         match self {
             Self::Http(sink) => sink.deliver(message, place).await,
+        }
+    }
+
+    async fn deliver_together(&self, messages: &[(Arc<Message>, u32)]) -> Delivered {
+        match self {
+            Self::Http(sink) => sink.deliver_together(messages).await,
         }
     }
 }

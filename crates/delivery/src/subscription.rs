@@ -57,6 +57,12 @@ pub struct Subscription {
     /// The most deliveries under way.
     #[serde(default = "concurrency")]
     pub concurrency: u32,
+    /// Messages of one request, as an array; without it each has a request of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub batch: Option<u32>,
+    /// The longest that messages wait for more of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub batch_interval: Option<Span>,
     /// How long the origin may take to answer.
     #[serde(default = "delivery_timeout")]
     pub timeout: Span,
@@ -87,6 +93,8 @@ impl Subscription {
             payload: Payload::default(),
             rate_per_second: rate_per_second(),
             concurrency: concurrency(),
+            batch: None,
+            batch_interval: None,
             timeout: delivery_timeout(),
             ordered: yes(),
             allow_private_addresses: false,
@@ -153,6 +161,11 @@ impl Default for Retry {
         }
     }
 }
+
+/// The longest that messages of a batch wait for more, unless the subscription says otherwise.
+pub const BATCH_INTERVAL: Span = Span::from_millis(200);
+/// The most messages of a batch: their ids go into one header.
+pub const MAX_BATCH: u32 = 100;
 
 fn rate_per_second() -> Rate {
     Rate(500.0)

@@ -15,6 +15,8 @@ use tollgate_api::secret::SecretText;
 use tollgate_api::traceparent;
 use tollgate_store::commit::Message;
 
+pub mod batch;
+
 /// The prefix of a secret.
 pub const SECRET_PREFIX: &str = "whsec_";
 /// The shortest key, bytes (Standard Webhooks: "between 24 bytes and 64 bytes").
@@ -166,28 +168,34 @@ pub fn kind(message: &Message) -> &str {
     }
 }
 
+/// What a receiver is told of a message that it may fetch.
+#[derive(Serialize)]
+struct Reference<'a> {
+    id: &'a str,
+    #[serde(rename = "type")]
+    kind: &'a str,
+    topic: &'a str,
+    sequence: u64,
+    url: String,
+}
+
+impl<'a> Reference<'a> {
+    fn of(message: &'a Message, source: &str) -> Self {
+        let before = message.sequence.saturating_sub(1);
+        Self {
+            id: &message.id,
+            kind: kind(message),
+            topic: &message.topic,
+            sequence: message.sequence,
+            url: format!("{source}/messages?after={before}&limit=1"),
+        }
+    }
+}
+
 /// What is sent in the place of a message whose receiver is to know no more than its id, its type and where it can be
 /// fetched (`GET …/messages`, with a key): nothing of the payload, the ordering key, or a forwarded request.
 pub fn reference(message: &Message, source: &str) -> Message {
-    #[derive(Serialize)]
-    struct Reference<'a> {
-        id: &'a str,
-        #[serde(rename = "type")]
-        kind: &'a str,
-        topic: &'a str,
-        sequence: u64,
-        url: String,
-    }
-    let body = Reference {
-        id: &message.id,
-        kind: kind(message),
-        topic: &message.topic,
-        sequence: message.sequence,
-        url: format!(
-            "{source}/messages?after={}&limit=1",
-            message.sequence.saturating_sub(1)
-        ),
-    };
+    let body = Reference::of(message, source);
     Message {
         topic: message.topic.clone(),
         sequence: message.sequence,

@@ -26,7 +26,7 @@ pub mod keys;
 pub mod limiter;
 pub mod links;
 pub mod machine;
-pub mod messages;
+pub use tollgate_delivery::view as messages;
 #[cfg(feature = "schema")]
 pub mod openapi;
 pub mod own_address;

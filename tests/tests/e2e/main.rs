@@ -262,6 +262,7 @@ harness::cases! {
             slow_origin_gets_everything_and_no_more_at_once_than_it_takes,
             subscription_made_over_http_is_served_like_one_of_the_file,
             deliveries_are_what_the_subscription_says,
+            messages_come_in_batches_and_a_bad_one_spoils_no_other,
             two_subscriptions_each_get_everything,
         }
         memory {

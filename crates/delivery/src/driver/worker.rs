@@ -143,6 +143,7 @@ impl<S: Store> Driver<S> {
                 Action::Load { after, limit } => Some(self.load(after, limit).await),
                 Action::Fetch { sequences } => Some(self.fetch(&sequences).await),
                 Action::Send { message, attempt } => Some(self.send(message, attempt).await),
+                Action::SendBatch { number, messages } => Some(self.send_batch(number, &messages).await),
                 Action::Persist(commit) => Some(self.persist(commit).await),
                 Action::Wake { .. } | Action::Note(_) | Action::Halt => None,
             }
@@ -242,6 +243,27 @@ impl<S: Store> Driver<S> {
         Event::Attempted { sequence, delivered }
     }
 
+    async fn send_batch(&self, number: u64, messages: &[(Arc<Message>, u32)]) -> Event {
+        match standing(&*self.store, &self.defined).await {
+            Ok(Standing { in_force: false, .. }) => return Event::BatchSuperseded { number },
+            Ok(Standing { polled, .. }) if polled.control.0.paused => {
+                let polled = Some(polled);
+                return Event::BatchWithheld { number, polled };
+            }
+            Ok(_) => {}
+            Err(error) => {
+                self.store_failed("see whether it is in force", &error).await;
+                return Event::BatchWithheld { number, polled: None };
+            }
+        }
+        let began = Instant::now();
+        let delivered = self.sink.deliver_together(messages).await;
+        let (count, ms) = (messages.len(), began.elapsed().as_millis() as u64);
+        let Self { topic, name, .. } = self;
+        tracing::debug!(topic, subscription = name, count, ms, outcome = ?delivered, "attempt of a batch");
+        Event::BatchAttempted { number, delivered }
+    }
+
     /// One delivery; whoever observes it hears how it ended.
     async fn observed(&self, message: Arc<Message>, number: u32) -> Delivered {
         let Some(observer) = &self.observer else {
@@ -312,7 +334,7 @@ impl Tally {
     }
 
     fn count(&mut self, event: &Event) {
-        if let Event::Attempted { delivered, .. } = event {
+        if let Event::Attempted { delivered, .. } | Event::BatchAttempted { delivered, .. } = event {
             self.status.attempts += 1;
             self.status.delivered += u64::from(*delivered == Delivered::Accepted);
             self.status.unwanted += u64::from(*delivered == Delivered::Unwanted);

@@ -1,12 +1,15 @@
 //! The machine itself: takes events, and decides which actions may be taken now.
 
 mod attempts;
+mod batches;
 mod merge;
 #[cfg(test)]
 mod tests;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+
+use batches::Batches;
 
 use super::journal::{Batch, Change, Journal};
 use super::pacer::Pacer;
@@ -32,6 +35,7 @@ pub struct Machine {
     pacer: Pacer,
     breaker: Breaker,
     under_way: BTreeMap<u64, Permit>,
+    batches: Batches,
     /// As it is in the store.
     durable: Progress,
     version: Option<u64>,
@@ -69,6 +73,7 @@ impl Machine {
             pacer: Pacer::new(settings.rate_per_second),
             breaker: Breaker::new(settings.breaker.clone()),
             under_way: BTreeMap::new(),
+            batches: Batches::default(),
             durable: Progress::default(),
             version: None,
             control: Control::default(),
@@ -116,6 +121,16 @@ impl Machine {
                 self.stopping = true;
                 self.withheld(sequence, None, random, &mut actions);
             }
+            Event::BatchAttempted { number, delivered } => {
+                self.batch_attempted(number, &delivered, random, &mut actions)
+            }
+            Event::BatchWithheld { number, polled } => {
+                self.batch_withheld(number, polled, random, &mut actions)
+            }
+            Event::BatchSuperseded { number } => {
+                self.stopping = true;
+                self.batch_withheld(number, None, random, &mut actions);
+            }
             Event::Persisted { version } => self.persisted(version),
             Event::PersistFailed => {
                 if let Some(batch) = self.persisting.take() {
@@ -133,13 +148,13 @@ impl Machine {
 
     /// Whether everything that was under way is finished and durable, after [`Event::Stop`].
     pub fn is_drained(&self) -> bool {
-        self.halted || (self.under_way.is_empty() && self.journal.is_empty() && self.persisting.is_none())
+        self.halted || (self.is_idle() && self.journal.is_empty() && self.persisting.is_none())
     }
 
     /// How things stand.
     pub fn snapshot(&self) -> Snapshot {
         Snapshot {
-            under_way: self.under_way.len(),
+            under_way: self.under_way.len() + self.batches.len(),
             window: self.window.loaded(),
             held: self.window.len(),
             watermark: self.durable.watermark(),
@@ -153,7 +168,10 @@ impl Machine {
         if self.started {
             self.window.wake(self.now);
             self.relieve(actions);
-            self.send(actions);
+            match self.settings.batch {
+                None => self.send(actions),
+                Some(batching) => self.send_batches(batching, actions),
+            }
             self.fetch(actions);
             self.load(actions);
         }
@@ -180,7 +198,14 @@ impl Machine {
     }
 
     fn low_water(&self) -> usize {
-        LOW_WATER.max(4 * self.settings.concurrency as usize)
+        let concurrency = self.settings.concurrency as usize;
+        let batches = self
+            .settings
+            .batch
+            .map_or(0, |batch| 2 * batch.most * concurrency);
+        LOW_WATER
+            .max(4 * concurrency)
+            .max(batches.min(self.settings.window / 2))
     }
 
     fn fetch(&mut self, actions: &mut Vec<Action>) {
@@ -269,6 +294,10 @@ impl Machine {
         }
     }
 
+    fn is_idle(&self) -> bool {
+        self.under_way.is_empty() && self.batches.len() == 0
+    }
+
     fn may_send(&self) -> bool {
         self.started && !self.stopping && !self.control.paused
     }
@@ -315,8 +344,10 @@ impl Machine {
         let (mut send, mut waiting) = (None, None);
         if self.may_send() {
             waiting = self.window.next_waiting();
-            if self.window.ready() > 0 && self.under_way.len() < self.settings.concurrency as usize {
-                send = Some(self.pacer.next_at().max(self.breaker.open_until().unwrap_or(0)));
+            let under_way = self.under_way.len() + self.batches.len();
+            if self.window.ready() > 0 && under_way < self.settings.concurrency as usize {
+                let open = self.pacer.next_at().max(self.breaker.open_until().unwrap_or(0));
+                send = Some(open.max(self.batches_at()));
             }
         }
         [persist, send, waiting]

@@ -202,6 +202,9 @@ pub struct Waiting {
     pub last_error: Option<String>,
     /// It was a dead letter: to be delivered although its sequence is finished.
     pub redriven: bool,
+    /// See [`Batching`](super::Batching): it is sent by itself.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub alone: bool,
     /// The progress has passed over it: to be delivered although its sequence counts as finished there.
     pub parked: bool,
     /// See [`lane_of`]; 0 also where it was not written down.

@@ -45,6 +45,10 @@ struct Scenario {
     patient: bool,
     /// The bug that was there: what waits takes a place of the window.
     planted: bool,
+    /// Several messages at a time.
+    batch: Option<Batching>,
+    /// A bug: a batch that was refused counts as accepted.
+    batch_forgotten: bool,
 }
 
 fn scenarios() -> impl Strategy<Value = Scenario> {
@@ -82,6 +86,8 @@ fn scenarios() -> impl Strategy<Value = Scenario> {
                 held: sizes.1,
                 patient: false,
                 planted: false,
+                batch: None,
+                batch_forgotten: false,
             }
         },
     )
@@ -95,6 +101,7 @@ enum Step {
     Load { after: u64, limit: u32 },
     Fetch(Vec<u64>),
     Arrive(Arc<Message>),
+    ArriveTogether(u64, Vec<Arc<Message>>),
     Poll,
 }
 
@@ -104,6 +111,7 @@ struct Life {
     number: u32,
     wake: u64,
     under_way: BTreeMap<u64, String>,
+    batches: BTreeMap<u64, Vec<u64>>,
     open_until: u64,
     halted: bool,
 }
@@ -133,6 +141,7 @@ fn settings(scenario: &Scenario) -> DeliveryPolicy {
         concurrency: scenario.concurrency,
         ordered: scenario.ordered,
         filter: None,
+        batch: scenario.batch,
         schedule: if scenario.patient {
             Schedule::Fixed(vec![3_600_000])
         } else {
@@ -186,6 +195,7 @@ impl Simulation {
             number,
             wake: u64::MAX,
             under_way: BTreeMap::new(),
+            batches: BTreeMap::new(),
             open_until: 0,
             halted: false,
         }
@@ -314,6 +324,12 @@ impl Simulation {
         if let Event::Attempted { sequence, .. } = &event {
             self.lives[relay].under_way.remove(sequence);
         }
+        if let Event::BatchAttempted { number, .. } = &event {
+            let ended = self.lives[relay].batches.remove(number).expect("it is under way");
+            ended
+                .iter()
+                .for_each(|sequence| drop(self.lives[relay].under_way.remove(sequence)));
+        }
         let (now, random) = (self.now, self.draw());
         for action in self.lives[relay].machine.handle(now, random, event) {
             let delay = self.below(30);
@@ -324,7 +340,15 @@ impl Simulation {
                 Action::Persist(commit) => self.later(relay, delay, Step::Commit(commit)),
                 Action::Wake { at } => self.lives[relay].wake = at,
                 Action::Halt => self.lives[relay].halted = true,
-                Action::Send { message, attempt } => self.sent(relay, message, attempt),
+                Action::Send { message, attempt } => {
+                    self.sent(relay, &message, attempt);
+                    let most = self.scenario.concurrency as usize;
+                    assert!(self.lives[relay].under_way.len() <= most);
+                    self.begun.push(self.now);
+                    let delay = self.below(60);
+                    self.later(relay, delay, Step::Arrive(message));
+                }
+                Action::SendBatch { number, messages } => self.sent_together(relay, number, messages),
                 Action::Note(note) => self.noted(relay, note),
             }
         }
@@ -341,14 +365,29 @@ impl Simulation {
         }
     }
 
-    fn sent(&mut self, relay: usize, message: Arc<Message>, attempt: u32) {
+    fn sent_together(&mut self, relay: usize, number: u64, messages: Vec<(Arc<Message>, u32)>) {
+        let batch = self.scenario.batch.expect("there are batches");
+        assert!((1..=batch.most).contains(&messages.len()));
+        for (message, attempt) in &messages {
+            self.sent(relay, message, *attempt);
+        }
+        let sequences = messages.iter().map(|(message, _)| message.sequence).collect();
+        let batches = &mut self.lives[relay].batches;
+        assert!(batches.insert(number, sequences).is_none());
+        assert!(batches.len() <= self.scenario.concurrency as usize);
+        self.begun.push(self.now);
+        let messages = messages.into_iter().map(|(message, _)| message).collect();
+        let delay = self.below(60);
+        self.later(relay, delay, Step::ArriveTogether(number, messages));
+    }
+
+    fn sent(&mut self, relay: usize, message: &Arc<Message>, attempt: u32) {
         let (scenario, sequence) = (&self.scenario, message.sequence);
         let life = &mut self.lives[relay];
         assert!(self.now >= life.open_until, "sent while the breaker is open");
         assert!(attempt <= 4);
         let earlier = life.under_way.insert(sequence, message.key.clone());
         assert!(earlier.is_none(), "{sequence} is under way twice");
-        assert!(life.under_way.len() <= scenario.concurrency as usize);
         if scenario.ordered {
             let same_key = life.under_way.values().filter(|key| **key == message.key).count();
             assert_eq!(same_key, 1, "one message of a key at a time");
@@ -359,9 +398,6 @@ impl Simulation {
             assert_eq!(ahead, None, "{sequence} overtook a message of its key");
         }
         *self.attempts.entry(sequence).or_default() += 1;
-        self.begun.push(self.now);
-        let delay = self.below(60);
-        self.later(relay, delay, Step::Arrive(message));
     }
 
     fn carry_out(&mut self, relay: usize, step: Step) {
@@ -369,7 +405,7 @@ impl Simulation {
         if let Step::Tell(event) = step {
             return self.tell(relay, event);
         }
-        let touches_store = !matches!(step, Step::Arrive(_));
+        let touches_store = !matches!(step, Step::Arrive(_) | Step::ArriveTogether(..));
         if touches_store && self.scenario.store_errors && self.below(20) == 0 {
             let lost = self.below(2) == 0;
             let error = if lost {
@@ -418,6 +454,19 @@ impl Simulation {
                     Ok(polled) => Event::Polled(polled),
                     Err(_) => return,
                 }
+            }
+            Step::ArriveTogether(number, messages) => {
+                let refused = messages
+                    .iter()
+                    .map(|message| self.deliver(message.sequence))
+                    .find(|delivered| *delivered != Delivered::Accepted);
+                if refused.is_none() {
+                    self.delivered
+                        .extend(messages.iter().map(|message| message.sequence));
+                }
+                let delivered = refused.filter(|_| !self.scenario.batch_forgotten);
+                let delivered = delivered.unwrap_or(Delivered::Accepted);
+                Event::BatchAttempted { number, delivered }
             }
             Step::Arrive(message) => {
                 let delivered = self.deliver(message.sequence);
@@ -483,7 +532,9 @@ impl Simulation {
             );
             if self.scenario.crashes == 0 && self.scenario.relays == 1 {
                 assert!(self.delivered.contains(&sequence) != dead.contains(&sequence));
-                assert!(self.attempts[&sequence] <= 4);
+                // A batch that its messages are to blame for costs none of them an attempt, once.
+                let free = u32::from(self.scenario.batch.is_some());
+                assert!(self.attempts[&sequence] <= 4 + free);
             }
         }
         if self.scenario.relays == 1 && self.scenario.crashes == 0 {
@@ -564,6 +615,14 @@ proptest! {
         prop_assert_eq!(simulation.delivered.len() as u64, simulation.scenario.messages);
     }
 
+    /// The same where messages are put together: nothing is lost, the order of keys holds, and attempts are counted.
+    #[test]
+    fn every_message_of_a_batch_is_delivered_or_a_dead_letter(scenario in in_batches()) {
+        let mut simulation = Simulation::new(scenario);
+        simulation.run();
+        simulation.check_end();
+    }
+
     /// Invariant 9: a message that is refused holds up its own ordering key only, however many are refused.
     #[test]
     fn a_refused_message_holds_up_its_own_key_only(scenario in refusals()) {
@@ -574,6 +633,13 @@ proptest! {
             prop_assert!(snapshot.window <= simulation.scenario.window + MAX_LOAD);
         }
     }
+}
+
+fn in_batches() -> impl Strategy<Value = Scenario> {
+    (scenarios(), 1usize..9, 10u64..400).prop_map(|(scenario, most, interval_ms)| Scenario {
+        batch: Some(Batching { most, interval_ms }),
+        ..scenario
+    })
 }
 
 /// Many are refused for an hour; the origin is well else.
@@ -616,6 +682,27 @@ fn a_window_that_is_full_of_what_waits_is_found() {
             ..tree.current()
         };
         besieged(scenario).held_up().is_some()
+    });
+    assert!(found);
+}
+
+/// Without this, the property of batches could pass by looking away.
+#[test]
+fn a_refused_batch_that_counts_as_accepted_is_found() {
+    use proptest::strategy::ValueTree as _;
+    use proptest::test_runner::TestRunner;
+    let mut runner = TestRunner::deterministic();
+    let found = (0..20).any(|_| {
+        let scenario = Scenario {
+            batch_forgotten: true,
+            ..in_batches().new_tree(&mut runner).unwrap().current()
+        };
+        let run = std::panic::catch_unwind(|| {
+            let mut simulation = Simulation::new(scenario);
+            simulation.run();
+            simulation.check_end();
+        });
+        run.is_err()
     });
     assert!(found);
 }

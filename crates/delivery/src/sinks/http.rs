@@ -12,7 +12,7 @@ use std::time::Duration;
 use crate::relay::Delivered;
 use crate::retry::retry_after_ms;
 use crate::subscription::{Payload as PayloadKind, Subscription};
-use crate::webhook::{Signing, delivery_headers, reference};
+use crate::webhook::{Signing, batch, delivery_headers, reference};
 use bytes::Bytes;
 use http::header::{HeaderMap, HeaderName, HeaderValue, RETRY_AFTER, USER_AGENT};
 use http::{Method, Request, Response, Uri};
@@ -103,7 +103,32 @@ pub(crate) struct HttpSink {
 
 impl Sink for HttpSink {
     async fn deliver(&self, message: Arc<Message>, place: Option<Traceparent>) -> Delivered {
-        match tokio::time::timeout(self.timeout, self.attempt(message, place)).await {
+        let message = match self.payload {
+            PayloadKind::Full => message,
+            PayloadKind::Reference => Arc::new(reference(&message, &self.source)),
+        };
+        self.send(message, place, None).await
+    }
+
+    async fn deliver_together(&self, messages: &[(Arc<Message>, u32)]) -> Delivered {
+        let messages: Vec<&Message> = messages.iter().map(|(message, _)| &**message).collect();
+        let batch = match self.payload {
+            PayloadKind::Full => batch::of(&messages),
+            PayloadKind::Reference => batch::of_references(&messages, &self.source),
+        };
+        let ids = HeaderValue::try_from(batch.ids).ok();
+        self.send(Arc::new(batch.message), None, ids).await
+    }
+}
+
+impl HttpSink {
+    async fn send(
+        &self,
+        message: Arc<Message>,
+        place: Option<Traceparent>,
+        ids: Option<HeaderValue>,
+    ) -> Delivered {
+        match tokio::time::timeout(self.timeout, self.attempt(message, place, ids)).await {
             Err(_) => judge::timed_out(),
             Ok(Err(error)) => judge::disconnected(describe(&error)),
             Ok(Ok(response)) => {
@@ -120,9 +145,7 @@ impl Sink for HttpSink {
             }
         }
     }
-}
 
-impl HttpSink {
     /// See [`Sinks::open`](super::Sinks::open).
     pub fn open(clients: &HttpClients, settings: &Subscription, source: String) -> Result<Self, String> {
         // The URL as a browser would read it: odd spellings of addresses become plain ones, which are judged.
@@ -155,12 +178,15 @@ impl HttpSink {
         &self,
         message: Arc<Message>,
         place: Option<Traceparent>,
+        ids: Option<HeaderValue>,
     ) -> Result<Response<Incoming>, Error> {
-        let message = match self.payload {
-            PayloadKind::Full => message,
-            PayloadKind::Reference => Arc::new(reference(&message, &self.source)),
+        let request = || {
+            let mut request = self.request(Arc::clone(&message), place);
+            if let Some(ids) = &ids {
+                request.headers_mut().insert(batch::IDS, ids.clone());
+            }
+            request
         };
-        let request = || self.request(Arc::clone(&message), place);
         match self.pools.kept.request(request()).await {
             Err(error) if is_stale(&error) => self.pools.fresh.request(request()).await,
             done => done,

@@ -13,7 +13,9 @@ use tollgate_api::secret::SecretText;
 use tollgate_api::units::{Bytes, Span};
 use tollgate_delivery::attributes;
 use tollgate_delivery::relay::address;
-use tollgate_delivery::subscription::{MAX_TYPE, MAX_TYPES, Rate, Retry, Subscription};
+use tollgate_delivery::subscription::{
+    BATCH_INTERVAL, MAX_BATCH, MAX_TYPE, MAX_TYPES, Rate, Retry, Subscription,
+};
 
 const SECRET_PREFIX: &str = "whsec_";
 /// Standard Webhooks: keys of 24 to 64 bytes.
@@ -28,6 +30,8 @@ pub(crate) const MAX_FIXED_HEADERS: usize = 16;
 const MAX_FIXED_VALUE: usize = 1_024;
 pub(crate) const CONCURRENCY_BOUNDS: (u32, u32) = (1, 256);
 const TIMEOUT_BOUNDS: (Span, Span) = (Span::from_millis(100), Span::from_secs(60));
+/// How long the messages of a batch wait for more.
+const INTERVAL_BOUNDS: (Span, Span) = (Span::from_millis(10), Span::from_secs(60));
 const MIN_WAIT: Span = Span::from_millis(10);
 const MAX_WAIT: Span = Span::from_secs(30 * 86_400);
 pub(crate) const FACTOR_BOUNDS: (f64, f64) = (1.0, 10.0);
@@ -110,6 +114,18 @@ fn subscription(one: &Subscription, path: &Path) -> Checked {
     }
     within(one.rate_per_second, RATE_BOUNDS, path.key("rate_per_second"))?;
     within(one.concurrency, CONCURRENCY_BOUNDS, path.key("concurrency"))?;
+    match (one.batch, one.batch_interval) {
+        (Some(batch), interval) => {
+            within(batch, (1, MAX_BATCH), path.key("batch"))?;
+            let interval = interval.unwrap_or(BATCH_INTERVAL);
+            within(interval, INTERVAL_BOUNDS, path.key("batch_interval"))?;
+        }
+        (None, Some(_)) => {
+            let detail = "is needed where there is an interval: the most messages of a batch";
+            return Err(Fault::new(path.key("batch"), detail));
+        }
+        (None, None) => {}
+    }
     within(one.timeout, TIMEOUT_BOUNDS, path.key("timeout"))?;
     retry(&one.retry, &path.key("retry"))
 }

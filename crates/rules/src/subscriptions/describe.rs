@@ -90,7 +90,7 @@ fn subscription() -> Value {
         "topic": "coupon", "name": "shop", "url": "https://shop.example.com/hooks/tollgate", "secret": "whsec_********",
         "previousSecret": null, "previousSecretUntil": null, "headers": { "authorization": "********" }, "startFrom": "oldest",
         "filter": { "types": ["coupon.*"] }, "payload": "full",
-        "ratePerSecond": 50, "concurrency": 4, "timeout": 10, "ordered": true, "allowPrivateAddresses": false,
+        "ratePerSecond": 50, "concurrency": 4, "batch": null, "batchInterval": null, "timeout": 10, "ordered": true, "allowPrivateAddresses": false,
         "retry": { "initialSeconds": 1, "factor": 2.0, "capSeconds": 3600, "maxAttempts": 12, "final": [400, 422] },
         "source": "api", "paused": false, "pauseReason": null, "pausedAt": null,
         "breaker": { "state": "closed", "until": null, "why": null }, "watermark": 38, "lag": 3,

@@ -128,7 +128,7 @@ fn a_subscription_is_made_read_changed_listed_and_removed() {
     let expected = json!({
         "topic": "orders", "name": "hook", "url": "https://example.com/hook", "secret": "whsec_********",
         "previousSecret": null, "previousSecretUntil": null, "headers": {}, "startFrom": "oldest", "filter": null, "payload": "full",
-        "ratePerSecond": 50, "concurrency": 8, "timeout": 5, "ordered": true, "allowPrivateAddresses": false,
+        "ratePerSecond": 50, "concurrency": 8, "batch": null, "batchInterval": null, "timeout": 5, "ordered": true, "allowPrivateAddresses": false,
         "retry": { "scheduleSeconds": [5, 300], "final": [422] }, "source": "api", "paused": false, "pauseReason": null,
         "pausedAt": null, "breaker": { "state": "closed", "until": null, "why": null }, "watermark": 0, "lag": 0, "oldestWaiting": null, "lastError": null, "createdAt": "2027-01-15T08:00:00Z",
         "updatedAt": "2027-01-15T08:00:00Z",
@@ -186,8 +186,21 @@ fn every_fault_of_a_body_is_named() {
         (json!({ "url": url, "concurrency": 100_000 }), "#/concurrency"),
         (json!({ "url": url, "timeout": 0 }), "#/timeout"),
         (json!({ "url": url, "timeout": -1 }), "#/timeout"),
-        (json!({ "url": url, "batch": 10 }), "#/batch"),
-        (json!({ "url": url, "batchInterval": 10 }), "#/batchInterval"),
+        (json!({ "url": url, "batch": 101 }), "#/batch"),
+        (json!({ "url": url, "batch": 0 }), "#/batch"),
+        (json!({ "url": url, "batchInterval": 10 }), "#/batch"),
+        (
+            json!({ "url": url, "batch": 10, "batchInterval": 0.001 }),
+            "#/batchInterval",
+        ),
+        (
+            json!({ "url": url, "batch": 10, "batchInterval": 61 }),
+            "#/batchInterval",
+        ),
+        (
+            json!({ "url": url, "batch": 10, "batchInterval": -1 }),
+            "#/batchInterval",
+        ),
         (
             json!({ "url": url, "retry": { "initialSeconds": 0 } }),
             "#/retry/initialSeconds",

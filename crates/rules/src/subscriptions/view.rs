@@ -11,7 +11,7 @@ use tollgate_api::time;
 use tollgate_delivery::relay::record::{BreakerRecord, PauseReason};
 use tollgate_delivery::relay::restore;
 use tollgate_delivery::start::StartFrom;
-use tollgate_delivery::subscription::{Filter, Payload, Rate, Retry};
+use tollgate_delivery::subscription::{BATCH_INTERVAL, Filter, Payload, Rate, Retry};
 use tollgate_delivery::subscriptions::{Defined, Source};
 use tollgate_store::commit::Topic;
 use tollgate_store::ports::Store;
@@ -55,6 +55,11 @@ pub(super) struct View {
     rate_per_second: Rate,
     /// The most deliveries under way at once.
     concurrency: u32,
+    /// The most messages of one request; null: each has one of its own.
+    batch: Option<u32>,
+    /// Seconds that they wait for more, at the longest.
+    #[cfg_attr(feature = "schema", schemars(range(min = 0.01, max = 60)))]
+    batch_interval: Option<Number>,
     /// Seconds.
     #[cfg_attr(feature = "schema", schemars(range(min = 0.1, max = 60)))]
     timeout: Number,
@@ -206,6 +211,11 @@ impl View {
             payload: settings.payload,
             rate_per_second: settings.rate_per_second,
             concurrency: settings.concurrency,
+            batch: settings.batch,
+            batch_interval: settings.batch.map(|_| {
+                let interval = settings.batch_interval.unwrap_or(BATCH_INTERVAL);
+                seconds(interval.as_millis())
+            }),
             timeout: seconds(settings.timeout.as_millis()),
             ordered: settings.ordered,
             allow_private_addresses: settings.allow_private_addresses,

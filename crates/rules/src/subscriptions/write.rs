@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
-use serde::de::IgnoredAny;
 use sha2::{Digest as _, Sha256};
 
 use super::{answer, find};
@@ -93,12 +92,12 @@ pub(super) struct Body {
     allow_private_addresses: Option<bool>,
     /// When a message that was refused is sent again.
     retry: Option<RetryBody>,
-    /// Not offered yet: leave it out.
-    #[cfg_attr(feature = "schema", schemars(with = "Option<()>"))]
-    batch: Option<IgnoredAny>,
-    /// Not offered yet: leave it out.
-    #[cfg_attr(feature = "schema", schemars(with = "Option<()>"))]
-    batch_interval: Option<IgnoredAny>,
+    /// The most messages of one request, which is a JSON array then. Without it, each has a request of its own.
+    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = 100)))]
+    batch: Option<u32>,
+    /// Seconds that they wait for more, at the longest: 0.2 unless it is given.
+    #[cfg_attr(feature = "schema", schemars(range(min = 0.01, max = 60.0)))]
+    batch_interval: Option<f64>,
 }
 
 /// When a message that was refused is sent again: exponential waits, or a schedule.
@@ -347,13 +346,6 @@ async fn clear_removed<S: Store>(store: &S) -> Result<(), StoreError> {
 
 /// The settings that a body describes, checked by the same rules as those of the file.
 fn settings(name: &str, body: Body) -> Result<Subscription, Problem> {
-    let later = "is not offered yet: messages are pushed one by one";
-    if body.batch.is_some() {
-        return Err(Problem::field("#/batch", later));
-    }
-    if body.batch_interval.is_some() {
-        return Err(Problem::field("#/batchInterval", later));
-    }
     let mut settings = Subscription::new(name, body.url);
     settings.kind = body.kind.unwrap_or_default();
     settings.secret = body.secret;
@@ -369,6 +361,11 @@ fn settings(name: &str, body: Body) -> Result<Subscription, Problem> {
     settings.payload = body.payload.unwrap_or_default();
     settings.rate_per_second = body.rate_per_second.map_or(settings.rate_per_second, Rate);
     settings.concurrency = body.concurrency.unwrap_or(settings.concurrency);
+    settings.batch = body.batch;
+    settings.batch_interval = body.batch_interval.map(|seconds| {
+        // Out of bounds as it is, it is refused below.
+        Span::from_millis((seconds * 1_000.0).round() as u64)
+    });
     settings.timeout = body.timeout.map_or(settings.timeout, seconds);
     settings.ordered = body.ordered.unwrap_or(settings.ordered);
     settings.allow_private_addresses = body.allow_private_addresses.unwrap_or(false);
@@ -426,6 +423,7 @@ fn retry(body: RetryBody) -> Result<Retry, Problem> {
 fn pointer(setting: &str) -> String {
     match setting {
         "rate_per_second" => "#/ratePerSecond".to_owned(),
+        "batch_interval" => "#/batchInterval".to_owned(),
         "previous_secret" => "#/previousSecret".to_owned(),
         "previous_secret_until" => "#/previousSecretUntil".to_owned(),
         "retry.initial" => "#/retry/initialSeconds".to_owned(),

@@ -270,3 +270,65 @@ pub async fn deliveries_are_what_the_subscription_says(host: Host) {
     assert!(ids.contains(last.values().next().unwrap()) && !before.values().any(|id| ids.contains(id)));
     assert!(at("/filters").is_empty());
 }
+
+/// One request for several messages, in order per key, also where one of them is refused.
+pub async fn messages_come_in_batches_and_a_bad_one_spoils_no_other(host: Host) {
+    let origin = Origin::start().await;
+    let array = |body: &[u8]| serde_json::from_slice::<Vec<serde_json::Value>>(body).expect("an array");
+    origin.behave(move |delivery| {
+        let bad = array(&delivery.body).iter().any(|one| one["data"]["n"] == 7);
+        crate::harness::Reply::status(if bad { 422 } else { 204 })
+    });
+    let gateway = Arc::new(Gateway::start(host, "").await);
+    let accepted = sign_up_after(&gateway, 0, 30).await;
+    let body = json!({ "url": origin.url("/batches"), "secret": SECRET, "allowPrivateAddresses": true, "batch": 10, "batchInterval": 0.1,
+        "retry": { "final": [422] } });
+    let made = gateway
+        .put(MADE)
+        .key(ADMIN_KEY)
+        .json(&body)
+        .send()
+        .await
+        .expect(201)
+        .json();
+    assert_eq!(
+        (&made["batch"], &made["batchInterval"]),
+        (&json!(10), &json!(0.1))
+    );
+    let letters = eventually("all but one are taken, and that is a dead letter", async || {
+        let taken: usize = origin.taken().iter().map(|one| array(&one.body).len()).sum();
+        let letters = gateway
+            .get(&format!("{MADE}/dead-letters"))
+            .key(ADMIN_KEY)
+            .send()
+            .await
+            .expect(200)
+            .json();
+        (taken >= 29
+            && letters["deadLetters"]
+                .as_array()
+                .is_some_and(|all| all.len() == 1))
+        .then_some(letters)
+    })
+    .await;
+    assert_eq!(letters["deadLetters"][0]["attempts"], 1);
+    let mut seen = std::collections::BTreeMap::<String, Vec<u64>>::new();
+    for delivery in origin.taken() {
+        assert!(
+            delivery.is_signed() && delivery.header("ce-type") == "tollgate.batch",
+            "{delivery:?}"
+        );
+        let messages = array(&delivery.body);
+        assert!(messages.len() <= 10);
+        let ids: Vec<&str> = messages.iter().filter_map(|one| one["id"].as_str()).collect();
+        assert_eq!(delivery.header("tollgate-message-ids"), ids.join(","));
+        for one in &messages {
+            let sequence = one["sequence"].as_u64().expect("a number");
+            assert_eq!(accepted[&sequence], one["id"].as_str().expect("a text"));
+            seen.entry(one["key"].to_string()).or_default().push(sequence);
+        }
+    }
+    assert_eq!(seen.values().map(Vec::len).sum::<usize>(), 29);
+    assert!(seen.values().all(|of_key| of_key.is_sorted()), "{seen:?}");
+    assert!(origin.taken().len() < 29, "they come together");
+}

@@ -5,7 +5,7 @@ use super::super::record::{BreakerRecord, Control, DeadLetter, PauseReason, Stor
 use super::super::restore::Polled;
 use super::super::{Action, Blame, Delivered, Note};
 use super::Machine;
-use crate::breaker::{self, CallResult};
+use crate::breaker::{self, CallResult, Permit};
 
 impl Machine {
     pub(super) fn attempted(
@@ -18,15 +18,44 @@ impl Machine {
         let Some(permit) = self.under_way.remove(&sequence) else {
             return;
         };
+        self.breaker_hears(permit, &delivered, random, actions);
+        self.settle(sequence, delivered, random, actions);
+    }
+
+    pub(super) fn breaker_hears(
+        &mut self,
+        permit: Permit,
+        delivered: &Delivered,
+        random: u64,
+        actions: &mut Vec<Action>,
+    ) {
         let change = self
             .breaker
-            .record(permit, call_result(&delivered), self.now, random);
+            .record(permit, call_result(delivered), self.now, random);
         if let Some(change) = change {
-            self.breaker_changed(change, &delivered, actions);
+            self.breaker_changed(change, delivered, actions);
         }
-        if self.window.slot_mut(sequence).is_none_or(|slot| slot.obsolete) {
+    }
+
+    /// Finished by somebody else while it was under way here.
+    pub(super) fn is_overtaken(&mut self, sequence: u64) -> bool {
+        let overtaken = self.window.slot_mut(sequence).is_none_or(|slot| slot.obsolete);
+        if overtaken {
             // What it is now is looked up.
             self.restore_wanted |= self.window.finish(sequence).is_some();
+        }
+        overtaken
+    }
+
+    /// What becomes of a message whose attempt has ended.
+    pub(super) fn settle(
+        &mut self,
+        sequence: u64,
+        delivered: Delivered,
+        random: u64,
+        actions: &mut Vec<Action>,
+    ) {
+        if self.is_overtaken(sequence) {
             return;
         }
         match delivered {
@@ -82,12 +111,17 @@ impl Machine {
             return;
         };
         _ = self.breaker.record(permit, CallResult::Neither, self.now, random);
+        self.hold_back(sequence);
+        if let Some(polled) = polled {
+            self.polled(polled, actions);
+        }
+    }
+
+    /// What was under way was not sent.
+    pub(super) fn hold_back(&mut self, sequence: u64) {
         match self.window.slot_mut(sequence) {
             Some(slot) if !slot.obsolete => self.window.release(sequence),
             _ => _ = self.window.finish(sequence),
-        }
-        if let Some(polled) = polled {
-            self.polled(polled, actions);
         }
     }
 

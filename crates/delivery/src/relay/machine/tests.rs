@@ -33,6 +33,7 @@ fn settings() -> DeliveryPolicy {
         concurrency: 4,
         ordered: true,
         filter: None,
+        batch: None,
         schedule: Schedule::Fixed(vec![1_000]),
         window: WINDOW,
         held: MAX_HELD,
@@ -575,7 +576,7 @@ fn what_the_filter_does_not_pass_is_finished_and_takes_no_place() {
 }
 
 /// The value of the first mutation: the progress.
-fn written(commit: &Commit) -> Vec<u8> {
+fn written(commit: &tollgate_store::commit::Commit) -> Vec<u8> {
     match &commit.mutations[0] {
         tollgate_store::commit::Mutation::Set { value, .. } => match &value[..] {
             [tollgate_store::commit::Part::Bytes(bytes)] => bytes.clone(),
@@ -605,4 +606,115 @@ fn a_new_subscription_that_begins_later_passes_over_what_comes_before() {
     };
     assert!(actions.iter().any(persisted), "{actions:?}");
     assert!(!actions.iter().any(|action| matches!(action, Action::Note(_))));
+}
+
+fn batching(most: usize, interval_ms: u64) -> DeliveryPolicy {
+    DeliveryPolicy {
+        batch: Some(crate::relay::Batching { most, interval_ms }),
+        ..settings()
+    }
+}
+
+/// The batches that are to be sent, by number.
+fn batches(actions: &[Action]) -> Vec<(u64, Vec<u64>)> {
+    let sequences = |messages: &[(Arc<Message>, u32)]| messages.iter().map(|(one, _)| one.sequence).collect();
+    let batch = |action: &Action| match action {
+        Action::SendBatch { number, messages } => Some((*number, sequences(messages))),
+        _ => None,
+    };
+    actions.iter().filter_map(batch).collect()
+}
+
+fn batch_ended(number: u64, delivered: Delivered) -> Event {
+    Event::BatchAttempted { number, delivered }
+}
+
+#[test]
+fn a_batch_goes_when_it_is_full_or_has_waited_and_holds_one_message_of_a_key() {
+    let messages = vec![
+        message(1, "a"),
+        message(2, "a"),
+        message(3, "b"),
+        message(4, ""),
+        message(5, ""),
+    ];
+    let (mut machine, actions) = started(batching(3, 200), messages);
+    assert_eq!(batches(&actions), [(0, vec![1, 3, 4])], "full");
+    assert!(batches(&machine.handle(NOW + 199, 0, Event::Tick)).is_empty());
+    let actions = machine.handle(NOW + 200, 0, Event::Tick);
+    assert_eq!(batches(&actions), [(1, vec![5])], "it has waited");
+    // The next of its key may go now, with whatever comes in time.
+    machine.handle(NOW + 210, 0, batch_ended(0, Delivered::Accepted));
+    let actions = machine.handle(NOW + 410, 0, Event::Tick);
+    assert_eq!(batches(&actions), [(2, vec![2])]);
+    assert_eq!(machine.snapshot().under_way, 2);
+    machine.handle(NOW + 411, 0, batch_ended(1, Delivered::Accepted));
+    machine.handle(NOW + 412, 0, batch_ended(2, Delivered::Accepted));
+    assert_eq!((machine.snapshot().under_way, machine.snapshot().held), (0, 0));
+}
+
+#[test]
+fn a_batch_that_the_origin_fails_to_take_is_tried_again_together_and_each_message_spends_an_attempt() {
+    let messages = vec![message(1, "a"), message(2, "b")];
+    let (mut machine, actions) = started(batching(2, 200), messages);
+    assert_eq!(batches(&actions), [(0, vec![1, 2])]);
+    let actions = machine.handle(NOW, 0, batch_ended(0, failed()));
+    assert!(batches(&actions).is_empty());
+    let actions = machine.handle(NOW + 1_000, 0, Event::Tick);
+    assert_eq!(batches(&actions), [(1, vec![1, 2])]);
+    // The schedule of these tests has two attempts.
+    let actions = machine.handle(NOW + 1_001, 0, batch_ended(1, failed()));
+    let dead = actions
+        .iter()
+        .filter(|action| matches!(action, Action::Note(Note::Dead { attempts: 2, .. })));
+    assert_eq!(dead.count(), 2);
+}
+
+#[test]
+fn one_bad_message_makes_no_other_of_its_batch_a_dead_letter() {
+    let bad = || Delivered::Refused {
+        why: "the origin answered 422".into(),
+        blame: Blame::Message,
+        is_final: true,
+        retry_after_ms: None,
+    };
+    let messages = vec![message(1, "a"), message(2, "b"), message(3, "c")];
+    let (mut machine, actions) = started(batching(3, 200), messages);
+    assert_eq!(batches(&actions), [(0, vec![1, 2, 3])]);
+    let actions = machine.handle(NOW, 0, batch_ended(0, bad()));
+    let alone = [(1, vec![1]), (2, vec![2]), (3, vec![3])];
+    assert_eq!(batches(&actions), alone, "each goes alone, at once");
+    let mut actions = machine.handle(NOW, 0, batch_ended(1, Delivered::Accepted));
+    actions.extend(machine.handle(NOW, 0, batch_ended(2, bad())));
+    actions.extend(machine.handle(NOW, 0, batch_ended(3, Delivered::Accepted)));
+    let died: Vec<(u64, u32)> = actions
+        .iter()
+        .filter_map(|action| match action {
+            Action::Note(Note::Dead {
+                sequence, attempts, ..
+            }) => Some((*sequence, *attempts)),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(died, [(2, 1)]);
+    assert_eq!(machine.snapshot().held, 0);
+}
+
+#[test]
+fn a_batch_that_was_not_sent_costs_nothing_and_goes_again() {
+    let (mut machine, actions) = started(batching(2, 200), vec![message(1, "a"), message(2, "b")]);
+    assert_eq!(batches(&actions).len(), 1);
+    let withheld = Event::BatchWithheld {
+        number: 0,
+        polled: None,
+    };
+    let actions = machine.handle(NOW, 0, withheld);
+    let attempts = |action: &Action| match action {
+        Action::SendBatch { messages, .. } => messages.iter().all(|(_, attempt)| *attempt == 1),
+        _ => false,
+    };
+    assert!(actions.iter().any(attempts), "{actions:?}");
+    machine.handle(NOW, 0, Event::Stop);
+    machine.handle(NOW, 0, Event::BatchSuperseded { number: 1 });
+    assert!(machine.is_drained());
 }

@@ -33,6 +33,8 @@ pub(in super::super) struct Slot {
     /// Its entry in the store says all that is known, and that it is apart.
     pub saved: bool,
     pub redriven: bool,
+    /// A batch with it was refused because of its messages: it is sent by itself.
+    pub alone: bool,
     /// Finished by somebody else while it was under way here.
     pub obsolete: bool,
     /// There were too many that wait: it becomes a dead letter once its message is here.
@@ -59,6 +61,7 @@ impl Slot {
             apart: waiting.is_apart(),
             saved: entry && waiting.is_apart(),
             redriven: waiting.redriven,
+            alone: waiting.alone,
             obsolete: false,
             given_up: false,
             lane,
@@ -86,6 +89,7 @@ impl Slot {
             first_at: self.first_at,
             last_error: self.last_error.clone(),
             redriven: self.redriven,
+            alone: self.alone,
             parked: self.is_parked(),
             lane: self.lane,
             message: embedded.and_then(|message| StoredMessage::of(message)),

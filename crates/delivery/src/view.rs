@@ -5,8 +5,8 @@ use base64::engine::general_purpose::STANDARD;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
+use crate::attributes::{self, Attributes};
 use tollgate_api::time;
-use tollgate_delivery::attributes::{self, Attributes};
 use tollgate_store::commit::Message;
 use tollgate_store::template;
 
