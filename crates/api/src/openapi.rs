@@ -108,6 +108,7 @@ fn forward_route(schemas: &mut Schemas) -> Result<Value, String> {
     operation.accepts_as(&shared::accepted());
     operation.refuses(&[
         Kind::MethodNotAllowed,
+        Kind::InvalidSignature,
         Kind::IdempotencyMismatch,
         Kind::BacklogFull,
     ]);
