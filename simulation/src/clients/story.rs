@@ -34,12 +34,7 @@ pub async fn prepare(sim: &Rc<Sim>) {
         "id": TICKETS, "quantity": sim.between(1, 4), "perUser": sim.between(1, 2), "holdSeconds": sim.between(1, 2),
     });
     insist(sim, Wish::admin("POST", "/api/campaigns", tickets), 201).await;
-    let draw = json!({
-        "id": DRAW, "pick": 2, "pool": {"from": 1, "to": 5}, "perUser": sim.between(1, 3),
-        "closesAt": time::format(START + if sim.one_of(500) { sim.between(500, 5_000) } else { 3_600_000 }),
-        "prizes": [{"matches": 2, "name": "all", "quantity": 1}, {"matches": 1, "name": "one"}],
-    });
-    insist(sim, Wish::admin("POST", "/api/draws", draw), 201).await;
+    make_draw(sim).await;
     let limited = json!({"url": "https://shop.example/", "code": LIMITED, "maxVisits": sim.between(1, 4)});
     insist(sim, Wish::admin("POST", "/api/links", limited), 201).await;
     let plain = json!({"url": "https://shop.example/plain", "code": PLAIN});
@@ -50,6 +45,28 @@ pub async fn prepare(sim: &Rc<Sim>) {
         let group = json!({"maxAttempts": MAX_ATTEMPTS, "ordered": !sim.has(Bug::LeaseOutOfOrder)});
         let path = format!("/api/topics/{topic}/groups/{GROUP}");
         insist(sim, Wish::admin("PUT", path, group), 201).await;
+    }
+}
+
+/// The draw. It must close in the future, which may have passed before it is made: then it closes later.
+async fn make_draw(sim: &Rc<Sim>) {
+    let (soon, per_user) = (sim.one_of(500), sim.between(1, 3));
+    while !sim.is_violated() {
+        let open = if soon { sim.between(500, 5_000) } else { 3_600_000 };
+        let draw = json!({
+            "id": DRAW, "pick": 2, "pool": {"from": 1, "to": 5}, "perUser": per_user,
+            "closesAt": time::format(sim.wall_ms() + open),
+            "prizes": [{"matches": 2, "name": "all", "quantity": 1}, {"matches": 1, "name": "one"}],
+        });
+        let Some(response) = ask(sim, Wish::admin("POST", "/api/draws", draw)).await else {
+            continue;
+        };
+        if matches!(response.status, 201 | 409) {
+            return;
+        }
+        sim.ensure(matches!(response.status, 400 | 429 | 503), || {
+            format!("{} to a new draw", response.status)
+        });
     }
 }
 
@@ -145,7 +162,7 @@ async fn end_draw(sim: &Rc<Sim>) {
         return;
     };
     let proof = Wish::admin("GET", format!("{path}/entries/{user}/proof"), Value::Null);
-    if let Some(response) = ask(sim, proof).await {
+    if let Some(response) = ask(sim, proof).await.filter(|response| response.status == 200) {
         let holds = draws::verify(&response.body, None).is_ok_and(|report| report.holds());
         sim.ensure(holds, || "the proof of the winner does not hold".into());
     }

@@ -18,8 +18,8 @@ pub struct Draw {
     told: BTreeSet<String>,
     per_user: usize,
     seed: String,
-    /// How many entries it closed with.
-    closed: Option<u64>,
+    /// When it closed, and with how many entries.
+    closed: Option<Closed>,
     /// The durable outcome.
     pub outcome: Option<Value>,
     /// Messages that told of it.
@@ -34,8 +34,9 @@ struct Record {
     outcome: Option<Value>,
 }
 
-#[derive(Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Deserialize)]
 struct Closed {
+    time: u64,
     entries: u64,
 }
 
@@ -50,12 +51,9 @@ impl Draw {
     /// The record is durable.
     pub fn changed(&mut self, key: &str, value: &[u8]) -> Checked {
         let record: Record = read(key, value)?;
-        let closed = record.closed.map(|closed| closed.entries);
+        let closed = record.closed;
         ensure(self.closed.is_none() || self.closed == closed, || {
-            format!(
-                "{key} closed with {:?} entries, and then with {closed:?}",
-                self.closed
-            )
+            format!("{key} closed twice: {:?}, and then {closed:?}", self.closed)
         })?;
         ensure(self.outcome.is_none() || self.outcome == record.outcome, || {
             format!("{key} has another outcome")
@@ -103,7 +101,7 @@ impl Draw {
         ensure(users.values().all(|count| *count <= self.per_user), || {
             format!("a user has too many entries: {users:?}")
         })?;
-        ensure(self.closed.is_none_or(|closed| closed == count), || {
+        ensure(self.closed.is_none_or(|closed| closed.entries == count), || {
             format!("the draw closed with {:?} entries, and has {count}", self.closed)
         })?;
         let ends = u32::from(self.outcome.is_some());
