@@ -84,8 +84,7 @@ pub async fn handle<S: Store>(world: &World<'_, S>, request: &Request) -> Respon
             // An image says by itself who may keep it.
             Ok(response) if response.header("cache-control").is_some() => response,
             Ok(response) => private(response),
-            Err(problem) if request.path.starts_with("/api/") => private(problem.into_response()),
-            Err(problem) => lost::answer(world, request, problem),
+            Err(problem) => private(problem.into_response()),
         },
     }
 }

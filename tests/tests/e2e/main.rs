@@ -69,6 +69,7 @@ harness::cases! {
             list_walks_every_link_exactly_once,
             lists_are_filtered,
             lost_visitor_gets_a_page_in_the_language_of_the_browser,
+            lost_visitor_is_led_where_the_settings_say_and_codes_are_found_in_any_case,
             machines_and_heads_do_not_use_up_a_link,
             many_links_are_made_changed_and_removed_by_one_call,
             max_visits_redirects_exactly_that_many,

@@ -70,8 +70,8 @@ pub(super) async fn post<S: Store>(world: &World<'_, S>, request: &Request) -> R
     many::bounded(links.len(), MAX_LINKS, "#/links")?;
     // Each is work, of the thread that others wait for.
     let with_password = |link: &Box<RawValue>| link.get().contains("\"password\"");
-    let passwords = links.iter().enumerate().filter(|(_, link)| with_password(link));
-    if let Some((at, _)) = passwords.skip(MAX_PASSWORDS).next() {
+    let mut passwords = links.iter().enumerate().filter(|(_, link)| with_password(link));
+    if let Some((at, _)) = passwords.nth(MAX_PASSWORDS) {
         let rule = format!("at most {MAX_PASSWORDS} links of one call may have a password");
         return Err(Problem::field(format!("#/links/{at}/password"), rule));
     }

@@ -320,6 +320,8 @@ pub(super) async fn change<S: Store>(
     let store = world.store;
     for _ in 0..MAX_RACES {
         let mut link = credential.open(world, code).await?;
+        // As it is kept; it may have been asked for in another case.
+        let code = &*link.code.clone();
         let to = to.filter(|to| *to != link.code);
         if_match.check(&link.etag())?;
         let before = link.record.clone();

@@ -756,6 +756,26 @@ pub(super) mod tests {
     }
 
     #[test]
+    fn a_link_of_an_earlier_version_is_read_as_one_without_what_came_since() {
+        let value = br#"{"url":"https://example.com/a","redirect":301,"limits":{"maxVisits":3},"createdAt":1,"updatedAt":2,"id":"x","owner":"o","title":"T","tags":["a"],"byId":true,"due":9}"#;
+        let entry = Entry {
+            value: value.to_vec(),
+            version: 1,
+            expires: None,
+        };
+        let read = Record::of(&entry).unwrap();
+        assert_eq!(read.to_bytes(), value, "and is written as it was");
+        assert!(read.rules.is_empty() && read.targets.is_empty() && read.password.is_none());
+        assert!(!read.events && read.notify_before.is_none() && read.counters.is_none());
+        let target = Target::of(&entry).unwrap();
+        assert!(target.has_one_url() && !target.events);
+        assert_eq!(
+            Named::of(&entry).unwrap().counter_keys("abc"),
+            read.counter_keys("abc")
+        );
+    }
+
+    #[test]
     fn a_redirect_borrows_its_target_from_the_entry() {
         let value = br#"{"url":"https://example.com/a","redirect":302,"createdAt":1,"updatedAt":1,"id":"x","owner":"o"}"#;
         let entry = Entry {

@@ -209,3 +209,36 @@ pub async fn lost_visitor_gets_a_page_in_the_language_of_the_browser(host: Host)
         .await
         .problem(404, "not-found");
 }
+
+pub async fn lost_visitor_is_led_where_the_settings_say_and_codes_are_found_in_any_case(host: Host) {
+    let settings = "[links]\nnot_found_url = \"https://example.com/404\"\ngone_url = \"https://example.com/410\"\ncase_insensitive = true\n";
+    let gateway = Gateway::start(host, settings).await;
+    let body = json!({ "url": "https://example.com/own", "code": "Mixed-Case" });
+    let made = gateway
+        .post("/api/links")
+        .key(ADMIN_KEY)
+        .json(&body)
+        .send()
+        .await
+        .expect(201);
+    assert_eq!(made.json()["code"], "mixed-case");
+    let to = async |path: &str| {
+        gateway
+            .get(path)
+            .send()
+            .await
+            .expect(302)
+            .header("location")
+            .to_owned()
+    };
+    for path in ["/mixed-case", "/MIXED-CASE", "/Mixed-Case"] {
+        assert_eq!(to(path).await, "https://example.com/own", "{path}");
+    }
+    assert_eq!(to("/no-such-code").await, "https://example.com/404");
+    let archived = gateway
+        .patch("/api/links/MIXED-case")
+        .key(ADMIN_KEY)
+        .json(&json!({ "archived": true }));
+    archived.send().await.expect(200);
+    assert_eq!(to("/mixed-case").await, "https://example.com/410");
+}

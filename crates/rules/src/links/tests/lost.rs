@@ -37,7 +37,6 @@ fn browsers_get_a_page_in_their_language_and_others_a_problem() {
         ("/nothing", "fr, de;q=0.5", 404, "leads nowhere"),
         ("/over", "en", 410, "Its time is over."),
         ("/off", "de", 410, "Er wurde abgeschaltet."),
-        ("/a/b", "en", 404, "leads nowhere"),
         ("/x", "en", 404, "leads nowhere"),
     ] {
         let response = ask(&gateway, path, language);
@@ -128,6 +127,15 @@ fn where_case_does_not_matter_new_codes_are_found_in_any_and_old_ones_as_they_ar
             302
         );
     }
+    let bounded = gateway.admin(
+        "PATCH",
+        "/api/links/MIXED",
+        &json!({ "maxVisits": 9, "url": "https://example.com/b" }),
+    );
+    assert_eq!(
+        (bounded.status, json_of(&bounded)["visits"].clone()),
+        (200, json!(3))
+    );
     let renamed = gateway.admin("PATCH", "/api/links/MIXED", &json!({ "code": "Other" }));
     assert_eq!(json_of(&renamed)["code"], "other");
     assert_eq!(gateway.admin("DELETE", "/api/links/OTHER", "").status, 204);

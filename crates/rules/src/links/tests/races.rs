@@ -310,3 +310,81 @@ fn a_bound_is_set_on_what_the_link_says_by_then() {
         (Some("theirs"), Some(2))
     );
 }
+
+#[test]
+fn a_rename_loses_no_visit_that_comes_in_between_and_a_visitor_of_the_old_code_finds_none() {
+    let gateway = Gateway::new();
+    gateway.link("abc", json!({"maxVisits": 2}));
+    let visit = |gateway: &Gateway| assert_eq!(gateway.visit("/abc").status, 302);
+    let rename = as_admin("PATCH", "/api/links/abc", &json!({"code": "new"}));
+    let renamed = meddled(&gateway, "link/abc", vec![Box::new(visit)], &rename);
+    assert_eq!(
+        (renamed.status, json_of(&renamed)["visits"].clone()),
+        (200, json!(0))
+    );
+    assert_eq!(gateway.visits("new"), 1, "it was under way before");
+    let back = |gateway: &Gateway| {
+        let back = gateway.admin("PATCH", "/api/links/new", &json!({"code": "old"}));
+        assert_eq!(back.status, 200);
+    };
+    let late = meddled(&gateway, "link/new", vec![Box::new(back)], &get("/new"));
+    assert_eq!(late.status, 404);
+    assert_eq!(
+        (gateway.visit("/old").status, gateway.visit("/old").status),
+        (302, 410)
+    );
+    assert_eq!(gateway.visits("old"), 2);
+}
+
+#[test]
+fn a_code_that_is_taken_in_between_is_not_taken_over() {
+    let gateway = Gateway::new();
+    gateway.link("abc", json!({}));
+    let take = |gateway: &Gateway| gateway.link("new", json!({"url": "https://example.com/other"}));
+    let rename = as_admin("PATCH", "/api/links/abc", &json!({"code": "new"}));
+    let refused = meddled(&gateway, "link/abc", vec![Box::new(take)], &rename);
+    assert_eq!((refused.status, kind(&refused)), (409, "conflict".into()));
+    assert_eq!(
+        gateway.visit("/abc").header("location"),
+        Some("https://example.com/landing")
+    );
+    assert_eq!(
+        gateway.visit("/new").header("location"),
+        Some("https://example.com/other")
+    );
+    // An edit in between is kept, and goes along.
+    let edit = |gateway: &Gateway| {
+        let edited = gateway.admin("PATCH", "/api/links/abc", &json!({"title": "kept"}));
+        assert_eq!(edited.status, 200);
+    };
+    let rename = as_admin("PATCH", "/api/links/abc", &json!({"code": "free"}));
+    let renamed = meddled(&gateway, "link/abc", vec![Box::new(edit)], &rename);
+    assert_eq!(
+        (renamed.status, json_of(&renamed)["title"].clone()),
+        (200, json!("kept"))
+    );
+    // What is deleted in between is not brought back.
+    let delete = |gateway: &Gateway| assert_eq!(gateway.admin("DELETE", "/api/links/free", "").status, 204);
+    let rename = as_admin("PATCH", "/api/links/free", &json!({"code": "again"}));
+    assert_eq!(
+        meddled(&gateway, "link/free", vec![Box::new(delete)], &rename).status,
+        404
+    );
+    assert_eq!(gateway.visit("/again").status, 404);
+}
+
+#[test]
+fn passwords_that_are_tried_at_once_are_all_counted() {
+    let gateway = Gateway::new();
+    gateway.link("abc", json!({"password": "right"}));
+    let attempt = || request("POST", "/abc", &[("user-agent", BROWSER)], "password=wrong");
+    let other = move |gateway: &Gateway| assert_eq!(gateway.send(&attempt()).status, 403);
+    for _ in 0..2 {
+        assert_eq!(
+            meddled(&gateway, "link/abc", vec![Box::new(other)], &attempt()).status,
+            403
+        );
+    }
+    assert_eq!(meddled(&gateway, "link/abc", Vec::new(), &attempt()).status, 403);
+    assert_eq!(gateway.send(&attempt()).status, 429);
+}

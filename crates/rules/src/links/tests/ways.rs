@@ -240,12 +240,11 @@ fn strangers_have_no_links_that_tell() {
         &[("x-client-id", "eve")],
         &json!({ "url": "https://example.com/" }),
     );
-    let (made, headers) = (json_of(&made), ());
+    let made = json_of(&made);
     let (code, token) = (
         made["code"].as_str().unwrap(),
         made["manageToken"].as_str().unwrap(),
     );
-    let () = headers;
     let path = format!("/api/links/{code}");
     assert_eq!(
         pointer(&gateway.with(token, "PATCH", &path, &json!({ "events": true }))),
