@@ -181,7 +181,7 @@ try {
   }
   await page.keyboard.press('Escape');
   await gone();
-  assert.equal(await page.evaluate(() => document.activeElement.ariaLabel), 'QR code of hello', 'the focus is back');
+  await page.waitForFunction(() => document.activeElement.ariaLabel === 'QR code of hello'); // The focus is back.
   await page.getByLabel('Find').fill('');
   await page.getByRole('button', { name: 'Delete other' }).click();
   await submit('Delete');

@@ -18,6 +18,12 @@ fn header_table() -> Vec<(&'static str, Value, &'static str)> {
             string(),
             "Whether, and for whom, a cache may keep it.",
         ),
+        ("Link", string(), "Where the next page is (RFC 8288)."),
+        (
+            "X-Tollgate-Status",
+            json!({ "const": "429" }),
+            "What the refusal is, where `deny=403` asks for another status.",
+        ),
         (
             "RateLimit-Policy",
             string(),
@@ -259,6 +265,9 @@ pub(super) fn problems() -> Map<String, Value> {
                     "description": "The names of the policies that had not enough left.",
                 });
                 required.push("violated-policies");
+            }
+            Kind::AlreadyEntered => {
+                properties["entry"] = json!({ "$ref": "#/components/schemas/DrawEntry" });
             }
             Kind::AlreadyClaimed | Kind::HoldExpired => {
                 properties["claim"] = json!({ "$ref": "#/components/schemas/Claim" });

@@ -93,6 +93,7 @@ pub(crate) fn describe(call: Call, operation: &mut Operation<'_>) {
             claim["claimedAt"] = "2030-03-01T08:00:00.123Z".into();
             let example = json!({ "claims": [claim], "nextCursor": null });
             operation.gives::<list::Page<'_>>(200, "A page of claims.", example);
+            operation.answers_with(200, "Link", false);
             operation.gives_text(200, "A page of claims.", list::CSV);
             operation.gives_text(200, "A page of claims.", list::NDJSON);
         }

@@ -133,7 +133,7 @@ pub async fn wrong_methods_are_told_the_right_ones(host: Host) {
         ("GET", "/api/links/abc/extend", vec!["POST"]),
         ("POST", "/abcdefg", vec!["GET", "HEAD"]),
         ("DELETE", "/api/campaigns", vec!["GET", "POST"]),
-        ("GET", "/api/campaigns/c/claims", vec!["POST"]),
+        ("PUT", "/api/campaigns/c/claims", vec!["GET", "POST"]),
         ("PUT", "/api/draws/d", vec!["GET"]),
         ("GET", "/api/draws/d/draw", vec!["POST"]),
         ("PATCH", "/api/keys", vec!["GET", "POST"]),

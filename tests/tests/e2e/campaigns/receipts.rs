@@ -64,6 +64,7 @@ pub async fn receipt_is_checked_without_a_gateway(host: Host) {
         made["claim"]["receipt"].as_str().expect("a receipt").to_owned()
     };
     let first = receipt("ann").await;
+    assert!(gateway.stop().await.success());
     gateway.restart().await;
     gateway
         .post("/api/receipts/keys")
