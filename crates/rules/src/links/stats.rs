@@ -88,7 +88,8 @@ pub(super) fn note<S>(
     // Of the same millisecond and link, half of the bits are enough.
     let unique = u128::from_be_bytes((world.fresh)()) as u64;
     Note {
-        key: format!("{}{:012x}{unique:016x}", notes_of(id), world.now),
+        place: notes_of(id),
+        unique: format!("{:012x}{unique:016x}", world.now),
         row: seen.to_bytes(),
     }
 }

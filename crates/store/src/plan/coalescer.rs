@@ -17,12 +17,15 @@ pub const MAX_ROW: usize = 768;
 /// Room for a list of one row of the usual size, bytes.
 const USUAL_ROW: usize = 96;
 
-/// What is written down beside a deferred commit. The notes of commits that are combined become one entry, a list of [`Noted`],
-/// which is set in the same commit.
+/// What is written down beside a deferred commit. The notes of one place, of commits that are combined, become one entry, a list
+/// of [`Noted`], which is set in the same commit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Note {
-    /// The key of the entry: unique, so that no entry replaces another. That of the first note counts.
-    pub key: String,
+    /// What it is about, and the beginning of the entry's key. A partition may have several: a link, and the one that had its
+    /// code before.
+    pub place: String,
+    /// The rest of the key: unique, so that no entry replaces another. That of the first note counts.
+    pub unique: String,
     /// What is noted, at most [`MAX_ROW`] bytes.
     pub row: Vec<u8>,
 }
@@ -34,7 +37,7 @@ impl Note {
             times: 1,
             row: self.row,
         }];
-        set(self.key, &rows)
+        set([self.place, self.unique].concat(), &rows)
     }
 }
 
@@ -74,8 +77,16 @@ struct Kept {
     commit: Commit,
     /// Commits that may be deferred again, by their marks. Each is in `commit` once.
     repeated: BTreeMap<u64, Repeated>,
-    /// The key of the entry of their notes, and those that no mark leads to any more.
-    key: Option<String>,
+    /// The entries of their notes, one for each place.
+    entries: Vec<NotedAt>,
+}
+
+/// The entry that the notes of a place become.
+#[derive(Debug)]
+struct NotedAt {
+    place: String,
+    unique: String,
+    /// Those that no mark leads to any more.
     rows: Vec<Noted>,
 }
 
@@ -85,38 +96,56 @@ struct Repeated {
     times: u32,
     /// What it adds to, by index in the commit.
     adds: Vec<(usize, i64)>,
-    row: Option<Vec<u8>>,
+    /// Its note, with the index of its entry.
+    row: Option<(usize, Vec<u8>)>,
 }
 
 impl Kept {
     /// Puts what was repeated into the commit: no mark leads to it any more.
     fn settle(&mut self) {
-        for Repeated { times, adds, row } in std::mem::take(&mut self.repeated).into_values() {
-            for (index, by) in adds {
-                if let Some(Mutation::Add { delta, .. }) = self.commit.mutations.get_mut(index) {
-                    *delta = delta.saturating_add(by.saturating_mul(i64::from(times) - 1));
-                }
-            }
-            self.rows.extend(row.map(|row| Noted { times, row }));
+        for repeated in std::mem::take(&mut self.repeated).into_values() {
+            self.put(repeated);
         }
+    }
+
+    /// Puts one of them into the commit and its entry.
+    fn put(&mut self, Repeated { times, adds, row }: Repeated) {
+        for (index, by) in adds {
+            if let Some(Mutation::Add { delta, .. }) = self.commit.mutations.get_mut(index) {
+                *delta = delta.saturating_add(by.saturating_mul(i64::from(times) - 1));
+            }
+        }
+        if let Some((entry, row)) = row
+            && let Some(entry) = self.entries.get_mut(entry)
+        {
+            entry.rows.push(Noted { times, row });
+        }
+    }
+
+    /// The index of the entry of a place.
+    fn entry(&mut self, place: String, unique: String) -> usize {
+        let there = self.entries.iter().position(|entry| entry.place == place);
+        there.unwrap_or_else(|| {
+            let rows = Vec::new();
+            self.entries.push(NotedAt { place, unique, rows });
+            self.entries.len() - 1
+        })
     }
 
     /// The commits that all of it amounts to: its notes are a commit of their own where they have no room.
     fn handed_on(mut self) -> impl Iterator<Item = Commit> {
         self.settle();
         let mut commit = self.commit;
-        let mut more = None;
-        if let Some(key) = self.key {
-            let entry = set(key, &self.rows);
+        let mut more = Vec::new();
+        for NotedAt { place, unique, rows } in self.entries {
+            let entry = set([place, unique].concat(), &rows);
             match commit.mutations.len() < MAX_STEPS {
                 true => commit.mutations.push(entry),
-                false => {
-                    more = Some(Commit {
-                        partition: commit.partition.clone(),
-                        mutations: vec![entry],
-                        ..Commit::default()
-                    });
-                }
+                false => more.push(Commit {
+                    partition: commit.partition.clone(),
+                    mutations: vec![entry],
+                    ..Commit::default()
+                }),
             }
         }
         [commit].into_iter().chain(more)
@@ -129,24 +158,16 @@ impl Kept {
 
     /// Remembers what was just added under its mark, and its note.
     fn remember(&mut self, adds: Vec<(usize, i64)>, mark: Option<u64>, note: Option<Note>) {
-        let row = note.map(|note| {
-            self.key.get_or_insert(note.key);
-            note.row
-        });
+        let row = note.map(|Note { place, unique, row }| (self.entry(place, unique), row));
+        let new = Repeated { times: 1, adds, row };
         match mark {
             Some(mark) => {
-                let before = self.repeated.insert(mark, Repeated { times: 1, adds, row });
                 // One that is not new was not looked for.
-                if let Some(Repeated { times, adds, row }) = before {
-                    for (index, by) in adds {
-                        if let Some(Mutation::Add { delta, .. }) = self.commit.mutations.get_mut(index) {
-                            *delta = delta.saturating_add(by.saturating_mul(i64::from(times) - 1));
-                        }
-                    }
-                    self.rows.extend(row.map(|row| Noted { times, row }));
+                if let Some(before) = self.repeated.insert(mark, new) {
+                    self.put(before);
                 }
             }
-            None => self.rows.extend(row.map(|row| Noted { times: 1, row })),
+            None => self.put(new),
         }
     }
 
@@ -312,7 +333,8 @@ mod tests {
 
     fn note(key: &str, row: &str) -> Option<Note> {
         Some(Note {
-            key: key.into(),
+            place: "place/".into(),
+            unique: key.into(),
             row: row.into(),
         })
     }
@@ -376,9 +398,41 @@ mod tests {
         let [crate::commit::Part::Bytes(value)] = &**value else {
             panic!("{value:?}");
         };
-        assert_eq!(key, "first");
+        assert_eq!(key, "place/first");
         assert_eq!(noted(value), Some(rows(&[(3, "a"), (1, "b"), (2, "bot")])));
         assert_eq!(noted(&value[1..]), None);
+    }
+
+    /// A link's code may be another link's a moment later.
+    #[test]
+    fn notes_of_two_places_are_two_entries() {
+        let mut coalescer = Coalescer::default();
+        for (mark, place) in [(7, "old/"), (8, "new/"), (9, "old/")] {
+            let note = Note {
+                place: place.into(),
+                unique: mark.to_string(),
+                row: vec![mark as u8],
+            };
+            assert!(
+                coalescer
+                    .add(commit("p", vec![add("n", 1)]), Some(mark), Some(note))
+                    .is_empty()
+            );
+        }
+        assert!(coalescer.again("p", 8));
+        let entry = |key: &str, rows: &[(u32, u8)]| {
+            let noted = |(times, row): &(u32, u8)| Noted {
+                times: *times,
+                row: vec![*row],
+            };
+            super::set(key.into(), &rows.iter().map(noted).collect::<Vec<_>>())
+        };
+        let expected = vec![
+            add("n", 4),
+            entry("old/7", &[(1, 7), (1, 9)]),
+            entry("new/8", &[(2, 8)]),
+        ];
+        assert_eq!(coalescer.take(), [commit("p", expected)]);
     }
 
     #[test]
