@@ -93,7 +93,7 @@ harness::cases! {
             code_of_an_ended_link_becomes_free,
             max_visits_set_on_a_link_in_use_holds_from_the_answer_on,
             links_that_lead_nowhere_are_not_ranked,
-            statistics_invent_no_visit_after_a_kill,
+            statistics_have_the_visits_that_the_counter_has_after_a_kill,
             the_most_visited_links_are_ranked_live_and_by_owner,
             the_ranking_is_told_as_it_moves,
         }

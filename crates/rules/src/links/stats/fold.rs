@@ -1,5 +1,6 @@
 //! Notes become tallies. Each commit is about one link: it removes some of its notes, and writes the tallies that they belong
-//! to, on the condition that these are as they were read.
+//! to, on the condition that notes and tallies are as they were read. The notes too: another fold may have counted them
+//! before the tallies were read.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -35,10 +36,10 @@ struct Waiting {
     items: std::vec::IntoIter<Item>,
 }
 
-/// A part of them, which fits into a commit: the keys of notes, and what they say.
+/// A part of them, which fits into a commit: the keys of notes with their versions, and what they say.
 #[derive(Default)]
 struct Part {
-    keys: Vec<String>,
+    notes: Vec<(String, u64)>,
     seen: Vec<(Seen, u64)>,
     hours: BTreeSet<u64>,
 }
@@ -51,14 +52,14 @@ impl Part {
     }
 
     fn takes(&self, hours: &BTreeSet<u64>) -> bool {
-        if self.keys.is_empty() {
+        if self.notes.is_empty() {
             return true;
         }
         let together = Self {
             hours: self.hours.union(hours).copied().collect(),
             ..Self::default()
         };
-        together.hours.len() <= MAX_HOURS && together.tallies() + self.keys.len() < MAX_STEPS
+        together.hours.len() <= MAX_HOURS && together.tallies() + self.notes.len() < MAX_STEPS
     }
 }
 
@@ -79,9 +80,10 @@ impl Waiting {
             }
             part.hours.extend(hours);
             part.seen.extend(seen);
-            part.keys.extend(self.items.next().map(|item| item.key));
+            let next = self.items.next();
+            part.notes.extend(next.map(|item| (item.key, item.entry.version)));
         }
-        Some(part).filter(|part| !part.keys.is_empty())
+        Some(part).filter(|part| !part.notes.is_empty())
     }
 }
 
@@ -107,8 +109,8 @@ async fn commit<S: Store>(store: &S, id: &str, part: Part) -> Result<Commit, Sto
         true => Vec::new(),
         false => store.get(&partition, &keys).await?,
     };
-    let mut conditions = Vec::with_capacity(keys.len());
-    let mut mutations = Vec::with_capacity(keys.len() + part.keys.len());
+    let mut conditions = Vec::with_capacity(keys.len() + part.notes.len());
+    let mut mutations = Vec::with_capacity(keys.len() + part.notes.len());
     for ((key, (new, expires)), found) in tallies.into_iter().zip(found) {
         let (mut tally, condition) = match found {
             None => (Tally::default(), Condition::Absent(key.clone())),
@@ -129,7 +131,10 @@ async fn commit<S: Store>(store: &S, id: &str, part: Part) -> Result<Commit, Sto
             expires,
         });
     }
-    mutations.extend(part.keys.into_iter().map(|key| Mutation::Delete { key }));
+    for (key, version) in part.notes {
+        mutations.push(Mutation::Delete { key: key.clone() });
+        conditions.push(Condition::Version { key, version });
+    }
     Ok(Commit {
         partition,
         conditions,
@@ -138,13 +143,13 @@ async fn commit<S: Store>(store: &S, id: &str, part: Part) -> Result<Commit, Sto
     })
 }
 
-/// Folds some of the notes whose keys begin so. `true`: there may be more.
+/// Folds some of the notes whose keys begin so. `true`: there may be more, or somebody else folds them just now.
 ///
 /// # Errors
 /// Those of the store; what was folded stays folded.
 pub async fn fold<S: Store>(store: &S, prefix: &str) -> Result<bool, StoreError> {
     let items = store.scan(prefix, None, PAGE).await?;
-    let full = items.len() == PAGE as usize;
+    let mut more = items.len() == PAGE as usize;
     let mut of_links: BTreeMap<String, Vec<Item>> = BTreeMap::new();
     for item in items {
         let id = item.key.strip_prefix(NOTES).and_then(|rest| rest.split_once('/'));
@@ -171,10 +176,11 @@ pub async fn fold<S: Store>(store: &S, prefix: &str) -> Result<bool, StoreError>
         }
         for (outcome, link) in store.commit_each(commits).await.into_iter().zip(asked) {
             // Refused: somebody else folds them. What is left of them is looked at the next time.
-            if matches!(outcome?, Outcome::Committed(_)) {
-                waiting.push(link);
+            match outcome? {
+                Outcome::Committed(_) => waiting.push(link),
+                _ => more = true,
             }
         }
     }
-    Ok(full)
+    Ok(more)
 }

@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 
+use super::super::stats;
 use super::meddled::{Meddled, Meddler};
 use super::*;
 use tollgate_store::commit::StoreError;
@@ -387,4 +388,26 @@ fn passwords_that_are_tried_at_once_are_all_counted() {
     }
     assert_eq!(meddled(&gateway, "link/abc", Vec::new(), &attempt()).status, 403);
     assert_eq!(gateway.send(&attempt()).status, 429);
+}
+
+/// It counts the very notes that this fold has read, and writes the tallies that it reads next.
+#[test]
+fn a_fold_between_the_notes_and_the_tallies_of_another_counts_no_visit_twice() {
+    let gateway = Gateway::new();
+    gateway.link("abc", json!({"maxVisits": 10}));
+    for _ in 0..3 {
+        assert_eq!(gateway.visit("/abc").status, 302);
+    }
+    let store = Meddled::new(&gateway, "", vec![]);
+    store.reads.borrow_mut().push(Vec::new());
+    let other = |gateway: &Gateway| assert_eq!(ready(stats::fold(&gateway.store, "seen/")), Ok(false));
+    store.between_reads.replace(Some(Box::new(other)));
+    assert_eq!(
+        ready(stats::fold(&store, "seen/")),
+        Ok(true),
+        "somebody else folded"
+    );
+    assert!(store.between_reads.borrow().is_none(), "it ran");
+    let told = gateway.admin("GET", "/api/links/abc/stats", &Value::Null);
+    assert_eq!((&json_of(&told)["visits"], gateway.visits("abc")), (&json!(3), 3));
 }
