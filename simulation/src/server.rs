@@ -7,6 +7,7 @@ use tollgate_api::components::Component;
 use tollgate_api::http::{Request, Response};
 use tollgate_api::problem::Problem;
 use tollgate_rules::limiter::{self, Verdict};
+use tollgate_rules::settings::Settings;
 use tollgate_rules::world::World;
 use tollgate_rules::{campaigns, draws, forward, keys, links};
 use tollgate_store::commit::StoreError;
@@ -27,6 +28,8 @@ pub struct Server {
     pub sim: Rc<Sim>,
     pub engine: Engine,
     buckets: SimBuckets,
+    /// With what the rules remember there (keys of receipts): a crash forgets it.
+    settings: Settings,
 }
 
 impl Server {
@@ -34,7 +37,7 @@ impl Server {
         let (sim, fresh) = (&self.sim, || self.sim.fresh());
         let world = World {
             store: &self.engine,
-            settings: &sim.setup.settings,
+            settings: &self.settings,
             now: sim.wall_ms(),
             fresh: &fresh,
         };
@@ -48,7 +51,7 @@ impl Server {
             Verdict::Answer(response) => return response,
             Verdict::Admit(_) => {}
         }
-        match sim.setup.settings.component(&request.path) {
+        match self.settings.component(&request.path) {
             Component::Shortener if request.path.starts_with("/api/") => links::handle(&world, request).await,
             Component::Shortener => {
                 let visit = self.engine.enter();
@@ -90,6 +93,7 @@ pub fn start(sim: &Rc<Sim>) -> bool {
         sim: Rc::clone(sim),
         engine: Engine::new(Rc::clone(sim), state),
         buckets: SimBuckets::new(Rc::clone(sim)),
+        settings: sim.setup.settings.clone(),
     });
     let writer = Rc::clone(&server);
     sim.executor
