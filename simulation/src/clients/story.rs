@@ -133,21 +133,22 @@ pub async fn finish(sim: &Rc<Sim>) {
     }
     drained(sim).await;
     consuming::drain(sim).await;
-    let model = sim.model.borrow();
-    for (index, topic) in TOPICS.into_iter().enumerate() {
-        let (last, ledger) = (model.mirror.last_sequence(topic), &model.ledgers[index]);
-        let missing = (1..=last).find(|sequence| !ledger.acknowledged.contains(sequence));
-        sim.ensure(missing.is_none(), || {
-            format!("{topic} {missing:?} was redriven and not delivered")
-        });
-        let group = &model.groups[index];
-        let missing = (1..=last).find(|sequence| !group.acked.contains(sequence));
-        sim.ensure(missing.is_none(), || {
-            format!("{topic} {missing:?} was acknowledged by nobody")
-        });
+    {
+        let model = sim.model.borrow();
+        for (index, topic) in TOPICS.into_iter().enumerate() {
+            let (last, ledger) = (model.mirror.last_sequence(topic), &model.ledgers[index]);
+            let missing = (1..=last).find(|sequence| !ledger.acknowledged.contains(sequence));
+            sim.ensure(missing.is_none(), || {
+                format!("{topic} {missing:?} was redriven and not delivered")
+            });
+            let group = &model.groups[index];
+            let missing = (1..=last).find(|sequence| !group.acked.contains(sequence));
+            sim.ensure(missing.is_none(), || {
+                format!("{topic} {missing:?} was acknowledged by nobody")
+            });
+        }
+        sim.check(model.check_end());
     }
-    sim.check(model.check_end());
-    drop(model);
     // A group of the background work may be on disk, and not told yet.
     let same = || sim.model.borrow().same_as(&sim.disk.borrow().read());
     for _ in 0..20 {

@@ -69,8 +69,10 @@ pub(super) async fn post<S: Store>(world: &World<'_, S>, request: &Request) -> R
     let NewLinks { links } = json::body(request)?;
     many::bounded(links.len(), MAX_LINKS, "#/links")?;
     // Each is work, of the thread that others wait for.
-    let with_password = |link: &Box<RawValue>| link.get().contains("\"password\"");
-    let mut passwords = links.iter().enumerate().filter(|(_, link)| with_password(link));
+    let mut passwords = links
+        .iter()
+        .enumerate()
+        .filter(|(_, link)| link.get().contains("\"password\""));
     if let Some((at, _)) = passwords.nth(MAX_PASSWORDS) {
         let rule = format!("at most {MAX_PASSWORDS} links of one call may have a password");
         return Err(Problem::field(format!("#/links/{at}/password"), rule));

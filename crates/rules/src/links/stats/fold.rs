@@ -127,7 +127,7 @@ async fn commit<S: Store>(store: &S, id: &str, part: Part) -> Result<Commit, Sto
         conditions.push(condition);
         mutations.push(Mutation::Set {
             key,
-            value: literal(tally.to_bytes()),
+            value: literal(tally.into_bytes()),
             expires,
         });
     }

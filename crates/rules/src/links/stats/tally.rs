@@ -125,13 +125,13 @@ impl Tally {
     }
 
     /// As an entry's value.
-    pub fn to_bytes(&mut self) -> Vec<u8> {
+    pub fn into_bytes(mut self) -> Vec<u8> {
         self.values.iter_mut().for_each(Values::bound);
         let kept = Kept {
             visits: self.visits,
             bots: self.bots,
             unique: self.clients.count(),
-            values: self.values.clone(),
+            values: self.values,
             clients: self.clients.0.serialize().into(),
         };
         packed::pack(&(FORM, kept), 512)
@@ -210,10 +210,11 @@ mod tests {
         }
     }
 
-    fn again(tally: &mut Tally) -> Tally {
-        let bytes = tally.to_bytes();
+    fn again(tally: Tally) -> Tally {
+        let clients = tally.clients.count();
+        let bytes = tally.into_bytes();
         assert!(bytes.len() <= MAX_BYTES, "{} bytes", bytes.len());
-        assert_eq!(Tally::unique(&bytes), Some(tally.clients.count()));
+        assert_eq!(Tally::unique(&bytes), Some(clients));
         Tally::from_bytes(&bytes).unwrap()
     }
 
@@ -233,7 +234,7 @@ mod tests {
                 },
                 2,
             );
-            tally = again(&mut tally);
+            tally = again(tally);
         }
         let visits: u64 = (0..10_000).map(|number| 1_000_000 * (1 + number % 3)).sum();
         assert_eq!((tally.visits, tally.bots), (visits, 40));
@@ -252,7 +253,7 @@ mod tests {
         for n in 0..200 {
             tally.add(&seen(1, &n.to_string()), 1 + n % 200);
         }
-        let tally = again(&mut tally);
+        let tally = again(tally);
         assert_eq!(tally.values[0].named[0], ("199".to_owned(), 200));
         assert_eq!(tally.values[0].named[49], ("150".to_owned(), 151));
         assert_eq!(tally.clients.count(), 1);
@@ -263,7 +264,7 @@ mod tests {
         let (mut one, mut other) = (Tally::default(), Tally::default());
         (0..100).for_each(|n| one.add(&seen(n, ""), 1));
         (50..150).for_each(|n| other.add(&seen(n, ""), 3));
-        let (one, other) = (again(&mut one), again(&mut other));
+        let (one, other) = (again(one), again(other));
         let mut together = Together::default();
         together.add(&one.clients);
         together.add(&other.clients);
@@ -279,13 +280,13 @@ mod tests {
         for n in 0..10 {
             tally.add(&seen(n, ["firefox", "chrome", "safari"][n as usize % 3]), 1);
         }
-        let bytes = tally.to_bytes().len();
+        let bytes = tally.into_bytes().len();
         assert!(bytes < 400, "{bytes} bytes");
     }
 
     #[test]
     fn what_is_damaged_is_none() {
-        let bytes = Tally::default().to_bytes();
+        let bytes = Tally::default().into_bytes();
         for cut in 0..bytes.len() {
             assert!(Tally::from_bytes(&bytes[..cut]).is_none(), "{cut}");
         }
