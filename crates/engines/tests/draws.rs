@@ -19,7 +19,7 @@ use tollgate_api::http::{Header, Request, Response};
 use tollgate_engines::SqliteStore;
 use tollgate_rules::settings::Settings;
 use tollgate_rules::world::World;
-use tollgate_rules::{draws, keys};
+use tollgate_rules::{campaigns, draws, keys};
 
 const ADMIN: &str = "an-admin-key-for-tests";
 /// Entries that are under way at once.
@@ -49,7 +49,7 @@ async fn send(store: &SqliteStore, method: &str, path: &str, header: (&str, &str
         body: body.into(),
         peer: "192.0.2.1".into(),
     };
-    draws::handle(&world, &request).await
+    campaigns::handle(&world, &request).await
 }
 
 fn now() -> u64 {

@@ -48,14 +48,13 @@ use tollgate_store::ports::Store;
 /// The handler of `/api/campaigns…`, `/api/draws…` and `/api/receipts…`: answers every request, with a problem document where it must. All but what anybody may
 /// read is for its caller alone, and no cache keeps it.
 pub async fn handle<S: Store>(world: &World<'_, S>, request: &Request) -> Response {
-    if draws::owns(&request.path) {
-        // Boxed to keep the future of a claim small.
-        return Box::pin(draws::handle(world, request)).await;
-    }
     let (answer, public) = match calls::find(Component::Coupon, request) {
         Ok((call, parameters)) => (
             route(world, request, call, parameters).await,
-            matches!(call, Call::ReadCampaign | Call::ReadReceiptKeys | Call::ReadJwks),
+            matches!(
+                call,
+                Call::ReadCampaign | Call::ReadDraw | Call::ReadReceiptKeys | Call::ReadJwks
+            ),
         ),
         Err(problem) => (Err(problem), true),
     };
@@ -70,8 +69,13 @@ async fn route<S: Store>(
     world: &World<'_, S>,
     request: &Request,
     call: Call,
-    [id, user]: Parameters<'_>,
+    parameters: Parameters<'_>,
 ) -> Result<Response, Problem> {
+    if draws::owns(call.path()) {
+        // Boxed to keep the future of a claim small.
+        return Box::pin(draws::route(world, request, call, parameters)).await;
+    }
+    let [id, user] = parameters;
     if !id.is_empty() && !record::is_id(id) {
         return Err(unknown(id));
     }

@@ -44,35 +44,18 @@ pub use verify::{Check, Report, verify};
 
 use crate::campaigns;
 use crate::world::World;
-use tollgate_api::calls::{self, Call, Parameters};
-use tollgate_api::components::Component;
+use tollgate_api::calls::{Call, Parameters};
 use tollgate_api::http::{Request, Response};
 use tollgate_api::problem::Problem;
 use tollgate_store::ports::Store;
 
 /// Whether a path of the component `coupon` is about draws.
-pub fn owns(path: &str) -> bool {
+pub(crate) fn owns(path: &str) -> bool {
     path.starts_with("/api/draws")
 }
 
-/// The handler of `/api/draws…`: answers every request, with a problem document where it must. All but what anybody may read
-/// is for its caller alone, and no cache keeps it.
-pub async fn handle<S: Store>(world: &World<'_, S>, request: &Request) -> Response {
-    let (answer, public) = match calls::find(Component::Coupon, request) {
-        Ok((call, parameters)) => (
-            route(world, request, call, parameters).await,
-            call == Call::ReadDraw,
-        ),
-        Err(problem) => (Err(problem), true),
-    };
-    let answer = answer.unwrap_or_else(Problem::into_response);
-    match public {
-        true => answer,
-        false => answer.with("cache-control", "no-store"),
-    }
-}
-
-async fn route<S: Store>(
+/// The rule of a call about draws.
+pub(crate) async fn route<S: Store>(
     world: &World<'_, S>,
     request: &Request,
     call: Call,
