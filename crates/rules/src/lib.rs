@@ -20,6 +20,7 @@ pub mod events;
 pub mod forward;
 pub mod groups;
 pub mod heads;
+mod html;
 pub mod idempotency;
 pub mod identity;
 pub mod keys;

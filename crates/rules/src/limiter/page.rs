@@ -1,13 +1,12 @@
 //! The page in place of a 429 for a browser. It says nothing that a request could choose, and may load or run nothing.
 
+use crate::html;
+
 /// The headers of the page, in place of those that the problem document has under these names. Nothing may be loaded, run, framed or
 /// sent from it.
 pub const HEADERS: [(&str, &str); 6] = [
     ("content-type", "text/html; charset=utf-8"),
-    (
-        "content-security-policy",
-        "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
-    ),
+    ("content-security-policy", html::NOTHING_ELSE),
     ("x-content-type-options", "nosniff"),
     ("referrer-policy", "no-referrer"),
     ("cache-control", "no-store"),
@@ -59,12 +58,8 @@ pub fn for_browser(
     let seconds: u64 = retry_after.and_then(|text| text.parse().ok()).unwrap_or(1);
     let text = words.text.replace("{}", &seconds.to_string());
     let Words { language, title, .. } = words;
-    let page = format!(
-        "<!doctype html>\n<html lang=\"{language}\">\n<head>\n<meta charset=\"utf-8\">\n\
-         <meta name=\"viewport\" content=\"width=device-width\">\n<meta name=\"color-scheme\" content=\"light dark\">\n\
-         <title>{title}</title>\n</head>\n<body>\n<main>\n<h1>{title}</h1>\n<p>{text}</p>\n</main>\n</body>\n</html>\n"
-    );
-    Some(page.into_bytes())
+    let main = format!("<h1>{title}</h1>\n<p>{text}</p>\n");
+    Some(html::document(language, title, &main))
 }
 
 /// The elements of a list of preferences (RFC 9110, section 12.5): each, in lower case, that has not the weight 0.

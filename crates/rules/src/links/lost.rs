@@ -91,7 +91,7 @@ fn in_words(request: &Request, problem: &Problem) -> Response {
     let (title, why) = (language.say(title), why.map(|why| language.say(why)));
     let why = why.map_or(String::new(), |why| format!("<p>{why}</p>\n"));
     let body = format!("<h1>{title}</h1>\n{why}");
-    page::html(problem.kind.status(), language, title, &body, false)
+    page::answer(problem.kind.status(), language, title, &body, false)
 }
 
 /// Whether somebody asks for HTML by name, as browsers do when they show a page.

@@ -2,12 +2,10 @@
 //! loaded, no cookie needed.
 
 use super::asks;
+use crate::html;
 use tollgate_api::http::{Request, Response};
 
-/// Nothing may be loaded, run, framed or sent from the page, whatever a target or title says.
-const CONTENT_SECURITY_POLICY: &str =
-    "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
-/// The same for a page with a form. Some browsers ask the policy also about where a form's answer redirects to, which
+/// The policy of a page with a form; others have [`html::NOTHING_ELSE`], whatever a target or title says. Some browsers ask the policy also about where a form's answer redirects to, which
 /// may be any http or https address.
 const WITH_FORM: &str =
     "default-src 'none'; base-uri 'none'; form-action http: https:; frame-ancestors 'none'";
@@ -50,28 +48,18 @@ impl Language {
 }
 
 /// A page. `title` and `body` are HTML; `has_form`: whether there is something to send.
-pub(super) fn html(status: u16, language: Language, title: &str, body: &str, has_form: bool) -> Response {
-    let tag = language.tag();
-    let page = format!(
-        "<!doctype html>\n<html lang=\"{tag}\">\n<head>\n<meta charset=\"utf-8\">\n\
-         <meta name=\"viewport\" content=\"width=device-width\">\n<meta name=\"color-scheme\" content=\"light dark\">\n\
-         <title>{title}</title>\n</head>\n<body>\n<main>\n{body}</main>\n</body>\n</html>\n"
-    );
+pub(super) fn answer(status: u16, language: Language, title: &str, body: &str, has_form: bool) -> Response {
     let mut response = Response::empty(status)
         .with("content-type", "text/html; charset=utf-8")
         .with(
             "content-security-policy",
-            if has_form {
-                WITH_FORM
-            } else {
-                CONTENT_SECURITY_POLICY
-            },
+            if has_form { WITH_FORM } else { html::NOTHING_ELSE },
         )
         .with("x-content-type-options", "nosniff")
         .with("referrer-policy", "no-referrer")
         .with("x-robots-tag", "noindex, nofollow")
         .with("cache-control", "private, no-store");
-    response.body = page.into_bytes();
+    response.body = html::document(language.tag(), title, body);
     response
 }
 

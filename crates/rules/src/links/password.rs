@@ -224,7 +224,7 @@ fn form(status: u16, language: Language, fault: Option<[&'static str; 3]>) -> Re
          <input id=\"password\" name=\"{FIELD}\" type=\"password\" autocomplete=\"off\" maxlength=\"{MAX_CHARS}\" required autofocus>\n\
          <button>{open}</button></p></form>\n"
     );
-    page::html(status, language, title, &body, true)
+    page::answer(status, language, title, &body, true)
 }
 
 /// The wrong passwords of late.

@@ -2,7 +2,7 @@
 
 use url::Url;
 
-use super::page::{Language, escape, html};
+use super::page::{Language, answer, escape};
 use super::record::{Record, short_url};
 use crate::config::Config;
 use tollgate_api::http::Response;
@@ -42,12 +42,12 @@ pub(super) fn page(config: &Config, code: &str, record: &Record) -> Response {
         body.push_str(&format!("<br>Ends: {}", time::format(at)));
     }
     body.push_str("</p>\n");
-    html(200, Language::En, "Where this link leads", &body, numbered)
+    answer(200, Language::En, "Where this link leads", &body, numbered)
 }
 
 /// For a machine that asks for a link with `maxVisits`: it gets neither a visit nor the target. A person taken for one, or
 /// whose browser fetched ahead, is one click from the link.
 pub(super) fn withheld() -> Response {
     let body = format!("<h1>This link opens a limited number of times</h1>\n{FORM}");
-    html(200, Language::En, "A link", &body, true)
+    answer(200, Language::En, "A link", &body, true)
 }

@@ -1,0 +1,15 @@
+//! The frame of the pages that people get in place of an answer: no script, no style, nothing loaded.
+
+/// The policy of a page from which nothing may be loaded, run, framed or sent.
+pub(crate) const NOTHING_ELSE: &str =
+    "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+
+/// A page in the language of this tag (BCP 47). `title` and `main` are HTML; `main` ends its last line.
+pub(crate) fn document(language: &str, title: &str, main: &str) -> Vec<u8> {
+    let page = format!(
+        "<!doctype html>\n<html lang=\"{language}\">\n<head>\n<meta charset=\"utf-8\">\n\
+         <meta name=\"viewport\" content=\"width=device-width\">\n<meta name=\"color-scheme\" content=\"light dark\">\n\
+         <title>{title}</title>\n</head>\n<body>\n<main>\n{main}</main>\n</body>\n</html>\n"
+    );
+    page.into_bytes()
+}
