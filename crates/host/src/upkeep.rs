@@ -23,58 +23,35 @@ const BREATH: Duration = Duration::from_millis(20);
 
 /// Never returns; may be given up at any moment.
 pub async fn run(store: AnyEngine, current: Current) {
+    let (store, current) = (&store, &current);
+    let mut has_much = false;
+    let links = || {
+        has_much = has_much || memory::look();
+        let generation = current.get();
+        async move { links::maintain(store, &generation.settings.config, now()).await }
+    };
     tokio::join!(
-        remove_links(&store, &current),
-        give_holds_back(&store),
-        fold_visits(&store),
-        draw(&store),
-        purge_campaigns(&store),
-        forget_quotas(&store),
+        again_and_again("links that have ended", EVERY, links),
+        again_and_again("holds that have ended", EVERY_HOLD, || {
+            campaigns::maintain(store, now())
+        }),
+        again_and_again("the notes of visits", EVERY_FOLD, || {
+            links::stats::step(store, now())
+        }),
+        again_and_again("draws", EVERY_DRAW, || draws::maintain(store, now())),
+        again_and_again("campaigns", EVERY, || campaigns::purge(store, now())),
+        again_and_again("counters of quotas", EVERY, || quotas::maintain(store, now())),
     );
 }
 
-async fn remove_links(store: &AnyEngine, current: &Current) {
-    let mut has_much = false;
+/// Takes steps for ever, each of which says whether there is more to do. `what` they are about.
+async fn again_and_again<S>(what: &str, every: Duration, mut step: impl FnMut() -> S)
+where
+    S: Future<Output = Result<bool, StoreError>>,
+{
     loop {
-        has_much = has_much || memory::look();
-        let generation = current.get();
-        let done = links::maintain(store, &generation.settings.config, now()).await;
-        tokio::time::sleep(pause(done, "links that have ended", EVERY)).await;
-    }
-}
-
-async fn fold_visits(store: &AnyEngine) {
-    loop {
-        let done = links::stats::step(store, now()).await;
-        tokio::time::sleep(pause(done, "the notes of visits", EVERY_FOLD)).await;
-    }
-}
-
-async fn give_holds_back(store: &AnyEngine) {
-    loop {
-        let done = campaigns::maintain(store, now()).await;
-        tokio::time::sleep(pause(done, "holds that have ended", EVERY_HOLD)).await;
-    }
-}
-
-async fn draw(store: &AnyEngine) {
-    loop {
-        let done = draws::maintain(store, now()).await;
-        tokio::time::sleep(pause(done, "draws", EVERY_DRAW)).await;
-    }
-}
-
-async fn purge_campaigns(store: &AnyEngine) {
-    loop {
-        let done = campaigns::purge(store, now()).await;
-        tokio::time::sleep(pause(done, "campaigns", EVERY)).await;
-    }
-}
-
-async fn forget_quotas(store: &AnyEngine) {
-    loop {
-        let done = quotas::maintain(store, now()).await;
-        tokio::time::sleep(pause(done, "counters of quotas", EVERY)).await;
+        let done = step().await;
+        tokio::time::sleep(pause(done, what, every)).await;
     }
 }
 
