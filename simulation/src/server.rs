@@ -138,7 +138,7 @@ async fn sweep(server: &Server) {
         }
         // What has failed is tried again.
         let _ = campaigns::maintain(&server.engine, now).await;
-        let _ = links::stats::step(&server.engine, now).await;
+        let _ = links::stats::step(&server.engine, &server.settings.config.links, now).await;
         let _ = draws::maintain(&server.engine, sim.wall_ms()).await;
     }
 }

@@ -134,6 +134,10 @@ calls! {
     ListTopLinks = Shortener "GET" "/api/links/top" Key(Links), HostOnly;
     /// The visits of the caller's links together, by time or by what they came with.
     ReadLinksStats = Shortener "GET" "/api/links/stats" Key(Links);
+    /// The newest visits to codes that no link has.
+    ListOrphans = Shortener "GET" "/api/links/orphans" Key(Admin);
+    /// Forgets them.
+    DeleteOrphans = Shortener "DELETE" "/api/links/orphans" Key(Admin);
     /// New links, up to 1,000.
     CreateLinks = Shortener "POST" "/api/links/bulk" Key(Links), Body, Bulk;
     /// Changes many links.
@@ -152,6 +156,10 @@ calls! {
     DrawLink = Shortener "GET" "/api/links/:code/qr" Owner;
     /// A link's visits, by time or by what they came with.
     ReadLinkStats = Shortener "GET" "/api/links/:code/stats" Owner;
+    /// A link's newest visits.
+    ListVisits = Shortener "GET" "/api/links/:code/visits" Owner;
+    /// Forgets them; what they were counted as stays.
+    DeleteVisits = Shortener "DELETE" "/api/links/:code/visits" Owner;
     /// Moves a link's end.
     ExtendLink = Shortener "POST" "/api/links/:code/extend" Owner, Body;
     /// All campaigns.

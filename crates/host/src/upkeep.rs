@@ -36,7 +36,8 @@ pub async fn run(store: AnyEngine, current: Current) {
             campaigns::maintain(store, now())
         }),
         again_and_again("the notes of visits", EVERY_FOLD, || {
-            links::stats::step(store, now())
+            let generation = current.get();
+            async move { links::stats::step(store, &generation.settings.config.links, now()).await }
         }),
         again_and_again("draws", EVERY_DRAW, || draws::maintain(store, now())),
         again_and_again("campaigns", EVERY, || campaigns::purge(store, now())),

@@ -116,6 +116,8 @@ impl Row {
             | Call::DeleteLink
             | Call::DrawLink
             | Call::ReadLinkStats
+            | Call::ListVisits
+            | Call::DeleteVisits
             | Call::ExtendLink => (link, ""),
             Call::Claim | Call::ReadClaims | Call::ListClaims | Call::CheckClaim => ("spring", "its-user"),
             Call::DeleteCampaign => ("untouched", ""),

@@ -11,7 +11,7 @@ pub const MIN_CUSTOM: usize = 3;
 /// The most characters of any code.
 pub const MAX_CUSTOM: usize = 64;
 /// Codes that would collide with the calls of `/api/links`.
-const RESERVED_CODES: &[&str] = &["bulk", "top", "claim"];
+const RESERVED_CODES: &[&str] = &["bulk", "top", "claim", "orphans"];
 /// How often a reserved word is hashed away. With the largest configuration a word is reserved with a probability
 /// below 1/1,000, so the bound is never met.
 const MAX_REHASHES: u8 = 64;

@@ -235,6 +235,8 @@ pub struct Links {
     pub clicks: Clicks,
     /// Whether visits are noted beside their number; see [`crate::links::stats`].
     pub stats: bool,
+    /// How many of a link's newest visits are kept one by one, where `stats` is on; 0 to 10,000.
+    pub visit_log: u32,
     /// Where `GET /` leads; without one, browsers get a page of ours, and others a 404.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub root_url: Option<String>,
@@ -493,6 +495,7 @@ impl Default for Links {
             keep_expired: Span::from_secs(30 * 86_400),
             clicks: Clicks::Submitted,
             stats: true,
+            visit_log: 1_000,
             root_url: None,
             not_found_url: None,
             gone_url: None,

@@ -12,9 +12,7 @@
 //! - a code is never taken over from another link;
 //! - the settings of a link are read by its owner, an admin, or the holder of its manage token only.
 //!
-//! What is known of visits beside their number is in [`stats`].
-//!
-//! Deliberately absent so far: the visits log. The ranking ([`top`]) is our host's. Their addresses answer 404 in [`route`].
+//! What is known of visits beside their number is in [`stats`]. The ranking ([`top`]) is our host's: its address answers 404 in [`route`].
 
 mod access;
 mod again;
@@ -131,7 +129,10 @@ async fn route<S: Store>(world: &World<'_, S>, request: &Request) -> Result<Resp
         Call::DrawLink => qr::get(world, request, code).await,
         Call::ReadLinkStats => stats::get(world, request, code).await,
         Call::ReadLinksStats => stats::get_all(world, request).await,
-        // Later: the log of visits.
+        Call::ListVisits => stats::visits::get(world, request, code).await,
+        Call::DeleteVisits => stats::visits::delete(world, request, code).await,
+        Call::ListOrphans => stats::visits::get_lost(world, request).await,
+        Call::DeleteOrphans => stats::visits::delete_lost(world, request).await,
         _ => Err(Problem::not_found()),
     }
 }

@@ -110,6 +110,19 @@ impl Model {
                 *visits.entry(id).or_default() += more;
             }
         }
+        let mut counted = BTreeMap::<&str, [u64; 2]>::new();
+        for (key, entry) in &self.mirror.entries {
+            if let Some((id, [tallied, logged])) = links::stats::counted_of(key, &entry.value) {
+                let sums = counted.entry(id).or_default();
+                *sums = [sums[0] + tallied, sums[1] + logged];
+            }
+        }
+        let is_there = |id: &str| self.links.get(id).is_some_and(|link| !link.deleted);
+        for (id, [tallied, logged]) in counted.into_iter().filter(|(id, _)| is_there(id)) {
+            ensure(tallied == logged, || {
+                format!("{tallied} visits of {id} were counted, and {logged} logged")
+            })?;
+        }
         for (id, link) in self.links.iter().filter(|(_, link)| !link.deleted) {
             let told = visits.get(id.as_str()).copied().unwrap_or(0);
             ensure(told == link.visits, || {

@@ -557,6 +557,7 @@ async fn insert<S: Store>(
         visits: 0,
         visited_at: None,
         unique_visitors: 0,
+        bots: 0,
     };
     let partition = link_key(code);
     let mut mutations = vec![Mutation::Set {

@@ -25,6 +25,17 @@ pub(crate) fn describe(call: Call, operation: &mut Operation<'_>) {
         Call::CreateLink => create(operation),
         Call::ListTopLinks => top(operation),
         Call::ReadLinksStats => all_stats(operation),
+        Call::ListOrphans => {
+            operation.about(
+                "Visits to codes that no link has, newest first: as many as `[links] visit_log` says. Of those that come in the same moment, \
+                 32 are told.",
+            );
+            visits(operation);
+        }
+        Call::DeleteOrphans => {
+            operation.about("They are gone for good.");
+            operation.gives_nothing(204, "They are gone.");
+        }
         Call::CreateLinks | Call::EditLinks | Call::DeleteLinks => bulk(call, operation),
         Call::ClaimLinks => claim(operation),
         _ => one(call, operation),
@@ -241,6 +252,20 @@ fn all_stats(operation: &mut Operation<'_>) {
     statistics(operation);
 }
 
+fn visits(operation: &mut Operation<'_>) {
+    operation.pages(MAX_PAGE, DEFAULT_PAGE);
+    let visit = json!({
+        "time": "2027-01-15T08:00:00Z", "client": "q1Zx0bV7c2E", "referrer": "https://news.example/today",
+        "userAgent": "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0", "device": "desktop", "os": "linux",
+        "browser": "firefox", "country": null, "bot": false, "target": "https://example.com/sale?utm_source=mail",
+    });
+    operation.gives::<stats::visits::Page>(
+        200,
+        "A page of visits.",
+        json!({ "visits": [visit], "nextCursor": null }),
+    );
+}
+
 /// The answer to a call about many links.
 fn results(operation: &mut Operation<'_>, example: Value) {
     let link = operation.schema::<record::View<'_>>();
@@ -388,6 +413,19 @@ fn one(call: Call, operation: &mut Operation<'_>) {
             ));
             statistics(operation);
         }
+        Call::ListVisits => {
+            operation.about(
+                "The newest visits, newest first: as many as `[links] visit_log` says, 1,000 as shipped. A visit is on exactly one page, also \
+                 where others come meanwhile. Machines are among them. Visits come some seconds late where a link is busy.",
+            );
+            visits(operation);
+        }
+        Call::DeleteVisits => {
+            operation.about(
+                "Forgets the visits one by one, and the names of their clients. The link's counters and statistics stay.",
+            );
+            operation.gives_nothing(204, "They are gone.");
+        }
         Call::ExtendLink => {
             operation.about("Gives a link a later end: `expiresAt`, or `seconds` after the present one. Exactly one of the two.");
             operation.takes::<edit::Extend>(json!({ "seconds": 86_400 }));
@@ -404,7 +442,7 @@ fn link() -> Value {
         "id": "3f6hK2pXw9QvB4nTzLrM", "code": "sale", "shortUrl": "http://localhost:3000/sale",
         "url": "https://example.com/sale?utm_source=mail", "redirect": 302, "createdAt": "2027-01-15T08:00:00Z",
         "updatedAt": "2027-01-15T08:00:00Z", "validFrom": null, "expiresAt": "2030-01-31T11:00:00Z", "expireAfterIdle": null,
-        "lastVisitedAt": null, "visits": 0, "uniqueVisitors": 0, "maxVisits": null, "fallbackUrl": null, "forwardQuery": false,
+        "lastVisitedAt": null, "visits": 0, "uniqueVisitors": 0, "bots": 0, "maxVisits": null, "fallbackUrl": null, "forwardQuery": false,
         "tags": ["spring"], "title": null, "externalId": null, "owner": "key:mzX4nQ9d", "archived": false, "hasPassword": false,
         "rules": [], "targets": [], "notifyBefore": null, "events": false,
     })

@@ -18,7 +18,7 @@ const EVERY: u8 = 16;
 /// Those of the store.
 pub async fn maintain<S: Store>(store: &S, config: &Config, now: u64) -> Result<bool, StoreError> {
     let swept = sweep::step(store, config, now).await?;
-    let counted = stats::step(store, now).await?;
+    let counted = stats::step(store, &config.links, now).await?;
     Ok(repair::step(store, config, now).await? || swept || counted)
 }
 

@@ -354,6 +354,8 @@ pub(super) struct Link {
     pub(super) visited_at: Option<u64>,
     /// Clients that made the visits, roughly.
     pub(super) unique_visitors: u64,
+    /// Visits of machines, which are not among the others.
+    pub(super) bots: u64,
 }
 
 impl Link {
@@ -404,8 +406,10 @@ impl Link {
                 record = changed;
             }
             let (visits, visited_at) = counters(&mut found)?;
+            let (unique_visitors, bots) = stats::told(found.next().flatten().as_ref());
             return Ok(Some(Self {
-                unique_visitors: stats::unique(found.next().flatten().as_ref()),
+                unique_visitors,
+                bots,
                 code: code.to_owned(),
                 record,
                 version: now.version,
@@ -462,6 +466,7 @@ impl Link {
             last_visited_at: self.visited_at,
             visits: self.visits,
             unique_visitors: self.unique_visitors,
+            bots: self.bots,
             max_visits: limits.max_visits,
             fallback_url: fallback_url.as_deref(),
             forward_query: self.record.forward_query,
@@ -541,6 +546,8 @@ pub(super) struct View<'a> {
     visits: u64,
     /// Clients that made them, roughly, and a few seconds behind; 0 where `[links] stats` is off.
     unique_visitors: u64,
+    /// Visits of machines, which are not among the others; a few seconds behind, and 0 where `[links] stats` is off.
+    bots: u64,
     /// How many visits it redirects.
     max_visits: Option<u64>,
     /// Where it leads once it has ended.

@@ -58,7 +58,7 @@ pub(super) async fn answer<S: Store>(
     let segment = unreserved(segment);
     let (code, wants_preview) = split(&segment);
     if !codes::is_code(code) {
-        return Err(unknown());
+        return Err(lost(world, request));
     }
     let button = match &*request.method {
         "GET" | "HEAD" => false,
@@ -78,7 +78,7 @@ pub(super) async fn answer<S: Store>(
                     code = Cow::Owned(folded);
                     continue;
                 }
-                Cow::Borrowed(_) => return Err(unknown()),
+                Cow::Borrowed(_) => return Err(lost(world, request)),
             }
         };
         let target = Target::of(&entry)?;
@@ -139,7 +139,8 @@ pub(super) async fn answer<S: Store>(
         match visitor {
             Visitor::Machine => {
                 if mark.is_noted {
-                    stats::saw_machine(world, request, &key, &Named::of(&entry)?, mark.value);
+                    let named = Named::of(&entry)?;
+                    stats::saw_machine(world, request, &key, (&named, url), mark.value);
                 }
                 return Ok(match target.limits.max_visits {
                     Some(_) => Some(preview::withheld()),
@@ -156,6 +157,12 @@ pub(super) async fn answer<S: Store>(
         }
     }
     Err(Problem::new(Kind::Unavailable, "The link is changing too fast; try again.").with_retry_after(1))
+}
+
+/// Nothing is there, and somebody came for it.
+fn lost<S: Store>(world: &World<'_, S>, request: &Request) -> Problem {
+    stats::saw_lost(world, request);
+    unknown()
 }
 
 /// Whether the button of [`preview`] was pressed, or a password sent: their fields, as a form sends them.
@@ -269,7 +276,9 @@ async fn count<S: Store>(
     }
     let named = Named::of(entry)?;
     let [visits, visited] = named.counter_keys(code);
-    let note = mark.is_noted.then(|| stats::note(world, request, &named, false));
+    let note = mark
+        .is_noted
+        .then(|| stats::note(world, request, (&named.id, url), false));
     let mut mutations = Vec::with_capacity(2);
     if counted {
         let max = limits.max_visits.and_then(|most| i64::try_from(most).ok());

@@ -5,10 +5,12 @@
 //! `seen/<id>/<unique>` until they are folded ([`fold`]) into the link's tallies ([`tally`]): `stats/<id>/h<hour>`
 //! for [`HOURS_KEPT`], `stats/<id>/d<day>` for ever, and `stats/<id>/all`. A fold removes the notes in the commit
 //! that writes their tallies, which must be those that it read. So a note is counted once, whoever folds, and however
-//! often. A crash loses of the statistics what it loses of the clicks, and nothing else.
+//! often. The same commit appends it to the log of the newest visits ([`log`], [`visits`]). A crash loses of the statistics what it loses of the clicks, and nothing else.
 //!
 //! Our host folds every [`fold`] in the background; who reads folds first ([`read`]); under Spin, some visits do
 //! ([`now_and_then`]).
+//!
+//! Requests for codes that no link has are noted in the same way, under [`LOST`] in place of an id.
 //!
 //! Statistics belong to a link's id. A deleted link leaves an entry `gone/<time>/<id>`, by which they are removed
 //! ([`gone`]).
@@ -20,13 +22,17 @@
 mod agent;
 mod fold;
 mod gone;
+pub(super) mod log;
 mod read;
 mod seen;
 mod tally;
 #[cfg(test)]
 mod tests;
+pub(super) mod visits;
 
 use super::record::Named;
+use super::visitor::{self, Visitor};
+use crate::config::{Clicks, Links};
 use crate::world::World;
 use tollgate_api::http::Request;
 use tollgate_store::commit::{Commit, StoreError};
@@ -37,7 +43,7 @@ pub use fold::fold;
 pub(super) use gone::entry as gone;
 #[cfg(feature = "schema")]
 pub(super) use read::{MAX_DAYS, MAX_LINKS, Stats};
-pub(super) use read::{get, get_all, unique};
+pub(super) use read::{get, get_all, told};
 pub use seen::Dimension;
 use seen::Seen;
 pub use tally::MAX_BYTES;
@@ -49,6 +55,12 @@ const HOUR: u64 = 3_600_000;
 const DAY: u64 = 24 * HOUR;
 /// Under Spin, one request in this many folds.
 const EVERY: u8 = 8;
+
+/// In place of a link's id: visits to codes that no link has.
+pub(super) const LOST: &str = "lost";
+/// Lost visits of a moment that are told apart by what they asked for; all are counted.
+const LOST_KINDS: u64 = 16;
+const LOST_PARTITION: &str = "seen/lost/";
 
 /// What the keys of notes begin with.
 const NOTES: &str = "seen/";
@@ -77,14 +89,14 @@ pub(super) fn mark(version: u64, request: &Request) -> u64 {
     seen::mark(version, request)
 }
 
-/// The note of a visit; `is_bot`: of a machine, which is not counted.
+/// The note of a visit to the link with this id, which leads to `target`; `is_bot`: of a machine, which is not counted.
 pub(super) fn note<S>(
     world: &World<'_, S>,
     request: &Request,
-    Named { id, .. }: &Named<'_>,
+    (id, target): (&str, &str),
     is_bot: bool,
 ) -> Note {
-    let seen = Seen::of(world, request, is_bot);
+    let seen = Seen::of(world, request, is_bot, target);
     // Of the same millisecond and link, half of the bits are enough.
     let unique = u128::from_be_bytes((world.fresh)()) as u64;
     Note {
@@ -99,20 +111,42 @@ pub(super) fn saw_machine<S: Store>(
     world: &World<'_, S>,
     request: &Request,
     partition: &str,
-    named: &Named<'_>,
+    (named, target): (&Named<'_>, &str),
     mark: u64,
 ) {
     let commit = Commit {
         partition: partition.to_owned(),
         ..Commit::default()
     };
-    let note = note(world, request, named, true);
+    let note = note(world, request, (&named.id, target), true);
+    world.store.defer_repeatable(commit, mark, Some(note));
+}
+
+/// Notes that somebody asked for a code that no link has. However many there are, few are written ([`LOST_KINDS`]).
+pub(super) fn saw_lost<S: Store>(world: &World<'_, S>, request: &Request) {
+    let links = &world.settings.config.links;
+    if request.method != "GET" || !links.stats || links.visit_log == 0 || links.clicks == Clicks::Off {
+        return;
+    }
+    let is_bot = visitor::of(request) == Visitor::Machine;
+    let mark = 2 * seen::lost_mark(request, LOST_KINDS) + u64::from(is_bot);
+    if world.store.defer_again(LOST_PARTITION, mark) {
+        return;
+    }
+    let commit = Commit {
+        partition: LOST_PARTITION.to_owned(),
+        ..Commit::default()
+    };
+    let note = note(world, request, (LOST, &request.path), is_bot);
     world.store.defer_repeatable(commit, mark, Some(note));
 }
 
 /// The visits that an entry of a link's statistics stands for, with the link's id: a note, or the tally of all. Together they are as
 /// many as the link's counter has.
 pub fn visits_of<'k>(key: &'k str, value: &[u8]) -> Option<(&'k str, u64)> {
+    if key.starts_with(LOST_PARTITION) || key == all_key(LOST) {
+        return None;
+    }
     if let Some((id, _)) = key.strip_prefix(NOTES).and_then(|rest| rest.split_once('/')) {
         let seen = |row: Noted| Some((Seen::from_bytes(&row.row)?, u64::from(row.times)));
         let seen = noted(value)?.into_iter().filter_map(seen);
@@ -123,11 +157,25 @@ pub fn visits_of<'k>(key: &'k str, value: &[u8]) -> Option<(&'k str, u64)> {
     Some((id, tally::Tally::from_bytes(value)?.visits))
 }
 
+/// The visits that an entry of a link's statistics has, machines among them, with the link's id: how many were counted, and how many were
+/// logged. Both are the same, where a log was kept all the time.
+pub fn counted_of<'k>(key: &'k str, value: &[u8]) -> Option<(&'k str, [u64; 2])> {
+    if let Some(id) = key
+        .strip_prefix("log/")
+        .and_then(|rest| rest.strip_suffix("/head"))
+    {
+        return Some((id, [0, log::Head::logged(value)]));
+    }
+    let id = key.strip_prefix("stats/")?.strip_suffix("/all")?;
+    let tally = tally::Tally::from_bytes(value)?;
+    Some((id, [tally.visits + tally.bots, 0]))
+}
+
 /// Folds some of what was noted, after some calls: where no host does it in the background. The caller does not hear of a
 /// failure.
 pub async fn now_and_then<S: Store>(world: &World<'_, S>) {
     if (world.fresh)()[15].is_multiple_of(EVERY) {
-        let _ = step(world.store, world.now).await;
+        let _ = step(world.store, &world.settings.config.links, world.now).await;
     }
 }
 
@@ -135,7 +183,7 @@ pub async fn now_and_then<S: Store>(world: &World<'_, S>) {
 ///
 /// # Errors
 /// Those of the store; what was done stays done.
-pub async fn step<S: Store>(store: &S, now: u64) -> Result<bool, StoreError> {
+pub async fn step<S: Store>(store: &S, links: &Links, now: u64) -> Result<bool, StoreError> {
     let gone = gone::step(store, now).await?;
-    Ok(fold(store, NOTES).await? || gone)
+    Ok(fold(store, NOTES, links.visit_log).await? || gone)
 }

@@ -248,6 +248,7 @@ async fn clear<S: Store>(store: &S, due: &Due<'_>, item: &Item, record: Record) 
         visits: 0,
         visited_at: None,
         unique_visitors: 0,
+        bots: 0,
     };
     index::leave(store, &link).await?;
     if link.record.is_anonymous() {

@@ -4,13 +4,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use tollgate_store::commit::{Commit, Condition, Item, MAX_STEPS, Mutation, Outcome, StoreError, literal};
+use tollgate_store::commit::{
+    Commit, Condition, Entry, Item, MAX_STEPS, Mutation, Outcome, StoreError, literal,
+};
 use tollgate_store::plan::coalescer::noted;
 use tollgate_store::ports::Store;
 
+use super::log::{self, Head};
 use super::seen::Seen;
 use super::tally::Tally;
-use super::{HOUR, HOURS_KEPT, NOTES, all_key, tallies_of};
+use super::{HOUR, HOURS_KEPT, LOST, NOTES, all_key, tallies_of};
 
 /// Notes that are looked at together.
 const PAGE: u32 = 1_000;
@@ -51,7 +54,8 @@ impl Part {
         self.hours.len() + days.len() + 1
     }
 
-    fn takes(&self, hours: &BTreeSet<u64>) -> bool {
+    /// Whether another note of these hours, with so many rows, fits. The first one does.
+    fn takes(&self, hours: &BTreeSet<u64>, rows: usize) -> bool {
         if self.notes.is_empty() {
             return true;
         }
@@ -59,7 +63,8 @@ impl Part {
             hours: self.hours.union(hours).copied().collect(),
             ..Self::default()
         };
-        together.hours.len() <= MAX_HOURS && together.tallies() + self.notes.len() < MAX_STEPS
+        let log = log::steps(self.seen.len() + rows);
+        together.hours.len() <= MAX_HOURS && together.tallies() + self.notes.len() + log < MAX_STEPS
     }
 }
 
@@ -75,7 +80,7 @@ impl Waiting {
                 .filter_map(|noted| Some((Seen::from_bytes(&noted.row)?, u64::from(noted.times))));
             let seen: Vec<_> = seen.collect();
             let hours: BTreeSet<_> = seen.iter().map(|(seen, _)| seen.hour()).collect();
-            if !part.takes(&hours) {
+            if !part.takes(&hours, seen.len()) {
                 break;
             }
             part.hours.extend(hours);
@@ -87,8 +92,8 @@ impl Waiting {
     }
 }
 
-/// The commit that folds a part of a link's notes.
-async fn commit<S: Store>(store: &S, id: &str, part: Part) -> Result<Commit, StoreError> {
+/// The commit that folds a part of a link's notes. The log has the newest `keep` visits.
+async fn commit<S: Store>(store: &S, id: &str, mut part: Part, keep: u32) -> Result<Commit, StoreError> {
     let partition = tallies_of(id);
     let mut tallies: BTreeMap<String, (Tally, Option<u64>)> = BTreeMap::new();
     for (seen, times) in &part.seen {
@@ -104,27 +109,32 @@ async fn commit<S: Store>(store: &S, id: &str, part: Part) -> Result<Commit, Sto
             tally.add(seen, *times);
         }
     }
-    let keys: Vec<_> = tallies.keys().cloned().collect();
-    let found = match keys.is_empty() {
+    let logs = keep > 0 && !part.seen.is_empty();
+    let mut keys: Vec<_> = tallies.keys().cloned().collect();
+    keys.extend(logs.then(|| log::head_key(id)));
+    let mut found = match keys.is_empty() {
         true => Vec::new(),
         false => store.get(&partition, &keys).await?,
     };
     let mut conditions = Vec::with_capacity(keys.len() + part.notes.len());
     let mut mutations = Vec::with_capacity(keys.len() + part.notes.len());
+    if logs {
+        let head = found.pop().flatten();
+        conditions.push(as_read(log::head_key(id), head.as_ref()));
+        // Notes of several threads are not in the order of time.
+        part.seen.sort_by_key(|(seen, _)| seen.at);
+        if id == LOST {
+            // Those of a moment are told by a sample, and all counted.
+            part.seen.iter_mut().for_each(|(_, times)| *times = 1);
+        }
+        mutations = Head::of(head.as_ref()).append(id, keep, &part.seen);
+    }
     for ((key, (new, expires)), found) in tallies.into_iter().zip(found) {
-        let (mut tally, condition) = match found {
-            None => (Tally::default(), Condition::Absent(key.clone())),
-            Some(entry) => {
-                let version = Condition::Version {
-                    key: key.clone(),
-                    version: entry.version,
-                };
-                // A tally that cannot be read is begun anew: it would hold up all that come after it.
-                (Tally::from_bytes(&entry.value).unwrap_or_default(), version)
-            }
-        };
+        conditions.push(as_read(key.clone(), found.as_ref()));
+        // A tally that cannot be read is begun anew: it would hold up all that come after it.
+        let read = found.and_then(|entry| Tally::from_bytes(&entry.value));
+        let mut tally = read.unwrap_or_default();
         tally.merge(&new);
-        conditions.push(condition);
         mutations.push(Mutation::Set {
             key,
             value: literal(tally.into_bytes()),
@@ -143,11 +153,22 @@ async fn commit<S: Store>(store: &S, id: &str, part: Part) -> Result<Commit, Sto
     })
 }
 
-/// Folds some of the notes whose keys begin so. `true`: there may be more, or somebody else folds them just now.
+/// That an entry is as it was read.
+fn as_read(key: String, found: Option<&Entry>) -> Condition {
+    match found {
+        None => Condition::Absent(key),
+        Some(entry) => Condition::Version {
+            key,
+            version: entry.version,
+        },
+    }
+}
+
+/// Folds some of the notes whose keys begin so; logs keep so many visits. `true`: there may be more, or somebody else folds them just now.
 ///
 /// # Errors
 /// Those of the store; what was folded stays folded.
-pub async fn fold<S: Store>(store: &S, prefix: &str) -> Result<bool, StoreError> {
+pub async fn fold<S: Store>(store: &S, prefix: &str, keep: u32) -> Result<bool, StoreError> {
     let items = store.scan(prefix, None, PAGE).await?;
     let mut more = items.len() == PAGE as usize;
     let mut of_links: BTreeMap<String, Vec<Item>> = BTreeMap::new();
@@ -167,7 +188,7 @@ pub async fn fold<S: Store>(store: &S, prefix: &str) -> Result<bool, StoreError>
         let mut asked = Vec::new();
         for mut link in waiting.split_off(waiting.len().saturating_sub(AT_ONCE)) {
             if let Some(part) = link.next() {
-                commits.push(commit(store, &link.id, part).await?);
+                commits.push(commit(store, &link.id, part, keep).await?);
                 asked.push(link);
             }
         }

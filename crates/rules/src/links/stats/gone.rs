@@ -4,6 +4,7 @@
 use tollgate_store::commit::{Commit, MAX_STEPS, Mutation, StoreError, literal};
 use tollgate_store::ports::Store;
 
+use super::log::log_of;
 use super::{notes_of, tallies_of};
 
 const PREFIX: &str = "gone/";
@@ -39,7 +40,7 @@ pub async fn step<S: Store>(store: &S, now: u64) -> Result<bool, StoreError> {
             if at > now {
                 return Ok(false);
             }
-            for prefix in [notes_of(id), tallies_of(id)] {
+            for prefix in [notes_of(id), tallies_of(id), log_of(id)] {
                 if !clear(store, &prefix, &mut left).await? {
                     return Ok(true);
                 }

@@ -296,16 +296,21 @@ pub(in crate::links) async fn get<S: Store>(
     let query = Query::of(request, &FIELDS)?;
     let link = credential.open(world, code).await?;
     let asked = Asked::of(&query, link.record.created_at, world.now)?;
-    // Before the tallies are read, what is noted is counted. Where that fails, they are a moment behind.
+    count_noted(world, &link.record.id).await;
+    let mut sums = Sums::default();
+    sums.load(world.store, &asked, &link.record.id).await?;
+    Ok(sums.answer(asked, world.now))
+}
+
+/// Before the tallies or the log of a link are read, what is noted is counted. Where that fails, they are a moment behind.
+pub(super) async fn count_noted<S: Store>(world: &World<'_, S>, id: &str) {
+    let keep = world.settings.config.links.visit_log;
     for _ in 0..MAX_FOLDS {
-        match fold(world.store, &notes_of(&link.record.id)).await {
+        match fold(world.store, &notes_of(id), keep).await {
             Ok(true) => {}
             Ok(false) | Err(_) => break,
         }
     }
-    let mut sums = Sums::default();
-    sums.load(world.store, &asked, &link.record.id).await?;
-    Ok(sums.answer(asked, world.now))
 }
 
 /// Of the caller's links together; an admin's are those of everybody, or of `owner`.
@@ -324,7 +329,7 @@ pub(in crate::links) async fn get_all<S: Store>(
     let since = links.iter().map(|(_, created_at)| *created_at).min();
     let asked = Asked::of(&query, since.unwrap_or(world.now), world.now)?;
     if !links.is_empty() {
-        let _ = fold(world.store, super::NOTES).await;
+        let _ = fold(world.store, super::NOTES, world.settings.config.links.visit_log).await;
     }
     let mut sums = Sums::default();
     let mut count = 0;
@@ -338,9 +343,11 @@ pub(in crate::links) async fn get_all<S: Store>(
     Ok(sums.answer(asked, world.now))
 }
 
-/// The clients of a link so far, by the entry of [`super::all_key`]. One that cannot be read counts as none.
-pub(in crate::links) fn unique(entry: Option<&Entry>) -> u64 {
-    entry.and_then(|entry| Tally::unique(&entry.value)).unwrap_or(0)
+/// The clients of a link so far, and the visits of machines, by the entry of [`super::all_key`]. One that cannot be read counts as none.
+pub(in crate::links) fn told(entry: Option<&Entry>) -> (u64, u64) {
+    entry
+        .and_then(|entry| Tally::told(&entry.value))
+        .unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -15,7 +15,13 @@ use crate::identity::ClientId;
 use crate::world::World;
 
 /// The form that notes are written in.
-const FORM: u8 = 1;
+const FORM: u8 = 2;
+/// The form before, without [`Told`]: an earlier version may have left some.
+const OLD_FORM: u8 = 1;
+/// The longest user agent that is kept, in bytes; longer ones are cut, which an ellipsis says. So are the others.
+pub const MAX_AGENT: usize = 224;
+/// The longest referrer and target.
+pub const MAX_ADDRESS: usize = 176;
 /// The longest name of a referring host, in bytes; of a longer one the end is kept.
 const MAX_HOST: usize = 64;
 /// Headers that differ from one request to the next, and of which nothing is noted.
@@ -73,21 +79,71 @@ pub struct Seen {
     pub is_bot: bool,
     /// By dimension; empty where it is not known.
     pub values: [Cow<'static, str>; 6],
+    /// Nothing, where no log is kept.
+    pub told: Told,
+}
+
+/// What only the log of visits keeps; empty where it is not known.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Told {
+    /// The page that the link was on, without its fragment.
+    pub referrer: String,
+    /// The user agent.
+    pub agent: String,
+    /// Where it led.
+    pub target: String,
+}
+
+impl Told {
+    fn of(request: &Request, target: &str) -> Self {
+        let agent = request.headers.iter().find(|header| header.name == "user-agent");
+        let agent = agent.map_or(Cow::Borrowed(""), |header| String::from_utf8_lossy(&header.value));
+        let referrer = request.header("referer").unwrap_or_default();
+        let referrer = referrer.split('#').next().unwrap_or_default();
+        Self {
+            referrer: cut(referrer, MAX_ADDRESS),
+            agent: cut(&agent, MAX_AGENT),
+            target: cut(target, MAX_ADDRESS),
+        }
+    }
+}
+
+/// At most `most` bytes of a text, the last of which are an ellipsis if there was more.
+fn cut(text: &str, most: usize) -> String {
+    const MORE: &str = "\u{2026}";
+    if text.len() <= most {
+        return text.to_owned();
+    }
+    let end = text.floor_char_boundary(most - MORE.len());
+    [text.get(..end).unwrap_or_default(), MORE].concat()
+}
+
+/// Of [`OLD_FORM`].
+#[derive(Deserialize)]
+struct Old {
+    at: u64,
+    client: u64,
+    is_bot: bool,
+    values: [Cow<'static, str>; 6],
 }
 
 impl Seen {
-    /// What is seen of a request. Of a machine: that it came.
-    pub fn of<S>(world: &World<'_, S>, request: &Request, is_bot: bool) -> Self {
+    /// What is seen of a request, which was led to `target`.
+    pub fn of<S>(world: &World<'_, S>, request: &Request, is_bot: bool, target: &str) -> Self {
+        let settings = world.settings;
         let mut seen = Self {
             at: world.now,
             client: 0,
             is_bot,
             values: Default::default(),
+            told: Told::default(),
         };
-        if is_bot {
+        if settings.config.links.visit_log > 0 {
+            seen.told = Told::of(request, target);
+        } else if is_bot {
+            // That it came is all that is counted.
             return seen;
         }
-        let settings = world.settings;
         let client = ClientId::without_key(&settings.config, &settings.proxies, request);
         seen.client = SipHasher13::new().hash(client.as_str().as_bytes());
         let agent = request.headers.iter().find(|header| header.name == "user-agent");
@@ -118,11 +174,21 @@ impl Seen {
 
     /// As a note.
     pub fn to_bytes(&self) -> Vec<u8> {
-        packed::pack(&(FORM, self), 96)
+        packed::pack(&(FORM, self), 256)
     }
 
     /// Of a note; `None` for one of another form.
     pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        if bytes.first() == Some(&OLD_FORM) {
+            let (_, old) = packed::unpack::<(u8, Old)>(bytes)?;
+            return Some(Self {
+                at: old.at,
+                client: old.client,
+                is_bot: old.is_bot,
+                values: old.values,
+                told: Told::default(),
+            });
+        }
         let (form, seen) = packed::unpack::<(u8, Self)>(bytes)?;
         (form == FORM).then_some(seen)
     }
@@ -141,6 +207,14 @@ pub fn mark(version: u64, request: &Request) -> u64 {
         }
     }
     hasher.finish()
+}
+
+/// As [`mark`], of a request that led nowhere, and of which no more than `kinds` at a moment are told apart.
+pub fn lost_mark(request: &Request, kinds: u64) -> u64 {
+    let mut hasher = FixedState::with_seed(0).build_hasher();
+    hasher.write(request.peer.as_bytes());
+    hasher.write(request.path.as_bytes());
+    hasher.finish() % kinds.max(1)
 }
 
 /// The host of an address, in lower case and without `www.`; `None` where there is none that could be one.
@@ -240,17 +314,40 @@ mod tests {
     #[test]
     fn a_note_is_read_as_it_was_written_and_has_room() {
         let long = "x".repeat(MAX_HOST);
+        let told = Told {
+            referrer: cut(&"r".repeat(3_000), MAX_ADDRESS),
+            agent: cut(&"\u{fc}".repeat(3_000), MAX_AGENT),
+            target: cut(&"t".repeat(3_000), MAX_ADDRESS),
+        };
         let seen = Seen {
             at: u64::MAX,
             client: u64::MAX,
             is_bot: false,
-            values: std::array::from_fn(|_| Cow::Owned(long.clone())),
+            // Those that are no host are short words.
+            values: std::array::from_fn(|at| {
+                Cow::Owned(long[..if at == 0 { MAX_HOST } else { 16 }].to_owned())
+            }),
+            told,
         };
         let bytes = seen.to_bytes();
         assert!(bytes.len() <= MAX_ROW, "{} bytes", bytes.len());
-        assert_eq!(Seen::from_bytes(&bytes), Some(seen));
+        assert_eq!(Seen::from_bytes(&bytes), Some(seen.clone()));
+        let old = packed::pack(
+            &(OLD_FORM, seen.at, seen.client, seen.is_bot, seen.values.clone()),
+            96,
+        );
+        let told = Told::default();
+        assert_eq!(Seen::from_bytes(&old), Some(Seen { told, ..seen }));
         assert_eq!(Seen::from_bytes(&bytes[1..]), None);
         assert_eq!(Seen::from_bytes(&[&[9], &bytes[1..]].concat()), None);
+    }
+
+    #[test]
+    fn what_is_too_long_is_cut_between_characters() {
+        assert_eq!(cut("short", 5), "short");
+        assert_eq!(cut("\u{fc}\u{fc}\u{fc}\u{fc}", 7), "\u{fc}\u{fc}\u{2026}");
+        let cut = cut(&"\u{fc}".repeat(200), MAX_ADDRESS);
+        assert!(cut.len() <= MAX_ADDRESS && cut.ends_with('\u{2026}'));
     }
 
     #[test]

@@ -149,9 +149,9 @@ impl Tally {
         })
     }
 
-    /// The clients of a tally, without the rest of it.
-    pub fn unique(bytes: &[u8]) -> Option<u64> {
-        Kept::of(bytes).map(|kept| kept.unique)
+    /// The clients of a tally and its visits of machines, without the rest of it.
+    pub fn told(bytes: &[u8]) -> Option<(u64, u64)> {
+        Kept::of(bytes).map(|kept| (kept.unique, kept.bots))
     }
 }
 
@@ -207,14 +207,15 @@ mod tests {
             client,
             is_bot: false,
             values: std::array::from_fn(|_| Cow::Owned(value.to_owned())),
+            told: Default::default(),
         }
     }
 
     fn again(tally: Tally) -> Tally {
-        let clients = tally.clients.count();
+        let (clients, tally_bots) = (tally.clients.count(), tally.bots);
         let bytes = tally.into_bytes();
         assert!(bytes.len() <= MAX_BYTES, "{} bytes", bytes.len());
-        assert_eq!(Tally::unique(&bytes), Some(clients));
+        assert_eq!(Tally::told(&bytes), Some((clients, tally_bots)));
         Tally::from_bytes(&bytes).unwrap()
     }
 

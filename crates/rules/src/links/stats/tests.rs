@@ -9,12 +9,12 @@ use tollgate_store::memory::START;
 use tollgate_store::plan::coalescer::noted;
 use tollgate_store::ports::Store as _;
 
-const FIREFOX: &str = "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0";
-const IPHONE: &str = "Mozilla/5.0 (iPhone; CPU iPhone OS 18_5 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/18.5 Mobile/15E148 Safari/604.1";
-const BOT: &str = "Mozilla/5.0 (compatible; Googlebot/2.1; +http://www.google.com/bot.html)";
+pub(super) const FIREFOX: &str = "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0";
+pub(super) const IPHONE: &str = "Mozilla/5.0 (iPhone; CPU iPhone OS 18_5 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/18.5 Mobile/15E148 Safari/604.1";
+pub(super) const BOT: &str = "Mozilla/5.0 (compatible; Googlebot/2.1; +http://www.google.com/bot.html)";
 
 impl Gateway {
-    fn noted_link(&self, code: &str, more: Value) {
+    pub(super) fn noted_link(&self, code: &str, more: Value) {
         let mut fields = json!({"url": "https://example.com/", "code": code});
         fields
             .as_object_mut()
@@ -25,27 +25,27 @@ impl Gateway {
     }
 
     /// A client with this agent follows the link.
-    fn comes(&self, code: &str, client: &str, agent: &str, more: &[(&str, &str)]) -> u16 {
+    pub(super) fn comes(&self, code: &str, client: &str, agent: &str, more: &[(&str, &str)]) -> u16 {
         let headers = [&[("x-client-id", client), ("user-agent", agent)], more].concat();
         self.call("GET", &format!("/{code}"), &headers, &Value::Null)
             .status
     }
 
-    fn stats(&self, path: &str) -> Value {
+    pub(super) fn stats(&self, path: &str) -> Value {
         let answer = self.admin("GET", &format!("/api/links/{path}"), &Value::Null);
         assert_eq!(answer.status, 200, "{}", text(&answer));
         body(&answer)
     }
 
-    fn link_of(&self, code: &str) -> Value {
+    pub(super) fn link_of(&self, code: &str) -> Value {
         body(&self.admin("GET", &format!("/api/links/{code}"), &Value::Null))
     }
 
-    fn count_keys(&self, prefix: &str) -> usize {
+    pub(super) fn count_keys(&self, prefix: &str) -> usize {
         ready(self.store.scan(prefix, None, 1_000)).unwrap().len()
     }
 
-    fn pass_time(&self, ms: u64) {
+    pub(super) fn pass_time(&self, ms: u64) {
         self.store.set_now(self.store.now() + ms);
     }
 }
@@ -136,8 +136,8 @@ fn what_is_noted_is_counted_once_whoever_folds() {
         assert_eq!(gateway.comes("xyz", "c", FIREFOX, &[]), 302);
     }
     assert_eq!((gateway.count_keys(NOTES), kept(&gateway)), (400, 400));
-    ready(fold(&gateway.store, NOTES)).unwrap();
-    ready(fold(&gateway.store, NOTES)).unwrap();
+    ready(fold(&gateway.store, NOTES, 1_000)).unwrap();
+    ready(fold(&gateway.store, NOTES, 1_000)).unwrap();
     assert_eq!((gateway.count_keys(NOTES), kept(&gateway)), (0, 400));
     for (code, unique) in [("abc", 7), ("xyz", 1)] {
         let stats = gateway.stats(&format!("{code}/stats"));
@@ -155,7 +155,12 @@ fn hours_are_kept_for_ninety_days_and_days_for_ever() {
     let gateway = Gateway::new();
     gateway.noted_link("abc", json!({}));
     gateway.comes("abc", "a", FIREFOX, &[]);
-    ready(step(&gateway.store, gateway.store.now())).unwrap();
+    ready(step(
+        &gateway.store,
+        &gateway.settings.config.links,
+        gateway.store.now(),
+    ))
+    .unwrap();
     gateway.pass_time(60 * DAY);
     let by_hour = |gateway: &Gateway| gateway.stats("abc/stats?interval=90d&unit=hour")["visits"].clone();
     assert_eq!(by_hour(&gateway), json!(1));
@@ -179,7 +184,7 @@ fn the_statistics_of_a_deleted_link_go_and_are_not_the_next_ones() {
         gateway.comes("abc", "a", FIREFOX, &[]);
         gateway.pass_time(HOUR);
     }
-    ready(fold(&gateway.store, NOTES)).unwrap();
+    ready(fold(&gateway.store, NOTES, 1_000)).unwrap();
     gateway.comes("abc", "a", FIREFOX, &[]);
     assert_eq!(
         gateway.admin("DELETE", "/api/links/abc", &Value::Null).status,
@@ -188,13 +193,25 @@ fn the_statistics_of_a_deleted_link_go_and_are_not_the_next_ones() {
     gateway.noted_link("abc", json!({}));
     gateway.comes("abc", "b", FIREFOX, &[]);
     assert_eq!(gateway.stats("abc/stats?interval=30d")["visits"], json!(1));
-    while ready(step(&gateway.store, gateway.store.now())).unwrap() {}
+    while ready(step(
+        &gateway.store,
+        &gateway.settings.config.links,
+        gateway.store.now(),
+    ))
+    .unwrap()
+    {}
     assert!(
         gateway.count_keys("stats/") > 100,
         "a visit may still be on its way"
     );
     gateway.pass_time(900 * SECOND);
-    while ready(step(&gateway.store, gateway.store.now())).unwrap() {}
+    while ready(step(
+        &gateway.store,
+        &gateway.settings.config.links,
+        gateway.store.now(),
+    ))
+    .unwrap()
+    {}
     assert_eq!(
         (
             gateway.count_keys("stats/"),

@@ -26,7 +26,7 @@ fn a_created_link_is_shown_whole_with_absent_values_as_null() {
     let expected = json!({
         "id": link["id"], "code": code, "shortUrl": format!("http://localhost:3000/{code}"), "url": URL,
         "redirect": 302, "createdAt": at(0), "updatedAt": at(0), "validFrom": null, "expiresAt": null,
-        "expireAfterIdle": null, "lastVisitedAt": null, "visits": 0, "uniqueVisitors": 0, "maxVisits": null, "fallbackUrl": null,
+        "expireAfterIdle": null, "lastVisitedAt": null, "visits": 0, "uniqueVisitors": 0, "bots": 0, "maxVisits": null, "fallbackUrl": null,
         "forwardQuery": false, "tags": [], "title": null, "externalId": null, "owner": owner, "archived": false,
         "hasPassword": false, "rules": [], "targets": [], "notifyBefore": null, "events": false
     });

@@ -400,10 +400,10 @@ fn a_fold_between_the_notes_and_the_tallies_of_another_counts_no_visit_twice() {
     }
     let store = Meddled::new(&gateway, "", vec![]);
     store.reads.borrow_mut().push(Vec::new());
-    let other = |gateway: &Gateway| assert_eq!(ready(stats::fold(&gateway.store, "seen/")), Ok(false));
+    let other = |gateway: &Gateway| assert_eq!(ready(stats::fold(&gateway.store, "seen/", 1_000)), Ok(false));
     store.between_reads.replace(Some(Box::new(other)));
     assert_eq!(
-        ready(stats::fold(&store, "seen/")),
+        ready(stats::fold(&store, "seen/", 1_000)),
         Ok(true),
         "somebody else folded"
     );

@@ -62,7 +62,6 @@ fn what_is_no_link_is_not_found() {
         "/%61%62%63%2B%2B",
         "/abc%00",
         "/%2561bc",
-        "/api/links/abc/visits",
     ] {
         let response = gateway.visit(path);
         assert_eq!(response.status, 404, "{path}");
