@@ -107,9 +107,24 @@ const Values = ({ name, unknown, rows }) => html`
     ${rows.slice(0, SHOWN).map((row) => html`<tr key=${row.value}><th scope="row">${row.value ?? unknown}</th><td class="num">${number(row.visits)}</td></tr>`)}
   <//>`;
 
+/** Visits that are shown one by one. */
+const NEWEST = 20;
+
+const Newest = ({ visits }) => html`
+  <${Table} label="Newest visits" columns=${[['Time'], ['Visitor'], ['From'], ['With']]}>
+    ${visits.map((visit, index) => html`
+      <tr key=${index}>
+        <th scope="row"><${Time} at=${visit.time} /></th>
+        <td>${visit.bot ? html`<${Badge} tone="quiet">Machine<//>` : visit.client}</td>
+        <td class="long">${visit.referrer ?? 'Directly'}</td>
+        <td class="long">${[visit.browser, visit.os, visit.country].filter(Boolean).join(', ') || visit.userAgent || 'Not known'}</td>
+      </tr>`)}
+  <//>`;
+
 const Visits = ({ link, close }) => {
   const [interval, choose] = useState('7d');
   const [found, setFound] = useState(null);
+  const [newest, setNewest] = useState([]);
   const [problem, setProblem] = useState(null);
   const path = `api/links/${segment(link.code)}/stats`;
   useEffect(() => {
@@ -120,6 +135,12 @@ const Visits = ({ link, close }) => {
       .then((all) => open && setFound(all), (caught) => open && setProblem(caught));
     return () => { open = false; };
   }, [path, interval]);
+  useEffect(() => {
+    let open = true;
+    call('GET', `api/links/${segment(link.code)}/visits${query({ limit: NEWEST })}`)
+      .then(({ visits }) => open && setNewest(visits), (caught) => open && setProblem(caught));
+    return () => { open = false; };
+  }, [link.code]);
   return html`
     <${Dialog} title="Visits of ${link.code}" close=${close}>
       <div class="text visits">
@@ -131,6 +152,7 @@ const Visits = ({ link, close }) => {
         ${found && html`
           <p><strong>${number(found[0].visits)}</strong> visits of about <strong>${number(found[0].uniqueVisitors)}</strong> visitors, and ${number(found[0].bots)} of machines, which do not count.</p>
           ${found[0].visits > 0 && DIMENSIONS.map(([, name, unknown], index) => html`<${Values} key=${name} name=${name} unknown=${unknown ?? 'Not known'} rows=${found[index].rows} />`)}`}
+        ${newest.length > 0 && html`<${Newest} visits=${newest} />`}
       </div>
     <//>`;
 };
