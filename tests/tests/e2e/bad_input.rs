@@ -342,6 +342,24 @@ pub async fn absurd_statistics_are_refused(host: Host) {
             answer.names(pointer);
         }
     }
+    for (query, pointer) in [
+        ("limit=0", "query:limit"),
+        ("limit=501", "query:limit"),
+        ("limit=-1", "query:limit"),
+        ("cursor=", "query:cursor"),
+        ("cursor=%00", "query:cursor"),
+        ("cursor=MS4tMQ", "query:cursor"),
+        ("offset=1", "query:offset"),
+    ] {
+        for path in [
+            format!("/api/links/{code}/visits?{query}"),
+            format!("/api/links/orphans?{query}"),
+        ] {
+            let answer = gateway.get(&path).key(ADMIN_KEY).send().await;
+            assert!(answer.status == 400, "{query}: {}", answer.shown());
+            answer.names(pointer);
+        }
+    }
     for path in [format!("/api/links/{code}/stats"), "/api/links/stats".to_owned()] {
         gateway.get(&path).send().await.problem(401, "unauthorized");
         gateway

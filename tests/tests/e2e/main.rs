@@ -85,6 +85,8 @@ harness::cases! {
             strangers_create_a_bounded_number_of_links,
             times_to_the_end_of_the_year_9999_are_told_in_utc,
             unknown_code_is_not_found,
+            the_newest_visits_are_told_one_by_one,
+            visits_to_codes_that_no_link_has_are_told,
             visits_are_told_by_time_and_by_what_they_came_with,
             visits_of_a_plain_link_are_counted,
             visits_are_told_to_the_topic_of_events,
@@ -94,6 +96,7 @@ harness::cases! {
             max_visits_set_on_a_link_in_use_holds_from_the_answer_on,
             links_that_lead_nowhere_are_not_ranked,
             statistics_have_the_visits_that_the_counter_has_after_a_kill,
+            the_log_outlives_a_kill_and_keeps_the_newest,
             the_most_visited_links_are_ranked_live_and_by_owner,
             the_ranking_is_told_as_it_moves,
         }

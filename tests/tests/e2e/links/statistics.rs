@@ -132,3 +132,123 @@ pub async fn statistics_have_the_visits_that_the_counter_has_after_a_kill(host: 
         }
     }
 }
+
+/// All visits of a list, by pages of so many.
+async fn log(gateway: &Gateway, key: &str, path: &str, limit: usize) -> Vec<Value> {
+    let (mut visits, mut cursor) = (Vec::new(), String::new());
+    loop {
+        let page = stats(gateway, key, &format!("{path}?limit={limit}{cursor}")).await;
+        visits.extend(page["visits"].as_array().expect("visits").iter().cloned());
+        match page["nextCursor"].as_str() {
+            Some(next) => cursor = format!("&cursor={next}"),
+            None => return visits,
+        }
+    }
+}
+
+pub async fn the_newest_visits_are_told_one_by_one(host: Host) {
+    let gateway = Gateway::shared(host).await;
+    let (key, other) = (gateway.key(&["links"]).await, gateway.key(&["links"]).await);
+    let plain = link(&gateway, &key, "https://example.com/", json!({})).await;
+    let path = format!("{}/visits", managed(&plain));
+    for n in 0..7 {
+        let call = gateway.get(&short(&plain)).header("user-agent", FIREFOX);
+        let call = call.header("referer", &format!("https://news.example/{n}"));
+        call.client(&format!("c{}", n % 2)).send().await.expect(302);
+    }
+    gateway
+        .get(&short(&plain))
+        .header("user-agent", BOT)
+        .send()
+        .await
+        .expect(302);
+    let visits = eventually("all visits are told", async || {
+        let visits = log(&gateway, &key, &path, 3).await;
+        (visits.len() == 8).then_some(visits)
+    })
+    .await;
+    let mut referrers: Vec<_> = visits
+        .iter()
+        .filter_map(|visit| visit["referrer"].as_str())
+        .collect();
+    referrers.sort_unstable();
+    let expected: Vec<_> = (0..7).map(|n| format!("https://news.example/{n}")).collect();
+    assert_eq!(referrers, expected);
+    let machines: Vec<_> = visits
+        .iter()
+        .filter(|visit| visit["bot"] == json!(true))
+        .collect();
+    assert_eq!((machines.len(), &machines[0]["userAgent"]), (1, &json!(BOT)));
+    let mut clients: Vec<_> = visits
+        .iter()
+        .filter(|visit| visit["bot"] == json!(false))
+        .map(|visit| visit["client"].as_str().unwrap())
+        .collect();
+    clients.sort_unstable();
+    clients.dedup();
+    assert_eq!(clients.len(), 2);
+    assert!(
+        visits
+            .iter()
+            .all(|visit| visit["target"] == json!("https://example.com/"))
+    );
+    gateway
+        .get(&path)
+        .key(&other)
+        .send()
+        .await
+        .problem(403, "forbidden");
+    gateway.get(&path).send().await.problem(401, "unauthorized");
+    let refused = gateway.delete(&path).key(&other).send().await;
+    refused.problem(403, "forbidden");
+    gateway.delete(&path).key(&key).send().await.expect(204);
+    assert!(log(&gateway, &key, &path, 10).await.is_empty());
+    assert_eq!(stats(&gateway, &key, &managed(&plain)).await["visits"], 7);
+}
+
+pub async fn visits_to_codes_that_no_link_has_are_told(host: Host) {
+    let gateway = Gateway::shared(host).await;
+    let lost = format!("/{}", crate::harness::unique("lost"));
+    let path = "/api/links/orphans";
+    eventually("the visit is told", async || {
+        // Another one of the same moment may stand for it.
+        let visit = gateway.get(&lost).header("user-agent", FIREFOX);
+        visit.send().await.expect(404);
+        let visits = log(&gateway, ADMIN_KEY, path, 500).await;
+        let found = visits.into_iter().find(|visit| visit["target"] == json!(lost))?;
+        (found["browser"] == json!("firefox")).then_some(())
+    })
+    .await;
+    let key = gateway.key(&["links"]).await;
+    gateway.get(path).key(&key).send().await.problem(403, "forbidden");
+    gateway
+        .delete(path)
+        .key(&key)
+        .send()
+        .await
+        .problem(403, "forbidden");
+}
+
+pub async fn the_log_outlives_a_kill_and_keeps_the_newest(host: Host) {
+    let gateway = Gateway::start(host, "[links]\nvisit_log = 100\n").await;
+    let plain = link(&gateway, ADMIN_KEY, "https://example.com/", json!({})).await;
+    let path = short(&plain);
+    let visit = |n: usize| gateway.get(&path).client(&format!("c{}", n % 100)).send();
+    crowd(20, 0..500, visit).await;
+    let visits = format!("{}/visits", managed(&plain));
+    eventually("as many as are kept", async || {
+        (log(&gateway, ADMIN_KEY, &visits, 500).await.len() == 100).then_some(())
+    })
+    .await;
+    tell(
+        &gateway,
+        ADMIN_KEY,
+        &format!("{}/stats", managed(&plain)),
+        [500, 0, 100],
+    )
+    .await;
+    let before = log(&gateway, ADMIN_KEY, &visits, 7).await;
+    gateway.kill();
+    gateway.restart().await;
+    assert_eq!(log(&gateway, ADMIN_KEY, &visits, 500).await, before);
+}
