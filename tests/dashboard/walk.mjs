@@ -47,6 +47,11 @@ const logIn = async (key) => {
 };
 const field = (name) => page.getByRole('dialog').getByLabel(new RegExp(`^${name}( optional)?$`));
 const submit = (name) => page.getByRole('dialog').getByRole('button', { name, exact: true }).click();
+/** The focus is, or soon comes, where it is expected. */
+const focusOn = async (label) => {
+  const found = page.waitForFunction((wanted) => document.activeElement.ariaLabel === wanted, label);
+  await found.catch(async () => assert.fail(`the focus is at ${await page.evaluate(() => document.activeElement.outerHTML.slice(0, 200))}`));
+};
 const gone = () => page.getByRole('dialog').waitFor({ state: 'detached' });
 
 try {
@@ -122,8 +127,10 @@ try {
   await gone();
   assert.equal(await page.evaluate(() => document.activeElement.textContent), 'Close', 'the focus is back');
   await page.getByRole('button', { name: 'Close', exact: true }).click();
-  await submit('Close for ever');
+  await submit('Close campaign');
   await page.getByText('Closed', { exact: true }).waitFor();
+  await page.getByRole('button', { name: 'Open again' }).click();
+  await page.getByText('Sold out', { exact: true }).waitFor();
 
   step('holds are seen: held, confirmed, and come back');
   await go('campaigns', 'Campaigns');
@@ -181,7 +188,7 @@ try {
   }
   await page.keyboard.press('Escape');
   await gone();
-  await page.waitForFunction(() => document.activeElement.ariaLabel === 'QR code of hello'); // The focus is back.
+  await focusOn('QR code of hello');
   await page.getByLabel('Find').fill('');
   await page.getByRole('button', { name: 'Delete other' }).click();
   await submit('Delete');

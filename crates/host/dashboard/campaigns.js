@@ -3,7 +3,7 @@ import { useState } from './hooks.js';
 import { live, rate, rates, useLive } from './live.js';
 import { call, query, segment } from './api.js';
 import {
-  Badge, Command, Confirm, Dialog, Empty, Failure, Form, Head, Loading, Pager, Spark, Stock, Tile, Time,
+  Act, Badge, Command, Confirm, Dialog, Empty, Failure, Form, Head, Loading, Pager, Spark, Stock, Tile, Time,
   changes, curl, decimal, duration, given, html, number, percent, useAnswer, usePages, useSession,
 } from './ui.js';
 
@@ -128,12 +128,14 @@ export const Campaign = ({ id }) => {
       <${State} state=${campaign.state} />
       <button type="button" onClick=${() => setOpen('edit')}>Change</button>
       ${campaign.state !== 'closed' && html`<button type="button" class="danger" onClick=${() => setOpen('close')}>Close</button>`}
+      ${campaign.state === 'closed' && html`<${Act} label="Open again" done="Campaign ${id} is open again."
+        act=${() => call('PATCH', `api/campaigns/${segment(id)}`, { state: 'open' }).then(reload)} />`}
     <//>
     ${open === 'edit' && html`<${Edit} campaign=${campaign} close=${close} />`}
     ${open === 'close' && html`
-      <${Confirm} title="Close ${id}?" action="Close for ever" done="Campaign ${id} was closed."
+      <${Confirm} title="Close ${id}?" action="Close campaign" done="Campaign ${id} was closed."
         act=${() => call('PATCH', `api/campaigns/${segment(id)}`, { state: 'closed' })} close=${close}>
-        <p>Nobody is admitted any more. A closed campaign cannot be opened again; its ${number(campaign.admitted)} claims stay.</p>
+        <p>Nobody is admitted any more. It can be opened again later; its ${number(campaign.admitted)} claims stay.</p>
       <//>`}
     <dl class="tiles">
       <${Tile} name="Left" value=${number(campaign.remaining)} note="of ${number(campaign.quantity)} units" />

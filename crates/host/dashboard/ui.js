@@ -165,9 +165,13 @@ export const Dialog = ({ title, close, children }) => {
   const id = useId();
   useLayoutEffect(() => {
     const shown = dialog.current;
+    const before = document.activeElement;
     shown.showModal();
-    // Closed before it is removed: so the browser gives the focus back.
-    return () => shown.close();
+    return () => {
+      // Closed before it is removed: so the browser gives the focus back, as a rule.
+      shown.close();
+      if (document.activeElement !== before && before?.isConnected) before.focus();
+    };
   }, []);
   return html`
     <dialog ref=${dialog} aria-labelledby=${id} onCancel=${(event) => (event.preventDefault(), close())}>
