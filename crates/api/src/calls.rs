@@ -295,7 +295,7 @@ calls! {
     /// The gateway's own events as they happen, as server-sent events.
     WatchEvents = Admin "GET" "/api/events" Key(Admin), HostOnly;
     /// The public keys of receipts, where others look for them.
-    ReadJwks = Coupon "GET" "/.well-known/jwks.json" Anyone;
+    ReadJwks = Admin "GET" "/.well-known/jwks.json" Anyone;
     /// Whether the process runs.
     HealthLive = Admin "GET" "/health/live" Anyone, Native;
     /// Whether requests can be answered.

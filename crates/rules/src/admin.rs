@@ -10,6 +10,7 @@ use crate::config::Config;
 use crate::docs;
 use crate::keys;
 use crate::limiter;
+use crate::receipts;
 use crate::world::World;
 use tollgate_api::calls::{self, Call};
 use tollgate_api::components::Component;
@@ -84,6 +85,7 @@ async fn route<S: Store, B: Buckets>(
         Call::OpenApi => Ok(docs::document(request)),
         Call::Docs => Ok(docs::page(request)),
         Call::Icon => Ok(icon()),
+        Call::ReadJwks => Box::pin(receipts::public_keys(world)).await,
         call if call.path().starts_with("/admin") => Err(Problem::new(Kind::NotFound, NO_DASHBOARD)),
         _ => Err(Problem::not_found()),
     }

@@ -51,10 +51,7 @@ pub async fn handle<S: Store>(world: &World<'_, S>, request: &Request) -> Respon
     let (answer, public) = match calls::find(Component::Coupon, request) {
         Ok((call, parameters)) => (
             route(world, request, call, parameters).await,
-            matches!(
-                call,
-                Call::ReadCampaign | Call::ReadDraw | Call::ReadReceiptKeys | Call::ReadJwks
-            ),
+            matches!(call, Call::ReadCampaign | Call::ReadDraw | Call::ReadReceiptKeys),
         ),
         Err(problem) => (Err(problem), true),
     };
@@ -92,7 +89,7 @@ async fn route<S: Store>(
         Call::ReadClaims => claims::of_user(world, request, id, user).await,
         // Boxed to keep the future of a claim small.
         Call::VerifyReceipt => Box::pin(receipts::verify(world, request)).await,
-        Call::ReadReceiptKeys | Call::ReadJwks => Box::pin(receipts::public_keys(world)).await,
+        Call::ReadReceiptKeys => Box::pin(receipts::public_keys(world)).await,
         Call::RotateReceiptKey => Box::pin(receipts::rotate(world, request)).await,
         Call::ConfirmClaim => Box::pin(settle::settle(world, request, id, user, Status::Confirmed)).await,
         Call::ReleaseClaim => Box::pin(settle::settle(world, request, id, user, Status::Released)).await,

@@ -18,7 +18,6 @@ pub fn component<'p>(
     match (first, second) {
         ("api", Some("links")) => return Component::Shortener,
         ("api", Some("campaigns" | "draws" | "receipts")) => return Component::Coupon,
-        (".well-known", Some("jwks.json")) => return Component::Coupon,
         ("api", Some("topics" | "messages")) => return Component::Forward,
         (
             "api" | ".well-known" | "health" | "metrics" | "openapi.json" | "docs" | "admin" | "robots.txt"
@@ -69,7 +68,7 @@ mod tests {
             ("/api/campaigns/spring/claims", Component::Coupon),
             ("/api/draws/easter/entries", Component::Coupon),
             ("/api/topics/coupon/messages", Component::Forward),
-            ("/.well-known/jwks.json", Component::Coupon),
+            ("/.well-known/jwks.json", Component::Admin),
             ("/.well-known/other", Component::Admin),
             ("/api/keys", Component::Admin),
             ("/robots.txt", Component::Admin),

@@ -395,6 +395,8 @@ fn forwarded_paths_neither_hide_links_nor_the_gateways_own() {
         "/health/live",
         "/robots.txt",
         "/docs/...",
+        "/.hooks/...",
+        "/a/.b",
     ] {
         refused("forward[0].path", &with(path, "signup"));
     }
