@@ -202,6 +202,24 @@ calls! {
     ReadEntries = Coupon "GET" "/api/draws/:id/entries/:user" UserOrKey(Campaigns);
     /// That a user's entries are in the draw.
     ProveEntries = Coupon "GET" "/api/draws/:id/entries/:user/proof" UserOrKey(Campaigns);
+    /// All waiting rooms.
+    ListRooms = Coupon "GET" "/api/rooms" Key(Campaigns);
+    /// One of them: how many wait, and how many were admitted.
+    ReadRoom = Coupon "GET" "/api/rooms/:name" Anyone;
+    /// Makes or changes one.
+    PutRoom = Coupon "PUT" "/api/rooms/:name" Key(Campaigns), Body;
+    /// Removes one.
+    DeleteRoom = Coupon "DELETE" "/api/rooms/:name" Key(Campaigns);
+    /// Admits nobody for a while; everybody keeps their place.
+    PauseRoom = Coupon "POST" "/api/rooms/:name/pause" Key(Campaigns);
+    /// Goes on with it.
+    ResumeRoom = Coupon "POST" "/api/rooms/:name/resume" Key(Campaigns);
+    /// Admits faster or slower from now on.
+    PaceRoom = Coupon "POST" "/api/rooms/:name/pace" Key(Campaigns), Body;
+    /// A place in the line of a room.
+    DrawTicket = Coupon "POST" "/api/rooms/:name/tickets" Anyone, Hot;
+    /// Where its holder stands, and the token of who is admitted.
+    ReadTicket = Coupon "GET" "/api/rooms/:name/tickets/:ticket" Anyone, Hot;
     /// Checks a receipt.
     VerifyReceipt = Coupon "POST" "/api/receipts/verify" Anyone, Body;
     /// The public keys of receipts.
@@ -376,7 +394,12 @@ impl Call {
     pub fn is_in_force_when_answered(self) -> bool {
         matches!(
             self,
-            Self::PutOverride | Self::RefillClient | Self::PutAccess | Self::DeleteAccess
+            Self::PutOverride
+                | Self::RefillClient
+                | Self::PutAccess
+                | Self::DeleteAccess
+                | Self::PutRoom
+                | Self::DeleteRoom
         )
     }
 
@@ -436,7 +459,11 @@ pub fn is_hot(component: Component, method: &str, path: &str) -> bool {
         // What a form sends may be a password, which is work.
         Component::Shortener => method != "POST" && !path.starts_with("/api/"),
         Component::Forward => !path.starts_with("/api/"),
-        Component::Coupon => method == "POST" && (path.ends_with("/claims") || path.ends_with("/entries")),
+        Component::Coupon => match method {
+            "POST" => path.ends_with("/claims") || path.ends_with("/entries") || path.ends_with("/tickets"),
+            "GET" | "HEAD" => path.starts_with("/api/rooms/") && path.contains("/tickets/"),
+            _ => false,
+        },
         Component::Admin => false,
     }
 }

@@ -73,6 +73,8 @@ kinds! {
     IdempotencyMismatch = 422, "idempotency-key-reused", "The idempotency key was used with another request";
     /// A rate limit.
     QuotaExceeded = 429, "https://iana.org/assignments/http-problem-types#quota-exceeded", "Request quota exceeded";
+    /// There is a waiting room in front of this, and the caller's turn has not come.
+    WaitingRoom = 429, "waiting-room", "Wait for your turn";
     /// The head of the request is over the limit.
     HeadTooLarge = 431, "header-fields-too-large", "The request head is too large";
     /// A defect on our side; nothing about it is told.

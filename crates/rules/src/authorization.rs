@@ -20,7 +20,7 @@ use tollgate_store::ports::Store as _;
 
 const DOCUMENT: &str = include_str!("../../../SECURITY.md");
 const ADMIN: &str = "an-admin-key-of-these-tests";
-const SETTINGS: &str = "[[forward]]\npath = \"/signup\"\ntopic = \"signup\"\n\
+const SETTINGS: &str = "[[rooms]]\nname = \"sale\"\npath = \"/behind/it\"\nadmit_per_second = 1000\n[[forward]]\npath = \"/signup\"\ntopic = \"signup\"\n\
     [[limits]]\nname = \"default\"\ncapacity = 1000000\nrefill = 1\n";
 const METHODS: &[&str] = &[
     "GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT", "get", "PROPFIND",
@@ -103,6 +103,11 @@ impl Row {
                 return ("PUT", "/api/topics/signup/subscriptions/new".into(), body);
             }
         };
+        // A ticket is its holder's.
+        let ticket = match call {
+            Call::ReadTicket => site.ticket_of(caller),
+            _ => String::new(),
+        };
         // A link belongs to a key, or to the holder of its token.
         let link = match caller {
             Caller::OwnToken | Caller::OtherToken => "anonymous",
@@ -131,6 +136,11 @@ impl Row {
             Call::ReadMessage => (site.message.as_str(), ""),
             Call::DeleteKey | Call::RotateKey => (site.spare_key.as_str(), ""),
             Call::PutSubscription => ("signup", "new"),
+            Call::ReadRoom | Call::PauseRoom | Call::ResumeRoom | Call::PaceRoom | Call::DrawTicket => {
+                ("sale", "")
+            }
+            Call::PutRoom | Call::DeleteRoom => ("queue", ""),
+            Call::ReadTicket => ("sale", ticket.as_str()),
             Call::ReadAccess | Call::PutAccess | Call::DeleteAccess => ("scrapers", ""),
             Call::ReadClientLimits | Call::PutOverride | Call::RefillClient => ("id:ann", ""),
             _ => ("signup", "hook"),
@@ -161,6 +171,8 @@ impl Row {
             Call::CreateDraw => draw("autumn"),
             Call::PutEligible => json!({ "add": ["its-user"] }),
             Call::PutSubscription => hook,
+            Call::PutRoom => json!({ "path": "/queue", "admitPerSecond": 1 }),
+            Call::PaceRoom => json!({ "perSecond": 2 }),
             Call::PutAccess => json!({ "action": "deny", "clients": ["id:mallory"] }),
             Call::PutOverride => json!({ "policy": "default", "capacity": 1, "refill": 1, "interval": 1 }),
             Call::Redrive | Call::RedriveGroup | Call::DeleteDeadLetters | Call::DeleteGroupDeadLetters => {
@@ -244,6 +256,8 @@ impl Site {
         site.made("POST", "/api/campaigns", &as_key(ADMIN), &campaign);
         let list = json!({ "action": "deny", "clients": ["id:mallory"] });
         site.made("PUT", "/api/access/scrapers", &as_key(ADMIN), &list);
+        let room = json!({ "path": "/queue", "admitPerSecond": 1 });
+        site.made("PUT", "/api/rooms/queue", &as_key(ADMIN), &room);
         let user = vec![("x-user-id", "its-user".to_owned())];
         site.made("POST", "/api/campaigns/spring/claims", &user, &Value::Null);
         let campaign = json!({ "id": "untouched", "quantity": 1 });
@@ -323,6 +337,13 @@ impl Site {
         let text = String::from_utf8_lossy(&response.body);
         assert!((200..300).contains(&response.status), "{method} {path}: {text}");
         serde_json::from_str(&text).unwrap_or(Value::Null)
+    }
+
+    /// A ticket that the caller has drawn.
+    fn ticket_of(&self, caller: Caller) -> String {
+        let credential = self.credentials(caller).into_iter().next().unwrap_or_default();
+        let drawn = self.made("POST", "/api/rooms/sale/tickets", &credential, &Value::Null);
+        drawn["ticket"].as_str().unwrap().to_owned()
     }
 
     /// The credentials that the caller sends; for a bad key, each way in which one can be bad.

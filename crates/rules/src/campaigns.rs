@@ -37,7 +37,7 @@ pub use remove::purge;
 pub use stock::{Phase, Standing, Stock, standings, stocks};
 
 use crate::world::World;
-use crate::{draws, receipts};
+use crate::{draws, receipts, rooms};
 use tollgate_api::calls::{self, Call, Parameters};
 use tollgate_api::components::Component;
 use tollgate_api::http::{Request, Response};
@@ -45,7 +45,7 @@ use tollgate_api::problem::Problem;
 use tollgate_store::commit::StoreError;
 use tollgate_store::ports::Store;
 
-/// The handler of `/api/campaigns…`, `/api/draws…` and `/api/receipts…`: answers every request, with a problem document where it must. All but what anybody may
+/// The handler of `/api/campaigns…`, `/api/draws…`, `/api/rooms…` and `/api/receipts…`: answers every request, with a problem document where it must. All but what anybody may
 /// read is for its caller alone, and no cache keeps it.
 pub async fn handle<S: Store>(world: &World<'_, S>, request: &Request) -> Response {
     let (answer, public) = match calls::find(Component::Coupon, request) {
@@ -71,6 +71,9 @@ async fn route<S: Store>(
     if draws::owns(call.path()) {
         // Boxed to keep the future of a claim small.
         return Box::pin(draws::route(world, request, call, parameters)).await;
+    }
+    if rooms::owns(call.path()) {
+        return Box::pin(rooms::route(world, request, call, parameters)).await;
     }
     let [id, user] = parameters;
     if !id.is_empty() && !record::is_id(id) {

@@ -28,6 +28,7 @@ mod per;
 mod quota;
 mod receipts;
 mod reload;
+mod room;
 mod text;
 mod tls;
 mod traces;
@@ -47,6 +48,7 @@ pub use per::Per;
 pub use quota::{QuotaCount, QuotaSettings, QuotaWindow};
 pub use receipts::{ReceiptAlgorithm, ReceiptSettings};
 pub use reload::ReloadSettings;
+pub use room::RoomSettings;
 pub(crate) use text::MASK;
 #[cfg(test)]
 pub(crate) use text::SAMPLE;
@@ -105,6 +107,9 @@ pub struct Config {
     /// `[[access]]`, at most [`MAX_ACCESS`].
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub access: Vec<AccessSettings>,
+    /// `[[rooms]]`, at most [`MAX_ROOMS`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub rooms: Vec<RoomSettings>,
     /// `[[forward]]`, at most [`MAX_FORWARDS`].
     #[serde(default)]
     pub forward: Vec<Forward>,

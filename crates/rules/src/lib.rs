@@ -34,6 +34,7 @@ pub mod own_address;
 pub mod policies;
 pub mod quotas;
 pub mod receipts;
+pub mod rooms;
 pub mod run_time;
 pub mod settings;
 pub mod subscriptions;

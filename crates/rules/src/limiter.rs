@@ -16,12 +16,14 @@ mod tests;
 pub use forwarded::is_check;
 pub(crate) use forwarded::not_a_proxy;
 pub use page::{HEADERS as PAGE_HEADERS, for_browser};
+pub(crate) use page::{preferred_of, wants_html};
 
 use crate::access::{self, Access};
 use crate::identity::{self, ClientId};
 use crate::keys;
 use crate::policies::{Caller, Charged, Decision, Policy};
 use crate::quotas::{self, Counted, Quota};
+use crate::rooms::{self, Gate};
 use crate::settings::Settings;
 use crate::world::World;
 use tollgate_api::calls::Call;
@@ -97,7 +99,18 @@ async fn judge<S: Store, B: Buckets>(
         Access::Exempt => return Verdict::Admit(Vec::new()),
         Access::Denied => return Verdict::Answer(access::denied().into_response()),
     }
-    let verdict = take(world, buckets, request, path, told).await;
+    let mut verdict = take(world, buckets, request, path, told).await;
+    if settings.has_rooms()
+        && let Verdict::Admit(headers) = &mut verdict
+        && let Some(room) = settings.room_before(path)
+        && (told == Told::Always || rooms::may_be_held(path))
+    {
+        // Boxed to keep the future of others small.
+        match Box::pin(rooms::judge(world, request, room)).await {
+            Gate::Open(added) => headers.extend(added),
+            Gate::Closed(response) => return Verdict::Answer(response),
+        }
+    }
     match verdict {
         Verdict::Admit(headers) if !settings.quotas.is_empty() => {
             count(world, request, path, told, headers).await
@@ -136,12 +149,14 @@ async fn count<S: Store>(
 
 /// Whether a verdict on the request takes a commit: then it cannot be tried where none is made.
 pub(crate) fn takes_a_commit(settings: &Settings, request: &Request) -> bool {
-    if settings.quotas.is_empty() {
+    if settings.quotas.is_empty() && !settings.has_rooms() {
         return false;
     }
     let path = unreserved(&request.path);
     let mut quotas = settings.quotas.iter();
-    is_check(&request.path) || quotas.any(|quota| quota.by().falls_under(&request.method, &path))
+    is_check(&request.path)
+        || settings.room_before(&path).is_some()
+        || quotas.any(|quota| quota.by().falls_under(&request.method, &path))
 }
 
 fn caller_of<'r>(

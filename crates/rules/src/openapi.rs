@@ -5,7 +5,9 @@ use tollgate_api::calls::Call;
 use tollgate_api::components::Component;
 use tollgate_api::openapi::{self, Operation};
 
-use crate::{access, admin, campaigns, draws, forward, groups, keys, limiter, links, subscriptions, topics};
+use crate::{
+    access, admin, campaigns, draws, forward, groups, keys, limiter, links, rooms, subscriptions, topics,
+};
 
 /// The document of this version.
 ///
@@ -20,6 +22,7 @@ fn describe(call: Call, operation: &mut Operation<'_>) {
     match call.component() {
         Component::Shortener => links::describe::describe(call, operation),
         Component::Coupon if draws::owns(call.path()) => draws::describe::describe(call, operation),
+        Component::Coupon if rooms::owns(call.path()) => rooms::describe::describe(call, operation),
         Component::Coupon => campaigns::describe::describe(call, operation),
         Component::Forward => match call {
             ListTopics | ReadTopic | ReadMessages => topics::describe::describe(call, operation),

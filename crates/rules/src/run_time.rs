@@ -1,4 +1,4 @@
-//! What operators set over the API while the gateway runs, beside the file: overrides of limits, and access lists. It is one record, read whole, so that
+//! What operators set over the API while the gateway runs, beside the file: overrides of limits, access lists, and waiting rooms. It is one record, read whole, so that
 //! whoever judges requests knows at one look whether there is anything, and has it in force with one compilation.
 
 use std::collections::HashMap;
@@ -7,8 +7,9 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::access::AccessList;
-use crate::config::AccessSettings;
+use crate::config::{AccessSettings, RoomSettings};
 use crate::policies::{Policies, Policy, Terms};
+use crate::rooms::{Room, Rooms};
 use crate::settings::Settings;
 use tollgate_api::problem::{Kind, Problem};
 use tollgate_api::time;
@@ -36,6 +37,9 @@ pub struct Document {
     /// In the order in which they were made.
     #[serde(default)]
     pub(crate) access: Vec<AccessSettings>,
+    /// In the order in which they were made.
+    #[serde(default)]
+    pub(crate) rooms: Vec<RoomSettings>,
 }
 
 /// What one client is granted in place of a policy's own terms.
@@ -96,6 +100,7 @@ struct Compiled {
     /// By policy, then by client.
     overrides: HashMap<String, HashMap<String, Override>>,
     access: Vec<AccessList>,
+    rooms: Rooms,
 }
 
 impl RunTime {
@@ -120,7 +125,10 @@ impl RunTime {
         // Each was compiled before it was stored.
         let access = document.access.iter();
         let access = access.filter_map(|list| AccessList::compile(list).ok()).collect();
+        let rooms = document.rooms.iter();
+        let rooms = rooms.filter_map(|room| Room::compile(room, false).ok());
         Self(Arc::new(Compiled {
+            rooms: Rooms::new(rooms.collect()),
             document,
             overrides,
             access,
@@ -130,6 +138,11 @@ impl RunTime {
     /// The access lists.
     pub(crate) fn access(&self) -> &[AccessList] {
         &self.0.access
+    }
+
+    /// The waiting rooms.
+    pub(crate) fn rooms(&self) -> &Rooms {
+        &self.0.rooms
     }
 
     /// The overrides of a policy by client, if it has any.
@@ -206,7 +219,7 @@ pub(crate) async fn change<S: Store>(
         if value.len() > MAX_BYTES {
             return Err(Problem::new(
                 Kind::Conflict,
-                "Overrides and access lists take 512 KiB together, as much as they may: remove some.",
+                "Overrides, access lists and rooms take 512 KiB together, as much as they may: remove some.",
             ));
         }
         let commit = Commit {

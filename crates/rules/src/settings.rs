@@ -12,6 +12,7 @@ use crate::own_address::{Listen, OwnAddresses};
 use crate::policies::Policies;
 use crate::quotas::Quota;
 use crate::receipts::Receipts;
+use crate::rooms::{self, Rooms};
 use crate::run_time::RunTime;
 use tollgate_api::calls;
 use tollgate_api::components::Component;
@@ -58,6 +59,8 @@ pub struct Settings {
     pub(crate) quotas: Vec<Quota>,
     /// `[[access]]`.
     pub(crate) access: Vec<AccessList>,
+    /// `[[rooms]]`.
+    pub(crate) rooms: Rooms,
     /// What is set over the API.
     pub run_time: RunTime,
     /// Of `[[forward]]`, in its order.
@@ -97,6 +100,7 @@ impl Settings {
             receipts: Receipts::default(),
             quotas: compiled.quotas,
             access: compiled.access,
+            rooms: compiled.rooms,
             run_time: RunTime::default(),
             patterns: compiled.patterns,
             verifiers: compiled.verifiers,
@@ -115,10 +119,11 @@ impl Settings {
         Self::compile(config).map_err(|fault| fault.located(text, file_name))
     }
 
-    /// The headers that limits and quotas count by; lower case.
-    pub fn counted_headers(&self) -> impl Iterator<Item = &str> {
+    /// The headers that limits and quotas count by, and what rooms look at where there are any; lower case.
+    pub fn further_headers(&self) -> impl Iterator<Item = &str> {
         let quotas = self.quotas.iter().flat_map(|quota| quota.by().headers());
-        self.policies.headers().chain(quotas)
+        let rooms = self.has_rooms().then_some(rooms::SEEN).into_iter().flatten();
+        self.policies.headers().chain(quotas).chain(rooms)
     }
 
     /// `server.listen`.

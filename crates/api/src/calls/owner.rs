@@ -17,7 +17,7 @@ pub fn component<'p>(
     let second = rest.map(|rest| cut(rest).0);
     match (first, second) {
         ("api", Some("links")) => return Component::Shortener,
-        ("api", Some("campaigns" | "draws" | "receipts")) => return Component::Coupon,
+        ("api", Some("campaigns" | "draws" | "rooms" | "receipts")) => return Component::Coupon,
         ("api", Some("topics" | "messages")) => return Component::Forward,
         (
             "api" | ".well-known" | "health" | "metrics" | "openapi.json" | "docs" | "admin" | "robots.txt"
@@ -67,6 +67,7 @@ mod tests {
             ("/api/links/x/extend", Component::Shortener),
             ("/api/campaigns/spring/claims", Component::Coupon),
             ("/api/draws/easter/entries", Component::Coupon),
+            ("/api/rooms/sale/tickets", Component::Coupon),
             ("/api/topics/coupon/messages", Component::Forward),
             ("/.well-known/jwks.json", Component::Admin),
             ("/.well-known/other", Component::Admin),

@@ -66,6 +66,9 @@ impl<'s> Operation<'s> {
         let native = call.is_native();
         if !native {
             operation.refuses(&[Kind::QuotaExceeded]);
+            if may_be_held(call) {
+                operation.refuses(&[Kind::WaitingRoom]);
+            }
             if !matches!(
                 call.access(),
                 Access::KeyOrClient(_) | Access::AnyKeyOrClient | Access::SenderOrKey(_)
@@ -342,6 +345,15 @@ impl<'s> Operation<'s> {
     }
 }
 
+/// Whether a waiting room may be in front of a call.
+fn may_be_held(call: Call) -> bool {
+    let is_crowds = call.path().starts_with("/api/") || call.path() == "/:code";
+    is_crowds
+        && !["/api/rooms", "/api/keys"]
+            .iter()
+            .any(|own| call.path().starts_with(own))
+}
+
 /// By what a call is about.
 fn tag(call: Call) -> &'static str {
     match call
@@ -351,7 +363,7 @@ fn tag(call: Call) -> &'static str {
         .filter(|_| call.path().starts_with("/api/"))
     {
         Some("links") => "links",
-        Some("campaigns" | "receipts") => "campaigns",
+        Some("campaigns" | "receipts" | "rooms") => "campaigns",
         Some("topics" | "messages") => "topics",
         Some("keys") => "keys",
         Some("limits") => "limits",

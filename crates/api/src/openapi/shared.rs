@@ -100,7 +100,7 @@ fn header_table() -> Vec<(&'static str, Value, &'static str)> {
         (
             "Set-Cookie",
             string(),
-            "Begins a session, or ends it; or opens a link whose password was sent.",
+            "Begins a session, or ends it; opens a link whose password was sent; or keeps a place in a waiting room.",
         ),
         (
             "X-Accel-Buffering",
@@ -266,6 +266,16 @@ pub(super) fn problems() -> Map<String, Value> {
                 });
                 required.push("violated-policies");
             }
+            Kind::WaitingRoom => {
+                properties["room"] = json!({ "type": "string", "description": "The room." });
+                properties["tickets"] = json!({
+                    "type": "string", "description": "Where a ticket is drawn, by `POST`. `Retry-After` tells about when to ask again.",
+                });
+                properties["position"] = json!({
+                    "type": ["integer", "null"], "minimum": 0, "description": "Turns until the caller's, where a ticket was sent.",
+                });
+                required.extend(["room", "tickets", "position"]);
+            }
             Kind::AlreadyEntered => {
                 properties["entry"] = json!({ "$ref": "#/components/schemas/DrawEntry" });
             }
@@ -319,6 +329,10 @@ fn example(kind: Kind) -> Value {
     };
     let problem = match kind {
         Kind::QuotaExceeded => problem.with_member("violated-policies", vec!["default"]),
+        Kind::WaitingRoom => problem
+            .with_member("room", "sale")
+            .with_member("tickets", "/api/rooms/sale/tickets")
+            .with_member("position", 42),
         Kind::Gone => problem.with_member("state", "expired"),
         Kind::AlreadyClaimed => problem.with_member("claim", claim("confirmed", None)),
         Kind::HoldExpired => problem.with_member("claim", claim("expired", Some("2027-01-15T08:10:00Z"))),
@@ -342,7 +356,7 @@ pub(super) fn response(kinds: &[Kind], usual: &Value) -> Value {
     let mut headers = usual.clone();
     let mut also = |name: &str, always: bool| headers[name] = header(name, always);
     match kinds {
-        [Kind::QuotaExceeded] => also("Retry-After", true),
+        _ if kinds.iter().all(|kind| kind.status() == 429) => also("Retry-After", true),
         _ if kinds.iter().any(|kind| {
             matches!(
                 kind,
@@ -368,13 +382,18 @@ pub(super) fn response(kinds: &[Kind], usual: &Value) -> Value {
     })
 }
 
+/// The two that nearly every call shares.
+const TOO_MANY: [Kind; 2] = [Kind::QuotaExceeded, Kind::WaitingRoom];
+
 /// `components.responses`: one for each kind of problem, on a call of the API.
 pub(super) fn responses() -> Value {
     let usual = usual_headers(true);
-    let all = Kind::ALL
+    let mut all: Map<_, _> = Kind::ALL
         .iter()
-        .map(|kind| (format!("{kind:?}"), response(&[*kind], &usual)));
-    all.collect::<Map<_, _>>().into()
+        .map(|kind| (format!("{kind:?}"), response(&[*kind], &usual)))
+        .collect();
+    all.insert("TooMany".to_owned(), response(&TOO_MANY, &usual));
+    all.into()
 }
 
 /// A refusal, and what else an answer of its status may be.
@@ -393,6 +412,7 @@ pub(super) fn merged(mut refusal: Value, answer: &Value) -> Value {
 pub(super) fn refusal(kinds: &[Kind], usual: &Value) -> Value {
     match kinds {
         [kind] => json!({ "$ref": format!("#/components/responses/{kind:?}") }),
+        _ if *kinds == TOO_MANY => json!({ "$ref": "#/components/responses/TooMany" }),
         _ => response(kinds, usual),
     }
 }

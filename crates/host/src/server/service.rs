@@ -256,7 +256,7 @@ impl Gateway {
             .chain(configured)
             .chain(ordering)
             .chain(country)
-            .chain(settings.counted_headers());
+            .chain(settings.further_headers());
         let kept = routes.iter().flat_map(|route| route.headers.clone()).collect();
         let seen = names.filter_map(|name| HeaderName::try_from(name).ok()).collect();
         let max_body = usize::try_from(config.server.max_body.0).unwrap_or(usize::MAX);

@@ -32,6 +32,7 @@ use super::{claims, receipt, unknown};
 use crate::idempotency::{self, Key};
 use crate::identity;
 use crate::receipts::{self, Facts, Signer};
+use crate::rooms;
 use crate::world::World;
 use tollgate_api::http::{Request, Response};
 use tollgate_api::ids;
@@ -195,6 +196,10 @@ impl Attempt<'_> {
                 .ok_or_else(|| unknown(id))?;
             if self.units > live.campaign.per_user {
                 return Err(units_out_of(live.campaign.per_user));
+            }
+            // After a lost reply it was let through before.
+            if let (Some(room), 0) = (&live.campaign.room, lost) {
+                Box::pin(rooms::require(world, self.request, room)).await?;
             }
             let listed = match live.campaign.eligible.is_some() {
                 true => Box::pin(eligible::look_up(world.store, &live.campaign, self.user)).await?,

@@ -179,7 +179,7 @@ fn campaign() -> Value {
     json!({
         "id": "spring", "quantity": 500, "perUser": 1, "startsAt": "2030-03-01T08:00:00Z", "endsAt": null, "holdSeconds": null,
         "codes": "generate", "topic": "coupon", "createdAt": "2027-01-15T08:00:00Z", "admitted": 0, "held": 0,
-        "confirmed": 0, "released": 0, "remaining": 500, "state": "scheduled", "restricted": false,
+        "confirmed": 0, "released": 0, "remaining": 500, "state": "scheduled", "restricted": false, "room": null,
     })
 }
 

@@ -9,6 +9,7 @@ use super::record::{Claim, MAX_PER_USER, State, load_counted};
 use super::{claims, unknown};
 use crate::identity;
 use crate::receipts;
+use crate::rooms;
 use crate::world::World;
 use tollgate_api::http::{Request, Response};
 use tollgate_api::problem::Problem;
@@ -42,7 +43,7 @@ pub(super) async fn check<S: Store>(
     let units = query.number("units", 1..=MAX_PER_USER, 1)?;
     let user = identity::explicit_user(&world.settings.config, request)?;
     let user = user.ok_or_else(|| claim::user_required(world))?;
-    let problem = verdict(world, id, user, units).await?;
+    let problem = verdict(world, request, id, user, units).await?;
     let retry_after = problem.as_ref().and_then(|problem| {
         let header = problem
             .headers
@@ -63,6 +64,7 @@ pub(super) async fn check<S: Store>(
 /// The reason why not; in the order in which a claim finds them.
 async fn verdict<S: Store>(
     world: &World<'_, S>,
+    request: &Request,
     id: &str,
     user: &str,
     units: u64,
@@ -74,6 +76,11 @@ async fn verdict<S: Store>(
     if units > campaign.per_user {
         let rule = format!("must be from 1 to {}", campaign.per_user);
         return Err(Problem::field("query:units", rule));
+    }
+    if let Some(room) = &campaign.room
+        && let Err(problem) = rooms::require(world, request, room).await
+    {
+        return Ok(Some(problem));
     }
     if matches!(eligible::look_up(world.store, campaign, user).await?, Listed::Not) {
         return Ok(Some(eligible::not_eligible(campaign)));

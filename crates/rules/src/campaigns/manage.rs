@@ -8,6 +8,7 @@ use super::{remove, unknown};
 use crate::config::{TOPIC_NAME_RULE, is_topic_name};
 use crate::events;
 use crate::keys;
+use crate::rooms;
 use crate::world::World;
 use tollgate_api::calls::Scope;
 use tollgate_api::http::{Request, Response};
@@ -63,6 +64,10 @@ pub(super) struct Create {
     #[serde(default)]
     #[cfg_attr(feature = "schema", schemars(regex(pattern = r"^[a-z0-9][a-z0-9._-]{0,63}$")))]
     topic: Option<String>,
+    /// The waiting room in front of its claims: without its token a claim is refused. Never changes.
+    #[serde(default)]
+    #[cfg_attr(feature = "schema", schemars(regex(pattern = r"^[a-z0-9][a-z0-9._-]{0,63}$")))]
+    room: Option<String>,
 }
 
 impl Create {
@@ -102,6 +107,7 @@ impl Create {
             created_at: now,
             closed: false,
             eligible: None,
+            room: self.room,
             removed_at: None,
         })
     }
@@ -136,6 +142,11 @@ fn check_window(starts_at: Option<u64>, ends_at: Option<u64>) -> Result<(), Prob
 pub(super) async fn create<S: Store>(world: &World<'_, S>, request: &Request) -> Result<Response, Problem> {
     keys::require(world.store, request, world.now, Scope::Campaigns).await?;
     let campaign = json::body::<Create>(request)?.into_campaign(world.now)?;
+    if let Some(room) = &campaign.room
+        && !Box::pin(rooms::exists(world, room)).await?
+    {
+        return Err(Problem::field("#/room", "must be the name of a waiting room"));
+    }
     let id = campaign.id.as_str();
     let stock = Mutation::Set {
         key: Campaign::remaining_key(id),

@@ -69,6 +69,9 @@ pub struct Campaign {
     /// The list of who may claim, by its id; where it is missing, everybody may. See `eligible`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub eligible: Option<String>,
+    /// The waiting room in front of its claims.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub room: Option<String>,
     /// When it was removed, Unix milliseconds. Such a record keeps its name taken, and is a campaign to nobody.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub removed_at: Option<u64>,
@@ -363,6 +366,8 @@ pub struct View<'a> {
     state: State,
     /// Whether only the users of its list may claim.
     restricted: bool,
+    /// The waiting room in front of its claims.
+    room: Option<&'a str>,
 }
 
 impl<'a> View<'a> {
@@ -387,6 +392,7 @@ impl<'a> View<'a> {
             remaining,
             state: campaign.state(remaining, now),
             restricted: campaign.eligible.is_some(),
+            room: campaign.room.as_deref(),
         }
     }
 }

@@ -10,6 +10,8 @@ pub const MAX_QUOTA: u64 = 1_000_000_000_000;
 pub const MAX_ACCESS: usize = 64;
 /// The most `cidrs`, `clients` or `users` of one of them.
 pub const MAX_ACCESS_ENTRIES: usize = 256;
+/// The most `[[rooms]]`. Over the API there may be more.
+pub const MAX_ROOMS: usize = 64;
 /// The most `[[forward]]`.
 pub const MAX_FORWARDS: usize = 64;
 /// The most `[[components]]`.

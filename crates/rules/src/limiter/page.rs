@@ -75,7 +75,8 @@ fn preferred(text: &str) -> impl Iterator<Item = (String, f32)> {
     })
 }
 
-fn wants_html(accept: &str) -> bool {
+/// Whether `text/html` is asked for by name, and not rather JSON. Wildcards do not count.
+pub(crate) fn wants_html(accept: &str) -> bool {
     let weight = |wanted: &[&str]| {
         let of = preferred(accept).filter(|(value, _)| wanted.contains(&&**value));
         of.map(|(_, weight)| weight).fold(0.0, f32::max)
@@ -84,19 +85,23 @@ fn wants_html(accept: &str) -> bool {
     html > 0.0 && html >= weight(&["application/json", "application/problem+json"])
 }
 
-/// The words of the language that is preferred most; of two that are so equally, the one named first.
-fn words(accept_language: &str) -> &'static Words {
-    let mut best: Option<(&Words, f32)> = None;
+/// The index of the language (a primary tag) that is preferred most; of two that are so equally, the one named first; 0 for none of them.
+pub(crate) fn preferred_of(accept_language: &str, languages: &[&str]) -> usize {
+    let mut best: Option<(usize, f32)> = None;
     for (value, weight) in preferred(accept_language) {
         let primary = value.split('-').next().unwrap_or_default();
-        let known = WORDS.iter().find(|words| words.language == primary);
-        if let Some(words) = known
+        let known = languages.iter().position(|language| *language == primary);
+        if let Some(index) = known
             && best.is_none_or(|(_, before)| weight > before)
         {
-            best = Some((words, weight));
+            best = Some((index, weight));
         }
     }
-    best.map_or(&WORDS[0], |(words, _)| words)
+    best.map_or(0, |(index, _)| index)
+}
+
+fn words(accept_language: &str) -> &'static Words {
+    &WORDS[preferred_of(accept_language, &WORDS.map(|words| words.language))]
 }
 
 #[cfg(test)]

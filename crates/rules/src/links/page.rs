@@ -3,6 +3,7 @@
 
 use super::asks;
 use crate::html;
+pub(super) use crate::html::escape;
 use tollgate_api::http::{Request, Response};
 
 /// The policy of a page with a form; others have [`html::NOTHING_ELSE`], whatever a target or title says. Some browsers ask the policy also about where a form's answer redirects to, which
@@ -61,20 +62,4 @@ pub(super) fn answer(status: u16, language: Language, title: &str, body: &str, h
         .with("cache-control", "private, no-store");
     response.body = html::document(language.tag(), title, body);
     response
-}
-
-/// Text as HTML text or the value of a quoted attribute.
-pub(super) fn escape(text: &str) -> String {
-    let mut escaped = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '&' => escaped.push_str("&amp;"),
-            '<' => escaped.push_str("&lt;"),
-            '>' => escaped.push_str("&gt;"),
-            '"' => escaped.push_str("&quot;"),
-            '\'' => escaped.push_str("&#39;"),
-            c => escaped.push(c),
-        }
-    }
-    escaped
 }

@@ -134,6 +134,7 @@ fn keep_what_needs_a_restart(from: &Config, to: &mut Config) {
         limits: _,
         quotas: _,
         access: _,
+        rooms: _,
         forward: _,
         components,
         alerts: _,

@@ -13,8 +13,9 @@ use crate::access::AccessList;
 use crate::alerts::Condition;
 use crate::config::{
     AccessSettings, Clients, Config, Fault, Forward, Limit, Links, MAX_ACCESS, MAX_CODE_LENGTH, MAX_FORWARDS,
-    MAX_IDLE_SECONDS, MAX_KEPT_HEADERS, MAX_LIMITS, MAX_NAME, MAX_ORIGINS, MAX_QUOTA, MAX_QUOTAS,
-    MAX_WORKERS, MIN_CODE_LENGTH, Ordering, Path, Per, QuotaSettings, Server, TOPIC_NAME_RULE, is_topic_name,
+    MAX_IDLE_SECONDS, MAX_KEPT_HEADERS, MAX_LIMITS, MAX_NAME, MAX_ORIGINS, MAX_QUOTA, MAX_QUOTAS, MAX_ROOMS,
+    MAX_WORKERS, MIN_CODE_LENGTH, Ordering, Path, Per, QuotaSettings, RoomSettings, Server, TOPIC_NAME_RULE,
+    is_topic_name,
 };
 use crate::cors::Cors;
 use crate::forward::Verifier;
@@ -22,6 +23,7 @@ use crate::identity::Proxies;
 use crate::own_address::{Listen, OwnAddresses};
 use crate::policies::{Policies, Policy};
 use crate::quotas::{Quota, Zone};
+use crate::rooms::{Room, Rooms};
 use tollgate_api::pattern::{Pattern, unreserved};
 use tollgate_api::units::{Bytes, Span};
 use tollgate_delivery::attributes;
@@ -61,6 +63,7 @@ pub(super) struct Compiled {
     pub(super) policies: Policies,
     pub(super) quotas: Vec<Quota>,
     pub(super) access: Vec<AccessList>,
+    pub(super) rooms: Rooms,
     /// Of the `[[forward]]` routes.
     pub(super) patterns: Vec<Pattern>,
     pub(super) verifiers: Vec<Option<Verifier>>,
@@ -95,6 +98,7 @@ pub(super) fn compile(config: &Config) -> Result<Compiled, Fault> {
 
     let quotas = quotas(&config.quotas, &mut names, &root.key("quotas"))?;
     let access = access(&config.access, &root.key("access"))?;
+    let rooms = rooms(&config.rooms, &root.key("rooms"))?;
 
     let path = root.key("forward");
     at_most(config.forward.len(), MAX_FORWARDS, &path)?;
@@ -140,6 +144,7 @@ pub(super) fn compile(config: &Config) -> Result<Compiled, Fault> {
         policies: Policies::new(policies),
         quotas,
         access,
+        rooms,
         patterns,
         verifiers,
         components,
@@ -330,6 +335,22 @@ fn access(lists: &[AccessSettings], path: &Path) -> Result<Vec<AccessList>, Faul
         )?;
     }
     Ok(compiled)
+}
+
+fn rooms(rooms: &[RoomSettings], path: &Path) -> Result<Rooms, Fault> {
+    at_most(rooms.len(), MAX_ROOMS, path)?;
+    let (mut names, mut compiled) = (BTreeSet::new(), Vec::new());
+    for (index, room) in rooms.iter().enumerate() {
+        let path = path.index(index);
+        let room_of = Room::compile(room, true);
+        compiled.push(room_of.map_err(|(field, rule)| Fault::new(path.key(field), rule))?);
+        ensure(
+            names.insert(&room.name),
+            path.key("name"),
+            "is used by an earlier room",
+        )?;
+    }
+    Ok(Rooms::new(compiled))
 }
 
 fn per(per: &[Per], path: &Path) -> Checked {

@@ -21,6 +21,8 @@ const OF_HTTP: &[&str] = &[
     "date",
     "keep-alive",
     "transfer-encoding",
+    // Of a waiting room, on whatever is behind it.
+    "set-cookie",
     "upgrade",
     "vary",
 ];
@@ -84,6 +86,13 @@ fn differences(method: &str, target: &str, answer: &Answer) -> Result<(), String
     }
     // Forward auth tells a 429 in another status, where it was asked to.
     if answer.maybe_header("x-tollgate-status").is_some() {
+        return undescribed(method, answer);
+    }
+    // A browser that is refused by a limit, or has to wait for its turn, gets a page.
+    let is_page = answer
+        .maybe_header("content-type")
+        .is_some_and(|media| media.starts_with("text/html"));
+    if answer.status == 429 && is_page {
         return undescribed(method, answer);
     }
     let is_no_call = OF_HTTPS_PARSER.contains(&answer.status)

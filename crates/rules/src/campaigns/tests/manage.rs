@@ -14,7 +14,7 @@ fn a_campaign_is_made_once_and_shown_to_anyone() {
     let expected = json!({
         "id": "c", "quantity": 5, "perUser": 1, "startsAt": null, "endsAt": null, "holdSeconds": null, "codes": "none",
         "topic": "coupon", "createdAt": time::format(START), "admitted": 0, "held": 0, "confirmed": 0, "released": 0,
-        "remaining": 5, "state": "open", "restricted": false,
+        "remaining": 5, "state": "open", "restricted": false, "room": null,
     });
     assert_eq!(body(&response), expected);
     assert_eq!(gateway.campaign(), expected);
