@@ -29,6 +29,11 @@ pub(crate) const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 const MAX_CALLS: u32 = 400;
 
 const FILE: &str = r#"
+[[rooms]]
+name = "sale"
+path = "/sale/..."
+admit_per_second = 1
+
 [server]
 public_url = "https://go.example"
 trusted_proxies = ["10.0.0.0/8"]
@@ -200,6 +205,9 @@ impl Gateway {
         let mut entry = self.request("POST", "/api/draws/easter/entries", Vec::new());
         entry.headers.push(Header::new("x-user-id", CANARY));
         assert_eq!(self.answer(&entry).status, 201);
+        // A room's record is made with the first look.
+        let ticket = self.request("POST", "/api/rooms/sale/tickets", Vec::new());
+        assert_eq!(self.answer(&ticket).status, 201);
         let group = json!({"maxAttempts": 1, "ordered": false});
         self.made("topics", "PUT", "/api/topics/signup/groups/shop", &group);
         let hook = json!({"url": "https://origin.example/", "secret": SECRET});

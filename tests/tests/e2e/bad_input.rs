@@ -439,6 +439,7 @@ pub async fn absurd_queries_are_refused_by_field(host: Host) {
         ("/api/campaigns?cursor=%2F%2F", "query:cursor"),
         ("/api/draws?limit=51", "query:limit"),
         ("/api/draws?cursor=UP", "query:cursor"),
+        ("/api/rooms/none/tickets/x?wait=31", "query:wait"),
         ("/api/campaigns/none/claims?status=lost", "query:status"),
         ("/api/campaigns/none/claims?limit=501", "query:limit"),
         ("/api/campaigns/none/claims?cursor=%2F", "query:cursor"),

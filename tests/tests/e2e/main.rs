@@ -34,6 +34,7 @@ mod metrics;
 mod operations;
 mod push;
 mod reload;
+mod rooms;
 mod secrets;
 mod starting;
 mod tls;
@@ -209,6 +210,19 @@ harness::cases! {
         memory {
             a_draw_is_drawn_once_and_anybody_can_check_it,
         }
+    }
+    rooms {
+        both {
+            a_browser_waits_on_a_page_without_a_script,
+            a_pause_and_another_pace_are_in_force_at_once,
+            a_proxy_and_a_campaign_ask_for_a_token,
+            a_restart_keeps_everybodys_place,
+            a_token_is_its_holders_alone,
+            places_before_the_opening_are_by_lot,
+            there_may_be_a_thousand_rooms,
+            turns_come_at_the_pace,
+        }
+        native {}
     }
     topics {
         both {
