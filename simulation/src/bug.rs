@@ -68,6 +68,14 @@ pub enum Bug {
     CloseAgain,
     /// An outcome does not ask either: a draw is drawn twice.
     DrawTwice,
+    /// A waiting room opens by the clock of whoever asks, not by the store's.
+    OpenEarly,
+    /// It opens while lots are still drawn.
+    DrawLotLate,
+    /// A restart forgets how many turns were given out.
+    ForgetTurns,
+    /// A room goes by ten times its pace.
+    AdmitEarly,
     /// Leases lose their `version` conditions.
     LeaseTwice,
     /// An acknowledgement is answered, and changes nothing.
@@ -115,6 +123,10 @@ impl Bug {
         Bug::EnterLate,
         Bug::CloseAgain,
         Bug::DrawTwice,
+        Bug::OpenEarly,
+        Bug::DrawLotLate,
+        Bug::ForgetTurns,
+        Bug::AdmitEarly,
         Bug::LeaseTwice,
         Bug::LoseAck,
         Bug::AckLate,

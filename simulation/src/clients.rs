@@ -9,7 +9,8 @@ use tollgate_api::time;
 
 use crate::coverage::Seen;
 use crate::executor::Home;
-use crate::world::{SUBSCRIPTION, Sim, TOPICS};
+use crate::model::room::FASTEST;
+use crate::world::{ROOM, SUBSCRIPTION, Sim, TOPICS};
 
 mod consuming;
 mod judge;
@@ -75,6 +76,9 @@ pub async fn client(sim: &Rc<Sim>, number: u64, crowd: &Crowd) {
         if sim.one_of(80) {
             consuming::consume(sim).await;
         }
+        if sim.one_of(100) {
+            queue(sim, number).await;
+        }
         if crowd.links && sim.one_of(200) {
             replace(sim, number, operation).await;
         }
@@ -116,6 +120,47 @@ async fn settle(sim: &Rc<Sim>, user: String, response: &Response) {
         executor.spawn(Home::World, async move { drop(ask(&sim, other).await) });
     }
     ask(sim, wish(verbs[sim.pick(4)])).await;
+}
+
+/// Draws a ticket, and asks after it now and then; an operator changes the pace.
+async fn queue(sim: &Rc<Sim>, number: u64) {
+    let client = format!("visitor-{number}");
+    if sim.one_of(250) {
+        let (verb, body) = match sim.below(4) {
+            0 => ("pause", Value::Null),
+            1 | 2 => ("resume", Value::Null),
+            _ => ("pace", json!({"perSecond": sim.between(1, FASTEST)})),
+        };
+        sim.saw(Seen::PaceChanged);
+        ask(
+            sim,
+            Wish::admin("POST", format!("/api/rooms/{ROOM}/{verb}"), body),
+        )
+        .await;
+    }
+    let drawn = ask(
+        sim,
+        Wish::Draw {
+            client: client.clone(),
+        },
+    )
+    .await;
+    let Some(drawn) = drawn.filter(|drawn| drawn.status == 201) else {
+        return;
+    };
+    let answer: Value = serde_json::from_slice(&drawn.body).unwrap_or_default();
+    for _ in 0..sim.below(4) {
+        sim.executor.sleep(sim.below(400_000)).await;
+        let ticket = answer["ticket"].as_str().unwrap_or_default().to_owned();
+        ask(
+            sim,
+            Wish::Look {
+                client: client.clone(),
+                ticket,
+            },
+        )
+        .await;
+    }
 }
 
 /// Makes the link anew while the last visit may still be on its way to its counter.

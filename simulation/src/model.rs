@@ -20,11 +20,13 @@ mod claims;
 mod draw;
 pub mod group;
 mod ledger;
+pub mod room;
 
 pub use claims::Campaign;
 pub use draw::Draw;
 pub use group::Group;
 pub use ledger::Ledger;
+pub use room::Room;
 
 /// What is broken, if anything.
 pub type Checked = Result<(), String>;
@@ -83,6 +85,7 @@ pub struct Model {
     pub shared: Option<String>,
     pub ledgers: [Ledger; 2],
     pub draw: Draw,
+    pub room: Room,
     /// The consumer group of each topic.
     pub groups: [Group; 2],
     ids: BTreeSet<String>,
@@ -205,6 +208,8 @@ impl Model {
                         grouped[index].push((key, entry.as_deref()));
                     }
                 }
+                ("room", Some(value)) => self.room.changed(key, value, writes.now)?,
+                ("room-turns", Some(value)) => self.room.counted(key, value)?,
                 ("draw", Some(value)) => self.draw.changed(key, value)?,
                 ("seed", Some(value)) => self.draw.seeded(value),
                 ("entrant", Some(value)) => self.draw.entered(key, value)?,
@@ -253,6 +258,7 @@ impl Model {
         ensure(records == 0, || format!("{records} records without a message"))?;
         self.agree(&written, &told)?;
         self.draw.check()?;
+        self.room.check()?;
         touched.iter().try_for_each(|id| self.check_campaign(id, now))
     }
 

@@ -4,6 +4,7 @@
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
+use tollgate_api::time;
 use tollgate_delivery::breaker;
 use tollgate_delivery::relay;
 use tollgate_rules::settings::Settings;
@@ -14,6 +15,7 @@ use crate::coverage::{Coverage, Seen};
 use crate::disk::Disk;
 use crate::executor::Executor;
 use crate::model::Model;
+use crate::model::room::OPENS;
 use crate::origin::Mode;
 use crate::server::Server;
 
@@ -23,6 +25,8 @@ pub const ADMIN: &str = "an-admin-key-for-simulation";
 pub const TOPICS: [&str; 2] = ["coupon", "orders"];
 /// The topic of the draw, which nobody is sent.
 pub const DRAWS: &str = "draw";
+/// The waiting room.
+pub const ROOM: &str = "queue";
 /// The name of each topic's consumer group.
 pub const GROUP: &str = "workers";
 /// The name of each topic's subscription.
@@ -86,7 +90,12 @@ retry = { schedule = ["40ms", "200ms"] }
 
 impl Setup {
     pub fn new() -> Rc<Self> {
-        let settings = Settings::parse(CONFIG, "simulation").expect("the text above is valid");
+        let room = format!(
+            "[[rooms]]\nname = \"{ROOM}\"\npath = \"/behind\"\nadmit_per_second = 20\nopens = \"{}\"\n",
+            time::format(OPENS)
+        );
+        let settings =
+            Settings::parse(&[CONFIG, &room].concat(), "simulation").expect("the text above is valid");
         let relays = TOPICS.map(|topic| {
             let subscription = &settings.config.topics[topic].subscriptions[0];
             relay::DeliveryPolicy {

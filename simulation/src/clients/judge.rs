@@ -69,6 +69,27 @@ pub fn judge(sim: &Sim, wish: &Wish, response: &Response, began: u64) -> Checked
                     let key = key.as_ref().map(|key| format!("draw {user} {key}"));
                     answer.to_entry(&mut model, key)
                 }
+                Wish::Draw { .. } => {
+                    ensure(status == 201, || format!("{status} to a ticket"))?;
+                    let drawn: Value = decoded(response)?;
+                    let is_lot = drawn["position"].is_null();
+                    sim.saw(if is_lot { Seen::LotsDrawn } else { Seen::TurnsDrawn });
+                    model.room.drawn(&drawn)
+                }
+                Wish::Look { ticket, .. } => {
+                    ensure(status == 200, || format!("{status} to a look at a ticket"))?;
+                    let seen: Value = decoded(response)?;
+                    let is_waiting = seen["state"] == "waiting";
+                    sim.saw(if is_waiting {
+                        Seen::TurnsWaited
+                    } else {
+                        Seen::TurnsCome
+                    });
+                    model.room.looked(&Value::from(ticket.as_str()), &seen)
+                }
+                Wish::Admin { path, .. } if path.starts_with("/api/rooms/") => {
+                    ensure(status == 200, || format!("{status} to a pace"))
+                }
                 Wish::Admin { path, .. } if path.starts_with("/api/draws/") => answer.to_draw(&model),
                 Wish::SignUp { client, key, body } => {
                     let key = key.as_ref().map(|key| format!("{client} {key}"));

@@ -5,7 +5,7 @@ use tollgate_api::http::{Header, Request};
 
 use super::DRAW;
 use crate::server::INSTALL;
-use crate::world::ADMIN;
+use crate::world::{ADMIN, ROOM};
 
 /// The body of a claim of two units.
 pub const TWO: &str = r#"{"units":2,"metadata":{"n":-1}}"#;
@@ -31,6 +31,15 @@ pub enum Wish {
     Enter {
         user: String,
         key: Option<String>,
+    },
+    /// A ticket of the waiting room.
+    Draw {
+        client: String,
+    },
+    /// Where it stands.
+    Look {
+        client: String,
+        ticket: String,
     },
     SignUp {
         client: u64,
@@ -103,6 +112,18 @@ impl Wish {
                         .map(|key| Header::new("idempotency-key", format!("\"{key}\""))),
                 );
                 ("POST", format!("/api/draws/{DRAW}/entries"), String::new())
+            }
+            Self::Draw { client } => {
+                headers.push(Header::new("x-client-id", client));
+                ("POST", format!("/api/rooms/{ROOM}/tickets"), String::new())
+            }
+            Self::Look { client, ticket } => {
+                headers.push(Header::new("x-client-id", client));
+                (
+                    "GET",
+                    format!("/api/rooms/{ROOM}/tickets/{ticket}"),
+                    String::new(),
+                )
             }
             Self::SignUp { client, key, body } => {
                 headers.push(Header::new("x-client-id", format!("client-{client}")));
