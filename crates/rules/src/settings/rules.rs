@@ -370,7 +370,11 @@ fn per(per: &[Per], path: &Path) -> Checked {
 fn forward(rule: &Forward, path: &Path) -> Result<Pattern, Fault> {
     let route = outside(&rule.path, path.key("path"))?;
     let dotted = rule.path.trim_end_matches("/...").contains("/.");
-    ensure(!dotted, path.key("path"), "has a segment that begins with a dot, which Spin cannot route")?;
+    ensure(
+        !dotted,
+        path.key("path"),
+        "has a segment that begins with a dot, which Spin cannot route",
+    )?;
     methods(&rule.methods, &path.key("methods"))?;
     ensure(is_topic_name(&rule.topic), path.key("topic"), TOPIC_NAME_RULE)?;
     let kind = (1..=MAX_TYPE).contains(&rule.kind.len()) && rule.kind.bytes().all(|b| b.is_ascii_graphic());
