@@ -6,7 +6,8 @@ use tollgate_api::components::Component;
 use tollgate_api::openapi::{self, Operation};
 
 use crate::{
-    access, admin, campaigns, draws, forward, groups, keys, limiter, links, rooms, subscriptions, topics,
+    access, admin, campaigns, draws, forward, groups, keys, limiter, links, receipts, rooms, subscriptions,
+    topics,
 };
 
 /// The document of this version.
@@ -36,6 +37,7 @@ fn describe(call: Call, operation: &mut Operation<'_>) {
             ListLimits | Check | ListOverrides | ReadClientLimits | PutOverride | RefillClient => {
                 limiter::describe::describe(call, operation);
             }
+            ReadJwks => receipts::describe(call, operation),
             _ => admin::describe::describe(call, operation),
         },
     }
