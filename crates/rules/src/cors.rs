@@ -82,6 +82,9 @@ impl Cors {
         if self.anybody {
             return vec![(ALLOW_ORIGIN, b"*".into())];
         }
+        if !self.is_on() {
+            return Vec::new();
+        }
         // Whoever asks: a cache must not give one origin's answer to another.
         let vary = ("vary", b"origin".into());
         match origin.filter(|origin| self.allows(origin)) {
@@ -246,7 +249,9 @@ mod tests {
     #[test]
     fn without_the_setting_nothing_is_said() {
         let off = cors(&[]);
-        assert!(!off.is_on() && off.of_unread().is_empty());
+        assert!(
+            !off.is_on() && off.of_unread().is_empty() && off.fields(Some(b"https://a.example")).is_empty()
+        );
         assert_eq!(off.preflight("OPTIONS", |_| Some(b"GET")), None);
     }
 

@@ -93,6 +93,19 @@ pub async fn a_cost_of_zero_reads_the_level(harness: &impl BucketsHarness) {
     }
 }
 
+pub async fn a_bucket_is_filled_by_a_take_under_terms_of_its_own(harness: &impl BucketsHarness) {
+    let buckets = harness.fresh().await;
+    take(&buckets, vec![bucket("a", 2, 2)]).await;
+    let terms = Bucket {
+        refill: 3,
+        interval_ns: 1,
+        ..bucket("a", 3, 1)
+    };
+    harness.pass(&buckets, 1).await;
+    take(&buckets, vec![terms]).await;
+    assert_eq!(remaining(&buckets, "a", 2).await, 2);
+}
+
 pub async fn a_bucket_refills_continuously_up_to_its_capacity(harness: &impl BucketsHarness) {
     let buckets = harness.fresh().await;
     // A token every 50 ms.

@@ -151,6 +151,7 @@ macro_rules! buckets_contract {
             buckets::a_full_bucket_admits_its_capacity_and_no_more,
             buckets::every_cost_is_taken_or_none,
             buckets::a_cost_of_zero_reads_the_level,
+            buckets::a_bucket_is_filled_by_a_take_under_terms_of_its_own,
             buckets::a_bucket_refills_continuously_up_to_its_capacity,
             buckets::a_refusal_says_when_to_come_again,
             buckets::buckets_out_of_bounds_are_invalid,

@@ -119,6 +119,7 @@ fn unix_seconds() -> u64 {
 /// What is signed is taken; what is not, or was too long ago, is 401 and no message.
 pub async fn a_signed_webhook_is_taken_and_a_false_one_is_401(host: Host) {
     let gateway = Gateway::start(host, &of_stripe()).await;
+    gateway.build_route("/hooks/stripe").await;
     let (now, body) = (unix_seconds(), br#"{"id":"evt_1"}"#);
     let send = async |signature: &str| {
         let call = gateway

@@ -323,18 +323,7 @@ pub async fn routes_that_came_without_a_build_are_told(host: Host) {
     })
     .await;
     assert_eq!(log.matches("+/contact").count(), 1, "{log}");
-    // As the build would have done it.
-    gateway.kill();
-    let directory = gateway.directory();
-    let manifest = fs::read_to_string(directory.join("spin.toml")).expect("it is ours");
-    let trigger = "# </routes>\n[[trigger.http]]\nroute = \"/contact\"\ncomponent = \"forward\"\n";
-    fs::write(
-        directory.join("spin.toml"),
-        manifest.replace("# </routes>", trigger),
-    )
-    .expect("it is ours");
-    fs::write(directory.join("build/spin/forward-routes"), "/contact\n/signup\n").expect("it is ours");
-    gateway.restart().await;
+    gateway.build_route("/contact").await;
     contact().send().await.expect(202);
     gateway.get("/health/ready").send().await.expect(200);
 }

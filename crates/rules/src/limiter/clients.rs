@@ -402,14 +402,15 @@ async fn refill<S: Store, B: Buckets>(
         let Some(key) = policy.key_of(subject, path.as_deref()) else {
             continue;
         };
-        // One that gains all that it holds every nanosecond is full by now.
-        let capacity = policy.terms.bucket.capacity;
+        // One that gains all that it holds every nanosecond is full by now, and what is left of one token more is its capacity.
+        // A take that costs nothing only reads.
+        let more = policy.terms.bucket.capacity.saturating_add(1);
         let full = Bucket {
             key,
-            capacity,
-            refill: capacity,
+            capacity: more,
+            refill: more,
             interval_ns: 1,
-            cost: 0,
+            cost: 1,
         };
         buckets.take_one(full).await.map_err(unanswered)?;
     }

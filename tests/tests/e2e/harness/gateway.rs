@@ -217,6 +217,15 @@ impl Gateway {
         started.unwrap_or_else(|why| panic!("the gateway did not start again: {why}"));
     }
 
+    /// Brings a manifest of Spin up to date with one more `[[forward]]`, as a build would have done; our own host needs none.
+    pub async fn build_route(&self, path: &str) {
+        if self.host == Host::Spin {
+            self.kill();
+            spin::add_route(self.directory(), path);
+            self.restart().await;
+        }
+    }
+
     async fn launch(&self) -> Result<(), String> {
         let directory = self.directory.path();
         let (program, base) = match self.host {

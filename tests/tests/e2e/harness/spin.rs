@@ -71,6 +71,18 @@ fn install(directory: &Path) {
     }
 }
 
+/// One more route of `[[forward]]` in an installed application, as a build makes it. The gateway must not run.
+pub fn add_route(directory: &Path, path: &str) {
+    const END: &str = "# </routes>";
+    let file = directory.join("spin.toml");
+    let manifest = fs::read_to_string(&file).expect("it is ours");
+    let trigger = format!("[[trigger.http]]\nroute = \"{path}\"\ncomponent = \"forward\"\n\n{END}");
+    fs::write(&file, manifest.replace(END, &trigger)).expect("it is ours");
+    let file = directory.join("build/spin/forward-routes");
+    let built = fs::read_to_string(&file).expect("it is ours");
+    fs::write(&file, format!("{built}{path}\n")).expect("it is ours");
+}
+
 /// The line that says that requests are answered.
 pub fn is_ready(line: &str) -> Option<()> {
     (line.starts_with("Serving http://") || line.starts_with("Available Routes")).then_some(())
