@@ -18,6 +18,7 @@ use tollgate_api::components::Component;
 use tollgate_api::http::{Header, Request, Response};
 use tollgate_api::problem::{Kind, Problem};
 use tollgate_rules::limiter::{self, Verdict};
+use tollgate_rules::links::shlink;
 use tollgate_rules::world::World;
 
 /// Spin appends the peer's address and port under this name; earlier values came from the client.
@@ -35,6 +36,7 @@ pub async fn answer(
 ) -> SpinResponse {
     let (parts, body) = request.into_parts();
     let mut seen = head(&parts.method, &parts.uri, &parts.headers);
+    shlink::authorize(&mut seen);
     let origin = parts
         .headers
         .get("origin")
@@ -43,7 +45,7 @@ pub async fn answer(
     let answered = async {
         known_hosts(&parts.headers, &parts.uri)?;
         let InForce { settings, stale } = configured().await?;
-        if let Some(answer) = settings.cors.preflight_of(&seen) {
+        if let Some(answer) = settings.cors_of(&seen.path).preflight_of(&seen) {
             return Ok(answer);
         }
         let settings = run_time::settings(settings, crate::now()).await;
@@ -74,7 +76,7 @@ pub async fn answer(
     let mut response = into_spin(response);
     set(response.headers_mut(), "x-request-id", request_id.as_bytes());
     if let Ok(InForce { settings, .. }) = settings::load() {
-        for (name, value) in settings.cors.fields(origin.as_deref()) {
+        for (name, value) in settings.cors_of(&seen.path).fields(origin.as_deref()) {
             let header = Header {
                 name: name.into(),
                 value,

@@ -162,6 +162,54 @@ calls! {
     DeleteVisits = Shortener "DELETE" "/api/links/:code/visits" Owner;
     /// Moves a link's end.
     ExtendLink = Shortener "POST" "/api/links/:code/extend" Owner, Body;
+    /// Whether it runs, for clients of Shlink.
+    ShlinkHealth = Shortener "GET" "/rest/v3/health" Anyone;
+    /// The same at an address without a version.
+    ShlinkHealthUnversioned = Shortener "GET" "/rest/health" Anyone;
+    /// The caller's links, as Shlink lists them.
+    ShlinkListUrls = Shortener "GET" "/rest/v3/short-urls" Key(Links);
+    /// A new link, as Shlink makes one.
+    ShlinkCreateUrl = Shortener "POST" "/rest/v3/short-urls" Key(Links), Body;
+    /// One link, as Shlink shows it.
+    ShlinkReadUrl = Shortener "GET" "/rest/v3/short-urls/:code" Owner;
+    /// Changes a link, as Shlink does.
+    ShlinkEditUrl = Shortener "PATCH" "/rest/v3/short-urls/:code" Owner, Body;
+    /// Removes a link, as Shlink does.
+    ShlinkDeleteUrl = Shortener "DELETE" "/rest/v3/short-urls/:code" Owner;
+    /// A link's rules, as Shlink shows them.
+    ShlinkReadRules = Shortener "GET" "/rest/v3/short-urls/:code/redirect-rules" Owner;
+    /// Sets a link's rules, as Shlink does.
+    ShlinkSetRules = Shortener "POST" "/rest/v3/short-urls/:code/redirect-rules" Owner, Body;
+    /// A link's newest visits, as Shlink lists them.
+    ShlinkUrlVisits = Shortener "GET" "/rest/v3/short-urls/:code/visits" Owner;
+    /// Forgets them.
+    ShlinkDeleteUrlVisits = Shortener "DELETE" "/rest/v3/short-urls/:code/visits" Owner;
+    /// The newest visits of links with a tag.
+    ShlinkTagVisits = Shortener "GET" "/rest/v3/tags/:tag/visits" Key(Links);
+    /// The newest visits of the links of a domain.
+    ShlinkDomainVisits = Shortener "GET" "/rest/v3/domains/:domain/visits" Key(Links);
+    /// The newest visits of the caller's links.
+    ShlinkVisits = Shortener "GET" "/rest/v3/visits/non-orphan" Key(Links);
+    /// The newest visits to codes that no link has.
+    ShlinkOrphans = Shortener "GET" "/rest/v3/visits/orphan" Key(Admin);
+    /// Forgets them.
+    ShlinkDeleteOrphans = Shortener "DELETE" "/rest/v3/visits/orphan" Key(Admin);
+    /// How many visits there were.
+    ShlinkOverview = Shortener "GET" "/rest/v3/visits" Key(Links);
+    /// The tags of the caller's links.
+    ShlinkTags = Shortener "GET" "/rest/v3/tags" Key(Links);
+    /// The same with their links and visits.
+    ShlinkTagStats = Shortener "GET" "/rest/v3/tags/stats" Key(Links);
+    /// Gives a tag another name.
+    ShlinkRenameTag = Shortener "PUT" "/rest/v3/tags" Key(Links), Body;
+    /// Takes tags off links.
+    ShlinkDeleteTags = Shortener "DELETE" "/rest/v3/tags" Key(Links);
+    /// The domains of links.
+    ShlinkDomains = Shortener "GET" "/rest/v3/domains" Key(Links);
+    /// Refused: where domains lead is in the configuration.
+    ShlinkDomainRedirects = Shortener "PATCH" "/rest/v3/domains/redirects" Key(Links), Body;
+    /// Refused: there are no live updates.
+    ShlinkMercure = Shortener "GET" "/rest/v3/mercure-info" Key(Links);
     /// All campaigns.
     ListCampaigns = Coupon "GET" "/api/campaigns" Key(Campaigns);
     /// A new campaign.
@@ -457,7 +505,7 @@ impl Call {
 pub fn is_hot(component: Component, method: &str, path: &str) -> bool {
     match component {
         // What a form sends may be a password, which is work.
-        Component::Shortener => method != "POST" && !path.starts_with("/api/"),
+        Component::Shortener => method != "POST" && !path.starts_with("/api/") && !path.starts_with("/rest/"),
         Component::Forward => !path.starts_with("/api/"),
         Component::Coupon => match method {
             "POST" => path.ends_with("/claims") || path.ends_with("/entries") || path.ends_with("/tickets"),

@@ -34,6 +34,12 @@ pub struct Cors {
     origins: Vec<Allowed>,
 }
 
+/// Where links are called as another shortener's: its pages are anywhere.
+pub static ANYBODY: Cors = Cors {
+    anybody: true,
+    origins: Vec::new(),
+};
+
 /// A header field of an answer.
 pub type Field = (&'static str, Vec<u8>);
 

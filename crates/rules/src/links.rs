@@ -39,6 +39,7 @@ mod redirect;
 mod rename;
 mod repair;
 mod routing;
+pub mod shlink;
 pub mod stats;
 mod strangers;
 mod sweep;
@@ -78,6 +79,12 @@ pub async fn handle<S: Store>(world: &World<'_, S>, request: &Request) -> Respon
             None => Problem::new(Kind::Internal, "Nobody answers this link.").into_response(),
         },
         // Boxed to keep the future of a redirect small.
+        None if request.path.starts_with(shlink::PREFIX) => {
+            match calls::find(Component::Shortener, request) {
+                Ok(found) => Box::pin(shlink::handle(world, request, found)).await,
+                Err(problem) => private(problem.into_response()),
+            }
+        }
         None => match Box::pin(route(world, request)).await {
             // An image says by itself who may keep it.
             Ok(response) if response.header("cache-control").is_some() => response,

@@ -141,6 +141,14 @@ impl Settings {
         self.verifiers.get(index)?.as_ref()
     }
 
+    /// Which pages may call this path.
+    pub fn cors_of(&self, path: &str) -> &Cors {
+        match path.starts_with(crate::links::shlink::PREFIX) {
+            true => &crate::cors::ANYBODY,
+            false => &self.cors,
+        }
+    }
+
     /// The component that answers `path`.
     pub fn component(&self, path: &str) -> Component {
         calls::component(path, &self.patterns, self.components.iter().map(|one| &one.path))

@@ -18,10 +18,11 @@ pub fn component<'p>(
     match (first, second) {
         ("api", Some("links")) => return Component::Shortener,
         ("api", Some("campaigns" | "draws" | "rooms" | "receipts")) => return Component::Coupon,
+        ("rest", Some("v3" | "health")) => return Component::Shortener,
         ("api", Some("topics" | "messages")) => return Component::Forward,
         (
-            "api" | ".well-known" | "health" | "metrics" | "openapi.json" | "docs" | "admin" | "robots.txt"
-            | "favicon.ico",
+            "api" | "rest" | ".well-known" | "health" | "metrics" | "openapi.json" | "docs" | "admin"
+            | "robots.txt" | "favicon.ico",
             _,
         ) => {
             return Component::Admin;
@@ -65,6 +66,9 @@ mod tests {
             ("//", Component::Admin),
             ("/api/links", Component::Shortener),
             ("/api/links/x/extend", Component::Shortener),
+            ("/rest/v3/short-urls", Component::Shortener),
+            ("/rest/v2/short-urls", Component::Admin),
+            ("/rest", Component::Admin),
             ("/api/campaigns/spring/claims", Component::Coupon),
             ("/api/draws/easter/entries", Component::Coupon),
             ("/api/rooms/sale/tickets", Component::Coupon),

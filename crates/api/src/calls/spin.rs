@@ -41,12 +41,14 @@ fn routes(component: Component) -> Vec<String> {
     routes
 }
 
-/// The route that covers a call: `/api/<second segment>/...` for calls of the API, else the call's own path.
+/// The route that covers a call: `/api/<second segment>/...` for calls of the API, so for those of a dialect, else the call's own path.
 fn route_of(path: &str) -> String {
-    match path.strip_prefix("/api/").and_then(|rest| rest.split('/').next()) {
-        Some(second) => format!("/api/{second}/..."),
-        None => path.to_owned(),
+    for first in ["/api/", "/rest/"] {
+        if let Some(second) = path.strip_prefix(first).and_then(|rest| rest.split('/').next()) {
+            return format!("{first}{second}/...");
+        }
     }
+    path.to_owned()
 }
 
 /// The list that a build leaves for its components: the `[[forward]]` routes that its manifest has, one a
@@ -177,8 +179,8 @@ mod tests {
         #[test]
         fn spin_and_the_host_route_alike(
             forwards in proptest::collection::vec("/(signup|orders|a|v1[.]2)(/(:x|b|b[.]c|c/d[.]e|[.]{3}))?", 0..5),
-            path in "/((api|health|metrics|docs|admin|robots[.]txt|signup|orders|a|v1[.]2|sale[+]?)\
-                     (/(links|campaigns|draws|rooms|receipts|topics|messages|keys|live|b|c|b[.]c|d[.]e)){0,3}/?)?",
+            path in "/((api|rest|health|metrics|docs|admin|robots[.]txt|signup|orders|a|v1[.]2|sale[+]?)\
+                     (/(links|v3|campaigns|draws|rooms|receipts|topics|messages|keys|live|b|c|b[.]c|d[.]e)){0,3}/?)?",
         ) {
             let forwards: Vec<&str> = forwards.iter().map(String::as_str).collect();
             let patterns: Vec<_> = forwards.iter().map(|path| Pattern::parse(path).unwrap()).collect();

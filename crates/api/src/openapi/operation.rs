@@ -158,6 +158,11 @@ impl<'s> Operation<'s> {
         }));
     }
 
+    /// A body of JSON that must be there, and has no type of its own.
+    pub fn takes_json(&mut self, schema: Value, example: Value) {
+        self.set_body(self.media_types(), schema, Some(example), true);
+    }
+
     /// A form that must be there.
     pub fn takes_form(&mut self, schema: Value, example: Value) {
         self.set_body(
@@ -267,6 +272,14 @@ impl<'s> Operation<'s> {
         self.refusals.extend(kinds);
     }
 
+    /// Refusals in a form of another API, with these statuses; the others stay the gateway's own.
+    pub fn refuses_otherwise(&mut self, statuses: &[u16]) {
+        self.refusals.retain(|kind| !statuses.contains(&kind.status()));
+        for status in statuses {
+            self.gives_document(*status, "It is refused.", "application/problem+json");
+        }
+    }
+
     fn usual_headers(&self) -> Value {
         shared::usual_headers(self.call.path().starts_with("/api/"))
     }
@@ -367,6 +380,7 @@ fn tag(call: Call) -> &'static str {
         Some("topics" | "messages") => "topics",
         Some("keys") => "keys",
         Some("limits") => "limits",
+        _ if call.path().starts_with("/rest/") => "shlink",
         _ if call.path().starts_with("/admin") => "dashboard",
         _ if call.path() == "/:code" => "links",
         _ if call == Call::ReadJwks => "campaigns",

@@ -53,6 +53,7 @@ use tollgate_rules::config::Ordering as OrderedBy;
 use tollgate_rules::cors;
 use tollgate_rules::heads;
 use tollgate_rules::limiter;
+use tollgate_rules::links::shlink;
 use tollgate_rules::machine::Stage;
 
 /// Seconds after which a client may try again when the gateway is full.
@@ -289,7 +290,7 @@ impl Gateway {
     ) -> impl Future<Output = Answer> + use<> {
         // HTTP/2 has a frame for that, which the connection sends.
         let http1 = request.version() < http::Version::HTTP_2;
-        let cors = &self.generation.settings.cors;
+        let cors = self.generation.settings.cors_of(request.uri().path());
         let marks = Marks {
             request_id: head::request_id(&request),
             last: http1 && (caller.is_spare || self.shared.draining.load(Ordering::Relaxed)),
@@ -381,7 +382,7 @@ impl Gateway {
         if caller.listener == Listener::Redirect {
             return Ok(Started::Answered(self.to_https(&request)));
         }
-        let cors = &self.generation.settings.cors;
+        let cors = self.generation.settings.cors_of(request.uri().path());
         let method = request.method().as_str();
         if let Some(answer) = cors.preflight(method, |name| header_of(&request, name)) {
             return Ok(Started::Answered(from_core(answer)));
@@ -396,6 +397,7 @@ impl Gateway {
         }
         let (mut head, body) = request.into_parts();
         let body = Upload::new(body, &caller.traffic);
+        identify(&mut head);
         if let Some(Native::GoesOn(call)) = native {
             if !is_apart && call == Call::WatchEvents {
                 self.shared.dashboard.authorize(&mut head);
@@ -591,7 +593,9 @@ impl Gateway {
 
     /// Whether it may be a redirect.
     fn is_visit(&self, path: &str) -> bool {
-        !path.starts_with("/api/") && self.generation.settings.component(path) == Component::Shortener
+        !path.starts_with("/api/")
+            && !path.starts_with(shlink::PREFIX)
+            && self.generation.settings.component(path) == Component::Shortener
     }
 
     /// The head as it crosses to the rules.
@@ -645,6 +649,25 @@ impl Gateway {
             headers: headers.collect(),
             body: Vec::new(),
             peer: caller.name.clone(),
+        }
+    }
+}
+
+/// Puts the credential of a call in Shlink's manner where others have theirs.
+fn identify(head: &mut http::request::Parts) {
+    if !head.uri.path().starts_with(shlink::PREFIX) {
+        return;
+    }
+    let has_one = head.headers.contains_key(http::header::AUTHORIZATION);
+    let keys = head
+        .headers
+        .get_all(shlink::KEY_HEADER)
+        .iter()
+        .map(HeaderValue::as_bytes);
+    for credential in shlink::credentials(head.uri.path(), has_one, keys) {
+        if let Ok(mut value) = HeaderValue::from_bytes(&credential) {
+            value.set_sensitive(true);
+            head.headers.append(http::header::AUTHORIZATION, value);
         }
     }
 }

@@ -38,6 +38,9 @@ pub(crate) fn describe(call: Call, operation: &mut Operation<'_>) {
         }
         Call::CreateLinks | Call::EditLinks | Call::DeleteLinks => bulk(call, operation),
         Call::ClaimLinks => claim(operation),
+        _ if call.path().starts_with(super::shlink::PREFIX) => {
+            super::shlink::describe::describe(call, operation)
+        }
         _ => one(call, operation),
     }
 }

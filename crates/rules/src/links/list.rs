@@ -95,19 +95,23 @@ impl Filter {
         if self.tag.as_ref().is_some_and(|tag| !record.tags.contains(tag)) {
             return false;
         }
-        let Some(search) = &self.search else { return true };
-        let texts = [
-            Some(code),
-            Some(record.url.as_str()),
-            record.title.as_deref(),
-            record.external_id.as_deref(),
-        ];
-        let tags = record.tags.iter().map(String::as_str);
-        let texts = texts.into_iter().flatten().chain(tags);
-        texts
-            .into_iter()
-            .any(|text| text.to_lowercase().contains(search.as_str()))
+        self.search
+            .as_ref()
+            .is_none_or(|search| matches(search, code, record))
     }
+}
+
+/// Whether a text in lower case is in a link's code, URL, title, `externalId` or tags.
+pub(super) fn matches(search: &str, code: &str, record: &Record) -> bool {
+    let texts = [
+        Some(code),
+        Some(record.url.as_str()),
+        record.title.as_deref(),
+        record.external_id.as_deref(),
+    ];
+    let tags = record.tags.iter().map(String::as_str);
+    let mut texts = texts.into_iter().flatten().chain(tags);
+    texts.any(|text| text.to_lowercase().contains(search))
 }
 
 /// Some links.
@@ -174,10 +178,43 @@ pub(super) async fn all_of<S: Store>(
     Ok(Some(links.into_iter().map(of).collect()))
 }
 
+/// The links that a caller may list, in the order of their list; at most `most`, out of as many entries.
+pub(super) async fn gather<S: Store>(
+    world: &World<'_, S>,
+    request: &Request,
+    most: usize,
+) -> Result<Vec<Link>, Problem> {
+    let source = source_of(world, request, None).await?;
+    let filter = Filter {
+        tag: None,
+        search: None,
+    };
+    let (mut links, mut after) = (Vec::new(), None);
+    for _ in 0..most.div_ceil(MAX_EXAMINED) {
+        let limit = most.saturating_sub(links.len()).min(MAX_EXAMINED);
+        let (more, next) = natural(world.store, &source, &filter, limit, after).await?;
+        links.extend(more);
+        after = next;
+        if after.is_none() {
+            break;
+        }
+    }
+    Ok(links)
+}
+
 async fn source<S: Store>(world: &World<'_, S>, request: &Request, query: &Query) -> Result<Source, Problem> {
+    source_of(world, request, query.text("owner")).await
+}
+
+/// The links of this owner, or without one of the caller: an admin's are everybody's.
+async fn source_of<S: Store>(
+    world: &World<'_, S>,
+    request: &Request,
+    owner: Option<&str>,
+) -> Result<Source, Problem> {
     let key = keys::require(world.store, request, world.now, Scope::Links).await?;
     let own = access::key_owner(&key);
-    match query.text("owner") {
+    match owner {
         Some(owner) if owner == own => Ok(Source::Owner(own)),
         Some(_) if !key.allows(Scope::Admin) => Err(Problem::new(
             Kind::Forbidden,

@@ -303,7 +303,7 @@ pub(in crate::links) async fn get<S: Store>(
 }
 
 /// Before the tallies or the log of a link are read, what is noted is counted. Where that fails, they are a moment behind.
-pub(super) async fn count_noted<S: Store>(world: &World<'_, S>, id: &str) {
+pub(in crate::links) async fn count_noted<S: Store>(world: &World<'_, S>, id: &str) {
     let keep = world.settings.config.links.visit_log;
     for _ in 0..MAX_FOLDS {
         match fold(world.store, &notes_of(id), keep).await {

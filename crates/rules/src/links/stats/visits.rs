@@ -10,15 +10,18 @@ use tollgate_api::http::{Request, Response};
 use tollgate_api::problem::Problem;
 use tollgate_api::query::Query;
 use tollgate_api::time;
+use tollgate_store::commit::StoreError;
 use tollgate_store::ports::Store;
 
 use super::super::access::Credential;
 use super::super::list::{DEFAULT_PAGE, MAX_PAGE};
 use super::log::{self, Place, Visit};
-use super::read::count_noted;
-use super::{LOST, log::clear};
+use super::tally::Tally;
+use super::{LOST, all_key, log::clear, tallies_of};
 use crate::keys;
 use crate::world::World;
+
+pub(in crate::links) use super::read::count_noted;
 
 /// Bytes of a client's name: too few to tell more than that two visits were of the same one.
 const NAME_BYTES: usize = 8;
@@ -139,6 +142,18 @@ pub(in crate::links) async fn delete_lost<S: Store>(
 pub(in crate::links) async fn remove<S: Store>(world: &World<'_, S>, id: &str) -> Result<u64, Problem> {
     count_noted(world, id).await;
     Ok(clear(world.store, id, world.settings.config.links.visit_log).await?)
+}
+
+/// The visits of a link so far, and those of machines, after what is noted was counted.
+pub(in crate::links) async fn sums<S: Store>(
+    world: &World<'_, S>,
+    id: &str,
+) -> Result<(u64, u64), StoreError> {
+    count_noted(world, id).await;
+    let found = world.store.get(&tallies_of(id), &[all_key(id)]).await?;
+    let entry = found.into_iter().next().flatten();
+    let tally = entry.and_then(|entry| Tally::from_bytes(&entry.value));
+    Ok(tally.map_or((0, 0), |tally| (tally.visits, tally.bots)))
 }
 
 /// Reads a page of a link's log, after what is noted was appended.

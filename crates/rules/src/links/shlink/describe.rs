@@ -1,0 +1,125 @@
+//! What the OpenAPI document says of the calls of Shlink's API: that they are there, and what they are for. Their bodies are
+//! described by Shlink itself.
+
+use serde_json::{Value, json};
+use tollgate_api::calls::Call;
+use tollgate_api::openapi::{Operation, text};
+
+/// Where the bodies are described.
+const ELSEWHERE: &str = "The bodies are those of [Shlink's REST API](https://api-spec.shlink.io/), version 3; the key is in `X-Api-Key` or \
+                         `Authorization`. Unknown fields are left alone.";
+
+pub(in crate::links) fn describe(call: Call, operation: &mut Operation<'_>) {
+    let (about, gives) = about(call);
+    operation.about(&format!("{about} {ELSEWHERE}"));
+    for parameter in call
+        .path()
+        .split('/')
+        .filter_map(|segment| segment.strip_prefix(':'))
+    {
+        operation.path(parameter, text(1, 256), "As in the address.");
+    }
+    if call.has_body() {
+        operation.takes_json(json!({ "type": "object" }), example(call));
+    }
+    if let "GET" = call.method() {
+        pages(call, operation);
+    }
+    match gives {
+        Some(200) if matches!(call, Call::ShlinkHealth | Call::ShlinkHealthUnversioned) => {
+            operation.gives_document(200, "How it is.", "application/health+json");
+        }
+        Some(200) => operation.gives_document(200, "As Shlink answers.", "application/json"),
+        Some(status) => operation.gives_nothing(status, "Done."),
+        None => {}
+    }
+    let problems: &[u16] = match call {
+        Call::ShlinkHealth | Call::ShlinkHealthUnversioned => &[],
+        Call::ShlinkMercure => &[400, 401, 403, 501],
+        _ => &[400, 401, 403, 404, 409],
+    };
+    operation.refuses_otherwise(problems);
+}
+
+fn pages(call: Call, operation: &mut Operation<'_>) {
+    let whole = |least: i64| json!({ "type": "integer", "minimum": least, "maximum": 10_000 });
+    let listed = matches!(
+        call,
+        Call::ShlinkListUrls
+            | Call::ShlinkUrlVisits
+            | Call::ShlinkTagVisits
+            | Call::ShlinkDomainVisits
+            | Call::ShlinkVisits
+            | Call::ShlinkOrphans
+            | Call::ShlinkTags
+            | Call::ShlinkTagStats
+    );
+    if listed {
+        operation.query(
+            "page",
+            whole(1),
+            "From 1. Pages reach to the first 10,000 entries.",
+        );
+        operation.query("itemsPerPage", whole(-1), "Entries of a page; -1: all.");
+    }
+}
+
+/// What a call does, and the status that says that it was done.
+fn about(call: Call) -> (&'static str, Option<u16>) {
+    match call {
+        Call::ShlinkHealth | Call::ShlinkHealthUnversioned => {
+            ("That it runs, and which version of Shlink it is like.", Some(200))
+        }
+        Call::ShlinkListUrls => (
+            "The caller's links by pages with numbers; `searchTerm`, `tags[]`, `tagsMode`, `orderBy`, `startDate`, `endDate`, \
+             `excludeMaxVisitsReached`, `excludePastValidUntil`.",
+            Some(200),
+        ),
+        Call::ShlinkCreateUrl => (
+            "A new link. `forwardQuery` is true where it is left out.",
+            Some(200),
+        ),
+        Call::ShlinkReadUrl => ("One link.", Some(200)),
+        Call::ShlinkEditUrl => ("Changes a link; null clears.", Some(200)),
+        Call::ShlinkDeleteUrl => ("Removes a link.", Some(204)),
+        Call::ShlinkReadRules => ("Where a link leads under conditions.", Some(200)),
+        Call::ShlinkSetRules => (
+            "Sets where a link leads under conditions: `device`, `language`, `geolocation-country-code`, `after-date`, `before-date`; one of \
+             each type in a rule.",
+            Some(200),
+        ),
+        Call::ShlinkUrlVisits => ("The newest visits of a link.", Some(200)),
+        Call::ShlinkDeleteUrlVisits => ("Forgets them; what they were counted as stays.", Some(200)),
+        Call::ShlinkTagVisits => ("The newest visits of links with a tag.", Some(200)),
+        Call::ShlinkDomainVisits => ("The newest visits of the links of a domain.", Some(200)),
+        Call::ShlinkVisits => ("The newest visits of all of the caller's links.", Some(200)),
+        Call::ShlinkOrphans => ("The newest visits to codes that no link has.", Some(200)),
+        Call::ShlinkDeleteOrphans => ("Forgets them.", Some(200)),
+        Call::ShlinkOverview => ("How many visits there were.", Some(200)),
+        Call::ShlinkTags => ("The tags of the caller's links.", Some(200)),
+        Call::ShlinkTagStats => ("The same with links and visits.", Some(200)),
+        Call::ShlinkRenameTag => (
+            "Gives a tag another name, on up to 1,000 links, one after the other.",
+            Some(204),
+        ),
+        Call::ShlinkDeleteTags => ("Takes tags (`tags[]`) off up to 1,000 links.", Some(204)),
+        Call::ShlinkDomains => ("The domains, and where they lead.", Some(200)),
+        Call::ShlinkDomainRedirects => ("Refused: where domains lead is in the configuration.", None),
+        _ => ("Refused: there are no live updates.", None),
+    }
+}
+
+fn example(call: Call) -> Value {
+    match call {
+        Call::ShlinkCreateUrl => {
+            json!({ "longUrl": "https://example.com/sale", "customSlug": "sale", "tags": ["spring"] })
+        }
+        Call::ShlinkEditUrl => json!({ "title": "Spring sale", "validUntil": null }),
+        Call::ShlinkSetRules => json!({ "redirectRules": [{
+            "longUrl": "https://example.com/android", "priority": 1,
+            "conditions": [{ "type": "device", "matchKey": null, "matchValue": "android" }],
+        }] }),
+        Call::ShlinkRenameTag => json!({ "oldName": "spring", "newName": "easter" }),
+        _ => json!({ "domain": "localhost:3000", "baseUrlRedirect": null }),
+    }
+}
