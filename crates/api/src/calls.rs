@@ -148,6 +148,8 @@ calls! {
     ClaimLinks = Shortener "POST" "/api/links/claim" Key(Links), Body;
     /// One link.
     ReadLink = Shortener "GET" "/api/links/:code" Owner;
+    /// The link as it is sent, made where there is none.
+    PutLink = Shortener "PUT" "/api/links/:code" Owner, Body;
     /// Changes a link.
     EditLink = Shortener "PATCH" "/api/links/:code" Owner, Body;
     /// Removes a link.
@@ -162,6 +164,10 @@ calls! {
     DeleteVisits = Shortener "DELETE" "/api/links/:code/visits" Owner;
     /// Moves a link's end.
     ExtendLink = Shortener "POST" "/api/links/:code/extend" Owner, Body;
+    /// What clients of YOURLS ask for; `action` says what.
+    AskYourls = Admin "GET" "/yourls-api.php" Key(Links);
+    /// The same as a form.
+    PostYourls = Admin "POST" "/yourls-api.php" Key(Links), Body;
     /// Whether it runs, for clients of Shlink.
     ShlinkHealth = Shortener "GET" "/rest/v3/health" Anyone;
     /// The same at an address without a version.
@@ -402,8 +408,12 @@ static OWN: LazyLock<Vec<&'static str>> = LazyLock::new(|| {
             .nth(1)
             .filter(|first| !first.starts_with(':') && !first.is_empty())
     };
-    let mut own: Vec<_> = Call::ALL.iter().filter_map(literal).collect();
-    own.dedup();
+    let mut own = Vec::new();
+    for first in Call::ALL.iter().filter_map(literal) {
+        if !own.contains(&first) {
+            own.push(first);
+        }
+    }
     own
 });
 

@@ -24,6 +24,7 @@ const ABOUT: &str = include_str!("openapi/about.md");
 const TAGS: &[(&str, &str)] = &[
     ("links", "Short links: the redirect, and what manages them."),
     ("shlink", "Short links for clients that were written for Shlink."),
+    ("yourls", "Short links for clients that were written for YOURLS."),
     (
         "campaigns",
         "Coupon campaigns: exactly N claims, each user at most `perUser` of them.",

@@ -21,7 +21,7 @@ use tollgate_store::ports::{Buckets, Store};
 
 /// Crawlers may follow short links (previews of links read this too) but have no business in the API.
 const ROBOTS: &str = "User-agent: *\nDisallow: /api/\nDisallow: /admin\nDisallow: /docs\nDisallow: /metrics\n\
-    Disallow: /openapi.json\nDisallow: /rest/\n";
+    Disallow: /openapi.json\nDisallow: /rest/\nDisallow: /yourls-api.php\n";
 /// In several sizes; see `admin/favicon.ico`.
 const ICON: &[u8] = include_bytes!("admin/favicon.ico");
 /// Sessions and event streams are kept in the memory of one process; instances under Spin share none.
@@ -80,6 +80,10 @@ async fn route<S: Store, B: Buckets>(
             let mut response = Response::empty(200).with("content-type", "text/plain; charset=utf-8");
             response.body = ROBOTS.into();
             Ok(response)
+        }
+        // Its only segment is a name of ours; what it asks for are links.
+        Call::AskYourls | Call::PostYourls => {
+            Ok(Box::pin(crate::links::yourls::handle(world, request)).await)
         }
         Call::Welcome => root(&world.settings.config).ok_or_else(Problem::not_found),
         Call::OpenApi => Ok(docs::document(request)),

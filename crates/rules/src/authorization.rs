@@ -96,7 +96,7 @@ impl Row {
         let Self::Call(call) = self else { return false };
         match call {
             Call::ShlinkMercure => status == 501,
-            Call::ShlinkDomainRedirects => status == 400,
+            Call::ShlinkDomainRedirects | Call::AskYourls => status == 400,
             Call::ShlinkTagVisits | Call::ShlinkRenameTag => status == 404,
             _ => false,
         }
@@ -134,6 +134,7 @@ impl Row {
             | Call::ReadLinkStats
             | Call::ListVisits
             | Call::DeleteVisits
+            | Call::PutLink
             | Call::ShlinkReadUrl
             | Call::ShlinkEditUrl
             | Call::ShlinkDeleteUrl
@@ -177,6 +178,8 @@ impl Row {
             Call::OpenLink => json!("open=1"),
             Call::CreateLink => json!({ "url": "https://example.com/" }),
             Call::CreateLinks => json!({ "links": [{ "url": "https://example.com/" }] }),
+            Call::PutLink => json!({ "url": "https://example.com/put" }),
+            Call::PostYourls => json!("action=version&format=json"),
             Call::ShlinkCreateUrl => json!({ "longUrl": "https://example.com/" }),
             Call::ShlinkEditUrl => json!({ "title": "changed" }),
             Call::ShlinkSetRules => json!({ "redirectRules": [] }),

@@ -33,6 +33,7 @@ mod many;
 mod page;
 mod password;
 mod preview;
+mod put;
 mod qr;
 mod record;
 mod redirect;
@@ -47,6 +48,7 @@ mod sweep;
 mod tests;
 pub mod top;
 mod visitor;
+pub(crate) mod yourls;
 
 use self::redirect::private;
 use crate::world::World;
@@ -126,6 +128,7 @@ async fn route<S: Store>(world: &World<'_, S>, request: &Request) -> Result<Resp
         Call::CreateLink => create::post(world, request).await,
         Call::ListLinks => list::get(world, request).await,
         Call::ReadLink => manage::get(world, request, code).await,
+        Call::PutLink => put::put(world, request, code).await,
         Call::EditLink => edit::patch(world, request, code).await,
         Call::DeleteLink => manage::delete(world, request, code).await,
         Call::ExtendLink => edit::extend(world, request, code).await,

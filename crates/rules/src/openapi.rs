@@ -38,6 +38,7 @@ fn describe(call: Call, operation: &mut Operation<'_>) {
                 limiter::describe::describe(call, operation);
             }
             ReadJwks => receipts::describe(call, operation),
+            AskYourls | PostYourls => links::yourls::describe::describe(call, operation),
             _ => admin::describe::describe(call, operation),
         },
     }

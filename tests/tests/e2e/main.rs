@@ -87,6 +87,8 @@ harness::cases! {
             times_to_the_end_of_the_year_9999_are_told_in_utc,
             unknown_code_is_not_found,
             shlinks_calls_are_open_to_scripts_of_any_page,
+            yourls_clients_make_and_expand_links,
+            put_makes_a_link_or_changes_it,
             the_newest_visits_are_told_one_by_one,
             visits_to_codes_that_no_link_has_are_told,
             visits_are_told_by_time_and_by_what_they_came_with,

@@ -22,7 +22,7 @@ pub fn component<'p>(
         ("api", Some("topics" | "messages")) => return Component::Forward,
         (
             "api" | "rest" | ".well-known" | "health" | "metrics" | "openapi.json" | "docs" | "admin"
-            | "robots.txt" | "favicon.ico",
+            | "robots.txt" | "favicon.ico" | "yourls-api.php",
             _,
         ) => {
             return Component::Admin;

@@ -236,6 +236,13 @@ impl<'s> Operation<'s> {
         self.answer(status, about, Some(content.into()));
     }
 
+    /// The same beside what is described of the status already.
+    pub fn also_gives_document(&mut self, status: u16, media: &str) {
+        if let Some(answer) = self.answers.get_mut(&status) {
+            answer["content"][media] = json!({ "schema": { "type": "object" } });
+        }
+    }
+
     /// An answer of JSON that has no type of its own.
     pub fn gives_json(&mut self, status: u16, about: &str, schema: Value, example: Value) {
         let content = json!({ "application/json": { "schema": schema, "example": example } });
@@ -381,6 +388,7 @@ fn tag(call: Call) -> &'static str {
         Some("keys") => "keys",
         Some("limits") => "limits",
         _ if call.path().starts_with("/rest/") => "shlink",
+        _ if call.path() == "/yourls-api.php" => "yourls",
         _ if call.path().starts_with("/admin") => "dashboard",
         _ if call.path() == "/:code" => "links",
         _ if call == Call::ReadJwks => "campaigns",

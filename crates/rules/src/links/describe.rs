@@ -359,6 +359,19 @@ fn one(call: Call, operation: &mut Operation<'_>) {
             operation.gives::<record::View<'_>>(200, "The link.", link());
             operation.answers_with(200, "ETag", true);
         }
+        Call::PutLink => {
+            operation.about(
+                "The link as it is sent, under this code: made where there is none, which takes a key. Of one that is there, what is not sent is as \
+                 for a new link, a password too; its counters stay. `code`, `codeLength` and `ifExists` are refused.",
+            );
+            operation.takes::<create::Body>(json!({ "url": "https://example.com/sale", "tags": ["spring"] }));
+            operation.gives::<again::Created<'_>>(201, "The new link.", link());
+            operation.answers_with(201, "Location", true);
+            operation.answers_with(201, "ETag", true);
+            operation.gives::<record::View<'_>>(200, "The link that was there, as it is now.", link());
+            operation.answers_with(200, "ETag", true);
+            tied(operation);
+        }
         Call::EditLink => {
             operation.about(
                 "A merge patch (RFC 7396): what is absent stays, `null` clears. `maxVisits` is exact also on a link in use.",

@@ -24,6 +24,8 @@ pub const DEFAULT_PAGE: u64 = 100;
 pub const MAX_PAGE: u64 = 500;
 /// The most entries that a page looks at.
 const MAX_EXAMINED: usize = 1_000;
+/// What links that are gathered may take in memory, in bytes, before no more are read: rules have 64 MiB.
+const MAX_GATHERED: usize = 12 << 20;
 /// The longest filter, in bytes.
 pub(super) const MAX_FILTER: usize = 256;
 
@@ -178,7 +180,7 @@ pub(super) async fn all_of<S: Store>(
     Ok(Some(links.into_iter().map(of).collect()))
 }
 
-/// The links that a caller may list, in the order of their list; at most `most`, out of as many entries.
+/// The links that a caller may list, in the order of their list; at most `most`, out of as many entries, and about [`MAX_GATHERED`].
 pub(super) async fn gather<S: Store>(
     world: &World<'_, S>,
     request: &Request,
@@ -189,13 +191,14 @@ pub(super) async fn gather<S: Store>(
         tag: None,
         search: None,
     };
-    let (mut links, mut after) = (Vec::new(), None);
+    let (mut links, mut after, mut bytes) = (Vec::new(), None, 0);
     for _ in 0..most.div_ceil(MAX_EXAMINED) {
         let limit = most.saturating_sub(links.len()).min(MAX_EXAMINED);
         let (more, next) = natural(world.store, &source, &filter, limit, after).await?;
+        bytes += more.iter().map(|link| link.record.weight()).sum::<usize>();
         links.extend(more);
         after = next;
-        if after.is_none() {
+        if after.is_none() || bytes > MAX_GATHERED {
             break;
         }
     }

@@ -46,10 +46,7 @@ pub(super) async fn put<S: Store>(
     let credential = Credential::of(world, request).await?;
     let sent: Map<String, Value> = json::body(request)?;
     if let Some(name) = NOT_SENT.iter().find(|name| sent.contains_key(**name)) {
-        return Err(Problem::field(
-            format!("#/{name}"),
-            "is no field of this call",
-        ));
+        return Err(Problem::field(format!("#/{name}"), "is no field of this call"));
     }
     if !sent.contains_key("url") {
         return Err(Problem::field("#/url", "is missing"));

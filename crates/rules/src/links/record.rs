@@ -307,6 +307,18 @@ impl Record {
         counter_keys(code, self.by_id.then_some(self.id.as_str()))
     }
 
+    /// What it takes in memory, roughly, in bytes.
+    pub(super) fn weight(&self) -> usize {
+        const FIXED: usize = 512;
+        let urls = self.rules.iter().map(|rule| &rule.url);
+        let urls = urls.chain(self.targets.iter().map(|target| &target.url));
+        let texts = urls
+            .chain(&self.tags)
+            .chain(&self.title)
+            .chain(&self.fallback_url);
+        FIXED + self.url.len() + texts.map(|text| FIXED / 8 + text.len()).sum::<usize>()
+    }
+
     /// Whether this is the digest of its manage token; in constant time.
     pub(super) fn has_token(&self, digest: &str) -> bool {
         let stored = self.manage.as_deref();

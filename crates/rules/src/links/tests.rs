@@ -11,6 +11,7 @@ mod managing;
 mod many;
 mod meddled;
 mod passwords;
+mod putting;
 mod races;
 mod redirecting;
 mod strangers;

@@ -3,6 +3,8 @@
 //!
 //! The key is in the field `signature`, of the query or of a form, or in `Authorization`. As there, a link to a URL is made once.
 
+#[cfg(feature = "schema")]
+pub(crate) mod describe;
 mod format;
 #[cfg(test)]
 mod tests;
@@ -94,22 +96,34 @@ async fn act<S: Store>(world: &World<'_, S>, request: &Request, fields: &Fields)
             None => not_found(),
         }),
         Some("url-stats") => Ok(match found(world, request, fields).await? {
-            Some(link) => (200, json!({ "statusCode": 200, "message": "success", "simple": link.visits, "link": view(world, &link) })),
+            Some(link) => (
+                200,
+                json!({ "statusCode": 200, "message": "success", "simple": link.visits, "link": view(world, &link) }),
+            ),
             None => not_found(),
         }),
         Some("stats") => stats(world, request, fields).await,
         Some("db-stats") => {
             let links = list::gather(world, request, MAX_LINKS).await?;
-            Ok((200, json!({ "statusCode": 200, "message": "success", "simple": "Need either XML or JSON format for stats", "db-stats": totals(&links) })))
+            Ok((
+                200,
+                json!({ "statusCode": 200, "message": "success", "simple": "Need either XML or JSON format for stats", "db-stats": totals(&links) }),
+            ))
         }
-        Some("version") => Ok((200, json!({ "version": VERSION, "simple": VERSION, "statusCode": 200 }))),
+        Some("version") => Ok((
+            200,
+            json!({ "version": VERSION, "simple": VERSION, "statusCode": 200 }),
+        )),
         _ => Ok(fault(400, "error", "Unknown or missing \"action\" parameter")),
     }
 }
 
 fn not_found() -> Answer {
     let message = "Error: short URL not found";
-    (404, json!({ "statusCode": 404, "errorCode": 404, "message": message, "simple": "not found" }))
+    (
+        404,
+        json!({ "statusCode": 404, "errorCode": 404, "message": message, "simple": "not found" }),
+    )
 }
 
 /// What clients are told of a link.
@@ -167,8 +181,11 @@ async fn shorten<S: Store>(
             ours.insert(name.to_owned(), json!(value));
         }
     }
-    if !ours.contains_key("url") {
-        return Ok(fault(400, "error:nourl", "Missing or malformed URL"));
+    match fields.text("url") {
+        None => return Ok(fault(400, "error:nourl", "Missing or malformed URL")),
+        // As YOURLS does: some clients leave it out.
+        Some(url) if !url.contains("://") => drop(ours.insert("url".into(), json!(format!("http://{url}")))),
+        Some(_) => {}
     }
     ours.insert("ifExists".into(), json!("return"));
     let ours = Request {
@@ -198,7 +215,10 @@ async fn shorten<S: Store>(
     let (status, more) = match is_new {
         true => {
             let message = format!("{} added to database", link.record.url);
-            (200, json!({ "status": "success", "code": "", "message": message, "statusCode": "200" }))
+            (
+                200,
+                json!({ "status": "success", "code": "", "message": message, "statusCode": "200" }),
+            )
         }
         false => {
             let message = format!("{} already exists in database", link.record.url);
@@ -233,7 +253,11 @@ fn totals(links: &[Link]) -> Value {
     json!({ "total_links": links.len().to_string(), "total_clicks": clicks.to_string() })
 }
 
-async fn stats<S: Store>(world: &World<'_, S>, request: &Request, fields: &Fields) -> Result<Answer, Problem> {
+async fn stats<S: Store>(
+    world: &World<'_, S>,
+    request: &Request,
+    fields: &Fields,
+) -> Result<Answer, Problem> {
     let mut links = list::gather(world, request, MAX_LINKS).await?;
     let totals = totals(&links);
     match fields.text("filter").unwrap_or("top") {

@@ -85,3 +85,75 @@ pub async fn shlinks_calls_are_open_to_scripts_of_any_page(host: Host) {
     let twice = twice.outside_contract().send().await;
     assert!(twice.status == 400, "{}", twice.shown());
 }
+
+pub async fn yourls_clients_make_and_expand_links(host: Host) {
+    let gateway = Gateway::shared(host).await;
+    let code = unique("yourls");
+    let ask = |query: &str| {
+        gateway
+            .get(&format!("/yourls-api.php?signature={ADMIN_KEY}&{query}"))
+            .send()
+    };
+    let url = format!("https%3A%2F%2Fexample.com%2F{code}");
+    let made = ask(&format!("action=shorturl&format=json&keyword={code}&url={url}"))
+        .await
+        .expect(200)
+        .json();
+    assert_eq!(
+        (&made["status"], &made["url"]["keyword"]),
+        (&json!("success"), &json!(code))
+    );
+    let again = ask(&format!("action=shorturl&format=json&url={url}"))
+        .await
+        .expect(400)
+        .json();
+    assert_eq!(
+        (&again["code"], &again["shorturl"]),
+        (&json!("error:url"), &made["shorturl"])
+    );
+    let expanded = ask(&format!("action=expand&format=simple&shorturl={code}"))
+        .await
+        .expect(200);
+    assert_eq!(expanded.text(), format!("https://example.com/{code}"));
+    let xml = ask(&format!("action=url-stats&shorturl={code}"))
+        .await
+        .expect(200);
+    assert!(xml.text().contains("<clicks>0</clicks>"), "{}", xml.shown());
+    let body = format!("signature={ADMIN_KEY}&action=expand&format=json&shorturl={code}");
+    let form = gateway
+        .post("/yourls-api.php")
+        .header("content-type", "application/x-www-form-urlencoded");
+    let posted = form.body(body.into_bytes()).send().await.expect(200).json();
+    assert_eq!(posted["longurl"], json!(format!("https://example.com/{code}")));
+    ask("action=expand&format=json&shorturl=not-there")
+        .await
+        .expect(404);
+    let nobody = gateway
+        .get("/yourls-api.php?action=db-stats&format=json")
+        .send()
+        .await;
+    assert!(nobody.status == 401, "{}", nobody.shown());
+}
+
+pub async fn put_makes_a_link_or_changes_it(host: Host) {
+    let gateway = Gateway::shared(host).await;
+    let (key, other) = (gateway.key(&["links"]).await, gateway.key(&["links"]).await);
+    let path = format!("/api/links/{}", unique("put"));
+    let put =
+        |key: &str, sent: serde_json::Value| gateway.call(Method::PUT, &path).key(key).json(&sent).send();
+    let made = put(&key, json!({ "url": "https://example.com/a", "title": "A" }))
+        .await
+        .expect(201)
+        .json();
+    let changed = put(&key, json!({ "url": "https://example.com/b" }))
+        .await
+        .expect(200)
+        .json();
+    assert_eq!((&changed["id"], &changed["title"]), (&made["id"], &json!(null)));
+    put(&other, json!({ "url": "https://example.com/c" }))
+        .await
+        .problem(403, "forbidden");
+    let answer = put(&key, json!({ "url": "https://example.com/b", "code": "x" })).await;
+    assert!(answer.status == 400, "{}", answer.shown());
+    answer.names("#/code");
+}

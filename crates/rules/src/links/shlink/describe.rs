@@ -42,7 +42,7 @@ pub(in crate::links) fn describe(call: Call, operation: &mut Operation<'_>) {
 }
 
 fn pages(call: Call, operation: &mut Operation<'_>) {
-    let whole = |least: i64| json!({ "type": "integer", "minimum": least, "maximum": 10_000 });
+    let whole = |least: i64| json!({ "type": "integer", "minimum": least, "maximum": 5_000 });
     let listed = matches!(
         call,
         Call::ShlinkListUrls
@@ -60,7 +60,7 @@ fn pages(call: Call, operation: &mut Operation<'_>) {
             whole(1),
             "From 1. Pages reach to the first 10,000 entries.",
         );
-        operation.query("itemsPerPage", whole(-1), "Entries of a page; -1: all.");
+        operation.query("itemsPerPage", whole(-1), "Entries of a page; -1: 5,000.");
     }
 }
 

@@ -8,6 +8,8 @@ use super::problem::Fault;
 
 /// The most entries that pages reach.
 const MAX_REACH: usize = 10_000;
+/// The most entries of a page: as many as Shlink's own client asks for, and as have room in memory.
+const MAX_PAGE: usize = 5_000;
 
 /// The fields of a query. What nobody knows is left alone.
 pub(super) struct Fields(Vec<(String, String)>);
@@ -64,19 +66,19 @@ pub(super) struct Page {
 }
 
 impl Page {
-    /// Of a query; with so many entries, unless it says otherwise. −1 are all.
+    /// Of a query; with so many entries, unless it says otherwise. −1 are as many as a page may have.
     pub(super) fn of(fields: &Fields, default: i64) -> Result<Self, Fault> {
         let number = fields.whole("page", 1)?;
         let size = fields.whole("itemsPerPage", default)?;
         let number = usize::try_from(number).unwrap_or(0).max(1);
         let size = match usize::try_from(size) {
             Ok(size @ 1..) => size,
-            _ => MAX_REACH,
+            _ => MAX_PAGE,
         };
-        if size > MAX_REACH || (number > 1 && number.saturating_mul(size) > MAX_REACH) {
+        if size > MAX_PAGE || (number > 1 && number.saturating_mul(size) > MAX_REACH) {
             return Err(Fault::invalid(
                 "itemsPerPage",
-                "Pages reach to the first 10,000 entries.",
+                "A page has at most 5,000 entries, and pages reach to the first 10,000.",
             ));
         }
         Ok(Self { number, size })

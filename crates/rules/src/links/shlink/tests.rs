@@ -247,7 +247,7 @@ fn visits_are_listed_and_counted_apart_from_machines() {
     assert_eq!(bots, [false, true, false]);
     let expected = json!({
         "referer": "", "date": of_abc[0]["date"], "userAgent": FIREFOX, "visitLocation": null, "potentialBot": false,
-        "visitedUrl": "http://localhost:3000/abc", "redirectUrl": "https://example.com/",
+        "visitedUrl": "http://localhost:3000/abc", "redirectUrl": "https://example.com",
     });
     assert_eq!(of_abc[0], expected);
     assert_eq!(
@@ -334,7 +334,7 @@ fn rules_are_set_and_shown_as_theirs() {
     let none = gateway.shlink_ok("GET", path, Value::Null);
     assert_eq!(
         none,
-        json!({ "defaultLongUrl": "https://example.com/", "redirectRules": [] })
+        json!({ "defaultLongUrl": "https://example.com", "redirectRules": [] })
     );
     let condition = |kind: &str, value: &str| json!({ "type": kind, "matchKey": null, "matchValue": value });
     let rules = json!({ "redirectRules": [

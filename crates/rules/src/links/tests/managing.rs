@@ -238,7 +238,7 @@ fn methods_and_addresses_are_told_apart() {
     gateway.link("abc", json!({}));
     for (method, path, allow) in [
         ("PUT", "/api/links", "GET, HEAD, POST"),
-        ("POST", "/api/links/abc", "GET, HEAD, PATCH, DELETE"),
+        ("POST", "/api/links/abc", "GET, HEAD, PUT, PATCH, DELETE"),
         ("GET", "/api/links/abc/extend", "POST"),
         ("GET", "/api/links/bulk", "POST, PATCH, DELETE"),
         ("DELETE", "/api/links/claim", "POST"),

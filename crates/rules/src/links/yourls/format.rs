@@ -38,7 +38,10 @@ impl Format {
             Self::Jsonp(function) => (
                 "application/javascript; charset=utf-8",
                 // Never the beginning of something else than a script.
-                format!("/**/{function}({});", document.to_string().replace('<', "\\u003c")),
+                format!(
+                    "/**/{function}({});",
+                    document.to_string().replace('<', "\\u003c")
+                ),
             ),
             Self::Simple => {
                 let text = match document.get("simple") {
@@ -68,7 +71,9 @@ fn element(text: &mut String, name: &str, value: &Value) {
     text.push_str(name);
     text.push('>');
     match value {
-        Value::Object(members) => members.iter().for_each(|(name, value)| element(text, name, value)),
+        Value::Object(members) => members
+            .iter()
+            .for_each(|(name, value)| element(text, name, value)),
         Value::String(value) => escape(text, value),
         Value::Null => {}
         other => escape(text, &other.to_string()),
