@@ -16,7 +16,6 @@ mod tests;
 pub use forwarded::is_check;
 pub(crate) use forwarded::not_a_proxy;
 pub use page::{HEADERS as PAGE_HEADERS, for_browser};
-pub(crate) use page::{preferred_of, wants_html};
 
 use crate::access::{self, Access};
 use crate::identity::{self, ClientId};

@@ -1,6 +1,7 @@
 //! The page in place of a 429 for a browser. It says nothing that a request could choose, and may load or run nothing.
 
 use crate::html;
+use tollgate_api::accept;
 
 /// The headers of the page, in place of those that the problem document has under these names. Nothing may be loaded, run, framed or
 /// sent from it.
@@ -12,8 +13,6 @@ pub const HEADERS: [(&str, &str); 6] = [
     ("cache-control", "no-store"),
     ("vary", "accept, accept-language"),
 ];
-/// The longest `Accept` or `Accept-Language` that is looked at, in bytes.
-const MAX_LOOKED_AT: usize = 1_024;
 /// How a problem document of the limiter begins.
 const BEGINS: &[u8] = b"{\"type\":\"https://iana.org/assignments/http-problem-types#quota-exceeded\"";
 
@@ -51,7 +50,7 @@ pub fn for_browser(
     accept: Option<&str>,
     accept_language: Option<&str>,
 ) -> Option<Vec<u8>> {
-    if !body.starts_with(BEGINS) || !wants_html(accept?) {
+    if !body.starts_with(BEGINS) || !accept::wants_html(accept?) {
         return None;
     }
     let words = words(accept_language.unwrap_or_default());
@@ -62,46 +61,8 @@ pub fn for_browser(
     Some(html::document(language, title, &main))
 }
 
-/// The elements of a list of preferences (RFC 9110, section 12.5): each, in lower case, that has not the weight 0.
-fn preferred(text: &str) -> impl Iterator<Item = (String, f32)> {
-    let end = text.floor_char_boundary(MAX_LOOKED_AT);
-    let elements = text.get(..end).unwrap_or_default().split(',');
-    elements.filter_map(|element| {
-        let mut parts = element.split(';').map(str::trim);
-        let value = parts.next()?.to_ascii_lowercase();
-        let weight = parts.find_map(|part| part.strip_prefix("q="));
-        let weight = weight.map_or(1.0, |weight| weight.parse().unwrap_or(0.0));
-        (weight > 0.0 && !value.is_empty()).then_some((value, weight))
-    })
-}
-
-/// Whether `text/html` is asked for by name, and not rather JSON. Wildcards do not count.
-pub(crate) fn wants_html(accept: &str) -> bool {
-    let weight = |wanted: &[&str]| {
-        let of = preferred(accept).filter(|(value, _)| wanted.contains(&&**value));
-        of.map(|(_, weight)| weight).fold(0.0, f32::max)
-    };
-    let html = weight(&["text/html", "application/xhtml+xml"]);
-    html > 0.0 && html >= weight(&["application/json", "application/problem+json"])
-}
-
-/// The index of the language (a primary tag) that is preferred most; of two that are so equally, the one named first; 0 for none of them.
-pub(crate) fn preferred_of(accept_language: &str, languages: &[&str]) -> usize {
-    let mut best: Option<(usize, f32)> = None;
-    for (value, weight) in preferred(accept_language) {
-        let primary = value.split('-').next().unwrap_or_default();
-        let known = languages.iter().position(|language| *language == primary);
-        if let Some(index) = known
-            && best.is_none_or(|(_, before)| weight > before)
-        {
-            best = Some((index, weight));
-        }
-    }
-    best.map_or(0, |(index, _)| index)
-}
-
 fn words(accept_language: &str) -> &'static Words {
-    &WORDS[preferred_of(accept_language, &WORDS.map(|words| words.language))]
+    &WORDS[accept::language(accept_language, &WORDS.map(|words| words.language))]
 }
 
 #[cfg(test)]

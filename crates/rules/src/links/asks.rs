@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use std::net::IpAddr;
 
 use crate::settings::Settings;
+use tollgate_api::accept;
 use tollgate_api::http::Request;
 
 /// How much of a `User-Agent` or an `Accept-Language` is looked at, in bytes.
@@ -91,27 +92,8 @@ pub(super) fn os(request: &Request) -> Option<Os> {
 /// The language that is asked for first (RFC 9110, section 12.5.4), in lower case: `de-at`.
 pub(super) fn language(request: &Request) -> Option<String> {
     let asked = lower(request, "accept-language")?;
-    let mut best: Option<(u16, &str)> = None;
-    for range in asked.split(',') {
-        let mut parts = range.split(';').map(str::trim);
-        let tag = parts.next().unwrap_or_default();
-        let weight = parts
-            .find_map(|part| part.strip_prefix("q="))
-            .map_or(1_000, thousandths);
-        let is_tag = tag.starts_with(|c: char| c.is_ascii_lowercase());
-        if is_tag && weight > best.map_or(0, |(most, _)| most) {
-            best = Some((weight, tag));
-        }
-    }
-    best.map(|(_, tag)| tag.to_owned())
-}
-
-/// A weight of RFC 9110, section 12.4.2; one that is none is 0.
-fn thousandths(text: &str) -> u16 {
-    let (whole, part) = text.split_once('.').unwrap_or((text, ""));
-    let part = format!("{part:0<3}");
-    let number = format!("{whole}{}", part.get(..3).unwrap_or("x"));
-    number.parse().ok().filter(|weight| *weight <= 1_000).unwrap_or(0)
+    let is_tag = |tag: &str| tag.starts_with(|c: char| c.is_ascii_lowercase());
+    accept::best(&asked, |tag| is_tag(tag).then(|| tag.to_owned()))
 }
 
 /// The country (ISO 3166-1 alpha-2, upper case) that a trusted proxy tells in the header of the settings.

@@ -3,6 +3,7 @@
 use super::page::{self, Language};
 use super::redirect::private;
 use crate::world::World;
+use tollgate_api::accept;
 use tollgate_api::http::{Request, Response};
 use tollgate_api::problem::{Kind, Problem};
 
@@ -72,7 +73,9 @@ pub(super) fn answer<S>(world: &World<'_, S>, request: &Request, problem: Proble
     let reads = matches!(&*request.method, "GET" | "HEAD");
     match elsewhere {
         Some(url) if reads => private(Response::empty(302).with("location", url)),
-        _ if reads && wants_html(request) => in_words(request, &problem),
+        _ if reads && accept::wants_html(request.header("accept").unwrap_or_default()) => {
+            in_words(request, &problem)
+        }
         _ => private(problem.into_response()),
     }
 }
@@ -92,47 +95,4 @@ fn in_words(request: &Request, problem: &Problem) -> Response {
     let why = why.map_or(String::new(), |why| format!("<p>{why}</p>\n"));
     let body = format!("<h1>{title}</h1>\n{why}");
     page::answer(problem.kind.status(), language, title, &body, false)
-}
-
-/// Whether somebody asks for HTML by name, as browsers do when they show a page.
-fn wants_html(request: &Request) -> bool {
-    let asked = request.header("accept").unwrap_or_default();
-    asked.split(',').any(|range| {
-        let mut parts = range.split(';').map(str::trim);
-        let is_html = parts
-            .next()
-            .is_some_and(|name| name.eq_ignore_ascii_case("text/html"));
-        let refused = |part: &str| {
-            let weight = part.strip_prefix("q=");
-            weight.is_some_and(|weight| weight.parse::<f32>().is_ok_and(|weight| weight <= 0.0))
-        };
-        is_html && !parts.any(refused)
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::testing::request;
-    use serde_json::Value;
-
-    #[test]
-    fn html_is_for_who_names_it() {
-        for (accept, expected) in [
-            (
-                "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8",
-                true,
-            ),
-            ("application/json, TEXT/HTML ; level=1", true),
-            ("*/*", false),
-            ("text/*", false),
-            ("text/html;q=0", false),
-            ("text/html; q=0.0, */*", false),
-            ("application/json", false),
-            ("", false),
-        ] {
-            let request = request("GET", "/abc", &[("accept", accept)], &Value::Null);
-            assert_eq!(wants_html(&request), expected, "{accept}");
-        }
-    }
 }

@@ -6,6 +6,7 @@ use super::record::Standing;
 use super::tickets::seconds_until;
 use crate::html;
 use crate::limiter;
+use tollgate_api::accept;
 use tollgate_api::http::{Request, Response};
 
 /// How soon the page asks again, seconds: near its turn, and far from it.
@@ -67,14 +68,14 @@ const WORDS: [Words; 3] = [
 
 /// Whether a request is one of a browser that shows a page.
 pub(super) fn is_wanted(request: &Request) -> bool {
-    request.method == "GET" && request.header("accept").is_some_and(limiter::wants_html)
+    request.method == "GET" && request.header("accept").is_some_and(accept::wants_html)
 }
 
 /// The page of somebody who waits.
 pub(super) fn answer(request: &Request, room: &Room, standing: Standing, now: u64) -> Response {
     let wanted = request.header("accept-language").unwrap_or_default();
     let languages = WORDS.map(|words| words.language);
-    let words = &WORDS[limiter::preferred_of(wanted, &languages)];
+    let words = &WORDS[accept::language(wanted, &languages)];
     let (position, turn) = match standing {
         Standing::Waiting { position, turn } => (position, turn),
         Standing::Admitted { .. } | Standing::Expired => (Some(0), Some(now)),

@@ -6,6 +6,7 @@ use std::hash::{BuildHasher as _, Hasher as _};
 use foldhash::fast::FixedState;
 use serde::{Deserialize, Serialize};
 use siphasher::sip::SipHasher13;
+use tollgate_api::accept;
 use tollgate_api::http::Request;
 use tollgate_store::packed;
 
@@ -237,27 +238,12 @@ fn host(address: &str) -> Option<String> {
 
 /// The language that is wanted most, the first among equals (RFC 9110, 12.5.4).
 fn language(accepted: &str) -> Option<String> {
-    const MAX_RANGES: usize = 16;
-    let mut best: Option<(u32, String)> = None;
-    for range in accepted.split(',').take(MAX_RANGES) {
-        let (tag, weight) = match range.split_once(';') {
-            None => (range, 1_000),
-            Some((tag, weight)) => (tag, thousandths(weight)?),
-        };
-        let primary = tag.trim().split('-').next().unwrap_or_default();
+    accept::best(accepted, |tag| {
+        let primary = tag.split('-').next().unwrap_or_default();
         let is_language =
             (2..=3).contains(&primary.len()) && primary.bytes().all(|b| b.is_ascii_alphabetic());
-        if is_language && weight > best.as_ref().map_or(0, |(weight, _)| *weight) {
-            best = Some((weight, primary.to_ascii_lowercase()));
-        }
-    }
-    best.map(|(_, language)| language)
-}
-
-/// A `q=0.8` in thousandths; `None` for anything else.
-fn thousandths(weight: &str) -> Option<u32> {
-    let value: f32 = weight.trim().strip_prefix("q=")?.trim().parse().ok()?;
-    (0.0..=1.0).contains(&value).then_some((value * 1_000.0) as u32)
+        is_language.then(|| primary.to_ascii_lowercase())
+    })
 }
 
 #[cfg(test)]
@@ -302,7 +288,7 @@ mod tests {
             ("zh-Hant-TW", Some("zh")),
             ("en;q=0", None),
             ("x", None),
-            ("en;level=1", None),
+            ("en;level=1", Some("en")),
             ("en;q=NaN", None),
             ("../../etc, en", Some("en")),
             ("", None),
