@@ -98,7 +98,7 @@ pub const SEEN_HEADERS: &[&str] = &[
 pub const SEEN_AT_REST: &[&str] = &["accept", "cookie", "if-match", "if-none-match"];
 
 /// Those that only questions of proxies ([`crate::calls::Call::Check`]) have.
-pub const SEEN_AT_CHECK: &[&str] = &["x-forwarded-method", "x-forwarded-uri", "x-tollgate-deny"];
+pub const SEEN_AT_CHECK: &[&str] = &["x-forwarded-method", "x-forwarded-uri"];
 
 /// The methods that calls take.
 const METHODS: &[&str] = &["GET", "POST", "HEAD", "PUT", "PATCH", "DELETE"];

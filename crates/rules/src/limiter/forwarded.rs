@@ -16,8 +16,6 @@ use tollgate_store::ports::{Buckets, Store};
 
 const METHOD: &str = "x-forwarded-method";
 const URI: &str = "x-forwarded-uri";
-/// Asks, as `?deny=403` does, for a refusal with a status that nginx hands on.
-const DENY: &str = "x-tollgate-deny";
 /// The status that a refusal would have had.
 const STATUS: &str = "x-tollgate-status";
 /// The longest method, in bytes: as of a limit.
@@ -119,19 +117,27 @@ fn text<'r>(request: &'r Request, name: &str) -> Result<Option<&'r str>, Problem
         .ok_or_else(|| Problem::field(format!("header:{name}"), "must be text"))
 }
 
-/// Whether the query asks for a 403. Caddy leaves the original request's query there, so that anything else in it is not ours to refuse.
-fn is_deny_in_query(request: &Request) -> bool {
-    let fields = request.query_fields();
-    fields
-        .iter()
-        .any(|(name, value)| name == "deny" && value == "403")
+/// Whether the proxy's own configuration asks for a 403. Caddy, and whoever else is not told a query, hands on the client's: one that
+/// `X-Forwarded-Uri` has too asks for nothing. Nor does a header, since proxies hand on those of clients. Anything else in the query
+/// is not ours to refuse.
+fn is_deny_asked_for(request: &Request) -> bool {
+    let Some(query) = request.query.as_deref() else {
+        return false;
+    };
+    let uri = request.header(URI).unwrap_or_default();
+    let is_clients = uri
+        .split_once('?')
+        .is_some_and(|(_, of_client)| of_client == query);
+    let fields = || request.query_fields().into_iter();
+    request.path == Call::Check.path()
+        && !is_clients
+        && fields().any(|(name, value)| name == "deny" && value == "403")
 }
 
 /// With `deny`, a refusal is a 403 that says what it would have been: nginx hands on 401 and 403, and makes a 500 of any other.
 fn as_asked_for(request: &Request, mut response: Response) -> Response {
-    let is_exact = request.path == Call::Check.path();
-    let is_asked_for = request.header(DENY) == Some("403") || is_exact && is_deny_in_query(request);
-    if is_asked_for && response.status >= 400 && response.status != Kind::Unauthorized.status() {
+    if is_deny_asked_for(request) && response.status >= 400 && response.status != Kind::Unauthorized.status()
+    {
         response
             .headers
             .push(Header::new(STATUS, response.status.to_string()));
@@ -248,8 +254,6 @@ mod tests {
         let refused = of(&headers, "/api/check?deny=403");
         assert_eq!((refused.status, refused.header(STATUS)), (403, Some("429")));
         assert_eq!(refused.header("retry-after"), Some("3600"));
-        let asking = [headers[0], headers[1], headers[2], (DENY, "403")];
-        assert_eq!(of(&asking, "/api/check").status, 403);
         let twice = [headers[0], headers[1], ("x-client-id", "a"), ("x-client-id", "b")];
         let refused = of(&twice, "/api/check?deny=403");
         assert_eq!((refused.status, refused.header(STATUS)), (403, Some("400")));
@@ -273,6 +277,30 @@ mod tests {
             ask(&gateway, "GET", "/api/check?deny=1&x=1", &headers).status,
             429
         );
+    }
+
+    #[test]
+    fn a_client_behind_a_proxy_does_not_choose_the_status() {
+        let gateway = gateway();
+        let of = |path: &str, uri: &str| {
+            let headers = [
+                (METHOD, "POST"),
+                (URI, uri),
+                ("x-forwarded-for", "198.51.100.1"),
+                ("x-tollgate-deny", "403"),
+            ];
+            ask(&gateway, "GET", path, &headers).status
+        };
+        for _ in 0..2 {
+            assert_eq!(of("/api/check", "/cart/1"), 204);
+        }
+        // Caddy: the query of the question is that of the client, and so are the headers.
+        assert_eq!(of("/api/check", "/cart/1"), 429);
+        assert_eq!(of("/api/check?deny=403", "/cart/1?deny=403"), 429);
+        assert_eq!(of("/api/check?a=b&deny=403", "/cart/1?a=b&deny=403"), 429);
+        // nginx: its own, whatever the client sends.
+        assert_eq!(of("/api/check?deny=403&of=5f2c", "/cart/1?deny=403"), 403);
+        assert_eq!(of("/api/check?deny=403", "/cart/1?a=b"), 403);
     }
 
     #[test]
