@@ -525,10 +525,14 @@ impl Gateway {
         };
         let max = usize::try_from(calls::max_body(path(head), self.max_body as u64)).unwrap_or(usize::MAX);
         let body = Box::pin(self.body(body, max)).await?;
-        let answer = Box::pin(self.rest(head, body, &caller.name, trace)).await?;
+        let mut answer = Box::pin(self.rest(head, body, &caller.name, trace)).await?;
         self.shared.events.answered(asked.known(), path(head), &answer);
         if answer.status < 300 && asked.known().is_some_and(Call::is_in_force_when_answered) {
             Box::pin(self.shared.run_time.in_force()).await;
+            if asked == Asked::call(Call::RefillClient) {
+                // Until now others were charged by the terms that have ended, and what was filled may have shrunk to their capacity.
+                answer = Box::pin(self.rest(head, Vec::new(), &caller.name, None)).await?;
+            }
         }
         let mut answer = from_packed(answer);
         for (name, value) in &unpacked(added) {
