@@ -193,6 +193,8 @@ pub struct Clients {
     pub country_header: Option<String>,
     /// Token buckets held in memory; beyond it the oldest idle bucket goes.
     pub max_buckets: u64,
+    /// The names that one address may bring to a quota in a window, each with a counter of its own; beyond it they share one.
+    pub max_quota_names: u64,
     /// Whether answers that carry `RateLimit` carry the older `X-RateLimit-Limit`, `-Remaining` and `-Reset` too.
     pub x_ratelimit: bool,
 }
@@ -477,6 +479,7 @@ impl Default for Clients {
             header: "x-client-id".into(),
             country_header: None,
             max_buckets: 1_000_000,
+            max_quota_names: 100_000,
             x_ratelimit: false,
         }
     }

@@ -98,51 +98,119 @@ async fn judge<S: Store, B: Buckets>(
         Access::Exempt => return Verdict::Admit(Vec::new()),
         Access::Denied => return Verdict::Answer(access::denied().into_response()),
     }
-    let mut verdict = take(world, buckets, request, path, told).await;
-    if settings.has_rooms()
-        && let Verdict::Admit(headers) = &mut verdict
-        && let Some(room) = settings.room_before(path)
-        && (told == Told::Always || rooms::may_be_held(path))
-    {
-        // Boxed to keep the future of others small.
-        match Box::pin(rooms::judge(world, request, room)).await {
-            Gate::Open(added) => headers.extend(added),
-            Gate::Closed(response) => return Verdict::Answer(response),
-        }
-    }
-    match verdict {
-        Verdict::Admit(headers) if !settings.quotas.is_empty() => {
-            count(world, request, path, told, headers).await
-        }
-        verdict => verdict,
-    }
-}
-
-/// Counts under the quotas, which is a commit: after everything that may refuse without one, and the last wait. A request that they refuse has taken its tokens.
-async fn count<S: Store>(
-    world: &World<'_, S>,
-    request: &Request,
-    path: &str,
-    told: Told,
-    mut headers: Vec<Header>,
-) -> Verdict {
-    let quotas = world.settings.quotas.iter();
-    let matching: Vec<&Quota> = quotas
+    let quotas = settings.quotas.iter();
+    let quotas: Vec<&Quota> = quotas
         .filter(|quota| quota.by().falls_under(&request.method, path))
         .collect();
-    if matching.is_empty() {
-        return Verdict::Admit(headers);
+    if !quotas.is_empty() {
+        // Boxed to keep the common future small.
+        return Box::pin(take_and_count(world, buckets, request, (path, told), &quotas)).await;
     }
-    let wanted = matching.iter().any(|quota| quota.by().per_client);
-    let client = identify(world, request, wanted).await;
-    let caller = caller_of(world.settings, request, path, told, client, world.now);
-    match quotas::count(world.store, &matching, &caller).await {
-        Ok(Counted::Yes(told)) => {
-            headers.extend(told);
-            Verdict::Admit(headers)
+    let mut verdict = take(world, buckets, request, path, told).await;
+    if let Verdict::Admit(headers) = &mut verdict {
+        match gate(world, request, path, told).await {
+            None => {}
+            Some(Gate::Open(added)) => headers.extend(added),
+            Some(Gate::Closed(response)) => return Verdict::Answer(response),
         }
-        Ok(Counted::No(response)) => Verdict::Answer(response),
-        Err(error) => Verdict::Answer(Problem::from(error).into_response()),
+    }
+    verdict
+}
+
+/// What the waiting room before this path says, if there is one.
+async fn gate<S: Store>(world: &World<'_, S>, request: &Request, path: &str, told: Told) -> Option<Gate> {
+    let settings = world.settings;
+    if !settings.has_rooms() {
+        return None;
+    }
+    let room = settings.room_before(path)?;
+    if told != Told::Always && !rooms::may_be_held(path) {
+        return None;
+    }
+    // Boxed to keep the future of others small.
+    Some(Box::pin(rooms::judge(world, request, room)).await)
+}
+
+/// Takes from the buckets, and counts under the quotas: both, or neither. A quota is counted by a commit, so the buckets are looked at before
+/// it and taken from after it. Where others took what was seen there, the commit is undone.
+async fn take_and_count<S: Store, B: Buckets>(
+    world: &World<'_, S>,
+    buckets: &B,
+    request: &Request,
+    (path, told): (&str, Told),
+    quotas: &[&Quota],
+) -> Verdict {
+    let settings = world.settings;
+    let policies: Vec<&Policy> = settings.policies.matching(&request.method, path).collect();
+    let by = quotas.iter().map(|quota| quota.by());
+    let wanted = policies.iter().copied().chain(by).any(|one| one.per_client);
+    let client = identify(world, request, wanted).await;
+    let caller = caller_of(settings, request, path, told, client, world.now);
+    let take = async || {
+        let (charged, asked) = policies.iter().map(|policy| policy.charge(&caller)).unzip();
+        charge(buckets, &caller, charged, asked).await
+    };
+    let mut taken = None;
+    if !are_there(buckets, &caller, &policies).await {
+        // As a rule it is refused here. One that gained a token just now has it, and is counted like any other.
+        match take().await {
+            Verdict::Admit(headers) => taken = Some(headers),
+            refusal => return refusal,
+        }
+    }
+    let of_room = match gate(world, request, path, told).await {
+        None => Vec::new(),
+        Some(Gate::Open(added)) => added,
+        // Who waits is charged, and not counted.
+        Some(Gate::Closed(response)) => {
+            let refusal = match taken {
+                Some(_) => None,
+                None => Some(take().await),
+            };
+            return match refusal {
+                Some(Verdict::Answer(refusal)) => Verdict::Answer(refusal),
+                _ => Verdict::Answer(response),
+            };
+        }
+    };
+    let (counters, of_quotas) = match quotas::count(world.store, quotas, &caller).await {
+        Ok(Counted::Yes(counters, headers)) => (counters, headers),
+        Ok(Counted::No(response)) => return Verdict::Answer(response),
+        Err(error) => return Verdict::Answer(Problem::from(error).into_response()),
+    };
+    let mut headers = match taken {
+        Some(headers) => headers,
+        None => match take().await {
+            Verdict::Admit(headers) => headers,
+            refusal => {
+                // Where the store fails now, it stays counted: nobody is let through for it.
+                let _ = quotas::give_back(world.store, counters).await;
+                return refusal;
+            }
+        },
+    };
+    headers.extend(of_room);
+    headers.extend(of_quotas);
+    Verdict::Admit(headers)
+}
+
+/// Whether every enforced policy has its cost. Nothing is taken. Where the buckets cannot be asked, taking from them says what follows.
+async fn are_there<B: Buckets>(buckets: &B, caller: &Caller<'_>, policies: &[&Policy]) -> bool {
+    let enforced = policies.iter().filter(|policy| !policy.shadow);
+    let mut asked: Vec<Bucket> = enforced.map(|policy| policy.charge(caller).1).collect();
+    if asked.is_empty() {
+        return true;
+    }
+    let costs: Vec<u64> = asked
+        .iter_mut()
+        .map(|bucket| std::mem::take(&mut bucket.cost))
+        .collect();
+    match buckets.take(asked).await {
+        Ok(levels) => levels
+            .iter()
+            .zip(costs)
+            .all(|(level, cost)| level.remaining >= cost),
+        Err(_) => true,
     }
 }
 

@@ -297,6 +297,20 @@ impl Policy {
     /// The bucket that this request is charged to, and what this caller is granted there. Its key:
     /// `<policy>|<client>|<user>|<header>…|<ip>|<path>`, with the parts it counts by.
     pub(crate) fn charge<'p>(&'p self, caller: &Caller<'p>) -> (Charged<'p>, Bucket) {
+        let key = self.key(caller);
+        let terms = match caller.run_time.overrides_of(&self.name) {
+            None => &self.terms,
+            Some(overrides) => self.granted(overrides, caller),
+        };
+        let bucket = Bucket {
+            key,
+            ..terms.bucket.clone()
+        };
+        (Charged { policy: self, terms }, bucket)
+    }
+
+    /// The key of the bucket that this request is charged to.
+    pub(crate) fn key(&self, caller: &Caller<'_>) -> String {
         let mut key = String::with_capacity(self.name.len() + 2 * key::MAX_PART_BYTES);
         key.push_str(&self.name);
         if let Some(client) = caller.client.as_ref().filter(|_| self.per_client) {
@@ -314,15 +328,23 @@ impl Policy {
         if self.per_path {
             push_path(&mut key, caller.path);
         }
-        let terms = match caller.run_time.overrides_of(&self.name) {
-            None => &self.terms,
-            Some(overrides) => self.granted(overrides, caller),
-        };
-        let bucket = Bucket {
-            key,
-            ..terms.bucket.clone()
-        };
-        (Charged { policy: self, terms }, bucket)
+        key
+    }
+
+    /// The key that is left of it where nothing counts but the address.
+    pub(crate) fn key_of_address(&self, caller: &Caller<'_>) -> String {
+        let mut key = self.name.clone();
+        push_part(&mut key, &caller.address());
+        key
+    }
+
+    /// Whether the caller could make up another key as it likes: it counts by a name without a key behind it, by a header, or by the path.
+    pub(crate) fn is_made_up(&self, caller: &Caller<'_>) -> bool {
+        let client = caller.client.as_ref().filter(|_| self.per_client);
+        client.is_some_and(|client| client.as_str().starts_with("id:"))
+            || self.per_user && identity::user(caller.config, caller.request).is_some()
+            || !self.per_headers.is_empty()
+            || self.per_path
     }
 
     /// What some are granted by an override: by their client id, else their user, else their address, whichever it counts by.

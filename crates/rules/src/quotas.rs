@@ -17,7 +17,7 @@ use tollgate_api::http::{Header, Response};
 use tollgate_api::pattern::Pattern;
 use tollgate_api::problem::Problem;
 use tollgate_api::units::Span;
-use tollgate_store::commit::{Commit, Mutation, Outcome, Refusal, StoreError};
+use tollgate_store::commit::{Commit, Condition, Mutation, Outcome, Refusal, StoreError};
 use tollgate_store::ports::Store;
 
 /// The partition of all counters, and what their keys begin with.
@@ -96,8 +96,8 @@ impl Quota {
 
 /// What the quotas say of a request.
 pub(crate) enum Counted {
-    /// It is counted; headers that tell what is left, if the caller is told.
-    Yes(Vec<Header>),
+    /// It is counted, at these keys; headers that tell what is left, if the caller is told.
+    Yes(Vec<String>, Vec<Header>),
     /// One of them is used up.
     No(Response),
 }
@@ -108,6 +108,9 @@ fn seconds_until(end: u64, now: u64) -> u64 {
 
 /// Counts a request under the quotas that match it, all or none. To be asked after everything that may refuse it without a commit.
 ///
+/// A caller may make up names as it likes, each of which would be a counter of its own. So the first request of a name in a window is counted
+/// for its address too, and beyond `clients.max_quota_names` new names of an address share one counter: that of the address.
+///
 /// # Errors
 /// The store could not be asked. Whether it was counted may not be known; it is not let through.
 pub(crate) async fn count<S: Store>(
@@ -115,62 +118,158 @@ pub(crate) async fn count<S: Store>(
     matching: &[&Quota],
     caller: &Caller<'_>,
 ) -> Result<Counted, StoreError> {
-    let now = caller.now;
-    let counters: Vec<Counter> = matching
-        .iter()
-        .map(|quota| quota.counter(&quota.by.charge(caller).1.key, now))
-        .collect();
-    let add = |(quota, counter): (&&Quota, &Counter)| Mutation::Add {
-        key: counter.key.clone(),
-        delta: 1,
-        min: None,
-        max: Some(i64::try_from(quota.limit).unwrap_or(i64::MAX)),
-    };
-    let commit = Commit {
-        partition: PARTITION.to_owned(),
-        mutations: matching.iter().zip(&counters).map(add).collect(),
-        ..Commit::default()
-    };
-    match store.commit(commit).await? {
-        Outcome::Committed(done) => {
-            let mut fields = [String::new(), String::new()];
-            if caller.is_told {
-                for ((quota, counter), sum) in matching.iter().zip(&counters).zip(&done.sums) {
-                    let left = quota.limit.saturating_sub(u64::try_from(*sum).unwrap_or(0));
-                    let told = quota.fields(left, seconds_until(counter.end, now), now);
-                    for (field, member) in fields.iter_mut().zip(told) {
-                        if !field.is_empty() {
-                            field.push_str(", ");
-                        }
-                        field.push_str(&member);
-                    }
+    let mut counters = counters(store, matching, caller).await?;
+    // Each round but the last finds a name that is no longer new, or takes one away.
+    for _ in 0..=2 * matching.len() {
+        match store.commit(commit_of(matching, &counters, caller)).await? {
+            Outcome::Committed(done) => {
+                let headers = match caller.is_told {
+                    true => told(matching, &counters, &done.sums, caller.now),
+                    false => Vec::new(),
+                };
+                let keys = counters.into_iter().map(|one| one.counter.key).collect();
+                return Ok(Counted::Yes(keys, headers));
+            }
+            Outcome::Refused(Refusal::Condition(index)) => {
+                // Another request brought this name at the same time.
+                let mut new = counters.iter_mut().filter(|one| one.names.is_some());
+                if let Some(one) = new.nth(usize::try_from(index).unwrap_or(usize::MAX)) {
+                    one.names = None;
                 }
             }
-            let names = ["ratelimit-policy", "ratelimit"];
-            let headers = names
-                .into_iter()
-                .zip(fields)
-                .filter(|(_, field)| !field.is_empty());
-            Ok(Counted::Yes(
-                headers.map(|(name, field)| Header::new(name, field)).collect(),
-            ))
+            Outcome::Refused(Refusal::Mutation(index)) => {
+                let index = usize::try_from(index).unwrap_or(usize::MAX);
+                if let (Some(quota), Some(one)) = (matching.get(index), counters.get(index)) {
+                    return Ok(Counted::No(refusal(quota, one.counter.end, caller.now)));
+                }
+                let mut new = counters.iter_mut().zip(matching);
+                let is_meant = new
+                    .by_ref()
+                    .filter(|(one, _)| one.names.is_some())
+                    .nth(index.saturating_sub(matching.len()));
+                if let Some((one, quota)) = is_meant {
+                    one.names = None;
+                    one.counter = quota.counter(&quota.by.key_of_address(caller), caller.now);
+                }
+            }
+            _ => break,
         }
-        Outcome::Refused(Refusal::Mutation(index)) => {
-            let index = usize::try_from(index).unwrap_or(usize::MAX);
-            let (Some(quota), Some(counter)) = (matching.get(index), counters.get(index)) else {
-                return Err(StoreError::Invalid(
-                    "a refusal of nothing that was asked for".to_owned(),
-                ));
-            };
-            let seconds = seconds_until(counter.end, now);
-            let mut problem: Problem = refused_by(vec![quota.by.name.as_str()], seconds);
-            let [policy, limit] = quota.fields(0, seconds, now);
-            problem.headers.push(Header::new("ratelimit-policy", policy));
-            problem.headers.push(Header::new("ratelimit", limit));
-            Ok(Counted::No(problem.into_response()))
-        }
-        _ => Err(StoreError::Unknown("a counter was not counted".to_owned())),
     }
+    Err(StoreError::Unknown("a counter was not counted".to_owned()))
+}
+
+/// A counter that a request adds to.
+struct Counting {
+    counter: Counter,
+    /// The counter of the names of its address, where it is a new name.
+    names: Option<String>,
+}
+
+async fn counters<S: Store>(
+    store: &S,
+    matching: &[&Quota],
+    caller: &Caller<'_>,
+) -> Result<Vec<Counting>, StoreError> {
+    let count = |quota: &&Quota| Counting {
+        counter: quota.counter(&quota.by.key(caller), caller.now),
+        names: None,
+    };
+    let mut counters: Vec<Counting> = matching.iter().map(count).collect();
+    let mut both = matching.iter().zip(&mut counters);
+    let mut made_up: Vec<_> = both
+        .by_ref()
+        .filter(|(quota, _)| quota.by.is_made_up(caller))
+        .collect();
+    if made_up.is_empty() {
+        return Ok(counters);
+    }
+    let keys: Vec<String> = made_up.iter().map(|(_, one)| one.counter.key.clone()).collect();
+    let found = store.get(PARTITION, &keys).await?;
+    for ((quota, one), found) in made_up.iter_mut().zip(found) {
+        if found.is_none() {
+            one.names = Some(names_key(quota, one.counter.end, caller));
+        }
+    }
+    Ok(counters)
+}
+
+/// How many names an address has brought in a window. It stands among the counters, and is swept with them; no quota's name begins with
+/// a space.
+fn names_key(quota: &Quota, end: u64, caller: &Caller<'_>) -> String {
+    format!("{PREFIX}{end:015}/ {}", quota.by.key_of_address(caller))
+}
+
+/// All counters, then those of the names of addresses; each new name is one that nobody else has brought meanwhile.
+fn commit_of(matching: &[&Quota], counters: &[Counting], caller: &Caller<'_>) -> Commit {
+    let add = |key: &str, max: u64| Mutation::Add {
+        key: key.to_owned(),
+        delta: 1,
+        min: None,
+        max: Some(i64::try_from(max).unwrap_or(i64::MAX)),
+    };
+    let both = matching.iter().zip(counters);
+    let mut mutations: Vec<Mutation> = both
+        .map(|(quota, one)| add(&one.counter.key, quota.limit))
+        .collect();
+    let new = || counters.iter().filter_map(|one| Some((one, one.names.as_ref()?)));
+    let most = caller.config.clients.max_quota_names;
+    mutations.extend(new().map(|(_, names)| add(names, most)));
+    Commit {
+        partition: PARTITION.to_owned(),
+        conditions: new()
+            .map(|(one, _)| Condition::Absent(one.counter.key.clone()))
+            .collect(),
+        mutations,
+        ..Commit::default()
+    }
+}
+
+/// `RateLimit-Policy` and `RateLimit`.
+fn told(matching: &[&Quota], counters: &[Counting], sums: &[i64], now: u64) -> Vec<Header> {
+    let mut fields = [String::new(), String::new()];
+    for ((quota, one), sum) in matching.iter().zip(counters).zip(sums) {
+        let left = quota.limit.saturating_sub(u64::try_from(*sum).unwrap_or(0));
+        let told = quota.fields(left, seconds_until(one.counter.end, now), now);
+        for (field, member) in fields.iter_mut().zip(told) {
+            if !field.is_empty() {
+                field.push_str(", ");
+            }
+            field.push_str(&member);
+        }
+    }
+    let names = ["ratelimit-policy", "ratelimit"];
+    let headers = names.into_iter().zip(fields);
+    headers.map(|(name, field)| Header::new(name, field)).collect()
+}
+
+fn refusal(quota: &Quota, end: u64, now: u64) -> Response {
+    let seconds = seconds_until(end, now);
+    let mut problem: Problem = refused_by(vec![quota.by.name.as_str()], seconds);
+    let [policy, limit] = quota.fields(0, seconds, now);
+    problem.headers.push(Header::new("ratelimit-policy", policy));
+    problem.headers.push(Header::new("ratelimit", limit));
+    problem.into_response()
+}
+
+/// Undoes a [`count`] at these keys. A counter that began anew meanwhile stays as it is where it has nothing to give.
+///
+/// # Errors
+/// The store could not be asked: some may stay counted.
+pub(crate) async fn give_back<S: Store>(store: &S, keys: Vec<String>) -> Result<(), StoreError> {
+    for key in keys {
+        let commit = Commit {
+            partition: PARTITION.to_owned(),
+            mutations: vec![Mutation::Add {
+                key,
+                delta: -1,
+                min: Some(0),
+                max: None,
+            }],
+            ..Commit::default()
+        };
+        store.commit(commit).await?;
+    }
+    Ok(())
 }
 
 /// Removes counters of windows that ended a day ago, one batch. Returns whether there may be more.

@@ -155,3 +155,110 @@ fn counters_that_are_over_are_swept_in_batches() {
     assert_eq!((steps, left()), (2, 1), "what counts is left");
     assert_eq!(admitted(&gateway, &[("x-client-id", "new")]), 0);
 }
+
+/// Two limits and a quota on the same path; the second limit is in shadow and refuses everything but one.
+const BOTH: &str = "[[limits]]\nname = \"burst\"\npath = \"/api/accounts\"\nper = [\"client\"]\ncapacity = 4\nrefill = 1\ninterval = \"1h\"\n\n\
+    [[limits]]\nname = \"tried\"\nper = [\"ip\"]\ncapacity = 1\nrefill = 1\ninterval = \"1h\"\nshadow = true\n\n\
+    [[quotas]]\nname = \"daily\"\npath = \"/api/accounts\"\nper = [\"ip\"]\nlimit = 3\nwindow = \"day\"\n";
+
+fn left(gateway: &Gateway, client: &str) -> (u64, u64) {
+    let told = gateway.admin("GET", &format!("/api/limits/clients/{client}"), &Value::Null);
+    let told = body(&told);
+    let used = told["quotas"][0]["used"].as_u64().unwrap_or(u64::MAX);
+    (told["limits"][0]["remaining"].as_u64().unwrap(), used)
+}
+
+#[test]
+fn what_a_quota_refuses_takes_no_tokens_and_what_a_limit_refuses_is_not_counted() {
+    let gateway = gateway(BOTH);
+    let (ann, bob) = ([("x-client-id", "ann")], [("x-client-id", "bob")]);
+    let used = || left(&gateway, "ip%3A192.0.2.1").1;
+    assert_eq!(admitted(&gateway, &ann), 3);
+    assert_eq!(left(&gateway, "id%3Aann").0, 1, "seven were refused by the quota");
+    assert_eq!(used(), 3);
+    // A new day: bob has his four tokens, of which the quota takes three.
+    gateway.store.set_now(START + 24 * HOUR_MS);
+    assert_eq!(admitted(&gateway, &ann), 1, "its one token");
+    assert_eq!(used(), 1, "nine were refused by the limit");
+    assert_eq!(admitted(&gateway, &bob), 2);
+    assert_eq!(left(&gateway, "id%3Abob").0, 2);
+    assert_eq!(used(), 3);
+}
+
+#[test]
+fn what_is_exempt_or_denied_is_neither_taken_nor_counted() {
+    let lists = "\n[[access]]\nname = \"friends\"\naction = \"exempt\"\nclients = [\"id:friend\"]\n\n\
+        [[access]]\nname = \"foes\"\naction = \"deny\"\nclients = [\"id:foe\"]\n";
+    let gateway = gateway(&[BOTH, lists].concat());
+    assert_eq!(admitted(&gateway, &[("x-client-id", "friend")]), 10);
+    assert_eq!(admitted(&gateway, &[("x-client-id", "foe")]), 0);
+    for client in ["friend", "foe"] {
+        assert_eq!(left(&gateway, &format!("id%3A{client}")).0, 4, "{client}");
+    }
+    assert_eq!(left(&gateway, "ip%3A192.0.2.1").1, 0);
+}
+
+#[test]
+fn where_the_bucket_is_emptied_between_both_the_count_is_given_back() {
+    use tollgate_store::bucket::{Level, TakeError};
+    use tollgate_store::ports::Buckets;
+
+    /// Says that there is enough, and refuses to give it: another request was faster.
+    struct Faster;
+    impl Buckets for Faster {
+        async fn take(&self, buckets: Vec<tollgate_store::bucket::Bucket>) -> Result<Vec<Level>, TakeError> {
+            let is_looked_at = buckets.iter().all(|bucket| bucket.cost == 0);
+            let level = |left| Level {
+                remaining: left,
+                next_ns: 1_000_000_000 * (1 - left),
+                full_ns: 1,
+            };
+            let levels = |left| buckets.iter().map(|_| level(left)).collect();
+            match is_looked_at {
+                true => Ok(levels(1)),
+                false => Err(TakeError::Refused {
+                    index: 0,
+                    levels: levels(0),
+                }),
+            }
+        }
+    }
+    let gateway = gateway(BOTH);
+    let fresh = || gateway.fresh();
+    let world = World {
+        store: &gateway.store,
+        settings: &gateway.settings,
+        now: gateway.store.now(),
+        fresh: &fresh,
+    };
+    let request = request("POST", "/api/accounts", &[], &Value::Null);
+    for _ in 0..5 {
+        let verdict = ready(limiter::check(&world, &Faster, &request));
+        assert!(matches!(verdict, Verdict::Answer(refused) if refused.status == 429));
+    }
+    assert_eq!(left(&gateway, "ip%3A192.0.2.1").1, 0);
+}
+
+#[test]
+fn names_that_a_stranger_invents_share_a_counter_beyond_a_bound() {
+    let quota =
+        "[clients]\nmax_quota_names = 3\n\n[[quotas]]\nname = \"hourly\"\nlimit = 2\nwindow = \"hour\"\n";
+    let gateway = gateway(quota);
+    let of = |name: usize| admitted(&gateway, &[("x-client-id", &name.to_string())]);
+    assert_eq!((0..3).map(of).sum::<usize>(), 6);
+    // The fourth name is told what the address has left; so are those after it, and the address without a name.
+    assert_eq!((3..100).map(of).sum::<usize>(), 2);
+    assert_eq!(admitted(&gateway, &[]), 0);
+    assert_eq!((0..3).map(of).sum::<usize>(), 0, "those that were there count on");
+    let kept = ready(gateway.store.scan(PREFIX, None, 1_000)).unwrap().len();
+    assert_eq!(
+        kept,
+        3 + 1 + 1,
+        "three names, the address, and how many names it brought"
+    );
+    // Another window; and what is over is swept.
+    gateway.store.set_now(START + HOUR_MS);
+    assert_eq!(of(50), 2);
+    while ready(maintain(&gateway.store, START + HOUR_MS + 2 * GRACE_MS)).unwrap() {}
+    assert_eq!(ready(gateway.store.scan(PREFIX, None, 1_000)).unwrap().len(), 0);
+}

@@ -213,6 +213,11 @@ fn clients(clients: &Clients, path: &Path) -> Checked {
     if let Some(name) = &clients.country_header {
         header_name(name, path.key("country_header"))?;
     }
+    within(
+        clients.max_quota_names,
+        (1, MAX_BUCKETS),
+        path.key("max_quota_names"),
+    )?;
     within(clients.max_buckets, (1, MAX_BUCKETS), path.key("max_buckets"))
 }
 
