@@ -8,6 +8,7 @@ mod messenger;
 mod observer;
 mod status;
 mod supervisor;
+mod tenure;
 mod worker;
 
 use std::net::SocketAddr;
@@ -61,6 +62,8 @@ pub struct Options {
     pub intervals: Intervals,
     /// Who hears of deliveries.
     pub observer: Option<Arc<dyn Observer>>,
+    /// Other processes share the store: a subscription is served by whoever has its [lease](crate::lease). `false` costs nothing.
+    pub shared: bool,
 }
 
 impl Options {

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::groups;
 use crate::relay::record::Keys;
-use crate::relay::restore::{self, Polled};
+use crate::relay::restore::{self, Polled, Restored};
 use crate::subscription::Subscription;
 use tollgate_store::commit::{Entry, MAX_PAGE, StoreError};
 use tollgate_store::ports::Store;
@@ -137,6 +137,24 @@ pub async fn standing<S: Store>(store: &S, defined: &Defined) -> Result<Standing
     };
     let polled = restore::poll(store, &defined.keys()).await?;
     Ok(Standing { in_force, polled })
+}
+
+/// The durable form of its relay, and where one of the file that is new begins.
+///
+/// # Errors
+/// The store does not answer, or holds a damaged record.
+pub async fn restored<S: Store>(store: &S, defined: &Defined) -> Result<Restored, StoreError> {
+    let mut restored = restore::restore(store, &defined.topic, &defined.keys()).await?;
+    // One that was made over HTTP has its progress since then.
+    if restored.polled.progress.is_none() && defined.source == Source::File {
+        let first = defined
+            .settings
+            .start_from
+            .first_now(store, &defined.topic)
+            .await?;
+        restored.begins_after = Some(first - 1).filter(|before| *before > 0);
+    }
+    Ok(restored)
 }
 
 /// The key of the subscription of this topic and name.

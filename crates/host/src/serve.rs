@@ -250,6 +250,8 @@ impl Gateway {
             observer: traces
                 .clone()
                 .map(|traces| Arc::new(Deliveries(traces)) as Arc<dyn Observer>),
+            // The engines of one node: nobody else has the store open.
+            shared: false,
         };
         let relay = Relay::start(Arc::new(store.clone()), options, low_water)?;
         relay.listens_on(address);

@@ -159,6 +159,7 @@ impl<S: Store + 'static> Supervisor<S> {
             poll: self.options.intervals.poll,
             observer: self.options.observer.clone(),
             orders,
+            shared: self.options.shared,
         };
         let task = spawn_local(worker.run());
         self.running.insert(

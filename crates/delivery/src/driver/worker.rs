@@ -8,9 +8,9 @@ use std::time::{Duration, SystemTime};
 use crate::attributes;
 use crate::breaker::Change;
 use crate::relay::record::Keys;
-use crate::relay::restore::{self, Restored};
+use crate::relay::restore;
 use crate::relay::{Action, Delivered, DeliveryPolicy, Event, Machine, Note};
-use crate::subscriptions::{Defined, Source, Standing, standing};
+use crate::subscriptions::{self, Defined, Standing, standing};
 use futures::StreamExt as _;
 use futures::future::LocalBoxFuture;
 use futures::stream::FuturesUnordered;
@@ -21,6 +21,7 @@ use tollgate_store::ports::Store;
 
 use super::observer::{Attempt, Observer};
 use super::status::{Board, SubscriptionStatus};
+use super::tenure::{Ended, Tenure};
 use crate::clock::{Clock, random};
 use crate::sinks::{AnySink, Sink as _};
 
@@ -50,12 +51,14 @@ pub(crate) struct Worker<S> {
     pub poll: Duration,
     pub observer: Option<Arc<dyn Observer>>,
     pub orders: watch::Receiver<Order>,
+    /// Whether others share the store.
+    pub shared: bool,
 }
 
 type Jobs<'a> = FuturesUnordered<LocalBoxFuture<'a, Option<Event>>>;
 
 impl<S: Store> Worker<S> {
-    /// Until it is told to end, or the subscription was removed.
+    /// Until it is told to end, or the subscription was removed. On a store that others share, whenever nobody else serves it.
     pub async fn run(self) {
         let Self {
             store,
@@ -65,43 +68,73 @@ impl<S: Store> Worker<S> {
             poll,
             observer,
             mut orders,
+            shared,
         } = self;
+        let clock = Clock::new();
         let keys = defined.keys();
         let (topic, name) = (defined.topic.clone(), defined.settings.name.clone());
-        let settings = DeliveryPolicy::new(&topic, keys.clone(), &defined.settings);
-        let mut machine = Machine::new(settings);
+        let tenure = shared.then(|| Tenure::new(clock, keys.clone(), defined.settings.timeout.into()));
         let driver = Driver {
             store,
             sink,
             defined,
-            topic: topic.clone(),
-            name: name.clone(),
+            topic,
+            name,
             keys,
             observer,
+            tenure,
+            clock,
         };
-        let clock = Clock::new();
+        loop {
+            if let Some(tenure) = &driver.tenure
+                && tenure.begin(&*driver.store, &mut orders).await.is_err()
+            {
+                return;
+            }
+            match driver.serve(&mut orders, poll, &board).await {
+                Ended::Told => return,
+                Ended::Lost => driver.log_lost(),
+            }
+        }
+    }
+}
+
+impl<S: Store> Driver<S> {
+    /// Serves the subscription, for as long as the lease is ours where there is one.
+    async fn serve(&self, orders: &mut watch::Receiver<Order>, poll: Duration, board: &Board) -> Ended {
+        let settings = DeliveryPolicy::new(&self.topic, self.keys.clone(), &self.defined.settings);
+        let mut machine = Machine::new(settings);
         let mut jobs: Jobs<'_> = FuturesUnordered::new();
         let mut poll = tokio::time::interval(poll);
         poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let polling = Rc::new(RefCell::new(false));
-        let mut tally = Tally::new(&topic, &name, &machine);
+        let mut tally = Tally::new(&self.topic, &self.name, &machine);
         let (mut wake, mut event) = (None::<Instant>, Some(Event::Tick));
         loop {
+            if self.tenure.as_ref().is_some_and(Tenure::is_lost) {
+                return Ended::Lost;
+            }
             if let Some(event) = event.take() {
                 wake = None;
                 tally.count(&event);
-                for action in machine.handle(clock.now(), random(), event) {
+                for action in machine.handle(self.clock.now(), random(), event) {
                     match action {
-                        Action::Wake { at } => wake = Some(clock.instant(at)),
+                        Action::Wake { at } => wake = Some(self.clock.instant(at)),
                         Action::Note(note) => tally.note(&note),
-                        Action::Halt => return driver.log_removed(),
-                        action => jobs.push(driver.carry_out(action)),
+                        Action::Halt => {
+                            self.log_removed();
+                            return Ended::Told;
+                        }
+                        action => jobs.push(self.carry_out(action)),
                     }
                 }
-                tally.publish(&machine, &board);
+                tally.publish(&machine, board);
                 let order = *orders.borrow();
                 if order == Order::Drain && machine.is_drained() {
-                    return;
+                    if let Some(tenure) = &self.tenure {
+                        tenure.end(&*self.store).await;
+                    }
+                    return Ended::Told;
                 }
             }
             event = tokio::select! {
@@ -109,14 +142,17 @@ impl<S: Store> Worker<S> {
                 () = sleep_until(wake.unwrap_or_else(Instant::now)), if wake.is_some() => Some(Event::Tick),
                 _ = poll.tick() => {
                     if !polling.replace(true) {
-                        jobs.push(driver.poll(Rc::clone(&polling)));
+                        jobs.push(self.poll(Rc::clone(&polling)));
                     }
-                    tally.publish(&machine, &board);
+                    if let Some(tenure) = self.tenure.as_ref().filter(|tenure| tenure.is_due()) {
+                        jobs.push(Box::pin(async move { tenure.renew(&*self.store).await; None }));
+                    }
+                    tally.publish(&machine, board);
                     None
                 }
                 changed = orders.changed() => match (changed, *orders.borrow()) {
                     (Ok(()), Order::Drain) => Some(Event::Stop),
-                    (Ok(()), Order::Abandon) | (Err(_), _) => return,
+                    (Ok(()), Order::Abandon) | (Err(_), _) => return Ended::Told,
                     (Ok(()), Order::Run) => None,
                 },
             };
@@ -133,6 +169,9 @@ struct Driver<S> {
     name: String,
     keys: Keys,
     observer: Option<Arc<dyn Observer>>,
+    /// Where others share the store.
+    tenure: Option<Tenure>,
+    clock: Clock,
 }
 
 impl<S: Store> Driver<S> {
@@ -151,24 +190,13 @@ impl<S: Store> Driver<S> {
     }
 
     async fn restore(&self) -> Event {
-        match self.restored().await {
+        match subscriptions::restored(&*self.store, &self.defined).await {
             Ok(restored) => Event::Restored(Box::new(restored)),
             Err(error) => {
                 self.store_failed("read the progress", &error).await;
                 Event::RestoreFailed
             }
         }
-    }
-
-    async fn restored(&self) -> Result<Restored, StoreError> {
-        let mut restored = restore::restore(&*self.store, &self.topic, &self.keys).await?;
-        // One that was made over HTTP has its progress since then.
-        if restored.polled.progress.is_none() && self.defined.source == Source::File {
-            let start = self.defined.settings.start_from;
-            let first = start.first_now(&*self.store, &self.topic).await?;
-            restored.begins_after = Some(first - 1).filter(|before| *before > 0);
-        }
-        Ok(restored)
     }
 
     async fn load(&self, after: u64, limit: u32) -> Event {
@@ -197,8 +225,15 @@ impl<S: Store> Driver<S> {
         }
     }
 
-    async fn persist(&self, commit: Commit) -> Event {
-        match self.store.commit(commit).await {
+    async fn persist(&self, mut commit: Commit) -> Event {
+        if let Some(tenure) = &self.tenure {
+            tenure.fence(&mut commit);
+        }
+        let outcome = self.store.commit(commit).await;
+        if let (Some(tenure), Ok(outcome)) = (&self.tenure, &outcome) {
+            tenure.heard(outcome);
+        }
+        match outcome {
             Ok(Outcome::Committed(done)) => Event::Persisted {
                 version: done.version,
             },
@@ -220,6 +255,12 @@ impl<S: Store> Driver<S> {
 
     async fn send(&self, message: Arc<Message>, attempt: u32) -> Event {
         let sequence = message.sequence;
+        if self.is_not_covered().await {
+            return Event::Withheld {
+                sequence,
+                polled: None,
+            };
+        }
         match standing(&*self.store, &self.defined).await {
             Ok(Standing { in_force: false, .. }) => return Event::Superseded { sequence },
             Ok(Standing { polled, .. }) if polled.control.0.paused => {
@@ -244,6 +285,9 @@ impl<S: Store> Driver<S> {
     }
 
     async fn send_batch(&self, number: u64, messages: &[(Arc<Message>, u32)]) -> Event {
+        if self.is_not_covered().await {
+            return Event::BatchWithheld { number, polled: None };
+        }
         match standing(&*self.store, &self.defined).await {
             Ok(Standing { in_force: false, .. }) => return Event::BatchSuperseded { number },
             Ok(Standing { polled, .. }) if polled.control.0.paused => {
@@ -262,6 +306,15 @@ impl<S: Store> Driver<S> {
         let Self { topic, name, .. } = self;
         tracing::debug!(topic, subscription = name, count, ms, outcome = ?delivered, "attempt of a batch");
         Event::BatchAttempted { number, delivered }
+    }
+
+    /// Whether an attempt could outlast the lease; if so, it has waited a little for the renewal.
+    async fn is_not_covered(&self) -> bool {
+        let not_covered = self.tenure.as_ref().is_some_and(|tenure| !tenure.covers());
+        if not_covered {
+            sleep(IDLE).await;
+        }
+        not_covered
     }
 
     /// One delivery; whoever observes it hears how it ended.
@@ -301,6 +354,15 @@ impl<S: Store> Driver<S> {
         let Self { topic, name, .. } = self;
         tracing::warn!(topic, subscription = name, %error, "could not {what}; trying again");
         sleep(STORE_RETRY).await;
+    }
+
+    fn log_lost(&self) {
+        let Self { topic, name, .. } = self;
+        tracing::warn!(
+            topic,
+            subscription = name,
+            "another process serves the subscription now"
+        );
     }
 
     fn log_removed(&self) {

@@ -9,6 +9,7 @@
 //! | `…/breaker` | [`BreakerRecord`]; absent is closed | the relay when it changes; the API when it resets it |
 //! | `…/resets` | a counter that grows with each reset of the breaker | the API |
 //! | `…/hurries` | a counter that grows each time that what waits is to be tried at once | the API |
+//! | `…/lease`, `…/epoch` | who serves it, where several processes share a store: see [`lease`](crate::lease) | the relay |
 //! | `…/retry/<sequence>` | [`Waiting`]: attempts of a message that waits | the relay; the API when it redrives or replays |
 //! | `…/dead/<sequence>` | [`DeadLetter`] | the relay; removed by the API when it redrives |
 //!
@@ -102,6 +103,16 @@ impl Keys {
     /// The key of the counter of hurries.
     pub fn hurries(&self) -> String {
         format!("{}/hurries", self.base)
+    }
+
+    /// The key of the lease.
+    pub fn lease(&self) -> String {
+        format!("{}/lease", self.base)
+    }
+
+    /// The key of the counter of the lease's takeovers.
+    pub fn epoch(&self) -> String {
+        format!("{}/epoch", self.base)
     }
 
     /// The key of the counter of dead letters that a consumer group ever had.

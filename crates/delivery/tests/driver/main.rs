@@ -1,6 +1,7 @@
 //! The relay against a real HTTP origin on loopback, and a store in memory that outlives it.
 
 mod engine;
+mod fleet;
 mod origin;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -42,6 +43,7 @@ fn options(settings: &str) -> Options {
         idle_timeout: Duration::from_secs(4),
         intervals: QUICKLY,
         observer: None,
+        shared: false,
     }
 }
 
