@@ -283,15 +283,15 @@ mod tests {
     #[test]
     fn one_holds_it_until_it_ends_by_the_clock_of_the_store() {
         let store = InMemoryStore::new();
-        store.set_now(1_000_000);
+        let start = store.now();
         block_on(async {
             let first = tried(&store, "a").await.expect("it was free");
-            store.set_now(1_000_000 + TERMS.ttl_ms() - 1);
+            store.set_now(start + TERMS.ttl_ms() - 1);
             assert_eq!(tried(&store, "b").await, None);
             assert!(first.renew(&store, &keys(), "a", TERMS).await.unwrap());
-            store.set_now(1_000_000 + 2 * TERMS.ttl_ms() - 2);
+            store.set_now(start + 2 * TERMS.ttl_ms() - 2);
             assert_eq!(tried(&store, "b").await, None, "it was renewed");
-            store.set_now(1_000_000 + 2 * TERMS.ttl_ms());
+            store.set_now(start + 2 * TERMS.ttl_ms());
             let second = tried(&store, "b").await.expect("it has ended");
             let lost = store.commit(progress(&first, "a")).await.unwrap();
             assert!(Held::is_lost_by(&lost), "{lost:?}");
@@ -309,21 +309,21 @@ mod tests {
     #[test]
     fn of_two_that_saw_it_free_or_ended_one_has_it() {
         let store = InMemoryStore::new();
-        store.set_now(5_000_000);
+        let start = store.now();
         block_on(async {
             let free = look(&store, &keys()).await.unwrap();
             let taken = take(&store, &keys(), "a", TERMS, &free).await.unwrap();
             assert!(taken.is_some());
             assert_eq!(take(&store, &keys(), "b", TERMS, &free).await.unwrap(), None);
-            store.set_now(5_000_000 + TERMS.ttl_ms());
+            store.set_now(start + TERMS.ttl_ms());
             let ended = look(&store, &keys()).await.unwrap();
             assert!(take(&store, &keys(), "b", TERMS, &ended).await.unwrap().is_some());
             assert_eq!(take(&store, &keys(), "c", TERMS, &ended).await.unwrap(), None);
             // The holder before may renew between a look and a take.
-            store.set_now(5_000_000 + 2 * TERMS.ttl_ms());
+            store.set_now(start + 2 * TERMS.ttl_ms());
             let ended = look(&store, &keys()).await.unwrap();
             let held = take(&store, &keys(), "b", TERMS, &ended).await.unwrap().unwrap();
-            store.set_now(5_000_000 + 3 * TERMS.ttl_ms());
+            store.set_now(start + 3 * TERMS.ttl_ms());
             let ended = look(&store, &keys()).await.unwrap();
             assert!(held.renew(&store, &keys(), "b", TERMS).await.unwrap());
             assert_eq!(take(&store, &keys(), "c", TERMS, &ended).await.unwrap(), None);

@@ -16,6 +16,7 @@ use tollgate_api::traceparent;
 use tollgate_store::commit::Message;
 
 pub mod batch;
+pub mod judge;
 
 /// The prefix of a secret.
 pub const SECRET_PREFIX: &str = "whsec_";

@@ -1,7 +1,6 @@
 //! Delivery by HTTP: a POST, and what became of it.
 
 mod connector;
-mod judge;
 mod operator;
 mod stream;
 
@@ -12,7 +11,7 @@ use std::time::Duration;
 use crate::relay::Delivered;
 use crate::retry::retry_after_ms;
 use crate::subscription::{Payload as PayloadKind, Subscription};
-use crate::webhook::{Signing, batch, delivery_headers, reference};
+use crate::webhook::{Signing, batch, delivery_headers, judge, reference};
 use bytes::Bytes;
 use http::header::{HeaderMap, HeaderName, HeaderValue, RETRY_AFTER, USER_AGENT};
 use http::{Method, Request, Response, Uri};

@@ -7,7 +7,7 @@ use crate::relay::{Blame, Delivered};
 ///
 /// 2xx acknowledges; 410 says that the receiver wants no more, whatever `finals` holds. Redirects are not followed: they are
 /// refusals like any other. 429 and 5xx are the origin's fault, and the rest is the message's.
-pub(super) fn status(status: u16, finals: &[u16], retry_after_ms: Option<u64>) -> Delivered {
+pub fn status(status: u16, finals: &[u16], retry_after_ms: Option<u64>) -> Delivered {
     match status {
         200..=299 => Delivered::Accepted,
         410 => Delivered::Unwanted,
@@ -24,12 +24,12 @@ pub(super) fn status(status: u16, finals: &[u16], retry_after_ms: Option<u64>) -
 }
 
 /// No answer within the time that the subscription allows.
-pub(super) fn timed_out() -> Delivered {
+pub fn timed_out() -> Delivered {
     Delivered::refused(Blame::Origin, "the origin did not answer in time")
 }
 
 /// There was no connection, or it broke.
-pub(super) fn disconnected(why: String) -> Delivered {
+pub fn disconnected(why: String) -> Delivered {
     Delivered::refused(Blame::Origin, why)
 }
 
