@@ -3,7 +3,7 @@ import { useState } from './hooks.js';
 import { live, rate, rates, useLive } from './live.js';
 import { call, query, segment } from './api.js';
 import {
-  Act, Badge, Command, Confirm, Dialog, Empty, Failure, Form, Head, Loading, Pager, Spark, Stock, Tile, Time,
+  Act, Badge, Command, Confirm, Dialog, Empty, Failure, Form, Head, Loading, Pager, Spark, Stock, Table, Tile, Time,
   changes, curl, decimal, duration, given, html, number, percent, useAnswer, usePages, useSession,
 } from './ui.js';
 
@@ -99,7 +99,35 @@ export const Campaigns = () => {
     ${!campaigns && !pages.problem && html`<${Loading} />`}
     ${campaigns?.length === 0 && html`<${Empty} title="No campaigns yet" command=${curl('POST', '/api/campaigns', { id: 'spring', quantity: 1000 })}>A campaign admits exactly as many claims as it has units. Create one here, or over the API:<//>`}
     ${campaigns?.length > 0 && html`<ul class="cards">${campaigns.map((one) => html`<${Card} key=${one.id} campaign=${one} />`)}</ul>`}
-    <${Pager} pages=${pages} />`;
+    <${Pager} pages=${pages} />
+    <${Rooms} />`;
+};
+
+const ROOMS = { open: ['good', 'Open'], scheduled: ['quiet', 'Scheduled'], paused: ['warn', 'Paused'] };
+
+/** The waiting rooms, where there are any. */
+const Rooms = () => {
+  const { data, reload } = useAnswer('api/rooms', 5000);
+  if (!data?.rooms.length) return null;
+  const act = (room, verb) => () => call('POST', `api/rooms/${segment(room.name)}/${verb}`).then(reload);
+  return html`
+    <section aria-labelledby="rooms">
+      <h2 id="rooms">Waiting rooms</h2>
+      <${Table} label="Waiting rooms" columns=${[['Room'], ['In front of'], ['State'], ['Waiting', 'num'], ['Admitted', 'num'], ['A second', 'num'], ['']]}>
+        ${data.rooms.map((room) => html`
+          <tr key=${room.name}>
+            <th scope="row">${room.name}</th>
+            <td class="long"><code>${room.path}</code></td>
+            <td><${Badge} tone=${ROOMS[room.state][0]}>${ROOMS[room.state][1]}<//></td>
+            <td class="num">${number(room.waiting)}</td>
+            <td class="num">${number(room.admitted)}</td>
+            <td class="num">${decimal(room.perSecond)}</td>
+            <td>${room.state === 'paused'
+              ? html`<${Act} label="Resume" act=${act(room, 'resume')} done="${room.name} goes on." />`
+              : html`<${Act} label="Pause" act=${act(room, 'pause')} done="${room.name} stands still." />`}</td>
+          </tr>`)}
+      <//>
+    </section>`;
 };
 
 /** What the page shows, in its newest state, and what has come since. */
@@ -155,6 +183,7 @@ export const Campaign = ({ id }) => {
         <dt>Ends</dt><dd><${Time} at=${campaign.endsAt} none="when it is closed" /></dd>
         <dt>Holds</dt><dd>${campaign.holdSeconds === null ? 'none: a claim is confirmed at once' : `${duration(campaign.holdSeconds)}, then the unit comes back`}</dd>
         <dt>Codes</dt><dd>${campaign.codes === 'generate' ? 'one for each claim' : 'none'}</dd>
+        ${campaign.room && html`<dt>Waiting room</dt><dd>${campaign.room}</dd>`}
         <dt>Topic</dt><dd><a href="#/topics/${segment(campaign.topic)}">${campaign.topic}</a></dd>
         <dt>Created</dt><dd><${Time} at=${campaign.createdAt} /></dd>
       </dl>

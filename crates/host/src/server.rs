@@ -28,6 +28,7 @@ mod stream;
 mod threads;
 mod top;
 mod traffic;
+mod turn;
 mod watch;
 mod watched;
 mod wire;

@@ -29,6 +29,8 @@ mod tickets;
 
 pub(crate) use gate::{Gate, judge, may_be_held, require};
 pub(crate) use manage::exists;
+pub use manage::{Count, counts};
+pub use tickets::Patience;
 
 use std::collections::HashMap;
 
@@ -50,6 +52,8 @@ pub(crate) const SEEN: [&str; 2] = [HEADER, "cookie"];
 pub(crate) const MAX_ROOMS: usize = 1_000;
 /// The bounds of a session, milliseconds.
 const SESSION_MS: (u64, u64) = (10_000, 86_400_000);
+/// The longest `wait` for a turn, seconds.
+const MAX_WAIT_SECONDS: u64 = 30;
 /// The largest capacity.
 const MAX_CAPACITY: u64 = 1_000_000_000;
 /// The longest title, in characters.
@@ -207,6 +211,11 @@ impl crate::settings::Settings {
         found.max_by(|a, b| a.pattern.cmp(&b.pattern))
     }
 
+    /// All of them, those of the file first.
+    pub(crate) fn all_rooms(&self) -> impl Iterator<Item = &Room> {
+        self.rooms.iter().chain(self.run_time.rooms().iter())
+    }
+
     /// Those of the file.
     pub(crate) fn rooms_of_file(&self) -> impl Iterator<Item = &Room> {
         self.rooms.iter()
@@ -232,7 +241,8 @@ pub(crate) async fn route<S: Store>(
     match call {
         Call::DrawTicket => tickets::draw(world, request, room()?).await,
         Call::ReadTicket => {
-            Query::of(request, &[])?;
+            // Our host waits before it asks; elsewhere it is answered at once.
+            Query::of(request, &["wait"])?.number("wait", 0..=MAX_WAIT_SECONDS, 0)?;
             tickets::read(world, request, room()?, ticket).await
         }
         Call::ReadRoom => manage::read(world, room()?).await,

@@ -335,3 +335,20 @@ pub async fn there_may_be_a_thousand_rooms(host: Host) {
     }
     gateway.get("/more").send().await.problem(404, "not-found");
 }
+
+pub async fn a_look_waits_for_the_turn_where_it_may(host: Host) {
+    let gateway = Gateway::shared(host).await;
+    let room = room(gateway, json!({ "admitPerSecond": 0.5 })).await;
+    let ticket = draw(gateway, &room, "ann").await;
+    let text = ticket["ticket"].as_str().expect("a ticket");
+    let began = Instant::now();
+    let path = format!("/api/rooms/{room}/tickets/{text}?wait=20");
+    let seen = gateway.get(&path).client("ann").send().await.expect(200).json();
+    assert_eq!(seen["state"], "admitted", "{seen}");
+    assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
+    let line = format!("tollgate_room_admitted_total{{room=\"{room}\"}} 1");
+    eventually("the room is scraped", async || {
+        gateway.scrape().await.contains(&line).then_some(())
+    })
+    .await;
+}

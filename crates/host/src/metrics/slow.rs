@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::Mutex;
 use tollgate_engines::Engine as _;
 use tollgate_rules::groups::{self, Deaths};
-use tollgate_rules::{campaigns, subscriptions};
+use tollgate_rules::{campaigns, rooms, subscriptions};
 use tollgate_store::commit::{StoreError, Topic};
 use tollgate_store::ports::Store as _;
 use tollgate_store::settings::StoreSettings;
@@ -21,6 +21,8 @@ const KEPT: Duration = Duration::from_secs(5);
 const PATIENCE: Duration = Duration::from_secs(2);
 /// Campaigns that are told by name.
 pub const MAX_CAMPAIGNS: usize = 100;
+/// Waiting rooms that are told by name.
+const MAX_ROOMS: usize = 100;
 /// Topics that are told by name.
 const MAX_TOPICS: u32 = 500;
 /// Subscriptions, and groups, that are told by name.
@@ -58,6 +60,10 @@ async fn gathered(shared: &Shared, now: u64) -> Result<Sheet, StoreError> {
     for stock in campaigns::stocks(store, now, MAX_CAMPAIGNS).await? {
         sheet.level(Metric::CampaignStock, &[&stock.id], stock.remaining as f64);
         sheet.level(Metric::CampaignQuantity, &[&stock.id], stock.quantity as f64);
+    }
+    for room in rooms::counts(store, &generation.settings, now, MAX_ROOMS).await? {
+        sheet.level(Metric::RoomWaiting, &[&room.name], room.waiting as f64);
+        sheet.count(Metric::RoomAdmitted, &[&room.name], room.admitted);
     }
     let topics = store.topics(None, MAX_TOPICS).await?;
     for Topic {

@@ -90,6 +90,8 @@ metrics! {
     CampaignStock = Gauge "tollgate_campaign_stock" "" ["campaign"]
         "Units that are left, of the newest 100 campaigns that can still admit";
     CampaignQuantity = Gauge "tollgate_campaign_quantity" "" ["campaign"] "Units that there were, of the same campaigns";
+    RoomWaiting = Gauge "tollgate_room_waiting" "" ["room"] "Visitors who wait in a waiting room; of 100 rooms at most, those of the file first";
+    RoomAdmitted = Counter "tollgate_room_admitted" "" ["room"] "Visitors who had their turn, of the same rooms";
     // Connections.
     Connections = Gauge "tollgate_connections" "" [] "Open connections";
     ConnectionsMax = Gauge "tollgate_connections_max" "" [] "Connections that may be open: server.max_connections, or what the limit of open files allows";

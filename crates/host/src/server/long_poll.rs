@@ -28,6 +28,17 @@ pub struct Waiting<'a> {
     _place: SemaphorePermit<'a>,
 }
 
+/// A place for a call that waits.
+///
+/// # Errors
+/// 503: as many calls wait as may.
+pub fn place(shared: &Shared) -> Result<SemaphorePermit<'_>, Problem> {
+    shared.long_polls.try_acquire().map_err(|_| {
+        let detail = "As many calls wait as may.";
+        Problem::new(Kind::Unavailable, detail).with_retry_after(RETRY_SECONDS)
+    })
+}
+
 impl<'a> Waiting<'a> {
     /// Takes a place for a request that asks to wait.
     ///
@@ -43,14 +54,10 @@ impl<'a> Waiting<'a> {
         let Some(poll) = LongPoll::of(method, path, query, body) else {
             return Ok(None);
         };
-        let Ok(place) = shared.long_polls.try_acquire() else {
-            let detail = "As many calls wait for messages as may.";
-            return Err(Problem::new(Kind::Unavailable, detail).with_retry_after(RETRY_SECONDS));
-        };
         Ok(Some(Self {
             shared,
             poll,
-            _place: place,
+            _place: place(shared)?,
         }))
     }
 

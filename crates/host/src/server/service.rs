@@ -26,6 +26,7 @@ use super::runner::{self, CallError, Progress, Runner};
 use super::sse;
 use super::top;
 use super::traffic::Traffic;
+use super::turn;
 use super::watched;
 use crate::access_log::Entry;
 use crate::access_log::entry::Unparsed;
@@ -55,6 +56,7 @@ use tollgate_rules::heads;
 use tollgate_rules::limiter;
 use tollgate_rules::links::shlink;
 use tollgate_rules::machine::Stage;
+use tollgate_rules::rooms::Patience;
 
 /// Seconds after which a client may try again when the gateway is full.
 pub const BUSY_RETRY_SECONDS: u64 = 1;
@@ -104,6 +106,8 @@ enum Next {
     Rule(runner::Waiting<Rules>),
     /// To what answers a call that only the host can, and takes a while.
     Native(Call),
+    /// Until a turn of a waiting room comes.
+    Turn(Patience),
     /// To the threads of the rest; these headers ([`heads::pairs`]) are added to the response.
     Rest(Vec<u8>),
 }
@@ -414,6 +418,10 @@ impl Gateway {
         if caller.is_spare && !is_operator(&head, caller) {
             return Err(full());
         }
+        if let Some(patience) = Patience::of(head.method.as_str(), path(&head), head.uri.query()) {
+            let next = Next::Turn(patience);
+            return Ok(Started::GoesOn(Box::new(Unfinished { head, body, next })));
+        }
         let packed = self.packed(&head, head.uri.query(), &caller.name);
         let rule = trace.map(|trace| trace.rule(CROWD));
         let next = match self
@@ -475,6 +483,11 @@ impl Gateway {
                     asked,
                 ))
                 .await;
+            }
+            Next::Turn(patience) => {
+                let packed = self.packed(head, None, &caller.name);
+                let answer = turn::answer(&self.shared, &self.crowd, &packed, patience);
+                return Box::pin(answer).await.map(|response| for_caller(head, response));
             }
             Next::Rest(added) => std::mem::take(added),
             Next::Rule(waiting) => {

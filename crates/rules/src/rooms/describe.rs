@@ -2,7 +2,7 @@
 
 use serde_json::json;
 use tollgate_api::calls::Call;
-use tollgate_api::openapi::{Operation, pattern, text};
+use tollgate_api::openapi::{Operation, number, pattern, text};
 use tollgate_api::problem::Kind;
 
 use super::manage::{All, Pace, Put, View as Room};
@@ -70,6 +70,11 @@ pub(crate) fn describe(call: Call, operation: &mut Operation<'_>) {
         }
         _ => {
             operation.path("ticket", text(1, 1_024), "The ticket.");
+            operation.query(
+                "wait",
+                number(0, 30),
+                "Seconds to wait for the turn. Under Spin it is answered at once.",
+            );
             operation.about(
                 "For its holder alone; to anybody else it is a 404. Once admitted there is a `token`: send it in `x-room-token` to what is behind the room. It is the \
                  holder's too, and ends with the session.",

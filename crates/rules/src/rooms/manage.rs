@@ -10,13 +10,14 @@ use super::{MAX_ROOMS, Room, unknown};
 use crate::config::RoomSettings;
 use crate::keys;
 use crate::run_time;
+use crate::settings::Settings;
 use crate::world::World;
 use tollgate_api::calls::{Call, Scope};
 use tollgate_api::http::{Request, Response};
 use tollgate_api::problem::{Kind, Problem};
 use tollgate_api::units::Span;
 use tollgate_api::{json, time};
-use tollgate_store::commit::{Commit, Mutation};
+use tollgate_store::commit::{Commit, Mutation, StoreError};
 use tollgate_store::ports::Store;
 use tollgate_store::stored;
 
@@ -210,6 +211,47 @@ async fn known<S: Store>(world: &World<'_, S>, name: &str) -> Result<Room, Probl
     let found = document.rooms.iter().find(|room| room.name == name);
     let room = found.and_then(|room| Room::compile(room, false).ok());
     room.ok_or_else(|| unknown("There is no such room."))
+}
+
+/// How many wait in a room, and had their turn.
+pub struct Count {
+    /// The room's name.
+    pub name: String,
+    /// Those who wait.
+    pub waiting: u64,
+    /// Those who had their turn.
+    pub admitted: u64,
+}
+
+/// The counts of the rooms that were used, at most `most` of them; those of the file first.
+///
+/// # Errors
+/// The store cannot be asked.
+pub async fn counts<S: Store>(
+    store: &S,
+    settings: &Settings,
+    now: u64,
+    most: usize,
+) -> Result<Vec<Count>, StoreError> {
+    let mut counts = Vec::new();
+    for room in settings.all_rooms().take(most) {
+        let name = &*room.settings.name;
+        let Some(live) = find(store, name).await? else {
+            continue;
+        };
+        let found = store.get(&partition(name), &[tickets_key(name)]).await?;
+        let tickets = stored::count("counter of tickets", found.first().and_then(Option::as_ref))?;
+        let waiting = match live.record.opened {
+            Some(_) => live.waiting(now).min(tickets),
+            None => tickets,
+        };
+        counts.push(Count {
+            name: name.to_owned(),
+            waiting,
+            admitted: tickets - waiting,
+        });
+    }
+    Ok(counts)
 }
 
 /// Whether there is a room of this name.

@@ -15,7 +15,13 @@ const BROWSER: &str = "text/html,application/xhtml+xml;q=0.9,*/*;q=0.8";
 
 impl Gateway {
     /// Through the limiter, as an adapter does it.
-    fn through(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &Value) -> Response {
+    pub(crate) fn through(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &Value,
+    ) -> Response {
         let request = request(method, path, headers, body);
         self.through_as(&request)
     }
@@ -119,6 +125,41 @@ fn turns_that_nobody_took_admit_no_crowd_later() {
         assert_eq!(gateway.draw("sale", "b")["position"], json!(number));
     }
     assert_eq!(gateway.read_room("sale")["waiting"], 6);
+}
+
+#[test]
+fn a_look_that_waits_is_told_from_others() {
+    let of = |query| {
+        super::Patience::of("GET", "/api/rooms/sale/tickets/x", Some(query)).map(|one| one.wait.as_secs())
+    };
+    assert_eq!((of("wait=1"), of("wait=30")), (Some(1), Some(30)));
+    for other in [
+        "",
+        "wait=0",
+        "wait=31",
+        "wait=-1",
+        "wait=+1",
+        "wait=1&wait=1",
+        "x=1",
+    ] {
+        assert_eq!(of(other), None, "{other}");
+    }
+    let gateway = gateway();
+    let ticket = gateway.draw("sale", "a");
+    let again = |ticket: &Value| {
+        super::Patience::again(&serde_json::to_vec(&gateway.look("sale", "a", ticket)).unwrap())
+    };
+    assert_eq!(again(&ticket).map(|wait| wait.as_millis()), Some(100));
+    gateway.wait_ms(SECOND);
+    assert_eq!(again(&ticket), None);
+    let path = format!(
+        "/api/rooms/sale/tickets/{}?wait=31",
+        ticket["ticket"].as_str().unwrap()
+    );
+    assert_eq!(
+        pointer(&gateway.through("GET", &path, &[("x-client-id", "a")], &Value::Null)),
+        "query:wait"
+    );
 }
 
 #[test]

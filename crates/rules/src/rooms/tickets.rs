@@ -1,17 +1,22 @@
 //! A visitor's ticket: drawn with one commit, and looked at with none.
 
-use serde::Serialize;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
 
 use super::pass::Pass;
 use super::record::{
     ATTEMPTS, Live, MAX_NUMBER, Standing, busy, load, lots_key, partition, tickets_key, turns_key,
 };
-use super::{Room, holder, unknown};
+use super::{MAX_WAIT_SECONDS, Room, holder, unknown};
 use crate::world::World;
 use tollgate_api::http::{Request, Response};
 use tollgate_api::problem::Problem;
 use tollgate_store::commit::{Commit, Condition, Mutation, Outcome};
 use tollgate_store::ports::Store;
+
+/// How often a turn that comes within a second is looked for.
+const SOON: Duration = Duration::from_millis(100);
 
 /// A place in the line.
 #[derive(Serialize)]
@@ -31,7 +36,7 @@ pub(super) struct Drawn {
 }
 
 /// Where the holder of a ticket stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(
     feature = "schema",
     derive(schemars::JsonSchema),
@@ -177,4 +182,41 @@ pub(super) async fn read<S: Store>(
         token,
     };
     Ok(Response::json(200, &view))
+}
+
+/// How long the caller of `GET …/tickets/{ticket}?wait=` waits for the turn, for a host that can.
+pub struct Patience {
+    /// At most 30 s.
+    pub wait: Duration,
+}
+
+impl Patience {
+    /// `None` for any other call, and for one that its rule refuses.
+    pub fn of(method: &str, path: &str, query: Option<&str>) -> Option<Self> {
+        let query = query.filter(|_| matches!(method, "GET" | "HEAD"))?;
+        path.strip_prefix("/api/rooms/")
+            .filter(|rest| rest.contains("/tickets/"))?;
+        let seconds = query.strip_prefix("wait=")?;
+        let digits = !seconds.is_empty() && seconds.bytes().all(|byte| byte.is_ascii_digit());
+        let seconds = seconds.parse().ok().filter(|_| digits)?;
+        (1..=MAX_WAIT_SECONDS).contains(&seconds).then(|| Self {
+            wait: Duration::from_secs(seconds),
+        })
+    }
+
+    /// How long to wait before it is asked again, where an answer says that the turn has not come.
+    pub fn again(answer: &[u8]) -> Option<Duration> {
+        #[derive(Deserialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Seen {
+            state: State,
+            eta_seconds: Option<u64>,
+        }
+        let seen: Seen = serde_json::from_slice(answer).ok()?;
+        (seen.state == State::Waiting).then_some(match seen.eta_seconds {
+            Some(0 | 1) => SOON,
+            // Its pace may change meanwhile.
+            _ => Duration::from_secs(1),
+        })
+    }
 }
