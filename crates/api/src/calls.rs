@@ -274,6 +274,8 @@ calls! {
     DrawTicket = Coupon "POST" "/api/rooms/:name/tickets" Anyone, Hot;
     /// Where its holder stands, and the token of who is admitted.
     ReadTicket = Coupon "GET" "/api/rooms/:name/tickets/:ticket" Anyone, Hot;
+    /// A new challenge, to be solved before a path answers.
+    ReadChallenge = Coupon "GET" "/api/challenges/:name" Anyone;
     /// Checks a receipt.
     VerifyReceipt = Coupon "POST" "/api/receipts/verify" Anyone, Body;
     /// The public keys of receipts.

@@ -47,6 +47,8 @@ kinds! {
     Ended = 403, "ended", "It has ended";
     /// The campaign is for others.
     NotEligible = 403, "not-eligible", "Not eligible";
+    /// A challenge is to be solved first, or the solution that was sent does not count.
+    ChallengeRequired = 403, "challenge-required", "A challenge is to be solved first";
     /// Nothing there.
     NotFound = 404, "not-found", "Not found";
     /// The path exists, the method does not.

@@ -20,7 +20,7 @@ use tollgate_store::ports::Store as _;
 
 const DOCUMENT: &str = include_str!("../../../SECURITY.md");
 const ADMIN: &str = "an-admin-key-of-these-tests";
-const SETTINGS: &str = "[[rooms]]\nname = \"sale\"\npath = \"/behind/it\"\nadmit_per_second = 1000\n[[forward]]\npath = \"/signup\"\ntopic = \"signup\"\n\
+const SETTINGS: &str = "[[challenges]]\nname = \"bots\"\npath = \"/behind/that\"\nkind = \"altcha\"\n[[rooms]]\nname = \"sale\"\npath = \"/behind/it\"\nadmit_per_second = 1000\n[[forward]]\npath = \"/signup\"\ntopic = \"signup\"\n\
     [[limits]]\nname = \"default\"\ncapacity = 1000000\nrefill = 1\n";
 const METHODS: &[&str] = &[
     "GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT", "get", "PROPFIND",
@@ -159,6 +159,7 @@ impl Row {
             Call::ReadRoom | Call::PauseRoom | Call::ResumeRoom | Call::PaceRoom | Call::DrawTicket => {
                 ("sale", "")
             }
+            Call::ReadChallenge => ("bots", ""),
             Call::PutRoom | Call::DeleteRoom => ("queue", ""),
             Call::ReadTicket => ("sale", ticket.as_str()),
             Call::ReadAccess | Call::PutAccess | Call::DeleteAccess => ("scrapers", ""),

@@ -37,7 +37,7 @@ pub use remove::purge;
 pub use stock::{Phase, Standing, Stock, standings, stocks};
 
 use crate::world::World;
-use crate::{draws, receipts, rooms};
+use crate::{challenges, draws, receipts, rooms};
 use tollgate_api::calls::{self, Call, Parameters};
 use tollgate_api::components::Component;
 use tollgate_api::http::{Request, Response};
@@ -71,6 +71,9 @@ async fn route<S: Store>(
     if draws::owns(call.path()) {
         // Boxed to keep the future of a claim small.
         return Box::pin(draws::route(world, request, call, parameters)).await;
+    }
+    if call == Call::ReadChallenge {
+        return Box::pin(challenges::read(world, parameters[0])).await;
     }
     if rooms::owns(call.path()) {
         return Box::pin(rooms::route(world, request, call, parameters)).await;

@@ -17,6 +17,7 @@ mod access_log;
 mod acme;
 mod alert;
 mod bounds;
+mod challenge;
 mod component;
 #[cfg(test)]
 mod documented;
@@ -38,6 +39,7 @@ pub use access_log::{AccessLogFormat, AccessLogSettings, STDERR, STDOUT};
 pub use acme::{Acme, AcmeChallenge, ExternalAccount};
 pub use alert::{Alert, AlertFormat};
 pub use bounds::*;
+pub use challenge::{ChallengeKind, ChallengeSettings};
 pub use component::ComponentSettings;
 pub(crate) use error::Path;
 pub use error::{ConfigError, Fault};
@@ -110,6 +112,9 @@ pub struct Config {
     /// `[[rooms]]`, at most [`MAX_ROOMS`].
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub rooms: Vec<RoomSettings>,
+    /// `[[challenges]]`, at most [`MAX_CHALLENGES`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub challenges: Vec<ChallengeSettings>,
     /// `[[forward]]`, at most [`MAX_FORWARDS`].
     #[serde(default)]
     pub forward: Vec<Forward>,

@@ -8,6 +8,7 @@ pub mod alerts;
 #[cfg(test)]
 mod authorization;
 pub mod campaigns;
+pub mod challenges;
 mod clearing;
 pub mod codes;
 pub mod config;

@@ -18,6 +18,7 @@ pub(crate) use forwarded::not_a_proxy;
 pub use page::{HEADERS as PAGE_HEADERS, for_browser};
 
 use crate::access::{self, Access};
+use crate::challenges::{self, Challenge};
 use crate::identity::{self, ClientId};
 use crate::keys;
 use crate::policies::{Caller, Charged, Decision, Policy};
@@ -117,8 +118,30 @@ async fn judge<S: Store, B: Buckets>(
     verdict
 }
 
-/// What the waiting room before this path says, if there is one.
+/// What the waiting room before this path says, and then its challenge, if there are any.
 async fn gate<S: Store>(world: &World<'_, S>, request: &Request, path: &str, told: Told) -> Option<Gate> {
+    let of_room = room(world, request, path, told).await;
+    if matches!(of_room, Some(Gate::Closed(_))) {
+        return of_room;
+    }
+    let challenge = challenge_before(world.settings, &request.method, path);
+    if let Some(challenge) = challenge
+        && (told == Told::Always || challenges::may_be_held(path))
+        && let challenges::Gate::Closed(response) =
+            Box::pin(challenges::judge(world, request, challenge)).await
+    {
+        return Some(Gate::Closed(response));
+    }
+    of_room
+}
+
+/// The first challenge that a request has to solve.
+fn challenge_before<'s>(settings: &'s Settings, method: &str, path: &str) -> Option<&'s Challenge> {
+    let mut challenges = settings.challenges.iter();
+    challenges.find(|challenge| challenge.is_before(method, path))
+}
+
+async fn room<S: Store>(world: &World<'_, S>, request: &Request, path: &str, told: Told) -> Option<Gate> {
     let settings = world.settings;
     if !settings.has_rooms() {
         return None;
@@ -216,13 +239,14 @@ async fn are_there<B: Buckets>(buckets: &B, caller: &Caller<'_>, policies: &[&Po
 
 /// Whether a verdict on the request takes a commit: then it cannot be tried where none is made.
 pub(crate) fn takes_a_commit(settings: &Settings, request: &Request) -> bool {
-    if settings.quotas.is_empty() && !settings.has_rooms() {
+    if settings.quotas.is_empty() && !settings.has_rooms() && settings.challenges.is_empty() {
         return false;
     }
     let path = unreserved(&request.path);
     let mut quotas = settings.quotas.iter();
     is_check(&request.path)
         || settings.room_before(&path).is_some()
+        || challenge_before(settings, &request.method, &path).is_some()
         || quotas.any(|quota| quota.by().falls_under(&request.method, &path))
 }
 

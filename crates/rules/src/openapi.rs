@@ -6,8 +6,8 @@ use tollgate_api::components::Component;
 use tollgate_api::openapi::{self, Operation};
 
 use crate::{
-    access, admin, campaigns, draws, forward, groups, keys, limiter, links, receipts, rooms, subscriptions,
-    topics,
+    access, admin, campaigns, challenges, draws, forward, groups, keys, limiter, links, receipts, rooms,
+    subscriptions, topics,
 };
 
 /// The document of this version.
@@ -23,6 +23,7 @@ fn describe(call: Call, operation: &mut Operation<'_>) {
     match call.component() {
         Component::Shortener => links::describe::describe(call, operation),
         Component::Coupon if draws::owns(call.path()) => draws::describe::describe(call, operation),
+        Component::Coupon if call == ReadChallenge => challenges::describe::describe(call, operation),
         Component::Coupon if rooms::owns(call.path()) => rooms::describe::describe(call, operation),
         Component::Coupon => campaigns::describe::describe(call, operation),
         Component::Forward => match call {

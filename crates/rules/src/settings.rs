@@ -4,6 +4,7 @@
 
 use crate::access::AccessList;
 use crate::alerts::Condition;
+use crate::challenges::{self, Challenge};
 use crate::config::{Alert, ComponentSettings, Config, ConfigError, Fault, Forward};
 use crate::cors::Cors;
 use crate::forward::Verifier;
@@ -61,6 +62,8 @@ pub struct Settings {
     pub(crate) access: Vec<AccessList>,
     /// `[[rooms]]`.
     pub(crate) rooms: Rooms,
+    /// `[[challenges]]`.
+    pub(crate) challenges: Vec<Challenge>,
     /// What is set over the API.
     pub run_time: RunTime,
     /// Of `[[forward]]`, in its order.
@@ -101,6 +104,7 @@ impl Settings {
             quotas: compiled.quotas,
             access: compiled.access,
             rooms: compiled.rooms,
+            challenges: compiled.challenges,
             run_time: RunTime::default(),
             patterns: compiled.patterns,
             verifiers: compiled.verifiers,
@@ -119,11 +123,17 @@ impl Settings {
         Self::compile(config).map_err(|fault| fault.located(text, file_name))
     }
 
-    /// The headers that limits and quotas count by, and what rooms look at where there are any; lower case.
+    /// The headers that limits and quotas count by, and what rooms and challenges look at where there are any; lower case.
     pub fn further_headers(&self) -> impl Iterator<Item = &str> {
         let quotas = self.quotas.iter().flat_map(|quota| quota.by().headers());
         let rooms = self.has_rooms().then_some(rooms::SEEN).into_iter().flatten();
-        self.policies.headers().chain(quotas).chain(rooms)
+        let are_asked = !self.challenges.is_empty();
+        let challenges = are_asked.then_some(challenges::SEEN).into_iter().flatten();
+        self.policies
+            .headers()
+            .chain(quotas)
+            .chain(rooms)
+            .chain(challenges)
     }
 
     /// `server.listen`.

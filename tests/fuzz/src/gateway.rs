@@ -29,6 +29,12 @@ pub(crate) const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 const MAX_CALLS: u32 = 400;
 
 const FILE: &str = r#"
+[[challenges]]
+name = "bots"
+path = "/api/campaigns/held/claims"
+methods = ["PUT"]
+kind = "altcha"
+
 [[rooms]]
 name = "sale"
 path = "/sale/..."

@@ -10,6 +10,7 @@ mod alerts;
 mod api_keys;
 mod bad_input;
 mod campaigns;
+mod challenges;
 mod command_line;
 mod components;
 mod contract;
@@ -215,6 +216,14 @@ harness::cases! {
             a_draw_is_drawn_once_and_anybody_can_check_it,
         }
     }
+    challenges {
+        both {
+            each_solution_lets_one_claim_through,
+        }
+        native {
+            a_visitor_and_the_library_of_altcha_solve_and_wait,
+        }
+    }
     rooms {
         both {
             a_browser_waits_on_a_page_without_a_script,
@@ -226,7 +235,9 @@ harness::cases! {
             there_may_be_a_thousand_rooms,
             turns_come_at_the_pace,
         }
-        native {}
+        native {
+            a_look_waits_for_the_turn_where_it_may,
+        }
     }
     topics {
         both {

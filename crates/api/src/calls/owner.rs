@@ -17,7 +17,9 @@ pub fn component<'p>(
     let second = rest.map(|rest| cut(rest).0);
     match (first, second) {
         ("api", Some("links")) => return Component::Shortener,
-        ("api", Some("campaigns" | "draws" | "rooms" | "receipts")) => return Component::Coupon,
+        ("api", Some("campaigns" | "draws" | "rooms" | "challenges" | "receipts")) => {
+            return Component::Coupon;
+        }
         ("rest", Some("v3" | "health")) => return Component::Shortener,
         ("api", Some("topics" | "messages")) => return Component::Forward,
         (

@@ -180,7 +180,7 @@ mod tests {
         fn spin_and_the_host_route_alike(
             forwards in proptest::collection::vec("/(signup|orders|a|v1[.]2)(/(:x|b|b[.]c|c/d[.]e|[.]{3}))?", 0..5),
             path in "/((api|rest|health|metrics|docs|admin|robots[.]txt|signup|orders|a|v1[.]2|sale[+]?)\
-                     (/(links|v3|campaigns|draws|rooms|receipts|topics|messages|keys|live|b|c|b[.]c|d[.]e)){0,3}/?)?",
+                     (/(links|v3|campaigns|draws|rooms|challenges|receipts|topics|messages|keys|live|b|c|b[.]c|d[.]e)){0,3}/?)?",
         ) {
             let forwards: Vec<&str> = forwards.iter().map(String::as_str).collect();
             let patterns: Vec<_> = forwards.iter().map(|path| Pattern::parse(path).unwrap()).collect();

@@ -69,6 +69,10 @@ impl<'s> Operation<'s> {
             if may_be_held(call) {
                 operation.refuses(&[Kind::WaitingRoom]);
             }
+            // Calls of strangers; a key passes.
+            if may_be_held(call) && !matches!(call.access(), Access::Key(_) | Access::AnyKey) {
+                operation.refuses(&[Kind::ChallengeRequired]);
+            }
             if !matches!(
                 call.access(),
                 Access::KeyOrClient(_) | Access::AnyKeyOrClient | Access::SenderOrKey(_)
@@ -369,7 +373,7 @@ impl<'s> Operation<'s> {
 fn may_be_held(call: Call) -> bool {
     let is_crowds = call.path().starts_with("/api/") || call.path() == "/:code";
     is_crowds
-        && !["/api/rooms", "/api/keys"]
+        && !["/api/rooms", "/api/challenges", "/api/keys"]
             .iter()
             .any(|own| call.path().starts_with(own))
 }
@@ -383,7 +387,7 @@ fn tag(call: Call) -> &'static str {
         .filter(|_| call.path().starts_with("/api/"))
     {
         Some("links") => "links",
-        Some("campaigns" | "receipts" | "rooms") => "campaigns",
+        Some("campaigns" | "receipts" | "rooms" | "challenges") => "campaigns",
         Some("topics" | "messages") => "topics",
         Some("keys") => "keys",
         Some("limits") => "limits",

@@ -266,6 +266,12 @@ pub(super) fn problems() -> Map<String, Value> {
                 });
                 required.push("violated-policies");
             }
+            Kind::ChallengeRequired => {
+                properties["challenge"] = json!({ "type": "string", "description": "Its name." });
+                properties["url"] = json!({ "type": "string", "description": "Where there are more." });
+                properties["altcha"] = json!({ "$ref": "#/components/schemas/Altcha" });
+                required.extend(["challenge", "url", "altcha"]);
+            }
             Kind::WaitingRoom => {
                 properties["room"] = json!({ "type": "string", "description": "The room." });
                 properties["tickets"] = json!({
@@ -322,6 +328,14 @@ fn claim(status: &str, expires_at: Option<&str>) -> Value {
     })
 }
 
+fn altcha() -> Value {
+    json!({
+        "algorithm": "SHA-256", "challenge": "6e340b9cffb37a989ca544e6bb780a2c78901d3fb33738768511a30617afa01d", "maxnumber": 50000,
+        "salt": "01010101010101010101010101010101?expires=1800000600&",
+        "signature": "2c78901d3fb33738768511a30617afa01d6e340b9cffb37a989ca544e6bb780a",
+    })
+}
+
 fn example(kind: Kind) -> Value {
     let problem = match kind {
         Kind::InvalidRequest => Problem::field("query:limit", "must be a whole number from 1 to 500"),
@@ -329,6 +343,10 @@ fn example(kind: Kind) -> Value {
     };
     let problem = match kind {
         Kind::QuotaExceeded => problem.with_member("violated-policies", vec!["default"]),
+        Kind::ChallengeRequired => problem
+            .with_member("challenge", "claims")
+            .with_member("url", "/api/challenges/claims")
+            .with_member("altcha", altcha()),
         Kind::WaitingRoom => problem
             .with_member("room", "sale")
             .with_member("tickets", "/api/rooms/sale/tickets")

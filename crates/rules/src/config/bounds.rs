@@ -12,6 +12,8 @@ pub const MAX_ACCESS: usize = 64;
 pub const MAX_ACCESS_ENTRIES: usize = 256;
 /// The most `[[rooms]]`. Over the API there may be more.
 pub const MAX_ROOMS: usize = 64;
+/// The most `[[challenges]]`: each is compared with every request.
+pub const MAX_CHALLENGES: usize = 16;
 /// The most `[[forward]]`.
 pub const MAX_FORWARDS: usize = 64;
 /// The most `[[components]]`.

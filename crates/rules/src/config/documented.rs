@@ -32,6 +32,7 @@ const TABLES: &[(&str, &str)] = &[
     ("[[quotas]]", "[[quotas]]\n@"),
     ("[[access]]", "[[access]]\n@"),
     ("[[rooms]]", "[[rooms]]\n@"),
+    ("[[challenges]]", "[[challenges]]\n@"),
     ("[[forward]]", "[[forward]]\n@"),
     ("[topics.<name>]", "[topics.t]\n@"),
     ("[[topics.<name>.subscriptions]]", "[[topics.t.subscriptions]]\n@"),
@@ -48,6 +49,10 @@ const NEEDED: &[(&str, &str)] = &[
     ("[[quotas]]", "name = \"n\"\nlimit = 1\nwindow = \"day\"\n"),
     ("[[access]]", "name = \"n\"\naction = \"deny\"\n"),
     ("[[rooms]]", "name = \"n\"\npath = \"/p\"\nadmit_per_second = 1\n"),
+    (
+        "[[challenges]]",
+        "name = \"n\"\npath = \"/p\"\nkind = \"altcha\"\n",
+    ),
     ("[[forward]]", "path = \"/p\"\ntopic = \"t\"\n"),
     ("[[topics.<name>.subscriptions]]", "name = \"n\"\nurl = \"u\"\n"),
     ("[[components]]", "name = \"n\"\npath = \"/p\"\nsource = \"s\"\n"),

@@ -135,6 +135,7 @@ fn keep_what_needs_a_restart(from: &Config, to: &mut Config) {
         quotas: _,
         access: _,
         rooms: _,
+        challenges: _,
         forward: _,
         components,
         alerts: _,

@@ -11,11 +11,12 @@ use super::logs;
 use super::topics;
 use crate::access::AccessList;
 use crate::alerts::Condition;
+use crate::challenges::Challenge;
 use crate::config::{
-    AccessSettings, Clients, Config, Fault, Forward, Limit, Links, MAX_ACCESS, MAX_CODE_LENGTH, MAX_FORWARDS,
-    MAX_IDLE_SECONDS, MAX_KEPT_HEADERS, MAX_LIMITS, MAX_NAME, MAX_ORIGINS, MAX_QUOTA, MAX_QUOTAS, MAX_ROOMS,
-    MAX_WORKERS, MIN_CODE_LENGTH, Ordering, Path, Per, QuotaSettings, RoomSettings, Server, TOPIC_NAME_RULE,
-    is_topic_name,
+    AccessSettings, ChallengeSettings, Clients, Config, Fault, Forward, Limit, Links, MAX_ACCESS,
+    MAX_CHALLENGES, MAX_CODE_LENGTH, MAX_FORWARDS, MAX_IDLE_SECONDS, MAX_KEPT_HEADERS, MAX_LIMITS, MAX_NAME,
+    MAX_ORIGINS, MAX_QUOTA, MAX_QUOTAS, MAX_ROOMS, MAX_WORKERS, MIN_CODE_LENGTH, Ordering, Path, Per,
+    QuotaSettings, RoomSettings, Server, TOPIC_NAME_RULE, is_topic_name,
 };
 use crate::cors::Cors;
 use crate::forward::Verifier;
@@ -64,6 +65,7 @@ pub(super) struct Compiled {
     pub(super) quotas: Vec<Quota>,
     pub(super) access: Vec<AccessList>,
     pub(super) rooms: Rooms,
+    pub(super) challenges: Vec<Challenge>,
     /// Of the `[[forward]]` routes.
     pub(super) patterns: Vec<Pattern>,
     pub(super) verifiers: Vec<Option<Verifier>>,
@@ -99,6 +101,7 @@ pub(super) fn compile(config: &Config) -> Result<Compiled, Fault> {
     let quotas = quotas(&config.quotas, &mut names, &root.key("quotas"))?;
     let access = access(&config.access, &root.key("access"))?;
     let rooms = rooms(&config.rooms, &root.key("rooms"))?;
+    let challenges = challenges(&config.challenges, &root.key("challenges"))?;
 
     let path = root.key("forward");
     at_most(config.forward.len(), MAX_FORWARDS, &path)?;
@@ -145,6 +148,7 @@ pub(super) fn compile(config: &Config) -> Result<Compiled, Fault> {
         quotas,
         access,
         rooms,
+        challenges,
         patterns,
         verifiers,
         components,
@@ -356,6 +360,23 @@ fn rooms(rooms: &[RoomSettings], path: &Path) -> Result<Rooms, Fault> {
         )?;
     }
     Ok(Rooms::new(compiled))
+}
+
+fn challenges(all: &[ChallengeSettings], path: &Path) -> Result<Vec<Challenge>, Fault> {
+    at_most(all.len(), MAX_CHALLENGES, path)?;
+    let (mut names, mut compiled) = (BTreeSet::new(), Vec::new());
+    for (index, one) in all.iter().enumerate() {
+        let path = path.index(index);
+        let challenge = Challenge::compile(one);
+        compiled.push(challenge.map_err(|(field, rule)| Fault::new(path.key(field), rule))?);
+        methods(&one.methods, &path.key("methods"))?;
+        ensure(
+            names.insert(&one.name),
+            path.key("name"),
+            "is used by an earlier challenge",
+        )?;
+    }
+    Ok(compiled)
 }
 
 fn per(per: &[Per], path: &Path) -> Checked {
