@@ -85,6 +85,8 @@ kinds! {
     NotImplemented = 501, "not-implemented", "Not implemented";
     /// A component of the operator's own did not answer: it trapped, ended, or said so.
     ComponentFailed = 502, "component-failed", "The component failed";
+    /// The origin behind a path broke off, or answered with what is no answer.
+    OriginFailed = 502, "origin-failed", "The origin failed";
     /// The topic holds as much as it may that subscriptions still need.
     BacklogFull = 503, "backlog-full", "The topic is full";
     /// The store cannot be asked, or a bound of the gateway is reached.

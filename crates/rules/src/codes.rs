@@ -71,13 +71,14 @@ pub fn is_code(code: &str) -> bool {
             .all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-')
 }
 
-/// Whether a path of that first segment belongs to the gateway or to a route of `[[forward]]` or `[[components]]`, whatever its case.
+/// Whether a path of that first segment belongs to the gateway or to a route of `[[forward]]`, `[[components]]` or `[[proxy]]`, whatever its case.
 pub fn is_reserved(code: &str, config: &Config) -> bool {
     let same = |word: &str| word.eq_ignore_ascii_case(code);
     let forwarded = |path: &str| same(path.trim_start_matches('/').split('/').next().unwrap_or(""));
     own_segments().chain(RESERVED_CODES.iter().copied()).any(same)
         || config.forward.iter().any(|rule| forwarded(&rule.path))
         || config.components.iter().any(|rule| forwarded(&rule.path))
+        || config.proxy.iter().any(|rule| forwarded(&rule.path))
 }
 
 /// An id that sorts by time and cannot be guessed: 48 bits of Unix milliseconds and 80 random bits, in 26 characters

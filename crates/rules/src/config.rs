@@ -25,6 +25,7 @@ mod error;
 mod events;
 mod log;
 mod metrics;
+mod origin;
 mod per;
 mod quota;
 mod receipts;
@@ -46,6 +47,7 @@ pub use error::{ConfigError, Fault};
 pub use events::EventSettings;
 pub use log::{LogLevel, LogSettings};
 pub use metrics::{MetricsAccess, MetricsSettings};
+pub use origin::{BreakerSettings, CacheMode, HealthSettings, Http2, OriginSettings, ProxySettings};
 pub use per::Per;
 pub use quota::{QuotaCount, QuotaSettings, QuotaWindow};
 pub use receipts::{ReceiptAlgorithm, ReceiptSettings};
@@ -121,6 +123,12 @@ pub struct Config {
     /// `[[components]]`, at most [`MAX_COMPONENTS`].
     #[serde(default)]
     pub components: Vec<ComponentSettings>,
+    /// `[[origins]]`, at most [`MAX_PROXIED_ORIGINS`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub origins: Vec<OriginSettings>,
+    /// `[[proxy]]`, at most [`MAX_PROXY_ROUTES`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub proxy: Vec<ProxySettings>,
     /// `[[alerts]]`, at most [`MAX_ALERTS`].
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub alerts: Vec<Alert>,

@@ -25,6 +25,7 @@ mod checks;
 mod components;
 mod listeners;
 mod logs;
+mod origins;
 mod outbound;
 mod reload;
 mod rules;
@@ -34,6 +35,7 @@ mod topics;
 
 pub use components::ComponentRoute;
 pub use listeners::Listeners;
+pub use origins::ProxyRoute;
 pub use outbound::OutboundHost;
 pub use reload::{Changes, Reload};
 pub(crate) use topics::ATTEMPTS_BOUNDS;
@@ -72,6 +74,8 @@ pub struct Settings {
     verifiers: Vec<Option<Verifier>>,
     /// Of `[[components]]`, in its order.
     components: Vec<ComponentRoute>,
+    /// Of `[[proxy]]`, in its order.
+    proxy: Vec<ProxyRoute>,
     /// Of `[[alerts]]`, in its order.
     conditions: Vec<Condition>,
 }
@@ -109,6 +113,7 @@ impl Settings {
             patterns: compiled.patterns,
             verifiers: compiled.verifiers,
             components: compiled.components,
+            proxy: compiled.proxy,
             conditions: compiled.conditions,
             config,
         })
@@ -161,7 +166,12 @@ impl Settings {
 
     /// The component that answers `path`.
     pub fn component(&self, path: &str) -> Component {
-        calls::component(path, &self.patterns, self.components.iter().map(|one| &one.path))
+        let components = self.components.iter().map(|one| &one.path);
+        calls::component(
+            path,
+            &self.patterns,
+            components.chain(self.proxy.iter().map(|one| &one.path)),
+        )
     }
 
     /// The `[[components]]`, each with its compiled route.

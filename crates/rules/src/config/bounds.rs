@@ -16,6 +16,14 @@ pub const MAX_ROOMS: usize = 64;
 pub const MAX_CHALLENGES: usize = 16;
 /// The most `[[forward]]`.
 pub const MAX_FORWARDS: usize = 64;
+/// The most `[[origins]]`.
+pub const MAX_PROXIED_ORIGINS: usize = 64;
+/// The most URLs of one of them.
+pub const MAX_ORIGIN_URLS: usize = 16;
+/// The most `[[proxy]]` routes.
+pub const MAX_PROXY_ROUTES: usize = 256;
+/// The most fixed headers of one of them.
+pub const MAX_ORIGIN_HEADERS: usize = 32;
 /// The most `[[components]]`.
 pub const MAX_COMPONENTS: usize = 16;
 /// The most `[[alerts]]`. Each looks at the store by itself.

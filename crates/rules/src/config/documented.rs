@@ -38,6 +38,10 @@ const TABLES: &[(&str, &str)] = &[
     ("[[topics.<name>.subscriptions]]", "[[topics.t.subscriptions]]\n@"),
     ("retry = { … }", "[[topics.t.subscriptions]]\nretry = { @ }"),
     ("[[components]]", "[[components]]\n@"),
+    ("[[origins]]", "[[origins]]\n@"),
+    ("breaker = { … }", "[[origins]]\nbreaker = { @ }"),
+    ("health = { … }", "[[origins]]\nhealth = { @ }"),
+    ("[[proxy]]", "[[proxy]]\n@"),
     ("[[alerts]]", "[[alerts]]\n@"),
 ];
 
@@ -56,6 +60,8 @@ const NEEDED: &[(&str, &str)] = &[
     ("[[forward]]", "path = \"/p\"\ntopic = \"t\"\n"),
     ("[[topics.<name>.subscriptions]]", "name = \"n\"\nurl = \"u\"\n"),
     ("[[components]]", "name = \"n\"\npath = \"/p\"\nsource = \"s\"\n"),
+    ("[[origins]]", "name = \"n\"\nurls = [\"u\"]\n"),
+    ("[[proxy]]", "path = \"/p\"\norigin = \"o\"\n"),
     ("[[alerts]]", "name = \"n\"\nwhen = \"w\"\nurl = \"u\"\n"),
 ];
 
@@ -128,6 +134,10 @@ fn the_defaults_of_the_document_are_those_in_force() {
             "retry = { … }" => {
                 "[[topics.t.subscriptions]]\nname = \"n\"\nurl = \"u\"\nretry = {}".to_owned()
             }
+            "breaker = { … }" => "[[origins]]\nname = \"n\"\nurls = []".to_owned(),
+            "health = { … }" => {
+                "[[origins]]\nname = \"n\"\nurls = []\nhealth = { path = \"/\" }".to_owned()
+            }
             "[server.admin_tls]" | "[[server.tls.more]]" => continue, // all of them are needed, or have no default
             _ => place.replace('@', needed),
         };
@@ -135,6 +145,8 @@ fn the_defaults_of_the_document_are_those_in_force() {
         let shown: toml::Table = toml::from_str(&config.to_toml()).expect("it is TOML");
         let path = head.trim_matches(['[', ']']).replace("<name>", "t");
         let path = path.replace("acme = { … }", "server.tls.acme");
+        let path = path.replace("breaker = { … }", "origins.breaker");
+        let path = path.replace("health = { … }", "origins.health");
         let path = path.replace("retry = { … }", "topics.t.subscriptions.retry");
         let table = path
             .split('.')

@@ -68,6 +68,9 @@ impl Config {
         for component in &mut config.components {
             component.environment.clear();
         }
+        for route in &mut config.proxy {
+            route.headers.clear();
+        }
         // Nobody but the host needs them, and they are secrets nearly all over.
         config.alerts.clear();
         config.traces = super::TraceSettings::default();
@@ -106,6 +109,12 @@ impl Config {
             .iter_mut()
             .map(|component| &mut component.environment);
         mask(environments.flat_map(|environment| environment.values_mut()));
+        mask(
+            shown
+                .proxy
+                .iter_mut()
+                .flat_map(|route| route.headers.values_mut()),
+        );
         for alert in &mut shown.alerts {
             alert.url = MASK.to_owned().into();
             alert.secret = alert.secret.as_ref().map(|_| MASK.to_owned().into());

@@ -138,6 +138,8 @@ fn keep_what_needs_a_restart(from: &Config, to: &mut Config) {
         challenges: _,
         forward: _,
         components,
+        origins: _,
+        proxy: _,
         alerts: _,
         topics: _,
     } = from;

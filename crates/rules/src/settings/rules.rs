@@ -8,6 +8,7 @@ use super::checks::{Checked, MAX_HEADER_NAME, at_most, ensure, file, header_name
 use super::components::{self, ComponentRoute};
 use super::listeners::{self, Listeners};
 use super::logs;
+use super::origins::{self, ProxyRoute};
 use super::topics;
 use crate::access::AccessList;
 use crate::alerts::Condition;
@@ -70,6 +71,7 @@ pub(super) struct Compiled {
     pub(super) patterns: Vec<Pattern>,
     pub(super) verifiers: Vec<Option<Verifier>>,
     pub(super) components: Vec<ComponentRoute>,
+    pub(super) proxy: Vec<ProxyRoute>,
     pub(super) conditions: Vec<Condition>,
 }
 
@@ -112,6 +114,7 @@ pub(super) fn compile(config: &Config) -> Result<Compiled, Fault> {
     let verifiers = forwards.map(|(index, rule)| verifier(rule, &path.index(index)));
     let verifiers = verifiers.collect::<Result<_, _>>()?;
     let components = components::compile(&config.components, &root.key("components"))?;
+    let proxy = origins::compile(config, &own, &components, &root)?;
     within(
         config.relay.idle_timeout,
         IDLE_TIMEOUT_BOUNDS,
@@ -152,6 +155,7 @@ pub(super) fn compile(config: &Config) -> Result<Compiled, Fault> {
         patterns,
         verifiers,
         components,
+        proxy,
         conditions,
     })
 }
