@@ -8,6 +8,7 @@ mod events;
 pub mod logging;
 pub mod memory;
 pub mod metrics;
+mod proxy;
 pub mod ranking;
 pub mod reload;
 mod run_time;

@@ -16,6 +16,7 @@ use crate::clock::now;
 use crate::events::{self, Events};
 use crate::logging;
 use crate::metrics::count::Counted;
+use crate::proxy;
 use crate::ranking::Ranking;
 use crate::reload::{Reached, Reloader, Reloads};
 use crate::run_time;
@@ -296,6 +297,7 @@ impl Gateway {
                 let switch = server.switch();
                 let reloader = Reloader::new(self.sources, &self.in_force, switch, reached, reloads);
                 let reloading = tokio::spawn(reloader.run(self.hangup));
+                let checking = tokio::spawn(proxy::health::run(current.clone()));
                 let upkeep = tokio::spawn(upkeep::run(store.clone(), current));
                 let setting = tokio::spawn(server.set_at_run_time(store.clone()));
                 let counting = tokio::spawn(Arc::clone(&ranking).run(store.clone()));
@@ -310,6 +312,7 @@ impl Gateway {
                 };
                 let ran = server.run(stop).await;
                 reloading.abort();
+                checking.abort();
                 upkeep.abort();
                 setting.abort();
                 watching.abort();

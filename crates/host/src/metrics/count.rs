@@ -42,18 +42,19 @@ impl Count {
     }
 }
 
-/// What a request asks for: a call of the contract, or one of three kinds beside them. So there are as many as the program
+/// What a request asks for: a call of the contract, or one of four kinds beside them. So there are as many as the program
 /// knows, whatever strangers send.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Asked(usize);
 
 /// Kinds of requests.
 const ASKED: usize = Call::ALL.len() + BESIDE.len();
-/// What is no call: a route of `[[forward]]`, one of the `[[components]]`, and what nobody answers.
-const BESIDE: [&str; 3] = ["forward", "component", "other"];
+/// What is no call: a route of `[[forward]]`, one of the `[[components]]`, one of the `[[proxy]]`, and what nobody answers.
+const BESIDE: [&str; 4] = ["forward", "component", "proxy", "other"];
 const FORWARD: Asked = Asked(Call::ALL.len());
 const COMPONENT: Asked = Asked(Call::ALL.len() + 1);
-const OTHER: Asked = Asked(Call::ALL.len() + 2);
+const PROXY: Asked = Asked(Call::ALL.len() + 2);
+const OTHER: Asked = Asked(Call::ALL.len() + 3);
 
 impl Asked {
     /// What a request with this method and path asks for. A few comparisons for what a crowd asks for.
@@ -67,6 +68,7 @@ impl Asked {
                 _ => OTHER,
             },
             Component::Forward if !is_api => FORWARD,
+            Component::Admin if settings.is_proxied(path) => PROXY,
             Component::Admin if settings.hosted(path).is_some() => COMPONENT,
             component => {
                 calls::find_call(component, method, path).map_or(OTHER, |(call, _)| Self::call(call))

@@ -4,9 +4,11 @@ use super::sheet::{Distribution, Sheet};
 use super::table::Metric;
 use super::{process, slow};
 use crate::logging;
+use crate::proxy::cache::Use;
+use crate::proxy::counts::Outcome;
 use crate::server::Shared;
 use crate::server::places::Places;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::UNIX_EPOCH;
 use tollgate_delivery::driver::SubscriptionStatus;
 use tollgate_engines::{Engine as _, GROUP_COMMITS, Observed, SYNC_MICROS, Stats};
@@ -28,6 +30,7 @@ pub fn report(shared: &Shared, sheet: &mut Sheet) {
     sheet.number(Metric::BucketsMax, &[], config.clients.max_buckets);
     connections(shared, sheet);
     components(shared, sheet);
+    origins(shared, sheet);
     if let Some(relay) = shared.metrics.relay.get() {
         deliveries(&relay.all(), sheet);
     }
@@ -141,6 +144,44 @@ fn components(shared: &Shared, sheet: &mut Sheet) {
         sheet.number(Metric::ComponentWaiting, &[name], handler.waiting());
         for (reason, count) in handler.failures() {
             sheet.count(Metric::ComponentFailures, &[name, reason], count);
+        }
+    }
+}
+
+fn origins(shared: &Shared, sheet: &mut Sheet) {
+    let generation = shared.current.get();
+    for origin in generation.origins.iter().flat_map(|origins| origins.all()) {
+        let name = &*origin.settings().name;
+        let counts = &origin.counts;
+        for outcome in Outcome::ALL {
+            sheet.count(
+                Metric::OriginRequests,
+                &[name, outcome.name()],
+                counts.of(outcome),
+            );
+        }
+        sheet.number(Metric::OriginUnderWay, &[name], origin.under_way());
+        sheet.number(Metric::OriginWaiting, &[name], origin.waiting());
+        let count = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        sheet.count(Metric::OriginRetries, &[name], count(&counts.retries));
+        sheet.count(Metric::OriginCut, &[name], count(&counts.cut));
+        sheet.count(Metric::OriginConnections, &[name], count(&counts.connections));
+        sheet.number(Metric::OriginTunnels, &[name], count(&counts.tunnels));
+        if let Some(cache) = &origin.cache {
+            for how in Use::ALL {
+                sheet.count(Metric::OriginCache, &[name, how.name()], cache.uses(how));
+            }
+            sheet.level(Metric::OriginCacheBytes, &[name], cache.weight() as f64);
+        }
+        for address in origin.addresses() {
+            let labels = [name, &*address.url];
+            let circuit: u32 = match address.breaker() {
+                "open" => 2,
+                "half-open" => 1,
+                _ => 0,
+            };
+            sheet.number(Metric::OriginCircuit, &labels, circuit);
+            sheet.number(Metric::OriginHealthy, &labels, u32::from(address.is_well()));
         }
     }
 }

@@ -157,6 +157,20 @@ metrics! {
     ComponentUnderWay = Gauge "tollgate_component_requests_under_way" "" ["component"] "Requests that one of the [[components]] has";
     ComponentWaiting = Gauge "tollgate_component_requests_waiting" "" ["component"] "Requests that wait for a place in it";
     ComponentFailures = Counter "tollgate_component_failures" "" ["component", "reason"] "Requests that it did not answer: busy, ended, timed_out";
+    // Origins.
+    OriginRequests = Counter "tollgate_origin_requests" "" ["origin", "outcome"]
+        "Requests that were for an origin: answered, failed (a status from 500 on), unreachable, timed_out, broken, refused (not sent), gone (the client)";
+    OriginUnderWay = Gauge "tollgate_origin_requests_under_way" "" ["origin"] "Requests that it has, to the end of their answers";
+    OriginWaiting = Gauge "tollgate_origin_requests_waiting" "" ["origin"] "Requests that wait for a place among them";
+    OriginRetries = Counter "tollgate_origin_retries" "" ["origin"] "Requests that were sent again";
+    OriginCut = Counter "tollgate_origin_answers_cut" "" ["origin"] "Answers whose body broke off, and that the client saw broken";
+    OriginConnections = Counter "tollgate_origin_connections" "" ["origin"] "Connections that were opened to it";
+    OriginTunnels = Gauge "tollgate_origin_websockets" "" ["origin"] "WebSockets that are open";
+    OriginCache = Counter "tollgate_origin_cache" "" ["origin", "outcome"]
+        "Requests by what the cache had: hit, revalidated, stale, miss, pass (nothing that is kept)";
+    OriginCacheBytes = Gauge "tollgate_origin_cache" "bytes" ["origin"] "Room that kept answers take, roughly";
+    OriginCircuit = Gauge "tollgate_origin_circuit_state" "" ["origin", "url"] "The circuit breaker of an address: 0 closed, 1 half-open, 2 open";
+    OriginHealthy = Gauge "tollgate_origin_healthy" "" ["origin", "url"] "1 while the health checks of an address pass, or there are none, else 0";
     // The configuration.
     ConfigReloaded = Gauge "tollgate_config_last_reload_successful" "" []
         "1 if the configuration was taken when it was read last, 0 if it was refused and the one before stays in force";

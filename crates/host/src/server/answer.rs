@@ -2,6 +2,7 @@
 
 use super::traffic::UnderWay;
 use crate::access_log::entry::Ending;
+use crate::proxy::download::Download;
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::body::{Body, Frame, SizeHint};
@@ -20,9 +21,11 @@ pub enum AnswerBody {
     Whole(Full<Bytes>),
     /// It comes in pieces.
     Streamed(Box<Streamed>),
+    /// It comes from an origin.
+    Proxied(Box<Download>),
     /// Server-sent events.
     Events(Events),
-    /// One of the latter two, of which the access log tells at its end.
+    /// One of the latter three, of which the access log tells at its end.
     Told(Box<Told>),
 }
 
@@ -102,6 +105,7 @@ impl Body for AnswerBody {
         match self.get_mut() {
             Self::Whole(body) => Pin::new(body).poll_frame(context).map_err(|never| match never {}),
             Self::Streamed(streamed) => streamed.poll_frame(context),
+            Self::Proxied(body) => Pin::new(&mut **body).poll_frame(context),
             Self::Events(Events { events, .. }) => events
                 .poll_recv(context)
                 .map(|event| event.map(|event| Ok(Frame::data(event)))),
@@ -119,6 +123,7 @@ impl Body for AnswerBody {
         match self {
             Self::Whole(body) => body.is_end_stream(),
             Self::Streamed(streamed) => streamed.body.is_end_stream(),
+            Self::Proxied(body) => body.is_end_stream(),
             Self::Events(_) => false,
             Self::Told(told) => told.body.is_end_stream(),
         }
@@ -128,6 +133,7 @@ impl Body for AnswerBody {
         match self {
             Self::Whole(body) => body.size_hint(),
             Self::Streamed(streamed) => streamed.body.size_hint(),
+            Self::Proxied(body) => body.size_hint(),
             Self::Events(_) => SizeHint::default(),
             Self::Told(told) => told.body.size_hint(),
         }

@@ -5,7 +5,8 @@ use super::places::Place;
 use super::service::{Caller, Gateways};
 use super::stream::Stream;
 use super::watch::{HEAD_TIMEOUT, Watched};
-use super::wire::Wire;
+use super::wire::{Here, Wire};
+use crate::proxy::tunnel::Tunnel;
 use futures::FutureExt as _;
 use hyper_util::rt::TokioTimer;
 use hyper_util::server::conn::auto;
@@ -31,6 +32,8 @@ const MAX_SEND_BUFFER: usize = 256 << 10;
 const PING: Duration = Duration::from_secs(20);
 /// How long a connection in a spare place lasts.
 const SPARE_TIME: Duration = Duration::from_secs(5);
+/// How long a tunnel goes on after the signal to stop: nobody can tell its two ends to finish.
+const TUNNEL_TIME: Duration = Duration::from_secs(5);
 /// The most requests of one connection that hyper may refuse by ending its current work; see `ended` in
 /// [`serve`].
 const MAX_GIVEN_UP: u32 = 1_000;
@@ -125,7 +128,7 @@ pub async fn serve(gateways: Rc<Gateways>, accepted: Accepted, watched: Watched)
             Ok::<_, Infallible>(answer)
         })
     });
-    let mut connection = pin!(builder.serve_connection(wire, service));
+    let mut connection = pin!(builder.serve_connection_with_upgrades(Here::new(wire), service));
     let mut expiry = place.is_spare().then(|| Box::pin(tokio::time::sleep(SPARE_TIME)));
     let (mut told, mut given_up) = (false, 0);
     let ended = poll_fn(|context| {
@@ -134,7 +137,7 @@ pub async fn serve(gateways: Rc<Gateways>, accepted: Accepted, watched: Watched)
         if let Poll::Ready(ended) = connection.as_mut().poll(context) {
             // hyper gives a connection up, without closing it, for one `CONNECT` of HTTP/2 that has a body. Polled again, it
             // goes on with the other streams. A test holds it to that.
-            if ended.is_err() || traffic.is_over() || given_up == MAX_GIVEN_UP {
+            if ended.is_err() || traffic.is_over() || traffic.is_tunnel() || given_up == MAX_GIVEN_UP {
                 return Poll::Ready(ended);
             }
             given_up += 1;
@@ -158,5 +161,24 @@ pub async fn serve(gateways: Rc<Gateways>, accepted: Accepted, watched: Watched)
     .await;
     if let Err(error) = ended {
         tracing::debug!(%error, "a connection ended early");
+    } else if let Some(tunnel) = traffic.tunnel() {
+        go_on(tunnel, &watched).await;
     }
+}
+
+/// What follows HTTP on a connection: to its end, or soon after the worker was told to stop.
+async fn go_on(mut tunnel: Tunnel, watched: &Watched) {
+    let mut last = None;
+    poll_fn(|context| {
+        watched.wakes(context);
+        if tunnel.as_mut().poll(context).is_ready() {
+            return Poll::Ready(());
+        }
+        if !watched.is_stopping() {
+            return Poll::Pending;
+        }
+        let last = last.get_or_insert_with(|| Box::pin(tokio::time::sleep(TUNNEL_TIME)));
+        last.as_mut().poll(context)
+    })
+    .await;
 }

@@ -2,6 +2,7 @@
 //! end, wherever it is answered: so none is judged by half of one configuration and half of another.
 
 use crate::access_log::AccessLog;
+use crate::proxy::Origins;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
@@ -18,6 +19,8 @@ pub struct Generation {
     pub run_time: Arc<[u8]>,
     /// The access log, if there is one.
     pub access_log: Option<AccessLog>,
+    /// The `[[origins]]`, if anything leads to them.
+    pub origins: Option<Arc<Origins>>,
 }
 
 impl Generation {
@@ -27,6 +30,7 @@ impl Generation {
             number: 0,
             text: text(&settings),
             run_time: Arc::default(),
+            origins: Origins::of(&settings, None),
             settings,
             access_log,
         })
@@ -39,6 +43,7 @@ impl Generation {
             number: self.number + 1,
             text: text(&settings),
             run_time: Arc::clone(&self.run_time),
+            origins: Origins::of(&settings, self.origins.as_deref()),
             settings,
             access_log,
         })
@@ -57,6 +62,7 @@ impl Generation {
             run_time: record.into(),
             settings,
             access_log: self.access_log.clone(),
+            origins: self.origins.clone(),
         }))
     }
 

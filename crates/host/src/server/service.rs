@@ -20,6 +20,7 @@ use super::head;
 use super::hosted;
 use super::listen::Listener;
 use super::long_poll;
+use super::proxied;
 use super::rest::Rest;
 use super::rules::Rules;
 use super::runner::{self, CallError, Progress, Runner};
@@ -33,6 +34,8 @@ use crate::access_log::entry::Unparsed;
 use crate::clock::{millis, now, since};
 use crate::metrics;
 use crate::metrics::count::{Asked, Requests};
+use crate::proxy::pool::Pools;
+use crate::proxy::target;
 use crate::traces::RequestTrace;
 use crate::wasm::handler::Handler;
 use bytes::Bytes;
@@ -135,7 +138,10 @@ impl Marks {
         if !self.cors.is_empty() {
             put_cors(headers, self.cors);
         }
-        if self.last || (self.last_if_unread && caller.traffic.is_unread()) {
+        // A connection that goes on as something else says so, and does not close.
+        let ends = answer.status() != http::StatusCode::SWITCHING_PROTOCOLS;
+        let headers = answer.headers_mut();
+        if ends && (self.last || (self.last_if_unread && caller.traffic.is_unread())) {
             headers.insert(http::header::CONNECTION, HeaderValue::from_static("close"));
         }
         answer
@@ -177,7 +183,7 @@ impl Gateways {
             proxied.then(|| Arc::clone(&shared.places)),
         );
         let counters = shared.engines.counted.requests();
-        let gateway = Gateway::new(shared, generation, Rc::new(crowd), rest, counters);
+        let gateway = Gateway::new(shared, generation, Rc::new(crowd), rest, counters, Rc::default());
         Self {
             now: RefCell::new(Rc::new(gateway)),
             handshakes,
@@ -199,7 +205,10 @@ impl Gateways {
             Rc::clone(&before.crowd),
             Arc::clone(&before.rest),
             Arc::clone(&before.counters),
+            Rc::clone(&before.pools),
         );
+        let origins = next.generation.origins.as_ref();
+        next.pools.keep(origins.map_or(&[], |origins| origins.all()));
         self.now.replace(Rc::new(next));
     }
 
@@ -210,8 +219,8 @@ impl Gateways {
 
     /// Hands on the changes that the crowd's rules defer and commit, for as long as it is polled.
     pub async fn run(&self) {
-        let crowd = Rc::clone(&self.now().crowd);
-        crowd.run().await;
+        let (crowd, pools) = (Rc::clone(&self.now().crowd), Rc::clone(&self.now().pools));
+        tokio::join!(crowd.run(), pools.run());
     }
 
     /// Hands on the changes that they have deferred.
@@ -231,6 +240,8 @@ pub struct Gateway {
     kept: Vec<String>,
     max_body: usize,
     counters: Arc<Requests>,
+    /// Its connections to the `[[origins]]`.
+    pools: Rc<Pools>,
     /// Whether nothing that is configured answers the root.
     root_is_free: bool,
     /// Whether operators have a listener of their own.
@@ -245,6 +256,7 @@ impl Gateway {
         crowd: Rc<Runner<Rules>>,
         rest: Arc<Rest>,
         counters: Arc<Requests>,
+        pools: Rc<Pools>,
     ) -> Self {
         let settings = &generation.settings;
         let config = &settings.config;
@@ -265,7 +277,8 @@ impl Gateway {
         let kept = routes.iter().flat_map(|route| route.headers.clone()).collect();
         let seen = names.filter_map(|name| HeaderName::try_from(name).ok()).collect();
         let max_body = usize::try_from(config.server.max_body.0).unwrap_or(usize::MAX);
-        let root_is_free = settings.hosted("/").is_none() && settings.component("/") == Component::Admin;
+        let is_taken = settings.hosted("/").is_some() || settings.is_proxied("/");
+        let root_is_free = !is_taken && settings.component("/") == Component::Admin;
         let server = &config.server;
         let hsts = server.tls.as_ref().and_then(|tls| tls.hsts);
         let hsts = hsts.map(|age| format!("max-age={}", Duration::from(age).as_secs()));
@@ -274,6 +287,7 @@ impl Gateway {
             operators_apart: server.admin_listen.is_some(),
             hsts: hsts.and_then(|value| HeaderValue::try_from(value).ok()),
             counters,
+            pools,
             shared,
             generation,
             crowd,
@@ -418,6 +432,9 @@ impl Gateway {
         if caller.is_spare && !is_operator(&head, caller) {
             return Err(full());
         }
+        if self.generation.origins.is_some() && self.generation.settings.is_proxied(path(&head)) {
+            target::check(path(&head))?;
+        }
         if let Some(patience) = Patience::of(head.method.as_str(), path(&head), head.uri.query()) {
             let next = Next::Turn(patience);
             return Ok(Started::GoesOn(Box::new(Unfinished { head, body, next })));
@@ -506,6 +523,25 @@ impl Gateway {
                 }
             }
         };
+        if self.generation.origins.is_some()
+            && let Some(route) = self.generation.settings.proxied(head.method.as_str(), path(head))
+        {
+            let proxied = proxied::Asked {
+                generation: &self.generation,
+                pools: &self.pools,
+                head,
+                upload: body.take(),
+                caller,
+                request_id,
+            };
+            let mut answer = Box::pin(proxied::answer(proxied, route?)).await;
+            if let Ok(answer) = &mut answer {
+                for (name, value) in &unpacked(added) {
+                    answer.headers_mut().insert(name, value.clone());
+                }
+            }
+            return answer;
+        }
         if let Some(handler) = self.handler(path(head)) {
             let answer = hosted::answer(handler, head, body.take(), caller, request_id, self.max_body);
             let answer = Box::pin(answer).await;

@@ -1,8 +1,10 @@
 //! The state of a connection, as far as its requests tell. Shared by the service that answers them, the
 //! watch, and the wire.
 
+use crate::proxy::tunnel::Tunnel;
 use hyper::body::{Body as _, Incoming};
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
+use std::fmt;
 use std::rc::Rc;
 
 /// The requests of one connection.
@@ -12,6 +14,16 @@ pub struct Traffic {
     under_way: Cell<u32>,
     unread: Cell<bool>,
     over: Cell<bool>,
+    tunnel: RefCell<Option<Next>>,
+}
+
+/// What a connection goes on with when HTTP has ended there.
+struct Next(Tunnel);
+
+impl fmt::Debug for Next {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a tunnel")
+    }
 }
 
 /// A request that is being answered, until this is dropped.
@@ -50,6 +62,21 @@ impl Traffic {
     /// Sets whether there is.
     pub fn set_unread(&self, unread: bool) {
         self.unread.set(unread);
+    }
+
+    /// The connection goes on with this once its answer is sent.
+    pub fn go_on_with(&self, tunnel: Tunnel) {
+        *self.tunnel.borrow_mut() = Some(Next(tunnel));
+    }
+
+    /// Whether it goes on with something else.
+    pub fn is_tunnel(&self) -> bool {
+        self.tunnel.borrow().is_some()
+    }
+
+    /// What it goes on with, if with anything.
+    pub fn tunnel(&self) -> Option<Tunnel> {
+        self.tunnel.borrow_mut().take().map(|next| next.0)
     }
 
     /// Whether our side of the connection was closed.
