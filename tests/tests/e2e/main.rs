@@ -33,6 +33,7 @@ mod links;
 mod logs;
 mod metrics;
 mod operations;
+mod proxy;
 mod push;
 mod reload;
 mod rooms;
@@ -646,6 +647,31 @@ harness::cases! {
         native {
             every_command_of_the_tutorial_does_what_it_shows,
             every_command_of_the_guides_does_what_it_shows,
+        }
+    }
+    proxy {
+        both {}
+        native {
+            a_client_is_asked_for_its_body_when_it_is_admitted,
+            a_client_that_breaks_off_or_dawdles_holds_nothing,
+            a_kept_connection_that_has_closed_costs_nothing,
+            a_request_means_one_request_to_the_origin,
+            a_websocket_passes_both_ways,
+            an_answer_that_is_none_is_never_passed_on,
+            an_answer_without_end_is_cut_off,
+            an_origin_may_speak_http2,
+            an_origin_that_fails_is_left_alone_for_a_while,
+            an_origin_that_is_slow_or_gone_is_told_in_time,
+            answers_are_kept_as_they_say,
+            bodies_stream_both_ways_within_bounds,
+            events_come_as_they_are_sent,
+            large_answers_are_passed_on,
+            methods_and_patterns_choose_the_origin,
+            nothing_but_a_websocket_takes_a_connection_over,
+            one_address_that_is_gone_is_not_noticed,
+            origins_change_while_it_runs,
+            requests_reach_the_origin_behind_the_limiter,
+            the_last_good_answer_is_given_while_the_origin_fails,
         }
     }
     components {
