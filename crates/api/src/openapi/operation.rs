@@ -32,6 +32,8 @@ pub struct Operation<'s> {
     body: Option<Value>,
     answers: BTreeMap<u16, Value>,
     refusals: Vec<Kind>,
+    /// A status in which every refusal may be told, where that is asked for.
+    told_as: Option<u16>,
 }
 
 impl<'s> Operation<'s> {
@@ -45,6 +47,7 @@ impl<'s> Operation<'s> {
             body: None,
             answers: BTreeMap::new(),
             refusals: ALWAYS.to_vec(),
+            told_as: None,
         };
         match call.access() {
             Access::Anyone => {}
@@ -291,6 +294,11 @@ impl<'s> Operation<'s> {
         }
     }
 
+    /// Every refusal may be told in this status instead, with `X-Tollgate-Status`, where that is asked for.
+    pub fn may_tell_as(&mut self, status: u16) {
+        self.told_as = Some(status);
+    }
+
     fn usual_headers(&self) -> Value {
         shared::usual_headers(self.call.path().starts_with("/api/"))
     }
@@ -335,12 +343,14 @@ impl<'s> Operation<'s> {
         }
         let statuses: BTreeSet<u16> = self.refusals.iter().map(|kind| kind.status()).collect();
         for status in statuses {
+            let is_told_here = self.told_as == Some(status);
             let kinds: Vec<Kind> = Kind::ALL
                 .iter()
                 .copied()
-                .filter(|kind| kind.status() == status && self.refusals.contains(kind))
+                .filter(|kind| (kind.status() == status || is_told_here) && self.refusals.contains(kind))
                 .collect();
             let refusal = match self.answers.get(&status) {
+                None if is_told_here => shared::response_for_all(&kinds, &headers),
                 None => shared::refusal(&kinds, &headers),
                 // Some are told otherwise, as a page.
                 Some(answer) => shared::merged(shared::response(&kinds, &headers), answer),

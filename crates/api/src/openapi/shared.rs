@@ -108,6 +108,11 @@ fn header_table() -> Vec<(&'static str, Value, &'static str)> {
             "Asks proxies to pass events on at once.",
         ),
         ("X-Robots-Tag", string(), "What crawlers may do with it."),
+        (
+            "X-Tollgate-Status",
+            json!({ "type": "integer", "minimum": 400, "maximum": 599 }),
+            "The status that a refusal would have had; forward auth was asked for 403 instead.",
+        ),
     ]
 }
 
@@ -369,12 +374,32 @@ fn schema_of(kinds: &[Kind]) -> Value {
     }
 }
 
+/// The headers of a refusal that a browser gets as a page.
+const OF_PAGES: [&str; 4] = [
+    "Content-Security-Policy",
+    "X-Content-Type-Options",
+    "Referrer-Policy",
+    "Vary",
+];
+
+/// The answer of a status in which other refusals may be told too.
+pub(super) fn response_for_all(kinds: &[Kind], usual: &Value) -> Value {
+    let mut all = response(kinds, usual);
+    for name in OF_PAGES.iter().chain(&["X-Tollgate-Status", "Retry-After"]) {
+        all["headers"][*name] = header(name, false);
+    }
+    all
+}
+
 /// The answer of a status that these kinds of problems have.
 pub(super) fn response(kinds: &[Kind], usual: &Value) -> Value {
     let mut headers = usual.clone();
     let mut also = |name: &str, always: bool| headers[name] = header(name, always);
     match kinds {
-        _ if kinds.iter().all(|kind| kind.status() == 429) => also("Retry-After", true),
+        _ if kinds.iter().all(|kind| kind.status() == 429) => {
+            also("Retry-After", true);
+            OF_PAGES.iter().for_each(|name| also(name, false));
+        }
         _ if kinds.iter().any(|kind| {
             matches!(
                 kind,
@@ -393,11 +418,12 @@ pub(super) fn response(kinds: &[Kind], usual: &Value) -> Value {
     for kind in kinds {
         examples.insert(format!("{kind:?}"), json!({ "value": example(*kind) }));
     }
-    json!({
-        "description": titles.join(" Or: "),
-        "headers": headers,
-        "content": { "application/problem+json": { "schema": schema_of(kinds), "examples": examples } },
-    })
+    let mut content =
+        json!({ "application/problem+json": { "schema": schema_of(kinds), "examples": examples } });
+    if kinds.contains(&Kind::QuotaExceeded) {
+        content["text/html"] = json!({ "schema": { "type": "string" } });
+    }
+    json!({ "description": titles.join(" Or: "), "headers": headers, "content": content })
 }
 
 /// The two that nearly every call shares.

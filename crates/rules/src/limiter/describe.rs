@@ -81,10 +81,13 @@ pub(crate) fn describe(call: Call, operation: &mut Operation<'_>) {
             operation.query(
                 "deny",
                 json!({ "const": "403" }),
-                "Makes a refusal a 403, with `X-Tollgate-Status`: nginx makes a 500 of a 429.",
+                "Makes a refusal a 403, with `X-Tollgate-Status`: nginx makes a 500 of a 429. Not where it is the query of \
+                 `X-Forwarded-Uri`, which is the client's.",
             );
             operation.gives_nothing(204, "It may go on.");
+            operation.gives_nothing(200, "It may go on: the answer of `/api/check/…`.");
             operation.refuses(&[Kind::InvalidRequest]);
+            operation.may_tell_as(403);
         }
         _ => {
             operation.about(

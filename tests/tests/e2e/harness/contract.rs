@@ -80,21 +80,6 @@ fn differences(method: &str, target: &str, answer: &Answer) -> Result<(), String
     // Which routes there are, and which methods they take, is said by the configuration.
     let is_no_route = matches!(answer.status, 404 | 405) && may_be_a_route(path);
     // Another method, or no call: a problem like all others. What HTTP itself refuses stands in no call.
-    // Of forward auth, `/api/check` alone is in the document: the tail of others is the path that is asked about.
-    if path.starts_with("/api/check/") && answer.status == 200 {
-        return Ok(());
-    }
-    // Forward auth tells a 429 in another status, where it was asked to.
-    if answer.maybe_header("x-tollgate-status").is_some() {
-        return undescribed(method, answer);
-    }
-    // A browser that is refused by a limit, or has to wait for its turn, gets a page.
-    let is_page = answer
-        .maybe_header("content-type")
-        .is_some_and(|media| media.starts_with("text/html"));
-    if answer.status == 429 && is_page {
-        return undescribed(method, answer);
-    }
     let is_no_call = OF_HTTPS_PARSER.contains(&answer.status)
         || (answer.status >= 400 && (documented.is_empty() || is_no_route));
     match described.iter().find(|one| one.is_ok()).or(described.first()) {
@@ -106,7 +91,10 @@ fn differences(method: &str, target: &str, answer: &Answer) -> Result<(), String
 
 /// What may be meant: the call, and for a path that may be a configured route, that.
 fn operations(method: &str, path: &str) -> Vec<&'static Value> {
-    let method = if method == "HEAD" {
+    // Forward auth takes any method, and any path behind its own: one call stands for all.
+    let is_check = path == "/api/check" || path.starts_with("/api/check/");
+    let path = if is_check { "/api/check" } else { path };
+    let method = if is_check || method == "HEAD" {
         "get"
     } else {
         &*method.to_lowercase()
@@ -192,14 +180,12 @@ fn undescribed(method: &str, answer: &Answer) -> Result<(), String> {
     if answer.status == 405 && answer.maybe_header("allow").is_none() {
         return Err("a 405 has Allow".into());
     }
-    // A browser that is refused by a limit gets a page.
-    let is_page = answer.status == 429
-        && answer
-            .maybe_header("content-type")
-            .is_some_and(|media| media.starts_with("text/html"));
     match method {
         "HEAD" => Ok(()),
-        _ if is_page => Ok(()),
+        // Limits and waiting rooms hold whatever is asked for, and a browser gets a page.
+        _ if answer.status == 429 => {
+            described(&DOCUMENT["components"]["responses"]["TooMany"], method, answer)
+        }
         _ => problem(None, answer),
     }
 }
