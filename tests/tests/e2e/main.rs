@@ -355,8 +355,10 @@ harness::cases! {
             two_policies_are_charged_together_or_not_at_all,
             users_and_headers_have_buckets_of_their_own,
             what_is_one_callers_is_kept_by_no_cache,
+            what_a_quota_refuses_has_its_tokens_still,
         }
         native {
+            a_refill_among_requests_fills_to_the_brim,
             what_a_shadow_policy_would_have_refused_is_in_the_log_now_and_then,
         }
     }

@@ -114,6 +114,37 @@ pub async fn a_quota_is_exact_across_a_crash(host: Host) {
     assert_eq!(let_through(&gateway, "one", 2).await, 2);
 }
 
+pub async fn what_a_quota_refuses_has_its_tokens_still(host: Host) {
+    let settings = "[[limits]]\nname = \"calls\"\npath = \"/api/calls\"\ncapacity = 20\nrefill = 1\ninterval = \"1h\"\n\n\
+        [[quotas]]\nname = \"accounts\"\npath = \"/api/calls\"\nlimit = 5\nwindow = \"month\"";
+    let gateway = Gateway::start(host, settings).await;
+    assert_eq!(let_through(&gateway, "one", 32).await, 5);
+    let path = "/api/limits/clients/id:one";
+    let told = gateway.get(path).key(ADMIN_KEY).send().await.expect(200).json();
+    let left = (&told["limits"][0]["remaining"], &told["quotas"][0]["used"]);
+    assert_eq!(left, (&json!(15), &json!(5)), "{told}");
+}
+
+pub async fn a_refill_among_requests_fills_to_the_brim(host: Host) {
+    let settings = "[[limits]]\nname = \"calls\"\npath = \"/api/calls\"\ncapacity = 1000000\nrefill = 1\ninterval = \"1d\"";
+    let gateway = Gateway::start(host, settings).await;
+    let granted = json!({ "policy": "calls", "capacity": 1, "refill": 1, "interval": 86_400 });
+    let path = "/api/limits/clients/id:busy";
+    for _ in 0..4 {
+        put(&gateway, "busy", &granted).await;
+        let crowd = let_through(&gateway, "busy", 4_000);
+        let refill = async {
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+            gateway.delete(path).key(ADMIN_KEY).send().await.expect(204);
+        };
+        // Until it is answered others are charged by the override, whose bucket holds one.
+        tokio::join!(crowd, refill);
+        let told = gateway.get(path).key(ADMIN_KEY).send().await.expect(200).json();
+        let left = told["limits"][0]["remaining"].as_u64();
+        assert!(left.is_some_and(|left| left > 990_000), "{told}");
+    }
+}
+
 pub async fn users_and_headers_have_buckets_of_their_own(host: Host) {
     let gateway = Gateway::start(host, GRANTED).await;
     for name in ["x-user-id", "x-device"] {
