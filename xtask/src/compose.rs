@@ -113,6 +113,8 @@ fn without_effect(config: &Config) -> Vec<&'static str> {
             "server.request_timeout",
             server.request_timeout != usual.request_timeout,
         ),
+        ("server.rls_listen", server.rls_listen.is_some()),
+        ("concurrency", !config.concurrency.is_empty()),
         ("server.workers", server.workers != usual.workers),
         ("components", !config.components.is_empty()),
         (

@@ -19,6 +19,7 @@ use crate::metrics::count::Counted;
 use crate::proxy;
 use crate::ranking::Ranking;
 use crate::reload::{Reached, Reloader, Reloads};
+use crate::rls;
 use crate::run_time;
 use crate::server::generation::{Current, Generation};
 use crate::server::listen::{self, Inherited, Listener};
@@ -88,6 +89,8 @@ async fn serve(options: ServeOptions, inherited: Inherited) -> Result<()> {
         files::warn_if_shared(file);
     }
     let listening = listen(&in_force, inherited)?;
+    let is_set = !in_force.rls_listen.is_empty();
+    let rls = is_set.then(|| listen::bind(&in_force.rls_listen)).transpose()?;
     let store = open(&in_force)?;
     let gateway = Gateway {
         store: store.clone(),
@@ -100,7 +103,7 @@ async fn serve(options: ServeOptions, inherited: Inherited) -> Result<()> {
         in_force,
         began,
     };
-    let ended = gateway.run(listening, stop).await;
+    let ended = gateway.run(listening, rls, stop).await;
     store.close();
     let stats = store.stats();
     tracing::info!(
@@ -174,7 +177,12 @@ struct Gateway {
 }
 
 impl Gateway {
-    async fn run(self, listening: Listening, mut stop: Pin<&mut impl Future<Output = ()>>) -> Result<()> {
+    async fn run(
+        self,
+        listening: Listening,
+        rls: Option<TcpListener>,
+        mut stop: Pin<&mut impl Future<Output = ()>>,
+    ) -> Result<()> {
         let (store, mut config) = (self.store, self.in_force.settings.config.clone());
         // The rules must know where they are reached: links and subscriptions may not lead there.
         let address = listening.public.local_addr()?;
@@ -185,7 +193,9 @@ impl Gateway {
         if let Some(tls) = &mut config.server.tls {
             tls.redirect_http = redirect.map(|address| address.to_string());
         }
-        let mut bound = [Some(address), admin, redirect].into_iter().flatten();
+        let rls_at = at(&rls)?;
+        config.server.rls_listen = rls_at.map(|address| address.to_string());
+        let mut bound = [Some(address), admin, redirect, rls_at].into_iter().flatten();
         if bound.any(|address| address.ip().is_unspecified()) {
             config.server.own_addresses = addresses::outgoing();
         }
@@ -257,6 +267,9 @@ impl Gateway {
         let relay = Relay::start(Arc::new(store.clone()), options, low_water)?;
         relay.listens_on(address);
         server.watch(relay.statuses());
+        let rls = rls
+            .map(|socket| rls::Service::start(socket, server.shared()))
+            .transpose()?;
         let looked_at = events::Sources {
             subscriptions: relay.statuses(),
             counted: counted.clone(),
@@ -286,6 +299,9 @@ impl Gateway {
                 }
                 if let Some(address) = redirect {
                     tracing::info!(%address, "plain HTTP is redirected here");
+                }
+                if let Some(address) = rls_at {
+                    tracing::info!(%address, "the rate limit service is here");
                 }
                 ready(scheme, address, self.began);
                 summary::show(
@@ -325,6 +341,9 @@ impl Gateway {
             }
             Err(error) => Err(error),
         };
+        if let Some(rls) = rls {
+            tokio::task::spawn_blocking(|| rls.stop()).await?;
+        }
         tracing::info!("finishing deliveries and closing the store");
         relay.shutdown(DRAIN).await;
         if let Some(traces) = traces {

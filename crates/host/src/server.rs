@@ -30,6 +30,7 @@ mod threads;
 mod top;
 pub(crate) mod traffic;
 mod turn;
+mod under_way;
 mod watch;
 mod watched;
 mod wire;
@@ -60,6 +61,7 @@ use tokio::sync::{Semaphore, oneshot};
 use tollgate_delivery::driver::Statuses;
 use tollgate_engines::AnyEngine;
 use tollgate_rules::config::{Config, MAX_WORKERS};
+use under_way::UnderWay;
 use watched::Watchers;
 
 use worker::Generations;
@@ -102,6 +104,8 @@ pub struct Shared {
     pub draining: AtomicBool,
     /// The places of connections.
     pub places: Arc<Places>,
+    /// The requests under way of `[[concurrency]]`.
+    pub under_way: Arc<UnderWay>,
     /// Those of `server.admin_listen`.
     pub admin_places: Option<Arc<Places>>,
     /// The TLS of `server.listen`.
@@ -197,6 +201,7 @@ impl Server {
             watchers: Watchers::default(),
             draining: AtomicBool::new(false),
             places,
+            under_way: Arc::default(),
             admin_places,
             tls: listening.tls,
             admin_tls: listening.admin_tls,
@@ -219,6 +224,11 @@ impl Server {
     /// Tells in its metrics how this relay's subscriptions stand.
     pub fn watch(&self, relay: Statuses) {
         self.shared.metrics.watch(relay);
+    }
+
+    /// What its threads share.
+    pub fn shared(&self) -> Arc<Shared> {
+        Arc::clone(&self.shared)
     }
 
     /// What puts configurations in force while it runs.

@@ -19,6 +19,7 @@ mod alert;
 mod bounds;
 mod challenge;
 mod component;
+mod concurrency;
 #[cfg(test)]
 mod documented;
 mod error;
@@ -42,6 +43,7 @@ pub use alert::{Alert, AlertFormat};
 pub use bounds::*;
 pub use challenge::{ChallengeKind, ChallengeSettings};
 pub use component::ComponentSettings;
+pub use concurrency::ConcurrencySettings;
 pub(crate) use error::Path;
 pub use error::{ConfigError, Fault};
 pub use events::EventSettings;
@@ -108,6 +110,9 @@ pub struct Config {
     /// `[[quotas]]`, at most [`MAX_QUOTAS`].
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub quotas: Vec<QuotaSettings>,
+    /// `[[concurrency]]`, at most [`MAX_CONCURRENCY`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub concurrency: Vec<ConcurrencySettings>,
     /// `[[access]]`, at most [`MAX_ACCESS`].
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub access: Vec<AccessSettings>,
@@ -171,6 +176,9 @@ pub struct Server {
     /// Address and port for operators. Where it is set, `/metrics` and `/admin` are served there alone.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub admin_listen: Option<String>,
+    /// Address and port of Envoy's rate limit service.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rls_listen: Option<String>,
     /// `[server.tls]`, for `listen`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tls: Option<Tls>,
@@ -325,6 +333,24 @@ pub struct Limit {
     /// When the buckets cannot be asked.
     #[serde(default)]
     pub on_store_failure: OnStoreFailure,
+    /// The domain of the descriptors that it counts, instead of requests; see [`crate::limiter::described`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub domain: Option<String>,
+    /// The entries of those descriptors, in their order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub descriptor: Vec<DescriptorEntry>,
+}
+
+/// An entry of the descriptors that a limit counts.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct DescriptorEntry {
+    /// What it is.
+    pub key: String,
+    /// The one value; without it every value has a bucket of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub value: Option<String>,
 }
 
 /// `[[forward]]`: requests that become messages.
@@ -481,6 +507,7 @@ impl Default for Server {
             workers: 0,
             proxy_protocol: false,
             admin_listen: None,
+            rls_listen: None,
             tls: None,
             admin_tls: None,
         }

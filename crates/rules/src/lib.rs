@@ -11,6 +11,7 @@ pub mod campaigns;
 pub mod challenges;
 mod clearing;
 pub mod codes;
+pub mod concurrency;
 pub mod config;
 pub mod cors;
 mod dead_letters;

@@ -6,6 +6,7 @@
 mod clients;
 #[cfg(feature = "schema")]
 pub(crate) mod describe;
+pub mod described;
 mod fields;
 mod forwarded;
 mod handlers;
@@ -250,6 +251,17 @@ pub(crate) fn takes_a_commit(settings: &Settings, request: &Request) -> bool {
         || quotas.any(|quota| quota.by().falls_under(&request.method, &path))
 }
 
+/// Whoever sends this request, for what counts and tells nothing.
+pub(crate) fn caller<'r>(
+    settings: &'r Settings,
+    request: &'r Request,
+    path: &'r str,
+    client: Option<ClientId>,
+    now: u64,
+) -> Caller<'r> {
+    caller_of(settings, request, path, Told::OnApi, client, now)
+}
+
 fn caller_of<'r>(
     settings: &'r Settings,
     request: &'r Request,
@@ -297,14 +309,10 @@ async fn take<S: Store, B: Buckets>(
 }
 
 /// A header that some policy counts by may be sent once, as those that identify a caller anyway.
-fn unambiguous(settings: &Settings, request: &Request) -> Result<(), Problem> {
+pub(crate) fn unambiguous(settings: &Settings, request: &Request) -> Result<(), Problem> {
     identity::unambiguous(&settings.config, request)?;
-    let quotas = settings.quotas.iter().flat_map(|quota| quota.by().headers());
-    settings
-        .policies
-        .headers()
-        .chain(quotas)
-        .try_for_each(|name| request.single(name).map(|_| ()))
+    let mut counted = settings.counted_headers();
+    counted.try_for_each(|name| request.single(name).map(|_| ()))
 }
 
 /// As [`charge`], of one policy, under which most requests fall: nothing is kept in lists.

@@ -15,6 +15,7 @@ use crate::identity::{self, ClientId, Proxies};
 use crate::run_time::{Override, RunTime};
 use tollgate_api::http::Request;
 use tollgate_api::pattern::{Pattern, takes_method};
+use tollgate_api::units::Span;
 use tollgate_store::bucket::Bucket;
 
 /// The least time between two reports of what shadow policies would have refused, milliseconds.
@@ -89,6 +90,8 @@ pub(crate) struct Policy {
     per_headers: Vec<String>,
     pattern: Pattern,
     methods: Vec<String>,
+    /// Of each entry of its descriptor, whether its value is fixed.
+    fixed: Vec<bool>,
 }
 
 /// What a policy grants: as it is configured, or to one client by an override.
@@ -233,7 +236,7 @@ impl Policies {
     }
 
     /// All of them, in the order of `[[limits]]`.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = &Policy> {
+    pub(crate) fn iter(&self) -> impl DoubleEndedIterator<Item = &Policy> + ExactSizeIterator {
         self.all.iter()
     }
 
@@ -270,7 +273,46 @@ impl Policy {
             per_path: limit.per.contains(&Per::Path),
             per_headers: limit.per.iter().filter_map(header_of).collect(),
             pattern,
-            methods: limit.methods.clone(),
+            // One for descriptors matches no request.
+            methods: match limit.domain {
+                None => limit.methods.clone(),
+                Some(_) => Vec::new(),
+            },
+            fixed: limit
+                .descriptor
+                .iter()
+                .map(|entry| entry.value.is_some())
+                .collect(),
+        }
+    }
+
+    /// What tells callers and requests apart for something else than a bucket. Whether it keeps the rules is for [`crate::settings`] to say.
+    pub(crate) fn counting(name: &str, methods: &[String], per: &[Per], pattern: Pattern) -> Self {
+        let limit = Limit {
+            name: name.to_owned(),
+            path: String::new(),
+            methods: methods.to_vec(),
+            per: per.to_vec(),
+            capacity: 1,
+            refill: 1,
+            interval: Span::from_secs(1),
+            cost: 1,
+            shadow: false,
+            on_store_failure: OnStoreFailure::Deny,
+            domain: None,
+            descriptor: Vec::new(),
+        };
+        Self::new(&limit, pattern)
+    }
+
+    /// The bucket of a descriptor: its key has the values that the policy leaves open, in its order.
+    pub(crate) fn bucket_of(&self, entries: &[(String, String)]) -> Bucket {
+        let mut key = self.name.clone();
+        let open = self.fixed.iter().zip(entries).filter(|(fixed, _)| !**fixed);
+        open.for_each(|(_, (_, value))| push_part(&mut key, value));
+        Bucket {
+            key,
+            ..self.terms.bucket.clone()
         }
     }
 
@@ -363,6 +405,9 @@ impl Policy {
 
     /// Whether it may count by this subject: a client id, or `user:<id>`.
     pub(crate) fn counts(&self, subject: &str) -> bool {
+        if !self.fixed.is_empty() {
+            return false;
+        }
         let is_user = subject.starts_with("user:");
         self.per_client && !is_user
             || self.per_user && (is_user || subject.starts_with("ip:"))
@@ -372,6 +417,9 @@ impl Policy {
     /// The key of the bucket that this subject is charged to at this path (as [`tollgate_api::pattern::unreserved`] writes it).
     /// `None` where the policy counts by more than that tells.
     pub(crate) fn key_of(&self, subject: &str, path: Option<&str>) -> Option<String> {
+        if !self.fixed.is_empty() {
+            return None;
+        }
         let mut key = self.name.clone();
         let address = subject.strip_prefix("ip:");
         let is_user = subject.starts_with("user:");

@@ -10,13 +10,12 @@ mod window;
 
 pub use window::Zone;
 
-use crate::config::{Limit, OnStoreFailure, QuotaSettings, QuotaWindow};
+use crate::config::{QuotaSettings, QuotaWindow};
 use crate::limiter::refused_by;
 use crate::policies::{Caller, MAX_INTEGER, Policy, string};
 use tollgate_api::http::{Header, Response};
 use tollgate_api::pattern::Pattern;
 use tollgate_api::problem::Problem;
-use tollgate_api::units::Span;
 use tollgate_store::commit::{Commit, Condition, Mutation, Outcome, Refusal, StoreError};
 use tollgate_store::ports::Store;
 
@@ -47,20 +46,8 @@ pub(crate) struct Counter {
 impl Quota {
     /// `zone`: of its time zone. Whether the rest keeps the rules is for [`crate::settings`] to say.
     pub(crate) fn new(quota: &QuotaSettings, pattern: Pattern, zone: Zone) -> Self {
-        let limit = Limit {
-            name: quota.name.clone(),
-            path: quota.path.clone(),
-            methods: quota.methods.clone(),
-            per: quota.per.clone(),
-            capacity: 1,
-            refill: 1,
-            interval: Span::from_secs(1),
-            cost: 1,
-            shadow: false,
-            on_store_failure: OnStoreFailure::Deny,
-        };
         Self {
-            by: Policy::new(&limit, pattern),
+            by: Policy::counting(&quota.name, &quota.methods, &quota.per, pattern),
             limit: quota.limit,
             window: quota.window,
             zone,

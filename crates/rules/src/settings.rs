@@ -5,6 +5,7 @@
 use crate::access::AccessList;
 use crate::alerts::Condition;
 use crate::challenges::{self, Challenge};
+use crate::concurrency::Concurrency;
 use crate::config::{Alert, ComponentSettings, Config, ConfigError, Fault, Forward};
 use crate::cors::Cors;
 use crate::forward::Verifier;
@@ -60,6 +61,8 @@ pub struct Settings {
     pub(crate) receipts: Receipts,
     /// `[[quotas]]`.
     pub(crate) quotas: Vec<Quota>,
+    /// `[[concurrency]]`.
+    pub(crate) concurrency: Vec<Concurrency>,
     /// `[[access]]`.
     pub(crate) access: Vec<AccessList>,
     /// `[[rooms]]`.
@@ -106,6 +109,7 @@ impl Settings {
             policies: compiled.policies,
             receipts: Receipts::default(),
             quotas: compiled.quotas,
+            concurrency: compiled.concurrency,
             access: compiled.access,
             rooms: compiled.rooms,
             challenges: compiled.challenges,
@@ -128,17 +132,19 @@ impl Settings {
         Self::compile(config).map_err(|fault| fault.located(text, file_name))
     }
 
-    /// The headers that limits and quotas count by, and what rooms and challenges look at where there are any; lower case.
-    pub fn further_headers(&self) -> impl Iterator<Item = &str> {
+    /// The headers that limits, quotas and concurrency limits count by; lower case.
+    pub fn counted_headers(&self) -> impl Iterator<Item = &str> {
         let quotas = self.quotas.iter().flat_map(|quota| quota.by().headers());
+        let concurrency = self.concurrency.iter().flat_map(|one| one.by().headers());
+        self.policies.headers().chain(quotas).chain(concurrency)
+    }
+
+    /// The same, and what rooms and challenges look at where there are any.
+    pub fn further_headers(&self) -> impl Iterator<Item = &str> {
         let rooms = self.has_rooms().then_some(rooms::SEEN).into_iter().flatten();
         let are_asked = !self.challenges.is_empty();
         let challenges = are_asked.then_some(challenges::SEEN).into_iter().flatten();
-        self.policies
-            .headers()
-            .chain(quotas)
-            .chain(rooms)
-            .chain(challenges)
+        self.counted_headers().chain(rooms).chain(challenges)
     }
 
     /// `server.listen`.

@@ -70,6 +70,8 @@ fn limit(input: &mut Unstructured<'_>) -> arbitrary::Result<Limit> {
         cost: number(input)?,
         shadow: input.ratio(1, 4)?,
         on_store_failure: OnStoreFailure::Deny,
+        domain: None,
+        descriptor: Vec::new(),
     })
 }
 

@@ -279,6 +279,8 @@ fn limits(gateway: &Gateway, patterns: &[Pattern], request: &Request) {
         cost: 1,
         shadow: false,
         on_store_failure: OnStoreFailure::Allow,
+        domain: None,
+        descriptor: Vec::new(),
     };
     let config = Config {
         limits: patterns.iter().enumerate().map(limit).collect(),

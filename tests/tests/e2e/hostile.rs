@@ -2,7 +2,7 @@
 //! others being served.
 
 mod framing;
-mod http2;
+pub mod http2;
 mod places;
 mod slow;
 mod uploads;

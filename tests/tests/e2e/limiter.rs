@@ -2,8 +2,10 @@
 //! admitted request gets a 404).
 
 mod clients;
+mod concurrency;
 
 pub use clients::*;
+pub use concurrency::*;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -36,6 +36,7 @@ mod operations;
 mod proxy;
 mod push;
 mod reload;
+mod rls;
 mod rooms;
 mod secrets;
 mod starting;
@@ -358,8 +359,21 @@ harness::cases! {
             what_a_quota_refuses_has_its_tokens_still,
         }
         native {
+            a_place_is_free_however_the_request_ends,
             a_refill_among_requests_fills_to_the_brim,
+            a_reset_stream_of_http_2_gives_its_place_back,
+            one_too_many_is_refused_and_takes_nothing,
             what_a_shadow_policy_would_have_refused_is_in_the_log_now_and_then,
+        }
+    }
+    rls {
+        both {}
+        native {
+            a_stranger_drains_nobodys_bucket,
+            descriptors_of_a_call_are_charged_together,
+            envoy_asks_the_service_before_it_goes_on,
+            hostile_frames_are_bounded,
+            json_is_answered_as_the_reference_answers_it,
         }
     }
     bad_input {

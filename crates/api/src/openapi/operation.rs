@@ -67,7 +67,7 @@ impl<'s> Operation<'s> {
             }
         }
         let native = call.is_native();
-        if !native {
+        if !Call::is_health(call.path()) {
             operation.refuses(&[Kind::QuotaExceeded]);
             if may_be_held(call) {
                 operation.refuses(&[Kind::WaitingRoom]);
@@ -76,6 +76,8 @@ impl<'s> Operation<'s> {
             if may_be_held(call) && !matches!(call.access(), Access::Key(_) | Access::AnyKey) {
                 operation.refuses(&[Kind::ChallengeRequired]);
             }
+        }
+        if !native {
             if !matches!(
                 call.access(),
                 Access::KeyOrClient(_) | Access::AnyKeyOrClient | Access::SenderOrKey(_)

@@ -75,6 +75,8 @@ pub struct InForce {
     pub admin_listen: Vec<SocketAddr>,
     /// The same for `server.tls.redirect_http`.
     pub redirect_http: Vec<SocketAddr>,
+    /// The same for `server.rls_listen`.
+    pub rls_listen: Vec<SocketAddr>,
     /// The admin key that was given.
     pub admin_key: Option<String>,
 }
@@ -95,6 +97,7 @@ pub fn in_force(sources: &Sources) -> Result<InForce> {
         listen: listen::resolve(settings.listen(), "server.listen")?,
         admin_listen: resolve(settings.listeners.admin.as_ref(), "server.admin_listen")?,
         redirect_http: resolve(settings.listeners.redirect.as_ref(), "server.tls.redirect_http")?,
+        rls_listen: resolve(settings.listeners.rls.as_ref(), "server.rls_listen")?,
         data: std::path::absolute(&data).with_context(|| format!("{} cannot be used", data.display()))?,
         admin_key: admin_key(sources)?,
         settings,

@@ -28,6 +28,12 @@ pub fn report(shared: &Shared, sheet: &mut Sheet) {
     store(&shared.engines.store.stats(), sheet);
     sheet.number(Metric::Buckets, &[], shared.engines.buckets.len());
     sheet.number(Metric::BucketsMax, &[], config.clients.max_buckets);
+    for limit in &config.concurrency {
+        let numbers = shared.under_way.numbers(&limit.name);
+        sheet.number(Metric::ConcurrencyUnderWay, &[&limit.name], numbers.under_way);
+        sheet.number(Metric::ConcurrencyMax, &[&limit.name], limit.max);
+        sheet.count(Metric::ConcurrencyRefused, &[&limit.name], numbers.refused);
+    }
     connections(shared, sheet);
     components(shared, sheet);
     origins(shared, sheet);

@@ -84,6 +84,9 @@ metrics! {
         "What became of requests under a policy of the limiter: admitted (charged), refused, would_refuse (in shadow), failed (the buckets could not be asked)";
     Buckets = Gauge "tollgate_limit_buckets" "" [] "Token buckets that are kept";
     BucketsMax = Gauge "tollgate_limit_buckets_max" "" [] "Token buckets that may be kept: clients.max_buckets";
+    ConcurrencyUnderWay = Gauge "tollgate_concurrency_requests_under_way" "" ["limit"] "Requests under way of a concurrency limit";
+    ConcurrencyMax = Gauge "tollgate_concurrency_requests_max" "" ["limit"] "Requests that it lets be under way at once, of each that it tells apart";
+    ConcurrencyRefused = Counter "tollgate_concurrency_refused" "" ["limit"] "Requests that it refused";
     // Campaigns.
     Claims = Counter "tollgate_claims" "" ["campaign", "outcome"]
         "Claims by outcome: admitted, replayed, already_claimed, sold_out, not_started, ended, not_eligible; beyond 100 campaigns, the campaign is other";

@@ -1,6 +1,7 @@
 //! The body of an answer: whole, as the rules give it, as it comes from a component of the operator's own, or events without end.
 
 use super::traffic::UnderWay;
+use super::under_way as places;
 use crate::access_log::entry::Ending;
 use crate::proxy::download::Download;
 use bytes::Bytes;
@@ -27,6 +28,14 @@ pub enum AnswerBody {
     Events(Events),
     /// One of the latter three, of which the access log tells at its end.
     Told(Box<Told>),
+    /// One of a request that holds places of concurrency limits until its answer has ended.
+    Holding(Box<Holding>),
+}
+
+/// A body, and the places that its request holds.
+pub struct Holding {
+    body: AnswerBody,
+    _held: places::Held,
 }
 
 /// A body, and what is told when it ends.
@@ -39,6 +48,14 @@ impl AnswerBody {
     /// Whether all of it is here.
     pub fn is_whole(&self) -> bool {
         matches!(self, Self::Whole(_))
+    }
+
+    /// The same, and these places are free when it ends, or is dropped.
+    pub fn holding(self, held: places::Held) -> Self {
+        Self::Holding(Box::new(Holding {
+            body: self,
+            _held: held,
+        }))
     }
 
     /// The same, and the access log is told when it ends.
@@ -116,6 +133,7 @@ impl Body for AnswerBody {
                 }
                 frame
             }
+            Self::Holding(holding) => Pin::new(&mut holding.body).poll_frame(context),
         }
     }
 
@@ -126,6 +144,7 @@ impl Body for AnswerBody {
             Self::Proxied(body) => body.is_end_stream(),
             Self::Events(_) => false,
             Self::Told(told) => told.body.is_end_stream(),
+            Self::Holding(holding) => holding.body.is_end_stream(),
         }
     }
 
@@ -136,6 +155,7 @@ impl Body for AnswerBody {
             Self::Proxied(body) => body.size_hint(),
             Self::Events(_) => SizeHint::default(),
             Self::Told(told) => told.body.size_hint(),
+            Self::Holding(holding) => holding.body.size_hint(),
         }
     }
 }

@@ -38,6 +38,7 @@ impl Generation {
 
     /// The one that comes after this.
     pub fn next(&self, mut settings: Settings, access_log: Option<AccessLog>) -> Arc<Self> {
+        settings.policies.go_on_from(&self.settings.policies);
         settings.keep_run_time(&self.settings);
         Arc::new(Self {
             number: self.number + 1,

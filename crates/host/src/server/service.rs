@@ -28,6 +28,7 @@ use super::sse;
 use super::top;
 use super::traffic::Traffic;
 use super::turn;
+use super::under_way::Held;
 use super::watched;
 use crate::access_log::Entry;
 use crate::access_log::entry::Unparsed;
@@ -53,6 +54,7 @@ use tollgate_api::components::Component;
 use tollgate_api::http::{self as contract, Header, Request, SEEN_AT_CHECK, SEEN_AT_REST, SEEN_HEADERS};
 use tollgate_api::problem::{Kind, Problem};
 use tollgate_delivery::attributes;
+use tollgate_rules::concurrency;
 use tollgate_rules::config::Ordering as OrderedBy;
 use tollgate_rules::cors;
 use tollgate_rules::heads;
@@ -60,6 +62,7 @@ use tollgate_rules::limiter;
 use tollgate_rules::links::shlink;
 use tollgate_rules::machine::Stage;
 use tollgate_rules::rooms::Patience;
+use tollgate_rules::world::World;
 
 /// Seconds after which a client may try again when the gateway is full.
 pub const BUSY_RETRY_SECONDS: u64 = 1;
@@ -101,10 +104,34 @@ struct Unfinished {
     /// If it has one that was not read.
     body: Option<Upload>,
     next: Next,
+    /// Whether it may need places of concurrency limits first.
+    wants_places: bool,
+    /// Those that it has.
+    held: Option<Held>,
+}
+
+impl Unfinished {
+    fn new(head: http::request::Parts, body: Option<Upload>, next: Next, wants_places: bool) -> Box<Self> {
+        Box::new(Self {
+            head,
+            body,
+            next,
+            wants_places,
+            held: None,
+        })
+    }
+}
+
+/// How far the crowd's rules have brought a request at once.
+enum Begun {
+    Answered(Answer),
+    GoesOn(Next),
 }
 
 /// Where a request goes next.
 enum Next {
+    /// To its rule, which has not begun: the request came at this time, Unix milliseconds.
+    Begin(u64),
     /// On with its rule.
     Rule(runner::Waiting<Rules>),
     /// To what answers a call that only the host can, and takes a while.
@@ -374,7 +401,10 @@ impl Gateway {
                         .go_on(&mut request, asked, &caller, &marks.request_id, trace)
                         .await;
                     let answer = answer.unwrap_or_else(|problem| from_core(problem.into_response()));
-                    let answer = measured.answered(answer);
+                    let mut answer = measured.answered(answer);
+                    if let Some(held) = request.held.take() {
+                        answer = answer.map(|body| body.holding(held));
+                    }
                     // Before it is decided how the connection ends.
                     drop(request);
                     marks.put_on(answer, &caller)
@@ -413,6 +443,8 @@ impl Gateway {
         if let Some(Native::Answered(answer)) = native {
             return Ok(Started::Answered(answer));
         }
+        let settings = &self.generation.settings;
+        let wants_places = concurrency::is_wanted(settings, method, request.uri().path());
         let (mut head, body) = request.into_parts();
         let body = Upload::new(body, &caller.traffic);
         identify(&mut head);
@@ -421,7 +453,7 @@ impl Gateway {
                 self.shared.dashboard.authorize(&mut head);
             }
             let next = Next::Native(call);
-            return Ok(Started::GoesOn(Box::new(Unfinished { head, body, next })));
+            return Ok(Started::GoesOn(Unfinished::new(head, body, next, wants_places)));
         }
         if !is_apart && head.uri.path().starts_with("/api/") && self.handler(head.uri.path()).is_none() {
             self.shared.dashboard.authorize(&mut head);
@@ -437,29 +469,57 @@ impl Gateway {
         }
         if let Some(patience) = Patience::of(head.method.as_str(), path(&head), head.uri.query()) {
             let next = Next::Turn(patience);
-            return Ok(Started::GoesOn(Box::new(Unfinished { head, body, next })));
+            return Ok(Started::GoesOn(Unfinished::new(head, body, next, wants_places)));
         }
-        let packed = self.packed(&head, head.uri.query(), &caller.name);
+        if wants_places {
+            let next = Next::Begin(millis(began));
+            return Ok(Started::GoesOn(Unfinished::new(head, body, next, true)));
+        }
+        match self.begin(&head, body.is_some(), caller, millis(began), trace)? {
+            Begun::Answered(answer) => Ok(Started::Answered(answer)),
+            Begun::GoesOn(next) => Ok(Started::GoesOn(Unfinished::new(head, body, next, false))),
+        }
+    }
+
+    /// Hands a request to the crowd's rules. `now`: Unix milliseconds.
+    fn begin(
+        &self,
+        head: &http::request::Parts,
+        has_body: bool,
+        caller: &Caller,
+        now: u64,
+        trace: Option<&RequestTrace>,
+    ) -> Result<Begun, Problem> {
+        let packed = self.packed(head, head.uri.query(), &caller.name);
         let rule = trace.map(|trace| trace.rule(CROWD));
-        let next = match self
-            .crowd
-            .start(&packed, millis(began), body.is_some(), Stage::Arrived)?
-        {
-            Progress::Ended(runner::Answer::Done(response)) => {
-                return Ok(Started::Answered(for_caller(&head, response)));
-            }
-            Progress::Ended(runner::Answer::Admitted(added)) => Next::Rest(added),
+        Ok(match self.crowd.start(&packed, now, has_body, Stage::Arrived)? {
+            Progress::Ended(runner::Answer::Done(response)) => Begun::Answered(for_caller(head, response)),
+            Progress::Ended(runner::Answer::Admitted(added)) => Begun::GoesOn(Next::Rest(added)),
             Progress::Waits(mut waiting) => {
-                if self.is_visit(path(&head)) {
+                if self.is_visit(path(head)) {
                     waiting.mark_as_visit();
                 }
                 if let Some(rule) = rule {
                     waiting.trace(rule);
                 }
-                Next::Rule(waiting)
+                Begun::GoesOn(Next::Rule(waiting))
             }
+        })
+    }
+
+    /// The places of concurrency limits that a request needs, before anything is charged.
+    async fn places(&self, head: &http::request::Parts, caller: &Caller) -> Result<Held, Problem> {
+        let request = self.request(head, caller);
+        let world = World {
+            store: &self.shared.engines.store,
+            settings: &self.generation.settings,
+            now: now(),
+            fresh: &|| fastrand::u128(..).to_le_bytes(),
         };
-        Ok(Started::GoesOn(Box::new(Unfinished { head, body, next })))
+        let places = concurrency::places(&world, &request);
+        let places = tokio::time::timeout(self.generation.request_timeout(), places).await;
+        let places = places.map_err(|_| Problem::from(CallError::TimedOut))??;
+        self.shared.under_way.take(&places)
     }
 
     /// Rare futures are boxed to keep the common one small: that of a rule which waits for its commit.
@@ -471,8 +531,28 @@ impl Gateway {
         request_id: &HeaderValue,
         trace: Option<&RequestTrace>,
     ) -> Result<Answer, Problem> {
-        let Unfinished { head, body, next } = request;
+        let Unfinished {
+            head,
+            body,
+            next,
+            wants_places,
+            held,
+        } = request;
+        if *wants_places {
+            match Box::pin(self.places(head, caller)).await {
+                Ok(places) => *held = Some(places),
+                // As the limiter's refusal: a browser gets a page.
+                Err(problem) => return Ok(for_caller(head, problem.into_response().into())),
+            }
+        }
+        if let Next::Begin(at) = next {
+            match self.begin(head, body.is_some(), caller, *at, trace)? {
+                Begun::Answered(answer) => return Ok(answer),
+                Begun::GoesOn(then) => *next = then,
+            }
+        }
         let added = match next {
+            Next::Begin(_) => Vec::new(),
             Next::Native(Call::Metrics) => {
                 let answer = metrics::answer(&self.shared, &self.generation, head, caller.address, now());
                 return Box::pin(answer).await.map(from_core);

@@ -2,10 +2,16 @@
 
 /// The most `[[limits]]`: all of them may match one request.
 pub const MAX_LIMITS: usize = tollgate_store::bucket::MAX_BUCKETS;
+/// The most `[[limits]]` with a `domain`.
+pub const MAX_DESCRIBED: usize = 64;
 /// The most `[[quotas]]`: all of them may match one request.
 pub const MAX_QUOTAS: usize = 16;
 /// The largest `limit` of one of them.
 pub const MAX_QUOTA: u64 = 1_000_000_000_000;
+/// The most `[[concurrency]]`: all of them may match one request.
+pub const MAX_CONCURRENCY: usize = 16;
+/// The largest `max` of one of them.
+pub const MAX_AT_ONCE: u32 = 1_000_000;
 /// The most `[[access]]`.
 pub const MAX_ACCESS: usize = 64;
 /// The most `cidrs`, `clients` or `users` of one of them.

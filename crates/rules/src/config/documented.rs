@@ -30,6 +30,7 @@ const TABLES: &[(&str, &str)] = &[
     ("[traces]", "[traces]\n@"),
     ("[[limits]]", "[[limits]]\n@"),
     ("[[quotas]]", "[[quotas]]\n@"),
+    ("[[concurrency]]", "[[concurrency]]\n@"),
     ("[[access]]", "[[access]]\n@"),
     ("[[rooms]]", "[[rooms]]\n@"),
     ("[[challenges]]", "[[challenges]]\n@"),
@@ -51,6 +52,7 @@ const NEEDED: &[(&str, &str)] = &[
     ("acme = { … }", "domains = [\"a\"]"),
     ("[[limits]]", "name = \"n\"\ncapacity = 1\nrefill = 1\n"),
     ("[[quotas]]", "name = \"n\"\nlimit = 1\nwindow = \"day\"\n"),
+    ("[[concurrency]]", "name = \"n\"\nmax = 1\n"),
     ("[[access]]", "name = \"n\"\naction = \"deny\"\n"),
     ("[[rooms]]", "name = \"n\"\npath = \"/p\"\nadmit_per_second = 1\n"),
     (

@@ -91,7 +91,7 @@ pub(crate) fn describe(call: Call, operation: &mut Operation<'_>) {
         }
         _ => {
             operation.about(
-                "The `[[limits]]` and `[[quotas]]` of tollgate.toml: which requests they match, and what they grant.",
+                "The `[[limits]]`, `[[quotas]]` and `[[concurrency]]` of tollgate.toml: which requests they match, and what they grant.",
             );
             let example = json!({ "limits": [{
                 "name": "default", "path": "/...", "methods": ["*"], "per": ["client"], "capacity": 100, "refill": 10, "interval": 1,
@@ -99,6 +99,8 @@ pub(crate) fn describe(call: Call, operation: &mut Operation<'_>) {
             }], "quotas": [{
                 "name": "accounts", "path": "/api/links", "methods": ["POST"], "per": ["ip"], "limit": 10, "window": "day",
                 "timezone": "Europe/Berlin",
+            }], "concurrency": [{
+                "name": "reports", "path": "/api/links/stats", "methods": ["GET"], "per": ["client"], "max": 2, "status": 429,
             }] });
             operation.gives::<Answer<'_>>(200, "The limits.", example);
         }

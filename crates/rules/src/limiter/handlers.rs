@@ -3,7 +3,7 @@
 use serde::Serialize;
 use serde_json::Number;
 
-use crate::config::{Limit, OnStoreFailure, Per, QuotaWindow};
+use crate::config::{DescriptorEntry, Limit, OnStoreFailure, Per, QuotaWindow};
 use crate::keys;
 use crate::run_time::seconds;
 use crate::world::World;
@@ -20,6 +20,8 @@ pub(super) struct Answer<'a> {
     limits: Vec<View<'a>>,
     /// In the order of the file.
     quotas: Vec<QuotaView<'a>>,
+    /// In the order of the file.
+    concurrency: Vec<ConcurrencyView<'a>>,
 }
 
 /// A token bucket policy.
@@ -49,6 +51,12 @@ struct View<'a> {
     shadow: bool,
     /// What happens when the buckets cannot be asked.
     on_store_failure: OnStoreFailure,
+    /// The domain of the descriptors that it counts instead of requests.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    domain: Option<&'a str>,
+    /// The entries of those descriptors.
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    descriptor: &'a [DescriptorEntry],
 }
 
 /// How many requests a calendar window takes.
@@ -73,6 +81,30 @@ struct QuotaView<'a> {
     timezone: &'a str,
 }
 
+/// How many requests may be under way at once.
+#[derive(Serialize)]
+#[cfg_attr(
+    feature = "schema",
+    derive(schemars::JsonSchema),
+    schemars(rename = "Concurrency")
+)]
+#[serde(rename_all = "camelCase")]
+struct ConcurrencyView<'a> {
+    /// Visible in problems.
+    name: &'a str,
+    /// Which paths it applies to.
+    path: &'a str,
+    /// Which methods it applies to; `*` for all.
+    methods: &'a [String],
+    /// What it counts by; nothing: everybody together.
+    #[cfg_attr(feature = "schema", schemars(with = "Vec<String>"))]
+    per: &'a [Per],
+    /// Requests under way at once.
+    max: u32,
+    /// What one too many is answered: 429 or 503.
+    status: u16,
+}
+
 /// `GET /api/limits`.
 pub(super) async fn list<S: Store>(world: &World<'_, S>, request: &Request) -> Result<Response, Problem> {
     keys::require(world.store, request, world.now, Scope::Limits).await?;
@@ -87,7 +119,28 @@ pub(super) async fn list<S: Store>(world: &World<'_, S>, request: &Request) -> R
         timezone: &quota.timezone,
     });
     let quotas = quotas.collect();
-    Ok(Response::json(200, &Answer { limits, quotas }))
+    let concurrency = world
+        .settings
+        .config
+        .concurrency
+        .iter()
+        .map(|one| ConcurrencyView {
+            name: &one.name,
+            path: &one.path,
+            methods: &one.methods,
+            per: &one.per,
+            max: one.max,
+            status: one.status,
+        });
+    let concurrency = concurrency.collect();
+    Ok(Response::json(
+        200,
+        &Answer {
+            limits,
+            quotas,
+            concurrency,
+        },
+    ))
 }
 
 fn view(limit: &Limit) -> View<'_> {
@@ -102,5 +155,7 @@ fn view(limit: &Limit) -> View<'_> {
         cost: limit.cost,
         shadow: limit.shadow,
         on_store_failure: limit.on_store_failure,
+        domain: limit.domain.as_deref(),
+        descriptor: &limit.descriptor,
     }
 }

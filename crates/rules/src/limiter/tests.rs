@@ -65,6 +65,8 @@ fn limit(name: &str, capacity: u64) -> Limit {
         cost: 1,
         shadow: false,
         on_store_failure: OnStoreFailure::Allow,
+        domain: None,
+        descriptor: Vec::new(),
     }
 }
 
@@ -560,6 +562,8 @@ fn a_store_that_is_down_leaves_header_and_address_to_count_by() {
 fn without_buckets_the_policies_decide() {
     let deny = Limit {
         on_store_failure: OnStoreFailure::Deny,
+        domain: None,
+        descriptor: Vec::new(),
         ..limit("deny", 5)
     };
     let shadow = Limit {
@@ -590,6 +594,8 @@ fn without_buckets_the_policies_decide() {
 fn busy_buckets_let_nobody_through_whatever_the_failure_mode() {
     let deny = Limit {
         on_store_failure: OnStoreFailure::Deny,
+        domain: None,
+        descriptor: Vec::new(),
         ..limit("deny", 5)
     };
     let shadow = Limit {

@@ -18,6 +18,8 @@ pub struct Listeners {
     pub admin: Option<Listen>,
     /// `server.tls.redirect_http`.
     pub redirect: Option<Listen>,
+    /// `server.rls_listen`.
+    pub rls: Option<Listen>,
 }
 
 /// `public`: `server.public_url`; `listen`: `server.listen`.
@@ -83,7 +85,12 @@ pub(super) fn compile(
         path.key("proxy_protocol"),
         "needs server.trusted_proxies: from others the header is refused",
     )?;
-    Ok(Listeners { admin, redirect })
+    let taken: Vec<&Listen> = [Some(listen), admin.as_ref(), redirect.as_ref()]
+        .into_iter()
+        .flatten()
+        .collect();
+    let rls = another(server.rls_listen.as_deref(), &taken, &path.key("rls_listen"))?;
+    Ok(Listeners { admin, redirect, rls })
 }
 
 fn another(text: Option<&str>, taken: &[&Listen], path: &Path) -> Result<Option<Listen>, Fault> {

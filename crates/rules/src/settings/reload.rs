@@ -133,6 +133,7 @@ fn keep_what_needs_a_restart(from: &Config, to: &mut Config) {
         traces,
         limits: _,
         quotas: _,
+        concurrency: _,
         access: _,
         rooms: _,
         challenges: _,
@@ -166,6 +167,7 @@ fn keep_server(from: &Server, to: &mut Server) {
         workers,
         proxy_protocol,
         admin_listen,
+        rls_listen,
         tls,
         admin_tls,
     } = from;
@@ -179,6 +181,7 @@ fn keep_server(from: &Server, to: &mut Server) {
     to.workers = *workers;
     to.proxy_protocol = *proxy_protocol;
     to.admin_listen.clone_from(admin_listen);
+    to.rls_listen.clone_from(rls_listen);
     match (tls, &mut to.tls) {
         (Some(from), Some(to)) => {
             // Certificates may change; whether there are any may not.

@@ -13,15 +13,18 @@ use super::topics;
 use crate::access::AccessList;
 use crate::alerts::Condition;
 use crate::challenges::Challenge;
+use crate::concurrency::Concurrency;
 use crate::config::{
-    AccessSettings, ChallengeSettings, Clients, Config, Fault, Forward, Limit, Links, MAX_ACCESS,
-    MAX_CHALLENGES, MAX_CODE_LENGTH, MAX_FORWARDS, MAX_IDLE_SECONDS, MAX_KEPT_HEADERS, MAX_LIMITS, MAX_NAME,
-    MAX_ORIGINS, MAX_QUOTA, MAX_QUOTAS, MAX_ROOMS, MAX_WORKERS, MIN_CODE_LENGTH, Ordering, Path, Per,
-    QuotaSettings, RoomSettings, Server, TOPIC_NAME_RULE, is_topic_name,
+    AccessSettings, ChallengeSettings, Clients, ConcurrencySettings, Config, Fault, Forward, Limit, Links,
+    MAX_ACCESS, MAX_AT_ONCE, MAX_CHALLENGES, MAX_CODE_LENGTH, MAX_CONCURRENCY, MAX_DESCRIBED, MAX_FORWARDS,
+    MAX_IDLE_SECONDS, MAX_KEPT_HEADERS, MAX_LIMITS, MAX_NAME, MAX_ORIGINS, MAX_QUOTA, MAX_QUOTAS, MAX_ROOMS,
+    MAX_WORKERS, MIN_CODE_LENGTH, Ordering, Path, Per, QuotaSettings, RoomSettings, Server, TOPIC_NAME_RULE,
+    any_path, is_topic_name,
 };
 use crate::cors::Cors;
 use crate::forward::Verifier;
 use crate::identity::Proxies;
+use crate::limiter::described::{MAX_ENTRIES, MAX_TEXT};
 use crate::own_address::{Listen, OwnAddresses};
 use crate::policies::{Policies, Policy};
 use crate::quotas::{Quota, Zone};
@@ -64,6 +67,7 @@ pub(super) struct Compiled {
     pub(super) fallbacks: [Option<String>; 3],
     pub(super) policies: Policies,
     pub(super) quotas: Vec<Quota>,
+    pub(super) concurrency: Vec<Concurrency>,
     pub(super) access: Vec<AccessList>,
     pub(super) rooms: Rooms,
     pub(super) challenges: Vec<Challenge>,
@@ -88,7 +92,13 @@ pub(super) fn compile(config: &Config) -> Result<Compiled, Fault> {
     let fallbacks = links(&config.links, &own, &root.key("links"))?;
 
     let path = root.key("limits");
-    at_most(config.limits.len(), MAX_LIMITS, &path)?;
+    let described = config
+        .limits
+        .iter()
+        .filter(|limit| limit.domain.is_some())
+        .count();
+    at_most(described, MAX_DESCRIBED, &path)?;
+    at_most(config.limits.len() - described, MAX_LIMITS, &path)?;
     let (mut names, mut policies) = (BTreeSet::new(), Vec::new());
     for (index, one) in config.limits.iter().enumerate() {
         let path = path.index(index);
@@ -101,6 +111,7 @@ pub(super) fn compile(config: &Config) -> Result<Compiled, Fault> {
     }
 
     let quotas = quotas(&config.quotas, &mut names, &root.key("quotas"))?;
+    let concurrency = concurrency(&config.concurrency, &mut names, &root.key("concurrency"))?;
     let access = access(&config.access, &root.key("access"))?;
     let rooms = rooms(&config.rooms, &root.key("rooms"))?;
     let challenges = challenges(&config.challenges, &root.key("challenges"))?;
@@ -149,6 +160,7 @@ pub(super) fn compile(config: &Config) -> Result<Compiled, Fault> {
         fallbacks,
         policies: Policies::new(policies),
         quotas,
+        concurrency,
         access,
         rooms,
         challenges,
@@ -205,7 +217,7 @@ fn server(server: &Server, path: &Path) -> Result<(OwnAddresses, Listeners, Prox
     )?;
     within(server.workers, (0, MAX_WORKERS), path.key("workers"))?;
     let listeners = listeners::compile(server, &public, &listen, path)?;
-    let others = [&listeners.admin, &listeners.redirect];
+    let others = [&listeners.admin, &listeners.redirect, &listeners.rls];
     let others = others.into_iter().flatten().cloned().collect();
     let own = OwnAddresses::new(&public, listen, &server.own_addresses).and(others);
     Ok((own, listeners, trusted))
@@ -278,6 +290,7 @@ fn limit(limit: &Limit, path: &Path) -> Result<Policy, Fault> {
     ensure(limit.refill >= 1, path.key("refill"), "must be at least 1")?;
     within(limit.interval, INTERVAL_BOUNDS, path.key("interval"))?;
     within(limit.cost, (1, limit.capacity), path.key("cost"))?;
+    described(limit, path)?;
     let policy = Policy::new(limit, plain);
     // What is left of a bucket's rules.
     ensure(
@@ -317,6 +330,68 @@ fn quotas<'a>(
         compiled.push(Quota::new(one, plain, zone));
     }
     Ok(compiled)
+}
+
+/// `names`: of the limits and quotas.
+fn concurrency<'a>(
+    all: &'a [ConcurrencySettings],
+    names: &mut BTreeSet<&'a String>,
+    path: &Path,
+) -> Result<Vec<Concurrency>, Fault> {
+    at_most(all.len(), MAX_CONCURRENCY, path)?;
+    let mut compiled = Vec::new();
+    for (index, one) in all.iter().enumerate() {
+        let path = path.index(index);
+        name_of_limit(&one.name, path.key("name"))?;
+        ensure(
+            names.insert(&one.name),
+            path.key("name"),
+            "is used by an earlier limit or quota",
+        )?;
+        pattern(&one.path, path.key("path"))?;
+        let plain = pattern(&unreserved(&one.path), path.key("path"))?;
+        methods(&one.methods, &path.key("methods"))?;
+        per(&one.per, &path.key("per"))?;
+        within(one.max, (1, MAX_AT_ONCE), path.key("max"))?;
+        ensure(
+            matches!(one.status, 429 | 503),
+            path.key("status"),
+            "must be 429 or 503",
+        )?;
+        compiled.push(Concurrency::new(one, plain));
+    }
+    Ok(compiled)
+}
+
+/// A limit of descriptors has nothing of one of requests.
+fn described(limit: &Limit, path: &Path) -> Checked {
+    let Some(domain) = &limit.domain else {
+        return ensure(
+            limit.descriptor.is_empty(),
+            path.key("descriptor"),
+            "needs domain",
+        );
+    };
+    let fits = |text: &str| (1..=MAX_TEXT).contains(&text.len());
+    ensure(fits(domain), path.key("domain"), "must have 1 to 1024 bytes")?;
+    let entries = path.key("descriptor");
+    ensure(
+        (1..=MAX_ENTRIES).contains(&limit.descriptor.len()),
+        entries.clone(),
+        "must have 1 to 8 entries",
+    )?;
+    for (index, entry) in limit.descriptor.iter().enumerate() {
+        let path = entries.index(index);
+        ensure(fits(&entry.key), path.key("key"), "must have 1 to 1024 bytes")?;
+        let value = entry.value.as_deref().unwrap_or("-");
+        ensure(fits(value), path.key("value"), "must have 1 to 1024 bytes")?;
+    }
+    let is_bare = limit.path == any_path() && limit.methods == ["*"] && limit.per == [Per::Client];
+    ensure(
+        is_bare,
+        path.key("domain"),
+        "goes with descriptor alone: path, methods and per are for requests",
+    )
 }
 
 /// A bar separates the parts of a bucket's key.
