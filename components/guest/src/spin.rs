@@ -19,6 +19,7 @@ use tollgate_api::http::{Header, Request, Response};
 use tollgate_api::problem::{Kind, Problem};
 use tollgate_rules::limiter::{self, Verdict};
 use tollgate_rules::links::shlink;
+use tollgate_rules::quotas;
 use tollgate_rules::world::World;
 
 /// Spin appends the peer's address and port under this name; earlier values came from the client.
@@ -42,6 +43,7 @@ pub async fn answer(
         .get("origin")
         .map(|origin| origin.as_bytes().to_vec());
     let request_id = tollgate_rules::identity::request_id(&seen, &crate::fresh);
+    let mut held = None;
     let answered = async {
         known_hosts(&parts.headers, &parts.uri)?;
         let InForce { settings, stale } = configured().await?;
@@ -56,6 +58,9 @@ pub async fn answer(
             Verdict::Answer(response) => return Ok(response),
             Verdict::Admit(added) => added,
         };
+        let (reserved, added): (Vec<Header>, Vec<Header>) =
+            added.into_iter().partition(|header| header.name == quotas::HELD);
+        held = reserved.into_iter().next();
         if calls::is_bulk(&seen.path) {
             match component {
                 Component::Coupon => tollgate_rules::campaigns::may_send_many(&world, &seen).await?,
@@ -72,6 +77,13 @@ pub async fn answer(
         Ok(response)
     };
     let response = answered.await.unwrap_or_else(Problem::into_response);
+    if let Some(key) = held
+        .as_ref()
+        .and_then(|held| std::str::from_utf8(&held.value).ok())
+    {
+        // What cannot be ended now ends by itself.
+        let _ = quotas::settle(&Port, key, Some(response.status)).await;
+    }
     let response = for_caller(&parts.headers, response);
     let mut response = into_spin(response);
     set(response.headers_mut(), "x-request-id", request_id.as_bytes());

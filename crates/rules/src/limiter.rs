@@ -54,7 +54,7 @@ pub(crate) async fn handle<S: Store, B: Buckets>(
 /// The limiter's verdict on a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// It goes on; these headers belong on its response.
+    /// It goes on; these headers belong on its response. Among them may be [`quotas::HELD`]: a reservation that its host ends, and takes out.
     Admit(Vec<Header>),
     /// It ends here.
     Answer(Response),
@@ -197,8 +197,12 @@ async fn take_and_count<S: Store, B: Buckets>(
             };
         }
     };
-    let (counters, of_quotas) = match quotas::count(world.store, quotas, &caller).await {
-        Ok(Counted::Yes(counters, headers)) => (counters, headers),
+    // Who asks for another server is told nothing of the outcome: for it, what is let through counts.
+    let is_by_outcome = told == Told::OnApi && quotas.iter().any(|quota| quota.is_by_outcome());
+    let time_ms = settings.config.server.request_timeout.0 / 1_000_000;
+    let held = is_by_outcome.then(|| quotas::reservation(world.now, time_ms, (world.fresh)()));
+    let done = match quotas::count(world.store, quotas, &caller, held).await {
+        Ok(Counted::Yes(done)) => done,
         Ok(Counted::No(response)) => return Verdict::Answer(response),
         Err(error) => return Verdict::Answer(Problem::from(error).into_response()),
     };
@@ -208,13 +212,14 @@ async fn take_and_count<S: Store, B: Buckets>(
             Verdict::Admit(headers) => headers,
             refusal => {
                 // Where the store fails now, it stays counted: nobody is let through for it.
-                let _ = quotas::give_back(world.store, counters).await;
+                let _ = quotas::give_back(world.store, done).await;
                 return refusal;
             }
         },
     };
     headers.extend(of_room);
-    headers.extend(of_quotas);
+    headers.extend(done.headers);
+    headers.extend(done.held.map(|held| Header::new(quotas::HELD, held)));
     Verdict::Admit(headers)
 }
 

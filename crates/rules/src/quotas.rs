@@ -4,15 +4,19 @@
 //! A counter is the key `quota/<end of the window>/<quota>|<who>`. The end is Unix milliseconds in fixed width, so that what is over comes first in a
 //! scan, and is swept in bounded batches. The time zone database is compiled in: a window is the same on every machine, and under Spin.
 
+mod held;
 #[cfg(test)]
 mod tests;
 mod window;
 
+pub use held::{HEADER as HELD, settle};
+
 pub use window::Zone;
 
-use crate::config::{QuotaSettings, QuotaWindow};
+use crate::config::{QuotaCount, QuotaSettings, QuotaWindow};
 use crate::limiter::refused_by;
 use crate::policies::{Caller, MAX_INTEGER, Policy, string};
+use held::{Held, Record};
 use tollgate_api::http::{Header, Response};
 use tollgate_api::pattern::Pattern;
 use tollgate_api::problem::Problem;
@@ -35,6 +39,7 @@ pub struct Quota {
     limit: u64,
     window: QuotaWindow,
     zone: Zone,
+    count: QuotaCount,
 }
 
 /// A counter of a quota now: its key, and when its window ends, Unix milliseconds.
@@ -51,11 +56,17 @@ impl Quota {
             limit: quota.limit,
             window: quota.window,
             zone,
+            count: quota.count,
         }
     }
 
     pub(crate) fn by(&self) -> &Policy {
         &self.by
+    }
+
+    /// Whether it counts by what a request is answered.
+    pub(crate) fn is_by_outcome(&self) -> bool {
+        self.count != QuotaCount::Admitted
     }
 
     pub(crate) fn limit(&self) -> u64 {
@@ -83,10 +94,20 @@ impl Quota {
 
 /// What the quotas say of a request.
 pub(crate) enum Counted {
-    /// It is counted, at these keys; headers that tell what is left, if the caller is told.
-    Yes(Vec<String>, Vec<Header>),
+    /// It is counted.
+    Yes(Done),
     /// One of them is used up.
     No(Response),
+}
+
+/// A request that is counted.
+pub(crate) struct Done {
+    /// The counters, but for those by outcome.
+    keys: Vec<String>,
+    /// The reservation of those.
+    pub(crate) held: Option<String>,
+    /// What tells what is left, if the caller is told.
+    pub(crate) headers: Vec<Header>,
 }
 
 fn seconds_until(end: u64, now: u64) -> u64 {
@@ -104,18 +125,28 @@ pub(crate) async fn count<S: Store>(
     store: &S,
     matching: &[&Quota],
     caller: &Caller<'_>,
+    held: Option<String>,
 ) -> Result<Counted, StoreError> {
+    let by_outcome = |quota: &Quota| held.is_some() && quota.is_by_outcome();
+    let held = held
+        .clone()
+        .filter(|_| matching.iter().any(|quota| by_outcome(quota)));
     let mut counters = counters(store, matching, caller).await?;
     // Each round but the last finds a name that is no longer new, or takes one away.
     for _ in 0..=2 * matching.len() {
-        match store.commit(commit_of(matching, &counters, caller)).await? {
+        match store
+            .commit(commit_of(matching, &counters, caller, held.as_deref()))
+            .await?
+        {
             Outcome::Committed(done) => {
                 let headers = match caller.is_told {
                     true => told(matching, &counters, &done.sums, caller.now),
                     false => Vec::new(),
                 };
-                let keys = counters.into_iter().map(|one| one.counter.key).collect();
-                return Ok(Counted::Yes(keys, headers));
+                let both = matching.iter().zip(counters);
+                let admitted = both.filter(|(quota, _)| !by_outcome(quota));
+                let keys = admitted.map(|(_, one)| one.counter.key).collect();
+                return Ok(Counted::Yes(Done { keys, held, headers }));
             }
             Outcome::Refused(Refusal::Condition(index)) => {
                 // Another request brought this name at the same time.
@@ -187,7 +218,7 @@ fn names_key(quota: &Quota, end: u64, caller: &Caller<'_>) -> String {
 }
 
 /// All counters, then those of the names of addresses; each new name is one that nobody else has brought meanwhile.
-fn commit_of(matching: &[&Quota], counters: &[Counting], caller: &Caller<'_>) -> Commit {
+fn commit_of(matching: &[&Quota], counters: &[Counting], caller: &Caller<'_>, held: Option<&str>) -> Commit {
     let add = |key: &str, max: u64| Mutation::Add {
         key: key.to_owned(),
         delta: 1,
@@ -201,6 +232,19 @@ fn commit_of(matching: &[&Quota], counters: &[Counting], caller: &Caller<'_>) ->
     let new = || counters.iter().filter_map(|one| Some((one, one.names.as_ref()?)));
     let most = caller.config.clients.max_quota_names;
     mutations.extend(new().map(|(_, names)| add(names, most)));
+    if let Some(key) = held {
+        let both = matching.iter().zip(counters);
+        let counters = both.filter_map(|(quota, one)| match quota.count {
+            QuotaCount::Admitted => None,
+            QuotaCount::Status(from, to) => Some(Held {
+                key: one.counter.key.clone(),
+                from,
+                to,
+            }),
+        });
+        let counters = counters.collect();
+        mutations.push(held::set(key, &Record { counters }));
+    }
     Commit {
         partition: PARTITION.to_owned(),
         conditions: new()
@@ -238,12 +282,20 @@ fn refusal(quota: &Quota, end: u64, now: u64) -> Response {
     problem.into_response()
 }
 
-/// Undoes a [`count`] at these keys. A counter that began anew meanwhile stays as it is where it has nothing to give.
+/// The key of a reservation that begins now, for a request that may take so long, milliseconds.
+pub(crate) fn reservation(now: u64, time_ms: u64, fresh: [u8; 16]) -> String {
+    held::key(now.saturating_add(time_ms).saturating_add(held::GRACE_MS), fresh)
+}
+
+/// Undoes a [`count`]. A counter that began anew meanwhile stays as it is where it has nothing to give.
 ///
 /// # Errors
 /// The store could not be asked: some may stay counted.
-pub(crate) async fn give_back<S: Store>(store: &S, keys: Vec<String>) -> Result<(), StoreError> {
-    for key in keys {
+pub(crate) async fn give_back<S: Store>(store: &S, done: Done) -> Result<(), StoreError> {
+    if let Some(held) = &done.held {
+        settle(store, held, None).await?;
+    }
+    for key in done.keys {
         let commit = Commit {
             partition: PARTITION.to_owned(),
             mutations: vec![Mutation::Add {
@@ -259,11 +311,12 @@ pub(crate) async fn give_back<S: Store>(store: &S, keys: Vec<String>) -> Result<
     Ok(())
 }
 
-/// Removes counters of windows that ended a day ago, one batch. Returns whether there may be more.
+/// Ends reservations that nobody has ended, and removes counters of windows that ended a day ago: one batch of each. Returns whether there may be more.
 ///
 /// # Errors
 /// The store cannot be asked.
 pub async fn maintain<S: Store>(store: &S, now: u64) -> Result<bool, StoreError> {
+    let has_more = held::end(store, now).await?;
     let items = store.scan(PREFIX, None, SWEPT).await?;
     let found = items.len();
     let over = items.into_iter().map(|item| item.key).take_while(|key| {
@@ -282,7 +335,7 @@ pub async fn maintain<S: Store>(store: &S, now: u64) -> Result<bool, StoreError>
         };
         store.commit(commit).await?;
     }
-    Ok(count == found && found == SWEPT as usize)
+    Ok(has_more || count == found && found == SWEPT as usize)
 }
 
 /// What a counter holds; its partition.

@@ -147,6 +147,11 @@ impl Settings {
         self.counted_headers().chain(rooms).chain(challenges)
     }
 
+    /// Whether a quota counts by what a request is answered: then the limiter may leave a reservation ([`crate::quotas::HELD`]).
+    pub fn counts_outcomes(&self) -> bool {
+        self.quotas.iter().any(Quota::is_by_outcome)
+    }
+
     /// `server.listen`.
     pub fn listen(&self) -> &Listen {
         self.own.listen()

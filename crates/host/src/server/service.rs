@@ -1,12 +1,14 @@
 //! One request: read it within bounds, start the rules, let them go on here or on the threads of the rest, and answer.
 
 mod answers;
+mod held;
 mod measured;
 mod native;
 
 pub use answers::from_core;
 
 use self::answers::{for_caller, from_packed, unpacked};
+use self::held::Reserved;
 use self::measured::{Measured, told};
 use self::native::Native;
 use super::Shared;
@@ -108,6 +110,8 @@ struct Unfinished {
     wants_places: bool,
     /// Those that it has.
     held: Option<Held>,
+    /// What quotas have counted it for until its answer is known.
+    reserved: Option<Reserved>,
 }
 
 impl Unfinished {
@@ -118,6 +122,7 @@ impl Unfinished {
             next,
             wants_places,
             held: None,
+            reserved: None,
         })
     }
 }
@@ -400,7 +405,11 @@ impl Gateway {
                     let answer = gateway
                         .go_on(&mut request, asked, &caller, &marks.request_id, trace)
                         .await;
-                    let answer = answer.unwrap_or_else(|problem| from_core(problem.into_response()));
+                    let mut answer = answer.unwrap_or_else(|problem| from_core(problem.into_response()));
+                    if gateway.generation.settings.counts_outcomes() {
+                        let reserved = request.reserved.take();
+                        Box::pin(Reserved::end(&gateway.shared, reserved, &mut answer)).await;
+                    }
                     let mut answer = measured.answered(answer);
                     if let Some(held) = request.held.take() {
                         answer = answer.map(|body| body.holding(held));
@@ -537,6 +546,7 @@ impl Gateway {
             next,
             wants_places,
             held,
+            reserved,
         } = request;
         if *wants_places {
             match Box::pin(self.places(head, caller)).await {
@@ -603,6 +613,9 @@ impl Gateway {
                 }
             }
         };
+        if self.generation.settings.counts_outcomes() {
+            *reserved = Reserved::among(&self.shared, &added);
+        }
         if self.generation.origins.is_some()
             && let Some(route) = self.generation.settings.proxied(head.method.as_str(), path(head))
         {

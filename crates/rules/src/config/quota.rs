@@ -23,13 +23,48 @@ pub enum QuotaWindow {
     Month,
 }
 
-/// Which requests count.
+/// Which requests count: `admitted`, `status:2xx`, `status:201`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(try_from = "String", into = "String")]
 pub enum QuotaCount {
     /// Those that are let through.
     #[default]
     Admitted,
+    /// Of those, the ones whose answer has a status from the first to the last of these.
+    Status(u16, u16),
+}
+
+impl TryFrom<String> for QuotaCount {
+    type Error = &'static str;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        const RULE: &str = "must be \"admitted\", or e.g. \"status:2xx\" or \"status:201\"";
+        if text == "admitted" {
+            return Ok(Self::Admitted);
+        }
+        let status = text.strip_prefix("status:").ok_or(RULE)?;
+        let (first, last) = match status.strip_suffix("xx") {
+            Some(class) => (format!("{class}00"), format!("{class}99")),
+            None => (status.to_owned(), status.to_owned()),
+        };
+        let number = |text: &str| {
+            let is_status = text.len() == 3 && text.bytes().all(|byte| byte.is_ascii_digit());
+            let number: Option<u16> = text.parse().ok();
+            number.filter(|number| is_status && (200..600).contains(number))
+        };
+        let both = number(&first).zip(number(&last));
+        both.map(|(first, last)| Self::Status(first, last)).ok_or(RULE)
+    }
+}
+
+impl From<QuotaCount> for String {
+    fn from(count: QuotaCount) -> Self {
+        match count {
+            QuotaCount::Admitted => "admitted".into(),
+            QuotaCount::Status(first, last) if first == last => format!("status:{first}"),
+            QuotaCount::Status(first, _) => format!("status:{}xx", first / 100),
+        }
+    }
 }
 
 /// `[[quotas]]`: durable and exact.

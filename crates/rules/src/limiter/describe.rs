@@ -98,7 +98,7 @@ pub(crate) fn describe(call: Call, operation: &mut Operation<'_>) {
                 "cost": 1, "shadow": false, "onStoreFailure": "allow",
             }], "quotas": [{
                 "name": "accounts", "path": "/api/links", "methods": ["POST"], "per": ["ip"], "limit": 10, "window": "day",
-                "timezone": "Europe/Berlin",
+                "timezone": "Europe/Berlin", "count": "status:2xx",
             }], "concurrency": [{
                 "name": "reports", "path": "/api/links/stats", "methods": ["GET"], "per": ["client"], "max": 2, "status": 429,
             }] });

@@ -3,7 +3,7 @@
 use serde::Serialize;
 use serde_json::Number;
 
-use crate::config::{DescriptorEntry, Limit, OnStoreFailure, Per, QuotaWindow};
+use crate::config::{DescriptorEntry, Limit, OnStoreFailure, Per, QuotaCount, QuotaWindow};
 use crate::keys;
 use crate::run_time::seconds;
 use crate::world::World;
@@ -79,6 +79,9 @@ struct QuotaView<'a> {
     window: QuotaWindow,
     /// Where it begins and ends.
     timezone: &'a str,
+    /// Which requests count: `admitted`, or by the status of their answer, as `status:2xx`.
+    #[cfg_attr(feature = "schema", schemars(with = "String"))]
+    count: QuotaCount,
 }
 
 /// How many requests may be under way at once.
@@ -117,6 +120,7 @@ pub(super) async fn list<S: Store>(world: &World<'_, S>, request: &Request) -> R
         limit: quota.limit,
         window: quota.window,
         timezone: &quota.timezone,
+        count: quota.count,
     });
     let quotas = quotas.collect();
     let concurrency = world

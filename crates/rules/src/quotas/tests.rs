@@ -263,3 +263,147 @@ fn names_that_a_stranger_invents_share_a_counter_beyond_a_bound() {
     while ready(maintain(&gateway.store, START + HOUR_MS + 2 * GRACE_MS)).unwrap() {}
     assert_eq!(ready(gateway.store.scan(PREFIX, None, 1_000)).unwrap().len(), 0);
 }
+
+const REWARDS: &str = "[[quotas]]\nname = \"rewards\"\npath = \"/api/accounts\"\nper = [\"ip\"]\nlimit = 2\nwindow = \"day\"\ntimezone = \"Europe/Berlin\"\n\
+    count = \"status:2xx\"\n\n[[quotas]]\nname = \"tries\"\npath = \"/api/accounts\"\nper = [\"ip\"]\nlimit = 9\nwindow = \"week\"\n";
+
+/// The reservation of a request that was let through.
+fn reserved(gateway: &Gateway) -> Option<String> {
+    match ask(gateway, &[]) {
+        Verdict::Admit(headers) => {
+            let held = headers.into_iter().find(|header| header.name == HELD);
+            Some(String::from_utf8(held.expect("it is reserved").value).unwrap())
+        }
+        Verdict::Answer(refused) => {
+            assert_eq!(refused.status, 429);
+            None
+        }
+    }
+}
+
+/// Used of both quotas.
+fn used_of_both(gateway: &Gateway) -> [u64; 2] {
+    let told = body(&gateway.admin("GET", "/api/limits/clients/ip%3A192.0.2.1", &Value::Null));
+    [0, 1].map(|index| told["quotas"][index]["used"].as_u64().unwrap())
+}
+
+#[test]
+fn a_quota_by_outcome_reserves_first_and_gives_back_once() {
+    let gateway = gateway(REWARDS);
+    let end = |key: &str, status| ready(settle(&gateway.store, key, status)).unwrap();
+    let (first, second) = (reserved(&gateway).unwrap(), reserved(&gateway).unwrap());
+    assert_eq!(reserved(&gateway), None, "both may succeed yet");
+    assert_eq!(
+        used_of_both(&gateway),
+        [2, 2],
+        "what one refuses the other does not count"
+    );
+    end(&first, Some(409));
+    end(&first, Some(409));
+    end(&first, None);
+    assert_eq!(
+        used_of_both(&gateway),
+        [1, 2],
+        "given back once, and only by outcome"
+    );
+    end(&second, Some(201));
+    end(&second, Some(500));
+    assert_eq!(used_of_both(&gateway), [1, 2], "what has succeeded stays");
+    let third = reserved(&gateway).unwrap();
+    end(&third, Some(299));
+    assert_eq!(reserved(&gateway), None);
+    gateway.store.set_now(START + 15 * HOUR_MS);
+    assert!(reserved(&gateway).is_some(), "a new day");
+}
+
+#[test]
+fn a_reservation_that_nobody_ends_ends_by_itself() {
+    let gateway = gateway(REWARDS);
+    assert!(reserved(&gateway).is_some() && reserved(&gateway).is_some());
+    let later = START + 10_000 + held::GRACE_MS;
+    for (now, expected) in [(later - 1, [2, 2]), (later, [0, 2]), (later + HOUR_MS, [0, 2])] {
+        ready(maintain(&gateway.store, now)).unwrap();
+        assert_eq!(used_of_both(&gateway), expected);
+    }
+    let none = ready(gateway.store.scan("quota-held/", None, 10)).unwrap();
+    assert!(none.is_empty());
+}
+
+#[test]
+fn what_was_reserved_before_a_window_ended_is_given_back_to_that_window() {
+    let gateway = gateway(REWARDS);
+    gateway.store.set_now(START + 15 * HOUR_MS - 1);
+    let late = reserved(&gateway).unwrap();
+    gateway.store.set_now(START + 15 * HOUR_MS);
+    assert!(reserved(&gateway).is_some());
+    ready(settle(&gateway.store, &late, None)).unwrap();
+    assert_eq!(used_of_both(&gateway)[0], 1, "that of the new day");
+    assert!(reserved(&gateway).is_some());
+    assert_eq!(reserved(&gateway), None);
+}
+
+#[test]
+fn a_counter_that_began_anew_gives_back_what_it_has() {
+    let gateway = gateway(REWARDS);
+    let (first, second) = (reserved(&gateway).unwrap(), reserved(&gateway).unwrap());
+    assert_eq!(
+        gateway
+            .admin("DELETE", "/api/limits/clients/ip%3A192.0.2.1", &Value::Null)
+            .status,
+        204
+    );
+    for key in [first, second] {
+        ready(settle(&gateway.store, &key, Some(500))).unwrap();
+    }
+    assert_eq!(used_of_both(&gateway), [0, 0], "never below");
+}
+
+#[test]
+fn who_asks_for_another_server_is_counted_when_let_through() {
+    let trusting = format!("[server]\ntrusted_proxies = [\"192.0.2.1\"]\n{REWARDS}");
+    let gateway = gateway(&trusting);
+    let fresh = || gateway.fresh();
+    let world = World {
+        store: &gateway.store,
+        settings: &gateway.settings,
+        now: gateway.store.now(),
+        fresh: &fresh,
+    };
+    let headers = [
+        ("x-forwarded-uri", "/api/accounts"),
+        ("x-forwarded-for", "198.51.100.7"),
+    ];
+    let statuses = [204, 204, 429].map(|status| {
+        let request = request("GET", "/api/check", &headers, &Value::Null);
+        let Verdict::Answer(answer) = ready(limiter::check(&world, &gateway.buckets, &request)) else {
+            panic!("it is answered")
+        };
+        assert_eq!(answer.header(HELD), None);
+        (status, answer.status)
+    });
+    assert!(
+        statuses.iter().all(|(expected, found)| expected == found),
+        "{statuses:?}"
+    );
+}
+
+#[test]
+fn what_counts_is_read_as_it_is_written() {
+    for (text, expected) in [
+        ("admitted", Some(QuotaCount::Admitted)),
+        ("status:2xx", Some(QuotaCount::Status(200, 299))),
+        ("status:201", Some(QuotaCount::Status(201, 201))),
+        ("status:1xx", None),
+        ("status:6xx", None),
+        ("status:20x", None),
+        ("status:+20", None),
+        ("status:", None),
+        ("2xx", None),
+    ] {
+        let found = QuotaCount::try_from(text.to_owned()).ok();
+        assert_eq!(found, expected, "{text}");
+        if let Some(found) = found {
+            assert_eq!(String::from(found), text);
+        }
+    }
+}
