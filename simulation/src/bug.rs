@@ -16,6 +16,12 @@ pub enum Bug {
     ReturnStockTwice,
     /// A claim of several units takes one.
     TakeOneUnit,
+    /// A quota by outcome gives back twice what it has counted.
+    GiveBackTwice,
+    /// It gives nothing back.
+    LoseGiveBack,
+    /// It gives back what succeeded too.
+    GiveBackSuccess,
     /// The units of a claim of several come back twice.
     ReturnUnitsTwice,
     /// A release does not ask whether the claim is still held: its unit is returned twice.
@@ -97,6 +103,9 @@ impl Bug {
         Bug::DropIdempotence,
         Bug::ReturnStockTwice,
         Bug::TakeOneUnit,
+        Bug::GiveBackTwice,
+        Bug::LoseGiveBack,
+        Bug::GiveBackSuccess,
         Bug::ReturnUnitsTwice,
         Bug::ReleaseUnchecked,
         Bug::ExpireUnchecked,

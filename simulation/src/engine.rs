@@ -393,6 +393,17 @@ impl Engine {
                     }
                 }
             }
+            Some(Bug::GiveBackTwice | Bug::LoseGiveBack) if commit.partition == "quota" => {
+                let twice = self.sim.has(Bug::GiveBackTwice);
+                for mutation in &mut commit.mutations {
+                    if let Mutation::Add { delta, min, .. } = mutation
+                        && *delta < 0
+                    {
+                        (*delta, *min) = (if twice { -2 } else { 0 }, None);
+                    }
+                }
+            }
+            Some(Bug::GiveBackSuccess) if commit.partition == "quota" => self.give_back_all(&mut commit),
             Some(Bug::LeaseTwice) if commit.partition.starts_with("groups/") => {
                 commit
                     .conditions
@@ -425,6 +436,22 @@ impl Engine {
             _ => {}
         }
         commit
+    }
+
+    /// Where a reservation ends and its counter keeps what it has, it gives that back.
+    fn give_back_all(&self, commit: &mut Commit) {
+        let [Mutation::Delete { key }] = &commit.mutations[..] else {
+            return;
+        };
+        let counters = self.sim.model.borrow().quota.counters_of(key);
+        commit
+            .mutations
+            .extend(counters.into_iter().map(|key| Mutation::Add {
+                key,
+                delta: -1,
+                min: None,
+                max: None,
+            }));
     }
 
     /// Where that is the bug, clicks on a link go to the one that has its code by now.

@@ -20,12 +20,14 @@ mod claims;
 mod draw;
 pub mod group;
 mod ledger;
+mod quota;
 pub mod room;
 
 pub use claims::Campaign;
 pub use draw::Draw;
 pub use group::Group;
 pub use ledger::Ledger;
+pub use quota::Quota;
 pub use room::Room;
 
 /// What is broken, if anything.
@@ -86,6 +88,7 @@ pub struct Model {
     pub ledgers: [Ledger; 2],
     pub draw: Draw,
     pub room: Room,
+    pub quota: Quota,
     /// The consumer group of each topic.
     pub groups: [Group; 2],
     ids: BTreeSet<String>,
@@ -215,6 +218,8 @@ impl Model {
                 ("entrant", Some(value)) => self.draw.entered(key, value)?,
                 ("draw" | "entrant", None) => return Err(format!("{key} was removed")),
                 ("visits", Some(value)) => visits.push((rest, value)),
+                ("quota-held", value) => self.quota.reserved(key, value)?,
+                ("quota", value) => self.quota.counted(key, value),
                 ("message", Some(_)) => records += 1,
                 ("relay", Some(value)) if rest.ends_with("/progress") => progressed.push((key, value)),
                 ("relay", value) if rest.contains("/retry/") => self.waits(key, value)?,
@@ -259,6 +264,7 @@ impl Model {
         self.agree(&written, &told)?;
         self.draw.check()?;
         self.room.check()?;
+        self.quota.check()?;
         touched.iter().try_for_each(|id| self.check_campaign(id, now))
     }
 

@@ -9,7 +9,7 @@ use tollgate_api::problem::Problem;
 use tollgate_rules::limiter::{self, Verdict};
 use tollgate_rules::settings::Settings;
 use tollgate_rules::world::World;
-use tollgate_rules::{campaigns, draws, forward, keys, links};
+use tollgate_rules::{campaigns, draws, forward, keys, links, quotas};
 use tollgate_store::commit::StoreError;
 
 use crate::buckets::SimBuckets;
@@ -51,20 +51,35 @@ impl Server {
                 Err(_) => Problem::from(StoreError::Unavailable("not installed".into())).into_response(),
             };
         }
-        match limiter::check(&world, &self.buckets, request).await {
+        let added = match limiter::check(&world, &self.buckets, request).await {
             Verdict::Answer(response) => return response,
-            Verdict::Admit(_) => {}
+            Verdict::Admit(added) => added,
+        };
+        let response = self.respond(&world, request).await;
+        let held = added.iter().find(|header| header.name == quotas::HELD);
+        if let Some(key) = held.and_then(|held| std::str::from_utf8(&held.value).ok()) {
+            sim.model.borrow_mut().quota.answered(key, response.status);
+            if quotas::settle(&self.engine, key, Some(response.status))
+                .await
+                .is_err()
+            {
+                sim.model.borrow_mut().quota.not_ended(key);
+            }
         }
+        response
+    }
+
+    async fn respond(&self, world: &World<'_, Engine>, request: &Request) -> Response {
         match self.settings.component(&request.path) {
-            Component::Shortener if request.path.starts_with("/api/") => links::handle(&world, request).await,
+            Component::Shortener if request.path.starts_with("/api/") => links::handle(world, request).await,
             Component::Shortener => {
                 let visit = self.engine.enter();
-                let response = links::handle(&world, request).await;
+                let response = links::handle(world, request).await;
                 self.engine.leave(visit);
                 response
             }
-            Component::Coupon => campaigns::handle(&world, request).await,
-            Component::Forward => forward::handle(&world, request).await,
+            Component::Coupon => campaigns::handle(world, request).await,
+            Component::Forward => forward::handle(world, request).await,
             Component::Admin => Problem::not_found().into_response(),
         }
     }
@@ -84,6 +99,15 @@ pub fn start(sim: &Rc<Sim>) -> bool {
     }
     let mut state = disk.read();
     drop(disk);
+    let limit = sim
+        .setup
+        .settings
+        .config
+        .quotas
+        .iter()
+        .map(|quota| quota.limit)
+        .sum::<u64>();
+    sim.model.borrow_mut().quota.limit = i64::try_from(limit).unwrap_or(i64::MAX);
     let recovered = sim.model.borrow_mut().recovered(&state, sim.executor.now());
     sim.note(|| format!("recovered revision {}: {recovered:?}", state.revision));
     match recovered {
@@ -146,6 +170,7 @@ async fn sweep(server: &Server) {
         // What has failed is tried again.
         let _ = campaigns::maintain(&server.engine, now).await;
         let _ = links::stats::step(&server.engine, &server.settings.config.links, now).await;
+        let _ = quotas::maintain(&server.engine, sim.wall_ms()).await;
         let _ = draws::maintain(&server.engine, sim.wall_ms()).await;
     }
 }

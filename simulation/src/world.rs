@@ -68,6 +68,15 @@ refill = 10
 interval = "3s"
 shadow = true
 
+[[quotas]]
+name = "wins"
+path = "/api/campaigns/..."
+methods = ["POST"]
+per = ["user"]
+limit = 6
+window = "hour"
+count = "status:2xx"
+
 [[forward]]
 path = "/signup"
 topic = "orders"

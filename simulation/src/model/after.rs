@@ -45,6 +45,7 @@ impl Model {
             )
         })?;
         self.same_as(state)?;
+        self.quota.forget();
         Ok(recovered)
     }
 
