@@ -55,6 +55,8 @@ pub enum Row {
     Clicks,
     /// A refusal of the limiter, against nginx's.
     Refusal,
+    /// nginx that asks the gateway about each request, against nginx's own limiter.
+    Front,
     /// Durable claims on 512 connections: against Redis, node and Redis, and the disk.
     Claims,
     /// The 99th percentile of a redirect at half of peak load, against nginx's.

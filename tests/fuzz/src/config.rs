@@ -8,7 +8,9 @@ use tollgate_api::pattern::Pattern;
 use tollgate_api::units::{Bytes, Span};
 use tollgate_delivery::retry::{MAX_ATTEMPTS, Schedule};
 use tollgate_delivery::webhook::Secret;
-use tollgate_rules::config::{Config, MAX_FORWARDS, MAX_LIMITS, MAX_SUBSCRIPTIONS, MAX_TOPICS};
+use tollgate_rules::config::{
+    Config, MAX_DESCRIBED, MAX_FORWARDS, MAX_LIMITS, MAX_SUBSCRIPTIONS, MAX_TOPICS,
+};
 use tollgate_rules::settings::Settings;
 
 /// Any text as a file.
@@ -117,7 +119,7 @@ fn short_urls(public_url: &str) {
 }
 
 fn bounded(config: &Config) {
-    assert!(config.limits.len() <= MAX_LIMITS && config.forward.len() <= MAX_FORWARDS);
+    assert!(config.limits.len() <= MAX_LIMITS + MAX_DESCRIBED && config.forward.len() <= MAX_FORWARDS);
     assert!(config.topics.len() <= MAX_TOPICS);
     assert!(
         config

@@ -114,6 +114,21 @@ impl Gateway {
         Ok(Self { program, port })
     }
 
+    /// Starts the gateway for a proxy on this machine that asks it about requests; its limit is never reached.
+    pub fn start_trusting(bench: &Bench, directory: &Path) -> Result<Self> {
+        settings(bench, directory, Limit::Never, Clicks::Off)?;
+        let file = directory.join("tollgate.toml");
+        let text = fs::read_to_string(&file)?;
+        let trusting = "trusted_proxies = [\"127.0.0.1\"]\nworkers = 1";
+        fs::write(&file, text.replace("workers = 1", trusting))?;
+        lend_compiled(directory)?;
+        let port = free_port()?;
+        let mut program = launch(bench, &bench.gateway, directory, port)?;
+        program.ready(START, || http::status(port, "/health/ready") == Some(200))?;
+        keep_compiled(directory)?;
+        Ok(Self { program, port })
+    }
+
     /// The same with TLS at its port, without clicks and limits. The link is made where operators are served, without TLS.
     pub fn start_tls(bench: &Bench, directory: &Path, pair: &Pair) -> Result<Self> {
         settings(bench, directory, Limit::Never, Clicks::Off)?;

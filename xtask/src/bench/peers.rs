@@ -55,6 +55,26 @@ pub fn nginx(bench: &Bench) -> Result<Peer> {
     Ok(Peer { program, port })
 }
 
+/// nginx that asks the gateway at this port at `/asking`, and limits by itself at `/alone`.
+pub fn nginx_in_front(bench: &Bench, gateway: u16) -> Result<Peer> {
+    let binary = installed("nginx", "apt-get install nginx")?;
+    let (directory, port) = (bench.directory("nginx-front")?, free_port()?);
+    let place = directory.display().to_string();
+    let values = [
+        ("PORT", &*port.to_string()),
+        ("GATEWAY", &*gateway.to_string()),
+        ("DIRECTORY", &*place),
+    ];
+    let config = bench.template("front.conf", &directory, &values)?;
+    let mut command = bench.cores.command(Side::Server, &binary);
+    command.arg("-p").arg(&directory).arg("-c").arg(config);
+    let mut program = Program::start(&bench.keeper, "nginx", command)?;
+    program
+        .ready(START, || http::status(port, "/alone") == Some(200))
+        .context("nginx")?;
+    Ok(Peer { program, port })
+}
+
 /// nginx with TLS at the port that is told.
 pub fn nginx_tls(bench: &Bench, pair: &Pair) -> Result<Peer> {
     let binary = installed("nginx", "apt-get install nginx")?;

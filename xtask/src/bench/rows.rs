@@ -3,6 +3,7 @@
 mod beside;
 mod claims;
 mod earlier;
+mod front;
 mod latency;
 mod memory;
 mod redirect;
@@ -28,6 +29,10 @@ const GROUPS: &[Group] = &[
     Group {
         rows: &[Row::Refusal],
         measure: refusal::measure,
+    },
+    Group {
+        rows: &[Row::Front],
+        measure: front::measure,
     },
     Group {
         rows: &[Row::Claims],
