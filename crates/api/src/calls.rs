@@ -350,6 +350,8 @@ calls! {
     ListLimits = Admin "GET" "/api/limits" Key(Limits);
     /// The overrides in force.
     ListOverrides = Admin "GET" "/api/limits/overrides" Key(Limits);
+    /// What limits have refused, and whom most.
+    ListRefusals = Admin "GET" "/api/limits/refusals" Key(Limits), HostOnly;
     /// What a client has left, without charging it.
     ReadClientLimits = Admin "GET" "/api/limits/clients/:client" Key(Limits);
     /// Grants a client something else than a limit's own terms, from now on.
@@ -582,6 +584,7 @@ fn may_be_native(path: &str) -> bool {
         || path == "/metrics"
         || path == "/api/events"
         || path == "/api/links/top"
+        || path == "/api/limits/refusals"
 }
 
 /// The call of `component` that the request makes, and its parameters.

@@ -19,6 +19,7 @@ pub(crate) mod places;
 mod proxied;
 mod proxy_protocol;
 mod redirect;
+mod refusals;
 mod rest;
 mod rules;
 pub mod runner;

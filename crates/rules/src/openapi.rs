@@ -35,7 +35,8 @@ fn describe(call: Call, operation: &mut Operation<'_>) {
         Component::Admin => match call {
             ListKeys | CreateKey | DeleteKey | RotateKey => keys::describe::describe(call, operation),
             ListAccess | ReadAccess | PutAccess | DeleteAccess => access::describe::describe(call, operation),
-            ListLimits | Check | ListOverrides | ReadClientLimits | PutOverride | RefillClient => {
+            ListLimits | Check | ListOverrides | ListRefusals | ReadClientLimits | PutOverride
+            | RefillClient => {
                 limiter::describe::describe(call, operation);
             }
             ReadJwks => receipts::describe(call, operation),

@@ -23,6 +23,7 @@ use super::hosted;
 use super::listen::Listener;
 use super::long_poll;
 use super::proxied;
+use super::refusals;
 use super::rest::Rest;
 use super::rules::Rules;
 use super::runner::{self, CallError, Progress, Runner};
@@ -570,6 +571,10 @@ impl Gateway {
             Next::Native(Call::WatchEvents) => {
                 let request = self.request(head, caller);
                 return Box::pin(events::open(&self.shared, head, request, caller)).await;
+            }
+            Next::Native(Call::ListRefusals) => {
+                let request = self.request(head, caller);
+                return Box::pin(refusals::answer(&self.shared, request)).await;
             }
             Next::Native(Call::ListTopLinks) => {
                 let request = self.request(head, caller);

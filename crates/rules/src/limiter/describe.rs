@@ -1,6 +1,6 @@
 //! What the OpenAPI document says of rate limits.
 
-use serde_json::json;
+use serde_json::{Value, json};
 use tollgate_api::calls::Call;
 use tollgate_api::openapi::{Operation, text};
 use tollgate_api::problem::Kind;
@@ -13,7 +13,10 @@ pub(crate) fn describe(call: Call, operation: &mut Operation<'_>) {
         "client": "id:ann", "policy": "default", "capacity": 1_000, "refill": 100, "interval": 1,
         "until": "2027-02-01T00:00:00Z", "createdAt": "2027-01-15T08:00:00Z",
     });
-    if !matches!(call, Call::ListLimits | Call::ListOverrides | Call::Check) {
+    if !matches!(
+        call,
+        Call::ListLimits | Call::ListOverrides | Call::ListRefusals | Call::Check
+    ) {
         operation.path(
             "client",
             text(1, 300),
@@ -27,6 +30,47 @@ pub(crate) fn describe(call: Call, operation: &mut Operation<'_>) {
                 200,
                 "The overrides in force.",
                 json!({ "overrides": [granted] }),
+            );
+        }
+        Call::ListRefusals => {
+            operation.about(
+                "Of every limit, the requests that it refused since the start, and those that it would have refused in shadow; who lacked tokens most in \
+                 the last five to ten minutes, by bounded counts (with `isLeast`, it may have been more often); and requests under way of \
+                 `[[concurrency]]`. `tollgate` only.",
+            );
+            let name = text(1, 64);
+            let number = json!({ "type": "integer", "minimum": 0 });
+            let object = |members: Value| {
+                let names: Vec<String> = members
+                    .as_object()
+                    .into_iter()
+                    .flatten()
+                    .map(|(name, _)| name.clone())
+                    .collect();
+                json!({ "type": "object", "properties": members, "required": names })
+            };
+            let list = |members: Value| json!({ "type": "array", "items": object(members) });
+            let schema = object(json!({
+                "limits": list(json!({ "policy": name, "refused": number, "wouldRefuse": number })),
+                "most": list(json!({
+                    "policy": { "type": "string" },
+                    "who": { "type": "array", "items": { "type": "string" }, "description": "What the limit counts by." },
+                    "refused": number,
+                    "isLeast": { "type": "boolean" },
+                })),
+                "lookedBackSeconds": number,
+                "concurrency": list(json!({ "limit": name, "underWay": number, "refused": number })),
+            }));
+            operation.gives_json(
+                200,
+                "What was refused.",
+                schema,
+                json!({
+                    "limits": [{ "policy": "default", "refused": 12, "wouldRefuse": 0 }],
+                    "most": [{ "policy": "default", "who": ["id:ann"], "refused": 9, "isLeast": false }],
+                    "lookedBackSeconds": 300,
+                    "concurrency": [{ "limit": "reports", "underWay": 1, "refused": 4 }],
+                }),
             );
         }
         Call::ReadClientLimits => {
