@@ -69,6 +69,11 @@ pub async fn one_too_many_is_refused_and_takes_nothing(host: Host) {
         .expect(200)
         .json();
     assert_eq!(limits["concurrency"][0]["max"], 2);
+    let refusals = || gateway.get("/api/limits/refusals");
+    let told = refusals().key(ADMIN_KEY).send().await.expect(200).json();
+    let expected = json!({ "limit": "polls", "underWay": 0, "refused": 5 });
+    assert_eq!(told["concurrency"][0], expected, "{told}");
+    refusals().send().await.problem(401, "unauthorized");
 }
 
 pub async fn a_place_is_free_however_the_request_ends(host: Host) {
