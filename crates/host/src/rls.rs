@@ -33,6 +33,10 @@ use tollgate_store::ports::Buckets;
 const MAX_MESSAGE: usize = 64 << 10;
 /// The most connections. Envoy opens one for each of its threads.
 const MAX_CONNECTIONS: usize = 256;
+/// The most connections of others than its proxies, who may ask for its health alone, and how long one lasts.
+const MAX_STRANGERS: usize = 16;
+/// See [`MAX_STRANGERS`].
+const STRANGERS_TIME: Duration = Duration::from_secs(10);
 /// The most requests under way on one.
 const MAX_STREAMS: u32 = 512;
 /// The most bytes of a head.
@@ -135,21 +139,31 @@ async fn serve(socket: TcpListener, shared: Arc<Shared>) {
     let counters = shared.engines.counted.rules(Group::Rest);
     let context = Rc::new(Context { shared, counters });
     tokio::task::spawn_local(report(Rc::clone(&context)));
-    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
-    while let Ok(place) = Arc::clone(&places).acquire_owned().await {
-        match listener.accept().await {
-            Ok((stream, peer)) => {
-                let context = Rc::clone(&context);
-                tokio::task::spawn_local(async move {
-                    connection(stream, peer.ip().to_canonical(), &context).await;
-                    drop(place);
-                });
-            }
+    let [ours, strangers] = [MAX_CONNECTIONS, MAX_STRANGERS].map(|most| Arc::new(Semaphore::new(most)));
+    loop {
+        let (stream, peer) = match listener.accept().await {
+            Ok((stream, peer)) => (stream, peer.ip().to_canonical()),
             Err(error) => {
                 tracing::warn!(%error, "the rate limit service cannot accept a connection");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
+                continue;
             }
-        }
+        };
+        let is_trusted = context.shared.current.get().settings.proxies.trust(peer);
+        let places = if is_trusted { &ours } else { &strangers };
+        // One too many is closed at once.
+        let Ok(place) = Arc::clone(places).try_acquire_owned() else {
+            continue;
+        };
+        let context = Rc::clone(&context);
+        tokio::task::spawn_local(async move {
+            let serving = connection(stream, peer, &context);
+            match is_trusted {
+                true => serving.await,
+                false => _ = tokio::time::timeout(STRANGERS_TIME, serving).await,
+            }
+            drop(place);
+        });
     }
 }
 
