@@ -102,7 +102,6 @@ mod tests {
     use super::*;
     use futures::FutureExt as _;
     use tollgate_rules::concurrency;
-    use tollgate_rules::config::Config;
     use tollgate_rules::settings::Settings;
     use tollgate_rules::world::World;
 
@@ -135,7 +134,7 @@ mod tests {
 
     #[test]
     fn all_places_are_taken_or_none_and_each_is_given_back_once() {
-        let settings = Settings::compile(Config::read(FILE, "t").unwrap()).unwrap();
+        let settings = Settings::parse(FILE, "t").unwrap();
         let under_way = Arc::new(UnderWay::default());
         let of = |client: &str| held(&under_way, &settings, client);
         let ann = [of("ann").unwrap(), of("ann").unwrap()];
@@ -160,7 +159,7 @@ mod tests {
 
     #[test]
     fn a_thread_that_panics_gives_its_place_back() {
-        let settings = Settings::compile(Config::read(FILE, "t").unwrap()).unwrap();
+        let settings = Settings::parse(FILE, "t").unwrap();
         let under_way = Arc::new(UnderWay::default());
         let of = Arc::clone(&under_way);
         let thread = std::thread::spawn(move || {

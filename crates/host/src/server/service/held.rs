@@ -40,9 +40,11 @@ impl Reserved {
         }
     }
 
+    /// On the thread's own runtime, if it still has one.
     fn begin_to_end(&mut self, status: Option<u16>) -> Option<tokio::task::JoinHandle<()>> {
+        let runtime = tokio::runtime::Handle::try_current().ok()?;
         let (key, shared) = (self.key.take()?, Arc::clone(&self.shared));
-        Some(tokio::task::spawn_local(async move {
+        Some(runtime.spawn(async move {
             if let Err(error) = quotas::settle(&shared.engines.store, &key, status).await {
                 tracing::debug!(%error, "what a quota has reserved ends by itself");
             }
