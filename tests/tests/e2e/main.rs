@@ -356,6 +356,7 @@ harness::cases! {
             two_policies_are_charged_together_or_not_at_all,
             users_and_headers_have_buckets_of_their_own,
             what_is_one_callers_is_kept_by_no_cache,
+            only_what_succeeds_counts_under_a_quota_by_outcome,
             what_a_quota_refuses_has_its_tokens_still,
         }
         native {

@@ -125,6 +125,31 @@ pub async fn what_a_quota_refuses_has_its_tokens_still(host: Host) {
     assert_eq!(left, (&json!(15), &json!(5)), "{told}");
 }
 
+pub async fn only_what_succeeds_counts_under_a_quota_by_outcome(host: Host) {
+    let settings = "[[quotas]]\nname = \"links\"\npath = \"/api/links\"\nmethods = [\"POST\"]\nlimit = 4\nwindow = \"month\"\ncount = \"status:2xx\"";
+    let gateway = Gateway::start(host, settings).await;
+    let create = |body: Value| gateway.post("/api/links").client("one").json(&body).send();
+    for _ in 0..6 {
+        create(json!({ "url": "nonsense" })).await.names("#/url");
+    }
+    let good = || json!({ "url": format!("https://example.com/{}", unique("outcome")) });
+    let answers = crowd(8, 0..12, |_| create(good())).await;
+    let made = answers.iter().filter(|answer| answer.status == 201).count();
+    let refused = answers.iter().filter(|answer| answer.status == 429).count();
+    assert_eq!((made, refused), (4, 8));
+    assert!(
+        answers
+            .iter()
+            .all(|answer| answer.maybe_header("x-tollgate-held").is_none())
+    );
+    gateway.kill();
+    gateway.restart().await;
+    super::refused(&create(good()).await, &["links"]);
+    let path = "/api/limits/clients/id:one";
+    let told = gateway.get(path).key(ADMIN_KEY).send().await.expect(200).json();
+    assert_eq!(told["quotas"][0]["used"], 4, "{told}");
+}
+
 pub async fn a_refill_among_requests_fills_to_the_brim(host: Host) {
     let settings = "[[limits]]\nname = \"calls\"\npath = \"/api/calls\"\ncapacity = 1000000\nrefill = 1\ninterval = \"1d\"";
     let gateway = Gateway::start(host, settings).await;
