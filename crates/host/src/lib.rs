@@ -13,7 +13,7 @@ pub mod ranking;
 pub mod reload;
 pub mod rls;
 mod run_time;
-mod serve;
+pub mod serve;
 pub mod server;
 pub mod tls;
 mod traces;

@@ -180,7 +180,7 @@ impl Policies {
     }
 
     /// Goes on counting where the policies before did, each policy by its name: what is being decided under those is counted here.
-    pub(crate) fn go_on_from(&mut self, before: &Self) {
+    pub fn go_on_from(&mut self, before: &Self) {
         self.reported = Arc::clone(&before.reported);
         for policy in &mut self.all {
             if let Some(same) = before.all.iter().find(|one| one.name == policy.name) {

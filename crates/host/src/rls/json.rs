@@ -2,7 +2,7 @@
 
 use super::{Answer, Context, body_of, message};
 use bytes::Bytes;
-use http_body_util::{BodyExt as _, Full};
+use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::header::{CONTENT_TYPE, HeaderValue};
 use serde::Deserialize;

@@ -344,14 +344,15 @@ mod tests {
     }
 
     fn left(told: &Told) -> Vec<(bool, Option<(&str, u64)>)> {
-        let one = |status| {
-            let Status { is_over, limit } = status;
-            (
-                *is_over,
-                limit.as_ref().map(|limit| (limit.name.as_str(), limit.remaining)),
-            )
-        };
-        told.statuses.iter().map(one).collect()
+        let mut all = Vec::new();
+        for status in &told.statuses {
+            let limit = status.limit.as_ref();
+            all.push((
+                status.is_over,
+                limit.map(|limit| (limit.name.as_str(), limit.remaining)),
+            ));
+        }
+        all
     }
 
     #[test]
