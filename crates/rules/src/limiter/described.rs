@@ -80,6 +80,8 @@ struct Charge<'s> {
     of: Vec<usize>,
     bucket: Bucket,
     level: Option<Level>,
+    /// Whether it lacked its cost.
+    lacks: bool,
 }
 
 /// Decides a call. `hits`: the requests that a descriptor stands for that does not say so itself; 0 for 1.
@@ -112,6 +114,7 @@ pub async fn ask<B: Buckets>(
                 of: vec![index],
                 bucket,
                 level: None,
+                lacks: false,
             }),
         }
     }
@@ -202,6 +205,7 @@ async fn take<B: Buckets>(buckets: &B, charges: &mut [Charge<'_>]) -> Result<boo
         for (index, level) in asked.iter().zip(levels) {
             if let Some(one) = charges.get_mut(*index) {
                 one.level = Some(level);
+                one.lacks = !is_taken && level.next_ns > 0;
             }
         }
         if is_taken {
@@ -209,7 +213,7 @@ async fn take<B: Buckets>(buckets: &B, charges: &mut [Charge<'_>]) -> Result<boo
         }
         let lacks = |index: &usize| {
             let one = charges.get(*index);
-            one.is_some_and(|one| one.level.is_some_and(|level| level.next_ns > 0))
+            one.is_some_and(|one| one.lacks)
         };
         let enforced = |index: &usize| charges.get(*index).is_some_and(|one| !one.policy.shadow);
         if asked.iter().any(|index| enforced(index) && lacks(index)) {
@@ -250,7 +254,7 @@ fn without_buckets(charges: &[Charge<'_>]) -> Result<bool, Failure> {
 
 impl Charge<'_> {
     fn is_over(&self) -> bool {
-        self.bucket.cost > self.bucket.capacity || self.level.is_some_and(|level| level.next_ns > 0)
+        self.lacks || self.bucket.cost > self.bucket.capacity
     }
 
     fn counting(&self) -> Option<Counting> {
