@@ -31,6 +31,17 @@ fn read() -> Result<InForce, String> {
         true => Settings::default(),
         false => Settings::parse(&text, name).map_err(|error| sentence(&error))?,
     };
+    if let Some(jwt) = &settings.config.users.jwt {
+        if jwt.jwks.is_some() {
+            // An instance answers one request and keeps nothing: it would fetch the keys for each.
+            return Err(format!(
+                "{name}: users.jwt.jwks: Spin reads no key set: put it into users.jwt.keys"
+            ));
+        }
+        if let Some(lacks) = jwt.lacks() {
+            return Err(format!("{name}: {lacks}"));
+        }
+    }
     let stale = match mounted("/forward-routes")? {
         Some(built) => StaleRoutes::new(settings.config.forward_paths(), &built),
         None => StaleRoutes::default(),

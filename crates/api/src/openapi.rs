@@ -157,10 +157,10 @@ fn access(access: Access) -> (String, Value) {
             let either = json!([{ "apiKey": [scope] }, { "clientId": [] }]);
             (format!("sender or key:{scope}"), either)
         }
-        Access::User => ("user".into(), json!([{ "userId": [] }])),
+        Access::User => ("user".into(), json!([{ "userId": [] }, { "userToken": [] }])),
         Access::UserOrKey(scope) => {
             let scope = name(scope);
-            let either = json!([{ "userId": [] }, { "apiKey": [scope] }]);
+            let either = json!([{ "userId": [] }, { "userToken": [] }, { "apiKey": [scope] }]);
             (format!("user or key:{scope}"), either)
         }
     }

@@ -37,6 +37,8 @@ kinds! {
     Unauthorized = 401, "unauthorized", "A valid API key is required";
     /// A request of a route that is to be signed is not, or not by whoever has the secret, or too long ago.
     InvalidSignature = 401, "invalid-signature", "The signature is not valid";
+    /// A user's token is not good, or not any more.
+    InvalidToken = 401, "invalid-token", "The token is not valid";
     /// A claim without a user.
     UserRequired = 401, "user-required", "A user is required";
     /// The key lacks the scope, or the resource belongs to somebody else.
@@ -219,7 +221,12 @@ impl Problem {
         response.headers.extend(self.headers);
         // RFC 9110, section 11.6.1: every 401 has it.
         if response.status == 401 {
-            response.headers.push(Header::new("www-authenticate", "Bearer"));
+            let challenge = match self.kind {
+                // RFC 6750, section 3.1.
+                Kind::InvalidToken => "Bearer error=\"invalid_token\"",
+                _ => "Bearer",
+            };
+            response.headers.push(Header::new("www-authenticate", challenge));
         }
         response
     }
@@ -277,7 +284,11 @@ mod tests {
                 .iter()
                 .filter(|header| header.name == "www-authenticate");
             let asks: Vec<_> = asks.map(|header| header.value.as_slice()).collect();
-            let expected: &[&[u8]] = if kind.status() == 401 { &[b"Bearer"] } else { &[] };
+            let expected: &[&[u8]] = match kind {
+                Kind::InvalidToken => &[b"Bearer error=\"invalid_token\""],
+                kind if kind.status() == 401 => &[b"Bearer"],
+                _ => &[],
+            };
             assert_eq!(asks, expected, "{kind:?}");
         }
     }

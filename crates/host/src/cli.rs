@@ -21,6 +21,7 @@ use exit::Failure;
 use output::Output;
 use std::path::PathBuf;
 
+pub(crate) use client::connector;
 pub use settings::{DEFAULT_FILE, InForce, Sources, checked, in_force};
 
 /// `tollgate …`

@@ -5,6 +5,7 @@ mod alerts;
 pub mod cli;
 mod clock;
 mod events;
+mod key_set;
 pub mod logging;
 pub mod memory;
 pub mod metrics;

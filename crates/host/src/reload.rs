@@ -132,6 +132,7 @@ impl Reloader {
         let files = Files {
             config: started.file.clone().unwrap_or_else(|| cli::DEFAULT_FILE.into()),
             key: sources.admin_key_file.clone(),
+            jwks: jwks_file(&started.settings.config),
         };
         Self {
             seen: Seen {
@@ -189,7 +190,12 @@ impl Reloader {
         match self.prepare().await {
             Ok(prepared) => {
                 self.refused = None;
+                let jwks = jwks_file(&prepared.settings.config);
                 self.apply(prepared).await;
+                if self.files.jwks != jwks {
+                    self.files.jwks = jwks;
+                    self.seen = self.look().await;
+                }
                 self.reloads.taken();
             }
             Err(error) => {
@@ -322,6 +328,12 @@ type Hash = [u8; 32];
 struct Files {
     config: PathBuf,
     key: Option<PathBuf>,
+    /// Of `[users.jwt]`.
+    jwks: Option<PathBuf>,
+}
+
+fn jwks_file(config: &Config) -> Option<PathBuf> {
+    Some(config.users.jwt.as_ref()?.file()?.into())
 }
 
 /// What was in the files; `None` for one that cannot be read. Their contents and not their times, so that a symbolic link that leads
@@ -330,6 +342,7 @@ struct Files {
 struct Seen {
     config: Option<Hash>,
     key: Option<Hash>,
+    jwks: Option<Hash>,
 }
 
 impl Files {
@@ -338,6 +351,7 @@ impl Files {
         Seen {
             config: read(&self.config),
             key: self.key.as_deref().and_then(read),
+            jwks: self.jwks.as_deref().and_then(read),
         }
     }
 }

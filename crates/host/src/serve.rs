@@ -14,6 +14,7 @@ use crate::alerts::{self, Alerts};
 use crate::cli::{self, InForce, ServeOptions, Sources};
 use crate::clock::now;
 use crate::events::{self, Events};
+use crate::key_set;
 use crate::logging;
 use crate::metrics::count::Counted;
 use crate::proxy;
@@ -312,6 +313,7 @@ impl Gateway {
                 );
                 let switch = server.switch();
                 let reloader = Reloader::new(self.sources, &self.in_force, switch, reached, reloads);
+                let fetching = tokio::spawn(key_set::run(server.switch(), server.wanted_keys()));
                 let reloading = tokio::spawn(reloader.run(self.hangup));
                 let checking = tokio::spawn(proxy::health::run(current.clone()));
                 let upkeep = tokio::spawn(upkeep::run(store.clone(), current));
@@ -329,6 +331,7 @@ impl Gateway {
                 let ran = server.run(stop).await;
                 reloading.abort();
                 checking.abort();
+                fetching.abort();
                 upkeep.abort();
                 setting.abort();
                 watching.abort();

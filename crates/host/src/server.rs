@@ -89,6 +89,8 @@ pub struct Shared {
     pub changing: tokio::sync::Mutex<()>,
     /// The way to whoever puts in force what is set over the API.
     pub run_time: Changed,
+    /// Whether a user's token named a key that is not known.
+    pub keys_wanted: Arc<AtomicBool>,
     /// How the last reload went.
     pub reloads: Arc<Reloads>,
     /// The engines behind the ports.
@@ -196,6 +198,7 @@ impl Server {
             reloads,
             changing: tokio::sync::Mutex::default(),
             run_time: Changed::default(),
+            keys_wanted: Arc::default(),
             engines,
             handlers,
             long_polls: Semaphore::new(long_poll::MAX_LONG_POLLS),
@@ -244,6 +247,11 @@ impl Server {
     pub fn set_at_run_time(&self, store: AnyEngine) -> impl Future<Output = ()> + use<> {
         let (shared, switch) = (Arc::clone(&self.shared), self.switch());
         async move { run_time::run(store, switch, &shared.run_time).await }
+    }
+
+    /// Set where a user's token names a key that is not known.
+    pub fn wanted_keys(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.shared.keys_wanted)
     }
 
     /// Accepts connections until `stop` ends, then drains: what was accepted is answered, idle connections close.

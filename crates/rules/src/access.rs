@@ -19,7 +19,6 @@ use ipnet::IpNet;
 
 use crate::config::{AccessAction, AccessSettings, MAX_ACCESS_ENTRIES, is_topic_name};
 use crate::identity::{self, ClientId, MAX_ID_CHARS, network, subscriber};
-use crate::keys;
 use crate::limiter::identify;
 use crate::world::World;
 use tollgate_api::http::Request;
@@ -162,13 +161,16 @@ pub(crate) async fn judge<S: Store>(world: &World<'_, S>, request: &Request, pat
         false => None,
     };
     let client = identify(world, request, wants(|list| !list.clients.is_empty())).await;
-    let user = identity::user(&settings.config, request);
+    let user = match wants(|list| !list.users.is_empty()) {
+        true => identity::user(settings, request, world.now),
+        false => None,
+    };
     let is_on = |action| {
         let mut lists = meant.iter().filter(|list| list.action == action);
-        lists.any(|list| list.has(address, client.as_ref(), user))
+        lists.any(|list| list.has(address, client.as_ref(), user.as_deref()))
     };
     let is_own = path == OWN || path.strip_prefix(OWN).is_some_and(|rest| rest.starts_with('/'));
-    if is_on(AccessAction::Deny) && !(is_own && keys::is_sent(request).unwrap_or(false)) {
+    if is_on(AccessAction::Deny) && !(is_own && identity::is_key_sent(settings, request).unwrap_or(false)) {
         return Access::Denied;
     }
     match is_on(AccessAction::Exempt) {

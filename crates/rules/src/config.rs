@@ -24,6 +24,7 @@ mod concurrency;
 mod documented;
 mod error;
 mod events;
+mod jwt;
 mod log;
 mod metrics;
 mod origin;
@@ -47,6 +48,7 @@ pub use concurrency::ConcurrencySettings;
 pub(crate) use error::Path;
 pub use error::{ConfigError, Fault};
 pub use events::EventSettings;
+pub use jwt::JwtSettings;
 pub use log::{LogLevel, LogSettings};
 pub use metrics::{MetricsAccess, MetricsSettings};
 pub use origin::{BreakerSettings, CacheMode, HealthSettings, Http2, OriginSettings, ProxySettings};
@@ -226,6 +228,9 @@ pub struct Clients {
 pub struct Users {
     /// The header that names a user; lower case.
     pub header: String,
+    /// `[users.jwt]`: where it is set, the header counts for nothing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub jwt: Option<JwtSettings>,
 }
 
 /// When a redirect's click becomes durable.
@@ -528,6 +533,7 @@ impl Default for Users {
     fn default() -> Self {
         Self {
             header: "x-user-id".into(),
+            jwt: None,
         }
     }
 }

@@ -7,12 +7,16 @@ mod tests;
 pub(crate) use address::network;
 pub use address::{Proxies, subscriber};
 
+use std::borrow::Cow;
+
 use crate::config::Config;
+use crate::jwt::is_jwt;
 use crate::keys;
+use crate::settings::Settings;
 use tollgate_api::headers::sent_twice;
 use tollgate_api::http::Request;
 use tollgate_api::ids::hex;
-use tollgate_api::problem::Problem;
+use tollgate_api::problem::{Kind, Problem};
 use tollgate_store::commit::StoreError;
 use tollgate_store::ports::Store;
 
@@ -88,14 +92,42 @@ pub async fn client<S: Store>(
     })
 }
 
-/// The user that a coupon counts by: the configured user header, 1 to 128 visible ASCII characters.
-pub fn user<'a>(config: &Config, request: &'a Request) -> Option<&'a str> {
-    explicit_user(config, request).ok().flatten()
+/// The user that a coupon counts by: the configured user header, 1 to 128 visible ASCII characters; or whom a good JWT names, where
+/// `[users.jwt]` is set. `now`: Unix milliseconds.
+pub fn user<'a>(settings: &Settings, request: &'a Request, now: u64) -> Option<Cow<'a, str>> {
+    explicit_user(settings, request, now).ok().flatten()
 }
 
-/// As [`user`], but a header that is there and breaks the rule is a 400 that names it.
-pub fn explicit_user<'a>(config: &Config, request: &'a Request) -> Result<Option<&'a str>, Problem> {
-    id_header(&config.users.header, request)
+/// As [`user`], but a header that is there and breaks the rule is a 400 that names it, and a JWT that is not good a 401.
+pub fn explicit_user<'a>(
+    settings: &Settings,
+    request: &'a Request,
+    now: u64,
+) -> Result<Option<Cow<'a, str>>, Problem> {
+    match &settings.jwt {
+        None => Ok(id_header(&settings.config.users.header, request)?.map(Cow::Borrowed)),
+        Some(jwt) => Ok(jwt
+            .shown(request, now)?
+            .map(|token| Cow::Owned(token.user.clone()))),
+    }
+}
+
+/// The 401 of a call that needs a user and was not told who it is. `what` the user does: `claims`.
+pub(crate) fn user_required(settings: &Settings, what: &str) -> Problem {
+    let how = match &settings.jwt {
+        None => ["the header ", &settings.config.users.header, "."].concat(),
+        Some(_) => "Authorization: Bearer, with a JWT.".to_owned(),
+    };
+    Problem::new(Kind::UserRequired, ["Say who ", what, ": ", &how].concat())
+}
+
+/// Whether a credential is sent that has to be an API key: any, but for a JWT where users have those.
+///
+/// # Errors
+/// A 400 for two of them.
+pub(crate) fn is_key_sent(settings: &Settings, request: &Request) -> Result<bool, Problem> {
+    let is_sent = keys::is_sent(request)?;
+    Ok(is_sent && (settings.jwt.is_none() || !keys::bearer(request).is_some_and(is_jwt)))
 }
 
 /// The caller's `x-request-id`, if [`is_request_id`]; else a new one.

@@ -18,6 +18,8 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 
+use crate::identity;
+use crate::settings::Settings;
 use tollgate_api::calls::Scope;
 use tollgate_api::http::Request;
 use tollgate_api::ids::hex;
@@ -111,7 +113,11 @@ pub fn is_sent(request: &Request) -> Result<bool, Problem> {
 
 /// The token of `Authorization: Bearer <token>` (RFC 6750; the scheme in any case), if there is one, and only one.
 pub fn bearer(request: &Request) -> Option<&str> {
-    let value = std::str::from_utf8(request.single(HEADER).ok()??).ok()?;
+    token_of(std::str::from_utf8(request.single(HEADER).ok()??).ok()?)
+}
+
+/// The token of such a value.
+pub(crate) fn token_of(value: &str) -> Option<&str> {
     let (scheme, token) = value.split_once(' ')?;
     let token = token.trim();
     (scheme.eq_ignore_ascii_case("bearer") && !token.is_empty()).then_some(token)
@@ -148,16 +154,23 @@ pub async fn authenticate<S: Store>(
 }
 
 /// As [`authenticate`], but a credential that is sent must be good: otherwise 401. It is never quietly ignored.
-pub async fn shown<S: Store>(store: &S, request: &Request, now: u64) -> Result<Option<ApiKey>, Problem> {
-    if !is_sent(request)? {
+/// A user's JWT, where there are any, is no such credential.
+pub async fn shown<S: Store>(
+    store: &S,
+    settings: &Settings,
+    request: &Request,
+    now: u64,
+) -> Result<Option<ApiKey>, Problem> {
+    if !identity::is_key_sent(settings, request)? {
         return Ok(None);
     }
-    match authenticate(store, request, now).await? {
-        Some(key) => Ok(Some(key)),
-        None => Err(Problem::unauthorized(
-            "The credential is not a known, unexpired API key.",
-        )),
-    }
+    known(store, request, now).await.map(Some)
+}
+
+/// The key that is sent.
+async fn known<S: Store>(store: &S, request: &Request, now: u64) -> Result<ApiKey, Problem> {
+    let key = authenticate(store, request, now).await?;
+    key.ok_or_else(|| Problem::unauthorized("The credential is not a known, unexpired API key."))
 }
 
 /// As [`shown`], and there must be a key that has `scope`: otherwise 401 or 403.
@@ -167,11 +180,12 @@ pub async fn require<S: Store>(
     now: u64,
     scope: Scope,
 ) -> Result<ApiKey, Problem> {
-    let Some(key) = shown(store, request, now).await? else {
+    if !is_sent(request)? {
         return Err(Problem::unauthorized(
             "Send an API key: Authorization: Bearer tg_…",
         ));
-    };
+    }
+    let key = known(store, request, now).await?;
     if key.allows(scope) {
         return Ok(key);
     }

@@ -25,6 +25,7 @@ pub mod heads;
 mod html;
 pub mod idempotency;
 pub mod identity;
+pub mod jwt;
 pub mod keys;
 pub mod limiter;
 pub mod links;

@@ -276,9 +276,7 @@ fn caller_of<'r>(
     now: u64,
 ) -> Caller<'r> {
     Caller {
-        config: &settings.config,
-        proxies: &settings.proxies,
-        run_time: &settings.run_time,
+        settings,
         request,
         path,
         client,
@@ -423,7 +421,7 @@ fn answer_headers(caller: &Caller<'_>, charged: &[Charged<'_>], levels: &[Level]
 
 fn level_headers(caller: &Caller<'_>, charged: &[Charged<'_>], levels: &[Level]) -> Vec<Header> {
     let mut headers = fields::headers(charged, levels);
-    if caller.config.clients.x_ratelimit {
+    if caller.settings.config.clients.x_ratelimit {
         headers.extend(fields::older(charged, levels));
     }
     headers

@@ -10,9 +10,10 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::config::{Config, Limit, OnStoreFailure, Per};
-use crate::identity::{self, ClientId, Proxies};
-use crate::run_time::{Override, RunTime};
+use crate::config::{Limit, OnStoreFailure, Per};
+use crate::identity::{self, ClientId};
+use crate::run_time::Override;
+use crate::settings::Settings;
 use tollgate_api::http::Request;
 use tollgate_api::pattern::{Pattern, takes_method};
 use tollgate_api::units::Span;
@@ -133,9 +134,7 @@ impl std::ops::Deref for Charged<'_> {
 
 /// Whoever asks, as policies tell callers apart.
 pub(crate) struct Caller<'r> {
-    pub(crate) config: &'r Config,
-    pub(crate) proxies: &'r Proxies,
-    pub(crate) run_time: &'r RunTime,
+    pub(crate) settings: &'r Settings,
     pub(crate) request: &'r Request,
     /// As [`tollgate_api::pattern::unreserved`] writes it.
     pub(crate) path: &'r str,
@@ -150,13 +149,13 @@ pub(crate) struct Caller<'r> {
 impl Caller<'_> {
     /// `ip:<address>`
     fn address(&self) -> String {
-        ["ip:", &self.proxies.client_ip(self.request)].concat()
+        ["ip:", &self.settings.proxies.client_ip(self.request)].concat()
     }
 
     /// `user:<id>`, or the address of one that names none: to leave the name out is no way to a bucket of one's own.
     fn user(&self) -> String {
-        match identity::user(self.config, self.request) {
-            Some(user) => ["user:", user].concat(),
+        match identity::user(self.settings, self.request, self.now) {
+            Some(user) => ["user:", &user].concat(),
             None => self.address(),
         }
     }
@@ -340,7 +339,7 @@ impl Policy {
     /// `<policy>|<client>|<user>|<header>…|<ip>|<path>`, with the parts it counts by.
     pub(crate) fn charge<'p>(&'p self, caller: &Caller<'p>) -> (Charged<'p>, Bucket) {
         let key = self.key(caller);
-        let terms = match caller.run_time.overrides_of(&self.name) {
+        let terms = match caller.settings.run_time.overrides_of(&self.name) {
             None => &self.terms,
             Some(overrides) => self.granted(overrides, caller),
         };
@@ -365,7 +364,7 @@ impl Policy {
             push_part(&mut key, &caller.header(name));
         }
         if self.per_ip {
-            push_part(&mut key, &caller.proxies.client_ip(caller.request));
+            push_part(&mut key, &caller.settings.proxies.client_ip(caller.request));
         }
         if self.per_path {
             push_path(&mut key, caller.path);
@@ -384,7 +383,7 @@ impl Policy {
     pub(crate) fn is_made_up(&self, caller: &Caller<'_>) -> bool {
         let client = caller.client.as_ref().filter(|_| self.per_client);
         client.is_some_and(|client| client.as_str().starts_with("id:"))
-            || self.per_user && identity::user(caller.config, caller.request).is_some()
+            || self.per_user && identity::user(caller.settings, caller.request, caller.now).is_some()
             || !self.per_headers.is_empty()
             || self.per_path
     }

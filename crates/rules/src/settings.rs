@@ -10,6 +10,7 @@ use crate::config::{Alert, ComponentSettings, Config, ConfigError, Fault, Forwar
 use crate::cors::Cors;
 use crate::forward::Verifier;
 use crate::identity::Proxies;
+use crate::jwt::Jwt;
 use crate::own_address::{Listen, OwnAddresses};
 use crate::policies::Policies;
 use crate::quotas::Quota;
@@ -33,6 +34,7 @@ mod rules;
 #[cfg(test)]
 mod tests;
 mod topics;
+mod users;
 
 pub use components::ComponentRoute;
 pub use listeners::Listeners;
@@ -57,6 +59,8 @@ pub struct Settings {
     pub listeners: Listeners,
     /// `[[limits]]`.
     pub policies: Policies,
+    /// `[users.jwt]`
+    pub jwt: Option<Jwt>,
     /// The keys of receipts as they were read last.
     pub(crate) receipts: Receipts,
     /// `[[quotas]]`.
@@ -107,6 +111,7 @@ impl Settings {
             own: compiled.own,
             listeners: compiled.listeners,
             policies: compiled.policies,
+            jwt: compiled.jwt,
             receipts: Receipts::default(),
             quotas: compiled.quotas,
             concurrency: compiled.concurrency,

@@ -44,6 +44,7 @@ mod tls;
 mod topics;
 mod traces;
 mod under_spin;
+mod users;
 
 harness::cases! {
     links {
@@ -336,6 +337,15 @@ harness::cases! {
             caddy_asks_before_it_answers,
             envoy_asks_before_it_answers,
             nginx_asks_before_it_answers,
+        }
+    }
+    users {
+        both {
+            a_user_is_who_a_signed_token_says,
+        }
+        native {
+            a_key_set_is_fetched_and_an_issuer_may_be_away,
+            a_key_set_is_read_again_when_its_file_changes,
         }
     }
     limiter {

@@ -51,19 +51,18 @@ impl<'s> Operation<'s> {
         };
         match call.access() {
             Access::Anyone => {}
-            Access::User => operation.refuses(&[Kind::UserRequired]),
+            Access::User => operation.refuses(&[Kind::UserRequired, Kind::InvalidToken]),
             Access::KeyOrClient(_) => {
                 operation.refuses(&[Kind::ClientIdRequired, Kind::Unauthorized, Kind::Forbidden]);
             }
             Access::AnyKeyOrClient => operation.refuses(&[Kind::ClientIdRequired, Kind::Unauthorized]),
             Access::Proxy => operation.refuses(&[Kind::Forbidden]),
             Access::AnyKey => operation.refuses(&[Kind::Unauthorized]),
-            Access::Session
-            | Access::Key(_)
-            | Access::Owner
-            | Access::SenderOrKey(_)
-            | Access::UserOrKey(_) => {
-                operation.refuses(&[Kind::Unauthorized, Kind::Forbidden]);
+            Access::Session | Access::Key(_) | Access::Owner | Access::SenderOrKey(_) => {
+                operation.refuses(&[Kind::Unauthorized, Kind::Forbidden])
+            }
+            Access::UserOrKey(_) => {
+                operation.refuses(&[Kind::Unauthorized, Kind::InvalidToken, Kind::Forbidden]);
             }
         }
         let native = call.is_native();

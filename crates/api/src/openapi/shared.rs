@@ -222,6 +222,10 @@ pub(super) fn security_schemes() -> Value {
                             `__Host-` over TLS. The page's own calls send `x-tollgate-csrf` with it.",
         },
         "clientId": header("x-client-id", "A client that names itself: 1 to 128 visible ASCII characters."),
+        "userToken": {
+            "type": "http", "scheme": "bearer", "bearerFormat": "JWT",
+            "description": "A JWT of the issuer that `[users.jwt]` names, where that is set; the header counts for nothing then.",
+        },
         "userId": header("x-user-id", "The user that a campaign counts by: 1 to 128 visible ASCII characters."),
     })
 }

@@ -268,7 +268,7 @@ pub fn segment(text: &str) -> String {
 
 /// Over TLS where that is asked for: certificates are checked against those of the system (`SSL_CERT_FILE` names others), or,
 /// where it has none, against Mozilla's.
-fn connector(secure: bool) -> Result<HttpsConnector<HttpConnector>, Failure> {
+pub(crate) fn connector(secure: bool) -> Result<HttpsConnector<HttpConnector>, Failure> {
     let mut http = HttpConnector::new();
     http.enforce_http(false);
     http.set_connect_timeout(Some(CONNECT));

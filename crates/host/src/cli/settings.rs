@@ -28,6 +28,9 @@ const DEFAULT_DATA: &str = "data";
 /// Where the admin key may be. Not an argument's: a flag for a file of it comes before it.
 const ADMIN_KEY: &str = "TOLLGATE_ADMIN_KEY";
 
+/// Where the secret of users' tokens may be.
+const JWT_SECRET: &str = "TOLLGATE_JWT_SECRET";
+
 /// Where the file and the store are.
 #[derive(Args, Clone)]
 pub struct Place {
@@ -93,6 +96,7 @@ pub fn in_force(sources: &Sources) -> Result<InForce> {
         text,
         data,
     } = placed(&sources.place)?;
+    let settings = with_keys_of_users(settings)?;
     Ok(InForce {
         listen: listen::resolve(settings.listen(), "server.listen")?,
         admin_listen: resolve(settings.listeners.admin.as_ref(), "server.admin_listen")?,
@@ -105,6 +109,26 @@ pub fn in_force(sources: &Sources) -> Result<InForce> {
         file,
         text,
     })
+}
+
+/// With what users' tokens are checked with: the keys of a file, and the secret of the environment.
+fn with_keys_of_users(settings: Settings) -> Result<Settings> {
+    let Some(mut jwt) = settings.config.users.jwt.clone() else {
+        return Ok(settings);
+    };
+    if let Some(secret) = variable(JWT_SECRET)? {
+        jwt.secret = Some(secret.trim().to_owned().into());
+    }
+    if let Some(file) = jwt.file() {
+        let text = fs::read_to_string(file);
+        jwt.keys = Some(text.with_context(|| format!("users.jwt.jwks: cannot read {file}"))?);
+    }
+    if let Some(lacks) = jwt.lacks() {
+        bail!(lacks);
+    }
+    let mut config = settings.config;
+    config.users.jwt = Some(jwt);
+    Ok(Settings::compile(config)?)
 }
 
 fn resolve(listen: Option<&Listen>, setting: &str) -> Result<Vec<SocketAddr>> {
@@ -230,14 +254,17 @@ fn from_file(path: Option<&Path>) -> Result<Option<(String, String)>> {
 }
 
 fn from_environment() -> Result<Option<(String, String)>> {
-    let Some(text) = std::env::var_os(ADMIN_KEY).filter(|text| !text.is_empty()) else {
+    Ok(variable(ADMIN_KEY)?.map(|text| (ADMIN_KEY.to_owned(), text)))
+}
+
+/// A secret of the environment. An empty variable counts as none.
+fn variable(name: &str) -> Result<Option<String>> {
+    let Some(text) = std::env::var_os(name).filter(|text| !text.is_empty()) else {
         return Ok(None);
     };
     // The error must not show it.
-    let text = text
-        .into_string()
-        .map_err(|_| anyhow!("{ADMIN_KEY} is not UTF-8"))?;
-    Ok(Some((ADMIN_KEY.to_owned(), text)))
+    let text = text.into_string().map_err(|_| anyhow!("{name} is not UTF-8"))?;
+    Ok(Some(text))
 }
 
 /// Reads all settings, and checks them as far as that goes without serving: what `check` finds sound is served, and what it refuses

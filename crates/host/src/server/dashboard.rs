@@ -168,7 +168,7 @@ impl Dashboard {
     ) -> Result<Answer, Problem> {
         // Before the key is looked at: who guesses is not told sooner.
         self.attempt(generation, &asked.request)?;
-        let shown = keys::shown(&shared.engines.store, &asked.request, now());
+        let shown = keys::shown(&shared.engines.store, &generation.settings, &asked.request, now());
         let shown = in_time(shown).await?;
         let text = keys::bearer(&asked.request).unwrap_or_default();
         let key =

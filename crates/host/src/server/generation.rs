@@ -67,6 +67,23 @@ impl Generation {
         }))
     }
 
+    /// The one that comes after this, with other keys of users' tokens; `None` where it has these, or is to have them from elsewhere.
+    ///
+    /// # Errors
+    /// It is no key set.
+    pub fn with_key_set(&self, url: &str, text: &str) -> Result<Option<Arc<Self>>, String> {
+        let mut config = self.settings.config.clone();
+        let Some(jwt) = config.users.jwt.as_mut().filter(|jwt| jwt.url() == Some(url)) else {
+            return Ok(None);
+        };
+        if jwt.keys.as_deref() == Some(text) {
+            return Ok(None);
+        }
+        jwt.keys = Some(text.to_owned());
+        let settings = Settings::compile(config).map_err(|fault| fault.to_string())?;
+        Ok(Some(self.next(settings, self.access_log.clone())))
+    }
+
     /// Tells it from all others of this process.
     pub fn number(&self) -> u64 {
         self.number

@@ -61,6 +61,7 @@ use tollgate_rules::concurrency;
 use tollgate_rules::config::Ordering as OrderedBy;
 use tollgate_rules::cors;
 use tollgate_rules::heads;
+use tollgate_rules::jwt::Jwt;
 use tollgate_rules::limiter;
 use tollgate_rules::links::shlink;
 use tollgate_rules::machine::Stage;
@@ -280,6 +281,8 @@ pub struct Gateway {
     /// Whether operators have a listener of their own.
     operators_apart: bool,
     hsts: Option<HeaderValue>,
+    /// What checks users' tokens, where its keys are fetched.
+    fetched: Option<Jwt>,
 }
 
 impl Gateway {
@@ -316,6 +319,7 @@ impl Gateway {
         let hsts = server.tls.as_ref().and_then(|tls| tls.hsts);
         let hsts = hsts.map(|age| format!("max-age={}", Duration::from(age).as_secs()));
         Self {
+            fetched: settings.jwt.as_ref().filter(|jwt| jwt.is_fetched()).cloned(),
             root_is_free,
             operators_apart: server.admin_listen.is_some(),
             hsts: hsts.and_then(|value| HeaderValue::try_from(value).ok()),
@@ -480,6 +484,12 @@ impl Gateway {
         if let Some(patience) = Patience::of(head.method.as_str(), path(&head), head.uri.query()) {
             let next = Next::Turn(patience);
             return Ok(Started::GoesOn(Unfinished::new(head, body, next, wants_places)));
+        }
+        if let Some(jwt) = &self.fetched {
+            let sent = head.headers.get(http::header::AUTHORIZATION);
+            if sent.is_some_and(|sent| sent.to_str().is_ok_and(|sent| jwt.misses_a_key(sent))) {
+                self.shared.keys_wanted.store(true, Ordering::Relaxed);
+            }
         }
         if wants_places {
             let next = Next::Begin(millis(began));

@@ -114,11 +114,11 @@ pub(super) async fn claim<S: Store>(
     let body: Body = json::body_or_default(request)?;
     let (units, metadata) = (body.units()?, body.metadata()?);
     let key = idempotency::key(request)?;
-    let user = identity::explicit_user(&world.settings.config, request)?;
-    let user = user.ok_or_else(|| user_required(world))?;
+    let user = identity::explicit_user(world.settings, request, world.now)?;
+    let user = user.ok_or_else(|| identity::user_required(world.settings, "claims"))?;
     let attempt = Attempt {
         request,
-        user,
+        user: &user,
         units,
         metadata,
         key,
@@ -130,7 +130,7 @@ pub(super) async fn claim<S: Store>(
     let response = attempt.run(world, id).await?;
     Ok(response.with(
         "location",
-        ["/api/campaigns/", id, "/claims/", &path_segment(user)].concat(),
+        ["/api/campaigns/", id, "/claims/", &path_segment(&user)].concat(),
     ))
 }
 
@@ -628,15 +628,6 @@ impl FormKind {
             announcement: Form::of(&claim.announcement()),
         }
     }
-}
-
-/// The 401 of a claim that names no user.
-pub(super) fn user_required<S>(world: &World<'_, S>) -> Problem {
-    let header = &world.settings.config.users.header;
-    Problem::new(
-        Kind::UserRequired,
-        format!("Say who claims: the header {header}."),
-    )
 }
 
 /// Holds at no time.

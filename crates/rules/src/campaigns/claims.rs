@@ -32,8 +32,8 @@ pub(super) async fn of_user<S: Store>(
     segment: &str,
 ) -> Result<Response, Problem> {
     let user = unescape(segment).ok_or_else(Problem::not_found)?;
-    let with_key = keys::is_sent(request)?;
-    match identity::explicit_user(&world.settings.config, request)? {
+    let with_key = identity::is_key_sent(world.settings, request)?;
+    match identity::explicit_user(world.settings, request, world.now)? {
         Some(caller) if caller == user => {}
         Some(_) if !with_key => {
             return Err(Problem::new(Kind::Forbidden, "These are another user's claims."));

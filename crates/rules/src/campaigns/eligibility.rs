@@ -41,9 +41,9 @@ pub(super) async fn check<S: Store>(
 ) -> Result<Response, Problem> {
     let query = Query::of(request, &["units"])?;
     let units = query.number("units", 1..=MAX_PER_USER, 1)?;
-    let user = identity::explicit_user(&world.settings.config, request)?;
-    let user = user.ok_or_else(|| claim::user_required(world))?;
-    let problem = verdict(world, request, id, user, units).await?;
+    let user = identity::explicit_user(world.settings, request, world.now)?;
+    let user = user.ok_or_else(|| identity::user_required(world.settings, "claims"))?;
+    let problem = verdict(world, request, id, &user, units).await?;
     let retry_after = problem.as_ref().and_then(|problem| {
         let header = problem
             .headers

@@ -62,7 +62,7 @@ pub(super) async fn settle<S: Store>(
 ) -> Result<Response, Problem> {
     let Body {} = json::body_or_default(request)?;
     let key = idempotency::key(request)?;
-    let user = identity::explicit_user(&world.settings.config, request)?;
+    let user = identity::explicit_user(world.settings, request, world.now)?;
     let needs_key = to == Status::Revoked || user.is_none();
     if needs_key {
         keys::require(world.store, request, world.now, Scope::Campaigns).await?;
@@ -75,11 +75,11 @@ pub(super) async fn settle<S: Store>(
     let holder = match campaign.hold_seconds {
         Some(_) => holds::holder(world.store, id, claim).await?,
         // Such claims are found by their user only.
-        None => Some(user.ok_or_else(|| whose(world))?.to_owned()),
+        None => Some(user.clone().ok_or_else(|| whose(world))?.into_owned()),
     };
     let holder = holder.ok_or_else(|| no_claim(claim))?;
-    if !needs_key && user != Some(&*holder) {
-        if !keys::is_sent(request)? {
+    if !needs_key && user.as_deref() != Some(&*holder) {
+        if !identity::is_key_sent(world.settings, request)? {
             return Err(Problem::new(Kind::Forbidden, "This is another user's claim."));
         }
         keys::require(world.store, request, world.now, Scope::Campaigns).await?;

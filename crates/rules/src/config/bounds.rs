@@ -14,6 +14,8 @@ pub const MAX_CONCURRENCY: usize = 16;
 pub const MAX_AT_ONCE: u32 = 1_000_000;
 /// The most `[[access]]`.
 pub const MAX_ACCESS: usize = 64;
+/// The most patterns of `check` in `[users.jwt]`.
+pub const MAX_JWT_CHECKS: usize = 32;
 /// The most `cidrs`, `clients` or `users` of one of them.
 pub const MAX_ACCESS_ENTRIES: usize = 256;
 /// The most `[[rooms]]`. Over the API there may be more.

@@ -18,6 +18,7 @@ const TABLES: &[(&str, &str)] = &[
     ("[server.admin_tls]", "[server.admin_tls]\n@"),
     ("[clients]", "[clients]\n@"),
     ("[users]", "[users]\n@"),
+    ("[users.jwt]", "[users.jwt]\n@"),
     ("[receipts]", "[receipts]\n@"),
     ("[store]", "[store]\n@"),
     ("[links]", "[links]\n@"),
@@ -50,6 +51,7 @@ const TABLES: &[(&str, &str)] = &[
 const NEEDED: &[(&str, &str)] = &[
     ("[server.tls]", "cert = \"a\"\nkey = \"b\"\n"),
     ("acme = { … }", "domains = [\"a\"]"),
+    ("[users.jwt]", "issuer = \"i\"\naudience = \"a\"\n"),
     ("[[limits]]", "name = \"n\"\ncapacity = 1\nrefill = 1\n"),
     ("[[quotas]]", "name = \"n\"\nlimit = 1\nwindow = \"day\"\n"),
     ("[[concurrency]]", "name = \"n\"\nmax = 1\n"),

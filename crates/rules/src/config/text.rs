@@ -65,6 +65,9 @@ impl Config {
         for route in &mut config.forward {
             (route.verify, route.secret) = (None, None);
         }
+        if let Some(jwt) = &mut config.users.jwt {
+            jwt.secret = None;
+        }
         for component in &mut config.components {
             component.environment.clear();
         }
@@ -81,10 +84,11 @@ impl Config {
     }
 
     /// What the rules see where they run as components: as [`Config::without_secrets`], but with what the requests of `[[forward]]`
-    /// are verified with. As TOML, not masked: to be shown to nobody.
+    /// and users' tokens are verified with. As TOML, not masked: to be shown to nobody.
     pub fn for_components(&self) -> String {
         let mut config = self.without_secrets();
         config.forward.clone_from(&self.forward);
+        config.users.clone_from(&self.users);
         toml::to_string(&config).expect(TOML)
     }
 
@@ -120,6 +124,7 @@ impl Config {
             alert.secret = alert.secret.as_ref().map(|_| MASK.to_owned().into());
         }
         mask(shown.forward.iter_mut().filter_map(|route| route.secret.as_mut()));
+        mask(shown.users.jwt.iter_mut().filter_map(|jwt| jwt.secret.as_mut()));
         mask(shown.traces.headers.values_mut());
         let account = shown
             .server

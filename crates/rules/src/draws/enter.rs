@@ -78,13 +78,8 @@ pub(super) async fn enter<S: Store>(
 ) -> Result<Response, Problem> {
     let body: Body = json::body_or_default(request)?;
     let key = idempotency::key(request)?;
-    let header = &world.settings.config.users.header;
-    let user = identity::explicit_user(&world.settings.config, request)?.ok_or_else(|| {
-        Problem::new(
-            Kind::UserRequired,
-            format!("Say who enters: the header {header}."),
-        )
-    })?;
+    let user = identity::explicit_user(world.settings, request, world.now)?;
+    let user = user.ok_or_else(|| identity::user_required(world.settings, "enters"))?;
     let live = load_for_entry(world.store, id)
         .await?
         .ok_or_else(|| unknown(id))?;
@@ -99,13 +94,13 @@ pub(super) async fn enter<S: Store>(
         entry: Entry {
             sequence: Number::Sum(SEQUENCE),
             id: ids::token(&(world.fresh)(), ids::ID_LENGTH),
-            user: user.to_owned(),
+            user: user.clone().into_owned(),
             words,
             time: Number::Time,
         },
     };
     let response = attempt.run(world, live).await?;
-    let place = ["/api/draws/", id, "/entries/", &path_segment(user)].concat();
+    let place = ["/api/draws/", id, "/entries/", &path_segment(&user)].concat();
     Ok(response.with("location", place))
 }
 

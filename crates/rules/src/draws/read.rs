@@ -26,8 +26,8 @@ async fn user_of<S: Store>(
     segment: &str,
 ) -> Result<String, Problem> {
     let user = unescape(segment).ok_or_else(Problem::not_found)?;
-    let with_key = keys::is_sent(request)?;
-    match identity::explicit_user(&world.settings.config, request)? {
+    let with_key = identity::is_key_sent(world.settings, request)?;
+    match identity::explicit_user(world.settings, request, world.now)? {
         Some(caller) if caller == user => {}
         Some(_) if !with_key => {
             return Err(Problem::new(Kind::Forbidden, "These are another user's entries."));

@@ -47,7 +47,7 @@ pub(super) async fn to_topic<S: Store>(
     request: &Request,
     topic: &str,
 ) -> Result<Response, Problem> {
-    let key = keys::shown(world.store, request, world.now).await?;
+    let key = keys::shown(world.store, world.settings, request, world.now).await?;
     let client = match &key {
         Some(key) => ClientId::of_key(&key.id),
         None if identity::explicit_client(&world.settings.config, request)?.is_some() => {

@@ -150,7 +150,7 @@ pub(super) async fn read<S: Store>(
     id: &str,
 ) -> Result<Response, Problem> {
     let record = load(world.store, id).await?.ok_or_else(Problem::not_found)?;
-    let key = keys::shown(world.store, request, world.now).await?;
+    let key = keys::shown(world.store, world.settings, request, world.now).await?;
     let caller = match &key {
         Some(key) => ClientId::of_key(&key.id),
         None => ClientId::without_key(&world.settings.config, &world.settings.proxies, request),

@@ -222,7 +222,7 @@ fn a_client_is_its_key_else_its_header_else_its_address() {
 
 #[test]
 fn an_explicit_id_that_breaks_the_rule_is_named() {
-    let config = Config::default();
+    let (config, settings) = (Config::default(), Settings::default());
     let of = |value: &str| {
         let request = request("GET", "/", &[("x-client-id", value), ("x-user-id", value)]);
         let named = explicit_client(&config, &request).map(|id| id.map(str::to_owned));
@@ -230,11 +230,8 @@ fn an_explicit_id_that_breaks_the_rule_is_named() {
             named.clone().ok().flatten().as_deref(),
             named_client(&config, &request)
         );
-        let user = explicit_user(&config, &request).map(|id| id.map(str::to_owned));
-        assert_eq!(
-            user.clone().ok().flatten().as_deref(),
-            super::user(&config, &request)
-        );
+        let user = explicit_user(&settings, &request, 0);
+        assert_eq!(user.clone().ok().flatten(), super::user(&settings, &request, 0));
         assert_eq!(user.is_ok(), named.is_ok());
         named.map_err(|problem| problem.errors[0].pointer.clone())
     };

@@ -120,7 +120,7 @@ fn a_credential_that_is_no_text_or_sent_twice_is_never_none() {
                 value: value.to_vec(),
             })
             .collect();
-        block_on(shown(&store, &request, NOW)).map_err(|problem| problem.kind.status())
+        block_on(shown(&store, &Settings::default(), &request, NOW)).map_err(|problem| problem.kind.status())
     };
     assert_eq!(of(&[]), Ok(None));
     for no_text in [&b"Bearer \xff\xfe"[..], b"\xff", b"Bearer caf\xe9"] {

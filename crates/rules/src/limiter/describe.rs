@@ -120,7 +120,7 @@ pub(crate) fn describe(call: Call, operation: &mut Operation<'_>) {
             operation.about(
                 "Forward auth, for nginx, Caddy, Traefik, Envoy and others (`docs/guides/forward-auth.md`): the limits and access lists for \
                  the original method and URI. Any method, also `/api/check/…`, where the tail is the original path and a yes is 200. \
-                 Only `server.trusted_proxies` are answered. Nothing is done but the charge.",
+                 Only `server.trusted_proxies` are answered. Nothing is done but the charge. For the paths of `users.jwt.check` a user's token is asked for (401), and the user told.",
             );
             operation.query(
                 "deny",
@@ -130,7 +130,7 @@ pub(crate) fn describe(call: Call, operation: &mut Operation<'_>) {
             );
             operation.gives_nothing(204, "It may go on.");
             operation.gives_nothing(200, "It may go on: the answer of `/api/check/…`.");
-            operation.refuses(&[Kind::InvalidRequest]);
+            operation.refuses(&[Kind::InvalidRequest, Kind::UserRequired, Kind::InvalidToken]);
             operation.may_tell_as(403);
         }
         _ => {

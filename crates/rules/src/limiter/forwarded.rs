@@ -7,10 +7,12 @@
 use std::borrow::Cow;
 
 use super::{Told, Verdict, judge};
+use crate::identity;
 use crate::settings::Settings;
 use crate::world::World;
 use tollgate_api::calls::Call;
 use tollgate_api::http::{Header, Request, Response};
+use tollgate_api::pattern::unreserved;
 use tollgate_api::problem::{Kind, Problem};
 use tollgate_store::ports::{Buckets, Store};
 
@@ -49,14 +51,31 @@ pub(super) async fn answer<S: Store, B: Buckets>(
     let response = match question(request) {
         Err(problem) => problem.into_response(),
         Ok(original) => match judge(world, buckets, &original.request, Told::Always).await {
-            Verdict::Admit(headers) => Response {
-                headers,
-                ..Response::empty(original.admitted)
-            },
+            Verdict::Admit(headers) => {
+                admitted(world, &original, headers).unwrap_or_else(Problem::into_response)
+            }
             Verdict::Answer(response) => response,
         },
     };
     as_asked_for(request, response).with("cache-control", "no-store")
+}
+
+/// What is answered of a request that the limits let go on. Where a user's token is asked for, it tells the user: in the header that
+/// names one, so that the proxy can put it in the place of what the caller may have sent.
+fn admitted<S>(world: &World<'_, S>, original: &Original, headers: Vec<Header>) -> Result<Response, Problem> {
+    let settings = world.settings;
+    let mut response = Response {
+        headers,
+        ..Response::empty(original.admitted)
+    };
+    let path = unreserved(&original.request.path);
+    if let Some(jwt) = settings.jwt.as_ref().filter(|jwt| jwt.is_asked_for(&path)) {
+        let token = jwt.shown(&original.request, world.now)?;
+        let token = token.ok_or_else(|| identity::user_required(settings, "asks"))?;
+        let header = Header::new(settings.config.users.header.clone(), &*token.user);
+        response.headers.push(header);
+    }
+    Ok(response)
 }
 
 /// A request that a proxy asks about, and the status that lets it go on.

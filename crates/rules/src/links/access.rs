@@ -34,7 +34,7 @@ pub(super) fn key_owner(key: &ApiKey) -> String {
 /// that is sent must be good; it is never quietly ignored.
 pub(super) async fn creator<S: Store>(world: &World<'_, S>, request: &Request) -> Result<Creator, Problem> {
     let settings = &world.settings.config.links;
-    if keys::is_sent(request)? || !settings.anonymous {
+    if identity::is_key_sent(world.settings, request)? || !settings.anonymous {
         let key = keys::require(world.store, request, world.now, Scope::Links).await?;
         return Ok(Creator {
             owner: key_owner(&key),

@@ -2,7 +2,7 @@
 //! what has changed.
 
 use super::Settings;
-use crate::config::{Config, Fault, Server, Tls};
+use crate::config::{Config, Fault, Server, Tls, Users};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -120,7 +120,7 @@ fn keep_what_needs_a_restart(from: &Config, to: &mut Config) {
     let Config {
         server,
         clients,
-        users: _,
+        users,
         receipts: _,
         store,
         links: _,
@@ -146,11 +146,22 @@ fn keep_what_needs_a_restart(from: &Config, to: &mut Config) {
     } = from;
     keep_server(server, &mut to.server);
     to.clients.max_buckets = clients.max_buckets;
+    keep_fetched_keys(users, &mut to.users);
     to.store.clone_from(store);
     to.relay.clone_from(relay);
     to.events.clone_from(events);
     to.traces.clone_from(traces);
     to.components.clone_from(components);
+}
+
+/// Keys that were fetched are kept for as long as they are to be fetched from there.
+fn keep_fetched_keys(from: &Users, to: &mut Users) {
+    if let (Some(from), Some(to)) = (&from.jwt, &mut to.jwt)
+        && to.url().is_some()
+        && from.jwks == to.jwks
+    {
+        to.keys.clone_from(&from.keys);
+    }
 }
 
 fn keep_server(from: &Server, to: &mut Server) {

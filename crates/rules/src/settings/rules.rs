@@ -10,6 +10,7 @@ use super::listeners::{self, Listeners};
 use super::logs;
 use super::origins::{self, ProxyRoute};
 use super::topics;
+use super::users;
 use crate::access::AccessList;
 use crate::alerts::Condition;
 use crate::challenges::Challenge;
@@ -24,6 +25,7 @@ use crate::config::{
 use crate::cors::Cors;
 use crate::forward::Verifier;
 use crate::identity::Proxies;
+use crate::jwt::Jwt;
 use crate::limiter::described::{MAX_ENTRIES, MAX_TEXT};
 use crate::own_address::{Listen, OwnAddresses};
 use crate::policies::{Policies, Policy};
@@ -65,6 +67,7 @@ pub(super) struct Compiled {
     pub(super) listeners: Listeners,
     /// `links.root_url`, `not_found_url` and `gone_url`, as they can stand in a header.
     pub(super) fallbacks: [Option<String>; 3],
+    pub(super) jwt: Option<Jwt>,
     pub(super) policies: Policies,
     pub(super) quotas: Vec<Quota>,
     pub(super) concurrency: Vec<Concurrency>,
@@ -88,6 +91,10 @@ pub(super) fn compile(config: &Config) -> Result<Compiled, Fault> {
     )?;
     clients(&config.clients, &root.key("clients"))?;
     header_name(&config.users.header, root.key("users").key("header"))?;
+    let jwt = match &config.users.jwt {
+        Some(jwt) => Some(users::jwt(jwt, &root.key("users").key("jwt"))?),
+        None => None,
+    };
     store(&config.store, &root.key("store"))?;
     let fallbacks = links(&config.links, &own, &root.key("links"))?;
 
@@ -158,6 +165,7 @@ pub(super) fn compile(config: &Config) -> Result<Compiled, Fault> {
         own,
         listeners,
         fallbacks,
+        jwt,
         policies: Policies::new(policies),
         quotas,
         concurrency,
