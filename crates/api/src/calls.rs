@@ -228,6 +228,8 @@ calls! {
     DeleteCampaign = Coupon "DELETE" "/api/campaigns/:id" Key(Campaigns);
     /// Says who may claim.
     PutEligible = Coupon "PUT" "/api/campaigns/:id/eligible" Key(Campaigns), Body, Bulk;
+    /// Imports codes that claims carry.
+    ImportCodes = Coupon "POST" "/api/campaigns/:id/codes" Key(Campaigns), Body, Bulk;
     /// A campaign's claims.
     ListClaims = Coupon "GET" "/api/campaigns/:id/claims" Key(Campaigns);
     /// What the user's claim would be answered now.
@@ -535,7 +537,8 @@ pub const MAX_BULK_BODY: u64 = 1 << 20;
 
 /// Whether a request is about many things: comparisons, which a test holds to [`Call::is_bulk`].
 pub fn is_bulk(path: &str) -> bool {
-    path == "/api/links/bulk" || (path.ends_with("/eligible") && path.starts_with("/api/campaigns/"))
+    path == "/api/links/bulk"
+        || ((path.ends_with("/eligible") || path.ends_with("/codes")) && path.starts_with("/api/campaigns/"))
 }
 
 /// The most bytes that the body of a request may have, where those of others may have `usual`.

@@ -148,6 +148,7 @@ impl Row {
             Call::DeleteCampaign => ("untouched", ""),
             Call::ConfirmClaim | Call::ReleaseClaim | Call::RevokeClaim => ("tickets", site.held.as_str()),
             Call::ReadCampaign | Call::EditCampaign | Call::PutEligible => ("spring", ""),
+            Call::ImportCodes => ("vouchers", ""),
             Call::ReadDraw | Call::Enter => ("easter", ""),
             Call::Draw => ("may", ""),
             Call::ReadEntries => ("easter", "its-user"),
@@ -198,6 +199,7 @@ impl Row {
             Call::EditCampaign => json!({ "quantity": 50 }),
             Call::CreateDraw => draw("autumn"),
             Call::PutEligible => json!({ "add": ["its-user"] }),
+            Call::ImportCodes => json!({ "codes": ["one"] }),
             Call::PutSubscription => hook,
             Call::PutRoom => json!({ "path": "/queue", "admitPerSecond": 1 }),
             Call::PaceRoom => json!({ "perSecond": 2 }),
@@ -289,6 +291,8 @@ impl Site {
         let user = vec![("x-user-id", "its-user".to_owned())];
         site.made("POST", "/api/campaigns/spring/claims", &user, &Value::Null);
         let campaign = json!({ "id": "untouched", "quantity": 1 });
+        site.made("POST", "/api/campaigns", &as_key(ADMIN), &campaign);
+        let campaign = json!({ "id": "vouchers", "codes": "import" });
         site.made("POST", "/api/campaigns", &as_key(ADMIN), &campaign);
         let campaign = json!({ "id": "tickets", "quantity": 10, "holdSeconds": 600 });
         site.made("POST", "/api/campaigns", &as_key(ADMIN), &campaign);

@@ -1,7 +1,7 @@
 //! Campaigns: N units, each user at most `perUser` of them, admitted exactly and in order.
 //!
 //! Everything of a campaign lives in the partition `campaign/<id>`: its record, the counters `remaining/<id>`, `held/<id>`,
-//! `released/<id>` and `sequence/<id>`, and its claims. A claim is one commit ([`plan`](claim)); the index of its refusal is
+//! `released/<id>`, `burnt/<id>` and `sequence/<id>`, and its claims. A claim is one commit ([`plan`](claim)); the index of its refusal is
 //! the verdict. What becomes of it is one commit each ([`holds`]).
 //!
 //! Access: creating, listing and changing take the scope `campaigns`. Reading one campaign is open to anyone,
@@ -10,6 +10,7 @@
 
 mod claim;
 mod claims;
+mod codes;
 #[cfg(feature = "schema")]
 pub(crate) mod describe;
 mod eligibility;
@@ -17,6 +18,7 @@ mod eligible;
 mod holds;
 mod list;
 mod manage;
+mod pool;
 mod receipt;
 mod record;
 mod remove;
@@ -88,6 +90,7 @@ async fn route<S: Store>(
         Call::ReadCampaign => manage::read(world.store, id, world.now).await,
         Call::DeleteCampaign => remove::delete(world, request, id).await,
         Call::PutEligible => Box::pin(eligible::put(world, request, id)).await,
+        Call::ImportCodes => Box::pin(codes::import(world, request, id)).await,
         Call::ListClaims => Box::pin(list::list(world, request, id)).await,
         Call::CheckClaim => Box::pin(eligibility::check(world, request, id)).await,
         Call::EditCampaign => manage::patch(world, request, id).await,

@@ -25,6 +25,7 @@ use serde_json::{Map, Value};
 
 use super::eligible::{self, Listed};
 use super::holds::{self, Hold, Room};
+use super::pool::{self, Taken};
 use super::record::{
     Campaign, Claim, Codes, Live, MAX_METADATA, MAX_PER_USER, Status, load_for_claim, path_segment,
 };
@@ -51,6 +52,8 @@ use tollgate_store::template::{self, Blank, Form, JsonBlank, Number};
 const ATTEMPTS: usize = 6;
 /// How many lost replies are asked for again.
 const LOST_REPLIES: usize = 2;
+/// How often it is tried where each try may also meet a code that another has.
+const CODE_ATTEMPTS: usize = 64;
 /// How far the caller's clock may be from the store's, in milliseconds. Only further away from a campaign's window is
 /// a claim refused without asking the store.
 const CLOCK_MARGIN_MS: u64 = 5_000;
@@ -159,6 +162,8 @@ enum Verdict {
     OutsideWindow,
     SoldOut,
     NotEligible,
+    /// Another has the code.
+    CodeTaken,
     /// The store's clock is further than was thought: the hold would be short.
     ShortHold,
     /// Our own claim was admitted before, and its units have come back since.
@@ -190,10 +195,20 @@ impl Plan {
 impl Attempt<'_> {
     async fn run<S: Store>(&self, world: &World<'_, S>, id: &str) -> Result<Response, Problem> {
         let mut lost = 0;
-        for _ in 0..ATTEMPTS {
+        let mut tries = 0;
+        let mut taken: Option<Taken> = None;
+        loop {
             let live = load_for_claim(world.store, id)
                 .await?
                 .ok_or_else(|| unknown(id))?;
+            let takes = live.campaign.codes == Codes::Import;
+            if tries == if takes { CODE_ATTEMPTS } else { ATTEMPTS } {
+                break;
+            }
+            tries += 1;
+            if takes && self.units != 1 {
+                return Err(Problem::field("#/units", "must be 1: each claim takes one code"));
+            }
             if self.units > live.campaign.per_user {
                 return Err(units_out_of(live.campaign.per_user));
             }
@@ -217,7 +232,14 @@ impl Attempt<'_> {
                     Judged::Changed => continue,
                 }
             }
-            let (commit, plan) = self.plan(world, &live, listed, lost > 0);
+            // A claim that is held gets its code when it is confirmed.
+            if takes && live.campaign.hold_seconds.is_none() && taken.is_none() {
+                taken = Box::pin(pool::take(world.store, &live.campaign, (world.fresh)())).await?;
+                if taken.is_none() {
+                    continue;
+                }
+            }
+            let (commit, plan) = self.plan(world, &live, listed, lost > 0, taken.as_ref());
             let outcome = match world.store.commit(commit).await {
                 Ok(outcome) => outcome,
                 Err(StoreError::Unknown(_)) if lost < LOST_REPLIES => {
@@ -226,6 +248,19 @@ impl Attempt<'_> {
                 }
                 Err(error) => return Err(error.into()),
             };
+            if let Outcome::Refused(refusal) = &outcome
+                && plan.verdict(*refusal) == Some(Verdict::CodeTaken)
+            {
+                if let Some(taken) = taken.take() {
+                    taken.spend(true);
+                }
+                continue;
+            }
+            if matches!(outcome, Outcome::Committed(_))
+                && let Some(taken) = taken.take()
+            {
+                taken.spend(false);
+            }
             if let Some(response) = self.decided(world, &live, &plan, outcome).await? {
                 return Ok(response);
             }
@@ -254,7 +289,7 @@ impl Attempt<'_> {
                 Some(problem) => Err(problem),
                 None => Ok(None),
             },
-            Some(Verdict::Changed) => Ok(None),
+            Some(Verdict::Changed | Verdict::CodeTaken) => Ok(None),
             Some(Verdict::NotEligible) => Err(eligible::not_eligible(&live.campaign)),
             Some(Verdict::ShortHold) => {
                 let now = Box::pin(holds::store_time(world.store, &live.campaign)).await?;
@@ -432,7 +467,14 @@ impl Attempt<'_> {
     }
 
     /// The claim as one commit. `again`: it may have been made before.
-    fn plan<S>(&self, world: &World<'_, S>, live: &Live, listed: Listed, again: bool) -> (Commit, Plan) {
+    fn plan<S>(
+        &self,
+        world: &World<'_, S>,
+        live: &Live,
+        listed: Listed,
+        again: bool,
+        taken: Option<&Taken>,
+    ) -> (Commit, Plan) {
         let campaign = &*live.campaign;
         let hold = campaign
             .hold_seconds
@@ -447,6 +489,10 @@ impl Attempt<'_> {
                 let fresh = || generated(world);
                 (FormKind::WithCode, self.code.get_or_init(fresh).as_str())
             }
+            (None, Codes::Import) => (
+                FormKind::WithCode,
+                taken.map(|taken| taken.code.as_str()).unwrap_or_default(),
+            ),
         };
         let own;
         let forms = match self.units == 1 && self.metadata.is_none() {
@@ -503,6 +549,11 @@ impl Attempt<'_> {
                 conditions.push(NEVER);
                 further.push(Verdict::NotEligible);
             }
+        }
+        if let Some(taken) = taken {
+            mutations.push(taken.mutation());
+            conditions.push(taken.condition());
+            further.push(Verdict::CodeTaken);
         }
         if let Some(hold) = &hold {
             mutations.extend(hold.mutations(campaign, self.user, &self.claim, self.units));

@@ -6,7 +6,7 @@ use tollgate_api::openapi::{Operation, number, pattern, text};
 use tollgate_api::problem::Kind;
 
 use super::record::{Admitted, MAX_PER_USER, View};
-use super::{claim, claims, eligibility, eligible, list, manage, settle};
+use super::{claim, claims, codes, eligibility, eligible, list, manage, settle};
 use crate::identity::MAX_ID_CHARS;
 
 pub(crate) fn describe(call: Call, operation: &mut Operation<'_>) {
@@ -76,6 +76,18 @@ pub(crate) fn describe(call: Call, operation: &mut Operation<'_>) {
             operation.takes::<eligible::Change>(json!({ "add": ["ann", "bob"], "remove": ["cleo"] }));
             let example = json!({ "restricted": true, "added": 2, "removed": 1 });
             operation.gives::<eligible::Changed>(200, "Changed.", example);
+            operation.refuses(&[Kind::Conflict]);
+        }
+        Call::ImportCodes => {
+            operation.about(
+                "For a campaign with `codes: import`: at most 10,000 a call, 10,000,000 of a campaign, bodies up to 1 MiB. Each is one unit of its \
+                 stock, and is given to one claim, once; that of a claim which was revoked to nobody again. Codes that were imported \
+                 before are told, and left out: a call that failed can be repeated.",
+            );
+            operation
+                .takes::<codes::Import>(json!({ "codes": ["SPRING-7F3K", "SPRING-9QX2", "SPRING-7F3K"] }));
+            let example = json!({ "imported": 2, "duplicates": ["SPRING-7F3K"], "quantity": 2 });
+            operation.gives::<codes::Imported>(200, "Imported.", example);
             operation.refuses(&[Kind::Conflict]);
         }
         Call::ListClaims => {

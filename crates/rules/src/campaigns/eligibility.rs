@@ -5,7 +5,7 @@ use serde::Serialize;
 use super::claim;
 use super::eligible::{self, Listed};
 use super::holds;
-use super::record::{Claim, MAX_PER_USER, State, load_counted};
+use super::record::{Claim, Codes, MAX_PER_USER, State, load_counted};
 use super::{claims, unknown};
 use crate::identity;
 use crate::receipts;
@@ -76,6 +76,12 @@ async fn verdict<S: Store>(
     if units > campaign.per_user {
         let rule = format!("must be from 1 to {}", campaign.per_user);
         return Err(Problem::field("query:units", rule));
+    }
+    if units > 1 && campaign.codes == Codes::Import {
+        return Err(Problem::field(
+            "query:units",
+            "must be 1: each claim takes one code",
+        ));
     }
     if let Some(room) = &campaign.room
         && let Err(problem) = rooms::require(world, request, room).await

@@ -17,7 +17,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::record::{Campaign, Claim, KEEP_RETURNED_MS, Status, load};
+use super::record::{Campaign, Claim, Codes, KEEP_RETURNED_MS, Status, load};
 use tollgate_api::time;
 use tollgate_store::commit::{
     Append, Commit, Condition, Entry, Idempotence, Item, Mutation, Outcome, Refusal, StoreError, Template,
@@ -113,6 +113,9 @@ fn key(campaign: &str, ends: u64, claim: &str) -> String {
     format!("{PREFIX}{campaign}/{ends:0TIME_DIGITS$x}/{claim}")
 }
 
+/// The condition of a change that is about its code: it comes after those about a claim that is held.
+pub(super) const CODE: u32 = 2;
+
 /// A hold's key, taken apart.
 #[derive(Debug, PartialEq, Eq)]
 struct Due<'a> {
@@ -195,6 +198,8 @@ pub(super) struct With {
     pub(super) idempotence: Option<Idempotence>,
     /// The attributes of its message.
     pub(super) attributes: Vec<u8>,
+    /// What takes its code from those that were imported: a condition, and a mutation.
+    pub(super) taking: Option<(Condition, Mutation)>,
 }
 
 /// A claim as it is after a change. `code`: the one that it gets.
@@ -209,7 +214,7 @@ pub(super) fn changed(claim: &Claim, to: Status, code: Option<String>) -> Claim 
 }
 
 /// Turns a claim into `after`, in one commit. Its refusals: condition 0, it is no longer the one that was read; condition 1,
-/// too late, or too early for its end.
+/// too late, or too early for its end; condition [`CODE`], another has the code.
 pub(super) fn change(campaign: &Campaign, found: &Found, after: &Claim, now: u64, with: With) -> Commit {
     let Found { key, version, claim } = found;
     let (id, user) = (campaign.id.as_str(), claim.user.as_str());
@@ -226,10 +231,12 @@ pub(super) fn change(campaign: &Campaign, found: &Found, after: &Claim, now: u64
         };
         conditions.push(Condition::NowIn { start, end });
     }
+    let (taken, taking) = with.taking.unzip();
+    conditions.extend(taken);
     let set = |key, value, expires| Mutation::Set { key, value, expires };
     let units = signed(claim.units);
     let record = json(after);
-    let mut mutations = Vec::new();
+    let mut mutations: Vec<Mutation> = taking.into_iter().collect();
     if after.status.is_live() {
         mutations.push(set(key.clone(), record, None));
     } else {
@@ -239,8 +246,13 @@ pub(super) fn change(campaign: &Campaign, found: &Found, after: &Claim, now: u64
             mutations.push(Mutation::Delete { key: key.clone() });
         }
         mutations.push(set(place, record, kept_until));
-        mutations.push(add(Campaign::remaining_key(id), units));
-        mutations.push(add(Campaign::released_key(id), units));
+        if campaign.codes == Codes::Import && claim.code.is_some() {
+            // Its code was shown: it is nobody else's any more.
+            mutations.push(add(Campaign::burnt_key(id), units));
+        } else {
+            mutations.push(add(Campaign::remaining_key(id), units));
+            mutations.push(add(Campaign::released_key(id), units));
+        }
         if campaign.per_user > 1 {
             mutations.push(add(Campaign::count_key(id, user), -units));
         }

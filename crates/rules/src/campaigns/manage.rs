@@ -2,7 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::record::{self, Campaign, Codes, Counters, DEFAULT_TOPIC, View, is_id, load, load_counted};
+use super::record::{
+    self, Campaign, CodeOrder, Codes, Counters, DEFAULT_TOPIC, View, is_id, load, load_counted,
+};
 use super::record::{MAX_HOLD_SECONDS, MAX_ID, MAX_PER_USER, MAX_QUANTITY};
 use super::{remove, unknown};
 use crate::config::{TOPIC_NAME_RULE, is_topic_name};
@@ -37,9 +39,10 @@ pub(super) struct Create {
     /// A slug, for ever its name.
     #[cfg_attr(feature = "schema", schemars(regex(pattern = r"^[a-z0-9][a-z0-9-]{0,63}$")))]
     id: String,
-    /// Units.
+    /// Units. Not where codes are imported: each is a unit.
+    #[serde(default)]
     #[cfg_attr(feature = "schema", schemars(range(min = 1, max = MAX_QUANTITY)))]
-    quantity: u64,
+    quantity: Option<u64>,
     /// The most units of one user; 1 where it is left out. Never changes.
     #[serde(default)]
     #[cfg_attr(feature = "schema", schemars(range(min = 1, max = MAX_PER_USER)))]
@@ -60,6 +63,9 @@ pub(super) struct Create {
     /// Whether each claim carries a code.
     #[serde(default)]
     codes: Option<Codes>,
+    /// In which order imported codes are given out; `random` where it is left out. Only with `codes: import`.
+    #[serde(default)]
+    code_order: Option<CodeOrder>,
     /// Where claims are announced; `coupon` where it is left out.
     #[serde(default)]
     #[cfg_attr(feature = "schema", schemars(regex(pattern = r"^[a-z0-9][a-z0-9._-]{0,63}$")))]
@@ -76,7 +82,19 @@ impl Create {
             let rule = format!("must be 1 to {MAX_ID} of a-z, 0-9 and -, and not begin with -");
             return Err(Problem::field("#/id", rule));
         }
-        check_quantity(self.quantity)?;
+        let codes = self.codes.unwrap_or_default();
+        let quantity = match (codes, self.quantity) {
+            (Codes::Import, None) => 0,
+            (Codes::Import, Some(_)) => {
+                let rule = "must be left out: the stock is what is imported";
+                return Err(Problem::field("#/quantity", rule));
+            }
+            (_, None) => return Err(Problem::field("#/quantity", "is missing")),
+            (_, Some(quantity)) => check_quantity(quantity).map(|()| quantity)?,
+        };
+        if codes != Codes::Import && self.code_order.is_some() {
+            return Err(Problem::field("#/codeOrder", "goes with codes: import alone"));
+        }
         let per_user = self.per_user.unwrap_or(1);
         if !(1..=MAX_PER_USER).contains(&per_user) {
             return Err(Problem::field(
@@ -97,12 +115,13 @@ impl Create {
         }
         Ok(Campaign {
             id: self.id,
-            quantity: self.quantity,
+            quantity,
             per_user,
             starts_at: self.starts_at,
             ends_at: self.ends_at,
             hold_seconds: self.hold_seconds,
-            codes: self.codes.unwrap_or_default(),
+            codes,
+            code_order: (codes == Codes::Import).then(|| self.code_order.unwrap_or_default()),
             topic,
             created_at: now,
             closed: false,
@@ -311,6 +330,10 @@ impl Patch {
     fn apply(&self, before: &Campaign) -> Result<Campaign, Problem> {
         let mut after = before.clone();
         if let Some(quantity) = self.quantity.flatten() {
+            if before.codes == Codes::Import {
+                let rule = "is what was imported: POST /api/campaigns/{id}/codes";
+                return Err(Problem::field("#/quantity", rule));
+            }
             after.quantity = quantity;
         }
         after.starts_at = self.starts_at.unwrap_or(before.starts_at);
@@ -354,6 +377,7 @@ pub(super) async fn patch<S: Store>(
                     remaining: sum(STOCK),
                     held: sum(STOCK + 1),
                     released: sum(STOCK + 2),
+                    burnt: sum(STOCK + 3),
                 };
                 return Ok(Response::json(200, &View::new(&after, counters, world.now)));
             }
@@ -384,6 +408,7 @@ fn change(before: &Campaign, version: u64, after: &Campaign) -> Commit {
     );
     let held = moved(Campaign::held_key(&before.id), 0);
     let released = moved(Campaign::released_key(&before.id), 0);
+    let burnt = moved(Campaign::burnt_key(&before.id), 0);
     let partition = Campaign::partition(&before.id);
     Commit {
         conditions: vec![Condition::Version {
@@ -391,7 +416,7 @@ fn change(before: &Campaign, version: u64, after: &Campaign) -> Commit {
             version,
         }],
         partition,
-        mutations: vec![record::set(after), stock, held, released],
+        mutations: vec![record::set(after), stock, held, released, burnt],
         ..Commit::default()
     }
 }

@@ -38,6 +38,24 @@ pub enum Codes {
     None,
     /// An unguessable one is made with each claim.
     Generate,
+    /// Each carries one of those that were imported: `POST /api/campaigns/{id}/codes`.
+    Import,
+}
+
+/// In which order imported codes are given out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(
+    feature = "schema",
+    derive(schemars::JsonSchema),
+    schemars(rename = "CodeOrder")
+)]
+#[serde(rename_all = "lowercase")]
+pub enum CodeOrder {
+    /// By chance: nobody can tell from one which comes next.
+    #[default]
+    Random,
+    /// As they were imported; claims that are made at once get codes that are near each other.
+    Import,
 }
 
 /// A campaign as it is stored. Times are Unix milliseconds.
@@ -46,7 +64,7 @@ pub enum Codes {
 pub struct Campaign {
     /// A slug; see [`is_id`].
     pub id: String,
-    /// Units, 1 to [`MAX_QUANTITY`].
+    /// Units, 1 to [`MAX_QUANTITY`]; where codes are imported, as many as were, from 0 on.
     pub quantity: u64,
     /// Units of one user, 1 to [`MAX_PER_USER`]. Never changes: the layout of the claims' keys depends on it.
     pub per_user: u64,
@@ -60,6 +78,9 @@ pub struct Campaign {
     pub hold_seconds: Option<u64>,
     /// Whether claims carry a code.
     pub codes: Codes,
+    /// In which order they are given out, where they are imported.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub code_order: Option<CodeOrder>,
     /// Where claims are announced.
     pub topic: String,
     /// When it was made.
@@ -124,6 +145,26 @@ impl Campaign {
         ["released/", id].concat()
     }
 
+    /// The key of its counter of units whose code was shown, and which came back to nobody.
+    pub fn burnt_key(id: &str) -> String {
+        ["burnt/", id].concat()
+    }
+
+    /// The key of its counter of codes that were imported.
+    pub fn codes_key(id: &str) -> String {
+        ["codes/", id].concat()
+    }
+
+    /// The key that says that the code with this hash was imported.
+    pub fn imported_key(id: &str, hash: &str) -> String {
+        ["imported/", id, "/", hash].concat()
+    }
+
+    /// The prefix of the codes that were not given out.
+    pub fn pool_prefix(id: &str) -> String {
+        ["pool/", id, "/"].concat()
+    }
+
     /// The key under which the user is found to whom a claim belongs. Only where claims are held.
     pub fn holder_key(id: &str, claim: &str) -> String {
         ["holder/", id, "/", claim].concat()
@@ -135,9 +176,18 @@ impl Campaign {
     }
 
     /// The prefixes of all keys of which a campaign may have many.
-    pub fn purged_prefixes(id: &str) -> [String; 6] {
-        ["claim/", "claims/", "holder/", "hold/", "eligible/", "left-over/"]
-            .map(|kind| [kind, id, "/"].concat())
+    pub fn purged_prefixes(id: &str) -> [String; 8] {
+        [
+            "claim/",
+            "claims/",
+            "holder/",
+            "hold/",
+            "eligible/",
+            "left-over/",
+            "pool/",
+            "imported/",
+        ]
+        .map(|kind| [kind, id, "/"].concat())
     }
 
     /// The key that says that a user is on a list of who may claim.
@@ -211,6 +261,8 @@ pub struct Counters {
     pub held: u64,
     /// Units that came back so far: released, expired or revoked.
     pub released: u64,
+    /// Units that came back to nobody, since their code was shown.
+    pub burnt: u64,
 }
 
 /// Reads a campaign with all its counters, at one moment; `None` if there is none.
@@ -221,6 +273,7 @@ pub async fn load_counted<S: Store>(store: &S, id: &str) -> Result<Option<(Live,
         remaining,
         Campaign::held_key(id),
         Campaign::released_key(id),
+        Campaign::burnt_key(id),
     ];
     let mut found = store.get(&partition, &keys).await?;
     let rest = found.split_off(found.len().min(2));
@@ -233,6 +286,7 @@ pub async fn load_counted<S: Store>(store: &S, id: &str) -> Result<Option<(Live,
         remaining: live.remaining,
         held: count("number of units held")?,
         released: count("number of units that came back")?,
+        burnt: count("number of units whose code was shown")?,
     };
     Ok(Some((live, counters)))
 }
@@ -346,6 +400,9 @@ pub struct View<'a> {
     hold_seconds: Option<u64>,
     /// Whether each claim carries a code.
     codes: Codes,
+    /// In which order codes are given out; left out unless they are imported.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    code_order: Option<CodeOrder>,
     /// Where claims are announced.
     topic: &'a str,
     /// When it was made.
@@ -360,6 +417,9 @@ pub struct View<'a> {
     confirmed: u64,
     /// Units that came back so far: released, expired or revoked.
     released: u64,
+    /// Units of revoked claims whose code was shown: neither they nor their codes are given out again. Left out unless codes are imported.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    burnt: Option<u64>,
     /// Units that are left.
     remaining: u64,
     /// What it does now.
@@ -375,6 +435,8 @@ impl<'a> View<'a> {
     pub fn new(campaign: &'a Campaign, counters: Counters, now: u64) -> Self {
         let remaining = counters.remaining;
         let admitted = campaign.quantity.saturating_sub(remaining);
+        let admitted = admitted.saturating_sub(counters.burnt);
+        let imports = campaign.codes == Codes::Import;
         Self {
             id: &campaign.id,
             quantity: campaign.quantity,
@@ -383,12 +445,14 @@ impl<'a> View<'a> {
             ends_at: campaign.ends_at,
             hold_seconds: campaign.hold_seconds,
             codes: campaign.codes,
+            code_order: campaign.code_order,
             topic: &campaign.topic,
             created_at: campaign.created_at,
             admitted,
             held: counters.held,
             confirmed: admitted.saturating_sub(counters.held),
             released: counters.released,
+            burnt: imports.then_some(counters.burnt),
             remaining,
             state: campaign.state(remaining, now),
             restricted: campaign.eligible.is_some(),

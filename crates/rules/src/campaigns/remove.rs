@@ -4,7 +4,7 @@
 //! must be empty: then no message tells of a claim that is not there any more. Its claims may be many, so they are removed in
 //! batches. Until that is done, and stored answers of its claims are forgotten, its record keeps the name taken.
 
-use super::record::{self, Campaign};
+use super::record::{self, Campaign, Codes};
 use super::unknown;
 use crate::idempotency;
 use crate::keys;
@@ -49,7 +49,7 @@ pub(super) async fn delete<S: Store>(
             .store
             .scan(&Campaign::left_over_key(id, ""), None, 1)
             .await?;
-        let has_lists = campaign.eligible.is_some() || !lists.is_empty();
+        let has_lists = campaign.eligible.is_some() || !lists.is_empty() || campaign.codes == Codes::Import;
         let unused = match has_lists {
             false => unused(id, version),
             true => unused_with_lists(&campaign, version, world.now),
@@ -130,6 +130,8 @@ fn singles(id: &str) -> Vec<Mutation> {
         Campaign::remaining_key(id),
         Campaign::held_key(id),
         Campaign::released_key(id),
+        Campaign::burnt_key(id),
+        Campaign::codes_key(id),
         Campaign::sequence_key(id),
     ];
     keys.into_iter().map(|key| Mutation::Delete { key }).collect()

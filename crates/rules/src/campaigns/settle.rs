@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::claim;
 use super::holds::{self, Found, With};
+use super::pool::{self, Taken};
 use super::record::{Campaign, Claim, ClaimView, Codes, Status, is_claim_id, load};
 use super::{receipt, unknown};
 use crate::idempotency::{self, Key};
@@ -27,6 +28,8 @@ use tollgate_store::ports::Store;
 
 /// How often a change is tried: again when the claim changed in between, or when a reply was lost.
 const ATTEMPTS: usize = 6;
+/// The same where each try may also meet a code that another has.
+const CODE_ATTEMPTS: usize = 64;
 /// How many lost replies are asked for again.
 const LOST_REPLIES: usize = 2;
 
@@ -117,7 +120,9 @@ struct Change<'a> {
 impl Change<'_> {
     async fn run<S: Store>(&self, world: &World<'_, S>) -> Result<Response, Problem> {
         let mut lost = 0;
-        for _ in 0..ATTEMPTS {
+        let mut taken: Option<Taken> = None;
+        let takes = self.to == Status::Confirmed && self.campaign.codes == Codes::Import;
+        for _ in 0..if takes { CODE_ATTEMPTS } else { ATTEMPTS } {
             let found = holds::find(world.store, self.campaign, self.holder, self.claim).await?;
             let found = found.ok_or_else(|| no_claim(self.claim))?;
             let possible = match found.claim.status {
@@ -125,15 +130,26 @@ impl Change<'_> {
                 Status::Confirmed => self.to == Status::Revoked,
                 Status::Released | Status::Expired | Status::Revoked => false,
             };
+            if takes && possible && taken.is_none() {
+                taken = pool::take(world.store, self.campaign, (world.fresh)()).await?;
+                if taken.is_none() {
+                    break;
+                }
+            }
             let (commit, after) = match possible {
-                true => self.commit(world, &found),
+                true => self.commit(world, &found, taken.as_ref()),
                 false => match self.repetition(&found.claim) {
                     Some(commit) => (commit, found.claim.clone()),
                     None => return self.as_it_is(&found.claim),
                 },
             };
             match world.store.commit(commit).await {
-                Ok(Outcome::Committed(_)) => return Ok(self.shown(&after)),
+                Ok(Outcome::Committed(_)) => {
+                    if let Some(taken) = taken {
+                        taken.spend(false);
+                    }
+                    return Ok(self.shown(&after));
+                }
                 Ok(Outcome::Replayed(answer)) => {
                     let response = idempotency::replay(&answer)?;
                     let (store, signer) = (world.store, self.signer.as_deref());
@@ -148,6 +164,12 @@ impl Change<'_> {
                 Ok(Outcome::Refused(_)) if !possible => return self.as_it_is(&found.claim),
                 // It has changed in between.
                 Ok(Outcome::Refused(Refusal::Condition(0))) => {}
+                Ok(Outcome::Refused(Refusal::Condition(holds::CODE))) => {
+                    // If it was our own lost commit that took it, the claim is confirmed.
+                    if let Some(taken) = taken.take() {
+                        taken.spend(true);
+                    }
+                }
                 // Its end has come, by the store's clock: whoever finds that out gives it back.
                 Ok(Outcome::Refused(Refusal::Condition(_))) => {
                     holds::expire(world.store, self.campaign, self.holder, self.claim, world.now).await?;
@@ -165,13 +187,15 @@ impl Change<'_> {
         Err(Problem::new(Kind::Unavailable, "The claim is being changed; try again.").with_retry_after(1))
     }
 
-    fn commit<S>(&self, world: &World<'_, S>, found: &Found) -> (Commit, Claim) {
+    fn commit<S>(&self, world: &World<'_, S>, found: &Found, taken: Option<&Taken>) -> (Commit, Claim) {
         let with_code = self.to == Status::Confirmed && self.campaign.codes == Codes::Generate;
         let code = with_code.then(|| self.code.get_or_init(|| claim::generated(world)).clone());
+        let code = code.or_else(|| taken.map(|taken| taken.code.clone()));
         let after = holds::changed(&found.claim, self.to, code);
         let with = With {
             idempotence: self.idempotence(&after),
             attributes: attributes::write(None, Traceparent::of(self.request)),
+            taking: taken.map(|taken| (taken.condition(), taken.mutation())),
         };
         let commit = holds::change(self.campaign, found, &after, world.now, with);
         (commit, after)

@@ -1,6 +1,7 @@
 //! Campaigns against the store in memory: verdicts here, management in [`manage`], holds in [`holds`], interleavings in
 //! [`races`].
 
+mod codes;
 mod eligibility;
 mod eligible;
 mod holds;

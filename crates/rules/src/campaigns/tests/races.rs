@@ -175,7 +175,12 @@ async fn run(gateway: &Gateway, store: &Stepping<'_>, step: &Step) -> Option<Res
     store.give_way().await;
     let mut admitted = gateway.messages();
     admitted.retain(|message| message.kind == "coupon.claimed");
-    let per_user = gateway.campaign()["perUser"].as_u64().unwrap();
+    let campaign = gateway.campaign();
+    let per_user = match campaign["codes"] == "import" {
+        // Each takes one code.
+        true => 1,
+        false => campaign["perUser"].as_u64().unwrap(),
+    };
     match (step, as_request(step, gateway.store.now(), &admitted, per_user)) {
         (_, Some(request)) => {
             let response = gateway.answer(store, &request).await;
@@ -250,6 +255,30 @@ fn stored_claims(gateway: &Gateway) -> BTreeMap<String, Claim> {
     claims.map(|claim: Claim| (claim.id.clone(), claim)).collect()
 }
 
+/// Each code is one claim's, or nobody's. Those of claims that were revoked stay where they are; their number.
+fn check_codes(gateway: &Gateway, claims: &BTreeMap<String, Claim>, imported: usize) -> usize {
+    let free = block_on(gateway.store.scan("pool/c/", None, 1_000)).unwrap();
+    let free = free
+        .iter()
+        .map(|item| String::from_utf8(item.entry.value.clone()).unwrap());
+    let given = claims.values().filter_map(|claim| claim.code.clone());
+    let all: Vec<String> = free.chain(given).collect();
+    let distinct: BTreeSet<&String> = all.iter().collect();
+    assert_eq!(
+        (all.len(), distinct.len()),
+        (imported, imported),
+        "a code twice, or lost"
+    );
+    for claim in claims.values() {
+        let was_shown = matches!(claim.status, Status::Confirmed);
+        assert!(!was_shown || claim.code.is_some(), "{claim:?}");
+    }
+    claims
+        .values()
+        .filter(|claim| claim.status == Status::Revoked && claim.code.is_some())
+        .count()
+}
+
 fn check(gateway: &Gateway, per_user: usize) {
     let (claims, messages, campaign) = (stored_claims(gateway), gateway.messages(), gateway.campaign());
     let quantity = campaign["quantity"].as_u64().unwrap() as usize;
@@ -260,8 +289,13 @@ fn check(gateway: &Gateway, per_user: usize) {
     };
     let live = units(&Status::is_live);
     assert!(live <= quantity, "{live} of {quantity}");
+    let is_imported = campaign["codes"] == "import";
+    let burnt = match is_imported {
+        true => check_codes(gateway, &claims, quantity),
+        false => 0,
+    };
     let numbers = json!({
-        "admitted": live, "remaining": quantity - live, "released": units(&|_| true) - live,
+        "admitted": live, "remaining": quantity - live - burnt, "released": units(&|_| true) - live - burnt,
         "held": units(&|status| status == Status::Held), "confirmed": units(&|status| status == Status::Confirmed),
     });
     for (name, number) in numbers.as_object().unwrap() {
@@ -341,9 +375,19 @@ proptest! {
         width in 1..8_usize,
         schedule in proptest::collection::vec(0..64_usize, 1..64),
         losses in proptest::collection::vec(proptest::bool::weighted(0.15), 0..40),
+        order in proptest::option::weighted(0.4, proptest::sample::select(vec!["import", "random"])),
     ) {
-        let campaign = json!({"id": "c", "quantity": quantity, "perUser": per_user, "holdSeconds": hold_seconds});
+        let mut campaign = json!({"id": "c", "perUser": per_user, "holdSeconds": hold_seconds});
+        match order {
+            Some(order) => (campaign["codes"], campaign["codeOrder"]) = ("import".into(), order.into()),
+            None => campaign["quantity"] = quantity.into(),
+        }
         let gateway = Gateway::with_campaign(campaign);
+        if order.is_some() {
+            let codes: Vec<String> = (0..quantity).map(|n| format!("code-{n}")).collect();
+            let imported = gateway.admin("POST", "/api/campaigns/c/codes", &json!({"codes": codes}));
+            prop_assert_eq!(imported.status, 200);
+        }
         let store = Stepping { store: &gateway.store, losses: RefCell::new(losses), at_close: Cell::new(None) };
         let responses = interleave(&gateway, &store, &steps, width, &schedule);
         check(&gateway, per_user);
@@ -353,7 +397,9 @@ proptest! {
         let at_close = store.at_close.get().filter(|_| !may_admit);
         prop_assert!(at_close.is_none_or(|claims| claims == known.len()), "admitted after closing");
         for response in &responses {
-            let expected = [200, 201, 403, 409, 410, 422, 503].contains(&response.status);
+            let expected = [200, 201, 403, 409, 410, 422, 503].contains(&response.status)
+                // The stock is what was imported.
+                || order.is_some() && response.status == 400;
             prop_assert!(expected, "{} {}", response.status, String::from_utf8_lossy(&response.body));
             if response.status == 201 {
                 // Whoever was told that it is admitted is. What became of it since, others were told.
