@@ -1,10 +1,12 @@
 //! Campaigns: N units, one claim per user, each announced.
 
+mod codes;
 mod holds;
 mod managing;
 mod receipts;
 mod rules;
 
+pub use codes::*;
 pub use holds::*;
 pub use managing::*;
 pub use receipts::*;

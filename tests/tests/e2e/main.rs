@@ -167,6 +167,7 @@ harness::cases! {
             exactly_n_of_a_crowd_are_admitted,
             generated_codes_differ,
             held_claim_is_confirmed_released_or_revoked,
+            imported_codes_are_given_once_each,
             hold_has_one_end_however_many_ask_for_another,
             one_user_is_admitted_once_however_often_it_asks,
             parallel_repetitions_of_one_request_are_one_claim,
@@ -178,6 +179,7 @@ harness::cases! {
             units_of_ended_holds_go_to_whoever_asks,
         }
         native {
+            codes_of_a_file_are_imported,
             receipt_is_checked_without_a_gateway,
             numbers_of_a_campaign_are_sent_as_they_change,
             hundred_tickets_are_sold_to_buyers_of_whom_half_fail_across_three_crashes,

@@ -1,11 +1,14 @@
-//! `tollgate campaigns`: how they are, and how the stock falls.
+//! `tollgate campaigns`: how they are, how the stock falls, and codes of the operator's own.
 
 use super::client::{Client, Target, run, segment};
 use super::exit::Failure;
-use super::output::{Output, printable};
+use super::output::{self, Output, printable};
 use clap::{Args, Subcommand};
-use serde_json::Value;
-use std::io::Write as _;
+use http::Method;
+use serde_json::{Value, json};
+use std::fs::File;
+use std::io::{BufRead, BufReader, Write as _};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// Campaigns of a page.
@@ -28,6 +31,16 @@ pub enum CampaignsCommand {
         #[command(flatten)]
         target: Target,
     },
+    /// Import codes that claims carry, a line each (scope `campaigns`).
+    Codes {
+        /// The campaign's id.
+        id: String,
+        /// The file; - is stdin.
+        file: PathBuf,
+        /// The gateway.
+        #[command(flatten)]
+        target: Target,
+    },
     /// Follow a campaign until it has ended: a live line on a terminal, else a line for each change.
     Watch {
         /// Its id.
@@ -44,6 +57,12 @@ pub enum CampaignsCommand {
     },
 }
 
+/// Codes of one call, and the most bytes of them: a body has room for 1 MiB.
+const CODES: usize = 10_000;
+const CODE_BYTES: usize = 900 << 10;
+const BAR: &str = "{wide_bar} {percent}% {msg} {eta}";
+const SPINNER: &str = "{spinner} {msg}";
+
 /// Runs a command about campaigns.
 ///
 /// # Errors
@@ -51,6 +70,7 @@ pub enum CampaignsCommand {
 pub fn campaigns(options: &CampaignsOptions, output: Output) -> Result<(), Failure> {
     match &options.command {
         CampaignsCommand::List { target } => run(list(&Client::new(target)?, output)),
+        CampaignsCommand::Codes { id, file, target } => run(import(&Client::new(target)?, id, file, output)),
         CampaignsCommand::Watch {
             id,
             every,
@@ -106,6 +126,79 @@ async fn list(client: &Client, mut output: Output) -> Result<(), Failure> {
     match output.is_json() {
         true => Ok(()),
         false => output.table(&COLUMNS.map(|(head, _)| head), &rows),
+    }
+}
+
+/// Imports the codes of a file, as many calls as it takes, one after the other.
+async fn import(client: &Client, id: &str, file: &Path, mut output: Output) -> Result<(), Failure> {
+    let unreadable = |error| Failure::Usage(format!("cannot read {}: {error}", file.display()));
+    let (lines, bytes): (Box<dyn BufRead>, _) = match file.as_os_str() == "-" {
+        true => (Box::new(BufReader::new(std::io::stdin())), None),
+        false => {
+            let opened = File::open(file).map_err(unreadable)?;
+            let bytes = opened.metadata().map_err(unreadable)?.len();
+            (
+                Box::new(BufReader::new(opened)),
+                Some(bytes).filter(|bytes| *bytes > 0),
+            )
+        }
+    };
+    let bar = output::progress(bytes, if bytes.is_some() { BAR } else { SPINNER });
+    let path = format!("/api/campaigns/{}/codes", segment(id));
+    let mut sum = Sum::default();
+    let (mut codes, mut room) = (Vec::new(), CODE_BYTES);
+    for line in lines.lines() {
+        let line = line.map_err(unreadable)?;
+        bar.inc(line.len() as u64 + 1);
+        let code = line.trim();
+        if code.is_empty() {
+            continue;
+        }
+        // In quotes, with a comma; a code that needs escapes is refused anyway.
+        let takes = 2 * code.len() + 3;
+        if codes.len() == CODES || room < takes {
+            sum.add(client, &path, std::mem::take(&mut codes)).await?;
+            bar.set_message(format!("{} new", sum.imported));
+            room = CODE_BYTES;
+        }
+        room = room.saturating_sub(takes);
+        codes.push(Value::from(code));
+    }
+    if !codes.is_empty() {
+        sum.add(client, &path, codes).await?;
+    }
+    bar.finish_and_clear();
+    match output.is_json() {
+        true => output.value(
+            &json!({ "imported": sum.imported, "duplicates": sum.duplicates, "quantity": sum.quantity }),
+        ),
+        false => output.line(&format!(
+            "{} codes imported, {} were there before; {id} has {}",
+            sum.imported,
+            sum.duplicates.len(),
+            sum.quantity
+        )),
+    }
+}
+
+/// What calls have imported.
+#[derive(Default)]
+struct Sum {
+    imported: u64,
+    duplicates: Vec<Value>,
+    quantity: u64,
+}
+
+impl Sum {
+    async fn add(&mut self, client: &Client, path: &str, codes: Vec<Value>) -> Result<(), Failure> {
+        let mut answer = client
+            .call(Method::POST, path, Some(json!({ "codes": codes })))
+            .await?;
+        self.imported += answer["imported"].as_u64().unwrap_or(0);
+        self.quantity = answer["quantity"].as_u64().unwrap_or(self.quantity);
+        let duplicates = answer["duplicates"].as_array_mut().map(std::mem::take);
+        self.duplicates.extend(duplicates.unwrap_or_default());
+        Ok(())
     }
 }
 
