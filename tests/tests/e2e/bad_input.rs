@@ -234,6 +234,8 @@ pub async fn bad_campaigns_and_keys_are_refused_by_field(host: Host) {
         (with("id", json!("x".repeat(65))), "#/id"),
         (with("startsAt", json!("soon")), "#/startsAt"),
         (with("codes", json!("many")), "#/codes"),
+        (with("codes", json!("import")), "#/quantity"),
+        (with("codeOrder", json!("import")), "#/codeOrder"),
         (with("topic", json!("No/Topic")), "#/topic"),
         (with("extra", json!({})), "#/extra"),
         (json!({ "id": id }), "#/quantity"),

@@ -216,8 +216,8 @@ impl Attempt<'_> {
             if let (Some(room), 0) = (&live.campaign.room, lost) {
                 Box::pin(rooms::require(world, self.request, room)).await?;
             }
-            let listed = match live.campaign.eligible.is_some() {
-                true => Box::pin(eligible::look_up(world.store, &live.campaign, self.user)).await?,
+            let listed = match live.campaign.is_restricted() {
+                true => Box::pin(eligible::look_up(world, self.request, &live.campaign, self.user)).await?,
                 false => Listed::NoList,
             };
             // With a key, it may be the repetition of a claim that was admitted: the commit tells.

@@ -70,7 +70,7 @@ pub(crate) fn describe(call: Call, operation: &mut Operation<'_>) {
         Call::PutEligible => {
             operation.about(
                 "Who may claim, where not everybody may; others are answered 403. At most 10,000 users a call: `add` and `remove`, or `replace`, which \
-                 counts at one moment (`null`: everybody). Adding to a campaign that is open to everybody closes it to others. Bodies up to \
+                 counts at one moment (`null`: everybody). `claim`, alone in its call, asks for what a user's JWT says. Adding to a campaign that is open to everybody closes it to others. Bodies up to \
                  1 MiB. A call that failed can be repeated.",
             );
             operation.takes::<eligible::Change>(json!({ "add": ["ann", "bob"], "remove": ["cleo"] }));

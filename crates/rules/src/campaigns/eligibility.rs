@@ -88,7 +88,10 @@ async fn verdict<S: Store>(
     {
         return Ok(Some(problem));
     }
-    if matches!(eligible::look_up(world.store, campaign, user).await?, Listed::Not) {
+    if matches!(
+        eligible::look_up(world, request, campaign, user).await?,
+        Listed::Not
+    ) {
         return Ok(Some(eligible::not_eligible(campaign)));
     }
     let state = campaign.state(counters.remaining, now);

@@ -3,12 +3,14 @@
 //! The entries belong to a list with an id, which the campaign's record names. A list is replaced by writing another beside it, and
 //! then the record: so at every moment the whole of one list counts. A list that no record names any more is removed later
 //! ([`super::remove`]).
+//!
+//! Beside it, or in its place, the record may say what a user's JWT has to say.
 
 use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
-use super::record::{self, Campaign, Live, load};
+use super::record::{self, Campaign, EligibleClaim, Live, load};
 use super::unknown;
 use crate::identity;
 use crate::keys;
@@ -53,6 +55,69 @@ pub(super) struct Change {
     #[serde(default, deserialize_with = "json::patch")]
     #[cfg_attr(feature = "schema", schemars(with = "Option<Vec<String>>"))]
     replace: Option<Option<Vec<String>>>,
+    /// What a user's JWT must say, beside the list if there is one; null: anything. Goes with nothing else. Needs `[users.jwt]`.
+    #[serde(default, deserialize_with = "json::patch")]
+    #[cfg_attr(feature = "schema", schemars(with = "Option<ClaimRule>"))]
+    claim: Option<Option<ClaimRule>>,
+}
+
+/// A claim of a JWT, and what it has to be: `value`, or one of `values`. One that is a list has to have one of them in it.
+#[derive(Deserialize)]
+#[cfg_attr(
+    feature = "schema",
+    derive(schemars::JsonSchema),
+    schemars(rename = "EligibleClaim")
+)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ClaimRule {
+    /// 1 to 64 characters.
+    name: String,
+    /// 1 to 128 characters.
+    #[serde(default)]
+    value: Option<String>,
+    /// At most 32.
+    #[serde(default)]
+    values: Option<Vec<String>>,
+}
+
+/// The longest name of a claim, and the longest value, characters.
+const MAX_CLAIM_NAME: usize = 64;
+const MAX_CLAIM_VALUE: usize = 128;
+/// The most values.
+const MAX_CLAIM_VALUES: usize = 32;
+
+impl ClaimRule {
+    fn checked(self) -> Result<EligibleClaim, Problem> {
+        let within = |text: &str, most: usize| (1..=most).contains(&text.chars().count());
+        if !within(&self.name, MAX_CLAIM_NAME) {
+            return Err(Problem::field(
+                "#/claim/name",
+                format!("must be 1 to {MAX_CLAIM_NAME} characters"),
+            ));
+        }
+        let (at, values) = match (self.value, self.values) {
+            (Some(value), None) => ("#/claim/value", vec![value]),
+            (None, Some(values)) => ("#/claim/values", values),
+            (Some(_), Some(_)) => return Err(Problem::field("#/claim/values", "does not go with value")),
+            (None, None) => return Err(Problem::field("#/claim/value", "is missing")),
+        };
+        if !(1..=MAX_CLAIM_VALUES).contains(&values.len()) {
+            return Err(Problem::field(
+                at,
+                format!("must be 1 to {MAX_CLAIM_VALUES} texts"),
+            ));
+        }
+        if !values.iter().all(|value| within(value, MAX_CLAIM_VALUE)) {
+            return Err(Problem::field(
+                at,
+                format!("must be 1 to {MAX_CLAIM_VALUE} characters each"),
+            ));
+        }
+        Ok(EligibleClaim {
+            name: self.name,
+            values,
+        })
+    }
 }
 
 /// What a change has done.
@@ -74,6 +139,15 @@ pub(super) struct Changed {
 impl Change {
     /// What it says, without repetitions.
     fn checked(self) -> Result<Checked, Problem> {
+        if let Some(claim) = self.claim {
+            if !self.add.is_empty() || !self.remove.is_empty() || self.replace.is_some() {
+                return Err(Problem::field(
+                    "#/claim",
+                    "goes with neither add, remove nor replace",
+                ));
+            }
+            return Ok(Checked::Claim(claim.map(ClaimRule::checked).transpose()?));
+        }
         let (add, remove) = (users("#/add", self.add)?, users("#/remove", self.remove)?);
         if add.len() + remove.len() > MAX_USERS {
             let rule = format!("must be at most {MAX_USERS} users with those of #/add");
@@ -96,6 +170,7 @@ impl Change {
 
 /// A change that keeps the rules.
 enum Checked {
+    Claim(Option<EligibleClaim>),
     Everybody,
     Replace(BTreeSet<String>),
     Change {
@@ -129,10 +204,27 @@ pub(super) async fn put<S: Store>(
 ) -> Result<Response, Problem> {
     may_send_many(world, request).await?;
     let change = json::body::<Change>(request)?.checked()?;
+    if matches!(change, Checked::Claim(Some(_))) && world.settings.jwt.is_none() {
+        return Err(Problem::field(
+            "#/claim",
+            "needs [users.jwt]: users have no tokens here",
+        ));
+    }
     for _ in 0..ATTEMPTS {
         let live = load(world.store, id).await?.ok_or_else(|| unknown(id))?;
         let list = live.campaign.eligible.clone();
         let done = match (&change, list) {
+            (Checked::Claim(claim), _) => {
+                let after = Campaign {
+                    eligible_claim: claim.clone(),
+                    ..(*live.campaign).clone()
+                };
+                let restricted = after.is_restricted();
+                if !write_record(world, &live, vec![record::set(&after)]).await? {
+                    continue;
+                }
+                return Ok(changed(restricted, 0, 0));
+            }
             (Checked::Everybody, _) => switch(world, &live, None).await?.then_some((0, 0)),
             (Checked::Replace(all), _) => replace(world, &live, all).await?.then_some((all.len(), 0)),
             // Where everybody may claim, there is no list to take somebody from.
@@ -153,22 +245,27 @@ pub(super) async fn put<S: Store>(
             }
         };
         if let Some((added, removed)) = done {
-            let restricted = !matches!(change, Checked::Everybody)
+            let has_list = !matches!(change, Checked::Everybody)
                 && (live.campaign.eligible.is_some() || added > 0 || matches!(change, Checked::Replace(_)));
-            return Ok(Response::json(
-                200,
-                &Changed {
-                    restricted,
-                    added,
-                    removed,
-                },
-            ));
+            let restricted = has_list || live.campaign.eligible_claim.is_some();
+            return Ok(changed(restricted, added, removed));
         }
     }
     Err(Problem::new(
         Kind::Conflict,
         "The campaign is being changed by others; try again.",
     ))
+}
+
+fn changed(restricted: bool, added: usize, removed: usize) -> Response {
+    Response::json(
+        200,
+        &Changed {
+            restricted,
+            added,
+            removed,
+        },
+    )
 }
 
 /// Whether a request about many users may be sent; asked before its body is read.
@@ -225,8 +322,17 @@ async fn switch<S: Store>(world: &World<'_, S>, live: &Live, list: Option<String
         ..before.clone()
     };
     mutations.push(record::set(&after));
+    write_record(world, live, mutations).await
+}
+
+/// Makes these changes, with that of the record. `false`: the campaign was changed meanwhile.
+async fn write_record<S: Store>(
+    world: &World<'_, S>,
+    live: &Live,
+    mutations: Vec<Mutation>,
+) -> Result<bool, Problem> {
     let commit = Commit {
-        partition: Campaign::partition(&before.id),
+        partition: Campaign::partition(&live.campaign.id),
         conditions: vec![as_it_was_read(live)],
         mutations,
         ..Commit::default()
@@ -293,7 +399,7 @@ async fn write<S: Store>(
 
 /// How a user stands with a campaign's list.
 pub(super) enum Listed {
-    /// Everybody may claim.
+    /// The user may: there is no list.
     NoList,
     /// The user may, as long as this holds.
     As(Condition),
@@ -303,15 +409,25 @@ pub(super) enum Listed {
 
 /// Whether the user may claim.
 pub(super) async fn look_up<S: Store>(
-    store: &S,
+    world: &World<'_, S>,
+    request: &Request,
     campaign: &Campaign,
     user: &str,
 ) -> Result<Listed, StoreError> {
+    if let Some(claim) = &campaign.eligible_claim {
+        // The token is good: the user is who it names.
+        let jwt = world.settings.jwt.as_ref();
+        let token = jwt.and_then(|jwt| jwt.shown(request, world.now).ok().flatten());
+        if !token.is_some_and(|token| token.says(&claim.name, &claim.values)) {
+            return Ok(Listed::Not);
+        }
+    }
     let Some(list) = &campaign.eligible else {
         return Ok(Listed::NoList);
     };
     let key = Campaign::eligible_key(&campaign.id, list, user);
-    let found = store
+    let found = world
+        .store
         .get(&Campaign::partition(&campaign.id), std::slice::from_ref(&key))
         .await?;
     Ok(match found.into_iter().next().flatten() {

@@ -127,6 +127,7 @@ impl Create {
             closed: false,
             eligible: None,
             room: self.room,
+            eligible_claim: None,
             removed_at: None,
         })
     }

@@ -93,9 +93,21 @@ pub struct Campaign {
     /// The waiting room in front of its claims.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub room: Option<String>,
+    /// What a user's token must say; where it is missing, anything will do. Beside the list.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub eligible_claim: Option<EligibleClaim>,
     /// When it was removed, Unix milliseconds. Such a record keeps its name taken, and is a campaign to nobody.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub removed_at: Option<u64>,
+}
+
+/// A claim of users' JWTs that has one of these values.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EligibleClaim {
+    /// The claim's name.
+    pub name: String,
+    /// Texts, one of which it is, or has in its list.
+    pub values: Vec<String>,
 }
 
 /// The state of a campaign at a given time.
@@ -223,6 +235,11 @@ impl Campaign {
 
     fn claim_at(id: &str, user: &str, place: &str) -> String {
         ["claim/", id, "/", &key_part(user), "/", place].concat()
+    }
+
+    /// Whether only some may claim.
+    pub fn is_restricted(&self) -> bool {
+        self.eligible.is_some() || self.eligible_claim.is_some()
     }
 
     /// Its state at `now`, with so many units left.
@@ -424,7 +441,7 @@ pub struct View<'a> {
     remaining: u64,
     /// What it does now.
     state: State,
-    /// Whether only the users of its list may claim.
+    /// Whether only some may claim: the users of its list, or whose token says so.
     restricted: bool,
     /// The waiting room in front of its claims.
     room: Option<&'a str>,
@@ -455,7 +472,7 @@ impl<'a> View<'a> {
             burnt: imports.then_some(counters.burnt),
             remaining,
             state: campaign.state(remaining, now),
-            restricted: campaign.eligible.is_some(),
+            restricted: campaign.is_restricted(),
             room: campaign.room.as_deref(),
         }
     }

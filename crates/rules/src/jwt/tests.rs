@@ -511,6 +511,70 @@ fn what_belongs_to_a_user_is_read_and_settled_with_the_token() {
 }
 
 #[test]
+fn a_campaign_may_be_for_those_whose_token_says_so() {
+    let gateway = gateway();
+    let put = |change: Value| gateway.admin("PUT", "/api/campaigns/spring/eligible", &change);
+    let claim = |user: &str, roles: Value| {
+        let token = with(json!({ "sub": user, "roles": roles }));
+        let token = signed(Algorithm::EdDSA, Some("ed"), ED_PEM, &token);
+        gateway.with(&token, "POST", "/api/campaigns/spring/claims", &Value::Null)
+    };
+    let rule = json!({ "claim": { "name": "roles", "values": ["staff", "beta"] } });
+    assert_eq!(
+        body(&put(rule)),
+        json!({ "restricted": true, "added": 0, "removed": 0 })
+    );
+    assert_eq!(claim("ann", json!(["beta", "other"])).status, 201);
+    for roles in [json!(["other"]), json!("bet"), json!({ "beta": 1 }), Value::Null] {
+        let refused = claim("bob", roles);
+        assert_eq!((refused.status, slug(&refused)), (403, "not-eligible".into()));
+    }
+    // Beside a list: both have to hold.
+    assert_eq!(put(json!({ "add": ["cleo"] })).status, 200);
+    assert_eq!(claim("dan", json!("beta")).status, 403);
+    assert_eq!(claim("cleo", json!("other")).status, 403);
+    assert_eq!(claim("cleo", json!("beta")).status, 201);
+    assert_eq!(body(&put(json!({ "claim": null })))["restricted"], true);
+    assert_eq!(body(&put(json!({ "replace": null })))["restricted"], false);
+    assert_eq!(claim("bob", Value::Null).status, 201);
+    for (bad, at) in [
+        (json!({ "claim": { "name": "" , "value": "x" } }), "#/claim/name"),
+        (json!({ "claim": { "name": "a" } }), "#/claim/value"),
+        (json!({ "claim": { "name": "a", "value": "" } }), "#/claim/value"),
+        (
+            json!({ "claim": { "name": "a", "values": [] } }),
+            "#/claim/values",
+        ),
+        (
+            json!({ "claim": { "name": "a", "value": "b", "values": ["c"] } }),
+            "#/claim/values",
+        ),
+        (
+            json!({ "claim": { "name": "a", "value": "b" }, "add": ["ann"] }),
+            "#/claim",
+        ),
+        (
+            json!({ "claim": { "name": "a", "value": "b", "more": 1 } }),
+            "#/claim/more",
+        ),
+    ] {
+        assert_eq!(crate::testing::pointer(&put(bad)), at);
+    }
+    let without = Gateway::new();
+    without.admin(
+        "POST",
+        "/api/campaigns",
+        &json!({ "id": "spring", "quantity": 1 }),
+    );
+    let refused = without.admin(
+        "PUT",
+        "/api/campaigns/spring/eligible",
+        &json!({ "claim": { "name": "a", "value": "b" } }),
+    );
+    assert_eq!(crate::testing::pointer(&refused), "#/claim");
+}
+
+#[test]
 fn without_keys_nobody_is_refused_for_good() {
     let text = "[users.jwt]\nissuer = \"https://id.example.com/\"\naudience = \"shop\"\njwks = \"https://id.example.com/jwks\"";
     let gateway = Gateway::with_settings(Settings::parse(text, "t").unwrap());
