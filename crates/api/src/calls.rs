@@ -236,6 +236,12 @@ calls! {
     CheckClaim = Coupon "GET" "/api/campaigns/:id/claims/eligibility" User;
     /// The user's claim.
     Claim = Coupon "POST" "/api/campaigns/:id/claims" User, Hot;
+    /// A place in line, where all units are taken.
+    JoinWaitlist = Coupon "POST" "/api/campaigns/:id/waitlist" User, Body;
+    /// The user's place in line.
+    ReadWaitlist = Coupon "GET" "/api/campaigns/:id/waitlist" User;
+    /// Gives the user's place in line up.
+    LeaveWaitlist = Coupon "DELETE" "/api/campaigns/:id/waitlist" User;
     /// A user's claims.
     ReadClaims = Coupon "GET" "/api/campaigns/:id/claims/:user" UserOrKey(Campaigns);
     /// Makes a claim that is held the user's for good.

@@ -149,6 +149,7 @@ impl Row {
             Call::ConfirmClaim | Call::ReleaseClaim | Call::RevokeClaim => ("tickets", site.held.as_str()),
             Call::ReadCampaign | Call::EditCampaign | Call::PutEligible => ("spring", ""),
             Call::ImportCodes => ("vouchers", ""),
+            Call::JoinWaitlist | Call::ReadWaitlist | Call::LeaveWaitlist => ("line", ""),
             Call::ReadDraw | Call::Enter => ("easter", ""),
             Call::Draw => ("may", ""),
             Call::ReadEntries => ("easter", "its-user"),
@@ -292,6 +293,10 @@ impl Site {
         site.made("POST", "/api/campaigns/spring/claims", &user, &Value::Null);
         let campaign = json!({ "id": "untouched", "quantity": 1 });
         site.made("POST", "/api/campaigns", &as_key(ADMIN), &campaign);
+        let campaign = json!({ "id": "line", "quantity": 1, "holdSeconds": 600, "waitlist": true });
+        site.made("POST", "/api/campaigns", &as_key(ADMIN), &campaign);
+        let first = vec![("x-user-id", "first".to_owned())];
+        site.made("POST", "/api/campaigns/line/claims", &first, &Value::Null);
         let campaign = json!({ "id": "vouchers", "codes": "import" });
         site.made("POST", "/api/campaigns", &as_key(ADMIN), &campaign);
         let campaign = json!({ "id": "tickets", "quantity": 10, "holdSeconds": 600 });

@@ -26,9 +26,9 @@ mod settle;
 mod stock;
 #[cfg(test)]
 mod tests;
+mod waitlist;
 
 pub use eligible::may_send_many;
-pub use holds::maintain;
 pub use manage::read;
 pub(crate) use record::ClaimView;
 pub use record::{
@@ -37,6 +37,7 @@ pub use record::{
 pub(crate) use record::{MAX_ID, is_id, path_segment, unescape};
 pub use remove::purge;
 pub use stock::{Phase, Standing, Stock, standings, stocks};
+pub use waitlist::maintain;
 
 use crate::world::World;
 use crate::{challenges, draws, receipts, rooms};
@@ -94,6 +95,9 @@ async fn route<S: Store>(
         Call::ListClaims => Box::pin(list::list(world, request, id)).await,
         Call::CheckClaim => Box::pin(eligibility::check(world, request, id)).await,
         Call::EditCampaign => manage::patch(world, request, id).await,
+        Call::JoinWaitlist => Box::pin(waitlist::join(world, request, id)).await,
+        Call::ReadWaitlist => Box::pin(waitlist::read(world, request, id)).await,
+        Call::LeaveWaitlist => Box::pin(waitlist::leave(world, request, id)).await,
         Call::Claim => claim::claim(world, request, id).await,
         Call::ReadClaims => claims::of_user(world, request, id, user).await,
         // Boxed to keep the future of a claim small.

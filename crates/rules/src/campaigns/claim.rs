@@ -29,7 +29,7 @@ use super::pool::{self, Taken};
 use super::record::{
     Campaign, Claim, Codes, Live, MAX_METADATA, MAX_PER_USER, Status, load_for_claim, path_segment,
 };
-use super::{claims, receipt, unknown};
+use super::{claims, receipt, unknown, waitlist};
 use crate::idempotency::{self, Key};
 use crate::identity;
 use crate::receipts::{self, Facts, Signer};
@@ -459,6 +459,12 @@ impl Attempt<'_> {
         let pick = usize::from((world.fresh)()[0]);
         let (now, units) = (self.now.get(), self.units);
         let room = Box::pin(holds::make_room(world.store, campaign, now, pick, units)).await?;
+        if campaign.waitlist {
+            let waiting = Box::pin(waitlist::serve(world.store, &campaign.id, now)).await?;
+            if waiting > 0 {
+                return Ok(Some(sold_out(campaign, 0).with_member("waiting", waiting)));
+            }
+        }
         Ok(match room {
             Room::Made => None,
             Room::Full { left } => Some(sold_out(campaign, left)),
@@ -603,9 +609,16 @@ impl Attempt<'_> {
             );
         }
         add(Campaign::remaining_key(&campaign.id), -units, Some(0), None);
-        match campaign.per_user {
-            1 => &[None, Some(Verdict::SoldOut)],
-            _ => &[None, Some(Verdict::AlreadyClaimed), Some(Verdict::SoldOut)],
+        if campaign.waitlist {
+            // Those in line come first.
+            add(Campaign::waiting_key(&campaign.id), 0, None, Some(0));
+        }
+        const SOLD_OUT: Option<Verdict> = Some(Verdict::SoldOut);
+        match (campaign.per_user, campaign.waitlist) {
+            (1, false) => &[None, SOLD_OUT],
+            (1, true) => &[None, SOLD_OUT, SOLD_OUT],
+            (_, false) => &[None, Some(Verdict::AlreadyClaimed), SOLD_OUT],
+            (_, true) => &[None, Some(Verdict::AlreadyClaimed), SOLD_OUT, SOLD_OUT],
         }
     }
 }
@@ -681,6 +694,18 @@ impl FormKind {
     }
 }
 
+/// The documents of a claim of one unit that is held: its record, and the data of its message.
+pub(super) fn held_documents(
+    campaign: &Campaign,
+    user: &str,
+    claim: &str,
+    hold: &Hold,
+) -> (Template, Template) {
+    let texts = [claim, &campaign.id, user, "", &hold.text];
+    let forms = FormKind::Held.usual();
+    (forms.claim.fill(&texts), forms.announcement.fill(&texts))
+}
+
 /// Holds at no time.
 const NEVER: Condition = Condition::NowIn {
     start: None,
@@ -688,7 +713,7 @@ const NEVER: Condition = Condition::NowIn {
 };
 
 /// When the campaign admits, by the store's clock. A closed one never does.
-fn window(campaign: &Campaign) -> Condition {
+pub(super) fn window(campaign: &Campaign) -> Condition {
     match campaign.closed {
         true => NEVER,
         false => Condition::NowIn {

@@ -6,7 +6,7 @@ use tollgate_api::openapi::{Operation, number, pattern, text};
 use tollgate_api::problem::Kind;
 
 use super::record::{Admitted, MAX_PER_USER, View};
-use super::{claim, claims, codes, eligibility, eligible, list, manage, settle};
+use super::{claim, claims, codes, eligibility, eligible, list, manage, settle, waitlist};
 use crate::identity::MAX_ID_CHARS;
 
 pub(crate) fn describe(call: Call, operation: &mut Operation<'_>) {
@@ -88,6 +88,34 @@ pub(crate) fn describe(call: Call, operation: &mut Operation<'_>) {
                 .takes::<codes::Import>(json!({ "codes": ["SPRING-7F3K", "SPRING-9QX2", "SPRING-7F3K"] }));
             let example = json!({ "imported": 2, "duplicates": ["SPRING-7F3K"], "quantity": 2 });
             operation.gives::<codes::Imported>(200, "Imported.", example);
+            operation.refuses(&[Kind::Conflict]);
+        }
+        Call::JoinWaitlist => {
+            operation.about(
+                "For a campaign with `waitlist`, once all units are taken. Stock that comes back (released, expired, revoked, or more of it) goes to \
+                 the next in line, as a claim of one unit that is held, with its message `coupon.claimed`, and to nobody else before. At most 100,000 wait.",
+            );
+            operation.may_take::<settle::Body>(json!({}));
+            let example = json!({ "position": 3, "since": "2030-03-01T08:00:00Z", "waiting": 3 });
+            operation.gives::<waitlist::PlaceView>(201, "In line.", example.clone());
+            operation.gives::<waitlist::PlaceView>(200, "In line already.", example);
+            operation.refuses(&[
+                Kind::Conflict,
+                Kind::AlreadyClaimed,
+                Kind::NotEligible,
+                Kind::NotStarted,
+                Kind::Ended,
+            ]);
+        }
+        Call::ReadWaitlist => {
+            operation.about("The user's place; `since` is null for a user that is not in line (any more): then `GET …/claims/{user}` has its claim, if it got one.");
+            let example = json!({ "position": 1, "since": "2030-03-01T08:00:00Z", "waiting": 3 });
+            operation.gives::<waitlist::PlaceView>(200, "The place.", example);
+            operation.refuses(&[Kind::Conflict]);
+        }
+        Call::LeaveWaitlist => {
+            operation.about("Also for a user that is not in line.");
+            operation.gives_nothing(204, "Not in line any more.");
             operation.refuses(&[Kind::Conflict]);
         }
         Call::ListClaims => {

@@ -112,6 +112,9 @@ async fn verdict<S: Store>(
     let (left, held) = (counters.remaining, counters.held);
     Ok(match state {
         State::Ended | State::Closed => Some(claim::ended(campaign)),
+        _ if counters.waiting > 0 => {
+            Some(claim::sold_out(campaign, 0).with_member("waiting", counters.waiting))
+        }
         _ if left >= units => None,
         _ if held == 0 => Some(claim::sold_out(campaign, left)),
         _ => {

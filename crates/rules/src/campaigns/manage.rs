@@ -6,7 +6,7 @@ use super::record::{
     self, Campaign, CodeOrder, Codes, Counters, DEFAULT_TOPIC, View, is_id, load, load_counted,
 };
 use super::record::{MAX_HOLD_SECONDS, MAX_ID, MAX_PER_USER, MAX_QUANTITY};
-use super::{remove, unknown};
+use super::{remove, unknown, waitlist};
 use crate::config::{TOPIC_NAME_RULE, is_topic_name};
 use crate::events;
 use crate::keys;
@@ -60,6 +60,9 @@ pub(super) struct Create {
     #[serde(default)]
     #[cfg_attr(feature = "schema", schemars(range(min = 1, max = MAX_HOLD_SECONDS)))]
     hold_seconds: Option<u64>,
+    /// Whether users may wait in line once all units are taken. Needs `holdSeconds`.
+    #[serde(default)]
+    waitlist: bool,
     /// Whether each claim carries a code.
     #[serde(default)]
     codes: Option<Codes>,
@@ -109,6 +112,12 @@ impl Create {
             let rule = format!("must be from 1 to {MAX_HOLD_SECONDS}");
             return Err(Problem::field("#/holdSeconds", rule));
         }
+        if self.waitlist && self.hold_seconds.is_none() {
+            return Err(Problem::field(
+                "#/waitlist",
+                "needs holdSeconds: without holds no stock comes back",
+            ));
+        }
         let topic = self.topic.unwrap_or_else(|| DEFAULT_TOPIC.to_owned());
         if !is_topic_name(&topic) {
             return Err(Problem::field("#/topic", TOPIC_NAME_RULE));
@@ -120,6 +129,7 @@ impl Create {
             starts_at: self.starts_at,
             ends_at: self.ends_at,
             hold_seconds: self.hold_seconds,
+            waitlist: self.waitlist,
             codes,
             code_order: (codes == Codes::Import).then(|| self.code_order.unwrap_or_default()),
             topic,
@@ -370,6 +380,10 @@ pub(super) async fn patch<S: Store>(
             .await?
         {
             Outcome::Committed(done) => {
+                if after.waitlist {
+                    Box::pin(waitlist::serve(world.store, id, world.now)).await?;
+                    return read(world.store, id, world.now).await;
+                }
                 let sum = |index: usize| {
                     let sum = done.sums.get(index);
                     sum.and_then(|&n| u64::try_from(n).ok()).unwrap_or(0)
@@ -379,6 +393,7 @@ pub(super) async fn patch<S: Store>(
                     held: sum(STOCK + 1),
                     released: sum(STOCK + 2),
                     burnt: sum(STOCK + 3),
+                    waiting: sum(STOCK + 4),
                 };
                 return Ok(Response::json(200, &View::new(&after, counters, world.now)));
             }
@@ -410,6 +425,7 @@ fn change(before: &Campaign, version: u64, after: &Campaign) -> Commit {
     let held = moved(Campaign::held_key(&before.id), 0);
     let released = moved(Campaign::released_key(&before.id), 0);
     let burnt = moved(Campaign::burnt_key(&before.id), 0);
+    let waiting = moved(Campaign::waiting_key(&before.id), 0);
     let partition = Campaign::partition(&before.id);
     Commit {
         conditions: vec![Condition::Version {
@@ -417,7 +433,7 @@ fn change(before: &Campaign, version: u64, after: &Campaign) -> Commit {
             version,
         }],
         partition,
-        mutations: vec![record::set(after), stock, held, released, burnt],
+        mutations: vec![record::set(after), stock, held, released, burnt, waiting],
         ..Commit::default()
     }
 }

@@ -78,6 +78,9 @@ pub struct Campaign {
     pub hold_seconds: Option<u64>,
     /// Whether claims carry a code.
     pub codes: Codes,
+    /// Whether users may wait for stock that comes back; only where claims are held.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub waitlist: bool,
     /// In which order they are given out, where they are imported.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub code_order: Option<CodeOrder>,
@@ -162,6 +165,21 @@ impl Campaign {
         ["burnt/", id].concat()
     }
 
+    /// The key of its counter of users in line.
+    pub fn waiting_key(id: &str) -> String {
+        ["waiting/", id].concat()
+    }
+
+    /// The prefix of its line.
+    pub fn line_prefix(id: &str) -> String {
+        ["line/", id, "/"].concat()
+    }
+
+    /// The key that leads to a user's place in line.
+    pub fn waiter_key(id: &str, user: &str) -> String {
+        ["waiter/", id, "/", &key_part(user)].concat()
+    }
+
     /// The key of its counter of codes that were imported.
     pub fn codes_key(id: &str) -> String {
         ["codes/", id].concat()
@@ -188,7 +206,7 @@ impl Campaign {
     }
 
     /// The prefixes of all keys of which a campaign may have many.
-    pub fn purged_prefixes(id: &str) -> [String; 8] {
+    pub fn purged_prefixes(id: &str) -> [String; 10] {
         [
             "claim/",
             "claims/",
@@ -197,6 +215,8 @@ impl Campaign {
             "eligible/",
             "left-over/",
             "pool/",
+            "line/",
+            "waiter/",
             "imported/",
         ]
         .map(|kind| [kind, id, "/"].concat())
@@ -280,6 +300,8 @@ pub struct Counters {
     pub released: u64,
     /// Units that came back to nobody, since their code was shown.
     pub burnt: u64,
+    /// Users in line.
+    pub waiting: u64,
 }
 
 /// Reads a campaign with all its counters, at one moment; `None` if there is none.
@@ -291,6 +313,7 @@ pub async fn load_counted<S: Store>(store: &S, id: &str) -> Result<Option<(Live,
         Campaign::held_key(id),
         Campaign::released_key(id),
         Campaign::burnt_key(id),
+        Campaign::waiting_key(id),
     ];
     let mut found = store.get(&partition, &keys).await?;
     let rest = found.split_off(found.len().min(2));
@@ -304,6 +327,7 @@ pub async fn load_counted<S: Store>(store: &S, id: &str) -> Result<Option<(Live,
         held: count("number of units held")?,
         released: count("number of units that came back")?,
         burnt: count("number of units whose code was shown")?,
+        waiting: count("number of those in line")?,
     };
     Ok(Some((live, counters)))
 }
@@ -437,6 +461,9 @@ pub struct View<'a> {
     /// Units of revoked claims whose code was shown: neither they nor their codes are given out again. Left out unless codes are imported.
     #[serde(skip_serializing_if = "Option::is_none")]
     burnt: Option<u64>,
+    /// Users in line, to whom stock that comes back goes first. Left out where nobody can wait.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    waiting: Option<u64>,
     /// Units that are left.
     remaining: u64,
     /// What it does now.
@@ -470,6 +497,7 @@ impl<'a> View<'a> {
             confirmed: admitted.saturating_sub(counters.held),
             released: counters.released,
             burnt: imports.then_some(counters.burnt),
+            waiting: campaign.waitlist.then_some(counters.waiting),
             remaining,
             state: campaign.state(remaining, now),
             restricted: campaign.is_restricted(),

@@ -49,7 +49,10 @@ pub(super) async fn delete<S: Store>(
             .store
             .scan(&Campaign::left_over_key(id, ""), None, 1)
             .await?;
-        let has_lists = campaign.eligible.is_some() || !lists.is_empty() || campaign.codes == Codes::Import;
+        let has_lists = campaign.eligible.is_some()
+            || !lists.is_empty()
+            || campaign.codes == Codes::Import
+            || campaign.waitlist;
         let unused = match has_lists {
             false => unused(id, version),
             true => unused_with_lists(&campaign, version, world.now),
@@ -132,6 +135,7 @@ fn singles(id: &str) -> Vec<Mutation> {
         Campaign::released_key(id),
         Campaign::burnt_key(id),
         Campaign::codes_key(id),
+        Campaign::waiting_key(id),
         Campaign::sequence_key(id),
     ];
     keys.into_iter().map(|key| Mutation::Delete { key }).collect()

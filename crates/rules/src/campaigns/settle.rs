@@ -12,7 +12,7 @@ use super::claim;
 use super::holds::{self, Found, With};
 use super::pool::{self, Taken};
 use super::record::{Campaign, Claim, ClaimView, Codes, Status, is_claim_id, load};
-use super::{receipt, unknown};
+use super::{receipt, unknown, waitlist};
 use crate::idempotency::{self, Key};
 use crate::receipts::{self, Signer};
 use crate::world::World;
@@ -147,6 +147,10 @@ impl Change<'_> {
                 Ok(Outcome::Committed(_)) => {
                     if let Some(taken) = taken {
                         taken.spend(false);
+                    }
+                    if self.campaign.waitlist && !self.to.is_live() {
+                        // The next in line; whatever goes wrong there, the sweep sees to it.
+                        let _ = Box::pin(waitlist::serve(world.store, &self.campaign.id, world.now)).await;
                     }
                     return Ok(self.shown(&after));
                 }

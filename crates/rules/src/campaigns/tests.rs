@@ -10,6 +10,7 @@ mod manage;
 mod races;
 mod removing;
 mod units;
+mod waitlist;
 
 use futures::executor::block_on;
 use serde_json::{Value, json};

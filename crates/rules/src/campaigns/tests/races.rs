@@ -29,6 +29,9 @@ enum Step {
         key: Option<u8>,
     },
     Sweep,
+    /// A user's place in line is asked for, or given up.
+    Join(u8),
+    Leave(u8),
     Quantity(u64),
     Close,
     Open,
@@ -43,6 +46,8 @@ fn step() -> impl Strategy<Value = Step> {
         14 => (0..12_usize, settled(), any::<bool>(), proptest::option::of(0..2_u8))
             .prop_map(|(claim, to, by_user, key)| Step::Settle { claim, to, by_user, key }),
         3 => Just(Step::Sweep),
+        6 => (0..6_u8).prop_map(Step::Join),
+        2 => (0..6_u8).prop_map(Step::Leave),
         3 => (1..8_u64).prop_map(Step::Quantity),
         1 => Just(Step::Close),
         1 => Just(Step::Open),
@@ -163,6 +168,15 @@ fn as_request(step: &Step, now: u64, admitted: &[Message], per_user: u64) -> Opt
             let path = format!("/api/campaigns/c/claims/{}/{verb}", message.id);
             Some(request("POST", &path, &headers, ""))
         }
+        Step::Join(number) | Step::Leave(number) => {
+            let method = if matches!(step, Step::Join(_)) {
+                "POST"
+            } else {
+                "DELETE"
+            };
+            let headers = [("x-user-id", &*user(*number))];
+            Some(request(method, "/api/campaigns/c/waitlist", &headers, ""))
+        }
         Step::Quantity(quantity) => patch(json!({"quantity": quantity})),
         Step::Close => patch(json!({"state": "closed"})),
         Step::Open => patch(json!({"state": "open"})),
@@ -279,6 +293,18 @@ fn check_codes(gateway: &Gateway, claims: &BTreeMap<String, Claim>, imported: us
         .count()
 }
 
+/// Every user in line has one place, every place a user, and they are counted.
+fn check_line(gateway: &Gateway, campaign: &Value) {
+    let keys = |prefix: &str| block_on(gateway.store.scan(prefix, None, 1_000)).unwrap();
+    let (line, waiters) = (keys("line/c/"), keys("waiter/c/"));
+    let places: BTreeSet<String> = line.into_iter().map(|item| item.key).collect();
+    let led_to = waiters
+        .iter()
+        .map(|item| String::from_utf8(item.entry.value.clone()).unwrap());
+    assert_eq!(places, led_to.collect::<BTreeSet<_>>());
+    assert_eq!(campaign["waiting"].as_u64().unwrap_or(0), waiters.len() as u64);
+}
+
 fn check(gateway: &Gateway, per_user: usize) {
     let (claims, messages, campaign) = (stored_claims(gateway), gateway.messages(), gateway.campaign());
     let quantity = campaign["quantity"].as_u64().unwrap() as usize;
@@ -289,6 +315,7 @@ fn check(gateway: &Gateway, per_user: usize) {
     };
     let live = units(&Status::is_live);
     assert!(live <= quantity, "{live} of {quantity}");
+    check_line(gateway, &campaign);
     let is_imported = campaign["codes"] == "import";
     let burnt = match is_imported {
         true => check_codes(gateway, &claims, quantity),
@@ -375,9 +402,13 @@ proptest! {
         width in 1..8_usize,
         schedule in proptest::collection::vec(0..64_usize, 1..64),
         losses in proptest::collection::vec(proptest::bool::weighted(0.15), 0..40),
+        is_lined in proptest::bool::weighted(0.5),
         order in proptest::option::weighted(0.4, proptest::sample::select(vec!["import", "random"])),
     ) {
         let mut campaign = json!({"id": "c", "perUser": per_user, "holdSeconds": hold_seconds});
+        if hold_seconds.is_some() && is_lined {
+            campaign["waitlist"] = true.into();
+        }
         match order {
             Some(order) => (campaign["codes"], campaign["codeOrder"]) = ("import".into(), order.into()),
             None => campaign["quantity"] = quantity.into(),
@@ -397,11 +428,11 @@ proptest! {
         let at_close = store.at_close.get().filter(|_| !may_admit);
         prop_assert!(at_close.is_none_or(|claims| claims == known.len()), "admitted after closing");
         for response in &responses {
-            let expected = [200, 201, 403, 409, 410, 422, 503].contains(&response.status)
+            let expected = [200, 201, 204, 403, 409, 410, 422, 503].contains(&response.status)
                 // The stock is what was imported.
                 || order.is_some() && response.status == 400;
             prop_assert!(expected, "{} {}", response.status, String::from_utf8_lossy(&response.body));
-            if response.status == 201 {
+            if response.status == 201 && body(response)["claim"].is_object() {
                 // Whoever was told that it is admitted is. What became of it since, others were told.
                 let answer = body(response);
                 let claim = &known[answer["claim"]["id"].as_str().unwrap()];
@@ -422,6 +453,13 @@ proptest! {
         let now = gateway.store.now();
         gateway.store.set_now(now + 20 * SECOND);
         let open = |gateway: &Gateway| gateway.campaign()["state"] == "open";
+        // Those in line come first: they are served with what comes back, or leave.
+        while matches!(block_on(crate::campaigns::maintain(&gateway.store, gateway.store.now())), Ok(true)) {}
+        for number in 0..6 {
+            gateway.call("DELETE", "/api/campaigns/c/waitlist", &[("x-user-id", &user(number))], "");
+        }
+        gateway.store.set_now(gateway.store.now() + 40 * SECOND);
+        check(&gateway, per_user);
         let left = |gateway: &Gateway| {
             let campaign = gateway.campaign();
             campaign["remaining"].as_u64().unwrap() + campaign["held"].as_u64().unwrap()
