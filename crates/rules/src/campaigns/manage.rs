@@ -393,7 +393,7 @@ pub(super) async fn patch<S: Store>(
                     held: sum(STOCK + 1),
                     released: sum(STOCK + 2),
                     burnt: sum(STOCK + 3),
-                    waiting: sum(STOCK + 4),
+                    waiting: 0,
                 };
                 return Ok(Response::json(200, &View::new(&after, counters, world.now)));
             }
@@ -424,8 +424,10 @@ fn change(before: &Campaign, version: u64, after: &Campaign) -> Commit {
     );
     let held = moved(Campaign::held_key(&before.id), 0);
     let released = moved(Campaign::released_key(&before.id), 0);
-    let burnt = moved(Campaign::burnt_key(&before.id), 0);
-    let waiting = moved(Campaign::waiting_key(&before.id), 0);
+    let mut mutations = vec![record::set(after), stock, held, released];
+    if after.codes == Codes::Import {
+        mutations.push(moved(Campaign::burnt_key(&before.id), 0));
+    }
     let partition = Campaign::partition(&before.id);
     Commit {
         conditions: vec![Condition::Version {
@@ -433,7 +435,7 @@ fn change(before: &Campaign, version: u64, after: &Campaign) -> Commit {
             version,
         }],
         partition,
-        mutations: vec![record::set(after), stock, held, released, burnt, waiting],
+        mutations,
         ..Commit::default()
     }
 }
