@@ -235,9 +235,6 @@ impl Attempt<'_> {
             // A claim that is held gets its code when it is confirmed.
             if takes && live.campaign.hold_seconds.is_none() && taken.is_none() {
                 taken = Box::pin(pool::take(world.store, &live.campaign, (world.fresh)())).await?;
-                if taken.is_none() {
-                    continue;
-                }
             }
             let (commit, plan) = self.plan(world, &live, listed, lost > 0, taken.as_ref());
             let outcome = match world.store.commit(commit).await {
@@ -556,10 +553,18 @@ impl Attempt<'_> {
                 further.push(Verdict::NotEligible);
             }
         }
-        if let Some(taken) = taken {
-            mutations.push(taken.mutation());
-            conditions.push(taken.condition());
-            further.push(Verdict::CodeTaken);
+        match taken {
+            Some(taken) => {
+                mutations.push(taken.mutation());
+                conditions.push(taken.condition());
+                further.push(Verdict::CodeTaken);
+            }
+            // It may be the repetition of a claim that was admitted.
+            None if campaign.codes == Codes::Import && hold.is_none() => {
+                conditions.push(NEVER);
+                further.push(Verdict::SoldOut);
+            }
+            None => {}
         }
         if let Some(hold) = &hold {
             mutations.extend(hold.mutations(campaign, self.user, &self.claim, self.units));

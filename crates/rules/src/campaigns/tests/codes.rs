@@ -85,6 +85,8 @@ fn each_code_is_given_once_and_told_in_answer_and_message() {
             .map(|data| data["code"].as_str().unwrap().to_owned())
             .collect();
         assert_eq!(told, given);
+        let first = gateway.claim_with_key("user-0", "\"k\"", "");
+        assert_eq!(first.status, 409, "another request of that user");
         let late = gateway.claim("late");
         assert_eq!((late.status, slug(&late)), (410, "sold-out".into()));
         // What was given out is known for good.
@@ -101,6 +103,18 @@ fn each_code_is_given_once_and_told_in_answer_and_message() {
             "one-more"
         );
     }
+}
+
+#[test]
+fn a_repeated_request_is_answered_with_its_code_also_when_none_is_left() {
+    let gateway = with_codes(json!({}), &codes(0..1));
+    let first = gateway.claim_with_key("ann", "\"k\"", "");
+    let again = gateway.claim_with_key("ann", "\"k\"", "");
+    assert_eq!(
+        (code(&again), again.header("idempotency-replayed")),
+        (code(&first), Some("true"))
+    );
+    assert_eq!(gateway.claim_with_key("bob", "\"k\"", "").status, 410);
 }
 
 #[test]
