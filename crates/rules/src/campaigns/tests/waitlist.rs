@@ -73,8 +73,17 @@ fn a_unit_that_comes_back_is_the_next_ones_and_no_strangers() {
         (told.len(), &told[0]["status"], &told[0]["sequence"]),
         (1, &json!("held"), &json!(3))
     );
+    // Whoever was served is in line no more, also not after giving the unit back.
+    assert_eq!(settle(&gateway, "ann", "release"), 200);
+    assert_eq!(
+        (
+            status(&gateway, "ann").as_deref(),
+            status(&gateway, "bob").as_deref()
+        ),
+        (Some("released"), Some("held"))
+    );
     // And is confirmed as any other.
-    assert_eq!(settle(&gateway, "ann", "confirm"), 200);
+    assert_eq!(settle(&gateway, "bob", "confirm"), 200);
 }
 
 #[test]
@@ -97,13 +106,13 @@ fn holds_that_end_and_more_stock_serve_the_line_with_nobodys_help() {
     assert_eq!(status(&gateway, "bob").as_deref(), Some("held"));
     // A stranger who asks at the end of a hold gives it to the line, not to himself.
     gateway.store.set_now(gateway.store.now() + 10 * SECOND);
-    assert_eq!(gateway.claim("stranger").status, 410);
-    assert_eq!(status(&gateway, "cleo").as_deref(), Some("held"));
+    // Two have ended: the first is the line's.
+    let stranger = gateway.claim("stranger");
     assert_eq!(
-        gateway.claim("stranger").status,
-        201,
-        "nobody waits, and a unit is left"
+        (stranger.status, &body(&stranger)["claim"]["sequence"]),
+        (201, &json!(5))
     );
+    assert_eq!(status(&gateway, "cleo").as_deref(), Some("held"));
 }
 
 #[test]
