@@ -346,6 +346,10 @@ calls! {
     DeleteGroupDeadLetters = Forward "DELETE" "/api/topics/:topic/groups/:group/dead-letters" Key(Topics), Body;
     /// Leases them again.
     RedriveGroup = Forward "POST" "/api/topics/:topic/groups/:group/dead-letters/redrive" Key(Topics), Body;
+    /// Delivers what is due, where nothing runs between requests.
+    Tick = Admin "POST" "/api/relay/tick" Key(Topics);
+    /// The same, for schedulers that send nothing but a `GET`.
+    TickByGet = Admin "GET" "/api/relay/tick" Key(Topics);
     /// All API keys, without their text.
     ListKeys = Admin "GET" "/api/keys" Key(Admin);
     /// A new API key.

@@ -11,6 +11,7 @@ use crate::docs;
 use crate::keys;
 use crate::limiter;
 use crate::receipts;
+use crate::tick;
 use crate::world::World;
 use tollgate_api::calls::{self, Call};
 use tollgate_api::components::Component;
@@ -72,6 +73,7 @@ async fn route<S: Store, B: Buckets>(
         Call::ListAccess | Call::ReadAccess | Call::PutAccess | Call::DeleteAccess => {
             Ok(private(access::handle(world, request, call, id).await))
         }
+        Call::Tick | Call::TickByGet => Ok(private(tick::handle(world, request).await)),
         Call::HealthLive => Ok(healthy("live")),
         Call::HealthReady => ready(world).await,
         // Instances of Spin share no memory in which something could be counted; Spin has telemetry of its own.

@@ -44,6 +44,7 @@ pub mod subscriptions;
 pub mod target;
 #[cfg(test)]
 mod testing;
+pub mod tick;
 mod together;
 pub mod topics;
 pub mod wit;

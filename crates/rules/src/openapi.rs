@@ -8,6 +8,9 @@ use tollgate_api::openapi::{self, Operation};
 use crate::{
     access, admin, campaigns, challenges, draws, forward, groups, keys, limiter, links, receipts, rooms,
     subscriptions, topics,
+    access, admin, campaigns, draws, forward, groups, keys, limiter, links, receipts, rooms, subscriptions,
+    topics,
+    access, admin, campaigns, draws, forward, groups, keys, limiter, links, subscriptions, tick, topics,
 };
 
 /// The document of this version.
@@ -41,6 +44,7 @@ fn describe(call: Call, operation: &mut Operation<'_>) {
             }
             ReadJwks => receipts::describe(call, operation),
             AskYourls | PostYourls => links::yourls::describe::describe(call, operation),
+            Tick | TickByGet => tick::describe::describe(operation),
             _ => admin::describe::describe(call, operation),
         },
     }
