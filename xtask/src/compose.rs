@@ -89,10 +89,6 @@ fn with_routes(manifest: &str, config: &Config) -> Result<String> {
 fn without_effect(config: &Config) -> Vec<&'static str> {
     let default = Config::default();
     let (server, usual) = (&config.server, &default.server);
-    let pushed = config
-        .topics
-        .values()
-        .any(|topic| !topic.subscriptions.is_empty());
     let forgotten = TopicSettings::default();
     let kept = |topic: &TopicSettings| (topic.retention, topic.max_bytes, topic.max_backlog);
     let kept = config
@@ -123,7 +119,6 @@ fn without_effect(config: &Config) -> Vec<&'static str> {
         ),
         ("[store]", config.store != default.store),
         ("topics.….retention, max_bytes and max_backlog", kept),
-        ("topics.….subscriptions", pushed),
     ];
     let differing = differ.into_iter().filter(|(_, differs)| *differs);
     differing.map(|(name, _)| name).collect()

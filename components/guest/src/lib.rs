@@ -1,8 +1,9 @@
 //! The code that every component of Spin shares: the bindings of the ports ([`port`]), its settings
-//! ([`settings`]), and how a request comes in ([`spin`]). A component's crate is one line: [`handler!`] with
+//! ([`settings`]), how a request comes in ([`spin`]), and how messages go out ([`relay`]). A component's crate is one line: [`handler!`] with
 //! a rule from `tollgate-rules`.
 
 pub mod port;
+pub mod relay;
 mod run_time;
 pub mod settings;
 pub mod spin;

@@ -10,10 +10,15 @@ pub struct Port;
 
 impl Store for Port {
     async fn commit(&self, commit: Commit) -> Result<Outcome, StoreError> {
-        wit::commit(commit.into())
+        let appends = !commit.appends.is_empty();
+        let outcome = wit::commit(commit.into())
             .await
             .map(Into::into)
-            .map_err(Into::into)
+            .map_err(Into::into);
+        if appends && matches!(outcome, Ok(Outcome::Committed(_))) {
+            crate::relay::appended();
+        }
+        outcome
     }
 
     fn defer(&self, commit: Commit) {

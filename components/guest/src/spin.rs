@@ -5,12 +5,13 @@
 
 mod admin_key;
 mod body;
-mod notice;
+pub(crate) mod notice;
 
 use crate::port::Port;
-use crate::run_time;
 use crate::settings::{self, InForce};
+use crate::{relay, run_time};
 use admin_key::AdminKey;
+pub(crate) use body::within;
 use bytes::Bytes;
 use spin_sdk::http::{BoxBody, EmptyBody, FullBody, HeaderMap, HeaderName, HeaderValue, box_body};
 use tollgate_api::calls::{self, StaleRoutes};
@@ -74,6 +75,7 @@ pub async fn answer(
             response = admin_key::missing(&world).await.into_response();
         }
         response.headers.extend(added);
+        relay::after(&seen, &response);
         Ok(response)
     };
     let response = answered.await.unwrap_or_else(Problem::into_response);

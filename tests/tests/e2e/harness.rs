@@ -20,7 +20,7 @@ pub use origin::{Delivery, Origin, Reply, SECRET};
 pub use poll::{crowd, eventually, in_seconds};
 pub use process::Program;
 pub use raw::{Connection, exchange};
-pub use spin::free_port;
+pub use spin::{TICK_SECRET, free_port};
 
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};

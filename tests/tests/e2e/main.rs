@@ -278,30 +278,38 @@ harness::cases! {
     }
     push {
         both {
-            a_signed_webhook_is_taken_and_a_false_one_is_401,
-            subscriptions_to_private_addresses_take_an_admin,
-        }
-        native {
             a_final_status_is_a_dead_letter_at_once,
-            what_waits_is_tried_at_once_and_the_past_is_replayed,
-            an_old_name_made_anew_gets_its_own_messages,
+            a_request_reaches_the_origin_with_its_query_coding_and_headers,
+            a_signed_webhook_is_taken_and_a_false_one_is_401,
+            a_tick_is_asked_for_with_a_key,
             a_webhook_of_stripe_verifies_at_the_origin_too,
             an_open_breaker_is_shown_and_reset_over_http,
-            a_request_reaches_the_origin_with_its_query_coding_and_headers,
-            deliveries_go_on_after_an_orderly_restart,
+            deliveries_are_what_the_subscription_says,
             deliveries_go_on_after_kill_nine,
             every_sign_up_reaches_an_origin_that_refuses_a_third,
             failing_origin_ends_in_dead_letters_too,
             gone_pauses_the_subscription_until_it_is_resumed,
+            messages_come_in_batches_and_a_bad_one_spoils_no_other,
             origin_that_goes_down_gets_the_rest_when_it_is_back,
             pause_over_http_holds_messages_back,
             refused_messages_become_dead_letters_and_are_redriven,
             retry_after_is_heeded,
             slow_origin_gets_everything_and_no_more_at_once_than_it_takes,
             subscription_made_over_http_is_served_like_one_of_the_file,
-            deliveries_are_what_the_subscription_says,
-            messages_come_in_batches_and_a_bad_one_spoils_no_other,
+            subscriptions_to_private_addresses_take_an_admin,
             two_subscriptions_each_get_everything,
+            what_waits_is_tried_at_once_and_the_past_is_replayed,
+        }
+        native {
+            an_old_name_made_anew_gets_its_own_messages,
+            deliveries_go_on_after_an_orderly_restart,
+        }
+        spin {
+            a_health_probe_starts_deliveries_again,
+            a_host_that_spin_does_not_allow_is_told,
+            a_secret_opens_the_tick_to_a_bare_get,
+            deliveries_go_on_after_the_response_until_the_queue_is_empty,
+            ticks_alone_deliver_what_a_killed_gateway_left,
         }
         memory {
             every_sign_up_reaches_an_origin_that_refuses_a_third,

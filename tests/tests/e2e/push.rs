@@ -2,9 +2,11 @@
 
 mod dead_letters;
 mod subscriptions;
+mod under_spin;
 
 pub use dead_letters::*;
 pub use subscriptions::*;
+pub use under_spin::*;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

@@ -38,7 +38,7 @@ pub async fn read(headers: &HeaderMap, body: IncomingRequestBody, limit: u64) ->
 }
 
 /// What `future` gives, or `None` when it takes longer. A clock is only asked where there is anything to wait for.
-async fn within<T>(time: Duration, future: impl Future<Output = T>) -> Option<T> {
+pub(crate) async fn within<T>(time: Duration, future: impl Future<Output = T>) -> Option<T> {
     let mut future = pin!(future);
     let mut timer = None;
     poll_fn(|context| {

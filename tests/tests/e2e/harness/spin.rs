@@ -15,6 +15,9 @@ use super::process::Program;
 const FIRST_PORT: u16 = 20_000;
 const PORTS: u16 = 10_000;
 
+/// What opens the tick to schedulers that send nothing but a URL.
+pub const TICK_SECRET: &str = "the-secret-of-the-scheduler";
+
 /// The `spin` program, if there is one.
 static SPIN: LazyLock<Option<PathBuf>> = LazyLock::new(|| {
     let found = match env::var_os("SPIN") {
@@ -48,6 +51,8 @@ pub fn start(directory: &Path, admin_key: Option<&str>) -> (Program, String) {
         .arg("--state-dir")
         .arg(directory.join("data"))
         .current_dir(directory)
+        .env("SPIN_VARIABLE_TOLLGATE_ORIGIN", "http://127.0.0.1:*")
+        .env("SPIN_VARIABLE_TOLLGATE_TICK_SECRET", TICK_SECRET)
         .env_remove("SPIN_VARIABLE_TOLLGATE_ADMIN_KEY");
     if let Some(key) = admin_key {
         command.env("SPIN_VARIABLE_TOLLGATE_ADMIN_KEY", key);
