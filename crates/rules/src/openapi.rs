@@ -9,8 +9,7 @@ use crate::{
     access, admin, campaigns, challenges, draws, forward, groups, keys, limiter, links, receipts, rooms,
     subscriptions, topics,
     access, admin, campaigns, draws, forward, groups, keys, limiter, links, receipts, rooms, subscriptions,
-    topics,
-    access, admin, campaigns, draws, forward, groups, keys, limiter, links, subscriptions, tick, topics,
+    tick, topics,
 };
 
 /// The document of this version.
