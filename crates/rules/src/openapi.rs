@@ -7,9 +7,7 @@ use tollgate_api::openapi::{self, Operation};
 
 use crate::{
     access, admin, campaigns, challenges, draws, forward, groups, keys, limiter, links, receipts, rooms,
-    subscriptions, topics,
-    access, admin, campaigns, draws, forward, groups, keys, limiter, links, receipts, rooms, subscriptions,
-    tick, topics,
+    subscriptions, tick, topics,
 };
 
 /// The document of this version.

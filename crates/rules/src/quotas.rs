@@ -230,7 +230,7 @@ fn commit_of(matching: &[&Quota], counters: &[Counting], caller: &Caller<'_>, he
         .map(|(quota, one)| add(&one.counter.key, quota.limit))
         .collect();
     let new = || counters.iter().filter_map(|one| Some((one, one.names.as_ref()?)));
-    let most = caller.config.clients.max_quota_names;
+    let most = caller.settings.config.clients.max_quota_names;
     mutations.extend(new().map(|(_, names)| add(names, most)));
     if let Some(key) = held {
         let both = matching.iter().zip(counters);

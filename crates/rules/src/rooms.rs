@@ -253,8 +253,8 @@ pub(crate) async fn route<S: Store>(
 /// Whose passes a request may show: its user's, else its client's.
 async fn holder<S: Store>(world: &World<'_, S>, request: &Request) -> Result<String, Problem> {
     let settings = world.settings;
-    if let Some(user) = identity::explicit_user(&settings.config, request)? {
-        return Ok(["user:", user].concat());
+    if let Some(user) = identity::explicit_user(settings, request, world.now)? {
+        return Ok(["user:", &user].concat());
     }
     let client = identity::client(
         world.store,
