@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::task::Poll;
 
 use tollgate_delivery::breaker::Change;
+use tollgate_delivery::relay::attempt::Answered;
 use tollgate_delivery::relay::record::Keys;
 use tollgate_delivery::relay::{Action, Delivered, DeliveryPolicy, Event, Machine, Note, restore};
 use tollgate_delivery::retry::Schedule;
@@ -212,7 +213,7 @@ impl Driver {
         let sequence = message.sequence;
         if self.sim.has(Bug::AdvanceBeforeDelivery) {
             let delivered = Delivered::Accepted;
-            self.tell(Event::Attempted { sequence, delivered });
+            self.tell(attempted(sequence, delivered));
             origin::attempt(&self.sim, self.index, message).await;
             return;
         }
@@ -226,9 +227,9 @@ impl Driver {
         if self.sim.fault(10) {
             self.sim.saw(Seen::OriginTwice);
             let delivered = delivered.clone();
-            self.tell(Event::Attempted { sequence, delivered });
+            self.tell(attempted(sequence, delivered));
         }
-        self.tell(Event::Attempted { sequence, delivered });
+        self.tell(attempted(sequence, delivered));
     }
 
     fn sending(&self, message: &Arc<Message>, attempt: u32, watch: &mut Watch) {
@@ -277,10 +278,18 @@ impl Driver {
                     format!("message {sequence} was given up after {attempts} attempts ({failed} failed), not {most}")
                 });
             }
-            Note::Paused => sim.saw(Seen::Paused),
+            Note::Paused(_) => sim.saw(Seen::Paused),
             Note::Skipped { .. } | Note::Lost { .. } => {
                 sim.violated(|| format!("nothing is removed here: {note:?}"))
             }
         }
+    }
+}
+
+fn attempted(sequence: u64, delivered: Delivered) -> Event {
+    Event::Attempted {
+        sequence,
+        delivered,
+        answered: Answered::default(),
     }
 }

@@ -108,6 +108,7 @@ impl Setup {
         let relays = TOPICS.map(|topic| {
             let subscription = &settings.config.topics[topic].subscriptions[0];
             relay::DeliveryPolicy {
+                pause_after_ms: None,
                 breaker: breaker::Thresholds {
                     consecutive_failures: 6,
                     open_initial_ms: 100,

@@ -1,3 +1,3 @@
-//! The forward component: the rule `tollgate_rules::forward::handle`.
+//! The forward component: the rule `tollgate_rules::forward::handle_alone`.
 
-tollgate_guest::handler!(Forward, tollgate_guest::rules::forward::handle);
+tollgate_guest::handler!(Forward, tollgate_guest::rules::forward::handle_alone);

@@ -314,6 +314,8 @@ calls! {
     ResumeSubscription = Forward "POST" "/api/topics/:topic/subscriptions/:name/resume" Key(Topics);
     /// Sends again to an origin that was left alone.
     ResetBreaker = Forward "POST" "/api/topics/:topic/subscriptions/:name/reset-breaker" Key(Topics);
+    /// Sends one sample at once.
+    TestSubscription = Forward "POST" "/api/topics/:topic/subscriptions/:name/test" Key(Topics), HostOnly;
     /// Tries at once what waits for another attempt.
     RetryNow = Forward "POST" "/api/topics/:topic/subscriptions/:name/retry-now" Key(Topics);
     /// Delivers messages of the past again.
@@ -598,6 +600,7 @@ fn may_be_native(path: &str) -> bool {
         || path == "/api/events"
         || path == "/api/links/top"
         || path == "/api/limits/refusals"
+        || (path.ends_with("/test") && path.starts_with("/api/topics/"))
 }
 
 /// The call of `component` that the request makes, and its parameters.

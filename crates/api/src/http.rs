@@ -87,6 +87,8 @@ pub const SEEN_HEADERS: &[&str] = &[
     "sec-purpose",
     "traceparent",
     "user-agent",
+    "x-delay",
+    "x-deliver-at",
     "x-forwarded-for",
     "x-moz",
     "x-partition-key",

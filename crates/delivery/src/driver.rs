@@ -9,6 +9,7 @@ mod observer;
 mod status;
 mod supervisor;
 mod tenure;
+mod trial;
 mod worker;
 
 use std::net::SocketAddr;
@@ -18,6 +19,7 @@ use std::time::Duration;
 use tokio::sync::{oneshot, watch};
 use tollgate_store::ports::Store;
 
+pub use crate::sinks::Report;
 use crate::sinks::http::OwnAddress;
 pub use crate::sinks::http::{OperatorClient, describe};
 use crate::subscription::Subscription;
@@ -25,6 +27,7 @@ pub use messenger::{Messenger, Recipient};
 pub use observer::{Attempt, Observer};
 use status::Board;
 pub use status::{Statuses, SubscriptionStatus};
+pub use trial::{MAX_TRIALS, NoTrial, Trials};
 
 /// How often the relay polls for changes that it is not notified of. The default is for a gateway; tests wait
 /// less.
@@ -121,6 +124,7 @@ pub struct Relay {
     ended: oneshot::Receiver<()>,
     board: Arc<Board>,
     own: Arc<OwnAddress>,
+    trials: Trials,
 }
 
 impl Relay {
@@ -144,11 +148,12 @@ impl Relay {
         let (end, ended) = oneshot::channel();
         let board = Arc::new(Board::default());
         let own = Arc::new(OwnAddress::new(&options.public_url));
+        let (trials, asked) = Trials::new();
         let supervisor =
             supervisor::Supervisor::new(store, options, Arc::clone(&board), Arc::clone(&own), low_water);
         std::thread::Builder::new().name("relay".into()).spawn(move || {
             let local = tokio::task::LocalSet::new();
-            local.block_on(&runtime, supervisor.run(orders, changes));
+            local.block_on(&runtime, supervisor.run(orders, changes, asked));
             // A resolver that hangs must not hold up the end.
             runtime.shutdown_background();
             let _ = end.send(());
@@ -162,6 +167,7 @@ impl Relay {
             ended,
             board,
             own,
+            trials,
         })
     }
 
@@ -184,6 +190,11 @@ impl Relay {
     /// The same, for whoever looks at it again and again.
     pub fn statuses(&self) -> Statuses {
         Statuses(Arc::clone(&self.board))
+    }
+
+    /// Sends samples, under the same rules.
+    pub fn trials(&self) -> Trials {
+        self.trials.clone()
     }
 
     /// Sends what no topic holds, under the same rules.

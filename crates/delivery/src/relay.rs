@@ -26,6 +26,8 @@
 //!   message makes no other a dead letter.
 //! * A message that the filter does not pass is finished when it is loaded, and neither waits nor takes a place. What
 //!   waits for another attempt is looked at again when its turn comes; a dead letter that was redriven goes anyway.
+//! * Each attempt is written down in the commit of what became of it; of each message the newest, of the newest messages.
+//! * A subscription that has failed for longer than `pause_after_ms`, and often enough, is paused as by its receiver.
 //! * Two relays of one subscription on one store both deliver, but their progress stays right. A commit is
 //!   made on condition that the progress is the one last seen. A relay whose commit is refused reads the
 //!   progress again and merges.
@@ -38,6 +40,7 @@ use crate::subscription::{BATCH_INTERVAL, Filter, MAX_BATCH, Subscription};
 use tollgate_store::commit::{Commit, Message};
 
 pub mod address;
+pub mod attempt;
 mod delivered;
 pub mod delivery;
 mod journal;
@@ -54,6 +57,8 @@ pub use delivered::{Blame, Delivered};
 pub use machine::Machine;
 pub use pacer::{MAX_RATE, MIN_RATE};
 
+use attempt::Answered;
+use record::PauseReason;
 use restore::{Found, Polled, Restored};
 
 /// The most messages that are loaded and not finished: in memory, that is.
@@ -113,6 +118,8 @@ pub struct DeliveryPolicy {
     pub held: usize,
     /// When to leave the origin alone.
     pub breaker: breaker::Thresholds,
+    /// Paused after nothing but failure for so many milliseconds; `None`: never.
+    pub pause_after_ms: Option<u64>,
 }
 
 impl DeliveryPolicy {
@@ -145,6 +152,7 @@ impl DeliveryPolicy {
             window: WINDOW,
             held: MAX_HELD,
             breaker: breaker::Thresholds::default(),
+            pause_after_ms: Some(subscription.pause_after.as_millis()).filter(|ms| *ms > 0),
         }
     }
 }
@@ -174,6 +182,8 @@ pub enum Event {
         sequence: u64,
         /// How it ended.
         delivered: Delivered,
+        /// What the receiver said.
+        answered: Answered,
     },
     /// [`Action::Send`] was not carried out, and costs nothing. The small entries, if they say why: it was paused.
     Withheld {
@@ -193,6 +203,8 @@ pub enum Event {
         number: u64,
         /// How it ended, for all of them.
         delivered: Delivered,
+        /// What the receiver said.
+        answered: Answered,
     },
     /// [`Action::SendBatch`] was not carried out; see [`Event::Withheld`].
     BatchWithheld {
@@ -277,8 +289,8 @@ pub enum Note {
         /// The last failure.
         error: String,
     },
-    /// The receiver wants no more: the subscription is paused.
-    Paused,
+    /// The subscription is paused: its receiver wants no more, or has failed for long.
+    Paused(PauseReason),
     /// Retention removed these before they were delivered.
     Skipped {
         /// The first.
@@ -306,6 +318,8 @@ pub struct Snapshot {
     pub watermark: u64,
     /// Nothing is sent.
     pub paused: bool,
+    /// Why, while it is paused.
+    pub pause_reason: Option<PauseReason>,
     /// `closed`, `open` or `half-open`.
     pub breaker: &'static str,
 }

@@ -7,19 +7,29 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::relay::Delivered;
+use crate::relay::attempt::Answered;
 use crate::subscription::{SinkKind, Subscription};
 use tollgate_api::traceparent::Traceparent;
 use tollgate_store::commit::Message;
 
 use http::{HttpClients, HttpSink, OwnAddress};
 
+/// How a delivery ended, and what the receiver said.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Report {
+    /// How it ended.
+    pub delivered: Delivered,
+    /// What the receiver said.
+    pub answered: Answered,
+}
+
 /// Where one subscription's messages go.
 pub(crate) trait Sink {
     /// Delivers once, in bounded time, and judges what the receiver answered. `place`: that of this attempt in a trace, if it
     /// has one of its own.
-    async fn deliver(&self, message: Arc<Message>, place: Option<Traceparent>) -> Delivered;
+    async fn deliver(&self, message: Arc<Message>, place: Option<Traceparent>) -> Report;
     /// Delivers several at once, which are accepted or refused together.
-    async fn deliver_together(&self, messages: &[(Arc<Message>, u32)]) -> Delivered;
+    async fn deliver_together(&self, messages: &[(Arc<Message>, u32)]) -> Report;
 }
 
 /// A sink of any kind.
@@ -28,13 +38,13 @@ pub(crate) enum AnySink {
 }
 
 impl Sink for AnySink {
-    async fn deliver(&self, message: Arc<Message>, place: Option<Traceparent>) -> Delivered {
+    async fn deliver(&self, message: Arc<Message>, place: Option<Traceparent>) -> Report {
         match self {
             Self::Http(sink) => sink.deliver(message, place).await,
         }
     }
 
-    async fn deliver_together(&self, messages: &[(Arc<Message>, u32)]) -> Delivered {
+    async fn deliver_together(&self, messages: &[(Arc<Message>, u32)]) -> Report {
         match self {
             Self::Http(sink) => sink.deliver_together(messages).await,
         }

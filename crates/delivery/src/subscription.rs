@@ -66,6 +66,9 @@ pub struct Subscription {
     /// How long the origin may take to answer.
     #[serde(default = "delivery_timeout")]
     pub timeout: Span,
+    /// Paused after nothing but failure for so long; zero: never.
+    #[serde(default = "pause_after")]
+    pub pause_after: Span,
     /// One message of a key at a time, in order.
     #[serde(default = "yes")]
     pub ordered: bool,
@@ -96,6 +99,7 @@ impl Subscription {
             batch: None,
             batch_interval: None,
             timeout: delivery_timeout(),
+            pause_after: pause_after(),
             ordered: yes(),
             allow_private_addresses: false,
             retry: Retry::default(),
@@ -175,6 +179,9 @@ fn concurrency() -> u32 {
 }
 fn delivery_timeout() -> Span {
     Span::from_secs(10)
+}
+fn pause_after() -> Span {
+    Span::from_secs(5 * 24 * 3_600)
 }
 fn yes() -> bool {
     true

@@ -50,7 +50,7 @@ export const Topics = () => {
 };
 
 const BREAKER = { closed: ['good', 'Breaker closed'], open: ['bad', 'Breaker open'], 'half-open': ['warn', 'Breaker half open'] };
-const REASONS = { requested: 'by hand', gone: 'the origin answered 410' };
+const REASONS = { requested: 'by hand', gone: 'the origin answered 410', failing: 'nothing but failure for long' };
 
 const fieldsOf = (isNew, mayPrivate) => [
   ...(isNew ? [{ name: 'name', label: 'Name', required: true, max: 64, placeholder: 'origin', hint: 'a–z, 0–9, ., _ and -.', pointer: 'path:name' }] : []),
@@ -132,6 +132,10 @@ const Subscription = ({ one, open, reload }) => {
     await call('POST', `${path}/${what}`);
     reload();
   };
+  const test = async () => {
+    const told = await call('POST', `${path}/test`);
+    return told.delivered ? `${one.name} took a sample: ${told.status} in ${number(told.milliseconds)} ms.` : `${one.name} did not take a sample: ${told.error} (${number(told.milliseconds)} ms).`;
+  };
   return html`
     <li class="card wide">
       <header><h3>${one.name}</h3>
@@ -146,12 +150,15 @@ const Subscription = ({ one, open, reload }) => {
         ${one.oldestWaiting && html`<span>the oldest since <strong><${Time} at=${one.oldestWaiting} /></strong></span>`}
         <span>finished up to <strong>${number(one.watermark)}</strong></span>
         <span>attempts: ${attempts(one.retry)}</span>
+        <span>last hour: <strong>${number(one.attemptsLastHour)}</strong> sent, <strong>${number(one.failuresLastHour)}</strong> failed</span>
+        ${one.failingSince && html`<span>failing since <strong><${Time} at=${one.failingSince} /></strong></span>`}
       </div>
       ${(one.lastError || one.breaker.why) && html`<p class="note"><strong>Last error:</strong> ${one.lastError || one.breaker.why}${one.breaker.until && html`; tried again <${Time} at=${one.breaker.until} />`}</p>`}
       <div class="actions">
         ${one.paused ? html`<${Act} label="Resume" act=${act('resume')} done="Deliveries to ${one.name} go on." />` : html`<${Act} label="Pause" act=${act('pause')} done="Deliveries to ${one.name} are paused." />`}
         ${one.breaker.state !== 'closed' && html`<${Act} label="Reset breaker" act=${act('reset-breaker')} done="The breaker of ${one.name} is closed." />`}
         ${one.lag > 0 && !one.paused && html`<${Act} label="Retry now" act=${act('retry-now')} done="What waits for ${one.name} is tried at once." />`}
+        <${Act} label="Test" act=${test} />
         <button type="button" aria-label="Replay to ${one.name}" onClick=${() => open('replay', one)}>Replay</button>
         ${one.source === 'api' ? html`
           <button type="button" aria-label="Change ${one.name}" onClick=${() => open('edit', one)}>Change</button>

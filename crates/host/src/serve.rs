@@ -271,6 +271,7 @@ impl Gateway {
         let rls = rls
             .map(|socket| rls::Service::start(socket, server.shared()))
             .transpose()?;
+        server.try_by(relay.trials());
         let looked_at = events::Sources {
             subscriptions: relay.statuses(),
             counted: counted.clone(),

@@ -27,9 +27,11 @@ pub mod service;
 pub mod settle;
 mod sse;
 mod stream;
+mod tailing;
 mod threads;
 mod top;
 pub(crate) mod traffic;
+mod trial;
 mod turn;
 mod under_way;
 mod watch;
@@ -59,7 +61,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, oneshot};
-use tollgate_delivery::driver::Statuses;
+use tollgate_delivery::driver::{Statuses, Trials};
 use tollgate_engines::AnyEngine;
 use tollgate_rules::config::{Config, MAX_WORKERS};
 use under_way::UnderWay;
@@ -99,6 +101,8 @@ pub struct Shared {
     pub handlers: Option<Handlers>,
     /// Calls that may still wait for messages.
     pub long_polls: Semaphore,
+    /// Those that listen to a topic.
+    pub tails: Arc<Semaphore>,
     /// Who is logged in at the dashboard, and what it shows.
     pub dashboard: Dashboard,
     /// Who watches campaigns.
@@ -119,6 +123,8 @@ pub struct Shared {
     pub metrics: Metrics,
     /// The gateway's own events.
     pub events: Arc<Events>,
+    /// The way to send samples, once the relay runs.
+    pub trials: OnceLock<Trials>,
     /// The way to the collector of traces, if there is one.
     pub traces: Option<Arc<Traces>>,
 }
@@ -202,6 +208,7 @@ impl Server {
             engines,
             handlers,
             long_polls: Semaphore::new(long_poll::MAX_LONG_POLLS),
+            tails: Arc::new(Semaphore::new(tailing::MAX_STREAMS)),
             watchers: Watchers::default(),
             draining: AtomicBool::new(false),
             places,
@@ -211,6 +218,7 @@ impl Server {
             admin_tls: listening.admin_tls,
             metrics: Metrics::default(),
             events,
+            trials: OnceLock::new(),
             traces,
         });
         let (way, rest) = Rest::start(others, &program, &shared)?;
@@ -230,6 +238,11 @@ impl Server {
         self.shared.metrics.watch(relay);
     }
 
+    /// Sends samples by this relay.
+    pub fn try_by(&self, relay: Trials) {
+        // There is one.
+        let _ = self.shared.trials.set(relay);
+    }
     /// What its threads share.
     pub fn shared(&self) -> Arc<Shared> {
         Arc::clone(&self.shared)

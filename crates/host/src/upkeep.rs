@@ -1,5 +1,5 @@
 //! Background work of the rules, for as long as the gateway runs. Links that have ended are removed, what is noted of visits is
-//! counted, holds that have ended are given back, draws that have closed are drawn, what is left of removed campaigns goes, and work that
+//! counted, holds that have ended are given back, draws that have closed are drawn, messages that were posted to come later come, what is left of removed campaigns goes, and work that
 //! earlier versions left undone is done. In small batches, one commit after the other.
 
 use crate::clock::now;
@@ -7,6 +7,7 @@ use crate::memory;
 use crate::server::generation::Current;
 use std::time::Duration;
 use tollgate_engines::AnyEngine;
+use tollgate_rules::forward::delayed;
 use tollgate_rules::{campaigns, draws, links, quotas};
 use tollgate_store::commit::StoreError;
 
@@ -18,6 +19,8 @@ const EVERY_HOLD: Duration = Duration::from_secs(1);
 const EVERY_FOLD: Duration = Duration::from_secs(2);
 /// How often it is looked whether draws have closed, or have pages of entries to be hashed.
 const EVERY_DRAW: Duration = Duration::from_secs(1);
+/// How often it is looked whether messages are due that were posted to come later: so much later they come.
+const EVERY_DUE: Duration = Duration::from_millis(200);
 /// Between two batches, so that others have their turn.
 const BREATH: Duration = Duration::from_millis(20);
 
@@ -38,6 +41,10 @@ pub async fn run(store: AnyEngine, current: Current) {
         again_and_again("the notes of visits", EVERY_FOLD, || {
             let generation = current.get();
             async move { links::stats::step(store, &generation.settings.config.links, now()).await }
+        }),
+        again_and_again("messages that are due", EVERY_DUE, || {
+            let generation = current.get();
+            async move { delayed::release(store, &generation.settings.config, now()).await }
         }),
         again_and_again("draws", EVERY_DRAW, || draws::maintain(store, now())),
         again_and_again("campaigns", EVERY, || campaigns::purge(store, now())),

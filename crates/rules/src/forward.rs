@@ -6,6 +6,7 @@
 //! nobody forges claims. Any other topic begins with the first message of a caller with the scope `topics`:
 //! the number of topics does not grow with the number of strangers.
 
+pub mod delayed;
 #[cfg(feature = "schema")]
 pub(crate) mod describe;
 mod post;
@@ -26,6 +27,25 @@ use tollgate_api::http::{Request, Response};
 use tollgate_api::pattern;
 use tollgate_api::problem::Problem;
 use tollgate_store::ports::Store;
+
+/// Rounds of [`delayed::release`] before one request.
+const ROUNDS: usize = 4;
+
+/// The handler where nothing works in the background (Spin): before whoever reads or leases is answered, what is due is put into its
+/// topic.
+pub async fn handle_alone<S: Store>(world: &World<'_, S>, request: &Request) -> Response {
+    let reads = request.method == "GET" || request.path.ends_with("/lease");
+    if reads && request.path.starts_with("/api/") {
+        for _ in 0..ROUNDS {
+            // What is not done now is done before the next request.
+            let more = delayed::release(world.store, &world.settings.config, world.now).await;
+            if !more.unwrap_or(false) {
+                break;
+            }
+        }
+    }
+    handle(world, request).await
+}
 
 /// The handler: answers every request, with a problem document where it must. No answer may be cached: each
 /// is for its caller alone.

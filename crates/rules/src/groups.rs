@@ -189,12 +189,16 @@ async fn lag<S: Store>(
     Ok(state.map(|state| state.lag(extent)))
 }
 
-/// How far behind each group of a topic is, by name.
-pub(crate) async fn lags_of<S: Store>(store: &S, topic: &Topic) -> Result<Vec<Lag>, StoreError> {
+/// How far behind each group of a topic is, in the order of `all`, which may be of other topics too.
+pub(crate) async fn lags_of<S: Store>(
+    store: &S,
+    topic: &Topic,
+    all: &[Defined],
+) -> Result<Vec<Lag>, StoreError> {
     let mut lags = Vec::new();
-    for defined in groups::all(store, Some(&topic.name)).await? {
-        if let Some(lag) = lag(store, &defined, Some(topic)).await? {
-            let name = defined.name;
+    for defined in all.iter().filter(|defined| defined.topic == topic.name) {
+        if let Some(lag) = lag(store, defined, Some(topic)).await? {
+            let name = defined.name.clone();
             lags.push(Lag { name, lag });
         }
     }

@@ -102,6 +102,11 @@ fn fingerprint(request: &Request, kept: &BTreeMap<String, String>) -> [u8; 32] {
     if let Some(key) = sent("x-partition-key") {
         parts.extend([b"key", key]);
     }
+    for (name, tag) in [("x-deliver-at", b"at"), ("x-delay", b"in")] {
+        if let Some(due) = sent(name) {
+            parts.extend([&tag[..], due]);
+        }
+    }
     for (name, value) in kept {
         parts.extend([b"header", name.as_bytes(), value.as_bytes()]);
     }

@@ -10,6 +10,7 @@ mod replay;
 mod status;
 #[cfg(test)]
 mod tests;
+pub mod trial;
 mod view;
 mod write;
 
@@ -135,7 +136,7 @@ async fn pause<S: Store>(
         let control = if pause {
             Control::paused(PauseReason::Requested, world.now)
         } else {
-            Control::default()
+            Control::resumed(world.now)
         };
         // Unconditional: of a pause and a resume at the same moment, the last one wins, as for two people at a switch.
         let value = serde_json::to_vec(&control).expect("a struct of plain fields serialises");

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use url::form_urlencoded;
 
-use crate::config::{Config, is_topic_name};
+use crate::config::{Config, TOPIC_NAME_RULE, is_topic_name};
 use crate::events;
 use crate::groups;
 use crate::keys;
@@ -29,7 +29,7 @@ use tollgate_store::ports::Store;
 const DEFAULT_MESSAGES: u64 = 100;
 /// Topics of a page unless the caller says otherwise.
 const DEFAULT_TOPICS: u64 = 100;
-/// The most topics of a page; each costs a look at its subscriptions.
+/// The most topics of a page; each costs a look at the state of its subscriptions and groups.
 const MAX_TOPICS: u64 = 500;
 
 /// Whether the configuration names the topic: by itself, as the target of a route, or for the gateway's own events.
@@ -66,9 +66,13 @@ pub(crate) struct View {
 }
 
 impl View {
-    async fn of<S: Store>(world: &World<'_, S>, topic: Topic) -> Result<Self, Problem> {
-        let subscriptions = subscriptions::lags(world, &topic).await?;
-        let groups = groups::lags_of(world.store, &topic).await?;
+    async fn of<S: Store>(
+        world: &World<'_, S>,
+        topic: Topic,
+        consumers: &Consumers,
+    ) -> Result<Self, Problem> {
+        let subscriptions = subscriptions::lags(world.store, &topic, &consumers.subscriptions).await?;
+        let groups = groups::lags_of(world.store, &topic, &consumers.groups).await?;
         Ok(Self {
             depth: (topic.last + 1).saturating_sub(topic.first),
             name: topic.name,
@@ -78,6 +82,32 @@ impl View {
             newest_time: topic.last_time,
             subscriptions,
             groups,
+        })
+    }
+}
+
+/// Who gets messages: of one topic, or of all. Read once for a page of topics, however many there are.
+struct Consumers {
+    subscriptions: Vec<tollgate_delivery::subscriptions::Defined>,
+    groups: Vec<tollgate_delivery::groups::Defined>,
+}
+
+impl Consumers {
+    async fn of_all<S: Store>(world: &World<'_, S>) -> Result<Self, Problem> {
+        let file = world.settings.config.subscriptions();
+        let mut subscriptions = tollgate_delivery::subscriptions::all(world.store, file).await?;
+        subscriptions.sort_by(|a, b| a.settings.name.cmp(&b.settings.name));
+        Ok(Self {
+            subscriptions,
+            groups: tollgate_delivery::groups::all(world.store, None).await?,
+        })
+    }
+
+    async fn of_topic<S: Store>(world: &World<'_, S>, topic: &str) -> Result<Self, Problem> {
+        let file = world.settings.config.subscriptions();
+        Ok(Self {
+            subscriptions: tollgate_delivery::subscriptions::of_topic(world.store, file, topic).await?,
+            groups: tollgate_delivery::groups::all(world.store, Some(topic)).await?,
         })
     }
 }
@@ -140,9 +170,10 @@ pub async fn list<S: Store>(world: &World<'_, S>, request: &Request) -> Result<R
         }
     }
     let more = named.len() > limit;
+    let consumers = Consumers::of_all(world).await?;
     let mut topics = Vec::with_capacity(limit.min(named.len()));
     for (_, topic) in named.into_iter().take(limit) {
-        topics.push(View::of(world, topic).await?);
+        topics.push(View::of(world, topic, &consumers).await?);
     }
     let next_cursor = topics
         .last()
@@ -163,7 +194,8 @@ pub async fn read<S: Store>(
         None if is_configured(&world.settings.config, name) => never_used(name),
         None => return Err(Problem::not_found()),
     };
-    Ok(Response::json(200, &View::of(world, topic).await?))
+    let consumers = Consumers::of_topic(world, name).await?;
+    Ok(Response::json(200, &View::of(world, topic, &consumers).await?))
 }
 
 /// Some messages of a topic.
@@ -202,6 +234,21 @@ pub async fn messages<S: Store>(
         next_after: found.last().map_or(after, |message| message.sequence),
     };
     Ok(Response::json(200, &page))
+}
+
+/// The topic of a `GET /api/topics/{topic}/messages?after=` that is answered with a stream, and after which sequence.
+///
+/// # Errors
+/// 401 or 403 without a key of the scope `topics`; 400 for a name or a query that is none; those of the store.
+pub async fn tail<S: Store>(store: &S, request: &Request, now: u64) -> Result<(String, u64), Problem> {
+    keys::require(store, request, now, Scope::Topics).await?;
+    let name = request.path.strip_prefix("/api/topics/");
+    let name = name.and_then(|rest| rest.strip_suffix("/messages"));
+    let name = name.filter(|name| is_topic_name(name));
+    let name = name.ok_or_else(|| Problem::field("path:topic", TOPIC_NAME_RULE))?;
+    let query = Query::of(request, &["after"])?;
+    let after = query.number("after", 0..=i64::MAX as u64, 0)?;
+    Ok((name.to_owned(), after))
 }
 
 /// A `GET /api/topics/{topic}/messages` with a `wait`, or a lease with one, for a host that does the waiting itself.

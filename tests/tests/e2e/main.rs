@@ -17,6 +17,7 @@ mod contract;
 mod cors;
 mod crash;
 mod dashboard;
+mod delayed;
 mod demo;
 mod documents;
 mod draws;
@@ -257,7 +258,9 @@ harness::cases! {
             topics_are_listed_with_their_extent,
             waiting_reader_gets_the_message_when_it_arrives,
         }
-        native {}
+        native {
+            a_topic_is_listened_to_and_gone_on_with,
+        }
         memory {
             sequences_of_a_topic_are_dense_under_parallel_posts,
             waiting_reader_gets_the_message_when_it_arrives,
@@ -274,6 +277,18 @@ harness::cases! {
         native {}
         memory {
             consumers_share_a_topic_and_a_late_ack_is_told,
+        }
+    }
+    delayed {
+        both {
+            a_message_comes_when_it_is_due_for_readers_and_consumers,
+            bad_times_name_their_header,
+        }
+        native {
+            later_messages_reach_the_origin_on_time_across_kill_nine,
+        }
+        memory {
+            a_message_comes_when_it_is_due_for_readers_and_consumers,
         }
     }
     push {
@@ -301,8 +316,12 @@ harness::cases! {
             what_waits_is_tried_at_once_and_the_past_is_replayed,
         }
         native {
+            a_sample_is_sent_at_once_and_changes_nothing,
+            a_sample_reaches_no_private_address_that_deliveries_may_not,
             an_old_name_made_anew_gets_its_own_messages,
             deliveries_go_on_after_an_orderly_restart,
+            every_attempt_is_shown_with_its_answer_also_after_kill_nine,
+            nothing_but_failure_for_long_pauses_the_subscription,
         }
         spin {
             a_health_probe_starts_deliveries_again,

@@ -1,9 +1,11 @@
 //! Messages pushed to a real origin: every one, in order per key, whatever the origin and the gateway go through.
 
+mod attempts;
 mod dead_letters;
 mod subscriptions;
 mod under_spin;
 
+pub use attempts::*;
 pub use dead_letters::*;
 pub use subscriptions::*;
 pub use under_spin::*;

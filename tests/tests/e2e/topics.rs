@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::harness::{ADMIN_KEY, Answer, Gateway, Host, crowd, eventually, unique};
+use crate::harness::{ADMIN_KEY, Answer, EventStream, Gateway, Host, crowd, eventually, unique};
 
 /// Posts to a topic with the admin's key, which may begin one.
 async fn post(gateway: &Gateway, topic: &str, key: &str, body: Value) -> Value {
@@ -346,4 +346,57 @@ pub async fn a_body_as_large_as_the_settings_allow_is_taken(host: Host) {
     let post = |bytes: usize| gateway.post("/signup").body(vec![b'x'; bytes]).send();
     post(128 << 10).await.expect(202);
     post((128 << 10) + 1).await.problem(413, "content-too-large");
+}
+
+pub async fn a_topic_is_listened_to_and_gone_on_with(host: Host) {
+    let gateway = Gateway::shared(host).await;
+    let topic = unique("heard").to_lowercase();
+    let path = format!("/api/topics/{topic}/messages");
+    let post = async |number: u64| {
+        let call = gateway.post(&path).key(ADMIN_KEY);
+        call.json(&serde_json::json!({ "number": number }))
+            .send()
+            .await
+            .expect(202);
+    };
+    let head = format!("accept: text/event-stream\r\nauthorization: Bearer {ADMIN_KEY}\r\n");
+    let patience = std::time::Duration::from_secs(10);
+    post(1).await;
+    post(2).await;
+    let from_first = format!("{path}?after=1");
+    let mut stream = EventStream::open(&gateway, &from_first, &head, patience).await;
+    stream
+        .until("what is kept", |text| text.contains("id: 2\n"))
+        .await;
+    assert!(!stream.text.contains("id: 1\n"), "{}", stream.text);
+    post(3).await;
+    stream
+        .until("what comes", |text| text.contains("id: 3\ndata: {"))
+        .await;
+    assert!(stream.text.contains(r#""data":{"number":3}"#), "{}", stream.text);
+    drop(stream);
+    let again = format!("{head}last-event-id: 2\r\n");
+    let mut stream = EventStream::open(&gateway, &path, &again, patience).await;
+    stream
+        .until("what was missed", |text| text.contains("id: 3\n"))
+        .await;
+    assert!(!stream.text.contains("id: 2\n"), "{}", stream.text);
+
+    let accept = ("accept", "text/event-stream");
+    let call = || gateway.get(&path).header(accept.0, accept.1);
+    call().send().await.problem(401, "unauthorized");
+    let links = gateway.key(&["links"]).await;
+    call().key(&links).send().await.problem(403, "forbidden");
+    call()
+        .key(ADMIN_KEY)
+        .header("last-event-id", "x")
+        .outside_contract()
+        .send()
+        .await
+        .names("header:last-event-id");
+    let limited = gateway
+        .get(&format!("{path}?limit=1"))
+        .header(accept.0, accept.1)
+        .key(ADMIN_KEY);
+    limited.send().await.names("query:limit");
 }

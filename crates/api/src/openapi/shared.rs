@@ -177,6 +177,18 @@ pub(super) fn parameters() -> Value {
              caller's key has the scope `topics`.",
             "order-7",
         ),
+        "DeliverAt": header(
+            "x-deliver-at",
+            json!({ "type": "string", "format": "date-time" }),
+            "When the message comes, at most 30 days ahead; at once if that has passed. Not with `x-delay`.",
+            "2027-01-15T20:00:00Z",
+        ),
+        "Delay": header(
+            "x-delay",
+            json!({ "type": "integer", "minimum": 0, "maximum": 2_592_000 }),
+            "In how many seconds the message comes. Not with `x-deliver-at`.",
+            "600",
+        ),
         "LastEventId": header(
             "Last-Event-ID",
             json!({ "type": "integer", "minimum": 0 }),

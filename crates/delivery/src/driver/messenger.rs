@@ -41,6 +41,6 @@ pub struct Recipient(AnySink);
 impl Recipient {
     /// Delivers once, within the time that the settings allow. To be called on a [`tokio::task::LocalSet`].
     pub async fn deliver(&self, message: Arc<Message>) -> Delivered {
-        self.0.deliver(message, None).await
+        self.0.deliver(message, None).await.delivered
     }
 }

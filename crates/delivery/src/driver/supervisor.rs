@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::subscriptions::{self, Defined, Source};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinHandle, spawn_local};
 use tokio::time::{Instant, MissedTickBehavior};
 use tollgate_store::ports::Store;
 
 use super::status::Board;
+use super::trial::Trial;
 use super::worker::{Order, Worker};
 use super::{File, LowWater, Options};
 use crate::sinks::Sinks;
@@ -59,8 +60,14 @@ impl<S: Store + 'static> Supervisor<S> {
         }
     }
 
-    /// Until it is told to drain, and everything has ended. `file`: what the file says, as it changes.
-    pub async fn run(mut self, mut orders: watch::Receiver<super::Order>, mut file: watch::Receiver<File>) {
+    /// Until it is told to drain, and everything has ended. `file`: what the file says, as it changes; `trials`: what is to be sent
+    /// besides.
+    pub async fn run(
+        mut self,
+        mut orders: watch::Receiver<super::Order>,
+        mut file: watch::Receiver<File>,
+        mut trials: mpsc::Receiver<Trial>,
+    ) {
         let mut tick = tokio::time::interval(self.options.intervals.follow);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut low_water_at = Instant::now();
@@ -80,6 +87,7 @@ impl<S: Store + 'static> Supervisor<S> {
                     self.follow().await;
                     self.tell_low_water().await;
                 }
+                Some(trial) = trials.recv() => trial.begin(&self.sinks),
                 changed = orders.changed() => if changed.is_err() { break },
             }
         }

@@ -7,8 +7,8 @@ use std::time::{Duration, SystemTime};
 
 use crate::attributes;
 use crate::breaker::Change;
-use crate::relay::record::Keys;
-use crate::relay::restore;
+use crate::relay::record::{Keys, PauseReason};
+use crate::relay::restore::{self, Restored};
 use crate::relay::{Action, Delivered, DeliveryPolicy, Event, Machine, Note};
 use crate::subscriptions::{self, Defined, Standing, standing};
 use futures::StreamExt as _;
@@ -23,7 +23,7 @@ use super::observer::{Attempt, Observer};
 use super::status::{Board, SubscriptionStatus};
 use super::tenure::{Ended, Tenure};
 use crate::clock::{Clock, random};
-use crate::sinks::{AnySink, Sink as _};
+use crate::sinks::{AnySink, Report, Sink as _};
 
 /// How long to wait after the store has failed.
 const STORE_RETRY: Duration = Duration::from_secs(1);
@@ -276,12 +276,15 @@ impl<S: Store> Driver<S> {
                 };
             }
         }
-        let began = Instant::now();
-        let delivered = self.observed(message, attempt).await;
-        let ms = began.elapsed().as_millis() as u64;
+        let Report { delivered, answered } = self.observed(message, attempt).await;
+        let ms = answered.ms;
         let Self { topic, name, .. } = self;
         tracing::debug!(topic, subscription = name, sequence, attempt, ms, outcome = ?delivered, "attempt");
-        Event::Attempted { sequence, delivered }
+        Event::Attempted {
+            sequence,
+            delivered,
+            answered,
+        }
     }
 
     async fn send_batch(&self, number: u64, messages: &[(Arc<Message>, u32)]) -> Event {
@@ -300,12 +303,15 @@ impl<S: Store> Driver<S> {
                 return Event::BatchWithheld { number, polled: None };
             }
         }
-        let began = Instant::now();
-        let delivered = self.sink.deliver_together(messages).await;
-        let (count, ms) = (messages.len(), began.elapsed().as_millis() as u64);
+        let Report { delivered, answered } = self.sink.deliver_together(messages).await;
+        let (count, ms) = (messages.len(), answered.ms);
         let Self { topic, name, .. } = self;
         tracing::debug!(topic, subscription = name, count, ms, outcome = ?delivered, "attempt of a batch");
-        Event::BatchAttempted { number, delivered }
+        Event::BatchAttempted {
+            number,
+            delivered,
+            answered,
+        }
     }
 
     /// Whether an attempt could outlast the lease; if so, it has waited a little for the renewal.
@@ -318,7 +324,7 @@ impl<S: Store> Driver<S> {
     }
 
     /// One delivery; whoever observes it hears how it ended.
-    async fn observed(&self, message: Arc<Message>, number: u32) -> Delivered {
+    async fn observed(&self, message: Arc<Message>, number: u32) -> Report {
         let Some(observer) = &self.observer else {
             return self.sink.deliver(message, None).await;
         };
@@ -328,7 +334,7 @@ impl<S: Store> Driver<S> {
             return self.sink.deliver(message, None).await;
         };
         let began = SystemTime::now();
-        let delivered = self.sink.deliver(Arc::clone(&message), Some(place)).await;
+        let report = self.sink.deliver(Arc::clone(&message), Some(place)).await;
         observer.ended(&Attempt {
             message: &message,
             subscription: &self.name,
@@ -336,9 +342,9 @@ impl<S: Store> Driver<S> {
             began,
             of_message,
             place,
-            delivered: &delivered,
+            delivered: &report.delivered,
         });
-        delivered
+        report
     }
 
     fn poll(&self, polling: Rc<RefCell<bool>>) -> LocalBoxFuture<'_, Option<Event>> {
@@ -439,7 +445,14 @@ impl Tally {
                 );
                 self.status.dead += 1;
             }
-            Note::Paused => {
+            Note::Paused(PauseReason::Failing) => {
+                tracing::warn!(
+                    topic,
+                    subscription = name,
+                    "paused: the origin has failed for too long"
+                );
+            }
+            Note::Paused(_) => {
                 tracing::warn!(
                     topic,
                     subscription = name,

@@ -3,14 +3,15 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 
+use super::attempt::{Attempt, Health};
 use super::progress::Progress;
 use super::record::{BreakerRecord, Control, DeadLetter, Keys, Waiting};
 use tollgate_store::commit::{Commit, Condition, MAX_STEPS, Mutation, literal};
 
 /// Values that one commit may hold before it is full, bytes: the largest single one and the progress fit as well.
 const MAX_BATCH_BYTES: usize = 768 << 10;
-/// Mutations kept free for the progress, the control entry and the breaker's.
-const OWN_MUTATIONS: usize = 3;
+/// Mutations kept free for the progress, the control entry, the breaker's and that of the health.
+const OWN_MUTATIONS: usize = 4;
 
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Change {
@@ -38,6 +39,10 @@ pub(super) enum Change {
     Control(Control),
     /// The circuit breaker opened or closed.
     Breaker(BreakerRecord),
+    /// An attempt has ended.
+    Attempt(Attempt),
+    /// How deliveries went of late.
+    Health(Health),
 }
 
 impl Change {
@@ -46,8 +51,12 @@ impl Change {
         match self {
             // A dead letter also deletes its retry entry.
             Self::Dead { .. } => 2,
-            Self::Delivered { entry: true, .. } | Self::Retry { .. } => 1,
-            Self::Delivered { .. } | Self::Skipped { .. } | Self::Control(_) | Self::Breaker(_) => 0,
+            Self::Delivered { entry: true, .. } | Self::Retry { .. } | Self::Attempt(_) => 1,
+            Self::Delivered { .. }
+            | Self::Skipped { .. }
+            | Self::Control(_)
+            | Self::Breaker(_)
+            | Self::Health(_) => 0,
         }
     }
 
@@ -55,7 +64,12 @@ impl Change {
         match self {
             Self::Delivered { sequence, .. } | Self::Retry { sequence, .. } => Some(*sequence),
             Self::Dead { letter, .. } => Some(letter.sequence),
-            Self::Skipped { .. } | Self::Control(_) | Self::Breaker(_) => None,
+            // An attempt was made, whatever becomes of its message.
+            Self::Skipped { .. }
+            | Self::Control(_)
+            | Self::Breaker(_)
+            | Self::Attempt(_)
+            | Self::Health(_) => None,
         }
     }
 }
@@ -170,7 +184,11 @@ impl Journal {
                     *parked = std::mem::take(is_parked);
                     true
                 }
-                Change::Skipped { .. } | Change::Control(_) | Change::Breaker(_) => true,
+                Change::Skipped { .. }
+                | Change::Control(_)
+                | Change::Breaker(_)
+                | Change::Attempt(_)
+                | Change::Health(_) => true,
             }
         });
         self.steps = self.changes.iter().map(Change::steps).sum();
@@ -191,7 +209,8 @@ impl Journal {
             progress: durable.clone(),
         };
         let mut effects: BTreeMap<u64, Effect> = BTreeMap::new();
-        let (mut control, mut breaker) = (None, None);
+        let mut attempts: BTreeMap<String, Vec<u8>> = BTreeMap::new();
+        let (mut control, mut breaker, mut health) = (None, None, None);
         let (mut mutations, mut bytes, mut parked_now) = (OWN_MUTATIONS, 0, 0_i64);
         while let Some(change) = self.changes.pop_front() {
             let value = value_of(&change);
@@ -236,13 +255,20 @@ impl Journal {
                 Change::Skipped { start, end } => batch.progress.finish(*start, *end),
                 Change::Control(_) => control = Some(value),
                 Change::Breaker(_) => breaker = Some(value),
+                Change::Health(_) => health = Some(value),
+                Change::Attempt(attempt) => _ = attempts.insert(attempt.key(keys), value),
             }
             batch.changes.push(change);
         }
         let parked = batch.progress.parked().saturating_add_signed(parked_now);
         batch.progress.set_parked(parked);
-        let own = [(keys.control(), control), (keys.breaker(), breaker)];
-        let commit = commit(keys, &batch.progress, version, own, effects);
+        let own = [
+            (keys.control(), control),
+            (keys.breaker(), breaker),
+            (keys.health(), health),
+        ];
+        let own = own.into_iter().filter_map(|(key, value)| Some((key, value?)));
+        let commit = commit(keys, &batch.progress, version, own.chain(attempts), effects);
         (batch, commit)
     }
 }
@@ -254,6 +280,8 @@ fn value_of(change: &Change) -> Vec<u8> {
         Change::Dead { letter, .. } => json(letter),
         Change::Control(control) => json(control),
         Change::Breaker(breaker) => json(breaker),
+        Change::Attempt(attempt) => json(attempt),
+        Change::Health(health) => json(health),
     }
 }
 
@@ -265,7 +293,7 @@ fn commit(
     keys: &Keys,
     progress: &Progress,
     version: Option<u64>,
-    own: [(String, Option<Vec<u8>>); 2],
+    own: impl Iterator<Item = (String, Vec<u8>)>,
     effects: BTreeMap<u64, Effect>,
 ) -> Commit {
     let key = keys.progress();
@@ -283,9 +311,7 @@ fn commit(
         expires: None,
     };
     let mut mutations = vec![set(key, json(progress))];
-    for (key, value) in own {
-        mutations.extend(value.map(|value| set(key, value)));
-    }
+    mutations.extend(own.map(|(key, value)| set(key, value)));
     for (sequence, effect) in effects {
         match effect.retry {
             Some(Some(value)) => mutations.push(set(keys.retry(sequence), value)),

@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use batches::Batches;
 
+use super::attempt::Health;
 use super::journal::{Batch, Change, Journal};
 use super::pacer::Pacer;
 use super::progress::Progress;
@@ -41,6 +42,7 @@ pub struct Machine {
     version: Option<u64>,
     control: Control,
     control_version: u64,
+    health: Health,
     redrives: u64,
     resets: u64,
     hurries: u64,
@@ -78,6 +80,7 @@ impl Machine {
             version: None,
             control: Control::default(),
             control_version: 0,
+            health: Health::default(),
             redrives: 0,
             resets: 0,
             hurries: 0,
@@ -113,17 +116,21 @@ impl Machine {
                 self.fetching = false;
                 self.window.not_fetched();
             }
-            Event::Attempted { sequence, delivered } => {
-                self.attempted(sequence, delivered, random, &mut actions)
-            }
+            Event::Attempted {
+                sequence,
+                delivered,
+                answered,
+            } => self.attempted(sequence, delivered, &answered, random, &mut actions),
             Event::Withheld { sequence, polled } => self.withheld(sequence, polled, random, &mut actions),
             Event::Superseded { sequence } => {
                 self.stopping = true;
                 self.withheld(sequence, None, random, &mut actions);
             }
-            Event::BatchAttempted { number, delivered } => {
-                self.batch_attempted(number, &delivered, random, &mut actions)
-            }
+            Event::BatchAttempted {
+                number,
+                delivered,
+                answered,
+            } => self.batch_attempted(number, &delivered, &answered, random, &mut actions),
             Event::BatchWithheld { number, polled } => {
                 self.batch_withheld(number, polled, random, &mut actions)
             }
@@ -159,6 +166,7 @@ impl Machine {
             held: self.window.len(),
             watermark: self.durable.watermark(),
             paused: self.control.paused,
+            pause_reason: self.control.reason.filter(|_| self.control.paused),
             breaker: self.breaker.name(),
         }
     }

@@ -10,6 +10,8 @@
 //! | `…/resets` | a counter that grows with each reset of the breaker | the API |
 //! | `…/hurries` | a counter that grows each time that what waits is to be tried at once | the API |
 //! | `…/lease`, `…/epoch` | who serves it, where several processes share a store: see [`lease`](crate::lease) | the relay |
+//! | `…/attempt/<place>/<number>` | [`Attempt`](super::attempt::Attempt): what is kept of an attempt | the relay |
+//! | `…/health` | [`Health`](super::attempt::Health): how the last hour went | the relay |
 //! | `…/retry/<sequence>` | [`Waiting`]: attempts of a message that waits | the relay; the API when it redrives or replays |
 //! | `…/dead/<sequence>` | [`DeadLetter`] | the relay; removed by the API when it redrives |
 //!
@@ -105,6 +107,15 @@ impl Keys {
         format!("{}/hurries", self.base)
     }
 
+    /// The key of how deliveries went of late.
+    pub fn health(&self) -> String {
+        format!("{}/health", self.base)
+    }
+
+    /// The key of a place where an attempt is kept.
+    pub fn attempt(&self, place: u64, number: u32) -> String {
+        format!("{}/attempt/{place:05}/{number:02}", self.base)
+    }
     /// The key of the lease.
     pub fn lease(&self) -> String {
         format!("{}/lease", self.base)
@@ -164,6 +175,8 @@ pub enum PauseReason {
     Requested,
     /// The origin answered 410 Gone.
     Gone,
+    /// There was nothing but failure for longer than `pauseAfter`.
+    Failing,
 }
 
 /// Whether the relay may deliver.
@@ -174,7 +187,7 @@ pub struct Control {
     pub paused: bool,
     /// Why, while it is paused.
     pub reason: Option<PauseReason>,
-    /// Since when, Unix milliseconds.
+    /// Since when it is paused, or is not any more; Unix milliseconds.
     pub since: Option<u64>,
 }
 
@@ -186,6 +199,19 @@ impl Control {
             reason: Some(reason),
             since: Some(now),
         }
+    }
+
+    /// Goes on from `now`.
+    pub fn resumed(now: u64) -> Self {
+        Self {
+            since: Some(now),
+            ..Self::default()
+        }
+    }
+
+    /// Since when nothing pauses it, if it was paused.
+    pub fn resumed_at(&self) -> Option<u64> {
+        self.since.filter(|_| !self.paused)
     }
 }
 

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::MAX_REDRIVEN;
+use super::attempt::{Attempt, Health};
 use super::progress::Progress;
 use super::record::{BreakerRecord, Control, Keys, StoredMessage, Waiting, lane_of};
 use tollgate_store::commit::{Entry, MAX_PAGE, Message, StoreError};
@@ -41,6 +42,8 @@ pub struct Restored {
     pub waiting: BTreeMap<u64, Waiting>,
     /// Whether there are more redriven messages in the store.
     pub more: bool,
+    /// How deliveries went of late.
+    pub health: Health,
     /// Of a subscription without progress: what comes up to here is not for it, since it begins later.
     pub begins_after: Option<u64>,
 }
@@ -89,6 +92,34 @@ fn decoded<T: serde::de::DeserializeOwned + Default>(entry: Option<&Entry>) -> R
     stored::decode("entry of the relay", entry)
 }
 
+/// How deliveries went of late.
+///
+/// # Errors
+/// The store does not answer, or holds a damaged record.
+pub async fn health<S: Store>(store: &S, keys: &Keys) -> Result<Health, StoreError> {
+    let found = store.get(keys.partition(), &[keys.health()]).await?;
+    decoded(found.first().and_then(Option::as_ref))
+}
+
+/// What is kept of the attempts to deliver a message, oldest first.
+///
+/// # Errors
+/// As [`health`].
+pub async fn attempts<S: Store>(store: &S, keys: &Keys, sequence: u64) -> Result<Vec<Attempt>, StoreError> {
+    let found = store
+        .get(keys.partition(), &Attempt::places(keys, sequence))
+        .await?;
+    let mut attempts = Vec::new();
+    for entry in found.iter().flatten() {
+        let attempt: Attempt = stored::decode("attempt of a delivery", entry)?;
+        if attempt.sequence == sequence {
+            attempts.push(attempt);
+        }
+    }
+    attempts.sort_by_key(|attempt| (attempt.at, attempt.number));
+    Ok(attempts)
+}
+
 /// Reads everything. Bounded: beyond [`MAX_REDRIVEN`] redriven messages it says that there are more.
 pub async fn restore<S: Store>(store: &S, topic: &str, keys: &Keys) -> Result<Restored, StoreError> {
     // The counter of redrives is read before the entries: a redrive in between is seen by the next poll.
@@ -96,6 +127,7 @@ pub async fn restore<S: Store>(store: &S, topic: &str, keys: &Keys) -> Result<Re
     let mut restored = Restored {
         polled,
         progress,
+        health: health(store, keys).await?,
         ..Restored::default()
     };
     let prefix = keys.retry_prefix();

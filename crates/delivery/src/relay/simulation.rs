@@ -154,6 +154,7 @@ fn settings(scenario: &Scenario) -> DeliveryPolicy {
         },
         window: scenario.window,
         held: scenario.held,
+        pause_after_ms: None,
         breaker: breaker::Thresholds {
             open_cap_ms: 4_000,
             ..breaker::Thresholds::default()
@@ -466,7 +467,11 @@ impl Simulation {
                 }
                 let delivered = refused.filter(|_| !self.scenario.batch_forgotten);
                 let delivered = delivered.unwrap_or(Delivered::Accepted);
-                Event::BatchAttempted { number, delivered }
+                Event::BatchAttempted {
+                    number,
+                    delivered,
+                    answered: Default::default(),
+                }
             }
             Step::Arrive(message) => {
                 let delivered = self.deliver(message.sequence);
@@ -476,6 +481,7 @@ impl Simulation {
                 Event::Attempted {
                     sequence: message.sequence,
                     delivered,
+                    answered: Default::default(),
                 }
             }
         };

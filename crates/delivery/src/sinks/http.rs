@@ -6,9 +6,9 @@ mod stream;
 
 use std::error::Error as _;
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use crate::relay::Delivered;
+use crate::relay::attempt::{Answered, MAX_EXCERPT_BYTES};
 use crate::retry::retry_after_ms;
 use crate::subscription::{Payload as PayloadKind, Subscription};
 use crate::webhook::{Signing, batch, delivery_headers, judge, reference};
@@ -22,10 +22,10 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 use tollgate_api::traceparent::{self, Traceparent};
 use tollgate_store::commit::Message;
 
-use super::Sink;
+use super::{Report, Sink};
 use crate::clock::wall_ms;
 use connector::{Connector, connector};
-use stream::{answered, was_reused};
+use stream::{answered as mark_answered, was_reused};
 
 pub(crate) use connector::OwnAddress;
 pub use operator::OperatorClient;
@@ -34,6 +34,8 @@ pub use operator::OperatorClient;
 const MAX_DRAINED: usize = 64 << 10;
 /// How long that may take.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long the beginning of an answer's body is waited for: so much later a delivery counts at the most.
+const EXCERPT_TIMEOUT: Duration = Duration::from_millis(100);
 /// The most header lines of an answer; nothing but `Retry-After` is looked at.
 const MAX_HEADERS: usize = 1_024;
 const AGENT: &str = concat!("tollgate/", env!("CARGO_PKG_VERSION"));
@@ -101,7 +103,7 @@ pub(crate) struct HttpSink {
 }
 
 impl Sink for HttpSink {
-    async fn deliver(&self, message: Arc<Message>, place: Option<Traceparent>) -> Delivered {
+    async fn deliver(&self, message: Arc<Message>, place: Option<Traceparent>) -> Report {
         let message = match self.payload {
             PayloadKind::Full => message,
             PayloadKind::Reference => Arc::new(reference(&message, &self.source)),
@@ -109,7 +111,7 @@ impl Sink for HttpSink {
         self.send(message, place, None).await
     }
 
-    async fn deliver_together(&self, messages: &[(Arc<Message>, u32)]) -> Delivered {
+    async fn deliver_together(&self, messages: &[(Arc<Message>, u32)]) -> Report {
         let messages: Vec<&Message> = messages.iter().map(|(message, _)| &**message).collect();
         let batch = match self.payload {
             PayloadKind::Full => batch::of(&messages),
@@ -126,23 +128,33 @@ impl HttpSink {
         message: Arc<Message>,
         place: Option<Traceparent>,
         ids: Option<HeaderValue>,
-    ) -> Delivered {
-        match tokio::time::timeout(self.timeout, self.attempt(message, place, ids)).await {
+    ) -> Report {
+        let began = Instant::now();
+        let ended = tokio::time::timeout(self.timeout, self.attempt(message, place, ids)).await;
+        let mut answered = Answered {
+            ms: began.elapsed().as_millis() as u64,
+            ..Answered::default()
+        };
+        let delivered = match ended {
             Err(_) => judge::timed_out(),
             Ok(Err(error)) => judge::disconnected(describe(&error)),
             Ok(Ok(response)) => {
-                answered(response.extensions());
+                mark_answered(response.extensions());
                 let asked = response
                     .headers()
                     .get(RETRY_AFTER)
                     .and_then(|value| value.to_str().ok());
                 let asked = asked.and_then(|value| retry_after_ms(value, wall_ms()));
                 let status = response.status().as_u16();
+                answered.status = Some(status);
+                let mut body = response.into_body();
+                answered.text = excerpt(&mut body).await;
                 // Apart, so that a slow body holds up no acknowledgement.
-                tokio::task::spawn_local(drain(response.into_body()));
+                tokio::task::spawn_local(drain(body));
                 judge::status(status, &self.finals, asked)
             }
-        }
+        };
+        Report { delivered, answered }
     }
 
     /// See [`Sinks::open`](super::Sinks::open).
@@ -231,6 +243,37 @@ impl AsRef<[u8]> for Payload {
     }
 }
 
+/// How the body begins, as far as it is there soon.
+async fn excerpt(body: &mut Incoming) -> String {
+    let mut begin = Vec::new();
+    let read = async {
+        while begin.len() < MAX_EXCERPT_BYTES
+            && let Some(Ok(frame)) = body.frame().await
+        {
+            let data = frame.data_ref().map_or(&[][..], |data| data);
+            let most = data.len().min(MAX_EXCERPT_BYTES - begin.len());
+            begin.extend_from_slice(data.get(..most).unwrap_or_default());
+        }
+    };
+    // What is there by then is what is shown.
+    let _ = tokio::time::timeout(EXCERPT_TIMEOUT, read).await;
+    shown(&begin)
+}
+
+/// Bytes as text, without half a character at their end.
+fn shown(bytes: &[u8]) -> String {
+    let whole = match std::str::from_utf8(bytes) {
+        Err(error) if error.error_len().is_none() => error.valid_up_to(),
+        _ => bytes.len(),
+    };
+    let text = String::from_utf8_lossy(bytes.get(..whole).unwrap_or_default());
+    let mut end = text.len().min(MAX_EXCERPT_BYTES);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    text.get(..end).unwrap_or_default().to_owned()
+}
+
 async fn drain(mut body: Incoming) {
     let whole = async {
         let mut read = 0;
@@ -283,5 +326,20 @@ pub fn describe(error: &Error) -> String {
     match error.source() {
         Some(_) => cause.to_string(),
         None => error.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_an_origin_says_is_shown_within_bounds_whatever_it_is() {
+        assert_eq!(shown(b""), "");
+        assert_eq!(shown("gr\u{fc}n".as_bytes()), "gr\u{fc}n");
+        assert_eq!(shown(&"\u{fc}".as_bytes()[..1]), "", "half a character");
+        assert_eq!(shown(b"a\xffb"), "a\u{fffd}b");
+        let garbage = shown(&[0xff; MAX_EXCERPT_BYTES]);
+        assert!(garbage.len() <= MAX_EXCERPT_BYTES && !garbage.is_empty());
     }
 }

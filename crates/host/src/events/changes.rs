@@ -92,7 +92,9 @@ fn told(status: &SubscriptionStatus, before: Delivery, now: Delivery) -> Vec<Eve
         events.push(event(Kind::MessageDead, subject(), data));
     }
     if now.is_paused && !before.is_paused {
-        events.push(event(Kind::SubscriptionPaused, subject(), data.clone()));
+        let mut data = data.clone();
+        data["reason"] = json!(status.machine.pause_reason);
+        events.push(event(Kind::SubscriptionPaused, subject(), data));
     }
     match (before.is_open, now.is_open) {
         (false, true) => events.push(event(Kind::BreakerOpen, subject(), data)),
@@ -169,6 +171,7 @@ impl Limits {
 mod tests {
     use super::*;
     use tollgate_delivery::relay::Snapshot;
+    use tollgate_delivery::relay::record::PauseReason;
 
     fn kinds(events: &[Event]) -> Vec<&'static str> {
         events.iter().map(|event| event.kind.name()).collect()
@@ -256,6 +259,7 @@ mod tests {
                 held: 0,
                 watermark: 0,
                 paused,
+                pause_reason: paused.then_some(PauseReason::Failing),
                 breaker,
             },
         }

@@ -65,7 +65,7 @@ async fn admit(shared: &Shared, request: &Request) -> Result<(), Problem> {
 }
 
 /// The sequence after which a listener goes on.
-fn last_event_id(head: &http::request::Parts) -> Result<Option<u64>, Problem> {
+pub fn last_event_id(head: &http::request::Parts) -> Result<Option<u64>, Problem> {
     let mut given = head.headers.get_all(LAST_EVENT_ID).iter();
     let (first, another) = (given.next(), given.next());
     let Some(first) = first else { return Ok(None) };

@@ -28,8 +28,10 @@ use super::rest::Rest;
 use super::rules::Rules;
 use super::runner::{self, CallError, Progress, Runner};
 use super::sse;
+use super::tailing;
 use super::top;
 use super::traffic::Traffic;
+use super::trial;
 use super::turn;
 use super::under_way::Held;
 use super::watched;
@@ -463,7 +465,7 @@ impl Gateway {
         let body = Upload::new(body, &caller.traffic);
         identify(&mut head);
         if let Some(Native::GoesOn(call)) = native {
-            if !is_apart && call == Call::WatchEvents {
+            if !is_apart && matches!(call, Call::WatchEvents | Call::TestSubscription) {
                 self.shared.dashboard.authorize(&mut head);
             }
             let next = Next::Native(call);
@@ -582,6 +584,10 @@ impl Gateway {
                 let request = self.request(head, caller);
                 return Box::pin(events::open(&self.shared, head, request, caller)).await;
             }
+            Next::Native(Call::TestSubscription) => {
+                let request = self.request(head, caller);
+                return Box::pin(trial::answer(&self.shared, &self.generation, request)).await;
+            }
             Next::Native(Call::ListRefusals) => {
                 let request = self.request(head, caller);
                 return Box::pin(refusals::answer(&self.shared, request)).await;
@@ -671,6 +677,17 @@ impl Gateway {
                 caller,
             ))
             .await?;
+            for (name, value) in &unpacked(added) {
+                answer.headers_mut().append(name, value.clone());
+            }
+            return Ok(answer);
+        }
+        if asked == Asked::call(Call::ReadMessages)
+            && head.method == http::Method::GET
+            && sse::is_wanted(head)
+        {
+            let request = self.request(head, caller);
+            let mut answer = Box::pin(tailing::open(&self.shared, head, request, caller)).await?;
             for (name, value) in &unpacked(added) {
                 answer.headers_mut().append(name, value.clone());
             }

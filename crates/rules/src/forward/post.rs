@@ -5,6 +5,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 
+use super::delayed;
 use super::record::{self, Record};
 use crate::campaigns::DEFAULT_TOPIC;
 use crate::config::{Forward, Ordering};
@@ -18,6 +19,7 @@ use tollgate_api::calls::Scope;
 use tollgate_api::http::{Request, Response};
 use tollgate_api::ids;
 use tollgate_api::problem::{Kind, Problem};
+use tollgate_api::time;
 use tollgate_api::traceparent::Traceparent;
 use tollgate_delivery::attributes::{self, Attributes};
 use tollgate_store::commit::{
@@ -103,6 +105,7 @@ pub(super) async fn routed<S: Store>(
         headers: &route.headers,
         ordering: &route.ordering,
         kind: &route.kind,
+        may_come_later: false,
     };
     Post::new(world, request, &route.topic, &sender, &settings)?
         .run(world)
@@ -120,6 +123,8 @@ struct Route<'a> {
     headers: &'a [String],
     ordering: &'a Ordering,
     kind: &'a str,
+    /// Whether the sender may say when its message is to come: a header of that name may be the site's own.
+    may_come_later: bool,
 }
 
 impl Default for Route<'_> {
@@ -128,6 +133,7 @@ impl Default for Route<'_> {
             headers: &[],
             ordering: &Ordering::None,
             kind: MESSAGE_TYPE,
+            may_come_later: true,
         }
     }
 }
@@ -150,14 +156,19 @@ fn announces_claims<S>(world: &World<'_, S>, topic: &str) -> bool {
     derive(schemars::JsonSchema),
     schemars(rename = "Accepted")
 )]
+#[serde(rename_all = "camelCase")]
 pub(super) struct Accepted<'a> {
     /// Of the message; see `GET /api/messages/{id}`.
     id: &'a str,
     /// Where it is.
     topic: &'a str,
-    /// Its place there.
-    #[cfg_attr(feature = "schema", schemars(with = "u64", range(min = 1)))]
-    sequence: Number,
+    /// Its place there; null for one that is to come later.
+    #[cfg_attr(feature = "schema", schemars(with = "Option<u64>", range(min = 1)))]
+    sequence: Option<Number>,
+    /// When it comes, if that is later.
+    #[serde(with = "time::rfc3339_option", skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schemars(with = "tollgate_api::openapi::Time"))]
+    deliver_at: Option<u64>,
 }
 
 /// One request on its way into a topic. Its id stays the same however often the store is asked.
@@ -200,6 +211,10 @@ impl<'a> Post<'a> {
             (0x20..=0x7e).contains(&b)
         })?
         .unwrap_or("application/octet-stream");
+        let deliver_at = match route.may_come_later {
+            true => delayed::due(request, world.now)?,
+            false => None,
+        };
         Ok(Self {
             request,
             kind: route.kind,
@@ -209,7 +224,12 @@ impl<'a> Post<'a> {
             attributes,
             record: Record {
                 topic: topic.to_owned(),
-                sequence: Number::Sequence(0),
+                sequence: match deliver_at {
+                    None => Number::Sequence(0),
+                    Some(_) => record::TO_COME,
+                },
+                deliver_at,
+                posted: deliver_at.map(|_| world.now),
                 client: client.to_owned(),
                 time: Number::Time,
                 fingerprint: repeatable.map(|wanted| URL_SAFE_NO_PAD.encode(wanted.fingerprint)),
@@ -219,7 +239,10 @@ impl<'a> Post<'a> {
     }
 
     async fn run<S: Store>(&self, world: &World<'_, S>) -> Result<Response, Problem> {
-        let answer = template::json(&self.accepted(self.record.sequence));
+        if self.record.deliver_at.is_some() && !delayed::has_room(world, &self.record.topic).await? {
+            return Err(self.full());
+        }
+        let answer = template::json(&self.accepted(&self.record));
         let mut lost = 0;
         loop {
             match world.store.commit(self.commit(world)).await {
@@ -230,13 +253,7 @@ impl<'a> Post<'a> {
                 Ok(Outcome::Refused(Refusal::Condition(IS_NEW))) => {
                     return self.there_already(world, lost > 0).await;
                 }
-                Ok(_) => {
-                    let detail = format!(
-                        "The topic {} holds as much as it may that is still to be delivered.",
-                        self.record.topic
-                    );
-                    return Err(Problem::new(Kind::BacklogFull, detail).with_retry_after(FULL_RETRY_SECONDS));
-                }
+                Ok(_) => return Err(self.full()),
                 // The id tells a repetition from a second message: see the condition.
                 Err(StoreError::Unknown(_)) if lost < LOST_REPLIES => lost += 1,
                 Err(error) => return Err(error.into()),
@@ -244,11 +261,20 @@ impl<'a> Post<'a> {
         }
     }
 
-    fn accepted(&self, sequence: Number) -> Accepted<'_> {
+    fn full(&self) -> Problem {
+        let detail = format!(
+            "The topic {} holds as much as it may that is still to be delivered.",
+            self.record.topic
+        );
+        Problem::new(Kind::BacklogFull, detail).with_retry_after(FULL_RETRY_SECONDS)
+    }
+
+    fn accepted<'r>(&'r self, record: &'r Record) -> Accepted<'r> {
         Accepted {
             id: &self.id,
-            topic: &self.record.topic,
-            sequence,
+            topic: &record.topic,
+            sequence: Some(record.sequence).filter(|sequence| *sequence != record::TO_COME),
+            deliver_at: record.deliver_at.filter(|_| record.is_to_come()),
         }
     }
 
@@ -262,9 +288,13 @@ impl<'a> Post<'a> {
         let set = Mutation::Set {
             key: entry.clone(),
             value: self.stored(),
-            expires: Some(record::expiry(&world.settings.config, topic, world.now)),
+            expires: Some(record::expiry(
+                &world.settings.config,
+                topic,
+                self.record.deliver_at.unwrap_or(world.now),
+            )),
         };
-        Commit {
+        let mut commit = Commit {
             partition: record::partition(&self.id),
             idempotence: None,
             conditions: vec![Condition::Absent(entry), room],
@@ -278,7 +308,12 @@ impl<'a> Post<'a> {
                 attributes: attributes::write(Some(&self.attributes), Traceparent::of(self.request)),
                 payload: literal(self.request.body.as_slice()),
             }],
+        };
+        if self.record.is_to_come() {
+            let append = commit.appends.remove(0);
+            delayed::keep(&mut commit, &self.record, &append, &self.request.body);
         }
+        commit
     }
 
     fn stored(&self) -> Vec<Part> {
@@ -297,12 +332,7 @@ impl<'a> Post<'a> {
         if there.fingerprint != self.record.fingerprint {
             return Err(idempotency::mismatch());
         }
-        let accepted = Accepted {
-            id: &self.id,
-            topic: &there.topic,
-            sequence: there.sequence,
-        };
-        let response = self.located(Response::json(202, &accepted));
+        let response = self.located(Response::json(202, &self.accepted(&there)));
         Ok(match reply_was_lost {
             true => response,
             false => response.with(idempotency::REPLAYED, "true"),

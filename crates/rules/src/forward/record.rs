@@ -7,6 +7,7 @@
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use super::delayed;
 use crate::config::Config;
 use crate::identity::{self, ClientId};
 use crate::keys;
@@ -42,10 +43,26 @@ pub(super) struct Record {
     /// The fingerprint that a repetition with the same idempotency key must match, in base64.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) fingerprint: Option<String>,
+    /// When the message comes, or came, if that is later than it was posted; Unix milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) deliver_at: Option<u64>,
+    /// With it: when it was posted, by the clock of whoever answered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) posted: Option<u64>,
     /// Fields that only records of the version before hold themselves.
     #[serde(flatten, skip_serializing)]
     pub(super) before: Option<Before>,
 }
+
+impl Record {
+    /// Whether its message is in no topic yet.
+    pub(super) fn is_to_come(&self) -> bool {
+        self.sequence == TO_COME
+    }
+}
+
+/// The sequence of a message that is to come; those of others begin with 1.
+pub(super) const TO_COME: Number = Number::Known(0);
 
 /// Of the message.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -109,9 +126,13 @@ pub(super) struct View<'a> {
     id: &'a str,
     /// Where it is.
     topic: &'a str,
-    /// Its place there.
-    #[cfg_attr(feature = "schema", schemars(with = "u64", range(min = 1)))]
-    sequence: Number,
+    /// Its place there; null for one that is to come later.
+    #[cfg_attr(feature = "schema", schemars(with = "Option<u64>", range(min = 1)))]
+    sequence: Option<Number>,
+    /// When it comes, or came, if it was posted to come later.
+    #[serde(with = "time::rfc3339_option")]
+    #[cfg_attr(feature = "schema", schemars(with = "Option<tollgate_api::openapi::Time>"))]
+    deliver_at: Option<u64>,
     /// Its ordering key; null for none.
     key: Option<&'a str>,
     /// Of the body.
@@ -134,7 +155,7 @@ pub(super) struct View<'a> {
 
 /// The record's message, if it is still kept.
 async fn message<S: Store>(store: &S, id: &str, record: &Record) -> Result<Option<Message>, StoreError> {
-    let Some(sequence) = record.sequence.known() else {
+    let Some(sequence) = record.sequence.known().filter(|_| !record.is_to_come()) else {
         return Ok(None);
     };
     let found = store
@@ -149,7 +170,7 @@ pub(super) async fn read<S: Store>(
     request: &Request,
     id: &str,
 ) -> Result<Response, Problem> {
-    let record = load(world.store, id).await?.ok_or_else(Problem::not_found)?;
+    let mut record = load(world.store, id).await?.ok_or_else(Problem::not_found)?;
     let key = keys::shown(world.store, world.settings, request, world.now).await?;
     let caller = match &key {
         Some(key) => ClientId::of_key(&key.id),
@@ -164,9 +185,25 @@ pub(super) async fn read<S: Store>(
         }
         keys::require(world.store, request, world.now, Scope::Topics).await?;
     }
-    let message = message(world.store, id, &record).await?;
-    let deliveries = match record.sequence.known() {
-        Some(sequence) => subscriptions::deliveries(world, &record.topic, sequence, message.as_ref()).await?,
+    let mut found = None;
+    if record.is_to_come() {
+        found = delayed::find(world.store, id, &record).await?;
+        if found.is_none() {
+            // It came meanwhile.
+            record = load(world.store, id).await?.ok_or_else(Problem::not_found)?;
+        }
+    }
+    let message = match found {
+        Some(message) => Some(message),
+        None => message(world.store, id, &record).await?,
+    };
+    let deliveries = match record.sequence.known().filter(|_| !record.is_to_come()) {
+        Some(sequence) => {
+            // What an origin says is for its operators.
+            let answers = key.as_ref().is_some_and(|key| key.allows(Scope::Topics));
+            let message = message.as_ref();
+            subscriptions::deliveries(world, &record.topic, sequence, message, answers).await?
+        }
         None => Vec::new(),
     };
     let request = message.as_ref().and_then(Attributes::read);
@@ -198,7 +235,8 @@ pub(super) async fn read<S: Store>(
     let view = View {
         id,
         topic: &record.topic,
-        sequence: record.sequence,
+        sequence: Some(record.sequence).filter(|_| !record.is_to_come()),
+        deliver_at: record.deliver_at,
         key: Some(key).filter(|key| !key.is_empty()),
         content_type,
         method,

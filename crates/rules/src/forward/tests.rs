@@ -11,6 +11,8 @@ use tollgate_store::commit::StoreError;
 use tollgate_store::memory::START;
 use tollgate_store::ports::Store;
 
+mod delayed;
+
 const ANN: (&str, &str) = ("x-client-id", "ann");
 
 impl Gateway {
@@ -68,7 +70,7 @@ fn a_request_becomes_a_record_and_a_message() {
     });
     let record = body(&gateway.call("GET", &location, &[ANN], b""));
     let expected = json!({
-        "id": id, "topic": "orders", "sequence": 1, "key": "id:ann p-1", "contentType": "application/json",
+        "id": id, "topic": "orders", "sequence": 1, "deliverAt": null, "key": "id:ann p-1", "contentType": "application/json",
         "method": "POST", "path": "/api/topics/orders/messages", "time": "2027-01-15T08:00:00Z", "client": "id:ann",
         "request": request, "deliveries": [],
     });

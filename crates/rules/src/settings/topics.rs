@@ -30,6 +30,8 @@ pub(crate) const MAX_FIXED_HEADERS: usize = 16;
 const MAX_FIXED_VALUE: usize = 1_024;
 pub(crate) const CONCURRENCY_BOUNDS: (u32, u32) = (1, 256);
 const TIMEOUT_BOUNDS: (Span, Span) = (Span::from_millis(100), Span::from_secs(60));
+/// How long there may be nothing but failure; zero for ever.
+const PAUSE_BOUNDS: (Span, Span) = (Span::from_secs(0), Span::from_secs(365 * 86_400));
 /// How long the messages of a batch wait for more.
 const INTERVAL_BOUNDS: (Span, Span) = (Span::from_millis(10), Span::from_secs(60));
 const MIN_WAIT: Span = Span::from_millis(10);
@@ -127,6 +129,7 @@ fn subscription(one: &Subscription, path: &Path) -> Checked {
         (None, None) => {}
     }
     within(one.timeout, TIMEOUT_BOUNDS, path.key("timeout"))?;
+    within(one.pause_after, PAUSE_BOUNDS, path.key("pause_after"))?;
     retry(&one.retry, &path.key("retry"))
 }
 

@@ -5,7 +5,7 @@ use tollgate_api::calls::Call;
 use tollgate_api::openapi::{Operation, pattern};
 use tollgate_api::problem::Kind;
 
-use super::{Page, View, replay, write};
+use super::{Page, View, replay, trial, write};
 use crate::{dead_letters, topics};
 
 pub(crate) fn describe(call: Call, operation: &mut Operation<'_>) {
@@ -66,6 +66,19 @@ pub(crate) fn describe(call: Call, operation: &mut Operation<'_>) {
             operation.about("Closes the circuit breaker: deliveries go on within a second. May be repeated.");
             operation.gives::<View>(200, "The subscription.", subscription());
         }
+        Call::TestSubscription => {
+            operation.about(
+                "One sample of the type `tollgate.test`, signed like every delivery, is sent once and at once, also while the subscription is \
+                 paused or its circuit breaker is open; neither they nor its progress change. Eight samples at a time. Not under Spin, which \
+                 delivers nothing.",
+            );
+            let example = json!({
+                "id": "test-3f6hK2pXw9QvB4nTzLrM", "delivered": false, "status": 422, "milliseconds": 38,
+                "answer": "{\"error\":\"unknown type\"}", "error": "the origin answered 422",
+            });
+            operation.gives::<trial::Outcome<'_>>(200, "How it was taken.", example);
+            operation.refuses(&[Kind::Conflict]);
+        }
         Call::RetryNow => {
             operation.about(
                 "What waits for another attempt is tried within a second, by a closed circuit breaker. May be repeated.",
@@ -90,11 +103,12 @@ fn subscription() -> Value {
         "topic": "coupon", "name": "shop", "url": "https://shop.example.com/hooks/tollgate", "secret": "whsec_********",
         "previousSecret": null, "previousSecretUntil": null, "headers": { "authorization": "********" }, "startFrom": "oldest",
         "filter": { "types": ["coupon.*"] }, "payload": "full",
-        "ratePerSecond": 50, "concurrency": 4, "batch": null, "batchInterval": null, "timeout": 10, "ordered": true, "allowPrivateAddresses": false,
+        "ratePerSecond": 50, "concurrency": 4, "batch": null, "batchInterval": null, "timeout": 10, "pauseAfter": 432000, "ordered": true, "allowPrivateAddresses": false,
         "retry": { "initialSeconds": 1, "factor": 2.0, "capSeconds": 3600, "maxAttempts": 12, "final": [400, 422] },
         "source": "api", "paused": false, "pauseReason": null, "pausedAt": null,
         "breaker": { "state": "closed", "until": null, "why": null }, "watermark": 38, "lag": 3,
         "oldestWaiting": "2027-01-15T09:29:00Z", "lastError": null,
+        "attemptsLastHour": 42, "failuresLastHour": 1, "lastDeliveredAt": "2027-01-15T09:28:59Z", "failingSince": null,
         "createdAt": "2027-01-15T08:00:00Z", "updatedAt": "2027-01-15T08:00:00Z",
     })
 }

@@ -4,11 +4,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::Config;
 use crate::world::World;
-use tollgate_delivery::relay::delivery::{self, Delivery};
+use tollgate_api::time;
+use tollgate_delivery::relay::attempt::Attempt;
+use tollgate_delivery::relay::delivery::{self, Delivery, State};
 use tollgate_delivery::relay::progress::Progress;
 use tollgate_delivery::relay::record::{DeadLetter, Waiting};
 use tollgate_delivery::relay::restore;
-use tollgate_delivery::subscriptions::{all, of_topic};
+use tollgate_delivery::subscriptions::{Defined, all, of_topic};
 use tollgate_store::commit::{Entry, Message, StoreError, Topic};
 use tollgate_store::ports::Store;
 use tollgate_store::stored;
@@ -98,20 +100,66 @@ pub async fn dead_letter_counts<S: Store>(
     derive(schemars::JsonSchema),
     schemars(rename = "MessageDelivery")
 )]
+#[serde(rename_all = "camelCase")]
 pub struct MessageDelivery {
     /// The subscription's name.
     pub subscription: String,
     /// What became of it.
     #[serde(flatten)]
     pub delivery: Delivery,
+    /// When it was delivered; null if it was not, or that is no longer kept.
+    #[serde(with = "time::rfc3339_option")]
+    #[cfg_attr(feature = "schema", schemars(with = "Option<tollgate_api::openapi::Time>"))]
+    pub delivered_at: Option<u64>,
+    /// The newest attempts, at most ten, oldest first; those of the newest 10,000 messages of a subscription are kept.
+    pub attempt_log: Vec<AttemptView>,
 }
 
-/// The lag of every subscription of `topic`, by name.
-pub async fn lags<S: Store>(world: &World<'_, S>, topic: &Topic) -> Result<Vec<Lag>, StoreError> {
+/// An attempt to deliver a message.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(
+    feature = "schema",
+    derive(schemars::JsonSchema),
+    schemars(rename = "Attempt")
+)]
+#[serde(rename_all = "camelCase")]
+pub struct AttemptView {
+    /// From 1; it begins anew when a dead letter is delivered again.
+    number: u32,
+    /// When it began.
+    #[serde(with = "time::rfc3339")]
+    #[cfg_attr(feature = "schema", schemars(with = "tollgate_api::openapi::Time"))]
+    time: u64,
+    /// How long it took.
+    milliseconds: u64,
+    /// The status of the answer; null where there was none.
+    status: Option<u16>,
+    /// How the answer began: at most 256 bytes. Empty for who has no key with the scope `topics`.
+    answer: String,
+    /// Why it failed; null if the message was taken.
+    error: Option<String>,
+}
+
+impl AttemptView {
+    /// `answers`: whether what the origin said is shown.
+    fn of(attempt: Attempt, answers: bool) -> Self {
+        Self {
+            number: attempt.number,
+            time: attempt.at,
+            milliseconds: attempt.ms,
+            status: attempt.status,
+            answer: if answers { attempt.answer } else { String::new() },
+            error: attempt.error,
+        }
+    }
+}
+
+/// The lag of every subscription of `topic`, in the order of `all`, which may be of other topics too.
+pub async fn lags<S: Store>(store: &S, topic: &Topic, all: &[Defined]) -> Result<Vec<Lag>, StoreError> {
     let mut lags = Vec::new();
-    for defined in of_topic(world.store, world.settings.config.subscriptions(), &topic.name).await? {
-        let (polled, progress) = restore::state(world.store, &defined.keys()).await?;
-        let name = defined.settings.name;
+    for defined in all.iter().filter(|defined| defined.topic == topic.name) {
+        let (polled, progress) = restore::state(store, &defined.keys()).await?;
+        let name = defined.settings.name.clone();
         let lag = progress.lag(topic.first, topic.last);
         lags.push(Lag {
             name,
@@ -122,12 +170,14 @@ pub async fn lags<S: Store>(world: &World<'_, S>, topic: &Topic) -> Result<Vec<L
     Ok(lags)
 }
 
-/// What became of the message with this sequence at every subscription of its topic, by name. `message`: itself, if it is kept.
+/// What became of the message with this sequence at every subscription of its topic, by name. `message`: itself, if it is kept;
+/// `answers`: whether what origins said is shown.
 pub async fn deliveries<S: Store>(
     world: &World<'_, S>,
     topic: &str,
     sequence: u64,
     message: Option<&Message>,
+    answers: bool,
 ) -> Result<Vec<MessageDelivery>, StoreError> {
     let mut deliveries = Vec::new();
     for defined in of_topic(world.store, world.settings.config.subscriptions(), topic).await? {
@@ -144,9 +194,17 @@ pub async fn deliveries<S: Store>(
         if filter.is_some_and(|(filter, message)| !filter.passes(message)) {
             delivery.is_not_wanted();
         }
+        let attempts = restore::attempts(world.store, &keys, sequence).await?;
+        let taken = attempts.iter().rev().find(|attempt| attempt.error.is_none());
+        let taken = taken.filter(|_| delivery.state == State::Delivered);
         deliveries.push(MessageDelivery {
             subscription: name,
             delivery,
+            delivered_at: taken.map(|attempt| attempt.at.saturating_add(attempt.ms)),
+            attempt_log: attempts
+                .into_iter()
+                .map(|attempt| AttemptView::of(attempt, answers))
+                .collect(),
         });
     }
     Ok(deliveries)

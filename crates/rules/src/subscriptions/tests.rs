@@ -128,9 +128,10 @@ fn a_subscription_is_made_read_changed_listed_and_removed() {
     let expected = json!({
         "topic": "orders", "name": "hook", "url": "https://example.com/hook", "secret": "whsec_********",
         "previousSecret": null, "previousSecretUntil": null, "headers": {}, "startFrom": "oldest", "filter": null, "payload": "full",
-        "ratePerSecond": 50, "concurrency": 8, "batch": null, "batchInterval": null, "timeout": 5, "ordered": true, "allowPrivateAddresses": false,
+        "ratePerSecond": 50, "concurrency": 8, "batch": null, "batchInterval": null, "timeout": 5, "pauseAfter": 432000, "ordered": true, "allowPrivateAddresses": false,
         "retry": { "scheduleSeconds": [5, 300], "final": [422] }, "source": "api", "paused": false, "pauseReason": null,
-        "pausedAt": null, "breaker": { "state": "closed", "until": null, "why": null }, "watermark": 0, "lag": 0, "oldestWaiting": null, "lastError": null, "createdAt": "2027-01-15T08:00:00Z",
+        "pausedAt": null, "breaker": { "state": "closed", "until": null, "why": null }, "watermark": 0, "lag": 0, "oldestWaiting": null, "lastError": null,
+        "attemptsLastHour": 0, "failuresLastHour": 0, "lastDeliveredAt": null, "failingSince": null, "createdAt": "2027-01-15T08:00:00Z",
         "updatedAt": "2027-01-15T08:00:00Z",
     });
     assert_eq!(read, expected);
@@ -469,7 +470,7 @@ fn a_removed_subscription_leaves_nothing_to_one_that_takes_its_name() {
         now: START,
         fresh: &|| [0; 16],
     };
-    let found = block_on(deliveries(&world, "t", 150, None)).unwrap();
+    let found = block_on(deliveries(&world, "t", 150, None, true)).unwrap();
     assert_eq!(serde_json::to_value(&found).unwrap()[0]["state"], "pending");
 }
 
@@ -612,7 +613,7 @@ fn a_message_and_its_topic_tell_how_the_delivery_stands() {
         now: START,
         fresh: &fresh,
     };
-    let found = block_on(deliveries(&world, "signup", 1, None)).unwrap();
+    let found = block_on(deliveries(&world, "signup", 1, None, true)).unwrap();
     assert_eq!(
         serde_json::to_value(&found).unwrap(),
         json!([{ "subscription": "origin", "state": "dead", "attempts": 12, "nextAttemptAt": null,
@@ -680,7 +681,7 @@ fn what_is_damaged_is_not_told_as_missing() {
         };
         read(&world)
     };
-    let told = || world(&|world| block_on(deliveries(world, "t", 1, None)).is_ok());
+    let told = || world(&|world| block_on(deliveries(world, "t", 1, None, true)).is_ok());
     let waits = || block_on(restore::fetch(&gateway.store, "t", &keys, &[1])).is_ok();
     let restored = || block_on(restore::restore(&gateway.store, "t", &keys)).is_ok();
     assert!(told() && waits() && restored());
@@ -960,7 +961,7 @@ fn a_replay_and_the_state_of_a_message_heed_the_filter() {
             fresh: &|| [0; 16],
         };
         let message = block_on(gateway.store.read("signup", 1, 1, 0)).unwrap().remove(0);
-        let found = block_on(deliveries(&world, "signup", 2, Some(&message))).unwrap();
+        let found = block_on(deliveries(&world, "signup", 2, Some(&message), true)).unwrap();
         let some = found.iter().find(|one| one.subscription == "some").unwrap();
         assert_eq!(serde_json::to_value(some).unwrap()["state"], state);
         gateway.ask("DELETE", path, Value::Null);

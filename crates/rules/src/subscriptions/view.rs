@@ -63,6 +63,9 @@ pub(super) struct View {
     /// Seconds.
     #[cfg_attr(feature = "schema", schemars(range(min = 0.1, max = 60)))]
     timeout: Number,
+    /// Seconds of nothing but failure after which it is paused; null: never.
+    #[cfg_attr(feature = "schema", schemars(range(min = 0.001, max = 31_536_000)))]
+    pause_after: Option<Number>,
     /// Whether messages of one ordering key go in order.
     ordered: bool,
     /// Whether it may lead into a private network.
@@ -92,6 +95,18 @@ pub(super) struct View {
     oldest_waiting: Option<u64>,
     /// What the oldest one that was refused failed with last, or else what opened the circuit breaker; null while all is well.
     last_error: Option<String>,
+    /// Deliveries of the last hour that have ended, counted by steps of five minutes.
+    attempts_last_hour: u64,
+    /// Of these, those that failed.
+    failures_last_hour: u64,
+    /// When something was delivered last; null if never.
+    #[serde(with = "time::rfc3339_option")]
+    #[cfg_attr(feature = "schema", schemars(with = "Option<tollgate_api::openapi::Time>"))]
+    last_delivered_at: Option<u64>,
+    /// Since when there is nothing but failure; null if the last delivery was taken.
+    #[serde(with = "time::rfc3339_option")]
+    #[cfg_attr(feature = "schema", schemars(with = "Option<tollgate_api::openapi::Time>"))]
+    failing_since: Option<u64>,
     /// When it was made; null for one of the file.
     #[serde(with = "time::rfc3339_option")]
     #[cfg_attr(feature = "schema", schemars(with = "Option<tollgate_api::openapi::Time>"))]
@@ -184,6 +199,8 @@ impl View {
             oldest_waiting = restore::oldest_time(store, topic, &keys, &progress).await?;
             last_error = restore::last_error(store, &keys).await?.or(last_error);
         }
+        let health = restore::health(store, &keys).await?;
+        let (attempts_last_hour, failures_last_hour) = health.last_hour(now);
         let (control, _) = polled.control;
         let rotates = settings.previous_secret_until.filter(|until| *until > now);
         let (name, created_at, updated_at) = match source {
@@ -217,18 +234,25 @@ impl View {
                 seconds(interval.as_millis())
             }),
             timeout: seconds(settings.timeout.as_millis()),
+            pause_after: Some(settings.pause_after.as_millis())
+                .filter(|ms| *ms > 0)
+                .map(seconds),
             ordered: settings.ordered,
             allow_private_addresses: settings.allow_private_addresses,
             retry: RetryView::of(&settings.retry),
             source: name,
             paused: control.paused,
             pause_reason: control.reason,
-            paused_at: control.since,
+            paused_at: control.since.filter(|_| control.paused),
             breaker: BreakerView::of(polled.breaker, now),
             watermark: oldest.saturating_sub(1),
             lag,
             oldest_waiting,
             last_error,
+            attempts_last_hour,
+            failures_last_hour,
+            last_delivered_at: health.delivered_at(),
+            failing_since: health.failing_since(),
             created_at,
             updated_at,
         })

@@ -86,6 +86,9 @@ pub(super) struct Body {
     /// Seconds.
     #[cfg_attr(feature = "schema", schemars(range(min = 1, max = 60)))]
     timeout: Option<u32>,
+    /// Seconds of nothing but failure, at least ten times in a row, after which it is paused: 432000 (five days) unless it is given. 0: never.
+    #[cfg_attr(feature = "schema", schemars(range(max = 31_536_000)))]
+    pause_after: Option<u32>,
     /// Whether messages of one ordering key go in order.
     ordered: Option<bool>,
     /// Whether it may lead into a private network; takes the scope `admin`.
@@ -367,6 +370,7 @@ fn settings(name: &str, body: Body) -> Result<Subscription, Problem> {
         Span::from_millis((seconds * 1_000.0).round() as u64)
     });
     settings.timeout = body.timeout.map_or(settings.timeout, seconds);
+    settings.pause_after = body.pause_after.map_or(settings.pause_after, seconds);
     settings.ordered = body.ordered.unwrap_or(settings.ordered);
     settings.allow_private_addresses = body.allow_private_addresses.unwrap_or(false);
     settings.retry = retry(body.retry.unwrap_or_default())?;
@@ -424,6 +428,7 @@ fn pointer(setting: &str) -> String {
     match setting {
         "rate_per_second" => "#/ratePerSecond".to_owned(),
         "batch_interval" => "#/batchInterval".to_owned(),
+        "pause_after" => "#/pauseAfter".to_owned(),
         "previous_secret" => "#/previousSecret".to_owned(),
         "previous_secret_until" => "#/previousSecretUntil".to_owned(),
         "retry.initial" => "#/retry/initialSeconds".to_owned(),

@@ -36,7 +36,8 @@ pub(crate) fn describe(call: Call, operation: &mut Operation<'_>) {
             name(operation);
             operation.about(
                 "Messages with a sequence greater than `after`, in order: read, or read again. A topic without messages is empty, not \
-                 unknown. `after` may lie before the oldest message that is kept.",
+                 unknown. `after` may lie before the oldest message that is kept. With `Accept: text/event-stream` they come one after the other as they \
+                 are appended, with their sequence as `id`, by `tollgate` only; 256 streams at a time (503).",
             );
             let mut after = number(0, i64::MAX as u64);
             after["default"] = json!(0);
@@ -57,6 +58,8 @@ pub(crate) fn describe(call: Call, operation: &mut Operation<'_>) {
             );
             let example = json!({ "messages": [message()], "nextAfter": 41 });
             operation.gives::<MessagePage<'_>>(200, "Messages.", example);
+            operation.gives_text(200, "Messages, one after the other.", "text/event-stream");
+            operation.header("LastEventId");
         }
         _ => {}
     }

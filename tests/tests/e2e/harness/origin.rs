@@ -230,7 +230,12 @@ async fn answer(
         state.under_way -= 1;
         state.deliveries.push(delivery);
     }
-    let mut response = Response::new(Full::default());
+    let body = if reply.status == 204 {
+        String::new()
+    } else {
+        format!("origin says {}", reply.status)
+    };
+    let mut response = Response::new(Full::from(body));
     *response.status_mut() = http::StatusCode::from_u16(reply.status).expect("cases know the codes");
     if let Some(seconds) = reply.retry_after {
         response.headers_mut().insert("retry-after", seconds.into());

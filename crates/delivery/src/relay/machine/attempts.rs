@@ -1,5 +1,6 @@
 //! The end of attempts: what becomes of the message, of the breaker, and of the subscription.
 
+use super::super::attempt::{Answered, Attempt};
 use super::super::journal::Change;
 use super::super::record::{BreakerRecord, Control, DeadLetter, PauseReason, StoredMessage, bounded_error};
 use super::super::restore::Polled;
@@ -12,6 +13,7 @@ impl Machine {
         &mut self,
         sequence: u64,
         delivered: Delivered,
+        answered: &Answered,
         random: u64,
         actions: &mut Vec<Action>,
     ) {
@@ -19,7 +21,37 @@ impl Machine {
             return;
         };
         self.breaker_hears(permit, &delivered, random, actions);
+        self.write_down(sequence, &delivered, answered);
+        let accepted = delivered == Delivered::Accepted;
         self.settle(sequence, delivered, random, actions);
+        self.health_hears(accepted, actions);
+    }
+
+    /// Before it is settled, when its number is known.
+    pub(super) fn write_down(&mut self, sequence: u64, delivered: &Delivered, answered: &Answered) {
+        if let Some(slot) = self.window.slot_mut(sequence) {
+            let number = slot.attempts.saturating_add(1);
+            let attempt = Attempt::ended(self.now, (sequence, number), answered, delivered);
+            self.journal.push(Change::Attempt(attempt));
+        }
+    }
+
+    /// A delivery has ended. One that the receiver did not want has paused the subscription already.
+    pub(super) fn health_hears(&mut self, accepted: bool, actions: &mut Vec<Action>) {
+        self.health.note(self.now, !accepted, self.control.resumed_at());
+        self.journal.push(Change::Health(self.health.clone()));
+        let limit = self.settings.pause_after_ms;
+        if limit.is_some_and(|ms| self.health.has_failed_for(self.now, ms)) {
+            self.pause(PauseReason::Failing, actions);
+        }
+    }
+
+    fn pause(&mut self, reason: PauseReason, actions: &mut Vec<Action>) {
+        if !self.control.paused {
+            self.control = Control::paused(reason, self.now);
+            self.journal.push(Change::Control(self.control.clone()));
+            actions.push(Action::Note(Note::Paused(reason)));
+        }
     }
 
     pub(super) fn breaker_hears(
@@ -71,11 +103,7 @@ impl Machine {
             }
             Delivered::Unwanted => {
                 self.window.release(sequence);
-                if !self.control.paused {
-                    self.control = Control::paused(PauseReason::Gone, self.now);
-                    self.journal.push(Change::Control(self.control.clone()));
-                    actions.push(Action::Note(Note::Paused));
-                }
+                self.pause(PauseReason::Gone, actions);
             }
             Delivered::Refused {
                 why, is_final: true, ..

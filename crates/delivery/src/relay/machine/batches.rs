@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::super::attempt::Answered;
 use super::super::restore::Polled;
 use super::super::{Action, Batching, Blame, Delivered, MAX_BATCH_BYTES};
 use super::Machine;
@@ -97,6 +98,7 @@ impl Machine {
         &mut self,
         number: u64,
         delivered: &Delivered,
+        answered: &Answered,
         random: u64,
         actions: &mut Vec<Action>,
     ) {
@@ -116,6 +118,7 @@ impl Machine {
             self.batches.since = Some(0);
         }
         for sequence in sequences {
+            self.write_down(sequence, delivered, answered);
             if !parts {
                 self.settle(sequence, delivered.clone(), random, actions);
             } else if !self.is_overtaken(sequence) {
@@ -125,6 +128,7 @@ impl Machine {
                 self.window.release(sequence);
             }
         }
+        self.health_hears(*delivered == Delivered::Accepted, actions);
     }
 
     pub(super) fn batch_withheld(

@@ -45,6 +45,7 @@ impl Machine {
         self.position = self.position.max(self.durable.watermark());
         self.redrives = restored.polled.redrives;
         if !self.started {
+            self.health = std::mem::take(&mut restored.health);
             self.resets = restored.polled.resets;
             self.hurries = restored.polled.hurries;
             if restored.polled.breaker != BreakerRecord::default() {

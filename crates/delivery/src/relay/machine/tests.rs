@@ -2,10 +2,13 @@
 
 use super::*;
 use crate::breaker;
+use crate::relay::attempt::Answered;
 use crate::relay::record::PauseReason;
 use crate::relay::restore::{Found, Polled, Restored};
 use crate::relay::{Blame, Delivered, MAX_HELD, WINDOW};
 use crate::retry::Schedule;
+
+mod attempts;
 
 const NOW: u64 = 1_800_000_000_000;
 const NONE: [u64; 0] = [];
@@ -38,6 +41,7 @@ fn settings() -> DeliveryPolicy {
         window: WINDOW,
         held: MAX_HELD,
         breaker: breaker::Thresholds::default(),
+        pause_after_ms: None,
     }
 }
 
@@ -62,7 +66,11 @@ fn sent(actions: &[Action]) -> Vec<u64> {
 }
 
 fn attempted(sequence: u64, delivered: Delivered) -> Event {
-    Event::Attempted { sequence, delivered }
+    Event::Attempted {
+        sequence,
+        delivered,
+        answered: Answered::default(),
+    }
 }
 
 fn failed() -> Delivered {
@@ -117,7 +125,11 @@ fn unordered_messages_of_a_key_go_side_by_side() {
 fn gone_pauses_without_costing_an_attempt_and_resuming_goes_on() {
     let (mut machine, _) = started(settings(), vec![message(1, "a"), message(2, "b")]);
     let actions = machine.handle(NOW, 0, attempted(1, Delivered::Unwanted));
-    assert!(actions.iter().any(|a| matches!(a, Action::Note(Note::Paused))));
+    assert!(
+        actions
+            .iter()
+            .any(|a| matches!(a, Action::Note(Note::Paused(PauseReason::Gone))))
+    );
     let commit = actions.iter().find_map(|a| {
         if let Action::Persist(commit) = a {
             Some(commit)
@@ -626,7 +638,11 @@ fn batches(actions: &[Action]) -> Vec<(u64, Vec<u64>)> {
 }
 
 fn batch_ended(number: u64, delivered: Delivered) -> Event {
-    Event::BatchAttempted { number, delivered }
+    Event::BatchAttempted {
+        number,
+        delivered,
+        answered: Answered::default(),
+    }
 }
 
 #[test]

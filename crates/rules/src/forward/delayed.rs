@@ -1,0 +1,314 @@
+//! Messages that are posted to come later. Until its time such a message is an entry of its own and in no topic, so that whatever
+//! reads, pulls or is pushed finds it when it is due and not before, and no retention takes it. Then it is put at the end of its
+//! topic, by the commit that removes the entry: once, whoever does it and however often.
+//!
+//! So a delayed message takes its place in the order of its key when it is due. Those of one caller come in the order of their times,
+//! and of one time in the order in which they were posted, to the millisecond.
+//!
+//! | entry | holds |
+//! |---|---|
+//! | `delayed/<due>/<posted>/<id>` | [`Stored`]: the message; times in 20 digits, so that keys sort as they do |
+//! | `delayed-size/<topic>/<partition>` | what those of the topic take, bytes, by partition of their records |
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+use super::record::{self, Record};
+use crate::config::Config;
+use crate::world::World;
+use tollgate_api::http::Request;
+use tollgate_api::problem::{Kind, Problem};
+use tollgate_api::time;
+use tollgate_store::commit::{
+    Append, Commit, Condition, Item, MAX_PAGE, MESSAGE_OVERHEAD, Message, Mutation, StoreError, key_part,
+    literal, record_key,
+};
+use tollgate_store::ports::Store;
+use tollgate_store::stored;
+use tollgate_store::template::{self, Number};
+
+/// When a message is to come, RFC 3339.
+const DELIVER_AT: &str = "x-deliver-at";
+/// In how many seconds it is to come.
+const DELAY: &str = "x-delay";
+/// The longest delay: 30 days.
+const MAX_DELAY_MS: u64 = 30 * 24 * 60 * 60 * 1_000;
+/// The largest body of a message that is to come later, bytes: its entry is part of one commit.
+const MAX_BODY_BYTES: usize = 512 << 10;
+const PREFIX: &str = "delayed/";
+const SIZES: &str = "delayed-size/";
+/// Entries that are looked at together.
+const MAX_LOOKED: u32 = 256;
+/// Commits of one call, each of messages of one partition.
+const MAX_COMMITS: usize = 16;
+/// Messages of one commit, and their bytes beyond which it takes no more.
+const MAX_TOGETHER: (usize, usize) = (16, 256 << 10);
+
+/// A message that is to come, as it is stored.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Stored {
+    record: Record,
+    key: String,
+    #[serde(rename = "type")]
+    kind: String,
+    content_type: String,
+    attributes_base64: String,
+    data_base64: String,
+}
+
+/// When the request's message is to come, Unix milliseconds; `None`: at once.
+///
+/// # Errors
+/// 400 that names the header.
+pub(super) fn due(request: &Request, now: u64) -> Result<Option<u64>, Problem> {
+    let text = |name| {
+        Ok::<_, Problem>(
+            request
+                .single(name)?
+                .map(|value| std::str::from_utf8(value).unwrap_or("")),
+        )
+    };
+    let due = match (text(DELIVER_AT)?, text(DELAY)?) {
+        (None, None) => return Ok(None),
+        (Some(_), Some(_)) => {
+            let detail = "stands alone: a message comes at a time, or after a delay";
+            return Err(Problem::field(format!("header:{DELAY}"), detail));
+        }
+        (Some(at), None) => {
+            let due = time::parse(at).filter(|due| *due <= now.saturating_add(MAX_DELAY_MS));
+            due.ok_or_else(|| {
+                let detail = "must be an RFC 3339 time, at most 30 days ahead";
+                Problem::field(format!("header:{DELIVER_AT}"), detail)
+            })?
+        }
+        (None, Some(delay)) => {
+            let digits = (1..=7).contains(&delay.len()) && delay.bytes().all(|byte| byte.is_ascii_digit());
+            let ms = delay
+                .parse::<u64>()
+                .ok()
+                .filter(|_| digits)
+                .map(|seconds| seconds * 1_000);
+            let ms = ms.filter(|ms| *ms <= MAX_DELAY_MS).ok_or_else(|| {
+                let detail = "must be whole seconds, 0 to 2592000 (30 days)";
+                Problem::field(format!("header:{DELAY}"), detail)
+            })?;
+            now.saturating_add(ms)
+        }
+    };
+    if due > now && request.body.len() > MAX_BODY_BYTES {
+        let detail = format!("A message that comes later takes at most {MAX_BODY_BYTES} bytes.");
+        return Err(Problem::new(Kind::TooLarge, detail));
+    }
+    Ok(Some(due).filter(|due| *due > now))
+}
+
+fn key(due: u64, posted: u64, id: &str) -> String {
+    format!("{PREFIX}{due:020}/{posted:020}/{id}")
+}
+
+fn due_of(item: &Item) -> Option<u64> {
+    item.key.strip_prefix(PREFIX)?.split('/').next()?.parse().ok()
+}
+
+/// The counter of what a topic's messages to come take, of those whose records share a partition with this one.
+fn size_key(topic: &str, id: &str) -> String {
+    format!(
+        "{SIZES}{}/{}",
+        key_part(topic),
+        record::partition(id).replace('/', "-")
+    )
+}
+
+/// What a message to come takes, as those in topics are counted.
+fn weight(append: &Append, payload: usize) -> u64 {
+    MESSAGE_OVERHEAD + (append.attributes.len() + payload + append.key.len()) as u64
+}
+
+/// Whether there is room for one more: those of a topic that are to come may take as much as its backlog.
+pub(super) async fn has_room<S: Store>(world: &World<'_, S>, topic: &str) -> Result<bool, StoreError> {
+    let prefix = format!("{SIZES}{}/", key_part(topic));
+    let sizes = world.store.scan(&prefix, None, MAX_PAGE).await?;
+    let mut taken = 0_u64;
+    for size in &sizes {
+        taken = taken.saturating_add(stored::count("size of messages to come", Some(&size.entry))?);
+    }
+    Ok(taken < world.settings.config.topic(topic).backlog())
+}
+
+/// What a commit does that keeps a message until it is due, in the place of its `append`. The record says when that is.
+pub(super) fn keep(commit: &mut Commit, record: &Record, append: &Append, payload: &[u8]) {
+    let (Some(due), Some(posted)) = (record.deliver_at, record.posted) else {
+        return;
+    };
+    let stored = Stored {
+        record: record.clone(),
+        key: append.key.clone(),
+        kind: append.kind.clone(),
+        content_type: append.content_type.clone(),
+        attributes_base64: STANDARD.encode(&append.attributes),
+        data_base64: STANDARD.encode(payload),
+    };
+    commit.mutations.push(Mutation::Set {
+        key: key(due, posted, &append.id),
+        value: template::json(&stored),
+        expires: None,
+    });
+    commit.mutations.push(add(
+        &append.topic,
+        &append.id,
+        weight(append, payload.len()) as i64,
+    ));
+}
+
+fn add(topic: &str, id: &str, delta: i64) -> Mutation {
+    Mutation::Add {
+        key: size_key(topic, id),
+        delta,
+        min: None,
+        max: None,
+    }
+}
+
+/// The message that the record is of, as long as it is to come.
+pub(super) async fn find<S: Store>(
+    store: &S,
+    id: &str,
+    record: &Record,
+) -> Result<Option<Message>, StoreError> {
+    let (Some(due), Some(posted)) = (record.deliver_at, record.posted) else {
+        return Ok(None);
+    };
+    let found = store.get(&record::partition(id), &[key(due, posted, id)]).await?;
+    let Some(entry) = found.into_iter().flatten().next() else {
+        return Ok(None);
+    };
+    let stored: Stored = stored::decode("message to come", &entry)?;
+    Ok(Some(Message {
+        topic: stored.record.topic.clone(),
+        id: id.to_owned(),
+        key: stored.key,
+        kind: stored.kind,
+        content_type: stored.content_type,
+        attributes: STANDARD.decode(&stored.attributes_base64).unwrap_or_default(),
+        ..Message::default()
+    }))
+}
+
+/// Messages of one partition that come together.
+#[derive(Default)]
+struct Together {
+    commit: Commit,
+    due: u64,
+    bytes: usize,
+    sizes: BTreeMap<String, i64>,
+    is_full: bool,
+}
+
+impl Together {
+    /// Puts a message in, unless there is no room: then those that are due later wait as well.
+    fn take(&mut self, config: &Config, item: &Item, due: u64, now: u64) {
+        let (most, most_bytes) = MAX_TOGETHER;
+        self.is_full |= self.commit.appends.len() >= most
+            || self.bytes > 0 && self.bytes + item.entry.value.len() > most_bytes;
+        if self.is_full {
+            return;
+        }
+        // One that cannot be read holds up no other.
+        let Ok(stored) = stored::decode::<Stored>("message to come", &item.entry) else {
+            return;
+        };
+        let (Ok(attributes), Ok(payload), Some(id)) = (
+            STANDARD.decode(&stored.attributes_base64),
+            STANDARD.decode(&stored.data_base64),
+            item.key.rsplit('/').next(),
+        ) else {
+            return;
+        };
+        self.bytes += item.entry.value.len();
+        self.due = self.due.max(due);
+        let append = Append {
+            topic: stored.record.topic.clone(),
+            id: id.to_owned(),
+            key: stored.key,
+            kind: stored.kind,
+            content_type: stored.content_type,
+            attributes,
+            payload: literal(payload.as_slice()),
+        };
+        let weight = weight(&append, payload.len()) as i64;
+        *self.sizes.entry(size_key(&append.topic, id)).or_default() -= weight;
+        let mut record = stored.record;
+        record.sequence = Number::Sequence(self.commit.appends.len() as u32);
+        let expires = Some(record::expiry(config, &record.topic, now));
+        self.commit.conditions.push(Condition::Version {
+            key: item.key.clone(),
+            version: item.entry.version,
+        });
+        self.commit.mutations.extend([
+            Mutation::Delete {
+                key: item.key.clone(),
+            },
+            Mutation::Set {
+                key: record_key(id),
+                value: template::json(&record),
+                expires,
+            },
+        ]);
+        self.commit.appends.push(append);
+    }
+
+    fn finish(mut self, partition: String) -> Commit {
+        self.commit.partition = partition;
+        // By the store's clock, whatever that of the caller says.
+        self.commit.conditions.push(Condition::NowIn {
+            start: Some(self.due),
+            end: None,
+        });
+        let sizes = self.sizes.into_iter().map(|(key, delta)| Mutation::Add {
+            key,
+            delta,
+            min: None,
+            max: None,
+        });
+        self.commit.mutations.extend(sizes);
+        self.commit
+    }
+}
+
+/// Puts messages that are due at `now`, Unix milliseconds, into their topics; some at a time. `true`: there were some, and there may
+/// be more.
+///
+/// # Errors
+/// The store does not answer; what was not done is done by the next call.
+pub async fn release<S: Store>(store: &S, config: &Config, now: u64) -> Result<bool, StoreError> {
+    let page = store.scan(PREFIX, None, MAX_LOOKED).await?;
+    let mut groups: Vec<(String, Together)> = Vec::new();
+    for item in &page {
+        let Some(due) = due_of(item).filter(|due| *due <= now) else {
+            break;
+        };
+        let partition = record::partition(item.key.rsplit('/').next().unwrap_or_default());
+        let at = groups.iter().position(|(of, _)| *of == partition);
+        let at = match at {
+            Some(at) => at,
+            None if groups.len() < MAX_COMMITS => {
+                groups.push((partition, Together::default()));
+                groups.len() - 1
+            }
+            None => continue,
+        };
+        if let Some((_, group)) = groups.get_mut(at) {
+            group.take(config, item, due, now);
+        }
+    }
+    groups.retain(|(_, group)| !group.commit.appends.is_empty());
+    let any = !groups.is_empty();
+    for (partition, group) in groups {
+        // Refused, it was done by somebody else, or comes a little later by the store's clock.
+        store.commit(group.finish(partition)).await?;
+    }
+    Ok(any)
+}
