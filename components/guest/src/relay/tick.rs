@@ -66,7 +66,7 @@ async fn upkeep(world: &World<'_, Port>) {
     let now = || crate::now();
     again(async || campaigns::maintain(&Port, now()).await).await;
     again(async || draws::maintain(&Port, now()).await).await;
-    again(async || links::stats::step(&Port, now()).await).await;
+    again(async || links::stats::step(&Port, &config.links, now()).await).await;
     again(async || links::maintain(&Port, config, now()).await).await;
     again(async || campaigns::purge(&Port, now()).await).await;
     again(async || quotas::maintain(&Port, now()).await).await;
