@@ -13,6 +13,7 @@ use spin_sdk::wasip3;
 use spin_sdk::wasip3::clocks::monotonic_clock;
 use tollgate_api::http::{Request, Response};
 use tollgate_delivery::drain::{self, Outside, Report, Until};
+use tollgate_delivery::relay::attempt::Answered;
 use tollgate_delivery::relay::{Delivered, Note};
 use tollgate_delivery::subscriptions::Defined;
 use tollgate_rules::settings::Settings;
@@ -109,11 +110,15 @@ impl Outside for Under<'_> {
         sleep(ms).await;
     }
 
-    async fn deliver(&self, to: &Defined, message: Arc<Message>) -> Delivered {
+    async fn deliver(&self, to: &Defined, message: Arc<Message>) -> (Delivered, Answered) {
         post::one(&self.settings.config.server.public_url, to, &message).await
     }
 
-    async fn deliver_together(&self, to: &Defined, messages: &[(Arc<Message>, u32)]) -> Delivered {
+    async fn deliver_together(
+        &self,
+        to: &Defined,
+        messages: &[(Arc<Message>, u32)],
+    ) -> (Delivered, Answered) {
         let messages: Vec<&Message> = messages.iter().map(|(message, _)| &**message).collect();
         post::together(&self.settings.config.server.public_url, to, &messages).await
     }

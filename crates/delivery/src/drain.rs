@@ -18,6 +18,7 @@ use futures::StreamExt as _;
 use futures::future::LocalBoxFuture;
 use futures::stream::FuturesUnordered;
 
+use crate::relay::attempt::Answered;
 use crate::relay::record::Keys;
 use crate::relay::{Delivered, Note, restore};
 use crate::subscriptions::{self, Defined, OfFile};
@@ -49,9 +50,10 @@ pub trait Outside {
     /// Waits for so many milliseconds.
     async fn sleep(&self, ms: u64);
     /// Delivers once, within the subscription's timeout, and judges the answer.
-    async fn deliver(&self, to: &Defined, message: Arc<Message>) -> Delivered;
+    async fn deliver(&self, to: &Defined, message: Arc<Message>) -> (Delivered, Answered);
     /// Delivers several at once, which are accepted or refused together.
-    async fn deliver_together(&self, to: &Defined, messages: &[(Arc<Message>, u32)]) -> Delivered;
+    async fn deliver_together(&self, to: &Defined, messages: &[(Arc<Message>, u32)])
+    -> (Delivered, Answered);
     /// Something worth telling.
     fn note(&self, of: &Defined, note: &Note);
 }

@@ -8,6 +8,7 @@ use spin_sdk::http::{FullBody, HeaderName, HeaderValue, Method};
 use spin_sdk::wasip3::http::types::ErrorCode;
 use tollgate_delivery::relay::Delivered;
 use tollgate_delivery::relay::address::is_plainly_private;
+use tollgate_delivery::relay::attempt::Answered;
 use tollgate_delivery::retry::retry_after_ms;
 use tollgate_delivery::subscription::Payload;
 use tollgate_delivery::subscriptions::Defined;
@@ -22,7 +23,7 @@ const AGENT: &str = concat!("tollgate/", env!("CARGO_PKG_VERSION"));
 type Post = http::Request<FullBody<Bytes>>;
 
 /// Delivers one message.
-pub(super) async fn one(public_url: &str, to: &Defined, message: &Message) -> Delivered {
+pub(super) async fn one(public_url: &str, to: &Defined, message: &Message) -> (Delivered, Answered) {
     let source = source(public_url, to);
     match to.settings.payload {
         Payload::Full => send(public_url, &source, to, message, None).await,
@@ -34,7 +35,7 @@ pub(super) async fn one(public_url: &str, to: &Defined, message: &Message) -> De
 }
 
 /// Delivers several, as one request.
-pub(super) async fn together(public_url: &str, to: &Defined, messages: &[&Message]) -> Delivered {
+pub(super) async fn together(public_url: &str, to: &Defined, messages: &[&Message]) -> (Delivered, Answered) {
     let source = source(public_url, to);
     let batch = match to.settings.payload {
         Payload::Full => batch::of(messages),
@@ -53,22 +54,28 @@ async fn send(
     to: &Defined,
     message: &Message,
     ids: Option<&str>,
-) -> Delivered {
+) -> (Delivered, Answered) {
     let request = match request(public_url, source, to, message, ids) {
         Ok(request) => request,
-        Err(why) => return judge::disconnected(why),
+        Err(why) => return (judge::disconnected(why), Answered::default()),
     };
     let timeout = Duration::from_millis(to.settings.timeout.as_millis());
-    match within(timeout, spin_sdk::http::send(request)).await {
+    let (began, mut answered) = (super::uptime_ms(), Answered::default());
+    let delivered = match within(timeout, spin_sdk::http::send(request)).await {
         None => judge::timed_out(),
         Some(Err(error)) => judge::disconnected(describe(&error)),
         Some(Ok(response)) => {
             let asked = response.headers().get("retry-after");
             let asked = asked.and_then(|value| value.to_str().ok());
             let asked = asked.and_then(|value| retry_after_ms(value, crate::now()));
-            judge::status(response.status().as_u16(), &to.settings.retry.finals, asked)
+            // Its body is not waited for: an instance has other things to do.
+            let status = response.status().as_u16();
+            answered.status = Some(status);
+            judge::status(status, &to.settings.retry.finals, asked)
         }
-    }
+    };
+    answered.ms = super::uptime_ms().saturating_sub(began);
+    (delivered, answered)
 }
 
 /// The request, or why there can be none.

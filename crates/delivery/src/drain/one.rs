@@ -355,9 +355,13 @@ impl<S: Store, O: Outside> Run<'_, S, O> {
         let sequence = message.sequence;
         match self.may_send().await {
             MaySend::Yes => {
-                let delivered = self.outside.deliver(self.defined, message).await;
+                let (delivered, answered) = self.outside.deliver(self.defined, message).await;
                 self.tally(&delivered, 1);
-                Event::Attempted { sequence, delivered }
+                Event::Attempted {
+                    sequence,
+                    delivered,
+                    answered,
+                }
             }
             MaySend::No(polled) => Event::Withheld { sequence, polled },
             MaySend::Never => Event::Superseded { sequence },
@@ -367,9 +371,13 @@ impl<S: Store, O: Outside> Run<'_, S, O> {
     async fn send_batch(&self, number: u64, messages: &[(Arc<Message>, u32)]) -> Event {
         match self.may_send().await {
             MaySend::Yes => {
-                let delivered = self.outside.deliver_together(self.defined, messages).await;
+                let (delivered, answered) = self.outside.deliver_together(self.defined, messages).await;
                 self.tally(&delivered, messages.len());
-                Event::BatchAttempted { number, delivered }
+                Event::BatchAttempted {
+                    number,
+                    delivered,
+                    answered,
+                }
             }
             MaySend::No(polled) => Event::BatchWithheld { number, polled },
             MaySend::Never => Event::BatchSuperseded { number },

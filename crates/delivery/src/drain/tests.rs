@@ -3,6 +3,7 @@
 use super::*;
 use crate::lease;
 use crate::relay::Blame;
+use crate::relay::attempt::Answered;
 use crate::subscription::Subscription;
 use futures::executor::LocalPool;
 use futures::task::LocalSpawnExt as _;
@@ -152,23 +153,28 @@ impl Outside for Scene {
         .await;
     }
 
-    async fn deliver(&self, _: &Defined, message: Arc<Message>) -> Delivered {
+    async fn deliver(&self, _: &Defined, message: Arc<Message>) -> (Delivered, Answered) {
         self.sleep(self.answers_in.get()).await;
         if self.now.get() < self.refuses_until.get() {
-            return Delivered::refused(Blame::Origin, "the origin answered 503");
+            let refused = Delivered::refused(Blame::Origin, "the origin answered 503");
+            return (refused, Answered::default());
         }
         self.accepted
             .borrow_mut()
             .push((message.key.clone(), message.sequence));
-        Delivered::Accepted
+        (Delivered::Accepted, Answered::default())
     }
 
-    async fn deliver_together(&self, to: &Defined, messages: &[(Arc<Message>, u32)]) -> Delivered {
-        let mut delivered = Delivered::Accepted;
+    async fn deliver_together(
+        &self,
+        to: &Defined,
+        messages: &[(Arc<Message>, u32)],
+    ) -> (Delivered, Answered) {
+        let mut reported = (Delivered::Accepted, Answered::default());
         for (message, _) in messages {
-            delivered = self.deliver(to, Arc::clone(message)).await;
+            reported = self.deliver(to, Arc::clone(message)).await;
         }
-        delivered
+        reported
     }
 
     fn note(&self, _: &Defined, _: &Note) {}

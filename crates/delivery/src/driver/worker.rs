@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 use crate::attributes;
 use crate::breaker::Change;
 use crate::relay::record::{Keys, PauseReason};
-use crate::relay::restore::{self, Restored};
+use crate::relay::restore;
 use crate::relay::{Action, Delivered, DeliveryPolicy, Event, Machine, Note};
 use crate::subscriptions::{self, Defined, Standing, standing};
 use futures::StreamExt as _;
