@@ -130,7 +130,9 @@ impl Outside for Under<'_> {
                 eprintln!("tollgate: {topic}/{name}: message {sequence} is a dead letter: {error}");
             }
             Note::Breaker(change) => eprintln!("tollgate: {topic}/{name}: circuit breaker: {change:?}"),
-            Note::Paused(_) => eprintln!("tollgate: {topic}/{name}: paused, the origin wants no more messages"),
+            Note::Paused(_) => {
+                eprintln!("tollgate: {topic}/{name}: paused, the origin wants no more messages")
+            }
             Note::Skipped { .. } | Note::Lost { .. } => {}
         }
     }
