@@ -545,7 +545,8 @@ mod tests {
         for (index, call) in Call::ALL.iter().enumerate() {
             assert_eq!(Asked::call(*call).0, index);
         }
-        assert_eq!([FORWARD.name(), COMPONENT.name(), OTHER.name()], BESIDE);
+        let beside = [FORWARD, COMPONENT, PROXY, OTHER].map(|one| one.name().to_owned());
+        assert_eq!(beside, BESIDE);
     }
 
     #[test]
