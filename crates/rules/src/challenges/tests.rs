@@ -125,7 +125,7 @@ fn a_browser_gets_a_page_that_solves_it() {
         .split('"')
         .next()
         .unwrap();
-    let altcha: Altcha = serde_json::from_str(&altcha.replace("&quot;", "\"")).unwrap();
+    let altcha: Altcha = serde_json::from_str(&altcha.replace("&quot;", "\"").replace("&amp;", "&")).unwrap();
     let cookie = format!("a=b; tollgate-challenge-page={}", altcha::solve(&altcha));
     let headers = [("accept", "text/html"), ("cookie", &*cookie)];
     assert_eq!(
