@@ -617,7 +617,7 @@ fn a_message_and_its_topic_tell_how_the_delivery_stands() {
     assert_eq!(
         serde_json::to_value(&found).unwrap(),
         json!([{ "subscription": "origin", "state": "dead", "attempts": 12, "nextAttemptAt": null,
-            "lastError": "the origin answered 500" }])
+            "lastError": "the origin answered 500", "deliveredAt": null, "attemptLog": [] }])
     );
     let (_, topic) = gateway.ask("GET", "signup", Value::Null);
     assert_eq!(
