@@ -59,6 +59,8 @@ pub enum Row {
     Front,
     /// Durable claims on 512 connections: against Redis, node and Redis, and the disk.
     Claims,
+    /// Claims with imported codes, for listed users, with receipts; holds that are confirmed: against plain claims.
+    Admission,
     /// The 99th percentile of a redirect at half of peak load, against nginx's.
     Latency,
     /// The same while links are listed and made, against without.

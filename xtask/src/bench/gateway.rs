@@ -121,6 +121,19 @@ impl Gateway {
         let text = fs::read_to_string(&file)?;
         let trusting = "trusted_proxies = [\"127.0.0.1\"]\nworkers = 1";
         fs::write(&file, text.replace("workers = 1", trusting))?;
+        Self::run(bench, directory)
+    }
+
+    /// The same with more settings, and without the link.
+    pub fn start_with(bench: &Bench, directory: &Path, more: &str) -> Result<Self> {
+        settings(bench, directory, Limit::Never, Clicks::Submitted)?;
+        let file = directory.join("tollgate.toml");
+        fs::write(&file, format!("{}\n{more}", fs::read_to_string(&file)?))?;
+        Self::run(bench, directory)
+    }
+
+    /// With the settings that lie there.
+    fn run(bench: &Bench, directory: &Path) -> Result<Self> {
         lend_compiled(directory)?;
         let port = free_port()?;
         let mut program = launch(bench, &bench.gateway, directory, port)?;
@@ -199,12 +212,21 @@ fn time_to_first(bench: &Bench, binary: &Path, directory: &Path, status: u16) ->
 
 /// An admin's call, which must be answered with this status.
 pub fn call(port: u16, path: &str, body: &str, wanted: u16) -> Result<()> {
+    send("POST", port, path, body, wanted)
+}
+
+/// The same by PUT.
+pub fn put(port: u16, path: &str, body: &str, wanted: u16) -> Result<()> {
+    send("PUT", port, path, body, wanted)
+}
+
+fn send(method: &str, port: u16, path: &str, body: &str, wanted: u16) -> Result<()> {
     let head = format!(
-        "POST {path} HTTP/1.1\r\nauthorization: Bearer {ADMIN_KEY}\r\ncontent-type: application/json\r\n"
+        "{method} {path} HTTP/1.1\r\nauthorization: Bearer {ADMIN_KEY}\r\ncontent-type: application/json\r\n"
     );
     let (status, answer) = http::exchange(port, &head, body)?;
     if status != wanted {
-        bail!("POST {path} was answered {status}: {answer}");
+        bail!("{method} {path} was answered {status}: {answer}");
     }
     Ok(())
 }

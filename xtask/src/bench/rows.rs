@@ -1,5 +1,6 @@
 //! The rows of the table, in groups that share their servers.
 
+mod admission;
 mod beside;
 mod claims;
 mod earlier;
@@ -37,6 +38,10 @@ const GROUPS: &[Group] = &[
     Group {
         rows: &[Row::Claims],
         measure: claims::measure,
+    },
+    Group {
+        rows: &[Row::Admission],
+        measure: admission::measure,
     },
     Group {
         rows: &[Row::Latency],

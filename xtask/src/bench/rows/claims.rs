@@ -175,7 +175,7 @@ pub(super) fn claims(bench: &Bench, gateway: &Gateway, users: &Cell<u64>, order:
 /// Waits until a gateway that is left alone has nothing more to do: its store flushes what is in the journal.
 /// Returns the CPU time that this took. It is part of the cost of the claims, and must not run during the
 /// next contender's turn.
-fn settle(gateway: &Gateway) -> Duration {
+pub(super) fn settle(gateway: &Gateway) -> Duration {
     let cpu = || figures::cpu_of(&[gateway.group()]);
     let (before, until) = (cpu(), Instant::now() + SETTLED);
     let mut last = before;
@@ -205,7 +205,7 @@ fn over_http(
 }
 
 /// Claims by the next users.
-fn load(port: u16, users: &Cell<u64>, order: Order) -> Load {
+pub(super) fn load(port: u16, users: &Cell<u64>, order: Order) -> Load {
     users.set(users.get() + USERS);
     let mut arguments = vec![users.get().to_string()];
     if order == Order::Scattered {
