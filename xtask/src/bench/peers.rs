@@ -215,6 +215,35 @@ pub fn node_claims(bench: &Bench, redis: &Redis) -> Result<Peer> {
     Ok(Peer { program, port })
 }
 
+/// Where Debian keeps nginx's modules.
+const NGINX_MODULES: &str = "/usr/lib/nginx/modules";
+
+/// nginx with Lua in front of that Redis.
+pub fn nginx_claims(bench: &Bench, redis: &Redis) -> Result<Peer> {
+    let how = "apt-get install nginx libnginx-mod-http-lua lua-nginx-redis";
+    let binary = installed("nginx", how)?;
+    if !Path::new(NGINX_MODULES).join("ngx_http_lua_module.so").exists() {
+        bail!("nginx has no module for Lua ({how})");
+    }
+    let (directory, port) = (bench.directory("nginx-lua")?, free_port()?);
+    let place = directory.display().to_string();
+    let values = [
+        ("PORT", &*port.to_string()),
+        ("DIRECTORY", &*place),
+        ("MODULES", NGINX_MODULES),
+        ("REDIS", &*redis.peer.port.to_string()),
+        ("SCRIPT", &*redis.script),
+    ];
+    let config = bench.template("nginx-lua.conf", &directory, &values)?;
+    let mut command = bench.cores.command(Side::Server, &binary);
+    command.arg("-p").arg(&directory).arg("-c").arg(config);
+    let mut program = Program::start(&bench.keeper, "nginx", command)?;
+    program
+        .ready(START, || http::status(port, "/claims") == Some(401))
+        .context("nginx")?;
+    Ok(Peer { program, port })
+}
+
 /// Redis that syncs before it answers, with the script of a claim.
 pub struct Redis {
     pub peer: Peer,

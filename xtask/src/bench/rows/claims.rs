@@ -51,6 +51,10 @@ pub(super) fn measure(bench: &Bench, report: &mut Report) -> Result<()> {
         Ok(redis) => peers::node_claims(bench, redis),
         Err(why) => Err(anyhow::anyhow!("{why:#}")),
     };
+    let nginx = match &redis {
+        Ok(redis) => peers::nginx_claims(bench, redis),
+        Err(why) => Err(anyhow::anyhow!("{why:#}")),
+    };
     let scattered = campaign(bench, "scattered")?;
     let (users, next) = (Cell::new(0), Cell::new(FIRST));
     let mut contenders = vec![
@@ -63,14 +67,22 @@ pub(super) fn measure(bench: &Bench, report: &mut Report) -> Result<()> {
     if let Ok(redis) = &redis {
         contenders.push(Contender::new("redis", || bare(bench, redis, &next)));
         if let Ok(node) = &node {
-            contenders.push(Contender::new("node", || behind_node(bench, node, redis, &users)));
+            contenders.push(Contender::new("node", || {
+                before_redis(bench, node, redis, &users)
+            }));
+        }
+        if let Ok(nginx) = &nginx {
+            contenders.push(Contender::new("nginx", || {
+                before_redis(bench, nginx, redis, &users)
+            }));
         }
     }
     let rounds = rounds::take(bench, "claims", contenders);
     let skipped = |error: &anyhow::Error| format!("{error:#}");
-    let (no_redis, no_node) = (
+    let (no_redis, no_node, no_nginx) = (
         redis.as_ref().err().map(skipped),
         node.as_ref().err().map(skipped),
+        nginx.as_ref().err().map(skipped),
     );
     let against_redis = [
         "durable claims, 512 connections: bare Redis `appendfsync always` + Lua",
@@ -80,9 +92,14 @@ pub(super) fn measure(bench: &Bench, report: &mut Report) -> Result<()> {
         "durable claims: node's HTTP server in front of that Redis",
         "the same, by users in no order: node",
     ];
+    let against_nginx = [
+        "durable claims: nginx with Lua in front of that Redis",
+        "the same, by users in no order: nginx with Lua",
+    ];
     for (peer, missing, floor, what) in [
         ("redis", no_redis, 0.5, against_redis),
         ("node", no_node, 1.5, against_node),
+        ("nginx", no_nginx, 3.0, against_nginx),
     ] {
         for (mine, what) in ["tollgate", "scattered"].into_iter().zip(what) {
             let (mine, theirs) = (rounds.of(mine), rounds.of(peer));
@@ -92,7 +109,7 @@ pub(super) fn measure(bench: &Bench, report: &mut Report) -> Result<()> {
             }
         }
     }
-    drop(node);
+    drop((node, nginx));
     let what = "durable claims by users in no order: by users in the order of their ids";
     report.pair(
         Row::Claims,
@@ -222,14 +239,15 @@ pub(super) fn load(port: u16, users: &Cell<u64>, order: Order) -> Load {
     }
 }
 
-fn behind_node(bench: &Bench, node: &Peer, redis: &Redis, users: &Cell<u64>) -> Result<Sample> {
+/// Claims at a peer in front of that Redis.
+fn before_redis(bench: &Bench, peer: &Peer, redis: &Redis, users: &Cell<u64>) -> Result<Sample> {
     over_http(
         bench,
-        node.port,
+        peer.port,
         "/claims",
         users,
         Order::Ascending,
-        &[node.group(), redis.peer.group()],
+        &[peer.group(), redis.peer.group()],
     )
 }
 
