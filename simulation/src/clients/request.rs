@@ -154,7 +154,7 @@ impl Wish {
                     key.as_ref()
                         .map(|key| Header::new("idempotency-key", format!("\"{key}\""))),
                 );
-                ("POST", "/api/topics/signup/messages".to_owned(), body.clone())
+                ("POST", "/api/topics/orders/messages".to_owned(), body.clone())
             }
             Self::Visit(code) => ("GET", format!("/{code}"), String::new()),
             Self::VisitBy(code, client) => {

@@ -76,7 +76,7 @@ fn each_code_is_given_once_and_told_in_answer_and_message() {
             given.iter().cloned().collect::<BTreeSet<_>>(),
             all.iter().cloned().collect()
         );
-        assert_ne!(given, all, "by chance, or nearly in order");
+        assert!(order == "import" || given != all, "by chance");
         let messages = gateway.messages();
         let told = messages
             .iter()
