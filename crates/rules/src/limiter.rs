@@ -281,7 +281,10 @@ fn caller_of<'r>(
         path,
         client,
         now,
-        is_told: told == Told::Always || request.path == "/api" || request.path.starts_with("/api/"),
+        is_told: told == Told::Always
+            || request.path == "/api"
+            || request.path.starts_with("/api/")
+            || settings.is_proxied(&request.path),
     }
 }
 

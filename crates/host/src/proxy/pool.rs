@@ -18,7 +18,7 @@ use tokio::time::{Instant, timeout};
 use tollgate_rules::config::Http2;
 
 /// The most bytes of an answer's head, and of what is read at a time.
-const MAX_HEAD: usize = 64 << 10;
+pub const MAX_HEAD: usize = 64 << 10;
 /// The most header fields of an answer.
 const MAX_HEADERS: usize = 200;
 /// How long a connection is kept for the next request.

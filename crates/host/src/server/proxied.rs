@@ -12,7 +12,7 @@ use crate::proxy::counts::Outcome;
 use crate::proxy::download::{Download, Held};
 use crate::proxy::fields::{self, Client};
 use crate::proxy::origin::{Attempt, Origin, Refused};
-use crate::proxy::pool::{Failed, Pools, Sent};
+use crate::proxy::pool::{Failed, MAX_HEAD, Pools, Sent};
 use crate::proxy::upload::{Fault, Outgoing, Progress, Upload};
 use crate::proxy::{target, tunnel};
 use http::header::{self, HeaderMap, HeaderValue};
@@ -465,6 +465,12 @@ fn asked_to_wait(fields: &HeaderMap) -> Option<u64> {
 /// Why a head is none that may be passed on, if it is none. Where a body ends must be beyond doubt (RFC 9112, section 6.3).
 fn fault_of(response: &http::Response<Incoming>, upgrade: Option<&str>) -> Option<&'static str> {
     let fields = response.headers();
+    // The parser's own bound is one on what it reads at a time.
+    let size =
+        |(name, value): (&header::HeaderName, &header::HeaderValue)| name.as_str().len() + value.len() + 4;
+    if fields.iter().map(size).sum::<usize>() > MAX_HEAD {
+        return Some("its head is larger than 64 KiB");
+    }
     let mut codings = fields.get_all(header::TRANSFER_ENCODING).iter();
     if let Some(coding) = codings.next() {
         if fields.contains_key(header::CONTENT_LENGTH) {
