@@ -40,13 +40,13 @@ try {
   await made('PUT', '/api/rooms/queue', { path: '/queue', admitPerSecond: 0.25, title: 'The <sale>' });
   const plain = await browser.newContext({ locale: 'ko-KR', javaScriptEnabled: false });
   const visitor = await plain.newPage();
-  await visitor.route('https://example.com/**', (route) => route.fulfill({ contentType: 'text/html', body: '<title>Behind it</title>' }));
   for (const other of ['a', 'b']) assert.equal((await api('POST', '/api/rooms/queue/tickets', undefined, { 'x-client-id': other })).status, 201);
   await visitor.goto(`${BASE}/queue`);
   assert.equal(await visitor.getAttribute('html', 'lang'), 'ko');
   assert.match(await visitor.innerText('[role=status]'), /대기 순번: [123]번/);
   assert.equal(await visitor.innerText('strong'), 'The <sale>');
-  await visitor.waitForURL('https://example.com/', { timeout: 40_000 });
+  // A redirect is followed without asking the route, and there is no such host here: it is asked for, that is enough.
+  await visitor.waitForRequest('https://example.com/', { timeout: 40_000 });
 
   step('nothing on the pages keeps anybody out');
   const looker = await context.newPage();

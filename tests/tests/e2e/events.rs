@@ -191,7 +191,8 @@ pub async fn refusals_deliveries_and_alerts_are_told(host: Host) {
     let pause = "/api/topics/signup/subscriptions/crm/pause";
     gateway.post(pause).key(ADMIN_KEY).send().await;
     let (_, data) = listener.hears("subscription.paused").await;
-    assert_eq!(data, json!({ "topic": "signup", "subscription": "crm" }));
+    let paused = json!({ "topic": "signup", "subscription": "crm", "reason": "requested" });
+    assert_eq!(data, paused);
     // More refusals within the minute are no second event.
     for _ in 0..5 {
         let _ = gateway.get("/api/links").key(ADMIN_KEY).send().await;

@@ -317,7 +317,6 @@ harness::cases! {
         }
         native {
             a_sample_is_sent_at_once_and_changes_nothing,
-            a_sample_reaches_no_private_address_that_deliveries_may_not,
             an_old_name_made_anew_gets_its_own_messages,
             deliveries_go_on_after_an_orderly_restart,
             every_attempt_is_shown_with_its_answer_also_after_kill_nine,

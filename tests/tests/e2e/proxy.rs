@@ -587,7 +587,7 @@ pub async fn one_address_that_is_gone_is_not_noticed(_: Host) {
                 .filter(|line| line.starts_with("tollgate_origin_healthy{"));
             lines.filter(|line| line.ends_with(value)).count()
         };
-        ((healthy(" 0"), healthy(" 1")) == (1, 2)).then_some(())
+        ((healthy(" 0.0"), healthy(" 1.0")) == (1, 2)).then_some(())
     })
     .await;
     let retries = metric(&gateway, &["tollgate_origin_retries_total", "shop"]).await;

@@ -47,7 +47,7 @@ fn header_table() -> Vec<(&'static str, Value, &'static str)> {
         ),
         (
             "WWW-Authenticate",
-            json!({ "const": "Bearer" }),
+            json!({ "enum": ["Bearer", "Bearer error=\"invalid_token\""] }),
             "What is asked for (RFC 9110, section 11.6.1).",
         ),
         ("Allow", string(), "The methods that the path takes."),

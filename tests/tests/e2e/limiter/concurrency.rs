@@ -23,7 +23,7 @@ async fn poll(gateway: &Gateway, path: &str) -> TcpStream {
     stream
 }
 
-async fn under_way(gateway: &Gateway, limit: &str) -> Option<u64> {
+async fn under_way(gateway: &Gateway, limit: &str) -> Option<f64> {
     let told = gateway.get("/metrics").key(ADMIN_KEY).send().await.expect(200);
     let text = String::from_utf8_lossy(&told.body).into_owned();
     let name = format!("tollgate_concurrency_requests_under_way{{limit=\"{limit}\"}} ");
@@ -31,10 +31,10 @@ async fn under_way(gateway: &Gateway, limit: &str) -> Option<u64> {
         .find_map(|line| line.strip_prefix(&name)?.parse().ok())
 }
 
-async fn have_begun(gateway: &Gateway, limit: &str, count: u64) {
+async fn have_begun(gateway: &Gateway, limit: &str, count: u32) {
     let what = format!("{count} under way of {limit}");
     eventually(&what, async || {
-        (under_way(gateway, limit).await == Some(count)).then_some(())
+        (under_way(gateway, limit).await == Some(f64::from(count))).then_some(())
     })
     .await;
 }

@@ -127,21 +127,6 @@ pub async fn a_sample_is_sent_at_once_and_changes_nothing(host: Host) {
     gateway.post(bad).key(ADMIN_KEY).send().await.names("path:topic");
 }
 
-pub async fn a_sample_reaches_no_private_address_that_deliveries_may_not(host: Host) {
-    let origin = Origin::start().await;
-    let url = origin.url("/").replace("127.0.0.1", "localhost");
-    let settings = format!("[[topics.signup.subscriptions]]\nname = \"origin\"\nurl = \"{url}\"\n");
-    let gateway = Gateway::start(host, &settings).await;
-    let call = gateway.post(&format!("{ORIGIN}/test")).key(ADMIN_KEY);
-    let told = call.send().await.expect(200).json();
-    assert_eq!(
-        (&told["status"], &told["delivered"]),
-        (&Value::Null, &json!(false)),
-        "{told}"
-    );
-    assert!(origin.deliveries().is_empty());
-}
-
 pub async fn nothing_but_failure_for_long_pauses_the_subscription(host: Host) {
     let origin = Origin::start().await;
     origin.answer(400);

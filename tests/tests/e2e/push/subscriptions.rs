@@ -259,11 +259,10 @@ pub async fn deliveries_are_what_the_subscription_says(host: Host) {
         .expect(200)
         .json();
     assert!(
-        record["deliveries"]
-            .as_array()
-            .unwrap()
-            .contains(&json!({ "subscription": "filters", "state": "filtered",
-        "attempts": null, "nextAttemptAt": null, "lastError": null })),
+        record["deliveries"].as_array().unwrap().contains(
+            &json!({ "subscription": "filters", "state": "filtered", "attempts": null,
+        "nextAttemptAt": null, "lastError": null, "attemptLog": [], "deliveredAt": null })
+        ),
         "{record}"
     );
     // What was there is not sent to one that began later, also after a restart.

@@ -2,7 +2,6 @@
 //! receipts. Every user is a new one; the gateways are alike but for that.
 
 use std::cell::Cell;
-use std::fs;
 
 use anyhow::Result;
 use serde_json::json;
