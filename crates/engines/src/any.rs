@@ -13,6 +13,7 @@ use crate::batcher::{Answered, CommitBatcher};
 use crate::clock::system_clock;
 use crate::engine::Engine;
 use crate::memory::{Immediate, InMemoryEngine};
+use crate::postgres::{PostgresOptions, PostgresStore};
 use crate::sqlite::{Batcher, OpenError, Options, SqliteStore};
 use crate::stats::Stats;
 use crate::tails::Tail;
@@ -24,6 +25,8 @@ pub enum AnyEngine {
     Sqlite(Arc<SqliteStore>),
     /// Memory, which nothing outlives.
     Memory(InMemoryEngine),
+    /// A Postgres that many gateways share.
+    Postgres(Arc<PostgresStore>),
 }
 
 /// The batcher of one thread, of any engine.
@@ -33,6 +36,8 @@ pub enum AnyBatcher {
     Sqlite(Batcher),
     /// See [`Immediate`].
     Memory(Immediate),
+    /// The same as SQLite's, over another engine.
+    Postgres(Batcher),
 }
 
 /// Opens the engine that the settings name, creating what it needs. A file's directory must be there; a name without one is
@@ -63,6 +68,18 @@ pub fn open(settings: &StoreSettings) -> Result<AnyEngine, OpenError> {
             let engine = InMemoryEngine::new(max_bytes.0, Arc::new(system_clock));
             Ok(AnyEngine::Memory(engine))
         }
+        StoreSettings::Postgres(settings) => {
+            let store = PostgresStore::open(PostgresOptions {
+                lanes: settings.lanes,
+                writers: settings.writers as usize,
+                revalidate: settings.revalidate.into(),
+                stale_if_error: settings.stale_if_error.into(),
+                cache_entries: usize::try_from(settings.cache_entries).unwrap_or(usize::MAX),
+                cache_bytes: usize::try_from(settings.cache_bytes.0).unwrap_or(usize::MAX),
+                ..PostgresOptions::new(settings.url.expose())
+            });
+            store.map(AnyEngine::Postgres)
+        }
     }
 }
 
@@ -71,6 +88,7 @@ macro_rules! each {
         match $this {
             $kinds::Sqlite($one) => $what,
             $kinds::Memory($one) => $what,
+            $kinds::Postgres($one) => $what,
         }
     };
 }
@@ -90,6 +108,7 @@ impl Engine for AnyEngine {
         match self {
             Self::Sqlite(engine) => AnyBatcher::Sqlite(engine.batcher(patience)),
             Self::Memory(engine) => AnyBatcher::Memory(engine.batcher(patience)),
+            Self::Postgres(engine) => AnyBatcher::Postgres(engine.batcher(patience)),
         }
     }
 

@@ -6,8 +6,20 @@ use std::task::{Context, Poll};
 use tokio::sync::oneshot;
 use tollgate_store::commit::{Commit, Outcome, StoreError};
 
+use crate::job::Job;
+
+mod thread;
+
+pub use thread::ThreadBatcher;
+
 /// The answer to a commit.
 pub type Answer = Result<Outcome, StoreError>;
+
+/// An engine that takes many commits at once.
+pub(crate) trait TakesJobs: std::fmt::Debug + Send + Sync {
+    /// Takes them in their order, and answers those at once that it does not take.
+    fn take_jobs(&self, jobs: Vec<Job>);
+}
 
 /// Takes the commits of one thread, whose executor must poll [`CommitBatcher::run`].
 pub trait CommitBatcher {

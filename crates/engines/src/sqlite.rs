@@ -18,13 +18,15 @@ use tollgate_store::plan::{self, page};
 use tollgate_store::ports::Store;
 use tollgate_store::retention::{Keeping, Retention};
 
+use crate::batcher::TakesJobs;
 use crate::clock::Clock;
 use crate::engine::Engine;
+use crate::job::{Asked, Job, Refused};
+use crate::reply::{Post, Reply};
 use crate::stats::Stats;
 use crate::tails::{Tail, Tails, first_messages};
 
 pub mod backup;
-mod batcher;
 mod cache;
 mod filter;
 mod group;
@@ -39,7 +41,6 @@ mod query;
 mod queue;
 mod readers;
 mod records;
-mod reply;
 mod schema;
 mod stats;
 mod sweep;
@@ -51,13 +52,12 @@ use keys::Reading;
 use memtable::{Memtable, Range};
 use moment::Shown;
 use query::Entries;
-use queue::{Asked, Job, Queue, Refused};
+use queue::Queue;
 use readers::Readers;
-use reply::Reply;
 use stats::Counts;
 use writer::checkpoint::Copier;
 
-pub use batcher::Batcher;
+pub use crate::batcher::ThreadBatcher as Batcher;
 pub use options::{OpenError, Options};
 pub use schema::{APPLICATION_ID, SCHEMA, SCHEMA_VERSION};
 
@@ -160,6 +160,19 @@ impl Shared {
             Some(why) => format!("the store has stopped: {why}"),
             None => "the store is closed".into(),
         })
+    }
+}
+
+impl TakesJobs for Shared {
+    fn take_jobs(&self, jobs: Vec<Job>) {
+        let Err((refused, jobs)) = self.queue.push_all(jobs) else {
+            return;
+        };
+        let mut post = Post::default();
+        for reply in jobs.into_iter().filter_map(|job| job.reply) {
+            post.answer(reply, Err(self.refused(refused)));
+        }
+        post.deliver();
     }
 }
 
@@ -363,7 +376,7 @@ impl Engine for SqliteStore {
     }
 
     fn batcher(&self, patience: Duration) -> Batcher {
-        Batcher::new(Arc::clone(&self.shared), patience)
+        Batcher::new(self.shared.clone(), patience)
     }
 
     fn subscribe(&self, topic: &str) -> Tail {

@@ -36,6 +36,14 @@ pub struct Stats {
     pub journaled: Room,
     /// Entries that were flushed from the journal into their table.
     pub flushed: u64,
+    /// Groups that were tried again: another gateway was faster, or a connection was lost.
+    pub retries: u64,
+    /// Lost answers to COMMIT of which it was learned what had become of them.
+    pub resolved: u64,
+    /// Entries in memory that were compared with the database.
+    pub revalidated: u64,
+    /// Locks that commits share out; 0 where there is one writer only.
+    pub lanes: u64,
     /// Whether the filter of keys is in use: it has all that the database held when the store was opened.
     pub filters: bool,
 }

@@ -81,6 +81,24 @@ impl Tails {
         }
     }
 
+    /// The topics that somebody waits for.
+    pub fn waited(&self) -> Vec<String> {
+        let topics = self.topics();
+        let waited = topics.iter().filter(|(_, sender)| sender.receiver_count() > 0);
+        waited.map(|(name, _)| name.clone()).collect()
+    }
+
+    /// The same as [`Tails::publish`], unless nothing is new.
+    pub fn publish_newer(&self, topic: &str, newest: u64) {
+        if let Some(sender) = self.topics().get(topic) {
+            sender.send_if_modified(|known| {
+                let is_newer = *known < newest;
+                *known = newest.max(*known);
+                is_newer
+            });
+        }
+    }
+
     fn topics(&self) -> MutexGuard<'_, HashMap<String, watch::Sender<u64>>> {
         // No code that runs under the lock panics.
         self.topics.lock().unwrap_or_else(PoisonError::into_inner)

@@ -2,12 +2,16 @@
 
 #![allow(clippy::unwrap_used, reason = "test code")]
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use tempfile::TempDir;
 use tollgate_contract::StoreHarness;
-use tollgate_engines::{AnyEngine, Clock, InMemoryEngine, Options, SqliteStore};
+use tollgate_contract::postgres::Postgres as Server;
+use tollgate_engines::{
+    AnyEngine, Clock, InMemoryEngine, Options, PostgresOptions, PostgresStore, SqliteStore,
+};
 use tollgate_store::commit::{Commit, Entry, Item, Message, Outcome, StoreError, Topic};
 use tollgate_store::memory::START;
 use tollgate_store::ports::Store;
@@ -72,6 +76,42 @@ impl StoreHarness for Memory {
     }
 }
 
+/// A real Postgres, with a schema of its own for each case.
+struct Postgres;
+
+static SERVER: OnceLock<Option<Server>> = OnceLock::new();
+
+fn server() -> Option<&'static Server> {
+    SERVER.get_or_init(|| Server::start("")).as_ref()
+}
+
+impl StoreHarness for Postgres {
+    type Store = Temporary;
+
+    async fn fresh(&self) -> Temporary {
+        let clock = Arc::new(AtomicU64::new(0));
+        let mut options = PostgresOptions::new(server().unwrap().fresh());
+        (options.lanes, options.ahead_ms) = (4, Arc::clone(&clock));
+        Temporary {
+            store: AnyEngine::Postgres(PostgresStore::open(options).unwrap()),
+            clock,
+            _directory: None,
+        }
+    }
+
+    async fn pass(&self, store: &Temporary, ms: u64) {
+        pass(store, ms).await;
+        // What is deferred waits for company by the clock on the wall.
+        tokio::time::sleep(Duration::from_millis(ms.min(20))).await;
+    }
+}
+
+fn run_on_postgres(case: impl Future<Output = ()>) {
+    if server().is_some() {
+        run(case);
+    }
+}
+
 impl Store for Temporary {
     async fn commit(&self, commit: Commit) -> Result<Outcome, StoreError> {
         self.store.commit(commit).await
@@ -112,4 +152,8 @@ mod sqlite {
 
 mod memory {
     tollgate_contract::store_contract!(super::Memory, super::run);
+}
+
+mod postgres {
+    tollgate_contract::store_contract!(super::Postgres, super::run_on_postgres);
 }

@@ -54,6 +54,8 @@ pub enum Command {
     Backup(Box<backup::BackupOptions>),
     /// Put a backup in the place of the store.
     Restore(Box<backup::RestoreOptions>),
+    /// Print the tables of a store on Postgres, in SQL.
+    Schema,
     /// Links, many at once.
     Links(links::LinksOptions),
     /// API keys.
@@ -101,13 +103,14 @@ pub struct ServeOptions {
 /// # Errors
 /// It did not do what it was asked for.
 pub fn run(command: Command, json: bool) -> Result<(), Failure> {
-    let output = Output::new(json);
+    let mut output = Output::new(json);
     match command {
         Command::Serve(options) => crate::serve::run(*options).map_err(Failure::from),
         Command::Check(sources) => settings::check(&sources, output),
         Command::Health(options) => health::health(&options, output),
         Command::Backup(options) => backup::back_up(&options, output),
         Command::Restore(options) => backup::restore(&options, output),
+        Command::Schema => output.text(tollgate_engines::postgres::SCHEMA),
         Command::Links(options) => links::links(&options, output),
         Command::Keys(options) => keys::keys(&options, output),
         Command::Topics(options) => topics::topics(&options, output),

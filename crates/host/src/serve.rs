@@ -146,6 +146,7 @@ fn store_name(in_force: &InForce) -> &str {
     match &in_force.settings.config.store {
         StoreSettings::Sqlite { path, .. } => path,
         StoreSettings::Memory { .. } => "memory",
+        StoreSettings::Postgres(_) => "postgres",
     }
 }
 
@@ -161,6 +162,20 @@ fn open(in_force: &InForce) -> Result<AnyEngine> {
             tracing::warn!(
                 max_bytes = max_bytes.0,
                 "the store is in memory: nothing of it is kept when this process ends"
+            );
+        }
+        StoreSettings::Postgres(settings) => {
+            files::make_directory(&in_force.data)?;
+            let database = settings.masked_url("********");
+            tracing::info!(
+                database,
+                lanes = settings.lanes,
+                writers = settings.writers,
+                revalidate = settings.revalidate.to_string(),
+                "the store is a database that gateways may share"
+            );
+            tracing::warn!(
+                "of several gateways over one database, each counts rate limits for itself; see docs/fleet.md"
             );
         }
     }
@@ -262,8 +277,7 @@ impl Gateway {
             observer: traces
                 .clone()
                 .map(|traces| Arc::new(Deliveries(traces)) as Arc<dyn Observer>),
-            // The engines of one node: nobody else has the store open.
-            shared: false,
+            shared: is_shared(&store),
         };
         let relay = Relay::start(Arc::new(store.clone()), options, low_water)?;
         relay.listens_on(address);
@@ -355,6 +369,11 @@ impl Gateway {
         }
         ended
     }
+}
+
+/// Whether other gateways may share the store; the engines of one node are nobody else's.
+fn is_shared(store: &AnyEngine) -> bool {
+    matches!(store, AnyEngine::Postgres(_))
 }
 
 /// The subscriptions of the file, each with its topic.

@@ -21,6 +21,7 @@ pub mod counters;
 pub mod deferred;
 pub mod entries;
 pub mod limits;
+pub mod postgres;
 pub mod reading;
 pub mod repetition;
 pub mod shapes;

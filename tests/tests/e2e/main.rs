@@ -23,6 +23,7 @@ mod documents;
 mod draws;
 mod events;
 mod failures;
+mod fleet;
 mod forward_auth;
 mod groups;
 mod guests;
@@ -523,6 +524,17 @@ harness::cases! {
         }
         native {
             schemathesis_finds_nothing,
+        }
+    }
+    fleet {
+        both {}
+        native {
+            a_database_that_is_away_is_told_and_memory_still_redirects,
+            a_database_that_may_lose_commits_is_refused,
+            four_gateways_sell_exactly_what_there_is,
+            nothing_acknowledged_is_lost_when_gateways_and_the_database_die,
+            one_relay_at_a_time_and_another_takes_over,
+            what_one_gateway_changes_the_other_shows_within_the_bound,
         }
     }
     in_memory {

@@ -33,8 +33,9 @@ use super::cache::{Cache, interleavings::neighbour};
 use super::filter::Filter;
 use super::group;
 use super::memtable::Memtable;
-use super::queue::{Asked, Job, Next, Queue};
-use super::reply::{self, Post};
+use super::queue::{Next, Queue};
+use crate::job::{Asked, Job};
+use crate::reply::{self, Post};
 use crate::sync::explore;
 use crate::tails::Tails;
 

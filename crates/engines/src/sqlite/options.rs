@@ -115,6 +115,14 @@ pub enum OpenError {
         /// What the system says.
         source: std::io::Error,
     },
+    /// A database server cannot be used.
+    #[error("the database at {at} cannot be used: {why}")]
+    Database {
+        /// Where it is, without its password.
+        at: String,
+        /// What is wrong, and what to do.
+        why: String,
+    },
     /// Anything else that SQLite says.
     #[error("{} cannot be opened: {source}", .path.display())]
     Sqlite {

@@ -5,15 +5,13 @@
 //! are combined by key in memory, and go with the next group, or alone after [`DEFER_PATIENCE`], so that clicks alone
 //! cost ten syncs a second and no more.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::PoisonError;
 use std::time::{Duration, Instant};
 
+use crate::deferred::Deferred;
+use crate::job::{Job, Refused};
 use crate::sync::{Condvar, Mutex, MutexGuard};
-use tollgate_store::commit::{Commit, MAX_STEPS, Mutation, StoreError};
-use tollgate_store::{packed, plan};
-
-use super::reply::Reply;
 
 /// How long a deferred change may wait for company.
 pub const DEFER_PATIENCE: Duration = Duration::from_millis(100);
@@ -23,41 +21,6 @@ const SUBMITTED_SHARE: usize = 2;
 /// The most bytes of commits in one group (one commit may exceed it).
 const GROUP_BYTES: usize = 8 << 20;
 
-/// A request to the writer.
-#[derive(Debug)]
-pub enum Asked {
-    /// A commit that was validated. In a box, so that a job is small: groups of them are moved.
-    Commit(Box<Commit>),
-    /// A commit by [`packed::pack`], still packed: the writer takes it apart, on the thread that also
-    /// disposes of it.
-    Packed(Vec<u8>),
-}
-
-impl Asked {
-    /// The commit, valid.
-    pub fn commit(self) -> Result<Commit, StoreError> {
-        let packed = match self {
-            Self::Commit(commit) => return Ok(*commit),
-            Self::Packed(packed) => packed,
-        };
-        let commit = packed::unpack(&packed);
-        let commit: Commit = commit.ok_or_else(|| StoreError::Invalid("this is not a commit".into()))?;
-        plan::measure(&commit)?;
-        Ok(commit)
-    }
-}
-
-/// A commit on its way to the writer.
-#[derive(Debug)]
-pub struct Job {
-    /// The commit.
-    pub asked: Asked,
-    /// Its size.
-    pub bytes: usize,
-    /// The caller that waits for the outcome; nobody if it was deferred.
-    pub reply: Option<Reply>,
-}
-
 /// The next work of the writer.
 #[derive(Debug)]
 pub enum Next {
@@ -66,15 +29,6 @@ pub enum Next {
     /// Nothing arrived for a while.
     Idle,
     /// Nothing will arrive any more.
-    Closed,
-}
-
-/// Why a job was not taken.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Refused {
-    /// It holds all it may.
-    Full,
-    /// The store is closing, or has failed.
     Closed,
 }
 
@@ -97,85 +51,6 @@ struct State {
     deferred: Deferred,
     closed: bool,
     writer_waits: bool,
-}
-
-/// Deferred changes, combined by key.
-#[derive(Debug, Default)]
-struct Deferred {
-    changes: HashMap<String, Mutation>,
-    bytes: usize,
-    since: Option<Instant>,
-}
-
-impl Deferred {
-    /// Takes the changes of a commit, or gives the commit back where they cannot be combined with what is there.
-    fn combine(&mut self, job: Job) -> Result<(), Job> {
-        let Job {
-            asked: Asked::Commit(commit),
-            bytes,
-            reply: None,
-        } = job
-        else {
-            return Err(job);
-        };
-        let plain = commit.appends.is_empty() && commit.conditions.is_empty();
-        let combines = |new: &Mutation| match self.changes.get(new.key()) {
-            None | Some(Mutation::Add { .. }) => true,
-            Some(Mutation::Set { .. } | Mutation::Delete { .. }) => !matches!(new, Mutation::Add { .. }),
-        };
-        if !plain || !commit.mutations.iter().all(combines) {
-            let asked = Asked::Commit(commit);
-            let reply = None;
-            return Err(Job { asked, bytes, reply });
-        }
-        self.since.get_or_insert_with(Instant::now);
-        for new in commit.mutations {
-            match (self.changes.get_mut(new.key()), &new) {
-                (Some(Mutation::Add { delta, .. }), Mutation::Add { delta: more, .. }) => {
-                    *delta = delta.saturating_add(*more);
-                }
-                (Some(there), _) => *there = new,
-                (None, _) => {
-                    self.bytes += bytes;
-                    self.changes.insert(new.key().to_owned(), new);
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// All of it as commits, for the front of a group.
-    fn take(&mut self) -> Vec<Job> {
-        self.since = None;
-        self.bytes = 0;
-        let mut changes = self.changes.drain();
-        let mut jobs = Vec::new();
-        loop {
-            let mutations: Vec<Mutation> = changes
-                .by_ref()
-                .take(MAX_STEPS)
-                .map(|(_, change)| change)
-                .collect();
-            if mutations.is_empty() {
-                return jobs;
-            }
-            let commit = Commit {
-                partition: "submitted".to_owned(),
-                mutations,
-                ..Commit::default()
-            };
-            jobs.push(Job {
-                asked: Asked::Commit(commit.into()),
-                bytes: 0,
-                reply: None,
-            });
-        }
-    }
-
-    /// How much longer they may wait, of `patience` in all; nothing if there are none.
-    fn left(&self, patience: Duration) -> Option<Duration> {
-        self.since.map(|since| patience.saturating_sub(since.elapsed()))
-    }
 }
 
 impl Queue {
@@ -222,12 +97,12 @@ impl Queue {
         if state.closed {
             return (Some((Refused::Closed, job)), false);
         }
-        let bytes = state.bytes + state.deferred.bytes + job.bytes;
-        let jobs = state.jobs.len() + state.deferred.changes.len();
+        let bytes = state.bytes + state.deferred.bytes() + job.bytes;
+        let jobs = state.jobs.len() + state.deferred.len();
         if jobs >= self.max_jobs / share || bytes > self.max_bytes / share {
             return (Some((Refused::Full, job)), false);
         }
-        let first = state.deferred.since.is_none();
+        let first = state.deferred.is_empty();
         match state.deferred.combine(job) {
             // The first one starts the clock; the writer must know.
             Ok(()) => (None, first),
@@ -267,7 +142,7 @@ impl Queue {
         }
         let left = state.deferred.left(self.defer_patience);
         let due = state.closed || left.is_some_and(|left| left.is_zero());
-        if state.jobs.is_empty() && !(due && state.deferred.since.is_some()) {
+        if state.jobs.is_empty() && !(due && !state.deferred.is_empty()) {
             return if state.closed { Next::Closed } else { Next::Idle };
         }
         let mut group = state.deferred.take();
@@ -289,7 +164,7 @@ impl Queue {
     /// How many wait.
     pub fn waiting(&self) -> usize {
         let state = self.state();
-        state.jobs.len() + state.deferred.changes.len()
+        state.jobs.len() + state.deferred.len()
     }
 
     /// Whether it takes no more jobs.
@@ -319,6 +194,11 @@ impl Queue {
     }
 }
 
+#[cfg(test)]
+use crate::job::Asked;
+#[cfg(test)]
+use tollgate_store::commit::{Commit, Mutation};
+
 /// A deferred commit that counts one more.
 #[cfg(test)]
 fn click(key: &str, bytes: usize) -> Job {
@@ -344,8 +224,11 @@ mod interleavings;
 #[cfg(test)]
 mod tests {
     use tokio::sync::oneshot;
+    use tollgate_store::commit::StoreError;
+    use tollgate_store::packed;
 
     use super::*;
+    use crate::reply::Reply;
 
     fn job(bytes: usize, waits: bool) -> Job {
         Job {

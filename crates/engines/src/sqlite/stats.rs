@@ -62,6 +62,7 @@ impl Counts {
             journaled: memtable.room(),
             flushed: self.flushed.get(),
             filters: memtable.filter().is_complete(),
+            ..Stats::default()
         }
     }
 }

@@ -22,11 +22,12 @@ use super::journal;
 use super::keys::Reading;
 use super::memtable::Flushed;
 use super::query;
-use super::queue::{Asked, Job, Next};
+use super::queue::Next;
 use super::records;
-use super::reply::{Post, Reply};
 use super::schema;
 use super::sweep;
+use crate::job::{Asked, Job};
+use crate::reply::{Post, Reply};
 
 /// How often expired rows are looked for.
 const SWEEP_EVERY: Duration = Duration::from_secs(1);

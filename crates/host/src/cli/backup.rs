@@ -105,6 +105,9 @@ fn database(place: &Place) -> Result<PathBuf, Failure> {
         StoreSettings::Memory { .. } => Err(Failure::failed(
             "the store is in memory, which nothing outlives: there is nothing to back up or restore",
         )),
+        StoreSettings::Postgres(_) => Err(Failure::failed(
+            "the store is a Postgres: back it up with pg_dump or pg_basebackup",
+        )),
     }
 }
 

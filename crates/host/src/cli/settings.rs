@@ -17,7 +17,7 @@ use tollgate_rules::config::{ComponentSettings, TraceSettings};
 use tollgate_rules::keys;
 use tollgate_rules::own_address::Listen;
 use tollgate_rules::settings::Settings;
-use tollgate_store::settings::StoreSettings;
+use tollgate_store::settings::{PostgresSettings, StoreSettings};
 
 /// The file that is read when no flag names one, if it is there.
 pub const DEFAULT_FILE: &str = "tollgate.toml";
@@ -27,6 +27,8 @@ const DATABASE: &str = "tollgate.db";
 const DEFAULT_DATA: &str = "data";
 /// Where the admin key may be. Not an argument's: a flag for a file of it comes before it.
 const ADMIN_KEY: &str = "TOLLGATE_ADMIN_KEY";
+/// The variable with the database's URL; it comes before `store.url`.
+const STORE_URL: &str = "TOLLGATE_STORE_URL";
 
 /// Where the secret of users' tokens may be.
 const JWT_SECRET: &str = "TOLLGATE_JWT_SECRET";
@@ -161,6 +163,9 @@ pub(super) fn placed(place: &Place) -> Result<Placed> {
     if let Some(listen) = place.listen.as_ref().filter(|listen| !listen.is_empty()) {
         config.server.listen.clone_from(listen);
     }
+    if let Some(url) = std::env::var(STORE_URL).ok().filter(|url| !url.is_empty()) {
+        config.store = database(&config.store, url);
+    }
     collector(&mut config.traces, |name| std::env::var(name).ok());
     let data = place.data.as_ref().filter(|data| !data.as_os_str().is_empty());
     let data = match (&mut config.store, data) {
@@ -173,7 +178,9 @@ pub(super) fn placed(place: &Place) -> Result<Placed> {
             .parent()
             .unwrap_or(Path::new("/"))
             .to_path_buf(),
-        (StoreSettings::Memory { .. }, data) => data.cloned().unwrap_or_else(|| DEFAULT_DATA.into()),
+        (StoreSettings::Memory { .. } | StoreSettings::Postgres(_), data) => {
+            data.cloned().unwrap_or_else(|| DEFAULT_DATA.into())
+        }
     };
     Ok(Placed {
         settings: Settings::compile(config)?,
@@ -181,6 +188,18 @@ pub(super) fn placed(place: &Place) -> Result<Placed> {
         file,
         text,
         data,
+    })
+}
+
+/// A store over this database, with the other settings of the file's if that is one too.
+fn database(of_file: &StoreSettings, url: String) -> StoreSettings {
+    let new = PostgresSettings::new(url);
+    StoreSettings::Postgres(match of_file {
+        StoreSettings::Postgres(settings) => PostgresSettings {
+            url: new.url,
+            ..settings.clone()
+        },
+        StoreSettings::Sqlite { .. } | StoreSettings::Memory { .. } => new,
     })
 }
 

@@ -63,6 +63,7 @@ pub fn report(shared: &Shared, sheet: &mut Sheet) {
     let engine = match &config.store {
         StoreSettings::Sqlite { .. } => "sqlite",
         StoreSettings::Memory { .. } => "memory",
+        StoreSettings::Postgres(_) => "postgres",
     };
     sheet.info(Metric::BuildInfo, &[env!("CARGO_PKG_VERSION"), engine]);
     let began = shared
@@ -96,6 +97,10 @@ fn store(stats: &Stats, sheet: &mut Sheet) {
     sheet.count(Metric::StoreFlushed, &[], stats.flushed);
     sheet.count(Metric::StoreSwept, &[], stats.swept);
     sheet.count(Metric::StoreCheckpoints, &[], stats.checkpoints);
+    sheet.number(Metric::StoreLanes, &[], stats.lanes);
+    sheet.count(Metric::StoreRetries, &[], stats.retries);
+    sheet.count(Metric::StoreResolved, &[], stats.resolved);
+    sheet.count(Metric::StoreRevalidated, &[], stats.revalidated);
 }
 
 /// `scale`: of the bounds' unit to the metric's.

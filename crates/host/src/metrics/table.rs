@@ -128,6 +128,10 @@ metrics! {
     StoreFlushed = Counter "tollgate_store_flushed_entries" "" [] "Entries that went from the journal into their table";
     StoreSwept = Counter "tollgate_store_swept_rows" "" [] "Rows that were removed since they had expired, or were past their retention";
     StoreCheckpoints = Counter "tollgate_store_checkpoints" "" [] "Checkpoints of the write-ahead log";
+    StoreLanes = Gauge "tollgate_store_lanes" "" [] "Locks that commits share out on Postgres; 0 on an engine of one gateway";
+    StoreRetries = Counter "tollgate_store_retries" "" [] "Groups that were tried again: another gateway was faster, or a connection was lost";
+    StoreResolved = Counter "tollgate_store_resolved" "" [] "Lost answers to COMMIT of which it was learned what had become of them";
+    StoreRevalidated = Counter "tollgate_store_revalidated_entries" "" [] "Entries in memory that were compared with the database";
     StoreDisk = Gauge "tollgate_store_disk" "bytes" ["file"] "Size of the database's files: database, log";
     StoreDiskFree = Gauge "tollgate_store_disk_free" "bytes" [] "Room that is left on their disk for this user";
     // Topics and deliveries.

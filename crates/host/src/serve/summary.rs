@@ -29,6 +29,7 @@ pub fn show(at: At, admin: Option<At>, settings: &Settings, source: &str) {
 fn text((scheme, at): At, admin: Option<At>, config: &Config, source: &str) -> String {
     let store = match &config.store {
         StoreSettings::Sqlite { path, .. } => path.clone(),
+        StoreSettings::Postgres(settings) => settings.masked_url("********"),
         StoreSettings::Memory { max_bytes } => {
             format!("memory, at most {max_bytes}: nothing outlives this process")
         }

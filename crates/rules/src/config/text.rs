@@ -4,6 +4,7 @@ use super::Config;
 use super::error::{ConfigError, Fault, Path, line_of};
 use tollgate_api::json::{Strict, reworded};
 use tollgate_api::secret::SecretText;
+use tollgate_store::settings::StoreSettings;
 
 /// The configuration without a file.
 pub(crate) const SAMPLE: &str = include_str!("../../../../tollgate.toml");
@@ -61,6 +62,9 @@ impl Config {
             (subscription.secret, subscription.previous_secret) = (None, None);
             subscription.previous_secret_until = None;
             mask(subscription.headers.values_mut());
+        }
+        if let StoreSettings::Postgres(settings) = &mut config.store {
+            settings.url = settings.masked_url(MASK).into();
         }
         for route in &mut config.forward {
             (route.verify, route.secret) = (None, None);
@@ -126,6 +130,9 @@ impl Config {
         mask(shown.forward.iter_mut().filter_map(|route| route.secret.as_mut()));
         mask(shown.users.jwt.iter_mut().filter_map(|jwt| jwt.secret.as_mut()));
         mask(shown.traces.headers.values_mut());
+        if let StoreSettings::Postgres(settings) = &mut shown.store {
+            settings.url = settings.masked_url(MASK).into();
+        }
         let account = shown
             .server
             .acme_mut()

@@ -46,6 +46,10 @@ const MAX_CONNECTIONS: u32 = 1_000_000;
 const MAX_BUCKETS: u64 = 100_000_000;
 const CACHE_ENTRIES_BOUNDS: (u64, u64) = (1 << 10, 1 << 30);
 const CACHE_BYTES_BOUNDS: (Bytes, Bytes) = (Bytes(1 << 20), Bytes(1 << 40));
+const LANES_BOUNDS: (u32, u32) = (1, 1_024);
+const WRITERS_BOUNDS: (u32, u32) = (1, 64);
+const REVALIDATE_BOUNDS: (Span, Span) = (Span::from_millis(10), Span::from_secs(60));
+const STALE_BOUNDS: (Span, Span) = (Span::from_secs(0), Span::from_secs(86_400));
 const MEMORY_BOUNDS: (Bytes, Bytes) = (Bytes(1 << 20), Bytes(1 << 40));
 /// A forwarded body is stored twice in one commit of 1 MiB: as a record and as a message.
 const BODY_BOUNDS: (Bytes, Bytes) = (Bytes(1 << 10), Bytes(256 << 10));
@@ -192,6 +196,23 @@ fn store(store: &StoreSettings, path: &Path) -> Checked {
             within(*cache_bytes, CACHE_BYTES_BOUNDS, path.key("cache_bytes"))
         }
         StoreSettings::Memory { max_bytes } => within(*max_bytes, MEMORY_BOUNDS, path.key("max_bytes")),
+        StoreSettings::Postgres(settings) => {
+            let url = settings.url.expose();
+            if !url.is_empty() && !url.starts_with("postgres://") && !url.starts_with("postgresql://") {
+                let must = "must be a URL such as postgres://user:password@host/database";
+                return Err(Fault::new(path.key("url"), must));
+            }
+            within(settings.lanes, LANES_BOUNDS, path.key("lanes"))?;
+            within(settings.writers, WRITERS_BOUNDS, path.key("writers"))?;
+            within(settings.revalidate, REVALIDATE_BOUNDS, path.key("revalidate"))?;
+            within(settings.stale_if_error, STALE_BOUNDS, path.key("stale_if_error"))?;
+            within(
+                settings.cache_entries,
+                CACHE_ENTRIES_BOUNDS,
+                path.key("cache_entries"),
+            )?;
+            within(settings.cache_bytes, CACHE_BYTES_BOUNDS, path.key("cache_bytes"))
+        }
     }
 }
 

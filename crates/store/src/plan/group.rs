@@ -68,6 +68,7 @@ pub struct Group<B: Base> {
     now: u64,
     revision: u64,
     first_revision: u64,
+    step: u64,
     entries: HashMap<String, Slot>,
     topics: HashMap<String, Tail>,
     records: HashMap<String, Record>,
@@ -78,11 +79,18 @@ pub struct Group<B: Base> {
 impl<B: Base> Group<B> {
     /// An empty group at the store's time `now`, Unix milliseconds, and at the revision of the last commit before it.
     pub fn new(base: B, now: u64, revision: u64) -> Self {
+        Self::spaced(base, now, revision, 1)
+    }
+
+    /// The same, with revisions that are so far apart: an engine with several counters gives each its own residue, so that no
+    /// two of them ever give the same version.
+    pub fn spaced(base: B, now: u64, revision: u64, step: u64) -> Self {
         Self {
             base,
             now,
             revision,
             first_revision: revision,
+            step,
             entries: HashMap::new(),
             topics: HashMap::new(),
             records: HashMap::new(),
@@ -96,7 +104,7 @@ impl<B: Base> Group<B> {
     /// # Errors
     /// The base could not be read: the whole group is to be given up.
     pub fn decide(&mut self, commit: Commit) -> Result<Result<Outcome, StoreError>, B::Error> {
-        let planned = plan(commit, self.now, self.revision + 1, self);
+        let planned = plan(commit, self.now, self.revision + self.step, self);
         if let Some(failure) = self.failure.take() {
             return Err(failure);
         }
@@ -109,7 +117,7 @@ impl<B: Base> Group<B> {
     }
 
     fn keep(&mut self, writes: Writes) {
-        self.revision += 1;
+        self.revision += self.step;
         for (key, entry) in writes.entries {
             let found = entry.map(Arc::new);
             match self.entries.entry(key) {

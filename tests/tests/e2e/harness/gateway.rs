@@ -163,6 +163,14 @@ impl Gateway {
         started.unwrap_or_else(|why| panic!("the gateway did not start: {why}"))
     }
 
+    /// One of several gateways over the database at `url`, which a case starts together.
+    pub async fn start_on(url: &str, settings: &str) -> Self {
+        let mut serve = Serve::with_key(ADMIN_KEY);
+        serve.environment.push(("TOLLGATE_STORE_URL", url.into()));
+        let started = Self::begin(Host::Native, serve, settings, None).await;
+        started.unwrap_or_else(|why| panic!("the gateway did not start: {why}"))
+    }
+
     /// A gateway of this case's own, behind a proxy with this network.
     pub async fn start_trusting(host: Host, network: &str, settings: &str) -> Self {
         let settings = format!("{settings}\n[server]\n{PUBLIC_URL}trusted_proxies = [\"{network}\"]");

@@ -242,6 +242,7 @@ fn gateway(shared: &Shared) -> serde_json::Value {
         "engine": match store {
             AnyEngine::Sqlite(_) => "SQLite, each group of commits synced",
             AnyEngine::Memory(_) => "memory; nothing outlives the process",
+            AnyEngine::Postgres(_) => "Postgres, which gateways may share",
         },
         "workers": workers,
         "others": rest::thread_count(workers),

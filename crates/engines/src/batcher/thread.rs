@@ -16,10 +16,9 @@ use tokio::time::{MissedTickBehavior, interval};
 use tollgate_store::commit::Commit;
 use tollgate_store::plan;
 
-use super::Shared;
-use super::queue::{Asked, Job};
-use super::reply::{Letter, Mailbox, Post, Reply};
-use crate::batcher::{Answer, Answered, CommitBatcher};
+use super::{Answer, Answered, CommitBatcher, TakesJobs};
+use crate::job::{Asked, Job};
+use crate::reply::{Letter, Mailbox, Reply};
 
 /// The most commits of one batch: with that many, a thread no longer waits for more of its callers. They
 /// share the cost of a sync well, and an answer is held up no longer than it takes to look at as many
@@ -42,8 +41,8 @@ struct Caller {
 /// Commits that wait to be handed to the writer, and callers that wait for its answers. Belongs to one
 /// thread, whose executor must poll [`CommitBatcher::run`].
 #[derive(Debug)]
-pub struct Batcher {
-    shared: Arc<Shared>,
+pub struct ThreadBatcher {
+    engine: Arc<dyn TakesJobs>,
     mailbox: Arc<Mailbox>,
     callers: RefCell<Slab<Caller>>,
     waiting: RefCell<Vec<Job>>,
@@ -53,11 +52,11 @@ pub struct Batcher {
     tick: Duration,
 }
 
-impl Batcher {
+impl ThreadBatcher {
     /// An empty one, whose callers wait no longer than `patience`, or an eighth more.
-    pub(super) fn new(shared: Arc<Shared>, patience: Duration) -> Self {
+    pub(crate) fn new(engine: Arc<dyn TakesJobs>, patience: Duration) -> Self {
         Self {
-            shared,
+            engine,
             mailbox: Arc::default(),
             callers: RefCell::default(),
             waiting: RefCell::default(),
@@ -98,19 +97,9 @@ impl Batcher {
     /// Hands the waiting commits to the writer. Those that it does not take are answered at once.
     fn send(&self) {
         let jobs = self.waiting.take();
-        if jobs.is_empty() {
-            return;
+        if !jobs.is_empty() {
+            self.engine.take_jobs(jobs);
         }
-        let Err((refused, jobs)) = self.shared.queue.push_all(jobs) else {
-            return;
-        };
-        let mut post = Post::default();
-        for job in jobs {
-            if let Some(reply) = job.reply {
-                post.answer(reply, Err(self.shared.refused(refused)));
-            }
-        }
-        post.deliver();
     }
 
     fn deliver(&self) {
@@ -135,7 +124,7 @@ impl Batcher {
     }
 }
 
-impl CommitBatcher for Batcher {
+impl CommitBatcher for ThreadBatcher {
     fn commit(&self, commit: Commit) -> Answered {
         match plan::measure(&commit) {
             Ok(bytes) => self.ask(Asked::Commit(commit.into()), bytes),
@@ -187,7 +176,7 @@ mod tests {
     }
 
     /// Runs it beside a batcher over a new store.
-    fn beside<T>(patience: Duration, what: impl AsyncFnOnce(&Batcher, &SqliteStore) -> T) -> T {
+    fn beside<T>(patience: Duration, what: impl AsyncFnOnce(&ThreadBatcher, &SqliteStore) -> T) -> T {
         let directory = tempfile::tempdir().unwrap();
         let store = SqliteStore::open(Options::new(directory.path().join("t.db"))).unwrap();
         let batcher = store.batcher(patience);

@@ -1,0 +1,568 @@
+//! A group of commits in two flights: one locks and reads, `tollgate_store::plan::group` decides, one writes and commits.
+//!
+//! What keeps it exact: the lanes are locked, and besides, the write flight compares what it replaces with what was read, by
+//! statements that raise. So the COMMIT behind them fails, also where a lock did not hold what it should.
+
+use std::collections::{BTreeSet, HashMap};
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::future::{OptionFuture, try_join_all};
+use tokio_postgres::types::ToSql;
+use tokio_postgres::{Client, Error, Row, Statement};
+use tollgate_store::commit::{Condition, Entry, Outcome, StoreError};
+use tollgate_store::plan::group::{Base, Found, Group};
+use tollgate_store::plan::{Extent, MAX_STORED, Record};
+
+use super::connect::{Session, told};
+use super::queue::Waiting;
+
+/// How long a flight may take before its connection counts as lost.
+const FLIGHT: Duration = Duration::from_secs(10);
+
+/// The statements of a writer.
+pub struct Statements {
+    own: Statement,
+    lanes: Statement,
+    topics: Statement,
+    clock: Statement,
+    entries: Statement,
+    records: Statement,
+    set_lanes: Statement,
+    update: Statement,
+    insert: Statement,
+    delete: Statement,
+    messages: Statement,
+    set_topics: Statement,
+    set_records: Statement,
+    make_topics: Statement,
+}
+
+/// The clock of the database, Unix milliseconds.
+pub const CLOCK: &str = "SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint";
+
+impl Statements {
+    /// Prepares them.
+    pub async fn prepare(client: &Client) -> Result<Self, Error> {
+        let all = [
+            "UPDATE tollgate_writers SET number = $2, seen = (extract(epoch FROM clock_timestamp()) * 1000)::bigint WHERE id = $1",
+            "SELECT lane, revision, now FROM tollgate_lanes WHERE lane = ANY($1) ORDER BY lane FOR NO KEY UPDATE",
+            "SELECT name, last, bytes, time FROM tollgate_topics WHERE name = ANY($1) ORDER BY name FOR NO KEY UPDATE",
+            CLOCK,
+            "SELECT key, value, version, expires FROM tollgate_entries WHERE key = ANY($1)",
+            "SELECT id, fingerprint, answer, expires FROM tollgate_idempotence WHERE id = ANY($1)",
+            "WITH done AS (UPDATE tollgate_lanes l SET revision = $3, now = $4
+               FROM unnest($1::integer[], $2::bigint[]) AS w(lane, seen) WHERE l.lane = w.lane AND l.revision = w.seen RETURNING 1)
+             SELECT 1 / (count(*) = cardinality($1))::integer FROM done",
+            "WITH done AS (UPDATE tollgate_entries e SET value = w.value, version = w.version, expires = w.expires
+               FROM unnest($1::text[], $2::bytea[], $3::bigint[], $4::bigint[], $5::bigint[]) AS w(key, value, version, expires, seen)
+               WHERE e.key = w.key AND e.version = w.seen RETURNING 1)
+             SELECT 1 / (count(*) = cardinality($1))::integer FROM done",
+            "WITH done AS (INSERT INTO tollgate_entries (key, value, version, expires)
+               SELECT * FROM unnest($1::text[], $2::bytea[], $3::bigint[], $4::bigint[])
+               ON CONFLICT DO NOTHING RETURNING 1)
+             SELECT 1 / (count(*) = cardinality($1))::integer FROM done",
+            "WITH done AS (DELETE FROM tollgate_entries e USING unnest($1::text[], $2::bigint[]) AS w(key, seen)
+               WHERE e.key = w.key AND e.version = w.seen RETURNING 1)
+             SELECT 1 / (count(*) = cardinality($1))::integer FROM done",
+            "INSERT INTO tollgate_messages (topic, sequence, id, key, type, content_type, time, attributes, payload)
+             SELECT * FROM unnest($1::text[], $2::bigint[], $3::text[], $4::text[], $5::text[], $6::text[], $7::bigint[], $8::bytea[], $9::bytea[])",
+            "WITH done AS (UPDATE tollgate_topics t SET last = w.last, bytes = t.bytes + w.added, time = $5
+               FROM unnest($1::text[], $2::bigint[], $3::bigint[], $4::bigint[]) AS w(name, seen, last, added)
+               WHERE t.name = w.name AND t.last = w.seen RETURNING 1)
+             SELECT 1 / (count(*) = cardinality($1))::integer FROM done",
+            "INSERT INTO tollgate_idempotence (id, fingerprint, answer, expires)
+             SELECT * FROM unnest($1::text[], $2::bytea[], $3::bytea[], $4::bigint[])
+             ON CONFLICT (id) DO UPDATE SET fingerprint = excluded.fingerprint, answer = excluded.answer, expires = excluded.expires",
+            "INSERT INTO tollgate_topics (name, last, bytes, time) SELECT unnest($1::text[]), 0, 0, 0 ON CONFLICT DO NOTHING",
+        ];
+        let mut all = try_join_all(all.map(|sql| client.prepare(sql)))
+            .await?
+            .into_iter();
+        // As many as there are fields.
+        let mut next = || all.next().expect("one for each statement above");
+        Ok(Self {
+            own: next(),
+            lanes: next(),
+            topics: next(),
+            clock: next(),
+            entries: next(),
+            records: next(),
+            set_lanes: next(),
+            update: next(),
+            insert: next(),
+            delete: next(),
+            messages: next(),
+            set_topics: next(),
+            set_records: next(),
+            make_topics: next(),
+        })
+    }
+}
+
+/// Why a group was not written.
+#[derive(Debug)]
+pub enum Failure {
+    /// Nothing was done; somebody else was faster, or the connection was lost before COMMIT was asked for.
+    Again(String),
+    /// Nothing was done.
+    Refused(String),
+    /// COMMIT was asked for, and its answer was lost; what is so if it was done.
+    Lost(String, Box<Written>),
+    /// COMMIT was answered with a warning: it may not be where it should.
+    Warned(String),
+}
+
+/// What has become of a group.
+#[derive(Debug)]
+pub struct Written {
+    /// Of each commit.
+    pub outcomes: Vec<Result<Outcome, StoreError>>,
+    /// What is known of keys now.
+    pub known: Vec<(String, Found)>,
+    /// Topics that it appended to, and how far they go.
+    pub appended: Vec<(String, u64)>,
+    /// The time at which it was decided.
+    pub now: u64,
+    /// Whether anything was written.
+    pub dirty: bool,
+}
+
+/// What a group may look at, read under its locks.
+struct Looked {
+    entries: HashMap<String, Found>,
+    topics: HashMap<String, Extent>,
+    records: HashMap<String, Record>,
+}
+
+impl Base for Looked {
+    type Error = Infallible;
+
+    fn cached(&mut self, _: &str) -> Option<Found> {
+        None
+    }
+    fn entry(&mut self, key: &str) -> Result<Found, Infallible> {
+        Ok(self.entries.get(key).cloned().flatten())
+    }
+    fn topic(&mut self, topic: &str) -> Result<Extent, Infallible> {
+        Ok(self.topics.get(topic).copied().unwrap_or_default())
+    }
+    fn record(&mut self, id: &str) -> Result<Option<Record>, Infallible> {
+        Ok(self.records.get(id).cloned())
+    }
+}
+
+/// What commits look at: lanes, keys, topics and ids, each once and in order.
+#[derive(Default)]
+struct Wanted {
+    lanes: Vec<i32>,
+    keys: Vec<String>,
+    topics: Vec<String>,
+    ids: Vec<String>,
+}
+
+impl Wanted {
+    fn of(jobs: &[Waiting]) -> Self {
+        let (mut lanes, mut keys) = (BTreeSet::new(), BTreeSet::new());
+        let (mut topics, mut ids) = (BTreeSet::new(), BTreeSet::new());
+        for Waiting { commit, lane, .. } in jobs {
+            lanes.insert(i32::try_from(*lane).unwrap_or(0));
+            for condition in &commit.conditions {
+                match condition {
+                    Condition::Absent(key) | Condition::Version { key, .. } => _ = keys.insert(key.clone()),
+                    Condition::TopicBelow { topic, .. } => _ = topics.insert(topic.clone()),
+                    Condition::NowIn { .. } => {}
+                }
+            }
+            keys.extend(commit.mutations.iter().map(|mutation| mutation.key().to_owned()));
+            topics.extend(commit.appends.iter().map(|append| append.topic.clone()));
+            ids.extend(commit.idempotence.iter().map(|wanted| wanted.id.clone()));
+        }
+        Self {
+            lanes: lanes.into_iter().collect(),
+            keys: keys.into_iter().collect(),
+            topics: topics.into_iter().collect(),
+            ids: ids.into_iter().collect(),
+        }
+    }
+}
+
+fn unsigned(n: i64) -> u64 {
+    u64::try_from(n).unwrap_or(0)
+}
+
+fn integer(n: u64) -> i64 {
+    i64::try_from(n).unwrap_or(i64::MAX)
+}
+
+/// An entry of the columns value, version, expires from `from` on.
+pub fn entry(row: &Row, from: usize) -> Entry {
+    Entry {
+        value: row.get(from),
+        version: unsigned(row.get(from + 1)),
+        expires: row.get::<_, Option<i64>>(from + 2).map(unsigned),
+    }
+}
+
+/// An error before COMMIT was asked for.
+fn before(client: &Client, error: &Error) -> Failure {
+    let why = told(error);
+    match error.code().map(|code| code.code()) {
+        // Serialisation, deadlock, lock timeout, the fence, a sequence taken, thrown out, stopping, starting.
+        Some(
+            "40001" | "40P01" | "55P03" | "22012" | "23505" | "25P02" | "25P03" | "57P01" | "57P02" | "57P03",
+        ) => Failure::Again(why),
+        None if client.is_closed() || error.is_closed() => Failure::Again(why),
+        _ => Failure::Refused(why),
+    }
+}
+
+fn first_failure(client: &Client, errors: impl IntoIterator<Item = Option<Error>>) -> Result<(), Failure> {
+    let errors: Vec<Error> = errors.into_iter().flatten().collect();
+    // What came after the first error says only that there was one.
+    let cause = errors
+        .iter()
+        .find(|e| e.code().map(|code| code.code()) != Some("25P02"));
+    cause
+        .or(errors.first())
+        .map_or(Ok(()), |error| Err(before(client, error)))
+}
+
+/// Where a writer's groups are numbered.
+pub struct Own<'a> {
+    /// Its row.
+    pub id: &'a str,
+    /// The number of this group.
+    pub number: i64,
+}
+
+/// Carries a group out. `lanes`: how many there are; `ahead`: added to the clock.
+pub async fn carry_out(
+    session: &Session,
+    statements: &Statements,
+    own: Own<'_>,
+    jobs: &[Waiting],
+    lanes: u32,
+    ahead: u64,
+) -> Result<Written, Failure> {
+    let client = &session.client;
+    let wanted = Wanted::of(jobs);
+    let late = |_| Failure::Again("the database does not answer".into());
+    let read = tokio::time::timeout(FLIGHT, look(client, statements, &own, &wanted, ahead));
+    let (looked, seen, now, revision) = read.await.map_err(late)??;
+    let now = now.min(MAX_STORED);
+    let versions: HashMap<String, u64> = looked
+        .entries
+        .iter()
+        .filter_map(|(key, found)| Some((key.clone(), found.as_ref()?.version)))
+        .collect();
+    let known_topics = looked.topics.clone();
+    let read_entries: Vec<(String, Found)> = looked
+        .entries
+        .iter()
+        .map(|(key, found)| (key.clone(), found.clone()))
+        .collect();
+    // Versions of a lane have its residue, so that no two lanes ever give the same one.
+    let (lanes, residue) = (
+        u64::from(lanes.max(1)),
+        unsigned(i64::from(wanted.lanes.first().copied().unwrap_or(0))),
+    );
+    // The greatest that has the residue and is not above what they have given; the next is above it.
+    let behind = (revision + lanes - residue) % lanes;
+    let mut group = Group::spaced(looked, now, revision - behind, lanes);
+    let outcomes = jobs.iter().map(|job| match group.decide(job.commit.clone()) {
+        Ok(outcome) => outcome,
+        Err(never) => match never {},
+    });
+    let outcomes: Vec<_> = outcomes.collect();
+    let appended: Vec<(String, u64)> = group
+        .topics()
+        .into_iter()
+        .map(|(name, tail)| (name.to_owned(), tail.last))
+        .collect();
+    let dirty = group.is_dirty();
+    if !dirty {
+        // Answers that change nothing need no sync.
+        client
+            .batch_execute("ROLLBACK")
+            .await
+            .map_err(|error| before(client, &error))?;
+        return Ok(Written {
+            outcomes,
+            known: read_entries,
+            appended,
+            now,
+            dirty,
+        });
+    }
+    let warnings = session.warnings();
+    let write = write(
+        client,
+        statements,
+        &group,
+        &wanted,
+        &seen,
+        &versions,
+        &known_topics,
+    );
+    let lost = match tokio::time::timeout(FLIGHT, write).await {
+        Err(_) => Some("the database does not answer".to_owned()),
+        Ok(done) => done?,
+    };
+    let mut known: HashMap<String, Found> = read_entries.into_iter().collect();
+    let changed = group.into_known().filter(|(_, known)| known.written);
+    known.extend(changed.map(|(key, known)| (key, known.found)));
+    let written = Written {
+        outcomes,
+        known: known.into_iter().collect(),
+        appended,
+        now,
+        dirty,
+    };
+    match lost {
+        Some(why) => Err(Failure::Lost(why, Box::new(written))),
+        None if session.warnings() != warnings => {
+            Err(Failure::Warned("the database warned as it committed".into()))
+        }
+        None => Ok(written),
+    }
+}
+
+type Seen = Vec<i64>;
+
+async fn look(
+    client: &Client,
+    s: &Statements,
+    own: &Own<'_>,
+    wanted: &Wanted,
+    ahead: u64,
+) -> Result<(Looked, Seen, u64, u64), Failure> {
+    let own_parameters: [&(dyn ToSql + Sync); 2] = [&own.id, &own.number];
+    let lanes_parameters: [&(dyn ToSql + Sync); 1] = [&wanted.lanes];
+    let topics_parameters: [&(dyn ToSql + Sync); 1] = [&wanted.topics];
+    let keys_parameters: [&(dyn ToSql + Sync); 1] = [&wanted.keys];
+    let ids_parameters: [&(dyn ToSql + Sync); 1] = [&wanted.ids];
+    let topics = (!wanted.topics.is_empty()).then(|| client.query(&s.topics, &topics_parameters));
+    let ids = (!wanted.ids.is_empty()).then(|| client.query(&s.records, &ids_parameters));
+    // In the order in which they are polled: each statement's own state of the database is newer than the locks before it.
+    let (began, own, lanes, topics, clock, entries, records) = futures::join!(
+        client.batch_execute("BEGIN ISOLATION LEVEL READ COMMITTED"),
+        client.execute(&s.own, &own_parameters),
+        client.query(&s.lanes, &lanes_parameters),
+        OptionFuture::from(topics),
+        client.query_one(&s.clock, &[]),
+        client.query(&s.entries, &keys_parameters),
+        OptionFuture::from(ids),
+    );
+    let (topics, records) = (topics.transpose(), records.transpose());
+    let (own, lanes, topics, clock, entries, records) =
+        match (began, own, lanes, topics, clock, entries, records) {
+            (Ok(()), Ok(own), Ok(lanes), Ok(topics), Ok(clock), Ok(entries), Ok(records)) => (
+                own,
+                lanes,
+                topics.unwrap_or_default(),
+                clock,
+                entries,
+                records.unwrap_or_default(),
+            ),
+            (a, b, c, d, e, f, g) => {
+                first_failure(
+                    client,
+                    [a.err(), b.err(), c.err(), d.err(), e.err(), f.err(), g.err()],
+                )?;
+                return Err(Failure::Again("a statement failed".into()));
+            }
+        };
+    if own != 1 {
+        return Err(Failure::Again("the writer's row is gone".into()));
+    }
+    if lanes.len() != wanted.lanes.len() {
+        return Err(Failure::Refused("lanes are missing in the database".into()));
+    }
+    if topics.len() < wanted.topics.len() {
+        // Its row is the topic's lock: it is made first, in a transaction of its own.
+        client
+            .batch_execute("ROLLBACK")
+            .await
+            .map_err(|error| before(client, &error))?;
+        client
+            .execute(&s.make_topics, &[&wanted.topics])
+            .await
+            .map_err(|error| before(client, &error))?;
+        return Err(Failure::Again("a topic is new".into()));
+    }
+    let (mut now, mut revision) = (unsigned(clock.get(0)).saturating_add(ahead), 0);
+    let mut seen = Vec::with_capacity(lanes.len());
+    for row in &lanes {
+        seen.push(row.get::<_, i64>(1));
+        revision = revision.max(unsigned(row.get(1)));
+        now = now.max(unsigned(row.get(2)));
+    }
+    let mut looked = Looked {
+        entries: HashMap::new(),
+        topics: HashMap::new(),
+        records: HashMap::new(),
+    };
+    for row in &topics {
+        now = now.max(unsigned(row.get(3)));
+        let extent = Extent {
+            last: unsigned(row.get(1)),
+            bytes: unsigned(row.get(2)),
+        };
+        looked.topics.insert(row.get(0), extent);
+    }
+    for row in &entries {
+        looked.entries.insert(row.get(0), Some(Arc::new(entry(row, 1))));
+    }
+    for key in &wanted.keys {
+        looked.entries.entry(key.clone()).or_insert(None);
+    }
+    for row in &records {
+        let id: String = row.get(0);
+        let record = Record {
+            id: id.clone(),
+            fingerprint: row.get(1),
+            answer: row.get(2),
+            expires: unsigned(row.get(3)),
+        };
+        looked.records.insert(id, record);
+    }
+    Ok((looked, seen, now, revision))
+}
+
+/// The columns of entries that are written.
+#[derive(Default)]
+struct Columns<'a> {
+    keys: Vec<&'a str>,
+    values: Vec<&'a [u8]>,
+    versions: Vec<i64>,
+    expires: Vec<Option<i64>>,
+    seen: Vec<i64>,
+}
+
+impl<'a> Columns<'a> {
+    fn add(&mut self, key: &'a str, entry: &'a Entry, seen: i64) {
+        self.keys.push(key);
+        self.values.push(&entry.value);
+        self.versions.push(integer(entry.version));
+        self.expires.push(entry.expires.map(integer));
+        self.seen.push(seen);
+    }
+}
+
+/// Writes and commits; answers why it is not known whether it was done, if so.
+async fn write(
+    client: &Client,
+    s: &Statements,
+    group: &Group<Looked>,
+    wanted: &Wanted,
+    seen: &Seen,
+    versions: &HashMap<String, u64>,
+    topics: &HashMap<String, Extent>,
+) -> Result<Option<String>, Failure> {
+    let (mut updated, mut inserted) = (Columns::default(), Columns::default());
+    let (mut deleted, mut deleted_seen) = (Vec::new(), Vec::new());
+    for (key, found) in group.entries() {
+        let seen = versions.get(key).copied().map(integer);
+        match (found, seen) {
+            (Some(entry), Some(seen)) => updated.add(key, entry, seen),
+            (Some(entry), None) => inserted.add(key, entry, 0),
+            (None, Some(seen)) => {
+                deleted.push(key);
+                deleted_seen.push(seen);
+            }
+            (None, None) => {}
+        }
+    }
+    let (m, records) = (group.messages(), group.records());
+    let changed = group.topics();
+    let names: Vec<&str> = changed.iter().map(|(name, _)| *name).collect();
+    let topic_seen: Vec<i64> = names
+        .iter()
+        .map(|name| integer(topics.get(*name).map_or(0, |t| t.last)))
+        .collect();
+    let last: Vec<i64> = changed.iter().map(|(_, tail)| integer(tail.last)).collect();
+    let added: Vec<i64> = changed
+        .iter()
+        .map(|(_, tail)| integer(tail.added_bytes))
+        .collect();
+    let (revision, now) = (integer(group.revision()), integer(group.now()));
+    let texts = |of: fn(&tollgate_store::commit::Message) -> &str| m.iter().map(of).collect::<Vec<&str>>();
+    let (topic, id, key) = (texts(|m| &m.topic), texts(|m| &m.id), texts(|m| &m.key));
+    let (kind, content_type) = (texts(|m| &m.kind), texts(|m| &m.content_type));
+    let sequence: Vec<i64> = m.iter().map(|m| integer(m.sequence)).collect();
+    let time: Vec<i64> = m.iter().map(|m| integer(m.time)).collect();
+    let attributes: Vec<&[u8]> = m.iter().map(|m| m.attributes.as_slice()).collect();
+    let payload: Vec<&[u8]> = m.iter().map(|m| m.payload.as_slice()).collect();
+    let ids: Vec<&str> = records.iter().map(|r| r.id.as_str()).collect();
+    let fingerprints: Vec<&[u8]> = records.iter().map(|r| r.fingerprint.as_slice()).collect();
+    let answers: Vec<&[u8]> = records.iter().map(|r| r.answer.as_slice()).collect();
+    let forgotten: Vec<i64> = records.iter().map(|r| integer(r.expires)).collect();
+    let steps: [(&Statement, Vec<&(dyn ToSql + Sync)>, bool); 7] = [
+        (&s.set_lanes, vec![&wanted.lanes, seen, &revision, &now], true),
+        (
+            &s.update,
+            vec![
+                &updated.keys,
+                &updated.values,
+                &updated.versions,
+                &updated.expires,
+                &updated.seen,
+            ],
+            !updated.keys.is_empty(),
+        ),
+        (
+            &s.insert,
+            vec![
+                &inserted.keys,
+                &inserted.values,
+                &inserted.versions,
+                &inserted.expires,
+            ],
+            !inserted.keys.is_empty(),
+        ),
+        (&s.delete, vec![&deleted, &deleted_seen], !deleted.is_empty()),
+        (
+            &s.messages,
+            vec![
+                &topic,
+                &sequence,
+                &id,
+                &key,
+                &kind,
+                &content_type,
+                &time,
+                &attributes,
+                &payload,
+            ],
+            !m.is_empty(),
+        ),
+        (
+            &s.set_topics,
+            vec![&names, &topic_seen, &last, &added, &now],
+            !names.is_empty(),
+        ),
+        (
+            &s.set_records,
+            vec![&ids, &fingerprints, &answers, &forgotten],
+            !ids.is_empty(),
+        ),
+    ];
+    let due: Vec<_> = steps.iter().filter(|(_, _, due)| *due).collect();
+    let sent = futures::future::join_all(
+        due.iter()
+            .map(|(statement, parameters, _)| client.query(*statement, parameters)),
+    );
+    // Polled in this order, so COMMIT travels behind all of them, and undoes them if one has failed.
+    let (sent, committed) = futures::join!(sent, client.batch_execute("COMMIT"));
+    let is_lost = |error: &Error| {
+        error.as_db_error().is_none() || error.code().is_some_and(|code| code.code().starts_with("57P"))
+    };
+    let errors: Vec<Error> = sent.into_iter().filter_map(Result::err).collect();
+    if let Some(error) = errors.iter().find(|error| !is_lost(error)) {
+        // The database itself said so: what came behind was undone.
+        return Err(before(client, error));
+    }
+    Ok(errors.first().or(committed.as_ref().err()).map(told))
+}

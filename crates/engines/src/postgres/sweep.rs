@@ -1,0 +1,103 @@
+//! The sweep: removes expired entries and ids, and messages past their retention. Each step is one statement that may be
+//! done twice, so gateways that sweep at once do not get in each other's way.
+
+use tokio_postgres::{Client, Error};
+use tollgate_store::commit::RECORD_PREFIX;
+use tollgate_store::retention::Keeping;
+use tollgate_store::schema::WEIGHT;
+
+/// Rows of one kind at which a batch ends.
+const BATCH: i64 = 2_000;
+/// Writers of gateways that were not seen for so long are forgotten, milliseconds.
+const FORGOTTEN_MS: u64 = 86_400_000;
+
+/// The result of a batch.
+#[derive(Default)]
+pub struct Swept {
+    /// Rows.
+    pub rows: u64,
+    /// Whether there may be more.
+    pub more: bool,
+}
+
+impl Swept {
+    fn count(&mut self, rows: u64) {
+        self.rows += rows;
+        self.more |= i64::try_from(rows).unwrap_or(i64::MAX) >= BATCH;
+    }
+}
+
+/// Removes one batch of each kind. What a commit has locked is left for the next time.
+pub async fn sweep(client: &Client, keeping: &Keeping, now: u64) -> Result<Swept, Error> {
+    let mut swept = Swept::default();
+    let at = i64::try_from(now).unwrap_or(i64::MAX);
+    for sql in [
+        "DELETE FROM tollgate_entries WHERE key IN (SELECT key FROM tollgate_entries WHERE expires <= $1
+           ORDER BY expires LIMIT $2 FOR UPDATE SKIP LOCKED)",
+        "DELETE FROM tollgate_idempotence WHERE id IN (SELECT id FROM tollgate_idempotence WHERE expires <= $1
+           ORDER BY expires LIMIT $2 FOR UPDATE SKIP LOCKED)",
+    ] {
+        swept.count(client.execute(sql, &[&at, &BATCH]).await?);
+    }
+    let forgotten = i64::try_from(now.saturating_sub(FORGOTTEN_MS)).unwrap_or(0);
+    client
+        .execute("DELETE FROM tollgate_writers WHERE seen < $1", &[&forgotten])
+        .await?;
+    if keeping.default.is_none() {
+        return Ok(swept);
+    }
+    for row in client
+        .query("SELECT name FROM tollgate_topics WHERE last > 0", &[])
+        .await?
+    {
+        let topic: String = row.get(0);
+        swept.count(sweep_topic(client, keeping, &topic, now).await?);
+    }
+    Ok(swept)
+}
+
+/// Removes a topic's oldest messages, and the entries that go with them.
+async fn sweep_topic(client: &Client, keeping: &Keeping, topic: &str, now: u64) -> Result<u64, Error> {
+    let Some((retention, low_water)) = keeping.of(topic) else {
+        return Ok(0);
+    };
+    // The bytes and the messages of one state: two who sweep at once choose the same.
+    let sql = format!(
+        "SELECT t.bytes, o.sequence, o.time, o.weight::bigint FROM tollgate_topics t, LATERAL (
+           SELECT m.sequence, m.time, {} AS weight FROM tollgate_messages AS m
+           WHERE m.topic = t.name AND m.sequence < $2 ORDER BY m.sequence LIMIT $3) o
+         WHERE t.name = $1 ORDER BY o.sequence",
+        WEIGHT
+    );
+    let low_water = i64::try_from(low_water).unwrap_or(i64::MAX);
+    let too_old = retention
+        .age_ms
+        .map(|age| i64::try_from(now.saturating_sub(age)).unwrap_or(0));
+    let max_bytes = retention
+        .max_bytes
+        .map(|bytes| i64::try_from(bytes).unwrap_or(i64::MAX));
+    let (mut end, mut kept) = (None, None);
+    for row in client.query(&sql, &[&topic, &low_water, &BATCH]).await? {
+        let (bytes, sequence, time, weight): (i64, i64, i64, i64) =
+            (row.get(0), row.get(1), row.get(2), row.get(3));
+        let left = kept.get_or_insert(bytes);
+        let is_old = too_old.is_some_and(|limit| time <= limit);
+        if !is_old && max_bytes.is_none_or(|max| *left <= max) {
+            break;
+        }
+        *left -= weight;
+        end = Some(sequence);
+    }
+    let Some(end) = end else { return Ok(0) };
+    let sql = format!(
+        "WITH gone AS (DELETE FROM tollgate_messages AS m WHERE m.topic = $1 AND m.sequence <= $2
+             RETURNING m.id, {} AS weight),
+           freed AS (UPDATE tollgate_topics SET bytes = greatest(bytes - (SELECT coalesce(sum(weight), 0) FROM gone)::bigint, 0)
+             WHERE name = $1),
+           records AS (DELETE FROM tollgate_entries WHERE key IN (SELECT '{RECORD_PREFIX}' || id FROM gone))
+         SELECT count(*) FROM gone",
+        WEIGHT
+    );
+    let removed: i64 = client.query_one(&sql, &[&topic, &end]).await?.get(0);
+    Ok(u64::try_from(removed).unwrap_or(0))
+}

@@ -1,0 +1,163 @@
+//! A Postgres of the test's own, from Debian's binaries: in a temporary directory, over a Unix socket, as a user that is not
+//! root, synced as it comes. It ends with the test process, however that ends.
+
+use std::io::Write as _;
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+/// Starts the server, obeys lines, and ends it when nobody writes any more.
+const KEEPER: &str = r#"
+start() { "$BIN/postgres" -D "$DIR/data" -k "$DIR" -c listen_addresses= -c max_connections=400 $EXTRA >>"$DIR/log" 2>&1 & pid=$!; }
+umask 077
+"$BIN/initdb" -D "$DIR/data" -A trust -U postgres -E UTF8 --locale=C --no-sync >"$DIR/log" 2>&1 || exit 1
+start
+while read -r order; do
+  case $order in
+    crash) kill -QUIT $pid; wait $pid; start;;
+    stop) kill -QUIT $pid; wait $pid; touch "$DIR/stopped";;
+    start) rm -f "$DIR/stopped"; start;;
+  esac
+done
+kill -QUIT $pid 2>/dev/null; wait $pid; rm -rf "$DIR"
+"#;
+
+/// Longer than a start takes on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// `nobody`, for tests that root runs: Postgres refuses to be root.
+const NOBODY: u32 = 65_534;
+
+/// A running server.
+#[derive(Debug)]
+pub struct Postgres {
+    bin: PathBuf,
+    directory: PathBuf,
+    keeper: Mutex<(Child, Option<ChildStdin>)>,
+}
+
+/// The newest of Debian's binaries, if there are any.
+pub fn binaries() -> Option<PathBuf> {
+    let mut found: Vec<PathBuf> = std::fs::read_dir("/usr/lib/postgresql")
+        .ok()?
+        .filter_map(|entry| Some(entry.ok()?.path().join("bin")))
+        .filter(|bin| bin.join("initdb").exists() && bin.join("psql").exists())
+        .collect();
+    found.sort();
+    found.pop()
+}
+
+impl Postgres {
+    /// Starts one with further options (`-c name=value`); `None`, and says so, where there are no binaries.
+    pub fn start(extra: &str) -> Option<Self> {
+        let Some(bin) = binaries() else {
+            eprintln!("skipped: there is no Postgres in /usr/lib/postgresql/*/bin");
+            return None;
+        };
+        let directory =
+            std::env::temp_dir().join(format!("tollgate-pg-{}-{:x}", std::process::id(), unique()));
+        std::fs::create_dir(&directory).unwrap();
+        let mut keeper = Command::new("sh");
+        keeper.arg("-c").arg(KEEPER).current_dir(&directory);
+        keeper
+            .env("BIN", &bin)
+            .env("DIR", &directory)
+            .env("EXTRA", extra)
+            .stdin(Stdio::piped());
+        if is_root() {
+            std::os::unix::fs::chown(&directory, Some(NOBODY), Some(NOBODY)).unwrap();
+            keeper.uid(NOBODY).gid(NOBODY);
+        }
+        // A group of its own: what ends the test by a signal to its group does not end the keeper before it has tidied up.
+        let mut child = keeper.process_group(0).spawn().unwrap();
+        let orders = child.stdin.take();
+        let server = Self {
+            bin,
+            directory,
+            keeper: Mutex::new((child, orders)),
+        };
+        server.wait();
+        Some(server)
+    }
+
+    /// Waits until it answers.
+    pub fn wait(&self) {
+        let until = Instant::now() + PATIENCE;
+        while !self.try_sql("SELECT 1") {
+            let log = || std::fs::read_to_string(self.directory.join("log")).unwrap_or_default();
+            assert!(Instant::now() < until, "Postgres did not start: {}", log());
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    fn try_sql(&self, sql: &str) -> bool {
+        let mut psql = Command::new(self.bin.join("psql"));
+        psql.args([
+            "-X",
+            "-q",
+            "-U",
+            "postgres",
+            "-d",
+            "postgres",
+            "-v",
+            "ON_ERROR_STOP=1",
+            "-h",
+        ]);
+        psql.arg(&self.directory)
+            .args(["-c", sql])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
+        psql.status().is_ok_and(|status| status.success())
+    }
+
+    /// Runs SQL.
+    pub fn sql(&self, sql: &str) {
+        assert!(self.try_sql(sql), "{sql}");
+    }
+
+    /// The URL of a schema of its own, with nothing in it.
+    pub fn fresh(&self) -> String {
+        let name = format!("case_{:x}", unique());
+        self.sql(&format!("CREATE SCHEMA {name}"));
+        self.url(&name)
+    }
+
+    /// The URL of a schema.
+    pub fn url(&self, schema: &str) -> String {
+        let directory = self.directory.display();
+        format!("postgres:///postgres?user=postgres&host={directory}&options=-csearch_path%3D{schema}")
+    }
+
+    /// Where its socket is.
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// `crash`: stops it at once and starts it again; `stop`, `start`. Does not wait.
+    pub fn order(&self, order: &str) {
+        let mut keeper = self.keeper.lock().unwrap();
+        writeln!(keeper.1.as_mut().unwrap(), "{order}").unwrap();
+    }
+}
+
+impl Drop for Postgres {
+    fn drop(&mut self) {
+        let keeper = self.keeper.get_mut().unwrap();
+        // The end of its input: it ends the server and removes the directory.
+        drop(keeper.1.take());
+        _ = keeper.0.wait();
+    }
+}
+
+fn is_root() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    status
+        .lines()
+        .any(|line| line.starts_with("Uid:") && line.split_whitespace().nth(2) == Some("0"))
+}
+
+fn unique() -> u64 {
+    use std::hash::{BuildHasher as _, RandomState};
+    RandomState::new().hash_one(std::thread::current().id())
+}

@@ -1,0 +1,287 @@
+//! Several gateways over one Postgres: one truth, whoever of them dies. Skipped, and said so, where there is no Postgres.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use tollgate_contract::postgres::Postgres;
+
+use crate::harness::{Answer, Gateway, Host, Origin, Program, SECRET, Serve, crowd, eventually};
+
+/// How far a gateway's memory may be behind, and what a busy machine adds.
+const BOUND: Duration = Duration::from_millis(250);
+const BUSY: Duration = Duration::from_millis(1_500);
+
+async fn claim(gateway: &Gateway, campaign: &str, user: &str) -> Option<Answer> {
+    let path = format!("/api/campaigns/{campaign}/claims");
+    let call = gateway.post(&path).user(user).json(&json!({}));
+    call.attempt().await.ok()
+}
+
+async fn server(extra: &'static str) -> Option<Arc<Postgres>> {
+    let started = tokio::task::spawn_blocking(move || Postgres::start(extra)).await;
+    started.unwrap().map(Arc::new)
+}
+
+async fn fleet(database: &Postgres, gateways: usize) -> Vec<Gateway> {
+    let url = database.fresh();
+    let mut all = Vec::new();
+    for _ in 0..gateways {
+        all.push(Gateway::start_on(&url, "").await);
+    }
+    all
+}
+
+/// Every claim has its message, sequences are dense, and nobody has two.
+fn check(messages: &[Value], admitted: usize) {
+    let mut users = BTreeMap::new();
+    for (index, message) in messages.iter().enumerate() {
+        assert_eq!(
+            message["data"]["sequence"],
+            index + 1,
+            "dense and in order: {message}"
+        );
+        *users.entry(message["data"]["user"].to_string()).or_insert(0) += 1;
+    }
+    assert_eq!((messages.len(), users.len()), (admitted, admitted));
+}
+
+pub async fn four_gateways_sell_exactly_what_there_is(_: Host) {
+    const USERS: usize = 10_000;
+    const UNITS: usize = 100;
+    let Some(database) = server("").await else { return };
+    let all = fleet(&database, 4).await;
+    let campaign = all[0].campaign(UNITS as u64, json!({ "topic": "sale" })).await;
+    // Until the others may no longer believe that it is not there.
+    tokio::time::sleep(BOUND * 2).await;
+    let all = Arc::new(all);
+    let statuses = crowd(64, 0..USERS, |n| {
+        let (all, campaign) = (Arc::clone(&all), campaign.clone());
+        async move {
+            let answer = claim(&all[n % all.len()], &campaign, &format!("user-{n}"))
+                .await
+                .unwrap();
+            if answer.status != 201 {
+                answer.problem(410, "sold-out");
+            }
+            answer.status
+        }
+    })
+    .await;
+    assert_eq!(statuses.iter().filter(|status| **status == 201).count(), UNITS);
+    check(&all[3].messages("sale").await, UNITS);
+}
+
+pub async fn what_one_gateway_changes_the_other_shows_within_the_bound(_: Host) {
+    let Some(database) = server("").await else { return };
+    let all = fleet(&database, 2).await;
+    let (a, b) = (&all[0], &all[1]);
+    // An answer that it is not there is remembered too.
+    b.get("/moved").send().await.problem(404, "not-found");
+    a.link("moved").await;
+    let leads = async |to: &str| {
+        let began = Instant::now();
+        loop {
+            let answer = b.get("/moved").send().await;
+            if answer.maybe_header("location") == Some(to) {
+                return began.elapsed();
+            }
+            assert!(
+                began.elapsed() < BOUND + BUSY,
+                "{} after {:?}",
+                answer.shown(),
+                began.elapsed()
+            );
+        }
+    };
+    let first = a.get("/moved").send().await.header("location").to_owned();
+    let mut longest = leads(&first).await;
+    for n in 0..10 {
+        let to = format!("https://example.com/{n}");
+        let path = "/api/links/moved";
+        let tag = a.get(path).key(crate::harness::ADMIN_KEY).send().await;
+        let tag = tag.maybe_header("etag").map(str::to_owned);
+        let mut call = a
+            .patch(path)
+            .key(crate::harness::ADMIN_KEY)
+            .json(&json!({ "url": to }));
+        if let Some(tag) = &tag {
+            call = call.header("if-match", tag);
+        }
+        call.send().await.expect(200);
+        longest = longest.max(leads(&to).await);
+    }
+    eprintln!("a change was seen by the other gateway after {longest:?} at most");
+}
+
+pub async fn a_database_that_is_away_is_told_and_memory_still_redirects(_: Host) {
+    let Some(database) = server("").await else { return };
+    let all = fleet(&database, 1).await;
+    let gateway = &all[0];
+    gateway.link("kept").await;
+    gateway.get("/kept").send().await.expect(302);
+    database.order("stop");
+    eventually("it is not ready", async || {
+        let ready = gateway.get("/health/ready").send().await;
+        (ready.status == 503).then_some(())
+    })
+    .await;
+    gateway.get("/kept").send().await.expect(302);
+    gateway.get("/health/live").send().await.expect(200);
+    let body = json!({ "text": "x" });
+    let answer = gateway.post("/signup").client("c").json(&body).send().await;
+    answer.problem(503, "unavailable");
+    answer.header("retry-after");
+    database.order("start");
+    eventually("it is ready again", async || {
+        let ready = gateway.get("/health/ready").send().await;
+        (ready.status == 200).then_some(())
+    })
+    .await;
+    gateway
+        .post("/signup")
+        .client("c")
+        .json(&body)
+        .send()
+        .await
+        .expect(202);
+    assert!(!gateway.stderr().contains("panicked"), "{}", gateway.stderr());
+}
+
+pub async fn a_database_that_may_lose_commits_is_refused(_: Host) {
+    let Some(database) = server("-c synchronous_commit=off").await else {
+        return;
+    };
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::write(directory.path().join("tollgate.toml"), "").unwrap();
+    let mut serve = Serve::with_key(crate::harness::ADMIN_KEY);
+    serve
+        .environment
+        .push(("TOLLGATE_STORE_URL", database.fresh().into()));
+    let mut program: Program = serve.start(directory.path());
+    let ended = program.exit(Duration::from_secs(60)).await.expect("it ends");
+    assert!(!ended.success());
+    let said = program.stderr();
+    assert!(said.contains("synchronous_commit=off"), "{said}");
+}
+
+pub async fn nothing_acknowledged_is_lost_when_gateways_and_the_database_die(_: Host) {
+    const ROUNDS: usize = 6;
+    let Some(database) = server("").await else { return };
+    let all = Arc::new(fleet(&database, 2).await);
+    let campaign = all[0].campaign(1_000_000, json!({ "topic": "sale" })).await;
+    tokio::time::sleep(BOUND * 2).await;
+    let journal = Arc::new(Mutex::new(BTreeMap::<String, u64>::new()));
+    let next = Arc::new(AtomicUsize::new(0));
+    for round in 0..ROUNDS {
+        let until = Instant::now() + Duration::from_millis(1_500);
+        let clients = crowd(24, 0..24_usize, |client| {
+            let (all, campaign) = (Arc::clone(&all), campaign.clone());
+            let (journal, next) = (Arc::clone(&journal), Arc::clone(&next));
+            async move {
+                while Instant::now() < until {
+                    let user = format!("user-{}", next.fetch_add(1, Ordering::Relaxed));
+                    let answer = claim(&all[client % 2], &campaign, &user).await;
+                    match answer {
+                        Some(answer) if answer.status == 201 => {
+                            let sequence = answer.json()["sequence"].as_u64().unwrap();
+                            journal.lock().unwrap().insert(user, sequence);
+                        }
+                        Some(answer) if answer.status != 503 => panic!("{}", answer.shown()),
+                        _ => tokio::time::sleep(Duration::from_millis(20)).await,
+                    }
+                }
+            }
+        });
+        let die = async {
+            tokio::time::sleep(Duration::from_millis(400 + 100 * round as u64)).await;
+            match round % 2 {
+                0 => all[round / 2 % 2].kill(),
+                _ => database.order("crash"),
+            }
+        };
+        tokio::join!(clients, die);
+        if round % 2 == 0 {
+            all[round / 2 % 2].restart().await;
+        }
+        for gateway in all.iter() {
+            eventually("it is ready", async || {
+                let ready = gateway.get("/health/ready").attempt().await.ok()?;
+                (ready.status == 200).then_some(())
+            })
+            .await;
+        }
+    }
+    let messages = all[1].messages("sale").await;
+    check(&messages, messages.len());
+    let journal = journal.lock().unwrap();
+    let kept: BTreeMap<&str, u64> = messages
+        .iter()
+        .map(|message| {
+            (
+                message["data"]["user"].as_str().unwrap(),
+                message["data"]["sequence"].as_u64().unwrap(),
+            )
+        })
+        .collect();
+    for (user, sequence) in journal.iter() {
+        assert_eq!(kept.get(user.as_str()), Some(sequence), "{user} was acknowledged");
+    }
+    assert!(
+        journal.len() > ROUNDS * 20,
+        "there was no load: {}",
+        journal.len()
+    );
+    eprintln!(
+        "{} acknowledged, {} kept, none lost, none twice",
+        journal.len(),
+        kept.len()
+    );
+}
+
+pub async fn one_relay_at_a_time_and_another_takes_over(_: Host) {
+    let Some(database) = server("").await else { return };
+    let url = database.fresh();
+    let origin = Origin::start().await;
+    let settings = format!(
+        "[topics.sale]\n[[topics.sale.subscriptions]]\nname = \"o\"\nurl = \"{}\"\nsecret = \"{SECRET}\"\ntimeout = \"1s\"\nallow_private_addresses = true\n",
+        origin.url("/hook")
+    );
+    let first = Gateway::start_on(&url, &settings).await;
+    let campaign = first.campaign(1_000, json!({ "topic": "sale" })).await;
+    let second = Gateway::start_on(&url, &settings).await;
+    let delivered = async |wanted: usize| {
+        eventually("it is delivered", async || {
+            (origin.deliveries().len() >= wanted).then_some(())
+        })
+        .await;
+    };
+    for n in 0..50 {
+        assert_eq!(
+            claim(&first, &campaign, &format!("a-{n}")).await.unwrap().status,
+            201
+        );
+    }
+    delivered(50).await;
+    tokio::time::sleep(BOUND * 4).await;
+    assert_eq!(origin.deliveries().len(), 50, "two relays would send some twice");
+    first.kill();
+    let began = Instant::now();
+    assert_eq!(claim(&second, &campaign, "b").await.unwrap().status, 201);
+    eventually("another relay takes over", async || {
+        let all = origin.deliveries();
+        all.iter()
+            .any(|delivery| String::from_utf8_lossy(&delivery.body).contains("\"b\""))
+            .then_some(())
+    })
+    .await;
+    // The attempt's time, five seconds, and one.
+    assert!(
+        began.elapsed() < Duration::from_secs(7) + BUSY,
+        "{:?}",
+        began.elapsed()
+    );
+    eprintln!("another relay took over after {:?}", began.elapsed());
+}
