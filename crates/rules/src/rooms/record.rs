@@ -115,7 +115,8 @@ impl Record {
             set: room.pace,
             paused: false,
         };
-        if opens <= now {
+        // One that has a time opens by the store's clock: this one may be ahead.
+        if room.settings.opens.is_none() {
             record.open(0, fresh);
         }
         record
