@@ -598,13 +598,16 @@ fn goes_fast(commit: &mut Commit) {
             let Ok(mut record) = serde_json::from_slice::<serde_json::Value>(bytes) else {
                 continue;
             };
-            let stretches = record["line"]["stretches"].as_array_mut();
-            for stretch in stretches.into_iter().flatten() {
+            let Some(stretches) = record
+                .pointer_mut("/line/stretches")
+                .and_then(|all| all.as_array_mut())
+            else {
+                continue;
+            };
+            for stretch in stretches {
                 stretch["pace"] = (stretch["pace"].as_u64().unwrap_or(0) * 10).into();
             }
-            if record["line"].is_object() {
-                *bytes = record.to_string().into_bytes();
-            }
+            *bytes = record.to_string().into_bytes();
         }
     }
 }

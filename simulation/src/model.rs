@@ -218,7 +218,7 @@ impl Model {
                 ("entrant", Some(value)) => self.draw.entered(key, value)?,
                 ("draw" | "entrant", None) => return Err(format!("{key} was removed")),
                 ("visits", Some(value)) => visits.push((rest, value)),
-                ("quota-held", value) => self.quota.reserved(key, value)?,
+                ("quota-held", value) => self.quota.reserved(key, value, writes.now)?,
                 ("quota", value) => self.quota.counted(key, value),
                 ("message", Some(_)) => records += 1,
                 ("relay", Some(value)) if rest.ends_with("/progress") => progressed.push((key, value)),

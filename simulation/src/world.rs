@@ -70,7 +70,7 @@ shadow = true
 
 [[quotas]]
 name = "wins"
-path = "/api/campaigns/..."
+path = "/api/campaigns/:id/claims"
 methods = ["POST"]
 per = ["user"]
 limit = 6

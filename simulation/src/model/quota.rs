@@ -68,8 +68,8 @@ impl Quota {
             .for_each(|outcome| *outcome = Outcome::InDoubt);
     }
 
-    /// A reservation is durable, or its end.
-    pub fn reserved(&mut self, key: &str, value: Option<&[u8]>) -> Checked {
+    /// A reservation is durable, or its end. `now`: the store's time.
+    pub fn reserved(&mut self, key: &str, value: Option<&[u8]>, now: u64) -> Checked {
         if let Some(value) = value {
             let record: Record = read(key, value)?;
             let counters: Vec<String> = record.counters.into_iter().map(|held| held.key).collect();
@@ -82,8 +82,11 @@ impl Quota {
             .remove(key)
             .ok_or_else(|| format!("{key} ended, and was none"))?;
         // Without an answer it ended by itself.
+        // One whose time is over may have been swept first, while its request was still answered.
+        let until = key.split('/').nth(1).and_then(|until| until.parse().ok());
+        let is_over = until.is_some_and(|until: u64| until <= now);
         let (least, most) = match self.answered.remove(key) {
-            Some(Outcome::Known(true)) => (1, 1),
+            Some(Outcome::Known(true)) => (u64::from(!is_over).cast_signed(), 1),
             Some(Outcome::Known(false)) | None => (0, 0),
             Some(Outcome::InDoubt) => (0, 1),
         };
