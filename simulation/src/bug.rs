@@ -92,6 +92,12 @@ pub enum Bug {
     LeaseOutOfOrder,
     /// What is noted of visits is counted, and stays noted.
     FoldTwice,
+    /// A message that is to come later comes before its time.
+    ComeEarly,
+    /// A message that was to come is forgotten when it is due.
+    ForgetToCome,
+    /// One that has come is still to come.
+    ComeTwice,
 }
 
 impl Bug {
@@ -141,5 +147,8 @@ impl Bug {
         Bug::AckLate,
         Bug::LeaseOutOfOrder,
         Bug::FoldTwice,
+        Bug::ComeEarly,
+        Bug::ForgetToCome,
+        Bug::ComeTwice,
     ];
 }

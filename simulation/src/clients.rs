@@ -260,6 +260,15 @@ fn wish(sim: &Sim, number: u64, operation: u64, crowd: &Crowd) -> Wish {
             let key = sim.one_of(600).then(|| format!("s{operation}"));
             let told = if key.is_some() { "with-key" } else { "plain" };
             let body = format!("{told} {number} {operation}");
+            if sim.one_of(200) {
+                let seconds = sim.between(1, 4);
+                return Wish::Later {
+                    client: number,
+                    key,
+                    body,
+                    seconds,
+                };
+            }
             Wish::SignUp {
                 client: number,
                 key,

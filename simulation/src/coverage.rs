@@ -74,6 +74,8 @@ seen! {
     Opened = "campaigns opened, or found open",
     KeyReused = "keys refused: reused with another payload",
     SignedUp = "sign-ups accepted",
+    PostedLater = "messages posted to come later",
+    CameLater = "of them, those that came",
     SignUpsReplayed = "sign-ups replayed by their key",
     Visits = "redirects",
     VisitsGranted = "redirects of a link with maxVisits",

@@ -351,6 +351,14 @@ impl Engine {
             Some(Bug::ConfirmUnchecked) => without_check(&mut commit, "coupon.confirmed"),
             Some(Bug::ConfirmLate) => without_time(&mut commit, "coupon.confirmed"),
             Some(Bug::ExpireEarly) => without_time(&mut commit, "coupon.expired"),
+            Some(Bug::ComeEarly) if releases(&commit) => commit
+                .conditions
+                .retain(|c| !matches!(c, Condition::NowIn { .. })),
+            Some(Bug::ForgetToCome) if releases(&commit) => {
+                commit.appends.clear();
+                commit.mutations.retain(|m| !m.key().starts_with("message/"));
+            }
+            Some(Bug::ComeTwice) if releases(&commit) => commit.mutations.retain(|m| !is_release(m)),
             Some(Bug::EnterLate) if is_about(&commit, "draw.entered") => commit.conditions.truncate(1),
             Some(Bug::CloseAgain) if closes_draw(&commit) => commit.conditions.clear(),
             Some(Bug::DrawTwice) if is_about(&commit, "draw.drawn") => commit.conditions.clear(),
@@ -610,4 +618,14 @@ fn goes_fast(commit: &mut Commit) {
             *bytes = record.to_string().into_bytes();
         }
     }
+}
+
+/// Whether it takes away what kept a message that was to come.
+fn is_release(mutation: &Mutation) -> bool {
+    matches!(mutation, Mutation::Delete { key } if key.starts_with("delayed/"))
+}
+
+/// Whether messages that were to come, come by it.
+fn releases(commit: &Commit) -> bool {
+    commit.mutations.iter().any(is_release)
 }

@@ -19,6 +19,7 @@ mod answers;
 mod claims;
 mod draw;
 pub mod group;
+mod later;
 mod ledger;
 mod quota;
 pub mod room;
@@ -26,6 +27,7 @@ pub mod room;
 pub use claims::Campaign;
 pub use draw::Draw;
 pub use group::Group;
+pub use later::Later;
 pub use ledger::Ledger;
 pub use quota::Quota;
 pub use room::Room;
@@ -91,6 +93,8 @@ pub struct Model {
     pub quota: Quota,
     /// The consumer group of each topic.
     pub groups: [Group; 2],
+    /// Messages that are to come.
+    pub later: Later,
     ids: BTreeSet<String>,
     /// Messages per sign-up.
     pub sign_ups: BTreeMap<String, u32>,
@@ -192,6 +196,11 @@ impl Model {
         let mut progressed = Vec::new();
         let mut visits = Vec::new();
         let mut grouped = [const { Vec::new() }; TOPICS.len()];
+        let come: BTreeSet<&str> = writes
+            .messages
+            .iter()
+            .map(|message| message.id.as_str())
+            .collect();
         for (key, entry) in &writes.entries {
             let value = entry.as_ref().map(|entry| entry.value.as_slice());
             let key: &str = key;
@@ -221,6 +230,11 @@ impl Model {
                 ("quota-held", value) => self.quota.reserved(key, value, writes.now)?,
                 ("quota", value) => self.quota.counted(key, value),
                 ("message", Some(_)) => records += 1,
+                ("delayed", value) => {
+                    // It has its record before its message.
+                    records -= i32::from(value.is_some());
+                    self.later.changed(rest, value.is_some(), writes.now, &come)?;
+                }
                 ("relay", Some(value)) if rest.ends_with("/progress") => progressed.push((key, value)),
                 ("relay", value) if rest.contains("/retry/") => self.waits(key, value)?,
                 _ => {}
@@ -251,6 +265,7 @@ impl Model {
                 continue;
             }
             self.appended(message, before)?;
+            self.later.came(&message.id)?;
             match message.topic == TOPICS[0] {
                 true => {
                     let (campaign, claim) = self.told(message)?;

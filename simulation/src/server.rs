@@ -137,6 +137,9 @@ pub fn start(sim: &Rc<Sim>) -> bool {
         sim.executor
             .spawn(Home::Process, async move { sweep(&sweeper).await });
     }
+    let releaser = Rc::clone(&server);
+    sim.executor
+        .spawn(Home::Process, async move { release(&releaser).await });
     for index in 0..TOPICS.len() {
         sim.executor
             .spawn(Home::Process, relay::run(Rc::clone(&server), index));
@@ -159,6 +162,18 @@ async fn write(server: Rc<Server>) {
             crash(&operator, power);
         }
     });
+}
+
+/// Puts messages that are due into their topics.
+async fn release(server: &Server) {
+    let sim = &server.sim;
+    loop {
+        sim.executor.sleep(sim.between(20_000, 300_000)).await;
+        let early = if sim.has(Bug::ComeEarly) { 60_000 } else { 0 };
+        // What has failed is tried again.
+        let _ =
+            forward::delayed::release(&server.engine, &server.settings.config, sim.wall_ms() + early).await;
+    }
 }
 
 /// Gives holds back that have ended, and counts what was noted of visits.

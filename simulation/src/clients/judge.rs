@@ -28,6 +28,12 @@ struct Accepted {
 }
 
 #[derive(Deserialize)]
+struct Posted {
+    id: String,
+    sequence: Option<u64>,
+}
+
+#[derive(Deserialize)]
 struct Redriven {
     redriven: u64,
 }
@@ -94,6 +100,12 @@ pub fn judge(sim: &Sim, wish: &Wish, response: &Response, began: u64) -> Checked
                 Wish::SignUp { client, key, body } => {
                     let key = key.as_ref().map(|key| format!("{client} {key}"));
                     answer.to_sign_up(&mut model, body, key)
+                }
+                Wish::Later {
+                    client, key, body, ..
+                } => {
+                    let key = key.as_ref().map(|key| format!("later {client} {key}"));
+                    answer.to_later(&mut model, body, key)
                 }
                 Wish::Visit(code) | Wish::VisitBy(code, _) => answer.to_visit(&mut model, code),
                 Wish::Admin { method, path, body } if path.starts_with("/api/links") => {
@@ -233,6 +245,21 @@ impl Answer<'_> {
             Seen::SignedUp
         });
         model.signed_up(&id, sequence, body.as_bytes())?;
+        key.map_or(Ok(()), |key| model.answered(key, &self.response.body))
+    }
+
+    /// A message that was posted to come later, or has come meanwhile.
+    fn to_later(&self, model: &mut Model, body: &str, key: Option<String>) -> Checked {
+        if self.response.status != 202 {
+            return self.unexpected("a message to come");
+        }
+        let Posted { id, sequence } = decoded(self.response)?;
+        self.sim.saw(Seen::PostedLater);
+        model.posted_later(&id)?;
+        if let Some(sequence) = sequence {
+            return model.signed_up(&id, sequence, body.as_bytes());
+        }
+        let key = key.map(|key| format!("{key} {id}"));
         key.map_or(Ok(()), |key| model.answered(key, &self.response.body))
     }
 

@@ -46,6 +46,13 @@ pub enum Wish {
         key: Option<String>,
         body: String,
     },
+    /// A message that is to come in so many seconds.
+    Later {
+        client: u64,
+        key: Option<String>,
+        body: String,
+        seconds: u64,
+    },
     Visit(&'static str),
     /// The same, by a client of that number.
     VisitBy(&'static str, u64),
@@ -133,6 +140,21 @@ impl Wish {
                         .map(|key| Header::new("idempotency-key", format!("\"{key}\""))),
                 );
                 ("POST", "/signup".to_owned(), body.clone())
+            }
+            Self::Later {
+                client,
+                key,
+                body,
+                seconds,
+            } => {
+                headers.push(Header::new("x-client-id", format!("client-{client}")));
+                headers.push(Header::new("x-partition-key", "later"));
+                headers.push(Header::new("x-delay", seconds.to_string()));
+                headers.extend(
+                    key.as_ref()
+                        .map(|key| Header::new("idempotency-key", format!("\"{key}\""))),
+                );
+                ("POST", "/api/topics/orders/messages".to_owned(), body.clone())
             }
             Self::Visit(code) => ("GET", format!("/{code}"), String::new()),
             Self::VisitBy(code, client) => {

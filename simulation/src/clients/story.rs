@@ -93,6 +93,7 @@ pub async fn finish(sim: &Rc<Sim>) {
     sell_out(sim, TICKETS, 1).await;
     holds_end(sim).await;
     confirm_all(sim).await;
+    all_come(sim).await;
     end_draw(sim).await;
     ask(sim, Wish::Visit(PLAIN)).await;
     while ask(sim, Wish::Visit(LIMITED))
@@ -222,6 +223,22 @@ async fn holds_end(sim: &Rc<Sim>) {
     while last.is_some_and(|last| sim.wall_ms() < last) && !sim.is_violated() {
         sim.executor.sleep(500_000).await;
     }
+}
+
+/// Until every message that was to come has come: by the wall clock, which may be behind the store's.
+async fn all_come(sim: &Rc<Sim>) {
+    for _ in 0..1_500 {
+        if sim.model.borrow().later.waiting() == 0 || sim.is_violated() {
+            break;
+        }
+        sim.executor.sleep(250_000).await;
+    }
+    let (waiting, arrived) = (
+        sim.model.borrow().later.waiting(),
+        sim.model.borrow().later.arrived(),
+    );
+    sim.saw_times(Seen::CameLater, arrived as u64);
+    sim.ensure(waiting == 0, || format!("{waiting} messages have not come"));
 }
 
 /// What was held and forgotten is back, swept or not: every unit is claimed and confirmed by somebody new.

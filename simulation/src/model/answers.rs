@@ -117,6 +117,13 @@ impl Model {
         })
     }
 
+    /// A message that is to come was accepted.
+    pub fn posted_later(&self, id: &str) -> Checked {
+        ensure(self.later.knows(id), || {
+            format!("the message {id} was accepted to come, and is not durable")
+        })
+    }
+
     /// The answer to a request with this key: always the same.
     pub fn answered(&mut self, key: String, body: &[u8]) -> Checked {
         match self.answers.get(&key) {
