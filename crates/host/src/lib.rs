@@ -6,6 +6,7 @@ pub mod cli;
 mod clock;
 mod events;
 mod key_set;
+mod local;
 pub mod logging;
 pub mod memory;
 pub mod metrics;

@@ -6,6 +6,7 @@
 mod json;
 mod message;
 
+use crate::local::Local;
 use crate::metrics::count::Rules;
 use crate::server::Shared;
 use crate::wasm::rules::Group;
@@ -179,17 +180,6 @@ async fn report(context: Rc<Context>) {
         if let Some(line) = policies.shadow_report(crate::clock::now(), u64::MAX) {
             tracing::warn!("{line}");
         }
-    }
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Local;
-
-impl<F: Future + 'static> hyper::rt::Executor<F> for Local {
-    fn execute(&self, task: F) {
-        tokio::task::spawn_local(async move {
-            task.await;
-        });
     }
 }
 

@@ -4,6 +4,7 @@
 use super::connect::{Io, connect};
 use super::origin::{Address, Origin};
 use super::upload::Outgoing;
+use crate::local::Local;
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::client::conn::{http1, http2};
@@ -31,18 +32,6 @@ const PING: Duration = Duration::from_secs(20);
 const MAX_SEND_BUFFER: usize = 256 << 10;
 /// The bytes of an answer that an origin may send ahead on one stream of HTTP/2, and on all of a connection.
 const WINDOW: (u32, u32) = (256 << 10, 1 << 20);
-
-/// Runs tasks of HTTP/2 on this worker.
-#[derive(Clone, Copy, Debug)]
-struct Local;
-
-impl<F: Future + 'static> hyper::rt::Executor<F> for Local {
-    fn execute(&self, task: F) {
-        tokio::task::spawn_local(async move {
-            task.await;
-        });
-    }
-}
 
 /// The way into a connection.
 #[derive(Debug)]

@@ -6,6 +6,7 @@ use super::service::{Caller, Gateways};
 use super::stream::Stream;
 use super::watch::{HEAD_TIMEOUT, Watched};
 use super::wire::{Here, Wire};
+use crate::local::Local;
 use crate::proxy::tunnel::Tunnel;
 use futures::FutureExt as _;
 use hyper_util::rt::TokioTimer;
@@ -50,18 +51,6 @@ pub struct Accepted {
     pub place: Place,
 }
 
-/// Runs spawned HTTP/2 tasks on this worker.
-#[derive(Clone, Copy)]
-struct Local;
-
-impl<F: Future + 'static> hyper::rt::Executor<F> for Local {
-    fn execute(&self, task: F) {
-        tokio::task::spawn_local(async move {
-            task.await;
-        });
-    }
-}
-
 /// Serves a connection until it closes, or until the worker stops, when it finishes its requests and closes.
 pub async fn serve(gateways: Rc<Gateways>, accepted: Accepted, watched: Watched) {
     let Accepted {
@@ -83,7 +72,7 @@ pub async fn serve(gateways: Rc<Gateways>, accepted: Accepted, watched: Watched)
     }
     let tls = handshakes.tls(listener);
     let stream = match tls {
-        None => Stream::Plain(socket),
+        None => Stream::Left(socket),
         Some(tls) => match Box::pin(handshakes.stream(socket, tls, &watched)).await {
             Some(stream) => stream,
             None => return,

@@ -125,7 +125,7 @@ impl Handshakes {
         let outcome: Result<io::Result<Option<Stream>>, Cut> = outcome.await;
         match outcome {
             Ok(Ok(Some(stream))) => {
-                if let Stream::Tls(stream) = &stream {
+                if let Stream::Right(stream) = &stream {
                     let resumed = stream.get_ref().1.handshake_kind() == Some(HandshakeKind::Resumed);
                     tls.count(if resumed {
                         Handshake::Resumed
@@ -164,7 +164,7 @@ impl Handshakes {
             return Ok(None);
         }
         stream.get_mut().0.unbound();
-        Ok(Some(Stream::Tls(Box::new(stream))))
+        Ok(Some(Stream::Right(Box::new(stream))))
     }
 }
 
