@@ -7,7 +7,7 @@ mod native;
 
 pub use answers::from_core;
 
-use self::answers::{for_caller, from_packed, unpacked};
+use self::answers::{for_caller, from_packed, refused, with_added};
 use self::held::Reserved;
 use self::measured::{Measured, told};
 use self::native::Native;
@@ -412,7 +412,7 @@ impl Gateway {
                     let answer = gateway
                         .go_on(&mut request, asked, &caller, &marks.request_id, trace)
                         .await;
-                    let mut answer = answer.unwrap_or_else(|problem| from_core(problem.into_response()));
+                    let mut answer = answer.unwrap_or_else(refused);
                     if gateway.generation.settings.counts_outcomes() {
                         let reserved = request.reserved.take();
                         Box::pin(Reserved::end(&gateway.shared, reserved, &mut answer)).await;
@@ -648,50 +648,34 @@ impl Gateway {
                 caller,
                 request_id,
             };
-            let mut answer = Box::pin(proxied::answer(proxied, route?)).await;
-            if let Ok(answer) = &mut answer {
-                for (name, value) in &unpacked(added) {
-                    answer.headers_mut().insert(name, value.clone());
-                }
-            }
-            return answer;
+            let answer = Box::pin(proxied::answer(proxied, route?)).await;
+            return Ok(with_added(answer.unwrap_or_else(refused), added));
         }
         if let Some(handler) = self.handler(path(head)) {
             let answer = hosted::answer(handler, head, body.take(), caller, request_id, self.max_body);
             let answer = Box::pin(answer).await;
-            let mut answer = answer.unwrap_or_else(|problem| from_core(problem.into_response()));
-            // These limits are in force, whatever the component's own headers say.
-            for (name, value) in &unpacked(added) {
-                answer.headers_mut().insert(name, value.clone());
-            }
-            return Ok(answer);
+            return Ok(with_added(answer.unwrap_or_else(refused), added));
         }
         if asked == Asked::call(Call::ReadCampaign)
             && head.method == http::Method::GET
             && sse::is_wanted(head)
         {
-            let mut answer = Box::pin(watched::open(
+            let answer = Box::pin(watched::open(
                 &self.shared,
                 &self.generation,
                 self.request(head, caller),
                 caller,
             ))
             .await?;
-            for (name, value) in &unpacked(added) {
-                answer.headers_mut().append(name, value.clone());
-            }
-            return Ok(answer);
+            return Ok(with_added(answer, added));
         }
         if asked == Asked::call(Call::ReadMessages)
             && head.method == http::Method::GET
             && sse::is_wanted(head)
         {
             let request = self.request(head, caller);
-            let mut answer = Box::pin(tailing::open(&self.shared, head, request, caller)).await?;
-            for (name, value) in &unpacked(added) {
-                answer.headers_mut().append(name, value.clone());
-            }
-            return Ok(answer);
+            let answer = Box::pin(tailing::open(&self.shared, head, request, caller)).await?;
+            return Ok(with_added(answer, added));
         }
         let place = match calls::is_bulk(path(head)) {
             true => Some(self.rest.bulk_place()?),
@@ -708,12 +692,8 @@ impl Gateway {
                 answer = Box::pin(self.rest(head, Vec::new(), &caller.name, None)).await?;
             }
         }
-        let mut answer = from_packed(answer);
-        for (name, value) in &unpacked(added) {
-            answer.headers_mut().append(name, value.clone());
-        }
         drop(place);
-        Ok(answer)
+        Ok(with_added(from_packed(answer), added))
     }
 
     /// The answer of the threads of the rest.

@@ -5,6 +5,7 @@ use crate::server::answer::AnswerBody;
 use bytes::Bytes;
 use hyper::header::{HeaderName, HeaderValue};
 use tollgate_api::http::Response;
+use tollgate_api::problem::Problem;
 use tollgate_rules::{heads, limiter};
 
 /// The names that answers of the hot path have: found without being parsed.
@@ -20,7 +21,7 @@ static USUAL: [HeaderName; 8] = [
 ];
 
 /// Packed header fields as hyper wants them, in the piece that they came in; one that HTTP does not allow is left out.
-pub(super) fn unpacked(packed: Vec<u8>) -> http::HeaderMap {
+fn unpacked(packed: Vec<u8>) -> http::HeaderMap {
     let packed = Bytes::from(packed);
     // With room for those that are added here.
     let mut fields = http::HeaderMap::with_capacity(USUAL.len());
@@ -56,6 +57,24 @@ fn answer(status: u16, headers: http::HeaderMap, body: Vec<u8>) -> Answer {
 pub(super) fn from_packed(response: heads::Response) -> Answer {
     let headers = unpacked(response.headers);
     answer(response.status, headers, response.body)
+}
+
+/// The answer that tells a problem.
+pub(super) fn refused(problem: Problem) -> Answer {
+    from_core(problem.into_response())
+}
+
+/// With what the limiter adds. It is in force, whatever a field of the same name says; cookies stand beside each other.
+pub(super) fn with_added(mut answer: Answer, added: Vec<u8>) -> Answer {
+    let headers = answer.headers_mut();
+    for (name, value) in &unpacked(added) {
+        if name == http::header::SET_COOKIE {
+            headers.append(name, value.clone());
+        } else {
+            headers.insert(name, value.clone());
+        }
+    }
+    answer
 }
 
 /// As [`from_packed`], with the limiter's refusal as a page for a browser.
