@@ -128,7 +128,7 @@ fn cookie<S>(world: &World<'_, S>, room: &Room, live: &Live, pass: Pass, holder:
 }
 
 /// How long to wait before asking again, seconds.
-fn retry_after(room: &Room, live: &Live, standing: Option<Standing>, now: u64) -> u64 {
+fn retry_after(live: &Live, standing: Option<Standing>, now: u64) -> u64 {
     let seconds = match standing {
         Some(Standing::Waiting { turn, .. }) => turn.map(|turn| seconds_until(turn, now)),
         _ if live.record.opened.is_none() => Some(seconds_until(live.record.opens, now)),
@@ -139,7 +139,6 @@ fn retry_after(room: &Room, live: &Live, standing: Option<Standing>, now: u64) -
             .turn(live.turns + 1)
             .map(|turn| seconds_until(turn, now)),
     };
-    let _ = room;
     seconds.unwrap_or(PAUSED_SECONDS).clamp(1, MAX_RETRY_SECONDS)
 }
 
@@ -157,7 +156,7 @@ fn problem(room: &Room, live: &Live, standing: Option<Standing>, now: u64) -> Pr
         .with_member("room", name.as_str())
         .with_member("position", position)
         .with_member("tickets", ["/api/rooms/", name, "/tickets"].concat())
-        .with_retry_after(retry_after(room, live, standing, now))
+        .with_retry_after(retry_after(live, standing, now))
 }
 
 /// The page for a browser, and a problem for anybody else.
@@ -172,7 +171,7 @@ fn refusal<S>(
     let problem = problem(room, live, standing, world.now);
     let mut response = match (page::is_wanted(request), standing) {
         (true, Some(standing)) => {
-            let wait = retry_after(room, live, Some(standing), world.now);
+            let wait = retry_after(live, Some(standing), world.now);
             page::answer(request, room, standing, world.now).with("retry-after", wait.to_string())
         }
         _ => problem.into_response().with("cache-control", "no-store"),
