@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Per, any_path};
+use super::{Per, any_method, any_path, per_client};
 
 /// `[[concurrency]]`
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -26,12 +26,6 @@ pub struct ConcurrencySettings {
     pub status: u16,
 }
 
-fn any_method() -> Vec<String> {
-    vec!["*".into()]
-}
-fn per_client() -> Vec<Per> {
-    vec![Per::Client]
-}
 fn too_many() -> u16 {
     429
 }

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Per, any_path};
+use super::{Per, any_method, any_path, per_client};
 
 /// A calendar window, in a time zone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -94,12 +94,6 @@ pub struct QuotaSettings {
     pub count: QuotaCount,
 }
 
-fn any_method() -> Vec<String> {
-    vec!["*".into()]
-}
-fn per_client() -> Vec<Per> {
-    vec![Per::Client]
-}
 fn utc() -> String {
     "UTC".into()
 }

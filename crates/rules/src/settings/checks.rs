@@ -38,6 +38,21 @@ pub(super) fn at_most(count: usize, most: usize, path: &Path) -> Checked {
     }
 }
 
+/// What is taken off the paths of a route, if anything.
+pub(super) fn strip_prefix(prefix: &str, route: &str, path: Path) -> Checked {
+    let rest = route.strip_prefix(prefix);
+    let ok = prefix.is_empty()
+        || (prefix.starts_with('/')
+            && !prefix.ends_with('/')
+            && !prefix.contains("/:")
+            && rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/')));
+    ensure(
+        ok,
+        path,
+        "must be literal segments that the path begins with, e.g. \"/shop\" of \"/shop/...\"",
+    )
+}
+
 /// The name of a file, whether it is there or not.
 pub(super) fn file(name: &str, path: Path) -> Checked {
     let file = !name.is_empty()

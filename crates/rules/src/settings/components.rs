@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::checks::{Checked, at_most, ensure, outside, within};
+use super::checks::{Checked, at_most, ensure, outside, strip_prefix, within};
 use super::outbound::OutboundHost;
 use crate::config::{
     ComponentSettings, Fault, MAX_COMPONENTS, MAX_OUTBOUND_HOSTS, Path, TOPIC_NAME_RULE, is_topic_name,
@@ -44,7 +44,7 @@ pub(super) fn compile(components: &[ComponentSettings], path: &Path) -> Result<V
 fn component(one: &ComponentSettings, path: &Path) -> Result<ComponentRoute, Fault> {
     ensure(is_topic_name(&one.name), path.key("name"), TOPIC_NAME_RULE)?;
     let route = outside(&one.path, path.key("path"))?;
-    strip_prefix(one, path.key("strip_prefix"))?;
+    strip_prefix(&one.strip_prefix, &one.path, path.key("strip_prefix"))?;
     let file = !one.source.is_empty() && !one.source.contains('\0') && !one.source.ends_with('/');
     ensure(
         file,
@@ -75,21 +75,6 @@ fn component(one: &ComponentSettings, path: &Path) -> Result<ComponentRoute, Fau
         path: route,
         outbound: outbound.collect::<Result<_, _>>()?,
     })
-}
-
-fn strip_prefix(one: &ComponentSettings, path: Path) -> Checked {
-    let prefix = one.strip_prefix.as_str();
-    let rest = one.path.strip_prefix(prefix);
-    let ok = prefix.is_empty()
-        || (prefix.starts_with('/')
-            && !prefix.ends_with('/')
-            && !prefix.contains("/:")
-            && rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/')));
-    ensure(
-        ok,
-        path,
-        "must be literal segments that the path begins with, e.g. \"/shop\" of \"/shop/...\"",
-    )
 }
 
 fn environment(one: &ComponentSettings, path: &Path) -> Checked {

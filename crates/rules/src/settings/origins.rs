@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::Settings;
-use super::checks::{Checked, at_most, ensure, header_name, outside, pattern, within};
+use super::checks::{Checked, at_most, ensure, header_name, outside, pattern, strip_prefix, within};
 use super::components::ComponentRoute;
 use crate::config::{
     BreakerSettings, Config, Fault, HealthSettings, Http2, MAX_ORIGIN_HEADERS, MAX_ORIGIN_URLS,
@@ -224,7 +224,7 @@ fn route(config: &Config, one: &ProxySettings, path: &Path) -> Result<ProxyRoute
         let message = format!("must name one of the [[origins]]; there is no {:?}", one.origin);
         Fault::new(path.key("origin"), message)
     })?;
-    strip_prefix(one, path.key("strip_prefix"))?;
+    strip_prefix(&one.strip_prefix, &one.path, path.key("strip_prefix"))?;
     let headers = path.key("headers");
     at_most(one.headers.len(), MAX_ORIGIN_HEADERS, &headers)?;
     for (name, value) in &one.headers {
@@ -245,21 +245,6 @@ fn route(config: &Config, one: &ProxySettings, path: &Path) -> Result<ProxyRoute
     }
     within(one.max_body, BODY_BOUNDS, path.key("max_body"))?;
     Ok(ProxyRoute { path: route, origin })
-}
-
-fn strip_prefix(one: &ProxySettings, path: Path) -> Checked {
-    let prefix = one.strip_prefix.as_str();
-    let rest = one.path.strip_prefix(prefix);
-    let ok = prefix.is_empty()
-        || (prefix.starts_with('/')
-            && !prefix.ends_with('/')
-            && !prefix.contains("/:")
-            && rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/')));
-    ensure(
-        ok,
-        path,
-        "must be literal segments that the path begins with, e.g. \"/shop\" of \"/shop/...\"",
-    )
 }
 
 impl Settings {

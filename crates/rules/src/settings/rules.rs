@@ -308,13 +308,19 @@ fn links(links: &Links, own: &OwnAddresses, path: &Path) -> Result<[Option<Strin
     Ok(fallbacks)
 }
 
-fn limit(limit: &Limit, path: &Path) -> Result<Policy, Fault> {
-    name_of_limit(&limit.name, path.key("name"))?;
-    pattern(&limit.path, path.key("path"))?;
+/// What limits, quotas and concurrency limits have alike: name, path, methods, and what they count by. Gives the path as it is compared.
+fn counted((name, route, verbs, by): (&str, &str, &[String], &[Per]), path: &Path) -> Result<Pattern, Fault> {
+    name_of_limit(name, path.key("name"))?;
+    pattern(route, path.key("path"))?;
     // As every text of a path is read; a pattern, too, may stand there encoded.
-    let plain = pattern(&unreserved(&limit.path), path.key("path"))?;
-    methods(&limit.methods, &path.key("methods"))?;
-    per(&limit.per, &path.key("per"))?;
+    let plain = pattern(&unreserved(route), path.key("path"))?;
+    methods(verbs, &path.key("methods"))?;
+    per(by, &path.key("per"))?;
+    Ok(plain)
+}
+
+fn limit(limit: &Limit, path: &Path) -> Result<Policy, Fault> {
+    let plain = counted((&limit.name, &limit.path, &limit.methods, &limit.per), path)?;
     ensure(limit.capacity >= 1, path.key("capacity"), "must be at least 1")?;
     ensure(limit.refill >= 1, path.key("refill"), "must be at least 1")?;
     within(limit.interval, INTERVAL_BOUNDS, path.key("interval"))?;
@@ -341,16 +347,12 @@ fn quotas<'a>(
     let mut compiled = Vec::new();
     for (index, one) in all.iter().enumerate() {
         let path = path.index(index);
-        name_of_limit(&one.name, path.key("name"))?;
+        let plain = counted((&one.name, &one.path, &one.methods, &one.per), &path)?;
         ensure(
             names.insert(&one.name),
             path.key("name"),
             "is used by an earlier limit or quota",
         )?;
-        pattern(&one.path, path.key("path"))?;
-        let plain = pattern(&unreserved(&one.path), path.key("path"))?;
-        methods(&one.methods, &path.key("methods"))?;
-        per(&one.per, &path.key("per"))?;
         within(one.limit, (1, MAX_QUOTA), path.key("limit"))?;
         let zone = Zone::named(&one.timezone).ok_or_else(|| {
             let rule = "must be a name of the IANA time zone database, e.g. Europe/Berlin";
@@ -371,16 +373,12 @@ fn concurrency<'a>(
     let mut compiled = Vec::new();
     for (index, one) in all.iter().enumerate() {
         let path = path.index(index);
-        name_of_limit(&one.name, path.key("name"))?;
+        let plain = counted((&one.name, &one.path, &one.methods, &one.per), &path)?;
         ensure(
             names.insert(&one.name),
             path.key("name"),
             "is used by an earlier limit or quota",
         )?;
-        pattern(&one.path, path.key("path"))?;
-        let plain = pattern(&unreserved(&one.path), path.key("path"))?;
-        methods(&one.methods, &path.key("methods"))?;
-        per(&one.per, &path.key("per"))?;
         within(one.max, (1, MAX_AT_ONCE), path.key("max"))?;
         ensure(
             matches!(one.status, 429 | 503),
