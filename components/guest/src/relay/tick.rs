@@ -5,6 +5,7 @@ use std::cell::Cell;
 use tollgate_api::http::{Request, Response};
 use tollgate_api::problem::Problem;
 use tollgate_delivery::drain::Until;
+use tollgate_rules::forward::delayed;
 use tollgate_rules::tick::{MIN_SECRET_BYTES, PATH, Ticked, budget};
 use tollgate_rules::world::World;
 use tollgate_rules::{campaigns, draws, links, quotas};
@@ -32,6 +33,8 @@ pub async fn answer(world: &World<'_, Port>, request: &Request) -> Option<Respon
 async fn ticked(world: &World<'_, Port>, request: &Request) -> Result<Response, Problem> {
     let secret = secret(world.now).await;
     let budget = budget(world, request, secret.as_deref()).await?;
+    // What is due is delivered by this very tick.
+    again(async || delayed::release(&Port, &world.settings.config, crate::now()).await).await;
     let report = run(world.settings, Until::Budget(budget), &Cell::new(false)).await?;
     upkeep(world).await;
     let now = crate::now();
