@@ -4,7 +4,7 @@
 //!
 //! * A drain may be killed at any moment. What was acknowledged since the last commit is delivered again.
 //! * No message is left between two drains. Whoever appends looks at the lease after its commit. Whoever ends looks at the
-//!   topic after it gave the lease back.
+//!   topic after it gave the lease back. Whoever finds the lease taken looks again when it ends, and leaves it to a holder that renewed it.
 
 mod one;
 #[cfg(test)]
@@ -125,13 +125,16 @@ pub async fn drain<'f, S: Store, O: Outside, F: OfFile<'f>>(
     let mut report = Report::default();
     let mut running = BTreeSet::<Name>::new();
     let mut due_at = BTreeMap::<Name, Option<u64>>::new();
+    let mut awaited = BTreeMap::<Name, u64>::new();
     let mut jobs: FuturesUnordered<LocalBoxFuture<'_, Done>> = FuturesUnordered::new();
     let (mut is_beating, mut looks) = (false, true);
     again.set(false);
     loop {
-        if looks || again.take() {
+        let now = outside.now();
+        if looks || again.take() || awaited.values().any(|ends| now >= *ends) {
             looks = false;
             let all = waiting(store, file(), &running).await?;
+            awaited.retain(|awaited, _| all.iter().any(|found| name(found) == *awaited));
             for defined in all {
                 if running.len() >= MAX_AT_A_TIME {
                     looks = true;
@@ -144,7 +147,7 @@ pub async fn drain<'f, S: Store, O: Outside, F: OfFile<'f>>(
                 }));
             }
         }
-        if running.is_empty() {
+        if running.is_empty() && awaited.is_empty() {
             for due in due_at.into_values() {
                 report.add(Report {
                     next_due_at: due,
@@ -163,10 +166,19 @@ pub async fn drain<'f, S: Store, O: Outside, F: OfFile<'f>>(
         match jobs.next().await {
             Some(Done::Drained(done)) => {
                 let (defined, drained) = *done;
-                running.remove(&name(&defined));
+                let name = name(&defined);
+                running.remove(&name);
                 // One that failed is left to the next drain.
-                let Ok(drained) = drained else { continue };
-                due_at.insert(name(&defined), drained.report.next_due_at);
+                let Ok(drained) = drained else {
+                    awaited.remove(&name);
+                    continue;
+                };
+                if let (Some(ends), Until::Empty) = (drained.is_elsewhere_until(), until) {
+                    await_end(&mut awaited, name, ends, outside.now());
+                    continue;
+                }
+                awaited.remove(&name);
+                due_at.insert(name, drained.report.next_due_at);
                 report.add(Report {
                     next_due_at: None,
                     ..drained.report
@@ -175,11 +187,20 @@ pub async fn drain<'f, S: Store, O: Outside, F: OfFile<'f>>(
                     Until::Budget(ms) => outside.now() < began.saturating_add(ms),
                     Until::Empty => true,
                 };
-                looks |= has_time && !drained.is_elsewhere() && drained.is_behind(store, &defined).await?;
+                looks |= has_time && drained.is_behind(store, &defined).await?;
             }
             Some(Done::Beat) | None => is_beating = false,
         }
     }
+}
+
+/// Whose lease another process has is looked at again when that lease ends: a process that is dead wakes nobody. One that renews it lives,
+/// and looks at the topic itself before it goes.
+fn await_end(awaited: &mut BTreeMap<Name, u64>, name: Name, ends: u64, now: u64) {
+    match awaited.get(&name) {
+        Some(before) if ends > *before || now > before.saturating_add(LINGER_MS) => awaited.remove(&name),
+        _ => awaited.insert(name, ends),
+    };
 }
 
 fn name(defined: &Defined) -> Name {

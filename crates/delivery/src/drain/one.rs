@@ -31,18 +31,31 @@ const _: () = assert!(MAX_UNDER_WAY <= MAX_CONCURRENCY);
 /// What a drain of one subscription did, and how far it saw.
 pub(super) struct Drained {
     pub report: Report,
-    /// The highest sequence that was loaded, and the small entries as they were seen last. `None`: another process has the lease.
-    seen: Option<(u64, Polled)>,
+    /// The highest sequence that was loaded, and the small entries as they were seen last, or when the lease ends that another
+    /// process has, Unix milliseconds.
+    seen: Result<(u64, Polled), u64>,
 }
 
 impl Drained {
-    pub fn is_elsewhere(&self) -> bool {
-        self.seen.is_none()
+    fn elsewhere(ends: u64) -> Self {
+        let report = Report {
+            elsewhere: 1,
+            ..Report::default()
+        };
+        Self {
+            report,
+            seen: Err(ends),
+        }
+    }
+
+    /// When the lease ends that another process has, Unix milliseconds.
+    pub fn is_elsewhere_until(&self) -> Option<u64> {
+        self.seen.as_ref().err().copied()
     }
 
     /// Whether something was appended or asked for that the drain has not seen. To be asked after the lease was given back.
     pub async fn is_behind<S: Store>(&self, store: &S, defined: &Defined) -> Result<bool, StoreError> {
-        let Some((loaded, polled)) = &self.seen else {
+        let Ok((loaded, polled)) = &self.seen else {
             return Ok(false);
         };
         let (now, progress) = restore::state(store, &defined.keys()).await?;
@@ -102,25 +115,18 @@ pub(super) async fn one<S: Store, O: Outside>(
     began: u64,
 ) -> Result<Drained, StoreError> {
     let keys = defined.keys();
-    let elsewhere = Drained {
-        report: Report {
-            elsewhere: 1,
-            ..Report::default()
-        },
-        seen: None,
-    };
     let found = lease::look(store, &keys).await?;
     let asked_at = outside.now();
     // Spares a commit; the store decides. Its clock is seldom behind ours.
     if found.ends > asked_at.saturating_add(lease::SLACK_MS) {
-        return Ok(elsewhere);
+        return Ok(Drained::elsewhere(found.ends));
     }
     let terms = Terms {
         attempt_ms: defined.settings.timeout.as_millis(),
     };
     let owner = format!("{:016x}", outside.random());
     let Some(held) = lease::take(store, &keys, &owner, terms, &found).await? else {
-        return Ok(elsewhere);
+        return Ok(Drained::elsewhere(found.ends));
     };
     let run = Run {
         store,
@@ -150,7 +156,7 @@ pub(super) async fn one<S: Store, O: Outside>(
     } else {
         u64::MAX
     };
-    let seen = Some((loaded, run.polled.take()));
+    let seen = Ok((loaded, run.polled.take()));
     Ok(Drained { report, seen })
 }
 
@@ -163,7 +169,6 @@ impl<S: Store, O: Outside> Run<'_, S, O> {
         let mut machine = Machine::new(policy);
         let mut jobs: Jobs<'_> = FuturesUnordered::new();
         jobs.push(Box::pin(self.beat()));
-        let mut next_due_at = None;
         let (mut timers, mut wake) = (BTreeSet::new(), None);
         let (mut active_at, mut stopped_at) = (self.outside.now(), None);
         let mut event = Some(Event::Tick);
@@ -177,21 +182,22 @@ impl<S: Store, O: Outside> Run<'_, S, O> {
                     match action {
                         Action::Wake { at } => wake = Some(at),
                         Action::Note(note) => self.outside.note(self.defined, &note),
-                        Action::Halt => return self.report(next_due_at),
-                        action => jobs.push(Box::pin(self.carry_out(action))),
+                        Action::Halt => return self.report(&machine),
+                        action => {
+                            // Counted before it is polled: what has just been asked for is under way.
+                            self.working.set(self.working.get() + 1);
+                            jobs.push(Box::pin(self.carry_out(action)));
+                        }
                     }
-                }
-                if stopped_at.is_none() {
-                    next_due_at = wake;
                 }
             }
             let now = self.outside.now();
             if self.is_lost() || stopped_at.is_some() && machine.is_drained() {
-                return self.report(next_due_at);
+                return self.report(&machine);
             }
             match stopped_at {
                 Some(at) if now.saturating_sub(at) > self.terms.attempt_ms.saturating_add(GRACE_MS) => {
-                    return self.report(next_due_at);
+                    return self.report(&machine);
                 }
                 None if self.is_over(until, began, now, active_at, wake) => {
                     stopped_at = Some(now);
@@ -222,8 +228,11 @@ impl<S: Store, O: Outside> Run<'_, S, O> {
         }
     }
 
-    fn report(&self, next_due_at: Option<u64>) -> Report {
+    fn report(&self, machine: &Machine) -> Report {
         let (delivered, failed) = self.attempts.get();
+        // What was not even read is due, unless nothing is to be sent.
+        let unread = (!self.caught_up.get() && !machine.snapshot().paused).then(|| self.outside.now());
+        let next_due_at = [machine.next_due(), unread].into_iter().flatten().min();
         Report {
             delivered,
             failed,
@@ -285,7 +294,6 @@ impl<S: Store, O: Outside> Run<'_, S, O> {
     }
 
     async fn carry_out(&self, action: Action) -> Option<Done> {
-        self.working.set(self.working.get() + 1);
         let event = match action {
             Action::Load { after, limit } => {
                 let loaded = self.load(after, limit).await;

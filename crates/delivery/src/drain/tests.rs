@@ -359,3 +359,43 @@ fn whoever_is_overtaken_ends_with_its_next_commit_and_little_is_sent_twice() {
     assert_eq!(sequences, (1..=400).collect::<Vec<_>>());
     assert!(all - 400 <= 3 * 8, "{} were sent twice", all - 400);
 }
+
+#[test]
+fn whoever_appends_after_a_kill_waits_for_the_lease_of_the_dead() {
+    let (scene, mut pool) = (Scene::new(), LocalPool::new());
+    scene.answers_in.set(500);
+    scene.append(1..=5);
+    let (_, kill) = begin(&scene, &pool, Until::Empty);
+    scene.run(&mut pool, START + 600, || false);
+    kill.abort();
+    pool.run_until_stalled();
+    assert!(!free(&scene), "nobody gave it back");
+    let ends = START + 600 + scene.subscription.timeout.as_millis() + lease::SLACK_MS;
+    scene.append(6..=6);
+    begin(&scene, &pool, Until::Empty);
+    let is_there = || scene.accepted.borrow().iter().any(|(_, sequence)| *sequence == 6);
+    assert!(scene.run(&mut pool, ends + 5_000, is_there));
+}
+
+#[test]
+fn whoever_finds_a_holder_that_lives_leaves_it_to_it() {
+    let (scene, mut pool) = (Scene::new(), LocalPool::new());
+    scene.refuses_until.set(START + 50_000);
+    scene.append(1..=5);
+    begin(&scene, &pool, Until::Empty);
+    scene.run(&mut pool, START + 1_000, || false);
+    let (other, _) = begin(&scene, &pool, Until::Empty);
+    assert!(scene.run(&mut pool, START + 60_000, || other.borrow().is_some()));
+    // The breaker was open for longer than a drain lingers.
+    assert!(scene.run(&mut pool, START + 600_000, || scene.sequences().len() == 5));
+}
+
+#[test]
+fn what_failed_after_the_budget_was_used_up_is_due_again() {
+    let (scene, mut pool) = (Scene::new(), LocalPool::new());
+    scene.refuses_until.set(START + 30_000);
+    scene.answers_in.set(1_500);
+    scene.append(1..=40);
+    let report = finish(&scene, &mut pool, Until::Budget(1_000));
+    assert!(report.failed > 0 && report.next_due_at.is_some(), "{report:?}");
+}

@@ -346,6 +346,14 @@ impl Machine {
         self.version = Some(version);
     }
 
+    /// When something of what is known is to be sent again, whatever ended meanwhile; `None`: nothing is left, or it is paused.
+    pub fn next_due(&self) -> Option<u64> {
+        let ready = (self.window.ready() > 0).then_some(self.now);
+        let next = [ready, self.window.next_waiting()].into_iter().flatten().min()?;
+        let open = self.breaker.open_until().unwrap_or(0);
+        (self.started && !self.control.paused).then_some(next.max(open))
+    }
+
     /// The next time at which something can be done that no event will announce.
     fn next_wake(&self) -> Option<u64> {
         let persist = self.may_persist().then(|| self.persist_at());
