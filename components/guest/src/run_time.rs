@@ -11,7 +11,7 @@ use tollgate_rules::settings::Settings;
 const QUIET_MS: u64 = 1_000;
 
 thread_local! {
-    /// When the store was asked last, Unix milliseconds.
+    /// When a request came whose question the store has answered last, Unix milliseconds.
     static ASKED: Cell<u64> = const { Cell::new(0) };
     /// The settings with what is set, and the version of the record.
     static SET: RefCell<Option<(u64, Rc<Settings>)>> = const { RefCell::new(None) };
@@ -43,8 +43,10 @@ pub async fn settings(configured: &'static Settings, now: u64) -> InForce {
     if before.is_none() && now.abs_diff(ASKED.get()) < QUIET_MS {
         return InForce::Configured(configured);
     }
+    let found = run_time::entry(&Port).await;
+    // Not before the answer: requests beside this one would take it for "nothing is set".
     ASKED.set(now);
-    let set = match run_time::entry(&Port).await {
+    let set = match found {
         Err(_) => before,
         Ok(None) => None,
         Ok(Some(entry)) => match before {
