@@ -143,7 +143,12 @@ fn leads_somewhere(gateway: &Gateway, request: &Request, response: &Response) {
         look.path = location.into();
         (look.query, look.body) = (None, Vec::new());
         let (seen, _) = gateway.checked(&look);
-        assert_eq!(seen.status, 200, "{location}: {}", String::from_utf8_lossy(&seen.body));
+        assert_eq!(
+            seen.status,
+            200,
+            "{location}: {}",
+            String::from_utf8_lossy(&seen.body)
+        );
     } else if !location.contains("/claims/") {
         read(gateway, location);
     }

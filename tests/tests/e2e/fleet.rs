@@ -186,7 +186,7 @@ pub async fn nothing_acknowledged_is_lost_when_gateways_and_the_database_die(_: 
                     let answer = claim(&all[client % 2], &campaign, &user).await;
                     match answer {
                         Some(answer) if answer.status == 201 => {
-                            let sequence = answer.json()["sequence"].as_u64().unwrap();
+                            let sequence = answer.json()["claim"]["sequence"].as_u64().unwrap();
                             journal.lock().unwrap().insert(user, sequence);
                         }
                         Some(answer) if answer.status != 503 => panic!("{}", answer.shown()),

@@ -19,6 +19,7 @@ fn header_table() -> Vec<(&'static str, Value, &'static str)> {
             "Whether, and for whom, a cache may keep it.",
         ),
         ("Link", string(), "Where the next page is (RFC 8288)."),
+        ("X-User-Id", string(), "Who the user's token names."),
         (
             "X-Tollgate-Status",
             json!({ "const": "429" }),
@@ -37,7 +38,7 @@ fn header_table() -> Vec<(&'static str, Value, &'static str)> {
         (
             "Retry-After",
             json!({ "type": "integer", "minimum": 1 }),
-            "Seconds after which it may be tried again.",
+            "Seconds after which it may be tried again. On a 401: the keys of tokens may have been fetched by then.",
         ),
         (
             "Location",
@@ -108,6 +109,7 @@ fn header_table() -> Vec<(&'static str, Value, &'static str)> {
             "Asks proxies to pass events on at once.",
         ),
         ("X-Robots-Tag", string(), "What crawlers may do with it."),
+        ("X-User-Id", string(), "Who the user's token names."),
         (
             "X-Tollgate-Status",
             json!({ "type": "integer", "minimum": 400, "maximum": 599 }),
@@ -426,7 +428,12 @@ pub(super) fn response(kinds: &[Kind], usual: &Value) -> Value {
             also("Retry-After", false);
         }
         [Kind::MethodNotAllowed] => also("Allow", true),
-        _ if kinds.iter().all(|kind| kind.status() == 401) => also("WWW-Authenticate", true),
+        _ if kinds.iter().all(|kind| kind.status() == 401) => {
+            also("WWW-Authenticate", true);
+            if kinds.contains(&Kind::InvalidToken) {
+                also("Retry-After", false);
+            }
+        }
         _ => {}
     }
     let titles: Vec<_> = kinds.iter().map(|kind| format!("{}.", kind.title())).collect();

@@ -130,6 +130,9 @@ pub(crate) fn describe(call: Call, operation: &mut Operation<'_>) {
             );
             operation.gives_nothing(204, "It may go on.");
             operation.gives_nothing(200, "It may go on: the answer of `/api/check/…`.");
+            for status in [204, 200] {
+                operation.answers_with(status, "X-User-Id", false);
+            }
             operation.refuses(&[Kind::InvalidRequest, Kind::UserRequired, Kind::InvalidToken]);
             operation.may_tell_as(403);
         }
