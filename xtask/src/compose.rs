@@ -90,7 +90,14 @@ fn without_effect(config: &Config) -> Vec<&'static str> {
     let default = Config::default();
     let (server, usual) = (&config.server, &default.server);
     let forgotten = TopicSettings::default();
-    let kept = |topic: &TopicSettings| (topic.retention, topic.max_bytes, topic.max_backlog);
+    let kept = |topic: &TopicSettings| {
+        (
+            topic.retention,
+            topic.max_bytes,
+            topic.max_backlog,
+            topic.overflow,
+        )
+    };
     let kept = config
         .topics
         .values()
@@ -118,7 +125,7 @@ fn without_effect(config: &Config) -> Vec<&'static str> {
             config.clients.max_buckets != default.clients.max_buckets,
         ),
         ("[store]", config.store != default.store),
-        ("topics.….retention, max_bytes and max_backlog", kept),
+        ("topics.….retention, max_bytes, max_backlog and overflow", kept),
     ];
     let differing = differ.into_iter().filter(|(_, differs)| *differs);
     differing.map(|(name, _)| name).collect()
@@ -150,7 +157,10 @@ mod tests {
         let config = Settings::parse(text, "t").unwrap().config;
         assert_eq!(
             without_effect(&config),
-            ["server.listen", "topics.….retention, max_bytes and max_backlog"]
+            [
+                "server.listen",
+                "topics.….retention, max_bytes, max_backlog and overflow"
+            ]
         );
     }
 }

@@ -89,7 +89,7 @@ pub const TOPICS: &str = "
 SELECT name, last,
   (SELECT sequence FROM messages WHERE topic = name ORDER BY sequence LIMIT 1),
   (SELECT time FROM messages WHERE topic = name ORDER BY sequence LIMIT 1),
-  (SELECT time FROM messages WHERE topic = name ORDER BY sequence DESC LIMIT 1)
+  (SELECT time FROM messages WHERE topic = name ORDER BY sequence DESC LIMIT 1), bytes
 FROM topics WHERE name > ?1 ORDER BY name LIMIT ?2";
 
 /// Removes ?1 entries that have expired.

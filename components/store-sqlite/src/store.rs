@@ -123,6 +123,7 @@ fn topic(mut row: Row) -> Result<Topic, Failure> {
         last,
         first_time: row.optional_number(3)?,
         last_time: row.optional_number(4)?,
+        bytes: row.number(5)?,
     })
 }
 

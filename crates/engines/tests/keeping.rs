@@ -250,6 +250,7 @@ fn old_messages_go_unless_a_subscription_needs_them() {
     let retention = Retention {
         age_ms: Some(5_000),
         max_bytes: None,
+        ..Retention::default()
     };
     fixture
         .store
@@ -283,9 +284,26 @@ fn a_topic_keeps_the_newest_messages_that_fit() {
     let retention = Retention {
         age_ms: None,
         max_bytes: Some(3 * each + 50),
+        ..Retention::default()
     };
     fixture.store.set_retention(retention, []);
     eventually("three are left", || fixture.sequences() == [8, 9, 10]);
+}
+
+#[test]
+fn a_topic_that_is_full_drops_its_oldest_although_a_subscription_needs_them() {
+    let fixture = fixture(|_| {});
+    for _ in 0..10 {
+        run(fixture.store.commit(append(&[b'x'; 100]))).unwrap();
+    }
+    fixture.store.set_low_water("t", 1);
+    let each = MESSAGE_OVERHEAD + 1 + 1 + 100;
+    let retention = Retention {
+        drop_beyond: Some(4 * each + 50),
+        ..Retention::default()
+    };
+    fixture.store.set_retention(retention, []);
+    eventually("four are left", || fixture.sequences() == [7, 8, 9, 10]);
 }
 
 /// A message of the topic `t`, and the entry that goes with it.
@@ -304,6 +322,7 @@ fn messages_without_a_body_weigh_too_and_their_entries_go_with_them() {
     let retention = Retention {
         age_ms: None,
         max_bytes: Some(keep),
+        ..Retention::default()
     };
     fixture.store.set_retention(retention, []);
     // So many that some entries are in their table, some in the journal, and some in the cache.
@@ -372,6 +391,7 @@ fn a_sweep_keeps_pace_with_commits_that_never_stop() {
     let retention = Retention {
         age_ms: None,
         max_bytes: Some(MESSAGE_OVERHEAD * 100),
+        ..Retention::default()
     };
     fixture.store.set_retention(retention, []);
     let started = Instant::now();

@@ -133,6 +133,7 @@ fn messages_past_their_retention_go_once_no_subscription_needs_them() {
         let kept = Retention {
             age_ms: Some(1_000),
             max_bytes: None,
+            ..Retention::default()
         };
         engine.set_retention(kept, []);
         clock.fetch_add(3_600_000, Ordering::Relaxed);

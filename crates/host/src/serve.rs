@@ -388,6 +388,7 @@ pub(crate) fn retention(config: &Config) -> (Retention, Vec<(String, Retention)>
     let of = |topic: &TopicSettings| Retention {
         age_ms: Some(topic.retention.0 / NS_PER_MS),
         max_bytes: Some(topic.max_bytes.0),
+        drop_beyond: topic.drop_beyond(),
     };
     let named = config
         .topics

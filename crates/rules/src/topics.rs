@@ -51,6 +51,8 @@ pub(crate) struct View {
     last: u64,
     /// Messages kept.
     depth: u64,
+    /// What they take on disk, bytes.
+    bytes: u64,
     /// When the oldest was written.
     #[serde(with = "time::rfc3339_option")]
     #[cfg_attr(feature = "schema", schemars(with = "Option<tollgate_api::openapi::Time>"))]
@@ -75,6 +77,7 @@ impl View {
         let groups = groups::lags_of(world.store, &topic, &consumers.groups).await?;
         Ok(Self {
             depth: (topic.last + 1).saturating_sub(topic.first),
+            bytes: topic.bytes,
             name: topic.name,
             first: topic.first,
             last: topic.last,
@@ -119,6 +122,7 @@ fn never_used(name: &str) -> Topic {
         last: 0,
         first_time: None,
         last_time: None,
+        bytes: 0,
     }
 }
 

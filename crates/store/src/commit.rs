@@ -274,6 +274,8 @@ pub struct Topic {
     pub first_time: Option<u64>,
     /// When the newest kept message was committed.
     pub last_time: Option<u64>,
+    /// What the kept messages take, bytes: see [`weight`].
+    pub bytes: u64,
 }
 
 /// Why a store did not answer.

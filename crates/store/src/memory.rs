@@ -195,6 +195,7 @@ impl Store for InMemoryStore {
                 last: log.last,
                 first_time: first.map(|message| message.time),
                 last_time: last.map(|message| message.time),
+                bytes: log.bytes,
             }
         });
         Ok(topics.collect())
@@ -313,6 +314,7 @@ mod tests {
         let least = Retention {
             age_ms: None,
             max_bytes: Some(0),
+            ..Retention::default()
         };
         let mut keeping = Keeping::default();
         assert_eq!(store.sweep(&keeping), 0, "nothing is said, so everything is kept");
@@ -326,10 +328,34 @@ mod tests {
         keeping.default = Some(Retention {
             age_ms: Some(1_000),
             max_bytes: None,
+            ..Retention::default()
         });
         assert_eq!(store.sweep(&keeping), 0);
         store.set_now(START + 1_000);
         assert_eq!(store.sweep(&keeping), 3);
         assert!(store.state().entries.is_empty());
+    }
+
+    #[test]
+    fn the_oldest_go_beyond_what_is_said_although_they_are_needed() {
+        let store = InMemoryStore::new();
+        for n in 1..=10 {
+            store.commit_now(append(n)).unwrap();
+        }
+        let all = block_on(store.topics(None, 1)).unwrap().remove(0).bytes;
+        let mut keeping = Keeping {
+            default: Some(Retention::default()),
+            ..Keeping::default()
+        };
+        keeping.low_water.insert("t".into(), 1);
+        assert_eq!(store.sweep(&keeping), 0, "a subscription needs them");
+        keeping.default = Some(Retention {
+            drop_beyond: Some(all / 2),
+            ..Retention::default()
+        });
+        assert_eq!(store.sweep(&keeping), 5);
+        let topic = block_on(store.topics(None, 1)).unwrap().remove(0);
+        assert_eq!((topic.first, topic.last), (6, 10));
+        assert!(topic.bytes <= all / 2);
     }
 }

@@ -339,15 +339,15 @@ macro_rules! wit_store {
 
             impl From<ours::Topic> for wit::Topic {
                 fn from(topic: ours::Topic) -> Self {
-                    let ours::Topic { name, first, last, first_time, last_time } = topic;
-                    Self { name, first, last, first_time, last_time }
+                    let ours::Topic { name, first, last, first_time, last_time, bytes } = topic;
+                    Self { name, first, last, first_time, last_time, bytes }
                 }
             }
 
             impl From<wit::Topic> for ours::Topic {
                 fn from(topic: wit::Topic) -> Self {
-                    let wit::Topic { name, first, last, first_time, last_time } = topic;
-                    Self { name, first, last, first_time, last_time }
+                    let wit::Topic { name, first, last, first_time, last_time, bytes } = topic;
+                    Self { name, first, last, first_time, last_time, bytes }
                 }
             }
         };

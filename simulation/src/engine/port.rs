@@ -5,7 +5,7 @@ use std::ops::Bound;
 use std::rc::Rc;
 use std::task::Poll;
 
-use tollgate_store::commit::{Commit, Entry, Item, Message, Outcome, StoreError, Topic};
+use tollgate_store::commit::{Commit, Entry, Item, Message, Outcome, StoreError, Topic, weight};
 use tollgate_store::plan;
 use tollgate_store::plan::coalescer::Note;
 use tollgate_store::plan::page::{self, Page};
@@ -171,6 +171,7 @@ impl Store for Engine {
             last: log.len() as u64,
             first_time: log.first().map(|message| message.time),
             last_time: log.last().map(|message| message.time),
+            bytes: log.iter().map(|message| weight(message)).sum::<u64>(),
         });
         Ok(topics.collect())
     }

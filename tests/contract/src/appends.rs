@@ -1,7 +1,7 @@
 //! Messages and topics.
 
 use tollgate_store::commit::{
-    Append, Condition, MESSAGE_OVERHEAD, Message, Outcome, Refusal, Topic, literal,
+    Append, Condition, MESSAGE_OVERHEAD, Message, Outcome, Refusal, Topic, literal, weight,
 };
 use tollgate_store::ports::Store;
 
@@ -114,12 +114,14 @@ pub async fn a_topic_tells_its_extent(harness: &impl StoreHarness) {
     harness.pass(&store, 5).await;
     let last = done(&store, commit().append(append("t", "b"))).await.time;
     assert!(last > first);
+    let messages = store.read("t", 0, 10, 0).await.unwrap();
     let wanted = Topic {
         name: "t".into(),
         first: 1,
         last: 2,
         first_time: Some(first),
         last_time: Some(last),
+        bytes: messages.iter().map(weight).sum(),
     };
     assert_eq!(store.topics(None, 10).await.unwrap(), [wanted]);
 }

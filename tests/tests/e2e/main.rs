@@ -317,6 +317,7 @@ harness::cases! {
             what_waits_is_tried_at_once_and_the_past_is_replayed,
         }
         native {
+            a_full_topic_drops_its_oldest_where_it_is_told_to,
             a_sample_is_sent_at_once_and_changes_nothing,
             an_old_name_made_anew_gets_its_own_messages,
             deliveries_go_on_after_an_orderly_restart,
@@ -331,6 +332,7 @@ harness::cases! {
             ticks_alone_deliver_what_a_killed_gateway_left,
         }
         memory {
+            a_full_topic_drops_its_oldest_where_it_is_told_to,
             every_sign_up_reaches_an_origin_that_refuses_a_third,
             refused_messages_become_dead_letters_and_are_redriven,
         }

@@ -2,11 +2,13 @@
 
 mod attempts;
 mod dead_letters;
+mod overflow;
 mod subscriptions;
 mod under_spin;
 
 pub use attempts::*;
 pub use dead_letters::*;
+pub use overflow::*;
 pub use subscriptions::*;
 pub use under_spin::*;
 

@@ -42,7 +42,7 @@ impl Reader {
              WHERE key >= $1 AND key > $2 ORDER BY key LIMIT $3",
             "SELECT sequence, id, key, type, content_type, time, attributes, payload FROM tollgate_messages
              WHERE topic = $1 AND sequence > $2 ORDER BY sequence LIMIT $3",
-            "SELECT t.name, t.last, f.sequence, f.time, l.time FROM tollgate_topics t
+            "SELECT t.name, t.last, f.sequence, f.time, l.time, t.bytes FROM tollgate_topics t
              LEFT JOIN LATERAL (SELECT sequence, time FROM tollgate_messages m WHERE m.topic = t.name ORDER BY sequence LIMIT 1) f ON true
              LEFT JOIN LATERAL (SELECT time FROM tollgate_messages m WHERE m.topic = t.name ORDER BY sequence DESC LIMIT 1) l ON true
              WHERE t.name > $1 AND t.last > 0 ORDER BY t.name LIMIT $2",
@@ -165,6 +165,7 @@ impl Reader {
                     last,
                     first_time: optional(row, 3),
                     last_time: optional(row, 4),
+                    bytes: unsigned(row.get(5)),
                 }
             })
             .collect())

@@ -69,20 +69,15 @@ async fn sweep_topic(client: &Client, keeping: &Keeping, topic: &str, now: u64) 
          WHERE t.name = $1 ORDER BY o.sequence",
         WEIGHT
     );
-    let low_water = i64::try_from(low_water).unwrap_or(i64::MAX);
-    let too_old = retention
-        .age_ms
-        .map(|age| i64::try_from(now.saturating_sub(age)).unwrap_or(0));
-    let max_bytes = retention
-        .max_bytes
-        .map(|bytes| i64::try_from(bytes).unwrap_or(i64::MAX));
+    let before = i64::try_from(retention.end(low_water)).unwrap_or(i64::MAX);
     let (mut end, mut kept) = (None, None);
-    for row in client.query(&sql, &[&topic, &low_water, &BATCH]).await? {
+    for row in client.query(&sql, &[&topic, &before, &BATCH]).await? {
         let (bytes, sequence, time, weight): (i64, i64, i64, i64) =
             (row.get(0), row.get(1), row.get(2), row.get(3));
         let left = kept.get_or_insert(bytes);
-        let is_old = too_old.is_some_and(|limit| time <= limit);
-        if !is_old && max_bytes.is_none_or(|max| *left <= max) {
+        let unsigned = |value: i64| u64::try_from(value).unwrap_or(0);
+        let needed = unsigned(sequence) >= low_water;
+        if !retention.lets_go(needed, unsigned(time), unsigned(*left), now) {
             break;
         }
         *left -= weight;

@@ -212,7 +212,7 @@ pub fn topics(connection: &Connection, after: Option<&str>, limit: u32) -> rusql
     let sql = "SELECT name, last,
                  (SELECT sequence FROM messages WHERE topic = name ORDER BY sequence LIMIT 1),
                  (SELECT time FROM messages WHERE topic = name ORDER BY sequence LIMIT 1),
-                 (SELECT time FROM messages WHERE topic = name ORDER BY sequence DESC LIMIT 1)
+                 (SELECT time FROM messages WHERE topic = name ORDER BY sequence DESC LIMIT 1), bytes
                FROM topics WHERE name > ?1 ORDER BY name LIMIT ?2";
     let mut statement = connection.prepare_cached(sql)?;
     // A topic's name is never empty: all come after the empty text.
@@ -225,6 +225,7 @@ pub fn topics(connection: &Connection, after: Option<&str>, limit: u32) -> rusql
             last,
             first_time: optional(3)?,
             last_time: optional(4)?,
+            bytes: row.get(5).map(unsigned)?,
         })
     })?;
     rows.collect()

@@ -6,7 +6,7 @@ use tollgate_store::retention::{Keeping, Retention};
 use tollgate_store::{commit, schema};
 
 use super::memtable::Memtable;
-use super::query::{Entries, integer};
+use super::query::{Entries, integer, unsigned};
 
 /// The fewest rows of one kind (per topic, for messages) at which a batch ends.
 pub const BATCH: u32 = 512;
@@ -125,14 +125,16 @@ impl Kept<'_> {
              ORDER BY m.sequence LIMIT ?3",
             schema::WEIGHT
         ))?;
-        let mut rows = oldest.query(params![self.topic, integer(self.low_water), batch])?;
-        let too_old = self.retention.age_ms.map(|age| integer(now.saturating_sub(age)));
-        let max_bytes = self.retention.max_bytes.map(integer);
+        let before = self.retention.end(self.low_water);
+        let mut rows = oldest.query(params![self.topic, integer(before), batch])?;
         let mut end: Option<i64> = None;
         while let Some(row) = rows.next()? {
             let (sequence, time): (i64, i64) = (row.get(0)?, row.get(1)?);
-            let old = too_old.is_some_and(|limit| time <= limit);
-            if !old && max_bytes.is_none_or(|max| kept_bytes <= max) {
+            let needed = unsigned(sequence) >= self.low_water;
+            if !self
+                .retention
+                .lets_go(needed, unsigned(time), unsigned(kept_bytes), now)
+            {
                 break;
             }
             kept_bytes -= row.get::<_, i64>(3)?;

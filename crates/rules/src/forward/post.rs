@@ -283,7 +283,7 @@ impl<'a> Post<'a> {
         let entry = record_key(&self.id);
         let room = Condition::TopicBelow {
             topic: topic.clone(),
-            bytes: world.settings.config.topic(topic).backlog(),
+            bytes: world.settings.config.topic(topic).room(),
         };
         let set = Mutation::Set {
             key: entry.clone(),

@@ -534,6 +534,15 @@ fn a_topic_takes_no_more_than_its_backlog() {
     );
     let other = gateway.call("POST", "/api/topics/signup/messages", &[ANN], b"");
     assert_eq!(other.status, 202, "another topic");
+    let orders = gateway.settings.config.topics.get_mut("orders").unwrap();
+    orders.overflow = crate::config::Overflow::DropOldest;
+    assert_eq!(orders.drop_beyond(), Some(5 * each));
+    let post = || gateway.call("POST", "/api/topics/orders/messages", &[ANN], b"");
+    let taken = (0..20).take_while(|_| post().status == 202).count();
+    assert!(
+        (4..10).contains(&taken),
+        "as much again, until the oldest are swept: {taken}"
+    );
 }
 
 #[test]

@@ -67,7 +67,7 @@ pub(crate) fn describe(call: Call, operation: &mut Operation<'_>) {
 
 fn topic() -> Value {
     json!({
-        "name": "coupon", "first": 1, "last": 41, "depth": 41, "oldestTime": "2027-01-15T08:00:00Z",
+        "name": "coupon", "first": 1, "last": 41, "depth": 41, "bytes": 15990, "oldestTime": "2027-01-15T08:00:00Z",
         "newestTime": "2027-01-15T09:30:00.5Z", "subscriptions": [{ "name": "shop", "lag": 3, "paused": false }],
         "groups": [{ "name": "billing", "lag": 12 }],
     })

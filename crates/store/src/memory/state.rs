@@ -201,14 +201,12 @@ impl State {
 impl Log {
     /// Takes out its oldest messages, as far as they may go.
     fn sweep(&mut self, retention: Retention, low_water: u64, now: u64, removed: &mut Vec<Message>) {
-        let too_old = retention.age_ms.map(|age| now.saturating_sub(age));
         for _ in 0..MAX_SWEPT {
             let Some(oldest) = self.messages.first_entry() else {
                 return;
             };
-            let old = too_old.is_some_and(|limit| oldest.get().time <= limit);
-            let heavy = retention.max_bytes.is_some_and(|max| self.bytes > max);
-            if *oldest.key() >= low_water || !(old || heavy) {
+            let needed = *oldest.key() >= low_water;
+            if !retention.lets_go(needed, oldest.get().time, self.bytes, now) {
                 return;
             }
             let message = oldest.remove();

@@ -6,7 +6,7 @@ use super::*;
 use crate::harness::Program;
 
 /// The most resident memory of a gateway that nobody has asked anything yet, with a worker for each of four cores.
-const IDLE_MEMORY: u64 = 80 << 20;
+const IDLE_MEMORY: u64 = 64 << 20;
 const NOBODY: u32 = 65_534;
 
 /// Everything read-only but `$1`, then `nobody` without rights, without `HOME`, somewhere it cannot write.

@@ -16,6 +16,7 @@ fn empty_topic(gateway: &Gateway) {
         default: Some(Retention {
             age_ms: None,
             max_bytes: Some(0),
+            ..Retention::default()
         }),
         ..Keeping::default()
     };
