@@ -244,6 +244,13 @@ impl<'s> Operation<'s> {
         self.answer(status, about, Some(content.into()));
     }
 
+    /// With an example of it.
+    pub fn shows(&mut self, status: u16, media: &str, example: Value) {
+        if let Some(answer) = self.answers.get_mut(&status) {
+            answer["content"][media]["example"] = example;
+        }
+    }
+
     /// The same beside what is described of the status already.
     pub fn also_gives_document(&mut self, status: u16, media: &str) {
         if let Some(answer) = self.answers.get_mut(&status) {

@@ -41,12 +41,14 @@ pub(crate) fn describe(call: Call, operation: &mut Operation<'_>) {
             let name = text(1, 64);
             let number = json!({ "type": "integer", "minimum": 0 });
             let object = |members: Value| {
-                let names: Vec<String> = members
+                let mut names: Vec<String> = members
                     .as_object()
                     .into_iter()
                     .flatten()
                     .map(|(name, _)| name.clone())
                     .collect();
+                // Whatever order the library keeps members in.
+                names.sort_unstable();
                 json!({ "type": "object", "properties": members, "required": names })
             };
             let list = |members: Value| json!({ "type": "array", "items": object(members) });

@@ -26,10 +26,14 @@ pub(in crate::links) fn describe(call: Call, operation: &mut Operation<'_>) {
         pages(call, operation);
     }
     match gives {
-        Some(200) if matches!(call, Call::ShlinkHealth | Call::ShlinkHealthUnversioned) => {
-            operation.gives_document(200, "How it is.", "application/health+json");
+        Some(200) => {
+            let media = match call {
+                Call::ShlinkHealth | Call::ShlinkHealthUnversioned => "application/health+json",
+                _ => "application/json",
+            };
+            operation.gives_document(200, "As Shlink answers.", media);
+            operation.shows(200, media, answered(call));
         }
-        Some(200) => operation.gives_document(200, "As Shlink answers.", "application/json"),
         Some(status) => operation.gives_nothing(status, "Done."),
         None => {}
     }
@@ -121,5 +125,57 @@ fn example(call: Call) -> Value {
         }] }),
         Call::ShlinkRenameTag => json!({ "oldName": "spring", "newName": "easter" }),
         _ => json!({ "domain": "localhost:3000", "baseUrlRedirect": null }),
+    }
+}
+
+/// What is answered, by example.
+fn answered(call: Call) -> Value {
+    let visits = json!({ "total": 42, "nonBots": 40, "bots": 2 });
+    let link = json!({
+        "shortCode": "sale", "shortUrl": "http://localhost:3000/sale", "longUrl": "https://example.com/sale",
+        "dateCreated": "2027-01-15T08:00:00Z", "visitsSummary": visits, "tags": ["spring"],
+        "meta": { "validSince": null, "validUntil": null, "maxVisits": null },
+        "domain": null, "title": "Spring sale", "crawlable": false, "forwardQuery": true, "hasRedirectRules": false,
+    });
+    let rules = json!({ "defaultLongUrl": "https://example.com/sale", "redirectRules": [{
+        "longUrl": "https://example.com/android", "priority": 1,
+        "conditions": [{ "type": "device", "matchKey": null, "matchValue": "android" }],
+    }] });
+    let page = |name: &str, item: Value| {
+        let pagination = json!({
+            "currentPage": 1, "pagesCount": 1, "itemsPerPage": 20, "itemsInCurrentPage": 1, "totalItems": 1,
+        });
+        json!({ name: { "data": [item], "pagination": pagination } })
+    };
+    match call {
+        Call::ShlinkHealth | Call::ShlinkHealthUnversioned => json!({
+            "status": "pass", "version": super::VERSION,
+            "links": { "about": "https://shlink.io", "project": "https://github.com/shlinkio/shlink" },
+        }),
+        Call::ShlinkListUrls => page("shortUrls", link),
+        Call::ShlinkReadRules | Call::ShlinkSetRules => rules,
+        Call::ShlinkUrlVisits
+        | Call::ShlinkTagVisits
+        | Call::ShlinkDomainVisits
+        | Call::ShlinkVisits
+        | Call::ShlinkOrphans => page(
+            "visits",
+            json!({
+                "referer": "https://social.example/", "date": "2027-01-15T08:00:00Z", "userAgent": "Mozilla/5.0", "visitLocation": null,
+                "potentialBot": false, "visitedUrl": "http://localhost:3000/sale", "redirectUrl": "https://example.com/sale",
+            }),
+        ),
+        Call::ShlinkDeleteUrlVisits | Call::ShlinkDeleteOrphans => json!({ "deletedVisits": 42 }),
+        Call::ShlinkOverview => json!({ "visits": { "nonOrphanVisits": visits, "orphanVisits": visits } }),
+        Call::ShlinkTags => page("tags", json!("spring")),
+        Call::ShlinkTagStats => page(
+            "tags",
+            json!({ "tag": "spring", "shortUrlsCount": 1, "visitsCount": 42, "visitsSummary": visits }),
+        ),
+        Call::ShlinkDomains => json!({ "domains": { "data": [{
+            "domain": "localhost:3000", "isDefault": true,
+            "redirects": { "baseUrlRedirect": null, "regular404Redirect": null, "invalidShortUrlRedirect": null },
+        }] } }),
+        _ => link,
     }
 }
