@@ -446,7 +446,11 @@ fn commits_go_on_while_the_log_is_copied_into_the_database() {
             ) {
                 return false;
             }
-            answered += usize::from(disk.held() > 0);
+            match disk.held() {
+                // Or the log is so long before the copier's thread has its turn that the writer rightly waits for it.
+                0 => tokio::time::sleep(Duration::from_millis(1)).await,
+                _ => answered += 1,
+            }
             if answered == 50 {
                 return true;
             }
