@@ -27,6 +27,7 @@ use crate::tails::{Tail, Tails, first_messages};
 mod cache;
 mod connect;
 mod flight;
+pub mod migrate;
 mod options;
 mod queue;
 mod reads;

@@ -41,7 +41,7 @@ mod query;
 mod queue;
 mod readers;
 mod records;
-mod schema;
+pub(crate) mod schema;
 mod stats;
 mod sweep;
 mod writer;

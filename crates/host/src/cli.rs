@@ -10,6 +10,7 @@ mod health;
 mod keys;
 mod links;
 mod manual;
+mod migrate;
 pub mod output;
 mod receipt;
 mod settings;
@@ -56,6 +57,8 @@ pub enum Command {
     Restore(Box<backup::RestoreOptions>),
     /// Print the tables of a store on Postgres, in SQL.
     Schema,
+    /// Move an embedded store into a Postgres.
+    Migrate(migrate::MigrateOptions),
     /// Links, many at once.
     Links(links::LinksOptions),
     /// API keys.
@@ -111,6 +114,7 @@ pub fn run(command: Command, json: bool) -> Result<(), Failure> {
         Command::Backup(options) => backup::back_up(&options, output),
         Command::Restore(options) => backup::restore(&options, output),
         Command::Schema => output.text(tollgate_engines::postgres::SCHEMA),
+        Command::Migrate(options) => migrate::migrate(&options, output),
         Command::Links(options) => links::links(&options, output),
         Command::Keys(options) => keys::keys(&options, output),
         Command::Topics(options) => topics::topics(&options, output),

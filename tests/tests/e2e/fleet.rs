@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use tollgate_contract::postgres::Postgres;
 
-use crate::harness::{Answer, Gateway, Host, Origin, Program, SECRET, Serve, crowd, eventually};
+use crate::harness::{Answer, Gateway, Host, Origin, Program, SECRET, Serve, binary, crowd, eventually};
 
 /// How far a gateway's memory may be behind, and what a busy machine adds.
 const BOUND: Duration = Duration::from_millis(250);
@@ -284,4 +284,71 @@ pub async fn one_relay_at_a_time_and_another_takes_over(_: Host) {
         began.elapsed()
     );
     eprintln!("another relay took over after {:?}", began.elapsed());
+}
+
+/// `tollgate migrate`, with what a store holds; its output, and whether it was done.
+async fn migrate(from: &Gateway, url: &str) -> (bool, String) {
+    let mut command = std::process::Command::new(binary());
+    command.args(["migrate", "--json", "--from", "data/tollgate.db"]);
+    command
+        .current_dir(from.directory())
+        .env("TOLLGATE_STORE_URL", url);
+    let ended = tokio::task::spawn_blocking(move || command.output()).await;
+    let ended = ended.unwrap().unwrap();
+    let said = [ended.stdout, ended.stderr].concat();
+    (
+        ended.status.success(),
+        String::from_utf8_lossy(&said).into_owned(),
+    )
+}
+
+pub async fn an_embedded_store_moves_into_a_postgres(_: Host) {
+    const BEFORE: usize = 40;
+    let Some(database) = server("").await else { return };
+    let one = Gateway::start(Host::Native, "").await;
+    let campaign = one.campaign(BEFORE as u64 + 2, json!({ "topic": "sale" })).await;
+    one.link("moved").await;
+    let target = one.get("/moved").send().await.header("location").to_owned();
+    for n in 0..BEFORE {
+        assert_eq!(
+            claim(&one, &campaign, &format!("user-{n}")).await.unwrap().status,
+            201
+        );
+    }
+    let post = |gateway: &Gateway| {
+        let call = gateway.post("/signup").client("c").json(&json!({ "n": 1 }));
+        call.header("idempotency-key", "once").send()
+    };
+    let first = post(&one).await.expect(202).json();
+    let key = one.key(&["topics"]).await;
+    let messages = one.messages("sale").await;
+    let url = database.fresh();
+    // Not beside a gateway that runs.
+    let (done, said) = migrate(&one, &url).await;
+    assert!(!done && said.contains("in use"), "{said}");
+    one.stop().await;
+    let (done, said) = migrate(&one, &url).await;
+    assert!(done, "{said}");
+    assert!(!said.contains(&url), "{said}");
+    // Not over something.
+    let (again, said) = migrate(&one, &url).await;
+    assert!(!again && said.contains("hold something"), "{said}");
+    let two = Gateway::start_on(&url, "").await;
+    assert_eq!(two.messages("sale").await, messages);
+    two.get("/api/topics").key(&key).send().await.expect(200);
+    assert_eq!(two.get("/moved").send().await.header("location"), target);
+    assert_eq!(
+        post(&two).await.expect(202).json(),
+        first,
+        "told again, not taken again"
+    );
+    let twice = claim(&two, &campaign, "user-0").await.unwrap();
+    twice.problem(409, "already-claimed");
+    for n in 0..2 {
+        let made = claim(&two, &campaign, &format!("late-{n}")).await.unwrap();
+        assert_eq!(made.expect(201).json()["claim"]["sequence"], BEFORE + n + 1);
+    }
+    let late = claim(&two, &campaign, "late-3").await.unwrap();
+    late.problem(410, "sold-out");
+    check(&two.messages("sale").await, BEFORE + 2);
 }

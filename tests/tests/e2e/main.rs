@@ -533,6 +533,7 @@ harness::cases! {
         native {
             a_database_that_is_away_is_told_and_memory_still_redirects,
             a_database_that_may_lose_commits_is_refused,
+            an_embedded_store_moves_into_a_postgres,
             four_gateways_sell_exactly_what_there_is,
             nothing_acknowledged_is_lost_when_gateways_and_the_database_die,
             one_relay_at_a_time_and_another_takes_over,

@@ -1,0 +1,381 @@
+//! An embedded store, moved into the empty tables of a Postgres: everything, or nothing. The gateway of the embedded store must have
+//! ended, and none may use the tables yet; both are looked after by locks.
+//!
+//! All is one transaction: tables are copied, then read back and compared with what was read, then committed. Versions stay as
+//! they are. Each lane goes on beyond all of them, and its time beyond the store's.
+
+use std::hash::Hasher as _;
+use std::path::{Path, PathBuf};
+use std::pin::pin;
+
+use futures::TryStreamExt as _;
+use rusqlite::types::ValueRef;
+use siphasher::sip128::{Hasher128 as _, SipHasher13};
+use tokio_postgres::Client;
+use tokio_postgres::binary_copy::BinaryCopyInWriter;
+use tokio_postgres::types::{ToSql, Type};
+
+use super::connect::{Address, Session, told};
+use super::options::PostgresOptions;
+use super::schema::{self, Fault};
+use crate::engine::Engine as _;
+use crate::sqlite::{OpenError, Options, SqliteStore};
+
+/// What was moved.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Moved {
+    /// Keys with their values.
+    pub entries: u64,
+    /// Topics that ever had a message.
+    pub topics: u64,
+    /// Messages kept.
+    pub messages: u64,
+    /// Remembered idempotency keys.
+    pub idempotence: u64,
+    /// Of the embedded store's last commit.
+    pub revision: u64,
+}
+
+/// Why nothing was moved. Both stores are as they were.
+#[derive(Debug, thiserror::Error)]
+pub enum MigrateError {
+    /// The embedded store cannot be opened; perhaps its gateway still runs.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// The embedded store cannot be read.
+    #[error("{}: {source}", .path.display())]
+    Sqlite {
+        /// Its file.
+        path: PathBuf,
+        /// What SQLite says.
+        source: rusqlite::Error,
+    },
+    /// There is no embedded store.
+    #[error("{} is no store", .0.display())]
+    Missing(PathBuf),
+    /// The database cannot be used.
+    #[error("{shown}: {why}")]
+    Postgres {
+        /// Where it is, without its password.
+        shown: String,
+        /// What is wrong.
+        why: String,
+    },
+    /// What was read back is not what was written.
+    #[error("what the database holds of {0} is not what was written: nothing was kept")]
+    Differs(&'static str),
+}
+
+/// A table of both stores.
+struct Table {
+    name: &'static str,
+    /// Reads it from the embedded store, in the order of its key; ?1 is the store's time.
+    select: &'static str,
+    count: &'static str,
+    into: &'static str,
+    back: &'static str,
+    types: &'static [Type],
+}
+
+const TABLES: [Table; 4] = [
+    Table {
+        name: "entries",
+        select: "SELECT key, value, version, expires FROM entries WHERE ?1 >= 0 ORDER BY key",
+        count: "SELECT count(*) FROM entries",
+        into: "COPY tollgate_entries (key, value, version, expires) FROM STDIN BINARY",
+        back: "SELECT key, value, version, expires FROM tollgate_entries ORDER BY key",
+        types: &[Type::TEXT, Type::BYTEA, Type::INT8, Type::INT8],
+    },
+    Table {
+        name: "topics",
+        select: "SELECT name, last, bytes, coalesce((SELECT time FROM messages WHERE topic = name ORDER BY sequence DESC LIMIT 1), ?1)
+                 FROM topics ORDER BY name",
+        count: "SELECT count(*) FROM topics",
+        into: "COPY tollgate_topics (name, last, bytes, time) FROM STDIN BINARY",
+        back: "SELECT name, last, bytes, time FROM tollgate_topics ORDER BY name",
+        types: &[Type::TEXT, Type::INT8, Type::INT8, Type::INT8],
+    },
+    Table {
+        name: "messages",
+        select: "SELECT topic, sequence, id, key, type, content_type, time, attributes, payload FROM messages WHERE ?1 >= 0
+                 ORDER BY topic, sequence",
+        count: "SELECT count(*) FROM messages",
+        into: "COPY tollgate_messages (topic, sequence, id, key, type, content_type, time, attributes, payload) FROM STDIN BINARY",
+        back: "SELECT topic, sequence, id, key, type, content_type, time, attributes, payload FROM tollgate_messages ORDER BY topic, sequence",
+        types: &[
+            Type::TEXT,
+            Type::INT8,
+            Type::TEXT,
+            Type::TEXT,
+            Type::TEXT,
+            Type::TEXT,
+            Type::INT8,
+            Type::BYTEA,
+            Type::BYTEA,
+        ],
+    },
+    Table {
+        name: "idempotence",
+        select: "SELECT id, fingerprint, answer, expires FROM idempotence WHERE ?1 >= 0 ORDER BY id",
+        count: "SELECT count(*) FROM idempotence",
+        into: "COPY tollgate_idempotence (id, fingerprint, answer, expires) FROM STDIN BINARY",
+        back: "SELECT id, fingerprint, answer, expires FROM tollgate_idempotence ORDER BY id",
+        types: &[Type::TEXT, Type::BYTEA, Type::BYTEA, Type::INT8],
+    },
+];
+
+/// Nobody else uses the tables, and none of them is held up for as long as the copy takes: it waits or is told so.
+const BEGIN: &str = "SET idle_in_transaction_session_timeout = 0; SET enable_seqscan = on; BEGIN;
+    LOCK TABLE tollgate_lanes, tollgate_entries, tollgate_topics, tollgate_messages, tollgate_idempotence IN ACCESS EXCLUSIVE MODE";
+const USED: &str = "SELECT EXISTS (SELECT 1 FROM tollgate_entries) OR EXISTS (SELECT 1 FROM tollgate_topics)
+    OR EXISTS (SELECT 1 FROM tollgate_idempotence)";
+/// Versions of different lanes never meet: lane n's are n and multiples of the number of lanes beyond it.
+const LANES: &str = "UPDATE tollgate_lanes SET now = $2, revision = lane + ($1::bigint / (SELECT count(*) FROM tollgate_lanes) + 1)
+    * (SELECT count(*) FROM tollgate_lanes)";
+
+/// Moves the embedded store in the file `from` into the database of `to`. `progress` is told the name of a table, and rows copied and
+/// to be copied, of which each counts twice: written, and compared.
+///
+/// # Errors
+/// See [`MigrateError`].
+pub fn migrate(
+    from: &Path,
+    to: &PostgresOptions,
+    progress: &mut dyn FnMut(&str, u64, u64),
+) -> Result<Moved, MigrateError> {
+    if !from.is_file() {
+        return Err(MigrateError::Missing(from.to_owned()));
+    }
+    let address = Address::parse(&to.url).map_err(|why| MigrateError::Postgres {
+        shown: "the database".into(),
+        why,
+    })?;
+    // An orderly end writes the journal into its tables; a running gateway is found out by the lock.
+    SqliteStore::open(Options::new(from))?.close();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| MigrateError::Postgres {
+        shown: address.shown.clone(),
+        why: error.to_string(),
+    })?;
+    let source = Source::open(from)?;
+    runtime.block_on(all(&source, &address, to.lanes, progress))
+}
+
+/// The embedded store, read in one transaction.
+struct Source {
+    connection: rusqlite::Connection,
+    path: PathBuf,
+    revision: u64,
+    now: i64,
+}
+
+impl Source {
+    fn open(path: &Path) -> Result<Self, MigrateError> {
+        let options = Options::new(path);
+        let connection = crate::sqlite::schema::open_reader(&options)?;
+        let told = |source| MigrateError::Sqlite {
+            path: path.to_owned(),
+            source,
+        };
+        connection.execute_batch("BEGIN").map_err(told)?;
+        let number = |sql: &str| {
+            connection
+                .query_row(sql, [], |row| row.get::<_, i64>(0))
+                .map_err(told)
+        };
+        let (revision, now) = (
+            number("SELECT value FROM meta WHERE name = 'revision'")?,
+            number("SELECT value FROM meta WHERE name = 'now'")?,
+        );
+        if number("SELECT count(*) FROM journal")? > 0 {
+            return Err(MigrateError::Missing(path.to_owned()));
+        }
+        Ok(Self {
+            path: path.to_owned(),
+            revision: u64::try_from(revision).unwrap_or(0),
+            now,
+            connection,
+        })
+    }
+
+    fn told(&self) -> impl Fn(rusqlite::Error) -> MigrateError + '_ {
+        |source| MigrateError::Sqlite {
+            path: self.path.clone(),
+            source,
+        }
+    }
+
+    fn count(&self, table: &Table) -> Result<u64, MigrateError> {
+        let count = self
+            .connection
+            .query_row(table.count, [], |row| row.get::<_, i64>(0));
+        count
+            .map(|count| u64::try_from(count).unwrap_or(0))
+            .map_err(self.told())
+    }
+}
+
+async fn all(
+    source: &Source,
+    address: &Address,
+    lanes: u32,
+    progress: &mut dyn FnMut(&str, u64, u64),
+) -> Result<Moved, MigrateError> {
+    let postgres = |why: String| MigrateError::Postgres {
+        shown: address.shown.clone(),
+        why,
+    };
+    let failed = |error: tokio_postgres::Error| postgres(told(&error));
+    let session = Session::open(address).await.map_err(failed)?;
+    session.promises().await.map_err(failed)?.map_err(postgres)?;
+    let client = &session.client;
+    schema::make(client, lanes).await.map_err(|fault| match fault {
+        Fault::Database(error) => failed(error),
+        Fault::Unfit(why) => postgres(why),
+    })?;
+    client.batch_execute(BEGIN).await.map_err(failed)?;
+    if client.query_one(USED, &[]).await.map_err(failed)?.get(0) {
+        return Err(postgres(
+            "its tables hold something already: only empty ones are filled".into(),
+        ));
+    }
+    let mut counts = [0; 4];
+    for (table, count) in TABLES.iter().zip(&mut counts) {
+        *count = source.count(table)?;
+    }
+    let (mut done, all) = (0, 2 * counts.iter().sum::<u64>());
+    let mut step = |name: &str| {
+        done += 1;
+        if done % 1_000 == 0 || done == all {
+            progress(name, done, all);
+        }
+    };
+    for table in &TABLES {
+        let written = copy(source, table, client, &mut step)
+            .await
+            .map_err(|error| match error {
+                Failed::Source(error) => source.told()(error),
+                Failed::Database(error) => failed(error),
+            })?;
+        let kept = read_back(table, client, &mut step).await.map_err(failed)?;
+        if written != kept {
+            return Err(MigrateError::Differs(table.name));
+        }
+    }
+    let revision = i64::try_from(source.revision).unwrap_or(i64::MAX);
+    client
+        .execute(LANES, &[&revision, &source.now])
+        .await
+        .map_err(failed)?;
+    let warnings = session.warnings();
+    client.batch_execute("COMMIT").await.map_err(failed)?;
+    if session.warnings() != warnings {
+        return Err(postgres(
+            "the database warned at the commit: look into its log, and at what it holds".into(),
+        ));
+    }
+    let [entries, topics, messages, idempotence] = counts;
+    Ok(Moved {
+        entries,
+        topics,
+        messages,
+        idempotence,
+        revision: source.revision,
+    })
+}
+
+enum Failed {
+    Source(rusqlite::Error),
+    Database(tokio_postgres::Error),
+}
+
+/// The rows of a table, so that two copies can be compared: how many, and a hash of all in order.
+#[derive(PartialEq, Eq)]
+struct Seen(u64, u128);
+
+#[derive(Default)]
+struct Look {
+    rows: u64,
+    hasher: SipHasher13,
+}
+
+impl Look {
+    fn value(&mut self, value: Option<&[u8]>) {
+        self.hasher
+            .write_u64(value.map_or(u64::MAX, |bytes| bytes.len() as u64));
+        self.hasher.write(value.unwrap_or_default());
+    }
+
+    fn number(&mut self, value: Option<i64>) {
+        self.value(value.map(i64::to_be_bytes).as_ref().map(<[u8; 8]>::as_slice));
+    }
+
+    fn seen(&self) -> Seen {
+        Seen(self.rows, self.hasher.finish128().as_u128())
+    }
+}
+
+async fn copy(
+    source: &Source,
+    table: &Table,
+    client: &Client,
+    step: &mut impl FnMut(&str),
+) -> Result<Seen, Failed> {
+    let sink = client.copy_in(table.into).await.map_err(Failed::Database)?;
+    let mut writer = pin!(BinaryCopyInWriter::new(sink, table.types));
+    let mut statement = source.connection.prepare(table.select).map_err(Failed::Source)?;
+    let mut rows = statement.query([source.now]).map_err(Failed::Source)?;
+    let mut look = Look::default();
+    while let Some(row) = rows.next().map_err(Failed::Source)? {
+        look.rows += 1;
+        let mut values: Vec<Box<dyn ToSql + Sync>> = Vec::with_capacity(table.types.len());
+        for (column, kind) in table.types.iter().enumerate() {
+            let value = row.get_ref(column).map_err(Failed::Source)?;
+            values.push(match (value, kind) {
+                (ValueRef::Integer(number), _) => {
+                    look.number(Some(number));
+                    Box::new(number)
+                }
+                (ValueRef::Null | ValueRef::Real(_), _) => {
+                    look.value(None);
+                    Box::new(None::<i64>)
+                }
+                (ValueRef::Text(bytes), _) => {
+                    look.value(Some(bytes));
+                    Box::new(String::from_utf8_lossy(bytes).into_owned())
+                }
+                (ValueRef::Blob(bytes), _) => {
+                    look.value(Some(bytes));
+                    Box::new(bytes.to_vec())
+                }
+            });
+        }
+        let row: Vec<&(dyn ToSql + Sync)> = values.iter().map(|value| &**value).collect();
+        writer.as_mut().write(&row).await.map_err(Failed::Database)?;
+        step(table.name);
+    }
+    writer.finish().await.map_err(Failed::Database)?;
+    Ok(look.seen())
+}
+
+async fn read_back(
+    table: &Table,
+    client: &Client,
+    step: &mut impl FnMut(&str),
+) -> Result<Seen, tokio_postgres::Error> {
+    let none: [&(dyn ToSql + Sync); 0] = [];
+    let mut rows = pin!(client.query_raw(table.back, none).await?);
+    let mut look = Look::default();
+    while let Some(row) = rows.try_next().await? {
+        look.rows += 1;
+        for (column, kind) in table.types.iter().enumerate() {
+            match *kind {
+                Type::INT8 => look.number(row.try_get(column)?),
+                Type::TEXT => look.value(row.try_get::<_, Option<&str>>(column)?.map(str::as_bytes)),
+                _ => look.value(row.try_get(column)?),
+            }
+        }
+        step(table.name);
+    }
+    Ok(look.seen())
+}
