@@ -332,7 +332,6 @@ harness::cases! {
             ticks_alone_deliver_what_a_killed_gateway_left,
         }
         memory {
-            a_full_topic_drops_its_oldest_where_it_is_told_to,
             every_sign_up_reaches_an_origin_that_refuses_a_third,
             refused_messages_become_dead_letters_and_are_redriven,
         }

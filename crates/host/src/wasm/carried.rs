@@ -4,6 +4,7 @@
 //! index's length (4 bytes, little endian) and [`MAGIC`]. The loader of the operating system ignores what follows an ELF image.
 
 use anyhow::{Context as _, Result, ensure};
+use memmap2::MmapMut;
 use serde::{Deserialize, Serialize};
 use std::fs::{self, File};
 use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
@@ -82,12 +83,13 @@ impl Carried {
     ///
     /// # Errors
     /// The file cannot be read, or is shorter than its index says.
-    pub fn code(&self, name: &str) -> Result<Option<Vec<u8>>> {
+    pub fn code(&self, name: &str) -> Result<Option<MmapMut>> {
         let Some(part) = self.index.parts.iter().find(|part| part.name == name) else {
             return Ok(None);
         };
         ensure!(part.length <= MAX_CODE, "the index of the native code is damaged");
-        let mut code = vec![0; usize::try_from(part.length)?];
+        // Not of the allocator, which would keep the room once the code is loaded: that is most of an idle gateway's memory.
+        let mut code = MmapMut::map_anon(usize::try_from(part.length)?.max(1))?;
         std::os::unix::fs::FileExt::read_exact_at(&self.file, &mut code, part.offset)?;
         Ok(Some(code))
     }
@@ -145,7 +147,10 @@ mod tests {
     const PROGRAM: &[u8] = b"\x7fELF and so on";
 
     fn codes(carried: &Carried) -> [Option<Vec<u8>>; 2] {
-        ["rules", "other"].map(|name| carried.code(name).expect("it can be read"))
+        ["rules", "other"].map(|name| {
+            let code = carried.code(name).expect("it can be read");
+            code.map(|code| code.to_vec())
+        })
     }
 
     #[test]
