@@ -178,14 +178,18 @@ mod tests {
         fs::write(&file, PROGRAM).expect("it is ours");
         write(&file, &[("rules", vec![2; 1_000])], &file).expect("it is ours");
         let whole = fs::read(&file).expect("it is ours");
-        for start in 0..whole.len() - TRAILER as usize {
+        // Most of it is the space before the code: every place in it is like its neighbours.
+        let code = ALIGNMENT as usize;
+        let places =
+            |end: usize| (0..end).filter(move |at| at % 499 == 0 || at.abs_diff(code) < 32 || *at > code);
+        for start in places(whole.len() - TRAILER as usize) {
             // What is missing at the front moves everything.
             fs::write(&file, &whole[start..]).expect("it is ours");
             if let Ok(Some(carried)) = Carried::by(&file) {
                 _ = carried.code("rules");
             }
         }
-        for length in 0..whole.len() {
+        for length in places(whole.len()) {
             fs::write(&file, &whole[..length]).expect("it is ours");
             assert!(Carried::by(&file).is_ok_and(|carried| carried.is_none()));
         }
