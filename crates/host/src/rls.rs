@@ -175,7 +175,7 @@ async fn report(context: Rc<Context>) {
         tokio::time::sleep(REPORT).await;
         let generation = shared.current.get();
         let policies = &generation.settings.policies;
-        counters.limit_by(&generation.settings.config.limits);
+        counters.limit_by(&generation.settings.config);
         counters.decided(&policies.decisions());
         if let Some(line) = policies.shadow_report(crate::clock::now(), u64::MAX) {
             tracing::warn!("{line}");

@@ -337,7 +337,7 @@ impl Switch {
             admin_places,
             ..
         } = &*self.shared;
-        engines.counted.limit_by(&settings.config.limits);
+        engines.counted.limit_by(&settings.config);
         places.share(
             settings.config.server.connections_per_address(),
             settings.proxies.clone(),

@@ -515,6 +515,12 @@ impl Config {
         self.forward.iter().map(|route| &*route.path)
     }
 
+    /// The names under which requests are let through or refused: of `[[limits]]`, then of `[[quotas]]`, in their order. No two are alike.
+    pub fn policy_names(&self) -> impl Iterator<Item = &str> {
+        let quotas = self.quotas.iter().map(|quota| &*quota.name);
+        self.limits.iter().map(|limit| &*limit.name).chain(quotas)
+    }
+
     /// The settings of a topic, whether the file names it or not.
     pub fn topic(&self, name: &str) -> std::borrow::Cow<'_, TopicSettings> {
         use std::borrow::Cow;

@@ -204,7 +204,12 @@ async fn take_and_count<S: Store, B: Buckets>(
     let done = match quotas::count(world.store, quotas, &caller, held).await {
         Ok(Counted::Yes(done)) => done,
         Ok(Counted::No(response)) => return Verdict::Answer(response),
-        Err(error) => return Verdict::Answer(Problem::from(error).into_response()),
+        Err(error) => {
+            quotas
+                .iter()
+                .for_each(|quota| quota.by().decide(Decision::Failed));
+            return Verdict::Answer(Problem::from(error).into_response());
+        }
     };
     let mut headers = match taken {
         Some(headers) => headers,
@@ -217,6 +222,9 @@ async fn take_and_count<S: Store, B: Buckets>(
             }
         },
     };
+    quotas
+        .iter()
+        .for_each(|quota| quota.by().decide(Decision::Admitted));
     headers.extend(of_room);
     headers.extend(done.headers);
     headers.extend(done.held.map(|held| Header::new(quotas::HELD, held)));

@@ -341,9 +341,9 @@ impl<M: Memory + Clone + 'static> Machine<M> {
         }
     }
 
-    /// See [`crate::policies::Policies::decisions`].
+    /// See [`crate::settings::Settings::decisions`].
     pub fn decisions(&self) -> Vec<u64> {
-        self.rules.settings.policies.decisions()
+        self.rules.settings.decisions()
     }
 
     /// A line for the log, if there is something to say; see [`crate::policies::Policies::shadow_report`].

@@ -216,11 +216,7 @@ impl Policies {
     /// The number of requests that each policy has decided on since the last call, by [`Decision`]: four numbers for each of
     /// `[[limits]]`, in its order. Empty if there were none.
     pub fn decisions(&self) -> Vec<u64> {
-        let counts = || self.all.iter().flat_map(|policy| &policy.decided);
-        if counts().all(|count| count.0.load(Ordering::Relaxed) == 0) {
-            return Vec::new();
-        }
-        counts().map(|count| count.0.swap(0, Ordering::Relaxed)).collect()
+        decisions(|| self.all.iter())
     }
 
     /// The names of the shadow policies, as structured field strings, and what they would have refused.
@@ -245,6 +241,15 @@ impl Policies {
             .iter()
             .filter(move |policy| policy.falls_under(method, path))
     }
+}
+
+/// The number of requests that each of these has decided on since the last call: see [`Policies::decisions`].
+pub(crate) fn decisions<'p, I: Iterator<Item = &'p Policy>>(all: impl Fn() -> I) -> Vec<u64> {
+    let counts = || all().flat_map(|policy| &policy.decided);
+    if counts().all(|count| count.0.load(Ordering::Relaxed) == 0) {
+        return Vec::new();
+    }
+    counts().map(|count| count.0.swap(0, Ordering::Relaxed)).collect()
 }
 
 impl Policy {

@@ -15,7 +15,7 @@ pub use window::Zone;
 
 use crate::config::{QuotaCount, QuotaSettings, QuotaWindow};
 use crate::limiter::refused_by;
-use crate::policies::{Caller, MAX_INTEGER, Policy, string};
+use crate::policies::{Caller, Decision, MAX_INTEGER, Policy, string};
 use held::{Held, Record};
 use tollgate_api::http::{Header, Response};
 use tollgate_api::pattern::Pattern;
@@ -158,6 +158,7 @@ pub(crate) async fn count<S: Store>(
             Outcome::Refused(Refusal::Mutation(index)) => {
                 let index = usize::try_from(index).unwrap_or(usize::MAX);
                 if let (Some(quota), Some(one)) = (matching.get(index), counters.get(index)) {
+                    quota.by.decide(Decision::Refused);
                     return Ok(Counted::No(refusal(quota, one.counter.end, caller.now)));
                 }
                 let mut new = counters.iter_mut().zip(matching);

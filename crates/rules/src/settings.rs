@@ -12,7 +12,7 @@ use crate::forward::Verifier;
 use crate::identity::Proxies;
 use crate::jwt::Jwt;
 use crate::own_address::{Listen, OwnAddresses};
-use crate::policies::Policies;
+use crate::policies::{self, Policies};
 use crate::quotas::Quota;
 use crate::receipts::Receipts;
 use crate::rooms::{self, Rooms};
@@ -150,6 +150,12 @@ impl Settings {
         let are_asked = !self.challenges.is_empty();
         let challenges = are_asked.then_some(challenges::SEEN).into_iter().flatten();
         self.counted_headers().chain(rooms).chain(challenges)
+    }
+
+    /// The number of requests that each limit and quota has decided on since the last call, by [`policies::Decision`]: four numbers for
+    /// each of `[[limits]]`, then of `[[quotas]]`, in their order. Empty if there were none.
+    pub fn decisions(&self) -> Vec<u64> {
+        policies::decisions(|| self.policies.iter().chain(self.quotas.iter().map(Quota::by)))
     }
 
     /// Whether a quota counts by what a request is answered: then the limiter may leave a reservation ([`crate::quotas::HELD`]).

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tollgate_api::calls::{self, Call};
 use tollgate_api::components::Component;
-use tollgate_rules::config::{Config, Limit};
+use tollgate_rules::config::Config;
 use tollgate_rules::policies::Decision;
 use tollgate_rules::settings::Settings;
 
@@ -243,7 +243,7 @@ pub struct Rules {
     decisions: Mutex<Vec<Decided>>,
 }
 
-/// What was decided under a policy of the limiter.
+/// What was decided under a limit, or a quota.
 #[derive(Clone, Debug)]
 struct Decided {
     policy: String,
@@ -251,15 +251,16 @@ struct Decided {
     counts: [u64; Decision::ALL.len()],
 }
 
-/// The policies of `limits`, in its order: those that were there before go on counting.
-fn limited_by(limits: &[Limit], before: &[Decided]) -> Vec<Decided> {
+/// The policies of these names, in their order: those that were there before go on counting.
+fn limited_by<'n>(names: impl Iterator<Item = &'n str>, before: &[Decided]) -> Vec<Decided> {
     let known = |name: &str| before.iter().find(|one| one.policy == name).cloned();
-    let fresh = |limit: &Limit| Decided {
-        policy: limit.name.clone(),
+    let fresh = |name: &str| Decided {
+        policy: name.to_owned(),
         counts: [0; Decision::ALL.len()],
     };
-    let decided = |limit: &Limit| known(&limit.name).unwrap_or_else(|| fresh(limit));
-    limits.iter().map(decided).collect()
+    names
+        .map(|name| known(name).unwrap_or_else(|| fresh(name)))
+        .collect()
 }
 
 impl Rules {
@@ -276,14 +277,14 @@ impl Rules {
         }
     }
 
-    /// From now on requests are decided on under these policies.
-    pub fn limit_by(&self, limits: &[Limit]) {
+    /// From now on requests are decided on under the limits and quotas of these settings.
+    pub fn limit_by(&self, config: &Config) {
         let mut decided = locked(&self.decisions);
-        *decided = limited_by(limits, &decided);
+        *decided = limited_by(config.policy_names(), &decided);
     }
 }
 
-/// What a policy of the limiter has refused since the start.
+/// What a limit, or a quota, has refused since the start.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusals {
     /// Its name.
@@ -302,9 +303,13 @@ pub struct Counted(Arc<Threads>);
 struct Threads {
     requests: Mutex<Vec<Arc<Requests>>>,
     rules: Mutex<Vec<Arc<Rules>>>,
-    /// `[[limits]]`
-    limits: Mutex<Vec<Limit>>,
+    /// The names of `[[limits]]` and `[[quotas]]`.
+    policies: Mutex<Vec<String>>,
     campaigns: Arc<claims::Names>,
+}
+
+fn named(config: &Config) -> Vec<String> {
+    config.policy_names().map(str::to_owned).collect()
 }
 
 fn locked<T>(list: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -316,19 +321,24 @@ impl Counted {
     /// Counters under these settings.
     pub fn new(config: &Config) -> Self {
         Self(Arc::new(Threads {
-            limits: Mutex::new(config.limits.clone()),
+            policies: Mutex::new(named(config)),
             ..Threads::default()
         }))
     }
 
-    /// These limits are in force from now on; what was counted of others is no longer told.
-    pub fn limit_by(&self, limits: &[Limit]) {
-        *locked(&self.0.limits) = limits.to_vec();
+    /// The limits and quotas of these settings are in force from now on; what was counted of others is no longer told.
+    pub fn limit_by(&self, config: &Config) {
+        *locked(&self.0.policies) = named(config);
+    }
+
+    /// Nothing was decided yet.
+    fn fresh(&self) -> Vec<Decided> {
+        limited_by(locked(&self.0.policies).iter().map(String::as_str), &[])
     }
 
     /// What was decided under each policy in force.
     fn decided(&self) -> Vec<Decided> {
-        let mut all = limited_by(&locked(&self.0.limits), &[]);
+        let mut all = self.fresh();
         for rules in locked(&self.0.rules).iter() {
             for one in locked(&rules.decisions).iter() {
                 if let Some(sum) = all.iter_mut().find(|sum| sum.policy == one.policy) {
@@ -362,7 +372,7 @@ impl Counted {
             traps: Count::new(),
             starts: Count::new(),
             refused: Arc::default(),
-            decisions: Mutex::new(limited_by(&locked(&self.0.limits), &[])),
+            decisions: Mutex::new(self.fresh()),
         });
         locked(&self.0.rules).push(Arc::clone(&rules));
         rules

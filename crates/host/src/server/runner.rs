@@ -156,7 +156,7 @@ impl<S: Steps> Runner<S> {
         }
         // What was decided so far belongs to the policies until now.
         self.flush();
-        self.counters.limit_by(&generation.settings.config.limits);
+        self.counters.limit_by(&generation.settings.config);
         // What ended just now was reported where it ran, and begins anew with these settings.
         let _ = self.checked(self.steps.configure(generation));
     }

@@ -34,7 +34,7 @@ pub(crate) fn describe(call: Call, operation: &mut Operation<'_>) {
         }
         Call::ListRefusals => {
             operation.about(
-                "Of every limit, the requests that it refused since the start, and those that it would have refused in shadow; who lacked tokens most in \
+                "Of every limit and quota, the requests that it refused since the start, and those that it would have refused in shadow; who lacked tokens most in \
                  the last five to ten minutes, by bounded counts (with `isLeast`, it may have been more often); and requests under way of \
                  `[[concurrency]]`. `tollgate` only.",
             );
