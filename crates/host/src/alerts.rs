@@ -372,7 +372,8 @@ impl House {
                 let topics = self.store.topics(None, MAX_LOOKED_AT as u32).await?;
                 let backlogs = subscriptions::backlogs(&self.store, config, &topics, MAX_LOOKED_AT).await?;
                 let backlogs = backlogs.into_iter().map(|one| (one.topic, one.name, one.lag));
-                let of_groups = groups::lags(&self.store, &topics, MAX_LOOKED_AT).await?;
+                let of_groups = groups::backlogs(&self.store, &topics, MAX_LOOKED_AT, now()).await?;
+                let of_groups = of_groups.into_iter().map(|one| (one.topic, one.name, one.lag));
                 subjects(backlogs, of_groups)
             }
             Reported::Stock => {

@@ -138,10 +138,7 @@ impl View {
     ) -> Result<Self, Problem> {
         let state = groups::state(world.store, &defined.keys()).await?;
         let state = state.ok_or_else(Problem::not_found)?;
-        let held = state.windows.iter();
-        let leased = held
-            .filter(|(_, held)| held.lease != 0 && held.due() > world.now)
-            .count() as u64;
+        let leased = leased(&state, world.now);
         Ok(Self {
             topic: defined.topic.clone(),
             name: defined.name.clone(),
@@ -205,23 +202,49 @@ pub(crate) async fn lags_of<S: Store>(
     Ok(lags)
 }
 
-/// Topic, name and lag of at most `limit` groups; `topics`: their extents.
+/// What a group has not finished.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Backlog {
+    /// Its topic.
+    pub topic: String,
+    /// Its name.
+    pub name: String,
+    /// Messages that are kept and not finished.
+    pub lag: u64,
+    /// Of these, leased now.
+    pub leased: u64,
+}
+
+/// The backlogs of at most `limit` groups; `topics`: their extents. `now`: Unix milliseconds.
 ///
 /// # Errors
 /// The store does not answer, or holds a damaged record.
-pub async fn lags<S: Store>(
+pub async fn backlogs<S: Store>(
     store: &S,
     topics: &[Topic],
     limit: usize,
-) -> Result<Vec<(String, String, u64)>, StoreError> {
-    let mut lags = Vec::new();
+    now: u64,
+) -> Result<Vec<Backlog>, StoreError> {
+    let mut backlogs = Vec::new();
     for defined in groups::all(store, None).await?.into_iter().take(limit) {
         let topic = topics.iter().find(|topic| topic.name == defined.topic);
-        if let Some(lag) = lag(store, &defined, topic).await? {
-            lags.push((defined.topic, defined.name, lag));
+        if let Some(state) = groups::state(store, &defined.keys()).await? {
+            backlogs.push(Backlog {
+                lag: state.lag(topic),
+                leased: leased(&state, now),
+                topic: defined.topic,
+                name: defined.name,
+            });
         }
     }
-    Ok(lags)
+    Ok(backlogs)
+}
+
+/// Messages that are leased at `now`, Unix milliseconds.
+fn leased(state: &groups::State, now: u64) -> u64 {
+    let held = state.windows.iter();
+    held.filter(|(_, held)| held.lease != 0 && held.due() > now)
+        .count() as u64
 }
 
 /// How many dead letters each of at most `limit` groups holds, by topic and name; `most` are counted of one.

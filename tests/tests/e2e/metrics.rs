@@ -412,6 +412,48 @@ pub async fn deliveries_and_their_backlog_are_told(host: Host) {
     .await;
 }
 
+pub async fn messages_to_come_leases_and_quotas_are_told(host: Host) {
+    let quota =
+        "[[quotas]]\nname = \"trials\"\npath = \"/tried\"\nper = [\"ip\"]\nlimit = 2\nwindow = \"day\"\n";
+    let gateway = Gateway::start(host, quota).await;
+    for status in [404, 404, 429] {
+        gateway.get("/tried").send().await.expect(status);
+    }
+    let group = "/api/topics/jobs/groups/workers";
+    gateway.put(group).key(ADMIN_KEY).send().await.expect(201);
+    for delay in ["0", "0", "600"] {
+        let post = gateway.post("/api/topics/jobs/messages").key(ADMIN_KEY);
+        let post = post.header("x-delay", delay).json(&json!({ "job": delay }));
+        post.send().await.expect(202);
+    }
+    let lease = gateway.post(&format!("{group}/lease")).key(ADMIN_KEY);
+    let asked = json!({ "limit": 1, "leaseSeconds": 600 });
+    lease.json(&asked).send().await.expect(200);
+    eventually("all of it is told", async || {
+        let told = series(&gateway.scrape().await);
+        let of = |name: &str| told.get(name).copied();
+        let decided = |decision: &str| {
+            of(&format!(
+                "tollgate_limit_decisions_total{{policy=\"trials\",decision=\"{decision}\"}}"
+            ))
+        };
+        let is_told = (decided("admitted"), decided("refused"), decided("failed"))
+            == (Some(2.0), Some(1.0), Some(0.0))
+            && of("tollgate_group_lag{topic=\"jobs\",group=\"workers\"}") == Some(2.0)
+            && of("tollgate_group_leased{topic=\"jobs\",group=\"workers\"}") == Some(1.0)
+            && of("tollgate_topic_delayed_bytes{topic=\"jobs\"}").is_some_and(|bytes| bytes > 0.0)
+            && of("tollgate_delayed_overdue_seconds") == Some(0.0);
+        is_told.then_some(())
+    })
+    .await;
+    let refusals = gateway.get("/api/limits/refusals").key(ADMIN_KEY).send().await;
+    let expected = json!([{ "policy": "trials", "refused": 1, "wouldRefuse": 0 }]);
+    let told = refusals.expect(200).json();
+    let of_quota = told["limits"].as_array().expect("a list").iter();
+    let of_quota: Vec<_> = of_quota.filter(|one| one["policy"] == "trials").collect();
+    assert_eq!(json!(of_quota), expected);
+}
+
 pub async fn board_and_rules_name_what_there_is(host: Host) {
     let gateway = Gateway::start(host, "").await;
     let plain = gateway.scrape().await;

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::Mutex;
 use tollgate_engines::Engine as _;
+use tollgate_rules::forward::delayed;
 use tollgate_rules::groups::{self, Deaths};
 use tollgate_rules::{campaigns, rooms, subscriptions};
 use tollgate_store::commit::{StoreError, Topic};
@@ -84,9 +85,17 @@ async fn gathered(shared: &Shared, now: u64) -> Result<Sheet, StoreError> {
             Duration::from_millis(age).as_secs_f64(),
         );
     }
-    for (topic, group, lag) in groups::lags(store, &topics, MAX_SUBSCRIPTIONS).await? {
-        sheet.number(Metric::GroupLag, &[&topic, &group], lag);
+    for group in groups::backlogs(store, &topics, MAX_SUBSCRIPTIONS, time).await? {
+        let names = [&*group.topic, &*group.name];
+        sheet.number(Metric::GroupLag, &names, group.lag);
+        sheet.number(Metric::GroupLeased, &names, group.leased);
     }
+    let to_come = delayed::to_come(store, time).await?;
+    for (topic, bytes) in to_come.topics.iter().take(MAX_TOPICS as usize) {
+        sheet.level(Metric::TopicDelayed, &[topic], *bytes as f64);
+    }
+    let overdue = Duration::from_millis(to_come.overdue_ms);
+    sheet.level(Metric::DelayedOverdue, &[], overdue.as_secs_f64());
     for Deaths {
         topic, name, count, ..
     } in groups::deaths(store, MAX_SUBSCRIPTIONS).await?

@@ -81,7 +81,7 @@ metrics! {
     HttpWaiting = Gauge "tollgate_http_requests_waiting" "" []
         "Requests under way that wait for the store, a body, a thread or a component";
     LimitDecisions = Counter "tollgate_limit_decisions" "" ["policy", "decision"]
-        "What became of requests under a policy of the limiter: admitted (charged), refused, would_refuse (in shadow), failed (the buckets could not be asked)";
+        "What became of requests under a limit or a quota: admitted (charged), refused, would_refuse (in shadow), failed (it could not be counted)";
     Buckets = Gauge "tollgate_limit_buckets" "" [] "Token buckets that are kept";
     BucketsMax = Gauge "tollgate_limit_buckets_max" "" [] "Token buckets that may be kept: clients.max_buckets";
     ConcurrencyUnderWay = Gauge "tollgate_concurrency_requests_under_way" "" ["limit"] "Requests under way of a concurrency limit";
@@ -137,10 +137,14 @@ metrics! {
     // Topics and deliveries.
     TopicDepth = Gauge "tollgate_topic_depth" "" ["topic"] "Messages that a topic keeps; of the first 500 topics by name";
     TopicMessages = Counter "tollgate_topic_messages" "" ["topic"] "Messages that a topic ever had: its last sequence";
+    TopicDelayed = Gauge "tollgate_topic_delayed" "bytes" ["topic"] "Room that messages take which were posted to come later; of 500 topics at most";
+    DelayedOverdue = Gauge "tollgate_delayed_overdue" "seconds" []
+        "For how long the oldest message is due that has not come into its topic; 0 if there is none";
     SubscriptionLag = Gauge "tollgate_subscription_lag" "" ["topic", "subscription"]
         "Messages that are kept and not delivered; of 500 subscriptions at most, those of the file first";
     GroupLag = Gauge "tollgate_group_lag" "" ["topic", "group"]
         "Messages that are kept and that no consumer of the group has acknowledged; of 500 groups at most";
+    GroupLeased = Gauge "tollgate_group_leased" "" ["topic", "group"] "Of these, messages that its consumers have leased now";
     GroupDeadLetters = Counter "tollgate_group_dead_letters" "" ["topic", "group"]
         "Messages that a group's consumers did not finish within their leases, since the group was made; of 500 groups at most";
     OldestMessageAge = Gauge "tollgate_oldest_message_age" "seconds" ["topic", "subscription"]

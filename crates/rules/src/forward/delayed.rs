@@ -41,6 +41,8 @@ const PREFIX: &str = "delayed/";
 const SIZES: &str = "delayed-size/";
 /// Entries that are looked at together.
 const MAX_LOOKED: u32 = 256;
+/// Pages of counters that are read to tell what is to come: each topic has 256 counters at most.
+const MAX_SIZES: usize = 16;
 /// Commits of one call, each of messages of one partition.
 const MAX_COMMITS: usize = 16;
 /// Messages of one commit, and their bytes beyond which it takes no more.
@@ -136,6 +138,47 @@ pub(super) async fn has_room<S: Store>(world: &World<'_, S>, topic: &str) -> Res
         taken = taken.saturating_add(stored::count("size of messages to come", Some(&size.entry))?);
     }
     Ok(taken < world.settings.config.topic(topic).backlog())
+}
+
+/// What is to come into topics.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ToCome {
+    /// Topics, by name, with what their messages to come take, bytes. One that had such messages stays, with 0.
+    pub topics: Vec<(String, u64)>,
+    /// For how long the oldest of them is due that has not come; 0 where none is. Milliseconds.
+    pub overdue_ms: u64,
+}
+
+/// What is to come, as far as [`MAX_SIZES`] pages of counters tell. `now`: Unix milliseconds.
+///
+/// # Errors
+/// The store does not answer, or holds a damaged record.
+pub async fn to_come<S: Store>(store: &S, now: u64) -> Result<ToCome, StoreError> {
+    let mut found = ToCome::default();
+    let mut after: Option<String> = None;
+    for _ in 0..MAX_SIZES {
+        let sizes = store.scan(SIZES, after.as_deref(), MAX_PAGE).await?;
+        for size in &sizes {
+            let bytes = stored::count("size of messages to come", Some(&size.entry))?;
+            let topic = size
+                .key
+                .strip_prefix(SIZES)
+                .and_then(|rest| rest.split('/').next());
+            let topic = topic.unwrap_or_default();
+            match found.topics.last_mut() {
+                Some((name, sum)) if name == topic => *sum = sum.saturating_add(bytes),
+                _ => found.topics.push((topic.to_owned(), bytes)),
+            }
+        }
+        after = sizes.into_iter().next_back().map(|size| size.key);
+        if after.is_none() {
+            break;
+        }
+    }
+    let first = store.scan(PREFIX, None, 1).await?;
+    let due = first.first().and_then(due_of);
+    found.overdue_ms = due.map_or(0, |due| now.saturating_sub(due));
+    Ok(found)
 }
 
 /// What a commit does that keeps a message until it is due, in the place of its `append`. The record says when that is.

@@ -1,7 +1,7 @@
 //! Messages that are posted to come later.
 
 use super::*;
-use crate::forward::delayed::release;
+use crate::forward::delayed::{ToCome, release, to_come};
 use tollgate_store::commit::StoreError;
 
 const ORDERS: &str = "/api/topics/orders/messages";
@@ -60,6 +60,30 @@ fn a_message_comes_when_it_is_due_and_once() {
         (&json!(2), &json!("2027-01-15T08:01:00Z"))
     );
     assert_eq!(record["time"], "2027-01-15T08:00:00Z");
+}
+
+#[test]
+fn it_is_told_what_is_to_come_and_how_late_it_is() {
+    let gateway = Gateway::forwarding();
+    let told = |now| crate::testing::ready(to_come(&gateway.store, now)).unwrap();
+    assert_eq!(told(START), ToCome::default());
+    for delay in ["60", "61", "62"] {
+        gateway.post_later(&[("x-delay", delay)], "later");
+    }
+    let before = told(START + 60_000);
+    let [(topic, bytes)] = &before.topics[..] else {
+        panic!("{before:?}");
+    };
+    assert_eq!((&**topic, before.overdue_ms), ("orders", 0));
+    assert!((300..30_000).contains(bytes), "{bytes}");
+    assert_eq!(told(START + 65_000).overdue_ms, 5_000);
+    gateway.store.set_now(START + 62_000);
+    gateway.release();
+    let after = ToCome {
+        topics: vec![("orders".to_owned(), 0)],
+        overdue_ms: 0,
+    };
+    assert_eq!(told(START + 65_000), after);
 }
 
 #[test]
