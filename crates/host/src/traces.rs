@@ -8,6 +8,7 @@
 mod delivery;
 mod export;
 pub mod request;
+mod upstream;
 
 use anyhow::{Context as _, Result};
 use export::{Counts, Exporter};
@@ -25,6 +26,7 @@ use tollgate_rules::config::TraceSettings;
 
 pub use delivery::Deliveries;
 pub use request::{RequestTrace, RuleTrace};
+pub use upstream::{AttemptTrace, UpstreamTrace};
 
 /// The most spans that wait to be sent, or are being sent.
 const MAX_WAITING: usize = 2_048;

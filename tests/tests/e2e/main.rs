@@ -554,6 +554,7 @@ harness::cases! {
             callers_of_this_machine_need_no_key_where_the_settings_say_so,
             claims_and_decisions_are_counted_as_they_were_told,
             deliveries_and_their_backlog_are_told,
+            messages_to_come_leases_and_quotas_are_told,
             others_can_read_both_formats,
             strangers_do_not_read_them,
             strangers_make_no_series,
@@ -575,6 +576,7 @@ harness::cases! {
         both {}
         native {
             a_dead_collector_holds_nothing_up,
+            a_trace_goes_on_through_the_reverse_proxy,
             a_trace_leads_from_the_door_to_the_origin,
             strangers_decide_neither_what_is_recorded_nor_under_which_id,
         }

@@ -15,6 +15,7 @@ const PARENT: &str = "00f067aa0ba902b7";
 /// What the collector asks for.
 const KEY: &str = "the-key-of-the-collector";
 const SERVER: i32 = 2;
+const CLIENT: i32 = 3;
 /// Longer than spans wait to be sent together.
 const QUIET: Duration = Duration::from_millis(2_500);
 
@@ -75,23 +76,68 @@ async fn trace(collector: &Origin, id: &str, names: &[&str]) -> BTreeMap<String,
     .await
 }
 
-/// For people who run this case with `--nocapture`.
-fn print(spans: &BTreeMap<String, Span>) {
-    let mut spans: Vec<&Span> = spans.values().collect();
+/// Attributes that a printed trace shows.
+const SHOWN: [&str; 4] = [
+    "http.response.status_code",
+    "tollgate.threads",
+    "tollgate.attempt",
+    "tollgate.outcome",
+];
+
+/// A trace as a tree, for people who run a case with `--nocapture`: when each span began, and how long it took. `origin`: what an
+/// origin was told of its place.
+fn print(spans: &[Span], origin: &[String]) {
+    let mut spans: Vec<&Span> = spans.iter().collect();
     spans.sort_by_key(|span| span.start_time_unix_nano);
     let first = spans.first().map_or(0, |span| span.start_time_unix_nano);
-    for span in spans {
-        let (began, ended) = (span.start_time_unix_nano - first, span.end_time_unix_nano - first);
-        eprintln!(
-            "{} {} <- {:16} {:>9.3} ms +{:>8.3} ms  {}",
-            hex(&span.trace_id),
-            hex(&span.span_id),
-            hex(&span.parent_span_id),
-            began as f64 / 1e6,
-            (ended - began) as f64 / 1e6,
-            span.name
-        );
+    let Some(root) = spans
+        .iter()
+        .find(|span| spans.iter().all(|other| other.span_id != span.parent_span_id))
+    else {
+        return;
+    };
+    eprintln!("trace {}", hex(&root.trace_id));
+    branch(&spans, root, 0, first, origin);
+}
+
+fn branch(spans: &[&Span], span: &Span, depth: usize, first: u64, origin: &[String]) {
+    let (began, took) = (
+        span.start_time_unix_nano - first,
+        span.end_time_unix_nano - span.start_time_unix_nano,
+    );
+    let told = SHOWN.iter().filter_map(|key| {
+        let value = attribute(&span.attributes, key)?;
+        Some(format!("{}={value}", key.rsplit('.').next()?))
+    });
+    let told: Vec<String> = told.collect();
+    let name = format!("{:indent$}{}", "", span.name, indent = 2 * depth);
+    let (began, took) = (began as f64 / 1e6, took as f64 / 1e6);
+    eprintln!(
+        "{began:>9.3} ms {took:>9.3} ms  {}  {name:<26} {}",
+        hex(&span.span_id),
+        told.join(" ")
+    );
+    for place in origin.iter().filter(|place| place.contains(&hex(&span.span_id))) {
+        eprintln!("{:48}{:indent$}origin: {place}", "", "", indent = 2 * depth);
     }
+    for below in spans.iter().filter(|below| below.parent_span_id == span.span_id) {
+        branch(spans, below, depth + 1, first, origin);
+    }
+}
+
+/// The spans of one trace so far.
+fn of_trace(collector: &Origin, id: &str) -> Vec<Span> {
+    let mut all = spans(collector);
+    all.retain(|span| hex(&span.trace_id) == id);
+    all
+}
+
+/// The places in traces that an origin was told.
+fn places(origin: &Origin) -> Vec<String> {
+    let deliveries = origin.deliveries().into_iter();
+    deliveries
+        .map(|delivery| delivery.header("traceparent").to_owned())
+        .collect()
 }
 
 pub async fn a_trace_leads_from_the_door_to_the_origin(host: Host) {
@@ -126,7 +172,7 @@ pub async fn a_trace_leads_from_the_door_to_the_origin(host: Host) {
     assert_ne!(id, TRACE, "a stranger's id is not taken over");
     let names = ["POST forward", "rule", "body", "commit", "deliver signup"];
     let spans = trace(&collector, id, &names).await;
-    print(&spans);
+    print(&of_trace(&collector, id), &places(&origin));
     let [server, rule, body, commit, deliver] = names.map(|name| &spans[name]);
     assert_eq!(server.kind, SERVER);
     assert!(server.parent_span_id.is_empty(), "the trace begins at the door");
@@ -207,6 +253,59 @@ pub async fn a_trace_leads_from_the_door_to_the_origin(host: Host) {
     let last = |span: &Span| attribute(&span.attributes, "url.path").as_deref() == Some("/the-last");
     assert!(self::spans(&collector).iter().any(last));
     assert!(!log.contains(KEY));
+}
+
+pub async fn a_trace_goes_on_through_the_reverse_proxy(host: Host) {
+    let collector = Origin::start().await;
+    for (name, more) in [("shop", ""), ("kept", "cache = \"by response headers\"\n")] {
+        let origin = Origin::start().await;
+        // The first attempt fails: each has a span.
+        origin.behave({
+            let count = std::sync::atomic::AtomicU32::new(0);
+            move |_| match count.fetch_add(1, std::sync::atomic::Ordering::Relaxed) {
+                0 => Reply::status(503),
+                _ => Reply::status(204),
+            }
+        });
+        let settings = format!(
+            "{}[[origins]]\nname = \"{name}\"\nurls = [{:?}]\n{more}[[proxy]]\npath = \"/{name}/...\"\norigin = \"{name}\"\n",
+            traces(&collector.url(""), "sample = 1.0"),
+            origin.url("")
+        );
+        let gateway = Gateway::start(host, &settings).await;
+        let sent = gateway
+            .get(&format!("/{name}/a"))
+            .header("traceparent", &format!("00-{TRACE}-{PARENT}-01"));
+        sent.outside_contract().send().await.expect(204);
+        let told = places(&origin);
+        let [first, second] = &told[..] else {
+            panic!("{told:?}");
+        };
+        let id = first.split('-').nth(1).expect("a trace id");
+        assert_ne!(id, TRACE, "a stranger's id is not taken over");
+        let attempt = format!("proxy {name}");
+        let spans = eventually("both attempts and the request have spans", async || {
+            let all = of_trace(&collector, id);
+            let attempts = all.iter().filter(|span| span.name == attempt).count();
+            (attempts == 2 && all.iter().any(|span| span.name == "GET proxy")).then_some(all)
+        })
+        .await;
+        print(&spans, &told);
+        let server = spans.iter().find(|span| span.name == "GET proxy").expect("found");
+        assert_eq!(hex(&server.links[0].trace_id), TRACE);
+        for (number, status, place) in [("1", "503", first), ("2", "204", second)] {
+            let is_it = |span: &&Span| place == &format!("00-{id}-{}-01", hex(&span.span_id));
+            let span = spans.iter().find(is_it);
+            let span = span.unwrap_or_else(|| panic!("the origin is below its attempt: {place}"));
+            assert_eq!(span.name, attempt);
+            assert_eq!((span.kind, &span.parent_span_id), (CLIENT, &server.span_id));
+            let told = ["tollgate.attempt", "http.response.status_code", "tollgate.origin"]
+                .map(|key| attribute(&span.attributes, key));
+            let expected = [number, status, name].map(|text| Some(text.to_owned()));
+            assert_eq!(told, expected);
+        }
+        assert!(gateway.stop().await.success());
+    }
 }
 
 pub async fn strangers_decide_neither_what_is_recorded_nor_under_which_id(host: Host) {

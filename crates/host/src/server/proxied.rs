@@ -15,12 +15,14 @@ use crate::proxy::origin::{Attempt, Origin, Refused};
 use crate::proxy::pool::{Failed, MAX_HEAD, Pools, Sent};
 use crate::proxy::upload::{Fault, Outgoing, Progress, Upload};
 use crate::proxy::{target, tunnel};
+use crate::traces::{AttemptTrace, UpstreamTrace};
 use http::header::{self, HeaderMap, HeaderValue};
 use http::uri::{PathAndQuery, Scheme, Uri};
 use http::{Method, Request, StatusCode, Version};
 use hyper::body::{Body as _, Incoming};
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
+use std::cell::Cell;
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -50,6 +52,8 @@ pub struct Asked<'a> {
     pub caller: &'a Caller,
     /// Its id.
     pub request_id: &'a HeaderValue,
+    /// Its trace, if it is traced.
+    pub trace: Option<UpstreamTrace>,
 }
 
 /// A request on its way, as often as it is tried.
@@ -62,6 +66,19 @@ struct Exchange<'a> {
     client: Client<'a>,
     upgrade: Option<&'static str>,
     progress: Rc<Progress>,
+    trace: Option<Traced>,
+}
+
+/// Its trace, and the attempts so far.
+struct Traced(UpstreamTrace, Cell<u32>);
+
+impl Traced {
+    fn attempt(&self, attempt: &Attempt) -> AttemptTrace {
+        self.1.set(self.1.get() + 1);
+        let url = attempt.address().map_or("", |address| &address.url);
+        self.0
+            .attempt(&attempt.origin().settings().name, url, self.1.get())
+    }
 }
 
 /// An attempt that has an answer.
@@ -74,6 +91,18 @@ struct Answered {
 enum Lost {
     TimedOut,
     Failed(Failed),
+}
+
+impl Lost {
+    /// In a word, for its span.
+    fn why(&self) -> &'static str {
+        match self {
+            Self::TimedOut => "timed out",
+            Self::Failed(Failed::Unreachable(_)) => "unreachable",
+            Self::Failed(Failed::Stale(_)) => "the origin closed an idle connection",
+            Self::Failed(Failed::Broken(_)) => "broken",
+        }
+    }
 }
 
 /// Counts what became of a request, however it ends.
@@ -97,6 +126,7 @@ pub async fn answer(asked: Asked<'_>, index: usize) -> Result<Answer, Problem> {
         upload,
         caller,
         request_id,
+        trace,
     } = asked;
     let origins = generation.origins.as_ref().ok_or_else(Problem::not_found)?;
     let (origin, route) = origins
@@ -126,6 +156,7 @@ pub async fn answer(asked: Asked<'_>, index: usize) -> Result<Answer, Problem> {
                 caller.is_tls,
             ),
             request_id: request_id.clone(),
+            trace,
         };
         return cached::answer(wanted, Arc::clone(cache), caller).await;
     }
@@ -147,6 +178,7 @@ pub async fn answer(asked: Asked<'_>, index: usize) -> Result<Answer, Problem> {
         },
         upgrade,
         progress,
+        trace: trace.map(|trace| Traced(trace, Cell::new(0))),
     };
     let answered = async {
         let place = origin.enter().await.map_err(blocked)?;
@@ -342,19 +374,29 @@ impl Exchange<'_> {
     async fn once(&self, attempt: &Attempt, body: &mut Option<Outgoing>, fresh: bool) -> Result<Sent, Lost> {
         let time = Duration::from(self.origin.settings().timeout);
         let mut until = Instant::now() + time;
-        let mut sending = pin!(self.send(attempt, body, fresh));
-        loop {
-            tokio::select! {
-                biased;
-                sent = &mut sending => return sent.map_err(Lost::Failed),
-                () = sleep_until(until) => {
-                    until = self.progress.moved() + time;
-                    if until <= Instant::now() {
-                        return Err(Lost::TimedOut);
+        let span = self.trace.as_ref().map(|trace| trace.attempt(attempt));
+        let sent = {
+            let mut sending = pin!(self.send(attempt, body, fresh, span.as_ref()));
+            loop {
+                tokio::select! {
+                    biased;
+                    sent = &mut sending => break sent.map_err(Lost::Failed),
+                    () = sleep_until(until) => {
+                        until = self.progress.moved() + time;
+                        if until <= Instant::now() {
+                            break Err(Lost::TimedOut);
+                        }
                     }
                 }
             }
+        };
+        if let Some(span) = span {
+            match &sent {
+                Ok(sent) => span.answered(sent.response.status().as_u16()),
+                Err(lost) => span.failed(lost.why()),
+            }
         }
+        sent
     }
 
     async fn send(
@@ -362,11 +404,15 @@ impl Exchange<'_> {
         attempt: &Attempt,
         body: &mut Option<Outgoing>,
         fresh: bool,
+        span: Option<&AttemptTrace>,
     ) -> Result<Sent, Failed> {
         let how = (self.upgrade.is_some(), fresh);
         let (sender, reused) = self.pools.take(self.origin, attempt.index(), how).await?;
         let request = self.request(attempt, sender.is_two(), body.take().unwrap_or(Outgoing::Empty));
-        let request = request.map_err(|error| Failed::Broken(error.to_string()))?;
+        let mut request = request.map_err(|error| Failed::Broken(error.to_string()))?;
+        if let Some(span) = span {
+            span.tell(request.headers_mut());
+        }
         let sent = sender.send(request, reused).await?;
         match fault_of(&sent.response, self.upgrade) {
             Some(why) => Err(Failed::Broken(why.to_owned())),

@@ -647,6 +647,7 @@ impl Gateway {
                 upload: body.take(),
                 caller,
                 request_id,
+                trace: trace.map(RequestTrace::upstream),
             };
             let answer = Box::pin(proxied::answer(proxied, route?)).await;
             return Ok(with_added(answer.unwrap_or_else(refused), added));

@@ -1,6 +1,6 @@
 //! The spans of a request: its own, that of the rule that answered it, and what that waited for.
 
-use super::{Span, Traces, new_span_id, new_trace_id};
+use super::{Span, Traces, UpstreamTrace, new_span_id, new_trace_id};
 use crate::server::service::Caller;
 use http::HeaderMap;
 use http::header::{HeaderName, HeaderValue, USER_AGENT};
@@ -90,6 +90,11 @@ impl RequestTrace {
     /// The trace's id, as the access log tells it.
     pub fn trace_id(&self) -> String {
         format!("{:032x}", self.trace_id)
+    }
+
+    /// Origins are asked for it.
+    pub fn upstream(&self) -> UpstreamTrace {
+        UpstreamTrace::new(&self.traces, self.trace_id, self.id)
     }
 
     /// A rule begins now.

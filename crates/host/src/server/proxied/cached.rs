@@ -1,7 +1,7 @@
 //! A `GET` for an origin whose answers are kept: from the cache where it may be, else asked for by one for all who ask meanwhile. Who
 //! asks does so in a task of its own, so that it ends also where the client goes.
 
-use super::{Exchange, Outcome, Tally, blocked, broken};
+use super::{Exchange, Outcome, Tally, Traced, blocked, broken};
 use crate::proxy::cache::{Asked, Cache, Found, Leader, Stored, Turn, Use};
 use crate::proxy::download::{Download, Held};
 use crate::proxy::fields::{self, Client};
@@ -11,12 +11,14 @@ use crate::proxy::upload::{Outgoing, Progress};
 use crate::server::answer::AnswerBody;
 use crate::server::generation::Generation;
 use crate::server::service::{Answer, Caller};
+use crate::traces::UpstreamTrace;
 use bytes::{Bytes, BytesMut};
 use http::header::{self, HeaderMap, HeaderValue};
 use http::uri::{PathAndQuery, Uri};
 use http::{Method, StatusCode, request, response};
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Body as _;
+use std::cell::Cell;
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -68,6 +70,8 @@ pub struct Wanted {
     pub client: (IpAddr, bool, bool),
     /// Its id.
     pub request_id: HeaderValue,
+    /// Its trace, if it is traced.
+    pub trace: Option<UpstreamTrace>,
 }
 
 /// What came of asking.
@@ -259,6 +263,7 @@ async fn fetch(
         },
         upgrade: None,
         progress: Rc::clone(&progress),
+        trace: wanted.trace.clone().map(|trace| Traced(trace, Cell::new(0))),
     };
     let mut tally = Tally(&wanted.origin, Outcome::Gone);
     let answered = async {
