@@ -6,7 +6,10 @@ import { mkdirSync, readFileSync } from 'node:fs';
 import { accessibility, launch, open } from './browser.mjs';
 
 const { BASE, KEY, SCREENSHOTS } = process.env;
+/** Whether pictures are of whole pages, not of what is in sight at first. */
+const FULL = Boolean(process.env.WHOLE_PAGES);
 const CLAIMS = 100;
+const FIREFOX = 'Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0';
 
 const api = async (method, path, body, headers = { authorization: `Bearer ${KEY}` }) => {
   const json = body === undefined ? {} : { 'content-type': 'application/json' };
@@ -154,6 +157,101 @@ try {
   await page.getByText('10 min, then the unit comes back').waitFor();
   await sound('a campaign with holds');
 
+  step('codes are imported; who finds none left waits in line');
+  await go('campaigns', 'Campaigns');
+  await page.getByRole('button', { name: 'New campaign' }).click();
+  await field('Id').fill('coded');
+  await field('Hold, seconds').fill('600');
+  await field('Codes').selectOption('import');
+  await field('Users may wait in line once all is taken').check();
+  await submit('Create');
+  await gone();
+  await page.getByRole('link', { name: 'coded' }).click();
+  await heading('coded').waitFor();
+  await page.getByRole('button', { name: 'Import codes' }).click();
+  await field('Codes').fill('bad code\nAB-1');
+  await submit('Import');
+  await page.locator('.fault').waitFor();
+  await field('Codes').fill('AB-1\n\n AB-2 \n');
+  await sound('an import of codes');
+  await submit('Import');
+  await gone();
+  await tile('Codes left').filter({ hasText: /^2$/ }).waitFor();
+  await page.getByRole('button', { name: 'Import codes' }).click();
+  await field('Codes').fill('AB-2\nAB-3');
+  await submit('Import');
+  await page.getByText('1 are new; the pool has 3 in all. 1 were there already:').waitFor();
+  await submit('Done');
+  await gone();
+  for (const user of ['ann', 'ben', 'cat']) await api('POST', '/api/campaigns/coded/claims', undefined, { 'x-user-id': user });
+  for (const user of ['dan', 'eve']) await api('POST', '/api/campaigns/coded/waitlist', {}, { 'x-user-id': user });
+  await tile('In line').filter({ hasText: /^2$/ }).waitFor();
+  await tile('Codes left').filter({ hasText: /^0$/ }).waitFor();
+  await page.getByText('imported, one for each claim, by chance').waitFor();
+  await sound('a campaign with codes');
+
+  step('a waiting room is made, paced, paused and removed');
+  await go('rooms', 'Waiting rooms');
+  await page.getByRole('button', { name: 'New waiting room' }).click();
+  await field('Name').fill('Not A Name');
+  await field('In front of').fill('/sale/...');
+  await field('Visitors a second').fill('0.05');
+  await submit('Save');
+  await page.locator('.fault').waitFor();
+  await field('Name').fill('sale');
+  await field('What people wait for').fill('The spring sale');
+  await sound('a new waiting room');
+  await submit('Save');
+  await gone();
+  const room = (name) => page.locator('.card', { has: page.getByRole('heading', { name, exact: true }) });
+  for (let n = 0; n < 5; n++) await api('POST', '/api/rooms/sale/tickets', undefined, { 'x-user-id': `guest-${n}` });
+  await room('sale').locator('.figure strong').filter({ hasText: /^[345]$/ }).waitFor();
+  await page.getByRole('button', { name: 'Pace of sale' }).click();
+  await field('Visitors a second').fill('0.1');
+  await submit('Set');
+  await gone();
+  assert.equal((await api('GET', '/api/rooms/sale')).perSecond, 0.1);
+  await page.getByRole('button', { name: 'Pause sale' }).click();
+  await room('sale').getByText('Paused', { exact: true }).waitFor();
+  assert.equal((await api('GET', '/api/rooms/sale')).state, 'paused');
+  await sound('waiting rooms');
+  await page.getByRole('button', { name: 'Resume sale' }).click();
+  await room('sale').getByText('Open', { exact: true }).waitFor();
+  await room('tickets').getByText('the rest is in tollgate.toml').waitFor();
+  assert.equal(await page.getByRole('button', { name: 'Delete tickets' }).count(), 0);
+  await page.getByRole('button', { name: 'Delete sale' }).click();
+  await submit('Delete');
+  await room('sale').waitFor({ state: 'detached' });
+
+  step('a draw takes entries, and is drawn once one is sure');
+  await go('draws', 'Draws');
+  await page.getByText('No draws yet').waitFor();
+  await page.getByRole('button', { name: 'New draw' }).click();
+  await field('Id').fill('easter');
+  await field('Picked from').fill('1-9');
+  await field('Words of a pick').fill('2');
+  await field('Closes').fill('2035-01-01T10:00');
+  await field('Prizes').fill('[{"matches": 3, "name": "a car"}]');
+  await sound('a new draw');
+  await submit('Create');
+  await page.locator('.fault').waitFor();
+  await field('Prizes').fill('[{"matches": 2, "name": "a car", "quantity": 1}, {"matches": 1, "name": "a book"}]');
+  await submit('Create');
+  await gone();
+  await page.getByRole('link', { name: 'easter' }).click();
+  await heading('easter').waitFor();
+  for (const user of ['ann', 'ben', 'cat']) await api('POST', '/api/draws/easter/entries', {}, { 'x-user-id': user });
+  await tile('Entries').filter({ hasText: /^3$/ }).waitFor();
+  await sound('a draw');
+  await page.getByRole('button', { name: 'Draw now' }).click();
+  await submit('Draw');
+  await gone();
+  await page.getByText('Drawn', { exact: true }).waitFor();
+  const drawn = await api('GET', '/api/draws/easter');
+  await page.getByText(drawn.winningWords.join(', '), { exact: true }).waitFor();
+  await page.getByText(drawn.seed).waitFor();
+  await sound('a draw that is drawn');
+
   step('a link is created, found, changed and deleted');
   await go('links', 'Links');
   await page.getByRole('button', { name: 'New link' }).click();
@@ -189,6 +287,16 @@ try {
   await page.keyboard.press('Escape');
   await gone();
   await focusOn('QR code of hello');
+  step('its visits are drawn, counted and listed');
+  for (let n = 0; n < 3; n++) await fetch(`${BASE}/hello`, { redirect: 'manual', headers: { 'user-agent': FIREFOX } });
+  for (let wait = 0; (await api('GET', '/api/links/hello/visits')).visits.length < 3 && wait < 100; wait++) await new Promise((later) => setTimeout(later, 100));
+  await page.getByRole('button', { name: 'Visits of hello' }).click();
+  await page.getByRole('img', { name: /^Visits of hello by time; most: 3,/ }).waitFor();
+  await page.getByRole('region', { name: 'Visits by browser' }).getByRole('row', { name: 'firefox 3' }).waitFor();
+  assert.equal(await page.getByRole('region', { name: 'Newest visits' }).getByRole('row').count(), 4);
+  await sound('the visits of a link');
+  await page.keyboard.press('Escape');
+  await gone();
   await page.getByLabel('Find').fill('');
   await page.getByRole('button', { name: 'Delete other' }).click();
   await submit('Delete');
@@ -221,6 +329,24 @@ try {
   for (let wait = 0; !origin.taken.length && wait < 100; wait++) await new Promise((later) => setTimeout(later, 100));
   assert.deepEqual(origin.taken.map(JSON.parse), [{ order: 1 }]);
 
+  step('its attempts are seen, and what a sample is answered');
+  await page.getByRole('button', { name: 'Attempts of 1' }).click();
+  const attempts = page.getByRole('region', { name: 'Attempts at origin' });
+  await attempts.getByRole('row', { name: /204/ }).waitFor();
+  await sound('attempts');
+  await page.keyboard.press('Escape');
+  await gone();
+  await page.getByText('pauses by itself after 5 d of failure').waitFor();
+  origin.takes = false;
+  await page.getByRole('button', { name: 'Test origin' }).click();
+  await page.getByText(/^The sample was not taken:/).waitFor();
+  await sound('a sample that was not taken');
+  origin.takes = true;
+  await page.getByRole('button', { name: 'Test origin' }).click();
+  await page.getByText('The sample was taken: 204').waitFor();
+  await page.getByRole('button', { name: 'Close what came of the sample' }).click();
+  origin.taken.length = 1;
+
   step('a subscription is paused and resumed');
   await page.getByRole('button', { name: 'Pause' }).click();
   await page.getByText('Paused, by hand').waitFor();
@@ -240,10 +366,17 @@ try {
   for (let wait = 0; origin.taken.length < 2 && wait < 100; wait++) await new Promise((later) => setTimeout(later, 100));
   assert.deepEqual(origin.taken.map(JSON.parse), [{ order: 1 }, { order: 1 }]);
   origin.takes = false;
+  // What the form does not show stays as it is.
+  const types = ['http.*'];
+  await api('PUT', '/api/topics/orders/subscriptions/origin', { url: hook, allowPrivateAddresses: true, filter: { types }, pauseAfter: 3600 });
+  await page.getByText('pauses by itself after 1 h of failure').waitFor();
   await page.getByRole('button', { name: 'Change origin' }).click();
   await field('Attempts of a message').fill('9');
+  await field('Pauses itself after seconds of failure').fill('0');
   await submit('Save');
   await gone();
+  await page.getByText('never pauses by itself').waitFor();
+  assert.deepEqual((await api('GET', '/api/topics/orders/subscriptions/origin')).filter, { types });
   await api('POST', '/api/topics/orders/messages', { order: 2 });
   await page.getByText('Last error:').waitFor();
   await page.getByText('the oldest since').waitFor();
@@ -287,6 +420,48 @@ try {
   await refused.getByText('claims-of-an-address').first().waitFor();
   await sound('who is refused most');
 
+  step('quotas and requests at once are there; a client is looked up, granted more, and filled again');
+  const tried = [];
+  for (let n = 0; n < 3; n++) tried.push((await fetch(`${BASE}/tried`)).status);
+  assert.deepEqual(tried, [404, 404, 429]);
+  const quota = page.getByRole('region', { name: 'Every quota' }).getByRole('row', { name: /trials-of-a-day/ });
+  await quota.getByText('Europe/Berlin').waitFor();
+  await quota.getByRole('cell', { name: '1', exact: true }).waitFor();
+  await page.getByRole('region', { name: 'Every bound on requests at once' }).getByRole('row', { name: /reports/ }).waitFor();
+  await page.getByLabel('Client', { exact: true }).fill('ip:127.0.0.1');
+  await page.getByRole('button', { name: 'Look up', exact: true }).click();
+  await page.getByRole('region', { name: 'Quotas of ip:127.0.0.1' }).getByText('2 of 2').waitFor();
+  await sound('a client');
+  await page.getByRole('button', { name: 'Fill again ip:127.0.0.1' }).click();
+  await page.getByRole('region', { name: 'Quotas of ip:127.0.0.1' }).getByText('0 of 2').waitFor();
+  assert.equal((await fetch(`${BASE}/tried`)).status, 404);
+
+  step('an access list turns somebody away, and is removed');
+  await page.getByRole('button', { name: 'New access list' }).click();
+  await field('Name').fill('harvesters');
+  await field('Networks').fill('nowhere');
+  await submit('Save');
+  await page.locator('.fault').waitFor();
+  await field('Networks').fill('203.0.113.0/24, 198.51.100.7');
+  await sound('a new access list');
+  await submit('Save');
+  await gone();
+  await page.getByRole('region', { name: 'Every access list' }).getByRole('row', { name: /harvesters.*203\.0\.113\.0\/24.*Turned away/ }).waitFor();
+  await page.getByRole('button', { name: 'Delete harvesters' }).click();
+  await submit('Delete');
+  await page.getByText('Nobody is turned away, and nobody goes uncharged.').waitFor();
+
+  step('origins tell their health, breaker and cache');
+  for (let n = 0; n < 6; n++) await fetch(`${BASE}/shop/${n}`);
+  await go('origins', 'Origins');
+  await page.getByRole('heading', { name: 'shop' }).waitFor();
+  await page.getByText('1 of 2 down').waitFor();
+  const addresses = page.getByRole('region', { name: 'Addresses of shop' });
+  await addresses.getByText('Checks fail').waitFor();
+  await addresses.getByText('Checks pass').waitFor();
+  await tile('Answered').waitFor();
+  await sound('origins');
+
   step('events come as they happen');
   await go('events', 'Events');
   await page.getByText('Nothing has happened yet.').waitFor();
@@ -323,7 +498,7 @@ try {
 
   step('at 360 px nothing sticks out');
   await page.setViewportSize({ width: 360, height: 740 });
-  for (const [hash, title] of [['', 'Overview'], ['campaigns', 'Campaigns'], ['campaigns/spring', 'spring'], ['links', 'Links'], ['topics', 'Topics'], ['topics/orders', 'orders'], ['limits', 'Limits'], ['events', 'Events'], ['keys', 'Keys'], ['configuration', 'Configuration']]) {
+  for (const [hash, title] of [['', 'Overview'], ['campaigns', 'Campaigns'], ['campaigns/spring', 'spring'], ['campaigns/coded', 'coded'], ['rooms', 'Waiting rooms'], ['draws', 'Draws'], ['draws/easter', 'easter'], ['links', 'Links'], ['topics', 'Topics'], ['topics/orders', 'orders'], ['limits', 'Limits'], ['origins', 'Origins'], ['events', 'Events'], ['keys', 'Keys'], ['configuration', 'Configuration']]) {
     await go(hash, title);
     await page.getByText('Loading …').waitFor({ state: 'detached' });
     assert.equal(await page.evaluate(() => document.documentElement.scrollWidth), 360, `${title} at 360 px`);
@@ -355,9 +530,15 @@ try {
   await heading('Keys').waitFor();
   await page.getByText('Your key does not reach this far').waitFor();
   await sound('a view out of reach');
-  assert.deepEqual(await page.locator('.side nav a').allTextContents(), ['Overview', 'Campaigns']);
+  assert.deepEqual(await page.locator('.side nav a').allTextContents(), ['Overview', 'Campaigns', 'Waiting rooms', 'Draws']);
   await page.getByRole('link', { name: 'Campaigns', exact: true }).click();
   await page.getByRole('link', { name: 'spring' }).waitFor();
+  // What it may not see is asked for nowhere: neither a broken panel, nor a refusal.
+  for (const [hash, title] of [['', 'Overview'], ['rooms', 'Waiting rooms'], ['draws', 'Draws'], ['campaigns/coded', 'coded']]) {
+    await go(hash, title);
+    await page.getByText('Loading …').waitFor({ state: 'detached' });
+    assert.equal(await page.locator('.notice.bad').count(), 0, title);
+  }
 
   step('a key that is deleted ends its sessions');
   const [, id] = narrow.split('_');
@@ -387,11 +568,17 @@ async function pictures() {
   for (const [code, title, tags] of [['guide', 'The guide', []], ['sale', 'Summer sale', ['campaign', 'mail']], ['jobs', 'Open positions', ['hr']]]) {
     await api('POST', '/api/links', { url: `https://example.com/${code}/a-page-with-a-rather-long-address`, code, title, tags });
   }
-  for (let n = 0; n < 23; n++) await fetch(`${BASE}/sale`, { redirect: 'manual', headers: { 'user-agent': 'Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0' } });
+  for (let n = 0; n < 23; n++) await fetch(`${BASE}/sale`, { redirect: 'manual', headers: { 'user-agent': FIREFOX } });
+  await api('PUT', '/api/rooms/sale', { path: '/sale/...', admitPerSecond: 3, title: 'The spring sale' });
+  await api('PUT', '/api/rooms/concert', { path: '/concert/...', admitPerSecond: 50, opens: '2035-06-01T08:00:00Z', capacity: 2000 });
+  for (let n = 0; n < 400; n += 20) await Promise.all(Array.from({ length: 20 }, (_, k) => api('POST', `/api/rooms/${(n + k) % 4 ? 'sale' : 'concert'}/tickets`, undefined, { 'x-user-id': `guest-${n + k}` })));
+  await api('POST', '/api/draws', { id: 'new-year', pick: 6, pool: { from: 1, to: 49 }, closesAt: '2035-01-01T00:00:00Z', prizes: [{ matches: 6, name: 'a car', quantity: 1 }], beaconSource: 'The DAX’s closing value of 30 December 2034' });
+  for (let n = 0; n < 40; n++) await api('POST', '/api/draws/new-year/entries', {}, { 'x-user-id': `guest-${n}` });
+  await api('PUT', '/api/access/harvesters', { action: 'deny', cidrs: ['203.0.113.0/24'], clients: ['id:harvester'] });
   origin.takes = false;
   await api('POST', '/api/topics/orders/messages', { order: 2 });
   await api('POST', '/api/keys', { name: 'shop, production', scopes: ['links', 'campaigns'] });
-  const views = [['', 'overview'], ['campaigns', 'campaigns'], ['campaigns/summer', 'campaign'], ['links', 'links'], ['topics', 'topics'], ['topics/orders', 'topic'], ['limits', 'limits'], ['events', 'events'], ['keys', 'keys'], ['configuration', 'configuration']];
+  const views = [['', 'overview'], ['campaigns', 'campaigns'], ['campaigns/summer', 'campaign'], ['campaigns/coded', 'codes'], ['rooms', 'rooms'], ['draws', 'draws'], ['draws/easter', 'draw'], ['links', 'links'], ['topics', 'topics'], ['topics/orders', 'topic'], ['limits', 'limits'], ['origins', 'origins'], ['events', 'events'], ['keys', 'keys'], ['configuration', 'configuration']];
   const cookies = await context.cookies();
   let claimed = 0;
   let running = true;
@@ -415,12 +602,21 @@ async function pictures() {
       await one.page.goto(`${BASE}/admin#/${hash}`);
       await one.page.waitForTimeout(1500);
       await one.page.getByText('Loading …').waitFor({ state: 'detached' });
-      await one.page.screenshot({ path: `${SCREENSHOTS}/${file}-${colorScheme}-${width}.png` });
+      await one.page.screenshot({ path: `${SCREENSHOTS}/${file}-${colorScheme}-${width}.png`, fullPage: FULL });
     }
     await one.page.goto(`${BASE}/admin#/links`);
     await one.page.getByRole('button', { name: 'QR code of sale' }).click();
     await one.page.getByRole('img', { name: /^QR code that leads to/ }).waitFor();
     await one.page.screenshot({ path: `${SCREENSHOTS}/qr-${colorScheme}-${width}.png` });
+    await one.page.keyboard.press('Escape');
+    await one.page.getByRole('button', { name: 'Visits of sale' }).click();
+    await one.page.getByRole('img', { name: /^Visits of sale by time/ }).waitFor();
+    await one.page.screenshot({ path: `${SCREENSHOTS}/visits-${colorScheme}-${width}.png` });
+    await one.page.keyboard.press('Escape');
+    await one.page.goto(`${BASE}/admin#/topics/orders`);
+    await one.page.getByRole('button', { name: /^Attempts of/ }).first().click();
+    await one.page.getByRole('dialog').getByRole('heading', { name: 'origin' }).waitFor();
+    await one.page.screenshot({ path: `${SCREENSHOTS}/attempts-${colorScheme}-${width}.png` });
     await one.page.keyboard.press('Escape');
     await one.page.goto(`${BASE}/admin#/campaigns`);
     await one.page.getByRole('button', { name: 'New campaign' }).click();

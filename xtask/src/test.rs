@@ -124,6 +124,8 @@ const SHOWN: &[&str] = &[
     "overview-light-1280",
     "campaigns-dark-1280",
     "topic-light-1280",
+    "rooms-light-1280",
+    "origins-dark-1280",
     "links-light-360",
 ];
 

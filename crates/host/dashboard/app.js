@@ -6,9 +6,12 @@ import * as stream from './live.js';
 import { Failure, Head, Session, arrival, html } from './ui.js';
 import { Overview } from './overview.js';
 import { Campaign, Campaigns } from './campaigns.js';
+import { Rooms } from './rooms.js';
+import { Draw, Draws } from './draws.js';
 import { Links } from './links.js';
 import { Limits } from './limits.js';
 import { Topic, Topics } from './topics.js';
+import { Origins } from './origins.js';
 import { Events } from './events.js';
 import { Keys } from './keys.js';
 import { Configuration } from './configuration.js';
@@ -17,9 +20,12 @@ import { Configuration } from './configuration.js';
 const VIEWS = [
   ['', 'Overview', null, Overview],
   ['campaigns', 'Campaigns', 'campaigns', Campaigns, ({ id }) => html`<${Campaign} id=${id} />`],
+  ['rooms', 'Waiting rooms', 'campaigns', Rooms],
+  ['draws', 'Draws', 'campaigns', Draws, ({ id }) => html`<${Draw} id=${id} />`],
   ['links', 'Links', 'links', Links],
   ['topics', 'Topics', 'topics', Topics, ({ id }) => html`<${Topic} name=${id} />`],
-  ['limits', 'Limits', 'admin', Limits],
+  ['limits', 'Limits', 'limits', Limits],
+  ['origins', 'Origins', 'admin', Origins],
   ['events', 'Events', 'admin', Events],
   ['keys', 'Keys', 'admin', Keys],
   ['configuration', 'Configuration', 'admin', Configuration],

@@ -2,8 +2,9 @@
 import { useState } from './hooks.js';
 import { live, rate, rates, useLive } from './live.js';
 import { call, query, segment } from './api.js';
+import { ImportCodes } from './codes.js';
 import {
-  Act, Badge, Command, Confirm, Dialog, Empty, Failure, Form, Head, Loading, Pager, Spark, Stock, Table, Tile, Time,
+  Act, Badge, Command, Confirm, Dialog, Empty, Failure, Form, Head, Loading, Pager, Spark, Stock, Tile, Time,
   changes, curl, decimal, duration, given, html, number, percent, useAnswer, usePages, useSession,
 } from './ui.js';
 
@@ -20,16 +21,20 @@ export const State = ({ state }) => {
   return html`<${Badge} tone=${tone}>${text}<//>`;
 };
 
+const CODES = { none: 'none', generate: 'one is made for each claim', import: 'imported, one for each claim' };
+
 const QUANTITY = { name: 'quantity', label: 'Units', kind: 'number', min: 1, max: 1e9, required: true };
 const ENDS = { name: 'endsAt', label: 'Ends', kind: 'time', hint: 'In your time zone. Without it, it ends when it is closed.' };
 const NEW = [
   { name: 'id', label: 'Id', required: true, max: 64, placeholder: 'spring-sale', hint: 'a–z, 0–9 and -. It stands in the address of a claim.' },
-  QUANTITY,
+  { ...QUANTITY, required: false, hint: 'Not where codes are imported: each is a unit.' },
   { name: 'perUser', label: 'Claims of one user', kind: 'number', min: 1, max: 1000, hint: '1 unless you say otherwise.' },
   { name: 'startsAt', label: 'Starts', kind: 'time', hint: 'In your time zone. Without it, it starts at once.' },
   ENDS,
   { name: 'holdSeconds', label: 'Hold, seconds', kind: 'number', min: 1, max: 2592000, hint: 'A claim is held for so long, until it is confirmed or its unit comes back. Without it, each is confirmed at once.' },
-  { name: 'codes', label: 'Codes', kind: 'choice', choices: [['none', 'Without'], ['generate', 'One for each claim']] },
+  { name: 'codes', label: 'Codes', kind: 'choice', choices: [['none', 'Without'], ['generate', 'One is made for each claim'], ['import', 'Imported, one for each claim']] },
+  { name: 'waitlist', label: 'Users may wait in line once all is taken', kind: 'flag', hint: 'Takes holds: what comes back is held for the next in line.' },
+  { name: 'room', label: 'Waiting room', max: 64, placeholder: 'sale', hint: 'In front of its claims.' },
   { name: 'topic', label: 'Topic', placeholder: 'coupon', hint: 'Where claims are announced.' },
 ];
 
@@ -51,7 +56,7 @@ const Edit = ({ campaign, close }) => {
     announce(`Campaign ${campaign.id} was changed.`);
     close(true);
   };
-  const fields = [{ ...QUANTITY, hint: `Not below the ${number(campaign.admitted)} that are admitted.` }, ENDS];
+  const fields = campaign.codes === 'import' ? [ENDS] : [{ ...QUANTITY, hint: `Not below the ${number(campaign.admitted)} that are admitted.` }, ENDS];
   return html`<${Dialog} title="Change ${campaign.id}" close=${() => close(false)}><${Form} fields=${fields} initial=${campaign} action="Save" submit=${submit} close=${() => close(false)} /><//>`;
 };
 
@@ -72,6 +77,7 @@ const Card = ({ campaign }) => {
         <span><strong>${number(campaign.admitted)}</strong> admitted</span>
         <span><strong>${decimal(perSecond)}</strong> / s</span>
       </div>
+      ${campaign.waiting > 0 && html`<div class="row"><span><strong>${number(campaign.waiting)}</strong> in line</span></div>`}
       ${hasReturns(campaign) && html`
         <div class="row">
           <span><strong>${number(campaign.held)}</strong> held</span>
@@ -99,35 +105,7 @@ export const Campaigns = () => {
     ${!campaigns && !pages.problem && html`<${Loading} />`}
     ${campaigns?.length === 0 && html`<${Empty} title="No campaigns yet" command=${curl('POST', '/api/campaigns', { id: 'spring', quantity: 1000 })}>A campaign admits exactly as many claims as it has units. Create one here, or over the API:<//>`}
     ${campaigns?.length > 0 && html`<ul class="cards">${campaigns.map((one) => html`<${Card} key=${one.id} campaign=${one} />`)}</ul>`}
-    <${Pager} pages=${pages} />
-    <${Rooms} />`;
-};
-
-const ROOMS = { open: ['good', 'Open'], scheduled: ['quiet', 'Scheduled'], paused: ['warn', 'Paused'] };
-
-/** The waiting rooms, where there are any. */
-const Rooms = () => {
-  const { data, reload } = useAnswer('api/rooms', 5000);
-  if (!data?.rooms.length) return null;
-  const act = (room, verb) => () => call('POST', `api/rooms/${segment(room.name)}/${verb}`).then(reload);
-  return html`
-    <section aria-labelledby="rooms">
-      <h2 id="rooms">Waiting rooms</h2>
-      <${Table} label="Waiting rooms" columns=${[['Room'], ['In front of'], ['State'], ['Waiting', 'num'], ['Admitted', 'num'], ['A second', 'num'], ['']]}>
-        ${data.rooms.map((room) => html`
-          <tr key=${room.name}>
-            <th scope="row">${room.name}</th>
-            <td class="long"><code>${room.path}</code></td>
-            <td><${Badge} tone=${ROOMS[room.state][0]}>${ROOMS[room.state][1]}<//></td>
-            <td class="num">${number(room.waiting)}</td>
-            <td class="num">${number(room.admitted)}</td>
-            <td class="num">${decimal(room.perSecond)}</td>
-            <td>${room.state === 'paused'
-              ? html`<${Act} label="Resume" act=${act(room, 'resume')} done="${room.name} goes on." />`
-              : html`<${Act} label="Pause" act=${act(room, 'pause')} done="${room.name} stands still." />`}</td>
-          </tr>`)}
-      <//>
-    </section>`;
+    <${Pager} pages=${pages} />`;
 };
 
 /** What the page shows, in its newest state, and what has come since. */
@@ -151,14 +129,17 @@ export const Campaign = ({ id }) => {
   if (!data) return html`<${Head} title=${id} back=${['#/campaigns', 'Campaigns']} /><${Loading} />`;
   const campaign = newest(data);
   const name = `campaign/${id}`;
+  const imports = campaign.codes === 'import';
   return html`
     <${Head} title=${id} back=${['#/campaigns', 'Campaigns']}>
       <${State} state=${campaign.state} />
+      ${campaign.codes === 'import' && html`<button type="button" onClick=${() => setOpen('codes')}>Import codes</button>`}
       <button type="button" onClick=${() => setOpen('edit')}>Change</button>
       ${campaign.state !== 'closed' && html`<button type="button" class="danger" onClick=${() => setOpen('close')}>Close</button>`}
       ${campaign.state === 'closed' && html`<${Act} label="Open again" done="Campaign ${id} is open again."
         act=${() => call('PATCH', `api/campaigns/${segment(id)}`, { state: 'open' }).then(reload)} />`}
     <//>
+    ${open === 'codes' && html`<${ImportCodes} campaign=${campaign} close=${close} />`}
     ${open === 'edit' && html`<${Edit} campaign=${campaign} close=${close} />`}
     ${open === 'close' && html`
       <${Confirm} title="Close ${id}?" action="Close campaign" done="Campaign ${id} was closed."
@@ -166,12 +147,14 @@ export const Campaign = ({ id }) => {
         <p>Nobody is admitted any more. It can be opened again later; its ${number(campaign.admitted)} claims stay.</p>
       <//>`}
     <dl class="tiles">
-      <${Tile} name="Left" value=${number(campaign.remaining)} note="of ${number(campaign.quantity)} units" />
+      <${Tile} name=${imports ? 'Codes left' : 'Left'} value=${number(campaign.remaining)} note="of ${number(campaign.quantity)} ${imports ? 'that were imported' : 'units'}" />
       <${Tile} name="Admitted" value=${number(campaign.admitted)} note=${percent(campaign.admitted, campaign.quantity)} />
       ${hasReturns(campaign) && html`
         <${Tile} name="Held" value=${number(campaign.held)} note="until they are confirmed, or come back" />
         <${Tile} name="Confirmed" value=${number(campaign.confirmed)} note=${percent(campaign.confirmed, campaign.quantity)} />
         <${Tile} name="Came back" value=${number(campaign.released)} note="released, expired or revoked" />`}
+      ${campaign.waiting != null && html`<${Tile} name="In line" value=${number(campaign.waiting)} note="what comes back goes to them first" />`}
+      ${campaign.burnt > 0 && html`<${Tile} name="Burnt" value=${number(campaign.burnt)} note="of revoked claims whose code was shown" />`}
       <${Tile} name="Claims" value=${decimal(rate(name))} unit="/ s" values=${rates(name)} />
     </dl>
     <${Stock} campaign=${campaign} />
@@ -182,8 +165,10 @@ export const Campaign = ({ id }) => {
         <dt>Starts</dt><dd><${Time} at=${campaign.startsAt} none="at once" /></dd>
         <dt>Ends</dt><dd><${Time} at=${campaign.endsAt} none="when it is closed" /></dd>
         <dt>Holds</dt><dd>${campaign.holdSeconds === null ? 'none: a claim is confirmed at once' : `${duration(campaign.holdSeconds)}, then the unit comes back`}</dd>
-        <dt>Codes</dt><dd>${campaign.codes === 'generate' ? 'one for each claim' : 'none'}</dd>
-        ${campaign.room && html`<dt>Waiting room</dt><dd>${campaign.room}</dd>`}
+        <dt>Codes</dt><dd>${CODES[campaign.codes] || campaign.codes}${imports && (campaign.codeOrder === 'import' ? ', in their order' : ', by chance')}</dd>
+        <dt>Waitlist</dt><dd>${campaign.waiting == null ? 'none' : 'once all is taken'}</dd>
+        ${campaign.restricted && html`<dt>Who may claim</dt><dd>only some: the users of its list, or whose token says so</dd>`}
+        ${campaign.room && html`<dt>Waiting room</dt><dd><a href="#/rooms">${campaign.room}</a></dd>`}
         <dt>Topic</dt><dd><a href="#/topics/${segment(campaign.topic)}">${campaign.topic}</a></dd>
         <dt>Created</dt><dd><${Time} at=${campaign.createdAt} /></dd>
       </dl>

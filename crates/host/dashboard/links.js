@@ -2,8 +2,8 @@
 import { useEffect, useState } from './hooks.js';
 import { blob, call, query, segment } from './api.js';
 import {
-  Badge, Confirm, Copy, Dialog, Empty, Failure, Form, Head, Loading, Pager, Table, Time,
-  changes, curl, given, html, number, usePages, useSession,
+  Badge, Bars, Confirm, Copy, Dialog, Empty, Failure, Form, Head, Loading, Pager, Table, Time,
+  changes, curl, given, html, moment, number, usePages, useSession,
 } from './ui.js';
 
 const TARGET = { name: 'url', label: 'Leads to', input: 'url', required: true, max: 2048, placeholder: 'https://example.com/page' };
@@ -124,6 +124,7 @@ const Newest = ({ visits }) => html`
 const Visits = ({ link, close }) => {
   const [interval, choose] = useState('7d');
   const [found, setFound] = useState(null);
+  const [times, setTimes] = useState([]);
   const [newest, setNewest] = useState([]);
   const [problem, setProblem] = useState(null);
   const path = `api/links/${segment(link.code)}/stats`;
@@ -131,8 +132,9 @@ const Visits = ({ link, close }) => {
     let open = true;
     setFound(null);
     setProblem(null);
-    Promise.all(DIMENSIONS.map(([by]) => call('GET', `${path}${query({ interval, groupBy: by })}`)))
-      .then((all) => open && setFound(all), (caught) => open && setProblem(caught));
+    const by = (groupBy) => call('GET', `${path}${query({ interval, groupBy })}`);
+    Promise.all([by('time'), ...DIMENSIONS.map(([dimension]) => by(dimension))])
+      .then(([time, ...all]) => open && (setTimes(time.rows), setFound(all)), (caught) => open && setProblem(caught));
     return () => { open = false; };
   }, [path, interval]);
   useEffect(() => {
@@ -151,6 +153,7 @@ const Visits = ({ link, close }) => {
         ${!found && !problem && html`<${Loading} />`}
         ${found && html`
           <p><strong>${number(found[0].visits)}</strong> visits of about <strong>${number(found[0].uniqueVisitors)}</strong> visitors, and ${number(found[0].bots)} of machines, which do not count.</p>
+          ${found[0].visits > 0 && html`<${Bars} label="Visits of ${link.code} by time" bars=${times.map((row) => ({ name: moment(row.time), value: row.visits }))} />`}
           ${found[0].visits > 0 && DIMENSIONS.map(([, name, unknown], index) => html`<${Values} key=${name} name=${name} unknown=${unknown ?? 'Not known'} rows=${found[index].rows} />`)}`}
         ${newest.length > 0 && html`<${Newest} visits=${newest} />`}
       </div>

@@ -8,8 +8,8 @@ const SAMPLES = 180;
 const STILL = 900;
 const RETRY = [1000, 2000, 5000, 10000];
 
-/** What was told last. `campaigns` and `topics` are null until they were told, and stay so where the scope does not reach. */
-export const live = { connected: false, failures: 0, gateway: null, campaigns: null, topics: null, limits: null };
+/** What was told last. All but `gateway` are null until they were told, and stay so where the scope does not reach. */
+export const live = { connected: false, failures: 0, gateway: null, campaigns: null, topics: null, limits: null, origins: null };
 
 const series = new Map();
 const watchers = new Set();
@@ -38,8 +38,8 @@ const sample = (name, time, value) => {
   one.value = value;
 };
 
-/** Adds a level. */
-const level = (name, value) => {
+/** Adds a level: also one that a view has asked for by itself. */
+export const level = (name, value) => {
   const one = series.get(name) || series.set(name, { rates: [] }).get(name);
   one.rates.push(value);
   if (one.rates.length > SAMPLES) one.rates.shift();
@@ -54,13 +54,17 @@ const told = {
   limits(news) {
     live.limits = news;
   },
+  origins(news) {
+    live.origins = news;
+    for (const origin of news.origins) sample(`origin/${origin.name}`, news.time, Object.values(origin.outcomes).reduce((sum, count) => sum + count, 0));
+  },
   gateway(news) {
     live.gateway = news;
     for (const [name, value] of Object.entries(news.counters || {})) sample(name, news.time, value);
     for (const [name, value] of Object.entries(news.levels || {})) level(name, value);
     // What has not changed is not told again: it stood still.
     for (const [name, one] of series) {
-      if (/^(campaign\/|topic\/|admitted$)/.test(name) && news.time - one.time > STILL) sample(name, news.time, one.value);
+      if (/^(campaign\/|topic\/|origin\/|admitted$)/.test(name) && news.time - one.time > STILL) sample(name, news.time, one.value);
     }
   },
   campaigns(news) {
@@ -133,7 +137,7 @@ export const stop = () => {
   document.removeEventListener('visibilitychange', look);
   close();
   series.clear();
-  Object.assign(live, { connected: false, failures: 0, gateway: null, campaigns: null, topics: null, limits: null });
+  Object.assign(live, { connected: false, failures: 0, gateway: null, campaigns: null, topics: null, limits: null, origins: null });
 };
 
 /** Draws the component again whenever something was told. */

@@ -2,12 +2,19 @@
 import { lagOf, rate, rates, useLive } from './live.js';
 import { Badge, Head, Loading, Stock, Tile, decimal, duration, html, number, useSession } from './ui.js';
 import { State } from './campaigns.js';
+import { standing } from './origins.js';
 import { segment } from './api.js';
 
 /** Campaigns in sight here. */
 const MOST = 5;
 
-const Health = ({ gateway }) => html`
+/** Whether the origins are well, in a line. */
+const OriginsLine = ({ origins }) => {
+  const sick = origins.filter((one) => standing(one)[0] !== 'good');
+  return html`<dt>Origins</dt><dd><a href="#/origins">${number(origins.length)}</a>, ${sick.length ? html`<${Badge} tone="bad">${sick.map((one) => `${one.name}: ${standing(one)[1]}`).join(', ')}<//>` : 'all well'}</dd>`;
+};
+
+const Health = ({ gateway, origins }) => html`
   <section aria-labelledby="health">
     <h2 id="health">Gateway</h2>
     <dl class="facts">
@@ -18,6 +25,7 @@ const Health = ({ gateway }) => html`
       <dt>Commits so far</dt><dd>${number(gateway.counters.commits)}${gateway.counters.groups ? html`, in ${number(gateway.counters.groups)} groups` : ''}</dd>
       <dt>Read cache</dt><dd>${gateway.cache === null ? '–' : `${decimal(gateway.cache * 100)} % hits`}</dd>
       <dt>Threads</dt><dd>${number(gateway.workers)} for the crowd, ${number(gateway.others)} for the rest</dd>
+      ${origins?.length > 0 && html`<${OriginsLine} origins=${origins} />`}
       <dt>Dashboards open</dt><dd>${number(gateway.watchers)}</dd>
     </dl>
   </section>`;
@@ -31,7 +39,7 @@ const Verdicts = ({ claims }) => html`
   </section>`;
 
 export const Overview = () => {
-  const { gateway, campaigns, topics } = useLive();
+  const { gateway, campaigns, topics, origins } = useLive();
   const { may } = useSession();
   if (!gateway) return html`<${Head} title="Overview" /><${Loading} />`;
   const open = campaigns?.campaigns.filter((one) => one.state === 'open') || [];
@@ -42,7 +50,7 @@ export const Overview = () => {
     <dl class="tiles">
       ${counted('requests') && html`<${Tile} name="Requests" value=${decimal(rate('requests'))} unit="/ s" values=${rates('requests')} />`}
       ${may('campaigns') && html`<${Tile} name="Claims admitted" value=${decimal(rate('admitted'))} unit="/ s" values=${rates('admitted')} href="#/campaigns" />`}
-      ${counted('refusals') && html`<${Tile} name="Refused by limits" value=${decimal(rate('refusals'))} unit="/ s" values=${rates('refusals')} href=${may('admin') ? '#/limits' : undefined} />`}
+      ${counted('refusals') && html`<${Tile} name="Refused by limits" value=${decimal(rate('refusals'))} unit="/ s" values=${rates('refusals')} href=${may('limits') ? '#/limits' : undefined} />`}
       <${Tile} name="Commits" value=${decimal(rate('commits'))} unit="/ s" values=${rates('commits')} />
       ${may('topics') && topics && html`<${Tile} name="To deliver" value=${number(lagOf(topics.topics))} values=${rates('lag')} href="#/topics" />`}
       <${Tile} name="Waiting for the disk" value=${number(gateway.levels.queued)} values=${rates('queued')} />
@@ -60,5 +68,5 @@ export const Overview = () => {
           </li>`)}</ul>`}
       </section>`}
     ${may('campaigns') && html`<${Verdicts} claims=${gateway.claims} />`}
-    <${Health} gateway=${gateway} />`;
+    <${Health} gateway=${gateway} origins=${origins?.origins} />`;
 };

@@ -4,9 +4,10 @@ import { lagOf, live, rate, rates, toFetch, useLive } from './live.js';
 import { call, segment } from './api.js';
 import { AGAIN, DeadLetters, inRounds } from './letters.js';
 import { Groups } from './groups.js';
+import { Deliveries } from './deliveries.js';
 import {
   Act, Badge, Command, Confirm, Copy, Dialog, Empty, Failure, Form, Head, Loading, Pager, Spark, Table, Tile, Time,
-  curl, decimal, duration, given, html, number, useAnswer, usePages, useSession,
+  curl, decimal, duration, given, html, moment, number, useAnswer, usePages, useSession,
 } from './ui.js';
 
 const newest = (topic) => live.topics?.topics.find((one) => one.name === topic.name) || topic;
@@ -56,13 +57,17 @@ const fieldsOf = (isNew, mayPrivate) => [
   ...(isNew ? [{ name: 'name', label: 'Name', required: true, max: 64, placeholder: 'origin', hint: 'a–z, 0–9, ., _ and -.', pointer: 'path:name' }] : []),
   { name: 'url', label: 'URL', input: 'url', required: true, placeholder: 'https://origin.example/hooks' },
   { name: 'secret', label: 'Signing secret', placeholder: isNew ? 'made up, and shown once' : 'unchanged', hint: 'whsec_ and 24 to 64 bytes in base64.' },
-  { name: 'ratePerSecond', label: 'Messages a second at most', kind: 'number', min: 1 },
+  { name: 'ratePerSecond', label: 'Messages a second at most', kind: 'number', min: 0.01, step: 'any' },
   { name: 'concurrency', label: 'Deliveries at once', kind: 'number', min: 1 },
   { name: 'timeout', label: 'Time-out, seconds', kind: 'number', min: 1 },
   { name: 'maxAttempts', label: 'Attempts of a message', kind: 'number', min: 1, pointer: '#/retry/maxAttempts', hint: 'Then it is a dead letter.' },
+  { name: 'pauseAfter', label: 'Pauses itself after seconds of failure', kind: 'number', min: 0, max: 31536000, hint: 'Of nothing but failure. 432000, five days, unless you say otherwise; 0: never.' },
   { name: 'ordered', label: 'In order, for each ordering key', kind: 'flag' },
   ...(mayPrivate ? [{ name: 'allowPrivateAddresses', label: 'May lead to private addresses', kind: 'flag' }] : []),
 ];
+
+/** What the form does not show, and stays as it is. */
+const KEPT = ['type', 'filter', 'payload', 'batch', 'batchInterval', 'startFrom', 'allowPrivateAddresses'];
 
 /** What `PUT` takes: everything that is to hold, since what is left out takes its default. */
 const bodyOf = ({ name, maxAttempts, ...values }, before) => {
@@ -70,6 +75,9 @@ const bodyOf = ({ name, maxAttempts, ...values }, before) => {
   if (maxAttempts !== null) retry.maxAttempts = maxAttempts;
   if (retry.scheduleSeconds) delete retry.maxAttempts;
   const body = Object.fromEntries(Object.entries(values).filter(([, value]) => value !== null));
+  for (const name of KEPT) {
+    if (before && before[name] != null && !(name in values)) body[name] = before[name];
+  }
   return Object.keys(retry).length ? { ...body, retry } : body;
 };
 
@@ -90,7 +98,7 @@ const Edit = ({ topic, subscription, close }) => {
         <footer><button type="button" class="primary" onClick=${() => close(true)}>Done</button></footer>
       <//>`;
   }
-  const initial = subscription ? { ...subscription, secret: null, maxAttempts: subscription.retry.maxAttempts } : { ordered: false };
+  const initial = subscription ? { ...subscription, secret: null, maxAttempts: subscription.retry.maxAttempts, pauseAfter: subscription.pauseAfter ?? 0 } : { ordered: false };
   const fields = fieldsOf(!subscription, may('admin')).filter((field) => field.name !== 'maxAttempts' || !subscription?.retry.scheduleSeconds);
   return html`
     <${Dialog} title=${subscription ? `Change ${subscription.name}` : 'New subscription'} close=${() => close(false)}>
@@ -125,7 +133,24 @@ const Replay = ({ subscription, path, close }) => {
     <//>`;
 };
 
+/** When it pauses by itself, or has. */
+const pauses = (one) => {
+  if (one.paused) return one.pausedAt ? `paused since ${moment(one.pausedAt)}` : 'paused';
+  if (one.pauseAfter === null) return 'never pauses by itself';
+  if (one.failingSince) return `pauses by itself from ${moment(Date.parse(one.failingSince) + 1000 * one.pauseAfter)} on`;
+  return `pauses by itself after ${duration(one.pauseAfter)} of failure`;
+};
+
+/** What came of a sample. */
+const Trial = ({ told, close }) => html`
+  <div class="notice ${told.delivered ? 'good' : 'bad'}" role="status">
+    <p><strong>${told.delivered ? `The sample was taken: ${told.status}` : `The sample was not taken: ${told.error}`}</strong> in ${number(told.milliseconds)} ms.</p>
+    ${told.answer && html`<p class="long"><code>${told.answer}</code></p>`}
+    <button type="button" class="small" aria-label="Close what came of the sample" onClick=${close}>Close</button>
+  </div>`;
+
 const Subscription = ({ one, open, reload }) => {
+  const [told, setTold] = useState(null);
   const path = `api/topics/${segment(one.topic)}/subscriptions/${segment(one.name)}`;
   const [tone, text] = BREAKER[one.breaker.state] || ['quiet', one.breaker.state];
   const act = (what) => async () => {
@@ -133,8 +158,10 @@ const Subscription = ({ one, open, reload }) => {
     reload();
   };
   const test = async () => {
-    const told = await call('POST', `${path}/test`);
-    return told.delivered ? `${one.name} took a sample: ${told.status} in ${number(told.milliseconds)} ms.` : `${one.name} did not take a sample: ${told.error} (${number(told.milliseconds)} ms).`;
+    setTold(null);
+    const trial = await call('POST', `${path}/test`);
+    setTold(trial);
+    return trial.delivered ? `${one.name} took a sample.` : `${one.name} did not take a sample.`;
   };
   return html`
     <li class="card wide">
@@ -151,6 +178,7 @@ const Subscription = ({ one, open, reload }) => {
         <span>finished up to <strong>${number(one.watermark)}</strong></span>
         <span>attempts: ${attempts(one.retry)}</span>
         <span>last hour: <strong>${number(one.attemptsLastHour)}</strong> sent, <strong>${number(one.failuresLastHour)}</strong> failed</span>
+        <span>${pauses(one)}</span>
         ${one.failingSince && html`<span>failing since <strong><${Time} at=${one.failingSince} /></strong></span>`}
       </div>
       ${(one.lastError || one.breaker.why) && html`<p class="note"><strong>Last error:</strong> ${one.lastError || one.breaker.why}${one.breaker.until && html`; tried again <${Time} at=${one.breaker.until} />`}</p>`}
@@ -158,12 +186,13 @@ const Subscription = ({ one, open, reload }) => {
         ${one.paused ? html`<${Act} label="Resume" act=${act('resume')} done="Deliveries to ${one.name} go on." />` : html`<${Act} label="Pause" act=${act('pause')} done="Deliveries to ${one.name} are paused." />`}
         ${one.breaker.state !== 'closed' && html`<${Act} label="Reset breaker" act=${act('reset-breaker')} done="The breaker of ${one.name} is closed." />`}
         ${one.lag > 0 && !one.paused && html`<${Act} label="Retry now" act=${act('retry-now')} done="What waits for ${one.name} is tried at once." />`}
-        <${Act} label="Test" act=${test} />
+        <${Act} label="Test" of=${one.name} act=${test} />
         <button type="button" aria-label="Replay to ${one.name}" onClick=${() => open('replay', one)}>Replay</button>
         ${one.source === 'api' ? html`
           <button type="button" aria-label="Change ${one.name}" onClick=${() => open('edit', one)}>Change</button>
           <button type="button" class="danger" aria-label="Delete ${one.name}" onClick=${() => open('delete', one)}>Delete</button>` : html`<span class="note">from tollgate.toml</span>`}
       </div>
+      ${told && html`<${Trial} told=${told} close=${() => setTold(null)} />`}
       <${DeadLetters} path=${path} name=${one.name} />
     </li>`;
 };
@@ -174,14 +203,17 @@ const textOf = (message) => {
 };
 
 const Messages = ({ topic }) => {
+  const [shown, setShown] = useState(null);
   const after = Math.max(0, topic.last - 10);
   const { data, problem } = useAnswer(`api/topics/${segment(topic.name)}/messages?limit=10&after=${after}`, 0, topic.last);
   if (problem) return html`<${Failure} problem=${problem} />`;
   if (!data?.messages.length) return html`<p class="note">None.</p>`;
   return html`
-    <${Table} label="The last ten messages" columns=${[['Sequence', 'num'], ['Type'], ['Ordering key'], ['Data'], ['Time']]}>
+    ${shown && html`<${Deliveries} message=${shown} close=${() => setShown(null)} />`}
+    <${Table} label="The last ten messages" columns=${[['Sequence', 'num'], ['Type'], ['Ordering key'], ['Data'], ['Time'], ['Deliveries']]}>
       ${[...data.messages].reverse().map((one) => html`
-        <tr key=${one.id}><th scope="row" class="num">${number(one.sequence)}</th><td>${one.type}</td><td class="long">${one.key ?? '–'}</td><td class="long"><code>${textOf(one)}</code></td><td><${Time} at=${one.time} /></td></tr>`)}
+        <tr key=${one.id}><th scope="row" class="num">${number(one.sequence)}</th><td>${one.type}</td><td class="long">${one.key ?? '–'}</td><td class="long"><code>${textOf(one)}</code></td><td><${Time} at=${one.time} /></td>
+          <td class="buttons">${one.request ? html`<button type="button" class="small" aria-label="Attempts of ${number(one.sequence)}" onClick=${() => setShown(one)}>Attempts</button>` : '–'}</td></tr>`)}
     <//>`;
 };
 

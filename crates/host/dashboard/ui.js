@@ -33,6 +33,9 @@ export const duration = (seconds) => {
   return said.slice(0, 2).join(' ');
 };
 
+/** A time in words. */
+export const moment = (at) => when.format(new Date(at));
+
 /** `exact`: to the second. */
 export const Time = ({ at, none = '–', exact }) =>
   at ? html`<time datetime=${at} title=${at}>${(exact ? exactly : when).format(new Date(at))}</time>` : none;
@@ -78,7 +81,7 @@ export const Copy = ({ text, label = 'Copy' }) => {
 /** A command line for the API of this very gateway. */
 export const curl = (method, path, body) => {
   const lines = [`curl ${method === 'GET' ? '' : `-X ${method} `}${location.origin}${path}`];
-  if (!path.endsWith('/claims')) lines.push(`  -H "authorization: Bearer $KEY"`);
+  if (!/\/(claims|entries)$/.test(path)) lines.push(`  -H "authorization: Bearer $KEY"`);
   else lines.push(`  -H "x-user-id: alice"`);
   if (body) lines.push(`  --json '${JSON.stringify(body)}'`);
   return lines.join(' \\\n');
@@ -94,13 +97,14 @@ export const Failure = ({ problem, again }) => html`
 export const Loading = () => html`<p class="loading" role="status">Loading …</p>`;
 
 /**
- * What a path answers: `{ data, problem, reload }`. `every`: milliseconds after which it is asked again, while somebody looks;
- * `known`: it is asked again when this is another one.
+ * What a path answers: `{ data, problem, reload }`; null: nothing is asked. `every`: milliseconds after which it is asked again, while
+ * somebody looks; `known`: it is asked again when this is another one.
  */
 export const useAnswer = (path, every = 0, known = null) => {
   const [state, setState] = useState({ path, data: null, problem: null });
   const [turn, setTurn] = useState(0);
   useEffect(() => {
+    if (path === null) return undefined;
     let current = true;
     let timer = 0;
     const ask = async () => {
@@ -207,8 +211,8 @@ export const Confirm = ({ title, children, action, act, close, done }) => {
     <//>`;
 };
 
-/** A button that makes a call at once, and says what came of it. */
-export const Act = ({ label, act, done, kind = '' }) => {
+/** A button that makes a call at once, and says what came of it. `of`: what it is about, for who hears it among others. */
+export const Act = ({ label, act, done, kind = '', of }) => {
   const { announce } = useSession();
   const [busy, setBusy] = useState(false);
   const go = async () => {
@@ -221,7 +225,7 @@ export const Act = ({ label, act, done, kind = '' }) => {
     }
     setBusy(false);
   };
-  return html`<button type="button" class=${kind} disabled=${busy} onClick=${go}>${label}</button>`;
+  return html`<button type="button" class=${kind} disabled=${busy} aria-label=${of ? `${label} ${of}` : undefined} onClick=${go}>${label}</button>`;
 };
 
 const readers = {
@@ -229,6 +233,7 @@ const readers = {
   time: (input) => fromLocal(input.value),
   flag: (input) => input.checked,
   words: (input) => input.value.split(',').map((word) => word.trim()).filter(Boolean),
+  lines: (input) => input.value.split('\n').map((line) => line.trim()).filter(Boolean),
   // What is no JSON is sent as it is: the answer says what is wrong with it.
   json: (input) => {
     try {
@@ -252,6 +257,8 @@ const Control = ({ field, id, value, describedBy, invalid }) => {
       return html`<input type="number" inputmode="numeric" min=${field.min} max=${field.max} step=${field.step || 1} defaultValue=${value ?? ''} required=${required} ...${shared} />`;
     case 'time':
       return html`<input type="datetime-local" defaultValue=${toLocal(value)} required=${required} ...${shared} />`;
+    case 'lines':
+      return html`<textarea rows="8" spellcheck=${false} required=${required} placeholder=${field.placeholder} ...${shared}></textarea>`;
     case 'json':
       return html`<textarea rows="3" spellcheck=${false} placeholder=${field.placeholder} ...${shared}>${value?.length ? JSON.stringify(value, null, 1) : ''}</textarea>`;
     default:
@@ -345,6 +352,34 @@ export const Spark = ({ values, label, tall }) => {
         <polygon points="0,${HEIGHT} ${line} ${WIDTH},${HEIGHT}" />
         <polyline points=${line} vector-effect="non-scaling-stroke" />`}
     </svg>`;
+};
+
+/** The most bars of a picture: beyond, neighbours are added up. */
+const BARS = 120;
+
+/** Bars of `{ name, value }`, in their order. `label` says what they are; each says itself to who points at it. */
+export const Bars = ({ bars, label }) => {
+  const each = Math.ceil(bars.length / BARS);
+  const joint = [];
+  for (let at = 0; at < bars.length; at += each) {
+    const some = bars.slice(at, at + each);
+    joint.push({ name: some[0].name, value: some.reduce((sum, bar) => sum + bar.value, 0) });
+  }
+  const most = Math.max(1, ...joint.map((bar) => bar.value));
+  const best = joint.find((bar) => bar.value === most);
+  const said = best ? `${label}; most: ${plain.format(best.value)}, ${best.name}` : `${label}; none`;
+  const step = WIDTH / Math.max(1, joint.length);
+  const gap = Math.min(1, step / 5);
+  return html`
+    <figure class="bars">
+      <svg viewBox="0 0 ${WIDTH} ${HEIGHT}" preserveAspectRatio="none" role="img" aria-label=${said}>
+        ${joint.map(({ name, value }, index) => {
+          const height = value ? Math.max(1, (value / most) * HEIGHT) : 0.3;
+          return html`<rect key=${index} x=${(index * step).toFixed(2)} y=${(HEIGHT - height).toFixed(2)} width=${(step - gap).toFixed(2)} height=${height.toFixed(2)}><title>${name}: ${plain.format(value)}</title></rect>`;
+        })}
+      </svg>
+      <figcaption><span>${joint[0]?.name}</span> <span>most: <strong>${plain.format(best ? best.value : 0)}</strong></span> <span>${joint.at(-1)?.name}</span></figcaption>
+    </figure>`;
 };
 
 /** A number with its name, and perhaps its last minutes. */

@@ -5,6 +5,7 @@ mod cookies;
 mod files;
 mod numbers;
 mod origin;
+mod origins;
 mod sessions;
 mod stream;
 

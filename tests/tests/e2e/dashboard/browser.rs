@@ -6,13 +6,13 @@ use std::process::Stdio;
 
 use tokio::process::Command;
 
-use crate::harness::{ADMIN_KEY, Gateway, Host};
+use crate::harness::{ADMIN_KEY, Gateway, Host, Origin};
 
 /// The scripts: a person at work, and pages of other origins.
 pub const WALKS: [&str; 2] = ["walk.mjs", "cors.mjs"];
 /// Set where a browser must be there: without one the case fails, instead of being left out.
 const WANTED: &str = "TOLLGATE_BROWSER";
-/// Limits that the walk has something to show of.
+/// Limits, a room and an origin that the walk has something to show of.
 const SETTINGS: &str = r#"
 [[limits]]
 name = "claims-of-an-address"
@@ -22,6 +22,28 @@ per = ["ip"]
 capacity = 50
 refill = 20
 shadow = true
+
+[[quotas]]
+name = "trials-of-a-day"
+path = "/tried"
+per = ["ip"]
+limit = 2
+window = "day"
+timezone = "Europe/Berlin"
+
+[[concurrency]]
+name = "reports"
+path = "/reports/..."
+max = 4
+
+[[rooms]]
+name = "tickets"
+path = "/tickets"
+admit_per_second = 0.5
+
+[[proxy]]
+path = "/shop/..."
+origin = "shop"
 "#;
 
 fn program(names: &[&str]) -> Option<PathBuf> {
@@ -33,7 +55,12 @@ fn program(names: &[&str]) -> Option<PathBuf> {
 }
 
 pub async fn a_person_works_with_it_in_a_browser(host: Host) {
-    let gateway = Gateway::start(host, SETTINGS).await;
+    let (origin, nobody) = (Origin::start().await, Origin::start().await);
+    nobody.down().await;
+    let urls = [origin.url(""), nobody.url("")];
+    let shop = "cache = \"by response headers\"\nhealth = { path = \"/health\", every = \"1s\", timeout = \"500ms\", fall = 1 }\nbreaker = { failures = 1 }\n";
+    let origins = format!("{SETTINGS}\n[[origins]]\nname = \"shop\"\nurls = {urls:?}\n{shop}");
+    let gateway = Gateway::start(host, &origins).await;
     browser(&gateway, WALKS[0], &[]).await;
 }
 

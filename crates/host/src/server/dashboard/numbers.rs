@@ -3,6 +3,7 @@
 
 use super::super::rest::Rest;
 use super::super::{Shared, rest, worker_count};
+use super::origins;
 use super::sessions::Session;
 use crate::clock::now;
 use crate::metrics::count::Asked;
@@ -29,8 +30,10 @@ const TOPICS: (&str, &str) = ("/api/topics", "limit=100");
 pub struct Moment {
     /// For everybody.
     pub gateway: Bytes,
-    /// For the scope `admin`.
+    /// For the scope `limits`.
     pub limits: Bytes,
+    /// For the scope `admin`.
+    pub origins: Bytes,
     /// For the scope `campaigns`.
     pub campaigns: Bytes,
     /// For the scope `topics`.
@@ -141,7 +144,7 @@ async fn gather(shared: Arc<Shared>, rest: Weak<Rest>) {
     let mut ticks = interval(TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let (mut moment, mut campaigns, mut topics) = (Moment::default(), Vec::new(), Vec::new());
-    let mut limits = Vec::new();
+    let (mut limits, mut fronted) = (Vec::new(), Vec::new());
     let mut is_second = true;
     while numbers.goes_on() && !shared.draining.load(Ordering::Relaxed) {
         ticks.tick().await;
@@ -159,8 +162,10 @@ async fn gather(shared: Arc<Shared>, rest: Weak<Rest>) {
                 "topics",
                 ask(&shared, &rest, Scope::Topics, TOPICS).await,
             );
-            let refusals = numbers.with(Scope::Admin).map(|_| limit_counts(&shared));
+            let refusals = numbers.with(Scope::Limits).map(|_| limit_counts(&shared));
             renew(&mut moment.limits, &mut limits, "limits", refusals);
+            let all = numbers.with(Scope::Admin).map(|_| origins::told(&shared));
+            renew(&mut moment.origins, &mut fronted, "origins", all);
             moment.gateway = event("gateway", gateway(&shared).to_string().as_bytes());
         }
         is_second = !is_second;
@@ -214,7 +219,19 @@ fn limit_counts(shared: &Shared) -> Vec<u8> {
         .filter_map(most)
         .collect();
     let minutes = [HALF, 2 * HALF].map(|time| time.as_secs() / 60);
-    json!({ "limits": counts, "most": most, "minutes": minutes })
+    let generation = shared.current.get();
+    let at_once: serde_json::Map<_, _> = generation
+        .settings
+        .config
+        .concurrency
+        .iter()
+        .map(|limit| {
+            let numbers = shared.under_way.numbers(&limit.name);
+            let told = json!({ "underWay": numbers.under_way, "refused": numbers.refused });
+            (limit.name.clone(), told)
+        })
+        .collect();
+    json!({ "limits": counts, "concurrency": at_once, "most": most, "minutes": minutes })
         .to_string()
         .into_bytes()
 }

@@ -113,7 +113,8 @@ fn news(sent: &mut Moment, now: &Moment, viewer: &Viewer) -> Bytes {
             viewer.may_see(Scope::Campaigns),
         ),
         (&mut sent.topics, &now.topics, viewer.may_see(Scope::Topics)),
-        (&mut sent.limits, &now.limits, viewer.may_see(Scope::Admin)),
+        (&mut sent.limits, &now.limits, viewer.may_see(Scope::Limits)),
+        (&mut sent.origins, &now.origins, viewer.may_see(Scope::Admin)),
     ] {
         if may_see && sent.as_ptr() != now.as_ptr() {
             news.extend_from_slice(now);
@@ -134,6 +135,7 @@ mod tests {
             campaigns: event("c"),
             topics: event("t"),
             limits: event("l"),
+            origins: event("o"),
         }
     }
 
@@ -149,7 +151,8 @@ mod tests {
     #[test]
     fn a_viewer_is_sent_what_its_scopes_reach_and_each_once() {
         for (scopes, expected) in [
-            (&[Scope::Admin][..], "g1;c1;t1;l1;"),
+            (&[Scope::Admin][..], "g1;c1;t1;l1;o1;"),
+            (&[Scope::Limits], "g1;l1;"),
             (&[Scope::Campaigns], "g1;c1;"),
             (&[Scope::Topics], "g1;t1;"),
             (&[Scope::Links], "g1;"),
