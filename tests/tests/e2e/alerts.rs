@@ -72,6 +72,10 @@ pub async fn an_alert_tells_once_when_it_starts_and_once_when_it_ends_also_acros
     let ended = told(&channel, 2).await;
     assert_eq!(body(&ended)["since"], message["since"]);
     assert_ne!(ended.id(), started.id());
+    // For people who run this case with `--nocapture`.
+    for told in [&started, &ended] {
+        eprintln!("{}", String::from_utf8_lossy(&told.body));
+    }
     gateway.kill();
     gateway.restart().await;
     tokio::time::sleep(QUIET).await;
