@@ -107,6 +107,11 @@ const Values = ({ name, unknown, rows }) => html`
     ${rows.slice(0, SHOWN).map((row) => html`<tr key=${row.value}><th scope="row">${row.value ?? unknown}</th><td class="num">${number(row.visits)}</td></tr>`)}
   <//>`;
 
+/** Whether rows are of whole days. */
+const areDays = (rows) => rows.length > 1 && Date.parse(rows[1].time) - Date.parse(rows[0].time) >= 86400e3;
+/** A period in words. Days are those of UTC, by which they are counted, wherever somebody looks. */
+const period = (row, rows) => (areDays(rows) ? `${row.time.slice(0, 10)} (UTC)` : moment(row.time));
+
 /** Visits that are shown one by one. */
 const NEWEST = 20;
 
@@ -153,7 +158,7 @@ const Visits = ({ link, close }) => {
         ${!found && !problem && html`<${Loading} />`}
         ${found && html`
           <p><strong>${number(found[0].visits)}</strong> visits of about <strong>${number(found[0].uniqueVisitors)}</strong> visitors, and ${number(found[0].bots)} of machines, which do not count.</p>
-          ${found[0].visits > 0 && html`<${Bars} label="Visits of ${link.code} by time" bars=${times.map((row) => ({ name: moment(row.time), value: row.visits }))} />`}
+          ${found[0].visits > 0 && html`<${Bars} label="Visits of ${link.code} by time" bars=${times.map((row) => ({ name: period(row, times), value: row.visits }))} />`}
           ${found[0].visits > 0 && DIMENSIONS.map(([, name, unknown], index) => html`<${Values} key=${name} name=${name} unknown=${unknown ?? 'Not known'} rows=${found[index].rows} />`)}`}
         ${newest.length > 0 && html`<${Newest} visits=${newest} />`}
       </div>
