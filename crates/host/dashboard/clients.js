@@ -25,7 +25,7 @@ const Grant = ({ client, path, limits, close }) => {
   ];
   const [first] = limits;
   return html`
-    <${Dialog} title="Grant ${client} something else" close=${() => close(false)}>
+    <${Dialog} title="Grant something else to ${client}" close=${() => close(false)}>
       <${Form} fields=${fields} initial=${first && { ...first, policy: first.policy, interval: Math.max(1, Math.round(first.interval)) }} action="Grant" submit=${submit} close=${() => close(false)} />
     <//>`;
 };
@@ -78,7 +78,7 @@ export const Client = ({ name, set, limits, path }) => {
         <${Left} data=${shown} />
         <div class="actions">
           ${(limits.length > 0 || shown.quotas.length > 0) && html`<${Act} label="Fill again" of=${name} act=${() => call('DELETE', path).then(reload)} done="${name} begins anew, with the limits’ own terms." />`}
-          ${shown.limits.length > 0 && html`<button type="button" aria-label="Grant ${name} something else" onClick=${() => setGrants(true)}>Grant something else</button>`}
+          ${shown.limits.length > 0 && html`<button type="button" aria-label="Grant something else to ${name}" onClick=${() => setGrants(true)}>Grant something else</button>`}
         </div>`}
       ${grants && shown && html`<${Grant} client=${name} path=${path} limits=${shown.limits} close=${(changed) => (setGrants(false), changed && reload())} />`}
     </section>`;

@@ -49,8 +49,7 @@ const Origin = ({ origin }) => {
             </tr>`;
         })}
       <//>
-      <p class="note">Since the start of the process: ${lost.length ? lost.map(([name, said]) => `${number(outcomes[name])} ${said}`).join(', ') : 'nothing was lost'};
-        ${number(origin.retries)} sent again, ${number(origin.cut)} answers cut off, ${number(origin.connections)} connections opened${origin.websockets ? `, ${number(origin.websockets)} WebSockets open` : ''}.</p>
+      <p class="note">Since the start of the process: ${lost.length ? lost.map(([name, said]) => `${number(outcomes[name])} ${said}`).join(', ') : 'nothing was lost'}; ${number(origin.retries)} sent again, ${number(origin.cut)} answers cut off, ${number(origin.connections)} connections opened${origin.websockets ? `, ${number(origin.websockets)} WebSockets open` : ''}.</p>
     </section>`;
 };
 

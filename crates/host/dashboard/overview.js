@@ -11,7 +11,7 @@ const MOST = 5;
 /** Whether the origins are well, in a line. */
 const OriginsLine = ({ origins }) => {
   const sick = origins.filter((one) => standing(one)[0] !== 'good');
-  return html`<dt>Origins</dt><dd><a href="#/origins">${number(origins.length)}</a>, ${sick.length ? html`<${Badge} tone="bad">${sick.map((one) => `${one.name}: ${standing(one)[1]}`).join(', ')}<//>` : 'all well'}</dd>`;
+  return html`<dt>Origins</dt><dd><a href="#/origins">${number(origins.length)}</a>, ${sick.length ? html`<${Badge} tone=${sick.some((one) => standing(one)[0] === 'bad') ? 'bad' : 'warn'}>${sick.map((one) => `${one.name}: ${standing(one)[1]}`).join(', ')}<//>` : 'all well'}</dd>`;
 };
 
 const Health = ({ gateway, origins }) => html`

@@ -20,7 +20,7 @@ path = "/api/campaigns/:id/claims"
 methods = ["POST"]
 per = ["ip"]
 capacity = 50
-refill = 20
+refill = 1
 shadow = true
 
 [[quotas]]
