@@ -325,7 +325,7 @@ pub async fn it_tells_who_is_refused_most(host: Host) {
         one("would", &[], 2),
     ]);
     assert_eq!(most(&stream.text), Some(expected));
-    // It names clients: for admins alone.
+    // It names clients: for who may see the limits.
     other
         .until("topics", |text| newest(text, "topics").is_some())
         .await;
@@ -361,10 +361,12 @@ pub async fn numbers_move_for_whom_they_concern(host: Host) {
             newest(text, "topics").is_some_and(|told| told.to_string().contains("coupon"))
         })
         .await;
-    assert!(
-        !one.text.contains("event: topics"),
-        "its key does not reach there"
-    );
+    other
+        .until("origins", |text| newest(text, "origins").is_some())
+        .await;
+    for of_others in ["event: topics", "event: limits", "event: origins"] {
+        assert!(!one.text.contains(of_others), "its key does not reach there");
+    }
     assert!(
         one.text.contains("content-type: text/event-stream") && one.text.contains("cache-control: no-store")
     );
