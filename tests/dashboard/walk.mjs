@@ -600,7 +600,8 @@ async function pictures() {
     await one.page.waitForTimeout(name ? 0 : 20_000);
     for (const [hash, file] of views) {
       await one.page.goto(`${BASE}/admin#/${hash}`);
-      await one.page.waitForTimeout(1500);
+      // The lines of rooms are drawn by what their view has asked for.
+      await one.page.waitForTimeout(file === 'rooms' ? 7000 : 1500);
       await one.page.getByText('Loading …').waitFor({ state: 'detached' });
       await one.page.screenshot({ path: `${SCREENSHOTS}/${file}-${colorScheme}-${width}.png`, fullPage: FULL });
     }

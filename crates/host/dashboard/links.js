@@ -157,7 +157,7 @@ const Visits = ({ link, close }) => {
         ${problem && html`<${Failure} problem=${problem} />`}
         ${!found && !problem && html`<${Loading} />`}
         ${found && html`
-          <p><strong>${number(found[0].visits)}</strong> visits of about <strong>${number(found[0].uniqueVisitors)}</strong> visitors, and ${number(found[0].bots)} of machines, which do not count.</p>
+          <p><strong>${number(found[0].visits)}</strong> visits of about <strong>${number(found[0].uniqueVisitors)}</strong> ${found[0].uniqueVisitors === 1 ? 'visitor' : 'visitors'}, and ${number(found[0].bots)} of machines, which do not count.</p>
           ${found[0].visits > 0 && html`<${Bars} label="Visits of ${link.code} by time" bars=${times.map((row) => ({ name: period(row, times), value: row.visits }))} />`}
           ${found[0].visits > 0 && DIMENSIONS.map(([, name, unknown], index) => html`<${Values} key=${name} name=${name} unknown=${unknown ?? 'Not known'} rows=${found[index].rows} />`)}`}
         ${newest.length > 0 && html`<${Newest} visits=${newest} />`}
