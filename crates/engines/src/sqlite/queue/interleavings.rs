@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "test code")]
 
+use crate::reply::Reply;
 use std::sync::Arc;
 
 use shuttle::sync::Mutex;
