@@ -194,13 +194,7 @@ async fn sell_out(sim: &Rc<Sim>, campaign: &'static str, per_user: u64) {
         match status {
             Some(201) => {}
             Some(410) => {
-                let model = sim.model.borrow();
-                let known = model.campaigns.get(campaign);
-                let (is_full, was_full) =
-                    known.map_or((false, false), |c| (c.is_sold_out(), c.short_at[1] >= began));
-                drop(model);
-                // A unit may have come back while it was refused, such as by a revocation that was still under way: once more.
-                if is_full || !was_full {
+                if let Some(is_full) = is_sold_out(sim, campaign, began) {
                     return sim.ensure(is_full, || format!("{campaign} refuses with units left"));
                 }
             }
@@ -212,6 +206,17 @@ async fn sell_out(sim: &Rc<Sim>, campaign: &'static str, per_user: u64) {
         }
     }
     sim.violated(|| format!("{campaign} does not sell out"));
+}
+
+/// Whether a campaign that has just refused a claim as sold out, asked for at `began`, is so. `None`: it was, and a unit came back
+/// while that claim was under way, such as by a revocation; once more.
+fn is_sold_out(sim: &Sim, campaign: &str, began: u64) -> Option<bool> {
+    let model = sim.model.borrow();
+    let known = model.campaigns.get(campaign)?;
+    match (known.is_sold_out(), known.short_at[1] >= began) {
+        (false, true) => None,
+        (is_full, _) => Some(is_full),
+    }
 }
 
 /// Until every hold has ended: by the wall clock, which may be behind the store's.
@@ -251,13 +256,16 @@ async fn confirm_all(sim: &Rc<Sim>) {
             key: None,
             body: "",
         };
+        let began = sim.executor.now();
         let Some(response) = ask(sim, wish).await else {
             break;
         };
         if response.status == 410 {
-            let model = sim.model.borrow();
-            let campaign = &model.campaigns[TICKETS];
-            return sim.ensure(campaign.is_sold_out() && campaign.held() == 0, || {
+            let Some(is_sold_out) = is_sold_out(sim, TICKETS, began) else {
+                continue;
+            };
+            let held = sim.model.borrow().campaigns[TICKETS].held();
+            return sim.ensure(is_sold_out && held == 0, || {
                 "tickets that nobody has confirmed are not to be had".into()
             });
         }
