@@ -3,7 +3,8 @@
 
 use std::sync::OnceLock;
 use tollgate_api::calls::StaleRoutes;
-use tollgate_rules::settings::Settings;
+use tollgate_delivery::subscription::SinkKind;
+use tollgate_rules::settings::{HTTP_ONLY, Settings};
 
 /// The longest sentence about a configuration, in bytes.
 const MAX_WHY: usize = 300;
@@ -27,7 +28,7 @@ fn read() -> Result<InForce, String> {
         Ok(text) => (text, "TOLLGATE_CONFIG"),
         Err(_) => (mounted("/tollgate.toml")?.unwrap_or_default(), "tollgate.toml"),
     };
-    let settings = match text.is_empty() {
+    let mut settings = match text.is_empty() {
         true => Settings::default(),
         false => Settings::parse(&text, name).map_err(|error| sentence(&error))?,
     };
@@ -41,6 +42,14 @@ fn read() -> Result<InForce, String> {
         if let Some(lacks) = jwt.lacks() {
             return Err(format!("{name}: {lacks}"));
         }
+    }
+    settings.http_only = true;
+    let mut subscriptions = settings.config.subscriptions();
+    if let Some((topic, one)) = subscriptions.find(|(_, one)| one.kind != SinkKind::Http) {
+        return Err(format!(
+            "{name}: topics.{topic}.subscriptions: {}: type: {HTTP_ONLY}",
+            one.name
+        ));
     }
     let stale = match mounted("/forward-routes")? {
         Some(built) => StaleRoutes::new(settings.config.forward_paths(), &built),

@@ -2,12 +2,18 @@
 //! [`SinkKind`], and a row of [`AnySink`].
 
 pub(crate) mod http;
+#[cfg(feature = "sockets")]
+mod reach;
+#[cfg(feature = "sink-redis")]
+mod redis;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::relay::Delivered;
 use crate::relay::attempt::Answered;
+#[cfg(feature = "sockets")]
+use crate::relay::attempt::MAX_EXCERPT_BYTES;
 use crate::subscription::{SinkKind, Subscription};
 use tollgate_api::traceparent::Traceparent;
 use tollgate_store::commit::Message;
@@ -35,18 +41,24 @@ pub(crate) trait Sink {
 /// A sink of any kind.
 pub(crate) enum AnySink {
     Http(HttpSink),
+    #[cfg(feature = "sink-redis")]
+    Redis(redis::RedisSink),
 }
 
 impl Sink for AnySink {
     async fn deliver(&self, message: Arc<Message>, place: Option<Traceparent>) -> Report {
         match self {
             Self::Http(sink) => sink.deliver(message, place).await,
+            #[cfg(feature = "sink-redis")]
+            Self::Redis(sink) => sink.deliver(message, place).await,
         }
     }
 
     async fn deliver_together(&self, messages: &[(Arc<Message>, u32)]) -> Report {
         match self {
             Self::Http(sink) => sink.deliver_together(messages).await,
+            #[cfg(feature = "sink-redis")]
+            Self::Redis(sink) => sink.deliver_together(messages).await,
         }
     }
 }
@@ -54,6 +66,8 @@ impl Sink for AnySink {
 /// Opens sinks, and holds what sinks of one kind share.
 pub(crate) struct Sinks {
     http: HttpClients,
+    #[cfg(feature = "sockets")]
+    reach: Arc<reach::Reach>,
 }
 
 impl Sinks {
@@ -61,6 +75,8 @@ impl Sinks {
     /// connection may lead.
     pub fn new(idle: Duration, own: Arc<OwnAddress>) -> Self {
         Self {
+            #[cfg(feature = "sockets")]
+            reach: Arc::new(reach::Reach::new(Arc::clone(&own))),
             http: HttpClients::new(idle, own),
         }
     }
@@ -70,6 +86,17 @@ impl Sinks {
     pub fn open(&self, settings: &Subscription, source: String) -> Result<AnySink, String> {
         match settings.kind {
             SinkKind::Http => HttpSink::open(&self.http, settings, source).map(AnySink::Http),
+            #[cfg(feature = "sink-redis")]
+            SinkKind::Redis => redis::RedisSink::open(&self.reach, settings, source).map(AnySink::Redis),
+            #[cfg(not(feature = "sink-redis"))]
+            kind => Err(format!("type: this program was built without {}", kind.name())),
         }
     }
+}
+
+/// How an answer begins, as it is shown to people.
+#[cfg(feature = "sockets")]
+fn excerpt(answer: &str) -> String {
+    let end = answer.floor_char_boundary(MAX_EXCERPT_BYTES);
+    answer.get(..end).unwrap_or_default().to_owned()
 }

@@ -9,10 +9,12 @@ use tollgate_api::time;
 use tollgate_api::units::Span;
 
 mod filter;
+mod place;
 mod rate;
 
 pub use crate::start::StartFrom;
 pub use filter::{Filter, MAX_TYPE, MAX_TYPES};
+pub use place::{Place, Security};
 pub use rate::Rate;
 
 /// `[[topics.<name>.subscriptions]]`
@@ -24,8 +26,20 @@ pub struct Subscription {
     /// The kind of sink that takes its messages. Records of the version before lack it.
     #[serde(rename = "type", default)]
     pub kind: SinkKind,
-    /// Where messages are posted to.
+    /// Where messages are sent to.
     pub url: String,
+    /// Of the user of the URL, which holds none itself: it is shown, and this is not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub password: Option<SecretText>,
+    /// Redis: the stream that entries are added to; the topic's name where it is not said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stream: Option<String>,
+    /// Redis: about how many entries the stream keeps; without it, all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_length: Option<u64>,
+    /// Redis: for how long a message is known that was added, so that it is not added again; zero: not at all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deduplicate: Option<Span>,
     /// Fixed headers of every delivery, by name in lower case; values count as secrets.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub headers: BTreeMap<String, SecretText>,
@@ -87,6 +101,10 @@ impl Subscription {
             name: name.into(),
             kind: SinkKind::default(),
             url: url.into(),
+            password: None,
+            stream: None,
+            max_length: None,
+            deduplicate: None,
             headers: BTreeMap::new(),
             secret: None,
             previous_secret: None,
@@ -131,6 +149,18 @@ pub enum SinkKind {
     /// A POST for each message.
     #[default]
     Http,
+    /// An entry of a Redis stream for each.
+    Redis,
+}
+
+impl SinkKind {
+    /// As it is written.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Http => "http",
+            Self::Redis => "redis",
+        }
+    }
 }
 
 /// `retry = { … }`
@@ -170,6 +200,9 @@ impl Default for Retry {
 pub const BATCH_INTERVAL: Span = Span::from_millis(200);
 /// The most messages of a batch: their ids go into one header.
 pub const MAX_BATCH: u32 = 100;
+
+/// For how long an entry of a Redis stream is not added again, unless the subscription says otherwise.
+pub const DEDUPLICATE: Span = Span::from_secs(600);
 
 fn rate_per_second() -> Rate {
     Rate(500.0)

@@ -53,10 +53,12 @@ export const Topics = () => {
 const BREAKER = { closed: ['good', 'Breaker closed'], open: ['bad', 'Breaker open'], 'half-open': ['warn', 'Breaker half open'] };
 const REASONS = { requested: 'by hand', gone: 'the origin answered 410', failing: 'nothing but failure for long' };
 
-const fieldsOf = (isNew, mayPrivate) => [
+const fieldsOf = (isNew, mayPrivate, isSigned) => [
   ...(isNew ? [{ name: 'name', label: 'Name', required: true, max: 64, placeholder: 'origin', hint: 'a–z, 0–9, ., _ and -.', pointer: 'path:name' }] : []),
   { name: 'url', label: 'URL', input: 'url', required: true, placeholder: 'https://origin.example/hooks' },
-  { name: 'secret', label: 'Signing secret', placeholder: isNew ? 'made up, and shown once' : 'unchanged', hint: 'whsec_ and 24 to 64 bytes in base64.' },
+  isSigned
+    ? { name: 'secret', label: 'Signing secret', placeholder: isNew ? 'made up, and shown once' : 'unchanged', hint: 'whsec_ and 24 to 64 bytes in base64.' }
+    : { name: 'password', label: 'Password', placeholder: 'unchanged while the URL is', hint: 'Of the user of the URL.' },
   { name: 'ratePerSecond', label: 'Messages a second at most', kind: 'number', min: 0.01, step: 'any' },
   { name: 'concurrency', label: 'Deliveries at once', kind: 'number', min: 1 },
   { name: 'timeout', label: 'Time-out, seconds', kind: 'number', min: 1 },
@@ -67,7 +69,8 @@ const fieldsOf = (isNew, mayPrivate) => [
 ];
 
 /** What the form does not show, and stays as it is. */
-const KEPT = ['type', 'filter', 'payload', 'batch', 'batchInterval', 'startFrom', 'allowPrivateAddresses'];
+const KEPT = ['type', 'filter', 'payload', 'batch', 'batchInterval', 'startFrom', 'allowPrivateAddresses',
+  'stream', 'maxLength', 'deduplicate', 'subject', 'from', 'to', 'text', 'html', 'fallbackUrl'];
 
 /** What `PUT` takes: everything that is to hold, since what is left out takes its default. */
 const bodyOf = ({ name, maxAttempts, ...values }, before) => {
@@ -98,8 +101,8 @@ const Edit = ({ topic, subscription, close }) => {
         <footer><button type="button" class="primary" onClick=${() => close(true)}>Done</button></footer>
       <//>`;
   }
-  const initial = subscription ? { ...subscription, secret: null, maxAttempts: subscription.retry.maxAttempts, pauseAfter: subscription.pauseAfter ?? 0 } : { ordered: false };
-  const fields = fieldsOf(!subscription, may('admin')).filter((field) => field.name !== 'maxAttempts' || !subscription?.retry.scheduleSeconds);
+  const initial = subscription ? { ...subscription, secret: null, password: null, maxAttempts: subscription.retry.maxAttempts, pauseAfter: subscription.pauseAfter ?? 0 } : { ordered: false };
+  const fields = fieldsOf(!subscription, may('admin'), !subscription || subscription.type === 'http').filter((field) => field.name !== 'maxAttempts' || !subscription?.retry.scheduleSeconds);
   return html`
     <${Dialog} title=${subscription ? `Change ${subscription.name}` : 'New subscription'} close=${() => close(false)}>
       <${Form} fields=${fields} initial=${initial} action="Save" submit=${submit} close=${() => close(false)} />

@@ -31,6 +31,7 @@ mod origins;
 mod outbound;
 mod reload;
 mod rules;
+mod sinks;
 #[cfg(test)]
 mod tests;
 mod topics;
@@ -41,6 +42,7 @@ pub use listeners::Listeners;
 pub use origins::ProxyRoute;
 pub use outbound::OutboundHost;
 pub use reload::{Changes, Reload};
+pub use sinks::HTTP_ONLY;
 pub(crate) use topics::ATTEMPTS_BOUNDS;
 pub use topics::{OWN_TARGET, check_subscription};
 
@@ -75,6 +77,8 @@ pub struct Settings {
     pub(crate) challenges: Vec<Challenge>,
     /// What is set over the API.
     pub run_time: RunTime,
+    /// Whoever runs these rules delivers over HTTP only: nothing else leaves a component.
+    pub http_only: bool,
     /// Of `[[forward]]`, in its order.
     patterns: Vec<Pattern>,
     /// Of the same, where a route has one.
@@ -119,6 +123,7 @@ impl Settings {
             rooms: compiled.rooms,
             challenges: compiled.challenges,
             run_time: RunTime::default(),
+            http_only: false,
             patterns: compiled.patterns,
             verifiers: compiled.verifiers,
             components: compiled.components,

@@ -318,6 +318,7 @@ harness::cases! {
         }
         native {
             a_full_topic_drops_its_oldest_where_it_is_told_to,
+            a_redis_stream_gets_every_sign_up_once,
             a_sample_is_sent_at_once_and_changes_nothing,
             an_old_name_made_anew_gets_its_own_messages,
             deliveries_go_on_after_an_orderly_restart,
@@ -329,6 +330,7 @@ harness::cases! {
             a_host_that_spin_does_not_allow_is_told,
             a_secret_opens_the_tick_to_a_bare_get,
             deliveries_go_on_after_the_response_until_the_queue_is_empty,
+            other_types_than_http_are_refused_under_spin,
             ticks_alone_deliver_what_a_killed_gateway_left,
         }
         memory {

@@ -3,12 +3,14 @@
 mod attempts;
 mod dead_letters;
 mod overflow;
+mod sinks;
 mod subscriptions;
 mod under_spin;
 
 pub use attempts::*;
 pub use dead_letters::*;
 pub use overflow::*;
+pub use sinks::*;
 pub use subscriptions::*;
 pub use under_spin::*;
 

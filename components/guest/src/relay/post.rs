@@ -10,9 +10,10 @@ use tollgate_delivery::relay::Delivered;
 use tollgate_delivery::relay::address::is_plainly_private;
 use tollgate_delivery::relay::attempt::Answered;
 use tollgate_delivery::retry::retry_after_ms;
-use tollgate_delivery::subscription::Payload;
+use tollgate_delivery::subscription::{Payload, SinkKind};
 use tollgate_delivery::subscriptions::Defined;
 use tollgate_delivery::webhook::{Signing, batch, delivery_headers, judge, reference};
+use tollgate_rules::settings::HTTP_ONLY;
 use tollgate_store::commit::Message;
 use url::Url;
 
@@ -87,6 +88,10 @@ fn request(
     ids: Option<&str>,
 ) -> Result<Post, String> {
     let settings = &to.settings;
+    // One of a store that another host wrote.
+    if settings.kind != SinkKind::Http {
+        return Err(format!("type: {HTTP_ONLY}"));
+    }
     // As a browser would read it: odd spellings of addresses become plain ones, which are judged.
     let url = Url::parse(&settings.url).map_err(|error| format!("url: {error}"))?;
     if !settings.allow_private_addresses && is_plainly_private(url.as_str()) {

@@ -28,6 +28,8 @@ use connector::{Connector, connector};
 use stream::{answered as mark_answered, was_reused};
 
 pub(crate) use connector::OwnAddress;
+#[cfg(feature = "sockets")]
+pub(crate) use connector::{own, refused};
 pub use operator::OperatorClient;
 
 /// The most bytes of an answer's body that are read and dropped, so that its connection can be used again.

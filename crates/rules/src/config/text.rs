@@ -60,7 +60,7 @@ impl Config {
             .flat_map(|topic| &mut topic.subscriptions)
         {
             (subscription.secret, subscription.previous_secret) = (None, None);
-            subscription.previous_secret_until = None;
+            (subscription.previous_secret_until, subscription.password) = (None, None);
             mask(subscription.headers.values_mut());
         }
         if let StoreSettings::Postgres(settings) = &mut config.store {
@@ -108,7 +108,8 @@ impl Config {
                 subscription
                     .secret
                     .iter_mut()
-                    .chain(&mut subscription.previous_secret),
+                    .chain(&mut subscription.previous_secret)
+                    .chain(&mut subscription.password),
             );
             mask(subscription.headers.values_mut());
         }

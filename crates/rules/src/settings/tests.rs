@@ -591,6 +591,70 @@ fn a_subscription_to_a_private_address_or_to_the_gateway_is_refused_as_over_http
 }
 
 #[test]
+fn a_redis_subscription_has_settings_of_its_own() {
+    let of = |lines: &str| {
+        let text = format!("[[topics.t.subscriptions]]\nname = \"s\"\ntype = \"redis\"\n{lines}");
+        Settings::parse(&text, "t.toml")
+            .map(drop)
+            .map_err(|error| error.to_string())
+    };
+    let url = "url = \"rediss://app@cache.example:6380/3\"";
+    let more =
+        "password = \"hunter2\"\nstream = \"sign-ups\"\nmax_length = 1000\ndeduplicate = \"0s\"\nbatch = 50";
+    assert_eq!(of(&format!("{url}\n{more}")), Ok(()));
+    for (key, lines) in [
+        ("url", "url = \"http://cache.example/\"".to_owned()),
+        ("url", "url = \"redis://:hunter2@cache.example/\"".to_owned()),
+        ("url", "url = \"redis://cache.example/x\"".to_owned()),
+        ("url", "url = \"redis://cache.example/?hunter2\"".to_owned()),
+        ("url", "url = \"redis://0x7f.1/\"".to_owned()),
+        (
+            "url",
+            "url = \"redis://localhost:3000/\"\nallow_private_addresses = true".to_owned(),
+        ),
+        (
+            "secret",
+            format!("{url}\nsecret = \"whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw\""),
+        ),
+        ("headers", format!("{url}\nheaders = {{ x-a = \"hunter2\" }}")),
+        ("retry.final", format!("{url}\nretry = {{ final = [400] }}")),
+        ("password", format!("{url}\npassword = \"hunter2\\n\"")),
+        ("password", format!("{url}\npassword = \"\"")),
+        ("stream", format!("{url}\nstream = \"a b\"")),
+        ("max_length", format!("{url}\nmax_length = 0")),
+        ("deduplicate", format!("{url}\ndeduplicate = \"8d\"")),
+    ] {
+        let error = of(&lines).expect_err(&lines);
+        assert!(
+            error.contains(&format!("subscriptions[0].{key}")),
+            "{lines}: {error}"
+        );
+        assert!(!error.contains("hunter2"), "{error}");
+    }
+    for line in [
+        "password = \"x\"",
+        "stream = \"x\"",
+        "max_length = 1",
+        "deduplicate = \"1m\"",
+    ] {
+        let key = line.split(' ').next().unwrap_or_default();
+        refused(
+            &format!("topics.t.subscriptions[0].{key}"),
+            &subscription_with(line),
+        );
+    }
+    refused(
+        "topics.t.subscriptions[0].type",
+        &subscription_with("type = \"kafka\""),
+    );
+    let secret = format!("[[topics.t.subscriptions]]\nname = \"s\"\ntype = \"redis\"\n{url}\n{more}");
+    let config = parsed(&secret);
+    assert!(!config.to_toml().contains("hunter2") && config.to_toml().contains("password = \"********\""));
+    assert!(!config.for_components().contains("hunter2"));
+    assert!(!format!("{config:?}").contains("hunter2"));
+}
+
+#[test]
 fn final_statuses_are_bounded() {
     let of = |list: &str| {
         let text = format!(

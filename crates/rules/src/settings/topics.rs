@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use base64::Engine as _;
 
 use super::checks::{Checked, MAX_HEADER_NAME, at_most, ensure, within};
+use super::sinks;
 use crate::config::{
     Fault, MAX_SUBSCRIPTIONS, MAX_TOPICS, Path, TOPIC_NAME_RULE, TopicSettings, is_topic_name,
 };
@@ -69,11 +70,11 @@ pub(super) fn check(topics: &BTreeMap<String, TopicSettings>, own: &OwnAddresses
             let path = path.index(index);
             subscription(one, &path)?;
             ensure(
-                one.allow_private_addresses || !address::is_plainly_private(&one.url),
+                one.allow_private_addresses || !address::is_plainly_private(&one.as_web()),
                 path.key("url"),
                 "is not a public address; only allow_private_addresses = true lets it be one",
             )?;
-            ensure(!own.are_target(&one.url), path.key("url"), OWN_TARGET)?;
+            ensure(!own.are_target(&one.as_web()), path.key("url"), OWN_TARGET)?;
             ensure(
                 names.insert(&one.name),
                 path.key("name"),
@@ -92,7 +93,7 @@ pub fn check_subscription(one: &Subscription) -> Result<(), (String, String)> {
 
 fn subscription(one: &Subscription, path: &Path) -> Checked {
     ensure(is_topic_name(&one.name), path.key("name"), TOPIC_NAME_RULE)?;
-    target(&one.url, path.key("url"))?;
+    sinks::check(one, path)?;
     if let Some(text) = &one.secret {
         secret(text.expose(), path.key("secret"))?;
     }

@@ -29,8 +29,8 @@ pub(crate) fn describe(call: Call, operation: &mut Operation<'_>) {
         }
         Call::PutSubscription => {
             operation.about(
-                "Every message of the topic is one HTTP POST to `url`, signed by Standard Webhooks and typed by CloudEvents headers. What \
-                 the body leaves out takes its default, except for secrets and headers, which stay. Those of tollgate.toml are changed there (409).",
+                "Every message of the topic is one HTTP POST to `url`, signed by Standard Webhooks and typed by CloudEvents headers; or, by \
+                 its `type`, an entry of a Redis stream (under Spin there is `http` only). What the body leaves out takes its default, except for secrets and headers, which stay. Those of tollgate.toml are changed there (409).",
             );
             operation.takes::<write::Body>(json!({
                 "url": "https://shop.example.com/hooks/tollgate", "headers": { "authorization": "Bearer 7f2c" },
@@ -100,7 +100,7 @@ pub(crate) fn describe(call: Call, operation: &mut Operation<'_>) {
 
 fn subscription() -> Value {
     json!({
-        "topic": "coupon", "name": "shop", "url": "https://shop.example.com/hooks/tollgate", "secret": "whsec_********",
+        "topic": "coupon", "name": "shop", "type": "http", "url": "https://shop.example.com/hooks/tollgate", "secret": "whsec_********",
         "previousSecret": null, "previousSecretUntil": null, "headers": { "authorization": "********" }, "startFrom": "oldest",
         "filter": { "types": ["coupon.*"] }, "payload": "full",
         "ratePerSecond": 50, "concurrency": 4, "batch": null, "batchInterval": null, "timeout": 10, "pauseAfter": 432000, "ordered": true, "allowPrivateAddresses": false,

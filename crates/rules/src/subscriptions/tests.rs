@@ -126,7 +126,7 @@ fn a_subscription_is_made_read_changed_listed_and_removed() {
     );
     let (_, read) = gateway.ask("GET", "orders/subscriptions/hook", Value::Null);
     let expected = json!({
-        "topic": "orders", "name": "hook", "url": "https://example.com/hook", "secret": "whsec_********",
+        "topic": "orders", "name": "hook", "type": "http", "url": "https://example.com/hook", "secret": "whsec_********",
         "previousSecret": null, "previousSecretUntil": null, "headers": {}, "startFrom": "oldest", "filter": null, "payload": "full",
         "ratePerSecond": 50, "concurrency": 8, "batch": null, "batchInterval": null, "timeout": 5, "pauseAfter": 432000, "ordered": true, "allowPrivateAddresses": false,
         "retry": { "scheduleSeconds": [5, 300], "final": [422] }, "source": "api", "paused": false, "pauseReason": null,
@@ -845,6 +845,86 @@ fn what_and_how_it_is_sent_is_set_shown_and_kept_and_values_are_never_shown() {
     assert_eq!(gateway.ask("PUT", "t/subscriptions/s", body).0, 200);
     let now = kept(&gateway);
     assert!(now.headers.is_empty() && now.previous_secret.is_none() && is(&now.secret, new));
+}
+
+#[test]
+fn a_redis_subscription_is_made_shown_and_changed_without_its_password() {
+    let mut gateway = Gateway::subscribed();
+    let body = |more: Value| {
+        let mut body = json!({ "type": "redis", "url": "rediss://app@cache.example/1" });
+        body.as_object_mut()
+            .unwrap()
+            .extend(more.as_object().unwrap().clone());
+        body
+    };
+    let (status, made) = gateway.ask(
+        "PUT",
+        "t/subscriptions/s",
+        body(json!({ "password": "hunter2", "stream": "sign-ups", "maxLength": 1_000 })),
+    );
+    assert_eq!(
+        (status, &made["type"], &made["secret"]),
+        (201, &json!("redis"), &Value::Null)
+    );
+    assert_eq!(
+        (
+            &made["password"],
+            &made["stream"],
+            &made["maxLength"],
+            &made["deduplicate"]
+        ),
+        (&json!("********"), &json!("sign-ups"), &json!(1_000), &json!(600))
+    );
+    let password = |gateway: &Gateway| {
+        let all = block_on(all(&gateway.store, gateway.settings.config.subscriptions())).unwrap();
+        let one = all.into_iter().find(|one| one.topic == "t").unwrap();
+        one.settings.password.map(|password| password.expose().to_owned())
+    };
+    // Kept for the server that it was given for, and for no other.
+    gateway.ask("PUT", "t/subscriptions/s", body(json!({ "deduplicate": 0 })));
+    assert_eq!(password(&gateway).as_deref(), Some("hunter2"));
+    let elsewhere = json!({ "type": "redis", "url": "rediss://app@evil.example/1" });
+    let (status, changed) = gateway.ask("PUT", "t/subscriptions/s", elsewhere);
+    assert_eq!((status, changed.get("password")), (200, None));
+    assert_eq!(password(&gateway), None);
+    // Of another type, it is signed from then on.
+    let (status, http) = gateway.ask(
+        "PUT",
+        "t/subscriptions/s",
+        json!({ "url": "https://example.com/" }),
+    );
+    assert_eq!(
+        (status, &http["type"], http.get("deduplicate")),
+        (200, &json!("http"), None)
+    );
+    assert!(http["secret"].as_str().unwrap().len() > 20, "{http}");
+    for (more, pointer) in [
+        (json!({ "password": "********" }), "#/password"),
+        (json!({ "url": "redis://127.0.0.1/" }), "#/url"),
+        (json!({ "url": "redis://u:p@cache.example/" }), "#/url"),
+        (json!({ "maxLength": 0 }), "#/maxLength"),
+        (json!({ "stream": "" }), "#/stream"),
+        (json!({ "deduplicate": 604_801 }), "#/deduplicate"),
+        (json!({ "headers": { "x-a": "b" } }), "#/headers"),
+        (json!({ "retry": { "final": [400] } }), "#/retry/final"),
+        (json!({ "type": "kafka" }), "#/type"),
+    ] {
+        let (status, problem) = gateway.ask("PUT", "t/subscriptions/new", body(more));
+        assert_eq!(
+            (status, &problem["errors"][0]["pointer"]),
+            (400, &json!(pointer)),
+            "{problem}"
+        );
+    }
+    // Where no sockets are.
+    gateway.settings.http_only = true;
+    let (status, problem) = gateway.ask("PUT", "t/subscriptions/new", body(json!({})));
+    assert_eq!(
+        (status, &problem["errors"][0]["pointer"]),
+        (400, &json!("#/type")),
+        "{problem}"
+    );
+    assert!(problem.to_string().contains("Spin"), "{problem}");
 }
 
 #[test]

@@ -11,7 +11,7 @@ use tollgate_api::time;
 use tollgate_delivery::relay::record::{BreakerRecord, PauseReason};
 use tollgate_delivery::relay::restore;
 use tollgate_delivery::start::StartFrom;
-use tollgate_delivery::subscription::{BATCH_INTERVAL, Filter, Payload, Rate, Retry};
+use tollgate_delivery::subscription::{BATCH_INTERVAL, DEDUPLICATE, Filter, Payload, Rate, Retry, SinkKind};
 use tollgate_delivery::subscriptions::{Defined, Source};
 use tollgate_store::commit::Topic;
 use tollgate_store::ports::Store;
@@ -33,8 +33,23 @@ pub(super) struct View {
     topic: String,
     /// Its name.
     name: String,
-    /// Where messages are posted to.
+    /// What it is delivered by.
+    #[serde(rename = "type")]
+    kind: SinkKind,
+    /// Where messages are sent to.
     url: String,
+    /// Masked; only of one that has a password and is known here (that of the file is not).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    password: Option<&'static str>,
+    /// Of `redis`: the stream that entries are added to, where it is said.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    stream: Option<String>,
+    /// Of `redis`: about how many entries the stream keeps, where it is said.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    max_length: Option<u64>,
+    /// Of `redis`: for how many seconds a message that was added is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    deduplicate: Option<Number>,
     /// Masked; null where there is none or it is not known here (that of the file).
     pub secret: Option<String>,
     /// Masked; null unless it signs as well.
@@ -214,7 +229,13 @@ impl View {
         Ok(Self {
             topic: topic.clone(),
             name: settings.name.clone(),
+            kind: settings.kind,
             url: settings.url.clone(),
+            password: settings.password.as_ref().map(|_| HIDDEN),
+            stream: settings.stream.clone(),
+            max_length: settings.max_length,
+            deduplicate: (settings.kind == SinkKind::Redis)
+                .then(|| seconds(settings.deduplicate.unwrap_or(DEDUPLICATE).as_millis())),
             secret: settings.secret.as_ref().map(|_| MASK.to_owned()),
             previous_secret: rotates.map(|_| MASK),
             previous_secret_until: rotates,

@@ -42,9 +42,30 @@ pub(super) struct Body {
     /// What it is delivered by.
     #[serde(rename = "type")]
     kind: Option<SinkKind>,
-    /// Where messages are posted to: http or https, a public address, no user name, no fragment.
+    /// Where messages are sent to, a public address without a fragment: http or https, without a user's name; redis or rediss with
+    /// `type`, and with the number of a database if need be.
     #[cfg_attr(feature = "schema", schemars(with = "tollgate_api::openapi::Uri"))]
     url: String,
+    /// Of the user of the URL, or of all; not with `http`. Shown in no answer. A changed subscription that is given none keeps its own
+    /// while it leads to the same `url`.
+    #[cfg_attr(
+        feature = "schema",
+        schemars(with = "Option<String>", length(min = 1, max = 1024))
+    )]
+    password: Option<SecretText>,
+    /// `redis`: the stream that entries are added to; the topic's name unless it is given.
+    #[cfg_attr(
+        feature = "schema",
+        schemars(with = "Option<String>", regex(pattern = r"^[!-~]{1,256}$"))
+    )]
+    stream: Option<String>,
+    /// `redis`: about how many entries the stream keeps; without it, all.
+    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = 1_000_000_000)))]
+    max_length: Option<u64>,
+    /// `redis`: for how many seconds a message that was added is known, so that it is not added again: 600 unless it is given. 0: not
+    /// at all.
+    #[cfg_attr(feature = "schema", schemars(range(max = 604_800)))]
+    deduplicate: Option<u32>,
     /// Signs deliveries (Standard Webhooks): `whsec_` and the base64 of 24 to 64 bytes. A new subscription that gives none is given one; a changed one keeps its own.
     #[cfg_attr(
         feature = "schema",
@@ -148,7 +169,10 @@ pub(super) async fn put<S: Store>(
     let body: Body = json::body(request)?;
     let keeps_headers = body.headers.is_none();
     let mut settings = settings(name, body)?;
-    if world.settings.own.are_target(&settings.url) {
+    if world.settings.http_only && settings.kind != SinkKind::Http {
+        return Err(Problem::field("#/type", crate::settings::HTTP_ONLY));
+    }
+    if world.settings.own.are_target(&settings.as_web()) {
         return Err(Problem::field("#/url", crate::settings::OWN_TARGET));
     }
     if settings.allow_private_addresses && !caller.allows(Scope::Admin) {
@@ -172,12 +196,7 @@ pub(super) async fn put<S: Store>(
             settings: old,
             ..
         }) => {
-            settings.secret = settings.secret.or(old.secret);
-            if keeps_headers {
-                settings.headers = old.headers;
-            }
-            settings.previous_secret = settings.previous_secret.or(old.previous_secret);
-            settings.previous_secret_until = settings.previous_secret_until.or(old.previous_secret_until);
+            keep(&mut settings, old, keeps_headers);
             (Some(version), id, by_id, created_at)
         }
         None => (
@@ -197,7 +216,8 @@ pub(super) async fn put<S: Store>(
     check(&settings)?;
     // Also where it is not needed: what is not valid is not valid.
     let first = first_sequence(world, topic, settings.start_from).await?;
-    let made_up = settings.secret.is_none().then(|| new_secret(world));
+    let is_signed = settings.kind == SinkKind::Http;
+    let made_up = (is_signed && settings.secret.is_none()).then(|| new_secret(world));
     settings.secret = settings.secret.or_else(|| made_up.clone().map(SecretText::from));
     if version.is_none() {
         clear_removed(world.store).await?;
@@ -225,6 +245,23 @@ pub(super) async fn put<S: Store>(
     let version = written?;
     let defined = Defined::of_stored(topic.to_owned(), stored, version);
     answer(world, &defined, status, made_up).await
+}
+
+/// What a changed subscription keeps of what no answer shows.
+fn keep(settings: &mut Subscription, old: Subscription, keeps_headers: bool) {
+    if settings.kind != old.kind {
+        return;
+    }
+    // Else whoever may change it could have the password sent to a server of their own.
+    if settings.url == old.url {
+        settings.password = settings.password.take().or(old.password);
+    }
+    settings.secret = settings.secret.take().or(old.secret);
+    if keeps_headers {
+        settings.headers = old.headers;
+    }
+    settings.previous_secret = settings.previous_secret.take().or(old.previous_secret);
+    settings.previous_secret_until = settings.previous_secret_until.or(old.previous_secret_until);
 }
 
 /// Where a new subscription begins, written before there is one: whoever finds the subscription finds this. The keys are those of an
@@ -351,6 +388,10 @@ async fn clear_removed<S: Store>(store: &S) -> Result<(), StoreError> {
 fn settings(name: &str, body: Body) -> Result<Subscription, Problem> {
     let mut settings = Subscription::new(name, body.url);
     settings.kind = body.kind.unwrap_or_default();
+    settings.password = body.password;
+    settings.stream = body.stream;
+    settings.max_length = body.max_length;
+    settings.deduplicate = body.deduplicate.map(seconds);
     settings.secret = body.secret;
     settings.previous_secret = body.previous_secret;
     settings.previous_secret_until = body.previous_secret_until;
@@ -358,6 +399,14 @@ fn settings(name: &str, body: Body) -> Result<Subscription, Problem> {
     if let Some((name, _)) = settings.headers.iter().find(|(_, value)| value.expose() == MASK) {
         let detail = "is how values are hidden: give the value, or leave headers out to keep them";
         return Err(Problem::field(format!("#/headers/{name}"), detail));
+    }
+    if settings
+        .password
+        .as_ref()
+        .is_some_and(|password| password.expose() == MASK)
+    {
+        let detail = "is how passwords are hidden: give the password, or leave it out to keep it";
+        return Err(Problem::field("#/password", detail));
     }
     settings.start_from = body.start_from.unwrap_or_default();
     settings.filter = body.filter;
@@ -380,7 +429,7 @@ fn settings(name: &str, body: Body) -> Result<Subscription, Problem> {
         (alone.previous_secret, alone.previous_secret_until) = (None, None);
     }
     check(&alone)?;
-    if !settings.allow_private_addresses && address::is_plainly_private(&settings.url) {
+    if !settings.allow_private_addresses && address::is_plainly_private(&settings.as_web()) {
         let detail = "is not a public address; only allowPrivateAddresses (scope admin) lets it be one";
         return Err(Problem::field("#/url", detail));
     }
@@ -428,6 +477,7 @@ fn pointer(setting: &str) -> String {
     match setting {
         "rate_per_second" => "#/ratePerSecond".to_owned(),
         "batch_interval" => "#/batchInterval".to_owned(),
+        "max_length" => "#/maxLength".to_owned(),
         "pause_after" => "#/pauseAfter".to_owned(),
         "previous_secret" => "#/previousSecret".to_owned(),
         "previous_secret_until" => "#/previousSecretUntil".to_owned(),

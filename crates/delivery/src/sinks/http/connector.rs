@@ -103,8 +103,16 @@ impl OwnAddress {
         public.is_some() && place(uri) == *public
     }
 
+    /// Whether our public URL has this host and port.
+    #[cfg(feature = "sockets")]
+    pub fn is_at(&self, host: &str, port: u16) -> bool {
+        let public = self.public.lock().unwrap_or_else(PoisonError::into_inner);
+        let host = host.trim_end_matches('.').to_ascii_lowercase();
+        public.as_ref().is_some_and(|own| *own == (host, port))
+    }
+
     /// Whether a connection to `peer` is one to ourselves.
-    fn is(&self, peer: SocketAddr) -> bool {
+    pub fn is(&self, peer: SocketAddr) -> bool {
         let listening = *self.listening.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(own) = listening.filter(|own| own.port() == peer.port()) else {
             return false;
@@ -128,14 +136,14 @@ fn place(uri: &Uri) -> Option<(String, u16)> {
     Some((host, uri.port_u16().unwrap_or(default)))
 }
 
-fn own() -> io::Error {
+pub(crate) fn own() -> io::Error {
     io::Error::new(
         io::ErrorKind::PermissionDenied,
         "the target is the gateway itself",
     )
 }
 
-fn refused() -> io::Error {
+pub(crate) fn refused() -> io::Error {
     io::Error::new(
         io::ErrorKind::PermissionDenied,
         "the origin's address is not a public one",

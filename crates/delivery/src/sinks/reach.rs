@@ -1,0 +1,108 @@
+//! Connections of sinks that are not of HTTP, under the rules of those that are: only to addresses that the subscription may target,
+//! judged after the name was resolved and used as they were judged, and never to the gateway itself.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use rustls::crypto::ring::default_provider;
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, RootCertStore};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+
+use super::http::{OwnAddress, own, refused};
+use crate::relay::address::is_public;
+use crate::subscription::{Place, Security};
+
+/// How long one connection may take, its handshake of TLS besides.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Bytes both ways.
+pub(crate) trait Wire: AsyncRead + AsyncWrite + Send + Sync + Unpin + std::fmt::Debug {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Sync + Unpin + std::fmt::Debug> Wire for T {}
+
+/// Makes connections.
+#[derive(Debug)]
+pub(crate) struct Reach {
+    own: Arc<OwnAddress>,
+    /// Made when it is needed: reading the system's certificates takes a start longer than all else of it.
+    tls: OnceLock<Arc<ClientConfig>>,
+}
+
+impl Reach {
+    pub fn new(own: Arc<OwnAddress>) -> Self {
+        let tls = OnceLock::new();
+        Self { own, tls }
+    }
+
+    /// The addresses of a place that may be connected to; there is at least one.
+    ///
+    /// # Errors
+    /// None may be, or the name has none.
+    pub async fn addresses(&self, place: &Place, allow_private: bool) -> io::Result<Vec<SocketAddr>> {
+        if self.own.is_at(&place.host, place.port) {
+            return Err(own());
+        }
+        let found = tokio::net::lookup_host((place.host.as_str(), place.port)).await?;
+        let found: Vec<_> = found.filter(|one| allow_private || is_public(one.ip())).collect();
+        if found.is_empty() {
+            return Err(refused());
+        }
+        // Whatever name led here.
+        if found.iter().any(|one| self.own.is(*one)) {
+            return Err(own());
+        }
+        Ok(found)
+    }
+
+    /// A connection, over TLS where the place says so.
+    pub async fn connect(&self, place: &Place, allow_private: bool) -> io::Result<Box<dyn Wire>> {
+        let mut failed = None;
+        for address in self.addresses(place, allow_private).await? {
+            let connecting = tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect(address));
+            match connecting.await {
+                Ok(Ok(stream)) => {
+                    stream.set_nodelay(true)?;
+                    return match place.security {
+                        Security::Plain => Ok(Box::new(stream)),
+                        Security::Tls => self.secure(stream, &place.host).await,
+                    };
+                }
+                Ok(Err(error)) => failed = Some(error),
+                Err(_) => failed = Some(io::Error::new(io::ErrorKind::TimedOut, "no connection in time")),
+            }
+        }
+        Err(failed.unwrap_or_else(refused))
+    }
+
+    /// TLS over a connection to this host.
+    pub async fn secure(&self, stream: impl Wire + 'static, host: &str) -> io::Result<Box<dyn Wire>> {
+        let name = ServerName::try_from(host.to_owned());
+        let name = name.map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
+        let connecting = TlsConnector::from(self.tls()).connect(name, stream);
+        Ok(Box::new(connecting.await?))
+    }
+
+    /// Certificates are checked against those of the system (or of `SSL_CERT_FILE`), or, where it has none, against Mozilla's.
+    pub fn tls(&self) -> Arc<ClientConfig> {
+        let make = || {
+            let mut roots = RootCertStore::empty();
+            roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+            if roots.is_empty() {
+                tracing::warn!("the system has no certificates; using those that are built in");
+                roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
+            }
+            let config = ClientConfig::builder_with_provider(Arc::new(default_provider()))
+                .with_safe_default_protocol_versions()
+                .expect("the ring provider knows the default versions of TLS")
+                .with_root_certificates(roots)
+                .with_no_client_auth();
+            Arc::new(config)
+        };
+        Arc::clone(self.tls.get_or_init(make))
+    }
+}

@@ -1,0 +1,156 @@
+//! Where a subscription that is not of HTTP leads: its URL, read once for the rules and for the sinks.
+
+use std::borrow::Cow;
+
+use percent_encoding::percent_decode_str;
+use url::Url;
+
+use super::{SinkKind, Subscription};
+
+/// What is said of a URL that cannot be read.
+const SYNTAX: &str = "is not the URL of a server";
+
+/// A server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// A name or an address, an IPv6 address without its brackets.
+    pub host: String,
+    /// Its port, given or the scheme's.
+    pub port: u16,
+    /// How a connection begins.
+    pub security: Security,
+    /// Decoded; empty where there is none.
+    pub user: String,
+    /// With its slash; empty where there is none.
+    pub path: String,
+}
+
+/// What protects a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Security {
+    /// Nothing, or what both sides agree on afterwards.
+    Plain,
+    /// TLS from the first byte on.
+    Tls,
+}
+
+/// A scheme: its kind, its default port, and how a connection begins.
+const SCHEMES: &[(&str, SinkKind, u16, Security)] = &[
+    ("redis", SinkKind::Redis, 6_379, Security::Plain),
+    ("rediss", SinkKind::Redis, 6_379, Security::Tls),
+];
+
+impl Place {
+    /// Reads the URL of a server of this kind. The host is read as a browser reads it: odd spellings of addresses become plain
+    /// ones, which can be judged.
+    ///
+    /// # Errors
+    /// What is wrong with it; the URL is not quoted, since it might hold a password after all.
+    pub fn parse(kind: SinkKind, text: &str) -> Result<Self, Cow<'static, str>> {
+        let url = Url::parse(text).map_err(|_| SYNTAX)?;
+        let scheme = SCHEMES
+            .iter()
+            .find(|(scheme, of, ..)| *of == kind && *scheme == url.scheme());
+        let Some((_, _, port, security)) = scheme else {
+            let of_kind = SCHEMES.iter().filter(|(_, of, ..)| *of == kind);
+            let names: Vec<String> = of_kind.map(|(scheme, ..)| format!("{scheme}://")).collect();
+            return Err(format!("must begin with {}", names.join(" or ")).into());
+        };
+        if url.password().is_some() {
+            return Err("must not have a password: give it as password, which no answer shows".into());
+        }
+        if url.query().is_some() || url.fragment().is_some() {
+            return Err("must not have a query or a fragment".into());
+        }
+        // Only schemes of the web have their hosts read so. This one's own default port is never given.
+        let (_, rest) = text.split_once("://").ok_or(SYNTAX)?;
+        let web = Url::parse(&format!("ftp://{rest}")).map_err(|_| SYNTAX)?;
+        let host = web.host_str().ok_or(SYNTAX)?;
+        let user = percent_decode_str(web.username()).decode_utf8();
+        Ok(Self {
+            host: host.trim_start_matches('[').trim_end_matches(']').to_owned(),
+            port: url.port().unwrap_or(*port),
+            security: *security,
+            user: user.map_err(|_| "must have a user's name in UTF-8")?.into_owned(),
+            path: web.path().trim_end_matches('/').to_owned(),
+        })
+    }
+
+    /// The same host and port as a URL of the web, for rules that know such.
+    pub fn as_web(&self) -> String {
+        match self.host.contains(':') {
+            true => format!("http://[{}]:{}/", self.host, self.port),
+            false => format!("http://{}:{}/", self.host, self.port),
+        }
+    }
+}
+
+impl Subscription {
+    /// The host and the port that it leads to, as a URL of the web, whatever it is of. One that cannot be read stays as it is.
+    pub fn as_web(&self) -> String {
+        match self.kind {
+            SinkKind::Http => self.url.clone(),
+            kind => Place::parse(kind, &self.url).map_or_else(|_| self.url.clone(), |place| place.as_web()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn redis(text: &str) -> Result<Place, Cow<'static, str>> {
+        Place::parse(SinkKind::Redis, text)
+    }
+
+    #[test]
+    fn a_server_is_read_with_its_defaults() {
+        let place = redis("redis://cache.example").unwrap();
+        assert_eq!((place.host.as_str(), place.port), ("cache.example", 6_379));
+        assert_eq!((place.security, place.user.as_str()), (Security::Plain, ""));
+        let place = redis("rediss://a%40b@[::1]:21/3").unwrap();
+        assert_eq!(
+            (place.host.as_str(), place.port, place.path.as_str()),
+            ("::1", 21, "/3")
+        );
+        assert_eq!((place.security, place.user.as_str()), (Security::Tls, "a@b"));
+        assert_eq!(place.as_web(), "http://[::1]:21/");
+        assert_eq!(redis("redis://h:80/").unwrap().as_web(), "http://h:80/");
+    }
+
+    #[test]
+    fn no_spelling_hides_an_address() {
+        for text in [
+            "redis://0x7f.1",
+            "redis://2130706433",
+            "redis://127.1:6379/",
+            "redis://u@0177.0.0.1/1",
+        ] {
+            assert_eq!(redis(text).unwrap().host, "127.0.0.1", "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_server_is_refused_and_not_quoted() {
+        for text in [
+            "",
+            "redis",
+            "redis:",
+            "redis:x",
+            "redis://",
+            "redis:///0",
+            "http://h/",
+            "redis://u:secret@h/",
+            "redis://:secret@h/",
+            "redis://h/?secret",
+            "redis://h/#secret",
+            "redis://a b/secret",
+            "redis://h:99999/secret",
+            "redis://%ff@h/secret",
+        ] {
+            let fault = redis(text).expect_err(text);
+            assert!(!fault.contains("secret"), "{fault}");
+        }
+        assert!(redis("http://h").unwrap_err().contains("redis:// or rediss://"));
+    }
+}
