@@ -2,6 +2,8 @@
 //! [`SinkKind`], and a row of [`AnySink`].
 
 pub(crate) mod http;
+#[cfg(feature = "sink-nats")]
+mod nats;
 #[cfg(feature = "sockets")]
 mod reach;
 #[cfg(feature = "sink-redis")]
@@ -41,6 +43,8 @@ pub(crate) trait Sink {
 /// A sink of any kind.
 pub(crate) enum AnySink {
     Http(HttpSink),
+    #[cfg(feature = "sink-nats")]
+    Nats(nats::NatsSink),
     #[cfg(feature = "sink-redis")]
     Redis(redis::RedisSink),
 }
@@ -49,6 +53,8 @@ impl Sink for AnySink {
     async fn deliver(&self, message: Arc<Message>, place: Option<Traceparent>) -> Report {
         match self {
             Self::Http(sink) => sink.deliver(message, place).await,
+            #[cfg(feature = "sink-nats")]
+            Self::Nats(sink) => sink.deliver(message, place).await,
             #[cfg(feature = "sink-redis")]
             Self::Redis(sink) => sink.deliver(message, place).await,
         }
@@ -57,6 +63,8 @@ impl Sink for AnySink {
     async fn deliver_together(&self, messages: &[(Arc<Message>, u32)]) -> Report {
         match self {
             Self::Http(sink) => sink.deliver_together(messages).await,
+            #[cfg(feature = "sink-nats")]
+            Self::Nats(sink) => sink.deliver_together(messages).await,
             #[cfg(feature = "sink-redis")]
             Self::Redis(sink) => sink.deliver_together(messages).await,
         }
@@ -88,7 +96,9 @@ impl Sinks {
             SinkKind::Http => HttpSink::open(&self.http, settings, source).map(AnySink::Http),
             #[cfg(feature = "sink-redis")]
             SinkKind::Redis => redis::RedisSink::open(&self.reach, settings, source).map(AnySink::Redis),
-            #[cfg(not(feature = "sink-redis"))]
+            #[cfg(feature = "sink-nats")]
+            SinkKind::Nats => nats::NatsSink::open(&self.reach, settings, source).map(AnySink::Nats),
+            #[cfg(not(all(feature = "sink-nats", feature = "sink-redis")))]
             kind => Err(format!("type: this program was built without {}", kind.name())),
         }
     }

@@ -31,6 +31,9 @@ pub struct Subscription {
     /// Of the user of the URL, which holds none itself: it is shown, and this is not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub password: Option<SecretText>,
+    /// NATS: the subject that messages go to; the topic's name where it is not said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subject: Option<String>,
     /// Redis: the stream that entries are added to; the topic's name where it is not said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stream: Option<String>,
@@ -102,6 +105,7 @@ impl Subscription {
             kind: SinkKind::default(),
             url: url.into(),
             password: None,
+            subject: None,
             stream: None,
             max_length: None,
             deduplicate: None,
@@ -149,6 +153,8 @@ pub enum SinkKind {
     /// A POST for each message.
     #[default]
     Http,
+    /// A message of NATS JetStream for each.
+    Nats,
     /// An entry of a Redis stream for each.
     Redis,
 }
@@ -158,6 +164,7 @@ impl SinkKind {
     pub fn name(self) -> &'static str {
         match self {
             Self::Http => "http",
+            Self::Nats => "nats",
             Self::Redis => "redis",
         }
     }

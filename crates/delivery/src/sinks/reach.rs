@@ -18,7 +18,7 @@ use crate::relay::address::is_public;
 use crate::subscription::{Place, Security};
 
 /// How long one connection may take, its handshake of TLS besides.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Bytes both ways.
 pub(crate) trait Wire: AsyncRead + AsyncWrite + Send + Sync + Unpin + std::fmt::Debug {}
@@ -29,14 +29,14 @@ impl<T: AsyncRead + AsyncWrite + Send + Sync + Unpin + std::fmt::Debug> Wire for
 #[derive(Debug)]
 pub(crate) struct Reach {
     own: Arc<OwnAddress>,
-    /// Made when it is needed: reading the system's certificates takes a start longer than all else of it.
-    tls: OnceLock<Arc<ClientConfig>>,
+    /// Read when they are needed, which takes a start longer than all else of it.
+    roots: OnceLock<Arc<RootCertStore>>,
 }
 
 impl Reach {
     pub fn new(own: Arc<OwnAddress>) -> Self {
-        let tls = OnceLock::new();
-        Self { own, tls }
+        let roots = OnceLock::new();
+        Self { own, roots }
     }
 
     /// The addresses of a place that may be connected to; there is at least one.
@@ -83,26 +83,26 @@ impl Reach {
     pub async fn secure(&self, stream: impl Wire + 'static, host: &str) -> io::Result<Box<dyn Wire>> {
         let name = ServerName::try_from(host.to_owned());
         let name = name.map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
-        let connecting = TlsConnector::from(self.tls()).connect(name, stream);
+        let config = ClientConfig::builder_with_provider(Arc::new(default_provider()))
+            .with_safe_default_protocol_versions()
+            .expect("the ring provider knows the default versions of TLS")
+            .with_root_certificates(self.roots())
+            .with_no_client_auth();
+        let connecting = TlsConnector::from(Arc::new(config)).connect(name, stream);
         Ok(Box::new(connecting.await?))
     }
 
     /// Certificates are checked against those of the system (or of `SSL_CERT_FILE`), or, where it has none, against Mozilla's.
-    pub fn tls(&self) -> Arc<ClientConfig> {
-        let make = || {
+    pub fn roots(&self) -> Arc<RootCertStore> {
+        let read = || {
             let mut roots = RootCertStore::empty();
             roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
             if roots.is_empty() {
                 tracing::warn!("the system has no certificates; using those that are built in");
                 roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
             }
-            let config = ClientConfig::builder_with_provider(Arc::new(default_provider()))
-                .with_safe_default_protocol_versions()
-                .expect("the ring provider knows the default versions of TLS")
-                .with_root_certificates(roots)
-                .with_no_client_auth();
-            Arc::new(config)
+            Arc::new(roots)
         };
-        Arc::clone(self.tls.get_or_init(make))
+        Arc::clone(self.roots.get_or_init(read))
     }
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, Cmd, ErrorKind, RedisConnectionInfo, RedisError, ServerErrorKind};
+use redis::{AsyncConnectionConfig, Cmd, RedisConnectionInfo, RedisError};
 use tokio::sync::Mutex;
 use tokio::task::JoinHandle;
 use tollgate_api::traceparent::Traceparent;
@@ -207,11 +207,12 @@ fn is_of_the_connection(error: &RedisError) -> bool {
     error.is_io_error() || error.is_connection_dropped() || error.is_timeout()
 }
 
-/// This server does not write, another one might.
+/// This server does not write, another one might. Before version 7 an error within a script has the code `ERR`, and its own
+/// in the text.
 fn is_of_the_server(error: &RedisError) -> bool {
-    use ServerErrorKind::{BusyLoading, ClusterDown, MasterDown, Moved, ReadOnly};
-    let kinds = [BusyLoading, ClusterDown, MasterDown, Moved, ReadOnly];
-    matches!(error.kind(), ErrorKind::Server(kind) if kinds.contains(&kind))
+    const CODES: [&str; 5] = ["CLUSTERDOWN", "LOADING", "MASTERDOWN", "MOVED", "READONLY"];
+    let said = describe(error);
+    CODES.iter().any(|code| said.contains(code))
 }
 
 /// For people. What the server says of a login names the user at most.

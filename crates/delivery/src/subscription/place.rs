@@ -36,6 +36,8 @@ pub enum Security {
 
 /// A scheme: its kind, its default port, and how a connection begins.
 const SCHEMES: &[(&str, SinkKind, u16, Security)] = &[
+    ("nats", SinkKind::Nats, 4_222, Security::Plain),
+    ("tls", SinkKind::Nats, 4_222, Security::Tls),
     ("redis", SinkKind::Redis, 6_379, Security::Plain),
     ("rediss", SinkKind::Redis, 6_379, Security::Tls),
 ];

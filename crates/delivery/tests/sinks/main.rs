@@ -2,6 +2,7 @@
 //! installed is left out, and said so.
 
 mod contract;
+mod nats;
 mod proxy;
 mod redis;
 mod server;

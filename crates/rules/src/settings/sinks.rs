@@ -14,6 +14,8 @@ pub const HTTP_ONLY: &str =
 const MAX_URL: usize = 2_048;
 /// The longest name of a stream, bytes.
 const MAX_STREAM: usize = 256;
+/// The longest subject, bytes.
+const MAX_SUBJECT: usize = 256;
 /// The longest password, bytes.
 const MAX_PASSWORD: usize = 1_024;
 const LENGTH_BOUNDS: (u64, u64) = (1, 1_000_000_000);
@@ -22,13 +24,14 @@ const DEDUPLICATE_BOUNDS: (Span, Span) = (Span::from_secs(0), Span::from_secs(7 
 const MAX_DATABASE: u32 = 1_000_000;
 
 /// The settings that not every type has, and who has them.
-fn own(one: &Subscription) -> [(&'static str, bool, &'static [SinkKind]); 7] {
-    use SinkKind::{Http, Redis};
+fn own(one: &Subscription) -> [(&'static str, bool, &'static [SinkKind]); 8] {
+    use SinkKind::{Http, Nats, Redis};
     [
         ("secret", one.secret.is_some(), &[Http]),
         ("previous_secret", one.previous_secret.is_some(), &[Http]),
         ("headers", !one.headers.is_empty(), &[Http]),
-        ("password", one.password.is_some(), &[Redis]),
+        ("password", one.password.is_some(), &[Nats, Redis]),
+        ("subject", one.subject.is_some(), &[Nats]),
         ("stream", one.stream.is_some(), &[Redis]),
         ("max_length", one.max_length.is_some(), &[Redis]),
         ("deduplicate", one.deduplicate.is_some(), &[Redis]),
@@ -69,8 +72,23 @@ pub(super) fn check(one: &Subscription, path: &Path) -> Checked {
     }
     match one.kind {
         SinkKind::Http => Ok(()),
+        SinkKind::Nats => nats(one, &place, path),
         SinkKind::Redis => redis(one, &place, path),
     }
+}
+
+fn nats(one: &Subscription, place: &Place, path: &Path) -> Checked {
+    ensure(place.path.is_empty(), path.key("url"), "must not have a path")?;
+    let Some(subject) = &one.subject else {
+        return Ok(());
+    };
+    let token =
+        |token: &str| !token.is_empty() && token.bytes().all(|b| b.is_ascii_graphic() && !b"*>".contains(&b));
+    ensure(
+        subject.len() <= MAX_SUBJECT && subject.split('.').all(token) && !subject.starts_with('$'),
+        path.key("subject"),
+        "must be 1 to 256 visible ASCII characters, in words with dots between them, without wildcards or a $ at its start",
+    )
 }
 
 fn redis(one: &Subscription, place: &Place, path: &Path) -> Checked {

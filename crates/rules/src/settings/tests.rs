@@ -643,6 +643,30 @@ fn a_redis_subscription_has_settings_of_its_own() {
             &subscription_with(line),
         );
     }
+    for (key, lines) in [
+        ("subject", "subject = \"a b\""),
+        ("subject", "subject = \"a.*\""),
+        ("subject", "subject = \"a..b\""),
+        ("subject", "subject = \"$JS.API\""),
+        ("subject", "subject = \"\""),
+        ("stream", "stream = \"x\""),
+        ("secret", "secret = \"whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw\""),
+        ("url", "url = \"nats://h.example/x\""),
+        ("url", "url = \"redis://h.example\""),
+    ] {
+        let of =
+            |url: &str| format!("[[topics.t.subscriptions]]\nname = \"s\"\ntype = \"nats\"\n{url}\n{lines}");
+        let url = if key == "url" {
+            ""
+        } else {
+            "url = \"tls://app@nats.example\""
+        };
+        refused(&format!("topics.t.subscriptions[0].{key}"), &of(url));
+    }
+    refused(
+        "topics.t.subscriptions[0].subject",
+        &subscription_with("subject = \"x\""),
+    );
     refused(
         "topics.t.subscriptions[0].type",
         &subscription_with("type = \"kafka\""),

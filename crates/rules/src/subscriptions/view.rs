@@ -41,6 +41,9 @@ pub(super) struct View {
     /// Masked; only of one that has a password and is known here (that of the file is not).
     #[serde(skip_serializing_if = "Option::is_none")]
     password: Option<&'static str>,
+    /// Of `nats`: the subject that messages go to, where it is said.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    subject: Option<String>,
     /// Of `redis`: the stream that entries are added to, where it is said.
     #[serde(skip_serializing_if = "Option::is_none")]
     stream: Option<String>,
@@ -232,6 +235,7 @@ impl View {
             kind: settings.kind,
             url: settings.url.clone(),
             password: settings.password.as_ref().map(|_| HIDDEN),
+            subject: settings.subject.clone(),
             stream: settings.stream.clone(),
             max_length: settings.max_length,
             deduplicate: (settings.kind == SinkKind::Redis)

@@ -42,8 +42,8 @@ pub(super) struct Body {
     /// What it is delivered by.
     #[serde(rename = "type")]
     kind: Option<SinkKind>,
-    /// Where messages are sent to, a public address without a fragment: http or https, without a user's name; redis or rediss with
-    /// `type`, and with the number of a database if need be.
+    /// Where messages are sent to, a public address without a fragment: http or https, without a user's name; with `type`
+    /// nats or tls, or redis or rediss, that with the number of a database if need be.
     #[cfg_attr(feature = "schema", schemars(with = "tollgate_api::openapi::Uri"))]
     url: String,
     /// Of the user of the URL, or of all; not with `http`. Shown in no answer. A changed subscription that is given none keeps its own
@@ -53,6 +53,12 @@ pub(super) struct Body {
         schemars(with = "Option<String>", length(min = 1, max = 1024))
     )]
     password: Option<SecretText>,
+    /// `nats`: the subject that messages go to, which a stream of JetStream takes; the topic's name unless it is given.
+    #[cfg_attr(
+        feature = "schema",
+        schemars(with = "Option<String>", regex(pattern = r"^[!-~]{1,256}$"))
+    )]
+    subject: Option<String>,
     /// `redis`: the stream that entries are added to; the topic's name unless it is given.
     #[cfg_attr(
         feature = "schema",
@@ -389,6 +395,7 @@ fn settings(name: &str, body: Body) -> Result<Subscription, Problem> {
     let mut settings = Subscription::new(name, body.url);
     settings.kind = body.kind.unwrap_or_default();
     settings.password = body.password;
+    settings.subject = body.subject;
     settings.stream = body.stream;
     settings.max_length = body.max_length;
     settings.deduplicate = body.deduplicate.map(seconds);
