@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::harness::{ADMIN_KEY, Gateway, Host, unique};
+use crate::harness::{ADMIN_KEY, Gateway, Host, SECRET, unique};
 
 pub async fn bad_groups_and_replays_are_refused_by_field(host: Host) {
     let gateway = Gateway::shared(host).await;
@@ -44,6 +44,60 @@ pub async fn bad_groups_and_replays_are_refused_by_field(host: Host) {
         ("PUT", &group, json!({ "startFrom": {} }), "#/startFrom"),
         ("PUT", &group, json!([]), "#"),
         ("PUT", &group, json!({ "extra": 1 }), "#/extra"),
+        (
+            "PUT",
+            &push,
+            json!({ "type": "kafka", "url": "https://x.example/" }),
+            "#/type",
+        ),
+        (
+            "PUT",
+            &push,
+            json!({ "type": 7, "url": "https://x.example/" }),
+            "#/type",
+        ),
+        (
+            "PUT",
+            &push,
+            json!({ "type": "redis", "url": "https://x.example/" }),
+            "#/url",
+        ),
+        (
+            "PUT",
+            &push,
+            json!({ "type": "redis", "url": "redis://u:p@x.example/" }),
+            "#/url",
+        ),
+        (
+            "PUT",
+            &push,
+            json!({ "type": "redis", "url": "redis://x.example/", "maxLength": 0 }),
+            "#/maxLength",
+        ),
+        (
+            "PUT",
+            &push,
+            json!({ "type": "nats", "url": "nats://x.example/", "subject": "a.*" }),
+            "#/subject",
+        ),
+        (
+            "PUT",
+            &push,
+            json!({ "type": "nats", "url": "nats://x.example/", "secret": SECRET }),
+            "#/secret",
+        ),
+        (
+            "PUT",
+            &push,
+            json!({ "url": "https://x.example/", "password": "p" }),
+            "#/password",
+        ),
+        (
+            "PUT",
+            &push,
+            json!({ "url": "https://x.example/", "stream": "s" }),
+            "#/stream",
+        ),
         ("POST", "lease", json!({ "limit": 0 }), "#/limit"),
         ("POST", "lease", json!({ "limit": 1_001 }), "#/limit"),
         ("POST", "lease", json!({ "leaseSeconds": 0 }), "#/leaseSeconds"),

@@ -3,8 +3,9 @@
 use std::collections::BTreeSet;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
+use std::time::Duration;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{SIGN_UPS, sign_up};
 use crate::harness::{ADMIN_KEY, Gateway, Host, Program, eventually, free_port};
@@ -25,6 +26,43 @@ fn is_installed(program: &str) -> bool {
         eprintln!("skipped: {program} is not on this machine");
     }
     is
+}
+
+/// Makes the subscription that this says, lets 200 people sign up, and kills the gateway in the middle. Gives the messages' ids.
+async fn signed_up_for(gateway: &Arc<Gateway>, mut body: Value) -> BTreeSet<String> {
+    body["allowPrivateAddresses"] = json!(true);
+    body["ratePerSecond"] = json!(2_000);
+    body["retry"] = json!({ "initialSeconds": 1, "factor": 1.0, "capSeconds": 1, "maxAttempts": 50 });
+    let made = gateway
+        .put(MADE)
+        .key(ADMIN_KEY)
+        .json(&body)
+        .send()
+        .await
+        .expect(201);
+    let read = gateway.get(MADE).key(ADMIN_KEY).send().await.expect(200);
+    assert!(
+        !made.text().contains(PASSWORD) && !read.text().contains(PASSWORD),
+        "{}",
+        read.shown()
+    );
+    assert_eq!(read.json()["type"], body["type"]);
+    let sample = gateway
+        .post(&format!("{MADE}/test"))
+        .key(ADMIN_KEY)
+        .send()
+        .await
+        .expect(200);
+    assert_eq!(sample.json()["delivered"], json!(true), "{}", sample.shown());
+    let killing = Arc::clone(gateway);
+    let kill = tokio::spawn(async move {
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        killing.kill();
+        killing.restart().await;
+    });
+    let accepted = sign_up(gateway, SIGN_UPS).await;
+    kill.await.expect("it was killed");
+    accepted.into_values().collect()
 }
 
 /// 200 sign-ups come, the gateway is killed in the middle, and the stream has each of them once.
@@ -60,44 +98,8 @@ pub async fn a_redis_stream_gets_every_sign_up_once(host: Host) {
     })
     .await;
     let gateway = Arc::new(Gateway::start(host, "").await);
-    let body = json!({
-        "type": "redis", "url": format!("redis://127.0.0.1:{port}/0"), "password": PASSWORD, "stream": "sign-ups",
-        "allowPrivateAddresses": true, "ratePerSecond": 2_000,
-        "retry": { "initialSeconds": 1, "factor": 1.0, "capSeconds": 1, "maxAttempts": 50 },
-    });
-    let made = gateway
-        .put(MADE)
-        .key(ADMIN_KEY)
-        .json(&body)
-        .send()
-        .await
-        .expect(201);
-    let read = gateway.get(MADE).key(ADMIN_KEY).send().await.expect(200);
-    assert!(
-        !made.text().contains(PASSWORD) && !read.text().contains(PASSWORD),
-        "{}",
-        read.shown()
-    );
-    assert_eq!(
-        (&read.json()["type"], &read.json()["stream"]),
-        (&json!("redis"), &json!("sign-ups"))
-    );
-    let sample = gateway
-        .post(&format!("{MADE}/test"))
-        .key(ADMIN_KEY)
-        .send()
-        .await
-        .expect(200);
-    assert_eq!(sample.json()["delivered"], json!(true), "{}", sample.shown());
-    let killing = Arc::clone(&gateway);
-    let kill = tokio::spawn(async move {
-        tokio::time::sleep(std::time::Duration::from_millis(200)).await;
-        killing.kill();
-        killing.restart().await;
-    });
-    let accepted = sign_up(&gateway, SIGN_UPS).await;
-    kill.await.expect("it was killed");
-    let ids: BTreeSet<String> = accepted.into_values().collect();
+    let body = json!({ "type": "redis", "url": format!("redis://127.0.0.1:{port}/0"), "password": PASSWORD, "stream": "sign-ups" });
+    let ids = signed_up_for(&gateway, body).await;
     let entries = eventually("the stream has every message", async || {
         let entries = ask(&["XRANGE", "sign-ups", "-", "+"]);
         ids.iter()
@@ -114,6 +116,82 @@ pub async fn a_redis_stream_gets_every_sign_up_once(host: Host) {
     }
     let log = gateway.stderr();
     assert!(!log.contains(PASSWORD), "{log}");
+}
+
+/// 200 sign-ups come, the gateway is killed in the middle, and the stream of JetStream has each of them once.
+pub async fn a_nats_stream_gets_every_sign_up_once(host: Host) {
+    if !is_installed("nats-server") {
+        return;
+    }
+    let directory = tempfile::tempdir().expect("a directory");
+    let (port, monitor) = (free_port(), free_port());
+    let mut server = Command::new("nats-server");
+    server
+        .args([
+            "-js",
+            "-a",
+            "127.0.0.1",
+            "-p",
+            &port.to_string(),
+            "-m",
+            &monitor.to_string(),
+        ])
+        .args(["--user", "tollgate", "--pass", PASSWORD, "-sd"])
+        .arg(directory.path());
+    let _server = Program::start(server, directory.path());
+    let told = async |path: &str| {
+        let answer = reqwest::get(format!("http://127.0.0.1:{monitor}/{path}"))
+            .await
+            .ok()?;
+        answer.json::<Value>().await.ok()
+    };
+    eventually("NATS answers", async || {
+        told("healthz").await.filter(|health| health["status"] == "ok")
+    })
+    .await;
+    stream_of(port).await;
+    let gateway = Arc::new(Gateway::start(host, "").await);
+    let url = format!("nats://tollgate@127.0.0.1:{port}");
+    let body = json!({ "type": "nats", "url": url, "password": PASSWORD, "subject": "sign-ups" });
+    let ids = signed_up_for(&gateway, body).await;
+    let kept = async || {
+        let all = told("jsz?streams=1").await.unwrap_or_default();
+        all["account_details"][0]["stream_detail"][0]["state"]["messages"].as_u64()
+    };
+    // With the sample.
+    let expected = ids.len() as u64 + 1;
+    eventually("the stream has every message", async || {
+        (kept().await >= Some(expected)).then_some(())
+    })
+    .await;
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert_eq!(kept().await, Some(expected), "each once");
+    assert!(!gateway.stderr().contains(PASSWORD));
+}
+
+/// A stream for the subject `sign-ups`, made in NATS's own protocol.
+async fn stream_of(port: u16) {
+    use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
+    let connection = tokio::net::TcpStream::connect(("127.0.0.1", port))
+        .await
+        .expect("it listens");
+    let mut connection = BufReader::new(connection);
+    let stream = json!({
+        "name": "SIGNUPS", "subjects": ["sign-ups"], "storage": "file", "retention": "limits", "discard": "old", "num_replicas": 1,
+    })
+    .to_string();
+    let login = json!({ "verbose": false, "user": "tollgate", "pass": PASSWORD });
+    let asked = format!(
+        "CONNECT {login}\r\nPUB $JS.API.STREAM.CREATE.SIGNUPS {}\r\n{stream}\r\nPING\r\n",
+        stream.len()
+    );
+    connection.write_all(asked.as_bytes()).await.expect("it reads");
+    let mut line = String::new();
+    while !line.starts_with("PONG") {
+        line.clear();
+        let read = connection.read_line(&mut line).await.expect("it answers");
+        assert!(read > 0 && !line.starts_with("-ERR"), "{line}");
+    }
 }
 
 /// Nothing leaves a component but HTTP: said of the field, where it is asked for.
