@@ -8,6 +8,8 @@ mod nats;
 mod reach;
 #[cfg(feature = "sink-redis")]
 mod redis;
+#[cfg(feature = "sink-smtp")]
+mod smtp;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -47,6 +49,8 @@ pub(crate) enum AnySink {
     Nats(nats::NatsSink),
     #[cfg(feature = "sink-redis")]
     Redis(redis::RedisSink),
+    #[cfg(feature = "sink-smtp")]
+    Smtp(smtp::SmtpSink),
 }
 
 impl Sink for AnySink {
@@ -57,6 +61,8 @@ impl Sink for AnySink {
             Self::Nats(sink) => sink.deliver(message, place).await,
             #[cfg(feature = "sink-redis")]
             Self::Redis(sink) => sink.deliver(message, place).await,
+            #[cfg(feature = "sink-smtp")]
+            Self::Smtp(sink) => sink.deliver(message, place).await,
         }
     }
 
@@ -67,6 +73,8 @@ impl Sink for AnySink {
             Self::Nats(sink) => sink.deliver_together(messages).await,
             #[cfg(feature = "sink-redis")]
             Self::Redis(sink) => sink.deliver_together(messages).await,
+            #[cfg(feature = "sink-smtp")]
+            Self::Smtp(sink) => sink.deliver_together(messages).await,
         }
     }
 }
@@ -98,7 +106,9 @@ impl Sinks {
             SinkKind::Redis => redis::RedisSink::open(&self.reach, settings, source).map(AnySink::Redis),
             #[cfg(feature = "sink-nats")]
             SinkKind::Nats => nats::NatsSink::open(&self.reach, settings, source).map(AnySink::Nats),
-            #[cfg(not(all(feature = "sink-nats", feature = "sink-redis")))]
+            #[cfg(feature = "sink-smtp")]
+            SinkKind::Smtp => smtp::SmtpSink::open(&self.reach, settings, source).map(AnySink::Smtp),
+            #[cfg(not(all(feature = "sink-nats", feature = "sink-redis", feature = "sink-smtp")))]
             kind => Err(format!("type: this program was built without {}", kind.name())),
         }
     }

@@ -11,6 +11,8 @@ use tollgate_api::units::Span;
 mod filter;
 mod place;
 mod rate;
+#[cfg(feature = "templates")]
+pub mod templates;
 
 pub use crate::start::StartFrom;
 pub use filter::{Filter, MAX_TYPE, MAX_TYPES};
@@ -31,7 +33,25 @@ pub struct Subscription {
     /// Of the user of the URL, which holds none itself: it is shown, and this is not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub password: Option<SecretText>,
-    /// NATS: the subject that messages go to; the topic's name where it is not said.
+    /// SMTP: the server that is tried where the first cannot be reached or defers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fallback_url: Option<String>,
+    /// Of the user of that URL.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fallback_password: Option<SecretText>,
+    /// SMTP: the sender's address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<String>,
+    /// SMTP: the template of the recipient's address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub to: Option<String>,
+    /// SMTP: the template of the text.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub text: Option<String>,
+    /// SMTP: the template of the text as HTML.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub html: Option<String>,
+    /// NATS: the subject that messages go to; the topic's name where it is not said. SMTP: the template of the subject.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub subject: Option<String>,
     /// Redis: the stream that entries are added to; the topic's name where it is not said.
@@ -105,6 +125,12 @@ impl Subscription {
             kind: SinkKind::default(),
             url: url.into(),
             password: None,
+            fallback_url: None,
+            fallback_password: None,
+            from: None,
+            to: None,
+            text: None,
+            html: None,
             subject: None,
             stream: None,
             max_length: None,
@@ -157,6 +183,8 @@ pub enum SinkKind {
     Nats,
     /// An entry of a Redis stream for each.
     Redis,
+    /// A mail for each.
+    Smtp,
 }
 
 impl SinkKind {
@@ -166,6 +194,7 @@ impl SinkKind {
             Self::Http => "http",
             Self::Nats => "nats",
             Self::Redis => "redis",
+            Self::Smtp => "smtp",
         }
     }
 }

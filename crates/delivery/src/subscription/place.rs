@@ -38,6 +38,9 @@ pub enum Security {
 const SCHEMES: &[(&str, SinkKind, u16, Security)] = &[
     ("nats", SinkKind::Nats, 4_222, Security::Plain),
     ("tls", SinkKind::Nats, 4_222, Security::Tls),
+    // Submission, with STARTTLS (RFC 6409); without, from the first byte on (RFC 8314).
+    ("smtp", SinkKind::Smtp, 587, Security::Plain),
+    ("smtps", SinkKind::Smtp, 465, Security::Tls),
     ("redis", SinkKind::Redis, 6_379, Security::Plain),
     ("rediss", SinkKind::Redis, 6_379, Security::Tls),
 ];
@@ -88,12 +91,22 @@ impl Place {
 }
 
 impl Subscription {
-    /// The host and the port that it leads to, as a URL of the web, whatever it is of. One that cannot be read stays as it is.
-    pub fn as_web(&self) -> String {
-        match self.kind {
-            SinkKind::Http => self.url.clone(),
-            kind => Place::parse(kind, &self.url).map_or_else(|_| self.url.clone(), |place| place.as_web()),
-        }
+    /// The hosts and the ports that it leads to, as URLs of the web, whatever they are of, each with its setting. One that cannot be read
+    /// stays as it is.
+    pub fn leads_to(&self) -> impl Iterator<Item = (&'static str, String)> {
+        let (kind, second) = (
+            self.kind,
+            self.fallback_url.iter().map(|url| ("fallback_url", url)),
+        );
+        std::iter::once(("url", &self.url))
+            .chain(second)
+            .map(move |(setting, url)| {
+                let place = match kind {
+                    SinkKind::Http => None,
+                    kind => Place::parse(kind, url).ok(),
+                };
+                (setting, place.map_or_else(|| url.clone(), |place| place.as_web()))
+            })
     }
 }
 

@@ -6,6 +6,7 @@ mod nats;
 mod proxy;
 mod redis;
 mod server;
+mod smtp;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -133,7 +133,7 @@ async fn a_wrong_password_or_kind_of_key_is_told_and_costs_no_message() {
     append(&*store, 1..=1, 1).await;
     let wrong = server.settings(server.0.address).replace(PASSWORD, "hunter2");
     for (settings, said) in [
-        (wrong, "WRONGPASS"),
+        (wrong, "uthentication failed"),
         (server.settings(server.0.address), "WRONGTYPE"),
     ] {
         let mut set = redis::cmd("SET");

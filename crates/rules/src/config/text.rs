@@ -61,6 +61,7 @@ impl Config {
         {
             (subscription.secret, subscription.previous_secret) = (None, None);
             (subscription.previous_secret_until, subscription.password) = (None, None);
+            subscription.fallback_password = None;
             mask(subscription.headers.values_mut());
         }
         if let StoreSettings::Postgres(settings) = &mut config.store {
@@ -109,7 +110,8 @@ impl Config {
                     .secret
                     .iter_mut()
                     .chain(&mut subscription.previous_secret)
-                    .chain(&mut subscription.password),
+                    .chain(&mut subscription.password)
+                    .chain(&mut subscription.fallback_password),
             );
             mask(subscription.headers.values_mut());
         }

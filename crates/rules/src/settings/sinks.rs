@@ -16,6 +16,10 @@ const MAX_URL: usize = 2_048;
 const MAX_STREAM: usize = 256;
 /// The longest subject, bytes.
 const MAX_SUBJECT: usize = 256;
+/// The longest address of a sender, bytes.
+const MAX_SENDER: usize = 320;
+/// The longest template, bytes.
+const MAX_TEMPLATE: usize = 64 << 10;
 /// The longest password, bytes.
 const MAX_PASSWORD: usize = 1_024;
 const LENGTH_BOUNDS: (u64, u64) = (1, 1_000_000_000);
@@ -24,14 +28,20 @@ const DEDUPLICATE_BOUNDS: (Span, Span) = (Span::from_secs(0), Span::from_secs(7 
 const MAX_DATABASE: u32 = 1_000_000;
 
 /// The settings that not every type has, and who has them.
-fn own(one: &Subscription) -> [(&'static str, bool, &'static [SinkKind]); 8] {
-    use SinkKind::{Http, Nats, Redis};
+fn own(one: &Subscription) -> [(&'static str, bool, &'static [SinkKind]); 14] {
+    use SinkKind::{Http, Nats, Redis, Smtp};
     [
         ("secret", one.secret.is_some(), &[Http]),
         ("previous_secret", one.previous_secret.is_some(), &[Http]),
         ("headers", !one.headers.is_empty(), &[Http]),
-        ("password", one.password.is_some(), &[Nats, Redis]),
-        ("subject", one.subject.is_some(), &[Nats]),
+        ("password", one.password.is_some(), &[Nats, Redis, Smtp]),
+        ("subject", one.subject.is_some(), &[Nats, Smtp]),
+        ("fallback_url", one.fallback_url.is_some(), &[Smtp]),
+        ("fallback_password", one.fallback_password.is_some(), &[Smtp]),
+        ("from", one.from.is_some(), &[Smtp]),
+        ("to", one.to.is_some(), &[Smtp]),
+        ("text", one.text.is_some(), &[Smtp]),
+        ("html", one.html.is_some(), &[Smtp]),
         ("stream", one.stream.is_some(), &[Redis]),
         ("max_length", one.max_length.is_some(), &[Redis]),
         ("deduplicate", one.deduplicate.is_some(), &[Redis]),
@@ -60,13 +70,17 @@ pub(super) fn check(one: &Subscription, path: &Path) -> Checked {
         "must have at most 2,048 bytes",
     )?;
     let place = Place::parse(one.kind, &one.url).map_err(|fault| Fault::new(path.key("url"), fault))?;
-    if let Some(password) = &one.password {
+    for (name, password) in [
+        ("password", &one.password),
+        ("fallback_password", &one.fallback_password),
+    ] {
+        let Some(password) = password else { continue };
         let length = 1..=MAX_PASSWORD;
         let plain =
             length.contains(&password.expose().len()) && !password.expose().contains(char::is_control);
         ensure(
             plain,
-            path.key("password"),
+            path.key(name),
             "must be 1 to 1,024 bytes, and no control characters",
         )?;
     }
@@ -74,6 +88,7 @@ pub(super) fn check(one: &Subscription, path: &Path) -> Checked {
         SinkKind::Http => Ok(()),
         SinkKind::Nats => nats(one, &place, path),
         SinkKind::Redis => redis(one, &place, path),
+        SinkKind::Smtp => smtp(one, &place, path),
     }
 }
 
@@ -114,4 +129,91 @@ fn redis(one: &Subscription, place: &Place, path: &Path) -> Checked {
         within(known, DEDUPLICATE_BOUNDS, path.key("deduplicate"))?;
     }
     Ok(())
+}
+
+fn smtp(one: &Subscription, place: &Place, path: &Path) -> Checked {
+    login(place, one.password.is_some(), path.key("url"))?;
+    ensure(
+        one.batch.is_none(),
+        path.key("batch"),
+        "is not for the type smtp: a mail is for one message",
+    )?;
+    match &one.fallback_url {
+        Some(url) => {
+            let path = path.key("fallback_url");
+            ensure(
+                url.len() <= MAX_URL,
+                path.clone(),
+                "must have at most 2,048 bytes",
+            )?;
+            let second = Place::parse(one.kind, url).map_err(|fault| Fault::new(path.clone(), fault))?;
+            login(&second, one.fallback_password.is_some(), path)?;
+        }
+        None => ensure(
+            one.fallback_password.is_none(),
+            path.key("fallback_url"),
+            "is needed where there is a password for it",
+        )?,
+    }
+    let from = one.from.as_deref().unwrap_or_default();
+    ensure(
+        is_sender(from),
+        path.key("from"),
+        "is needed: an address in ASCII such as shop@example.com, or Shop <shop@example.com>",
+    )?;
+    for (name, template) in [("to", &one.to), ("subject", &one.subject), ("text", &one.text)] {
+        let is_there = template
+            .as_ref()
+            .is_some_and(|template| !template.trim().is_empty());
+        ensure(
+            is_there,
+            path.key(name),
+            "is needed: a template, e.g. {{ data.email }}",
+        )?;
+    }
+    for (name, template) in [
+        ("to", &one.to),
+        ("subject", &one.subject),
+        ("text", &one.text),
+        ("html", &one.html),
+    ] {
+        let length = template.as_ref().map_or(0, String::len);
+        ensure(
+            length <= MAX_TEMPLATE,
+            path.key(name),
+            "must have at most 65,536 bytes",
+        )?;
+    }
+    #[cfg(feature = "templates")]
+    tollgate_delivery::subscription::templates::Templates::of(one)
+        .map_err(|(name, fault)| Fault::new(path.key(name), fault))?;
+    Ok(())
+}
+
+fn login(place: &Place, has_password: bool, path: Path) -> Checked {
+    ensure(place.path.is_empty(), path.clone(), "must not have a path")?;
+    ensure(
+        !has_password || !place.user.is_empty(),
+        path,
+        "must have the name of the user whose password is given",
+    )
+}
+
+/// A name and an address in angle brackets, or an address alone. What it is exactly, the client of SMTP says.
+fn is_sender(text: &str) -> bool {
+    let address = match text.split_once('<') {
+        Some((_, rest)) => rest.strip_suffix('>').unwrap_or_default(),
+        None => text,
+    };
+    let plain = |part: &str| {
+        !part.is_empty()
+            && part
+                .bytes()
+                .all(|b| b.is_ascii_graphic() && !b"<>()[]\\,;:\"@".contains(&b))
+    };
+    text.len() <= MAX_SENDER
+        && !text.contains(|c: char| c.is_control() || c == '"' || c == ',' || c == ';')
+        && address
+            .split_once('@')
+            .is_some_and(|(local, domain)| plain(local) && plain(domain))
 }

@@ -679,6 +679,61 @@ fn a_redis_subscription_has_settings_of_its_own() {
 }
 
 #[test]
+fn a_subscription_of_mails_has_a_sender_templates_and_perhaps_a_second_server() {
+    let good = [
+        ("url", "\"smtps://shop@mail.example\""),
+        ("password", "\"hunter2\""),
+        ("fallback_url", "\"smtp://mail2.example:25\""),
+        ("from", "\"Shop <shop@example.com>\""),
+        ("to", "\"{{ data.email }}\""),
+        ("subject", "\"Welcome\""),
+        ("text", "\"Hello\""),
+        ("html", "\"<p>Hello</p>\""),
+    ];
+    let of = |changed: &str, value: &str| {
+        let kept = good.iter().filter(|(key, _)| *key != changed);
+        let mut lines: Vec<String> = kept.map(|(key, value)| format!("{key} = {value}")).collect();
+        lines.extend((!value.is_empty()).then(|| format!("{changed} = {value}")));
+        let text = lines.join("\n");
+        format!("[[topics.t.subscriptions]]\nname = \"s\"\ntype = \"smtp\"\n{text}\n")
+    };
+    let whole = of("ordered", "true");
+    let config = parsed(&whole);
+    assert!(!config.to_toml().contains("hunter2") && !config.for_components().contains("hunter2"));
+    for (key, value) in [
+        ("url", "\"smtps://mail.example\""),
+        ("url", "\"smtp://u@mail.example/x\""),
+        ("url", "\"smtp://u@10.0.0.1\""),
+        ("fallback_url", "\"http://mail2.example\""),
+        ("fallback_url", "\"smtp://127.1\""),
+        ("from", ""),
+        ("from", "\"shop\""),
+        ("from", "\"a@b.c, d@e.f\""),
+        ("from", "\"a@b.c\\nBcc: d@e.f\""),
+        ("from", "\"Shop <a@b.c\""),
+        ("to", ""),
+        ("to", "\" \""),
+        ("subject", ""),
+        ("text", ""),
+        ("batch", "10"),
+        ("stream", "\"x\""),
+        ("secret", "\"whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw\""),
+        #[cfg(feature = "templates")]
+        ("text", "\"{{ x\""),
+        #[cfg(feature = "templates")]
+        ("html", "\"{% include 'x' %}\""),
+    ] {
+        refused(&format!("topics.t.subscriptions[0].{key}"), &of(key, value));
+    }
+    let alone = of("fallback_url", "");
+    parsed(&alone);
+    refused(
+        "topics.t.subscriptions[0].fallback_url",
+        &format!("{alone}fallback_password = \"x\""),
+    );
+}
+
+#[test]
 fn final_statuses_are_bounded() {
     let of = |list: &str| {
         let text = format!(

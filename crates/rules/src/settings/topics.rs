@@ -69,12 +69,14 @@ pub(super) fn check(topics: &BTreeMap<String, TopicSettings>, own: &OwnAddresses
         for (index, one) in settings.subscriptions.iter().enumerate() {
             let path = path.index(index);
             subscription(one, &path)?;
-            ensure(
-                one.allow_private_addresses || !address::is_plainly_private(&one.as_web()),
-                path.key("url"),
-                "is not a public address; only allow_private_addresses = true lets it be one",
-            )?;
-            ensure(!own.are_target(&one.as_web()), path.key("url"), OWN_TARGET)?;
+            for (setting, target) in one.leads_to() {
+                ensure(
+                    one.allow_private_addresses || !address::is_plainly_private(&target),
+                    path.key(setting),
+                    "is not a public address; only allow_private_addresses = true lets it be one",
+                )?;
+                ensure(!own.are_target(&target), path.key(setting), OWN_TARGET)?;
+            }
             ensure(
                 names.insert(&one.name),
                 path.key("name"),

@@ -41,7 +41,25 @@ pub(super) struct View {
     /// Masked; only of one that has a password and is known here (that of the file is not).
     #[serde(skip_serializing_if = "Option::is_none")]
     password: Option<&'static str>,
-    /// Of `nats`: the subject that messages go to, where it is said.
+    /// Of `smtp`: the server that is tried where the first does not take a mail.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    fallback_url: Option<String>,
+    /// Masked, as `password`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    fallback_password: Option<&'static str>,
+    /// Of `smtp`: the sender.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    from: Option<String>,
+    /// Of `smtp`: the template of the recipient.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    to: Option<String>,
+    /// Of `smtp`: the template of the text.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    text: Option<String>,
+    /// Of `smtp`: the template of the text as HTML.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    html: Option<String>,
+    /// Of `nats`: the subject that messages go to, where it is said. Of `smtp`: the template of the subject.
     #[serde(skip_serializing_if = "Option::is_none")]
     subject: Option<String>,
     /// Of `redis`: the stream that entries are added to, where it is said.
@@ -235,6 +253,12 @@ impl View {
             kind: settings.kind,
             url: settings.url.clone(),
             password: settings.password.as_ref().map(|_| HIDDEN),
+            fallback_url: settings.fallback_url.clone(),
+            fallback_password: settings.fallback_password.as_ref().map(|_| HIDDEN),
+            from: settings.from.clone(),
+            to: settings.to.clone(),
+            text: settings.text.clone(),
+            html: settings.html.clone(),
             subject: settings.subject.clone(),
             stream: settings.stream.clone(),
             max_length: settings.max_length,

@@ -43,7 +43,7 @@ pub(super) struct Body {
     #[serde(rename = "type")]
     kind: Option<SinkKind>,
     /// Where messages are sent to, a public address without a fragment: http or https, without a user's name; with `type`
-    /// nats or tls, or redis or rediss, that with the number of a database if need be.
+    /// nats or tls, smtp or smtps, or redis or rediss, that with the number of a database if need be.
     #[cfg_attr(feature = "schema", schemars(with = "tollgate_api::openapi::Uri"))]
     url: String,
     /// Of the user of the URL, or of all; not with `http`. Shown in no answer. A changed subscription that is given none keeps its own
@@ -53,11 +53,30 @@ pub(super) struct Body {
         schemars(with = "Option<String>", length(min = 1, max = 1024))
     )]
     password: Option<SecretText>,
-    /// `nats`: the subject that messages go to, which a stream of JetStream takes; the topic's name unless it is given.
+    /// `smtp`: the server that is tried where the first cannot be reached or defers.
+    #[cfg_attr(feature = "schema", schemars(with = "Option<tollgate_api::openapi::Uri>"))]
+    fallback_url: Option<String>,
+    /// Of the user of that URL; as `password`.
     #[cfg_attr(
         feature = "schema",
-        schemars(with = "Option<String>", regex(pattern = r"^[!-~]{1,256}$"))
+        schemars(with = "Option<String>", length(min = 1, max = 1024))
     )]
+    fallback_password: Option<SecretText>,
+    /// `smtp`, needed: the sender, `shop@example.com` or `Shop <shop@example.com>`.
+    #[cfg_attr(feature = "schema", schemars(length(min = 3, max = 320)))]
+    from: Option<String>,
+    /// `smtp`, needed: the template of one recipient, e.g. `{{ data.email }}`.
+    #[cfg_attr(feature = "schema", schemars(length(min = 1, max = 65_536)))]
+    to: Option<String>,
+    /// `smtp`, needed: the template of the text.
+    #[cfg_attr(feature = "schema", schemars(length(min = 1, max = 65_536)))]
+    text: Option<String>,
+    /// `smtp`: the template of the text as HTML, in which the message's values are escaped.
+    #[cfg_attr(feature = "schema", schemars(length(max = 65_536)))]
+    html: Option<String>,
+    /// `nats`: the subject that messages go to, which a stream of JetStream takes; the topic's name unless it is given. `smtp`, needed: the
+    /// template of the subject.
+    #[cfg_attr(feature = "schema", schemars(length(min = 1, max = 65_536)))]
     subject: Option<String>,
     /// `redis`: the stream that entries are added to; the topic's name unless it is given.
     #[cfg_attr(
@@ -178,8 +197,10 @@ pub(super) async fn put<S: Store>(
     if world.settings.http_only && settings.kind != SinkKind::Http {
         return Err(Problem::field("#/type", crate::settings::HTTP_ONLY));
     }
-    if world.settings.own.are_target(&settings.as_web()) {
-        return Err(Problem::field("#/url", crate::settings::OWN_TARGET));
+    for (setting, target) in settings.leads_to() {
+        if world.settings.own.are_target(&target) {
+            return Err(Problem::field(pointer(setting), crate::settings::OWN_TARGET));
+        }
     }
     if settings.allow_private_addresses && !caller.allows(Scope::Admin) {
         let detail = "Only a key with the scope admin may set allowPrivateAddresses.";
@@ -261,6 +282,9 @@ fn keep(settings: &mut Subscription, old: Subscription, keeps_headers: bool) {
     // Else whoever may change it could have the password sent to a server of their own.
     if settings.url == old.url {
         settings.password = settings.password.take().or(old.password);
+    }
+    if settings.fallback_url == old.fallback_url {
+        settings.fallback_password = settings.fallback_password.take().or(old.fallback_password);
     }
     settings.secret = settings.secret.take().or(old.secret);
     if keeps_headers {
@@ -395,6 +419,12 @@ fn settings(name: &str, body: Body) -> Result<Subscription, Problem> {
     let mut settings = Subscription::new(name, body.url);
     settings.kind = body.kind.unwrap_or_default();
     settings.password = body.password;
+    settings.fallback_url = body.fallback_url;
+    settings.fallback_password = body.fallback_password;
+    settings.from = body.from;
+    settings.to = body.to;
+    settings.text = body.text;
+    settings.html = body.html;
     settings.subject = body.subject;
     settings.stream = body.stream;
     settings.max_length = body.max_length;
@@ -407,13 +437,17 @@ fn settings(name: &str, body: Body) -> Result<Subscription, Problem> {
         let detail = "is how values are hidden: give the value, or leave headers out to keep them";
         return Err(Problem::field(format!("#/headers/{name}"), detail));
     }
-    if settings
-        .password
-        .as_ref()
-        .is_some_and(|password| password.expose() == MASK)
-    {
-        let detail = "is how passwords are hidden: give the password, or leave it out to keep it";
-        return Err(Problem::field("#/password", detail));
+    for (field, password) in [
+        ("password", &settings.password),
+        ("fallbackPassword", &settings.fallback_password),
+    ] {
+        if password
+            .as_ref()
+            .is_some_and(|password| password.expose() == MASK)
+        {
+            let detail = "is how passwords are hidden: give the password, or leave it out to keep it";
+            return Err(Problem::field(format!("#/{field}"), detail));
+        }
     }
     settings.start_from = body.start_from.unwrap_or_default();
     settings.filter = body.filter;
@@ -436,9 +470,11 @@ fn settings(name: &str, body: Body) -> Result<Subscription, Problem> {
         (alone.previous_secret, alone.previous_secret_until) = (None, None);
     }
     check(&alone)?;
-    if !settings.allow_private_addresses && address::is_plainly_private(&settings.as_web()) {
+    let private = |target: &str| !settings.allow_private_addresses && address::is_plainly_private(target);
+    let found = settings.leads_to().find(|(_, target)| private(target));
+    if let Some(setting) = found.map(|(setting, _)| setting) {
         let detail = "is not a public address; only allowPrivateAddresses (scope admin) lets it be one";
-        return Err(Problem::field("#/url", detail));
+        return Err(Problem::field(pointer(setting), detail));
     }
     Ok(settings)
 }
@@ -485,6 +521,8 @@ fn pointer(setting: &str) -> String {
         "rate_per_second" => "#/ratePerSecond".to_owned(),
         "batch_interval" => "#/batchInterval".to_owned(),
         "max_length" => "#/maxLength".to_owned(),
+        "fallback_url" => "#/fallbackUrl".to_owned(),
+        "fallback_password" => "#/fallbackPassword".to_owned(),
         "pause_after" => "#/pauseAfter".to_owned(),
         "previous_secret" => "#/previousSecret".to_owned(),
         "previous_secret_until" => "#/previousSecretUntil".to_owned(),
