@@ -44,12 +44,13 @@ fn read() -> Result<InForce, String> {
         }
     }
     settings.http_only = true;
-    let mut subscriptions = settings.config.subscriptions();
-    if let Some((topic, one)) = subscriptions.find(|(_, one)| one.kind != SinkKind::Http) {
-        return Err(format!(
-            "{name}: topics.{topic}.subscriptions: {}: type: {HTTP_ONLY}",
-            one.name
-        ));
+    for (topic, one) in settings.config.subscriptions() {
+        if one.kind != SinkKind::Http {
+            return Err(format!(
+                "{name}: topics.{topic}.subscriptions: {}: type: {HTTP_ONLY}",
+                one.name
+            ));
+        }
     }
     let stale = match mounted("/forward-routes")? {
         Some(built) => StaleRoutes::new(settings.config.forward_paths(), &built),

@@ -44,13 +44,13 @@ pub(crate) trait Sink {
 
 /// A sink of any kind.
 pub(crate) enum AnySink {
-    Http(HttpSink),
+    Http(Box<HttpSink>),
     #[cfg(feature = "sink-nats")]
     Nats(nats::NatsSink),
     #[cfg(feature = "sink-redis")]
     Redis(redis::RedisSink),
     #[cfg(feature = "sink-smtp")]
-    Smtp(smtp::SmtpSink),
+    Smtp(Box<smtp::SmtpSink>),
 }
 
 impl Sink for AnySink {
@@ -101,13 +101,17 @@ impl Sinks {
     /// secret.
     pub fn open(&self, settings: &Subscription, source: String) -> Result<AnySink, String> {
         match settings.kind {
-            SinkKind::Http => HttpSink::open(&self.http, settings, source).map(AnySink::Http),
+            SinkKind::Http => {
+                HttpSink::open(&self.http, settings, source).map(|sink| AnySink::Http(Box::new(sink)))
+            }
             #[cfg(feature = "sink-redis")]
             SinkKind::Redis => redis::RedisSink::open(&self.reach, settings, source).map(AnySink::Redis),
             #[cfg(feature = "sink-nats")]
             SinkKind::Nats => nats::NatsSink::open(&self.reach, settings, source).map(AnySink::Nats),
             #[cfg(feature = "sink-smtp")]
-            SinkKind::Smtp => smtp::SmtpSink::open(&self.reach, settings, source).map(AnySink::Smtp),
+            SinkKind::Smtp => {
+                smtp::SmtpSink::open(&self.reach, settings, source).map(|sink| AnySink::Smtp(Box::new(sink)))
+            }
             #[cfg(not(all(feature = "sink-nats", feature = "sink-redis", feature = "sink-smtp")))]
             kind => Err(format!("type: this program was built without {}", kind.name())),
         }

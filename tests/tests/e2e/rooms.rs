@@ -241,8 +241,8 @@ pub async fn a_browser_waits_on_a_page_without_a_script(host: Host) {
 
 pub async fn a_pause_and_another_pace_are_in_force_at_once(host: Host) {
     let gateway = &Gateway::shared(host).await;
-    let room = room(&gateway, json!({ "admitPerSecond": 0.5 })).await;
-    let ticket = draw(&gateway, &room, "ann").await;
+    let room = room(gateway, json!({ "admitPerSecond": 0.5 })).await;
+    let ticket = draw(gateway, &room, "ann").await;
     let steer = |what: &str, body: Value| {
         let call = gateway.post(&format!("/api/rooms/{room}/{what}")).key(ADMIN_KEY);
         call.json(&body).send()

@@ -76,13 +76,12 @@ impl<'s> Operation<'s> {
                 operation.refuses(&[Kind::ChallengeRequired]);
             }
         }
-        if !native {
-            if !matches!(
-                call.access(),
-                Access::KeyOrClient(_) | Access::AnyKeyOrClient | Access::SenderOrKey(_)
-            ) {
-                operation.parameters.push(shared::parameter("ClientId"));
-            }
+        let names_the_client = matches!(
+            call.access(),
+            Access::KeyOrClient(_) | Access::AnyKeyOrClient | Access::SenderOrKey(_)
+        );
+        if !native && !names_the_client {
+            operation.parameters.push(shared::parameter("ClientId"));
         }
         operation
     }

@@ -142,7 +142,7 @@ impl Queue {
         }
         let left = state.deferred.left(self.defer_patience);
         let due = state.closed || left.is_some_and(|left| left.is_zero());
-        if state.jobs.is_empty() && !(due && !state.deferred.is_empty()) {
+        if state.jobs.is_empty() && (!due || state.deferred.is_empty()) {
             return if state.closed { Next::Closed } else { Next::Idle };
         }
         let mut group = state.deferred.take();

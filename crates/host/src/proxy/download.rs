@@ -75,7 +75,7 @@ impl Download {
     }
 
     /// The same for this client, after the beginning that was read already.
-    pub fn to_client(self, begin: Bytes, traffic: &Rc<Traffic>) -> Self {
+    pub fn for_client(self, begin: Bytes, traffic: &Rc<Traffic>) -> Self {
         Self {
             begin,
             traffic: Rc::clone(traffic),

@@ -100,8 +100,10 @@ impl Pool {
 
 /// The pool of a campaign. Its creation is part of the name, which can be used again.
 fn pool_of(campaign: &Campaign) -> Rc<RefCell<Pool>> {
+    /// By the campaign's id and creation, newest first.
+    type Known = VecDeque<(String, u64, Rc<RefCell<Pool>>)>;
     thread_local! {
-        static KNOWN: RefCell<VecDeque<(String, u64, Rc<RefCell<Pool>>)>> = const { RefCell::new(VecDeque::new()) };
+        static KNOWN: RefCell<Known> = const { RefCell::new(VecDeque::new()) };
     }
     KNOWN.with_borrow_mut(|known| {
         let is_it = |(id, created_at, _): &&(String, u64, _)| {

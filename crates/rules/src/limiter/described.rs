@@ -270,7 +270,7 @@ impl Charge<'_> {
             refill: bucket.refill / cost,
             interval: interval
                 .is_multiple_of(NANOS_PER_SECOND)
-                .then(|| interval / NANOS_PER_SECOND),
+                .then_some(interval / NANOS_PER_SECOND),
             capacity: bucket.capacity / cost,
             remaining: level.remaining / cost,
             reset: wait.div_ceil(NANOS_PER_SECOND),

@@ -252,7 +252,7 @@ pub async fn the_last_good_answer_is_given_while_the_origin_fails(_: Host) {
     let mut times: Vec<Duration> = answers.iter().map(|(.., time)| *time).collect();
     times.sort();
     let p99 = times[CROWD * 99 / 100];
-    println!(
+    eprintln!(
         "p50 {:?}, p99 {p99:?}, slowest {:?}",
         times[CROWD / 2],
         times[CROWD - 1]

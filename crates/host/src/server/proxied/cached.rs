@@ -179,7 +179,7 @@ pub async fn answer(wanted: Wanted, cache: Arc<Cache>, caller: &Caller) -> Resul
             if parts.status != StatusCode::NOT_MODIFIED {
                 parts.headers.remove(header::CONTENT_LENGTH);
             }
-            let body = body.to_client(begin, &caller.traffic);
+            let body = body.for_client(begin, &caller.traffic);
             Ok(http::Response::from_parts(
                 parts,
                 AnswerBody::Proxied(Box::new(body)),
