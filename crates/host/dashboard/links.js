@@ -19,6 +19,7 @@ const COMMON = [
   { name: 'password', label: 'Password', input: 'password', max: 128, hint: 'Asked for before it leads anywhere. Only a hash is kept.' },
   { name: 'rules', label: 'Rules', kind: 'json', placeholder: '[{"when": {"os": "ios"}, "url": "https://example.com/ios"}]', hint: 'As JSON. The first that holds leads: device, os, language, country, after, before.' },
   { name: 'targets', label: 'Weighted targets', kind: 'json', placeholder: '[{"url": "https://example.com/a", "weight": 1}]', hint: 'As JSON. A client is led to the same one each time.' },
+  { name: 'utm', label: 'UTM parameters', kind: 'json', placeholder: '{"source": "mail", "campaign": "spring"}', hint: 'As JSON. Added to wherever it leads: source, medium, campaign, term, content; {code} is the link’s code.' },
   { name: 'notifyBefore', label: 'Told before it ends, seconds', kind: 'number', min: 1, hint: 'By a message of the events’ topic.' },
   { name: 'events', label: 'Each visit is a message of the events’ topic', kind: 'flag' },
 ];
@@ -45,6 +46,8 @@ const Edit = ({ link, close }) => {
     const { open, ...fields } = values;
     const changed = changes(numbered(fields), link);
     if (open) changed.password = null;
+    // A patch keeps what it does not name.
+    if (changed.utm && link.utm) changed.utm = { ...Object.fromEntries(Object.keys(link.utm).map((name) => [name, null])), ...changed.utm };
     if (Object.keys(changed).length) await call('PATCH', `api/links/${segment(link.code)}`, changed);
     announce(`The link ${link.code} was changed.`);
     close(true);

@@ -47,6 +47,7 @@ mod sweep;
 #[cfg(test)]
 mod tests;
 pub mod top;
+mod utm;
 mod visitor;
 pub(crate) mod yourls;
 

@@ -126,6 +126,23 @@ pub async fn bad_links_are_refused_by_field(host: Host) {
         (link_with("password", json!("a\nb")), "#/password"),
         (link_with("events", json!(true)), "#/events"),
         (link_with("notifyBefore", json!(0)), "#/notifyBefore"),
+        (link_with("utm", json!({})), "#/utm"),
+        (link_with("utm", json!("mail")), "#/utm"),
+        (link_with("utm", json!({ "source": "" })), "#/utm/source"),
+        (link_with("utm", json!({ "source": 5 })), "#/utm/source"),
+        (link_with("utm", json!({ "term": "a\r\nb" })), "#/utm/term"),
+        (
+            link_with("utm", json!({ "content": "x".repeat(191) })),
+            "#/utm/content",
+        ),
+        (
+            link_with("utm", json!({ "content": "\u{1f600}".repeat(190) })),
+            "#/utm",
+        ),
+        (
+            link_with("utm", json!({ "utm_source": "mail" })),
+            "#/utm/utm_source",
+        ),
         (
             link_with("rules", json!([{ "when": {}, "url": "https://example.com/" }])),
             "#/rules/0/when",

@@ -92,6 +92,7 @@ harness::cases! {
             strangers_create_a_bounded_number_of_links,
             times_to_the_end_of_the_year_9999_are_told_in_utc,
             unknown_code_is_not_found,
+            utm_parameters_are_added_to_wherever_a_link_leads,
             shlinks_calls_are_open_to_scripts_of_any_page,
             yourls_clients_make_and_expand_links,
             put_makes_a_link_or_changes_it,

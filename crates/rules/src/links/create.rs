@@ -10,6 +10,7 @@ use super::password::Password;
 use super::record::{Limits, Link, MAX_RACES, Record, State, link_key};
 use super::rename::taken;
 use super::routing::{self, Rule, Weighted};
+use super::utm::Utm;
 use super::{fields, maintain, strangers, sweep};
 use crate::codes;
 use crate::events;
@@ -99,6 +100,8 @@ pub(super) struct Body {
     /// Where it leads by weights, if no rule holds; a client is led to the same place each time.
     #[cfg_attr(feature = "schema", schemars(length(max = routing::MAX_TARGETS)))]
     targets: Option<Vec<Weighted>>,
+    /// What is added to wherever it leads, but not to `fallbackUrl`.
+    utm: Option<Utm>,
     /// Seconds before its end by time at which a `link.expiring` message is sent. Needs a key, and `[events] topic`.
     #[cfg_attr(feature = "schema", schemars(range(min = 1, max = crate::config::MAX_IDLE_SECONDS)))]
     notify_before: Option<u64>,
@@ -138,6 +141,7 @@ struct Given {
     password: bool,
     rules: bool,
     targets: bool,
+    utm: bool,
     notify_before: bool,
     events: bool,
 }
@@ -159,6 +163,7 @@ impl Body {
             password: self.password.is_some(),
             rules: self.rules.is_some(),
             targets: self.targets.is_some(),
+            utm: self.utm.is_some(),
             notify_before: self.notify_before.is_some(),
             events: self.events.is_some(),
         }
@@ -197,6 +202,7 @@ impl Body {
         self.notify_before.map_or(Ok(()), fields::notify_before)?;
         let rules = routing::rules(settings, self.rules.unwrap_or_default())?;
         let targets = routing::targets(settings, self.targets.unwrap_or_default())?;
+        let utm = self.utm.map(Utm::checked).transpose()?;
         // Last, since it is work.
         let password = self.password.map(|text| Password::new(&text, (world.fresh)()));
         let record = Record {
@@ -209,6 +215,7 @@ impl Body {
             targets,
             password: password.transpose()?,
             events: self.events.unwrap_or(false),
+            utm,
             created_at: now,
             updated_at: now,
             id: String::new(),
@@ -266,6 +273,7 @@ impl Draft {
             (given.external_id, wanted.external_id == there.external_id),
             (given.rules, wanted.rules == there.rules),
             (given.targets, wanted.targets == there.targets),
+            (given.utm, wanted.utm == there.utm),
             (given.notify_before, wanted.notify_before == there.notify_before),
             (given.events, wanted.events == there.events),
             // To try it would be work for each link that there is.

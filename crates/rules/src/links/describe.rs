@@ -460,6 +460,6 @@ fn link() -> Value {
         "updatedAt": "2027-01-15T08:00:00Z", "validFrom": null, "expiresAt": "2030-01-31T11:00:00Z", "expireAfterIdle": null,
         "lastVisitedAt": null, "visits": 0, "uniqueVisitors": 0, "bots": 0, "maxVisits": null, "fallbackUrl": null, "forwardQuery": false,
         "tags": ["spring"], "title": null, "externalId": null, "owner": "key:mzX4nQ9d", "archived": false, "hasPassword": false,
-        "rules": [], "targets": [], "notifyBefore": null, "events": false,
+        "rules": [], "targets": [], "utm": null, "notifyBefore": null, "events": false,
     })
 }

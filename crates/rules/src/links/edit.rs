@@ -8,6 +8,7 @@ use super::password::Password;
 use super::record::{Link, MAX_RACES, Record, link_key};
 use super::rename::{self, taken};
 use super::routing::{self, Rule, Weighted};
+use super::utm::UtmPatch;
 use super::{fields, index, strangers, sweep};
 use crate::codes;
 use crate::etag::IfMatch;
@@ -110,6 +111,10 @@ pub(super) struct Patch {
     #[serde(default, deserialize_with = "json::patch")]
     #[cfg_attr(feature = "schema", schemars(with = "Option<Vec<Weighted>>", length(max = routing::MAX_TARGETS)))]
     targets: Option<Option<Vec<Weighted>>>,
+    /// What is added to wherever it leads: what is absent in it stays, null clears.
+    #[serde(default, deserialize_with = "json::patch")]
+    #[cfg_attr(feature = "schema", schemars(with = "Option<UtmPatch>"))]
+    utm: Option<Option<UtmPatch>>,
     /// Seconds before its end by time at which a `link.expiring` message is sent.
     #[serde(default, deserialize_with = "json::patch")]
     #[cfg_attr(feature = "schema", schemars(with = "Option<u64>", range(min = 1, max = crate::config::MAX_IDLE_SECONDS)))]
@@ -155,6 +160,10 @@ impl Patch {
         }
         if let Some(targets) = &self.targets {
             record.targets = routing::targets(settings, targets.clone().unwrap_or_default())?;
+        }
+        if let Some(utm) = &self.utm {
+            let after = utm.as_ref().map(|utm| utm.apply(record.utm.as_ref()));
+            record.utm = after.transpose()?.flatten();
         }
         if let Some(seconds) = self.notify_before {
             seconds.map_or(Ok(()), fields::notify_before)?;

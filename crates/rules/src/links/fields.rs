@@ -131,7 +131,7 @@ pub(super) fn external_id(id: &str) -> Result<(), Problem> {
     text(id, 1, MAX_EXTERNAL_ID_CHARS, "#/externalId")
 }
 
-fn text(text: &str, least: usize, most: usize, pointer: &str) -> Result<(), Problem> {
+pub(super) fn text(text: &str, least: usize, most: usize, pointer: &str) -> Result<(), Problem> {
     let within = (least..=most).contains(&text.chars().count());
     if within && !text.chars().any(char::is_control) {
         return Ok(());

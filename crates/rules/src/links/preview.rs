@@ -18,7 +18,11 @@ const FORM: &str =
 /// Where a link leads, for people who want to know before they go. Of a link whose visits are numbered only the host is
 /// told: the rest takes a visit.
 pub(super) fn page(config: &Config, code: &str, record: &Record) -> Response {
-    let url = escape(&record.url);
+    let place = match &record.utm {
+        None => record.url.clone(),
+        Some(utm) => utm.add_to(&record.url, code),
+    };
+    let url = escape(&place);
     let numbered = record.limits.max_visits.is_some();
     let mut body = String::from("<h1>Where this link leads</h1>\n");
     if let Some(title) = record.title.as_deref().filter(|title| !title.is_empty()) {

@@ -9,6 +9,7 @@ use super::edit::{self, Patch};
 use super::maintain;
 use super::manage::{contended, shown};
 use super::record::{MAX_RACES, Record};
+use super::utm;
 use crate::etag::IfMatch;
 use crate::world::World;
 use tollgate_api::http::{Request, Response};
@@ -32,6 +33,7 @@ const CLEARED: &[&str] = &[
     "password",
     "rules",
     "targets",
+    "utm",
     "notifyBefore",
     "events",
 ];
@@ -107,6 +109,9 @@ async fn replace<S: Store>(
     let mut fields = sent.clone();
     for name in CLEARED {
         fields.entry(*name).or_insert(Value::Null);
+    }
+    if let Some(Value::Object(members)) = fields.get_mut("utm") {
+        utm::whole(members)?;
     }
     let mut patch: Patch = json::decode(&as_body(&fields))?;
     patch.prepare(world)?;

@@ -8,6 +8,7 @@ use subtle::ConstantTimeEq as _;
 use super::password::Password;
 use super::routing::{Rule, Weighted};
 use super::stats;
+use super::utm::Utm;
 use crate::codes;
 use crate::config::Config;
 use tollgate_api::time;
@@ -160,6 +161,9 @@ pub(super) struct Target<'a> {
     pub(super) password: Option<Password>,
     #[serde(default)]
     pub(super) events: bool,
+    /// In a box, since few links have them.
+    #[serde(default)]
+    pub(super) utm: Option<Box<Utm>>,
     pub(super) created_at: u64,
     /// Not of a plain link, which needs none.
     #[serde(borrow, default)]
@@ -209,6 +213,7 @@ impl<'a> Target<'a> {
             targets: Vec::new(),
             password: None,
             events: false,
+            utm: None,
             created_at,
             id: None,
         })
@@ -253,6 +258,9 @@ pub(super) struct Record {
     /// Whether each visit is told.
     #[serde(default, skip_serializing_if = "is_default")]
     pub(super) events: bool,
+    /// See [`super::utm`].
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub(super) utm: Option<Utm>,
     pub(super) created_at: u64,
     pub(super) updated_at: u64,
     pub(super) id: String,
@@ -316,7 +324,10 @@ impl Record {
             .chain(&self.tags)
             .chain(&self.title)
             .chain(&self.fallback_url);
-        FIXED + self.url.len() + texts.map(|text| FIXED / 8 + text.len()).sum::<usize>()
+        FIXED
+            + self.url.len()
+            + self.utm.as_ref().map_or(0, Utm::weight)
+            + texts.map(|text| FIXED / 8 + text.len()).sum::<usize>()
     }
 
     /// Whether this is the digest of its manage token; in constant time.
@@ -490,6 +501,7 @@ impl Link {
             has_password: self.record.password.is_some(),
             rules: &self.record.rules,
             targets: &self.record.targets,
+            utm: self.record.utm.as_ref(),
             notify_before: self.record.notify_before,
             events: self.record.events,
         }
@@ -583,6 +595,8 @@ pub(super) struct View<'a> {
     rules: &'a [Rule],
     /// Where it leads by weights, if no rule holds.
     targets: &'a [Weighted],
+    /// What is added to wherever it leads.
+    utm: Option<&'a Utm>,
     /// Seconds before its end by time at which a `link.expiring` message is sent.
     notify_before: Option<u64>,
     /// Whether each visit is told by a `link.visited` message.
@@ -688,6 +702,7 @@ pub(super) mod tests {
             targets: Vec::new(),
             password: None,
             events: false,
+            utm: None,
             created_at: NOW,
             updated_at: NOW,
             id: "x".into(),
@@ -722,9 +737,10 @@ pub(super) mod tests {
             any::<u64>(),
             proptest::option::of(".*"),
             any::<bool>(),
+            proptest::option::of(".{1,9}"),
         );
         (urls, any::<u16>(), limits, rest).prop_map(|(url, redirect, limits, rest)| {
-            let (forward_query, fallback_url, created_at, title, events) = rest;
+            let (forward_query, fallback_url, created_at, title, events, source) = rest;
             Record {
                 url,
                 redirect,
@@ -732,6 +748,8 @@ pub(super) mod tests {
                 forward_query,
                 fallback_url,
                 events,
+                utm: source
+                    .map(|source| serde_json::from_value(serde_json::json!({ "source": source })).unwrap()),
                 created_at,
                 updated_at: created_at,
                 title,
@@ -747,7 +765,7 @@ pub(super) mod tests {
             let glance = Target::plain(&value);
             let mut whole: Target<'_> = serde_json::from_slice(&value).unwrap();
             whole.id = None;
-            let plain = record.limits == Limits::default() && !record.forward_query && record.fallback_url.is_none() && !record.events;
+            let plain = record.limits == Limits::default() && !record.forward_query && record.fallback_url.is_none() && !record.events && record.utm.is_none();
             if !plain {
                 prop_assert_eq!(&glance, &None);
             }
@@ -785,9 +803,11 @@ pub(super) mod tests {
         let read = Record::of(&entry).unwrap();
         assert_eq!(read.to_bytes(), value, "and is written as it was");
         assert!(read.rules.is_empty() && read.targets.is_empty() && read.password.is_none());
-        assert!(!read.events && read.notify_before.is_none() && read.counters.is_none());
+        assert!(
+            !read.events && read.utm.is_none() && read.notify_before.is_none() && read.counters.is_none()
+        );
         let target = Target::of(&entry).unwrap();
-        assert!(target.has_one_url() && !target.events);
+        assert!(target.has_one_url() && !target.events && target.utm.is_none());
         assert_eq!(
             Named::of(&entry).unwrap().counter_keys("abc"),
             read.counter_keys("abc")

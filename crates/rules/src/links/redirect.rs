@@ -118,7 +118,12 @@ pub(super) async fn answer<S: Store>(
             }
         };
         let url = url.unwrap_or(&target.url);
-        let leads = || Some(with_cookie(redirect(request, &target, url), cookie.clone()));
+        let leads = || {
+            Some(with_cookie(
+                redirect(request, &target, &code, url),
+                cookie.clone(),
+            ))
+        };
         if !is_recorded(world, &target) {
             return Ok(leads());
         }
@@ -345,10 +350,14 @@ fn outside(limits: &Limits, now: u64) -> State {
 }
 
 /// `url`: where it leads this time.
-fn redirect(request: &Request, target: &Target<'_>, url: &str) -> Response {
+fn redirect(request: &Request, target: &Target<'_>, code: &str, url: &str) -> Response {
     let location = match request.query.as_deref() {
         Some(query) if target.forward_query && !query.is_empty() => Cow::Owned(merge(url, query)),
         _ => Cow::Borrowed(url),
+    };
+    let location = match &target.utm {
+        None => location,
+        Some(utm) => Cow::Owned(utm.add_to(&location, code)),
     };
     let permanent = matches!(target.redirect, 301 | 308) && target.limits.are_none() && target.has_one_url();
     let (status, kept) = match &*request.method {

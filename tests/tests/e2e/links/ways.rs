@@ -69,6 +69,36 @@ pub async fn link_leads_by_rules_and_then_by_weights(host: Host) {
     );
 }
 
+pub async fn utm_parameters_are_added_to_wherever_a_link_leads(host: Host) {
+    let gateway = Gateway::shared(host).await;
+    let code = way(
+        &gateway,
+        json!({
+            "utm": { "source": "news & more", "content": "{code}" },
+            "rules": [{ "when": { "os": "android" }, "url": "https://example.com/app?utm_source=app" }],
+        }),
+    )
+    .await;
+    let path = format!("/{code}");
+    let to = async |agent: &str| {
+        let answer = gateway.get(&path).header("user-agent", agent).send().await;
+        answer.expect(302).header("location").to_owned()
+    };
+    let own = format!("https://example.com/own?utm_source=news%20%26%20more&utm_content={code}");
+    assert_eq!(to(BROWSER).await, own);
+    let app = format!("https://example.com/app?utm_source=app&utm_content={code}");
+    assert_eq!(to(PHONE).await, app);
+    let link = format!("/api/links/{code}");
+    let patch = gateway.patch(&link).key(ADMIN_KEY);
+    let changed = patch.json(&json!({ "utm": { "source": null, "replace": true } }));
+    let changed = changed.send().await.expect(200).json();
+    assert_eq!(changed["utm"], json!({ "content": "{code}", "replace": true }));
+    assert_eq!(
+        to(BROWSER).await,
+        format!("https://example.com/own?utm_content={code}")
+    );
+}
+
 pub async fn link_with_a_password_asks_before_it_leads_anywhere(host: Host) {
     let gateway = Gateway::shared(host).await;
     let code = way(&gateway, json!({ "password": "open sesame!" })).await;

@@ -9,7 +9,7 @@ use serde_json::Value;
 /// Links of a page: the most that the gateway gives.
 const PAGE: u32 = 500;
 /// The columns of a table.
-const COLUMNS: [&str; 22] = [
+const COLUMNS: [&str; 23] = [
     "code",
     "url",
     "title",
@@ -25,6 +25,7 @@ const COLUMNS: [&str; 22] = [
     "archived",
     "rules",
     "targets",
+    "utm",
     "notifyBefore",
     "events",
     "hasPassword",

@@ -29,8 +29,8 @@ enum Field {
     Text(&'static str),
     Number(&'static str),
     Flag(&'static str),
-    /// A list of objects, or the same as JSON text.
-    List(&'static str),
+    /// A list of objects or an object, or the same as JSON text.
+    Json(&'static str),
     Archived,
     /// A link that has one cannot be carried over, since its password is not in the export.
     Password,
@@ -57,8 +57,9 @@ const NAMES: &[(&str, Field)] = &[
     ("title", Field::Text("title")),
     ("externalid", Field::Text("externalId")),
     ("archived", Field::Archived),
-    ("rules", Field::List("rules")),
-    ("targets", Field::List("targets")),
+    ("rules", Field::Json("rules")),
+    ("targets", Field::Json("targets")),
+    ("utm", Field::Json("utm")),
     ("notifybefore", Field::Number("notifyBefore")),
     ("events", Field::Flag("events")),
     ("haspassword", Field::Password),
@@ -213,15 +214,15 @@ impl Found {
                         self.body.insert(ours.into(), flag.into());
                     }
                 }
-                Field::List(ours) => {
-                    let list = match value {
+                Field::Json(ours) => {
+                    let read = match value {
                         Value::String(text) if text.is_empty() => continue,
                         Value::String(text) => serde_json::from_str(text)
                             .map_err(|error| format!("{name} is no JSON: {error}"))?,
                         other => other.clone(),
                     };
-                    if list.as_array().is_none_or(|list| !list.is_empty()) && !list.is_null() {
-                        self.body.insert(ours.into(), list);
+                    if read.as_array().is_none_or(|list| !list.is_empty()) && !read.is_null() {
+                        self.body.insert(ours.into(), read);
                     }
                 }
                 Field::Text(ours) => {
@@ -330,10 +331,10 @@ mod tests {
     #[test]
     fn rules_and_targets_come_back_from_lines_and_tables() {
         let rules = json!([{"when": {"os": "ios"}, "url": "https://e.com/ios"}]);
-        let expected = json!({"code": "abc", "url": "https://e.com/", "rules": rules, "notifyBefore": 60, "events": true});
-        let line = json!({"code": "abc", "url": "https://e.com/", "rules": rules, "targets": [], "notifyBefore": 60, "events": true});
+        let expected = json!({"code": "abc", "url": "https://e.com/", "rules": rules, "utm": {"source": "mail"}, "notifyBefore": 60, "events": true});
+        let line = json!({"code": "abc", "url": "https://e.com/", "rules": rules, "targets": [], "utm": {"source": "mail"}, "notifyBefore": 60, "events": true});
         assert_eq!(one(line), expected);
-        let cells = json!({"code": "abc", "url": "https://e.com/", "rules": rules.to_string(), "targets": "", "notifyBefore": "60", "events": "true"});
+        let cells = json!({"code": "abc", "url": "https://e.com/", "rules": rules.to_string(), "targets": "", "utm": "{\"source\":\"mail\"}", "notifyBefore": "60", "events": "true"});
         assert_eq!(one(cells), expected);
         let Value::Object(broken) = json!({"url": "https://e.com/", "targets": "[{"}) else {
             return;

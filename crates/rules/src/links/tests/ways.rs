@@ -60,6 +60,85 @@ fn the_first_rule_that_holds_leads_and_else_the_link_itself() {
 }
 
 #[test]
+fn utm_parameters_go_with_the_visitor_wherever_the_link_leads() {
+    let gateway = Gateway::new();
+    let utm = json!({ "source": "mail", "content": "{code}" });
+    gateway.link(
+        "tagged",
+        json!({ "redirect": 301, "utm": utm, "fallbackUrl": "https://example.com/over",
+            "rules": [{ "when": { "os": "ios" }, "url": "https://example.com/ios?utm_source=app#top" }] }),
+    );
+    let to = |path: &str, agent: &str| {
+        let response = gateway.call("GET", path, &[("user-agent", agent)], &Value::Null);
+        response.header("location").unwrap().to_owned()
+    };
+    let own = "https://example.com/landing?utm_source=mail&utm_content=tagged";
+    assert_eq!(to("/tagged", BROWSER), own);
+    assert_eq!(
+        to("/tagged", PHONE),
+        "https://example.com/ios?utm_source=app&utm_content=tagged#top"
+    );
+    let shown = gateway.read("tagged");
+    assert_eq!(
+        (&shown["utm"], &shown["url"]),
+        (&utm, &json!("https://example.com/landing"))
+    );
+    let page = text(&gateway.call("GET", "/tagged+", &[], &Value::Null));
+    assert!(page.contains("utm_source=mail&amp;utm_content=tagged"), "{page}");
+    // The visitor's own come first, unless the link replaces them.
+    let patch = |fields: Value| {
+        let response = gateway.admin("PATCH", "/api/links/tagged", &fields);
+        assert_eq!(response.status, 200, "{}", text(&response));
+        json_of(&response)["utm"].clone()
+    };
+    patch(json!({ "forwardQuery": true }));
+    let forwarded = "https://example.com/landing?utm_source=bus&x=1&utm_content=tagged";
+    assert_eq!(to("/tagged?utm_source=bus&x=1", BROWSER), forwarded);
+    patch(json!({ "utm": { "replace": true } }));
+    let replaced = "https://example.com/landing?x=1&utm_source=mail&utm_content=tagged";
+    assert_eq!(to("/tagged?utm_source=bus&x=1", BROWSER), replaced);
+    // A patch changes what it names, also under another code.
+    let left = patch(json!({ "code": "other", "utm": { "source": null, "replace": null } }));
+    assert_eq!(left, json!({ "content": "{code}" }));
+    assert_eq!(
+        to("/other", BROWSER),
+        "https://example.com/landing?utm_content=other"
+    );
+    let cleared = gateway.admin(
+        "PATCH",
+        "/api/links/other",
+        &json!({ "utm": null, "archived": true }),
+    );
+    assert_eq!(json_of(&cleared)["utm"], Value::Null);
+    assert_eq!(to("/other", BROWSER), "https://example.com/over", "as it is");
+}
+
+#[test]
+fn put_takes_utm_parameters_whole_and_return_looks_at_them() {
+    let gateway = Gateway::new();
+    let put = |utm: Value| {
+        let body = json!({ "url": "https://example.com/landing", "utm": utm });
+        gateway.admin("PUT", "/api/links/put-utm", &body)
+    };
+    assert_eq!(
+        put(json!({ "source": "a", "medium": "b", "replace": true })).status,
+        201
+    );
+    assert_eq!(
+        json_of(&put(json!({ "term": "c" })))["utm"],
+        json!({ "term": "c" })
+    );
+    assert_eq!(pointer(&put(json!({}))), "#/utm");
+    assert_eq!(pointer(&put(json!({ "medium": null }))), "#/utm");
+    let mut body =
+        json!({ "url": "https://example.com/landing", "ifExists": "return", "utm": { "term": "c" } });
+    let found = gateway.admin("POST", "/api/links", &body);
+    assert_eq!((found.status, &json_of(&found)["code"]), (200, &json!("put-utm")));
+    body["utm"] = json!({ "term": "d" });
+    assert_eq!(gateway.admin("POST", "/api/links", &body).status, 201);
+}
+
+#[test]
 fn a_client_is_led_to_the_same_target_and_many_to_all_of_them() {
     let gateway = Gateway::new();
     gateway.link(
