@@ -164,6 +164,20 @@ calls! {
     DeleteVisits = Shortener "DELETE" "/api/links/:code/visits" Owner;
     /// Moves a link's end.
     ExtendLink = Shortener "POST" "/api/links/:code/extend" Owner, Body;
+    /// The caller's links, as Dub lists them.
+    DubListLinks = Shortener "GET" "/api/dub/links" Key(Links);
+    /// A new link, as Dub makes one.
+    DubCreateLink = Shortener "POST" "/api/dub/links" Key(Links), Body;
+    /// The caller's link to a URL, changed or made, as Dub does.
+    DubUpsertLink = Shortener "PUT" "/api/dub/links/upsert" Key(Links), Body;
+    /// How many links the caller has, as Dub counts them.
+    DubCountLinks = Shortener "GET" "/api/dub/links/count" Key(Links);
+    /// One link, as Dub shows it.
+    DubReadLink = Shortener "GET" "/api/dub/links/info" Key(Links);
+    /// Changes a link, as Dub does.
+    DubEditLink = Shortener "PATCH" "/api/dub/links/:link" Key(Links), Body;
+    /// Removes a link, as Dub does.
+    DubDeleteLink = Shortener "DELETE" "/api/dub/links/:link" Key(Links);
     /// What clients of YOURLS ask for; `action` says what.
     AskYourls = Admin "GET" "/yourls-api.php" Key(Links);
     /// The same as a form.

@@ -23,6 +23,7 @@ const ABOUT: &str = include_str!("openapi/about.md");
 /// The tags, in the order in which they are shown, and what their calls are about.
 const TAGS: &[(&str, &str)] = &[
     ("links", "Short links: the redirect, and what manages them."),
+    ("dub", "Short links for clients that were written for Dub."),
     ("shlink", "Short links for clients that were written for Shlink."),
     ("yourls", "Short links for clients that were written for YOURLS."),
     (

@@ -97,6 +97,9 @@ impl Row {
         match call {
             Call::ShlinkMercure => status == 501,
             Call::ShlinkDomainRedirects | Call::AskYourls => status == 400,
+            // Which link is asked for by a query.
+            Call::DubReadLink => status == 400,
+            Call::DubEditLink | Call::DubDeleteLink => status == 404,
             Call::ShlinkTagVisits | Call::ShlinkRenameTag => status == 404,
             _ => false,
         }
@@ -183,6 +186,8 @@ impl Row {
             Call::CreateLinks => json!({ "links": [{ "url": "https://example.com/" }] }),
             Call::PutLink => json!({ "url": "https://example.com/put" }),
             Call::PostYourls => json!("action=version&format=json"),
+            Call::DubCreateLink | Call::DubUpsertLink => json!({ "url": "https://example.com/dub" }),
+            Call::DubEditLink => json!({ "title": "changed" }),
             Call::ShlinkCreateUrl => json!({ "longUrl": "https://example.com/" }),
             Call::ShlinkEditUrl => json!({ "title": "changed" }),
             Call::ShlinkSetRules => json!({ "redirectRules": [] }),
@@ -457,7 +462,11 @@ fn outcome(row: Row, caller: Caller) -> String {
                     before,
                     "{row:?} by {caller:?} was refused and changed something"
                 );
-                assert_eq!(answer.header("content-type"), Some("application/problem+json"));
+                let form = match path.starts_with(links::dub::PREFIX) {
+                    true => "application/json",
+                    false => "application/problem+json",
+                };
+                assert_eq!(answer.header("content-type"), Some(form));
                 status.to_string()
             }
         });

@@ -92,6 +92,22 @@ pub fn id(now: u64, fresh: [u8; 16]) -> String {
     (0..ID_CHARS).rev().map(digit).collect()
 }
 
+/// The time that an [`id`] was made at, Unix milliseconds; `None` for what is no id.
+pub fn time_of(id: &str) -> Option<u64> {
+    const TIME_CHARS: usize = 10;
+    if id.len() != ID_CHARS {
+        return None;
+    }
+    let digits = id
+        .bytes()
+        .map(|digit| CROCKFORD.iter().position(|known| *known == digit));
+    let digits: Vec<usize> = digits.collect::<Option<_>>()?;
+    let (time, _) = digits.split_at_checked(TIME_CHARS)?;
+    // 50 bits, of which an id uses 48.
+    time.iter()
+        .try_fold(0_u64, |time, digit| Some(time << 5 | u64::try_from(*digit).ok()?))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -124,6 +140,7 @@ mod tests {
             prop_assume!(a < b);
             prop_assert!(id(a, fresh) < id(b, other));
             prop_assert_eq!(id(a, fresh).len(), ID_CHARS);
+            prop_assert_eq!(time_of(&id(a, fresh)), Some(a));
         }
     }
 

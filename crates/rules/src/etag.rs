@@ -40,6 +40,11 @@ impl IfMatch {
         Self(is_sent.then(|| tags(request, "if-match").map(str::to_owned).collect()))
     }
 
+    /// That it still has this tag.
+    pub(crate) fn exactly(etag: String) -> Self {
+        Self(Some(vec![etag]))
+    }
+
     /// # Errors
     /// 412 if what is there, with this tag, is not what the caller has seen.
     pub(crate) fn check(&self, etag: &str) -> Result<(), Problem> {

@@ -22,6 +22,7 @@ mod claim;
 mod create;
 #[cfg(feature = "schema")]
 pub(crate) mod describe;
+pub(crate) mod dub;
 mod edit;
 mod fields;
 mod index;
@@ -88,6 +89,7 @@ pub async fn handle<S: Store>(world: &World<'_, S>, request: &Request) -> Respon
                 Err(problem) => private(problem.into_response()),
             }
         }
+        None if request.path.starts_with(dub::PREFIX) => Box::pin(dub::handle(world, request)).await,
         None => match Box::pin(route(world, request)).await {
             // An image says by itself who may keep it.
             Ok(response) if response.header("cache-control").is_some() => response,

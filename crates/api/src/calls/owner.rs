@@ -16,7 +16,7 @@ pub fn component<'p>(
     let (first, rest) = cut(path.trim_start_matches('/'));
     let second = rest.map(|rest| cut(rest).0);
     match (first, second) {
-        ("api", Some("links")) => return Component::Shortener,
+        ("api", Some("links" | "dub")) => return Component::Shortener,
         ("api", Some("campaigns" | "draws" | "rooms" | "challenges" | "receipts")) => {
             return Component::Coupon;
         }
@@ -68,6 +68,7 @@ mod tests {
             ("//", Component::Admin),
             ("/api/links", Component::Shortener),
             ("/api/links/x/extend", Component::Shortener),
+            ("/api/dub/links/upsert", Component::Shortener),
             ("/rest/v3/short-urls", Component::Shortener),
             ("/rest/v2/short-urls", Component::Admin),
             ("/rest", Component::Admin),

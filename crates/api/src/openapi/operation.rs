@@ -293,11 +293,15 @@ impl<'s> Operation<'s> {
         self.refusals.extend(kinds);
     }
 
-    /// Refusals in a form of another API, with these statuses; the others stay the gateway's own.
-    pub fn refuses_otherwise(&mut self, statuses: &[u16]) {
+    /// Refusals in a form of another API, with these statuses; the others stay the gateway's own. `media`: of a form that is no problem
+    /// document; the gateway refuses by one of those before it looks at the call.
+    pub fn refuses_otherwise(&mut self, statuses: &[u16], media: Option<&str>) {
         self.refusals.retain(|kind| !statuses.contains(&kind.status()));
         for status in statuses {
             self.gives_document(*status, "It is refused.", "application/problem+json");
+            if let Some(media) = media {
+                self.also_gives_document(*status, media);
+            }
         }
     }
 
@@ -404,6 +408,7 @@ fn tag(call: Call) -> &'static str {
         .filter(|_| call.path().starts_with("/api/"))
     {
         Some("links") => "links",
+        Some("dub") => "dub",
         Some("campaigns" | "receipts" | "rooms" | "challenges") => "campaigns",
         Some("topics" | "messages") => "topics",
         Some("keys") => "keys",

@@ -41,6 +41,7 @@ pub(crate) fn describe(call: Call, operation: &mut Operation<'_>) {
         _ if call.path().starts_with(super::shlink::PREFIX) => {
             super::shlink::describe::describe(call, operation)
         }
+        _ if call.path().starts_with(super::dub::PREFIX) => super::dub::describe::describe(call, operation),
         _ => one(call, operation),
     }
 }

@@ -28,6 +28,10 @@ const RESERVED_MS: u64 = 3_600_000;
 /// The most links with one URL that are looked at for `ifExists: "return"`, newest first.
 const MAX_CANDIDATES: u32 = 32;
 
+/// Entries of one millisecond that are read at once, and how often: a call makes up to 1,000 links in one.
+const MOMENT_PAGE: u32 = 1_000;
+const MAX_MOMENT_PAGES: usize = 8;
+
 /// The reservation of an owner's URL.
 pub(super) struct Reserved {
     /// The code that the last request was about to create. Where an earlier version wrote it: the newest
@@ -95,6 +99,32 @@ pub(super) fn listed_code<'a>(key: &'a str, prefix: &str) -> Option<&'a str> {
 pub(super) fn is_entry_of(key: &str, owner: &str, link: &Link) -> bool {
     let Link { record, code, .. } = link;
     record.owner == owner && (listing_key(record, code) == key || old_listing_key(record, code) == key)
+}
+
+/// The code of the owner's link with this id: an id says when its link was made, and so where its entry is. A renamed link has its entry
+/// under its new code.
+pub(super) async fn code_of<S: Store>(
+    store: &S,
+    owner: &str,
+    id: &str,
+) -> Result<Option<String>, StoreError> {
+    let Some(made) = codes::time_of(id) else {
+        return Ok(None);
+    };
+    let (listing, moment) = (prefix(owner), format!("{}{}", prefix(owner), inverted(made)));
+    let mut after: Option<String> = None;
+    for _ in 0..MAX_MOMENT_PAGES {
+        let items = store.scan(&moment, after.as_deref(), MOMENT_PAGE).await?;
+        let is_its = |key: &str| key.rsplit_once('/').is_some_and(|(_, found)| found == id);
+        if let Some(item) = items.iter().find(|item| is_its(&item.key)) {
+            return Ok(listed_code(&item.key, &listing).map(str::to_owned));
+        }
+        match items.into_iter().next_back() {
+            Some(last) => after = Some(last.key),
+            None => break,
+        }
+    }
+    Ok(None)
 }
 
 /// The reservation of the owner's URL.

@@ -145,13 +145,13 @@ async fn links<S: Store>(world: &World<'_, S>, request: &Request) -> Result<Vec<
 }
 
 /// The host of the addresses that people are given.
-fn domain<'w, S>(world: &'w World<'_, S>) -> &'w str {
+pub(super) fn domain<'w, S>(world: &'w World<'_, S>) -> &'w str {
     let url = &*world.settings.config.server.public_url;
     url.split_once("://").map_or(url, |(_, host)| host)
 }
 
 /// Whether a field `domain` means the only one that there is.
-fn is_here<S>(world: &World<'_, S>, asked: Option<&str>) -> bool {
+pub(super) fn is_here<S>(world: &World<'_, S>, asked: Option<&str>) -> bool {
     asked.is_none_or(|asked| matches!(asked, "" | "DEFAULT") || asked.eq_ignore_ascii_case(domain(world)))
 }
 

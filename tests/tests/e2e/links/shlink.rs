@@ -10,21 +10,20 @@ use tokio::process::Command;
 
 use crate::harness::{ADMIN_KEY, Gateway, Host, unique};
 
-/// Set where the client must be there: without it the case fails, instead of being left out.
-const WANTED: &str = "TOLLGATE_SHLINK";
-
 fn node() -> Option<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
     let places = env::split_paths(&path).map(|folder| folder.join("node"));
     places.into_iter().find(|place| place.is_file())
 }
 
-pub async fn shlinks_own_client_has_a_session(host: Host) {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("shlink");
-    let has_client = folder.join("node_modules/@shlinkio/shlink-js-sdk").is_dir();
+/// Runs the session of a client, which `name` has in a folder of its own. `wanted`: set where the client must be there; without it
+/// the case fails, instead of being left out.
+async fn session(host: Host, name: &str, package: &str, wanted: &str) {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(name);
+    let has_client = folder.join("node_modules").join(package).is_dir();
     let (Some(node), true) = (node(), has_client) else {
-        let why = "Shlink's client is not tried: it takes node, and `npm ci` in tests/shlink.";
-        assert!(env::var_os(WANTED).is_none(), "{why}");
+        let why = format!("The client of {name} is not tried: it takes node, and `npm ci` in tests/{name}.");
+        assert!(env::var_os(wanted).is_none(), "{why}");
         eprintln!("{why}");
         return;
     };
@@ -40,6 +39,51 @@ pub async fn shlinks_own_client_has_a_session(host: Host) {
     let said = [ended.stdout, ended.stderr].map(|text| String::from_utf8_lossy(&text).into_owned());
     assert!(ended.status.success(), "{}", said.concat());
     assert!(said[0].contains("the session is over"), "{}", said.concat());
+}
+
+pub async fn shlinks_own_client_has_a_session(host: Host) {
+    session(host, "shlink", "@shlinkio/shlink-js-sdk", "TOLLGATE_SHLINK").await;
+}
+
+pub async fn dubs_own_client_has_a_session(host: Host) {
+    session(host, "dub", "dub", "TOLLGATE_DUB").await;
+}
+
+pub async fn dubs_calls_make_change_and_remove_links(host: Host) {
+    let gateway = Gateway::shared(host).await;
+    let (key, word) = (gateway.key(&["links"]).await, unique("dub"));
+    let ask = |method: Method, path: &str, sent: serde_json::Value| {
+        let call = gateway.call(method, &format!("/api/dub/links{path}")).key(&key);
+        match sent.is_null() {
+            true => call.send(),
+            false => call.json(&sent).send(),
+        }
+    };
+    let url = format!("https://example.com/{word}");
+    let sent = json!({ "url": url, "key": word, "externalId": word, "utm_source": "mail", "ios": "https://example.com/ios" });
+    let made = ask(Method::POST, "", sent).await.expect(200).json();
+    let id = made["id"].as_str().expect("a link has an id").to_owned();
+    let led = gateway.get(&format!("/{word}")).send().await.expect(302);
+    assert_eq!(led.header("location"), format!("{url}?utm_source=mail"));
+    let upsert = json!({ "url": url, "title": "T" });
+    let changed = ask(Method::PUT, "/upsert", upsert).await.expect(200).json();
+    assert_eq!((&changed["id"], &changed["title"]), (&made["id"], &json!("T")));
+    let by_name = format!("/ext_{word}");
+    let patched = ask(Method::PATCH, &by_name, json!({ "ios": null })).await;
+    assert_eq!(patched.expect(200).json()["ios"], json!(null));
+    let shown = ask(Method::GET, &format!("/info?linkId={id}"), json!(null)).await;
+    assert_eq!(shown.expect(200).json()["key"], json!(word));
+    let listed = ask(Method::GET, "?pageSize=10", json!(null))
+        .await
+        .expect(200)
+        .json();
+    assert_eq!(listed.as_array().map(Vec::len), Some(1));
+    let gone = ask(Method::DELETE, &format!("/{id}"), json!(null)).await;
+    assert_eq!(gone.expect(200).json(), json!({ "id": id }));
+    let count = ask(Method::GET, "/count", json!(null)).await.expect(200);
+    assert_eq!(count.json(), json!(0));
+    let none = ask(Method::PATCH, &format!("/{id}"), json!({ "title": "x" })).await;
+    assert_eq!(none.expect(404).json()["error"]["code"], json!("not_found"));
 }
 
 pub async fn shlinks_calls_are_open_to_scripts_of_any_page(host: Host) {

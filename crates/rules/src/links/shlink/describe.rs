@@ -42,7 +42,7 @@ pub(in crate::links) fn describe(call: Call, operation: &mut Operation<'_>) {
         Call::ShlinkMercure => &[400, 401, 403, 501],
         _ => &[400, 401, 403, 404, 409],
     };
-    operation.refuses_otherwise(problems);
+    operation.refuses_otherwise(problems, None);
 }
 
 fn pages(call: Call, operation: &mut Operation<'_>) {
