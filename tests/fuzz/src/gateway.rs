@@ -374,7 +374,7 @@ impl Gateway {
         }
         if response.status >= 400 {
             assert_eq!(changes, 0, "refused, and changed something: {}", shown());
-            is_problem(&response);
+            is_refusal(request, &response);
         } else if response.header("content-type") == Some("application/json") {
             let body: Result<Value, _> = serde_json::from_slice(&response.body);
             assert!(body.is_ok(), "no JSON: {}", shown());
@@ -386,6 +386,27 @@ impl Gateway {
             assert_eq!(changes, 0, "HEAD changed something: {}", shown());
         }
         (response, changes)
+    }
+}
+
+/// A problem document, or what the API of another shortener has in its place.
+fn is_refusal(request: &Request, response: &Response) {
+    match response.header("content-type") {
+        Some("application/json") if request.path.starts_with("/api/dub/") => {
+            let body: Value = serde_json::from_slice(&response.body).expect("a refusal is JSON");
+            for member in ["code", "message"] {
+                assert!(
+                    body["error"][member]
+                        .as_str()
+                        .is_some_and(|text| !text.is_empty()),
+                    "{body}"
+                );
+            }
+        }
+        Some(form) if request.path == "/yourls-api.php" && form != "application/problem+json" => {
+            assert!(!response.body.is_empty(), "a refusal says why");
+        }
+        _ => is_problem(response),
     }
 }
 

@@ -2,9 +2,11 @@
 
 mod http;
 mod queue;
+mod shorteners;
 
 pub use http::*;
 pub use queue::*;
+pub use shorteners::*;
 
 use serde_json::{Value, json};
 

@@ -432,6 +432,7 @@ harness::cases! {
             bad_draws_and_entries_are_refused_by_field,
             bad_groups_and_replays_are_refused_by_field,
             bad_headers_are_refused_by_name,
+            bad_input_of_other_shorteners_is_refused_in_their_form,
             bad_links_are_refused_by_field,
             bodies_that_are_no_json_are_refused,
             huge_bodies_are_refused,

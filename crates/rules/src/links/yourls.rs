@@ -90,6 +90,9 @@ fn authorized(request: &Request, fields: &Fields) -> Request {
 async fn act<S: Store>(world: &World<'_, S>, request: &Request, fields: &Fields) -> Result<Answer, Problem> {
     keys::require(world.store, request, world.now, Scope::Links).await?;
     match fields.text("action") {
+        Some("shorturl") if request.method == "HEAD" => {
+            Ok(fault(400, "error", "A HEAD request makes no link"))
+        }
         Some("shorturl") => shorten(world, request, fields).await,
         Some("expand") => Ok(match found(world, request, fields).await? {
             Some(link) => expanded(world, &link),

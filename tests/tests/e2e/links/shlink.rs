@@ -1,4 +1,4 @@
-//! Shlink's API: a session of its own client, and what browsers ask first.
+//! The APIs of other shorteners: sessions of their own clients, and what these ask.
 
 use std::env;
 use std::path::{Path, PathBuf};

@@ -132,4 +132,7 @@ fn a_form_is_read_too_and_without_a_key_nothing_is_made() {
         assert!(body(&refused)["message"].is_string());
     }
     assert_eq!(gateway.call("GET", "/more", &[], &Value::Null).status, 404);
+    let path = format!("/yourls-api.php?signature={ADMIN}&action=shorturl&keyword=more&url={URL}2");
+    assert_eq!(gateway.call("HEAD", &path, &[], &Value::Null).status, 400);
+    assert_eq!(gateway.call("GET", "/more", &[], &Value::Null).status, 404);
 }
