@@ -33,6 +33,9 @@ const QUICK: &[&str] = &[
 /// Without them, `tollgate-delivery` is what components need of it; our own host and Spin carry deliveries out by one of them.
 const DRIVER: &str = "tollgate-delivery/driver,tollgate-delivery/drain";
 
+/// Its sinks besides HTTP, each against a real server where there is one.
+const SINKS: &str = "tollgate-delivery/sink-redis,tollgate-delivery/sink-nats,tollgate-delivery/sink-smtp";
+
 /// The case that `cargo xtask crash` runs for longer.
 const CRASH_LOOP: &str = "host::crash::what_was_acknowledged_survives_kill_nine_at_any_moment";
 
@@ -49,7 +52,7 @@ pub fn all(arguments: &[String]) -> Result<()> {
         for name in UNIT {
             command.args(["--package", name]);
         }
-        command.args(["--features", DRIVER]);
+        command.args(["--features", DRIVER, "--features", SINKS]);
         run(&mut command, "unit, property and contract tests")?;
         // In the profile that this very program was built in.
         run(cargo().args(["test", "--package", "xtask"]), "the tests of xtask")?;
