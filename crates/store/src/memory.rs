@@ -353,9 +353,10 @@ mod tests {
             drop_beyond: Some(all / 2),
             ..Retention::default()
         });
-        assert_eq!(store.sweep(&keeping), 5);
+        // The tenth weighs a little more than each of the others.
+        assert_eq!(store.sweep(&keeping), 6);
         let topic = block_on(store.topics(None, 1)).unwrap().remove(0);
-        assert_eq!((topic.first, topic.last), (6, 10));
+        assert_eq!((topic.first, topic.last), (7, 10));
         assert!(topic.bytes <= all / 2);
     }
 }

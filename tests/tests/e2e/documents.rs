@@ -32,6 +32,7 @@ const ELSEWHERE: &[&str] = &[
     "helm",
     "journalctl",
     "kubectl",
+    "nats",
     "podman",
     "skopeo",
     "spin",

@@ -302,6 +302,9 @@ impl<'s> Operation<'s> {
             if let Some(media) = media {
                 self.also_gives_document(*status, media);
             }
+            if *status == 401 {
+                self.answers_with(401, "WWW-Authenticate", true);
+            }
         }
     }
 

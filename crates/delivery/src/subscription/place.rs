@@ -69,6 +69,10 @@ impl Place {
         }
         // Only schemes of the web have their hosts read so. This one's own default port is never given.
         let (_, rest) = text.split_once("://").ok_or(SYNTAX)?;
+        // The web reads a path without a host as a host.
+        if rest.starts_with(['/', '\\']) {
+            return Err(SYNTAX.into());
+        }
         let web = Url::parse(&format!("ftp://{rest}")).map_err(|_| SYNTAX)?;
         let host = web.host_str().ok_or(SYNTAX)?;
         let user = percent_decode_str(web.username()).decode_utf8();

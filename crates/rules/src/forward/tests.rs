@@ -339,7 +339,7 @@ fn topics_show_their_extent() {
     gateway.store.set_now(START + 1_000);
     gateway.call("POST", "/api/topics/orders/messages", &[ANN], b"x");
     let orders = json!({
-        "name": "orders", "first": 1, "last": 2, "depth": 2, "oldestTime": "2027-01-15T08:00:00Z",
+        "name": "orders", "first": 1, "last": 2, "depth": 2, "bytes": 1_314, "oldestTime": "2027-01-15T08:00:00Z",
         "newestTime": "2027-01-15T08:00:01Z", "subscriptions": [], "groups": [],
     });
     assert_eq!(body(&gateway.admin("GET", "/api/topics/orders", "")), orders);

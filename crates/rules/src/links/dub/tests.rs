@@ -201,18 +201,14 @@ fn a_test_leads_by_its_shares() {
 #[test]
 fn upsert_changes_the_link_to_a_url_or_makes_it() {
     let gateway = Gateway::new();
-    let url = "https://EXAMPLE.com/landing";
+    let url = "https://example.com/landing";
     let made = gateway.dub_ok(
         "PUT",
         "/upsert",
         json!({ "url": url, "key": "one", "tagNames": "a, b" }),
     );
     gateway.store.set_now(gateway.store.now() + SECOND);
-    let again = gateway.dub_ok(
-        "PUT",
-        "/upsert",
-        json!({ "url": "https://example.com/landing", "key": "one" }),
-    );
+    let again = gateway.dub_ok("PUT", "/upsert", json!({ "url": url, "key": "one" }));
     assert_eq!(again, made, "nothing is changed");
     let changed = gateway.dub_ok(
         "PUT",

@@ -28,7 +28,7 @@ fn a_created_link_is_shown_whole_with_absent_values_as_null() {
         "redirect": 302, "createdAt": at(0), "updatedAt": at(0), "validFrom": null, "expiresAt": null,
         "expireAfterIdle": null, "lastVisitedAt": null, "visits": 0, "uniqueVisitors": 0, "bots": 0, "maxVisits": null, "fallbackUrl": null,
         "forwardQuery": false, "tags": [], "title": null, "externalId": null, "owner": owner, "archived": false,
-        "hasPassword": false, "rules": [], "targets": [], "notifyBefore": null, "events": false
+        "hasPassword": false, "rules": [], "targets": [], "utm": null, "notifyBefore": null, "events": false
     });
     assert_eq!(link, expected);
     assert_eq!(gateway.read(code), expected);
