@@ -34,6 +34,7 @@ const ELSEWHERE: &[&str] = &[
     "kubectl",
     "nats",
     "podman",
+    "redis-cli",
     "skopeo",
     "spin",
     "sudo",
