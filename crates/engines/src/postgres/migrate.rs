@@ -53,6 +53,9 @@ pub enum MigrateError {
     /// There is no embedded store.
     #[error("{} is no store", .0.display())]
     Missing(PathBuf),
+    /// Its last writer could not write all of the journal into its tables.
+    #[error("{} was not ended in order: start its gateway once, and stop it", .0.display())]
+    Unfinished(PathBuf),
     /// The database cannot be used.
     #[error("{shown}: {why}")]
     Postgres {
@@ -66,42 +69,37 @@ pub enum MigrateError {
     Differs(&'static str),
 }
 
-/// A table of both stores.
+/// A table of both stores, under the same columns.
 struct Table {
+    /// In the embedded store; `tollgate_` stands before it in the other.
     name: &'static str,
-    /// Reads it from the embedded store, in the order of its key; ?1 is the store's time.
-    select: &'static str,
-    count: &'static str,
-    into: &'static str,
-    back: &'static str,
+    columns: &'static str,
+    /// Its key.
+    order: &'static str,
     types: &'static [Type],
 }
+
+/// A topic has no time of its own in the embedded store: that of its newest message, else the store's (?1).
+const TOPICS: &str = "SELECT name, last, bytes, coalesce((SELECT time FROM messages WHERE topic = name ORDER BY sequence DESC LIMIT 1), ?1)
+    FROM topics ORDER BY name";
 
 const TABLES: [Table; 4] = [
     Table {
         name: "entries",
-        select: "SELECT key, value, version, expires FROM entries WHERE ?1 >= 0 ORDER BY key",
-        count: "SELECT count(*) FROM entries",
-        into: "COPY tollgate_entries (key, value, version, expires) FROM STDIN BINARY",
-        back: "SELECT key, value, version, expires FROM tollgate_entries ORDER BY key",
+        columns: "key, value, version, expires",
+        order: "key",
         types: &[Type::TEXT, Type::BYTEA, Type::INT8, Type::INT8],
     },
     Table {
         name: "topics",
-        select: "SELECT name, last, bytes, coalesce((SELECT time FROM messages WHERE topic = name ORDER BY sequence DESC LIMIT 1), ?1)
-                 FROM topics ORDER BY name",
-        count: "SELECT count(*) FROM topics",
-        into: "COPY tollgate_topics (name, last, bytes, time) FROM STDIN BINARY",
-        back: "SELECT name, last, bytes, time FROM tollgate_topics ORDER BY name",
+        columns: "name, last, bytes, time",
+        order: "name",
         types: &[Type::TEXT, Type::INT8, Type::INT8, Type::INT8],
     },
     Table {
         name: "messages",
-        select: "SELECT topic, sequence, id, key, type, content_type, time, attributes, payload FROM messages WHERE ?1 >= 0
-                 ORDER BY topic, sequence",
-        count: "SELECT count(*) FROM messages",
-        into: "COPY tollgate_messages (topic, sequence, id, key, type, content_type, time, attributes, payload) FROM STDIN BINARY",
-        back: "SELECT topic, sequence, id, key, type, content_type, time, attributes, payload FROM tollgate_messages ORDER BY topic, sequence",
+        columns: "topic, sequence, id, key, type, content_type, time, attributes, payload",
+        order: "topic, sequence",
         types: &[
             Type::TEXT,
             Type::INT8,
@@ -116,13 +114,22 @@ const TABLES: [Table; 4] = [
     },
     Table {
         name: "idempotence",
-        select: "SELECT id, fingerprint, answer, expires FROM idempotence WHERE ?1 >= 0 ORDER BY id",
-        count: "SELECT count(*) FROM idempotence",
-        into: "COPY tollgate_idempotence (id, fingerprint, answer, expires) FROM STDIN BINARY",
-        back: "SELECT id, fingerprint, answer, expires FROM tollgate_idempotence ORDER BY id",
+        columns: "id, fingerprint, answer, expires",
+        order: "id",
         types: &[Type::TEXT, Type::BYTEA, Type::BYTEA, Type::INT8],
     },
 ];
+
+impl Table {
+    /// Its rows, in the order of its key, where it has this name.
+    fn rows(&self, name: &str) -> String {
+        format!("SELECT {} FROM {name} ORDER BY {}", self.columns, self.order)
+    }
+
+    fn of_postgres(&self) -> String {
+        ["tollgate_", self.name].concat()
+    }
+}
 
 /// Nobody else uses the tables, and none of them is held up for as long as the copy takes: it waits or is told so.
 const BEGIN: &str = "SET idle_in_transaction_session_timeout = 0; SET enable_seqscan = on; BEGIN;
@@ -188,7 +195,7 @@ impl Source {
             number("SELECT value FROM meta WHERE name = 'now'")?,
         );
         if number("SELECT count(*) FROM journal")? > 0 {
-            return Err(MigrateError::Missing(path.to_owned()));
+            return Err(MigrateError::Unfinished(path.to_owned()));
         }
         Ok(Self {
             path: path.to_owned(),
@@ -206,9 +213,8 @@ impl Source {
     }
 
     fn count(&self, table: &Table) -> Result<u64, MigrateError> {
-        let count = self
-            .connection
-            .query_row(table.count, [], |row| row.get::<_, i64>(0));
+        let sql = format!("SELECT count(*) FROM {}", table.name);
+        let count = self.connection.query_row(&sql, [], |row| row.get::<_, i64>(0));
         count
             .map(|count| u64::try_from(count).unwrap_or(0))
             .map_err(self.told())
@@ -321,30 +327,44 @@ async fn copy(
     client: &Client,
     step: &mut impl FnMut(&str),
 ) -> Result<Seen, Failed> {
-    let sink = client.copy_in(table.into).await.map_err(Failed::Database)?;
+    let into = format!(
+        "COPY {} ({}) FROM STDIN BINARY",
+        table.of_postgres(),
+        table.columns
+    );
+    let sink = client.copy_in(&into).await.map_err(Failed::Database)?;
     let mut writer = pin!(BinaryCopyInWriter::new(sink, table.types));
-    let mut statement = source.connection.prepare(table.select).map_err(Failed::Source)?;
-    let mut rows = statement.query([source.now]).map_err(Failed::Source)?;
+    let select = match table.name {
+        "topics" => TOPICS.to_owned(),
+        name => table.rows(name),
+    };
+    let mut statement = source.connection.prepare(&select).map_err(Failed::Source)?;
+    if statement.parameter_count() > 0 {
+        statement
+            .raw_bind_parameter(1, source.now)
+            .map_err(Failed::Source)?;
+    }
+    let mut rows = statement.raw_query();
     let mut look = Look::default();
     while let Some(row) = rows.next().map_err(Failed::Source)? {
         look.rows += 1;
         let mut values: Vec<Box<dyn ToSql + Sync>> = Vec::with_capacity(table.types.len());
-        for (column, kind) in table.types.iter().enumerate() {
-            let value = row.get_ref(column).map_err(Failed::Source)?;
-            values.push(match (value, kind) {
-                (ValueRef::Integer(number), _) => {
+        for column in 0..table.types.len() {
+            values.push(match row.get_ref(column).map_err(Failed::Source)? {
+                ValueRef::Integer(number) => {
                     look.number(Some(number));
                     Box::new(number)
                 }
-                (ValueRef::Null | ValueRef::Real(_), _) => {
+                // No column of these tables holds fractions.
+                ValueRef::Null | ValueRef::Real(_) => {
                     look.value(None);
                     Box::new(None::<i64>)
                 }
-                (ValueRef::Text(bytes), _) => {
+                ValueRef::Text(bytes) => {
                     look.value(Some(bytes));
                     Box::new(String::from_utf8_lossy(bytes).into_owned())
                 }
-                (ValueRef::Blob(bytes), _) => {
+                ValueRef::Blob(bytes) => {
                     look.value(Some(bytes));
                     Box::new(bytes.to_vec())
                 }
@@ -364,7 +384,8 @@ async fn read_back(
     step: &mut impl FnMut(&str),
 ) -> Result<Seen, tokio_postgres::Error> {
     let none: [&(dyn ToSql + Sync); 0] = [];
-    let mut rows = pin!(client.query_raw(table.back, none).await?);
+    let back = table.rows(&table.of_postgres());
+    let mut rows = pin!(client.query_raw(&back, none).await?);
     let mut look = Look::default();
     while let Some(row) = rows.try_next().await? {
         look.rows += 1;
