@@ -279,6 +279,10 @@ try {
   await picture.waitFor();
   await page.waitForFunction(() => document.querySelector('.qr img').naturalWidth > 0);
   await sound('a QR code');
+  // The list is drawn anew under the dialog, as a search that was just typed does it: the focus is not lost.
+  await page.getByLabel('Find').evaluate((input) => ((input.value = 'news'), input.dispatchEvent(new Event('input', { bubbles: true }))));
+  await page.waitForResponse((response) => response.url().includes('search=news'));
+  await page.locator('main tbody tr').first().waitFor();
   for (const [name, begin] of [['SVG', '<svg'], ['PNG', '\x89PNG']]) {
     const [saved] = await Promise.all([page.waitForEvent('download'), page.getByRole('link', { name: `Save as ${name}` }).click()]);
     assert.equal(saved.suggestedFilename(), `hello.${name.toLowerCase()}`);

@@ -163,6 +163,10 @@ export const Table = ({ label, columns, children }) => html`
     </table>
   </div>`;
 
+/** What the focus goes back to: the same element, the one drawn in its place meanwhile, or the heading of the view. */
+const successor = (before) =>
+  before?.isConnected ? before : ([...document.querySelectorAll('main button, main a')].find((one) => before?.ariaLabel && one.ariaLabel === before.ariaLabel) ?? document.querySelector('main h1'));
+
 /** A dialog of the browser's own: it keeps the focus, and gives it back. */
 export const Dialog = ({ title, close, children }) => {
   const dialog = useRef(null);
@@ -174,7 +178,8 @@ export const Dialog = ({ title, close, children }) => {
     return () => {
       // Closed before it is removed: so the browser gives the focus back, as a rule.
       shown.close();
-      if (document.activeElement !== before && before?.isConnected) before.focus();
+      const after = successor(before);
+      if (document.activeElement !== after) after?.focus();
     };
   }, []);
   return html`
