@@ -578,16 +578,47 @@ pub fn max_body(path: &str, usual: u64) -> u64 {
 /// The most segments of a call's path, the empty one before the first slash included.
 const MAX_SEGMENTS: usize = 8;
 
-/// A call with the segments of its path.
-type Segmented = (Call, Vec<&'static str>);
+/// A call, and what its path is compared by.
+struct Pattern {
+    call: Call,
+    segments: Vec<&'static str>,
+    /// The [`marks`] of a path that may be this one, under `mask`: one comparison leaves out nearly all of the others.
+    marks: u32,
+    mask: u32,
+}
+
+/// Of the third segment and the last, in which the paths of our calls differ most: length and first byte of each.
+fn marks(segments: &[&str]) -> u32 {
+    let mark = |segment: Option<&&str>| {
+        let segment = segment.map_or(&[][..], |segment| segment.as_bytes());
+        (segment.len() as u32 & 0xff) << 8 | u32::from(segment.first().copied().unwrap_or_default())
+    };
+    mark(segments.get(2)) << 16 | mark(segments.last())
+}
+
+impl Pattern {
+    fn of(call: Call) -> Self {
+        let segments: Vec<_> = call.path().split('/').collect();
+        let mask = |segment: Option<&&str>| match segment {
+            Some(segment) if segment.starts_with(':') => 0,
+            _ => 0xffff,
+        };
+        let mask = mask(segments.get(2)) << 16 | mask(segments.last());
+        Self {
+            call,
+            marks: marks(&segments) & mask,
+            mask,
+            segments,
+        }
+    }
+}
 
 /// Every call, taken apart once, by the number of its path's segments: few of all calls have as many as a request's path.
-static CALLS: LazyLock<[Vec<Segmented>; MAX_SEGMENTS + 1]> = LazyLock::new(|| {
+static CALLS: LazyLock<[Vec<Pattern>; MAX_SEGMENTS + 1]> = LazyLock::new(|| {
     let mut by_count = [const { Vec::new() }; MAX_SEGMENTS + 1];
-    for call in Call::ALL {
-        let segments: Vec<_> = call.path().split('/').collect();
-        if let Some(calls) = by_count.get_mut(segments.len()) {
-            calls.push((*call, segments));
+    for pattern in Call::ALL.iter().copied().map(Pattern::of) {
+        if let Some(patterns) = by_count.get_mut(pattern.segments.len()) {
+            patterns.push(pattern);
         }
     }
     by_count
@@ -670,8 +701,16 @@ fn matching<'r>(method: &str, path: &'r str, are_meant: impl Fn(Call) -> bool) -
     let segments = segments.get(..count).unwrap_or_default();
     let mut allowed: Vec<&str> = Vec::new();
     let mut is_literal = false;
-    let calls = CALLS.get(count).into_iter().flatten();
-    for (call, expected) in calls.filter(|(call, _)| are_meant(*call)) {
+    let patterns = CALLS.get(count).into_iter().flatten();
+    let asked = marks(segments);
+    let patterns =
+        patterns.filter(|pattern| asked & pattern.mask == pattern.marks && are_meant(pattern.call));
+    for Pattern {
+        call,
+        segments: expected,
+        ..
+    } in patterns
+    {
         let Some(parameters) = Call::parameters(expected, segments) else {
             continue;
         };
