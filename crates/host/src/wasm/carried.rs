@@ -4,7 +4,6 @@
 //! index's length (4 bytes, little endian) and [`MAGIC`]. The loader of the operating system ignores what follows an ELF image.
 
 use anyhow::{Context as _, Result, ensure};
-use memmap2::MmapMut;
 use serde::{Deserialize, Serialize};
 use std::fs::{self, File};
 use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
@@ -39,6 +38,8 @@ struct Part {
 #[derive(Debug)]
 pub struct Carried {
     file: File,
+    /// Of the file, in bytes.
+    length: u64,
     index: Index,
 }
 
@@ -76,22 +77,25 @@ impl Carried {
         file.read_exact(&mut index)?;
         let index: Index =
             serde_json::from_slice(&index).context("the index of the native code is damaged")?;
-        Ok(Some(Self { file, index }))
+        Ok(Some(Self { file, length, index }))
     }
 
-    /// The code of one component.
+    /// Where the code of one component is: the file, and the offset and length in it, in bytes. The offset is a multiple of 64 KiB,
+    /// so that the code can be mapped.
     ///
     /// # Errors
-    /// The file cannot be read, or is shorter than its index says.
-    pub fn code(&self, name: &str) -> Result<Option<MmapMut>> {
+    /// The index is damaged: the file is shorter than it says.
+    pub fn code(&self, name: &str) -> Result<Option<(&File, u64, usize)>> {
         let Some(part) = self.index.parts.iter().find(|part| part.name == name) else {
             return Ok(None);
         };
-        ensure!(part.length <= MAX_CODE, "the index of the native code is damaged");
-        // Not of the allocator, which would keep the room once the code is loaded: that is most of an idle gateway's memory.
-        let mut code = MmapMut::map_anon(usize::try_from(part.length)?.max(1))?;
-        std::os::unix::fs::FileExt::read_exact_at(&self.file, &mut code, part.offset)?;
-        Ok(Some(code))
+        let end = part.offset.checked_add(part.length);
+        let is_inside = part.length <= MAX_CODE && end.is_some_and(|end| end <= self.length);
+        ensure!(
+            is_inside && part.offset.is_multiple_of(ALIGNMENT),
+            "the index of the native code is damaged"
+        );
+        Ok(Some((&self.file, part.offset, usize::try_from(part.length)?)))
     }
 }
 
@@ -148,8 +152,12 @@ mod tests {
 
     fn codes(carried: &Carried) -> [Option<Vec<u8>>; 2] {
         ["rules", "other"].map(|name| {
-            let code = carried.code(name).expect("it can be read");
-            code.map(|code| code.to_vec())
+            let place = carried.code(name).expect("the index is whole");
+            place.map(|(file, offset, length)| {
+                let mut code = vec![0; length];
+                std::os::unix::fs::FileExt::read_exact_at(file, &mut code, offset).expect("it is there");
+                code
+            })
         })
     }
 

@@ -3,14 +3,18 @@
 use super::cache::Place;
 use super::carried::{self, Carried};
 use anyhow::{Context as _, Result, bail};
+use memmap2::{Mmap, MmapOptions};
+use rustix::mm::{MprotectFlags, mprotect};
 use sha2::{Digest as _, Sha256};
 use std::borrow::Cow;
-use std::fs;
+use std::fs::{self, File};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::path::{Path, PathBuf};
+use std::ptr::NonNull;
+use std::sync::Arc;
 use std::time::Duration;
 use wasmtime::component::Component;
-use wasmtime::{Config, Engine, InstanceAllocationStrategy, PoolingAllocationConfig};
+use wasmtime::{Config, CustomCodeMemory, Engine, InstanceAllocationStrategy, PoolingAllocationConfig};
 
 include!(concat!(env!("OUT_DIR"), "/embedded.rs"));
 
@@ -60,6 +64,7 @@ fn without_epochs(instances: u32) -> Result<Engine> {
         .wasm_component_model_async(false)
         .concurrency_support(false)
         .epoch_interruption(true)
+        .with_custom_code_memory(Some(Arc::new(Executable)))
         .allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
     Ok(Engine::new(&config)?)
 }
@@ -160,8 +165,58 @@ fn carried_code(engine: &Engine, name: &str) -> Result<Option<Component>> {
     let Some(carried) = Carried::by_this_program() else {
         return Ok(None);
     };
-    let code = carried.code(name)?;
-    code.map(|code| deserialize(engine, &code)).transpose()
+    let place = carried.code(name)?;
+    place
+        .map(|(file, offset, length)| in_place(engine, file, offset, length))
+        .transpose()
+}
+
+/// Loads code where it lies in the program's own file: only what is used is read, and none of it is copied.
+#[allow(
+    unsafe_code,
+    reason = "the system lets nobody write into the file of a running program, and it was compiled with this program"
+)]
+fn in_place(engine: &Engine, file: &File, offset: u64, length: usize) -> Result<Component> {
+    // SAFETY: see the reason above.
+    let code = unsafe {
+        MmapOptions::new()
+            .offset(offset)
+            .len(length)
+            .map_copy_read_only(file)?
+    };
+    // Components live as long as the program, like its own code.
+    let code: &'static Mmap = Box::leak(Box::new(code));
+    // SAFETY: it is never unmapped nor written; wasmtime checks version and settings itself.
+    Ok(unsafe { Component::deserialize_raw(engine, NonNull::from(&**code))? })
+}
+
+/// Makes code executable, also what wasmtime did not map itself.
+struct Executable;
+
+#[allow(
+    unsafe_code,
+    reason = "wasmtime asks for it, for code that it is about to run or has ended with"
+)]
+impl CustomCodeMemory for Executable {
+    fn required_alignment(&self) -> usize {
+        rustix::param::page_size()
+    }
+
+    fn publish_executable(&self, at: *const u8, length: usize) -> wasmtime::Result<()> {
+        // SAFETY: whole pages that hold nothing but code.
+        Ok(unsafe {
+            mprotect(
+                at.cast_mut().cast(),
+                length,
+                MprotectFlags::READ | MprotectFlags::EXEC,
+            )?
+        })
+    }
+
+    fn unpublish_executable(&self, at: *const u8, length: usize) -> wasmtime::Result<()> {
+        // SAFETY: as above, and nothing runs in them any more.
+        Ok(unsafe { mprotect(at.cast_mut().cast(), length, MprotectFlags::READ)? })
+    }
 }
 
 fn cached(place: &Place) -> Option<Vec<u8>> {
