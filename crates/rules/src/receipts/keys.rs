@@ -117,16 +117,19 @@ impl Signer {
         receipt.push_str(&self.head);
         // Without the brace that the head begins with.
         URL_SAFE_NO_PAD.encode_string(&json[1..], &mut receipt);
-        let signature = match &self.secret {
+        match &self.secret {
             Secret::Hmac(keyed) => {
                 let mut mac = keyed.clone();
                 mac.update(&receipt.as_bytes()[self.head.len()..]);
-                URL_SAFE_NO_PAD.encode(mac.finalize().into_bytes())
+                receipt.push('.');
+                URL_SAFE_NO_PAD.encode_string(mac.finalize().into_bytes(), &mut receipt);
             }
-            Secret::Ed25519(key) => URL_SAFE_NO_PAD.encode(key.sign(receipt.as_bytes()).to_bytes()),
-        };
-        receipt.push('.');
-        receipt.push_str(&signature);
+            Secret::Ed25519(key) => {
+                let signature = key.sign(receipt.as_bytes());
+                receipt.push('.');
+                URL_SAFE_NO_PAD.encode_string(signature.to_bytes(), &mut receipt);
+            }
+        }
         receipt
     }
 }
