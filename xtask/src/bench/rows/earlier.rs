@@ -18,6 +18,13 @@ const KEPT: f64 = 0.97;
 const NOW: &str = "now";
 const EARLIER: &str = "earlier";
 
+/// Whether this build signs receipts. An earlier one that has none does less for a claim.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Receipts {
+    AsSet,
+    Off,
+}
+
 /// Both builds, each with a directory of its own.
 struct Builds<'a> {
     now: &'a Path,
@@ -35,14 +42,24 @@ pub(super) fn measure(bench: &Bench, report: &mut Report) -> Result<()> {
     };
     redirects(bench, report, &builds)?;
     refusals(bench, report, &builds)?;
-    for (order, what) in [
+    for (order, receipts, what) in [
         (
             Order::Ascending,
+            Receipts::AsSet,
             "durable claims, 512 connections: the earlier build",
         ),
-        (Order::Scattered, "the same, by users in no order"),
+        (
+            Order::Scattered,
+            Receipts::AsSet,
+            "the same, by users in no order",
+        ),
+        (
+            Order::Ascending,
+            Receipts::Off,
+            "the same in order, without receipts: the earlier build, as it is",
+        ),
     ] {
-        admissions(bench, report, &builds, order, what)?;
+        admissions(bench, report, &builds, (order, receipts), what)?;
     }
     starts(bench, report, &builds)
 }
@@ -101,10 +118,14 @@ fn admissions(
     bench: &Bench,
     report: &mut Report,
     builds: &Builds<'_>,
-    order: Order,
+    (order, receipts): (Order, Receipts),
     what: &str,
 ) -> Result<()> {
-    let gateways = builds.start(bench, Limit::Never, Clicks::Submitted)?;
+    let mut gateways = builds.start(bench, Limit::Never, Clicks::Submitted)?;
+    if receipts == Receipts::Off {
+        let directory = bench.directory("without-receipts")?;
+        gateways.0 = Gateway::start_with(bench, &directory, "[receipts]\nalgorithm = \"off\"\n")?;
+    }
     for gateway in [&gateways.0, &gateways.1] {
         claims::open(gateway)?;
     }
