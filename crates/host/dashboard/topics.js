@@ -7,7 +7,7 @@ import { Groups } from './groups.js';
 import { Deliveries } from './deliveries.js';
 import {
   Act, Badge, Command, Confirm, Copy, Dialog, Empty, Failure, Form, Head, Loading, Pager, Spark, Table, Tile, Time,
-  curl, decimal, duration, given, html, moment, number, useAnswer, usePages, useSession,
+  curl, decimal, duration, given, html, moment, number, size, useAnswer, usePages, useSession,
 } from './ui.js';
 
 const newest = (topic) => live.topics?.topics.find((one) => one.name === topic.name) || topic;
@@ -247,7 +247,7 @@ export const Topic = ({ name }) => {
       <//>`}
     ${dialog?.[0] === 'replay' && html`<${Replay} subscription=${dialog[1]} path="${path}/subscriptions/${segment(dialog[1].name)}" close=${close} />`}
     <dl class="tiles">
-      <${Tile} name="Kept" value=${number(topic.depth)} note=${topic.depth ? `${number(topic.first)} to ${number(topic.last)}` : 'nothing yet'} />
+      <${Tile} name="Kept" value=${number(topic.depth)} note=${topic.depth ? `${number(topic.first)} to ${number(topic.last)}, ${size(topic.bytes)}` : 'nothing yet'} />
       <${Tile} name="To deliver" value=${number(lagOf([topic]))} note="by ${topic.subscriptions.length} ${topic.subscriptions.length === 1 ? 'subscription' : 'subscriptions'}" />
       ${topic.groups.length > 0 && html`<${Tile} name="To fetch" value=${number(toFetch([topic]))} note="by ${topic.groups.length} ${topic.groups.length === 1 ? 'group' : 'groups'}" />`}
       <${Tile} name="Coming in" value=${decimal(rate(`topic/${name}`))} unit="/ s" values=${rates(`topic/${name}`)} />

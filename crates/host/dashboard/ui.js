@@ -15,6 +15,11 @@ const short = new Intl.NumberFormat('en', { maximumFractionDigits: 1 });
 const when = new Intl.DateTimeFormat(undefined, { dateStyle: 'medium', timeStyle: 'short' });
 const exactly = new Intl.DateTimeFormat(undefined, { dateStyle: 'medium', timeStyle: 'medium' });
 
+/** Bytes in the largest unit of which there is one. */
+export const size = (bytes) => {
+  const unit = [['GiB', 1 << 30], ['MiB', 1 << 20], ['KiB', 1 << 10]].find(([, one]) => bytes >= one);
+  return unit ? `${decimal(bytes / unit[1])} ${unit[0]}` : `${number(bytes)} B`;
+};
 export const number = (value) => plain.format(value);
 /** A rate, or a mean. */
 export const decimal = (value) => (value >= 100 ? plain.format(Math.round(value)) : short.format(value));

@@ -563,6 +563,7 @@ harness::cases! {
             deliveries_and_their_backlog_are_told,
             messages_to_come_leases_and_quotas_are_told,
             others_can_read_both_formats,
+            rooms_are_told,
             strangers_do_not_read_them,
             strangers_make_no_series,
             they_count_exactly_what_was_done,

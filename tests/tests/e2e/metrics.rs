@@ -167,9 +167,29 @@ pub async fn they_count_exactly_what_was_done(host: Host) {
     // What is read from the store is some seconds old.
     eventually("the message is told", async || {
         let told = series(&gateway.scrape().await);
-        (told.get("tollgate_topic_depth{topic=\"signup\"}") == Some(&1.0)).then_some(())
+        let size = told.get("tollgate_topic_size_bytes{topic=\"signup\"}");
+        assert!(size.is_none_or(|size| *size > 0.0), "{size:?}");
+        (told.get("tollgate_topic_depth{topic=\"signup\"}") == Some(&1.0) && size.is_some()).then_some(())
     })
     .await;
+}
+
+pub async fn rooms_are_told(host: Host) {
+    let gateway = Gateway::start(host, "").await;
+    let room = json!({ "path": "/tickets", "admitPerSecond": 2.5 });
+    let made = gateway.put("/api/rooms/tickets").key(ADMIN_KEY).json(&room);
+    made.send().await.expect(201);
+    let pace = async |wanted: f64| {
+        eventually("the pace is told", async || {
+            let told = series(&gateway.scrape().await);
+            (told.get("tollgate_room_admits_per_second{room=\"tickets\"}") == Some(&wanted)).then_some(())
+        })
+        .await;
+    };
+    pace(2.5).await;
+    let paused = gateway.post("/api/rooms/tickets/pause").key(ADMIN_KEY);
+    paused.send().await.expect(200);
+    pace(0.0).await;
 }
 
 pub async fn what_the_parser_refuses_is_counted(host: Host) {

@@ -65,12 +65,18 @@ async fn gathered(shared: &Shared, now: u64) -> Result<Sheet, StoreError> {
     for room in rooms::counts(store, &generation.settings, now, MAX_ROOMS).await? {
         sheet.level(Metric::RoomWaiting, &[&room.name], room.waiting as f64);
         sheet.count(Metric::RoomAdmitted, &[&room.name], room.admitted);
+        sheet.level(Metric::RoomPace, &[&room.name], room.per_second);
     }
     let topics = store.topics(None, MAX_TOPICS).await?;
     for Topic {
-        name, first, last, ..
+        name,
+        first,
+        last,
+        bytes,
+        ..
     } in &topics
     {
+        sheet.level(Metric::TopicBytes, &[name], *bytes as f64);
         sheet.number(Metric::TopicDepth, &[name], (last + 1).saturating_sub(*first));
         sheet.count(Metric::TopicMessages, &[name], *last);
     }

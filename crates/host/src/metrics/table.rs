@@ -94,6 +94,7 @@ metrics! {
         "Units that are left, of the newest 100 campaigns that can still admit";
     CampaignQuantity = Gauge "tollgate_campaign_quantity" "" ["campaign"] "Units that there were, of the same campaigns";
     RoomWaiting = Gauge "tollgate_room_waiting" "" ["room"] "Visitors who wait in a waiting room; of 100 rooms at most, those of the file first";
+    RoomPace = Gauge "tollgate_room_admits_per_second" "" ["room"] "How many a waiting room admits in a second, 0 while it is paused; of the same rooms";
     RoomAdmitted = Counter "tollgate_room_admitted" "" ["room"] "Visitors who had their turn, of the same rooms";
     // Connections.
     Connections = Gauge "tollgate_connections" "" [] "Open connections";
@@ -136,6 +137,7 @@ metrics! {
     StoreDiskFree = Gauge "tollgate_store_disk_free" "bytes" [] "Room that is left on their disk for this user";
     // Topics and deliveries.
     TopicDepth = Gauge "tollgate_topic_depth" "" ["topic"] "Messages that a topic keeps; of the first 500 topics by name";
+    TopicBytes = Gauge "tollgate_topic_size" "bytes" ["topic"] "Room that its messages take on disk";
     TopicMessages = Counter "tollgate_topic_messages" "" ["topic"] "Messages that a topic ever had: its last sequence";
     TopicDelayed = Gauge "tollgate_topic_delayed" "bytes" ["topic"] "Room that messages take which were posted to come later; of 500 topics at most";
     DelayedOverdue = Gauge "tollgate_delayed_overdue" "seconds" []

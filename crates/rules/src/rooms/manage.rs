@@ -221,6 +221,8 @@ pub struct Count {
     pub waiting: u64,
     /// Those who had their turn.
     pub admitted: u64,
+    /// How many have their turn in a second now: 0 while it is paused.
+    pub per_second: f64,
 }
 
 /// The counts of the rooms that were used, at most `most` of them; those of the file first.
@@ -249,6 +251,10 @@ pub async fn counts<S: Store>(
             name: name.to_owned(),
             waiting,
             admitted: tickets - waiting,
+            per_second: match live.record.paused {
+                true => 0.0,
+                false => live.record.pace as f64 / 1_000.0,
+            },
         });
     }
     Ok(counts)
