@@ -40,7 +40,7 @@ use cache::{Cache, Moment};
 use connect::{Address, Session, told};
 use flight::Written;
 use queue::{Queue, Refused, Waiting};
-use reads::{Readers, unavailable};
+use reads::Readers;
 
 pub use options::PostgresOptions;
 pub use schema::SQL as SCHEMA;
@@ -361,7 +361,9 @@ async fn run(
 async fn start(address: Address, options: &PostgresOptions) -> Result<(Arc<Shared>, Session), String> {
     let until = Instant::now() + options.patience;
     let session = loop {
-        match Session::open(&address).await {
+        let opened = tokio::time::timeout(options.patience, Session::open(&address)).await;
+        let opened = opened.map_err(|_| "it does not answer".to_owned())?;
+        match opened {
             Ok(session) => break session,
             // A wrong password does not become right.
             Err(error)
@@ -537,7 +539,10 @@ impl Store for PostgresStore {
         let generations: Vec<_> = keys.iter().map(|key| shared.cache.generation(key)).collect();
         // Before the question: what it shows is not older.
         let moment = shared.moment();
-        let found = shared.readers.one()?.get(keys).await.map_err(unavailable)?;
+        let found = shared
+            .readers
+            .ask(|reader| async move { reader.get(keys).await })
+            .await?;
         shared.counts.misses.add(keys.len() as u64);
         for ((key, found), generation) in keys.iter().zip(&found).zip(generations) {
             shared.cache.fill(key, found.clone(), generation, moment);
@@ -553,16 +558,14 @@ impl Store for PostgresStore {
         let now = self.shared.now();
         self.shared
             .readers
-            .one()?
-            .scan(prefix, after, limit, now)
+            .ask(|reader| async move { reader.scan(prefix, after, limit, now).await })
             .await
-            .map_err(unavailable)
     }
 
     async fn read(&self, topic: &str, after: u64, limit: u32, wait: u32) -> Result<Vec<Message>, StoreError> {
-        let read = || async {
-            let reader = self.shared.readers.one()?;
-            reader.read(topic, after, limit).await.map_err(unavailable)
+        let read = || {
+            let readers = &self.shared.readers;
+            readers.ask(move |reader| async move { reader.read(topic, after, limit).await })
         };
         match wait {
             0 => read().await,
@@ -573,9 +576,7 @@ impl Store for PostgresStore {
     async fn topics(&self, after: Option<&str>, limit: u32) -> Result<Vec<Topic>, StoreError> {
         self.shared
             .readers
-            .one()?
-            .topics(after, limit)
+            .ask(|reader| async move { reader.topics(after, limit).await })
             .await
-            .map_err(unavailable)
     }
 }

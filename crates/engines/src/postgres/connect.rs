@@ -15,11 +15,12 @@ const CONNECT: Duration = Duration::from_secs(5);
 /// How long what was sent may go unacknowledged.
 const UNHEARD: Duration = Duration::from_secs(10);
 
-/// Of each session. A gateway that stands still with locks is thrown out; no plan made for empty tables is kept. No time-out
+/// Of each session. What synchronises late by the role, the database or a pooler does not here. A gateway that stands still with locks is thrown out; no plan made for empty tables is kept. No time-out
 /// ends a COMMIT: one that is cancelled while it waits for a standby counts as done.
 const SESSION: &str = "SET idle_in_transaction_session_timeout = '1s'; SET lock_timeout = '4s';
     SET statement_timeout = 0; SET enable_seqscan = off; SET plan_cache_mode = force_generic_plan; SET jit = off;
-    SET client_min_messages = warning; SET default_transaction_isolation = 'read committed'";
+    SET client_min_messages = warning; SET default_transaction_isolation = 'read committed';
+    SELECT set_config('synchronous_commit', replace(current_setting('synchronous_commit'), 'off', 'on'), false)";
 
 /// How the database is reached.
 pub struct Address {
@@ -159,7 +160,8 @@ impl Session {
             ),
             ("synchronous_commit", "a crash could lose what was acknowledged"),
         ] {
-            let sql = "SELECT setting FROM pg_settings WHERE name = $1";
+            // What it would be without our session's own settings.
+            let sql = "SELECT reset_val FROM pg_settings WHERE name = $1";
             if let Some(row) = self.client.query_opt(sql, &[&name]).await?
                 && row.get::<_, String>(0) == "off"
             {

@@ -19,7 +19,7 @@ use super::connect::{Session, told};
 use super::queue::Waiting;
 
 /// How long a flight may take before its connection counts as lost.
-const FLIGHT: Duration = Duration::from_secs(10);
+const FLIGHT: Duration = Duration::from_secs(6);
 
 /// The statements of a writer.
 pub struct Statements {

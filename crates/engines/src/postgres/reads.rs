@@ -3,7 +3,8 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use futures::future::try_join_all;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
 use tokio_postgres::{Client, Error, Row, Statement};
 use tollgate_store::commit::{Item, Message, StoreError, Topic};
 use tollgate_store::plan;
@@ -15,6 +16,8 @@ use super::flight::entry;
 
 /// The rows of a page that are fetched at once: expired ones may be among them.
 const SPARE: u32 = 64;
+/// How long a read may take before its connection counts as lost: what swallows it may tell nobody.
+const READ: Duration = Duration::from_secs(5);
 
 /// A connection for reads.
 pub struct Reader {
@@ -24,6 +27,7 @@ pub struct Reader {
     scan_to_end: Statement,
     read: Statement,
     topics: Statement,
+    given_up: AtomicBool,
 }
 
 impl Reader {
@@ -60,6 +64,7 @@ impl Reader {
             scan_to_end,
             read,
             topics,
+            given_up: AtomicBool::new(false),
         })
     }
 
@@ -69,7 +74,11 @@ impl Reader {
 
     /// Whether it can be used.
     pub fn is_closed(&self) -> bool {
-        self.client().is_closed()
+        self.given_up.load(Ordering::Acquire) || self.client().is_closed()
+    }
+
+    fn give_up(&self) {
+        self.given_up.store(true, Ordering::Release);
     }
 
     /// The entries of keys, in their order, expired ones too.
@@ -206,8 +215,36 @@ impl Readers {
         }
     }
 
+    /// Asks over one of them, and over another where a connection was lost meanwhile: a read may be repeated.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`]: none of them answers.
+    pub async fn ask<T, F>(&self, question: impl Fn(Arc<Reader>) -> F) -> Result<T, StoreError>
+    where
+        F: Future<Output = Result<T, Error>>,
+    {
+        loop {
+            let reader = self.one()?;
+            match tokio::time::timeout(READ, question(Arc::clone(&reader))).await {
+                Ok(Ok(found)) => return Ok(found),
+                Ok(Err(error)) => {
+                    let stopped = error.code().is_some_and(|code| code.code().starts_with("57P"));
+                    if !(stopped || error.is_closed() || reader.is_closed()) {
+                        return Err(StoreError::Unavailable(told(&error)));
+                    }
+                    // So each is tried once, and filled again by who looks after them.
+                    reader.give_up();
+                }
+                Err(_) => {
+                    reader.give_up();
+                    return Err(StoreError::Unavailable("the database does not answer".into()));
+                }
+            }
+        }
+    }
+
     /// One that can be used.
-    pub fn one(&self) -> Result<Arc<Reader>, StoreError> {
+    fn one(&self) -> Result<Arc<Reader>, StoreError> {
         let turn = self.turn.fetch_add(1, Ordering::Relaxed);
         for step in 0..self.places.len() {
             let place = &self.places[(turn.wrapping_add(step)) % self.places.len()];
@@ -233,9 +270,4 @@ impl Readers {
         }
         Ok(())
     }
-}
-
-/// The error for a read that failed.
-pub fn unavailable(error: Error) -> StoreError {
-    StoreError::Unavailable(told(&error))
 }

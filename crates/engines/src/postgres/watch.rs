@@ -44,9 +44,10 @@ pub async fn run(shared: Arc<Shared>, first: Session, mut end: watch::Receiver<b
             },
         };
         let why = match looked {
-            Ok(Ok(())) => match shared.readers.fill(&shared.address).await {
-                Ok(()) => None,
-                Err(error) => Some(told(&error)),
+            Ok(Ok(())) => match tokio::time::timeout(PATIENCE, shared.readers.fill(&shared.address)).await {
+                Ok(Ok(())) => None,
+                Ok(Err(error)) => Some(told(&error)),
+                Err(_) => Some("the database does not answer".to_owned()),
             },
             Ok(Err(error)) => Some(told(&error)),
             Err(_) => Some("the database does not answer".to_owned()),

@@ -15,6 +15,9 @@ use super::queue::Waiting;
 const TRIES: u32 = 12;
 /// How long it is tried to learn what became of a COMMIT.
 const RESOLVE: Duration = Duration::from_secs(20);
+/// How long the database may take to connect, to undo, or to look at one row, before the connection counts as lost. More than
+/// a session waits for a lock.
+const ANSWER: Duration = Duration::from_secs(6);
 /// Between two attempts to connect.
 const RECONNECT: Duration = Duration::from_millis(250);
 
@@ -119,7 +122,14 @@ impl Writer {
             if let Some(open) = &self.open {
                 match open.session.client.is_closed() {
                     true => self.open = None,
-                    false => _ = open.session.client.batch_execute("ROLLBACK").await,
+                    false => {
+                        let undone =
+                            tokio::time::timeout(ANSWER / 6, open.session.client.batch_execute("ROLLBACK"));
+                        // Perhaps what was asked before still stands before it.
+                        if undone.await.is_err() {
+                            self.open = None;
+                        }
+                    }
                 }
             }
             match failure {
@@ -164,6 +174,11 @@ impl Writer {
     }
 
     async fn connect(&mut self) -> Result<(), Failure> {
+        let connected = tokio::time::timeout(ANSWER, self.connected()).await;
+        connected.unwrap_or_else(|_| Err(Failure::Again("the database does not answer".into())))
+    }
+
+    async fn connected(&mut self) -> Result<(), Failure> {
         if self
             .open
             .as_ref()
@@ -201,7 +216,13 @@ impl Writer {
                 && let (Some(open), Some(id)) = (&self.open, &self.id)
             {
                 let sql = "SELECT number FROM tollgate_writers WHERE id = $1 FOR UPDATE";
-                match open.session.client.query_opt(sql, &[id]).await {
+                let told_in_time =
+                    tokio::time::timeout(ANSWER, open.session.client.query_opt(sql, &[id])).await;
+                let Ok(answer) = told_in_time else {
+                    self.open = None;
+                    continue;
+                };
+                match answer {
                     Ok(Some(row)) => {
                         self.shared.counts.resolved.add(1);
                         let is_done = row.get::<_, i64>(0) == self.number;
