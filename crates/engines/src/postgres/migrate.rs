@@ -7,6 +7,7 @@
 use std::hash::Hasher as _;
 use std::path::{Path, PathBuf};
 use std::pin::pin;
+use std::time::{Duration, Instant};
 
 use futures::TryStreamExt as _;
 use rusqlite::types::ValueRef;
@@ -20,6 +21,10 @@ use super::options::PostgresOptions;
 use super::schema::{self, Fault};
 use crate::engine::Engine as _;
 use crate::sqlite::{OpenError, Options, SqliteStore};
+
+/// How long it is tried to learn what became of the COMMIT whose answer was lost, and the pause between two attempts.
+const RESOLVE: Duration = Duration::from_secs(60);
+const RECONNECT: Duration = Duration::from_millis(250);
 
 /// What was moved.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -62,6 +67,16 @@ pub enum MigrateError {
         /// Where it is, without its password.
         shown: String,
         /// What is wrong.
+        why: String,
+    },
+    /// The answer to the COMMIT was lost, and it cannot be learned what became of it.
+    #[error(
+        "{shown}: it is not known whether everything was moved or nothing: {why}; look whether its tables hold something"
+    )]
+    Unknown {
+        /// Where it is, without its password.
+        shown: String,
+        /// Why it cannot be learned.
         why: String,
     },
     /// What was read back is not what was written.
@@ -273,8 +288,19 @@ async fn all(
         .execute(LANES, &[&revision, &source.now])
         .await
         .map_err(failed)?;
+    let sql =
+        "INSERT INTO tollgate_writers (id, number, seen) VALUES ('migrate-' || gen_random_uuid()::text, 1,
+        (extract(epoch FROM clock_timestamp()) * 1000)::bigint) RETURNING id";
+    let mark: String = client.query_one(sql, &[]).await.map_err(failed)?.get(0);
     let warnings = session.warnings();
-    client.batch_execute("COMMIT").await.map_err(failed)?;
+    if let Err(error) = client.batch_execute("COMMIT").await {
+        let refused = error
+            .as_db_error()
+            .is_some_and(|error| !error.code().code().starts_with("57P"));
+        if refused || !is_there(address, &mark).await? {
+            return Err(failed(error));
+        }
+    }
     if session.warnings() != warnings {
         return Err(postgres(
             "the database warned at the commit: look into its log, and at what it holds".into(),
@@ -288,6 +314,36 @@ async fn all(
         idempotence,
         revision: source.revision,
     })
+}
+
+/// Whether the transaction that left this mark was committed, once it has ended.
+async fn is_there(address: &Address, mark: &str) -> Result<bool, MigrateError> {
+    let until = Instant::now() + RESOLVE;
+    loop {
+        let why = match tokio::time::timeout(RESOLVE, look_for(address, mark)).await {
+            Ok(Ok(is_there)) => return Ok(is_there),
+            Ok(Err(error)) => told(&error),
+            Err(_) => "the database does not answer".into(),
+        };
+        if Instant::now() >= until {
+            let shown = address.shown.clone();
+            return Err(MigrateError::Unknown { shown, why });
+        }
+        tokio::time::sleep(RECONNECT).await;
+    }
+}
+
+async fn look_for(address: &Address, mark: &str) -> Result<bool, tokio_postgres::Error> {
+    let session = Session::open(address).await?;
+    let client = &session.client;
+    // It waits for the transaction, which has locked the table against everybody.
+    client
+        .batch_execute("BEGIN; LOCK TABLE tollgate_lanes IN ACCESS SHARE MODE")
+        .await?;
+    let sql = "SELECT EXISTS (SELECT 1 FROM tollgate_writers WHERE id = $1)";
+    let is_there = client.query_one(sql, &[&mark]).await?.get(0);
+    client.batch_execute("COMMIT").await?;
+    Ok(is_there)
 }
 
 enum Failed {
