@@ -52,6 +52,12 @@ enum Task {
         /// How often.
         #[arg(long, default_value_t = 500)]
         cycles: u64,
+        /// `postgres`: a fleet over one database, of which everything breaks: gateways, the database, what is between them.
+        #[arg(long, value_parser = ["sqlite", "postgres"], default_value = "sqlite")]
+        store: String,
+        /// Gateways of the fleet.
+        #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u8).range(1..=16))]
+        gateways: u8,
     },
     /// Run the rules in simulated worlds, one per seed.
     Simulate {
@@ -97,7 +103,11 @@ fn main() -> Result<()> {
             arguments,
         } => test::quick(&arguments),
         Task::Test { arguments, .. } => test::all(&arguments),
-        Task::Crash { cycles } => test::crash(cycles),
+        Task::Crash {
+            cycles,
+            store,
+            gateways,
+        } => test::crash(cycles, (store == "postgres").then_some(gateways)),
         Task::Simulate { arguments } => simulate::simulate(&arguments),
         Task::Fuzz(options) => fuzz::fuzz(&options),
         Task::Build { dist, pgo, native } => {

@@ -38,6 +38,8 @@ const SINKS: &str = "tollgate-delivery/sink-redis,tollgate-delivery/sink-nats,to
 
 /// The case that `cargo xtask crash` runs for longer.
 const CRASH_LOOP: &str = "host::crash::what_was_acknowledged_survives_kill_nine_at_any_moment";
+/// The same, for a fleet.
+const FLEET_LOOP: &str = "host::crash::a_fleet_keeps_what_it_acknowledged_whatever_breaks";
 
 /// Unit, property and contract tests, then the end-to-end tests against the real program.
 pub fn all(arguments: &[String]) -> Result<()> {
@@ -109,14 +111,21 @@ fn end_to_end(gateway: &Path) -> Command {
     command
 }
 
-/// The crash loop of the end-to-end tests, for so many cycles.
-pub fn crash(cycles: u64) -> Result<()> {
+/// The crash loop of the end-to-end tests, for so many cycles; of so many gateways over one Postgres, if there is a number.
+pub fn crash(cycles: u64, gateways: Option<u8>) -> Result<()> {
     let gateway = gateway(RELEASE, None)?;
+    let case = match gateways {
+        None => CRASH_LOOP,
+        Some(_) => FLEET_LOOP,
+    };
     say(&format!("{cycles} cycles of load and kill -9"));
     let mut command = end_to_end(&gateway);
     command
-        .args(["--exact", CRASH_LOOP, "--nocapture"])
+        .args(["--exact", case, "--nocapture"])
         .env("TOLLGATE_CRASH_CYCLES", cycles.to_string());
+    if let Some(gateways) = gateways {
+        command.env("TOLLGATE_CRASH_GATEWAYS", gateways.to_string());
+    }
     run(&mut command, "the crash loop")
 }
 

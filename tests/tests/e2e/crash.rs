@@ -1,8 +1,9 @@
 //! The power goes at a random moment, again and again: nothing that was acknowledged is missing, nothing is admitted
 //! twice, and state and queue agree.
 //!
-//! `cargo xtask crash --cycles 500` runs it for longer.
+//! `cargo xtask crash --cycles 500` runs it for longer. With `--store postgres --gateways 4` it is a fleet, see [`fleet`].
 
+mod fleet;
 mod journal;
 mod load;
 
@@ -12,6 +13,8 @@ use std::time::{Duration, Instant};
 
 use crate::harness::{Gateway, Host, crash_cycles, crowd};
 use load::Load;
+
+pub use fleet::{a_commit_that_is_synced_late_is_missed, a_fleet_keeps_what_it_acknowledged_whatever_breaks};
 
 /// Clients at once.
 const CLIENTS: usize = 16;
@@ -29,8 +32,8 @@ pub async fn what_was_acknowledged_survives_kill_nine_at_any_moment(host: Host) 
     };
     let began = Instant::now();
     let mut random = fastrand::Rng::new();
-    let gateway = Arc::new(Gateway::start(host, "").await);
-    let load = Arc::new(Load::new(Arc::clone(&gateway)));
+    let gateways = Arc::new(vec![Gateway::start(host, "").await]);
+    let (gateway, load) = (&gateways[0], Arc::new(Load::new(Arc::clone(&gateways))));
     load.begin().await;
     let mut checked = 0;
     for cycle in 0..cycles {
@@ -42,7 +45,7 @@ pub async fn what_was_acknowledged_survives_kill_nine_at_any_moment(host: Host) 
         };
         let until = Duration::from_millis(random.u64(..=longest));
         let clients = crowd(CLIENTS, 0..CLIENTS, |client| {
-            Arc::clone(&load).run(format!("{cycle}-{client}"))
+            Arc::clone(&load).run(format!("{cycle}-{client}"), None)
         });
         let cut = async {
             tokio::time::sleep(until).await;

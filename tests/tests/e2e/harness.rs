@@ -11,6 +11,7 @@ mod process;
 mod raw;
 mod spin;
 pub mod tls;
+mod wire;
 
 pub use call::{Answer, Call};
 pub use event_stream::EventStream;
@@ -21,6 +22,7 @@ pub use poll::{crowd, eventually, in_seconds};
 pub use process::Program;
 pub use raw::{Connection, exchange};
 pub use spin::{TICK_SECRET, free_port};
+pub use wire::{Trouble, Wire};
 
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -71,6 +73,11 @@ pub fn run<F: Future<Output = ()>>(host: Host, case: impl FnOnce(Host) -> F) {
 /// How many cycles `cargo xtask crash` asks for.
 pub fn crash_cycles() -> Option<u64> {
     std::env::var("TOLLGATE_CRASH_CYCLES").ok()?.parse().ok()
+}
+
+/// How many gateways `cargo xtask crash --store postgres` asks for.
+pub fn crash_gateways() -> Option<usize> {
+    std::env::var("TOLLGATE_CRASH_GATEWAYS").ok()?.parse().ok()
 }
 
 /// Makes a test of every case: `host::links::…` and `spin::links::…`.

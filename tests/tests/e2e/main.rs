@@ -646,7 +646,10 @@ harness::cases! {
         both {
             what_was_acknowledged_survives_kill_nine_at_any_moment,
         }
-        native {}
+        native {
+            a_commit_that_is_synced_late_is_missed,
+            a_fleet_keeps_what_it_acknowledged_whatever_breaks,
+        }
     }
     command_line {
         both {}

@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use std::time::Instant;
+
 use serde_json::{Value, json};
 
 use crate::harness::{ADMIN_KEY, Gateway, crowd};
@@ -23,6 +25,54 @@ impl Admission {
         Self {
             id: value["id"].as_str().expect("it has an id").to_owned(),
             sequence: value["sequence"].as_u64().expect("it has a sequence"),
+        }
+    }
+
+    /// Its place.
+    pub fn sequence(&self) -> u64 {
+        self.sequence
+    }
+}
+
+/// Sequences are the order in which admissions took effect; so none ended before one with a smaller number began, over all
+/// gateways, and none began after somebody was told that all is sold.
+#[derive(Default)]
+pub struct Order {
+    /// By campaign and sequence: when it was asked for, and answered.
+    admitted: BTreeMap<String, BTreeMap<u64, (Instant, Instant)>>,
+    /// By campaign.
+    sold_out: BTreeMap<String, Instant>,
+}
+
+impl Order {
+    /// An answer that has just come.
+    pub fn admitted(&mut self, campaign: &str, sequence: u64, began: Instant) {
+        let sold_out = self.sold_out.get(campaign);
+        assert!(
+            sold_out.is_none_or(|told| *told >= began),
+            "admitted after all was sold: {sequence} of {campaign}"
+        );
+        let campaign = self.admitted.entry(campaign.to_owned()).or_default();
+        campaign.insert(sequence, (began, Instant::now()));
+    }
+
+    /// An answer that has just come.
+    pub fn sold_out(&mut self, campaign: &str) {
+        self.sold_out
+            .entry(campaign.to_owned())
+            .or_insert_with(Instant::now);
+    }
+
+    fn check(&mut self) {
+        for (campaign, admitted) in std::mem::take(&mut self.admitted) {
+            let mut latest = None;
+            for (sequence, (began, ended)) in admitted {
+                assert!(
+                    latest.is_none_or(|latest| ended >= latest),
+                    "{sequence} of {campaign} ended before one with a smaller number began"
+                );
+                latest = latest.max(Some(began));
+            }
         }
     }
 }
@@ -49,6 +99,7 @@ pub struct Journal {
     pub sign_ups: BTreeMap<String, Admission>,
     /// By code.
     pub links: BTreeMap<String, Link>,
+    pub order: Order,
     read: Read,
 }
 
@@ -66,6 +117,7 @@ struct Read {
 impl Journal {
     /// Compares all of it with what is there; gives the number of acknowledgements that are new since the last time.
     pub async fn check(&mut self, gateway: &Gateway) -> u64 {
+        self.order.check();
         self.check_claims(gateway).await;
         self.check_sign_ups(gateway).await;
         self.check_links(gateway).await;

@@ -1,12 +1,14 @@
 //! Clients that claim, sign up and follow links, and write down every answer; and ask again where there was none.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use tokio::sync::Mutex as AsyncMutex;
+use tokio::sync::{Mutex as AsyncMutex, OnceCell};
 
 use super::journal::{Admission, Journal, Link};
-use crate::harness::{ADMIN_KEY, Answer, Gateway, crowd, unique};
+use crate::harness::{ADMIN_KEY, Answer, Call, Gateway, crowd, unique};
 
 /// Units of a campaign; when it is sold out, there is another.
 const QUANTITY: u64 = 150;
@@ -14,6 +16,12 @@ const QUANTITY: u64 = 150;
 const VISITS: u64 = 40;
 /// Requests at once when all answers are asked for.
 const WIDTH: usize = 32;
+/// How long a client of a fleet waits for an answer.
+const PATIENCE: Duration = Duration::from_secs(3);
+/// How long it waits before it asks the next gateway.
+const PAUSE: Duration = Duration::from_millis(20);
+/// How long it may take until all that was not answered is, once nothing is broken any more.
+const CALM: Duration = Duration::from_secs(60);
 
 /// Nobody answered: the power is gone.
 pub struct Gone;
@@ -34,20 +42,45 @@ struct Current {
 }
 
 pub struct Load {
-    gateway: Arc<Gateway>,
+    gateways: Arc<Vec<Gateway>>,
+    next: AtomicUsize,
     current: AsyncMutex<Current>,
     journal: Mutex<Journal>,
     unanswered: Mutex<Vec<Unanswered>>,
 }
 
 impl Load {
-    pub fn new(gateway: Arc<Gateway>) -> Self {
+    /// Over one gateway, or over several of one store.
+    pub fn new(gateways: Arc<Vec<Gateway>>) -> Self {
         Self {
-            gateway,
+            gateways,
+            next: AtomicUsize::new(0),
             current: AsyncMutex::default(),
             journal: Mutex::default(),
             unanswered: Mutex::default(),
         }
+    }
+
+    /// A gateway of a fleet may know nothing of a commit for a while, and say so.
+    fn is_fleet(&self) -> bool {
+        self.gateways.len() > 1
+    }
+
+    /// Each in turn.
+    fn gateway(&self) -> &Gateway {
+        &self.gateways[self.next.fetch_add(1, Ordering::Relaxed) % self.gateways.len()]
+    }
+
+    /// An answer that says what became of the request.
+    async fn attempt(&self, call: Call) -> Option<Answer> {
+        if !self.is_fleet() {
+            return call.attempt().await.ok();
+        }
+        let answer = tokio::time::timeout(PATIENCE, call.attempt()).await;
+        answer
+            .ok()?
+            .ok()
+            .filter(|answer| answer.status != 503 && answer.status != 504)
     }
 
     /// Makes the first campaign and the first link.
@@ -56,8 +89,8 @@ impl Load {
         assert!(made, "nobody answers");
     }
 
-    /// One client, until nobody answers any more.
-    pub async fn run(self: Arc<Self>, name: String) {
+    /// One client: until nobody answers any more, or, of a fleet, until then.
+    pub async fn run(self: Arc<Self>, name: String, until: Option<Arc<OnceCell<Instant>>>) {
         for n in 0.. {
             let name = format!("{name}-{n}");
             let done = match n % 4 {
@@ -68,14 +101,27 @@ impl Load {
                 2 => self.sign_up(name).await,
                 _ => self.visit().await,
             };
-            if done.is_err() {
-                return;
+            match &until {
+                Some(until) if until.get().is_some_and(|until| Instant::now() >= *until) => return,
+                Some(_) if done.is_err() => tokio::time::sleep(PAUSE).await,
+                None if done.is_err() => return,
+                _ => {}
             }
         }
     }
 
     /// Asks again what was not answered.
     pub async fn ask_again(self: &Arc<Self>) {
+        let until = Instant::now() + CALM;
+        while !self.asked_again().await {
+            assert!(self.is_fleet(), "the gateway is gone after its restart");
+            assert!(Instant::now() < until, "not all is answered after {CALM:?}");
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+
+    /// Whether all was answered.
+    async fn asked_again(self: &Arc<Self>) -> bool {
         let unanswered = std::mem::take(&mut *self.unanswered.lock().unwrap());
         let answered = crowd(WIDTH, unanswered, |request| {
             let load = Arc::clone(self);
@@ -87,10 +133,7 @@ impl Load {
                 }
             }
         });
-        assert!(
-            answered.await.iter().all(Result::is_ok),
-            "the gateway is gone after its restart"
-        );
+        answered.await.iter().all(Result::is_ok)
     }
 
     /// Claims what is left of the last campaign.
@@ -110,24 +153,33 @@ impl Load {
     /// Compares what is there with the journal; gives the number of acknowledgements that were compared.
     pub async fn check(&self) -> u64 {
         let mut journal = std::mem::take(&mut *self.journal.lock().unwrap());
-        let checked = journal.check(&self.gateway).await;
+        let checked = journal.check(self.gateway()).await;
         *self.journal.lock().unwrap() = journal;
         checked
     }
 
     async fn claim(&self, campaign: String, user: String) -> Result<(), Gone> {
         let path = format!("/api/campaigns/{campaign}/claims");
-        let call = self.gateway.post(&path).user(&user).json(&json!({}));
-        let Ok(answer) = call.attempt().await else {
+        let call = self.gateway().post(&path).user(&user).json(&json!({}));
+        let began = Instant::now();
+        let Some(answer) = self.attempt(call).await else {
             self.unanswered(Unanswered::Claim { campaign, user });
             return Err(Gone);
         };
         let claim = match answer.status {
-            201 => answer.json()["claim"].clone(),
+            201 => {
+                let claim = answer.json()["claim"].clone();
+                let mut journal = self.journal.lock().unwrap();
+                journal
+                    .order
+                    .admitted(&campaign, Admission::of(&claim).sequence(), began);
+                claim
+            }
             // Asked again, after an answer that was lost.
             409 => answer.problem(409, "already-claimed")["claim"].clone(),
             _ => {
                 answer.problem(410, "sold-out");
+                self.journal.lock().unwrap().order.sold_out(&campaign);
                 return self.sold_out(&campaign).await;
             }
         };
@@ -147,15 +199,12 @@ impl Load {
 
     async fn sign_up(&self, key: String) -> Result<(), Gone> {
         let call = self
-            .gateway
+            .gateway()
             .post("/signup")
             .client("crash")
-            .json(&json!({ "key": key }));
-        let Ok(answer) = call
-            .header("idempotency-key", &format!("\"{key}\""))
-            .attempt()
-            .await
-        else {
+            .json(&json!({ "key": key }))
+            .header("idempotency-key", &format!("\"{key}\""));
+        let Some(answer) = self.attempt(call).await else {
             self.unanswered(Unanswered::SignUp { key });
             return Err(Gone);
         };
@@ -170,20 +219,20 @@ impl Load {
 
     async fn visit(&self) -> Result<(), Gone> {
         let code = self.current.lock().await.link.clone();
-        let answer = self.gateway.get(&format!("/{code}")).attempt().await;
+        let answer = self.attempt(self.gateway().get(&format!("/{code}"))).await;
         let told = {
             let mut journal = self.journal.lock().unwrap();
             let link = journal.links.entry(code.clone()).or_default();
             match &answer {
-                Err(_) => {
+                None => {
                     link.unanswered += 1;
                     return Err(Gone);
                 }
-                Ok(answer) if answer.status == 302 => {
+                Some(answer) if answer.status == 302 => {
                     link.redirected += 1;
                     return Ok(());
                 }
-                Ok(answer) => answer.clone(),
+                Some(answer) => answer.clone(),
             }
         };
         self.is_over(&told);
@@ -199,8 +248,11 @@ impl Load {
     }
 
     async fn delete(&self, code: String) -> Result<(), Gone> {
-        let call = self.gateway.delete(&format!("/api/links/{code}")).key(ADMIN_KEY);
-        let Ok(answer) = call.attempt().await else {
+        let call = self
+            .gateway()
+            .delete(&format!("/api/links/{code}"))
+            .key(ADMIN_KEY);
+        let Some(answer) = self.attempt(call).await else {
             self.unanswered(Unanswered::Delete { code });
             return Err(Gone);
         };
@@ -254,8 +306,8 @@ impl Load {
     }
 
     async fn create(&self, path: &str, body: &Value) -> Result<(), Gone> {
-        let call = self.gateway.post(path).key(ADMIN_KEY).json(body);
-        let answer = call.attempt().await.map_err(|_| Gone)?;
+        let call = self.gateway().post(path).key(ADMIN_KEY).json(body);
+        let answer = self.attempt(call).await.ok_or(Gone)?;
         answer.expect(201);
         Ok(())
     }
