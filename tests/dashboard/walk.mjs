@@ -223,6 +223,21 @@ try {
   await submit('Delete');
   await room('sale').waitFor({ state: 'detached' });
 
+  step('a page that waits listens with a plain EventSource until its turn has come');
+  const heard = await page.evaluate(async () => {
+    const draw = async () => (await (await fetch('/api/rooms/tickets/tickets', { method: 'POST' })).json()).ticket;
+    await draw();
+    const listener = new EventSource(`/api/rooms/tickets/tickets/${await draw()}`);
+    const told = [];
+    listener.addEventListener('ticket', (event) => told.push(JSON.parse(event.data)));
+    for (let wait = 0; listener.readyState !== EventSource.CLOSED && wait < 200; wait++) await new Promise((later) => setTimeout(later, 100));
+    return { told, state: listener.readyState };
+  });
+  assert.equal(heard.state, 2, JSON.stringify(heard));
+  assert.equal(heard.told[0].state, 'waiting');
+  assert.equal(heard.told.at(-1).state, 'admitted');
+  assert(heard.told.at(-1).token);
+
   step('a draw takes entries, and is drawn once one is sure');
   await go('draws', 'Draws');
   await page.getByText('No draws yet').waitFor();

@@ -26,6 +26,7 @@ mod record;
 #[cfg(test)]
 mod tests;
 mod tickets;
+mod told;
 
 pub(crate) use gate::{Gate, judge, may_be_held, require};
 pub(crate) use manage::exists;
@@ -47,7 +48,7 @@ use tollgate_store::ports::Store;
 /// The header that a token is sent in, lower case.
 pub const HEADER: &str = "x-room-token";
 /// The headers that a room looks at, beside those that are always handed over.
-pub(crate) const SEEN: [&str; 2] = [HEADER, "cookie"];
+pub(crate) const SEEN: [&str; 3] = [HEADER, "cookie", told::LAST_EVENT_ID];
 /// The most rooms that are set over the API.
 pub(crate) const MAX_ROOMS: usize = 1_000;
 /// The bounds of a session, milliseconds.

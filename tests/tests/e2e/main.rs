@@ -240,6 +240,7 @@ harness::cases! {
             a_pause_and_another_pace_are_in_force_at_once,
             a_proxy_and_a_campaign_ask_for_a_token,
             a_restart_keeps_everybodys_place,
+            a_ticket_is_told_as_an_event,
             a_token_is_its_holders_alone,
             places_before_the_opening_are_by_lot,
             there_may_be_a_thousand_rooms,

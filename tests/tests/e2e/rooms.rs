@@ -188,6 +188,31 @@ pub async fn a_token_is_its_holders_alone(host: Host) {
         .problem(429, "waiting-room");
 }
 
+pub async fn a_ticket_is_told_as_an_event(host: Host) {
+    let gateway = &Gateway::shared(host).await;
+    let room = room(gateway, json!({ "admitPerSecond": 0.5 })).await;
+    draw(gateway, &room, "ann").await;
+    let ticket = draw(gateway, &room, "bob").await;
+    let text = ticket["ticket"].as_str().expect("a ticket");
+    let path = format!("/api/rooms/{room}/tickets/{text}");
+    let listen = async |last: &'static str| {
+        let call = gateway.get(&path).client("bob").header("last-event-id", last);
+        call.header("accept", "text/event-stream").send().await
+    };
+    let told = listen("").await.expect(200);
+    assert_eq!(told.header("content-type"), "text/event-stream");
+    let text = told.text();
+    let begin = "retry: 1000\nid: waiting\nevent: ticket\ndata: {\"state\":\"waiting\"";
+    assert!(text.starts_with(begin) && text.ends_with("}\n\n"), "{text}");
+    eventually("the turn comes", async || {
+        let text = listen("waiting").await.expect(200).text();
+        text.contains("\nid: admitted\n").then_some(())
+    })
+    .await;
+    // Who knows it listens no longer.
+    listen("admitted").await.expect(204);
+}
+
 pub async fn a_browser_waits_on_a_page_without_a_script(host: Host) {
     let gateway = &Gateway::shared(host).await;
     let room = room(

@@ -77,10 +77,16 @@ pub(crate) fn describe(call: Call, operation: &mut Operation<'_>) {
             );
             operation.about(
                 "For its holder alone; to anybody else it is a 404. Once admitted there is a `token`: send it in `x-room-token` to what is behind the room. It is the \
-                 holder's too, and ends with the session.",
+                 holder's too, and ends with the session. With `Accept: text/event-stream` the answer is one event `ticket` that says when to ask again, as an \
+                 `EventSource` does; 204 ends that once it has told that the turn has come or is over.",
             );
             let example = json!({ "state": "waiting", "position": 12, "etaSeconds": 3, "token": null });
             operation.gives::<Ticket>(200, "Where its holder stands.", example);
+            operation.gives_text(200, "Where its holder stands.", "text/event-stream");
+            operation.gives_nothing(
+                204,
+                "Nothing more will be told of it: only to who listens to events.",
+            );
         }
     }
 }

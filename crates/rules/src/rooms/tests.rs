@@ -90,6 +90,45 @@ fn gateway() -> Gateway {
 }
 
 #[test]
+fn a_ticket_is_told_as_events_that_say_when_to_ask_again() {
+    let gateway = gateway();
+    gateway.draw("sale", "a");
+    let ticket = gateway.draw("sale", "b");
+    let path = format!("/api/rooms/sale/tickets/{}", ticket["ticket"].as_str().unwrap());
+    let listen = |last: &str| {
+        let headers = [
+            ("x-client-id", "b"),
+            ("accept", "text/event-stream"),
+            ("last-event-id", last),
+        ];
+        gateway.through("GET", &path, &headers, &Value::Null)
+    };
+    let event = |response: &Response| -> (String, Value) {
+        assert_eq!(response.status, 200);
+        assert_eq!(response.header("content-type"), Some("text/event-stream"));
+        let text = text(response);
+        let rest = text.strip_prefix("retry: 1000\nid: ").expect(&text);
+        let (id, data) = rest.split_once("\nevent: ticket\ndata: ").expect(rest);
+        let data = data.strip_suffix("\n\n").expect(data);
+        (id.to_owned(), serde_json::from_str(data).unwrap())
+    };
+    let (id, data) = event(&listen(""));
+    assert_eq!(
+        (&*id, &data["state"], &data["token"]),
+        ("waiting", &json!("waiting"), &Value::Null)
+    );
+    gateway.wait_ms(1_000);
+    // What was told of the waiting does not end the listening.
+    let (id, data) = event(&listen("waiting"));
+    assert_eq!((&*id, &data["state"]), ("admitted", &json!("admitted")));
+    assert!(data["token"].is_string(), "{data}");
+    assert_eq!(listen("admitted").status, 204, "an EventSource ends");
+    gateway.wait_ms(10_000);
+    assert_eq!(event(&listen("admitted")).0, "expired");
+    assert_eq!(listen("expired").status, 204);
+}
+
+#[test]
 fn turns_come_in_order_at_the_pace() {
     let gateway = gateway();
     let names: Vec<String> = (0..10).map(|number| format!("c{number}")).collect();

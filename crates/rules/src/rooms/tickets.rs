@@ -8,7 +8,7 @@ use super::pass::Pass;
 use super::record::{
     ATTEMPTS, Live, MAX_NUMBER, Standing, busy, load, lots_key, partition, tickets_key, turns_key,
 };
-use super::{MAX_WAIT_SECONDS, Room, holder, unknown};
+use super::{MAX_WAIT_SECONDS, Room, holder, told, unknown};
 use crate::world::World;
 use tollgate_api::http::{Request, Response};
 use tollgate_api::problem::Problem;
@@ -58,11 +58,11 @@ pub(super) enum State {
 #[serde(rename_all = "camelCase")]
 pub(super) struct View {
     /// Where its holder stands.
-    state: State,
+    pub(super) state: State,
     /// Turns until this one; 0: it has come. Null before the room opens.
     position: Option<u64>,
     /// About when it comes. Null while the room is paused.
-    eta_seconds: Option<u64>,
+    pub(super) eta_seconds: Option<u64>,
     /// What lets its holder pass, in `x-room-token`, until its session is over. Null unless admitted.
     token: Option<String>,
 }
@@ -181,7 +181,10 @@ pub(super) async fn read<S: Store>(
         eta_seconds,
         token,
     };
-    Ok(Response::json(200, &view))
+    Ok(match told::is_wanted(request) {
+        true => told::event(request, &view),
+        false => Response::json(200, &view),
+    })
 }
 
 /// How long the caller of `GET …/tickets/{ticket}?wait=` waits for the turn, for a host that can.
