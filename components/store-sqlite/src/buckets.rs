@@ -4,8 +4,7 @@ use std::cell::Cell;
 use std::collections::HashMap;
 use std::rc::Rc;
 
-use serde_json::json;
-use tollgate_store::bucket::{Bucket, Level, MAX_BUCKETS, MAX_UNITS, Scale, TakeError};
+use tollgate_store::bucket::{Asked, Bucket, Level, MAX_UNITS, TakeError};
 use tollgate_store::ports::Buckets;
 
 use crate::database::{Database, Failure, Purpose, Row, Value, once, run};
@@ -111,7 +110,7 @@ impl<D: Database> Buckets for SqliteBuckets<D> {
             .refused_at
             .get()
             .is_some_and(|at| now.saturating_sub(at) < LOOK_NS);
-        let reads = asked.plans.iter().all(|plan| plan.scale.cost == 0);
+        let reads = asked.only_reads();
         if recently || reads {
             let seen = self.look(&asked, now).await?;
             if reads || seen.is_err() {
@@ -138,100 +137,5 @@ impl<D: Database> Buckets for SqliteBuckets<D> {
             index,
             levels: asked.levels(&held, true),
         })
-    }
-}
-
-/// The request to one bucket.
-struct Plan {
-    key: String,
-    scale: Scale,
-    /// The costs of its key up to and with this one, in units.
-    needed: u64,
-}
-
-/// A take within its bounds. A key that occurs more than once is one bucket, charged with the sum.
-struct Asked {
-    plans: Vec<Plan>,
-}
-
-impl Asked {
-    fn check(buckets: &[Bucket]) -> Result<Self, TakeError> {
-        if buckets.len() > MAX_BUCKETS {
-            return Err(TakeError::Invalid(format!(
-                "a take has at most {MAX_BUCKETS} buckets"
-            )));
-        }
-        let mut plans: Vec<Plan> = Vec::with_capacity(buckets.len());
-        for bucket in buckets {
-            let scale = bucket.check()?;
-            let mut needed = scale.cost;
-            if let Some(before) = plans.iter().rev().find(|plan| plan.key == bucket.key) {
-                let same = Scale {
-                    cost: scale.cost,
-                    ..before.scale
-                } == scale;
-                needed = before.needed.saturating_add(scale.cost);
-                if !same || needed > scale.full {
-                    let why =
-                        "a key that occurs twice needs the same parameters, and costs within the capacity";
-                    return Err(TakeError::Invalid(why.to_owned()));
-                }
-            }
-            plans.push(Plan {
-                key: bucket.key.clone(),
-                scale,
-                needed,
-            });
-        }
-        Ok(Self { plans })
-    }
-
-    /// Each key once, with the sum of its costs: `?1` of the statements.
-    fn distinct(&self) -> String {
-        let last = |(index, plan): &(usize, &Plan)| {
-            !self
-                .plans
-                .iter()
-                .skip(index + 1)
-                .any(|later| later.key == plan.key)
-        };
-        let row = |(_, plan): (usize, &Plan)| {
-            let Scale {
-                token, rate, full, ..
-            } = plan.scale;
-            json!([plan.key, token, rate, full, plan.needed])
-        };
-        self.plans
-            .iter()
-            .enumerate()
-            .filter(last)
-            .map(row)
-            .collect::<serde_json::Value>()
-            .to_string()
-    }
-
-    /// The first bucket that lacks its cost.
-    fn lacking(&self, held: &HashMap<String, u64>) -> Option<u32> {
-        let lacks = |plan: &Plan| held.get(&plan.key).is_some_and(|units| *units < plan.needed);
-        self.plans
-            .iter()
-            .position(lacks)
-            .and_then(|index| u32::try_from(index).ok())
-    }
-
-    /// The levels of the buckets. If `refused`, waiting times are those until all costs of the key so far are
-    /// there, else until the bucket's own cost is.
-    fn levels(&self, held: &HashMap<String, u64>, refused: bool) -> Vec<Level> {
-        let level = |plan: &Plan| {
-            let scale = &plan.scale;
-            let units = held.get(&plan.key).copied().unwrap_or(scale.full).min(scale.full);
-            let wanted = if refused { plan.needed } else { scale.cost };
-            Level {
-                remaining: units / scale.token,
-                next_ns: wanted.saturating_sub(units).div_ceil(scale.rate),
-                full_ns: (scale.full - units).div_ceil(scale.rate),
-            }
-        };
-        self.plans.iter().map(level).collect()
     }
 }

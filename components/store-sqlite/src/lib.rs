@@ -11,7 +11,6 @@
 
 pub mod buckets;
 pub mod database;
-mod encode;
 mod maintain;
 mod open;
 #[cfg(target_family = "wasm")]

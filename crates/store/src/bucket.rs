@@ -10,10 +10,12 @@
 //!
 //! A full bucket and one that was never seen are the same thing: an engine may forget a bucket that is full.
 
+mod asked;
 mod take;
 #[cfg(test)]
 mod tests;
 
+pub use asked::Asked;
 pub use take::{State, take_all, take_one};
 
 /// The most units of a full bucket, units per nanosecond, and nanoseconds of an interval.

@@ -4,7 +4,9 @@
 
 pub mod bucket;
 pub mod commit;
+pub mod encoded;
 pub mod extent;
+pub mod lane;
 pub mod memory;
 pub mod packed;
 pub mod plan;

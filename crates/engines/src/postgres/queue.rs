@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use siphasher::sip::SipHasher13;
 use tokio::sync::Notify;
 use tollgate_store::commit::Commit;
+pub use tollgate_store::lane::lane;
 
 use crate::deferred::Deferred;
 use crate::job::{Asked, Job};
@@ -20,12 +20,6 @@ pub const GROUP_BYTES: usize = 4 << 20;
 const DEFER_PATIENCE: Duration = Duration::from_millis(100);
 /// Deferred commits may fill this part of the queue.
 const DEFERRED_SHARE: usize = 2;
-
-/// The lane of a partition: the same in every gateway and version.
-pub fn lane(partition: &str, lanes: u32) -> u32 {
-    let hash = SipHasher13::new_with_keys(0, 0).hash(partition.as_bytes());
-    u32::try_from(hash % u64::from(lanes.max(1))).unwrap_or(0)
-}
 
 /// A commit in its lane.
 #[derive(Debug)]

@@ -1,5 +1,5 @@
-//! A commit as the trigger reads it (`sql/trigger.sql`): a JSON document, and all binary values end to end, which the
-//! document points into. So bytes are copied once, and need no escaping.
+//! A commit as one statement of SQL reads it (`store-sqlite`'s trigger, `store-postgres`' function): a JSON document, and all binary
+//! values end to end, which the document points into. So bytes are copied once, and need no escaping.
 //!
 //! ```text
 //! { "id": [id, fingerprint offset, length, ttl, template] or null,
@@ -12,15 +12,14 @@
 //! ```
 //!
 //! Offsets are from 1, as in `substr`. Sums are told by their key and sequences by their distance from the topic's
-//! end, so that the trigger looks both up where it has just written them.
+//! end, so that SQL looks both up where it has just written them.
 
 use serde_json::{Value as Json, json};
-use tollgate_store::commit::{Append, Commit, Condition, Mutation, Part, Template};
 
-use crate::database::{Value, integer};
+use crate::commit::{Append, Commit, Condition, Mutation, Part, Template};
 
-/// The parameters of [`crate::sql::COMMIT`], of a commit that was validated.
-pub fn commit(commit: &Commit) -> Vec<Value> {
+/// The document and the values of a commit that was validated.
+pub fn encode(commit: &Commit) -> (String, Vec<u8>) {
     let distances = distances(&commit.appends);
     // Not empty: `substr` of no bytes at all is NULL.
     let mut encoder = Encoder {
@@ -59,7 +58,7 @@ pub fn commit(commit: &Commit) -> Vec<Value> {
         "topics": topics(&commit.appends, &distances),
         "appends": appends,
     });
-    vec![Value::Text(body.to_string()), Value::Blob(encoder.bytes)]
+    (body.to_string(), encoder.bytes)
 }
 
 /// Per append, how many of its topic come after it.
@@ -160,4 +159,9 @@ impl Encoder<'_> {
             payload
         ])
     }
+}
+
+/// The same number in SQL, or the greatest one it has.
+fn integer(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
 }
