@@ -2,7 +2,9 @@
 //! whose turn it is follows from the number of the commit, or from chance, never from what an instance has
 //! counted. A failure is left to the next turn.
 
-use crate::database::{Database, Purpose, Value, run};
+use tollgate_store::retention::{Cut, Retention};
+
+use crate::database::{Database, Failure, Purpose, Row, Value, run};
 use crate::sql;
 
 /// One commit in this many copies the log into the database.
@@ -27,20 +29,71 @@ pub fn is_due(version: u64) -> bool {
 /// Does the work that is due after this commit.
 pub async fn after_commit<D: Database>(database: &D, version: u64) {
     if version.is_multiple_of(SWEEP_EVERY) {
-        for sql in [sql::SWEEP_ENTRIES, sql::SWEEP_IDS] {
-            let _ = run(
-                database,
-                Purpose::Relaxed,
-                sql,
-                vec![SWEEP_ROWS.into()],
-                &mut |_| Ok(true),
-            )
-            .await;
-        }
+        let _ = expire(database).await;
     }
     if version.is_multiple_of(CHECKPOINT_EVERY) {
         checkpoint(database).await;
     }
+}
+
+/// Removes what has expired, up to a bound; whether there may be more.
+pub async fn expire<D: Database>(database: &D) -> Result<bool, Failure> {
+    let mut more = false;
+    for sql in [sql::SWEEP_ENTRIES, sql::SWEEP_IDS] {
+        let mut rows = 0;
+        let mut count = |_| {
+            rows += 1;
+            Ok(true)
+        };
+        run(
+            database,
+            Purpose::Relaxed,
+            sql,
+            vec![SWEEP_ROWS.into()],
+            &mut count,
+        )
+        .await?;
+        more |= rows >= SWEEP_ROWS;
+    }
+    Ok(more)
+}
+
+/// Removes the topic's oldest messages, as far as they may go, up to a bound; whether there may be more. What goes is chosen before
+/// it is removed: others may have removed it meanwhile, and nobody makes it need to stay.
+pub async fn trim<D: Database>(
+    database: &D,
+    topic: &str,
+    retention: Retention,
+    needed: u64,
+) -> Result<bool, Failure> {
+    let (mut cut, mut end, mut rows) = (None, None, 0);
+    let mut choose = |row: Row| {
+        let (bytes, now) = (row.number(0)?, row.number(1)?);
+        let cut = cut.get_or_insert_with(|| Cut::new(retention, needed, bytes, now));
+        let sequence = row.number(2)?;
+        let goes = cut.takes(sequence, row.number(3)?, row.number(4)?);
+        if goes {
+            end = Some(sequence);
+            rows += 1;
+        }
+        Ok(goes)
+    };
+    let parameters = vec![topic.into(), SWEEP_ROWS.into()];
+    run(
+        database,
+        Purpose::Relaxed,
+        &sql::oldest(),
+        parameters,
+        &mut choose,
+    )
+    .await?;
+    let Some(end) = end else { return Ok(false) };
+    let parameters = vec![topic.into(), end.into()];
+    run(database, Purpose::Relaxed, sql::TRIM, parameters, &mut |_| {
+        Ok(true)
+    })
+    .await?;
+    Ok(rows >= SWEEP_ROWS)
 }
 
 /// Whether it is this take's turn to remove buckets.

@@ -5,7 +5,7 @@ mod spin;
 use std::rc::Rc;
 
 use tollgate_store::commit as ours;
-use tollgate_store::ports::{Buckets as _, Store as _};
+use tollgate_store::ports::{Buckets as _, Store as _, Upkeep as _};
 
 use crate::buckets::SqliteBuckets;
 use crate::store::SqliteStore;
@@ -19,10 +19,11 @@ mod bindings {
     export!(Plug);
 }
 
-use bindings::exports::tollgate::edge::{buckets as wit_buckets, store as wit};
+use bindings::exports::tollgate::edge::{buckets as wit_buckets, store as wit, upkeep as wit_upkeep};
 
 tollgate_store::wit_buckets!(crate::plug::bindings::exports::tollgate::edge::buckets);
 tollgate_store::wit_store!(crate::plug::bindings::exports::tollgate::edge::store);
+tollgate_store::wit_upkeep!(crate::plug::bindings::exports::tollgate::edge::upkeep);
 
 struct Plug;
 
@@ -101,6 +102,20 @@ impl wit::Guest for Plug {
     async fn topics(after: Option<String>, limit: u32) -> Result<Vec<wit::Topic>, wit::StoreError> {
         let topics = store().topics(after.as_deref(), limit).await?;
         Ok(topics.into_iter().map(Into::into).collect())
+    }
+}
+
+impl wit_upkeep::Guest for Plug {
+    async fn expire() -> Result<bool, wit::StoreError> {
+        Ok(store().expire().await?)
+    }
+
+    async fn trim(
+        topic: String,
+        retention: wit_upkeep::Retention,
+        needed: u64,
+    ) -> Result<bool, wit::StoreError> {
+        Ok(store().trim(&topic, retention.into(), needed).await?)
     }
 }
 

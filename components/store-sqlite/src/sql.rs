@@ -1,5 +1,6 @@
 //! All SQL of the component. Each statement is complete in itself: Spin keeps nothing together but one `execute`.
 
+use tollgate_store::commit::RECORD_PREFIX;
 use tollgate_store::schema;
 
 /// The view that a commit is inserted into. The number grows with every change of the trigger, so that
@@ -7,16 +8,20 @@ use tollgate_store::schema;
 pub const COMMIT_VIEW: &str =
     "CREATE VIEW IF NOT EXISTS tollgate_commit_2 (body, bytes, now) AS SELECT NULL, NULL, NULL";
 
+/// The view that the end of what is to be trimmed is inserted into, numbered as [`COMMIT_VIEW`].
+pub const TRIM_VIEW: &str = "CREATE VIEW IF NOT EXISTS tollgate_trim_1 (topic, through) AS SELECT NULL, NULL";
+
 /// The prefix of all messages of the trigger.
 pub const PREFIX: &str = "tollgate:";
 
 const BUCKETS: &str = include_str!("sql/buckets.sql");
 const TRIGGER: &str = include_str!("sql/trigger.sql");
+const TRIM_TRIGGER: &str = include_str!("sql/trim.sql");
 /// A value, from the column `template`: literal bytes, or parts put together.
 const RENDER: &str = include_str!("sql/render.sql");
 
 /// Whether everything that [`creation`] makes is there: its last object.
-pub const IS_READY: &str = "SELECT count(*) FROM sqlite_schema WHERE name = 'tollgate_commit_2_insert'";
+pub const IS_READY: &str = "SELECT count(*) FROM sqlite_schema WHERE name = 'tollgate_trim_1_insert'";
 /// The version of the tables.
 pub const SCHEMA_VERSION: &str = "SELECT value FROM meta WHERE name = 'schema'";
 
@@ -32,7 +37,7 @@ pub fn tables() -> Vec<String> {
         .collect()
 }
 
-/// The statements that make the rest: the view and, last, its trigger. Each may be repeated.
+/// The statements that make the rest: the views with their triggers, [`IS_READY`]'s last. Each may be repeated.
 pub fn creation() -> Vec<String> {
     let mut statements = vec![schema::weigh(), schema::WEIGHED.to_owned()];
     statements.push(format!("PRAGMA application_id = {}", schema::APPLICATION_ID));
@@ -41,6 +46,12 @@ pub fn creation() -> Vec<String> {
     statements.push(
         TRIGGER
             .replace("@render", RENDER)
+            .replace("@weight", schema::WEIGHT),
+    );
+    statements.push(TRIM_VIEW.to_owned());
+    statements.push(
+        TRIM_TRIGGER
+            .replace("@record", RECORD_PREFIX)
             .replace("@weight", schema::WEIGHT),
     );
     statements
@@ -96,12 +107,25 @@ FROM topics WHERE name > ?1 ORDER BY name LIMIT ?2";
 pub const SWEEP_ENTRIES: &str = "
 DELETE FROM entries WHERE key IN (SELECT key FROM entries WHERE expires <= max(
   (SELECT value FROM meta WHERE name = 'now'), CAST(round(unixepoch('subsec') * 1000) AS INTEGER))
-ORDER BY expires LIMIT ?1)";
+ORDER BY expires LIMIT ?1) AND (SELECT value FROM meta WHERE name = 'schema') = 1 RETURNING 1";
 /// Removes ?1 idempotence ids that are to be forgotten.
 pub const SWEEP_IDS: &str = "
 DELETE FROM idempotence WHERE id IN (SELECT id FROM idempotence WHERE expires <= max(
   (SELECT value FROM meta WHERE name = 'now'), CAST(round(unixepoch('subsec') * 1000) AS INTEGER))
-ORDER BY expires LIMIT ?1)";
+ORDER BY expires LIMIT ?1) AND (SELECT value FROM meta WHERE name = 'schema') = 1 RETURNING 1";
+/// Removes the messages of ?1 up to and with the sequence ?2, with the entries that go with them. May be done twice.
+pub const TRIM: &str = "
+INSERT INTO tollgate_trim_1 (topic, through) SELECT ?1, ?2 WHERE (SELECT value FROM meta WHERE name = 'schema') = 1";
+
+/// The oldest messages of ?1, ?2 of them, of one moment: the bytes of all, the store's time, and of each sequence, time and weight.
+pub fn oldest() -> String {
+    format!(
+        "SELECT t.bytes, max((SELECT value FROM meta WHERE name = 'now'), CAST(round(unixepoch('subsec') * 1000) AS INTEGER)),
+           m.sequence, m.time, {}
+         FROM topics AS t JOIN messages AS m ON m.topic = t.name WHERE t.name = ?1 ORDER BY m.sequence LIMIT ?2",
+        schema::WEIGHT
+    )
+}
 /// Removes the ?1 buckets that are full soonest: those that are full already at ?2, and those beyond the ?3 that may
 /// be kept.
 pub const SWEEP_BUCKETS: &str = "

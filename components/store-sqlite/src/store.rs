@@ -5,12 +5,14 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 
 use tollgate_store::commit::{Commit, Entry, Item, MAX_WAIT_MS, Message, Outcome, StoreError, Topic};
+use tollgate_store::encoded::encode;
 use tollgate_store::plan;
 use tollgate_store::plan::page::{self, Page};
-use tollgate_store::ports::Store;
+use tollgate_store::ports::{Store, Upkeep};
+use tollgate_store::retention::Retention;
 
 use crate::database::{Connection as _, Database, Failure, Purpose, Row, Value, run};
-use crate::{encode, maintain, open, sql, verdict};
+use crate::{maintain, open, sql, verdict};
 
 /// The most deferred commits that wait for a database which is busy or not open yet. Beyond it they are lost.
 const MAX_SUBMITTED: usize = 1_024;
@@ -77,7 +79,7 @@ impl<D: Database> SqliteStore<D> {
     ) -> Result<(), StoreError> {
         run(&*self.database, Purpose::Durable, sql, parameters, &mut each)
             .await
-            .map_err(|failure| StoreError::Unavailable(failure.into_message()))
+            .map_err(unavailable)
     }
 
     async fn messages(&self, topic: &str, after: u64, limit: u32) -> Result<Vec<Message>, StoreError> {
@@ -91,6 +93,12 @@ impl<D: Database> SqliteStore<D> {
         .await?;
         Ok(page.into_items())
     }
+}
+
+/// Those of [`sql::COMMIT`].
+fn parameters(commit: &Commit) -> Vec<Value> {
+    let (body, bytes) = encode(commit);
+    vec![Value::Text(body), Value::Blob(bytes)]
 }
 
 fn entry(row: &mut Row, from: usize) -> Result<Entry, Failure> {
@@ -135,7 +143,7 @@ impl<D: Database> Store for SqliteStore<D> {
             answer = Some(verdict::committed(row)?);
             Ok(true)
         };
-        let parameters = encode::commit(&commit);
+        let parameters = parameters(&commit);
         match run(
             &*self.database,
             Purpose::Durable,
@@ -159,7 +167,7 @@ impl<D: Database> Store for SqliteStore<D> {
         if plan::measure_deferred(&commit).is_err() {
             return;
         }
-        let parameters = encode::commit(&commit);
+        let parameters = parameters(&commit);
         let tried = match self.database.opened(Purpose::Relaxed) {
             Some(connection) => connection.execute_now(sql::COMMIT, parameters.clone()),
             None => Err(Failure::Busy(String::new())),
@@ -243,4 +251,21 @@ impl<D: Database> Store for SqliteStore<D> {
         .await?;
         Ok(topics)
     }
+}
+
+impl<D: Database> Upkeep for SqliteStore<D> {
+    async fn expire(&self) -> Result<bool, StoreError> {
+        maintain::expire(&*self.database).await.map_err(unavailable)
+    }
+
+    async fn trim(&self, topic: &str, retention: Retention, needed: u64) -> Result<bool, StoreError> {
+        maintain::trim(&*self.database, topic, retention, needed)
+            .await
+            .map_err(unavailable)
+    }
+}
+
+/// A removal that may have been done may be done again.
+fn unavailable(failure: Failure) -> StoreError {
+    StoreError::Unavailable(failure.into_message())
 }

@@ -68,6 +68,11 @@ mod store {
     tollgate_contract::store_contract!(Sqlite, run);
 }
 
+mod upkeep {
+    use super::*;
+    tollgate_contract::upkeep_contract!(Sqlite, run);
+}
+
 mod buckets {
     use super::*;
     tollgate_contract::buckets_contract!(Sqlite, run);

@@ -7,15 +7,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use crate::commit::{Commit, Entry, Item, Message, Outcome, StoreError, Topic};
 use crate::plan;
 use crate::plan::page::{self, Page};
-use crate::ports::Store;
-use crate::retention::Keeping;
+use crate::ports::{Store, Upkeep};
+use crate::retention::{Keeping, Retention};
 
 mod buckets;
 mod state;
 
 pub use buckets::InMemoryBuckets;
 
-use state::State;
+use state::{MAX_SWEPT, State};
 
 /// Where the clock of a new store stands: 2027-01-15T08:00:00Z.
 pub const START: u64 = 1_800_000_000_000;
@@ -202,11 +202,20 @@ impl Store for InMemoryStore {
     }
 }
 
+impl Upkeep for InMemoryStore {
+    async fn expire(&self) -> Result<bool, StoreError> {
+        Ok(self.answering()?.expire() >= MAX_SWEPT)
+    }
+
+    async fn trim(&self, topic: &str, retention: Retention, needed: u64) -> Result<bool, StoreError> {
+        Ok(self.answering()?.trim(topic, retention, needed) >= MAX_SWEPT)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::commit::{Append, Mutation, literal};
-    use crate::retention::Retention;
     use futures::executor::block_on;
 
     fn set(key: &str) -> Commit {

@@ -3,6 +3,7 @@
 use crate::bucket::{Bucket, Level, TakeError};
 use crate::commit::{Commit, Entry, Item, Message, Outcome, StoreError, Topic};
 use crate::plan::coalescer::Note;
+use crate::retention::Retention;
 
 /// Durable keys and topics; see `interface store` in `wit/edge.wit`.
 #[allow(
@@ -53,6 +54,19 @@ pub trait Store {
     async fn read(&self, topic: &str, after: u64, limit: u32, wait: u32) -> Result<Vec<Message>, StoreError>;
     /// The topics that ever had a message, by name.
     async fn topics(&self, after: Option<&str>, limit: u32) -> Result<Vec<Topic>, StoreError>;
+}
+
+/// What a store removes in the background; see `interface upkeep` in `wit/edge.wit`. The native engines do it by themselves.
+#[allow(
+    async_fn_in_trait,
+    reason = "callers are generic and single-threaded; nothing needs Send"
+)]
+pub trait Upkeep {
+    /// Removes some of what has expired; whether there may be more.
+    async fn expire(&self) -> Result<bool, StoreError>;
+    /// Removes some of the topic's oldest messages, as far as they may go, with the entries that go with them. Those from the
+    /// sequence `needed` on are needed. Whether there may be more.
+    async fn trim(&self, topic: &str, retention: Retention, needed: u64) -> Result<bool, StoreError>;
 }
 
 /// Token buckets; see `interface buckets` in `wit/edge.wit`.

@@ -2,6 +2,14 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use crate::commit::{StoreError, Topic};
+use crate::ports::{Store, Upkeep};
+
+/// The most topics that one step trims.
+const TOPICS_OF_A_STEP: usize = 64;
+/// Topics of one page.
+const PAGE: u32 = 256;
+
 /// How long and how much of a topic is kept. Messages that a subscription still needs are kept unless `drop_beyond` says otherwise.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Retention {
@@ -33,6 +41,43 @@ impl Retention {
     }
 }
 
+/// A walk along the messages of one topic, from the oldest on, that says which of them go.
+#[derive(Clone, Copy, Debug)]
+pub struct Cut {
+    retention: Retention,
+    needed: u64,
+    bytes: u64,
+    now: u64,
+}
+
+impl Cut {
+    /// Of a topic whose messages take `bytes`, at `now` (Unix milliseconds). Those from the sequence `needed` on are needed.
+    pub fn new(retention: Retention, needed: u64, bytes: u64, now: u64) -> Self {
+        Self {
+            retention,
+            needed,
+            bytes,
+            now,
+        }
+    }
+
+    /// Whether the next message goes. After the first that stays, all stay.
+    pub fn takes(&mut self, sequence: u64, time: u64, weight: u64) -> bool {
+        let goes = self
+            .retention
+            .lets_go(sequence >= self.needed, time, self.bytes, self.now);
+        if goes {
+            self.bytes = self.bytes.saturating_sub(weight);
+        }
+        goes
+    }
+
+    /// What is left, bytes.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+}
+
 /// The retention of every topic, and what subscriptions still need.
 #[derive(Clone, Debug, Default)]
 pub struct Keeping {
@@ -52,4 +97,47 @@ impl Keeping {
         let retention = self.default.and(retention)?;
         Some((retention, self.low_water.get(topic).copied().unwrap_or(u64::MAX)))
     }
+}
+
+/// Where [`step`] goes on.
+#[derive(Clone, Debug, Default)]
+pub struct Cursor(Option<String>);
+
+/// Trims topics of a store that nobody trims in the background: a bounded number, after those of the step before. `now`: Unix milliseconds.
+/// `true`: there may be more. The cursor is to be kept for the next step.
+///
+/// # Errors
+/// Those of the store.
+pub async fn step<S: Store + Upkeep>(
+    store: &S,
+    keeping: &Keeping,
+    now: u64,
+    cursor: &mut Cursor,
+) -> Result<bool, StoreError> {
+    let (mut trimmed, mut more) = (0, false);
+    loop {
+        let page = store.topics(cursor.0.as_deref(), PAGE).await?;
+        for topic in page {
+            if let Some((retention, needed)) = due(keeping, &topic, now) {
+                more |= store.trim(&topic.name, retention, needed).await?;
+                trimmed += 1;
+            }
+            cursor.0 = Some(topic.name);
+            if trimmed == TOPICS_OF_A_STEP {
+                return Ok(true);
+            }
+        }
+        if store.topics(cursor.0.as_deref(), 1).await?.is_empty() {
+            *cursor = Cursor::default();
+            return Ok(more);
+        }
+    }
+}
+
+/// The retention of a topic whose oldest message goes, and from where on its messages are needed.
+fn due(keeping: &Keeping, topic: &Topic, now: u64) -> Option<(Retention, u64)> {
+    let (retention, needed) = keeping.of(&topic.name)?;
+    let oldest = topic.first_time?;
+    let goes = retention.lets_go(topic.first >= needed, oldest, topic.bytes, now);
+    goes.then_some((retention, needed))
 }

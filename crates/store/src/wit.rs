@@ -353,3 +353,28 @@ macro_rules! wit_store {
         };
     };
 }
+
+/// Conversions of `interface upkeep`, whose generated module is at the given path.
+#[macro_export]
+macro_rules! wit_upkeep {
+    ($($wit:tt)+) => {
+        const _: () = {
+            use $crate::retention as ours;
+            use $($wit)+ as wit;
+
+            impl From<ours::Retention> for wit::Retention {
+                fn from(retention: ours::Retention) -> Self {
+                    let ours::Retention { age_ms, max_bytes, drop_beyond } = retention;
+                    Self { age: age_ms, max_bytes, drop_beyond }
+                }
+            }
+
+            impl From<wit::Retention> for ours::Retention {
+                fn from(retention: wit::Retention) -> Self {
+                    let wit::Retention { age, max_bytes, drop_beyond } = retention;
+                    Self { age_ms: age, max_bytes, drop_beyond }
+                }
+            }
+        };
+    };
+}

@@ -26,6 +26,7 @@ pub mod reading;
 pub mod repetition;
 pub mod shapes;
 pub mod templates;
+pub mod upkeep;
 
 /// Makes stores to test.
 pub trait StoreHarness {
@@ -158,6 +159,25 @@ macro_rules! buckets_contract {
             buckets::buckets_out_of_bounds_are_invalid,
             buckets::more_than_sixteen_buckets_are_invalid,
             buckets::concurrent_takers_share_one_bucket,
+        }
+    };
+}
+
+/// Makes each case of the store's upkeep a test, of a store that is trimmed when it is asked to; see [`store_contract!`].
+#[macro_export]
+macro_rules! upkeep_contract {
+    ($harness:expr, $run:path) => {
+        $crate::cases! { $harness, $run;
+            upkeep::what_lives_is_not_expired,
+            upkeep::messages_go_by_age,
+            upkeep::messages_go_by_bytes,
+            upkeep::messages_that_are_needed_stay,
+            upkeep::beyond_a_bound_even_those_go_that_are_needed,
+            upkeep::an_entry_goes_with_its_message,
+            upkeep::a_trimmed_topic_is_as_heavy_as_what_is_left,
+            upkeep::a_large_part_goes_in_bounded_steps,
+            upkeep::trims_at_once_remove_each_message_once,
+            upkeep::topics_are_trimmed_in_turn,
         }
     };
 }

@@ -19,6 +19,7 @@ impl StoreHarness for Memory {
 }
 
 tollgate_contract::store_contract!(Memory, futures::executor::block_on);
+tollgate_contract::upkeep_contract!(Memory, futures::executor::block_on);
 
 /// A case that nobody runs would go unnoticed: a public function of a library is never unused.
 #[test]

@@ -39,5 +39,5 @@ pub mod spin {
     });
 }
 
-pub use edge::exports::tollgate::edge::{buckets, store};
+pub use edge::exports::tollgate::edge::{buckets, store, upkeep};
 pub use spin::spin::sqlite::sqlite;

@@ -16,5 +16,6 @@ mod sqlite;
 
 tollgate_store::wit_buckets!(crate::bindings::buckets);
 tollgate_store::wit_store!(crate::bindings::store);
+tollgate_store::wit_upkeep!(crate::bindings::upkeep);
 
 pub use plug::{Plug, run};

@@ -8,7 +8,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use tempfile::TempDir;
 use tollgate_store::bucket::{Bucket, Level, TakeError};
 use tollgate_store::commit::{Commit, Entry, Item, Message, Outcome, StoreError, Topic};
-use tollgate_store::ports::{Buckets, Store};
+use tollgate_store::ports::{Buckets, Store, Upkeep};
+use tollgate_store::retention::Retention;
 
 use crate::instance::Instance;
 
@@ -142,6 +143,24 @@ impl Store for Plug {
             Box::pin(instance.tollgate_edge_store().call_topics(accessor, after, limit))
         });
         Ok(call.await?.into_iter().map(Into::into).collect())
+    }
+}
+
+impl Upkeep for Plug {
+    async fn expire(&self) -> Result<bool, StoreError> {
+        let call = self
+            .instance()
+            .call(move |accessor, instance| Box::pin(instance.tollgate_edge_upkeep().call_expire(accessor)));
+        Ok(call.await?)
+    }
+
+    async fn trim(&self, topic: &str, retention: Retention, needed: u64) -> Result<bool, StoreError> {
+        let (topic, retention) = (topic.to_owned(), retention.into());
+        let call = self.instance().call(move |accessor, instance| {
+            let upkeep = instance.tollgate_edge_upkeep();
+            Box::pin(upkeep.call_trim(accessor, topic, retention, needed))
+        });
+        Ok(call.await?)
     }
 }
 

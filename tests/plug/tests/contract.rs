@@ -41,6 +41,11 @@ mod store {
     tollgate_contract::store_contract!(Component, run);
 }
 
+mod upkeep {
+    use super::*;
+    tollgate_contract::upkeep_contract!(Component, run);
+}
+
 mod buckets {
     use super::*;
     tollgate_contract::buckets_contract!(Component, run);

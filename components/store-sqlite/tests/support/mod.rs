@@ -11,7 +11,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tempfile::TempDir;
 use tollgate_store::commit::{Commit, Entry, Item, Message, Outcome, StoreError, Topic};
-use tollgate_store::ports::Store;
+use tollgate_store::ports::{Store, Upkeep};
+use tollgate_store::retention::Retention;
 use tollgate_store_sqlite::database::{Connection, Database, Each, Failure, Purpose, Value};
 use tollgate_store_sqlite::store::SqliteStore;
 
@@ -169,6 +170,16 @@ impl Store for Fixture {
 
     async fn topics(&self, after: Option<&str>, limit: u32) -> Result<Vec<Topic>, StoreError> {
         self.store.topics(after, limit).await
+    }
+}
+
+impl Upkeep for Fixture {
+    async fn expire(&self) -> Result<bool, StoreError> {
+        self.store.expire().await
+    }
+
+    async fn trim(&self, topic: &str, retention: Retention, needed: u64) -> Result<bool, StoreError> {
+        self.store.trim(topic, retention, needed).await
     }
 }
 

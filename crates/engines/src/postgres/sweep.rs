@@ -3,7 +3,7 @@
 
 use tokio_postgres::{Client, Error};
 use tollgate_store::commit::RECORD_PREFIX;
-use tollgate_store::retention::Keeping;
+use tollgate_store::retention::{Cut, Keeping};
 use tollgate_store::schema::WEIGHT;
 
 /// Rows of one kind at which a batch ends.
@@ -70,17 +70,15 @@ async fn sweep_topic(client: &Client, keeping: &Keeping, topic: &str, now: u64) 
         WEIGHT
     );
     let before = i64::try_from(retention.end(low_water)).unwrap_or(i64::MAX);
-    let (mut end, mut kept) = (None, None);
+    let unsigned = |value: i64| u64::try_from(value).unwrap_or(0);
+    let (mut end, mut cut) = (None, None);
     for row in client.query(&sql, &[&topic, &before, &BATCH]).await? {
         let (bytes, sequence, time, weight): (i64, i64, i64, i64) =
             (row.get(0), row.get(1), row.get(2), row.get(3));
-        let left = kept.get_or_insert(bytes);
-        let unsigned = |value: i64| u64::try_from(value).unwrap_or(0);
-        let needed = unsigned(sequence) >= low_water;
-        if !retention.lets_go(needed, unsigned(time), unsigned(*left), now) {
+        let cut = cut.get_or_insert_with(|| Cut::new(retention, low_water, unsigned(bytes), now));
+        if !cut.takes(unsigned(sequence), unsigned(time), unsigned(weight)) {
             break;
         }
-        *left -= weight;
         end = Some(sequence);
     }
     let Some(end) = end else { return Ok(0) };

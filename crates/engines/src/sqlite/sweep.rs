@@ -2,7 +2,7 @@
 //! with them. The writer does it in bounded batches, when nothing else waits.
 
 use rusqlite::{Connection, params};
-use tollgate_store::retention::{Keeping, Retention};
+use tollgate_store::retention::{Cut, Keeping, Retention};
 use tollgate_store::{commit, schema};
 
 use super::memtable::Memtable;
@@ -119,7 +119,7 @@ impl Kept<'_> {
         batch: u32,
         records: &mut Vec<String>,
     ) -> rusqlite::Result<usize> {
-        let mut kept_bytes = self.bytes;
+        let mut cut = Cut::new(self.retention, self.low_water, unsigned(self.bytes), now);
         let mut oldest = connection.prepare_cached(&format!(
             "SELECT m.sequence, m.time, m.id, {} FROM messages AS m WHERE m.topic = ?1 AND m.sequence < ?2
              ORDER BY m.sequence LIMIT ?3",
@@ -130,14 +130,9 @@ impl Kept<'_> {
         let mut end: Option<i64> = None;
         while let Some(row) = rows.next()? {
             let (sequence, time): (i64, i64) = (row.get(0)?, row.get(1)?);
-            let needed = unsigned(sequence) >= self.low_water;
-            if !self
-                .retention
-                .lets_go(needed, unsigned(time), unsigned(kept_bytes), now)
-            {
+            if !cut.takes(unsigned(sequence), unsigned(time), unsigned(row.get(3)?)) {
                 break;
             }
-            kept_bytes -= row.get::<_, i64>(3)?;
             records.push(commit::record_key(row.get_ref(2)?.as_str()?));
             end = Some(sequence);
         }
@@ -147,8 +142,8 @@ impl Kept<'_> {
             .prepare_cached("DELETE FROM messages WHERE topic = ?1 AND sequence <= ?2")?
             .execute(params![self.topic, end])?;
         connection
-            .prepare_cached("UPDATE topics SET bytes = max(?2, 0) WHERE name = ?1")?
-            .execute(params![self.topic, kept_bytes])?;
+            .prepare_cached("UPDATE topics SET bytes = ?2 WHERE name = ?1")?
+            .execute(params![self.topic, integer(cut.bytes())])?;
         Ok(removed)
     }
 }

@@ -14,7 +14,7 @@ pub mod ports {
         world: "guest",
         require_store_data_send: true,
     });
-    pub use tollgate::edge::{buckets, store};
+    pub use tollgate::edge::{buckets, store, upkeep};
 }
 
 /// Spin's interface of an application's variables.

@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use crate::commit::{self, Commit, Entry, Message, Outcome, StoreError};
 use crate::plan::{self, Extent, Lookup, Plan, Record, Writes};
-use crate::retention::{Keeping, Retention};
+use crate::retention::{Cut, Keeping, Retention};
 
 /// What an entry, an id or a topic takes besides its texts, bytes, about: its places in the trees.
 const OVERHEAD: u64 = 192;
 /// The most of one kind (per topic, for messages) that one sweep removes.
-const MAX_SWEPT: usize = 8_192;
+pub(super) const MAX_SWEPT: usize = 8_192;
 
 #[derive(Debug)]
 pub(super) struct State {
@@ -167,6 +167,18 @@ impl State {
 
     /// Removes what has expired, and messages past their retention with the entries that go with them; how many.
     pub fn sweep(&mut self, keeping: &Keeping) -> u64 {
+        let mut swept = self.expire();
+        let names: Vec<String> = self.topics.keys().cloned().collect();
+        for name in names {
+            if let Some((retention, low_water)) = keeping.of(&name) {
+                swept += self.trim(&name, retention, low_water);
+            }
+        }
+        swept as u64
+    }
+
+    /// Removes some of what has expired; how many.
+    pub fn expire(&mut self) -> usize {
         let mut swept = 0;
         while swept < MAX_SWEPT
             && self
@@ -181,38 +193,39 @@ impl State {
             }
             swept += 1;
         }
-        let (mut removed, mut weight) = (Vec::new(), 0);
-        for (name, log) in &mut self.topics {
-            let Some((retention, low_water)) = keeping.of(name) else {
-                continue;
-            };
-            let before = log.bytes;
-            log.sweep(retention, low_water, self.now, &mut removed);
-            weight += before - log.bytes;
-        }
-        self.bytes -= weight;
+        swept
+    }
+
+    /// Removes some of the topic's oldest messages, with the entries that go with them; how many. Those from `needed` on are needed.
+    pub fn trim(&mut self, topic: &str, retention: Retention, needed: u64) -> usize {
+        let Some(log) = self.topics.get_mut(topic) else {
+            return 0;
+        };
+        let before = log.bytes;
+        let removed = log.trim(Cut::new(retention, needed, before, self.now));
+        self.bytes -= before - log.bytes;
         for message in &removed {
             self.remove(&commit::record_key(&message.id));
         }
-        (swept + removed.len()) as u64
+        removed.len()
     }
 }
 
 impl Log {
     /// Takes out its oldest messages, as far as they may go.
-    fn sweep(&mut self, retention: Retention, low_water: u64, now: u64, removed: &mut Vec<Message>) {
-        for _ in 0..MAX_SWEPT {
-            let Some(oldest) = self.messages.first_entry() else {
-                return;
-            };
-            let needed = *oldest.key() >= low_water;
-            if !retention.lets_go(needed, oldest.get().time, self.bytes, now) {
-                return;
+    fn trim(&mut self, mut cut: Cut) -> Vec<Message> {
+        let mut removed = Vec::new();
+        while removed.len() < MAX_SWEPT
+            && let Some(oldest) = self.messages.first_entry()
+        {
+            let message = oldest.get();
+            if !cut.takes(message.sequence, message.time, commit::weight(message)) {
+                break;
             }
-            let message = oldest.remove();
-            self.bytes -= commit::weight(&message);
-            removed.push(message);
+            removed.push(oldest.remove());
         }
+        self.bytes = cut.bytes();
+        removed
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::guest::Guest;
 use super::prefix::Prefix;
-use crate::wasm::bindings::ports::{buckets, store};
+use crate::wasm::bindings::ports::{buckets, store, upkeep};
 use crate::wasm::bindings::variables;
 use crate::wasm::ports::Engines;
 use std::collections::BTreeMap;
@@ -50,6 +50,7 @@ pub fn add_to_linker(
 ) -> wasmtime::Result<()> {
     buckets::add_to_linker::<_, HasPorts>(linker, ports)?;
     store::add_to_linker::<_, HasPorts>(linker, ports)?;
+    upkeep::add_to_linker::<_, HasPorts>(linker, ports)?;
     variables::add_to_linker::<_, HasPorts>(linker, ports)
 }
 
@@ -168,6 +169,24 @@ impl<T: Send + 'static> store::HostWithStore<T> for HasPorts {
             Some(Topic { name, ..topic }.into())
         });
         Ok(topics.collect())
+    }
+}
+
+impl upkeep::Host for Ports {}
+
+/// The engines of this host remove by themselves, by the retention of the gateway: there is nothing to be asked for.
+impl<T: Send + 'static> upkeep::HostWithStore<T> for HasPorts {
+    async fn expire(_: &Accessor<T, Self>) -> Result<bool, store::StoreError> {
+        Ok(false)
+    }
+
+    async fn trim(
+        _: &Accessor<T, Self>,
+        _topic: String,
+        _retention: upkeep::Retention,
+        _needed: u64,
+    ) -> Result<bool, store::StoreError> {
+        Ok(false)
     }
 }
 
