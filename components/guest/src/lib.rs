@@ -7,6 +7,7 @@ pub mod relay;
 mod run_time;
 pub mod settings;
 pub mod spin;
+mod turn;
 
 /// Generated from `wit/edge.wit`, once for all components.
 #[allow(missing_docs, clippy::all, reason = "generated")]
@@ -16,6 +17,7 @@ pub mod bindings {
 
 tollgate_store::wit_buckets!(crate::bindings::tollgate::edge::buckets);
 tollgate_store::wit_store!(crate::bindings::tollgate::edge::store);
+tollgate_store::wit_upkeep!(crate::bindings::tollgate::edge::upkeep);
 
 pub use {spin_sdk, tollgate_api as api, tollgate_rules as rules};
 

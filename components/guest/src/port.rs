@@ -1,11 +1,12 @@
 //! The ports of `tollgate-rules`, answered by whatever the component was linked with.
 
-use crate::bindings::tollgate::edge::{buckets as wit_buckets, store as wit};
+use crate::bindings::tollgate::edge::{buckets as wit_buckets, store as wit, upkeep as wit_upkeep};
 use tollgate_store::bucket::{Bucket, Level, TakeError};
 use tollgate_store::commit::{Commit, Entry, Item, Message, Outcome, StoreError, Topic};
-use tollgate_store::ports::{Buckets, Store};
+use tollgate_store::ports::{Buckets, Store, Upkeep};
+use tollgate_store::retention::Retention;
 
-/// The imports `tollgate:edge/store` and `tollgate:edge/buckets`.
+/// The imports `tollgate:edge/store`, `tollgate:edge/buckets` and `tollgate:edge/upkeep`.
 pub struct Port;
 
 impl Store for Port {
@@ -47,6 +48,16 @@ impl Store for Port {
     async fn topics(&self, after: Option<&str>, limit: u32) -> Result<Vec<Topic>, StoreError> {
         let topics = wit::topics(after.map(str::to_owned), limit).await?;
         Ok(topics.into_iter().map(Into::into).collect())
+    }
+}
+
+impl Upkeep for Port {
+    async fn expire(&self) -> Result<bool, StoreError> {
+        Ok(wit_upkeep::expire().await?)
+    }
+
+    async fn trim(&self, topic: &str, retention: Retention, needed: u64) -> Result<bool, StoreError> {
+        Ok(wit_upkeep::trim(topic.to_owned(), retention.into(), needed).await?)
     }
 }
 

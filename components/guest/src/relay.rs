@@ -3,6 +3,7 @@
 
 mod post;
 mod tick;
+mod upkeep;
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -12,6 +13,7 @@ use std::time::Duration;
 use spin_sdk::wasip3;
 use spin_sdk::wasip3::clocks::monotonic_clock;
 use tollgate_api::http::{Request, Response};
+use tollgate_api::problem::Kind;
 use tollgate_delivery::drain::{self, Outside, Report, Until};
 use tollgate_delivery::relay::attempt::Answered;
 use tollgate_delivery::relay::{Delivered, Note};
@@ -43,12 +45,24 @@ pub fn appended() {
     APPENDED.set(true);
 }
 
-/// After a request was answered: begins a drain if there may be something to deliver, at most one for each instance.
-pub fn after(request: &Request, response: &Response) {
+/// After a request was answered, at `now` (Unix milliseconds): begins a drain if there may be something to deliver, at most one for
+/// each instance, and the upkeep if it is its turn.
+pub fn after(request: &Request, response: &Response, now: u64) {
+    match Kind::BacklogFull.is_of(response) {
+        true => upkeep::after_full(now),
+        false => upkeep::after_response(now),
+    }
     let changes = !matches!(&*request.method, "GET" | "HEAD") && request.path.starts_with("/api/topics/");
     // What is due while nobody calls is found by whoever looks whether we are well.
     let probes = request.path == "/health/ready";
     if APPENDED.take() || (changes || probes) && response.status < 300 {
+        begin();
+    }
+}
+
+/// Begins a drain if something was appended meanwhile.
+fn after_appends() {
+    if APPENDED.take() {
         begin();
     }
 }

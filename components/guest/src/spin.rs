@@ -75,7 +75,7 @@ pub async fn answer(
             response = admin_key::missing(&world).await.into_response();
         }
         response.headers.extend(added);
-        relay::after(&seen, &response);
+        relay::after(&seen, &response, world.now);
         Ok(response)
     };
     let response = answered.await.unwrap_or_else(Problem::into_response);

@@ -301,7 +301,7 @@ impl Reloader {
             for (topic, sequence) in low_water {
                 reached.store.set_low_water(&topic, sequence);
             }
-            let (default, named) = crate::serve::retention(config);
+            let (default, named) = tollgate_rules::upkeep::retention(config);
             reached.store.set_retention(default, named);
             let subscriptions = crate::serve::of_file(config);
             reached.of_file.replace(subscriptions, &config.server.public_url);

@@ -42,8 +42,8 @@ use tokio::signal::unix::Signal;
 use tollgate_delivery::driver::{Intervals, Observer, Options, Relay};
 use tollgate_delivery::subscription::Subscription;
 use tollgate_delivery::subscriptions;
-use tollgate_engines::{AnyEngine, Engine as _, MemoryBuckets, Retention};
-use tollgate_rules::config::{Config, TopicSettings};
+use tollgate_engines::{AnyEngine, Engine as _, MemoryBuckets};
+use tollgate_rules::config::Config;
 use tollgate_rules::settings::Settings;
 use tollgate_store::settings::StoreSettings;
 
@@ -221,7 +221,7 @@ impl Gateway {
         for (topic, sequence) in subscriptions::low_water(&store, config.subscriptions()).await? {
             store.set_low_water(&topic, sequence);
         }
-        let (default, named) = retention(config);
+        let (default, named) = tollgate_rules::upkeep::retention(config);
         store.set_retention(default, named);
         let engines = Engines {
             store: store.clone(),
@@ -380,21 +380,6 @@ fn is_shared(store: &AnyEngine) -> bool {
 pub(crate) fn of_file(config: &Config) -> Vec<(String, Subscription)> {
     let all = config.subscriptions();
     all.map(|(topic, one)| (topic.to_owned(), one.clone())).collect()
-}
-
-/// How long topics are kept: those that the configuration does not name, and those that it does.
-pub(crate) fn retention(config: &Config) -> (Retention, Vec<(String, Retention)>) {
-    const NS_PER_MS: u64 = 1_000_000;
-    let of = |topic: &TopicSettings| Retention {
-        age_ms: Some(topic.retention.0 / NS_PER_MS),
-        max_bytes: Some(topic.max_bytes.0),
-        drop_beyond: topic.drop_beyond(),
-    };
-    let named = config
-        .topics
-        .iter()
-        .map(|(name, topic)| (name.clone(), of(topic)));
-    (of(&TopicSettings::default()), named.collect())
 }
 
 /// The one line on stdout, which tells scripts and tests that requests are answered. Nobody need read it.

@@ -47,5 +47,6 @@ mod testing;
 pub mod tick;
 mod together;
 pub mod topics;
+pub mod upkeep;
 pub mod wit;
 pub mod world;

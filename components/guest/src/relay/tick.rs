@@ -1,24 +1,19 @@
-//! `/api/relay/tick`, carried out: deliveries, and what the rules do in the background of our own host.
+//! `/api/relay/tick`, carried out: deliveries, and [`upkeep`].
 
 use spin_sdk::variables;
 use std::cell::Cell;
 use tollgate_api::http::{Request, Response};
 use tollgate_api::problem::Problem;
 use tollgate_delivery::drain::Until;
-use tollgate_rules::forward::delayed;
 use tollgate_rules::tick::{MIN_SECRET_BYTES, PATH, Ticked, budget};
 use tollgate_rules::world::World;
-use tollgate_rules::{campaigns, draws, links, quotas};
-use tollgate_store::commit::StoreError;
 
-use super::{run, uptime_ms};
+use super::{run, upkeep};
 use crate::port::Port;
 use crate::spin::notice;
 
 /// The Spin variable with the secret of schedulers that send nothing but a URL.
 const VARIABLE: &str = "tollgate_tick_secret";
-/// How long one kind of background work may take of a tick, milliseconds, before the next has its turn.
-const UPKEEP_MS: u64 = 1_000;
 
 /// Answers a tick; `None`: the request is none.
 pub async fn answer(world: &World<'_, Port>, request: &Request) -> Option<Response> {
@@ -34,9 +29,9 @@ async fn ticked(world: &World<'_, Port>, request: &Request) -> Result<Response, 
     let secret = secret(world.now).await;
     let budget = budget(world, request, secret.as_deref()).await?;
     // What is due is delivered by this very tick.
-    again(async || delayed::release(&Port, &world.settings.config, crate::now()).await).await;
+    upkeep::release(&world.settings.config).await;
     let report = run(world.settings, Until::Budget(budget), &Cell::new(false)).await?;
-    upkeep(world).await;
+    upkeep::run(&world.settings.config).await;
     let now = crate::now();
     let ticked = Ticked {
         delivered: report.delivered,
@@ -60,27 +55,4 @@ async fn secret(now: u64) -> Option<String> {
     let line = format!("the variable {VARIABLE} is not used: it has fewer than {MIN_SECRET_BYTES} bytes");
     notice::tell_at(now, &line).await;
     None
-}
-
-/// Removes links that have ended, gives back holds that have ended, counts visits, draws what has closed. What fails, or is not
-/// done in time, is left to the next tick.
-async fn upkeep(world: &World<'_, Port>) {
-    let config = &world.settings.config;
-    let now = || crate::now();
-    again(async || campaigns::maintain(&Port, now()).await).await;
-    again(async || draws::maintain(&Port, now()).await).await;
-    again(async || links::stats::step(&Port, &config.links, now()).await).await;
-    again(async || links::maintain(&Port, config, now()).await).await;
-    again(async || campaigns::purge(&Port, now()).await).await;
-    again(async || quotas::maintain(&Port, now()).await).await;
-}
-
-/// Takes steps while there is more to do and time for it.
-async fn again(mut step: impl AsyncFnMut() -> Result<bool, StoreError>) {
-    let began = uptime_ms();
-    while let Ok(true) = step().await {
-        if uptime_ms().saturating_sub(began) >= UPKEEP_MS {
-            return;
-        }
-    }
 }

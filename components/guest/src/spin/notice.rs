@@ -2,11 +2,9 @@
 //! instances. So a line is written at most once a minute, however many instances ask and how often. The store
 //! keeps count for all instances.
 
-use crate::port::Port;
+use crate::turn;
 use std::cell::Cell;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
-use tollgate_store::commit::{Commit, Condition, Mutation, Outcome, literal};
-use tollgate_store::ports::Store as _;
 
 /// How long a line is not repeated, milliseconds.
 const QUIET_MS: u64 = 60_000;
@@ -36,23 +34,9 @@ pub async fn tell_at(now: u64, line: &str) {
     let mut hasher = DefaultHasher::new();
     line.hash(&mut hasher);
     let key = format!("{PARTITION}/{:016x}", hasher.finish());
-    let known = Port.get(PARTITION, std::slice::from_ref(&key)).await;
-    if known.is_ok_and(|entries| entries.iter().any(Option::is_some)) {
-        return;
-    }
-    let told = Commit {
-        partition: PARTITION.to_owned(),
-        conditions: vec![Condition::Absent(key.clone())],
-        mutations: vec![Mutation::Set {
-            key,
-            value: literal("1"),
-            expires: Some(now.saturating_add(QUIET_MS)),
-        }],
-        ..Commit::default()
-    };
-    match Port.commit(told).await {
-        Ok(Outcome::Committed(_)) => eprintln!("tollgate: {line}"),
-        Ok(_) => {}
+    match turn::take(PARTITION, key, now, QUIET_MS).await {
+        Ok(true) => eprintln!("tollgate: {line}"),
+        Ok(false) => {}
         // Not told yet: at the next request.
         Err(_) => QUIET_UNTIL.set(0),
     }
