@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result};
 use std::fs;
 use std::path::Path;
 use tollgate_api::calls::{built_forwards, spin_routes};
-use tollgate_rules::config::{Config, TopicSettings};
+use tollgate_rules::config::Config;
 use tollgate_rules::settings::Settings;
 use wac_graph::types::Package;
 use wac_graph::{CompositionGraph, EncodeOptions};
@@ -84,24 +84,11 @@ fn with_routes(manifest: &str, config: &Config) -> Result<String> {
     Ok(format!("{before}{BEGIN}{triggers}{END}{after}"))
 }
 
-/// The settings that say something other than the defaults, and that only our own host heeds: Spin listens by itself, has a
-/// database of its own, and nothing delivers there.
+/// The settings that say something other than the defaults, and that only our own host heeds: Spin listens by itself and has a
+/// database of its own.
 fn without_effect(config: &Config) -> Vec<&'static str> {
     let default = Config::default();
     let (server, usual) = (&config.server, &default.server);
-    let forgotten = TopicSettings::default();
-    let kept = |topic: &TopicSettings| {
-        (
-            topic.retention,
-            topic.max_bytes,
-            topic.max_backlog,
-            topic.overflow,
-        )
-    };
-    let kept = config
-        .topics
-        .values()
-        .any(|topic| kept(topic) != kept(&forgotten));
     let differ = [
         ("server.listen", server.listen != usual.listen),
         (
@@ -125,7 +112,6 @@ fn without_effect(config: &Config) -> Vec<&'static str> {
             config.clients.max_buckets != default.clients.max_buckets,
         ),
         ("[store]", config.store != default.store),
-        ("topics.….retention, max_bytes, max_backlog and overflow", kept),
     ];
     let differing = differ.into_iter().filter(|(_, differs)| *differs);
     differing.map(|(name, _)| name).collect()
@@ -153,14 +139,8 @@ mod tests {
     #[test]
     fn settings_without_effect_under_spin_are_named() {
         assert!(without_effect(&Config::default()).is_empty());
-        let text = "[server]\nlisten = \"0.0.0.0:80\"\nmax_body = \"1KiB\"\n[topics.t]\nretention = \"1d\"\n";
+        let text = "[server]\nlisten = \"0.0.0.0:80\"\nmax_body = \"1KiB\"\nworkers = 2\n[topics.t]\nretention = \"1d\"\n";
         let config = Settings::parse(text, "t").unwrap().config;
-        assert_eq!(
-            without_effect(&config),
-            [
-                "server.listen",
-                "topics.….retention, max_bytes, max_backlog and overflow"
-            ]
-        );
+        assert_eq!(without_effect(&config), ["server.listen", "server.workers"]);
     }
 }

@@ -46,6 +46,7 @@ mod tls;
 mod topics;
 mod traces;
 mod under_spin;
+mod upkeep;
 mod users;
 
 harness::cases! {
@@ -299,6 +300,7 @@ harness::cases! {
     push {
         both {
             a_final_status_is_a_dead_letter_at_once,
+            a_full_topic_drops_its_oldest_where_it_is_told_to,
             a_request_reaches_the_origin_with_its_query_coding_and_headers,
             a_signed_webhook_is_taken_and_a_false_one_is_401,
             a_tick_is_asked_for_with_a_key,
@@ -321,7 +323,6 @@ harness::cases! {
             what_waits_is_tried_at_once_and_the_past_is_replayed,
         }
         native {
-            a_full_topic_drops_its_oldest_where_it_is_told_to,
             a_nats_stream_gets_every_sign_up_once,
             a_redis_stream_gets_every_sign_up_once,
             a_sample_is_sent_at_once_and_changes_nothing,
@@ -670,6 +671,18 @@ harness::cases! {
             topics_are_tailed_and_go_on_where_a_reader_was,
             what_cannot_be_backed_up_is_said,
             what_is_in_force_is_shown_as_json_without_secrets,
+        }
+    }
+    upkeep {
+        both {
+            a_message_that_is_waited_for_outlives_its_retention,
+            a_tick_removes_what_has_ended,
+            a_topic_shrinks_to_its_retention_with_its_records,
+        }
+        native {}
+        spin {}
+        memory {
+            a_topic_shrinks_to_its_retention_with_its_records,
         }
     }
     under_spin {

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use super::{PATIENT, subscribed};
+use super::subscribed;
+use super::under_spin::SHORT;
 use crate::harness::{ADMIN_KEY, Gateway, Host, Origin, eventually, unique};
 
 /// What the topic may take, bytes, and the messages that are posted, of a kilobyte each.
@@ -13,7 +14,7 @@ pub async fn a_full_topic_drops_its_oldest_where_it_is_told_to(host: Host) {
     let origin = Origin::start().await;
     origin.answer(503);
     let full = "[topics.signup]\nmax_bytes = \"4KiB\"\nmax_backlog = \"16KiB\"\noverflow = \"drop-oldest\"\n";
-    let gateway = Gateway::start(host, &[full, &subscribed(&origin, PATIENT)].concat()).await;
+    let gateway = Gateway::start(host, &[full, &subscribed(&origin, SHORT)].concat()).await;
     let mut ids = Vec::new();
     while ids.len() < POSTED {
         let post = gateway.post("/signup").client(&unique("c"));

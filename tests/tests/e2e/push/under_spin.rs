@@ -9,7 +9,7 @@ use super::{PATIENT, SIGN_UPS, all_delivered, one, sign_up, subscribed};
 use crate::harness::{ADMIN_KEY, Gateway, Host, Origin, eventually};
 
 /// Attempts are short, so that a lease is over soon after a kill.
-const SHORT: &str =
+pub(super) const SHORT: &str =
     "timeout = \"1s\"\nretry = { initial = \"50ms\", factor = 1.5, cap = \"500ms\", max_attempts = 100 }";
 /// How long an origin refuses after the last request came in.
 const REFUSES: Duration = Duration::from_secs(3);
