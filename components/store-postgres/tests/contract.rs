@@ -1,0 +1,80 @@
+//! The contract of the ports, run against the component's SQL on a real Postgres.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "test code")]
+
+mod support;
+
+use std::rc::Rc;
+
+use support::{Fixture, Native, run};
+use tollgate_contract::{BucketsHarness, StoreHarness};
+use tollgate_store::bucket::{Bucket, Level, TakeError};
+use tollgate_store::ports::Buckets;
+use tollgate_store_postgres::buckets::PostgresBuckets;
+use tollgate_store_postgres::database::Database as _;
+
+const NS_PER_MS: u64 = 1_000_000;
+/// 2027, nanoseconds since 1970.
+const START_NS: u64 = 1_800_000_000_000 * NS_PER_MS;
+
+/// Buckets whose clock is moved by hand.
+struct ByHand {
+    buckets: PostgresBuckets<Native>,
+    database: Rc<Native>,
+}
+
+impl Buckets for ByHand {
+    async fn take(&self, buckets: Vec<Bucket>) -> Result<Vec<Level>, TakeError> {
+        self.buckets.take(buckets).await
+    }
+}
+
+struct Postgres;
+
+impl StoreHarness for Postgres {
+    type Store = Fixture;
+    const ALONE: bool = false;
+
+    async fn fresh(&self) -> Fixture {
+        let fixture = Fixture::new();
+        fixture.stop_clock().await;
+        fixture
+    }
+
+    async fn pass(&self, store: &Fixture, ms: u64) {
+        store.pass(ms).await;
+    }
+}
+
+impl BucketsHarness for Postgres {
+    type Buckets = ByHand;
+
+    async fn fresh(&self) -> ByHand {
+        let database = Fixture::new().database;
+        database.set_clock_ns(START_NS);
+        ByHand {
+            buckets: PostgresBuckets::new(Rc::clone(&database)),
+            database,
+        }
+    }
+
+    async fn pass(&self, buckets: &ByHand, ms: u64) {
+        let now = buckets.database.bucket_clock().unwrap();
+        buckets.database.set_clock_ns(now + ms * NS_PER_MS);
+    }
+}
+
+mod store {
+    use super::*;
+    tollgate_contract::store_contract!(Postgres, run);
+}
+
+mod upkeep {
+    use super::*;
+    tollgate_contract::upkeep_contract!(Postgres, run);
+}
+
+mod buckets {
+    use super::*;
+    tollgate_contract::buckets_contract!(Postgres, run);
+}
