@@ -276,7 +276,7 @@ fn prepare(options: Options, gateway: PathBuf) -> Result<Bench> {
         gateway::build_seeder()?;
     }
     if wants(Row::Spin) && peers::spin().is_ok() {
-        crate::compose::run()?;
+        crate::compose::run(crate::compose::Store::Sqlite)?;
     }
     let cores = thread::available_parallelism().map_or(1, usize::from);
     if cores < 2 {

@@ -13,8 +13,8 @@ const WASM_TARGET: &str = "wasm32-wasip2";
 pub const RULES: &str = "rules";
 /// The components that Spin runs, each on routes of its own.
 pub const COMPONENTS: &[&str] = &["shortener", "coupon", "forward", "admin"];
-/// The store that Spin runs them on.
-pub const SPIN_STORE: &str = "store-sqlite";
+/// The stores that Spin runs them on: the first unless another is asked for.
+pub const SPIN_STORES: &[&str] = &["store-sqlite", "store-postgres"];
 /// What the end-to-end tests run in place of the rules, to see how the gateway bears it.
 pub const MISBEHAVING: &str = "misbehaving";
 /// What they run as components of an operator's own: one that misbehaves, and one that speaks an older `wasi:http`.
@@ -137,7 +137,9 @@ pub fn components() -> Result<PathBuf> {
     ensure_wasm_target()?;
     let names: Vec<&str> = COMPONENTS
         .iter()
-        .chain([&RULES, &SPIN_STORE, &MISBEHAVING])
+        .chain([&RULES])
+        .chain(SPIN_STORES)
+        .chain([&MISBEHAVING])
         .chain(HANDLERS)
         .chain([&EXAMPLE])
         .copied()

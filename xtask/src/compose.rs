@@ -1,7 +1,7 @@
-//! Builds Spin's application: every component plugged with the SQLite store, and `spin.toml` with the routes
-//! of the gateway and of `tollgate.toml`.
+//! Builds Spin's application: every component plugged with a store, and `spin.toml` with the routes of the gateway and of
+//! `tollgate.toml`.
 
-use crate::build::{COMPONENTS, SPIN_STORE, components, root, say, write_if_changed};
+use crate::build::{COMPONENTS, SPIN_STORES, components, components_dir, root, say, write_if_changed};
 use anyhow::{Context as _, Result};
 use std::fs;
 use std::path::Path;
@@ -17,11 +17,26 @@ const END: &str = "# </routes>";
 /// What tells the components which routes `spin.toml` has.
 const FORWARDS: &str = "forward-routes";
 
+/// Where the application keeps its state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Store {
+    /// Spin's own SQLite, for one `spin up` (or several on one directory).
+    Sqlite,
+    /// A Postgres, shared with other `spin up` and with gateways of a fleet.
+    Postgres,
+}
+
+impl Store {
+    fn component(self) -> &'static str {
+        SPIN_STORES[self as usize]
+    }
+}
+
 /// Composes into `build/spin` and brings `spin.toml` up to date.
 ///
 /// # Errors
 /// A sentence that names line and key where `tollgate.toml` is not valid, before anything is built.
-pub fn run() -> Result<()> {
+pub fn run(store: Store) -> Result<()> {
     let file = root().join("tollgate.toml");
     let text = fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;
     let config = Settings::parse(&text, "tollgate.toml")?.config;
@@ -34,15 +49,7 @@ pub fn run() -> Result<()> {
     }
     let built = components()?;
     let composed = root().join("build/spin");
-    fs::create_dir_all(&composed)?;
-    for name in COMPONENTS {
-        let bytes = plug(&built, name).with_context(|| format!("composing {name} with {SPIN_STORE}"))?;
-        write_if_changed(&composed.join(format!("{name}.wasm")), &bytes)?;
-    }
-    write_if_changed(
-        &composed.join(FORWARDS),
-        built_forwards(config.forward_paths()).as_bytes(),
-    )?;
+    compose(&built, store, &composed, &config)?;
     let manifest = root().join("spin.toml");
     let text =
         fs::read_to_string(&manifest).with_context(|| format!("cannot read {}", manifest.display()))?;
@@ -51,15 +58,35 @@ pub fn run() -> Result<()> {
     Ok(())
 }
 
-/// The component `name` whose ports `store` and `buckets` are answered by the SQLite store.
-fn plug(directory: &Path, name: &str) -> Result<Vec<u8>> {
+/// Composes the built components with a further store into `build/spin-<store>`, beside what people run.
+pub fn for_tests(store: Store) -> Result<()> {
+    let text = fs::read_to_string(root().join("tollgate.toml"))?;
+    let config = Settings::parse(&text, "tollgate.toml")?.config;
+    let name = store.component().trim_start_matches("store-");
+    let composed = root().join(format!("build/spin-{name}"));
+    compose(&components_dir(), store, &composed, &config)
+}
+
+fn compose(built: &Path, store: Store, to: &Path, config: &Config) -> Result<()> {
+    fs::create_dir_all(to)?;
+    for name in COMPONENTS {
+        let store = store.component();
+        let bytes = plug(built, store, name).with_context(|| format!("composing {name} with {store}"))?;
+        write_if_changed(&to.join(format!("{name}.wasm")), &bytes)?;
+    }
+    let forwards = built_forwards(config.forward_paths());
+    write_if_changed(&to.join(FORWARDS), forwards.as_bytes())
+}
+
+/// The component `name` whose ports are answered by the store.
+fn plug(directory: &Path, store: &str, name: &str) -> Result<Vec<u8>> {
     let mut graph = CompositionGraph::new();
     let package = |graph: &mut CompositionGraph, name: &str| -> Result<_> {
         let path = directory.join(format!("{name}.wasm"));
         let package = Package::from_file(&format!("tollgate:{name}"), None, path, graph.types_mut())?;
         Ok(graph.register_package(package)?)
     };
-    let store = package(&mut graph, SPIN_STORE)?;
+    let store = package(&mut graph, store)?;
     let socket = package(&mut graph, name)?;
     wac_graph::plug(&mut graph, vec![store], socket)?;
     Ok(graph.encode(EncodeOptions::default())?)

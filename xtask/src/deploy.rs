@@ -1,9 +1,12 @@
-//! What is in `deploy/` for Kubernetes holds what a gateway needs. (Whether it fits Kubernetes' schemas is looked at by
+//! What is in `deploy/` for Kubernetes and systemd holds what a gateway needs. (Whether it fits Kubernetes' schemas is looked at by
 //! `.github/workflows/release.yml`.)
 
 use crate::build::root;
+use tollgate_api::calls::{Call, find_call};
+use tollgate_api::components::Component;
 use tollgate_rules::config::Config;
 use tollgate_rules::settings::Settings;
+use tollgate_rules::tick::MAX_BUDGET;
 use yaml_rust2::{Yaml, YamlLoader};
 
 fn read(path: &str) -> Vec<Yaml> {
@@ -113,4 +116,111 @@ fn the_unit_takes_no_privilege_and_may_map_code() {
             .lines()
             .any(|line| line.starts_with("MemoryDenyWriteExecute="))
     );
+}
+
+/// What schedulers are told to ask is a call of the table, within its bounds, and they wait for its answer.
+fn check_tick(method: &str, url: &str, waits: u64) {
+    let (_, target) = url.split_once("/api/").unwrap_or_else(|| panic!("{url}"));
+    let (path, query) = target.split_once('?').unwrap_or((target, ""));
+    let path = format!("/api/{path}");
+    let (call, _) = find_call(Component::Admin, method, &path).unwrap_or_else(|_| panic!("{method} {path}"));
+    assert!(matches!(call, Call::Tick | Call::TickByGet), "{method} {path}");
+    let settings = Settings::default();
+    assert_eq!(
+        settings.component(&path),
+        Component::Admin,
+        "Spin routes it there"
+    );
+    let budget = query.strip_prefix("budget=").unwrap_or_else(|| panic!("{query}"));
+    let budget: u64 = budget.parse().unwrap();
+    assert!((1..=MAX_BUDGET).contains(&budget));
+    // Attempts that are under way when the budget is spent are waited for.
+    assert!(waits >= 2 * budget, "it gives up after {waits} s");
+}
+
+/// The value that follows an option.
+fn after<'a>(arguments: &[&'a str], option: &str) -> &'a str {
+    let at = arguments.iter().position(|one| *one == option);
+    let at = at.unwrap_or_else(|| panic!("{option} in {arguments:?}"));
+    arguments[at + 1]
+}
+
+#[test]
+fn the_timer_asks_for_a_tick_and_shows_no_key() {
+    let read = |name: &str| std::fs::read_to_string(root().join("deploy/systemd").join(name)).unwrap();
+    let (service, timer) = (read("tollgate-tick.service"), read("tollgate-tick.timer"));
+    let value = |unit: &str, name: &str| {
+        let found = unit
+            .lines()
+            .find_map(|line| line.strip_prefix(name)?.strip_prefix('='));
+        found.unwrap_or_else(|| panic!("{name}")).to_owned()
+    };
+    let command = value(&service, "ExecStart");
+    let arguments: Vec<&str> = command.split(' ').collect();
+    assert_eq!(arguments[0], "/usr/bin/curl");
+    let waits = after(&arguments, "--max-time").parse().unwrap();
+    check_tick(
+        after(&arguments, "--request"),
+        arguments[arguments.len() - 1],
+        waits,
+    );
+    // The key is in a file of root's, not in the list of processes.
+    let credential = value(&service, "LoadCredential");
+    let (name, file) = credential.split_once(':').unwrap();
+    assert_eq!(
+        after(&arguments, "--config"),
+        format!("${{CREDENTIALS_DIRECTORY}}/{name}")
+    );
+    assert!(file.starts_with("/etc/tollgate/") && !command.contains("Bearer"));
+    for line in ["Type=oneshot", "DynamicUser=yes", "NoNewPrivileges=yes"] {
+        assert!(service.lines().any(|one| one == line), "{line}");
+    }
+    // A timer without `Unit=` starts the service of its name, and only when that has ended.
+    assert_eq!(value(&timer, "OnUnitInactiveSec"), "40s");
+    assert_eq!(value(&timer, "WantedBy"), "timers.target");
+}
+
+#[test]
+fn the_cron_job_asks_for_a_tick_one_at_a_time() {
+    let manifests = read("deploy/kubernetes/tollgate-tick.yaml");
+    let job = of_kind(&manifests, "CronJob");
+    assert_eq!(job["spec"]["schedule"].as_str(), Some("* * * * *"));
+    assert_eq!(job["spec"]["concurrencyPolicy"].as_str(), Some("Forbid"));
+    let template = &job["spec"]["jobTemplate"]["spec"];
+    let pod = &template["template"]["spec"];
+    assert_eq!(pod["restartPolicy"].as_str(), Some("Never"));
+    assert_eq!(pod["securityContext"]["runAsNonRoot"].as_bool(), Some(true));
+    let tick = &pod["containers"][0];
+    let arguments: Vec<&str> = tick["args"]
+        .as_vec()
+        .unwrap()
+        .iter()
+        .filter_map(Yaml::as_str)
+        .collect();
+    let waits: u64 = after(&arguments, "--max-time").parse().unwrap();
+    check_tick(
+        after(&arguments, "--request"),
+        arguments[arguments.len() - 1],
+        waits,
+    );
+    assert!(template["activeDeadlineSeconds"].as_i64() > i64::try_from(waits).ok());
+    // The key comes from a secret that is mounted.
+    let mount = &tick["volumeMounts"][0];
+    let header = format!("@{}/header", mount["mountPath"].as_str().unwrap());
+    assert_eq!(after(&arguments, "--header"), header);
+    let volume = &pod["volumes"][0];
+    assert_eq!(volume["name"], mount["name"]);
+    assert!(volume["secret"]["secretName"].as_str().is_some());
+}
+
+#[test]
+fn the_lines_for_cron_in_the_manifest_ask_for_a_tick() {
+    let manifest = std::fs::read_to_string(root().join("spin.toml")).unwrap();
+    let url = manifest
+        .lines()
+        .filter_map(|line| line.strip_prefix("# ")?.strip_prefix("GET "))
+        .next()
+        .expect("the lines for cron name it");
+    let (url, _) = url.split_once("&secret=").expect("a bare GET needs the secret");
+    check_tick("GET", url, 60);
 }

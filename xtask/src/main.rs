@@ -82,7 +82,11 @@ enum Task {
     /// Build what people install: a static binary, an OCI image, a Debian package. By profile: some thirty minutes of CPU.
     Package(package::Options),
     /// Build and compose what `spin up` runs, into build/spin, and bring the routes of spin.toml up to date.
-    Compose,
+    Compose {
+        /// Where the application keeps its state.
+        #[arg(long, value_enum, default_value = "sqlite", env = "TOLLGATE_SPIN_STORE")]
+        store: compose::Store,
+    },
     /// Bring crates/api/openapi.json up to date with the contract's types.
     Openapi,
     /// Measure the gateway beside its peers, and print one table of ratios. At most ten minutes, loopback only.
@@ -121,7 +125,7 @@ fn main() -> Result<()> {
             Ok(())
         }
         Task::Package(options) => package::package(&options),
-        Task::Compose => compose::run(),
+        Task::Compose { store } => compose::run(store),
         Task::Openapi => openapi::write(),
         Task::Bench(options) => bench::run(options),
         Task::Screenshots => test::screenshots(),

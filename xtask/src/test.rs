@@ -18,6 +18,7 @@ const UNIT: &[&str] = &[
     "tollgate-delivery",
     "tollgate-simulation",
     "tollgate-store-sqlite",
+    "tollgate-store-postgres",
 ];
 
 /// Those of them that are quick without optimisation.
@@ -44,7 +45,8 @@ const FLEET_LOOP: &str = "host::crash::a_fleet_keeps_what_it_acknowledged_whatev
 /// Unit, property and contract tests, then the end-to-end tests against the real program.
 pub fn all(arguments: &[String]) -> Result<()> {
     let gateway = gateway(RELEASE, None)?;
-    crate::compose::run()?;
+    crate::compose::run(crate::compose::Store::Sqlite)?;
+    crate::compose::for_tests(crate::compose::Store::Postgres)?;
     if arguments.is_empty() {
         say("unit, property and contract tests");
         let mut command = cargo();
@@ -184,10 +186,11 @@ pub fn lint() -> Result<()> {
     run(&mut benches, "cargo clippy for the benches")?;
     let mut wasm = cargo();
     wasm.args(["clippy", "--profile", "wasm", "--target", "wasm32-wasip2"]);
-    use crate::build::{COMPONENTS, MISBEHAVING, RULES, SPIN_STORE, package};
+    use crate::build::{COMPONENTS, MISBEHAVING, RULES, SPIN_STORES, package};
     for name in COMPONENTS
         .iter()
-        .chain(&[RULES, SPIN_STORE, MISBEHAVING, "guest"])
+        .chain(SPIN_STORES)
+        .chain(&[RULES, MISBEHAVING, "guest"])
     {
         wasm.args(["--package", &package(name)]);
     }
