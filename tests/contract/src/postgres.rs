@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 /// Starts the server, obeys lines, and ends it when nobody writes any more.
 const KEEPER: &str = r#"
-start() { "$BIN/postgres" -D "$DIR/data" -k "$DIR" -c listen_addresses= -c max_connections=400 $EXTRA >>"$DIR/log" 2>&1 & pid=$!; }
+start() { "$BIN/postgres" -D "$DIR/data" -k "$DIR" -c listen_addresses= -c port="$PGPORT" -c max_connections=400 $EXTRA >>"$DIR/log" 2>&1 & pid=$!; }
 umask 077
 "$BIN/initdb" -D "$DIR/data" -A trust -U postgres -E UTF8 --locale=C --no-sync >"$DIR/log" 2>&1 || exit 1
 start
@@ -34,6 +34,7 @@ const NOBODY: u32 = 65_534;
 pub struct Postgres {
     bin: PathBuf,
     directory: PathBuf,
+    port: u16,
     keeper: Mutex<(Child, Option<ChildStdin>)>,
 }
 
@@ -51,6 +52,15 @@ pub fn binaries() -> Option<PathBuf> {
 impl Postgres {
     /// Starts one with further options (`-c name=value`); `None`, and says so, where there are no binaries.
     pub fn start(extra: &str) -> Option<Self> {
+        Self::start_at(5432, extra)
+    }
+
+    /// The same on a TCP port of the loopback, for clients that know no sockets of Unix.
+    pub fn start_on(port: u16) -> Option<Self> {
+        Self::start_at(port, "-c listen_addresses=127.0.0.1")
+    }
+
+    fn start_at(port: u16, extra: &str) -> Option<Self> {
         let Some(bin) = binaries() else {
             eprintln!("skipped: there is no Postgres in /usr/lib/postgresql/*/bin");
             return None;
@@ -64,6 +74,7 @@ impl Postgres {
             .env("BIN", &bin)
             .env("DIR", &directory)
             .env("EXTRA", extra)
+            .env("PGPORT", port.to_string())
             .stdin(Stdio::piped());
         if is_root() {
             std::os::unix::fs::chown(&directory, Some(NOBODY), Some(NOBODY)).unwrap();
@@ -75,6 +86,7 @@ impl Postgres {
         let server = Self {
             bin,
             directory,
+            port,
             keeper: Mutex::new((child, orders)),
         };
         server.wait();
@@ -105,7 +117,7 @@ impl Postgres {
             "-h",
         ]);
         psql.arg(&self.directory)
-            .args(["-c", sql])
+            .args(["-p", &self.port.to_string(), "-c", sql])
             .stdout(Stdio::null())
             .stderr(Stdio::null());
         psql.status().is_ok_and(|status| status.success())
@@ -127,6 +139,19 @@ impl Postgres {
     pub fn url(&self, schema: &str) -> String {
         let directory = self.directory.display();
         format!("postgres:///postgres?user=postgres&host={directory}&options=-csearch_path%3D{schema}")
+    }
+
+    /// The same over TCP; see [`Postgres::start_on`].
+    pub fn tcp_url(&self, schema: &str) -> String {
+        let port = self.port;
+        format!("postgres://postgres@127.0.0.1:{port}/postgres?options=-csearch_path%3D{schema}")
+    }
+
+    /// A schema of its own, with nothing in it, over TCP.
+    pub fn fresh_tcp(&self) -> String {
+        let url = self.fresh();
+        let schema = url.rsplit("%3D").next().unwrap_or_default();
+        self.tcp_url(schema)
     }
 
     /// Where its socket is.

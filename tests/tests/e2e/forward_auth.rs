@@ -68,7 +68,7 @@ pub async fn a_list_is_in_force_when_it_is_answered(host: Host) {
         .send()
         .await
         .expect(201);
-    if host == Host::Spin {
+    if host.is_spin() {
         // The first of all is in force within a second.
         tokio::time::sleep(std::time::Duration::from_millis(1_100)).await;
     }

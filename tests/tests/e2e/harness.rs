@@ -48,14 +48,25 @@ pub enum Host {
     Memory,
     /// `spin up`.
     Spin,
+    /// The same over a Postgres.
+    SpinPostgres,
     /// The `tollgate` binary, and behind it the components that Spin runs, as an operator's own.
     Components,
 }
 
 impl Host {
+    /// Whether it is `spin up`.
+    pub fn is_spin(self) -> bool {
+        matches!(self, Host::Spin | Host::SpinPostgres)
+    }
+
     /// Whether it is on this machine. The native one must be; a case without it fails and says what to do.
     fn is_present(self) -> bool {
-        self != Host::Spin || spin::is_present()
+        match self {
+            Host::Spin => spin::is_present(),
+            Host::SpinPostgres => spin::is_present() && spin::postgres().is_some(),
+            Host::Native | Host::Memory | Host::Components => true,
+        }
     }
 }
 
@@ -85,6 +96,7 @@ pub fn crash_gateways() -> Option<usize> {
 /// - Cases under `native` run on the native host only, since they need its relay, its signals or its command
 ///   line.
 /// - Cases under `spin` are about what Spin does its own way.
+/// - Cases under `postgres` run (again) on Spin over a Postgres, as `spin_postgres::links::…`.
 /// - Cases under `memory` run (again) on the native host with its store in memory, as `memory::links::…`.
 /// - Cases under `components` run as `own::links::…`: the native host runs Spin's components, unchanged, as
 ///   an operator's own.
@@ -93,6 +105,7 @@ macro_rules! cases {
         both { $($case:ident),* $(,)? }
         native { $($native:ident),* $(,)? }
         $(spin { $($spin:ident),* $(,)? })?
+        $(postgres { $($postgres:ident),* $(,)? })?
         $(memory { $($memory:ident),* $(,)? })?
         $(components { $($hosted:ident),* $(,)? })?
     })*) => {
@@ -112,6 +125,11 @@ macro_rules! cases {
                 $(#[test] fn $case() { crate::harness::run(crate::harness::Host::Spin, crate::$module::$case); })*
                 $($(#[test] fn $spin() { crate::harness::run(crate::harness::Host::Spin, crate::$module::$spin); })*)?
             })*
+        }
+        mod spin_postgres {
+            $($(mod $module {
+                $(#[test] fn $postgres() { crate::harness::run(crate::harness::Host::SpinPostgres, crate::$module::$postgres); })*
+            })?)*
         }
         mod own {
             $($(mod $module {

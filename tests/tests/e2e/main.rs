@@ -1,6 +1,6 @@
 //! Tollgate, black box, over every host that is present. A case is written once, in the module of its subject, and
 //! listed here; `host::…` runs it on the `tollgate` binary, `memory::…` on that with its store in memory, `spin::…` under
-//! `spin up`.
+//! `spin up`, and `spin_postgres::…` on the same with its state in a Postgres.
 //!
 //! `cargo xtask test` builds what the cases need. By hand: `cargo test --release -p tollgate-tests -- links`.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a case fails by panicking")]
@@ -45,6 +45,7 @@ mod starting;
 mod tls;
 mod topics;
 mod traces;
+mod under_postgres;
 mod under_spin;
 mod upkeep;
 mod users;
@@ -114,6 +115,45 @@ harness::cases! {
             the_log_outlives_a_kill_and_keeps_the_newest,
             the_most_visited_links_are_ranked_live_and_by_owner,
             the_ranking_is_told_as_it_moves,
+        }
+        postgres {
+            a_change_of_what_was_changed_since_is_refused,
+            a_creation_that_is_repeated_makes_one_link,
+            a_member_sees_and_changes_only_its_own_links,
+            a_qr_code_is_drawn_and_kept,
+            anonymous_caller_must_say_who_it_is,
+            anonymous_link_is_managed_with_its_token,
+            anonymous_links_are_handed_over_once,
+            archived_link_is_gone_until_it_is_brought_back,
+            clicks_on_a_deleted_link_do_not_count_for_the_next_one,
+            codes_are_as_asked_for,
+            created_link_redirects,
+            deleted_link_is_gone,
+            edited_link_leads_to_the_new_target_at_once,
+            ended_link_leads_to_its_fallback,
+            every_link_is_in_its_owners_list_whoever_lost_its_code,
+            every_redirect_status_is_kept,
+            existing_link_is_returned_when_asked_for,
+            expired_link_is_gone,
+            extended_link_ends_later,
+            link_is_not_found_before_it_is_valid,
+            list_walks_every_link_exactly_once,
+            lists_are_filtered,
+            machines_and_heads_do_not_use_up_a_link,
+            max_visits_redirects_exactly_that_many,
+            null_clears_a_field_and_absence_keeps_it,
+            one_bad_link_of_many_is_refused_alone,
+            own_host_is_refused_as_a_target,
+            person_taken_for_a_machine_gets_through_by_the_button,
+            preview_shows_the_target_and_escapes_it,
+            query_is_forwarded_where_the_link_says_so,
+            raised_max_visits_admits_the_difference,
+            slash_and_needless_encoding_lead_to_the_same_link,
+            strangers_create_a_bounded_number_of_links,
+            times_to_the_end_of_the_year_9999_are_told_in_utc,
+            unknown_code_is_not_found,
+            visits_are_told_by_time_and_by_what_they_came_with,
+            visits_of_a_plain_link_are_counted,
         }
         memory {
             created_link_redirects,
@@ -191,6 +231,20 @@ harness::cases! {
             hundred_tickets_are_sold_to_buyers_of_whom_half_fail_across_three_crashes,
             units_of_ended_holds_are_seen_before_anybody_asks,
             ten_thousand_users_get_a_hundred_units_and_the_origin_hears_of_each,
+        }
+        postgres {
+            campaign_starts_by_itself,
+            campaigns_are_listed_and_their_ids_are_taken_once,
+            claim_before_the_start_is_told_when_to_come_back,
+            claims_are_for_their_user_and_for_the_scope,
+            ended_and_closed_campaigns_admit_nobody,
+            exactly_n_of_a_crowd_are_admitted,
+            generated_codes_differ,
+            one_user_is_admitted_once_however_often_it_asks,
+            parallel_repetitions_of_one_request_are_one_claim,
+            per_user_allows_that_many_claims,
+            quantity_goes_up_and_never_below_what_is_admitted,
+            repeated_idempotency_key_replays_the_first_answer,
         }
         memory {
             exactly_n_of_a_crowd_are_admitted,
@@ -673,6 +727,16 @@ harness::cases! {
             what_is_in_force_is_shown_as_json_without_secrets,
         }
     }
+    under_postgres {
+        both {}
+        native {}
+        postgres {
+            a_gateway_and_spin_share_one_truth,
+            requests_go_on_when_the_database_is_back,
+            sign_ups_are_delivered_from_a_shared_store,
+            two_gateways_sell_exactly_what_there_is,
+        }
+    }
     upkeep {
         both {
             a_message_that_is_waited_for_outlives_its_retention,
@@ -681,6 +745,10 @@ harness::cases! {
         }
         native {}
         spin {}
+        postgres {
+            a_tick_removes_what_has_ended,
+            a_topic_shrinks_to_its_retention_with_its_records,
+        }
         memory {
             a_topic_shrinks_to_its_retention_with_its_records,
         }

@@ -111,7 +111,7 @@ pub async fn held_claim_is_confirmed_released_or_revoked(host: Host) {
 
 pub async fn hold_has_one_end_however_many_ask_for_another(host: Host) {
     let gateway = Gateway::shared(host).await;
-    let users = if host == Host::Spin { 4 } else { 20 };
+    let users = if host.is_spin() { 4 } else { 20 };
     let campaign = gateway.campaign(users, json!({ "holdSeconds": 600 })).await;
     let mut asked = Vec::new();
     for user in 0..users {

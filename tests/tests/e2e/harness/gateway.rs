@@ -95,6 +95,8 @@ path = "/signup"
 topic = "signup"
 "#;
 
+/// The Postgres that a fleet shares.
+const STORE_URL: &str = "TOLLGATE_STORE_URL";
 /// What the paths of [`Host::Components`] begin with.
 const BELOW: &str = "/edge";
 
@@ -165,9 +167,14 @@ impl Gateway {
 
     /// One of several gateways over the database at `url`, which a case starts together.
     pub async fn start_on(url: &str, settings: &str) -> Self {
+        Self::start_at(Host::Native, url, settings).await
+    }
+
+    /// The same, on either host.
+    pub async fn start_at(host: Host, url: &str, settings: &str) -> Self {
         let mut serve = Serve::with_key(ADMIN_KEY);
-        serve.environment.push(("TOLLGATE_STORE_URL", url.into()));
-        let started = Self::begin(Host::Native, serve, settings, None).await;
+        serve.environment.push((STORE_URL, url.into()));
+        let started = Self::begin(host, serve, settings, None).await;
         started.unwrap_or_else(|why| panic!("the gateway did not start: {why}"))
     }
 
@@ -227,7 +234,7 @@ impl Gateway {
 
     /// Brings a manifest of Spin up to date with one more `[[forward]]`, as a build would have done; our own host needs none.
     pub async fn build_route(&self, path: &str) {
-        if self.host == Host::Spin {
+        if matches!(self.host, Host::Spin | Host::SpinPostgres) {
             self.kill();
             spin::add_route(self.directory(), path);
             self.restart().await;
@@ -244,8 +251,8 @@ impl Gateway {
                 let below = if self.host == Host::Components { BELOW } else { "" };
                 (program, base.map(|base| base + below))
             }
-            Host::Spin => {
-                let (mut program, base) = spin::start(directory, self.serve.admin_key.as_deref());
+            Host::Spin | Host::SpinPostgres => {
+                let (mut program, base) = self.spin(directory);
                 let ready = program.line(spin::is_ready, START).await;
                 (program, ready.map(|()| base))
             }
@@ -255,9 +262,19 @@ impl Gateway {
         Ok(())
     }
 
+    fn spin(&self, directory: &Path) -> (Program, String) {
+        let key = self.serve.admin_key.as_deref();
+        let given = self.serve.environment.iter().find(|(name, _)| *name == STORE_URL);
+        let database = (self.host == Host::SpinPostgres).then(|| match given {
+            Some((_, url)) => url.display().to_string(),
+            None => spin::database(directory),
+        });
+        spin::start(directory, key, database.as_deref())
+    }
+
     /// Another `spin up` on the same directory; gives it and where it listens.
     pub async fn twin(&self) -> (Program, String) {
-        let (mut program, base) = spin::start(self.directory.path(), self.serve.admin_key.as_deref());
+        let (mut program, base) = self.spin(self.directory.path());
         let ready = program.line(spin::is_ready, START).await;
         ready.unwrap_or_else(|why| panic!("the second gateway did not start: {why}"));
         (program, base)

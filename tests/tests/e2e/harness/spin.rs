@@ -8,6 +8,8 @@ use std::process::Command;
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU16, Ordering};
 
+use tollgate_contract::postgres::Postgres;
+
 use super::native::root;
 use super::process::Program;
 
@@ -38,9 +40,18 @@ pub fn is_present() -> bool {
 
 /// Starts `spin up` on a copy of the application in `directory`, with `<directory>/tollgate.toml` as its settings.
 /// Gives the program and where it listens. Several may be started on one directory.
-pub fn start(directory: &Path, admin_key: Option<&str>) -> (Program, String) {
+///
+/// `database`: the URL of the Postgres that it keeps its state in.
+pub fn start(directory: &Path, admin_key: Option<&str>, database: Option<&str>) -> (Program, String) {
     let spin = SPIN.as_ref().expect("cases for Spin run only where it is");
-    install(directory);
+    install(
+        directory,
+        if database.is_some() {
+            "build/spin-postgres"
+        } else {
+            "build/spin"
+        },
+    );
     let address = format!("127.0.0.1:{}", free_port());
     let mut command = Command::new(spin);
     command
@@ -54,21 +65,45 @@ pub fn start(directory: &Path, admin_key: Option<&str>) -> (Program, String) {
         .env("SPIN_VARIABLE_TOLLGATE_ORIGIN", "http://127.0.0.1:*")
         .env("SPIN_VARIABLE_TOLLGATE_TICK_SECRET", TICK_SECRET)
         .env_remove("SPIN_VARIABLE_TOLLGATE_ADMIN_KEY");
+    if let Some(url) = database {
+        let host = url.split('@').nth(1).and_then(|rest| rest.split('/').next());
+        let host = host.expect("the URL has a user and a path");
+        command.env("SPIN_VARIABLE_TOLLGATE_POSTGRES", url).env(
+            "SPIN_VARIABLE_TOLLGATE_POSTGRES_HOST",
+            format!("postgres://{host}"),
+        );
+    }
     if let Some(key) = admin_key {
         command.env("SPIN_VARIABLE_TOLLGATE_ADMIN_KEY", key);
     }
     (Program::start(command, directory), format!("http://{address}"))
 }
 
+/// A Postgres for all cases, if there are binaries of one.
+pub fn postgres() -> Option<&'static Postgres> {
+    static SERVER: LazyLock<Option<Postgres>> = LazyLock::new(|| Postgres::start_on(free_port()));
+    SERVER.as_ref()
+}
+
+/// The schema of an application: made when it is first asked for.
+pub fn database(directory: &Path) -> String {
+    let file = directory.join("postgres-url");
+    fs::read_to_string(&file).unwrap_or_else(|_| {
+        let url = postgres().expect("cases for it run only where it is").fresh_tcp();
+        fs::write(&file, &url).expect("the directory is ours");
+        url
+    })
+}
+
 /// `spin.toml` and the components, as `cargo xtask compose` left them.
-fn install(directory: &Path) {
+fn install(directory: &Path, composed: &str) {
     let (root, built) = (root(), directory.join("build/spin"));
     if built.exists() {
         return; // a restart
     }
     fs::create_dir_all(&built).expect("the directory is ours");
     fs::copy(root.join("spin.toml"), directory.join("spin.toml")).expect("the workspace has a spin.toml");
-    let composed = fs::read_dir(root.join("build/spin"));
+    let composed = fs::read_dir(root.join(composed));
     let composed =
         composed.expect("build/spin is made by `cargo xtask compose`: run it, or `cargo xtask test`");
     for file in composed.flatten() {
