@@ -10,6 +10,8 @@ mod coverage;
 mod disk;
 mod engine;
 mod executor;
+#[cfg(test)]
+mod fleet;
 mod model;
 mod origin;
 mod relay;
