@@ -94,11 +94,9 @@ impl World for Commits {
                     steps.push(Step::Answers);
                 }
             }
-            Gateway::Lost => {
-                // `SELECT … FOR UPDATE` waits for the row, too.
-                if self.transaction.is_none() || self.wrong == Wrong::ReadsWithoutLock {
-                    steps.push(Step::Resolve);
-                }
+            // `SELECT … FOR UPDATE` waits for the row, too.
+            Gateway::Lost if self.transaction.is_none() || self.wrong == Wrong::ReadsWithoutLock => {
+                steps.push(Step::Resolve);
             }
             _ => {}
         }
