@@ -182,6 +182,7 @@ mod tests {
             kind: "x".into(),
             verify: None,
             secret: None,
+            previous_secret: None,
             headers: Vec::new(),
             ordering: crate::config::Ordering::None,
         };

@@ -378,6 +378,9 @@ pub struct Forward {
     /// What it is signed with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret: Option<SecretText>,
+    /// What it may be signed with as well, while the sender's secret is changed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub previous_secret: Option<SecretText>,
     /// Headers that are kept with the message besides `content-encoding`: names, or what they begin with and a `*`; at
     /// most [`MAX_KEPT_HEADERS`].
     #[serde(default)]

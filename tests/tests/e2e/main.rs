@@ -356,6 +356,7 @@ harness::cases! {
             a_final_status_is_a_dead_letter_at_once,
             a_full_topic_drops_its_oldest_where_it_is_told_to,
             a_request_reaches_the_origin_with_its_query_coding_and_headers,
+            a_signed_route_takes_two_secrets_while_one_is_changed,
             a_signed_webhook_is_taken_and_a_false_one_is_401,
             a_tick_is_asked_for_with_a_key,
             a_webhook_of_stripe_verifies_at_the_origin_too,

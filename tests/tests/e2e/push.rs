@@ -153,6 +153,31 @@ pub async fn a_signed_webhook_is_taken_and_a_false_one_is_401(host: Host) {
     assert_eq!((read.len(), &read[0]["type"]), (1, &json!("stripe.event")));
 }
 
+/// The secret of before and that of today are both good while there are two; once the file names one alone, it alone is.
+pub async fn a_signed_route_takes_two_secrets_while_one_is_changed(host: Host) {
+    let changing = of_stripe().replacen(
+        "verify",
+        "previous_secret = \"whsec_of_the_account_before\"\nverify",
+        1,
+    );
+    let gateway = Gateway::start(host, &changing).await;
+    gateway.build_route("/hooks/stripe").await;
+    let body = b"{\"id\":\"evt_1\"}";
+    let send = async |secret: &str| {
+        let signature = stripe_signature(secret, unix_seconds(), body);
+        let call = gateway
+            .post("/hooks/stripe")
+            .header("stripe-signature", &signature);
+        call.body(&body[..]).send().await
+    };
+    send(STRIPE_SECRET).await.expect(202);
+    send("whsec_of_the_account_before").await.expect(202);
+    send("whsec_of_somebody_else_yet")
+        .await
+        .problem(401, "invalid-signature");
+    assert_eq!(gateway.messages("signup").await.len(), 2);
+}
+
 /// The origin verifies what it is sent as if it came from the sender itself.
 pub async fn a_webhook_of_stripe_verifies_at_the_origin_too(host: Host) {
     let origin = Origin::start().await;

@@ -68,7 +68,7 @@ impl Config {
             settings.url = settings.masked_url(MASK).into();
         }
         for route in &mut config.forward {
-            (route.verify, route.secret) = (None, None);
+            (route.verify, route.secret, route.previous_secret) = (None, None, None);
         }
         if let Some(jwt) = &mut config.users.jwt {
             jwt.secret = None;
@@ -130,7 +130,8 @@ impl Config {
             alert.url = MASK.to_owned().into();
             alert.secret = alert.secret.as_ref().map(|_| MASK.to_owned().into());
         }
-        mask(shown.forward.iter_mut().filter_map(|route| route.secret.as_mut()));
+        let routes = shown.forward.iter_mut();
+        mask(routes.flat_map(|route| route.secret.iter_mut().chain(&mut route.previous_secret)));
         mask(shown.users.jwt.iter_mut().filter_map(|jwt| jwt.secret.as_mut()));
         mask(shown.traces.headers.values_mut());
         if let StoreSettings::Postgres(settings) = &mut shown.store {

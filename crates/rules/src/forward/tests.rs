@@ -25,6 +25,7 @@ impl Gateway {
             kind: super::MESSAGE_TYPE.into(),
             verify: None,
             secret: None,
+            previous_secret: None,
             headers: Vec::new(),
             ordering: Ordering::None,
         };

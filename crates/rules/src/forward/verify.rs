@@ -16,15 +16,15 @@ const MS_PER_SECOND: u64 = 1_000;
 /// The shortest and longest secret of Stripe and GitHub, characters.
 const SECRET_LENGTH: (usize, usize) = (16, 256);
 
-/// What tells whether a request is genuine.
+/// What tells whether a request is genuine: by any of its secrets, of which there are two while the sender's is changed.
 #[derive(Clone)]
 pub(crate) enum Verifier {
     /// By `webhook-id`, `webhook-timestamp` and `webhook-signature`.
-    StandardWebhooks(Secret),
-    /// By `stripe-signature`. The key is the text of the secret, with its `whsec_`.
-    Stripe(Vec<u8>),
+    StandardWebhooks(Vec<Secret>),
+    /// By `stripe-signature`. The keys are the texts of the secrets, with their `whsec_`.
+    Stripe(Vec<Vec<u8>>),
     /// By `x-hub-signature-256`.
-    Github(Vec<u8>),
+    Github(Vec<Vec<u8>>),
 }
 
 impl std::fmt::Debug for Verifier {
@@ -37,36 +37,48 @@ impl Verifier {
     /// For the settings of a route. The error says what a secret must be, and quotes nothing of it.
     pub(crate) fn new(verify: Verify, secret: &str) -> Result<Self, String> {
         if verify == Verify::StandardWebhooks {
-            return Secret::parse(secret)
-                .map(Self::StandardWebhooks)
-                .map_err(|error| error.to_string());
+            let secret = Secret::parse(secret).map_err(|error| error.to_string())?;
+            return Ok(Self::StandardWebhooks(vec![secret]));
         }
         let (least, most) = SECRET_LENGTH;
         if !(least..=most).contains(&secret.len()) || !secret.bytes().all(|b| b.is_ascii_graphic()) {
             return Err(format!("must be {least} to {most} visible ASCII characters"));
         }
-        let key = secret.as_bytes().to_vec();
+        let keys = vec![secret.as_bytes().to_vec()];
         Ok(match verify {
-            Verify::Stripe => Self::Stripe(key),
-            _ => Self::Github(key),
+            Verify::Stripe => Self::Stripe(keys),
+            _ => Self::Github(keys),
         })
+    }
+
+    /// One that also takes what is signed by the secret of before. Both are by the same rules.
+    pub(crate) fn or(mut self, previous: Self) -> Self {
+        match (&mut self, previous) {
+            (Self::StandardWebhooks(secrets), Self::StandardWebhooks(more)) => secrets.extend(more),
+            (Self::Stripe(keys), Self::Stripe(more)) | (Self::Github(keys), Self::Github(more)) => {
+                keys.extend(more);
+            }
+            _ => {}
+        }
+        self
     }
 
     /// 401 for a request that is not genuine. `now`: Unix milliseconds.
     pub(crate) fn check(&self, request: &Request, now: u64) -> Result<(), Problem> {
         let now = now / MS_PER_SECOND;
         match self {
-            Self::StandardWebhooks(secret) => {
+            Self::StandardWebhooks(secrets) => {
                 let id = header(request, "webhook-id")?;
                 let at = header(request, "webhook-timestamp")?;
                 let signatures = header(request, "webhook-signature")?;
-                let secrets = std::slice::from_ref(secret);
                 webhook::verify(secrets, id, at, signatures, &request.body, now).map_err(refused)
             }
-            Self::Stripe(key) => stripe(key, header(request, "stripe-signature")?, &request.body, now),
-            Self::Github(key) => {
+            Self::Stripe(keys) => stripe(keys, header(request, "stripe-signature")?, &request.body, now),
+            Self::Github(keys) => {
                 let given = header(request, "x-hub-signature-256")?.strip_prefix("sha256=");
-                let fits = given.is_some_and(|given| is_hex_of(given, &mac(key, &[&request.body])));
+                let is_by =
+                    |key: &Vec<u8>| given.is_some_and(|given| is_hex_of(given, &mac(key, &[&request.body])));
+                let fits = keys.iter().any(is_by);
                 if fits {
                     Ok(())
                 } else {
@@ -79,7 +91,7 @@ impl Verifier {
 
 /// `t=<Unix seconds>,v1=<hex>[,v1=<hex>…]`: HMAC-SHA-256 of `<t>.<body>`
 /// (<https://docs.stripe.com/webhooks#verify-manually>). Other schemes, such as `v0`, are passed over.
-fn stripe(key: &[u8], header: &str, body: &[u8], now: u64) -> Result<(), Problem> {
+fn stripe(keys: &[Vec<u8>], header: &str, body: &[u8], now: u64) -> Result<(), Problem> {
     let parts = || header.split(',').filter_map(|part| part.trim().split_once('='));
     let of = |wanted: &'static str| {
         parts()
@@ -95,11 +107,13 @@ fn stripe(key: &[u8], header: &str, body: &[u8], now: u64) -> Result<(), Problem
     if now.abs_diff(seconds) > TOLERANCE_SECONDS {
         return Err(refused(VerifyError::OutOfTolerance));
     }
-    let expected = mac(key, &[at.as_bytes(), b".", body]);
-    let fits = of("v1")
-        .take(MAX_SIGNATURES)
-        .any(|given| is_hex_of(given, &expected));
-    if fits {
+    let is_by = |key: &Vec<u8>| {
+        let expected = mac(key, &[at.as_bytes(), b".", body]);
+        of("v1")
+            .take(MAX_SIGNATURES)
+            .any(|given| is_hex_of(given, &expected))
+    };
+    if keys.iter().any(is_by) {
         Ok(())
     } else {
         Err(refused(VerifyError::NoMatch))
@@ -130,7 +144,7 @@ fn refused(error: VerifyError) -> Problem {
     let detail = match error {
         VerifyError::BadTimestamp => "The time of the signature is not Unix seconds.",
         VerifyError::OutOfTolerance => "The signature is of another time: clocks may differ by 300 seconds.",
-        VerifyError::NoMatch => "No signature is of this body by the secret of this route.",
+        VerifyError::NoMatch => "No signature is of this body by a secret of this route.",
     };
     Problem::new(Kind::InvalidSignature, detail)
 }
@@ -163,7 +177,7 @@ mod tests {
     fn a_signature_of_github_is_checked_by_their_own_example() {
         let verifier = Verifier::new(Verify::Github, "It's_a_Secret_to_Everybody").unwrap();
         assert!(verifier.check(&request(&[], b"x"), 0).is_err());
-        let verifier = Verifier::Github(b"It's a Secret to Everybody".to_vec());
+        let verifier = Verifier::Github(vec![b"It's a Secret to Everybody".to_vec()]);
         let given = "sha256=757107ea0eb2509fc211221cce984b8a37570b6d7586c22c46f4379c8b043e17";
         let check =
             |given: &str, body: &[u8]| verifier.check(&request(&[("x-hub-signature-256", given)], body), 0);
@@ -240,6 +254,40 @@ mod tests {
         assert!(check("m", &at, NOW));
         assert!(!check("n", &at, NOW) && !check("m", "1", 1) && !check("m", &at, NOW + 301));
         assert!(verifier.check(&request(&[], b"hi"), NOW * 1_000).is_err());
+    }
+
+    #[test]
+    fn while_a_secret_is_changed_both_are_good_and_no_third() {
+        let [old, new, other] = ["whsec_of_before_0", "whsec_of_today_00", "whsec_of_nobody_0"];
+        let by = |verify, secret: &str| Verifier::new(verify, secret).unwrap();
+        let both = by(Verify::Github, new).or(by(Verify::Github, old));
+        let stripe = by(Verify::Stripe, new).or(by(Verify::Stripe, old));
+        for (secret, fits) in [(old, true), (new, true), (other, false)] {
+            let given = format!("sha256={}", hex(&mac(secret.as_bytes(), &[b"hi"])));
+            let github = request(&[("x-hub-signature-256", &given)], b"hi");
+            assert_eq!(both.check(&github, 0).is_ok(), fits, "{secret}");
+            let given = hex(&mac(secret.as_bytes(), &[format!("{NOW}.").as_bytes(), b"hi"]));
+            let signed = request(&[("stripe-signature", &format!("t={NOW},v1={given}"))], b"hi");
+            assert_eq!(stripe.check(&signed, NOW * 1_000).is_ok(), fits, "{secret}");
+        }
+        let texts = [
+            "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
+            "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD",
+        ];
+        let standard = texts.map(|text| by(Verify::StandardWebhooks, text));
+        let [today, before] = standard;
+        let alone = today.clone();
+        let both = today.or(before);
+        let signature = webhook::sign(&Secret::parse(texts[1]).unwrap(), "m", NOW, b"hi");
+        let at = NOW.to_string();
+        let headers = [
+            ("webhook-id", "m"),
+            ("webhook-timestamp", at.as_str()),
+            ("webhook-signature", signature.as_str()),
+        ];
+        let request = request(&headers, b"hi");
+        assert!(both.check(&request, NOW * 1_000).is_ok());
+        assert!(alone.check(&request, NOW * 1_000).is_err());
     }
 
     #[test]

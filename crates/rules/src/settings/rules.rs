@@ -32,6 +32,7 @@ use crate::policies::{Policies, Policy};
 use crate::quotas::{Quota, Zone};
 use crate::rooms::{Room, Rooms};
 use tollgate_api::pattern::{Pattern, unreserved};
+use tollgate_api::secret::SecretText;
 use tollgate_api::units::{Bytes, Span};
 use tollgate_delivery::attributes;
 use tollgate_delivery::subscription::MAX_TYPE;
@@ -529,10 +530,22 @@ fn forward(rule: &Forward, path: &Path) -> Result<Pattern, Fault> {
 
 /// A fault never repeats the secret.
 fn verifier(rule: &Forward, path: &Path) -> Result<Option<Verifier>, Fault> {
+    ensure(
+        rule.previous_secret.is_none() || rule.secret.is_some(),
+        path.key("previous_secret"),
+        "stands beside a secret",
+    )?;
     match (rule.verify, &rule.secret) {
-        (Some(verify), Some(secret)) => Verifier::new(verify, secret.expose())
-            .map(Some)
-            .map_err(|detail| Fault::new(path.key("secret"), detail)),
+        (Some(verify), Some(secret)) => {
+            let by = |name: &'static str, secret: &SecretText| {
+                Verifier::new(verify, secret.expose()).map_err(|detail| Fault::new(path.key(name), detail))
+            };
+            let current = by("secret", secret)?;
+            Ok(Some(match &rule.previous_secret {
+                Some(previous) => current.or(by("previous_secret", previous)?),
+                None => current,
+            }))
+        }
         (Some(_), None) => Err(Fault::new(
             path.key("secret"),
             "is needed: what requests are signed with",

@@ -430,6 +430,11 @@ fn what_is_kept_and_ordered_of_a_forwarded_request_is_checked() {
         ("secret", "verify = \"stripe\""),
         ("secret", "verify = \"stripe\"\nsecret = \"short\""),
         (
+            "previous_secret",
+            "verify = \"stripe\"\nsecret = \"0123456789abcdef\"\nprevious_secret = \"short\"",
+        ),
+        ("previous_secret", "previous_secret = \"0123456789abcdef\""),
+        (
             "secret",
             "verify = \"standard-webhooks\"\nsecret = \"0123456789abcdef\"",
         ),
@@ -448,6 +453,7 @@ fn what_is_kept_and_ordered_of_a_forwarded_request_is_checked() {
         "ordering = \"header:x-order\"",
         "type = \"stripe.event\"\nverify = \"stripe\"\nsecret = \"whsec_0123456789\"",
         "verify = \"github\"\nsecret = \"0123456789abcdef\"",
+        "verify = \"github\"\nsecret = \"0123456789abcdef\"\nprevious_secret = \"fedcba9876543210\"",
         "verify = \"standard-webhooks\"\nsecret = \"whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw\"",
     ] {
         assert!(Settings::parse(&with(sound), "f").is_ok(), "{sound}");
@@ -871,8 +877,8 @@ fn an_alerts_url_and_secret_are_shown_to_nobody() {
 
 #[test]
 fn the_secret_of_a_route_is_masked_and_only_the_rules_have_it() {
-    let text =
-        "[[forward]]\npath = \"/s\"\ntopic = \"t\"\nverify = \"stripe\"\nsecret = \"whsec_of_stripe_0123\"\n";
+    let text = "[[forward]]\npath = \"/s\"\ntopic = \"t\"\nverify = \"stripe\"\nsecret = \"whsec_of_stripe_0123\"\n\
+         previous_secret = \"whsec_of_stripe_4567\"\n";
     let settings = Settings::parse(text, "f").unwrap();
     let config = &settings.config;
     for shown in [
