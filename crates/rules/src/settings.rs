@@ -149,12 +149,21 @@ impl Settings {
         self.policies.headers().chain(quotas).chain(concurrency)
     }
 
-    /// The same, and what rooms and challenges look at where there are any.
+    /// The same, and what rooms, challenges and the signatures of routes look at where there are any.
     pub fn further_headers(&self) -> impl Iterator<Item = &str> {
         let rooms = self.has_rooms().then_some(rooms::SEEN).into_iter().flatten();
         let are_asked = !self.challenges.is_empty();
         let challenges = are_asked.then_some(challenges::SEEN).into_iter().flatten();
-        self.counted_headers().chain(rooms).chain(challenges)
+        let signatures = self
+            .verifiers
+            .iter()
+            .flatten()
+            .flat_map(Verifier::headers)
+            .copied();
+        self.counted_headers()
+            .chain(rooms)
+            .chain(challenges)
+            .chain(signatures)
     }
 
     /// The number of requests that each limit and quota has decided on since the last call, by [`policies::Decision`]: four numbers for

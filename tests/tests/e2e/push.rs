@@ -160,6 +160,8 @@ pub async fn a_signed_route_takes_two_secrets_while_one_is_changed(host: Host) {
         "previous_secret = \"whsec_of_the_account_before\"\nverify",
         1,
     );
+    // The signature is read whether or not the message keeps its header.
+    let changing = changing.replace("headers = [\"stripe-signature\"]\n", "");
     let gateway = Gateway::start(host, &changing).await;
     gateway.build_route("/hooks/stripe").await;
     let body = b"{\"id\":\"evt_1\"}";

@@ -63,6 +63,15 @@ impl Verifier {
         self
     }
 
+    /// The headers that it looks at; lower case.
+    pub(crate) fn headers(&self) -> &'static [&'static str] {
+        match self {
+            Self::StandardWebhooks(_) => &["webhook-id", "webhook-timestamp", "webhook-signature"],
+            Self::Stripe(_) => &["stripe-signature"],
+            Self::Github(_) => &["x-hub-signature-256"],
+        }
+    }
+
     /// 401 for a request that is not genuine. `now`: Unix milliseconds.
     pub(crate) fn check(&self, request: &Request, now: u64) -> Result<(), Problem> {
         let now = now / MS_PER_SECOND;
