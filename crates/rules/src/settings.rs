@@ -154,12 +154,8 @@ impl Settings {
         let rooms = self.has_rooms().then_some(rooms::SEEN).into_iter().flatten();
         let are_asked = !self.challenges.is_empty();
         let challenges = are_asked.then_some(challenges::SEEN).into_iter().flatten();
-        let signatures = self
-            .verifiers
-            .iter()
-            .flatten()
-            .flat_map(Verifier::headers)
-            .copied();
+        let verifiers = self.verifiers.iter().flatten();
+        let signatures = verifiers.flat_map(Verifier::headers).map(|name| -> &str { name });
         self.counted_headers()
             .chain(rooms)
             .chain(challenges)
