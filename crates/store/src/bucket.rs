@@ -11,6 +11,7 @@
 //! A full bucket and one that was never seen are the same thing: an engine may forget a bucket that is full.
 
 mod asked;
+pub mod debt;
 mod take;
 #[cfg(test)]
 mod tests;
