@@ -1,6 +1,7 @@
-//! What gateways over one database rely on, in small worlds of which every order of steps is tried: the lease with its fence, and what
-//! becomes of a COMMIT whose answer is lost. And the same with a deliberate bug, which must be found.
+//! What gateways over one database rely on, in small worlds of which every order of steps is tried: the lease with its fence, what
+//! becomes of a COMMIT whose answer is lost, and shared buckets. And the same with a deliberate bug, which must be found.
 
+mod buckets;
 mod commits;
 mod leases;
 
