@@ -2,6 +2,8 @@
 //! its own, so that neither a slow receiver nor a slow store holds up anything but that alert's messages. What is decided
 //! is [`tollgate_rules::alerts`].
 
+mod tenure;
+
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -20,12 +22,13 @@ use tollgate_rules::config::Alert;
 use tollgate_rules::events::Kind;
 use tollgate_rules::settings::Settings;
 use tollgate_rules::{campaigns, groups, subscriptions};
-use tollgate_store::commit::{Commit, Mutation, StoreError, literal};
+use tollgate_store::commit::{Commit, Mutation, Outcome, StoreError, literal};
 use tollgate_store::ports::Store as _;
 
 use crate::clock::now;
 use crate::events::{self, Events};
 use crate::metrics::count::Counted;
+use tenure::Tenure;
 
 /// How long the store may take to say what an alert asks for.
 const STORE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -110,19 +113,28 @@ impl Alerts {
                 settings,
             });
             let alerts = house.settings.alerts().zip(recipients);
+            let mut watches = Vec::new();
             for ((condition, alert), recipient) in alerts {
-                let watch = Watch {
+                let key = alerts::key(&alert.name);
+                let tenure = crate::serve::is_shared(&house.store)
+                    .then(|| Tenure::new(house.store.clone(), &key, SEND_TIMEOUT.into()));
+                let watch = Rc::new(Watch {
                     condition: *condition,
                     alert: alert.clone(),
                     recipient,
                     house: Rc::clone(&house),
                     kept: RefCell::default(),
                     changed: Notify::new(),
-                };
-                local.spawn_local(watch.run());
+                    tenure,
+                });
+                local.spawn_local(Rc::clone(&watch).run());
+                watches.push(watch);
             }
             // Ends when the other side is dropped.
             let _ = local.block_on(&runtime, ended);
+            drop(local);
+            let tenures = watches.iter().filter_map(|watch| watch.tenure.as_ref());
+            runtime.block_on(futures::future::join_all(tenures.map(Tenure::end)));
             runtime.shutdown_background();
         })?;
         Ok(Prepared(Some((begin, Running { end, thread }))))
@@ -169,6 +181,8 @@ struct Watch {
     kept: RefCell<Kept>,
     /// Told when there may be something to send.
     changed: Notify,
+    /// Where other gateways look after the same alert.
+    tenure: Option<Tenure>,
 }
 
 /// An alert's record, and whether the store has it as it is here.
@@ -179,7 +193,32 @@ struct Kept {
 }
 
 impl Watch {
-    async fn run(self) {
+    async fn run(self: Rc<Self>) {
+        let Some(tenure) = &self.tenure else {
+            return self.serve().await;
+        };
+        loop {
+            let tells = || self.is_known_here_only().then(|| self.own());
+            tenure.begin(self.alert.every.into(), tells).await;
+            // A store that is away can have no other holder; that it is away is what this alert is about.
+            let holds_on =
+                || self.condition == Condition::StoreUnavailable && self.house.store.health().is_err();
+            tokio::select! {
+                () = self.serve() => {}
+                () = tenure.keep(holds_on) => {}
+            }
+        }
+    }
+
+    /// Whether each gateway knows a part of it.
+    fn is_known_here_only(&self) -> bool {
+        matches!(
+            self.condition,
+            Condition::ServerErrors { .. } | Condition::BreakerOpen
+        )
+    }
+
+    async fn serve(&self) {
         let mut wait = FIRST_WAIT;
         let record = loop {
             match self.load().await {
@@ -312,7 +351,7 @@ impl Watch {
             }
         };
         let key = alerts::key(&self.alert.name);
-        let commit = Commit {
+        let mut commit = Commit {
             partition: key.clone(),
             mutations: vec![Mutation::Set {
                 key,
@@ -321,14 +360,33 @@ impl Watch {
             }],
             ..Commit::default()
         };
+        if self
+            .tenure
+            .as_ref()
+            .is_some_and(|tenure| !tenure.fence(&mut commit))
+        {
+            return;
+        }
         let done = tokio::time::timeout(STORE_TIMEOUT, self.house.store.commit(commit)).await;
-        if matches!(done, Ok(Ok(_))) {
+        if let (Some(tenure), Ok(Ok(outcome))) = (&self.tenure, &done) {
+            tenure.heard(outcome);
+        }
+        if matches!(done, Ok(Ok(Outcome::Committed(_)))) {
             let mut kept = self.kept.borrow_mut();
             kept.is_stored = kept.record == record;
         }
     }
 
     async fn readings(&self) -> Readings {
+        let mut readings = self.own().await;
+        if let Some(tenure) = self.tenure.as_ref().filter(|_| self.is_known_here_only()) {
+            tenure.join(&mut readings).await;
+        }
+        readings
+    }
+
+    /// What this gateway knows.
+    async fn own(&self) -> Readings {
         let is_open = |breaker: &str| breaker != "closed";
         let statuses = match self.condition {
             Condition::BreakerOpen => self.house.sources.subscriptions.all(),

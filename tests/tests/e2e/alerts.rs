@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use tollgate_contract::postgres::Postgres;
+
 use crate::harness::{ADMIN_KEY, Delivery, Gateway, Host, Origin, Reply, SECRET, eventually};
 
 /// Several times as long as alerts wait between two looks here.
@@ -78,6 +80,35 @@ pub async fn an_alert_tells_once_when_it_starts_and_once_when_it_ends_also_acros
     }
     gateway.kill();
     gateway.restart().await;
+    tokio::time::sleep(QUIET).await;
+    assert_eq!(states(&channel), ["started", "ended"]);
+}
+
+pub async fn an_alert_of_a_fleet_tells_once_whoever_of_it_dies(_: Host) {
+    let started = tokio::task::spawn_blocking(|| Postgres::start("")).await;
+    let Some(database) = started.unwrap() else { return };
+    let (url, channel) = (database.fresh(), Origin::start().await);
+    let settings = alert("stock", "stock < 3", &channel, "");
+    let mut all = Vec::new();
+    for _ in 0..3 {
+        all.push(Gateway::start_on(&url, &settings).await);
+    }
+    let campaign = all[0].campaign(4, json!({})).await;
+    for (gateway, user) in all.iter().zip(["ann", "ben"]) {
+        let path = format!("/api/campaigns/{campaign}/claims");
+        gateway.post(&path).user(user).send().await.expect(201);
+    }
+    told(&channel, 1).await;
+    tokio::time::sleep(QUIET).await;
+    assert_eq!(states(&channel), ["started"], "each of three would tell it");
+    // Whoever had it is among them, as a rule.
+    all[0].kill();
+    all[1].stop().await;
+    let more = json!({"quantity": 10});
+    let edited = all[2].patch(&format!("/api/campaigns/{campaign}")).key(ADMIN_KEY);
+    edited.json(&more).send().await.expect(200);
+    told(&channel, 2).await;
+    all[1].restart().await;
     tokio::time::sleep(QUIET).await;
     assert_eq!(states(&channel), ["started", "ended"]);
 }

@@ -52,6 +52,11 @@ impl Keys {
         }
     }
 
+    /// Of something else that is done by one at a time, whose keys begin with `base`, a partition of its own.
+    pub fn of_work(base: &str) -> Self {
+        Self::of_base(base.to_owned())
+    }
+
     /// Of the subscription with this id, which nothing else ever has, whatever its name: names are used again.
     pub fn of_id(topic: &str, id: &str) -> Self {
         // No name begins with a tilde.
