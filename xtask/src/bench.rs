@@ -61,6 +61,8 @@ pub enum Row {
     Claims,
     /// Claims with imported codes, for listed users, with receipts; holds that are confirmed: against plain claims.
     Admission,
+    /// Claims over one, two and four gateways on one Postgres.
+    Fleet,
     /// The 99th percentile of a redirect at half of peak load, against nginx's.
     Latency,
     /// The same while links are listed and made, against without.

@@ -132,6 +132,18 @@ impl Gateway {
         Self::run(bench, directory)
     }
 
+    /// One of several on the database at `url`; its limit is never reached.
+    pub fn start_on(bench: &Bench, directory: &Path, url: &str) -> Result<Self> {
+        settings(bench, directory, Limit::Never, Clicks::Submitted)?;
+        let file = directory.join("tollgate.toml");
+        let text = fs::read_to_string(&file)?;
+        fs::write(
+            &file,
+            text.replace("[store]", &format!("[store]\nurl = \"{url}\"")),
+        )?;
+        Self::run(bench, directory)
+    }
+
     /// With the settings that lie there.
     fn run(bench: &Bench, directory: &Path) -> Result<Self> {
         lend_compiled(directory)?;

@@ -9,6 +9,7 @@ use std::env;
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
 
 /// How long a peer's start may take.
@@ -303,6 +304,85 @@ pub fn redis(bench: &Bench) -> Result<Redis> {
         benchmark,
         script,
     })
+}
+
+/// A Postgres of the run's own, with the settings it comes with. Its processes are not among those whose time is counted.
+pub struct Database {
+    program: Program,
+    psql: PathBuf,
+    directory: PathBuf,
+}
+
+/// Starts it where no other user but its own may look, as somebody who is not root.
+const START_POSTGRES: &str = r#"
+umask 077
+mkdir "$1" && "$2/initdb" -D "$1/data" -A trust -U postgres -E UTF8 --locale=C --no-sync >/dev/null || exit 1
+exec "$2/postgres" -D "$1/data" -k "$1" -c listen_addresses= -c max_connections=200
+"#;
+/// `nobody`
+const NOBODY: u32 = 65_534;
+
+/// Starts the newest of Debian's.
+pub fn postgres(bench: &Bench) -> Result<Database> {
+    let mut versions: Vec<PathBuf> = fs::read_dir("/usr/lib/postgresql")
+        .into_iter()
+        .flatten()
+        .filter_map(|entry| Some(entry.ok()?.path().join("bin")))
+        .filter(|bin| bin.join("initdb").is_file())
+        .collect();
+    versions.sort();
+    let bin = versions
+        .pop()
+        .context("there is no Postgres: apt-get install postgresql")?;
+    let directory = std::env::temp_dir().join(format!("tollgate-bench-pg-{}", std::process::id()));
+    let mut command = bench.cores.command(Side::Server, Path::new("sh"));
+    command
+        .args(["-c", START_POSTGRES, "sh"])
+        .arg(&directory)
+        .arg(&bin);
+    command.current_dir("/");
+    if rustix::process::geteuid().is_root() {
+        use std::os::unix::process::CommandExt as _;
+        command.uid(NOBODY).gid(NOBODY);
+    }
+    let program = Program::start(&bench.keeper, "postgres", command)?;
+    let mut database = Database {
+        program,
+        psql: bin.join("psql"),
+        directory,
+    };
+    let (psql, directory) = (database.psql.clone(), database.directory.clone());
+    let is_ready = || sql(&psql, &directory, "SELECT 1").is_ok();
+    database.program.ready(START, is_ready).context("postgres")?;
+    Ok(database)
+}
+
+fn sql(psql: &Path, directory: &Path, sql: &str) -> Result<()> {
+    let mut command = Command::new(psql);
+    command.args(["-X", "-q", "-U", "postgres", "-d", "postgres", "-h"]);
+    let output = command.arg(directory).args(["-c", sql]).output()?;
+    match output.status.success() {
+        true => Ok(()),
+        false => bail!("{sql}: {}", String::from_utf8_lossy(&output.stderr)),
+    }
+}
+
+impl Database {
+    /// The URL of a new schema.
+    pub fn schema(&self, name: &str) -> Result<String> {
+        sql(&self.psql, &self.directory, &format!("CREATE SCHEMA {name}"))?;
+        let directory = self.directory.display();
+        Ok(format!(
+            "postgres:///postgres?user=postgres&host={directory}&options=-csearch_path%3D{name}"
+        ))
+    }
+}
+
+impl Drop for Database {
+    fn drop(&mut self) {
+        // What it still writes goes with it.
+        let _ = fs::remove_dir_all(&self.directory);
+    }
 }
 
 /// One command to Redis, and its answer if that is short.

@@ -4,6 +4,7 @@ mod admission;
 mod beside;
 mod claims;
 mod earlier;
+mod fleet;
 mod front;
 mod latency;
 mod memory;
@@ -42,6 +43,10 @@ const GROUPS: &[Group] = &[
     Group {
         rows: &[Row::Admission],
         measure: admission::measure,
+    },
+    Group {
+        rows: &[Row::Fleet],
+        measure: fleet::measure,
     },
     Group {
         rows: &[Row::Latency],

@@ -59,6 +59,10 @@ impl Load {
 
     /// Runs it; `servers` are the process groups whose time is counted.
     pub fn run(&self, bench: &Bench, seconds: u32, servers: &[i32]) -> Result<Sample> {
+        together(bench, seconds, std::slice::from_ref(self), servers)
+    }
+
+    fn start(&self, bench: &Bench, seconds: u32) -> Result<Program> {
         let script = self.script(bench)?;
         let mut command = bench.cores.command(Side::Generator, Path::new("wrk"));
         command.args(["-t", "1", "-c", &self.connections.to_string()]);
@@ -67,24 +71,8 @@ impl Load {
         let scheme = if self.is_tls { "https" } else { "http" };
         command.arg(format!("{scheme}://127.0.0.1:{}{}", self.port, self.path));
         command.arg("--").args(&self.arguments);
-        let (server, generator) = (figures::cpu_of(servers), figures::cpu_of_children());
-        let wrk = Program::start(&bench.keeper, "wrk", command)?;
-        let (status, output) = wrk
-            .finish(Duration::from_secs(seconds.into()) + MARGIN)
-            .context("wrk")?;
-        let server = figures::cpu_of(servers).saturating_sub(server);
-        let generator = figures::cpu_of_children().saturating_sub(generator);
-        if !status.success() {
-            bail!("wrk failed ({status}): {output}");
-        }
-        let counts = Counts::of(&output).with_context(|| format!("wrk gave no figures: {output}"))?;
-        let answered = counts.answered(self.answers)?;
-        Ok(Sample {
-            refused: (counts.requests - answered) as f64 / counts.requests as f64,
-            median: counts.median,
-            p99: counts.p99,
-            ..Sample::new(answered, counts.time, server, generator)
-        })
+        // Several run at once, each with a log of its own.
+        Program::start(&bench.keeper, &format!("wrk-{}", self.port), command)
     }
 
     /// The script with the part that reports.
@@ -95,6 +83,34 @@ impl Load {
         fs::write(&path, format!("{own}\n{report}"))?;
         Ok(path)
     }
+}
+
+/// Runs all of them at once and adds them up; latencies are the longest of them.
+pub fn together(bench: &Bench, seconds: u32, loads: &[Load], servers: &[i32]) -> Result<Sample> {
+    let (server, generator) = (figures::cpu_of(servers), figures::cpu_of_children());
+    let running = loads.iter().map(|load| load.start(bench, seconds));
+    let running: Vec<Program> = running.collect::<Result<_>>()?;
+    let (mut answered, mut requests, mut time) = (0, 0, Duration::ZERO);
+    let (mut median, mut p99) = (0, 0);
+    for (load, wrk) in loads.iter().zip(running) {
+        let within = Duration::from_secs(seconds.into()) + MARGIN;
+        let (status, output) = wrk.finish(within).context("wrk")?;
+        if !status.success() {
+            bail!("wrk failed ({status}): {output}");
+        }
+        let counts = Counts::of(&output).with_context(|| format!("wrk gave no figures: {output}"))?;
+        answered += counts.answered(load.answers)?;
+        (requests, time) = (requests + counts.requests, time.max(counts.time));
+        (median, p99) = (median.max(counts.median), p99.max(counts.p99));
+    }
+    let server = figures::cpu_of(servers).saturating_sub(server);
+    let generator = figures::cpu_of_children().saturating_sub(generator);
+    Ok(Sample {
+        refused: (requests - answered) as f64 / requests as f64,
+        median,
+        p99,
+        ..Sample::new(answered, time, server, generator)
+    })
 }
 
 /// What `report.lua` says.
