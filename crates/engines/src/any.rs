@@ -4,12 +4,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tollgate_store::bucket::debt::Sharing;
 use tollgate_store::commit::{Commit, Entry, Item, Message, Outcome, StoreError, Topic};
 use tollgate_store::ports::Store;
 use tollgate_store::retention::Retention;
 use tollgate_store::settings::StoreSettings;
 
 use crate::batcher::{Answered, CommitBatcher};
+use crate::buckets::debts::Debts;
 use crate::clock::system_clock;
 use crate::engine::Engine;
 use crate::memory::{Immediate, InMemoryEngine};
@@ -76,6 +78,10 @@ pub fn open(settings: &StoreSettings) -> Result<AnyEngine, OpenError> {
                 stale_if_error: settings.stale_if_error.into(),
                 cache_entries: usize::try_from(settings.cache_entries).unwrap_or(usize::MAX),
                 cache_bytes: usize::try_from(settings.cache_bytes.0).unwrap_or(usize::MAX),
+                sharing: Sharing {
+                    gateways: settings.gateways,
+                    debt_percent: settings.debt_percent,
+                },
                 ..PostgresOptions::new(settings.url.expose())
             });
             store.map(AnyEngine::Postgres)
@@ -91,6 +97,16 @@ macro_rules! each {
             $kinds::Postgres($one) => $what,
         }
     };
+}
+
+impl AnyEngine {
+    /// The limits that gateways share over it, where they can.
+    pub fn debts(&self) -> Option<Arc<Debts>> {
+        match self {
+            Self::Postgres(store) => Some(store.debts()),
+            Self::Sqlite(_) | Self::Memory(_) => None,
+        }
+    }
 }
 
 impl Engine for AnyEngine {

@@ -9,9 +9,11 @@
 //! that would be full first. So a client that is being refused stays refused, unless the buckets around it
 //! are drained deeper than its own.
 
+pub mod debts;
 #[cfg(all(test, feature = "shuttle"))]
 mod interleavings;
 mod shard;
+mod shared;
 #[cfg(test)]
 mod tests;
 
@@ -24,6 +26,8 @@ use tollgate_store::ports::Buckets;
 
 use crate::sync::plain::{Mutex, MutexGuard};
 use shard::Shard;
+
+pub use shared::GatewayBuckets;
 
 /// How many buckets are kept unless the caller says otherwise.
 pub const DEFAULT_MAX_KEYS: usize = 1_000_000;

@@ -17,7 +17,8 @@ mod tails;
 
 pub use any::{AnyBatcher, AnyEngine, open};
 pub use batcher::{Answer, Answered, CommitBatcher};
-pub use buckets::MemoryBuckets;
+pub use buckets::debts::Debts;
+pub use buckets::{GatewayBuckets, MemoryBuckets};
 pub use clock::{Clock, system_clock};
 pub use engine::Engine;
 pub use memory::InMemoryEngine;

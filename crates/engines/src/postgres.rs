@@ -16,6 +16,8 @@ use tollgate_store::ports::Store;
 use tollgate_store::retention::{Keeping, Retention};
 
 use crate::batcher::{TakesJobs, ThreadBatcher};
+use crate::buckets::DEFAULT_MAX_KEYS;
+use crate::buckets::debts::Debts;
 use crate::clock::system_clock;
 use crate::engine::Engine;
 use crate::job::Job;
@@ -27,6 +29,7 @@ use crate::tails::{Tail, Tails, first_messages};
 mod cache;
 mod connect;
 mod flight;
+mod limits;
 pub mod migrate;
 mod options;
 mod queue;
@@ -73,6 +76,7 @@ struct Shared {
     offset: AtomicI64,
     latest: AtomicU64,
     ahead: Arc<AtomicU64>,
+    debts: Arc<Debts>,
     counts: Counts,
 }
 
@@ -318,6 +322,11 @@ impl PostgresStore {
         }))
     }
 
+    /// The limits that gateways share over it.
+    pub fn debts(&self) -> Arc<Debts> {
+        Arc::clone(&self.shared.debts)
+    }
+
     /// Where the database is, without a password.
     pub fn shown(&self) -> &str {
         &self.shared.address.shown
@@ -348,6 +357,7 @@ async fn run(
         .collect();
     let watching = tokio::spawn(watch::run(Arc::clone(&shared), session, end.clone()));
     let sweeping = tokio::spawn(watch::sweep(Arc::clone(&shared), end.clone()));
+    let telling = tokio::spawn(limits::run(Arc::clone(&shared), end.clone()));
     _ = started.send(Ok(shared));
     for writer in writers {
         _ = writer.await;
@@ -356,6 +366,7 @@ async fn run(
     while !*end.borrow() && end.changed().await.is_ok() {}
     watching.abort();
     sweeping.abort();
+    telling.abort();
 }
 
 async fn start(address: Address, options: &PostgresOptions) -> Result<(Arc<Shared>, Session), String> {
@@ -404,6 +415,7 @@ async fn start(address: Address, options: &PostgresOptions) -> Result<(Arc<Share
         offset: AtomicI64::new(0),
         latest: AtomicU64::new(0),
         ahead: Arc::clone(&options.ahead_ms),
+        debts: Arc::new(Debts::new(options.sharing, DEFAULT_MAX_KEYS)),
         counts: Counts::default(),
     });
     let asked = Instant::now();

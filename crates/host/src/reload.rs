@@ -23,7 +23,7 @@ use tokio::task::spawn_blocking;
 use tokio::time::{sleep, timeout};
 use tollgate_delivery::driver::OfFile;
 use tollgate_delivery::subscriptions;
-use tollgate_engines::{AnyEngine, Engine as _};
+use tollgate_engines::{AnyEngine, Engine as _, GatewayBuckets};
 use tollgate_rules::config::Config;
 use tollgate_rules::keys;
 use tollgate_rules::settings::{Changes, Reload, Settings};
@@ -77,6 +77,8 @@ pub struct Reached {
     pub store: AnyEngine,
     /// The relay's subscriptions of the file, and its public URL.
     pub of_file: OfFile,
+    /// Which of the limits are shared.
+    pub buckets: Arc<GatewayBuckets>,
     /// `[[alerts]]`
     pub alerts: Alerts,
     /// Certificates of `server.listen`.
@@ -305,6 +307,7 @@ impl Reloader {
             reached.store.set_retention(default, named);
             let subscriptions = crate::serve::of_file(config);
             reached.of_file.replace(subscriptions, &config.server.public_url);
+            reached.buckets.share(crate::serve::shared_limits(config));
             if let Some(alerts) = alerts {
                 reached.alerts.replace(alerts).await;
             }

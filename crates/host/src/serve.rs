@@ -42,8 +42,8 @@ use tokio::signal::unix::Signal;
 use tollgate_delivery::driver::{Intervals, Observer, Options, Relay};
 use tollgate_delivery::subscription::Subscription;
 use tollgate_delivery::subscriptions;
-use tollgate_engines::{AnyEngine, Engine as _, MemoryBuckets};
-use tollgate_rules::config::Config;
+use tollgate_engines::{AnyEngine, Engine as _, GatewayBuckets};
+use tollgate_rules::config::{Config, Shared};
 use tollgate_rules::settings::Settings;
 use tollgate_store::settings::StoreSettings;
 
@@ -150,6 +150,12 @@ fn store_name(in_force: &InForce) -> &str {
     }
 }
 
+/// The limits under which gateways over one store count together.
+pub fn shared_limits(config: &Config) -> impl Iterator<Item = String> {
+    let shared = config.limits.iter().filter(|limit| limit.shared == Shared::Debt);
+    shared.map(|limit| limit.name.clone())
+}
+
 /// Opens the store, in a directory that is there and its owner's if it needs one.
 fn open(in_force: &InForce) -> Result<AnyEngine> {
     let settings = &in_force.settings.config.store;
@@ -174,9 +180,13 @@ fn open(in_force: &InForce) -> Result<AnyEngine> {
                 revalidate = settings.revalidate.to_string(),
                 "the store is a database that gateways may share"
             );
-            tracing::warn!(
-                "of several gateways over one database, each counts rate limits for itself; see docs/fleet.md"
-            );
+            let mut limits = in_force.settings.config.limits.iter();
+            if limits.any(|limit| limit.shared == Shared::Local) {
+                tracing::warn!(
+                    "of several gateways over one database, each counts for itself under limits without shared = \"debt\"; see \
+                     docs/fleet.md"
+                );
+            }
         }
     }
     Ok(tollgate_engines::open(settings)?)
@@ -223,9 +233,14 @@ impl Gateway {
         }
         let (default, named) = tollgate_rules::upkeep::retention(config);
         store.set_retention(default, named);
+        let buckets = Arc::new(GatewayBuckets::new(
+            config.clients.max_buckets as usize,
+            store.debts(),
+        ));
+        buckets.share(shared_limits(config));
         let engines = Engines {
             store: store.clone(),
-            buckets: Arc::new(MemoryBuckets::new(config.clients.max_buckets as usize)),
+            buckets: Arc::clone(&buckets),
             settling: Settling::default(),
             counted: Counted::new(config),
             refused: Arc::default(),
@@ -301,6 +316,7 @@ impl Gateway {
         let reached = Reached {
             store: store.clone(),
             of_file: relay.of_file(),
+            buckets,
             alerts,
             tls,
             admin_tls,
@@ -372,7 +388,7 @@ impl Gateway {
 }
 
 /// Whether other gateways may share the store; the engines of one node are nobody else's.
-fn is_shared(store: &AnyEngine) -> bool {
+pub(crate) fn is_shared(store: &AnyEngine) -> bool {
     matches!(store, AnyEngine::Postgres(_))
 }
 

@@ -338,12 +338,32 @@ pub struct Limit {
     /// When the buckets cannot be asked.
     #[serde(default)]
     pub on_store_failure: OnStoreFailure,
+    /// Whether gateways over one store count together.
+    #[serde(default, skip_serializing_if = "Shared::is_local")]
+    pub shared: Shared,
     /// The domain of the descriptors that it counts, instead of requests; see [`crate::limiter::described`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub domain: Option<String>,
     /// The entries of those descriptors, in their order.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub descriptor: Vec<DescriptorEntry>,
+}
+
+/// Who counts under a limit where several gateways have one store.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Shared {
+    /// Each gateway for itself.
+    #[default]
+    Local,
+    /// All together: each admits at once, and tells the others soon; see [`tollgate_store::bucket::debt`].
+    Debt,
+}
+
+impl Shared {
+    fn is_local(&self) -> bool {
+        *self == Self::Local
+    }
 }
 
 /// An entry of the descriptors that a limit counts.

@@ -10,7 +10,7 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::config::{Limit, OnStoreFailure, Per};
+use crate::config::{Limit, OnStoreFailure, Per, Shared};
 use crate::identity::{self, ClientId};
 use crate::run_time::Override;
 use crate::settings::Settings;
@@ -303,6 +303,7 @@ impl Policy {
             cost: 1,
             shadow: false,
             on_store_failure: OnStoreFailure::Deny,
+            shared: Shared::Local,
             domain: None,
             descriptor: Vec::new(),
         };

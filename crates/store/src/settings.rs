@@ -40,6 +40,10 @@ pub struct PostgresSettings {
     pub revalidate: Span,
     /// How old memory may be while the database does not answer.
     pub stale_if_error: Span,
+    /// The most gateways at once, among which shared limits are divided.
+    pub gateways: u32,
+    /// How many per cent of a shared limit's capacity all of them may have admitted without having told it.
+    pub debt_percent: u32,
     /// Entries kept in memory.
     pub cache_entries: u64,
     /// The bytes that those may take.
@@ -55,6 +59,8 @@ impl PostgresSettings {
             writers: 2,
             revalidate: Span::from_millis(250),
             stale_if_error: Span::from_secs(30),
+            gateways: 4,
+            debt_percent: 10,
             cache_entries: 262_144,
             cache_bytes: Bytes(128 << 20),
         }
@@ -109,6 +115,10 @@ struct Table {
     #[serde(skip_serializing_if = "Option::is_none")]
     stale_if_error: Option<Span>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    gateways: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    debt_percent: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     path: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     cache_entries: Option<u64>,
@@ -149,6 +159,8 @@ impl TryFrom<Table> for StoreSettings {
                 ("writers", table.writers.is_some()),
                 ("revalidate", table.revalidate.is_some()),
                 ("stale_if_error", table.stale_if_error.is_some()),
+                ("gateways", table.gateways.is_some()),
+                ("debt_percent", table.debt_percent.is_some()),
             ] {
                 if is_set {
                     return foreign(name, "postgres");
@@ -166,6 +178,8 @@ impl TryFrom<Table> for StoreSettings {
                 settings.writers = table.writers.unwrap_or(settings.writers);
                 settings.revalidate = table.revalidate.unwrap_or(settings.revalidate);
                 settings.stale_if_error = table.stale_if_error.unwrap_or(settings.stale_if_error);
+                settings.gateways = table.gateways.unwrap_or(settings.gateways);
+                settings.debt_percent = table.debt_percent.unwrap_or(settings.debt_percent);
                 settings.cache_entries = table.cache_entries.unwrap_or(settings.cache_entries);
                 settings.cache_bytes = table.cache_bytes.unwrap_or(settings.cache_bytes);
                 Ok(Self::Postgres(settings))
@@ -221,6 +235,8 @@ impl From<StoreSettings> for Table {
                 writers: Some(settings.writers),
                 revalidate: Some(settings.revalidate),
                 stale_if_error: Some(settings.stale_if_error),
+                gateways: Some(settings.gateways),
+                debt_percent: Some(settings.debt_percent),
                 cache_entries: Some(settings.cache_entries),
                 cache_bytes: Some(settings.cache_bytes),
                 ..Self::default()

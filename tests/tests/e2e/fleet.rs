@@ -8,7 +8,9 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use tollgate_contract::postgres::Postgres;
 
-use crate::harness::{Answer, Gateway, Host, Origin, Program, SECRET, Serve, binary, crowd, eventually};
+use crate::harness::{
+    Answer, Gateway, Host, Origin, Program, SECRET, Serve, Trouble, Wire, binary, crowd, eventually,
+};
 
 /// How far a gateway's memory may be behind, and what a busy machine adds.
 const BOUND: Duration = Duration::from_millis(250);
@@ -286,6 +288,28 @@ pub async fn one_relay_at_a_time_and_another_takes_over(_: Host) {
     eprintln!("another relay took over after {:?}", began.elapsed());
 }
 
+pub async fn a_move_whose_last_answer_is_lost_is_told_as_done(_: Host) {
+    let Some(database) = server("").await else { return };
+    let one = Gateway::start(Host::Native, "").await;
+    one.link("moved").await;
+    one.stop().await;
+    let url = database.fresh();
+    let (_, schema) = url.rsplit_once("%3D").unwrap();
+    let wire = Wire::to(database.directory(), None).await;
+    // The tables are there, as a start makes them: that would be another COMMIT.
+    let tables = crate::harness::root().join("crates/engines/src/postgres/schema.sql");
+    database.sql(&format!(
+        "SET search_path = {schema}; {} INSERT INTO tollgate_lanes SELECT n, n, 0 FROM generate_series(0, 15) AS n;
+         INSERT INTO tollgate_meta VALUES ('schema', 1), ('lanes', 16)",
+        std::fs::read_to_string(tables).unwrap()
+    ));
+    wire.suffers(Trouble::LosesCommits);
+    let (done, said) = migrate(&one, &wire.url(schema)).await;
+    assert!(done, "{said}");
+    let two = Gateway::start_on(&url, "").await;
+    two.get("/moved").send().await.expect(302);
+}
+
 /// `tollgate migrate`, with what a store holds; its output, and whether it was done.
 async fn migrate(from: &Gateway, url: &str) -> (bool, String) {
     let mut command = std::process::Command::new(binary());
@@ -351,4 +375,100 @@ pub async fn an_embedded_store_moves_into_a_postgres(_: Host) {
     let late = claim(&two, &campaign, "late-3").await.unwrap();
     late.problem(410, "sold-out");
     check(&two.messages("sale").await, BEFORE + 2);
+}
+
+/// When a request was sent and answered; only those that were let through.
+type Passed = (Instant, Instant);
+
+/// Clients at every gateway ask for the same bucket as often as they can; who was let through, in the order of the answers.
+async fn hammer(all: &Arc<Vec<Gateway>>, client: &str, until: Instant) -> Vec<Passed> {
+    let passed = crowd(12, 0..12_usize, |n| {
+        let (all, client) = (Arc::clone(all), client.to_owned());
+        async move {
+            let mut passed = Vec::new();
+            while Instant::now() < until {
+                let began = Instant::now();
+                let call = all[n % all.len()].get("/api/bounded/together/x").client(&client);
+                match call.attempt().await {
+                    Ok(answer) if answer.status == 404 => passed.push((began, Instant::now())),
+                    Ok(answer) => drop(answer.problem(429, "quota-exceeded")),
+                    Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
+                }
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+            passed
+        }
+    })
+    .await;
+    let mut passed = passed.concat();
+    passed.sort_by_key(|(_, answered)| *answered);
+    passed
+}
+
+/// The most by which a window has more than `capacity + refill · W`: of what was sent and answered within it.
+fn excess(passed: &[Passed], capacity: f64, per_second: f64) -> f64 {
+    let mut worst = f64::MIN;
+    for (first, _) in passed {
+        let mut within = 0.0;
+        for (_, answered) in passed.iter().filter(|(sent, _)| sent >= first) {
+            within += 1.0;
+            let window = answered.duration_since(*first).as_secs_f64();
+            worst = f64::max(worst, within - capacity - per_second * window);
+        }
+    }
+    worst
+}
+
+pub async fn a_shared_limit_keeps_its_bound_whatever_dies(_: Host) {
+    const CAPACITY: f64 = 60.0;
+    const PER_SECOND: f64 = 20.0;
+    // Of each gateway: a tenth of the capacity, divided.
+    const CREDIT: f64 = 2.0;
+    const GATEWAYS: f64 = 3.0;
+    let settings = "[store]\nengine = \"postgres\"\ngateways = 3\n[[limits]]\nname = \"together\"\n\
+        path = \"/api/bounded/together/...\"\ncapacity = 60\nrefill = 20\nshared = \"debt\"\n";
+    let Some(database) = server("").await else { return };
+    let url = database.fresh();
+    let mut all = Vec::new();
+    for _ in 0..3 {
+        all.push(Gateway::start_on(&url, settings).await);
+    }
+    let all = Arc::new(all);
+    let seconds = |n| Instant::now() + Duration::from_secs(n);
+    // Together they are one bucket.
+    let began = Instant::now();
+    let passed = hammer(&all, "calm", seconds(4)).await;
+    let whole = CAPACITY + PER_SECOND * began.elapsed().as_secs_f64();
+    let worst = excess(&passed, CAPACITY, PER_SECOND);
+    eprintln!(
+        "{} of {whole:.0} passed, at most {worst:.1} more in a window",
+        passed.len()
+    );
+    assert!(worst <= GATEWAYS * CREDIT, "{worst}");
+    assert!(passed.len() as f64 > 0.7 * whole, "{} of {whole}", passed.len());
+    // A gateway that dies has not told its debt.
+    let dies = async {
+        tokio::time::sleep(Duration::from_millis(1_500)).await;
+        all[0].kill();
+        all[0].restart().await;
+    };
+    let (passed, ()) = tokio::join!(hammer(&all, "dying", seconds(4)), dies);
+    let worst = excess(&passed, CAPACITY, PER_SECOND);
+    eprintln!("with a death: {worst:.1}");
+    assert!(worst <= (GATEWAYS + 1.0) * CREDIT, "{worst}");
+    // The database goes away: each gateway's share, one capacity more at most; a crash leaves full buckets, which is another.
+    let away = async {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        database.order("stop");
+        tokio::time::sleep(Duration::from_secs(4)).await;
+        database.order("start");
+    };
+    let (passed, ()) = tokio::join!(hammer(&all, "away", seconds(8)), away);
+    let worst = excess(&passed, CAPACITY, PER_SECOND);
+    eprintln!("with the database away: {} passed, {worst:.1}", passed.len());
+    assert!(worst <= 2.0 * CAPACITY + GATEWAYS * CREDIT, "{worst}");
+    assert!(
+        passed.len() as f64 > CAPACITY,
+        "nobody was let through while it was away"
+    );
 }

@@ -404,6 +404,7 @@ harness::cases! {
         native {
             a_breaker_that_opens_is_told_and_when_it_closes,
             a_channel_that_fails_gets_the_message_later_and_holds_nothing_up,
+            an_alert_of_a_fleet_tells_once_whoever_of_it_dies,
             an_alert_tells_once_when_it_starts_and_once_when_it_ends_also_across_a_kill,
             dead_letters_are_told_to_a_chat,
             server_errors_are_counted_over_their_window,
@@ -596,6 +597,8 @@ harness::cases! {
         native {
             a_database_that_is_away_is_told_and_memory_still_redirects,
             a_database_that_may_lose_commits_is_refused,
+            a_move_whose_last_answer_is_lost_is_told_as_done,
+            a_shared_limit_keeps_its_bound_whatever_dies,
             an_embedded_store_moves_into_a_postgres,
             four_gateways_sell_exactly_what_there_is,
             nothing_acknowledged_is_lost_when_gateways_and_the_database_die,

@@ -7,6 +7,7 @@ use std::time::Duration;
 use futures::future::poll_fn;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
+use tokio::task::AbortHandle;
 use tokio_postgres::{AsyncMessage, Client, Config};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
@@ -119,6 +120,14 @@ pub struct Session {
     /// Its handle; requests that are polled together travel together.
     pub client: Client,
     warnings: Arc<AtomicU64>,
+    driver: AbortHandle,
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        // Else it waits for what is still to be answered, on a connection that may have fallen silent.
+        self.driver.abort();
+    }
 }
 
 impl Session {
@@ -127,7 +136,7 @@ impl Session {
         let (client, mut connection) = address.config.connect(address.tls.clone()).await?;
         let warnings = Arc::new(AtomicU64::new(0));
         let counted = Arc::clone(&warnings);
-        tokio::spawn(async move {
+        let driver = tokio::spawn(async move {
             while let Some(Ok(message)) = poll_fn(|context| connection.poll_message(context)).await {
                 // A ROLLBACK where nothing is to be rolled back means nothing.
                 if let AsyncMessage::Notice(notice) = message
@@ -138,8 +147,13 @@ impl Session {
                 }
             }
         });
-        client.batch_execute(SESSION).await?;
-        Ok(Self { client, warnings })
+        let session = Self {
+            client,
+            warnings,
+            driver: driver.abort_handle(),
+        };
+        session.client.batch_execute(SESSION).await?;
+        Ok(session)
     }
 
     /// Warnings so far. One that comes with a COMMIT means that its promise may not hold.

@@ -342,7 +342,7 @@ async fn look_for(address: &Address, mark: &str) -> Result<bool, tokio_postgres:
         .await?;
     let sql = "SELECT EXISTS (SELECT 1 FROM tollgate_writers WHERE id = $1)";
     let is_there = client.query_one(sql, &[&mark]).await?.get(0);
-    client.batch_execute("COMMIT").await?;
+    client.batch_execute("ROLLBACK").await?;
     Ok(is_there)
 }
 

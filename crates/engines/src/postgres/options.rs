@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use tollgate_store::bucket::debt::Sharing;
+
 /// Where the database is, and what a gateway may use of it. [`PostgresOptions::new`] gives the defaults.
 #[derive(Clone)]
 pub struct PostgresOptions {
@@ -27,6 +29,8 @@ pub struct PostgresOptions {
     pub queue_bytes: usize,
     /// How long a start waits for the database. Default 10 s.
     pub patience: Duration,
+    /// How limits are shared. Default 4 gateways, 10 per cent.
+    pub sharing: Sharing,
     /// Added to the database's clock. For tests. Default 0.
     pub ahead_ms: std::sync::Arc<std::sync::atomic::AtomicU64>,
 }
@@ -46,6 +50,10 @@ impl PostgresOptions {
             queue_commits: 65_536,
             queue_bytes: 256 << 20,
             patience: Duration::from_secs(10),
+            sharing: Sharing {
+                gateways: 4,
+                debt_percent: 10,
+            },
             ahead_ms: std::sync::Arc::default(),
         }
     }

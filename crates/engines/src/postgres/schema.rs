@@ -60,7 +60,8 @@ pub async fn make(client: &Client, lanes: u32) -> Result<(), Fault> {
 
 async fn create(client: &Client, lanes: u32) -> Result<(), tokio_postgres::Error> {
     let there = "SELECT to_regclass('tollgate_writers') IS NOT NULL
-                 AND to_regclass('tollgate_idempotence_by_expiry') IS NOT NULL";
+                 AND to_regclass('tollgate_idempotence_by_expiry') IS NOT NULL
+                 AND to_regclass('tollgate_reports') IS NOT NULL";
     let is_there: bool = client.query_one(there, &[]).await?.get(0);
     // Whoever made the tables from what `tollgate schema` prints has left them empty.
     if is_there && !client.query("SELECT 1 FROM tollgate_meta", &[]).await?.is_empty() {

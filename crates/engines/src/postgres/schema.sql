@@ -56,3 +56,21 @@ CREATE TABLE IF NOT EXISTS tollgate_writers (
   number bigint NOT NULL,
   seen bigint NOT NULL
 ) WITH (fillfactor = 10);
+
+-- Limits that gateways share: levels, in fractions of a token, at a time in microseconds. Empty after a crash: buckets are full.
+CREATE UNLOGGED TABLE IF NOT EXISTS tollgate_buckets (
+  key text COLLATE "C" PRIMARY KEY,
+  level bigint NOT NULL,               -- below zero where gateways admitted before they told
+  at bigint NOT NULL,
+  token bigint NOT NULL,
+  rate bigint NOT NULL,                -- each nanosecond
+  whole bigint NOT NULL,
+  charge bigint NOT NULL
+) WITH (fillfactor = 50);
+
+-- The last report of each gateway, so that one that is repeated is charged once.
+CREATE UNLOGGED TABLE IF NOT EXISTS tollgate_reports (
+  gateway text PRIMARY KEY,
+  number bigint NOT NULL,
+  seen bigint NOT NULL
+) WITH (fillfactor = 10);

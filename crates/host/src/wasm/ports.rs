@@ -6,7 +6,7 @@ use crate::metrics::refused::Refused;
 use crate::ranking::Ranking;
 use crate::server::settle::Settling;
 use std::sync::Arc;
-use tollgate_engines::{AnyEngine, Engine as _, MemoryBuckets};
+use tollgate_engines::{AnyEngine, Engine as _, GatewayBuckets};
 use tollgate_rules::machine::Memory;
 use tollgate_store::bucket::{Bucket, Level, TakeError};
 use tollgate_store::commit::{Commit, Entry};
@@ -20,7 +20,7 @@ pub struct Engines {
     /// Keys and topics.
     pub store: AnyEngine,
     /// Token buckets.
-    pub buckets: Arc<MemoryBuckets>,
+    pub buckets: Arc<GatewayBuckets>,
     /// The threads that run rules, for clicks that they hold back.
     pub settling: Settling,
     /// What these threads count.

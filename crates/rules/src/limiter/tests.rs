@@ -65,6 +65,7 @@ fn limit(name: &str, capacity: u64) -> Limit {
         cost: 1,
         shadow: false,
         on_store_failure: OnStoreFailure::Allow,
+        shared: crate::config::Shared::Local,
         domain: None,
         descriptor: Vec::new(),
     }

@@ -51,6 +51,9 @@ const LANES_BOUNDS: (u32, u32) = (1, 1_024);
 const WRITERS_BOUNDS: (u32, u32) = (1, 64);
 const REVALIDATE_BOUNDS: (Span, Span) = (Span::from_millis(10), Span::from_secs(60));
 const STALE_BOUNDS: (Span, Span) = (Span::from_secs(0), Span::from_secs(86_400));
+/// Gateways over one store, and per cent of a shared limit's capacity.
+const GATEWAYS_BOUNDS: (u32, u32) = (1, 256);
+const DEBT_BOUNDS: (u32, u32) = (1, 100);
 const MEMORY_BOUNDS: (Bytes, Bytes) = (Bytes(1 << 20), Bytes(1 << 40));
 /// A forwarded body is stored twice in one commit of 1 MiB: as a record and as a message.
 const BODY_BOUNDS: (Bytes, Bytes) = (Bytes(1 << 10), Bytes(256 << 10));
@@ -207,6 +210,8 @@ fn store(store: &StoreSettings, path: &Path) -> Checked {
             within(settings.writers, WRITERS_BOUNDS, path.key("writers"))?;
             within(settings.revalidate, REVALIDATE_BOUNDS, path.key("revalidate"))?;
             within(settings.stale_if_error, STALE_BOUNDS, path.key("stale_if_error"))?;
+            within(settings.gateways, GATEWAYS_BOUNDS, path.key("gateways"))?;
+            within(settings.debt_percent, DEBT_BOUNDS, path.key("debt_percent"))?;
             within(
                 settings.cache_entries,
                 CACHE_ENTRIES_BOUNDS,
