@@ -51,23 +51,23 @@ impl Gateway {
 /// gateway ends and another begins.
 fn hammer(url: &str, key: &str, long: Duration, dies: Option<Duration>) -> Vec<(Instant, Instant)> {
     let over = AtomicBool::new(false);
+    let ask = |long: Option<Duration>| {
+        let (gateway, began) = (Gateway::start(url), Instant::now());
+        let mut admitted = Vec::new();
+        while !over.load(Ordering::Relaxed) && long.is_none_or(|long| began.elapsed() < long) {
+            let asked = Instant::now();
+            if gateway.admits(key) {
+                admitted.push((asked, Instant::now()));
+            }
+            thread::sleep(Duration::from_micros(500));
+        }
+        if long.is_none() {
+            tollgate_engines::Engine::close(&*gateway.store);
+        }
+        // Else what it has admitted and not told goes with it.
+        admitted
+    };
     let mut admitted = thread::scope(|scope| {
-        let ask = |long: Option<Duration>| {
-            let (gateway, began) = (Gateway::start(url), Instant::now());
-            let mut admitted = Vec::new();
-            while !over.load(Ordering::Relaxed) && long.is_none_or(|long| began.elapsed() < long) {
-                let asked = Instant::now();
-                if gateway.admits(key) {
-                    admitted.push((asked, Instant::now()));
-                }
-                thread::sleep(Duration::from_micros(500));
-            }
-            if long.is_none() {
-                tollgate_engines::Engine::close(&*gateway.store);
-            }
-            // Else what it has admitted and not told goes with it.
-            admitted
-        };
         let all: Vec<_> = (0..SHARING.gateways)
             .map(|n| {
                 let (dies, ask) = (dies.filter(|_| n == 0), &ask);
