@@ -7,7 +7,7 @@ use futures::executor::block_on;
 use std::hint::black_box;
 use std::sync::Arc;
 use tollgate_api::http::{Header, Request};
-use tollgate_engines::{AnyEngine, Engine as _, MemoryBuckets, Options, SqliteStore};
+use tollgate_engines::{AnyEngine, Engine as _, GatewayBuckets, Options, SqliteStore};
 use tollgate_host::ranking::Ranking;
 use tollgate_host::server::generation::Generation;
 use tollgate_host::server::runner::Steps;
@@ -53,7 +53,7 @@ fn engines(directory: &std::path::Path, settings: &Settings) -> Engines {
     assert_eq!(block_on(links::handle(&world, &link)).status, 201);
     Engines {
         store: AnyEngine::Sqlite(store),
-        buckets: Arc::new(MemoryBuckets::new(MAX_BUCKETS)),
+        buckets: Arc::new(GatewayBuckets::new(MAX_BUCKETS, None)),
         settling: Default::default(),
         counted: Default::default(),
         refused: Arc::default(),
