@@ -391,7 +391,7 @@ async fn hammer(all: &Arc<Vec<Gateway>>, client: &str, until: Instant) -> Vec<Pa
                 let call = all[n % all.len()].get("/api/bounded/together/x").client(&client);
                 match call.attempt().await {
                     Ok(answer) if answer.status == 404 => passed.push((began, Instant::now())),
-                    Ok(answer) => drop(answer.problem(429, "quota-exceeded")),
+                    Ok(answer) => drop(answer.expect(429)),
                     Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
                 }
                 tokio::time::sleep(Duration::from_millis(2)).await;
