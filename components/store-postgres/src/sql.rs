@@ -17,7 +17,7 @@ const FUNCTIONS: [&str; 4] = [
     include_str!("sql/take.sql"),
 ];
 /// Token buckets: volatile. No index on `full_at`, so that a take changes no index.
-const BUCKETS: &str = "CREATE UNLOGGED TABLE IF NOT EXISTS tollgate_buckets (
+const BUCKETS: &str = "CREATE UNLOGGED TABLE IF NOT EXISTS tollgate_spin_buckets (
   key text COLLATE \"C\" PRIMARY KEY, units bigint NOT NULL, last bigint NOT NULL, token bigint NOT NULL, full_at bigint NOT NULL
 ) WITH (fillfactor = 20)";
 /// Held while tables are made. Any number, but always the same: "toll".
@@ -141,8 +141,8 @@ pub const TAKE: &str = "SELECT bucket, level, granted::integer::bigint FROM toll
 
 /// Removes the $1 buckets that are full soonest: those that are full already at $2 (the database's clock if null), and those beyond
 /// the $3 that may be kept.
-pub const SWEEP_BUCKETS: &str = "DELETE FROM tollgate_buckets WHERE key IN (
-  SELECT key FROM tollgate_buckets
+pub const SWEEP_BUCKETS: &str = "DELETE FROM tollgate_spin_buckets WHERE key IN (
+  SELECT key FROM tollgate_spin_buckets
   WHERE full_at <= coalesce($2::bigint, (extract(epoch FROM clock_timestamp()) * 1000000000)::bigint)
-    OR (SELECT count(*) FROM tollgate_buckets) > $3::bigint
+    OR (SELECT count(*) FROM tollgate_spin_buckets) > $3::bigint
   ORDER BY full_at LIMIT $1::bigint FOR UPDATE SKIP LOCKED)";

@@ -62,7 +62,7 @@ impl<D: Database> PostgresStore<D> {
     /// Whether it is the turn of the commit with this version to remove what has expired.
     pub fn is_due(version: u64) -> bool {
         // Versions of a lane are some apart: any of them may be due.
-        version / 16 % EXPIRE_EVERY == 0
+        (version / 16).is_multiple_of(EXPIRE_EVERY)
     }
 
     /// One that reads, or may be done twice.

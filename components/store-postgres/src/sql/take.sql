@@ -22,13 +22,13 @@ BEGIN
   LOOP
     b := NULL;
     IF p_look THEN
-      SELECT k.units, k.last, k.token INTO b FROM tollgate_buckets AS k WHERE k.key = a.key;
+      SELECT k.units, k.last, k.token INTO b FROM tollgate_spin_buckets AS k WHERE k.key = a.key;
     ELSE
-      SELECT k.units, k.last, k.token INTO b FROM tollgate_buckets AS k WHERE k.key = a.key FOR NO KEY UPDATE;
+      SELECT k.units, k.last, k.token INTO b FROM tollgate_spin_buckets AS k WHERE k.key = a.key FOR NO KEY UPDATE;
       IF NOT FOUND THEN
-        INSERT INTO tollgate_buckets (key, units, last, token, full_at) VALUES (a.key, a.full_units, v_now, a.token, v_now)
+        INSERT INTO tollgate_spin_buckets (key, units, last, token, full_at) VALUES (a.key, a.full_units, v_now, a.token, v_now)
         ON CONFLICT DO NOTHING;
-        SELECT k.units, k.last, k.token INTO b FROM tollgate_buckets AS k WHERE k.key = a.key FOR NO KEY UPDATE;
+        SELECT k.units, k.last, k.token INTO b FROM tollgate_spin_buckets AS k WHERE k.key = a.key FOR NO KEY UPDATE;
       END IF;
     END IF;
     v_keys := v_keys || a.key;
@@ -49,7 +49,7 @@ BEGIN
     v_enough := v_enough AND v_held >= a.cost;
   END LOOP;
   IF v_enough AND NOT p_look THEN
-    UPDATE tollgate_buckets AS k
+    UPDATE tollgate_spin_buckets AS k
     SET units = w.units - w.cost, last = w.at, token = w.token, full_at = w.at + div(w.full_units - (w.units - w.cost) + w.rate - 1, w.rate)::bigint
     FROM (
       SELECT u.key, u.units, u.at, (o.value ->> 1)::bigint AS token, (o.value ->> 2)::numeric AS rate,
