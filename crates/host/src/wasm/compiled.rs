@@ -204,18 +204,20 @@ impl CustomCodeMemory for Executable {
 
     fn publish_executable(&self, at: *const u8, length: usize) -> wasmtime::Result<()> {
         // SAFETY: whole pages that hold nothing but code.
-        Ok(unsafe {
+        unsafe {
             mprotect(
                 at.cast_mut().cast(),
                 length,
                 MprotectFlags::READ | MprotectFlags::EXEC,
             )?
-        })
+        };
+        Ok(())
     }
 
     fn unpublish_executable(&self, at: *const u8, length: usize) -> wasmtime::Result<()> {
         // SAFETY: as above, and nothing runs in them any more.
-        Ok(unsafe { mprotect(at.cast_mut().cast(), length, MprotectFlags::READ)? })
+        unsafe { mprotect(at.cast_mut().cast(), length, MprotectFlags::READ)? };
+        Ok(())
     }
 }
 
