@@ -1,6 +1,8 @@
 //! Limits that gateways share over a real Postgres: the bound over every window, also with a gateway that dies and a database that
 //! crashes. Skipped, and said so, where there is no Postgres.
 
+#![allow(clippy::unwrap_used, reason = "test code")]
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
