@@ -175,17 +175,20 @@ fn head(method: &spin_sdk::http::Method, uri: &spin_sdk::http::Uri, headers: &He
         Ok(address) => address.ip().to_string(),
         Err(_) => value.to_owned(),
     });
+    let kept = headers.iter().filter(|(name, _)| *name != SPIN_CLIENT_ADDR);
+    // The host may stand in the target alone.
+    let target = uri.authority().filter(|_| !headers.contains_key("host"));
+    let target = target.map(|authority| Header::new("host", authority.as_str()));
     Request {
         method: tollgate_api::http::method(method.as_str()),
         path: uri.path().to_owned(),
         query: uri.query().map(str::to_owned),
-        headers: headers
-            .iter()
-            .filter(|(name, _)| *name != SPIN_CLIENT_ADDR)
+        headers: kept
             .map(|(name, value)| Header {
                 name: tollgate_api::http::seen_header(name.as_str()),
                 value: value.as_bytes().to_vec(),
             })
+            .chain(target)
             .collect(),
         body: Vec::new(),
         peer: peer.unwrap_or_default(),

@@ -170,6 +170,12 @@ calls! {
     DubCreateLink = Shortener "POST" "/api/dub/links" Key(Links), Body;
     /// The caller's link to a URL, changed or made, as Dub does.
     DubUpsertLink = Shortener "PUT" "/api/dub/links/upsert" Key(Links), Body;
+    /// Many new links, as Dub makes them.
+    DubCreateLinks = Shortener "POST" "/api/dub/links/bulk" Key(Links), Body, Bulk;
+    /// Changes many links, as Dub does.
+    DubEditLinks = Shortener "PATCH" "/api/dub/links/bulk" Key(Links), Body, Bulk;
+    /// Removes many links, as Dub does.
+    DubDeleteLinks = Shortener "DELETE" "/api/dub/links/bulk" Key(Links), Bulk;
     /// How many links the caller has, as Dub counts them.
     DubCountLinks = Shortener "GET" "/api/dub/links/count" Key(Links);
     /// One link, as Dub shows it.
@@ -563,7 +569,7 @@ pub const MAX_BULK_BODY: u64 = 1 << 20;
 
 /// Whether a request is about many things: comparisons, which a test holds to [`Call::is_bulk`].
 pub fn is_bulk(path: &str) -> bool {
-    path == "/api/links/bulk"
+    matches!(path, "/api/links/bulk" | "/api/dub/links/bulk")
         || ((path.ends_with("/eligible") || path.ends_with("/codes")) && path.starts_with("/api/campaigns/"))
 }
 

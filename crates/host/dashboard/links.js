@@ -28,6 +28,9 @@ const NEW = [TARGET, { ...CODE, placeholder: 'made up' }, ...COMMON];
 const OPEN = { name: 'open', label: 'Asks for no password any more', kind: 'flag' };
 const EDIT = [TARGET, { ...CODE, required: true, hint: 'With another code, the old one leads nowhere any more.' }, ...COMMON, { name: 'archived', label: 'Archived: leads nowhere', kind: 'flag' }];
 
+/** Where a call about a link is: its host, if it has one of its own, is in the query. */
+const of = (link, call = '', fields = {}) => `api/links/${segment(link.code)}${call}${query({ ...fields, domain: link.domain })}`;
+
 const numbered = (values) => ({ ...values, redirect: Number(values.redirect) });
 
 const Create = ({ close }) => {
@@ -48,7 +51,7 @@ const Edit = ({ link, close }) => {
     if (open) changed.password = null;
     // A patch keeps what it does not name.
     if (changed.utm && link.utm) changed.utm = { ...Object.fromEntries(Object.keys(link.utm).map((name) => [name, null])), ...changed.utm };
-    if (Object.keys(changed).length) await call('PATCH', `api/links/${segment(link.code)}`, changed);
+    if (Object.keys(changed).length) await call('PATCH', of(link), changed);
     announce(`The link ${link.code} was changed.`);
     close(true);
   };
@@ -59,7 +62,7 @@ const Edit = ({ link, close }) => {
 const PIXELS = 1024;
 
 const Code = ({ link, close }) => {
-  const path = `api/links/${segment(link.code)}/qr`;
+  const path = (fields) => of(link, '/qr', fields);
   const [files, setFiles] = useState(null);
   const [problem, setProblem] = useState(null);
   useEffect(() => {
@@ -67,7 +70,7 @@ const Code = ({ link, close }) => {
     let open = true;
     const look = async () => {
       try {
-        const [svg, png] = await Promise.all([blob(`${path}?format=svg`), blob(`${path}?format=png&size=${PIXELS}`)]);
+        const [svg, png] = await Promise.all([blob(path({ format: 'svg' })), blob(path({ format: 'png', size: PIXELS }))]);
         // The policy of the page lets pictures in as data, and files out as blobs.
         const shown = `data:image/svg+xml,${encodeURIComponent(await svg.text())}`;
         urls = [svg, png].map((file) => URL.createObjectURL(file));
@@ -82,7 +85,7 @@ const Code = ({ link, close }) => {
       open = false;
       urls.forEach((url) => URL.revokeObjectURL(url));
     };
-  }, [path]);
+  }, [link.id]);
   return html`
     <${Dialog} title="QR code of ${link.code}" close=${close}>
       <div class="text qr">
@@ -135,22 +138,21 @@ const Visits = ({ link, close }) => {
   const [times, setTimes] = useState([]);
   const [newest, setNewest] = useState([]);
   const [problem, setProblem] = useState(null);
-  const path = `api/links/${segment(link.code)}/stats`;
   useEffect(() => {
     let open = true;
     setFound(null);
     setProblem(null);
-    const by = (groupBy) => call('GET', `${path}${query({ interval, groupBy })}`);
+    const by = (groupBy) => call('GET', of(link, '/stats', { interval, groupBy }));
     Promise.all([by('time'), ...DIMENSIONS.map(([dimension]) => by(dimension))])
       .then(([time, ...all]) => open && (setTimes(time.rows), setFound(all)), (caught) => open && setProblem(caught));
     return () => { open = false; };
-  }, [path, interval]);
+  }, [link.id, interval]);
   useEffect(() => {
     let open = true;
-    call('GET', `api/links/${segment(link.code)}/visits${query({ limit: NEWEST })}`)
+    call('GET', of(link, '/visits', { limit: NEWEST }))
       .then(({ visits }) => open && setNewest(visits), (caught) => open && setProblem(caught));
     return () => { open = false; };
-  }, [link.code]);
+  }, [link.id]);
   return html`
     <${Dialog} title="Visits of ${link.code}" close=${close}>
       <div class="text visits">
@@ -181,7 +183,7 @@ const Row = ({ link, open }) => {
   const [tone, text] = standing(link);
   return html`
     <tr>
-      <th scope="row"><a href=${link.shortUrl} rel="noreferrer" target="_blank">${link.code}</a>${link.title && html`<span class="note">${link.title}</span>`}</th>
+      <th scope="row"><a href=${link.shortUrl} rel="noreferrer" target="_blank">${link.code}</a>${link.domain && html`<span class="note">${link.domain}</span>`}${link.title && html`<span class="note">${link.title}</span>`}</th>
       <td class="long"><a href=${link.url} rel="noreferrer noopener" target="_blank">${link.url}</a>
         ${link.tags.length > 0 && html`<span class="tags">${link.tags.map((tag) => html`<span class="tag">${tag}</span>`)}</span>`}</td>
       <td><${Badge} tone=${tone}>${text}<//></td>
@@ -220,7 +222,7 @@ export const Links = () => {
     ${dialog?.[0] === 'visits' && html`<${Visits} link=${dialog[1]} close=${() => close(false)} />`}
     ${dialog?.[0] === 'delete' && html`
       <${Confirm} title="Delete ${dialog[1].code}?" action="Delete" done="The link ${dialog[1].code} was deleted."
-        act=${() => call('DELETE', `api/links/${segment(dialog[1].code)}`)} close=${close}>
+        act=${() => call('DELETE', of(dialog[1]))} close=${close}>
         <p>Who follows it finds nothing any more, and its ${number(dialog[1].visits)} visits are forgotten.</p>
       <//>`}
     <form class="filters" role="search" onSubmit=${(event) => event.preventDefault()}>

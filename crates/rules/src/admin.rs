@@ -10,6 +10,7 @@ use crate::config::Config;
 use crate::docs;
 use crate::keys;
 use crate::limiter;
+use crate::links::domain;
 use crate::receipts;
 use crate::tick;
 use crate::world::World;
@@ -87,7 +88,7 @@ async fn route<S: Store, B: Buckets>(
         Call::AskYourls | Call::PostYourls => {
             Ok(Box::pin(crate::links::yourls::handle(world, request)).await)
         }
-        Call::Welcome => root(&world.settings.config).ok_or_else(Problem::not_found),
+        Call::Welcome => root(&world.settings.config, request.header("host")).ok_or_else(Problem::not_found),
         Call::OpenApi => Ok(docs::document(request)),
         Call::Docs => Ok(docs::page(request)),
         Call::Icon => Ok(icon()),
@@ -97,9 +98,12 @@ async fn route<S: Store, B: Buckets>(
     }
 }
 
-/// The redirect of `GET /`, where `links.root_url` says where it leads.
-pub fn root(config: &Config) -> Option<Response> {
-    let url = config.links.root_url.as_deref()?;
+/// The redirect of `GET /`, where `root_url` of the domain, or of `[links]`, says where it leads. `host`: of the request.
+pub fn root(config: &Config, host: Option<&str>) -> Option<Response> {
+    let url = match domain::of_host(config, host) {
+        Some(domain) => domain.root_url.as_deref()?,
+        None => config.links.root_url.as_deref()?,
+    };
     let answer = Response::empty(302).with("location", url);
     Some(answer.with("cache-control", "private, no-store"))
 }

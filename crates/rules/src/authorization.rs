@@ -99,6 +99,7 @@ impl Row {
             Call::ShlinkDomainRedirects | Call::AskYourls => status == 400,
             // Which link is asked for by a query.
             Call::DubReadLink => status == 400,
+            Call::DubDeleteLinks => status == 422,
             Call::DubEditLink | Call::DubDeleteLink => status == 404,
             Call::ShlinkTagVisits | Call::ShlinkRenameTag => status == 404,
             _ => false,
@@ -188,6 +189,8 @@ impl Row {
             Call::PostYourls => json!("action=version&format=json"),
             Call::DubCreateLink | Call::DubUpsertLink => json!({ "url": "https://example.com/dub" }),
             Call::DubEditLink => json!({ "title": "changed" }),
+            Call::DubCreateLinks => json!([{ "url": "https://example.com/dub" }]),
+            Call::DubEditLinks => json!({ "linkIds": ["link_none"], "data": { "title": "changed" } }),
             Call::ShlinkCreateUrl => json!({ "longUrl": "https://example.com/" }),
             Call::ShlinkEditUrl => json!({ "title": "changed" }),
             Call::ShlinkSetRules => json!({ "redirectRules": [] }),

@@ -71,6 +71,47 @@ pub fn is_code(code: &str) -> bool {
             .all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-')
 }
 
+/// What stands between a domain's host and a code in a [`name`]: no code and no host holds it.
+const MARK: char = ':';
+
+/// What a link is kept under: its code alone, or on one of the `[[domains]]` behind the host and a colon. So the same code on two
+/// hosts is two links, and links of a time without domains are found as ever.
+pub fn name<'a>(host: Option<&str>, code: &'a str) -> Cow<'a, str> {
+    match host {
+        None => Cow::Borrowed(code),
+        Some(host) => Cow::Owned(format!("{host}{MARK}{code}")),
+    }
+}
+
+/// The host and the code of a [`name`].
+pub fn parts(name: &str) -> (Option<&str>, &str) {
+    match name.split_once(MARK) {
+        Some((host, code)) => (Some(host), code),
+        None => (None, name),
+    }
+}
+
+/// Whether a text has the form of a [`name`].
+pub fn is_name(name: &str) -> bool {
+    let (host, code) = parts(name);
+    is_code(code) && host.is_none_or(is_host)
+}
+
+/// Whether a text has the form of a domain's host: names in lower case and digits, with a letter in the last.
+pub fn is_host(host: &str) -> bool {
+    const MAX_HOST: usize = 253;
+    const MAX_LABEL: usize = 63;
+    let label = |label: &str| {
+        let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+        (1..=MAX_LABEL).contains(&label.len())
+            && label.bytes().all(plain)
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+    };
+    let last = host.rsplit('.').next().unwrap_or_default();
+    host.len() <= MAX_HOST && host.split('.').all(label) && last.bytes().any(|b| b.is_ascii_lowercase())
+}
+
 /// Whether a path of that first segment belongs to the gateway or to a route of `[[forward]]`, `[[components]]` or `[[proxy]]`, whatever its case.
 pub fn is_reserved(code: &str, config: &Config) -> bool {
     let same = |word: &str| word.eq_ignore_ascii_case(code);
@@ -141,6 +182,34 @@ mod tests {
             prop_assert!(id(a, fresh) < id(b, other));
             prop_assert_eq!(id(a, fresh).len(), ID_CHARS);
             prop_assert_eq!(time_of(&id(a, fresh)), Some(a));
+        }
+    }
+
+    #[test]
+    fn a_name_is_a_code_and_perhaps_a_host() {
+        assert_eq!(name(None, "abc"), "abc");
+        let named = name(Some("go.example"), "abc");
+        assert_eq!(
+            (&*named, parts(&named)),
+            ("go.example:abc", (Some("go.example"), "abc"))
+        );
+        assert_eq!(parts("abc"), (None, "abc"));
+        for good in ["abc", "go.example:abc", "localhost:abc", "a-1.b2.xn--p1ai:A_-"] {
+            assert!(is_name(good), "{good}");
+        }
+        for bad in [
+            "",
+            ":abc",
+            "go.example:",
+            "Go.example:abc",
+            "go..example:abc",
+            "-a.example:abc",
+            "go.example:a:bc",
+            "127.0.0.1:abc",
+            "go.example/:abc",
+            "go.example:ab",
+        ] {
+            assert!(!is_name(bad), "{bad}");
         }
     }
 

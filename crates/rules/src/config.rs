@@ -22,6 +22,7 @@ mod component;
 mod concurrency;
 #[cfg(test)]
 mod documented;
+mod domain;
 mod error;
 mod events;
 mod jwt;
@@ -45,6 +46,7 @@ pub use bounds::*;
 pub use challenge::{ChallengeKind, ChallengeSettings};
 pub use component::ComponentSettings;
 pub use concurrency::ConcurrencySettings;
+pub use domain::DomainSettings;
 pub(crate) use error::Path;
 pub use error::{ConfigError, Fault};
 pub use events::EventSettings;
@@ -85,6 +87,9 @@ pub struct Config {
     /// `[links]`
     #[serde(default)]
     pub links: Links,
+    /// `[[domains]]`, at most [`MAX_LINK_DOMAINS`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub domains: Vec<DomainSettings>,
     /// `[relay]`
     #[serde(default)]
     pub relay: Relay,

@@ -8,6 +8,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
+use crate::codes;
 use crate::config::Config;
 use crate::world::World;
 use tollgate_api::calls::Call;
@@ -162,24 +163,40 @@ fn named(of: &str, name: &Value) -> String {
 
 /// `link`: as an answer shows it.
 pub(crate) fn link_created(link: &Value) -> Happened {
-    let data = picked(link, &["code", "url", "owner"]);
-    Happened(Kind::LinkCreated, named("link", &link["code"]), data)
+    let mut data = picked(link, &["code", "url", "owner"]);
+    let host = link["domain"].as_str();
+    if host.is_some() {
+        data["domain"] = host.into();
+    }
+    let name = codes::name(host, link["code"].as_str().unwrap_or_default());
+    Happened(Kind::LinkCreated, ["link/", &name].concat(), data)
 }
 
-pub(crate) fn link_deleted(code: &str) -> Happened {
+/// What is told of a link of this name: its code, and its host if it is on a domain.
+fn of_link(name: &str, mut data: Value) -> Value {
+    let (host, code) = codes::parts(name);
+    data["code"] = code.into();
+    if host.is_some() {
+        data["domain"] = host.into();
+    }
+    data
+}
+
+/// `name`: see [`codes::name`].
+pub(crate) fn link_deleted(name: &str) -> Happened {
     Happened(
         Kind::LinkDeleted,
-        ["link/", code].concat(),
-        json!({ "code": code }),
+        ["link/", name].concat(),
+        of_link(name, json!({})),
     )
 }
 
 /// `url`: where the visitor was led.
-pub(crate) fn link_visited(code: &str, id: &str, url: &str) -> Happened {
+pub(crate) fn link_visited(name: &str, id: &str, url: &str) -> Happened {
     Happened(
         Kind::LinkVisited,
-        ["link/", code].concat(),
-        json!({ "code": code, "link": id, "target": url }),
+        ["link/", name].concat(),
+        of_link(name, json!({ "link": id, "target": url })),
     )
 }
 
@@ -191,7 +208,10 @@ pub(crate) fn link_expiring(config: &Config, code: &str, (id, owner): (&str, &st
     let hash = Sha256::digest(format!("link.expiring/{id}/{end}"));
     let mut fresh = [0; 16];
     fresh.iter_mut().zip(hash).for_each(|(to, from)| *to = from);
-    let data = json!({ "code": code, "link": id, "owner": owner, "endsAt": time::format(end) });
+    let data = of_link(
+        code,
+        json!({ "link": id, "owner": owner, "endsAt": time::format(end) }),
+    );
     let event = Event::new(Kind::LinkExpiring, ["link/", code].concat(), data, fresh);
     vec![event.append(topic)]
 }

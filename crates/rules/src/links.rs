@@ -22,6 +22,7 @@ mod claim;
 mod create;
 #[cfg(feature = "schema")]
 pub(crate) mod describe;
+pub(crate) mod domain;
 pub(crate) mod dub;
 mod edit;
 mod fields;
@@ -53,6 +54,7 @@ mod visitor;
 pub(crate) mod yourls;
 
 use self::redirect::private;
+use crate::codes;
 use crate::world::World;
 use tollgate_api::calls::{self, Call};
 use tollgate_api::components::Component;
@@ -127,6 +129,17 @@ async fn route<S: Store>(world: &World<'_, S>, request: &Request) -> Result<Resp
     }
     let (call, [code, _]) = calls::find(Component::Shortener, request)?;
     let code = &*unreserved(code);
+    // Of the calls about one link: others have no such field, or read it themselves.
+    let domain = match code.is_empty() || code.contains(':') {
+        true => None,
+        false => domain::taken_out(world, request)?,
+    };
+    let (rest, host) = match &domain {
+        Some((rest, host)) => (rest, host.as_deref()),
+        None => (request, None),
+    };
+    let (request, name) = (rest, codes::name(host, code));
+    let code = &*name;
     match call {
         Call::CreateLink => create::post(world, request).await,
         Call::ListLinks => list::get(world, request).await,

@@ -63,6 +63,8 @@ pub struct OwnAddresses {
     others: Vec<Listen>,
     /// Of this machine.
     machine: Vec<IpAddr>,
+    /// Of the `[[domains]]`, in lower case.
+    domains: Vec<String>,
 }
 
 impl OwnAddresses {
@@ -73,7 +75,13 @@ impl OwnAddresses {
             listen,
             others: Vec::new(),
             machine: machine.to_vec(),
+            domains: Vec::new(),
         }
+    }
+
+    /// The same with the hosts of `[[domains]]` too, on any port.
+    pub fn with_domains(self, domains: Vec<String>) -> Self {
+        Self { domains, ..self }
     }
 
     /// The same with other listeners too.
@@ -96,6 +104,7 @@ impl OwnAddresses {
         };
         let public = self.public.as_ref();
         public.is_some_and(|(own, _)| is_same(&borrowed(own), &host))
+            || self.domains.iter().any(|own| is_same(&Host::Domain(own), &host))
             || self.at(port).any(|listen| self.listens_on(listen, &host))
     }
 

@@ -104,6 +104,7 @@ impl Settings {
         config.links.root_url = root;
         config.links.not_found_url = not_found;
         config.links.gone_url = gone;
+        config.domains = compiled.domains;
         if let Some(endpoint) = &mut config.traces.endpoint
             && !config.traces.is_whole
         {

@@ -1,5 +1,7 @@
 //! Where people may be sent: the targets of links, and the fallback pages of the settings.
 
+use std::borrow::Cow;
+
 use url::Url;
 
 use crate::own_address::OwnAddresses;
@@ -42,6 +44,18 @@ pub fn target(own: &OwnAddresses, text: &str, pointer: &str) -> Result<String, P
     Ok(kept)
 }
 
+/// A URL as it is compared with others: scheme and host do not depend on their case (RFC 3986, 6.2.2.1).
+pub fn comparable(url: &str) -> Cow<'_, str> {
+    let begin = url.find("://").map_or(0, |at| at + 3);
+    let rest = url.get(begin..).unwrap_or_default();
+    let end = begin + rest.find(['/', '?', '#']).unwrap_or(rest.len());
+    let (head, tail) = url.split_at(end);
+    match head.bytes().any(|b| b.is_ascii_uppercase()) {
+        true => Cow::Owned([&head.to_ascii_lowercase(), tail].concat()),
+        false => Cow::Borrowed(url),
+    }
+}
+
 /// Whether every reader of `text` finds the host that we found: it stands right behind `://`, as it is compared, and nothing
 /// in the text needs to be encoded.
 fn is_unambiguous(text: &str, url: &Url) -> bool {
@@ -57,6 +71,19 @@ fn is_unambiguous(text: &str, url: &Url) -> bool {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn the_case_of_scheme_and_host_does_not_count() {
+        for (url, compared) in [
+            ("HTTPS://Example.COM/Path?Q#F", "https://example.com/Path?Q#F"),
+            ("https://example.com/Path", "https://example.com/Path"),
+            ("https://EXAMPLE.com?A=B", "https://example.com?A=B"),
+            ("https://EXAMPLE.com#A", "https://example.com#A"),
+            ("https://EXAMPLE.com:8080", "https://example.com:8080"),
+        ] {
+            assert_eq!(comparable(url), compared);
+        }
+    }
 
     fn at(public_url: &str) -> OwnAddresses {
         let listen = "127.0.0.1:3000".parse().unwrap();

@@ -2,6 +2,7 @@
 
 mod anonymous;
 mod conditional;
+mod domains;
 mod lifetime;
 mod listing;
 mod many;
@@ -13,6 +14,7 @@ mod ways;
 
 pub use anonymous::*;
 pub use conditional::*;
+pub use domains::*;
 pub use lifetime::*;
 pub use listing::*;
 pub use many::*;

@@ -18,6 +18,8 @@ pub const MAX_ACCESS: usize = 64;
 pub const MAX_JWT_CHECKS: usize = 32;
 /// The most `cidrs`, `clients` or `users` of one of them.
 pub const MAX_ACCESS_ENTRIES: usize = 256;
+/// Hosts with short links of their own, beside that of `server.public_url`.
+pub const MAX_LINK_DOMAINS: usize = 64;
 /// The most `[[rooms]]`. Over the API there may be more.
 pub const MAX_ROOMS: usize = 64;
 /// The most `[[challenges]]`: each is compared with every request.

@@ -94,7 +94,7 @@ impl Credential {
 
     /// The link called `code`, if the caller may read and change it: 404 if there is none, 403 if it is not theirs.
     pub(super) async fn open<S: Store>(&self, world: &World<'_, S>, code: &str) -> Result<Link, Problem> {
-        let link = if codes::is_code(code) {
+        let link = if codes::is_name(code) {
             Link::found(world.store, &world.settings.config, code).await?
         } else {
             None

@@ -7,10 +7,12 @@
 use std::collections::BTreeMap;
 
 use super::access;
+use super::domain;
 use super::record::{Link, View};
 use serde::Serialize;
 use serde_json::Value;
 
+use crate::codes;
 use crate::idempotency::{self, Key};
 use crate::world::World;
 use tollgate_api::http::{Request, Response};
@@ -130,7 +132,8 @@ impl Repeat {
         }
         let created: Value = serde_json::from_slice(&response.body).unwrap_or_default();
         let code = created["code"].as_str().unwrap_or_default();
-        Ok(response.with("location", format!("/api/links/{code}")))
+        let name = codes::name(created["domain"].as_str(), code);
+        Ok(response.with("location", domain::location(&name)))
     }
 
     /// The answer with the token in its nonce's place: it is the last member, and no text before it has unescaped quotes.

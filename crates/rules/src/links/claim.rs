@@ -113,9 +113,11 @@ fn take_back<S: Store>(store: &S, entered: &Link, there: Option<&Link>) {
     match same {
         // Still to be had, or the owner's: the entries are right, but for a URL that it no longer has.
         Some(there) if there.record.is_anonymous() || there.record.owner == entered.record.owner => {
-            if there.record.url != entered.record.url {
-                index::unpoint(store, &entered.record);
-            }
+            let owned = Record {
+                owner: entered.record.owner.clone(),
+                ..there.record.clone()
+            };
+            index::unpoint(store, &entered.record, &owned);
         }
         _ => index::withdraw(store, &entered.record, &entered.code),
     }

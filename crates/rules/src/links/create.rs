@@ -11,11 +11,11 @@ use super::record::{Limits, Link, MAX_RACES, Record, State, link_key};
 use super::rename::taken;
 use super::routing::{self, Rule, Weighted};
 use super::utm::Utm;
-use super::{fields, maintain, strangers, sweep};
+use super::{domain, fields, maintain, strangers, sweep};
 use crate::codes;
 use crate::events;
 use crate::idempotency;
-use crate::target::target;
+use crate::target::{comparable, target};
 use crate::world::World;
 use tollgate_api::http::{Request, Response};
 use tollgate_api::problem::{Kind, Problem};
@@ -54,6 +54,9 @@ pub(super) struct Body {
     /// The code; a fresh one where it is left out. Names of the gateway itself are reserved.
     #[cfg_attr(feature = "schema", schemars(regex(pattern = r"^[A-Za-z0-9_-]{3,64}$")))]
     code: Option<String>,
+    /// The host that it is on: one of `[[domains]]`; that of `server.public_url` where it is left out. Takes a key.
+    #[cfg_attr(feature = "schema", schemars(length(min = 1, max = 253)))]
+    domain: Option<String>,
     /// Characters of a fresh code.
     #[cfg_attr(feature = "schema", schemars(range(min = crate::config::MIN_CODE_LENGTH, max = crate::config::MAX_CODE_LENGTH)))]
     code_length: Option<u64>,
@@ -114,8 +117,9 @@ pub(super) struct Body {
 /// A link to be, without what only its creation decides.
 struct Draft {
     record: Record,
-    /// The code that was asked for.
+    /// The name that was asked for: its code, with its host if it is on a domain.
     custom: Option<String>,
+    domain: Option<String>,
     code_length: u8,
     if_exists: IfExists,
     given: Given,
@@ -232,13 +236,16 @@ impl Body {
             told_end: None,
             goes_on: false,
         };
-        let custom = self
-            .code
-            .map(|code| codes::folded(&settings.config, &code).into_owned());
+        let domain = domain::asked(world, self.domain.as_deref(), "#/domain")?.map(str::to_owned);
+        let custom = self.code.map(|code| {
+            let code = codes::folded(&settings.config, &code);
+            codes::name(domain.as_deref(), &code).into_owned()
+        });
         let if_exists = self.if_exists.unwrap_or_default();
         Ok(Draft {
             record,
             custom,
+            domain,
             code_length,
             if_exists,
             given,
@@ -281,12 +288,13 @@ impl Draft {
             (given.tags, same_tags(&wanted.tags, &there.tags)),
             (
                 given.code_length,
-                link.code.len() == usize::from(self.code_length),
+                codes::parts(&link.code).1.len() == usize::from(self.code_length),
             ),
         ];
         state
+            && codes::parts(&link.code).0 == self.domain.as_deref()
             && wanted.owner == there.owner
-            && wanted.url == there.url
+            && comparable(&wanted.url) == comparable(&there.url)
             && self.custom.as_ref().is_none_or(|code| *code == link.code)
             && same.into_iter().all(|(given, same)| !given || same)
     }
@@ -306,8 +314,7 @@ pub(super) async fn post<S: Store>(world: &World<'_, S>, request: &Request) -> R
                 link: link.view(&world.settings.config),
                 manage_token: manage_token.as_deref(),
             };
-            let location = format!("/api/links/{}", link.code);
-            let created = Response::json(201, &body).with("location", location);
+            let created = Response::json(201, &body).with("location", domain::location(&link.code));
             created.with("etag", link.etag())
         }
         Made::Found(link) => shown(world, &link),
@@ -341,6 +348,9 @@ pub(super) async fn make<S: Store>(
     let tells = (body.notify_before.is_some(), body.events == Some(true));
     fields::may_tell(&world.settings.config, creator.anonymous, tells)?;
     let mut draft = body.check(world)?;
+    if creator.anonymous && draft.domain.is_some() {
+        return Err(Problem::field("#/domain", "takes an API key"));
+    }
     draft.record.owner.clone_from(&creator.owner);
     let token = creator.anonymous.then(|| Token::new(world, key.as_ref()));
     let manage_token = token.as_ref().map(|token| token.text.clone());
@@ -507,7 +517,11 @@ async fn try_return<S: Store>(
             None => {}
         }
     }
-    let free = free.filter(|code| !draft.given.code_length || code.len() == usize::from(draft.code_length));
+    let free = free.filter(|name| {
+        let (host, code) = codes::parts(name);
+        host == draft.domain.as_deref()
+            && (!draft.given.code_length || code.len() == usize::from(draft.code_length))
+    });
     let code = draft.custom.clone().or(free);
     let code = code.unwrap_or_else(|| fresh_code(world, draft));
     charge(world, request, draft, &code).await?;
@@ -543,11 +557,8 @@ async fn charge<S: Store>(
 
 fn fresh_code<S>(world: &World<'_, S>, draft: &Draft) -> String {
     let config = &world.settings.config;
-    codes::folded(
-        config,
-        &codes::generate((world.fresh)(), draft.code_length, config),
-    )
-    .into_owned()
+    let code = codes::generate((world.fresh)(), draft.code_length, config);
+    codes::name(draft.domain.as_deref(), &codes::folded(config, &code)).into_owned()
 }
 
 /// Creates the link, or nothing if the code is taken (`Again`), or it was created before.

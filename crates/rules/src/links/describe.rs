@@ -54,6 +54,15 @@ fn code(operation: &mut Operation<'_>) {
     );
 }
 
+/// Which host a link is on.
+fn domain(operation: &mut Operation<'_>, what: &'static str) {
+    operation.query(
+        "domain",
+        json!({ "type": "string", "minLength": 1, "maxLength": 253 }),
+        what,
+    );
+}
+
 fn redirects(operation: &mut Operation<'_>, statuses: &[u16]) {
     for status in statuses {
         operation.gives_nothing(
@@ -133,6 +142,10 @@ fn list(operation: &mut Operation<'_>) {
     );
     let filter = || text(0, MAX_FILTER as u64);
     operation.query("tag", filter(), "Only links with this tag.");
+    domain(
+        operation,
+        "Only links on this host: one of `[[domains]]`, or that of `server.public_url`.",
+    );
     operation.query(
         "search",
         filter(),
@@ -353,6 +366,10 @@ fn tied(operation: &mut Operation<'_>) {
 
 fn one(call: Call, operation: &mut Operation<'_>) {
     code(operation);
+    domain(
+        operation,
+        "The host that the link is on, one of `[[domains]]`; that of `server.public_url` where it is left out.",
+    );
     operation.refuses(&[Kind::NotFound]);
     match call {
         Call::ReadLink => {
@@ -459,7 +476,7 @@ fn link() -> Value {
         "id": "3f6hK2pXw9QvB4nTzLrM", "code": "sale", "shortUrl": "http://localhost:3000/sale",
         "url": "https://example.com/sale?utm_source=mail", "redirect": 302, "createdAt": "2027-01-15T08:00:00Z",
         "updatedAt": "2027-01-15T08:00:00Z", "validFrom": null, "expiresAt": "2030-01-31T11:00:00Z", "expireAfterIdle": null,
-        "lastVisitedAt": null, "visits": 0, "uniqueVisitors": 0, "bots": 0, "maxVisits": null, "fallbackUrl": null, "forwardQuery": false,
+        "domain": null, "lastVisitedAt": null, "visits": 0, "uniqueVisitors": 0, "bots": 0, "maxVisits": null, "fallbackUrl": null, "forwardQuery": false,
         "tags": ["spring"], "title": null, "externalId": null, "owner": "key:mzX4nQ9d", "archived": false, "hasPassword": false,
         "rules": [], "targets": [], "utm": null, "notifyBefore": null, "events": false,
     })

@@ -4,13 +4,14 @@
 //! What is different there stays different: unknown fields are allowed, pages have numbers, and refusals are of Dub's form. See
 //! docs/dub.md for what has no counterpart.
 //!
-//! Bounds: lists, counts and `externalId` look at the newest [`MAX_LINKS`] links of their owner; a page beyond that is refused.
+//! Bounds: lists and counts look at the newest [`MAX_LINKS`] links of their owner; a page beyond that is refused.
 
 #[cfg(feature = "schema")]
 pub(super) mod describe;
 mod fault;
 mod fields;
 mod filter;
+mod many;
 #[cfg(test)]
 mod tests;
 mod view;
@@ -23,11 +24,12 @@ use super::edit::{self, Patch};
 use super::manage::{self, contended};
 use super::record::{Link, MAX_RACES, Record};
 use super::redirect::private;
-use super::shlink::is_here;
+use super::shlink::{host, is_on};
 use super::{index, list, maintain};
+use crate::codes;
 use crate::etag::IfMatch;
 use crate::keys::{self, ApiKey};
-use crate::target::target;
+use crate::target::{comparable, target};
 use crate::world::World;
 use filter::{Filter, Query};
 use tollgate_api::calls::{self, Call, Scope};
@@ -84,6 +86,9 @@ async fn answer<S: Store>(world: &World<'_, S>, request: &Request) -> Result<Res
             let sent = body::body(request)?;
             create(world, request, (&key, &sent), false).await
         }
+        Call::DubCreateLinks => many::create(world, request, &key).await,
+        Call::DubEditLinks => many::edit(world, request, &key).await,
+        Call::DubDeleteLinks => many::delete(world, request, &key).await,
         Call::DubUpsertLink => upsert(world, request, &key).await,
         Call::DubEditLink => {
             let sent: Map<String, Value> = body::body(request)?;
@@ -115,7 +120,7 @@ async fn by_id<S: Store>(
     id: &str,
 ) -> Result<Link, Problem> {
     if let Some(external) = id.strip_prefix(EXTERNAL) {
-        return by_external(world, request, external).await;
+        return by_external(world, request, key, external).await;
     }
     let id = id.strip_prefix(ID).unwrap_or(id);
     if let Some(code) = index::code_of(world.store, &access::key_owner(key), id).await?
@@ -134,8 +139,23 @@ async fn by_id<S: Store>(
     Err(none())
 }
 
-/// The newest link with this `externalId`.
-async fn by_external<S: Store>(world: &World<'_, S>, request: &Request, id: &str) -> Result<Link, Problem> {
+/// The newest link with this `externalId`: the caller's own, however many there are; else one that the caller may list, among the newest
+/// [`MAX_LINKS`].
+async fn by_external<S: Store>(
+    world: &World<'_, S>,
+    request: &Request,
+    key: &ApiKey,
+    id: &str,
+) -> Result<Link, Problem> {
+    let owner = access::key_owner(key);
+    for code in index::with_external(world.store, &owner, id).await? {
+        let link = Link::read(world.store, &code).await?;
+        let is_it =
+            |link: &Link| link.record.owner == owner && link.record.external_id.as_deref() == Some(id);
+        if let Some(link) = link.filter(is_it) {
+            return Ok(link);
+        }
+    }
     let links = list::gather(world, request, MAX_LINKS).await?;
     let named = links
         .into_iter()
@@ -150,11 +170,14 @@ async fn asked<S: Store>(world: &World<'_, S>, request: &Request, key: &ApiKey) 
         return by_id(world, request, key, id).await;
     }
     if let Some(id) = query.text("externalId") {
-        return by_external(world, request, id.strip_prefix(EXTERNAL).unwrap_or(id)).await;
+        return by_external(world, request, key, id.strip_prefix(EXTERNAL).unwrap_or(id)).await;
     }
     match query.text("key") {
-        Some(_) if !is_here(world, query.text("domain")) => Err(none()),
-        Some(code) => Credential::Key(key.clone()).open(world, code).await,
+        Some(code) => {
+            let host = host(world, query.text("domain")).ok_or_else(none)?;
+            let name = codes::name(host, code);
+            Credential::Key(key.clone()).open(world, &name).await
+        }
         None => Err(Problem::new(
             Kind::InvalidRequest,
             "Say which link: linkId, externalId, or domain and key.",
@@ -166,31 +189,46 @@ async fn asked<S: Store>(world: &World<'_, S>, request: &Request, key: &ApiKey) 
 async fn create<S: Store>(
     world: &World<'_, S>,
     request: &Request,
-    (key, sent): (&ApiKey, &Map<String, Value>),
+    of: (&ApiKey, &Map<String, Value>),
     or_return: bool,
 ) -> Result<Response, Problem> {
-    fields::domain(world, sent)?;
+    let link = made(world, request, of, or_return).await?;
+    maintain::now_and_then(world).await;
+    Ok(shown(world, &link))
+}
+
+/// The link that is new, or found.
+async fn made<S: Store>(
+    world: &World<'_, S>,
+    request: &Request,
+    (key, sent): (&ApiKey, &Map<String, Value>),
+    or_return: bool,
+) -> Result<Link, Problem> {
+    let host = fields::domain(world, sent)?;
     let creator = Creator {
         owner: access::key_owner(key),
         anonymous: false,
     };
     let mut ours = fields::of_new(sent)?;
+    if let Some(host) = host {
+        ours.insert("domain".into(), host.into());
+    }
     if or_return {
         ours.insert("ifExists".into(), json!("return"));
     }
     let new = body::decode(&serde_json::to_vec(&ours).unwrap_or_default())?;
     let mut link = match create::make(world, request, &creator, None, new).await? {
         Made::New { link, .. } | Made::Found(link) => link,
-        Made::Before(response) => return Ok(response),
+        // Without a key of idempotence there is none.
+        Made::Before(_) => return Err(Problem::new(Kind::Internal, "The link was made before.")),
     };
-    maintain::now_and_then(world).await;
     if sent.get("archived") == Some(&Value::Bool(true)) {
         let archived = Map::from_iter([("archived".to_owned(), Value::Bool(true))]);
         let code = link.code.clone();
         let find = async || Link::read(world.store, &code).await?.ok_or_else(none);
         link = change(world, key, &archived, find).await?;
     }
-    Ok(shown(world, &link))
+    Ok(link)
 }
 
 /// Changes the caller's newest link to the URL that is sent, or makes one.
@@ -200,10 +238,14 @@ async fn upsert<S: Store>(
     key: &ApiKey,
 ) -> Result<Response, Problem> {
     let sent: Map<String, Value> = body::body(request)?;
-    fields::domain(world, &sent)?;
+    let host = fields::domain(world, &sent)?;
+    let is_sent = sent
+        .get("domain")
+        .and_then(Value::as_str)
+        .is_some_and(|domain| !domain.is_empty());
     let owner = access::key_owner(key);
     for _ in 0..MAX_RACES {
-        let Some(code) = to_url(world, &owner, sent.get("url")).await? else {
+        let Some(code) = to_url(world, &owner, (sent.get("url"), is_sent.then_some(host))).await? else {
             return create(world, request, (key, &sent), true).await;
         };
         let find = async || {
@@ -219,11 +261,11 @@ async fn upsert<S: Store>(
     Err(contended())
 }
 
-/// The code of the owner's newest link to a URL.
+/// The name of the owner's newest link to a URL, on this host if there is one.
 async fn to_url<S: Store>(
     world: &World<'_, S>,
     owner: &str,
-    url: Option<&Value>,
+    (url, host): (Option<&Value>, Option<Option<&str>>),
 ) -> Result<Option<String>, Problem> {
     // What is no URL is refused where a link is made.
     let Some(url) = url.and_then(Value::as_str) else {
@@ -231,8 +273,13 @@ async fn to_url<S: Store>(
     };
     let url = target(&world.settings.own, url, "#/url")?;
     for code in index::candidates(world.store, owner, &url).await? {
+        if host.is_some() && !is_on(&code, host) {
+            continue;
+        }
         let link = Link::read(world.store, &code).await?;
-        if link.is_some_and(|link| link.record.owner == owner && link.record.url == url) {
+        if link.is_some_and(|link| {
+            link.record.owner == owner && comparable(&link.record.url) == comparable(&url)
+        }) {
             return Ok(Some(code));
         }
     }
@@ -246,15 +293,15 @@ async fn change<S: Store>(
     sent: &Map<String, Value>,
     find: impl AsyncFn() -> Result<Link, Problem>,
 ) -> Result<Link, Problem> {
-    fields::domain(world, sent)?;
     let credential = Credential::Key(key.clone());
     for _ in 0..MAX_RACES {
         let link = find().await?;
+        fields::stays(world, sent, &link.code)?;
         let ours = fields::of_change(sent, &link.record)?;
         let mut patch: Patch = body::decode(&serde_json::to_vec(&ours).unwrap_or_default())?;
         patch.prepare(world)?;
         let apply = |record: &mut Record| patch.apply(record, world.settings, world.now);
-        let to = patch.code().filter(|code| *code != link.code);
+        let to = patch.code();
         let tied = IfMatch::exactly(link.etag());
         match edit::change(world, &credential, (&link.code, to), &tied, apply).await {
             Err(problem) if problem.kind == Kind::PreconditionFailed => {}

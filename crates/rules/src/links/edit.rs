@@ -331,7 +331,9 @@ pub(super) async fn change<S: Store>(
         let mut link = credential.open(world, code).await?;
         // As it is kept; it may have been asked for in another case.
         let code = &*link.code.clone();
-        let to = to.filter(|to| *to != link.code);
+        // On the same domain.
+        let to = to.map(|to| codes::name(codes::parts(code).0, to));
+        let to = to.as_deref().filter(|to| *to != link.code);
         if_match.check(&link.etag())?;
         let before = link.record.clone();
         apply(&mut link.record)?;
@@ -368,7 +370,7 @@ pub(super) async fn change<S: Store>(
                 _ => continue,
             }
         }
-        let moved = link.record.url != before.url;
+        let moved = link.record.url != before.url || link.record.external_id != before.external_id;
         if moved {
             // Before the link, like every entry of the index; where the change fails, it leads to a link with
             // another URL and is skipped.
@@ -376,7 +378,7 @@ pub(super) async fn change<S: Store>(
         }
         if let Outcome::Committed(done) = store.commit(replacement(&link, &before)).await? {
             if moved {
-                index::unpoint(store, &before);
+                index::unpoint(store, &before, &link.record);
             }
             link.version = done.version;
             return Ok(link);

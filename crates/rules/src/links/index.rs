@@ -6,7 +6,9 @@
 //!
 //! `owner/<owner>/t/<inverted time><code>/<id>` lists links newest first (without the id where an earlier
 //! version wrote it). `owner/<owner>/u/<hash of the url>/<inverted time><id>` holds the code of a link with
-//! that URL, newest first, for `ifExists: "return"`. `owner/<owner>/u/<hash of the url>` is the reservation
+//! that URL, newest first, for `ifExists: "return"`; the host of a URL in lower case, as it is compared.
+//! `owner/<owner>/x/<hash of the externalId>/<inverted time><id>` holds the code of a link with that `externalId`, newest first; links that an
+//! earlier version made are there once they were changed. `owner/<owner>/u/<hash of the url>` is the reservation
 //! of the last request with `ifExists: "return"`. Requests for the same URL at the same time read the same
 //! code there, and the commit of the link itself decides which of them creates it.
 
@@ -16,6 +18,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::record::{Link, Record};
 use crate::codes;
+use crate::target::comparable;
 use tollgate_store::commit::{Commit, Condition, Mutation, Outcome, StoreError, key_part, literal};
 use tollgate_store::ports::Store;
 use tollgate_store::stored::damaged;
@@ -72,9 +75,13 @@ fn old_listing_key(record: &Record, code: &str) -> String {
     format!("{}{}{code}", prefix(&record.owner), inverted(record.created_at))
 }
 
+fn hashed_key(owner: &str, kind: char, text: &str) -> String {
+    let hash = URL_SAFE_NO_PAD.encode(Sha256::digest(text.as_bytes()));
+    format!("{}/{kind}/{hash}", partition(owner))
+}
+
 fn url_key(owner: &str, url: &str) -> String {
-    let hash = URL_SAFE_NO_PAD.encode(Sha256::digest(url.as_bytes()));
-    format!("{}/u/{hash}", partition(owner))
+    hashed_key(owner, 'u', &comparable(url))
 }
 
 fn url_entry_key(record: &Record) -> String {
@@ -88,11 +95,24 @@ fn url_entry_key(record: &Record) -> String {
     format!("{}/{}{id}", url_key(owner, url), inverted(*created_at))
 }
 
+fn external_entry_key(record: &Record) -> Option<String> {
+    let name = record.external_id.as_deref()?;
+    let key = hashed_key(&record.owner, 'x', name);
+    Some(format!("{key}/{}{}", inverted(record.created_at), record.id))
+}
+
+/// The keys under which a link is found by what its owner may change.
+fn changing_keys(record: &Record) -> Vec<String> {
+    std::iter::once(url_entry_key(record))
+        .chain(external_entry_key(record))
+        .collect()
+}
+
 /// The code in a key of a listing.
 pub(super) fn listed_code<'a>(key: &'a str, prefix: &str) -> Option<&'a str> {
     let named = key.strip_prefix(prefix)?.get(TIME_DIGITS..)?;
     let code = named.split_once('/').map_or(named, |(code, _)| code);
-    Some(code).filter(|code| codes::is_code(code))
+    Some(code).filter(|code| codes::is_name(code))
 }
 
 /// Whether a key of a listing is that link's own, not left over from another one of the same code.
@@ -143,7 +163,7 @@ pub(super) async fn reserved<S: Store>(
         None => (&*text, None),
     };
     Ok(Some(Reserved {
-        code: Some(code.to_owned()).filter(|code| codes::is_code(code)),
+        code: Some(code.to_owned()).filter(|code| codes::is_name(code)),
         version: entry.version,
         id,
     }))
@@ -155,11 +175,30 @@ pub(super) async fn candidates<S: Store>(
     owner: &str,
     url: &str,
 ) -> Result<Vec<String>, StoreError> {
-    let prefix = format!("{}/", url_key(owner, url));
+    let mut found = named(store, &url_key(owner, url)).await?;
+    if comparable(url) != url {
+        // As an earlier version wrote it.
+        found.extend(named(store, &hashed_key(owner, 'u', url)).await?);
+    }
+    Ok(found)
+}
+
+/// The codes that links of the owner with this `externalId` have, or had: as [`candidates`].
+pub(super) async fn with_external<S: Store>(
+    store: &S,
+    owner: &str,
+    external_id: &str,
+) -> Result<Vec<String>, StoreError> {
+    named(store, &hashed_key(owner, 'x', external_id)).await
+}
+
+/// The codes in the entries below a key.
+async fn named<S: Store>(store: &S, key: &str) -> Result<Vec<String>, StoreError> {
+    let prefix = format!("{key}/");
     let items = store.scan(&prefix, None, MAX_CANDIDATES).await?;
     let codes = items.into_iter().map(|item| {
         let code = String::from_utf8(item.entry.value).ok();
-        let code = code.filter(|code| codes::is_code(code));
+        let code = code.filter(|code| codes::is_name(code));
         code.ok_or_else(|| damaged("index of links"))
     });
     codes.collect()
@@ -171,22 +210,18 @@ fn set(key: String, value: &str, expires: Option<u64>) -> Mutation {
 }
 
 fn entries(record: &Record, code: &str) -> Vec<Mutation> {
-    vec![
-        set(listing_key(record, code), "", None),
-        set(url_entry_key(record), code, None),
-    ]
+    let listed = set(listing_key(record, code), "", None);
+    let changing = changing_keys(record).into_iter().map(|key| set(key, code, None));
+    std::iter::once(listed).chain(changing).collect()
 }
 
 /// The changes for a link under another code: as it was, and as it will be.
 pub(super) fn renamed((before, from): (&Record, &str), (after, to): (&Record, &str)) -> Vec<Mutation> {
-    let (old_url, new_url) = (url_entry_key(before), url_entry_key(after));
     let mut gone = vec![listing_key(before, from)];
     if !before.by_id {
         gone.push(old_listing_key(before, from));
     }
-    if old_url != new_url {
-        gone.push(old_url);
-    }
+    gone.extend(no_longer(before, after));
     let gone = gone.into_iter().map(|key| Mutation::Delete { key });
     entries(after, to).into_iter().chain(gone).collect()
 }
@@ -224,29 +259,39 @@ pub(super) async fn enter<S: Store>(
     Ok(matches!(store.commit(commit).await?, Outcome::Committed(_)))
 }
 
-/// Enters a link under the URL that it is about to have.
+/// Enters a link under the URL and the `externalId` that it is about to have.
 pub(super) async fn point<S: Store>(store: &S, record: &Record, code: &str) -> Result<(), StoreError> {
+    let keys = changing_keys(record).into_iter();
     let commit = Commit {
         partition: partition(&record.owner),
-        mutations: vec![set(url_entry_key(record), code, None)],
+        mutations: keys.map(|key| set(key, code, None)).collect(),
         ..Commit::default()
     };
     store.commit(commit).await.map(drop)
 }
 
-/// Removes the entry under a URL that the link no longer has. Nobody waits for it: what is left is skipped.
-pub(super) fn unpoint<S: Store>(store: &S, before: &Record) {
-    remove(store, &before.owner, vec![url_entry_key(before)]);
+/// The keys that a link had and does not have any more.
+fn no_longer(before: &Record, after: &Record) -> Vec<String> {
+    let kept = changing_keys(after);
+    let mut gone = changing_keys(before);
+    gone.retain(|key| !kept.contains(key));
+    gone
+}
+
+/// Removes the entries under a URL and an `externalId` that the link no longer has. Nobody waits for it: what is left is skipped.
+pub(super) fn unpoint<S: Store>(store: &S, before: &Record, after: &Record) {
+    let gone = no_longer(before, after);
+    if !gone.is_empty() {
+        remove(store, &before.owner, gone);
+    }
 }
 
 /// Removes the entries of a link that did not come to be. What is left behind is skipped by every reader, so nobody
 /// waits for it.
 pub(super) fn withdraw<S: Store>(store: &S, record: &Record, code: &str) {
-    remove(
-        store,
-        &record.owner,
-        vec![listing_key(record, code), url_entry_key(record)],
-    );
+    let mut keys = changing_keys(record);
+    keys.push(listing_key(record, code));
+    remove(store, &record.owner, keys);
 }
 
 fn remove<S: Store>(store: &S, owner: &str, keys: Vec<String>) {
@@ -260,7 +305,8 @@ fn remove<S: Store>(store: &S, owner: &str, keys: Vec<String>) {
 /// Removes the entries of a link that was deleted, and the reservation of its URL if that was its own.
 pub(super) async fn leave<S: Store>(store: &S, link: &Link) -> Result<(), StoreError> {
     let Link { record, code, .. } = link;
-    let mut keys = vec![listing_key(record, code), url_entry_key(record)];
+    let mut keys = changing_keys(record);
+    keys.push(listing_key(record, code));
     if !record.by_id {
         // Only links of earlier versions are listed so, and no new one ever is.
         keys.push(old_listing_key(record, code));
@@ -308,7 +354,7 @@ pub(super) async fn mend<S: Store>(store: &S, record: &Record, code: &str) -> Re
     let there = |index: usize| found.get(index).is_some_and(Option::is_some);
     let mut mutations = entries(record, code);
     if there(1) {
-        mutations.truncate(1);
+        mutations.remove(1);
     }
     if there(0) || there(2) {
         mutations.remove(0);

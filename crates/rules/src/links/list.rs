@@ -8,7 +8,8 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::Serialize;
 
 use super::record::{Link, Record, View, link_key};
-use super::{access, index};
+use super::{access, domain, index};
+use crate::codes;
 use crate::keys;
 use crate::world::World;
 use tollgate_api::calls::Scope;
@@ -76,10 +77,14 @@ struct Filter {
     tag: Option<String>,
     /// Lower case.
     search: Option<String>,
+    /// The host that they are on; `Some(None)`: that of `server.public_url`.
+    domain: Option<Option<String>>,
 }
 
 impl Filter {
-    fn of(query: &Query) -> Result<Self, Problem> {
+    fn of<S>(world: &World<'_, S>, query: &Query) -> Result<Self, Problem> {
+        let domain = query.text("domain");
+        let host = domain::asked(world, domain, "query:domain")?;
         let text = |name: &str| match query.text(name) {
             Some(text) if text.len() > MAX_FILTER => Err(Problem::field(
                 format!("query:{name}"),
@@ -90,10 +95,15 @@ impl Filter {
         Ok(Self {
             tag: text("tag")?,
             search: text("search")?.map(|text| text.to_lowercase()),
+            domain: domain.map(|_| host.map(str::to_owned)),
         })
     }
 
     fn takes(&self, code: &str, record: &Record) -> bool {
+        let on = codes::parts(code).0;
+        if self.domain.as_ref().is_some_and(|domain| domain.as_deref() != on) {
+            return false;
+        }
         if self.tag.as_ref().is_some_and(|tag| !record.tags.contains(tag)) {
             return false;
         }
@@ -132,9 +142,12 @@ pub(super) struct Page<'a> {
 }
 
 pub(super) async fn get<S: Store>(world: &World<'_, S>, request: &Request) -> Result<Response, Problem> {
-    let query = Query::of(request, &["tag", "search", "owner", "sort", "limit", "cursor"])?;
+    let query = Query::of(
+        request,
+        &["tag", "search", "owner", "domain", "sort", "limit", "cursor"],
+    )?;
     let source = source(world, request, &query).await?;
-    let filter = Filter::of(&query)?;
+    let filter = Filter::of(world, &query)?;
     let limit = usize::try_from(query.number("limit", 1..=MAX_PAGE, DEFAULT_PAGE)?).unwrap_or(1);
     let cursor = query.text("cursor");
     let (links, next) = match query.text("sort") {
@@ -165,6 +178,7 @@ pub(super) async fn all_of<S: Store>(
     let filter = Filter {
         tag: None,
         search: None,
+        domain: None,
     };
     let (links, more) = natural(world.store, &source, &filter, most.min(MAX_EXAMINED), None).await?;
     if more.is_some()
@@ -190,6 +204,7 @@ pub(super) async fn gather<S: Store>(
     let filter = Filter {
         tag: None,
         search: None,
+        domain: None,
     };
     let (mut links, mut after, mut bytes) = (Vec::new(), None, 0);
     for _ in 0..most.div_ceil(MAX_EXAMINED) {

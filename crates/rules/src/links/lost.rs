@@ -1,5 +1,6 @@
 //! What people get who follow a link that leads nowhere: the place that the settings name, a page for browsers, a problem for all others.
 
+use super::domain;
 use super::page::{self, Language};
 use super::redirect::private;
 use crate::world::World;
@@ -64,10 +65,14 @@ const WHY: &[(&str, Words)] = &[
 
 /// The answer to a request for a short link that came to nothing.
 pub(super) fn answer<S>(world: &World<'_, S>, request: &Request, problem: Problem) -> Response {
-    let links = &world.settings.config.links;
+    let config = &world.settings.config;
+    let (not_found, gone) = match domain::of(config, request) {
+        Some(domain) => (&domain.not_found_url, &domain.gone_url),
+        None => (&config.links.not_found_url, &config.links.gone_url),
+    };
     let elsewhere = match problem.kind {
-        Kind::NotFound => &links.not_found_url,
-        Kind::Gone => &links.gone_url,
+        Kind::NotFound => not_found,
+        Kind::Gone => gone,
         _ => return private(problem.into_response()),
     };
     let reads = matches!(&*request.method, "GET" | "HEAD");

@@ -4,6 +4,7 @@ use url::Url;
 
 use super::page::{Language, answer, escape};
 use super::record::{Record, short_url};
+use crate::codes;
 use crate::config::Config;
 use tollgate_api::http::Response;
 use tollgate_api::time;
@@ -20,7 +21,7 @@ const FORM: &str =
 pub(super) fn page(config: &Config, code: &str, record: &Record) -> Response {
     let place = match &record.utm {
         None => record.url.clone(),
-        Some(utm) => utm.add_to(&record.url, code),
+        Some(utm) => utm.add_to(&record.url, codes::parts(code).1),
     };
     let url = escape(&place);
     let numbered = record.limits.max_visits.is_some();

@@ -6,10 +6,11 @@ use super::access::{self, Credential};
 use super::again::Created;
 use super::create::{self, Made};
 use super::edit::{self, Patch};
-use super::maintain;
 use super::manage::{contended, shown};
 use super::record::{MAX_RACES, Record};
 use super::utm;
+use super::{domain, maintain};
+use crate::codes;
 use crate::etag::IfMatch;
 use crate::world::World;
 use tollgate_api::http::{Request, Response};
@@ -85,7 +86,11 @@ async fn create<S: Store>(
     }
     let creator = access::creator(world, request).await?;
     let mut fields = sent.clone();
+    let (host, code) = codes::parts(code);
     fields.insert("code".into(), code.into());
+    if let Some(host) = host {
+        fields.insert("domain".into(), host.into());
+    }
     let body = json::decode(&as_body(&fields))?;
     let link = match create::make(world, request, &creator, None, body).await? {
         Made::New { link, .. } | Made::Found(link) => link,
@@ -96,7 +101,7 @@ async fn create<S: Store>(
         link: link.view(&world.settings.config),
         manage_token: None,
     };
-    let made = Response::json(201, &body).with("location", format!("/api/links/{}", link.code));
+    let made = Response::json(201, &body).with("location", domain::location(&link.code));
     Ok(made.with("etag", link.etag()))
 }
 

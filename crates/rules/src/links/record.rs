@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use serde::{Deserialize, Serialize};
 use subtle::ConstantTimeEq as _;
 
+use super::domain;
 use super::password::Password;
 use super::routing::{Rule, Weighted};
 use super::stats;
@@ -369,6 +370,7 @@ impl<'a> Named<'a> {
 /// A link with its counters, as one read found them.
 #[derive(Clone, Debug)]
 pub(super) struct Link {
+    /// Its name: its code, on a domain behind its host ([`codes::name`]).
     pub(super) code: String,
     pub(super) record: Record,
     /// Of the entry `link/<code>`.
@@ -477,7 +479,8 @@ impl Link {
         } = &self.record;
         View {
             id: &self.record.id,
-            code: &self.code,
+            code: codes::parts(&self.code).1,
+            domain: codes::parts(&self.code).0,
             short_url: short_url(config, &self.code),
             url,
             redirect: *redirect,
@@ -521,9 +524,9 @@ pub(super) fn counters(
     ))
 }
 
-/// The address that people are given.
-pub(super) fn short_url(config: &Config, code: &str) -> String {
-    format!("{}/{code}", config.server.public_url)
+/// The address that people are given for the link of a name.
+pub(super) fn short_url(config: &Config, name: &str) -> String {
+    domain::short_url(config, name)
 }
 
 /// A link in an answer.
@@ -541,6 +544,8 @@ pub(super) struct View<'a> {
     /// Where it leads.
     #[cfg_attr(feature = "schema", schemars(with = "tollgate_api::openapi::WebUrl"))]
     url: &'a str,
+    /// Its host, if that is not the one of `server.public_url`: the same code on two hosts is two links.
+    domain: Option<&'a str>,
     /// The status of the redirect.
     #[cfg_attr(feature = "schema", schemars(extend("enum" = [301, 302, 307, 308])))]
     redirect: u16,

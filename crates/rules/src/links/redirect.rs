@@ -14,13 +14,13 @@ use std::borrow::Cow;
 
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 
-use super::Place;
 use super::password::{self, Gate};
 use super::preview;
 use super::record::{Facts, Limits, MAX_RACES, Named, Record, State, Target, counters, link_key, state};
 use super::routing;
 use super::stats;
 use super::visitor::{self, Visitor};
+use super::{Place, domain};
 use crate::codes;
 use crate::config::Clicks;
 use crate::events;
@@ -67,7 +67,7 @@ pub(super) async fn answer<S: Store>(
         _ => return Err(Problem::method_not_allowed("GET, HEAD, POST")),
     };
     let wants_preview = wants_preview && !button;
-    let mut code = Cow::Borrowed(code);
+    let mut code = domain::named(&world.settings.config, request, code);
     let mut key = link_key(&code);
     for _ in 0..MAX_RACES {
         let found = world.store.get(&key, std::slice::from_ref(&key)).await?;
@@ -357,7 +357,7 @@ fn redirect(request: &Request, target: &Target<'_>, code: &str, url: &str) -> Re
     };
     let location = match &target.utm {
         None => location,
-        Some(utm) => Cow::Owned(utm.add_to(&location, code)),
+        Some(utm) => Cow::Owned(utm.add_to(&location, codes::parts(code).1)),
     };
     let permanent = matches!(target.redirect, 301 | 308) && target.limits.are_none() && target.has_one_url();
     let (status, kept) = match &*request.method {

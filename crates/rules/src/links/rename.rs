@@ -6,6 +6,7 @@
 
 use super::record::{Link, Record, link_key};
 use super::{index, strangers, sweep};
+use crate::codes;
 use tollgate_api::problem::{FieldError, Kind, Problem};
 use tollgate_store::commit::{Commit, Condition, Mutation, literal};
 
@@ -52,7 +53,10 @@ pub(super) fn commit(link: &mut Link, before: &Record, to: &str) -> Commit {
 
 /// The 409 for a code that another link has.
 pub(super) fn taken(code: &str) -> Problem {
-    let mut problem = Problem::new(Kind::Conflict, format!("The code {code} is taken."));
+    let mut problem = Problem::new(
+        Kind::Conflict,
+        format!("The code {} is taken.", codes::parts(code).1),
+    );
     problem.errors.push(FieldError {
         pointer: "#/code".into(),
         detail: "is taken".to_owned(),

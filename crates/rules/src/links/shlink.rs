@@ -21,9 +21,11 @@ use std::borrow::Cow;
 
 use serde_json::json;
 
+use super::domain;
 use super::list;
 use super::record::Link;
 use super::redirect::private;
+use crate::codes;
 use crate::keys;
 use crate::world::World;
 use page::Fields;
@@ -144,34 +146,37 @@ async fn links<S: Store>(world: &World<'_, S>, request: &Request) -> Result<Vec<
     Ok(list::gather(world, request, MAX_LINKS).await?)
 }
 
-/// The host of the addresses that people are given.
-pub(super) fn domain<'w, S>(world: &'w World<'_, S>) -> &'w str {
-    let url = &*world.settings.config.server.public_url;
-    url.split_once("://").map_or(url, |(_, host)| host)
-}
-
-/// Whether a field `domain` means the only one that there is.
-pub(super) fn is_here<S>(world: &World<'_, S>, asked: Option<&str>) -> bool {
-    asked.is_none_or(|asked| matches!(asked, "" | "DEFAULT") || asked.eq_ignore_ascii_case(domain(world)))
-}
-
-/// That a link is looked for where links are.
-fn here<S>(world: &World<'_, S>, fields: &Fields) -> Result<(), Fault> {
-    match is_here(world, fields.text("domain")) {
-        true => Ok(()),
-        false => Err(Fault::NoLink),
+/// The host that a field `domain` means, as links are kept under it: `Some(None)` for that of `server.public_url`, which is also meant
+/// where nothing is sent; `None` for one that is not here.
+pub(super) fn host<'w, S>(world: &'w World<'_, S>, asked: Option<&str>) -> Option<Option<&'w str>> {
+    match asked {
+        None | Some("" | "DEFAULT") => Some(None),
+        Some(asked) => domain::known(&world.settings.config, asked),
     }
+}
+
+/// Whether a link of this name is on a domain, as [`host`] tells it.
+pub(super) fn is_on(name: &str, host: Option<Option<&str>>) -> bool {
+    host == Some(codes::parts(name).0)
+}
+
+/// The name of a link with this code on the domain that is asked for.
+fn named<S>(world: &World<'_, S>, fields: &Fields, code: &str) -> Result<String, Fault> {
+    let host = host(world, fields.text("domain")).ok_or(Fault::NoLink)?;
+    Ok(codes::name(host, code).into_owned())
 }
 
 async fn domains<S: Store>(world: &World<'_, S>, request: &Request) -> Result<Response, Fault> {
     signed_in(world, request).await?;
-    let links = &world.settings.config.links;
-    let redirects = json!({
-        "baseUrlRedirect": links.root_url,
-        "regular404Redirect": links.not_found_url,
-        "invalidShortUrlRedirect": links.not_found_url,
+    let config = &world.settings.config;
+    let redirects = |root: &Option<String>, not_found: &Option<String>| json!({ "baseUrlRedirect": root, "regular404Redirect": not_found, "invalidShortUrlRedirect": not_found });
+    let defaults = redirects(&config.links.root_url, &config.links.not_found_url);
+    let first = json!({ "domain": domain::default(config), "isDefault": true, "redirects": defaults });
+    let others = config.domains.iter().map(|one| {
+        let redirects = redirects(&one.root_url, &one.not_found_url);
+        json!({ "domain": one.host, "isDefault": false, "redirects": redirects })
     });
-    let only = json!({ "domain": domain(world), "isDefault": true, "redirects": redirects });
-    let body = json!({ "domains": { "data": [only], "defaultRedirects": redirects } });
+    let all: Vec<_> = std::iter::once(first).chain(others).collect();
+    let body = json!({ "domains": { "data": all, "defaultRedirects": defaults } });
     Ok(Response::json(200, &body))
 }

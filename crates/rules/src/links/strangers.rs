@@ -73,7 +73,7 @@ pub(super) async fn code_of<S: Store>(store: &S, digest: &str) -> Result<Option<
     let found = store.get(PARTITION, &[token_key(digest)]).await?;
     let code = found.into_iter().next().flatten().map(|entry| entry.value);
     let code = code.and_then(|code| String::from_utf8(code).ok());
-    Ok(code.filter(|code| codes::is_code(code)))
+    Ok(code.filter(|code| codes::is_name(code)))
 }
 
 fn day_key<S>(world: &World<'_, S>, request: &Request) -> String {

@@ -41,7 +41,7 @@ impl<'a> Due<'a> {
         let (time, named) = key.strip_prefix(PREFIX)?.split_once('/')?;
         let (code, id) = named.split_once('/')?;
         let at = u64::from_str_radix(time, 16).ok()?;
-        codes::is_code(code).then_some(Self { at, code, id })
+        codes::is_name(code).then_some(Self { at, code, id })
     }
 }
 

@@ -4,6 +4,7 @@ mod claiming;
 mod conditional;
 mod counting;
 mod creating;
+mod domains;
 mod images;
 mod listing;
 mod lost;

@@ -15,6 +15,7 @@ use super::access::{self, Credential};
 use super::create::{self, Made};
 use super::record::{Link, short_url};
 use super::{list, maintain};
+use crate::codes;
 use crate::keys;
 use crate::world::World;
 use format::Format;
@@ -150,7 +151,7 @@ fn date(at: u64) -> String {
 fn expanded<S>(world: &World<'_, S>, link: &Link) -> Answer {
     let url = &link.record.url;
     let document = json!({
-        "keyword": link.code, "shorturl": short_url(&world.settings.config, &link.code), "longurl": url,
+        "keyword": codes::parts(&link.code).1, "shorturl": short_url(&world.settings.config, &link.code), "longurl": url,
         "title": link.record.title.as_deref().unwrap_or_default(), "simple": url, "message": "success", "statusCode": 200,
     });
     (200, document)
@@ -211,7 +212,7 @@ async fn shorten<S: Store>(
     let title = link.record.title.as_deref().unwrap_or_default();
     let mut document = json!({
         "url": {
-            "keyword": link.code, "url": link.record.url, "title": title, "date": date(link.record.created_at), "ip": "",
+            "keyword": codes::parts(&link.code).1, "url": link.record.url, "title": title, "date": date(link.record.created_at), "ip": "",
         },
         "title": title, "shorturl": address, "simple": address,
     });

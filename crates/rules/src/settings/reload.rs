@@ -124,6 +124,7 @@ fn keep_what_needs_a_restart(from: &Config, to: &mut Config) {
         receipts: _,
         store,
         links: _,
+        domains: _,
         relay,
         metrics: _,
         access_log: _,

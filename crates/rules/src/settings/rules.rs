@@ -14,13 +14,14 @@ use super::users;
 use crate::access::AccessList;
 use crate::alerts::Condition;
 use crate::challenges::Challenge;
+use crate::codes;
 use crate::concurrency::Concurrency;
 use crate::config::{
-    AccessSettings, ChallengeSettings, Clients, ConcurrencySettings, Config, Fault, Forward, Limit, Links,
-    MAX_ACCESS, MAX_AT_ONCE, MAX_CHALLENGES, MAX_CODE_LENGTH, MAX_CONCURRENCY, MAX_DESCRIBED, MAX_FORWARDS,
-    MAX_IDLE_SECONDS, MAX_KEPT_HEADERS, MAX_LIMITS, MAX_NAME, MAX_ORIGINS, MAX_QUOTA, MAX_QUOTAS, MAX_ROOMS,
-    MAX_WORKERS, MIN_CODE_LENGTH, Ordering, Path, Per, QuotaSettings, RoomSettings, Server, TOPIC_NAME_RULE,
-    any_path, is_topic_name,
+    AccessSettings, ChallengeSettings, Clients, ConcurrencySettings, Config, DomainSettings, Fault, Forward,
+    Limit, Links, MAX_ACCESS, MAX_AT_ONCE, MAX_CHALLENGES, MAX_CODE_LENGTH, MAX_CONCURRENCY, MAX_DESCRIBED,
+    MAX_FORWARDS, MAX_IDLE_SECONDS, MAX_KEPT_HEADERS, MAX_LIMITS, MAX_LINK_DOMAINS, MAX_NAME, MAX_ORIGINS,
+    MAX_QUOTA, MAX_QUOTAS, MAX_ROOMS, MAX_WORKERS, MIN_CODE_LENGTH, Ordering, Path, Per, QuotaSettings,
+    RoomSettings, Server, TOPIC_NAME_RULE, any_path, is_topic_name,
 };
 use crate::cors::Cors;
 use crate::forward::Verifier;
@@ -73,6 +74,8 @@ pub(super) struct Compiled {
     pub(super) cors: Cors,
     pub(super) own: OwnAddresses,
     pub(super) listeners: Listeners,
+    /// `[[domains]]`, their addresses as they can stand in a header.
+    pub(super) domains: Vec<DomainSettings>,
     /// `links.root_url`, `not_found_url` and `gone_url`, as they can stand in a header.
     pub(super) fallbacks: [Option<String>; 3],
     pub(super) jwt: Option<Jwt>,
@@ -92,7 +95,7 @@ pub(super) struct Compiled {
 
 pub(super) fn compile(config: &Config) -> Result<Compiled, Fault> {
     let root = Path::default();
-    let (own, listeners, proxies) = server(&config.server, &root.key("server"))?;
+    let (own, listeners, proxies) = server(&config.server, &config.domains, &root.key("server"))?;
     let cors = cors(
         &config.server.cors_origins,
         &root.key("server").key("cors_origins"),
@@ -105,6 +108,7 @@ pub(super) fn compile(config: &Config) -> Result<Compiled, Fault> {
     };
     store(&config.store, &root.key("store"))?;
     let fallbacks = links(&config.links, &own, &root.key("links"))?;
+    let domains = domains(config, &own, &root.key("domains"))?;
 
     let path = root.key("limits");
     let described = config
@@ -173,6 +177,7 @@ pub(super) fn compile(config: &Config) -> Result<Compiled, Fault> {
         own,
         listeners,
         fallbacks,
+        domains,
         jwt,
         policies: Policies::new(policies),
         quotas,
@@ -222,7 +227,11 @@ fn store(store: &StoreSettings, path: &Path) -> Checked {
     }
 }
 
-fn server(server: &Server, path: &Path) -> Result<(OwnAddresses, Listeners, Proxies), Fault> {
+fn server(
+    server: &Server,
+    domains: &[DomainSettings],
+    path: &Path,
+) -> Result<(OwnAddresses, Listeners, Proxies), Fault> {
     let listen = server.listen.parse::<Listen>();
     let listen = listen.map_err(|error| Fault::new(path.key("listen"), error.to_string()))?;
     let public = public_url(&server.public_url, path.key("public_url"))?;
@@ -255,6 +264,7 @@ fn server(server: &Server, path: &Path) -> Result<(OwnAddresses, Listeners, Prox
     let others = [&listeners.admin, &listeners.redirect, &listeners.rls];
     let others = others.into_iter().flatten().cloned().collect();
     let own = OwnAddresses::new(&public, listen, &server.own_addresses).and(others);
+    let own = own.with_domains(domains.iter().map(|domain| domain.host.clone()).collect());
     Ok((own, listeners, trusted))
 }
 
@@ -276,20 +286,56 @@ fn clients(clients: &Clients, path: &Path) -> Checked {
     within(clients.max_buckets, (1, MAX_BUCKETS), path.key("max_buckets"))
 }
 
+/// Where people are led who find nothing, as it can stand in a header. As a link's target: it would lead to itself.
+fn fallback(
+    own: &OwnAddresses,
+    path: &Path,
+    (name, url): (&'static str, &Option<String>),
+) -> Result<Option<String>, Fault> {
+    let target = |url: &String| crate::target::target(own, url, name);
+    url.as_ref().map(target).transpose().map_err(|problem| {
+        let detail = problem.errors.into_iter().map(|error| error.detail).next();
+        Fault::new(path.key(name), detail.unwrap_or(problem.detail))
+    })
+}
+
+fn domains(config: &Config, own: &OwnAddresses, path: &Path) -> Result<Vec<DomainSettings>, Fault> {
+    at_most(config.domains.len(), MAX_LINK_DOMAINS, path)?;
+    let public = url::Url::parse(&config.server.public_url).ok();
+    let public = public.as_ref().and_then(url::Url::host_str).unwrap_or_default();
+    let (mut hosts, mut compiled) = (BTreeSet::new(), Vec::new());
+    for (index, domain) in config.domains.iter().enumerate() {
+        let path = path.index(index);
+        let rule = "must be a host name in lower case without a port, e.g. go.example";
+        ensure(codes::is_host(&domain.host), path.key("host"), rule)?;
+        ensure(
+            domain.host != public,
+            path.key("host"),
+            "is that of server.public_url",
+        )?;
+        ensure(
+            hosts.insert(&domain.host),
+            path.key("host"),
+            "is that of an earlier domain",
+        )?;
+        let of = |name: &'static str, url: &Option<String>| fallback(own, &path, (name, url));
+        compiled.push(DomainSettings {
+            host: domain.host.clone(),
+            root_url: of("root_url", &domain.root_url)?,
+            not_found_url: of("not_found_url", &domain.not_found_url)?,
+            gone_url: of("gone_url", &domain.gone_url)?,
+        });
+    }
+    Ok(compiled)
+}
+
 /// Returns `root_url`, `not_found_url` and `gone_url`, as they can stand in a header.
 fn links(links: &Links, own: &OwnAddresses, path: &Path) -> Result<[Option<String>; 3], Fault> {
-    // As a link's target: it would lead to itself.
-    let fallback = |name: &str, url: &Option<String>| {
-        let target = |url: &String| crate::target::target(own, url, name);
-        url.as_ref().map(target).transpose().map_err(|problem| {
-            let detail = problem.errors.into_iter().map(|error| error.detail).next();
-            Fault::new(path.key(name), detail.unwrap_or(problem.detail))
-        })
-    };
+    let of = |name: &'static str, url: &Option<String>| fallback(own, path, (name, url));
     let fallbacks = [
-        fallback("root_url", &links.root_url)?,
-        fallback("not_found_url", &links.not_found_url)?,
-        fallback("gone_url", &links.gone_url)?,
+        of("root_url", &links.root_url)?,
+        of("not_found_url", &links.not_found_url)?,
+        of("gone_url", &links.gone_url)?,
     ];
     let redirect = path.key("redirect");
     ensure(

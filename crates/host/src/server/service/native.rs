@@ -48,13 +48,21 @@ impl Gateway {
         Ok(Some(Native::Answered(match call {
             Call::HealthLive | Call::HealthReady => self.health(call)?,
             Call::Welcome => {
-                let root = admin::root(&self.generation.settings.config).map(from_core);
+                let root = self.root(request).map(from_core);
                 return Ok(root.or_else(|| Dashboard::welcome(headers)).map(Native::Answered));
             }
             Call::Dashboard => Dashboard::file("index.html", headers)?,
             Call::DashboardFile => Dashboard::file(file, headers)?,
             call => return Ok(Some(Native::GoesOn(call))),
         })))
+    }
+
+    /// Where the root of the host leads that was asked for, if the configuration says so.
+    fn root(&self, request: &hyper::Request<Incoming>) -> Option<Response> {
+        let header = request.headers().get(http::header::HOST);
+        let host = header.and_then(|host| host.to_str().ok());
+        let host = host.or_else(|| request.uri().host());
+        admin::root(&self.generation.settings.config, host)
     }
 
     /// The same where operators have a listener of their own: what is theirs is not here.
@@ -64,7 +72,7 @@ impl Gateway {
     ) -> Result<Option<Native>, Problem> {
         let path = request.uri().path();
         // The welcome page leads to what is not here.
-        if path == Call::Welcome.path() && admin::root(&self.generation.settings.config).is_none() {
+        if path == Call::Welcome.path() && self.root(request).is_none() {
             return Ok(None);
         }
         match is_for_operators(path) {

@@ -16,13 +16,31 @@ pub(in crate::links) fn describe(call: Call, operation: &mut Operation<'_>) {
         operation.path("link", text(1, 256), rule);
     }
     if call.has_body() {
-        operation.takes_json(json!({ "type": "object" }), example(call));
+        let kind = match call {
+            Call::DubCreateLinks => "array",
+            _ => "object",
+        };
+        operation.takes_json(json!({ "type": kind }), example(call));
     }
     queries(call, operation);
     match call {
         Call::DubListLinks => {
             let links = json!({ "type": "array", "items": { "type": "object" } });
             operation.gives_json(200, "A page of links.", links, json!([link()]));
+        }
+        Call::DubCreateLinks | Call::DubEditLinks => {
+            let links = json!({ "type": "array", "items": { "type": "object" } });
+            let refused = json!({ "link": { "url": "x" }, "error": "url: must be an absolute http or https URL", "code": "unprocessable_entity" });
+            operation.gives_json(
+                200,
+                "Of each the link, or what is wrong with it.",
+                links,
+                json!([link(), refused]),
+            );
+        }
+        Call::DubDeleteLinks => {
+            let count = json!({ "type": "object" });
+            operation.gives_json(200, "How many were there.", count, json!({ "deletedCount": 2 }));
         }
         Call::DubCountLinks => {
             operation.gives_json(
@@ -75,6 +93,13 @@ fn queries(call: Call, operation: &mut Operation<'_>) {
             operation.query("tagNames", word(), "One of these tags.");
             operation.query("showArchived", json!({ "type": "boolean" }), "Archived ones too.");
         }
+        Call::DubDeleteLinks => {
+            operation.query(
+                "linkIds",
+                word(),
+                "Which links: ids with commas between them, at most 100.",
+            );
+        }
         Call::DubReadLink => {
             for name in ["linkId", "externalId", "domain", "key"] {
                 operation.query(
@@ -95,6 +120,11 @@ fn about(call: Call) -> &'static str {
             "The caller's links, newest first: `search`, `tagNames`, `showArchived`, `sortBy`, `sortOrder`, by `page` or `startingAfter`."
         }
         Call::DubCreateLink => "A new link.",
+        Call::DubCreateLinks => "Up to 100 new links, each on its own.",
+        Call::DubEditLinks => {
+            "Changes up to 100 of the key's own links in the same way: `linkIds` or `externalIds`, and `data`."
+        }
+        Call::DubDeleteLinks => "Removes up to 100 of the key's own links.",
         Call::DubUpsertLink => "Changes the caller's newest link to this URL, or makes one.",
         Call::DubCountLinks => "How many links the caller has.",
         Call::DubReadLink => "One link, by `linkId`, `externalId`, or `domain` and `key`.",
@@ -106,6 +136,10 @@ fn about(call: Call) -> &'static str {
 fn example(call: Call) -> Value {
     match call {
         Call::DubEditLink => json!({ "title": "Spring sale", "expiresAt": null }),
+        Call::DubCreateLinks => {
+            json!([{ "url": "https://example.com/sale", "key": "sale" }, { "url": "https://example.com/new" }])
+        }
+        Call::DubEditLinks => json!({ "linkIds": [ID], "data": { "tagNames": ["spring"] } }),
         _ => {
             json!({ "url": "https://example.com/sale", "key": "sale", "tagNames": ["spring"], "utm_source": "mail" })
         }

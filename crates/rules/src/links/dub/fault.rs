@@ -39,8 +39,14 @@ fn code(status: u16) -> Option<&'static str> {
     })
 }
 
-/// The answer that a refusal is.
-pub(super) fn answer(problem: Problem) -> Response {
+/// The code of a refusal there, and its message.
+pub(super) fn told(problem: &Problem) -> (&'static str, String) {
+    let (status, message) = said(problem);
+    (code(status).unwrap_or("internal_server_error"), message)
+}
+
+/// Its status there, and its message.
+fn said(problem: &Problem) -> (u16, String) {
     let fields: Vec<String> = problem
         .errors
         .iter()
@@ -56,6 +62,12 @@ pub(super) fn answer(problem: Problem) -> Response {
         Kind::InvalidRequest if !fields.is_empty() => 422,
         kind => kind.status(),
     };
+    (status, message)
+}
+
+/// The answer that a refusal is.
+pub(super) fn answer(problem: Problem) -> Response {
+    let (status, message) = said(&problem);
     let mut response = problem.into_response();
     let Some(code) = code(status) else {
         return response;

@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use super::super::record::Record;
-use super::super::shlink::is_here;
+use super::super::shlink::{host, is_on};
 use crate::world::World;
 use tollgate_api::problem::Problem;
 
@@ -55,11 +55,22 @@ pub(super) fn way(rule: &Value) -> Way {
     }
 }
 
-/// That the links of a domain are here.
-pub(super) fn domain<S>(world: &World<'_, S>, sent: &Map<String, Value>) -> Result<(), Problem> {
-    match is_here(world, sent.get("domain").and_then(Value::as_str)) {
-        true => Ok(()),
-        false => Err(Problem::field("#/domain", "There is no such domain here.")),
+/// The host that is sent, as links are kept under it; see [`host`].
+pub(super) fn domain<'w, S>(
+    world: &'w World<'_, S>,
+    sent: &Map<String, Value>,
+) -> Result<Option<&'w str>, Problem> {
+    let found = host(world, sent.get("domain").and_then(Value::as_str));
+    found.ok_or_else(|| Problem::field("#/domain", "There is no such domain here."))
+}
+
+/// That a link of this name is on the host that is sent, if one is: links do not move.
+pub(super) fn stays<S>(world: &World<'_, S>, sent: &Map<String, Value>, name: &str) -> Result<(), Problem> {
+    let host = domain(world, sent)?;
+    let is_sent = sent.get("domain").is_some_and(|domain| !is_nothing(domain));
+    match is_sent && !is_on(name, Some(host)) {
+        true => Err(Problem::field("#/domain", "A link stays on its domain.")),
+        false => Ok(()),
     }
 }
 

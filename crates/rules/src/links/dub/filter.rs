@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 
 use super::super::list::{self, matches};
 use super::super::record::Link;
-use super::super::shlink::is_here;
+use super::super::shlink::{host, is_on};
 use super::{ID, MAX_LINKS};
 use crate::world::World;
 use tollgate_api::http::Request;
@@ -33,7 +33,7 @@ impl Query {
     }
 
     /// The words of a list, which is sent as several fields, or with commas.
-    fn words(&self, name: &str) -> impl Iterator<Item = &str> {
+    pub(super) fn words(&self, name: &str) -> impl Iterator<Item = &str> {
         let found = self.0.iter().filter(move |(found, _)| found == name);
         let words = found.flat_map(|(_, value)| value.split(','));
         words.map(str::trim).filter(|word| !word.is_empty())
@@ -87,12 +87,16 @@ impl<'q> Filter<'q> {
         request: &Request,
     ) -> Result<Vec<Link>, Problem> {
         let mut links = list::gather(world, request, MAX_LINKS).await?;
-        // No link is of another domain, tenant, folder or user.
+        // No link is of another tenant, folder or user.
         let elsewhere = ["tenantId", "folderId", "userId"]
             .iter()
             .any(|name| self.query.text(name).is_some());
-        if elsewhere || !is_here(world, self.query.text("domain")) {
+        if elsewhere {
             links.clear();
+        }
+        if let Some(domain) = self.query.text("domain").filter(|domain| !domain.is_empty()) {
+            let host = host(world, Some(domain));
+            links.retain(|link| is_on(&link.code, host));
         }
         links.retain(|link| self.takes(link));
         links.sort_by(|a, b| b.record.id.cmp(&a.record.id));

@@ -2,8 +2,9 @@
 
 use serde_json::{Value, json};
 
-use crate::testing::{ADMIN, Gateway, SECOND, body, text};
+use crate::testing::{ADMIN, Gateway, SECOND, body, ready, text};
 use tollgate_api::http::Response;
+use tollgate_store::ports::Store as _;
 
 const FIREFOX: &str = "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0";
 const PHONE: &str = "Mozilla/5.0 (Linux; Android 10; K) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/140.0.0.0 Mobile Safari/537.36";
@@ -419,4 +420,140 @@ fn a_member_sees_and_changes_its_own_links_alone() {
         gateway.dub_ok("PATCH", &path, json!({ "title": "A" }))["title"],
         json!("A")
     );
+}
+
+#[test]
+fn a_link_is_found_by_its_external_id_as_long_as_it_has_it() {
+    let gateway = Gateway::new();
+    let made = gateway.dub_ok(
+        "POST",
+        "",
+        json!({ "url": "https://example.com/a", "key": "spring", "externalId": "one" }),
+    );
+    let path = format!("/{}", made["id"].as_str().unwrap());
+    let entries = || {
+        let all = ready(gateway.store.scan("owner/", None, 100)).unwrap();
+        all.into_iter().filter(|item| item.key.contains("/x/")).count()
+    };
+    let found = |id: &str| {
+        gateway
+            .dub("GET", &format!("/info?externalId={id}"), Value::Null)
+            .status
+    };
+    assert_eq!((entries(), found("one"), found("two")), (1, 200, 404));
+    gateway.dub_ok("PATCH", &path, json!({ "externalId": "two", "key": "summer" }));
+    assert_eq!((entries(), found("one"), found("two")), (1, 404, 200));
+    gateway.dub_ok("PATCH", &path, json!({ "externalId": "three" }));
+    assert_eq!((entries(), found("two"), found("three")), (1, 404, 200));
+    let by = gateway.dub_ok("PATCH", "/ext_three", json!({ "title": "T" }));
+    assert_eq!((&by["id"], &by["key"]), (&made["id"], &json!("summer")));
+    gateway.dub_ok("PATCH", &path, json!({ "externalId": null }));
+    assert_eq!((entries(), found("three")), (0, 404));
+    gateway.dub_ok("PATCH", &path, json!({ "externalId": "four" }));
+    gateway.dub_ok("DELETE", &path, Value::Null);
+    assert_eq!((entries(), found("four")), (0, 404));
+}
+
+#[test]
+fn the_case_of_a_host_makes_no_other_link() {
+    let gateway = Gateway::new();
+    let upsert = |url: &str| gateway.dub_ok("PUT", "/upsert", json!({ "url": url }))["id"].clone();
+    let first = upsert("https://EXAMPLE.com/Path");
+    assert_eq!(upsert("https://example.com/Path"), first);
+    assert_eq!(upsert("HTTPS://Example.Com/Path"), first);
+    assert_ne!(upsert("https://example.com/path"), first);
+}
+
+#[test]
+fn many_links_are_made_changed_and_removed_each_on_its_own() {
+    let gateway = Gateway::new();
+    let sent = json!([
+        { "url": "https://example.com/1", "key": "one", "externalId": "e1" },
+        { "url": "ftp://example.com/", "key": "two" },
+        { "url": "https://example.com/3", "key": "one" },
+        { "url": "https://example.com/4", "archived": true },
+    ]);
+    let made = gateway.dub_ok("POST", "/bulk", sent.clone());
+    assert_eq!(
+        (&made[0]["key"], &made[3]["archived"]),
+        (&json!("one"), &json!(true))
+    );
+    assert_eq!(
+        (&made[1]["code"], &made[1]["link"]),
+        (&json!("unprocessable_entity"), &sent[1])
+    );
+    assert!(
+        made[1]["error"]
+            .as_str()
+            .is_some_and(|error| error.starts_with("url: ")),
+        "{made}"
+    );
+    assert_eq!(made[2]["code"], "conflict");
+    assert_eq!(gateway.dub_ok("GET", "/count?showArchived=true", Value::Null), 2);
+
+    let changes = json!({ "linkIds": [made[3]["id"], "link_nobody"], "externalIds": ["e1"], "data": { "tagNames": ["t"], "archived": false } });
+    let changed = gateway.dub_ok("PATCH", "/bulk", changes);
+    assert_eq!(
+        (&changed[0]["tags"][0]["name"], &changed[0]["archived"]),
+        (&json!("t"), &json!(false))
+    );
+    assert_eq!(
+        (&changed[1]["code"], &changed[1]["link"]["id"]),
+        (&json!("not_found"), &json!("link_nobody"))
+    );
+    assert_eq!(
+        (&changed[2]["id"], &changed[2]["tagId"]),
+        (&made[0]["id"], &json!("t"))
+    );
+
+    let ids = format!(
+        "/bulk?linkIds={},{}&linkIds=link_nobody",
+        made[0]["id"].as_str().unwrap(),
+        made[3]["id"].as_str().unwrap()
+    );
+    assert_eq!(
+        gateway.dub_ok("DELETE", &ids, Value::Null),
+        json!({ "deletedCount": 2 })
+    );
+    assert_eq!(
+        gateway.dub_ok("DELETE", &ids, Value::Null),
+        json!({ "deletedCount": 0 })
+    );
+    assert_eq!(gateway.dub_ok("GET", "/count?showArchived=true", Value::Null), 0);
+}
+
+#[test]
+fn calls_about_many_links_have_bounds() {
+    let gateway = Gateway::new();
+    let link = json!({ "url": "https://example.com/" });
+    let with_password = json!({ "url": "https://example.com/", "password": "p" });
+    for (method, path, sent) in [
+        ("POST", "/bulk", json!([])),
+        ("POST", "/bulk", Value::Array(vec![link.clone(); 101])),
+        ("POST", "/bulk", Value::Array(vec![with_password; 17])),
+        ("PATCH", "/bulk", json!({ "linkIds": [], "data": {} })),
+        ("PATCH", "/bulk", json!({ "linkIds": vec!["x"; 101], "data": {} })),
+        (
+            "PATCH",
+            "/bulk",
+            json!({ "linkIds": ["x"], "data": { "key": "abc" } }),
+        ),
+        (
+            "PATCH",
+            "/bulk",
+            json!({ "linkIds": ["x"], "data": { "domain": "a.example" } }),
+        ),
+        (
+            "PATCH",
+            "/bulk",
+            json!({ "linkIds": vec!["x"; 17], "data": { "password": "p" } }),
+        ),
+        ("PATCH", "/bulk", json!({ "linkIds": ["x"] })),
+        ("DELETE", "/bulk", Value::Null),
+    ] {
+        let refused = gateway.dub(method, path, sent);
+        assert_eq!(refused.status, 422, "{method}: {}", text(&refused));
+    }
+    assert!(matches!(gateway.dub("POST", "/bulk", link).status, 400 | 422));
+    assert_eq!(gateway.dub_ok("GET", "/count", Value::Null), 0);
 }

@@ -2,10 +2,11 @@
 
 use serde_json::{Map, Value, json};
 
+use super::super::domain;
 use super::super::record::{Link, short_url};
-use super::super::shlink::domain;
 use super::ID;
 use super::fields::{Way, way};
+use crate::codes;
 use crate::world::World;
 use tollgate_api::time;
 
@@ -26,12 +27,11 @@ pub(super) fn of<S>(world: &World<'_, S>, link: &Link) -> Value {
         json!({ "url": one.url, "percentage": percentage })
     };
     let variants: Vec<Value> = record.targets.iter().map(variant).collect();
-    let qr = format!(
-        "{}/api/links/{}/qr?format=png",
-        config.server.public_url, link.code
-    );
+    let (host, code) = codes::parts(&link.code);
+    let on = host.map_or(String::new(), |host| format!("&domain={host}"));
+    let qr = format!("{}/api/links/{code}/qr?format=png{on}", config.server.public_url);
     let mut view = json!({
-        "id": id(link), "domain": domain(world), "key": link.code, "url": record.url, "shortLink": short_url(config, &link.code),
+        "id": id(link), "domain": host.unwrap_or_else(|| domain::default(config)), "key": code, "url": record.url, "shortLink": short_url(config, &link.code),
         "qrCode": qr, "externalId": record.external_id, "title": record.title, "archived": record.limits.archived,
         "expiresAt": record.limits.expires_at.map(time::format), "expiredUrl": record.fallback_url,
         "ios": led(&rules, Way::Ios), "android": led(&rules, Way::Android), "geo": geo(&rules),

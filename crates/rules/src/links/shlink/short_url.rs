@@ -4,7 +4,7 @@ use serde_json::{Map, Value, json};
 
 use super::page::{Fields, Page};
 use super::problem::Fault;
-use super::{here, is_here, links};
+use super::{host, is_on, links, named};
 use crate::world::World;
 use tollgate_api::http::{Request, Response};
 use tollgate_api::{json as body, time};
@@ -15,6 +15,7 @@ use super::super::create::{self, Made};
 use super::super::list::matches;
 use super::super::record::{Link, State, short_url};
 use super::super::{edit, maintain, manage};
+use crate::codes;
 use crate::etag::IfMatch;
 
 /// Links of a page unless the caller says otherwise.
@@ -41,7 +42,7 @@ pub(super) fn view<S>(world: &World<'_, S>, link: &Link) -> Value {
     let record = &link.record;
     let limits = &record.limits;
     json!({
-        "shortCode": link.code,
+        "shortCode": codes::parts(&link.code).1,
         "shortUrl": short_url(&world.settings.config, &link.code),
         "longUrl": record.url,
         "dateCreated": time::format(record.created_at),
@@ -52,7 +53,7 @@ pub(super) fn view<S>(world: &World<'_, S>, link: &Link) -> Value {
             "validUntil": limits.expires_at.map(time::format),
             "maxVisits": limits.max_visits,
         },
-        "domain": null,
+        "domain": codes::parts(&link.code).0,
         "title": record.title,
         "crawlable": false,
         "forwardQuery": record.forward_query,
@@ -134,8 +135,9 @@ pub(super) async fn list<S: Store>(world: &World<'_, S>, request: &Request) -> R
     let mut links = links(world, request).await?;
     let page = Page::of(&fields, PAGE)?;
     let filter = Filter::of(&fields)?;
-    if !is_here(world, fields.text("domain")) {
-        links.clear();
+    if let Some(domain) = fields.text("domain").filter(|domain| !domain.is_empty()) {
+        let host = host(world, Some(domain));
+        links.retain(|link| is_on(&link.code, host));
     }
     links.retain(|link| filter.takes(link, world.now));
     sort(&mut links, fields.text("orderBy"))?;
@@ -164,10 +166,12 @@ pub(super) async fn create<S: Store>(world: &World<'_, S>, request: &Request) ->
     super::signed_in(world, request).await?;
     let creator = access::creator(world, request).await?;
     let sent = object(request)?;
-    if !is_here(world, sent.get("domain").and_then(Value::as_str)) {
-        return Err(Fault::invalid("domain", "There is no such domain here."));
-    }
+    let host = host(world, sent.get("domain").and_then(Value::as_str));
+    let host = host.ok_or_else(|| Fault::invalid("domain", "There is no such domain here."))?;
     let mut ours = Map::new();
+    if let Some(host) = host {
+        ours.insert("domain".into(), host.into());
+    }
     for (theirs, name) in FIELDS {
         if let Some(value) = sent.get(*theirs).filter(|value| !value.is_null()) {
             ours.insert((*name).to_owned(), value.clone());
@@ -197,8 +201,8 @@ pub(super) async fn found<S: Store>(
     code: &str,
 ) -> Result<(Credential, Link), Fault> {
     let credential = Credential::of(world, request).await?;
-    here(world, &Fields::of(request))?;
-    let link = credential.open(world, code).await?;
+    let name = named(world, &Fields::of(request), code)?;
+    let link = credential.open(world, &name).await?;
     Ok((credential, link))
 }
 
@@ -216,7 +220,8 @@ pub(super) async fn edit<S: Store>(
     request: &Request,
     code: &str,
 ) -> Result<Response, Fault> {
-    let (credential, _) = found(world, request, code).await?;
+    let (credential, link) = found(world, request, code).await?;
+    let code = &*link.code;
     let sent = object(request)?;
     let mut ours = Map::new();
     for (theirs, name) in FIELDS.iter().filter(|(_, name)| !name.starts_with("code")) {
@@ -237,8 +242,8 @@ pub(super) async fn delete<S: Store>(
     request: &Request,
     code: &str,
 ) -> Result<Response, Fault> {
-    let (credential, _) = found(world, request, code).await?;
-    manage::remove(world, &credential, code, &IfMatch::of(request)).await?;
+    let (credential, link) = found(world, request, code).await?;
+    manage::remove(world, &credential, &link.code, &IfMatch::of(request)).await?;
     Ok(Response::empty(204))
 }
 
@@ -314,7 +319,8 @@ pub(super) async fn set_rules<S: Store>(
     request: &Request,
     code: &str,
 ) -> Result<Response, Fault> {
-    let (credential, _) = found(world, request, code).await?;
+    let (credential, link) = found(world, request, code).await?;
+    let code = &*link.code;
     let sent = object(request)?;
     let Some(Value::Array(sent)) = sent.get("redirectRules") else {
         return Err(Fault::invalid("redirectRules", "redirectRules must be a list."));

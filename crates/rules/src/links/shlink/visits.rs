@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::page::{Fields, Page};
 use super::problem::Fault;
 use super::short_url::{found, summary};
-use super::{MAX_VISITS, here, is_here, links, signed_in};
+use super::{MAX_VISITS, host, is_on, links, signed_in};
 use crate::keys;
 use crate::world::World;
 use tollgate_api::calls::Scope;
@@ -146,7 +146,10 @@ pub(super) async fn of_tag<S: Store>(
     let mut links = links(world, request).await?;
     let fields = Fields::of(request);
     let asked = Asked::of(&fields)?;
-    here(world, &fields)?;
+    if let Some(domain) = fields.text("domain").filter(|domain| !domain.is_empty()) {
+        let host = host(world, Some(domain)).ok_or(Fault::NoLink)?;
+        links.retain(|link| is_on(&link.code, Some(host)));
+    }
     let tag = percent_encoding::percent_decode_str(tag)
         .decode_utf8_lossy()
         .into_owned();
@@ -165,10 +168,11 @@ pub(super) async fn of_domain<S: Store>(
     let links = links(world, request).await?;
     let asked = Asked::of(&Fields::of(request))?;
     let domain = percent_encoding::percent_decode_str(domain).decode_utf8_lossy();
-    match is_here(world, Some(&domain)) {
-        true => of_many(world, asked, links).await,
-        false => Err(Fault::Problem(tollgate_api::problem::Problem::not_found())),
-    }
+    let Some(host) = host(world, Some(&domain)) else {
+        return Err(Fault::Problem(tollgate_api::problem::Problem::not_found()));
+    };
+    let on_it = links.into_iter().filter(|link| is_on(&link.code, Some(host)));
+    of_many(world, asked, on_it.collect()).await
 }
 
 pub(super) async fn of_all<S: Store>(world: &World<'_, S>, request: &Request) -> Result<Response, Fault> {

@@ -24,7 +24,7 @@ fn a_created_link_is_shown_whole_with_absent_values_as_null() {
     assert_eq!(code.len(), 7);
     let owner = format!("key:{}", member.split('_').nth(1).unwrap());
     let expected = json!({
-        "id": link["id"], "code": code, "shortUrl": format!("http://localhost:3000/{code}"), "url": URL,
+        "id": link["id"], "code": code, "domain": null, "shortUrl": format!("http://localhost:3000/{code}"), "url": URL,
         "redirect": 302, "createdAt": at(0), "updatedAt": at(0), "validFrom": null, "expiresAt": null,
         "expireAfterIdle": null, "lastVisitedAt": null, "visits": 0, "uniqueVisitors": 0, "bots": 0, "maxVisits": null, "fallbackUrl": null,
         "forwardQuery": false, "tags": [], "title": null, "externalId": null, "owner": owner, "archived": false,
