@@ -72,6 +72,62 @@ pub async fn an_import_that_is_run_again_skips_what_is_there(host: Host) {
     }
 }
 
+pub async fn links_are_exported_and_imported_with_their_domains(host: Host) {
+    let domains = "[[domains]]\nhost = \"sale.test\"\n[[domains]]\nhost = \"other.test\"\n";
+    let gateway = Gateway::start(host, domains).await;
+    let lines = ["null", "\"sale.test\"", "\"OTHER.test\"", "\"nowhere.test\""].map(|domain| {
+        let code = if domain.contains("nowhere") { "elsewhere" } else { "spring" };
+        let place = domain.trim_matches('"').to_lowercase();
+        format!("{{\"code\":\"{code}\",\"url\":\"https://example.com/{place}\",\"domain\":{domain},\"archived\":{}}}\n", domain.contains("OTHER"))
+    });
+    let (told, err) = import(&gateway, &lines.concat(), 0).await;
+    assert_eq!(tally(&told), [4, 0, 0], "{err}");
+    assert!(
+        err.contains("nowhere.test is no domain") && !err.contains("sale.test"),
+        "{err}"
+    );
+    let (again, _) = import(&gateway, &lines.concat(), 0).await;
+    assert_eq!(tally(&again), [0, 4, 0]);
+    let led = async |gateway: &Gateway, host: &str, path: &str| {
+        let visit = gateway.get(path).header("host", host).send().await;
+        (
+            visit.status,
+            visit
+                .headers
+                .get("location")
+                .and_then(|url| url.to_str().ok().map(str::to_owned)),
+        )
+    };
+    let of_sale = run(of(&gateway, &["links", "export", "--domain", "sale.test"]))
+        .await
+        .expect(0);
+    assert_eq!(of_sale.out.lines().count(), 1, "{}", of_sale.out);
+    for format in ["ndjson", "csv"] {
+        let exported = run(of(&gateway, &["links", "export", "--format", format]))
+            .await
+            .expect(0)
+            .out;
+        let other = Gateway::start(host, domains).await;
+        assert_eq!(
+            tally(&import(&other, &exported, 0).await.0),
+            [4, 0, 0],
+            "{format}"
+        );
+        for (host, path, place) in [
+            ("short.test", "/spring", "null"),
+            ("sale.test", "/spring", "sale.test"),
+            ("short.test", "/elsewhere", "nowhere.test"),
+        ] {
+            assert_eq!(
+                led(&other, host, path).await,
+                (302, Some(format!("https://example.com/{place}"))),
+                "{format}"
+            );
+        }
+        assert_eq!(led(&other, "other.test", "/spring").await.0, 410, "{format}");
+    }
+}
+
 pub async fn lines_that_make_no_link_are_told_with_their_reasons(host: Host) {
     let gateway = Gateway::start(host, "").await;
     gateway.link("taken").await;

@@ -9,8 +9,9 @@ use serde_json::Value;
 /// Links of a page: the most that the gateway gives.
 const PAGE: u32 = 500;
 /// The columns of a table.
-const COLUMNS: [&str; 23] = [
+const COLUMNS: [&str; 24] = [
     "code",
+    "domain",
     "url",
     "title",
     "tags",
@@ -46,6 +47,9 @@ pub struct ExportOptions {
     /// Only links with this tag.
     #[arg(long)]
     pub tag: Option<String>,
+    /// Only links on this host.
+    #[arg(long, value_name = "HOST")]
+    pub domain: Option<String>,
     /// Only links of this owner (admins).
     #[arg(long)]
     pub owner: Option<String>,
@@ -69,7 +73,11 @@ pub enum Form {
 /// See [`Failure`].
 pub async fn export(options: &ExportOptions, client: &Client, mut output: Output) -> Result<(), Failure> {
     let mut query = format!("/api/links?limit={PAGE}");
-    for (name, value) in [("tag", &options.tag), ("owner", &options.owner)] {
+    for (name, value) in [
+        ("tag", &options.tag),
+        ("domain", &options.domain),
+        ("owner", &options.owner),
+    ] {
         if let Some(value) = value {
             query += &format!("&{name}={}", segment(value));
         }

@@ -7,14 +7,16 @@ use super::super::exit::Failure;
 use super::super::output::{self, Output, printable, tell};
 use super::pace::Pace;
 use super::reader::{self, Format};
-use super::row::{self, Draft};
+use super::row::{self, DOMAIN, Draft, Record};
 use bytes::Bytes;
 use clap::Args;
 use futures::StreamExt as _;
 use http::Method;
 use indicatif::ProgressBar;
 use serde_json::{Value, json};
+use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
+use std::collections::HashSet;
 use std::fs::File;
 use std::io::{BufReader, BufWriter, Read, Write as _};
 use std::path::PathBuf;
@@ -159,6 +161,8 @@ struct Sender {
     tally: Tally,
     pace: Pace,
     concurrency: usize,
+    /// Hosts of the file that are none of the gateway's domains.
+    elsewhere: RefCell<HashSet<String>>,
 }
 
 impl Sender {
@@ -171,6 +175,7 @@ impl Sender {
             tally: Tally::default(),
             pace: Pace::new(concurrency.into()),
             concurrency: concurrency.into(),
+            elsewhere: RefCell::default(),
         }
     }
 
@@ -215,28 +220,51 @@ impl Sender {
         }
     }
 
+    /// Creates a link on the host that it has in the file, if the gateway has that; else on that of its public URL, which is told once.
     async fn create(&self, draft: &Draft) -> Result<Came, Failure> {
+        let mut draft = Cow::Borrowed(draft);
+        if let Some(host) = draft.body.get(DOMAIN).and_then(Value::as_str).map(str::to_owned) {
+            if !self.elsewhere.borrow().contains(&host) {
+                let (answer, came) = self.create_on(&draft).await?;
+                if !is_elsewhere(&answer) {
+                    return Ok(came);
+                }
+                self.leave_out(&host);
+            }
+            draft.to_mut().body.remove(DOMAIN);
+        }
+        self.create_on(&draft).await.map(|(_, came)| came)
+    }
+
+    fn leave_out(&self, host: &str) {
+        if self.elsewhere.borrow_mut().insert(host.to_owned()) {
+            let what = format!(
+                "{host} is no domain of this gateway: its links are created on that of its public URL"
+            );
+            self.bar.suspend(|| tell(&printable(&what)));
+        }
+    }
+
+    async fn create_on(&self, draft: &Draft) -> Result<(Answer, Came), Failure> {
         let body = Bytes::from(serde_json::to_vec(&draft.body).map_err(anyhow::Error::from)?);
         let answer = self.answer(&Method::POST, "/api/links", Some(body)).await?;
         let came = match answer.status {
             201 => Came::Created,
             200 => Came::There,
-            409 if self.is_there(draft).await? => return Ok(Came::There),
+            409 if self.is_there(draft).await? => return Ok((answer, Came::There)),
             _ => Came::Refused(reason(&answer)),
         };
         let code = answer.json()["code"].as_str().map(str::to_owned);
         if let (true, Came::Created | Came::There, Some(code)) = (draft.archived, &came, code) {
-            let path = format!("/api/links/{}", segment(&code));
             let body = Bytes::from_static(br#"{"archived":true}"#);
-            let answer = self.answer(&Method::PATCH, &path, Some(body)).await?;
-            if !answer.is_success() {
-                return Ok(Came::Refused(format!(
-                    "it was created, but not archived: {}",
-                    reason(&answer)
-                )));
+            let path = path(&code, &draft.body);
+            let archived = self.answer(&Method::PATCH, &path, Some(body)).await?;
+            if !archived.is_success() {
+                let why = format!("it was created, but not archived: {}", reason(&archived));
+                return Ok((answer, Came::Refused(why)));
             }
         }
-        Ok(came)
+        Ok((answer, came))
     }
 
     /// Whether the code is that of a link to the same URL: of an earlier run, and changed, archived or ended since.
@@ -244,7 +272,7 @@ impl Sender {
         let Some(code) = draft.body.get("code").and_then(Value::as_str) else {
             return Ok(false);
         };
-        let path = format!("/api/links/{}", segment(code));
+        let path = path(code, &draft.body);
         let answer = self.answer(&Method::GET, &path, None).await?;
         Ok(answer.is_success() && Some(&answer.json()["url"]) == draft.body.get("url"))
     }
@@ -340,6 +368,20 @@ impl Sender {
             _ => Err(Failure::failed(format!("{refused} lines made no link"))),
         }
     }
+}
+
+/// The gateway's address of a link with this code, on the host that it has in the file.
+fn path(code: &str, body: &Record) -> String {
+    let host = body.get(DOMAIN).and_then(Value::as_str);
+    let on = host.map(|host| format!("?{DOMAIN}={}", segment(host)));
+    format!("/api/links/{}{}", segment(code), on.unwrap_or_default())
+}
+
+/// Whether the gateway refused a link for its domain.
+fn is_elsewhere(answer: &Answer) -> bool {
+    let problem = answer.json();
+    let errors = problem["errors"].as_array();
+    answer.status == 400 && errors.is_some_and(|errors| errors.iter().any(|one| one["pointer"] == "#/domain"))
 }
 
 fn reason(answer: &Answer) -> String {

@@ -6,8 +6,11 @@ use serde_json::{Map, Value, json};
 /// A record as it was read: a CSV row's cells are strings.
 pub type Record = Map<String, Value>;
 
+/// The field of a link's host.
+pub const DOMAIN: &str = "domain";
+
 /// A link to be.
-#[derive(Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Draft {
     /// The body of `POST /api/links`.
     pub body: Record,
@@ -68,7 +71,7 @@ const NAMES: &[(&str, Field)] = &[
     ("longurl", Field::Url),
     ("shortcode", Field::Code),
     ("shorturl", Field::ShortUrl),
-    ("domain", Field::Domain),
+    (DOMAIN, Field::Domain),
     ("validsince", Field::Text("validFrom")),
     ("validuntil", Field::Text("expiresAt")),
     // Dub: links of its API, its CSV.
@@ -137,6 +140,9 @@ pub fn drafts(record: &Record, domain: Option<&str>) -> Result<Vec<Draft>, Strin
     };
     found.body.insert("url".into(), url.into());
     found.body.insert("ifExists".into(), "return".into());
+    if let Some(host) = &found.domain {
+        found.body.insert(DOMAIN.into(), host.to_ascii_lowercase().into());
+    }
     let description = record.get(DESCRIPTION).and_then(text);
     if let (false, Some(title)) = (found.body.contains_key("title"), description) {
         found.body.insert("title".into(), title.into());
@@ -329,6 +335,19 @@ mod tests {
     }
 
     #[test]
+    fn a_link_keeps_its_domain() {
+        let on = |domain: Value| {
+            one(
+                json!({"code": "abc", "url": "https://e.com/", "domain": domain, "shortUrl": "https://s.test/abc"}),
+            )
+        };
+        assert_eq!(on(json!("S.test"))["domain"], "s.test");
+        for none in [Value::Null, json!("")] {
+            assert_eq!(on(none), json!({"code": "abc", "url": "https://e.com/"}));
+        }
+    }
+
+    #[test]
     fn rules_and_targets_come_back_from_lines_and_tables() {
         let rules = json!([{"when": {"os": "ios"}, "url": "https://e.com/ios"}]);
         let expected = json!({"code": "abc", "url": "https://e.com/", "rules": rules, "utm": {"source": "mail"}, "notifyBefore": 60, "events": true});
@@ -361,7 +380,7 @@ mod tests {
             "longUrl": "https://e.com/", "title": "", "tags": "a|b", "visits": "5"});
         assert_eq!(
             one(csv),
-            json!({"code": "abc", "url": "https://e.com/", "tags": ["a", "b"]})
+            json!({"code": "abc", "domain": "s.test", "url": "https://e.com/", "tags": ["a", "b"]})
         );
     }
 
@@ -372,7 +391,7 @@ mod tests {
             "shortLink": "https://dub.sh/abc", "tags": [{"id": "1", "name": "x", "color": "red"}], "clicks": 0});
         assert_eq!(
             one(api),
-            json!({"code": "abc", "url": "https://e.com/", "expiresAt": "2030-01-01T00:00:00.000Z",
+            json!({"code": "abc", "domain": "dub.sh", "url": "https://e.com/", "expiresAt": "2030-01-01T00:00:00.000Z",
             "fallbackUrl": "https://e.com/over", "tags": ["x"]})
         );
         let csv = json!({"Short link": "https://dub.sh/abc", "Destination URL": "https://e.com/", "Clicks": "0",
