@@ -76,6 +76,18 @@ assert.equal(await refused(dub.links.get({ externalId: `ext_none-${word}` })), '
 assert.equal(await refused(dub.links.update('link_none', { title: 'x' })), 'not_found');
 assert.equal(await refused(stranger.links.list({})), 'unauthorized');
 
+step('many are made, changed and removed at once');
+const many = await dub.links.createMany([
+  { url: `https://example.com/${word}/m1`, externalId: `m1-${word}` }, { url: 'no address' }, { url: 'https://example.com/', key: changed.key },
+  { url: `https://example.com/${word}/m2`, externalId: `m2-${word}` },
+]);
+assert.deepEqual(many.map(({ code }) => code), [undefined, 'unprocessable_entity', 'conflict', undefined]);
+const titled = await dub.links.updateMany({ linkIds: [many[0].id], externalIds: [`m2-${word}`], data: { title: 'Many' } });
+assert.deepEqual(titled.map(({ id, title }) => [id, title]), [[many[0].id, 'Many'], [many[3].id, 'Many']]);
+assert.equal(await refused(dub.links.createMany([])), 'unprocessable_entity');
+assert.deepEqual(await dub.links.deleteMany({ linkIds: [many[0].id, many[3].id, 'link_none'] }), { deletedCount: 2 });
+assert.equal(await refused(dub.links.get({ externalId: `ext_m1-${word}` })), 'not_found');
+
 step('it is removed');
 assert.deepEqual(await dub.links.delete(made.id), { id: made.id });
 assert.equal(await refused(dub.links.get({ linkId: made.id })), 'not_found');

@@ -44,6 +44,10 @@ admit_per_second = 1
 public_url = "https://go.example"
 trusted_proxies = ["10.0.0.0/8"]
 
+[[domains]]
+host = "sale.example"
+not_found_url = "https://shop.example/sorry"
+
 [[forward]]
 path = "/signup"
 topic = "signup"

@@ -180,6 +180,9 @@ pub async fn bad_links_are_refused_by_field(host: Host) {
         (link_with("tags", json!(["fine", 7])), "#/tags/1"),
         (link_with("title", json!("x".repeat(10_000))), "#/title"),
         (link_with("ifExists", json!("maybe")), "#/ifExists"),
+        (link_with("domain", json!("nowhere.test")), "#/domain"),
+        (link_with("domain", json!("")), "#/domain"),
+        (link_with("domain", json!(["short.test"])), "#/domain"),
     ] {
         let answer = gateway.post("/api/links").key(&key).json(&body).send().await;
         assert!(answer.status == 400, "{body}\n{}", answer.shown());
@@ -218,6 +221,14 @@ pub async fn bad_links_are_refused_by_field(host: Host) {
             "#/tokens",
         ),
         ("POST", "claim", json!({ "tokens": [null] }), "#/tokens/0"),
+        ("PATCH", "any?domain=nowhere.test", json!({}), "query:domain"),
+        ("PUT", "any?domain=", url("https://example.com/"), "query:domain"),
+        (
+            "DELETE",
+            "any?domain=short.test&domain=short.test",
+            json!({}),
+            "query:domain",
+        ),
     ] {
         let method = reqwest::Method::from_bytes(method.as_bytes()).unwrap();
         let call = gateway.call(method, &format!("/api/links/{path}"));

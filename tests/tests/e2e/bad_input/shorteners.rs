@@ -204,6 +204,21 @@ async fn dub(gateway: &Gateway, key: &str, code: &str) {
             "endingBefore",
         ),
         (Method::GET, "/count?groupBy=tagId", Value::Null, "groupBy"),
+        (Method::POST, "/bulk", json!([]), "links"),
+        (
+            Method::PATCH,
+            "/bulk",
+            json!({ "linkIds": [], "data": {} }),
+            "linkIds",
+        ),
+        (Method::PATCH, "/bulk", json!({ "linkIds": ["a"] }), "data"),
+        (
+            Method::PATCH,
+            "/bulk",
+            json!({ "externalIds": ["a"], "data": { "externalId": "b" } }),
+            "externalId",
+        ),
+        (Method::DELETE, "/bulk?linkIds=,,", Value::Null, "linkIds"),
     ] {
         let call = gateway.call(method, &format!("/api/dub/links{path}")).key(key);
         let call = if body.is_null() { call } else { call.json(&body) };

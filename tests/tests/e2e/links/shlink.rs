@@ -86,6 +86,106 @@ pub async fn dubs_calls_make_change_and_remove_links(host: Host) {
     assert_eq!(none.expect(404).json()["error"]["code"], json!("not_found"));
 }
 
+pub async fn dubs_bulk_calls_deal_with_each_link_on_its_own(host: Host) {
+    let gateway = Gateway::shared(host).await;
+    let (key, other, word) = (
+        gateway.key(&["links"]).await,
+        gateway.key(&["links"]).await,
+        unique("bulk"),
+    );
+    let ask = |key: &str, method: Method, path: &str, sent: serde_json::Value| {
+        let call = gateway.call(method, &format!("/api/dub/links{path}")).key(key);
+        match sent.is_null() {
+            true => call.send(),
+            false => call.json(&sent).send(),
+        }
+    };
+    let sent = json!([
+        { "url": "https://example.com/1", "key": format!("{word}-1"), "externalId": format!("{word}-e1") },
+        { "url": "no address" },
+        { "url": "https://example.com/3", "key": format!("{word}-1") },
+        { "url": "https://example.com/4", "externalId": format!("{word}-e4") },
+    ]);
+    let made = ask(&key, Method::POST, "/bulk", sent.clone())
+        .await
+        .expect(200)
+        .json();
+    assert_eq!(
+        (
+            &made[0]["key"],
+            &made[1]["code"],
+            &made[1]["link"],
+            &made[2]["code"]
+        ),
+        (
+            &sent[0]["key"],
+            &json!("unprocessable_entity"),
+            &sent[1],
+            &json!("conflict")
+        )
+    );
+    gateway.get(&format!("/{word}-1")).send().await.expect(302);
+
+    let info = |key: &str, id: &str| ask(key, Method::GET, &format!("/info?externalId={id}"), json!(null));
+    let found = info(&key, &format!("{word}-e4")).await.expect(200).json();
+    assert_eq!(found["id"], made[3]["id"]);
+    info(&other, &format!("{word}-e4")).await.expect(404);
+    let renamed = json!({ "externalId": format!("{word}-e5") });
+    let path = format!("/ext_{word}-e4");
+    ask(&key, Method::PATCH, &path, renamed).await.expect(200);
+    info(&key, &format!("{word}-e4")).await.expect(404);
+    info(&key, &format!("{word}-e5")).await.expect(200);
+
+    let changes = json!({ "linkIds": [made[0]["id"]], "externalIds": [format!("{word}-e5"), format!("{word}-none")], "data": { "title": "T" } });
+    let not_theirs = ask(&other, Method::PATCH, "/bulk", changes.clone())
+        .await
+        .expect(200)
+        .json();
+    let codes: Vec<_> = (0..3).map(|index| not_theirs[index]["code"].clone()).collect();
+    assert_eq!(codes, ["not_found"; 3]);
+    let changed = ask(&key, Method::PATCH, "/bulk", changes)
+        .await
+        .expect(200)
+        .json();
+    assert_eq!(
+        (&changed[0]["title"], &changed[1]["id"], &changed[2]["code"]),
+        (&json!("T"), &made[3]["id"], &json!("not_found"))
+    );
+    for (method, path, sent) in [
+        (Method::POST, "/bulk", json!([])),
+        (
+            Method::POST,
+            "/bulk",
+            json!(vec![json!({ "url": "https://example.com/" }); 101]),
+        ),
+        (
+            Method::PATCH,
+            "/bulk",
+            json!({ "linkIds": ["a"], "data": { "key": "abc" } }),
+        ),
+        (Method::DELETE, "/bulk", json!(null)),
+    ] {
+        ask(&key, method, path, sent).await.expect(422);
+    }
+    let ids = format!(
+        "/bulk?linkIds={},{}",
+        made[0]["id"].as_str().unwrap_or_default(),
+        made[3]["id"].as_str().unwrap_or_default()
+    );
+    let none = ask(&other, Method::DELETE, &ids, json!(null))
+        .await
+        .expect(200)
+        .json();
+    assert_eq!(none, json!({ "deletedCount": 0 }));
+    let gone = ask(&key, Method::DELETE, &ids, json!(null))
+        .await
+        .expect(200)
+        .json();
+    assert_eq!(gone, json!({ "deletedCount": 2 }));
+    info(&key, &format!("{word}-e1")).await.expect(404);
+    gateway.get(&format!("/{word}-1")).send().await.expect(404);
+}
+
 pub async fn shlinks_calls_are_open_to_scripts_of_any_page(host: Host) {
     let gateway = Gateway::shared(host).await;
     let asked = gateway
