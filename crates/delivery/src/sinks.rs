@@ -4,6 +4,8 @@
 pub(crate) mod http;
 #[cfg(feature = "sink-nats")]
 mod nats;
+#[cfg(feature = "sink-postgres")]
+mod postgres;
 #[cfg(feature = "sockets")]
 mod reach;
 #[cfg(feature = "sink-redis")]
@@ -47,6 +49,8 @@ pub(crate) enum AnySink {
     Http(Box<HttpSink>),
     #[cfg(feature = "sink-nats")]
     Nats(nats::NatsSink),
+    #[cfg(feature = "sink-postgres")]
+    Postgres(Box<postgres::PostgresSink>),
     #[cfg(feature = "sink-redis")]
     Redis(redis::RedisSink),
     #[cfg(feature = "sink-smtp")]
@@ -59,6 +63,8 @@ impl Sink for AnySink {
             Self::Http(sink) => sink.deliver(message, place).await,
             #[cfg(feature = "sink-nats")]
             Self::Nats(sink) => sink.deliver(message, place).await,
+            #[cfg(feature = "sink-postgres")]
+            Self::Postgres(sink) => sink.deliver(message, place).await,
             #[cfg(feature = "sink-redis")]
             Self::Redis(sink) => sink.deliver(message, place).await,
             #[cfg(feature = "sink-smtp")]
@@ -71,6 +77,8 @@ impl Sink for AnySink {
             Self::Http(sink) => sink.deliver_together(messages).await,
             #[cfg(feature = "sink-nats")]
             Self::Nats(sink) => sink.deliver_together(messages).await,
+            #[cfg(feature = "sink-postgres")]
+            Self::Postgres(sink) => sink.deliver_together(messages).await,
             #[cfg(feature = "sink-redis")]
             Self::Redis(sink) => sink.deliver_together(messages).await,
             #[cfg(feature = "sink-smtp")]
@@ -108,11 +116,19 @@ impl Sinks {
             SinkKind::Redis => redis::RedisSink::open(&self.reach, settings, source).map(AnySink::Redis),
             #[cfg(feature = "sink-nats")]
             SinkKind::Nats => nats::NatsSink::open(&self.reach, settings, source).map(AnySink::Nats),
+            #[cfg(feature = "sink-postgres")]
+            SinkKind::Postgres => postgres::PostgresSink::open(&self.reach, settings, source)
+                .map(|sink| AnySink::Postgres(Box::new(sink))),
             #[cfg(feature = "sink-smtp")]
             SinkKind::Smtp => {
                 smtp::SmtpSink::open(&self.reach, settings, source).map(|sink| AnySink::Smtp(Box::new(sink)))
             }
-            #[cfg(not(all(feature = "sink-nats", feature = "sink-redis", feature = "sink-smtp")))]
+            #[cfg(not(all(
+                feature = "sink-nats",
+                feature = "sink-postgres",
+                feature = "sink-redis",
+                feature = "sink-smtp"
+            )))]
             kind => Err(format!("type: this program was built without {}", kind.name())),
         }
     }

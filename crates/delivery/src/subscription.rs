@@ -9,6 +9,7 @@ use tollgate_api::time;
 use tollgate_api::units::Span;
 
 mod filter;
+pub mod parameter;
 mod place;
 mod rate;
 #[cfg(feature = "templates")]
@@ -60,6 +61,12 @@ pub struct Subscription {
     /// Redis: about how many entries the stream keeps; without it, all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_length: Option<u64>,
+    /// Postgres: what is executed for each message.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub statement: Option<String>,
+    /// Postgres: what its parameters are bound to, in order; see [`parameter::Parameter`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parameters: Option<Vec<String>>,
     /// Redis: for how long a message is known that was added, so that it is not added again; zero: not at all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deduplicate: Option<Span>,
@@ -134,6 +141,8 @@ impl Subscription {
             subject: None,
             stream: None,
             max_length: None,
+            statement: None,
+            parameters: None,
             deduplicate: None,
             headers: BTreeMap::new(),
             secret: None,
@@ -181,6 +190,8 @@ pub enum SinkKind {
     Http,
     /// A message of NATS JetStream for each.
     Nats,
+    /// A statement of Postgres for each.
+    Postgres,
     /// An entry of a Redis stream for each.
     Redis,
     /// A mail for each.
@@ -193,6 +204,7 @@ impl SinkKind {
         match self {
             Self::Http => "http",
             Self::Nats => "nats",
+            Self::Postgres => "postgres",
             Self::Redis => "redis",
             Self::Smtp => "smtp",
         }

@@ -58,7 +58,7 @@ const fieldsOf = (isNew, mayPrivate, isSigned) => [
   { name: 'url', label: 'URL', input: 'url', required: true, placeholder: 'https://origin.example/hooks' },
   isSigned
     ? { name: 'secret', label: 'Signing secret', placeholder: isNew ? 'made up, and shown once' : 'unchanged', hint: 'whsec_ and 24 to 64 bytes in base64.' }
-    : { name: 'password', label: 'Password', placeholder: 'unchanged while the URL is', hint: 'Of the user of the URL.' },
+    : { name: 'password', label: 'Password', placeholder: 'unchanged while the URL and the statement are', hint: 'Of the user of the URL.' },
   { name: 'ratePerSecond', label: 'Messages a second at most', kind: 'number', min: 0.01, step: 'any' },
   { name: 'concurrency', label: 'Deliveries at once', kind: 'number', min: 1 },
   { name: 'timeout', label: 'Time-out, seconds', kind: 'number', min: 1 },
@@ -70,7 +70,7 @@ const fieldsOf = (isNew, mayPrivate, isSigned) => [
 
 /** What the form does not show, and stays as it is. */
 const KEPT = ['type', 'filter', 'payload', 'batch', 'batchInterval', 'startFrom', 'allowPrivateAddresses',
-  'stream', 'maxLength', 'deduplicate', 'subject', 'from', 'to', 'text', 'html', 'fallbackUrl'];
+  'statement', 'parameters', 'stream', 'maxLength', 'deduplicate', 'subject', 'from', 'to', 'text', 'html', 'fallbackUrl'];
 
 /** What `PUT` takes: everything that is to hold, since what is left out takes its default. */
 const bodyOf = ({ name, maxAttempts, ...values }, before) => {

@@ -57,7 +57,12 @@ impl Postgres {
 
     /// The same on a TCP port of the loopback, for clients that know no sockets of Unix.
     pub fn start_on(port: u16) -> Option<Self> {
-        Self::start_at(port, "-c listen_addresses=127.0.0.1")
+        Self::start_on_with(port, "")
+    }
+
+    /// The same, with further options.
+    pub fn start_on_with(port: u16, extra: &str) -> Option<Self> {
+        Self::start_at(port, &format!("-c listen_addresses=127.0.0.1 {extra}"))
     }
 
     fn start_at(port: u16, extra: &str) -> Option<Self> {
@@ -104,6 +109,20 @@ impl Postgres {
     }
 
     fn try_sql(&self, sql: &str) -> bool {
+        self.psql(sql)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .status()
+            .is_ok_and(|status| status.success())
+    }
+
+    /// What SQL gives: a line for each row, `|` between its columns. Nothing while the server does not answer.
+    pub fn ask(&self, sql: &str) -> String {
+        let answered = self.psql(sql).arg("-tA").output().unwrap();
+        String::from_utf8(answered.stdout).unwrap()
+    }
+
+    fn psql(&self, sql: &str) -> Command {
         let mut psql = Command::new(self.bin.join("psql"));
         psql.args([
             "-X",
@@ -117,10 +136,8 @@ impl Postgres {
             "-h",
         ]);
         psql.arg(&self.directory)
-            .args(["-p", &self.port.to_string(), "-c", sql])
-            .stdout(Stdio::null())
-            .stderr(Stdio::null());
-        psql.status().is_ok_and(|status| status.success())
+            .args(["-p", &self.port.to_string(), "-c", sql]);
+        psql
     }
 
     /// Runs SQL.

@@ -61,16 +61,22 @@ impl Reach {
 
     /// A connection, over TLS where the place says so.
     pub async fn connect(&self, place: &Place, allow_private: bool) -> io::Result<Box<dyn Wire>> {
+        let stream = self.stream(place, allow_private).await?;
+        match place.security {
+            Security::Plain => Ok(Box::new(stream)),
+            Security::Tls => self.secure(stream, &place.host).await,
+        }
+    }
+
+    /// A connection as it begins, whatever the place says.
+    pub async fn stream(&self, place: &Place, allow_private: bool) -> io::Result<TcpStream> {
         let mut failed = None;
         for address in self.addresses(place, allow_private).await? {
             let connecting = tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect(address));
             match connecting.await {
                 Ok(Ok(stream)) => {
                     stream.set_nodelay(true)?;
-                    return match place.security {
-                        Security::Plain => Ok(Box::new(stream)),
-                        Security::Tls => self.secure(stream, &place.host).await,
-                    };
+                    return Ok(stream);
                 }
                 Ok(Err(error)) => failed = Some(error),
                 Err(_) => failed = Some(io::Error::new(io::ErrorKind::TimedOut, "no connection in time")),

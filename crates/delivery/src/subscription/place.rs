@@ -41,6 +41,8 @@ const SCHEMES: &[(&str, SinkKind, u16, Security)] = &[
     // Submission, with STARTTLS (RFC 6409); without, from the first byte on (RFC 8314).
     ("smtp", SinkKind::Smtp, 587, Security::Plain),
     ("smtps", SinkKind::Smtp, 465, Security::Tls),
+    ("postgres", SinkKind::Postgres, 5_432, Security::Tls),
+    ("postgresql", SinkKind::Postgres, 5_432, Security::Tls),
     ("redis", SinkKind::Redis, 6_379, Security::Plain),
     ("rediss", SinkKind::Redis, 6_379, Security::Tls),
 ];
@@ -64,7 +66,18 @@ impl Place {
         if url.password().is_some() {
             return Err("must not have a password: give it as password, which no answer shows".into());
         }
-        if url.query().is_some() || url.fragment().is_some() {
+        let security = match (kind, url.query()) {
+            (_, None) => *security,
+            (SinkKind::Postgres, Some("sslmode=disable")) => Security::Plain,
+            (SinkKind::Postgres, Some("sslmode=require" | "sslmode=verify-full")) => Security::Tls,
+            (SinkKind::Postgres, Some(_)) => {
+                return Err(
+                    "must have no query but sslmode=disable, sslmode=require or sslmode=verify-full".into(),
+                );
+            }
+            (_, Some(_)) => return Err("must not have a query or a fragment".into()),
+        };
+        if url.fragment().is_some() {
             return Err("must not have a query or a fragment".into());
         }
         // Only schemes of the web have their hosts read so. This one's own default port is never given.
@@ -79,7 +92,7 @@ impl Place {
         Ok(Self {
             host: host.trim_start_matches('[').trim_end_matches(']').to_owned(),
             port: url.port().unwrap_or(*port),
-            security: *security,
+            security,
             user: user.map_err(|_| "must have a user's name in UTF-8")?.into_owned(),
             path: web.path().trim_end_matches('/').to_owned(),
         })
@@ -135,6 +148,39 @@ mod tests {
         assert_eq!((place.security, place.user.as_str()), (Security::Tls, "a@b"));
         assert_eq!(place.as_web(), "http://[::1]:21/");
         assert_eq!(redis("redis://h:80/").unwrap().as_web(), "http://h:80/");
+    }
+
+    #[test]
+    fn a_postgres_is_reached_over_tls_unless_its_url_says_otherwise() {
+        let of = |text: &str| {
+            Place::parse(SinkKind::Postgres, text).map(|place| (place.port, place.security, place.path))
+        };
+        let shop = "/shop".to_owned();
+        assert_eq!(
+            of("postgres://u@h/shop").unwrap(),
+            (5_432, Security::Tls, shop.clone())
+        );
+        assert_eq!(
+            of("postgresql://u@h:6/shop?sslmode=verify-full").unwrap(),
+            (6, Security::Tls, shop.clone())
+        );
+        assert_eq!(
+            of("postgres://u@h/shop?sslmode=disable").unwrap(),
+            (5_432, Security::Plain, shop)
+        );
+        for query in [
+            "sslmode=prefer",
+            "sslmode=disable&host=secret",
+            "options=secret",
+            "",
+        ] {
+            assert!(
+                !of(&format!("postgres://u@h/shop?{query}"))
+                    .expect_err(query)
+                    .contains("secret")
+            );
+        }
+        assert!(of("postgres://u@h/shop#x").is_err());
     }
 
     #[test]

@@ -3,6 +3,7 @@
 
 mod contract;
 mod nats;
+mod postgres;
 mod proxy;
 mod redis;
 mod server;

@@ -28,6 +28,8 @@ pub fn is_installed(program: &str, version: &str) -> bool {
 pub struct Process {
     pub address: SocketAddr,
     pub directory: TempDir,
+    /// The signal at which it ends at once, with every process that it has begun; without one, it has none.
+    pub ends_by: Option<&'static str>,
     command: Vec<String>,
     child: Option<Child>,
 }
@@ -43,6 +45,7 @@ impl Process {
         let mut process = Self {
             address,
             directory,
+            ends_by: None,
             command,
             child: None,
         };
@@ -74,17 +77,32 @@ impl Process {
     /// At once, as by a failure of power.
     pub fn kill(&mut self) {
         if let Some(mut child) = self.child.take() {
-            let _ = child.kill();
+            match self.ends_by {
+                None => drop(child.kill()),
+                Some(signal) => drop(
+                    Command::new("kill")
+                        .args([signal, &child.id().to_string()])
+                        .status(),
+                ),
+            }
             let _ = child.wait();
         }
     }
 
-    /// It takes connections and says nothing, until it is told otherwise.
+    /// It takes connections and says nothing, until it is told otherwise. Nor do the processes that it has begun.
     pub fn freeze(&self, frozen: bool) {
-        let pid = self.child.as_ref().expect("it runs").id().to_string();
+        let pid = self.pid();
         let signal = if frozen { "-STOP" } else { "-CONT" };
-        let sent = Command::new("kill").args([signal, &pid]).status();
-        assert!(sent.is_ok_and(|status| status.success()));
+        let of_it = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+        // The first makes no more of them.
+        for pid in std::iter::once(&*pid).chain(of_it.split_whitespace()) {
+            let sent = Command::new("kill").args([signal, pid]).status();
+            assert!(sent.is_ok_and(|status| status.success()));
+        }
+    }
+
+    fn pid(&self) -> String {
+        self.child.as_ref().expect("it runs").id().to_string()
     }
 }
 

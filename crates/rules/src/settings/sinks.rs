@@ -1,6 +1,7 @@
 //! Rules of what is different for each type of a subscription: its URL, and the settings that only it has.
 
 use tollgate_api::units::Span;
+use tollgate_delivery::subscription::parameter::{MAX_PARAMETERS, Parameter};
 use tollgate_delivery::subscription::{Place, SinkKind, Subscription};
 
 use super::checks::{Checked, ensure, within};
@@ -16,6 +17,10 @@ const MAX_URL: usize = 2_048;
 const MAX_STREAM: usize = 256;
 /// The longest subject, bytes.
 const MAX_SUBJECT: usize = 256;
+/// The longest statement, bytes.
+const MAX_STATEMENT: usize = 16 << 10;
+/// The longest name of a user or a database of Postgres, bytes: longer ones it cuts off.
+const MAX_NAME: usize = 63;
 /// The longest address of a sender, bytes.
 const MAX_SENDER: usize = 320;
 /// The longest template, bytes.
@@ -28,13 +33,13 @@ const DEDUPLICATE_BOUNDS: (Span, Span) = (Span::from_secs(0), Span::from_secs(7 
 const MAX_DATABASE: u32 = 1_000_000;
 
 /// The settings that not every type has, and who has them.
-fn own(one: &Subscription) -> [(&'static str, bool, &'static [SinkKind]); 14] {
-    use SinkKind::{Http, Nats, Redis, Smtp};
+fn own(one: &Subscription) -> [(&'static str, bool, &'static [SinkKind]); 16] {
+    use SinkKind::{Http, Nats, Postgres, Redis, Smtp};
     [
         ("secret", one.secret.is_some(), &[Http]),
         ("previous_secret", one.previous_secret.is_some(), &[Http]),
         ("headers", !one.headers.is_empty(), &[Http]),
-        ("password", one.password.is_some(), &[Nats, Redis, Smtp]),
+        ("password", one.password.is_some(), &[Nats, Postgres, Redis, Smtp]),
         ("subject", one.subject.is_some(), &[Nats, Smtp]),
         ("fallback_url", one.fallback_url.is_some(), &[Smtp]),
         ("fallback_password", one.fallback_password.is_some(), &[Smtp]),
@@ -42,6 +47,8 @@ fn own(one: &Subscription) -> [(&'static str, bool, &'static [SinkKind]); 14] {
         ("to", one.to.is_some(), &[Smtp]),
         ("text", one.text.is_some(), &[Smtp]),
         ("html", one.html.is_some(), &[Smtp]),
+        ("statement", one.statement.is_some(), &[Postgres]),
+        ("parameters", one.parameters.is_some(), &[Postgres]),
         ("stream", one.stream.is_some(), &[Redis]),
         ("max_length", one.max_length.is_some(), &[Redis]),
         ("deduplicate", one.deduplicate.is_some(), &[Redis]),
@@ -87,6 +94,7 @@ pub(super) fn check(one: &Subscription, path: &Path) -> Checked {
     match one.kind {
         SinkKind::Http => Ok(()),
         SinkKind::Nats => nats(one, &place, path),
+        SinkKind::Postgres => postgres(one, &place, path),
         SinkKind::Redis => redis(one, &place, path),
         SinkKind::Smtp => smtp(one, &place, path),
     }
@@ -104,6 +112,46 @@ fn nats(one: &Subscription, place: &Place, path: &Path) -> Checked {
         path.key("subject"),
         "must be 1 to 256 visible ASCII characters, in words with dots between them, without wildcards or a $ at its start",
     )
+}
+
+fn postgres(one: &Subscription, place: &Place, path: &Path) -> Checked {
+    ensure(
+        (1..=MAX_NAME).contains(&place.user.len()) && !place.user.contains('\0'),
+        path.key("url"),
+        "must have the name of a user, at most 63 bytes",
+    )?;
+    let plain = |name: &str| {
+        name.bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b"_-.".contains(&b))
+    };
+    let database = place.path.strip_prefix('/');
+    ensure(
+        database.is_some_and(|name| (1..=MAX_NAME).contains(&name.len()) && plain(name)),
+        path.key("url"),
+        "must end with the name of a database: letters, digits, _, - and .",
+    )?;
+    let statement = one.statement.as_deref().unwrap_or_default();
+    ensure(
+        !statement.trim().is_empty(),
+        path.key("statement"),
+        "is needed, e.g. INSERT INTO sign_ups (id, email) VALUES ($1, $2) ON CONFLICT (id) DO NOTHING",
+    )?;
+    ensure(
+        statement.len() <= MAX_STATEMENT && !statement.contains('\0'),
+        path.key("statement"),
+        "must have at most 16,384 bytes, none of them zero",
+    )?;
+    let parameters = one.parameters.as_deref().unwrap_or_default();
+    ensure(
+        (1..=MAX_PARAMETERS).contains(&parameters.len()),
+        path.key("parameters"),
+        "is needed: 1 to 64 fields of a message for $1, $2 …, e.g. id and data.email",
+    )?;
+    for (index, parameter) in parameters.iter().enumerate() {
+        Parameter::parse(parameter)
+            .map_err(|fault| Fault::new(path.key("parameters").index(index), fault))?;
+    }
+    Ok(())
 }
 
 fn redis(one: &Subscription, place: &Place, path: &Path) -> Checked {

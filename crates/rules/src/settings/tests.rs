@@ -685,6 +685,62 @@ fn a_redis_subscription_has_settings_of_its_own() {
 }
 
 #[test]
+fn a_postgres_subscription_has_a_user_a_database_a_statement_and_its_parameters() {
+    let good = [
+        ("url", "\"postgres://shop@db.example:5433/shop\""),
+        ("password", "\"hunter2\""),
+        ("statement", "\"INSERT INTO t VALUES ($1, $2)\""),
+        ("parameters", "[\"id\", \"data.items.0\"]"),
+        ("batch", "100"),
+    ];
+    let of = |changed: &str, value: &str| {
+        let kept = good.iter().filter(|(key, _)| *key != changed);
+        let mut lines: Vec<String> = kept.map(|(key, value)| format!("{key} = {value}")).collect();
+        lines.extend((!value.is_empty()).then(|| format!("{changed} = {value}")));
+        let text = lines.join("\n");
+        format!("[[topics.t.subscriptions]]\nname = \"s\"\ntype = \"postgres\"\n{text}\n")
+    };
+    let config = parsed(&of("ordered", "true"));
+    assert!(!config.to_toml().contains("hunter2") && !config.for_components().contains("hunter2"));
+    parsed(&of(
+        "url",
+        "\"postgresql://shop@db.example/shop?sslmode=disable\"",
+    ));
+    let many = format!("[{}]", "\"id\", ".repeat(65));
+    let long = format!("\"{}\"", "x".repeat(16_385));
+    for (setting, key, value) in [
+        ("url", "url", "\"postgres://db.example/shop\""),
+        ("url", "url", "\"postgres://shop@db.example\""),
+        ("url", "url", "\"postgres://shop@db.example/a/b\""),
+        ("url", "url", "\"postgres://shop@db.example/shop?host=127.0.0.1\""),
+        ("url", "url", "\"postgres://shop@db.example/shop?sslmode=prefer\""),
+        ("url", "url", "\"postgres://shop:hunter2@db.example/shop\""),
+        ("url", "url", "\"postgres://shop@10.0.0.1/shop\""),
+        ("url", "url", "\"postgres:///shop\""),
+        ("statement", "statement", ""),
+        ("statement", "statement", "\" \""),
+        ("statement", "statement", "\"a\\u0000b\""),
+        ("statement", "statement", &long),
+        ("parameters", "parameters", ""),
+        ("parameters", "parameters", "[]"),
+        ("parameters", "parameters", &many),
+        ("parameters[1]", "parameters", "[\"id\", \"nobody\"]"),
+        ("parameters[0]", "parameters", "[\"id.x\"]"),
+        ("stream", "stream", "\"x\""),
+        ("secret", "secret", "\"whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw\""),
+    ] {
+        refused(&format!("topics.t.subscriptions[0].{setting}"), &of(key, value));
+    }
+    for line in ["statement = \"x\"", "parameters = [\"id\"]"] {
+        let key = line.split(' ').next().unwrap_or_default();
+        refused(
+            &format!("topics.t.subscriptions[0].{key}"),
+            &subscription_with(line),
+        );
+    }
+}
+
+#[test]
 fn a_subscription_of_mails_has_a_sender_templates_and_perhaps_a_second_server() {
     let good = [
         ("url", "\"smtps://shop@mail.example\""),

@@ -848,6 +848,58 @@ fn what_and_how_it_is_sent_is_set_shown_and_kept_and_values_are_never_shown() {
 }
 
 #[test]
+fn a_password_of_postgres_is_kept_for_the_statement_that_it_was_given_for() {
+    let gateway = Gateway::subscribed();
+    let body = |statement: &str, parameters: Value, password: Option<&str>| {
+        let mut body = json!({ "type": "postgres", "url": "postgres://app@db.example/shop", "statement": statement, "parameters": parameters });
+        if let Some(password) = password {
+            body["password"] = json!(password);
+        }
+        body
+    };
+    let insert = "INSERT INTO t VALUES ($1)";
+    let (status, made) = gateway.ask(
+        "PUT",
+        "t/subscriptions/s",
+        body(insert, json!(["id"]), Some("hunter2")),
+    );
+    assert_eq!(
+        (
+            status,
+            &made["type"],
+            &made["password"],
+            &made["statement"],
+            &made["parameters"]
+        ),
+        (
+            201,
+            &json!("postgres"),
+            &json!("********"),
+            &json!(insert),
+            &json!(["id"])
+        )
+    );
+    let (_, changed) = gateway.ask("PUT", "t/subscriptions/s", body(insert, json!(["message"]), None));
+    assert_eq!(changed["password"], json!("********"));
+    // Else whoever may change it reads with a password that is not theirs.
+    let reads = "SELECT secret::int FROM other WHERE id <> $1";
+    let (status, changed) = gateway.ask("PUT", "t/subscriptions/s", body(reads, json!(["id"]), None));
+    assert_eq!((status, changed.get("password")), (200, None));
+    for (statement, parameters, pointer) in [
+        ("", json!(["id"]), "#/statement"),
+        (insert, json!([]), "#/parameters"),
+        (insert, json!(["id", "who"]), "#/parameters/1"),
+    ] {
+        let (status, problem) = gateway.ask("PUT", "t/subscriptions/new", body(statement, parameters, None));
+        assert_eq!(
+            (status, &problem["errors"][0]["pointer"]),
+            (400, &json!(pointer)),
+            "{problem}"
+        );
+    }
+}
+
+#[test]
 fn a_redis_subscription_is_made_shown_and_changed_without_its_password() {
     let mut gateway = Gateway::subscribed();
     let body = |more: Value| {

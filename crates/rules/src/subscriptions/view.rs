@@ -68,6 +68,12 @@ pub(super) struct View {
     /// Of `redis`: about how many entries the stream keeps, where it is said.
     #[serde(skip_serializing_if = "Option::is_none")]
     max_length: Option<u64>,
+    /// Of `postgres`: what is executed for each message.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    statement: Option<String>,
+    /// Of `postgres`: the fields of a message that its parameters are bound to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    parameters: Option<Vec<String>>,
     /// Of `redis`: for how many seconds a message that was added is known.
     #[serde(skip_serializing_if = "Option::is_none")]
     deduplicate: Option<Number>,
@@ -262,6 +268,8 @@ impl View {
             subject: settings.subject.clone(),
             stream: settings.stream.clone(),
             max_length: settings.max_length,
+            statement: settings.statement.clone(),
+            parameters: settings.parameters.clone(),
             deduplicate: (settings.kind == SinkKind::Redis)
                 .then(|| seconds(settings.deduplicate.unwrap_or(DEDUPLICATE).as_millis())),
             secret: settings.secret.as_ref().map(|_| MASK.to_owned()),

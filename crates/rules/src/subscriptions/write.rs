@@ -43,11 +43,12 @@ pub(super) struct Body {
     #[serde(rename = "type")]
     kind: Option<SinkKind>,
     /// Where messages are sent to, a public address without a fragment: http or https, without a user's name; with `type`
-    /// nats or tls, smtp or smtps, or redis or rediss, that with the number of a database if need be.
+    /// nats or tls, postgres or postgresql with a user and a database, smtp or smtps, or redis or rediss, that with the number of a
+    /// database if need be.
     #[cfg_attr(feature = "schema", schemars(with = "tollgate_api::openapi::Uri"))]
     url: String,
     /// Of the user of the URL, or of all; not with `http`. Shown in no answer. A changed subscription that is given none keeps its own
-    /// while it leads to the same `url`.
+    /// while it leads to the same `url` and executes the same `statement`.
     #[cfg_attr(
         feature = "schema",
         schemars(with = "Option<String>", length(min = 1, max = 1024))
@@ -87,6 +88,12 @@ pub(super) struct Body {
     /// `redis`: about how many entries the stream keeps; without it, all.
     #[cfg_attr(feature = "schema", schemars(range(min = 1, max = 1_000_000_000)))]
     max_length: Option<u64>,
+    /// `postgres`, needed: what is executed for each message; a batch is one transaction.
+    #[cfg_attr(feature = "schema", schemars(length(min = 1, max = 16_384)))]
+    statement: Option<String>,
+    /// `postgres`, needed: the fields of a message that `$1`, `$2` … are bound to, e.g. `id`, `data.email`; `message` is all of it.
+    #[cfg_attr(feature = "schema", schemars(length(min = 1, max = 64)))]
+    parameters: Option<Vec<String>>,
     /// `redis`: for how many seconds a message that was added is known, so that it is not added again: 600 unless it is given. 0: not
     /// at all.
     #[cfg_attr(feature = "schema", schemars(range(max = 604_800)))]
@@ -279,8 +286,8 @@ fn keep(settings: &mut Subscription, old: Subscription, keeps_headers: bool) {
     if settings.kind != old.kind {
         return;
     }
-    // Else whoever may change it could have the password sent to a server of their own.
-    if settings.url == old.url {
+    // Else whoever may change it could have the password sent to a server of their own, or a database read with it.
+    if settings.url == old.url && settings.statement == old.statement {
         settings.password = settings.password.take().or(old.password);
     }
     if settings.fallback_url == old.fallback_url {
@@ -428,6 +435,8 @@ fn settings(name: &str, body: Body) -> Result<Subscription, Problem> {
     settings.subject = body.subject;
     settings.stream = body.stream;
     settings.max_length = body.max_length;
+    settings.statement = body.statement;
+    settings.parameters = body.parameters;
     settings.deduplicate = body.deduplicate.map(seconds);
     settings.secret = body.secret;
     settings.previous_secret = body.previous_secret;

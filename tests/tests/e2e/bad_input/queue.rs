@@ -89,6 +89,30 @@ pub async fn bad_groups_and_replays_are_refused_by_field(host: Host) {
         (
             "PUT",
             &push,
+            json!({ "type": "postgres", "url": "postgres://x.example/db" }),
+            "#/url",
+        ),
+        (
+            "PUT",
+            &push,
+            json!({ "type": "postgres", "url": "postgres://u@x.example/db?sslmode=prefer" }),
+            "#/url",
+        ),
+        (
+            "PUT",
+            &push,
+            json!({ "type": "postgres", "url": "postgres://u@x.example/db", "parameters": ["id"] }),
+            "#/statement",
+        ),
+        (
+            "PUT",
+            &push,
+            json!({ "type": "postgres", "url": "postgres://u@x.example/db", "statement": "INSERT", "parameters": ["id.x"] }),
+            "#/parameters/0",
+        ),
+        (
+            "PUT",
+            &push,
             json!({ "url": "https://x.example/", "password": "p" }),
             "#/password",
         ),

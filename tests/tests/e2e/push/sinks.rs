@@ -8,7 +8,9 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::{SIGN_UPS, sign_up};
-use crate::harness::{ADMIN_KEY, Gateway, Host, Program, eventually, free_port};
+use crate::harness::tls::Authority;
+use crate::harness::{ADMIN_KEY, Gateway, Host, Program, Serve, eventually, free_port};
+use tollgate_contract::postgres::Postgres;
 
 const MADE: &str = "/api/topics/signup/subscriptions/made";
 const PASSWORD: &str = "correct-horse";
@@ -192,6 +194,91 @@ async fn stream_of(port: u16) {
         let read = connection.read_line(&mut line).await.expect("it answers");
         assert!(read > 0 && !line.starts_with("-ERR"), "{line}");
     }
+}
+
+/// Postgres's own user, where root runs the tests.
+const NOBODY: u32 = 65_534;
+
+/// 200 sign-ups come, gateway and database are killed in the middle, and the table has each of them once, each over TLS.
+pub async fn a_postgres_table_gets_every_sign_up_once(host: Host) {
+    let authority = Authority::new();
+    let (cert, key) = authority.issue("postgres", &["127.0.0.1"]);
+    let directory = tempfile::tempdir().expect("a directory");
+    let open = |mode| <std::fs::Permissions as std::os::unix::fs::PermissionsExt>::from_mode(mode);
+    std::fs::set_permissions(directory.path(), open(0o711)).expect("it is ours");
+    let [own_cert, own_key] = ["cert", "key"].map(|name| directory.path().join(name));
+    std::fs::copy(cert, &own_cert).expect("it is ours");
+    std::fs::copy(key, &own_key).expect("it is ours");
+    std::fs::set_permissions(&own_cert, open(0o644)).expect("it is ours");
+    std::fs::set_permissions(&own_key, open(0o600)).expect("it is ours");
+    if rustix::process::geteuid().is_root() {
+        std::os::unix::fs::chown(&own_key, Some(NOBODY), Some(NOBODY)).expect("root may");
+    }
+    let port = free_port();
+    let tls = format!(
+        "-c ssl=on -c ssl_cert_file={} -c ssl_key_file={}",
+        own_cert.display(),
+        own_key.display()
+    );
+    let started = tokio::task::spawn_blocking(move || Postgres::start_on_with(port, &tls)).await;
+    let Some(server) = started.expect("it does not panic") else {
+        return;
+    };
+    server.sql("CREATE TABLE sign_ups (id text PRIMARY KEY, n bigint NOT NULL, sent text, encrypted boolean NOT NULL)");
+    let mut serve = Serve::with_key(ADMIN_KEY);
+    serve.environment.push(("SSL_CERT_FILE", authority.file().into()));
+    let gateway = Arc::new(Gateway::start_as(host, serve, "").await);
+    let body = json!({
+        "type": "postgres", "url": format!("postgres://postgres@127.0.0.1:{port}/postgres"), "password": PASSWORD, "batch": 20,
+        "statement": "INSERT INTO sign_ups SELECT $1, $2, $3, ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid() ON CONFLICT DO NOTHING",
+        "parameters": ["id", "sequence", "data"],
+    });
+    let breaking = async {
+        eventually("some rows are there", async || {
+            let rows: u32 = server.ask("SELECT count(*) FROM sign_ups").trim().parse().ok()?;
+            (rows >= 20).then_some(())
+        })
+        .await;
+        server.order("crash");
+    };
+    let (ids, ()) = tokio::join!(signed_up_for(&gateway, body), breaking);
+    let expected = ids.len() + 1; // With the sample.
+    let rows = eventually("the table has every message", async || {
+        let rows = server.ask("SELECT id FROM sign_ups");
+        (rows.lines().count() >= expected).then_some(rows)
+    })
+    .await;
+    let rows: BTreeSet<String> = rows.lines().map(str::to_owned).collect();
+    assert!(rows.is_superset(&ids) && rows.len() == expected);
+    assert_eq!(
+        server
+            .ask("SELECT count(*), bool_and(encrypted) FROM sign_ups")
+            .trim(),
+        format!("{expected}|t")
+    );
+    // One that is wrong is told, and what the database said of it.
+    let wrong = json!({
+        "type": "postgres", "url": format!("postgres://postgres@127.0.0.1:{port}/postgres"), "password": PASSWORD,
+        "statement": "INSERT INTO sign_ups VALUES ($1)", "parameters": ["id"], "allowPrivateAddresses": true,
+    });
+    gateway
+        .put(MADE)
+        .key(ADMIN_KEY)
+        .json(&wrong)
+        .send()
+        .await
+        .expect(200);
+    let sample = gateway
+        .post(&format!("{MADE}/test"))
+        .key(ADMIN_KEY)
+        .send()
+        .await
+        .expect(200)
+        .json();
+    assert_eq!(sample["delivered"], json!(false));
+    assert!(sample.to_string().contains("23502"), "{sample}");
+    let log = gateway.stderr();
+    assert!(!log.contains(PASSWORD), "{log}");
 }
 
 /// Nothing leaves a component but HTTP: said of the field, where it is asked for.
