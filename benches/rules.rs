@@ -58,6 +58,7 @@ fn engines(directory: &std::path::Path, settings: &Settings) -> Engines {
         counted: Default::default(),
         refused: Arc::default(),
         ranking: Arc::new(Ranking::new(START)),
+        outbound: Arc::default(),
     }
 }
 

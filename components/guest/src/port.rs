@@ -3,7 +3,7 @@
 use crate::bindings::tollgate::edge::{buckets as wit_buckets, store as wit, upkeep as wit_upkeep};
 use tollgate_store::bucket::{Bucket, Level, TakeError};
 use tollgate_store::commit::{Commit, Entry, Item, Message, Outcome, StoreError, Topic};
-use tollgate_store::ports::{Buckets, Store, Upkeep};
+use tollgate_store::ports::{Buckets, Outbound, Store, Upkeep};
 use tollgate_store::retention::Retention;
 
 /// The imports `tollgate:edge/store`, `tollgate:edge/buckets` and `tollgate:edge/upkeep`.
@@ -66,5 +66,11 @@ impl Buckets for Port {
         let buckets = buckets.into_iter().map(Into::into).collect();
         let levels = wit_buckets::take(buckets).await?;
         Ok(levels.into_iter().map(Into::into).collect())
+    }
+}
+
+impl Outbound for Port {
+    async fn post(&self, url: &str, form: String) -> Result<Vec<u8>, String> {
+        crate::outbound::post(url, form).await
     }
 }

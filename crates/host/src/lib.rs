@@ -10,6 +10,7 @@ mod local;
 pub mod logging;
 pub mod memory;
 pub mod metrics;
+pub mod outbound;
 mod proxy;
 pub mod ranking;
 pub mod reload;

@@ -245,6 +245,7 @@ impl Gateway {
             counted: Counted::new(config),
             refused: Arc::default(),
             ranking: Arc::new(Ranking::new(now())),
+            outbound: Arc::default(),
         };
         let ranking = Arc::clone(&engines.ranking);
         ranking.resume(&store, now()).await?;

@@ -1,5 +1,6 @@
 //! Challenges: what a caller has to solve before a path answers, so that a crowd of machines pays for every request. A proof of
-//! work needs nobody else: the gateway makes it, signs it, and checks the solution ([`altcha`]).
+//! work needs nobody else: the gateway makes it, signs it, and checks the solution ([`altcha`]). A provider's token is checked
+//! at its `siteverify` URL ([`siteverify`]).
 //!
 //! One solution counts once: a commit notes it until it expires, by the store's clock, and the same cannot be noted again. An API key is no
 //! machine of a stranger's: its requests pass.
@@ -7,21 +8,25 @@
 //! | key | what |
 //! |---|---|
 //! | `challenge-key` | what challenges are signed with; made when the first is needed |
-//! | `solved/<name>/<challenge>` | that it was solved; gone when it has expired |
+//! | `solved/<name>/<id>` | that it was solved, under the challenge or the hash of the token; gone when it has expired |
 
 mod altcha;
 #[cfg(feature = "schema")]
 pub(crate) mod describe;
 mod page;
+mod siteverify;
 #[cfg(test)]
 mod tests;
 
 use hmac::{Hmac, Mac as _};
+use serde::Serialize;
 use sha2::Sha256;
 
 use altcha::{Altcha, Solved, Wrong};
+pub use siteverify::fault;
+use siteverify::{Asked, Siteverify};
 
-use crate::config::{ChallengeSettings, is_topic_name};
+use crate::config::{ChallengeKind, ChallengeSettings, OnFailure, is_topic_name};
 use crate::keys;
 use crate::world::World;
 use tollgate_api::http::{Request, Response};
@@ -29,7 +34,7 @@ use tollgate_api::pattern::{Pattern, unreserved};
 use tollgate_api::problem::{Kind, Problem};
 use tollgate_api::units::Span;
 use tollgate_store::commit::{Commit, Condition, Mutation, Outcome, Refusal, StoreError, literal};
-use tollgate_store::ports::Store;
+use tollgate_store::ports::{Outbound, Store};
 use tollgate_store::stored;
 
 /// The header that a solution is sent in, lower case.
@@ -47,12 +52,16 @@ const MAX_NUMBER: (u64, u64) = (1_000, 10_000_000);
 const EXPIRES: (Span, Span) = (Span::from_secs(10), Span::from_secs(3_600));
 /// How often the key is made against others.
 const ATTEMPTS: usize = 3;
+/// Seconds after which who waits for a provider may try again.
+const RETRY_SECONDS: u64 = 5;
 
 /// A challenge, compiled.
 #[derive(Clone, Debug)]
 pub struct Challenge {
     pub(crate) settings: ChallengeSettings,
     pattern: Pattern,
+    /// Who checks its tokens; nobody checks a proof of work but the gateway.
+    provider: Option<Siteverify>,
 }
 
 impl Challenge {
@@ -75,9 +84,17 @@ impl Challenge {
         let (least, most) = EXPIRES;
         let in_bounds = least <= settings.expires && settings.expires <= most;
         ensure(in_bounds, "expires", "must be from 10s to 1h")?;
+        let provider = match settings.kind {
+            ChallengeKind::Altcha => {
+                siteverify::is_not_set(settings)?;
+                None
+            }
+            ChallengeKind::Siteverify => Some(Siteverify::compile(settings)?),
+        };
         Ok(Self {
             settings: settings.clone(),
             pattern,
+            provider,
         })
     }
 
@@ -101,7 +118,11 @@ pub(crate) fn may_be_held(path: &str) -> bool {
 }
 
 /// Judges a request before which this challenge stands.
-pub(crate) async fn judge<S: Store>(world: &World<'_, S>, request: &Request, challenge: &Challenge) -> Gate {
+pub(crate) async fn judge<S: Store + Outbound>(
+    world: &World<'_, S>,
+    request: &Request,
+    challenge: &Challenge,
+) -> Gate {
     match solved(world, request, challenge).await {
         Ok(None) => Gate::Open,
         Ok(Some(response)) => Gate::Closed(response),
@@ -110,7 +131,7 @@ pub(crate) async fn judge<S: Store>(world: &World<'_, S>, request: &Request, cha
 }
 
 /// `None` if it was solved.
-async fn solved<S: Store>(
+async fn solved<S: Store + Outbound>(
     world: &World<'_, S>,
     request: &Request,
     challenge: &Challenge,
@@ -122,12 +143,25 @@ async fn solved<S: Store>(
     {
         return Ok(None);
     }
-    let key = key(world, &challenge.settings.name).await?;
-    let text = match request.single(HEADER)? {
+    let sent = match request.single(HEADER)? {
         Some(value) => Some(std::str::from_utf8(value).unwrap_or_default()),
         None => page::cookie_of(request, &challenge.settings.name),
     };
-    let detail = match text.map(|text| altcha::check(&key, text, world.now)) {
+    match &challenge.provider {
+        None => work(world, request, challenge, sent).await,
+        Some(provider) => token(world, request, challenge, provider, sent).await,
+    }
+}
+
+/// A proof of work: `None` if it was done.
+async fn work<S: Store>(
+    world: &World<'_, S>,
+    request: &Request,
+    challenge: &Challenge,
+    sent: Option<&str>,
+) -> Result<Option<Response>, Problem> {
+    let key = key(world, &challenge.settings.name).await?;
+    let detail = match sent.map(|text| altcha::check(&key, text, world.now)) {
         None => "Solve a challenge first, and send its solution.",
         Some(Err(Wrong::Invalid)) => "What was sent is no solution of a challenge of this gateway.",
         Some(Err(Wrong::Expired)) => "The challenge has expired; solve another.",
@@ -138,10 +172,50 @@ async fn solved<S: Store>(
     };
     let altcha = make(world, challenge, &key);
     Ok(Some(match page::is_wanted(request) {
-        true => page::answer(world, request, challenge, &altcha),
-        false => required(challenge, &altcha, detail)
-            .into_response()
-            .with("cache-control", "no-store"),
+        true => page::of_work(world, request, challenge, &altcha),
+        false => required(challenge, "altcha", &altcha, detail),
+    }))
+}
+
+/// A provider's token: `None` if it is good.
+async fn token<S: Store + Outbound>(
+    world: &World<'_, S>,
+    request: &Request,
+    challenge: &Challenge,
+    provider: &Siteverify,
+    sent: Option<&str>,
+) -> Result<Option<Response>, Problem> {
+    let detail = match sent {
+        None => "Solve the provider's challenge first, and send its token.",
+        Some(token) if !siteverify::is_token(token) => "What was sent is no token.",
+        Some(token) => {
+            let address = world.settings.proxies.resolve(request);
+            let asked = world
+                .store
+                .post(provider.url(), provider.form(token, address))
+                .await;
+            match asked.and_then(|answer| provider.judge(&answer)) {
+                Ok(Some(detail)) => detail,
+                Ok(None) => {
+                    let expires = world.now.saturating_add(challenge.settings.expires.as_millis());
+                    let id = siteverify::id(token);
+                    match count(world, challenge, &Solved { id, expires }).await? {
+                        None => return Ok(None),
+                        Some(detail) => detail,
+                    }
+                }
+                Err(_) if challenge.settings.on_provider_failure == OnFailure::Allow => return Ok(None),
+                Err(_) => {
+                    let detail = "The provider that checks tokens cannot be asked at the moment.";
+                    return Err(Problem::new(Kind::Unavailable, detail).with_retry_after(RETRY_SECONDS));
+                }
+            }
+        }
+    };
+    let asked = provider.asked();
+    Ok(Some(match (page::is_wanted(request), provider.widget()) {
+        (true, Some(widget)) => page::of_widget(world, request, challenge, &widget),
+        _ => required(challenge, "siteverify", &asked, detail),
     }))
 }
 
@@ -183,12 +257,15 @@ fn make<S>(world: &World<'_, S>, challenge: &Challenge, key: &[u8]) -> Altcha {
     altcha::make(key, challenge.settings.max_number, expires, fresh)
 }
 
-fn required(challenge: &Challenge, altcha: &Altcha, detail: &str) -> Problem {
+/// What is to be solved, under the member of its kind.
+fn required(challenge: &Challenge, kind: &'static str, posed: &impl Serialize, detail: &str) -> Response {
     let name = &challenge.settings.name;
     Problem::new(Kind::ChallengeRequired, detail)
         .with_member("challenge", name.as_str())
         .with_member("url", ["/api/challenges/", name].concat())
-        .with_member("altcha", serde_json::to_value(altcha).unwrap_or_default())
+        .with_member(kind, serde_json::to_value(posed).unwrap_or_default())
+        .into_response()
+        .with("cache-control", "no-store")
 }
 
 /// The key of one challenge: solutions of another are none.
@@ -228,12 +305,30 @@ async fn secret<S: Store>(world: &World<'_, S>) -> Result<[u8; 32], StoreError> 
     ))
 }
 
+/// What is to be solved, by its kind.
+#[derive(Serialize)]
+#[cfg_attr(
+    feature = "schema",
+    derive(schemars::JsonSchema),
+    schemars(rename = "Challenge")
+)]
+#[serde(untagged)]
+pub(crate) enum Posed {
+    /// A proof of work.
+    Altcha(Altcha),
+    /// A provider's widget.
+    Siteverify(Asked),
+}
+
 /// `GET /api/challenges/{name}`: a new one, open to anyone.
 pub(crate) async fn read<S: Store>(world: &World<'_, S>, name: &str) -> Result<Response, Problem> {
     let mut all = world.settings.challenges.iter();
     let challenge = all
         .find(|one| one.settings.name == name)
         .ok_or_else(Problem::not_found)?;
-    let key = key(world, name).await?;
-    Ok(Response::json(200, &make(world, challenge, &key)))
+    let posed = match &challenge.provider {
+        Some(provider) => Posed::Siteverify(provider.asked()),
+        None => Posed::Altcha(make(world, challenge, &key(world, name).await?)),
+    };
+    Ok(Response::json(200, &posed))
 }

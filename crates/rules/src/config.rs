@@ -43,7 +43,7 @@ pub use access_log::{AccessLogFormat, AccessLogSettings, STDERR, STDOUT};
 pub use acme::{Acme, AcmeChallenge, ExternalAccount};
 pub use alert::{Alert, AlertFormat};
 pub use bounds::*;
-pub use challenge::{ChallengeKind, ChallengeSettings};
+pub use challenge::{ChallengeKind, ChallengeSettings, Provider};
 pub use component::ComponentSettings;
 pub use concurrency::ConcurrencySettings;
 pub use domain::DomainSettings;
@@ -296,7 +296,7 @@ pub struct Relay {
     pub idle_timeout: Span,
 }
 
-/// What happens when the buckets cannot be asked.
+/// What happens when the buckets, or whoever else decides, cannot be asked.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(
     feature = "schema",
@@ -304,7 +304,7 @@ pub struct Relay {
     schemars(rename = "OnStoreFailure")
 )]
 #[serde(rename_all = "lowercase")]
-pub enum OnStoreFailure {
+pub enum OnFailure {
     /// The request goes on.
     #[default]
     Allow,
@@ -342,7 +342,7 @@ pub struct Limit {
     pub shadow: bool,
     /// When the buckets cannot be asked.
     #[serde(default)]
-    pub on_store_failure: OnStoreFailure,
+    pub on_store_failure: OnFailure,
     /// Whether gateways over one store count together.
     #[serde(default, skip_serializing_if = "Shared::is_local")]
     pub shared: Shared,

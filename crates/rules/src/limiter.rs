@@ -32,7 +32,7 @@ use tollgate_api::http::{Header, Request, Response};
 use tollgate_api::pattern::unreserved;
 use tollgate_api::problem::{Kind, Problem};
 use tollgate_store::bucket::{Bucket, Level, TakeError};
-use tollgate_store::ports::{Buckets, Store};
+use tollgate_store::ports::{Buckets, Outbound, Store};
 
 /// The `Retry-After` when the buckets cannot be asked, seconds.
 const UNAVAILABLE_RETRY_SECONDS: u64 = 1;
@@ -63,7 +63,11 @@ pub enum Verdict {
 /// Charges the policies that match the request. Health checks are never limited: the two calls, and no other
 /// path. Where the store fails, the caller counts as if it had no key. Where the buckets fail, the policies'
 /// `on_store_failure` decides. Where they are only busy, every request is refused.
-pub async fn check<S: Store, B: Buckets>(world: &World<'_, S>, buckets: &B, request: &Request) -> Verdict {
+pub async fn check<S: Store + Outbound, B: Buckets>(
+    world: &World<'_, S>,
+    buckets: &B,
+    request: &Request,
+) -> Verdict {
     if Call::is_health(&request.path) {
         return Verdict::Admit(Vec::new());
     }
@@ -83,7 +87,7 @@ enum Told {
 }
 
 /// The verdict, whatever the path.
-async fn judge<S: Store, B: Buckets>(
+async fn judge<S: Store + Outbound, B: Buckets>(
     world: &World<'_, S>,
     buckets: &B,
     request: &Request,
@@ -120,7 +124,12 @@ async fn judge<S: Store, B: Buckets>(
 }
 
 /// What the waiting room before this path says, and then its challenge, if there are any.
-async fn gate<S: Store>(world: &World<'_, S>, request: &Request, path: &str, told: Told) -> Option<Gate> {
+async fn gate<S: Store + Outbound>(
+    world: &World<'_, S>,
+    request: &Request,
+    path: &str,
+    told: Told,
+) -> Option<Gate> {
     let of_room = room(world, request, path, told).await;
     if matches!(of_room, Some(Gate::Closed(_))) {
         return of_room;
@@ -157,7 +166,7 @@ async fn room<S: Store>(world: &World<'_, S>, request: &Request, path: &str, tol
 
 /// Takes from the buckets, and counts under the quotas: both, or neither. A quota is counted by a commit, so the buckets are looked at before
 /// it and taken from after it. Where others took what was seen there, the commit is undone.
-async fn take_and_count<S: Store, B: Buckets>(
+async fn take_and_count<S: Store + Outbound, B: Buckets>(
     world: &World<'_, S>,
     buckets: &B,
     request: &Request,

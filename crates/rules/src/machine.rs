@@ -103,6 +103,13 @@ pub enum Call {
     },
     /// [`tollgate_store::ports::Store::settle`].
     Settle,
+    /// [`tollgate_store::ports::Outbound::post`].
+    Post {
+        /// Where to.
+        url: String,
+        /// The form.
+        form: String,
+    },
     /// The body of the request.
     Body,
 }
@@ -124,6 +131,8 @@ pub enum Reply {
     Topics(Result<Vec<Topic>, StoreError>),
     /// To [`Call::Settle`].
     Settle(Result<(), StoreError>),
+    /// To [`Call::Post`].
+    Post(Result<Vec<u8>, String>),
     /// To [`Call::Body`]; within the adapter's bound.
     Body(Vec<u8>),
 }

@@ -10,7 +10,7 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::config::{Limit, OnStoreFailure, Per, Shared};
+use crate::config::{Limit, OnFailure, Per, Shared};
 use crate::identity::{self, ClientId};
 use crate::run_time::Override;
 use crate::settings::Settings;
@@ -45,7 +45,7 @@ pub enum Decision {
     Refused,
     /// The policy lacked its cost, and is in shadow.
     WouldRefuse,
-    /// The buckets could not be asked; [`OnStoreFailure`] decided.
+    /// The buckets could not be asked; [`OnFailure`] decided.
     Failed,
 }
 
@@ -268,7 +268,7 @@ impl Policy {
             shadow: limit.shadow,
             would_refuse: Count::default(),
             decided: Default::default(),
-            deny_on_failure: limit.on_store_failure == OnStoreFailure::Deny,
+            deny_on_failure: limit.on_store_failure == OnFailure::Deny,
             per_client: limit.per.contains(&Per::Client),
             terms: Terms::new(&quoted, bucket),
             quoted,
@@ -302,7 +302,7 @@ impl Policy {
             interval: Span::from_secs(1),
             cost: 1,
             shadow: false,
-            on_store_failure: OnStoreFailure::Deny,
+            on_store_failure: OnFailure::Deny,
             shared: Shared::Local,
             domain: None,
             descriptor: Vec::new(),

@@ -23,7 +23,7 @@ use tollgate_api::pattern::Pattern;
 
 mod acme;
 mod alerts;
-mod checks;
+pub(crate) mod checks;
 mod components;
 mod listeners;
 mod logs;

@@ -83,6 +83,7 @@ macro_rules! wit_rules {
                         }
                         ours::Call::Topics { after, limit } => Self::Topics(wit::Names { after, limit }),
                         ours::Call::Settle => Self::Settle,
+                        ours::Call::Post { url, form } => Self::Post(wit::Form { url, body: form }),
                         ours::Call::Body => Self::Body,
                     }
                 }
@@ -102,6 +103,7 @@ macro_rules! wit_rules {
                         }
                         wit::Call::Topics(wit::Names { after, limit }) => Self::Topics { after, limit },
                         wit::Call::Settle => Self::Settle,
+                        wit::Call::Post(wit::Form { url, body }) => Self::Post { url, form: body },
                         wit::Call::Body => Self::Body,
                     }
                 }
@@ -149,6 +151,7 @@ macro_rules! wit_rules {
                         ours::Reply::Read(messages) => Self::Read(messages.map(list).map_err(Into::into)),
                         ours::Reply::Topics(topics) => Self::Topics(topics.map(list).map_err(Into::into)),
                         ours::Reply::Settle(settled) => Self::Settle(settled.map_err(Into::into)),
+                        ours::Reply::Post(answer) => Self::Post(answer),
                         ours::Reply::Body(body) => Self::Body(body),
                     }
                 }
@@ -172,6 +175,7 @@ macro_rules! wit_rules {
                         wit::Reply::Read(messages) => Self::Read(messages.map(list).map_err(Into::into)),
                         wit::Reply::Topics(topics) => Self::Topics(topics.map(list).map_err(Into::into)),
                         wit::Reply::Settle(settled) => Self::Settle(settled.map_err(Into::into)),
+                        wit::Reply::Post(answer) => Self::Post(answer),
                         wit::Reply::Body(body) => Self::Body(body),
                     }
                 }

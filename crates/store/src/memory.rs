@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use crate::commit::{Commit, Entry, Item, Message, Outcome, StoreError, Topic};
 use crate::plan;
 use crate::plan::page::{self, Page};
-use crate::ports::{Store, Upkeep};
+use crate::ports::{Outbound, Store, Upkeep};
 use crate::retention::{Keeping, Retention};
 
 mod buckets;
@@ -61,6 +61,16 @@ impl InMemoryStore {
     /// is carried out and its answer is lost, which is the harder case for a caller.
     pub fn fail_next(&self, error: StoreError) {
         self.state().next_failure = Some(error);
+    }
+
+    /// What the next call of [`Outbound::post`] answers; without it nobody is asked.
+    pub fn answer_next(&self, answer: Result<Vec<u8>, String>) {
+        self.state().next_answer = Some(answer);
+    }
+
+    /// What was posted since the last call: URLs and forms.
+    pub fn posted(&self) -> Vec<(String, String)> {
+        std::mem::take(&mut self.state().posted)
     }
 
     /// Whether commits are refused, as by a full disk; reads go on.
@@ -199,6 +209,17 @@ impl Store for InMemoryStore {
             }
         });
         Ok(topics.collect())
+    }
+}
+
+impl Outbound for InMemoryStore {
+    async fn post(&self, url: &str, form: String) -> Result<Vec<u8>, String> {
+        let mut state = self.state();
+        let answer = state.next_answer.take();
+        if answer.is_some() {
+            state.posted.push((url.to_owned(), form));
+        }
+        answer.unwrap_or_else(|| Err("nobody is asked".to_owned()))
     }
 }
 

@@ -56,6 +56,23 @@ pub trait Store {
     async fn topics(&self, after: Option<&str>, limit: u32) -> Result<Vec<Topic>, StoreError>;
 }
 
+/// What rules ask of somebody else, whom the settings name.
+#[allow(
+    async_fn_in_trait,
+    reason = "callers are generic and single-threaded; nothing needs Send"
+)]
+pub trait Outbound {
+    /// Posts a form (`application/x-www-form-urlencoded`) and gives the body of the answer, whatever its status says
+    /// below 500. The default is for a host that asks nobody.
+    ///
+    /// # Errors
+    /// Why there is no answer: nobody there, none in time, a status of 500 or more, too long a body, or as many are asked as may be.
+    async fn post(&self, url: &str, form: String) -> Result<Vec<u8>, String> {
+        let _ = (url, form);
+        Err("this host asks nobody else".to_owned())
+    }
+}
+
 /// What a store removes in the background; see `interface upkeep` in `wit/edge.wit`. The native engines do it by themselves.
 #[allow(
     async_fn_in_trait,

@@ -9,7 +9,7 @@ use tollgate_store::commit::{Commit, Entry, Item, Message, Outcome, StoreError, 
 use tollgate_store::plan;
 use tollgate_store::plan::coalescer::Note;
 use tollgate_store::plan::page::{self, Page};
-use tollgate_store::ports::Store;
+use tollgate_store::ports::{Outbound, Store};
 
 use super::{Engine, FLUSH, Job, unavailable};
 use crate::bug::Bug;
@@ -43,6 +43,9 @@ impl Engine {
         }
     }
 }
+
+/// Nobody is asked.
+impl Outbound for Engine {}
 
 impl Store for Engine {
     async fn commit(&self, commit: Commit) -> Result<Outcome, StoreError> {

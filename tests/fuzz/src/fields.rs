@@ -12,7 +12,7 @@ use tollgate_api::time;
 use tollgate_api::units::Span;
 use tollgate_delivery::retry::{MAX_RETRY_AFTER_MS, MAX_WAIT_MS, MIN_WAIT_MS, Schedule, retry_after_ms};
 use tollgate_delivery::subscription::Retry;
-use tollgate_rules::config::{Clicks, Config, Limit, Links, OnStoreFailure, Per, Shared};
+use tollgate_rules::config::{Clicks, Config, Limit, Links, OnFailure, Per, Shared};
 use tollgate_rules::idempotency::{self, MAX_KEY};
 use tollgate_rules::limiter::{self, Verdict};
 use tollgate_rules::settings::Settings;
@@ -69,7 +69,7 @@ fn limit(input: &mut Unstructured<'_>) -> arbitrary::Result<Limit> {
         interval: Span(number(input)?.clamp(INTERVALS.0, INTERVALS.1)),
         cost: number(input)?,
         shadow: input.ratio(1, 4)?,
-        on_store_failure: OnStoreFailure::Deny,
+        on_store_failure: OnFailure::Deny,
         shared: Shared::Local,
         domain: None,
         descriptor: Vec::new(),

@@ -15,7 +15,7 @@ use tollgate_rules::{admin, campaigns, forward, links};
 use tollgate_store::commit::{Append, Commit, Entry, Item, Message, Outcome, StoreError, Topic, literal};
 use tollgate_store::memory::{InMemoryBuckets, InMemoryStore};
 use tollgate_store::plan;
-use tollgate_store::ports::Store;
+use tollgate_store::ports::{Outbound, Store};
 
 use crate::text::Input;
 
@@ -34,6 +34,15 @@ name = "bots"
 path = "/api/campaigns/held/claims"
 methods = ["PUT"]
 kind = "altcha"
+
+[[challenges]]
+name = "people"
+path = "/api/campaigns/held/claims"
+methods = ["DELETE"]
+kind = "siteverify"
+provider = "turnstile"
+secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+site_key = "0x4"
 
 [[rooms]]
 name = "sale"
@@ -90,6 +99,9 @@ impl Watched {
         answer
     }
 }
+
+/// Nobody is asked.
+impl Outbound for Watched {}
 
 impl Store for Watched {
     async fn commit(&self, commit: Commit) -> Result<Outcome, StoreError> {

@@ -10,7 +10,7 @@ use tollgate_api::components::Component;
 use tollgate_api::http::Request;
 use tollgate_api::pattern::{Pattern, unreserved};
 use tollgate_api::units::Span;
-use tollgate_rules::config::{Config, Limit, OnStoreFailure, Per, Shared};
+use tollgate_rules::config::{Config, Limit, OnFailure, Per, Shared};
 use tollgate_rules::identity;
 use tollgate_rules::limiter;
 use tollgate_rules::settings::Settings;
@@ -278,7 +278,7 @@ fn limits(gateway: &Gateway, patterns: &[Pattern], request: &Request) {
         interval: Span::from_secs(1),
         cost: 1,
         shadow: false,
-        on_store_failure: OnStoreFailure::Allow,
+        on_store_failure: OnFailure::Allow,
         shared: Shared::Local,
         domain: None,
         descriptor: Vec::new(),

@@ -293,7 +293,8 @@ pub(super) fn problems() -> Map<String, Value> {
                 properties["challenge"] = json!({ "type": "string", "description": "Its name." });
                 properties["url"] = json!({ "type": "string", "description": "Where there are more." });
                 properties["altcha"] = json!({ "$ref": "#/components/schemas/Altcha" });
-                required.extend(["challenge", "url", "altcha"]);
+                properties["siteverify"] = json!({ "$ref": "#/components/schemas/Siteverify" });
+                required.extend(["challenge", "url"]);
             }
             Kind::WaitingRoom => {
                 properties["room"] = json!({ "type": "string", "description": "The room." });

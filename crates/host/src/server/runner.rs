@@ -282,6 +282,10 @@ impl<S: Steps> Waiting<S> {
                     let topics = store.topics(after.as_deref(), limit);
                     Reply::Topics(Box::pin(runner.in_time(topics)).await?)
                 }
+                Call::Post { url, form } => {
+                    let asked = runner.engines.outbound.post(&url, form);
+                    Reply::Post(Box::pin(runner.in_time(asked)).await?)
+                }
                 Call::Settle => {
                     let settled = runner.engines.settling.settle();
                     Reply::Settle(Ok(Box::pin(runner.in_time(settled)).await?))

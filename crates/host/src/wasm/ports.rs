@@ -3,6 +3,7 @@
 use super::bindings::memory;
 use crate::metrics::count::Counted;
 use crate::metrics::refused::Refused;
+use crate::outbound::Outbound;
 use crate::ranking::Ranking;
 use crate::server::settle::Settling;
 use std::sync::Arc;
@@ -29,6 +30,8 @@ pub struct Engines {
     pub refused: Arc<Refused>,
     /// The links that are visited most.
     pub ranking: Arc<Ranking>,
+    /// Who posts forms to whom the settings name.
+    pub outbound: Arc<Outbound>,
 }
 
 /// Names the data that the ports work on.

@@ -73,6 +73,7 @@ impl Config {
         if let Some(jwt) = &mut config.users.jwt {
             jwt.secret = None;
         }
+        mask(config.challenges.iter_mut().filter_map(|one| one.secret.as_mut()));
         for component in &mut config.components {
             component.environment.clear();
         }
@@ -88,12 +89,13 @@ impl Config {
         config
     }
 
-    /// What the rules see where they run as components: as [`Config::without_secrets`], but with what the requests of `[[forward]]`
-    /// and users' tokens are verified with. As TOML, not masked: to be shown to nobody.
+    /// What the rules see where they run as components: as [`Config::without_secrets`], but with what the requests of `[[forward]]`,
+    /// users' tokens and those of challenges are verified with. As TOML, not masked: to be shown to nobody.
     pub fn for_components(&self) -> String {
         let mut config = self.without_secrets();
         config.forward.clone_from(&self.forward);
         config.users.clone_from(&self.users);
+        config.challenges.clone_from(&self.challenges);
         toml::to_string(&config).expect(TOML)
     }
 
@@ -132,6 +134,8 @@ impl Config {
         }
         let routes = shown.forward.iter_mut();
         mask(routes.flat_map(|route| route.secret.iter_mut().chain(&mut route.previous_secret)));
+        let challenges = shown.challenges.iter_mut();
+        mask(challenges.filter_map(|one| one.secret.as_mut()));
         mask(shown.users.jwt.iter_mut().filter_map(|jwt| jwt.secret.as_mut()));
         mask(shown.traces.headers.values_mut());
         if let StoreSettings::Postgres(settings) = &mut shown.store {

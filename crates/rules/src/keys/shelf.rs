@@ -10,7 +10,7 @@ use tollgate_api::http::{Header, Request};
 use tollgate_store::commit::{
     Commit, Committed, Condition, Entry, Item, Message, Mutation, Outcome, Part, Refusal, StoreError, Topic,
 };
-use tollgate_store::ports::Store;
+use tollgate_store::ports::{Outbound, Store};
 
 /// Keys only, in memory; counts its calls, and fails them on demand.
 #[derive(Default)]
@@ -83,6 +83,9 @@ impl Shelf {
         Outcome::Committed(Committed::default())
     }
 }
+
+/// Nobody is asked.
+impl Outbound for Shelf {}
 
 impl Store for Shelf {
     async fn commit(&self, commit: Commit) -> Result<Outcome, StoreError> {

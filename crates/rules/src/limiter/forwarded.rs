@@ -14,7 +14,7 @@ use tollgate_api::calls::Call;
 use tollgate_api::http::{Header, Request, Response};
 use tollgate_api::pattern::unreserved;
 use tollgate_api::problem::{Kind, Problem};
-use tollgate_store::ports::{Buckets, Store};
+use tollgate_store::ports::{Buckets, Outbound, Store};
 
 const METHOD: &str = "x-forwarded-method";
 const URI: &str = "x-forwarded-uri";
@@ -43,7 +43,7 @@ pub(super) fn is_question(settings: &Settings, request: &Request) -> bool {
 }
 
 /// What the proxy is answered.
-pub(super) async fn answer<S: Store, B: Buckets>(
+pub(super) async fn answer<S: Store + Outbound, B: Buckets>(
     world: &World<'_, S>,
     buckets: &B,
     request: &Request,

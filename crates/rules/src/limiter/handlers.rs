@@ -3,7 +3,7 @@
 use serde::Serialize;
 use serde_json::Number;
 
-use crate::config::{DescriptorEntry, Limit, OnStoreFailure, Per, QuotaCount, QuotaWindow};
+use crate::config::{DescriptorEntry, Limit, OnFailure, Per, QuotaCount, QuotaWindow};
 use crate::keys;
 use crate::run_time::seconds;
 use crate::world::World;
@@ -50,7 +50,7 @@ struct View<'a> {
     /// Whether it is charged and never refuses.
     shadow: bool,
     /// What happens when the buckets cannot be asked.
-    on_store_failure: OnStoreFailure,
+    on_store_failure: OnFailure,
     /// The domain of the descriptors that it counts instead of requests.
     #[serde(skip_serializing_if = "Option::is_none")]
     domain: Option<&'a str>,

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::config::{Config, Limit, OnStoreFailure, Per};
+use crate::config::{Config, Limit, OnFailure, Per};
 use crate::keys::mint;
 use crate::keys::shelf::{Shelf, fresh, request};
 use crate::policies::REPORT_MS;
@@ -64,7 +64,7 @@ fn limit(name: &str, capacity: u64) -> Limit {
         interval: Span(SECOND),
         cost: 1,
         shadow: false,
-        on_store_failure: OnStoreFailure::Allow,
+        on_store_failure: OnFailure::Allow,
         shared: crate::config::Shared::Local,
         domain: None,
         descriptor: Vec::new(),
@@ -562,7 +562,7 @@ fn a_store_that_is_down_leaves_header_and_address_to_count_by() {
 #[test]
 fn without_buckets_the_policies_decide() {
     let deny = Limit {
-        on_store_failure: OnStoreFailure::Deny,
+        on_store_failure: OnFailure::Deny,
         domain: None,
         descriptor: Vec::new(),
         ..limit("deny", 5)
@@ -594,7 +594,7 @@ fn without_buckets_the_policies_decide() {
 #[test]
 fn busy_buckets_let_nobody_through_whatever_the_failure_mode() {
     let deny = Limit {
-        on_store_failure: OnStoreFailure::Deny,
+        on_store_failure: OnFailure::Deny,
         domain: None,
         descriptor: Vec::new(),
         ..limit("deny", 5)

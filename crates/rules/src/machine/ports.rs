@@ -10,7 +10,7 @@ use super::{Call, Exchange, Memory, Near, Reply};
 use tollgate_store::bucket::{Bucket, Level, TakeError};
 use tollgate_store::commit::{Commit, Entry, Item, Message, Outcome, StoreError, Topic};
 use tollgate_store::plan::coalescer::Note;
-use tollgate_store::ports::{Buckets, Store};
+use tollgate_store::ports::{Buckets, Outbound, Store};
 
 /// The result of a rule if it needs no waiting.
 pub(super) fn poll_once<T>(rule: impl Future<Output = T>) -> Option<T> {
@@ -72,6 +72,12 @@ impl<M: Memory> Buckets for Immediate<M> {
 
     async fn take_one(&self, bucket: Bucket) -> Result<Level, TakeError> {
         self.0.memory.take_one(bucket)
+    }
+}
+
+impl<M> Outbound for Immediate<M> {
+    async fn post(&self, _: &str, _: String) -> Result<Vec<u8>, String> {
+        pending().await
     }
 }
 
@@ -190,5 +196,15 @@ impl<M: Memory> Buckets for Asking<M> {
 
     async fn take_one(&self, bucket: Bucket) -> Result<Level, TakeError> {
         self.near.memory.take_one(bucket)
+    }
+}
+
+impl<M> Outbound for Asking<M> {
+    async fn post(&self, url: &str, form: String) -> Result<Vec<u8>, String> {
+        let url = url.to_owned();
+        match self.ask(Call::Post { url, form }).await {
+            Reply::Post(answer) => answer,
+            _ => Err("the reply is not to what was asked".to_owned()),
+        }
     }
 }

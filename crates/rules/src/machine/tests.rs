@@ -186,6 +186,7 @@ impl Gateway {
             } => Reply::Read(block_on(store.read(&topic, after, limit, wait))),
             Call::Topics { after, limit } => Reply::Topics(block_on(store.topics(after.as_deref(), limit))),
             Call::Settle => Reply::Settle(block_on(store.settle())),
+            Call::Post { .. } => panic!("nobody is asked"),
             Call::Body => panic!("there is no body"),
         }
     }
@@ -221,6 +222,7 @@ fn kind(call: &Call) -> &'static str {
         Call::Read { .. } => "read",
         Call::Topics { .. } => "topics",
         Call::Settle => "settle",
+        Call::Post { .. } => "post",
         Call::Body => "body",
     }
 }

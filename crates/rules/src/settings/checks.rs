@@ -92,3 +92,22 @@ pub(super) fn header_name(name: &str, path: Path) -> Checked {
     let ok = (1..=MAX_HEADER_NAME).contains(&name.len()) && name.bytes().all(token);
     ensure(ok, path, "must be a header name in lower case, e.g. x-client-id")
 }
+
+/// Whether a URL is `https`, or `http` on this machine. Whoever can answer for a key set, or for a provider of
+/// challenges, can be anybody: over the network only TLS will do.
+pub(crate) fn is_trustworthy(url: &str) -> bool {
+    let Ok(url) = url::Url::parse(url) else {
+        return false;
+    };
+    let is_here = || match url.host() {
+        Some(url::Host::Ipv4(address)) => address.is_loopback(),
+        Some(url::Host::Ipv6(address)) => address.is_loopback(),
+        Some(url::Host::Domain(name)) => name == "localhost",
+        None => false,
+    };
+    match url.scheme() {
+        "https" => url.has_host(),
+        "http" => is_here(),
+        _ => false,
+    }
+}

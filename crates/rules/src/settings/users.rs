@@ -1,6 +1,6 @@
 //! `[users.jwt]`.
 
-use super::checks::{at_most, ensure, file, within};
+use super::checks::{at_most, ensure, file, is_trustworthy, within};
 use crate::config::{Fault, JwtSettings, MAX_JWT_CHECKS, Path};
 use crate::jwt::Jwt;
 use tollgate_api::units::Span;
@@ -34,22 +34,4 @@ pub(super) fn jwt(jwt: &JwtSettings, path: &Path) -> Result<Jwt, Fault> {
         let field = path.key(field);
         Fault::new(index.map_or(field.clone(), |index| field.index(index)), rule)
     })
-}
-
-/// Whoever can answer for a key set can be anybody: over the network only TLS will do.
-fn is_trustworthy(url: &str) -> bool {
-    let Ok(url) = url::Url::parse(url) else {
-        return false;
-    };
-    let is_here = || match url.host() {
-        Some(url::Host::Ipv4(address)) => address.is_loopback(),
-        Some(url::Host::Ipv6(address)) => address.is_loopback(),
-        Some(url::Host::Domain(name)) => name == "localhost",
-        None => false,
-    };
-    match url.scheme() {
-        "https" => url.has_host(),
-        "http" => is_here(),
-        _ => false,
-    }
 }

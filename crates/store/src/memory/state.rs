@@ -27,6 +27,9 @@ pub(super) struct State {
     /// By how much the last commit that found no room would have grown it.
     lacking: Option<u64>,
     pub next_failure: Option<StoreError>,
+    /// What the next call of `Outbound::post` answers, and what was posted by those before.
+    pub next_answer: Option<Result<Vec<u8>, String>>,
+    pub posted: Vec<(String, String)>,
     pub refuses: bool,
 }
 
@@ -56,6 +59,8 @@ impl State {
             max_bytes,
             lacking: None,
             next_failure: None,
+            next_answer: None,
+            posted: Vec::new(),
             refuses: false,
         }
     }
