@@ -286,6 +286,8 @@ harness::cases! {
     challenges {
         both {
             each_solution_lets_one_claim_through,
+            a_token_that_its_provider_takes_lets_one_claim_through,
+            a_secret_that_its_provider_does_not_know_is_the_operators_to_mend,
         }
         native {
             a_visitor_and_the_library_of_altcha_solve_and_wait,

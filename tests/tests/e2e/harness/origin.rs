@@ -42,6 +42,8 @@ pub struct Reply {
     pub status: u16,
     pub retry_after: Option<u64>,
     pub delay: Duration,
+    /// Else it says its status.
+    pub body: Option<String>,
 }
 
 impl Reply {
@@ -50,6 +52,15 @@ impl Reply {
             status,
             retry_after: None,
             delay: Duration::ZERO,
+            body: None,
+        }
+    }
+
+    /// 200, with a document.
+    pub fn json(document: &serde_json::Value) -> Self {
+        Self {
+            body: Some(document.to_string()),
+            ..Self::status(200)
         }
     }
 }
@@ -230,10 +241,10 @@ async fn answer(
         state.under_way -= 1;
         state.deliveries.push(delivery);
     }
-    let body = if reply.status == 204 {
-        String::new()
-    } else {
-        format!("origin says {}", reply.status)
+    let body = match (reply.body, reply.status) {
+        (Some(body), _) => body,
+        (None, 204) => String::new(),
+        (None, status) => format!("origin says {status}"),
     };
     let mut response = Response::new(Full::from(body));
     *response.status_mut() = http::StatusCode::from_u16(reply.status).expect("cases know the codes");
