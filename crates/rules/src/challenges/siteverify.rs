@@ -91,13 +91,10 @@ pub(super) struct Siteverify {
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Asked {
     /// Whose widget it is; null where the settings only name a URL.
-    #[cfg_attr(feature = "schema", schemars(required))]
     provider: Option<Provider>,
     /// The public key to show it with; null where the settings name none.
-    #[cfg_attr(feature = "schema", schemars(required))]
     site_key: Option<String>,
     /// The action to show it for; null where any will do.
-    #[cfg_attr(feature = "schema", schemars(required))]
     action: Option<String>,
 }
 
