@@ -75,11 +75,12 @@ impl Load {
         Program::start(&bench.keeper, &format!("wrk-{}", self.port), command)
     }
 
-    /// The script with the part that reports.
+    /// The script with the part that reports. Of this load alone: others may be reading theirs.
     fn script(&self, bench: &Bench) -> Result<std::path::PathBuf> {
         let own = fs::read_to_string(load_file(&format!("{}.lua", self.script)))?;
         let report = fs::read_to_string(load_file("report.lua"))?;
-        let path = bench.keeper.scratch().join(format!("{}.lua", self.script));
+        let name = format!("{}-{}.lua", self.script, self.port);
+        let path = bench.keeper.scratch().join(name);
         fs::write(&path, format!("{own}\n{report}"))?;
         Ok(path)
     }
