@@ -30,6 +30,7 @@ mod waitlist;
 
 pub use eligible::may_send_many;
 pub use manage::read;
+pub use pool::forget as forget_pools;
 pub(crate) use record::ClaimView;
 pub use record::{
     Campaign, Claim, Codes, DEFAULT_TOPIC, MAX_HOLD_SECONDS, MAX_PER_USER, MAX_QUANTITY, Status,

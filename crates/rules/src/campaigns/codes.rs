@@ -18,7 +18,7 @@ use tollgate_api::ids::{self, hex};
 use tollgate_api::json;
 use tollgate_api::problem::{Kind, Problem};
 use tollgate_store::commit::{
-    Commit, Condition, MAX_GET_KEYS, Mutation, Outcome, Refusal, StoreError, literal,
+    Commit, Condition, Idempotence, MAX_GET_KEYS, Mutation, Outcome, Refusal, StoreError, literal,
 };
 use tollgate_store::ports::Store;
 use tollgate_store::stored;
@@ -33,6 +33,8 @@ pub const MAX_CODE: usize = 128;
 const BATCH: usize = 31;
 /// How often a step is tried against concurrent changes of the same campaign.
 const ATTEMPTS: usize = 16;
+/// How long a batch is known as written, milliseconds: longer than a call takes.
+const REMEMBERED_MS: u64 = 600_000;
 /// Bytes of a code's hash that are kept: 128 bits.
 const HASH: usize = 16;
 
@@ -191,7 +193,7 @@ async fn imported<S: Store>(store: &S, id: &str) -> Result<(u64, Option<u64>), S
     Ok((stored::count("number of codes", entry.as_ref())?, version))
 }
 
-/// Writes these codes, which were not known. Those that another call has imported meanwhile.
+/// Writes these codes, which were not known, once. Those that another call has imported meanwhile.
 async fn write<S: Store>(
     world: &World<'_, S>,
     id: &str,
@@ -199,21 +201,28 @@ async fn write<S: Store>(
 ) -> Result<HashSet<String>, Problem> {
     let mut left: Vec<&Code<'_>> = codes.to_vec();
     let mut meanwhile = HashSet::new();
-    let mut lost = false;
+    // Where a reply is lost, only this tells our own commit from another's: both leave the same entries.
+    let token = ids::token(&(world.fresh)(), ids::ID_LENGTH);
+    let idempotence = Idempotence {
+        id: ["codes/", id, "/", &*token].concat(),
+        fingerprint: Vec::new(),
+        answer: literal(""),
+        ttl: REMEMBERED_MS,
+    };
     for _ in 0..ATTEMPTS + codes.len() {
         if left.is_empty() {
             return Ok(meanwhile);
         }
         let live = load(world.store, id).await?.ok_or_else(|| unknown(id))?;
-        match world.store.commit(batch(&live, &left)).await {
-            Ok(Outcome::Committed(_)) => return Ok(meanwhile),
+        let commit = Commit {
+            idempotence: Some(idempotence.clone()),
+            ..batch(&live, &left)
+        };
+        match world.store.commit(commit).await {
+            Ok(Outcome::Committed(_) | Outcome::Replayed(_)) => return Ok(meanwhile),
             // The first condition is about the campaign.
             Ok(Outcome::Refused(Refusal::Condition(0))) => {}
             Ok(Outcome::Refused(Refusal::Condition(index))) => {
-                if lost {
-                    // They are there: our own commit, whose reply was lost.
-                    return Ok(meanwhile);
-                }
                 let code = left.remove((index as usize - 1).min(left.len() - 1));
                 meanwhile.insert(code.text.to_owned());
             }
@@ -223,7 +232,7 @@ async fn write<S: Store>(
                     "The store refused what it cannot refuse.",
                 ));
             }
-            Err(StoreError::Unknown(_)) => lost = true,
+            Err(StoreError::Unknown(_)) => {}
             Err(error) => return Err(error.into()),
         }
     }

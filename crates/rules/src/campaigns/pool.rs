@@ -98,13 +98,20 @@ impl Pool {
     }
 }
 
+/// By the campaign's id and creation, newest first.
+type Known = VecDeque<(String, u64, Rc<RefCell<Pool>>)>;
+
+thread_local! {
+    static KNOWN: RefCell<Known> = const { RefCell::new(VecDeque::new()) };
+}
+
+/// Forgets what this thread has at hand, as a new process would: for simulations, where many processes share a thread.
+pub fn forget() {
+    KNOWN.with_borrow_mut(VecDeque::clear);
+}
+
 /// The pool of a campaign. Its creation is part of the name, which can be used again.
 fn pool_of(campaign: &Campaign) -> Rc<RefCell<Pool>> {
-    /// By the campaign's id and creation, newest first.
-    type Known = VecDeque<(String, u64, Rc<RefCell<Pool>>)>;
-    thread_local! {
-        static KNOWN: RefCell<Known> = const { RefCell::new(VecDeque::new()) };
-    }
     KNOWN.with_borrow_mut(|known| {
         let is_it = |(id, created_at, _): &&(String, u64, _)| {
             *id == campaign.id && *created_at == campaign.created_at
