@@ -34,6 +34,12 @@ pub enum Bug {
     ConfirmLate,
     /// A hold expires before its end.
     ExpireEarly,
+    /// A code that was given out stays among those that are free.
+    KeepCode,
+    /// A claim does not ask whether others are in line.
+    JumpLine,
+    /// A place in line is told, and is not in the line.
+    LosePlace,
     /// The messages of a commit go into the next group.
     SplitCommit,
     /// A group is answered when it is written, not when it is synced.
@@ -118,6 +124,9 @@ impl Bug {
         Bug::ConfirmUnchecked,
         Bug::ConfirmLate,
         Bug::ExpireEarly,
+        Bug::KeepCode,
+        Bug::JumpLine,
+        Bug::LosePlace,
         Bug::SplitCommit,
         Bug::AcknowledgeBeforeSync,
         Bug::IgnoreFailedSync,

@@ -9,6 +9,7 @@ use tollgate_api::time;
 
 use crate::coverage::Seen;
 use crate::executor::Home;
+use crate::model::Campaign;
 use crate::model::room::FASTEST;
 use crate::world::{ROOM, SUBSCRIPTION, Sim, TOPICS};
 
@@ -69,8 +70,19 @@ pub async fn client(sim: &Rc<Sim>, number: u64, crowd: &Crowd) {
             } => Some(user.clone()),
             _ => None,
         };
+        if let Wish::Admin { path, .. } = &wish
+            && path.ends_with("/codes")
+        {
+            // Another operator imports at the same time, some of the same codes.
+            let (other, sim) = (import(sim), Rc::clone(sim));
+            let executor = &Rc::clone(&sim).executor;
+            executor.spawn(Home::World, async move { drop(ask(&sim, other).await) });
+        }
         let response = ask(sim, wish).await;
         if let (Some(user), Some(response)) = (claim, response) {
+            if response.status == 410 && sim.one_of(600) {
+                wait_in_line(sim, user.clone()).await;
+            }
             settle(sim, user, &response).await;
         }
         if sim.one_of(80) {
@@ -120,6 +132,54 @@ async fn settle(sim: &Rc<Sim>, user: String, response: &Response) {
         executor.spawn(Home::World, async move { drop(ask(&sim, other).await) });
     }
     ask(sim, wish(verbs[sim.pick(4)])).await;
+}
+
+/// Takes a place in line where there is one, looks now and then, and may give it up.
+async fn wait_in_line(sim: &Rc<Sim>, user: String) {
+    let has_line = |known: &Campaign| known.line.is_some();
+    if !sim.model.borrow().campaigns.get(TICKETS).is_some_and(has_line) {
+        return;
+    }
+    let wish = |method| Wish::Line {
+        method,
+        user: user.clone(),
+    };
+    ask(sim, wish("POST")).await;
+    for _ in 0..sim.below(3) {
+        sim.executor.sleep(sim.below(600_000)).await;
+        ask(sim, wish("GET")).await;
+    }
+    if sim.one_of(300) {
+        // From now on the place may go without a claim.
+        let mut model = sim.model.borrow_mut();
+        let line = model
+            .campaigns
+            .get_mut(TICKETS)
+            .and_then(|known| known.line.as_mut());
+        if let Some(line) = line {
+            line.may_leave(&user);
+        }
+        drop(model);
+        ask(sim, wish("DELETE")).await;
+    }
+}
+
+/// Codes, some of which were imported before, or are by others at the same time.
+fn import(sim: &Sim) -> Wish {
+    let first = sim.below(MOST_CODES);
+    let codes: Vec<String> = (first..first + sim.between(1, 4)).map(code).collect();
+    Wish::admin(
+        "POST",
+        format!("/api/campaigns/{MULTI}/codes"),
+        json!({ "codes": codes }),
+    )
+}
+
+/// Codes that are imported, about.
+pub(crate) const MOST_CODES: u64 = 9;
+
+pub(crate) fn code(number: u64) -> String {
+    format!("CODE-{number}")
 }
 
 /// Draws a ticket, and asks after it now and then; an operator changes the pace.
@@ -237,12 +297,12 @@ fn wish(sim: &Sim, number: u64, operation: u64, crowd: &Crowd) -> Wish {
                 _ => TICKETS,
             };
             let key = sim.one_of(500).then(|| format!("k{}", sim.below(2)));
-            let known = sim
-                .model
-                .borrow()
-                .campaigns
-                .get(campaign)
-                .map_or(1, |c| c.per_user);
+            // A claim that takes an imported code takes one unit.
+            let most = |known: &Campaign| match known.codes {
+                Some(_) => 1,
+                None => known.per_user,
+            };
+            let known = sim.model.borrow().campaigns.get(campaign).map_or(1, most);
             let body = match sim.below(10) {
                 0 => "{}",
                 1..4 if known > 1 => TWO,
@@ -280,6 +340,13 @@ fn wish(sim: &Sim, number: u64, operation: u64, crowd: &Crowd) -> Wish {
         90..96 => {
             let campaign = [FLASH, FLASH, MULTI, TICKETS][sim.pick(4)];
             let path = format!("/api/campaigns/{campaign}");
+            let imports = |known: &Campaign| known.codes.is_some();
+            if campaign == MULTI
+                && sim.model.borrow().campaigns.get(MULTI).is_some_and(imports)
+                && sim.one_of(500)
+            {
+                return import(sim);
+            }
             if campaign == MULTI && sim.one_of(250) {
                 let state = if sim.one_of(400) { "open" } else { "closed" };
                 return Wish::admin("PATCH", path, json!({"state": state}));

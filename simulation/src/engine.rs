@@ -431,6 +431,25 @@ impl Engine {
                     .mutations
                     .retain(|mutation| !matches!(mutation, Mutation::Delete { .. }));
             }
+            Some(Bug::KeepCode) => commit.mutations.retain(|mutation| {
+                let is_code = mutation.key().starts_with("pool/");
+                !is_code || !matches!(mutation, Mutation::Delete { .. })
+            }),
+            Some(Bug::JumpLine) => {
+                for mutation in &mut commit.mutations {
+                    if let Mutation::Add {
+                        key, delta: 0, max, ..
+                    } = mutation
+                        && key.starts_with("waiting/")
+                    {
+                        *max = None;
+                    }
+                }
+            }
+            Some(Bug::LosePlace) => commit.mutations.retain(|mutation| {
+                let is_place = mutation.key().starts_with("line/");
+                !is_place || !matches!(mutation, Mutation::Set { .. })
+            }),
             Some(Bug::ListByCode) => {
                 for mutation in &mut commit.mutations {
                     let (Mutation::Set { key, .. } | Mutation::Delete { key }) = mutation else {

@@ -17,10 +17,12 @@ use crate::world::{DRAWS, TOPICS};
 mod after;
 mod answers;
 mod claims;
+mod codes;
 mod draw;
 pub mod group;
 mod later;
 mod ledger;
+mod line;
 mod quota;
 pub mod room;
 
@@ -29,6 +31,7 @@ pub use draw::Draw;
 pub use group::Group;
 pub use later::Later;
 pub use ledger::Ledger;
+pub use line::Line;
 pub use quota::Quota;
 pub use room::Room;
 
@@ -195,6 +198,7 @@ impl Model {
         let mut records = 0;
         let mut progressed = Vec::new();
         let mut visits = Vec::new();
+        let mut lined = Vec::new();
         let mut grouped = [const { Vec::new() }; TOPICS.len()];
         let come: BTreeSet<&str> = writes
             .messages
@@ -211,7 +215,10 @@ impl Model {
                     touched.insert(rest.to_owned());
                 }
                 ("claim", value) => written.extend(self.claim_written(key, value)?),
-                ("remaining" | "sequence" | "held" | "released", _) => _ = touched.insert(rest.to_owned()),
+                ("remaining" | "sequence" | "held" | "released" | "waiting" | "codes", _) => {
+                    touched.insert(rest.to_owned());
+                }
+                ("line", value) => lined.push((key, value)),
                 ("campaign", None) => return Err(format!("{key} was removed")),
                 ("link", value) => self.link_changed(key, rest, value, now)?,
                 ("groups", _) => {
@@ -254,6 +261,9 @@ impl Model {
             link.before = None;
         }
         let before = self.mirror.now;
+        for (key, value) in lined {
+            self.line_changed(key, value)?;
+        }
         self.mirror.apply(writes);
         let mut told = BTreeMap::new();
         for message in &writes.messages {
@@ -277,6 +287,7 @@ impl Model {
         }
         ensure(records == 0, || format!("{records} records without a message"))?;
         self.agree(&written, &told)?;
+        self.check_lines(&told)?;
         self.draw.check()?;
         self.room.check()?;
         self.quota.check()?;

@@ -90,6 +90,7 @@ impl Server {
 
 /// Reads the disk and goes on from there; `false` if the disk failed again.
 pub fn start(sim: &Rc<Sim>) -> bool {
+    campaigns::forget_pools();
     let mut disk = sim.disk.borrow_mut();
     if !sim.has(Bug::TrustPageCache) {
         disk.rewrite();

@@ -6,6 +6,7 @@ use tollgate_api::http::Response;
 use tollgate_rules::campaigns::Status;
 
 use super::request::{TWO, Wish};
+use super::{MULTI, TICKETS};
 use crate::coverage::Seen;
 use crate::model::{Checked, Model, ensure};
 use crate::world::{Sim, TOPICS};
@@ -71,6 +72,7 @@ pub fn judge(sim: &Sim, wish: &Wish, response: &Response, began: u64) -> Checked
                     let key = key.as_ref().map(|key| format!("{claim} {verb} {key}"));
                     answer.to_settle(&mut model, campaign, claim, verb, key)
                 }
+                Wish::Line { method, user } => answer.to_line(&model, method, user),
                 Wish::Enter { user, key } => {
                     let key = key.as_ref().map(|key| format!("draw {user} {key}"));
                     answer.to_entry(&mut model, key)
@@ -157,8 +159,12 @@ impl Answer<'_> {
             }
             410 => {
                 model.refused_as_sold_out(campaign, units, self.began)?;
-                if decoded::<Value>(self.response)?["held"].is_number() {
+                let told: Value = decoded(self.response)?;
+                if told["held"].is_number() {
                     self.sim.saw(Seen::SoldOutHeld);
+                }
+                if told["waiting"].is_number() {
+                    self.sim.saw(Seen::SoldOutLined);
                 }
                 return self.saw(Seen::SoldOut);
             }
@@ -208,6 +214,29 @@ impl Answer<'_> {
             }
             _ => self.unexpected("a change of a claim"),
         }
+    }
+
+    fn to_line(&self, model: &Model, method: &str, user: &str) -> Checked {
+        match (method, self.response.status) {
+            ("POST" | "GET", 200 | 201) => {
+                let told: Value = decoded(self.response)?;
+                match told["since"].is_string() {
+                    true => model.told_a_place(TICKETS, user),
+                    false => Ok(()),
+                }
+            }
+            ("DELETE", 204) => self.saw(Seen::LinesLeft),
+            // Units are left, or the user has as many as it may.
+            ("POST", 409) => Ok(()),
+            _ => self.unexpected("a line"),
+        }
+    }
+
+    fn to_import(&self, model: &Model, body: &Value) -> Checked {
+        let told: Value = decoded(self.response)?;
+        self.sim.saw(Seen::CodesImported);
+        let codes = body["codes"].as_array().into_iter().flatten();
+        model.imported(MULTI, codes.filter_map(Value::as_str), told["quantity"].as_u64())
     }
 
     fn to_entry(&self, model: &mut Model, key: Option<String>) -> Checked {
@@ -361,6 +390,7 @@ impl Answer<'_> {
                 self.sim.saw_times(Seen::Redriven, redriven);
                 Ok(())
             }
+            ("POST", 200) if path.ends_with("/codes") => self.to_import(model, body),
             (_, 200 | 201 | 409) => Ok(()),
             _ => self.unexpected(path),
         }

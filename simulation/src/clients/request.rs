@@ -3,7 +3,7 @@
 use serde_json::Value;
 use tollgate_api::http::{Header, Request};
 
-use super::DRAW;
+use super::{DRAW, TICKETS};
 use crate::server::INSTALL;
 use crate::world::{ADMIN, ROOM};
 
@@ -27,6 +27,11 @@ pub enum Wish {
         verb: &'static str,
         key: Option<String>,
         by_user: bool,
+    },
+    /// `method`: takes a place in the line of the tickets, looks, or gives it up.
+    Line {
+        method: &'static str,
+        user: String,
     },
     Enter {
         user: String,
@@ -110,6 +115,15 @@ impl Wish {
                 );
                 let path = format!("/api/campaigns/{campaign}/claims/{claim}/{verb}");
                 ("POST", path, String::new())
+            }
+            Self::Line { method, user } => {
+                headers.push(Header::new("x-user-id", user));
+                headers.push(Header::new("x-client-id", user));
+                (
+                    *method,
+                    format!("/api/campaigns/{TICKETS}/waitlist"),
+                    String::new(),
+                )
             }
             Self::Enter { user, key } => {
                 headers.push(Header::new("x-user-id", user));

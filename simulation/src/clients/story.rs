@@ -11,10 +11,11 @@ use tollgate_store::memory::START;
 use super::consuming;
 use super::request::Wish;
 use super::sending::ask;
-use super::{CHANGING, DRAW, FLASH, LIMITED, MULTI, PLAIN, TICKETS};
+use super::{CHANGING, DRAW, FLASH, LIMITED, MOST_CODES, MULTI, PLAIN, TICKETS, code};
 use crate::bug::Bug;
 use crate::coverage::Seen;
 use crate::model::group::MAX_ATTEMPTS;
+use crate::model::{Campaign, Line};
 use crate::world::{GROUP, SUBSCRIPTION, Sim, TOPICS};
 
 /// The admin key, the campaigns and the links; each is asked for until it is there.
@@ -29,10 +30,26 @@ pub async fn prepare(sim: &Rc<Sim>) {
         multi["startsAt"] = time::format(START + sim.between(0, 200)).into();
         multi["endsAt"] = time::format(START + sim.between(201, 120_000)).into();
     }
+    let imports = sim.one_of(350);
+    if imports {
+        multi["codes"] = "import".into();
+        if let Some(multi) = multi.as_object_mut() {
+            multi.remove("quantity");
+        }
+        if sim.one_of(500) {
+            multi["codeOrder"] = "import".into();
+        }
+    }
     insist(sim, Wish::admin("POST", "/api/campaigns", multi), 201).await;
-    let tickets = json!({
+    if imports {
+        import_all(sim, sim.between(1, 4)).await;
+    }
+    let mut tickets = json!({
         "id": TICKETS, "quantity": sim.between(1, 4), "perUser": sim.between(1, 2), "holdSeconds": sim.between(1, 2),
     });
+    if sim.one_of(400) {
+        tickets["waitlist"] = true.into();
+    }
     insist(sim, Wish::admin("POST", "/api/campaigns", tickets), 201).await;
     make_draw(sim).await;
     let limited = json!({"url": "https://shop.example/", "code": LIMITED, "maxVisits": sim.between(1, 4)});
@@ -46,6 +63,20 @@ pub async fn prepare(sim: &Rc<Sim>) {
         let path = format!("/api/topics/{topic}/groups/{GROUP}");
         insist(sim, Wish::admin("PUT", path, group), 201).await;
     }
+}
+
+/// The first codes, until they are there.
+async fn import_all(sim: &Rc<Sim>, count: u64) {
+    let codes: Vec<String> = (0..count).map(code).collect();
+    let path = format!("/api/campaigns/{MULTI}/codes");
+    for _ in 0..20 {
+        let wish = Wish::admin("POST", path.as_str(), json!({ "codes": codes }));
+        let answer = ask(sim, wish).await.map(|response| response.status);
+        if answer == Some(200) || sim.is_violated() {
+            return;
+        }
+    }
+    sim.violated(|| "codes cannot be imported".into());
 }
 
 /// The draw. It must close in the future, which may have passed before it is made: then it closes later.
@@ -83,6 +114,11 @@ async fn insist(sim: &Rc<Sim>, wish: Wish, status: u16) {
 /// All is calm: whatever is left can be had, and no more; everything is delivered.
 pub async fn finish(sim: &Rc<Sim>) {
     sell_out(sim, FLASH, 1).await;
+    let imports = |known: &Campaign| known.codes.is_some();
+    if sim.model.borrow().campaigns.get(MULTI).is_some_and(imports) {
+        // What an import left half done is done by the next, and each code is a unit.
+        import_all(sim, MOST_CODES + 4).await;
+    }
     let per_user = sim
         .model
         .borrow()
@@ -91,6 +127,9 @@ pub async fn finish(sim: &Rc<Sim>) {
         .map_or(1, |campaign| campaign.per_user);
     sell_out(sim, MULTI, per_user).await;
     sell_out(sim, TICKETS, 1).await;
+    saw_lines_and_codes(sim);
+    holds_end(sim).await;
+    line_ends(sim).await;
     holds_end(sim).await;
     confirm_all(sim).await;
     all_come(sim).await;
@@ -219,6 +258,17 @@ fn is_sold_out(sim: &Sim, campaign: &str, began: u64) -> Option<bool> {
     }
 }
 
+fn saw_lines_and_codes(sim: &Sim) {
+    let model = sim.model.borrow();
+    for campaign in model.campaigns.values() {
+        let (had, served) = campaign.line.as_ref().map_or((0, 0), Line::seen);
+        sim.saw_times(Seen::Lined, had);
+        sim.saw_times(Seen::Served, served);
+        let given = campaign.codes.as_ref().map_or(0, |given| given.len() as u64);
+        sim.saw_times(Seen::CodesGiven, given);
+    }
+}
+
 /// Until every hold has ended: by the wall clock, which may be behind the store's.
 async fn holds_end(sim: &Rc<Sim>) {
     let last = sim.model.borrow().campaigns.get(TICKETS).and_then(|campaign| {
@@ -228,6 +278,31 @@ async fn holds_end(sim: &Rc<Sim>) {
     while last.is_some_and(|last| sim.wall_ms() < last) && !sim.is_violated() {
         sim.executor.sleep(500_000).await;
     }
+}
+
+/// Until everybody in line had a claim, which nobody confirms, or no unit can come back: whoever asks for one gives what has come
+/// back to those in line.
+async fn line_ends(sim: &Rc<Sim>) {
+    let waiting = || {
+        let model = sim.model.borrow();
+        let known = model.campaigns.get(TICKETS);
+        let may_come = |known: &&Campaign| known.held() > 0 || known.taken() < known.quantity;
+        known.filter(may_come).map_or(0, Campaign::waiting)
+    };
+    for _ in 0..100 {
+        if waiting() == 0 || sim.is_violated() {
+            return;
+        }
+        holds_end(sim).await;
+        let claim = Wish::Claim {
+            campaign: TICKETS,
+            user: "late-0".to_owned(),
+            key: None,
+            body: "",
+        };
+        ask(sim, claim).await;
+    }
+    sim.violated(|| format!("{} still are in line", waiting()));
 }
 
 /// Until every message that was to come has come: by the wall clock, which may be behind the store's.

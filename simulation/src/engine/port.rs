@@ -59,6 +59,10 @@ impl Store for Engine {
             self.sim.saw(Seen::QueueFull);
             return Err(unavailable("too many commits are waiting"));
         }
+        if self.sim.fault(8) {
+            self.sim.saw(Seen::StoreRequestsLost);
+            return Err(StoreError::Unknown("the request was lost".into()));
+        }
         let reply = Parcel::new();
         self.queue.borrow_mut().jobs.push_back(Job {
             commit,

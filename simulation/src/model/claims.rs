@@ -5,10 +5,11 @@ use std::ops::Bound;
 use std::sync::Arc;
 
 use serde::Deserialize;
-use tollgate_rules::campaigns::{self, Claim, Status};
+use tollgate_rules::campaigns::{self, Claim, Codes, Status};
 use tollgate_store::commit::Message;
 use tollgate_store::plan;
 
+use super::line::Line;
 use super::{Checked, Model, ensure, read};
 
 /// What is known of a campaign.
@@ -30,10 +31,14 @@ pub struct Campaign {
     /// By id.
     pub fates: BTreeMap<String, Fate>,
     /// Units that are taken, by user.
-    by_user: BTreeMap<String, u64>,
+    pub(super) by_user: BTreeMap<String, u64>,
     /// When it last had too few units left for a claim of so many, or was changed, microseconds.
     pub short_at: [u64; MAX_UNITS + 1],
     was_short: [bool; MAX_UNITS + 1],
+    /// Where it imports codes: those that were given out, and the claims that have them.
+    pub codes: Option<BTreeMap<String, String>>,
+    /// Where it has one.
+    pub line: Option<Line>,
 }
 
 /// The most units of a claim.
@@ -74,13 +79,18 @@ impl Campaign {
         self.units(|status| status == Status::Held)
     }
 
-    /// Whether fewer units are left.
+    /// Whether fewer units are left for whoever is not in line.
     pub fn is_short_of(&self, units: u64) -> bool {
-        self.taken() + units > self.quantity
+        self.taken() + units > self.quantity || self.waiting() > 0
     }
 
     pub fn is_sold_out(&self) -> bool {
-        self.taken() >= self.quantity
+        self.is_short_of(1)
+    }
+
+    /// How many are in line.
+    pub fn waiting(&self) -> usize {
+        self.line.as_ref().map_or(0, Line::len)
     }
 
     /// Whether it admitted at `time`: before or after the change, if it was changed in this very group.
@@ -113,6 +123,12 @@ impl Model {
         (campaign.starts_at, campaign.closed) = (record.starts_at, record.closed);
         (campaign.ends_at, campaign.holds) = (record.ends_at, record.hold_seconds.is_some());
         campaign.short_at = [now; MAX_UNITS + 1];
+        if record.codes == Codes::Import {
+            campaign.codes.get_or_insert_default();
+        }
+        if record.waitlist {
+            campaign.line.get_or_insert_default();
+        }
         Ok(())
     }
 
@@ -221,6 +237,9 @@ impl Model {
             ensure(same, || {
                 format!("{id} is told to be {:?}, and is {claim:?}", fate.history)
             })?;
+            if let Some(given) = &mut known.codes {
+                super::codes::given(given, claim)?;
+            }
             fate.ends = claim.hold_ends();
             ensure(fate.ends.is_some() == (claim.status == Status::Held), || {
                 format!("the hold of {id} ends at {:?}", fate.ends)
@@ -265,6 +284,12 @@ impl Model {
         ensure(last == claims, || {
             format!("{id}: {claims} claims, the last sequence is {last}")
         })?;
+        if let Some(given) = &campaign.codes {
+            super::codes::check(&self.mirror, id, given, campaign.quantity - taken)?;
+        }
+        if let Some(line) = &campaign.line {
+            line.check(&self.mirror, id)?;
+        }
         campaign.changed = None;
         for units in 1..=MAX_UNITS {
             let is_short = campaign.is_short_of(units as u64);
