@@ -5,12 +5,14 @@ mod holds;
 mod managing;
 mod receipts;
 mod rules;
+mod waitlist;
 
 pub use codes::*;
 pub use holds::*;
 pub use managing::*;
 pub use receipts::*;
 pub use rules::*;
+pub use waitlist::*;
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -225,6 +225,8 @@ harness::cases! {
             receipt_of_a_claim_is_checked,
             repeated_idempotency_key_replays_the_first_answer,
             units_of_ended_holds_go_to_whoever_asks,
+            what_comes_back_goes_to_the_next_in_line,
+            a_line_outlives_a_kill_and_each_unit_is_offered_once,
         }
         native {
             codes_of_a_file_are_imported,

@@ -275,11 +275,21 @@ pub(super) fn problems() -> Map<String, Value> {
             Kind::Conflict => {
                 properties["errors"] = errors.clone();
                 properties["claim"] = json!({ "$ref": "#/components/schemas/Claim" });
+                properties["remaining"] = json!({
+                    "type": "integer", "minimum": 1,
+                    "description": "Units that are left: there is no line, and one can be claimed.",
+                });
             }
             Kind::SoldOut => {
                 properties["held"] = json!({
                     "type": "integer", "minimum": 1,
                     "description": "Units that are only held: some may come back. `Retry-After` tells when the next hold ends.",
+                });
+                properties["remaining"] = json!({
+                    "type": "integer", "minimum": 1, "description": "Units that are left, where more were asked for.",
+                });
+                properties["waiting"] = json!({
+                    "type": "integer", "minimum": 1, "description": "Users in line, who come first.",
                 });
             }
             Kind::QuotaExceeded => {

@@ -11,13 +11,13 @@ use serde_json::{Value, json};
 use super::{announced, claim, claims, state};
 use crate::harness::{ADMIN_KEY, Answer, Gateway, Host, eventually};
 
-async fn settle(gateway: &Gateway, campaign: &str, user: &str, id: &str, verb: &str) -> Answer {
+pub(super) async fn settle(gateway: &Gateway, campaign: &str, user: &str, id: &str, verb: &str) -> Answer {
     let path = format!("{}/{id}/{verb}", claims(campaign));
     gateway.post(&path).user(user).send().await
 }
 
 /// A claim that is held: its id.
-async fn held(gateway: &Gateway, campaign: &str, user: &str) -> String {
+pub(super) async fn held(gateway: &Gateway, campaign: &str, user: &str) -> String {
     let answer = claim(gateway, campaign, user).await.expect(201).json();
     assert_eq!(answer["claim"]["status"], "held", "{answer}");
     answer["claim"]["id"]
