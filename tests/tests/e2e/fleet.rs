@@ -446,6 +446,9 @@ pub async fn a_shared_limit_keeps_its_bound_whatever_dies(_: Host) {
     );
     assert!(worst <= GATEWAYS * CREDIT, "{worst}");
     assert!(passed.len() as f64 > 0.7 * whole, "{} of {whole}", passed.len());
+    let scraped = all[1].scrape().await;
+    assert!(scraped.contains("tollgate_shared_limit_apart 0"), "{scraped}");
+    assert!(!scraped.contains("tollgate_shared_limit_reports_total 0\n"));
     // A gateway that dies has not told its debt.
     let dies = async {
         tokio::time::sleep(Duration::from_millis(1_500)).await;
@@ -461,6 +464,8 @@ pub async fn a_shared_limit_keeps_its_bound_whatever_dies(_: Host) {
         tokio::time::sleep(Duration::from_millis(500)).await;
         database.order("stop");
         tokio::time::sleep(Duration::from_secs(4)).await;
+        let scraped = all[1].scrape().await;
+        assert!(scraped.contains("tollgate_shared_limit_apart 1"), "{scraped}");
         database.order("start");
     };
     let (passed, ()) = tokio::join!(hammer(&all, "away", seconds(8)), away);

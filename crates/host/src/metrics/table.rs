@@ -84,6 +84,10 @@ metrics! {
         "What became of requests under a limit or a quota: admitted (charged), refused, would_refuse (in shadow), failed (it could not be counted)";
     Buckets = Gauge "tollgate_limit_buckets" "" [] "Token buckets that are kept";
     BucketsMax = Gauge "tollgate_limit_buckets_max" "" [] "Token buckets that may be kept: clients.max_buckets";
+    SharedBuckets = Gauge "tollgate_shared_limit_buckets" "" [] "Of these, buckets that gateways share, by bounded debt; see docs/fleet.md";
+    SharedReports = Counter "tollgate_shared_limit_reports" "" [] "Reports of what shared limits admitted here that the database has answered";
+    SharedApart = Gauge "tollgate_shared_limit_apart" "" []
+        "1 while the database cannot be told: this gateway counts shared limits by its share of them";
     ConcurrencyUnderWay = Gauge "tollgate_concurrency_requests_under_way" "" ["limit"] "Requests under way of a concurrency limit";
     ConcurrencyMax = Gauge "tollgate_concurrency_requests_max" "" ["limit"] "Requests that it lets be under way at once, of each that it tells apart";
     ConcurrencyRefused = Counter "tollgate_concurrency_refused" "" ["limit"] "Requests that it refused";
