@@ -10,6 +10,8 @@ mod postgres;
 mod reach;
 #[cfg(feature = "sink-redis")]
 mod redis;
+#[cfg(feature = "sink-s3")]
+mod s3;
 #[cfg(feature = "sink-smtp")]
 mod smtp;
 
@@ -53,6 +55,8 @@ pub(crate) enum AnySink {
     Postgres(Box<postgres::PostgresSink>),
     #[cfg(feature = "sink-redis")]
     Redis(redis::RedisSink),
+    #[cfg(feature = "sink-s3")]
+    S3(Box<s3::S3Sink>),
     #[cfg(feature = "sink-smtp")]
     Smtp(Box<smtp::SmtpSink>),
 }
@@ -67,6 +71,8 @@ impl Sink for AnySink {
             Self::Postgres(sink) => sink.deliver(message, place).await,
             #[cfg(feature = "sink-redis")]
             Self::Redis(sink) => sink.deliver(message, place).await,
+            #[cfg(feature = "sink-s3")]
+            Self::S3(sink) => sink.deliver(message, place).await,
             #[cfg(feature = "sink-smtp")]
             Self::Smtp(sink) => sink.deliver(message, place).await,
         }
@@ -81,6 +87,8 @@ impl Sink for AnySink {
             Self::Postgres(sink) => sink.deliver_together(messages).await,
             #[cfg(feature = "sink-redis")]
             Self::Redis(sink) => sink.deliver_together(messages).await,
+            #[cfg(feature = "sink-s3")]
+            Self::S3(sink) => sink.deliver_together(messages).await,
             #[cfg(feature = "sink-smtp")]
             Self::Smtp(sink) => sink.deliver_together(messages).await,
         }
@@ -119,6 +127,10 @@ impl Sinks {
             #[cfg(feature = "sink-postgres")]
             SinkKind::Postgres => postgres::PostgresSink::open(&self.reach, settings, source)
                 .map(|sink| AnySink::Postgres(Box::new(sink))),
+            #[cfg(feature = "sink-s3")]
+            SinkKind::S3 => {
+                s3::S3Sink::open(&self.http, settings, source).map(|sink| AnySink::S3(Box::new(sink)))
+            }
             #[cfg(feature = "sink-smtp")]
             SinkKind::Smtp => {
                 smtp::SmtpSink::open(&self.reach, settings, source).map(|sink| AnySink::Smtp(Box::new(sink)))
@@ -127,6 +139,7 @@ impl Sinks {
                 feature = "sink-nats",
                 feature = "sink-postgres",
                 feature = "sink-redis",
+                feature = "sink-s3",
                 feature = "sink-smtp"
             )))]
             kind => Err(format!("type: this program was built without {}", kind.name())),

@@ -55,6 +55,9 @@ pub struct Subscription {
     /// NATS: the subject that messages go to; the topic's name where it is not said. SMTP: the template of the subject.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub subject: Option<String>,
+    /// S3: the region that requests are signed for; see [`REGION`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub region: Option<String>,
     /// Redis: the stream that entries are added to; the topic's name where it is not said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stream: Option<String>,
@@ -143,6 +146,7 @@ impl Subscription {
             max_length: None,
             statement: None,
             parameters: None,
+            region: None,
             deduplicate: None,
             headers: BTreeMap::new(),
             secret: None,
@@ -194,6 +198,8 @@ pub enum SinkKind {
     Postgres,
     /// An entry of a Redis stream for each.
     Redis,
+    /// An object of storage that speaks S3 for each, or for each batch.
+    S3,
     /// A mail for each.
     Smtp,
 }
@@ -206,6 +212,7 @@ impl SinkKind {
             Self::Nats => "nats",
             Self::Postgres => "postgres",
             Self::Redis => "redis",
+            Self::S3 => "s3",
             Self::Smtp => "smtp",
         }
     }
@@ -248,6 +255,9 @@ impl Default for Retry {
 pub const BATCH_INTERVAL: Span = Span::from_millis(200);
 /// The most messages of a batch: their ids go into one header.
 pub const MAX_BATCH: u32 = 100;
+
+/// The region that requests to S3 are signed for, unless the subscription says otherwise.
+pub const REGION: &str = "us-east-1";
 
 /// For how long an entry of a Redis stream is not added again, unless the subscription says otherwise.
 pub const DEDUPLICATE: Span = Span::from_secs(600);

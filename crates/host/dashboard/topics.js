@@ -70,7 +70,7 @@ const fieldsOf = (isNew, mayPrivate, isSigned) => [
 
 /** What the form does not show, and stays as it is. */
 const KEPT = ['type', 'filter', 'payload', 'batch', 'batchInterval', 'startFrom', 'allowPrivateAddresses',
-  'statement', 'parameters', 'stream', 'maxLength', 'deduplicate', 'subject', 'from', 'to', 'text', 'html', 'fallbackUrl'];
+  'statement', 'parameters', 'region', 'stream', 'maxLength', 'deduplicate', 'subject', 'from', 'to', 'text', 'html', 'fallbackUrl'];
 
 /** What `PUT` takes: everything that is to hold, since what is left out takes its default. */
 const bodyOf = ({ name, maxAttempts, ...values }, before) => {

@@ -387,6 +387,7 @@ harness::cases! {
             a_nats_stream_gets_every_sign_up_once,
             a_postgres_table_gets_every_sign_up_once,
             a_redis_stream_gets_every_sign_up_once,
+            an_s3_bucket_gets_every_sign_up_once,
             a_sample_is_sent_at_once_and_changes_nothing,
             an_old_name_made_anew_gets_its_own_messages,
             deliveries_go_on_after_an_orderly_restart,

@@ -55,9 +55,29 @@ pub(crate) struct HttpClients {
 
 /// The connections that are used again, and those that never are.
 #[derive(Clone)]
-struct Pools {
+pub(crate) struct Pools {
     kept: Client,
     fresh: Client,
+}
+
+impl Pools {
+    /// One request. A second one follows, on a new connection, if the first was sent on a connection that the
+    /// origin had closed while it was idle (RFC 9112, section 9.3.1). Every delivery may be repeated.
+    pub async fn request(
+        &self,
+        request: impl Fn() -> Request<Full<Bytes>>,
+    ) -> Result<Response<Incoming>, Error> {
+        match self.kept.request(request()).await {
+            Err(error) if is_stale(&error) => self.fresh.request(request()).await,
+            done => done,
+        }
+    }
+
+    /// One request, over a new connection.
+    #[cfg(feature = "sink-s3")]
+    pub async fn request_anew(&self, request: Request<Full<Bytes>>) -> Result<Response<Incoming>, Error> {
+        self.fresh.request(request).await
+    }
 }
 
 impl HttpClients {
@@ -71,7 +91,8 @@ impl HttpClients {
         }
     }
 
-    fn pools(&self, allow_private: bool) -> &Pools {
+    /// Those that may reach any address, or public ones only.
+    pub fn pools(&self, allow_private: bool) -> &Pools {
         let pools = match allow_private {
             true => &self.any,
             false => &self.public,
@@ -185,8 +206,6 @@ impl HttpSink {
         })
     }
 
-    /// One request. A second one follows, on a new connection, if the first was sent on a connection that the
-    /// origin had closed while it was idle (RFC 9112, section 9.3.1). Every delivery may be repeated.
     async fn attempt(
         &self,
         message: Arc<Message>,
@@ -200,10 +219,7 @@ impl HttpSink {
             }
             request
         };
-        match self.pools.kept.request(request()).await {
-            Err(error) if is_stale(&error) => self.pools.fresh.request(request()).await,
-            done => done,
-        }
+        self.pools.request(request).await
     }
 
     fn request(&self, message: Arc<Message>, place: Option<Traceparent>) -> Request<Full<Bytes>> {
@@ -246,7 +262,7 @@ impl AsRef<[u8]> for Payload {
 }
 
 /// How the body begins, as far as it is there soon.
-async fn excerpt(body: &mut Incoming) -> String {
+pub(crate) async fn excerpt(body: &mut Incoming) -> String {
     let mut begin = Vec::new();
     let read = async {
         while begin.len() < MAX_EXCERPT_BYTES
@@ -276,7 +292,8 @@ fn shown(bytes: &[u8]) -> String {
     text.get(..end).unwrap_or_default().to_owned()
 }
 
-async fn drain(mut body: Incoming) {
+/// Reads what is left, within bounds, so that the connection can be used again.
+pub(crate) async fn drain(mut body: Incoming) {
     let whole = async {
         let mut read = 0;
         while let Some(Ok(frame)) = body.frame().await {

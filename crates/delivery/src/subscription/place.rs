@@ -45,6 +45,8 @@ const SCHEMES: &[(&str, SinkKind, u16, Security)] = &[
     ("postgresql", SinkKind::Postgres, 5_432, Security::Tls),
     ("redis", SinkKind::Redis, 6_379, Security::Plain),
     ("rediss", SinkKind::Redis, 6_379, Security::Tls),
+    ("http", SinkKind::S3, 80, Security::Plain),
+    ("https", SinkKind::S3, 443, Security::Tls),
 ];
 
 impl Place {
@@ -181,6 +183,26 @@ mod tests {
             );
         }
         assert!(of("postgres://u@h/shop#x").is_err());
+    }
+
+    #[test]
+    fn storage_is_reached_as_the_scheme_of_its_url_says() {
+        let of = |text: &str| {
+            let place = Place::parse(SinkKind::S3, text).unwrap();
+            (place.host, place.port, place.security, place.user, place.path)
+        };
+        let (host, user) = ("h".to_owned(), "AKIA".to_owned());
+        assert_eq!(
+            of("https://AKIA@h/b/p/"),
+            (host.clone(), 443, Security::Tls, user.clone(), "/b/p".to_owned())
+        );
+        assert_eq!(of("https://AKIA@h:443/b").1, 443);
+        assert_eq!(of("http://AKIA@h:80/b").1, 80);
+        assert_eq!(
+            of("http://AKIA@h:9000/b"),
+            (host, 9_000, Security::Plain, user, "/b".to_owned())
+        );
+        assert_eq!(of("http://0x7f.1/b").0, "127.0.0.1");
     }
 
     #[test]

@@ -6,6 +6,7 @@ mod nats;
 mod postgres;
 mod proxy;
 mod redis;
+mod s3;
 mod server;
 mod smtp;
 

@@ -21,6 +21,12 @@ const MAX_SUBJECT: usize = 256;
 const MAX_STATEMENT: usize = 16 << 10;
 /// The longest name of a user or a database of Postgres, bytes: longer ones it cuts off.
 const MAX_NAME: usize = 63;
+/// The longest access key of S3, bytes.
+const MAX_ACCESS_KEY: usize = 128;
+/// The longest beginning of an object's name, bytes; a name has 1,024.
+const MAX_PREFIX: usize = 512;
+/// The longest name of a region, bytes.
+const MAX_REGION: usize = 64;
 /// The longest address of a sender, bytes.
 const MAX_SENDER: usize = 320;
 /// The longest template, bytes.
@@ -33,13 +39,17 @@ const DEDUPLICATE_BOUNDS: (Span, Span) = (Span::from_secs(0), Span::from_secs(7 
 const MAX_DATABASE: u32 = 1_000_000;
 
 /// The settings that not every type has, and who has them.
-fn own(one: &Subscription) -> [(&'static str, bool, &'static [SinkKind]); 16] {
-    use SinkKind::{Http, Nats, Postgres, Redis, Smtp};
+fn own(one: &Subscription) -> [(&'static str, bool, &'static [SinkKind]); 17] {
+    use SinkKind::{Http, Nats, Postgres, Redis, S3, Smtp};
     [
         ("secret", one.secret.is_some(), &[Http]),
         ("previous_secret", one.previous_secret.is_some(), &[Http]),
         ("headers", !one.headers.is_empty(), &[Http]),
-        ("password", one.password.is_some(), &[Nats, Postgres, Redis, Smtp]),
+        (
+            "password",
+            one.password.is_some(),
+            &[Nats, Postgres, Redis, S3, Smtp],
+        ),
         ("subject", one.subject.is_some(), &[Nats, Smtp]),
         ("fallback_url", one.fallback_url.is_some(), &[Smtp]),
         ("fallback_password", one.fallback_password.is_some(), &[Smtp]),
@@ -49,6 +59,7 @@ fn own(one: &Subscription) -> [(&'static str, bool, &'static [SinkKind]); 16] {
         ("html", one.html.is_some(), &[Smtp]),
         ("statement", one.statement.is_some(), &[Postgres]),
         ("parameters", one.parameters.is_some(), &[Postgres]),
+        ("region", one.region.is_some(), &[S3]),
         ("stream", one.stream.is_some(), &[Redis]),
         ("max_length", one.max_length.is_some(), &[Redis]),
         ("deduplicate", one.deduplicate.is_some(), &[Redis]),
@@ -96,6 +107,7 @@ pub(super) fn check(one: &Subscription, path: &Path) -> Checked {
         SinkKind::Nats => nats(one, &place, path),
         SinkKind::Postgres => postgres(one, &place, path),
         SinkKind::Redis => redis(one, &place, path),
+        SinkKind::S3 => s3(one, &place, path),
         SinkKind::Smtp => smtp(one, &place, path),
     }
 }
@@ -177,6 +189,47 @@ fn redis(one: &Subscription, place: &Place, path: &Path) -> Checked {
         within(known, DEDUPLICATE_BOUNDS, path.key("deduplicate"))?;
     }
     Ok(())
+}
+
+fn s3(one: &Subscription, place: &Place, path: &Path) -> Checked {
+    let (user, has_password) = (&place.user, one.password.is_some());
+    ensure(
+        user.len() <= MAX_ACCESS_KEY && user.bytes().all(|b| b.is_ascii_graphic() && b != b'/'),
+        path.key("url"),
+        "must have an access key of at most 128 visible ASCII characters, without a slash",
+    )?;
+    ensure(
+        !has_password || !user.is_empty(),
+        path.key("url"),
+        "must have the access key whose secret is given as password",
+    )?;
+    let names = place.path.strip_prefix('/').unwrap_or_default();
+    let (bucket, prefix) = names.split_once('/').unwrap_or((names, ""));
+    let of_bucket = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b".-".contains(&b);
+    ensure(
+        (3..=63).contains(&bucket.len()) && bucket.bytes().all(of_bucket),
+        path.key("url"),
+        "must have the name of a bucket as its path: 3 to 63 of a-z, 0-9, . and -",
+    )?;
+    let of_name = |b: u8| b.is_ascii_alphanumeric() || b"_-.=".contains(&b);
+    let plain = prefix.is_empty()
+        || prefix
+            .split('/')
+            .all(|part| !part.is_empty() && part.bytes().all(of_name));
+    ensure(
+        plain && prefix.len() <= MAX_PREFIX,
+        path.key("url"),
+        "must have after the bucket only names of letters, digits, _, -, . and =, at most 512 bytes",
+    )?;
+    let Some(region) = &one.region else { return Ok(()) };
+    ensure(
+        (1..=MAX_REGION).contains(&region.len())
+            && region
+                .bytes()
+                .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-'),
+        path.key("region"),
+        "must be 1 to 64 of a-z, 0-9 and -, e.g. eu-central-1",
+    )
 }
 
 fn smtp(one: &Subscription, place: &Place, path: &Path) -> Checked {

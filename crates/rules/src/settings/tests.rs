@@ -741,6 +741,53 @@ fn a_postgres_subscription_has_a_user_a_database_a_statement_and_its_parameters(
 }
 
 #[test]
+fn a_subscription_of_objects_has_a_bucket_and_perhaps_a_key_a_prefix_and_a_region() {
+    let of = |lines: &str| format!("[[topics.t.subscriptions]]\nname = \"s\"\ntype = \"s3\"\n{lines}\n");
+    let url = "url = \"https://AKIA@s3.eu-central-1.amazonaws.com/sign-ups/raw/source=tollgate\"";
+    let config = parsed(&of(&format!(
+        "{url}\npassword = \"hunter2\"\nregion = \"eu-central-1\"\nbatch = 100"
+    )));
+    assert!(!config.to_toml().contains("hunter2") && !config.for_components().contains("hunter2"));
+    parsed(&of("url = \"https://storage.example/public-bucket\""));
+    for url in [
+        "https://AKIA@s3.example",
+        "https://AKIA@s3.example/ab",
+        "https://AKIA@s3.example/Bucket",
+        "https://AKIA@s3.example/bucket//x",
+        "https://AKIA@s3.example/bucket/a%20b",
+        "https://AKIA@s3.example/bucket?x=y",
+        "https://AKIA:hunter2@s3.example/bucket",
+        "https://a%2Fb@s3.example/bucket",
+        "s3://bucket/x",
+        "https://AKIA@10.0.0.1/bucket",
+    ] {
+        refused("topics.t.subscriptions[0].url", &of(&format!("url = \"{url}\"")));
+    }
+    let long = format!("url = \"https://AKIA@s3.example/bucket/{}\"", "x".repeat(513));
+    refused("topics.t.subscriptions[0].url", &of(&long));
+    refused(
+        "topics.t.subscriptions[0].url",
+        &of("url = \"https://s3.example/bucket\"\npassword = \"hunter2\""),
+    );
+    for (key, line) in [
+        ("region", "region = \"\""),
+        ("region", "region = \"EU\""),
+        ("stream", "stream = \"x\""),
+        ("secret", "secret = \"whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw\""),
+        ("retry.final", "retry = { final = [400] }"),
+    ] {
+        refused(
+            &format!("topics.t.subscriptions[0].{key}"),
+            &of(&format!("{url}\n{line}")),
+        );
+    }
+    refused(
+        "topics.t.subscriptions[0].region",
+        &subscription_with("region = \"eu-central-1\""),
+    );
+}
+
+#[test]
 fn a_subscription_of_mails_has_a_sender_templates_and_perhaps_a_second_server() {
     let good = [
         ("url", "\"smtps://shop@mail.example\""),

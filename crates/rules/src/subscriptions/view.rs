@@ -11,7 +11,9 @@ use tollgate_api::time;
 use tollgate_delivery::relay::record::{BreakerRecord, PauseReason};
 use tollgate_delivery::relay::restore;
 use tollgate_delivery::start::StartFrom;
-use tollgate_delivery::subscription::{BATCH_INTERVAL, DEDUPLICATE, Filter, Payload, Rate, Retry, SinkKind};
+use tollgate_delivery::subscription::{
+    BATCH_INTERVAL, DEDUPLICATE, Filter, Payload, REGION, Rate, Retry, SinkKind,
+};
 use tollgate_delivery::subscriptions::{Defined, Source};
 use tollgate_store::commit::Topic;
 use tollgate_store::ports::Store;
@@ -74,6 +76,9 @@ pub(super) struct View {
     /// Of `postgres`: the fields of a message that its parameters are bound to.
     #[serde(skip_serializing_if = "Option::is_none")]
     parameters: Option<Vec<String>>,
+    /// Of `s3`: the region that requests are signed for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    region: Option<String>,
     /// Of `redis`: for how many seconds a message that was added is known.
     #[serde(skip_serializing_if = "Option::is_none")]
     deduplicate: Option<Number>,
@@ -270,6 +275,8 @@ impl View {
             max_length: settings.max_length,
             statement: settings.statement.clone(),
             parameters: settings.parameters.clone(),
+            region: (settings.kind == SinkKind::S3)
+                .then(|| settings.region.clone().unwrap_or_else(|| REGION.to_owned())),
             deduplicate: (settings.kind == SinkKind::Redis)
                 .then(|| seconds(settings.deduplicate.unwrap_or(DEDUPLICATE).as_millis())),
             secret: settings.secret.as_ref().map(|_| MASK.to_owned()),

@@ -43,8 +43,8 @@ pub(super) struct Body {
     #[serde(rename = "type")]
     kind: Option<SinkKind>,
     /// Where messages are sent to, a public address without a fragment: http or https, without a user's name; with `type`
-    /// nats or tls, postgres or postgresql with a user and a database, smtp or smtps, or redis or rediss, that with the number of a
-    /// database if need be.
+    /// nats or tls, postgres or postgresql with a user and a database, smtp or smtps, redis or rediss, that with the number of a
+    /// database if need be; with `type` s3, http or https with an access key, and a bucket as its path.
     #[cfg_attr(feature = "schema", schemars(with = "tollgate_api::openapi::Uri"))]
     url: String,
     /// Of the user of the URL, or of all; not with `http`. Shown in no answer. A changed subscription that is given none keeps its own
@@ -94,6 +94,12 @@ pub(super) struct Body {
     /// `postgres`, needed: the fields of a message that `$1`, `$2` … are bound to, e.g. `id`, `data.email`; `message` is all of it.
     #[cfg_attr(feature = "schema", schemars(length(min = 1, max = 64)))]
     parameters: Option<Vec<String>>,
+    /// `s3`: the region that requests are signed for, `us-east-1` unless it is given.
+    #[cfg_attr(
+        feature = "schema",
+        schemars(with = "Option<String>", regex(pattern = r"^[a-z0-9-]{1,64}$"))
+    )]
+    region: Option<String>,
     /// `redis`: for how many seconds a message that was added is known, so that it is not added again: 600 unless it is given. 0: not
     /// at all.
     #[cfg_attr(feature = "schema", schemars(range(max = 604_800)))]
@@ -437,6 +443,7 @@ fn settings(name: &str, body: Body) -> Result<Subscription, Problem> {
     settings.max_length = body.max_length;
     settings.statement = body.statement;
     settings.parameters = body.parameters;
+    settings.region = body.region;
     settings.deduplicate = body.deduplicate.map(seconds);
     settings.secret = body.secret;
     settings.previous_secret = body.previous_secret;

@@ -113,6 +113,18 @@ pub async fn bad_groups_and_replays_are_refused_by_field(host: Host) {
         (
             "PUT",
             &push,
+            json!({ "type": "s3", "url": "https://AKIA@x.example/" }),
+            "#/url",
+        ),
+        (
+            "PUT",
+            &push,
+            json!({ "type": "s3", "url": "https://AKIA@x.example/bucket", "region": "EU" }),
+            "#/region",
+        ),
+        (
+            "PUT",
+            &push,
             json!({ "url": "https://x.example/", "password": "p" }),
             "#/password",
         ),

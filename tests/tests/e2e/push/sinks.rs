@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::{SIGN_UPS, sign_up};
 use crate::harness::tls::Authority;
-use crate::harness::{ADMIN_KEY, Gateway, Host, Program, Serve, eventually, free_port};
+use crate::harness::{ADMIN_KEY, Gateway, Host, Program, Serve, eventually, free_port, root};
 use tollgate_contract::postgres::Postgres;
 
 const MADE: &str = "/api/topics/signup/subscriptions/made";
@@ -279,6 +279,82 @@ pub async fn a_postgres_table_gets_every_sign_up_once(host: Host) {
     assert!(sample.to_string().contains("23502"), "{sample}");
     let log = gateway.stderr();
     assert!(!log.contains(PASSWORD), "{log}");
+}
+
+/// 200 sign-ups come, gateway and storage are killed in the middle, and the objects have each of them.
+pub async fn an_s3_bucket_gets_every_sign_up_once(host: Host) {
+    let python = std::env::var("TOLLGATE_MOTO").unwrap_or_else(|_| "python3".to_owned());
+    let has = Command::new(&python).args(["-c", "import moto.server"]).output();
+    if !has.is_ok_and(|ran| ran.status.success()) {
+        return eprintln!("skipped: moto's server is not installed");
+    }
+    let (directory, port) = (tempfile::tempdir().expect("a directory"), free_port());
+    let start = || {
+        let mut server = Command::new(&python);
+        server
+            .arg(root().join("crates/delivery/tests/sinks/s3_server.py"))
+            .arg(port.to_string());
+        server
+            .arg(directory.path())
+            .args(["sign-ups", "AKIATEST", PASSWORD]);
+        Program::start(server, directory.path())
+    };
+    let storage = format!("http://127.0.0.1:{port}/sign-ups");
+    let get = async |rest: &str| {
+        reqwest::get(format!("{storage}{rest}"))
+            .await
+            .ok()?
+            .text()
+            .await
+            .ok()
+    };
+    let names = async || {
+        let list = get("?list-type=2").await.unwrap_or_default();
+        let names = list
+            .split("<Key>")
+            .skip(1)
+            .filter_map(|rest| rest.split_once("</Key>"));
+        names.map(|(name, _)| name.to_owned()).collect::<Vec<_>>()
+    };
+    let mut server = start();
+    eventually("the storage answers", async || get("?list-type=2").await).await;
+    let gateway = Arc::new(Gateway::start(host, "").await);
+    let url = format!("http://AKIATEST@127.0.0.1:{port}/sign-ups/raw");
+    let body = json!({ "type": "s3", "url": url, "password": PASSWORD, "batch": 20 });
+    let breaking = async {
+        eventually("some objects are there", async || {
+            (names().await.len() > 2).then_some(())
+        })
+        .await;
+        server.kill();
+        server = start();
+    };
+    let (ids, ()) = tokio::join!(signed_up_for(&gateway, body), breaking);
+    let lines = eventually("the objects have every message", async || {
+        let mut lines = Vec::new();
+        for name in names().await {
+            let object = get(&format!("/{name}")).await?;
+            lines.extend(
+                object
+                    .lines()
+                    .filter_map(|line| serde_json::from_str::<Value>(line).ok()),
+            );
+        }
+        let found: BTreeSet<&str> = lines.iter().filter_map(|line| line["id"].as_str()).collect();
+        ids.iter().all(|id| found.contains(&**id)).then_some(lines)
+    })
+    .await;
+    // Whatever was sent twice because of the kills says the same.
+    for line in &lines {
+        assert!(
+            lines
+                .iter()
+                .all(|other| other["id"] != line["id"] || other == line),
+            "{line}"
+        );
+    }
+    let log = gateway.stderr();
+    assert!(!log.contains(PASSWORD) && !log.contains("X-Amz"), "{log}");
 }
 
 /// Nothing leaves a component but HTTP: said of the field, where it is asked for.
