@@ -1,6 +1,7 @@
 //! Subscriptions of other types than `http`, through the whole gateway: made over HTTP, served after a kill, shown without secrets.
 
 use std::collections::BTreeSet;
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
@@ -199,9 +200,8 @@ async fn stream_of(port: u16) {
 /// Postgres's own user, where root runs the tests.
 const NOBODY: u32 = 65_534;
 
-/// 200 sign-ups come, gateway and database are killed in the middle, and the table has each of them once, each over TLS.
-pub async fn a_postgres_table_gets_every_sign_up_once(host: Host) {
-    let authority = Authority::new();
+/// A certificate for the loopback, and its key, as Postgres will have them: readable for its own user, and the key for nobody else.
+fn certificate_for_postgres(authority: &Authority) -> (tempfile::TempDir, PathBuf, PathBuf) {
     let (cert, key) = authority.issue("postgres", &["127.0.0.1"]);
     let directory = tempfile::tempdir().expect("a directory");
     let open = |mode| <std::fs::Permissions as std::os::unix::fs::PermissionsExt>::from_mode(mode);
@@ -214,11 +214,18 @@ pub async fn a_postgres_table_gets_every_sign_up_once(host: Host) {
     if rustix::process::geteuid().is_root() {
         std::os::unix::fs::chown(&own_key, Some(NOBODY), Some(NOBODY)).expect("root may");
     }
+    (directory, own_cert, own_key)
+}
+
+/// 200 sign-ups come, gateway and database are killed in the middle, and the table has each of them once, each over TLS.
+pub async fn a_postgres_table_gets_every_sign_up_once(host: Host) {
+    let authority = Authority::new();
+    let (_directory, cert, key) = certificate_for_postgres(&authority);
     let port = free_port();
     let tls = format!(
         "-c ssl=on -c ssl_cert_file={} -c ssl_key_file={}",
-        own_cert.display(),
-        own_key.display()
+        cert.display(),
+        key.display()
     );
     let started = tokio::task::spawn_blocking(move || Postgres::start_on_with(port, &tls)).await;
     let Some(server) = started.expect("it does not panic") else {
@@ -281,6 +288,15 @@ pub async fn a_postgres_table_gets_every_sign_up_once(host: Host) {
     assert!(!log.contains(PASSWORD), "{log}");
 }
 
+/// The names of the objects that storage lists.
+fn names_in(list: &str) -> Vec<String> {
+    let names = list
+        .split("<Key>")
+        .skip(1)
+        .filter_map(|rest| rest.split_once("</Key>"));
+    names.map(|(name, _)| name.to_owned()).collect()
+}
+
 /// 200 sign-ups come, gateway and storage are killed in the middle, and the objects have each of them.
 pub async fn an_s3_bucket_gets_every_sign_up_once(host: Host) {
     let python = std::env::var("TOLLGATE_MOTO").unwrap_or_else(|_| "python3".to_owned());
@@ -308,14 +324,7 @@ pub async fn an_s3_bucket_gets_every_sign_up_once(host: Host) {
             .await
             .ok()
     };
-    let names = async || {
-        let list = get("?list-type=2").await.unwrap_or_default();
-        let names = list
-            .split("<Key>")
-            .skip(1)
-            .filter_map(|rest| rest.split_once("</Key>"));
-        names.map(|(name, _)| name.to_owned()).collect::<Vec<_>>()
-    };
+    let names = async || names_in(&get("?list-type=2").await.unwrap_or_default());
     let mut server = start();
     eventually("the storage answers", async || get("?list-type=2").await).await;
     let gateway = Arc::new(Gateway::start(host, "").await);
