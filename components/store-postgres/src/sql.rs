@@ -1,6 +1,7 @@
 //! All SQL of the component. Each statement is a transaction of its own.
 
 use tollgate_store::commit::{MAX_PAGE_BYTES, RECORD_PREFIX};
+use tollgate_store::deleted;
 use tollgate_store::schema::WEIGHT;
 
 /// The tables, which the native engine makes too.
@@ -78,12 +79,23 @@ pub fn scan() -> String {
     )
 }
 
-/// Messages of $1 after $2, $3 of them, and no more than a page has room for.
+/// Up to which sequence the messages of a topic went with it; none for one that was never deleted.
+fn gone(topic: &str) -> String {
+    format!(
+        "(SELECT convert_from(value, 'UTF8')::bigint FROM tollgate_entries WHERE key = '{}' || {topic})",
+        deleted::PREFIX
+    )
+}
+
+/// Messages of $1 after $2, $3 of them, and no more than a page has room for; none that went with a topic of this name.
 pub fn read() -> String {
     bounded(
         "sequence, id, key, type, content_type, time, attributes, payload",
         "*, sum(octet_length(payload)) OVER (ORDER BY sequence) - octet_length(payload) AS before",
-        "tollgate_messages WHERE topic = $1::text AND sequence > $2::bigint ORDER BY sequence LIMIT $3::bigint",
+        &format!(
+            "tollgate_messages WHERE topic = $1::text AND sequence > greatest($2::bigint, {}) ORDER BY sequence LIMIT $3::bigint",
+            gone("$1::text")
+        ),
         "sequence",
     )
 }
@@ -97,11 +109,32 @@ fn bounded(columns: &str, measured: &str, from: &str, order: &str) -> String {
 }
 
 /// Topics after $1, $2 of them.
-pub const TOPICS: &str = "SELECT name, last,
-  (SELECT sequence FROM tollgate_messages WHERE topic = name ORDER BY sequence LIMIT 1),
-  (SELECT time FROM tollgate_messages WHERE topic = name ORDER BY sequence LIMIT 1),
-  (SELECT time FROM tollgate_messages WHERE topic = name ORDER BY sequence DESC LIMIT 1), bytes
-FROM tollgate_topics WHERE name > $1::text AND last > 0 ORDER BY name LIMIT $2::bigint";
+pub fn topics() -> String {
+    format!(
+        "SELECT name, last,
+           (SELECT sequence FROM tollgate_messages WHERE topic = name AND sequence > gone ORDER BY sequence LIMIT 1),
+           (SELECT time FROM tollgate_messages WHERE topic = name AND sequence > gone ORDER BY sequence LIMIT 1),
+           (SELECT time FROM tollgate_messages WHERE topic = name AND sequence > gone ORDER BY sequence DESC LIMIT 1),
+           CASE WHEN last <= gone THEN 0 ELSE bytes END
+         FROM (SELECT name, last, bytes, coalesce({}, 0) AS gone
+           FROM tollgate_topics WHERE name > $1::text AND last > 0 ORDER BY name LIMIT $2::bigint) AS t ORDER BY name",
+        gone("name")
+    )
+}
+
+/// A topic that was deleted and of which messages are left, and the sequence of the $1-th of those, or of the last.
+pub fn deleted() -> String {
+    format!(
+        "SELECT name, (SELECT max(sequence) FROM (SELECT m.sequence FROM tollgate_messages AS m
+           WHERE m.topic = name AND m.sequence <= gone ORDER BY m.sequence LIMIT $1::bigint) AS o)
+         FROM (SELECT substr(key, {}) AS name, convert_from(value, 'UTF8')::bigint AS gone FROM tollgate_entries
+           WHERE key >= '{prefix}' AND key < '{end}') AS d
+         WHERE EXISTS (SELECT 1 FROM tollgate_messages AS m WHERE m.topic = name AND m.sequence <= gone) LIMIT 1",
+        deleted::PREFIX.len() + 1,
+        prefix = deleted::PREFIX,
+        end = deleted::END,
+    )
+}
 
 /// Removes $1 entries that have expired; what a commit has locked is left for the next time.
 pub fn expire_entries() -> String {

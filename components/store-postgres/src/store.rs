@@ -72,6 +72,19 @@ impl<D: Database> PostgresStore<D> {
             .map_err(Failure::unavailable)
     }
 
+    /// Removes messages of a topic that was deleted, up to a bound; whether there may be more.
+    async fn forget(&self) -> Result<bool, StoreError> {
+        let found = self.query(&sql::deleted(), vec![STEP_ROWS.into()]).await?;
+        let Some(mut row) = found.into_iter().next() else {
+            return Ok(false);
+        };
+        let found = row.text(0).and_then(|topic| Ok((topic, row.number(1)?)));
+        let (topic, through) = found.map_err(Failure::unavailable)?;
+        self.query(&sql::trim(), vec![topic.as_str().into(), through.into()])
+            .await?;
+        Ok(true)
+    }
+
     async fn messages(&self, topic: &str, after: u64, limit: u32) -> Result<Vec<Message>, StoreError> {
         let mut page = Page::new(limit);
         let parameters = vec![topic.into(), after.into(), page::limit(limit).into()];
@@ -265,7 +278,7 @@ impl<D: Database> Store for PostgresStore<D> {
     async fn topics(&self, after: Option<&str>, limit: u32) -> Result<Vec<Topic>, StoreError> {
         // A topic's name is never empty: all come after the empty text.
         let parameters = vec![after.unwrap_or("").into(), page::limit(limit).into()];
-        let rows = self.query(sql::TOPICS, parameters).await?;
+        let rows = self.query(&sql::topics(), parameters).await?;
         rows.into_iter()
             .map(|row| topic(row).map_err(Failure::unavailable))
             .collect()
@@ -279,7 +292,7 @@ impl<D: Database> Upkeep for PostgresStore<D> {
             let rows = self.query(&sql, vec![STEP_ROWS.into()]).await?;
             more |= rows.len() >= STEP_ROWS as usize;
         }
-        Ok(more)
+        Ok(more | self.forget().await?)
     }
 
     async fn trim(&self, topic: &str, retention: Retention, needed: u64) -> Result<bool, StoreError> {

@@ -58,6 +58,18 @@ pub async fn expire<D: Database>(database: &D) -> Result<bool, Failure> {
     Ok(more)
 }
 
+/// Removes messages of a topic that was deleted, up to a bound; whether there may be more.
+pub async fn forget<D: Database>(database: &D) -> Result<bool, Failure> {
+    let mut more = false;
+    let mut seen = |_| {
+        more = true;
+        Ok(true)
+    };
+    let rows = vec![SWEEP_ROWS.into()];
+    run(database, Purpose::Relaxed, sql::FORGET, rows, &mut seen).await?;
+    Ok(more)
+}
+
 /// Removes the topic's oldest messages, as far as they may go, up to a bound; whether there may be more. What goes is chosen before
 /// it is removed: others may have removed it meanwhile, and nobody makes it need to stay.
 pub async fn trim<D: Database>(

@@ -90,18 +90,33 @@ WHERE key >= ?1 AND key < coalesce(?2, x'') AND (expires IS NULL OR expires > ma
   (SELECT value FROM meta WHERE name = 'now'), CAST(round(unixepoch('subsec') * 1000) AS INTEGER)))
 ORDER BY key LIMIT ?3";
 
-/// Messages of ?1 after ?2, ?3 of them.
+/// Messages of ?1 after ?2, ?3 of them; none that went with a topic of this name.
 pub const READ: &str = "
 SELECT sequence, id, key, type, content_type, time, attributes, payload FROM messages
-WHERE topic = ?1 AND sequence > ?2 ORDER BY sequence LIMIT ?3";
+WHERE topic = ?1 AND sequence > max(?2, coalesce((SELECT CAST(CAST(value AS TEXT) AS INTEGER) FROM entries
+  WHERE key = 'topic-deleted/' || ?1), 0)) ORDER BY sequence LIMIT ?3";
 
 /// Topics after ?1, ?2 of them.
 pub const TOPICS: &str = "
 SELECT name, last,
-  (SELECT sequence FROM messages WHERE topic = name ORDER BY sequence LIMIT 1),
-  (SELECT time FROM messages WHERE topic = name ORDER BY sequence LIMIT 1),
-  (SELECT time FROM messages WHERE topic = name ORDER BY sequence DESC LIMIT 1), bytes
-FROM topics WHERE name > ?1 ORDER BY name LIMIT ?2";
+  (SELECT sequence FROM messages WHERE topic = name AND sequence > gone ORDER BY sequence LIMIT 1),
+  (SELECT time FROM messages WHERE topic = name AND sequence > gone ORDER BY sequence LIMIT 1),
+  (SELECT time FROM messages WHERE topic = name AND sequence > gone ORDER BY sequence DESC LIMIT 1),
+  iif(last <= gone, 0, bytes)
+FROM (SELECT name, last, bytes, coalesce((SELECT CAST(CAST(value AS TEXT) AS INTEGER) FROM entries
+    WHERE key = 'topic-deleted/' || name), 0) AS gone
+  FROM topics WHERE name > ?1 ORDER BY name LIMIT ?2) ORDER BY name";
+
+/// Removes up to ?1 messages of a topic that was deleted. A row if there were any: there may be more.
+pub const FORGET: &str = "
+INSERT INTO tollgate_trim_1 (topic, through)
+SELECT name, (SELECT max(sequence) FROM (
+    SELECT m.sequence FROM messages AS m WHERE m.topic = name AND m.sequence <= gone ORDER BY m.sequence LIMIT ?1))
+FROM (SELECT substr(key, 15) AS name, CAST(CAST(value AS TEXT) AS INTEGER) AS gone FROM entries
+  WHERE key >= 'topic-deleted/' AND key < 'topic-deleted0')
+WHERE EXISTS (SELECT 1 FROM messages AS m WHERE m.topic = name AND m.sequence <= gone)
+  AND (SELECT value FROM meta WHERE name = 'schema') = 1 LIMIT 1
+RETURNING through";
 
 /// Removes ?1 entries that have expired.
 pub const SWEEP_ENTRIES: &str = "

@@ -255,7 +255,9 @@ impl<D: Database> Store for SqliteStore<D> {
 
 impl<D: Database> Upkeep for SqliteStore<D> {
     async fn expire(&self) -> Result<bool, StoreError> {
-        maintain::expire(&*self.database).await.map_err(unavailable)
+        let expired = maintain::expire(&*self.database).await;
+        let forgotten = maintain::forget(&*self.database).await;
+        Ok(expired.map_err(unavailable)? | forgotten.map_err(unavailable)?)
     }
 
     async fn trim(&self, topic: &str, retention: Retention, needed: u64) -> Result<bool, StoreError> {

@@ -14,6 +14,7 @@ use std::time::Duration;
 use rusqlite::Connection;
 use tokio::sync::oneshot;
 use tollgate_store::commit::{Commit, Entry, Item, Message, Outcome, StoreError, Topic};
+use tollgate_store::deleted;
 use tollgate_store::plan::{self, page};
 use tollgate_store::ports::Store;
 use tollgate_store::retention::{Keeping, Retention};
@@ -341,6 +342,8 @@ impl SqliteStore {
     }
 
     async fn read_once(&self, topic: &str, after: u64, limit: u32) -> Result<Vec<Message>, StoreError> {
+        let went = self.get_shared(&[deleted::key(topic)]).await?;
+        let after = after.max(deleted::through(went.first().and_then(Option::as_deref)));
         let topic = topic.to_owned();
         self.readers
             .page(move |connection| query::read(connection, &topic, after, limit))
@@ -350,9 +353,20 @@ impl SqliteStore {
     /// See [`Store::topics`].
     pub async fn topics(&self, after: Option<&str>, limit: u32) -> Result<Vec<Topic>, StoreError> {
         let after = after.map(str::to_owned);
-        self.readers
+        let mut topics = self
+            .readers
             .page(move |connection| query::topics(connection, after.as_deref(), limit))
-            .await
+            .await?;
+        let keys: Vec<String> = topics.iter().map(|topic| deleted::key(&topic.name)).collect();
+        let went = self.get_shared(&keys).await?;
+        for (topic, went) in topics.iter_mut().zip(&went) {
+            if deleted::clamp(topic, deleted::through(went.as_deref())) {
+                // The sweep has not come to it yet: this is rare.
+                let first = self.read_once(&topic.name, topic.first - 1, 1).await?;
+                topic.first_time = first.first().map(|message| message.time);
+            }
+        }
+        Ok(topics)
     }
 }
 

@@ -10,7 +10,8 @@ use tempfile::TempDir;
 use tollgate_engines::{
     AnyEngine, CommitBatcher as _, Engine as _, InMemoryEngine, Options, Retention, SqliteStore,
 };
-use tollgate_store::commit::{Append, Commit, Mutation, Outcome, StoreError, literal};
+use tollgate_store::commit::{Append, Commit, Mutation, Outcome, StoreError, literal, record_key, weight};
+use tollgate_store::deleted;
 use tollgate_store::memory::START;
 use tollgate_store::packed;
 use tollgate_store::ports::Store as _;
@@ -149,6 +150,48 @@ fn messages_past_their_retention_go_once_no_subscription_needs_them() {
                 assert!(rounds < 400, "nothing was removed");
             }
         }
+    });
+}
+
+#[test]
+fn messages_of_a_deleted_topic_are_hidden_at_once_and_removed_in_time_whoever_needs_them() {
+    on_each(async |engine, clock| {
+        for id in ["a", "b"] {
+            let mut commit = append(id);
+            commit.mutations = set(&record_key(id), "record").mutations;
+            engine.commit(commit).await.unwrap();
+        }
+        engine.set_low_water("t", 1);
+        engine.set_retention(Retention::default(), []);
+        engine.commit(set(&deleted::key("t"), "2")).await.unwrap();
+        engine.commit(append("c")).await.unwrap();
+        let ids = async || -> Vec<String> {
+            let found = engine.read("t", 0, 9, 0).await.unwrap();
+            found.into_iter().map(|message| message.id).collect()
+        };
+        assert_eq!(ids().await, ["c"]);
+        let kept = engine
+            .read("t", 2, 1, 0)
+            .await
+            .unwrap()
+            .iter()
+            .map(weight)
+            .sum::<u64>();
+        let records = [record_key("a"), record_key("b")];
+        let mut rounds = 0;
+        loop {
+            let topic = engine.topics(None, 1).await.unwrap().remove(0);
+            assert_eq!((topic.first, topic.last), (3, 3));
+            let left = engine.get("p", &records).await.unwrap();
+            if topic.bytes == kept && left == [None, None] {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            clock.fetch_add(1_000, Ordering::Relaxed);
+            rounds += 1;
+            assert!(rounds < 400, "nothing was removed: {topic:?}, {left:?}");
+        }
+        assert_eq!(ids().await, ["c"]);
     });
 }
 

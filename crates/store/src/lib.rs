@@ -4,6 +4,7 @@
 
 pub mod bucket;
 pub mod commit;
+pub mod deleted;
 pub mod encoded;
 pub mod extent;
 pub mod lane;

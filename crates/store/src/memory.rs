@@ -5,6 +5,7 @@ use std::ops::Bound;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::commit::{Commit, Entry, Item, Message, Outcome, StoreError, Topic};
+use crate::deleted;
 use crate::plan;
 use crate::plan::page::{self, Page};
 use crate::ports::{Outbound, Store, Upkeep};
@@ -180,6 +181,7 @@ impl Store for InMemoryStore {
         let state = self.answering()?;
         let mut page = Page::new(limit);
         let messages = state.topics.get(topic).map(|log| &log.messages);
+        let after = after.max(state.deleted_through(topic));
         let newer = (Bound::Excluded(after), Bound::Unbounded);
         for message in messages
             .into_iter()
@@ -199,14 +201,18 @@ impl Store for InMemoryStore {
         let named = state.topics.range::<str, _>((start, Bound::Unbounded));
         let topics = named.take(page::limit(limit) as usize).map(|(name, log)| {
             let (first, last) = (log.messages.values().next(), log.messages.values().next_back());
-            Topic {
+            let mut topic = Topic {
                 name: name.clone(),
                 first: first.map_or(log.last + 1, |message| message.sequence),
                 last: log.last,
                 first_time: first.map(|message| message.time),
                 last_time: last.map(|message| message.time),
                 bytes: log.bytes,
+            };
+            if deleted::clamp(&mut topic, state.deleted_through(name)) {
+                topic.first_time = log.messages.get(&topic.first).map(|message| message.time);
             }
+            topic
         });
         Ok(topics.collect())
     }
@@ -225,7 +231,9 @@ impl Outbound for InMemoryStore {
 
 impl Upkeep for InMemoryStore {
     async fn expire(&self) -> Result<bool, StoreError> {
-        Ok(self.answering()?.expire() >= MAX_SWEPT)
+        let mut state = self.answering()?;
+        let expired = state.expire();
+        Ok(expired.max(state.forget_deleted()) >= MAX_SWEPT)
     }
 
     async fn trim(&self, topic: &str, retention: Retention, needed: u64) -> Result<bool, StoreError> {

@@ -46,6 +46,8 @@ impl Retention {
 pub struct Cut {
     retention: Retention,
     needed: u64,
+    /// Messages up to this sequence went with their topic.
+    gone: u64,
     bytes: u64,
     now: u64,
 }
@@ -56,16 +58,23 @@ impl Cut {
         Self {
             retention,
             needed,
+            gone: 0,
             bytes,
             now,
         }
     }
 
+    /// The same where messages up to a sequence went with a topic of this name that was deleted: they go, whoever needs them.
+    pub fn after(self, gone: u64) -> Self {
+        Self { gone, ..self }
+    }
+
     /// Whether the next message goes. After the first that stays, all stay.
     pub fn takes(&mut self, sequence: u64, time: u64, weight: u64) -> bool {
-        let goes = self
-            .retention
-            .lets_go(sequence >= self.needed, time, self.bytes, self.now);
+        let goes = sequence <= self.gone
+            || self
+                .retention
+                .lets_go(sequence >= self.needed, time, self.bytes, self.now);
         if goes {
             self.bytes = self.bytes.saturating_sub(weight);
         }

@@ -1,8 +1,9 @@
 //! Messages and topics.
 
 use tollgate_store::commit::{
-    Append, Condition, MESSAGE_OVERHEAD, Message, Outcome, Refusal, Topic, literal, weight,
+    Append, Condition, MESSAGE_OVERHEAD, Message, Mutation, Outcome, Refusal, Topic, literal, weight,
 };
+use tollgate_store::deleted;
 use tollgate_store::ports::Store;
 
 use crate::StoreHarness;
@@ -124,6 +125,72 @@ pub async fn a_topic_tells_its_extent(harness: &impl StoreHarness) {
         bytes: messages.iter().map(weight).sum(),
     };
     assert_eq!(store.topics(None, 10).await.unwrap(), [wanted]);
+}
+
+pub async fn a_deleted_topic_shows_nothing_of_before_and_goes_on(harness: &impl StoreHarness) {
+    let store = harness.fresh().await;
+    for id in ["a", "b", "c"] {
+        done(&store, commit().append(append("t", id))).await;
+        done(&store, commit().append(append("tt", id))).await;
+    }
+    let delete = |through: &str| {
+        let mut commit = commit();
+        commit.partition = deleted::PARTITION.into();
+        commit.mutations.push(Mutation::Set {
+            key: deleted::key("t"),
+            value: literal(through.as_bytes()),
+            expires: None,
+        });
+        commit
+    };
+    let ids = async |after| -> Vec<String> {
+        let found = store.read("t", after, 10, 0).await.unwrap();
+        found.into_iter().map(|message| message.id).collect()
+    };
+    // A message came between the look at the topic and its deletion: it stays.
+    done(&store, delete("2")).await;
+    assert_eq!(ids(0).await, ["c"]);
+    assert_eq!(ids(1).await, ["c"]);
+    let topic = store.topics(None, 1).await.unwrap().remove(0);
+    assert_eq!((topic.first, topic.last), (3, 3));
+    assert!(
+        topic.first_time.is_some() && topic.first_time == topic.last_time,
+        "{topic:?}"
+    );
+    assert!(!deleted::is_deleted(&store, &topic).await.unwrap());
+    done(&store, delete("3")).await;
+    assert_eq!(ids(0).await, [""; 0]);
+    let wanted = Topic {
+        name: "t".into(),
+        first: 4,
+        last: 3,
+        first_time: None,
+        last_time: None,
+        bytes: 0,
+    };
+    let topics = store.topics(None, 10).await.unwrap();
+    assert_eq!(topics[0], wanted);
+    assert_eq!(
+        (topics[1].first, topics[1].last),
+        (1, 3),
+        "another one is left alone"
+    );
+    assert!(deleted::is_deleted(&store, &wanted).await.unwrap());
+    let living = deleted::without_deleted(&store, topics).await.unwrap();
+    assert_eq!(
+        living.iter().map(|topic| topic.name.as_str()).collect::<Vec<_>>(),
+        ["tt"]
+    );
+    let next = done(&store, commit().append(append("t", "d"))).await;
+    assert_eq!(next.sequences, [4]);
+    assert_eq!(ids(0).await, ["d"]);
+    assert_eq!(ids(4).await, [""; 0]);
+    let topic = store.topics(None, 1).await.unwrap().remove(0);
+    assert_eq!(
+        (topic.first, topic.last, topic.first_time),
+        (4, 4, Some(next.time))
+    );
+    assert!(!deleted::is_deleted(&store, &topic).await.unwrap());
 }
 
 pub async fn a_topic_is_as_heavy_as_its_messages(harness: &impl StoreHarness) {

@@ -65,6 +65,7 @@ macro_rules! store_contract {
             appends::a_message_holds_what_was_appended,
             appends::topics_are_listed_by_name,
             appends::a_topic_tells_its_extent,
+            appends::a_deleted_topic_shows_nothing_of_before_and_goes_on,
             appends::a_topic_is_as_heavy_as_its_messages,
             concurrency::a_stock_of_n_admits_exactly_n,
             concurrency::one_key_is_created_once,
@@ -169,6 +170,7 @@ macro_rules! upkeep_contract {
     ($harness:expr, $run:path) => {
         $crate::cases! { $harness, $run;
             upkeep::what_lives_is_not_expired,
+            upkeep::messages_of_a_deleted_topic_are_removed_whoever_needs_them,
             upkeep::messages_go_by_age,
             upkeep::messages_go_by_bytes,
             upkeep::messages_that_are_needed_stay,

@@ -2,6 +2,7 @@
 
 use futures::future::join_all;
 use tollgate_store::commit::{Topic, literal, record_key, weight};
+use tollgate_store::deleted;
 use tollgate_store::ports::{Store, Upkeep};
 use tollgate_store::retention::{self, Cursor, Keeping, Retention};
 
@@ -61,6 +62,29 @@ pub async fn what_lives_is_not_expired(harness: &impl StoreHarness<Store: Upkeep
         .await
         .unwrap();
     assert!(found[0].is_some() && found[1].is_none());
+}
+
+pub async fn messages_of_a_deleted_topic_are_removed_whoever_needs_them(
+    harness: &impl StoreHarness<Store: Upkeep>,
+) {
+    let store = harness.fresh().await;
+    filled(&store, "t", 2_100).await;
+    filled(&store, "tt", 3).await;
+    let mut delete = commit().then(set(&deleted::key("t"), "2099"));
+    delete.partition = deleted::PARTITION.to_owned();
+    done(&store, delete).await;
+    while store.expire().await.unwrap() {}
+    let keys = [0, 2_098, 2_099].map(|n| record_key(&format!("t-{n}")));
+    let found = store.get(PARTITION, &keys).await.unwrap();
+    let are_there: Vec<bool> = found.iter().map(Option::is_some).collect();
+    assert_eq!(are_there, [false, false, true]);
+    let left = store.read("t", 0, 10, 0).await.unwrap();
+    assert_eq!(left.iter().map(|one| one.sequence).collect::<Vec<_>>(), [2_100]);
+    let topic = extent(&store, "t").await;
+    assert_eq!((topic.first, topic.last), (2_100, 2_100));
+    assert_eq!(topic.bytes, weight(&left[0]), "the room is free again");
+    assert_eq!(extent(&store, "tt").await.first, 1, "another one is left alone");
+    assert_eq!(store.read("tt", 0, 10, 0).await.unwrap().len(), 3);
 }
 
 pub async fn messages_go_by_age(harness: &impl StoreHarness<Store: Upkeep>) {

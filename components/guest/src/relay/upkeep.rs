@@ -39,6 +39,8 @@ pub fn after_full(now: u64) {
             turn::take(PARTITION, FULL_KEY.to_owned(), now, EVERY_FULL_MS).await,
             settings::load(),
         ) {
+            // A topic that was deleted may have left it full.
+            again(async || Port.expire().await).await;
             trim(&in_force.settings.config).await;
         }
     });

@@ -45,11 +45,17 @@ impl Reader {
             "SELECT key, value, version, expires FROM tollgate_entries
              WHERE key >= $1 AND key > $2 ORDER BY key LIMIT $3",
             "SELECT sequence, id, key, type, content_type, time, attributes, payload FROM tollgate_messages
-             WHERE topic = $1 AND sequence > $2 ORDER BY sequence LIMIT $3",
-            "SELECT t.name, t.last, f.sequence, f.time, l.time, t.bytes FROM tollgate_topics t
-             LEFT JOIN LATERAL (SELECT sequence, time FROM tollgate_messages m WHERE m.topic = t.name ORDER BY sequence LIMIT 1) f ON true
-             LEFT JOIN LATERAL (SELECT time FROM tollgate_messages m WHERE m.topic = t.name ORDER BY sequence DESC LIMIT 1) l ON true
-             WHERE t.name > $1 AND t.last > 0 ORDER BY t.name LIMIT $2",
+             WHERE topic = $1 AND sequence > greatest($2, coalesce((SELECT convert_from(value, 'UTF8')::bigint
+               FROM tollgate_entries WHERE key = 'topic-deleted/' || $1::text), 0)) ORDER BY sequence LIMIT $3",
+            "SELECT t.name, t.last, f.sequence, f.time, l.time, CASE WHEN t.last <= d.gone THEN 0 ELSE t.bytes END
+             FROM (SELECT name, last, bytes FROM tollgate_topics WHERE name > $1 AND last > 0 ORDER BY name LIMIT $2) t
+             LEFT JOIN LATERAL (SELECT convert_from(value, 'UTF8')::bigint AS gone FROM tollgate_entries
+               WHERE key = 'topic-deleted/' || t.name) d ON true
+             LEFT JOIN LATERAL (SELECT sequence, time FROM tollgate_messages m
+               WHERE m.topic = t.name AND m.sequence > coalesce(d.gone, 0) ORDER BY sequence LIMIT 1) f ON true
+             LEFT JOIN LATERAL (SELECT time FROM tollgate_messages m
+               WHERE m.topic = t.name AND m.sequence > coalesce(d.gone, 0) ORDER BY sequence DESC LIMIT 1) l ON true
+             ORDER BY t.name",
         ];
         let client = &session.client;
         let mut all = try_join_all(all.map(|sql| client.prepare(sql)))

@@ -3,6 +3,7 @@
 
 use tokio_postgres::{Client, Error};
 use tollgate_store::commit::RECORD_PREFIX;
+use tollgate_store::deleted;
 use tollgate_store::retention::{Cut, Keeping};
 use tollgate_store::schema::WEIGHT;
 
@@ -47,17 +48,31 @@ pub async fn sweep(client: &Client, keeping: &Keeping, now: u64) -> Result<Swept
         return Ok(swept);
     }
     for row in client
-        .query("SELECT name FROM tollgate_topics WHERE last > 0", &[])
+        .query(
+            &format!(
+                "SELECT t.name, convert_from(e.value, 'UTF8')::bigint FROM tollgate_topics t
+                 LEFT JOIN tollgate_entries e ON e.key = '{}' || t.name WHERE t.last > 0",
+                deleted::PREFIX
+            ),
+            &[],
+        )
         .await?
     {
         let topic: String = row.get(0);
-        swept.count(sweep_topic(client, keeping, &topic, now).await?);
+        let gone = row.get::<_, Option<i64>>(1).unwrap_or(0);
+        swept.count(sweep_topic(client, keeping, &topic, gone, now).await?);
     }
     Ok(swept)
 }
 
-/// Removes a topic's oldest messages, and the entries that go with them.
-async fn sweep_topic(client: &Client, keeping: &Keeping, topic: &str, now: u64) -> Result<u64, Error> {
+/// Removes a topic's oldest messages, and the entries that go with them. Those up to `gone` went with the topic.
+async fn sweep_topic(
+    client: &Client,
+    keeping: &Keeping,
+    topic: &str,
+    gone: i64,
+    now: u64,
+) -> Result<u64, Error> {
     let Some((retention, low_water)) = keeping.of(topic) else {
         return Ok(0);
     };
@@ -70,12 +85,15 @@ async fn sweep_topic(client: &Client, keeping: &Keeping, topic: &str, now: u64) 
         WEIGHT
     );
     let before = i64::try_from(retention.end(low_water)).unwrap_or(i64::MAX);
+    let before = before.max(gone.saturating_add(1));
     let unsigned = |value: i64| u64::try_from(value).unwrap_or(0);
     let (mut end, mut cut) = (None, None);
     for row in client.query(&sql, &[&topic, &before, &BATCH]).await? {
         let (bytes, sequence, time, weight): (i64, i64, i64, i64) =
             (row.get(0), row.get(1), row.get(2), row.get(3));
-        let cut = cut.get_or_insert_with(|| Cut::new(retention, low_water, unsigned(bytes), now));
+        let cut = cut.get_or_insert_with(|| {
+            Cut::new(retention, low_water, unsigned(bytes), now).after(unsigned(gone))
+        });
         if !cut.takes(unsigned(sequence), unsigned(time), unsigned(weight)) {
             break;
         }

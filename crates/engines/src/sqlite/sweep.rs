@@ -3,7 +3,7 @@
 
 use rusqlite::{Connection, params};
 use tollgate_store::retention::{Cut, Keeping, Retention};
-use tollgate_store::{commit, schema};
+use tollgate_store::{commit, deleted, schema};
 
 use super::memtable::Memtable;
 use super::query::{Entries, integer, unsigned};
@@ -64,15 +64,22 @@ pub fn sweep(
         .prepare_cached("SELECT name, bytes FROM topics WHERE name > ?1 ORDER BY name LIMIT ?2")?
         .query_map(params![after, TOPICS], |row| Ok((row.get(0)?, row.get(1)?)))?
         .collect::<rusqlite::Result<_>>()?;
+    let mut entries = Entries::prepare(connection)?;
     for (topic, bytes) in &topics {
         let Some((retention, low_water)) = keeping.of(topic) else {
             continue;
+        };
+        let key = deleted::key(topic);
+        let gone = match memtable.get(&key) {
+            Some(found) => deleted::through(found.as_deref()),
+            None => deleted::through(entries.get(&key)?.as_ref()),
         };
         let kept = Kept {
             topic,
             bytes: *bytes,
             retention,
             low_water,
+            gone,
         };
         let rows = kept.sweep(connection, now, batch, &mut swept.records)?;
         swept.count(rows, batch);
@@ -86,7 +93,6 @@ pub fn sweep(
             .unwrap_or_default();
     }
     // Most messages have no entry that goes with them.
-    let mut entries = Entries::prepare(connection)?;
     let mut there = Vec::with_capacity(swept.records.len());
     for key in swept.records.drain(..) {
         let is_there = match memtable.get(&key) {
@@ -108,6 +114,8 @@ struct Kept<'a> {
     bytes: i64,
     retention: Retention,
     low_water: u64,
+    /// Its messages up to this one went with it when it was deleted.
+    gone: u64,
 }
 
 impl Kept<'_> {
@@ -119,13 +127,16 @@ impl Kept<'_> {
         batch: u32,
         records: &mut Vec<String>,
     ) -> rusqlite::Result<usize> {
-        let mut cut = Cut::new(self.retention, self.low_water, unsigned(self.bytes), now);
+        let mut cut = Cut::new(self.retention, self.low_water, unsigned(self.bytes), now).after(self.gone);
         let mut oldest = connection.prepare_cached(&format!(
             "SELECT m.sequence, m.time, m.id, {} FROM messages AS m WHERE m.topic = ?1 AND m.sequence < ?2
              ORDER BY m.sequence LIMIT ?3",
             schema::WEIGHT
         ))?;
-        let before = self.retention.end(self.low_water);
+        let before = self
+            .retention
+            .end(self.low_water)
+            .max(self.gone.saturating_add(1));
         let mut rows = oldest.query(params![self.topic, integer(before), batch])?;
         let mut end: Option<i64> = None;
         while let Some(row) = rows.next()? {

@@ -1,9 +1,11 @@
 //! The contents of a store in memory, and their weight.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 use std::sync::Arc;
 
 use crate::commit::{self, Commit, Entry, Message, Outcome, StoreError};
+use crate::deleted;
 use crate::plan::{self, Extent, Lookup, Plan, Record, Writes};
 use crate::retention::{Cut, Keeping, Retention};
 
@@ -99,6 +101,11 @@ impl State {
         self.entries
             .get(key)
             .filter(|entry| plan::is_live(entry, self.now))
+    }
+
+    /// See [`deleted::through`].
+    pub fn deleted_through(&self, topic: &str) -> u64 {
+        deleted::through(self.live(&deleted::key(topic)).map(|entry| &**entry))
     }
 
     /// The weight that these writes add, and the weight that they remove.
@@ -201,13 +208,28 @@ impl State {
         swept
     }
 
+    /// Removes some of the messages of topics that were deleted; how many of one at most.
+    pub fn forget_deleted(&mut self) -> usize {
+        let keys = self
+            .entries
+            .range::<str, _>((Bound::Included(deleted::PREFIX), Bound::Unbounded));
+        let names: Vec<String> = keys
+            .map_while(|(key, _)| key.strip_prefix(deleted::PREFIX))
+            .map(str::to_owned)
+            .collect();
+        let all = Retention::default();
+        let swept = names.iter().map(|name| self.trim(name, all, u64::MAX));
+        swept.max().unwrap_or(0)
+    }
+
     /// Removes some of the topic's oldest messages, with the entries that go with them; how many. Those from `needed` on are needed.
     pub fn trim(&mut self, topic: &str, retention: Retention, needed: u64) -> usize {
+        let gone = self.deleted_through(topic);
         let Some(log) = self.topics.get_mut(topic) else {
             return 0;
         };
         let before = log.bytes;
-        let removed = log.trim(Cut::new(retention, needed, before, self.now));
+        let removed = log.trim(Cut::new(retention, needed, before, self.now).after(gone));
         self.bytes -= before - log.bytes;
         for message in &removed {
             self.remove(&commit::record_key(&message.id));
