@@ -17,7 +17,7 @@ use tollgate_store::commit::{Commit, Entry, Item, Message, Outcome, StoreError, 
 use tollgate_store::deleted;
 use tollgate_store::plan::{self, page};
 use tollgate_store::ports::Store;
-use tollgate_store::retention::{Keeping, Retention};
+use tollgate_store::retention::Retention;
 
 use crate::batcher::TakesJobs;
 use crate::clock::Clock;
@@ -45,6 +45,7 @@ mod records;
 pub(crate) mod schema;
 mod stats;
 mod sweep;
+mod walk;
 mod writer;
 
 use cache::Cache;
@@ -56,6 +57,7 @@ use query::Entries;
 use queue::Queue;
 use readers::Readers;
 use stats::Counts;
+use walk::Kept;
 use writer::checkpoint::Copier;
 
 pub use crate::batcher::ThreadBatcher as Batcher;
@@ -86,7 +88,7 @@ struct Shared {
     tails: Tails,
     time: Time,
     counts: Counts,
-    keeping: Mutex<Keeping>,
+    keeping: Mutex<Kept>,
     checkpoint_pages: i64,
     poison: OnceLock<String>,
     /// Why the last group was not written, while nothing has been written since.
@@ -123,11 +125,7 @@ impl Time {
 }
 
 impl Shared {
-    fn keeping(&self) -> Keeping {
-        self.keeping_mut().clone()
-    }
-
-    fn keeping_mut(&self) -> MutexGuard<'_, Keeping> {
+    fn keeping_mut(&self) -> MutexGuard<'_, Kept> {
         // No code that runs under the lock panics.
         self.keeping.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -398,16 +396,11 @@ impl Engine for SqliteStore {
     }
 
     fn set_retention(&self, default: Retention, named: impl IntoIterator<Item = (String, Retention)>) {
-        let mut keeping = self.shared.keeping_mut();
-        keeping.default = Some(default);
-        keeping.retention = named.into_iter().collect();
+        self.shared.keeping_mut().set_retention(default, named);
     }
 
     fn set_low_water(&self, topic: &str, sequence: u64) {
-        self.shared
-            .keeping_mut()
-            .low_water
-            .insert(topic.to_owned(), sequence);
+        self.shared.keeping_mut().set_low_water(topic, sequence);
     }
 
     fn now(&self) -> u64 {

@@ -1,20 +1,20 @@
 //! The sweep: removes expired entries and ids, and messages past their retention, with the entries that go
 //! with them. The writer does it in bounded batches, when nothing else waits.
 
+use std::time::Instant;
+
 use rusqlite::{Connection, params};
 use tollgate_store::retention::{Cut, Keeping, Retention};
 use tollgate_store::{commit, deleted, schema};
 
 use super::memtable::Memtable;
 use super::query::{Entries, integer, unsigned};
+use super::walk::Walk;
 
 /// The fewest rows of one kind (per topic, for messages) at which a batch ends.
 pub const BATCH: u32 = 512;
 /// The most.
 pub const MAX_BATCH: u32 = 8_192;
-/// Topics that one batch looks at.
-const TOPICS: u32 = 64;
-
 /// The result of a batch.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Swept {
@@ -24,8 +24,6 @@ pub struct Swept {
     pub more: bool,
     /// The keys of the entries that go with messages which were removed: the writer removes them, in the same transaction.
     pub records: Vec<String>,
-    /// The topic after which the next batch begins; empty for the first.
-    pub after: String,
 }
 
 impl Swept {
@@ -43,7 +41,7 @@ pub fn sweep(
     keeping: &Keeping,
     now: u64,
     batch: u32,
-    after: &str,
+    walk: &mut Walk,
 ) -> rusqlite::Result<Swept> {
     let mut swept = Swept::default();
     for sql in [
@@ -60,10 +58,7 @@ pub fn sweep(
     if keeping.default.is_none() {
         return Ok(swept);
     }
-    let topics: Vec<(String, i64)> = connection
-        .prepare_cached("SELECT name, bytes FROM topics WHERE name > ?1 ORDER BY name LIMIT ?2")?
-        .query_map(params![after, TOPICS], |row| Ok((row.get(0)?, row.get(1)?)))?
-        .collect::<rusqlite::Result<_>>()?;
+    let topics = walk.next(connection, Instant::now())?;
     let mut entries = Entries::prepare(connection)?;
     for (topic, bytes) in &topics {
         let Some((retention, low_water)) = keeping.of(topic) else {
@@ -82,16 +77,12 @@ pub fn sweep(
             gone,
         };
         let rows = kept.sweep(connection, now, batch, &mut swept.records)?;
-        swept.count(rows, batch);
+        swept.rows += rows as u64;
+        if rows >= batch as usize {
+            walk.touch(topic);
+        }
     }
-    if topics.len() == TOPICS as usize {
-        swept.more = true;
-        swept.after = topics
-            .into_iter()
-            .next_back()
-            .map(|(name, _)| name)
-            .unwrap_or_default();
-    }
+    swept.more |= walk.has_more();
     // Most messages have no entry that goes with them.
     let mut there = Vec::with_capacity(swept.records.len());
     for key in swept.records.drain(..) {

@@ -26,6 +26,7 @@ use super::queue::Next;
 use super::records;
 use super::schema;
 use super::sweep;
+use super::walk::Walk;
 use crate::job::{Asked, Job};
 use crate::reply::{Post, Reply};
 
@@ -48,8 +49,8 @@ pub struct Writer {
     revision: u64,
     swept: Instant,
     sweep_more: bool,
-    /// The topic after which the next sweep begins.
-    sweep_after: String,
+    /// The topics that the next sweep looks at.
+    walk: Walk,
     /// Commits since the last sweep.
     unswept: u32,
     keys: Reading,
@@ -115,7 +116,7 @@ impl Writer {
             revision,
             swept: Instant::now(),
             sweep_more: false,
-            sweep_after: String::new(),
+            walk: Walk::new(Instant::now()),
             unswept: 0,
             keys,
             refusing: false,
@@ -251,6 +252,9 @@ impl Writer {
         shared.memtable.insert(changed, self.revision);
         self.forget(flushed);
         shared.memtable.begin_flush(false);
+        for (topic, _) in group.topics() {
+            self.walk.touch(topic);
+        }
         group::publish(group, &shared.cache, &shared.tails);
         *shown = self.revision;
         self.has_written();
@@ -372,19 +376,18 @@ impl Writer {
         self.swept = Instant::now();
         self.sweep_more = false;
         let shared = Arc::clone(&self.shared);
-        let (keeping, now) = (shared.keeping(), shared.time.now());
+        let (keeping, now) = (shared.keeping_mut().told(&mut self.walk), shared.time.now());
         let unswept = std::mem::take(&mut self.unswept);
         let batch = unswept
             .saturating_mul(SWEPT_PER_COMMIT)
             .clamp(sweep::BATCH, sweep::MAX_BATCH);
-        let after = std::mem::take(&mut self.sweep_after);
         self.begin()?;
-        let swept = sweep::sweep(&self.connection, &shared.memtable, &keeping, now, batch, &after);
+        let walk = &mut self.walk;
+        let swept = sweep::sweep(&self.connection, &shared.memtable, &keeping, now, batch, walk);
         let swept = self.or_undo(swept)?;
         self.remove(&swept.records)?;
         shared.counts.swept.add(swept.rows);
         self.sweep_more = swept.more;
-        self.sweep_after = swept.after;
         Ok(())
     }
 
