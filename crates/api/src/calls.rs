@@ -314,6 +314,8 @@ calls! {
     ListTopics = Forward "GET" "/api/topics" Key(Topics);
     /// One topic.
     ReadTopic = Forward "GET" "/api/topics/:topic" Key(Topics);
+    /// Deletes a topic with its messages.
+    DeleteTopic = Forward "DELETE" "/api/topics/:topic" Key(Topics);
     /// A topic's messages.
     ReadMessages = Forward "GET" "/api/topics/:topic/messages" Key(Topics);
     /// A request as a message.

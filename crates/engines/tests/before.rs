@@ -298,6 +298,8 @@ impl Gateway {
             200,
         );
         assert_eq!(redriven["redriven"], 1);
+        self.admin("DELETE", "/api/topics/orders?force=true", Value::Null, 204);
+        self.admin("GET", dead, Value::Null, 404);
     }
 }
 

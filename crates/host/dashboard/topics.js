@@ -231,6 +231,10 @@ export const Topic = ({ name }) => {
     setDialog(null);
     if (changed) subscriptions.reload();
   };
+  const gone = (deleted) => {
+    setDialog(null);
+    if (deleted) location.hash = '#/topics';
+  };
   // A topic that never had a message may be subscribed to.
   const unknown = answer.problem?.status === 404;
   if (answer.problem && !answer.data && !unknown) return html`<${Head} title=${name} back=${back} /><${Failure} problem=${answer.problem} again=${answer.reload} />`;
@@ -238,7 +242,11 @@ export const Topic = ({ name }) => {
   const topic = newest(answer.data || { name, first: 1, last: 0, depth: 0, subscriptions: [], groups: [] });
   const list = subscriptions.data?.subscriptions;
   return html`
-    <${Head} title=${name} back=${back}><button type="button" class="primary" onClick=${() => setDialog(['edit'])}>New subscription</button><//>
+    <${Head} title=${name} back=${back}><button type="button" onClick=${() => setDialog(['remove'])}>Delete topic</button> <button type="button" class="primary" onClick=${() => setDialog(['edit'])}>New subscription</button><//>
+    ${dialog?.[0] === 'remove' && html`
+      <${Confirm} title="Delete ${name}?" action="Delete topic" done="The topic ${name} was deleted." act=${() => call('DELETE', `${path}?force=true`)} close=${gone}>
+        <p>Its messages go (${number(topic.depth)}), and its subscriptions and groups with what is not delivered and their dead letters. Sequences go on with the next message of this name.</p>
+      <//>`}
     ${dialog?.[0] === 'edit' && html`<${Edit} topic=${name} subscription=${dialog[1]} close=${close} />`}
     ${dialog?.[0] === 'delete' && html`
       <${Confirm} title="Delete ${dialog[1].name}?" action="Delete" done="The subscription ${dialog[1].name} was deleted."

@@ -100,6 +100,8 @@ impl Row {
             // Which link is asked for by a query.
             Call::DubReadLink => status == 400,
             Call::DubDeleteLinks => status == 422,
+            // A subscription of the file keeps its topic.
+            Call::DeleteTopic => status == 409,
             Call::DubEditLink | Call::DubDeleteLink => status == 404,
             Call::ShlinkTagVisits | Call::ShlinkRenameTag => status == 404,
             _ => false,

@@ -71,6 +71,7 @@ async fn api<S: Store>(world: &World<'_, S>, request: &Request) -> Result<Respon
     }
     match call {
         Call::ReadTopic => topics::read(world, request, name).await,
+        Call::DeleteTopic => topics::delete(world, request, name).await,
         Call::ReadMessages => topics::messages(world, request, name).await,
         Call::PostMessage => post::to_topic(world, request, name).await,
         call if groups::answers(call) => groups::handle(world, request, call, name, subscription).await,

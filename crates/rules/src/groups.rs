@@ -13,7 +13,7 @@ mod settle;
 mod tests;
 
 pub use lease::{is_empty_answer, without_wait};
-pub(crate) use manage::first_sequence;
+pub(crate) use manage::{delete, first_sequence};
 
 use serde::Serialize;
 

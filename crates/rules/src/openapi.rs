@@ -27,7 +27,9 @@ fn describe(call: Call, operation: &mut Operation<'_>) {
         Component::Coupon if rooms::owns(call.path()) => rooms::describe::describe(call, operation),
         Component::Coupon => campaigns::describe::describe(call, operation),
         Component::Forward => match call {
-            ListTopics | ReadTopic | ReadMessages => topics::describe::describe(call, operation),
+            ListTopics | ReadTopic | DeleteTopic | ReadMessages => {
+                topics::describe::describe(call, operation)
+            }
             PostMessage | ReadMessage => forward::describe::describe(call, operation),
             call if groups::answers(call) => groups::describe::describe(call, operation),
             _ => subscriptions::describe::describe(call, operation),

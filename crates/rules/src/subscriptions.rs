@@ -14,6 +14,8 @@ pub mod trial;
 mod view;
 mod write;
 
+pub(crate) use write::delete;
+
 pub use status::{Backlog, Lag, MessageDelivery, backlogs, dead_letter_counts, deliveries, lags};
 
 use crate::config::{TOPIC_NAME_RULE, is_topic_name};

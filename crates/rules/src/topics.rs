@@ -2,6 +2,9 @@
 
 #[cfg(feature = "schema")]
 pub(crate) mod describe;
+mod remove;
+
+pub use remove::delete;
 
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -21,7 +24,8 @@ use tollgate_api::http::{Request, Response};
 use tollgate_api::problem::Problem;
 use tollgate_api::query::Query;
 use tollgate_api::time;
-use tollgate_store::commit::{MAX_PAGE, MAX_WAIT_MS, Topic};
+use tollgate_store::commit::{MAX_PAGE, MAX_WAIT_MS, StoreError, Topic};
+use tollgate_store::deleted;
 use tollgate_store::extent::extent;
 use tollgate_store::ports::Store;
 
@@ -96,6 +100,10 @@ struct Consumers {
 }
 
 impl Consumers {
+    fn is_empty(&self) -> bool {
+        self.subscriptions.is_empty() && self.groups.is_empty()
+    }
+
     async fn of_all<S: Store>(world: &World<'_, S>) -> Result<Self, Problem> {
         let file = world.settings.config.subscriptions();
         let mut subscriptions = tollgate_delivery::subscriptions::all(world.store, file).await?;
@@ -158,12 +166,7 @@ pub async fn list<S: Store>(world: &World<'_, S>, request: &Request) -> Result<R
     if !after.is_empty() && !is_topic_name(after) {
         return Err(Problem::field("query:cursor", "is not a cursor of this list"));
     }
-    let wanted = u32::try_from(limit + 1).unwrap_or(MAX_PAGE);
-    let found = world
-        .store
-        .topics(Some(after).filter(|a| !a.is_empty()), wanted)
-        .await?;
-    let mut named: BTreeMap<String, Topic> = found.into_iter().map(|t| (t.name.clone(), t)).collect();
+    let mut named = living(world.store, after, limit + 1).await?;
     // Past the end of a full page it is not known which configured topics have messages: they come with a later page.
     let end = (named.len() > limit)
         .then(|| named.keys().next_back().cloned())
@@ -186,14 +189,47 @@ pub async fn list<S: Store>(world: &World<'_, S>, request: &Request) -> Result<R
     Ok(Response::json(200, &TopicPage { topics, next_cursor }))
 }
 
-/// `GET /api/topics/{topic}`: 404 for a topic that never had a message and is not configured.
+/// The topics after a name that were not deleted: so many at least, if there are.
+async fn living<S: Store>(
+    store: &S,
+    after: &str,
+    enough: usize,
+) -> Result<BTreeMap<String, Topic>, StoreError> {
+    let mut named = BTreeMap::new();
+    let mut after = Some(after.to_owned()).filter(|after| !after.is_empty());
+    let mut wanted = u32::try_from(enough).unwrap_or(MAX_PAGE);
+    loop {
+        let found = store.topics(after.as_deref(), wanted).await?;
+        let Some(last) = found.last() else {
+            return Ok(named);
+        };
+        after = Some(last.name.clone());
+        let is_end = found.len() < wanted as usize;
+        let found = deleted::without_deleted(store, found).await?;
+        named.extend(found.into_iter().map(|topic| (topic.name.clone(), topic)));
+        if is_end || named.len() >= enough {
+            return Ok(named);
+        }
+        wanted = MAX_PAGE;
+    }
+}
+
+/// How far a topic reaches that had a message and was not deleted since.
+async fn found<S: Store>(store: &S, name: &str) -> Result<Option<Topic>, StoreError> {
+    match extent(store, name).await? {
+        Some(topic) if !deleted::is_deleted(store, &topic).await? => Ok(Some(topic)),
+        _ => Ok(None),
+    }
+}
+
+/// `GET /api/topics/{topic}`: 404 for a topic that never had a message since it was deleted, and is not configured.
 pub async fn read<S: Store>(
     world: &World<'_, S>,
     request: &Request,
     name: &str,
 ) -> Result<Response, Problem> {
     keys::require(world.store, request, world.now, Scope::Topics).await?;
-    let topic = match extent(world.store, name).await? {
+    let topic = match found(world.store, name).await? {
         Some(topic) => topic,
         None if is_configured(&world.settings.config, name) => never_used(name),
         None => return Err(Problem::not_found()),

@@ -33,6 +33,17 @@ pub enum TopicsCommand {
     },
     /// Print the newest messages of a topic, and those to come.
     Tail(TailOptions),
+    /// Delete a topic with its messages.
+    Delete {
+        /// The topic.
+        topic: String,
+        /// Its subscriptions and groups go with it.
+        #[arg(long)]
+        force: bool,
+        /// The gateway.
+        #[command(flatten)]
+        target: Target,
+    },
 }
 
 /// `tollgate topics tail …`
@@ -61,6 +72,7 @@ pub struct TailOptions {
 pub fn topics(options: &TopicsOptions, output: Output) -> Result<(), Failure> {
     match &options.command {
         TopicsCommand::List { target } => run(list(&Client::new(target)?, output)),
+        TopicsCommand::Delete { topic, force, target } => run(delete(&Client::new(target)?, topic, *force)),
         TopicsCommand::Tail(options) => run(tail(&Client::new(&options.target)?, options, output)),
     }
 }
@@ -99,6 +111,11 @@ async fn list(client: &Client, mut output: Output) -> Result<(), Failure> {
             &rows,
         ),
     }
+}
+
+async fn delete(client: &Client, topic: &str, force: bool) -> Result<(), Failure> {
+    let path = format!("/api/topics/{}?force={force}", segment(topic));
+    client.call(Method::DELETE, &path, None).await.map(drop)
 }
 
 async fn tail(client: &Client, options: &TailOptions, mut output: Output) -> Result<(), Failure> {

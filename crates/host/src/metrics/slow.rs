@@ -13,6 +13,7 @@ use tollgate_rules::forward::delayed;
 use tollgate_rules::groups::{self, Deaths};
 use tollgate_rules::{campaigns, rooms, subscriptions};
 use tollgate_store::commit::{StoreError, Topic};
+use tollgate_store::deleted;
 use tollgate_store::ports::Store as _;
 use tollgate_store::settings::StoreSettings;
 
@@ -67,7 +68,7 @@ async fn gathered(shared: &Shared, now: u64) -> Result<Sheet, StoreError> {
         sheet.count(Metric::RoomAdmitted, &[&room.name], room.admitted);
         sheet.level(Metric::RoomPace, &[&room.name], room.per_second);
     }
-    let topics = store.topics(None, MAX_TOPICS).await?;
+    let topics = deleted::without_deleted(store, store.topics(None, MAX_TOPICS).await?).await?;
     for Topic {
         name,
         first,

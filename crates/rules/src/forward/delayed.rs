@@ -13,21 +13,23 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
 
 use super::record::{self, Record};
-use crate::config::Config;
 use crate::world::World;
 use tollgate_api::http::Request;
 use tollgate_api::problem::{Kind, Problem};
 use tollgate_api::time;
 use tollgate_store::commit::{
-    Append, Commit, Condition, Item, MAX_PAGE, MESSAGE_OVERHEAD, Message, Mutation, StoreError, key_part,
-    literal, record_key,
+    Append, Commit, Item, MAX_PAGE, MESSAGE_OVERHEAD, Message, Mutation, StoreError, key_part,
 };
+use tollgate_store::deleted;
 use tollgate_store::ports::Store;
 use tollgate_store::stored;
-use tollgate_store::template::{self, Number};
+use tollgate_store::template;
+
+mod release;
+
+pub use release::release;
 
 /// When a message is to come, RFC 3339.
 const DELIVER_AT: &str = "x-deliver-at";
@@ -43,10 +45,6 @@ const SIZES: &str = "delayed-size/";
 const MAX_LOOKED: u32 = 256;
 /// Pages of counters that are read to tell what is to come: each topic has 256 counters at most.
 const MAX_SIZES: usize = 16;
-/// Commits of one call, each of messages of one partition.
-const MAX_COMMITS: usize = 16;
-/// Messages of one commit, and their bytes beyond which it takes no more.
-const MAX_TOGETHER: (usize, usize) = (16, 256 << 10);
 
 /// A message that is to come, as it is stored.
 #[derive(Serialize, Deserialize)]
@@ -59,6 +57,9 @@ struct Stored {
     content_type: String,
     attributes_base64: String,
     data_base64: String,
+    /// Of the topic that it was posted to; see [`generation`].
+    #[serde(default)]
+    generation: u64,
 }
 
 /// When the request's message is to come, Unix milliseconds; `None`: at once.
@@ -105,6 +106,28 @@ pub(super) fn due(request: &Request, now: u64) -> Result<Option<u64>, Problem> {
         return Err(Problem::new(Kind::TooLarge, detail));
     }
     Ok(Some(due).filter(|due| *due > now))
+}
+
+/// Which of the topics that had this name one after the other is there now: what is posted to one does not come into the next.
+pub(super) async fn generation<S: Store>(store: &S, topic: &str) -> Result<u64, StoreError> {
+    let found = store.get(deleted::PARTITION, &[deleted::key(topic)]).await?;
+    Ok(found
+        .into_iter()
+        .flatten()
+        .next()
+        .map_or(0, |entry| entry.version))
+}
+
+/// Whether messages are to come into a topic.
+pub(crate) async fn any<S: Store>(store: &S, topic: &str) -> Result<bool, StoreError> {
+    let prefix = format!("{SIZES}{}/", key_part(topic));
+    let sizes = store.scan(&prefix, None, MAX_PAGE).await?;
+    for size in &sizes {
+        if stored::count("size of messages to come", Some(&size.entry))? > 0 {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 fn key(due: u64, posted: u64, id: &str) -> String {
@@ -182,7 +205,7 @@ pub async fn to_come<S: Store>(store: &S, now: u64) -> Result<ToCome, StoreError
 }
 
 /// What a commit does that keeps a message until it is due, in the place of its `append`. The record says when that is.
-pub(super) fn keep(commit: &mut Commit, record: &Record, append: &Append, payload: &[u8]) {
+pub(super) fn keep(commit: &mut Commit, record: &Record, append: &Append, payload: &[u8], generation: u64) {
     let (Some(due), Some(posted)) = (record.deliver_at, record.posted) else {
         return;
     };
@@ -193,6 +216,7 @@ pub(super) fn keep(commit: &mut Commit, record: &Record, append: &Append, payloa
         content_type: append.content_type.clone(),
         attributes_base64: STANDARD.encode(&append.attributes),
         data_base64: STANDARD.encode(payload),
+        generation,
     };
     commit.mutations.push(Mutation::Set {
         key: key(due, posted, &append.id),
@@ -229,6 +253,9 @@ pub(super) async fn find<S: Store>(
         return Ok(None);
     };
     let stored: Stored = stored::decode("message to come", &entry)?;
+    if stored.generation != generation(store, &stored.record.topic).await? {
+        return Ok(None);
+    }
     Ok(Some(Message {
         topic: stored.record.topic.clone(),
         id: id.to_owned(),
@@ -238,120 +265,4 @@ pub(super) async fn find<S: Store>(
         attributes: STANDARD.decode(&stored.attributes_base64).unwrap_or_default(),
         ..Message::default()
     }))
-}
-
-/// Messages of one partition that come together.
-#[derive(Default)]
-struct Together {
-    commit: Commit,
-    due: u64,
-    bytes: usize,
-    sizes: BTreeMap<String, i64>,
-    is_full: bool,
-}
-
-impl Together {
-    /// Puts a message in, unless there is no room: then those that are due later wait as well.
-    fn take(&mut self, config: &Config, item: &Item, due: u64, now: u64) {
-        let (most, most_bytes) = MAX_TOGETHER;
-        self.is_full |= self.commit.appends.len() >= most
-            || self.bytes > 0 && self.bytes + item.entry.value.len() > most_bytes;
-        if self.is_full {
-            return;
-        }
-        // One that cannot be read holds up no other.
-        let Ok(stored) = stored::decode::<Stored>("message to come", &item.entry) else {
-            return;
-        };
-        let (Ok(attributes), Ok(payload), Some(id)) = (
-            STANDARD.decode(&stored.attributes_base64),
-            STANDARD.decode(&stored.data_base64),
-            item.key.rsplit('/').next(),
-        ) else {
-            return;
-        };
-        self.bytes += item.entry.value.len();
-        self.due = self.due.max(due);
-        let append = Append {
-            topic: stored.record.topic.clone(),
-            id: id.to_owned(),
-            key: stored.key,
-            kind: stored.kind,
-            content_type: stored.content_type,
-            attributes,
-            payload: literal(payload.as_slice()),
-        };
-        let weight = weight(&append, payload.len()) as i64;
-        *self.sizes.entry(size_key(&append.topic, id)).or_default() -= weight;
-        let mut record = stored.record;
-        record.sequence = Number::Sequence(self.commit.appends.len() as u32);
-        let expires = Some(record::expiry(config, &record.topic, now));
-        self.commit.conditions.push(Condition::Version {
-            key: item.key.clone(),
-            version: item.entry.version,
-        });
-        self.commit.mutations.extend([
-            Mutation::Delete {
-                key: item.key.clone(),
-            },
-            Mutation::Set {
-                key: record_key(id),
-                value: template::json(&record),
-                expires,
-            },
-        ]);
-        self.commit.appends.push(append);
-    }
-
-    fn finish(mut self, partition: String) -> Commit {
-        self.commit.partition = partition;
-        // By the store's clock, whatever that of the caller says.
-        self.commit.conditions.push(Condition::NowIn {
-            start: Some(self.due),
-            end: None,
-        });
-        let sizes = self.sizes.into_iter().map(|(key, delta)| Mutation::Add {
-            key,
-            delta,
-            min: None,
-            max: None,
-        });
-        self.commit.mutations.extend(sizes);
-        self.commit
-    }
-}
-
-/// Puts messages that are due at `now`, Unix milliseconds, into their topics; some at a time. `true`: there were some, and there may
-/// be more.
-///
-/// # Errors
-/// The store does not answer; what was not done is done by the next call.
-pub async fn release<S: Store>(store: &S, config: &Config, now: u64) -> Result<bool, StoreError> {
-    let page = store.scan(PREFIX, None, MAX_LOOKED).await?;
-    let mut groups: Vec<(String, Together)> = Vec::new();
-    for item in &page {
-        let Some(due) = due_of(item).filter(|due| *due <= now) else {
-            break;
-        };
-        let partition = record::partition(item.key.rsplit('/').next().unwrap_or_default());
-        let at = groups.iter().position(|(of, _)| *of == partition);
-        let at = match at {
-            Some(at) => at,
-            None if groups.len() < MAX_COMMITS => {
-                groups.push((partition, Together::default()));
-                groups.len() - 1
-            }
-            None => continue,
-        };
-        if let Some((_, group)) = groups.get_mut(at) {
-            group.take(config, item, due, now);
-        }
-    }
-    groups.retain(|(_, group)| !group.commit.appends.is_empty());
-    let any = !groups.is_empty();
-    for (partition, group) in groups {
-        // Refused, it was done by somebody else, or comes a little later by the store's clock.
-        store.commit(group.finish(partition)).await?;
-    }
-    Ok(any)
 }

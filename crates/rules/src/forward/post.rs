@@ -242,10 +242,14 @@ impl<'a> Post<'a> {
         if self.record.deliver_at.is_some() && !delayed::has_room(world, &self.record.topic).await? {
             return Err(self.full());
         }
+        let generation = match self.record.deliver_at {
+            Some(_) => delayed::generation(world.store, &self.record.topic).await?,
+            None => 0,
+        };
         let answer = template::json(&self.accepted(&self.record));
         let mut lost = 0;
         loop {
-            match world.store.commit(self.commit(world)).await {
+            match world.store.commit(self.commit(world, generation)).await {
                 Ok(Outcome::Committed(done)) => {
                     let response = Response::json_bytes(202, template::fill(&answer, &done));
                     return Ok(self.located(response));
@@ -278,7 +282,8 @@ impl<'a> Post<'a> {
         }
     }
 
-    fn commit<S>(&self, world: &World<'_, S>) -> Commit {
+    /// `generation`: of the topic, for a message that is to come later.
+    fn commit<S>(&self, world: &World<'_, S>, generation: u64) -> Commit {
         let topic = &self.record.topic;
         let entry = record_key(&self.id);
         let room = Condition::TopicBelow {
@@ -311,7 +316,7 @@ impl<'a> Post<'a> {
         };
         if self.record.is_to_come() {
             let append = commit.appends.remove(0);
-            delayed::keep(&mut commit, &self.record, &append, &self.request.body);
+            delayed::keep(&mut commit, &self.record, &append, &self.request.body, generation);
         }
         commit
     }

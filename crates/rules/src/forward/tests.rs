@@ -12,6 +12,7 @@ use tollgate_store::memory::START;
 use tollgate_store::ports::Store;
 
 mod delayed;
+mod deleting;
 
 const ANN: (&str, &str) = ("x-client-id", "ann");
 

@@ -146,7 +146,7 @@ fn changed() -> Problem {
 }
 
 /// `DELETE`: 204. What is leased is leased no more; dead letters go with it.
-pub(super) async fn delete<S: Store>(
+pub(crate) async fn delete<S: Store>(
     world: &World<'_, S>,
     topic: &str,
     name: &str,

@@ -371,7 +371,7 @@ async fn store<S: Store>(
 }
 
 /// `DELETE`: 204. What was not delivered is not delivered any more; dead letters go with it.
-pub(super) async fn delete<S: Store>(
+pub(crate) async fn delete<S: Store>(
     world: &World<'_, S>,
     topic: &str,
     name: &str,

@@ -20,7 +20,7 @@ pub(crate) fn name(operation: &mut Operation<'_>) {
 pub(crate) fn describe(call: Call, operation: &mut Operation<'_>) {
     match call {
         Call::ListTopics => {
-            operation.about("By name: those that ever had a message, and those of the configuration.");
+            operation.about("By name: those that had a message and were not deleted since, and those of the configuration.");
             operation.pages(MAX_TOPICS, DEFAULT_TOPICS);
             let example = json!({ "topics": [topic()], "nextCursor": null });
             operation.gives::<TopicPage>(200, "A page of topics.", example);
@@ -31,6 +31,18 @@ pub(crate) fn describe(call: Call, operation: &mut Operation<'_>) {
                 .about("How far it reaches, and how far behind each of its subscriptions and groups is.");
             operation.gives::<View>(200, "The topic.", topic());
             operation.refuses(&[Kind::NotFound]);
+        }
+        Call::DeleteTopic => {
+            name(operation);
+            operation.about(
+                "Its messages go, and with `force=true` its subscriptions and groups, with their dead letters. The name can be \
+                 used again at once: sequences go on, and nothing of before is seen. Messages that were to come later do not come. A \
+                 topic of the configuration is there afterwards, and empty; a subscription of `tollgate.toml` must be taken out there first.",
+            );
+            let force = json!({ "type": "boolean", "default": false });
+            operation.query("force", force, "Whether subscriptions and groups go with it.");
+            operation.gives_nothing(204, "It is gone.");
+            operation.refuses(&[Kind::NotFound, Kind::Conflict]);
         }
         Call::ReadMessages => {
             name(operation);
