@@ -104,6 +104,10 @@ pub enum Bug {
     ForgetToCome,
     /// One that has come is still to come.
     ComeTwice,
+    /// What was deleted is still read.
+    ShowDeleted,
+    /// A deletion leaves the newest message.
+    DeleteTooLittle,
 }
 
 impl Bug {
@@ -159,5 +163,7 @@ impl Bug {
         Bug::ComeEarly,
         Bug::ForgetToCome,
         Bug::ComeTwice,
+        Bug::ShowDeleted,
+        Bug::DeleteTooLittle,
     ];
 }

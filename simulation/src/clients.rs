@@ -11,7 +11,7 @@ use crate::coverage::Seen;
 use crate::executor::Home;
 use crate::model::Campaign;
 use crate::model::room::FASTEST;
-use crate::world::{ROOM, SUBSCRIPTION, Sim, TOPICS};
+use crate::world::{ROOM, SCRATCH, SUBSCRIPTION, Sim, TOPICS};
 
 mod consuming;
 mod judge;
@@ -90,6 +90,9 @@ pub async fn client(sim: &Rc<Sim>, number: u64, crowd: &Crowd) {
         }
         if sim.one_of(100) {
             queue(sim, number).await;
+        }
+        if sim.scratches && sim.one_of(150) {
+            ask(sim, scratch_wish(sim)).await;
         }
         if crowd.links && sim.one_of(200) {
             replace(sim, number, operation).await;
@@ -261,6 +264,16 @@ fn link_wish(sim: &Sim, number: u64, operation: u64) -> Wish {
             let shared = json!({"url": "https://shop.example/shared", "ifExists": "return"});
             Wish::admin("POST", "/api/links", shared)
         }
+    }
+}
+
+/// Something about the topic that is deleted now and then.
+fn scratch_wish(sim: &Sim) -> Wish {
+    let path = format!("/api/topics/{SCRATCH}");
+    match sim.below(8) {
+        0..4 => Wish::admin("POST", format!("{path}/messages"), json!({"n": sim.bits()})),
+        4..6 => Wish::admin("GET", format!("{path}/messages?limit=1000"), Value::Null),
+        _ => Wish::admin("DELETE", path, Value::Null),
     }
 }
 

@@ -83,6 +83,7 @@ seen! {
     SignedUp = "sign-ups accepted",
     PostedLater = "messages posted to come later",
     CameLater = "of them, those that came",
+    TopicsDeleted = "topics deleted",
     SignUpsReplayed = "sign-ups replayed by their key",
     Visits = "redirects",
     VisitsGranted = "redirects of a link with maxVisits",

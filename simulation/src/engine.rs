@@ -13,6 +13,7 @@ use std::task::Poll;
 use tollgate_store::commit::{
     self, Commit, Condition, Entry, MAX_STEPS, Mutation, Outcome, Part, StoreError,
 };
+use tollgate_store::deleted;
 use tollgate_store::plan::coalescer::Coalescer;
 use tollgate_store::plan::group::{Base, Found, Group};
 use tollgate_store::plan::{self, Extent, Record};
@@ -339,6 +340,18 @@ impl Engine {
         queue.jobs.len() + queue.deferred.len() >= QUEUE
     }
 
+    /// The newest message stays where a topic is deleted.
+    fn delete_less(&self, commit: &mut Commit) {
+        for mutation in &mut commit.mutations {
+            if let Mutation::Set { key, value, .. } = mutation
+                && let Some(topic) = key.strip_prefix(deleted::PREFIX)
+            {
+                let last = self.state.borrow().topics.get(topic).map_or(0, Vec::len);
+                *value = commit::literal(last.saturating_sub(1).to_string());
+            }
+        }
+    }
+
     /// A commit as a deliberate bug distorts it.
     fn distorted(&self, mut commit: Commit) -> Commit {
         match self.sim.bug {
@@ -359,6 +372,7 @@ impl Engine {
                 commit.mutations.retain(|m| !m.key().starts_with("message/"));
             }
             Some(Bug::ComeTwice) if releases(&commit) => commit.mutations.retain(|m| !is_release(m)),
+            Some(Bug::DeleteTooLittle) => self.delete_less(&mut commit),
             Some(Bug::EnterLate) if is_about(&commit, "draw.entered") => commit.conditions.truncate(1),
             Some(Bug::CloseAgain) if closes_draw(&commit) => commit.conditions.clear(),
             Some(Bug::DrawTwice) if is_about(&commit, "draw.drawn") => commit.conditions.clear(),

@@ -9,10 +9,11 @@ use serde::de::DeserializeOwned;
 use tollgate_delivery::relay::progress::Progress;
 use tollgate_delivery::relay::record::{Keys, Waiting};
 use tollgate_store::commit::{Commit, Message, Mutation};
+use tollgate_store::deleted;
 use tollgate_store::plan;
 
 use crate::disk::{GroupWrites, State};
-use crate::world::{DRAWS, TOPICS};
+use crate::world::{DRAWS, SCRATCH, TOPICS};
 
 mod after;
 mod answers;
@@ -25,6 +26,7 @@ mod ledger;
 mod line;
 mod quota;
 pub mod room;
+mod scratch;
 
 pub use claims::Campaign;
 pub use draw::Draw;
@@ -34,6 +36,7 @@ pub use ledger::Ledger;
 pub use line::Line;
 pub use quota::Quota;
 pub use room::Room;
+pub use scratch::Scratch;
 
 /// What is broken, if anything.
 pub type Checked = Result<(), String>;
@@ -98,6 +101,8 @@ pub struct Model {
     pub groups: [Group; 2],
     /// Messages that are to come.
     pub later: Later,
+    /// The topic that is deleted now and then.
+    pub scratch: Scratch,
     ids: BTreeSet<String>,
     /// Messages per sign-up.
     pub sign_ups: BTreeMap<String, u32>,
@@ -199,6 +204,7 @@ impl Model {
         let mut progressed = Vec::new();
         let mut visits = Vec::new();
         let mut lined = Vec::new();
+        let mut gone = Vec::new();
         let mut grouped = [const { Vec::new() }; TOPICS.len()];
         let come: BTreeSet<&str> = writes
             .messages
@@ -237,6 +243,7 @@ impl Model {
                 ("quota-held", value) => self.quota.reserved(key, value, writes.now)?,
                 ("quota", value) => self.quota.counted(key, value),
                 ("message", Some(_)) => records += 1,
+                ("topic-deleted", Some(value)) => gone.push((key, value)),
                 ("delayed", value) => {
                     // It has its record before its message.
                     records -= i32::from(value.is_some());
@@ -274,6 +281,17 @@ impl Model {
                 self.draw.told(message)?;
                 continue;
             }
+            if message.topic == SCRATCH {
+                ensure(message.sequence == self.scratch.last + 1, || {
+                    format!("{SCRATCH} {} follows {}", message.sequence, self.scratch.last)
+                })?;
+                ensure(self.ids.insert(message.id.clone()), || {
+                    format!("the id {} came twice", message.id)
+                })?;
+                self.scratch.last = message.sequence;
+                records -= i32::from(message.kind != deleted::ENDING);
+                continue;
+            }
             self.appended(message, before)?;
             self.later.came(&message.id)?;
             match message.topic == TOPICS[0] {
@@ -284,6 +302,9 @@ impl Model {
                 }
                 false => records -= 1,
             }
+        }
+        for (key, value) in gone {
+            self.scratch.changed(key, value, now)?;
         }
         ensure(records == 0, || format!("{records} records without a message"))?;
         self.agree(&written, &told)?;

@@ -25,6 +25,8 @@ pub const ADMIN: &str = "an-admin-key-for-simulation";
 pub const TOPICS: [&str; 2] = ["coupon", "orders"];
 /// The topic of the draw, which nobody is sent.
 pub const DRAWS: &str = "draw";
+/// A topic that is deleted now and then.
+pub const SCRATCH: &str = "scratch";
 /// The waiting room.
 pub const ROOM: &str = "queue";
 /// The name of each topic's consumer group.
@@ -145,6 +147,8 @@ pub struct Sim {
     pub bug: Option<Bug>,
     /// Whether holds that have ended are given back by a sweep, and not only by those who need them.
     pub sweeps: bool,
+    /// Whether a topic is deleted now and then.
+    pub scratches: bool,
     pub model: RefCell<Model>,
     pub disk: RefCell<Disk>,
     pub server: RefCell<Option<Rc<Server>>>,
@@ -165,6 +169,7 @@ impl Sim {
             setup,
             bug,
             sweeps: seed.is_multiple_of(2),
+            scratches: seed % 5 == 4,
             model: RefCell::default(),
             disk: RefCell::default(),
             server: RefCell::default(),

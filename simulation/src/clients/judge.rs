@@ -9,7 +9,7 @@ use super::request::{TWO, Wish};
 use super::{MULTI, TICKETS};
 use crate::coverage::Seen;
 use crate::model::{Checked, Model, ensure};
-use crate::world::{Sim, TOPICS};
+use crate::world::{SCRATCH, Sim, TOPICS};
 
 #[derive(Deserialize)]
 struct Told {
@@ -113,6 +113,9 @@ pub fn judge(sim: &Sim, wish: &Wish, response: &Response, began: u64) -> Checked
                 Wish::Admin { method, path, body } if path.starts_with("/api/links") => {
                     answer.to_link(&mut model, method, body)
                 }
+                Wish::Admin { method, path, .. } if path.contains(SCRATCH) => {
+                    answer.to_scratch(&mut model, method)
+                }
                 Wish::Admin { path, body, .. } if path.contains("/groups/") => {
                     answer.to_consumer(&model, path, body)
                 }
@@ -128,6 +131,26 @@ struct Answer<'a> {
     sim: &'a Sim,
     response: &'a Response,
     began: u64,
+}
+
+impl Answer<'_> {
+    /// To a message, a look, or a deletion of the topic that is deleted now and then.
+    fn to_scratch(&self, model: &mut Model, method: &str) -> Checked {
+        match (method, self.response.status) {
+            ("POST", 202) => {
+                let accepted: Accepted = decoded(self.response)?;
+                model.scratch.posted(accepted.sequence, self.sim.executor.now())
+            }
+            ("GET", 200) => model.scratch.seen(&decoded(self.response)?, self.began),
+            ("DELETE", 204) => {
+                self.sim.saw(Seen::TopicsDeleted);
+                model.scratch.deleted(self.began)
+            }
+            // It had gone already, or others kept changing it.
+            ("DELETE", 404 | 409) => Ok(()),
+            (method, status) => Err(format!("{status} to {method} of {SCRATCH}")),
+        }
+    }
 }
 
 impl Answer<'_> {

@@ -6,6 +6,7 @@ use std::rc::Rc;
 use std::task::Poll;
 
 use tollgate_store::commit::{Commit, Entry, Item, Message, Outcome, StoreError, Topic, weight};
+use tollgate_store::deleted;
 use tollgate_store::plan;
 use tollgate_store::plan::coalescer::Note;
 use tollgate_store::plan::page::{self, Page};
@@ -14,9 +15,19 @@ use tollgate_store::ports::{Outbound, Store};
 use super::{Engine, FLUSH, Job, unavailable};
 use crate::bug::Bug;
 use crate::coverage::Seen;
+use crate::disk::State;
 use crate::executor::{Home, Parcel};
 
 impl Engine {
+    /// The sequence up to which messages went with a topic that was deleted.
+    fn gone(&self, state: &State, topic: &str) -> u64 {
+        if self.sim.has(Bug::ShowDeleted) {
+            return 0;
+        }
+        let entry = state.entries.get(deleted::key(topic).as_str());
+        deleted::through(entry.map(|entry| &**entry))
+    }
+
     fn submit_marked(&self, commit: Commit, mark: Option<u64>, note: Option<Note>) {
         if plan::measure_deferred(&commit).is_err() || self.poisoned.get() || self.is_full() {
             self.sim.model.borrow_mut().not_taken(&commit);
@@ -159,6 +170,7 @@ impl Store for Engine {
         let state = self.state.borrow();
         let mut page = Page::new(limit);
         let log = state.topics.get(topic).map_or(&[][..], Vec::as_slice);
+        let after = after.max(self.gone(&state, topic));
         for message in log.iter().skip(after as usize) {
             if !page.push(Message::clone(message), page::message_bytes(message)) {
                 break;
@@ -179,6 +191,11 @@ impl Store for Engine {
             first_time: log.first().map(|message| message.time),
             last_time: log.last().map(|message| message.time),
             bytes: log.iter().map(|message| weight(message)).sum::<u64>(),
+        });
+        let topics = topics.map(|mut topic| {
+            let gone = self.gone(&state, &topic.name);
+            deleted::clamp(&mut topic, gone);
+            topic
         });
         Ok(topics.collect())
     }
