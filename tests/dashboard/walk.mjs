@@ -321,6 +321,16 @@ try {
   await submit('Delete');
   await page.getByRole('rowheader', { name: 'other' }).waitFor({ state: 'detached' });
 
+  step('a topic is deleted');
+  await api('POST', '/api/topics/scrap/messages', { scrap: 1 });
+  await go('topics/scrap', 'scrap');
+  await page.getByRole('button', { name: 'Delete topic' }).click();
+  await page.getByText('Its messages go (1)').waitFor();
+  await sound('the deletion of a topic');
+  await submit('Delete topic');
+  await page.getByRole('heading', { name: 'Topics', level: 1 }).waitFor();
+  await page.getByRole('link', { name: 'scrap' }).waitFor({ state: 'detached' });
+
   step('a dead letter is seen and redriven');
   await go('topics/orders', 'orders');
   await page.getByText('Nobody is told').waitFor();

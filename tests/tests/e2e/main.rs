@@ -314,8 +314,11 @@ harness::cases! {
     topics {
         both {
             a_body_as_large_as_the_settings_allow_is_taken,
+            a_deleted_topic_is_gone_and_its_name_starts_clean,
             a_form_and_plain_bytes_are_taken_as_they_are,
             a_long_poll_outlasts_the_time_that_a_request_may_take,
+            nothing_of_a_deleted_topic_is_delivered_to_who_has_its_name_next,
+            posts_beside_deletions_are_kept_or_gone_and_never_come_back,
             repeated_idempotency_key_is_one_message,
             sequences_of_a_topic_are_dense_under_parallel_posts,
             sign_up_becomes_a_message_and_a_record,

@@ -1,5 +1,9 @@
 //! Requests that become messages, and topics as their consumers read them.
 
+mod deleting;
+
+pub use deleting::*;
+
 use std::collections::BTreeSet;
 use std::time::Duration;
 

@@ -73,7 +73,9 @@ impl Walk {
         if let Some(after) = self.after.take() {
             let page = connection
                 .prepare_cached("SELECT name, bytes FROM topics WHERE name > ?1 ORDER BY name LIMIT ?2")?
-                .query_map(params![after, TOPICS as i64], |row| Ok((row.get(0)?, row.get(1)?)))?
+                .query_map(params![after, TOPICS as i64], |row| {
+                    Ok((row.get(0)?, row.get(1)?))
+                })?
                 .collect::<rusqlite::Result<Vec<(String, i64)>>>()?;
             self.is_long = page.len() == TOPICS || !after.is_empty();
             if page.len() == TOPICS {

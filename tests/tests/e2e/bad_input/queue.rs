@@ -29,6 +29,14 @@ pub async fn bad_groups_and_replays_are_refused_by_field(host: Host) {
         )
     };
     let before = seen().await;
+    for bad in ["force=1", "force=TRUE", "force=", "force=true&force=true"] {
+        let call = gateway.delete(&format!("{base}?{bad}")).key(ADMIN_KEY);
+        call.outside_contract().send().await.names("query:force");
+    }
+    let call = gateway.delete(&format!("{base}?all=true")).key(ADMIN_KEY);
+    call.outside_contract().send().await.names("query:all");
+    let call = gateway.delete("/api/topics/No.Such?force=true").key(ADMIN_KEY);
+    call.outside_contract().send().await.names("path:topic");
     let ids = |count: usize| json!({ "leaseIds": vec!["1-0123456789abcdef"; count] });
     for (method, path, body, pointer) in [
         (
