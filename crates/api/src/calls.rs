@@ -370,6 +370,10 @@ calls! {
     DeleteGroupDeadLetters = Forward "DELETE" "/api/topics/:topic/groups/:group/dead-letters" Key(Topics), Body;
     /// Leases them again.
     RedriveGroup = Forward "POST" "/api/topics/:topic/groups/:group/dead-letters/redrive" Key(Topics), Body;
+    /// What consumers and senders that speak SQS ask for; `X-Amz-Target` says what.
+    AskSqs = Forward "POST" "/sqs" Key(Topics), Body;
+    /// The same at the address of a queue, where some clients send it.
+    AskSqsQueue = Forward "POST" "/sqs/:topic/:group" Key(Topics), Body;
     /// Delivers what is due, where nothing runs between requests.
     Tick = Admin "POST" "/api/relay/tick" Key(Topics);
     /// The same, for schedulers that send nothing but a `GET`.
@@ -556,7 +560,7 @@ pub fn is_hot(component: Component, method: &str, path: &str) -> bool {
     match component {
         // What a form sends may be a password, which is work.
         Component::Shortener => method != "POST" && !path.starts_with("/api/") && !path.starts_with("/rest/"),
-        Component::Forward => !path.starts_with("/api/"),
+        Component::Forward => !path.starts_with("/api/") && !is_sqs(path),
         Component::Coupon => match method {
             "POST" => path.ends_with("/claims") || path.ends_with("/entries") || path.ends_with("/tickets"),
             "GET" | "HEAD" => path.starts_with("/api/rooms/") && path.contains("/tickets/"),
@@ -564,6 +568,12 @@ pub fn is_hot(component: Component, method: &str, path: &str) -> bool {
         },
         Component::Admin => false,
     }
+}
+
+/// Whether a path is one at which SQS is spoken.
+pub fn is_sqs(path: &str) -> bool {
+    let rest = path.strip_prefix("/sqs");
+    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
 /// The most bytes of the body of a call about many things.
@@ -673,7 +683,9 @@ pub fn find_call<'r>(
     method: &str,
     path: &'r str,
 ) -> Result<(Call, Parameters<'r>), Problem> {
-    let path = match one_segment(path).filter(|_| component == Component::Shortener) {
+    // Clients put a slash behind the address that they are given.
+    let may_end_in_slash = |code: &&str| component == Component::Shortener || *code == "sqs";
+    let path = match one_segment(path).filter(may_end_in_slash) {
         Some(code) => path.get(..=code.len()).unwrap_or_default(),
         None => path,
     };

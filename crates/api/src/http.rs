@@ -17,6 +17,7 @@ const SECRET_HEADERS: &[&str] = &[
     "cookie",
     "proxy-authorization",
     "set-cookie",
+    "x-amz-security-token",
     "x-api-key",
 ];
 
@@ -87,6 +88,7 @@ pub const SEEN_HEADERS: &[&str] = &[
     "sec-purpose",
     "traceparent",
     "user-agent",
+    "x-amz-security-token",
     "x-delay",
     "x-deliver-at",
     "x-forwarded-for",

@@ -34,6 +34,10 @@ const TAGS: &[(&str, &str)] = &[
         "topics",
         "The origin queue: durable topics, their messages, and push subscriptions.",
     ),
+    (
+        "sqs",
+        "Consumer groups and topics for clients that were written for SQS.",
+    ),
     ("keys", "API keys."),
     ("limits", "Rate limits."),
     (

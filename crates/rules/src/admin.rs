@@ -23,7 +23,7 @@ use tollgate_store::ports::{Buckets, Store};
 
 /// Crawlers may follow short links (previews of links read this too) but have no business in the API.
 const ROBOTS: &str = "User-agent: *\nDisallow: /api/\nDisallow: /admin\nDisallow: /docs\nDisallow: /metrics\n\
-    Disallow: /openapi.json\nDisallow: /rest/\nDisallow: /yourls-api.php\n";
+    Disallow: /openapi.json\nDisallow: /rest/\nDisallow: /sqs\nDisallow: /yourls-api.php\n";
 /// In several sizes; see `admin/favicon.ico`.
 const ICON: &[u8] = include_bytes!("admin/favicon.ico");
 /// Sessions and event streams are kept in the memory of one process; instances under Spin share none.

@@ -14,7 +14,7 @@ use tollgate_api::http::{Header, Request, Response};
 use crate::keys;
 use crate::settings::Settings;
 use crate::world::World;
-use crate::{admin, campaigns, forward, links};
+use crate::{admin, campaigns, forward, groups, links};
 use tollgate_store::memory::{InMemoryBuckets, InMemoryStore, START};
 use tollgate_store::ports::Store as _;
 
@@ -97,6 +97,8 @@ impl Row {
         match call {
             Call::ShlinkMercure => status == 501,
             Call::ShlinkDomainRedirects | Call::AskYourls => status == 400,
+            // What is asked for is in a header.
+            Call::AskSqs | Call::AskSqsQueue => status == 400,
             // Which link is asked for by a query.
             Call::DubReadLink => status == 400,
             Call::DubDeleteLinks => status == 422,
@@ -221,6 +223,7 @@ impl Row {
             }
             Call::Replay => json!({ "fromSequence": 1 }),
             Call::PutGroup | Call::LeaseMessages | Call::JoinWaitlist => json!({}),
+            Call::AskSqs | Call::AskSqsQueue => json!({}),
             Call::AckMessages | Call::NackMessages => json!({ "leaseIds": ["1-00000000000000aa"] }),
             Call::ExtendLeases => json!({ "leaseIds": ["1-00000000000000aa"], "leaseSeconds": 9 }),
             Call::CreateKey => json!({ "name": "another", "scopes": ["links"] }),
@@ -467,9 +470,10 @@ fn outcome(row: Row, caller: Caller) -> String {
                     before,
                     "{row:?} by {caller:?} was refused and changed something"
                 );
-                let form = match path.starts_with(links::dub::PREFIX) {
-                    true => "application/json",
-                    false => "application/problem+json",
+                let form = match path.as_str() {
+                    path if path.starts_with(links::dub::PREFIX) => "application/json",
+                    path if calls::is_sqs(path) => groups::sqs::MEDIA,
+                    _ => "application/problem+json",
                 };
                 assert_eq!(answer.header("content-type"), Some(form));
                 status.to_string()
@@ -798,10 +802,10 @@ fn what_is_our_own_is_nobody_elses() {
     assert_eq!(distinct.len(), own.len());
     let settings = Settings::default();
     for segment in own {
-        assert_eq!(
-            settings.component(&format!("/{segment}")),
-            Component::Admin,
-            "{segment}"
-        );
+        let path = format!("/{segment}");
+        let call = Call::ALL.iter().find(|call| call.path() == path);
+        let expected = call.map_or(Component::Admin, |call| call.component());
+        assert_eq!(settings.component(&path), expected, "{segment}");
+        assert_ne!(expected, Component::Shortener, "{segment}");
     }
 }

@@ -16,6 +16,7 @@ mod tests;
 mod verify;
 
 pub use post::MESSAGE_TYPE;
+pub(crate) use post::by_key;
 pub(crate) use verify::Verifier;
 
 use crate::config::{TOPIC_NAME_RULE, is_topic_name};
@@ -35,7 +36,7 @@ const ROUNDS: usize = 4;
 /// topic.
 pub async fn handle_alone<S: Store>(world: &World<'_, S>, request: &Request) -> Response {
     let reads = request.method == "GET" || request.path.ends_with("/lease");
-    if reads && request.path.starts_with("/api/") {
+    if reads && request.path.starts_with("/api/") || calls::is_sqs(&request.path) {
         for _ in 0..ROUNDS {
             // What is not done now is done before the next request.
             let more = delayed::release(world.store, &world.settings.config, world.now).await;
@@ -57,10 +58,14 @@ pub async fn handle<S: Store>(world: &World<'_, S>, request: &Request) -> Respon
 }
 
 async fn api<S: Store>(world: &World<'_, S>, request: &Request) -> Result<Response, Problem> {
-    if !request.path.starts_with("/api/") {
+    if !request.path.starts_with("/api/") && !calls::is_sqs(&request.path) {
         return routed(world, request).await;
     }
     let (call, [name, subscription]) = calls::find(Component::Forward, request)?;
+    if let Call::AskSqs | Call::AskSqsQueue = call {
+        // Boxed to keep the future of a route small.
+        return Ok(Box::pin(groups::sqs::handle(world, request)).await);
+    }
     match call {
         Call::ReadMessage => return record::read(world, request, name).await,
         Call::ListTopics => return topics::list(world, request).await,

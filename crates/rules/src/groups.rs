@@ -9,6 +9,7 @@ mod give_up;
 mod lease;
 mod manage;
 mod settle;
+pub mod sqs;
 #[cfg(test)]
 mod tests;
 

@@ -20,7 +20,8 @@ use subtle::ConstantTimeEq as _;
 
 use crate::identity;
 use crate::settings::Settings;
-use tollgate_api::calls::Scope;
+use crate::sigv4;
+use tollgate_api::calls::{self, Scope};
 use tollgate_api::http::Request;
 use tollgate_api::ids::hex;
 use tollgate_api::problem::{Kind, Problem};
@@ -111,9 +112,14 @@ pub fn is_sent(request: &Request) -> Result<bool, Problem> {
     request.single(HEADER).map(|value| value.is_some())
 }
 
-/// The token of `Authorization: Bearer <token>` (RFC 6750; the scheme in any case), if there is one, and only one.
+/// The token of `Authorization: Bearer <token>` (RFC 6750; the scheme in any case), if there is one, and only one. Where SQS is
+/// spoken, that of a request which is signed in AWS' manner.
 pub fn bearer(request: &Request) -> Option<&str> {
-    token_of(std::str::from_utf8(request.single(HEADER).ok()??).ok()?)
+    let sent = std::str::from_utf8(request.single(HEADER).ok()??).ok()?;
+    match token_of(sent) {
+        None if calls::is_sqs(&request.path) => sigv4::token(request, sent),
+        token => token,
+    }
 }
 
 /// The token of such a value.

@@ -40,6 +40,7 @@ pub mod receipts;
 pub mod rooms;
 pub mod run_time;
 pub mod settings;
+mod sigv4;
 pub mod subscriptions;
 pub mod target;
 #[cfg(test)]

@@ -31,6 +31,7 @@ fn describe(call: Call, operation: &mut Operation<'_>) {
                 topics::describe::describe(call, operation)
             }
             PostMessage | ReadMessage => forward::describe::describe(call, operation),
+            AskSqs | AskSqsQueue => groups::sqs::describe::describe(call, operation),
             call if groups::answers(call) => groups::describe::describe(call, operation),
             _ => subscriptions::describe::describe(call, operation),
         },

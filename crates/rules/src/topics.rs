@@ -19,7 +19,7 @@ use crate::keys;
 use crate::messages::MessageView;
 use crate::subscriptions;
 use crate::world::World;
-use tollgate_api::calls::Scope;
+use tollgate_api::calls::{self, Scope};
 use tollgate_api::http::{Request, Response};
 use tollgate_api::problem::Problem;
 use tollgate_api::query::Query;
@@ -298,8 +298,8 @@ pub struct LongPoll {
     pub topic: String,
     /// How long; at most [`MAX_WAIT_MS`].
     pub wait: Duration,
-    /// The query of the same call without a wait.
-    pub immediate: String,
+    /// The query of the same call without a wait; `None` for none.
+    pub immediate: Option<String>,
     /// The body of a lease without a wait. A lease may end without the topic growing, so it is asked for again now and then.
     pub lease: Option<Vec<u8>>,
 }
@@ -308,7 +308,10 @@ impl LongPoll {
     /// `None` for any other call, and for one that its rule refuses.
     pub fn of(method: &str, path: &str, query: Option<&str>, body: &[u8]) -> Option<Self> {
         if method == "POST" {
-            return Self::of_lease(path, query, body);
+            return match calls::is_sqs(path) {
+                true => Self::of_sqs(query, body),
+                false => Self::of_lease(path, query, body),
+            };
         }
         let topic = path.strip_prefix("/api/topics/")?.strip_suffix("/messages")?;
         let query = query.filter(|_| matches!(method, "GET" | "HEAD") && is_topic_name(topic))?;
@@ -324,7 +327,7 @@ impl LongPoll {
         (1..=MAX_WAIT_MS).contains(&wait_ms).then(|| Self {
             topic: topic.to_owned(),
             wait: Duration::from_millis(wait_ms.into()),
-            immediate: rest.finish(),
+            immediate: Some(rest.finish()),
             lease: None,
         })
     }
@@ -337,8 +340,19 @@ impl LongPoll {
         (1..=u64::from(MAX_WAIT_MS)).contains(&wait_ms).then(|| Self {
             topic: topic.to_owned(),
             wait: Duration::from_millis(wait_ms),
-            immediate: String::new(),
+            immediate: None,
             lease: Some(lease),
+        })
+    }
+
+    /// The body is signed, so it stays as it is.
+    fn of_sqs(query: Option<&str>, body: &[u8]) -> Option<Self> {
+        let (topic, wait_ms) = groups::sqs::waits(body).filter(|_| query.is_none())?;
+        Some(Self {
+            topic,
+            wait: Duration::from_millis(wait_ms),
+            immediate: Some(groups::sqs::AT_ONCE.to_owned()),
+            lease: Some(body.to_vec()),
         })
     }
 
@@ -365,9 +379,9 @@ mod tests {
         let of = |query| LongPoll::of("GET", "/api/topics/a.b/messages", Some(query), b"");
         let poll = of("after=7&wait=30&limit=2").unwrap();
         assert_eq!((poll.topic.as_str(), poll.wait.as_secs()), ("a.b", 30));
-        assert_eq!(poll.immediate, "after=7&limit=2");
-        assert_eq!(of("wait=1").unwrap().immediate, "");
-        assert_eq!(of("w%61it=1&x=%26").unwrap().immediate, "x=%26");
+        assert_eq!(poll.immediate.as_deref(), Some("after=7&limit=2"));
+        assert_eq!(of("wait=1").unwrap().immediate.as_deref(), Some(""));
+        assert_eq!(of("w%61it=1&x=%26").unwrap().immediate.as_deref(), Some("x=%26"));
         for other in [
             "",
             "wait=0",

@@ -21,7 +21,7 @@ pub fn component<'p>(
             return Component::Coupon;
         }
         ("rest", Some("v3" | "health")) => return Component::Shortener,
-        ("api", Some("topics" | "messages")) => return Component::Forward,
+        ("api", Some("topics" | "messages")) | ("sqs", _) => return Component::Forward,
         (
             "api" | "rest" | ".well-known" | "health" | "metrics" | "openapi.json" | "docs" | "admin"
             | "robots.txt" | "favicon.ico" | "yourls-api.php",
@@ -76,6 +76,10 @@ mod tests {
             ("/api/draws/easter/entries", Component::Coupon),
             ("/api/rooms/sale/tickets", Component::Coupon),
             ("/api/topics/coupon/messages", Component::Forward),
+            ("/sqs", Component::Forward),
+            ("/sqs/", Component::Forward),
+            ("/sqs/coupon/shop", Component::Forward),
+            ("/sqs1", Component::Shortener),
             ("/.well-known/jwks.json", Component::Admin),
             ("/.well-known/other", Component::Admin),
             ("/api/keys", Component::Admin),

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
-use super::{Call, own_segments};
+use super::{Call, is_sqs, own_segments};
 use crate::components::Component;
 use crate::pattern::Pattern;
 
@@ -27,7 +27,7 @@ fn routes(component: Component) -> Vec<String> {
     let calls = calls.map(|call| route_of(call.path()));
     let mut routes: Vec<String> = match component {
         Component::Admin => own_segments()
-            .filter(|first| !first.starts_with('.'))
+            .filter(|first| !first.starts_with('.') && *first != "sqs")
             .map(|first| format!("/{first}/..."))
             .collect(),
         _ => calls.collect(),
@@ -43,6 +43,9 @@ fn routes(component: Component) -> Vec<String> {
 
 /// The route that covers a call: `/api/<second segment>/...` for calls of the API, so for those of a dialect, else the call's own path.
 fn route_of(path: &str) -> String {
+    if is_sqs(path) {
+        return "/sqs/...".to_owned();
+    }
     for first in ["/api/", "/rest/"] {
         if let Some(second) = path.strip_prefix(first).and_then(|rest| rest.split('/').next()) {
             return format!("{first}{second}/...");

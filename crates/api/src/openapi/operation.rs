@@ -418,6 +418,7 @@ fn tag(call: Call) -> &'static str {
         Some("limits") => "limits",
         _ if call.path().starts_with("/rest/") => "shlink",
         _ if call.path() == "/yourls-api.php" => "yourls",
+        _ if crate::calls::is_sqs(call.path()) => "sqs",
         _ if call.path().starts_with("/admin") => "dashboard",
         _ if call.path() == "/:code" => "links",
         _ if call == Call::ReadJwks => "campaigns",

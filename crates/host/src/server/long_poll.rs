@@ -62,8 +62,8 @@ impl<'a> Waiting<'a> {
     }
 
     /// The query of the same call without a wait.
-    pub fn query(&self) -> &str {
-        &self.poll.immediate
+    pub fn query(&self) -> Option<&str> {
+        self.poll.immediate.as_deref()
     }
 
     /// The body of the same call without a wait, where that is where the wait is.

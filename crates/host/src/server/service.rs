@@ -62,6 +62,7 @@ use tollgate_delivery::attributes;
 use tollgate_rules::concurrency;
 use tollgate_rules::config::Ordering as OrderedBy;
 use tollgate_rules::cors;
+use tollgate_rules::groups::sqs;
 use tollgate_rules::heads;
 use tollgate_rules::jwt::Jwt;
 use tollgate_rules::limiter;
@@ -706,13 +707,17 @@ impl Gateway {
         trace: Option<&RequestTrace>,
     ) -> Result<heads::Response, Problem> {
         let rule = || trace.map(|trace| trace.rule(REST));
-        let polls = long_poll::Waiting::of(
-            &self.shared,
-            head.method.as_str(),
-            path(head),
-            head.uri.query(),
-            &body,
-        )?;
+        let target = || head.headers.get(sqs::TARGET.0).map(HeaderValue::as_bytes);
+        let polls = match calls::is_sqs(path(head)) && !sqs::asks_for_messages(target()) {
+            true => None,
+            false => long_poll::Waiting::of(
+                &self.shared,
+                head.method.as_str(),
+                path(head),
+                head.uri.query(),
+                &body,
+            )?,
+        };
         match polls {
             None => Ok(self
                 .rest
@@ -725,8 +730,7 @@ impl Gateway {
                 )
                 .await?),
             Some(polls) => {
-                let query = head.uri.query().map(|_| polls.query());
-                let packed = self.packed_for_rest(head, query, peer);
+                let packed = self.packed_for_rest(head, polls.query(), peer);
                 let body = polls.body().map_or(body, <[u8]>::to_vec);
                 let ask = async || {
                     Ok(self
@@ -769,17 +773,25 @@ impl Gateway {
     /// The same for the rules of the rest, which look at more.
     fn packed_for_rest(&self, head: &http::request::Parts, query: Option<&str>, peer: &str) -> Vec<u8> {
         let strings = [head.method.as_str(), path(head), peer];
-        heads::head(strings, query, self.seen(head).chain(more(head, SEEN_AT_REST)))
+        match calls::is_sqs(path(head)) {
+            false => heads::head(strings, query, self.seen(head).chain(more(head, SEEN_AT_REST))),
+            // Whatever is signed has to be seen.
+            true => {
+                let others = head.headers.iter().filter(|(name, _)| !self.is_seen(name));
+                let others = others.map(|(name, value)| (name.as_str(), value.as_bytes()));
+                heads::head(strings, query, self.seen(head).chain(others))
+            }
+        }
+    }
+
+    /// Whether the rules look at a header of this name anyway.
+    fn is_seen(&self, name: &HeaderName) -> bool {
+        self.seen.contains(name) || !self.kept.is_empty() && attributes::is_kept(&self.kept, name.as_str())
     }
 
     /// The headers that the rules look at.
     fn seen<'a>(&'a self, head: &'a http::request::Parts) -> impl Iterator<Item = (&'a str, &'a [u8])> {
-        let kept =
-            |name: &HeaderName| !self.kept.is_empty() && attributes::is_kept(&self.kept, name.as_str());
-        let seen = head
-            .headers
-            .iter()
-            .filter(move |(name, _)| self.seen.contains(name) || kept(name));
+        let seen = head.headers.iter().filter(move |(name, _)| self.is_seen(name));
         // HTTP/2 carries the host in the target.
         let authority = head.uri.authority();
         let target = authority.filter(|_| !head.headers.contains_key(http::header::HOST));

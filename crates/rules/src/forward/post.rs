@@ -12,7 +12,7 @@ use crate::config::{Forward, Ordering};
 use crate::events;
 use crate::idempotency;
 use crate::identity::{self, ClientId};
-use crate::keys;
+use crate::keys::{self, ApiKey};
 use crate::topics;
 use crate::world::World;
 use tollgate_api::calls::Scope;
@@ -75,6 +75,27 @@ pub(super) async fn to_topic<S: Store>(
     }
     let sender = Sender { client, trusted };
     Post::new(world, request, topic, &sender, &Route::default())?
+        .run(world)
+        .await
+}
+
+/// A message of whoever has a key of the scope `topics`, which may begin a topic: 202. `headers`: those that are kept with it.
+pub(crate) async fn by_key<S: Store>(
+    world: &World<'_, S>,
+    request: &Request,
+    topic: &str,
+    key: &ApiKey,
+    headers: &[String],
+) -> Result<Response, Problem> {
+    let sender = Sender {
+        client: ClientId::of_key(&key.id),
+        trusted: key.allows(Scope::Topics),
+    };
+    let settings = Route {
+        headers,
+        ..Route::default()
+    };
+    Post::new(world, request, topic, &sender, &settings)?
         .run(world)
         .await
 }

@@ -91,16 +91,19 @@ pub fn without_wait(body: &[u8]) -> Option<(u64, Vec<u8>)> {
     Some((wait, serde_json::to_vec(&body).ok()?))
 }
 
-/// Whether the body is an answer without leases.
+/// Whether the body is an answer without leases, here or where SQS is spoken.
 pub fn is_empty_answer(body: &[u8]) -> bool {
-    body.starts_with(br#"{"leases":[]"#)
+    body.starts_with(br#"{"leases":[]"#) || body == super::sqs::NOTHING
 }
 
 /// Messages that were leased at a time.
-struct Taken {
-    leases: Vec<(Message, u32)>,
-    lease: u64,
-    at: u64,
+pub(super) struct Taken {
+    /// Each as it is held now.
+    pub(super) leases: Vec<(Message, Held)>,
+    /// The number of the lease.
+    pub(super) lease: u64,
+    /// When they were leased, Unix milliseconds.
+    pub(super) at: u64,
 }
 
 /// What came of a look.
@@ -134,16 +137,27 @@ pub(super) async fn lease<S: Store>(
         limit,
         lease_ms: seconds * MS_PER_SECOND,
     };
-    let mut left = wait * MS_PER_SECOND;
+    Ok(match wait_for(world, name, &asked, wait * MS_PER_SECOND).await? {
+        Some(taken) => answer(&taken, asked.lease_ms),
+        None => Response::json(200, &Answer { leases: Vec::new() }),
+    })
+}
+
+/// Leases messages of the group of this name; waits up to so many milliseconds for the first. `None`: there is none.
+pub(super) async fn wait_for<S: Store>(
+    world: &World<'_, S>,
+    name: &str,
+    asked: &Asked<'_>,
+    mut left: u64,
+) -> Result<Option<Taken>, Problem> {
+    let topic = asked.topic;
     let mut now = world.now;
     loop {
         // Each time anew: it may be changed, or removed, while this call waits.
         let defined = find(world, topic, name).await?;
-        let next_due = match look(world, &defined, &asked, now).await? {
-            Look::Taken(taken) => return Ok(answer(&taken, asked.lease_ms)),
-            Look::Nothing(_) if left == 0 => {
-                return Ok(Response::json(200, &Answer { leases: Vec::new() }));
-            }
+        let next_due = match look(world, &defined, asked, now).await? {
+            Look::Taken(taken) => return Ok(Some(taken)),
+            Look::Nothing(_) if left == 0 => return Ok(None),
             Look::Nothing(next_due) => next_due,
         };
         let due_in = next_due.saturating_sub(now).max(LEAST_WAIT_MS);
@@ -166,20 +180,24 @@ async fn newest<S: Store>(store: &S, topic: &str) -> Result<u64, Problem> {
 }
 
 fn answer(taken: &Taken, lease_ms: u64) -> Response {
-    let leases = taken.leases.iter().map(|(message, attempt)| LeaseView {
+    let leases = taken.leases.iter().map(|(message, held)| LeaseView {
         message: MessageView::new(message),
         lease_id: super::settle::lease_id(message.sequence, taken.lease),
-        attempt: *attempt,
+        attempt: held.attempts,
         deadline: taken.at.saturating_add(lease_ms),
     });
     let leases = leases.collect();
     Response::json(200, &Answer { leases })
 }
 
-struct Asked<'a> {
-    topic: &'a str,
-    limit: usize,
-    lease_ms: u64,
+/// What is to be leased.
+pub(super) struct Asked<'a> {
+    /// Of this topic.
+    pub(super) topic: &'a str,
+    /// The most messages.
+    pub(super) limit: usize,
+    /// For how long, milliseconds.
+    pub(super) lease_ms: u64,
 }
 
 async fn look<S: Store>(
@@ -263,7 +281,7 @@ struct Leasing<'a, S> {
     next: u64,
     windows_changed: bool,
     lease: u64,
-    taken: Vec<(Message, u32)>,
+    taken: Vec<(Message, Held)>,
     bytes: usize,
     /// The latest time at which one of the messages that were leased before may be leased again.
     due: u64,
@@ -334,7 +352,7 @@ impl<S: Store> Leasing<'_, S> {
         self.bytes += size;
         let leased = held.leased(self.lease, self.asked.lease_ms);
         self.set(message.sequence, leased);
-        self.taken.push((message, leased.attempts));
+        self.taken.push((message, leased));
         true
     }
 

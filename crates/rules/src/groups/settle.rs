@@ -24,7 +24,8 @@ pub(super) fn lease_id(sequence: u64, lease: u64) -> String {
     format!("{sequence}-{lease:016x}")
 }
 
-fn parsed(id: &str) -> Option<(u64, u64)> {
+/// The sequence and the lease of such an id.
+pub(super) fn parsed(id: &str) -> Option<(u64, u64)> {
     let (sequence, lease) = id.split_once('-')?;
     let (sequence, lease) = (sequence.parse().ok()?, u64::from_str_radix(lease, 16).ok()?);
     // One id, one text: no signs, no zeros in front.
@@ -142,20 +143,30 @@ pub(super) async fn nack<S: Store>(
         return Err(Problem::field("#/delaySeconds", detail));
     }
     let defined = find(world, topic, name).await?;
-    let max_attempts = defined.stored.max_attempts;
-    let act = Act::Nack {
-        delay: delay * MS_PER_SECOND,
-        max_attempts,
-    };
-    let settled = settle(world, &defined, lease_ids, act).await?;
-    if settled.any_spent {
-        give_up_spent(world, &defined, settled.at).await?;
-    }
+    let settled = give_back(world, &defined, lease_ids, delay).await?;
     let answer = Nacked {
         nacked: settled.count,
         expired: settled.expired,
     };
     Ok(Response::json(200, &answer))
+}
+
+/// Gives leased messages back for so many seconds; those that were leased as often as they may be are dead letters.
+pub(super) async fn give_back<S: Store>(
+    world: &World<'_, S>,
+    defined: &Defined,
+    ids: Vec<String>,
+    seconds: u64,
+) -> Result<Settled, Problem> {
+    let act = Act::Nack {
+        delay: seconds * MS_PER_SECOND,
+        max_attempts: defined.stored.max_attempts,
+    };
+    let settled = settle(world, defined, ids, act).await?;
+    if settled.any_spent {
+        give_up_spent(world, defined, settled.at).await?;
+    }
+    Ok(settled)
 }
 
 /// The leases hold for `leaseSeconds` from now on.
@@ -195,22 +206,23 @@ fn check(ids: &[String]) -> Result<(), Problem> {
     Err(Problem::field("#/leaseIds", detail))
 }
 
+/// What becomes of leased messages.
 #[derive(Clone, Copy)]
-enum Act {
+pub(super) enum Act {
+    /// They are done.
     Ack,
     /// For so many milliseconds.
-    Nack {
-        delay: u64,
-        max_attempts: u32,
-    },
+    Nack { delay: u64, max_attempts: u32 },
     /// By so many milliseconds from now.
     Extend(u64),
 }
 
+/// What became of them.
 #[derive(Default)]
-struct Settled {
+pub(super) struct Settled {
     count: usize,
-    expired: Vec<String>,
+    /// The leases that hold no more.
+    pub(super) expired: Vec<String>,
     any_spent: bool,
     /// The times of the first and the last commit.
     first_at: u64,
@@ -218,7 +230,7 @@ struct Settled {
 }
 
 /// Acts on the leases that hold, by the store's clock; in one commit, unless they lie too far apart.
-async fn settle<S: Store>(
+pub(super) async fn settle<S: Store>(
     world: &World<'_, S>,
     defined: &Defined,
     ids: Vec<String>,
