@@ -419,6 +419,19 @@ fn is_refusal(request: &Request, response: &Response) {
                 );
             }
         }
+        Some("application/x-amz-json-1.0") if request.path.starts_with("/sqs") => {
+            let body: Value = serde_json::from_slice(&response.body).expect("a refusal is JSON");
+            for member in ["__type", "message"] {
+                assert!(
+                    body[member].as_str().is_some_and(|text| !text.is_empty()),
+                    "{body}"
+                );
+            }
+            let code = response
+                .header("x-amzn-query-error")
+                .expect("a refusal has a code");
+            assert!(code.ends_with(";Sender") || code.ends_with(";Receiver"), "{code}");
+        }
         Some(form) if request.path == "/yourls-api.php" && form != "application/problem+json" => {
             assert!(!response.body.is_empty(), "a refusal says why");
         }

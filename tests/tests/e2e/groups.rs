@@ -1,5 +1,9 @@
 //! Consumer groups: messages that consumers lease and acknowledge.
 
+mod sqs;
+
+pub use sqs::*;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};

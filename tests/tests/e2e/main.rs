@@ -339,6 +339,8 @@ harness::cases! {
         both {
             a_consumer_that_waits_gets_the_message_when_it_arrives,
             a_key_has_one_message_out_and_refused_ones_become_dead_letters,
+            boto3_has_a_session,
+            sqs_calls_send_lease_and_delete,
             consumers_share_a_topic_and_a_late_ack_is_told,
             leases_and_acknowledgements_survive_kill_nine,
             many_consumers_at_once_get_every_message_once,
@@ -502,6 +504,7 @@ harness::cases! {
             bad_groups_and_replays_are_refused_by_field,
             bad_headers_are_refused_by_name,
             bad_input_of_other_shorteners_is_refused_in_their_form,
+            bad_input_of_sqs_is_refused_in_its_form,
             bad_links_are_refused_by_field,
             bodies_that_are_no_json_are_refused,
             huge_bodies_are_refused,

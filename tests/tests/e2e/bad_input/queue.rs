@@ -1,7 +1,8 @@
 //! Bodies, ids and queries of the origin queue that make no sense: consumer groups, dead letters, replays.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
+use super::everything;
 use crate::harness::{ADMIN_KEY, Gateway, Host, SECRET, unique};
 
 pub async fn bad_groups_and_replays_are_refused_by_field(host: Host) {
@@ -254,4 +255,109 @@ pub async fn bad_groups_and_replays_are_refused_by_field(host: Host) {
         gateway.get(&path).key(ADMIN_KEY).send().await.names(pointer);
     }
     assert_eq!(seen().await, before);
+}
+
+pub async fn bad_input_of_sqs_is_refused_in_its_form(host: Host) {
+    let gateway = Gateway::shared(host).await;
+    let (key, topic) = (gateway.key(&["links"]).await, unique("sqs"));
+    let group = gateway.put(&format!("/api/topics/{topic}/groups/workers"));
+    group.key(ADMIN_KEY).json(&json!({})).send().await.expect(201);
+    let queue = format!("{topic}/workers");
+    let before = everything(&gateway, &key, &topic).await;
+    let invalid = "InvalidParameterValue";
+    let late = json!({ "QueueUrl": queue, "ReceiptHandle": "1-0000000000000001", "VisibilityTimeout": 5 });
+    let with = |member: &str, value: Value| {
+        let mut document = json!({ "QueueUrl": queue, "MessageBody": "x" });
+        document[member] = value;
+        document
+    };
+    for (action, document, code) in [
+        ("SendMessage", with("MessageBody", json!(7)), invalid),
+        ("SendMessage", with("MessageBody", json!("")), invalid),
+        (
+            "SendMessage",
+            with("MessageBody", Value::Null),
+            "MissingParameter",
+        ),
+        ("SendMessage", with("DelaySeconds", json!(901)), invalid),
+        ("SendMessage", with("DelaySeconds", json!(-1)), invalid),
+        ("SendMessage", with("MessageGroupId", json!("a\nb")), invalid),
+        ("SendMessage", with("MessageDeduplicationId", json!("é")), invalid),
+        ("SendMessage", with("MessageAttributes", json!([])), invalid),
+        (
+            "SendMessage",
+            with(
+                "MessageAttributes",
+                json!({ "a\r\nb": { "DataType": "String", "StringValue": "x" } }),
+            ),
+            invalid,
+        ),
+        (
+            "SendMessage",
+            with(
+                "MessageAttributes",
+                json!({ "a": { "DataType": "String", "StringValue": "x".repeat(9_000) } }),
+            ),
+            invalid,
+        ),
+        (
+            "SendMessage",
+            with("QueueUrl", json!("http://elsewhere/queue")),
+            "AWS.SimpleQueueService.NonExistentQueue",
+        ),
+        (
+            "SendMessageBatch",
+            with("Entries", json!([])),
+            "AWS.SimpleQueueService.EmptyBatchRequest",
+        ),
+        ("SendMessageBatch", with("Entries", json!({})), invalid),
+        ("ReceiveMessage", with("MaxNumberOfMessages", json!(11)), invalid),
+        ("ReceiveMessage", with("WaitTimeSeconds", json!(21)), invalid),
+        (
+            "ReceiveMessage",
+            with("VisibilityTimeout", json!(43_201)),
+            invalid,
+        ),
+        ("DeleteMessage", late.clone(), "ReceiptHandleIsInvalid"),
+        ("ChangeMessageVisibility", late, "ReceiptHandleIsInvalid"),
+        (
+            "DeleteMessage",
+            with("ReceiptHandle", json!("\u{0}")),
+            "ReceiptHandleIsInvalid",
+        ),
+        (
+            "GetQueueAttributes",
+            with("AttributeNames", json!(["Size"])),
+            "InvalidAttributeName",
+        ),
+        ("ListQueues", with("MaxResults", json!(0)), invalid),
+        (
+            "PurgeQueue",
+            with("MessageBody", json!("x")),
+            "AWS.SimpleQueueService.UnsupportedOperation",
+        ),
+        ("Surprise", json!({}), "InvalidAction"),
+        ("SendMessage", json!([]), "MalformedInput"),
+    ] {
+        let call = gateway.post("/sqs").key(ADMIN_KEY);
+        let call = call.header("x-amz-target", &format!("AmazonSQS.{action}"));
+        let answer = call.json(&document).send().await;
+        assert!(
+            answer.status == 400,
+            "{action} {document:.200}\n{}",
+            answer.shown()
+        );
+        assert_eq!(
+            answer.header("x-amzn-query-error"),
+            format!("{code};Sender"),
+            "{action} {document:.200}"
+        );
+    }
+    // Without a key nothing is looked at.
+    let stranger = gateway.post("/sqs").json(&json!({})).send().await;
+    assert_eq!(
+        stranger.expect(401).header("x-amzn-query-error"),
+        "InvalidClientTokenId;Sender"
+    );
+    assert_eq!(everything(&gateway, &key, &topic).await, before);
 }
