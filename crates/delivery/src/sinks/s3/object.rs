@@ -30,8 +30,15 @@ impl Object {
         for message in &messages {
             hash.update(message.id.as_bytes());
             hash.update(b"\n");
+            let begin = body.len();
             serde_json::to_writer(&mut body, &MessageView::new(message))
                 .expect("our own types hold string keys only, so they serialise");
+            // Data is as it was sent, perhaps over several lines. Within strings JSON escapes line ends: these are between its parts.
+            for byte in body.get_mut(begin..).unwrap_or_default() {
+                if matches!(byte, b'\n' | b'\r') {
+                    *byte = b' ';
+                }
+            }
             body.push(b'\n');
         }
         let hex: String = hash
@@ -63,7 +70,7 @@ mod tests {
             id: format!("m{sequence}"),
             content_type: "application/json".into(),
             time: 1_800_000_000_000,
-            payload: b"{\n\"n\": 1.0}".to_vec(),
+            payload: b"{\r\n\"n\": \"a\\nb\"}".to_vec(),
             ..Message::default()
         })
     }
@@ -96,5 +103,6 @@ mod tests {
             .map(|line| line["sequence"].as_u64().unwrap())
             .collect();
         assert_eq!(sequences, [3, 5, 9]);
+        assert_eq!(lines[0]["data"]["n"], "a\nb");
     }
 }
