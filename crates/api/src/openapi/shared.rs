@@ -53,6 +53,11 @@ fn header_table() -> Vec<(&'static str, Value, &'static str)> {
         ),
         ("Allow", string(), "The methods that the path takes."),
         (
+            "X-Amzn-Query-Error",
+            string(),
+            "SQS's older code of the refusal, and whose fault it is: `Sender` or `Receiver`.",
+        ),
+        (
             "Idempotency-Replayed",
             json!({ "const": "true" }),
             "There if the answer is that of an earlier request with the same `Idempotency-Key`.",

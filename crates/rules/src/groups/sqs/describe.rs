@@ -6,6 +6,8 @@ use tollgate_api::openapi::{Operation, pattern};
 
 use super::MEDIA;
 
+/// What is refused in SQS's form.
+const REFUSALS: [u16; 5] = [400, 401, 403, 500, 503];
 const ABOUT: &str = "As [SQS's JSON protocol](https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/) has it. `X-Amz-Target` is \
                      `AmazonSQS.` and one of `ReceiveMessage`, `DeleteMessage`, `DeleteMessageBatch`, `ChangeMessageVisibility`, \
                      `ChangeMessageVisibilityBatch`, `SendMessage`, `SendMessageBatch`, `GetQueueUrl`, `GetQueueAttributes`, `ListQueues`. \
@@ -33,5 +35,8 @@ pub(crate) fn describe(call: Call, operation: &mut Operation<'_>) {
         MEDIA,
         json!({ "QueueUrl": "http://localhost:3000/sqs/coupon/shop" }),
     );
-    operation.refuses_otherwise(&[400, 401, 403, 500, 503], Some(MEDIA));
+    operation.refuses_otherwise(&REFUSALS, Some(MEDIA));
+    for status in REFUSALS {
+        operation.answers_with(status, "X-Amzn-Query-Error", false);
+    }
 }
