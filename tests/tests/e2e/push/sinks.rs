@@ -233,7 +233,7 @@ pub async fn a_postgres_table_gets_every_sign_up_once(host: Host) {
     };
     server.sql("CREATE TABLE sign_ups (id text PRIMARY KEY, n bigint NOT NULL, sent text, encrypted boolean NOT NULL)");
     let mut serve = Serve::with_key(ADMIN_KEY);
-    serve.environment.push(("SSL_CERT_FILE", authority.file().into()));
+    serve.environment.push(("SSL_CERT_FILE", authority.file()));
     let gateway = Arc::new(Gateway::start_as(host, serve, "").await);
     let body = json!({
         "type": "postgres", "url": format!("postgres://postgres@127.0.0.1:{port}/postgres"), "password": PASSWORD, "batch": 20,

@@ -4,6 +4,7 @@
 use serde_json::{Value, json};
 use tollgate_api::calls::Call;
 use tollgate_api::openapi::{Operation, text};
+use tollgate_api::problem::Kind;
 
 /// Where the bodies are described.
 const ELSEWHERE: &str = "The bodies are those of [Dub's API](https://dub.co/docs/api-reference); the key is in `Authorization`. Unknown fields \
@@ -60,6 +61,10 @@ pub(in crate::links) fn describe(call: Call, operation: &mut Operation<'_>) {
         }
     }
     operation.refuses_otherwise(&[400, 401, 403, 404, 409, 422], Some("application/json"));
+    if let Call::DubCreateLinks | Call::DubEditLinks = call {
+        // Of a large body, the gateway asks by itself who may send it.
+        operation.refuses(&[Kind::InvalidRequest, Kind::Unauthorized, Kind::Forbidden]);
+    }
 }
 
 /// A link's id, by example.
