@@ -9,7 +9,9 @@ use std::collections::BTreeSet;
 use futures::future::join_all;
 use support::{Fixture, run, server};
 use tollgate_engines::{Engine as _, PostgresOptions, PostgresStore};
-use tollgate_store::commit::{Append, Commit, Condition, Mutation, Outcome, Refusal, StoreError, literal};
+use tollgate_store::commit::{
+    Append, Commit, Condition, Idempotence, Mutation, Outcome, Refusal, StoreError, literal,
+};
 use tollgate_store::ports::Store;
 
 const STOCK: i64 = 40;
@@ -115,6 +117,56 @@ fn a_gateway_and_instances_sell_one_stock_and_versions_never_meet() {
             Store::read(&instances[1], "coupon", 0, 1_000, 0).await.unwrap()
         );
         gateway.close();
+    });
+}
+
+/// A repeated request may choose another partition each time: the code of a new link, for one.
+#[test]
+fn one_id_is_carried_out_once_by_gateways_and_instances_together() {
+    run(async {
+        let url = server().unwrap().fresh();
+        let gateways: Vec<_> = (0..2)
+            .map(|_| PostgresStore::open(PostgresOptions::new(url.clone())).unwrap())
+            .collect();
+        let instances: Vec<Fixture> = (0..4).map(|_| Fixture::at(url.clone())).collect();
+        gateways[0].commit(stock()).await.unwrap();
+        for round in 0..40 {
+            let step = |caller: usize| {
+                let key = format!("made/{round:02}/{caller}");
+                Commit {
+                    idempotence: Some(Idempotence {
+                        id: format!("id {round}"),
+                        fingerprint: b"f".to_vec(),
+                        answer: literal(&*key),
+                        ttl: 3_600_000,
+                    }),
+                    mutations: vec![Mutation::Set {
+                        key: key.clone(),
+                        value: literal("1"),
+                        expires: None,
+                    }],
+                    partition: key,
+                    ..Commit::default()
+                }
+            };
+            let (of_gateways, of_instances) = futures::join!(
+                join_all((0..6).map(|caller| gateways[caller % 2].commit(step(caller)))),
+                join_all((0..8).map(|caller| instances[caller % 4].commit(step(10 + caller)))),
+            );
+            let outcomes: Vec<_> = of_gateways.into_iter().chain(of_instances).collect();
+            let done = |outcome: &&_| matches!(outcome, Ok(Outcome::Committed(_)));
+            assert_eq!(outcomes.iter().filter(done).count(), 1, "{outcomes:?}");
+            let made = gateways[0]
+                .scan(&format!("made/{round:02}/"), None, 100)
+                .await
+                .unwrap();
+            let answer = Ok(Outcome::Replayed(made[0].key.clone().into_bytes()));
+            let replayed = outcomes.iter().filter(|outcome| **outcome == answer);
+            assert_eq!((made.len(), replayed.count()), (1, outcomes.len() - 1));
+        }
+        for gateway in gateways {
+            gateway.close();
+        }
     });
 }
 

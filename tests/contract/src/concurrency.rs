@@ -118,6 +118,33 @@ pub async fn one_id_is_carried_out_once(harness: &impl StoreHarness) {
     assert_eq!(conflict, Ok(Outcome::Conflict));
 }
 
+/// A repeated request may choose another partition each time: the code of a new link, for one.
+pub async fn one_id_is_carried_out_once_whatever_its_partition(harness: &impl StoreHarness) {
+    let store = harness.fresh().await;
+    for round in 0..10 {
+        let step = |caller: usize| {
+            let key = format!("{round}/{caller}");
+            let mut step = commit()
+                .once(&format!("id {round}"), "f", literal(&*key), 3_600_000)
+                .then(set(&key, "made"));
+            step.partition = key;
+            step
+        };
+        let outcomes = join_all((0..CALLERS / 5).map(|caller| store.commit(step(caller)))).await;
+        let first: Vec<_> = (0..CALLERS / 5)
+            .filter(|&caller| matches!(outcomes[caller], Ok(Outcome::Committed(_))))
+            .collect();
+        assert_eq!(first.len(), 1, "{outcomes:?}");
+        let answer = format!("{round}/{}", first[0]).into_bytes();
+        let replayed = outcomes
+            .iter()
+            .filter(|outcome| **outcome == Ok(Outcome::Replayed(answer.clone())));
+        assert_eq!(replayed.count(), CALLERS / 5 - 1);
+        let made = store.scan(&format!("{round}/"), None, 100).await.unwrap();
+        assert_eq!(made.len(), 1);
+    }
+}
+
 pub async fn several_keys_are_read_at_one_moment<H: StoreHarness>(harness: &H) {
     const READS: usize = 400;
     // One at a time where their order would not be known.

@@ -72,6 +72,7 @@ macro_rules! store_contract {
             concurrency::concurrent_additions_all_count,
             concurrency::concurrent_appends_are_dense,
             concurrency::one_id_is_carried_out_once,
+            concurrency::one_id_is_carried_out_once_whatever_its_partition,
             concurrency::several_keys_are_read_at_one_moment,
             conditions::absent_holds_only_without_an_entry,
             conditions::a_version_must_match_exactly,

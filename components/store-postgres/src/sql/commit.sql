@@ -111,7 +111,13 @@ BEGIN
     VALUES (v_body #>> '{id,0}', substr(p_bytes, (v_body #>> '{id,1}')::integer, (v_body #>> '{id,2}')::integer),
       tollgate_render_1(v_body #> '{id,4}', p_bytes, v_sums, v_lasts, at),
       at + least((v_body #>> '{id,3}')::bigint, 9223372036854775807 - at))
-    ON CONFLICT (id) DO UPDATE SET fingerprint = excluded.fingerprint, answer = excluded.answer, expires = excluded.expires;
+    ON CONFLICT (id) DO UPDATE SET fingerprint = excluded.fingerprint, answer = excluded.answer, expires = excluded.expires
+    WHERE i.expires <= at;
+    -- Two lanes may be given one id at once, and no lock is on it before: whoever is later waits here, and finds it.
+    GET DIAGNOSTICS v_done = ROW_COUNT;
+    IF v_done = 0 THEN
+      RAISE EXCEPTION 'the id was used meanwhile' USING ERRCODE = 'serialization_failure';
+    END IF;
   END IF;
 END
 $commit$

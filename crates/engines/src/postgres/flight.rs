@@ -72,9 +72,12 @@ impl Statements {
                FROM unnest($1::text[], $2::bigint[], $3::bigint[], $4::bigint[]) AS w(name, seen, last, added)
                WHERE t.name = w.name AND t.last = w.seen RETURNING 1)
              SELECT 1 / (count(*) = cardinality($1))::integer FROM done",
-            "INSERT INTO tollgate_idempotence (id, fingerprint, answer, expires)
-             SELECT * FROM unnest($1::text[], $2::bytea[], $3::bytea[], $4::bigint[])
-             ON CONFLICT (id) DO UPDATE SET fingerprint = excluded.fingerprint, answer = excluded.answer, expires = excluded.expires",
+            // Two lanes may be given one id at once, and no lock is on it before: whoever is later waits here, and finds it.
+            "WITH done AS (INSERT INTO tollgate_idempotence AS i (id, fingerprint, answer, expires)
+               SELECT * FROM unnest($1::text[], $2::bytea[], $3::bytea[], $4::bigint[]) AS w(id, fingerprint, answer, expires) ORDER BY w.id
+               ON CONFLICT (id) DO UPDATE SET fingerprint = excluded.fingerprint, answer = excluded.answer, expires = excluded.expires
+               WHERE i.expires <= $5::bigint RETURNING 1)
+             SELECT 1 / (count(*) = cardinality($1))::integer FROM done",
             "INSERT INTO tollgate_topics (name, last, bytes, time) SELECT unnest($1::text[]), 0, 0, 0 ON CONFLICT DO NOTHING",
         ];
         let mut all = try_join_all(all.map(|sql| client.prepare(sql)))
@@ -545,7 +548,7 @@ async fn write(
         ),
         (
             &s.set_records,
-            vec![&ids, &fingerprints, &answers, &forgotten],
+            vec![&ids, &fingerprints, &answers, &forgotten, &now],
             !ids.is_empty(),
         ),
     ];
