@@ -154,15 +154,11 @@ async fn wait_in_line(sim: &Rc<Sim>, user: String) {
     }
     if sim.one_of(300) {
         // From now on the place may go without a claim.
-        let mut model = sim.model.borrow_mut();
-        let line = model
-            .campaigns
-            .get_mut(TICKETS)
-            .and_then(|known| known.line.as_mut());
-        if let Some(line) = line {
+        if let Some(known) = sim.model.borrow_mut().campaigns.get_mut(TICKETS)
+            && let Some(line) = known.line.as_mut()
+        {
             line.may_leave(&user);
         }
-        drop(model);
         ask(sim, wish("DELETE")).await;
     }
 }
