@@ -142,31 +142,28 @@ fn a_browser_gets_a_page_that_solves_it() {
 const TOKENS: &str = "[[challenges]]\nname = \"bots\"\npath = \"/api/campaigns/:id/claims\"\nkind = \"siteverify\"\n\
     provider = \"turnstile\"\nsecret = \"0x4AAA\"\nsite_key = \"<1x0>\"\nexpires = \"1m\"\n";
 
-/// A gateway that asks a provider, and a claim with a token that the provider answers so.
-fn with_provider(
-    further: &str,
-) -> (
-    Gateway,
-    impl Fn(&Gateway, &str, &str, Result<&str, &str>) -> Response,
-) {
+/// A gateway that asks a provider.
+fn with_provider(further: &str) -> Gateway {
     let settings = Settings::parse(&[TOKENS, further].concat(), "tollgate.toml").unwrap();
     let gateway = Gateway::with_settings(settings);
     let campaign = json!({ "id": "c", "quantity": 9 });
     assert_eq!(gateway.admin("POST", "/api/campaigns", &campaign).status, 201);
-    let claim = |gateway: &Gateway, user: &str, token: &str, answer: Result<&str, &str>| {
-        let answer = answer.map(|text| text.as_bytes().to_vec());
-        gateway.store.answer_next(answer.map_err(str::to_owned));
-        let headers = [("x-user-id", user), ("x-challenge", token)];
-        gateway.through("POST", CLAIMS, &headers, &Value::Null)
-    };
-    (gateway, claim)
+    gateway
+}
+
+/// A claim with a token that the provider answers so.
+fn claim(gateway: &Gateway, user: &str, token: &str, answer: Result<&str, &str>) -> Response {
+    let answer = answer.map(|text| text.as_bytes().to_vec());
+    gateway.store.answer_next(answer.map_err(str::to_owned));
+    let headers = [("x-user-id", user), ("x-challenge", token)];
+    gateway.through("POST", CLAIMS, &headers, &Value::Null)
 }
 
 const GOOD: Result<&str, &str> = Ok(r#"{"success":true,"hostname":"example.com","error-codes":[]}"#);
 
 #[test]
 fn a_token_is_checked_at_its_provider_and_counts_once() {
-    let (gateway, claim) = with_provider("");
+    let gateway = with_provider("");
     let refused = gateway.through("POST", CLAIMS, &[("x-user-id", "ann")], &Value::Null);
     assert_eq!(
         (refused.status, slug(&refused)),
@@ -216,7 +213,7 @@ fn without_its_provider_nobody_passes_unless_that_is_set() {
         Ok(r#"{"success":false,"error-codes":["invalid-input-secret"]}"#),
         Ok("<html>"),
     ] {
-        let (gateway, claim) = with_provider("");
+        let gateway = with_provider("");
         let refused = claim(&gateway, "ann", "t", fault);
         assert_eq!(
             (refused.status, slug(&refused)),
@@ -224,7 +221,7 @@ fn without_its_provider_nobody_passes_unless_that_is_set() {
             "{fault:?}"
         );
         assert_eq!(refused.header("retry-after"), Some("5"));
-        let (gateway, claim) = with_provider("on_provider_failure = \"allow\"\n");
+        let gateway = with_provider("on_provider_failure = \"allow\"\n");
         assert_eq!(claim(&gateway, "ann", "t", fault).status, 201, "{fault:?}");
         let refusal = Ok(r#"{"success":false}"#);
         assert_eq!(
@@ -237,7 +234,7 @@ fn without_its_provider_nobody_passes_unless_that_is_set() {
 
 #[test]
 fn a_browser_gets_the_widget_of_the_provider() {
-    let (gateway, _) = with_provider("action = \"claim\"\n");
+    let gateway = with_provider("action = \"claim\"\n");
     let browser = [("accept", "text/html"), ("accept-language", "de")];
     let page = gateway.through("GET", CLAIMS, &browser, &Value::Null);
     let policy = page.header("content-security-policy").unwrap();

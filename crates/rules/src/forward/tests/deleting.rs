@@ -292,8 +292,10 @@ fn a_message_that_came_between_the_look_and_the_deletion_is_the_first_of_the_nex
 #[test]
 fn a_subscription_of_the_file_keeps_its_topic() {
     let mut config = Config::default();
-    let mut topic = TopicSettings::default();
-    topic.subscriptions = vec![Subscription::new("crm", "https://origin.example/")];
+    let topic = TopicSettings {
+        subscriptions: vec![Subscription::new("crm", "https://origin.example/")],
+        ..TopicSettings::default()
+    };
     config.topics.insert("orders".into(), topic);
     let gateway = Gateway::with_settings(Settings::compile(config).unwrap());
     for force in ["", "?force=true"] {

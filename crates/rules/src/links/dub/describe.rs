@@ -61,7 +61,7 @@ pub(in crate::links) fn describe(call: Call, operation: &mut Operation<'_>) {
         }
     }
     operation.refuses_otherwise(&[400, 401, 403, 404, 409, 422], Some("application/json"));
-    if let Call::DubCreateLinks | Call::DubEditLinks = call {
+    if let Call::DubCreateLinks | Call::DubEditLinks | Call::DubDeleteLinks = call {
         // Of a large body, the gateway asks by itself who may send it.
         operation.refuses(&[Kind::InvalidRequest, Kind::Unauthorized, Kind::Forbidden]);
     }
