@@ -52,7 +52,7 @@ impl<D: Database> PostgresBuckets<D> {
     /// The levels of the buckets, and whether all was granted.
     async fn ask(&self, asked: &Asked, looks: bool) -> Result<(HashMap<String, u64>, bool), TakeError> {
         let parameters = vec![
-            Value::Text(asked.distinct()),
+            Value::Text(asked.as_json()),
             self.clock(),
             u32::from(looks).into(),
         ];

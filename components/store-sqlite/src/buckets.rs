@@ -54,7 +54,7 @@ impl<D: Database> SqliteBuckets<D> {
         now: u64,
         mut each: impl FnMut(Row) -> Result<bool, Failure>,
     ) -> Result<(), TakeError> {
-        let parameters = vec![asked.distinct().into(), Value::from(now)];
+        let parameters = vec![asked.as_json().into(), Value::from(now)];
         let done = match attempts {
             Attempts::One => once(&*self.database, Purpose::Relaxed, sql, parameters, &mut each).await,
             Attempts::All => run(&*self.database, Purpose::Relaxed, sql, parameters, &mut each).await,

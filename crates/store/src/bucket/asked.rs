@@ -62,25 +62,25 @@ impl Asked {
         self.plans.iter().all(|plan| plan.scale.cost == 0)
     }
 
-    /// Each key once, with the sum of its costs: a JSON list of `[key, token, rate, full, cost]`, in units.
-    pub fn distinct(&self) -> String {
-        let last = |(index, plan): &(usize, &Plan)| {
+    /// Each key once, with the sum of its costs.
+    pub fn distinct(&self) -> impl Iterator<Item = (&str, Scale)> {
+        let last = move |(index, plan): &(usize, &Plan)| {
             !self
                 .plans
                 .iter()
                 .skip(index + 1)
                 .any(|later| later.key == plan.key)
         };
-        let row = |(_, plan): (usize, &Plan)| {
-            let Scale {
-                token, rate, full, ..
-            } = plan.scale;
-            json!([plan.key, token, rate, full, plan.needed])
-        };
-        self.plans
-            .iter()
-            .enumerate()
-            .filter(last)
+        self.plans.iter().enumerate().filter(last).map(|(_, plan)| {
+            let cost = plan.needed;
+            (&*plan.key, Scale { cost, ..plan.scale })
+        })
+    }
+
+    /// The same as a JSON list of `[key, token, rate, full, cost]`, in units.
+    pub fn as_json(&self) -> String {
+        let row = |(key, scale): (&str, Scale)| json!([key, scale.token, scale.rate, scale.full, scale.cost]);
+        self.distinct()
             .map(row)
             .collect::<serde_json::Value>()
             .to_string()
