@@ -78,3 +78,8 @@ mod buckets {
     use super::*;
     tollgate_contract::buckets_contract!(Postgres, run);
 }
+
+#[test]
+fn the_function_decides_as_the_planner_does() {
+    run(tollgate_contract::planner::decides_as_the_planner_does(&Postgres));
+}

@@ -1,15 +1,13 @@
-//! The function in PL/pgSQL against the planner: whatever is committed, both decide alike, and leave the same behind.
+//! A store against the planner, over commits that dice make up: whatever is committed, both decide alike, and leave the same behind. For
+//! engines that read the rules of a commit in a language of their own.
 
-#![allow(clippy::unwrap_used, clippy::panic, reason = "test code")]
-
-mod support;
-
-use support::{Fixture, run};
 use tollgate_store::commit::{
     Append, Commit, Condition, Idempotence, Mutation, Outcome, Part, StoreError, Template,
 };
 use tollgate_store::memory::InMemoryStore;
 use tollgate_store::ports::Store;
+
+use crate::StoreHarness;
 
 const COMMITS: usize = 1_500;
 /// Texts that have gone wrong somewhere: quotes of SQL, JSON and arrays, bounds of UTF-8.
@@ -202,47 +200,44 @@ async fn left(store: &impl Store) -> String {
     format!("{entries:?}\n{topics:?}\n{messages:?}")
 }
 
-#[test]
-fn the_function_decides_as_the_planner_does() {
-    run(async {
-        let store = Fixture::new();
-        store.stop_clock().await;
-        let Ok(Outcome::Committed(first)) = store.commit(Commit::default()).await else {
-            panic!("an empty commit is carried out")
-        };
-        let (mut now, model) = (first.time, InMemoryStore::bounded(first.time, u64::MAX));
-        let mut dice = Dice(0x9e37_79b9_7f4a_7c15);
-        let (mut committed, mut refused, mut invalid, mut replayed) = (0, 0, 0, 0);
-        for step in 0..COMMITS {
-            let commit = dice.commit(now);
-            let wanted = model.commit(fitted(&model, commit.clone()).await).await;
-            match &wanted {
-                Ok(Outcome::Committed(_)) => committed += 1,
-                Ok(Outcome::Refused(_)) => refused += 1,
-                Ok(_) => replayed += 1,
-                Err(_) => invalid += 1,
-            }
-            let found = store.commit(fitted(&store, commit.clone()).await).await;
-            assert_eq!(seen(found), seen(wanted), "step {step}: {commit:#?}");
-            if step % 50 == 0 {
-                assert_eq!(
-                    left(&store).await,
-                    left(&model).await,
-                    "after step {step}: {commit:#?}"
-                );
-            }
-            if dice.below(10) == 0 {
-                let ms = dice.below(60) as u64;
-                now += ms;
-                store.pass(ms).await;
-                model.set_now(now);
-            }
+/// A fresh store of the harness, whose clock stands still but for its `pass`, decides as the planner does.
+pub async fn decides_as_the_planner_does(harness: &impl StoreHarness) {
+    let store = harness.fresh().await;
+    let Ok(Outcome::Committed(first)) = store.commit(Commit::default()).await else {
+        panic!("an empty commit is carried out")
+    };
+    let (mut now, model) = (first.time, InMemoryStore::bounded(first.time, u64::MAX));
+    let mut dice = Dice(0x9e37_79b9_7f4a_7c15);
+    let (mut committed, mut refused, mut invalid, mut replayed) = (0, 0, 0, 0);
+    for step in 0..COMMITS {
+        let commit = dice.commit(now);
+        let wanted = model.commit(fitted(&model, commit.clone()).await).await;
+        match &wanted {
+            Ok(Outcome::Committed(_)) => committed += 1,
+            Ok(Outcome::Refused(_)) => refused += 1,
+            Ok(_) => replayed += 1,
+            Err(_) => invalid += 1,
         }
-        assert_eq!(left(&store).await, left(&model).await);
-        // All kinds were met, each many times.
-        assert!(
-            committed.min(refused).min(invalid).min(replayed) > 50,
-            "{committed} {refused} {invalid} {replayed}"
-        );
-    });
+        let found = store.commit(fitted(&store, commit.clone()).await).await;
+        assert_eq!(seen(found), seen(wanted), "step {step}: {commit:#?}");
+        if step % 50 == 0 {
+            assert_eq!(
+                left(&store).await,
+                left(&model).await,
+                "after step {step}: {commit:#?}"
+            );
+        }
+        if dice.below(10) == 0 {
+            let ms = dice.below(60) as u64;
+            now += ms;
+            harness.pass(&store, ms).await;
+            model.set_now(now);
+        }
+    }
+    assert_eq!(left(&store).await, left(&model).await);
+    // All kinds were met, each many times.
+    assert!(
+        committed.min(refused).min(invalid).min(replayed) > 50,
+        "{committed} {refused} {invalid} {replayed}"
+    );
 }
