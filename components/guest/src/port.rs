@@ -1,10 +1,19 @@
 //! The ports of `tollgate-rules`, answered by whatever the component was linked with.
 
+use std::cell::Cell;
+
+use spin_sdk::wasip3;
+
 use crate::bindings::tollgate::edge::{buckets as wit_buckets, store as wit, upkeep as wit_upkeep};
 use tollgate_store::bucket::{Bucket, Level, TakeError};
 use tollgate_store::commit::{Commit, Entry, Item, Message, Outcome, StoreError, Topic};
 use tollgate_store::ports::{Buckets, Outbound, Store, Upkeep};
 use tollgate_store::retention::Retention;
+
+thread_local! {
+    /// Somebody of this instance carries out what was deferred.
+    static CATCHES_UP: Cell<bool> = const { Cell::new(false) };
+}
 
 /// The imports `tollgate:edge/store`, `tollgate:edge/buckets` and `tollgate:edge/upkeep`.
 pub struct Port;
@@ -24,6 +33,13 @@ impl Store for Port {
 
     fn defer(&self, commit: Commit) {
         wit::defer(&commit.into());
+        if wit_upkeep::is_behind() && !CATCHES_UP.replace(true) {
+            // After the response: nobody waits for it.
+            wasip3::spawn(async {
+                wit_upkeep::catch_up().await;
+                CATCHES_UP.set(false);
+            });
+        }
     }
 
     async fn settle(&self) -> Result<(), StoreError> {

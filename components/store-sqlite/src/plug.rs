@@ -117,6 +117,14 @@ impl wit_upkeep::Guest for Plug {
     ) -> Result<bool, wit::StoreError> {
         Ok(store().trim(&topic, retention.into(), needed).await?)
     }
+
+    fn is_behind() -> bool {
+        store().has_work()
+    }
+
+    async fn catch_up() {
+        store().work().await;
+    }
 }
 
 impl wit_buckets::Guest for Plug {

@@ -172,7 +172,12 @@ impl<T: Send + 'static> store::HostWithStore<T> for HasPorts {
     }
 }
 
-impl upkeep::Host for Ports {}
+impl upkeep::Host for Ports {
+    /// What is deferred goes to the engine's own queue.
+    fn is_behind(&mut self) -> bool {
+        false
+    }
+}
 
 /// The engines of this host remove by themselves, by the retention of the gateway: there is nothing to be asked for.
 impl<T: Send + 'static> upkeep::HostWithStore<T> for HasPorts {
@@ -188,6 +193,8 @@ impl<T: Send + 'static> upkeep::HostWithStore<T> for HasPorts {
     ) -> Result<bool, store::StoreError> {
         Ok(false)
     }
+
+    async fn catch_up(_: &Accessor<T, Self>) {}
 }
 
 impl variables::Host for Ports {}
