@@ -14,7 +14,7 @@ pub const RULES: &str = "rules";
 /// The components that Spin runs, each on routes of its own.
 pub const COMPONENTS: &[&str] = &["shortener", "coupon", "forward", "admin"];
 /// The stores that Spin runs them on: the first unless another is asked for.
-pub const SPIN_STORES: &[&str] = &["store-sqlite", "store-postgres"];
+pub const SPIN_STORES: &[&str] = &["store-sqlite", "store-postgres", "store-redis"];
 /// What the end-to-end tests run in place of the rules, to see how the gateway bears it.
 pub const MISBEHAVING: &str = "misbehaving";
 /// What they run as components of an operator's own: one that misbehaves, and one that speaks an older `wasi:http`.

@@ -24,6 +24,8 @@ pub enum Store {
     Sqlite,
     /// A Postgres, shared with other `spin up` and with gateways of a fleet.
     Postgres,
+    /// A Redis, shared with other `spin up`.
+    Redis,
 }
 
 impl Store {

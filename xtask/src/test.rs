@@ -19,6 +19,7 @@ const UNIT: &[&str] = &[
     "tollgate-simulation",
     "tollgate-store-sqlite",
     "tollgate-store-postgres",
+    "tollgate-store-redis",
 ];
 
 /// Those of them that are quick without optimisation.
@@ -47,6 +48,7 @@ pub fn all(arguments: &[String]) -> Result<()> {
     let gateway = gateway(RELEASE, None)?;
     crate::compose::run(crate::compose::Store::Sqlite)?;
     crate::compose::for_tests(crate::compose::Store::Postgres)?;
+    crate::compose::for_tests(crate::compose::Store::Redis)?;
     if arguments.is_empty() {
         say("unit, property and contract tests");
         let mut command = cargo();
