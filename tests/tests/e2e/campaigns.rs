@@ -121,7 +121,7 @@ pub async fn exactly_n_of_a_crowd_are_admitted(host: Host) {
     let gateway = Gateway::shared(host).await;
     let (users, quantity, connections) = match host {
         Host::Native | Host::Memory => (2_000, 50, 64),
-        Host::Spin | Host::SpinPostgres | Host::Components => (300, 20, 32),
+        Host::Spin | Host::SpinPostgres | Host::SpinRedis | Host::Components => (300, 20, 32),
     };
     let campaign = gateway.campaign(quantity, json!({})).await;
     let admitted = rush(&gateway, &campaign, users, connections).await;

@@ -28,7 +28,7 @@ const START_MS: u64 = 150;
 pub async fn what_was_acknowledged_survives_kill_nine_at_any_moment(host: Host) {
     let cycles = match host {
         Host::Native | Host::Memory | Host::Components => crash_cycles().unwrap_or(CYCLES.0),
-        Host::Spin | Host::SpinPostgres => CYCLES.1,
+        Host::Spin | Host::SpinPostgres | Host::SpinRedis => CYCLES.1,
     };
     let began = Instant::now();
     let mut random = fastrand::Rng::new();

@@ -50,6 +50,8 @@ pub enum Host {
     Spin,
     /// The same over a Postgres.
     SpinPostgres,
+    /// The same over a Redis.
+    SpinRedis,
     /// The `tollgate` binary, and behind it the components that Spin runs, as an operator's own.
     Components,
 }
@@ -57,7 +59,7 @@ pub enum Host {
 impl Host {
     /// Whether it is `spin up`.
     pub fn is_spin(self) -> bool {
-        matches!(self, Host::Spin | Host::SpinPostgres)
+        matches!(self, Host::Spin | Host::SpinPostgres | Host::SpinRedis)
     }
 
     /// Whether it is on this machine. The native one must be; a case without it fails and says what to do.
@@ -65,6 +67,7 @@ impl Host {
         match self {
             Host::Spin => spin::is_present(),
             Host::SpinPostgres => spin::is_present() && spin::postgres().is_some(),
+            Host::SpinRedis => spin::is_present() && spin::redis().is_some(),
             Host::Native | Host::Memory | Host::Components => true,
         }
     }
@@ -96,7 +99,8 @@ pub fn crash_gateways() -> Option<usize> {
 /// - Cases under `native` run on the native host only, since they need its relay, its signals or its command
 ///   line.
 /// - Cases under `spin` are about what Spin does its own way.
-/// - Cases under `postgres` run (again) on Spin over a Postgres, as `spin_postgres::links::…`.
+/// - Cases under `shared` run (again) on Spin over each store that several may share, as `spin_postgres::links::…` and
+///   `spin_redis::links::…`; those under `postgres` and `redis` over one of them.
 /// - Cases under `memory` run (again) on the native host with its store in memory, as `memory::links::…`.
 /// - Cases under `components` run as `own::links::…`: the native host runs Spin's components, unchanged, as
 ///   an operator's own.
@@ -105,7 +109,9 @@ macro_rules! cases {
         both { $($case:ident),* $(,)? }
         native { $($native:ident),* $(,)? }
         $(spin { $($spin:ident),* $(,)? })?
+        $(shared { $($shared:ident),* $(,)? })?
         $(postgres { $($postgres:ident),* $(,)? })?
+        $(redis { $($redis:ident),* $(,)? })?
         $(memory { $($memory:ident),* $(,)? })?
         $(components { $($hosted:ident),* $(,)? })?
     })*) => {
@@ -127,9 +133,16 @@ macro_rules! cases {
             })*
         }
         mod spin_postgres {
-            $($(mod $module {
-                $(#[test] fn $postgres() { crate::harness::run(crate::harness::Host::SpinPostgres, crate::$module::$postgres); })*
-            })?)*
+            $(mod $module {
+                $($(#[test] fn $shared() { crate::harness::run(crate::harness::Host::SpinPostgres, crate::$module::$shared); })*)?
+                $($(#[test] fn $postgres() { crate::harness::run(crate::harness::Host::SpinPostgres, crate::$module::$postgres); })*)?
+            })*
+        }
+        mod spin_redis {
+            $(mod $module {
+                $($(#[test] fn $shared() { crate::harness::run(crate::harness::Host::SpinRedis, crate::$module::$shared); })*)?
+                $($(#[test] fn $redis() { crate::harness::run(crate::harness::Host::SpinRedis, crate::$module::$redis); })*)?
+            })*
         }
         mod own {
             $($(mod $module {

@@ -1,6 +1,6 @@
 //! Tollgate, black box, over every host that is present. A case is written once, in the module of its subject, and
 //! listed here; `host::…` runs it on the `tollgate` binary, `memory::…` on that with its store in memory, `spin::…` under
-//! `spin up`, and `spin_postgres::…` on the same with its state in a Postgres.
+//! `spin up`, and `spin_postgres::…` and `spin_redis::…` on the same with its state in a Postgres, or in a Redis.
 //!
 //! `cargo xtask test` builds what the cases need. By hand: `cargo test --release -p tollgate-tests -- links`.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a case fails by panicking")]
@@ -46,6 +46,7 @@ mod tls;
 mod topics;
 mod traces;
 mod under_postgres;
+mod under_redis;
 mod under_spin;
 mod upkeep;
 mod users;
@@ -118,7 +119,7 @@ harness::cases! {
             the_most_visited_links_are_ranked_live_and_by_owner,
             the_ranking_is_told_as_it_moves,
         }
-        postgres {
+        shared {
             a_change_of_what_was_changed_since_is_refused,
             a_creation_that_is_repeated_makes_one_link,
             a_member_sees_and_changes_only_its_own_links,
@@ -236,7 +237,7 @@ harness::cases! {
             units_of_ended_holds_are_seen_before_anybody_asks,
             ten_thousand_users_get_a_hundred_units_and_the_origin_hears_of_each,
         }
-        postgres {
+        shared {
             campaign_starts_by_itself,
             campaigns_are_listed_and_their_ids_are_taken_once,
             claim_before_the_start_is_told_when_to_come_back,
@@ -749,11 +750,22 @@ harness::cases! {
     under_postgres {
         both {}
         native {}
+        shared {
+            sign_ups_are_delivered_from_a_shared_store,
+            two_gateways_sell_exactly_what_there_is,
+        }
         postgres {
             a_gateway_and_spin_share_one_truth,
             requests_go_on_when_the_database_is_back,
-            sign_ups_are_delivered_from_a_shared_store,
-            two_gateways_sell_exactly_what_there_is,
+        }
+    }
+    under_redis {
+        both {}
+        native {}
+        redis {
+            a_redis_that_may_forget_is_complained_of,
+            clicks_are_counted_without_a_further_request,
+            requests_go_on_when_redis_is_back,
         }
     }
     upkeep {
@@ -764,7 +776,7 @@ harness::cases! {
         }
         native {}
         spin {}
-        postgres {
+        shared {
             a_tick_removes_what_has_ended,
             a_topic_shrinks_to_its_retention_with_its_records,
         }

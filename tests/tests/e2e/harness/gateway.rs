@@ -234,7 +234,7 @@ impl Gateway {
 
     /// Brings a manifest of Spin up to date with one more `[[forward]]`, as a build would have done; our own host needs none.
     pub async fn build_route(&self, path: &str) {
-        if matches!(self.host, Host::Spin | Host::SpinPostgres) {
+        if self.host.is_spin() {
             self.kill();
             spin::add_route(self.directory(), path);
             self.restart().await;
@@ -251,7 +251,7 @@ impl Gateway {
                 let below = if self.host == Host::Components { BELOW } else { "" };
                 (program, base.map(|base| base + below))
             }
-            Host::Spin | Host::SpinPostgres => {
+            Host::Spin | Host::SpinPostgres | Host::SpinRedis => {
                 let (mut program, base) = self.spin(directory);
                 let ready = program.line(spin::is_ready, START).await;
                 (program, ready.map(|()| base))
@@ -265,10 +265,11 @@ impl Gateway {
     fn spin(&self, directory: &Path) -> (Program, String) {
         let key = self.serve.admin_key.as_deref();
         let given = self.serve.environment.iter().find(|(name, _)| *name == STORE_URL);
-        let database = (self.host == Host::SpinPostgres).then(|| match given {
-            Some((_, url)) => url.display().to_string(),
-            None => spin::database(directory),
-        });
+        let database = match (self.host, given) {
+            (Host::Spin, _) => None,
+            (_, Some((_, url))) => Some(url.display().to_string()),
+            (host, None) => Some(spin::database(host, directory)),
+        };
         spin::start(directory, key, database.as_deref())
     }
 

@@ -9,7 +9,9 @@ use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU16, Ordering};
 
 use tollgate_contract::postgres::Postgres;
+use tollgate_contract::redis::{Redis, SYNCED};
 
+use super::Host;
 use super::native::root;
 use super::process::Program;
 
@@ -41,17 +43,16 @@ pub fn is_present() -> bool {
 /// Starts `spin up` on a copy of the application in `directory`, with `<directory>/tollgate.toml` as its settings.
 /// Gives the program and where it listens. Several may be started on one directory.
 ///
-/// `database`: the URL of the Postgres that it keeps its state in.
+/// `database`: the URL of the Postgres, or of the Redis, that it keeps its state in.
 pub fn start(directory: &Path, admin_key: Option<&str>, database: Option<&str>) -> (Program, String) {
     let spin = SPIN.as_ref().expect("cases for Spin run only where it is");
-    install(
-        directory,
-        if database.is_some() {
-            "build/spin-postgres"
-        } else {
-            "build/spin"
-        },
-    );
+    let scheme = database.and_then(|url| url.split_once("://"));
+    let composed = match scheme {
+        None => "build/spin",
+        Some(("redis", _)) => "build/spin-redis",
+        Some(_) => "build/spin-postgres",
+    };
+    install(directory, composed);
     let address = format!("127.0.0.1:{}", free_port());
     let mut command = Command::new(spin);
     command
@@ -65,13 +66,13 @@ pub fn start(directory: &Path, admin_key: Option<&str>, database: Option<&str>) 
         .env("SPIN_VARIABLE_TOLLGATE_ORIGIN", "http://127.0.0.1:*")
         .env("SPIN_VARIABLE_TOLLGATE_TICK_SECRET", TICK_SECRET)
         .env_remove("SPIN_VARIABLE_TOLLGATE_ADMIN_KEY");
-    if let Some(url) = database {
-        let host = url.split('@').nth(1).and_then(|rest| rest.split('/').next());
-        let host = host.expect("the URL has a user and a path");
-        command.env("SPIN_VARIABLE_TOLLGATE_POSTGRES", url).env(
-            "SPIN_VARIABLE_TOLLGATE_POSTGRES_HOST",
-            format!("postgres://{host}"),
-        );
+    if let (Some(url), Some((scheme, rest))) = (database, scheme) {
+        let place = rest.rsplit('@').next().and_then(|rest| rest.split('/').next());
+        let place = place.expect("the URL has a path");
+        let variable = format!("SPIN_VARIABLE_TOLLGATE_{}", scheme.to_uppercase());
+        command
+            .env(&variable, url)
+            .env(format!("{variable}_HOST"), format!("{scheme}://{place}"));
     }
     if let Some(key) = admin_key {
         command.env("SPIN_VARIABLE_TOLLGATE_ADMIN_KEY", key);
@@ -85,11 +86,24 @@ pub fn postgres() -> Option<&'static Postgres> {
     SERVER.as_ref()
 }
 
-/// The schema of an application: made when it is first asked for.
-pub fn database(directory: &Path) -> String {
-    let file = directory.join("postgres-url");
+/// The same of a Redis.
+pub fn redis() -> Option<&'static Redis> {
+    static SERVER: LazyLock<Option<Redis>> = LazyLock::new(|| Redis::start_on(free_port(), SYNCED));
+    SERVER.as_ref()
+}
+
+/// Where an application keeps its state: chosen when it is first asked for.
+pub fn database(host: Host, directory: &Path) -> String {
+    const PRESENT: &str = "cases for it run only where it is";
+    let file = directory.join("store-url");
     fs::read_to_string(&file).unwrap_or_else(|_| {
-        let url = postgres().expect("cases for it run only where it is").fresh_tcp();
+        let url = match host {
+            Host::SpinRedis => {
+                let server = redis().expect(PRESENT);
+                server.url(server.fresh())
+            }
+            _ => postgres().expect(PRESENT).fresh_tcp(),
+        };
         fs::write(&file, &url).expect("the directory is ours");
         url
     })
