@@ -73,6 +73,14 @@ impl Failure {
         self.is(&["NOSCRIPT"])
     }
 
+    /// Whether the address may lead to another server by now, so that a new connection is the way on: a replica, or one that begins.
+    pub fn is_elsewhere(&self) -> bool {
+        match self {
+            Self::Redis { .. } => self.is(&["READONLY", "MASTERDOWN", "LOADING", "MOVED", "CLUSTERDOWN"]),
+            Self::NotConnected(_) | Self::Lost(_) | Self::Unexpected(_) => true,
+        }
+    }
+
     /// Whether a script of somebody else keeps Redis.
     pub fn is_busy(&self) -> bool {
         self.is(&["BUSY"])
@@ -196,5 +204,8 @@ mod tests {
             assert_eq!(Failure::of_text(text), Failure::lost(), "{text}");
         }
         assert!(Failure::of_text("BUSY: x").is_busy());
+        let elsewhere = |text| Failure::of_text(text).is_elsewhere();
+        assert!(elsewhere("broken pipe") && !elsewhere("OOM: x"));
+        assert!(elsewhere("An error was signalled by the server - ReadOnly: x"));
     }
 }

@@ -215,6 +215,13 @@ fn a_replica_and_data_that_are_not_whole_are_refused() {
         let server = own("");
         let store = Fixture::at(server, server.fresh());
         store.commit(of(vec![add("n", 1, None)])).await.unwrap();
+        store
+            .commit(Commit {
+                appends: vec![append("m".into(), vec![])],
+                ..of(vec![])
+            })
+            .await
+            .unwrap();
         let refused = async |word: &str| {
             let outcome = store.commit(of(vec![add("n", 1, None)])).await;
             assert!(
@@ -227,8 +234,17 @@ fn a_replica_and_data_that_are_not_whole_are_refused() {
         store.database.ask(&["REPLICAOF", "NO", "ONE"]);
         store.database.ask(&["HSET", "{tollgate}:meta", "schema", "2"]);
         refused("another version").await;
-        store.database.ask(&["DEL", "{tollgate}:meta"]);
-        refused("a part of the data is missing").await;
+        store.database.ask(&["HSET", "{tollgate}:meta", "schema", "1"]);
+        store.commit(of(vec![add("n", 1, None)])).await.unwrap();
+        // As an eviction would; all but the one that holds nothing.
+        for key in ["entries", "keys", "topics", "extents", "messages", "meta"] {
+            let (key, spare) = (format!("{{tollgate}}:{key}"), format!("spare-{key}"));
+            store.database.ask(&["RENAME", &key, &spare]);
+            refused("a part of the data is missing").await;
+            store.database.ask(&["RENAME", &spare, &key]);
+        }
+        store.commit(of(vec![add("n", 1, None)])).await.unwrap();
+        store.database.ask(&["DEL", "{tollgate}:entries"]);
         let read = store.get("", &["sequence".into()]).await;
         assert!(matches!(read, Err(StoreError::Unavailable(_))), "{read:?}");
     });

@@ -176,4 +176,5 @@ if id ~= '' then
   call('HSET', IDS, id, expires .. ' ' .. #fingerprint .. ' ' .. fingerprint .. render(answer))
   call('ZADD', FORGETS, expires, id)
 end
+remember_sizes()
 return reply

@@ -7,4 +7,5 @@ if #forgotten > 0 then
   call('HDEL', IDS, unpack(forgotten))
   call('ZREM', FORGETS, unpack(forgotten))
 end
+if #ended + #forgotten > 0 then remember_sizes() end
 return { (#ended == limit or #forgotten == limit) and '1' or '0' }

@@ -1,7 +1,7 @@
 -- What every script of the store begins with. No script writes anything before all is decided, and the first thing that it writes is
 -- one that Redis refuses when it may not write (a replica, no memory left, a disk that fails). So a script is carried out or not.
 --
--- meta: schema, revision (of the last commit), now (the store's clock at it, Unix milliseconds)
+-- meta: schema, revision (of the last commit), now (the store's clock at it, Unix milliseconds), sizes (of all others)
 -- entries: by key `version expires value`; `expires` is empty for an entry that stays
 -- keys: the same keys, in the order of their bytes; expiries: those that expire, soonest first
 -- ids: by idempotence id `expires length-of-fingerprint fingerprint answer`; forgets: the same ids, soonest first
@@ -17,15 +17,21 @@ local function decimal(number)
   return string.format('%.0f', number)
 end
 
-local meta = call('HMGET', META, 'schema', 'revision', 'now')
-if meta[1] ~= '1' then
-  if meta[1] then
-    return redis.error_reply('TOLLGATE the data are of another version')
-  end
-  -- Nothing but its clock tells a new store from one that Redis has evicted a part of.
-  if call('EXISTS', unpack(KEYS, 2)) > 0 then
-    return redis.error_reply('TOLLGATE a part of the data is missing')
-  end
+-- How much each key holds: all are O(1).
+local function sizes()
+  local all = {}
+  for n, key in ipairs({ ENTRIES, IDS, EXTENTS, MESSAGES }) do all[n] = call('HLEN', key) end
+  for n, key in ipairs({ KEYS_OF_ENTRIES, EXPIRIES, FORGETS, TOPICS }) do all[n + 4] = call('ZCARD', key) end
+  return table.concat(all, ' ')
+end
+
+local meta = call('HMGET', META, 'schema', 'revision', 'now', 'sizes')
+if meta[1] and meta[1] ~= '1' then
+  return redis.error_reply('TOLLGATE the data are of another version')
+end
+-- Redis may have evicted a key, or somebody removed it: a stock that is gone must not be sold again.
+if sizes() ~= (meta[4] or '0 0 0 0 0 0 0 0') then
+  return redis.error_reply('TOLLGATE a part of the data is missing')
 end
 local clock = call('TIME')
 -- The store's time never runs backwards, though the machine's clock may.
@@ -57,6 +63,11 @@ end
 
 local function message(topic, sequence)
   return topic .. '\0' .. decimal(sequence)
+end
+
+-- To be called after whatever a script has written.
+local function remember_sizes()
+  call('HSET', META, 'sizes', sizes())
 end
 
 local function remove(key)

@@ -18,4 +18,5 @@ first_time = stop < last and string.match(call('HGET', MESSAGES, message(topic, 
 call('HDEL', MESSAGES, unpack(fields))
 for _, key in ipairs(records) do remove(key) end
 set_extent(topic, last, stop + 1, bytes, first_time, stop < last and last_time or '')
+remember_sizes()
 return { decimal(to - stop) }

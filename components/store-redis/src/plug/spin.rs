@@ -95,8 +95,7 @@ impl Database for Spin {
             Some(Err(Error::InvalidAddress | Error::TooManyConnections)) => Failure::lost(),
             None => Failure::Lost("Redis did not answer in time".to_owned()),
         };
-        // One that was told to wait, or is another server by now, may be better off with a new connection, too.
-        if !failure.lacks_script() {
+        if failure.is_elsewhere() {
             self.forget(&connection);
         }
         Err(failure)

@@ -155,6 +155,8 @@ impl Fixture {
             "0",
             "now",
             &ahead.to_string(),
+            "sizes",
+            "0 0 0 0 0 0 0 0",
         ]);
         ahead
     }
