@@ -36,7 +36,7 @@ const QUICK: &[&str] = &[
 const DRIVER: &str = "tollgate-delivery/driver,tollgate-delivery/drain";
 
 /// Its sinks besides HTTP, each against a real server where there is one.
-const SINKS: &str = "tollgate-delivery/sink-redis,tollgate-delivery/sink-nats,tollgate-delivery/sink-postgres,tollgate-delivery/sink-s3,tollgate-delivery/sink-smtp";
+const SINKS: &str = "tollgate-delivery/sink-kafka,tollgate-delivery/sink-redis,tollgate-delivery/sink-nats,tollgate-delivery/sink-postgres,tollgate-delivery/sink-s3,tollgate-delivery/sink-smtp";
 
 /// The case that `cargo xtask crash` runs for longer.
 const CRASH_LOOP: &str = "host::crash::what_was_acknowledged_survives_kill_nine_at_any_moment";

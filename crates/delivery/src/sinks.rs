@@ -2,6 +2,8 @@
 //! [`SinkKind`], and a row of [`AnySink`].
 
 pub(crate) mod http;
+#[cfg(feature = "sink-kafka")]
+mod kafka;
 #[cfg(feature = "sink-nats")]
 mod nats;
 #[cfg(feature = "sink-postgres")]
@@ -49,6 +51,8 @@ pub(crate) trait Sink {
 /// A sink of any kind.
 pub(crate) enum AnySink {
     Http(Box<HttpSink>),
+    #[cfg(feature = "sink-kafka")]
+    Kafka(Box<kafka::KafkaSink>),
     #[cfg(feature = "sink-nats")]
     Nats(nats::NatsSink),
     #[cfg(feature = "sink-postgres")]
@@ -65,6 +69,8 @@ impl Sink for AnySink {
     async fn deliver(&self, message: Arc<Message>, place: Option<Traceparent>) -> Report {
         match self {
             Self::Http(sink) => sink.deliver(message, place).await,
+            #[cfg(feature = "sink-kafka")]
+            Self::Kafka(sink) => sink.deliver(message, place).await,
             #[cfg(feature = "sink-nats")]
             Self::Nats(sink) => sink.deliver(message, place).await,
             #[cfg(feature = "sink-postgres")]
@@ -81,6 +87,8 @@ impl Sink for AnySink {
     async fn deliver_together(&self, messages: &[(Arc<Message>, u32)]) -> Report {
         match self {
             Self::Http(sink) => sink.deliver_together(messages).await,
+            #[cfg(feature = "sink-kafka")]
+            Self::Kafka(sink) => sink.deliver_together(messages).await,
             #[cfg(feature = "sink-nats")]
             Self::Nats(sink) => sink.deliver_together(messages).await,
             #[cfg(feature = "sink-postgres")]
@@ -120,6 +128,9 @@ impl Sinks {
             SinkKind::Http => {
                 HttpSink::open(&self.http, settings, source).map(|sink| AnySink::Http(Box::new(sink)))
             }
+            #[cfg(feature = "sink-kafka")]
+            SinkKind::Kafka => kafka::KafkaSink::open(&self.reach, settings, source)
+                .map(|sink| AnySink::Kafka(Box::new(sink))),
             #[cfg(feature = "sink-redis")]
             SinkKind::Redis => redis::RedisSink::open(&self.reach, settings, source).map(AnySink::Redis),
             #[cfg(feature = "sink-nats")]
@@ -136,6 +147,7 @@ impl Sinks {
                 smtp::SmtpSink::open(&self.reach, settings, source).map(|sink| AnySink::Smtp(Box::new(sink)))
             }
             #[cfg(not(all(
+                feature = "sink-kafka",
                 feature = "sink-nats",
                 feature = "sink-postgres",
                 feature = "sink-redis",

@@ -55,6 +55,9 @@ pub struct Subscription {
     /// NATS: the subject that messages go to; the topic's name where it is not said. SMTP: the template of the subject.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub subject: Option<String>,
+    /// Kafka: how its user logs in; see [`MECHANISM`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mechanism: Option<Mechanism>,
     /// S3: the region that requests are signed for; see [`REGION`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub region: Option<String>,
@@ -146,6 +149,7 @@ impl Subscription {
             max_length: None,
             statement: None,
             parameters: None,
+            mechanism: None,
             region: None,
             deduplicate: None,
             headers: BTreeMap::new(),
@@ -192,6 +196,8 @@ pub enum SinkKind {
     /// A POST for each message.
     #[default]
     Http,
+    /// A record of Kafka for each.
+    Kafka,
     /// A message of NATS JetStream for each.
     Nats,
     /// A statement of Postgres for each.
@@ -209,11 +215,42 @@ impl SinkKind {
     pub fn name(self) -> &'static str {
         match self {
             Self::Http => "http",
+            Self::Kafka => "kafka",
             Self::Nats => "nats",
             Self::Postgres => "postgres",
             Self::Redis => "redis",
             Self::S3 => "s3",
             Self::Smtp => "smtp",
+        }
+    }
+}
+
+/// How a user logs in to Kafka (SASL).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(
+    feature = "schema",
+    derive(schemars::JsonSchema),
+    schemars(rename = "LoginMechanism")
+)]
+pub enum Mechanism {
+    /// The password as it is: for connections over TLS.
+    #[serde(rename = "PLAIN")]
+    Plain,
+    /// Without showing the password.
+    #[serde(rename = "SCRAM-SHA-256")]
+    ScramSha256,
+    /// Without showing the password.
+    #[serde(rename = "SCRAM-SHA-512")]
+    ScramSha512,
+}
+
+impl Mechanism {
+    /// As it is written, here and in the protocol.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Plain => "PLAIN",
+            Self::ScramSha256 => "SCRAM-SHA-256",
+            Self::ScramSha512 => "SCRAM-SHA-512",
         }
     }
 }
@@ -255,6 +292,9 @@ impl Default for Retry {
 pub const BATCH_INTERVAL: Span = Span::from_millis(200);
 /// The most messages of a batch: their ids go into one header.
 pub const MAX_BATCH: u32 = 100;
+
+/// How a user logs in to Kafka, unless the subscription says otherwise.
+pub const MECHANISM: Mechanism = Mechanism::ScramSha512;
 
 /// The region that requests to S3 are signed for, unless the subscription says otherwise.
 pub const REGION: &str = "us-east-1";

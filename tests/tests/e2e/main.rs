@@ -390,6 +390,7 @@ harness::cases! {
             what_waits_is_tried_at_once_and_the_past_is_replayed,
         }
         native {
+            a_kafka_topic_gets_every_sign_up_once,
             a_nats_stream_gets_every_sign_up_once,
             a_postgres_table_gets_every_sign_up_once,
             a_redis_stream_gets_every_sign_up_once,

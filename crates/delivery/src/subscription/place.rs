@@ -36,6 +36,8 @@ pub enum Security {
 
 /// A scheme: its kind, its default port, and how a connection begins.
 const SCHEMES: &[(&str, SinkKind, u16, Security)] = &[
+    ("kafka", SinkKind::Kafka, 9_092, Security::Plain),
+    ("kafka+ssl", SinkKind::Kafka, 9_093, Security::Tls),
     ("nats", SinkKind::Nats, 4_222, Security::Plain),
     ("tls", SinkKind::Nats, 4_222, Security::Tls),
     // Submission, with STARTTLS (RFC 6409); without, from the first byte on (RFC 8314).

@@ -32,6 +32,18 @@ pub trait Server: Sized {
     fn settings(&self, address: SocketAddr) -> String;
     /// The program.
     fn process(&mut self) -> &mut Process;
+    /// It ends at once.
+    async fn kill(&mut self) {
+        self.process().kill();
+    }
+    /// It is back, with what it had.
+    async fn restart(&mut self) {
+        self.process().restart().await;
+    }
+    /// A way to it that may lose answers, and which clients take. Nothing was sent to it before.
+    async fn behind_proxy(&mut self) -> Proxy {
+        Proxy::start(self.process().address, Self::MARKS).await
+    }
     /// What it has, in the order it keeps.
     async fn taken(&mut self) -> Vec<Taken>;
     /// It answers that it takes nothing, or takes what comes again.
@@ -148,13 +160,13 @@ pub async fn a_server_that_is_gone_gets_the_rest_when_it_returns<S: Server>() {
     let few = "retry = { initial = \"50ms\", cap = \"100ms\", max_attempts = 6 }";
     let relay = world.relay(few);
     world.delivered(50).await;
-    world.server.process().kill();
+    world.server.kill().await;
     append(&*world.store, 51..=100, 50).await;
     until("the breaker opens", async || {
         status(&relay).machine.breaker != "closed"
     })
     .await;
-    world.server.process().restart().await;
+    world.server.restart().await;
     world.delivered(100).await;
     world.has_all(100).await;
     relay.shutdown(PATIENCE).await;
@@ -190,7 +202,7 @@ pub async fn a_lost_answer_makes_no_second_message_where_the_target_can_tell<S: 
     let Some(mut world) = World::<S>::new().await else {
         return;
     };
-    let proxy = Proxy::start(world.server.process().address, S::MARKS).await;
+    let proxy = world.server.behind_proxy().await;
     let relay = world.relay_at(proxy.address, QUICK);
     append(&*world.store, 1..=10, 5).await;
     world.delivered(10).await;
@@ -213,7 +225,7 @@ pub async fn batches_are_taken_whole<S: Server>() {
         return;
     };
     append(&*world.store, 1..=120, 120).await;
-    let proxy = Proxy::start(world.server.process().address, S::MARKS).await;
+    let proxy = world.server.behind_proxy().await;
     let more = format!("batch = 50\nbatch_interval = \"50ms\"\n{QUICK}");
     let relay = world.relay_at(proxy.address, &more);
     proxy.loses(1);

@@ -2,6 +2,7 @@
 //! installed is left out, and said so.
 
 mod contract;
+mod kafka;
 mod nats;
 mod postgres;
 mod proxy;

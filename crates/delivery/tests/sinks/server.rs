@@ -53,6 +53,11 @@ impl Process {
         process
     }
 
+    /// Its last argument is this from its next start on.
+    pub fn last_argument(&mut self, argument: String) {
+        *self.command.last_mut().expect("a program") = argument;
+    }
+
     /// Again, with what it has kept.
     pub async fn restart(&mut self) {
         self.kill();

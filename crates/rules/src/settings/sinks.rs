@@ -21,6 +21,10 @@ const MAX_SUBJECT: usize = 256;
 const MAX_STATEMENT: usize = 16 << 10;
 /// The longest name of a user or a database of Postgres, bytes: longer ones it cuts off.
 const MAX_NAME: usize = 63;
+/// The longest name of a topic of Kafka, bytes: its own bound.
+const MAX_KAFKA_TOPIC: usize = 249;
+/// The longest name of a user of Kafka, bytes.
+const MAX_USER: usize = 256;
 /// The longest access key of S3, bytes.
 const MAX_ACCESS_KEY: usize = 128;
 /// The longest beginning of an object's name, bytes; a name has 1,024.
@@ -39,8 +43,8 @@ const DEDUPLICATE_BOUNDS: (Span, Span) = (Span::from_secs(0), Span::from_secs(7 
 const MAX_DATABASE: u32 = 1_000_000;
 
 /// The settings that not every type has, and who has them.
-fn own(one: &Subscription) -> [(&'static str, bool, &'static [SinkKind]); 17] {
-    use SinkKind::{Http, Nats, Postgres, Redis, S3, Smtp};
+fn own(one: &Subscription) -> [(&'static str, bool, &'static [SinkKind]); 18] {
+    use SinkKind::{Http, Kafka, Nats, Postgres, Redis, S3, Smtp};
     [
         ("secret", one.secret.is_some(), &[Http]),
         ("previous_secret", one.previous_secret.is_some(), &[Http]),
@@ -48,7 +52,7 @@ fn own(one: &Subscription) -> [(&'static str, bool, &'static [SinkKind]); 17] {
         (
             "password",
             one.password.is_some(),
-            &[Nats, Postgres, Redis, S3, Smtp],
+            &[Kafka, Nats, Postgres, Redis, S3, Smtp],
         ),
         ("subject", one.subject.is_some(), &[Nats, Smtp]),
         ("fallback_url", one.fallback_url.is_some(), &[Smtp]),
@@ -57,6 +61,7 @@ fn own(one: &Subscription) -> [(&'static str, bool, &'static [SinkKind]); 17] {
         ("to", one.to.is_some(), &[Smtp]),
         ("text", one.text.is_some(), &[Smtp]),
         ("html", one.html.is_some(), &[Smtp]),
+        ("mechanism", one.mechanism.is_some(), &[Kafka]),
         ("statement", one.statement.is_some(), &[Postgres]),
         ("parameters", one.parameters.is_some(), &[Postgres]),
         ("region", one.region.is_some(), &[S3]),
@@ -104,12 +109,44 @@ pub(super) fn check(one: &Subscription, path: &Path) -> Checked {
     }
     match one.kind {
         SinkKind::Http => Ok(()),
+        SinkKind::Kafka => kafka(one, &place, path),
         SinkKind::Nats => nats(one, &place, path),
         SinkKind::Postgres => postgres(one, &place, path),
         SinkKind::Redis => redis(one, &place, path),
         SinkKind::S3 => s3(one, &place, path),
         SinkKind::Smtp => smtp(one, &place, path),
     }
+}
+
+fn kafka(one: &Subscription, place: &Place, path: &Path) -> Checked {
+    ensure(
+        !place.host.contains(','),
+        path.key("url"),
+        "must have one server, which tells of the others of its cluster",
+    )?;
+    let user = &place.user;
+    ensure(
+        user.len() <= MAX_USER && !user.contains(char::is_control),
+        path.key("url"),
+        "must have a user's name of at most 256 bytes, without control characters",
+    )?;
+    for (name, is_given) in [
+        ("password", one.password.is_some()),
+        ("mechanism", one.mechanism.is_some()),
+    ] {
+        ensure(
+            !is_given || !user.is_empty(),
+            path.key(name),
+            "is of the user in the URL, which has none",
+        )?;
+    }
+    let of_name = |b: u8| b.is_ascii_alphanumeric() || b"._-".contains(&b);
+    let topic = place.path.strip_prefix('/');
+    ensure(
+        topic.is_none_or(|topic| (1..=MAX_KAFKA_TOPIC).contains(&topic.len()) && topic.bytes().all(of_name)),
+        path.key("url"),
+        "must end with the name of a topic, or with nothing: 1 to 249 letters, digits, ., _ and -",
+    )
 }
 
 fn nats(one: &Subscription, place: &Place, path: &Path) -> Checked {

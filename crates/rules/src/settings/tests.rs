@@ -675,7 +675,7 @@ fn a_redis_subscription_has_settings_of_its_own() {
     );
     refused(
         "topics.t.subscriptions[0].type",
-        &subscription_with("type = \"kafka\""),
+        &subscription_with("type = \"amqp\""),
     );
     let secret = format!("[[topics.t.subscriptions]]\nname = \"s\"\ntype = \"redis\"\n{url}\n{more}");
     let config = parsed(&secret);
@@ -738,6 +738,63 @@ fn a_postgres_subscription_has_a_user_a_database_a_statement_and_its_parameters(
             &subscription_with(line),
         );
     }
+}
+
+#[test]
+fn a_kafka_subscription_has_servers_and_perhaps_a_user_a_mechanism_and_a_topic() {
+    let of = |lines: &str| format!("[[topics.t.subscriptions]]\nname = \"s\"\ntype = \"kafka\"\n{lines}\n");
+    let url = "url = \"kafka+ssl://shop@kafka.example:9093/sign-ups\"";
+    let config = parsed(&of(&format!(
+        "{url}\npassword = \"hunter2\"\nmechanism = \"SCRAM-SHA-256\"\nbatch = 100"
+    )));
+    assert!(!config.to_toml().contains("hunter2") && !config.for_components().contains("hunter2"));
+    for url in [
+        "kafka://kafka.example",
+        "kafka://kafka.example/",
+        "kafka://shop@[2600::1]:9092/a.b_c-D",
+    ] {
+        parsed(&of(&format!("url = \"{url}\"")));
+    }
+    for url in [
+        "kafka://",
+        "kafka://shop:hunter2@kafka.example",
+        "kafka://a.example,b.example:9092",
+        "kafka://kafka.example/a/b",
+        "kafka://kafka.example/a%20b",
+        "kafka://kafka.example?acks=0",
+        "kafka://a%00b@kafka.example",
+        "kafka://10.0.0.1",
+        "http://kafka.example",
+    ] {
+        refused("topics.t.subscriptions[0].url", &of(&format!("url = \"{url}\"")));
+    }
+    let long = format!("url = \"kafka://kafka.example/{}\"", "x".repeat(250));
+    refused("topics.t.subscriptions[0].url", &of(&long));
+    for (key, lines) in [
+        (
+            "password",
+            "url = \"kafka://kafka.example\"\npassword = \"hunter2\"",
+        ),
+        (
+            "mechanism",
+            "url = \"kafka://kafka.example\"\nmechanism = \"PLAIN\"",
+        ),
+        ("stream", "url = \"kafka://kafka.example\"\nstream = \"x\""),
+        (
+            "headers",
+            "url = \"kafka://kafka.example\"\nheaders = { a = \"b\" }",
+        ),
+        (
+            "retry.final",
+            "url = \"kafka://kafka.example\"\nretry = { final = [400] }",
+        ),
+    ] {
+        refused(&format!("topics.t.subscriptions[0].{key}"), &of(lines));
+    }
+    refused(
+        "topics.t.subscriptions[0].mechanism",
+        &subscription_with("mechanism = \"PLAIN\""),
+    );
 }
 
 #[test]

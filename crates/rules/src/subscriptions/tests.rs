@@ -900,6 +900,48 @@ fn a_password_of_postgres_is_kept_for_the_statement_that_it_was_given_for() {
 }
 
 #[test]
+fn a_password_of_kafka_is_kept_for_the_mechanism_that_it_was_given_for() {
+    let gateway = Gateway::subscribed();
+    let put = |more: Value| {
+        let mut body = json!({ "type": "kafka", "url": "kafka://app@kafka.example/sign-ups" });
+        body.as_object_mut()
+            .unwrap()
+            .extend(more.as_object().unwrap().clone());
+        gateway.ask("PUT", "t/subscriptions/s", body)
+    };
+    let (status, made) = put(json!({ "password": "hunter2" }));
+    assert_eq!(
+        (status, &made["type"], &made["mechanism"], &made["password"]),
+        (201, &json!("kafka"), &json!("SCRAM-SHA-512"), &json!("********"))
+    );
+    let (_, changed) = put(json!({ "mechanism": "SCRAM-SHA-512", "batch": 10 }));
+    assert_eq!(changed["password"], json!("********"));
+    // Else whoever may change it has it sent in clear.
+    let (status, changed) = put(json!({ "mechanism": "PLAIN" }));
+    assert_eq!(
+        (status, &changed["mechanism"], changed.get("password")),
+        (200, &json!("PLAIN"), None)
+    );
+    let nobody = json!({ "url": "kafka://kafka.example" });
+    assert_eq!(put(nobody).1.get("mechanism"), None);
+    for (more, pointer) in [
+        (json!({ "mechanism": "GSSAPI" }), "#/mechanism"),
+        (
+            json!({ "url": "kafka://kafka.example", "password": "x" }),
+            "#/password",
+        ),
+        (json!({ "url": "kafka://app@kafka.example/a/b" }), "#/url"),
+    ] {
+        let (status, problem) = put(more);
+        assert_eq!(
+            (status, &problem["errors"][0]["pointer"]),
+            (400, &json!(pointer)),
+            "{problem}"
+        );
+    }
+}
+
+#[test]
 fn a_redis_subscription_is_made_shown_and_changed_without_its_password() {
     let mut gateway = Gateway::subscribed();
     let body = |more: Value| {
@@ -959,7 +1001,7 @@ fn a_redis_subscription_is_made_shown_and_changed_without_its_password() {
         (json!({ "deduplicate": 604_801 }), "#/deduplicate"),
         (json!({ "headers": { "x-a": "b" } }), "#/headers"),
         (json!({ "retry": { "final": [400] } }), "#/retry/final"),
-        (json!({ "type": "kafka" }), "#/type"),
+        (json!({ "type": "amqp" }), "#/type"),
     ] {
         let (status, problem) = gateway.ask("PUT", "t/subscriptions/new", body(more));
         assert_eq!(

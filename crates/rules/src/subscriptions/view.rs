@@ -12,7 +12,7 @@ use tollgate_delivery::relay::record::{BreakerRecord, PauseReason};
 use tollgate_delivery::relay::restore;
 use tollgate_delivery::start::StartFrom;
 use tollgate_delivery::subscription::{
-    BATCH_INTERVAL, DEDUPLICATE, Filter, Payload, REGION, Rate, Retry, SinkKind,
+    BATCH_INTERVAL, DEDUPLICATE, Filter, MECHANISM, Mechanism, Payload, REGION, Rate, Retry, SinkKind,
 };
 use tollgate_delivery::subscriptions::{Defined, Source};
 use tollgate_store::commit::Topic;
@@ -76,6 +76,9 @@ pub(super) struct View {
     /// Of `postgres`: the fields of a message that its parameters are bound to.
     #[serde(skip_serializing_if = "Option::is_none")]
     parameters: Option<Vec<String>>,
+    /// Of `kafka` with a user: how the user logs in.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    mechanism: Option<Mechanism>,
     /// Of `s3`: the region that requests are signed for.
     #[serde(skip_serializing_if = "Option::is_none")]
     region: Option<String>,
@@ -275,6 +278,8 @@ impl View {
             max_length: settings.max_length,
             statement: settings.statement.clone(),
             parameters: settings.parameters.clone(),
+            mechanism: (settings.kind == SinkKind::Kafka && settings.url.contains('@'))
+                .then(|| settings.mechanism.unwrap_or(MECHANISM)),
             region: (settings.kind == SinkKind::S3)
                 .then(|| settings.region.clone().unwrap_or_else(|| REGION.to_owned())),
             deduplicate: (settings.kind == SinkKind::Redis)

@@ -21,7 +21,9 @@ use tollgate_delivery::relay::address;
 use tollgate_delivery::relay::progress::Progress;
 use tollgate_delivery::relay::record::Keys;
 use tollgate_delivery::start::StartFrom;
-use tollgate_delivery::subscription::{Filter, Payload, Rate, Retry, SinkKind, Subscription};
+use tollgate_delivery::subscription::{
+    Filter, MECHANISM, Mechanism, Payload, Rate, Retry, SinkKind, Subscription,
+};
 use tollgate_delivery::subscriptions::{COUNT, Defined, MAX_STORED, PARTITION, Source, Stored, key};
 use tollgate_delivery::webhook::Secret;
 use tollgate_store::commit::{Commit, Condition, Mutation, Outcome, Refusal, StoreError, literal};
@@ -44,11 +46,12 @@ pub(super) struct Body {
     kind: Option<SinkKind>,
     /// Where messages are sent to, a public address without a fragment: http or https, without a user's name; with `type`
     /// nats or tls, postgres or postgresql with a user and a database, smtp or smtps, redis or rediss, that with the number of a
-    /// database if need be; with `type` s3, http or https with an access key, and a bucket as its path.
+    /// database if need be; kafka or kafka+ssl, with a topic as its path if need be; with `type` s3, http or https with an access key, and
+    /// a bucket as its path.
     #[cfg_attr(feature = "schema", schemars(with = "tollgate_api::openapi::Uri"))]
     url: String,
     /// Of the user of the URL, or of all; not with `http`. Shown in no answer. A changed subscription that is given none keeps its own
-    /// while it leads to the same `url` and executes the same `statement`.
+    /// while it leads to the same `url`, executes the same `statement` and logs in by the same `mechanism`.
     #[cfg_attr(
         feature = "schema",
         schemars(with = "Option<String>", length(min = 1, max = 1024))
@@ -94,6 +97,8 @@ pub(super) struct Body {
     /// `postgres`, needed: the fields of a message that `$1`, `$2` … are bound to, e.g. `id`, `data.email`; `message` is all of it.
     #[cfg_attr(feature = "schema", schemars(length(min = 1, max = 64)))]
     parameters: Option<Vec<String>>,
+    /// `kafka`: how the user of the URL logs in, `SCRAM-SHA-512` unless it is given. `PLAIN` sends the password as it is.
+    mechanism: Option<Mechanism>,
     /// `s3`: the region that requests are signed for, `us-east-1` unless it is given.
     #[cfg_attr(
         feature = "schema",
@@ -292,8 +297,9 @@ fn keep(settings: &mut Subscription, old: Subscription, keeps_headers: bool) {
     if settings.kind != old.kind {
         return;
     }
-    // Else whoever may change it could have the password sent to a server of their own, or a database read with it.
-    if settings.url == old.url && settings.statement == old.statement {
+    // Else whoever may change it could have the password sent to a server of their own or in clear, or a database read with it.
+    let [mechanism, before] = [&settings, &old].map(|one| one.mechanism.unwrap_or(MECHANISM));
+    if settings.url == old.url && settings.statement == old.statement && mechanism == before {
         settings.password = settings.password.take().or(old.password);
     }
     if settings.fallback_url == old.fallback_url {
@@ -443,6 +449,7 @@ fn settings(name: &str, body: Body) -> Result<Subscription, Problem> {
     settings.max_length = body.max_length;
     settings.statement = body.statement;
     settings.parameters = body.parameters;
+    settings.mechanism = body.mechanism;
     settings.region = body.region;
     settings.deduplicate = body.deduplicate.map(seconds);
     settings.secret = body.secret;

