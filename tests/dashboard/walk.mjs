@@ -415,6 +415,48 @@ try {
   for (let wait = 0; origin.taken.length < 3 && wait < 100; wait++) await new Promise((later) => setTimeout(later, 100));
   assert.deepEqual(origin.taken.map(JSON.parse).at(-1), { order: 2 });
 
+  step('a subscription of another type is made and changed');
+  await go('topics/archive', 'archive');
+  await page.getByRole('button', { name: 'New subscription' }).click();
+  await field('Name').fill('table');
+  await field('Leads to').selectOption('Postgres');
+  await field('URL').fill('postgres://shop@db.example/shop');
+  await field('Password').fill('correct horse');
+  await field('Statement').fill('INSERT INTO sign_ups (id) VALUES ($1)');
+  await field('Parameters').fill('id, data..email');
+  await submit('Save');
+  await page.locator('.fault').waitFor();
+  await field('Parameters').fill('id');
+  await field('Messages of a batch').fill('50');
+  await sound('a new subscription of Postgres');
+  await submit('Save');
+  await gone();
+  await page.getByText('Postgres postgres://shop@db.example/shop').waitFor();
+  await page.getByRole('button', { name: 'Change table' }).click();
+  assert.equal(await field('Statement').inputValue(), 'INSERT INTO sign_ups (id) VALUES ($1)');
+  await field('Parameters').fill('data.id');
+  await submit('Save');
+  await gone();
+  const table = await api('GET', '/api/topics/archive/subscriptions/table');
+  assert.deepEqual([table.type, table.statement, table.parameters, table.batch, table.password], ['postgres', 'INSERT INTO sign_ups (id) VALUES ($1)', ['data.id'], 50, '********']);
+  for (const [type, kind, url] of [['Kafka', 'kafka', 'kafka://shop@kafka.example/sign-ups'], ['Object storage (S3)', 's3', 'https://AKIA@s3.example/bucket']]) {
+    await page.getByRole('button', { name: 'New subscription' }).click();
+    await field('Name').fill(kind);
+    await field('Leads to').selectOption(type);
+    await field('URL').fill(url);
+    await field('Password').fill('correct horse');
+    if (kind === 'kafka') await field('How the user logs in').selectOption('PLAIN');
+    else await field('Region').fill('eu-central-1');
+    await submit('Save');
+    await gone();
+    await page.getByText(`${type} ${url}`).waitFor();
+  }
+  assert.equal((await api('GET', '/api/topics/archive/subscriptions/kafka')).mechanism, 'PLAIN');
+  assert.equal((await api('GET', '/api/topics/archive/subscriptions/s3')).region, 'eu-central-1');
+  await sound('subscriptions of other types');
+  for (const name of ['table', 'kafka', 's3']) await api('DELETE', `/api/topics/archive/subscriptions/${name}`);
+  await go('topics/orders', 'orders');
+
   step('a consumer group is made; its leases and dead letters are seen');
   await page.getByText('Nobody fetches').waitFor();
   await page.getByRole('button', { name: 'New group' }).click();

@@ -5,6 +5,7 @@ import { call, segment } from './api.js';
 import { AGAIN, DeadLetters, inRounds } from './letters.js';
 import { Groups } from './groups.js';
 import { Deliveries } from './deliveries.js';
+import { BATCHES, SINKS } from './sinks.js';
 import {
   Act, Badge, Command, Confirm, Copy, Dialog, Empty, Failure, Form, Head, Loading, Pager, Spark, Table, Tile, Time,
   curl, decimal, duration, given, html, moment, number, size, useAnswer, usePages, useSession,
@@ -53,12 +54,15 @@ export const Topics = () => {
 const BREAKER = { closed: ['good', 'Breaker closed'], open: ['bad', 'Breaker open'], 'half-open': ['warn', 'Breaker half open'] };
 const REASONS = { requested: 'by hand', gone: 'the origin answered 410', failing: 'nothing but failure for long' };
 
-const fieldsOf = (isNew, mayPrivate, isSigned) => [
+const fieldsOf = (isNew, mayPrivate, type, choose) => [
   ...(isNew ? [{ name: 'name', label: 'Name', required: true, max: 64, placeholder: 'origin', hint: 'a–z, 0–9, ., _ and -.', pointer: 'path:name' }] : []),
-  { name: 'url', label: 'URL', input: 'url', required: true, placeholder: 'https://origin.example/hooks' },
-  isSigned
+  ...(isNew ? [{ name: 'type', label: 'Leads to', kind: 'choice', choices: Object.entries(SINKS).map(([key, { name }]) => [key, name]), choose }] : []),
+  { name: 'url', label: 'URL', input: 'url', required: true, placeholder: SINKS[type]?.url },
+  type === 'http'
     ? { name: 'secret', label: 'Signing secret', placeholder: isNew ? 'made up, and shown once' : 'unchanged', hint: 'whsec_ and 24 to 64 bytes in base64.' }
-    : { name: 'password', label: 'Password', placeholder: 'unchanged while the URL and the statement are', hint: 'Of the user of the URL.' },
+    : { name: 'password', label: 'Password', placeholder: isNew ? '' : 'unchanged while it goes to the same place', hint: SINKS[type]?.password },
+  ...(SINKS[type]?.fields || []),
+  ...(type === 'http' || type === 'smtp' ? [] : BATCHES),
   { name: 'ratePerSecond', label: 'Messages a second at most', kind: 'number', min: 0.01, step: 'any' },
   { name: 'concurrency', label: 'Deliveries at once', kind: 'number', min: 1 },
   { name: 'timeout', label: 'Time-out, seconds', kind: 'number', min: 1 },
@@ -69,8 +73,7 @@ const fieldsOf = (isNew, mayPrivate, isSigned) => [
 ];
 
 /** What the form does not show, and stays as it is. */
-const KEPT = ['type', 'filter', 'payload', 'batch', 'batchInterval', 'startFrom', 'allowPrivateAddresses',
-  'statement', 'parameters', 'region', 'stream', 'maxLength', 'deduplicate', 'subject', 'from', 'to', 'text', 'html', 'fallbackUrl'];
+const KEPT = ['type', 'filter', 'payload', 'batch', 'batchInterval', 'startFrom', 'allowPrivateAddresses'];
 
 /** What `PUT` takes: everything that is to hold, since what is left out takes its default. */
 const bodyOf = ({ name, maxAttempts, ...values }, before) => {
@@ -87,11 +90,12 @@ const bodyOf = ({ name, maxAttempts, ...values }, before) => {
 const Edit = ({ topic, subscription, close }) => {
   const { announce, may } = useSession();
   const [made, setMade] = useState(null);
+  const [type, setType] = useState(subscription?.type || 'http');
   const submit = async (values) => {
     const name = subscription?.name || values.name;
     const answer = await call('PUT', `api/topics/${segment(topic)}/subscriptions/${segment(name)}`, bodyOf(values, subscription));
     announce(`The subscription ${name} was saved.`);
-    if (!subscription && !values.secret) setMade(answer);
+    if (!subscription && answer.secret && !values.secret) setMade(answer);
     else close(true);
   };
   if (made) {
@@ -101,8 +105,8 @@ const Edit = ({ topic, subscription, close }) => {
         <footer><button type="button" class="primary" onClick=${() => close(true)}>Done</button></footer>
       <//>`;
   }
-  const initial = subscription ? { ...subscription, secret: null, password: null, maxAttempts: subscription.retry.maxAttempts, pauseAfter: subscription.pauseAfter ?? 0 } : { ordered: false };
-  const fields = fieldsOf(!subscription, may('admin'), !subscription || subscription.type === 'http').filter((field) => field.name !== 'maxAttempts' || !subscription?.retry.scheduleSeconds);
+  const initial = subscription ? { ...subscription, secret: null, password: null, fallbackPassword: null, maxAttempts: subscription.retry.maxAttempts, pauseAfter: subscription.pauseAfter ?? 0 } : { ordered: false, type };
+  const fields = fieldsOf(!subscription, may('admin'), type, setType).filter((field) => field.name !== 'maxAttempts' || !subscription?.retry.scheduleSeconds);
   return html`
     <${Dialog} title=${subscription ? `Change ${subscription.name}` : 'New subscription'} close=${() => close(false)}>
       <${Form} fields=${fields} initial=${initial} action="Save" submit=${submit} close=${() => close(false)} />
@@ -174,7 +178,7 @@ const Subscription = ({ one, open, reload }) => {
           <${Badge} tone=${tone}>${text}<//>
         </span>
       </header>
-      <p class="long">${one.url}</p>
+      <p class="long">${one.type !== 'http' && html`<strong>${SINKS[one.type]?.name || one.type}</strong> `}${one.url}</p>
       <div class="row">
         <span><strong>${number(one.lag)}</strong> to deliver</span>
         ${one.oldestWaiting && html`<span>the oldest since <strong><${Time} at=${one.oldestWaiting} /></strong></span>`}

@@ -262,13 +262,15 @@ const Control = ({ field, id, value, describedBy, invalid }) => {
     case 'flag':
       return html`<input type="checkbox" defaultChecked=${Boolean(value)} ...${shared} />`;
     case 'choice':
-      return html`<select ...${shared}>${field.choices.map(([key, text]) => html`<option value=${key} selected=${key === String(value ?? '')}>${text}</option>`)}</select>`;
+      return html`<select ...${shared} onChange=${field.choose && ((event) => field.choose(event.target.value))}>${field.choices.map(([key, text]) => html`<option value=${key} selected=${key === String(value ?? '')}>${text}</option>`)}</select>`;
     case 'number':
       return html`<input type="number" inputmode="numeric" min=${field.min} max=${field.max} step=${field.step || 1} defaultValue=${value ?? ''} required=${required} ...${shared} />`;
     case 'time':
       return html`<input type="datetime-local" defaultValue=${toLocal(value)} required=${required} ...${shared} />`;
     case 'lines':
       return html`<textarea rows="8" spellcheck=${false} required=${required} placeholder=${field.placeholder} ...${shared}></textarea>`;
+    case 'long':
+      return html`<textarea rows="4" spellcheck=${false} required=${required} placeholder=${field.placeholder} ...${shared}>${value ?? ''}</textarea>`;
     case 'json':
       return html`<textarea rows="3" spellcheck=${false} placeholder=${field.placeholder} ...${shared}>${value?.length ? JSON.stringify(value, null, 1) : ''}</textarea>`;
     default:

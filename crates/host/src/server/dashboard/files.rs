@@ -57,6 +57,7 @@ files! {
     SCRIPT "topics.js" "topics.js",
     SCRIPT "deliveries.js" "deliveries.js",
     SCRIPT "letters.js" "letters.js",
+    SCRIPT "sinks.js" "sinks.js",
     SCRIPT "groups.js" "groups.js",
     SCRIPT "events.js" "events.js",
     SCRIPT "keys.js" "keys.js",
