@@ -5,15 +5,17 @@ use std::sync::Arc;
 use rustls::crypto::ring::default_provider;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-use super::call::{self, API_VERSIONS, Call, SASL_AUTHENTICATE, SASL_HANDSHAKE, Versions};
+use super::call::{self, API_VERSIONS, Call, METADATA, PRODUCE, SASL_AUTHENTICATE, SASL_HANDSHAKE, Versions};
 use super::scram::{Hash, Scram};
 use super::wire::{Malformed, Reader, Writer};
 use super::{Failure, code};
 use crate::sinks::reach::{Reach, Wire};
 use crate::subscription::{Mechanism, Place};
 
-/// The largest answer that is read, bytes: metadata of some 100,000 partitions.
-const MAX_ANSWER: usize = 8 << 20;
+/// The largest answer that tells of partitions, bytes: metadata of some 100,000 of them.
+const MAX_OF_PARTITIONS: usize = 8 << 20;
+/// The largest other answer, bytes.
+const MAX_ANSWER: usize = 64 << 10;
 /// Who asks, as servers log it.
 const CLIENT: &str = "tollgate";
 /// Of a login, bytes.
@@ -99,7 +101,12 @@ impl Connection {
         sent.bytes(&frame.0);
         self.wire.write_all(&sent.0).await?;
         self.wire.flush().await?;
-        let answer = self.answer().await?;
+        let answer = self
+            .answer(match call {
+                METADATA | PRODUCE => MAX_OF_PARTITIONS,
+                _ => MAX_ANSWER,
+            })
+            .await?;
         let mut reader = Reader(&answer);
         if reader.i32()? != self.asked {
             return Err(Malformed.into());
@@ -110,11 +117,11 @@ impl Connection {
         Ok((version, reader.0.to_vec()))
     }
 
-    async fn answer(&mut self) -> Result<Vec<u8>, Failure> {
+    async fn answer(&mut self, most: usize) -> Result<Vec<u8>, Failure> {
         let mut length = [0; 4];
         self.wire.read_exact(&mut length).await?;
         let length = usize::try_from(i32::from_be_bytes(length)).map_err(|_| Malformed)?;
-        if length > MAX_ANSWER {
+        if length > most {
             return Err(Malformed.into());
         }
         // As much as comes, not as much as was said.
