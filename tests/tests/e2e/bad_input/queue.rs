@@ -56,7 +56,7 @@ pub async fn bad_groups_and_replays_are_refused_by_field(host: Host) {
         (
             "PUT",
             &push,
-            json!({ "type": "kafka", "url": "https://x.example/" }),
+            json!({ "type": "amqp", "url": "https://x.example/" }),
             "#/type",
         ),
         (
