@@ -13,6 +13,7 @@ mod claims;
 mod codes;
 #[cfg(feature = "schema")]
 pub(crate) mod describe;
+mod documents;
 mod eligibility;
 mod eligible;
 mod holds;
@@ -21,6 +22,7 @@ mod manage;
 mod pool;
 mod receipt;
 mod record;
+mod refusals;
 mod remove;
 mod settle;
 mod stock;

@@ -16,37 +16,35 @@
 //!
 //! A lost reply is asked for again with the same claim id: if that id is found stored, it is ours.
 
+mod plan;
+
 use std::cell::{Cell, OnceCell};
-use std::collections::BTreeMap;
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::eligible::{self, Listed};
-use super::holds::{self, Hold, Room};
+use super::holds::{self, Room};
 use super::pool::{self, Taken};
-use super::record::{
-    Campaign, Claim, Codes, Live, MAX_METADATA, MAX_PER_USER, Status, load_for_claim, path_segment,
-};
+use super::record::{Campaign, Claim, Codes, Live, MAX_METADATA, MAX_PER_USER, load_for_claim, path_segment};
+use super::refusals::{already_claimed, ended, held, not_started, outside_window, sold_out, units_out_of};
 use super::{claims, receipt, unknown, waitlist};
 use crate::idempotency::{self, Key};
 use crate::identity;
 use crate::receipts::{self, Facts, Signer};
 use crate::rooms;
 use crate::world::World;
+pub(super) use plan::window;
+use plan::{Plan, Verdict};
 use tollgate_api::http::{Request, Response};
 use tollgate_api::ids;
 use tollgate_api::json;
 use tollgate_api::problem::{Kind, Problem};
-use tollgate_api::traceparent::Traceparent;
-use tollgate_delivery::attributes;
-use tollgate_store::commit::{
-    Append, Commit, Committed, Condition, Mutation, Outcome, Refusal, StoreError, Template,
-};
+use tollgate_store::commit::{Committed, Outcome, StoreError, Template};
 use tollgate_store::ports::Store;
 use tollgate_store::stored;
-use tollgate_store::template::{self, Blank, Form, JsonBlank, Number};
+use tollgate_store::template;
 
 /// How often a claim is tried: again when its campaign changed in between, or when a reply was lost.
 const ATTEMPTS: usize = 6;
@@ -57,8 +55,6 @@ const CODE_ATTEMPTS: usize = 64;
 /// How far the caller's clock may be from the store's, in milliseconds. Only further away from a campaign's window is
 /// a claim refused without asking the store.
 const CLOCK_MARGIN_MS: u64 = 5_000;
-/// Characters of a generated code: 62^10, about 2^59.
-const CODE_LENGTH: usize = 10;
 
 /// What a claim may say; it may leave it out, body and all.
 #[derive(Default, Deserialize)]
@@ -101,11 +97,6 @@ impl Body {
             )),
         }
     }
-}
-
-/// The 400 of a claim for no units, or for more than one user may have.
-pub(super) fn units_out_of(per_user: u64) -> Problem {
-    Problem::field("#/units", format!("must be from 1 to {per_user}"))
 }
 
 /// `POST /api/campaigns/{id}/claims`: 201 if admitted.
@@ -152,44 +143,6 @@ struct Attempt<'a> {
     code: OnceCell<String>,
     /// The store's time as far as it is known, Unix milliseconds: holds are counted from it.
     now: Cell<u64>,
-}
-
-/// Why a claim was not admitted, as the commit tells it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Verdict {
-    AlreadyClaimed,
-    Changed,
-    OutsideWindow,
-    SoldOut,
-    NotEligible,
-    /// Another has the code.
-    CodeTaken,
-    /// The store's clock is further than was thought: the hold would be short.
-    ShortHold,
-    /// Our own claim was admitted before, and its units have come back since.
-    Returned,
-}
-
-/// The answer of a claim's commit, and the meaning of its refusals.
-struct Plan {
-    answer: Template,
-    /// Of the conditions beyond [`Plan::CONDITIONS`].
-    further: Vec<Verdict>,
-    mutations: &'static [Option<Verdict>],
-}
-
-impl Plan {
-    const CONDITIONS: [Verdict; 3] = [Verdict::AlreadyClaimed, Verdict::Changed, Verdict::OutsideWindow];
-
-    fn verdict(&self, refusal: Refusal) -> Option<Verdict> {
-        match refusal {
-            Refusal::Condition(index) => {
-                let mut all = Self::CONDITIONS.iter().chain(&self.further);
-                all.nth(index as usize).copied()
-            }
-            Refusal::Mutation(index) => self.mutations.get(index as usize).copied().flatten(),
-        }
-    }
 }
 
 impl Attempt<'_> {
@@ -468,164 +421,6 @@ impl Attempt<'_> {
             Room::Held { units, left, wait_ms } => Some(held(campaign, units, left, wait_ms)),
         })
     }
-
-    /// The claim as one commit. `again`: it may have been made before.
-    fn plan<S>(
-        &self,
-        world: &World<'_, S>,
-        live: &Live,
-        listed: Listed,
-        again: bool,
-        taken: Option<&Taken>,
-    ) -> (Commit, Plan) {
-        let campaign = &*live.campaign;
-        let hold = campaign
-            .hold_seconds
-            .map(|seconds| Hold::new(self.now.get(), seconds));
-        let mut mutations = Vec::with_capacity(4);
-        let meanings = self.count(campaign, &mut mutations);
-        let (kind, code) = match (&hold, campaign.codes) {
-            // A claim that is held gets its code when it is confirmed.
-            (Some(_), _) => (FormKind::Held, ""),
-            (None, Codes::None) => (FormKind::Plain, ""),
-            (None, Codes::Generate) => {
-                let fresh = || generated(world);
-                (FormKind::WithCode, self.code.get_or_init(fresh).as_str())
-            }
-            (None, Codes::Import) => (
-                FormKind::WithCode,
-                taken.map(|taken| taken.code.as_str()).unwrap_or_default(),
-            ),
-        };
-        let own;
-        let forms = match self.units == 1 && self.metadata.is_none() {
-            true => kind.usual(),
-            false => {
-                own = kind.forms(self.units, self.metadata.as_ref().map(|_| JsonBlank(5)));
-                &own
-            }
-        };
-        let expires = hold.as_ref().map_or("", |hold| &hold.text);
-        let metadata = self.metadata.as_deref().unwrap_or_default();
-        let texts = [
-            self.claim.as_str(),
-            &campaign.id,
-            self.user,
-            code,
-            expires,
-            metadata,
-        ];
-        let key = campaign.claim_key(self.user, &self.claim);
-        let partition = Campaign::partition(&campaign.id);
-        let answer = forms.answer.fill(&texts);
-        mutations.push(Mutation::Set {
-            key: key.clone(),
-            value: forms.claim.fill(&texts),
-            expires: None,
-        });
-        let idempotence = self.key.as_ref().map(|given| {
-            given.idempotence(
-                "claim",
-                &[&campaign.id, self.user],
-                self.request,
-                201,
-                &answer,
-                &BTreeMap::new(),
-            )
-        });
-        let mut conditions = vec![
-            Condition::Absent(key),
-            Condition::Version {
-                key: partition.clone(),
-                version: live.version,
-            },
-            window(campaign),
-        ];
-        let mut further = Vec::new();
-        match listed {
-            Listed::NoList => {}
-            Listed::As(condition) => {
-                conditions.push(condition);
-                further.push(Verdict::Changed);
-            }
-            Listed::Not => {
-                conditions.push(NEVER);
-                further.push(Verdict::NotEligible);
-            }
-        }
-        match taken {
-            Some(taken) => {
-                mutations.push(taken.mutation());
-                conditions.push(taken.condition());
-                further.push(Verdict::CodeTaken);
-            }
-            // It may be the repetition of a claim that was admitted.
-            None if campaign.codes == Codes::Import && hold.is_none() => {
-                conditions.push(NEVER);
-                further.push(Verdict::SoldOut);
-            }
-            None => {}
-        }
-        if let Some(hold) = &hold {
-            mutations.extend(hold.mutations(campaign, self.user, &self.claim, self.units));
-            conditions.push(hold.is_long_enough());
-            further.push(Verdict::ShortHold);
-        }
-        if again && campaign.per_user == 1 {
-            // Meanwhile its place may be free again.
-            conditions.push(Condition::Absent(campaign.returned_key(self.user, &self.claim)));
-            further.push(Verdict::Returned);
-        }
-        let commit = Commit {
-            idempotence,
-            conditions,
-            partition,
-            mutations,
-            appends: vec![Append {
-                topic: campaign.topic.clone(),
-                id: self.claim.clone(),
-                key: self.user.to_owned(),
-                kind: Status::Held.message().into(),
-                content_type: "application/json".into(),
-                attributes: attributes::write(None, Traceparent::of(self.request)),
-                payload: forms.announcement.fill(&texts),
-            }],
-        };
-        let plan = Plan {
-            answer,
-            further,
-            mutations: meanings,
-        };
-        (commit, plan)
-    }
-
-    /// Moves a claim's counters, the [`SEQUENCE`] first; says what a refusal of each means.
-    fn count(&self, campaign: &Campaign, mutations: &mut Vec<Mutation>) -> &'static [Option<Verdict>] {
-        let units = i64::try_from(self.units).unwrap_or(i64::MAX); // at most MAX_PER_USER
-        let mut add = |key, delta, min, max| mutations.push(Mutation::Add { key, delta, min, max });
-        add(Campaign::sequence_key(&campaign.id), 1, None, None);
-        if campaign.per_user > 1 {
-            let most = i64::try_from(campaign.per_user).unwrap_or(i64::MAX); // at most MAX_PER_USER
-            add(
-                Campaign::count_key(&campaign.id, self.user),
-                units,
-                None,
-                Some(most),
-            );
-        }
-        add(Campaign::remaining_key(&campaign.id), -units, Some(0), None);
-        if campaign.waitlist {
-            // Those in line come first.
-            add(Campaign::waiting_key(&campaign.id), 0, None, Some(0));
-        }
-        const SOLD_OUT: Option<Verdict> = Some(Verdict::SoldOut);
-        match (campaign.per_user, campaign.waitlist) {
-            (1, false) => &[None, SOLD_OUT],
-            (1, true) => &[None, SOLD_OUT, SOLD_OUT],
-            (_, false) => &[None, Some(Verdict::AlreadyClaimed), SOLD_OUT],
-            (_, true) => &[None, Some(Verdict::AlreadyClaimed), SOLD_OUT, SOLD_OUT],
-        }
-    }
 }
 
 /// What memory says of a claim.
@@ -635,174 +430,4 @@ enum Judged {
     Refused(Problem),
     /// A unit has come back: it is to be looked at again.
     Changed,
-}
-
-/// A new code.
-pub(super) fn generated<S>(world: &World<'_, S>) -> String {
-    ids::token(&(world.fresh)(), CODE_LENGTH)
-}
-
-/// The index of the mutation that counts claims.
-const SEQUENCE: u32 = 0;
-
-/// A claim's documents, with blanks for its texts: its id, its campaign, its user, its code, when it expires, and its metadata.
-struct Forms {
-    answer: Form,
-    claim: Form,
-    announcement: Form,
-}
-
-/// In what the documents of claims differ.
-#[derive(Clone, Copy)]
-enum FormKind {
-    Plain,
-    WithCode,
-    Held,
-}
-
-impl FormKind {
-    /// The documents of claims of one unit, without metadata.
-    fn usual(self) -> &'static Forms {
-        static PLAIN: LazyLock<Forms> = LazyLock::new(|| FormKind::Plain.forms(1, None));
-        static WITH_CODE: LazyLock<Forms> = LazyLock::new(|| FormKind::WithCode.forms(1, None));
-        static HELD: LazyLock<Forms> = LazyLock::new(|| FormKind::Held.forms(1, None));
-        match self {
-            Self::Plain => &PLAIN,
-            Self::WithCode => &WITH_CODE,
-            Self::Held => &HELD,
-        }
-    }
-
-    fn forms(self, units: u64, metadata: Option<JsonBlank>) -> Forms {
-        let (status, code, expires_at) = match self {
-            Self::Plain => (Status::Confirmed, None, None),
-            Self::WithCode => (Status::Confirmed, Some(Blank(3)), None),
-            Self::Held => (Status::Held, None, Some(Blank(4))),
-        };
-        let claim = Claim {
-            id: Blank(0),
-            campaign: Blank(1),
-            user: Blank(2),
-            sequence: Number::Sum(SEQUENCE),
-            units,
-            code,
-            status,
-            metadata,
-            time: Number::Time,
-            expires_at,
-        };
-        Forms {
-            answer: Form::of(&claim.admitted()),
-            claim: Form::of(&claim),
-            announcement: Form::of(&claim.announcement()),
-        }
-    }
-}
-
-/// The documents of a claim of one unit that is held: its record, and the data of its message.
-pub(super) fn held_documents(
-    campaign: &Campaign,
-    user: &str,
-    claim: &str,
-    hold: &Hold,
-) -> (Template, Template) {
-    let texts = [claim, &campaign.id, user, "", &hold.text];
-    let forms = FormKind::Held.usual();
-    (forms.claim.fill(&texts), forms.announcement.fill(&texts))
-}
-
-/// Holds at no time.
-const NEVER: Condition = Condition::NowIn {
-    start: None,
-    end: Some(0),
-};
-
-/// When the campaign admits, by the store's clock. A closed one never does.
-pub(super) fn window(campaign: &Campaign) -> Condition {
-    match campaign.closed {
-        true => NEVER,
-        false => Condition::NowIn {
-            start: campaign.starts_at,
-            end: campaign.ends_at,
-        },
-    }
-}
-
-/// The store's clock is outside the window; ours, which may differ a little, tells on which side.
-fn outside_window(campaign: &Campaign, now: u64) -> Problem {
-    let early = match (campaign.starts_at, campaign.ends_at) {
-        _ if campaign.closed => false,
-        (Some(start), Some(end)) => now.abs_diff(start) < now.abs_diff(end) || now < start,
-        (Some(_), None) => true,
-        (None, _) => false,
-    };
-    if early {
-        not_started(campaign, now)
-    } else {
-        ended(campaign)
-    }
-}
-
-pub(super) fn not_started(campaign: &Campaign, now: u64) -> Problem {
-    let wait = campaign.starts_at.unwrap_or(0).saturating_sub(now);
-    Problem::new(
-        Kind::NotStarted,
-        format!("The campaign {} has not started.", campaign.id),
-    )
-    .with_retry_after(wait.div_ceil(1_000))
-}
-
-pub(super) fn ended(campaign: &Campaign) -> Problem {
-    Problem::new(Kind::Ended, format!("The campaign {} is over.", campaign.id))
-}
-
-/// Too few units are left: `left`.
-pub(super) fn sold_out(campaign: &Campaign, left: u64) -> Problem {
-    let id = &campaign.id;
-    match left {
-        0 => Problem::new(
-            Kind::SoldOut,
-            format!("All units of the campaign {id} are taken."),
-        ),
-        left => Problem::new(
-            Kind::SoldOut,
-            format!("Only {left} units of the campaign {id} are left."),
-        )
-        .with_member("remaining", left),
-    }
-}
-
-/// Too few units are left, some only for a time.
-pub(super) fn held(campaign: &Campaign, units: u64, left: u64, wait_ms: u64) -> Problem {
-    let id = &campaign.id;
-    let detail = match left {
-        0 => format!("All units of the campaign {id} are taken, but {units} are only held."),
-        left => format!("Only {left} units of the campaign {id} are left, and {units} are only held."),
-    };
-    let mut problem = Problem::new(Kind::SoldOut, detail).with_member("held", units);
-    if left > 0 {
-        problem = problem.with_member("remaining", left);
-    }
-    problem.with_retry_after(wait_ms.div_ceil(1_000))
-}
-
-/// The user's claims take what they may, or nearly so; `None` if there are none.
-pub(super) fn already_claimed(
-    campaign: &Campaign,
-    claims: &[Claim],
-    signer: Option<&Signer>,
-) -> Option<Problem> {
-    let first = claims.first()?;
-    let receipt = receipt::of(signer, first);
-    let mut view = first.view();
-    view.receipt = receipt.as_deref();
-    let view = serde_json::to_value(view).unwrap_or_default();
-    let limit = campaign.per_user;
-    if limit == 1 {
-        let problem = Problem::new(Kind::AlreadyClaimed, "The user has claimed already.");
-        return Some(problem.with_member("claim", view));
-    }
-    let taken: u64 = claims.iter().map(|claim| claim.units).sum();
-    let detail = format!("The user's claims take {taken} units; the limit is {limit}.");
-    Some(Problem::new(Kind::AlreadyClaimed, detail).with_member("claim", view))
 }

@@ -2,11 +2,10 @@
 
 use serde::Serialize;
 
-use super::claim;
 use super::eligible::{self, Listed};
 use super::holds;
 use super::record::{Claim, Codes, MAX_PER_USER, State, load_counted};
-use super::{claims, unknown};
+use super::{claims, refusals, unknown};
 use crate::identity;
 use crate::receipts;
 use crate::rooms;
@@ -96,7 +95,7 @@ async fn verdict<S: Store>(
     }
     let state = campaign.state(counters.remaining, now);
     if state == State::Scheduled {
-        return Ok(Some(claim::not_started(campaign, now)));
+        return Ok(Some(refusals::not_started(campaign, now)));
     }
     let mut claims = claims::live(world.store, &live, user).await?;
     // A hold that has ended is given back by whoever asks.
@@ -105,23 +104,23 @@ async fn verdict<S: Store>(
     let signer = receipts::signer(world).await?;
     let taken: u64 = claims.iter().map(|claim| claim.units).sum();
     if taken.saturating_add(units) > campaign.per_user
-        && let Some(problem) = claim::already_claimed(campaign, &claims, signer.as_deref())
+        && let Some(problem) = refusals::already_claimed(campaign, &claims, signer.as_deref())
     {
         return Ok(Some(problem));
     }
     let (left, held) = (counters.remaining, counters.held);
     Ok(match state {
-        State::Ended | State::Closed => Some(claim::ended(campaign)),
+        State::Ended | State::Closed => Some(refusals::ended(campaign)),
         _ if counters.waiting > 0 => {
-            Some(claim::sold_out(campaign, 0).with_member("waiting", counters.waiting))
+            Some(refusals::sold_out(campaign, 0).with_member("waiting", counters.waiting))
         }
         _ if left >= units => None,
-        _ if held == 0 => Some(claim::sold_out(campaign, left)),
+        _ if held == 0 => Some(refusals::sold_out(campaign, left)),
         _ => {
             let next = holds::next_end(world.store, campaign).await?;
             // The next claim gives back what has ended.
             let wait_ms = next.unwrap_or(now).saturating_sub(now);
-            (wait_ms > 0).then(|| claim::held(campaign, held, left, wait_ms))
+            (wait_ms > 0).then(|| refusals::held(campaign, held, left, wait_ms))
         }
     })
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::claim;
+use super::documents;
 use super::holds::{self, Found, With};
 use super::pool::{self, Taken};
 use super::record::{Campaign, Claim, ClaimView, Codes, Status, is_claim_id, load};
@@ -193,7 +193,7 @@ impl Change<'_> {
 
     fn commit<S>(&self, world: &World<'_, S>, found: &Found, taken: Option<&Taken>) -> (Commit, Claim) {
         let with_code = self.to == Status::Confirmed && self.campaign.codes == Codes::Generate;
-        let code = with_code.then(|| self.code.get_or_init(|| claim::generated(world)).clone());
+        let code = with_code.then(|| self.code.get_or_init(|| documents::generated(world)).clone());
         let code = code.or_else(|| taken.map(|taken| taken.code.clone()));
         let after = holds::changed(&found.claim, self.to, code);
         let with = With {

@@ -10,7 +10,7 @@ use super::claim;
 use super::eligible::{self, Listed};
 use super::holds::{self, Hold};
 use super::record::{self, Campaign, State, Status, load_counted};
-use super::{claims, unknown};
+use super::{claims, documents, refusals, unknown};
 use crate::identity;
 use crate::receipts;
 use crate::world::World;
@@ -95,8 +95,8 @@ pub(super) async fn join<S: Store>(
         let (campaign, version, user) = asked(world, request, id).await?;
         let (live, counters) = load_counted(world.store, id).await?.ok_or_else(|| unknown(id))?;
         match campaign.state(counters.remaining, world.now) {
-            State::Ended | State::Closed => return Err(claim::ended(&campaign)),
-            State::Scheduled => return Err(claim::not_started(&campaign, world.now)),
+            State::Ended | State::Closed => return Err(refusals::ended(&campaign)),
+            State::Scheduled => return Err(refusals::not_started(&campaign, world.now)),
             State::Open | State::SoldOut => {}
         }
         if matches!(
@@ -113,7 +113,7 @@ pub(super) async fn join<S: Store>(
         let taken: u64 = mine.iter().map(|claim| claim.units).sum();
         if taken >= campaign.per_user {
             let signer = receipts::signer(world).await?;
-            if let Some(problem) = claim::already_claimed(&campaign, &mine, signer.as_deref()) {
+            if let Some(problem) = refusals::already_claimed(&campaign, &mine, signer.as_deref()) {
                 return Err(problem);
             }
         }
@@ -341,7 +341,7 @@ const COUNT: u32 = 2;
 fn claiming(campaign: &Campaign, version: u64, first: &Item, place: &Place, hold: &Hold) -> Commit {
     let id = campaign.id.as_str();
     let (user, claim) = (place.user.as_str(), place.claim.as_str());
-    let (record, announcement) = claim::held_documents(campaign, user, claim, hold);
+    let (record, announcement) = documents::held_documents(campaign, user, claim, hold);
     let key = campaign.claim_key(user, claim);
     let add = |key, delta, min, max| Mutation::Add { key, delta, min, max };
     let mut mutations = vec![
