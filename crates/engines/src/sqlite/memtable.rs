@@ -268,10 +268,10 @@ impl Memtable {
             .filter_map(|part| part.last())
             .map(|(key, _)| key.clone())
             .min();
-        let mut entries: BTreeMap<Box<str>, Found> = flushing.into_iter().collect();
-        entries.extend(active);
-        let known = |key: &str| end.as_deref().is_none_or(|end| key <= end);
-        let entries = entries.into_iter().take_while(|(key, _)| known(key)).collect();
+        let mut entries = merge(active, flushing);
+        if let Some(end) = &end {
+            entries.truncate(entries.partition_point(|(key, _)| key <= end));
+        }
         (Segment { entries, end }, tables)
     }
 
@@ -283,6 +283,25 @@ impl Memtable {
     fn write(&self) -> RwLockWriteGuard<'_, Tables> {
         self.tables.write().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Both in the order of their keys; of a key that is in both, the newer holds.
+fn merge(newer: Vec<(Box<str>, Found)>, older: Vec<(Box<str>, Found)>) -> Vec<(Box<str>, Found)> {
+    if newer.is_empty() {
+        return older;
+    }
+    let mut merged = Vec::with_capacity(newer.len() + older.len());
+    let mut newer = newer.into_iter().peekable();
+    for (key, found) in older {
+        while let Some(first) = newer.next_if(|(first, _)| *first < key) {
+            merged.push(first);
+        }
+        if newer.peek().is_none_or(|(first, _)| *first != key) {
+            merged.push((key, found));
+        }
+    }
+    merged.extend(newer);
+    merged
 }
 
 fn alive(found: &Found, now: u64) -> Option<&Entry> {

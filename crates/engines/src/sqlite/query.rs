@@ -11,8 +11,8 @@ use tollgate_store::plan::{self, Extent, Record};
 
 use super::memtable::{Memtable, Range, Segment};
 
-/// How many more of the memtable's entries a page looks at than it may hold: some are absent.
-const SPARE_ENTRIES: usize = 64;
+/// How many more of the memtable's entries a page looks at than it may hold, at least and at most: some are absent.
+const SPARE_ENTRIES: (usize, usize) = (8, 64);
 
 /// The greatest integer of SQL, for bounds beyond it.
 pub fn integer(n: u64) -> i64 {
@@ -100,7 +100,9 @@ pub fn scan(
     now: u64,
 ) -> rusqlite::Result<Vec<Item>> {
     let mut page = Page::new(limit);
-    let most = page::limit(limit) as usize + SPARE_ENTRIES;
+    let (least, most) = SPARE_ENTRIES;
+    let limit = page::limit(limit) as usize;
+    let most = limit + limit.clamp(least, most);
     let mut after = from.after.map(str::to_owned);
     loop {
         let from = Range {
