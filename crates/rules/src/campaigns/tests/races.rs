@@ -70,9 +70,19 @@ struct Stepping<'a> {
     losses: RefCell<Vec<bool>>,
     /// Claims at the moment the campaign was closed.
     at_close: Cell<Option<usize>>,
+    /// Entries that scans have given.
+    scanned: Cell<usize>,
 }
 
-impl Stepping<'_> {
+impl<'a> Stepping<'a> {
+    fn new(store: &'a InMemoryStore, losses: Vec<bool>) -> Self {
+        Self {
+            store,
+            losses: RefCell::new(losses),
+            at_close: Cell::new(None),
+            scanned: Cell::new(0),
+        }
+    }
     async fn give_way(&self) {
         let waited = Cell::new(false);
         poll_fn(|_| {
@@ -103,7 +113,9 @@ impl Store for Stepping<'_> {
     }
     async fn scan(&self, prefix: &str, after: Option<&str>, limit: u32) -> Result<Vec<Item>, StoreError> {
         self.give_way().await;
-        self.store.scan(prefix, after, limit).await
+        let items = self.store.scan(prefix, after, limit).await?;
+        self.scanned.set(self.scanned.get() + items.len());
+        Ok(items)
     }
     async fn read(&self, topic: &str, after: u64, limit: u32, wait: u32) -> Result<Vec<Message>, StoreError> {
         self.give_way().await;
@@ -392,6 +404,34 @@ fn check(gateway: &Gateway, per_user: usize) {
     assert!(campaign["holdSeconds"].is_null() || left[1] == claims.len());
 }
 
+#[test]
+fn claims_that_come_at_once_read_codes_for_each_other() {
+    const CLAIMS: usize = 250;
+    for order in ["random", "import"] {
+        let gateway = Gateway::with_campaign(json!({ "id": "c", "codes": "import", "codeOrder": order }));
+        let codes: Vec<String> = (0..2_000).map(|n| format!("code-{n}")).collect();
+        let imported = gateway.admin("POST", "/api/campaigns/c/codes", &json!({ "codes": codes }));
+        assert_eq!(imported.status, 200);
+        let claims: Vec<Step> = (0..CLAIMS as u8)
+            .map(|user| Step::Claim {
+                user,
+                units: 1,
+                key: None,
+            })
+            .collect();
+        let store = Stepping::new(&gateway.store, Vec::new());
+        let turns: Vec<usize> = (0..CLAIMS).collect();
+        let responses = interleave(&gateway, &store, &claims, CLAIMS, &turns);
+        assert!(responses.iter().all(|response| response.status == 201));
+        // Each for itself would read a page.
+        let scanned = store.scanned.get();
+        assert!(
+            scanned < 8 * CLAIMS,
+            "{order}: {scanned} entries for {CLAIMS} claims"
+        );
+    }
+}
+
 proptest! {
     #[test]
     fn a_campaign_admits_exactly_n_whatever_happens(
@@ -419,7 +459,7 @@ proptest! {
             let imported = gateway.admin("POST", "/api/campaigns/c/codes", &json!({"codes": codes}));
             prop_assert_eq!(imported.status, 200);
         }
-        let store = Stepping { store: &gateway.store, losses: RefCell::new(losses), at_close: Cell::new(None) };
+        let store = Stepping::new(&gateway.store, losses);
         let responses = interleave(&gateway, &store, &steps, width, &schedule);
         check(&gateway, per_user);
 
