@@ -265,9 +265,9 @@ calls! {
     /// A user's claims.
     ReadClaims = Coupon "GET" "/api/campaigns/:id/claims/:user" UserOrKey(Campaigns);
     /// Makes a claim that is held the user's for good.
-    ConfirmClaim = Coupon "POST" "/api/campaigns/:id/claims/:claim/confirm" UserOrKey(Campaigns);
+    ConfirmClaim = Coupon "POST" "/api/campaigns/:id/claims/:claim/confirm" UserOrKey(Campaigns), Hot;
     /// Gives a claim that is held back.
-    ReleaseClaim = Coupon "POST" "/api/campaigns/:id/claims/:claim/release" UserOrKey(Campaigns);
+    ReleaseClaim = Coupon "POST" "/api/campaigns/:id/claims/:claim/release" UserOrKey(Campaigns), Hot;
     /// Takes a claim back.
     RevokeClaim = Coupon "POST" "/api/campaigns/:id/claims/:claim/revoke" Key(Campaigns);
     /// All draws.
@@ -554,6 +554,9 @@ impl Call {
     }
 }
 
+/// How the paths end to which a crowd posts, where the component is [`Component::Coupon`].
+const HOT_ENDS: &[&str] = &["/claims", "/entries", "/tickets", "/confirm", "/release"];
+
 /// Whether a crowd makes the call that a request may be, where this is its path's component: a hot call, or a configured
 /// route. A few comparisons, since every request is asked; a test holds them to [`Call::is_hot`].
 pub fn is_hot(component: Component, method: &str, path: &str) -> bool {
@@ -562,7 +565,7 @@ pub fn is_hot(component: Component, method: &str, path: &str) -> bool {
         Component::Shortener => method != "POST" && !path.starts_with("/api/") && !path.starts_with("/rest/"),
         Component::Forward => !path.starts_with("/api/") && !is_sqs(path),
         Component::Coupon => match method {
-            "POST" => path.ends_with("/claims") || path.ends_with("/entries") || path.ends_with("/tickets"),
+            "POST" => HOT_ENDS.iter().any(|end| path.ends_with(end)),
             "GET" | "HEAD" => path.starts_with("/api/rooms/") && path.contains("/tickets/"),
             _ => false,
         },

@@ -75,10 +75,16 @@ pub(super) async fn settle<S: Store>(
     }
     let live = load(world.store, id).await?.ok_or_else(|| unknown(id))?;
     let campaign = &*live.campaign;
-    let holder = match campaign.hold_seconds {
-        Some(_) => holds::holder(world.store, id, claim).await?,
+    // The usual case: a user's own claim.
+    let found = match user.as_deref().filter(|_| !needs_key) {
+        Some(user) => holds::find(world.store, campaign, user, claim).await?,
+        None => None,
+    };
+    let holder = match (&found, campaign.hold_seconds) {
+        (Some(found), _) => Some(found.claim.user.clone()),
+        (None, Some(_)) => holds::holder(world.store, id, claim).await?,
         // Such claims are found by their user only.
-        None => Some(user.clone().ok_or_else(|| whose(world))?.into_owned()),
+        (None, None) => Some(user.clone().ok_or_else(|| whose(world))?.into_owned()),
     };
     let holder = holder.ok_or_else(|| no_claim(claim))?;
     if !needs_key && user.as_deref() != Some(&*holder) {
@@ -100,7 +106,7 @@ pub(super) async fn settle<S: Store>(
         },
         code: OnceCell::new(),
     };
-    change.run(world).await
+    change.run(world, found).await
 }
 
 /// One request's change. Its code stays the same however often the store is asked.
@@ -118,12 +124,20 @@ struct Change<'a> {
 }
 
 impl Change<'_> {
-    async fn run<S: Store>(&self, world: &World<'_, S>) -> Result<Response, Problem> {
+    /// `known`: the claim, if it was just read.
+    async fn run<S: Store>(
+        &self,
+        world: &World<'_, S>,
+        mut known: Option<Found>,
+    ) -> Result<Response, Problem> {
         let mut lost = 0;
         let mut taken: Option<Taken> = None;
         let takes = self.to == Status::Confirmed && self.campaign.codes == Codes::Import;
         for _ in 0..if takes { CODE_ATTEMPTS } else { ATTEMPTS } {
-            let found = holds::find(world.store, self.campaign, self.holder, self.claim).await?;
+            let found = match known.take() {
+                Some(found) => Some(found),
+                None => holds::find(world.store, self.campaign, self.holder, self.claim).await?,
+            };
             let found = found.ok_or_else(|| no_claim(self.claim))?;
             let possible = match found.claim.status {
                 Status::Held => true,
