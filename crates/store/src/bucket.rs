@@ -12,6 +12,7 @@
 
 mod asked;
 pub mod debt;
+pub mod exact;
 mod take;
 #[cfg(test)]
 mod tests;
@@ -82,7 +83,7 @@ impl Bucket {
     }
 }
 
-fn gcd(mut a: u64, mut b: u64) -> u64 {
+pub(crate) fn gcd(mut a: u64, mut b: u64) -> u64 {
     while b != 0 {
         (a, b) = (b, a % b);
     }
@@ -98,6 +99,20 @@ pub struct Level {
     pub next_ns: u64,
     /// Nanoseconds until the bucket is full.
     pub full_ns: u64,
+}
+
+impl Level {
+    /// That of a bucket which was not asked, since another of the take was refused before. No bucket has so many tokens.
+    pub const UNKNOWN: Self = Self {
+        remaining: u64::MAX,
+        next_ns: 0,
+        full_ns: 0,
+    };
+
+    /// Whether the bucket was asked.
+    pub fn is_known(&self) -> bool {
+        self.remaining != Self::UNKNOWN.remaining
+    }
 }
 
 /// Why nothing was taken.

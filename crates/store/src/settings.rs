@@ -50,6 +50,22 @@ pub struct PostgresSettings {
     pub cache_bytes: Bytes,
 }
 
+/// `[limits_store]`: where limits are counted that gateways share.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LimitsStore {
+    /// How long a take of an exact limit may wait for its turn, and then for its answer.
+    pub timeout: Span,
+}
+
+impl Default for LimitsStore {
+    fn default() -> Self {
+        Self {
+            timeout: Span::from_millis(250),
+        }
+    }
+}
+
 impl PostgresSettings {
     /// The defaults for a URL.
     pub fn new(url: impl Into<String>) -> Self {

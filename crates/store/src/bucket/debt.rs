@@ -50,26 +50,51 @@ pub struct Account {
     at: u64,
 }
 
+impl Account {
+    /// The account as it is at `now`, with units that are given back: never more than a full bucket.
+    pub(super) fn advanced(account: Option<Self>, scale: &Scale, now: u64, back: i128) -> Self {
+        let full = i128::from(scale.full);
+        let (units, at) = match account {
+            None => (full, now),
+            Some(Self { units, token, at }) => {
+                let now = now.max(at);
+                let exact = (units * i128::from(scale.token)).div_euclid(i128::from(token.max(1)));
+                let gained = i128::from(now - at) * i128::from(scale.rate);
+                ((exact + gained + back).min(full), now)
+            }
+        };
+        Self {
+            units,
+            token: scale.token,
+            at,
+        }
+    }
+
+    /// Takes so many units, also below zero. The level, in units.
+    pub(super) fn take(&mut self, units: i128) -> i64 {
+        self.units = (self.units - units).max(-i128::from(MAX_UNITS));
+        i64::try_from(self.units).unwrap_or(i64::MIN)
+    }
+
+    /// Units that are there.
+    pub(super) fn there(&self) -> i128 {
+        self.units.max(0)
+    }
+}
+
 impl Charge {
     /// Charges `account` at `now`, nanoseconds of the engine's clock. The level, in units.
     pub fn apply(&self, account: &mut Option<Account>, now: u64) -> i64 {
-        let full = i128::from(self.full);
-        let (before, at) = match *account {
-            None => (full, now),
-            Some(Account { units, token, at }) => {
-                let now = now.max(at);
-                let exact = (units * i128::from(self.token)).div_euclid(i128::from(token.max(1)));
-                let gained = i128::from(now - at) * i128::from(self.rate);
-                ((exact + gained).min(full), now)
-            }
-        };
-        let units = (before - i128::from(self.units)).max(-i128::from(MAX_UNITS));
-        *account = Some(Account {
-            units,
+        let scale = Scale {
             token: self.token,
-            at,
-        });
-        i64::try_from(units).unwrap_or(i64::MIN)
+            rate: self.rate,
+            full: self.full,
+            cost: 0,
+        };
+        let mut after = Account::advanced(*account, &scale, now, 0);
+        let level = after.take(i128::from(self.units));
+        *account = Some(after);
+        level
     }
 }
 
