@@ -8,10 +8,10 @@ use tollgate_store::bucket::debt::Sharing;
 use tollgate_store::commit::{Commit, Entry, Item, Message, Outcome, StoreError, Topic};
 use tollgate_store::ports::Store;
 use tollgate_store::retention::Retention;
-use tollgate_store::settings::StoreSettings;
+use tollgate_store::settings::{LimitsStore, StoreSettings};
 
 use crate::batcher::{Answered, CommitBatcher};
-use crate::buckets::debts::Debts;
+use crate::buckets::SharedLimits;
 use crate::clock::system_clock;
 use crate::engine::Engine;
 use crate::memory::{Immediate, InMemoryEngine};
@@ -47,7 +47,7 @@ pub enum AnyBatcher {
 ///
 /// # Errors
 /// The file is in use, is no store of ours, or cannot be used; memory can always be had.
-pub fn open(settings: &StoreSettings) -> Result<AnyEngine, OpenError> {
+pub fn open(settings: &StoreSettings, limits: &LimitsStore) -> Result<AnyEngine, OpenError> {
     match settings {
         StoreSettings::Sqlite {
             path,
@@ -82,6 +82,7 @@ pub fn open(settings: &StoreSettings) -> Result<AnyEngine, OpenError> {
                     gateways: settings.gateways,
                     debt_percent: settings.debt_percent,
                 },
+                take_patience: limits.timeout.into(),
                 ..PostgresOptions::new(settings.url.expose())
             });
             store.map(AnyEngine::Postgres)
@@ -101,9 +102,9 @@ macro_rules! each {
 
 impl AnyEngine {
     /// The limits that gateways share over it, where they can.
-    pub fn debts(&self) -> Option<Arc<Debts>> {
+    pub fn limits(&self) -> Option<SharedLimits> {
         match self {
-            Self::Postgres(store) => Some(store.debts()),
+            Self::Postgres(store) => Some(store.limits()),
             Self::Sqlite(_) | Self::Memory(_) => None,
         }
     }

@@ -10,6 +10,7 @@
 //! are drained deeper than its own.
 
 pub mod debts;
+pub mod exact;
 #[cfg(all(test, feature = "shuttle"))]
 mod interleavings;
 mod shard;
@@ -27,7 +28,7 @@ use tollgate_store::ports::Buckets;
 use crate::sync::plain::{Mutex, MutexGuard};
 use shard::Shard;
 
-pub use shared::GatewayBuckets;
+pub use shared::{GatewayBuckets, SharedLimits, Together};
 
 /// How many buckets are kept unless the caller says otherwise.
 pub const DEFAULT_MAX_KEYS: usize = 1_000_000;
@@ -94,6 +95,28 @@ impl MemoryBuckets {
         let level = take_one(&mut state, bucket, now)?;
         shard.put(id, state, now);
         Ok(level)
+    }
+
+    /// The bucket's level. Nothing is taken; `next_ns` is 0 where it has its cost.
+    ///
+    /// # Errors
+    /// It is out of bounds.
+    pub(crate) fn look_now(&self, bucket: &Bucket) -> Result<Level, TakeError> {
+        let id = self.id(&bucket.key);
+        let state = self.shard(id).lock().get(id);
+        let now = (self.clock)();
+        let (mut taken, mut same) = (state, state);
+        match take_one(&mut taken, bucket, now) {
+            Ok(_) => {
+                let free = Bucket {
+                    cost: 0,
+                    ..bucket.clone()
+                };
+                take_one(&mut same, &free, now)
+            }
+            Err(TakeError::Refused { levels, .. }) => tollgate_store::ports::one_level(&levels),
+            Err(error) => Err(error),
+        }
     }
 
     /// How many buckets are kept.

@@ -16,8 +16,7 @@ use tollgate_store::ports::Store;
 use tollgate_store::retention::{Keeping, Retention};
 
 use crate::batcher::{TakesJobs, ThreadBatcher};
-use crate::buckets::DEFAULT_MAX_KEYS;
-use crate::buckets::debts::Debts;
+use crate::buckets::{SharedLimits, exact};
 use crate::clock::system_clock;
 use crate::engine::Engine;
 use crate::job::Job;
@@ -36,6 +35,7 @@ mod queue;
 mod reads;
 mod schema;
 mod sweep;
+mod takes;
 mod watch;
 mod writer;
 
@@ -47,6 +47,7 @@ use reads::Readers;
 
 pub use options::PostgresOptions;
 pub use schema::SQL as SCHEMA;
+pub use takes::Takes;
 
 /// Between two attempts at the start.
 const START_AGAIN: Duration = Duration::from_millis(300);
@@ -76,7 +77,7 @@ struct Shared {
     offset: AtomicI64,
     latest: AtomicU64,
     ahead: Arc<AtomicU64>,
-    debts: Arc<Debts>,
+    limits: SharedLimits,
     counts: Counts,
 }
 
@@ -323,8 +324,8 @@ impl PostgresStore {
     }
 
     /// The limits that gateways share over it.
-    pub fn debts(&self) -> Arc<Debts> {
-        Arc::clone(&self.shared.debts)
+    pub fn limits(&self) -> SharedLimits {
+        self.shared.limits.clone()
     }
 
     /// Where the database is, without a password.
@@ -358,6 +359,8 @@ async fn run(
     let watching = tokio::spawn(watch::run(Arc::clone(&shared), session, end.clone()));
     let sweeping = tokio::spawn(watch::sweep(Arc::clone(&shared), end.clone()));
     let telling = tokio::spawn(limits::run(Arc::clone(&shared), end.clone()));
+    let asked = takes::Takes::new(Arc::clone(&shared));
+    let taking = tokio::spawn(exact::run(Arc::clone(&shared.limits.exact), asked, end.clone()));
     _ = started.send(Ok(shared));
     for writer in writers {
         _ = writer.await;
@@ -367,6 +370,7 @@ async fn run(
     watching.abort();
     sweeping.abort();
     telling.abort();
+    taking.abort();
 }
 
 async fn start(address: Address, options: &PostgresOptions) -> Result<(Arc<Shared>, Session), String> {
@@ -415,7 +419,7 @@ async fn start(address: Address, options: &PostgresOptions) -> Result<(Arc<Share
         offset: AtomicI64::new(0),
         latest: AtomicU64::new(0),
         ahead: Arc::clone(&options.ahead_ms),
-        debts: Arc::new(Debts::new(options.sharing, DEFAULT_MAX_KEYS)),
+        limits: SharedLimits::new(options.sharing, options.take_patience),
         counts: Counts::default(),
     });
     let asked = Instant::now();

@@ -1,15 +1,48 @@
 //! The buckets of a gateway: its own, and those that it shares with the others over one engine.
 
-use std::collections::HashSet;
+#[cfg(test)]
+mod tests;
+
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
 
-use tollgate_store::bucket::debt;
-use tollgate_store::bucket::{Bucket, Level, TakeError};
+use tollgate_store::bucket::debt::{self, Sharing};
+use tollgate_store::bucket::{Bucket, Level, MAX_BUCKETS, TakeError};
 use tollgate_store::ports::Buckets;
 
-use super::MemoryBuckets;
 use super::debts::{Debts, Locked};
+use super::exact::Exact;
+use super::{DEFAULT_MAX_KEYS, MemoryBuckets};
+
+/// How the gateways of a fleet count under a limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Together {
+    /// Each admits at once, and tells the others soon.
+    Debt,
+    /// Each take is decided by the engine.
+    Exact,
+}
+
+/// What a gateway shares with others over one engine. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct SharedLimits {
+    /// What it admits at once.
+    pub debts: Arc<Debts>,
+    /// What the engine decides.
+    pub exact: Arc<Exact>,
+}
+
+impl SharedLimits {
+    /// `patience`: see [`Exact::new`].
+    pub fn new(sharing: Sharing, patience: Duration) -> Self {
+        Self {
+            debts: Arc::new(Debts::new(sharing, DEFAULT_MAX_KEYS)),
+            exact: Arc::new(Exact::new(patience)),
+        }
+    }
+}
 
 /// Where no limit is shared, this is [`MemoryBuckets`] and one branch.
 pub struct GatewayBuckets {
@@ -18,28 +51,46 @@ pub struct GatewayBuckets {
 }
 
 struct Shared {
-    debts: Arc<Debts>,
+    limits: SharedLimits,
     has_some: AtomicBool,
     /// The names of the limits that are shared.
-    names: RwLock<HashSet<String>>,
+    names: RwLock<HashMap<String, Together>>,
 }
 
 impl Shared {
     /// A bucket's key begins with the name of its limit.
-    fn is(&self, key: &str) -> bool {
+    fn how(&self, key: &str) -> Option<Together> {
         let name = key.split('|').next().unwrap_or_default();
         let names = self.names.read().unwrap_or_else(PoisonError::into_inner);
-        names.contains(name)
+        names.get(name).copied()
+    }
+
+    fn all(&self, buckets: &[Bucket]) -> Vec<Option<Together>> {
+        buckets.iter().map(|bucket| self.how(&bucket.key)).collect()
+    }
+}
+
+impl Shared {
+    fn locked<'s>(&'s self, buckets: &[Bucket], how: &[Option<Together>]) -> Locked<'s> {
+        let meant = buckets.iter().zip(how).filter(|(_, how)| how.is_some());
+        self.limits
+            .debts
+            .lock(meant.map(|(bucket, _)| bucket.key.as_str()))
+    }
+
+    /// What a bucket is while the engine is away.
+    fn share_of(&self, bucket: &Bucket) -> Result<Bucket, TakeError> {
+        debt::share(bucket, self.limits.debts.sharing().gateways)
     }
 }
 
 impl GatewayBuckets {
-    /// At most `max_keys` own buckets, and, where the engine is one that gateways share, `debts`.
-    pub fn new(max_keys: usize, debts: Option<Arc<Debts>>) -> Self {
+    /// At most `max_keys` own buckets, and, where there is an engine that gateways share, what they share over it.
+    pub fn new(max_keys: usize, limits: Option<SharedLimits>) -> Self {
         Self {
             own: MemoryBuckets::new(max_keys),
-            shared: debts.map(|debts| Shared {
-                debts,
+            shared: limits.map(|limits| Shared {
+                limits,
                 has_some: AtomicBool::new(false),
                 names: RwLock::default(),
             }),
@@ -47,9 +98,9 @@ impl GatewayBuckets {
     }
 
     /// From now on the limits of these names are shared. Nothing happens where there is nobody to share with.
-    pub fn share(&self, names: impl Iterator<Item = String>) {
+    pub fn share(&self, names: impl Iterator<Item = (String, Together)>) {
         if let Some(shared) = &self.shared {
-            let names: HashSet<String> = names.collect();
+            let names: HashMap<String, Together> = names.collect();
             let has_some = !names.is_empty();
             *shared.names.write().unwrap_or_else(PoisonError::into_inner) = names;
             shared.has_some.store(has_some, Ordering::Release);
@@ -57,8 +108,8 @@ impl GatewayBuckets {
     }
 
     /// What is told of the shared ones, if there are any.
-    pub fn debts(&self) -> Option<&Debts> {
-        self.sharing().map(|shared| &*shared.debts)
+    pub fn shared(&self) -> Option<&SharedLimits> {
+        self.sharing().map(|shared| &shared.limits)
     }
 
     fn sharing(&self) -> Option<&Shared> {
@@ -66,36 +117,120 @@ impl GatewayBuckets {
         shared.filter(|shared| shared.has_some.load(Ordering::Acquire))
     }
 
-    /// Takes every cost or none. Never waits for anything but other takes.
+    /// Takes every cost or none. Never waits for anything but other takes. `None`: one of them is exact over the fleet, which
+    /// [`Self::take_exact`] waits for; nothing was taken.
     ///
     /// # Errors
     /// One lacks its cost, or is out of bounds.
-    pub fn take_now(&self, buckets: &[Bucket]) -> Result<Vec<Level>, TakeError> {
-        match self.sharing() {
-            Some(shared) if buckets.iter().any(|bucket| shared.is(&bucket.key)) => {
-                self.take_shared(shared, buckets)
-            }
-            _ => self.own.take_now(buckets),
+    pub fn take_now(&self, buckets: &[Bucket]) -> Option<Result<Vec<Level>, TakeError>> {
+        let Some(shared) = self.sharing() else {
+            return Some(self.own.take_now(buckets));
+        };
+        let how = shared.all(buckets);
+        if how.contains(&Some(Together::Exact)) {
+            return None;
         }
+        Some(match how.contains(&Some(Together::Debt)) {
+            true => self.take_shared(shared, buckets, &how),
+            false => self.own.take_now(buckets),
+        })
     }
 
     /// The same of one bucket.
     ///
     /// # Errors
     /// It lacks its cost, or is out of bounds.
-    pub fn take_one_now(&self, bucket: &Bucket) -> Result<Level, TakeError> {
-        match self.sharing() {
-            Some(shared) if shared.is(&bucket.key) => {
-                let levels = self.take_shared(shared, std::slice::from_ref(bucket))?;
-                tollgate_store::ports::one_level(&levels)
+    pub fn take_one_now(&self, bucket: &Bucket) -> Option<Result<Level, TakeError>> {
+        let how = self
+            .sharing()
+            .and_then(|shared| Some((shared, shared.how(&bucket.key)?)));
+        match how {
+            None => Some(self.own.take_one_now(bucket)),
+            Some((shared, Together::Debt)) => {
+                let levels = self.take_shared(shared, std::slice::from_ref(bucket), &[Some(Together::Debt)]);
+                Some(levels.and_then(|levels| tollgate_store::ports::one_level(&levels)))
             }
-            _ => self.own.take_one_now(bucket),
+            Some((_, Together::Exact)) => None,
         }
+    }
+
+    /// Takes every cost or none; waits for the engine where one is exact over the fleet.
+    ///
+    /// # Errors
+    /// One lacks its cost, or is out of bounds; the engine cannot be asked.
+    pub async fn take_exact(&self, buckets: &[Bucket]) -> Result<Vec<Level>, TakeError> {
+        let shared = match (self.take_now(buckets), self.sharing()) {
+            (Some(taken), _) => return taken,
+            (None, Some(shared)) => shared,
+            (None, None) => return self.own.take_now(buckets),
+        };
+        if buckets.len() > MAX_BUCKETS {
+            return Err(TakeError::Invalid(format!(
+                "more than {MAX_BUCKETS} buckets in one take"
+            )));
+        }
+        let how = shared.all(buckets);
+        let is_exact: Vec<bool> = how.iter().map(|how| *how == Some(Together::Exact)).collect();
+        let split = |exact: bool| -> Vec<Bucket> {
+            let both = buckets.iter().zip(&is_exact);
+            let found = both.filter(|(_, is)| **is == exact);
+            found.map(|(bucket, _)| bucket.clone()).collect()
+        };
+        let (asked, others) = (split(true), split(false));
+        // Who is refused here costs the engine nothing.
+        let looked = self.look(shared, &others)?;
+        if looked.iter().any(|level| level.next_ns > 0) {
+            let unknown = vec![Level::UNKNOWN; asked.len()];
+            return Err(refused(&is_exact, unknown, looked));
+        }
+        let (levels, at) = match shared.limits.exact.take(asked.clone()).await {
+            Ok(taken) => taken,
+            Err(TakeError::Refused { levels, .. }) => return Err(refused(&is_exact, levels, looked)),
+            Err(error) => return Err(error),
+        };
+        if others.is_empty() {
+            return Ok(levels);
+        }
+        let error = match self.take_now(&others) {
+            Some(Ok(taken)) => return Ok(merged(&is_exact, levels, taken)),
+            Some(Err(error)) => error,
+            // It was made exact just now.
+            None => TakeError::Busy("the limits are being changed".into()),
+        };
+        // Others took meanwhile what was seen before.
+        shared.limits.exact.give_back(&asked, at);
+        let back = levels.into_iter().zip(&asked).map(|(level, bucket)| Level {
+            remaining: level.remaining.saturating_add(bucket.cost),
+            ..level
+        });
+        Err(match error {
+            TakeError::Refused { levels, .. } => refused(&is_exact, back.collect(), levels),
+            other => other,
+        })
+    }
+
+    /// The levels of buckets of which none is exact. Nothing is taken; `next_ns` is 0 where a bucket has its cost.
+    fn look(&self, shared: &Shared, buckets: &[Bucket]) -> Result<Vec<Level>, TakeError> {
+        let how = shared.all(buckets);
+        let mut locked = shared.locked(buckets, &how);
+        let mut levels = Vec::with_capacity(buckets.len());
+        for (bucket, how) in buckets.iter().zip(how) {
+            let found = match how {
+                None => None,
+                Some(_) => locked.look(bucket)?,
+            };
+            levels.push(match (found, how) {
+                (Some((_, level)), _) => level,
+                (None, None) => self.own.look_now(bucket)?,
+                (None, Some(_)) => self.own.look_now(&shared.share_of(bucket)?)?,
+            });
+        }
+        Ok(levels)
     }
 
     /// How many buckets are kept, the shared ones too.
     pub fn len(&self) -> usize {
-        let shared = self.debts().map_or(0, |debts| debts.counts().0);
+        let shared = self.shared().map_or(0, |limits| limits.debts.counts().0);
         self.own.len() + usize::try_from(shared).unwrap_or(usize::MAX)
     }
 
@@ -105,21 +240,24 @@ impl GatewayBuckets {
     }
 
     /// Looks at the shared ones while they are locked, takes from the others, and then from the shared ones, which have it.
-    fn take_shared(&self, shared: &Shared, buckets: &[Bucket]) -> Result<Vec<Level>, TakeError> {
-        let is_shared: Vec<bool> = buckets.iter().map(|bucket| shared.is(&bucket.key)).collect();
-        let meant = buckets.iter().zip(&is_shared).filter(|(_, is)| **is);
-        let mut locked = shared.debts.lock(meant.map(|(bucket, _)| bucket.key.as_str()));
+    fn take_shared(
+        &self,
+        shared: &Shared,
+        buckets: &[Bucket],
+        how: &[Option<Together>],
+    ) -> Result<Vec<Level>, TakeError> {
+        let mut locked = shared.locked(buckets, how);
         let mut looked = Vec::with_capacity(buckets.len());
         let mut others = Vec::new();
-        for (bucket, is_shared) in buckets.iter().zip(&is_shared) {
-            let found = match is_shared {
-                true => locked.look(bucket)?,
-                false => None,
+        for (bucket, how) in buckets.iter().zip(how) {
+            let found = match how {
+                Some(_) => locked.look(bucket)?,
+                None => None,
             };
             if found.is_none() {
-                others.push(match is_shared {
-                    true => debt::share(bucket, shared.debts.sharing().gateways)?,
-                    false => bucket.clone(),
+                others.push(match how {
+                    Some(_) => shared.share_of(bucket)?,
+                    None => bucket.clone(),
                 });
             }
             looked.push(found);
@@ -138,9 +276,9 @@ impl GatewayBuckets {
         Ok(buckets
             .iter()
             .zip(looked)
-            .zip(is_shared)
-            .filter_map(|((bucket, found), is_shared)| {
-                taken(&mut locked, bucket, found, is_shared, &mut levels)
+            .zip(how)
+            .filter_map(|((bucket, found), how)| {
+                taken(&mut locked, bucket, found, how.is_some(), &mut levels)
             })
             .collect())
     }
@@ -185,6 +323,25 @@ fn taken(
     }
 }
 
+/// Levels of the exact buckets and of the others, each in its place.
+fn merged(is_exact: &[bool], exact: Vec<Level>, others: Vec<Level>) -> Vec<Level> {
+    let (mut exact, mut others) = (exact.into_iter(), others.into_iter());
+    let all = is_exact.iter().filter_map(|is_exact| match is_exact {
+        true => exact.next(),
+        false => others.next(),
+    });
+    all.collect()
+}
+
+fn refused(is_exact: &[bool], exact: Vec<Level>, others: Vec<Level>) -> TakeError {
+    let levels = merged(is_exact, exact, others);
+    let index = levels.iter().position(|level| level.next_ns > 0).unwrap_or(0);
+    TakeError::Refused {
+        index: u32::try_from(index).unwrap_or(u32::MAX),
+        levels,
+    }
+}
+
 /// A refusal of some of a take's buckets, as one of all.
 fn in_place(error: TakeError, looked: &[Option<(bool, Level)>]) -> TakeError {
     let TakeError::Refused { index, levels } = error else {
@@ -205,100 +362,9 @@ fn in_place(error: TakeError, looked: &[Option<(bool, Level)>]) -> TakeError {
 
 impl Buckets for GatewayBuckets {
     async fn take(&self, buckets: Vec<Bucket>) -> Result<Vec<Level>, TakeError> {
-        self.take_now(&buckets)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::collections::HashMap;
-
-    use tollgate_store::bucket::debt::Sharing;
-
-    use super::*;
-
-    fn bucket(key: &str, capacity: u64) -> Bucket {
-        Bucket {
-            key: key.into(),
-            capacity,
-            refill: 1,
-            interval_ns: 3_600_000_000_000,
-            cost: 1,
+        match self.take_now(&buckets) {
+            Some(taken) => taken,
+            None => self.take_exact(&buckets).await,
         }
-    }
-
-    fn shared() -> (GatewayBuckets, Arc<Debts>) {
-        let sharing = Sharing {
-            gateways: 2,
-            debt_percent: 10,
-        };
-        let debts = Arc::new(Debts::new(sharing, 1_000));
-        let buckets = GatewayBuckets::new(1_000, Some(Arc::clone(&debts)));
-        buckets.share(["both".to_owned()].into_iter());
-        (buckets, debts)
-    }
-
-    #[test]
-    fn credit_is_all_until_the_engine_has_answered() {
-        let (buckets, debts) = shared();
-        let asked = bucket("both|a", 40);
-        for _ in 0..2 {
-            buckets.take_one_now(&asked).unwrap();
-        }
-        assert!(matches!(
-            buckets.take_one_now(&asked),
-            Err(TakeError::Refused { .. })
-        ));
-        let report = debts.report().unwrap();
-        let (key, charge) = &report.charges[0];
-        assert_eq!((key.as_str(), charge.units), ("both|a", 2 * charge.token));
-        // The other gateway has taken more meanwhile.
-        let left = 5 * i64::try_from(charge.token).unwrap();
-        debts.answered(&report, &HashMap::from([(key.clone(), left)]));
-        assert_eq!(buckets.take_one_now(&asked).unwrap().remaining, 4);
-        buckets.take_one_now(&asked).unwrap();
-        buckets.take_one_now(&asked).unwrap_err();
-        let report = debts.report().unwrap();
-        debts.answered(&report, &HashMap::from([("both|a".to_owned(), 0)]));
-        let Err(TakeError::Refused { levels, .. }) = buckets.take_one_now(&asked) else {
-            panic!("the fleet has none left")
-        };
-        assert!(levels[0].next_ns > 3_000_000_000_000, "it is told when");
-    }
-
-    #[test]
-    fn a_take_of_several_is_all_or_nothing() {
-        let (buckets, debts) = shared();
-        let (mine, ours) = (bucket("mine|a", 1), bucket("both|a", 40));
-        let both = [mine.clone(), ours.clone()];
-        assert_eq!(buckets.take_now(&both).unwrap().len(), 2);
-        let Err(TakeError::Refused { index: 0, levels }) = buckets.take_now(&both) else {
-            panic!("its own has none left")
-        };
-        assert_eq!((levels[0].remaining, levels[1].remaining), (0, 39));
-        assert_eq!(debts.report().unwrap().charges[0].1.units, {
-            let scale = ours.check().unwrap();
-            scale.token
-        });
-        let more = [bucket("mine|b", 5), ours.clone(), bucket("mine|c", 5)];
-        buckets.take_now(&more).unwrap();
-        let Err(TakeError::Refused { index: 1, levels }) = buckets.take_now(&more) else {
-            panic!("no credit is left")
-        };
-        assert_eq!(
-            (levels.len(), levels[0].remaining, levels[2].remaining),
-            (3, 4, 4)
-        );
-    }
-
-    #[test]
-    fn what_is_not_shared_is_not_told_to_anybody() {
-        let (buckets, debts) = shared();
-        buckets.take_one_now(&bucket("mine|a", 3)).unwrap();
-        assert!(debts.report().is_none());
-        buckets.share(std::iter::empty());
-        buckets.take_one_now(&bucket("both|a", 3)).unwrap();
-        assert!(debts.report().is_none() && buckets.debts().is_none());
-        assert_eq!(buckets.len(), 2);
     }
 }

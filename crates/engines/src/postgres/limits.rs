@@ -62,7 +62,7 @@ pub async fn run(shared: Arc<Shared>, mut end: watch::Receiver<bool>) {
         swept: Instant::now(),
         swept_database: Instant::now(),
     };
-    let debts = Arc::clone(&teller.shared.debts);
+    let debts = Arc::clone(&teller.shared.limits.debts);
     let mut under_way: Option<Report> = None;
     while !*end.borrow() {
         if under_way.is_none() {

@@ -31,6 +31,8 @@ pub struct PostgresOptions {
     pub patience: Duration,
     /// How limits are shared. Default 4 gateways, 10 per cent.
     pub sharing: Sharing,
+    /// How long a take of an exact limit may wait for its flight, and a flight for its answer. Default 250 ms.
+    pub take_patience: Duration,
     /// Added to the database's clock. For tests. Default 0.
     pub ahead_ms: std::sync::Arc<std::sync::atomic::AtomicU64>,
 }
@@ -54,6 +56,7 @@ impl PostgresOptions {
                 gateways: 4,
                 debt_percent: 10,
             },
+            take_patience: Duration::from_millis(250),
             ahead_ms: std::sync::Arc::default(),
         }
     }
