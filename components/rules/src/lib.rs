@@ -3,7 +3,7 @@
 
 use std::cell::RefCell;
 
-use tollgate_rules::machine::{Machine, Memory};
+use tollgate_rules::machine::{Machine, Memory, Taken};
 use tollgate_rules::settings::Settings;
 use tollgate_store::bucket::{Bucket, Level, TakeError};
 use tollgate_store::commit::{Commit, Entry};
@@ -35,21 +35,26 @@ struct Component;
 struct Imported;
 
 impl Memory for Imported {
-    fn take(&self, buckets: Vec<Bucket>) -> Result<Vec<Level>, TakeError> {
+    fn take(&self, buckets: Vec<Bucket>) -> Taken<Vec<Bucket>, Vec<Level>> {
         let buckets: Vec<_> = buckets.into_iter().map(Into::into).collect();
-        let levels = memory::take(&buckets)?;
-        Ok(levels.into_iter().map(Into::into).collect())
+        match memory::take(&buckets) {
+            Some(Ok(levels)) => Taken::Decided(Ok(levels.into_iter().map(Into::into).collect())),
+            Some(Err(error)) => Taken::Decided(Err(error.into())),
+            None => Taken::Elsewhere(buckets.into_iter().map(Into::into).collect()),
+        }
     }
 
-    fn take_one(&self, bucket: Bucket) -> Result<Level, TakeError> {
-        match memory::take_one(&bucket.into()) {
+    fn take_one(&self, bucket: Bucket) -> Taken<Bucket, Level> {
+        let bucket = bucket.into();
+        Taken::Decided(match memory::take_one(&bucket) {
             memory::Taken::Taken(level) => Ok(level.into()),
             memory::Taken::Refused(level) => Err(TakeError::Refused {
                 index: 0,
                 levels: vec![level.into()],
             }),
             memory::Taken::Failed(error) => Err(error.into()),
-        }
+            memory::Taken::Elsewhere => return Taken::Elsewhere(bucket.into()),
+        })
     }
 
     fn get(&self, key: &str) -> Option<Option<Entry>> {

@@ -9,6 +9,7 @@ mod message;
 use crate::local::Local;
 use crate::metrics::count::Rules;
 use crate::server::Shared;
+use crate::wasm::ports::count_refused;
 use crate::wasm::rules::Group;
 use bytes::{BufMut as _, Bytes, BytesMut};
 use http_body_util::combinators::BoxBody;
@@ -123,11 +124,8 @@ struct Context {
 /// The buckets of this process; who lacks its cost is counted.
 impl Buckets for Context {
     async fn take(&self, buckets: Vec<Bucket>) -> Result<Vec<Level>, TakeError> {
-        let taken = self.shared.engines.buckets.take_now(&buckets);
-        if let Err(TakeError::Refused { levels, .. }) = &taken {
-            let lacking = buckets.iter().zip(levels).filter(|(_, level)| level.next_ns > 0);
-            lacking.for_each(|(bucket, _)| self.counters.refused.add(&bucket.key));
-        }
+        let taken = self.shared.engines.buckets.take_exact(&buckets).await;
+        count_refused(&self.counters.refused, &buckets, &taken);
         taken
     }
 }

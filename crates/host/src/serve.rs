@@ -42,7 +42,7 @@ use tokio::signal::unix::Signal;
 use tollgate_delivery::driver::{Intervals, Observer, Options, Relay};
 use tollgate_delivery::subscription::Subscription;
 use tollgate_delivery::subscriptions;
-use tollgate_engines::{AnyEngine, Engine as _, GatewayBuckets};
+use tollgate_engines::{AnyEngine, Engine as _, GatewayBuckets, Together};
 use tollgate_rules::config::{Config, Shared};
 use tollgate_rules::settings::Settings;
 use tollgate_store::settings::StoreSettings;
@@ -150,10 +150,16 @@ fn store_name(in_force: &InForce) -> &str {
     }
 }
 
-/// The limits under which gateways over one store count together.
-pub fn shared_limits(config: &Config) -> impl Iterator<Item = String> {
-    let shared = config.limits.iter().filter(|limit| limit.shared == Shared::Debt);
-    shared.map(|limit| limit.name.clone())
+/// The limits under which gateways over one store count together, and how.
+pub fn shared_limits(config: &Config) -> impl Iterator<Item = (String, Together)> {
+    config.limits.iter().filter_map(|limit| {
+        let how = match limit.shared {
+            Shared::Local => return None,
+            Shared::Debt => Together::Debt,
+            Shared::Exact => Together::Exact,
+        };
+        Some((limit.name.clone(), how))
+    })
 }
 
 /// Opens the store, in a directory that is there and its owner's if it needs one.
@@ -189,7 +195,10 @@ fn open(in_force: &InForce) -> Result<AnyEngine> {
             }
         }
     }
-    Ok(tollgate_engines::open(settings)?)
+    Ok(tollgate_engines::open(
+        settings,
+        &in_force.settings.config.limits_store,
+    )?)
 }
 
 /// The parts of the gateway that run on an open store.
@@ -235,7 +244,7 @@ impl Gateway {
         store.set_retention(default, named);
         let buckets = Arc::new(GatewayBuckets::new(
             config.clients.max_buckets as usize,
-            store.debts(),
+            store.limits(),
         ));
         buckets.share(shared_limits(config));
         let engines = Engines {

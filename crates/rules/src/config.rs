@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use tollgate_api::secret::SecretText;
 use tollgate_api::units::{Bytes, Span};
 use tollgate_delivery::subscription::Subscription;
-use tollgate_store::settings::StoreSettings;
+use tollgate_store::settings::{LimitsStore, StoreSettings};
 
 mod access;
 mod access_log;
@@ -84,6 +84,9 @@ pub struct Config {
     /// `[store]`
     #[serde(default)]
     pub store: StoreSettings,
+    /// `[limits_store]`
+    #[serde(default)]
+    pub limits_store: LimitsStore,
     /// `[links]`
     #[serde(default)]
     pub links: Links,
@@ -363,6 +366,8 @@ pub enum Shared {
     Local,
     /// All together: each admits at once, and tells the others soon; see [`tollgate_store::bucket::debt`].
     Debt,
+    /// All together: their store decides each request, which waits for it; see [`tollgate_store::bucket::exact`].
+    Exact,
 }
 
 impl Shared {

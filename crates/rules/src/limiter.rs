@@ -369,10 +369,10 @@ async fn charge<B: Buckets>(
     mut charged: Vec<Charged<'_>>,
     mut asked: Vec<Bucket>,
 ) -> Verdict {
-    // Every round leaves out at least one shadow policy, so there are at most as many rounds as policies, and
-    // one.
+    // Every round leaves out at least one shadow policy, or the exact ones, so there are at most as many rounds as policies,
+    // and one.
     while !charged.is_empty() {
-        let again = if charged.iter().any(|policy| policy.shadow) {
+        let again = if charged.iter().any(|policy| policy.shadow || policy.is_exact) {
             asked.clone()
         } else {
             Vec::new()
@@ -385,6 +385,20 @@ async fn charge<B: Buckets>(
                 return Verdict::Admit(answer_headers(caller, &charged, &levels));
             }
             Err(TakeError::Refused { levels, .. }) => levels,
+            Err(TakeError::Unavailable(_)) if may_go_without_exact(&charged) => {
+                // Those that this gateway counts, count.
+                (charged, asked) = charged
+                    .into_iter()
+                    .zip(again)
+                    .filter(|(policy, _)| {
+                        if policy.is_exact {
+                            policy.decide(Decision::Failed);
+                        }
+                        !policy.is_exact
+                    })
+                    .unzip();
+                continue;
+            }
             Err(error) => return without_buckets(&charged, &error),
         };
         let keep: Vec<bool> = (0..charged.len())
@@ -414,6 +428,14 @@ async fn charge<B: Buckets>(
             .collect();
     }
     Verdict::Admit(Vec::new())
+}
+
+/// Whether some are exact, others are not, and a request passes where the store of the exact ones cannot be asked.
+fn may_go_without_exact(charged: &[Charged<'_>]) -> bool {
+    let exact = || charged.iter().filter(|policy| policy.is_exact);
+    exact().next().is_some()
+        && exact().count() < charged.len()
+        && exact().all(|policy| policy.shadow || !policy.deny_on_failure)
 }
 
 /// The client that asks, if some policy counts by it.

@@ -35,7 +35,6 @@ use tollgate_api::problem::{Kind, Problem};
 use tollgate_store::bucket::{Bucket, Level, TakeError};
 use tollgate_store::commit::{Commit, Entry, Item, Message, Outcome, StoreError, Topic};
 use tollgate_store::plan::coalescer::{Coalescer, Note};
-use tollgate_store::ports::one_level;
 
 use ports::{Asking, Immediate, poll_once};
 
@@ -44,15 +43,22 @@ pub const MAX_TASKS: usize = 4_096;
 /// Bytes of request bodies that waiting rules may hold together.
 pub const MAX_BODIES: usize = 16 << 20;
 
+/// What memory makes of a take.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Taken<Asked, Told> {
+    /// It is decided.
+    Decided(Result<Told, TakeError>),
+    /// Another decides: nothing was taken, and [`Call::Take`] asks for it.
+    Elsewhere(Asked),
+}
+
 /// The part of the store and the buckets that a host can answer without waiting; `interface memory` in
 /// `wit/edge.wit`.
 pub trait Memory {
     /// Takes every cost or none.
-    fn take(&self, buckets: Vec<Bucket>) -> Result<Vec<Level>, TakeError>;
+    fn take(&self, buckets: Vec<Bucket>) -> Taken<Vec<Bucket>, Vec<Level>>;
     /// The same of one bucket; refused, it has one level.
-    fn take_one(&self, bucket: Bucket) -> Result<Level, TakeError> {
-        one_level(&self.take(vec![bucket])?)
-    }
+    fn take_one(&self, bucket: Bucket) -> Taken<Bucket, Level>;
     /// The key's entry (`Some(None)`: it is absent), or `None` where memory does not know.
     fn get(&self, key: &str) -> Option<Option<Entry>>;
     /// The entries of several keys, at one moment, or `None` where memory does not know one of them.
@@ -103,6 +109,8 @@ pub enum Call {
     },
     /// [`tollgate_store::ports::Store::settle`].
     Settle,
+    /// [`tollgate_store::ports::Buckets::take`], where [`Memory`] does not decide it.
+    Take(Vec<Bucket>),
     /// [`tollgate_store::ports::Outbound::post`].
     Post {
         /// Where to.
@@ -131,6 +139,8 @@ pub enum Reply {
     Topics(Result<Vec<Topic>, StoreError>),
     /// To [`Call::Settle`].
     Settle(Result<(), StoreError>),
+    /// To [`Call::Take`].
+    Take(Result<Vec<Level>, TakeError>),
     /// To [`Call::Post`].
     Post(Result<Vec<u8>, String>),
     /// To [`Call::Body`]; within the adapter's bound.

@@ -80,6 +80,8 @@ pub(crate) struct Policy {
     pub(crate) would_refuse: Count,
     decided: [Count; Decision::ALL.len()],
     pub(crate) deny_on_failure: bool,
+    /// Whether gateways count together, and their store decides.
+    pub(crate) is_exact: bool,
     pub(crate) per_client: bool,
     /// The name as a structured field string (RFC 9651).
     pub(crate) quoted: String,
@@ -269,6 +271,7 @@ impl Policy {
             would_refuse: Count::default(),
             decided: Default::default(),
             deny_on_failure: limit.on_store_failure == OnFailure::Deny,
+            is_exact: limit.shared == Shared::Exact,
             per_client: limit.per.contains(&Per::Client),
             terms: Terms::new(&quoted, bucket),
             quoted,

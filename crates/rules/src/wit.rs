@@ -2,7 +2,7 @@
 //! nothing decided here. Macros, because every component and the host has generated types of its own, with the same
 //! names and fields. Each expands to `From` in both directions; what is not used costs nothing.
 
-/// Conversions of `interface rules`, whose generated module is at the given path. Needs those of `store`.
+/// Conversions of `interface rules`, whose generated module is at the given path. Needs those of `buckets` and `store`.
 #[macro_export]
 macro_rules! wit_rules {
     ($($wit:tt)+) => {
@@ -83,6 +83,7 @@ macro_rules! wit_rules {
                         }
                         ours::Call::Topics { after, limit } => Self::Topics(wit::Names { after, limit }),
                         ours::Call::Settle => Self::Settle,
+                        ours::Call::Take(buckets) => Self::Take(list(buckets)),
                         ours::Call::Post { url, form } => Self::Post(wit::Form { url, body: form }),
                         ours::Call::Body => Self::Body,
                     }
@@ -103,6 +104,7 @@ macro_rules! wit_rules {
                         }
                         wit::Call::Topics(wit::Names { after, limit }) => Self::Topics { after, limit },
                         wit::Call::Settle => Self::Settle,
+                        wit::Call::Take(buckets) => Self::Take(list(buckets)),
                         wit::Call::Post(wit::Form { url, body }) => Self::Post { url, form: body },
                         wit::Call::Body => Self::Body,
                     }
@@ -151,6 +153,7 @@ macro_rules! wit_rules {
                         ours::Reply::Read(messages) => Self::Read(messages.map(list).map_err(Into::into)),
                         ours::Reply::Topics(topics) => Self::Topics(topics.map(list).map_err(Into::into)),
                         ours::Reply::Settle(settled) => Self::Settle(settled.map_err(Into::into)),
+                        ours::Reply::Take(taken) => Self::Take(taken.map(list).map_err(Into::into)),
                         ours::Reply::Post(answer) => Self::Post(answer),
                         ours::Reply::Body(body) => Self::Body(body),
                     }
@@ -175,6 +178,7 @@ macro_rules! wit_rules {
                         wit::Reply::Read(messages) => Self::Read(messages.map(list).map_err(Into::into)),
                         wit::Reply::Topics(topics) => Self::Topics(topics.map(list).map_err(Into::into)),
                         wit::Reply::Settle(settled) => Self::Settle(settled.map_err(Into::into)),
+                        wit::Reply::Take(taken) => Self::Take(taken.map(list).map_err(Into::into)),
                         wit::Reply::Post(answer) => Self::Post(answer),
                         wit::Reply::Body(body) => Self::Body(body),
                     }

@@ -11,7 +11,7 @@ use crate::server::places::Places;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::UNIX_EPOCH;
 use tollgate_delivery::driver::SubscriptionStatus;
-use tollgate_engines::{Debts, Engine as _, GROUP_COMMITS, Observed, SYNC_MICROS, Stats};
+use tollgate_engines::{Engine as _, GROUP_COMMITS, Observed, SYNC_MICROS, Stats};
 use tollgate_store::settings::StoreSettings;
 
 const MICROS_PER_SECOND: f64 = 1e6;
@@ -28,11 +28,16 @@ pub fn report(shared: &Shared, sheet: &mut Sheet) {
     store(&shared.engines.store.stats(), sheet);
     sheet.number(Metric::Buckets, &[], shared.engines.buckets.len());
     sheet.number(Metric::BucketsMax, &[], config.clients.max_buckets);
-    let debts = shared.engines.buckets.debts();
-    let (kept, reports, apart) = debts.map_or((0, 0, false), Debts::counts);
+    let limits = shared.engines.buckets.shared();
+    let (kept, reports, apart) = limits.map_or((0, 0, false), |limits| limits.debts.counts());
+    let exact = limits.map(|limits| limits.exact.counts()).unwrap_or_default();
     sheet.number(Metric::SharedBuckets, &[], kept);
     sheet.count(Metric::SharedReports, &[], reports);
     sheet.number(Metric::SharedApart, &[], u32::from(apart));
+    sheet.count(Metric::ExactTakes, &["answered"], exact.takes);
+    sheet.count(Metric::ExactTakes, &["failed"], exact.failed);
+    sheet.count(Metric::ExactFlights, &[], exact.flights);
+    sheet.number(Metric::ExactAway, &[], u32::from(exact.is_away));
     for limit in &config.concurrency {
         let numbers = shared.under_way.numbers(&limit.name);
         sheet.number(Metric::ConcurrencyUnderWay, &[&limit.name], numbers.under_way);

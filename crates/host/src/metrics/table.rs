@@ -88,6 +88,10 @@ metrics! {
     SharedReports = Counter "tollgate_shared_limit_reports" "" [] "Reports of what shared limits admitted here that the database has answered";
     SharedApart = Gauge "tollgate_shared_limit_apart" "" []
         "1 while the database cannot be told: this gateway counts shared limits by its share of them";
+    ExactTakes = Counter "tollgate_exact_limit_takes" "" ["result"] "Takes from exact limits, which the gateways' store decides: answered or failed";
+    ExactFlights = Counter "tollgate_exact_limit_flights" "" [] "Batches of such takes that the store has answered";
+    ExactAway = Gauge "tollgate_exact_limit_away" "" []
+        "1 while the store cannot be asked: on_store_failure decides for exact limits";
     ConcurrencyUnderWay = Gauge "tollgate_concurrency_requests_under_way" "" ["limit"] "Requests under way of a concurrency limit";
     ConcurrencyMax = Gauge "tollgate_concurrency_requests_max" "" ["limit"] "Requests that it lets be under way at once, of each that it tells apart";
     ConcurrencyRefused = Counter "tollgate_concurrency_refused" "" ["limit"] "Requests that it refused";

@@ -282,6 +282,10 @@ impl<S: Steps> Waiting<S> {
                     let topics = store.topics(after.as_deref(), limit);
                     Reply::Topics(Box::pin(runner.in_time(topics)).await?)
                 }
+                Call::Take(buckets) => {
+                    let taken = runner.engines.take(&runner.counters.refused, buckets);
+                    Reply::Take(Box::pin(taken).await)
+                }
                 Call::Post { url, form } => {
                     let asked = runner.engines.outbound.post(&url, form);
                     Reply::Post(Box::pin(runner.in_time(asked)).await?)
@@ -329,7 +333,8 @@ impl<S: Steps> Task<S> {
     /// which may take long, has not read its link yet.
     fn enter(&mut self, call: &Call) {
         match call {
-            Call::Body => self.visit = None,
+            // Nor has one that is not admitted yet.
+            Call::Body | Call::Take(_) => self.visit = None,
             _ if self.is_visit && self.visit.is_none() => self.visit = Some(self.runner.visits.enter()),
             _ => {}
         }

@@ -170,6 +170,7 @@ impl RuleTrace {
             Call::Read { .. } => "read",
             Call::Topics { .. } => "topics",
             Call::Settle => "settle",
+            Call::Take(_) => "take",
             Call::Post { .. } => "post",
             Call::Body => "body",
         };

@@ -8,7 +8,7 @@ use crate::ranking::Ranking;
 use crate::server::settle::Settling;
 use std::sync::Arc;
 use tollgate_engines::{AnyEngine, Engine as _, GatewayBuckets};
-use tollgate_rules::machine::Memory;
+use tollgate_rules::machine::{Memory, Taken};
 use tollgate_store::bucket::{Bucket, Level, TakeError};
 use tollgate_store::commit::{Commit, Entry};
 use tollgate_store::packed;
@@ -44,22 +44,43 @@ impl HasData for Ports {
 tollgate_store::wit_buckets!(crate::wasm::bindings::buckets);
 tollgate_store::wit_store!(crate::wasm::bindings::store);
 
-impl Memory for Engines {
-    fn take(&self, buckets: Vec<Bucket>) -> Result<Vec<Level>, TakeError> {
-        let taken = self.buckets.take_now(&buckets);
-        if let Err(TakeError::Refused { levels, .. }) = &taken {
-            let lacking = buckets.iter().zip(levels).filter(|(_, level)| level.next_ns > 0);
-            lacking.for_each(|(bucket, _)| self.refused.add(&bucket.key));
-        }
+/// Counts whom a take has refused.
+pub fn count_refused(refused: &Refused, buckets: &[Bucket], taken: &Result<Vec<Level>, TakeError>) {
+    if let Err(TakeError::Refused { levels, .. }) = taken {
+        let lacking = buckets.iter().zip(levels).filter(|(_, level)| level.next_ns > 0);
+        lacking.for_each(|(bucket, _)| refused.add(&bucket.key));
+    }
+}
+
+impl Engines {
+    /// A take that memory does not decide.
+    ///
+    /// # Errors
+    /// See [`GatewayBuckets::take_exact`].
+    pub async fn take(&self, refused: &Refused, buckets: Vec<Bucket>) -> Result<Vec<Level>, TakeError> {
+        let taken = self.buckets.take_exact(&buckets).await;
+        count_refused(refused, &buckets, &taken);
         taken
     }
+}
 
-    fn take_one(&self, bucket: Bucket) -> Result<Level, TakeError> {
-        let taken = self.buckets.take_one_now(&bucket);
+impl Memory for Engines {
+    fn take(&self, buckets: Vec<Bucket>) -> Taken<Vec<Bucket>, Vec<Level>> {
+        let Some(taken) = self.buckets.take_now(&buckets) else {
+            return Taken::Elsewhere(buckets);
+        };
+        count_refused(&self.refused, &buckets, &taken);
+        Taken::Decided(taken)
+    }
+
+    fn take_one(&self, bucket: Bucket) -> Taken<Bucket, Level> {
+        let Some(taken) = self.buckets.take_one_now(&bucket) else {
+            return Taken::Elsewhere(bucket);
+        };
         if let Err(TakeError::Refused { .. }) = &taken {
             self.refused.add(&bucket.key);
         }
-        taken
+        Taken::Decided(taken)
     }
 
     fn get(&self, key: &str) -> Option<Option<Entry>> {
@@ -84,18 +105,24 @@ impl Memory for Engines {
 }
 
 impl memory::Host for Engines {
-    fn take(&mut self, wanted: Vec<memory::Bucket>) -> Result<Vec<memory::Level>, memory::TakeError> {
-        let levels = Memory::take(self, wanted.into_iter().map(Into::into).collect())?;
-        Ok(levels.into_iter().map(Into::into).collect())
+    fn take(&mut self, wanted: Vec<memory::Bucket>) -> Option<Result<Vec<memory::Level>, memory::TakeError>> {
+        match Memory::take(self, wanted.into_iter().map(Into::into).collect()) {
+            Taken::Decided(taken) => {
+                let levels = taken.map(|levels| levels.into_iter().map(Into::into).collect());
+                Some(levels.map_err(Into::into))
+            }
+            Taken::Elsewhere(_) => None,
+        }
     }
 
     fn take_one(&mut self, wanted: memory::Bucket) -> memory::Taken {
         match Memory::take_one(self, wanted.into()) {
-            Ok(level) => memory::Taken::Taken(level.into()),
-            Err(TakeError::Refused { levels, .. }) if levels.len() == 1 => {
+            Taken::Decided(Ok(level)) => memory::Taken::Taken(level.into()),
+            Taken::Decided(Err(TakeError::Refused { levels, .. })) if levels.len() == 1 => {
                 memory::Taken::Refused(levels[0].into())
             }
-            Err(error) => memory::Taken::Failed(error.into()),
+            Taken::Decided(Err(error)) => memory::Taken::Failed(error.into()),
+            Taken::Elsewhere(_) => memory::Taken::Elsewhere,
         }
     }
 

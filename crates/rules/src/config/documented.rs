@@ -21,6 +21,7 @@ const TABLES: &[(&str, &str)] = &[
     ("[users.jwt]", "[users.jwt]\n@"),
     ("[receipts]", "[receipts]\n@"),
     ("[store]", "[store]\n@"),
+    ("[limits_store]", "[limits_store]\n@"),
     ("[links]", "[links]\n@"),
     ("[[domains]]", "[[domains]]\n@"),
     ("[relay]", "[relay]\n@"),

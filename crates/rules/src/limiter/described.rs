@@ -82,6 +82,8 @@ struct Charge<'s> {
     level: Option<Level>,
     /// Whether it lacked its cost.
     lacks: bool,
+    /// Whether the gateways' store could not be asked about it.
+    is_left_out: bool,
 }
 
 /// Decides a call. `hits`: the requests that a descriptor stands for that does not say so itself; 0 for 1.
@@ -115,6 +117,7 @@ pub async fn ask<B: Buckets>(
                 bucket,
                 level: None,
                 lacks: false,
+                is_left_out: false,
             }),
         }
     }
@@ -184,7 +187,7 @@ async fn take<B: Buckets>(buckets: &B, charges: &mut [Charge<'_>]) -> Result<boo
     if !is_only_read {
         asked.retain(|index| charges.get(*index).is_some_and(|one| !lacks_for_ever(one)));
     }
-    // Every round leaves out at least one shadow limit, or is the last.
+    // Every round leaves out at least one shadow limit, or the exact ones, or is the last.
     for _ in 0..=charges.len() + 1 {
         if asked.is_empty() {
             break;
@@ -200,11 +203,12 @@ async fn take<B: Buckets>(buckets: &B, charges: &mut [Charge<'_>]) -> Result<boo
         let (levels, is_taken) = match buckets.take(wanted).await {
             Ok(levels) => (levels, true),
             Err(TakeError::Refused { levels, .. }) => (levels, false),
+            Err(TakeError::Unavailable(_)) if leave_out_exact(charges, &mut asked) => continue,
             Err(_) => return without_buckets(charges),
         };
         for (index, level) in asked.iter().zip(levels) {
             if let Some(one) = charges.get_mut(*index) {
-                one.level = Some(level);
+                one.level = Some(level).filter(Level::is_known);
                 one.lacks = !is_taken && level.next_ns > 0;
             }
         }
@@ -227,7 +231,7 @@ async fn take<B: Buckets>(buckets: &B, charges: &mut [Charge<'_>]) -> Result<boo
         asked = kept;
     }
     let mut is_over = false;
-    for one in charges.iter() {
+    for one in charges.iter().filter(|one| !one.is_left_out) {
         let lacks = one.is_over();
         is_over |= lacks && !one.policy.shadow;
         match (lacks, one.policy.shadow) {
@@ -238,6 +242,28 @@ async fn take<B: Buckets>(buckets: &B, charges: &mut [Charge<'_>]) -> Result<boo
         }
     }
     Ok(is_over)
+}
+
+/// Goes on without the limits that the gateways' store counts, where it cannot be asked, others are counted here, and a call passes
+/// without them.
+fn leave_out_exact(charges: &mut [Charge<'_>], asked: &mut Vec<usize>) -> bool {
+    let is_exact = |index: &usize| charges.get(*index).is_some_and(|one| one.policy.is_exact);
+    let (exact, others): (Vec<usize>, Vec<usize>) = asked.iter().partition(|index| is_exact(index));
+    let denies = |index: &usize| {
+        let one = charges.get(*index).map(|one| one.policy);
+        one.is_some_and(|policy| policy.deny_on_failure && !policy.shadow)
+    };
+    if exact.is_empty() || others.is_empty() || exact.iter().any(denies) {
+        return false;
+    }
+    for index in exact {
+        if let Some(one) = charges.get_mut(index) {
+            one.is_left_out = true;
+            one.policy.decide(Decision::Failed);
+        }
+    }
+    *asked = others;
+    true
 }
 
 /// The failure mode of the limits decides.

@@ -13,12 +13,13 @@ pub(super) fn seconds(nanos: u64) -> u64 {
     nanos.div_ceil(NANOS_PER_SECOND)
 }
 
-/// Both headers, for the enforced policies: a client need not heed shadow policies. No headers where no
-/// policy is enforced.
+/// Both headers, for the enforced policies: a client need not heed shadow policies, and of one that was not asked nothing is
+/// known. No headers where there is none.
 pub(super) fn headers(policies: &[Charged<'_>], levels: &[Level]) -> Vec<Header> {
     let (mut quotas, mut limits) = (String::new(), String::new());
     let mut digits = itoa::Buffer::new();
-    for (policy, level) in policies.iter().zip(levels).filter(|(policy, _)| !policy.shadow) {
+    let told = policies.iter().zip(levels);
+    for (policy, level) in told.filter(|(policy, level)| !policy.shadow && level.is_known()) {
         if quotas.is_empty() {
             limits.reserve(policy.quoted.len() + LIMIT_CHARS);
         } else {
@@ -51,7 +52,8 @@ pub(super) fn headers(policies: &[Charged<'_>], levels: &[Level]) -> Vec<Header>
 /// fewest requests left: these fields have room for one.
 pub(super) fn older(policies: &[Charged<'_>], levels: &[Level]) -> Vec<Header> {
     let left = |policy: &Charged<'_>, level: &Level| level.remaining / policy.terms.cost();
-    let enforced = policies.iter().zip(levels).filter(|(policy, _)| !policy.shadow);
+    let both = policies.iter().zip(levels);
+    let enforced = both.filter(|(policy, level)| !policy.shadow && level.is_known());
     let Some((policy, level)) = enforced.min_by_key(|(policy, level)| left(policy, level)) else {
         return Vec::new();
     };

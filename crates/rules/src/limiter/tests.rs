@@ -25,6 +25,10 @@ struct Pails {
     now: Cell<u64>,
     takes: Cell<u32>,
     down: Cell<bool>,
+    /// Takes with one of these fail: its name begins so.
+    away: Cell<Option<&'static str>>,
+    /// Such a bucket is not asked, where another lacks its cost.
+    lazy: Cell<Option<&'static str>>,
     busy: Cell<bool>,
 }
 
@@ -34,6 +38,10 @@ impl Buckets for Pails {
         if self.down.get() {
             return Err(TakeError::Unavailable("down".into()));
         }
+        let begins = |name: Option<&str>, key: &str| name.is_some_and(|name| key.starts_with(name));
+        if buckets.iter().any(|one| begins(self.away.get(), &one.key)) {
+            return Err(TakeError::Unavailable("away".into()));
+        }
         if self.busy.get() {
             return Err(TakeError::Busy("others write".into()));
         }
@@ -42,7 +50,13 @@ impl Buckets for Pails {
             .iter()
             .map(|bucket| all.get(&bucket.key).copied())
             .collect();
-        let levels = take_all(&mut states, &buckets, self.now.get())?;
+        let mut levels = take_all(&mut states, &buckets, self.now.get());
+        if let Err(TakeError::Refused { levels, .. }) = &mut levels {
+            let both = buckets.iter().zip(levels);
+            let lazy = both.filter(|(bucket, _)| begins(self.lazy.get(), &bucket.key));
+            lazy.for_each(|(_, level)| *level = Level::UNKNOWN);
+        }
+        let levels = levels?;
         all.extend(
             buckets
                 .into_iter()
@@ -589,6 +603,57 @@ fn without_buckets_the_policies_decide() {
             }
         }
     }
+}
+
+#[test]
+fn without_the_store_of_exact_limits_the_others_count() {
+    let exact = Limit {
+        shared: crate::config::Shared::Exact,
+        ..limit("exact", 5)
+    };
+    let gate = Gate::new(&[exact.clone(), limit("own", 2)]);
+    gate.buckets.away.set(Some("exact"));
+    let Verdict::Admit(headers) = gate.get("/api/x", "a") else {
+        panic!("refused")
+    };
+    assert_eq!(field(&headers, "ratelimit"), Some("\"own\";r=1;t=1"));
+    assert_eq!(gate.admitted("/api/x", "a"), 1);
+    let (response, body) = refused(gate.get("/api/x", "a"));
+    assert_eq!(
+        (response.status, &body["violated-policies"]),
+        (429, &json!(["own"]))
+    );
+    assert_eq!(
+        field(&response.headers, "ratelimit-policy"),
+        Some("\"own\";q=2;w=2")
+    );
+    let closed = Limit {
+        on_store_failure: OnFailure::Deny,
+        ..exact
+    };
+    let gate = Gate::new(&[closed, limit("own", 2)]);
+    gate.buckets.away.set(Some("exact"));
+    assert_eq!(refused(gate.get("/api/x", "a")).0.status, 503);
+    gate.buckets.away.set(None);
+    assert_eq!(gate.admitted("/api/x", "a"), 2, "nothing was taken meanwhile");
+}
+
+#[test]
+fn a_limit_that_was_not_asked_is_not_told() {
+    let exact = Limit {
+        shared: crate::config::Shared::Exact,
+        ..limit("exact", 5)
+    };
+    let gate = Gate::new(&[exact, limit("own", 1)]);
+    gate.buckets.lazy.set(Some("exact"));
+    assert!(gate.admits("/api/x", "a"));
+    let (response, body) = refused(gate.get("/api/x", "a"));
+    assert_eq!(body["violated-policies"], json!(["own"]));
+    assert_eq!(field(&response.headers, "ratelimit"), Some("\"own\";r=0;t=1"));
+    assert_eq!(
+        field(&response.headers, "ratelimit-policy"),
+        Some("\"own\";q=1;w=1")
+    );
 }
 
 #[test]

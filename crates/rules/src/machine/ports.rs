@@ -6,11 +6,11 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
-use super::{Call, Exchange, Memory, Near, Reply};
+use super::{Call, Exchange, Memory, Near, Reply, Taken};
 use tollgate_store::bucket::{Bucket, Level, TakeError};
 use tollgate_store::commit::{Commit, Entry, Item, Message, Outcome, StoreError, Topic};
 use tollgate_store::plan::coalescer::Note;
-use tollgate_store::ports::{Buckets, Outbound, Store};
+use tollgate_store::ports::{Buckets, Outbound, Store, one_level};
 
 /// The result of a rule if it needs no waiting.
 pub(super) fn poll_once<T>(rule: impl Future<Output = T>) -> Option<T> {
@@ -67,11 +67,17 @@ impl<M: Memory> Store for Immediate<M> {
 
 impl<M: Memory> Buckets for Immediate<M> {
     async fn take(&self, buckets: Vec<Bucket>) -> Result<Vec<Level>, TakeError> {
-        self.0.memory.take(buckets)
+        match self.0.memory.take(buckets) {
+            Taken::Decided(taken) => taken,
+            Taken::Elsewhere(_) => pending().await,
+        }
     }
 
     async fn take_one(&self, bucket: Bucket) -> Result<Level, TakeError> {
-        self.0.memory.take_one(bucket)
+        match self.0.memory.take_one(bucket) {
+            Taken::Decided(taken) => taken,
+            Taken::Elsewhere(_) => pending().await,
+        }
     }
 }
 
@@ -98,6 +104,17 @@ impl<M> Asking<M> {
             }
         })
         .await
+    }
+}
+
+impl<M> Asking<M> {
+    async fn take_elsewhere(&self, buckets: Vec<Bucket>) -> Result<Vec<Level>, TakeError> {
+        match self.ask(Call::Take(buckets)).await {
+            Reply::Take(taken) => taken,
+            _ => Err(TakeError::Unavailable(
+                "the reply is not to what was asked".into(),
+            )),
+        }
     }
 }
 
@@ -191,11 +208,17 @@ impl<M: Memory> Store for Asking<M> {
 
 impl<M: Memory> Buckets for Asking<M> {
     async fn take(&self, buckets: Vec<Bucket>) -> Result<Vec<Level>, TakeError> {
-        self.near.memory.take(buckets)
+        match self.near.memory.take(buckets) {
+            Taken::Decided(taken) => taken,
+            Taken::Elsewhere(buckets) => self.take_elsewhere(buckets).await,
+        }
     }
 
     async fn take_one(&self, bucket: Bucket) -> Result<Level, TakeError> {
-        self.near.memory.take_one(bucket)
+        match self.near.memory.take_one(bucket) {
+            Taken::Decided(taken) => taken,
+            Taken::Elsewhere(bucket) => one_level(&self.take_elsewhere(vec![bucket]).await?),
+        }
     }
 }
 

@@ -34,27 +34,39 @@ struct Node {
     warm: Cell<bool>,
     buckets: RefCell<HashMap<String, State>>,
     takes: Cell<u32>,
+    /// Whether takes are decided elsewhere.
+    elsewhere: Cell<bool>,
+}
+
+impl Node {
+    fn take(&self, buckets: &[Bucket]) -> Result<Vec<Level>, TakeError> {
+        self.takes.set(self.takes.get() + 1);
+        let mut all = self.buckets.borrow_mut();
+        let state = |bucket: &Bucket| all.get(&bucket.key).copied();
+        let mut states: Vec<_> = buckets.iter().map(state).collect();
+        let levels = take_all(&mut states, buckets, 0)?;
+        let kept = buckets.iter().zip(states);
+        all.extend(kept.filter_map(|(bucket, state)| Some((bucket.key.clone(), state?))));
+        Ok(levels)
+    }
 }
 
 #[derive(Clone)]
 struct Shared(Rc<Node>);
 
 impl Memory for Shared {
-    fn take(&self, buckets: Vec<Bucket>) -> Result<Vec<Level>, TakeError> {
-        self.0.takes.set(self.0.takes.get() + 1);
-        let mut all = self.0.buckets.borrow_mut();
-        let mut states: Vec<_> = buckets
-            .iter()
-            .map(|bucket| all.get(&bucket.key).copied())
-            .collect();
-        let levels = take_all(&mut states, &buckets, 0)?;
-        all.extend(
-            buckets
-                .into_iter()
-                .zip(states)
-                .filter_map(|(bucket, state)| Some((bucket.key, state?))),
-        );
-        Ok(levels)
+    fn take(&self, buckets: Vec<Bucket>) -> Taken<Vec<Bucket>, Vec<Level>> {
+        match self.0.elsewhere.get() {
+            true => Taken::Elsewhere(buckets),
+            false => Taken::Decided(self.0.take(&buckets)),
+        }
+    }
+
+    fn take_one(&self, bucket: Bucket) -> Taken<Bucket, Level> {
+        match self.0.elsewhere.get() {
+            true => Taken::Elsewhere(bucket),
+            false => Taken::Decided(self.0.take(&[bucket]).map(|levels| levels[0])),
+        }
     }
 
     fn get(&self, key: &str) -> Option<Option<Entry>> {
@@ -97,6 +109,7 @@ impl Gateway {
             warm: Cell::new(warm),
             buckets: RefCell::default(),
             takes: Cell::new(0),
+            elsewhere: Cell::new(false),
         });
         let settings = Settings::parse(CONFIG, "test").unwrap();
         let machine = Machine::new(settings.clone(), Shared(Rc::clone(&node)), fresh);
@@ -186,6 +199,7 @@ impl Gateway {
             } => Reply::Read(block_on(store.read(&topic, after, limit, wait))),
             Call::Topics { after, limit } => Reply::Topics(block_on(store.topics(after.as_deref(), limit))),
             Call::Settle => Reply::Settle(block_on(store.settle())),
+            Call::Take(buckets) => Reply::Take(self.node.take(&buckets)),
             Call::Post { .. } => panic!("nobody is asked"),
             Call::Body => panic!("there is no body"),
         }
@@ -222,6 +236,7 @@ fn kind(call: &Call) -> &'static str {
         Call::Read { .. } => "read",
         Call::Topics { .. } => "topics",
         Call::Settle => "settle",
+        Call::Take(_) => "take",
         Call::Post { .. } => "post",
         Call::Body => "body",
     }
@@ -288,6 +303,48 @@ fn a_redirect_that_is_not_in_memory_is_waited_for_and_charged_and_counted_once()
     assert_eq!(gateway.node.takes.get(), 1);
     assert_eq!(gateway.visits("hello"), "1");
     assert_eq!(gateway.waiting(), 0);
+}
+
+#[test]
+fn a_take_that_is_decided_elsewhere_is_waited_for_and_made_once() {
+    let mut gateway = Gateway::new(true);
+    gateway.node.elsewhere.set(true);
+    for left in [2, 1, 0] {
+        let step = gateway.start(request("GET", "/hello", &[]));
+        let Step::Waits(task, call) = step else {
+            panic!("{step:?}")
+        };
+        assert!(
+            matches!(&call, Call::Take(buckets) if buckets.len() == 1),
+            "{call:?}"
+        );
+        assert_eq!(gateway.node.takes.get(), 2 - left, "nothing is taken before");
+        let reply = gateway.reply(call);
+        let step = gateway.machine.resume(task, reply);
+        assert!(
+            matches!(&step, Step::Done(response) if response.status == 302),
+            "{step:?}"
+        );
+    }
+    assert_eq!(gateway.status(request("GET", "/hello", &[])), 429);
+    assert_eq!((gateway.visits("hello").as_str(), gateway.waiting()), ("3", 0));
+    // A call that another group answers is admitted all the same.
+    let mut gateway = Gateway::new(true);
+    gateway.node.elsewhere.set(true);
+    assert!(matches!(
+        gateway.answer(as_admin("GET", "/api/links", "")),
+        Step::Admitted(_)
+    ));
+    // Who cannot be asked: the limit lets it through.
+    let Step::Waits(task, _) = gateway.start(request("GET", "/hello", &[])) else {
+        panic!("it did not wait")
+    };
+    let away = Reply::Take(Err(TakeError::Unavailable("away".into())));
+    let step = gateway.machine.resume(task, away);
+    assert!(
+        matches!(&step, Step::Done(response) if response.status == 302),
+        "{step:?}"
+    );
 }
 
 #[test]

@@ -123,6 +123,7 @@ fn keep_what_needs_a_restart(from: &Config, to: &mut Config) {
         users,
         receipts: _,
         store,
+        limits_store,
         links: _,
         domains: _,
         relay,
@@ -149,6 +150,7 @@ fn keep_what_needs_a_restart(from: &Config, to: &mut Config) {
     to.clients.max_buckets = clients.max_buckets;
     keep_fetched_keys(users, &mut to.users);
     to.store.clone_from(store);
+    to.limits_store.clone_from(limits_store);
     to.relay.clone_from(relay);
     to.events.clone_from(events);
     to.traces.clone_from(traces);

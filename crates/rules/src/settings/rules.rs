@@ -55,6 +55,7 @@ const STALE_BOUNDS: (Span, Span) = (Span::from_secs(0), Span::from_secs(86_400))
 /// Gateways over one store, and per cent of a shared limit's capacity.
 const GATEWAYS_BOUNDS: (u32, u32) = (1, 256);
 const DEBT_BOUNDS: (u32, u32) = (1, 100);
+const TAKE_BOUNDS: (Span, Span) = (Span::from_millis(10), Span::from_secs(10));
 const MEMORY_BOUNDS: (Bytes, Bytes) = (Bytes(1 << 20), Bytes(1 << 40));
 /// A forwarded body is stored twice in one commit of 1 MiB: as a record and as a message.
 const BODY_BOUNDS: (Bytes, Bytes) = (Bytes(1 << 10), Bytes(256 << 10));
@@ -107,6 +108,8 @@ pub(super) fn compile(config: &Config) -> Result<Compiled, Fault> {
         None => None,
     };
     store(&config.store, &root.key("store"))?;
+    let timeout = root.key("limits_store").key("timeout");
+    within(config.limits_store.timeout, TAKE_BOUNDS, timeout)?;
     let fallbacks = links(&config.links, &own, &root.key("links"))?;
     let domains = domains(config, &own, &root.key("domains"))?;
 

@@ -73,7 +73,11 @@ impl<T: Send + 'static> buckets::HostWithStore<T> for HasPorts {
             key: ports.prefix.put(bucket.key),
             ..bucket
         });
-        let levels = ports.engines.buckets.take_now(&wanted.collect::<Vec<_>>())?;
+        let levels = ports
+            .engines
+            .buckets
+            .take_exact(&wanted.collect::<Vec<_>>())
+            .await?;
         Ok(levels.into_iter().map(Into::into).collect())
     }
 }
