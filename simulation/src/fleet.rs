@@ -1,8 +1,9 @@
 //! What gateways over one database rely on, in small worlds of which every order of steps is tried: the lease with its fence, what
-//! becomes of a COMMIT whose answer is lost, and shared buckets. And the same with a deliberate bug, which must be found.
+//! becomes of a COMMIT whose answer is lost, and shared buckets, by debt and exactly. And the same with a deliberate bug, which must be found.
 
 mod buckets;
 mod commits;
+mod exact;
 mod leases;
 
 use std::collections::{HashSet, VecDeque};
