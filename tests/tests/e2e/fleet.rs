@@ -381,16 +381,19 @@ pub async fn an_embedded_store_moves_into_a_postgres(_: Host) {
 type Passed = (Instant, Instant);
 
 /// Clients at every gateway ask for the same bucket as often as they can; who was let through, in the order of the answers.
-async fn hammer(all: &Arc<Vec<Gateway>>, client: &str, until: Instant) -> Vec<Passed> {
+async fn hammer(all: &Arc<Vec<Gateway>>, limit: &str, client: &str, until: Instant) -> Vec<Passed> {
+    let path = format!("/api/bounded/{limit}/x");
     let passed = crowd(12, 0..12_usize, |n| {
-        let (all, client) = (Arc::clone(all), client.to_owned());
+        let (all, client, path) = (Arc::clone(all), client.to_owned(), path.clone());
         async move {
             let mut passed = Vec::new();
             while Instant::now() < until {
                 let began = Instant::now();
-                let call = all[n % all.len()].get("/api/bounded/together/x").client(&client);
+                let call = all[n % all.len()].get(&path).client(&client);
                 match call.attempt().await {
                     Ok(answer) if answer.status == 404 => passed.push((began, Instant::now())),
+                    // Its limit says so where nobody can be asked.
+                    Ok(answer) if answer.status == 503 => tokio::time::sleep(Duration::from_millis(20)).await,
                     Ok(answer) => drop(answer.expect(429)),
                     Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
                 }
@@ -437,7 +440,7 @@ pub async fn a_shared_limit_keeps_its_bound_whatever_dies(_: Host) {
     let seconds = |n| Instant::now() + Duration::from_secs(n);
     // Together they are one bucket.
     let began = Instant::now();
-    let passed = hammer(&all, "calm", seconds(4)).await;
+    let passed = hammer(&all, "together", "calm", seconds(4)).await;
     let whole = CAPACITY + PER_SECOND * began.elapsed().as_secs_f64();
     let worst = excess(&passed, CAPACITY, PER_SECOND);
     eprintln!(
@@ -457,7 +460,7 @@ pub async fn a_shared_limit_keeps_its_bound_whatever_dies(_: Host) {
         all[0].kill();
         all[0].restart().await;
     };
-    let (passed, ()) = tokio::join!(hammer(&all, "dying", seconds(4)), dies);
+    let (passed, ()) = tokio::join!(hammer(&all, "together", "dying", seconds(4)), dies);
     let worst = excess(&passed, CAPACITY, PER_SECOND);
     eprintln!("with a death: {worst:.1}");
     assert!(worst <= (GATEWAYS + 1.0) * CREDIT, "{worst}");
@@ -470,7 +473,7 @@ pub async fn a_shared_limit_keeps_its_bound_whatever_dies(_: Host) {
         assert!(scraped.contains("tollgate_shared_limit_apart 1"), "{scraped}");
         database.order("start");
     };
-    let (passed, ()) = tokio::join!(hammer(&all, "away", seconds(8)), away);
+    let (passed, ()) = tokio::join!(hammer(&all, "together", "away", seconds(8)), away);
     let worst = excess(&passed, CAPACITY, PER_SECOND);
     eprintln!("with the database away: {} passed, {worst:.1}", passed.len());
     assert!(worst <= 2.0 * CAPACITY + GATEWAYS * CREDIT, "{worst}");
@@ -478,4 +481,89 @@ pub async fn a_shared_limit_keeps_its_bound_whatever_dies(_: Host) {
         passed.len() as f64 > CAPACITY,
         "nobody was let through while it was away"
     );
+}
+
+pub async fn an_exact_limit_admits_what_it_has_whatever_dies(_: Host) {
+    const CAPACITY: f64 = 30.0;
+    const PER_SECOND: f64 = 20.0;
+    let settings = "[metrics]\naccess = \"loopback\"\n[store]\nengine = \"postgres\"\ngateways = 3\n[[limits]]\nname = \"exact\"\n\
+        path = \"/api/bounded/exact/...\"\ncapacity = 30\nrefill = 20\nshared = \"exact\"\non_store_failure = \"deny\"\n\
+        [[limits]]\nname = \"own\"\npath = \"/api/bounded/...\"\ncapacity = 100000\nrefill = 100000\n\
+        [[limits]]\nname = \"money\"\npath = \"/api/bounded/money/...\"\ncapacity = 3\nrefill = 1\ninterval = \"1h\"\n\
+        shared = \"exact\"\n";
+    let Some(database) = server("").await else { return };
+    let url = database.fresh();
+    let mut all = Vec::new();
+    for _ in 0..3 {
+        all.push(Gateway::start_on(&url, settings).await);
+    }
+    let all = Arc::new(all);
+    // One after the other, at all gateways: what one took the next one knows, to the last token.
+    let ask = async |n: usize| {
+        let call = all[n].get("/api/bounded/money/x").client("buyer");
+        call.send().await
+    };
+    for n in 0..3 {
+        let answer = ask(n).await.expect(404);
+        let limits = answer.header("ratelimit").expect("it is told").to_owned();
+        assert!(limits.contains(&format!("\"money\";r={};", 2 - n)), "{limits}");
+    }
+    let refused = ask(0).await;
+    refused.problem(429, "quota-exceeded");
+    assert_eq!(refused.json()["violated-policies"], json!(["money"]));
+    let key = all[1].key(&["limits"]).await;
+    let client = "/api/limits/clients/id%3Abuyer";
+    let shown = all[2].get(client).key(&key).send().await.expect(200).json();
+    let of_money = shown["limits"].as_array().unwrap().iter();
+    let of_money: Vec<&Value> = of_money.filter(|limit| limit["policy"] == "money").collect();
+    assert_eq!(of_money[0]["remaining"], 0, "{shown}");
+    // Filled at one, it is full at the others.
+    all[1].delete(client).key(&key).send().await.expect(204);
+    for n in 0..3 {
+        ask(2 - n).await.expect(404);
+    }
+    ask(1).await.problem(429, "quota-exceeded");
+    // A crowd at all gateways, one of which dies.
+    let seconds = |n| Instant::now() + Duration::from_secs(n);
+    let dies = async {
+        tokio::time::sleep(Duration::from_millis(1_000)).await;
+        all[0].kill();
+        all[0].restart().await;
+    };
+    let began = Instant::now();
+    let (passed, ()) = tokio::join!(hammer(&all, "exact", "dying", seconds(3)), dies);
+    let whole = CAPACITY + PER_SECOND * began.elapsed().as_secs_f64();
+    let worst = excess(&passed, CAPACITY, PER_SECOND);
+    eprintln!(
+        "{} of {whole:.0} passed, at most {worst:.2} more in a window",
+        passed.len()
+    );
+    assert!(worst <= 0.0, "{worst}");
+    assert!(passed.len() as f64 > 0.7 * whole, "{} of {whole}", passed.len());
+    let scraped = all[1].get("/metrics").send().await.expect(200).text();
+    assert!(scraped.contains("tollgate_exact_limit_away 0"), "{scraped}");
+    assert!(!scraped.contains("tollgate_exact_limit_flights_total 0\n"));
+    // The database crashes: a full bucket is left, and meanwhile nobody passes.
+    let away = async {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        database.order("stop");
+        tokio::time::sleep(Duration::from_millis(1_500)).await;
+        // Without the store, what this gateway counts by itself still counts: `money` lets through.
+        let began = Instant::now();
+        let answer = ask(1).await.expect(404);
+        let limits = answer.header("ratelimit").expect("it is told").to_owned();
+        assert!(limits.contains("own") && !limits.contains("money"), "{limits}");
+        assert!(
+            began.elapsed() < Duration::from_millis(200),
+            "it waits for nobody"
+        );
+        let scraped = all[1].get("/metrics").send().await.expect(200).text();
+        assert!(scraped.contains("tollgate_exact_limit_away 1"), "{scraped}");
+        database.order("start");
+    };
+    let (passed, ()) = tokio::join!(hammer(&all, "exact", "away", seconds(5)), away);
+    let worst = excess(&passed, CAPACITY, PER_SECOND);
+    eprintln!("with the database away: {} passed, {worst:.2}", passed.len());
+    assert!(worst <= CAPACITY, "{worst}");
+    assert!(passed.len() as f64 > CAPACITY + PER_SECOND, "it is asked again");
 }
