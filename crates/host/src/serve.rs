@@ -189,8 +189,8 @@ fn open(in_force: &InForce) -> Result<AnyEngine> {
             let mut limits = in_force.settings.config.limits.iter();
             if limits.any(|limit| limit.shared == Shared::Local) {
                 tracing::warn!(
-                    "of several gateways over one database, each counts for itself under limits without shared = \"debt\"; see \
-                     docs/fleet.md"
+                    "of several gateways over one database, each counts for itself under limits without shared = \"debt\" or \
+                     \"exact\"; see docs/fleet.md"
                 );
             }
         }
