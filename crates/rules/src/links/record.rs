@@ -1,18 +1,24 @@
 //! The record of a link, its view in answers, and its state.
 
+mod state;
+mod target;
+mod view;
+
+pub use state::{Facts, Limits, State, state};
+pub(super) use target::Target;
+pub(super) use view::{View, short_url};
+
 use std::borrow::Cow;
 
 use serde::{Deserialize, Serialize};
 use subtle::ConstantTimeEq as _;
 
-use super::domain;
 use super::password::Password;
 use super::routing::{Rule, Weighted};
 use super::stats;
 use super::utm::Utm;
 use crate::codes;
 use crate::config::Config;
-use tollgate_api::time;
 use tollgate_store::commit::{Entry, StoreError};
 use tollgate_store::ports::Store;
 use tollgate_store::stored;
@@ -34,206 +40,6 @@ pub(super) fn counter_keys(code: &str, id: Option<&str>) -> [String; 2] {
         None => [kind, code].concat(),
     };
     [key("visits/"), key("visited/")]
-}
-
-/// The limits that decide whether a link redirects. Times are Unix milliseconds.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
-pub struct Limits {
-    /// Not before this time.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub valid_from: Option<u64>,
-    /// Not from this time on.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub expires_at: Option<u64>,
-    /// Seconds without a visit after which it ends.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub expire_after_idle: Option<u64>,
-    /// How many visits redirect.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub max_visits: Option<u64>,
-    /// Switched off by its owner.
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    pub archived: bool,
-    /// Every visit is counted before it is answered, as with `max_visits`: the step before a bound is turned on.
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    pub exact: bool,
-}
-
-impl Limits {
-    /// Whether the counters must be read to know the state.
-    pub(super) fn need_counters(&self) -> bool {
-        self.max_visits.is_some() || self.expire_after_idle.is_some()
-    }
-
-    /// Whether a visit must be durable before it is answered.
-    pub(super) fn are_exact(&self) -> bool {
-        self.max_visits.is_some() || self.exact
-    }
-
-    /// When the link ends by time, Unix milliseconds, as far as that is known now: it expires, or stays
-    /// without a visit for too long.
-    pub(super) fn end(&self, created_at: u64, visited_at: Option<u64>) -> Option<u64> {
-        let idle = self.expire_after_idle.map(|seconds| {
-            let begun = created_at.max(self.valid_from.unwrap_or(0));
-            let begun = begun.max(visited_at.unwrap_or(0));
-            begun.saturating_add(seconds.saturating_mul(1_000))
-        });
-        self.expires_at.into_iter().chain(idle).min()
-    }
-
-    /// Whether nothing but an edit can end the link.
-    pub(super) fn are_none(&self) -> bool {
-        !self.need_counters() && self.expires_at.is_none()
-    }
-}
-
-/// The history of a link that its state depends on.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Facts {
-    /// When it was created, Unix milliseconds.
-    pub created_at: u64,
-    /// Visits that were counted.
-    pub visits: u64,
-    /// When it was visited last, Unix milliseconds.
-    pub visited_at: Option<u64>,
-}
-
-/// Whether a link redirects, and if not, why.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum State {
-    /// It redirects.
-    Live,
-    /// It will.
-    NotYetValid,
-    /// Its time is over.
-    Expired,
-    /// Nobody came for too long.
-    Idle,
-    /// All its visits are made.
-    Exhausted,
-    /// Its owner switched it off.
-    Archived,
-}
-
-/// The state of a link at `now`, Unix milliseconds. Idleness counts from the last visit, or from when the
-/// link first could be visited. Where several states apply, final ones come before those that may pass.
-pub fn state(limits: &Limits, facts: &Facts, now: u64) -> State {
-    if limits.archived {
-        return State::Archived;
-    }
-    if limits.expires_at.is_some_and(|at| at <= now) {
-        return State::Expired;
-    }
-    if limits.max_visits.is_some_and(|most| facts.visits >= most) {
-        return State::Exhausted;
-    }
-    if limits.valid_from.is_some_and(|from| now < from) {
-        return State::NotYetValid;
-    }
-    if limits.expire_after_idle.is_some() {
-        // That it has not expired was seen above.
-        let end = limits.end(facts.created_at, facts.visited_at);
-        if end.is_some_and(|end| end <= now) {
-            return State::Idle;
-        }
-    }
-    State::Live
-}
-
-/// The part of a link that a redirect needs, borrowed from the entry: the hot path copies nothing.
-#[derive(Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct Target<'a> {
-    #[serde(borrow)]
-    pub(super) url: Cow<'a, str>,
-    pub(super) redirect: u16,
-    #[serde(default)]
-    pub(super) limits: Limits,
-    #[serde(default)]
-    pub(super) forward_query: bool,
-    #[serde(default)]
-    pub(super) fallback_url: Option<String>,
-    #[serde(default)]
-    pub(super) rules: Vec<Rule>,
-    #[serde(default)]
-    pub(super) targets: Vec<Weighted>,
-    #[serde(default)]
-    pub(super) password: Option<Password>,
-    #[serde(default)]
-    pub(super) events: bool,
-    /// In a box, since few links have them.
-    #[serde(default)]
-    pub(super) utm: Option<Box<Utm>>,
-    pub(super) created_at: u64,
-    /// Not of a plain link, which needs none.
-    #[serde(borrow, default)]
-    pub(super) id: Option<Cow<'a, str>>,
-}
-
-impl<'a> Target<'a> {
-    /// Whether it leads everybody to its URL.
-    pub(super) fn has_one_url(&self) -> bool {
-        self.rules.is_empty() && self.targets.is_empty() && self.password.is_none()
-    }
-
-    /// The link's id, empty for a plain link.
-    pub(super) fn id(&self) -> &str {
-        self.id.as_deref().unwrap_or_default()
-    }
-
-    pub(super) fn of(entry: &'a Entry) -> Result<Self, StoreError> {
-        match Self::plain(&entry.value) {
-            Some(target) => Ok(target),
-            None => stored::decode("link", entry),
-        }
-    }
-
-    /// The target of a plain link, which has a URL and nothing else, as most links do. It is read off the
-    /// beginning of the entry as [`Record::to_bytes`] writes it. The time of creation comes right after the
-    /// status only where no limit, fallback or query to forward stands between them. `None` for every other
-    /// text: the caller then reads it as JSON.
-    fn plain(value: &'a [u8]) -> Option<Self> {
-        let rest = value.strip_prefix(br#"{"url":""#)?;
-        let end = rest
-            .iter()
-            .position(|byte| matches!(byte, b'"' | b'\\' | ..=b' '))?;
-        let (url, rest) = rest.split_at_checked(end)?;
-        let rest = rest.strip_prefix(br#"","redirect":"#)?;
-        let (redirect, rest) = digits(rest)?;
-        let rest = rest.strip_prefix(br#","createdAt":"#)?;
-        let (created_at, rest) = digits(rest)?;
-        rest.strip_prefix(br#","updatedAt":"#)?;
-        Some(Self {
-            url: Cow::Borrowed(std::str::from_utf8(url).ok()?),
-            redirect: u16::try_from(redirect).ok()?,
-            limits: Limits::default(),
-            forward_query: false,
-            fallback_url: None,
-            rules: Vec::new(),
-            targets: Vec::new(),
-            password: None,
-            events: false,
-            utm: None,
-            created_at,
-            id: None,
-        })
-    }
-}
-
-/// The number that a text begins with, of at most 19 digits, and what follows it.
-fn digits(text: &[u8]) -> Option<(u64, &[u8])> {
-    let end = text.iter().position(|byte| !byte.is_ascii_digit())?;
-    let (digits, rest) = text.split_at_checked(end)?;
-    let canonical = (1..20).contains(&end) && (end == 1 || !digits.starts_with(b"0"));
-    if !canonical {
-        return None;
-    }
-    // Unchecked, which in WebAssembly is a call less for each digit: 19 of them fit.
-    let number = digits.iter().fold(0_u64, |n, digit| {
-        n.wrapping_mul(10).wrapping_add(u64::from(digit - b'0'))
-    });
-    Some((number, rest))
 }
 
 /// The entry `link/<code>`. Its fields are ordered by how soon the redirect needs them, and absent values are left
@@ -522,90 +328,6 @@ pub(super) fn counters(
         stored::count("number of visits", visits.as_ref())?,
         visited_at.map(read).transpose()?,
     ))
-}
-
-/// The address that people are given for the link of a name.
-pub(super) fn short_url(config: &Config, name: &str) -> String {
-    domain::short_url(config, name)
-}
-
-/// A link in an answer.
-#[derive(Debug, Serialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(rename = "Link"))]
-#[serde(rename_all = "camelCase")]
-pub(super) struct View<'a> {
-    /// Unique, for ever.
-    id: &'a str,
-    /// What the short address ends with.
-    code: &'a str,
-    /// The address that people are given.
-    #[cfg_attr(feature = "schema", schemars(url))]
-    short_url: String,
-    /// Where it leads.
-    #[cfg_attr(feature = "schema", schemars(with = "tollgate_api::openapi::WebUrl"))]
-    url: &'a str,
-    /// Its host, if that is not the one of `server.public_url`: the same code on two hosts is two links.
-    domain: Option<&'a str>,
-    /// The status of the redirect.
-    #[cfg_attr(feature = "schema", schemars(extend("enum" = [301, 302, 307, 308])))]
-    redirect: u16,
-    /// When it was made.
-    #[serde(with = "time::rfc3339")]
-    #[cfg_attr(feature = "schema", schemars(with = "tollgate_api::openapi::Time"))]
-    created_at: u64,
-    /// When it was changed last.
-    #[serde(with = "time::rfc3339")]
-    #[cfg_attr(feature = "schema", schemars(with = "tollgate_api::openapi::Time"))]
-    updated_at: u64,
-    /// When it begins.
-    #[serde(with = "time::rfc3339_option")]
-    #[cfg_attr(feature = "schema", schemars(with = "Option<tollgate_api::openapi::Time>"))]
-    valid_from: Option<u64>,
-    /// When it ends.
-    #[serde(with = "time::rfc3339_option")]
-    #[cfg_attr(feature = "schema", schemars(with = "Option<tollgate_api::openapi::Time>"))]
-    expires_at: Option<u64>,
-    /// Seconds without a visit after which it ends.
-    expire_after_idle: Option<u64>,
-    /// When somebody came last.
-    #[serde(with = "time::rfc3339_option")]
-    #[cfg_attr(feature = "schema", schemars(with = "Option<tollgate_api::openapi::Time>"))]
-    last_visited_at: Option<u64>,
-    /// Visits so far.
-    visits: u64,
-    /// Clients that made them, roughly, and a few seconds behind; 0 where `[links] stats` is off.
-    unique_visitors: u64,
-    /// Visits of machines, which are not among the others; a few seconds behind, and 0 where `[links] stats` is off.
-    bots: u64,
-    /// How many visits it redirects.
-    max_visits: Option<u64>,
-    /// Where it leads once it has ended.
-    #[cfg_attr(feature = "schema", schemars(with = "Option<tollgate_api::openapi::Uri>"))]
-    fallback_url: Option<&'a str>,
-    /// Whether the visitor's query is added to the target's.
-    forward_query: bool,
-    /// Words to find it by.
-    tags: &'a [String],
-    /// What it is called.
-    title: Option<&'a str>,
-    /// The owner's own name of it.
-    external_id: Option<&'a str>,
-    /// Whose it is: `key:<id>` or `client:<id>`.
-    owner: &'a str,
-    /// Whether it is switched off.
-    archived: bool,
-    /// Whether it asks for a password.
-    has_password: bool,
-    /// Where it leads under conditions: the first that holds.
-    rules: &'a [Rule],
-    /// Where it leads by weights, if no rule holds.
-    targets: &'a [Weighted],
-    /// What is added to wherever it leads.
-    utm: Option<&'a Utm>,
-    /// Seconds before its end by time at which a `link.expiring` message is sent.
-    notify_before: Option<u64>,
-    /// Whether each visit is told by a `link.visited` message.
-    events: bool,
 }
 
 #[cfg(test)]
