@@ -2,7 +2,7 @@
 //! its own, so that neither a slow receiver nor a slow store holds up anything but that alert's messages. What is decided
 //! is [`tollgate_rules::alerts`].
 
-mod tenure;
+mod peers;
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -28,7 +28,7 @@ use tollgate_store::ports::Store as _;
 use crate::clock::now;
 use crate::events::{self, Events};
 use crate::metrics::count::Counted;
-use tenure::Tenure;
+use peers::Peers;
 
 /// How long the store may take to say what an alert asks for.
 const STORE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -116,8 +116,8 @@ impl Alerts {
             let mut watches = Vec::new();
             for ((condition, alert), recipient) in alerts {
                 let key = alerts::key(&alert.name);
-                let tenure = crate::serve::is_shared(&house.store)
-                    .then(|| Tenure::new(house.store.clone(), &key, SEND_TIMEOUT.into()));
+                let peers = crate::serve::is_shared(&house.store)
+                    .then(|| Peers::new(house.store.clone(), &key, SEND_TIMEOUT.into()));
                 let watch = Rc::new(Watch {
                     condition: *condition,
                     alert: alert.clone(),
@@ -125,7 +125,7 @@ impl Alerts {
                     house: Rc::clone(&house),
                     kept: RefCell::default(),
                     changed: Notify::new(),
-                    tenure,
+                    peers,
                 });
                 local.spawn_local(Rc::clone(&watch).run());
                 watches.push(watch);
@@ -133,8 +133,8 @@ impl Alerts {
             // Ends when the other side is dropped.
             let _ = local.block_on(&runtime, ended);
             drop(local);
-            let tenures = watches.iter().filter_map(|watch| watch.tenure.as_ref());
-            runtime.block_on(futures::future::join_all(tenures.map(Tenure::end)));
+            let peers = watches.iter().filter_map(|watch| watch.peers.as_ref());
+            runtime.block_on(futures::future::join_all(peers.map(|peers| peers.tenure.end())));
             runtime.shutdown_background();
         })?;
         Ok(Prepared(Some((begin, Running { end, thread }))))
@@ -182,7 +182,7 @@ struct Watch {
     /// Told when there may be something to send.
     changed: Notify,
     /// Where other gateways look after the same alert.
-    tenure: Option<Tenure>,
+    peers: Option<Peers>,
 }
 
 /// An alert's record, and whether the store has it as it is here.
@@ -194,18 +194,18 @@ struct Kept {
 
 impl Watch {
     async fn run(self: Rc<Self>) {
-        let Some(tenure) = &self.tenure else {
+        let Some(peers) = &self.peers else {
             return self.serve().await;
         };
         loop {
             let tells = || self.is_known_here_only().then(|| self.own());
-            tenure.begin(self.alert.every.into(), tells).await;
+            peers.begin(self.alert.every.into(), tells).await;
             // A store that is away can have no other holder; that it is away is what this alert is about.
             let holds_on =
                 || self.condition == Condition::StoreUnavailable && self.house.store.health().is_err();
             tokio::select! {
                 () = self.serve() => {}
-                () = tenure.keep(holds_on) => {}
+                () = peers.tenure.keep(holds_on) => {}
             }
         }
     }
@@ -361,15 +361,15 @@ impl Watch {
             ..Commit::default()
         };
         if self
-            .tenure
+            .peers
             .as_ref()
-            .is_some_and(|tenure| !tenure.fence(&mut commit))
+            .is_some_and(|peers| !peers.tenure.fence(&mut commit))
         {
             return;
         }
         let done = tokio::time::timeout(STORE_TIMEOUT, self.house.store.commit(commit)).await;
-        if let (Some(tenure), Ok(Ok(outcome))) = (&self.tenure, &done) {
-            tenure.heard(outcome);
+        if let (Some(peers), Ok(Ok(outcome))) = (&self.peers, &done) {
+            peers.tenure.heard(outcome);
         }
         if matches!(done, Ok(Ok(Outcome::Committed(_)))) {
             let mut kept = self.kept.borrow_mut();
@@ -379,8 +379,8 @@ impl Watch {
 
     async fn readings(&self) -> Readings {
         let mut readings = self.own().await;
-        if let Some(tenure) = self.tenure.as_ref().filter(|_| self.is_known_here_only()) {
-            tenure.join(&mut readings).await;
+        if let Some(peers) = self.peers.as_ref().filter(|_| self.is_known_here_only()) {
+            peers.join(&mut readings).await;
         }
         readings
     }

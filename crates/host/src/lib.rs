@@ -18,6 +18,7 @@ pub mod rls;
 mod run_time;
 pub mod serve;
 pub mod server;
+mod tenure;
 pub mod tls;
 mod traces;
 mod upkeep;

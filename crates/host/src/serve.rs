@@ -28,7 +28,7 @@ use crate::server::settle::Settling;
 use crate::server::{DRAIN, Listening, Server};
 use crate::tls::Tls;
 use crate::traces::{Deliveries, Traces};
-use crate::upkeep;
+use crate::upkeep::Upkeep;
 use crate::wasm::compiled::Library;
 use crate::wasm::ports::Engines;
 use anyhow::{Result, anyhow};
@@ -357,7 +357,9 @@ impl Gateway {
                 let fetching = tokio::spawn(key_set::run(server.switch(), server.wanted_keys()));
                 let reloading = tokio::spawn(reloader.run(self.hangup));
                 let checking = tokio::spawn(proxy::health::run(current.clone()));
-                let upkeep = tokio::spawn(upkeep::run(store.clone(), current));
+                let upkeep = Arc::new(Upkeep::new(store.clone(), current));
+                let own = Arc::clone(&upkeep);
+                let keeping = tokio::spawn(async move { own.run().await });
                 let setting = tokio::spawn(server.set_at_run_time(store.clone()));
                 let counting = tokio::spawn(Arc::clone(&ranking).run(store.clone()));
                 let watching = tokio::spawn(Arc::clone(&events).run(looked_at));
@@ -373,12 +375,14 @@ impl Gateway {
                 reloading.abort();
                 checking.abort();
                 fetching.abort();
-                upkeep.abort();
+                keeping.abort();
                 setting.abort();
                 watching.abort();
                 counting.abort();
                 // Over, so that nothing is appended twice.
                 let _ = watching.await;
+                let _ = keeping.await;
+                upkeep.end().await;
                 events.write().await;
                 ranking.keep(&store, now()).await;
                 ran

@@ -1,9 +1,11 @@
 //! Background work of the rules ([`Work`]), for as long as the gateway runs: each kind for itself, in small batches, one commit after
-//! the other.
+//! the other. Where gateways share a store, one of them does it; it would be right if all did, and so many times the work.
 
 use crate::clock::now;
 use crate::memory;
+use crate::serve::is_shared;
 use crate::server::generation::Current;
+use crate::tenure::Tenure;
 use futures::future::join_all;
 use std::time::Duration;
 use tollgate_engines::AnyEngine;
@@ -12,19 +14,69 @@ use tollgate_store::commit::StoreError;
 
 /// Between two batches, so that others have their turn.
 const BREATH: Duration = Duration::from_millis(20);
+/// The lease of whoever does it.
+const KEY: &str = "upkeep";
+/// What it outlasts. A step that takes longer may meet another gateway's, which changes nothing: each commit has its conditions.
+const ATTEMPT: Duration = Duration::from_secs(1);
+/// How often it is looked at how much memory is in use, until it is much.
+const MEMORY_LOOK: Duration = Duration::from_secs(10);
 
-/// Never returns; may be given up at any moment.
-pub async fn run(store: AnyEngine, current: Current) {
-    let (store, current) = (&store, &current);
-    join_all(Work::ALL.map(|work| again_and_again(work, store, current))).await;
+/// The background work of this gateway.
+pub struct Upkeep {
+    store: AnyEngine,
+    current: Current,
+    tenure: Option<Tenure>,
+}
+
+impl Upkeep {
+    /// On this store, by the settings that are in force.
+    pub fn new(store: AnyEngine, current: Current) -> Self {
+        let tenure = is_shared(&store).then(|| Tenure::new(store.clone(), KEY, ATTEMPT));
+        Self {
+            store,
+            current,
+            tenure,
+        }
+    }
+
+    /// Never returns; may be given up at any moment, and then wants [`Upkeep::end`].
+    pub async fn run(&self) {
+        tokio::join!(self.work(), look_at_memory());
+    }
+
+    async fn work(&self) {
+        let all = || join_all(Work::ALL.map(|work| again_and_again(work, &self.store, &self.current)));
+        let Some(tenure) = &self.tenure else {
+            all().await;
+            return;
+        };
+        loop {
+            tenure.begin(async || ()).await;
+            tokio::select! {
+                _ = all() => {}
+                () = tenure.keep(|| false) => {}
+            }
+        }
+    }
+
+    /// Another gateway need not wait.
+    pub async fn end(&self) {
+        if let Some(tenure) = &self.tenure {
+            tenure.end().await;
+        }
+    }
+}
+
+/// Until this process has so much in memory that huge pages pay.
+async fn look_at_memory() {
+    while !memory::look() {
+        tokio::time::sleep(MEMORY_LOOK).await;
+    }
 }
 
 /// Takes steps for ever, each of which says whether there is more to do.
 async fn again_and_again(work: Work, store: &AnyEngine, current: &Current) {
-    let mut has_much = false;
     loop {
-        // Removed links are what leaves much memory to be given back.
-        has_much = has_much || work == Work::Links && memory::look();
         let generation = current.get();
         let done = work.step(store, &generation.settings.config, now()).await;
         tokio::time::sleep(pause(done, work)).await;

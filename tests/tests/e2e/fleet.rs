@@ -290,6 +290,69 @@ pub async fn one_relay_at_a_time_and_another_takes_over(_: Host) {
     eprintln!("another relay took over after {:?}", began.elapsed());
 }
 
+/// Which gateway does it, and how often it went to another: `owner|takeovers`.
+fn upkeep(database: &Postgres, schema: &str) -> (String, u64) {
+    let entry = |key: &str| {
+        database.ask(&format!(
+            "SELECT convert_from(value, 'UTF8') FROM {schema}.tollgate_entries WHERE key = 'upkeep/{key}'"
+        ))
+    };
+    let lease: Value = serde_json::from_str(&entry("lease")).unwrap_or_default();
+    let owner = lease["owner"].as_str().unwrap_or_default().to_owned();
+    (owner, entry("epoch").trim().parse().unwrap_or_default())
+}
+
+pub async fn one_gateway_does_the_background_work_and_another_takes_over(_: Host) {
+    // The longest step, five seconds, and one.
+    const TAKEOVER: Duration = Duration::from_secs(7);
+    let Some(database) = server("").await else { return };
+    let url = database.fresh();
+    let (_, schema) = url.rsplit_once("%3D").unwrap();
+    let first = Gateway::start_on(&url, "").await;
+    let second = Gateway::start_on(&url, "").await;
+    // Released by background work.
+    let later = async |gateway: &Gateway, text: &str| {
+        let call = gateway
+            .post("/api/topics/later/messages")
+            .key(crate::harness::ADMIN_KEY);
+        call.header("x-delay", "1")
+            .json(&json!(text))
+            .send()
+            .await
+            .expect(202);
+        let began = Instant::now();
+        eventually("it is released", async || {
+            let all = gateway.messages("later").await;
+            all.iter().any(|message| message["data"] == text).then_some(())
+        })
+        .await;
+        began.elapsed()
+    };
+    later(&first, "both are there").await;
+    let (owner, takeovers) = upkeep(&database, schema);
+    assert!(!owner.is_empty(), "nobody does it");
+    tokio::time::sleep(TAKEOVER).await;
+    assert_eq!(upkeep(&database, schema), (owner, takeovers), "it is kept");
+
+    first.kill();
+    let took = later(&second, "the first is dead").await;
+    assert!(took < TAKEOVER + BUSY, "{took:?}");
+    first.restart().await;
+    second.kill();
+    let took = took.max(later(&first, "the second is dead").await);
+    assert!(took < TAKEOVER + BUSY, "{took:?}");
+    let (_, afterwards) = upkeep(&database, schema);
+    assert!(afterwards > takeovers, "one of the two had it");
+    second.restart().await;
+    tokio::time::sleep(BOUND).await;
+    first.stop().await;
+    let orderly = later(&second, "the first has ended").await;
+    assert!(orderly < Duration::from_secs(2) + BUSY, "{orderly:?}");
+    eprintln!(
+        "background work went on after {took:?} at most, and after {orderly:?} when its gateway ended in order"
+    );
+}
+
 pub async fn a_move_whose_last_answer_is_lost_is_told_as_done(_: Host) {
     let Some(database) = server("").await else { return };
     let one = Gateway::start(Host::Native, "").await;

@@ -620,6 +620,7 @@ harness::cases! {
             four_gateways_sell_exactly_what_there_is,
             nothing_acknowledged_is_lost_when_gateways_and_the_database_die,
             one_relay_at_a_time_and_another_takes_over,
+            one_gateway_does_the_background_work_and_another_takes_over,
             what_one_gateway_changes_the_other_shows_within_the_bound,
         }
     }
