@@ -1,23 +1,28 @@
 //! One request: read it within bounds, start the rules, let them go on here or on the threads of the rest, and answer.
 
 mod answers;
+mod gateways;
 mod held;
+mod marks;
 mod measured;
 mod native;
+mod seen;
 
 pub use answers::from_core;
+pub use gateways::Gateways;
 
 use self::answers::{for_caller, from_packed, refused, with_added};
 use self::held::Reserved;
+use self::marks::Marks;
 use self::measured::{Measured, told};
 use self::native::Native;
+use self::seen::identify;
 use super::Shared;
 use super::answer::AnswerBody;
 use super::body::{self, Upload};
 use super::dashboard::{self, Dashboard};
 use super::events;
 use super::generation::Generation;
-use super::handshake::Handshakes;
 use super::head;
 use super::hosted;
 use super::listen::Listener;
@@ -44,11 +49,9 @@ use crate::proxy::pool::Pools;
 use crate::proxy::target;
 use crate::traces::RequestTrace;
 use crate::wasm::handler::Handler;
-use bytes::Bytes;
 use futures::future::{Either, ready};
 use hyper::body::Incoming;
 use hyper::header::{HeaderName, HeaderValue};
-use std::cell::{Ref, RefCell};
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -56,16 +59,13 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime};
 use tollgate_api::calls::{self, Call};
 use tollgate_api::components::Component;
-use tollgate_api::http::{self as contract, Header, Request, SEEN_AT_CHECK, SEEN_AT_REST, SEEN_HEADERS};
+use tollgate_api::http::SEEN_HEADERS;
 use tollgate_api::problem::{Kind, Problem};
-use tollgate_delivery::attributes;
 use tollgate_rules::concurrency;
 use tollgate_rules::config::Ordering as OrderedBy;
-use tollgate_rules::cors;
 use tollgate_rules::groups::sqs;
 use tollgate_rules::heads;
 use tollgate_rules::jwt::Jwt;
-use tollgate_rules::limiter;
 use tollgate_rules::links::shlink;
 use tollgate_rules::machine::Stage;
 use tollgate_rules::rooms::Patience;
@@ -150,120 +150,6 @@ enum Next {
     Turn(Patience),
     /// To the threads of the rest; these headers ([`heads::pairs`]) are added to the response.
     Rest(Vec<u8>),
-}
-
-/// The additions to every response.
-struct Marks {
-    request_id: HeaderValue,
-    /// Whether it is the last response of the connection.
-    last: bool,
-    /// Whether it is the last response of the connection if the body was not read to its end.
-    last_if_unread: bool,
-    /// `Strict-Transport-Security`, where it is sent.
-    hsts: Option<HeaderValue>,
-    /// For pages of other origins; empty where none may call.
-    cors: Vec<cors::Field>,
-}
-
-impl Marks {
-    fn put_on(self, mut answer: Answer, caller: &Caller) -> Answer {
-        let headers = answer.headers_mut();
-        headers.insert(HeaderName::from_static("x-request-id"), self.request_id);
-        if let Some(hsts) = self.hsts {
-            headers.insert(http::header::STRICT_TRANSPORT_SECURITY, hsts);
-        }
-        if !self.cors.is_empty() {
-            put_cors(headers, self.cors);
-        }
-        // A connection that goes on as something else says so, and does not close.
-        let ends = answer.status() != http::StatusCode::SWITCHING_PROTOCOLS;
-        let headers = answer.headers_mut();
-        if ends && (self.last || (self.last_if_unread && caller.traffic.is_unread())) {
-            headers.insert(http::header::CONNECTION, HeaderValue::from_static("close"));
-        }
-        answer
-    }
-}
-
-/// A component of the operator's own may have said something else: these settings are in force.
-fn put_cors(headers: &mut http::HeaderMap, fields: Vec<cors::Field>) {
-    headers.remove(http::header::ACCESS_CONTROL_ALLOW_CREDENTIALS);
-    headers.remove(http::header::ACCESS_CONTROL_ALLOW_ORIGIN);
-    for (name, value) in fields {
-        let name = HeaderName::from_static(name);
-        match HeaderValue::from_maybe_shared(Bytes::from(value)) {
-            Ok(value) if name == http::header::VARY => _ = headers.append(name, value),
-            Ok(value) => _ = headers.insert(name, value),
-            Err(_) => {}
-        }
-    }
-}
-
-/// The gateway of one worker: requests begin with the newest, and end with the one that they began with.
-pub struct Gateways {
-    now: RefCell<Rc<Gateway>>,
-    handshakes: Handshakes,
-}
-
-impl Gateways {
-    /// `crowd`: the worker's own rules; `rest`: the way to those of everything else.
-    pub fn new(
-        shared: Arc<Shared>,
-        generation: Arc<Generation>,
-        crowd: Runner<Rules>,
-        rest: Arc<Rest>,
-    ) -> Self {
-        let proxied = generation.settings.config.server.proxy_protocol;
-        let handshakes = Handshakes::new(
-            shared.tls.clone(),
-            shared.admin_tls.clone(),
-            proxied.then(|| Arc::clone(&shared.places)),
-        );
-        let counters = shared.engines.counted.requests();
-        let gateway = Gateway::new(shared, generation, Rc::new(crowd), rest, counters, Rc::default());
-        Self {
-            now: RefCell::new(Rc::new(gateway)),
-            handshakes,
-        }
-    }
-
-    /// The one that a request begins with. To be let go of before anything else runs on this thread.
-    pub fn now(&self) -> Ref<'_, Rc<Gateway>> {
-        self.now.borrow()
-    }
-
-    /// Requests that begin from now on are judged by this generation.
-    pub fn renew(&self, generation: Arc<Generation>) {
-        let before = Rc::clone(&self.now());
-        before.crowd.under(&generation);
-        let next = Gateway::new(
-            Arc::clone(&before.shared),
-            generation,
-            Rc::clone(&before.crowd),
-            Arc::clone(&before.rest),
-            Arc::clone(&before.counters),
-            Rc::clone(&before.pools),
-        );
-        let origins = next.generation.origins.as_ref();
-        next.pools.keep(origins.map_or(&[], |origins| origins.all()));
-        self.now.replace(Rc::new(next));
-    }
-
-    /// What comes before the requests of a connection.
-    pub fn handshakes(&self) -> &Handshakes {
-        &self.handshakes
-    }
-
-    /// Hands on the changes that the crowd's rules defer and commit, for as long as it is polled.
-    pub async fn run(&self) {
-        let (crowd, pools) = (Rc::clone(&self.now().crowd), Rc::clone(&self.now().pools));
-        tokio::join!(crowd.run(), pools.run());
-    }
-
-    /// Hands on the changes that they have deferred.
-    pub fn flush(&self) {
-        self.now().crowd.flush();
-    }
 }
 
 /// The parts with which a worker answers requests, under one generation of the settings.
@@ -761,44 +647,6 @@ impl Gateway {
             && self.generation.settings.component(path) == Component::Shortener
     }
 
-    /// The head as it crosses to the rules.
-    fn packed(&self, head: &http::request::Parts, query: Option<&str>, peer: &str) -> Vec<u8> {
-        let strings = [head.method.as_str(), path(head), peer];
-        match limiter::is_check(path(head)) {
-            false => heads::head(strings, query, self.seen(head)),
-            true => heads::head(strings, query, self.seen(head).chain(more(head, SEEN_AT_CHECK))),
-        }
-    }
-
-    /// The same for the rules of the rest, which look at more.
-    fn packed_for_rest(&self, head: &http::request::Parts, query: Option<&str>, peer: &str) -> Vec<u8> {
-        let strings = [head.method.as_str(), path(head), peer];
-        match calls::is_sqs(path(head)) {
-            false => heads::head(strings, query, self.seen(head).chain(more(head, SEEN_AT_REST))),
-            // Whatever is signed has to be seen.
-            true => {
-                let others = head.headers.iter().filter(|(name, _)| !self.is_seen(name));
-                let others = others.map(|(name, value)| (name.as_str(), value.as_bytes()));
-                heads::head(strings, query, self.seen(head).chain(others))
-            }
-        }
-    }
-
-    /// Whether the rules look at a header of this name anyway.
-    fn is_seen(&self, name: &HeaderName) -> bool {
-        self.seen.contains(name) || !self.kept.is_empty() && attributes::is_kept(&self.kept, name.as_str())
-    }
-
-    /// The headers that the rules look at.
-    fn seen<'a>(&'a self, head: &'a http::request::Parts) -> impl Iterator<Item = (&'a str, &'a [u8])> {
-        let seen = head.headers.iter().filter(move |(name, _)| self.is_seen(name));
-        // HTTP/2 carries the host in the target.
-        let authority = head.uri.authority();
-        let target = authority.filter(|_| !head.headers.contains_key(http::header::HOST));
-        seen.map(|(name, value)| (name.as_str(), value.as_bytes()))
-            .chain(target.map(|authority| ("host", authority.as_str().as_bytes())))
-    }
-
     /// Reads the body of a request, if it has one.
     async fn body(&self, body: &mut Option<Upload>, max: usize) -> Result<Vec<u8>, Problem> {
         match body.take() {
@@ -806,57 +654,11 @@ impl Gateway {
             None => Ok(Vec::new()),
         }
     }
-
-    /// A request without its body, as the rules see it.
-    fn request(&self, head: &http::request::Parts, caller: &Caller) -> Request {
-        let headers = self.seen(head).map(|(name, value)| Header {
-            name: contract::seen_header(name),
-            value: value.to_vec(),
-        });
-        Request {
-            method: contract::method(head.method.as_str()),
-            path: path(head).to_owned(),
-            query: head.uri.query().map(str::to_owned),
-            headers: headers.collect(),
-            body: Vec::new(),
-            peer: caller.name.clone(),
-        }
-    }
-}
-
-/// Puts the credential of a call in Shlink's manner where others have theirs.
-fn identify(head: &mut http::request::Parts) {
-    if !head.uri.path().starts_with(shlink::PREFIX) {
-        return;
-    }
-    let has_one = head.headers.contains_key(http::header::AUTHORIZATION);
-    let keys = head
-        .headers
-        .get_all(shlink::KEY_HEADER)
-        .iter()
-        .map(HeaderValue::as_bytes);
-    for credential in shlink::credentials(head.uri.path(), has_one, keys) {
-        if let Ok(mut value) = HeaderValue::from_bytes(&credential) {
-            value.set_sensitive(true);
-            head.headers.append(http::header::AUTHORIZATION, value);
-        }
-    }
 }
 
 /// The first field of this name.
 fn header_of<'a>(request: &'a hyper::Request<Incoming>, name: &'static str) -> Option<&'a [u8]> {
     request.headers().get(name).map(HeaderValue::as_bytes)
-}
-
-/// The values of headers that few requests need.
-fn more<'a>(
-    head: &'a http::request::Parts,
-    names: &'static [&'static str],
-) -> impl Iterator<Item = (&'a str, &'a [u8])> {
-    names.iter().flat_map(|name| {
-        let values = head.headers.get_all(*name).iter();
-        values.map(|value| (*name, value.as_bytes()))
-    })
 }
 
 /// Whether the client in a spare place is on this machine and sends a credential. Where all places are taken,
