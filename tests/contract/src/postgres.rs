@@ -12,7 +12,11 @@ use std::time::{Duration, Instant};
 const KEEPER: &str = r#"
 start() { "$BIN/postgres" -D "$DIR/data" -k "$DIR" -c listen_addresses= -c port="$PGPORT" -c max_connections=400 $EXTRA >>"$DIR/log" 2>&1 & pid=$!; }
 umask 077
-"$BIN/initdb" -D "$DIR/data" -A trust -U postgres -E UTF8 --locale=C --no-sync >"$DIR/log" 2>&1 || exit 1
+if [ -n "$PRIMARY" ]; then
+  "$BIN/pg_basebackup" -D "$DIR/data" -h "$PRIMARY" -p "$PGPORT" -U postgres -R -X stream -c fast --no-sync >"$DIR/log" 2>&1 || exit 1
+else
+  "$BIN/initdb" -D "$DIR/data" -A trust -U postgres -E UTF8 --locale=C --no-sync >"$DIR/log" 2>&1 || exit 1
+fi
 start
 while read -r order; do
   case $order in
@@ -52,7 +56,20 @@ pub fn binaries() -> Option<PathBuf> {
 impl Postgres {
     /// Starts one with further options (`-c name=value`); `None`, and says so, where there are no binaries.
     pub fn start(extra: &str) -> Option<Self> {
-        Self::start_at(5432, extra)
+        Self::start_at(5432, extra, None)
+    }
+
+    /// A standby of this one, which follows it: as a copy that is asynchronous, unless the primary's `synchronous_standby_names` says
+    /// otherwise. Its socket is elsewhere.
+    pub fn standby(&self) -> Self {
+        let standby = Self::start_at(self.port, "", Some(&self.directory));
+        standby.expect("there are binaries, since there is a primary")
+    }
+
+    /// The URL of a schema of whichever of the two takes commits.
+    pub fn url_with(&self, standby: &Self, schema: &str) -> String {
+        let both = format!("{},{}", self.directory.display(), standby.directory.display());
+        format!("postgres:///postgres?user=postgres&host={both}&options=-csearch_path%3D{schema}")
     }
 
     /// The same on a TCP port of the loopback, for clients that know no sockets of Unix.
@@ -62,10 +79,10 @@ impl Postgres {
 
     /// The same, with further options.
     pub fn start_on_with(port: u16, extra: &str) -> Option<Self> {
-        Self::start_at(port, &format!("-c listen_addresses=127.0.0.1 {extra}"))
+        Self::start_at(port, &format!("-c listen_addresses=127.0.0.1 {extra}"), None)
     }
 
-    fn start_at(port: u16, extra: &str) -> Option<Self> {
+    fn start_at(port: u16, extra: &str, primary: Option<&Path>) -> Option<Self> {
         let Some(bin) = binaries() else {
             eprintln!("skipped: there is no Postgres in /usr/lib/postgresql/*/bin");
             return None;
@@ -79,6 +96,7 @@ impl Postgres {
             .env("BIN", &bin)
             .env("DIR", &directory)
             .env("EXTRA", extra)
+            .env("PRIMARY", primary.unwrap_or(Path::new("")))
             .env("PGPORT", port.to_string())
             .stdin(Stdio::piped());
         if is_root() {

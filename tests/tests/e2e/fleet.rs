@@ -1,7 +1,7 @@
 //! Several gateways over one Postgres: one truth, whoever of them dies. Skipped, and said so, where there is no Postgres.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -288,6 +288,117 @@ pub async fn one_relay_at_a_time_and_another_takes_over(_: Host) {
         began.elapsed()
     );
     eprintln!("another relay took over after {:?}", began.elapsed());
+}
+
+/// The primary dies under load, and its standby is promoted. `Some` of the claims that were acknowledged, and of those that are missing.
+async fn fail_over(is_synchronous: bool) -> Option<(usize, usize)> {
+    let primary = server("").await?;
+    let own = Arc::clone(&primary);
+    let standby = tokio::task::spawn_blocking(move || own.standby()).await.unwrap();
+    let standby = Arc::new(standby);
+    if is_synchronous {
+        primary.sql("ALTER SYSTEM SET synchronous_standby_names = '*'");
+        primary.sql("SELECT pg_reload_conf()");
+    }
+    let wanted = if is_synchronous { "sync" } else { "async" };
+    eventually("the standby follows", async || {
+        let state = primary.ask("SELECT sync_state FROM pg_stat_replication WHERE state = 'streaming'");
+        (state.trim() == wanted).then_some(())
+    })
+    .await;
+    let fresh = primary.fresh();
+    let (_, schema) = fresh.rsplit_once("%3D").unwrap();
+    let url = primary.url_with(&standby, schema);
+    let all = Arc::new([
+        Gateway::start_on(&url, "").await,
+        Gateway::start_on(&url, "").await,
+    ]);
+    let campaign = all[0].campaign(1_000_000, json!({ "topic": "sale" })).await;
+    tokio::time::sleep(BOUND * 2).await;
+    let journal = Arc::new(Mutex::new(BTreeMap::<String, u64>::new()));
+    let next = Arc::new(AtomicUsize::new(0));
+    let is_over = Arc::new(AtomicBool::new(false));
+    let clients = crowd(24, 0..24_usize, |client| {
+        let (all, campaign, is_over) = (Arc::clone(&all), campaign.clone(), Arc::clone(&is_over));
+        let (journal, next) = (Arc::clone(&journal), Arc::clone(&next));
+        async move {
+            while !is_over.load(Ordering::Acquire) {
+                let user = format!("user-{}", next.fetch_add(1, Ordering::Relaxed));
+                match claim(&all[client % 2], &campaign, &user).await {
+                    Some(answer) if answer.status == 201 => {
+                        let sequence = answer.json()["claim"]["sequence"].as_u64().unwrap();
+                        journal.lock().unwrap().insert(user, sequence);
+                    }
+                    Some(answer) if answer.status != 503 => panic!("{}", answer.shown()),
+                    _ => tokio::time::sleep(Duration::from_millis(20)).await,
+                }
+            }
+        }
+    });
+    let death = async {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        if !is_synchronous {
+            // What the standby does not get any more is acknowledged all the same.
+            standby.sql("ALTER SYSTEM SET primary_conninfo = ''");
+            standby.sql("SELECT pg_reload_conf()");
+            tokio::time::sleep(Duration::from_millis(500)).await;
+        }
+        primary.order("stop");
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        let before = journal.lock().unwrap().len();
+        let began = Instant::now();
+        let promoted = Arc::clone(&standby);
+        let promoting = tokio::task::spawn_blocking(move || promoted.sql("SELECT pg_promote()"));
+        promoting.await.unwrap();
+        eventually("the gateways go on", async || {
+            (journal.lock().unwrap().len() > before + 50).then_some(())
+        })
+        .await;
+        eprintln!(
+            "claims are admitted again {:?} after the promotion began",
+            began.elapsed()
+        );
+        is_over.store(true, Ordering::Release);
+    };
+    tokio::join!(clients, death);
+    let messages = all[1].messages("sale").await;
+    let journal = journal.lock().unwrap();
+    let kept: BTreeMap<&str, u64> = messages
+        .iter()
+        .map(|message| {
+            (
+                message["data"]["user"].as_str().unwrap(),
+                message["data"]["sequence"].as_u64().unwrap(),
+            )
+        })
+        .collect();
+    let missing = journal
+        .iter()
+        .filter(|(user, sequence)| kept.get(user.as_str()) != Some(*sequence));
+    let counts = (journal.len(), missing.count());
+    if is_synchronous {
+        check(&messages, messages.len());
+    }
+    Some(counts)
+}
+
+pub async fn a_failover_to_a_synchronous_standby_loses_nothing(_: Host) {
+    let Some((acknowledged, missing)) = fail_over(true).await else {
+        return;
+    };
+    assert!(acknowledged > 50);
+    assert_eq!(missing, 0, "of {acknowledged}");
+}
+
+pub async fn a_failover_to_an_asynchronous_standby_is_seen_to_lose(_: Host) {
+    let Some((acknowledged, missing)) = fail_over(false).await else {
+        return;
+    };
+    assert!(
+        missing > 0,
+        "nothing of {acknowledged}: the other case could not fail"
+    );
+    eprintln!("{missing} of {acknowledged} acknowledged claims are missing");
 }
 
 /// Which gateway does it, and how often it went to another: `owner|takeovers`.

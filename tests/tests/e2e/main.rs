@@ -621,6 +621,8 @@ harness::cases! {
             nothing_acknowledged_is_lost_when_gateways_and_the_database_die,
             one_relay_at_a_time_and_another_takes_over,
             one_gateway_does_the_background_work_and_another_takes_over,
+            a_failover_to_a_synchronous_standby_loses_nothing,
+            a_failover_to_an_asynchronous_standby_is_seen_to_lose,
             what_one_gateway_changes_the_other_shows_within_the_bound,
         }
     }
