@@ -140,7 +140,8 @@ impl<D: Database> RedisStore<D> {
 
     /// Removes messages up to a sequence, as many as a step may; how many are left of those.
     async fn remove(&self, topic: &str, through: u64) -> Result<u64, StoreError> {
-        let arguments = words(&[topic, &through.to_string(), &STEP.to_string()]);
+        let bounds = [STEP.to_string(), STEP_BYTES.to_string()];
+        let arguments = words(&[topic, &through.to_string(), &bounds[0], &bounds[1]]);
         let mut left = self.ask(&script::TRIM, arguments).await?;
         left.number().map_err(Failure::unavailable)
     }
@@ -351,7 +352,7 @@ impl<D: Database> Upkeep for RedisStore<D> {
             end = Some(sequence);
         }
         let Some(end) = end else { return Ok(false) };
-        self.remove(topic, end).await?;
-        Ok(all_go && end < last)
+        let left = self.remove(topic, end).await?;
+        Ok(left > 0 || all_go && end < last)
     }
 }

@@ -13,6 +13,7 @@ use tollgate_contract::redis::{Redis as Server, SYNCED};
 use tollgate_store::commit::{
     Append, Commit, Condition, Idempotence, Mutation, Outcome, Refusal, StoreError, literal, record_key,
 };
+use tollgate_store::deleted::key;
 use tollgate_store::ports::{Store, Upkeep as _};
 use tollgate_store::retention::Retention;
 use tollgate_store_redis::durability::complaint;
@@ -287,6 +288,37 @@ fn a_scan_goes_on_over_many_that_have_expired() {
         assert_eq!(store.database.ask(&["ZCARD", "{tollgate}:keys"]), "2");
         assert_eq!(store.database.ask(&["HLEN", "{tollgate}:entries"]), "2");
         assert_eq!(store.database.ask(&["EXISTS", "{tollgate}:expiries"]), "0");
+    });
+}
+
+#[test]
+fn large_messages_are_removed_some_at_a_time() {
+    run(async {
+        let store = Fixture::new();
+        for n in 0..12 {
+            let large = append(format!("m{n}"), vec![b'x'; 1_000_000]);
+            let mut commit = of(vec![set(&record_key(&format!("m{n}")), vec![], None)]);
+            commit.appends.push(large);
+            store.commit(commit).await.unwrap();
+        }
+        let first = async || store.topics(None, 1).await.unwrap()[0].first;
+        let all = Retention {
+            max_bytes: Some(0),
+            ..Retention::default()
+        };
+        assert!(store.trim("coupon", all, 8).await.unwrap(), "there is more");
+        assert_eq!(first().await, 6, "4 MiB, and one");
+        assert!(!store.trim("coupon", all, 8).await.unwrap());
+        assert_eq!(first().await, 8);
+        store
+            .commit(of(vec![set(&key("coupon"), b"12".to_vec(), None)]))
+            .await
+            .unwrap();
+        assert_eq!(first().await, 13);
+        assert!(store.expire().await.unwrap());
+        assert_eq!(store.scan("message/", None, 10).await.unwrap().len(), 0);
+        assert!(!store.expire().await.unwrap());
+        assert_eq!(store.database.ask(&["EXISTS", "{tollgate}:messages"]), "0");
     });
 }
 
