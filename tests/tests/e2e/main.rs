@@ -769,6 +769,7 @@ harness::cases! {
         native {}
         redis {
             a_redis_that_may_forget_is_complained_of,
+            a_wrong_password_is_told_and_shown_nowhere,
             clicks_are_counted_without_a_further_request,
             requests_go_on_when_redis_is_back,
         }

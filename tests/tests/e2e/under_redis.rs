@@ -41,6 +41,12 @@ pub async fn requests_go_on_when_redis_is_back(host: Host) {
     for word in ["backtrace", "127.0.0.1", "redis://", "os error", "broken pipe"] {
         assert!(!text.contains(word), "{text}");
     }
+    eventually("the log says why", async || {
+        let said = gateway.stderr();
+        assert!(!said.contains("redis://"), "{said}");
+        said.contains("the store fails: ").then_some(())
+    })
+    .await;
     redis.order("start");
     eventually("it is back", async || {
         let answer = claim("after").await;
@@ -97,4 +103,24 @@ pub async fn a_redis_that_may_forget_is_complained_of(host: Host) {
         said.contains("appendonly is not yes").then_some(())
     })
     .await;
+}
+
+pub async fn a_wrong_password_is_told_and_shown_nowhere(host: Host) {
+    let port = free_port();
+    let started = move || Redis::start_on(port, "--requirepass the-right-one");
+    let started = tokio::task::spawn_blocking(started).await;
+    let _redis = started.unwrap().expect("cases for it run only where it is");
+    let url = |password: &str| format!("redis://:{password}@127.0.0.1:{port}/0");
+    let gateway = Gateway::start_at(host, &url("the-wrong-one"), "").await;
+    let refused = gateway.get("/health/ready").send().await;
+    assert_eq!(refused.status, 503);
+    eventually("the log says why", async || {
+        let said = gateway.stderr();
+        assert!(!said.contains("the-wrong-one"), "{said}");
+        said.contains("Redis refuses the user or the password")
+            .then_some(())
+    })
+    .await;
+    let gateway = Gateway::start_at(host, &url("the-right-one"), "").await;
+    gateway.get("/health/ready").send().await.expect(200);
 }
