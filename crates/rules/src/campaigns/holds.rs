@@ -165,13 +165,25 @@ pub(super) async fn find<S: Store>(
 ) -> Result<Option<Found>, StoreError> {
     let mut keys = vec![campaign.claim_key(user, id), campaign.returned_key(user, id)];
     keys.dedup();
-    let entries = store.get(&Campaign::partition(&campaign.id), &keys).await?;
-    for (key, entry) in keys.into_iter().zip(entries) {
+    let partition = Campaign::partition(&campaign.id);
+    let entries = store.get_each(&partition, &keys).await?;
+    if let Some(found) = found(&keys, entries, id)? {
+        return Ok(Some(found));
+    }
+    // It may have gone from one place to the other between two moments.
+    found(&keys, store.get(&partition, &keys).await?, id)
+}
+
+fn found(keys: &[String], entries: Vec<Option<Entry>>, id: &str) -> Result<Option<Found>, StoreError> {
+    for (key, entry) in keys.iter().zip(entries) {
         let Some(entry) = entry else { continue };
         let claim: Claim = stored::decode("claim", &entry)?;
         if claim.id == id {
-            let version = entry.version;
-            return Ok(Some(Found { key, version, claim }));
+            return Ok(Some(Found {
+                key: key.clone(),
+                version: entry.version,
+                claim,
+            }));
         }
     }
     Ok(None)

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::documents;
 use super::holds::{self, Found, With};
 use super::pool::{self, Taken};
-use super::record::{Campaign, Claim, ClaimView, Codes, Status, is_claim_id, load};
+use super::record::{Campaign, Claim, ClaimView, Codes, Status, is_claim_id, load_for_claim};
 use super::{receipt, unknown, waitlist};
 use crate::idempotency::{self, Key};
 use crate::receipts::{self, Signer};
@@ -73,7 +73,9 @@ pub(super) async fn settle<S: Store>(
     if !is_claim_id(claim) {
         return Err(no_claim(claim));
     }
-    let live = load(world.store, id).await?.ok_or_else(|| unknown(id))?;
+    let live = load_for_claim(world.store, id)
+        .await?
+        .ok_or_else(|| unknown(id))?;
     let campaign = &*live.campaign;
     // The usual case: a user's own claim.
     let found = match user.as_deref().filter(|_| !needs_key) {
@@ -220,8 +222,8 @@ impl Change<'_> {
     }
 
     fn idempotence(&self, after: &Claim) -> Option<Idempotence> {
-        let answer = literal(shown(after).body);
         self.key.as_ref().map(|key| {
+            let answer = literal(shown(after).body);
             key.idempotence(
                 self.to.name(),
                 &[&self.campaign.id, self.claim],
