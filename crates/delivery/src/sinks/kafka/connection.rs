@@ -162,9 +162,8 @@ impl Connection {
             .prove(&answer)
             .map_err(|why| Failure::refused(why.to_owned()))?;
         let answer = self.authenticate(proof.message.as_bytes()).await?;
-        proof
-            .check(&answer)
-            .map_err(|why| Failure::refused(why.to_owned()))
+        let checked = proof.check(&answer);
+        checked.map_err(|why| Failure::refused(crate::sinks::excerpt(&why)))
     }
 
     /// A step of a login: the server's part of it.

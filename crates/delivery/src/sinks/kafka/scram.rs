@@ -147,13 +147,18 @@ impl Proof {
     /// Whether the server's last answer shows that it knows the password.
     ///
     /// # Errors
-    /// It does not.
-    pub fn check(&self, answer: &str) -> Result<(), &'static str> {
-        let signature = answer.split(',').next().and_then(|part| part.strip_prefix("v="));
-        let signature = signature.and_then(|signature| STANDARD.decode(signature).ok());
+    /// It does not, or it refuses the login.
+    pub fn check(&self, answer: &str) -> Result<(), String> {
+        let part = answer.split(',').next().unwrap_or_default();
+        if let Some(why) = part.strip_prefix("e=") {
+            return Err(format!("the server refuses the login: {why}"));
+        }
+        let signature = part
+            .strip_prefix("v=")
+            .and_then(|text| STANDARD.decode(text).ok());
         match signature.is_some_and(|signature| signature.ct_eq(&self.signature).into()) {
             true => Ok(()),
-            false => Err("the server did not show that it knows the password"),
+            false => Err("the server did not show that it knows the password".to_owned()),
         }
     }
 }
@@ -192,6 +197,8 @@ mod tests {
         ] {
             assert!(proof.check(other).is_err(), "{other}");
         }
+        let refused = proof.check("e=invalid-proof").unwrap_err();
+        assert_eq!(refused, "the server refuses the login: invalid-proof");
     }
 
     /// As `kafka-python` 3.0.12 makes it.
