@@ -15,6 +15,7 @@ pub mod exact;
 mod interleavings;
 mod shard;
 mod shared;
+pub(crate) mod telling;
 #[cfg(test)]
 mod tests;
 

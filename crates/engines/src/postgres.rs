@@ -16,7 +16,7 @@ use tollgate_store::ports::Store;
 use tollgate_store::retention::{Keeping, Retention};
 
 use crate::batcher::{TakesJobs, ThreadBatcher};
-use crate::buckets::{SharedLimits, exact};
+use crate::buckets::{SharedLimits, exact, telling};
 use crate::clock::system_clock;
 use crate::engine::Engine;
 use crate::job::Job;
@@ -358,7 +358,8 @@ async fn run(
         .collect();
     let watching = tokio::spawn(watch::run(Arc::clone(&shared), session, end.clone()));
     let sweeping = tokio::spawn(watch::sweep(Arc::clone(&shared), end.clone()));
-    let telling = tokio::spawn(limits::run(Arc::clone(&shared), end.clone()));
+    let told = limits::Told::new(Arc::clone(&shared));
+    let telling = tokio::spawn(telling::run(Arc::clone(&shared.limits.debts), told, end.clone()));
     let asked = takes::Takes::new(Arc::clone(&shared));
     let taking = tokio::spawn(exact::run(Arc::clone(&shared.limits.exact), asked, end.clone()));
     _ = started.send(Ok(shared));

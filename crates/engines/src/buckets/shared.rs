@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
+use tokio::sync::watch;
 use tollgate_store::bucket::debt::{self, Sharing};
 use tollgate_store::bucket::{Bucket, Level, MAX_BUCKETS, TakeError};
 use tollgate_store::ports::Buckets;
@@ -32,6 +33,17 @@ pub struct SharedLimits {
     pub debts: Arc<Debts>,
     /// What the engine decides.
     pub exact: Arc<Exact>,
+    /// Ends whoever asks the engine, where nobody else does.
+    _end: Option<Arc<End>>,
+}
+
+#[derive(Debug)]
+struct End(watch::Sender<bool>);
+
+impl Drop for End {
+    fn drop(&mut self) {
+        self.0.send_replace(true);
+    }
 }
 
 impl SharedLimits {
@@ -40,6 +52,15 @@ impl SharedLimits {
         Self {
             debts: Arc::new(Debts::new(sharing, DEFAULT_MAX_KEYS)),
             exact: Arc::new(Exact::new(patience)),
+            _end: None,
+        }
+    }
+
+    /// The same; with the last copy, `true` is sent.
+    pub fn with_end(self, end: watch::Sender<bool>) -> Self {
+        Self {
+            _end: Some(Arc::new(End(end))),
+            ..self
         }
     }
 }

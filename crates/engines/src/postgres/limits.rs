@@ -5,20 +5,17 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::sync::watch;
 use tokio_postgres::{Client, Error};
 
 use super::Shared;
 use super::connect::{Session, told};
-use crate::buckets::debts::{Debts, Report};
+use crate::buckets::debts::Report;
+use crate::buckets::telling::Teller;
 
 /// How long a report may take before its connection counts as lost.
 const PATIENCE: Duration = Duration::from_secs(1);
-/// Between two attempts to connect.
-const RECONNECT: Duration = Duration::from_millis(250);
-/// Between two looks at buckets that may be forgotten: by the gateway, and in the database.
-const SWEEP: Duration = Duration::from_secs(1);
-const SWEEP_DATABASE: Duration = Duration::from_secs(30);
+/// Between two looks at buckets that may be forgotten in the database.
+const SWEEP: Duration = Duration::from_secs(30);
 
 /// Charges what each gateway has told and answers the levels. A report that was charged before ($6, $7) is not again. Times are
 /// microseconds of the database; units are exact, so they are counted as numeric on the way.
@@ -52,58 +49,29 @@ const FORGET: &str = "DELETE FROM tollgate_buckets WHERE key IN (
 /// Gateways that told nothing for a day have ended.
 const FORGET_REPORTS: &str = "DELETE FROM tollgate_reports WHERE seen < (extract(epoch FROM clock_timestamp()) * 1000)::bigint - 86400000";
 
-/// Tells until it is told to end.
-pub async fn run(shared: Arc<Shared>, mut end: watch::Receiver<bool>) {
-    let mut teller = Teller {
-        shared,
-        session: None,
-        gateway: String::new(),
-        number: 0,
-        swept: Instant::now(),
-        swept_database: Instant::now(),
-    };
-    let debts = Arc::clone(&teller.shared.limits.debts);
-    let mut under_way: Option<Report> = None;
-    while !*end.borrow() {
-        if under_way.is_none() {
-            tokio::select! {
-                () = debts.wait() => {}
-                () = tokio::time::sleep(SWEEP) => {}
-                _ = end.changed() => break,
-            }
-            under_way = debts.report();
-            teller.number += i64::from(under_way.is_some());
-        }
-        if let Some(report) = &under_way {
-            match teller.tell(&debts, report).await {
-                Ok(()) => under_way = None,
-                Err(why) => {
-                    tracing::debug!(why, "shared limits are told again");
-                    teller.session = None;
-                    debts.not_answered();
-                    tokio::select! {
-                        () = tokio::time::sleep(RECONNECT) => {}
-                        _ = end.changed() => break,
-                    }
-                }
-            }
-        }
-        teller.sweep(&debts).await;
-    }
-}
-
-struct Teller {
+/// The database, as it charges reports.
+pub struct Told {
     shared: Arc<Shared>,
     session: Option<Session>,
     /// This gateway's row among the reports.
     gateway: String,
-    number: i64,
     swept: Instant,
-    swept_database: Instant,
 }
 
-impl Teller {
-    async fn tell(&mut self, debts: &Debts, report: &Report) -> Result<(), String> {
+impl Told {
+    /// Not connected yet.
+    pub fn new(shared: Arc<Shared>) -> Self {
+        Self {
+            shared,
+            session: None,
+            gateway: String::new(),
+            swept: Instant::now(),
+        }
+    }
+}
+
+impl Teller for Told {
+    async fn tell(&mut self, report: &Report, number: i64) -> Result<HashMap<String, i64>, String> {
         let late = |_| "the database does not answer".to_owned();
         if self.session.as_ref().is_none_or(|open| open.client.is_closed()) {
             let opened = tokio::time::timeout(PATIENCE * 3, Session::open(&self.shared.address)).await;
@@ -121,23 +89,23 @@ impl Teller {
             }
             self.session = Some(opened);
         }
-        let Some(open) = &self.session else { return Ok(()) };
-        let charged = charge(&open.client, report, &self.gateway, self.number);
+        let Some(open) = &self.session else {
+            return Err("it is not connected".to_owned());
+        };
+        let charged = charge(&open.client, report, &self.gateway, number);
         let levels = tokio::time::timeout(PATIENCE, charged).await;
-        let levels = levels.map_err(late)?.map_err(|error| told(&error))?;
-        debts.answered(report, &levels);
-        Ok(())
+        levels.map_err(late)?.map_err(|error| told(&error))
     }
 
-    async fn sweep(&mut self, debts: &Debts) {
-        if self.swept.elapsed() >= SWEEP {
-            debts.sweep();
-            self.swept = Instant::now();
-        }
-        if self.swept_database.elapsed() >= SWEEP_DATABASE
+    fn close(&mut self) {
+        self.session = None;
+    }
+
+    async fn sweep(&mut self) {
+        if self.swept.elapsed() >= SWEEP
             && let Some(open) = &self.session
         {
-            self.swept_database = Instant::now();
+            self.swept = Instant::now();
             for sql in [FORGET, FORGET_REPORTS] {
                 let forgotten = tokio::time::timeout(PATIENCE * 5, open.client.execute(sql, &[])).await;
                 if !matches!(forgotten, Ok(Ok(_))) {
