@@ -1,5 +1,9 @@
 //! `[store]`: which engine keeps everything.
 
+mod limits;
+
+pub use limits::{LimitsStore, RedisAddress, RedisKind};
+
 use serde::{Deserialize, Serialize};
 
 use tollgate_api::secret::SecretText;
@@ -48,22 +52,6 @@ pub struct PostgresSettings {
     pub cache_entries: u64,
     /// The bytes that those may take.
     pub cache_bytes: Bytes,
-}
-
-/// `[limits_store]`: where limits are counted that gateways share.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct LimitsStore {
-    /// How long a take of an exact limit may wait for its turn, and then for its answer.
-    pub timeout: Span,
-}
-
-impl Default for LimitsStore {
-    fn default() -> Self {
-        Self {
-            timeout: Span::from_millis(250),
-        }
-    }
 }
 
 impl PostgresSettings {
