@@ -9,12 +9,16 @@ mod engine;
 mod job;
 pub mod memory;
 pub mod postgres;
+#[cfg(feature = "limits-redis")]
+pub mod redis;
 mod reply;
 pub mod sqlite;
 mod stats;
 mod sync;
 mod tails;
 
+#[cfg(feature = "limits-redis")]
+pub use self::redis::{Decider, RedisLimits, RedisOptions};
 pub use any::{AnyBatcher, AnyEngine, open};
 pub use batcher::{Answer, Answered, CommitBatcher};
 pub use buckets::debts::Debts;
