@@ -22,6 +22,7 @@ const Health = ({ gateway, origins }) => html`
       <dt>Running for</dt><dd>${duration(gateway.uptime)}</dd>
       <dt>Version</dt><dd>${gateway.version}</dd>
       <dt>Store</dt><dd>${gateway.engine}</dd>
+      ${gateway.limits ? html`<dt>Limits are shared over</dt><dd>${gateway.limits}</dd>` : null}
       <dt>Commits so far</dt><dd>${number(gateway.counters.commits)}${gateway.counters.groups ? html`, in ${number(gateway.counters.groups)} groups` : ''}</dd>
       <dt>Read cache</dt><dd>${gateway.cache === null ? '–' : `${decimal(gateway.cache * 100)} % hits`}</dd>
       <dt>Threads</dt><dd>${number(gateway.workers)} for the crowd, ${number(gateway.others)} for the rest</dd>

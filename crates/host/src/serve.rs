@@ -42,7 +42,9 @@ use tokio::signal::unix::Signal;
 use tollgate_delivery::driver::{Intervals, Observer, Options, Relay};
 use tollgate_delivery::subscription::Subscription;
 use tollgate_delivery::subscriptions;
-use tollgate_engines::{AnyEngine, Engine as _, GatewayBuckets, Together};
+use tollgate_engines::{AnyEngine, Engine as _, GatewayBuckets, SharedLimits, Together};
+#[cfg(feature = "limits-redis")]
+use tollgate_engines::{RedisLimits, RedisOptions};
 use tollgate_rules::config::{Config, Shared};
 use tollgate_rules::settings::Settings;
 use tollgate_store::settings::StoreSettings;
@@ -162,6 +164,24 @@ pub fn shared_limits(config: &Config) -> impl Iterator<Item = (String, Together)
     })
 }
 
+/// Over what gateways share limits: the Redis of the settings, or else their store, if that is one that they share.
+fn shared_over(config: &Config, store: &AnyEngine) -> Result<Option<SharedLimits>> {
+    #[cfg(feature = "limits-redis")]
+    if let Some(options) = RedisOptions::of(&config.limits_store, &config.store)
+        .map_err(|why| anyhow!("limits_store.url {why}"))?
+    {
+        tracing::info!(redis = options.address.shown, "limits are shared over a Redis");
+        return Ok(Some(RedisLimits::start(options)?));
+    }
+    #[cfg(not(feature = "limits-redis"))]
+    if config.limits_store.url.is_some() {
+        return Err(anyhow!(
+            "limits_store.url: this program was built without limits-redis"
+        ));
+    }
+    Ok(store.limits())
+}
+
 /// Opens the store, in a directory that is there and its owner's if it needs one.
 fn open(in_force: &InForce) -> Result<AnyEngine> {
     let settings = &in_force.settings.config.store;
@@ -244,7 +264,7 @@ impl Gateway {
         store.set_retention(default, named);
         let buckets = Arc::new(GatewayBuckets::new(
             config.clients.max_buckets as usize,
-            store.limits(),
+            shared_over(config, &store)?,
         ));
         buckets.share(shared_limits(config));
         let engines = Engines {

@@ -29,6 +29,8 @@ const DEFAULT_DATA: &str = "data";
 const ADMIN_KEY: &str = "TOLLGATE_ADMIN_KEY";
 /// The variable with the database's URL; it comes before `store.url`.
 const STORE_URL: &str = "TOLLGATE_STORE_URL";
+/// The variable with the URL of the limits' Redis; it comes before `limits_store.url`.
+const LIMITS_URL: &str = "TOLLGATE_LIMITS_URL";
 
 /// Where the secret of users' tokens may be.
 const JWT_SECRET: &str = "TOLLGATE_JWT_SECRET";
@@ -165,6 +167,9 @@ pub(super) fn placed(place: &Place) -> Result<Placed> {
     }
     if let Some(url) = std::env::var(STORE_URL).ok().filter(|url| !url.is_empty()) {
         config.store = database(&config.store, url);
+    }
+    if let Some(url) = std::env::var(LIMITS_URL).ok().filter(|url| !url.is_empty()) {
+        config.limits_store.url = Some(url.into());
     }
     collector(&mut config.traces, |name| std::env::var(name).ok());
     let data = place.data.as_ref().filter(|data| !data.as_os_str().is_empty());

@@ -67,6 +67,7 @@ impl Config {
         if let StoreSettings::Postgres(settings) = &mut config.store {
             settings.url = settings.masked_url(MASK).into();
         }
+        config.limits_store.url = config.limits_store.masked_url(MASK).map(Into::into);
         for route in &mut config.forward {
             (route.verify, route.secret, route.previous_secret) = (None, None, None);
         }
@@ -141,6 +142,7 @@ impl Config {
         if let StoreSettings::Postgres(settings) = &mut shown.store {
             settings.url = settings.masked_url(MASK).into();
         }
+        shown.limits_store.url = shown.limits_store.masked_url(MASK).map(Into::into);
         let account = shown
             .server
             .acme_mut()

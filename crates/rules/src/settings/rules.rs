@@ -37,7 +37,7 @@ use tollgate_api::secret::SecretText;
 use tollgate_api::units::{Bytes, Span};
 use tollgate_delivery::attributes;
 use tollgate_delivery::subscription::MAX_TYPE;
-use tollgate_store::settings::StoreSettings;
+use tollgate_store::settings::{LimitsStore, RedisAddress, StoreSettings};
 
 const MAX_TRUSTED_PROXIES: usize = 256;
 const MAX_METHODS: usize = 16;
@@ -56,6 +56,8 @@ const STALE_BOUNDS: (Span, Span) = (Span::from_secs(0), Span::from_secs(86_400))
 const GATEWAYS_BOUNDS: (u32, u32) = (1, 256);
 const DEBT_BOUNDS: (u32, u32) = (1, 100);
 const TAKE_BOUNDS: (Span, Span) = (Span::from_millis(10), Span::from_secs(10));
+/// Bytes of what keys begin with in a Redis.
+const MAX_PREFIX: usize = 64;
 const MEMORY_BOUNDS: (Bytes, Bytes) = (Bytes(1 << 20), Bytes(1 << 40));
 /// A forwarded body is stored twice in one commit of 1 MiB: as a record and as a message.
 const BODY_BOUNDS: (Bytes, Bytes) = (Bytes(1 << 10), Bytes(256 << 10));
@@ -108,8 +110,7 @@ pub(super) fn compile(config: &Config) -> Result<Compiled, Fault> {
         None => None,
     };
     store(&config.store, &root.key("store"))?;
-    let timeout = root.key("limits_store").key("timeout");
-    within(config.limits_store.timeout, TAKE_BOUNDS, timeout)?;
+    limits_store(&config.limits_store, &root.key("limits_store"))?;
     let fallbacks = links(&config.links, &own, &root.key("links"))?;
     let domains = domains(config, &own, &root.key("domains"))?;
 
@@ -227,6 +228,26 @@ fn store(store: &StoreSettings, path: &Path) -> Checked {
             )?;
             within(settings.cache_bytes, CACHE_BYTES_BOUNDS, path.key("cache_bytes"))
         }
+    }
+}
+
+fn limits_store(limits: &LimitsStore, path: &Path) -> Checked {
+    within(limits.timeout, TAKE_BOUNDS, path.key("timeout"))?;
+    let url = limits.url.as_ref().map(|url| RedisAddress::parse(url.expose()));
+    if let Some(Err(must)) = url {
+        return Err(Fault::new(path.key("url"), must));
+    }
+    let may = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.:".contains(&byte);
+    if !(1..=MAX_PREFIX).contains(&limits.prefix.len()) || !limits.prefix.bytes().all(may) {
+        let must = format!("must be 1 to {MAX_PREFIX} letters, digits, or any of -_.:");
+        return Err(Fault::new(path.key("prefix"), must));
+    }
+    if let Some(gateways) = limits.gateways {
+        within(gateways, GATEWAYS_BOUNDS, path.key("gateways"))?;
+    }
+    match limits.debt_percent {
+        Some(debt_percent) => within(debt_percent, DEBT_BOUNDS, path.key("debt_percent")),
+        None => Ok(()),
     }
 }
 

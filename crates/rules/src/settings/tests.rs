@@ -68,6 +68,33 @@ fn each_engine_has_settings_of_its_own_and_what_is_shown_reads_back() {
 }
 
 #[test]
+fn the_store_of_limits_is_checked_and_its_password_told_to_nobody() {
+    let text =
+        "[limits_store]\nurl = \"redis://me:hunter2@a:1,b:2?cluster\"\nprefix = \"shop\"\ngateways = 3\n";
+    let config = parsed(text);
+    for shown in [config.to_toml(), config.for_components()] {
+        assert!(shown.contains("redis://me@a:1,b:2?cluster"), "{shown}");
+        assert!(!shown.contains("hunter2"));
+        assert_eq!(parsed(&shown).limits_store.gateways, Some(3));
+    }
+    for (setting, wrong) in [
+        ("url", "url = \"http://:hunter2@a\""),
+        ("url", "url = \"redis://:hunter2@a,b\""),
+        ("prefix", "prefix = \"\""),
+        ("prefix", "prefix = \"a b\""),
+        ("prefix", "prefix = \"{a}\""),
+        ("timeout", "timeout = \"1ms\""),
+        ("timeout", "timeout = \"11s\""),
+        ("gateways", "gateways = 0"),
+        ("debt_percent", "debt_percent = 101"),
+    ] {
+        let text = format!("[limits_store]\n{wrong}\n");
+        refused(&format!("limits_store.{setting}"), &text);
+        assert!(!fault(&text).contains("hunter2"));
+    }
+}
+
+#[test]
 fn the_commented_subscription_of_the_sample_is_valid_and_equals_the_defaults() {
     let (_, rest) = SAMPLE.split_once("# [[topics.signup.subscriptions]]").unwrap();
     let text: String = rest

@@ -242,6 +242,22 @@ fn most(count: refused::Count) -> Option<serde_json::Value> {
         .then(|| json!({ "policy": policy, "who": who, "refused": count.refused, "atLeast": count.is_least }))
 }
 
+/// In place of a URL that cannot be read without its password.
+const MASK: &str = "********";
+
+/// Over what limits are shared, and whether it can be asked; `None` where none are.
+fn limits_store(shared: &Shared) -> Option<String> {
+    let limits = shared.engines.buckets.shared()?;
+    let config = &shared.current.get().settings.config;
+    let named = config.limits_store.masked_url(MASK);
+    let at = named.unwrap_or_else(|| "the store".to_owned());
+    let is_away = limits.exact.counts().is_away || limits.debts.counts().2;
+    Some(match is_away {
+        true => format!("{at}, which does not answer"),
+        false => at,
+    })
+}
+
 /// What is told of the gateway itself.
 fn gateway(shared: &Shared) -> serde_json::Value {
     let store = &shared.engines.store;
@@ -261,6 +277,7 @@ fn gateway(shared: &Shared) -> serde_json::Value {
             AnyEngine::Memory(_) => "memory; nothing outlives the process",
             AnyEngine::Postgres(_) => "Postgres, which gateways may share",
         },
+        "limits": limits_store(shared),
         "workers": workers,
         "others": rest::thread_count(workers),
         "events": shared.events.topic(),
