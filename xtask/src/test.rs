@@ -38,6 +38,9 @@ const DRIVER: &str = "tollgate-delivery/driver,tollgate-delivery/drain";
 /// Its sinks besides HTTP, each against a real server where there is one.
 const SINKS: &str = "tollgate-delivery/sink-kafka,tollgate-delivery/sink-redis,tollgate-delivery/sink-nats,tollgate-delivery/sink-postgres,tollgate-delivery/sink-s3,tollgate-delivery/sink-smtp";
 
+/// Limits over a Redis.
+const LIMITS: &str = "tollgate-engines/limits-redis";
+
 /// The case that `cargo xtask crash` runs for longer.
 const CRASH_LOOP: &str = "host::crash::what_was_acknowledged_survives_kill_nine_at_any_moment";
 /// The same, for a fleet.
@@ -58,7 +61,7 @@ pub fn all(arguments: &[String]) -> Result<()> {
         for name in UNIT {
             command.args(["--package", name]);
         }
-        command.args(["--features", DRIVER, "--features", SINKS]);
+        command.args(["--features", DRIVER, "--features", SINKS, "--features", LIMITS]);
         run(&mut command, "unit, property and contract tests")?;
         // In the profile that this very program was built in.
         run(cargo().args(["test", "--package", "xtask"]), "the tests of xtask")?;
