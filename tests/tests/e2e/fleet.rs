@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use tollgate_contract::postgres::Postgres;
+use tollgate_contract::redis::Redis;
 
 use crate::harness::{
     Answer, Gateway, Host, Origin, Program, SECRET, Serve, Trouble, Wire, binary, crowd, eventually,
@@ -742,4 +743,65 @@ pub async fn an_exact_limit_admits_what_it_has_whatever_dies(_: Host) {
     eprintln!("with the database away: {} passed, {worst:.2}", passed.len());
     assert!(worst <= CAPACITY, "{worst}");
     assert!(passed.len() as f64 > CAPACITY + PER_SECOND, "it is asked again");
+}
+
+pub async fn embedded_gateways_share_limits_over_a_redis(host: Host) {
+    const CAPACITY: f64 = 30.0;
+    const PER_SECOND: f64 = 20.0;
+    let started = tokio::task::spawn_blocking(|| Redis::start("--user tollgate on >correct-horse ~* +@all"));
+    let Some(server) = started.await.unwrap() else {
+        return;
+    };
+    let url = server
+        .url(0)
+        .replace("redis://", "redis://tollgate:correct-horse@");
+    let settings = format!(
+        "[metrics]\naccess = \"loopback\"\n[limits_store]\nurl = \"{url}\"\ngateways = 3\n\
+         [[limits]]\nname = \"exact\"\npath = \"/api/bounded/exact/...\"\ncapacity = 30\nrefill = 20\nshared = \"exact\"\n\
+         on_store_failure = \"deny\"\n\
+         [[limits]]\nname = \"debt\"\npath = \"/api/bounded/debt/...\"\ncapacity = 30\nrefill = 20\nshared = \"debt\"\n"
+    );
+    let mut all = Vec::new();
+    for _ in 0..3 {
+        all.push(Gateway::start(host, &settings).await);
+    }
+    let all = Arc::new(all);
+    let seconds = |n| Instant::now() + Duration::from_secs(n);
+    for (limit, most) in [("exact", 0.0), ("debt", 3.0)] {
+        let began = Instant::now();
+        let passed = hammer(&all, limit, "calm", seconds(2)).await;
+        let whole = CAPACITY + PER_SECOND * began.elapsed().as_secs_f64();
+        let worst = excess(&passed, CAPACITY, PER_SECOND);
+        eprintln!(
+            "{limit}: {} of {whole:.0} passed, at most {worst:.2} more",
+            passed.len()
+        );
+        assert!(worst <= most, "{limit}: {worst}");
+        assert!(
+            passed.len() as f64 > 0.6 * whole,
+            "{limit}: {} of {whole}",
+            passed.len()
+        );
+    }
+    // Redis crashes: a full bucket is left. It is asked again.
+    let crashes = async {
+        tokio::time::sleep(Duration::from_millis(700)).await;
+        server.order("stop");
+        tokio::time::sleep(Duration::from_millis(800)).await;
+        let scraped = all[1].get("/metrics").send().await.expect(200).text();
+        assert!(scraped.contains("tollgate_exact_limit_away 1"), "{scraped}");
+        all[1].get("/health/ready").send().await.expect(200);
+        server.order("start");
+    };
+    let (passed, ()) = tokio::join!(hammer(&all, "exact", "crash", seconds(4)), crashes);
+    let worst = excess(&passed, CAPACITY, PER_SECOND);
+    eprintln!("with a crash: {} passed, {worst:.2}", passed.len());
+    assert!(worst <= CAPACITY, "{worst}");
+    assert!(passed.len() as f64 > CAPACITY + PER_SECOND, "it is asked again");
+    // The password is told to nobody.
+    let all = Arc::into_inner(all).expect("nobody else has them");
+    for gateway in &all {
+        gateway.stop().await;
+        assert!(!gateway.stderr().contains("correct-horse"));
+    }
 }

@@ -617,6 +617,7 @@ harness::cases! {
             a_shared_limit_keeps_its_bound_whatever_dies,
             an_embedded_store_moves_into_a_postgres,
             an_exact_limit_admits_what_it_has_whatever_dies,
+            embedded_gateways_share_limits_over_a_redis,
             four_gateways_sell_exactly_what_there_is,
             nothing_acknowledged_is_lost_when_gateways_and_the_database_die,
             one_relay_at_a_time_and_another_takes_over,
