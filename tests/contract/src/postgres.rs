@@ -68,8 +68,8 @@ impl Postgres {
 
     /// The URL of a schema of whichever of the two takes commits.
     pub fn url_with(&self, standby: &Self, schema: &str) -> String {
-        let both = format!("{},{}", self.directory.display(), standby.directory.display());
-        format!("postgres:///postgres?user=postgres&host={both}&options=-csearch_path%3D{schema}")
+        let [one, other] = [self, standby].map(|server| server.directory.display());
+        format!("postgres:///postgres?user=postgres&host={one}&host={other}&options=-csearch_path%3D{schema}")
     }
 
     /// The same on a TCP port of the loopback, for clients that know no sockets of Unix.

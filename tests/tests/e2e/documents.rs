@@ -31,6 +31,8 @@ const ELSEWHERE: &[&str] = &[
     "git",
     "helm",
     "journalctl",
+    "kafka-console-consumer.sh",
+    "kafka-topics.sh",
     "kubectl",
     "nats",
     "podman",
