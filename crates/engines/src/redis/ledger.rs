@@ -99,7 +99,7 @@ async fn master(
         .set_redis_connection_info(login.redis_settings().clone());
     let mut client = SentinelClient::build(
         sentinels.collect::<Vec<String>>(),
-        name.to_owned(),
+        name,
         Some(of_node),
         SentinelServerType::Master,
     )?;
