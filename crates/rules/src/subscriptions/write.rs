@@ -298,7 +298,7 @@ fn keep(settings: &mut Subscription, old: Subscription, keeps_headers: bool) {
         return;
     }
     // Else whoever may change it could have the password sent to a server of their own or in clear, or a database read with it.
-    let [mechanism, before] = [&settings, &old].map(|one| one.mechanism.unwrap_or(MECHANISM));
+    let [mechanism, before] = [settings, &old].map(|one| one.mechanism.unwrap_or(MECHANISM));
     if settings.url == old.url && settings.statement == old.statement && mechanism == before {
         settings.password = settings.password.take().or(old.password);
     }
