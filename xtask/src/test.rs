@@ -41,6 +41,9 @@ const SINKS: &str = "tollgate-delivery/sink-kafka,tollgate-delivery/sink-redis,t
 /// Limits over a Redis.
 const LIMITS: &str = "tollgate-engines/limits-redis";
 
+/// The tests of the rules are so many that optimising them takes longer than it saves.
+const QUICKLY_COMPILED: &str = "profile.release.package.tollgate-rules.opt-level=1";
+
 /// The case that `cargo xtask crash` runs for longer.
 const CRASH_LOOP: &str = "host::crash::what_was_acknowledged_survives_kill_nine_at_any_moment";
 /// The same, for a fleet.
@@ -62,6 +65,7 @@ pub fn all(arguments: &[String]) -> Result<()> {
             command.args(["--package", name]);
         }
         command.args(["--features", DRIVER, "--features", SINKS, "--features", LIMITS]);
+        command.args(["--config", QUICKLY_COMPILED]);
         run(&mut command, "unit, property and contract tests")?;
         // In the profile that this very program was built in.
         run(cargo().args(["test", "--package", "xtask"]), "the tests of xtask")?;
