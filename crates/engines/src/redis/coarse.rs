@@ -81,7 +81,8 @@ mod tests {
         let filled = scale(101, 101, 1);
         let coarse = Coarse::of(&filled);
         assert_eq!((coarse.rate, coarse.full / coarse.token), (101, 101));
-        let centuries = scale(1_000_000_000, 1, 3_600 * SECOND);
+        // 146 years.
+        let centuries = scale(1_280_000, 1, 3_600 * SECOND);
         assert!(Coarse::of(&centuries).full < centuries.full / 1_000);
         assert!(Coarse::of(&centuries).full <= 1 << 52);
     }
