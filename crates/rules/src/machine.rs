@@ -72,7 +72,7 @@ pub trait Memory {
 pub enum Call {
     /// [`tollgate_store::ports::Store::commit`].
     Commit(Commit),
-    /// The same, by [`packed::pack`]: for a caller that hands it on to where it is decided.
+    /// The same, by [`tollgate_store::packed::pack`]: for a caller that hands it on to where it is decided.
     Packed(Vec<u8>),
     /// [`tollgate_store::ports::Store::commit_each`].
     Commits(Vec<Commit>),

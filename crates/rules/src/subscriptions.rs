@@ -82,7 +82,7 @@ struct Page {
     subscriptions: Vec<View>,
 }
 
-/// All of a topic, by name: they are few enough for one answer ([`MAX_STORED`] and those of the file).
+/// All of a topic, by name: they are few enough for one answer (`MAX_STORED` and those of the file).
 async fn list<S: Store>(world: &World<'_, S>, topic: &str) -> Result<Response, Problem> {
     let extent = extent(world.store, topic).await?;
     let mut subscriptions = Vec::new();

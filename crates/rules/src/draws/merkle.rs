@@ -7,7 +7,7 @@ use sha2::{Digest as _, Sha256};
 
 /// SHA-256.
 pub type Hash = [u8; 32];
-/// Bytes of a [`Hash`].
+/// Bytes of a [type@Hash].
 pub const HASH: usize = 32;
 
 /// The hash of a leaf.

@@ -60,7 +60,7 @@ impl<'a> Target<'a> {
     }
 
     /// The target of a plain link, which has a URL and nothing else, as most links do. It is read off the
-    /// beginning of the entry as [`Record::to_bytes`] writes it. The time of creation comes right after the
+    /// beginning of the entry as [`super::Record::to_bytes`] writes it. The time of creation comes right after the
     /// status only where no limit, fallback or query to forward stands between them. `None` for every other
     /// text: the caller then reads it as JSON.
     pub(super) fn plain(value: &'a [u8]) -> Option<Self> {
