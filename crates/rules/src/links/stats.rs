@@ -2,18 +2,18 @@
 //!
 //! A visit writes nothing of its own. What it has seen ([`seen`]) is a note beside the write that counts it: with
 //! `clicks = "submitted"`, notes of a moment are combined with their clicks. Notes lie in the store as
-//! `seen/<id>/<unique>` until they are folded ([`fold`]) into the link's tallies ([`tally`]): `stats/<id>/h<hour>`
+//! `seen/<id>/<unique>` until they are folded ([`mod@fold`]) into the link's tallies ([`tally`]): `stats/<id>/h<hour>`
 //! for [`HOURS_KEPT`], `stats/<id>/d<day>` for ever, and `stats/<id>/all`. A fold removes the notes in the commit
 //! that writes their tallies, which must be those that it read. So a note is counted once, whoever folds, and however
 //! often. The same commit appends it to the log of the newest visits ([`log`], [`visits`]). A crash loses of the statistics what it loses of the clicks, and nothing else.
 //!
-//! Our host folds every [`fold`] in the background; who reads folds first ([`read`]); under Spin, some visits do
+//! Our host folds every [`mod@fold`] in the background; who reads folds first ([`read`]); under Spin, some visits do
 //! ([`now_and_then`]).
 //!
 //! Requests for codes that no link has are noted in the same way, under [`LOST`] in place of an id.
 //!
 //! Statistics belong to a link's id. A deleted link leaves an entry `gone/<time>/<id>`, by which they are removed
-//! ([`gone`]).
+//! ([`mod@gone`]).
 //!
 //! Bounds: a note is at most [`MAX_ROW`](tollgate_store::plan::coalescer::MAX_ROW) bytes, a tally at most
 //! [`MAX_BYTES`]. So the hours of a link that is visited in each of them take at most 17 MiB, if every
