@@ -349,6 +349,16 @@ fn a_cluster_decides_as_the_model_does_and_keeps_the_bound() {
     assert!(!of(&one).is_empty() && !of(&other).is_empty());
 }
 
+/// Is ended, however the test ends.
+struct Ends(Child);
+
+impl Drop for Ends {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 #[test]
 fn sentinels_name_the_server() {
     let Some(server) = Redis::start(&[]) else { return };
@@ -364,12 +374,13 @@ fn sentinels_name_the_server() {
         server.port
     );
     std::fs::write(&file, text).unwrap();
-    let mut sentinel = Command::new("redis-server")
+    let sentinel = Command::new("redis-server")
         .arg(&file)
         .arg("--sentinel")
         .stdout(Stdio::null())
         .spawn()
         .unwrap();
+    let _sentinel = Ends(sentinel);
     let options = options(&format!("redis://:{PASSWORD}@127.0.0.1:{port}/0?sentinel=ours"));
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -386,7 +397,5 @@ fn sentinels_name_the_server() {
     if is_connected.is_ok() {
         compare(&options);
     }
-    sentinel.kill().unwrap();
-    sentinel.wait().unwrap();
     is_connected.unwrap();
 }
