@@ -111,12 +111,18 @@ fn what_was_acknowledged_survives_a_kill() {
         let (number, mut acknowledged) = (server.fresh(), BTreeSet::new());
         let instances: Vec<Fixture> = (0..4).map(|_| Fixture::at(server, number)).collect();
         for round in 0..3 {
+            // It dies while claims are under way: after the first of them were answered, however slow its disk is.
+            let answered = tokio::sync::Semaphore::new(0);
             let claims = (0..200).map(|n| {
-                let (user, instance) = (round * 200 + n, &instances[n % 4]);
-                async move { (user, Store::commit(&**instance, claim(user)).await) }
+                let (user, instance, answered) = (round * 200 + n, &instances[n % 4], &answered);
+                async move {
+                    let outcome = Store::commit(&**instance, claim(user)).await;
+                    answered.add_permits(1);
+                    (user, outcome)
+                }
             });
             let (outcomes, ()) = futures::join!(join_all(claims), async {
-                tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+                drop(answered.acquire_many(20).await);
                 server.order("crash");
             });
             for (user, outcome) in outcomes {
