@@ -141,6 +141,10 @@ impl Engine for AnyEngine {
         each!(AnyEngine, self, engine => engine.set_low_water(topic, sequence));
     }
 
+    fn set_sweeps(&self, sweeps: bool) {
+        each!(AnyEngine, self, engine => engine.set_sweeps(sweeps));
+    }
+
     fn now(&self) -> u64 {
         each!(AnyEngine, self, engine => engine.now())
     }

@@ -36,6 +36,10 @@ pub trait Engine: Store + Send + Sync + 'static {
     /// several subscriptions, the least of what they need.
     fn set_low_water(&self, topic: &str, sequence: u64);
 
+    /// Whether this process removes what has expired, and old messages: it does until it is told otherwise. Where several
+    /// share a store, one of them is enough; it would be right if all did. An engine that shares nothing always does.
+    fn set_sweeps(&self, _sweeps: bool) {}
+
     /// The store's time: Unix milliseconds, never running backwards.
     fn now(&self) -> u64;
 

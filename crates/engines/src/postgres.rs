@@ -4,7 +4,7 @@
 //! One thread of its own drives all connections: [`writer`]s with their [`flight`]s, [`reads`], and what is looked at again
 //! and again ([`watch`]).
 
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::time::{Duration, Instant};
 
@@ -69,6 +69,8 @@ struct Shared {
     readers: Readers,
     tails: Tails,
     keeping: Mutex<Keeping>,
+    /// See [`Engine::set_sweeps`].
+    sweeps: AtomicBool,
     revalidate: Duration,
     stale_if_error: Duration,
     began: Instant,
@@ -413,6 +415,7 @@ async fn start(address: Address, options: &PostgresOptions) -> Result<(Arc<Share
         readers: Readers::new(options.readers),
         tails: Tails::default(),
         keeping: Mutex::default(),
+        sweeps: AtomicBool::new(true),
         revalidate: options.revalidate,
         stale_if_error: options.stale_if_error,
         began: Instant::now(),
@@ -484,6 +487,10 @@ impl Engine for PostgresStore {
             .keeping_mut()
             .low_water
             .insert(topic.to_owned(), sequence);
+    }
+
+    fn set_sweeps(&self, sweeps: bool) {
+        self.shared.sweeps.store(sweeps, Ordering::Relaxed);
     }
 
     fn now(&self) -> u64 {

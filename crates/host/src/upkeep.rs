@@ -1,5 +1,5 @@
 //! Background work of the rules ([`Work`]), for as long as the gateway runs: each kind for itself, in small batches, one commit after
-//! the other. Where gateways share a store, one of them does it; it would be right if all did, and so many times the work.
+//! the other. Where gateways share a store, one of them does it, and the sweep of the engine too; it would be right if all did, and so many times the work.
 
 use crate::clock::now;
 use crate::memory;
@@ -8,7 +8,7 @@ use crate::server::generation::Current;
 use crate::tenure::Tenure;
 use futures::future::join_all;
 use std::time::Duration;
-use tollgate_engines::AnyEngine;
+use tollgate_engines::{AnyEngine, Engine as _};
 use tollgate_rules::upkeep::Work;
 use tollgate_store::commit::StoreError;
 
@@ -32,6 +32,7 @@ impl Upkeep {
     /// On this store, by the settings that are in force.
     pub fn new(store: AnyEngine, current: Current) -> Self {
         let tenure = is_shared(&store).then(|| Tenure::new(store.clone(), KEY, ATTEMPT));
+        store.set_sweeps(tenure.is_none());
         Self {
             store,
             current,
@@ -52,10 +53,12 @@ impl Upkeep {
         };
         loop {
             tenure.begin(async || ()).await;
+            self.store.set_sweeps(true);
             tokio::select! {
                 _ = all() => {}
                 () = tenure.keep(|| false) => {}
             }
+            self.store.set_sweeps(false);
         }
     }
 

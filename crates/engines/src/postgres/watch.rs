@@ -2,12 +2,14 @@
 //! somebody waits for; and, beside it, what has expired.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
 use super::Shared;
 use super::connect::{Address, Session, told};
+use super::sweep::Turns;
 
 /// The most keys of one look.
 const KEYS: usize = 4_096;
@@ -104,14 +106,15 @@ async fn look(shared: &Shared, session: &Session) -> Result<(), tokio_postgres::
 /// Sweeps until it is told to end.
 pub async fn sweep(shared: Arc<Shared>, mut end: watch::Receiver<bool>) {
     let mut session: Option<Session> = None;
+    let mut turns = Turns::default();
     while !*end.borrow() {
         let mut has_more = false;
-        if shared.queue.away().is_none() {
+        if shared.sweeps.load(Ordering::Relaxed) && shared.queue.away().is_none() {
             if session.as_ref().is_none_or(|open| open.client.is_closed()) {
                 session = open_quietly(&shared.address).await;
             }
             if let Some(open) = &session {
-                match super::sweep::sweep(&open.client, &shared.keeping(), shared.now()).await {
+                match super::sweep::sweep(&open.client, &mut turns, &shared.keeping(), shared.now()).await {
                     Ok(swept) => {
                         shared.counts.swept.add(swept.rows);
                         has_more = swept.more;
