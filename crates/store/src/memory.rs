@@ -33,6 +33,15 @@ impl Default for InMemoryStore {
     }
 }
 
+/// A store of its own, with what is in this one.
+impl Clone for InMemoryStore {
+    fn clone(&self) -> Self {
+        Self {
+            state: Mutex::new(self.state().clone()),
+        }
+    }
+}
+
 impl InMemoryStore {
     /// Empty, at [`START`], and without a bound.
     pub fn new() -> Self {

@@ -14,7 +14,7 @@ const OVERHEAD: u64 = 192;
 /// The most of one kind (per topic, for messages) that one sweep removes.
 pub(super) const MAX_SWEPT: usize = 8_192;
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct State {
     pub now: u64,
     pub revision: u64,
@@ -35,14 +35,14 @@ pub(super) struct State {
     pub refuses: bool,
 }
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Log {
     pub last: u64,
     pub bytes: u64,
     pub messages: BTreeMap<u64, Message>,
 }
 
-#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Expiring {
     Entry(String),
     Id(String),
