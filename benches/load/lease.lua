@@ -1,10 +1,10 @@
--- A consumer of a group: leases, and acknowledges what it was given. Arguments: the topic, the group, messages of a lease.
+-- A consumer of a group: leases, and acknowledges what it was given. Arguments: the topic, the group, messages of a lease, the key.
 -- Acknowledgements go first. What a thread has leased, whichever of its connections asks next acknowledges.
 local lease, path, waiting, headers
 
 function init(args)
    path = "/api/topics/" .. args[1] .. "/groups/" .. args[2] .. "/"
-   headers = { ["authorization"] = wrk.headers["authorization"], ["content-type"] = "application/json" }
+   headers = { ["authorization"] = "Bearer " .. args[4], ["content-type"] = "application/json" }
    lease = wrk.format("POST", path .. "lease", headers, '{"limit":' .. args[3] .. ',"leaseSeconds":60}')
    waiting = {}
 end

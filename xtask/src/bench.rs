@@ -51,12 +51,17 @@ pub enum Row {
     Native,
     /// The same components under `spin up` with their SQLite store.
     Spin,
-    /// Redirects with click recording, against nginx with its access log on.
+    /// Redirects with everything recorded (counters, statistics, the log of visits), against nginx with its access log on.
     Clicks,
+    /// Redirects by rules and weights, against plain ones.
+    Ways,
     /// A refusal of the limiter, against nginx's.
     Refusal,
-    /// nginx that asks the gateway about each request, against nginx's own limiter.
+    /// nginx that asks the gateway about each request, against nginx's own limiter; Envoy that asks its rate limit service, against one
+    /// with a round trip to a Redis for each decision, as Envoy's reference service has it.
     Front,
+    /// Messages that consumers of a group lease and acknowledge, by 100.
+    Groups,
     /// Durable claims on 512 connections: against Redis, node and Redis, and the disk.
     Claims,
     /// Claims with imported codes, for listed users, with receipts; holds that are confirmed: against plain claims.

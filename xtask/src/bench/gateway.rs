@@ -124,6 +124,20 @@ impl Gateway {
         Self::run(bench, directory)
     }
 
+    /// The same with Envoy's rate limit service at this port, and more settings.
+    pub fn start_rls(bench: &Bench, directory: &Path, rls: u16, more: &str) -> Result<Self> {
+        settings(bench, directory, Limit::Never, Clicks::Off)?;
+        let file = directory.join("tollgate.toml");
+        let text = fs::read_to_string(&file)?;
+        let listens =
+            format!("trusted_proxies = [\"127.0.0.1\"]\nrls_listen = \"127.0.0.1:{rls}\"\nworkers = 1");
+        fs::write(
+            &file,
+            format!("{}\n{more}", text.replace("workers = 1", &listens)),
+        )?;
+        Self::run(bench, directory)
+    }
+
     /// The same with more settings, and without the link.
     pub fn start_with(bench: &Bench, directory: &Path, more: &str) -> Result<Self> {
         settings(bench, directory, Limit::Never, Clicks::Submitted)?;
@@ -254,6 +268,24 @@ pub fn make_link(port: u16) -> Result<()> {
         r#"{"url":"https://example.com/sale","code":"sale"}"#,
         201,
     )
+}
+
+/// A link with rules, of which none holds for the browser of `browser.lua`, and with weighted targets.
+pub fn make_ways(port: u16) -> Result<()> {
+    let link = serde_json::json!({
+        "url": "https://example.com/sale", "code": "ways",
+        "rules": [
+            { "when": { "os": "ios" }, "url": "https://example.com/ios" },
+            { "when": { "language": "ko" }, "url": "https://example.com/ko" },
+            { "when": { "device": "tablet", "before": "2099-01-01T00:00:00Z" }, "url": "https://example.com/tablet" },
+        ],
+        "targets": [
+            { "url": "https://example.com/a", "weight": 3 },
+            { "url": "https://example.com/b", "weight": 1 },
+        ],
+    });
+    call(port, "/api/links", &link.to_string(), 201)?;
+    http::expect(port, "/ways", 302)
 }
 
 /// Writes `tollgate.toml` into `directory`.

@@ -125,11 +125,25 @@ pub fn envoy() -> Result<PathBuf> {
     }
 }
 
-/// Envoy with one worker.
+/// Envoy with one worker, which limits by itself and redirects.
 pub fn start_envoy(bench: &Bench) -> Result<Peer> {
-    let binary = envoy()?;
-    let (directory, port) = (bench.directory("envoy")?, free_port()?);
+    let port = free_port()?;
+    let directory = bench.directory("envoy")?;
     let config = bench.template("envoy.yaml", &directory, &[("PORT", &port.to_string())])?;
+    run_envoy(bench, &config, port, 302)
+}
+
+/// Envoy with one worker, which asks the rate limit service at this port about each request. `name`: of its directory.
+pub fn envoy_in_front(bench: &Bench, name: &str, limits: u16) -> Result<Peer> {
+    let port = free_port()?;
+    let directory = bench.directory(name)?;
+    let values = [("PORT", &*port.to_string()), ("LIMITS", &*limits.to_string())];
+    let config = bench.template("envoy-front.yaml", &directory, &values)?;
+    run_envoy(bench, &config, port, 200)
+}
+
+fn run_envoy(bench: &Bench, config: &Path, port: u16, answers: u16) -> Result<Peer> {
+    let binary = envoy()?;
     let mut command = bench.cores.command(Side::Server, &binary);
     command
         .args([
@@ -143,7 +157,7 @@ pub fn start_envoy(bench: &Bench) -> Result<Peer> {
         .arg(config);
     let mut program = Program::start(&bench.keeper, "envoy", command)?;
     program
-        .ready(START, || http::status(port, "/sale") == Some(302))
+        .ready(START, || http::status(port, "/sale") == Some(answers))
         .context("envoy")?;
     Ok(Peer { program, port })
 }
@@ -242,6 +256,19 @@ pub fn nginx_claims(bench: &Bench, redis: &Redis) -> Result<Peer> {
     program
         .ready(START, || http::status(port, "/claims") == Some(401))
         .context("nginx")?;
+    Ok(Peer { program, port })
+}
+
+/// Redis that keeps nothing, as limits have it.
+pub fn redis_in_memory(bench: &Bench) -> Result<Peer> {
+    let binary = installed("redis-server", "apt-get install redis-server")?;
+    let port = free_port()?;
+    let mut command = bench.cores.command(Side::Server, &binary);
+    command.args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", ""]);
+    command.args(["--daemonize", "no", "--appendonly", "no"]);
+    let mut program = Program::start(&bench.keeper, "redis-limits", command)?;
+    let is_ready = || resp(port, &["PING"]).is_ok_and(|answer| answer.starts_with("+PONG"));
+    program.ready(START, is_ready).context("redis")?;
     Ok(Peer { program, port })
 }
 

@@ -6,6 +6,7 @@ mod claims;
 mod earlier;
 mod fleet;
 mod front;
+mod groups;
 mod latency;
 mod memory;
 mod redirect;
@@ -25,7 +26,14 @@ struct Group {
 
 const GROUPS: &[Group] = &[
     Group {
-        rows: &[Row::Redirect, Row::Many, Row::Native, Row::Spin, Row::Clicks],
+        rows: &[
+            Row::Redirect,
+            Row::Many,
+            Row::Native,
+            Row::Spin,
+            Row::Clicks,
+            Row::Ways,
+        ],
         measure: redirect::measure,
     },
     Group {
@@ -35,6 +43,10 @@ const GROUPS: &[Group] = &[
     Group {
         rows: &[Row::Front],
         measure: front::measure,
+    },
+    Group {
+        rows: &[Row::Groups],
+        measure: groups::measure,
     },
     Group {
         rows: &[Row::Claims],

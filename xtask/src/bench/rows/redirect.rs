@@ -68,6 +68,20 @@ const LINES: &[Line] = &[
         floor: Floor::None,
     },
     Line {
+        row: Row::Many,
+        what: "100,000 links with everything recorded: nginx with `access_log`, one hot location",
+        ours: "many clicks",
+        theirs: "nginx-logged",
+        floor: Floor::AtLeast(0.45),
+    },
+    Line {
+        row: Row::Ways,
+        what: "redirects by rules and weights: plain redirects of the same browser",
+        ours: "ways",
+        theirs: "plain",
+        floor: Floor::AtLeast(0.85),
+    },
+    Line {
         row: Row::Native,
         what: "the rules in WebAssembly: compiled into the host",
         ours: "tollgate",
@@ -83,10 +97,10 @@ const LINES: &[Line] = &[
     },
     Line {
         row: Row::Clicks,
-        what: "redirects with click recording: nginx with `access_log`",
+        what: "redirects with everything recorded: nginx with `access_log`",
         ours: "clicks",
         theirs: "nginx-logged",
-        floor: Floor::AtLeast(0.5),
+        floor: Floor::AtLeast(0.8),
     },
 ];
 
@@ -164,6 +178,16 @@ pub(super) fn measure(bench: &Bench, report: &mut Report) -> Result<()> {
         let load = many(tollgate.port, bench.sizes.links);
         contenders.push(contender(bench, "many", load, tollgate.group()));
     }
+    if bench.wants(Row::Ways) {
+        gateway::make_ways(tollgate.port)?;
+        for (name, path) in [("ways", "/ways"), ("plain", HOT)] {
+            let load = Load {
+                script: "browser",
+                ..Load::hot(tollgate.port, path)
+            };
+            contenders.push(contender(bench, name, load, tollgate.group()));
+        }
+    }
     if let Some(clicking) = &clicking {
         let load = Load::hot(clicking.port, HOT);
         contenders.push(contender(bench, "clicks", load, clicking.group()));
@@ -184,7 +208,7 @@ pub(super) fn measure(bench: &Bench, report: &mut Report) -> Result<()> {
         if *name != "nginx" || bench.wants(Row::Redirect) {
             contenders.push(contender(bench, name, Load::hot(peer.port, HOT), peer.group()));
         }
-        if *name == "nginx" && bench.wants(Row::Clicks) {
+        if *name == "nginx" && (bench.wants(Row::Clicks) || bench.wants(Row::Many)) {
             contenders.push(contender(
                 bench,
                 "nginx-logged",
@@ -212,7 +236,10 @@ pub(super) fn measure(bench: &Bench, report: &mut Report) -> Result<()> {
 
 fn start_peers(bench: &Bench) -> Peers {
     let mut peers = Peers::default();
-    if bench.wants(Row::Redirect) || bench.wants(Row::Clicks) {
+    if [Row::Redirect, Row::Clicks, Row::Many]
+        .into_iter()
+        .any(|row| bench.wants(row))
+    {
         peers.add("nginx", peers::nginx(bench));
     }
     if bench.wants(Row::Redirect) {
