@@ -9,8 +9,10 @@ use serde_json::{Value, json};
 use tollgate_contract::postgres::Postgres;
 use tollgate_contract::redis::Redis;
 
+use crate::harness::tls::Authority;
 use crate::harness::{
-    Answer, Gateway, Host, Origin, Program, SECRET, Serve, Trouble, Wire, binary, crowd, eventually,
+    ADMIN_KEY, Answer, Gateway, Host, Origin, Program, SECRET, Serve, Trouble, Wire, binary, crowd,
+    eventually, free_port,
 };
 
 /// How far a gateway's memory may be behind, and what a busy machine adds.
@@ -745,16 +747,24 @@ pub async fn an_exact_limit_admits_what_it_has_whatever_dies(_: Host) {
     assert!(passed.len() as f64 > CAPACITY + PER_SECOND, "it is asked again");
 }
 
+/// Over TLS, whose certificate an authority of the case's own has issued.
 pub async fn embedded_gateways_share_limits_over_a_redis(host: Host) {
     const CAPACITY: f64 = 30.0;
     const PER_SECOND: f64 = 20.0;
-    let started = tokio::task::spawn_blocking(|| Redis::start("--user tollgate on >correct-horse ~* +@all"));
+    let authority = Authority::new();
+    let ((cert, key), port) = (authority.issue("redis", &["localhost"]), free_port());
+    let options = format!(
+        "--user tollgate on >correct-horse ~* +@all --tls-port {port} --tls-auth-clients no --tls-cert-file {} --tls-key-file {} \
+         --tls-ca-cert-file {}",
+        cert.display(),
+        key.display(),
+        authority.file().display()
+    );
+    let started = tokio::task::spawn_blocking(move || Redis::start(&options));
     let Some(server) = started.await.unwrap() else {
         return;
     };
-    let url = server
-        .url(0)
-        .replace("redis://", "redis://tollgate:correct-horse@");
+    let url = format!("rediss://tollgate:correct-horse@localhost:{port}/0");
     let settings = format!(
         "[metrics]\naccess = \"loopback\"\n[limits_store]\nurl = \"{url}\"\ngateways = 3\n\
          [[limits]]\nname = \"exact\"\npath = \"/api/bounded/exact/...\"\ncapacity = 30\nrefill = 20\nshared = \"exact\"\n\
@@ -763,7 +773,9 @@ pub async fn embedded_gateways_share_limits_over_a_redis(host: Host) {
     );
     let mut all = Vec::new();
     for _ in 0..3 {
-        all.push(Gateway::start(host, &settings).await);
+        let mut serve = Serve::with_key(ADMIN_KEY);
+        serve.environment.push(("SSL_CERT_FILE", authority.file()));
+        all.push(Gateway::start_as(host, serve, &settings).await);
     }
     let all = Arc::new(all);
     let seconds = |n| Instant::now() + Duration::from_secs(n);
