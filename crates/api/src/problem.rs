@@ -98,6 +98,20 @@ kinds! {
 }
 
 impl Kind {
+    /// The kind of the problem document that an answer carries, as [`Problem::into_response`] writes it; `None` where it carries none, or
+    /// one of a registered type. `body`: of the answer.
+    pub fn of(status: u16, body: &[u8]) -> Option<Self> {
+        if status < 400 {
+            return None;
+        }
+        let slug = body.strip_prefix(b"{\"type\":\"urn:tollgate:problem:")?;
+        let slug = slug.split(|byte| *byte == b'"').next()?;
+        Self::ALL
+            .iter()
+            .copied()
+            .find(|kind| kind.slug().as_bytes() == slug)
+    }
+
     /// Whether `response` carries a problem document of this kind, as [`Problem::into_response`] writes it.
     pub fn is_of(self, response: &Response) -> bool {
         let begins = ["{\"type\":\"", &Problem::new(self, "").type_uri(), "\""].concat();

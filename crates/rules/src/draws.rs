@@ -39,7 +39,7 @@ mod view;
 mod walk;
 
 pub use drawing::maintain;
-pub use record::{MAX_ENTRIES, MAX_PER_USER};
+pub use record::{MAX_ENTRIES, MAX_PER_USER, Undrawn, undrawn};
 pub use verify::{Check, Report, verify};
 
 use crate::campaigns;

@@ -192,6 +192,54 @@ pub async fn rooms_are_told(host: Host) {
     pace(0.0).await;
 }
 
+pub async fn holds_draws_and_refusals_are_told(host: Host) {
+    let settings = "[[challenges]]\nname = \"hard\"\npath = \"/hard\"\nkind = \"altcha\"\n\
+                    [[access]]\nname = \"out\"\naction = \"deny\"\nclients = [\"id:harvester\"]\n";
+    let gateway = Gateway::start(host, settings).await;
+    let before = series(&gateway.scrape().await);
+    let campaign = gateway.campaign(5, json!({"holdSeconds": 60})).await;
+    let claims = format!("/api/campaigns/{campaign}/claims");
+    let claim = gateway.post(&claims).user("ann").send().await.expect(201);
+    gateway.post(&claims).user("ben").send().await.expect(201);
+    let id = claim.json::<Value>()["claim"]["id"].as_str().unwrap().to_owned();
+    let confirmed = gateway.post(&format!("{claims}/{id}/confirm")).user("ann");
+    confirmed.send().await.expect(200);
+    let draw = json!({
+        "id": "easter", "pick": 1, "pool": {"from": 1, "to": 9}, "closesAt": "2099-01-01T00:00:00Z",
+        "prizes": [{"matches": 1, "name": "a book"}],
+    });
+    let made = gateway.post("/api/draws").key(ADMIN_KEY).json(&draw);
+    made.send().await.expect(201);
+    let entry = gateway.post("/api/draws/easter/entries").user("ann");
+    entry.json(&json!({})).send().await.expect(201);
+    for _ in 0..3 {
+        let refused = gateway.get("/hard").send().await;
+        refused.problem(403, "challenge-required");
+    }
+    let denied = gateway.get("/nothing").client("harvester").send().await;
+    denied.problem(403, "forbidden");
+    gateway
+        .get("/api/links")
+        .send()
+        .await
+        .problem(401, "unauthorized");
+    let after = series(&gateway.scrape().await);
+    let problem = |slug: &str| format!("tollgate_problems_total{{problem=\"{slug}\"}}");
+    let expected = [("challenge-required", 3), ("forbidden", 1), ("unauthorized", 1)];
+    let expected: Series = expected
+        .iter()
+        .map(|(slug, count)| (problem(slug), f64::from(*count)))
+        .collect();
+    assert_eq!(growth(&before, &after, &["tollgate_problems_total"]), expected);
+    eventually("the hold and the entry are told", async || {
+        let told = series(&gateway.scrape().await);
+        let held = format!("tollgate_campaign_held{{campaign=\"{campaign}\"}}");
+        let is_told = |series: &str| told.get(series) == Some(&1.0);
+        (is_told(&held) && is_told("tollgate_draw_entries{draw=\"easter\"}")).then_some(())
+    })
+    .await;
+}
+
 pub async fn what_the_parser_refuses_is_counted(host: Host) {
     let gateway = Gateway::start(host, "").await;
     let before = series(&gateway.scrape().await);

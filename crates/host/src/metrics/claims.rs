@@ -6,6 +6,7 @@ use super::slow::MAX_CAMPAIGNS;
 use super::table::Metric;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tollgate_api::problem::Kind;
 use tollgate_rules::heads;
 
 /// What became of a claim that a campaign has judged.
@@ -43,13 +44,12 @@ impl Outcome {
                 false => Self::Admitted,
             });
         }
-        let slug = response.body.strip_prefix(b"{\"type\":\"urn:tollgate:problem:")?;
-        match slug.split(|byte| *byte == b'"').next()? {
-            b"already-claimed" => Some(Self::AlreadyClaimed),
-            b"sold-out" => Some(Self::SoldOut),
-            b"not-started" => Some(Self::NotStarted),
-            b"ended" => Some(Self::Ended),
-            b"not-eligible" => Some(Self::NotEligible),
+        match Kind::of(response.status, &response.body)? {
+            Kind::AlreadyClaimed => Some(Self::AlreadyClaimed),
+            Kind::SoldOut => Some(Self::SoldOut),
+            Kind::NotStarted => Some(Self::NotStarted),
+            Kind::Ended => Some(Self::Ended),
+            Kind::NotEligible => Some(Self::NotEligible),
             _ => None,
         }
     }
@@ -137,7 +137,7 @@ fn locked<T>(what: &Mutex<T>) -> MutexGuard<'_, T> {
 mod tests {
     use super::*;
     use tollgate_api::http::Response;
-    use tollgate_api::problem::{Kind, Problem};
+    use tollgate_api::problem::Problem;
 
     fn problem(kind: Kind) -> heads::Response {
         Problem::new(kind, "told").into_response().into()

@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tollgate_api::calls::{self, Call};
 use tollgate_api::components::Component;
+use tollgate_api::problem::Kind;
 use tollgate_rules::config::Config;
 use tollgate_rules::policies::Decision;
 use tollgate_rules::settings::Settings;
@@ -193,6 +194,8 @@ pub struct Requests {
     pub waiting: Count,
     /// Claims.
     pub claims: Claims,
+    /// By [`Kind`].
+    problems: [Count; Kind::ALL.len()],
 }
 
 impl Requests {
@@ -217,6 +220,20 @@ impl Requests {
         let codes = self.answered.get(asked.0);
         if let Some(code) = codes.and_then(|codes| codes.get(usize::from(place))) {
             code.add(1);
+        }
+    }
+
+    /// A problem document is the answer.
+    pub fn problem(&self, kind: Kind) {
+        if let Some(count) = self.problems.get(kind as usize) {
+            count.add(1);
+        }
+    }
+
+    /// A rule has answered: with a problem document, perhaps.
+    pub fn told(&self, status: u16, body: &[u8]) {
+        if let Some(kind) = Kind::of(status, body) {
+            self.problem(kind);
         }
     }
 
@@ -359,6 +376,7 @@ impl Counted {
             durations: [const { Durations::new() }; ASKED],
             waiting: Count::new(),
             claims: Claims::new(Arc::clone(&self.0.campaigns)),
+            problems: [const { Count::new() }; Kind::ALL.len()],
         });
         locked(&self.0.requests).push(Arc::clone(&requests));
         requests
@@ -451,6 +469,15 @@ impl Counted {
         }
         let waiting: u64 = requests.iter().map(|one| one.waiting.get()).sum();
         sheet.number(Metric::HttpWaiting, &[], waiting);
+        for kind in Kind::ALL
+            .iter()
+            .copied()
+            .filter(|kind| *kind != Kind::QuotaExceeded)
+        {
+            let count = |one: &Arc<Requests>| one.problems.get(kind as usize).map(Count::get);
+            let count: u64 = requests.iter().filter_map(count).sum();
+            sheet.count(Metric::Problems, &[kind.slug()], count);
+        }
         claims::report(requests.iter().map(|one| &one.claims), sheet);
         for Decided { policy, counts } in self.decided() {
             for (decision, count) in Decision::ALL.iter().zip(counts) {

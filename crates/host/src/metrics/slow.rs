@@ -11,7 +11,7 @@ use tokio::sync::Mutex;
 use tollgate_engines::Engine as _;
 use tollgate_rules::forward::delayed;
 use tollgate_rules::groups::{self, Deaths};
-use tollgate_rules::{campaigns, rooms, subscriptions};
+use tollgate_rules::{campaigns, draws, rooms, subscriptions};
 use tollgate_store::commit::{StoreError, Topic};
 use tollgate_store::deleted;
 use tollgate_store::ports::Store as _;
@@ -23,6 +23,8 @@ const KEPT: Duration = Duration::from_secs(5);
 const PATIENCE: Duration = Duration::from_secs(2);
 /// Campaigns that are told by name.
 pub const MAX_CAMPAIGNS: usize = 100;
+/// Draws that are told by name.
+const MAX_DRAWS: u32 = 100;
 /// Waiting rooms that are told by name.
 const MAX_ROOMS: usize = 100;
 /// Topics that are told by name.
@@ -62,6 +64,12 @@ async fn gathered(shared: &Shared, now: u64) -> Result<Sheet, StoreError> {
     for stock in campaigns::stocks(store, now, MAX_CAMPAIGNS).await? {
         sheet.level(Metric::CampaignStock, &[&stock.id], stock.remaining as f64);
         sheet.level(Metric::CampaignQuantity, &[&stock.id], stock.quantity as f64);
+        if let Some(held) = stock.held {
+            sheet.level(Metric::CampaignHeld, &[&stock.id], held as f64);
+        }
+    }
+    for draw in draws::undrawn(store, MAX_DRAWS).await? {
+        sheet.level(Metric::DrawEntries, &[&draw.id], draw.entries as f64);
     }
     for room in rooms::counts(store, &generation.settings, now, MAX_ROOMS).await? {
         sheet.level(Metric::RoomWaiting, &[&room.name], room.waiting as f64);

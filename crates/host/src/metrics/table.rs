@@ -78,6 +78,8 @@ metrics! {
         "Requests that were answered, those that the parser refused too; code 499: who asked had gone";
     HttpDuration = Histogram "tollgate_http_request_duration" "seconds" ["call"]
         "From the head of a request to the head of its answer; a long poll waits as it was asked to";
+    Problems = Counter "tollgate_problems" "" ["problem"]
+        "Requests that were answered with a problem, by the last part of its type: waiting-room, challenge-required, forbidden (access lists too), invalid-token …; what limits refuse is in tollgate_limit_decisions_total";
     HttpWaiting = Gauge "tollgate_http_requests_waiting" "" []
         "Requests under way that wait for the store, a body, a thread or a component";
     LimitDecisions = Counter "tollgate_limit_decisions" "" ["policy", "decision"]
@@ -101,6 +103,8 @@ metrics! {
     CampaignStock = Gauge "tollgate_campaign_stock" "" ["campaign"]
         "Units that are left, of the newest 100 campaigns that can still admit";
     CampaignQuantity = Gauge "tollgate_campaign_quantity" "" ["campaign"] "Units that there were, of the same campaigns";
+    CampaignHeld = Gauge "tollgate_campaign_held" "" ["campaign"] "Units of them that are held: until they are confirmed, or come back";
+    DrawEntries = Gauge "tollgate_draw_entries" "" ["draw"] "Entries of the draws that are not drawn yet; of 100 of them at most";
     RoomWaiting = Gauge "tollgate_room_waiting" "" ["room"] "Visitors who wait in a waiting room; of 100 rooms at most, those of the file first";
     RoomPace = Gauge "tollgate_room_admits_per_second" "" ["room"] "How many a waiting room admits in a second, 0 while it is paused; of the same rooms";
     RoomAdmitted = Counter "tollgate_room_admitted" "" ["room"] "Visitors who had their turn, of the same rooms";

@@ -11,7 +11,7 @@ mod seen;
 pub use answers::from_core;
 pub use gateways::Gateways;
 
-use self::answers::{for_caller, from_packed, refused, with_added};
+use self::answers::{for_caller, from_packed, with_added};
 use self::held::Reserved;
 use self::marks::Marks;
 use self::measured::{Measured, told};
@@ -59,7 +59,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime};
 use tollgate_api::calls::{self, Call};
 use tollgate_api::components::Component;
-use tollgate_api::http::SEEN_HEADERS;
+use tollgate_api::http::{Response, SEEN_HEADERS};
 use tollgate_api::problem::{Kind, Problem};
 use tollgate_rules::concurrency;
 use tollgate_rules::config::Ordering as OrderedBy;
@@ -282,7 +282,7 @@ impl Gateway {
         }
         let answer = match self.start(request, caller, began, &mut entry, trace.as_deref()) {
             Ok(Started::Answered(answer)) => answer,
-            Err(problem) => from_core(problem.into_response()),
+            Err(problem) => from_core(self.refusal(problem)),
             Ok(Started::GoesOn(mut request)) => {
                 self.counters.waiting.add(1);
                 let measured = Measured {
@@ -299,7 +299,7 @@ impl Gateway {
                     let answer = gateway
                         .go_on(&mut request, asked, &caller, &marks.request_id, trace)
                         .await;
-                    let mut answer = answer.unwrap_or_else(refused);
+                    let mut answer = answer.unwrap_or_else(|problem| from_core(gateway.refusal(problem)));
                     if gateway.generation.settings.counts_outcomes() {
                         let reserved = request.reserved.take();
                         Box::pin(Reserved::end(&gateway.shared, reserved, &mut answer)).await;
@@ -390,6 +390,12 @@ impl Gateway {
         }
     }
 
+    /// The answer that tells a problem, which is counted.
+    fn refusal(&self, problem: Problem) -> Response {
+        self.counters.problem(problem.kind);
+        problem.into_response()
+    }
+
     /// Hands a request to the crowd's rules. `now`: Unix milliseconds.
     fn begin(
         &self,
@@ -402,7 +408,10 @@ impl Gateway {
         let packed = self.packed(head, head.uri.query(), &caller.name);
         let rule = trace.map(|trace| trace.rule(CROWD));
         Ok(match self.crowd.start(&packed, now, has_body, Stage::Arrived)? {
-            Progress::Ended(runner::Answer::Done(response)) => Begun::Answered(for_caller(head, response)),
+            Progress::Ended(runner::Answer::Done(response)) => {
+                self.counters.told(response.status, &response.body);
+                Begun::Answered(for_caller(head, response))
+            }
             Progress::Ended(runner::Answer::Admitted(added)) => Begun::GoesOn(Next::Rest(added)),
             Progress::Waits(mut waiting) => {
                 if self.is_visit(path(head)) {
@@ -452,7 +461,7 @@ impl Gateway {
             match Box::pin(self.places(head, caller)).await {
                 Ok(places) => *held = Some(places),
                 // As the limiter's refusal: a browser gets a page.
-                Err(problem) => return Ok(for_caller(head, problem.into_response().into())),
+                Err(problem) => return Ok(for_caller(head, self.refusal(problem).into())),
             }
         }
         if let Next::Begin(at) = next {
@@ -512,6 +521,7 @@ impl Gateway {
                 waiting.end_trace();
                 match answer? {
                     runner::Answer::Done(response) => {
+                        self.counters.told(response.status, &response.body);
                         if asked == Asked::call(Call::Claim) {
                             self.counters.claims.answered(path(head), &response);
                         }
@@ -537,12 +547,14 @@ impl Gateway {
                 trace: trace.map(RequestTrace::upstream),
             };
             let answer = Box::pin(proxied::answer(proxied, route?)).await;
-            return Ok(with_added(answer.unwrap_or_else(refused), added));
+            let answer = answer.unwrap_or_else(|problem| from_core(self.refusal(problem)));
+            return Ok(with_added(answer, added));
         }
         if let Some(handler) = self.handler(path(head)) {
             let answer = hosted::answer(handler, head, body.take(), caller, request_id, self.max_body);
             let answer = Box::pin(answer).await;
-            return Ok(with_added(answer.unwrap_or_else(refused), added));
+            let answer = answer.unwrap_or_else(|problem| from_core(self.refusal(problem)));
+            return Ok(with_added(answer, added));
         }
         if asked == Asked::call(Call::ReadCampaign)
             && head.method == http::Method::GET
@@ -581,6 +593,7 @@ impl Gateway {
             }
         }
         drop(place);
+        self.counters.told(answer.status, &answer.body);
         Ok(with_added(from_packed(answer), added))
     }
 

@@ -15,6 +15,8 @@ pub struct Stock {
     pub quantity: u64,
     /// Units that are left.
     pub remaining: u64,
+    /// Units that are held; only where claims are.
+    pub held: Option<u64>,
 }
 
 /// Campaigns that are looked at for [`stocks`].
@@ -30,12 +32,18 @@ pub async fn stocks<S: Store>(store: &S, now: u64, limit: usize) -> Result<Vec<S
     campaigns.sort_by_key(|campaign| std::cmp::Reverse(campaign.created_at));
     campaigns.truncate(limit);
     let mut stocks = Vec::with_capacity(campaigns.len());
-    for Campaign { id, quantity, .. } in campaigns {
-        let remaining = remaining(store, &id).await?;
+    for campaign in campaigns {
+        let remaining = remaining(store, &campaign.id).await?;
+        let held = match campaign.hold_seconds {
+            Some(_) => Some(held(store, &campaign.id).await?),
+            None => None,
+        };
+        let Campaign { id, quantity, .. } = campaign;
         stocks.push(Stock {
             id,
             quantity,
             remaining,
+            held,
         });
     }
     stocks.sort_by(|a, b| a.id.cmp(&b.id));
@@ -53,10 +61,18 @@ async fn campaigns<S: Store>(store: &S) -> Result<Vec<Campaign>, StoreError> {
 
 /// The units of a campaign that are left.
 async fn remaining<S: Store>(store: &S, id: &str) -> Result<u64, StoreError> {
-    let left = store
-        .get(&Campaign::partition(id), &[Campaign::remaining_key(id)])
-        .await?;
-    stored::count("number of units left", left.into_iter().next().flatten().as_ref())
+    count(store, id, Campaign::remaining_key(id), "number of units left").await
+}
+
+/// The units of a campaign that are held.
+async fn held<S: Store>(store: &S, id: &str) -> Result<u64, StoreError> {
+    count(store, id, Campaign::held_key(id), "number of units held").await
+}
+
+/// A counter of a campaign. `what`: it is, for who reads of a damaged one.
+async fn count<S: Store>(store: &S, id: &str, key: String, what: &str) -> Result<u64, StoreError> {
+    let found = store.get(&Campaign::partition(id), &[key]).await?;
+    stored::count(what, found.into_iter().next().flatten().as_ref())
 }
 
 /// How far a campaign is, as far as events tell.

@@ -249,6 +249,30 @@ fn live(found: &[Option<tollgate_store::commit::Entry>]) -> Result<Option<Live>,
     }))
 }
 
+/// How far a draw is that is not drawn yet, for whoever watches it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Undrawn {
+    /// The draw's id.
+    pub id: String,
+    /// How many entries there are.
+    pub entries: u64,
+}
+
+/// The first `limit` draws by id that are not drawn yet.
+///
+/// # Errors
+/// The store does not answer, or holds a damaged record.
+pub async fn undrawn<S: Store>(store: &S, limit: u32) -> Result<Vec<Undrawn>, StoreError> {
+    let mut undrawn = Vec::new();
+    for item in store.scan(UNDRAWN, None, limit).await? {
+        let id = item.key.strip_prefix(UNDRAWN).unwrap_or_default();
+        if let Some(Live { draw, entries, .. }) = load(store, id).await? {
+            undrawn.push(Undrawn { id: draw.id, entries });
+        }
+    }
+    Ok(undrawn)
+}
+
 /// An entry as it is stored.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Entry {

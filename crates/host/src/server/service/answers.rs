@@ -5,7 +5,6 @@ use crate::server::answer::AnswerBody;
 use bytes::Bytes;
 use hyper::header::{HeaderName, HeaderValue};
 use tollgate_api::http::Response;
-use tollgate_api::problem::Problem;
 use tollgate_rules::{heads, limiter};
 
 /// The names that answers of the hot path have: found without being parsed.
@@ -57,11 +56,6 @@ fn answer(status: u16, headers: http::HeaderMap, body: Vec<u8>) -> Answer {
 pub(super) fn from_packed(response: heads::Response) -> Answer {
     let headers = unpacked(response.headers);
     answer(response.status, headers, response.body)
-}
-
-/// The answer that tells a problem.
-pub(super) fn refused(problem: Problem) -> Answer {
-    from_core(problem.into_response())
 }
 
 /// With what the limiter adds. It is in force, whatever a field of the same name says; cookies stand beside each other.
