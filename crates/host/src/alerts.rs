@@ -28,6 +28,8 @@ use tollgate_store::ports::Store as _;
 use crate::clock::now;
 use crate::events::{self, Events};
 use crate::metrics::count::Counted;
+use crate::proxy::Origins;
+use crate::server::generation::Current;
 use peers::Peers;
 
 /// How long the store may take to say what an alert asks for.
@@ -52,6 +54,8 @@ pub struct Sources {
     pub subscriptions: Statuses,
     /// Where starts and ends are told.
     pub events: Arc<Events>,
+    /// Whose `[[origins]]` are looked at.
+    pub current: Current,
 }
 
 /// The running alerts; dropped, they end, and go on where they were with the next start.
@@ -214,7 +218,7 @@ impl Watch {
     fn is_known_here_only(&self) -> bool {
         matches!(
             self.condition,
-            Condition::ServerErrors { .. } | Condition::BreakerOpen
+            Condition::ServerErrors { .. } | Condition::BreakerOpen | Condition::OriginDown
         )
     }
 
@@ -393,9 +397,16 @@ impl Watch {
             _ => Vec::new(),
         };
         let open = statuses.iter().filter(|one| is_open(one.machine.breaker));
+        let generation = self.house.sources.current.get();
+        let origins = match self.condition {
+            Condition::OriginDown => generation.origins.as_deref(),
+            _ => None,
+        };
+        let down = origins.map(Origins::down).into_iter().flatten();
         Readings {
             server_errors: self.house.sources.counted.server_errors(),
             open_breakers: open.map(|one| [&*one.topic, "/", &one.name].concat()).collect(),
+            down_origins: down.map(|origin| origin.settings().name.clone()).collect(),
             store_is_up: self.house.store.health().is_ok(),
             reported: self.reported().await,
         }

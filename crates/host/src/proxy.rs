@@ -14,7 +14,7 @@ pub mod target;
 pub mod tunnel;
 pub mod upload;
 
-use origin::Origin;
+use origin::{Address, Origin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use tollgate_rules::config::{OriginSettings, ProxySettings};
@@ -48,6 +48,13 @@ impl Origins {
     /// All of them.
     pub fn all(&self) -> &[Arc<Origin>] {
         &self.0
+    }
+
+    /// Those of which no address can be relied on: none is well with its breaker closed.
+    pub fn down(&self) -> impl Iterator<Item = &Origin> {
+        let is_down = |address: &Address| !address.is_well() || address.breaker() != "closed";
+        let all = self.0.iter().map(|origin| &**origin);
+        all.filter(move |origin| origin.addresses().iter().all(is_down))
     }
 
     /// The origin of a `[[proxy]]`, and its settings.

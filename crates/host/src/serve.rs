@@ -339,6 +339,7 @@ impl Gateway {
             counted,
             subscriptions: relay.statuses(),
             events: Arc::clone(&events),
+            current: current.clone(),
         };
         // Before the key is shown, which is done once: this may fail.
         let mut alerts = Alerts::new(store.clone(), relay.messenger(), sources);

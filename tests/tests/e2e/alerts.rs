@@ -272,3 +272,35 @@ pub async fn a_breaker_that_opens_is_told_and_when_it_closes(host: Host) {
         (&json!("ended"), &started["since"])
     );
 }
+
+pub async fn an_origin_that_is_down_is_told_and_when_it_is_back(host: Host) {
+    let (channel, origin) = (Origin::start().await, Origin::start().await);
+    let settings = [
+        alert("origin", "origin_down", &channel, ""),
+        format!(
+            "[[origins]]\nname = \"shop\"\nurls = [\"{}\"]\n\
+             health = {{ path = \"/health\", every = \"500ms\", timeout = \"400ms\" }}\n\
+             [[proxy]]\npath = \"/shop/...\"\norigin = \"shop\"\n",
+            origin.url("")
+        ),
+    ];
+    let gateway = Gateway::start(host, &settings.concat()).await;
+    gateway.get("/shop/cart").send().await.expect(204);
+    tokio::time::sleep(QUIET).await;
+    assert_eq!(channel.deliveries().len(), 0, "it is well");
+    origin.down().await;
+    let started = body(&told(&channel, 1).await);
+    assert_eq!(
+        (&started["state"], &started["when"], &started["value"]),
+        (&json!("started"), &json!("origin_down"), &json!(1))
+    );
+    assert_eq!(started["subjects"], json!([{"name": "shop", "value": 1}]));
+    tokio::time::sleep(QUIET).await;
+    assert_eq!(states(&channel), ["started"]);
+    origin.up();
+    let ended = body(&told(&channel, 2).await);
+    assert_eq!(
+        (&ended["state"], &ended["since"]),
+        (&json!("ended"), &started["since"])
+    );
+}

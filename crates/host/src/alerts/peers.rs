@@ -25,6 +25,7 @@ const SEEN_MS: u64 = 10_000;
 struct Seen {
     server_errors: u64,
     open_breakers: Vec<String>,
+    down_origins: Vec<String>,
 }
 
 /// A gateway's part in an alert.
@@ -65,6 +66,7 @@ impl Peers {
         let seen = Seen {
             server_errors: readings.server_errors,
             open_breakers: readings.open_breakers,
+            down_origins: readings.down_origins,
         };
         let lasts = u64::try_from(every.as_millis())
             .unwrap_or(u64::MAX / 4)
@@ -103,9 +105,12 @@ impl Peers {
                 .server_errors
                 .saturating_sub(before.unwrap_or(seen.server_errors));
             readings.open_breakers.extend(seen.open_breakers);
+            readings.down_origins.extend(seen.down_origins);
         }
         readings.server_errors = readings.server_errors.saturating_add(*sum);
-        readings.open_breakers.sort_unstable();
-        readings.open_breakers.dedup();
+        for names in [&mut readings.open_breakers, &mut readings.down_origins] {
+            names.sort_unstable();
+            names.dedup();
+        }
     }
 }

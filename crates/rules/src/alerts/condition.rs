@@ -35,6 +35,8 @@ pub enum Condition {
     },
     /// `breaker_open`: nothing is sent to an origin that fails.
     BreakerOpen,
+    /// `origin_down`: no address of one of the `[[origins]]` can be used.
+    OriginDown,
     /// `stock < 10`: units that are left of a campaign that can still admit.
     Stock {
         /// This many are enough.
@@ -47,7 +49,7 @@ pub enum Condition {
 /// Why a text is no condition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "must be one of: server_errors > 10 per 1m (up to 1h), dead_letters > 0, lag > 1000, breaker_open, stock < 10, store_unavailable"
+    "must be one of: server_errors > 10 per 1m (up to 1h), dead_letters > 0, lag > 1000, breaker_open, origin_down, stock < 10, store_unavailable"
 )]
 pub struct ConditionError;
 
@@ -76,6 +78,7 @@ impl FromStr for Condition {
                 above: number(above)?,
             },
             ["breaker_open"] => Self::BreakerOpen,
+            ["origin_down"] => Self::OriginDown,
             ["stock", "<", below] => Self::Stock {
                 below: number(below)?,
             },
@@ -92,6 +95,7 @@ impl fmt::Display for Condition {
             Self::DeadLetters { above } => write!(f, "dead_letters > {above}"),
             Self::Lag { above } => write!(f, "lag > {above}"),
             Self::BreakerOpen => f.write_str("breaker_open"),
+            Self::OriginDown => f.write_str("origin_down"),
             Self::Stock { below } => write!(f, "stock < {below}"),
             Self::StoreUnavailable => f.write_str("store_unavailable"),
         }
@@ -119,6 +123,8 @@ pub struct Readings {
     pub server_errors: u64,
     /// `<topic>/<subscription>` of each breaker that is open or half-open.
     pub open_breakers: Vec<String>,
+    /// Each of the `[[origins]]` of whose addresses none is well with its breaker closed.
+    pub down_origins: Vec<String>,
     /// Whether the store takes commits.
     pub store_is_up: bool,
     /// What [`Condition::reported`] asked for; `None` where the store did not say.
@@ -168,7 +174,7 @@ impl Condition {
             }),
             Self::Lag { .. } => Some(Reported::Lag),
             Self::Stock { .. } => Some(Reported::Stock),
-            Self::ServerErrors { .. } | Self::BreakerOpen | Self::StoreUnavailable => None,
+            Self::ServerErrors { .. } | Self::BreakerOpen | Self::OriginDown | Self::StoreUnavailable => None,
         }
     }
 
@@ -187,11 +193,8 @@ impl Condition {
                 readings.worst(|value| value > above, |one| Reverse(one.value))?
             }
             Self::Stock { below } => readings.worst(|value| value < below, |one| one.value)?,
-            Self::BreakerOpen => {
-                let open = readings.open_breakers.iter().cloned();
-                let open: Vec<_> = open.map(|name| Subject { name, value: 1 }).collect();
-                (!open.is_empty(), open.len() as u64, open)
-            }
+            Self::BreakerOpen => each(&readings.open_breakers),
+            Self::OriginDown => each(&readings.down_origins),
             Self::StoreUnavailable => (
                 !readings.store_is_up,
                 u64::from(!readings.store_is_up),
@@ -205,6 +208,13 @@ impl Condition {
             subjects,
         })
     }
+}
+
+/// Whether there are any, how many, and each of them.
+fn each(names: &[String]) -> (bool, u64, Vec<Subject>) {
+    let named = names.iter().cloned();
+    let subjects: Vec<_> = named.map(|name| Subject { name, value: 1 }).collect();
+    (!subjects.is_empty(), subjects.len() as u64, subjects)
 }
 
 impl Readings {
@@ -246,6 +256,7 @@ mod tests {
             "dead_letters > 0",
             "lag > 1000",
             "breaker_open",
+            "origin_down",
             "stock < 10",
             "store_unavailable",
         ] {
@@ -271,6 +282,7 @@ mod tests {
             "server_errors > 10 per 2h",
             "server_errors > 10 per minute",
             "breaker_open > 1",
+            "origin_down > 1",
             "cpu > 3",
         ] {
             assert!(bad.parse::<Condition>().is_err(), "{bad}");
@@ -302,6 +314,25 @@ mod tests {
         assert_eq!(found.subjects, subjects(&[("autumn", 0), ("winter", 9)]));
         assert_eq!((found.holds, found.value), (true, 0));
         assert!(!judged("stock < 0", &readings).unwrap().holds);
+    }
+
+    #[test]
+    fn breakers_and_origins_are_named_each_for_its_own_condition() {
+        let readings = Readings {
+            open_breakers: vec!["signup/crm".into()],
+            down_origins: vec!["cart".into(), "shop".into()],
+            ..Readings::default()
+        };
+        let found = judged("breaker_open", &readings).unwrap();
+        assert_eq!(
+            (found.holds, found.subjects),
+            (true, subjects(&[("signup/crm", 1)]))
+        );
+        let found = judged("origin_down", &readings).unwrap();
+        assert_eq!((found.holds, found.value), (true, 2));
+        assert_eq!(found.subjects, subjects(&[("cart", 1), ("shop", 1)]));
+        let well = judged("origin_down", &Readings::default()).unwrap();
+        assert_eq!((well.holds, well.value), (false, 0));
     }
 
     #[test]
