@@ -141,4 +141,28 @@ mod tests {
             }
         }
     }
+
+    /// Refusals too, also those of other shorteners' APIs.
+    #[test]
+    fn every_answer_of_json_has_an_example() {
+        let document = kept();
+        let mut checked = 0;
+        for (path, item) in document["paths"].as_object().unwrap() {
+            for (method, operation) in item.as_object().unwrap() {
+                for (status, answer) in operation["responses"].as_object().unwrap() {
+                    let answer = match answer["$ref"].as_str() {
+                        Some(shared) => document.pointer(shared.trim_start_matches('#')).unwrap(),
+                        None => answer,
+                    };
+                    let Some(media) = answer["content"].get("application/json") else {
+                        continue;
+                    };
+                    let has = media.get("example").is_some() || media.get("examples").is_some();
+                    assert!(has || path == "/openapi.json", "{method} {path} {status}");
+                    checked += 1;
+                }
+            }
+        }
+        assert!(checked > 100, "{checked}");
+    }
 }

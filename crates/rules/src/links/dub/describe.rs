@@ -10,6 +10,20 @@ use tollgate_api::problem::Kind;
 const ELSEWHERE: &str = "The bodies are those of [Dub's API](https://dub.co/docs/api-reference); the key is in `Authorization`. Unknown fields \
                          are left alone.";
 
+/// A refusal of each status, by example: its code, and what it says.
+const REFUSALS: &[(u16, &str, &str)] = &[
+    (400, "bad_request", "The body is not JSON."),
+    (401, "unauthorized", "An API key is required."),
+    (403, "forbidden", "The API key lacks the scope links."),
+    (404, "not_found", "There is no such link."),
+    (409, "conflict", "key: is taken"),
+    (
+        422,
+        "unprocessable_entity",
+        "url: must be an absolute http or https URL",
+    ),
+];
+
 pub(in crate::links) fn describe(call: Call, operation: &mut Operation<'_>) {
     operation.about(&format!("{} {ELSEWHERE}", about(call)));
     if let Call::DubEditLink | Call::DubDeleteLink = call {
@@ -61,6 +75,14 @@ pub(in crate::links) fn describe(call: Call, operation: &mut Operation<'_>) {
         }
     }
     operation.refuses_otherwise(&[400, 401, 403, 404, 409, 422], Some("application/json"));
+    for (status, code, message) in REFUSALS {
+        let page = format!(
+            "https://dub.co/docs/api-reference/errors#{}",
+            code.replace('_', "-")
+        );
+        let example = json!({ "error": { "code": code, "message": message, "doc_url": page } });
+        operation.shows(*status, "application/json", example);
+    }
     if let Call::DubCreateLinks | Call::DubEditLinks | Call::DubDeleteLinks = call {
         // Of a large body, the gateway asks by itself who may send it.
         operation.refuses(&[Kind::InvalidRequest, Kind::Unauthorized, Kind::Forbidden]);

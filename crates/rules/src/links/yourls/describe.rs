@@ -1,6 +1,6 @@
 //! What the OpenAPI document says of YOURLS's calls.
 
-use serde_json::json;
+use serde_json::{Value, json};
 use tollgate_api::calls::Call;
 use tollgate_api::openapi::Operation;
 
@@ -48,6 +48,21 @@ pub(crate) fn describe(call: Call, operation: &mut Operation<'_>) {
             operation.gives_text(status, "As YOURLS answers.", media);
         }
         operation.also_gives_document(status, "application/json");
+        operation.shows(status, "application/json", example(status));
         operation.answers_with(status, "X-Content-Type-Options", true);
+    }
+}
+
+/// An answer with this status, by example.
+fn example(status: u16) -> Value {
+    match status {
+        200 => json!({ "statusCode": 200, "simple": "1.9.2", "version": "1.9.2" }),
+        400 => json!({
+            "statusCode": 400, "errorCode": 400, "status": "fail", "code": "error:url",
+            "message": "Missing or malformed URL", "simple": "Missing or malformed URL",
+        }),
+        _ => json!({
+            "statusCode": 404, "errorCode": 404, "message": "Error: short URL not found", "simple": "not found",
+        }),
     }
 }
