@@ -407,3 +407,31 @@ pub async fn a_dead_collector_holds_nothing_up(host: Host) {
         assert!(gateway.stop().await.success());
     }
 }
+
+pub async fn the_state_of_a_trace_goes_on_with_that_trace_alone(host: Host) {
+    const STATE: &str = "rojo=00f067aa0ba902b7";
+    let collector = Origin::start().await;
+    for (trusted, sample, goes_on) in [("", "1.0", false), ("", "0.0", true), ("127.0.0.1", "1.0", true)] {
+        let origin = Origin::start().await;
+        let settings = format!(
+            "[server]\ntrusted_proxies = [{}]\npublic_url = \"http://short.test\"\n{}\
+             [[origins]]\nname = \"shop\"\nurls = [{:?}]\n[[proxy]]\npath = \"/shop/...\"\norigin = \"shop\"\n",
+            match trusted {
+                "" => String::new(),
+                address => format!("{address:?}"),
+            },
+            traces(&collector.url(""), &format!("sample = {sample}")),
+            origin.url("")
+        );
+        let gateway = Gateway::start(host, &settings).await;
+        let sent = gateway.get("/shop/a").header("tracestate", STATE);
+        let sent = sent.header("traceparent", &format!("00-{TRACE}-{PARENT}-01"));
+        sent.outside_contract().send().await.expect(204);
+        let got = origin.deliveries().pop().expect("it was asked");
+        let of_its_trace = got.header("traceparent").starts_with(&format!("00-{TRACE}-"));
+        assert_eq!(of_its_trace, goes_on, "{trusted} {sample}: {got:?}");
+        let state = if goes_on { STATE } else { "" };
+        assert_eq!(got.header("tracestate"), state, "{trusted} {sample}");
+        assert!(gateway.stop().await.success());
+    }
+}

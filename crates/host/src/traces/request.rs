@@ -12,6 +12,7 @@ use tollgate_api::traceparent::{self, Traceparent};
 use tollgate_rules::machine::Call;
 
 const TRACEPARENT: HeaderName = HeaderName::from_static(traceparent::HEADER);
+const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 /// The most bytes of a path, or of `User-Agent`, in a span.
 const MAX_TEXT: usize = 256;
 /// Methods that have names of their own in spans; any other is `HTTP` (semantic conventions of HTTP).
@@ -74,6 +75,10 @@ impl RequestTrace {
             attributes.push(KeyValue::new("user_agent.original", text(agent.as_bytes())));
         }
         place(request.headers_mut(), Traceparent::new(trace_id, id, true));
+        if parent.is_none() {
+            // It is of a trace that does not go on here (W3C Trace Context, section 4.3: cleaned up where a trace is begun anew).
+            request.headers_mut().remove(&TRACESTATE);
+        }
         Some(Box::new(Self {
             traces: Arc::clone(traces),
             trace_id,
