@@ -12,6 +12,7 @@ mod links;
 mod manual;
 mod migrate;
 pub mod output;
+mod own;
 mod receipt;
 mod settings;
 mod topics;

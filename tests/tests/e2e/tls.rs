@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use crate::command_line::{run as run_command, tollgate};
 use crate::harness::tls::{Authority, ask, connect};
 use crate::harness::{ADMIN_KEY, Gateway, Host, Serve, binary, eventually};
 
@@ -89,6 +90,29 @@ fn run(program: &str, arguments: &[&str], input: &str) -> Option<String> {
     let output = child.wait_with_output().expect("it ends");
     let text = [output.stdout, output.stderr].concat();
     Some(String::from_utf8_lossy(&text).into_owned())
+}
+
+pub async fn health_asks_this_machine_whatever_the_certificate_is_for(host: Host) {
+    let authority = Authority::new();
+    let gateway = Gateway::start(host, &settings(&authority, "", "")).await;
+    // The name of public_url leads nowhere, and the authority is known to nobody.
+    let health = || {
+        let mut health = tollgate(&["health", "--listen", &gateway.address(), "--json"]);
+        health.current_dir(gateway.directory());
+        run_command(health)
+    };
+    let told = health().await.expect(0).json();
+    let url = format!("https://{}", gateway.address());
+    assert_eq!(
+        (&told[0]["ready"], &told[0]["url"]),
+        (&Value::Bool(true), &Value::from(url))
+    );
+    // A URL that is given is another matter.
+    let given = ["health", "--url", &format!("https://{}", gateway.address())];
+    let refused = run_command(tollgate(&given)).await.expect(1);
+    assert!(refused.err.contains("certificate"), "{}", refused.err);
+    gateway.stop().await;
+    health().await.expect(1);
 }
 
 pub async fn both_versions_of_http_are_spoken_and_short_urls_are_https(host: Host) {

@@ -2,6 +2,7 @@
 
 use super::exit::{Failure, Refusal};
 use super::output::tell;
+use super::own;
 use bytes::Bytes;
 use clap::Args;
 use http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue, RETRY_AFTER, USER_AGENT};
@@ -112,6 +113,26 @@ impl Client {
     /// # Errors
     /// The URL is none, or has a query.
     pub fn at(url: &str) -> Result<Self, Failure> {
+        Self::over(url, connector)
+    }
+
+    /// The same of a gateway on this machine, which is known by its address: any certificate will do.
+    ///
+    /// # Errors
+    /// The URL is none, or has a query.
+    pub fn here(url: &str) -> Result<Self, Failure> {
+        Self::over(url, |_| {
+            let config = own::config().map_err(anyhow::Error::from)?;
+            let builder = HttpsConnectorBuilder::new().with_tls_config(config);
+            Ok(builder.https_or_http().enable_http1().wrap_connector(http()))
+        })
+    }
+
+    /// `connector`: makes what connects, given whether it is to TLS.
+    fn over(
+        url: &str,
+        connector: impl FnOnce(bool) -> Result<HttpsConnector<HttpConnector>, Failure>,
+    ) -> Result<Self, Failure> {
         let wrong = |why: &str| Failure::Usage(format!("--url: {url} {why}"));
         let base = url.trim_end_matches('/');
         let parsed: http::Uri = base.parse().map_err(|_| wrong("is no URL"))?;
@@ -269,10 +290,6 @@ pub fn segment(text: &str) -> String {
 /// Over TLS where that is asked for: certificates are checked against those of the system (`SSL_CERT_FILE` names others), or,
 /// where it has none, against Mozilla's.
 pub(crate) fn connector(secure: bool) -> Result<HttpsConnector<HttpConnector>, Failure> {
-    let mut http = HttpConnector::new();
-    http.enforce_http(false);
-    http.set_connect_timeout(Some(CONNECT));
-    http.set_nodelay(true);
     // The system's certificates take some 50 ms to read: only where they are needed.
     let native =
         secure.then(|| HttpsConnectorBuilder::new().with_provider_and_native_roots(default_provider()));
@@ -282,7 +299,16 @@ pub(crate) fn connector(secure: bool) -> Result<HttpsConnector<HttpConnector>, F
             .with_provider_and_webpki_roots(default_provider())
             .map_err(anyhow::Error::from)?,
     };
-    Ok(builder.https_or_http().enable_http1().wrap_connector(http))
+    Ok(builder.https_or_http().enable_http1().wrap_connector(http()))
+}
+
+/// What connects, below TLS.
+fn http() -> HttpConnector {
+    let mut http = HttpConnector::new();
+    http.enforce_http(false);
+    http.set_connect_timeout(Some(CONNECT));
+    http.set_nodelay(true);
+    http
 }
 
 /// The key that was given: by flag, by the file that a flag names, or by the environment.

@@ -71,7 +71,7 @@ impl Refusal {
             "{} was refused ({}): {}{hint}",
             self.call,
             self.status,
-            self.reason()
+            self.reason().trim_end_matches('.')
         )
     }
 }

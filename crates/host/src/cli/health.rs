@@ -32,11 +32,14 @@ pub struct HealthOptions {
 /// # Errors
 /// It is not ready, does not answer in time, or there is none.
 pub fn health(options: &HealthOptions, mut output: Output) -> Result<(), Failure> {
-    let url = match options.url.as_deref().filter(|url| !url.is_empty()) {
-        Some(url) => url.to_owned(),
-        None => configured(&options.place)?,
+    let given = options.url.clone().filter(|url| !url.is_empty());
+    let (url, client) = match given {
+        Some(url) => (url.clone(), Client::at(&url)?),
+        None => {
+            let url = configured(&options.place)?;
+            (url.clone(), Client::here(&url)?)
+        }
     };
-    let client = Client::at(&url)?;
     let within = Duration::from_secs(options.timeout);
     let answer = client::run(async {
         let asked = tokio::time::timeout(within, client.send(&Method::GET, READY, None)).await;
@@ -67,15 +70,14 @@ pub fn health(options: &HealthOptions, mut output: Output) -> Result<(), Failure
 fn configured(place: &Place) -> Result<String, Failure> {
     let settings = placed(place)?.settings;
     let server = &settings.config.server;
-    let (listen, setting) = match (&server.tls, &settings.listeners.admin, &server.admin_tls) {
-        (None, ..) => (settings.listen(), "server.listen"),
-        (Some(_), Some(admin), None) => (admin, "server.admin_listen"),
-        // A certificate is for a name, not for this machine's own address.
-        (Some(_), ..) => return Ok(server.public_url.clone()),
+    let (scheme, listen, setting) = match (&server.tls, &settings.listeners.admin, &server.admin_tls) {
+        (None, ..) => ("http", settings.listen(), "server.listen"),
+        (Some(_), Some(admin), None) => ("http", admin, "server.admin_listen"),
+        (Some(_), ..) => ("https", settings.listen(), "server.listen"),
     };
     let listen = listen::resolve(listen, setting)?;
     match listen.first().copied().map(reachable) {
-        Some(address) if address.port() != 0 => Ok(format!("http://{address}")),
+        Some(address) if address.port() != 0 => Ok(format!("{scheme}://{address}")),
         _ => Err(Failure::Usage(
             "the port is the system's choice: say where the gateway is with --url".to_owned(),
         )),
