@@ -460,6 +460,17 @@ pub async fn the_root_is_a_page_for_browsers_and_nothing_for_others(host: Host) 
         "{}",
         page.shown()
     );
+    // It shows the ways to all that is there for people.
+    let text = page.text();
+    let ways: Vec<&str> = text
+        .split("<a href=\"")
+        .skip(1)
+        .filter_map(|way| way.split('"').next())
+        .collect();
+    assert_eq!(ways, ["admin", "docs", "health/ready"]);
+    for way in ways {
+        gateway.get(&format!("/{way}")).send().await.expect(200);
+    }
     for accept in ["*/*", "application/json"] {
         gateway
             .get("/")
