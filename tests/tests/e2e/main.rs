@@ -421,6 +421,7 @@ harness::cases! {
             a_channel_that_fails_gets_the_message_later_and_holds_nothing_up,
             an_alert_of_a_fleet_tells_once_whoever_of_it_dies,
             an_alert_tells_once_when_it_starts_and_once_when_it_ends_also_across_a_kill,
+            an_origin_that_is_down_is_told_and_when_it_is_back,
             dead_letters_are_told_to_a_chat,
             server_errors_are_counted_over_their_window,
         }
@@ -556,6 +557,7 @@ harness::cases! {
             check_reads_certificates_as_serve_does,
             handshakes_that_lead_nowhere_end_in_time,
             headers_that_are_none_end_the_connection,
+            health_asks_this_machine_whatever_the_certificate_is_for,
             names_are_proved_over_plain_http_too_and_what_is_kept_is_used_again,
             old_protocols_and_weak_ciphers_are_refused_and_sessions_resumed,
             one_address_shakes_hands_within_its_share,
@@ -642,6 +644,7 @@ harness::cases! {
             callers_of_this_machine_need_no_key_where_the_settings_say_so,
             claims_and_decisions_are_counted_as_they_were_told,
             deliveries_and_their_backlog_are_told,
+            holds_draws_and_refusals_are_told,
             messages_to_come_leases_and_quotas_are_told,
             others_can_read_both_formats,
             rooms_are_told,
@@ -668,6 +671,7 @@ harness::cases! {
             a_trace_goes_on_through_the_reverse_proxy,
             a_trace_leads_from_the_door_to_the_origin,
             strangers_decide_neither_what_is_recorded_nor_under_which_id,
+            the_state_of_a_trace_goes_on_with_that_trace_alone,
         }
     }
     logs {
