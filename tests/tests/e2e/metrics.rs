@@ -201,7 +201,7 @@ pub async fn holds_draws_and_refusals_are_told(host: Host) {
     let claims = format!("/api/campaigns/{campaign}/claims");
     let claim = gateway.post(&claims).user("ann").send().await.expect(201);
     gateway.post(&claims).user("ben").send().await.expect(201);
-    let id = claim.json::<Value>()["claim"]["id"].as_str().unwrap().to_owned();
+    let id = claim.json()["claim"]["id"].as_str().unwrap().to_owned();
     let confirmed = gateway.post(&format!("{claims}/{id}/confirm")).user("ann");
     confirmed.send().await.expect(200);
     let draw = json!({
