@@ -216,8 +216,8 @@ pub async fn holds_draws_and_refusals_are_told(host: Host) {
         let refused = gateway.get("/hard").send().await;
         refused.problem(403, "challenge-required");
     }
-    let denied = gateway.get("/nothing").client("harvester").send().await;
-    denied.problem(403, "forbidden");
+    let denied = gateway.get("/nothing").client("harvester").outside_contract();
+    denied.send().await.problem(403, "forbidden");
     gateway
         .get("/api/links")
         .send()
