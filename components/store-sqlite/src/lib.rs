@@ -19,4 +19,4 @@ pub mod sql;
 pub mod store;
 mod verdict;
 
-pub use open::prepare;
+pub use open::{IN_MEMORY, prepare};

@@ -10,6 +10,11 @@ use crate::sql;
 pub const IN_USE: &str = "the gateway `tollgate serve` uses this database: stop it there; or it was not stopped in order: \
                           start it there once more and stop it";
 
+/// The refusal of a database in memory: Spin gives each connection one of its own, so that no instance would know what another has
+/// acknowledged, and an end of the process would lose all of it.
+pub const IN_MEMORY: &str = "Spin keeps this SQLite in memory, apart for each instance, so nothing is served from it: start with \
+                             `spin up --state-dir DIRECTORY`, or give `[sqlite_database.default]` a path in the runtime configuration";
+
 /// Sets the connection up and makes the tables where they are missing. May be repeated, and be done by many at once.
 pub async fn prepare<C: Connection>(connection: &C, purpose: Purpose) -> Result<(), Failure> {
     let mut ignore = |_: Row| Ok(true);
@@ -25,6 +30,10 @@ pub async fn prepare<C: Connection>(connection: &C, purpose: Purpose) -> Result<
         }
     }
     if number(connection, sql::IS_READY).await? == Some(0) {
+        // A backend that does not tell (libSQL) has a file.
+        if number(connection, sql::IS_IN_MEMORY).await == Ok(Some(1)) {
+            return Err(Failure::NotDone(IN_MEMORY.to_owned()));
+        }
         // The tables first, then what the version before did not have of them, then what needs it.
         for statement in sql::tables() {
             connection.execute(&statement, Vec::new(), &mut ignore).await?;

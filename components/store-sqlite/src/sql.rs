@@ -22,6 +22,8 @@ const RENDER: &str = include_str!("sql/render.sql");
 
 /// Whether everything that [`creation`] makes is there: its last object.
 pub const IS_READY: &str = "SELECT count(*) FROM sqlite_schema WHERE name = 'tollgate_trim_1_insert'";
+/// Whether the database has no file.
+pub const IS_IN_MEMORY: &str = "SELECT count(*) FROM pragma_database_list WHERE name = 'main' AND file = ''";
 /// The version of the tables.
 pub const SCHEMA_VERSION: &str = "SELECT value FROM meta WHERE name = 'schema'";
 

@@ -13,8 +13,9 @@ use tollgate_store::commit::{
     Append, Commit, Idempotence, MESSAGE_OVERHEAD, Mutation, Outcome, Part, StoreError, literal,
 };
 use tollgate_store::ports::{Buckets as _, Store as _};
+use tollgate_store_sqlite::IN_MEMORY;
 use tollgate_store_sqlite::buckets::SqliteBuckets;
-use tollgate_store_sqlite::database::{Database as _, Value};
+use tollgate_store_sqlite::database::{Database as _, Failure, Purpose, Value};
 use tollgate_store_sqlite::sql;
 
 const DAY_MS: u64 = 24 * 60 * 60 * 1000;
@@ -30,6 +31,18 @@ fn set(key: &str, expires: Option<u64>) -> Commit {
         mutations: vec![mutation],
         ..Commit::default()
     }
+}
+
+/// Spin's default where it has no directory for its state: each connection would have a database of its own.
+#[test]
+fn a_database_in_memory_is_refused() {
+    run(async {
+        for purpose in [Purpose::Durable, Purpose::Relaxed] {
+            let link = support::Link(rusqlite::Connection::open_in_memory().unwrap());
+            let refused = tollgate_store_sqlite::prepare(&link, purpose).await;
+            assert_eq!(refused, Err(Failure::NotDone(IN_MEMORY.to_owned())));
+        }
+    });
 }
 
 fn number(fixture: &Fixture, sql: &str) -> i64 {

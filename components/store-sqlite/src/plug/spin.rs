@@ -3,17 +3,23 @@
 //! Spin opens a new connection with each `open`, and its statements queue up on it. So an instance keeps two, one for
 //! each purpose: that what need not be durable at once does not wait behind what must.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use spin_sdk::sqlite::wit::sqlite as host;
 use spin_sdk::wasip3::random::insecure;
 
+use crate::IN_MEMORY;
 use crate::database::{Connection, Database, Each, Failure, Purpose, Row, Value};
 
 /// The label in `sqlite_databases` of `spin.toml`.
 const LABEL: &str = "default";
+
+thread_local! {
+    /// Whether this instance has said why it serves nothing.
+    static SAID: Cell<bool> = const { Cell::new(false) };
+}
 
 /// A connection of Spin.
 pub struct Link(host::Connection);
@@ -103,7 +109,11 @@ impl Database for Spin {
                 .await
                 .map_err(failure)?,
         );
-        crate::prepare(&link, purpose).await?;
+        let prepared = crate::prepare(&link, purpose).await;
+        if prepared == Err(Failure::NotDone(IN_MEMORY.to_owned())) && !SAID.replace(true) {
+            eprintln!("WARNING: {IN_MEMORY}");
+        }
+        prepared?;
         // Two tasks may have come here at once: the first one's is kept, so that the other's closes after its use.
         let link = Rc::new(link);
         Ok(Rc::clone(self.slot(purpose).borrow_mut().get_or_insert(link)))
