@@ -2,7 +2,7 @@
 //! `tollgate.toml`.
 
 use crate::build::{COMPONENTS, SPIN_STORES, components, components_dir, root, say, write_if_changed};
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use std::fs;
 use std::path::Path;
 use tollgate_api::calls::{built_forwards, spin_routes};
@@ -16,6 +16,25 @@ const BEGIN: &str = "# <routes, written by `cargo xtask compose`>\n";
 const END: &str = "# </routes>";
 /// What tells the components which routes `spin.toml` has.
 const FORWARDS: &str = "forward-routes";
+
+/// What every platform of Spin applications offers, by the beginnings of the interfaces' names.
+const OFFERED: &[&str] = &[
+    "wasi:cli/",
+    "wasi:clocks/",
+    "wasi:filesystem/",
+    "wasi:http/client@0.3.0",
+    "wasi:http/types@0.3.0",
+    "wasi:io/",
+    "wasi:random/",
+    "spin:key-value/key-value@3.0.0",
+    "spin:variables/variables@3.0.0",
+];
+/// Spin's databases, by the store that needs them.
+const DATABASES: &[(&str, &str)] = &[
+    ("store-sqlite", "spin:sqlite/sqlite@3.1.0"),
+    ("store-postgres", "spin:postgres/postgres@4.2.0"),
+    ("store-redis", "spin:redis/redis@3.0.0"),
+];
 
 /// Where the application keeps its state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -74,6 +93,13 @@ fn compose(built: &Path, store: Store, to: &Path, config: &Config) -> Result<()>
     for name in COMPONENTS {
         let store = store.component();
         let bytes = plug(built, store, name).with_context(|| format!("composing {name} with {store}"))?;
+        let foreign = foreign(&bytes, store)?;
+        if !foreign.is_empty() {
+            bail!(
+                "{name}, composed with {store}, imports what Spin does not offer: {}",
+                foreign.join(", ")
+            );
+        }
         write_if_changed(&to.join(format!("{name}.wasm")), &bytes)?;
     }
     let forwards = built_forwards(config.forward_paths());
@@ -92,6 +118,21 @@ fn plug(directory: &Path, store: &str, name: &str) -> Result<Vec<u8>> {
     let socket = package(&mut graph, name)?;
     wac_graph::plug(&mut graph, vec![store], socket)?;
     Ok(graph.encode(EncodeOptions::default())?)
+}
+
+/// What a composed component imports besides what it is to get by with: Spin's world `spin:up/http-trigger@4.1.0`, of whose databases the
+/// store's own alone. So a platform that has no SQLite takes the components of another store.
+fn foreign(composed: &[u8], store: &str) -> Result<Vec<String>> {
+    let mut graph = CompositionGraph::new();
+    let package = Package::from_bytes("tollgate:composed", None, composed.to_vec(), graph.types_mut())?;
+    let imports = graph.types()[package.ty()].imports.keys();
+    let databases = DATABASES
+        .iter()
+        .filter(|(of, _)| *of == store)
+        .map(|(_, interface)| interface);
+    let offered: Vec<&str> = OFFERED.iter().chain(databases).copied().collect();
+    let is_offered = |import: &&String| offered.iter().any(|offered| import.starts_with(offered));
+    Ok(imports.filter(|import| !is_offered(import)).cloned().collect())
 }
 
 /// The manifest with one trigger per route of the configuration.
@@ -163,6 +204,13 @@ mod tests {
             manifest,
             "run `cargo xtask compose`"
         );
+    }
+
+    #[test]
+    fn every_store_has_its_database() {
+        for store in SPIN_STORES {
+            assert!(DATABASES.iter().any(|(of, _)| of == store), "{store}");
+        }
     }
 
     #[test]
