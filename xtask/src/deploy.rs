@@ -181,6 +181,59 @@ fn the_timer_asks_for_a_tick_and_shows_no_key() {
 }
 
 #[test]
+fn the_spin_app_of_kubernetes_has_a_store_for_all_its_replicas() {
+    let manifests = read("deploy/spinkube/tollgate.yaml");
+    let (app, executor) = (
+        of_kind(&manifests, "SpinApp"),
+        of_kind(&manifests, "SpinAppExecutor"),
+    );
+    assert_eq!(app["spec"]["executor"], executor["metadata"]["name"]);
+    let image = executor["spec"]["deploymentConfig"]["spinImage"]
+        .as_str()
+        .unwrap();
+    assert!(
+        image.starts_with("ghcr.io/spinframework/spin:v4.")
+            && executor["spec"]["createDeployment"].as_bool() == Some(true)
+    );
+    // Spin is told to read one, whether there is one or not.
+    let runtime = of_kind(&manifests, "Secret");
+    assert_eq!(
+        app["spec"]["runtimeConfig"]["loadFromSecret"],
+        runtime["metadata"]["name"]
+    );
+    let settings = runtime["stringData"]["runtime-config.toml"].as_str().unwrap();
+    assert!(settings.contains("\nblock_networks = [\"private\""));
+    for (probe, path) in [("readiness", "/health/ready"), ("liveness", "/health/live")] {
+        assert_eq!(
+            app["spec"]["checks"][probe]["httpGet"]["path"].as_str(),
+            Some(path),
+            "{probe}"
+        );
+    }
+    assert!(
+        app["spec"]["replicas"].as_i64() > Some(1)
+            && !app["spec"]["resources"]["limits"]["memory"].is_badvalue()
+    );
+    let manifest = std::fs::read_to_string(root().join("spin.toml")).unwrap();
+    let given: Vec<&str> = app["spec"]["variables"]
+        .as_vec()
+        .unwrap()
+        .iter()
+        .map(|one| one["name"].as_str().unwrap())
+        .collect();
+    for name in &given {
+        assert!(manifest.contains(&format!("\n{name} = {{ default")), "{name}");
+    }
+    for needed in [
+        "tollgate_admin_key",
+        "tollgate_postgres",
+        "tollgate_postgres_host",
+    ] {
+        assert!(given.contains(&needed), "{needed}");
+    }
+}
+
+#[test]
 fn the_cron_job_asks_for_a_tick_one_at_a_time() {
     let manifests = read("deploy/kubernetes/tollgate-tick.yaml");
     let job = of_kind(&manifests, "CronJob");
