@@ -1,6 +1,7 @@
 //! The relay under Spin: drains that run after a response, or when a tick asks for one. Spin ends them at any moment; the lease and the
 //! progress in the store say where to go on. A trap here would end every request of the instance, so nothing here may panic.
 
+mod key_value;
 mod post;
 mod tick;
 mod upkeep;
@@ -17,6 +18,7 @@ use tollgate_api::problem::Kind;
 use tollgate_delivery::drain::{self, Outside, Report, Until};
 use tollgate_delivery::relay::attempt::Answered;
 use tollgate_delivery::relay::{Delivered, Note};
+use tollgate_delivery::subscription::SinkKind;
 use tollgate_delivery::subscriptions::Defined;
 use tollgate_rules::settings::Settings;
 use tollgate_store::commit::{Message, StoreError};
@@ -120,12 +122,20 @@ impl Outside for Under<'_> {
         wasip3::random::random::get_random_u64()
     }
 
+    fn serves(&self, of: &Defined) -> bool {
+        self.settings.unserved(of.settings.kind).is_none()
+    }
+
     async fn sleep(&self, ms: u64) {
         sleep(ms).await;
     }
 
     async fn deliver(&self, to: &Defined, message: Arc<Message>) -> (Delivered, Answered) {
-        post::one(&self.settings.config.server.public_url, to, &message).await
+        let public_url = &self.settings.config.server.public_url;
+        match to.settings.kind {
+            SinkKind::KeyValue => key_value::one(public_url, to, &message).await,
+            _ => post::one(public_url, to, &message).await,
+        }
     }
 
     async fn deliver_together(

@@ -3,8 +3,7 @@
 
 use std::sync::OnceLock;
 use tollgate_api::calls::StaleRoutes;
-use tollgate_delivery::subscription::SinkKind;
-use tollgate_rules::settings::{HTTP_ONLY, Settings};
+use tollgate_rules::settings::Settings;
 
 /// The longest sentence about a configuration, in bytes.
 const MAX_WHY: usize = 300;
@@ -43,15 +42,10 @@ fn read() -> Result<InForce, String> {
             return Err(format!("{name}: {lacks}"));
         }
     }
-    settings.http_only = true;
-    for (topic, one) in settings.config.subscriptions() {
-        if one.kind != SinkKind::Http {
-            return Err(format!(
-                "{name}: topics.{topic}.subscriptions: {}: type: {HTTP_ONLY}",
-                one.name
-            ));
-        }
-    }
+    settings.on_spin = true;
+    settings
+        .ensure_served(&text, name)
+        .map_err(|error| sentence(&error))?;
     let stale = match mounted("/forward-routes")? {
         Some(built) => StaleRoutes::new(settings.config.forward_paths(), &built),
         None => StaleRoutes::default(),

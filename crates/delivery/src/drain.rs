@@ -47,6 +47,8 @@ pub trait Outside {
     fn now(&self) -> u64;
     /// 64 bits that nobody foresees.
     fn random(&self) -> u64;
+    /// Whether this host can deliver to it. What it cannot is left to another host on the same store.
+    fn serves(&self, of: &Defined) -> bool;
     /// Waits for so many milliseconds.
     async fn sleep(&self, ms: u64);
     /// Delivers once, within the subscription's timeout, and judges the answer.
@@ -133,7 +135,7 @@ pub async fn drain<'f, S: Store, O: Outside, F: OfFile<'f>>(
         let now = outside.now();
         if looks || again.take() || awaited.values().any(|ends| now >= *ends) {
             looks = false;
-            let all = waiting(store, file(), &running).await?;
+            let all = waiting(store, outside, file(), &running).await?;
             awaited.retain(|awaited, _| all.iter().any(|found| name(found) == *awaited));
             for defined in all {
                 if running.len() >= MAX_AT_A_TIME {
@@ -207,16 +209,17 @@ fn name(defined: &Defined) -> Name {
     (defined.topic.clone(), defined.settings.name.clone())
 }
 
-/// The subscriptions that have something to deliver and are not in `but`.
+/// The subscriptions that are served here, have something to deliver and are not in `but`.
 async fn waiting<'f, S: Store>(
     store: &S,
+    outside: &impl Outside,
     file: impl OfFile<'f>,
     but: &BTreeSet<Name>,
 ) -> Result<Vec<Defined>, StoreError> {
     let mut found = Vec::new();
     let mut topics = BTreeMap::<String, Option<Topic>>::new();
     for defined in subscriptions::all(store, file).await? {
-        if but.contains(&name(&defined)) {
+        if but.contains(&name(&defined)) || !outside.serves(&defined) {
             continue;
         }
         let keys = defined.keys();

@@ -24,6 +24,7 @@ use crate::relay::Delivered;
 use crate::relay::attempt::Answered;
 #[cfg(feature = "sockets")]
 use crate::relay::attempt::MAX_EXCERPT_BYTES;
+use crate::subscription::key_value::SPIN_ONLY;
 use crate::subscription::{SinkKind, Subscription};
 use tollgate_api::traceparent::Traceparent;
 use tollgate_store::commit::Message;
@@ -128,6 +129,7 @@ impl Sinks {
             SinkKind::Http => {
                 HttpSink::open(&self.http, settings, source).map(|sink| AnySink::Http(Box::new(sink)))
             }
+            SinkKind::KeyValue => Err(format!("type: {SPIN_ONLY}")),
             #[cfg(feature = "sink-kafka")]
             SinkKind::Kafka => kafka::KafkaSink::open(&self.reach, settings, source)
                 .map(|sink| AnySink::Kafka(Box::new(sink))),

@@ -9,6 +9,7 @@ use tollgate_api::time;
 use tollgate_api::units::Span;
 
 mod filter;
+pub mod key_value;
 pub mod parameter;
 mod place;
 mod rate;
@@ -73,6 +74,9 @@ pub struct Subscription {
     /// Postgres: what its parameters are bound to, in order; see [`parameter::Parameter`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parameters: Option<Vec<String>>,
+    /// Key-value: the template of keys; see [`key_value::Template`], and [`key_value::KEY`] where it is not said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
     /// Redis: for how long a message is known that was added, so that it is not added again; zero: not at all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deduplicate: Option<Span>,
@@ -151,6 +155,7 @@ impl Subscription {
             parameters: None,
             mechanism: None,
             region: None,
+            key: None,
             deduplicate: None,
             headers: BTreeMap::new(),
             secret: None,
@@ -196,6 +201,9 @@ pub enum SinkKind {
     /// A POST for each message.
     #[default]
     Http,
+    /// A value of a key-value store of Spin's for each.
+    #[serde(rename = "key-value")]
+    KeyValue,
     /// A record of Kafka for each.
     Kafka,
     /// A message of NATS JetStream for each.
@@ -215,6 +223,7 @@ impl SinkKind {
     pub fn name(self) -> &'static str {
         match self {
             Self::Http => "http",
+            Self::KeyValue => "key-value",
             Self::Kafka => "kafka",
             Self::Nats => "nats",
             Self::Postgres => "postgres",

@@ -1,9 +1,13 @@
 // Where subscriptions lead to: what a form asks for, by type.
 
-/** By type: its name, what a URL looks like, what its password is, and the fields that only it has. */
+/** By type: its name, what a URL looks like, what its password is, and the fields that only it has. One of Spin is shown and not made here. */
 export const SINKS = {
   http: {
     name: 'Origin (HTTP)', url: 'https://origin.example/hooks', fields: [],
+  },
+  'key-value': {
+    name: 'Key-value store (Spin)', url: 'key-value://default', isOfSpin: true,
+    fields: [{ name: 'key', label: 'Key', max: 256, placeholder: '{topic}/{id}', hint: 'Text, and fields of a message in braces.' }],
   },
   kafka: {
     name: 'Kafka', url: 'kafka+ssl://user@kafka.example:9093/topic', password: 'Of the user of the URL.',

@@ -56,7 +56,7 @@ const REASONS = { requested: 'by hand', gone: 'the origin answered 410', failing
 
 const fieldsOf = (isNew, mayPrivate, type, choose) => [
   ...(isNew ? [{ name: 'name', label: 'Name', required: true, max: 64, placeholder: 'origin', hint: 'a–z, 0–9, ., _ and -.', pointer: 'path:name' }] : []),
-  ...(isNew ? [{ name: 'type', label: 'Leads to', kind: 'choice', choices: Object.entries(SINKS).map(([key, { name }]) => [key, name]), choose }] : []),
+  ...(isNew ? [{ name: 'type', label: 'Leads to', kind: 'choice', choices: Object.entries(SINKS).filter(([, { isOfSpin }]) => !isOfSpin).map(([key, { name }]) => [key, name]), choose }] : []),
   { name: 'url', label: 'URL', input: 'url', required: true, placeholder: SINKS[type]?.url },
   type === 'http'
     ? { name: 'secret', label: 'Signing secret', placeholder: isNew ? 'made up, and shown once' : 'unchanged', hint: 'whsec_ and 24 to 64 bytes in base64.' }

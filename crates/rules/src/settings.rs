@@ -6,7 +6,7 @@ use crate::access::AccessList;
 use crate::alerts::Condition;
 use crate::challenges::{self, Challenge};
 use crate::concurrency::Concurrency;
-use crate::config::{Alert, ComponentSettings, Config, ConfigError, Fault, Forward};
+use crate::config::{Alert, ComponentSettings, Config, ConfigError, Fault, Forward, Path};
 use crate::cors::Cors;
 use crate::forward::Verifier;
 use crate::identity::Proxies;
@@ -20,6 +20,7 @@ use crate::run_time::RunTime;
 use tollgate_api::calls;
 use tollgate_api::components::Component;
 use tollgate_api::pattern::Pattern;
+use tollgate_delivery::subscription::SinkKind;
 
 mod acme;
 mod alerts;
@@ -42,7 +43,6 @@ pub use listeners::Listeners;
 pub use origins::ProxyRoute;
 pub use outbound::OutboundHost;
 pub use reload::{Changes, Reload};
-pub use sinks::HTTP_ONLY;
 pub(crate) use topics::ATTEMPTS_BOUNDS;
 pub use topics::{OWN_TARGET, check_subscription};
 
@@ -77,8 +77,8 @@ pub struct Settings {
     pub(crate) challenges: Vec<Challenge>,
     /// What is set over the API.
     pub run_time: RunTime,
-    /// Whoever runs these rules delivers over HTTP only: nothing else leaves a component.
-    pub http_only: bool,
+    /// Spin runs these rules: see [`Settings::unserved`].
+    pub on_spin: bool,
     /// Of `[[forward]]`, in its order.
     patterns: Vec<Pattern>,
     /// Of the same, where a route has one.
@@ -124,7 +124,7 @@ impl Settings {
             rooms: compiled.rooms,
             challenges: compiled.challenges,
             run_time: RunTime::default(),
-            http_only: false,
+            on_spin: false,
             patterns: compiled.patterns,
             verifiers: compiled.verifiers,
             components: compiled.components,
@@ -132,6 +132,28 @@ impl Settings {
             conditions: compiled.conditions,
             config,
         })
+    }
+
+    /// Why subscriptions of this type are not served by whoever runs these rules: `None` if they are.
+    pub fn unserved(&self, kind: SinkKind) -> Option<&'static str> {
+        sinks::unserved(kind, self.on_spin)
+    }
+
+    /// Whether all subscriptions of the file with this text are served here. `file_name` is what errors call it.
+    ///
+    /// # Errors
+    /// The first that is not, with file, line and key.
+    pub fn ensure_served(&self, text: &str, file_name: &str) -> Result<(), ConfigError> {
+        for (topic, settings) in &self.config.topics {
+            for (index, one) in settings.subscriptions.iter().enumerate() {
+                if let Some(why) = self.unserved(one.kind) {
+                    let path = Path::default().key("topics").key(topic).key("subscriptions");
+                    let fault = Fault::new(path.index(index).key("type"), why);
+                    return Err(fault.located(text, file_name));
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Reads and compiles the text of a `tollgate.toml`. `file_name` is what errors call it.

@@ -398,15 +398,19 @@ harness::cases! {
             a_sample_is_sent_at_once_and_changes_nothing,
             an_old_name_made_anew_gets_its_own_messages,
             deliveries_go_on_after_an_orderly_restart,
+            key_value_is_refused_where_there_is_no_spin,
             every_attempt_is_shown_with_its_answer_also_after_kill_nine,
             nothing_but_failure_for_long_pauses_the_subscription,
         }
         spin {
             a_health_probe_starts_deliveries_again,
             a_host_that_spin_does_not_allow_is_told,
+            a_key_value_store_has_every_sign_up_under_its_key,
+            a_key_value_store_that_is_down_gets_the_values_when_it_is_back,
             a_secret_opens_the_tick_to_a_bare_get,
             deliveries_go_on_after_the_response_until_the_queue_is_empty,
             other_types_than_http_are_refused_under_spin,
+            the_last_value_of_a_key_stays_the_last,
             ticks_alone_deliver_what_a_killed_gateway_left,
         }
         memory {

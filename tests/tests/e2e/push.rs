@@ -6,6 +6,7 @@ mod overflow;
 mod sinks;
 mod subscriptions;
 mod under_spin;
+mod values;
 
 pub use attempts::*;
 pub use dead_letters::*;
@@ -13,6 +14,7 @@ pub use overflow::*;
 pub use sinks::*;
 pub use subscriptions::*;
 pub use under_spin::*;
+pub use values::*;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

@@ -10,10 +10,9 @@ use tollgate_delivery::relay::Delivered;
 use tollgate_delivery::relay::address::is_plainly_private;
 use tollgate_delivery::relay::attempt::Answered;
 use tollgate_delivery::retry::retry_after_ms;
-use tollgate_delivery::subscription::{Payload, SinkKind};
+use tollgate_delivery::subscription::Payload;
 use tollgate_delivery::subscriptions::Defined;
 use tollgate_delivery::webhook::{Signing, batch, delivery_headers, judge, reference};
-use tollgate_rules::settings::HTTP_ONLY;
 use tollgate_store::commit::Message;
 use url::Url;
 
@@ -45,7 +44,7 @@ pub(super) async fn together(public_url: &str, to: &Defined, messages: &[&Messag
     send(public_url, &source, to, &batch.message, Some(&batch.ids)).await
 }
 
-fn source(public_url: &str, to: &Defined) -> String {
+pub(super) fn source(public_url: &str, to: &Defined) -> String {
     format!("{public_url}/api/topics/{}", to.topic)
 }
 
@@ -88,10 +87,6 @@ fn request(
     ids: Option<&str>,
 ) -> Result<Post, String> {
     let settings = &to.settings;
-    // One of a store that another host wrote.
-    if settings.kind != SinkKind::Http {
-        return Err(format!("type: {HTTP_ONLY}"));
-    }
     // As a browser would read it: odd spellings of addresses become plain ones, which are judged.
     let url = Url::parse(&settings.url).map_err(|error| format!("url: {error}"))?;
     if !settings.allow_private_addresses && is_plainly_private(url.as_str()) {

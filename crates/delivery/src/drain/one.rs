@@ -34,6 +34,8 @@ pub(super) struct Drained {
     /// The highest sequence that was loaded, and the small entries as they were seen last, or when the lease ends that another
     /// process has, Unix milliseconds.
     seen: Result<(u64, Polled), u64>,
+    /// The subscription is not what it was: whoever looks again finds what it is now.
+    is_superseded: bool,
 }
 
 impl Drained {
@@ -45,6 +47,7 @@ impl Drained {
         Self {
             report,
             seen: Err(ends),
+            is_superseded: false,
         }
     }
 
@@ -58,6 +61,9 @@ impl Drained {
         let Ok((loaded, polled)) = &self.seen else {
             return Ok(false);
         };
+        if self.is_superseded {
+            return Ok(true);
+        }
         let (now, progress) = restore::state(store, &defined.keys()).await?;
         if now.control.0.paused {
             return Ok(false);
@@ -94,6 +100,7 @@ struct Run<'a, S, O> {
     held: Held,
     trust: Cell<Trust>,
     lost: Cell<bool>,
+    superseded: Cell<bool>,
     /// Jobs that wait for the store or the receiver, and not for time to pass.
     working: Cell<u32>,
     /// Messages that were accepted, and attempts that failed.
@@ -138,6 +145,7 @@ pub(super) async fn one<S: Store, O: Outside>(
         held,
         trust: Cell::new(Trust::new(terms, asked_at)),
         lost: Cell::new(false),
+        superseded: Cell::new(false),
         working: Cell::new(0),
         attempts: Cell::default(),
         loaded: Cell::new(0),
@@ -157,7 +165,11 @@ pub(super) async fn one<S: Store, O: Outside>(
         u64::MAX
     };
     let seen = Ok((loaded, run.polled.take()));
-    Ok(Drained { report, seen })
+    Ok(Drained {
+        report,
+        seen,
+        is_superseded: run.superseded.get(),
+    })
 }
 
 type Jobs<'a> = FuturesUnordered<LocalBoxFuture<'a, Option<Done>>>;
@@ -199,7 +211,7 @@ impl<S: Store, O: Outside> Run<'_, S, O> {
                 Some(at) if now.saturating_sub(at) > self.terms.attempt_ms.saturating_add(GRACE_MS) => {
                     return self.report(&machine);
                 }
-                None if self.is_over(until, began, now, active_at, wake) => {
+                None if self.superseded.get() || self.is_over(until, began, now, active_at, wake) => {
                     stopped_at = Some(now);
                     event = Some(Event::Stop);
                     continue;
@@ -399,7 +411,10 @@ impl<S: Store, O: Outside> Run<'_, S, O> {
             return MaySend::No(None);
         }
         match standing(self.store, self.defined).await {
-            Ok(Standing { in_force: false, .. }) => MaySend::Never,
+            Ok(Standing { in_force: false, .. }) => {
+                self.superseded.set(true);
+                MaySend::Never
+            }
             Ok(Standing { polled, .. }) if polled.control.0.paused => MaySend::No(Some(polled)),
             Ok(_) => MaySend::Yes,
             Err(_) => {

@@ -4,13 +4,13 @@ use super::*;
 use crate::lease;
 use crate::relay::Blame;
 use crate::relay::attempt::Answered;
-use crate::subscription::Subscription;
+use crate::subscription::{SinkKind, Subscription};
 use futures::executor::LocalPool;
 use futures::task::LocalSpawnExt as _;
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::task::{Poll, Waker};
-use tollgate_store::commit::{Append, Commit, literal};
+use tollgate_store::commit::{Append, Commit, Mutation, literal};
 use tollgate_store::memory::InMemoryStore;
 
 const START: u64 = 1_800_000_000_000;
@@ -32,6 +32,10 @@ struct Scene {
     /// Key and sequence of what was accepted.
     accepted: RefCell<Vec<(String, u64)>>,
     subscription: Subscription,
+    /// It is in the store, not in the file.
+    is_stored: Cell<bool>,
+    /// Where the last one was sent to.
+    last_url: RefCell<String>,
 }
 
 impl Scene {
@@ -48,9 +52,37 @@ impl Scene {
             answers_in: Cell::new(5),
             accepted: RefCell::default(),
             subscription,
+            is_stored: Cell::new(false),
+            last_url: RefCell::default(),
         };
         scene.store.set_now(START);
         Rc::new(scene)
+    }
+
+    /// Makes or changes the subscription over HTTP.
+    fn put(&self, url: &str) {
+        self.is_stored.set(true);
+        let stored = subscriptions::Stored {
+            id: "id".into(),
+            by_id: true,
+            settings: Subscription {
+                url: url.into(),
+                ..self.subscription.clone()
+            },
+            created_at: START,
+            updated_at: self.now.get(),
+        };
+        let set = Mutation::Set {
+            key: subscriptions::key("t", "s"),
+            value: literal(serde_json::to_vec(&stored).unwrap()),
+            expires: None,
+        };
+        let commit = Commit {
+            partition: subscriptions::PARTITION.into(),
+            mutations: vec![set],
+            ..Commit::default()
+        };
+        self.store.commit_now(commit).unwrap();
     }
 
     fn append(&self, range: std::ops::RangeInclusive<u64>) {
@@ -140,6 +172,10 @@ impl Outside for Scene {
         drawn
     }
 
+    fn serves(&self, of: &Defined) -> bool {
+        of.settings.kind == SinkKind::Http
+    }
+
     async fn sleep(&self, ms: u64) {
         let (at, rung) = (self.now.get().saturating_add(ms), Rc::new(Cell::new(false)));
         std::future::poll_fn(|context| {
@@ -153,7 +189,8 @@ impl Outside for Scene {
         .await;
     }
 
-    async fn deliver(&self, _: &Defined, message: Arc<Message>) -> (Delivered, Answered) {
+    async fn deliver(&self, to: &Defined, message: Arc<Message>) -> (Delivered, Answered) {
+        self.last_url.replace(to.settings.url.clone());
         self.sleep(self.answers_in.get()).await;
         if self.now.get() < self.refuses_until.get() {
             let refused = Delivered::refused(Blame::Origin, "the origin answered 503");
@@ -187,7 +224,7 @@ fn begin(scene: &Rc<Scene>, pool: &LocalPool, until: Until) -> (Reported, future
     let (scene, reported) = (Rc::clone(scene), Reported::default());
     let report = Rc::clone(&reported);
     let drained = async move {
-        let file = [("t", &scene.subscription)];
+        let file = Some(("t", &scene.subscription)).filter(|_| !scene.is_stored.get());
         let done = drain(
             &scene.store,
             &*scene,
@@ -288,6 +325,33 @@ fn a_tick_tells_when_something_is_due_again_and_the_next_one_delivers_it() {
         assert!(ticks < 50);
     }
     assert_eq!(scene.sequences(), (1..=10).collect::<Vec<_>>());
+}
+
+/// A drain that lingers has the lease, and knows the subscription as it was.
+#[test]
+fn a_subscription_that_is_changed_is_served_anew_at_once() {
+    let (scene, mut pool) = (Scene::new(), LocalPool::new());
+    scene.put("https://origin.example/before");
+    scene.append(1..=2);
+    let (reported, _) = begin(&scene, &pool, Until::Empty);
+    assert!(scene.run(&mut pool, START + 1_000, || scene.accepted.borrow().len() == 2));
+    scene.put("https://origin.example/after");
+    scene.append(3..=3);
+    assert!(scene.run(&mut pool, START + 3_000, || scene.accepted.borrow().len() == 3));
+    assert_eq!(*scene.last_url.borrow(), "https://origin.example/after");
+    assert!(scene.run(&mut pool, START + 60_000, || reported.borrow().is_some()));
+    assert_eq!(reported.take().unwrap().delivered, 3);
+}
+
+/// Else the host that can would find the lease taken, and attempts would be used up.
+#[test]
+fn what_is_not_served_here_is_left_to_another_host() {
+    let (mut scene, mut pool) = (Scene::new(), LocalPool::new());
+    Rc::get_mut(&mut scene).unwrap().subscription.kind = SinkKind::Kafka;
+    scene.append(1..=5);
+    let report = finish(&scene, &mut pool, Until::Budget(5_000));
+    assert_eq!((report, scene.now.get()), (Report::default(), START));
+    assert!(free(&scene));
 }
 
 #[test]

@@ -1,5 +1,9 @@
 //! What a statement's parameter is bound to: a field of a message, as `GET …/messages` shows it.
 
+use std::collections::BTreeMap;
+
+use serde_json::value::RawValue;
+
 /// The longest path of a parameter, bytes.
 pub const MAX_PARAMETER: usize = 256;
 /// The most parameters of a statement.
@@ -56,6 +60,32 @@ impl Parameter {
         }
         Ok(Self { field, path })
     }
+}
+
+/// Follows a path. Numbers keep all of their digits: what is passed by is not read. `None`: there is nothing.
+///
+/// # Errors
+/// What is on the way cannot be read.
+pub fn within<'a>(mut raw: &'a RawValue, path: &[String]) -> serde_json::Result<Option<&'a RawValue>> {
+    for word in path {
+        let found = match raw.get().as_bytes().first() {
+            Some(b'{') => {
+                let mut members: BTreeMap<String, &RawValue> = serde_json::from_str(raw.get())?;
+                members.remove(word)
+            }
+            Some(b'[') => {
+                let elements: Vec<&RawValue> = serde_json::from_str(raw.get())?;
+                let at = word.parse::<usize>().ok();
+                at.and_then(|at| elements.get(at).copied())
+            }
+            _ => None,
+        };
+        match found {
+            Some(found) => raw = found,
+            None => return Ok(None),
+        }
+    }
+    Ok(Some(raw))
 }
 
 #[cfg(test)]

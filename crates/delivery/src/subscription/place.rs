@@ -113,7 +113,7 @@ impl Place {
 
 impl Subscription {
     /// The hosts and the ports that it leads to, as URLs of the web, whatever they are of, each with its setting. One that cannot be read
-    /// stays as it is.
+    /// stays as it is. A store of Spin's is no host.
     pub fn leads_to(&self) -> impl Iterator<Item = (&'static str, String)> {
         let (kind, second) = (
             self.kind,
@@ -121,6 +121,7 @@ impl Subscription {
         );
         std::iter::once(("url", &self.url))
             .chain(second)
+            .filter(move |_| kind != SinkKind::KeyValue)
             .map(move |(setting, url)| {
                 let place = match kind {
                     SinkKind::Http => None,

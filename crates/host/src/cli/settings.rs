@@ -241,7 +241,9 @@ fn parse(file: Option<&Path>, text: Option<&str>) -> Result<(Settings, String)> 
         return Ok((Settings::default(), "the built-in defaults".to_owned()));
     };
     let name = file.display().to_string();
-    Ok((Settings::parse(text, &name)?, name))
+    let settings = Settings::parse(text, &name)?;
+    settings.ensure_served(text, &name)?;
+    Ok((settings, name))
 }
 
 /// The admin key that was given, and sound: by flag, by the file that a flag names, or by the environment.

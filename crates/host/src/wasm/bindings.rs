@@ -34,5 +34,31 @@ pub mod variables {
     pub use spin::variables::variables::*;
 }
 
+/// Spin's key-value stores: what its components import of them.
+pub mod key_value {
+    wasmtime::component::bindgen!({
+        inline: "
+            package spin:key-value@3.0.0;
+            interface key-value {
+                variant error { store-table-full, no-such-store, access-denied, other(string) }
+                resource store {
+                    open: static async func(label: string) -> result<store, error>;
+                    get: async func(key: string) -> result<option<list<u8>>, error>;
+                    set: async func(key: string, value: list<u8>) -> result<_, error>;
+                }
+            }
+            world importer { import key-value; }
+        ",
+        world: "importer",
+        require_store_data_send: true,
+        with: { "spin:key-value/key-value.store": crate::wasm::bindings::NoStore },
+    });
+    pub use spin::key_value::key_value::*;
+}
+
+/// There is none.
+#[derive(Debug)]
+pub enum NoStore {}
+
 pub use exports::tollgate::edge::rules;
 pub use tollgate::edge::{buckets, memory, store};

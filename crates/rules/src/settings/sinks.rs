@@ -2,15 +2,15 @@
 
 use tollgate_api::units::Span;
 use tollgate_delivery::subscription::parameter::{MAX_PARAMETERS, Parameter};
-use tollgate_delivery::subscription::{Place, SinkKind, Subscription};
+use tollgate_delivery::subscription::{Place, SinkKind, Subscription, key_value};
 
 use super::checks::{Checked, ensure, within};
 use super::topics::target;
 use crate::config::{Fault, Path};
 
-/// Why a type is refused where nothing leaves but HTTP.
-pub const HTTP_ONLY: &str =
-    "must be http here: Spin's components have no connections that last, which other types need";
+/// Why a type is refused under Spin.
+const NOT_ON_SPIN: &str =
+    "must be http or key-value here: Spin's components have no connections that last, which other types need";
 
 const MAX_URL: usize = 2_048;
 /// The longest name of a stream, bytes.
@@ -42,9 +42,18 @@ const DEDUPLICATE_BOUNDS: (Span, Span) = (Span::from_secs(0), Span::from_secs(7 
 /// The highest number of a database.
 const MAX_DATABASE: u32 = 1_000_000;
 
+/// Why a type is not served: `None` if it is.
+pub(super) fn unserved(kind: SinkKind, on_spin: bool) -> Option<&'static str> {
+    match kind {
+        SinkKind::Http => None,
+        SinkKind::KeyValue => (!on_spin).then_some(key_value::SPIN_ONLY),
+        _ => on_spin.then_some(NOT_ON_SPIN),
+    }
+}
+
 /// The settings that not every type has, and who has them.
-fn own(one: &Subscription) -> [(&'static str, bool, &'static [SinkKind]); 18] {
-    use SinkKind::{Http, Kafka, Nats, Postgres, Redis, S3, Smtp};
+fn own(one: &Subscription) -> [(&'static str, bool, &'static [SinkKind]); 19] {
+    use SinkKind::{Http, Kafka, KeyValue, Nats, Postgres, Redis, S3, Smtp};
     [
         ("secret", one.secret.is_some(), &[Http]),
         ("previous_secret", one.previous_secret.is_some(), &[Http]),
@@ -61,6 +70,7 @@ fn own(one: &Subscription) -> [(&'static str, bool, &'static [SinkKind]); 18] {
         ("to", one.to.is_some(), &[Smtp]),
         ("text", one.text.is_some(), &[Smtp]),
         ("html", one.html.is_some(), &[Smtp]),
+        ("key", one.key.is_some(), &[KeyValue]),
         ("mechanism", one.mechanism.is_some(), &[Kafka]),
         ("statement", one.statement.is_some(), &[Postgres]),
         ("parameters", one.parameters.is_some(), &[Postgres]),
@@ -92,6 +102,9 @@ pub(super) fn check(one: &Subscription, path: &Path) -> Checked {
         path.key("url"),
         "must have at most 2,048 bytes",
     )?;
+    if one.kind == SinkKind::KeyValue {
+        return entries(one, path);
+    }
     let place = Place::parse(one.kind, &one.url).map_err(|fault| Fault::new(path.key("url"), fault))?;
     for (name, password) in [
         ("password", &one.password),
@@ -108,7 +121,7 @@ pub(super) fn check(one: &Subscription, path: &Path) -> Checked {
         )?;
     }
     match one.kind {
-        SinkKind::Http => Ok(()),
+        SinkKind::Http | SinkKind::KeyValue => Ok(()),
         SinkKind::Kafka => kafka(one, &place, path),
         SinkKind::Nats => nats(one, &place, path),
         SinkKind::Postgres => postgres(one, &place, path),
@@ -116,6 +129,18 @@ pub(super) fn check(one: &Subscription, path: &Path) -> Checked {
         SinkKind::S3 => s3(one, &place, path),
         SinkKind::Smtp => smtp(one, &place, path),
     }
+}
+
+fn entries(one: &Subscription, path: &Path) -> Checked {
+    key_value::label(&one.url).map_err(|fault| Fault::new(path.key("url"), fault))?;
+    ensure(
+        one.batch.is_none(),
+        path.key("batch"),
+        "is not for the type key-value: each message is a value of its own",
+    )?;
+    let template = one.key.as_deref().unwrap_or(key_value::KEY);
+    key_value::Template::parse(template).map_err(|fault| Fault::new(path.key("key"), fault))?;
+    Ok(())
 }
 
 fn kafka(one: &Subscription, place: &Place, path: &Path) -> Checked {

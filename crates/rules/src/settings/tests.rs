@@ -872,6 +872,64 @@ fn a_subscription_of_objects_has_a_bucket_and_perhaps_a_key_a_prefix_and_a_regio
 }
 
 #[test]
+fn a_subscription_of_values_has_a_store_and_a_template_and_is_served_under_spin_alone() {
+    let of =
+        |lines: &str| format!("[[topics.t.subscriptions]]\nname = \"s\"\ntype = \"key-value\"\n{lines}\n");
+    let url = "url = \"key-value://default\"";
+    parsed(&of(&format!(
+        "{url}\nkey = \"latest/{{key}}\"\npayload = \"reference\""
+    )));
+    let served = |on_spin: bool, text: &str| {
+        let mut settings = Settings::parse(text, "t.toml").unwrap();
+        settings.on_spin = on_spin;
+        settings
+            .ensure_served(text, "t.toml")
+            .map_err(|error| error.to_string())
+    };
+    let (values, kafka) = (of(url), of(url).replace("key-value", "kafka"));
+    assert_eq!((served(true, &values), served(false, &kafka)), (Ok(()), Ok(())));
+    let refused_by_host = served(false, &values).unwrap_err();
+    assert!(
+        refused_by_host.starts_with("t.toml:3: topics.t.subscriptions[0].type: is for Spin"),
+        "{refused_by_host}"
+    );
+    let refused_by_spin = served(true, &kafka).unwrap_err();
+    assert!(
+        refused_by_spin.contains("must be http or key-value"),
+        "{refused_by_spin}"
+    );
+    for url in [
+        "key-value:default",
+        "key-value://",
+        "key-value://a/b",
+        "key-value://u@a",
+        "redis://default",
+        "https://default/",
+    ] {
+        refused("topics.t.subscriptions[0].url", &of(&format!("url = \"{url}\"")));
+    }
+    for (key, line) in [
+        ("key", "key = \"\""),
+        ("key", "key = \"{key}\""),
+        ("key", "key = \"a/{nobody}\""),
+        ("batch", "batch = 10"),
+        ("password", "password = \"x\""),
+        ("stream", "stream = \"x\""),
+        ("secret", "secret = \"whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw\""),
+        ("retry.final", "retry = { final = [400] }"),
+    ] {
+        refused(
+            &format!("topics.t.subscriptions[0].{key}"),
+            &of(&format!("{url}\n{line}")),
+        );
+    }
+    refused(
+        "topics.t.subscriptions[0].key",
+        &subscription_with("key = \"a/{id}\""),
+    );
+}
+
+#[test]
 fn a_subscription_of_mails_has_a_sender_templates_and_perhaps_a_second_server() {
     let good = [
         ("url", "\"smtps://shop@mail.example\""),

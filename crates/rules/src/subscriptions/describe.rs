@@ -30,7 +30,7 @@ pub(crate) fn describe(call: Call, operation: &mut Operation<'_>) {
         Call::PutSubscription => {
             operation.about(
                 "Every message of the topic is one HTTP POST to `url`, signed by Standard Webhooks and typed by CloudEvents headers; or, by \
-                 its `type`, a mail, a record of Kafka, a message of NATS JetStream, a statement of Postgres, an entry of a Redis stream or an object of S3 (under Spin there is `http` only). What the body leaves out takes its default, except for secrets and headers, which stay. Those of tollgate.toml are changed there (409).",
+                 its `type`, a mail, a record of Kafka, a message of NATS JetStream, a statement of Postgres, an entry of a Redis stream or an object of S3. Under Spin there are `http` and `key-value`, a value of a key-value store. What the body leaves out takes its default, except for secrets and headers, which stay. Those of tollgate.toml are changed there (409).",
             );
             operation.takes::<write::Body>(json!({
                 "url": "https://shop.example.com/hooks/tollgate", "headers": { "authorization": "Bearer 7f2c" },

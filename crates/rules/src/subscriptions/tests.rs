@@ -1011,7 +1011,7 @@ fn a_redis_subscription_is_made_shown_and_changed_without_its_password() {
         );
     }
     // Where no sockets are.
-    gateway.settings.http_only = true;
+    gateway.settings.on_spin = true;
     let (status, problem) = gateway.ask("PUT", "t/subscriptions/new", body(json!({})));
     assert_eq!(
         (status, &problem["errors"][0]["pointer"]),
@@ -1019,6 +1019,53 @@ fn a_redis_subscription_is_made_shown_and_changed_without_its_password() {
         "{problem}"
     );
     assert!(problem.to_string().contains("Spin"), "{problem}");
+}
+
+#[test]
+fn a_key_value_subscription_is_made_and_shown_under_spin_only() {
+    let mut gateway = Gateway::subscribed();
+    let body = |more: Value| {
+        let mut body = json!({ "type": "key-value", "url": "key-value://default" });
+        body.as_object_mut()
+            .unwrap()
+            .extend(more.as_object().unwrap().clone());
+        body
+    };
+    let (status, problem) = gateway.ask("PUT", "t/subscriptions/s", body(json!({})));
+    assert_eq!(
+        (status, &problem["errors"][0]["pointer"]),
+        (400, &json!("#/type")),
+        "{problem}"
+    );
+    assert!(problem.to_string().contains("Spin"), "{problem}");
+    gateway.settings.on_spin = true;
+    let (status, made) = gateway.ask("PUT", "t/subscriptions/s", body(json!({})));
+    assert_eq!(
+        (status, &made["type"], &made["key"], &made["secret"]),
+        (201, &json!("key-value"), &json!("{topic}/{id}"), &Value::Null)
+    );
+    let template = "claims/{data.campaign}/{data.user}";
+    let (status, changed) = gateway.ask("PUT", "t/subscriptions/s", body(json!({ "key": template })));
+    assert_eq!((status, &changed["key"]), (200, &json!(template)));
+    for (more, pointer) in [
+        (json!({ "key": "{key}" }), "#/key"),
+        (json!({ "key": "" }), "#/key"),
+        (json!({ "url": "http://default" }), "#/url"),
+        (json!({ "password": "x" }), "#/password"),
+        (json!({ "headers": { "x-a": "b" } }), "#/headers"),
+        (json!({ "batch": 10 }), "#/batch"),
+        (json!({ "stream": "x" }), "#/stream"),
+    ] {
+        let (status, problem) = gateway.ask("PUT", "t/subscriptions/new", body(more));
+        assert_eq!(
+            (status, &problem["errors"][0]["pointer"]),
+            (400, &json!(pointer)),
+            "{problem}"
+        );
+    }
+    let of_http = json!({ "url": "https://example.com/", "key": "x/{id}" });
+    let (status, problem) = gateway.ask("PUT", "t/subscriptions/new", of_http);
+    assert_eq!((status, &problem["errors"][0]["pointer"]), (400, &json!("#/key")));
 }
 
 #[test]

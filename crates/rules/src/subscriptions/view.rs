@@ -11,6 +11,7 @@ use tollgate_api::time;
 use tollgate_delivery::relay::record::{BreakerRecord, PauseReason};
 use tollgate_delivery::relay::restore;
 use tollgate_delivery::start::StartFrom;
+use tollgate_delivery::subscription::key_value::KEY;
 use tollgate_delivery::subscription::{
     BATCH_INTERVAL, DEDUPLICATE, Filter, MECHANISM, Mechanism, Payload, REGION, Rate, Retry, SinkKind,
 };
@@ -82,6 +83,9 @@ pub(super) struct View {
     /// Of `s3`: the region that requests are signed for.
     #[serde(skip_serializing_if = "Option::is_none")]
     region: Option<String>,
+    /// Of `key-value`: the template of keys.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    key: Option<String>,
     /// Of `redis`: for how many seconds a message that was added is known.
     #[serde(skip_serializing_if = "Option::is_none")]
     deduplicate: Option<Number>,
@@ -282,6 +286,8 @@ impl View {
                 .then(|| settings.mechanism.unwrap_or(MECHANISM)),
             region: (settings.kind == SinkKind::S3)
                 .then(|| settings.region.clone().unwrap_or_else(|| REGION.to_owned())),
+            key: (settings.kind == SinkKind::KeyValue)
+                .then(|| settings.key.clone().unwrap_or_else(|| KEY.to_owned())),
             deduplicate: (settings.kind == SinkKind::Redis)
                 .then(|| seconds(settings.deduplicate.unwrap_or(DEDUPLICATE).as_millis())),
             secret: settings.secret.as_ref().map(|_| MASK.to_owned()),

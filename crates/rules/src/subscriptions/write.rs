@@ -47,7 +47,7 @@ pub(super) struct Body {
     /// Where messages are sent to, a public address without a fragment: http or https, without a user's name; with `type`
     /// nats or tls, postgres or postgresql with a user and a database, smtp or smtps, redis or rediss, that with the number of a
     /// database if need be; kafka or kafka+ssl, with a topic as its path if need be; with `type` s3, http or https with an access key, and
-    /// a bucket as its path.
+    /// a bucket as its path; with `type` key-value, `key-value://` and the label of a store.
     #[cfg_attr(feature = "schema", schemars(with = "tollgate_api::openapi::Uri"))]
     url: String,
     /// Of the user of the URL, or of all; not with `http`. Shown in no answer. A changed subscription that is given none keeps its own
@@ -105,6 +105,13 @@ pub(super) struct Body {
         schemars(with = "Option<String>", regex(pattern = r"^[a-z0-9-]{1,64}$"))
     )]
     region: Option<String>,
+    /// `key-value`: the template of keys, `{topic}/{id}` unless it is given: text, and fields of a message in braces, e.g.
+    /// `claims/{data.campaign}/{data.user}`.
+    #[cfg_attr(
+        feature = "schema",
+        schemars(with = "Option<String>", regex(pattern = r"^[!-~]{1,256}$"))
+    )]
+    key: Option<String>,
     /// `redis`: for how many seconds a message that was added is known, so that it is not added again: 600 unless it is given. 0: not
     /// at all.
     #[cfg_attr(feature = "schema", schemars(range(max = 604_800)))]
@@ -212,8 +219,8 @@ pub(super) async fn put<S: Store>(
     let body: Body = json::body(request)?;
     let keeps_headers = body.headers.is_none();
     let mut settings = settings(name, body)?;
-    if world.settings.http_only && settings.kind != SinkKind::Http {
-        return Err(Problem::field("#/type", crate::settings::HTTP_ONLY));
+    if let Some(why) = world.settings.unserved(settings.kind) {
+        return Err(Problem::field("#/type", why));
     }
     for (setting, target) in settings.leads_to() {
         if world.settings.own.are_target(&target) {
@@ -451,6 +458,7 @@ fn settings(name: &str, body: Body) -> Result<Subscription, Problem> {
     settings.parameters = body.parameters;
     settings.mechanism = body.mechanism;
     settings.region = body.region;
+    settings.key = body.key;
     settings.deduplicate = body.deduplicate.map(seconds);
     settings.secret = body.secret;
     settings.previous_secret = body.previous_secret;

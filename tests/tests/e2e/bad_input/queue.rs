@@ -134,6 +134,18 @@ pub async fn bad_groups_and_replays_are_refused_by_field(host: Host) {
         (
             "PUT",
             &push,
+            json!({ "type": "key-value", "url": "key-value://a/b" }),
+            "#/url",
+        ),
+        (
+            "PUT",
+            &push,
+            json!({ "type": "key-value", "url": "key-value://default", "key": "{key}" }),
+            "#/key",
+        ),
+        (
+            "PUT",
+            &push,
             json!({ "type": "s3", "url": "https://AKIA@x.example/" }),
             "#/url",
         ),

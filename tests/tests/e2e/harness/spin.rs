@@ -22,6 +22,9 @@ const PORTS: u16 = 10_000;
 /// What opens the tick to schedulers that send nothing but a URL.
 pub const TICK_SECRET: &str = "the-secret-of-the-scheduler";
 
+/// A runtime configuration that a case has written into the directory of its gateway.
+pub const RUNTIME_CONFIG: &str = "runtime-config.toml";
+
 /// The `spin` program, if there is one.
 static SPIN: LazyLock<Option<PathBuf>> = LazyLock::new(|| {
     let found = match env::var_os("SPIN") {
@@ -66,6 +69,10 @@ pub fn start(directory: &Path, admin_key: Option<&str>, database: Option<&str>) 
         .env("SPIN_VARIABLE_TOLLGATE_ORIGIN", "http://127.0.0.1:*")
         .env("SPIN_VARIABLE_TOLLGATE_TICK_SECRET", TICK_SECRET)
         .env_remove("SPIN_VARIABLE_TOLLGATE_ADMIN_KEY");
+    let runtime_config = directory.join(RUNTIME_CONFIG);
+    if runtime_config.is_file() {
+        command.arg("--runtime-config-file").arg(runtime_config);
+    }
     if let (Some(url), Some((scheme, rest))) = (database, scheme) {
         let place = rest.rsplit('@').next().and_then(|rest| rest.split('/').next());
         let place = place.expect("the URL has a path");

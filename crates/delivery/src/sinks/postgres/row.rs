@@ -7,7 +7,7 @@ use serde_json::value::RawValue;
 use tokio_postgres::types::{Format, IsNull, Kind, ToSql, Type, to_sql_checked};
 use tollgate_store::commit::Message;
 
-use crate::subscription::parameter::{DATA, MESSAGE, Parameter};
+use crate::subscription::parameter::{DATA, MESSAGE, Parameter, within};
 use crate::view::MessageView;
 
 /// A value on its way. The database reads text as the type that the statement gives the parameter.
@@ -86,29 +86,6 @@ pub(super) fn values(
         }
     };
     parameters.iter().zip(types).map(of).collect()
-}
-
-/// Follows a path. Numbers keep all of their digits: what is passed by is not read.
-fn within<'a>(mut raw: &'a RawValue, path: &[String]) -> serde_json::Result<Option<&'a RawValue>> {
-    for word in path {
-        let found = match raw.get().as_bytes().first() {
-            Some(b'{') => {
-                let mut members: BTreeMap<String, &RawValue> = serde_json::from_str(raw.get())?;
-                members.remove(word)
-            }
-            Some(b'[') => {
-                let elements: Vec<&RawValue> = serde_json::from_str(raw.get())?;
-                let at = word.parse::<usize>().ok();
-                at.and_then(|at| elements.get(at).copied())
-            }
-            _ => None,
-        };
-        match found {
-            Some(found) => raw = found,
-            None => return Ok(None),
-        }
-    }
-    Ok(Some(raw))
 }
 
 /// JSON for a parameter of that type; for any other the text of a string, the digits of a number, the JSON of what holds others.

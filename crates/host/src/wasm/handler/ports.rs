@@ -3,14 +3,14 @@
 use super::guest::Guest;
 use super::prefix::Prefix;
 use crate::wasm::bindings::ports::{buckets, store, upkeep};
-use crate::wasm::bindings::variables;
+use crate::wasm::bindings::{NoStore, key_value, variables};
 use crate::wasm::ports::Engines;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use tollgate_store::bucket::Bucket;
 use tollgate_store::commit::{MAX_PAGE, Topic};
 use tollgate_store::ports::Store as _;
-use wasmtime::component::{Accessor, HasData, Linker};
+use wasmtime::component::{Accessor, HasData, Linker, Resource};
 
 /// The engines that its ports reach.
 #[derive(Clone)]
@@ -43,7 +43,7 @@ impl HasData for HasPorts {
     type Data<'a> = &'a mut Ports;
 }
 
-/// The ports, and what Spin calls variables.
+/// The ports, what Spin calls variables, and its key-value stores, of which there is none: the components that we compose for Spin import them.
 pub fn add_to_linker(
     linker: &mut Linker<Guest>,
     ports: fn(&mut Guest) -> &mut Ports,
@@ -51,6 +51,7 @@ pub fn add_to_linker(
     buckets::add_to_linker::<_, HasPorts>(linker, ports)?;
     store::add_to_linker::<_, HasPorts>(linker, ports)?;
     upkeep::add_to_linker::<_, HasPorts>(linker, ports)?;
+    key_value::add_to_linker::<_, HasPorts>(linker, ports)?;
     variables::add_to_linker::<_, HasPorts>(linker, ports)
 }
 
@@ -207,5 +208,37 @@ impl<T: Send + 'static> variables::HostWithStore<T> for HasPorts {
     async fn get(accessor: &Accessor<T, Self>, name: String) -> Result<String, variables::Error> {
         let found = ports(accessor).variables.get(&name).cloned();
         found.ok_or(variables::Error::Undefined(name))
+    }
+}
+
+impl key_value::Host for Ports {}
+
+/// There are no stores of Spin's here, and so nothing that was opened.
+impl key_value::HostStore for Ports {
+    fn drop(&mut self, _: Resource<NoStore>) -> wasmtime::Result<()> {
+        Ok(())
+    }
+}
+
+impl<T: Send + 'static> key_value::HostStoreWithStore<T> for HasPorts {
+    async fn open(_: &Accessor<T, Self>, _label: String) -> Result<Resource<NoStore>, key_value::Error> {
+        Err(key_value::Error::AccessDenied)
+    }
+
+    async fn get(
+        _: &Accessor<T, Self>,
+        _: Resource<NoStore>,
+        _key: String,
+    ) -> Result<Option<Vec<u8>>, key_value::Error> {
+        Err(key_value::Error::AccessDenied)
+    }
+
+    async fn set(
+        _: &Accessor<T, Self>,
+        _: Resource<NoStore>,
+        _key: String,
+        _value: Vec<u8>,
+    ) -> Result<(), key_value::Error> {
+        Err(key_value::Error::AccessDenied)
     }
 }
