@@ -180,7 +180,7 @@ pub async fn the_last_value_of_a_key_stays_the_last(host: Host) {
     );
     assert_eq!((&value["id"], &value["sequence"]), (&json!(id), &json!(last)));
     let call = gateway.post(&format!("{letters}/redrive")).key(ADMIN_KEY);
-    call.json(&json!({})).send().await.expect(200);
+    call.json(&json!({ "all": true })).send().await.expect(200);
     eventually("the first is delivered", async || {
         (read(&gateway, MADE).await["lag"] == 0).then_some(())
     })
