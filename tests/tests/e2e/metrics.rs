@@ -216,7 +216,7 @@ pub async fn holds_draws_and_refusals_are_told(host: Host) {
         let refused = gateway.get("/hard").send().await;
         refused.problem(403, "challenge-required");
     }
-    let denied = gateway.get("/nothing").client("harvester").outside_contract();
+    let denied = gateway.get("/nothing").client("harvester");
     denied.send().await.problem(403, "forbidden");
     gateway
         .get("/api/links")

@@ -68,6 +68,10 @@ impl<'s> Operation<'s> {
         let native = call.is_native();
         if !Call::is_health(call.path()) {
             operation.refuses(&[Kind::QuotaExceeded]);
+            if !native {
+                // Whom an access list turns away.
+                operation.refuses(&[Kind::Forbidden]);
+            }
             if may_be_held(call) {
                 operation.refuses(&[Kind::WaitingRoom]);
             }
