@@ -69,7 +69,11 @@ pub async fn answer(
             }
         }
         let most = calls::max_body(&seen.path, settings.config.server.max_body.0);
-        seen.body = body::read(&parts.headers, body, most).await?;
+        let is_link = component == Component::Shortener && calls::one_segment(&seen.path).is_some();
+        let content_type = parts.headers.get("content-type").map(HeaderValue::as_bytes);
+        if !(is_link && tollgate_rules::links::needs_no_body(&seen.method, content_type)) {
+            seen.body = body::read(&parts.headers, body, most).await?;
+        }
         let mut response = rule(&world, &seen).await;
         if key == Some(AdminKey::Missing) && Kind::Unauthorized.is_of(&response) {
             response = admin_key::missing(&world).await.into_response();

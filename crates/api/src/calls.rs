@@ -124,8 +124,14 @@ use Scope::{Admin, Campaigns, Limits, Links, Metrics, Topics};
 calls! {
     /// The redirect, and with a `+` behind the code the page that shows where it leads.
     FollowLink = Shortener "GET" "/:code" Anyone, Hot;
-    /// The button of the page that machines get instead of a numbered link, or the password of a link: a visit, and the redirect.
+    /// The button of the page that machines get instead of a numbered link, or the password of a link: a visit, and the redirect. A link that keeps methods (307, 308) passes on any other.
     OpenLink = Shortener "POST" "/:code" Anyone, Body;
+    /// The redirect of a link that keeps methods (307, 308).
+    FollowLinkByPut = Shortener "PUT" "/:code" Anyone;
+    /// The same.
+    FollowLinkByPatch = Shortener "PATCH" "/:code" Anyone;
+    /// The same.
+    FollowLinkByDelete = Shortener "DELETE" "/:code" Anyone;
     /// The caller's links; an admin sees all.
     ListLinks = Shortener "GET" "/api/links" Key(Links);
     /// A new link.
@@ -561,8 +567,10 @@ const HOT_ENDS: &[&str] = &["/claims", "/entries", "/tickets", "/confirm", "/rel
 /// route. A few comparisons, since every request is asked; a test holds them to [`Call::is_hot`].
 pub fn is_hot(component: Component, method: &str, path: &str) -> bool {
     match component {
-        // What a form sends may be a password, which is work.
-        Component::Shortener => method != "POST" && !path.starts_with("/api/") && !path.starts_with("/rest/"),
+        // What a form sends may be a password, which is work. What others send is not read.
+        Component::Shortener => {
+            matches!(method, "GET" | "HEAD") && !path.starts_with("/api/") && !path.starts_with("/rest/")
+        }
         Component::Forward => !path.starts_with("/api/") && !is_sqs(path),
         Component::Coupon => match method {
             "POST" => HOT_ENDS.iter().any(|end| path.ends_with(end)),

@@ -133,6 +133,7 @@ impl Row {
             _ => "owned",
         };
         let (first, second) = match call {
+            Call::FollowLinkByPut | Call::FollowLinkByPatch | Call::FollowLinkByDelete => ("keeping", ""),
             Call::FollowLink
             | Call::OpenLink
             | Call::ReadLink
@@ -302,6 +303,8 @@ impl Site {
         );
         let link = |code: &str| json!({ "url": "https://example.com/", "code": code, "expiresAt": expiry });
         site.made("POST", "/api/links", &as_key(&own), &link("owned"));
+        let keeping = json!({ "url": "https://example.com/", "code": "keeping", "redirect": 307 });
+        site.made("POST", "/api/links", &as_key(&own), &keeping);
         let client = |name: &str| vec![("x-client-id", name.to_owned())];
         let token = |made: Value| made["manageToken"].as_str().unwrap().to_owned();
         site.own_token = token(site.made("POST", "/api/links", &client("its-client"), &link("anonymous")));

@@ -67,6 +67,7 @@ pub use fields::{MAX_TAGS, MAX_VISITS};
 pub use list::{DEFAULT_PAGE, MAX_PAGE};
 pub use maintain::maintain;
 pub use record::{Facts, Limits, State, state};
+pub use redirect::needs_no_body;
 
 /// Where a rule runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

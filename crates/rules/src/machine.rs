@@ -449,7 +449,7 @@ impl Rules {
             component,
             is_hot,
             is_bulk: !is_hot && calls::is_bulk(path),
-            is_redirect: is_hot && component == Component::Shortener && matches!(method, "GET" | "HEAD"),
+            is_redirect: is_hot && component == Component::Shortener,
         }
     }
 

@@ -27,8 +27,11 @@ const METHODS: [&str; 9] = [
 /// The most patterns of one input.
 const MAX_PATTERNS: usize = 4;
 /// The calls by which a stranger may change something; see `SECURITY.md`.
-const OPEN: [Call; 7] = [
+const OPEN: [Call; 10] = [
     Call::FollowLink,
+    Call::FollowLinkByPut,
+    Call::FollowLinkByPatch,
+    Call::FollowLinkByDelete,
     Call::OpenLink,
     Call::CreateLink,
     Call::Claim,
@@ -74,7 +77,7 @@ fn routed(request: &Request) -> Option<Call> {
 fn one_answer(request: &Request) {
     // Any one segment reads as a code; those of the gateway's own, and configured ones, never get that far.
     let mut named = calls(request);
-    named.retain(|(_, call)| !matches!(call, Call::FollowLink | Call::OpenLink));
+    named.retain(|(_, call)| call.path() != Call::FollowLink.path());
     assert!(named.len() <= 1, "{named:?}");
     let component = SETTINGS.component(&request.path);
     if let [(owner, call)] = named[..] {

@@ -26,7 +26,9 @@ pub use ways::*;
 
 use serde_json::{Value, json};
 
-use crate::harness::{Answer, Gateway, Host, in_seconds, unique};
+use reqwest::Method;
+
+use crate::harness::{Answer, Gateway, Host, eventually, in_seconds, unique};
 
 /// A member's link, with whatever `fields` say besides its URL.
 async fn link(gateway: &Gateway, key: &str, url: &str, fields: Value) -> Value {
@@ -128,6 +130,46 @@ pub async fn every_redirect_status_is_kept(host: Host) {
         let answer = gateway.get(&short(&link)).send().await.expect(status);
         assert_eq!(answer.header("location"), "https://example.com/");
     }
+}
+
+pub async fn a_link_that_keeps_methods_takes_any_and_reads_no_body(host: Host) {
+    let gateway = Gateway::shared(host).await;
+    let key = gateway.key(&["links"]).await;
+    let kept = link(
+        &gateway,
+        &key,
+        "https://example.com/hook",
+        json!({ "redirect": 307 }),
+    )
+    .await;
+    // More than any call takes: it is for the target.
+    let large = vec![b'x'; 600 * 1_024];
+    for method in [Method::POST, Method::PUT, Method::PATCH, Method::DELETE] {
+        let call = gateway
+            .call(method, &short(&kept))
+            .header("content-type", "image/png");
+        let answer = call.body(large.clone()).send().await.expect(307);
+        assert_eq!(answer.header("location"), "https://example.com/hook");
+    }
+    let form = gateway
+        .post(&short(&kept))
+        .header("content-type", "application/x-www-form-urlencoded");
+    form.body("user=ann&password=secret").send().await.expect(307);
+    eventually("all are counted", async || {
+        let told = gateway
+            .get(&managed(&kept))
+            .key(&key)
+            .send()
+            .await
+            .expect(200)
+            .json();
+        (told["visits"] == 5).then_some(())
+    })
+    .await;
+    let other = link(&gateway, &key, "https://example.com/", json!({})).await;
+    let refused = gateway.delete(&short(&other)).send().await;
+    refused.problem(405, "method-not-allowed");
+    assert_eq!(refused.header("allow"), "GET, HEAD");
 }
 
 pub async fn edited_link_leads_to_the_new_target_at_once(host: Host) {

@@ -56,6 +56,7 @@ harness::cases! {
         both {
             a_change_of_what_was_changed_since_is_refused,
             a_creation_that_is_repeated_makes_one_link,
+            a_link_that_keeps_methods_takes_any_and_reads_no_body,
             a_member_sees_and_changes_only_its_own_links,
             a_qr_code_is_drawn_and_kept,
             anonymous_caller_must_say_who_it_is,

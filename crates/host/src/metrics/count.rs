@@ -66,6 +66,9 @@ impl Asked {
             Component::Shortener if !is_api => match method {
                 "GET" | "HEAD" => Self::call(Call::FollowLink),
                 "POST" => Self::call(Call::OpenLink),
+                "PUT" => Self::call(Call::FollowLinkByPut),
+                "PATCH" => Self::call(Call::FollowLinkByPatch),
+                "DELETE" => Self::call(Call::FollowLinkByDelete),
                 _ => OTHER,
             },
             Component::Forward if !is_api => FORWARD,

@@ -66,7 +66,7 @@ use tollgate_rules::config::Ordering as OrderedBy;
 use tollgate_rules::groups::sqs;
 use tollgate_rules::heads;
 use tollgate_rules::jwt::Jwt;
-use tollgate_rules::links::shlink;
+use tollgate_rules::links::{self, shlink};
 use tollgate_rules::machine::Stage;
 use tollgate_rules::rooms::Patience;
 use tollgate_rules::world::World;
@@ -582,7 +582,13 @@ impl Gateway {
             false => None,
         };
         let max = usize::try_from(calls::max_body(path(head), self.max_body as u64)).unwrap_or(usize::MAX);
-        let body = Box::pin(self.body(body, max)).await?;
+        let content_type = head.headers.get(http::header::CONTENT_TYPE);
+        let is_passed_on = self.is_visit(path(head))
+            && links::needs_no_body(head.method.as_str(), content_type.map(HeaderValue::as_bytes));
+        let body = match is_passed_on {
+            true => Vec::new(),
+            false => Box::pin(self.body(body, max)).await?,
+        };
         let mut answer = Box::pin(self.rest(head, body, &caller.name, trace)).await?;
         self.shared.events.answered(asked.known(), path(head), &answer);
         if answer.status < 300 && asked.known().is_some_and(Call::is_in_force_when_answered) {

@@ -21,6 +21,7 @@ pub(crate) fn describe(call: Call, operation: &mut Operation<'_>) {
     match call {
         Call::FollowLink => follow(operation),
         Call::OpenLink => open(operation),
+        Call::FollowLinkByPut | Call::FollowLinkByPatch | Call::FollowLinkByDelete => pass_on(operation),
         Call::ListLinks => list(operation),
         Call::CreateLink => create(operation),
         Call::ListTopLinks => top(operation),
@@ -107,7 +108,8 @@ fn open(operation: &mut Operation<'_>) {
     operation.about(
         "What a form of a link's page sends: the button of the page that machines get instead of a link with `maxVisits`, or the \
          password that a link asks for. Counts a visit and redirects. The right password sets a cookie, which opens the link for an \
-         hour. A `POST` without one of the fields is a 405.",
+         hour. Any other `POST` is passed on by a link whose status keeps methods (307, 308): it is answered so, and its body is not read. \
+         Of other links it is a 405.",
     );
     code(operation);
     let field = json!({
@@ -115,7 +117,7 @@ fn open(operation: &mut Operation<'_>) {
         "anyOf": [{ "required": ["open"] }, { "required": ["password"] }],
     });
     operation.takes_form(field, json!({ "open": "1" }));
-    redirects(operation, &[302, 303]);
+    redirects(operation, &[302, 303, 307, 308]);
     for status in [302, 303] {
         operation.answers_with(status, "Set-Cookie", false);
     }
@@ -133,6 +135,22 @@ fn open(operation: &mut Operation<'_>) {
         }
     }
     operation.refuses(&[Kind::NotFound, Kind::Gone, Kind::MethodNotAllowed]);
+}
+
+fn pass_on(operation: &mut Operation<'_>) {
+    operation.about(
+        "A link whose status keeps methods (307, 308) is followed by any method, and counts it as a visit; the body is not read. Of other \
+         links, and of those with a password, it is a 405.",
+    );
+    code(operation);
+    redirects(operation, &[302, 307, 308]);
+    operation.refuses(&[Kind::NotFound, Kind::Gone, Kind::MethodNotAllowed]);
+    for status in [404, 410] {
+        operation.gives_text(status, "A page.", "text/html; charset=utf-8");
+        for header in PAGE_HEADERS {
+            operation.answers_with(status, header, false);
+        }
+    }
 }
 
 fn list(operation: &mut Operation<'_>) {

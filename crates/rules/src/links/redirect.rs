@@ -1,4 +1,5 @@
-//! `GET` and `HEAD /{code}`: the redirect; and `POST`, which the button for people taken for machines sends. A plain link costs one read of one key, and no random
+//! `GET` and `HEAD /{code}`: the redirect; `POST`, which the button for people taken for machines sends; and the other methods, which a
+//! link passes on whose status keeps them. A plain link costs one read of one key, and no random
 //! but for the first of several notes ([`stats`]).
 //!
 //! Counting is the last thing done, and nothing waits after it. The machine may run this rule without
@@ -37,6 +38,59 @@ const NO_STORE: &str = "private, no-store";
 /// redirect cannot be called back.
 const PERMANENT: &str = "public, max-age=60";
 
+/// What a request wants of a link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Wish {
+    /// To see where it leads: `GET`, `HEAD`.
+    See,
+    /// What a form of ours sends: the button of [`preview`], or a password.
+    Form,
+    /// To take its method and its body along, which 307 and 308 keep (RFC 9110, sections 15.4.8 and 15.4.9).
+    PassOn,
+}
+
+impl Wish {
+    fn of(request: &Request) -> Result<Self, Problem> {
+        match &*request.method {
+            "GET" | "HEAD" => Ok(Self::See),
+            "POST"
+                if has_field(request, |name, value| {
+                    is_button(name, value) || name == password::FIELD
+                }) =>
+            {
+                Ok(Self::Form)
+            }
+            "POST" | "PUT" | "PATCH" | "DELETE" => Ok(Self::PassOn),
+            _ => Err(Problem::method_not_allowed("GET, HEAD, POST, PUT, PATCH, DELETE")),
+        }
+    }
+
+    /// The same of this link, once it is known.
+    fn at(self, request: &Request, target: &Target<'_>) -> Result<Self, Problem> {
+        let keeps_methods = matches!(target.redirect, 307 | 308) && target.password.is_none();
+        match self {
+            // A form of somebody else's may have such fields, too.
+            Self::Form if keeps_methods => {
+                let is_ours = target.limits.max_visits.is_some() && has_field(request, is_button);
+                Ok(if is_ours { Self::Form } else { Self::PassOn })
+            }
+            Self::PassOn if !keeps_methods => Err(Problem::method_not_allowed("GET, HEAD")),
+            wish => Ok(wish),
+        }
+    }
+}
+
+/// Whether a request to a short link is answered without a look at its body, for an adapter that is about to read it: only forms of ours
+/// are read.
+pub fn needs_no_body(method: &str, content_type: Option<&[u8]>) -> bool {
+    const FORM: &[u8] = b"application/x-www-form-urlencoded";
+    let is_form = |sent: &[u8]| {
+        sent.get(..FORM.len())
+            .is_some_and(|start| start.eq_ignore_ascii_case(FORM))
+    };
+    method != "POST" || content_type.is_some_and(|sent| !is_form(sent))
+}
+
 /// The result of a visit.
 enum Visit {
     /// Counted, or not to be counted: redirect.
@@ -60,13 +114,11 @@ pub(super) async fn answer<S: Store>(
     if !codes::is_code(code) {
         return Err(lost(world, request));
     }
-    let button = match &*request.method {
-        "GET" | "HEAD" => false,
-        "POST" if is_button(request) => true,
-        "POST" => return Err(Problem::method_not_allowed("GET, HEAD")),
-        _ => return Err(Problem::method_not_allowed("GET, HEAD, POST")),
-    };
-    let wants_preview = wants_preview && !button;
+    let wish = Wish::of(request)?;
+    if wants_preview && wish == Wish::PassOn {
+        return Err(Problem::method_not_allowed("GET, HEAD"));
+    }
+    let wants_preview = wants_preview && wish == Wish::See;
     let mut code = domain::named(&world.settings.config, request, code);
     let mut key = link_key(&code);
     for _ in 0..MAX_RACES {
@@ -78,6 +130,7 @@ pub(super) async fn answer<S: Store>(
                     code = Cow::Owned(folded);
                     continue;
                 }
+                Cow::Borrowed(_) if wish == Wish::PassOn => return Err(unknown()),
                 Cow::Borrowed(_) => return Err(lost(world, request)),
             }
         };
@@ -100,6 +153,7 @@ pub(super) async fn answer<S: Store>(
         if state != State::Live {
             return end(state, &target).map(Some);
         }
+        let wish = wish.at(request, &target)?;
         let mut cookie = None;
         if let Some(password) = &target.password {
             if place == Place::Crowd {
@@ -120,7 +174,7 @@ pub(super) async fn answer<S: Store>(
         let url = url.unwrap_or(&target.url);
         let leads = || {
             Some(with_cookie(
-                redirect(request, &target, &code, url),
+                redirect(request, &target, &code, (url, wish)),
                 cookie.clone(),
             ))
         };
@@ -130,16 +184,16 @@ pub(super) async fn answer<S: Store>(
         let mark = mark(world, request, &entry, &target.limits);
         // Only what is counted later is remembered by its mark, and not of a link with `maxVisits`, or whose visits tell of themselves.
         let may_be_known = mark.is_noted
-            && !button
+            && wish == Wish::See
             && !target.events
             && request.method == "GET"
             && is_deferred(world, &target.limits);
         if may_be_known && world.store.defer_again(&key, mark.value) {
             return Ok(leads());
         }
-        let visitor = match button {
-            true => Visitor::Person,
-            false => visitor::of(request),
+        let visitor = match wish {
+            Wish::Form => Visitor::Person,
+            Wish::See | Wish::PassOn => visitor::of(request),
         };
         match visitor {
             Visitor::Machine => {
@@ -147,10 +201,12 @@ pub(super) async fn answer<S: Store>(
                     let named = Named::of(&entry)?;
                     stats::saw_machine(world, request, &key, (&named, url), mark.value);
                 }
-                return Ok(match target.limits.max_visits {
-                    Some(_) => Some(preview::withheld()),
-                    None => leads(),
-                });
+                return match target.limits.max_visits {
+                    // It would take the page for what became of what it sent.
+                    Some(_) if wish == Wish::PassOn => Err(Problem::method_not_allowed("GET, HEAD")),
+                    Some(_) => Ok(Some(preview::withheld())),
+                    None => Ok(leads()),
+                };
             }
             Visitor::Head => return Ok(leads()),
             Visitor::Person => {}
@@ -170,11 +226,14 @@ fn lost<S: Store>(world: &World<'_, S>, request: &Request) -> Problem {
     unknown()
 }
 
-/// Whether the button of [`preview`] was pressed, or a password sent: their fields, as a form sends them.
-fn is_button(request: &Request) -> bool {
-    let (name, value) = preview::BUTTON;
-    url::form_urlencoded::parse(&request.body)
-        .any(|(sent, with)| sent == name && with == value || sent == password::FIELD)
+/// Whether a form has such a field, a name and a value.
+fn has_field(request: &Request, is_meant: impl Fn(&str, &str) -> bool) -> bool {
+    url::form_urlencoded::parse(&request.body).any(|(name, value)| is_meant(&name, &value))
+}
+
+/// The field of the button of [`preview`].
+fn is_button(name: &str, value: &str) -> bool {
+    (name, value) == preview::BUTTON
 }
 
 fn with_cookie(response: Response, cookie: Option<String>) -> Response {
@@ -350,7 +409,7 @@ fn outside(limits: &Limits, now: u64) -> State {
 }
 
 /// `url`: where it leads this time.
-fn redirect(request: &Request, target: &Target<'_>, code: &str, url: &str) -> Response {
+fn redirect(request: &Request, target: &Target<'_>, code: &str, (url, wish): (&str, Wish)) -> Response {
     let location = match request.query.as_deref() {
         Some(query) if target.forward_query && !query.is_empty() => Cow::Owned(merge(url, query)),
         _ => Cow::Borrowed(url),
@@ -360,10 +419,11 @@ fn redirect(request: &Request, target: &Target<'_>, code: &str, url: &str) -> Re
         Some(utm) => Cow::Owned(utm.add_to(&location, codes::parts(code).1)),
     };
     let permanent = matches!(target.redirect, 301 | 308) && target.limits.are_none() && target.has_one_url();
-    let (status, kept) = match &*request.method {
+    let (status, kept) = match wish {
         // What the button sent is for us, and goes no further: the browser asks the target with GET.
-        "POST" => (303, NO_STORE),
-        _ => (target.redirect, if permanent { PERMANENT } else { NO_STORE }),
+        Wish::Form => (303, NO_STORE),
+        Wish::See if permanent => (target.redirect, PERMANENT),
+        Wish::See | Wish::PassOn => (target.redirect, NO_STORE),
     };
     Response::empty(status)
         .with("location", location)

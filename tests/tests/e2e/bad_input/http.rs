@@ -143,7 +143,7 @@ pub async fn wrong_methods_are_told_the_right_ones(host: Host) {
         ("PUT", "/api/links", vec!["GET", "POST"]),
         ("POST", "/api/links/abc", vec!["GET", "PATCH", "DELETE"]),
         ("GET", "/api/links/abc/extend", vec!["POST"]),
-        ("POST", "/abcdefg", vec!["GET", "HEAD"]),
+        ("OPTIONS", "/abcdefg", vec!["GET", "HEAD"]),
         ("DELETE", "/api/campaigns", vec!["GET", "POST"]),
         ("PUT", "/api/campaigns/c/claims", vec!["GET", "POST"]),
         ("PUT", "/api/draws/d", vec!["GET"]),

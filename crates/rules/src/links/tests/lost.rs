@@ -93,7 +93,7 @@ fn the_settings_say_where_lost_links_lead() {
         }
     }
     assert_eq!(gateway.call("POST", "/nothing", &[], "open=1").status, 404);
-    assert_eq!(gateway.call("DELETE", "/nothing", &[], "").status, 405);
+    assert_eq!(gateway.call("DELETE", "/nothing", &[], "").status, 404);
     for name in ["not_found_url", "gone_url"] {
         let own = format!("[links]\n{name} = \"http://localhost:3000/x\"\n");
         let error = Settings::parse(&own, "t").unwrap_err().to_string();

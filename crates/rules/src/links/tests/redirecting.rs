@@ -261,7 +261,7 @@ fn a_preview_of_a_numbered_link_tells_its_host_only() {
 #[test]
 fn a_person_taken_for_a_machine_gets_through_by_the_button() {
     let gateway = Gateway::new();
-    gateway.link("abc", json!({"maxVisits": 2, "redirect": 308}));
+    gateway.link("abc", json!({"maxVisits": 2, "redirect": 301}));
     gateway.create(
         &json!({"url": "https://example.com/?a=1", "code": "with", "maxVisits": 1, "forwardQuery": true}),
     );
@@ -302,6 +302,88 @@ fn a_person_taken_for_a_machine_gets_through_by_the_button() {
         Some("https://example.com/?a=1&b=2")
     );
     assert_eq!(press("/nothing", "open=1").status, 404);
+}
+
+#[test]
+fn a_link_that_keeps_methods_passes_them_on_and_counts_them() {
+    let gateway = Gateway::new();
+    let send = |method: &str, path: &str, headers: &[(&str, &str)], body: &str| {
+        let mut request = request(method, path, headers, &Value::Null);
+        request.body = body.as_bytes().to_vec();
+        ready(gateway.answer(&gateway.store, &request))
+    };
+    for status in [307_u16, 308] {
+        let code = format!("kept{status}");
+        gateway.link(&code, json!({"redirect": status, "forwardQuery": true}));
+        let path = format!("/{code}?q=1");
+        for (method, body) in [
+            ("POST", "{}"),
+            // The fields of somebody else's form.
+            ("POST", "open=1"),
+            ("POST", "user=ann&password=secret"),
+            ("PUT", ""),
+            ("PATCH", "{}"),
+            ("DELETE", ""),
+        ] {
+            let response = send(method, &path, &[("user-agent", BROWSER)], body);
+            assert_eq!(
+                (response.status, response.header("location")),
+                (status, Some("https://example.com/landing?q=1")),
+                "{method} {body}"
+            );
+            assert_eq!(response.header("cache-control"), Some("private, no-store"));
+        }
+        assert_eq!(gateway.visits(&code), 6);
+        let preview = send("POST", &format!("/{code}+"), &[], "{}");
+        assert_eq!(
+            (preview.status, preview.header("allow")),
+            (405, Some("GET, HEAD"))
+        );
+    }
+    // A bound is exact, machines use up nothing, and the button is heeded where there is one.
+    gateway.link("few", json!({"redirect": 307, "maxVisits": 3}));
+    let machine = [("user-agent", "Slackbot-LinkExpanding 1.0")];
+    assert_eq!(send("PUT", "/few", &machine, "{}").status, 405);
+    assert_eq!(send("POST", "/few", &machine, "open=1").status, 303);
+    let sent = ["POST", "PUT", "DELETE", "PATCH"].map(|method| send(method, "/few", &[], "{}").status);
+    assert_eq!(sent, [307, 307, 410, 410]);
+    assert_eq!(gateway.visits("few"), 3);
+    // Others take no method but their own, and a password is asked for by a form.
+    gateway.link("other", json!({"redirect": 302}));
+    gateway.link("secret", json!({"redirect": 307, "password": "tea"}));
+    for code in ["/other", "/secret"] {
+        for method in ["POST", "PUT", "PATCH", "DELETE"] {
+            let response = send(method, code, &[], "{}");
+            assert_eq!(
+                (response.status, response.header("allow")),
+                (405, Some("GET, HEAD")),
+                "{method} {code}"
+            );
+        }
+    }
+    assert_eq!(send("POST", "/secret", &[], "password=tea").status, 303);
+    assert_eq!(send("DELETE", "/nothing", &[], "").status, 404);
+    assert_eq!(send("TRACE", "/kept307", &[], "").status, 405);
+}
+
+#[test]
+fn only_forms_of_ours_are_read() {
+    for (method, content_type, expected) in [
+        ("POST", None, false),
+        ("POST", Some("application/x-www-form-urlencoded"), false),
+        (
+            "POST",
+            Some("Application/X-WWW-Form-Urlencoded; charset=utf-8"),
+            false,
+        ),
+        ("POST", Some("application/json"), true),
+        ("POST", Some("multipart/form-data; boundary=x"), true),
+        ("PUT", None, true),
+        ("DELETE", Some("application/x-www-form-urlencoded"), true),
+    ] {
+        let told = crate::links::needs_no_body(method, content_type.map(str::as_bytes));
+        assert_eq!(told, expected, "{method} {content_type:?}");
+    }
 }
 
 #[test]
