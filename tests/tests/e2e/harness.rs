@@ -5,6 +5,7 @@ mod contract;
 mod event_stream;
 mod gateway;
 mod native;
+pub mod node;
 mod origin;
 mod poll;
 mod process;

@@ -385,6 +385,7 @@ harness::cases! {
             refused_messages_become_dead_letters_and_are_redriven,
             retry_after_is_heeded,
             slow_origin_gets_everything_and_no_more_at_once_than_it_takes,
+            stripes_own_library_verifies_at_the_origin,
             subscription_made_over_http_is_served_like_one_of_the_file,
             subscriptions_to_private_addresses_take_an_admin,
             two_subscriptions_each_get_everything,

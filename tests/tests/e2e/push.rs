@@ -22,7 +22,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::harness::{ADMIN_KEY, Delivery, Gateway, Host, Origin, Reply, SECRET, crowd, eventually};
+use crate::harness::{ADMIN_KEY, Delivery, Gateway, Host, Origin, Reply, SECRET, crowd, eventually, node};
 
 const SIGN_UPS: usize = 200;
 /// Messages of one key are in order; there are so many keys.
@@ -213,6 +213,13 @@ pub async fn a_webhook_of_stripe_verifies_at_the_origin_too(host: Host) {
         (taken.header("ce-type"), taken.is_signed()),
         ("stripe.event", true)
     );
+}
+
+/// Stripe's own library signs, and verifies at the origin.
+pub async fn stripes_own_library_verifies_at_the_origin(host: Host) {
+    let gateway = Gateway::start(host, &of_stripe()).await;
+    gateway.build_route("/hooks/stripe").await;
+    node::session(&gateway, "stripe", "stripe", "TOLLGATE_STRIPE").await;
 }
 
 async fn one(gateway: &Gateway, key: usize, n: usize) -> (u64, String) {

@@ -1,44 +1,13 @@
 //! The APIs of other shorteners: sessions of their own clients, and what these ask.
 
-use std::env;
-use std::path::{Path, PathBuf};
-use std::process::Stdio;
-
 use reqwest::Method;
 use serde_json::json;
-use tokio::process::Command;
 
-use crate::harness::{ADMIN_KEY, Gateway, Host, unique};
+use crate::harness::{ADMIN_KEY, Gateway, Host, node, unique};
 
-fn node() -> Option<PathBuf> {
-    let path = env::var_os("PATH").unwrap_or_default();
-    let places = env::split_paths(&path).map(|folder| folder.join("node"));
-    places.into_iter().find(|place| place.is_file())
-}
-
-/// Runs the session of a client, which `name` has in a folder of its own. `wanted`: set where the client must be there; without it
-/// the case fails, instead of being left out.
 async fn session(host: Host, name: &str, package: &str, wanted: &str) {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(name);
-    let has_client = folder.join("node_modules").join(package).is_dir();
-    let (Some(node), true) = (node(), has_client) else {
-        let why = format!("The client of {name} is not tried: it takes node, and `npm ci` in tests/{name}.");
-        assert!(env::var_os(wanted).is_none(), "{why}");
-        eprintln!("{why}");
-        return;
-    };
     let gateway = Gateway::start(host, "").await;
-    let mut command = Command::new(node);
-    command
-        .arg(folder.join("session.mjs"))
-        .env("BASE", format!("http://{}", gateway.address()))
-        .env("KEY", ADMIN_KEY)
-        .stdin(Stdio::null())
-        .kill_on_drop(true);
-    let ended = command.output().await.expect("node starts");
-    let said = [ended.stdout, ended.stderr].map(|text| String::from_utf8_lossy(&text).into_owned());
-    assert!(ended.status.success(), "{}", said.concat());
-    assert!(said[0].contains("the session is over"), "{}", said.concat());
+    node::session(&gateway, name, package, wanted).await;
 }
 
 pub async fn shlinks_own_client_has_a_session(host: Host) {
