@@ -104,7 +104,7 @@ fn rules(settings: &Settings, engines: Engines) -> impl Steps {
         &component.expect("the component is there"),
         engines,
         rules::Group::Crowd,
-        &Generation::first(settings.clone(), None),
+        &Generation::first(settings.clone(), None, None),
     )
     .expect("the component fits")
 }

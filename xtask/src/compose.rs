@@ -181,6 +181,7 @@ fn without_effect(config: &Config) -> Vec<&'static str> {
             "clients.max_buckets",
             config.clients.max_buckets != default.clients.max_buckets,
         ),
+        ("clients.country_file", config.clients.country_file.is_some()),
         ("[store]", config.store != default.store),
     ];
     let differing = differ.into_iter().filter(|(_, differs)| *differs);

@@ -101,6 +101,10 @@ pub const SEEN_HEADERS: &[&str] = &[
 /// Those that only calls of no crowd look at: nobody hands them over to the others.
 pub const SEEN_AT_REST: &[&str] = &["accept", "cookie", "if-match", "if-none-match"];
 
+/// What an adapter that knows it puts beside the headers of a visit: the country of the client (ISO 3166-1 alpha-2, upper case). No
+/// request brings a field of this name: HTTP has none with a colon (RFC 9110, section 5.1).
+pub const COUNTRY: &str = ":country";
+
 /// Those that only questions of proxies ([`crate::calls::Call::Check`]) have.
 pub const SEEN_AT_CHECK: &[&str] = &["x-forwarded-method", "x-forwarded-uri"];
 

@@ -4,6 +4,7 @@ mod access_log;
 mod alerts;
 pub mod cli;
 mod clock;
+mod countries;
 mod events;
 mod key_set;
 mod local;

@@ -5,6 +5,7 @@ use crate::access_log::AccessLog;
 use crate::alerts::{self, Alerts};
 use crate::cli::{self, InForce, Sources};
 use crate::clock::now;
+use crate::countries::{Countries, Stamp};
 use crate::logging;
 use crate::serve::notify;
 use crate::server::Switch;
@@ -115,6 +116,9 @@ struct Prepared {
     tls: Option<Renewed>,
     admin_tls: Option<Renewed>,
     alerts: Option<alerts::Prepared>,
+    countries: Option<Arc<Countries>>,
+    /// Whether they are of another file, or of another state of it.
+    are_countries_others: bool,
     /// What subscriptions still need, by topic.
     low_water: Vec<(String, u64)>,
     admin_key: Option<String>,
@@ -135,6 +139,7 @@ impl Reloader {
             config: started.file.clone().unwrap_or_else(|| cli::DEFAULT_FILE.into()),
             key: sources.admin_key_file.clone(),
             jwks: jwks_file(&started.settings.config),
+            countries: country_file(&started.settings.config),
         };
         Self {
             seen: Seen {
@@ -192,10 +197,12 @@ impl Reloader {
         match self.prepare().await {
             Ok(prepared) => {
                 self.refused = None;
-                let jwks = jwks_file(&prepared.settings.config);
+                let config = &prepared.settings.config;
+                let (jwks, countries) = (jwks_file(config), country_file(config));
                 self.apply(prepared).await;
-                if self.files.jwks != jwks {
+                if (&self.files.jwks, &self.files.countries) != (&jwks, &countries) {
                     self.files.jwks = jwks;
+                    self.files.countries = countries;
                     self.seen = self.look().await;
                 }
                 self.reloads.taken();
@@ -232,6 +239,10 @@ impl Reloader {
             .map_err(|fault| anyhow!("what needs a restart stays as it is, and with that {fault}"))?;
         let (before, config) = (&current.settings.config, &settings.config);
         let (server, log) = (config.server.clone(), config.access_log.clone());
+        let are_countries_others = match (&current.countries, &wanted.countries) {
+            (Some(before), Some(now)) => !before.is_same(now),
+            (before, now) => before.is_some() != now.is_some(),
+        };
         let (log_before, data) = (current.access_log.clone(), self.data.clone());
         let read = spawn_blocking(move || -> Result<_> {
             let (tls, admin_tls) = (Tls::read_public(&server, &data)?, Tls::read_admin(&server)?);
@@ -268,6 +279,8 @@ impl Reloader {
             tls,
             admin_tls,
             alerts,
+            countries: wanted.countries,
+            are_countries_others,
             low_water,
             admin_key,
         })
@@ -283,6 +296,8 @@ impl Reloader {
             tls,
             admin_tls,
             alerts,
+            countries,
+            are_countries_others,
             low_water,
             admin_key,
         } = prepared;
@@ -311,10 +326,14 @@ impl Reloader {
             if let Some(alerts) = alerts {
                 reached.alerts.replace(alerts).await;
             }
-            let next = |current: &Generation| Ok::<_, Infallible>(current.next(settings, access_log));
+        }
+        if !changes.is_empty() || are_countries_others {
+            let next =
+                |current: &Generation| Ok::<_, Infallible>(current.next(settings, access_log, countries));
             let Ok(()) = self.switch.change(next).await;
         }
         match changes.is_empty() {
+            true if are_countries_others => tracing::info!("the file of countries was read again"),
             true => tracing::info!("the configuration was read again: nothing has changed that is in force"),
             false => tracing::info!(changes = %changes, "the configuration was changed"),
         }
@@ -333,19 +352,26 @@ struct Files {
     key: Option<PathBuf>,
     /// Of `[users.jwt]`.
     jwks: Option<PathBuf>,
+    /// Of `[clients]`.
+    countries: Option<PathBuf>,
 }
 
 fn jwks_file(config: &Config) -> Option<PathBuf> {
     Some(config.users.jwt.as_ref()?.file()?.into())
 }
 
+fn country_file(config: &Config) -> Option<PathBuf> {
+    config.clients.country_file.as_ref().map(PathBuf::from)
+}
+
 /// What was in the files; `None` for one that cannot be read. Their contents and not their times, so that a symbolic link that leads
-/// elsewhere, as in a mounted `ConfigMap`, counts, and a file that was only touched does not.
+/// elsewhere, as in a mounted `ConfigMap`, counts, and a file that was only touched does not. A file of countries may be large, and is told by its times.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Seen {
     config: Option<Hash>,
     key: Option<Hash>,
     jwks: Option<Hash>,
+    countries: Option<Stamp>,
 }
 
 impl Files {
@@ -355,6 +381,7 @@ impl Files {
             config: read(&self.config),
             key: self.key.as_deref().and_then(read),
             jwks: self.jwks.as_deref().and_then(read),
+            countries: self.countries.as_deref().and_then(Stamp::of),
         }
     }
 }

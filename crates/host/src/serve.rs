@@ -290,7 +290,7 @@ impl Gateway {
         both.for_each(|tls| drop(following.spawn(tls.follow())));
         let traces = Traces::start(&config.traces)?;
         let access_log = AccessLog::start(&config.access_log, None)?;
-        let first = Generation::first(settings.clone(), access_log);
+        let first = Generation::first(settings.clone(), access_log, self.in_force.countries.clone());
         let first = first.with_run_time(&run_time::record(&store).await?);
         let current =
             Current::new(first.map_err(|why| anyhow!("what is set over the API cannot be read: {why}"))?);

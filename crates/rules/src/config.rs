@@ -222,6 +222,9 @@ pub struct Clients {
     /// The header in which trusted proxies tell a visitor's country; lower case.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub country_header: Option<String>,
+    /// A file of networks and their countries, in MaxMind's format; for visitors whose country no trusted proxy tells.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub country_file: Option<String>,
     /// Token buckets held in memory; beyond it the oldest idle bucket goes.
     pub max_buckets: u64,
     /// The names that one address may bring to a quota in a window, each with a counter of its own; beyond it they share one.
@@ -589,6 +592,7 @@ impl Default for Clients {
         Self {
             header: "x-client-id".into(),
             country_header: None,
+            country_file: None,
             max_buckets: 1_000_000,
             max_quota_names: 100_000,
             x_ratelimit: false,

@@ -119,6 +119,7 @@ harness::cases! {
             the_log_outlives_a_kill_and_keeps_the_newest,
             the_most_visited_links_are_ranked_live_and_by_owner,
             the_ranking_is_told_as_it_moves,
+            visitors_are_where_the_operators_file_says,
         }
         shared {
             a_change_of_what_was_changed_since_is_refused,

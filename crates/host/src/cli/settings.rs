@@ -3,6 +3,7 @@
 
 use super::exit::Failure;
 use super::output::Output;
+use crate::countries::Countries;
 use crate::server::listen;
 use crate::tls;
 use crate::wasm::handler;
@@ -13,6 +14,7 @@ use std::fs;
 use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use tollgate_rules::config::{ComponentSettings, TraceSettings};
 use tollgate_rules::keys;
 use tollgate_rules::own_address::Listen;
@@ -86,6 +88,8 @@ pub struct InForce {
     pub rls_listen: Vec<SocketAddr>,
     /// The admin key that was given.
     pub admin_key: Option<String>,
+    /// Where visitors are, if a file says so.
+    pub countries: Option<Arc<Countries>>,
 }
 
 /// Reads and checks all settings. Neither opens the store nor listens; may wait for a name server.
@@ -108,6 +112,7 @@ pub fn in_force(sources: &Sources) -> Result<InForce> {
         rls_listen: resolve(settings.listeners.rls.as_ref(), "server.rls_listen")?,
         data: std::path::absolute(&data).with_context(|| format!("{} cannot be used", data.display()))?,
         admin_key: admin_key(sources)?,
+        countries: Countries::of(&settings.config)?,
         settings,
         source,
         file,

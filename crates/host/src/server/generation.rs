@@ -2,6 +2,7 @@
 //! end, wherever it is answered: so none is judged by half of one configuration and half of another.
 
 use crate::access_log::AccessLog;
+use crate::countries::Countries;
 use crate::proxy::Origins;
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,11 +22,17 @@ pub struct Generation {
     pub access_log: Option<AccessLog>,
     /// The `[[origins]]`, if anything leads to them.
     pub origins: Option<Arc<Origins>>,
+    /// Where visitors are, if there is a file that says so.
+    pub countries: Option<Arc<Countries>>,
 }
 
 impl Generation {
     /// The first.
-    pub fn first(settings: Settings, access_log: Option<AccessLog>) -> Arc<Self> {
+    pub fn first(
+        settings: Settings,
+        access_log: Option<AccessLog>,
+        countries: Option<Arc<Countries>>,
+    ) -> Arc<Self> {
         Arc::new(Self {
             number: 0,
             text: text(&settings),
@@ -33,11 +40,17 @@ impl Generation {
             origins: Origins::of(&settings, None),
             settings,
             access_log,
+            countries,
         })
     }
 
     /// The one that comes after this.
-    pub fn next(&self, mut settings: Settings, access_log: Option<AccessLog>) -> Arc<Self> {
+    pub fn next(
+        &self,
+        mut settings: Settings,
+        access_log: Option<AccessLog>,
+        countries: Option<Arc<Countries>>,
+    ) -> Arc<Self> {
         settings.policies.go_on_from(&self.settings.policies);
         settings.keep_run_time(&self.settings);
         Arc::new(Self {
@@ -47,6 +60,7 @@ impl Generation {
             origins: Origins::of(&settings, self.origins.as_deref()),
             settings,
             access_log,
+            countries,
         })
     }
 
@@ -64,6 +78,7 @@ impl Generation {
             settings,
             access_log: self.access_log.clone(),
             origins: self.origins.clone(),
+            countries: self.countries.clone(),
         }))
     }
 
@@ -81,7 +96,11 @@ impl Generation {
         }
         jwt.keys = Some(text.to_owned());
         let settings = Settings::compile(config).map_err(|fault| fault.to_string())?;
-        Ok(Some(self.next(settings, self.access_log.clone())))
+        Ok(Some(self.next(
+            settings,
+            self.access_log.clone(),
+            self.countries.clone(),
+        )))
     }
 
     /// Tells it from all others of this process.

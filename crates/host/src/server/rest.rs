@@ -266,7 +266,7 @@ mod tests {
     fn generation() -> Arc<Generation> {
         let mut config = Config::default();
         config.server.request_timeout = TIMEOUT;
-        Generation::first(Settings::compile(config).unwrap(), None)
+        Generation::first(Settings::compile(config).unwrap(), None, None)
     }
 
     fn run(test: impl Future<Output = ()>) {

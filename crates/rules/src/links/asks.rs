@@ -6,7 +6,7 @@ use std::net::IpAddr;
 
 use crate::settings::Settings;
 use tollgate_api::accept;
-use tollgate_api::http::Request;
+use tollgate_api::http::{COUNTRY, Request};
 
 /// How much of a `User-Agent` or an `Accept-Language` is looked at, in bytes.
 const MAX_LOOKED_AT: usize = 512;
@@ -96,8 +96,13 @@ pub(super) fn language(request: &Request) -> Option<String> {
     accept::best(&asked, |tag| is_tag(tag).then(|| tag.to_owned()))
 }
 
-/// The country (ISO 3166-1 alpha-2, upper case) that a trusted proxy tells in the header of the settings.
+/// The country (ISO 3166-1 alpha-2, upper case): what a trusted proxy tells in the header of the settings, else what the adapter has
+/// found in the operator's file.
 pub(super) fn country(settings: &Settings, request: &Request) -> Option<String> {
+    told(settings, request).or_else(|| request.header(COUNTRY).map(str::to_owned))
+}
+
+fn told(settings: &Settings, request: &Request) -> Option<String> {
     let name = settings.config.clients.country_header.as_deref()?;
     let peer: IpAddr = request.peer.parse().ok()?;
     if !settings.proxies.trust(peer) {

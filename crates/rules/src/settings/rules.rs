@@ -302,6 +302,9 @@ fn clients(clients: &Clients, path: &Path) -> Checked {
     if let Some(name) = &clients.country_header {
         header_name(name, path.key("country_header"))?;
     }
+    if clients.country_file.as_deref() == Some("") {
+        return Err(Fault::new(path.key("country_file"), "must name a file"));
+    }
     within(
         clients.max_quota_names,
         (1, MAX_BUCKETS),

@@ -2,8 +2,10 @@
 
 use serde_json::{Value, json};
 
+use std::fs;
+
 use super::{link, managed, short};
-use crate::harness::{ADMIN_KEY, Gateway, Host, crowd, eventually};
+use crate::harness::{ADMIN_KEY, Gateway, Host, crowd, eventually, root};
 
 const FIREFOX: &str = "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0";
 const IPHONE: &str = "Mozilla/5.0 (iPhone; CPU iPhone OS 18_5 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/18.5 \
@@ -251,4 +253,62 @@ pub async fn the_log_outlives_a_kill_and_keeps_the_newest(host: Host) {
     gateway.kill();
     gateway.restart().await;
     assert_eq!(log(&gateway, ADMIN_KEY, &visits, 500).await, before);
+}
+
+pub async fn visitors_are_where_the_operators_file_says(host: Host) {
+    let made = |name: &str| root().join("tests/countries").join(name);
+    let directory = tempfile::tempdir().expect("a place for files");
+    let (file, next) = (
+        directory.path().join("here.mmdb"),
+        directory.path().join("next.mmdb"),
+    );
+    fs::copy(made("countries.mmdb"), &file).expect("it is ours");
+    let settings = format!(
+        "[clients]\ncountry_file = \"{}\"\ncountry_header = \"x-country\"\n[reload]\nevery = \"200ms\"\n",
+        file.display()
+    );
+    let gateway = Gateway::start_trusting(host, "127.0.0.1", &settings).await;
+    let rules = json!([{ "when": { "country": "KR" }, "url": "https://example.com/kr" }]);
+    let link = link(
+        &gateway,
+        ADMIN_KEY,
+        "https://example.com/",
+        json!({ "rules": rules }),
+    )
+    .await;
+    let visit = async |address: &str, told: &str| {
+        let call = gateway.get(&short(&link)).header("x-forwarded-for", address);
+        let call = call.header("x-country", told).header("user-agent", FIREFOX);
+        call.send().await.expect(302).header("location").to_owned()
+    };
+    // A proxy that knows is believed first. What is no country is nothing.
+    assert_eq!(visit("198.51.100.7", "").await, "https://example.com/kr");
+    assert_eq!(visit("203.0.113.7", "").await, "https://example.com/");
+    assert_eq!(visit("2001:db8::7", "").await, "https://example.com/");
+    assert_eq!(visit("203.0.113.7", "KR").await, "https://example.com/kr");
+    assert_eq!(visit("192.0.2.1", "somewhere").await, "https://example.com/");
+    let path = format!("{}/stats?groupBy=country", managed(&link));
+    tell(&gateway, ADMIN_KEY, &path, [5, 0, 4]).await;
+    let told = stats(&gateway, ADMIN_KEY, &path).await;
+    let mut told = values(&told);
+    told.sort_unstable();
+    assert_eq!(
+        told,
+        [(None, 1), (Some("DE"), 1), (Some("FR"), 1), (Some("KR"), 2)]
+    );
+    // What is no database is refused, and what was before stays in force.
+    fs::copy(made("networks.mmdb"), &file).expect("it is ours");
+    let says = async |what: &str| {
+        eventually("the log tells it", async || {
+            gateway.stderr().contains(what).then_some(())
+        })
+        .await;
+    };
+    says("it has no countries").await;
+    assert_eq!(visit("198.51.100.7", "").await, "https://example.com/kr");
+    // Another is in force without a restart; it comes by a rename, as the tools that fetch it have it.
+    fs::copy(made("moved.mmdb"), &next).expect("it is ours");
+    fs::rename(next, file).expect("it is ours");
+    says("the file of countries was read again").await;
+    assert_eq!(visit("198.51.100.7", "").await, "https://example.com/");
 }

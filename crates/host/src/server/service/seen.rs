@@ -2,20 +2,24 @@
 
 use hyper::header::{HeaderName, HeaderValue};
 use tollgate_api::calls;
-use tollgate_api::http::{self as contract, Header, Request, SEEN_AT_CHECK, SEEN_AT_REST};
+use tollgate_api::http::{self as contract, COUNTRY, Header, Request, SEEN_AT_CHECK, SEEN_AT_REST};
 use tollgate_delivery::attributes;
 use tollgate_rules::heads;
 use tollgate_rules::limiter;
 use tollgate_rules::links::shlink;
 
 use super::{Caller, Gateway, path};
+use crate::countries::Country;
 
 impl Gateway {
     /// The head as it crosses to the rules.
     pub(super) fn packed(&self, head: &http::request::Parts, query: Option<&str>, peer: &str) -> Vec<u8> {
         let strings = [head.method.as_str(), path(head), peer];
         match limiter::is_check(path(head)) {
-            false => heads::head(strings, query, self.seen(head)),
+            false => {
+                let country = self.country(head, peer);
+                heads::head(strings, query, self.seen(head).chain(told(country.as_ref())))
+            }
             true => heads::head(strings, query, self.seen(head).chain(more(head, SEEN_AT_CHECK))),
         }
     }
@@ -29,7 +33,11 @@ impl Gateway {
     ) -> Vec<u8> {
         let strings = [head.method.as_str(), path(head), peer];
         match calls::is_sqs(path(head)) {
-            false => heads::head(strings, query, self.seen(head).chain(more(head, SEEN_AT_REST))),
+            false => {
+                let country = self.country(head, peer);
+                let more = more(head, SEEN_AT_REST).chain(told(country.as_ref()));
+                heads::head(strings, query, self.seen(head).chain(more))
+            }
             // Whatever is signed has to be seen.
             true => {
                 let others = head.headers.iter().filter(|(name, _)| !self.is_seen(name));
@@ -54,8 +62,26 @@ impl Gateway {
             .chain(target.map(|authority| ("host", authority.as_str().as_bytes())))
     }
 
+    /// Where somebody is who may follow a link, if there is a file that says so.
+    fn country(&self, head: &http::request::Parts, peer: &str) -> Option<Country> {
+        let countries = self.generation.countries.as_ref()?;
+        if !self.is_visit(path(head)) {
+            return None;
+        }
+        let proxies = &self.generation.settings.proxies;
+        let address = match peer.parse().ok()? {
+            client if !proxies.trust(client) => client,
+            _ => proxies.resolve(&self.request_of(head, peer))?,
+        };
+        countries.country(address)
+    }
+
     /// A request without its body, as the rules see it.
     pub(super) fn request(&self, head: &http::request::Parts, caller: &Caller) -> Request {
+        self.request_of(head, &caller.name)
+    }
+
+    fn request_of(&self, head: &http::request::Parts, peer: &str) -> Request {
         let headers = self.seen(head).map(|(name, value)| Header {
             name: contract::seen_header(name),
             value: value.to_vec(),
@@ -66,7 +92,7 @@ impl Gateway {
             query: head.uri.query().map(str::to_owned),
             headers: headers.collect(),
             body: Vec::new(),
-            peer: caller.name.clone(),
+            peer: peer.to_owned(),
         }
     }
 }
@@ -88,6 +114,11 @@ pub(super) fn identify(head: &mut http::request::Parts) {
             head.headers.append(http::header::AUTHORIZATION, value);
         }
     }
+}
+
+/// What is told of a visit's country.
+fn told(country: Option<&Country>) -> impl Iterator<Item = (&str, &[u8])> {
+    country.map(|country| (COUNTRY, &country[..])).into_iter()
 }
 
 /// The values of headers that few requests need.
