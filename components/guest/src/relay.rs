@@ -4,6 +4,7 @@
 mod key_value;
 mod post;
 mod tick;
+mod trial;
 mod upkeep;
 
 use std::cell::Cell;
@@ -26,6 +27,7 @@ use tollgate_store::commit::{Message, StoreError};
 use crate::port::Port;
 use crate::settings;
 pub use tick::answer as tick;
+pub use trial::answer as trial;
 
 /// Between two looks of one instance for something to deliver, milliseconds.
 const LOOK_EVERY_MS: u64 = 250;
@@ -131,11 +133,7 @@ impl Outside for Under<'_> {
     }
 
     async fn deliver(&self, to: &Defined, message: Arc<Message>) -> (Delivered, Answered) {
-        let public_url = &self.settings.config.server.public_url;
-        match to.settings.kind {
-            SinkKind::KeyValue => key_value::one(public_url, to, &message).await,
-            _ => post::one(public_url, to, &message).await,
-        }
+        one(&self.settings.config.server.public_url, to, &message).await
     }
 
     async fn deliver_together(
@@ -159,6 +157,14 @@ impl Outside for Under<'_> {
             }
             Note::Skipped { .. } | Note::Lost { .. } => {}
         }
+    }
+}
+
+/// Delivers one message.
+async fn one(public_url: &str, to: &Defined, message: &Message) -> (Delivered, Answered) {
+    match to.settings.kind {
+        SinkKind::KeyValue => key_value::one(public_url, to, message).await,
+        _ => post::one(public_url, to, message).await,
     }
 }
 

@@ -85,7 +85,7 @@ enum Mark {
     Bulk,
     /// Our host answers it by itself; see [`Call::native`].
     Native,
-    /// So, and nobody else answers it: it lives in the memory of one process.
+    /// So, and no rule answers it: it lives in the memory of one process, or is sent to somebody else.
     HostOnly,
 }
 
@@ -511,7 +511,7 @@ impl Call {
         )
     }
 
-    /// Whether nobody else answers it: elsewhere it is not found.
+    /// Whether no rule answers it: unless an adapter does, it is not found.
     pub fn is_host_only(self) -> bool {
         self.has(Mark::HostOnly)
     }

@@ -69,8 +69,8 @@ pub(crate) fn describe(call: Call, operation: &mut Operation<'_>) {
         Call::TestSubscription => {
             operation.about(
                 "One sample of the type `tollgate.test`, signed like every delivery, is sent once and at once, also while the subscription is \
-                 paused or its circuit breaker is open; neither they nor its progress change. Eight samples at a time. `tollgate` only: \
-                 under Spin nothing waits for an origin's answer.",
+                 paused or its circuit breaker is open; neither they nor its progress change. `tollgate` sends eight samples at a time. \
+                 Spin waits for no body: there `answer` is empty.",
             );
             let example = json!({
                 "id": "test-3f6hK2pXw9QvB4nTzLrM", "delivered": false, "status": 422, "milliseconds": 38,
