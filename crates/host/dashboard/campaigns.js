@@ -25,8 +25,10 @@ const CODES = { none: 'none', generate: 'one is made for each claim', import: 'i
 
 const QUANTITY = { name: 'quantity', label: 'Units', kind: 'number', min: 1, max: 1e9, required: true };
 const ENDS = { name: 'endsAt', label: 'Ends', kind: 'time', hint: 'In your time zone. Without it, it ends when it is closed.' };
+const TITLE = { name: 'title', label: 'Title', max: 100, hint: 'What people call it.' };
 const NEW = [
   { name: 'id', label: 'Id', required: true, max: 64, placeholder: 'spring-sale', hint: 'a–z, 0–9 and -. It stands in the address of a claim.' },
+  TITLE,
   { ...QUANTITY, required: false, hint: 'Not where codes are imported: each is a unit.' },
   { name: 'perUser', label: 'Claims of one user', kind: 'number', min: 1, max: 1000, hint: '1 unless you say otherwise.' },
   { name: 'startsAt', label: 'Starts', kind: 'time', hint: 'In your time zone. Without it, it starts at once.' },
@@ -56,7 +58,7 @@ const Edit = ({ campaign, close }) => {
     announce(`Campaign ${campaign.id} was changed.`);
     close(true);
   };
-  const fields = campaign.codes === 'import' ? [ENDS] : [{ ...QUANTITY, hint: `Not below the ${number(campaign.admitted)} that are admitted.` }, ENDS];
+  const fields = campaign.codes === 'import' ? [TITLE, ENDS] : [TITLE, { ...QUANTITY, hint: `Not below the ${number(campaign.admitted)} that are admitted.` }, ENDS];
   return html`<${Dialog} title="Change ${campaign.id}" close=${() => close(false)}><${Form} fields=${fields} initial=${campaign} action="Save" submit=${submit} close=${() => close(false)} /><//>`;
 };
 
@@ -161,6 +163,7 @@ export const Campaign = ({ id }) => {
     <section aria-labelledby="terms">
       <h2 id="terms">Terms</h2>
       <dl class="facts">
+        ${campaign.title && html`<dt>Title</dt><dd>${campaign.title}</dd>`}
         <dt>Claims of one user</dt><dd>${number(campaign.perUser)}</dd>
         <dt>Starts</dt><dd><${Time} at=${campaign.startsAt} none="at once" /></dd>
         <dt>Ends</dt><dd><${Time} at=${campaign.endsAt} none="when it is closed" /></dd>

@@ -57,8 +57,15 @@ const SESSION_MS: (u64, u64) = (10_000, 86_400_000);
 const MAX_WAIT_SECONDS: u64 = 30;
 /// The largest capacity.
 const MAX_CAPACITY: u64 = 1_000_000_000;
-/// The longest title, in characters.
-const MAX_TITLE: usize = 100;
+/// The longest title of a room or a campaign, in characters.
+pub(crate) const MAX_TITLE: usize = 100;
+/// What a title must be.
+pub(crate) const TITLE_RULE: &str = "must be 1 to 100 characters, none of them a control character";
+
+/// Whether a text is the title of a room or a campaign: see [`TITLE_RULE`].
+pub(crate) fn is_title(title: &str) -> bool {
+    (1..=MAX_TITLE).contains(&title.chars().count()) && !title.chars().any(char::is_control)
+}
 
 /// A room, compiled.
 #[derive(Clone, Debug)]
@@ -106,13 +113,10 @@ impl Room {
             "capacity",
             "must be a whole number from 1 to 1000000000",
         )?;
-        let title_ok = |title: &String| {
-            (1..=MAX_TITLE).contains(&title.chars().count()) && !title.chars().any(char::is_control)
-        };
         ensure(
-            settings.title.as_ref().is_none_or(title_ok),
+            settings.title.as_deref().is_none_or(is_title),
             "title",
-            "must be 1 to 100 characters, none of them a control character",
+            TITLE_RULE,
         )?;
         let room = Self {
             settings: settings.clone(),

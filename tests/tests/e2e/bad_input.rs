@@ -253,6 +253,7 @@ pub async fn bad_campaigns_and_keys_are_refused_by_field(host: Host) {
         (with("quantity", json!(1e30)), "#/quantity"),
         (with("quantity", json!(1.5)), "#/quantity"),
         (with("quantity", json!("10")), "#/quantity"),
+        (with("title", json!("x".repeat(101))), "#/title"),
         (with("perUser", json!(0)), "#/perUser"),
         (with("holdSeconds", json!(0)), "#/holdSeconds"),
         (with("holdSeconds", json!(-1)), "#/holdSeconds"),

@@ -36,7 +36,7 @@ pub(crate) fn describe(call: Call, operation: &mut Operation<'_>) {
                  confirmed, or its unit comes back exactly once.",
             );
             operation.takes::<manage::Create>(json!({
-                "id": "spring", "quantity": 500, "perUser": 1, "startsAt": "2030-03-01T09:00:00+01:00", "codes": "generate",
+                "id": "spring", "title": "Spring sale", "quantity": 500, "perUser": 1, "startsAt": "2030-03-01T09:00:00+01:00", "codes": "generate",
             }));
             operation.gives::<View<'_>>(201, "The new campaign.", campaign());
             operation.answers_with(201, "Location", true);

@@ -39,6 +39,10 @@ pub(super) struct Create {
     /// A slug, for ever its name.
     #[cfg_attr(feature = "schema", schemars(regex(pattern = r"^[a-z0-9][a-z0-9-]{0,63}$")))]
     id: String,
+    /// What people call it; shown, and nothing else.
+    #[serde(default)]
+    #[cfg_attr(feature = "schema", schemars(length(min = 1, max = rooms::MAX_TITLE)))]
+    title: Option<String>,
     /// Units. Not where codes are imported: each is a unit.
     #[serde(default)]
     #[cfg_attr(feature = "schema", schemars(range(min = 1, max = MAX_QUANTITY)))]
@@ -85,6 +89,7 @@ impl Create {
             let rule = format!("must be 1 to {MAX_ID} of a-z, 0-9 and -, and not begin with -");
             return Err(Problem::field("#/id", rule));
         }
+        check_title(self.title.as_deref())?;
         let codes = self.codes.unwrap_or_default();
         let quantity = match (codes, self.quantity) {
             (Codes::Import, None) => 0,
@@ -124,6 +129,7 @@ impl Create {
         }
         Ok(Campaign {
             id: self.id,
+            title: self.title,
             quantity,
             per_user,
             starts_at: self.starts_at,
@@ -159,6 +165,13 @@ fn check_quantity(quantity: u64) -> Result<(), Problem> {
         "#/quantity",
         format!("must be from 1 to {MAX_QUANTITY}"),
     ))
+}
+
+fn check_title(title: Option<&str>) -> Result<(), Problem> {
+    match title.is_none_or(rooms::is_title) {
+        true => Ok(()),
+        false => Err(Problem::field("#/title", rooms::TITLE_RULE)),
+    }
 }
 
 fn check_window(starts_at: Option<u64>, ends_at: Option<u64>) -> Result<(), Problem> {
@@ -299,6 +312,13 @@ pub async fn read<S: Store>(store: &S, id: &str, now: u64) -> Result<Response, P
 )]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub(super) struct Patch {
+    /// What people call it; null for nothing.
+    #[serde(default, deserialize_with = "json::patch")]
+    #[cfg_attr(
+        feature = "schema",
+        schemars(with = "Option<String>", length(min = 1, max = rooms::MAX_TITLE))
+    )]
+    title: Option<Option<String>>,
     /// Units; never below those admitted.
     #[serde(default, deserialize_with = "json::patch")]
     #[cfg_attr(feature = "schema", schemars(with = "u64", range(min = 1, max = MAX_QUANTITY)))]
@@ -324,6 +344,7 @@ fn moment<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Op
 impl Patch {
     /// Checks the rules that do not depend on the campaign.
     fn check(&self) -> Result<(), Problem> {
+        check_title(self.title.as_ref().and_then(Option::as_deref))?;
         match self.quantity {
             Some(None) => return Err(Problem::field("#/quantity", "cannot be cleared")),
             Some(Some(quantity)) => check_quantity(quantity)?,
@@ -346,6 +367,9 @@ impl Patch {
                 return Err(Problem::field("#/quantity", rule));
             }
             after.quantity = quantity;
+        }
+        if let Some(title) = &self.title {
+            after.title.clone_from(title);
         }
         after.starts_at = self.starts_at.unwrap_or(before.starts_at);
         after.ends_at = self.ends_at.unwrap_or(before.ends_at);

@@ -69,6 +69,9 @@ pub enum CodeOrder {
 pub struct Campaign {
     /// A slug; see [`is_id`].
     pub id: String,
+    /// What people call it; see [`crate::rooms::TITLE_RULE`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub title: Option<String>,
     /// Units, 1 to [`MAX_QUANTITY`]; where codes are imported, as many as were, from 0 on.
     pub quantity: u64,
     /// Units of one user, 1 to [`MAX_PER_USER`]. Never changes: the layout of the claims' keys depends on it.

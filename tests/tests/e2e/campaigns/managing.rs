@@ -84,14 +84,20 @@ pub async fn dry_run_says_what_a_claim_is_answered(host: Host) {
 pub async fn campaign_is_opened_again_and_removed(host: Host) {
     let gateway = Gateway::shared(host).await;
     let topic = unique("sale");
-    let campaign = gateway.campaign(2, json!({ "topic": topic })).await;
+    let body = json!({ "topic": topic, "title": "Spring sale" });
+    let campaign = gateway.campaign(2, body).await;
     let path = format!("/api/campaigns/{campaign}");
     let patch = async |body: Value| gateway.patch(&path).key(ADMIN_KEY).json(&body).send().await;
     let delete = async || gateway.delete(&path).key(ADMIN_KEY).send().await;
     patch(json!({ "state": "closed" })).await.expect(200);
     claim(&gateway, &campaign, "ann").await.problem(403, "ended");
     let opened = patch(json!({ "state": "open" })).await.expect(200).json();
-    assert_eq!(opened["state"], "open");
+    assert_eq!(
+        (&opened["state"], &opened["title"]),
+        (&json!("open"), &json!("Spring sale"))
+    );
+    let untitled = patch(json!({ "title": null })).await.expect(200).json();
+    assert_eq!(untitled["title"], Value::Null);
     patch(json!({ "startsAt": "2999-01-01T00:00:00Z" }))
         .await
         .expect(200);

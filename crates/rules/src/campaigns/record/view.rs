@@ -16,6 +16,8 @@ use tollgate_api::time;
 pub struct View<'a> {
     /// Its name.
     id: &'a str,
+    /// What people call it.
+    title: Option<&'a str>,
     /// Units.
     quantity: u64,
     /// The most units of one user.
@@ -74,6 +76,7 @@ impl<'a> View<'a> {
         let imports = campaign.codes == Codes::Import;
         Self {
             id: &campaign.id,
+            title: campaign.title.as_deref(),
             quantity: campaign.quantity,
             per_user: campaign.per_user,
             starts_at: campaign.starts_at,

@@ -12,7 +12,7 @@ fn a_campaign_is_made_once_and_shown_to_anyone() {
         (201, Some("/api/campaigns/c"))
     );
     let expected = json!({
-        "id": "c", "quantity": 5, "perUser": 1, "startsAt": null, "endsAt": null, "holdSeconds": null, "codes": "none",
+        "id": "c", "title": null, "quantity": 5, "perUser": 1, "startsAt": null, "endsAt": null, "holdSeconds": null, "codes": "none",
         "topic": "coupon", "createdAt": time::format(START), "admitted": 0, "held": 0, "confirmed": 0, "released": 0,
         "remaining": 5, "state": "open", "restricted": false, "room": null,
     });
@@ -71,6 +71,13 @@ fn bad_campaigns_name_their_field() {
         (json!({"id": "-c", "quantity": 1}), "#/id"),
         (json!({"id": "a/b", "quantity": 1}), "#/id"),
         (json!({"id": "x".repeat(65), "quantity": 1}), "#/id"),
+        (json!({"id": "c", "quantity": 1, "title": ""}), "#/title"),
+        (
+            json!({"id": "c", "quantity": 1, "title": "ü".repeat(101)}),
+            "#/title",
+        ),
+        (json!({"id": "c", "quantity": 1, "title": "a\nb"}), "#/title"),
+        (json!({"id": "c", "quantity": 1, "title": 5}), "#/title"),
         (json!({"id": "c", "quantity": 0}), "#/quantity"),
         (json!({"id": "c", "quantity": -1}), "#/quantity"),
         (json!({"id": "c", "quantity": 1.5}), "#/quantity"),
@@ -113,6 +120,26 @@ fn bad_campaigns_name_their_field() {
         body(&gateway.admin("GET", "/api/campaigns", &Value::Null)),
         json!({"campaigns": [], "nextCursor": null})
     );
+}
+
+#[test]
+fn a_campaign_may_have_a_title_that_changes() {
+    let title = "봄 ".repeat(50);
+    let gateway = Gateway::with_campaign(json!({"id": "c", "quantity": 2, "title": title}));
+    let patch = |patch: Value| gateway.admin("PATCH", "/api/campaigns/c", &patch);
+    assert_eq!(gateway.campaign()["title"], json!(title));
+    assert_eq!(
+        body(&patch(json!({"title": "Spring", "quantity": 3})))["title"],
+        "Spring"
+    );
+    assert_eq!(body(&patch(json!({"quantity": 4})))["title"], "Spring");
+    for bad in [json!(""), json!("x".repeat(101)), json!("a\u{0}b"), json!(["x"])] {
+        assert_eq!(pointer(&patch(json!({ "title": bad }))), "#/title");
+    }
+    assert_eq!(gateway.campaign()["title"], "Spring");
+    assert_eq!(body(&patch(json!({"title": null})))["title"], Value::Null);
+    let listed = body(&gateway.admin("GET", "/api/campaigns", &Value::Null));
+    assert_eq!(listed["campaigns"][0]["title"], Value::Null);
 }
 
 #[test]
