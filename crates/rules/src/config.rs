@@ -275,6 +275,9 @@ pub struct Links {
     pub anonymous_max: u64,
     /// How long a link that has ended by time is kept and answers 410, before its code is free.
     pub keep_expired: Span,
+    /// How long a link is kept that was archived, from its last change on; for ever, unless it says so.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub keep_archived: Option<Span>,
     /// How clicks are recorded.
     pub clicks: Clicks,
     /// Whether visits are noted beside their number; see [`crate::links::stats`].
@@ -617,6 +620,7 @@ impl Default for Links {
             anonymous_per_day: 100,
             anonymous_max: 100_000,
             keep_expired: Span::from_secs(30 * 86_400),
+            keep_archived: None,
             clicks: Clicks::Submitted,
             stats: true,
             visit_log: 1_000,

@@ -49,13 +49,16 @@ fn key(at: u64, code: &str, id: &str) -> String {
     format!("{PREFIX}{:0TIME_DIGITS$x}/{code}/{id}", at.min(LAST_TIME))
 }
 
-/// When a link is to be looked at, Unix milliseconds; never, if it does not end by time. That is when its end is to be told, and
-/// then when it is to be removed.
+/// When a link is to be looked at, Unix milliseconds; never, if it ends neither by time nor by being archived. That is when its end is
+/// to be told, and then when it is to be removed.
 pub(super) fn due(config: &Config, record: &Record, visited_at: Option<u64>) -> Option<u64> {
-    let end = record.limits.end(record.created_at, visited_at)?;
-    let removed = end.saturating_add(config.links.keep_expired.as_millis());
-    let told = notice_at(record, end);
-    Some(told.map_or(removed, |told| told.min(removed)).min(LAST_TIME))
+    let end = record.limits.end(record.created_at, visited_at);
+    let removed = end.map(|end| end.saturating_add(config.links.keep_expired.as_millis()));
+    let told = end.and_then(|end| notice_at(record, end));
+    let archived = config.links.keep_archived.filter(|_| record.limits.archived);
+    let archived = archived.map(|kept| record.updated_at.saturating_add(kept.as_millis()));
+    let all = [removed, told, archived].into_iter().flatten();
+    all.min().map(|due| due.min(LAST_TIME))
 }
 
 /// When this end is to be told, if it was not told yet.

@@ -67,6 +67,8 @@ const RELOAD_BOUNDS: (Span, Span) = (Span::from_millis(200), Span::from_secs(3_6
 const INTERVAL_BOUNDS: (Span, Span) = (Span::from_millis(1), Span::from_secs(30 * 86_400));
 const IDLE_BOUNDS: (Span, Span) = (Span::from_secs(1), Span::from_secs(MAX_IDLE_SECONDS));
 const KEEP_BOUNDS: (Span, Span) = (Span::from_secs(0), Span::from_secs(MAX_IDLE_SECONDS));
+/// At least a day: who sets it by mistake has time to see it.
+const KEEP_ARCHIVED_BOUNDS: (Span, Span) = (Span::from_secs(86_400), Span::from_secs(MAX_IDLE_SECONDS));
 const MAX_ANONYMOUS: u64 = 1_000_000_000;
 /// The longest log of visits of a link.
 const MAX_VISIT_LOG: u32 = 10_000;
@@ -383,6 +385,9 @@ fn links(links: &Links, own: &OwnAddresses, path: &Path) -> Result<[Option<Strin
     )?;
     within(links.anonymous_max, (1, MAX_ANONYMOUS), path.key("anonymous_max"))?;
     within(links.keep_expired, KEEP_BOUNDS, path.key("keep_expired"))?;
+    if let Some(kept) = links.keep_archived {
+        within(kept, KEEP_ARCHIVED_BOUNDS, path.key("keep_archived"))?;
+    }
     within(links.visit_log, (0, MAX_VISIT_LOG), path.key("visit_log"))?;
     Ok(fallbacks)
 }

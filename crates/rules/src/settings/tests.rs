@@ -265,6 +265,7 @@ fn every_rule_of_the_plain_tables_is_checked() {
         ("links", "anonymous_per_day", &["0"]),
         ("links", "anonymous_max", &["0"]),
         ("links", "keep_expired", &["\"4000d\""]),
+        ("links", "keep_archived", &["\"0s\"", "\"23h\"", "\"4000d\""]),
         ("access_log", "format", &["\"xml\"", "true"]),
         ("access_log", "path", &["\"\"", "\"logs/\""]),
         ("access_log", "sample", &["-0.1", "1.1", "nan", "\"1\""]),

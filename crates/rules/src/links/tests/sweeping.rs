@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::links::maintain;
+use crate::settings::Settings;
 use tollgate_store::commit::{Commit, Mutation, StoreError, literal};
 
 const DAY: u64 = 86_400 * SECOND;
@@ -75,6 +76,66 @@ fn what_ends_later_than_it_seemed_is_looked_at_later() {
     assert_eq!(gateway.visit("/extended").status, 302);
     assert_eq!(gateway.visit("/endless").status, 302);
     assert_eq!(gateway.keys("due/").len(), 2, "idle's leftovers, and extended");
+}
+
+#[test]
+fn an_archived_link_goes_as_long_after_its_last_change_as_the_settings_say() {
+    let settings = Settings::parse("[links]\nkeep_archived = \"90d\"\n", "t").unwrap();
+    let gateway = Gateway::with_settings(settings);
+    let archive = |code: &str, archived: bool| {
+        let path = format!("/api/links/{code}");
+        let answer = gateway.admin("PATCH", &path, &json!({ "archived": archived }));
+        assert_eq!(answer.status, 200, "{}", text(&answer));
+    };
+    for code in ["old", "back", "changed", "ending", "live"] {
+        gateway.link(code, json!({}));
+    }
+    for code in ["old", "back", "changed", "ending"] {
+        archive(code, true);
+    }
+    let end = json!({ "expiresAt": at(DAY) });
+    assert_eq!(gateway.admin("PATCH", "/api/links/ending", &end).status, 200);
+    gateway.pass(60 * DAY);
+    gateway.maintain();
+    // Its time was over for 30 days before: what comes first counts.
+    assert_eq!(gateway.visit("/ending").status, 404);
+    archive("back", false);
+    let title = json!({ "title": "still wanted" });
+    assert_eq!(gateway.admin("PATCH", "/api/links/changed", &title).status, 200);
+    gateway.pass(30 * DAY - SECOND);
+    gateway.maintain();
+    assert_eq!(gateway.visit("/old").status, 410, "never sooner");
+    gateway.pass(2 * SECOND);
+    gateway.maintain();
+    assert_eq!(gateway.visit("/old").status, 404);
+    gateway.link("old", json!({}));
+    assert_eq!(gateway.visit("/back").status, 302);
+    assert_eq!(gateway.visit("/live").status, 302);
+    assert_eq!(gateway.visit("/changed").status, 410);
+    gateway.pass(60 * DAY);
+    gateway.maintain();
+    assert_eq!(gateway.visit("/changed").status, 404);
+    assert_eq!(
+        (gateway.visit("/old").status, gateway.visit("/back").status),
+        (302, 302)
+    );
+}
+
+#[test]
+fn archived_links_are_kept_unless_the_settings_say_otherwise() {
+    let mut gateway =
+        Gateway::with_settings(Settings::parse("[links]\nkeep_archived = \"1d\"\n", "t").unwrap());
+    gateway.link("abc", json!({}));
+    gateway.admin("PATCH", "/api/links/abc", &json!({ "archived": true }));
+    assert_eq!(gateway.keys("due/").len(), 1);
+    // The setting goes before it is time.
+    gateway.settings = Settings::default();
+    gateway.pass(400 * DAY);
+    gateway.maintain();
+    assert_eq!(
+        (gateway.visit("/abc").status, gateway.keys("due/").len()),
+        (410, 0)
+    );
 }
 
 #[test]
