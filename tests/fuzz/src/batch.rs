@@ -351,7 +351,7 @@ fn model(now: u64) -> InMemoryStore {
     model
 }
 
-/// The statements of the Spin engine, on one connection in memory that every input begins anew.
+/// The statements of the Spin engine, on one connection that every input begins anew.
 fn in_sql(steps: &[Step]) {
     thread_local!(static DATABASE: Rc<Native> = Rc::new(Native::new()));
     let database = DATABASE.with(Rc::clone);
@@ -434,14 +434,16 @@ impl Connection for Link {
     }
 }
 
-/// One connection for everything.
+/// One connection for everything, to a file: one in memory is refused. It lies in memory where the system has a place for that.
 struct Native {
+    directory: TempDir,
     link: RefCell<Option<Rc<Link>>>,
 }
 
 impl Native {
     fn new() -> Self {
         Self {
+            directory: scratch(),
             link: RefCell::new(None),
         }
     }
@@ -452,7 +454,8 @@ impl Native {
 
     fn clear(&self) {
         if self.opened(Purpose::Durable).is_none() {
-            let link = Rc::new(Link(rusqlite::Connection::open_in_memory().unwrap()));
+            let file = self.directory.path().join("batch.db");
+            let link = Rc::new(Link(rusqlite::Connection::open(file).unwrap()));
             block_on(tollgate_store_sqlite::prepare(&*link, Purpose::Durable)).unwrap();
             *self.link.borrow_mut() = Some(link);
         }
