@@ -138,7 +138,7 @@ pub async fn they_count_exactly_what_was_done(host: Host) {
         // The one before: this one is not answered yet.
         ("metrics", 200, 1),
         ("other", 404, 2),
-        ("other", 405, 1),
+        ("follow_link_by_delete", 405, 1),
     ];
     let name = |call: &str, code| format!("tollgate_http_requests_total{{call=\"{call}\",code=\"{code}\"}}");
     let expected: Series = expected
