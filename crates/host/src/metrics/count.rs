@@ -563,7 +563,7 @@ mod tests {
             ("GET", "/abc1234", "follow_link"),
             ("HEAD", "/abc1234+", "follow_link"),
             ("POST", "/abc1234", "open_link"),
-            ("DELETE", "/abc1234", "other"),
+            ("DELETE", "/abc1234", "follow_link_by_delete"),
             ("POST", "/signup", "forward"),
             ("GET", "/signup", "forward"),
             ("POST", "/api/campaigns/x/claims", "claim"),
