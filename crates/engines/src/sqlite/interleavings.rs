@@ -18,11 +18,11 @@ use tokio::sync::oneshot;
 use tollgate_api::http::{Header, Request, Response};
 use tollgate_api::time;
 use tollgate_rules::campaigns::{self, Campaign};
-use tollgate_rules::machine::{Call, Machine, Memory, Reply, Stage, Step};
+use tollgate_rules::machine::{Call, Machine, Memory, Reply, Stage, Step, Taken};
 use tollgate_rules::settings::Settings;
 use tollgate_rules::world::World;
 use tollgate_rules::{heads, keys};
-use tollgate_store::bucket::{Bucket, Level, TakeError};
+use tollgate_store::bucket::{Bucket, Level};
 use tollgate_store::commit::{Commit, Entry, Item, Message, Outcome, StoreError, Topic};
 use tollgate_store::memory::{InMemoryStore, START};
 use tollgate_store::plan::group::{Base, Found, Group};
@@ -260,13 +260,11 @@ impl Store for Model {
 struct Handle(Arc<Model>);
 
 impl Memory for Handle {
-    fn take(&self, buckets: Vec<Bucket>) -> Result<Vec<Level>, TakeError> {
-        let full = |bucket: &Bucket| Level {
-            remaining: bucket.capacity,
-            next_ns: 0,
-            full_ns: 0,
-        };
-        Ok(buckets.iter().map(full).collect())
+    fn take(&self, buckets: Vec<Bucket>) -> Taken<Vec<Bucket>, Vec<Level>> {
+        Taken::Decided(Ok(buckets.iter().map(full).collect()))
+    }
+    fn take_one(&self, bucket: Bucket) -> Taken<Bucket, Level> {
+        Taken::Decided(Ok(full(&bucket)))
     }
     fn get(&self, key: &str) -> Option<Option<Entry>> {
         let found = self.0.cache.get(key).ok()?;
@@ -277,6 +275,15 @@ impl Memory for Handle {
         keys.iter().map(|key| self.get(key)).collect()
     }
     fn defer(&self, _: Vec<Commit>) {}
+}
+
+/// What a bucket holds that nobody takes from.
+fn full(bucket: &Bucket) -> Level {
+    Level {
+        remaining: bucket.capacity,
+        next_ns: 0,
+        full_ns: 0,
+    }
 }
 
 fn fresh() -> [u8; 16] {
