@@ -1,7 +1,7 @@
 //! All tests, with everything they need built first.
 
 use crate::build::{RELEASE, cargo, components, components_dir, gateway, root, run, say};
-use anyhow::Result;
+use anyhow::{Result, bail};
 use std::env;
 use std::path::Path;
 use std::process::Command;
@@ -49,52 +49,71 @@ const CRASH_LOOP: &str = "host::crash::what_was_acknowledged_survives_kill_nine_
 /// The same, for a fleet.
 const FLEET_LOOP: &str = "host::crash::a_fleet_keeps_what_it_acknowledged_whatever_breaks";
 
-/// Unit, property and contract tests, then the end-to-end tests against the real program.
+/// Unit, property and contract tests, then the end-to-end tests against the real program. A part that fails does not keep the
+/// others from running: one run tells everything that is wrong.
 pub fn all(arguments: &[String]) -> Result<()> {
     let gateway = gateway(RELEASE, None)?;
     crate::compose::run(crate::compose::Store::Sqlite)?;
     crate::compose::for_tests(crate::compose::Store::Postgres)?;
     crate::compose::for_tests(crate::compose::Store::Redis)?;
+    let mut failed = Vec::new();
+    let mut part = |name: &str, outcome: Result<()>| {
+        if let Err(error) = outcome {
+            eprintln!("xtask: {error:#}");
+            failed.push(name.to_owned());
+        }
+    };
     if arguments.is_empty() {
-        say("unit, property and contract tests");
+        for (name, mut command) in parts() {
+            say(name);
+            part(name, run(&mut command, name));
+        }
+        let training = "the load that profile-guided builds learn from";
+        say(training);
+        part(training, crate::bench::train(&gateway));
+    }
+    let last = "end-to-end tests";
+    say(last);
+    part(last, run(end_to_end(&gateway).args(arguments), last));
+    match failed.as_slice() {
+        [] => Ok(()),
+        failed => bail!("what failed, each told of above: {}", failed.join("; ")),
+    }
+}
+
+/// What runs before the end-to-end tests, by name.
+fn parts() -> [(&'static str, Command); 4] {
+    let test = |release: bool| {
         let mut command = cargo();
         command
-            .args(["test", "--release"])
-            .env("TOLLGATE_COMPONENTS", components_dir());
-        for name in UNIT {
-            command.args(["--package", name]);
-        }
-        command.args(["--features", DRIVER, "--features", SINKS, "--features", LIMITS]);
-        command.args(["--config", QUICKLY_COMPILED]);
-        run(&mut command, "unit, property and contract tests")?;
-        // In the profile that this very program was built in.
-        run(cargo().args(["test", "--package", "xtask"]), "the tests of xtask")?;
-        say("the host's own tests, and the contract against the component store-sqlite in wasmtime");
-        let mut command = cargo();
-        // Together: so wasmtime keeps the features that the gateway was built with.
-        command.args([
-            "test",
-            "--release",
-            "--package",
-            "tollgate",
-            "--package",
-            "tollgate-plug",
-        ]);
+            .arg("test")
+            .args(release.then_some("--release"))
+            .arg("--no-fail-fast");
         command.env("TOLLGATE_COMPONENTS", components_dir());
-        run(
-            &mut command,
-            "the tests of the host and of the component store-sqlite",
-        )?;
-        say("what threads share, under many interleavings");
-        let mut interleavings = cargo();
-        interleavings.args(["test", "--release", "--package", "tollgate-engines", "--lib"]);
-        interleavings.args(["--features", "shuttle", "--", "interleavings"]);
-        run(&mut interleavings, "the interleavings")?;
-        say("the load that profile-guided builds learn from");
-        crate::bench::train(&gateway)?;
-    }
-    say("end-to-end tests");
-    run(end_to_end(&gateway).args(arguments), "the end-to-end tests")
+        command
+    };
+    let mut unit = test(true);
+    unit.args(UNIT.iter().flat_map(|name| ["--package", name]));
+    unit.args([DRIVER, SINKS, LIMITS].iter().flat_map(|set| ["--features", set]));
+    unit.args(["--config", QUICKLY_COMPILED]);
+    // In the profile that this very program was built in.
+    let mut own = test(false);
+    own.args(["--package", "xtask"]);
+    // Together: so wasmtime keeps the features that the gateway was built with.
+    let mut host = test(true);
+    host.args(["--package", "tollgate", "--package", "tollgate-plug"]);
+    let mut interleavings = test(true);
+    interleavings.args(["--package", "tollgate-engines", "--lib"]);
+    interleavings.args(["--features", "shuttle", "--", "interleavings"]);
+    [
+        ("unit, property and contract tests", unit),
+        ("the tests of xtask", own),
+        (
+            "the host's own tests, and the contract against the component store-sqlite in wasmtime",
+            host,
+        ),
+        ("what threads share, under many interleavings", interleavings),
+    ]
 }
 
 /// Unit and property tests in the dev profile, of the crates that need no wasmtime; further arguments filter them.
