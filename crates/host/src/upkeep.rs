@@ -7,10 +7,13 @@ use crate::serve::is_shared;
 use crate::server::generation::Current;
 use crate::tenure::Tenure;
 use futures::future::join_all;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tollgate_engines::{AnyEngine, Engine as _};
+use tollgate_rules::links::stats::{ROUND, Round};
 use tollgate_rules::upkeep::Work;
 use tollgate_store::commit::StoreError;
+use tollgate_store::ports::Store as _;
 
 /// Between two batches, so that others have their turn.
 const BREATH: Duration = Duration::from_millis(20);
@@ -20,6 +23,9 @@ const KEY: &str = "upkeep";
 const ATTEMPT: Duration = Duration::from_secs(1);
 /// How often it is looked at how much memory is in use, until it is much.
 const MEMORY_LOOK: Duration = Duration::from_secs(10);
+
+/// See [`notes_waiting`]; of this process, like its memory.
+static NOTES_WAITING: AtomicU64 = AtomicU64::new(0);
 
 /// The background work of this gateway.
 pub struct Upkeep {
@@ -42,7 +48,7 @@ impl Upkeep {
 
     /// Never returns; may be given up at any moment, and then wants [`Upkeep::end`].
     pub async fn run(&self) {
-        tokio::join!(self.work(), look_at_memory());
+        tokio::join!(self.work(), look_at_memory(), look_at_notes(&self.store));
     }
 
     async fn work(&self) {
@@ -75,6 +81,32 @@ async fn look_at_memory() {
     while !memory::look() {
         tokio::time::sleep(MEMORY_LOOK).await;
     }
+}
+
+/// How many notes of visits wait, as [`notes_waiting`] tells it. Every gateway looks, for its memory to know: by it the rules leave
+/// notes out.
+async fn look_at_notes(store: &AnyEngine) {
+    let mut was_full = false;
+    loop {
+        // While the store is away, no visit is noted anyhow.
+        if let Ok(found) = store.get(ROUND, &[ROUND.to_owned()]).await {
+            let round = Round::of(found.first().and_then(Option::as_ref));
+            NOTES_WAITING.store(round.waiting(), Ordering::Relaxed);
+            if round.is_full() && !was_full {
+                tracing::warn!(
+                    bytes = round.waiting(),
+                    "too many notes of visits wait to be counted by hour and day: until most are, visits only count in the number of their link"
+                );
+            }
+            was_full = round.is_full();
+        }
+        tokio::time::sleep(Work::Visits.every()).await;
+    }
+}
+
+/// Bytes of notes of visits that wait to be folded into statistics; 0 as long as it takes one step.
+pub fn notes_waiting() -> u64 {
+    NOTES_WAITING.load(Ordering::Relaxed)
 }
 
 /// Takes steps for ever, each of which says whether there is more to do.

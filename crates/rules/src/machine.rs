@@ -17,7 +17,7 @@ mod ports;
 #[cfg(test)]
 mod tests;
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
@@ -25,6 +25,7 @@ use std::task::{Context, Poll, Waker};
 use crate::heads;
 use crate::limiter::{self, Verdict};
 use crate::links::Place;
+use crate::links::stats::{ROUND, Round};
 use crate::settings::Settings;
 use crate::world::World;
 use crate::{admin, campaigns, forward, links};
@@ -193,6 +194,8 @@ struct Rules {
 struct Near<M> {
     memory: M,
     deferred: Rc<RefCell<Coalescer>>,
+    /// What memory said of it at the last flush.
+    takes_notes: Rc<Cell<bool>>,
 }
 
 impl<M: Memory> Near<M> {
@@ -254,6 +257,7 @@ impl<M: Memory + Clone + 'static> Machine<M> {
             near: Near {
                 memory,
                 deferred: Rc::default(),
+                takes_notes: Rc::new(Cell::new(true)),
             },
             tasks: Vec::new(),
             free: Vec::new(),
@@ -354,7 +358,13 @@ impl<M: Memory + Clone + 'static> Machine<M> {
 
     /// Hands on the changes deferred so far; to be called soon after any other call.
     pub fn flush(&mut self) {
-        let deferred = self.near.deferred.take().take();
+        let mut deferred = self.near.deferred.take();
+        // Of notes that nobody makes, nobody asks.
+        if deferred.has_notes() || !self.near.takes_notes.get() {
+            let round = self.near.memory.get(ROUND).flatten();
+            self.near.takes_notes.set(!Round::of(round.as_ref()).is_full());
+        }
+        let deferred = deferred.take();
         if !deferred.is_empty() {
             self.near.memory.defer(deferred);
         }

@@ -35,6 +35,10 @@ pub trait Store {
     fn defer_again(&self, _partition: &str, _mark: u64) -> bool {
         false
     }
+    /// Whether there is room for notes: `false` while too many wait for whoever reads them. Then a caller leaves them out.
+    fn takes_notes(&self) -> bool {
+        true
+    }
     /// Returns when every commit from now on is decided after two kinds of deferred changes. These are the
     /// ones that anybody deferred so far, and the ones that requests under way at the call have yet to
     /// defer. The default is for a store that decides what is deferred before `defer` returns, or in the

@@ -8,6 +8,7 @@ use crate::proxy::cache::Use;
 use crate::proxy::counts::Outcome;
 use crate::server::Shared;
 use crate::server::places::Places;
+use crate::upkeep;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::UNIX_EPOCH;
 use tollgate_delivery::driver::SubscriptionStatus;
@@ -53,6 +54,7 @@ pub fn report(shared: &Shared, sheet: &mut Sheet) {
     let streams = u32::try_from(shared.events.streams()).unwrap_or(u32::MAX);
     sheet.number(Metric::EventStreams, &[], streams);
     sheet.count(Metric::EventsDropped, &[], shared.events.dropped());
+    sheet.level(Metric::VisitNotes, &[], upkeep::notes_waiting() as f64);
     let ranking = &shared.engines.ranking;
     let streams = u32::try_from(ranking.streams()).unwrap_or(u32::MAX);
     sheet.number(Metric::RankingStreams, &[], streams);

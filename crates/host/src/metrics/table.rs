@@ -172,6 +172,8 @@ metrics! {
     // Events.
     EventStreams = Gauge "tollgate_event_streams" "" [] "Open streams of GET /api/events; there may be 64";
     EventsDropped = Counter "tollgate_events_dropped" "" [] "Events of the gateway's own that were dropped: the store did not take them for too long";
+    VisitNotes = Gauge "tollgate_visit_notes_waiting" "bytes" []
+        "Notes of visits that wait to be counted by hour and day: 0 while one step takes them all; above 128 MiB none are made";
     RankingStreams = Gauge "tollgate_ranking_streams" "" [] "Open streams of GET /api/links/top; there may be 16";
     RankingDropped = Counter "tollgate_ranking_visits_dropped" "" []
         "Visits that are counted and were not ranked: 65,536 links waited to be";

@@ -7,7 +7,7 @@
 //! that writes their tallies, which must be those that it read. So a note is counted once, whoever folds, and however
 //! often. The same commit appends it to the log of the newest visits ([`log`], [`visits`]). A crash loses of the statistics what it loses of the clicks, and nothing else.
 //!
-//! Our host folds every [`mod@fold`] in the background; who reads folds first ([`read`]); under Spin, some visits do
+//! Our host folds in the background, link after link ([`mod@round`]); who reads folds first ([`read`]); under Spin, some visits do
 //! ([`now_and_then`]).
 //!
 //! Requests for codes that no link has are noted in the same way, under [`LOST`] in place of an id.
@@ -15,7 +15,7 @@
 //! Statistics belong to a link's id. A deleted link leaves an entry `gone/<time>/<id>`, by which they are removed
 //! ([`mod@gone`]).
 //!
-//! Bounds: a note is at most [`MAX_ROW`](tollgate_store::plan::coalescer::MAX_ROW) bytes, a tally at most
+//! Bounds: notes of [`MAX_WAITING`] bytes wait, then visits are counted alone. A note is at most [`MAX_ROW`](tollgate_store::plan::coalescer::MAX_ROW) bytes, a tally at most
 //! [`MAX_BYTES`]. So the hours of a link that is visited in each of them take at most 17 MiB, if every
 //! dimension is full in every hour; with ten visits an hour, under 1 MiB.
 
@@ -24,6 +24,7 @@ mod fold;
 mod gone;
 pub(super) mod log;
 mod read;
+pub(crate) mod round;
 mod seen;
 mod tally;
 #[cfg(test)]
@@ -44,6 +45,7 @@ pub(super) use gone::entry as gone;
 #[cfg(feature = "schema")]
 pub(super) use read::{MAX_DAYS, MAX_LINKS, Stats};
 pub(super) use read::{get, get_all, told};
+pub use round::{MAX_BYTES as MAX_WAITING, ROUND, Round};
 pub use seen::Dimension;
 use seen::Seen;
 pub use tally::MAX_BYTES;
@@ -65,6 +67,9 @@ const LOST_PARTITION: &str = "seen/lost/";
 /// What the keys of notes begin with.
 const NOTES: &str = "seen/";
 
+/// Hexadecimal digits of the time that the last part of a note's key begins with.
+const TIME_DIGITS: usize = 12;
+
 fn notes_of(id: &str) -> String {
     [NOTES, id, "/"].concat()
 }
@@ -78,9 +83,9 @@ pub(super) fn all_key(id: &str) -> String {
     ["stats/", id, "/all"].concat()
 }
 
-/// Whether visits that are counted are noted too.
-pub(super) fn is_on<S>(world: &World<'_, S>) -> bool {
-    world.settings.config.links.stats
+/// Whether visits that are counted are noted too: as configured, and unless too many notes wait ([`round`]).
+pub(super) fn is_on<S: Store>(world: &World<'_, S>) -> bool {
+    world.settings.config.links.stats && world.store.takes_notes()
 }
 
 /// Identifies a visit among those of its link: with the same version of the link and the same mark, it is counted and noted as
@@ -101,7 +106,7 @@ pub(super) fn note<S>(
     let unique = u128::from_be_bytes((world.fresh)()) as u64;
     Note {
         place: notes_of(id),
-        unique: format!("{:012x}{unique:016x}", world.now),
+        unique: format!("{:0TIME_DIGITS$x}{unique:016x}", world.now),
         row: seen.to_bytes(),
     }
 }
@@ -125,7 +130,7 @@ pub(super) fn saw_machine<S: Store>(
 /// Notes that somebody asked for a code that no link has. However many there are, few are written ([`LOST_KINDS`]).
 pub(super) fn saw_lost<S: Store>(world: &World<'_, S>, request: &Request) {
     let links = &world.settings.config.links;
-    if request.method != "GET" || !links.stats || links.visit_log == 0 || links.clicks == Clicks::Off {
+    if request.method != "GET" || !is_on(world) || links.visit_log == 0 || links.clicks == Clicks::Off {
         return;
     }
     let is_bot = visitor::of(request) == Visitor::Machine;
@@ -185,5 +190,5 @@ pub async fn now_and_then<S: Store>(world: &World<'_, S>) {
 /// Those of the store; what was done stays done.
 pub async fn step<S: Store>(store: &S, links: &Links, now: u64) -> Result<bool, StoreError> {
     let gone = gone::step(store, now).await?;
-    Ok(fold(store, NOTES, links.visit_log).await? || gone)
+    Ok(round::step(store, links.visit_log, now).await? || gone)
 }

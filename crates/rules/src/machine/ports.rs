@@ -41,6 +41,10 @@ impl<M: Memory> Store for Immediate<M> {
         self.0.defer_again(partition, mark)
     }
 
+    fn takes_notes(&self) -> bool {
+        self.0.takes_notes.get()
+    }
+
     async fn settle(&self) -> Result<(), StoreError> {
         pending().await
     }
@@ -145,6 +149,10 @@ impl<M: Memory> Store for Asking<M> {
 
     fn defer_repeatable(&self, commit: Commit, mark: u64, note: Option<Note>) {
         self.near.defer(commit, Some(mark), note);
+    }
+
+    fn takes_notes(&self) -> bool {
+        self.near.takes_notes.get()
     }
 
     async fn settle(&self) -> Result<(), StoreError> {

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::keys;
+use crate::links::stats::{MAX_WAITING, round};
 use tollgate_store::bucket::{State, take_all};
 use tollgate_store::commit::Mutation;
 use tollgate_store::memory::{InMemoryStore, START};
@@ -622,6 +623,31 @@ fn visits_of_the_same_client_are_one_note() {
     let mut times: Vec<_> = rows.iter().map(|row| row.times).collect();
     times.sort_unstable();
     assert_eq!(times, [1, 2]);
+}
+
+#[test]
+fn while_too_many_notes_wait_visits_are_counted_and_not_noted() {
+    let mut gateway = Gateway::new(true);
+    let mut came = 0;
+    let mut come = |gateway: &mut Gateway| {
+        came += 1;
+        for path in ["/hello", "/nobody"] {
+            let id = came.to_string();
+            let visit = request("GET", path, &[("x-client-id", &id)]);
+            assert!(matches!(gateway.start(visit), Step::Done(_)));
+        }
+        assert_eq!(gateway.visits("hello"), came.to_string());
+        block_on(gateway.node.store.scan("seen/", None, 100))
+            .unwrap()
+            .len()
+    };
+    assert_eq!(come(&mut gateway), 2);
+    block_on(round::write_met(&gateway.node.store, MAX_WAITING));
+    // The flush after these is when memory is asked.
+    assert_eq!(come(&mut gateway), 4);
+    assert_eq!((come(&mut gateway), come(&mut gateway)), (4, 4));
+    block_on(round::write_met(&gateway.node.store, MAX_WAITING - 1));
+    assert_eq!((come(&mut gateway), come(&mut gateway)), (4, 6));
 }
 
 #[test]

@@ -235,6 +235,11 @@ impl Coalescer {
         handed_on
     }
 
+    /// Whether there are notes among what it keeps.
+    pub fn has_notes(&self) -> bool {
+        self.notes > 0
+    }
+
     /// Gives everything out.
     pub fn take(&mut self) -> Vec<Commit> {
         self.notes = 0;

@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use tollgate_store::commit::{
-    Commit, Condition, Entry, Item, MAX_STEPS, Mutation, Outcome, StoreError, literal,
+    Commit, Condition, Entry, Item, MAX_PAGE_BYTES, MAX_STEPS, Mutation, Outcome, StoreError, literal,
 };
 use tollgate_store::plan::coalescer::noted;
 use tollgate_store::ports::Store;
@@ -16,7 +16,7 @@ use super::tally::Tally;
 use super::{HOUR, HOURS_KEPT, LOST, NOTES, all_key, tallies_of};
 
 /// Notes that are looked at together.
-const PAGE: u32 = 1_000;
+pub(super) const PAGE: u32 = 1_000;
 /// Links whose tallies are written together, each in a commit of its own.
 const AT_ONCE: usize = 64;
 /// Hours that one commit is about.
@@ -169,10 +169,27 @@ fn as_read(key: String, found: Option<&Entry>) -> Condition {
 /// # Errors
 /// Those of the store; what was folded stays folded.
 pub async fn fold<S: Store>(store: &S, prefix: &str, keep: u32) -> Result<bool, StoreError> {
-    let items = store.scan(prefix, None, PAGE).await?;
-    let mut more = items.len() == PAGE as usize;
+    let notes = store.scan(prefix, None, PAGE).await?;
+    let more = is_page(&notes);
+    Ok(items(store, notes, keep).await? || more)
+}
+
+/// Whether a scan of [`PAGE`] may have left some out: pages are bounded in bytes too, and an entry of notes may be large.
+pub(super) fn is_page(notes: &[Item]) -> bool {
+    notes.len() == PAGE as usize || bytes(notes) > MAX_PAGE_BYTES / 4
+}
+
+/// What they take in the store.
+pub(super) fn bytes(notes: &[Item]) -> usize {
+    let of_note = |item: &Item| item.key.len() + item.entry.value.len();
+    notes.iter().map(of_note).sum()
+}
+
+/// Folds these notes. `true`: somebody else folds some of them just now.
+pub(super) async fn items<S: Store>(store: &S, notes: Vec<Item>, keep: u32) -> Result<bool, StoreError> {
+    let mut refused = false;
     let mut of_links: BTreeMap<String, Vec<Item>> = BTreeMap::new();
-    for item in items {
+    for item in notes {
         let id = item.key.strip_prefix(NOTES).and_then(|rest| rest.split_once('/'));
         if let Some((id, _)) = id {
             of_links.entry(id.to_owned()).or_default().push(item);
@@ -199,9 +216,9 @@ pub async fn fold<S: Store>(store: &S, prefix: &str, keep: u32) -> Result<bool, 
             // Refused: somebody else folds them. What is left of them is looked at the next time.
             match outcome? {
                 Outcome::Committed(_) => waiting.push(link),
-                _ => more = true,
+                _ => refused = true,
             }
         }
     }
-    Ok(more)
+    Ok(refused)
 }

@@ -329,7 +329,7 @@ pub(in crate::links) async fn get_all<S: Store>(
     let since = links.iter().map(|(_, created_at)| *created_at).min();
     let asked = Asked::of(&query, since.unwrap_or(world.now), world.now)?;
     if !links.is_empty() {
-        let _ = fold(world.store, super::NOTES, world.settings.config.links.visit_log).await;
+        let _ = super::round::step(world.store, world.settings.config.links.visit_log, world.now).await;
     }
     let mut sums = Sums::default();
     let mut count = 0;
