@@ -1,6 +1,6 @@
-//! The work of links in the background: the sweep, the statistics and the repair, a bounded part at a time.
+//! The work of links in the background beside their statistics: the sweep and the repair, a bounded part at a time.
 
-use super::{repair, stats, sweep};
+use super::{repair, sweep};
 use crate::config::Config;
 use crate::world::World;
 use tollgate_store::commit::StoreError;
@@ -11,15 +11,14 @@ use tollgate_store::ports::Store;
 const EVERY: u8 = 16;
 
 /// Does a bounded part of the work in the background. Removes links that have ended, and what deleted links
-/// left. Counts what was noted of visits. Once per store, enters links in the indexes where an earlier version has not. `true`: there is more.
+/// left. Once per store, enters links in the indexes where an earlier version has not. `true`: there is more.
 /// To be called again after an error.
 ///
 /// # Errors
 /// Those of the store.
 pub async fn maintain<S: Store>(store: &S, config: &Config, now: u64) -> Result<bool, StoreError> {
     let swept = sweep::step(store, config, now).await?;
-    let counted = stats::step(store, &config.links, now).await?;
-    Ok(repair::step(store, config, now).await? || swept || counted)
+    Ok(repair::step(store, config, now).await? || swept)
 }
 
 /// Runs [`maintain`] after some creations. The caller that created a link does not hear of a failure.

@@ -23,6 +23,7 @@ use serde_json::{Value, json};
 
 use crate::keys;
 use crate::testing::{ADMIN, Gateway, SECOND, body as json_of, pointer, ready, request, slug as kind, text};
+use crate::upkeep::Work;
 use tollgate_api::calls::Scope;
 use tollgate_api::http::{Request, Response};
 use tollgate_api::time;
@@ -72,6 +73,15 @@ impl Gateway {
 
     fn pass(&self, ms: u64) {
         self.store.set_now(self.store.now() + ms);
+    }
+
+    /// Does all that is due of the background work on links and visits.
+    fn maintain_links(&self) {
+        for work in [Work::Visits, Work::Links] {
+            let step = || ready(work.step(&self.store, &self.settings.config, self.store.now()));
+            let steps = (0..100).take_while(|_| step().unwrap()).count();
+            assert!(steps < 100, "it comes to an end");
+        }
     }
 }
 

@@ -45,13 +45,7 @@ fn entries(gateway: &Gateway, prefix: &str) -> usize {
 /// Runs the sweep until nothing is due, some days later.
 fn sweep(gateway: &Gateway) {
     gateway.pass(3_600 * SECOND);
-    while ready(super::super::maintain(
-        &gateway.store,
-        &gateway.settings.config,
-        gateway.store.now(),
-    ))
-    .unwrap()
-    {}
+    gateway.maintain_links();
 }
 
 #[test]
@@ -203,13 +197,7 @@ fn a_link_of_an_earlier_version_is_claimed_once_it_was_repaired() {
     }))
     .unwrap();
     assert_eq!(statuses(&claim(&gateway, &member, &[&token])), [404]);
-    while ready(super::super::maintain(
-        &gateway.store,
-        &gateway.settings.config,
-        gateway.store.now(),
-    ))
-    .unwrap()
-    {}
+    gateway.maintain_links();
     assert_eq!(statuses(&claim(&gateway, &member, &[&token])), [200]);
     assert_eq!(codes(&gateway, &member), [code]);
 }

@@ -218,14 +218,7 @@ fn a_deleted_link_leaves_nothing_behind() {
     );
     // A click on it may still be under way, for an hour at most.
     gateway.pass(3_600 * SECOND);
-    let maintain = || {
-        ready(crate::links::maintain(
-            &gateway.store,
-            &gateway.settings.config,
-            gateway.store.now(),
-        ))
-    };
-    while maintain().unwrap() {}
+    gateway.maintain_links();
     let mut after = ready(gateway.store.scan("", None, 1_000)).unwrap();
     // That somebody came for what is not there any more is noted.
     after.retain(|item| !item.key.starts_with("links/repair/") && !item.key.contains("/lost/"));

@@ -8,12 +8,6 @@ use tollgate_store::commit::{Commit, Mutation, StoreError, literal};
 const DAY: u64 = 86_400 * SECOND;
 
 impl Gateway {
-    fn maintain(&self) {
-        let step = || ready(maintain(&self.store, &self.settings.config, self.store.now()));
-        let batches = (0..100).take_while(|_| step().unwrap()).count();
-        assert!(batches < 100, "it comes to an end");
-    }
-
     fn keys(&self, prefix: &str) -> Vec<String> {
         let items = ready(self.store.scan(prefix, None, 1_000)).unwrap();
         items.into_iter().map(|item| item.key).collect()
@@ -36,18 +30,18 @@ fn an_expired_link_is_gone_for_a_while_and_then_its_code_is_free() {
     gateway.link("stays", json!({}));
     gateway.visit("/abc");
     gateway.pass(SECOND + 30 * DAY - 1);
-    gateway.maintain();
+    gateway.maintain_links();
     assert_eq!(gateway.visit("/abc").status, 410);
     let taken = json!({"url": "https://example.com/b", "code": "abc"});
     assert_eq!(gateway.admin("POST", "/api/links", &taken).status, 409);
     gateway.pass(1);
-    gateway.maintain();
+    gateway.maintain_links();
     assert_eq!(gateway.visit("/abc").status, 404);
     assert_eq!(gateway.listed("owner=key:configured"), ["stays"]);
     assert_eq!(gateway.admin("POST", "/api/links", &taken).status, 201);
     assert_eq!(gateway.visits("abc"), 0);
     gateway.pass(DAY);
-    gateway.maintain();
+    gateway.maintain_links();
     assert_eq!(gateway.keys("due/"), [""; 0]);
 }
 
@@ -64,14 +58,14 @@ fn what_ends_later_than_it_seemed_is_looked_at_later() {
     gateway.pass(59 * SECOND);
     assert_eq!(gateway.visit("/idle").status, 302);
     gateway.pass(30 * DAY + 2 * SECOND);
-    gateway.maintain();
+    gateway.maintain_links();
     assert_eq!(
         gateway.visit("/idle").status,
         410,
         "it was visited, and is kept from there"
     );
     gateway.pass(DAY);
-    gateway.maintain();
+    gateway.maintain_links();
     assert_eq!(gateway.visit("/idle").status, 404);
     assert_eq!(gateway.visit("/extended").status, 302);
     assert_eq!(gateway.visit("/endless").status, 302);
@@ -96,24 +90,24 @@ fn an_archived_link_goes_as_long_after_its_last_change_as_the_settings_say() {
     let end = json!({ "expiresAt": at(DAY) });
     assert_eq!(gateway.admin("PATCH", "/api/links/ending", &end).status, 200);
     gateway.pass(60 * DAY);
-    gateway.maintain();
+    gateway.maintain_links();
     // Its time was over for 30 days before: what comes first counts.
     assert_eq!(gateway.visit("/ending").status, 404);
     archive("back", false);
     let title = json!({ "title": "still wanted" });
     assert_eq!(gateway.admin("PATCH", "/api/links/changed", &title).status, 200);
     gateway.pass(30 * DAY - SECOND);
-    gateway.maintain();
+    gateway.maintain_links();
     assert_eq!(gateway.visit("/old").status, 410, "never sooner");
     gateway.pass(2 * SECOND);
-    gateway.maintain();
+    gateway.maintain_links();
     assert_eq!(gateway.visit("/old").status, 404);
     gateway.link("old", json!({}));
     assert_eq!(gateway.visit("/back").status, 302);
     assert_eq!(gateway.visit("/live").status, 302);
     assert_eq!(gateway.visit("/changed").status, 410);
     gateway.pass(60 * DAY);
-    gateway.maintain();
+    gateway.maintain_links();
     assert_eq!(gateway.visit("/changed").status, 404);
     assert_eq!(
         (gateway.visit("/old").status, gateway.visit("/back").status),
@@ -131,7 +125,7 @@ fn archived_links_are_kept_unless_the_settings_say_otherwise() {
     // The setting goes before it is time.
     gateway.settings = Settings::default();
     gateway.pass(400 * DAY);
-    gateway.maintain();
+    gateway.maintain_links();
     assert_eq!(
         (gateway.visit("/abc").status, gateway.keys("due/").len()),
         (410, 0)
@@ -154,10 +148,10 @@ fn a_click_that_arrives_after_its_link_leaves_no_counter_behind() {
         }],
         ..Commit::default()
     });
-    gateway.maintain();
+    gateway.maintain_links();
     assert_eq!(gateway.keys("visits/"), counters);
     gateway.pass(3_600 * SECOND);
-    gateway.maintain();
+    gateway.maintain_links();
     assert_eq!(gateway.keys("visit"), [""; 0]);
 }
 
@@ -167,7 +161,7 @@ fn a_batch_is_bounded_and_what_failed_is_done_later() {
     for n in 0..150 {
         gateway.link(&format!("l{n:03}"), json!({"expiresAt": at(SECOND)}));
     }
-    gateway.maintain();
+    gateway.maintain_links();
     gateway.pass(SECOND + 30 * DAY);
     let step = || {
         ready(maintain(
@@ -181,10 +175,10 @@ fn a_batch_is_bounded_and_what_failed_is_done_later() {
     assert_eq!(step(), Ok(true));
     let left = gateway.keys("link/").len();
     assert!((86..150).contains(&left), "{left}");
-    gateway.maintain();
+    gateway.maintain_links();
     assert_eq!(gateway.keys("link/"), [""; 0]);
     gateway.pass(3_600 * SECOND);
-    gateway.maintain();
+    gateway.maintain_links();
     assert_eq!(gateway.keys("due/"), [""; 0]);
     assert_eq!(gateway.keys("owner/"), [""; 0]);
 }
@@ -204,7 +198,7 @@ fn what_cannot_be_read_is_in_nobodys_way() {
     };
     ready(gateway.store.commit(commit)).unwrap();
     gateway.pass(31 * DAY);
-    gateway.maintain();
+    gateway.maintain_links();
     assert_eq!(gateway.keys("link/"), ["link/bad"]);
     assert_eq!(
         gateway.keys("due/").len(),
@@ -251,7 +245,7 @@ fn links_that_are_missing_from_their_owners_list_are_entered_once() {
         ready(gateway.store.commit(commit)).unwrap();
     }
     assert!(gateway.listed("owner=key:configured&limit=500").len() < 100);
-    gateway.maintain();
+    gateway.maintain_links();
     let all = gateway.listed("owner=key:configured&limit=500");
     let expected: Vec<_> = (0..200)
         .rev()
@@ -269,6 +263,6 @@ fn links_that_are_missing_from_their_owners_list_are_entered_once() {
     assert_eq!(gateway.keys("due/").len(), 20, "links of strangers end now");
     assert_eq!(gateway.read("l010")["expireAfterIdle"], 30 * 86_400);
     let before = ready(gateway.store.scan("", None, 1_000)).unwrap();
-    gateway.maintain();
+    gateway.maintain_links();
     assert_eq!(ready(gateway.store.scan("", None, 1_000)).unwrap(), before);
 }

@@ -264,14 +264,7 @@ fn each_visit_is_told_and_its_end_once() {
     assert_eq!(gateway.visits("told"), 2);
 
     let sweep = || {
-        let config = &gateway.settings.config;
-        while ready(crate::links::maintain(
-            &gateway.store,
-            config,
-            gateway.store.now(),
-        ))
-        .unwrap()
-        {}
+        gateway.maintain_links();
         messages(&gateway, "link.expiring")
     };
     gateway.pass(239 * SECOND);
@@ -420,15 +413,8 @@ fn a_renamed_link_is_found_swept_and_deleted_by_its_new_code() {
         204
     );
     gateway.pass(40 * 86_400 * SECOND);
-    let config = &gateway.settings.config;
     for _ in 0..3 {
-        while ready(crate::links::maintain(
-            &gateway.store,
-            config,
-            gateway.store.now(),
-        ))
-        .unwrap()
-        {}
+        gateway.maintain_links();
         gateway.pass(2 * 3_600 * SECOND);
     }
     assert_eq!(list(), Vec::<Value>::new());
@@ -474,14 +460,7 @@ fn a_strangers_link_that_is_renamed_is_still_managed_and_claimed_by_its_token() 
         200
     );
     gateway.pass(2 * 3_600 * SECOND);
-    let config = &gateway.settings.config;
-    while ready(crate::links::maintain(
-        &gateway.store,
-        config,
-        gateway.store.now(),
-    ))
-    .unwrap()
-    {}
+    gateway.maintain_links();
     assert_eq!(
         json_of(&gateway.with(&member, "GET", "/api/links/theirs", ""))["visits"],
         1
