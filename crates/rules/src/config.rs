@@ -7,7 +7,6 @@
 
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use tollgate_api::secret::SecretText;
 use tollgate_api::units::{Bytes, Span};
 use tollgate_delivery::subscription::Subscription;
 use tollgate_store::settings::{LimitsStore, StoreSettings};
@@ -18,6 +17,7 @@ mod acme;
 mod alert;
 mod bounds;
 mod challenge;
+mod clients;
 mod component;
 mod concurrency;
 #[cfg(test)]
@@ -25,7 +25,10 @@ mod documented;
 mod domain;
 mod error;
 mod events;
+mod forward;
 mod jwt;
+mod limit;
+mod links;
 mod log;
 mod metrics;
 mod origin;
@@ -36,6 +39,7 @@ mod reload;
 mod room;
 mod text;
 mod tls;
+mod topic;
 mod traces;
 
 pub use access::{AccessAction, AccessSettings, any_path};
@@ -44,13 +48,17 @@ pub use acme::{Acme, AcmeChallenge, ExternalAccount};
 pub use alert::{Alert, AlertFormat};
 pub use bounds::*;
 pub use challenge::{ChallengeKind, ChallengeSettings, Provider};
+pub use clients::{Clients, Users};
 pub use component::ComponentSettings;
 pub use concurrency::ConcurrencySettings;
 pub use domain::DomainSettings;
 pub(crate) use error::Path;
 pub use error::{ConfigError, Fault};
 pub use events::EventSettings;
+pub use forward::{Forward, Ordering, Verify};
 pub use jwt::JwtSettings;
+pub use limit::{DescriptorEntry, Limit, OnFailure, Shared};
+pub use links::{Clicks, Links};
 pub use log::{LogLevel, LogSettings};
 pub use metrics::{MetricsAccess, MetricsSettings};
 pub use origin::{BreakerSettings, CacheMode, HealthSettings, Http2, OriginSettings, ProxySettings};
@@ -63,6 +71,7 @@ pub(crate) use text::MASK;
 #[cfg(test)]
 pub(crate) use text::SAMPLE;
 pub use tls::{AdminTls, CertificateFiles, HANDSHAKE_TIMEOUT, Tls};
+pub use topic::{Overflow, TopicSettings};
 pub use traces::TraceSettings;
 
 /// The whole file.
@@ -213,333 +222,12 @@ impl Server {
     }
 }
 
-/// `[clients]`
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Clients {
-    /// The header that names a client; lower case.
-    pub header: String,
-    /// The header in which trusted proxies tell a visitor's country; lower case.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub country_header: Option<String>,
-    /// A file of networks and their countries, in MaxMind's format; for visitors whose country no trusted proxy tells.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub country_file: Option<String>,
-    /// Token buckets held in memory; beyond it the oldest idle bucket goes.
-    pub max_buckets: u64,
-    /// The names that one address may bring to a quota in a window, each with a counter of its own; beyond it they share one.
-    pub max_quota_names: u64,
-    /// Whether answers that carry `RateLimit` carry the older `X-RateLimit-Limit`, `-Remaining` and `-Reset` too.
-    pub x_ratelimit: bool,
-}
-
-/// `[users]`
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Users {
-    /// The header that names a user; lower case.
-    pub header: String,
-    /// `[users.jwt]`: where it is set, the header counts for nothing.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub jwt: Option<JwtSettings>,
-}
-
-/// When a redirect's click becomes durable.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Clicks {
-    /// With the next group; the redirect does not wait.
-    #[default]
-    Submitted,
-    /// Before the redirect is answered.
-    Durable,
-    /// Not counted (except for links with `maxVisits`).
-    Off,
-}
-
-/// `[links]`
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Links {
-    /// The default status: 301, 302, 307 or 308.
-    pub redirect: u16,
-    /// The default length of generated codes, 4 to 32.
-    pub code_length: u8,
-    /// Whether callers without a key may create links.
-    pub anonymous: bool,
-    /// After how long without a visit their links end, at the latest.
-    pub anonymous_idle: Span,
-    /// How many of them an address (IPv6 by /64) may create in a day (UTC).
-    pub anonymous_per_day: u64,
-    /// How many of them the store may hold.
-    pub anonymous_max: u64,
-    /// How long a link that has ended by time is kept and answers 410, before its code is free.
-    pub keep_expired: Span,
-    /// How long a link is kept that was archived, from its last change on; for ever, unless it says so.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub keep_archived: Option<Span>,
-    /// How clicks are recorded.
-    pub clicks: Clicks,
-    /// Whether visits are noted beside their number; see [`crate::links::stats`].
-    pub stats: bool,
-    /// How many of a link's newest visits are kept one by one, where `stats` is on; 0 to 10,000.
-    pub visit_log: u32,
-    /// Where `GET /` leads; without one, browsers get a page of ours, and others a 404.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub root_url: Option<String>,
-    /// Where a code leads that no link has; without one, browsers get a page, and others a 404.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub not_found_url: Option<String>,
-    /// Where a link leads that has ended and has no fallback; without one, browsers get a page, and others a 410.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub gone_url: Option<String>,
-    /// Whether new codes are in lower case, and found in any.
-    pub case_insensitive: bool,
-}
-
 /// `[relay]`
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Relay {
     /// How long a connection to an origin is kept for the next delivery.
     pub idle_timeout: Span,
-}
-
-/// What happens when the buckets, or whoever else decides, cannot be asked.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(
-    feature = "schema",
-    derive(schemars::JsonSchema),
-    schemars(rename = "OnStoreFailure")
-)]
-#[serde(rename_all = "lowercase")]
-pub enum OnFailure {
-    /// The request goes on.
-    #[default]
-    Allow,
-    /// 503.
-    Deny,
-}
-
-/// `[[limits]]`: a token bucket policy.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Limit {
-    /// Unique; visible in headers and problems.
-    pub name: String,
-    /// A route pattern; see [`tollgate_api::pattern`].
-    #[serde(default = "any_path")]
-    pub path: String,
-    /// Upper case methods, or `*`.
-    #[serde(default = "any_method")]
-    pub methods: Vec<String>,
-    /// What it counts by.
-    #[serde(default = "per_client")]
-    pub per: Vec<Per>,
-    /// Tokens a full bucket holds.
-    pub capacity: u64,
-    /// Tokens gained per interval.
-    pub refill: u64,
-    /// The interval.
-    #[serde(default = "one_second")]
-    pub interval: Span,
-    /// Tokens a request costs.
-    #[serde(default = "one")]
-    pub cost: u64,
-    /// Counted and reported, never refused.
-    #[serde(default)]
-    pub shadow: bool,
-    /// When the buckets cannot be asked.
-    #[serde(default)]
-    pub on_store_failure: OnFailure,
-    /// Whether gateways over one store count together.
-    #[serde(default, skip_serializing_if = "Shared::is_local")]
-    pub shared: Shared,
-    /// The domain of the descriptors that it counts, instead of requests; see [`crate::limiter::described`].
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub domain: Option<String>,
-    /// The entries of those descriptors, in their order.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub descriptor: Vec<DescriptorEntry>,
-}
-
-/// Who counts under a limit where several gateways have one store.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Shared {
-    /// Each gateway for itself.
-    #[default]
-    Local,
-    /// All together: each admits at once, and tells the others soon; see [`tollgate_store::bucket::debt`].
-    Debt,
-    /// All together: their store decides each request, which waits for it; see [`tollgate_store::bucket::exact`].
-    Exact,
-}
-
-impl Shared {
-    fn is_local(&self) -> bool {
-        *self == Self::Local
-    }
-}
-
-/// An entry of the descriptors that a limit counts.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-#[serde(deny_unknown_fields)]
-pub struct DescriptorEntry {
-    /// What it is.
-    pub key: String,
-    /// The one value; without it every value has a bucket of its own.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub value: Option<String>,
-}
-
-/// `[[forward]]`: requests that become messages.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Forward {
-    /// A route pattern; see [`tollgate_api::pattern`].
-    pub path: String,
-    /// Upper case methods, or `*`.
-    #[serde(default = "post")]
-    pub methods: Vec<String>,
-    /// The topic that receives them.
-    pub topic: String,
-    /// The type of their messages.
-    #[serde(rename = "type", default = "request_type")]
-    pub kind: String,
-    /// By whose rules a request must be signed; others are refused.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub verify: Option<Verify>,
-    /// What it is signed with.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub secret: Option<SecretText>,
-    /// What it may be signed with as well, while the sender's secret is changed.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub previous_secret: Option<SecretText>,
-    /// Headers that are kept with the message besides `content-encoding`: names, or what they begin with and a `*`; at
-    /// most [`MAX_KEPT_HEADERS`].
-    #[serde(default)]
-    pub headers: Vec<String>,
-    /// Which of them are delivered in order.
-    #[serde(default)]
-    pub ordering: Ordering,
-}
-
-/// By whose rules the requests of a route are signed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Verify {
-    /// [Standard Webhooks](https://www.standardwebhooks.com): Svix and whoever else follows it.
-    StandardWebhooks,
-    /// `Stripe-Signature`.
-    Stripe,
-    /// `X-Hub-Signature-256`.
-    Github,
-}
-
-/// Which messages of a route are delivered in order, where the request has no ordering key of its own: `none`,
-/// `client`, `header:<name>`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub enum Ordering {
-    /// Each goes its own way.
-    #[default]
-    None,
-    /// Those of one client.
-    Client,
-    /// Those that have the same value in this header (lower case), of any sender.
-    Header(String),
-}
-
-impl TryFrom<String> for Ordering {
-    type Error = &'static str;
-
-    fn try_from(text: String) -> Result<Self, Self::Error> {
-        match text.as_str() {
-            "none" => Ok(Self::None),
-            "client" => Ok(Self::Client),
-            _ => match text.strip_prefix("header:") {
-                Some(name) => Ok(Self::Header(name.to_owned())),
-                None => Err("must be \"none\", \"client\" or \"header:<name>\""),
-            },
-        }
-    }
-}
-
-impl From<Ordering> for String {
-    fn from(ordering: Ordering) -> Self {
-        match ordering {
-            Ordering::None => "none".into(),
-            Ordering::Client => "client".into(),
-            Ordering::Header(name) => ["header:", &name].concat(),
-        }
-    }
-}
-
-/// `[topics.<name>]`
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct TopicSettings {
-    /// How long messages are kept; messages that a subscription still needs are kept longer.
-    pub retention: Span,
-    /// How many bytes they may take on disk.
-    pub max_bytes: Bytes,
-    /// How many bytes those may take that a subscription still needs: beyond it, requests are refused. At least
-    /// `max_bytes`; where it is missing, see [`TopicSettings::backlog`].
-    pub max_backlog: Option<Bytes>,
-    /// What happens then.
-    pub overflow: Overflow,
-    /// Push subscriptions.
-    pub subscriptions: Vec<Subscription>,
-}
-
-/// What happens to a topic whose consumers are so far behind that it is full.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Overflow {
-    /// Requests are refused: what was accepted is delivered.
-    Refuse,
-    /// The oldest messages go, also those that a subscription has not had.
-    DropOldest,
-}
-
-impl Default for TopicSettings {
-    fn default() -> Self {
-        Self {
-            retention: Span::from_secs(7 * 86_400),
-            max_bytes: Bytes(1 << 30),
-            max_backlog: None,
-            overflow: Overflow::Refuse,
-            subscriptions: Vec::new(),
-        }
-    }
-}
-
-impl TopicSettings {
-    /// The bytes that messages of the topic may take on disk before requests are refused: `max_backlog`, else
-    /// four times `max_bytes`, but at least 64 MiB, so that a topic which keeps little is not full before it
-    /// is swept.
-    pub fn backlog(&self) -> u64 {
-        const TIMES: u64 = 4;
-        const AT_LEAST: u64 = 64 << 20;
-        let default = self.max_bytes.0.saturating_mul(TIMES).max(AT_LEAST);
-        self.max_backlog.map_or(default, |bytes| bytes.0)
-    }
-
-    /// The bytes beyond which requests are refused. The oldest messages are dropped by the store's sweep, up to a second after the
-    /// topic is full: until then there is room for as much again.
-    pub fn room(&self) -> u64 {
-        match self.overflow {
-            Overflow::Refuse => self.backlog(),
-            Overflow::DropOldest => self.backlog().saturating_mul(2),
-        }
-    }
-
-    /// The bytes beyond which the oldest messages go although a subscription needs them; `None`: never.
-    pub fn drop_beyond(&self) -> Option<u64> {
-        (self.overflow == Overflow::DropOldest).then(|| self.backlog())
-    }
 }
 
 impl Config {
@@ -590,69 +278,11 @@ impl Default for Server {
         }
     }
 }
-impl Default for Clients {
-    fn default() -> Self {
-        Self {
-            header: "x-client-id".into(),
-            country_header: None,
-            country_file: None,
-            max_buckets: 1_000_000,
-            max_quota_names: 100_000,
-            x_ratelimit: false,
-        }
-    }
-}
-impl Default for Users {
-    fn default() -> Self {
-        Self {
-            header: "x-user-id".into(),
-            jwt: None,
-        }
-    }
-}
-impl Default for Links {
-    fn default() -> Self {
-        Self {
-            redirect: 302,
-            code_length: 7,
-            anonymous: true,
-            anonymous_idle: Span::from_secs(30 * 86_400),
-            anonymous_per_day: 100,
-            anonymous_max: 100_000,
-            keep_expired: Span::from_secs(30 * 86_400),
-            keep_archived: None,
-            clicks: Clicks::Submitted,
-            stats: true,
-            visit_log: 1_000,
-            root_url: None,
-            not_found_url: None,
-            gone_url: None,
-            case_insensitive: false,
-        }
-    }
-}
+
 impl Default for Relay {
     fn default() -> Self {
         Self {
             idle_timeout: Span::from_secs(4),
         }
     }
-}
-fn request_type() -> String {
-    crate::forward::MESSAGE_TYPE.to_owned()
-}
-fn any_method() -> Vec<String> {
-    vec!["*".into()]
-}
-fn per_client() -> Vec<Per> {
-    vec![Per::Client]
-}
-fn one_second() -> Span {
-    Span::from_secs(1)
-}
-fn one() -> u64 {
-    1
-}
-fn post() -> Vec<String> {
-    vec!["POST".into()]
 }

@@ -26,6 +26,8 @@ mod acme;
 mod alerts;
 pub(crate) mod checks;
 mod components;
+mod forward;
+mod limits;
 mod listeners;
 mod logs;
 mod origins;

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{OnFailure, any_method};
+use super::limit::{OnFailure, any_method};
 use tollgate_api::secret::SecretText;
 use tollgate_api::units::Span;
 

@@ -2,7 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Per, any_method, any_path, per_client};
+use super::limit::{any_method, per_client};
+use super::{Per, any_path};
 
 /// `[[concurrency]]`
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -2,7 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Per, any_method, any_path, per_client};
+use super::limit::{any_method, per_client};
+use super::{Per, any_path};
 
 /// A calendar window, in a time zone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -5,6 +5,8 @@ use tollgate_api::calls::own_segments;
 use tollgate_api::pattern::Pattern;
 
 pub(super) const MAX_HEADER_NAME: usize = 64;
+const MAX_METHODS: usize = 16;
+const MAX_METHOD: usize = 32;
 
 pub(super) type Checked = Result<(), Fault>;
 
@@ -91,6 +93,28 @@ pub(super) fn header_name(name: &str, path: Path) -> Checked {
     let token = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b"!#$%&'*+-.^_`|~".contains(&b);
     let ok = (1..=MAX_HEADER_NAME).contains(&name.len()) && name.bytes().all(token);
     ensure(ok, path, "must be a header name in lower case, e.g. x-client-id")
+}
+
+/// Methods that a route is for, or `*`.
+pub(super) fn methods(methods: &[String], path: &Path) -> Checked {
+    ensure(
+        !methods.is_empty(),
+        path.clone(),
+        "must name at least one method, or \"*\"",
+    )?;
+    at_most(methods.len(), MAX_METHODS, path)?;
+    for (index, method) in methods.iter().enumerate() {
+        let token = (1..=MAX_METHOD).contains(&method.len())
+            && method
+                .bytes()
+                .all(|b| b.is_ascii_uppercase() || b == b'-' || b == b'_');
+        ensure(
+            token || method == "*",
+            path.index(index),
+            "must be an upper-case method such as \"POST\", or \"*\"",
+        )?;
+    }
+    Ok(())
 }
 
 /// Whether a URL is `https`, or `http` on this machine. Whoever can answer for a key set, or for a provider of

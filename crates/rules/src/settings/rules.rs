@@ -4,8 +4,10 @@
 use std::collections::BTreeSet;
 
 use super::alerts;
-use super::checks::{Checked, MAX_HEADER_NAME, at_most, ensure, file, header_name, outside, pattern, within};
+use super::checks::{Checked, at_most, ensure, file, header_name, methods, within};
 use super::components::{self, ComponentRoute};
+use super::forward;
+use super::limits;
 use super::listeners::{self, Listeners};
 use super::logs;
 use super::origins::{self, ProxyRoute};
@@ -17,33 +19,23 @@ use crate::challenges::Challenge;
 use crate::codes;
 use crate::concurrency::Concurrency;
 use crate::config::{
-    AccessSettings, ChallengeSettings, Clients, ConcurrencySettings, Config, DomainSettings, Fault, Forward,
-    Limit, Links, MAX_ACCESS, MAX_AT_ONCE, MAX_CHALLENGES, MAX_CODE_LENGTH, MAX_CONCURRENCY, MAX_DESCRIBED,
-    MAX_FORWARDS, MAX_IDLE_SECONDS, MAX_KEPT_HEADERS, MAX_LIMITS, MAX_LINK_DOMAINS, MAX_NAME, MAX_ORIGINS,
-    MAX_QUOTA, MAX_QUOTAS, MAX_ROOMS, MAX_WORKERS, MIN_CODE_LENGTH, Ordering, Path, Per, QuotaSettings,
-    RoomSettings, Server, TOPIC_NAME_RULE, any_path, is_topic_name,
+    AccessSettings, ChallengeSettings, Clients, Config, DomainSettings, Fault, Links, MAX_ACCESS,
+    MAX_CHALLENGES, MAX_CODE_LENGTH, MAX_IDLE_SECONDS, MAX_LINK_DOMAINS, MAX_ORIGINS, MAX_ROOMS, MAX_WORKERS,
+    MIN_CODE_LENGTH, Path, RoomSettings, Server, TOPIC_NAME_RULE, is_topic_name,
 };
 use crate::cors::Cors;
 use crate::forward::Verifier;
 use crate::identity::Proxies;
 use crate::jwt::Jwt;
-use crate::limiter::described::{MAX_ENTRIES, MAX_TEXT};
 use crate::own_address::{Listen, OwnAddresses};
-use crate::policies::{Policies, Policy};
-use crate::quotas::{Quota, Zone};
+use crate::policies::Policies;
+use crate::quotas::Quota;
 use crate::rooms::{Room, Rooms};
-use tollgate_api::pattern::{Pattern, unreserved};
-use tollgate_api::secret::SecretText;
+use tollgate_api::pattern::Pattern;
 use tollgate_api::units::{Bytes, Span};
-use tollgate_delivery::attributes;
-use tollgate_delivery::subscription::MAX_TYPE;
 use tollgate_store::settings::{LimitsStore, RedisAddress, StoreSettings};
 
 const MAX_TRUSTED_PROXIES: usize = 256;
-const MAX_METHODS: usize = 16;
-/// The parts of a bucket's key, each bounded, and a limit's name together fit in a key.
-const MAX_PER: usize = 3;
-const MAX_METHOD: usize = 32;
 const MAX_CONNECTIONS: u32 = 1_000_000;
 const MAX_BUCKETS: u64 = 100_000_000;
 const CACHE_ENTRIES_BOUNDS: (u64, u64) = (1 << 10, 1 << 30);
@@ -64,7 +56,6 @@ const BODY_BOUNDS: (Bytes, Bytes) = (Bytes(1 << 10), Bytes(256 << 10));
 const REQUEST_TIMEOUT_BOUNDS: (Span, Span) = (Span::from_millis(100), Span::from_secs(600));
 const IDLE_TIMEOUT_BOUNDS: (Span, Span) = (Span::from_secs(0), Span::from_secs(600));
 const RELOAD_BOUNDS: (Span, Span) = (Span::from_millis(200), Span::from_secs(3_600));
-const INTERVAL_BOUNDS: (Span, Span) = (Span::from_millis(1), Span::from_secs(30 * 86_400));
 const IDLE_BOUNDS: (Span, Span) = (Span::from_secs(1), Span::from_secs(MAX_IDLE_SECONDS));
 const KEEP_BOUNDS: (Span, Span) = (Span::from_secs(0), Span::from_secs(MAX_IDLE_SECONDS));
 /// At least a day: who sets it by mistake has time to see it.
@@ -116,39 +107,12 @@ pub(super) fn compile(config: &Config) -> Result<Compiled, Fault> {
     let fallbacks = links(&config.links, &own, &root.key("links"))?;
     let domains = domains(config, &own, &root.key("domains"))?;
 
-    let path = root.key("limits");
-    let described = config
-        .limits
-        .iter()
-        .filter(|limit| limit.domain.is_some())
-        .count();
-    at_most(described, MAX_DESCRIBED, &path)?;
-    at_most(config.limits.len() - described, MAX_LIMITS, &path)?;
-    let (mut names, mut policies) = (BTreeSet::new(), Vec::new());
-    for (index, one) in config.limits.iter().enumerate() {
-        let path = path.index(index);
-        policies.push(limit(one, &path)?);
-        ensure(
-            names.insert(&one.name),
-            path.key("name"),
-            "is used by an earlier limit",
-        )?;
-    }
-
-    let quotas = quotas(&config.quotas, &mut names, &root.key("quotas"))?;
-    let concurrency = concurrency(&config.concurrency, &mut names, &root.key("concurrency"))?;
+    let (policies, quotas, concurrency) = limits::compile(config, &root)?;
     let access = access(&config.access, &root.key("access"))?;
     let rooms = rooms(&config.rooms, &root.key("rooms"))?;
     let challenges = challenges(&config.challenges, &root.key("challenges"))?;
 
-    let path = root.key("forward");
-    at_most(config.forward.len(), MAX_FORWARDS, &path)?;
-    let forwards = config.forward.iter().enumerate();
-    let patterns = forwards.map(|(index, rule)| forward(rule, &path.index(index)));
-    let patterns = patterns.collect::<Result<_, _>>()?;
-    let forwards = config.forward.iter().enumerate();
-    let verifiers = forwards.map(|(index, rule)| verifier(rule, &path.index(index)));
-    let verifiers = verifiers.collect::<Result<_, _>>()?;
+    let (patterns, verifiers) = forward::compile(&config.forward, &root.key("forward"))?;
     let components = components::compile(&config.components, &root.key("components"))?;
     let proxy = origins::compile(config, &own, &components, &root)?;
     within(
@@ -185,7 +149,7 @@ pub(super) fn compile(config: &Config) -> Result<Compiled, Fault> {
         fallbacks,
         domains,
         jwt,
-        policies: Policies::new(policies),
+        policies,
         quotas,
         concurrency,
         access,
@@ -392,130 +356,6 @@ fn links(links: &Links, own: &OwnAddresses, path: &Path) -> Result<[Option<Strin
     Ok(fallbacks)
 }
 
-/// What limits, quotas and concurrency limits have alike: name, path, methods, and what they count by. Gives the path as it is compared.
-fn counted((name, route, verbs, by): (&str, &str, &[String], &[Per]), path: &Path) -> Result<Pattern, Fault> {
-    name_of_limit(name, path.key("name"))?;
-    pattern(route, path.key("path"))?;
-    // As every text of a path is read; a pattern, too, may stand there encoded.
-    let plain = pattern(&unreserved(route), path.key("path"))?;
-    methods(verbs, &path.key("methods"))?;
-    per(by, &path.key("per"))?;
-    Ok(plain)
-}
-
-fn limit(limit: &Limit, path: &Path) -> Result<Policy, Fault> {
-    let plain = counted((&limit.name, &limit.path, &limit.methods, &limit.per), path)?;
-    ensure(limit.capacity >= 1, path.key("capacity"), "must be at least 1")?;
-    ensure(limit.refill >= 1, path.key("refill"), "must be at least 1")?;
-    within(limit.interval, INTERVAL_BOUNDS, path.key("interval"))?;
-    within(limit.cost, (1, limit.capacity), path.key("cost"))?;
-    described(limit, path)?;
-    let policy = Policy::new(limit, plain);
-    // What is left of a bucket's rules.
-    ensure(
-        policy.terms.bucket.check().is_ok(),
-        path.key("capacity"),
-        "is too large for this interval and refill: capacity × interval in nanoseconds / gcd(refill, interval) and \
-         refill / gcd must be at most 2^62",
-    )?;
-    Ok(policy)
-}
-
-/// `names`: of the limits, with which those of quotas stand in problems.
-fn quotas<'a>(
-    all: &'a [QuotaSettings],
-    names: &mut BTreeSet<&'a String>,
-    path: &Path,
-) -> Result<Vec<Quota>, Fault> {
-    at_most(all.len(), MAX_QUOTAS, path)?;
-    let mut compiled = Vec::new();
-    for (index, one) in all.iter().enumerate() {
-        let path = path.index(index);
-        let plain = counted((&one.name, &one.path, &one.methods, &one.per), &path)?;
-        ensure(
-            names.insert(&one.name),
-            path.key("name"),
-            "is used by an earlier limit or quota",
-        )?;
-        within(one.limit, (1, MAX_QUOTA), path.key("limit"))?;
-        let zone = Zone::named(&one.timezone).ok_or_else(|| {
-            let rule = "must be a name of the IANA time zone database, e.g. Europe/Berlin";
-            Fault::new(path.key("timezone"), rule)
-        })?;
-        compiled.push(Quota::new(one, plain, zone));
-    }
-    Ok(compiled)
-}
-
-/// `names`: of the limits and quotas.
-fn concurrency<'a>(
-    all: &'a [ConcurrencySettings],
-    names: &mut BTreeSet<&'a String>,
-    path: &Path,
-) -> Result<Vec<Concurrency>, Fault> {
-    at_most(all.len(), MAX_CONCURRENCY, path)?;
-    let mut compiled = Vec::new();
-    for (index, one) in all.iter().enumerate() {
-        let path = path.index(index);
-        let plain = counted((&one.name, &one.path, &one.methods, &one.per), &path)?;
-        ensure(
-            names.insert(&one.name),
-            path.key("name"),
-            "is used by an earlier limit or quota",
-        )?;
-        within(one.max, (1, MAX_AT_ONCE), path.key("max"))?;
-        ensure(
-            matches!(one.status, 429 | 503),
-            path.key("status"),
-            "must be 429 or 503",
-        )?;
-        compiled.push(Concurrency::new(one, plain));
-    }
-    Ok(compiled)
-}
-
-/// A limit of descriptors has nothing of one of requests.
-fn described(limit: &Limit, path: &Path) -> Checked {
-    let Some(domain) = &limit.domain else {
-        return ensure(
-            limit.descriptor.is_empty(),
-            path.key("descriptor"),
-            "needs domain",
-        );
-    };
-    let fits = |text: &str| (1..=MAX_TEXT).contains(&text.len());
-    ensure(fits(domain), path.key("domain"), "must have 1 to 1024 bytes")?;
-    let entries = path.key("descriptor");
-    ensure(
-        (1..=MAX_ENTRIES).contains(&limit.descriptor.len()),
-        entries.clone(),
-        "must have 1 to 8 entries",
-    )?;
-    for (index, entry) in limit.descriptor.iter().enumerate() {
-        let path = entries.index(index);
-        ensure(fits(&entry.key), path.key("key"), "must have 1 to 1024 bytes")?;
-        let value = entry.value.as_deref().unwrap_or("-");
-        ensure(fits(value), path.key("value"), "must have 1 to 1024 bytes")?;
-    }
-    let is_bare = limit.path == any_path() && limit.methods == ["*"] && limit.per == [Per::Client];
-    ensure(
-        is_bare,
-        path.key("domain"),
-        "goes with descriptor alone: path, methods and per are for requests",
-    )
-}
-
-/// A bar separates the parts of a bucket's key.
-fn name_of_limit(name: &str, path: Path) -> Checked {
-    let name_ok =
-        (1..=MAX_NAME).contains(&name.len()) && name.bytes().all(|b| b.is_ascii_graphic() && b != b'|');
-    ensure(
-        name_ok,
-        path,
-        "must be 1 to 64 visible ASCII characters other than |",
-    )
-}
-
 fn access(lists: &[AccessSettings], path: &Path) -> Result<Vec<AccessList>, Fault> {
     at_most(lists.len(), MAX_ACCESS, path)?;
     let (mut names, mut compiled) = (BTreeSet::new(), Vec::new());
@@ -567,99 +407,6 @@ fn challenges(all: &[ChallengeSettings], path: &Path) -> Result<Vec<Challenge>, 
         )?;
     }
     Ok(compiled)
-}
-
-fn per(per: &[Per], path: &Path) -> Checked {
-    at_most(per.len(), MAX_PER, path)?;
-    let distinct = per.iter().collect::<BTreeSet<_>>().len();
-    ensure(distinct == per.len(), path.clone(), "must not repeat itself")?;
-    let alone = per.len() <= 1 || !per.contains(&Per::All);
-    ensure(alone, path.clone(), "must hold \"all\" alone")?;
-    for (index, one) in per.iter().enumerate() {
-        if let Per::Header(name) = one {
-            header_name(name, path.index(index))?;
-        }
-    }
-    Ok(())
-}
-
-fn forward(rule: &Forward, path: &Path) -> Result<Pattern, Fault> {
-    let route = outside(&rule.path, path.key("path"))?;
-    let dotted = rule.path.trim_end_matches("/...").contains("/.");
-    ensure(
-        !dotted,
-        path.key("path"),
-        "has a segment that begins with a dot, which Spin cannot route",
-    )?;
-    methods(&rule.methods, &path.key("methods"))?;
-    ensure(is_topic_name(&rule.topic), path.key("topic"), TOPIC_NAME_RULE)?;
-    let kind = (1..=MAX_TYPE).contains(&rule.kind.len()) && rule.kind.bytes().all(|b| b.is_ascii_graphic());
-    ensure(
-        kind,
-        path.key("type"),
-        "must be 1 to 128 visible ASCII characters",
-    )?;
-    let headers = path.key("headers");
-    at_most(rule.headers.len(), MAX_KEPT_HEADERS, &headers)?;
-    for (index, name) in rule.headers.iter().enumerate() {
-        ensure(name.len() <= MAX_HEADER_NAME, headers.index(index), "is too long")?;
-        attributes::pattern_rule(name).map_err(|rule| Fault::new(headers.index(index), rule))?;
-    }
-    if let Ordering::Header(name) = &rule.ordering {
-        header_name(name, path.key("ordering"))?;
-    }
-    Ok(route)
-}
-
-/// A fault never repeats the secret.
-fn verifier(rule: &Forward, path: &Path) -> Result<Option<Verifier>, Fault> {
-    ensure(
-        rule.previous_secret.is_none() || rule.secret.is_some(),
-        path.key("previous_secret"),
-        "stands beside a secret",
-    )?;
-    match (rule.verify, &rule.secret) {
-        (Some(verify), Some(secret)) => {
-            let by = |name: &'static str, secret: &SecretText| {
-                Verifier::new(verify, secret.expose()).map_err(|detail| Fault::new(path.key(name), detail))
-            };
-            let current = by("secret", secret)?;
-            Ok(Some(match &rule.previous_secret {
-                Some(previous) => current.or(by("previous_secret", previous)?),
-                None => current,
-            }))
-        }
-        (Some(_), None) => Err(Fault::new(
-            path.key("secret"),
-            "is needed: what requests are signed with",
-        )),
-        (None, Some(_)) => Err(Fault::new(
-            path.key("verify"),
-            "is needed where there is a secret: by whose rules requests are signed",
-        )),
-        (None, None) => Ok(None),
-    }
-}
-
-fn methods(methods: &[String], path: &Path) -> Checked {
-    ensure(
-        !methods.is_empty(),
-        path.clone(),
-        "must name at least one method, or \"*\"",
-    )?;
-    at_most(methods.len(), MAX_METHODS, path)?;
-    for (index, method) in methods.iter().enumerate() {
-        let token = (1..=MAX_METHOD).contains(&method.len())
-            && method
-                .bytes()
-                .all(|b| b.is_ascii_uppercase() || b == b'-' || b == b'_');
-        ensure(
-            token || method == "*",
-            path.index(index),
-            "must be an upper-case method such as \"POST\", or \"*\"",
-        )?;
-    }
-    Ok(())
 }
 
 fn public_url(text: &str, path: Path) -> Result<url::Url, Fault> {
