@@ -177,7 +177,7 @@ async fn release(server: &Server) {
     }
 }
 
-/// Gives holds back that have ended, and counts what was noted of visits.
+/// Gives holds back that have ended, counts what was noted of visits, and removes links that have ended.
 async fn sweep(server: &Server) {
     let sim = &server.sim;
     loop {
@@ -189,6 +189,7 @@ async fn sweep(server: &Server) {
         // What has failed is tried again.
         let _ = campaigns::maintain(&server.engine, now).await;
         let _ = links::stats::step(&server.engine, &server.settings.config.links, now).await;
+        let _ = links::maintain(&server.engine, &server.settings.config, now).await;
         let _ = quotas::maintain(&server.engine, sim.wall_ms()).await;
         let _ = draws::maintain(&server.engine, sim.wall_ms()).await;
     }

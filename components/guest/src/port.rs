@@ -42,6 +42,10 @@ impl Store for Port {
         }
     }
 
+    fn takes_notes(&self) -> bool {
+        crate::relay::takes_notes()
+    }
+
     async fn settle(&self) -> Result<(), StoreError> {
         Ok(wit::settle().await?)
     }

@@ -28,6 +28,7 @@ use crate::port::Port;
 use crate::settings;
 pub use tick::answer as tick;
 pub use trial::answer as trial;
+pub use upkeep::takes_notes;
 
 /// Between two looks of one instance for something to deliver, milliseconds.
 const LOOK_EVERY_MS: u64 = 250;

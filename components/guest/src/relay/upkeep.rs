@@ -2,10 +2,12 @@
 
 use spin_sdk::wasip3;
 use std::cell::Cell;
+use std::thread::LocalKey;
 use tollgate_rules::config::Config;
+use tollgate_rules::links::stats::{ROUND, Round};
 use tollgate_rules::upkeep::{Work, keeping};
 use tollgate_store::commit::StoreError;
-use tollgate_store::ports::Upkeep as _;
+use tollgate_store::ports::{Store as _, Upkeep as _};
 use tollgate_store::retention::{self, Cursor};
 
 use super::uptime_ms;
@@ -14,55 +16,99 @@ use crate::{settings, turn};
 
 /// How long one kind of work may take of a turn, milliseconds, before the next begins.
 const WORK_MS: u64 = 1_000;
-/// Of all instances, one does it after a response, at most so often, milliseconds.
-const EVERY_MS: u64 = 10_000;
 /// Whose turn it was is in this partition.
 const PARTITION: &str = "upkeep";
-/// The entry that says that somebody had a turn.
-const KEY: &str = "upkeep/turn";
 
-/// The same, for topics that are full.
-const EVERY_FULL_MS: u64 = 500;
-/// The entry that says so of them.
-const FULL_KEY: &str = "upkeep/full";
+/// What is done after responses: of all instances, by one, at most so often.
+struct Turn {
+    /// The entry that says that somebody had it.
+    key: &'static str,
+    /// Milliseconds.
+    every_ms: u64,
+}
+
+const ALL: Turn = Turn {
+    key: "upkeep/turn",
+    every_ms: 10_000,
+};
+/// Visits come by the thousand, and readers of statistics would wait for them.
+const VISITS: Turn = Turn {
+    key: "upkeep/visits",
+    every_ms: 2_000,
+};
+/// Topics that are full.
+const FULL: Turn = Turn {
+    key: "upkeep/full",
+    every_ms: 500,
+};
 
 thread_local! {
     /// When this instance asks for a turn again, Unix milliseconds.
     static ASKS_AT: Cell<u64> = const { Cell::new(0) };
+    /// The same, of visits.
+    static ASKS_FOR_VISITS_AT: Cell<u64> = const { Cell::new(0) };
+    /// Whether there is room for notes of visits, as of the last look.
+    static TAKES_NOTES: Cell<bool> = const { Cell::new(true) };
 }
 
 /// After a response that refused a message because its topic is full: topics whose oldest messages may go are trimmed at once.
 /// `now`: Unix milliseconds.
 pub fn after_full(now: u64) {
-    wasip3::spawn(async move {
-        if let (Ok(true), Ok(in_force)) = (
-            turn::take(PARTITION, FULL_KEY.to_owned(), now, EVERY_FULL_MS).await,
-            settings::load(),
-        ) {
-            // A topic that was deleted may have left it full.
-            again(async || Port.expire().await).await;
-            trim(&in_force.settings.config).await;
-        }
-    });
+    wasip3::spawn(FULL.take(now, async |config| {
+        // A topic that was deleted may have left it full.
+        again(async || Port.expire().await).await;
+        trim(config).await;
+    }));
 }
 
-/// After a response: does it if nobody has, lately. `now`: Unix milliseconds.
+/// After a response: does what nobody has done lately. `now`: Unix milliseconds.
 pub fn after_response(now: u64) {
-    let asks_at = ASKS_AT.get();
-    // A clock that was set back does not keep it from asking.
-    if now < asks_at && asks_at - now <= EVERY_MS {
-        return;
+    if ALL.is_due(&ASKS_AT, now) {
+        wasip3::spawn(ALL.take(now, async |config| {
+            run(config).await;
+            super::after_appends();
+        }));
     }
-    ASKS_AT.set(now.saturating_add(EVERY_MS));
-    wasip3::spawn(async move {
+    if VISITS.is_due(&ASKS_FOR_VISITS_AT, now) {
+        wasip3::spawn(async move {
+            let folds = async |config: &Config| {
+                again(async || Work::Visits.step(&Port, config, crate::now()).await).await
+            };
+            VISITS.take(now, folds).await;
+            if let Ok(found) = Port.get(ROUND, &[ROUND.to_owned()]).await {
+                let round = Round::of(found.first().and_then(Option::as_ref));
+                TAKES_NOTES.set(!round.is_full());
+            }
+        });
+    }
+}
+
+/// Whether visits are noted on this instance; see [`Round::is_full`].
+pub fn takes_notes() -> bool {
+    TAKES_NOTES.get()
+}
+
+impl Turn {
+    /// Whether this instance asks for it, which it then does not do again for a while.
+    fn is_due(&self, asks_at: &'static LocalKey<Cell<u64>>, now: u64) -> bool {
+        let at = asks_at.get();
+        // A clock that was set back does not keep it from asking.
+        let is_due = now >= at || at - now > self.every_ms;
+        if is_due {
+            asks_at.set(now.saturating_add(self.every_ms));
+        }
+        is_due
+    }
+
+    /// Does the work, unless another instance has had the turn.
+    async fn take(&self, now: u64, work: impl AsyncFnOnce(&Config)) {
         if let (Ok(true), Ok(in_force)) = (
-            turn::take(PARTITION, KEY.to_owned(), now, EVERY_MS).await,
+            turn::take(PARTITION, self.key.to_owned(), now, self.every_ms).await,
             settings::load(),
         ) {
-            run(&in_force.settings.config).await;
-            super::after_appends();
+            work(&in_force.settings.config).await;
         }
-    });
+    }
 }
 
 /// Messages that were posted to come later, and are due.

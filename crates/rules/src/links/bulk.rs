@@ -10,7 +10,6 @@ use serde_json::value::RawValue;
 use super::access::{self, Creator, Credential};
 use super::create::{self, Made};
 use super::edit::{self, Patch};
-use super::maintain::maintain;
 use super::manage;
 use super::many::{self, Done};
 use crate::etag::IfMatch;
@@ -92,8 +91,6 @@ pub(super) async fn post<S: Store>(world: &World<'_, S>, request: &Request) -> R
         }
     })
     .await;
-    // Whoever makes many links sees to it that as many can go; a failure is not theirs.
-    let _ = maintain(world.store, &world.settings.config, world.now).await;
     Ok(many::answer(world, &results))
 }
 

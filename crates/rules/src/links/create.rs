@@ -11,7 +11,7 @@ use super::index::{self, Reserve};
 use super::manage::shown;
 use super::record::{Link, MAX_RACES, link_key};
 use super::rename::taken;
-use super::{domain, fields, maintain, strangers, sweep};
+use super::{domain, fields, strangers, sweep};
 use crate::codes;
 use crate::events;
 use crate::idempotency;
@@ -37,7 +37,6 @@ pub(super) async fn post<S: Store>(world: &World<'_, S>, request: &Request) -> R
         Made::Found(link) => shown(world, &link),
         Made::Before(response) => return Ok(response),
     };
-    maintain::now_and_then(world).await;
     Ok(response)
 }
 

@@ -25,7 +25,7 @@ use super::manage::{self, contended};
 use super::record::{Link, MAX_RACES, Record};
 use super::redirect::private;
 use super::shlink::{host, is_on};
-use super::{index, list, maintain};
+use super::{index, list};
 use crate::codes;
 use crate::etag::IfMatch;
 use crate::keys::{self, ApiKey};
@@ -193,7 +193,6 @@ async fn create<S: Store>(
     or_return: bool,
 ) -> Result<Response, Problem> {
     let link = made(world, request, of, or_return).await?;
-    maintain::now_and_then(world).await;
     Ok(shown(world, &link))
 }
 

@@ -5,11 +5,11 @@ use serde_json::{Map, Value};
 use super::access::{self, Credential};
 use super::again::Created;
 use super::create::{self, Made};
+use super::domain;
 use super::edit::{self, Patch};
 use super::manage::{contended, shown};
 use super::record::{MAX_RACES, Record};
 use super::utm;
-use super::{domain, maintain};
 use crate::codes;
 use crate::etag::IfMatch;
 use crate::world::World;
@@ -96,7 +96,6 @@ async fn create<S: Store>(
         Made::New { link, .. } | Made::Found(link) => link,
         Made::Before(response) => return Ok(response),
     };
-    maintain::now_and_then(world).await;
     let body = Created {
         link: link.view(&world.settings.config),
         manage_token: None,

@@ -7,8 +7,8 @@
 //! that writes their tallies, which must be those that it read. So a note is counted once, whoever folds, and however
 //! often. The same commit appends it to the log of the newest visits ([`log`], [`visits`]). A crash loses of the statistics what it loses of the clicks, and nothing else.
 //!
-//! Our host folds in the background, link after link ([`mod@round`]); who reads folds first ([`read`]); under Spin, some visits do
-//! ([`now_and_then`]).
+//! Our host folds in the background, link after link ([`mod@round`]), and so do the components after responses; who reads folds first
+//! ([`read`]).
 //!
 //! Requests for codes that no link has are noted in the same way, under [`LOST`] in place of an id.
 //!
@@ -55,8 +55,6 @@ pub const HOURS_KEPT: u64 = 90 * 24;
 /// Milliseconds.
 const HOUR: u64 = 3_600_000;
 const DAY: u64 = 24 * HOUR;
-/// Under Spin, one request in this many folds.
-const EVERY: u8 = 8;
 
 /// In place of a link's id: visits to codes that no link has.
 pub(super) const LOST: &str = "lost";
@@ -174,14 +172,6 @@ pub fn counted_of<'k>(key: &'k str, value: &[u8]) -> Option<(&'k str, [u64; 2])>
     let id = key.strip_prefix("stats/")?.strip_suffix("/all")?;
     let tally = tally::Tally::from_bytes(value)?;
     Some((id, [tally.visits + tally.bots, 0]))
-}
-
-/// Folds some of what was noted, after some calls: where no host does it in the background. The caller does not hear of a
-/// failure.
-pub async fn now_and_then<S: Store>(world: &World<'_, S>) {
-    if (world.fresh)()[15].is_multiple_of(EVERY) {
-        let _ = step(world.store, &world.settings.config.links, world.now).await;
-    }
 }
 
 /// Folds some of what was noted, and removes some of what deleted links left. `true`: there is more.

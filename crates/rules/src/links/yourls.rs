@@ -13,8 +13,8 @@ use serde_json::{Map, Value, json};
 
 use super::access::{self, Credential};
 use super::create::{self, Made};
+use super::list;
 use super::record::{Link, short_url};
-use super::{list, maintain};
 use crate::codes;
 use crate::keys;
 use crate::world::World;
@@ -207,7 +207,6 @@ async fn shorten<S: Store>(
         // Without a key of idempotence there is none.
         Made::Before(_) => return Ok(fault(400, "error", "The request was made before.")),
     };
-    maintain::now_and_then(world).await;
     let address = short_url(&world.settings.config, &link.code);
     let title = link.record.title.as_deref().unwrap_or_default();
     let mut document = json!({

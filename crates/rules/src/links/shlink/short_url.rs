@@ -14,7 +14,7 @@ use super::super::access::{self, Credential};
 use super::super::create::{self, Made};
 use super::super::list::matches;
 use super::super::record::{Link, State, short_url};
-use super::super::{edit, maintain, manage};
+use super::super::{edit, manage};
 use crate::codes;
 use crate::etag::IfMatch;
 
@@ -190,7 +190,6 @@ pub(super) async fn create<S: Store>(world: &World<'_, S>, request: &Request) ->
         Made::New { link, .. } | Made::Found(link) => link,
         Made::Before(response) => return Ok(response),
     };
-    maintain::now_and_then(world).await;
     Ok(Response::json(200, &view(world, &link)))
 }
 
