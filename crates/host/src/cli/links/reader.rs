@@ -135,6 +135,13 @@ fn csv(file: impl BufRead, table: Table, each: &mut dyn FnMut(Found) -> bool) ->
     loop {
         let record = match rows.read_record(&mut row) {
             Ok(false) => return Ok(()),
+            // A URL with a comma and no quotes: it would lead elsewhere. Spreadsheets write empty cells at the end.
+            Ok(true) if row.iter().skip(heads.len()).any(|cell| !cell.is_empty()) => Err(format!(
+                "it has {} cells below {} heads: what holds a {:?} must stand in quotes",
+                row.len(),
+                heads.len(),
+                char::from(table.between)
+            )),
             Ok(true) => Ok(heads
                 .iter()
                 .zip(&row)
@@ -293,6 +300,9 @@ mod tests {
             assert_eq!(all(text), Ok(vec![(2, row.clone())]), "{text:?}");
         }
         assert!(all("name,title\na,b\n").unwrap_err().contains("name, title"));
+        let found = all("url,code\nhttps://a/?q=1,200,x\nb,c,,\n").unwrap();
+        assert!(found[0].1.as_str().unwrap().contains("quotes"), "{found:?}");
+        assert_eq!(found[1], (3, json!({"url": "b", "code": "c"})));
         assert!(all("").is_err());
     }
 }
