@@ -36,6 +36,21 @@ wait $!
 [ "$before" = 1 ] && [ "$(links | grep -c '"kept"')" = 1 ]
 [ "$(systemctl show tollgate -p NRestarts --value)" = 0 ]
 
+# An upgrade: the new program takes over, unless its settings do not suit it, or the machine's policy forbids it.
+pid() { systemctl show tollgate -p MainPID --value; }
+upgrade() { before=$(pid) && dpkg --install /trial/tollgate.deb && dpkg --audit; }
+upgrade
+[ "$(pid)" != "$before" ]
+sed -i 's/^redirect = .*/redirect = 300/' /etc/tollgate/tollgate.toml
+upgrade
+[ "$(pid)" = "$before" ] && tollgate health
+sed -i 's/^redirect = .*/redirect = 307/' /etc/tollgate/tollgate.toml
+printf '#!/bin/sh\nexit 101\n' >/usr/sbin/policy-rc.d
+chmod 755 /usr/sbin/policy-rc.d
+upgrade
+rm /usr/sbin/policy-rc.d
+[ "$(pid)" = "$before" ] && tollgate health
+
 # It ends in order, and the socket starts it again.
 systemctl stop tollgate.service
 [ "$(systemctl show tollgate -p Result --value)" = success ]
