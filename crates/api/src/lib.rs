@@ -11,6 +11,7 @@ pub mod json;
 #[cfg(feature = "schema")]
 pub mod openapi;
 pub mod pattern;
+pub mod percent;
 pub mod problem;
 pub mod query;
 pub mod secret;

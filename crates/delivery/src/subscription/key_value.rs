@@ -2,10 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Deserialize;
 use serde_json::value::RawValue;
-use tollgate_api::time;
+use tollgate_api::{percent, time};
 use tollgate_store::commit::Message;
 
 use super::parameter::{DATA, MESSAGE, Parameter, within};
@@ -29,12 +28,6 @@ pub const MAX_KEY: usize = 255;
 pub const MAX_VALUE: usize = 1_000_000;
 /// The field that is the same for all messages of a subscription.
 const TOPIC: &str = "topic";
-/// What a field's value keeps as it is: the unreserved characters of RFC 3986, section 2.3. All else is percent-encoded.
-const ENCODED: &AsciiSet = &NON_ALPHANUMERIC
-    .remove(b'-')
-    .remove(b'.')
-    .remove(b'_')
-    .remove(b'~');
 
 /// The label of the store that a URL names: `default` of `key-value://default`.
 ///
@@ -157,7 +150,7 @@ impl Template {
         for piece in &self.pieces {
             match piece {
                 Piece::Text(text) => key.push_str(text),
-                Piece::Field(field) => key.extend(utf8_percent_encode(&value(&fields, field)?, ENCODED)),
+                Piece::Field(field) => key.extend(percent::encode(&value(&fields, field)?)),
             }
         }
         if key.len() > MAX_KEY {

@@ -12,12 +12,12 @@ use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client as HyperClient;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use rustls::crypto::ring::default_provider;
 use serde_json::Value;
 use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;
+use tollgate_api::percent;
 use tollgate_delivery::driver::describe;
 
 /// Where a gateway listens unless it is told otherwise.
@@ -270,20 +270,13 @@ pub fn run<T>(command: impl Future<Output = Result<T, Failure>>) -> Result<T, Fa
     runtime.map_err(anyhow::Error::from)?.block_on(command)
 }
 
-/// What stands in a path segment, or the value of a query, as it is (RFC 3986, section 2.3).
-const ENCODED: &AsciiSet = &NON_ALPHANUMERIC
-    .remove(b'-')
-    .remove(b'_')
-    .remove(b'.')
-    .remove(b'~');
-
 /// A path segment, encoded.
 pub fn segment(text: &str) -> String {
     match text {
         // A segment of dots would be taken for a way up.
         "." => "%2E".to_owned(),
         ".." => "%2E%2E".to_owned(),
-        _ => utf8_percent_encode(text, ENCODED).to_string(),
+        _ => percent::encode(text).to_string(),
     }
 }
 

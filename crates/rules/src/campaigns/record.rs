@@ -13,9 +13,9 @@ use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::rc::Rc;
 
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::{Deserialize, Serialize};
 
+use tollgate_api::percent;
 use tollgate_store::commit::{Entry, Mutation, StoreError, key_part, literal};
 use tollgate_store::ports::Store;
 use tollgate_store::stored;
@@ -430,12 +430,7 @@ pub fn is_id(text: &str) -> bool {
 
 /// A text as a path segment: all but RFC 3986's unreserved characters percent-encoded.
 pub fn path_segment(text: &str) -> Cow<'_, str> {
-    const ENCODED: &AsciiSet = &NON_ALPHANUMERIC
-        .remove(b'-')
-        .remove(b'.')
-        .remove(b'_')
-        .remove(b'~');
-    utf8_percent_encode(text, ENCODED).into()
+    percent::encode(text).into()
 }
 
 /// A path segment, percent-decoded; `None` if it is no text.

@@ -5,13 +5,12 @@
 
 use std::borrow::Cow;
 
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::fields;
-use tollgate_api::json;
 use tollgate_api::problem::Problem;
+use tollgate_api::{json, percent};
 
 /// The most characters of a value.
 pub(super) const MAX_CHARS: usize = 190;
@@ -19,12 +18,6 @@ pub(super) const MAX_CHARS: usize = 190;
 pub(super) const MAX_ADDED: usize = 2_048;
 /// Stands for the link's code in a value.
 const CODE: &str = "{code}";
-/// What RFC 3986, section 2.3, reserves for nothing stays as it is.
-const ENCODED: &AsciiSet = &NON_ALPHANUMERIC
-    .remove(b'-')
-    .remove(b'_')
-    .remove(b'.')
-    .remove(b'~');
 /// Our names, and those of the parameters.
 const NAMES: [(&str, &str); 5] = [
     ("source", "utm_source"),
@@ -232,7 +225,7 @@ impl Utm {
 
 /// A value with the code in its place, percent-encoded.
 fn encoded(value: &str, code: &str) -> String {
-    utf8_percent_encode(&value.replace(CODE, code), ENCODED).to_string()
+    percent::encode(&value.replace(CODE, code)).to_string()
 }
 
 /// Whether a pair of a query, as it is written, is a parameter of this name.
