@@ -12,6 +12,7 @@ pub mod generation;
 mod handshake;
 mod head;
 mod hosted;
+mod leases;
 pub mod listen;
 mod long_poll;
 mod patience;
@@ -51,6 +52,7 @@ use crate::wasm::ports;
 use anyhow::Result;
 use dashboard::Dashboard;
 use generation::{Current, Generation};
+use leases::Leases;
 use listen::Listener;
 use places::Places;
 use rest::Rest;
@@ -101,6 +103,8 @@ pub struct Shared {
     pub handlers: Option<Handlers>,
     /// Calls that may still wait for messages.
     pub long_polls: Semaphore,
+    /// Requests for leases that share calls.
+    leases: Arc<Leases>,
     /// Those that listen to a topic.
     pub tails: Arc<Semaphore>,
     /// Who is logged in at the dashboard, and what it shows.
@@ -208,6 +212,7 @@ impl Server {
             engines,
             handlers,
             long_polls: Semaphore::new(long_poll::MAX_LONG_POLLS),
+            leases: Arc::default(),
             tails: Arc::new(Semaphore::new(tailing::MAX_STREAMS)),
             watchers: Watchers::default(),
             draining: AtomicBool::new(false),

@@ -13,7 +13,7 @@ pub mod sqs;
 #[cfg(test)]
 mod tests;
 
-pub use lease::{is_empty_answer, without_wait};
+pub use lease::{LeaseWish, MAX_LEASED, is_empty_answer, join_leases, split_leases, without_wait};
 pub(crate) use manage::{delete, first_sequence};
 
 use serde::Serialize;

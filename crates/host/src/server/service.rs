@@ -25,6 +25,7 @@ use super::events;
 use super::generation::Generation;
 use super::head;
 use super::hosted;
+use super::leases::{self, Alike};
 use super::listen::Listener;
 use super::long_poll;
 use super::proxied;
@@ -47,7 +48,7 @@ use crate::metrics;
 use crate::metrics::count::{Asked, Requests};
 use crate::proxy::pool::Pools;
 use crate::proxy::target;
-use crate::traces::RequestTrace;
+use crate::traces::{RequestTrace, RuleTrace};
 use crate::wasm::handler::Handler;
 use futures::future::{Either, ready};
 use hyper::body::Incoming;
@@ -63,7 +64,7 @@ use tollgate_api::http::{Response, SEEN_HEADERS};
 use tollgate_api::problem::{Kind, Problem};
 use tollgate_rules::concurrency;
 use tollgate_rules::config::Ordering as OrderedBy;
-use tollgate_rules::groups::sqs;
+use tollgate_rules::groups::{LeaseWish, sqs};
 use tollgate_rules::heads;
 use tollgate_rules::jwt::Jwt;
 use tollgate_rules::links::{self, shlink};
@@ -589,13 +590,13 @@ impl Gateway {
             true => Vec::new(),
             false => Box::pin(self.body(body, max)).await?,
         };
-        let mut answer = Box::pin(self.rest(head, body, &caller.name, trace)).await?;
+        let mut answer = Box::pin(self.rest(asked, head, body, &caller.name, trace)).await?;
         self.shared.events.answered(asked.known(), path(head), &answer);
         if answer.status < 300 && asked.known().is_some_and(Call::is_in_force_when_answered) {
             Box::pin(self.shared.run_time.in_force()).await;
             if asked == Asked::call(Call::RefillClient) {
                 // Until now others were charged by the terms that have ended, and what was filled may have shrunk to their capacity.
-                answer = Box::pin(self.rest(head, Vec::new(), &caller.name, None)).await?;
+                answer = Box::pin(self.rest(asked, head, Vec::new(), &caller.name, None)).await?;
             }
         }
         drop(place);
@@ -606,6 +607,7 @@ impl Gateway {
     /// The answer of the threads of the rest.
     async fn rest(
         &self,
+        asked: Asked,
         head: &http::request::Parts,
         body: Vec<u8>,
         peer: &str,
@@ -624,28 +626,50 @@ impl Gateway {
             )?,
         };
         match polls {
-            None => Ok(self
-                .rest
-                .answer(
-                    &self.generation,
-                    self.packed_for_rest(head, head.uri.query(), peer),
-                    body,
-                    rule(),
-                    self.is_visit(path(head)),
-                )
-                .await?),
+            None => {
+                let packed = self.packed_for_rest(head, head.uri.query(), peer);
+                Ok(self.rest_once(asked, head, packed, body, rule()).await?)
+            }
             Some(polls) => {
                 let packed = self.packed_for_rest(head, polls.query(), peer);
                 let body = polls.body().map_or(body, <[u8]>::to_vec);
                 let ask = async || {
-                    Ok(self
-                        .rest
-                        .answer(&self.generation, packed.clone(), body.clone(), rule(), false)
-                        .await?)
+                    let answer = self.rest_once(asked, head, packed.clone(), body.clone(), rule());
+                    Ok(answer.await?)
                 };
                 polls.answer(ask).await
             }
         }
+    }
+
+    /// The answer to a call that does not wait for messages.
+    async fn rest_once(
+        &self,
+        asked: Asked,
+        head: &http::request::Parts,
+        packed: Vec<u8>,
+        body: Vec<u8>,
+        trace: Option<Box<RuleTrace>>,
+    ) -> Result<heads::Response, CallError> {
+        let is_lease = asked == Asked::call(Call::LeaseMessages) && head.uri.query().is_none();
+        if let (true, Some(wish)) = (is_lease, LeaseWish::of(&body)) {
+            let alike = Alike {
+                path: path(head).to_owned(),
+                authorization: head.headers.get(http::header::AUTHORIZATION).cloned(),
+                seconds: wish.seconds,
+            };
+            let lease = leases::Asked {
+                generation: Arc::clone(&self.generation),
+                head: packed,
+                trace,
+            };
+            let leases = &self.shared.leases;
+            return leases.answer(&self.rest, alike, wish.limit, lease).await;
+        }
+        let is_visit = self.is_visit(path(head));
+        self.rest
+            .answer(&self.generation, packed, body, trace, is_visit)
+            .await
     }
 
     /// Counts what the parser refuses of whoever is at this address, and tells the access log, if there is one.
