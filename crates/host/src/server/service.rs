@@ -7,48 +7,35 @@ mod marks;
 mod measured;
 mod native;
 mod seen;
+mod unfinished;
 
 pub use answers::from_core;
 pub use gateways::Gateways;
 
-use self::answers::{for_caller, from_packed, with_added};
+use self::answers::for_caller;
 use self::held::Reserved;
 use self::marks::Marks;
 use self::measured::{Measured, told};
 use self::native::Native;
 use self::seen::identify;
+use self::unfinished::{Next, Unfinished};
 use super::Shared;
 use super::answer::AnswerBody;
 use super::body::{self, Upload};
-use super::dashboard::{self, Dashboard};
-use super::events;
 use super::generation::Generation;
 use super::head;
-use super::hosted;
-use super::leases::{self, Alike};
 use super::listen::Listener;
-use super::long_poll;
-use super::proxied;
-use super::refusals;
 use super::rest::Rest;
 use super::rules::Rules;
 use super::runner::{self, CallError, Progress, Runner};
-use super::sse;
-use super::tailing;
-use super::top;
 use super::traffic::Traffic;
-use super::trial;
-use super::turn;
-use super::under_way::Held;
-use super::watched;
 use crate::access_log::Entry;
 use crate::access_log::entry::Unparsed;
-use crate::clock::{millis, now, since};
-use crate::metrics;
+use crate::clock::{millis, since};
 use crate::metrics::count::{Asked, Requests};
 use crate::proxy::pool::Pools;
 use crate::proxy::target;
-use crate::traces::{RequestTrace, RuleTrace};
+use crate::traces::RequestTrace;
 use crate::wasm::handler::Handler;
 use futures::future::{Either, ready};
 use hyper::body::Incoming;
@@ -58,19 +45,16 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime};
-use tollgate_api::calls::{self, Call};
+use tollgate_api::calls::Call;
 use tollgate_api::components::Component;
 use tollgate_api::http::{Response, SEEN_HEADERS};
 use tollgate_api::problem::{Kind, Problem};
 use tollgate_rules::concurrency;
 use tollgate_rules::config::Ordering as OrderedBy;
-use tollgate_rules::groups::{LeaseWish, sqs};
-use tollgate_rules::heads;
 use tollgate_rules::jwt::Jwt;
-use tollgate_rules::links::{self, shlink};
+use tollgate_rules::links::shlink;
 use tollgate_rules::machine::Stage;
 use tollgate_rules::rooms::Patience;
-use tollgate_rules::world::World;
 
 /// Seconds after which a client may try again when the gateway is full.
 pub const BUSY_RETRY_SECONDS: u64 = 1;
@@ -106,51 +90,10 @@ enum Started {
     GoesOn(Box<Unfinished>),
 }
 
-/// The remainder of a request that was not answered at once.
-struct Unfinished {
-    head: http::request::Parts,
-    /// If it has one that was not read.
-    body: Option<Upload>,
-    next: Next,
-    /// Whether it may need places of concurrency limits first.
-    wants_places: bool,
-    /// Those that it has.
-    held: Option<Held>,
-    /// What quotas have counted it for until its answer is known.
-    reserved: Option<Reserved>,
-}
-
-impl Unfinished {
-    fn new(head: http::request::Parts, body: Option<Upload>, next: Next, wants_places: bool) -> Box<Self> {
-        Box::new(Self {
-            head,
-            body,
-            next,
-            wants_places,
-            held: None,
-            reserved: None,
-        })
-    }
-}
-
 /// How far the crowd's rules have brought a request at once.
 enum Begun {
     Answered(Answer),
     GoesOn(Next),
-}
-
-/// Where a request goes next.
-enum Next {
-    /// To its rule, which has not begun: the request came at this time, Unix milliseconds.
-    Begin(u64),
-    /// On with its rule.
-    Rule(runner::Waiting<Rules>),
-    /// To what answers a call that only the host can, and takes a while.
-    Native(Call),
-    /// Until a turn of a waiting room comes.
-    Turn(Patience),
-    /// To the threads of the rest; these headers ([`heads::pairs`]) are added to the response.
-    Rest(Vec<u8>),
 }
 
 /// The parts with which a worker answers requests, under one generation of the settings.
@@ -426,252 +369,6 @@ impl Gateway {
         })
     }
 
-    /// The places of concurrency limits that a request needs, before anything is charged.
-    async fn places(&self, head: &http::request::Parts, caller: &Caller) -> Result<Held, Problem> {
-        let request = self.request(head, caller);
-        let world = World {
-            store: &self.shared.engines.store,
-            settings: &self.generation.settings,
-            now: now(),
-            fresh: &|| fastrand::u128(..).to_le_bytes(),
-        };
-        let places = concurrency::places(&world, &request);
-        let places = tokio::time::timeout(self.generation.request_timeout(), places).await;
-        let places = places.map_err(|_| Problem::from(CallError::TimedOut))??;
-        self.shared.under_way.take(&places)
-    }
-
-    /// Rare futures are boxed to keep the common one small: that of a rule which waits for its commit.
-    async fn go_on(
-        &self,
-        request: &mut Unfinished,
-        asked: Asked,
-        caller: &Caller,
-        request_id: &HeaderValue,
-        trace: Option<&RequestTrace>,
-    ) -> Result<Answer, Problem> {
-        let Unfinished {
-            head,
-            body,
-            next,
-            wants_places,
-            held,
-            reserved,
-        } = request;
-        if *wants_places {
-            match Box::pin(self.places(head, caller)).await {
-                Ok(places) => *held = Some(places),
-                // As the limiter's refusal: a browser gets a page.
-                Err(problem) => return Ok(for_caller(head, self.refusal(problem).into())),
-            }
-        }
-        if let Next::Begin(at) = next {
-            match self.begin(head, body.is_some(), caller, *at, trace)? {
-                Begun::Answered(answer) => return Ok(answer),
-                Begun::GoesOn(then) => *next = then,
-            }
-        }
-        let added = match next {
-            Next::Begin(_) => Vec::new(),
-            Next::Native(Call::Metrics) => {
-                let answer = metrics::answer(&self.shared, &self.generation, head, caller.address, now());
-                return Box::pin(answer).await.map(from_core);
-            }
-            Next::Native(Call::WatchEvents) => {
-                let request = self.request(head, caller);
-                return Box::pin(events::open(&self.shared, head, request, caller)).await;
-            }
-            Next::Native(Call::TestSubscription) => {
-                let request = self.request(head, caller);
-                return Box::pin(trial::answer(&self.shared, &self.generation, request)).await;
-            }
-            Next::Native(Call::ListRefusals) => {
-                let request = self.request(head, caller);
-                return Box::pin(refusals::answer(&self.shared, request)).await;
-            }
-            Next::Native(Call::ListTopLinks) => {
-                let request = self.request(head, caller);
-                let answer = top::answer(&self.shared, &self.generation, head, request, caller);
-                return Box::pin(answer).await;
-            }
-            Next::Native(call) => {
-                let asked = dashboard::Asked {
-                    call: *call,
-                    request: self.request(head, caller),
-                    head,
-                    caller,
-                };
-                return Box::pin(Dashboard::answer(
-                    &self.shared,
-                    &self.generation,
-                    &self.rest,
-                    asked,
-                ))
-                .await;
-            }
-            Next::Turn(patience) => {
-                let packed = self.packed(head, None, &caller.name);
-                let answer = turn::answer(&self.shared, &self.crowd, &packed, patience);
-                return Box::pin(answer).await.map(|response| for_caller(head, response));
-            }
-            Next::Rest(added) => std::mem::take(added),
-            Next::Rule(waiting) => {
-                let answer = waiting
-                    .finish(async || self.body(body, self.max_body).await)
-                    .await;
-                waiting.end_trace();
-                match answer? {
-                    runner::Answer::Done(response) => {
-                        self.counters.told(response.status, &response.body);
-                        if asked == Asked::call(Call::Claim) {
-                            self.counters.claims.answered(path(head), &response);
-                        }
-                        return Ok(for_caller(head, response));
-                    }
-                    runner::Answer::Admitted(added) => added,
-                }
-            }
-        };
-        if self.generation.settings.counts_outcomes() {
-            *reserved = Reserved::among(&self.shared, &added);
-        }
-        if self.generation.origins.is_some()
-            && let Some(route) = self.generation.settings.proxied(head.method.as_str(), path(head))
-        {
-            let proxied = proxied::Asked {
-                generation: &self.generation,
-                pools: &self.pools,
-                head,
-                upload: body.take(),
-                caller,
-                request_id,
-                trace: trace.map(RequestTrace::upstream),
-            };
-            let answer = Box::pin(proxied::answer(proxied, route?)).await;
-            let answer = answer.unwrap_or_else(|problem| from_core(self.refusal(problem)));
-            return Ok(with_added(answer, added));
-        }
-        if let Some(handler) = self.handler(path(head)) {
-            let answer = hosted::answer(handler, head, body.take(), caller, request_id, self.max_body);
-            let answer = Box::pin(answer).await;
-            let answer = answer.unwrap_or_else(|problem| from_core(self.refusal(problem)));
-            return Ok(with_added(answer, added));
-        }
-        if asked == Asked::call(Call::ReadCampaign)
-            && head.method == http::Method::GET
-            && sse::is_wanted(head)
-        {
-            let answer = Box::pin(watched::open(
-                &self.shared,
-                &self.generation,
-                self.request(head, caller),
-                caller,
-            ))
-            .await?;
-            return Ok(with_added(answer, added));
-        }
-        if asked == Asked::call(Call::ReadMessages)
-            && head.method == http::Method::GET
-            && sse::is_wanted(head)
-        {
-            let request = self.request(head, caller);
-            let answer = Box::pin(tailing::open(&self.shared, head, request, caller)).await?;
-            return Ok(with_added(answer, added));
-        }
-        let place = match calls::is_bulk(path(head)) {
-            true => Some(self.rest.bulk_place()?),
-            false => None,
-        };
-        let max = usize::try_from(calls::max_body(path(head), self.max_body as u64)).unwrap_or(usize::MAX);
-        let content_type = head.headers.get(http::header::CONTENT_TYPE);
-        let is_passed_on = self.is_visit(path(head))
-            && links::needs_no_body(head.method.as_str(), content_type.map(HeaderValue::as_bytes));
-        let body = match is_passed_on {
-            true => Vec::new(),
-            false => Box::pin(self.body(body, max)).await?,
-        };
-        let mut answer = Box::pin(self.rest(asked, head, body, &caller.name, trace)).await?;
-        self.shared.events.answered(asked.known(), path(head), &answer);
-        if answer.status < 300 && asked.known().is_some_and(Call::is_in_force_when_answered) {
-            Box::pin(self.shared.run_time.in_force()).await;
-            if asked == Asked::call(Call::RefillClient) {
-                // Until now others were charged by the terms that have ended, and what was filled may have shrunk to their capacity.
-                answer = Box::pin(self.rest(asked, head, Vec::new(), &caller.name, None)).await?;
-            }
-        }
-        drop(place);
-        self.counters.told(answer.status, &answer.body);
-        Ok(with_added(from_packed(answer), added))
-    }
-
-    /// The answer of the threads of the rest.
-    async fn rest(
-        &self,
-        asked: Asked,
-        head: &http::request::Parts,
-        body: Vec<u8>,
-        peer: &str,
-        trace: Option<&RequestTrace>,
-    ) -> Result<heads::Response, Problem> {
-        let rule = || trace.map(|trace| trace.rule(REST));
-        let target = || head.headers.get(sqs::TARGET.0).map(HeaderValue::as_bytes);
-        let polls = match calls::is_sqs(path(head)) && !sqs::asks_for_messages(target()) {
-            true => None,
-            false => long_poll::Waiting::of(
-                &self.shared,
-                head.method.as_str(),
-                path(head),
-                head.uri.query(),
-                &body,
-            )?,
-        };
-        match polls {
-            None => {
-                let packed = self.packed_for_rest(head, head.uri.query(), peer);
-                Ok(self.rest_once(asked, head, packed, body, rule()).await?)
-            }
-            Some(polls) => {
-                let packed = self.packed_for_rest(head, polls.query(), peer);
-                let body = polls.body().map_or(body, <[u8]>::to_vec);
-                let ask = async || {
-                    let answer = self.rest_once(asked, head, packed.clone(), body.clone(), rule());
-                    Ok(answer.await?)
-                };
-                polls.answer(ask).await
-            }
-        }
-    }
-
-    /// The answer to a call that does not wait for messages.
-    async fn rest_once(
-        &self,
-        asked: Asked,
-        head: &http::request::Parts,
-        packed: Vec<u8>,
-        body: Vec<u8>,
-        trace: Option<Box<RuleTrace>>,
-    ) -> Result<heads::Response, CallError> {
-        let is_lease = asked == Asked::call(Call::LeaseMessages) && head.uri.query().is_none();
-        if let (true, Some(wish)) = (is_lease, LeaseWish::of(&body)) {
-            let alike = Alike {
-                path: path(head).to_owned(),
-                authorization: head.headers.get(http::header::AUTHORIZATION).cloned(),
-                seconds: wish.seconds,
-            };
-            let lease = leases::Asked {
-                generation: Arc::clone(&self.generation),
-                head: packed,
-                trace,
-            };
-            let leases = &self.shared.leases;
-            return leases.answer(&self.rest, alike, wish.limit, lease).await;
-        }
-        let is_visit = self.is_visit(path(head));
-        self.rest
-            .answer(&self.generation, packed, body, trace, is_visit)
-            .await
-    }
-
     /// Counts what the parser refuses of whoever is at this address, and tells the access log, if there is one.
     pub fn unparsed(&self, address: IpAddr) -> Unparsed {
         Unparsed::new(&self.generation, &self.counters, address)
@@ -688,14 +385,6 @@ impl Gateway {
         !path.starts_with("/api/")
             && !path.starts_with(shlink::PREFIX)
             && self.generation.settings.component(path) == Component::Shortener
-    }
-
-    /// Reads the body of a request, if it has one.
-    async fn body(&self, body: &mut Option<Upload>, max: usize) -> Result<Vec<u8>, Problem> {
-        match body.take() {
-            Some(body) => body.read(max).await,
-            None => Ok(Vec::new()),
-        }
     }
 }
 
