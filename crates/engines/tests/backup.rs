@@ -122,6 +122,35 @@ fn a_restore_is_refused_where_a_store_is_in_use_or_there() {
 }
 
 #[test]
+fn what_root_restores_belongs_to_whom_the_directory_belongs() {
+    use std::os::unix::fs::{MetadataExt as _, chown};
+    const GATEWAY: u32 = 65_532;
+    let (directory, elsewhere) = (scratch(), scratch());
+    if fs::metadata(directory.path()).unwrap().uid() != 0 {
+        return eprintln!("skipped: only root makes files for others");
+    }
+    let file = small_backup(elsewhere.path(), "kept");
+    chown(directory.path(), Some(GATEWAY), Some(GATEWAY)).unwrap();
+    let database = directory.path().join("test.db");
+    for force in [false, true] {
+        restore(&file, &database, force, &mut quiet()).unwrap();
+        let made: Vec<_> = fs::read_dir(directory.path()).unwrap().collect();
+        assert_eq!(made.len(), 2, "the database and its lock: {made:?}");
+        for entry in made {
+            let (path, metadata) = entry
+                .map(|entry| (entry.path(), entry.metadata().unwrap()))
+                .unwrap();
+            assert_eq!(
+                (metadata.uid(), metadata.gid()),
+                (GATEWAY, GATEWAY),
+                "{}",
+                path.display()
+            );
+        }
+    }
+}
+
+#[test]
 fn what_is_no_sound_backup_is_refused_and_changes_nothing() {
     let directory = scratch();
     let file = small_backup(directory.path(), "new");

@@ -51,6 +51,13 @@ upgrade
 rm /usr/sbin/policy-rc.d
 [ "$(pid)" = "$before" ] && tollgate health
 
+# Root restores what the gateway goes on with, as another user.
+tollgate backup /trial/backup.db --data /var/lib/tollgate
+systemctl stop tollgate.socket tollgate.service
+tollgate restore /trial/backup.db --data /var/lib/tollgate --force
+systemctl start tollgate.socket tollgate.service
+[ "$(links | grep -c '"kept"')" = 1 ]
+
 # It ends in order, and the socket starts it again.
 systemctl stop tollgate.service
 [ "$(systemctl show tollgate -p Result --value)" = success ]

@@ -279,7 +279,7 @@ pub fn restore(
         return Err(BackupError::NoBackup(backup.to_owned()));
     }
     let part = beside(database, PART);
-    let copied = transfer(backup, &part, progress).and_then(|()| {
+    let copied = transfer(backup, &part, database, progress).and_then(|()| {
         seal(&part)?;
         check(&part)
     });
@@ -319,11 +319,17 @@ pub fn finish(database: &Path) -> Result<(), OpenError> {
     })
 }
 
-/// Copies a file's bytes.
-fn transfer(from: &Path, to: &Path, progress: &mut dyn FnMut(u64, u64)) -> Result<(), BackupError> {
+/// Copies a file's bytes, for whom the database belongs to.
+fn transfer(
+    from: &Path,
+    to: &Path,
+    database: &Path,
+    progress: &mut dyn FnMut(u64, u64),
+) -> Result<(), BackupError> {
     let mut source = File::open(from).map_err(io(from))?;
     let all = source.metadata().map_err(io(from))?.len();
     let mut copy = create(to, false).map_err(io(to))?;
+    schema::hand_over(&copy, database).map_err(io(to))?;
     let mut chunk = vec![0; CHUNK];
     let mut done = 0;
     loop {

@@ -1,7 +1,8 @@
 //! Opening connections: pragmas, the schema and its version, and the lock that keeps other processes out.
 
-use std::fs::{File, TryLockError};
+use std::fs::{self, File, TryLockError};
 use std::io::{ErrorKind, Write as _};
+use std::os::unix::fs::{MetadataExt as _, fchown};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -44,7 +45,7 @@ impl Lock {
     /// Refuses to begin anew where there was a database before: SQLite takes an empty file for a new one, and a file of
     /// one byte for an empty one.
     pub fn check(&self, database: &Path) -> Result<(), OpenError> {
-        let empty = std::fs::metadata(database).map_or(true, |file| file.len() <= 1);
+        let empty = fs::metadata(database).map_or(true, |file| file.len() <= 1);
         let had_one = self.file.metadata().is_ok_and(|file| file.len() > 0);
         match empty && had_one {
             true => Err(OpenError::Lost(database.to_owned())),
@@ -83,6 +84,7 @@ pub fn lock(path: &Path) -> Result<Lock, OpenError> {
         .write(true)
         .open(&lock_path)
         .map_err(io)?;
+    hand_over(&file, path).map_err(io)?;
     match file.try_lock() {
         Ok(()) => Ok(Lock {
             file,
@@ -90,6 +92,26 @@ pub fn lock(path: &Path) -> Result<Lock, OpenError> {
         }),
         Err(TryLockError::WouldBlock) => Err(OpenError::Locked(path.to_owned())),
         Err(TryLockError::Error(source)) => Err(io(source)),
+    }
+}
+
+/// Gives a file that root has made beside the database to whom the database belongs, or its directory: root restores, and
+/// the gateway runs as another.
+pub fn hand_over(file: &File, database: &Path) -> std::io::Result<()> {
+    const ROOT: u32 = 0;
+    if file.metadata()?.uid() != ROOT {
+        return Ok(());
+    }
+    let directory = database
+        .parent()
+        .filter(|directory| !directory.as_os_str().is_empty());
+    let owner = [database, directory.unwrap_or(Path::new("."))]
+        .into_iter()
+        .filter_map(|path| fs::metadata(path).ok())
+        .find(|there| there.uid() != ROOT);
+    match owner {
+        Some(owner) => fchown(file, Some(owner.uid()), Some(owner.gid())),
+        None => Ok(()),
     }
 }
 
