@@ -25,6 +25,7 @@ pub async fn a_short_demo_sells_what_it_has_and_delivers_each_order(_: Host) {
         "log in with ",
         "300 people asked",
         "admitted    60\n",
+        "sold out    240; 60 pressed the button twice",
         "60 orders delivered, numbered 1 to 60",
     ] {
         assert!(ended.out.contains(words), "{words}: {}", ended.out);
