@@ -3,6 +3,7 @@
 //! A scrape costs the requests of others nothing: it runs beside the worker's thread, a few at a time, and what must be read
 //! from the store or the disk is kept for some seconds ([`slow`]), however often somebody scrapes.
 
+pub mod asked;
 mod claims;
 pub mod count;
 mod gather;

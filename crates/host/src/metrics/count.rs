@@ -1,6 +1,7 @@
 //! What threads count while they answer. Each has counters of its own, on cache lines of its own, which it alone writes: to
 //! count costs a load and a store. A scrape sums them.
 
+use super::asked::{ASKED, Asked, OTHER};
 use super::claims::{self, Claims};
 use super::refused::{self, Refused};
 use super::sheet::Distribution;
@@ -8,12 +9,9 @@ use crate::wasm::rules::Group;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
-use tollgate_api::calls::{self, Call};
-use tollgate_api::components::Component;
 use tollgate_api::problem::Kind;
 use tollgate_rules::config::Config;
 use tollgate_rules::policies::Decision;
-use tollgate_rules::settings::Settings;
 
 /// A number that one thread writes and any may read. Relaxed: nothing is ordered by it.
 #[derive(Debug, Default)]
@@ -41,84 +39,6 @@ impl Count {
     pub fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
-}
-
-/// What a request asks for: a call of the contract, or one of four kinds beside them. So there are as many as the program
-/// knows, whatever strangers send.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Asked(usize);
-
-/// Kinds of requests.
-const ASKED: usize = Call::ALL.len() + BESIDE.len();
-/// What is no call: a route of `[[forward]]`, one of the `[[components]]`, one of the `[[proxy]]`, and what nobody answers.
-const BESIDE: [&str; 4] = ["forward", "component", "proxy", "other"];
-const FORWARD: Asked = Asked(Call::ALL.len());
-const COMPONENT: Asked = Asked(Call::ALL.len() + 1);
-const PROXY: Asked = Asked(Call::ALL.len() + 2);
-const OTHER: Asked = Asked(Call::ALL.len() + 3);
-
-impl Asked {
-    /// What a request with this method and path asks for. A few comparisons for what a crowd asks for.
-    pub fn of(settings: &Settings, method: &str, path: &str) -> Self {
-        let component = settings.component(path);
-        let is_api = path.starts_with("/api/");
-        match component {
-            Component::Shortener if !is_api => match method {
-                "GET" | "HEAD" => Self::call(Call::FollowLink),
-                "POST" => Self::call(Call::OpenLink),
-                "PUT" => Self::call(Call::FollowLinkByPut),
-                "PATCH" => Self::call(Call::FollowLinkByPatch),
-                "DELETE" => Self::call(Call::FollowLinkByDelete),
-                _ => OTHER,
-            },
-            Component::Forward if !is_api => FORWARD,
-            Component::Admin if settings.is_proxied(path) => PROXY,
-            Component::Admin if settings.hosted(path).is_some() => COMPONENT,
-            component => {
-                calls::find_call(component, method, path).map_or(OTHER, |(call, _)| Self::call(call))
-            }
-        }
-    }
-
-    /// Of a call.
-    pub const fn call(call: Call) -> Self {
-        Self(call as usize)
-    }
-
-    /// The call, if it is one.
-    pub fn known(self) -> Option<Call> {
-        Call::ALL.get(self.0).copied()
-    }
-
-    /// The pattern of its path, or what kind of request it is.
-    pub fn route(self) -> &'static str {
-        self.known().map_or_else(|| self.beside(), |call| call.path())
-    }
-
-    /// What kind of request it is that is no call.
-    fn beside(self) -> &'static str {
-        let kind = self.0.checked_sub(Call::ALL.len());
-        kind.and_then(|kind| BESIDE.get(kind)).copied().unwrap_or("other")
-    }
-
-    fn name(self) -> String {
-        match self.known() {
-            Some(call) => snake(&format!("{call:?}")),
-            None => self.beside().to_owned(),
-        }
-    }
-}
-
-/// `FollowLink` as `follow_link`.
-fn snake(camel: &str) -> String {
-    let mut name = String::with_capacity(camel.len() + 4);
-    for letter in camel.chars() {
-        if letter.is_ascii_uppercase() && !name.is_empty() {
-            name.push('_');
-        }
-        name.push(letter.to_ascii_lowercase());
-    }
-    name
 }
 
 /// Statuses that are told apart; of all others only the class is.
@@ -205,7 +125,7 @@ impl Requests {
     /// A request was answered with this status, after so long.
     pub fn answered(&self, asked: Asked, status: u16, duration: Duration) {
         self.code(asked, status);
-        if let Some(durations) = self.durations.get(asked.0) {
+        if let Some(durations) = self.durations.get(asked.place()) {
             durations.add(duration);
         }
     }
@@ -220,7 +140,7 @@ impl Requests {
             .get(usize::from(status))
             .copied()
             .unwrap_or(CODES.len() as u8);
-        let codes = self.answered.get(asked.0);
+        let codes = self.answered.get(asked.place());
         if let Some(code) = codes.and_then(|codes| codes.get(usize::from(place))) {
             code.add(1);
         }
@@ -403,7 +323,8 @@ impl Counted {
     pub fn answered(&self, asked: Option<Asked>, status: Option<u16>) -> u64 {
         let place = status.and_then(|status| PLACES.get(usize::from(status)).copied());
         self.sum(|kind, at| {
-            asked.is_none_or(|asked| asked.0 == kind) && place.is_none_or(|place| usize::from(place) == at)
+            asked.is_none_or(|asked| asked.place() == kind)
+                && place.is_none_or(|place| usize::from(place) == at)
         })
     }
 
@@ -452,10 +373,10 @@ impl Counted {
     pub fn report(&self, sheet: &mut super::sheet::Sheet) {
         use super::table::Metric;
         let requests = locked(&self.0.requests).clone();
-        for asked in (0..ASKED).map(Asked) {
+        for asked in Asked::all() {
             let name = asked.name();
             for place in 0..PLACE_COUNT {
-                let count = |one: &Arc<Requests>| one.answered.get(asked.0)?.get(place).map(Count::get);
+                let count = |one: &Arc<Requests>| one.answered.get(asked.place())?.get(place).map(Count::get);
                 let count: u64 = requests.iter().filter_map(count).sum();
                 if count > 0 || is_told_from_zero(place) {
                     sheet.count(Metric::HttpRequests, &[&name, &code(place)], count);
@@ -463,7 +384,7 @@ impl Counted {
             }
             let durations: Vec<&Durations> = requests
                 .iter()
-                .filter_map(|one| one.durations.get(asked.0))
+                .filter_map(|one| one.durations.get(asked.place()))
                 .collect();
             let distribution = summed(&durations);
             if distribution.buckets.iter().any(|(_, count)| *count > 0) {
@@ -538,6 +459,7 @@ fn summed(all: &[&Durations]) -> Distribution {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use tollgate_api::calls::Call;
 
     #[test]
     fn answers_are_summed_by_kind_and_status_over_all_threads() {
@@ -553,40 +475,6 @@ mod tests {
         assert_eq!(counted.answered(None, Some(201)), 4);
         assert_eq!(counted.answered(Some(claim), Some(201)), 3);
         assert_eq!(counted.answered(Some(claim), Some(503)), 0);
-    }
-
-    #[test]
-    fn every_path_is_counted_under_a_name_that_the_program_knows() {
-        let settings =
-            Settings::parse("[[forward]]\npath = \"/signup\"\ntopic = \"signup\"\n", "test").unwrap();
-        for (method, path, name) in [
-            ("GET", "/abc1234", "follow_link"),
-            ("HEAD", "/abc1234+", "follow_link"),
-            ("POST", "/abc1234", "open_link"),
-            ("DELETE", "/abc1234", "follow_link_by_delete"),
-            ("POST", "/signup", "forward"),
-            ("GET", "/signup", "forward"),
-            ("POST", "/api/campaigns/x/claims", "claim"),
-            ("GET", "/api/campaigns/x/claims/u", "read_claims"),
-            ("PUT", "/api/topics/t/subscriptions/s", "put_subscription"),
-            ("GET", "/health/ready", "health_ready"),
-            ("GET", "/metrics", "metrics"),
-            ("GET", "/api/nothing", "other"),
-            ("BREW", "/api/links", "other"),
-            ("GET", "/a/b/c", "other"),
-            ("GET", "", "other"),
-        ] {
-            assert_eq!(Asked::of(&settings, method, path).name(), name, "{method} {path}");
-        }
-    }
-
-    #[test]
-    fn every_call_has_its_own_place() {
-        for (index, call) in Call::ALL.iter().enumerate() {
-            assert_eq!(Asked::call(*call).0, index);
-        }
-        let beside = [FORWARD, COMPONENT, PROXY, OTHER].map(|one| one.name().to_owned());
-        assert_eq!(beside, BESIDE);
     }
 
     #[test]
@@ -608,7 +496,10 @@ mod tests {
         one.answered(asked, 302, Duration::from_micros(50));
         other.answered(asked, 404, Duration::from_micros(51));
         other.gone(asked, Duration::from_secs(100));
-        let all: Vec<_> = [&one, &other].iter().map(|one| &one.durations[asked.0]).collect();
+        let all: Vec<_> = [&one, &other]
+            .iter()
+            .map(|one| &one.durations[asked.place()])
+            .collect();
         let distribution = summed(&all);
         let counts: Vec<u64> = distribution.buckets.iter().map(|(_, count)| *count).collect();
         assert_eq!((counts[0], counts[1], counts[BOUNDS.len()]), (2, 1, 1));

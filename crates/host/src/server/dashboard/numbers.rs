@@ -6,7 +6,7 @@ use super::super::{Shared, rest, worker_count};
 use super::origins;
 use super::sessions::Session;
 use crate::clock::now;
-use crate::metrics::count::Asked;
+use crate::metrics::asked::Asked;
 use crate::metrics::refused::{self, HALF};
 use bytes::Bytes;
 use serde_json::json;

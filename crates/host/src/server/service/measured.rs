@@ -3,7 +3,8 @@
 use super::Answer;
 use crate::access_log::Entry;
 use crate::clock::since;
-use crate::metrics::count::{Asked, GONE, Requests};
+use crate::metrics::asked::Asked;
+use crate::metrics::count::{GONE, Requests};
 use crate::traces::RequestTrace;
 use std::sync::Arc;
 use std::time::SystemTime;

@@ -5,7 +5,7 @@ use super::held::Reserved;
 use super::{Answer, Begun, Caller, Gateway, REST, path};
 use crate::clock::now;
 use crate::metrics;
-use crate::metrics::count::Asked;
+use crate::metrics::asked::Asked;
 use crate::server::body::Upload;
 use crate::server::dashboard::{self, Dashboard};
 use crate::server::events;
