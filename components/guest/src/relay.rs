@@ -134,7 +134,7 @@ impl Outside for Under<'_> {
     }
 
     async fn deliver(&self, to: &Defined, message: Arc<Message>) -> (Delivered, Answered) {
-        one(&self.settings.config.server.public_url, to, &message).await
+        one(&self.settings.public_url, to, &message).await
     }
 
     async fn deliver_together(
@@ -143,7 +143,7 @@ impl Outside for Under<'_> {
         messages: &[(Arc<Message>, u32)],
     ) -> (Delivered, Answered) {
         let messages: Vec<&Message> = messages.iter().map(|(message, _)| &**message).collect();
-        post::together(&self.settings.config.server.public_url, to, &messages).await
+        post::together(&self.settings.public_url, to, &messages).await
     }
 
     fn note(&self, of: &Defined, note: &Note) {

@@ -301,7 +301,7 @@ impl Watch {
                 self.changed.notified().await;
                 continue;
             };
-            let gateway = &self.house.settings.config.server.public_url;
+            let gateway = &self.house.settings.public_url;
             let message = alerts::message(&self.alert, &self.condition, &notice, gateway);
             let asked = match self.recipient.deliver(Arc::new(message)).await {
                 Delivered::Accepted => None,

@@ -252,7 +252,7 @@ impl Reloader {
         // They look at subscriptions too, and name the gateway.
         let are_alerts_others = before.alerts != config.alerts
             || before.topics != config.topics
-            || before.server.public_url != config.server.public_url;
+            || current.settings.public_url != settings.public_url;
         let alerts = match are_alerts_others {
             true => Some(self.reached.alerts.prepare(&settings)?),
             false => None,
@@ -321,7 +321,7 @@ impl Reloader {
             let (default, named) = tollgate_rules::upkeep::retention(config);
             reached.store.set_retention(default, named);
             let subscriptions = crate::serve::of_file(config);
-            reached.of_file.replace(subscriptions, &config.server.public_url);
+            reached.of_file.replace(subscriptions, &settings.public_url);
             reached.buckets.share(crate::serve::shared_limits(config));
             if let Some(alerts) = alerts {
                 reached.alerts.replace(alerts).await;

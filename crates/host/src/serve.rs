@@ -316,7 +316,7 @@ impl Gateway {
         let low_water = Box::new(move |topic: &str, sequence| kept.set_low_water(topic, sequence));
         let options = Options {
             subscriptions: of_file(config),
-            public_url: config.server.public_url.clone(),
+            public_url: settings.public_url.clone(),
             idle_timeout: config.relay.idle_timeout.into(),
             intervals: Intervals::default(),
             observer: traces

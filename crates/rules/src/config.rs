@@ -167,8 +167,8 @@ pub struct Config {
 pub struct Server {
     /// Address and port.
     pub listen: String,
-    /// The beginning of short URLs, without a trailing slash; its host counts as our own.
-    pub public_url: String,
+    /// The beginning of short URLs; its host counts as our own. `None`: see [`crate::settings::Settings::public_url`].
+    pub public_url: Option<String>,
     /// Addresses of this machine, for `listen` on all of them; see [`crate::own_address`]. The host finds them at start.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub own_addresses: Vec<std::net::IpAddr>,
@@ -261,7 +261,7 @@ impl Default for Server {
     fn default() -> Self {
         Self {
             listen: "127.0.0.1:3000".into(),
-            public_url: "http://localhost:3000".into(),
+            public_url: None,
             own_addresses: Vec::new(),
             trusted_proxies: Vec::new(),
             cors_origins: Vec::new(),

@@ -57,6 +57,8 @@ pub struct Settings {
     pub proxies: Proxies,
     /// `server.cors_origins`.
     pub cors: Cors,
+    /// `server.public_url` without a trailing slash; where the file has none, `http://localhost` and the port of `server.listen`.
+    pub public_url: String,
     /// `server.listen`, `public_url` and `own_addresses`.
     pub own: OwnAddresses,
     /// The listeners beside it.
@@ -100,8 +102,6 @@ impl Settings {
     /// The first rule that it breaks, and the setting.
     pub fn compile(mut config: Config) -> Result<Self, Fault> {
         let compiled = rules::compile(&config)?;
-        let url = &mut config.server.public_url;
-        url.truncate(url.trim_end_matches('/').len());
         let [root, not_found, gone] = compiled.fallbacks;
         config.links.root_url = root;
         config.links.not_found_url = not_found;
@@ -115,6 +115,7 @@ impl Settings {
         Ok(Self {
             proxies: compiled.proxies,
             cors: compiled.cors,
+            public_url: compiled.public_url,
             own: compiled.own,
             listeners: compiled.listeners,
             policies: compiled.policies,
@@ -134,6 +135,13 @@ impl Settings {
             conditions: compiled.conditions,
             config,
         })
+    }
+
+    /// What is in force, with what follows from other settings written out.
+    pub fn in_force(&self) -> Config {
+        let mut config = self.config.clone();
+        config.server.public_url = Some(self.public_url.clone());
+        config
     }
 
     /// Why subscriptions of this type are not served by whoever runs these rules: `None` if they are.

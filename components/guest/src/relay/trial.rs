@@ -35,6 +35,6 @@ async fn sent(
         // Where it is defined makes no difference to a delivery.
         source: Source::File,
     };
-    let (delivered, answered) = one(&world.settings.config.server.public_url, &to, &sample).await;
+    let (delivered, answered) = one(&world.settings.public_url, &to, &sample).await;
     Ok(trial::answer(&sample.id, &delivered, &answered))
 }

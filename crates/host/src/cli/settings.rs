@@ -319,13 +319,14 @@ pub fn checked(sources: &Sources, running: Option<&[ComponentSettings]>) -> Resu
 /// What `serve` would refuse; or stdout cannot be written.
 pub fn check(sources: &Sources, mut output: Output) -> Result<(), Failure> {
     let (InForce { settings, source, .. }, certificates) = checked(sources, None)?;
+    let config = settings.in_force();
     if output.is_json() {
-        return output.value(&settings.config.masked());
+        return output.value(&config.masked());
     }
     let certificates: String = certificates.iter().map(|line| format!("# {line}\n")).collect();
     output.text(&format!(
         "# in force, from {source}\n{certificates}{}\n",
-        settings.config.to_toml()
+        config.to_toml()
     ))
 }
 

@@ -4,7 +4,7 @@
 use crate::logging;
 use std::fmt::Write as _;
 use std::net::SocketAddr;
-use tollgate_rules::config::{Config, Limit};
+use tollgate_rules::config::Limit;
 use tollgate_rules::settings::Settings;
 use tollgate_store::settings::StoreSettings;
 
@@ -17,16 +17,12 @@ type At = (&'static str, SocketAddr);
 /// Shows the summary, if stderr is a terminal.
 pub fn show(at: At, admin: Option<At>, settings: &Settings, source: &str) {
     if logging::is_terminal() {
-        logging::say(
-            &text(at, admin, &settings.config, source),
-            tracing::Level::INFO,
-            "",
-            &[],
-        );
+        logging::say(&text(at, admin, settings, source), tracing::Level::INFO, "", &[]);
     }
 }
 
-fn text((scheme, at): At, admin: Option<At>, config: &Config, source: &str) -> String {
+fn text((scheme, at): At, admin: Option<At>, settings: &Settings, source: &str) -> String {
+    let config = &settings.config;
     let store = match &config.store {
         StoreSettings::Sqlite { path, .. } => path.clone(),
         StoreSettings::Postgres(settings) => settings.masked_url("********"),
@@ -44,7 +40,7 @@ fn text((scheme, at): At, admin: Option<At>, config: &Config, source: &str) -> S
   settings    {source}
   store       {store}\n",
         version = env!("CARGO_PKG_VERSION"),
-        public = config.server.public_url,
+        public = settings.public_url,
     );
     for (name, limit) in heads("limits").zip(config.limits.iter().take(MOST_LIMITS)) {
         _ = writeln!(text, "  {name:<10}  {}", in_words(limit));
@@ -90,7 +86,7 @@ mod tests {
     fn it_says_where_what_and_whom() {
         let settings = Settings::default();
         let at = "127.0.0.1:3000".parse().unwrap();
-        let text = text(("http", at), None, &settings.config, "the built-in defaults");
+        let text = text(("http", at), None, &settings, "the built-in defaults");
         for words in [
             "http://127.0.0.1:3000/admin",
             "data/tollgate.db",

@@ -115,7 +115,7 @@ impl Generation {
 }
 
 fn text(settings: &Settings) -> Arc<str> {
-    settings.config.for_components().into()
+    settings.in_force().for_components().into()
 }
 
 /// The generation in force, for whoever is not answering a request. Cheap to clone.

@@ -67,7 +67,7 @@ async fn look(shared: &Shared, generation: &Generation, asked: &Asked) -> Result
             }
             tokio::task::yield_now().await;
         }
-        Ok::<_, Problem>(asked.answer(&generation.settings.config, &found, since))
+        Ok::<_, Problem>(asked.answer(&generation.settings, &found, since))
     };
     in_time(work).await
 }

@@ -72,7 +72,7 @@ fn words(request: &Request) -> [&'static str; 5] {
 
 /// The attributes that tell a script where to keep the solution.
 fn kept<S>(world: &World<'_, S>, challenge: &Challenge) -> String {
-    let secure = match world.settings.config.server.public_url.starts_with("https:") {
+    let secure = match world.settings.public_url.starts_with("https:") {
         true => "; Secure",
         false => "",
     };

@@ -81,7 +81,7 @@ impl Repeat {
     /// What makes the link's commit repeatable.
     pub(super) fn idempotence<S>(&self, world: &World<'_, S>, request: &Request, link: &Link) -> Idempotence {
         let created = Created {
-            link: link.view(&world.settings.config),
+            link: link.view(world.settings),
             manage_token: self.token.as_ref().map(|token| token.nonce.as_str()),
         };
         self.answering(

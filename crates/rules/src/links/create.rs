@@ -28,7 +28,7 @@ pub(super) async fn post<S: Store>(world: &World<'_, S>, request: &Request) -> R
     let response = match make(world, request, &creator, key, json::body(request)?).await? {
         Made::New { link, manage_token } => {
             let body = Created {
-                link: link.view(&world.settings.config),
+                link: link.view(world.settings),
                 manage_token: manage_token.as_deref(),
             };
             let created = Response::json(201, &body).with("location", domain::location(&link.code));
@@ -307,7 +307,7 @@ async fn insert<S: Store>(
         conditions: vec![Condition::Absent(partition.clone())],
         mutations,
         appends: events::append(world, || {
-            let view = link.view(&world.settings.config);
+            let view = link.view(world.settings);
             events::link_created(&serde_json::to_value(view).unwrap_or_default())
         }),
         partition,

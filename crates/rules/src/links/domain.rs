@@ -8,6 +8,7 @@ use std::borrow::Cow;
 
 use crate::codes;
 use crate::config::{Config, DomainSettings};
+use crate::settings::Settings;
 use crate::world::World;
 use tollgate_api::http::Request;
 use tollgate_api::problem::Problem;
@@ -46,26 +47,24 @@ pub(super) fn named<'a>(config: &Config, request: &Request, code: &'a str) -> Co
 
 /// The host that a caller names, as links are kept under it: `Some(None)` for that of `server.public_url`; `None` for one that is not
 /// here.
-pub(super) fn known<'c>(config: &'c Config, asked: &str) -> Option<Option<&'c str>> {
-    let found = config
-        .domains
-        .iter()
-        .find(|one| one.host.eq_ignore_ascii_case(asked));
+pub(super) fn known<'c>(settings: &'c Settings, asked: &str) -> Option<Option<&'c str>> {
+    let domains = &settings.config.domains;
+    let found = domains.iter().find(|one| one.host.eq_ignore_ascii_case(asked));
     match found {
         Some(domain) => Some(Some(&domain.host)),
-        None => asked.eq_ignore_ascii_case(default(config)).then_some(None),
+        None => asked.eq_ignore_ascii_case(default(settings)).then_some(None),
     }
 }
 
 /// The host of `server.public_url`, with its port.
-pub(super) fn default(config: &Config) -> &str {
-    let url = &*config.server.public_url;
+pub(super) fn default(settings: &Settings) -> &str {
+    let url = &*settings.public_url;
     url.split_once("://").map_or(url, |(_, host)| host)
 }
 
 /// The address that people are given for a link of this name: that of `server.public_url`, or on a domain the same with its host.
-pub(super) fn short_url(config: &Config, name: &str) -> String {
-    let public = &config.server.public_url;
+pub(super) fn short_url(settings: &Settings, name: &str) -> String {
+    let public = &settings.public_url;
     let (Some(host), code) = codes::parts(name) else {
         return format!("{public}/{name}");
     };
@@ -97,8 +96,7 @@ pub(super) fn asked<'c, S>(
     pointer: &str,
 ) -> Result<Option<&'c str>, Problem> {
     let Some(domain) = domain else { return Ok(None) };
-    known(&world.settings.config, domain)
-        .ok_or_else(|| Problem::field(pointer, "is no domain of this gateway"))
+    known(world.settings, domain).ok_or_else(|| Problem::field(pointer, "is no domain of this gateway"))
 }
 
 /// The request without `domain` in its query, and the host that it names. `None` where it names none: then nothing is copied.

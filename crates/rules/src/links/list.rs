@@ -160,10 +160,7 @@ pub(super) async fn get<S: Store>(world: &World<'_, S>, request: &Request) -> Re
         Some(_) => return Err(Problem::field("query:sort", "must be -visits, or left out")),
     };
     let next_cursor = next.map(|place| URL_SAFE_NO_PAD.encode(place));
-    let links = links
-        .iter()
-        .map(|link| link.view(&world.settings.config))
-        .collect();
+    let links = links.iter().map(|link| link.view(world.settings)).collect();
     Ok(Response::json(200, &Page { links, next_cursor }))
 }
 

@@ -21,7 +21,7 @@ pub(super) async fn get<S: Store>(
 
 /// The link, as an answer.
 pub(super) fn shown<S>(world: &World<'_, S>, link: &Link) -> Response {
-    Response::json(200, &link.view(&world.settings.config)).with("etag", link.etag())
+    Response::json(200, &link.view(world.settings)).with("etag", link.etag())
 }
 
 pub(super) async fn delete<S: Store>(

@@ -4,7 +4,7 @@
 use serde::Serialize;
 
 use super::record::{Link, View};
-use crate::config::Config;
+use crate::settings::Settings;
 use crate::together::{self, Port};
 use crate::world::World;
 use tollgate_api::http::Response;
@@ -99,8 +99,7 @@ pub(super) async fn each<S: Store, T, R>(
 
 /// 207 with what became of each.
 pub(super) fn answer<S>(world: &World<'_, S>, results: &[Result<Done, Problem>]) -> Response {
-    let config = &world.settings.config;
-    let parts = results.iter().map(|result| part(config, result));
+    let parts = results.iter().map(|result| part(world.settings, result));
     Response::json(
         207,
         &Parts {
@@ -109,11 +108,11 @@ pub(super) fn answer<S>(world: &World<'_, S>, results: &[Result<Done, Problem>])
     )
 }
 
-fn part<'a>(config: &Config, result: &'a Result<Done, Problem>) -> Part<'a> {
+fn part<'a>(settings: &Settings, result: &'a Result<Done, Problem>) -> Part<'a> {
     match result {
         Ok(done) => Part {
             status: done.status,
-            link: done.link.as_ref().map(|link| link.view(config)),
+            link: done.link.as_ref().map(|link| link.view(settings)),
             code: done.code.as_deref(),
             problem: None,
         },

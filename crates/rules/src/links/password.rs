@@ -181,7 +181,7 @@ pub(super) fn field(request: &Request) -> Option<String> {
 
 /// For the address as it was written: that is what the browser compares.
 fn cookie<S>(world: &World<'_, S>, request: &Request, value: &str) -> String {
-    let public = &world.settings.config.server.public_url;
+    let public = &world.settings.public_url;
     // A proxy may serve short links below a path.
     let path = public
         .split_once("://")

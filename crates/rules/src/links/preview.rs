@@ -5,7 +5,7 @@ use url::Url;
 use super::page::{Language, answer, escape};
 use super::record::{Record, short_url};
 use crate::codes;
-use crate::config::Config;
+use crate::settings::Settings;
 use tollgate_api::http::Response;
 use tollgate_api::time;
 
@@ -18,7 +18,7 @@ const FORM: &str =
 
 /// Where a link leads, for people who want to know before they go. Of a link whose visits are numbered only the host is
 /// told: the rest takes a visit.
-pub(super) fn page(config: &Config, code: &str, record: &Record) -> Response {
+pub(super) fn page(settings: &Settings, code: &str, record: &Record) -> Response {
     let place = match &record.utm {
         None => record.url.clone(),
         Some(utm) => utm.add_to(&record.url, codes::parts(code).1),
@@ -38,7 +38,7 @@ pub(super) fn page(config: &Config, code: &str, record: &Record) -> Response {
             "<p><a href=\"{url}\" rel=\"noreferrer noopener nofollow\">{url}</a></p>\n"
         ));
     }
-    let short = escape(&short_url(config, code));
+    let short = escape(&short_url(settings, code));
     body.push_str(&format!(
         "<p>Short link: {short}<br>Created: {}",
         time::format(record.created_at)

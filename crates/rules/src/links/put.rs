@@ -97,7 +97,7 @@ async fn create<S: Store>(
         Made::Before(response) => return Ok(response),
     };
     let body = Created {
-        link: link.view(&world.settings.config),
+        link: link.view(world.settings),
         manage_token: None,
     };
     let made = Response::json(201, &body).with("location", domain::location(&link.code));

@@ -98,7 +98,7 @@ pub(super) async fn get<S: Store>(
     let credential = Credential::of(world, request).await?;
     let look = Look::of(request)?;
     let link = credential.open(world, code).await?;
-    let image = draw(&short_url(&world.settings.config, &link.code), &look)?;
+    let image = draw(&short_url(world.settings, &link.code), &look)?;
     let tag = etag::of(&image);
     let response = match etag::is_known(request, &tag) {
         true => Response::empty(304),

@@ -19,6 +19,7 @@ use super::stats;
 use super::utm::Utm;
 use crate::codes;
 use crate::config::Config;
+use crate::settings::Settings;
 use tollgate_store::commit::{Entry, StoreError};
 use tollgate_store::ports::Store;
 use tollgate_store::stored;
@@ -271,7 +272,7 @@ impl Link {
     }
 
     /// As answers show it.
-    pub(super) fn view<'a>(&'a self, config: &Config) -> View<'a> {
+    pub(super) fn view<'a>(&'a self, settings: &Settings) -> View<'a> {
         let Record {
             url,
             redirect,
@@ -287,7 +288,7 @@ impl Link {
             id: &self.record.id,
             code: codes::parts(&self.code).1,
             domain: codes::parts(&self.code).0,
-            short_url: short_url(config, &self.code),
+            short_url: short_url(settings, &self.code),
             url,
             redirect: *redirect,
             created_at: self.record.created_at,

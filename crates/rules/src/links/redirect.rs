@@ -142,11 +142,7 @@ pub(super) async fn answer<S: Store>(
         if wants_preview {
             return match state {
                 State::Live if target.password.is_some() => Err(unknown()),
-                State::Live => Ok(Some(preview::page(
-                    &world.settings.config,
-                    &code,
-                    &Record::of(&entry)?,
-                ))),
+                State::Live => Ok(Some(preview::page(world.settings, &code, &Record::of(&entry)?))),
                 state => Err(ended(state)),
             };
         }

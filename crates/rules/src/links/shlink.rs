@@ -151,7 +151,7 @@ async fn links<S: Store>(world: &World<'_, S>, request: &Request) -> Result<Vec<
 pub(super) fn host<'w, S>(world: &'w World<'_, S>, asked: Option<&str>) -> Option<Option<&'w str>> {
     match asked {
         None | Some("" | "DEFAULT") => Some(None),
-        Some(asked) => domain::known(&world.settings.config, asked),
+        Some(asked) => domain::known(world.settings, asked),
     }
 }
 
@@ -171,7 +171,8 @@ async fn domains<S: Store>(world: &World<'_, S>, request: &Request) -> Result<Re
     let config = &world.settings.config;
     let redirects = |root: &Option<String>, not_found: &Option<String>| json!({ "baseUrlRedirect": root, "regular404Redirect": not_found, "invalidShortUrlRedirect": not_found });
     let defaults = redirects(&config.links.root_url, &config.links.not_found_url);
-    let first = json!({ "domain": domain::default(config), "isDefault": true, "redirects": defaults });
+    let first =
+        json!({ "domain": domain::default(world.settings), "isDefault": true, "redirects": defaults });
     let others = config.domains.iter().map(|one| {
         let redirects = redirects(&one.root_url, &one.not_found_url);
         json!({ "domain": one.host, "isDefault": false, "redirects": redirects })

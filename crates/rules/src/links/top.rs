@@ -5,8 +5,8 @@ use serde::Serialize;
 
 use super::access::key_owner;
 use super::record::{Link, State, View};
-use crate::config::Config;
 use crate::keys::{self, ApiKey};
+use crate::settings::Settings;
 use tollgate_api::calls::Scope;
 use tollgate_api::http::{Request, Response};
 use tollgate_api::problem::Problem;
@@ -134,10 +134,10 @@ impl Asked {
     }
 
     /// The answer. `since`: from when visits were counted, Unix milliseconds.
-    pub fn answer(&self, config: &Config, found: &Found, since: u64) -> Response {
+    pub fn answer(&self, settings: &Settings, found: &Found, since: u64) -> Response {
         let links = found.0.iter().map(|(visits, link)| Ranked {
             visits: *visits,
-            link: link.view(config),
+            link: link.view(settings),
         });
         let top = Top {
             window: self.window.name(),

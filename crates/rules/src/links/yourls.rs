@@ -133,7 +133,7 @@ fn not_found() -> Answer {
 /// What clients are told of a link.
 fn view<S>(world: &World<'_, S>, link: &Link) -> Value {
     json!({
-        "shorturl": short_url(&world.settings.config, &link.code),
+        "shorturl": short_url(world.settings, &link.code),
         "url": link.record.url,
         "title": link.record.title.as_deref().unwrap_or_default(),
         "timestamp": date(link.record.created_at),
@@ -151,7 +151,7 @@ fn date(at: u64) -> String {
 fn expanded<S>(world: &World<'_, S>, link: &Link) -> Answer {
     let url = &link.record.url;
     let document = json!({
-        "keyword": codes::parts(&link.code).1, "shorturl": short_url(&world.settings.config, &link.code), "longurl": url,
+        "keyword": codes::parts(&link.code).1, "shorturl": short_url(world.settings, &link.code), "longurl": url,
         "title": link.record.title.as_deref().unwrap_or_default(), "simple": url, "message": "success", "statusCode": 200,
     });
     (200, document)
@@ -164,7 +164,7 @@ async fn found<S: Store>(
     fields: &Fields,
 ) -> Result<Option<Link>, Problem> {
     let asked = fields.text("shorturl").unwrap_or_default();
-    let prefix = format!("{}/", world.settings.config.server.public_url);
+    let prefix = format!("{}/", world.settings.public_url);
     let code = asked.strip_prefix(&*prefix).unwrap_or(asked);
     match Credential::of(world, request).await?.open(world, code).await {
         Ok(link) => Ok(Some(link)),
@@ -207,7 +207,7 @@ async fn shorten<S: Store>(
         // Without a key of idempotence there is none.
         Made::Before(_) => return Ok(fault(400, "error", "The request was made before.")),
     };
-    let address = short_url(&world.settings.config, &link.code);
+    let address = short_url(world.settings, &link.code);
     let title = link.record.title.as_deref().unwrap_or_default();
     let mut document = json!({
         "url": {

@@ -287,7 +287,7 @@ async fn read<S: Store>(store: &S) -> Result<(Ring, Option<u64>), StoreError> {
 fn remembered<S>(world: &World<'_, S>, ring: Ring) -> Remembered {
     let config = &world.settings.config;
     let key = ring.keys.iter().find(|key| key.alg == config.receipts.algorithm);
-    let signer = key.and_then(|key| Signer::new(key, &config.server.public_url));
+    let signer = key.and_then(|key| Signer::new(key, &world.settings.public_url));
     Remembered {
         read_at: world.now,
         signer: signer.map(Arc::new),

@@ -120,7 +120,7 @@ fn shown<'r>(request: &'r Request, room: &Room) -> Result<Option<&'r str>, Probl
 
 fn cookie<S>(world: &World<'_, S>, room: &Room, live: &Live, pass: Pass, holder: &str) -> String {
     let (name, ticket) = (cookie_name(&room.settings.name), live.record.sign(pass, holder));
-    let secure = match world.settings.config.server.public_url.starts_with("https:") {
+    let secure = match world.settings.public_url.starts_with("https:") {
         true => "; Secure",
         false => "",
     };

@@ -68,6 +68,8 @@ const MAX_VISIT_LOG: u32 = 10_000;
 pub(super) struct Compiled {
     pub(super) proxies: Proxies,
     pub(super) cors: Cors,
+    /// Of the file, or as it follows from the port.
+    pub(super) public_url: String,
     pub(super) own: OwnAddresses,
     pub(super) listeners: Listeners,
     /// `[[domains]]`, their addresses as they can stand in a header.
@@ -91,7 +93,12 @@ pub(super) struct Compiled {
 
 pub(super) fn compile(config: &Config) -> Result<Compiled, Fault> {
     let root = Path::default();
-    let (own, listeners, proxies) = server(&config.server, &config.domains, &root.key("server"))?;
+    let path = root.key("server");
+    let listen = config.server.listen.parse::<Listen>();
+    let listen = listen.map_err(|error| Fault::new(path.key("listen"), error.to_string()))?;
+    let public = public_url(&config.server, &listen);
+    let url = checked_url(&public, path.key("public_url"))?;
+    let (own, listeners, proxies) = server(&config.server, listen, &url, &config.domains, &path)?;
     let cors = cors(
         &config.server.cors_origins,
         &root.key("server").key("cors_origins"),
@@ -105,7 +112,7 @@ pub(super) fn compile(config: &Config) -> Result<Compiled, Fault> {
     store(&config.store, &root.key("store"))?;
     limits_store(&config.limits_store, &root.key("limits_store"))?;
     let fallbacks = links(&config.links, &own, &root.key("links"))?;
-    let domains = domains(config, &own, &root.key("domains"))?;
+    let domains = domains(config, &url, &own, &root.key("domains"))?;
 
     let (policies, quotas, concurrency) = limits::compile(config, &root)?;
     let access = access(&config.access, &root.key("access"))?;
@@ -144,6 +151,7 @@ pub(super) fn compile(config: &Config) -> Result<Compiled, Fault> {
     Ok(Compiled {
         proxies,
         cors,
+        public_url: public,
         own,
         listeners,
         fallbacks,
@@ -219,12 +227,11 @@ fn limits_store(limits: &LimitsStore, path: &Path) -> Checked {
 
 fn server(
     server: &Server,
+    listen: Listen,
+    public: &url::Url,
     domains: &[DomainSettings],
     path: &Path,
 ) -> Result<(OwnAddresses, Listeners, Proxies), Fault> {
-    let listen = server.listen.parse::<Listen>();
-    let listen = listen.map_err(|error| Fault::new(path.key("listen"), error.to_string()))?;
-    let public = public_url(&server.public_url, path.key("public_url"))?;
     let proxies = path.key("trusted_proxies");
     at_most(server.trusted_proxies.len(), MAX_TRUSTED_PROXIES, &proxies)?;
     let trusted = Proxies::parse(&server.trusted_proxies).map_err(|index| {
@@ -250,10 +257,10 @@ fn server(
         path.key("request_timeout"),
     )?;
     within(server.workers, (0, MAX_WORKERS), path.key("workers"))?;
-    let listeners = listeners::compile(server, &public, &listen, path)?;
+    let listeners = listeners::compile(server, public, &listen, path)?;
     let others = [&listeners.admin, &listeners.redirect, &listeners.rls];
     let others = others.into_iter().flatten().cloned().collect();
-    let own = OwnAddresses::new(&public, listen, &server.own_addresses).and(others);
+    let own = OwnAddresses::new(public, listen, &server.own_addresses).and(others);
     let own = own.with_domains(domains.iter().map(|domain| domain.host.clone()).collect());
     Ok((own, listeners, trusted))
 }
@@ -292,10 +299,14 @@ fn fallback(
     })
 }
 
-fn domains(config: &Config, own: &OwnAddresses, path: &Path) -> Result<Vec<DomainSettings>, Fault> {
+fn domains(
+    config: &Config,
+    public: &url::Url,
+    own: &OwnAddresses,
+    path: &Path,
+) -> Result<Vec<DomainSettings>, Fault> {
     at_most(config.domains.len(), MAX_LINK_DOMAINS, path)?;
-    let public = url::Url::parse(&config.server.public_url).ok();
-    let public = public.as_ref().and_then(url::Url::host_str).unwrap_or_default();
+    let public = public.host_str().unwrap_or_default();
     let (mut hosts, mut compiled) = (BTreeSet::new(), Vec::new());
     for (index, domain) in config.domains.iter().enumerate() {
         let path = path.index(index);
@@ -409,7 +420,16 @@ fn challenges(all: &[ChallengeSettings], path: &Path) -> Result<Vec<Challenge>, 
     Ok(compiled)
 }
 
-fn public_url(text: &str, path: Path) -> Result<url::Url, Fault> {
+/// What short URLs begin with, without a trailing slash.
+fn public_url(server: &Server, listen: &Listen) -> String {
+    match (&server.public_url, listen.port()) {
+        (Some(url), _) => url.trim_end_matches('/').to_owned(),
+        (None, 80) => "http://localhost".to_owned(),
+        (None, port) => format!("http://localhost:{port}"),
+    }
+}
+
+fn checked_url(text: &str, path: Path) -> Result<url::Url, Fault> {
     let Ok(url) = url::Url::parse(text) else {
         return Err(Fault::new(path, "must be a URL, e.g. https://go.example.com"));
     };

@@ -575,8 +575,36 @@ fn secrets_are_masked_in_print_and_absent_from_what_components_get() {
 
 #[test]
 fn a_public_url_ends_without_a_slash() {
-    let config = parsed("[server]\npublic_url = \"https://go.example.com/s/\"\n");
-    assert_eq!(config.server.public_url, "https://go.example.com/s");
+    let text = "[server]\npublic_url = \"https://go.example.com/s/\"\n";
+    let settings = Settings::parse(text, "tollgate.toml").unwrap();
+    assert_eq!(settings.public_url, "https://go.example.com/s");
+}
+
+#[test]
+fn a_public_url_that_nobody_set_follows_the_port() {
+    for (listen, port) in [
+        ("127.0.0.1:8080", ":8080"),
+        ("[::1]:4000", ":4000"),
+        ("shop:1", ":1"),
+        ("0.0.0.0:80", ""),
+    ] {
+        let text = format!("[server]\nlisten = \"{listen}\"\n");
+        let settings = Settings::parse(&text, "tollgate.toml").unwrap();
+        assert_eq!(settings.public_url, format!("http://localhost{port}"), "{listen}");
+        let shown = settings.in_force();
+        assert_eq!(shown.server.public_url.as_ref(), Some(&settings.public_url));
+        assert_eq!(Settings::compile(shown).unwrap().own, settings.own);
+        let set = format!("{text}public_url = \"https://go.example\"\n");
+        let settings = Settings::parse(&set, "tollgate.toml").unwrap();
+        assert_eq!(settings.public_url, "https://go.example", "{listen}");
+    }
+    assert_eq!(Settings::default().public_url, "http://localhost:3000");
+    let tls = "[server]\nlisten = \"127.0.0.1:443\"\n[server.tls]\ncert = \"a\"\nkey = \"b\"\n";
+    assert!(
+        fault(tls).contains("server.public_url: must begin with https://"),
+        "{}",
+        fault(tls)
+    );
 }
 
 #[test]

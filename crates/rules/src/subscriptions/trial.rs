@@ -61,7 +61,7 @@ impl Trial {
                 .into_bytes(),
             ..Message::default()
         };
-        let public_url = &world.settings.config.server.public_url;
+        let public_url = &world.settings.public_url;
         Ok(Self {
             settings: found.settings,
             source: format!("{public_url}/api/topics/{topic}"),

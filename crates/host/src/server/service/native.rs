@@ -95,7 +95,7 @@ impl Gateway {
         }
         let host = request.headers().get(http::header::HOST);
         let host = host.and_then(|host| host.to_str().ok());
-        let public_url = &self.generation.settings.config.server.public_url;
+        let public_url = &self.generation.settings.public_url;
         let certificates = self.shared.tls.as_ref().map(|tls| tls.loaded());
         redirect::answer(request.uri(), host, certificates.as_deref(), public_url)
     }

@@ -70,7 +70,7 @@ impl Queue {
 }
 
 fn address<S>(world: &World<'_, S>, name: &str) -> String {
-    format!("{}/{PREFIX}/{name}", world.settings.config.server.public_url)
+    format!("{}/{PREFIX}/{name}", world.settings.public_url)
 }
 
 #[derive(Deserialize)]

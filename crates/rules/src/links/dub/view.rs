@@ -17,7 +17,7 @@ pub(super) fn id(link: &Link) -> String {
 
 pub(super) fn of<S>(world: &World<'_, S>, link: &Link) -> Value {
     let record = &link.record;
-    let config = &world.settings.config;
+    let settings = world.settings;
     let rules = serde_json::to_value(&record.rules).unwrap_or_default();
     let utm = serde_json::to_value(&record.utm).unwrap_or_default();
     let tag = |tag: &String| json!({ "id": tag, "name": tag, "color": "gray" });
@@ -29,9 +29,9 @@ pub(super) fn of<S>(world: &World<'_, S>, link: &Link) -> Value {
     let variants: Vec<Value> = record.targets.iter().map(variant).collect();
     let (host, code) = codes::parts(&link.code);
     let on = host.map_or(String::new(), |host| format!("&domain={host}"));
-    let qr = format!("{}/api/links/{code}/qr?format=png{on}", config.server.public_url);
+    let qr = format!("{}/api/links/{code}/qr?format=png{on}", settings.public_url);
     let mut view = json!({
-        "id": id(link), "domain": host.unwrap_or_else(|| domain::default(config)), "key": code, "url": record.url, "shortLink": short_url(config, &link.code),
+        "id": id(link), "domain": host.unwrap_or_else(|| domain::default(settings)), "key": code, "url": record.url, "shortLink": short_url(settings, &link.code),
         "qrCode": qr, "externalId": record.external_id, "title": record.title, "archived": record.limits.archived,
         "expiresAt": record.limits.expires_at.map(time::format), "expiredUrl": record.fallback_url,
         "ios": led(&rules, Way::Ios), "android": led(&rules, Way::Android), "geo": geo(&rules),

@@ -2,15 +2,15 @@
 
 use serde::Serialize;
 
-use crate::config::Config;
 use crate::links::domain;
 use crate::links::routing::{Rule, Weighted};
 use crate::links::utm::Utm;
+use crate::settings::Settings;
 use tollgate_api::time;
 
 /// The address that people are given for the link of a name.
-pub(in crate::links) fn short_url(config: &Config, name: &str) -> String {
-    domain::short_url(config, name)
+pub(in crate::links) fn short_url(settings: &Settings, name: &str) -> String {
+    domain::short_url(settings, name)
 }
 
 /// A link in an answer.

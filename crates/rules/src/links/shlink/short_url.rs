@@ -43,7 +43,7 @@ pub(super) fn view<S>(world: &World<'_, S>, link: &Link) -> Value {
     let limits = &record.limits;
     json!({
         "shortCode": codes::parts(&link.code).1,
-        "shortUrl": short_url(&world.settings.config, &link.code),
+        "shortUrl": short_url(world.settings, &link.code),
         "longUrl": record.url,
         "dateCreated": time::format(record.created_at),
         "visitsSummary": summary(link.visits, link.bots),

@@ -73,7 +73,7 @@ impl Asked {
                 && self.from.is_none_or(|from| visit.at >= from)
                 && self.to.is_none_or(|to| visit.at <= to)
         });
-        let public_url = &world.settings.config.server.public_url;
+        let public_url = &world.settings.public_url;
         let body = self
             .page
             .of_items("visits", &visits, |visit| visit.view(public_url));
@@ -94,7 +94,7 @@ async fn log_of<S: Store>(world: &World<'_, S>, id: &str, to: Option<String>) ->
 }
 
 async fn log_of_link<S: Store>(world: &World<'_, S>, link: &Link) -> Result<Vec<Visit>, Fault> {
-    let to = short_url(&world.settings.config, &link.code);
+    let to = short_url(world.settings, &link.code);
     log_of(world, &link.record.id, Some(to)).await
 }
 

@@ -24,7 +24,7 @@ fn gateway() -> Gateway {
         domains: vec![sale, domain("other.example")],
         ..Config::default()
     };
-    config.server.public_url = "https://go.example:8443".into();
+    config.server.public_url = Some("https://go.example:8443".into());
     Gateway::with_settings(Settings::compile(config).unwrap())
 }
 

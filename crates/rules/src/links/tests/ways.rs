@@ -173,7 +173,7 @@ fn a_client_is_led_to_the_same_target_and_many_to_all_of_them() {
 #[test]
 fn every_place_is_checked_as_the_links_own() {
     let gateway = Gateway::new();
-    let own = gateway.settings.config.server.public_url.clone();
+    let own = gateway.settings.public_url.clone();
     for (fields, fault) in [
         (
             json!({ "rules": [{ "when": { "os": "ios" }, "url": own }] }),
