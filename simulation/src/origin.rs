@@ -41,7 +41,7 @@ pub async fn attempt(sim: &Rc<Sim>, index: usize, message: &Message) -> Delivere
     let delivered = match mode {
         Mode::Refusing => {
             sim.saw(Seen::OriginRefused);
-            Delivered::refused(Blame::Origin, "refused")
+            Delivered::refused(Blame::Unreachable, "connection refused")
         }
         Mode::Stalling => {
             sim.saw(Seen::OriginStalled);

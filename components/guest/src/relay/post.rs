@@ -63,6 +63,7 @@ async fn send(
     let (began, mut answered) = (super::uptime_ms(), Answered::default());
     let delivered = match within(timeout, spin_sdk::http::send(request)).await {
         None => judge::timed_out(),
+        Some(Err(error)) if is_unreachable(&error) => judge::unreachable(describe(&error)),
         Some(Err(error)) => judge::disconnected(describe(&error)),
         Some(Ok(response)) => {
             let asked = response.headers().get("retry-after");
@@ -129,6 +130,19 @@ fn request(
 fn place(url: &Url) -> Option<(String, u16)> {
     let host = url.host_str()?.trim_end_matches('.').to_owned();
     Some((host, url.port_or_known_default()?))
+}
+
+/// Whether there was no connection.
+fn is_unreachable(error: &ErrorCode) -> bool {
+    matches!(
+        error,
+        ErrorCode::ConnectionRefused
+            | ErrorCode::ConnectionTimeout
+            | ErrorCode::DestinationUnavailable
+            | ErrorCode::DestinationNotFound
+            | ErrorCode::DnsTimeout
+            | ErrorCode::DnsError(_)
+    )
 }
 
 /// What a person can do about it, where it is Spin that refuses.

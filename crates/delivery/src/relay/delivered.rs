@@ -29,6 +29,9 @@ pub enum Blame {
     Message,
     /// The receiver: a circuit breaker counts it.
     Origin,
+    /// There was no connection to the receiver, which has seen nothing of the message. A circuit breaker counts it; a probe that ends
+    /// so costs its message no attempt.
+    Unreachable,
 }
 
 impl Delivered {

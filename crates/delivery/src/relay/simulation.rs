@@ -37,7 +37,8 @@ struct Scenario {
     crashes: u32,
     store_errors: bool,
     relays: usize,
-    down: Option<(u64, u64)>,
+    /// When it is down, from the start and for how long; and whether it cannot even be connected to.
+    down: Option<(u64, u64, bool)>,
     /// Messages in memory, and those that are remembered.
     window: usize,
     held: usize,
@@ -60,7 +61,7 @@ fn scenarios() -> impl Strategy<Value = Scenario> {
         20u32..2_000,
         any::<bool>(),
     );
-    let down = prop::option::of((0u64..3_000, 1u64..20_000));
+    let down = prop::option::of((0u64..3_000, 1u64..20_000, any::<bool>()));
     let faults = (0u64..60, 3u64..40, 0u32..5, any::<bool>(), 1usize..3, down);
     let sizes = (
         prop::sample::select(vec![2, 5, 16, WINDOW]),
@@ -128,6 +129,8 @@ struct Simulation {
     delivered: BTreeSet<u64>,
     dead: BTreeSet<u64>,
     attempts: BTreeMap<u64, u32>,
+    /// Attempts to find out whether the origin works again that found nobody there.
+    free: BTreeMap<u64, u32>,
     begun: Vec<u64>,
     healthy: bool,
 }
@@ -176,6 +179,7 @@ impl Simulation {
             delivered: BTreeSet::new(),
             dead: BTreeSet::new(),
             attempts: BTreeMap::new(),
+            free: BTreeMap::new(),
             begun: Vec::new(),
             healthy: false,
             scenario,
@@ -459,7 +463,7 @@ impl Simulation {
             Step::ArriveTogether(number, messages) => {
                 let refused = messages
                     .iter()
-                    .map(|message| self.deliver(message.sequence))
+                    .map(|message| self.arrives(relay, message.sequence))
                     .find(|delivered| *delivered != Delivered::Accepted);
                 if refused.is_none() {
                     self.delivered
@@ -474,7 +478,7 @@ impl Simulation {
                 }
             }
             Step::Arrive(message) => {
-                let delivered = self.deliver(message.sequence);
+                let delivered = self.arrives(relay, message.sequence);
                 if delivered == Delivered::Accepted {
                     self.delivered.insert(message.sequence);
                 }
@@ -488,18 +492,35 @@ impl Simulation {
         self.later(relay, delay, Step::Tell(event));
     }
 
+    /// The same, and whether it is a probe that finds nobody there.
+    fn arrives(&mut self, relay: usize, sequence: u64) -> Delivered {
+        let delivered = self.deliver(sequence);
+        let is_unreachable = matches!(
+            delivered,
+            Delivered::Refused {
+                blame: Blame::Unreachable,
+                ..
+            }
+        );
+        if is_unreachable && self.lives[relay].machine.snapshot().breaker == "half-open" {
+            *self.free.entry(sequence).or_default() += 1;
+        }
+        delivered
+    }
+
     fn deliver(&mut self, sequence: u64) -> Delivered {
         let refused = |blame| Delivered::refused(blame, "refused");
         if self.healthy {
             return Delivered::Accepted;
         }
         let since = self.now - START;
-        if self
-            .scenario
-            .down
-            .is_some_and(|(from, length)| (from..from + length).contains(&since))
+        if let Some((from, length, is_unreachable)) = self.scenario.down
+            && (from..from + length).contains(&since)
         {
-            return refused(Blame::Origin);
+            return match is_unreachable {
+                true => refused(Blame::Unreachable),
+                false => refused(Blame::Origin),
+            };
         }
         let poisoned = sequence.is_multiple_of(self.scenario.poison);
         if self.scenario.patient {
@@ -540,7 +561,8 @@ impl Simulation {
                 assert!(self.delivered.contains(&sequence) != dead.contains(&sequence));
                 // A batch that its messages are to blame for costs none of them an attempt, once.
                 let free = u32::from(self.scenario.batch.is_some());
-                assert!(self.attempts[&sequence] <= 4 + free);
+                let probes = self.free.get(&sequence).copied().unwrap_or_default();
+                assert!(self.attempts[&sequence] <= 4 + free + probes);
             }
         }
         if self.scenario.relays == 1 && self.scenario.crashes == 0 {

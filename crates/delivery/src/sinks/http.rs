@@ -8,6 +8,7 @@ use std::error::Error as _;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
+use crate::relay::Delivered;
 use crate::relay::attempt::{Answered, MAX_EXCERPT_BYTES};
 use crate::retry::retry_after_ms;
 use crate::subscription::{Payload as PayloadKind, Subscription};
@@ -160,7 +161,7 @@ impl HttpSink {
         };
         let delivered = match ended {
             Err(_) => judge::timed_out(),
-            Ok(Err(error)) => judge::disconnected(describe(&error)),
+            Ok(Err(error)) => lost(&error),
             Ok(Ok(response)) => {
                 mark_answered(response.extensions());
                 let asked = response
@@ -334,6 +335,14 @@ fn is_closed(error: &std::io::Error) -> bool {
         UnexpectedEof,
     ];
     kinds.contains(&error.kind())
+}
+
+/// There was no connection, or it broke.
+pub(crate) fn lost(error: &Error) -> Delivered {
+    match error.is_connect() {
+        true => judge::unreachable(describe(error)),
+        false => judge::disconnected(describe(error)),
+    }
 }
 
 /// The innermost cause, which says most: "Connection refused", not "client error".

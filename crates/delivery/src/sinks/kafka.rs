@@ -51,7 +51,9 @@ pub(crate) struct KafkaSink {
 /// Why a message is not known to be there.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Failure {
-    /// There is no connection, or it ended.
+    /// There is no connection.
+    Unreached(String),
+    /// It ended.
     Broken(String),
     /// A server's word, or ours about it.
     Refused { why: String, blame: Blame },
@@ -197,6 +199,7 @@ fn judged(failures: Vec<Failure>) -> Delivered {
             is_final: blame == Blame::Message,
             retry_after_ms: None,
         },
+        Some(Failure::Unreached(why)) => judge::unreachable(why),
         Some(Failure::Broken(why)) => judge::disconnected(why),
         None => judge::timed_out(),
     }

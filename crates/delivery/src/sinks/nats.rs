@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use async_nats::jetstream::context::{ContextBuilder, PublishError, PublishErrorKind};
 use async_nats::jetstream::{self, Context, ErrorCode};
-use async_nats::{ConnectOptions, Event, HeaderMap, HeaderName, HeaderValue, ServerAddr};
+use async_nats::{ConnectErrorKind, ConnectOptions, Event, HeaderMap, HeaderName, HeaderValue, ServerAddr};
 use bytes::Bytes;
 use futures::future::try_join_all;
 use tokio::sync::{Mutex, watch};
@@ -62,7 +62,9 @@ struct Open {
 
 /// Why there was no acknowledgement.
 enum Failure {
-    /// There is no connection, or it ended.
+    /// There is no connection.
+    Unreached(String),
+    /// It ended, or is of no use.
     Broken(String),
     /// The stream's word, or that there is none.
     Refused(PublishError),
@@ -116,6 +118,7 @@ impl NatsSink {
         };
         let delivered = match ended {
             Ok(Ok(())) => Delivered::Accepted,
+            Ok(Err(Failure::Unreached(why))) => judge::unreachable(why),
             Ok(Err(Failure::Broken(why))) => judge::disconnected(why),
             Ok(Err(Failure::Refused(error))) => {
                 let (blame, why) = judged(&error);
@@ -212,7 +215,7 @@ impl NatsSink {
         *open = None;
         let addresses = self.reach.addresses(&self.place, self.allow_private).await;
         let mut failed = None;
-        for address in addresses.map_err(|error| Failure::Broken(error.to_string()))? {
+        for address in addresses.map_err(|error| Failure::Unreached(error.to_string()))? {
             match self.connect(address).await {
                 Ok(made) => {
                     used.set(made.number);
@@ -222,13 +225,11 @@ impl NatsSink {
                 Err(error) => failed = Some(error),
             }
         }
-        Err(Failure::Broken(
-            failed.unwrap_or_else(|| "the name has no address".to_owned()),
-        ))
+        Err(failed.unwrap_or_else(|| Failure::Unreached("the name has no address".to_owned())))
     }
 
     /// To the very address that was judged; other servers that this one names are not followed.
-    async fn connect(&self, address: SocketAddr) -> Result<Open, String> {
+    async fn connect(&self, address: SocketAddr) -> Result<Open, Failure> {
         let (broke, broken) = watch::channel(None);
         let mut options = ConnectOptions::new()
             .name("tollgate")
@@ -238,7 +239,7 @@ impl NatsSink {
             .client_capacity(QUEUE)
             .connection_timeout(CONNECT_TIMEOUT)
             .require_tls(self.place.security == Security::Tls)
-            .tls_client_config(pinned::to(&self.place.host, self.reach.roots())?)
+            .tls_client_config(pinned::to(&self.place.host, self.reach.roots()).map_err(Failure::Broken)?)
             .event_callback(move |event| {
                 let why = match event {
                     Event::Disconnected | Event::Closed => Some("the connection ended".to_owned()),
@@ -261,8 +262,12 @@ impl NatsSink {
         }
         let server: ServerAddr = format!("nats://{address}")
             .parse()
-            .map_err(|_| "url: no address")?;
-        let client = options.connect(server).await.map_err(|error| describe(&error))?;
+            .map_err(|_| Failure::Broken("url: no address".to_owned()))?;
+        let client = options.connect(server).await;
+        let client = client.map_err(|error| match error.kind() {
+            ConnectErrorKind::Io | ConnectErrorKind::TimedOut => Failure::Unreached(describe(&error)),
+            _ => Failure::Broken(describe(&error)),
+        })?;
         let context = ContextBuilder::new()
             .timeout(self.timeout)
             .ack_timeout(self.timeout)

@@ -66,6 +66,8 @@ impl Drop for Open {
 enum Failure {
     /// There is no connection.
     Unreached(String),
+    /// The statement is not one for these parameters.
+    Unsuited(String),
     /// The message lacks what a parameter needs.
     Unfit(String),
     /// Of the database, or of the connection.
@@ -139,7 +141,8 @@ impl PostgresSink {
         };
         let delivered = match ended {
             Ok(Ok(())) => Delivered::Accepted,
-            Ok(Err(Failure::Unreached(why))) => judge::disconnected(why),
+            Ok(Err(Failure::Unreached(why))) => judge::unreachable(why),
+            Ok(Err(Failure::Unsuited(why))) => judge::disconnected(why),
             Ok(Err(Failure::Unfit(why))) => Delivered::refused(Blame::Message, why),
             Ok(Err(Failure::Failed(error))) => {
                 let (why, blame) = (describe(&error), blame(&error));
@@ -160,7 +163,7 @@ impl PostgresSink {
         let types = open.statement.params();
         if types.len() != self.parameters.len() {
             let (takes, given) = (types.len(), self.parameters.len());
-            return Err(Failure::Unreached(format!(
+            return Err(Failure::Unsuited(format!(
                 "statement: has {takes} parameters, and parameters lists {given}"
             )));
         }
@@ -174,7 +177,7 @@ impl PostgresSink {
         let is_whole = match &ended {
             Ok(()) | Err(Failure::Unfit(_)) => true,
             Err(Failure::Failed(error)) => blame(error) == Blame::Message,
-            Err(Failure::Unreached(_)) => false,
+            Err(Failure::Unreached(_) | Failure::Unsuited(_)) => false,
         };
         if is_whole {
             open.since = Instant::now();

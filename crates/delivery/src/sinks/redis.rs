@@ -126,7 +126,7 @@ impl RedisSink {
         };
         let delivered = match ended {
             Ok(Ok(())) => Delivered::Accepted,
-            Ok(Err(Failure::Unreached(why))) => judge::disconnected(why),
+            Ok(Err(Failure::Unreached(why))) => judge::unreachable(why),
             Ok(Err(Failure::Failed(error))) => {
                 if let Some(code) = error.code() {
                     answered.text = super::excerpt(&format!("{code} {}", error.detail().unwrap_or_default()));

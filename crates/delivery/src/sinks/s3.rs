@@ -17,7 +17,7 @@ use tollgate_api::traceparent::Traceparent;
 use tollgate_store::commit::Message;
 use url::Url;
 
-use super::http::{HttpClients, Pools, describe, drain, excerpt};
+use super::http::{HttpClients, Pools, drain, excerpt, lost};
 use super::{Report, Sink};
 use crate::clock::wall_ms;
 use crate::relay::attempt::Answered;
@@ -118,7 +118,7 @@ impl S3Sink {
         };
         let delivered = match ended {
             Err(_) => judge::timed_out(),
-            Ok(Err(error)) => judge::disconnected(describe(&error)),
+            Ok(Err(error)) => lost(&error),
             Ok(Ok(response)) => {
                 let asked = response.headers().get(RETRY_AFTER);
                 let asked = asked.and_then(|value| retry_after_ms(value.to_str().ok()?, wall_ms()));

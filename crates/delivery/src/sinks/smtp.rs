@@ -109,7 +109,8 @@ fn is_of_the_server(code: u16) -> bool {
 fn judged(ended: Ended) -> Delivered {
     match ended {
         Ended::Taken { .. } => Delivered::Accepted,
-        Ended::Unreached(why) | Ended::Unknown(why) => judge::disconnected(why),
+        Ended::Unreached(why) => judge::unreachable(why),
+        Ended::Unknown(why) => judge::disconnected(why),
         Ended::Refused { code, text } => {
             let of_the_server = is_of_the_server(code);
             Delivered::Refused {

@@ -28,7 +28,12 @@ pub fn timed_out() -> Delivered {
     Delivered::refused(Blame::Origin, "the origin did not answer in time")
 }
 
-/// There was no connection, or it broke.
+/// There was no connection.
+pub fn unreachable(why: String) -> Delivered {
+    Delivered::refused(Blame::Unreachable, why)
+}
+
+/// The connection broke, or was of no use.
 pub fn disconnected(why: String) -> Delivered {
     Delivered::refused(Blame::Origin, why)
 }

@@ -23,7 +23,7 @@ impl Machine {
         self.breaker_hears(permit, &delivered, random, actions);
         self.write_down(sequence, &delivered, answered);
         let accepted = delivered == Delivered::Accepted;
-        self.settle(sequence, delivered, random, actions);
+        self.settle(sequence, delivered, permit.probe, random, actions);
         self.health_hears(accepted, actions);
     }
 
@@ -79,11 +79,12 @@ impl Machine {
         overtaken
     }
 
-    /// What becomes of a message whose attempt has ended.
+    /// What becomes of a message whose attempt has ended. `was_probe`: it was sent to find out whether the origin works again.
     pub(super) fn settle(
         &mut self,
         sequence: u64,
         delivered: Delivered,
+        was_probe: bool,
         random: u64,
         actions: &mut Vec<Action>,
     ) {
@@ -105,6 +106,11 @@ impl Machine {
                 self.window.release(sequence);
                 self.pause(PauseReason::Gone, actions);
             }
+            // An outage, however long, makes no dead letters once the breaker has opened.
+            Delivered::Refused {
+                blame: Blame::Unreachable,
+                ..
+            } if was_probe => self.window.release(sequence),
             Delivered::Refused {
                 why, is_final: true, ..
             } => self.given_up(sequence, &why, actions),
@@ -239,7 +245,7 @@ fn call_result(delivered: &Delivered) -> CallResult {
             ..
         } => match blame {
             Blame::Message => CallResult::Success,
-            Blame::Origin => CallResult::Failure {
+            Blame::Origin | Blame::Unreachable => CallResult::Failure {
                 retry_after_ms: *retry_after_ms,
             },
         },

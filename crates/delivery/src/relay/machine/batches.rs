@@ -120,7 +120,7 @@ impl Machine {
         for sequence in sequences {
             self.write_down(sequence, delivered, answered);
             if !parts {
-                self.settle(sequence, delivered.clone(), random, actions);
+                self.settle(sequence, delivered.clone(), permit.probe, random, actions);
             } else if !self.is_overtaken(sequence) {
                 if let Some(slot) = self.window.slot_mut(sequence) {
                     slot.alone = true;

@@ -5,7 +5,7 @@ use crate::breaker;
 use crate::relay::attempt::Answered;
 use crate::relay::record::PauseReason;
 use crate::relay::restore::{Found, Polled, Restored};
-use crate::relay::{Blame, Delivered, MAX_HELD, WINDOW};
+use crate::relay::{Batching, Blame, Delivered, MAX_HELD, WINDOW};
 use crate::retry::Schedule;
 
 mod attempts;
@@ -193,6 +193,90 @@ fn an_origin_that_is_down_costs_no_attempts_while_the_breaker_is_open() {
         NONE,
         "one probe at a time"
     );
+}
+
+/// What becomes of a few messages in twelve hours in which every attempt ends so: sequences of dead letters, and those of attempts.
+fn outage(delivered: &Delivered, batch: Option<Batching>) -> (Vec<u64>, Vec<u64>) {
+    let schedule = Schedule::Exponential {
+        initial_ms: 1_000,
+        factor: 2.0,
+        cap_ms: 3_600_000,
+        max_attempts: 12,
+    };
+    let messages = (1..=4).map(|n| message(n, &n.to_string())).collect();
+    let (mut machine, mut actions) = started(
+        DeliveryPolicy {
+            schedule,
+            batch,
+            ..settings()
+        },
+        messages,
+    );
+    let (mut now, mut dead, mut attempts) = (NOW, Vec::new(), Vec::new());
+    while now < NOW + 12 * 3_600_000 {
+        let (mut events, mut wake) = (Vec::new(), now + 60_000);
+        for action in actions {
+            match action {
+                Action::Send { message, .. } => {
+                    attempts.push(message.sequence);
+                    events.push(attempted(message.sequence, delivered.clone()));
+                }
+                Action::SendBatch { number, messages } => {
+                    attempts.extend(messages.iter().map(|(message, _)| message.sequence));
+                    events.push(Event::BatchAttempted {
+                        number,
+                        delivered: delivered.clone(),
+                        answered: Answered::default(),
+                    });
+                }
+                Action::Persist(_) => events.push(Event::Persisted { version: 1 }),
+                Action::Note(Note::Dead { sequence, .. }) => dead.push(sequence),
+                Action::Wake { at } => wake = at.min(wake),
+                _ => {}
+            }
+        }
+        if events.is_empty() {
+            now = wake;
+            events.push(Event::Tick);
+        }
+        let step = |event| machine.handle(now, 7, event);
+        actions = events.into_iter().flat_map(step).collect();
+    }
+    (dead, attempts)
+}
+
+#[test]
+fn an_outage_makes_no_dead_letters_once_the_breaker_has_opened() {
+    let unreachable = Delivered::refused(Blame::Unreachable, "connection refused");
+    let batching = Batching {
+        most: 3,
+        interval_ms: 200,
+    };
+    for batch in [None, Some(batching)] {
+        let (dead, attempts) = outage(&unreachable, batch);
+        assert_eq!(dead, NONE, "{batch:?}");
+        // It is looked whether the receiver is back, and by which message makes no difference.
+        let looks = attempts.len();
+        assert!(
+            (720..=1_500).contains(&looks),
+            "each half to whole minute: {looks}"
+        );
+        // One that answers costs attempts: it may be the message that it fails at.
+        let (mut dead, _) = outage(&failed(), batch);
+        dead.sort_unstable();
+        assert_eq!(dead, [1, 2, 3, 4], "{batch:?}");
+    }
+}
+
+#[test]
+fn an_unreachable_receiver_costs_attempts_while_the_breaker_is_closed() {
+    let (mut machine, _) = started(settings(), vec![message(1, "a")]);
+    let unreachable = || Delivered::refused(Blame::Unreachable, "connection refused");
+    machine.handle(NOW, 0, attempted(1, unreachable()));
+    assert_eq!(sent(&machine.handle(NOW + 1_000, 0, Event::Tick)), [1]);
+    let actions = machine.handle(NOW + 1_000, 0, attempted(1, unreachable()));
+    let died = |action: &Action| matches!(action, Action::Note(Note::Dead { attempts: 2, .. }));
+    assert!(actions.iter().any(died), "{actions:?}");
 }
 
 /// Ends every attempt as `outcome` says, makes everything durable, and reads what is asked for,

@@ -233,6 +233,7 @@ impl Cluster {
         })?;
         let named = |why: String| format!("server {number} of the cluster, which says that it is at {why}");
         self.way.connect(place).await.map_err(|failure| match failure {
+            Failure::Unreached(why) => Failure::Unreached(named(why)),
             Failure::Broken(why) => Failure::Broken(named(why)),
             refused @ Failure::Refused { .. } => refused,
         })

@@ -46,14 +46,16 @@ impl Way {
     /// To this server, which was named by the subscription or by another server.
     pub async fn connect(&self, place: &Place) -> Result<Connection, Failure> {
         self.begin(place).await.map_err(|failure| match failure {
+            Failure::Unreached(why) => Failure::Unreached(format!("{}:{}: {why}", place.host, place.port)),
             Failure::Broken(why) => Failure::Broken(format!("{}:{}: {why}", place.host, place.port)),
             refused @ Failure::Refused { .. } => refused,
         })
     }
 
     async fn begin(&self, place: &Place) -> Result<Connection, Failure> {
+        let wire = self.reach.connect(place, self.allow_private).await;
         let mut connection = Connection {
-            wire: self.reach.connect(place, self.allow_private).await?,
+            wire: wire.map_err(|error| Failure::Unreached(error.to_string()))?,
             versions: Versions::default(),
             asked: 0,
         };
