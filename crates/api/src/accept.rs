@@ -1,4 +1,4 @@
-//! Which form of an answer a caller asks for: `Accept` and `Accept-Language` (RFC 9110, sections 12.4.2, 12.5.1 and 12.5.4). The only
+//! Which form of an answer a caller asks for: `Accept`, `Accept-Encoding` and `Accept-Language` (RFC 9110, sections 12.4.2 and 12.5). The only
 //! reader of weights.
 
 use crate::http::Request;
@@ -44,6 +44,18 @@ pub fn language(field: &str, languages: &[&str]) -> usize {
             .position(|language| language.eq_ignore_ascii_case(primary))
     };
     best(field, known).unwrap_or(0)
+}
+
+/// Whether an `Accept-Encoding` takes gzip, by its name, by the older one or by `*` (RFC 9110, sections 8.4.1.3 and 12.5.3).
+pub fn takes_gzip(field: &str) -> bool {
+    let weight = |wanted: &[&str]| {
+        let is_wanted = |name: &str| wanted.iter().any(|one| one.eq_ignore_ascii_case(name));
+        let of = preferences(field).filter(|(name, _)| is_wanted(name));
+        of.map(|(_, weight)| weight).max()
+    };
+    weight(&["gzip", "x-gzip"])
+        .or_else(|| weight(&["*"]))
+        .is_some_and(|weight| weight > 0)
 }
 
 /// Whether an `Accept` asks for HTML by name, as browsers do when they show a page, and not rather for JSON. Ranges name nothing: what

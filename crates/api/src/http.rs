@@ -99,7 +99,7 @@ pub const SEEN_HEADERS: &[&str] = &[
 ];
 
 /// Those that only calls of no crowd look at: nobody hands them over to the others.
-pub const SEEN_AT_REST: &[&str] = &["accept", "cookie", "if-match", "if-none-match"];
+pub const SEEN_AT_REST: &[&str] = &["accept", "accept-encoding", "cookie", "if-match", "if-none-match"];
 
 /// What an adapter that knows it puts beside the headers of a visit: the country of the client (ISO 3166-1 alpha-2, upper case). No
 /// request brings a field of this name: HTTP has none with a colon (RFC 9110, section 5.1).

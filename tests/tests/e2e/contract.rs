@@ -49,6 +49,16 @@ pub async fn document_and_page_are_served(host: Host) {
             .expect(200);
         let head = gateway.head(path).send().await.expect(200);
         assert_eq!((head.body.len(), head.header("etag")), (0, known));
+        let smaller = gateway
+            .get(path)
+            .header("accept-encoding", "br, gzip")
+            .send()
+            .await;
+        let smaller = smaller.expect(200);
+        assert_eq!(smaller.header("content-encoding"), "gzip");
+        assert_eq!(smaller.header("vary"), "accept-encoding");
+        assert_eq!(&smaller.body[..2], [0x1f, 0x8b]);
+        assert!(smaller.body.len() * 2 < first.body.len() && smaller.header("etag") != known);
         let refused = gateway.post(path).send().await;
         refused.problem(405, "method-not-allowed");
         assert_eq!(refused.header("allow"), "GET, HEAD");

@@ -7,7 +7,7 @@ use http::StatusCode;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use sha2::{Digest as _, Sha256};
 use std::sync::LazyLock;
-use tollgate_api::ids;
+use tollgate_api::{accept, ids};
 
 /// Everything comes from here, and nothing is framed, embedded or sent elsewhere.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; \
@@ -83,17 +83,10 @@ static TAGGED: LazyLock<Vec<Tagged>> = LazyLock::new(|| {
     FILES.iter().filter_map(tagged).collect()
 });
 
-/// Whether whoever asks takes gzip (RFC 9110, section 12.5.3).
+/// Whether whoever asks takes gzip.
 fn takes_gzip(headers: &HeaderMap) -> bool {
-    let accepted = headers.get_all(header::ACCEPT_ENCODING).iter();
-    let mut codings = accepted
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','));
-    codings.any(|coding| {
-        let (name, weight) = coding.split_once(';').unwrap_or((coding, ""));
-        let weight = weight.trim().strip_prefix("q=").map(str::parse::<f32>);
-        name.trim().eq_ignore_ascii_case("gzip") && weight.is_none_or(|weight| weight.is_ok_and(|q| q > 0.0))
-    })
+    let mut accepted = headers.get_all(header::ACCEPT_ENCODING).iter();
+    accepted.any(|value| value.to_str().is_ok_and(accept::takes_gzip))
 }
 
 /// The file of this name, or 304 for who has it already.
@@ -220,11 +213,19 @@ mod tests {
             )
         };
         let (_, plain) = asked("");
-        for taken in ["gzip", "br, GZIP;q=0.5", "deflate, gzip"] {
+        for taken in ["gzip", "br, GZIP;q=0.5", "deflate, gzip", "x-gzip", "*"] {
             let (is_gzip, tag) = asked(taken);
             assert!(is_gzip && tag != plain, "{taken}");
         }
-        for refused in ["br", "gzip;q=0", "gzip; q=0.0", "gzipped", "gzip;q=x"] {
+        for refused in [
+            "br",
+            "gzip;q=0",
+            "gzip; q=0.0",
+            "gzipped",
+            "gzip;q=x",
+            "*, gzip;q=0",
+            "*;q=0",
+        ] {
             assert_eq!(asked(refused), (false, plain.clone()), "{refused}");
         }
     }
