@@ -102,7 +102,8 @@ impl Sink for KafkaSink {
 impl KafkaSink {
     /// See [`Sinks::open`](super::Sinks::open).
     pub fn open(reach: &Arc<Reach>, settings: &Subscription, source: String) -> Result<Self, String> {
-        let place = Place::parse(settings.kind, &settings.url).map_err(|fault| format!("url: {fault}"))?;
+        let places = Place::servers(settings.kind, &settings.url).map_err(|fault| format!("url: {fault}"))?;
+        let place = places.first().ok_or("url: names no server")?;
         let login = settings.password.as_ref().map(|password| Login {
             mechanism: settings.mechanism.unwrap_or(MECHANISM),
             user: place.user.clone(),
@@ -117,7 +118,7 @@ impl KafkaSink {
         };
         let timeout = settings.timeout.into();
         Ok(Self {
-            producer: Producer::new(Cluster::new(way, place), timeout),
+            producer: Producer::new(Cluster::new(way, places), timeout),
             topic,
             is_locked_out,
             payload: settings.payload,

@@ -10,6 +10,9 @@ use super::{SinkKind, Subscription};
 /// What is said of a URL that cannot be read.
 const SYNTAX: &str = "is not the URL of a server";
 
+/// The most servers of a URL. They tell of the others of their cluster.
+const MAX_SERVERS: usize = 16;
+
 /// A server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Place {
@@ -102,6 +105,25 @@ impl Place {
         })
     }
 
+    /// The servers that a URL names, in its order: of Kafka one or several, with commas between them, of others one. They share the user
+    /// and the path.
+    ///
+    /// # Errors
+    /// As of [`Place::parse`], of the first that cannot be read; or there are more than [`MAX_SERVERS`].
+    pub fn servers(kind: SinkKind, text: &str) -> Result<Vec<Self>, Cow<'static, str>> {
+        let (scheme, rest) = text.split_once("://").ok_or(SYNTAX)?;
+        let (authority, path) = rest.split_at(rest.find(['/', '?', '#', '\\']).unwrap_or(rest.len()));
+        let (user, hosts) = authority.split_at(authority.rfind('@').map_or(0, |at| at + 1));
+        if kind != SinkKind::Kafka || !hosts.contains(',') {
+            return Ok(vec![Self::parse(kind, text)?]);
+        }
+        if hosts.split(',').count() > MAX_SERVERS {
+            return Err("must name at most 16 servers".into());
+        }
+        let one = |host| Self::parse(kind, &format!("{scheme}://{user}{host}{path}"));
+        hosts.split(',').map(one).collect()
+    }
+
     /// The same host and port as a URL of the web, for rules that know such.
     pub fn as_web(&self) -> String {
         match self.host.contains(':') {
@@ -122,12 +144,16 @@ impl Subscription {
         std::iter::once(("url", &self.url))
             .chain(second)
             .filter(move |_| kind != SinkKind::KeyValue)
-            .map(move |(setting, url)| {
-                let place = match kind {
+            .flat_map(move |(setting, url)| {
+                let servers = match kind {
                     SinkKind::Http => None,
-                    kind => Place::parse(kind, url).ok(),
+                    kind => Place::servers(kind, url).ok(),
                 };
-                (setting, place.map_or_else(|| url.clone(), |place| place.as_web()))
+                let targets = servers.map_or_else(
+                    || vec![url.clone()],
+                    |servers| servers.iter().map(Place::as_web).collect(),
+                );
+                targets.into_iter().map(move |target| (setting, target))
             })
     }
 }
@@ -153,6 +179,44 @@ mod tests {
         assert_eq!((place.security, place.user.as_str()), (Security::Tls, "a@b"));
         assert_eq!(place.as_web(), "http://[::1]:21/");
         assert_eq!(redis("redis://h:80/").unwrap().as_web(), "http://h:80/");
+    }
+
+    #[test]
+    fn a_cluster_of_kafka_may_be_named_by_several_servers() {
+        let of = |text: &str| {
+            let servers = Place::servers(SinkKind::Kafka, text)?;
+            let shown = servers
+                .iter()
+                .map(|one| format!("{}@{}:{}{}", one.user, one.host, one.port, one.path));
+            Ok::<_, Cow<'static, str>>(shown.collect::<Vec<_>>().join(" "))
+        };
+        assert_eq!(of("kafka://a/t").unwrap(), "@a:9092/t");
+        assert_eq!(
+            of("kafka+ssl://me@a:1,b,[::1]:2/t").unwrap(),
+            "me@a:1/t me@b:9093/t me@::1:2/t"
+        );
+        let many = |count: usize| format!("kafka://{}", vec!["a"; count].join(","));
+        assert!(of(&many(MAX_SERVERS)).is_ok() && of(&many(MAX_SERVERS + 1)).is_err());
+        for wrong in [
+            "kafka://a,",
+            "kafka://,a",
+            "kafka://a,,b",
+            "kafka://me@,a",
+            "kafka://a:x,b",
+            "kafka:a,b",
+        ] {
+            assert!(of(wrong).is_err(), "{wrong}: {:?}", of(wrong));
+        }
+        // Every one of them is judged, and the last as it is reached.
+        let leads = |url: &str| {
+            let mut one = Subscription::new("s", url.to_owned());
+            one.kind = SinkKind::Kafka;
+            one.leads_to().map(|(_, target)| target).collect::<Vec<_>>()
+        };
+        assert_eq!(
+            leads("kafka://a,0x7f.1:1/t"),
+            ["http://a:9092/", "http://127.0.0.1:1/"]
+        );
     }
 
     #[test]

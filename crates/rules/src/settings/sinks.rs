@@ -105,7 +105,11 @@ pub(super) fn check(one: &Subscription, path: &Path) -> Checked {
     if one.kind == SinkKind::KeyValue {
         return entries(one, path);
     }
-    let place = Place::parse(one.kind, &one.url).map_err(|fault| Fault::new(path.key("url"), fault))?;
+    let servers = Place::servers(one.kind, &one.url);
+    let servers = servers.map_err(|fault| Fault::new(path.key("url"), fault))?;
+    let Some(place) = servers.first() else {
+        return Err(Fault::new(path.key("url"), "names no server"));
+    };
     for (name, password) in [
         ("password", &one.password),
         ("fallback_password", &one.fallback_password),
@@ -122,12 +126,12 @@ pub(super) fn check(one: &Subscription, path: &Path) -> Checked {
     }
     match one.kind {
         SinkKind::Http | SinkKind::KeyValue => Ok(()),
-        SinkKind::Kafka => kafka(one, &place, path),
-        SinkKind::Nats => nats(one, &place, path),
-        SinkKind::Postgres => postgres(one, &place, path),
-        SinkKind::Redis => redis(one, &place, path),
-        SinkKind::S3 => s3(one, &place, path),
-        SinkKind::Smtp => smtp(one, &place, path),
+        SinkKind::Kafka => kafka(one, place, path),
+        SinkKind::Nats => nats(one, place, path),
+        SinkKind::Postgres => postgres(one, place, path),
+        SinkKind::Redis => redis(one, place, path),
+        SinkKind::S3 => s3(one, place, path),
+        SinkKind::Smtp => smtp(one, place, path),
     }
 }
 
@@ -144,11 +148,6 @@ fn entries(one: &Subscription, path: &Path) -> Checked {
 }
 
 fn kafka(one: &Subscription, place: &Place, path: &Path) -> Checked {
-    ensure(
-        !place.host.contains(','),
-        path.key("url"),
-        "must have one server, which tells of the others of its cluster",
-    )?;
     let user = &place.user;
     ensure(
         user.len() <= MAX_USER && !user.contains(char::is_control),

@@ -807,6 +807,8 @@ fn a_kafka_subscription_has_servers_and_perhaps_a_user_a_mechanism_and_a_topic()
     for url in [
         "kafka://kafka.example",
         "kafka://kafka.example/",
+        "kafka://a.example,b.example:9092/t",
+        "kafka+ssl://shop@a.example:1,[2600::1]:2,c.example",
         "kafka://shop@[2600::1]:9092/a.b_c-D",
     ] {
         parsed(&of(&format!("url = \"{url}\"")));
@@ -814,7 +816,8 @@ fn a_kafka_subscription_has_servers_and_perhaps_a_user_a_mechanism_and_a_topic()
     for url in [
         "kafka://",
         "kafka://shop:hunter2@kafka.example",
-        "kafka://a.example,b.example:9092",
+        "kafka://a.example,,b.example",
+        "kafka://a.example,10.0.0.1:9092",
         "kafka://kafka.example/a/b",
         "kafka://kafka.example/a%20b",
         "kafka://kafka.example?acks=0",

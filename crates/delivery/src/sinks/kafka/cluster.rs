@@ -16,7 +16,7 @@ use super::murmur;
 use super::producer::Entry;
 use super::record::Record;
 use crate::sinks::reach::CONNECT_TIMEOUT;
-use crate::subscription::Place;
+use crate::subscription::{Place, Security};
 
 /// For how long it is believed who leads what; as `metadata.max.age.ms` of Kafka's own clients.
 const MAX_AGE: Duration = Duration::from_secs(300);
@@ -46,8 +46,9 @@ pub(super) struct Server {
 /// A cluster, as its topic's messages find it.
 pub(super) struct Cluster {
     pub way: Way,
-    /// Which server is asked first.
-    pub place: Place,
+    /// Which servers are asked first, until one answers.
+    places: Vec<Place>,
+    security: Security,
     /// A connection to whichever server answered last, while nobody asks.
     seed: Turn<Option<Connection>>,
     map: Mutex<Option<Arc<Map>>>,
@@ -60,7 +61,7 @@ impl Map {
             let place = Place {
                 host,
                 port: u16::try_from(port).ok()?,
-                security: cluster.place.security,
+                security: cluster.security,
                 user: String::new(),
                 path: String::new(),
             };
@@ -109,10 +110,12 @@ impl Server {
 }
 
 impl Cluster {
-    pub fn new(way: Way, place: Place) -> Self {
+    /// `places`: at least one.
+    pub fn new(way: Way, places: Vec<Place>) -> Self {
         Self {
             way,
-            place,
+            security: places.first().map_or(Security::Tls, |place| place.security),
+            places,
             seed: Turn::new(None),
             map: Mutex::default(),
             servers: Mutex::default(),
@@ -192,7 +195,7 @@ impl Cluster {
         let known = self.known();
         let others = known.iter().flat_map(|map| map.servers.values());
         let mut failed = None;
-        for place in std::iter::once(&self.place).chain(others) {
+        for place in self.places.iter().chain(others) {
             let asked = async { ask(self.way.connect(place).await?, call, &body).await };
             match within(asked).await {
                 Ok((connection, answered)) => {

@@ -238,6 +238,31 @@ async fn a_private_server_is_not_reached_by_the_name_of_a_public_one() {
 }
 
 #[tokio::test]
+async fn a_server_of_the_url_that_is_gone_is_passed_over() {
+    let fake = Fake::start(2, 2).await;
+    let gone = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = gone.local_addr().expect("bound");
+    drop(gone);
+    let with = |hosts: String| opened(&settings(format!("kafka://{hosts}/t")), "https://go.example");
+    let good = fake.url().replace("kafka://", "");
+    let sink = with(format!("{address},{good}"));
+    assert_eq!(deliver(&sink, 1).await, Delivered::Accepted);
+    has(&fake, 1);
+    let refused = deliver(&with(format!("{address},{address}")), 2).await;
+    assert!(
+        matches!(
+            &refused,
+            Delivered::Refused {
+                blame: Blame::Unreachable,
+                ..
+            }
+        ),
+        "{refused:?}"
+    );
+    assert!(why(&refused).contains(&address.to_string()), "{refused:?}");
+}
+
+#[tokio::test]
 async fn answers_that_make_no_sense_end_the_attempt_and_nothing_else() {
     let fake = Fake::start(1, 1).await;
     let sink = sink(&fake);
