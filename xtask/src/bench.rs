@@ -60,6 +60,8 @@ pub enum Row {
     /// nginx that asks the gateway about each request, against nginx's own limiter; Envoy that asks its rate limit service, against one
     /// with a round trip to a Redis for each decision, as Envoy's reference service has it.
     Front,
+    /// A GET of 1 KiB through the reverse proxy, against nginx and Envoy before the same origin.
+    Proxied,
     /// Messages that consumers of a group lease and acknowledge, by 100.
     Groups,
     /// Durable claims on 512 connections: against Redis, node and Redis, and the disk.

@@ -76,6 +76,37 @@ pub fn nginx_in_front(bench: &Bench, gateway: u16) -> Result<Peer> {
     Ok(Peer { program, port })
 }
 
+/// The length of the body that [`origin`] answers with, bytes.
+const BODY: usize = 1_024;
+
+/// The origin of proxies: nginx, with a body from memory. Beside the load, on its core.
+pub fn origin(bench: &Bench) -> Result<Peer> {
+    let body = "x".repeat(BODY);
+    let values = [("BODY", &*body)];
+    start_nginx(bench, Side::Generator, "proxied-origin", &values)
+}
+
+/// nginx that limits, and passes everything on to the origin at this port.
+pub fn nginx_proxy(bench: &Bench, origin: u16) -> Result<Peer> {
+    let origin = origin.to_string();
+    start_nginx(bench, Side::Server, "proxied", &[("ORIGIN", &*origin)])
+}
+
+fn start_nginx(bench: &Bench, side: Side, name: &str, more: &[(&str, &str)]) -> Result<Peer> {
+    let binary = installed("nginx", "apt-get install nginx")?;
+    let (directory, port) = (bench.directory(&format!("nginx-{name}"))?, free_port()?);
+    let (place, at) = (directory.display().to_string(), port.to_string());
+    let values = [&[("PORT", &*at), ("DIRECTORY", &*place)], more].concat();
+    let config = bench.template(&format!("{name}.conf"), &directory, &values)?;
+    let mut command = bench.cores.command(side, &binary);
+    command.arg("-p").arg(&directory).arg("-c").arg(config);
+    let mut program = Program::start(&bench.keeper, name, command)?;
+    program
+        .ready(START, || http::status(port, "/x") == Some(200))
+        .context("nginx")?;
+    Ok(Peer { program, port })
+}
+
 /// nginx with TLS at the port that is told.
 pub fn nginx_tls(bench: &Bench, pair: &Pair) -> Result<Peer> {
     let binary = installed("nginx", "apt-get install nginx")?;
@@ -139,6 +170,15 @@ pub fn envoy_in_front(bench: &Bench, name: &str, limits: u16) -> Result<Peer> {
     let directory = bench.directory(name)?;
     let values = [("PORT", &*port.to_string()), ("LIMITS", &*limits.to_string())];
     let config = bench.template("envoy-front.yaml", &directory, &values)?;
+    run_envoy(bench, &config, port, 200)
+}
+
+/// Envoy with one worker that limits, and passes everything on to the origin at this port.
+pub fn envoy_proxy(bench: &Bench, origin: u16) -> Result<Peer> {
+    let port = free_port()?;
+    let directory = bench.directory("envoy-proxied")?;
+    let values = [("PORT", &*port.to_string()), ("ORIGIN", &*origin.to_string())];
+    let config = bench.template("envoy-proxied.yaml", &directory, &values)?;
     run_envoy(bench, &config, port, 200)
 }
 

@@ -9,6 +9,7 @@ mod front;
 mod groups;
 mod latency;
 mod memory;
+mod proxied;
 mod redirect;
 mod refusal;
 mod start;
@@ -43,6 +44,10 @@ const GROUPS: &[Group] = &[
     Group {
         rows: &[Row::Front],
         measure: front::measure,
+    },
+    Group {
+        rows: &[Row::Proxied],
+        measure: proxied::measure,
     },
     Group {
         rows: &[Row::Groups],
