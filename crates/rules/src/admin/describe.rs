@@ -118,6 +118,7 @@ pub(crate) fn describe(call: Call, operation: &mut Operation<'_>) {
             operation.about("This document: every call, body, answer and problem, as OpenAPI 3.1.");
             operation.header("IfNoneMatch");
             operation.gives_document(200, "The document.", "application/json");
+            operation.answers_with(200, "Content-Encoding", false);
             operation.gives_nothing(304, "It has not changed.");
             for status in [200, 304] {
                 operation.answers_with(status, "ETag", true);
@@ -129,6 +130,7 @@ pub(crate) fn describe(call: Call, operation: &mut Operation<'_>) {
             );
             operation.header("IfNoneMatch");
             operation.gives_text(200, "The page.", "text/html; charset=utf-8");
+            operation.answers_with(200, "Content-Encoding", false);
             operation.gives_nothing(304, "It has not changed.");
             for header in [
                 "Content-Security-Policy",
