@@ -218,8 +218,10 @@ impl Session {
             self.addresses.insert("127.0.0.1:9000", at);
             self.origin = Some(program);
         } else {
-            self.addresses.insert("127.0.0.1:3000", at.clone());
-            self.addresses.insert("localhost:3000", at);
+            // Short URLs say `localhost`, as long as no other name is set.
+            let by_name = at.replacen("127.0.0.1", "localhost", 1);
+            self.addresses.insert("127.0.0.1:3000", at);
+            self.addresses.insert("localhost:3000", by_name);
             self.gateway = Some(program);
             self.run(&format!("export TOLLGATE_URL={base}\n"))
                 .await

@@ -264,7 +264,8 @@ pub async fn a_commit_that_is_synced_late_is_missed(_: Host) {
                     "second claim",
                     "two claims",
                     "disagree",
-                    "ended before"
+                    "ended before",
+                    "after all was sold"
                 ]
                 .iter()
                 .any(|found| said.contains(found)),
