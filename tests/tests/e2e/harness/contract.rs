@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, LazyLock, Mutex};
 
+use flate2::read::GzDecoder;
 use jsonschema::Validator;
 use serde_json::{Value, json};
 
@@ -255,9 +256,15 @@ fn headers(response: &'static Value, answer: &Answer) -> Result<(), String> {
 }
 
 fn conforms(schema: &Value, answer: &Answer) -> Result<(), String> {
-    let body: Value =
-        serde_json::from_slice(&answer.body).map_err(|error| format!("it is not JSON: {error}"))?;
-    valid(schema, &body)
+    let is_gzip = answer
+        .headers
+        .get("content-encoding")
+        .is_some_and(|coding| coding == "gzip");
+    let body: Result<Value, _> = match is_gzip {
+        true => serde_json::from_reader(GzDecoder::new(&*answer.body)),
+        false => serde_json::from_slice(&answer.body),
+    };
+    valid(schema, &body.map_err(|error| format!("it is not JSON: {error}"))?)
 }
 
 /// Whether a value is as a schema of the document says. Each schema is compiled once.
