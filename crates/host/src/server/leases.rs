@@ -12,6 +12,7 @@ use hyper::header::HeaderValue;
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::oneshot;
+use tokio::time::timeout;
 use tollgate_rules::groups::{LeaseWish, MAX_LEASED, join_leases, split_leases};
 use tollgate_rules::heads;
 
@@ -72,11 +73,15 @@ impl Leases {
         asked: Asked,
     ) -> Result<heads::Response, CallError> {
         let (tell, told) = oneshot::channel();
+        let patience = asked.generation.request_timeout();
         let waiting = Waiting { limit, asked, tell };
         if let Some(rounds) = self.line_up(alike, waiting)? {
             tokio::spawn(rounds.run(Arc::clone(rest)));
         }
-        told.await.unwrap_or(Err(CallError::Ended))
+        match timeout(patience, told).await {
+            Ok(told) => told.unwrap_or(Err(CallError::Ended)),
+            Err(_) => Err(CallError::TimedOut),
+        }
     }
 }
 
@@ -174,18 +179,21 @@ fn share<A>(answer: Result<heads::Response, CallError>, together: Vec<Waiting<A>
         if one.tell.is_closed() {
             continue;
         }
-        let mut answer = answer.clone();
-        if there_are_some {
-            if leases.peek().is_none() {
-                left.push(one);
-                continue;
-            }
-            let share: Vec<_> = leases.by_ref().take(one.limit).collect();
-            answer = answer.map(|response| heads::Response {
-                body: join_leases(&share),
-                ..response
-            });
+        if there_are_some && leases.peek().is_none() {
+            left.push(one);
+            continue;
         }
+        let answer = match &answer {
+            Ok(response) if there_are_some => {
+                let share: Vec<_> = leases.by_ref().take(one.limit).collect();
+                Ok(heads::Response {
+                    status: response.status,
+                    headers: response.headers.clone(),
+                    body: join_leases(&share),
+                })
+            }
+            answer => answer.clone(),
+        };
         let _ = one.tell.send(answer);
     }
     left
