@@ -4,6 +4,7 @@
 //! `subscription/<topic>/<name>`. Their secret is stored as it is, because signing needs it; it is shown once, when it is
 //! made up, and is in no answer and no log after that.
 
+mod body;
 #[cfg(feature = "schema")]
 pub(crate) mod describe;
 mod replay;

@@ -5,7 +5,7 @@ use tollgate_api::calls::Call;
 use tollgate_api::openapi::{Operation, pattern};
 use tollgate_api::problem::Kind;
 
-use super::{Page, View, replay, trial, write};
+use super::{Page, View, body, replay, trial};
 use crate::{dead_letters, topics};
 
 pub(crate) fn describe(call: Call, operation: &mut Operation<'_>) {
@@ -32,7 +32,7 @@ pub(crate) fn describe(call: Call, operation: &mut Operation<'_>) {
                 "Every message of the topic is one HTTP POST to `url`, signed by Standard Webhooks and typed by CloudEvents headers; or, by \
                  its `type`, a mail, a record of Kafka, a message of NATS JetStream, a statement of Postgres, an entry of a Redis stream or an object of S3. Under Spin there are `http` and `key-value`, a value of a key-value store. What the body leaves out takes its default, except for secrets and headers, which stay. Those of tollgate.toml are changed there (409).",
             );
-            operation.takes::<write::Body>(json!({
+            operation.takes::<body::Body>(json!({
                 "url": "https://shop.example.com/hooks/tollgate", "headers": { "authorization": "Bearer 7f2c" },
                 "filter": { "types": ["coupon.*"] }, "startFrom": "newest", "ratePerSecond": 50, "concurrency": 4, "timeout": 10, "ordered": true,
                 "retry": { "initialSeconds": 1, "factor": 2, "capSeconds": 3600, "maxAttempts": 12, "final": [400, 422] },
