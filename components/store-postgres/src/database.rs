@@ -58,7 +58,27 @@ pub enum Failure {
     Unexpected(String),
 }
 
+/// `too_many_connections` (SQLSTATE).
+const TOO_MANY: &str = "53300";
+
 impl Failure {
+    /// Why no connection could be made, by Spin's text, which names the address, and may hold a backtrace: no client may see it.
+    pub fn not_connected(text: &str) -> Self {
+        let has = |words: &str| text.contains(words);
+        // Spin passes no code on here. One of the others ends soon.
+        if has("too many clients") || has("connection slots are reserved") {
+            return Self::Database {
+                code: TOO_MANY.to_owned(),
+                message: "the database has as many connections as it may".to_owned(),
+            };
+        }
+        Self::NotConnected(match has("not permitted") {
+            true => "Spin does not allow the database's address: see tollgate_postgres_host in spin.toml"
+                .to_owned(),
+            false => "the database cannot be reached".to_owned(),
+        })
+    }
+
     /// What the database says; an end of the session by its operator counts as a lost connection.
     pub fn of_database(code: String, message: String) -> Self {
         match code.starts_with("57P") || code.starts_with("08") {
@@ -72,9 +92,9 @@ impl Failure {
     }
 
     /// Whether it may succeed when it is tried again: serialisation, a deadlock, a lock that others held, a sequence or a name
-    /// that somebody else took, an object that others replaced meanwhile.
+    /// that somebody else took, an object that others replaced meanwhile, connections that others have.
     pub fn is_passing(&self) -> bool {
-        self.is(&["40001", "40P01", "55P03", "23505", "XX000"])
+        self.is(&["40001", "40P01", "55P03", "23505", "XX000", TOO_MANY])
     }
 
     /// Whether others held what it needed.
@@ -164,11 +184,6 @@ fn unexpected(column: usize) -> Failure {
 pub trait Database {
     /// Runs one statement over a connection that is kept, and forgets the connection where it failed.
     async fn query(&self, sql: &str, parameters: Vec<Value>) -> Result<Vec<Row>, Failure>;
-    /// Opens the connection of [`Database::query_now`], which a call that may not wait cannot do. A failure shows there.
-    async fn prepare_now(&self);
-    /// Runs one statement without rows and without anything else running meanwhile, over a connection of its own: nobody would
-    /// read on what another statement answers.
-    fn query_now(&self, sql: &str, parameters: Vec<Value>) -> Result<(), Failure>;
     /// Waits, milliseconds.
     async fn pause(&self, ms: u64);
     /// The clock of buckets, nanoseconds since 1970; `None`: the database's.
@@ -232,5 +247,30 @@ async fn make<D: Database>(database: &D) -> Result<(), Failure> {
             }
             Err(failure) => return Err(failure),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_address_of_a_refused_connection_is_told_and_a_full_database_is_asked_again() {
+        let refused = Failure::not_connected("tcp://10.0.0.7: Connection refused (os error 111)");
+        assert_eq!(
+            refused,
+            Failure::NotConnected("the database cannot be reached".to_owned())
+        );
+        assert!(!refused.is_passing());
+        for text in [
+            "db error: FATAL: sorry, too many clients already",
+            "FATAL: remaining connection slots are reserved for roles with the SUPERUSER attribute",
+        ] {
+            let full = Failure::not_connected(text);
+            assert!(full.is_passing() && !full.is_busy(), "{full:?}");
+        }
+        let denied = Failure::not_connected("address postgres://10.0.0.7 is not permitted");
+        let denied = denied.into_message();
+        assert!(denied.contains("tollgate_postgres_host") && !denied.contains("10.0.0.7"));
     }
 }

@@ -17,7 +17,7 @@ use tollgate_store::retention::{Cut, Retention};
 use crate::database::{Again, Database, Failure, Row, Value, run};
 use crate::sql;
 
-/// The most deferred commits that wait for a connection, or for others. Beyond it they are lost.
+/// The most deferred commits that wait. Beyond it they are lost.
 const MAX_DEFERRED: usize = 1_024;
 /// How long other instances are given to defer clicks that they are about to defer, milliseconds.
 const SETTLE_MS: u64 = 500;
@@ -48,14 +48,18 @@ impl<D: Database> PostgresStore<D> {
         !self.deferred.borrow().is_empty()
     }
 
-    /// Carries out deferred commits that could not be done at once.
+    /// Carries out deferred commits.
     pub async fn work(&self) {
         loop {
             // Not in the loop's condition: the borrow must not live across the await.
             let next = self.deferred.borrow_mut().pop_front();
             let Some(parameters) = next else { return };
             // Nobody waits for the outcome.
-            let _ = run(&*self.database, Again::NotDone, sql::COMMIT, parameters).await;
+            let done = run(&*self.database, Again::NotDone, sql::COMMIT, parameters.clone()).await;
+            if matches!(done, Err(Failure::NotConnected(_))) {
+                // The next call may find a connection.
+                return self.deferred.borrow_mut().push_front(parameters);
+            }
         }
     }
 
@@ -199,22 +203,14 @@ impl<D: Database> Store for PostgresStore<D> {
         }
     }
 
-    /// Done at once, as in `store-sqlite`: an instance that is not called again would never carry out what it keeps. Where no
-    /// connection is open yet, or others hold the lane, it is left to the next call.
+    /// Done by [`PostgresStore::work`], which the call leaves behind: nobody waits for it, and it takes no second connection.
     fn defer(&self, commit: Commit) {
         if plan::measure_deferred(&commit).is_err() {
             return;
         }
-        let parameters = parameters(&commit, true);
-        let is_left = match self.database.query_now(sql::COMMIT, parameters.clone()) {
-            Ok(()) => false,
-            Err(failure) => {
-                failure.is_passing() || failure.lacks_tables() || matches!(failure, Failure::NotConnected(_))
-            }
-        };
-        let mut waiting = self.deferred.borrow_mut();
-        if is_left && waiting.len() < MAX_DEFERRED {
-            waiting.push_back(parameters);
+        let mut deferred = self.deferred.borrow_mut();
+        if deferred.len() < MAX_DEFERRED {
+            deferred.push_back(parameters(&commit, true));
         }
     }
 
@@ -226,8 +222,6 @@ impl<D: Database> Store for PostgresStore<D> {
 
     async fn get(&self, _partition: &str, keys: &[String]) -> Result<Vec<Option<Entry>>, StoreError> {
         page::check_get(keys)?;
-        // For `defer`, which mostly follows a `get`.
-        self.database.prepare_now().await;
         let mut found = HashMap::new();
         for row in self.query(&sql::get(), vec![Value::Texts(keys.to_vec())]).await? {
             let Item { key, entry } = item(row).map_err(Failure::unavailable)?;

@@ -1,5 +1,6 @@
-//! `spin:postgres` behind the component's own trait. An instance keeps two connections, of a pool that Spin keeps for all: one for
-//! whoever waits, one for what is deferred. One that was lost never connects again, so it is dropped. What a client may see of an error is one line without the address.
+//! `spin:postgres` behind the component's own trait. An instance keeps one connection, of a pool that Spin keeps for all: who kept
+//! one and waited for another would keep it from those that have none. One that was lost never connects again, so it is dropped. What a
+//! client may see of an error is one line without the address.
 
 use std::cell::RefCell;
 use std::future::poll_fn;
@@ -20,26 +21,14 @@ const OPEN: Duration = Duration::from_secs(5);
 /// How long a statement may take before its connection counts as lost.
 const STATEMENT: Duration = Duration::from_secs(10);
 
-/// A connection that is kept.
+/// The connection of this instance.
 #[derive(Default)]
-struct Kept(RefCell<Option<Rc<host::Connection>>>);
+pub struct Spin(RefCell<Option<Rc<host::Connection>>>);
 
-/// The connections of this instance.
-#[derive(Default)]
-pub struct Spin {
-    /// For statements that are waited for.
-    waiting: Kept,
-    /// For those that are not.
-    now: Kept,
-}
-
-impl Kept {
-    fn opened(&self) -> Option<Rc<host::Connection>> {
-        self.0.borrow().clone()
-    }
-
+impl Spin {
     async fn connection(&self) -> Result<Rc<host::Connection>, Failure> {
-        if let Some(kept) = self.opened() {
+        let kept = self.0.borrow().clone();
+        if let Some(kept) = kept {
             return Ok(kept);
         }
         let url = spin_sdk::variables::get(VARIABLE).await.unwrap_or_default();
@@ -73,15 +62,11 @@ impl Kept {
     }
 }
 
-/// Spin's text has the address in it, and a backtrace.
 fn not_connected(error: host::Error) -> Failure {
-    let is_denied = matches!(&error, host::Error::ConnectionFailed(text) if text.contains("not permitted"));
-    Failure::NotConnected(match is_denied {
-        true => {
-            "Spin does not allow the database's address: see tollgate_postgres_host in spin.toml".to_owned()
-        }
-        false => "the database cannot be reached".to_owned(),
-    })
+    match error {
+        host::Error::ConnectionFailed(text) => Failure::not_connected(&text),
+        _ => Failure::not_connected(""),
+    }
 }
 
 fn failure(error: host::Error) -> Failure {
@@ -148,28 +133,14 @@ async fn rows(connection: &host::Connection, sql: &str, values: Vec<Value>) -> R
 
 impl Database for Spin {
     async fn query(&self, sql: &str, values: Vec<Value>) -> Result<Vec<Row>, Failure> {
-        let connection = self.waiting.connection().await?;
+        let connection = self.connection().await?;
         match within(STATEMENT, rows(&connection, sql, values)).await {
-            Some(done) => done.map_err(|error| self.waiting.failed(&connection, error)),
+            Some(done) => done.map_err(|error| self.failed(&connection, error)),
             None => {
-                self.waiting.forget(&connection);
+                self.forget(&connection);
                 Err(Failure::Lost("the database did not answer in time".to_owned()))
             }
         }
-    }
-
-    async fn prepare_now(&self) {
-        let _ = self.now.connection().await;
-    }
-
-    fn query_now(&self, sql: &str, values: Vec<Value>) -> Result<(), Failure> {
-        let Some(connection) = self.now.opened() else {
-            return Err(Failure::NotConnected(String::new()));
-        };
-        connection
-            .execute(sql, &parameters(values))
-            .map(drop)
-            .map_err(|error| self.now.failed(&connection, error))
     }
 
     async fn pause(&self, ms: u64) {

@@ -147,20 +147,6 @@ impl Database for Native {
         done
     }
 
-    async fn prepare_now(&self) {
-        self.client().await;
-    }
-
-    fn query_now(&self, sql: &str, parameters: Vec<Value>) -> Result<(), Failure> {
-        if self.kept.borrow().is_none() {
-            return Err(Failure::NotConnected(String::new()));
-        }
-        // Blocks, as Spin's call does.
-        let (url, sql) = (self.url.clone(), sql.to_owned());
-        let alone = move || run_alone(async { ask(&connect(&url).await, &sql, parameters).await.map(drop) });
-        std::thread::spawn(alone).join().unwrap()
-    }
-
     async fn pause(&self, ms: u64) {
         tokio::time::sleep(Duration::from_millis(ms)).await;
     }
