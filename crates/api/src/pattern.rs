@@ -130,6 +130,37 @@ fn is_name(text: &str) -> bool {
             .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-')
 }
 
+/// Whether a path has `.` or `..` in it, however they are written. An encoded slash parts segments too, for whoever decodes it; so
+/// does a backslash, and a `;` ends one.
+pub fn has_dots(path: &str) -> bool {
+    if !path.bytes().any(|byte| byte == b'.' || byte == b'%') {
+        return false;
+    }
+    let plain = path.to_ascii_lowercase();
+    let plain = plain.replace("%2e", ".").replace("%2f", "/").replace("%5c", "/");
+    plain
+        .split(['/', '\\', ';'])
+        .any(|segment| matches!(segment, "." | ".."))
+}
+
+/// A path without its empty segments, as most servers read it; one at the end stays.
+pub fn merged(path: &str) -> Cow<'_, str> {
+    if !path.contains("//") {
+        return Cow::Borrowed(path);
+    }
+    let mut plain = String::with_capacity(path.len());
+    for part in path.split_inclusive('/').filter(|part| *part != "/") {
+        if plain.is_empty() {
+            plain.push('/');
+        }
+        plain.push_str(part);
+    }
+    if plain.is_empty() {
+        plain.push('/');
+    }
+    Cow::Owned(plain)
+}
+
 /// The normal form of a path (RFC 3986, section 6.2.2.2): characters that need no percent-encoding are
 /// decoded, and hexadecimal digits are in upper case. So two spellings of one address become the same.
 pub fn unreserved(path: &str) -> Cow<'_, str> {
@@ -200,6 +231,21 @@ mod tests {
 
     fn matches(pattern: &str, path: &str) -> bool {
         Pattern::parse(pattern).unwrap().matches(path)
+    }
+
+    #[test]
+    fn empty_segments_are_left_out_and_nothing_else() {
+        for (path, plain) in [
+            ("/", "/"),
+            ("/a/b", "/a/b"),
+            ("/a/", "/a/"),
+            ("//", "/"),
+            ("///a", "/a"),
+            ("/a//b///", "/a/b/"),
+            ("/a/%2F/b", "/a/%2F/b"),
+        ] {
+            assert_eq!(merged(path), plain);
+        }
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //! may read as another one goes to none.
 
 use http::uri::PathAndQuery;
+use tollgate_api::pattern::has_dots;
 use tollgate_api::problem::{Kind, Problem};
 
 /// Whether a path means the same to everybody: it has no `.` and `..`, however they are written, and no empty segments but the
@@ -15,7 +16,7 @@ pub fn check(path: &str) -> Result<(), Problem> {
     if rest.starts_with('/') || (!inner.is_empty() && inner.split('/').any(str::is_empty)) {
         return Err(refused());
     }
-    if path.bytes().any(|byte| byte == b'.' || byte == b'%') && has_dots(path) {
+    if has_dots(path) {
         return Err(refused());
     }
     Ok(())
@@ -25,15 +26,6 @@ fn refused() -> Problem {
     let detail =
         "The path has empty segments, or some that are . or ..: an origin may read it as another path.";
     Problem::new(Kind::InvalidRequest, detail)
-}
-
-/// An encoded slash parts segments too, for origins that decode it; so does a backslash.
-fn has_dots(path: &str) -> bool {
-    let plain = path.to_ascii_lowercase();
-    let plain = plain.replace("%2e", ".").replace("%2f", "/").replace("%5c", "/");
-    plain
-        .split(['/', '\\', ';'])
-        .any(|segment| matches!(segment, "." | ".."))
 }
 
 /// The path without `prefix`, and the query, in the form that an origin gets.

@@ -12,7 +12,7 @@ use crate::settings::Settings;
 use crate::world::World;
 use tollgate_api::calls::Call;
 use tollgate_api::http::{Header, Request, Response};
-use tollgate_api::pattern::unreserved;
+use tollgate_api::pattern::{has_dots, merged, unreserved};
 use tollgate_api::problem::{Kind, Problem};
 use tollgate_store::ports::{Buckets, Outbound, Store};
 
@@ -115,6 +115,20 @@ fn question(request: &Request) -> Result<Original, Problem> {
             (path.to_owned(), query)
         }
         tail => (tail.to_owned(), request.query.clone()),
+    };
+    // Whoever serves the path may read it as another one, which a limit or an access list is for. No client sends such dots.
+    if has_dots(&path) {
+        let rule = "must have no segments that are . or ..: the server may read it as another path";
+        let field = match tail {
+            "" => format!("header:{URI}"),
+            _ => "path".to_owned(),
+        };
+        return Err(Problem::field(field, rule));
+    }
+    // Empty segments are sent by mistake, and are none to most servers.
+    let path = match merged(&path) {
+        Cow::Owned(merged) => merged,
+        Cow::Borrowed(_) => path,
     };
     // Envoy takes nothing but 200 for a yes.
     let admitted = if tail.is_empty() { 204 } else { 200 };
@@ -256,6 +270,42 @@ mod tests {
         assert_eq!(of("GET", "/api/check/cart/3").status, 200);
         assert_eq!(of("POST", "/api/check/").status, 200);
         assert_eq!(of("POST", "/api/checked").status, 404);
+    }
+
+    #[test]
+    fn a_path_that_the_server_may_read_as_another_is_no_way_around() {
+        let gateway = gateway();
+        let of = |path: &str, uri: &str| {
+            let headers = [(METHOD, "POST"), (URI, uri), ("x-forwarded-for", "198.51.100.1")];
+            ask(&gateway, "POST", path, &headers)
+        };
+        for uri in [
+            "/a/../cart/1",
+            "/./cart/1",
+            "/a/%2e%2E/cart/1",
+            "/a/..%2fcart/1",
+            "/a/..\\cart/1",
+            "/a/..;x=1/cart/1?y",
+        ] {
+            let refused = of("/api/check", uri);
+            assert_eq!(
+                (refused.status, pointer(&refused)),
+                (400, "header:x-forwarded-uri".to_owned()),
+                "{uri}"
+            );
+            let refused = of("/api/check?deny=403", uri);
+            assert_eq!((refused.status, refused.header(STATUS)), (403, Some("400")));
+        }
+        let refused = of("/api/check/a/%2e%2e/cart/1", "/forged");
+        assert_eq!((refused.status, pointer(&refused)), (400, "path".to_owned()));
+        // Dots that are no segments of their own, and empty segments.
+        assert_eq!(of("/api/check", "/a/..b/.c/...").status, 204);
+        for uri in ["//cart/1", "/cart//1"] {
+            assert_eq!(of("/api/check", uri).status, 204, "{uri}");
+        }
+        assert_eq!(of("/api/check", "///cart///2/").status, 429);
+        assert_eq!(of("/api/check//cart//2", "/forged").status, 429);
+        assert_eq!(of("/api/check", "//").status, 204);
     }
 
     #[test]
