@@ -20,7 +20,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::relay::record::Keys;
+use crate::relay::record::{Keys, Waiting};
+use crate::relay::restore;
 use tollgate_store::commit::{Entry, MAX_PAGE, StoreError, Topic, key_part};
 use tollgate_store::ports::Store;
 use tollgate_store::stored;
@@ -206,7 +207,8 @@ impl State {
         held.map_or(self.head.next, |(sequence, _)| sequence.min(self.head.next))
     }
 
-    /// Messages that are kept and not finished. `topic`: the group's, as far as it has messages.
+    /// Messages that are kept and not finished, but for dead letters that were redriven and no lease has taken in: see
+    /// [`redriven`]. `topic`: the group's, as far as it has messages.
     pub fn lag(&self, topic: Option<&Topic>) -> u64 {
         let (first, last) = topic.map_or((1, 0), |topic| (topic.first, topic.last));
         (last + 1).saturating_sub(self.head.next.max(first)) + self.windows.len() as u64
@@ -220,6 +222,19 @@ impl State {
             redrives,
         }
     }
+}
+
+/// How many dead letters were redriven that no lease has taken in; at most [`restore::MAX_COUNTED`] entries are looked at. Once a
+/// lease has come, it asks the store nothing.
+///
+/// # Errors
+/// The store does not answer, or holds a damaged record.
+pub async fn redriven<S: Store>(store: &S, keys: &Keys, state: &State) -> Result<u64, StoreError> {
+    if state.redrives == state.head.redrives {
+        return Ok(0);
+    }
+    let is_apart = |sequence, _: &Waiting| state.windows.get(sequence).is_none();
+    restore::count_waiting(store, keys, is_apart).await
 }
 
 /// The window that a sequence belongs to.

@@ -139,6 +139,7 @@ impl View {
     ) -> Result<Self, Problem> {
         let state = groups::state(world.store, &defined.keys()).await?;
         let state = state.ok_or_else(Problem::not_found)?;
+        let redriven = groups::redriven(world.store, &defined.keys(), &state).await?;
         let leased = leased(&state, world.now);
         Ok(Self {
             topic: defined.topic.clone(),
@@ -146,9 +147,9 @@ impl View {
             max_attempts: defined.stored.max_attempts,
             ordered: defined.stored.ordered,
             next: state.head.next,
-            lag: state.lag(extent),
+            lag: state.lag(extent) + redriven,
             leased,
-            waiting: state.windows.len() as u64 - leased,
+            waiting: state.windows.len() as u64 - leased + redriven,
             created_at: defined.stored.created_at,
             updated_at: defined.stored.updated_at,
         })
@@ -183,8 +184,11 @@ async fn lag<S: Store>(
     defined: &Defined,
     extent: Option<&Topic>,
 ) -> Result<Option<u64>, StoreError> {
-    let state = groups::state(store, &defined.keys()).await?;
-    Ok(state.map(|state| state.lag(extent)))
+    let Some(state) = groups::state(store, &defined.keys()).await? else {
+        return Ok(None);
+    };
+    let redriven = groups::redriven(store, &defined.keys(), &state).await?;
+    Ok(Some(state.lag(extent) + redriven))
 }
 
 /// How far behind each group of a topic is, in the order of `all`, which may be of other topics too.
@@ -230,8 +234,9 @@ pub async fn backlogs<S: Store>(
     for defined in groups::all(store, None).await?.into_iter().take(limit) {
         let topic = topics.iter().find(|topic| topic.name == defined.topic);
         if let Some(state) = groups::state(store, &defined.keys()).await? {
+            let redriven = groups::redriven(store, &defined.keys(), &state).await?;
             backlogs.push(Backlog {
-                lag: state.lag(topic),
+                lag: state.lag(topic) + redriven,
                 leased: leased(&state, now),
                 topic: defined.topic,
                 name: defined.name,

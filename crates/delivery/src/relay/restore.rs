@@ -234,6 +234,55 @@ pub async fn oldest_needed<S: Store>(store: &S, keys: &Keys, progress: &Progress
     Ok(last.map_or(next, |last| next.min(last.saturating_add(1))))
 }
 
+/// The most entries that are looked at to count those that wait.
+pub const MAX_COUNTED: usize = 1_000;
+
+/// How many finished messages are to be delivered again: dead letters that were redriven, and what was replayed. At most
+/// [`MAX_COUNTED`] entries are looked at.
+///
+/// # Errors
+/// The store does not answer, or holds a damaged record.
+pub async fn redriven<S: Store>(
+    store: &S,
+    keys: &Keys,
+    polled: &Polled,
+    progress: &Progress,
+) -> Result<u64, StoreError> {
+    if polled.redrives == 0 {
+        return Ok(0);
+    }
+    // What is parked, or not finished yet, is counted by the progress.
+    let is_apart =
+        |sequence, waiting: &Waiting| waiting.redriven && !waiting.parked && progress.contains(sequence);
+    count_waiting(store, keys, is_apart).await
+}
+
+/// How many of the entries of messages that wait are such; at most [`MAX_COUNTED`] are looked at.
+///
+/// # Errors
+/// The store does not answer, or holds a damaged record.
+pub async fn count_waiting<S: Store>(
+    store: &S,
+    keys: &Keys,
+    is_such: impl Fn(u64, &Waiting) -> bool,
+) -> Result<u64, StoreError> {
+    let (prefix, mut after, mut seen, mut count) = (keys.retry_prefix(), None::<String>, 0, 0);
+    while seen < MAX_COUNTED {
+        let page = store.scan(&prefix, after.as_deref(), MAX_PAGE).await?;
+        let Some(last) = page.last() else { break };
+        after = Some(last.key.clone());
+        seen += page.len();
+        for item in &page {
+            let Some(sequence) = Keys::sequence_of(&item.key) else {
+                continue;
+            };
+            let waiting: Waiting = stored::decode("message that waits", &item.entry)?;
+            count += u64::from(is_such(sequence, &waiting));
+        }
+    }
+    Ok(count)
+}
+
 /// What the oldest message that waits apart, or for another attempt, failed with last; `None` if there is none, or it has not failed.
 ///
 /// # Errors

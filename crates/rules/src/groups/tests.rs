@@ -181,7 +181,18 @@ fn what_is_given_back_waits_for_its_delay_and_dies_after_its_attempts() {
     assert_eq!(needed, [("t".to_owned(), 3)]);
     let redriven = gateway.on_group("dead-letters/redrive", json!({"all": true}));
     assert_eq!(redriven, json!({"redriven": 2, "more": false}));
+    // They count, also before a lease takes them in: who adds consumers by the lag has to see them.
+    let told = |gateway: &Gateway| {
+        let one = body(&gateway.admin("GET", GROUP, &Value::Null));
+        let topic = body(&gateway.admin("GET", "/api/topics/t", &Value::Null));
+        let backlog = ready(super::backlogs(&gateway.store, &[], 9, 0)).unwrap();
+        assert_eq!(topic["groups"][0]["lag"], one["lag"]);
+        assert_eq!(json!(backlog[0].lag), one["lag"]);
+        (one["lag"].clone(), one["waiting"].clone())
+    };
+    assert_eq!(told(&gateway), (json!(2), json!(2)));
     let again = gateway.lease(9, 30);
+    assert_eq!(told(&gateway), (json!(2), json!(0)));
     assert_eq!(
         again.iter().map(|one| (one.0, one.2)).collect::<Vec<_>>(),
         [(1, 1), (2, 1)]

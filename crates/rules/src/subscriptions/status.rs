@@ -44,7 +44,8 @@ pub struct Backlog {
     pub oldest: Option<u64>,
 }
 
-/// The backlogs of at most `limit` subscriptions, those of the file first; `topics`: their extents. Three small reads each.
+/// The backlogs of at most `limit` subscriptions, those of the file first; `topics`: their extents. Three small reads
+/// each, and one more where dead letters were ever redriven.
 ///
 /// # Errors
 /// The store does not answer, or holds a damaged record.
@@ -57,9 +58,10 @@ pub async fn backlogs<S: Store>(
     let mut backlogs = Vec::new();
     for defined in all(store, config.subscriptions()).await?.into_iter().take(limit) {
         let keys = defined.keys();
-        let (_, progress) = restore::state(store, &keys).await?;
+        let (polled, progress) = restore::state(store, &keys).await?;
         let topic = topics.iter().find(|topic| topic.name == defined.topic);
-        let lag = topic.map_or(progress.parked(), |topic| progress.lag(topic.first, topic.last));
+        let lag = topic.map_or(progress.parked(), |topic| progress.lag(topic.first, topic.last))
+            + restore::redriven(store, &keys, &polled, &progress).await?;
         let oldest = match lag {
             0 => None,
             _ => restore::oldest_time(store, &defined.topic, &keys, &progress).await?,
@@ -158,9 +160,11 @@ impl AttemptView {
 pub async fn lags<S: Store>(store: &S, topic: &Topic, all: &[Defined]) -> Result<Vec<Lag>, StoreError> {
     let mut lags = Vec::new();
     for defined in all.iter().filter(|defined| defined.topic == topic.name) {
-        let (polled, progress) = restore::state(store, &defined.keys()).await?;
+        let keys = defined.keys();
+        let (polled, progress) = restore::state(store, &keys).await?;
         let name = defined.settings.name.clone();
-        let lag = progress.lag(topic.first, topic.last);
+        let lag = progress.lag(topic.first, topic.last)
+            + restore::redriven(store, &keys, &polled, &progress).await?;
         lags.push(Lag {
             name,
             lag,

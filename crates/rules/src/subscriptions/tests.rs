@@ -403,6 +403,7 @@ fn a_redrive_moves_dead_letters_once_and_tells_the_relay() {
     for sequence in 1..=60 {
         gateway.bury("signup", "origin", sequence, &vec![b'x'; 60_000]);
     }
+    gateway.set(keys.progress(), &Progress::up_to(60));
     let path = "signup/subscriptions/origin/dead-letters/redrive";
     let ids = json!({ "ids": ["m7", "m59", "none"] });
     assert_eq!(
@@ -414,8 +415,21 @@ fn a_redrive_moves_dead_letters_once_and_tells_the_relay() {
         (200, json!({ "redriven": 0, "more": false }))
     );
     assert_eq!(gateway.count(&keys.retry_prefix()), 2);
+    // They count as not delivered, wherever that is told.
+    let lag = || {
+        let (_, one) = gateway.ask("GET", "signup/subscriptions/origin", Value::Null);
+        let (_, topic) = gateway.ask("GET", "signup", Value::Null);
+        let told = block_on(status::backlogs(&gateway.store, &gateway.settings.config, &[], 9)).unwrap();
+        [
+            one["lag"].as_u64(),
+            topic["subscriptions"][0]["lag"].as_u64(),
+            Some(told[0].lag),
+        ]
+    };
+    assert_eq!(lag(), [Some(2); 3]);
     let (_, answer) = gateway.ask("POST", path, json!({ "all": true }));
     assert_eq!(answer, json!({ "redriven": 58, "more": false }));
+    assert_eq!(lag(), [Some(60); 3]);
     assert_eq!(gateway.count(&keys.dead_prefix()), 0);
     let restored = block_on(restore::restore(&gateway.store, "signup", &keys)).unwrap();
     assert!(restored.polled.redrives > 0);

@@ -199,6 +199,14 @@ fn a_group_keeps_its_order_and_what_is_received_too_often_is_a_dead_letter() {
     assert_eq!(bodies(&gateway.received(10, 30)), ["a2"]);
     let dead = body(&gateway.admin("GET", &format!("{GROUP}/dead-letters"), &Value::Null));
     assert_eq!(dead["deadLetters"][0]["message"]["data"], "a1", "{dead}");
+    gateway.admin(
+        "POST",
+        &format!("{GROUP}/dead-letters/redrive"),
+        &json!({ "all": true }),
+    );
+    let wanted = json!({ "AttributeNames": ["ApproximateNumberOfMessages"] });
+    let visible = gateway.sqs("GetQueueAttributes", wanted);
+    assert_eq!(visible["Attributes"]["ApproximateNumberOfMessages"], "1");
 }
 
 #[test]
