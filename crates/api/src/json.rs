@@ -86,7 +86,8 @@ fn pointer(path: &serde_path_to_error::Path, error: &serde_json::Error) -> Strin
     pointer
 }
 
-fn escape(segment: &str) -> String {
+/// A segment of a JSON pointer (RFC 6901, section 3).
+pub fn escape(segment: &str) -> String {
     segment.replace('~', "~0").replace('/', "~1")
 }
 

@@ -32,7 +32,10 @@ pub enum StartFrom {
 /// As it stands in a file or a body.
 #[derive(Deserialize, Serialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(inline))]
-#[serde(untagged)]
+#[serde(
+    untagged,
+    expecting = "must be oldest, newest, a sequence, or an RFC 3339 time with an offset"
+)]
 enum Written {
     /// A sequence.
     Sequence(u64),
@@ -125,7 +128,8 @@ mod tests {
             "null",
             "[]",
         ] {
-            assert!(read(bad).is_err(), "{bad}");
+            let error = read(bad).unwrap_err().to_string();
+            assert!(error.starts_with("must be "), "{bad}: {error}");
         }
     }
 }

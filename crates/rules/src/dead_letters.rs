@@ -199,7 +199,7 @@ pub(crate) struct Removal {
 /// Seconds before now, or a time.
 #[derive(Debug, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-#[serde(untagged)]
+#[serde(untagged, expecting = "must be seconds, or an RFC 3339 time with an offset")]
 enum Age {
     Seconds(u64),
     Time(String),

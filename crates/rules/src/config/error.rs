@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use tollgate_api::json;
 use toml::de::{DeTable, DeValue};
 
 /// A configuration that cannot be used. Displays as `tollgate.toml:12: limits[0].capacity: must be at least 1`.
@@ -50,6 +51,15 @@ impl Path {
 
     pub(crate) fn index(&self, index: usize) -> Self {
         self.with(Step::Index(index))
+    }
+
+    /// As the segments of a JSON pointer: `retry/schedule/0`.
+    pub(crate) fn pointer(&self) -> String {
+        let step = |step: &Step| match step {
+            Step::Key(key) => json::escape(key),
+            Step::Index(index) => index.to_string(),
+        };
+        self.0.iter().map(step).collect::<Vec<_>>().join("/")
     }
 
     fn with(&self, step: Step) -> Self {

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
+use tollgate_api::json;
 use tollgate_api::problem::Problem;
 
 /// The most words of a pick.
@@ -71,7 +72,7 @@ impl Pool {
                 if let Some(name) = fields.keys().find(|name| *name != "from" && *name != "to") {
                     let shown: String = name.chars().take(64).collect();
                     return Err(Problem::field(
-                        format!("#/pool/{shown}"),
+                        format!("#/pool/{}", json::escape(&shown)),
                         "is not a field of a pool",
                     ));
                 }

@@ -200,6 +200,7 @@ fn a_draw_that_breaks_a_rule_is_named() {
         ("pool", json!(["a", "b", "a"]), "#/pool/2"),
         ("pool", json!(["a", "b\nc", "d"]), "#/pool/1"),
         ("pool", json!(["a", 7, "d"]), "#/pool/1"),
+        ("pool", json!({ "a/b~": 1 }), "#/pool/a~1b~0"),
         ("pool", json!({ "from": 1 }), "#/pool/to"),
         ("pool", json!({ "from": 9, "to": 1 }), "#/pool/to"),
         ("pool", json!({ "from": 1, "to": 2_000_000 }), "#/pool/to"),

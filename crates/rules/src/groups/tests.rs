@@ -241,8 +241,12 @@ fn dead_letters_are_removed_by_id_by_age_or_all() {
         (json!({"all": true, "ids": ["m"]}), "#/all"),
         (json!({"all": true, "olderThan": 1}), "#/olderThan"),
         (json!({"olderThan": "yesterday"}), "#/olderThan"),
+        (json!({"olderThan": -1}), "#/olderThan"),
     ] {
-        assert_eq!(pointer(&remove(bad.clone())), at, "{bad}");
+        let refused = remove(bad.clone());
+        assert_eq!(pointer(&refused), at, "{bad}");
+        let detail = text(&refused);
+        assert!(!detail.contains("enum"), "{detail}");
     }
 }
 

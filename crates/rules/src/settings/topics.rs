@@ -87,10 +87,10 @@ pub(super) fn check(topics: &BTreeMap<String, TopicSettings>, own: &OwnAddresses
     Ok(())
 }
 
-/// The same rules for a subscription that is not from a file. An error names the fault and the setting
-/// (`retry.cap`).
+/// The same rules for a subscription that is not from a file. An error names the setting, as the segments of a JSON pointer
+/// (`retry/cap`), and the fault.
 pub fn check_subscription(one: &Subscription) -> Result<(), (String, String)> {
-    subscription(one, &Path::default()).map_err(|fault| (fault.path.to_string(), fault.message))
+    subscription(one, &Path::default()).map_err(|fault| (fault.path.pointer(), fault.message))
 }
 
 fn subscription(one: &Subscription, path: &Path) -> Checked {

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 
 use crate::config::MASK;
+use tollgate_api::json;
 use tollgate_api::problem::Problem;
 use tollgate_api::secret::SecretText;
 use tollgate_api::time;
@@ -214,7 +215,10 @@ pub(super) fn settings(name: &str, body: Body) -> Result<Subscription, Problem> 
     settings.headers = body.headers.unwrap_or_default();
     if let Some((name, _)) = settings.headers.iter().find(|(_, value)| value.expose() == MASK) {
         let detail = "is how values are hidden: give the value, or leave headers out to keep them";
-        return Err(Problem::field(format!("#/headers/{name}"), detail));
+        return Err(Problem::field(
+            format!("#/headers/{}", json::escape(name)),
+            detail,
+        ));
     }
     for (field, password) in [
         ("password", &settings.password),
@@ -294,7 +298,7 @@ fn retry(body: RetryBody) -> Result<Retry, Problem> {
     })
 }
 
-/// The field of the body that a setting's path comes from.
+/// The field of the body that a setting comes from; `setting`: as [`crate::settings::check_subscription`] names it.
 pub(super) fn pointer(setting: &str) -> String {
     match setting {
         "rate_per_second" => "#/ratePerSecond".to_owned(),
@@ -305,15 +309,12 @@ pub(super) fn pointer(setting: &str) -> String {
         "pause_after" => "#/pauseAfter".to_owned(),
         "previous_secret" => "#/previousSecret".to_owned(),
         "previous_secret_until" => "#/previousSecretUntil".to_owned(),
-        "retry.initial" => "#/retry/initialSeconds".to_owned(),
-        "retry.cap" => "#/retry/capSeconds".to_owned(),
-        "retry.max_attempts" => "#/retry/maxAttempts".to_owned(),
-        _ => {
-            let index = |rest: &str| rest.replace('[', "/").replace(']', "");
-            match setting.strip_prefix("retry.schedule") {
-                Some(rest) => format!("#/retry/scheduleSeconds{}", index(rest)),
-                None => format!("#/{}", index(&setting.replace('.', "/"))),
-            }
-        }
+        "retry/initial" => "#/retry/initialSeconds".to_owned(),
+        "retry/cap" => "#/retry/capSeconds".to_owned(),
+        "retry/max_attempts" => "#/retry/maxAttempts".to_owned(),
+        _ => match setting.strip_prefix("retry/schedule") {
+            Some(rest) => format!("#/retry/scheduleSeconds{rest}"),
+            None => format!("#/{setting}"),
+        },
     }
 }

@@ -1089,6 +1089,8 @@ fn every_fault_of_what_is_sent_is_named() {
     let many: std::collections::BTreeMap<String, &str> = (0..17).map(|n| (format!("x-{n}"), "v")).collect();
     for (field, value, pointer) in [
         ("headers", json!({ "host": "x" }), "#/headers/host"),
+        ("headers", json!({ "bad name": "x" }), "#/headers/bad name"),
+        ("headers", json!({ "a/b~c": "x" }), "#/headers/a~1b~0c"),
         (
             "headers",
             json!({ "content-type": "x" }),
