@@ -28,7 +28,7 @@ use crate::links::Place;
 use crate::links::stats::{ROUND, Round};
 use crate::settings::Settings;
 use crate::world::World;
-use crate::{admin, campaigns, forward, links};
+use crate::{admin, campaigns, forward, links, quotas};
 use tollgate_api::calls;
 use tollgate_api::components::Component;
 use tollgate_api::http::{Header, Request};
@@ -119,8 +119,9 @@ pub enum Call {
         /// The form.
         form: String,
     },
-    /// The body of the request.
-    Body,
+    /// The body of the request; with what quotas have counted it for ([`quotas::HELD`]), which the host gives back where the body cannot
+    /// be had.
+    Body(Option<String>),
 }
 
 /// The answer to a [`Call`], of the same kind.
@@ -498,7 +499,7 @@ impl Rules {
         }
         if body_follows
             && !rule.is_redirect
-            && let Reply::Body(body) = port.ask(Call::Body).await
+            && let Reply::Body(body) = port.ask(Call::Body(held(&added))).await
         {
             request.body = body;
         }
@@ -517,4 +518,10 @@ impl Rules {
         response.headers.extend(added);
         Step::Done(response.into())
     }
+}
+
+/// The reservation among what the limiter added.
+fn held(added: &[Header]) -> Option<String> {
+    let held = added.iter().find(|header| header.name == quotas::HELD)?;
+    String::from_utf8(held.value.clone()).ok()
 }

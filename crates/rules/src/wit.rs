@@ -85,7 +85,7 @@ macro_rules! wit_rules {
                         ours::Call::Settle => Self::Settle,
                         ours::Call::Take(buckets) => Self::Take(list(buckets)),
                         ours::Call::Post { url, form } => Self::Post(wit::Form { url, body: form }),
-                        ours::Call::Body => Self::Body,
+                        ours::Call::Body(held) => Self::Body(held),
                     }
                 }
             }
@@ -106,7 +106,7 @@ macro_rules! wit_rules {
                         wit::Call::Settle => Self::Settle,
                         wit::Call::Take(buckets) => Self::Take(list(buckets)),
                         wit::Call::Post(wit::Form { url, body }) => Self::Post { url, form: body },
-                        wit::Call::Body => Self::Body,
+                        wit::Call::Body(held) => Self::Body(held),
                     }
                 }
             }

@@ -484,6 +484,7 @@ harness::cases! {
             users_and_headers_have_buckets_of_their_own,
             what_is_one_callers_is_kept_by_no_cache,
             only_what_succeeds_counts_under_a_quota_by_outcome,
+            an_upload_that_is_refused_is_given_back_at_once,
             what_a_quota_refuses_has_its_tokens_still,
         }
         native {

@@ -230,7 +230,7 @@ async fn answer(
             if let Some(trace) = trace {
                 waiting.trace(trace);
             }
-            waiting.finish(async || Ok(std::mem::take(&mut body))).await?
+            waiting.finish(async |_| Ok(std::mem::take(&mut body))).await?
         }
     };
     match answer {

@@ -226,17 +226,18 @@ impl<S: Steps> Waiting<S> {
         self.trace = None;
     }
 
-    /// Goes on until the request is answered. `body`: reads the request's body, where the rule asks for it.
+    /// Goes on until the request is answered. `body`: reads the request's body, where the rule asks for it; it is told what quotas have
+    /// counted the request for.
     pub async fn finish<E: From<CallError>>(
         &mut self,
-        mut body: impl AsyncFnMut() -> Result<Vec<u8>, E>,
+        mut body: impl AsyncFnMut(Option<String>) -> Result<Vec<u8>, E>,
     ) -> Result<Answer, E> {
         loop {
             let runner = &self.task.runner;
             let store = &runner.engines.store;
             // Rare futures are boxed to keep the common one small.
-            let reply = match std::mem::replace(&mut self.call, Call::Body) {
-                Call::Body => Reply::Body(Box::pin(body()).await?),
+            let reply = match std::mem::replace(&mut self.call, Call::Body(None)) {
+                Call::Body(held) => Reply::Body(Box::pin(body(held)).await?),
                 Call::Commit(commit) => {
                     let visit = self.task.is_visit.then(|| commit.clone());
                     let decided = in_patience(runner.batcher.commit(commit).await)?;
@@ -334,7 +335,7 @@ impl<S: Steps> Task<S> {
     fn enter(&mut self, call: &Call) {
         match call {
             // Nor has one that is not admitted yet.
-            Call::Body | Call::Take(_) => self.visit = None,
+            Call::Body(_) | Call::Take(_) => self.visit = None,
             _ if self.is_visit && self.visit.is_none() => self.visit = Some(self.runner.visits.enter()),
             _ => {}
         }

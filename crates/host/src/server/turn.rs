@@ -31,7 +31,7 @@ pub async fn answer(
         let answer = match crowd.start(packed, now(), false, stage)? {
             Progress::Ended(answer) => answer,
             Progress::Waits(mut waiting) => {
-                let no_body = async || Ok::<_, CallError>(Vec::new());
+                let no_body = async |_| Ok::<_, CallError>(Vec::new());
                 waiting.finish(no_body).await?
             }
         };

@@ -177,7 +177,7 @@ impl RuleTrace {
             Call::Settle => "settle",
             Call::Take(_) => "take",
             Call::Post { .. } => "post",
-            Call::Body => "body",
+            Call::Body(_) => "body",
         };
         self.wait = Some((name, SystemTime::now()));
     }

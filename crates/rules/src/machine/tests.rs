@@ -165,7 +165,7 @@ impl Gateway {
             };
             calls.push(kind(&call));
             let reply = match call {
-                Call::Body => Reply::Body(request.body.clone()),
+                Call::Body(_) => Reply::Body(request.body.clone()),
                 call => self.reply(call),
             };
             step = self.machine.resume(task, reply);
@@ -202,7 +202,7 @@ impl Gateway {
             Call::Settle => Reply::Settle(block_on(store.settle())),
             Call::Take(buckets) => Reply::Take(self.node.take(&buckets)),
             Call::Post { .. } => panic!("nobody is asked"),
-            Call::Body => panic!("there is no body"),
+            Call::Body(_) => panic!("there is no body"),
         }
     }
 
@@ -239,7 +239,7 @@ fn kind(call: &Call) -> &'static str {
         Call::Settle => "settle",
         Call::Take(_) => "take",
         Call::Post { .. } => "post",
-        Call::Body => "body",
+        Call::Body(_) => "body",
     }
 }
 
@@ -477,7 +477,7 @@ fn a_body_is_asked_for_after_the_verdict_and_only_where_it_is_used() {
     let mut gateway = Gateway::new(true);
     let sign_up = request("POST", "/signup", &[("content-type", "text/plain")]);
     let step = gateway.start_with(&sign_up, true);
-    let Step::Waits(task, Call::Body) = step else {
+    let Step::Waits(task, Call::Body(_)) = step else {
         panic!("{step:?}")
     };
     let mut step = gateway
@@ -499,6 +499,31 @@ fn a_body_is_asked_for_after_the_verdict_and_only_where_it_is_used() {
         matches!(step, Step::Done(_)),
         "a redirect has no use for a body: {step:?}"
     );
+}
+
+#[test]
+fn a_body_that_cannot_be_had_is_told_with_what_the_request_was_counted_for() {
+    let mut gateway = Gateway::new(true);
+    const COUNTED: &str = "[[quotas]]\nname = \"few\"\nlimit = 1\nwindow = \"day\"\ncount = \"status:2xx\"\n";
+    let settings = Settings::parse(&format!("{CONFIG}{COUNTED}"), "test").unwrap();
+    gateway.machine.configure(settings);
+    let sign_up = request("POST", "/signup", &[("content-type", "text/plain")]);
+    for _ in 0..3 {
+        let mut step = gateway.start_with(&sign_up, true);
+        let (task, held) = loop {
+            match step {
+                Step::Waits(task, Call::Body(held)) => break (task, held),
+                Step::Waits(task, call) => {
+                    let reply = gateway.reply(call);
+                    step = gateway.machine.resume(task, reply);
+                }
+                other => panic!("it is let through: {other:?}"),
+            }
+        };
+        let held = held.expect("it is reserved");
+        gateway.machine.cancel(task);
+        block_on(quotas::settle(&gateway.node.store, &held, Some(413))).unwrap();
+    }
 }
 
 #[test]
@@ -539,7 +564,7 @@ fn the_bodies_of_what_waits_are_bounded_together() {
             peer: format!("192.0.2.{number}"),
             ..request("POST", "/signup", &[("content-type", "text/plain")])
         };
-        let Step::Waits(task, Call::Body) = gateway.start_with(&request, true) else {
+        let Step::Waits(task, Call::Body(_)) = gateway.start_with(&request, true) else {
             panic!("it did not ask for the body")
         };
         (task, gateway.machine.resume(task, Reply::Body(vec![b'x'; large])))

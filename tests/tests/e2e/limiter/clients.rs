@@ -153,6 +153,20 @@ pub async fn only_what_succeeds_counts_under_a_quota_by_outcome(host: Host) {
     assert_eq!(told["quotas"][0]["used"], 4, "{told}");
 }
 
+pub async fn an_upload_that_is_refused_is_given_back_at_once(host: Host) {
+    let settings = "[[quotas]]\nname = \"sign-ups\"\npath = \"/signup\"\nmethods = [\"POST\"]\nlimit = 1\nwindow = \"month\"\ncount = \"status:2xx\"";
+    let gateway = Gateway::start(host, settings).await;
+    let send = |bytes: usize| {
+        let body = "x".repeat(bytes);
+        gateway.post("/signup").client("one").body(body).send()
+    };
+    for _ in 0..3 {
+        send(70_000).await.problem(413, "content-too-large");
+    }
+    send(1).await.expect(202);
+    super::refused(&send(1).await, &["sign-ups"]);
+}
+
 pub async fn a_refill_among_requests_fills_to_the_brim(host: Host) {
     let settings = "[[limits]]\nname = \"calls\"\npath = \"/api/calls\"\ncapacity = 1000000\nrefill = 1\ninterval = \"1h\"";
     let gateway = Gateway::start(host, settings).await;

@@ -22,10 +22,15 @@ impl Reserved {
     }
 
     fn of(shared: &Arc<Shared>, key: &[u8]) -> Option<Self> {
-        Some(Self {
+        let key = String::from_utf8(key.to_vec()).ok()?;
+        Some(Self::new(shared, key))
+    }
+
+    pub(super) fn new(shared: &Arc<Shared>, key: String) -> Self {
+        Self {
             shared: Arc::clone(shared),
-            key: Some(String::from_utf8(key.to_vec()).ok()?),
-        })
+            key: Some(key),
+        }
     }
 
     /// Takes its header out of an answer, and ends it with the answer's status. Where its caller goes meanwhile, it ends all the same.

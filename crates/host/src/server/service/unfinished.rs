@@ -173,7 +173,10 @@ impl Gateway {
             Next::Rest(added) => std::mem::take(added),
             Next::Rule(waiting) => {
                 let answer = waiting
-                    .finish(async || self.body(body, self.max_body).await)
+                    .finish(async |held| {
+                        *reserved = held.map(|key| Reserved::new(&self.shared, key));
+                        self.body(body, self.max_body).await
+                    })
                     .await;
                 waiting.end_trace();
                 match answer? {

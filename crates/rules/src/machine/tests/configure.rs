@@ -25,7 +25,7 @@ fn what_waits_goes_on_under_the_settings_that_it_began_with() {
     let mut gateway = Gateway::new(true);
     let sign_up = request("POST", "/signup", &[("content-type", "text/plain")]);
     let start = |gateway: &mut Gateway| match gateway.start_with(&sign_up, true) {
-        Step::Waits(task, Call::Body) => task,
+        Step::Waits(task, Call::Body(_)) => task,
         other => panic!("{other:?}"),
     };
     let before = start(&mut gateway);
