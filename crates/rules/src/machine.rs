@@ -492,7 +492,9 @@ impl Rules {
                     _ => links::may_send_many(&world, &request).await,
                 };
                 if let Err(problem) = may_send {
-                    return Step::Done(problem.into_response().into());
+                    let mut response = problem.into_response();
+                    response.headers.extend(added);
+                    return Step::Done(response.into());
                 }
             }
             return Step::Admitted(heads::headers(&added));

@@ -491,6 +491,7 @@ harness::cases! {
             a_place_is_free_however_the_request_ends,
             a_refill_among_requests_fills_to_the_brim,
             a_reset_stream_of_http_2_gives_its_place_back,
+            calls_that_only_the_host_answers_are_judged_too,
             one_too_many_is_refused_and_takes_nothing,
             what_a_shadow_policy_would_have_refused_is_in_the_log_now_and_then,
         }

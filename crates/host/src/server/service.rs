@@ -300,8 +300,14 @@ impl Gateway {
             if !is_apart && matches!(call, Call::WatchEvents | Call::TestSubscription) {
                 self.shared.dashboard.authorize(&mut head);
             }
-            let next = Next::Native(call);
-            return Ok(Started::GoesOn(Unfinished::new(head, body, next, wants_places)));
+            let at = millis(began);
+            return Ok(Started::GoesOn(Unfinished::native(
+                head,
+                body,
+                call,
+                at,
+                wants_places,
+            )));
         }
         if !is_apart && head.uri.path().starts_with("/api/") && self.handler(head.uri.path()).is_none() {
             self.shared.dashboard.authorize(&mut head);

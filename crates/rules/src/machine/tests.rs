@@ -502,6 +502,18 @@ fn a_body_is_asked_for_after_the_verdict_and_only_where_it_is_used() {
 }
 
 #[test]
+fn who_may_not_send_many_is_told_what_the_limiter_adds() {
+    let mut gateway = Gateway::new(true);
+    let step = gateway.answer(request("POST", "/api/links/bulk", &[]));
+    let Step::Done(response) = step else {
+        panic!("{step:?}")
+    };
+    assert_eq!(response.status, 401);
+    let mut names = heads::pairs(&response.headers).map(|(name, _)| name);
+    assert!(names.any(|name| name == b"ratelimit"));
+}
+
+#[test]
 fn a_body_that_cannot_be_had_is_told_with_what_the_request_was_counted_for() {
     let mut gateway = Gateway::new(true);
     const COUNTED: &str = "[[quotas]]\nname = \"few\"\nlimit = 1\nwindow = \"day\"\ncount = \"status:2xx\"\n";

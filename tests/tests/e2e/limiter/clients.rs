@@ -153,6 +153,28 @@ pub async fn only_what_succeeds_counts_under_a_quota_by_outcome(host: Host) {
     assert_eq!(told["quotas"][0]["used"], 4, "{told}");
 }
 
+pub async fn calls_that_only_the_host_answers_are_judged_too(host: Host) {
+    let settings = "[[limits]]\nname = \"once\"\npath = \"/api/...\"\nper = [\"client\", \"path\"]\ncapacity = 1\nrefill = 1\ninterval = \"1h\"\n\
+        [[access]]\nname = \"bad\"\naction = \"deny\"\nclients = [\"id:harvester\"]";
+    let gateway = Gateway::start(host, settings).await;
+    for path in [
+        "/api/events",
+        "/api/limits/refusals",
+        "/api/links/top",
+        "/api/topics/t/subscriptions/s/test",
+    ] {
+        let ask = |client: &str| match path.ends_with("/test") {
+            true => gateway.post(path).client(client).send(),
+            false => gateway.get(path).client(client).send(),
+        };
+        ask("harvester").await.problem(403, "forbidden");
+        let first = ask("one").await;
+        first.problem(401, "unauthorized");
+        assert!(first.maybe_header("ratelimit").is_some(), "{path}");
+        super::refused(&ask("one").await, &["once"]);
+    }
+}
+
 pub async fn an_upload_that_is_refused_is_given_back_at_once(host: Host) {
     let settings = "[[quotas]]\nname = \"sign-ups\"\npath = \"/signup\"\nmethods = [\"POST\"]\nlimit = 1\nwindow = \"month\"\ncount = \"status:2xx\"";
     let gateway = Gateway::start(host, settings).await;

@@ -41,6 +41,8 @@ pub(super) struct Unfinished {
     /// If it has one that was not read.
     body: Option<Upload>,
     next: Next,
+    /// The call that only the host can answer, once the limiter has judged it.
+    native: Option<Call>,
     /// Whether it may need places of concurrency limits first.
     wants_places: bool,
     /// Those that it has.
@@ -60,10 +62,31 @@ impl Unfinished {
             head,
             body,
             next,
+            native: None,
             wants_places,
             held: None,
             reserved: None,
         })
+    }
+
+    /// Of a call that only the host can answer: those of operators' own paths at once, those of the API once the limiter has judged
+    /// them, as every other one. `at`: when it came, Unix milliseconds.
+    pub(super) fn native(
+        head: http::request::Parts,
+        body: Option<Upload>,
+        call: Call,
+        at: u64,
+        wants_places: bool,
+    ) -> Box<Self> {
+        let is_judged = path(&head).starts_with("/api/");
+        let next = if is_judged {
+            Next::Begin(at)
+        } else {
+            Next::Native(call)
+        };
+        let mut unfinished = Self::new(head, body, next, wants_places);
+        unfinished.native = is_judged.then_some(call);
+        unfinished
     }
 }
 
@@ -110,6 +133,7 @@ impl Gateway {
             head,
             body,
             next,
+            native,
             wants_places,
             held,
             reserved,
@@ -129,42 +153,7 @@ impl Gateway {
         }
         let added = match next {
             Next::Begin(_) => Vec::new(),
-            Next::Native(Call::Metrics) => {
-                let answer = metrics::answer(&self.shared, &self.generation, head, caller.address, now());
-                return Box::pin(answer).await.map(from_core);
-            }
-            Next::Native(Call::WatchEvents) => {
-                let request = self.request(head, caller);
-                return Box::pin(events::open(&self.shared, head, request, caller)).await;
-            }
-            Next::Native(Call::TestSubscription) => {
-                let request = self.request(head, caller);
-                return Box::pin(trial::answer(&self.shared, &self.generation, request)).await;
-            }
-            Next::Native(Call::ListRefusals) => {
-                let request = self.request(head, caller);
-                return Box::pin(refusals::answer(&self.shared, request)).await;
-            }
-            Next::Native(Call::ListTopLinks) => {
-                let request = self.request(head, caller);
-                let answer = top::answer(&self.shared, &self.generation, head, request, caller);
-                return Box::pin(answer).await;
-            }
-            Next::Native(call) => {
-                let asked = dashboard::Asked {
-                    call: *call,
-                    request: self.request(head, caller),
-                    head,
-                    caller,
-                };
-                return Box::pin(Dashboard::answer(
-                    &self.shared,
-                    &self.generation,
-                    &self.rest,
-                    asked,
-                ))
-                .await;
-            }
+            Next::Native(call) => return self.natively(*call, head, caller).await,
             Next::Turn(patience) => {
                 let packed = self.packed(head, None, &caller.name);
                 let answer = turn::answer(&self.shared, &self.crowd, &packed, patience);
@@ -193,6 +182,11 @@ impl Gateway {
         };
         if self.generation.settings.counts_outcomes() {
             *reserved = Reserved::among(&self.shared, &added);
+        }
+        if let Some(call) = *native {
+            let answer = self.natively(call, head, caller).await;
+            let answer = answer.unwrap_or_else(|problem| from_core(self.refusal(problem)));
+            return Ok(with_added(answer, added));
         }
         if self.generation.origins.is_some()
             && let Some(route) = self.generation.settings.proxied(head.method.as_str(), path(head))
@@ -247,7 +241,10 @@ impl Gateway {
             && links::needs_no_body(head.method.as_str(), content_type.map(HeaderValue::as_bytes));
         let body = match is_passed_on {
             true => Vec::new(),
-            false => Box::pin(self.body(body, max)).await?,
+            false => match Box::pin(self.body(body, max)).await {
+                Ok(body) => body,
+                Err(problem) => return Ok(with_added(from_core(self.refusal(problem)), added)),
+            },
         };
         let mut answer = Box::pin(self.rest(asked, head, body, &caller.name, trace)).await?;
         self.shared.events.answered(asked.known(), path(head), &answer);
@@ -261,6 +258,48 @@ impl Gateway {
         drop(place);
         self.counters.told(answer.status, &answer.body);
         Ok(with_added(from_packed(answer), added))
+    }
+
+    /// The answer to a call that only the host can answer.
+    async fn natively(
+        &self,
+        call: Call,
+        head: &http::request::Parts,
+        caller: &Caller,
+    ) -> Result<Answer, Problem> {
+        match call {
+            Call::Metrics => {
+                let answer = metrics::answer(&self.shared, &self.generation, head, caller.address, now());
+                Box::pin(answer).await.map(from_core)
+            }
+            Call::WatchEvents => {
+                let request = self.request(head, caller);
+                Box::pin(events::open(&self.shared, head, request, caller)).await
+            }
+            Call::TestSubscription => {
+                let request = self.request(head, caller);
+                Box::pin(trial::answer(&self.shared, &self.generation, request)).await
+            }
+            Call::ListRefusals => {
+                let request = self.request(head, caller);
+                Box::pin(refusals::answer(&self.shared, request)).await
+            }
+            Call::ListTopLinks => {
+                let request = self.request(head, caller);
+                let answer = top::answer(&self.shared, &self.generation, head, request, caller);
+                Box::pin(answer).await
+            }
+            call => {
+                let asked = dashboard::Asked {
+                    call,
+                    request: self.request(head, caller),
+                    head,
+                    caller,
+                };
+                let answer = Dashboard::answer(&self.shared, &self.generation, &self.rest, asked);
+                Box::pin(answer).await
+            }
+        }
     }
 
     /// The answer of the threads of the rest.
