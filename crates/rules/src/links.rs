@@ -16,6 +16,7 @@
 
 mod access;
 mod again;
+mod agent;
 mod asks;
 mod bulk;
 mod claim;

@@ -4,11 +4,12 @@
 use serde::{Deserialize, Serialize};
 use std::net::IpAddr;
 
+use super::agent;
 use crate::settings::Settings;
 use tollgate_api::accept;
 use tollgate_api::http::{COUNTRY, Request};
 
-/// How much of a `User-Agent` or an `Accept-Language` is looked at, in bytes.
+/// How much of an `Accept-Language` is looked at, in bytes.
 const MAX_LOOKED_AT: usize = 512;
 
 /// What somebody holds in hands, or sits at.
@@ -47,21 +48,6 @@ pub(super) enum Os {
     Linux,
 }
 
-/// Words of systems, in the order in which they decide: `Android` agents say `Linux` too.
-const SYSTEMS: &[(&str, Os)] = &[
-    ("windows", Os::Windows),
-    ("iphone", Os::Ios),
-    ("ipad", Os::Ios),
-    ("ipod", Os::Ios),
-    ("android", Os::Android),
-    ("cros ", Os::Chromeos),
-    ("macintosh", Os::Macos),
-    ("mac os x", Os::Macos),
-    ("linux", Os::Linux),
-];
-const TABLETS: &[&str] = &["ipad", "tablet", "kindle", "silk/", "playbook"];
-const MOBILES: &[&str] = &["mobi", "iphone", "ipod", "opera mini", "windows phone"];
-
 fn lower(request: &Request, name: &str) -> Option<String> {
     let value = request.header(name)?;
     let end = value.floor_char_boundary(MAX_LOOKED_AT);
@@ -70,23 +56,28 @@ fn lower(request: &Request, name: &str) -> Option<String> {
 
 /// The device, if the request names a browser.
 pub(super) fn device(request: &Request) -> Option<Device> {
-    let agent = lower(request, "user-agent")?;
-    let has = |words: &[&str]| words.iter().any(|word| agent.contains(word));
-    // Tablets of Android leave the word out that its telephones have.
-    if has(TABLETS) || (agent.contains("android") && !has(MOBILES)) {
-        Some(Device::Tablet)
-    } else if has(MOBILES) {
-        Some(Device::Mobile)
-    } else {
-        has(&["mozilla/", "opera/"]).then_some(Device::Desktop)
+    match agent::of(request).device {
+        Some("mobile") => Some(Device::Mobile),
+        Some("tablet") => Some(Device::Tablet),
+        Some(_) => Some(Device::Desktop),
+        None => {
+            let sent = request.header("user-agent")?;
+            (sent.starts_with("Mozilla/") || sent.starts_with("Opera/")).then_some(Device::Desktop)
+        }
     }
 }
 
 /// The system that a request names.
 pub(super) fn os(request: &Request) -> Option<Os> {
-    let agent = lower(request, "user-agent")?;
-    let found = SYSTEMS.iter().find(|(word, _)| agent.contains(word));
-    found.map(|(_, os)| *os)
+    match agent::of(request).os? {
+        "android" => Some(Os::Android),
+        "ios" => Some(Os::Ios),
+        "macos" => Some(Os::Macos),
+        "windows" => Some(Os::Windows),
+        "chromeos" => Some(Os::Chromeos),
+        "linux" => Some(Os::Linux),
+        _ => None,
+    }
 }
 
 /// The language that is asked for first (RFC 9110, section 12.5.4), in lower case: `de-at`.

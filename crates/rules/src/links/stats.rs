@@ -19,7 +19,6 @@
 //! [`MAX_BYTES`]. So the hours of a link that is visited in each of them take at most 17 MiB, if every
 //! dimension is full in every hour; with ten visits an hour, under 1 MiB.
 
-mod agent;
 mod fold;
 mod gone;
 pub(super) mod log;

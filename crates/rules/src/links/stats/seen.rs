@@ -10,9 +10,9 @@ use tollgate_api::accept;
 use tollgate_api::http::Request;
 use tollgate_store::packed;
 
-use super::super::asks;
-use super::{HOUR, agent};
+use super::HOUR;
 use crate::identity::ClientId;
+use crate::links::{agent, asks};
 use crate::world::World;
 
 /// The form that notes are written in.
@@ -147,8 +147,7 @@ impl Seen {
         }
         let client = ClientId::without_key(&settings.config, &settings.proxies, request);
         seen.client = SipHasher13::new().hash(client.as_str().as_bytes());
-        let agent = request.headers.iter().find(|header| header.name == "user-agent");
-        let agent = agent.map_or_else(agent::Agent::default, |header| agent::of(&header.value));
+        let agent = agent::of(request);
         let named = |name: Option<&'static str>| Cow::Borrowed(name.unwrap_or_default());
         // What proxies say of an address that they do not know.
         let country = asks::country(settings, request).filter(|country| country != "XX");

@@ -5,6 +5,8 @@ use std::sync::LazyLock;
 
 use aho_corasick::{AhoCorasick, AhoCorasickKind, MatchKind};
 
+use tollgate_api::http::Request;
+
 /// How much of a `User-Agent` is looked at, in bytes.
 const MAX_LOOKED_AT: usize = 512;
 
@@ -89,7 +91,15 @@ const DEVICES: Names = &[
     ("tablet", &["ipad", "tablet", "kindle", "silk/"]),
     (
         "mobile",
-        &["mobile", "iphone", "ipod", "windows phone", "opera mini", "kaios"],
+        &[
+            "mobile",
+            "iphone",
+            "ipod",
+            "windows phone",
+            "opera mini",
+            "opera mobi",
+            "kaios",
+        ],
     ),
     // One without `mobile`.
     ("tablet", &["android"]),
@@ -123,8 +133,13 @@ static SEARCH: LazyLock<Option<Search>> = LazyLock::new(|| {
     })
 });
 
-/// Looks at a user agent.
-pub fn of(agent: &[u8]) -> Agent {
+/// What a request says of it.
+pub fn of(request: &Request) -> Agent {
+    let agent = request.headers.iter().find(|header| header.name == "user-agent");
+    agent.map_or_else(Agent::default, |header| look(&header.value))
+}
+
+fn look(agent: &[u8]) -> Agent {
     let Some(Search { automaton, lists }) = &*SEARCH else {
         return Agent::default();
     };
@@ -166,7 +181,7 @@ mod tests {
             let mut fields = line.splitn(4, '|');
             let mut expected = || fields.next().unwrap();
             let (device, os, browser, agent) = (expected(), expected(), expected(), expected());
-            let found = of(agent.as_bytes());
+            let found = look(agent.as_bytes());
             let found = [found.device, found.os, found.browser].map(|name| name.unwrap_or("-"));
             assert_eq!(found, [device, os, browser], "{agent}");
             count += 1;
@@ -185,8 +200,8 @@ mod tests {
             (BROWSERS, |agent| agent.browser),
         ] {
             for word in list.iter().flat_map(|(_, words)| *words) {
-                assert!(of_agent(of(word.to_uppercase().as_bytes())).is_some(), "{word}");
-                assert!(of_agent(of(&[&[b' '; MAX_LOOKED_AT][..], word.as_bytes()].concat())).is_none());
+                assert!(of_agent(look(word.to_uppercase().as_bytes())).is_some(), "{word}");
+                assert!(of_agent(look(&[&[b' '; MAX_LOOKED_AT][..], word.as_bytes()].concat())).is_none());
             }
         }
     }
@@ -194,7 +209,7 @@ mod tests {
     #[test]
     fn what_says_nothing_is_not_known() {
         for agent in [&b""[..], b"\xff\xfe", b"Some/1.0"] {
-            assert_eq!(of(agent), Agent::default());
+            assert_eq!(look(agent), Agent::default());
         }
     }
 }
