@@ -543,6 +543,33 @@ pub(super) mod tests {
     }
 
     #[test]
+    fn a_record_that_was_read_before_says_what_reading_it_says() {
+        let entry = |n: u64, version| {
+            let value = format!(
+                r#"{{"url":"https://example.com/{n}","redirect":302,"limits":{{"maxVisits":{n}}},"createdAt":1,"updatedAt":2,"id":"x","owner":"o"}}"#
+            );
+            Entry {
+                value: value.into_bytes(),
+                version,
+                expires: None,
+            }
+        };
+        // Also of another store, whose versions are others.
+        for (n, version) in [(1, 1), (1, 1), (2, 1), (1, 1), (3, 65), (1, 1)] {
+            let entry = entry(n, version);
+            let expected: Target<'_> = serde_json::from_slice(&entry.value).unwrap();
+            for _ in 0..2 {
+                assert_eq!(*Target::of(&entry).unwrap(), expected, "{n} {version}");
+            }
+            let damaged = Entry {
+                value: entry.value[1..].to_vec(),
+                ..entry
+            };
+            assert!(Target::of(&damaged).is_err());
+        }
+    }
+
+    #[test]
     fn a_redirect_borrows_its_target_from_the_entry() {
         let value = br#"{"url":"https://example.com/a","redirect":302,"createdAt":1,"updatedAt":1,"id":"x","owner":"o"}"#;
         let entry = Entry {

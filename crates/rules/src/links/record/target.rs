@@ -1,6 +1,9 @@
 //! What a redirect reads of a link, without its other fields.
 
 use std::borrow::Cow;
+use std::cell::RefCell;
+use std::ops::Deref;
+use std::rc::Rc;
 
 use serde::Deserialize;
 
@@ -52,10 +55,32 @@ impl<'a> Target<'a> {
         self.id.as_deref().unwrap_or_default()
     }
 
-    pub(in crate::links) fn of(entry: &'a Entry) -> Result<Self, StoreError> {
+    /// Reads it. One that is not plain is mostly known from the request before.
+    ///
+    /// # Errors
+    /// [`StoreError::Invalid`]: the record is damaged.
+    pub(in crate::links) fn of(entry: &'a Entry) -> Result<Found<'a>, StoreError> {
         match Self::plain(&entry.value) {
-            Some(target) => Ok(target),
-            None => stored::decode("link", entry),
+            Some(target) => Ok(Found::Read(target)),
+            None => known(entry),
+        }
+    }
+
+    fn into_owned(self) -> Target<'static> {
+        let owned = |text: Cow<'_, str>| Cow::Owned(text.into_owned());
+        Target {
+            url: owned(self.url),
+            redirect: self.redirect,
+            limits: self.limits,
+            forward_query: self.forward_query,
+            fallback_url: self.fallback_url,
+            rules: self.rules,
+            targets: self.targets,
+            password: self.password,
+            events: self.events,
+            utm: self.utm,
+            created_at: self.created_at,
+            id: self.id.map(owned),
         }
     }
 
@@ -89,6 +114,55 @@ impl<'a> Target<'a> {
             id: None,
         })
     }
+}
+
+/// A target, of an entry or from before.
+#[derive(Debug)]
+pub(in crate::links) enum Found<'a> {
+    /// Just read.
+    Read(Target<'a>),
+    /// The same record was read before.
+    Known(Rc<Target<'static>>),
+}
+
+impl<'a> Deref for Found<'a> {
+    type Target = Target<'a>;
+
+    fn deref(&self) -> &Target<'a> {
+        match self {
+            Self::Read(target) => target,
+            Self::Known(target) => target,
+        }
+    }
+}
+
+/// Records that were read, and what is in them: at most one for each of so many versions, modulo that.
+const KNOWN: usize = 64;
+/// The largest of them, in bytes. Others are read each time.
+const MAX_KNOWN: usize = 4 << 10;
+
+thread_local! {
+    /// To read JSON takes longer than all else of a redirect. The whole record is compared, so that this never says anything else
+    /// than reading it would.
+    static MEMORY: RefCell<[Option<(Box<[u8]>, Rc<Target<'static>>)>; KNOWN]> =
+        const { RefCell::new([const { None }; KNOWN]) };
+}
+
+fn known<'a>(entry: &'a Entry) -> Result<Found<'a>, StoreError> {
+    if entry.value.len() > MAX_KNOWN {
+        return stored::decode("link", entry).map(Found::Read);
+    }
+    MEMORY.with_borrow_mut(|memory| {
+        // The remainder is below KNOWN.
+        let slot = &mut memory[(entry.version % KNOWN as u64) as usize];
+        if let Some((_, target)) = slot.as_ref().filter(|(value, _)| **value == *entry.value) {
+            return Ok(Found::Known(Rc::clone(target)));
+        }
+        let target: Target<'a> = stored::decode("link", entry)?;
+        let target = Rc::new(target.into_owned());
+        *slot = Some((entry.value.as_slice().into(), Rc::clone(&target)));
+        Ok(Found::Known(target))
+    })
 }
 
 /// The number that a text begins with, of at most 19 digits, and what follows it.
