@@ -120,7 +120,10 @@ fn icon() -> Response {
 /// An answer for its caller alone, a refusal too.
 fn private(answer: Result<Response, Problem>) -> Response {
     let answer = answer.unwrap_or_else(Problem::into_response);
-    answer.with("cache-control", "no-store")
+    match answer.header("cache-control") {
+        Some(_) => answer,
+        None => answer.with("cache-control", "no-store"),
+    }
 }
 
 fn healthy(status: &'static str) -> Response {

@@ -22,6 +22,7 @@ pub(crate) fn describe(call: Call, operation: &mut Operation<'_>) {
         }
         Call::ReadAccess => {
             operation.about("One of `[[access]]`, or one that is set here.");
+            operation.refuses(&[Kind::NotFound]);
             operation.gives::<View<'_>>(200, "The list.", list);
         }
         Call::PutAccess => {
@@ -38,7 +39,7 @@ pub(crate) fn describe(call: Call, operation: &mut Operation<'_>) {
         }
         _ => {
             operation.about("Only what was set here: a list of the configuration is changed there (409).");
-            operation.refuses(&[Kind::Conflict]);
+            operation.refuses(&[Kind::NotFound, Kind::Conflict]);
             operation.gives_nothing(204, "It is removed, and no longer in force.");
         }
     }

@@ -106,6 +106,9 @@ fn a_ticket_is_told_as_events_that_say_when_to_ask_again() {
     let event = |response: &Response| -> (String, Value) {
         assert_eq!(response.status, 200);
         assert_eq!(response.header("content-type"), Some("text/event-stream"));
+        let headers = response.headers.iter();
+        let kept = headers.filter(|header| header.name == "cache-control").count();
+        assert_eq!(kept, 1);
         let text = text(response);
         let rest = text.strip_prefix("retry: 1000\nid: ").expect(&text);
         let (id, data) = rest.split_once("\nevent: ticket\ndata: ").expect(rest);

@@ -24,7 +24,7 @@ pub(super) fn event(request: &Request, view: &View) -> Response {
         State::Expired => "expired",
     };
     if view.state != State::Waiting && request.header(LAST_EVENT_ID) == Some(id) {
-        return Response::empty(204).with("cache-control", "no-store");
+        return Response::empty(204);
     }
     let (soonest, latest) = RETRY_MS;
     let wait = view.eta_seconds.map_or(latest, |eta| eta.saturating_mul(250));
@@ -32,10 +32,7 @@ pub(super) fn event(request: &Request, view: &View) -> Response {
     let data = serde_json::to_string(view).unwrap_or_default();
     Response {
         status: 200,
-        headers: vec![
-            Header::new("content-type", MEDIA),
-            Header::new("cache-control", "no-store"),
-        ],
+        headers: vec![Header::new("content-type", MEDIA)],
         body: format!("retry: {retry}\nid: {id}\nevent: ticket\ndata: {data}\n\n").into_bytes(),
     }
 }
