@@ -31,8 +31,9 @@ use tollgate_rules::limiter::described::{self, Failure};
 use tollgate_store::bucket::{Bucket, Level, TakeError};
 use tollgate_store::ports::Buckets;
 
-/// The most bytes of a message.
-const MAX_MESSAGE: usize = 64 << 10;
+/// The most bytes of a message: of a few headers that are as long as Envoy takes them, 60 KiB. A message that is refused may be a request that
+/// Envoy lets through.
+const MAX_MESSAGE: usize = 1 << 20;
 /// The most connections. Envoy opens one for each of its threads.
 const MAX_CONNECTIONS: usize = 256;
 /// The most connections of others than its proxies, who may ask for its health alone, and how long one lasts.
@@ -269,7 +270,7 @@ async fn body_of(request: hyper::Request<Incoming>) -> Result<Bytes, Refusal> {
     match tokio::time::timeout(ARRIVAL, body).await {
         Ok(Ok(body)) => Ok(body.to_bytes()),
         Ok(Err(error)) if error.is::<LengthLimitError>() => {
-            Err((status::RESOURCE_EXHAUSTED, "a message may have 64 KiB"))
+            Err((status::RESOURCE_EXHAUSTED, "a message may have 1 MiB"))
         }
         Ok(Err(_)) => Err((status::INVALID_ARGUMENT, "the message did not arrive whole")),
         Err(_) => Err((status::DEADLINE_EXCEEDED, "the message did not arrive in time")),
@@ -371,6 +372,10 @@ mod tests {
         assert_eq!((request.domain.as_str(), request.hits_addend), ("d", 2));
         let descriptors = message::descriptors(request);
         assert_eq!(descriptors[0].entries, [("a".to_owned(), "b".to_owned())]);
+        // A value that is no UTF-8 is one all the same.
+        let odd = [0x0a, 1, b'd', 0x12, 8, 0x0a, 6, 0x0a, 1, b'a', 0x12, 1, 0xff];
+        let odd = message::descriptors(message::Request::decode(&odd[..]).unwrap());
+        assert_eq!(odd[0].entries, [("a".to_owned(), "\u{fffd}".to_owned())]);
         assert_eq!(descriptors[0].hits, Some(5));
         let told = described::Told {
             is_over: true,

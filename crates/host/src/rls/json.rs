@@ -80,7 +80,7 @@ impl From<Request> for message::Request {
     fn from(request: Request) -> Self {
         let entry = |entry: Entry| message::Entry {
             key: entry.key,
-            value: entry.value,
+            value: entry.value.into_bytes(),
         };
         let descriptor = |one: Descriptor| message::RequestDescriptor {
             entries: one.entries.into_iter().map(entry).collect(),

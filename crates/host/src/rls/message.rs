@@ -35,9 +35,9 @@ pub struct Entry {
     /// What it is.
     #[prost(string, tag = "1")]
     pub key: String,
-    /// Whose.
-    #[prost(string, tag = "2")]
-    pub value: String,
+    /// Whose: text, but the caller's own, and so perhaps not UTF-8.
+    #[prost(bytes = "vec", tag = "2")]
+    pub value: Vec<u8>,
 }
 
 /// `google.protobuf.UInt64Value`
@@ -151,7 +151,7 @@ pub fn descriptors(request: Request) -> Vec<Descriptor> {
         entries: one
             .entries
             .into_iter()
-            .map(|entry| (entry.key, entry.value))
+            .map(|entry| (entry.key, String::from_utf8_lossy(&entry.value).into_owned()))
             .collect(),
         hits: one.hits_addend.map(|hits| hits.value),
     };

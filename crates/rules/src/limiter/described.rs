@@ -15,7 +15,7 @@ use tollgate_store::ports::Buckets;
 pub const MAX_DESCRIPTORS: usize = MAX_BUCKETS;
 /// See [`MAX_DESCRIPTORS`].
 pub const MAX_ENTRIES: usize = 8;
-/// The longest key or value of an entry, in bytes.
+/// The longest key of an entry, in bytes.
 pub const MAX_TEXT: usize = 1_024;
 
 /// What a call asks about.
@@ -146,12 +146,11 @@ fn check(domain: &str, descriptors: &[Descriptor]) -> Result<(), Failure> {
             (1..=MAX_ENTRIES).contains(&descriptor.entries.len()),
             "entries of a descriptor must be 1 to 8",
         )?;
-        let fits = |(key, value): &(String, String)| {
-            !key.is_empty() && key.len() <= MAX_TEXT && value.len() <= MAX_TEXT
-        };
+        // A value is the caller's own, such as a path: were a long one refused, Envoy would let it through.
+        let fits = |(key, _): &(String, String)| !key.is_empty() && key.len() <= MAX_TEXT;
         ensure(
             descriptor.entries.iter().all(fits),
-            "key must have 1 to 1024 bytes, and value at most 1024",
+            "key must have 1 to 1024 bytes",
         )?;
     }
     Ok(())
@@ -476,6 +475,18 @@ mod tests {
     }
 
     #[test]
+    fn a_long_value_is_no_way_around_a_limit() {
+        let buckets = InMemoryBuckets::default();
+        let long = "/x".repeat(30 << 10);
+        let both = [of(&[("path", &long)]), of(&[("remote_address", "a")])];
+        for remaining in [2, 1, 0] {
+            let told = asked(&buckets, &both, 1);
+            assert_eq!(left(&told)[1], (false, Some(("each", remaining))));
+        }
+        assert!(asked(&buckets, &both, 1).is_over);
+    }
+
+    #[test]
     fn calls_out_of_bounds_are_not_decided() {
         let buckets = InMemoryBuckets::default();
         let one = of(&[("remote_address", "a")]);
@@ -485,7 +496,7 @@ mod tests {
             ("site", vec![one.clone(); MAX_DESCRIPTORS + 1]),
             ("site", vec![of(&[])]),
             ("site", vec![of(&[("", "a")])]),
-            ("site", vec![of(&[("a", &"x".repeat(MAX_TEXT + 1))])]),
+            ("site", vec![of(&[(&"x".repeat(MAX_TEXT + 1), "a")])]),
             ("site", vec![of(&[("a", "b"); MAX_ENTRIES + 1])]),
         ] {
             let found = ready(ask(&settings(), &buckets, domain, &descriptors, 1));
