@@ -104,7 +104,9 @@ fn question(request: &Request) -> Result<Original, Problem> {
         "" => {
             let uri = text(request, URI)?;
             let uri = uri.ok_or_else(|| Problem::field(format!("header:{URI}"), "must be sent"))?;
-            if !uri.starts_with('/') || !uri.bytes().all(|byte| byte.is_ascii_graphic()) {
+            // To nginx, a path ends before a `#`, which no client sends.
+            let is_plain = |byte: u8| byte.is_ascii_graphic() && byte != b'#';
+            if !uri.starts_with('/') || !uri.bytes().all(is_plain) {
                 let rule = "must be a path, and perhaps a query, as they were sent";
                 return Err(Problem::field(format!("header:{URI}"), rule));
             }
@@ -400,6 +402,12 @@ mod tests {
             ("/api/check", &[(METHOD, "POST")][..], "header:x-forwarded-uri"),
             ("/api/check", &[(URI, "cart")], "header:x-forwarded-uri"),
             ("/api/check", &[(URI, "/a b")], "header:x-forwarded-uri"),
+            ("/api/check", &[(URI, "/cart/1#x")], "header:x-forwarded-uri"),
+            (
+                "/api/check",
+                &[(URI, "/cart#/../x?y#z")],
+                "header:x-forwarded-uri",
+            ),
             (
                 "/api/check",
                 &[(URI, "/a"), (URI, "/b")],
