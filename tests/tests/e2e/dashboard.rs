@@ -48,7 +48,14 @@ async fn is_nobodys(gateway: &Gateway, cookie: &str) {
 }
 
 pub async fn its_calls_are_open_to_whom_the_table_of_security_md_says(host: Host) {
-    let gateway = Gateway::start(host, "").await;
+    const SECRET: &str = "a-secret-that-nobody-is-shown-1234567890";
+    let secrets = format!(
+        "[users.jwt]\nissuer = \"i\"\naudience = \"a\"\nsecret = \"{SECRET}\"\n\
+         [[forward]]\npath = \"/hook\"\ntopic = \"hook\"\nverify = \"github\"\nsecret = \"{SECRET}\"\n\
+         [[challenges]]\nname = \"c\"\npath = \"/hooked\"\nkind = \"siteverify\"\nprovider = \"turnstile\"\nsecret = \"{SECRET}\"\n\
+         [[alerts]]\nname = \"x\"\nwhen = \"breaker_open\"\nurl = \"https://hooks.example.com/{SECRET}\"\n"
+    );
+    let gateway = Gateway::start(host, &secrets).await;
     let mut keys = vec![ADMIN_KEY.to_owned()];
     for scope in ["links", "campaigns", "topics"] {
         keys.push(gateway.key(&[scope]).await);
@@ -80,7 +87,13 @@ pub async fn its_calls_are_open_to_whom_the_table_of_security_md_says(host: Host
             .send()
             .await;
         match key == ADMIN_KEY {
-            true => assert!(seen.expect(200).text().contains("[server]")),
+            true => {
+                let shown = seen.expect(200).text();
+                assert!(
+                    shown.contains("[[challenges]]") && !shown.contains(SECRET),
+                    "{shown}"
+                );
+            }
             false => drop(seen.problem(403, "forbidden")),
         }
     }

@@ -154,7 +154,7 @@ impl Dashboard {
             )),
             Call::ReadConfiguration => {
                 let mut answer = Response::empty(200).with("content-type", "text/plain; charset=utf-8");
-                answer.body = generation.text.as_bytes().to_vec();
+                answer.body = generation.settings.in_force().to_toml().into_bytes();
                 Ok(private(answer))
             }
             _ => Err(Problem::not_found()),

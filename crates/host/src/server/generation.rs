@@ -14,7 +14,7 @@ pub struct Generation {
     number: u64,
     /// The settings.
     pub settings: Settings,
-    /// Their text without secrets: for the rules, and to be shown.
+    /// Their text for the rules, with what these verify by: to be shown to nobody.
     pub text: Arc<str>,
     /// What is set over the API: the text of its record ([`tollgate_rules::run_time`]), empty for none.
     pub run_time: Arc<[u8]>,
