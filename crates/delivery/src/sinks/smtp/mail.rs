@@ -87,9 +87,10 @@ impl Mails {
                 HeaderName::new_from_ascii_str("Auto-Submitted"),
                 "auto-generated".to_owned(),
             ));
+        let text = ends(&made.text);
         let mail = match made.html {
-            Some(html) => mail.multipart(MultiPart::alternative_plain_html(made.text, html)),
-            None => mail.singlepart(SinglePart::plain(made.text)),
+            Some(html) => mail.multipart(MultiPart::alternative_plain_html(text, ends(&html))),
+            None => mail.singlepart(SinglePart::plain(text)),
         };
         let mail = mail.map_err(|error| error.to_string())?;
         Ok(Mail {
@@ -103,4 +104,37 @@ impl Mails {
 fn one_line(text: &str) -> String {
     let plain = text.chars().map(|c| if c.is_control() { ' ' } else { c });
     plain.take(MAX_SUBJECT).collect::<String>().trim().to_owned()
+}
+
+/// A text whose lines end in one way. To some servers a `\r` alone ends one, and so a dot behind it the mail: what follows would be commands.
+fn ends(text: &str) -> String {
+    text.replace("\r\n", "\n").replace('\r', "\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_line_of_a_mail_ends_but_with_both() {
+        let mut settings = Subscription::new("s", "smtp://mail.example");
+        settings.from = Some("a@example.com".to_owned());
+        settings.to = Some("b@example.com".to_owned());
+        settings.subject = Some("s".to_owned());
+        settings.text = Some("{{ data }}".to_owned());
+        settings.html = Some("{{ data }}".to_owned());
+        let mails = Mails::of_settings(&settings, "https://go.example".to_owned()).unwrap();
+        let message = Message {
+            id: "m1".into(),
+            topic: "t".into(),
+            content_type: "text/plain".into(),
+            payload: b"a\r.\r\nMAIL FROM:<x@y.z>\n.\r.\nb\r\r.\r\n".to_vec(),
+            ..Message::default()
+        };
+        let mail = mails.of(&message).unwrap();
+        let text = String::from_utf8(mail.bytes).unwrap();
+        assert!(text.contains("a\r\n.\r\nMAIL FROM"), "{text:?}");
+        let rest = text.replace("\r\n", "");
+        assert!(!rest.contains('\r') && !rest.contains('\n'), "{text:?}");
+    }
 }
