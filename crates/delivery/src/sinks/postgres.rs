@@ -20,7 +20,7 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 use tollgate_api::traceparent::Traceparent;
 use tollgate_store::commit::Message;
 
-use super::reach::{Reach, Wire};
+use super::reach::{Bounded, Reach, Wire};
 use super::{Report, Sink};
 use crate::relay::attempt::Answered;
 use crate::relay::{Blame, Delivered};
@@ -198,7 +198,8 @@ impl PostgresSink {
         }
         // TLS is asked for in the protocol.
         let wire = self.reach.stream(&self.place, self.allow_private).await;
-        let wire: Box<dyn Wire> = Box::new(wire.map_err(|error| Failure::Unreached(error.to_string()))?);
+        let wire = wire.map_err(|error| Failure::Unreached(error.to_string()))?;
+        let wire: Box<dyn Wire> = Box::new(Bounded::new(wire));
         let mut tls = MakeRustlsConnect::new(self.tls());
         let tls = MakeTlsConnect::<Box<dyn Wire>>::make_tls_connect(&mut tls, &self.place.host);
         let tls = tls.map_err(|error| Failure::Unreached(error.to_string()))?;

@@ -3,13 +3,15 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use rustls::crypto::ring::default_provider;
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, RootCertStore};
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
@@ -20,10 +22,65 @@ use crate::subscription::{Place, Security};
 /// How long one connection may take, its handshake of TLS besides.
 pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// The most bytes that a server may say to what it was told last. The libraries that read them keep all of an answer.
+const MAX_SAID: usize = 16 << 20;
+
 /// Bytes both ways.
 pub(crate) trait Wire: AsyncRead + AsyncWrite + Send + Sync + Unpin + std::fmt::Debug {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Sync + Unpin + std::fmt::Debug> Wire for T {}
+
+/// A connection whose other end says so much and no more.
+#[derive(Debug)]
+pub(crate) struct Bounded<S> {
+    stream: S,
+    left: usize,
+}
+
+impl<S> Bounded<S> {
+    /// With nothing said so far.
+    pub fn new(stream: S) -> Self {
+        let left = MAX_SAID;
+        Self { stream, left }
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Bounded<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if self.left == 0 {
+            let said = io::Error::new(io::ErrorKind::InvalidData, "the server says more than it may");
+            return Poll::Ready(Err(said));
+        }
+        let before = buffer.filled().len();
+        ready!(Pin::new(&mut self.stream).poll_read(context, buffer))?;
+        self.left = self.left.saturating_sub(buffer.filled().len() - before);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Bounded<S> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let written = ready!(Pin::new(&mut self.stream).poll_write(context, bytes))?;
+        self.left = MAX_SAID;
+        Poll::Ready(Ok(written))
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}
 
 /// Makes connections.
 #[derive(Debug)]
@@ -63,7 +120,7 @@ impl Reach {
     pub async fn connect(&self, place: &Place, allow_private: bool) -> io::Result<Box<dyn Wire>> {
         let stream = self.stream(place, allow_private).await?;
         match place.security {
-            Security::Plain => Ok(Box::new(stream)),
+            Security::Plain => Ok(Box::new(Bounded::new(stream))),
             Security::Tls => self.secure(stream, &place.host).await,
         }
     }
@@ -95,7 +152,7 @@ impl Reach {
             .with_root_certificates(self.roots())
             .with_no_client_auth();
         let connecting = TlsConnector::from(Arc::new(config)).connect(name, stream);
-        Ok(Box::new(connecting.await?))
+        Ok(Box::new(Bounded::new(connecting.await?)))
     }
 
     /// Certificates are checked against those of the system (or of `SSL_CERT_FILE`), or, where it has none, against Mozilla's.
@@ -110,5 +167,30 @@ impl Reach {
             Arc::new(roots)
         };
         Arc::clone(self.roots.get_or_init(read))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    #[tokio::test]
+    async fn a_server_says_so_much_to_what_it_is_told_and_no_more() {
+        let (ours, mut theirs) = tokio::io::duplex(64 << 10);
+        let mut ours = Bounded::new(ours);
+        let server = tokio::spawn(async move {
+            let piece = vec![b'a'; 64 << 10];
+            while theirs.write_all(&piece).await.is_ok() {}
+        });
+        let mut answer = vec![0; MAX_SAID];
+        for _ in 0..2 {
+            ours.write_all(b"a").await.unwrap();
+            ours.read_exact(&mut answer).await.unwrap();
+        }
+        let more = ours.read(&mut answer).await.unwrap_err();
+        assert_eq!(more.kind(), io::ErrorKind::InvalidData);
+        drop(ours);
+        server.await.unwrap();
     }
 }
