@@ -2,6 +2,7 @@
 
 use super::connection::{MAX_HEAD, MAX_HEADERS};
 use bytes::Bytes;
+use http::header::COOKIE;
 use hyper::header::HeaderValue;
 use tollgate_api::headers::check_hosts;
 use tollgate_api::problem::{Kind, Problem};
@@ -55,6 +56,22 @@ pub fn known_coding<B>(request: &hyper::Request<B>) -> Result<(), Problem> {
             "The only transfer coding that is taken is chunked.",
         )
         .with_header("connection", "close")),
+    }
+}
+
+/// A client of HTTP/2 may send its cookies in several fields, and browsers do. Whoever gets them here gets one (RFC 9113, section 8.2.3).
+pub fn one_cookie(head: &mut http::request::Parts) {
+    if head.version != http::Version::HTTP_2 {
+        return;
+    }
+    let all = head.headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes);
+    let all: Vec<&[u8]> = all.collect();
+    if all.len() < 2 {
+        return;
+    }
+    if let Ok(mut one) = HeaderValue::from_bytes(&all.join(&b"; "[..])) {
+        one.set_sensitive(true);
+        head.headers.insert(COOKIE, one);
     }
 }
 
@@ -144,4 +161,30 @@ pub fn instead_of(parsers: &[u8], more: &[Field]) -> Option<Instead> {
         head.push_str(&format!("{name}: {}\r\n", String::from_utf8_lossy(value)));
     }
     Some(written(head, problem))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cookies_of_http_2_become_one_field() {
+        let sent = |version, cookies: &[&str]| {
+            let mut request = http::Request::builder().version(version).header("a", "b");
+            for cookie in cookies {
+                request = request.header(COOKIE, *cookie);
+            }
+            let (mut head, ()) = request.body(()).unwrap().into_parts();
+            one_cookie(&mut head);
+            let found = head.headers.get_all(COOKIE).iter();
+            found
+                .map(|value| value.to_str().unwrap().to_owned())
+                .collect::<Vec<_>>()
+        };
+        let two = http::Version::HTTP_2;
+        assert_eq!(sent(two, &["a=1", "b=2; c=3", "d=4"]), ["a=1; b=2; c=3; d=4"]);
+        assert_eq!(sent(two, &["a=1"]), ["a=1"]);
+        assert_eq!(sent(two, &[]), [""; 0]);
+        assert_eq!(sent(http::Version::HTTP_11, &["a=1", "b=2"]), ["a=1", "b=2"]);
+    }
 }

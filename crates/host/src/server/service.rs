@@ -294,6 +294,7 @@ impl Gateway {
         let settings = &self.generation.settings;
         let wants_places = concurrency::is_wanted(settings, method, request.uri().path());
         let (mut head, body) = request.into_parts();
+        head::one_cookie(&mut head);
         let body = Upload::new(body, &caller.traffic);
         identify(&mut head);
         if let Some(Native::GoesOn(call)) = native {
