@@ -148,9 +148,11 @@ pub async fn serve(gateways: Rc<Gateways>, accepted: Accepted, watched: Watched)
         Poll::Pending
     })
     .await;
+    // Taken in any case: it holds what holds it.
+    let tunnel = traffic.tunnel();
     if let Err(error) = ended {
         tracing::debug!(%error, "a connection ended early");
-    } else if let Some(tunnel) = traffic.tunnel() {
+    } else if let Some(tunnel) = tunnel {
         go_on(tunnel, &watched).await;
     }
 }

@@ -250,7 +250,8 @@ impl Gateway {
                         Box::pin(Reserved::end(&gateway.shared, reserved, &mut answer)).await;
                     }
                     let mut answer = measured.answered(answer);
-                    if let Some(held) = request.held.take() {
+                    // A WebSocket begins where its answer ends.
+                    if let Some(held) = request.held.take().and_then(|held| caller.traffic.keep(held)) {
                         answer = answer.map(|body| body.holding(held));
                     }
                     // Before it is decided how the connection ends.

@@ -69,6 +69,19 @@ impl Traffic {
         *self.tunnel.borrow_mut() = Some(Next(tunnel));
     }
 
+    /// Keeps this until what the connection goes on with has ended; gives it back where it goes on with nothing.
+    pub fn keep<T: 'static>(&self, kept: T) -> Option<T> {
+        let mut tunnel = self.tunnel.borrow_mut();
+        let Some(Next(ours)) = tunnel.take() else {
+            return Some(kept);
+        };
+        *tunnel = Some(Next(Box::pin(async move {
+            ours.await;
+            drop(kept);
+        })));
+        None
+    }
+
     /// Whether it goes on with something else.
     pub fn is_tunnel(&self) -> bool {
         self.tunnel.borrow().is_some()
