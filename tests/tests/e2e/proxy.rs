@@ -18,14 +18,15 @@ mod hostile;
 mod upstream;
 
 pub use cached::{
-    answers_are_kept_as_they_say, large_answers_are_passed_on,
+    answers_are_kept_as_they_say, answers_are_kept_by_the_place_that_was_asked, large_answers_are_passed_on,
     the_last_good_answer_is_given_while_the_origin_fails,
 };
 pub use hostile::{
     a_client_that_breaks_off_or_dawdles_holds_nothing, a_request_means_one_request_to_the_origin,
     an_answer_that_is_none_is_never_passed_on, an_answer_without_end_is_cut_off,
 };
-use upstream::{Scripted, Upstream, head};
+pub use upstream::Scripted;
+use upstream::{Upstream, head};
 
 /// One origin, and everything below `/shop` leads to it.
 fn shop(urls: &[String], more_of_origin: &str, more_of_route: &str) -> String {
@@ -444,6 +445,44 @@ pub async fn a_websocket_passes_both_ways(_: Host) {
     assert!(began.elapsed() < Duration::from_secs(15), "{:?}", began.elapsed());
 }
 
+pub async fn a_websocket_has_its_places_until_it_ends(_: Host) {
+    let origin = Scripted::start(|stream, number| async move {
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        parrot(stream, number).await;
+    })
+    .await;
+    let one = "[[concurrency]]\nname = \"sockets\"\npath = \"/shop/...\"\nper = [\"ip\"]\nmax = 1\n";
+    let settings = shop(&[origin.url()], "max_concurrent = 2\nmax_queue = 1", "");
+    let gateway = Gateway::start(Host::Native, &format!("{one}{settings}")).await;
+    let (head, open) = websocket(&gateway, "websocket").await;
+    assert!(head.starts_with("HTTP/1.1 101"), "{head}");
+    let (head, _) = websocket(&gateway, "websocket").await;
+    assert!(head.starts_with("HTTP/1.1 429"), "{head}");
+    drop(open);
+    let is_free = async || {
+        let (head, _) = websocket(&gateway, "websocket").await;
+        head.starts_with("HTTP/1.1 101").then_some(())
+    };
+    eventually("its place is free", is_free).await;
+    // Whose client is gone when the origin says yes never begins, and holds nothing.
+    for _ in 0..4 {
+        eventually("nothing is under way", async || {
+            let told = metric(&gateway, &["tollgate_concurrency_requests_under_way", "sockets"]).await;
+            (told == 0.0).then_some(())
+        })
+        .await;
+        let mut stream = TcpStream::connect(gateway.address()).await.expect("it listens");
+        // With more behind it, nobody reads, and so learns, that the client has gone.
+        let request = "GET /shop/ws HTTP/1.1\r\nhost: a\r\nconnection: Upgrade\r\nupgrade: websocket\r\nsec-websocket-key: abc\r\n\r\nx";
+        stream.write_all(request.as_bytes()).await.expect("it reads");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        stream.set_zero_linger().expect("the system knows it");
+        drop(stream);
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+    eventually("the origin has places", is_free).await;
+}
+
 pub async fn nothing_but_a_websocket_takes_a_connection_over(_: Host) {
     let origin = Upstream::start().await;
     let gateway = before(&origin, "", "").await;
@@ -683,6 +722,26 @@ pub async fn an_origin_may_speak_http2(_: Host) {
     // Few connections for many requests: one for each worker, and one that came first.
     let opened = metric(&gateway, &["tollgate_origin_connections_total", "shop"]).await;
     assert!(opened <= 20.0, "{opened}");
+}
+
+/// As browsers send them (RFC 9113, section 8.2.3).
+pub async fn cookies_of_http2_reach_the_origin_in_one_field(_: Host) {
+    let origin = Upstream::start().await;
+    let gateway = before(&origin, "", "").await;
+    let client = reqwest::Client::builder().no_proxy().http2_prior_knowledge();
+    let client = client.build().expect("a client");
+    let request = client.get(format!("http://{}/shop/x", gateway.address()));
+    let request = request.header("cookie", "a=1").header("cookie", "b=2; c=3");
+    let told = request
+        .send()
+        .await
+        .expect("an answer")
+        .text()
+        .await
+        .expect("text");
+    let told: Value = serde_json::from_str(&told).expect("JSON");
+    assert_eq!(told["version"], "HTTP/1.1");
+    assert_eq!(sent(&told, "cookie"), ["a=1; b=2; c=3"]);
 }
 
 pub async fn origins_change_while_it_runs(_: Host) {

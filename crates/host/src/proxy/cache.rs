@@ -83,6 +83,8 @@ pub struct Stored {
     status: StatusCode,
     fields: HeaderMap,
     body: Bytes,
+    /// For how long it was fresh, by its age.
+    lifetime: Duration,
     weight: usize,
 }
 
@@ -99,6 +101,9 @@ impl Asked {
         let mut headers = fields.clone();
         for name in [header::HOST, header::IF_NONE_MATCH, header::IF_MODIFIED_SINCE] {
             headers.remove(name);
+        }
+        if says(fields, "max-stale") {
+            without_max_stale(&mut headers);
         }
         Self { uri, headers }
     }
@@ -331,6 +336,7 @@ impl Cache {
         let mut fields = parts.headers.clone();
         fields.remove(header::CONTENT_LENGTH);
         let stored = Arc::new(Stored {
+            lifetime: policy.age(now).saturating_add(policy.time_to_live(now)),
             weight: body.len() + 2 * text(&fields) + text(&asked.headers) + OVERHEAD,
             policy,
             status: parts.status,
@@ -412,7 +418,7 @@ impl Cache {
 
     fn lifetime(&self, stored: &Stored) -> Duration {
         match self.by_headers {
-            true => Duration::from_secs(seconds(&stored.fields, "max-age").unwrap_or(0)),
+            true => stored.lifetime,
             false => Duration::ZERO,
         }
     }
@@ -481,6 +487,20 @@ fn may_be_stale(fields: &HeaderMap) -> bool {
     !NEVER_STALE.iter().any(|directive| says(fields, directive))
 }
 
+/// Whether an answer may be used that is not fresh is its origin's to say, and not, as the library has it, the client's.
+fn without_max_stale(fields: &mut HeaderMap) {
+    let others = directives(fields).filter(|(name, _)| !name.eq_ignore_ascii_case("max-stale"));
+    let others = others.map(|(name, value)| match value {
+        "" => name.to_owned(),
+        value => [name, "=", value].concat(),
+    });
+    let others = others.collect::<Vec<_>>().join(", ");
+    fields.remove(header::CACHE_CONTROL);
+    if let Ok(others) = HeaderValue::try_from(others) {
+        fields.insert(header::CACHE_CONTROL, others);
+    }
+}
+
 /// Whether `Cache-Control` has this directive.
 fn says(fields: &HeaderMap, directive: &str) -> bool {
     directives(fields).any(|(name, _)| name.eq_ignore_ascii_case(directive))
@@ -499,4 +519,67 @@ fn directives(fields: &HeaderMap) -> impl Iterator<Item = (&str, &str)> {
         .flat_map(|line| line.split(','));
     all.map(|one| one.split_once('=').unwrap_or((one, "")))
         .map(|(name, value)| (name.trim(), value))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fields(lines: &[(&'static str, &'static str)]) -> HeaderMap {
+        let pair = |(name, value): &(&'static str, &'static str)| {
+            (
+                http::HeaderName::from_static(name),
+                HeaderValue::from_static(value),
+            )
+        };
+        lines.iter().map(pair).collect()
+    }
+
+    /// A cache that has an answer with these fields, and when it came.
+    fn with(lines: &[(&'static str, &'static str)], stale_if_error: u64) -> (Cache, SystemTime) {
+        let cache = Cache::new(1 << 20, 1 << 10, true, Duration::from_secs(stale_if_error));
+        let now = SystemTime::now();
+        let mut parts = http::Response::new(()).into_parts().0;
+        parts.headers = fields(lines);
+        let asked = Asked::new(Uri::from_static("/a"), &HeaderMap::new());
+        let policy = cache.policy(&asked, &parts, now).expect("it may be kept");
+        cache.keep("/a", &asked, policy, &parts, Bytes::from_static(b"a"));
+        (cache, now)
+    }
+
+    fn found(cache: &Cache, sent: &[(&'static str, &'static str)], at: SystemTime) -> Found {
+        cache.find("/a", &Asked::new(Uri::from_static("/a"), &fields(sent)), at)
+    }
+
+    #[test]
+    fn no_client_asks_for_what_an_origin_wants_asked_about() {
+        let (cache, now) = with(&[("cache-control", "no-cache"), ("etag", "\"a\"")], 0);
+        for sent in [
+            "max-stale",
+            "max-stale=99999, max-age=5",
+            "no-transform, MAX-STALE",
+        ] {
+            let found = found(&cache, &[("cache-control", sent)], now);
+            assert!(matches!(found, Found::Stale(..)), "{sent}");
+        }
+    }
+
+    #[test]
+    fn the_time_beyond_its_own_begins_when_its_own_ends_however_that_is_said() {
+        const HOUR: Duration = Duration::from_secs(3_600);
+        for said in [
+            ("cache-control", "max-age=3600"),
+            ("expires", "Fri, 01 Jan 2100 01:00:00 GMT"),
+        ] {
+            let date = ("date", "Fri, 01 Jan 2100 00:00:00 GMT");
+            let (cache, now) = with(&[said, date], 600);
+            for (seconds, may) in [(300, true), (900, false)] {
+                let at = now + HOUR + Duration::from_secs(seconds);
+                let Found::Stale(stored, _) = found(&cache, &[], at) else {
+                    panic!("{said:?}");
+                };
+                assert_eq!(cache.may_serve(&stored, at), may, "{said:?} {seconds}");
+            }
+        }
+    }
 }

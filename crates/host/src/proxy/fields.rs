@@ -22,6 +22,15 @@ const HOP_BY_HOP: [HeaderName; 12] = [
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+/// Fields by which one that is believed says which place a client asked.
+const PLACE: [&str; 6] = [
+    "x-forwarded-host",
+    "x-forwarded-port",
+    "x-forwarded-prefix",
+    "x-forwarded-proto",
+    "x-forwarded-scheme",
+    "x-forwarded-ssl",
+];
 const REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const VIA: &str = "tollgate";
@@ -164,6 +173,34 @@ fn remove_look_alikes(fields: &mut HeaderMap) {
     for name in odd {
         fields.remove(name);
     }
+}
+
+/// The place that a client asked, as the origin is told of it by what [`request`] sends: answers may differ by it.
+pub fn place(sent: &HeaderMap, client: &Client<'_>) -> String {
+    let proto = if client.is_tls { "https" } else { "http" };
+    let mut place = proto.as_bytes().to_vec();
+    let mut add = |part: &[u8]| {
+        place.push(b' ');
+        place.extend(part);
+    };
+    add(client.host.map_or(b"", HeaderValue::as_bytes));
+    if client.is_trusted {
+        for name in &PLACE {
+            for value in sent.get_all(*name) {
+                add(name.as_bytes());
+                add(value.as_bytes());
+            }
+        }
+        for value in sent.get_all(header::FORWARDED) {
+            let mut pairs = value.as_bytes().split(|byte| b",;".contains(byte));
+            let is_told = |pair: &&[u8]| {
+                let pair = pair.trim_ascii().to_ascii_lowercase();
+                pair.starts_with(b"host=") || pair.starts_with(b"proto=")
+            };
+            pairs.by_ref().filter(is_told).for_each(&mut add);
+        }
+    }
+    String::from_utf8_lossy(&place).to_ascii_lowercase()
 }
 
 /// What was said of the client by somebody who is believed is added to; what anybody else said goes.
@@ -337,5 +374,46 @@ mod tests {
                 &HeaderValue::from_static("/admin")
             )
         );
+    }
+
+    #[test]
+    fn a_place_is_what_the_origin_is_told_of_it() {
+        let of = |host: &str, (is_tls, is_trusted): (bool, bool), lines: &[(&'static str, &'static str)]| {
+            let mut sent = HeaderMap::new();
+            for (name, value) in lines {
+                sent.append(HeaderName::from_static(name), HeaderValue::from_static(value));
+            }
+            let (host, request_id) = (
+                HeaderValue::try_from(host).unwrap(),
+                HeaderValue::from_static("r"),
+            );
+            place(
+                &sent,
+                &Client {
+                    address: [192, 0, 2, 7].into(),
+                    is_trusted,
+                    is_tls,
+                    host: Some(&host),
+                    request_id: &request_id,
+                },
+            )
+        };
+        let plain = of("go.example", (false, false), &[]);
+        assert_eq!(
+            plain,
+            of("GO.example", (false, false), &[("x-forwarded-host", "evil")])
+        );
+        assert_ne!(plain, of("go.example", (true, false), &[]));
+        assert_ne!(plain, of("other.example", (false, false), &[]));
+        for told in [
+            ("x-forwarded-host", "a.example"),
+            ("x-forwarded-proto", "https"),
+            ("forwarded", "for=192.0.2.1; Host=a.example"),
+            ("forwarded", "for=192.0.2.1, for=192.0.2.2;proto=https"),
+        ] {
+            assert_ne!(plain, of("go.example", (false, true), &[told]), "{told:?}");
+        }
+        let whose = [("forwarded", "for=192.0.2.1"), ("x-forwarded-for", "192.0.2.1")];
+        assert_eq!(plain, of("go.example", (false, true), &whose));
     }
 }

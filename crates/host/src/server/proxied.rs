@@ -208,7 +208,11 @@ pub async fn answer(asked: Asked<'_>, index: usize) -> Result<Answer, Problem> {
 /// A request that changes something, and has, makes what was kept of its target out of date (RFC 9111, section 4.4).
 fn invalidate(cache: &Cache, exchange: &Exchange<'_>, status: StatusCode) {
     if !exchange.head.method.is_safe() && (status.is_success() || status.is_redirection()) {
-        cache.forget(&cached::key(&exchange.target, exchange.client.host));
+        cache.forget(&cached::key(
+            &exchange.target,
+            &exchange.client,
+            &exchange.head.headers,
+        ));
     }
 }
 

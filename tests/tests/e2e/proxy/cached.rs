@@ -172,6 +172,46 @@ pub async fn answers_are_kept_as_they_say(_: Host) {
     assert!(metric(&gateway, &["tollgate_origin_cache_total", "\"hit\""]).await > 30.0);
 }
 
+pub async fn answers_are_kept_by_the_place_that_was_asked(_: Host) {
+    let (origin, heads) = origin(|path| {
+        match path.contains("private") {
+            true => "cache-control: private\r\netag: \"v1\"\r\n",
+            false => "cache-control: max-age=60\r\n",
+        }
+        .to_owned()
+    })
+    .await;
+    let server = "[server]\ntrusted_proxies = [\"127.0.0.1\"]\n";
+    let gateway = Gateway::start(
+        Host::Native,
+        &format!("{server}{}", shop(&[origin.url()], CACHE, "")),
+    )
+    .await;
+    let of = async |name: &'static str, value: &'static str| {
+        let answer = get(&gateway, "/shop/page", &[(name, value)]).await;
+        answer.expect(200).text()
+    };
+    // A proxy that is believed serves several sites, and both schemes: no site gets the page of another.
+    let mut pages = Vec::new();
+    for (name, value) in [
+        ("x-forwarded-host", "a.example"),
+        ("x-forwarded-host", "b.example"),
+        ("x-forwarded-proto", "https"),
+        ("forwarded", "for=192.0.2.1;host=c.example"),
+        ("x-none", ""),
+    ] {
+        let page = of(name, value).await;
+        assert_eq!(of(name, value).await, page, "it is kept");
+        assert!(!pages.contains(&page), "{name}: {value}");
+        pages.push(page);
+    }
+    let hits = heads.lock().unwrap().len();
+    assert_eq!(hits, pages.len());
+    // What is kept for nobody may still be what the client has.
+    let page = [("cookie", "a=b"), ("if-none-match", "\"v1\"")];
+    get(&gateway, "/shop/private", &page).await.expect(304);
+}
+
 pub async fn large_answers_are_passed_on(_: Host) {
     let body = "x".repeat(300_000);
     let chunked = format!(

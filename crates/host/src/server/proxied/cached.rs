@@ -42,11 +42,9 @@ pub fn is_for(head: &request::Parts) -> bool {
     head.method == Method::GET && !OTHERS.iter().any(|name| head.headers.contains_key(name))
 }
 
-/// What answers to a target are kept under.
-pub fn key(target: &PathAndQuery, host: Option<&HeaderValue>) -> String {
-    // The origin may answer by the host, which it is told.
-    let host = host.map(|host| String::from_utf8_lossy(host.as_bytes()).to_ascii_lowercase());
-    [host.as_deref().unwrap_or_default(), " ", target.as_str()].concat()
+/// What answers to a target are kept under: the origin may answer by the place that the client asked, of which it is told.
+pub fn key(target: &PathAndQuery, client: &Client<'_>, sent: &HeaderMap) -> String {
+    [&fields::place(sent, client), " ", target.as_str()].concat()
 }
 
 /// A request, with all that the task needs which asks for it.
@@ -74,6 +72,19 @@ pub struct Wanted {
     pub trace: Option<UpstreamTrace>,
 }
 
+impl Wanted {
+    fn client(&self) -> Client<'_> {
+        let (address, is_trusted, is_tls) = self.client;
+        Client {
+            address,
+            is_trusted,
+            is_tls,
+            host: self.host.as_ref(),
+            request_id: &self.request_id,
+        }
+    }
+}
+
 /// What came of asking.
 enum Fetched {
     /// It is kept.
@@ -96,7 +107,7 @@ struct Passed {
 /// # Errors
 /// The problem that it is answered with where neither the origin nor the cache does.
 pub async fn answer(wanted: Wanted, cache: Arc<Cache>, caller: &Caller) -> Result<Answer, Problem> {
-    let key = key(&wanted.target, wanted.host.as_ref());
+    let key = key(&wanted.target, &wanted.client(), &wanted.head.headers);
     let asked = Asked::new(Uri::from(wanted.target.clone()), &wanted.head.headers);
     let sent = wanted.head.headers.clone();
     let mut found = cache.find(&key, &asked, SystemTime::now());
@@ -145,8 +156,9 @@ pub async fn answer(wanted: Wanted, cache: Arc<Cache>, caller: &Caller) -> Resul
     let progress = Progress::new(true);
     let (done, fetched) = oneshot::channel();
     let (asking, keeping) = (wanted.clone(), Arc::clone(&cache));
+    let for_all = leader.is_some();
     tokio::task::spawn_local(async move {
-        let fetched = fetch(asking, keeping, key, asked, stale, progress).await;
+        let fetched = fetch(asking, keeping, (key, for_all), asked, stale, progress).await;
         drop::<Option<Leader>>(leader);
         // Nobody need wait for it.
         let _ = done.send(fetched);
@@ -228,39 +240,35 @@ fn kept(stored: &Stored, sent: &HeaderMap, is_stale: bool) -> Answer {
     answer
 }
 
-/// Asks the origin, and keeps the answer where it may be.
+/// Asks the origin, and keeps the answer where it may be. `for_all`: others wait for it, so it has to be whole.
 async fn fetch(
     mut wanted: Wanted,
     cache: Arc<Cache>,
-    key: String,
+    (key, for_all): (String, bool),
     asked: Asked,
     stale: Option<(Arc<Stored>, Box<request::Parts>)>,
     progress: Rc<Progress>,
 ) -> Fetched {
-    for name in [header::IF_NONE_MATCH, header::IF_MODIFIED_SINCE] {
-        wanted.head.headers.remove(&name);
-        let own = stale.as_ref().and_then(|(_, request)| request.headers.get(&name));
-        if let Some(own) = own {
-            wanted.head.headers.insert(name, own.clone());
+    // What the client has counts where nothing is kept, and most likely nothing will be.
+    if for_all || stale.is_some() {
+        for name in [header::IF_NONE_MATCH, header::IF_MODIFIED_SINCE] {
+            wanted.head.headers.remove(&name);
+            let own = stale.as_ref().and_then(|(_, request)| request.headers.get(&name));
+            if let Some(own) = own {
+                wanted.head.headers.insert(name, own.clone());
+            }
         }
     }
     let Some((_, route)) = wanted.generation.settings.proxy(wanted.index) else {
         return Fetched::Lost(Problem::not_found());
     };
-    let (address, is_trusted, is_tls) = wanted.client;
     let exchange = Exchange {
         origin: &wanted.origin,
         route,
         head: &wanted.head,
         pools: &wanted.pools,
         target: wanted.target.clone(),
-        client: Client {
-            address,
-            is_trusted,
-            is_tls,
-            host: wanted.host.as_ref(),
-            request_id: &wanted.request_id,
-        },
+        client: wanted.client(),
         upgrade: None,
         progress: Rc::clone(&progress),
         trace: wanted.trace.clone().map(|trace| Traced(trace, Cell::new(0))),
