@@ -117,13 +117,19 @@ fn cell(value: &Value) -> String {
     match value {
         Value::Null => String::new(),
         Value::String(text) => text.clone(),
-        Value::Array(list) if list.iter().any(Value::is_object) => value.to_string(),
+        Value::Array(list) if list.iter().any(is_no_word) => value.to_string(),
         Value::Array(tags) => {
             let words: Vec<&str> = tags.iter().filter_map(Value::as_str).collect();
             words.join("|")
         }
         other => other.to_string(),
     }
+}
+
+/// Whether an element of a list would be several, or none, between `|`.
+fn is_no_word(element: &Value) -> bool {
+    let text = element.as_str();
+    text.is_none_or(|text| text.contains(['|', ',']) || text.starts_with('['))
 }
 
 /// A cell that no spreadsheet takes for a formula: strangers write titles, too.
@@ -153,5 +159,12 @@ mod tests {
             assert!(!cell.starts_with(FORMULA));
             assert_eq!(unguarded(&cell), text);
         }
+    }
+
+    #[test]
+    fn tags_are_words_unless_a_word_would_be_two() {
+        assert_eq!(cell(&serde_json::json!(["a", "b c"])), "a|b c");
+        assert_eq!(cell(&serde_json::json!(["a", "b|c"])), r#"["a","b|c"]"#);
+        assert_eq!(cell(&serde_json::json!(["a,b"])), r#"["a,b"]"#);
     }
 }

@@ -275,6 +275,10 @@ fn tags(value: &Value) -> Vec<String> {
             tags.iter().filter_map(name).collect()
         }
         Value::String(text) => {
+            let listed = text.starts_with('[').then(|| serde_json::from_str::<Value>(text));
+            if let Some(Ok(list @ Value::Array(_))) = listed {
+                return tags(&list);
+            }
             let between = if text.contains('|') { '|' } else { ',' };
             let words = text
                 .split(between)
@@ -382,6 +386,8 @@ mod tests {
             one(csv),
             json!({"code": "abc", "domain": "s.test", "url": "https://e.com/", "tags": ["a", "b"]})
         );
+        let listed = json!({"code": "abc", "url": "https://e.com/", "tags": r#"["a","b|c"]"#});
+        assert_eq!(one(listed)["tags"], json!(["a", "b|c"]));
     }
 
     #[test]
