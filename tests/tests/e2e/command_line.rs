@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use tokio::process::Command;
 
 use crate::harness::{ADMIN_KEY, Gateway, Host, binary, unique};
+use crate::proxy::Scripted;
 
 /// `tollgate …`, without the environment of whoever runs the tests.
 pub(crate) fn tollgate(arguments: &[&str]) -> Command {
@@ -145,6 +146,29 @@ pub async fn exit_codes_say_what_went_wrong_and_no_key_is_shown(host: Host) {
     for ended in [wrong, unsound, help] {
         let all = ended.out + &ended.err;
         assert!(!all.contains("nobodys") && !all.contains("break-in-it"), "{all}");
+    }
+    // A file that is named and cannot be used is no receipt that is not good, and no draw that does not hold.
+    let directory = gateway.directory().join(unique("directory"));
+    std::fs::create_dir(&directory).expect("it is ours");
+    let nowhere = directory.join("nowhere").display().to_string();
+    for arguments in [
+        &["receipt", "verify", "--keys", &nowhere, "a.b.c"][..],
+        &["draw", "verify", &nowhere],
+        &["links", "import", &nowhere],
+        &["links", "import", &directory.display().to_string()],
+        &["restore", &nowhere, "--data", &nowhere],
+    ] {
+        run(tollgate(arguments)).await.expect(2);
+    }
+    // Somebody else's page is no answer of a gateway, and no empty list.
+    for (kind, body) in [("text/html", "<html>"), ("application/json", "{\"links\":null}")] {
+        let answer = format!(
+            "HTTP/1.1 200 OK\r\ncontent-type: {kind}\r\ncontent-length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        let other = Scripted::says(answer).await;
+        let exported = run(tollgate(&["links", "export", "--url", &other.url()])).await;
+        assert_eq!(exported.expect(3).out, "", "{body}");
     }
     // A file comes before the environment.
     let file = gateway.directory().join(unique("key"));

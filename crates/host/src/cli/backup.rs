@@ -84,6 +84,15 @@ pub fn back_up(options: &BackupOptions, mut output: Output) -> Result<(), Failur
 pub fn restore(options: &RestoreOptions, mut output: Output) -> Result<(), Failure> {
     let began = Instant::now();
     crate::serve::files::make_private();
+    let file = fs::File::open(&options.file).and_then(|file| file.metadata());
+    match file {
+        Ok(file) if file.is_file() => {}
+        Ok(_) => return Err(Failure::Usage(format!("{} is no file", options.file.display()))),
+        Err(error) => {
+            let why = format!("cannot read {}: {error}", options.file.display());
+            return Err(Failure::Usage(why));
+        }
+    }
     let database = database(&options.place)?;
     if let Some(directory) = database
         .parent()

@@ -174,7 +174,7 @@ impl Client {
         for tries in 1.. {
             let answer = self.send(&method, path, body.clone()).await?;
             if answer.is_success() {
-                return Ok(answer.json());
+                return self.told(&answer);
             }
             let wait = answer.retry_after.map(Duration::from_secs);
             let wait = wait.filter(|wait| *wait <= LONGEST_WAIT && tries < TRIES);
@@ -187,6 +187,15 @@ impl Client {
             }
         }
         Err(Failure::failed("the gateway asks to wait again and again"))
+    }
+
+    /// What a success says. Null where it says nothing.
+    fn told(&self, answer: &Answer) -> Result<Value, Failure> {
+        if answer.body.is_empty() {
+            return Ok(Value::Null);
+        }
+        // Somebody else's page, perhaps of a log-in: no answer of a gateway, and no empty list.
+        serde_json::from_slice(&answer.body).map_err(|_| self.unreachable("what answers there is none"))
     }
 
     /// The answer to a `GET`, for who follows something: once there was one (`again`), a gateway that went away is waited for.
@@ -220,7 +229,7 @@ impl Client {
         loop {
             let mut page = self.call(Method::GET, &at, None).await?;
             let elements = page[list].as_array_mut().map(std::mem::take);
-            each(elements.unwrap_or_default())?;
+            each(elements.ok_or_else(|| self.unreachable("what answers there is none"))?)?;
             match page["nextCursor"].as_str() {
                 Some(next) => at = format!("{path}&cursor={}", segment(next)),
                 None => return Ok(()),

@@ -38,7 +38,7 @@ pub enum DrawCommand {
 /// It cannot be read, or something does not hold.
 pub fn draw(options: &DrawOptions, mut output: Output) -> Result<(), Failure> {
     let DrawCommand::Verify { file, commitment } = &options.command;
-    let document = read(file)?;
+    let document = read(file).map_err(|error| Failure::Usage(format!("{error:#}")))?;
     let report = draws::verify(&document, commitment.as_deref()).map_err(|error| anyhow!("{error}"))?;
     if output.is_json() {
         output.value(&report)?;

@@ -42,7 +42,7 @@ pub fn receipt(options: &ReceiptOptions, output: Output) -> Result<(), Failure> 
     let mut jwks = String::new();
     std::fs::File::open(keys)
         .and_then(|file| file.take(MAX_KEYS).read_to_string(&mut jwks))
-        .with_context(|| format!("cannot read {}", keys.display()))?;
+        .map_err(|error| Failure::Usage(format!("cannot read {}: {error}", keys.display())))?;
     match receipts.is_empty() {
         false => verify(&jwks, receipts.iter().cloned().map(Ok), output),
         true => verify(&jwks, std::io::stdin().lines(), output),

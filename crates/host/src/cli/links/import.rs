@@ -74,8 +74,11 @@ pub fn import(options: &ImportOptions, mut output: Output) -> Result<(), Failure
         true => (Box::new(std::io::stdin()), None),
         false => {
             let file = File::open(&options.file).map_err(unreadable)?;
-            let bytes = file.metadata().map_err(unreadable)?.len();
-            (Box::new(file), Some(bytes).filter(|bytes| *bytes > 0))
+            let about = file.metadata().map_err(unreadable)?;
+            if about.is_dir() {
+                return Err(unreadable(std::io::ErrorKind::IsADirectory.into()));
+            }
+            (Box::new(file), Some(about.len()).filter(|bytes| *bytes > 0))
         }
     };
     let done = Arc::new(AtomicU64::new(0));
