@@ -3,6 +3,8 @@
 //! Only keys make it, and they are asked for before the body is read ([`may_send`]): it may be sixteen times as large as
 //! others.
 
+use std::collections::BTreeMap;
+
 use serde::Deserialize;
 use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
@@ -59,6 +61,12 @@ pub(super) async fn may_send<S: Store>(world: &World<'_, S>, request: &Request) 
     keys::require(world.store, request, world.now, Scope::Links).await
 }
 
+/// Whether a link to be has a password. What is no object, or has a member twice, is refused when it is made.
+fn has_password(link: &RawValue) -> bool {
+    let members = serde_json::from_str::<BTreeMap<String, &RawValue>>(link.get());
+    members.is_ok_and(|members| members.get("password").is_some_and(|value| value.get() != "null"))
+}
+
 pub(super) async fn post<S: Store>(world: &World<'_, S>, request: &Request) -> Result<Response, Problem> {
     let key = may_send(world, request).await?;
     let creator = Creator {
@@ -68,10 +76,7 @@ pub(super) async fn post<S: Store>(world: &World<'_, S>, request: &Request) -> R
     let NewLinks { links } = json::body(request)?;
     many::bounded(links.len(), MAX_LINKS, "#/links")?;
     // Each is work, of the thread that others wait for.
-    let mut passwords = links
-        .iter()
-        .enumerate()
-        .filter(|(_, link)| link.get().contains("\"password\""));
+    let mut passwords = links.iter().enumerate().filter(|(_, link)| has_password(link));
     if let Some((at, _)) = passwords.nth(MAX_PASSWORDS) {
         let rule = format!("at most {MAX_PASSWORDS} links of one call may have a password");
         return Err(Problem::field(format!("#/links/{at}/password"), rule));

@@ -218,4 +218,16 @@ fn many_passwords_are_not_hashed_by_one_call() {
     let links: Vec<Value> = (0..17).map(link).collect();
     let refused = gateway.admin("POST", "/api/links/bulk", &json!({ "links": links }));
     assert_eq!(pointer(&refused), "#/links/16/password");
+    let escaped = json!({ "links": links })
+        .to_string()
+        .replace("password", "pass\\u0077ord");
+    let refused = gateway.admin("POST", "/api/links/bulk", escaped.as_bytes());
+    assert_eq!(pointer(&refused), "#/links/16/password");
+    // None of these has one.
+    let link = json!({ "url": "https://example.com/", "password": null, "tags": ["password"] });
+    let made = gateway.admin("POST", "/api/links/bulk", &json!({ "links": vec![link; 17] }));
+    assert_eq!(made.status, 207, "{}", text(&made));
+    for result in json_of(&made)["results"].as_array().unwrap() {
+        assert_eq!(result["status"], 201);
+    }
 }
