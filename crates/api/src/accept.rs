@@ -22,7 +22,7 @@ pub fn preferences(field: &str) -> impl Iterator<Item = (&str, u16)> {
 }
 
 /// What `known` makes of the element with the highest weight, of those of which it makes something; of equal ones, the first.
-pub fn best<T>(field: &str, mut known: impl FnMut(&str) -> Option<T>) -> Option<T> {
+pub fn best<'f, T>(field: &'f str, mut known: impl FnMut(&'f str) -> Option<T>) -> Option<T> {
     let mut best: Option<(u16, T)> = None;
     for (name, weight) in preferences(field) {
         if weight > best.as_ref().map_or(0, |(most, _)| *most)

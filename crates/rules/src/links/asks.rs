@@ -1,10 +1,12 @@
 //! What a request tells of the person behind it, as far as rules of links ask for it: device, system, language, country. Short lists
 //! of words; what is told is believed, since a false word gains nothing.
 
-use serde::{Deserialize, Serialize};
+use std::cell::OnceCell;
 use std::net::IpAddr;
 
-use super::agent;
+use serde::{Deserialize, Serialize};
+
+use super::agent::{self, Agent};
 use crate::settings::Settings;
 use tollgate_api::accept;
 use tollgate_api::http::{COUNTRY, Request};
@@ -48,43 +50,74 @@ pub(super) enum Os {
     Linux,
 }
 
-fn lower(request: &Request, name: &str) -> Option<String> {
-    let value = request.header(name)?;
-    let end = value.floor_char_boundary(MAX_LOOKED_AT);
-    Some(value[..end].to_ascii_lowercase())
+/// The visitor that several rules look at: what a header tells is read when the first of them asks for it.
+pub(super) struct Asked<'a> {
+    settings: &'a Settings,
+    request: &'a Request,
+    agent: OnceCell<Agent>,
+    language: OnceCell<Option<&'a str>>,
+    country: OnceCell<Option<String>>,
 }
 
-/// The device, if the request names a browser.
-pub(super) fn device(request: &Request) -> Option<Device> {
-    match agent::of(request).device {
-        Some("mobile") => Some(Device::Mobile),
-        Some("tablet") => Some(Device::Tablet),
-        Some(_) => Some(Device::Desktop),
-        None => {
-            let sent = request.header("user-agent")?;
-            (sent.starts_with("Mozilla/") || sent.starts_with("Opera/")).then_some(Device::Desktop)
+impl<'a> Asked<'a> {
+    pub(super) fn new(settings: &'a Settings, request: &'a Request) -> Self {
+        Self {
+            settings,
+            request,
+            agent: OnceCell::new(),
+            language: OnceCell::new(),
+            country: OnceCell::new(),
         }
     }
-}
 
-/// The system that a request names.
-pub(super) fn os(request: &Request) -> Option<Os> {
-    match agent::of(request).os? {
-        "android" => Some(Os::Android),
-        "ios" => Some(Os::Ios),
-        "macos" => Some(Os::Macos),
-        "windows" => Some(Os::Windows),
-        "chromeos" => Some(Os::Chromeos),
-        "linux" => Some(Os::Linux),
-        _ => None,
+    fn agent(&self) -> Agent {
+        *self.agent.get_or_init(|| agent::of(self.request))
+    }
+
+    /// The device, if the request names a browser.
+    pub(super) fn device(&self) -> Option<Device> {
+        match self.agent().device {
+            Some("mobile") => Some(Device::Mobile),
+            Some("tablet") => Some(Device::Tablet),
+            Some(_) => Some(Device::Desktop),
+            None => {
+                let sent = self.request.header("user-agent")?;
+                (sent.starts_with("Mozilla/") || sent.starts_with("Opera/")).then_some(Device::Desktop)
+            }
+        }
+    }
+
+    /// The system that the request names.
+    pub(super) fn os(&self) -> Option<Os> {
+        match self.agent().os? {
+            "android" => Some(Os::Android),
+            "ios" => Some(Os::Ios),
+            "macos" => Some(Os::Macos),
+            "windows" => Some(Os::Windows),
+            "chromeos" => Some(Os::Chromeos),
+            "linux" => Some(Os::Linux),
+            _ => None,
+        }
+    }
+
+    /// See [`language`].
+    pub(super) fn language(&self) -> Option<&'a str> {
+        *self.language.get_or_init(|| language(self.request))
+    }
+
+    /// See [`country`].
+    pub(super) fn country(&self) -> Option<&str> {
+        let found = || country(self.settings, self.request);
+        self.country.get_or_init(found).as_deref()
     }
 }
 
-/// The language that is asked for first (RFC 9110, section 12.5.4), in lower case: `de-at`.
-pub(super) fn language(request: &Request) -> Option<String> {
-    let asked = lower(request, "accept-language")?;
-    let is_tag = |tag: &str| tag.starts_with(|c: char| c.is_ascii_lowercase());
-    accept::best(&asked, |tag| is_tag(tag).then(|| tag.to_owned()))
+/// The language that is asked for first (RFC 9110, section 12.5.4), as it is written: `de-AT`.
+pub(super) fn language(request: &Request) -> Option<&str> {
+    let asked = request.header("accept-language")?;
+    let end = asked.floor_char_boundary(MAX_LOOKED_AT);
+    let is_tag = |tag: &str| tag.starts_with(|c: char| c.is_ascii_alphabetic());
+    accept::best(&asked[..end], |tag| is_tag(tag).then_some(tag))
 }
 
 /// The country (ISO 3166-1 alpha-2, upper case): what a trusted proxy tells in the header of the settings, else what the adapter has
@@ -121,6 +154,7 @@ mod tests {
 
     #[test]
     fn agents_tell_their_device_and_system() {
+        let settings = Settings::parse("", "t").unwrap();
         for (agent, expected_device, expected_os) in [
             (
                 "Mozilla/5.0 (iPhone; CPU iPhone OS 18_5 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/18.5 Mobile/15E148 Safari/604.1",
@@ -171,19 +205,20 @@ mod tests {
             ("", None, None),
         ] {
             let request = with("user-agent", agent);
+            let asked = Asked::new(&settings, &request);
             assert_eq!(
-                (device(&request), os(&request)),
+                (asked.device(), asked.os()),
                 (expected_device, expected_os),
                 "{agent}"
             );
         }
-        assert_eq!(device(&with("accept", "*/*")), None);
+        assert_eq!(Asked::new(&settings, &with("accept", "*/*")).device(), None);
     }
 
     #[test]
     fn the_language_that_is_asked_for_first_counts() {
         for (asked, expected) in [
-            ("de-AT,de;q=0.9,en;q=0.8", Some("de-at")),
+            ("de-AT,de;q=0.9,en;q=0.8", Some("de-AT")),
             ("en;q=0.5, ko;q=0.9", Some("ko")),
             ("*", None),
             ("*, fr;q=0.1", Some("fr")),
@@ -193,11 +228,12 @@ mod tests {
             ("", None),
             (";;,,q=1", Some("q=1")),
         ] {
-            let language = language(&with("accept-language", asked));
-            assert_eq!(language.as_deref(), expected, "{asked}");
+            let request = with("accept-language", asked);
+            assert_eq!(language(&request), expected, "{asked}");
         }
         let long = format!("{}de", "x".repeat(510));
-        assert_eq!(language(&with("accept-language", &long)).unwrap().len(), 512);
+        let request = with("accept-language", &long);
+        assert_eq!(language(&request).unwrap().len(), 512);
     }
 
     #[test]

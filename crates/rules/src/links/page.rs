@@ -23,10 +23,12 @@ impl Language {
     /// The one that is asked for first, if it is one of ours; else English.
     pub(super) fn of(request: &Request) -> Self {
         let asked = asks::language(request).unwrap_or_default();
-        match asked.split('-').next() {
-            Some("de") => Self::De,
-            Some("ko") => Self::Ko,
-            _ => Self::En,
+        let primary = asked.split('-').next().unwrap_or_default();
+        let is = |tag: &str| primary.eq_ignore_ascii_case(tag);
+        match () {
+            () if is("de") => Self::De,
+            () if is("ko") => Self::Ko,
+            () => Self::En,
         }
     }
 

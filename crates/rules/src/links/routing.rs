@@ -4,10 +4,12 @@
 //! Which target that is comes from a hash of the link's id and of the client, as limits name it. The id is known to nobody but the
 //! owner, so that no visitor can choose; and the targets get their share of many clients, to within chance.
 
-use serde::{Deserialize, Serialize};
-use sha2::{Digest as _, Sha256};
+use std::hash::Hasher as _;
 
-use super::asks::{self, Device, Os};
+use serde::{Deserialize, Serialize};
+use siphasher::sip::SipHasher13;
+
+use super::asks::{self, Asked, Device, Os};
 use crate::identity::ClientId;
 use crate::settings::Settings;
 use crate::target::target;
@@ -178,28 +180,28 @@ impl When {
         Ok(())
     }
 
-    fn holds(&self, settings: &Settings, request: &Request, now: u64) -> bool {
+    fn holds(&self, asked: &Asked<'_>, now: u64) -> bool {
         self.after.is_none_or(|after| after <= now)
             && self.before.is_none_or(|before| now < before)
-            && self
-                .device
-                .is_none_or(|device| asks::device(request) == Some(device))
-            && self.os.is_none_or(|os| asks::os(request) == Some(os))
+            && self.device.is_none_or(|device| asked.device() == Some(device))
+            && self.os.is_none_or(|os| asked.os() == Some(os))
             && self
                 .country
-                .as_ref()
-                .is_none_or(|country| asks::country(settings, request).as_ref() == Some(country))
+                .as_deref()
+                .is_none_or(|country| asked.country() == Some(country))
             && self
                 .language
                 .as_ref()
-                .is_none_or(|wanted| asks::language(request).is_some_and(|asked| speaks(&asked, wanted)))
+                .is_none_or(|wanted| asked.language().is_some_and(|asked| speaks(asked, wanted)))
     }
 }
 
-/// Whether a language is the wanted one, or a kind of it (RFC 4647, section 3.3.1). Both in lower case.
+/// Whether a language is the wanted one, or a kind of it (RFC 4647, section 3.3.1), in any case.
 fn speaks(asked: &str, wanted: &str) -> bool {
-    let rest = asked.strip_prefix(wanted);
-    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))
+    let Some((start, rest)) = asked.split_at_checked(wanted.len()) else {
+        return false;
+    };
+    start.eq_ignore_ascii_case(wanted) && (rest.is_empty() || rest.starts_with('-'))
 }
 
 fn is_language(text: &str) -> bool {
@@ -220,7 +222,8 @@ pub(super) fn choose<'a>(
     id: &str,
     (rules, targets): (&'a [Rule], &'a [Weighted]),
 ) -> Option<&'a str> {
-    let rule = rules.iter().find(|rule| rule.when.holds(settings, request, now));
+    let asked = Asked::new(settings, request);
+    let rule = rules.iter().find(|rule| rule.when.holds(&asked, now));
     match rule {
         Some(rule) => Some(&rule.url),
         None if targets.is_empty() => None,
@@ -233,17 +236,12 @@ pub(super) fn choose<'a>(
 
 fn weighted<'a>(id: &str, client: &str, targets: &'a [Weighted]) -> Option<&'a str> {
     let total: u64 = targets.iter().map(|one| u64::from(one.weight)).sum();
-    let hash = Sha256::new()
-        .chain_update(id)
-        .chain_update("/")
-        .chain_update(client)
-        .finalize();
-    let number = hash
-        .iter()
-        .take(8)
-        .fold(0, |number, byte| number << 8 | u64::from(*byte));
+    let mut hash = SipHasher13::new();
+    for part in [id, "/", client] {
+        hash.write(part.as_bytes());
+    }
     // 64 bits: no share is off by more than one client in 10^14.
-    let mut place = number.checked_rem(total)?;
+    let mut place = hash.finish().checked_rem(total)?;
     let found = targets
         .iter()
         .find(|one| match place.checked_sub(one.weight.into()) {
@@ -309,6 +307,10 @@ mod tests {
             ("de", "de-at", false),
             ("den", "de", false),
             ("de-at", "de-at", true),
+            ("De-AT", "de-at", true),
+            ("DE", "de", true),
+            ("d", "de", false),
+            ("é", "d", false),
         ] {
             assert_eq!(speaks(asked, wanted), expected, "{asked} {wanted}");
         }
