@@ -22,7 +22,7 @@ pub use origin::{Delivery, Origin, Reply, SECRET};
 pub use poll::{crowd, eventually, in_seconds};
 pub use process::Program;
 pub use raw::{Connection, exchange};
-pub use spin::{RUNTIME_CONFIG, TICK_SECRET, free_port};
+pub use spin::{RUNTIME_CONFIG, TICK_SECRET, free_port, install, program as spin_program};
 pub use wire::{Trouble, Wire};
 
 use std::sync::LazyLock;

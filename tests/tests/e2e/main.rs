@@ -815,6 +815,7 @@ harness::cases! {
             emptied_bucket_admits_nobody_however_busy_the_store,
             routes_that_came_without_a_build_are_told,
             settings_that_are_not_valid_are_told,
+            the_application_passes_a_check_of_its_target,
             two_gateways_on_one_state_directory_are_exact,
             uploads_that_stall_are_given_up,
         }

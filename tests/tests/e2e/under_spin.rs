@@ -1,6 +1,8 @@
 //! What Spin does its own way: bodies and their ends, many instances on one database, a log that is kept for ever, and routes
 //! that are fixed by the build.
 
+mod targets;
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
@@ -14,6 +16,8 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 
 use crate::harness::{ADMIN_KEY, Call, Connection, Gateway, Host, Serve, crowd, eventually, unique};
+
+pub use targets::the_application_passes_a_check_of_its_target;
 
 /// What Spin wrote for the components of a gateway: what is in its files, and on stderr.
 fn logged(gateway: &Gateway) -> String {

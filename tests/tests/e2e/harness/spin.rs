@@ -43,12 +43,16 @@ pub fn is_present() -> bool {
     SPIN.is_some()
 }
 
+/// Where it is.
+pub fn program() -> &'static Path {
+    SPIN.as_deref().expect("cases for Spin run only where it is")
+}
+
 /// Starts `spin up` on a copy of the application in `directory`, with `<directory>/tollgate.toml` as its settings.
 /// Gives the program and where it listens. Several may be started on one directory.
 ///
 /// `database`: the URL of the Postgres, or of the Redis, that it keeps its state in.
 pub fn start(directory: &Path, admin_key: Option<&str>, database: Option<&str>) -> (Program, String) {
-    let spin = SPIN.as_ref().expect("cases for Spin run only where it is");
     let scheme = database.and_then(|url| url.split_once("://"));
     let composed = match scheme {
         None => "build/spin",
@@ -57,7 +61,7 @@ pub fn start(directory: &Path, admin_key: Option<&str>, database: Option<&str>) 
     };
     install(directory, composed);
     let address = format!("127.0.0.1:{}", free_port());
-    let mut command = Command::new(spin);
+    let mut command = Command::new(program());
     command
         .arg("up")
         .arg("--from")
@@ -117,7 +121,7 @@ pub fn database(host: Host, directory: &Path) -> String {
 }
 
 /// `spin.toml` and the components, as `cargo xtask compose` left them.
-fn install(directory: &Path, composed: &str) {
+pub fn install(directory: &Path, composed: &str) {
     let (root, built) = (root(), directory.join("build/spin"));
     if built.exists() {
         return; // a restart
