@@ -41,8 +41,18 @@ const SINKS: &str = "tollgate-delivery/sink-kafka,tollgate-delivery/sink-redis,t
 /// Limits over a Redis.
 const LIMITS: &str = "tollgate-engines/limits-redis";
 
-/// The tests of the rules are so many that optimising them takes five times as long as it saves.
-const QUICKLY_COMPILED: &str = "profile.release.package.tollgate-rules.opt-level=0";
+/// What is compiled with less optimisation for its tests, and how much: it would take longer than it saves. Another part than the
+/// gateway's own, which is always tried as it is shipped.
+const QUICKLY_COMPILED: &[(&str, u8)] = &[
+    ("tollgate-rules", 0),
+    ("tollgate-contract", 1),
+    ("tollgate-delivery", 1),
+    ("tollgate-engines", 1),
+    ("tollgate-fuzz", 1),
+    ("tollgate-store-postgres", 1),
+    ("tollgate-store-redis", 1),
+    ("tollgate-store-sqlite", 1),
+];
 
 /// The case that `cargo xtask crash` runs for longer.
 const CRASH_LOOP: &str = "host::crash::what_was_acknowledged_survives_kill_nine_at_any_moment";
@@ -95,7 +105,7 @@ fn parts() -> [(&'static str, Command); 4] {
     let mut unit = test(true);
     unit.args(UNIT.iter().flat_map(|name| ["--package", name]));
     unit.args([DRIVER, SINKS, LIMITS].iter().flat_map(|set| ["--features", set]));
-    unit.args(["--config", QUICKLY_COMPILED]);
+    unit.args(quickly_compiled());
     // In the profile that this very program was built in.
     let mut own = test(false);
     own.args(["--package", "xtask"]);
@@ -104,6 +114,7 @@ fn parts() -> [(&'static str, Command); 4] {
     host.args(["--package", "tollgate", "--package", "tollgate-plug"]);
     let mut interleavings = test(true);
     interleavings.args(["--package", "tollgate-engines", "--lib"]);
+    interleavings.args(quickly_compiled());
     interleavings.args(["--features", "shuttle", "--", "interleavings"]);
     [
         ("unit, property and contract tests", unit),
@@ -114,6 +125,13 @@ fn parts() -> [(&'static str, Command); 4] {
         ),
         ("what threads share, under many interleavings", interleavings),
     ]
+}
+
+fn quickly_compiled() -> impl Iterator<Item = String> {
+    QUICKLY_COMPILED.iter().flat_map(|(name, level)| {
+        let set = format!("profile.release.package.{name}.opt-level={level}");
+        ["--config".to_owned(), set]
+    })
 }
 
 /// Unit and property tests in the dev profile, of the crates that need no wasmtime; further arguments filter them.
