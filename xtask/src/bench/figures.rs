@@ -5,6 +5,7 @@ use std::fs;
 use std::time::Duration;
 
 /// Fields of `/proc/PID/stat` after the command's name, from 0; see proc_pid_stat(5).
+const PPID: usize = 1;
 const PGRP: usize = 2;
 const UTIME: usize = 11;
 const STIME: usize = 12;
@@ -28,16 +29,19 @@ fn time(fields: &[u64], names: [usize; 2]) -> Duration {
     Duration::from_secs_f64(ticks as f64 / rustix::param::clock_ticks_per_second() as f64)
 }
 
-/// The processes of a group.
+/// The processes of a group, and the children of its first: Postgres gives each a group of its own.
 fn members(group: i32) -> impl Iterator<Item = (String, Vec<u64>)> {
     let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
     processes.filter_map(move |entry| {
         let name = entry.file_name().into_string().ok()?;
         name.parse::<u32>().ok()?;
         let fields = stat_fields(&format!("/proc/{name}/stat"))?;
-        let same = fields
-            .get(PGRP)
-            .is_some_and(|&pgrp| i64::try_from(pgrp) == Ok(group.into()));
+        let is_the_group = |field: usize| {
+            fields
+                .get(field)
+                .is_some_and(|&id| i64::try_from(id) == Ok(group.into()))
+        };
+        let same = is_the_group(PGRP) || is_the_group(PPID);
         same.then_some((name, fields))
     })
 }

@@ -270,6 +270,18 @@ pub fn node_claims(bench: &Bench, redis: &Redis) -> Result<Peer> {
     Ok(Peer { program, port })
 }
 
+/// node's HTTP server in front of a Postgres, with tables of its own.
+pub fn node_postgres(bench: &Bench, database: &Database) -> Result<Peer> {
+    const SCHEMA: &str = "node";
+    database.make(SCHEMA)?;
+    let arguments = [database.directory.display().to_string(), SCHEMA.into()];
+    let (mut program, port) = script(bench, "claims-postgres.js", &arguments)?;
+    program
+        .ready(START, || http::status(port, "/") == Some(401))
+        .context("node")?;
+    Ok(Peer { program, port })
+}
+
 /// Where Debian keeps nginx's modules.
 const NGINX_MODULES: &str = "/usr/lib/nginx/modules";
 
@@ -373,7 +385,7 @@ pub fn redis(bench: &Bench) -> Result<Redis> {
     })
 }
 
-/// A Postgres of the run's own, with the settings it comes with. Its processes are not among those whose time is counted.
+/// A Postgres of the run's own, with the settings it comes with.
 pub struct Database {
     program: Program,
     psql: PathBuf,
@@ -419,25 +431,40 @@ pub fn postgres(bench: &Bench) -> Result<Database> {
         directory,
     };
     let (psql, directory) = (database.psql.clone(), database.directory.clone());
-    let is_ready = || sql(&psql, &directory, "SELECT 1").is_ok();
+    let is_ready = || sql(&psql, &directory, "SELECT").is_ok();
     database.program.ready(START, is_ready).context("postgres")?;
     Ok(database)
 }
 
-fn sql(psql: &Path, directory: &Path, sql: &str) -> Result<()> {
+fn sql(psql: &Path, directory: &Path, sql: &str) -> Result<String> {
     let mut command = Command::new(psql);
-    command.args(["-X", "-q", "-U", "postgres", "-d", "postgres", "-h"]);
+    command.args(["-X", "-q", "-A", "-t", "-U", "postgres", "-d", "postgres", "-h"]);
     let output = command.arg(directory).args(["-c", sql]).output()?;
     match output.status.success() {
-        true => Ok(()),
+        true => Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned()),
         false => bail!("{sql}: {}", String::from_utf8_lossy(&output.stderr)),
     }
 }
 
 impl Database {
+    /// Its process group. Those that serve its connections have groups of their own.
+    pub fn group(&self) -> i32 {
+        self.program.group()
+    }
+
+    /// How many bytes its write-ahead log has had.
+    pub fn written(&self) -> Result<u64> {
+        let bytes = "SELECT pg_wal_lsn_diff(pg_current_wal_insert_lsn(), '0/0')::bigint";
+        Ok(sql(&self.psql, &self.directory, bytes)?.parse()?)
+    }
+
+    fn make(&self, schema: &str) -> Result<()> {
+        sql(&self.psql, &self.directory, &format!("CREATE SCHEMA {schema}")).map(drop)
+    }
+
     /// The URL of a new schema.
     pub fn schema(&self, name: &str) -> Result<String> {
-        sql(&self.psql, &self.directory, &format!("CREATE SCHEMA {name}"))?;
+        self.make(name)?;
         let directory = self.directory.display();
         Ok(format!(
             "postgres:///postgres?user=postgres&host={directory}&options=-csearch_path%3D{name}"

@@ -1,5 +1,6 @@
-//! Durable claims of one campaign over one, two and four gateways on one Postgres, which is synced as it comes. All servers share
-//! one core: what is seen is what more gateways cost, not what more machines gain.
+//! Durable claims of one campaign over one, two and four gateways on one Postgres, which is synced as it comes, and by node on that
+//! Postgres. All servers share one core: what is seen is what more gateways cost, not what more machines gain. The time of Postgres
+//! counts as theirs.
 
 use std::cell::Cell;
 use std::path::PathBuf;
@@ -25,12 +26,50 @@ pub(super) fn measure(bench: &Bench, report: &mut Report) -> Result<()> {
         start(bench, &database, 4)?,
     );
     let users = Cell::new(0);
-    let contenders = vec![
-        Contender::new("one", || together(bench, &one, &users)),
-        Contender::new("two", || together(bench, &two, &users)),
-        Contender::new("four", || together(bench, &four, &users)),
+    let node = peers::node_postgres(bench, &database);
+    let (logged, claimed) = (Cell::new(0), Cell::new(0));
+    let mut contenders = vec![
+        Contender::new("one", || {
+            let before = database.written()?;
+            let sample = together(bench, &database, &one, &users)?;
+            logged.set(logged.get() + database.written()? - before);
+            claimed.set(claimed.get() + sample.count);
+            Ok(sample)
+        }),
+        Contender::new("two", || together(bench, &database, &two, &users)),
+        Contender::new("four", || together(bench, &database, &four, &users)),
     ];
+    if let Ok(node) = &node {
+        contenders.push(Contender::new("node", || {
+            let load = Load {
+                path: "/claims",
+                ..claims::load(node.port, &users, Order::Scattered)
+            };
+            load.run(bench, bench.seconds, &[node.group(), database.group()])
+        }));
+    }
     let rounds = rounds::take(bench, "fleet", contenders);
+    let what = "durable claims, 1 gateway on a Postgres: node on that Postgres, `FOR UPDATE`";
+    match &node {
+        Ok(_) => report.pair(
+            Row::Fleet,
+            what,
+            rounds.of("one"),
+            rounds.of("node"),
+            Floor::AtLeast(3.0),
+            By::Rate,
+        ),
+        Err(why) => report.skip(Row::Fleet, what, &format!("{why:#}")),
+    }
+    let bytes = logged.get() as f64 / claimed.get().max(1) as f64;
+    report.number(
+        Row::Fleet,
+        "bytes of Postgres' log for a durable claim",
+        format!("{bytes:.0}"),
+        "–".into(),
+        bytes,
+        Floor::AtMost(800.0),
+    );
     for (mine, what) in [
         ("two", "durable claims, 2 gateways on one Postgres: 1 gateway"),
         ("four", "durable claims, 4 gateways on one Postgres: 1 gateway"),
@@ -60,7 +99,7 @@ fn start(bench: &Bench, database: &Database, count: usize) -> Result<Vec<Gateway
 }
 
 /// Claims at all of them at once, by new users.
-fn together(bench: &Bench, all: &[Gateway], users: &Cell<u64>) -> Result<Sample> {
+fn together(bench: &Bench, database: &Database, all: &[Gateway], users: &Cell<u64>) -> Result<Sample> {
     let share = CONNECTIONS / u32::try_from(all.len()).unwrap_or(1);
     let loads: Vec<Load> = all
         .iter()
@@ -69,6 +108,7 @@ fn together(bench: &Bench, all: &[Gateway], users: &Cell<u64>) -> Result<Sample>
             ..claims::load(gateway.port, users, Order::Scattered)
         })
         .collect();
-    let groups: Vec<i32> = all.iter().map(Gateway::group).collect();
+    let servers = all.iter().map(Gateway::group);
+    let groups: Vec<i32> = servers.chain([database.group()]).collect();
     wrk::together(bench, bench.seconds, &loads, &groups)
 }
