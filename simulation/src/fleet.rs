@@ -10,7 +10,7 @@ use std::collections::{HashSet, VecDeque};
 use std::fmt::Debug;
 
 /// A world of few steps.
-trait World: Clone {
+pub(crate) trait World: Clone {
     type Step: Copy + Debug;
 
     /// What may happen next; none at the end.
@@ -24,7 +24,7 @@ trait World: Clone {
 }
 
 /// Tries all orders of at most `depth` steps; the number of different states, or the first steps that break a promise.
-fn explore<W: World>(first: W, depth: usize) -> Result<usize, String> {
+pub(crate) fn explore<W: World>(first: W, depth: usize) -> Result<usize, String> {
     let mut seen = HashSet::from([first.text()]);
     let mut next = VecDeque::from([(first, Vec::new())]);
     while let Some((world, path)) = next.pop_front() {

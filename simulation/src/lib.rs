@@ -15,6 +15,8 @@ mod fleet;
 mod model;
 mod origin;
 mod relay;
+#[cfg(test)]
+mod scale;
 mod server;
 mod world;
 
