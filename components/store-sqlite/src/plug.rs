@@ -4,9 +4,6 @@ mod spin;
 
 use std::rc::Rc;
 
-use tollgate_store::commit as ours;
-use tollgate_store::ports::{Buckets as _, Store as _, Upkeep as _};
-
 use crate::buckets::SqliteBuckets;
 use crate::store::SqliteStore;
 use spin::Spin;
@@ -19,11 +16,17 @@ mod bindings {
     export!(Plug);
 }
 
-use bindings::exports::tollgate::edge::{buckets as wit_buckets, store as wit, upkeep as wit_upkeep};
-
 tollgate_store::wit_buckets!(crate::plug::bindings::exports::tollgate::edge::buckets);
 tollgate_store::wit_store!(crate::plug::bindings::exports::tollgate::edge::store);
 tollgate_store::wit_upkeep!(crate::plug::bindings::exports::tollgate::edge::upkeep);
+tollgate_store::wit_plug!(
+    Plug,
+    bindings::exports::tollgate::edge,
+    store,
+    buckets,
+    afterwards,
+    taken
+);
 
 struct Plug;
 
@@ -38,13 +41,17 @@ fn store() -> Rc<SqliteStore<Spin>> {
     STORE.with(Rc::clone)
 }
 
+fn buckets() -> Rc<SqliteBuckets<Spin>> {
+    BUCKETS.with(Rc::clone)
+}
+
 /// Goes on after the call has returned: nobody waits for it.
-fn afterwards(store: &Rc<SqliteStore<Spin>>, version: Option<u64>) {
+fn afterwards(version: Option<u64>) {
+    let store = store();
     let due = version.filter(|version| store.is_due(*version));
     if due.is_none() && !store.has_work() {
         return;
     }
-    let store = Rc::clone(store);
     wit_bindgen::spawn(async move {
         store.work().await;
         if let Some(version) = due {
@@ -53,89 +60,9 @@ fn afterwards(store: &Rc<SqliteStore<Spin>>, version: Option<u64>) {
     });
 }
 
-impl wit::Guest for Plug {
-    async fn commit(transaction: wit::Transaction) -> Result<wit::Outcome, wit::StoreError> {
-        let store = store();
-        let outcome = store.commit(transaction.into()).await;
-        let version = match &outcome {
-            Ok(ours::Outcome::Committed(committed)) => Some(committed.version),
-            _ => None,
-        };
-        afterwards(&store, version);
-        Ok(outcome?.into())
-    }
-
-    fn defer(transaction: wit::Transaction) {
-        store().defer(transaction.into());
-    }
-
-    async fn settle() -> Result<(), wit::StoreError> {
-        Ok(store().settle().await?)
-    }
-
-    async fn get(partition: String, keys: Vec<String>) -> Result<Vec<Option<wit::Entry>>, wit::StoreError> {
-        let store = store();
-        let entries = store.get(&partition, &keys).await;
-        afterwards(&store, None);
-        Ok(entries?.into_iter().map(|entry| entry.map(Into::into)).collect())
-    }
-
-    async fn scan(
-        prefix: String,
-        after: Option<String>,
-        limit: u32,
-    ) -> Result<Vec<wit::Item>, wit::StoreError> {
-        let items = store().scan(&prefix, after.as_deref(), limit).await?;
-        Ok(items.into_iter().map(Into::into).collect())
-    }
-
-    async fn read(
-        topic: String,
-        after: u64,
-        limit: u32,
-        wait: u32,
-    ) -> Result<Vec<wit::Message>, wit::StoreError> {
-        let messages = store().read(&topic, after, limit, wait).await?;
-        Ok(messages.into_iter().map(Into::into).collect())
-    }
-
-    async fn topics(after: Option<String>, limit: u32) -> Result<Vec<wit::Topic>, wit::StoreError> {
-        let topics = store().topics(after.as_deref(), limit).await?;
-        Ok(topics.into_iter().map(Into::into).collect())
-    }
-}
-
-impl wit_upkeep::Guest for Plug {
-    async fn expire() -> Result<bool, wit::StoreError> {
-        Ok(store().expire().await?)
-    }
-
-    async fn trim(
-        topic: String,
-        retention: wit_upkeep::Retention,
-        needed: u64,
-    ) -> Result<bool, wit::StoreError> {
-        Ok(store().trim(&topic, retention.into(), needed).await?)
-    }
-
-    fn is_behind() -> bool {
-        store().has_work()
-    }
-
-    async fn catch_up() {
-        store().work().await;
-    }
-}
-
-impl wit_buckets::Guest for Plug {
-    async fn take(
-        buckets: Vec<wit_buckets::Bucket>,
-    ) -> Result<Vec<wit_buckets::Level>, wit_buckets::TakeError> {
-        let engine = BUCKETS.with(Rc::clone);
-        let levels = engine.take(buckets.into_iter().map(Into::into).collect()).await;
-        if engine.is_due() {
-            wit_bindgen::spawn(async move { engine.maintain().await });
-        }
-        Ok(levels?.into_iter().map(Into::into).collect())
+fn taken() {
+    let buckets = buckets();
+    if buckets.is_due() {
+        wit_bindgen::spawn(async move { buckets.maintain().await });
     }
 }

@@ -2,6 +2,8 @@
 //! nothing decided here. Macros, because every component and the host has generated types of its own, with the same
 //! names and fields. Each expands to `From` in both directions; what is not used costs nothing.
 
+mod plug;
+
 /// Conversions of `interface buckets`, whose generated module is at the given path.
 #[macro_export]
 macro_rules! wit_buckets {
