@@ -1,7 +1,8 @@
 //! A `GET` for an origin whose answers are kept: from the cache where it may be, else asked for by one for all who ask meanwhile. Who
 //! asks does so in a task of its own, so that it ends also where the client goes.
 
-use super::{Exchange, Outcome, Tally, Traced, blocked, broken};
+use super::exchange::{Exchange, Traced, blocked, broken};
+use super::{Outcome, Tally};
 use crate::proxy::cache::{Asked, Cache, Found, Leader, Stored, Turn, Use};
 use crate::proxy::download::{Download, Held};
 use crate::proxy::fields::{self, Client};
@@ -18,7 +19,6 @@ use http::uri::{PathAndQuery, Uri};
 use http::{Method, StatusCode, request, response};
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Body as _;
-use std::cell::Cell;
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -271,7 +271,7 @@ async fn fetch(
         client: wanted.client(),
         upgrade: None,
         progress: Rc::clone(&progress),
-        trace: wanted.trace.clone().map(|trace| Traced(trace, Cell::new(0))),
+        trace: wanted.trace.clone().map(Traced::new),
     };
     let mut tally = Tally(&wanted.origin, Outcome::Gone);
     let answered = async {
