@@ -207,9 +207,8 @@ impl State {
         held.map_or(self.head.next, |(sequence, _)| sequence.min(self.head.next))
     }
 
-    /// Messages that are kept and not finished, but for dead letters that were redriven and no lease has taken in: see
-    /// [`redriven`]. `topic`: the group's, as far as it has messages.
-    pub fn lag(&self, topic: Option<&Topic>) -> u64 {
+    /// Messages that are kept and not finished, but for dead letters that were redriven and no lease has taken in: see [`lag`].
+    pub fn kept(&self, topic: Option<&Topic>) -> u64 {
         let (first, last) = topic.map_or((1, 0), |topic| (topic.first, topic.last));
         (last + 1).saturating_sub(self.head.next.max(first)) + self.windows.len() as u64
     }
@@ -224,17 +223,24 @@ impl State {
     }
 }
 
-/// How many dead letters were redriven that no lease has taken in; at most [`restore::MAX_COUNTED`] entries are looked at. Once a
-/// lease has come, it asks the store nothing.
+/// Messages that are kept and not finished. Of dead letters that were redriven and that no lease has taken in, at most
+/// [`restore::MAX_COUNTED`] are counted; once a lease has come, the store is asked nothing. `topic`: the group's, as far as it has
+/// messages.
 ///
 /// # Errors
 /// The store does not answer, or holds a damaged record.
-pub async fn redriven<S: Store>(store: &S, keys: &Keys, state: &State) -> Result<u64, StoreError> {
+pub async fn lag<S: Store>(
+    store: &S,
+    keys: &Keys,
+    state: &State,
+    topic: Option<&Topic>,
+) -> Result<u64, StoreError> {
+    let kept = state.kept(topic);
     if state.redrives == state.head.redrives {
-        return Ok(0);
+        return Ok(kept);
     }
     let is_apart = |sequence, _: &Waiting| state.windows.get(sequence).is_none();
-    restore::count_waiting(store, keys, is_apart).await
+    Ok(kept + restore::count_waiting(store, keys, is_apart).await?)
 }
 
 /// The window that a sequence belongs to.

@@ -139,7 +139,7 @@ impl View {
     ) -> Result<Self, Problem> {
         let state = groups::state(world.store, &defined.keys()).await?;
         let state = state.ok_or_else(Problem::not_found)?;
-        let redriven = groups::redriven(world.store, &defined.keys(), &state).await?;
+        let lag = groups::lag(world.store, &defined.keys(), &state, extent).await?;
         let leased = leased(&state, world.now);
         Ok(Self {
             topic: defined.topic.clone(),
@@ -147,9 +147,9 @@ impl View {
             max_attempts: defined.stored.max_attempts,
             ordered: defined.stored.ordered,
             next: state.head.next,
-            lag: state.lag(extent) + redriven,
+            lag,
             leased,
-            waiting: state.windows.len() as u64 - leased + redriven,
+            waiting: state.windows.len() as u64 - leased + (lag - state.kept(extent)),
             created_at: defined.stored.created_at,
             updated_at: defined.stored.updated_at,
         })
@@ -187,8 +187,9 @@ async fn lag<S: Store>(
     let Some(state) = groups::state(store, &defined.keys()).await? else {
         return Ok(None);
     };
-    let redriven = groups::redriven(store, &defined.keys(), &state).await?;
-    Ok(Some(state.lag(extent) + redriven))
+    groups::lag(store, &defined.keys(), &state, extent)
+        .await
+        .map(Some)
 }
 
 /// How far behind each group of a topic is, in the order of `all`, which may be of other topics too.
@@ -234,9 +235,8 @@ pub async fn backlogs<S: Store>(
     for defined in groups::all(store, None).await?.into_iter().take(limit) {
         let topic = topics.iter().find(|topic| topic.name == defined.topic);
         if let Some(state) = groups::state(store, &defined.keys()).await? {
-            let redriven = groups::redriven(store, &defined.keys(), &state).await?;
             backlogs.push(Backlog {
-                lag: state.lag(topic) + redriven,
+                lag: groups::lag(store, &defined.keys(), &state, topic).await?,
                 leased: leased(&state, now),
                 topic: defined.topic,
                 name: defined.name,

@@ -6,7 +6,7 @@ use super::MAX_REDRIVEN;
 use super::attempt::{Attempt, Health};
 use super::progress::Progress;
 use super::record::{BreakerRecord, Control, Keys, StoredMessage, Waiting, lane_of};
-use tollgate_store::commit::{Entry, MAX_PAGE, Message, StoreError};
+use tollgate_store::commit::{Entry, MAX_PAGE, Message, StoreError, Topic};
 use tollgate_store::ports::Store;
 use tollgate_store::stored;
 
@@ -237,24 +237,27 @@ pub async fn oldest_needed<S: Store>(store: &S, keys: &Keys, progress: &Progress
 /// The most entries that are looked at to count those that wait.
 pub const MAX_COUNTED: usize = 1_000;
 
-/// How many finished messages are to be delivered again: dead letters that were redriven, and what was replayed. At most
-/// [`MAX_COUNTED`] entries are looked at.
+/// Messages that wait, or are under way: those of the topic that are not finished, and finished ones that are to be delivered again, as
+/// dead letters that were redriven and what was replayed. Of the latter at most [`MAX_COUNTED`] entries are looked at. `topic`: its own,
+/// as far as it has messages.
 ///
 /// # Errors
 /// The store does not answer, or holds a damaged record.
-pub async fn redriven<S: Store>(
+pub async fn lag<S: Store>(
     store: &S,
     keys: &Keys,
-    polled: &Polled,
-    progress: &Progress,
+    (polled, progress): (&Polled, &Progress),
+    topic: Option<&Topic>,
 ) -> Result<u64, StoreError> {
+    let (first, last) = topic.map_or((1, 0), |topic| (topic.first, topic.last));
+    let kept = progress.lag(first, last);
     if polled.redrives == 0 {
-        return Ok(0);
+        return Ok(kept);
     }
     // What is parked, or not finished yet, is counted by the progress.
     let is_apart =
         |sequence, waiting: &Waiting| waiting.redriven && !waiting.parked && progress.contains(sequence);
-    count_waiting(store, keys, is_apart).await
+    Ok(kept + count_waiting(store, keys, is_apart).await?)
 }
 
 /// How many of the entries of messages that wait are such; at most [`MAX_COUNTED`] are looked at.

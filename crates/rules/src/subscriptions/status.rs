@@ -60,8 +60,7 @@ pub async fn backlogs<S: Store>(
         let keys = defined.keys();
         let (polled, progress) = restore::state(store, &keys).await?;
         let topic = topics.iter().find(|topic| topic.name == defined.topic);
-        let lag = topic.map_or(progress.parked(), |topic| progress.lag(topic.first, topic.last))
-            + restore::redriven(store, &keys, &polled, &progress).await?;
+        let lag = restore::lag(store, &keys, (&polled, &progress), topic).await?;
         let oldest = match lag {
             0 => None,
             _ => restore::oldest_time(store, &defined.topic, &keys, &progress).await?,
@@ -163,11 +162,9 @@ pub async fn lags<S: Store>(store: &S, topic: &Topic, all: &[Defined]) -> Result
         let keys = defined.keys();
         let (polled, progress) = restore::state(store, &keys).await?;
         let name = defined.settings.name.clone();
-        let lag = progress.lag(topic.first, topic.last)
-            + restore::redriven(store, &keys, &polled, &progress).await?;
         lags.push(Lag {
             name,
-            lag,
+            lag: restore::lag(store, &keys, (&polled, &progress), Some(topic)).await?,
             paused: polled.control.0.paused,
         });
     }

@@ -247,8 +247,7 @@ impl View {
         let keys = defined.keys();
         let (polled, progress) = restore::state(store, &keys).await?;
         let oldest = restore::oldest_needed(store, &keys, &progress).await?;
-        let lag = extent.map_or(0, |extent| progress.lag(extent.first, extent.last))
-            + restore::redriven(store, &keys, &polled, &progress).await?;
+        let lag = restore::lag(store, &keys, (&polled, &progress), extent).await?;
         let (mut oldest_waiting, mut last_error) = (None, polled.breaker.why.clone());
         if lag > 0 {
             oldest_waiting = restore::oldest_time(store, topic, &keys, &progress).await?;

@@ -180,8 +180,8 @@ async fn known<S: Store>(
     let delayed = state.windows.iter();
     let delayed = delayed.filter(|(_, held)| held.lease == 0 && held.due() > world.now);
     let delayed = delayed.count() as u64;
-    let redriven = groups::redriven(world.store, &defined.keys(), &state).await?;
-    let visible = redriven + state.lag(topic.as_ref()).saturating_sub(leased + delayed);
+    let lag = groups::lag(world.store, &defined.keys(), &state, topic.as_ref()).await?;
+    let visible = lag.saturating_sub(leased + delayed);
     let config = &world.settings.config;
     let retention = config.topic(&queue.topic).retention;
     let arn = format!(
