@@ -2,6 +2,7 @@
 //! ([`settings`]), how a request comes in ([`spin`]), and how messages go out ([`relay`]). A component's crate is one line: [`handler!`] with
 //! a rule from `tollgate-rules`.
 
+mod deferred;
 mod outbound;
 pub mod port;
 pub mod relay;

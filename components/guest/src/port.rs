@@ -1,19 +1,12 @@
 //! The ports of `tollgate-rules`, answered by whatever the component was linked with.
 
-use std::cell::Cell;
-
-use spin_sdk::wasip3;
-
 use crate::bindings::tollgate::edge::{buckets as wit_buckets, store as wit, upkeep as wit_upkeep};
+use crate::deferred;
 use tollgate_store::bucket::{Bucket, Level, TakeError};
 use tollgate_store::commit::{Commit, Entry, Item, Message, Outcome, StoreError, Topic};
+use tollgate_store::plan::coalescer::Note;
 use tollgate_store::ports::{Buckets, Outbound, Store, Upkeep};
 use tollgate_store::retention::Retention;
-
-thread_local! {
-    /// Somebody of this instance carries out what was deferred.
-    static CATCHES_UP: Cell<bool> = const { Cell::new(false) };
-}
 
 /// The imports `tollgate:edge/store`, `tollgate:edge/buckets` and `tollgate:edge/upkeep`.
 pub struct Port;
@@ -32,14 +25,15 @@ impl Store for Port {
     }
 
     fn defer(&self, commit: Commit) {
-        wit::defer(&commit.into());
-        if wit_upkeep::is_behind() && !CATCHES_UP.replace(true) {
-            // After the response: nobody waits for it.
-            wasip3::spawn(async {
-                wit_upkeep::catch_up().await;
-                CATCHES_UP.set(false);
-            });
-        }
+        deferred::add(commit, None, None);
+    }
+
+    fn defer_repeatable(&self, commit: Commit, mark: u64, note: Option<Note>) {
+        deferred::add(commit, Some(mark), note);
+    }
+
+    fn defer_again(&self, partition: &str, mark: u64) -> bool {
+        deferred::again(partition, mark)
     }
 
     fn takes_notes(&self) -> bool {
@@ -47,6 +41,7 @@ impl Store for Port {
     }
 
     async fn settle(&self) -> Result<(), StoreError> {
+        deferred::flush();
         Ok(wit::settle().await?)
     }
 
