@@ -143,7 +143,7 @@ fn of_the_list(bench: &Bench, gateway: &Gateway, next: &Cell<u64>) -> Result<Sam
     let sample = load.run(bench, bench.seconds, &[gateway.group()])?;
     // Those that were asked for and not answered are left out.
     next.set(next.get() + sample.count + 2 * u64::from(CONNECTIONS));
-    Ok(sample.with_later(super::claims::settle(gateway)))
+    Ok(sample.with_later(super::claims::settle(&[gateway.group()])))
 }
 
 /// Pairs of a hold and its confirmation; a sample counts pairs.
@@ -159,5 +159,5 @@ fn hold_and_confirm(bench: &Bench, gateway: &Gateway, users: &Cell<u64>) -> Resu
         cpu: sample.cpu * 2.0,
         ..sample
     };
-    Ok(pairs.with_later(super::claims::settle(gateway)))
+    Ok(pairs.with_later(super::claims::settle(&[gateway.group()])))
 }

@@ -186,14 +186,14 @@ fn tail(bench: &Bench, report: &mut Report) -> Result<()> {
 pub(super) fn claims(bench: &Bench, gateway: &Gateway, users: &Cell<u64>, order: Order) -> Result<Sample> {
     let sample = over_http(bench, gateway.port, PATH, users, order, &[gateway.group()])?;
     bench.doing("claims: what is flushed later");
-    Ok(sample.with_later(settle(gateway)))
+    Ok(sample.with_later(settle(&[gateway.group()])))
 }
 
-/// Waits until a gateway that is left alone has nothing more to do: its store flushes what is in the journal.
+/// Waits until servers that are left alone have nothing more to do: a store flushes what is in the journal, a database vacuums.
 /// Returns the CPU time that this took. It is part of the cost of the claims, and must not run during the
 /// next contender's turn.
-pub(super) fn settle(gateway: &Gateway) -> Duration {
-    let cpu = || figures::cpu_of(&[gateway.group()]);
+pub(super) fn settle(servers: &[i32]) -> Duration {
+    let cpu = || figures::cpu_of(servers);
     let (before, until) = (cpu(), Instant::now() + SETTLED);
     let mut last = before;
     loop {

@@ -45,7 +45,9 @@ pub(super) fn measure(bench: &Bench, report: &mut Report) -> Result<()> {
                 path: "/claims",
                 ..claims::load(node.port, &users, Order::Scattered)
             };
-            load.run(bench, bench.seconds, &[node.group(), database.group()])
+            let servers = [node.group(), database.group()];
+            let sample = load.run(bench, bench.seconds, &servers)?;
+            Ok(sample.with_later(claims::settle(&servers)))
         }));
     }
     let rounds = rounds::take(bench, "fleet", contenders);
@@ -110,5 +112,6 @@ fn together(bench: &Bench, database: &Database, all: &[Gateway], users: &Cell<u6
         .collect();
     let servers = all.iter().map(Gateway::group);
     let groups: Vec<i32> = servers.chain([database.group()]).collect();
-    wrk::together(bench, bench.seconds, &loads, &groups)
+    let sample = wrk::together(bench, bench.seconds, &loads, &groups)?;
+    Ok(sample.with_later(claims::settle(&groups)))
 }
