@@ -155,7 +155,7 @@ fn known<'a>(entry: &'a Entry) -> Result<Found<'a>, StoreError> {
     MEMORY.with_borrow_mut(|memory| {
         // The remainder is below KNOWN.
         let slot = &mut memory[(entry.version % KNOWN as u64) as usize];
-        if let Some((_, target)) = slot.as_ref().filter(|(value, _)| **value == *entry.value) {
+        if let Some((_, target)) = slot.as_ref().filter(|(value, _)| same(value, &entry.value)) {
             return Ok(Found::Known(Rc::clone(target)));
         }
         let target: Target<'a> = stored::decode("link", entry)?;
@@ -163,6 +163,16 @@ fn known<'a>(entry: &'a Entry) -> Result<Found<'a>, StoreError> {
         *slot = Some((entry.value.as_slice().into(), Rc::clone(&target)));
         Ok(Found::Known(target))
     })
+}
+
+/// Whether both are the same. In WebAssembly, `==` looks at one byte after the other.
+fn same(one: &[u8], other: &[u8]) -> bool {
+    let (ones, rest) = one.as_chunks::<16>();
+    let (others, other_rest) = other.as_chunks::<16>();
+    let mut pairs = ones.iter().zip(others);
+    one.len() == other.len()
+        && pairs.all(|(one, other)| u128::from_ne_bytes(*one) == u128::from_ne_bytes(*other))
+        && rest == other_rest
 }
 
 /// The number that a text begins with, of at most 19 digits, and what follows it.
@@ -178,4 +188,24 @@ fn digits(text: &[u8]) -> Option<(u64, &[u8])> {
         n.wrapping_mul(10).wrapping_add(u64::from(digit - b'0'))
     });
     Some((number, rest))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts_are_the_same_in_all_their_bytes_alone() {
+        let text: Vec<u8> = (0..=255).collect();
+        for len in [0, 1, 15, 16, 17, 32, 40, 256] {
+            let text = &text[..len];
+            assert!(same(text, &text.to_vec()));
+            for index in 0..len {
+                let mut other = text.to_vec();
+                other[index] ^= 1;
+                assert!(!same(text, &other), "{len} {index}");
+            }
+            assert!(!same(text, &[text, b"x"].concat()) && !same(&[text, b"x"].concat(), text));
+        }
+    }
 }
