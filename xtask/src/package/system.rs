@@ -43,6 +43,10 @@ pub fn start(package: &Path, system: &Path) -> Result<()> {
     // Settings that an earlier trial changed are not asked about.
     let mut purge = inside("dpkg");
     let _ = purge.args(["--purge", "tollgate"]).output();
+    // Nor does it meet the data of one that ended in the middle: a purge keeps them.
+    for data in ["var/lib/private/tollgate", "var/lib/tollgate"] {
+        let _ = fs::remove_dir_all(system.join(data));
+    }
     let mut install = inside("dpkg");
     install.args(["--install", "/trial/tollgate.deb"]);
     run(&mut install, "installing the package")?;
