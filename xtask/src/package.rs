@@ -15,6 +15,7 @@ use std::fmt::Write as _;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 /// Who is nobody in containers: the number that distroless images use.
 const NOBODY: u32 = 65_532;
@@ -98,19 +99,15 @@ pub fn package(options: &Options) -> Result<()> {
     );
     let wants = |kind| options.kind == kind || options.kind == Kind::All;
     let mut made = Vec::new();
-    if wants(Kind::Binary) {
-        let binary = output.join(&name);
-        fs::copy(&gateway, &binary)?;
-        fs::set_permissions(&binary, fs::Permissions::from_mode(0o755))?;
-        made.push(binary);
-    }
+    let binary = output.join(&name);
+    ship(&gateway, &binary)?;
     if wants(Kind::Image) {
-        let image = image::write(&gateway, architecture, &output.join(format!("{name}.oci")))?;
+        let image = image::write(&binary, architecture, &output.join(format!("{name}.oci")))?;
         trial::start(&image)?;
         made.push(image.archive);
     }
     if wants(Kind::Deb) {
-        let package = deb::write(&gateway, architecture, &output)?;
+        let package = deb::write(&binary, architecture, &output)?;
         match &options.system {
             Some(system) => system::start(&package, system)?,
             None => say(
@@ -119,7 +116,23 @@ pub fn package(options: &Options) -> Result<()> {
         }
         made.push(package);
     }
+    match wants(Kind::Binary) {
+        true => made.insert(0, binary),
+        false => fs::remove_file(&binary)?,
+    }
     sums(&output, &made)
+}
+
+/// Copies the program as it is shipped: without the names that debuggers read, and then with the native code of its components, which is
+/// no part that `strip` knows.
+fn ship(gateway: &Path, to: &Path) -> Result<()> {
+    fs::copy(gateway, to)?;
+    fs::set_permissions(to, fs::Permissions::from_mode(0o755))?;
+    run(
+        Command::new("strip").arg(to),
+        "taking the symbols out of the program (it takes strip: apt install binutils)",
+    )?;
+    build::precompile(to)
 }
 
 /// Builds the gateway for musl, with everything inside it.
