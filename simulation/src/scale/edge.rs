@@ -3,8 +3,6 @@
 use tollgate_store::bucket::Bucket;
 use tollgate_store::bucket::debt::{Account, Charge, Debt, Sharing, credit};
 
-use super::Random;
-
 const MS: u64 = 1_000_000;
 /// How often a gateway tells what it has admitted.
 const REPORTS: u64 = 50 * MS;
@@ -41,13 +39,13 @@ fn crowd(gateways: u32, capacity: u64, rate: u64) -> Came {
         cost: 1,
     };
     let scale = bucket.check().expect("it is a bucket");
-    let mut random = Random(u64::from(gateways) ^ capacity);
+    let mut random = fastrand::Rng::with_seed(u64::from(gateways) ^ capacity);
     let mut all: Vec<Gateway> = (0..gateways)
         .map(|_| Gateway {
             debt: Debt::new(&bucket, &scale, sharing, 0),
-            way: 5 * MS + random.below(145 * MS),
+            way: 5 * MS + random.u64(..145 * MS),
             report: None,
-            due: random.below(REPORTS),
+            due: random.u64(..REPORTS),
         })
         .collect();
     let mut account: Option<Account> = None;
@@ -57,7 +55,7 @@ fn crowd(gateways: u32, capacity: u64, rate: u64) -> Came {
         now += step;
         let asked = rate * step / 1_000_000_000;
         for _ in 0..asked {
-            let gateway = random.index(all.len());
+            let gateway = random.usize(..all.len());
             let debt = &mut all[gateway].debt;
             if debt.has(1) {
                 debt.admit(1);

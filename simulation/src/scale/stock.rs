@@ -7,7 +7,7 @@
 
 use std::collections::{BTreeSet, VecDeque};
 
-use super::Random;
+use fastrand::Rng;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Wrong {
@@ -276,12 +276,12 @@ impl Sale {
     }
 
     /// One message: delivered, doubled or lost, in any order.
-    fn network(&mut self, random: &mut Random, may_fail: bool) {
+    fn network(&mut self, random: &mut Rng, may_fail: bool) {
         if self.network.is_empty() {
             return;
         }
-        let index = random.index(self.network.len());
-        match random.below(8) {
+        let index = random.usize(..self.network.len());
+        match random.u64(..8) {
             0 if may_fail => drop(self.network.swap_remove(index)),
             1 if may_fail => self.deliver(self.network[index]),
             _ => {
@@ -294,15 +294,15 @@ impl Sale {
 
 /// A sale with a crowd that is larger than the stock, and messages that come to harm.
 fn sale(seed: u64, wrong: Wrong) -> Result<(), String> {
-    let mut random = Random(seed);
-    let mut sale = Sale::new(2 + random.index(5), 1 + random.below(60), 4, wrong);
-    let users = sale.quantity + 1 + random.below(40);
+    let mut random = Rng::with_seed(seed);
+    let mut sale = Sale::new(2 + random.usize(..5), 1 + random.u64(..60), 4, wrong);
+    let users = sale.quantity + 1 + random.u64(..40);
     for _ in 0..1_000 {
-        match random.below(4) {
-            0 => drop(sale.claim(random.below(users))?),
+        match random.u64(..4) {
+            0 => drop(sale.claim(random.u64(..users))?),
             1 => {
                 // What waits is repeated by a timer, also of a database that has just been started anew.
-                let place = random.index(sale.parts.len());
+                let place = random.usize(..sale.parts.len());
                 if sale.parts[place].ask > sale.parts[place].credited {
                     sale.ask(place);
                 }
@@ -316,7 +316,7 @@ fn sale(seed: u64, wrong: Wrong) -> Result<(), String> {
     // Nothing fails any more: everybody gets an answer.
     let mut waiting: BTreeSet<u64> = (0..users).collect();
     for _ in 0..2_000 {
-        let Some(user) = waiting.iter().copied().nth(random.index(waiting.len())) else {
+        let Some(user) = random.choice(&waiting).copied() else {
             break;
         };
         if sale.claim(user)?.is_some() {
@@ -366,11 +366,11 @@ fn a_million_sales() {
 #[test]
 fn a_large_sale_takes_few_messages() {
     const QUANTITY: u64 = 100_000;
-    let (mut random, mut waiting) = (Random(1), VecDeque::new());
+    let (mut random, mut waiting) = (Rng::with_seed(1), VecDeque::new());
     let mut sale = Sale::new(8, QUANTITY, 2_000, Wrong::Nothing);
     let mut users: Vec<u64> = (0..2 * QUANTITY).collect();
     for last in (1..users.len()).rev() {
-        users.swap(last, random.index(last + 1));
+        users.swap(last, random.usize(..last + 1));
     }
     let (mut claims, mut refused) = (0_u64, 0);
     waiting.extend(users);
