@@ -24,12 +24,11 @@ impl Language {
     pub(super) fn of(request: &Request) -> Self {
         let asked = asks::language(request).unwrap_or_default();
         let primary = asked.split('-').next().unwrap_or_default();
-        let is = |tag: &str| primary.eq_ignore_ascii_case(tag);
-        match () {
-            () if is("de") => Self::De,
-            () if is("ko") => Self::Ko,
-            () => Self::En,
-        }
+        let others = [Self::De, Self::Ko];
+        let found = others
+            .into_iter()
+            .find(|language| primary.eq_ignore_ascii_case(language.tag()));
+        found.unwrap_or(Self::En)
     }
 
     fn tag(self) -> &'static str {
