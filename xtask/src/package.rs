@@ -151,9 +151,7 @@ fn build_static(architecture: &Architecture, quick: bool) -> Result<PathBuf> {
     say("building the static gateway (for C it takes musl-gcc: apt install musl-tools)");
     let mut command = build::cargo_gateway(RELEASE, None);
     run(command.args(["--target", &target]), "building the static gateway")?;
-    let gateway = build::target_dir()?.join(&target).join(RELEASE).join("tollgate");
-    build::precompile(&gateway)?;
-    Ok(gateway)
+    Ok(build::target_dir()?.join(&target).join(RELEASE).join("tollgate"))
 }
 
 /// Whether an ELF file asks for no interpreter, which is what loads shared libraries.
