@@ -41,8 +41,8 @@ const SINKS: &str = "tollgate-delivery/sink-kafka,tollgate-delivery/sink-redis,t
 /// Limits over a Redis.
 const LIMITS: &str = "tollgate-engines/limits-redis";
 
-/// What is compiled with less optimisation for its tests, and how much: it would take longer than it saves. Another part than the
-/// gateway's own, which is always tried as it is shipped.
+/// Crates that are optimised less for their unit tests, and to which level: more would take longer than it saves. The gateway itself is
+/// tried as it is shipped.
 const QUICKLY_COMPILED: &[(&str, u8)] = &[
     ("tollgate-rules", 0),
     ("tollgate-contract", 1),
@@ -105,7 +105,10 @@ fn parts() -> [(&'static str, Command); 4] {
     let mut unit = test(true);
     unit.args(UNIT.iter().flat_map(|name| ["--package", name]));
     unit.args([DRIVER, SINKS, LIMITS].iter().flat_map(|set| ["--features", set]));
-    unit.args(quickly_compiled());
+    for (name, level) in QUICKLY_COMPILED {
+        let level = format!("profile.release.package.{name}.opt-level={level}");
+        unit.args(["--config", &level]);
+    }
     // In the profile that this very program was built in.
     let mut own = test(false);
     own.args(["--package", "xtask"]);
@@ -125,13 +128,6 @@ fn parts() -> [(&'static str, Command); 4] {
         ),
         ("what threads share, under many interleavings", interleavings),
     ]
-}
-
-fn quickly_compiled() -> impl Iterator<Item = String> {
-    QUICKLY_COMPILED.iter().flat_map(|(name, level)| {
-        let set = format!("profile.release.package.{name}.opt-level={level}");
-        ["--config".to_owned(), set]
-    })
 }
 
 /// Unit and property tests in the dev profile, of the crates that need no wasmtime; further arguments filter them.
