@@ -489,6 +489,30 @@ pub async fn a_move_whose_last_answer_is_lost_is_told_as_done(_: Host) {
     two.get("/moved").send().await.expect(302);
 }
 
+pub async fn what_says_that_it_is_ready_reads_over_no_silent_connection(_: Host) {
+    const READS: usize = 16;
+    let Some(database) = server("").await else { return };
+    let url = database.fresh();
+    let (_, schema) = url.rsplit_once("%3D").unwrap();
+    let wire = Wire::to(database.directory(), None).await;
+    let gateway = Gateway::start_on(&wire.url(schema), "").await;
+    wire.forgets();
+    for status in [503, 200] {
+        eventually("its health says so", async || {
+            let health = gateway.get("/health/ready").send().await;
+            (health.status == status).then_some(())
+        })
+        .await;
+    }
+    // None of them is in memory.
+    let reads = crowd(READS, 0..READS, |n| {
+        gateway.get(&format!("/not-there-{n}")).send()
+    });
+    for read in reads.await {
+        read.problem(404, "not-found");
+    }
+}
+
 /// `tollgate migrate`, with what a store holds; its output, and whether it was done.
 async fn migrate(from: &Gateway, url: &str) -> (bool, String) {
     let mut command = std::process::Command::new(binary());

@@ -636,6 +636,7 @@ harness::cases! {
             a_failover_to_a_synchronous_standby_loses_nothing,
             a_failover_to_an_asynchronous_standby_is_seen_to_lose,
             what_one_gateway_changes_the_other_shows_within_the_bound,
+            what_says_that_it_is_ready_reads_over_no_silent_connection,
         }
     }
     in_memory {

@@ -126,7 +126,7 @@ pub struct Session {
 impl Drop for Session {
     fn drop(&mut self) {
         // Else it waits for what is still to be answered, on a connection that may have fallen silent.
-        self.driver.abort();
+        self.end();
     }
 }
 
@@ -154,6 +154,11 @@ impl Session {
         };
         session.client.batch_execute(SESSION).await?;
         Ok(session)
+    }
+
+    /// Ends it; what waits for an answer is told that it is closed.
+    pub fn end(&self) {
+        self.driver.abort();
     }
 
     /// Warnings so far. One that comes with a COMMIT means that its promise may not hold.

@@ -83,8 +83,10 @@ impl Reader {
         self.given_up.load(Ordering::Acquire) || self.client().is_closed()
     }
 
+    /// What waits for its answers is told at once.
     fn give_up(&self) {
         self.given_up.store(true, Ordering::Release);
+        self.session.end();
     }
 
     /// The entries of keys, in their order, expired ones too.
@@ -241,10 +243,8 @@ impl Readers {
                     // So each is tried once, and filled again by who looks after them.
                     reader.give_up();
                 }
-                Err(_) => {
-                    reader.give_up();
-                    return Err(StoreError::Unavailable("the database does not answer".into()));
-                }
+                // Nor does it tell what others ask over it.
+                Err(_) => reader.give_up(),
             }
         }
     }
@@ -260,6 +260,15 @@ impl Readers {
             }
         }
         Err(StoreError::Unavailable("the database does not answer".into()))
+    }
+
+    /// Gives all of them up: another connection fell silent, and what swallowed its answers may swallow theirs.
+    pub fn give_up(&self) {
+        for place in &self.places {
+            if let Some(reader) = &*place.lock().unwrap_or_else(PoisonError::into_inner) {
+                reader.give_up();
+            }
+        }
     }
 
     /// Fills the places that are empty or closed.

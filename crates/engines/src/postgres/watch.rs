@@ -52,7 +52,10 @@ pub async fn run(shared: Arc<Shared>, first: Session, mut end: watch::Receiver<b
                 Err(_) => Some("the database does not answer".to_owned()),
             },
             Ok(Err(error)) => Some(told(&error)),
-            Err(_) => Some("the database does not answer".to_owned()),
+            Err(_) => {
+                shared.readers.give_up();
+                Some("the database does not answer".to_owned())
+            }
         };
         let is_away = why.is_some();
         if is_away {
