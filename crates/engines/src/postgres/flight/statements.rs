@@ -41,10 +41,9 @@ impl Statements {
                FROM unnest($1::text[], $2::bytea[], $3::bigint[], $4::bigint[], $5::bigint[]) AS w(key, value, version, expires, seen)
                WHERE e.key = w.key AND e.version = w.seen RETURNING 1)
              SELECT 1 / (count(*) = cardinality($1))::integer FROM done",
-            "WITH done AS (INSERT INTO tollgate_entries (key, value, version, expires)
-               SELECT * FROM unnest($1::text[], $2::bytea[], $3::bigint[], $4::bigint[])
-               ON CONFLICT DO NOTHING RETURNING 1)
-             SELECT 1 / (count(*) = cardinality($1))::integer FROM done",
+            // Raises if a key is there. ON CONFLICT DO NOTHING would log each row once more (48 bytes).
+            "INSERT INTO tollgate_entries (key, value, version, expires)
+             SELECT * FROM unnest($1::text[], $2::bytea[], $3::bigint[], $4::bigint[])",
             "WITH done AS (DELETE FROM tollgate_entries e USING unnest($1::text[], $2::bigint[]) AS w(key, seen)
                WHERE e.key = w.key AND e.version = w.seen RETURNING 1)
              SELECT 1 / (count(*) = cardinality($1))::integer FROM done",
