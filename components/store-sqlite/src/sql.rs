@@ -3,10 +3,10 @@
 use tollgate_store::commit::RECORD_PREFIX;
 use tollgate_store::schema;
 
-/// The view that a commit is inserted into. The number grows with every change of the trigger, so that
+/// The view that commits are inserted into. The number grows with every change of the trigger, so that
 /// instances of an older version keep theirs.
 pub const COMMIT_VIEW: &str =
-    "CREATE VIEW IF NOT EXISTS tollgate_commit_2 (body, bytes, now) AS SELECT NULL, NULL, NULL";
+    "CREATE VIEW IF NOT EXISTS tollgate_commit_3 (place, body, bytes, now) AS SELECT NULL, NULL, NULL, NULL";
 
 /// The view that the end of what is to be trimmed is inserted into, numbered as [`COMMIT_VIEW`].
 pub const TRIM_VIEW: &str = "CREATE VIEW IF NOT EXISTS tollgate_trim_1 (topic, through) AS SELECT NULL, NULL";
@@ -21,7 +21,7 @@ const TRIM_TRIGGER: &str = include_str!("sql/trim.sql");
 const RENDER: &str = include_str!("sql/render.sql");
 
 /// Whether everything that [`creation`] makes is there: its last object.
-pub const IS_READY: &str = "SELECT count(*) FROM sqlite_schema WHERE name = 'tollgate_trim_1_insert'";
+pub const IS_READY: &str = "SELECT count(*) FROM sqlite_schema WHERE name = 'tollgate_commit_3_insert'";
 /// Whether the database has no file.
 pub const IS_IN_MEMORY: &str = "SELECT count(*) FROM pragma_database_list WHERE name = 'main' AND file = ''";
 /// The version of the tables.
@@ -44,16 +44,16 @@ pub fn creation() -> Vec<String> {
     let mut statements = vec![schema::weigh(), schema::WEIGHED.to_owned()];
     statements.push(format!("PRAGMA application_id = {}", schema::APPLICATION_ID));
     statements.push(format!("PRAGMA user_version = {}", schema::VERSION));
-    statements.push(COMMIT_VIEW.to_owned());
-    statements.push(
-        TRIGGER
-            .replace("@render", RENDER)
-            .replace("@weight", schema::WEIGHT),
-    );
     statements.push(TRIM_VIEW.to_owned());
     statements.push(
         TRIM_TRIGGER
             .replace("@record", RECORD_PREFIX)
+            .replace("@weight", schema::WEIGHT),
+    );
+    statements.push(COMMIT_VIEW.to_owned());
+    statements.push(
+        TRIGGER
+            .replace("@render", RENDER)
             .replace("@weight", schema::WEIGHT),
     );
     statements
@@ -76,12 +76,12 @@ pub const RELAXED: &str = "PRAGMA synchronous = NORMAL";
 /// Copies the log into the database, with the write lock held; without it only where writers leave no gap.
 pub const CHECKPOINT: &str = "PRAGMA wal_checkpoint(FULL)";
 
-/// One commit: ?1 its body, ?2 its values. One row: version, time, sums, sequences (the last two as JSON).
+/// Commits: ?1 the list of their bodies, ?2 their values. A row each: place in the list, version, time, sums, sequences (the last two as JSON).
 pub const COMMIT: &str = include_str!("sql/commit.sql");
 
 /// The entries of ?1, a list of keys, by their place in it.
 pub const GET: &str = "
-SELECT k.key, e.value, e.version, e.expires FROM json_each(?1) AS k JOIN entries AS e ON e.key = k.value
+SELECT k.key, e.value, e.version, e.expires FROM json_each(?1) AS k CROSS JOIN entries AS e ON e.key = k.value
 WHERE e.expires IS NULL OR e.expires > max((SELECT value FROM meta WHERE name = 'now'),
   CAST(round(unixepoch('subsec') * 1000) AS INTEGER))";
 

@@ -5,12 +5,13 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 
 use tollgate_store::commit::{Commit, Entry, Item, MAX_WAIT_MS, Message, Outcome, StoreError, Topic};
-use tollgate_store::encoded::encode;
+use tollgate_store::encoded::encode_all;
 use tollgate_store::plan;
 use tollgate_store::plan::page::{self, Page};
 use tollgate_store::ports::{Store, Upkeep};
 use tollgate_store::retention::Retention;
 
+use crate::batcher::Batcher;
 use crate::database::{Connection as _, Database, Failure, Purpose, Row, Value, run};
 use crate::{maintain, open, sql, verdict};
 
@@ -26,6 +27,7 @@ const POLL_MS: (u64, u64) = (50, 250);
 /// Keys and topics in the database: the port `Store` in SQL.
 pub struct SqliteStore<D> {
     database: Rc<D>,
+    batcher: Batcher,
     deferred: RefCell<VecDeque<Vec<Value>>>,
 }
 
@@ -34,6 +36,7 @@ impl<D: Database> SqliteStore<D> {
     pub fn new(database: Rc<D>) -> Self {
         Self {
             database,
+            batcher: Batcher::default(),
             deferred: RefCell::default(),
         }
     }
@@ -97,8 +100,8 @@ impl<D: Database> SqliteStore<D> {
 
 /// Those of [`sql::COMMIT`].
 fn parameters(commit: &Commit) -> Vec<Value> {
-    let (body, bytes) = encode(commit);
-    vec![Value::Text(body), Value::Blob(bytes)]
+    let (bodies, bytes) = encode_all([commit]);
+    vec![Value::Text(bodies), Value::Blob(bytes)]
 }
 
 fn entry(row: &mut Row, from: usize) -> Result<Entry, Failure> {
@@ -138,22 +141,8 @@ fn topic(mut row: Row) -> Result<Topic, Failure> {
 impl<D: Database> Store for SqliteStore<D> {
     async fn commit(&self, commit: Commit) -> Result<Outcome, StoreError> {
         plan::validate(&commit)?;
-        let mut answer = None;
-        let mut keep = |row| {
-            answer = Some(verdict::committed(row)?);
-            Ok(true)
-        };
-        let parameters = parameters(&commit);
-        match run(
-            &*self.database,
-            Purpose::Durable,
-            sql::COMMIT,
-            parameters,
-            &mut keep,
-        )
-        .await
-        {
-            Ok(()) => answer
+        match self.batcher.commit(&*self.database, commit).await {
+            Ok(committed) => committed
                 .map(Outcome::Committed)
                 .ok_or_else(|| StoreError::Unavailable(open::IN_USE.to_owned())),
             Err(failure) => verdict::failed(failure),

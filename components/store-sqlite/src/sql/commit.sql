@@ -1,14 +1,18 @@
--- One commit; nothing at all (no row) while another host has the database: that may begin at any moment. What RETURNING reads, it reads after the trigger, in the same transaction.
-INSERT INTO tollgate_commit_2 (body, bytes, now)
-SELECT jsonb(?1), ?2,
+-- Commits, one after the other, all or none; nothing at all (no row) while another host has the database: that may begin at any moment.
+-- What RETURNING reads, it reads after the trigger of its row, in the same transaction.
+INSERT INTO tollgate_commit_3 (place, body, bytes, now)
+SELECT c.key, jsonb(c.value), ?2,
   max((SELECT value FROM meta WHERE name = 'now'), CAST(round(unixepoch('subsec') * 1000) AS INTEGER))
+FROM json_each(?1) AS c
 WHERE (SELECT value FROM meta WHERE name = 'schema') = 1
 RETURNING
-  (SELECT value FROM meta WHERE name = 'revision'),
+  place,
+  -- By the row, or SQLite would look it up once for all.
+  (SELECT value FROM meta WHERE name = 'revision' AND place >= 0),
   now,
   (SELECT json_group_array(CASE m.value ->> 0
       WHEN 'add' THEN (SELECT CAST(CAST(e.value AS TEXT) AS INTEGER) FROM entries AS e WHERE e.key = m.value ->> 1)
       ELSE 0
     END ORDER BY m.key) FROM json_each(body, '$.mutations') AS m),
   (SELECT json_group_array(t.last - (a.value ->> 1) ORDER BY a.key)
-    FROM json_each(body, '$.appends') AS a JOIN topics AS t ON t.name = a.value ->> 0)
+    FROM json_each(body, '$.appends') AS a CROSS JOIN topics AS t ON t.name = a.value ->> 0)

@@ -1,7 +1,7 @@
 -- Decides and applies one commit: the rules of `interface store`, in its order. NEW.body is the commit (see encode.rs),
 -- NEW.bytes all of its values end to end, NEW.now the store's time. A commit that is not carried out aborts the whole
 -- statement with a message that says why. Needs SQLite 3.47 (RAISE with an expression).
-CREATE TRIGGER IF NOT EXISTS tollgate_commit_2_insert INSTEAD OF INSERT ON tollgate_commit_2 BEGIN
+CREATE TRIGGER IF NOT EXISTS tollgate_commit_3_insert INSTEAD OF INSERT ON tollgate_commit_3 BEGIN
 
   SELECT RAISE(ABORT, CASE
       WHEN fingerprint = substr(NEW.bytes, NEW.body ->> '$.id[1]', NEW.body ->> '$.id[2]')
@@ -86,9 +86,9 @@ CREATE TRIGGER IF NOT EXISTS tollgate_commit_2_insert INSTEAD OF INSERT ON tollg
     FROM json_each(NEW.body, '$.appends') AS a);
 
   UPDATE topics SET bytes = bytes + (
-    SELECT sum(@weight) FROM json_each(NEW.body, '$.appends') AS a
-    JOIN messages AS m ON m.topic = topics.name AND m.sequence = topics.last - (a.value ->> 1)
-    WHERE a.value ->> 0 = topics.name)
+    SELECT sum(@weight) FROM messages AS m
+    WHERE m.topic = topics.name AND m.sequence > topics.last - (
+      SELECT t.value ->> 1 FROM json_each(NEW.body, '$.topics') AS t WHERE t.value ->> 0 = topics.name))
   WHERE name IN (SELECT t.value ->> 0 FROM json_each(NEW.body, '$.topics') AS t);
 
   INSERT INTO idempotence (id, fingerprint, answer, expires)

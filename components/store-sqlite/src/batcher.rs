@@ -1,0 +1,121 @@
+//! Commits of an instance that travel together. While one statement is at the database others gather, and go with the next: one
+//! transaction, one wait for the disk. Nobody waits for others to come.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::rc::{Rc, Weak};
+
+use tokio::sync::Mutex;
+use tollgate_store::commit::{Commit, Committed};
+use tollgate_store::encoded::encode_all;
+use tollgate_store::plan;
+
+use crate::database::{Database, Failure, Purpose, Value, run};
+use crate::{sql, verdict};
+
+/// The most commits of one statement, and the most bytes of more than one.
+const MAX_COMMITS: usize = 32;
+const MAX_BYTES: usize = 1 << 20;
+
+/// What became of a commit; `None`: nothing, another host has the database.
+type Done = Result<Option<Committed>, Failure>;
+
+/// A commit, until it is taken to the database, and then what became of it.
+enum Job {
+    Waits(Commit),
+    IsAway,
+    Done(Done),
+}
+
+/// Who waits keeps its job; a job of which nobody waits is left out.
+#[derive(Default)]
+pub struct Batcher {
+    waiting: RefCell<VecDeque<Weak<RefCell<Job>>>>,
+    /// Whoever holds it writes, for itself and for who came before it and after.
+    writer: Mutex<()>,
+}
+
+impl Batcher {
+    /// Carries out a commit that was validated. It may be done though the caller does not wait to the end.
+    pub async fn commit<D: Database>(&self, database: &D, commit: Commit) -> Done {
+        let job = Rc::new(RefCell::new(Job::Waits(commit)));
+        self.waiting.borrow_mut().push_back(Rc::downgrade(&job));
+        let _writer = self.writer.lock().await;
+        while matches!(*job.borrow(), Job::Waits(_)) {
+            self.write(database).await;
+        }
+        match job.replace(Job::IsAway) {
+            Job::Done(done) => done,
+            // Who wrote it has gone before its end.
+            _ => Err(Failure::Failed("what wrote it was interrupted".to_owned())),
+        }
+    }
+
+    /// Takes what waits to the database, as much as goes together.
+    async fn write<D: Database>(&self, database: &D) {
+        let (jobs, commits) = self.take();
+        match write(database, &commits).await {
+            Err(refused) if commits.len() > 1 && verdict::is_refusal(&refused) => {
+                // One was, and which is not said: the others need not be.
+                for (job, commit) in jobs.iter().zip(&commits) {
+                    let mut done = write(database, std::slice::from_ref(commit)).await;
+                    job.replace(Job::Done(
+                        done.as_mut()
+                            .map_err(|e| e.clone())
+                            .map(|all| all.pop().flatten()),
+                    ));
+                }
+            }
+            Err(failure) => {
+                for job in &jobs {
+                    job.replace(Job::Done(Err(failure.clone())));
+                }
+            }
+            Ok(all) => {
+                for (job, done) in jobs.iter().zip(all) {
+                    job.replace(Job::Done(Ok(done)));
+                }
+            }
+        }
+    }
+
+    fn take(&self) -> (Vec<Rc<RefCell<Job>>>, Vec<Commit>) {
+        let (mut jobs, mut commits, mut bytes) = (Vec::new(), Vec::new(), 0);
+        let mut waiting = self.waiting.borrow_mut();
+        while commits.len() < MAX_COMMITS
+            && let Some(job) = waiting.pop_front()
+        {
+            let Some(job) = job.upgrade() else { continue };
+            let taken = job.replace(Job::IsAway);
+            let Job::Waits(commit) = taken else {
+                job.replace(taken);
+                continue;
+            };
+            bytes += plan::measure(&commit).unwrap_or(MAX_BYTES);
+            if bytes > MAX_BYTES && !commits.is_empty() {
+                job.replace(Job::Waits(commit));
+                waiting.push_front(Rc::downgrade(&job));
+                break;
+            }
+            jobs.push(job);
+            commits.push(commit);
+        }
+        (jobs, commits)
+    }
+}
+
+/// In one statement: all of them, or none.
+async fn write<D: Database>(database: &D, commits: &[Commit]) -> Result<Vec<Option<Committed>>, Failure> {
+    let (bodies, bytes) = encode_all(commits);
+    let mut all = vec![None; commits.len()];
+    let mut keep = |row| {
+        let (place, committed) = verdict::committed(row)?;
+        if let Some(slot) = all.get_mut(place) {
+            *slot = Some(committed);
+        }
+        Ok(true)
+    };
+    let parameters = vec![Value::Text(bodies), Value::Blob(bytes)];
+    run(database, Purpose::Durable, sql::COMMIT, parameters, &mut keep).await?;
+    Ok(all)
+}
