@@ -2,14 +2,13 @@
 //! <https://github.com/opencontainers/image-spec/blob/main/image-layout.md>
 
 use super::{Architecture, DATA, NOBODY, sha256};
-use crate::build::root;
-use anyhow::{Context as _, Result};
-use flate2::Compression;
-use flate2::write::GzEncoder;
+use crate::build::{root, say};
+use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 use std::fs;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use tar::{Builder, EntryType, Header};
 
 /// Where the settings of the image are: the gateway is started there, and reads `tollgate.toml` if it is mounted.
@@ -33,9 +32,7 @@ pub struct Image {
 /// Writes the layout into the directory `to`, and beside it as `<to>.tar`.
 pub fn write(gateway: &Path, architecture: &Architecture, to: &Path) -> Result<Image> {
     let layer = layer(&fs::read(gateway)?)?;
-    let mut compressed = GzEncoder::new(Vec::new(), Compression::best());
-    compressed.write_all(&layer)?;
-    let compressed = compressed.finish()?;
+    let compressed = compressed(&layer)?;
     let environment = vec![
         "PATH=/usr/bin".to_owned(),
         format!("TOLLGATE_DATA={DATA}"),
@@ -74,7 +71,7 @@ pub fn write(gateway: &Path, architecture: &Architecture, to: &Path) -> Result<I
         fs::write(blobs.join(&digest), bytes)?;
         Ok(json!({ "mediaType": kind, "digest": format!("sha256:{digest}"), "size": bytes.len() }))
     };
-    let layers = [blob("application/vnd.oci.image.layer.v1.tar+gzip", &compressed)?];
+    let layers = [blob("application/vnd.oci.image.layer.v1.tar+zstd", &compressed)?];
     let config = blob(
         "application/vnd.oci.image.config.v1+json",
         &serde_json::to_vec(&config)?,
@@ -105,6 +102,26 @@ pub fn write(gateway: &Path, architecture: &Architecture, to: &Path) -> Result<I
         archive,
         environment,
         command,
+    })
+}
+
+/// By zstd, a quarter less than gzip makes of it. Docker reads such layers since version 23, containerd since 1.5, Podman and CRI-O
+/// since 2020. <https://github.com/opencontainers/image-spec/blob/main/layer.md#zstd-media-types>
+fn compressed(layer: &[u8]) -> Result<Vec<u8>> {
+    say("compressing the image");
+    let mut command = Command::new("zstd");
+    command.args(["-19", "-T0", "--quiet", "--stdout"]);
+    command.stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut zstd = command
+        .spawn()
+        .context("the image takes zstd: apt install zstd")?;
+    let mut input = zstd.stdin.take().context("zstd reads nothing")?;
+    std::thread::scope(|scope| {
+        // It says at its end what became of it.
+        scope.spawn(move || input.write_all(layer));
+        let output = zstd.wait_with_output()?;
+        ensure!(output.status.success(), "zstd failed ({})", output.status);
+        Ok(output.stdout)
     })
 }
 
