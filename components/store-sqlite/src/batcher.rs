@@ -1,5 +1,5 @@
-//! Commits of an instance that travel together. While one statement is at the database others gather, and go with the next: one
-//! transaction, one wait for the disk. Nobody waits for others to come.
+//! Commits of an instance that travel together, as one statement: one transaction, one wait for the disk. Nobody waits for others to
+//! come; but everything of the instance that can run does so first, since a statement holds it up.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -10,7 +10,7 @@ use tollgate_store::commit::{Commit, Committed};
 use tollgate_store::encoded::encode_all;
 use tollgate_store::plan;
 
-use crate::database::{Database, Failure, Purpose, Value, run};
+use crate::database::{Database, Failure, Purpose, Value, Way, run};
 use crate::{sql, verdict};
 
 /// The most commits of one statement, and the most bytes of more than one.
@@ -27,68 +27,65 @@ enum Job {
     Done(Done),
 }
 
+type Shared = Rc<RefCell<Job>>;
+
 /// Who waits keeps its job; a job of which nobody waits is left out.
 #[derive(Default)]
 pub struct Batcher {
     waiting: RefCell<VecDeque<Weak<RefCell<Job>>>>,
-    /// Whoever holds it writes, for itself and for who came before it and after.
+    /// Whoever holds it writes, for itself and for others.
     writer: Mutex<()>,
 }
 
 impl Batcher {
-    /// Carries out a commit that was validated. It may be done though the caller does not wait to the end.
+    /// Carries out a commit that was validated.
     pub async fn commit<D: Database>(&self, database: &D, commit: Commit) -> Done {
         let job = Rc::new(RefCell::new(Job::Waits(commit)));
         self.waiting.borrow_mut().push_back(Rc::downgrade(&job));
         let _writer = self.writer.lock().await;
         while matches!(*job.borrow(), Job::Waits(_)) {
+            database.give_way().await;
             self.write(database).await;
         }
         match job.replace(Job::IsAway) {
             Job::Done(done) => done,
-            // Who wrote it has gone before its end.
-            _ => Err(Failure::Failed("what wrote it was interrupted".to_owned())),
+            _ => Err(Failure::Failed("nobody has answered the commit".to_owned())),
         }
     }
 
     /// Takes what waits to the database, as much as goes together.
     async fn write<D: Database>(&self, database: &D) {
-        let (jobs, commits) = self.take();
-        match write(database, &commits).await {
+        let batch = self.take();
+        let commits = &batch.commits;
+        match write(database, commits).await {
             Err(refused) if commits.len() > 1 && verdict::is_refusal(&refused) => {
                 // One was, and which is not said: the others need not be.
-                for (job, commit) in jobs.iter().zip(&commits) {
-                    let mut done = write(database, std::slice::from_ref(commit)).await;
-                    job.replace(Job::Done(
-                        done.as_mut()
-                            .map_err(|e| e.clone())
-                            .map(|all| all.pop().flatten()),
-                    ));
+                for (job, commit) in batch.jobs.iter().zip(commits) {
+                    let alone = write(database, std::slice::from_ref(commit)).await;
+                    job.replace(Job::Done(alone.map(|mut all| all.pop().flatten())));
                 }
             }
             Err(failure) => {
-                for job in &jobs {
+                for job in &batch.jobs {
                     job.replace(Job::Done(Err(failure.clone())));
                 }
             }
             Ok(all) => {
-                for (job, done) in jobs.iter().zip(all) {
+                for (job, done) in batch.jobs.iter().zip(all) {
                     job.replace(Job::Done(Ok(done)));
                 }
             }
         }
     }
 
-    fn take(&self) -> (Vec<Rc<RefCell<Job>>>, Vec<Commit>) {
+    fn take(&self) -> Batch<'_> {
         let (mut jobs, mut commits, mut bytes) = (Vec::new(), Vec::new(), 0);
         let mut waiting = self.waiting.borrow_mut();
         while commits.len() < MAX_COMMITS
             && let Some(job) = waiting.pop_front()
         {
             let Some(job) = job.upgrade() else { continue };
-            let taken = job.replace(Job::IsAway);
-            let Job::Waits(commit) = taken else {
-                job.replace(taken);
+            let Job::Waits(commit) = job.replace(Job::IsAway) else {
                 continue;
             };
             bytes += plan::measure(&commit).unwrap_or(MAX_BYTES);
@@ -100,7 +97,31 @@ impl Batcher {
             jobs.push(job);
             commits.push(commit);
         }
-        (jobs, commits)
+        Batch {
+            batcher: self,
+            jobs,
+            commits,
+        }
+    }
+}
+
+/// What was taken, in order.
+struct Batch<'a> {
+    batcher: &'a Batcher,
+    jobs: Vec<Shared>,
+    commits: Vec<Commit>,
+}
+
+impl Drop for Batch<'_> {
+    /// Whoever leaves while the database is busy has done nothing for the others yet: they wait again.
+    fn drop(&mut self) {
+        let mut waiting = self.batcher.waiting.borrow_mut();
+        for (job, commit) in self.jobs.drain(..).zip(self.commits.drain(..)).rev() {
+            if matches!(*job.borrow(), Job::IsAway) {
+                job.replace(Job::Waits(commit));
+                waiting.push_front(Rc::downgrade(&job));
+            }
+        }
     }
 }
 
@@ -116,6 +137,7 @@ async fn write<D: Database>(database: &D, commits: &[Commit]) -> Result<Vec<Opti
         Ok(true)
     };
     let parameters = vec![Value::Text(bodies), Value::Blob(bytes)];
-    run(database, Purpose::Durable, sql::COMMIT, parameters, &mut keep).await?;
+    let how = (Purpose::Durable, Way::Now);
+    run(database, how, sql::COMMIT, parameters, &mut keep).await?;
     Ok(all)
 }

@@ -64,7 +64,7 @@ pub fn creation() -> Vec<String> {
 /// `wal_autocheckpoint` is off because of a defect of SQLite before 3.51.3 (Spin has 3.49): two checkpoints, one right
 /// after the other, can lose what is committed during the second. [`CHECKPOINT`] is rarer, and keeps writers out.
 pub const PRAGMAS: [&str; 4] = [
-    "PRAGMA busy_timeout = 100",
+    "PRAGMA busy_timeout = 25",
     "PRAGMA journal_mode = WAL",
     "PRAGMA wal_autocheckpoint = 0",
     "PRAGMA journal_size_limit = 67108864",

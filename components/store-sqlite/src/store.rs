@@ -12,11 +12,13 @@ use tollgate_store::ports::{Store, Upkeep};
 use tollgate_store::retention::Retention;
 
 use crate::batcher::Batcher;
-use crate::database::{Connection as _, Database, Failure, Purpose, Row, Value, run};
+use crate::database::{Connection as _, Database, Failure, Purpose, Row, Value, Way, run};
 use crate::{maintain, open, sql, verdict};
 
 /// The most deferred commits that wait for a database which is busy or not open yet. Beyond it they are lost.
 const MAX_SUBMITTED: usize = 1_024;
+/// The most entries that are read in one piece; each is a mebibyte at most, and Spin gives 128 of them.
+const MAX_AT_ONCE: usize = 64;
 /// How long other instances are given to defer clicks that they are about to defer, milliseconds. It is
 /// many times what that takes, but Spin guarantees no bound.
 const SETTLE_MS: u64 = 500;
@@ -55,7 +57,7 @@ impl<D: Database> SqliteStore<D> {
             // Nobody waits for the outcome.
             let _ = run(
                 &*self.database,
-                Purpose::Relaxed,
+                (Purpose::Relaxed, Way::Now),
                 sql::COMMIT,
                 parameters,
                 &mut |_| Ok(true),
@@ -76,19 +78,26 @@ impl<D: Database> SqliteStore<D> {
 
     async fn query(
         &self,
+        way: Way,
         sql: &str,
         parameters: Vec<Value>,
         mut each: impl FnMut(Row) -> Result<bool, Failure>,
     ) -> Result<(), StoreError> {
-        run(&*self.database, Purpose::Durable, sql, parameters, &mut each)
-            .await
-            .map_err(unavailable)
+        run(
+            &*self.database,
+            (Purpose::Durable, way),
+            sql,
+            parameters,
+            &mut each,
+        )
+        .await
+        .map_err(unavailable)
     }
 
     async fn messages(&self, topic: &str, after: u64, limit: u32) -> Result<Vec<Message>, StoreError> {
         let mut page = Page::new(limit);
         let parameters = vec![topic.into(), after.into(), page::limit(limit).into()];
-        self.query(sql::READ, parameters, |row| {
+        self.query(Way::Streamed, sql::READ, parameters, |row| {
             let message = message(topic, row)?;
             let bytes = page::message_bytes(&message);
             Ok(page.push(message, bytes))
@@ -158,7 +167,7 @@ impl<D: Database> Store for SqliteStore<D> {
         }
         let parameters = parameters(&commit);
         let tried = match self.database.opened(Purpose::Relaxed) {
-            Some(connection) => connection.execute_now(sql::COMMIT, parameters.clone()),
+            Some(connection) => connection.execute_now(sql::COMMIT, parameters.clone(), &mut |_| Ok(true)),
             None => Err(Failure::Busy(String::new())),
         };
         let mut waiting = self.deferred.borrow_mut();
@@ -181,7 +190,12 @@ impl<D: Database> Store for SqliteStore<D> {
         let _ = self.database.connection(Purpose::Relaxed).await;
         let mut entries = vec![None; keys.len()];
         let parameters = vec![serde_json::Value::from(keys).to_string().into()];
-        self.query(sql::GET, parameters, |mut row| {
+        let way = if keys.len() <= MAX_AT_ONCE {
+            Way::Now
+        } else {
+            Way::Streamed
+        };
+        self.query(way, sql::GET, parameters, |mut row| {
             let index = row.number(0)? as usize;
             let found = entry(&mut row, 1)?;
             if let Some(slot) = entries.get_mut(index) {
@@ -202,7 +216,7 @@ impl<D: Database> Store for SqliteStore<D> {
         let end = page::prefix_end(prefix).map_or(Value::Null, Value::Text);
         let mut page = Page::new(limit);
         let parameters = vec![start.into(), end, page::limit(limit).into()];
-        self.query(sql::SCAN, parameters, |mut row| {
+        self.query(Way::Streamed, sql::SCAN, parameters, |mut row| {
             let item = Item {
                 key: row.text(0)?,
                 entry: entry(&mut row, 1)?,
@@ -233,7 +247,7 @@ impl<D: Database> Store for SqliteStore<D> {
         let mut topics = Vec::new();
         // A topic's name is never empty: all come after the empty text.
         let parameters = vec![after.unwrap_or("").into(), page::limit(limit).into()];
-        self.query(sql::TOPICS, parameters, |row| {
+        self.query(Way::Streamed, sql::TOPICS, parameters, |row| {
             topics.push(topic(row)?);
             Ok(true)
         })

@@ -33,8 +33,9 @@ impl Connection for Link {
         statement::execute(&self.0, sql, parameters, each)
     }
 
-    fn execute_now(&self, sql: &str, parameters: Vec<Value>) -> Result<(), Failure> {
-        statement::execute(&self.0, sql, parameters, &mut |_| Ok(true))
+    fn execute_now(&self, sql: &str, parameters: Vec<Value>, each: Each<'_>) -> Result<(), Failure> {
+        self.1.set(self.1.get() + 1);
+        statement::execute(&self.0, sql, parameters, each)
     }
 }
 
@@ -89,6 +90,10 @@ impl Database for Native {
 
     async fn pause(&self, ms: u64) {
         sleep(ms).await;
+    }
+
+    async fn give_way(&self) {
+        tokio::task::yield_now().await;
     }
 
     fn now_ns(&self) -> u64 {
