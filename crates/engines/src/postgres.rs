@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::time::{Duration, Instant};
 
 use tokio::sync::{oneshot, watch as channel};
+use tollgate_store::cache::Cache;
 use tollgate_store::commit::{Commit, Entry, Item, Message, Outcome, StoreError, Topic};
 use tollgate_store::plan::{self, page};
 use tollgate_store::ports::Store;
@@ -19,10 +20,9 @@ use crate::buckets::{SharedLimits, exact, telling};
 use crate::engine::Engine;
 use crate::reply::Reply;
 use crate::sqlite::OpenError;
-use crate::stats::Stats;
+use crate::stats::{Room, Stats};
 use crate::tails::{Tail, Tails, first_messages};
 
-mod cache;
 mod connect;
 mod flight;
 mod limits;
@@ -37,7 +37,6 @@ mod takes;
 mod watch;
 mod writer;
 
-use cache::Cache;
 use connect::{Address, Session, told};
 use queue::Queue;
 use reads::Readers;
@@ -275,6 +274,7 @@ impl Engine for PostgresStore {
 
     fn stats(&self) -> Stats {
         let counts = &self.shared.counts;
+        let (entries, bytes) = self.shared.cache.room();
         Stats {
             commits: counts.commits.get(),
             groups: counts.groups.get(),
@@ -286,7 +286,7 @@ impl Engine for PostgresStore {
             dropped: counts.dropped.get(),
             cache_hits: counts.hits.get(),
             cache_misses: counts.misses.get(),
-            cached: self.shared.cache.room(),
+            cached: Room { entries, bytes },
             swept: counts.swept.get(),
             retries: counts.retries.get(),
             resolved: counts.resolved.get(),

@@ -3,6 +3,7 @@
 //! `tests/contract`.
 
 pub mod bucket;
+pub mod cache;
 pub mod commit;
 pub mod deleted;
 pub mod encoded;

@@ -14,6 +14,7 @@ use futures::future::OptionFuture;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, Error, Row, Statement};
 use tollgate_store::commit::{Condition, Entry, Outcome, StoreError};
+use tollgate_store::lane::before_first;
 use tollgate_store::plan::group::{Base, Found, Group};
 use tollgate_store::plan::{Extent, MAX_STORED, Record};
 
@@ -187,14 +188,13 @@ pub async fn carry_out(
         .iter()
         .map(|(key, found)| (key.clone(), found.clone()))
         .collect();
-    // Versions of a lane have its residue, so that no two lanes ever give the same one.
-    let (lanes, residue) = (
+    let first = wanted.lanes.first().map_or(0, |lane| lane.unsigned_abs());
+    let mut group = Group::spaced(
+        looked,
+        now,
+        before_first(revision, first, lanes),
         u64::from(lanes.max(1)),
-        unsigned(i64::from(wanted.lanes.first().copied().unwrap_or(0))),
     );
-    // The greatest that has the residue and is not above what they have given; the next is above it.
-    let behind = (revision + lanes - residue) % lanes;
-    let mut group = Group::spaced(looked, now, revision - behind, lanes);
     let outcomes = jobs.iter().map(|job| match group.decide(job.commit.clone()) {
         Ok(outcome) => outcome,
         Err(never) => match never {},

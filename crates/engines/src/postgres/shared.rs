@@ -4,12 +4,12 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use tollgate_store::cache::{Cache, Moment};
 use tollgate_store::commit::{Commit, Outcome, StoreError};
 use tollgate_store::plan;
 use tollgate_store::plan::group::Found;
 use tollgate_store::retention::Keeping;
 
-use super::cache::{Cache, Moment};
 use super::connect::Address;
 use super::flight::Written;
 use super::queue::{self, Queue, Refused, Waiting};

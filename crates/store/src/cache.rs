@@ -1,13 +1,11 @@
-//! Entries in memory, and how long ago each was true. What is used is looked at again every half of the bound
-//! ([`super::watch`]); what was not looked at within the bound is read anew.
+//! Entries of a store that others write to, in memory, and how long ago each was true. What is used is looked at again by and by
+//! ([`Cache::take_used`], [`Cache::confirm`]); what was not looked at within the bound is read anew. Times are passed in.
 
 use std::hash::{BuildHasher, RandomState};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use crate::plan::group::Found;
 use hashbrown::HashMap;
-use tollgate_store::plan::group::Found;
-
-use crate::stats::Room;
 
 const SHARDS: usize = 64;
 /// The bytes that the maps need for one entry besides its key and value, roughly.
@@ -49,19 +47,32 @@ fn weight(key: &str, found: &Found) -> usize {
 pub struct Generation(u64);
 
 /// Entries that were read or written lately, absent ones too.
-pub struct Cache {
+pub struct Cache<S = RandomState> {
     shards: Vec<Mutex<Shard>>,
-    hasher: RandomState,
+    hasher: S,
     max_entries: usize,
     max_bytes: usize,
+}
+
+impl<S> std::fmt::Debug for Cache<S> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Cache").finish_non_exhaustive()
+    }
 }
 
 impl Cache {
     /// At most that many entries and bytes, about.
     pub fn new(max_entries: usize, max_bytes: usize) -> Self {
+        Self::with_hasher(max_entries, max_bytes, RandomState::new())
+    }
+}
+
+impl<S: BuildHasher> Cache<S> {
+    /// The same; which keys share a lock, the hasher says.
+    pub fn with_hasher(max_entries: usize, max_bytes: usize, hasher: S) -> Self {
         Self {
             shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
-            hasher: RandomState::new(),
+            hasher,
             max_entries: (max_entries / SHARDS / 2).max(1),
             max_bytes: (max_bytes / SHARDS / 2).max(1),
         }
@@ -153,15 +164,15 @@ impl Cache {
         }
     }
 
-    /// What it holds.
-    pub fn room(&self) -> Room {
-        let mut room = Room::default();
+    /// Entries and bytes that it holds.
+    pub fn room(&self) -> (u64, u64) {
+        let (mut entries, mut bytes) = (0, 0);
         for shard in &self.shards {
             let shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
-            room.entries += (shard.young.len() + shard.old.len()) as u64;
-            room.bytes += (shard.young_bytes + shard.old_bytes) as u64;
+            entries += (shard.young.len() + shard.old.len()) as u64;
+            bytes += (shard.young_bytes + shard.old_bytes) as u64;
         }
-        room
+        (entries, bytes)
     }
 
     fn put(&self, shard: &mut Shard, key: &str, found: Found, moment: Moment) {
@@ -212,7 +223,7 @@ fn version(found: &Found) -> i64 {
 mod tests {
     use std::sync::Arc;
 
-    use tollgate_store::commit::Entry;
+    use crate::commit::Entry;
 
     use super::*;
 
@@ -266,10 +277,10 @@ mod tests {
             cache.fill(&key, entry(1), generation, at(1));
             cache.get(&key, 0);
         }
-        let room = cache.room();
+        let (entries, bytes) = cache.room();
         assert!(
-            room.entries > 100 && room.entries <= 64 * SHARDS as u64 && room.bytes <= 1 << 20,
-            "{room:?}"
+            entries > 100 && entries <= 64 * SHARDS as u64 && bytes <= 1 << 20,
+            "{entries} entries, {bytes} bytes"
         );
         let used: usize = cache
             .shards
