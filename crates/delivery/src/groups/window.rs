@@ -263,6 +263,21 @@ impl Windows {
         }
     }
 
+    /// That these windows are still what was read, but for those that [`Windows::write`] says it of.
+    pub fn unchanged(&self, keys: &Keys, numbers: impl IntoIterator<Item = u64>) -> Vec<Condition> {
+        let conditions = numbers.into_iter().filter_map(|number| {
+            let (key, window) = (keys.window(number), self.windows.get(&number));
+            match window {
+                Some(window) if window.changed => None,
+                _ => Some(match window.and_then(|window| window.version) {
+                    Some(version) => Condition::Version { key, version },
+                    None => Condition::Absent(key),
+                }),
+            }
+        });
+        conditions.collect()
+    }
+
     /// Which messages may be leased at `now`, at most `most`.
     pub fn choose(&self, ordered: bool, max_attempts: u32, now: u64, most: usize) -> Choice {
         let mut choice = Choice::default();

@@ -93,7 +93,7 @@ pub async fn advance<S: Store>(store: &S, id: &str, now: u64) -> Result<Step, St
     if entries == 0 {
         return match seed::read(store, &live.draw).await {
             Ok(seed) => finish(store, &live, &seed, None).await,
-            Err(error) => unless_drawn(store, id, error).await,
+            Err(error) => unless_drawn(store, &live, error).await,
         };
     }
     if closed.root.is_none() {
@@ -233,7 +233,7 @@ async fn count<S: Store>(store: &S, live: &Live, entries: u64) -> Result<Step, S
             let root = draw.root().ok_or_else(|| stored::damaged("root"))?;
             let index = match &seed {
                 Ok(seed) => seed::winner(seed, &root, beacon, entries),
-                Err(error) => return unless_drawn(store, id, error.clone()).await,
+                Err(error) => return unless_drawn(store, live, error.clone()).await,
             };
             let winner = Walk::from(store, id, index + 1).take(1).await?;
             let winner = winner
@@ -267,7 +267,7 @@ async fn count<S: Store>(store: &S, live: &Live, entries: u64) -> Result<Step, S
     if tally.next > entries {
         return match seed {
             Ok(seed) => finish(store, live, &seed, Some((tally, condition))).await,
-            Err(error) => unless_drawn(store, id, error).await,
+            Err(error) => unless_drawn(store, live, error).await,
         };
     }
     let progress = Commit {
@@ -284,11 +284,16 @@ async fn count<S: Store>(store: &S, live: &Live, entries: u64) -> Result<Step, S
     Ok(Step::More)
 }
 
-/// A seed that is gone is no fault where somebody else has drawn in between.
-async fn unless_drawn<S: Store>(store: &S, id: &str, error: StoreError) -> Result<Step, StoreError> {
-    match load(store, id).await? {
-        Some(live) if live.draw.outcome.is_none() => Err(error),
-        _ => Ok(Step::Done),
+/// A seed that is gone is no fault where somebody else has drawn in between. Memory may not know of that yet: the store is asked.
+async fn unless_drawn<S: Store>(store: &S, live: &Live, error: StoreError) -> Result<Step, StoreError> {
+    let unchanged = Commit {
+        partition: Draw::partition(&live.draw.id),
+        conditions: vec![live.unchanged()],
+        ..Commit::default()
+    };
+    match store.commit(unchanged).await? {
+        Outcome::Committed(_) => Err(error),
+        _ => Ok(Step::More),
     }
 }
 

@@ -290,19 +290,23 @@ pub(super) async fn settle<S: Store>(
             }
             acted.push((sequence, lease));
         }
-        if !acted.is_empty() {
+        if !acted.is_empty() || !lost.is_empty() {
             let mut commit = Commit {
                 partition: keys.partition().to_owned(),
                 conditions: vec![Condition::NowIn {
                     start: None,
-                    end: Some(end),
+                    end: (!acted.is_empty()).then_some(end),
                 }],
                 ..Commit::default()
             };
             windows.write(&keys, &mut commit);
+            // What was read may be older than a lease that another gateway has just given.
+            let doubtful: BTreeSet<u64> = lost.iter().map(|(sequence, _)| window_of(*sequence)).collect();
+            commit.conditions.extend(windows.unchanged(&keys, doubtful));
             let deletes = carried.into_iter().map(|key| Mutation::Delete { key });
             commit.mutations.extend(deletes);
             let done = match world.store.commit(commit).await? {
+                Outcome::Committed(_) if acted.is_empty() => Done::Committed,
                 Outcome::Committed(done) => {
                     settled.first_at = if settled.count == 0 {
                         done.time
