@@ -9,6 +9,8 @@ use tollgate_store::ports::Buckets;
 
 use crate::bug::Bug;
 use crate::coverage::Seen;
+use crate::postgres::Gateway;
+use crate::postgres::debts::is_shared;
 use crate::world::Sim;
 
 /// Admissions of a bucket that are looked back upon.
@@ -26,6 +28,8 @@ struct Plain {
 /// The limiter's buckets in a simulated world, compared with a second, plain computation.
 pub struct SimBuckets {
     sim: Rc<Sim>,
+    /// With whom some are shared.
+    shared: Option<Rc<Gateway>>,
     states: RefCell<BTreeMap<String, State>>,
     plain: RefCell<BTreeMap<String, Plain>>,
     seen: Cell<u64>,
@@ -33,9 +37,10 @@ pub struct SimBuckets {
 }
 
 impl SimBuckets {
-    pub fn new(sim: Rc<Sim>) -> Self {
+    pub fn new(sim: Rc<Sim>, shared: Option<Rc<Gateway>>) -> Self {
         Self {
             sim,
+            shared,
             states: RefCell::default(),
             plain: RefCell::default(),
             seen: Cell::default(),
@@ -68,6 +73,58 @@ impl SimBuckets {
         drop(held);
         self.compare(buckets, now, &taken);
         taken
+    }
+
+    /// As `crates/engines/src/buckets/shared.rs` does: looks at those that are shared, takes from the others, then from the shared.
+    fn take_together(&self, gateway: &Gateway, buckets: &[Bucket]) -> Result<Vec<Level>, TakeError> {
+        let (mut others, mut looked) = (Vec::new(), Vec::new());
+        for bucket in buckets {
+            let found = match is_shared(bucket) {
+                true => gateway.look_shared(bucket)?,
+                false => None,
+            };
+            if found.is_none() {
+                others.push(match is_shared(bucket) {
+                    true => gateway.share_of(bucket)?,
+                    false => bucket.clone(),
+                });
+            }
+            looked.push(found);
+        }
+        // The levels of all, in their places.
+        let merged = |levels: Vec<Level>| {
+            let mut levels = levels.into_iter();
+            let all = looked.iter().map(|found| match found {
+                Some((_, level)) => Some(*level),
+                None => levels.next(),
+            });
+            all.flatten().collect::<Vec<Level>>()
+        };
+        if let Some(lacking) = looked.iter().position(|found| found.is_some_and(|(has, _)| !has)) {
+            self.sim.saw(Seen::SharedRefused);
+            others.iter_mut().for_each(|bucket| bucket.cost = 0);
+            let levels = merged(self.take_now(&others)?);
+            let index = u32::try_from(lacking).unwrap_or(u32::MAX);
+            return Err(TakeError::Refused { index, levels });
+        }
+        let taken = self.take_now(&others);
+        let levels = match taken {
+            Err(TakeError::Refused { index, levels }) => {
+                let mut place = looked.iter().enumerate().filter(|(_, found)| found.is_none());
+                let index = place.nth(index as usize).map_or(0, |(at, _)| at as u32);
+                let levels = merged(levels);
+                return Err(TakeError::Refused { index, levels });
+            }
+            other => other?,
+        };
+        let mut levels = levels.into_iter();
+        let all = buckets.iter().zip(&looked).map(|(bucket, found)| {
+            let own = if found.is_none() { levels.next() } else { None };
+            let charged = is_shared(bucket).then(|| gateway.take_shared(bucket)).flatten();
+            own.or(charged)
+                .ok_or_else(|| TakeError::Unavailable("no level was told".into()))
+        });
+        all.collect()
     }
 
     /// What the rules are given for the time: with a bug, one that counts a step back as a step forward.
@@ -138,6 +195,9 @@ impl Buckets for SimBuckets {
         if self.sim.one_of(50) {
             self.sim.executor.give_way().await;
         }
-        self.take_now(&buckets)
+        match &self.shared {
+            Some(gateway) if buckets.iter().any(is_shared) => self.take_together(gateway, &buckets),
+            _ => self.take_now(&buckets),
+        }
     }
 }

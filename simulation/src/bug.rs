@@ -108,10 +108,32 @@ pub enum Bug {
     ShowDeleted,
     /// A deletion leaves the newest message.
     DeleteTooLittle,
+    /// A COMMIT whose answer is lost is taken for one that was not done.
+    RetryBlindly,
+    /// It is taken for one that was done.
+    TakeLostForDone,
+    /// What became of it is read without waiting for who holds the writer's row.
+    ReadOwnUnlocked,
+    /// A group does not compare what it replaces with what it read.
+    SkipFence,
+    /// The standby lags behind what was answered.
+    AsynchronousStandby,
+    /// Entries in memory are taken to be as they were.
+    SkipRevalidation,
+    /// A read that was late is kept, though the gateway has written meanwhile.
+    FillByOlderRead,
+    /// What was read counts as true when its answer came.
+    MomentAfterRead,
+    /// What only the holder of a lease may write is written without its fence.
+    LeaseWithoutFence,
+    /// A report of what was admitted is charged each time it comes.
+    ChargeTwice,
+    /// One whose answer is lost is not told again.
+    ForgetReport,
 }
 
 impl Bug {
-    /// All of them.
+    /// All of them that a gateway with a store of its own can have.
     pub const ALL: &'static [Bug] = &[
         Bug::DropAbsent,
         Bug::DropVersion,
@@ -165,5 +187,20 @@ impl Bug {
         Bug::ComeTwice,
         Bug::ShowDeleted,
         Bug::DeleteTooLittle,
+    ];
+
+    /// Those of gateways that share a store.
+    pub const OF_FLEETS: &'static [Bug] = &[
+        Bug::RetryBlindly,
+        Bug::TakeLostForDone,
+        Bug::ReadOwnUnlocked,
+        Bug::SkipFence,
+        Bug::AsynchronousStandby,
+        Bug::SkipRevalidation,
+        Bug::FillByOlderRead,
+        Bug::MomentAfterRead,
+        Bug::LeaseWithoutFence,
+        Bug::ChargeTwice,
+        Bug::ForgetReport,
     ];
 }

@@ -118,6 +118,67 @@ seen! {
     AckedLate = "leases that ran out before they were acknowledged",
     GivenUp = "messages leased as often as they may be",
     ProgressLost = "relay commits whose outcome was not known",
+    LockWaits = "waits for a lock",
+    LockTimeouts = "of them, those that took too long",
+    LocksLost = "groups whose lanes and topics were not locked",
+    Fenced = "groups refused by the comparison of what they replace",
+    Serialisation = "serialisation failures",
+    Retries = "groups tried again",
+    ConnectionsCut = "connections cut in the middle of a question",
+    CommitRepliesLost = "answers to COMMIT that were lost",
+    FlightsSilent = "flights that were never answered",
+    ResolvedDone = "lost COMMITs that had been done",
+    ResolvedUndone = "lost COMMITs that had not",
+    Unresolved = "lost COMMITs of which nothing could be learned",
+    IdleInTransaction = "transactions ended since their gateway stood still",
+    DatabaseCrashes = "crashes of the database",
+    Failovers = "failovers to the synchronous standby",
+    CommitsInDoubt = "groups that were committed as the database went, and answered to nobody",
+    Silences = "times in which nothing got through to the database",
+    GatewaysApart = "times in which one gateway did not reach it",
+    Away = "times that it counted as away for a gateway",
+    DatabaseClock = "steps of the database's clock",
+    StoodStill = "gateways that stood still",
+    SlowReads = "slow reads",
+    FromMemory = "entries answered from memory",
+    Revalidated = "entries in memory that were looked at again",
+    FoundChanged = "of them, those that had changed",
+    NotKnownYet = "answers by which something is not there that was just made over another gateway",
+    LeasesTaken = "leases taken",
+    LeasesLost = "holders of a lease that learned from its fence that it is not theirs",
+    RelaysOvertaken = "relays that ended since their lease had",
+    SharedAdmitted = "requests admitted by a shared limit",
+    SharedRefused = "requests refused by one",
+    ReportsRepeated = "reports that had been charged when they came again",
+    CountedApart = "times that a gateway began to count by its share",
+    ByShare = "requests judged by a share",
+    AttemptsWithheld = "attempts withheld, since the lease might end before them",
+}
+
+impl Seen {
+    /// Whether it happens only where several gateways share a store.
+    pub fn is_of_fleets(self) -> bool {
+        self >= Self::LockWaits
+    }
+
+    /// Whether it happens only where a gateway has a store of its own.
+    pub fn is_of_one(self) -> bool {
+        matches!(
+            self,
+            Self::PowerLosses
+                | Self::CrashesDuringSync
+                | Self::LostWrites
+                | Self::TornWrites
+                | Self::ReorderedWrites
+                | Self::KeptWrites
+                | Self::FailedSyncs
+                | Self::FailedRecoveries
+                | Self::DiskFull
+                | Self::StoreRequestsLost
+                | Self::StoreRepliesLost
+                | Self::ClicksLost
+        )
+    }
 }
 
 /// How often each happened.

@@ -19,6 +19,9 @@ pub struct GroupWrites {
     pub records: Vec<Arc<Idempotence>>,
     pub revision: u64,
     pub now: u64,
+    /// Where gateways share a store: the lanes that the group is in, and who wrote it.
+    pub lanes: Vec<u32>,
+    pub by: String,
 }
 
 impl GroupWrites {

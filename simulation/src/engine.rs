@@ -3,7 +3,7 @@
 //! Nothing is shown or answered before the sync, and nothing is written any more once it has failed.
 
 use std::cell::{Cell, RefCell};
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::convert::Infallible;
 use std::future::poll_fn;
 use std::rc::Rc;
@@ -14,7 +14,6 @@ use tollgate_store::commit::{
     self, Commit, Condition, Entry, MAX_STEPS, Mutation, Outcome, Part, StoreError,
 };
 use tollgate_store::deleted;
-use tollgate_store::plan::coalescer::Coalescer;
 use tollgate_store::plan::group::{Base, Found, Group};
 use tollgate_store::plan::{self, Extent, Record};
 
@@ -22,6 +21,7 @@ use crate::bug::Bug;
 use crate::coverage::Seen;
 use crate::disk::{GroupWrites, State};
 use crate::executor::{Home, Parcel, TaskId};
+use crate::front::Front;
 use crate::world::Sim;
 
 mod port;
@@ -32,8 +32,6 @@ const QUEUE: usize = 10;
 const GROUP: usize = 6;
 /// How long a deferred change may wait for company, microseconds.
 const DEFER_PATIENCE: u64 = 100_000;
-/// How long it may be combined where it arose before that, as in a thread's rules, microseconds.
-const FLUSH: u64 = 20_000;
 
 type Reply = Rc<Parcel<Result<Outcome, StoreError>>>;
 
@@ -56,13 +54,7 @@ pub struct Engine {
     /// What readers see.
     state: RefCell<State>,
     queue: RefCell<Queue>,
-    /// What was deferred and not handed on yet.
-    near: RefCell<Coalescer>,
-    /// Whether somebody will hand it on.
-    flushing: Cell<bool>,
-    /// Requests that may be redirects.
-    visits: RefCell<BTreeSet<u64>>,
-    next_visit: Cell<u64>,
+    pub front: Front,
     writer: Cell<Option<TaskId>>,
     tails: RefCell<Vec<TaskId>>,
     poisoned: Cell<bool>,
@@ -116,10 +108,7 @@ impl Engine {
             latest: Cell::new(state.now),
             state: RefCell::new(state),
             queue: RefCell::default(),
-            near: RefCell::default(),
-            flushing: Cell::new(false),
-            visits: RefCell::default(),
-            next_visit: Cell::new(0),
+            front: Front::default(),
             writer: Cell::new(None),
             tails: RefCell::default(),
             poisoned: Cell::new(false),
@@ -239,6 +228,8 @@ impl Engine {
                 entries: writes.entries.clone(),
                 messages: Vec::new(),
                 records: writes.records.clone(),
+                lanes: Vec::new(),
+                by: String::new(),
                 ..**writes
             };
             sim.model.borrow_mut().in_doubt(Rc::clone(writes));
@@ -249,6 +240,8 @@ impl Engine {
                 entries: Vec::new(),
                 messages: writes.messages.clone(),
                 records: Vec::new(),
+                lanes: Vec::new(),
+                by: String::new(),
                 ..**writes
             };
             sim.disk.borrow_mut().write(Rc::new(messages_only));
@@ -279,7 +272,7 @@ impl Engine {
         if early {
             // The bug: callers that wait are answered before this is over.
             let late = Rc::clone(sim);
-            sim.executor.spawn(Home::Process, async move {
+            sim.executor.spawn(Home::Process(0), async move {
                 late.executor.sleep(micros).await;
                 late.disk.borrow_mut().sync();
             });
@@ -306,19 +299,7 @@ impl Engine {
             let keys: Vec<&str> = writes.entries.iter().map(|(key, _)| &**key).collect();
             format!("durable: revision {} {keys:?}", writes.revision)
         });
-        for message in &writes.messages {
-            match message.kind.as_str() {
-                "coupon.claimed" if message.payload.ends_with(b"\"held\"}") => sim.saw(Seen::Held),
-                "coupon.confirmed" => sim.saw(Seen::HoldsConfirmed),
-                "coupon.released" => sim.saw(Seen::HoldsReleased),
-                "coupon.expired" => sim.saw(Seen::HoldsExpired),
-                "coupon.revoked" => sim.saw(Seen::ClaimsRevoked),
-                "draw.entered" => sim.saw(Seen::Entered),
-                "draw.drawn" => sim.saw(Seen::Drawn),
-                "draw.void" => sim.saw(Seen::DrawnVoid),
-                _ => {}
-            }
-        }
+        saw_messages(sim, writes);
         self.state.borrow_mut().apply(writes);
         let published = sim.model.borrow_mut().published(writes, sim.executor.now());
         sim.check(published);
@@ -523,22 +504,9 @@ impl Engine {
         }
     }
 
-    /// A request that may be a redirect comes in; see [`Engine::leave`].
-    pub fn enter(&self) -> u64 {
-        let number = self.next_visit.replace(self.next_visit.get() + 1);
-        self.visits.borrow_mut().insert(number);
-        number
-    }
-
-    /// It was answered.
-    pub fn leave(&self, number: u64) {
-        self.visits.borrow_mut().remove(&number);
-    }
-
     /// Hands on what was combined.
     fn flush(&self) {
-        let deferred = self.near.take().take();
-        self.hand_on(deferred);
+        self.hand_on(self.front.take());
     }
 
     fn hand_on(&self, commits: Vec<Commit>) {
@@ -581,6 +549,23 @@ impl Engine {
     }
 }
 
+/// What the messages of a group tell of.
+pub fn saw_messages(sim: &Sim, writes: &GroupWrites) {
+    for message in &writes.messages {
+        match message.kind.as_str() {
+            "coupon.claimed" if message.payload.ends_with(b"\"held\"}") => sim.saw(Seen::Held),
+            "coupon.confirmed" => sim.saw(Seen::HoldsConfirmed),
+            "coupon.released" => sim.saw(Seen::HoldsReleased),
+            "coupon.expired" => sim.saw(Seen::HoldsExpired),
+            "coupon.revoked" => sim.saw(Seen::ClaimsRevoked),
+            "draw.entered" => sim.saw(Seen::Entered),
+            "draw.drawn" => sim.saw(Seen::Drawn),
+            "draw.void" => sim.saw(Seen::DrawnVoid),
+            _ => {}
+        }
+    }
+}
+
 /// Whether a commit appends a message of this type.
 fn is_about(commit: &Commit, kind: &str) -> bool {
     commit.appends.iter().any(|append| append.kind == kind)
@@ -617,7 +602,8 @@ fn without_time(commit: &mut Commit, kind: &str) {
     }
 }
 
-fn writes_of(group: &Group<Durable<'_>>) -> GroupWrites {
+/// All that a group changes.
+pub fn writes_of<B: Base>(group: &Group<B>) -> GroupWrites {
     let entries = group.entries().into_iter();
     GroupWrites {
         entries: entries.map(|(key, found)| (key.into(), found.cloned())).collect(),
@@ -625,6 +611,8 @@ fn writes_of(group: &Group<Durable<'_>>) -> GroupWrites {
         records: group.records().into_iter().cloned().map(Arc::new).collect(),
         revision: group.revision(),
         now: group.now(),
+        lanes: Vec::new(),
+        by: String::new(),
     }
 }
 

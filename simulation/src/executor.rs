@@ -21,8 +21,8 @@ pub struct TaskId {
 /// What a crash ends, and what it does not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Home {
-    /// The gateway's process.
-    Process,
+    /// The process of a gateway, by its place.
+    Process(u8),
     /// Everything else.
     World,
 }
@@ -39,6 +39,12 @@ pub struct Executor {
     tasks: RefCell<Vec<Slot>>,
     free: RefCell<Vec<usize>>,
     ready: RefCell<Vec<TaskId>>,
+    /// A process that stands still, and those of its tasks that would go on.
+    stopped: Cell<Option<Home>>,
+    held: RefCell<Vec<TaskId>>,
+    /// Called when another process than before goes on.
+    pub on_switch: Cell<Option<fn()>>,
+    last: Cell<u8>,
     timers: RefCell<BinaryHeap<Reverse<(u64, u64, TaskId)>>>,
     timer_count: Cell<u64>,
     current: Cell<TaskId>,
@@ -52,6 +58,10 @@ impl Executor {
             tasks: RefCell::default(),
             free: RefCell::default(),
             ready: RefCell::default(),
+            stopped: Cell::new(None),
+            held: RefCell::default(),
+            on_switch: Cell::new(None),
+            last: Cell::new(0),
             timers: RefCell::default(),
             timer_count: Cell::new(0),
             current: Cell::new(TaskId {
@@ -160,6 +170,16 @@ impl Executor {
             if slot.generation != task.generation {
                 return true;
             }
+            if self.stopped.get() == Some(slot.home) {
+                self.held.borrow_mut().push(task);
+                return true;
+            }
+            if let Home::Process(place) = slot.home
+                && self.last.replace(place) != place
+                && let Some(on_switch) = self.on_switch.get()
+            {
+                on_switch();
+            }
             slot.queued = false;
             slot.job.take()
         };
@@ -200,6 +220,17 @@ impl Executor {
             self.wake(task);
         }
         true
+    }
+
+    /// Which process stands still.
+    pub fn stopped(&self) -> Option<Home> {
+        self.stopped.get()
+    }
+
+    /// Lets a process stand still, and whichever stood still go on.
+    pub fn stop(&self, home: Option<Home>) {
+        self.stopped.set(home);
+        self.ready.borrow_mut().append(&mut self.held.borrow_mut());
     }
 
     /// Ends every task of `home` where it stands.

@@ -12,12 +12,16 @@ mod engine;
 mod executor;
 #[cfg(test)]
 mod fleet;
+mod front;
 mod model;
 mod origin;
+mod postgres;
 mod relay;
 #[cfg(test)]
 mod scale;
 mod server;
+mod store;
+mod tenure;
 mod world;
 
 use std::cell::Cell;
@@ -31,7 +35,7 @@ use executor::Home;
 use origin::Mode;
 use world::{Setup, Sim};
 
-/// The most steps of one seed: one that takes more does not come to an end.
+/// The most steps of one seed, for each gateway: one that takes more does not come to an end.
 const MAX_STEPS: u64 = 400_000;
 
 /// How a seed is run.
@@ -41,6 +45,8 @@ pub struct Options {
     pub bug: Option<Bug>,
     /// Whether events are written down; costs most of the time.
     pub trace: bool,
+    /// Two to five gateways over one modelled Postgres, instead of one with an embedded store.
+    pub fleet: bool,
 }
 
 /// What came of a seed.
@@ -62,8 +68,11 @@ thread_local!(static SETUP: Rc<Setup> = Setup::new());
 
 /// Runs one seed to its end, or to the first broken invariant.
 pub fn run(seed: u64, options: Options) -> Report {
-    let sim = Sim::new(seed, SETUP.with(Rc::clone), options.bug, options.trace);
-    server::start(&sim);
+    let sim = Sim::new(seed, SETUP.with(Rc::clone), options);
+    postgres::begin(&sim);
+    for place in 0..sim.gateways() {
+        server::start(&sim, place);
+    }
     let scenario = Rc::clone(&sim);
     sim.executor
         .spawn(Home::World, async move { play(scenario).await });
@@ -72,21 +81,25 @@ pub fn run(seed: u64, options: Options) -> Report {
     let (mut steps, mut digest) = (0, 0xcbf2_9ce4_8422_2325_u64);
     while !sim.done.get() && !sim.is_violated() {
         steps += 1;
-        if steps > MAX_STEPS {
+        if steps > MAX_STEPS * u64::from(sim.gateways()) {
             sim.violated(|| "it does not come to an end".into());
         }
         crash_in -= u64::from(crash_in > 0);
-        if crash_in == 0 && crashes > 0 && !sim.calm.get() && sim.server.borrow().is_some() {
-            (crashes, crash_in) = (crashes - 1, sim.between(20, 600));
-            server::crash(&sim, sim.one_of(500));
+        let place = (crashes % u64::from(sim.gateways())) as u8;
+        if crash_in == 0 && crashes > 0 && !sim.calm.get() && sim.server(place).is_some() {
+            let most = 600 * u64::from(sim.gateways());
+            (crashes, crash_in) = (crashes - 1, sim.between(20, most));
+            server::crash(&sim, place, sim.one_of(500));
         }
         if !sim.executor.step(|count| sim.pick(count)) {
             sim.violated(|| "nothing is left to do, and it is not done".into());
         }
         digest = (digest ^ sim.executor.now()).wrapping_mul(0x100_0000_01b3);
     }
-    sim.server.borrow_mut().take();
-    sim.executor.kill(Home::Process);
+    for place in 0..sim.gateways() {
+        sim.set_server(place, None);
+        sim.executor.kill(Home::Process(place));
+    }
     sim.executor.kill(Home::World);
     Report {
         violation: sim.take_violation(),
@@ -103,6 +116,7 @@ async fn play(sim: Rc<Sim>) {
     sim.executor
         .spawn(Home::World, async move { change_weather(&weather).await });
     clients::prepare(&sim).await;
+    sim.prepared.set(sim.executor.now());
     // Most seeds are small, since many small ones find more than few large ones.
     let large = sim.one_of(10);
     // Some are about links that change under their visitors: within moments, so that clicks are on their way.
@@ -131,6 +145,7 @@ async fn play(sim: Rc<Sim>) {
         sim.executor.sleep(20_000).await;
     }
     sim.calm.set(true);
+    postgres::calm(&sim).await;
     sim.note(|| "all is calm".into());
     clients::finish(&sim).await;
     sim.done.set(true);

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use clap::Parser;
 use indicatif::{ProgressBar, ProgressStyle};
-use tollgate_simulation::{Coverage, Options, run};
+use tollgate_simulation::{Coverage, Options, Seen, run};
 
 /// Seeds that a thread takes at a time.
 const CHUNK: u64 = 64;
@@ -32,15 +32,19 @@ struct Arguments {
     /// Threads.
     #[arg(long, default_value_t = 1)]
     jobs: usize,
+    /// Two to five gateways over one modelled Postgres.
+    #[arg(long)]
+    fleet: bool,
     /// Show every event of every seed: for one seed that failed.
     #[arg(long)]
     trace: bool,
 }
 
 /// What was broken, if anything; a panic of the product counts.
-fn outcome(seed: u64, trace: bool) -> (Option<String>, Coverage, Vec<String>) {
+fn outcome(seed: u64, trace: bool, fleet: bool) -> (Option<String>, Coverage, Vec<String>) {
     let options = Options {
         trace,
+        fleet,
         ..Options::default()
     };
     match panic::catch_unwind(AssertUnwindSafe(|| run(seed, options))) {
@@ -74,12 +78,12 @@ fn main() -> ExitCode {
                 break;
             }
             for seed in first..end.min(first + CHUNK) {
-                let (violation, seen, trace) = outcome(seed, arguments.trace);
+                let (violation, seen, trace) = outcome(seed, arguments.trace, arguments.fleet);
                 coverage.merge(&seen);
                 trace.iter().for_each(|event| println!("{event}"));
                 if let Some(what) = violation {
                     failed.store(true, Ordering::Relaxed);
-                    bar.suspend(|| report(seed, &what, arguments.trace));
+                    bar.suspend(|| report(seed, &what, &arguments));
                     return coverage;
                 }
             }
@@ -107,18 +111,23 @@ fn main() -> ExitCode {
         arguments.from,
         began.elapsed()
     );
-    for (seen, count) in coverage.iter() {
+    let is_meant = |seen: Seen| match arguments.fleet {
+        true => !seen.is_of_one(),
+        false => !seen.is_of_fleets(),
+    };
+    for (seen, count) in coverage.iter().filter(|(seen, _)| is_meant(*seen)) {
         println!("{count:>14}  {}", seen.text());
     }
     ExitCode::SUCCESS
 }
 
-fn report(seed: u64, what: &str, traced: bool) {
+fn report(seed: u64, what: &str, arguments: &Arguments) {
     println!("seed {seed}: {what}");
-    if !traced {
-        let (_, _, trace) = outcome(seed, true);
+    if !arguments.trace {
+        let (_, _, trace) = outcome(seed, true, arguments.fleet);
         let from = trace.len().saturating_sub(TRACE_LINES);
         trace.iter().skip(from).for_each(|event| println!("{event}"));
-        println!("replay: cargo xtask simulate --seeds 1 --from {seed} --trace");
+        let fleet = if arguments.fleet { " --fleet" } else { "" };
+        println!("replay: cargo xtask simulate --seeds 1 --from {seed} --trace{fleet}");
     }
 }

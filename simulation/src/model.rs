@@ -4,13 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::sync::Arc;
 
-use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use tollgate_delivery::relay::progress::Progress;
 use tollgate_delivery::relay::record::{Keys, Waiting};
-use tollgate_store::commit::{Commit, Message, Mutation};
+use tollgate_store::commit::Message;
 use tollgate_store::deleted;
-use tollgate_store::plan;
 
 use crate::disk::{GroupWrites, State};
 use crate::world::{DRAWS, SCRATCH, TOPICS};
@@ -21,9 +19,11 @@ mod claims;
 mod codes;
 mod draw;
 pub mod group;
+mod lanes;
 mod later;
 mod ledger;
 mod line;
+mod links;
 mod quota;
 pub mod room;
 mod scratch;
@@ -31,9 +31,11 @@ mod scratch;
 pub use claims::Campaign;
 pub use draw::Draw;
 pub use group::Group;
+pub use lanes::Lanes;
 pub use later::Later;
 pub use ledger::Ledger;
 pub use line::Line;
+pub use links::{Code, Link};
 pub use quota::Quota;
 pub use room::Room;
 pub use scratch::Scratch;
@@ -43,40 +45,6 @@ pub type Checked = Result<(), String>;
 
 pub fn ensure(holds: bool, what: impl FnOnce() -> String) -> Checked {
     if holds { Ok(()) } else { Err(what()) }
-}
-
-#[derive(Debug, Default)]
-pub struct Link {
-    pub max: Option<u64>,
-    pub visits: u64,
-    /// Redirects that were answered.
-    pub granted: u64,
-    /// Visits at the beginning of this life of the process, and deferred since.
-    base: u64,
-    deferred: u64,
-    /// Clicks that the store was ever told of.
-    clicks: u64,
-    /// Deferred, and neither written nor lost.
-    pending: u64,
-    /// Deferred, and perhaps lost.
-    lost: u64,
-    /// Visits when its bound was set.
-    at_bound: u64,
-    /// The bound before the group that is being looked at, if that changes it.
-    before: Option<Option<u64>>,
-    /// Whether visits were ever counted before they were answered.
-    exact: bool,
-    deleted: bool,
-}
-
-/// What is known of a code.
-#[derive(Debug, Default)]
-pub struct Code {
-    /// The id of the link that has it.
-    pub link: Option<String>,
-    /// When a link with it was last exhausted, or no link had it, microseconds.
-    full_at: u64,
-    free_at: u64,
 }
 
 /// The model: everything that must be true, in plain maps and counters.
@@ -103,6 +71,10 @@ pub struct Model {
     pub later: Later,
     /// The topic that is deleted now and then.
     pub scratch: Scratch,
+    /// Whether gateways share the store; if so, whether clicks may have been lost, and its lanes.
+    pub is_shared: bool,
+    pub is_lossy: bool,
+    pub lanes: Lanes,
     ids: BTreeSet<String>,
     /// Messages per sign-up.
     pub sign_ups: BTreeMap<String, u32>,
@@ -120,75 +92,7 @@ impl Model {
         self.in_doubt.push(writes);
     }
 
-    /// The store is asked to count a click.
-    pub fn clicked(&mut self, commit: &Commit) {
-        self.each_click(&commit.mutations, |link, count| link.clicks += count);
-    }
-
-    /// The same once more, for the link that has the code.
-    pub fn clicked_again(&mut self, code: &str) {
-        let id = self.codes.get(code).and_then(|code| code.link.as_ref());
-        if let Some(link) = id.and_then(|id| self.links.get_mut(id)) {
-            link.clicks += 1;
-            link.deferred += 1;
-            link.pending += 1;
-        }
-    }
-
-    /// A deferred change was taken.
-    pub fn deferred(&mut self, commit: &Commit) {
-        self.each_click(&commit.mutations, |link, count| {
-            link.deferred += count;
-            link.pending += count;
-        });
-    }
-
-    /// A deferred change found no room.
-    pub fn not_taken(&mut self, commit: &Commit) {
-        self.each_click(&commit.mutations, |link, count| link.lost += count);
-    }
-
-    /// Deferred changes were in a group that was written.
-    pub fn counted(&mut self, changes: &[Mutation]) {
-        self.each_click(changes, |link, count| {
-            link.pending = link.pending.saturating_sub(count);
-        });
-    }
-
-    /// Deferred changes were in a group that was not written.
-    pub fn dropped(&mut self, changes: &[Mutation]) {
-        self.each_click(changes, |link, count| {
-            link.deferred = link.deferred.saturating_sub(count);
-            link.pending = link.pending.saturating_sub(count);
-            link.lost += count;
-        });
-    }
-
-    fn each_click(&mut self, changes: &[Mutation], mut each: impl FnMut(&mut Link, u64)) {
-        for change in changes {
-            if let Mutation::Add { key, delta, .. } = change
-                && let Some((_, id)) = key.strip_prefix("visits/").and_then(|rest| rest.split_once('/'))
-                && let Some(link) = self.links.get_mut(id)
-            {
-                each(link, delta.unsigned_abs());
-            }
-        }
-    }
-
-    /// The link that leads to a URL; each has another.
-    pub fn leading_to(&mut self, url: &str) -> Option<&mut Link> {
-        self.urls.get(url).and_then(|id| self.links.get_mut(id))
-    }
-
-    /// The link that has a code.
-    pub fn called(&self, code: &str) -> Option<&Link> {
-        let id = self.codes.get(code)?.link.as_ref()?;
-        self.links.get(id)
-    }
-
-    /// A group is durable, and shown.
-    pub fn published(&mut self, writes: &Rc<GroupWrites>, now: u64) -> Checked {
-        self.in_doubt.retain(|group| group.revision > writes.revision);
+    fn follows(&self, writes: &GroupWrites) -> Checked {
         ensure(writes.revision > self.mirror.revision, || {
             format!("revision {} follows {}", writes.revision, self.mirror.revision)
         })?;
@@ -197,7 +101,17 @@ impl Model {
                 "the store's time ran back from {} to {}",
                 self.mirror.now, writes.now
             )
-        })?;
+        })
+    }
+
+    /// A group is durable, and shown.
+    pub fn published(&mut self, writes: &Rc<GroupWrites>, now: u64) -> Checked {
+        self.in_doubt.retain(|group| group.revision > writes.revision);
+        if self.is_shared {
+            self.lanes.written(writes)?;
+        } else {
+            self.follows(writes)?;
+        }
         let mut written = Vec::new();
         let mut touched = BTreeSet::new();
         let mut records = 0;
@@ -249,7 +163,11 @@ impl Model {
                     records -= i32::from(value.is_some());
                     self.later.changed(rest, value.is_some(), writes.now, &come)?;
                 }
-                ("relay", Some(value)) if rest.ends_with("/progress") => progressed.push((key, value)),
+                ("relay", value) if rest.ends_with("/lease") => self.lanes.leased(key, value)?,
+                ("relay", Some(value)) if rest.ends_with("/progress") => {
+                    self.lanes.wrote(key, &writes.by)?;
+                    progressed.push((key, value));
+                }
                 ("relay", value) if rest.contains("/retry/") => self.waits(key, value)?,
                 _ => {}
             }
@@ -267,7 +185,7 @@ impl Model {
         for link in self.links.values_mut() {
             link.before = None;
         }
-        let before = self.mirror.now;
+        let before = if self.is_shared { 0 } else { self.mirror.now };
         for (key, value) in lined {
             self.line_changed(key, value)?;
         }
@@ -313,87 +231,6 @@ impl Model {
         self.room.check()?;
         self.quota.check()?;
         touched.iter().try_for_each(|id| self.check_campaign(id, now))
-    }
-
-    fn link_changed(&mut self, key: &str, code: &str, value: Option<&[u8]>, now: u64) -> Checked {
-        #[derive(Deserialize)]
-        struct Record {
-            id: String,
-            url: String,
-            #[serde(default)]
-            limits: tollgate_rules::links::Limits,
-        }
-        let known = self.codes.entry(code.to_owned()).or_default();
-        match &known.link {
-            None => known.free_at = now,
-            Some(id) => {
-                let link = self.links.entry(id.clone()).or_default();
-                // The last visits may be in this very group, before the change: how many, only the group knows.
-                if link.max.is_some_and(|max| link.clicks >= max) {
-                    known.full_at = now;
-                }
-            }
-        }
-        let Some(value) = value else {
-            known.free_at = now;
-            let id = known.link.take();
-            if let Some(link) = id.and_then(|id| self.links.get_mut(&id)) {
-                link.deleted = true;
-            }
-            return Ok(());
-        };
-        let record: Record = read(key, value)?;
-        if let Some(before) = known.link.replace(record.id.clone())
-            && before != record.id
-            && let Some(link) = self.links.get_mut(&before)
-        {
-            // Deleted and made again in one group.
-            link.deleted = true;
-            known.free_at = now;
-        }
-        self.urls.insert(record.url, record.id.clone());
-        let link = self.links.entry(record.id).or_default();
-        if record.limits.max_visits != link.max {
-            (link.before, link.at_bound) = (Some(link.max), link.visits);
-        }
-        link.exact |= record.limits.exact || record.limits.max_visits.is_some();
-        link.max = record.limits.max_visits;
-        Ok(())
-    }
-
-    fn visited(&mut self, rest: &str, value: &[u8], now: u64) -> Checked {
-        let visits = plan::counter(value)
-            .and_then(|n| u64::try_from(n).ok())
-            .unwrap_or(0);
-        let (code, id) = rest
-            .split_once('/')
-            .ok_or_else(|| format!("visits/{rest} names no link"))?;
-        let link = self.links.entry(id.to_owned()).or_default();
-        if link.deleted {
-            return Ok(());
-        }
-        ensure(visits >= link.visits, || {
-            format!("visits/{rest} went from {} to {visits}", link.visits)
-        })?;
-        ensure(visits <= link.clicks, || {
-            format!("{visits} visits of {rest}, on which were {} clicks", link.clicks)
-        })?;
-        link.visits = visits;
-        if link.max.is_some_and(|max| visits >= max) {
-            self.codes.entry(code.to_owned()).or_default().full_at = now;
-        }
-        // Which of its visits came before the bound that a group sets, only the group knows.
-        let most = match (link.max, link.before) {
-            (None, _) | (_, Some(None)) => u64::MAX,
-            (Some(max), before) => max.max(before.flatten().unwrap_or(0)).max(link.at_bound),
-        };
-        ensure(visits <= most, || {
-            format!("{visits} visits of {rest}, which allows {:?}", link.max)
-        })?;
-        if link.before.is_some() {
-            link.at_bound = visits;
-        }
-        Ok(())
     }
 
     fn ledger(&mut self, key: &str) -> Result<&mut Ledger, String> {
@@ -458,6 +295,11 @@ impl Model {
             there.is_some_and(|there| there.sequence == message.sequence),
             || format!("{} {} is not dense", message.topic, message.sequence),
         )?;
+        let before = self.mirror.topics[&message.topic]
+            .iter()
+            .rev()
+            .find(|before| before.sequence < message.sequence);
+        let earliest = before.map_or(earliest, |before| before.time.max(earliest));
         ensure(message.time >= earliest, || {
             format!("{} is older than the one before", message.id)
         })?;

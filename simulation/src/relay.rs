@@ -17,15 +17,18 @@ use tollgate_store::ports::Store as _;
 
 use crate::bug::Bug;
 use crate::coverage::Seen;
-use crate::executor::{Home, TaskId};
+use crate::executor::TaskId;
 use crate::origin;
 use crate::server::Server;
+use crate::tenure::Tenure;
 use crate::world::{SUBSCRIPTION, Sim, TOPICS};
 
 /// How often the small entries are looked at, microseconds.
 const POLL: u64 = 1_000_000;
 /// How long to wait after the store has failed, microseconds.
 const STORE_RETRY: u64 = 60_000;
+/// The longest that an attempt takes, milliseconds.
+const ATTEMPT_MS: u64 = 400;
 /// How long an empty read takes at least, microseconds.
 const IDLE: u64 = 200_000;
 
@@ -50,29 +53,50 @@ struct Driver {
     mailbox: Mailbox,
     /// Unix milliseconds and microseconds at the start: the machine's clock does not jump.
     start: (u64, u64),
+    tenure: Tenure,
+    /// Whether it serves no more.
+    is_over: Cell<bool>,
 }
 
-/// The relay of the topic at `index`, until the process ends.
+/// The relay of the topic at `index`, until the process ends. Where gateways share a store, whenever no other serves the
+/// subscription.
 pub async fn run(server: Rc<Server>, index: usize) {
+    let keys = Keys::new(TOPICS[index], SUBSCRIPTION);
+    loop {
+        let tenure = Tenure::new(&server, keys.clone(), ATTEMPT_MS);
+        tenure.begin().await;
+        serve(&server, index, tenure).await;
+        server.sim.saw(Seen::RelaysOvertaken);
+    }
+}
+
+/// Serves the subscription until somebody else does.
+async fn serve(server: &Rc<Server>, index: usize, tenure: Tenure) {
     let sim = Rc::clone(&server.sim);
     let driver = Rc::new(Driver {
         keys: Keys::new(TOPICS[index], SUBSCRIPTION),
         mailbox: Mailbox::default(),
-        start: (sim.wall_ms(), sim.executor.now()),
+        start: (server.wall_ms(), sim.executor.now()),
         index,
-        server,
+        server: Rc::clone(server),
         sim,
+        tenure,
+        is_over: Cell::new(false),
     });
     let poller = Rc::clone(&driver);
-    driver.sim.executor.spawn(Home::Process, async move {
-        loop {
+    driver.server.spawn(async move {
+        while !poller.is_over.get() {
             poller.sim.executor.sleep(POLL).await;
-            if let Ok(polled) = restore::poll(&poller.server.engine, &poller.keys).await {
+            if !poller.is_over.get() {
+                poller.tenure.renew_if_due().await;
+            }
+            if let Ok(polled) = restore::poll(&poller.server.store, &poller.keys).await {
                 poller.tell(Event::Polled(polled));
             }
         }
     });
-    driver.drive().await;
+    Rc::clone(&driver).drive().await;
+    driver.is_over.set(true);
 }
 
 impl Driver {
@@ -106,7 +130,10 @@ impl Driver {
         let mut watch = Watch::default();
         let (mut wake, mut event) = (u64::MAX, Event::Tick);
         loop {
-            if let Event::Attempted { sequence, .. } = &event {
+            if self.tenure.is_lost() {
+                return;
+            }
+            if let Event::Attempted { sequence, .. } | Event::Withheld { sequence, .. } = &event {
                 watch.under_way.remove(sequence);
             }
             wake = if wake <= self.now() { u64::MAX } else { wake };
@@ -124,9 +151,7 @@ impl Driver {
                             self.sending(message, *attempt, &mut watch);
                         }
                         let driver = Rc::clone(&self);
-                        self.sim
-                            .executor
-                            .spawn(Home::Process, async move { driver.carry_out(action).await });
+                        self.server.spawn(async move { driver.carry_out(action).await });
                     }
                 }
             }
@@ -145,7 +170,7 @@ impl Driver {
     }
 
     async fn carry_out(&self, action: Action) {
-        let engine = &self.server.engine;
+        let engine = &self.server.store;
         let event = match action {
             Action::Restore => match restore::restore(engine, TOPICS[self.index], &self.keys).await {
                 Ok(restored) => Event::Restored(Box::new(restored)),
@@ -175,7 +200,10 @@ impl Driver {
                 Ok(Outcome::Committed(done)) => Event::Persisted {
                     version: done.version,
                 },
-                Ok(_) => Event::PersistFailed,
+                Ok(outcome) => {
+                    self.tenure.heard(&outcome);
+                    Event::PersistFailed
+                }
                 Err(error) => {
                     if matches!(error, StoreError::Unknown(_)) {
                         self.sim.saw(Seen::ProgressLost);
@@ -201,6 +229,7 @@ impl Driver {
                 .mutations
                 .retain(|change| !matches!(change, Mutation::Set { value, .. } if parks(value)));
         }
+        self.tenure.fence(&mut commit);
         commit
     }
 
@@ -211,6 +240,12 @@ impl Driver {
 
     async fn send(&self, message: &Arc<Message>) {
         let sequence = message.sequence;
+        if !self.tenure.covers() {
+            self.sim.saw(Seen::AttemptsWithheld);
+            self.sim.executor.sleep(IDLE).await;
+            let polled = None;
+            return self.tell(Event::Withheld { sequence, polled });
+        }
         if self.sim.has(Bug::AdvanceBeforeDelivery) {
             let delivered = Delivered::Accepted;
             self.tell(attempted(sequence, delivered));

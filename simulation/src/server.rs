@@ -15,18 +15,29 @@ use tollgate_store::commit::StoreError;
 use crate::buckets::SimBuckets;
 use crate::bug::Bug;
 use crate::coverage::Seen;
+use crate::disk::State;
 use crate::engine::Engine;
 use crate::executor::Home;
+use crate::postgres::{self, Gateway};
 use crate::relay;
+use crate::store::AnyStore;
+use crate::tenure::Tenure;
 use crate::world::{ADMIN, Sim, TOPICS};
 
 /// The path of the request that installs the admin key, which the real process does when it starts.
 pub const INSTALL: &str = "/install";
 
+/// How far the clocks of gateways are from the true time at most, milliseconds.
+pub const SKEW_MS: u64 = 150;
+
 /// The gateway's process in a simulated world.
 pub struct Server {
     pub sim: Rc<Sim>,
-    pub engine: Engine,
+    /// Its place among the gateways.
+    pub place: u8,
+    /// How far its clock is from that of others, milliseconds.
+    skew_ms: i64,
+    pub store: AnyStore,
     buckets: SimBuckets,
     /// With what the rules remember there (keys of receipts): a crash forgets it.
     settings: Settings,
@@ -39,9 +50,9 @@ impl Server {
         let is_ahead = request.path.starts_with("/api/rooms/") && sim.one_of(200);
         let ahead = if is_ahead { sim.between(1, 1_000) } else { 0 };
         let world = World {
-            store: &self.engine,
+            store: &self.store,
             settings: &self.settings,
-            now: sim.wall_ms() + ahead,
+            now: self.wall_ms() + ahead,
             fresh: &fresh,
         };
         {
@@ -49,7 +60,7 @@ impl Server {
             room.latest = room.latest.max(world.now);
         }
         if request.path == INSTALL {
-            return match keys::install_admin(&self.engine, ADMIN, world.now).await {
+            return match keys::install_admin(&self.store, ADMIN, world.now).await {
                 Ok(()) => Response::empty(204),
                 Err(_) => Problem::from(StoreError::Unavailable("not installed".into())).into_response(),
             };
@@ -62,7 +73,7 @@ impl Server {
         let held = added.iter().find(|header| header.name == quotas::HELD);
         if let Some(key) = held.and_then(|held| std::str::from_utf8(&held.value).ok()) {
             sim.model.borrow_mut().quota.answered(key, response.status);
-            if quotas::settle(&self.engine, key, Some(response.status))
+            if quotas::settle(&self.store, key, Some(response.status))
                 .await
                 .is_err()
             {
@@ -72,13 +83,13 @@ impl Server {
         response
     }
 
-    async fn respond(&self, world: &World<'_, Engine>, request: &Request) -> Response {
+    async fn respond(&self, world: &World<'_, AnyStore>, request: &Request) -> Response {
         match self.settings.component(&request.path) {
             Component::Shortener if request.path.starts_with("/api/") => links::handle(world, request).await,
             Component::Shortener => {
-                let visit = self.engine.enter();
+                let visit = self.store.front().enter();
                 let response = links::handle(world, request).await;
-                self.engine.leave(visit);
+                self.store.front().leave(visit);
                 response
             }
             Component::Coupon => campaigns::handle(world, request).await,
@@ -88,21 +99,21 @@ impl Server {
     }
 }
 
-/// Reads the disk and goes on from there; `false` if the disk failed again.
-pub fn start(sim: &Rc<Sim>) -> bool {
-    campaigns::forget_pools();
-    let mut disk = sim.disk.borrow_mut();
-    if !sim.has(Bug::TrustPageCache) {
-        disk.rewrite();
-        if disk.is_dirty() && sim.fault(100) {
-            disk.fail_to_sync(&mut || sim.bits() as u8);
-            sim.saw(Seen::FailedRecoveries);
-            return false;
-        }
-        disk.sync();
+impl Server {
+    /// The process's wall clock, Unix milliseconds.
+    pub fn wall_ms(&self) -> u64 {
+        self.sim.wall_ms().saturating_add_signed(self.skew_ms)
     }
-    let mut state = disk.read();
-    drop(disk);
+
+    /// A task of the process.
+    pub fn spawn(&self, job: impl Future<Output = ()> + 'static) {
+        self.sim.executor.spawn(Home::Process(self.place), job);
+    }
+}
+
+/// Reads the disk and goes on from there; `false` if the disk failed again.
+pub fn start(sim: &Rc<Sim>, place: u8) -> bool {
+    campaigns::forget_pools();
     let limit = sim
         .setup
         .settings
@@ -112,6 +123,57 @@ pub fn start(sim: &Rc<Sim>) -> bool {
         .map(|quota| quota.limit)
         .sum::<u64>();
     sim.model.borrow_mut().quota.limit = i64::try_from(limit).unwrap_or(i64::MAX);
+    let store = match sim.is_fleet() {
+        true => AnyStore::Shared(Gateway::new(sim, place)),
+        false => match recover(sim) {
+            Some(state) => AnyStore::Embedded(Engine::new(Rc::clone(sim), state)),
+            None => return false,
+        },
+    };
+    let shared = match &store {
+        AnyStore::Shared(gateway) => Some(Rc::clone(gateway)),
+        AnyStore::Embedded(_) => None,
+    };
+    let server = Rc::new(Server {
+        sim: Rc::clone(sim),
+        place,
+        skew_ms: match sim.is_fleet() {
+            true => i64::try_from(sim.below(2 * SKEW_MS)).unwrap_or(0) - SKEW_MS as i64,
+            false => 0,
+        },
+        store,
+        buckets: SimBuckets::new(Rc::clone(sim), shared),
+        settings: sim.setup.settings.clone(),
+    });
+    match &server.store {
+        AnyStore::Embedded(_) => server.spawn(write(Rc::clone(&server))),
+        AnyStore::Shared(gateway) => gateway.run(&server),
+    }
+    if sim.sweeps {
+        server.spawn(sweep(Rc::clone(&server)));
+    }
+    server.spawn(release(Rc::clone(&server)));
+    for index in 0..TOPICS.len() {
+        server.spawn(relay::run(Rc::clone(&server), index));
+    }
+    sim.set_server(place, Some(server));
+    true
+}
+
+/// What is on the disk, if that can be made durable.
+fn recover(sim: &Rc<Sim>) -> Option<State> {
+    let mut disk = sim.disk.borrow_mut();
+    if !sim.has(Bug::TrustPageCache) {
+        disk.rewrite();
+        if disk.is_dirty() && sim.fault(100) {
+            disk.fail_to_sync(&mut || sim.bits() as u8);
+            sim.saw(Seen::FailedRecoveries);
+            return None;
+        }
+        disk.sync();
+    }
+    let mut state = disk.read();
+    drop(disk);
     let recovered = sim.model.borrow_mut().recovered(&state, sim.executor.now());
     sim.note(|| format!("recovered revision {}: {recovered:?}", state.revision));
     match recovered {
@@ -124,92 +186,89 @@ pub fn start(sim: &Rc<Sim>) -> bool {
     if sim.has(Bug::ForgetTurns) {
         state.entries.retain(|key, _| !key.starts_with("room-turns/"));
     }
-    let server = Rc::new(Server {
-        sim: Rc::clone(sim),
-        engine: Engine::new(Rc::clone(sim), state),
-        buckets: SimBuckets::new(Rc::clone(sim)),
-        settings: sim.setup.settings.clone(),
-    });
-    let writer = Rc::clone(&server);
-    sim.executor
-        .spawn(Home::Process, async move { write(writer).await });
-    if sim.sweeps {
-        let sweeper = Rc::clone(&server);
-        sim.executor
-            .spawn(Home::Process, async move { sweep(&sweeper).await });
-    }
-    let releaser = Rc::clone(&server);
-    sim.executor
-        .spawn(Home::Process, async move { release(&releaser).await });
-    for index in 0..TOPICS.len() {
-        sim.executor
-            .spawn(Home::Process, relay::run(Rc::clone(&server), index));
-    }
-    *sim.server.borrow_mut() = Some(server);
-    true
+    Some(state)
 }
 
 /// Writes until a sync fails; then somebody restarts the process.
 async fn write(server: Rc<Server>) {
-    server.engine.write().await;
+    let AnyStore::Embedded(engine) = &server.store else {
+        return;
+    };
+    engine.write().await;
     let sim = Rc::clone(&server.sim);
     let failed = Rc::downgrade(&server);
     drop(server);
     let operator = Rc::clone(&sim);
     sim.executor.spawn(Home::World, async move {
         operator.executor.sleep(operator.between(1_000, 150_000)).await;
-        if failed.upgrade().is_some_and(|server| server.engine.is_poisoned()) {
+        let is_poisoned =
+            |server: Rc<Server>| matches!(&server.store, AnyStore::Embedded(engine) if engine.is_poisoned());
+        if failed.upgrade().is_some_and(is_poisoned) {
             let power = operator.one_of(400);
-            crash(&operator, power);
+            crash(&operator, 0, power);
         }
     });
 }
 
 /// Puts messages that are due into their topics.
-async fn release(server: &Server) {
+async fn release(server: Rc<Server>) {
     let sim = &server.sim;
+    let tenure = Tenure::of_work(&server, "upkeep/delayed");
     loop {
         sim.executor.sleep(sim.between(20_000, 300_000)).await;
+        if !tenure.has().await {
+            continue;
+        }
         let early = if sim.has(Bug::ComeEarly) { 60_000 } else { 0 };
         // What has failed is tried again.
         let _ =
-            forward::delayed::release(&server.engine, &server.settings.config, sim.wall_ms() + early).await;
+            forward::delayed::release(&server.store, &server.settings.config, server.wall_ms() + early).await;
     }
 }
 
 /// Gives holds back that have ended, counts what was noted of visits, and removes links that have ended.
-async fn sweep(server: &Server) {
+async fn sweep(server: Rc<Server>) {
     let sim = &server.sim;
+    let tenure = Tenure::of_work(&server, "upkeep");
     loop {
         sim.executor.sleep(sim.between(50_000, 900_000)).await;
-        let mut now = sim.wall_ms();
+        if !tenure.has().await {
+            continue;
+        }
+        let mut now = server.wall_ms();
         if sim.has(Bug::ExpireEarly) {
             now += 500;
         }
         // What has failed is tried again.
-        let _ = campaigns::maintain(&server.engine, now).await;
-        let _ = links::stats::step(&server.engine, &server.settings.config.links, now).await;
-        let _ = links::maintain(&server.engine, &server.settings.config, now).await;
-        let _ = quotas::maintain(&server.engine, sim.wall_ms()).await;
-        let _ = draws::maintain(&server.engine, sim.wall_ms()).await;
+        let _ = campaigns::maintain(&server.store, now).await;
+        let _ = links::stats::step(&server.store, &server.settings.config.links, now).await;
+        let _ = links::maintain(&server.store, &server.settings.config, now).await;
+        let _ = quotas::maintain(&server.store, server.wall_ms()).await;
+        let _ = draws::maintain(&server.store, server.wall_ms()).await;
     }
 }
 
 /// The process ends where it stands; with `power`, the machine does.
-pub fn crash(sim: &Rc<Sim>, power: bool) {
-    sim.note(|| {
-        if power {
-            "the power fails".into()
-        } else {
-            "the process is killed".into()
-        }
+pub fn crash(sim: &Rc<Sim>, place: u8, power: bool) {
+    sim.note(|| match (power, sim.is_fleet()) {
+        (_, true) => format!("gateway {place} is killed"),
+        (true, false) => "the power fails".into(),
+        (false, false) => "the process is killed".into(),
     });
-    sim.server.borrow_mut().take();
-    sim.executor.kill(Home::Process);
+    if sim.executor.stopped() == Some(Home::Process(place)) {
+        sim.executor.stop(None);
+    }
+    let ended = sim.server(place);
+    sim.set_server(place, None);
+    sim.executor.kill(Home::Process(place));
+    sim.saw(Seen::Crashes);
+    if let Some(AnyStore::Shared(gateway)) = ended.as_ref().map(|ended| &ended.store) {
+        return postgres::killed(sim, place, &gateway.name);
+    }
+    drop(ended);
     if sim.disk.borrow().is_dirty() {
         sim.saw(Seen::CrashesDuringSync);
     }
-    sim.saw(Seen::Crashes);
     if power {
         lose_power(sim);
     }
@@ -220,7 +279,7 @@ pub fn crash(sim: &Rc<Sim>, power: bool) {
             if operator.fault(60) {
                 lose_power(&operator);
             }
-            if start(&operator) {
+            if start(&operator, 0) {
                 return;
             }
         }

@@ -10,6 +10,7 @@ use tollgate_delivery::relay;
 use tollgate_rules::settings::Settings;
 use tollgate_store::memory::START;
 
+use crate::Options;
 use crate::bug::Bug;
 use crate::coverage::{Coverage, Seen};
 use crate::disk::Disk;
@@ -17,6 +18,7 @@ use crate::executor::Executor;
 use crate::model::Model;
 use crate::model::room::OPENS;
 use crate::origin::Mode;
+use crate::postgres::Database;
 use crate::server::Server;
 
 /// The admin key that every seed installs.
@@ -151,8 +153,13 @@ pub struct Sim {
     pub scratches: bool,
     pub model: RefCell<Model>,
     pub disk: RefCell<Disk>,
-    pub server: RefCell<Option<Rc<Server>>>,
+    /// By place; nothing where a process has ended.
+    servers: RefCell<Vec<Option<Rc<Server>>>>,
+    /// What gateways share, where there are several.
+    pub database: Database,
     pub weather: Weather,
+    /// When all that a seed begins with was there.
+    pub prepared: Cell<u64>,
     /// No more faults.
     pub calm: Cell<bool>,
     pub done: Cell<bool>,
@@ -163,7 +170,9 @@ pub struct Sim {
 }
 
 impl Sim {
-    pub fn new(seed: u64, setup: Rc<Setup>, bug: Option<Bug>, trace: bool) -> Rc<Self> {
+    pub fn new(seed: u64, setup: Rc<Setup>, options: Options) -> Rc<Self> {
+        let Options { bug, trace, fleet } = options;
+        let gateways = if fleet { 2 + seed % 4 } else { 1 };
         Rc::new(Self {
             executor: Executor::new(),
             setup,
@@ -172,8 +181,10 @@ impl Sim {
             scratches: seed % 5 == 4,
             model: RefCell::default(),
             disk: RefCell::default(),
-            server: RefCell::default(),
+            servers: RefCell::new((0..gateways).map(|_| None).collect()),
+            database: Database::default(),
             weather: Weather::default(),
+            prepared: Cell::new(u64::MAX),
             calm: Cell::new(false),
             done: Cell::new(false),
             coverage: RefCell::default(),
@@ -181,6 +192,39 @@ impl Sim {
             violation: RefCell::default(),
             trace: trace.then(RefCell::default),
         })
+    }
+
+    /// How many gateways there are.
+    pub fn gateways(&self) -> u8 {
+        u8::try_from(self.servers.borrow().len()).unwrap_or(u8::MAX)
+    }
+
+    /// Whether several share a store.
+    pub fn is_fleet(&self) -> bool {
+        self.servers.borrow().len() > 1
+    }
+
+    /// The process at a place, if it runs.
+    pub fn server(&self, place: u8) -> Option<Rc<Server>> {
+        self.servers.borrow().get(usize::from(place)).cloned().flatten()
+    }
+
+    /// A process runs there from now on, or none does.
+    pub fn set_server(&self, place: u8, server: Option<Rc<Server>>) {
+        let before = self
+            .servers
+            .borrow_mut()
+            .get_mut(usize::from(place))
+            .map(|at| std::mem::replace(at, server));
+        drop(before);
+    }
+
+    /// Whichever of the processes a request comes to, if one runs there.
+    pub fn any_server(&self) -> Option<Rc<Server>> {
+        match self.gateways() {
+            1 => self.server(0),
+            several => self.server(self.below(several.into()) as u8),
+        }
     }
 
     pub fn has(&self, bug: Bug) -> bool {
@@ -231,6 +275,11 @@ impl Sim {
     /// The limiter's clock: nanoseconds, and it may step back.
     pub fn bucket_ns(&self) -> u64 {
         (START * 1_000_000 + self.executor.now() * 1_000).saturating_add_signed(self.weather.bucket_ns.get())
+    }
+
+    /// Nanoseconds since the beginning: the clock of limits that are shared.
+    pub fn bucket_time(&self) -> u64 {
+        self.executor.now() * 1_000
     }
 
     pub fn saw(&self, seen: Seen) {

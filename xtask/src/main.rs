@@ -61,7 +61,7 @@ enum Task {
     },
     /// Run the rules in simulated worlds, one per seed.
     Simulate {
-        /// `--seeds 10000 --from 0 --jobs 1`; `--trace` shows every event, for a seed that failed.
+        /// `--seeds 10000 --from 0 --jobs 1`; `--fleet`: of gateways over one Postgres; `--trace` shows every event, for a seed that failed.
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },

@@ -43,12 +43,21 @@ fn decoded<'a, T: Deserialize<'a>>(response: &'a Response) -> Result<T, String> 
     serde_json::from_slice(&response.body).map_err(|error| format!("an answer cannot be read: {error}"))
 }
 
-/// Compares an answer with what is durable. The request began at `began`, microseconds since the beginning.
-pub fn judge(sim: &Sim, wish: &Wish, response: &Response, began: u64) -> Checked {
-    let answer = Answer { sim, response, began };
+/// Compares an answer with what is durable. The request began at `began`, microseconds since the beginning; what it was told may
+/// have been true `late` before.
+pub fn judge(sim: &Sim, wish: &Wish, response: &Response, began: u64, late: u64) -> Checked {
+    let since = began.saturating_sub(late);
+    let answer = Answer {
+        sim,
+        response,
+        began,
+        since,
+    };
     match response.status {
         503 => sim.saw(Seen::Unavailable),
         429 => sim.saw(Seen::Limited),
+        // A gateway need not know yet of what another has just made.
+        401 | 404 if sim.is_fleet() && since <= sim.prepared.get() => sim.saw(Seen::NotKnownYet),
         status => {
             let mut model = sim.model.borrow_mut();
             return match wish {
@@ -131,6 +140,8 @@ struct Answer<'a> {
     sim: &'a Sim,
     response: &'a Response,
     began: u64,
+    /// What it was told was true at this time, or later.
+    since: u64,
 }
 
 impl Answer<'_> {
@@ -181,7 +192,7 @@ impl Answer<'_> {
                 model.admitted(campaign, user, &id, sequence)?;
             }
             410 => {
-                model.refused_as_sold_out(campaign, units, self.began)?;
+                model.refused_as_sold_out(campaign, units, self.since)?;
                 let told: Value = decoded(self.response)?;
                 if told["held"].is_number() {
                     self.sim.saw(Seen::SoldOutHeld);
@@ -319,18 +330,18 @@ impl Answer<'_> {
         match self.response.status {
             302 => {
                 self.sim.saw(Seen::Visits);
-                if model.redirected(self.response.header("location").unwrap_or(""))? {
+                if model.redirected(self.response.header("location").unwrap_or(""), self.since)? {
                     self.sim.saw(Seen::VisitsGranted);
                 }
                 Ok(())
             }
             410 => {
                 self.sim.saw(Seen::VisitsExhausted);
-                model.refused_as_exhausted(code, self.began)
+                model.refused_as_exhausted(code, self.since)
             }
             404 => {
                 self.sim.saw(Seen::LinksGone);
-                model.refused_as_unknown(code, self.began)
+                model.refused_as_unknown(code, self.since)
             }
             _ => self.unexpected("a visit"),
         }

@@ -7,7 +7,7 @@ use tollgate_api::http::{Request, Response};
 use super::judge::judge;
 use super::request::Wish;
 use crate::coverage::Seen;
-use crate::executor::{Home, Parcel};
+use crate::executor::Parcel;
 use crate::world::Sim;
 
 /// How often a client sends one request at most.
@@ -50,22 +50,25 @@ async fn send(sim: &Rc<Sim>, wish: &Rc<Wish>, request: &Rc<Request>) -> Option<R
 
 /// `false` if no process is there to take it.
 fn deliver(sim: &Rc<Sim>, wish: &Rc<Wish>, request: &Rc<Request>, parcel: &Rc<Parcel<Response>>) -> bool {
-    let Some(server) = sim.server.borrow().clone() else {
+    let Some(server) = sim.any_server() else {
         return false;
     };
     let (wish, request, parcel) = (Rc::clone(wish), Rc::clone(request), Rc::clone(parcel));
-    sim.executor.spawn(Home::Process, async move {
+    let process = Rc::clone(&server);
+    process.spawn(async move {
         let began = server.sim.executor.now();
         let response = server.answer(&request).await;
         // From here on a client may have seen it.
         let (sim, status) = (&server.sim, response.status);
         sim.note(|| {
             format!(
-                "{status} to {wish:?}: {}",
+                "{}: {status} to {wish:?}: {}",
+                server.place,
                 String::from_utf8_lossy(&response.body)
             )
         });
-        sim.check(judge(sim, &wish, &response, began));
+        let late = server.store.late_since(began);
+        sim.check(judge(sim, &wish, &response, began, late));
         parcel.send(&sim.executor, response);
     });
     true

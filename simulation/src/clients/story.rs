@@ -16,6 +16,8 @@ use crate::bug::Bug;
 use crate::coverage::Seen;
 use crate::model::group::MAX_ATTEMPTS;
 use crate::model::{Campaign, Line};
+use crate::postgres::LATEST;
+use crate::server::SKEW_MS;
 use crate::world::{GROUP, SUBSCRIPTION, Sim, TOPICS};
 
 /// The admin key, the campaigns and the links; each is asked for until it is there.
@@ -69,7 +71,8 @@ pub async fn prepare(sim: &Rc<Sim>) {
 async fn import_all(sim: &Rc<Sim>, count: u64) {
     let codes: Vec<String> = (0..count).map(code).collect();
     let path = format!("/api/campaigns/{MULTI}/codes");
-    for _ in 0..20 {
+    let tries = if sim.is_fleet() { 400 } else { 20 };
+    for _ in 0..tries {
         let wish = Wish::admin("POST", path.as_str(), json!({ "codes": codes }));
         let answer = ask(sim, wish).await.map(|response| response.status);
         if answer == Some(200) || sim.is_violated() {
@@ -95,7 +98,7 @@ async fn make_draw(sim: &Rc<Sim>) {
         if matches!(response.status, 201 | 409) {
             return;
         }
-        sim.ensure(matches!(response.status, 400 | 429 | 503), || {
+        sim.ensure(matches!(response.status, 400 | 401 | 404 | 429 | 503), || {
             format!("{} to a new draw", response.status)
         });
     }
@@ -104,6 +107,11 @@ async fn make_draw(sim: &Rc<Sim>) {
 async fn insist(sim: &Rc<Sim>, wish: Wish, status: u16) {
     while !sim.is_violated() {
         if let Some(response) = ask(sim, wish.clone()).await {
+            if sim.is_fleet() && matches!(response.status, 401 | 404) {
+                // That gateway does not know yet of what another has just made.
+                sim.executor.sleep(LATEST / 10).await;
+                continue;
+            }
             let there = response.status == status || matches!(response.status, 200 | 409);
             sim.ensure(there, || format!("{} to {wish:?}", response.status));
             return;
@@ -190,7 +198,10 @@ pub async fn finish(sim: &Rc<Sim>) {
         sim.check(model.check_end());
     }
     // A group of the background work may be on disk, and not told yet.
-    let same = || sim.model.borrow().same_as(&sim.disk.borrow().read());
+    let same = || match sim.is_fleet() {
+        true => sim.database.is_as_told(sim),
+        false => sim.model.borrow().same_as(&sim.disk.borrow().read()),
+    };
     for _ in 0..20 {
         if same().is_ok() {
             break;
@@ -198,6 +209,11 @@ pub async fn finish(sim: &Rc<Sim>) {
         sim.executor.sleep(50_000).await;
     }
     sim.check(same());
+    if sim.is_fleet() {
+        // Reports of what was admitted are under way.
+        sim.executor.sleep(5_000_000).await;
+        sim.check(sim.database.accounts.check_end());
+    }
 }
 
 /// The draw is drawn, and its outcome holds for whoever checks it.
@@ -236,6 +252,9 @@ async fn sell_out(sim: &Rc<Sim>, campaign: &'static str, per_user: u64) {
                 if let Some(is_full) = is_sold_out(sim, campaign, began) {
                     return sim.ensure(is_full, || format!("{campaign} refuses with units left"));
                 }
+                if sim.is_fleet() {
+                    sim.executor.sleep(LATEST / 4).await;
+                }
             }
             // Closed, or outside its window.
             Some(403) if campaign == MULTI => return,
@@ -250,6 +269,7 @@ async fn sell_out(sim: &Rc<Sim>, campaign: &'static str, per_user: u64) {
 /// Whether a campaign that has just refused a claim as sold out, asked for at `began`, is so. `None`: it was, and a unit came back
 /// while that claim was under way, such as by a revocation; once more.
 fn is_sold_out(sim: &Sim, campaign: &str, began: u64) -> Option<bool> {
+    let began = began.saturating_sub(if sim.is_fleet() { LATEST } else { 0 });
     let model = sim.model.borrow();
     let known = model.campaigns.get(campaign)?;
     match (known.is_sold_out(), known.short_at[1] >= began) {
@@ -275,7 +295,8 @@ async fn holds_end(sim: &Rc<Sim>) {
         let held = campaign.fates.values().filter_map(|fate| fate.ends);
         held.max()
     });
-    while last.is_some_and(|last| sim.wall_ms() < last) && !sim.is_violated() {
+    let behind = if sim.is_fleet() { SKEW_MS } else { 0 };
+    while last.is_some_and(|last| sim.wall_ms() < last + behind) && !sim.is_violated() {
         sim.executor.sleep(500_000).await;
     }
 }
@@ -337,6 +358,9 @@ async fn confirm_all(sim: &Rc<Sim>) {
         };
         if response.status == 410 {
             let Some(is_sold_out) = is_sold_out(sim, TICKETS, began) else {
+                if sim.is_fleet() {
+                    sim.executor.sleep(LATEST / 4).await;
+                }
                 continue;
             };
             let held = sim.model.borrow().campaigns[TICKETS].held();

@@ -12,11 +12,13 @@ use tollgate_store::plan::coalescer::Note;
 use tollgate_store::plan::page::{self, Page};
 use tollgate_store::ports::{Outbound, Store};
 
-use super::{Engine, FLUSH, Job, unavailable};
+use super::{Engine, Job, unavailable};
 use crate::bug::Bug;
 use crate::coverage::Seen;
 use crate::disk::State;
 use crate::executor::{Home, Parcel};
+use crate::front::FLUSH;
+use crate::store::AnyStore;
 
 impl Engine {
     /// The sequence up to which messages went with a topic that was deleted.
@@ -38,17 +40,17 @@ impl Engine {
         if self.sim.has(Bug::DropDeferred) && self.sim.one_of(100) {
             return;
         }
-        let handed_on = self.near.borrow_mut().add(self.distorted(commit), mark, note);
+        let (handed_on, is_first) = self.front.add(self.distorted(commit), mark, note);
         self.hand_on(handed_on);
-        if !self.flushing.replace(true) {
+        if is_first {
             let (sim, micros) = (Rc::clone(&self.sim), self.sim.between(1, FLUSH));
-            self.sim.executor.spawn(Home::Process, async move {
+            self.sim.executor.spawn(Home::Process(0), async move {
                 sim.executor.sleep(micros).await;
                 // The process is this one: others' tasks have ended with them.
-                let server = sim.server.borrow().clone();
-                if let Some(server) = server {
-                    server.engine.flushing.set(false);
-                    server.engine.flush();
+                if let Some(server) = sim.server(0)
+                    && let AnyStore::Embedded(engine) = &server.store
+                {
+                    engine.hand_on(engine.front.flush());
                 }
             });
         }
@@ -97,7 +99,7 @@ impl Store for Engine {
     }
 
     fn defer_again(&self, partition: &str, mark: u64) -> bool {
-        let again = self.near.borrow_mut().again(partition, mark);
+        let again = self.front.again(partition, mark);
         if again {
             let code = partition.trim_start_matches("link/");
             self.sim.model.borrow_mut().clicked_again(code);
@@ -110,10 +112,7 @@ impl Store for Engine {
         if self.sim.has(Bug::SkipSettle) {
             return Ok(());
         }
-        let next = self.next_visit.get();
-        while self.visits.borrow().first().is_some_and(|first| *first < next) {
-            self.sim.executor.sleep(200).await;
-        }
+        self.front.see_off(&self.sim).await;
         self.flush();
         Ok(())
     }

@@ -100,7 +100,7 @@ impl Model {
     /// Whether every click that was taken is durable.
     pub fn clicks_are_counted(&self) -> bool {
         let mut links = self.links.values().filter(|link| !link.exact && !link.deleted);
-        links.all(|link| link.visits == link.base + link.deferred)
+        self.is_lossy || links.all(|link| link.visits == link.base + link.deferred)
     }
 
     /// Statistics have every visit that a link's counter has, once: noted, or counted.
@@ -153,7 +153,8 @@ impl Model {
         for (id, link) in &self.links {
             let expected = link.base + link.deferred;
             let simple = !link.exact && !link.deleted;
-            ensure(!simple || link.visits == expected, || {
+            let right = link.visits == expected || self.is_lossy && link.visits < expected;
+            ensure(!simple || right, || {
                 format!("{} clicks on {id} are counted, not {expected}", link.visits)
             })?;
         }

@@ -50,18 +50,26 @@ impl Model {
         )
     }
 
-    /// A visit was answered with a redirect.
-    pub fn redirected(&mut self, url: &str) -> Result<bool, String> {
+    /// A visit was answered with a redirect, which was right then, or later.
+    pub fn redirected(&mut self, url: &str, since: u64) -> Result<bool, String> {
+        let is_shared = self.is_shared;
         let Some(link) = self.leading_to(url) else {
             return Err(format!("no link leads to {url}"));
         };
         link.granted += 1;
-        let (granted, counted) = (link.granted, link.visits + link.lost);
+        ensure(!link.deleted || link.deleted_at >= since, || {
+            format!(
+                "a redirect to {url}, whose link was deleted at {} us, before {since} us",
+                link.deleted_at
+            )
+        })?;
+        let unbounded = link.unbounded(is_shared);
+        let (granted, counted) = (link.granted, link.visits + link.lost + unbounded);
         let Some(max) = link.max.filter(|_| !link.deleted) else {
             return Ok(false);
         };
         ensure(
-            granted <= counted && link.visits <= max.max(link.at_bound),
+            granted <= counted && link.visits <= max.max(link.at_bound) + unbounded,
             || format!("{granted} redirects to {url}, {counted} counted, of {max}"),
         )?;
         Ok(true)
