@@ -126,7 +126,7 @@ pub fn start(sim: &Rc<Sim>, place: u8) -> bool {
     let store = match sim.is_fleet() {
         true => AnyStore::Shared(Gateway::new(sim, place)),
         false => match recover(sim) {
-            Some(state) => AnyStore::Embedded(Engine::new(Rc::clone(sim), state)),
+            Some(state) => AnyStore::Embedded(Box::new(Engine::new(Rc::clone(sim), state))),
             None => return false,
         },
     };

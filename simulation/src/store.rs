@@ -12,7 +12,7 @@ use crate::postgres::Gateway;
 
 /// Either store.
 pub enum AnyStore {
-    Embedded(Engine),
+    Embedded(Box<Engine>),
     Shared(Rc<Gateway>),
 }
 
