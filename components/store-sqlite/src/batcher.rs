@@ -1,11 +1,10 @@
 //! Commits of an instance that travel together, as one statement: one transaction, one wait for the disk. Nobody waits for others to
 //! come; but everything of the instance that can run does so first, since a statement holds it up.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::rc::{Rc, Weak};
 
-use tokio::sync::Mutex;
 use tollgate_store::commit::{Commit, Committed};
 use tollgate_store::encoded::encode_all;
 use tollgate_store::plan;
@@ -16,6 +15,8 @@ use crate::{sql, verdict};
 /// The most commits of one statement, and the most bytes of more than one.
 const MAX_COMMITS: usize = 32;
 const MAX_BYTES: usize = 1 << 20;
+/// Between two looks at what became of a commit that somebody else writes while the database is busy, milliseconds.
+const AGAIN_MS: u64 = 5;
 
 /// What became of a commit; `None`: nothing, another host has the database.
 type Done = Result<Option<Committed>, Failure>;
@@ -33,8 +34,8 @@ type Shared = Rc<RefCell<Job>>;
 #[derive(Default)]
 pub struct Batcher {
     waiting: RefCell<VecDeque<Weak<RefCell<Job>>>>,
-    /// Whoever holds it writes, for itself and for others.
-    writer: Mutex<()>,
+    /// Somebody writes, for itself and for others.
+    is_writing: Cell<bool>,
 }
 
 impl Batcher {
@@ -42,14 +43,18 @@ impl Batcher {
     pub async fn commit<D: Database>(&self, database: &D, commit: Commit) -> Done {
         let job = Rc::new(RefCell::new(Job::Waits(commit)));
         self.waiting.borrow_mut().push_back(Rc::downgrade(&job));
-        let _writer = self.writer.lock().await;
-        while matches!(*job.borrow(), Job::Waits(_)) {
+        loop {
             database.give_way().await;
-            self.write(database).await;
-        }
-        match job.replace(Job::IsAway) {
-            Job::Done(done) => done,
-            _ => Err(Failure::Failed("nobody has answered the commit".to_owned())),
+            while matches!(*job.borrow(), Job::Waits(_)) && !self.is_writing.get() {
+                self.write(database).await;
+            }
+            if matches!(*job.borrow(), Job::Done(_))
+                && let Job::Done(done) = job.replace(Job::IsAway)
+            {
+                return done;
+            }
+            // Tasks of a component cannot wake each other in every version of its runtime.
+            database.pause(AGAIN_MS).await;
         }
     }
 
@@ -97,6 +102,7 @@ impl Batcher {
             jobs.push(job);
             commits.push(commit);
         }
+        self.is_writing.set(true);
         Batch {
             batcher: self,
             jobs,
@@ -115,6 +121,7 @@ struct Batch<'a> {
 impl Drop for Batch<'_> {
     /// Whoever leaves while the database is busy has done nothing for the others yet: they wait again.
     fn drop(&mut self) {
+        self.batcher.is_writing.set(false);
         let mut waiting = self.batcher.waiting.borrow_mut();
         for (job, commit) in self.jobs.drain(..).zip(self.commits.drain(..)).rev() {
             if matches!(*job.borrow(), Job::IsAway) {
