@@ -7,14 +7,12 @@ use std::rc::Rc;
 use tollgate_store::bucket::{Asked, Bucket, Level, MAX_UNITS, TakeError};
 use tollgate_store::ports::Buckets;
 
-use crate::database::{Database, Failure, Purpose, Row, Value, Way, once, run};
+use crate::database::{Database, Failure, Purpose, Row, Value, once, run};
 use crate::{maintain, sql};
 
 /// For this long after a refusal, nanoseconds, an instance looks before it takes: a request that is refused
 /// again then waits for no writer.
 const LOOK_NS: u64 = 1_000_000_000;
-
-const HOW: (Purpose, Way) = (Purpose::Relaxed, Way::Now);
 
 /// How often a statement is tried that finds the database busy.
 #[derive(Clone, Copy)]
@@ -58,8 +56,8 @@ impl<D: Database> SqliteBuckets<D> {
     ) -> Result<(), TakeError> {
         let parameters = vec![asked.as_json().into(), Value::from(now)];
         let done = match attempts {
-            Attempts::One => once(&*self.database, HOW, sql, parameters, &mut each).await,
-            Attempts::All => run(&*self.database, HOW, sql, parameters, &mut each).await,
+            Attempts::One => once(&*self.database, Purpose::Relaxed, sql, parameters, &mut each).await,
+            Attempts::All => run(&*self.database, Purpose::Relaxed, sql, parameters, &mut each).await,
         };
         done.map_err(|failure| match failure {
             Failure::Busy(message) => TakeError::Busy(message),

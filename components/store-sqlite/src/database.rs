@@ -142,12 +142,11 @@ pub type Each<'a> = &'a mut dyn FnMut(Row) -> Result<bool, Failure>;
 /// A connection.
 #[allow(async_fn_in_trait, reason = "single-threaded: nothing needs Send")]
 pub trait Connection {
-    /// Runs one statement, a transaction of its own, and gives its rows to `each` as they come. The transaction lasts
-    /// until the last one is taken.
+    /// Runs one statement, a transaction of its own, and gives its rows to `each`.
     async fn execute(&self, sql: &str, parameters: Vec<Value>, each: Each<'_>) -> Result<(), Failure>;
 
-    /// The same with all rows in one piece, and nothing else of this instance meanwhile: a third of the cost.
-    fn execute_now(&self, sql: &str, parameters: Vec<Value>, each: Each<'_>) -> Result<(), Failure>;
+    /// The same without waiting for anything else meanwhile, and without rows.
+    fn execute_now(&self, sql: &str, parameters: Vec<Value>) -> Result<(), Failure>;
 }
 
 /// The purpose of a connection.
@@ -172,56 +171,42 @@ pub trait Database {
     fn opened(&self, purpose: Purpose) -> Option<Rc<Self::Connection>>;
     /// Waits, milliseconds.
     async fn pause(&self, ms: u64);
-    /// Lets everything else of this instance run that can.
-    async fn give_way(&self);
     /// The wall clock, nanoseconds since 1970. Of the buckets only.
     fn now_ns(&self) -> u64;
     /// A random number, unpredictable enough to spread the retries of callers that wait for each other.
     fn random(&self) -> u64;
 }
 
-/// How often a statement is tried that finds the database busy. SQLite waits for `busy_timeout` (25 ms) in
-/// each, but with sleeps that grow, so that the longest waiter is served last, and holds the instance up.
-/// Short tries are fairer. About two seconds in all.
-const ATTEMPTS: u32 = 60;
+/// How often a statement is tried that finds the database busy. SQLite waits for `busy_timeout` (100 ms) in
+/// each, but with sleeps that grow, so that the longest waiter is served last. Short tries are fairer. About
+/// two seconds in all.
+const ATTEMPTS: u32 = 20;
 /// The longest pause between two tries, milliseconds; on average half of it.
 const PAUSE_MS: u64 = 20;
-
-/// How a statement runs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Way {
-    /// Without anything else of this instance meanwhile, its rows in one piece: for short statements.
-    Now,
-    /// Beside others, row by row: for pages, which end early, and for what takes long.
-    Streamed,
-}
 
 /// Runs a statement, once.
 pub async fn once<D: Database>(
     database: &D,
-    (purpose, way): (Purpose, Way),
+    purpose: Purpose,
     sql: &str,
     parameters: Vec<Value>,
     each: Each<'_>,
 ) -> Result<(), Failure> {
     let connection = database.connection(purpose).await?;
-    match way {
-        Way::Now => connection.execute_now(sql, parameters, each),
-        Way::Streamed => connection.execute(sql, parameters, each).await,
-    }
+    connection.execute(sql, parameters, each).await
 }
 
 /// Runs a statement, again while the database is busy.
 pub async fn run<D: Database>(
     database: &D,
-    how: (Purpose, Way),
+    purpose: Purpose,
     sql: &str,
     parameters: Vec<Value>,
     each: Each<'_>,
 ) -> Result<(), Failure> {
     let mut attempt = 1;
     loop {
-        match once(database, how, sql, parameters.clone(), each).await {
+        match once(database, purpose, sql, parameters.clone(), each).await {
             Err(Failure::Busy(_)) if attempt < ATTEMPTS => {
                 attempt += 1;
                 database.pause(1 + database.random() % PAUSE_MS).await;

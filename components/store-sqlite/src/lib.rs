@@ -4,12 +4,11 @@
 //!
 //! Spin keeps nothing atomic but a single `execute`. So a commit is one statement: it is inserted, as JSON
 //! and bytes, into a view whose trigger decides and applies it ([`sql`]). A refusal is the message that the
-//! trigger aborts with. Commits of one instance that meet are rows of one statement ([`batcher`]). The time is the database's (`unixepoch`, never earlier than that of the last commit),
+//! trigger aborts with. The time is the database's (`unixepoch`, never earlier than that of the last commit),
 //! so that all gateways of one database have one clock.
 //!
 //! Everything here but [`plug`] is plain Rust over a small trait, [`database::Database`], and is tested natively.
 
-mod batcher;
 pub mod buckets;
 pub mod database;
 mod maintain;

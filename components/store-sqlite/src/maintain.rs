@@ -4,7 +4,7 @@
 
 use tollgate_store::retention::{Cut, Retention};
 
-use crate::database::{Database, Failure, Purpose, Row, Value, Way, run};
+use crate::database::{Database, Failure, Purpose, Row, Value, run};
 use crate::sql;
 
 /// One commit in this many copies the log into the database.
@@ -47,7 +47,7 @@ pub async fn expire<D: Database>(database: &D) -> Result<bool, Failure> {
         };
         run(
             database,
-            (Purpose::Relaxed, Way::Now),
+            Purpose::Relaxed,
             sql,
             vec![SWEEP_ROWS.into()],
             &mut count,
@@ -66,14 +66,7 @@ pub async fn forget<D: Database>(database: &D) -> Result<bool, Failure> {
         Ok(true)
     };
     let rows = vec![SWEEP_ROWS.into()];
-    run(
-        database,
-        (Purpose::Relaxed, Way::Now),
-        sql::FORGET,
-        rows,
-        &mut seen,
-    )
-    .await?;
+    run(database, Purpose::Relaxed, sql::FORGET, rows, &mut seen).await?;
     Ok(more)
 }
 
@@ -100,7 +93,7 @@ pub async fn trim<D: Database>(
     let parameters = vec![topic.into(), SWEEP_ROWS.into()];
     run(
         database,
-        (Purpose::Relaxed, Way::Now),
+        Purpose::Relaxed,
         &sql::oldest(),
         parameters,
         &mut choose,
@@ -108,13 +101,9 @@ pub async fn trim<D: Database>(
     .await?;
     let Some(end) = end else { return Ok(false) };
     let parameters = vec![topic.into(), end.into()];
-    run(
-        database,
-        (Purpose::Relaxed, Way::Now),
-        sql::TRIM,
-        parameters,
-        &mut |_| Ok(true),
-    )
+    run(database, Purpose::Relaxed, sql::TRIM, parameters, &mut |_| {
+        Ok(true)
+    })
     .await?;
     Ok(rows >= SWEEP_ROWS)
 }
@@ -129,7 +118,7 @@ pub async fn after_take<D: Database>(database: &D) {
     let parameters: Vec<Value> = vec![SWEEP_BUCKETS.into(), database.now_ns().into(), MAX_BUCKETS.into()];
     let _ = run(
         database,
-        (Purpose::Relaxed, Way::Now),
+        Purpose::Relaxed,
         sql::SWEEP_BUCKETS,
         parameters,
         &mut |_| Ok(true),
@@ -141,7 +130,7 @@ pub async fn after_take<D: Database>(database: &D) {
 async fn checkpoint<D: Database>(database: &D) {
     let _ = run(
         database,
-        (Purpose::Relaxed, Way::Streamed),
+        Purpose::Relaxed,
         sql::CHECKPOINT,
         Vec::new(),
         &mut |_| Ok(true),

@@ -3,10 +3,10 @@
 use tollgate_store::commit::RECORD_PREFIX;
 use tollgate_store::schema;
 
-/// The view that commits are inserted into. The number grows with every change of the trigger, so that
+/// The view that a commit is inserted into. The number grows with every change of the trigger, so that
 /// instances of an older version keep theirs.
 pub const COMMIT_VIEW: &str =
-    "CREATE VIEW IF NOT EXISTS tollgate_commit_3 (place, body, bytes, now) AS SELECT NULL, NULL, NULL, NULL";
+    "CREATE VIEW IF NOT EXISTS tollgate_commit_3 (body, bytes, now) AS SELECT NULL, NULL, NULL";
 
 /// The view that the end of what is to be trimmed is inserted into, numbered as [`COMMIT_VIEW`].
 pub const TRIM_VIEW: &str = "CREATE VIEW IF NOT EXISTS tollgate_trim_1 (topic, through) AS SELECT NULL, NULL";
@@ -64,7 +64,7 @@ pub fn creation() -> Vec<String> {
 /// `wal_autocheckpoint` is off because of a defect of SQLite before 3.51.3 (Spin has 3.49): two checkpoints, one right
 /// after the other, can lose what is committed during the second. [`CHECKPOINT`] is rarer, and keeps writers out.
 pub const PRAGMAS: [&str; 4] = [
-    "PRAGMA busy_timeout = 25",
+    "PRAGMA busy_timeout = 100",
     "PRAGMA journal_mode = WAL",
     "PRAGMA wal_autocheckpoint = 0",
     "PRAGMA journal_size_limit = 67108864",
@@ -76,7 +76,7 @@ pub const RELAXED: &str = "PRAGMA synchronous = NORMAL";
 /// Copies the log into the database, with the write lock held; without it only where writers leave no gap.
 pub const CHECKPOINT: &str = "PRAGMA wal_checkpoint(FULL)";
 
-/// Commits: ?1 the list of their bodies, ?2 their values. A row each: place in the list, version, time, sums, sequences (the last two as JSON).
+/// One commit: ?1 its body, ?2 its values. One row: version, time, sums, sequences (the last two as JSON).
 pub const COMMIT: &str = include_str!("sql/commit.sql");
 
 /// The entries of ?1, a list of keys, by their place in it.

@@ -5,20 +5,17 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 
 use tollgate_store::commit::{Commit, Entry, Item, MAX_WAIT_MS, Message, Outcome, StoreError, Topic};
-use tollgate_store::encoded::encode_all;
+use tollgate_store::encoded::encode;
 use tollgate_store::plan;
 use tollgate_store::plan::page::{self, Page};
 use tollgate_store::ports::{Store, Upkeep};
 use tollgate_store::retention::Retention;
 
-use crate::batcher::Batcher;
-use crate::database::{Connection as _, Database, Failure, Purpose, Row, Value, Way, run};
+use crate::database::{Connection as _, Database, Failure, Purpose, Row, Value, run};
 use crate::{maintain, open, sql, verdict};
 
 /// The most deferred commits that wait for a database which is busy or not open yet. Beyond it they are lost.
 const MAX_SUBMITTED: usize = 1_024;
-/// The most entries that are read in one piece; each is a mebibyte at most, and Spin gives 128 of them.
-const MAX_AT_ONCE: usize = 64;
 /// How long other instances are given to defer clicks that they are about to defer, milliseconds. It is
 /// many times what that takes, but Spin guarantees no bound.
 const SETTLE_MS: u64 = 500;
@@ -29,7 +26,6 @@ const POLL_MS: (u64, u64) = (50, 250);
 /// Keys and topics in the database: the port `Store` in SQL.
 pub struct SqliteStore<D> {
     database: Rc<D>,
-    batcher: Batcher,
     deferred: RefCell<VecDeque<Vec<Value>>>,
 }
 
@@ -38,7 +34,6 @@ impl<D: Database> SqliteStore<D> {
     pub fn new(database: Rc<D>) -> Self {
         Self {
             database,
-            batcher: Batcher::default(),
             deferred: RefCell::default(),
         }
     }
@@ -57,7 +52,7 @@ impl<D: Database> SqliteStore<D> {
             // Nobody waits for the outcome.
             let _ = run(
                 &*self.database,
-                (Purpose::Relaxed, Way::Now),
+                Purpose::Relaxed,
                 sql::COMMIT,
                 parameters,
                 &mut |_| Ok(true),
@@ -78,26 +73,19 @@ impl<D: Database> SqliteStore<D> {
 
     async fn query(
         &self,
-        way: Way,
         sql: &str,
         parameters: Vec<Value>,
         mut each: impl FnMut(Row) -> Result<bool, Failure>,
     ) -> Result<(), StoreError> {
-        run(
-            &*self.database,
-            (Purpose::Durable, way),
-            sql,
-            parameters,
-            &mut each,
-        )
-        .await
-        .map_err(unavailable)
+        run(&*self.database, Purpose::Durable, sql, parameters, &mut each)
+            .await
+            .map_err(unavailable)
     }
 
     async fn messages(&self, topic: &str, after: u64, limit: u32) -> Result<Vec<Message>, StoreError> {
         let mut page = Page::new(limit);
         let parameters = vec![topic.into(), after.into(), page::limit(limit).into()];
-        self.query(Way::Streamed, sql::READ, parameters, |row| {
+        self.query(sql::READ, parameters, |row| {
             let message = message(topic, row)?;
             let bytes = page::message_bytes(&message);
             Ok(page.push(message, bytes))
@@ -109,8 +97,8 @@ impl<D: Database> SqliteStore<D> {
 
 /// Those of [`sql::COMMIT`].
 fn parameters(commit: &Commit) -> Vec<Value> {
-    let (bodies, bytes) = encode_all([commit]);
-    vec![Value::Text(bodies), Value::Blob(bytes)]
+    let (body, bytes) = encode(commit);
+    vec![Value::Text(body), Value::Blob(bytes)]
 }
 
 fn entry(row: &mut Row, from: usize) -> Result<Entry, Failure> {
@@ -150,8 +138,22 @@ fn topic(mut row: Row) -> Result<Topic, Failure> {
 impl<D: Database> Store for SqliteStore<D> {
     async fn commit(&self, commit: Commit) -> Result<Outcome, StoreError> {
         plan::validate(&commit)?;
-        match self.batcher.commit(&*self.database, commit).await {
-            Ok(committed) => committed
+        let mut answer = None;
+        let mut keep = |row| {
+            answer = Some(verdict::committed(row)?);
+            Ok(true)
+        };
+        let parameters = parameters(&commit);
+        match run(
+            &*self.database,
+            Purpose::Durable,
+            sql::COMMIT,
+            parameters,
+            &mut keep,
+        )
+        .await
+        {
+            Ok(()) => answer
                 .map(Outcome::Committed)
                 .ok_or_else(|| StoreError::Unavailable(open::IN_USE.to_owned())),
             Err(failure) => verdict::failed(failure),
@@ -167,7 +169,7 @@ impl<D: Database> Store for SqliteStore<D> {
         }
         let parameters = parameters(&commit);
         let tried = match self.database.opened(Purpose::Relaxed) {
-            Some(connection) => connection.execute_now(sql::COMMIT, parameters.clone(), &mut |_| Ok(true)),
+            Some(connection) => connection.execute_now(sql::COMMIT, parameters.clone()),
             None => Err(Failure::Busy(String::new())),
         };
         let mut waiting = self.deferred.borrow_mut();
@@ -190,12 +192,7 @@ impl<D: Database> Store for SqliteStore<D> {
         let _ = self.database.connection(Purpose::Relaxed).await;
         let mut entries = vec![None; keys.len()];
         let parameters = vec![serde_json::Value::from(keys).to_string().into()];
-        let way = if keys.len() <= MAX_AT_ONCE {
-            Way::Now
-        } else {
-            Way::Streamed
-        };
-        self.query(way, sql::GET, parameters, |mut row| {
+        self.query(sql::GET, parameters, |mut row| {
             let index = row.number(0)? as usize;
             let found = entry(&mut row, 1)?;
             if let Some(slot) = entries.get_mut(index) {
@@ -216,7 +213,7 @@ impl<D: Database> Store for SqliteStore<D> {
         let end = page::prefix_end(prefix).map_or(Value::Null, Value::Text);
         let mut page = Page::new(limit);
         let parameters = vec![start.into(), end, page::limit(limit).into()];
-        self.query(Way::Streamed, sql::SCAN, parameters, |mut row| {
+        self.query(sql::SCAN, parameters, |mut row| {
             let item = Item {
                 key: row.text(0)?,
                 entry: entry(&mut row, 1)?,
@@ -247,7 +244,7 @@ impl<D: Database> Store for SqliteStore<D> {
         let mut topics = Vec::new();
         // A topic's name is never empty: all come after the empty text.
         let parameters = vec![after.unwrap_or("").into(), page::limit(limit).into()];
-        self.query(Way::Streamed, sql::TOPICS, parameters, |row| {
+        self.query(sql::TOPICS, parameters, |row| {
             topics.push(topic(row)?);
             Ok(true)
         })

@@ -5,22 +5,16 @@ use tollgate_store::commit::{Committed, Outcome, Refusal, StoreError};
 use crate::database::{Failure, Row};
 use crate::sql::PREFIX;
 
-/// A row of [`crate::sql::COMMIT`]: whose it is, and what it says.
-pub fn committed(mut row: Row) -> Result<(usize, Committed), Failure> {
+/// The row of [`crate::sql::COMMIT`].
+pub fn committed(mut row: Row) -> Result<Committed, Failure> {
     let numbers = |text: String| Failure::Failed(format!("the database answered {text:?} for numbers"));
-    let (sums, sequences) = (row.text(3)?, row.text(4)?);
-    let committed = Committed {
-        version: row.number(1)?,
-        time: row.number(2)?,
+    let (sums, sequences) = (row.text(2)?, row.text(3)?);
+    Ok(Committed {
+        version: row.number(0)?,
+        time: row.number(1)?,
         sums: serde_json::from_str(&sums).map_err(|_| numbers(sums))?,
         sequences: serde_json::from_str(&sequences).map_err(|_| numbers(sequences))?,
-    };
-    Ok((usize::try_from(row.number(0)?).unwrap_or(usize::MAX), committed))
-}
-
-/// Whether a commit was refused, and so all that went with it.
-pub fn is_refusal(failure: &Failure) -> bool {
-    matches!(failure, Failure::Failed(message) if message.contains(PREFIX))
+    })
 }
 
 /// The outcome or error that a failed commit means.

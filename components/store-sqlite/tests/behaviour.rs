@@ -5,16 +5,12 @@
 
 mod support;
 
-use std::collections::BTreeSet;
 use std::rc::Rc;
-
-use futures::future::join_all;
 
 use support::{Fixture, run};
 use tollgate_store::bucket::{Bucket, State, TakeError, take_all};
 use tollgate_store::commit::{
-    Append, Commit, Condition, Idempotence, MESSAGE_OVERHEAD, Mutation, Outcome, Part, Refusal, StoreError,
-    literal,
+    Append, Commit, Condition, Idempotence, MESSAGE_OVERHEAD, Mutation, Outcome, Part, StoreError, literal,
 };
 use tollgate_store::ports::{Buckets as _, Store as _};
 use tollgate_store_sqlite::IN_MEMORY;
@@ -42,7 +38,7 @@ fn set(key: &str, expires: Option<u64>) -> Commit {
 fn a_database_in_memory_is_refused() {
     run(async {
         for purpose in [Purpose::Durable, Purpose::Relaxed] {
-            let link = support::Link::new(rusqlite::Connection::open_in_memory().unwrap());
+            let link = support::Link(rusqlite::Connection::open_in_memory().unwrap());
             let refused = tollgate_store_sqlite::prepare(&link, purpose).await;
             assert_eq!(refused, Err(Failure::NotDone(IN_MEMORY.to_owned())));
         }
@@ -63,7 +59,7 @@ fn append(topic: &str, id: &str) -> Append {
 
 /// The steps of SQLite's machine that a commit takes.
 fn steps(fixture: &Fixture, commit: &Commit) -> i32 {
-    let (body, bytes) = tollgate_store::encoded::encode_all([commit]);
+    let (body, bytes) = tollgate_store::encoded::encode(commit);
     let raw = fixture.database.raw();
     let mut statement = raw.prepare(sql::COMMIT).unwrap();
     let mut rows = statement.query((body, bytes)).unwrap();
@@ -125,103 +121,6 @@ fn a_database_of_an_older_component_gets_what_it_lacks() {
             .unwrap();
         let done = store.commit(set("after", None)).await;
         assert!(matches!(done, Ok(Outcome::Committed(_))), "{done:?}");
-    });
-}
-
-#[test]
-fn commits_that_meet_travel_together_and_each_has_its_own_answer() {
-    const COMMITS: usize = 100;
-    run(async {
-        let store = Fixture::new();
-        let taken = |n: usize| n % 10 == 3;
-        for n in (0..COMMITS).filter(|n| taken(*n)) {
-            store.commit(set(&format!("key-{n:03}"), None)).await.unwrap();
-        }
-        let commit = |n: usize| Commit {
-            conditions: vec![Condition::Absent(format!("key-{n:03}"))],
-            mutations: vec![
-                Mutation::Add {
-                    key: "sum".into(),
-                    delta: 1,
-                    min: None,
-                    max: None,
-                },
-                Mutation::Set {
-                    key: format!("key-{n:03}"),
-                    value: vec![Part::Sequence(0), Part::Bytes(vec![b'-']), Part::Sum(0)],
-                    expires: None,
-                },
-            ],
-            appends: vec![append("all", &n.to_string())],
-            ..Commit::default()
-        };
-        let before = store.database.statements();
-        let outcomes = join_all((0..COMMITS).map(|n| store.commit(commit(n)))).await;
-        let statements = store.database.statements() - before;
-        let (mut versions, mut sequences) = (BTreeSet::new(), BTreeSet::new());
-        for (n, outcome) in outcomes.into_iter().enumerate() {
-            match outcome.unwrap() {
-                Outcome::Committed(done) => {
-                    assert!(!taken(n), "{n}");
-                    assert_eq!(
-                        done.sums[0], done.sequences[0] as i64,
-                        "both count the same commits"
-                    );
-                    let keys = vec![format!("key-{n:03}")];
-                    let entry = store.get("", &keys).await.unwrap().remove(0).unwrap();
-                    assert_eq!(entry.version, done.version);
-                    let value = format!("{0}-{0}", done.sequences[0]);
-                    assert_eq!(String::from_utf8(entry.value).unwrap(), value);
-                    versions.insert(done.version);
-                    sequences.insert(done.sequences[0]);
-                }
-                Outcome::Refused(Refusal::Condition(0)) => assert!(taken(n), "{n}"),
-                other => panic!("{n}: {other:?}"),
-            }
-        }
-        assert_eq!((versions.len(), sequences.len()), (90, 90));
-        assert_eq!(sequences.last(), Some(&90));
-        // Of 32 at most; a refused one lets those that went with it go alone.
-        assert!(statements <= 4 + COMMITS as u64, "{statements}");
-        let outcomes = join_all((0..COMMITS).map(|n| store.commit(commit(COMMITS + n)))).await;
-        assert!(outcomes.iter().all(|o| matches!(o, Ok(Outcome::Committed(_)))));
-        let alone = store.database.statements() - before - statements;
-        assert!(alone <= 90 + 8, "{alone}");
-    });
-}
-
-#[test]
-fn who_leaves_takes_nobody_along() {
-    run(async {
-        let store = Fixture::new();
-        store.commit(set("first", None)).await.unwrap();
-        let commits: Vec<Commit> = (0..40).map(|n| set(&format!("key-{n:02}"), None)).collect();
-        let mut all: Vec<_> = commits
-            .into_iter()
-            .map(|one| Box::pin(store.commit(one)))
-            .collect();
-        let other = store.database.raw();
-        other.execute_batch("BEGIN IMMEDIATE").unwrap();
-        for one in &mut all {
-            assert!(futures::poll!(one.as_mut()).is_pending());
-        }
-        // The first takes 31 others to the database, which is busy.
-        assert!(futures::poll!(all[0].as_mut()).is_pending());
-        // It leaves, and so does one that waits.
-        drop(all.remove(35));
-        drop(all.remove(0));
-        other.execute_batch("COMMIT").unwrap();
-        let outcomes = join_all(all).await;
-        assert!(
-            outcomes
-                .iter()
-                .all(|one| matches!(one, Ok(Outcome::Committed(_)))),
-            "{outcomes:?}"
-        );
-        let first = store.get("", &["key-00".to_owned()]).await.unwrap();
-        assert_eq!(first, [None], "nor for the first");
-        let gone = store.get("", &["key-35".to_owned()]).await.unwrap();
-        assert_eq!(gone, [None], "nobody waited for it");
     });
 }
 

@@ -20,32 +20,12 @@ use crate::commit::{Append, Commit, Condition, Mutation, Part, Template};
 
 /// The document and the values of a commit that was validated.
 pub fn encode(commit: &Commit) -> (String, Vec<u8>) {
-    let mut bytes = no_bytes();
-    let document = document(commit, &mut bytes);
-    (document.to_string(), bytes)
-}
-
-/// The documents of commits that were validated, as one list, and the values of all.
-pub fn encode_all<'a>(commits: impl IntoIterator<Item = &'a Commit>) -> (String, Vec<u8>) {
-    let mut bytes = no_bytes();
-    let documents: Json = commits
-        .into_iter()
-        .map(|commit| document(commit, &mut bytes))
-        .collect();
-    (documents.to_string(), bytes)
-}
-
-/// Not empty: `substr` of no bytes at all is NULL.
-fn no_bytes() -> Vec<u8> {
-    vec![0]
-}
-
-fn document(commit: &Commit, bytes: &mut Vec<u8>) -> Json {
     let distances = distances(&commit.appends);
+    // Not empty: `substr` of no bytes at all is NULL.
     let mut encoder = Encoder {
         commit,
         distances: &distances,
-        bytes,
+        bytes: vec![0],
     };
     let id = match &commit.idempotence {
         None => Json::Null,
@@ -71,13 +51,14 @@ fn document(commit: &Commit, bytes: &mut Vec<u8>) -> Json {
         .zip(&distances)
         .map(|(a, d)| encoder.append(a, *d))
         .collect();
-    json!({
+    let body = json!({
         "id": id,
         "conditions": commit.conditions.iter().map(condition).collect::<Vec<_>>(),
         "mutations": mutations,
         "topics": topics(&commit.appends, &distances),
         "appends": appends,
-    })
+    });
+    (body.to_string(), encoder.bytes)
 }
 
 /// Per append, how many of its topic come after it.
@@ -118,7 +99,7 @@ fn condition(condition: &Condition) -> Json {
 struct Encoder<'a> {
     commit: &'a Commit,
     distances: &'a [usize],
-    bytes: &'a mut Vec<u8>,
+    bytes: Vec<u8>,
 }
 
 impl Encoder<'_> {

@@ -429,8 +429,8 @@ impl Connection for Link {
         statement::execute(&self.0, sql, parameters, each)
     }
 
-    fn execute_now(&self, sql: &str, parameters: Vec<Value>, each: Each<'_>) -> Result<(), Failure> {
-        statement::execute(&self.0, sql, parameters, each)
+    fn execute_now(&self, sql: &str, parameters: Vec<Value>) -> Result<(), Failure> {
+        statement::execute(&self.0, sql, parameters, &mut |_| Ok(true))
     }
 }
 
@@ -481,8 +481,6 @@ impl Database for Native {
     fn opened(&self, _: Purpose) -> Option<Rc<Link>> {
         self.link.borrow().clone()
     }
-
-    async fn give_way(&self) {}
 
     async fn pause(&self, _: u64) {}
 

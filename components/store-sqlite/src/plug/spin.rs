@@ -89,14 +89,11 @@ impl Connection for Link {
         end.await.map_err(failure)
     }
 
-    fn execute_now(&self, sql: &str, values: Vec<Value>, each: Each<'_>) -> Result<(), Failure> {
-        let answer = self.0.execute(sql, &parameters(values)).map_err(failure)?;
-        for next in answer.rows {
-            if !each(row(next))? {
-                break;
-            }
-        }
-        Ok(())
+    fn execute_now(&self, sql: &str, values: Vec<Value>) -> Result<(), Failure> {
+        self.0
+            .execute(sql, &parameters(values))
+            .map(drop)
+            .map_err(failure)
     }
 }
 
@@ -128,10 +125,6 @@ impl Database for Spin {
 
     async fn pause(&self, ms: u64) {
         spin_sdk::time::sleep(Duration::from_millis(ms)).await;
-    }
-
-    async fn give_way(&self) {
-        wit_bindgen::yield_async().await;
     }
 
     fn now_ns(&self) -> u64 {

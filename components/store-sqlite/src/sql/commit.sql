@@ -1,14 +1,10 @@
--- Commits, one after the other, all or none; nothing at all (no row) while another host has the database: that may begin at any moment.
--- What RETURNING reads, it reads after the trigger of its row, in the same transaction.
-INSERT INTO tollgate_commit_3 (place, body, bytes, now)
-SELECT c.key, jsonb(c.value), ?2,
+-- One commit; nothing at all (no row) while another host has the database: that may begin at any moment. What RETURNING reads, it reads after the trigger, in the same transaction.
+INSERT INTO tollgate_commit_3 (body, bytes, now)
+SELECT jsonb(?1), ?2,
   max((SELECT value FROM meta WHERE name = 'now'), CAST(round(unixepoch('subsec') * 1000) AS INTEGER))
-FROM json_each(?1) AS c
 WHERE (SELECT value FROM meta WHERE name = 'schema') = 1
 RETURNING
-  place,
-  -- By the row, or SQLite would look it up once for all.
-  (SELECT value FROM meta WHERE name = 'revision' AND place >= 0),
+  (SELECT value FROM meta WHERE name = 'revision'),
   now,
   (SELECT json_group_array(CASE m.value ->> 0
       WHEN 'add' THEN (SELECT CAST(CAST(e.value AS TEXT) AS INTEGER) FROM entries AS e WHERE e.key = m.value ->> 1)

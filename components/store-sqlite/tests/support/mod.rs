@@ -16,26 +16,17 @@ use tollgate_store::retention::Retention;
 use tollgate_store_sqlite::database::{Connection, Database, Each, Failure, Purpose, Value};
 use tollgate_store_sqlite::store::SqliteStore;
 
-/// A connection, and how many statements it has run.
-pub struct Link(pub rusqlite::Connection, Cell<u64>);
-
-impl Link {
-    pub fn new(connection: rusqlite::Connection) -> Self {
-        Self(connection, Cell::default())
-    }
-}
+pub struct Link(pub rusqlite::Connection);
 
 impl Connection for Link {
     async fn execute(&self, sql: &str, parameters: Vec<Value>, each: Each<'_>) -> Result<(), Failure> {
         // Lets others in between, as a call to Spin does.
         tokio::task::yield_now().await;
-        self.1.set(self.1.get() + 1);
         statement::execute(&self.0, sql, parameters, each)
     }
 
-    fn execute_now(&self, sql: &str, parameters: Vec<Value>, each: Each<'_>) -> Result<(), Failure> {
-        self.1.set(self.1.get() + 1);
-        statement::execute(&self.0, sql, parameters, each)
+    fn execute_now(&self, sql: &str, parameters: Vec<Value>) -> Result<(), Failure> {
+        statement::execute(&self.0, sql, parameters, &mut |_| Ok(true))
     }
 }
 
@@ -55,11 +46,6 @@ impl Native {
         self.clock_ns.set(Some(now));
     }
 
-    /// That the durable connection has run.
-    pub fn statements(&self) -> u64 {
-        self.opened(Purpose::Durable).map_or(0, |link| link.1.get())
-    }
-
     /// As the end of an instance does.
     pub fn close(&self) {
         self.connections.take();
@@ -77,7 +63,7 @@ impl Database for Native {
         if let Some(open) = self.opened(purpose) {
             return Ok(open);
         }
-        let link = Link::new(self.raw());
+        let link = Link(self.raw());
         tollgate_store_sqlite::prepare(&link, purpose).await?;
         let link = Rc::new(link);
         self.connections.borrow_mut()[purpose as usize] = Some(Rc::clone(&link));
@@ -90,10 +76,6 @@ impl Database for Native {
 
     async fn pause(&self, ms: u64) {
         sleep(ms).await;
-    }
-
-    async fn give_way(&self) {
-        tokio::task::yield_now().await;
     }
 
     fn now_ns(&self) -> u64 {
