@@ -10,6 +10,7 @@ use crate::commit::{
 };
 use crate::template;
 
+pub mod asked;
 pub mod coalescer;
 pub mod group;
 pub mod page;

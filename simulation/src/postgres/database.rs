@@ -7,12 +7,12 @@ use std::rc::{Rc, Weak};
 use std::sync::Arc;
 
 use tollgate_store::commit;
+use tollgate_store::plan::asked::Wanted;
 use tollgate_store::plan::{Extent, Record};
 
 use super::debts::Accounts;
 use super::locks::{Locks, Row};
 use super::transaction::{Answer, Looked, Session, Transaction, Writes};
-use super::writer::Wanted;
 use super::{LANES, history::History};
 use crate::bug::Bug;
 use crate::coverage::Seen;

@@ -5,10 +5,10 @@ use std::rc::Rc;
 
 use super::Gateway;
 use super::transaction::{Answer, Session, Writes};
-use super::writer::Wanted;
 use crate::coverage::Seen;
 use crate::executor::{Home, Parcel};
 use crate::world::Sim;
+use tollgate_store::plan::asked::Wanted;
 
 /// How long a flight may take before its connection counts as lost, microseconds.
 pub const FLIGHT: u64 = 6_000_000;

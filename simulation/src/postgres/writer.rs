@@ -1,14 +1,13 @@
 //! A writer, after `crates/engines/src/postgres/{writer,flight}.rs`: takes a group of its own lanes, carries it out, shows it, answers it.
 
-use std::collections::{BTreeSet, HashMap};
-use std::convert::Infallible;
+use std::collections::HashMap;
 use std::rc::Rc;
 
 use tollgate_store::cache::Moment;
-use tollgate_store::commit::{Condition, Outcome, StoreError};
+use tollgate_store::commit::{Outcome, StoreError};
 use tollgate_store::lane::before_first;
-use tollgate_store::plan::group::{Base, Found, Group};
-use tollgate_store::plan::{Extent, Record};
+use tollgate_store::plan::asked::{Looked, Wanted};
+use tollgate_store::plan::group::{Found, Group};
 
 use super::database;
 use super::network::{self, Question};
@@ -25,64 +24,6 @@ const TRIES: u64 = 12;
 const RESOLVE: u64 = 2_500_000;
 /// Between two attempts to connect, microseconds.
 const RECONNECT: u64 = 250_000;
-
-/// What commits look at: lanes, keys, topics and ids, each once and in order.
-pub struct Wanted {
-    pub lanes: Vec<u32>,
-    pub keys: Vec<String>,
-    pub topics: Vec<String>,
-    pub ids: Vec<String>,
-}
-
-impl Wanted {
-    fn of(jobs: &[Waiting]) -> Self {
-        let (mut lanes, mut keys) = (BTreeSet::new(), BTreeSet::new());
-        let (mut topics, mut ids) = (BTreeSet::new(), BTreeSet::new());
-        for Waiting { commit, lane, .. } in jobs {
-            lanes.insert(*lane);
-            for condition in &commit.conditions {
-                match condition {
-                    Condition::Absent(key) | Condition::Version { key, .. } => _ = keys.insert(key.clone()),
-                    Condition::TopicBelow { topic, .. } => _ = topics.insert(topic.clone()),
-                    Condition::NowIn { .. } => {}
-                }
-            }
-            keys.extend(commit.mutations.iter().map(|mutation| mutation.key().to_owned()));
-            topics.extend(commit.appends.iter().map(|append| append.topic.clone()));
-            ids.extend(commit.idempotence.iter().map(|wanted| wanted.id.clone()));
-        }
-        Self {
-            lanes: lanes.into_iter().collect(),
-            keys: keys.into_iter().collect(),
-            topics: topics.into_iter().collect(),
-            ids: ids.into_iter().collect(),
-        }
-    }
-}
-
-/// What was read, for a group.
-struct Read {
-    entries: HashMap<String, Found>,
-    topics: HashMap<String, Extent>,
-    records: HashMap<String, Record>,
-}
-
-impl Base for Read {
-    type Error = Infallible;
-
-    fn cached(&mut self, _: &str) -> Option<Found> {
-        None
-    }
-    fn entry(&mut self, key: &str) -> Result<Found, Infallible> {
-        Ok(self.entries.get(key).cloned().flatten())
-    }
-    fn topic(&mut self, topic: &str) -> Result<Extent, Infallible> {
-        Ok(self.topics.get(topic).copied().unwrap_or_default())
-    }
-    fn record(&mut self, id: &str) -> Result<Option<Record>, Infallible> {
-        Ok(self.records.get(id).cloned())
-    }
-}
 
 type Outcomes = Vec<Result<Outcome, StoreError>>;
 
@@ -169,7 +110,7 @@ impl Writer {
         let sim = Rc::clone(&self.gateway.sim);
         let (session, id) = self.connect().await.ok_or(Failure::Again("no connection"))?;
         self.number += 1;
-        let wanted = Rc::new(Wanted::of(jobs));
+        let wanted = Rc::new(Wanted::of(jobs.iter().map(|job| (job.lane, &job.commit))));
         let own = (id, self.number);
         let look = Question::Look(Rc::clone(&wanted), own);
         let looked = match network::ask(&sim, &session, look).await {
@@ -184,7 +125,7 @@ impl Writer {
         };
         let revision = looked.seen.iter().copied().max().unwrap_or(0);
         let first = wanted.lanes.first().copied().unwrap_or(0);
-        let read = Read {
+        let read = Looked {
             entries: looked.entries.iter().cloned().collect(),
             topics: looked.topics.iter().cloned().collect(),
             records: looked

@@ -5,17 +5,17 @@
 
 mod statements;
 
-use std::collections::{BTreeSet, HashMap};
-use std::convert::Infallible;
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::OptionFuture;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, Error, Row, Statement};
-use tollgate_store::commit::{Condition, Entry, Outcome, StoreError};
+use tollgate_store::commit::{Entry, Outcome, StoreError};
 use tollgate_store::lane::before_first;
-use tollgate_store::plan::group::{Base, Found, Group};
+use tollgate_store::plan::asked::{Looked, Wanted};
+use tollgate_store::plan::group::{Found, Group};
 use tollgate_store::plan::{Extent, MAX_STORED, Record};
 
 use super::connect::{Session, told};
@@ -54,71 +54,20 @@ pub struct Written {
     pub dirty: bool,
 }
 
-/// What a group may look at, read under its locks.
-struct Looked {
-    entries: HashMap<String, Found>,
-    topics: HashMap<String, Extent>,
-    records: HashMap<String, Record>,
-}
-
-impl Base for Looked {
-    type Error = Infallible;
-
-    fn cached(&mut self, _: &str) -> Option<Found> {
-        None
-    }
-    fn entry(&mut self, key: &str) -> Result<Found, Infallible> {
-        Ok(self.entries.get(key).cloned().flatten())
-    }
-    fn topic(&mut self, topic: &str) -> Result<Extent, Infallible> {
-        Ok(self.topics.get(topic).copied().unwrap_or_default())
-    }
-    fn record(&mut self, id: &str) -> Result<Option<Record>, Infallible> {
-        Ok(self.records.get(id).cloned())
-    }
-}
-
-/// What commits look at: lanes, keys, topics and ids, each once and in order.
-#[derive(Default)]
-struct Wanted {
-    lanes: Vec<i32>,
-    keys: Vec<String>,
-    topics: Vec<String>,
-    ids: Vec<String>,
-}
-
-impl Wanted {
-    fn of(jobs: &[Waiting]) -> Self {
-        let (mut lanes, mut keys) = (BTreeSet::new(), BTreeSet::new());
-        let (mut topics, mut ids) = (BTreeSet::new(), BTreeSet::new());
-        for Waiting { commit, lane, .. } in jobs {
-            lanes.insert(i32::try_from(*lane).unwrap_or(0));
-            for condition in &commit.conditions {
-                match condition {
-                    Condition::Absent(key) | Condition::Version { key, .. } => _ = keys.insert(key.clone()),
-                    Condition::TopicBelow { topic, .. } => _ = topics.insert(topic.clone()),
-                    Condition::NowIn { .. } => {}
-                }
-            }
-            keys.extend(commit.mutations.iter().map(|mutation| mutation.key().to_owned()));
-            topics.extend(commit.appends.iter().map(|append| append.topic.clone()));
-            ids.extend(commit.idempotence.iter().map(|wanted| wanted.id.clone()));
-        }
-        Self {
-            lanes: lanes.into_iter().collect(),
-            keys: keys.into_iter().collect(),
-            topics: topics.into_iter().collect(),
-            ids: ids.into_iter().collect(),
-        }
-    }
-}
-
 fn unsigned(n: i64) -> u64 {
     u64::try_from(n).unwrap_or(0)
 }
 
 fn integer(n: u64) -> i64 {
     i64::try_from(n).unwrap_or(i64::MAX)
+}
+
+/// Lanes as their column has them.
+fn integers(lanes: &[u32]) -> Vec<i32> {
+    lanes
+        .iter()
+        .map(|lane| i32::try_from(*lane).unwrap_or(0))
+        .collect()
 }
 
 /// An entry of the columns value, version, expires from `from` on.
@@ -172,7 +121,7 @@ pub async fn carry_out(
     ahead: u64,
 ) -> Result<Written, Failure> {
     let client = &session.client;
-    let wanted = Wanted::of(jobs);
+    let wanted = Wanted::of(jobs.iter().map(|job| (job.lane, &job.commit)));
     let late = |_| Failure::Again("the database does not answer".into());
     let read = tokio::time::timeout(FLIGHT, look(client, statements, &own, &wanted, ahead));
     let (looked, seen, now, revision) = read.await.map_err(late)??;
@@ -188,7 +137,7 @@ pub async fn carry_out(
         .iter()
         .map(|(key, found)| (key.clone(), found.clone()))
         .collect();
-    let first = wanted.lanes.first().map_or(0, |lane| lane.unsigned_abs());
+    let first = wanted.lanes.first().copied().unwrap_or(0);
     let mut group = Group::spaced(
         looked,
         now,
@@ -263,7 +212,8 @@ async fn look(
     ahead: u64,
 ) -> Result<(Looked, Seen, u64, u64), Failure> {
     let own_parameters: [&(dyn ToSql + Sync); 2] = [&own.id, &own.number];
-    let lanes_parameters: [&(dyn ToSql + Sync); 1] = [&wanted.lanes];
+    let lanes = integers(&wanted.lanes);
+    let lanes_parameters: [&(dyn ToSql + Sync); 1] = [&lanes];
     let topics_parameters: [&(dyn ToSql + Sync); 1] = [&wanted.topics];
     let keys_parameters: [&(dyn ToSql + Sync); 1] = [&wanted.keys];
     let ids_parameters: [&(dyn ToSql + Sync); 1] = [&wanted.ids];
@@ -323,11 +273,7 @@ async fn look(
         revision = revision.max(unsigned(row.get(1)));
         now = now.max(unsigned(row.get(2)));
     }
-    let mut looked = Looked {
-        entries: HashMap::new(),
-        topics: HashMap::new(),
-        records: HashMap::new(),
-    };
+    let mut looked = Looked::default();
     for row in &topics {
         now = now.max(unsigned(row.get(3)));
         let extent = Extent {
@@ -423,8 +369,9 @@ async fn write(
     let fingerprints: Vec<&[u8]> = records.iter().map(|r| r.fingerprint.as_slice()).collect();
     let answers: Vec<&[u8]> = records.iter().map(|r| r.answer.as_slice()).collect();
     let forgotten: Vec<i64> = records.iter().map(|r| integer(r.expires)).collect();
+    let lanes = integers(&wanted.lanes);
     let steps: [(&Statement, Vec<&(dyn ToSql + Sync)>, bool); 7] = [
-        (&s.set_lanes, vec![&wanted.lanes, seen, &revision, &now], true),
+        (&s.set_lanes, vec![&lanes, seen, &revision, &now], true),
         (
             &s.update,
             vec![
