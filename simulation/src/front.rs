@@ -41,8 +41,13 @@ impl Front {
     }
 
     /// Combines the same once more, if it is remembered.
-    pub fn again(&self, partition: &str, mark: u64) -> bool {
-        self.near.borrow_mut().again(partition, mark)
+    pub fn again(&self, sim: &Sim, partition: &str, mark: u64) -> bool {
+        let again = self.near.borrow_mut().again(partition, mark);
+        if again {
+            let code = partition.trim_start_matches("link/");
+            sim.model.borrow_mut().clicked_again(code);
+        }
+        again
     }
 
     /// What was combined, to be handed on.

@@ -16,6 +16,7 @@ mod front;
 mod model;
 mod origin;
 mod postgres;
+mod reading;
 mod relay;
 #[cfg(test)]
 mod scale;

@@ -1,15 +1,13 @@
 //! The engine as the rules see it.
 
 use std::future::poll_fn;
-use std::ops::Bound;
 use std::rc::Rc;
 use std::task::Poll;
 
-use tollgate_store::commit::{Commit, Entry, Item, Message, Outcome, StoreError, Topic, weight};
-use tollgate_store::deleted;
+use tollgate_store::commit::{Commit, Entry, Item, Message, Outcome, StoreError, Topic};
 use tollgate_store::plan;
 use tollgate_store::plan::coalescer::Note;
-use tollgate_store::plan::page::{self, Page};
+use tollgate_store::plan::page;
 use tollgate_store::ports::{Outbound, Store};
 
 use super::{Engine, Job, unavailable};
@@ -21,13 +19,12 @@ use crate::front::FLUSH;
 use crate::store::AnyStore;
 
 impl Engine {
-    /// The sequence up to which messages went with a topic that was deleted.
+    /// [`State::gone`], unless the bug shows what went.
     fn gone(&self, state: &State, topic: &str) -> u64 {
-        if self.sim.has(Bug::ShowDeleted) {
-            return 0;
+        match self.sim.has(Bug::ShowDeleted) {
+            true => 0,
+            false => state.gone(topic),
         }
-        let entry = state.entries.get(deleted::key(topic).as_str());
-        deleted::through(entry.map(|entry| &**entry))
     }
 
     fn submit_marked(&self, commit: Commit, mark: Option<u64>, note: Option<Note>) {
@@ -99,12 +96,7 @@ impl Store for Engine {
     }
 
     fn defer_again(&self, partition: &str, mark: u64) -> bool {
-        let again = self.front.again(partition, mark);
-        if again {
-            let code = partition.trim_start_matches("link/");
-            self.sim.model.borrow_mut().clicked_again(code);
-        }
-        again
+        self.front.again(&self.sim, partition, mark)
     }
 
     /// As the host does: redirects that are under way are seen off, then what was combined is handed on.
@@ -132,25 +124,7 @@ impl Store for Engine {
     async fn scan(&self, prefix: &str, after: Option<&str>, limit: u32) -> Result<Vec<Item>, StoreError> {
         self.reading().await?;
         let now = self.now();
-        let state = self.state.borrow();
-        let start = match after {
-            Some(after) if after >= prefix => Bound::Excluded(after),
-            _ => Bound::Included(prefix),
-        };
-        let mut page = Page::new(limit);
-        let from_start = state.entries.range::<str, _>((start, Bound::Unbounded));
-        let found = from_start
-            .take_while(|(key, _)| key.starts_with(prefix))
-            .filter(|(_, entry)| plan::is_live(entry, now));
-        for (key, entry) in found {
-            let (key, entry) = (key.to_string(), Entry::clone(entry));
-            let item = Item { key, entry };
-            let bytes = page::item_bytes(&item);
-            if !page.push(item, bytes) {
-                break;
-            }
-        }
-        Ok(page.into_items())
+        Ok(self.state.borrow().scan(prefix, after, limit, now))
     }
 
     async fn read(&self, topic: &str, after: u64, limit: u32, wait: u32) -> Result<Vec<Message>, StoreError> {
@@ -167,35 +141,12 @@ impl Store for Engine {
         .await;
         self.reading().await?;
         let state = self.state.borrow();
-        let mut page = Page::new(limit);
-        let log = state.topics.get(topic).map_or(&[][..], Vec::as_slice);
-        let after = after.max(self.gone(&state, topic));
-        for message in log.iter().skip(after as usize) {
-            if !page.push(Message::clone(message), page::message_bytes(message)) {
-                break;
-            }
-        }
-        Ok(page.into_items())
+        Ok(state.read(topic, after.max(self.gone(&state, topic)), limit))
     }
 
     async fn topics(&self, after: Option<&str>, limit: u32) -> Result<Vec<Topic>, StoreError> {
         self.reading().await?;
         let state = self.state.borrow();
-        let start = after.map_or(Bound::Unbounded, Bound::Excluded);
-        let named = state.topics.range::<str, _>((start, Bound::Unbounded));
-        let topics = named.take(page::limit(limit) as usize).map(|(name, log)| Topic {
-            name: name.clone(),
-            first: 1,
-            last: log.len() as u64,
-            first_time: log.first().map(|message| message.time),
-            last_time: log.last().map(|message| message.time),
-            bytes: log.iter().map(|message| weight(message)).sum::<u64>(),
-        });
-        let topics = topics.map(|mut topic| {
-            let gone = self.gone(&state, &topic.name);
-            deleted::clamp(&mut topic, gone);
-            topic
-        });
-        Ok(topics.collect())
+        Ok(state.topics(after, limit, |topic| self.gone(&state, topic)))
     }
 }

@@ -2,31 +2,22 @@
 //! what this gateway itself has shown.
 
 use std::future::poll_fn;
-use std::ops::Bound;
 use std::rc::Rc;
 use std::task::Poll;
 
-use tollgate_store::commit::{Commit, Entry, Item, Message, Outcome, StoreError, Topic, weight};
-use tollgate_store::deleted;
+use tollgate_store::commit::{Commit, Entry, Item, Message, Outcome, StoreError, Topic};
 use tollgate_store::plan;
 use tollgate_store::plan::coalescer::Note;
 use tollgate_store::plan::group::Found;
-use tollgate_store::plan::page::{self, Page};
+use tollgate_store::plan::page;
 use tollgate_store::ports::Store;
 
 use super::{Gateway, unavailable};
 use crate::bug::Bug;
 use crate::coverage::Seen;
-use crate::disk::State;
 use crate::executor::Parcel;
 use crate::front::FLUSH;
 use crate::store::AnyStore;
-
-/// The sequence up to which messages went with a topic that was deleted.
-fn gone(state: &State, topic: &str) -> u64 {
-    let entry = state.entries.get(deleted::key(topic).as_str());
-    deleted::through(entry.map(|entry| &**entry))
-}
 
 fn away() -> StoreError {
     unavailable("the database does not answer")
@@ -178,12 +169,7 @@ impl Store for Gateway {
     }
 
     fn defer_again(&self, partition: &str, mark: u64) -> bool {
-        let again = self.front.again(partition, mark);
-        if again {
-            let code = partition.trim_start_matches("link/");
-            self.sim.model.borrow_mut().clicked_again(code);
-        }
-        again
+        self.front.again(&self.sim, partition, mark)
     }
 
     async fn settle(&self) -> Result<(), StoreError> {
@@ -212,28 +198,7 @@ impl Store for Gateway {
 
     async fn scan(&self, prefix: &str, after: Option<&str>, limit: u32) -> Result<Vec<Item>, StoreError> {
         let now = self.now();
-        let scanned = self.ask_for(|database| {
-            database.with(|state| {
-                let start = match after {
-                    Some(after) if after >= prefix => Bound::Excluded(after),
-                    _ => Bound::Included(prefix),
-                };
-                let mut page = Page::new(limit);
-                let from_start = state.entries.range::<str, _>((start, Bound::Unbounded));
-                let found = from_start
-                    .take_while(|(key, _)| key.starts_with(prefix))
-                    .filter(|(_, entry)| plan::is_live(entry, now));
-                for (key, entry) in found {
-                    let (key, entry) = (key.to_string(), Entry::clone(entry));
-                    let item = Item { key, entry };
-                    let bytes = page::item_bytes(&item);
-                    if !page.push(item, bytes) {
-                        break;
-                    }
-                }
-                page.into_items()
-            })
-        });
+        let scanned = self.ask_for(|database| database.with(|state| state.scan(prefix, after, limit, now)));
         scanned.await.ok_or_else(away)
     }
 
@@ -241,17 +206,7 @@ impl Store for Gateway {
         let until = self.sim.executor.now() + u64::from(wait) * 1_000;
         loop {
             let read = self.ask_for(|database| {
-                database.with(|state| {
-                    let mut page = Page::new(limit);
-                    let log = state.topics.get(topic).map_or(&[][..], Vec::as_slice);
-                    let after = after.max(gone(state, topic));
-                    for message in log.iter().skip(after as usize) {
-                        if !page.push(Message::clone(message), page::message_bytes(message)) {
-                            break;
-                        }
-                    }
-                    page.into_items()
-                })
+                database.with(|state| state.read(topic, after.max(state.gone(topic)), limit))
             });
             let messages = read.await.ok_or_else(away)?;
             if !messages.is_empty() || self.sim.executor.now() >= until {
@@ -272,26 +227,8 @@ impl Store for Gateway {
     }
 
     async fn topics(&self, after: Option<&str>, limit: u32) -> Result<Vec<Topic>, StoreError> {
-        let read = self.ask_for(|database| {
-            database.with(|state| {
-                let start = after.map_or(Bound::Unbounded, Bound::Excluded);
-                let named = state.topics.range::<str, _>((start, Bound::Unbounded));
-                let named = named.take(page::limit(limit) as usize);
-                let topics = named.map(|(name, log)| {
-                    let mut topic = Topic {
-                        name: name.clone(),
-                        first: 1,
-                        last: log.len() as u64,
-                        first_time: log.first().map(|message| message.time),
-                        last_time: log.last().map(|message| message.time),
-                        bytes: log.iter().map(|message| weight(message)).sum::<u64>(),
-                    };
-                    deleted::clamp(&mut topic, gone(state, name));
-                    topic
-                });
-                topics.collect()
-            })
-        });
+        let read = self
+            .ask_for(|database| database.with(|state| state.topics(after, limit, |topic| state.gone(topic))));
         read.await.ok_or_else(away)
     }
 }
