@@ -25,7 +25,6 @@ pub struct Tenure {
     terms: Terms,
     held: RefCell<Option<(Held, Trust)>>,
     renewing: Cell<bool>,
-    renewed_at: Cell<u64>,
     lost: Cell<bool>,
 }
 
@@ -43,7 +42,6 @@ impl Tenure {
             terms: Terms { attempt_ms },
             held: RefCell::default(),
             renewing: Cell::new(false),
-            renewed_at: Cell::new(0),
             lost: Cell::new(false),
         }
     }
@@ -81,7 +79,6 @@ impl Tenure {
         sim.saw(Seen::LeasesTaken);
         sim.note(|| format!("{owner} has the lease of {}", self.keys.lease()));
         self.lost.set(false);
-        self.renewed_at.set(asked_at);
         *self.held.borrow_mut() = Some((held, Trust::new(self.terms, asked_at)));
         true
     }
@@ -132,13 +129,12 @@ impl Tenure {
 
     /// Renews the lease, if it is time to and nobody does.
     pub async fn renew_if_due(&self) {
-        let since = self.clock().saturating_sub(self.renewed_at.get());
-        let is_due = since.saturating_mul(4) >= self.terms.renewal_ms().saturating_mul(3);
-        let held = self.held.borrow().as_ref().map(|(held, _)| held.clone());
-        let (Some(held), Some(owner)) = (held, &self.owner) else {
+        let now = self.clock();
+        let held = self.held.borrow().clone().filter(|(_, trust)| trust.is_due(now));
+        let (Some((held, _)), Some(owner)) = (held, &self.owner) else {
             return;
         };
-        if !is_due || self.renewing.replace(true) {
+        if self.renewing.replace(true) {
             return;
         }
         let asked_at = self.clock();
@@ -147,7 +143,6 @@ impl Tenure {
             .await
         {
             Ok(true) => {
-                self.renewed_at.set(asked_at);
                 if let Some((_, trust)) = &mut *self.held.borrow_mut() {
                     trust.renewed(asked_at);
                 }

@@ -238,6 +238,11 @@ impl Trust {
             <= self.ends()
     }
 
+    /// Whether it is time to renew the lease. This is looked at by and by: rather early than late.
+    pub fn is_due(&self, now: u64) -> bool {
+        now.saturating_sub(self.since).saturating_mul(4) >= self.terms.renewal_ms().saturating_mul(3)
+    }
+
     /// Whether it is over: somebody else may have the lease.
     pub fn is_over(&self, now: u64) -> bool {
         now >= self.ends()

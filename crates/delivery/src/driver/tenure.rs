@@ -31,7 +31,6 @@ pub(super) struct Tenure {
     terms: Terms,
     held: RefCell<Option<(Held, Trust)>>,
     renewing: Cell<bool>,
-    renewed_at: Cell<u64>,
     lost: Cell<bool>,
 }
 
@@ -45,7 +44,6 @@ impl Tenure {
             terms: Terms { attempt_ms },
             held: RefCell::default(),
             renewing: Cell::new(false),
-            renewed_at: Cell::new(0),
             lost: Cell::new(false),
         }
     }
@@ -76,7 +74,6 @@ impl Tenure {
         let Ok(Some(held)) = lease::take(store, &self.keys, &self.owner, self.terms, &found).await else {
             return false;
         };
-        self.renewed_at.set(asked_at);
         *self.held.borrow_mut() = Some((held, Trust::new(self.terms, asked_at)));
         true
     }
@@ -113,9 +110,9 @@ impl Tenure {
 
     /// Whether it is time to renew, and nobody does.
     pub fn is_due(&self) -> bool {
-        let since = self.clock.now().saturating_sub(self.renewed_at.get());
-        // Looked at by and by: rather early than late.
-        !self.renewing.get() && since.saturating_mul(4) >= self.terms.renewal_ms().saturating_mul(3)
+        let now = self.clock.now();
+        let held = self.held.borrow();
+        !self.renewing.get() && held.as_ref().is_some_and(|(_, trust)| trust.is_due(now))
     }
 
     /// Renews the lease. One that cannot be renewed now may be next time.
@@ -126,7 +123,6 @@ impl Tenure {
         let asked_at = self.clock.now();
         match held.renew(store, &self.keys, &self.owner, self.terms).await {
             Ok(true) => {
-                self.renewed_at.set(asked_at);
                 if let Some((_, trust)) = &mut *self.held.borrow_mut() {
                     trust.renewed(asked_at);
                 }
