@@ -203,13 +203,8 @@ fn topics_count_what_their_messages_take() {
     run(async {
         let store = Fixture::new();
         let append = |payload| Append {
-            topic: "t".into(),
-            id: "m".into(),
-            key: String::new(),
-            kind: String::new(),
-            content_type: String::new(),
-            attributes: Vec::new(),
             payload,
+            ..append("t", "m")
         };
         let three = vec![Part::Bytes(b"ab".to_vec()), Part::Sequence(0)];
         let commit = Commit {
