@@ -224,13 +224,7 @@ pub(crate) async fn change<S: Store>(
         }
         let commit = Commit {
             partition: KEY.to_owned(),
-            conditions: vec![match version {
-                None => Condition::Absent(key.clone()),
-                Some(version) => Condition::Version {
-                    key: key.clone(),
-                    version,
-                },
-            }],
+            conditions: vec![Condition::unchanged(key.clone(), version)],
             mutations: vec![Mutation::Set {
                 key,
                 value: vec![Part::Bytes(value)],

@@ -69,6 +69,17 @@ pub enum Condition {
     },
 }
 
+impl Condition {
+    /// The key's entry is as it was read: of this version, or absent.
+    pub fn unchanged(key: impl Into<String>, version: Option<u64>) -> Self {
+        let key = key.into();
+        match version {
+            Some(version) => Self::Version { key, version },
+            None => Self::Absent(key),
+        }
+    }
+}
+
 /// One change to one key.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Mutation {

@@ -242,16 +242,13 @@ impl Windows {
     /// Adds the changes to a commit, each on the condition that its window is still what was read.
     pub fn write(&self, keys: &Keys, commit: &mut Commit) {
         for (number, window) in self.windows.iter().filter(|(_, window)| window.changed) {
+            if window.version.is_none() && window.held.is_empty() {
+                continue;
+            }
             let key = keys.window(*number);
-            let condition = match window.version {
-                Some(version) => Condition::Version {
-                    key: key.clone(),
-                    version,
-                },
-                None if window.held.is_empty() => continue,
-                None => Condition::Absent(key.clone()),
-            };
-            commit.conditions.push(condition);
+            commit
+                .conditions
+                .push(Condition::unchanged(key.clone(), window.version));
             commit.mutations.push(match window.held.is_empty() {
                 true => Mutation::Delete { key },
                 false => Mutation::Set {
@@ -266,14 +263,10 @@ impl Windows {
     /// That these windows are still what was read, but for those that [`Windows::write`] says it of.
     pub fn unchanged(&self, keys: &Keys, numbers: impl IntoIterator<Item = u64>) -> Vec<Condition> {
         let conditions = numbers.into_iter().filter_map(|number| {
-            let (key, window) = (keys.window(number), self.windows.get(&number));
-            match window {
-                Some(window) if window.changed => None,
-                _ => Some(match window.and_then(|window| window.version) {
-                    Some(version) => Condition::Version { key, version },
-                    None => Condition::Absent(key),
-                }),
-            }
+            let window = self.windows.get(&number);
+            let is_written = window.is_some_and(|window| window.changed);
+            let version = window.and_then(|window| window.version);
+            (!is_written).then(|| Condition::unchanged(keys.window(number), version))
         });
         conditions.collect()
     }

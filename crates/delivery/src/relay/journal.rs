@@ -298,13 +298,7 @@ fn commit(
 ) -> Commit {
     let key = keys.progress();
     // Two relays on one store: the second to commit is refused and looks again.
-    let condition = match version {
-        Some(version) => Condition::Version {
-            key: key.clone(),
-            version,
-        },
-        None => Condition::Absent(key.clone()),
-    };
+    let condition = Condition::unchanged(key.clone(), version);
     let set = |key: String, value: Vec<u8>| Mutation::Set {
         key,
         value: literal(value),

@@ -291,16 +291,7 @@ async fn into_stock<S: Store>(world: &World<'_, S>, id: &str) -> Result<u64, Pro
         };
         let commit = Commit {
             partition: Campaign::partition(id),
-            conditions: vec![
-                as_it_was_read(&live),
-                match version {
-                    Some(version) => Condition::Version {
-                        key: counter,
-                        version,
-                    },
-                    None => Condition::Absent(counter),
-                },
-            ],
+            conditions: vec![as_it_was_read(&live), Condition::unchanged(counter, version)],
             mutations: vec![
                 record::set(&after),
                 Mutation::Add {

@@ -199,10 +199,7 @@ async fn grow<S: Store>(
     mutations.push(set(key.clone(), merkle::join(&roots)));
     let commit = Commit {
         partition: Draw::partition(id),
-        conditions: vec![match version {
-            Some(version) => Condition::Version { key, version },
-            None => Condition::Absent(key),
-        }],
+        conditions: vec![Condition::unchanged(key, version)],
         mutations,
         ..Commit::default()
     };

@@ -238,13 +238,7 @@ pub(super) async fn enter<S: Store>(
     let (conditions, value) = match reserve {
         Reserve::Disturb => (Vec::new(), "-".to_owned()),
         Reserve::If(known) => {
-            let condition = match known {
-                None => Condition::Absent(key.clone()),
-                Some(known) => Condition::Version {
-                    key: key.clone(),
-                    version: known.version,
-                },
-            };
+            let condition = Condition::unchanged(key.clone(), known.map(|entry| entry.version));
             (vec![condition], format!("{code}/{}", record.id))
         }
     };

@@ -311,13 +311,7 @@ async fn change<S: Store>(
         if let Some(seconds) = change(&mut attempts) {
             return Ok(Some(seconds));
         }
-        let condition = match entry {
-            Some(entry) => Condition::Version {
-                key: key.clone(),
-                version: entry.version,
-            },
-            None => Condition::Absent(key.clone()),
-        };
+        let condition = Condition::unchanged(key.clone(), entry.map(|entry| entry.version));
         let value = serde_json::to_vec(&attempts).map_err(|error| StoreError::Invalid(error.to_string()))?;
         let commit = Commit {
             partition: partition.clone(),

@@ -67,13 +67,7 @@ async fn batch<S: Store>(
         }
     }
     let last = items.last().map_or(DONE, |item| item.key.as_str());
-    let condition = match &progress {
-        None => Condition::Absent(key.to_owned()),
-        Some(entry) => Condition::Version {
-            key: key.to_owned(),
-            version: entry.version,
-        },
-    };
+    let condition = Condition::unchanged(key, progress.as_ref().map(|entry| entry.version));
     let mut mutations = vec![Mutation::Set {
         key: key.to_owned(),
         value: literal(last),

@@ -357,13 +357,7 @@ async fn add<S: Store>(
     let place = PLACE.to_owned();
     let commit = Commit {
         partition: place.clone(),
-        conditions: vec![match version {
-            Some(version) => Condition::Version {
-                key: place.clone(),
-                version,
-            },
-            None => Condition::Absent(place.clone()),
-        }],
+        conditions: vec![Condition::unchanged(place.clone(), version)],
         mutations: vec![Mutation::Set {
             key: place,
             value: literal(value),

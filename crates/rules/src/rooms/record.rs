@@ -321,13 +321,7 @@ async fn open<S: Store>(world: &World<'_, S>, name: &str, live: &mut Live) -> Re
             },
             live.unchanged(name),
             // Nobody draws one meanwhile.
-            match &entry {
-                None => Condition::Absent(key),
-                Some(entry) => Condition::Version {
-                    key,
-                    version: entry.version,
-                },
-            },
+            Condition::unchanged(key, entry.as_ref().map(|entry| entry.version)),
         ],
         mutations: vec![
             set(name, &live.record)?,

@@ -155,13 +155,7 @@ async fn commit<S: Store>(store: &S, id: &str, mut part: Part, keep: u32) -> Res
 
 /// That an entry is as it was read.
 fn as_read(key: String, found: Option<&Entry>) -> Condition {
-    match found {
-        None => Condition::Absent(key),
-        Some(entry) => Condition::Version {
-            key,
-            version: entry.version,
-        },
-    }
+    Condition::unchanged(key, found.map(|entry| entry.version))
 }
 
 /// Folds some of the notes whose keys begin so; logs keep so many visits. `true`: there may be more, or somebody else folds them just now.
