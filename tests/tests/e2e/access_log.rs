@@ -280,6 +280,7 @@ pub async fn a_log_that_cannot_be_written_holds_nothing_up(host: Host) {
         (count >= 20.0).then_some(())
     })
     .await;
+    gateway.says("the access log cannot be written").await;
     let told = gateway
         .stderr()
         .matches("the access log cannot be written")

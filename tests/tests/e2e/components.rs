@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::harness::{ADMIN_KEY, Answer, Gateway, Host, Origin, binary, built_components};
+use crate::harness::{ADMIN_KEY, Answer, Gateway, Host, Origin, binary, built_components, eventually};
 
 /// How long a request of the one that misbehaves may take.
 const TIMEOUT: Duration = Duration::from_secs(2);
@@ -232,11 +232,11 @@ pub async fn each_misbehaving_one_ends_and_redirects_go_on(host: Host) {
     }
     // What it says is in the log, with its name, up to a bound.
     gateway.get("/own/talks").send().await.expect(200);
-    let log = gateway.stderr();
-    assert!(
-        log.contains(r#""component":"own""#) && log.contains("as asked for"),
-        "{log}"
-    );
+    eventually("it is in the log", async || {
+        let log = gateway.stderr();
+        (log.contains(r#""component":"own""#) && log.contains("as asked for")).then_some(())
+    })
+    .await;
 }
 
 pub async fn who_waits_for_a_place_is_served_or_told(host: Host) {

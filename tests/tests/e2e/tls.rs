@@ -292,8 +292,7 @@ pub async fn changed_certificates_are_taken_and_broken_ones_are_not(host: Host) 
     let (other, _) = authority.issue("other", &["third.test"]);
     let good = fs::read(&cert).unwrap();
     fs::copy(other, &cert).unwrap();
-    let told = async || gateway.stderr().contains("are not taken").then_some(());
-    eventually("it is told", told).await;
+    gateway.says("are not taken").await;
     assert!(connect(&client, &address, "new.test").await.is_ok());
     assert!(ask(&mut stays, GET).await.starts_with("HTTP/1.1 200"));
     fs::write(&key, "no key").unwrap();

@@ -98,11 +98,7 @@ pub async fn a_redis_that_may_forget_is_complained_of(host: Host) {
     let redis = started.unwrap().expect("cases for it run only where it is");
     let gateway = Gateway::start_at(host, &redis.url(0), "").await;
     gateway.get("/health/ready").send().await.expect(200);
-    eventually("it is complained of", async || {
-        let said = gateway.stderr();
-        said.contains("appendonly is not yes").then_some(())
-    })
-    .await;
+    gateway.says("appendonly is not yes").await;
 }
 
 pub async fn a_wrong_password_is_told_and_shown_nowhere(host: Host) {

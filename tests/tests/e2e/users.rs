@@ -173,13 +173,7 @@ pub async fn a_key_set_is_read_again_when_its_file_changes(host: Host) {
     assert_eq!(claim(&gateway, &campaign, &before.token("ann")).await, 401);
     // What is no key set is refused, and the one before serves.
     fs::write(&file, "{}").expect("it is ours");
-    eventually("the refusal", async || {
-        gateway
-            .stderr()
-            .contains("the configuration is refused")
-            .then_some(())
-    })
-    .await;
+    gateway.says("the configuration is refused").await;
     assert_eq!(claim(&gateway, &campaign, &after.token("ann")).await, 201);
 }
 

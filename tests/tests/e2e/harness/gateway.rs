@@ -14,7 +14,7 @@ use tempfile::TempDir;
 use tokio::sync::{OnceCell, Semaphore, SemaphorePermit};
 
 use super::process::Program;
-use super::{Answer, Call, Host, Serve, native, raw, spin};
+use super::{Answer, Call, Host, Serve, eventually, native, raw, spin};
 
 /// The admin key of every gateway that is given one.
 pub const ADMIN_KEY: &str = "an-admin-key-for-the-tests";
@@ -319,6 +319,14 @@ impl Gateway {
             .as_ref()
             .map(Program::stderr)
             .unwrap_or_default()
+    }
+
+    /// Waits until the log has these words: lines are written by a thread of their own, and read by one of ours.
+    pub async fn says(&self, words: &str) {
+        eventually(&format!("the log says {words:?}"), async || {
+            self.stderr().contains(words).then_some(())
+        })
+        .await;
     }
 
     /// The number of its process.

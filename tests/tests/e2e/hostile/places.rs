@@ -131,6 +131,7 @@ pub async fn one_address_holds_its_share_of_connections_and_no_more(host: Host) 
     for _ in 0..5 * SHARE {
         assert_eq!(ask("127.0.0.1", &gateway, "/robots.txt", "").await, Some(200));
     }
+    gateway.says("closed at once").await;
     let told = gateway.stderr().matches("closed at once").count();
     assert!((1..=2).contains(&told), "{told} lines for {MANY} connections");
 

@@ -44,7 +44,7 @@ pub async fn a_service_manager_is_told_of_reloads(host: Host) {
         );
         assert_eq!(next(&socket).await, "READY=1", "also where it was refused");
     }
-    assert!(gateway.stderr().contains(REFUSED));
+    gateway.says(REFUSED).await;
     assert!(gateway.stop().await.success());
     assert_eq!(next(&socket).await, "STOPPING=1");
 }

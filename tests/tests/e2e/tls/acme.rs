@@ -154,13 +154,7 @@ pub async fn a_certificate_is_ordered_and_renewed_and_a_dead_directory_stops_not
     // Its directory is not there.
     let gateway = Gateway::start(host, &text).await;
     let address = gateway.address();
-    let told = async || {
-        gateway
-            .stderr()
-            .contains("no certificate was issued")
-            .then_some(())
-    };
-    eventually("it is told", told).await;
+    gateway.says("no certificate was issued").await;
     let own = place.authority.client(&[], None);
     let mut stays = connect(&own, &address, "files.test").await.expect("from files");
     assert!(ask(&mut stays, GET).await.starts_with("HTTP/1.1 200"));
